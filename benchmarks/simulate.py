@@ -1,0 +1,95 @@
+"""Makes the synthetic corpora of this project: `python benchmarks/simulate.py support [-o FILE] [--seed N]`.
+
+Nothing in these corpora was observed. They exist so that the demo, the tests and the benchmarks have requests with
+every rung's reply that may be shipped with the project; each carries `"synthetic": true`, and so must every table that
+is made from one. What is assumed stands where it is used:
+
+- `simulation/replies.py`: how difficulty makes right and wrong replies, confidences, tokens and costs
+- `simulation/support.py`: the scenario `support`: its mix, traffic, customers, accuracies, and its one storm
+- `simulation/support_*.py`: the texts
+
+The same seed gives the same items, byte for byte, on every Python from 3.11 on (`simulation/draws.py` says how). The
+gzip container is written with a fixed level and no time stamp, but zlib builds pack differently: compare what is
+inside. Standard library only; it takes nothing from the `cascade` package, so that neither can hide the other's faults.
+"""
+
+from __future__ import annotations
+
+import argparse
+import gzip
+import io
+import json
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from simulation.replies import LADDER, Item
+from simulation.summary import summarize
+from simulation.support import NOTES, simulate_support
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Sequence
+
+__all__ = ["SCENARIOS", "Scenario", "main", "render"]
+
+# Of seeds 0 to 30 one whose sample lies near the assumed rates. They differ: haiku .77-.80 right with an AUROC of
+# .67-.74, the cascade .83-.87; with seed 24 the storm guard sees no storm, with 17 and 20 it also sees one elsewhere.
+DEFAULT_SEED = 29
+CORPORA = Path(__file__).parent / "corpora"
+
+
+@dataclass(frozen=True, slots=True)
+class Scenario:
+    """What the command can make: `simulate` turns a seed into items, `notes` go into the manifest."""
+
+    simulate: Callable[[int], list[Item]]
+    notes: str
+
+
+SCENARIOS = {"support": Scenario(simulate_support, NOTES)}
+
+
+def render(name: str, items: Sequence[Item], seed: int) -> bytes:
+    """The corpus as JSON lines (UTF-8): the manifest, then the items."""
+    manifest = {
+        "corpus": name,
+        "version": 1,
+        "ladder": [{"rung": rung.name, "model": rung.model} for rung in LADDER],
+        "grader": "exact",
+        "right_at": 0.5,
+        "synthetic": True,
+        "licence": "Apache-2.0",
+        "notes": SCENARIOS[name].notes,
+        "seed": seed,
+        "items": len(items),
+    }
+    lines = [json.dumps(line, ensure_ascii=False) + "\n" for line in (manifest, *items)]
+    return "".join(lines).encode()
+
+
+def _compress(content: bytes) -> bytes:
+    packed = io.BytesIO()
+    with gzip.GzipFile(filename="", mode="wb", compresslevel=9, fileobj=packed, mtime=0) as file:
+        file.write(content)
+    return packed.getvalue()
+
+
+def main() -> None:
+    """Writes the corpus and prints what is in it."""
+    parser = argparse.ArgumentParser(description="Make a synthetic corpus of this project.")
+    parser.add_argument("scenario", choices=sorted(SCENARIOS))
+    parser.add_argument("-o", "--output", type=Path, help="default: benchmarks/corpora/SCENARIO.jsonl.gz")
+    parser.add_argument("--seed", type=int, default=DEFAULT_SEED, help="default: %(default)s")
+    options = parser.parse_args()
+    name: str = options.scenario
+    seed: int = options.seed
+    path: Path = options.output or CORPORA / f"{name}.jsonl.gz"
+    items = SCENARIOS[name].simulate(seed)
+    content = render(name, items, seed)
+    path.write_bytes(_compress(content) if path.suffix == ".gz" else content)
+    print(summarize(name, items))
+    print(f"\nwrote {path} ({path.stat().st_size:,} bytes, {len(content):,} unpacked, seed {seed})")
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,94 @@
+"""Scenario `support`: the customer-service desk of Wrenhaven, a shop that does not exist.
+
+Assumptions, each a constant below; none was measured:
+
+- 1,200 requests: 60 % `routine` (a short question that one line of the rules answers), 25 % `single_tool` (order
+  status, refund of one order, change of address), 10 % `multi_step` (several calls, or a question back), 5 %
+  `long_transcript` (a conversation that was escalated before). The shares are exact, over all items and over the first 600,
+  so that the demo, which takes those, sees the mix that is claimed. The order within each half is random.
+- Arrivals are Poisson, one request per 2 s on average.
+- A request belongs to one of 700 customers, drawn evenly: some write more than once. `group` is the customer.
+- Each rung's accuracy and share of unsure replies depends on the task alone (PROFILES). Over all: about .78, .90 and
+  .95 right for haiku, sonnet, opus, while haiku says .86 on average.
+- One storm: requests 265 to 339 fall into a payment outage. Their routine questions are about it, and haiku, which
+  does not grasp the status notice, is unsure of nine in ten and right in half (OUTAGE). All other tasks go on as before.
+  The outage is over at request 340, at once; from there to request 600 the routine questions are the usual ones.
+- No two inputs are the same, and neither are any two last user turns (the emulator finds an item by that text).
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+
+from .draws import Draws
+from .replies import Item, Profile, Ticket, answer_all
+from .support_orders import ask_multi_step, ask_single_tool
+from .support_routine import ask_about_outage, ask_routine
+from .support_threads import ask_long_transcript
+
+__all__ = ["NOTES", "simulate_support"]
+
+ITEMS = 1_200
+HALVES = 2  # the mix is exact in each
+MIX = {"routine": 0.60, "single_tool": 0.25, "multi_step": 0.10, "long_transcript": 0.05}
+MEAN_GAP_S = 2.0
+CUSTOMERS = 700
+STORM = range(265, 340)  # places of the items that arrive during the outage
+
+NOTES = (
+    "made by `python benchmarks/simulate.py support`; every figure is an assumption of that file, none was measured; "
+    f"items {STORM.start}-{STORM.stop - 1} fall into a payment outage (the storm); single-model baselines are approximated from the same replies"
+)
+
+_Profiles = Mapping[str, Profile]
+PROFILES: Mapping[str, _Profiles] = {
+    "routine": {"haiku": Profile(0.865, 0.13), "sonnet": Profile(0.935, 0.05), "opus": Profile(0.97)},
+    "single_tool": {"haiku": Profile(0.79, 0.20), "sonnet": Profile(0.91, 0.08), "opus": Profile(0.96)},
+    "multi_step": {"haiku": Profile(0.57, 0.31), "sonnet": Profile(0.78, 0.14), "opus": Profile(0.88)},
+    "long_transcript": {"haiku": Profile(0.60, 0.35), "sonnet": Profile(0.80, 0.16), "opus": Profile(0.90)},
+}
+OUTAGE: _Profiles = {"haiku": Profile(0.50, 0.90), "sonnet": Profile(0.88, 0.10), "opus": Profile(0.95)}
+
+_ASK: Mapping[str, Callable[[Draws], Ticket]] = {
+    "routine": ask_routine,
+    "single_tool": ask_single_tool,
+    "multi_step": ask_multi_step,
+    "long_transcript": ask_long_transcript,
+}
+
+
+def simulate_support(seed: int) -> list[Item]:
+    """The items of the scenario, in order of arrival."""
+    texts, outcomes, traffic = Draws(seed, "texts"), Draws(seed, "outcomes"), Draws(seed, "traffic")
+    items: list[Item] = []
+    seen: set[str] = set()
+    at = 0.0
+    for place, task in enumerate(_draw_tasks(traffic)):
+        in_outage = task == "routine" and place in STORM
+        ticket = _draw_new(ask_about_outage if in_outage else _ASK[task], texts, seen)
+        at += traffic.gap(MEAN_GAP_S)
+        items.append({
+            "id": f"s-{place:04d}",
+            "task": task,
+            "group": f"customer-{traffic.below(CUSTOMERS):03d}",
+            "split": None,
+            "at": round(at, 2),
+            "input": ticket.input,
+            "expected": ticket.expected,
+            "replies": answer_all(ticket, OUTAGE if in_outage else PROFILES[task], outcomes),
+        })  # fmt: skip
+    return items
+
+
+def _draw_tasks(draws: Draws) -> list[str]:
+    size = ITEMS // HALVES
+    half = [task for task, share in MIX.items() for _ in range(round(size * share))]
+    return [task for _ in range(HALVES) for task in draws.shuffled(half)]
+
+
+def _draw_new(ask: Callable[[Draws], Ticket], draws: Draws, seen: set[str]) -> Ticket:
+    while True:
+        ticket = ask(draws)
+        if ticket.last_turn not in seen:
+            seen.add(ticket.last_turn)
+            return ticket

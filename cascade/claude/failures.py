@@ -1,0 +1,97 @@
+"""The SDK's errors → Failure, in one place. A test holds the map complete."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from cascade.core.errors import MissingKey
+from cascade.core.messages import Failure, FailureKind
+
+if TYPE_CHECKING:
+    import anthropic
+
+__all__ = ["NO_KEY", "OutOfTime", "Unreadable", "failure_of"]
+
+_SPEND_CAPS = frozenset({"contract_spend_limit_reached", "enforced_spend_limit_reached"})
+_CONTEXT_WORDS = ("prompt is too long", "context window", "context limit", "maximum context length")
+
+NO_KEY = "no API key: set ANTHROPIC_API_KEY (or pass client=…); `cascade doctor` checks it, `cascade demo` needs none"
+
+
+class OutOfTime(Exception):
+    """The time of an attempt ran out while its body was being read."""
+
+
+class Unreadable(Exception):
+    """HTTP 200, but not a message."""
+
+
+_KIND_BY_CLASS: dict[str, FailureKind] = {
+    "APITimeoutError": "timeout",
+    "APIConnectionError": "connection",
+    "APIResponseValidationError": "unreadable",
+    "RetryableError": "server",
+}
+"""The SDK's errors that have no HTTP status, by class; those that have one are told apart by it."""
+
+_KIND_BY_STATUS: dict[int, FailureKind] = {
+    408: "timeout",
+    409: "conflict",
+    429: "rate_limited",
+    504: "timeout",
+    529: "overloaded",
+}
+
+
+def failure_of(error: Exception) -> Failure | None:
+    """A vendor's error as a Failure of one attempt; None for an error that is not about the call (a bug, Ctrl-C …).
+
+    Raises MissingKey where the SDK found no credentials.
+    """
+    import anthropic  # noqa: PLC0415 - it takes a second to import
+    import httpx2  # noqa: PLC0415 - it takes a second to import
+
+    if isinstance(error, OutOfTime):
+        return Failure("timeout", "the reply took longer than the time it had")
+    if isinstance(error, Unreadable):
+        return Failure("unreadable", f"HTTP 200, but {error}", status=200)
+    if isinstance(error, anthropic.APIStatusError):
+        return _failure_of_status(error)
+    for kind in type(error).__mro__:
+        if kind.__name__ in _KIND_BY_CLASS and issubclass(kind, anthropic.AnthropicError):
+            return Failure(_KIND_BY_CLASS[kind.__name__], _first_line(error))
+    # Reading a body chunk by chunk meets the transport's errors bare: the SDK wraps only those before the headers.
+    if isinstance(error, httpx2.TimeoutException):
+        return Failure("timeout", "the connection timed out")
+    if isinstance(error, (httpx2.TransportError, httpx2.StreamError)):
+        return Failure("connection", f"the connection broke ({type(error).__name__})")
+    if isinstance(error, anthropic.CredentialsError) or _is_missing_key(error):
+        raise MissingKey(NO_KEY) from None
+    return None
+
+
+def _failure_of_status(error: anthropic.APIStatusError) -> Failure:
+    status, message = error.status_code, error.api_message or _first_line(error)
+    kind: FailureKind
+    if error.type == "overloaded_error":  # inside a stream it comes with status 200
+        kind = "overloaded"
+    elif status == 429:
+        capped = error.error_code in _SPEND_CAPS or "retry-after" not in error.response.headers
+        kind = "spend_cap" if capped else "rate_limited"
+    elif status == 400 and any(words in message.lower() for words in _CONTEXT_WORDS):
+        kind = "overflow"
+    elif status in _KIND_BY_STATUS:
+        kind = _KIND_BY_STATUS[status]
+    elif status >= 500 or status < 400:
+        kind = "server"
+    else:
+        kind = "rejected"
+    return Failure(kind, message, status=status, request_id=error.request_id)
+
+
+def _first_line(error: Exception) -> str:
+    return (str(error).splitlines() or [type(error).__name__])[0]
+
+
+def _is_missing_key(error: Exception) -> bool:
+    return isinstance(error, TypeError) and "authentication method" in str(error)

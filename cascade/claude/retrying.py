@@ -1,0 +1,101 @@
+"""Retrying one rung, by tenacity.
+
+What may pass is tried again, with full jitter, `retry-after` honoured up to the cap, and never past the time the climb
+has left.
+"""
+
+from __future__ import annotations
+
+import random
+from collections.abc import Callable
+from dataclasses import dataclass, replace
+from typing import Any
+
+import tenacity
+
+from cascade.claude.failures import failure_of
+from cascade.core.messages import Failure, FailureKind, Reply, Usage
+from cascade.core.policy import Retry, Rung
+
+__all__ = ["Attempt", "Tries", "failed"]
+
+_FIRST_WAIT_S = 0.5
+_RETRIED: frozenset[FailureKind] = frozenset(
+    {"rate_limited", "overloaded", "server", "connection", "timeout", "conflict", "unreadable"}
+)
+
+
+@dataclass(frozen=True, slots=True)
+class Attempt:
+    """The outcome of one HTTP attempt, with what the server said of waiting."""
+
+    outcome: Reply | Failure
+    retry_after_s: float | None = None
+
+
+class Tries:
+    """One rung's attempts: what tenacity is told, and what they add up to."""
+
+    def __init__(self, retry: Retry, time_out_at: float, clock: Callable[[], float], chance: random.Random) -> None:
+        self._retry, self._clock, self.time_out_at = retry, clock, time_out_at
+        self._jitter = chance
+        self._started = clock()
+        self._spent = Usage()
+        self._attempts = 0
+
+    def options(self) -> dict[str, Any]:
+        """What tenacity is told."""
+        return {
+            "retry": tenacity.retry_if_result(self._may_pass),
+            "wait": self._wait,
+            "stop": self._stop,
+            "retry_error_callback": lambda state: state.outcome.result(),
+        }
+
+    def seconds_left(self, rung: Rung) -> float:
+        """What one attempt may take, in seconds."""
+        left = max(self.time_out_at - self._clock(), 0.001)
+        return min(left, rung.timeout_s) if rung.timeout_s else left
+
+    def note(self, attempt: Attempt) -> Attempt:
+        """Count an attempt and what it was billed."""
+        self._attempts += 1
+        if isinstance(attempt.outcome, Failure):
+            self._spent += attempt.outcome.usage
+        return attempt
+
+    def result(self, attempt: Attempt) -> Reply | Failure:
+        """The last attempt's outcome, with all attempts, their time and their spend in it."""
+        latency, outcome = self._clock() - self._started, attempt.outcome
+        if isinstance(outcome, Failure):
+            return replace(outcome, usage=self._spent, attempts=self._attempts, latency_s=latency)
+        return replace(outcome, spent=self._spent, attempts=self._attempts, latency_s=latency)
+
+    def _may_pass(self, attempt: Attempt) -> bool:
+        return isinstance(attempt.outcome, Failure) and attempt.outcome.kind in _RETRIED
+
+    def _wait(self, state: tenacity.RetryCallState) -> float:
+        assert state.outcome is not None
+        ceiling = min(self._retry.max_wait_s, _FIRST_WAIT_S * 2 ** (state.attempt_number - 1))
+        asked = state.outcome.result().retry_after_s or 0.0
+        return min(self._retry.max_wait_s, max(asked, self._jitter.uniform(0, ceiling)))
+
+    def _stop(self, state: tenacity.RetryCallState) -> bool:
+        no_time = self._clock() + state.upcoming_sleep >= self.time_out_at
+        return state.attempt_number >= self._retry.attempts or no_time
+
+
+def _retry_after(error: Exception) -> float | None:
+    headers = getattr(getattr(error, "response", None), "headers", None)
+    try:
+        return max(0.0, float(headers["retry-after"])) if headers is not None else None
+    except (KeyError, ValueError):
+        return None
+
+
+def failed(error: Exception, billed: Usage) -> Attempt:
+    """An attempt that raised `error` after `billed` had been spent; raises it again where it is not about the call."""
+    failure = failure_of(error)
+    if failure is None:
+        raise error
+    return Attempt(replace(failure, usage=billed), _retry_after(error))

@@ -1,0 +1,253 @@
+"""The climb, without I/O: a generator that yields what it needs and is sent what came of it.
+
+    climb ── Ask(rung) ──────────> driver          the driver calls the model, reads a corpus, fills a batch …
+    climb <─ Reply | Failure | Recorded ── driver
+    climb ── Observation ────────> driver          the driver tells the storm guard and looks at the clock
+    climb <─ Situation ─────────── driver
+    … until the rule ships: the generator returns the Answer, or raises a ClimbError with the trail.
+
+One flow, so that live, replay, batch and the gateway cannot differ in anything but who answers.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Generator, Mapping
+from dataclasses import dataclass, replace
+from typing import Any
+
+from cascade.core import prices
+from cascade.core.decision import Abstain, Call, Ship, Situation, decide, natural_reason
+from cascade.core.errors import AllRungsFailed, ClimbError, DeadlineExceeded, UpstreamRejected
+from cascade.core.messages import Failure, Reply, Request, Usage
+from cascade.core.policy import Policy
+from cascade.core.signals import Match, Signals
+from cascade.core.trail import NATURAL, Answer, Degraded, Step, Verdict
+from cascade.core.triage import Repair, check_request, read_reply, wants_triage
+
+__all__ = ["Accept", "Ask", "BoundCheck", "Climb", "Observation", "Outcome", "Plan", "Recorded", "climb"]
+
+Accept = Callable[[str], Any]
+"""Turns an answer's JSON text into the caller's type; raises ValueError where it does not fit."""
+
+
+@dataclass(frozen=True, slots=True)
+class BoundCheck:
+    """A check, ready to be called with the answer's text. Only True passes."""
+
+    name: str
+    test: Callable[[str], object]
+
+
+@dataclass(frozen=True, slots=True)
+class Plan:
+    """A policy with everything it names bound: prices a rung, signals, checks a task, the repair for broken JSON."""
+
+    policy: Policy
+    rates: tuple[prices.Rates, ...]
+    signals: Signals
+    checks: Mapping[str, tuple[BoundCheck, ...]]
+    shared_checks: tuple[BoundCheck, ...]
+    repair: Repair | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Ask:
+    """Wanted: the reply of the rung at `index`."""
+
+    index: int
+
+
+@dataclass(frozen=True, slots=True)
+class Observation:
+    """A step was taken. `natural`: would its own confidence have escalated it (None: not for the guard to count).
+
+    `failed`: an error. `storm_cost`: nano-USD this step cost because a storm sent it up.
+    """
+
+    task: str
+    index: int
+    rung: str
+    natural: bool | None
+    failed: bool
+    storm_cost: int = 0
+
+
+@dataclass(frozen=True, slots=True)
+class Recorded:
+    """A rung's reply that was recorded earlier: its verdict and what it cost, in nano-USD."""
+
+    verdict: Verdict
+    usage: Usage = Usage()
+    cost: int = 0
+
+
+Outcome = Reply | Failure | Recorded
+Climb = Generator[Ask | Observation, Outcome | Situation, Answer]
+
+
+def climb(
+    plan: Plan,
+    request: Request,
+    *,
+    checks: tuple[BoundCheck, ...] = (),
+    accept: Accept | None = None,
+) -> Climb:
+    """Climb the ladder for one request.
+
+    Raises RequestError before the first call where a rung cannot take the request; UpstreamRejected, AllRungsFailed
+    and DeadlineExceeded carry the trail.
+    """
+    policy = plan.policy
+    check_request(request)
+    match = plan.signals.classify(request)
+    all_checks = (*plan.shared_checks, *plan.checks.get(match.task, ()), *checks)
+    steps: tuple[Step, ...] = ()
+    situation = Situation(floor=match.floor)
+    while True:
+        decision = decide(policy, match.task, steps, situation)
+        if isinstance(decision, Ship):
+            return _answer(plan, request, match, steps, decision.step, decision.degraded)
+        if isinstance(decision, Abstain):
+            return _exhausted(plan, request, match, steps, decision.why)
+        if steps:
+            steps = (*steps[:-1], replace(steps[-1], reason=decision.reason))
+        outcome = yield Ask(decision.index)
+        assert not isinstance(outcome, Situation), "the driver must send an outcome for an Ask"
+        step = _step(plan, request, decision, outcome, all_checks, accept)
+        steps = (*steps, step)
+        if isinstance(outcome, Failure) and outcome.kind == "rejected":
+            raise UpstreamRejected(
+                f"{step.rung} ({step.model}): the endpoint refused the request, HTTP {outcome.status}:"
+                f" {outcome.message}",
+                status=outcome.status or 0,
+                request_id=outcome.request_id,
+                steps=steps,
+            )
+        told = yield _observation(policy, match, step, after_storm=decision.reason == "storm")
+        assert isinstance(told, Situation), "the driver must send a situation for an Observation"
+        # A hold stands for the whole climb; the floor is the request's own.
+        hold = "hold" if situation.storm == "hold" else told.storm
+        situation = Situation(hold, told.out_of, match.floor)
+
+
+def _step(
+    plan: Plan,
+    request: Request,
+    call: Call,
+    outcome: Outcome,
+    checks: tuple[BoundCheck, ...],
+    accept: Accept | None,
+) -> Step:
+    rung, rates = plan.policy.ladder[call.index], plan.rates[call.index]
+    if isinstance(outcome, Recorded):
+        verdict = _checked(outcome.verdict, checks, accept)
+        return Step(call.index, rung.rung, rung.model, verdict, outcome.usage, outcome.cost)
+    if isinstance(outcome, Failure):
+        kind = "overflow" if outcome.kind == "overflow" else "failed"
+        status = f" (HTTP {outcome.status})" if outcome.status else ""
+        verdict = Verdict(kind, detail=f"{outcome.kind}{status}")
+        usage, cost = outcome.usage, prices.cost(rates, outcome.usage)
+    else:
+        verdict = read_reply(
+            outcome,
+            triage=wants_triage(plan.policy, call.index),
+            structured=request.schema is not None,
+            repair=plan.repair,
+        )
+        verdict = _checked(verdict, checks, accept)
+        usage = outcome.usage + outcome.spent
+        cost = prices.cost(rates, outcome.usage) + prices.cost(rates, outcome.spent)
+    return Step(
+        call.index,
+        rung.rung,
+        rung.model,
+        verdict,
+        usage,
+        cost,
+        outcome.attempts,
+        outcome.latency_s,
+        outcome.request_id,
+    )
+
+
+def _checked(verdict: Verdict, checks: tuple[BoundCheck, ...], accept: Accept | None) -> Verdict:
+    """The verdict with every check's result in it; a recorded answer without its text is taken as it was graded."""
+    if verdict.kind != "answered" or verdict.text is None:
+        return verdict
+    failed: list[str] = []
+    data = verdict.data
+    if accept is not None:
+        try:
+            data = accept(verdict.text)
+        except ValueError as problem:
+            failed.append(f"response_model ({type(problem).__name__})")
+    for check in checks:
+        try:
+            passed = check.test(verdict.text)
+        except Exception as problem:  # noqa: BLE001 - a caller's function: whatever it raises, the answer was paid for
+            failed.append(f"{check.name} (raised {type(problem).__name__})")
+            continue
+        if passed is not True:
+            failed.append(check.name if passed is False else f"{check.name} (returned {type(passed).__name__})")
+    if failed or data is not verdict.data:
+        return replace(verdict, failed_checks=tuple(failed), data=None if failed else data)
+    return verdict
+
+
+def _observation(policy: Policy, match: Match, step: Step, *, after_storm: bool) -> Observation:
+    route = policy.route(match.task)
+    reason = natural_reason(route, policy.top, step)
+    counted = step.index != policy.top and route.thresholds[step.index] is not None
+    natural = None if not counted or reason in ("error", "overflow") else reason in NATURAL
+    return Observation(match.task, step.index, step.rung, natural, reason == "error", step.cost if after_storm else 0)
+
+
+def _exhausted(plan: Plan, request: Request, match: Match, steps: tuple[Step, ...], why: Degraded) -> Answer:
+    if plan.policy.exhausted == "abstain":
+        return _answer(plan, request, match, steps, None, why)
+    tried = "; ".join(f"{step.rung}: {step.verdict.kind}{_why(step)}" for step in steps)
+    spent = f"{sum(step.cost for step in steps) / 1e9:.6f} USD"
+    if why == "deadline":
+        error: type[ClimbError] = DeadlineExceeded
+        message = f"the deadline passed before any rung had an answer ({tried}; spent {spent}; raise deadline_s)"
+    else:
+        error = AllRungsFailed
+        message = f"no rung had an answer that may be shipped ({tried}; stopped by {why}; spent {spent})"
+    raise error(message, steps=steps)
+
+
+def _why(step: Step) -> str:
+    what = ", ".join(step.verdict.failed_checks) or step.verdict.detail
+    return f" [{what}]" if what else ""
+
+
+def _answer(
+    plan: Plan,
+    request: Request,
+    match: Match,
+    steps: tuple[Step, ...],
+    shipped: Step | None,
+    degraded: Degraded | None,
+) -> Answer:
+    verdict = shipped.verdict if shipped else Verdict("failed")
+    return Answer(
+        text=verdict.text,
+        data=verdict.data,
+        rung=shipped.rung if shipped else None,
+        model=shipped.model if shipped else None,
+        confidence=verdict.confidence,
+        confidence_source=verdict.source,
+        steps=steps,
+        usage=sum((step.usage for step in steps[1:]), steps[0].usage),
+        cost=sum(step.cost for step in steps),
+        degraded=degraded if shipped else None,
+        abstained=None if shipped else degraded,
+        attempts=sum(step.attempts for step in steps),
+        latency_s=sum(step.latency_s for step in steps),
+        request_id=request.id,
+        task=match.task,
+        flags=match.flags,
+        metadata=request.metadata,
+        policy=plan.policy.name,
+        policy_hash=plan.policy.hash,
+    )

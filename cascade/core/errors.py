@@ -1,0 +1,124 @@
+"""Every error that `cascade` raises, in one tree.
+
+CascadeError
+├── ConfigurationError        something that was set up wrongly; nothing was asked, nothing was paid   (exit 2)
+│   ├── PolicyError           a policy that cannot be used; carries file, line, column, key
+│   ├── CorpusError           a corpus that cannot be read; carries file, line, item
+│   ├── RequestError          a request that cannot be honoured as it stands (prefill, bad messages …)
+│   └── MissingKey            no credentials for the endpoint of a rung
+├── MissingExtra              an optional dependency is not installed                                  (exit 2)
+└── ClimbError                raised out of a climb; carries the trail of what was tried and paid      (exit 4)
+    ├── UpstreamRejected      400, 401, 402, 403, 404, 413: the caller's or the configuration's fault
+    ├── DeadlineExceeded      the deadline passed and no answer was held
+    └── AllRungsFailed        every rung was tried and none of their answers may be shipped
+
+Errors are one line: what, where, what to do. None of them holds a prompt, an answer or a key.
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from cascade.core.trail import Step
+
+__all__ = [
+    "AllRungsFailed",
+    "CascadeError",
+    "ClimbError",
+    "ConfigurationError",
+    "CorpusError",
+    "DeadlineExceeded",
+    "MissingExtra",
+    "MissingKey",
+    "PolicyError",
+    "RequestError",
+    "UpstreamRejected",
+]
+
+
+class CascadeError(Exception):
+    """Base of all errors of this library."""
+
+    exit_code = 1
+
+
+class ConfigurationError(CascadeError):
+    """Something was set up wrongly: nothing was asked and nothing was paid."""
+
+    exit_code = 2
+
+
+class PolicyError(ConfigurationError):
+    """A policy that cannot be used.
+
+    `where` is `file:line:column` when the policy came from a file, else the file or "policy";
+    `key` is the dotted path of the offending key, e.g. `ladder[1].threshold`.
+    """
+
+    def __init__(self, problem: str, *, where: str = "policy", key: str = "", mend: str = "") -> None:
+        self.problem, self.where, self.key, self.mend = problem, where, key, mend
+        at_key = f" {key}:" if key else ""
+        to_do = f" ({mend})" if mend else ""
+        super().__init__(f"{where}:{at_key} {problem}{to_do}")
+
+
+class CorpusError(ConfigurationError):
+    """A corpus that cannot be read, or that lacks what was asked of it. `where` is `file:line`."""
+
+    def __init__(self, problem: str, *, where: str = "corpus", item: str = "", mend: str = "") -> None:
+        self.problem, self.where, self.item, self.mend = problem, where, item, mend
+        at_item = f" item {item!r}:" if item else ""
+        to_do = f" ({mend})" if mend else ""
+        super().__init__(f"{where}:{at_item} {problem}{to_do}")
+
+
+class RequestError(ConfigurationError):
+    """A request that cannot be honoured as it stands; nothing of it is silently dropped."""
+
+
+class MissingKey(ConfigurationError):
+    """No credentials are set for an endpoint on the ladder."""
+
+
+class MissingExtra(CascadeError):
+    """An optional dependency is not installed; the message names the extra that brings it."""
+
+    exit_code = 2
+
+    def __init__(self, what: str, extra: str) -> None:
+        self.extra = extra
+        super().__init__(f"{what} needs an optional dependency (pip install 'cascade-ladder[{extra}]')")
+
+
+class ClimbError(CascadeError):
+    """Raised out of a climb. `steps` is the trail; `cost_usd` is what it cost, in USD, as far as observed."""
+
+    exit_code = 4
+
+    def __init__(self, message: str, *, steps: tuple[Step, ...] = ()) -> None:
+        self.steps = steps
+        super().__init__(message)
+
+    @property
+    def cost_usd(self) -> float:
+        """What the steps taken so far cost, in USD."""
+        return sum(step.cost for step in self.steps) / 1e9
+
+
+class UpstreamRejected(ClimbError):
+    """The endpoint refused the request itself (400, 401, 402, 403, 404, 413): climbing would not help."""
+
+    def __init__(
+        self, message: str, *, status: int, request_id: str | None = None, steps: tuple[Step, ...] = ()
+    ) -> None:
+        self.status, self.request_id = status, request_id
+        super().__init__(message, steps=steps)
+
+
+class DeadlineExceeded(ClimbError):
+    """The deadline of the climb passed and no answer was held."""
+
+
+class AllRungsFailed(ClimbError):
+    """Every rung that might be tried was tried, and none of their answers may be shipped."""

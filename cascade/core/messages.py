@@ -1,0 +1,170 @@
+"""What goes to a rung and what comes back: Request, Usage, Reply, Failure. Frozen values, no vendor type among them."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import Any, Literal
+
+from cascade.core.errors import RequestError
+
+__all__ = ["Block", "Failure", "FailureKind", "Reply", "Request", "Usage", "read_messages"]
+
+Block = Mapping[str, Any]
+"""A message or a content block, in the Messages API's own shape. Passed through untouched."""
+
+FailureKind = Literal[
+    "rate_limited", "spend_cap", "overloaded", "server", "connection", "timeout", "conflict", "unreadable",
+    "deadline", "overflow", "rejected",
+]  # fmt: skip
+"""Why a call brought no reply. `overflow`: the prompt does not fit the context window. `rejected`: the request itself
+was refused, which is the caller's or the configuration's fault. `unreadable`: a 200 that is not a message."""
+
+
+@dataclass(frozen=True, slots=True)
+class Usage:
+    """Billed tokens. `input_tokens` excludes cache reads and writes; `thinking_tokens` is a part of `output_tokens`."""
+
+    input_tokens: int = 0
+    output_tokens: int = 0
+    cache_write_5m: int = 0
+    cache_write_1h: int = 0
+    cache_read: int = 0
+    thinking_tokens: int = 0
+
+    @property
+    def prompt_tokens(self) -> int:
+        """The whole prompt, cached or not: what price tiers by prompt length look at."""
+        return self.input_tokens + self.cache_write_5m + self.cache_write_1h + self.cache_read
+
+    def __add__(self, other: Usage) -> Usage:
+        return Usage(
+            self.input_tokens + other.input_tokens,
+            self.output_tokens + other.output_tokens,
+            self.cache_write_5m + other.cache_write_5m,
+            self.cache_write_1h + other.cache_write_1h,
+            self.cache_read + other.cache_read,
+            self.thinking_tokens + other.thinking_tokens,
+        )
+
+    @classmethod
+    def from_api(cls, usage: Mapping[str, Any]) -> Usage:
+        """Read the API's `usage` object. A cache write without the 5m/1h split counts as 5m, the API's default."""
+        written = usage.get("cache_creation_input_tokens") or 0
+        split = usage.get("cache_creation") or {}
+        one_hour = split.get("ephemeral_1h_input_tokens") or 0
+        details = usage.get("output_tokens_details") or {}
+        return cls(
+            input_tokens=usage.get("input_tokens") or 0,
+            output_tokens=usage.get("output_tokens") or 0,
+            cache_write_5m=max(split.get("ephemeral_5m_input_tokens") or 0, written - one_hour),
+            cache_write_1h=one_hour,
+            cache_read=usage.get("cache_read_input_tokens") or 0,
+            thinking_tokens=details.get("thinking_tokens") or 0,
+        )
+
+
+@dataclass(frozen=True, slots=True)
+class Request:
+    """What the caller asked.
+
+    `messages` and `system` keep the Messages API's shapes and are passed through as they are. `schema` is the JSON
+    schema the answer must have, or None for text. `max_tokens` bounds the answer itself, whatever the rung. `id` is ours, for the trail
+    and the books; `metadata` is the caller's.
+    """
+
+    messages: tuple[Block, ...]
+    system: str | tuple[Block, ...] | None = None
+    task: str | None = None
+    flags: frozenset[str] = frozenset()
+    schema: Mapping[str, Any] | None = None
+    max_tokens: int | None = None
+    metadata: Mapping[str, str] = field(default_factory=dict[str, str])
+    id: str = ""
+
+    def user_text(self) -> str:
+        """All text of the user's turns, documents and tool results included, a line break between the pieces."""
+        return "\n".join(
+            piece for message in self.messages if message["role"] == "user" for piece in _texts(message["content"])
+        )
+
+    def characters(self) -> int:
+        """Characters of text in the whole prompt, the system prompt included."""
+        turns = sum(len(piece) for message in self.messages for piece in _texts(message["content"]))
+        return turns + sum(len(piece) for piece in _texts(self.system or ""))
+
+
+@dataclass(frozen=True, slots=True)
+class Reply:
+    """What one rung returned, on HTTP 200. `text` joins its text blocks; thinking is left out."""
+
+    text: str
+    stop_reason: str
+    usage: Usage
+    model: str = ""
+    request_id: str | None = None
+    attempts: int = 1
+    latency_s: float = 0.0
+    spent: Usage = Usage()
+    """Usage billed by attempts before this one that broke off after they had begun to answer."""
+
+
+@dataclass(frozen=True, slots=True)
+class Failure:
+    """A call that brought no reply, after all its attempts. `usage` is what it was billed all the same.
+
+    `message` is for the person who reads the error; it may quote the upstream and is never logged.
+    """
+
+    kind: FailureKind
+    message: str
+    status: int | None = None
+    usage: Usage = Usage()
+    request_id: str | None = None
+    attempts: int = 1
+    latency_s: float = 0.0
+
+
+def _texts(content: object) -> Iterator[str]:
+    """The text inside a content value: a string, or blocks that nest (documents, tool results)."""
+    if isinstance(content, str):
+        yield content
+    elif isinstance(content, Sequence):
+        for block in content:  # pyright: ignore[reportUnknownVariableType]
+            yield from _texts(block)  # pyright: ignore[reportUnknownArgumentType]
+    elif isinstance(content, Mapping):
+        kind = content.get("type")  # pyright: ignore[reportUnknownVariableType, reportUnknownMemberType]
+        if kind == "text" and "data" in content:  # a plain-text document source
+            yield from _texts(content["data"])  # pyright: ignore[reportUnknownArgumentType]
+        elif kind == "text":
+            yield from _texts(content.get("text", ""))  # pyright: ignore[reportUnknownArgumentType, reportUnknownMemberType]
+        elif kind == "document":
+            yield from _texts(content.get("title") or "")  # pyright: ignore[reportUnknownArgumentType, reportUnknownMemberType]
+            yield from _texts(content.get("context") or "")  # pyright: ignore[reportUnknownArgumentType, reportUnknownMemberType]
+            yield from _texts(content.get("source", ""))  # pyright: ignore[reportUnknownArgumentType, reportUnknownMemberType]
+        elif kind in ("tool_result", "search_result", "content"):
+            yield from _texts(content.get("content", ""))  # pyright: ignore[reportUnknownArgumentType, reportUnknownMemberType]
+
+
+def read_messages(prompt: str | Sequence[Block]) -> tuple[Block, ...]:
+    """A prompt (text, or a list of messages) as the messages of a request; RequestError where it is not one."""
+    if isinstance(prompt, str):
+        if not prompt.strip():
+            raise RequestError("prompt: it is empty (give a text or a list of messages)")
+        return ({"role": "user", "content": prompt},)
+    if not isinstance(prompt, Sequence) or isinstance(prompt, (bytes, bytearray)):  # pyright: ignore[reportUnnecessaryIsInstance]
+        raise RequestError(f"prompt: a text or a list of messages is needed, not {type(prompt).__name__}")
+    messages = tuple(prompt)
+    if not messages:
+        raise RequestError("prompt: the list of messages is empty (give at least one user message)")
+    for number, message in enumerate(messages):
+        where = f"prompt: message {number}"
+        if not isinstance(message, Mapping):  # pyright: ignore[reportUnnecessaryIsInstance]
+            raise RequestError(f"{where} is {type(message).__name__}, not a mapping with role and content")
+        if message.get("role") not in ("user", "assistant"):
+            raise RequestError(f"{where}: role must be 'user' or 'assistant' (a system prompt goes into system=)")
+        if not message.get("content"):
+            raise RequestError(f"{where}: its content is empty")
+        if not isinstance(message["content"], (str, list, tuple)):
+            raise RequestError(f"{where}: content must be a text or a list of blocks")
+    return messages

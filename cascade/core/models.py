@@ -1,0 +1,94 @@
+"""What is known of Claude models: their canonical names, their order, and what each one takes.
+
+This is the one table of per-model rules. The policy's invariants (a ladder starts at Haiku, never steps down, never
+jumps to Opus; a rung asks for nothing its model refuses), the prompt builder and the emulator all read it. A model
+that is not in the table is used as the policy says, with nothing assumed but that it speaks the Messages API.
+"""
+
+from __future__ import annotations
+
+import re
+from dataclasses import dataclass
+from functools import lru_cache
+from typing import Literal, get_args
+
+__all__ = ["Effort", "Family", "Model", "ModelRules", "Thinking", "identify", "rules_of"]
+
+Family = Literal["haiku", "sonnet", "opus", "fable", "mythos"]
+Thinking = Literal["disabled", "adaptive", "between_tools", "enabled"]
+Effort = Literal["low", "medium", "high", "xhigh", "max"]
+
+_RANK: dict[str, int] = {"haiku": 0, "sonnet": 1, "opus": 2, "fable": 3, "mythos": 3}
+_EFFORTS: frozenset[str] = frozenset(get_args(Effort))
+
+
+@dataclass(frozen=True, slots=True)
+class Model:
+    """A Claude model as its name tells it: `family` and `version`, e.g. ("haiku", (5, 5))."""
+
+    canonical: str
+    family: Family
+    version: tuple[int, ...]
+
+    @property
+    def rank(self) -> int:
+        """0 Haiku, 1 Sonnet, 2 Opus, 3 what is above it."""
+        return _RANK[self.family]
+
+
+@dataclass(frozen=True, slots=True)
+class ModelRules:
+    """What a model takes.
+
+    `thinking`: the accepted types; `thinks_by_default`: whether it thinks when the request does not say (thinking
+    counts toward max_tokens, so a triage prompt must leave room); `efforts`: accepted levels (empty: none) and
+    `default_effort`; `prefill`: whether the last turn may be the assistant's; `forced_tool_choice`: whether `any`/`tool` is accepted.
+    """
+
+    thinking: frozenset[str]
+    thinks_by_default: bool
+    efforts: frozenset[str]
+    default_effort: Effort | None = None
+    prefill: bool = False
+    forced_tool_choice: bool = True
+
+
+# Anthropic's documentation, November 2026. Keyed by family and version.
+_TABLE: dict[tuple[str, tuple[int, ...]], ModelRules] = {
+    ("haiku", (4, 5)): ModelRules(frozenset({"disabled", "enabled"}), False, frozenset(), prefill=True),
+    ("sonnet", (4, 6)): ModelRules(frozenset({"disabled", "adaptive"}), False, _EFFORTS - {"xhigh"}),
+    ("opus", (4, 7)): ModelRules(frozenset({"disabled", "adaptive"}), False, _EFFORTS),
+    ("haiku", (5, 5)): ModelRules(
+        frozenset({"disabled", "adaptive"}), True, _EFFORTS, "medium", forced_tool_choice=False
+    ),
+    ("sonnet", (5, 5)): ModelRules(
+        frozenset({"adaptive", "between_tools"}), True, _EFFORTS, "high", forced_tool_choice=False
+    ),
+    ("opus", (5, 5)): ModelRules(frozenset({"adaptive"}), True, _EFFORTS, "medium", forced_tool_choice=False),
+}
+
+# Bedrock: us.anthropic.claude-haiku-4-5-20251001-v1:0; Vertex: claude-haiku-4-5@20251001; the dated API names; and the
+# old order of the words: claude-3-5-haiku-20241022.
+_NEW = re.compile(r"^claude-(haiku|sonnet|opus|fable|mythos)-(\d{1,2}(?:-\d{1,2})?)(?![\d.])")
+_OLD = re.compile(r"^claude-(\d{1,2}(?:-\d{1,2})?)-(haiku|sonnet|opus)(?![a-z])")
+
+
+@lru_cache(maxsize=256)
+def identify(name: str) -> Model | None:
+    """The Claude model that `name` stands for on any platform (API, Bedrock, Vertex), or None for another model."""
+    bare = name.rsplit("/", 1)[-1].rsplit("anthropic.", 1)[-1].lower()
+    if found := _NEW.match(bare):
+        family, version = found.group(1), found.group(2)
+    elif found := _OLD.match(bare):
+        family, version = found.group(2), found.group(1)
+    else:
+        return None
+    numbers = tuple(int(part) for part in version.split("-"))
+    return Model(f"claude-{family}-{version}" if _NEW.match(bare) else f"claude-{version}-{family}", family, numbers)  # type: ignore[arg-type]
+
+
+@lru_cache(maxsize=256)
+def rules_of(name: str) -> ModelRules | None:
+    """The rules of the model that `name` stands for, or None where nothing is known of it."""
+    model = identify(name)
+    return _TABLE.get((model.family, model.version)) if model else None

@@ -1,0 +1,163 @@
+"""Signals: which task a request belongs to, from its text, its length and the caller's flags.
+
+Deterministic and linear in the text: patterns are RE2's (compiled by the `Compiler` that is handed in), and one
+combined pattern is looked for first, so that a request without any signal is read once, however many there are. The
+built-in ones are looked for only where one of their roots stands in the text, which costs next to nothing.
+
+`tampering` is a built-in flag: the request's text tries to dictate the verdict. It catches the plain forms; it is a
+seat belt, not a proof. A floor that hangs on it holds even where the caller names another task.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+
+from cascade.core.messages import Request
+from cascade.core.policy import OTHER, Policy, When
+
+__all__ = ["TAMPERING", "TAMPERING_PATTERNS", "Compiler", "Match", "Matcher", "Signals", "words_pattern"]
+
+TAMPERING = "tampering"
+
+Matcher = Callable[[str], bool]
+"""Is the pattern found anywhere in the text?"""
+Compiler = Callable[[str], Matcher]
+"""Compiles a case-blind RE2 pattern; raises ValueError where it is not one."""
+
+_CHARACTERS_PER_TOKEN = 4
+
+_SURE = r"(?:high(?:est)?|full|max(?:imum|imal)?|total|absolute|complete|utmost|perfect|100\s?%)"
+_SAY = r"(?:answer|respond|reply|report|return|output|state|give|set|use|claim|put|write|say|rate|mark|assign|make|be)"
+_MUCH = rf"(?:[01]?[.,]\d|[01]\b|\d{{2,3}}\b|{_SURE}\b)"
+
+TAMPERING_PATTERNS: tuple[str, ...] = (
+    # "confidence": 1 and its kin: confidence=0.99, 'confidence': "95%", confidence - 1.0
+    r"""\bconfidence\b[\\"'`“”’*_]{0,3}\s{0,3}(?:[:=]|->|=>)\s{0,3}[\\"'`“”’]{0,2}(?:[01]?[.,]\d|[01]\b|\d{2,3}\b)""",
+    # set the confidence to 0.95; report a confidence of 1
+    rf"\b{_SAY}\b[^.\n]{{0,40}}\bconfidence\b[^.\n]{{0,20}}\b(?:to|of|as|at|is)\b\s{{0,3}}{_MUCH}",
+    # answer with high confidence; be 100 % confident
+    rf"\b{_SAY}\b[^.\n]{{0,30}}\b{_SURE}\s{{1,3}}confidence\b",
+    rf"\b{_SAY}\b[^.\n]{{0,20}}\b(?:100\s?%|completely|absolutely|fully|totally|perfectly|very)\s{{1,3}}confident\b",
+    # your confidence must be high; confidence should always be 1
+    r"\bconfidence\b[^.\n]{0,30}\b(?:must|should|shall|has to|needs to)\s{1,3}(?:always\s{1,3})?be\b",
+    rf"\b{_SURE}\s{{1,3}}confidence\s{{1,3}}(?:score|value|rating|level|is required|required)\b",
+    # never escalate to a larger model
+    r"\b(?:do not|don['’]?t|never|without|no need to)\b[^.\n]{0,20}\bescalat\w{1,4}\b[^.\n]{0,30}\b(?:model|sonnet|opus|rung|llm|ai)\b",
+    r"\bignore\b[^.\n]{0,40}\bconfidence\b",
+)
+# Each pattern above needs one of these. RE2 finds a lone literal five times faster than it runs an alternation, as long
+# as no letter of it folds beyond ASCII (s and k do).
+_TAMPERING_ROOTS = ("onfiden", "calat")
+
+
+@dataclass(frozen=True, slots=True)
+class Match:
+    """What the signals made of a request: its task, all flags that hold, and the floor tampering raises (an index)."""
+
+    task: str
+    flags: frozenset[str]
+    floor: int = 0
+
+
+class Signals:
+    """A policy's signals, compiled. Immutable after construction, safe to share between threads."""
+
+    __slots__ = ("_any", "_matchers", "_roots", "_tampering", "_tampering_floor", "_tasks")
+
+    def __init__(self, policy: Policy, compile_pattern: Compiler) -> None:
+        self._tasks = tuple((task.name, task.when) for task in policy.tasks if task.when is not None)
+        patterns = dict.fromkeys(pattern for _, when in self._tasks for pattern in _patterns_of(when))
+        self._matchers = {pattern: compile_pattern(pattern) for pattern in patterns}
+        self._any = _combined(tuple(patterns), compile_pattern)
+        self._roots = tuple(compile_pattern(root) for root in _TAMPERING_ROOTS)
+        self._tampering = compile_pattern(_either(TAMPERING_PATTERNS))
+        self._tampering_floor = max(
+            (policy.route(name).floor for name, when in self._tasks if when.flag == TAMPERING), default=0
+        )
+
+    def classify(self, request: Request) -> Match:
+        """The request's task: the caller's, else that of the first test which holds, else `other`."""
+        text = request.user_text()
+        tampering = self._tampers(text)
+        flags = request.flags | {TAMPERING} if tampering else request.flags
+        floor = self._tampering_floor if tampering else 0
+        if request.task is not None:
+            return Match(request.task, flags, floor)
+        reading = _Reading(request, text, self._matchers, self._any)
+        for name, when in self._tasks:
+            if reading.holds(when, flags):
+                return Match(name, flags, floor)
+        return Match(OTHER, flags, floor)
+
+    def _tampers(self, text: str) -> bool:
+        return any(root(text) for root in self._roots) and self._tampering(text)
+
+
+class _Reading:
+    """One request while it is read: each pattern is looked for once at most, and none where no pattern is there."""
+
+    __slots__ = ("_any", "_combined", "_matchers", "_request", "_results", "_text")
+
+    def __init__(self, request: Request, text: str, matchers: dict[str, Matcher], combined: Matcher | None) -> None:
+        self._request, self._text, self._matchers, self._combined = request, text, matchers, combined
+        self._any: bool | None = None
+        self._results: dict[str, bool] = {}
+
+    def found(self, pattern: str) -> bool:
+        """Whether the pattern is in the text; looked for once."""
+        if self._any is None:
+            self._any = self._combined is None or self._combined(self._text)
+        if not self._any:
+            return False
+        result = self._results.get(pattern)
+        if result is None:
+            result = self._results[pattern] = self._matchers[pattern](self._text)
+        return result
+
+    def holds(self, when: When, flags: frozenset[str]) -> bool:
+        """Whether every key of the test holds."""
+        return (
+            (when.flag is None or when.flag in flags)
+            and (when.min_tokens is None or self._tokens() >= when.min_tokens)
+            and (when.max_tokens is None or self._tokens() <= when.max_tokens)
+            and (when.pattern is None or self.found(when.pattern))
+            and (when.words is None or self.found(words_pattern(when.words)))
+            and (when.any is None or any(self.holds(one, flags) for one in when.any))
+            and (when.all is None or all(self.holds(one, flags) for one in when.all))
+            and (when.not_ is None or not self.holds(when.not_, flags))
+        )
+
+    def _tokens(self) -> int:
+        return self._request.characters() // _CHARACTERS_PER_TOKEN
+
+
+def words_pattern(words: tuple[str, ...]) -> str:
+    """A pattern that finds any of the words or phrases whole; RE2's own word boundary knows only ASCII."""
+    edge = r"[^\p{L}\p{N}_]"
+    phrases = "|".join(r"\s+".join(_escaped(part) for part in phrase.split()) for phrase in words)
+    return rf"(?:^|{edge})(?:{phrases})(?:$|{edge})"
+
+
+def _escaped(word: str) -> str:
+    return "".join(f"\\{c}" if c.isascii() and not c.isalnum() and c != "_" else c for c in word)
+
+
+def _patterns_of(when: When) -> Iterator[str]:
+    if when.pattern is not None:
+        yield when.pattern
+    if when.words is not None:
+        yield words_pattern(when.words)
+    for one in (*(when.any or ()), *(when.all or ()), *((when.not_,) if when.not_ else ())):
+        yield from _patterns_of(one)
+
+
+def _either(patterns: tuple[str, ...]) -> str:
+    return "|".join(f"(?:{pattern})" for pattern in patterns)
+
+
+def _combined(patterns: tuple[str, ...], compile_pattern: Compiler) -> Matcher | None:
+    try:
+        return compile_pattern(_either(patterns))
+    except ValueError:  # too large together, or two groups of one name: then each is looked for by itself
+        return None

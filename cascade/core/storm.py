@@ -1,0 +1,194 @@
+"""The storm guard's statistic: does a task escalate more often than it should? Time is an argument, never read.
+
+A watch stands at each (task, rung). It trips by one of two tests, CUSUM for a sudden storm and a window for a slow one,
+and releases on what it has seen *since the trip*, so that the storm's own requests cannot make it flap.
+
+CUSUM: Page, E. S. (1954), Continuous inspection schemes, Biometrika 41. Interval: Wilson, E. B. (1927), JASA 22.
+"""
+
+from __future__ import annotations
+
+import math
+from collections import deque
+from dataclasses import dataclass, field
+from typing import Literal
+
+from cascade.core.policy import OTHER, StormGuard
+
+__all__ = ["Action", "Change", "Guard", "Watch", "wilson_lower_bound"]
+
+Action = Literal["escalate", "hold", "alert"]
+
+_CUSUM_SHIFT = 0.15  # the storm the CUSUM is tuned to: limit → limit + this
+_CUSUM_TRIPS_AT = 8.0
+_RELEASE_MARGIN = 0.05
+_Z_ONE_SIDED_95 = 1.6448536269514722
+_MOST_TASKS = 1024  # a caller who names a task per customer must not fill the memory: past this they share one watch
+_HOUR_S = 3600.0
+
+# Errors have a guard of their own, which only tells: an outage must not climb unseen.
+_ERRORS = StormGuard(rate=0.10, window=100, min_samples=20, dwell_s=60.0, on_trip="alert")
+
+
+def wilson_lower_bound(hits: int, n: int) -> float:
+    """The one-sided 95 % lower bound of a rate, by Wilson's score interval; 0 where nothing was seen."""
+    if n == 0:
+        return 0.0
+    rate, z2 = hits / n, _Z_ONE_SIDED_95**2
+    middle = rate + z2 / (2 * n)
+    spread = _Z_ONE_SIDED_95 * math.sqrt(rate * (1 - rate) / n + z2 / (4 * n * n))
+    return (middle - spread) / (1 + z2 / n)
+
+
+@dataclass(frozen=True, slots=True)
+class Change:
+    """Something to tell: a watch tripped, released, or has been tripped for so long that its limit must be wrong.
+
+    `what` is "storm" (escalations) or "errors"; `rate` is over the `samples` it was decided on, `limit` is the rate
+    that still counts as normal, `tripped_s` is how long the trip has lasted, in seconds.
+    """
+
+    kind: Literal["tripped", "released", "limit_wrong"]
+    what: Literal["storm", "errors"]
+    task: str
+    rung: str
+    rate: float
+    limit: float
+    samples: int
+    tripped_s: float = 0.0
+
+
+@dataclass(slots=True)
+class Watch:
+    """The statistic of one (task, rung). Not thread-safe: whoever shares it holds a lock around it."""
+
+    settings: StormGuard
+    limit: float
+    tripped_at: float | None = None
+    limit_wrong: bool = False
+    _cusum: float = 0.0
+    _recent: deque[bool] = field(default_factory=deque[bool])
+    _hits: int = 0
+    _up: float = 0.0
+    _down: float = 0.0
+
+    def __post_init__(self) -> None:
+        storm = min(self.limit + _CUSUM_SHIFT, (1 + self.limit) / 2)
+        self._up = math.log(storm / self.limit)
+        self._down = math.log((1 - storm) / (1 - self.limit))
+
+    @property
+    def action(self) -> Action | None:
+        """What is done at this rung now; None while calm."""
+        if self.tripped_at is None:
+            return None
+        return "alert" if self.limit_wrong else self.settings.on_trip
+
+    def observe(self, hit: bool, now: float) -> tuple[Literal["tripped", "released", "limit_wrong"], float, int] | None:
+        """Count one request at time `now` (seconds, any origin); tells (kind, rate, samples) when something changed."""
+        if self.tripped_at is None:
+            return self._observe_calm(hit, now)
+        return self._observe_tripped(hit, now, self.tripped_at)
+
+    def _observe_calm(self, hit: bool, now: float) -> tuple[Literal["tripped"], float, int] | None:
+        self._push(hit, self.settings.window)
+        self._cusum = max(0.0, self._cusum + (self._up if hit else self._down))
+        n = len(self._recent)
+        windowed = n >= self.settings.min_samples and wilson_lower_bound(self._hits, n) > self.limit
+        if self._cusum < _CUSUM_TRIPS_AT and not windowed:
+            return None
+        rate = self._hits / n
+        self.tripped_at = now
+        self._restart()
+        return ("tripped", rate, n)
+
+    def _observe_tripped(
+        self, hit: bool, now: float, tripped_at: float
+    ) -> tuple[Literal["released", "limit_wrong"], float, int] | None:
+        # The latest min_samples since the trip: a long storm must not have to be outweighed before it may be over.
+        self._push(hit, self.settings.min_samples)
+        n = len(self._recent)
+        rate, lasted = self._hits / n, now - tripped_at
+        enough = n >= self.settings.min_samples and lasted >= self.settings.dwell_s
+        if enough and rate < self.limit - _RELEASE_MARGIN:
+            self.tripped_at, self.limit_wrong = None, False
+            self._restart()
+            return ("released", rate, n)
+        if lasted > self.settings.max_trip_s and not self.limit_wrong:
+            self.limit_wrong = True
+            return ("limit_wrong", rate, n)
+        return None
+
+    def _push(self, hit: bool, most: int) -> None:
+        self._recent.append(hit)
+        self._hits += hit
+        if len(self._recent) > most:
+            self._hits -= self._recent.popleft()
+
+    def _restart(self) -> None:
+        self._cusum = 0.0
+        self._recent.clear()
+        self._hits = 0
+
+
+@dataclass(slots=True)
+class Guard:
+    """All watches of one policy. `settings` None: no storm guard; the errors' guard stands all the same."""
+
+    settings: StormGuard | None
+    _storms: dict[tuple[str, str], Watch] = field(default_factory=dict[tuple[str, str], Watch])
+    _errors: dict[str, Watch] = field(default_factory=dict[str, Watch])
+    _extra: deque[tuple[float, int]] = field(default_factory=deque[tuple[float, int]])
+    _extra_sum: int = 0
+
+    def observe(
+        self, task: str, rung: str, *, natural: bool | None, failed: bool, storm_cost: int, now: float
+    ) -> tuple[Action | None, tuple[Change, ...]]:
+        """Take note of one step; returns the action in force *before* it was counted, and what changed.
+
+        `natural`: would its own confidence have escalated it (None: not counted, e.g. an error or the top rung).
+        `storm_cost`: nano-USD this step cost because a storm sent it up. One call a step: the shared state of many
+        processes needs one round trip for it.
+        """
+        changes: list[Change] = []
+        change = self._watch_errors(rung).observe(failed, now)
+        if change:
+            changes.append(Change(change[0], "errors", OTHER, rung, change[1], _ERRORS.rate, change[2]))
+        if self.settings is None:
+            return None, tuple(changes)
+        if storm_cost:
+            self._extra.append((now, storm_cost))
+            self._extra_sum += storm_cost
+        if natural is None:
+            return None, tuple(changes)
+        watch = self._watch_storm(task, rung, self.settings)
+        action, since = watch.action, watch.tripped_at
+        if action == "escalate" and self._spent_up(now):
+            action = "alert"
+        told = watch.observe(natural, now)
+        if told:
+            lasted = now - since if since is not None else 0.0
+            changes.append(Change(told[0], "storm", task, rung, told[1], watch.limit, told[2], lasted))
+        return action, tuple(changes)
+
+    def _spent_up(self, now: float) -> bool:
+        cap = self.settings.max_extra_usd_per_hour if self.settings else None
+        if cap is None:
+            return False
+        while self._extra and self._extra[0][0] <= now - _HOUR_S:
+            self._extra_sum -= self._extra.popleft()[1]
+        return self._extra_sum >= cap * 1e9
+
+    def _watch_storm(self, task: str, rung: str, settings: StormGuard) -> Watch:
+        if (task, rung) not in self._storms and len(self._storms) >= _MOST_TASKS:
+            task = OTHER
+        watch = self._storms.get((task, rung))
+        if watch is None:
+            watch = self._storms[(task, rung)] = Watch(settings, settings.rate)
+        return watch
+
+    def _watch_errors(self, rung: str) -> Watch:
+        watch = self._errors.get(rung)
+        if watch is None:
+            watch = self._errors[rung] = Watch(_ERRORS, _ERRORS.rate)
+        return watch

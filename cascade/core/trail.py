@@ -1,0 +1,110 @@
+"""The trail: what each rung's reply was made of (Verdict), its record (Step), and what the caller gets (Answer)."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any, Literal
+
+from cascade.core.messages import Usage
+
+__all__ = ["NATURAL", "Answer", "ConfidenceSource", "Degraded", "Reason", "Step", "Verdict", "VerdictKind"]
+
+VerdictKind = Literal["answered", "declined", "malformed", "truncated", "refused", "overflow", "failed"]
+ConfidenceSource = Literal["self_reported", "calibrated", "tool_use"]
+
+Reason = Literal[
+    "error", "overflow", "refused", "truncated", "malformed", "declined", "check_failed", "low_confidence",
+    "floor", "storm",
+]  # fmt: skip
+"""Why a step did not ship: the first of these that holds."""
+
+Degraded = Literal[
+    "error", "overflow", "refused", "truncated", "malformed", "declined", "check_failed",
+    "ceiling", "deadline", "budget", "storm",
+]  # fmt: skip
+"""Why the best held was shipped, or nothing could be: what stopped the climb."""
+
+NATURAL: frozenset[str] = frozenset({"refused", "truncated", "malformed", "declined", "check_failed", "low_confidence"})
+"""The reasons that say something about the traffic; only they count for the storm guard and for statistics."""
+
+
+@dataclass(frozen=True, slots=True)
+class Verdict:
+    """What we make of a reply.
+
+    `confidence` is 0..1 with its named `source`, or None (the last rung answers plainly; a failure has none).
+    `text` and `data` are set when `kind` is "answered"; `data` is the parsed value where a schema was asked for.
+    `repaired`: the JSON was broken and was mended, see `core.triage`. `detail` says in a few words what was wrong;
+    it never quotes the prompt or the answer.
+    """
+
+    kind: VerdictKind
+    confidence: float | None = None
+    source: ConfidenceSource | None = None
+    text: str | None = None
+    data: Any = None
+    failed_checks: tuple[str, ...] = ()
+    repaired: bool = False
+    detail: str = ""
+
+
+@dataclass(frozen=True, slots=True)
+class Step:
+    """One rung's try. `cost` is exact, in nano-USD; `reason` says why it did not ship (None: it did, or was held)."""
+
+    index: int
+    rung: str
+    model: str
+    verdict: Verdict
+    usage: Usage = Usage()
+    cost: int = 0
+    attempts: int = 1
+    latency_s: float = 0.0
+    request_id: str | None = None
+    reason: Reason | None = None
+
+    @property
+    def cost_usd(self) -> float:
+        """The cost in USD."""
+        return self.cost / 1e9
+
+
+@dataclass(frozen=True, slots=True)
+class Answer:
+    """What `ask` returns; `str(answer)` is its text.
+
+    `text` is never empty unless the policy says `exhausted: abstain`: then it is None and `abstained` says why.
+    `degraded`: not an answer that stood, but the best held; it says what stopped the climb. `confidence` is None where
+    the last rung answered (it is not asked for one). `usage`, `cost_usd` and `attempts` count every step, also those
+    that failed. `certificate` is "uncertified" as long as nothing proves the policy's thresholds.
+    """
+
+    text: str | None
+    data: Any
+    rung: str | None
+    model: str | None
+    confidence: float | None
+    confidence_source: ConfidenceSource | None
+    steps: tuple[Step, ...]
+    usage: Usage
+    cost: int
+    degraded: Degraded | None
+    abstained: Degraded | None
+    attempts: int
+    latency_s: float
+    request_id: str
+    task: str
+    flags: frozenset[str]
+    metadata: Mapping[str, str]
+    policy: str
+    policy_hash: str
+    certificate: str = "uncertified"
+
+    @property
+    def cost_usd(self) -> float:
+        """What the whole climb cost, in USD; `cost` is the same in nano-USD, exact."""
+        return self.cost / 1e9
+
+    def __str__(self) -> str:
+        return self.text if self.text is not None else ""

@@ -1,0 +1,201 @@
+"""What a corpus holds (DESIGN §6): the manifest, its items, and what every rung answered when it was recorded.
+
+Plain frozen values. Their annotations are also the file format's schema: `reading` has pydantic's core build them
+straight from the bytes of a line, which checks every field and is faster than checking by hand.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from enum import Enum
+from typing import TYPE_CHECKING, Annotated, Any, Final, Literal, cast
+
+from pydantic import ConfigDict, Field, with_config
+from typing_extensions import TypedDict
+
+from cascade.core.errors import CorpusError
+from cascade.core.messages import Usage
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping, Sequence
+
+__all__ = [
+    "NOT_RECORDED",
+    "Corpus",
+    "Item",
+    "LadderEntry",
+    "Manifest",
+    "Message",
+    "NotRecorded",
+    "RecordedReply",
+    "RecordedUsage",
+    "text_of",
+]
+
+_STRICT = ConfigDict(strict=True, extra="forbid", allow_inf_nan=False, cache_strings="keys")
+_OPEN = ConfigDict(strict=True, extra="allow", allow_inf_nan=False, cache_strings="keys")
+
+_Name = Annotated[str, Field(min_length=1)]
+_Count = Annotated[int, Field(ge=0)]
+_Share = Annotated[float, Field(ge=0, le=1)]
+_Usd = Annotated[float, Field(ge=0)]
+
+
+class NotRecorded(Enum):
+    """The type of `NOT_RECORDED`."""
+
+    NOT_RECORDED = "not recorded"
+
+
+NOT_RECORDED: Final = NotRecorded.NOT_RECORDED
+"""Stands for an answer whose text was not recorded; None is an answer too, a declined one."""
+
+
+@with_config(_OPEN)
+class Message(TypedDict):
+    """One turn of a conversation, in the Messages API's shape; whatever else it has is kept."""
+
+    role: str
+    content: str | list[dict[str, Any]]
+
+
+@with_config(_OPEN)
+class RecordedUsage(TypedDict, total=False):
+    """Billed tokens under the API's own names; `input_tokens` excludes cache reads and writes. Other keys are kept."""
+
+    input_tokens: _Count
+    output_tokens: _Count
+    cache_read_input_tokens: _Count | None
+    cache_creation_input_tokens: _Count | None
+    cache_creation: dict[str, _Count] | None
+    output_tokens_details: dict[str, _Count] | None
+
+
+@with_config(_STRICT)
+@dataclass(frozen=True, slots=True)
+class LadderEntry:
+    """One rung that was recorded. `model` is None where only the rung's name is known."""
+
+    rung: _Name
+    model: _Name | None = None
+    extra: dict[str, Any] | None = None
+
+    @property
+    def name(self) -> str:
+        """The model's name, or the rung's where the model is not known."""
+        return self.model or self.rung
+
+
+@with_config(_STRICT)
+@dataclass(frozen=True, slots=True)
+class Manifest:
+    """Line 1 of a corpus. `right_at`: a score below it counts as wrong. `items`: how many follow, None if not said.
+
+    `extra`, here and below, keeps the keys that this version does not know: writing a corpus back loses nothing.
+    """
+
+    name: _Name
+    ladder: Annotated[tuple[LadderEntry, ...], Field(min_length=1)]
+    grader: str | None = None
+    right_at: float = 0.5
+    synthetic: bool = False
+    licence: str | None = None
+    notes: str | None = None
+    items: _Count | None = None
+    extra: dict[str, Any] | None = None
+
+    @property
+    def rungs(self) -> tuple[str, ...]:
+        """The recorded rungs' names, cheapest first."""
+        return tuple(entry.rung for entry in self.ladder)
+
+
+@with_config(_STRICT)
+@dataclass(frozen=True, slots=True)
+class RecordedReply:
+    """What one rung answered: `answer` is a JSON value, None where it declined, NOT_RECORDED where its text is missing.
+
+    `confidence` is 0..1, None where there was none. `cost_usd` is what it cost when it was recorded, in USD.
+    `signals` are other confidences recorded beside it, by source; they are never compared with `confidence`.
+    """
+
+    confidence: _Share | None = None
+    answer: Any = NOT_RECORDED
+    score: float | None = None
+    usage: RecordedUsage | None = None
+    cost_usd: _Usd | None = None
+    signals: dict[str, float] | None = None
+    extra: dict[str, Any] | None = None
+
+    @property
+    def has_answer(self) -> bool:
+        """Whether the text was recorded; a declined answer (None) was."""
+        return self.answer is not NOT_RECORDED
+
+    @property
+    def tokens(self) -> Usage:
+        """The recorded usage as billed tokens; all zero where none was recorded."""
+        return Usage.from_api(self.usage or {})
+
+
+@with_config(_STRICT)
+@dataclass(frozen=True, slots=True)
+class Item:
+    """One recorded request with every rung's reply. `at` is its arrival in seconds, `line` its line in the file.
+
+    `group` names what must never be split between tuning and certifying (None: identical inputs share one).
+    """
+
+    id: _Name
+    input: str | Annotated[list[Message], Field(min_length=1)]
+    replies: dict[str, RecordedReply]
+    task: str | None = None
+    group: str | None = None
+    split: Literal["tune", "certify"] | None = None
+    at: float | None = None
+    expected: Any = None
+    extra: dict[str, Any] | None = None
+    line: int = field(default=0, compare=False)
+
+    def reply(self, rung: str) -> RecordedReply:
+        """What `rung` answered. Raises CorpusError, naming item and rung, where that was not recorded."""
+        if (found := self.replies.get(rung)) is not None:
+            return found
+        raise CorpusError(
+            f"no reply of rung {rung!r} was recorded",
+            where=f"line {self.line}" if self.line else "corpus",
+            item=self.id,
+            mend=f"it has {', '.join(self.replies) or 'none'}; record it, or leave the item out",
+        )
+
+
+@dataclass(frozen=True, slots=True)
+class Corpus:
+    """A whole corpus in memory. `source` is where it was read from, for messages."""
+
+    manifest: Manifest
+    items: tuple[Item, ...]
+    source: str = "corpus"
+
+
+def text_of(asked: str | Sequence[Mapping[str, Any]]) -> str:
+    """The text that an input asks with: itself, or that of the last user message. No user message: empty.
+
+    Of several text blocks each is a line; a turn that has none, but tool results, asks with the results' text.
+    """
+    if isinstance(asked, str):
+        return asked
+    last = next((message for message in reversed(asked) if message.get("role") == "user"), None)
+    return _text_of_content(last.get("content")) if last else ""
+
+
+def _text_of_content(content: object) -> str:
+    if isinstance(content, str):
+        return content
+    if not isinstance(content, list):
+        return ""
+    blocks = [cast("dict[str, Any]", block) for block in cast("list[object]", content) if isinstance(block, dict)]
+    texts = [block["text"] for block in blocks if block.get("type") == "text" and isinstance(block.get("text"), str)]
+    if not texts:
+        texts = [_text_of_content(block.get("content")) for block in blocks if block.get("type") == "tool_result"]
+    return "\n".join(texts)

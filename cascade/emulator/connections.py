@@ -1,0 +1,323 @@
+"""One connection: requests in, replies out, one after the other (so pipelining does no harm), faults between them."""
+
+from __future__ import annotations
+
+import asyncio
+import socket
+import struct
+from dataclasses import dataclass, replace
+from datetime import UTC, datetime, timedelta
+from typing import TYPE_CHECKING, Any, Final
+from urllib.parse import parse_qs, unquote, urlsplit
+
+from pydantic_core import from_json
+
+from cascade.core.errors import MissingExtra
+from cascade.emulator.api import check_headers, read_count, read_request
+from cascade.emulator.catalogue import describe_model, list_models
+from cascade.emulator.messages import (
+    ApiError,
+    compose,
+    encode,
+    error_event,
+    error_json,
+    message_json,
+    stream_events,
+)
+
+try:
+    import h11
+except ModuleNotFoundError as error:  # pragma: no cover - the SDK's own HTTP stack brings it
+    raise MissingExtra("the emulator", "emulator") from error
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping
+
+    from cascade.emulator.api import Asked
+    from cascade.emulator.faults import Fault, FaultKind
+    from cascade.emulator.messages import Composed
+    from cascade.emulator.server import Emulator
+
+__all__ = ["Connection", "SeenRequest"]
+
+_MAX_BODY = 32 * 1024 * 1024  # the API's own limit
+_READ = 1 << 16
+_TIMEOUT_S = 60.0
+_TRICKLE_S = 0.05
+_TRICKLE_BYTES = 16
+_SECRETS = frozenset({"authorization", "x-api-key", "cookie", "proxy-authorization"})
+_CLOSE_S = 5.0
+_TOO_MANY = 429
+_MESSAGES, _MODELS = "/v1/messages", "/v1/models"
+_POSTED = (_MESSAGES, _MESSAGES + "/count_tokens")
+_UNREADABLE = object()
+_LIMITS: Final = {"requests": 4_000, "input-tokens": 2_000_000, "output-tokens": 400_000, "tokens": 2_400_000}
+_ERRORS: Final[dict[FaultKind, tuple[int, str, str]]] = {
+    "rate_limit": (429, "rate_limit_error", "This request would exceed your organization's rate limit."),
+    "spend_cap": (429, "rate_limit_error", "You have reached your organization's monthly API usage threshold."),
+    "overloaded": (529, "overloaded_error", "Overloaded"),
+    "stream_overloaded": (529, "overloaded_error", "Overloaded"),
+    "server_error": (500, "api_error", "Internal server error"),
+    "context_overflow_400": (400, "invalid_request_error", "prompt is too long: 1000001 tokens > 1000000 maximum"),
+}
+
+
+@dataclass(frozen=True, slots=True)
+class SeenRequest:
+    """A request as it came in, credentials left out. `body` is its JSON, None where it had none that could be read."""
+
+    method: str
+    path: str
+    headers: Mapping[str, str]
+    body: Any
+
+
+class _Gone(Exception):
+    """The client has closed the connection, or it is to be closed on the client."""
+
+
+class Connection:
+    """One client's connection to an emulator."""
+
+    def __init__(self, emulator: Emulator, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        self._emulator, self._reader, self._writer = emulator, reader, writer
+        self._http = h11.Connection(h11.SERVER)
+        self._request_id = ""
+        self._pace: float | None = None  # seconds between two pieces, while a reply trickles
+
+    async def run(self) -> None:
+        """Serve until the client goes."""
+        try:
+            while await self._serve_one():
+                self._http.start_next_cycle()
+        except (_Gone, ConnectionError):
+            pass
+        except asyncio.CancelledError:
+            self._writer.transport.abort()
+            raise
+        finally:
+            self._writer.close()
+            try:
+                async with asyncio.timeout(_CLOSE_S):
+                    await self._writer.wait_closed()
+            except (OSError, TimeoutError):
+                self._writer.transport.abort()
+
+    async def _serve_one(self) -> bool:
+        """Answer one request; whether the connection can take another."""
+        self._request_id, self._pace = f"req_{self._emulator.next_id():024x}", None
+        try:
+            request, body = await self._receive()
+            await self._answer(request, body)
+        except ApiError as error:
+            await self._send_error(error)
+        except h11.RemoteProtocolError as error:
+            if self._http.our_state in (h11.IDLE, h11.SEND_RESPONSE):
+                await self._send_error(ApiError(400, "invalid_request_error", f"not HTTP: {error}"))
+            return False
+        return self._http.states == {h11.CLIENT: h11.DONE, h11.SERVER: h11.DONE}
+
+    async def _receive(self) -> tuple[h11.Request, bytes]:
+        request: h11.Request | None = None
+        pieces: list[bytes] = []
+        size = 0
+        while True:
+            match event := self._http.next_event():
+                case h11.Request():
+                    request = event
+                case h11.Data():
+                    size += len(event.data)
+                    if size <= _MAX_BODY:  # the rest is read to its end, or the client would not see the answer
+                        pieces.append(bytes(event.data))
+                case h11.EndOfMessage() if request is not None:
+                    if size > _MAX_BODY:
+                        raise ApiError(
+                            413, "request_too_large", f"Request exceeds the maximum size of {_MAX_BODY} bytes"
+                        )
+                    return request, b"".join(pieces)
+                case h11.NEED_DATA:
+                    if self._http.they_are_waiting_for_100_continue:
+                        await self._send(h11.InformationalResponse(status_code=100, headers=[]))
+                    self._http.receive_data(await self._reader.read(_READ))
+                case _:
+                    raise _Gone
+
+    async def _answer(self, request: h11.Request, body: bytes) -> None:
+        method, target = request.method.decode(), request.target.decode("latin-1")
+        headers = {name.decode(): value.decode("latin-1") for name, value in request.headers}
+        parsed = _parse(body)
+        kept = {name: value for name, value in headers.items() if name not in _SECRETS}
+        self._emulator.note(SeenRequest(method, target, kept, None if parsed is _UNREADABLE else parsed))
+        url = urlsplit(target)
+        route, query = unquote(url.path).rstrip("/"), parse_qs(url.query)
+        if route not in _POSTED and route != _MODELS and not route.startswith(_MODELS + "/"):
+            raise ApiError(404, "not_found_error", f"{method} {route[:80]} is not emulated")
+        if method != ("POST" if route in _POSTED else "GET"):
+            raise ApiError(405, "invalid_request_error", f"{method} is not allowed on {route}")
+        check_headers(headers)
+        if route == _MODELS:
+            await self._send_json(200, list_models(self._emulator.answers.models, query))
+        elif route not in _POSTED:
+            model = route.removeprefix(_MODELS + "/")
+            self._emulator.answers.check_model(model)
+            await self._send_json(200, describe_model(model))
+        elif parsed is _UNREADABLE:
+            raise ApiError(400, "invalid_request_error", "The request body is not valid JSON")
+        else:
+            beta = query.get("beta") == ["true"] or "anthropic-beta" in headers
+            if route == _MESSAGES:
+                await self._create(read_request(parsed, beta=beta))
+            else:
+                await self._send_json(200, {"input_tokens": read_count(parsed, beta=beta)})
+
+    async def _create(self, asked: Asked) -> None:
+        emulator = self._emulator
+        emulator.answers.check_model(asked.model)
+        fault = emulator.choose_fault(asked.model)
+        if fault is not None:
+            await self._strike(fault, asked)
+        kind = fault.kind if fault else None
+        recorded = emulator.answers.find(asked.model, asked.text, take=kind not in ("cut", "stream_overloaded"))
+        reply = compose(asked, recorded, kind, emulator.seed)
+        if asked.stream:
+            await self._stream(asked, reply, kind)
+            return
+        await self._pause(reply.usage.output_tokens * emulator.token_latency_s)
+        body = encode(message_json(asked, reply, self._message_id))
+        if kind == "cut":
+            await self._send_head(200, length=len(body))
+            await self._send(h11.Data(data=body[: len(body) // 2]))
+            raise _Gone
+        emulator.bill(asked.model, reply.usage, whole=True)
+        await self._send_body(200, body)
+
+    async def _stream(self, asked: Asked, reply: Composed, kind: FaultKind | None) -> None:
+        events = list(stream_events(asked, reply, self._message_id))
+        if kind in ("cut", "stream_overloaded"):
+            events = events[: len(events) // 2]
+        whole = False
+        await self._send_head(200, stream=True)
+        try:
+            await self._send_events(events)
+            whole = kind not in ("cut", "stream_overloaded")
+        finally:
+            told = reply.usage if whole else replace(reply.usage, output_tokens=min(1, reply.usage.output_tokens))
+            self._emulator.bill(asked.model, told, whole=whole)
+        if kind == "cut":
+            raise _Gone
+        if kind == "stream_overloaded":
+            await self._send(h11.Data(data=error_event(_error("stream_overloaded"), self._request_id)))
+        await self._send(h11.EndOfMessage())
+
+    async def _send_events(self, events: list[tuple[bytes, int]]) -> None:
+        latency = self._emulator.token_latency_s
+        if not latency:
+            await self._send(h11.Data(data=b"".join(event for event, _ in events)))
+            return
+        clock = asyncio.get_running_loop().time
+        due = clock()
+        for event, tokens in events:
+            due += tokens * latency  # on a schedule, so that many short waits do not add up their errors
+            await self._pause(due - clock())
+            await self._send(h11.Data(data=event))
+
+    async def _strike(self, fault: Fault, asked: Asked) -> None:
+        """Do what `fault` does before there is a reply; return where it lets one come."""
+        if fault.kind == "trickle":
+            self._pace = _TRICKLE_S if fault.delay_s is None else fault.delay_s
+            return
+        if fault.kind == "timeout":
+            await self._pause(_TIMEOUT_S if fault.delay_s is None else fault.delay_s)
+            raise _Gone
+        await self._pause(fault.delay_s or 0.0)
+        if fault.kind == "reset":
+            # Closing with a linger of zero seconds is what makes the kernel send RST instead of FIN.
+            linger = struct.pack("ii", 1, 0)
+            self._writer.get_extra_info("socket").setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, linger)
+            self._writer.transport.abort()
+            raise _Gone
+        if fault.kind in _ERRORS and not (fault.kind == "stream_overloaded" and asked.stream):
+            raise _error(fault.kind, fault.retry_after)
+
+    async def _pause(self, seconds: float) -> None:
+        """Wait, unless the client goes: a reply that nobody waits for is neither sent nor billed."""
+        loop = asyncio.get_running_loop()
+        end = loop.time() + seconds
+        while (left := end - loop.time()) > 0:
+            try:
+                async with asyncio.timeout(left):
+                    data = await self._reader.read(_READ)
+            except TimeoutError:
+                return
+            if not data:
+                raise _Gone
+            self._http.receive_data(data)  # a pipelined request: it waits its turn
+
+    @property
+    def _message_id(self) -> str:
+        return self._request_id.replace("req_", "msg_")
+
+    async def _send_error(self, error: ApiError) -> None:
+        await self._send_json(error.status, error_json(error, self._request_id), error)
+
+    async def _send_json(self, status: int, value: object, error: ApiError | None = None) -> None:
+        await self._send_body(status, encode(value), error)
+
+    async def _send_body(self, status: int, body: bytes, error: ApiError | None = None) -> None:
+        await self._send_head(status, length=len(body), error=error)
+        await self._send(h11.Data(data=body))
+        await self._send(h11.EndOfMessage())
+
+    async def _send_head(
+        self, status: int, *, length: int = 0, stream: bool = False, error: ApiError | None = None
+    ) -> None:
+        headers = [
+            ("content-type", "text/event-stream; charset=utf-8" if stream else "application/json"),
+            ("request-id", self._request_id),
+            ("anthropic-organization-id", "00000000-0000-4000-8000-000000000000"),
+            *_rate_limits(exhausted=status == _TOO_MANY),
+        ]
+        headers.append(("cache-control", "no-cache") if stream else ("content-length", str(length)))
+        if error is not None and error.retry_after is not None:
+            headers.append(("retry-after", f"{error.retry_after:g}"))
+        await self._send(h11.Response(status_code=status, headers=headers))
+
+    async def _send(self, event: h11.Event) -> None:
+        data = self._http.send(event) or b""
+        if self._pace is None:
+            self._writer.write(data)
+            await self._writer.drain()
+            return
+        for at in range(0, len(data), _TRICKLE_BYTES):
+            await self._pause(self._pace)
+            self._writer.write(data[at : at + _TRICKLE_BYTES])
+            await self._writer.drain()
+
+
+def _error(kind: FaultKind, retry_after: float | None = None) -> ApiError:
+    status, category, message = _ERRORS[kind]
+    if kind == "rate_limit" and retry_after is None:
+        retry_after = 1.0
+    if kind == "spend_cap":
+        return ApiError(status, category, message, details="enforced_spend_limit_reached")
+    return ApiError(status, category, message, retry_after=retry_after)
+
+
+def _rate_limits(*, exhausted: bool) -> list[tuple[str, str]]:
+    reset = (datetime.now(UTC) + timedelta(seconds=1)).strftime("%Y-%m-%dT%H:%M:%SZ")
+    return [
+        header
+        for name, limit in _LIMITS.items()
+        for header in (
+            (f"anthropic-ratelimit-{name}-limit", str(limit)),
+            (f"anthropic-ratelimit-{name}-remaining", "0" if exhausted else str(limit - 1)),
+            (f"anthropic-ratelimit-{name}-reset", reset),
+        )
+    ]
+
+
+def _parse(body: bytes) -> object:
+    try:
+        return from_json(body, allow_inf_nan=False) if body else _UNREADABLE
+    except ValueError:
+        return _UNREADABLE

@@ -1,0 +1,138 @@
+"""What goes wrong, and when: a list of faults, and a seeded choice among them that every run makes alike.
+
+rate_limit=0.1,overloaded=0.05,retry_after=0.02      two kinds at these rates; the option holds for both
+reset,model=claude-haiku-5-5,after=10,times=3        each request to this model from the 11th on, three times
+server_error=0.5;trickle,delay_s=0.01                `;` parts groups: an option holds for its own group only
+"""
+
+from __future__ import annotations
+
+import hashlib
+from collections import Counter
+from dataclasses import dataclass, replace
+from typing import TYPE_CHECKING, Literal, cast, get_args
+
+from cascade.core.errors import ConfigurationError
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable
+
+__all__ = ["Fault", "FaultKind", "FaultPlan", "chance", "parse_faults"]
+
+FaultKind = Literal[
+    # No reply, nothing billed:
+    "rate_limit",  # 429 with retry-after
+    "spend_cap",  # 429 without: waiting does not help
+    "overloaded",  # 529
+    "server_error",  # 500
+    "context_overflow_400",  # 400, the prompt is too long
+    "reset",  # the connection is reset before a byte is sent
+    "timeout",  # nothing is sent until the client goes, or delay_s have passed
+    # A reply that breaks off; of a stream, what message_start told is billed:
+    "cut",  # the connection ends in the middle of the body
+    "stream_overloaded",  # an overloaded event inside the stream; 529 where no stream was asked for
+    # A whole reply, billed as recorded:
+    "trickle",  # a few bytes at a time, delay_s apart
+    "truncated_json",  # cut off, stop_reason max_tokens
+    "context_overflow",  # cut off, stop_reason model_context_window_exceeded
+    "prose",  # sentences where JSON was asked for
+    "bad_confidence",  # a confidence outside 0..1
+    "refusal",  # stop_reason refusal, no content
+    "empty",  # no content
+    "thinking",  # as recorded, after a thinking block: no fault, but a surprise to who reads content[0]
+]
+
+_KINDS: frozenset[str] = frozenset(get_args(FaultKind))
+
+
+@dataclass(frozen=True, slots=True)
+class Fault:
+    """One thing that goes wrong.
+
+    `rate`: the share of requests, 0..1, it happens to. `model`: only to this one's. `after`: how many requests that it
+    might happen to pass first. `times`: how often at most. `retry_after`: seconds to ask the client to wait
+    (rate_limit: 1 if not given; other errors: no such header). `delay_s`: seconds before the answer; of a timeout, its
+    length (60); of a trickle, between two pieces (0.05).
+    """
+
+    kind: FaultKind
+    rate: float = 1.0
+    model: str | None = None
+    after: int = 0
+    times: int | None = None
+    retry_after: float | None = None
+    delay_s: float | None = None
+
+    def __post_init__(self) -> None:
+        if self.kind not in _KINDS:
+            raise ConfigurationError(
+                f"faults: no fault is called {self.kind!r} (there are {', '.join(sorted(_KINDS))})"
+            )
+        if not 0 <= self.rate <= 1:
+            raise ConfigurationError(f"faults: {self.kind}: its rate is {self.rate} (give a share, 0..1)")
+        for name in ("after", "times", "retry_after", "delay_s"):
+            value = getattr(self, name)
+            if value is not None and not 0 <= value < float("inf"):
+                raise ConfigurationError(f"faults: {self.kind}: {name} is {value} (give a number from 0 up)")
+
+
+def parse_faults(spec: str | Iterable[Fault] | None) -> tuple[Fault, ...]:
+    """The faults that a spec (this module's docstring) or a list means. Raises ConfigurationError, naming the part."""
+    if spec is None:
+        return ()
+    if not isinstance(spec, str):
+        return tuple(spec)
+    return tuple(fault for group in spec.split(";") if group.strip() for fault in _parse_group(group))
+
+
+def _parse_group(group: str) -> Iterable[Fault]:
+    faults: list[Fault] = []
+    options: dict[str, str | int | float] = {}
+    for part in group.split(","):
+        name, _, value = (piece.strip() for piece in part.partition("="))
+        try:
+            if name == "model" and value:
+                options[name] = value
+            elif name in ("after", "times"):
+                options[name] = int(value)
+            elif name in ("retry_after", "delay_s"):
+                options[name] = float(value)
+            else:
+                faults.append(Fault(cast("FaultKind", name), float(value or 1)))
+        except ValueError:
+            raise ConfigurationError(f"faults: {part.strip()!r} is no number (as in rate_limit=0.1,times=3)") from None
+    if not faults:
+        raise ConfigurationError(f"faults: {group.strip()!r} names no fault (there are {', '.join(sorted(_KINDS))})")
+    return [replace(fault, **options) for fault in faults]  # pyright: ignore[reportArgumentType]
+
+
+class FaultPlan:
+    """Which fault, if any, strikes a request: the first listed that does. Not thread-safe: the server's loop asks it."""
+
+    def __init__(self, faults: tuple[Fault, ...], seed: int) -> None:
+        self.faults, self.seed = faults, seed
+        self._asked: Counter[str] = Counter()
+        self._met: Counter[int] = Counter()
+        self._struck: Counter[int] = Counter()
+
+    def choose(self, model: str) -> Fault | None:
+        """The fault that strikes the next request to `model`; depends on the seed and the order of requests only."""
+        ordinal = self._asked[model]
+        self._asked[model] += 1
+        chosen: Fault | None = None
+        for index, fault in enumerate(self.faults):
+            if fault.model not in (None, model):
+                continue
+            self._met[index] += 1
+            if chosen or self._met[index] <= fault.after or self._struck[index] == fault.times:
+                continue
+            if chance(self.seed, index, model, ordinal) < fault.rate:
+                self._struck[index] += 1
+                chosen = fault
+        return chosen
+
+
+def chance(*key: object) -> float:
+    """A number in [0, 1) that depends on the key only, the same on every machine and in every run."""
+    digest = hashlib.blake2b("\x1f".join(map(str, key)).encode(), digest_size=8).digest()
+    return int.from_bytes(digest) / 2**64

@@ -1,0 +1,180 @@
+"""Replies in the API's form: messages, stream events, errors. Pure: the same reply always makes the same bytes."""
+
+from __future__ import annotations
+
+import json
+from dataclasses import dataclass, field, replace
+from typing import TYPE_CHECKING, Any
+
+from cascade.core.messages import Usage
+from cascade.emulator.faults import chance
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+
+    from cascade.corpora import RecordedReply
+    from cascade.emulator.api import Asked
+    from cascade.emulator.faults import FaultKind
+
+__all__ = ["ApiError", "Composed", "compose", "encode", "error_event", "error_json", "message_json", "stream_events"]
+
+PROSE = "I am quite sure about this one, and would rather explain it in my own words than fill in a form."
+_DELTA = 16  # characters in a delta of a stream: about four tokens
+_BAD_CONFIDENCES = (1.5, -0.1, 85)
+
+
+class ApiError(Exception):
+    """A request that gets an error. `details` is the API's error code, `retry_after` is in seconds."""
+
+    def __init__(
+        self, status: int, kind: str, message: str, *, details: str | None = None, retry_after: float | None = None
+    ) -> None:
+        super().__init__(message)
+        self.status, self.kind, self.message = status, kind, message
+        self.details, self.retry_after = details, retry_after
+
+
+@dataclass(frozen=True, slots=True)
+class Composed:
+    """A reply as it will be told: text blocks (none where `text` is empty), why it stopped, and what it cost."""
+
+    text: str
+    usage: Usage
+    stop_reason: str = "end_turn"
+    thinking: bool = False
+    raw_usage: dict[str, Any] = field(default_factory=dict[str, Any])
+
+
+def compose(asked: Asked, recorded: RecordedReply, fault: FaultKind | None, seed: int) -> Composed:
+    """Say what was recorded as the request asks for it: as a triage verdict, or plainly; as a fault bends it."""
+    confidence, answer = recorded.confidence, recorded.answer
+    if fault == "bad_confidence":
+        confidence = _BAD_CONFIDENCES[int(chance(seed, asked.text) * len(_BAD_CONFIDENCES))]
+    if asked.triage:
+        verdict = {"confidence": confidence, "answer": answer}
+        told = [key for key in asked.triage if key == "answer" or confidence is not None]
+        text = _dump({key: verdict[key] for key in told})
+    else:
+        text = answer if isinstance(answer, str) else "" if answer is None else _dump(answer)
+    whole = Composed(text, _complete(asked, recorded, text), raw_usage=dict(recorded.usage or {}))
+    match fault:
+        case "truncated_json":
+            return replace(whole, text=text[: len(text) // 2], stop_reason="max_tokens")
+        case "context_overflow":
+            return replace(whole, text=text[: len(text) // 2], stop_reason="model_context_window_exceeded")
+        case "prose":
+            return replace(whole, text=PROSE)
+        case "refusal":
+            return replace(whole, text="", stop_reason="refusal")
+        case "empty":
+            return replace(whole, text="")
+        case "thinking":
+            return replace(whole, thinking=True)
+        case _:
+            return whole
+
+
+def _complete(asked: Asked, recorded: RecordedReply, text: str) -> Usage:
+    # What was not recorded is estimated at four characters a token.
+    known, said = recorded.tokens, recorded.usage or {}
+    return replace(
+        known,
+        input_tokens=known.input_tokens if "input_tokens" in said else asked.estimated_tokens,
+        output_tokens=known.output_tokens if "output_tokens" in said else max(1, len(text) // 4),
+    )
+
+
+def message_json(asked: Asked, reply: Composed, message_id: str) -> dict[str, Any]:
+    """The whole message, as POST /v1/messages returns it."""
+    content = [{"type": "text", "text": reply.text}] if reply.text else []
+    if reply.thinking:
+        content.insert(0, {"type": "thinking", "thinking": "", "signature": "ZW11bGF0ZWQ="})
+    return {
+        "id": message_id,
+        "type": "message",
+        "role": "assistant",
+        "model": asked.model,
+        "content": content,
+        "stop_reason": reply.stop_reason,
+        "stop_sequence": None,
+        "stop_details": _stop_details(reply),
+        "usage": _usage_json(reply),
+    }
+
+
+def stream_events(asked: Asked, reply: Composed, message_id: str) -> Iterator[tuple[bytes, int]]:
+    """The events of a stream, each with the number of output tokens that it stands for (for latency)."""
+    whole = message_json(asked, reply, message_id)
+    # As the API does it: at first the stream tells one output token, message_delta then tells all of them.
+    first = {**whole["usage"], "output_tokens": min(1, reply.usage.output_tokens)}
+    empty: dict[str, Any] = {"content": [], "stop_reason": None, "stop_details": None, "usage": first}
+    yield _event({"type": "message_start", "message": {**whole, **empty}}), 0
+    yield _event({"type": "ping"}), 0
+    left = reply.usage.output_tokens
+    for index, block in enumerate(whole["content"]):
+        start, deltas = _block_events(block)
+        yield _event({"type": "content_block_start", "index": index, "content_block": start}), 0
+        for number, delta in enumerate(deltas):
+            share = left // (len(deltas) - number) if block["type"] == "text" else 0
+            left -= share
+            yield _event({"type": "content_block_delta", "index": index, "delta": delta}), share
+        yield _event({"type": "content_block_stop", "index": index}), 0
+    delta = {"stop_reason": reply.stop_reason, "stop_sequence": None, "stop_details": _stop_details(reply)}
+    total = {key: value for key, value in whole["usage"].items() if key not in ("cache_creation", "service_tier")}
+    yield _event({"type": "message_delta", "delta": delta, "usage": total}), left
+    yield _event({"type": "message_stop"}), 0
+
+
+def error_json(error: ApiError, request_id: str) -> dict[str, Any]:
+    """An error in the API's shape."""
+    said: dict[str, Any] = {"type": error.kind, "message": error.message}
+    if error.details:
+        said["details"] = {"error_code": error.details}
+    return {"type": "error", "error": said, "request_id": request_id}
+
+
+def error_event(error: ApiError, request_id: str) -> bytes:
+    """An error inside a stream."""
+    return _event(error_json(error, request_id))
+
+
+def encode(value: object) -> bytes:
+    """`value` as compact JSON."""
+    return json.dumps(value, ensure_ascii=False, separators=(",", ":")).encode()
+
+
+def _block_events(block: dict[str, Any]) -> tuple[dict[str, Any], list[dict[str, Any]]]:
+    if block["type"] == "thinking":
+        return {**block, "signature": ""}, [{"type": "signature_delta", "signature": block["signature"]}]
+    text: str = block["text"]
+    pieces = [text[at : at + _DELTA] for at in range(0, len(text), _DELTA)]
+    return {**block, "text": ""}, [{"type": "text_delta", "text": piece} for piece in pieces]
+
+
+def _event(data: dict[str, Any]) -> bytes:
+    return b"event: %s\ndata: %s\n\n" % (data["type"].encode(), encode(data))
+
+
+def _usage_json(reply: Composed) -> dict[str, Any]:
+    usage = reply.usage
+    told = {
+        "input_tokens": usage.input_tokens,
+        "cache_creation_input_tokens": usage.cache_write_5m + usage.cache_write_1h,
+        "cache_read_input_tokens": usage.cache_read,
+        "cache_creation": {
+            "ephemeral_5m_input_tokens": usage.cache_write_5m,
+            "ephemeral_1h_input_tokens": usage.cache_write_1h,
+        },
+        "output_tokens": usage.output_tokens,
+        "service_tier": "standard",
+    }
+    return {**told, **{key: value for key, value in reply.raw_usage.items() if key not in told}}
+
+
+def _stop_details(reply: Composed) -> dict[str, Any] | None:
+    refused = reply.stop_reason == "refusal"
+    return {"type": "refusal", "category": None, "explanation": None} if refused else None
+
+
+def _dump(value: object) -> str:
+    return json.dumps(value, ensure_ascii=False)

@@ -1,0 +1,186 @@
+"""The sockets: an event loop in a thread of its own, one task for each connection, h11 for the protocol.
+
+Sockets are held directly, not through a web framework, because faults need them: to reset, to trickle, to cut off.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import os
+import socket
+import threading
+from collections import deque
+from contextlib import suppress
+from dataclasses import dataclass, field
+from itertools import count
+from typing import TYPE_CHECKING, Self
+
+from cascade.core.errors import ConfigurationError
+from cascade.core.messages import Usage
+from cascade.emulator.answers import Answers
+from cascade.emulator.connections import Connection, SeenRequest
+from cascade.emulator.faults import Fault, FaultPlan, parse_faults
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable, Mapping
+    from types import TracebackType
+
+    from cascade.emulator.answers import Source
+
+__all__ = ["Billed", "Emulator", "SeenRequest", "Tally"]
+
+_KEPT_REQUESTS = 10_000
+_BACKLOG = 1024
+_STOP_S = 10.0
+
+
+@dataclass(frozen=True, slots=True)
+class Tally:
+    """What was billed: whole replies, replies that broke off, and the tokens of both."""
+
+    replies: int = 0
+    broken_off: int = 0
+    usage: Usage = Usage()
+
+
+@dataclass(frozen=True, slots=True)
+class Billed(Tally):
+    """What was billed altogether, and by model."""
+
+    models: Mapping[str, Tally] = field(default_factory=dict[str, Tally])
+
+
+class Emulator:
+    """A Messages API on loopback that answers from corpora (or their paths). A context manager; it stops on exit.
+
+    `faults` is a spec or a list (see `faults`), `seed` makes their chance repeat, `token_latency_s` is the time that
+    each output token takes. All properties may be read, and `faults` set, from any thread while it runs.
+    """
+
+    def __init__(
+        self,
+        corpora: Source | Iterable[Source],
+        *,
+        host: str = "127.0.0.1",
+        port: int = 0,
+        faults: str | Iterable[Fault] | None = None,
+        seed: int = 0,
+        token_latency_s: float = 0.0,
+    ) -> None:
+        self.answers = Answers(corpora)
+        self.host, self.port, self.seed, self.token_latency_s = host, port, seed, token_latency_s
+        self._plan = FaultPlan(parse_faults(faults), seed)
+        self._lock = threading.Lock()
+        self._seen: deque[SeenRequest] = deque(maxlen=_KEPT_REQUESTS)
+        self._tallies: dict[str, Tally] = {}
+        self._ids = count(1)
+        self._thread: threading.Thread | None = None
+        self._loop: asyncio.AbstractEventLoop | None = None
+        self._stopping: asyncio.Event | None = None
+
+    def __enter__(self) -> Self:
+        self.start()
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self.stop()
+
+    def start(self) -> None:
+        """Listen. Raises ConfigurationError where the port is taken, or it is running already."""
+        if self._thread is not None:
+            raise ConfigurationError("emulator: it is running already (stop it first)")
+        try:
+            family = socket.AF_INET6 if ":" in self.host else socket.AF_INET
+            listener = socket.create_server((self.host, self.port), family=family, backlog=_BACKLOG)
+        except OSError as error:
+            why = os.strerror(error.errno) if error.errno else str(error)
+            raise ConfigurationError(f"emulator: cannot listen on {self.host}:{self.port}: {why}") from error
+        self.port = listener.getsockname()[1]
+        ready = threading.Event()
+        self._thread = threading.Thread(
+            target=lambda: asyncio.run(self._serve(listener, ready)), name=f"cascade-emulator-{self.port}", daemon=True
+        )
+        self._thread.start()
+        ready.wait(_STOP_S)
+
+    def stop(self) -> None:
+        """Drop all connections and end the thread; stopping twice does no harm. What was recorded can still be read."""
+        thread, self._thread = self._thread, None
+        if thread is None or self._loop is None or self._stopping is None:
+            return
+        with suppress(RuntimeError):  # the loop is closed already: the thread is ending by itself
+            self._loop.call_soon_threadsafe(self._stopping.set)
+        thread.join(_STOP_S)
+
+    @property
+    def base_url(self) -> str:
+        """Where it listens, as clients want it: without `/v1`."""
+        return f"http://[{self.host}]:{self.port}" if ":" in self.host else f"http://{self.host}:{self.port}"
+
+    @property
+    def faults(self) -> tuple[Fault, ...]:
+        """What goes wrong from now on; setting it starts all counts and chances anew."""
+        return self._plan.faults
+
+    @faults.setter
+    def faults(self, faults: str | Iterable[Fault] | None) -> None:
+        self._plan = FaultPlan(parse_faults(faults), self.seed)
+
+    @property
+    def requests(self) -> tuple[SeenRequest, ...]:
+        """The last 10,000 requests, oldest first."""
+        with self._lock:
+            return tuple(self._seen)
+
+    @property
+    def billed(self) -> Billed:
+        """What was billed so far: every whole reply that was sent, and of a broken one what its beginning told."""
+        with self._lock:
+            models = dict(self._tallies)
+        total = Tally()
+        for tally in models.values():
+            total = _add(total, tally)
+        return Billed(total.replies, total.broken_off, total.usage, models)
+
+    def note(self, request: SeenRequest) -> None:
+        """For the connections: a request came in."""
+        with self._lock:
+            self._seen.append(request)
+
+    def bill(self, model: str, usage: Usage, *, whole: bool) -> None:
+        """For the connections: a reply is being sent."""
+        with self._lock:
+            tally = Tally(int(whole), int(not whole), usage)
+            self._tallies[model] = _add(self._tallies.get(model, Tally()), tally)
+
+    def next_id(self) -> int:
+        """For the connections: a number that no request had before."""
+        return next(self._ids)
+
+    def choose_fault(self, model: str) -> Fault | None:
+        """For the connections: what goes wrong with the next request to `model`."""
+        return self._plan.choose(model)
+
+    async def _serve(self, listener: socket.socket, ready: threading.Event) -> None:
+        self._loop, self._stopping = asyncio.get_running_loop(), asyncio.Event()
+        tasks: set[asyncio.Task[None]] = set()
+
+        def accept(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+            task = asyncio.create_task(Connection(self, reader, writer).run())
+            tasks.add(task)
+            task.add_done_callback(tasks.discard)
+
+        server = await asyncio.start_server(accept, sock=listener, backlog=_BACKLOG)
+        ready.set()
+        await self._stopping.wait()
+        server.close()
+        for task in tuple(tasks):
+            task.cancel()
+        await asyncio.gather(*tasks, return_exceptions=True)
+        await server.wait_closed()
+
+
+def _add(one: Tally, other: Tally) -> Tally:
+    return Tally(one.replies + other.replies, one.broken_off + other.broken_off, one.usage + other.usage)

@@ -1,0 +1,74 @@
+"""The storm guard in memory: the statistic of `core.storm` behind a lock, telling what changes as structlog events.
+
+The lock is held around arithmetic only, never across a call to a model. Events name task, rung and rates; no text.
+"""
+
+from __future__ import annotations
+
+import threading
+from collections.abc import Callable
+from typing import Any
+
+from cascade.core.climb import Observation
+from cascade.core.policy import StormGuard
+from cascade.core.storm import Action, Change, Guard
+
+__all__ = ["MemoryGuard"]
+
+_EVENTS = {
+    ("storm", "tripped"): "storm_tripped",
+    ("storm", "released"): "storm_released",
+    ("storm", "limit_wrong"): "storm_limit_wrong",
+    ("errors", "tripped"): "errors_tripped",
+    ("errors", "released"): "errors_released",
+    ("errors", "limit_wrong"): "errors_continue",
+}
+_HINTS = {
+    "storm_limit_wrong": "the limit is wrong for this task: the guard only alerts until it releases; recalibrate or raise storm_guard.rate",
+    "errors_tripped": "this rung fails often: its requests climb and cost more; see the trail's error steps",
+}  # fmt: skip
+
+
+class MemoryGuard:
+    """One process's guard; safe between threads. `clock` gives seconds from any origin."""
+
+    def __init__(self, policy: str, settings: StormGuard | None, clock: Callable[[], float]) -> None:
+        self._policy, self._clock = policy, clock
+        self._guard = Guard(settings)
+        self._lock = threading.Lock()
+
+    def observe(self, observation: Observation) -> Action | None:
+        """Count a step; returns what is in force at its rung, as it was before this step was counted."""
+        with self._lock:
+            action, changes = self._guard.observe(
+                observation.task,
+                observation.rung,
+                natural=observation.natural,
+                failed=observation.failed,
+                storm_cost=observation.storm_cost,
+                now=self._clock(),
+            )
+        for change in changes:
+            self._tell(change)
+        return action
+
+    def _tell(self, change: Change) -> None:
+        import structlog  # noqa: PLC0415 - rarely needed, and not free to import
+
+        event = _EVENTS[change.what, change.kind]
+        details: dict[str, Any] = {
+            "policy": self._policy,
+            "task": change.task,
+            "rung": change.rung,
+            "rate": round(change.rate, 4),
+            "limit": change.limit,
+            "samples": change.samples,
+        }
+        if change.what == "errors":
+            del details["task"]  # an outage is a rung's, whatever the task
+        if change.tripped_s:
+            details["tripped_s"] = round(change.tripped_s, 1)
+        if event in _HINTS:
+            details["hint"] = _HINTS[event]
+        log = structlog.get_logger("cascade")
+        (log.info if change.kind == "released" else log.warning)(event, **details)

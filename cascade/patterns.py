@@ -1,0 +1,46 @@
+"""Patterns on user text, in linear time. The only importer of RE2."""
+
+from __future__ import annotations
+
+import re2  # pyright: ignore[reportMissingTypeStubs]
+
+from cascade.core.signals import Matcher
+
+__all__ = ["compile_blind", "compile_exact"]
+
+_LONGEST = 20_000  # characters of one pattern, or of all patterns of a policy joined
+
+
+def compile_blind(pattern: str) -> Matcher:
+    """A case-blind matcher; ValueError where RE2 cannot do the pattern in linear time (back-references, look-around)."""
+    return _compile(pattern, case_sensitive=False)
+
+
+def compile_exact(pattern: str) -> Matcher:
+    """A case-sensitive matcher; ValueError as `compile_blind`."""
+    return _compile(pattern, case_sensitive=True)
+
+
+def _compile(pattern: str, *, case_sensitive: bool) -> Matcher:
+    if len(pattern) > _LONGEST:
+        raise ValueError(f"the pattern is longer than {_LONGEST} characters")
+    options = re2.Options()
+    options.case_sensitive = case_sensitive
+    options.log_errors = False
+    try:
+        compiled = re2.compile(pattern, options=options)  # pyright: ignore[reportUnknownMemberType, reportUnknownVariableType]
+    except (re2.error, UnicodeEncodeError) as problem:  # pyright: ignore[reportUnknownMemberType]
+        raise ValueError(_reason(problem)) from None
+
+    def found(text: str) -> bool:
+        # Half a surrogate pair cannot be encoded for RE2; it matches nothing anyone would write a pattern for.
+        if not text.isascii():
+            text = text.encode("utf-8", "replace").decode()
+        return compiled.search(text) is not None  # pyright: ignore[reportUnknownMemberType]
+
+    return found
+
+
+def _reason(problem: Exception) -> str:
+    detail = problem.args[0] if problem.args else str(problem)
+    return detail.decode("utf-8", "replace") if isinstance(detail, bytes) else str(detail)

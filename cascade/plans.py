@@ -1,0 +1,95 @@
+"""Policy → Plan: bind everything a policy names (prices, patterns, check functions) to what does it."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+
+from cascade.checks import bind_check
+from cascade.core.climb import BoundCheck, Plan
+from cascade.core.errors import PolicyError
+from cascade.core.policy import Check, Fault, Policy, When
+from cascade.core.signals import Signals
+from cascade.core.triage import Repair
+from cascade.patterns import compile_blind, compile_exact
+from cascade.pricing import NoPrice, rates_of
+
+__all__ = ["faults_outside", "make_plan"]
+
+_NOT_EMPTY = Check(not_empty=True)
+
+
+def make_plan(policy: Policy) -> Plan:
+    """The policy, ready to run. Imports the modules its checks name.
+
+    Raises PolicyError where a model has no price, a pattern is not linear-time or a check's function is not there;
+    MissingExtra where a check needs an optional package. `not_empty` is always among the checks: an empty answer is
+    never shipped, whatever the policy lists.
+    """
+    for fault in faults_outside(policy):
+        raise PolicyError(fault.problem, where=f"policy {policy.name!r}", key=_dotted(fault.key), mend=fault.mend)
+    listed = policy.checks if _NOT_EMPTY in policy.checks else (_NOT_EMPTY, *policy.checks)
+    return Plan(
+        policy=policy,
+        rates=tuple(rates_of(rung) for rung in policy.ladder),
+        signals=Signals(policy, compile_blind),
+        checks={task.name: _bound(task.checks) for task in policy.tasks if task.checks},
+        shared_checks=_bound(listed),
+        repair=_repair(),
+    )
+
+
+def faults_outside(policy: Policy) -> Iterator[Fault]:
+    """What makes a valid policy unusable here: models without a price, patterns RE2 cannot run."""
+    for number, rung in enumerate(policy.ladder):
+        try:
+            rates_of(rung)
+        except NoPrice as problem:
+            mend = "give the rung a price: {input: …, output: …} in USD per million tokens, or mend the name"
+            yield Fault(("ladder", number, "model"), str(problem), mend)
+    yield from _check_faults(("checks",), policy.checks)
+    for number, task in enumerate(policy.tasks):
+        if task.when is not None:
+            yield from _pattern_faults(("tasks", number, "when"), task.when)
+        yield from _check_faults(("tasks", number, "checks"), task.checks)
+
+
+_LINEAR = "RE2 runs in linear time and has no back-references or look-around: write it without"
+
+
+def _pattern_faults(at: tuple[str | int, ...], when: When) -> Iterator[Fault]:
+    if when.pattern is not None:
+        try:
+            compile_blind(when.pattern)
+        except ValueError as problem:
+            yield Fault((*at, "pattern"), f"not a linear-time pattern: {problem}", _LINEAR)
+    for key, tests in (("any", when.any), ("all", when.all)):
+        for number, one in enumerate(tests or ()):
+            yield from _pattern_faults((*at, key, number), one)
+    if when.not_ is not None:
+        yield from _pattern_faults((*at, "not"), when.not_)
+
+
+def _check_faults(at: tuple[str | int, ...], checks: tuple[Check, ...]) -> Iterator[Fault]:
+    for number, check in enumerate(checks):
+        if check.pattern is not None:
+            try:
+                compile_exact(check.pattern)
+            except ValueError as problem:
+                yield Fault((*at, number, "pattern"), f"not a linear-time pattern: {problem}", _LINEAR)
+
+
+def _bound(checks: tuple[Check, ...]) -> tuple[BoundCheck, ...]:
+    return tuple(bind_check(check) for check in checks)
+
+
+def _repair() -> Repair | None:
+    """json-repair where it is installed; what may be believed of its work is up to `core.triage`."""
+    try:
+        from json_repair import loads  # noqa: PLC0415 - an extra, and only wanted when a reply is broken
+    except ImportError:
+        return None
+    return loads  # pyright: ignore[reportReturnType]
+
+
+def _dotted(key: tuple[str | int, ...]) -> str:
+    return "".join(f"[{part}]" if isinstance(part, int) else f".{part}" for part in key).lstrip(".")

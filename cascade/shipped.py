@@ -1,0 +1,38 @@
+"""Where the files that come with `cascade` are: its policies and its synthetic corpora.
+
+A wheel carries them inside the package, under `_shipped/`; a checkout (an editable install too) has them beside the
+package, where an edit is seen at once. The first of the two that exists is the only one looked at, so a stranger's
+`policies/` next to an installed package is never taken for ours.
+"""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Literal
+
+__all__ = ["Kind", "names", "shipped"]
+
+Kind = Literal["policies", "corpora"]
+
+_PACKAGE = Path(__file__).resolve().parent
+_CHECKOUT: dict[Kind, Path] = {
+    "policies": _PACKAGE.parent / "policies",
+    "corpora": _PACKAGE.parent / "benchmarks" / "corpora",
+}
+_SUFFIX: dict[Kind, str] = {"policies": ".yaml", "corpora": ".jsonl.gz"}
+
+
+def shipped(kind: Kind, name: str) -> Path | None:
+    """The file of the policy or corpus called `name` (no suffix, no folder), or None when none of that name ships."""
+    return _folder(kind) / f"{name}{_SUFFIX[kind]}" if name in names(kind) else None
+
+
+def names(kind: Kind) -> tuple[str, ...]:
+    """The names of all that ships of one kind, sorted; empty where the folder is missing."""
+    suffix = _SUFFIX[kind]
+    return tuple(sorted(path.name.removesuffix(suffix) for path in _folder(kind).glob(f"*{suffix}")))
+
+
+def _folder(kind: Kind) -> Path:
+    inside = _PACKAGE / "_shipped"
+    return inside / kind if inside.is_dir() else _CHECKOUT[kind]
