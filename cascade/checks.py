@@ -76,7 +76,7 @@ def _json_schema(schema: dict[str, Any]) -> Callable[[str], object]:
     except ImportError:
         raise MissingExtra("the json_schema check", "schema") from None
 
-    def refuse(uri: str) -> object:
+    def refuse(uri: str) -> dict[str, Any]:
         raise ValueError(f"{uri} is not fetched: a schema must stand by itself")
 
     try:

@@ -4,9 +4,9 @@ from __future__ import annotations
 
 import os
 import re
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from pathlib import Path
-from typing import Any
+from typing import Any, cast
 
 import yaml
 from pydantic import ValidationError
@@ -102,7 +102,7 @@ class _Document:
     def _compose(self, text: str) -> yaml.Node:
         try:
             _bound_structure(text)
-            root = yaml.compose(text, Loader=yaml.SafeLoader)
+            root = cast("yaml.Node | None", yaml.compose(text, Loader=yaml.SafeLoader))  # pyright: ignore
         except yaml.MarkedYAMLError as problem:
             mark = problem.problem_mark or problem.context_mark
             at = f"{self._where}:{mark.line + 1}:{mark.column + 1}" if mark else self._where
@@ -144,11 +144,11 @@ class _Document:
         if "${" in text:
             text = _VARIABLE.sub(lambda match: self._variable(node, match), text)
             if node.style is None:  # a plain scalar may have become a number
-                tag = yaml.SafeLoader("").resolve(yaml.ScalarNode, text, (True, False))
+                tag = cast("str", yaml.SafeLoader("").resolve(yaml.ScalarNode, text, (True, False)))  # pyright: ignore
         if tag == "tag:yaml.org,2002:str":
             return text
         try:
-            return yaml.SafeLoader("").construct_object(yaml.ScalarNode(tag, text))
+            return cast("Any", yaml.SafeLoader("").construct_object(yaml.ScalarNode(tag, text)))  # pyright: ignore
         except (yaml.YAMLError, ValueError, OverflowError):
             kind = tag.rsplit(":", 1)[-1]
             raise self._error(
@@ -156,7 +156,8 @@ class _Document:
             ) from None
 
     def _variable(self, node: yaml.Node, match: re.Match[str]) -> str:
-        name, default = match.group(1), match.group(2)
+        name = match.group(1)
+        default = cast("str | None", match.group(2))
         value = self._environment.get(name, default)
         if value is None:
             mend = f"set it, or write ${{{name}:-a default}}"
@@ -258,7 +259,8 @@ class _TooDeep(Exception):
 def _bound_structure(text: str) -> None:
     """Refuse what would make the composer recurse or multiply: deep nesting, masses of nodes, anchors and tags."""
     depth = 0
-    for nodes, event in enumerate(yaml.parse(text, Loader=yaml.SafeLoader)):
+    events = cast("Iterator[yaml.Event]", yaml.parse(text, Loader=yaml.SafeLoader))  # pyright: ignore
+    for nodes, event in enumerate(events):
         if isinstance(event, (yaml.MappingStartEvent, yaml.SequenceStartEvent)):
             depth += 1
         elif isinstance(event, (yaml.MappingEndEvent, yaml.SequenceEndEvent)):

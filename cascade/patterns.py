@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import cast
+
 import re2  # pyright: ignore[reportMissingTypeStubs]
 
 from cascade.core.signals import Matcher
@@ -29,8 +31,10 @@ def _compile(pattern: str, *, case_sensitive: bool) -> Matcher:
     options.log_errors = False
     try:
         compiled = re2.compile(pattern, options=options)  # pyright: ignore[reportUnknownMemberType, reportUnknownVariableType]
-    except (re2.error, UnicodeEncodeError) as problem:  # pyright: ignore[reportUnknownMemberType]
-        raise ValueError(_reason(problem)) from None
+    except UnicodeEncodeError:
+        raise ValueError("half of a surrogate pair is no text") from None
+    except re2.error as problem:  # pyright: ignore[reportUnknownMemberType, reportUnknownVariableType]
+        raise ValueError(_reason(cast("Exception", problem))) from None
 
     def found(text: str) -> bool:
         # Half a surrogate pair cannot be encoded for RE2; it matches nothing anyone would write a pattern for.

@@ -49,7 +49,7 @@ class Tries:
             "retry": tenacity.retry_if_result(self._may_pass),
             "wait": self._wait,
             "stop": self._stop,
-            "retry_error_callback": lambda state: state.outcome.result(),
+            "retry_error_callback": _last_attempt,
         }
 
     def seconds_left(self, rung: Rung) -> float:
@@ -83,6 +83,11 @@ class Tries:
     def _stop(self, state: tenacity.RetryCallState) -> bool:
         no_time = self._clock() + state.upcoming_sleep >= self.time_out_at
         return state.attempt_number >= self._retry.attempts or no_time
+
+
+def _last_attempt(state: tenacity.RetryCallState) -> Attempt:
+    assert state.outcome is not None
+    return state.outcome.result()
 
 
 def _retry_after(error: Exception) -> float | None:

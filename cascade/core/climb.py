@@ -101,27 +101,28 @@ def climb(
     check_request(request)
     match = plan.signals.classify(request)
     all_checks = (*plan.shared_checks, *plan.checks.get(match.task, ()), *checks)
-    steps: tuple[Step, ...] = ()
+    taken: list[Step] = []
     situation = Situation(floor=match.floor)
     while True:
+        steps = tuple(taken)
         decision = decide(policy, match.task, steps, situation)
         if isinstance(decision, Ship):
             return _answer(plan, request, match, steps, decision.step, decision.degraded)
         if isinstance(decision, Abstain):
             return _exhausted(plan, request, match, steps, decision.why)
-        if steps:
-            steps = (*steps[:-1], replace(steps[-1], reason=decision.reason))
+        if taken:
+            taken[-1] = replace(taken[-1], reason=decision.reason)
         outcome = yield Ask(decision.index)
         assert not isinstance(outcome, Situation), "the driver must send an outcome for an Ask"
         step = _step(plan, request, decision, outcome, all_checks, accept)
-        steps = (*steps, step)
+        taken.append(step)
         if isinstance(outcome, Failure) and outcome.kind == "rejected":
             raise UpstreamRejected(
                 f"{step.rung} ({step.model}): the endpoint refused the request, HTTP {outcome.status}:"
                 f" {outcome.message}",
                 status=outcome.status or 0,
                 request_id=outcome.request_id,
-                steps=steps,
+                steps=tuple(taken),
             )
         told = yield _observation(policy, match, step, after_storm=decision.reason == "storm")
         assert isinstance(told, Situation), "the driver must send a situation for an Observation"

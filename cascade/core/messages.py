@@ -51,9 +51,9 @@ class Usage:
     def from_api(cls, usage: Mapping[str, Any]) -> Usage:
         """Read the API's `usage` object. A cache write without the 5m/1h split counts as 5m, the API's default."""
         written = usage.get("cache_creation_input_tokens") or 0
-        split = usage.get("cache_creation") or {}
-        one_hour = split.get("ephemeral_1h_input_tokens") or 0
-        details = usage.get("output_tokens_details") or {}
+        split: Mapping[str, Any] = usage.get("cache_creation") or {}
+        one_hour: int = split.get("ephemeral_1h_input_tokens") or 0
+        details: Mapping[str, Any] = usage.get("output_tokens_details") or {}
         return cls(
             input_tokens=usage.get("input_tokens") or 0,
             output_tokens=usage.get("output_tokens") or 0,

@@ -81,8 +81,8 @@ def check_request(request: Request) -> None:
             " (end with a user message)"
         )
     for number, message in enumerate(request.messages):
-        blocks = message["content"] if isinstance(message["content"], (list, tuple)) else ()
-        for block in blocks:
+        content: Any = message["content"]
+        for block in content if isinstance(content, (list, tuple)) else ():  # pyright: ignore[reportUnknownVariableType]
             if isinstance(block, Mapping) and (block.get("citations") or {}).get("enabled"):  # pyright: ignore
                 raise RequestError(
                     f"prompt: message {number} asks for citations, which cannot be combined with the triage's JSON"
@@ -206,7 +206,7 @@ def _problem_with(confidence: object) -> str:
 
 
 def _kind_of(value: object) -> str:
-    kinds = {str: "a string", bool: "a boolean", dict: "an object", list: "an array", type(None): "null"}
+    kinds: dict[type, str] = {str: "a string", bool: "a boolean", dict: "an object", list: "an array"}
     return kinds.get(type(value), "a number")
 
 

@@ -276,7 +276,7 @@ def _estimate(fields: dict[str, Any]) -> int:
 
 
 def _walk(value: object) -> Iterator[object]:
-    # Without recursion: a hostile body nests deeper than Python's stack.
+    # Every value inside `value`, itself first.
     left = [value]
     while left:
         part = left.pop()

@@ -88,7 +88,7 @@ def parse_faults(spec: str | Iterable[Fault] | None) -> tuple[Fault, ...]:
 def _parse_group(group: str) -> Iterable[Fault]:
     faults: list[Fault] = []
     options: dict[str, str | int | float] = {}
-    for part in group.split(","):
+    for part in filter(str.strip, group.split(",")):
         name, _, value = (piece.strip() for piece in part.partition("="))
         try:
             if name == "model" and value:

@@ -14,37 +14,36 @@ _BOUNDS = frozenset(
 _Part = TypeVar("_Part", dict[str, Any], list[Any])
 _MAX_OPTIONAL = 24
 _MAX_UNIONS = 16
-_MAX_DEPTH = 64  # ours, not the API's: a schema this deep is hostile
+_MAX_PARTS = 10_000  # ours, not the API's: references that fan out would otherwise be followed for ever
 
 
 def check_schema(schema: dict[str, Any]) -> None:
     """Raise 400 for a schema with recursion, numeric or string bounds, open objects, or too many options or unions."""
     definitions = _part(schema, "$defs", dict)
-    optional = unions = 0
-    left: list[tuple[object, tuple[str, ...], int]] = [(schema, (), 0)]
+    parts = optional = unions = 0
+    left: list[tuple[object, tuple[str, ...]]] = [(schema, ())]
     while left:
-        node, names, depth = left.pop()
+        node, names = left.pop()
         if not isinstance(node, dict):
             continue
         part = cast("dict[str, Any]", node)
-        if depth > _MAX_DEPTH:
-            _refuse("nests too deep")
+        parts += 1
         if found := sorted(_BOUNDS & part.keys()):
             _refuse(f"For {part.get('type')!r} type, properties {', '.join(found)} are not supported")
         if isinstance(reference := part.get("$ref"), str):
             name = reference.removeprefix("#/$defs/")
             if name in names:
                 _refuse(f"Circular reference detected in schema definitions: {name}")
-            left.append((definitions.get(name), (*names, name), depth + 1))
+            left.append((definitions.get(name), (*names, name)))
         properties, required = _part(part, "properties", dict), _part(part, "required", list)
         if part.get("type") == "object" and part.get("additionalProperties") is not False:
             _refuse("For 'object' type, 'additionalProperties' must be explicitly set to false")
         optional += sum(name not in required for name in properties)
         unions += "anyOf" in part or isinstance(part.get("type"), list)
-        if optional > _MAX_OPTIONAL or unions > _MAX_UNIONS:
+        if optional > _MAX_OPTIONAL or unions > _MAX_UNIONS or parts > _MAX_PARTS:
             _refuse(f"is too complex: at most {_MAX_OPTIONAL} optional properties and {_MAX_UNIONS} unions")
         inside = [*properties.values(), *_part(part, "anyOf", list), *_part(part, "allOf", list), part.get("items")]
-        left.extend((child, names, depth + 1) for child in inside)
+        left.extend((child, names) for child in inside)
 
 
 def _part(node: dict[str, Any], key: str, kind: type[_Part]) -> _Part:

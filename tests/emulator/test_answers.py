@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 import json
+from collections import Counter
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -208,8 +209,8 @@ def test_several_corpora_answer_side_by_side(tmp_path: Path, emulate: Callable[.
 def test_a_real_corpus_is_answered_as_it_was_recorded(real_corpus: Callable[[str], Path]) -> None:
     """The first hundred inputs that occur once, asked of all rungs: text, confidence and usage are the recorded ones."""
     corpus = read_corpus(real_corpus("mmlupro-gpt41"))
-    texts = [text_of(item.input) for item in corpus.items]
-    once = [item for item, text in zip(corpus.items, texts, strict=True) if texts.count(text) == 1][:100]
+    times = Counter(text_of(item.input) for item in corpus.items)
+    once = [item for item in corpus.items if times[text_of(item.input)] == 1][:100]
     with (
         Emulator(corpus) as emulator,
         anthropic.Anthropic(base_url=emulator.base_url, api_key="t", max_retries=0) as client,

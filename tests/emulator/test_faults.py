@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import asyncio
 import json
 from collections.abc import Callable
 from typing import Any
@@ -21,19 +22,17 @@ Ask = Callable[..., anthropic.types.Message]
 @pytest.fixture(params=["sync", "async"])
 def ask(request: pytest.FixtureRequest, emulator: Emulator) -> Ask:
     """Ask once by the real SDK, sync or async, of the running emulator; `stream=True` accumulates a stream."""
-    import asyncio  # noqa: PLC0415
-
     options: dict[str, Any] = {"base_url": emulator.base_url, "api_key": "test", "max_retries": 0}
 
-    def ask_sync(*, stream: bool = False, timeout: float = 20, **more: Any) -> anthropic.types.Message:
-        with anthropic.Anthropic(**options, timeout=timeout) as client:
+    def ask_sync(*, stream: bool = False, limit_s: float = 20, **more: Any) -> anthropic.types.Message:
+        with anthropic.Anthropic(**options, timeout=limit_s) as client:
             if not stream:
                 return client.messages.create(**asking(output_config=TRIAGE, **more))
             with client.messages.stream(**asking(output_config=TRIAGE, **more)) as events:
                 return events.get_final_message()
 
-    async def ask_async(*, stream: bool = False, timeout: float = 20, **more: Any) -> anthropic.types.Message:
-        async with anthropic.AsyncAnthropic(**options, timeout=timeout) as client:
+    async def ask_async(*, stream: bool = False, limit_s: float = 20, **more: Any) -> anthropic.types.Message:
+        async with anthropic.AsyncAnthropic(**options, timeout=limit_s) as client:
             if not stream:
                 return await client.messages.create(**asking(output_config=TRIAGE, **more))
             async with client.messages.stream(**asking(output_config=TRIAGE, **more)) as events:
@@ -44,30 +43,23 @@ def ask(request: pytest.FixtureRequest, emulator: Emulator) -> Ask:
 
 @pytest.mark.parametrize("stream", [False, True], ids=["json", "stream"])
 @pytest.mark.parametrize(
-    ("fault", "error", "status", "kind", "retry_after"),
+    ("fault", "status", "kind", "retry_after"),
     [
-        ("rate_limit,retry_after=0.02", anthropic.RateLimitError, 429, "rate_limit_error", "0.02"),
-        ("rate_limit", anthropic.RateLimitError, 429, "rate_limit_error", "1"),
-        ("spend_cap", anthropic.RateLimitError, 429, "rate_limit_error", None),
-        ("overloaded", anthropic.APIStatusError, 529, "overloaded_error", None),
-        ("overloaded,retry_after=3", anthropic.APIStatusError, 529, "overloaded_error", "3"),
-        ("server_error", anthropic.InternalServerError, 500, "api_error", None),
-        ("context_overflow_400", anthropic.BadRequestError, 400, "invalid_request_error", None),
+        ("rate_limit,retry_after=0.02", 429, "rate_limit_error", "0.02"),
+        ("rate_limit", 429, "rate_limit_error", "1"),
+        ("spend_cap", 429, "rate_limit_error", None),
+        ("overloaded", 529, "overloaded_error", None),
+        ("overloaded,retry_after=3", 529, "overloaded_error", "3"),
+        ("server_error", 500, "api_error", None),
+        ("context_overflow_400", 400, "invalid_request_error", None),
     ],
 )
 def test_an_error_status_is_what_the_sdk_expects_of_it(
-    emulator: Emulator,
-    ask: Ask,
-    stream: bool,
-    fault: str,
-    error: type[anthropic.APIStatusError],
-    status: int,
-    kind: str,
-    retry_after: str | None,
+    emulator: Emulator, ask: Ask, stream: bool, fault: str, status: int, kind: str, retry_after: str | None
 ) -> None:
-    """Class, status, type, request id and retry-after arrive; nothing is billed."""
+    """Status, type, error code, request id and retry-after arrive; nothing is billed."""
     emulator.faults = fault
-    with pytest.raises(error) as caught:
+    with pytest.raises(anthropic.APIStatusError) as caught:
         ask(stream=stream)
     assert (caught.value.status_code, caught.value.type) == (status, kind)
     assert caught.value.response.headers.get("retry-after") == retry_after
@@ -100,7 +92,7 @@ def test_a_timeout_answers_nothing_until_the_client_goes(emulator: Emulator, ask
     """The client's own limit is what ends it, and the emulator is free for the next."""
     emulator.faults = "timeout,times=1"
     with pytest.raises(anthropic.APITimeoutError):
-        ask(timeout=0.2)
+        ask(limit_s=0.2)
     assert ask().stop_reason == "end_turn"
     assert emulator.billed.replies == 1
 
@@ -165,9 +157,7 @@ def test_a_bad_reply_is_a_whole_reply_and_billed(
             json.loads(texts[0])
     if fault == "bad_confidence":
         assert not 0 <= json.loads(texts[0])["confidence"] <= 1
-    assert (message.content[:1] and message.content[0].type == "thinking") == (
-        fault == "thinking" or message.content[:0]
-    )
+    assert ("thinking" in [block.type for block in message.content[:1]]) == (fault == "thinking")
     assert (message.stop_details is not None) == (fault == "refusal")
 
 
@@ -212,7 +202,7 @@ def test_a_spec_means_the_faults_that_it_names() -> None:
         Fault("rate_limit", 0.1, "m", 10, 3, 0.02),
         Fault("overloaded", 0.05, "m", 10, 3, 0.02),
         Fault("reset"),
-    ) or pytest.fail("the spec was read otherwise")
+    )
     assert parse_faults(None) == parse_faults("") == ()
 
 
@@ -231,7 +221,7 @@ def test_a_spec_means_the_faults_that_it_names() -> None:
 )
 def test_a_spec_that_means_nothing_is_one_error(spec: str, told: str) -> None:
     """A typing error never means that nothing goes wrong."""
-    with pytest.raises(ConfigurationError, match="^faults: ") as caught:
+    with pytest.raises(ConfigurationError, match=r"^faults: ") as caught:
         parse_faults(spec)
     assert told in str(caught.value)
 
@@ -242,9 +232,12 @@ def test_chance_repeats_by_seed_and_keeps_its_rate() -> None:
 
     def struck(seed: int, others: int) -> list[bool]:
         plan = FaultPlan(faults, seed)
-        return [
-            bool(plan.choose(HAIKU)) for _ in range(500) for _ in [plan.choose(str(n)) for n in range(others)] or [0]
-        ]
+        drawn: list[bool] = []
+        for _ in range(500):
+            for other in range(others):
+                plan.choose(str(other))
+            drawn.append(plan.choose(HAIKU) is not None)
+        return drawn
 
     assert struck(1, 0) == struck(1, 1)
     assert struck(1, 0) != struck(2, 0)

@@ -1,6 +1,6 @@
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from typing import Any
 
 import anthropic
@@ -14,10 +14,15 @@ from cascade.emulator import Emulator
 from cascade.emulator.api import Asked, read_count, read_request
 from cascade.emulator.messages import ApiError
 
-from .conftest import HAIKU, SONNET, TRIAGE, asking
+from .conftest import CORPUS, HAIKU, SONNET, TRIAGE, asking
 
 _USER = {"role": "user", "content": "plain"}
 _TOOL = {"name": "look", "input_schema": {"type": "object"}}
+
+_FAN = {
+    "allOf": [{"$ref": "#/$defs/0"}],
+    "$defs": {str(n): {"allOf": [{"$ref": f"#/$defs/{n + 1}"}] * 2} for n in range(60)},
+}
 
 
 def schema(**changes: Any) -> dict[str, Any]:
@@ -28,7 +33,7 @@ def schema(**changes: Any) -> dict[str, Any]:
 def marked(count: int) -> list[dict[str, Any]]:
     """Messages with this many cache marks."""
     block = {"type": "text", "text": "plain", "cache_control": {"type": "ephemeral"}}
-    return [{"role": "user", "content": [block] * count}]
+    return [{"role": "user", "content": [block]}] * count
 
 
 REFUSED: list[tuple[dict[str, Any], str]] = [
@@ -75,6 +80,7 @@ REFUSED: list[tuple[dict[str, Any], str]] = [
     ({"output_config": schema(properties={"a": {"$ref": "#/$defs/A"}}, **{"$defs": {"A": {"items": {"$ref": "#/$defs/A"}}}})}, "Circular"),
     ({"output_config": schema(properties={str(n): {} for n in range(25)}, required=[])}, "is too complex"),
     ({"output_config": schema(properties={str(n): {"anyOf": []} for n in range(17)})}, "is too complex"),
+    ({"output_config": schema(**_FAN)}, "is too complex"),
     ({"tools": [_TOOL, _TOOL]}, "Tool names must be unique"),
     ({"tools": [_TOOL], "tool_choice": {"type": "any"}}, "'any' forces tool use, which this model does not support"),
     ({"tools": [_TOOL], "tool_choice": {"type": "tool", "name": "look"}}, "'tool' forces tool use"),
@@ -84,10 +90,8 @@ REFUSED: list[tuple[dict[str, Any], str]] = [
 
 
 @pytest.fixture(scope="module")
-def endpoint() -> Any:
+def endpoint() -> Iterator[Emulator]:
     """An emulator that all refusals share."""
-    from .conftest import CORPUS  # noqa: PLC0415
-
     with Emulator(CORPUS) as emulator:
         yield emulator
 
@@ -96,9 +100,11 @@ def endpoint() -> Any:
 def test_what_the_api_refuses_is_refused(endpoint: Emulator, changes: dict[str, Any], told: str) -> None:
     """A 400 with the API's type, a request id, and nothing billed."""
     body = {key: value for key, value in {**asking(), **changes}.items() if value is not None}
-    with anthropic.Anthropic(base_url=endpoint.base_url, api_key="test", max_retries=0) as client:
-        with pytest.raises(anthropic.BadRequestError) as caught:
-            client.post("/v1/messages", body=body, cast_to=object)
+    with (
+        anthropic.Anthropic(base_url=endpoint.base_url, api_key="test", max_retries=0) as client,
+        pytest.raises(anthropic.BadRequestError) as caught,
+    ):
+        client.post("/v1/messages", body=body, cast_to=object)
     assert caught.value.type == "invalid_request_error"
     assert told in (caught.value.api_message or "")
     assert caught.value.request_id
@@ -120,7 +126,7 @@ ACCEPTED: list[dict[str, Any]] = [
 @pytest.mark.parametrize("changes", ACCEPTED, ids=str)
 def test_what_the_api_takes_is_taken(emulator: Emulator, client: anthropic.Anthropic, changes: dict[str, Any]) -> None:
     """The other side of each refusal: it does not refuse more than the API does."""
-    client.messages.create(**asking(**changes) if "model" not in changes else {**asking(), **changes})
+    client.messages.create(**{**asking(), **changes})
     assert emulator.billed.replies == 1
 
 

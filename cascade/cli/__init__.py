@@ -1,0 +1,48 @@
+"""The command line: `cascade ask | demo | doctor | emulate | policy …`.
+
+Exit codes: 0 ok, 1 unexpected, 2 usage, policy or corpus error, 4 upstream failure, 130 stopped by Ctrl-C. The result
+goes to stdout and nothing else does; an error is one line on stderr (with `--json`: one JSON object).
+"""
+
+from __future__ import annotations
+
+import sys
+
+from cascade.core.errors import CascadeError, MissingExtra
+
+__all__ = ["main"]
+
+
+def main() -> None:
+    """Run the command line and exit."""
+    sys.exit(run(sys.argv[1:]))
+
+
+def run(arguments: list[str]) -> int:
+    """Run one command; returns its exit code."""
+    try:
+        import rich  # noqa: F401, PLC0415 - an extra: without it there is one line, not a traceback
+        import typer  # noqa: PLC0415
+    except ImportError:
+        print(f"cascade: {MissingExtra('the command line', 'cli')}", file=sys.stderr)  # noqa: T201
+        return 2
+    from cascade.cli.app import app  # noqa: PLC0415
+    from cascade.cli.output import configure_logs, report  # noqa: PLC0415
+
+    if not arguments:
+        arguments = ["--help"]
+    as_json = "--json" in arguments
+    configure_logs()
+    try:
+        code = app(arguments, prog_name="cascade", standalone_mode=False)
+        return code if isinstance(code, int) else 0
+    except CascadeError as error:
+        return report(error, error.exit_code, as_json=as_json)
+    except typer.BadParameter.__mro__[2] as error:  # ClickException, which typer carries but does not export
+        return report(error, 2, as_json=as_json)
+    except (KeyboardInterrupt, typer.Abort):
+        print("cascade: stopped", file=sys.stderr)  # noqa: T201
+        return 130
+    except BrokenPipeError:  # `cascade … | head`: nobody is left to tell
+        sys.stderr.close()
+        return 0

@@ -1,0 +1,74 @@
+"""`cascade ask`."""
+
+from __future__ import annotations
+
+import sys
+from dataclasses import dataclass
+
+from cascade.cli.output import answer_fields, print_json, stderr, trail_table
+from cascade.core.errors import ClimbError, RequestError
+from cascade.core.trail import Answer
+from cascade.engine import Cascade
+
+__all__ = ["Wish", "read_text", "run_ask"]
+
+
+@dataclass(frozen=True, slots=True)
+class Wish:
+    """What was asked for on the command line."""
+
+    text: str
+    policy: str | None
+    system: str | None
+    task: str | None
+    flags: tuple[str, ...]
+    max_tokens: int | None
+    deadline_s: float | None
+
+
+def read_text(text: str) -> str:
+    """The text itself, or standard input where it is `-`."""
+    if text != "-":
+        return text
+    try:
+        return sys.stdin.read()
+    except UnicodeDecodeError:
+        raise RequestError("standard input is not UTF-8 text") from None
+
+
+def run_ask(wish: Wish, *, explain: bool, as_json: bool) -> None:
+    """Ask, and print the answer; the trail goes to stderr."""
+    with Cascade(wish.policy) as driver:
+        try:
+            answer = driver.ask(
+                read_text(wish.text),
+                system=wish.system,
+                task=wish.task,
+                flags=wish.flags,
+                max_tokens=wish.max_tokens,
+                deadline_s=wish.deadline_s,
+            )
+        except ClimbError as error:
+            if explain and not as_json:
+                stderr.print(trail_table(error.steps, None))
+            raise
+    if as_json:
+        print_json(answer_fields(answer))
+        return
+    if answer.text is not None:
+        sys.stdout.write(answer.text + "\n")
+    _tell(answer, explain=explain)
+
+
+def _tell(answer: Answer, *, explain: bool) -> None:
+    if answer.abstained is not None:
+        stderr.print(f"no answer: the policy abstains ({answer.abstained})")
+    elif answer.degraded is not None:
+        stderr.print(f"degraded: the best answer held, {answer.rung}'s; the climb was stopped by {answer.degraded}")
+    if explain:
+        stderr.print(trail_table(answer.steps, answer.rung))
+        flags = f", flags {', '.join(sorted(answer.flags))}" if answer.flags else ""
+        stderr.print(
+            f"task {answer.task}{flags}; {answer.cost_usd:.6f} USD, {answer.latency_s:.2f} s;"
+            f" policy {answer.policy} ({answer.policy_hash[:12]}, {answer.certificate})"
+        )

@@ -1,0 +1,44 @@
+"""`cascade emulate`."""
+
+from __future__ import annotations
+
+import json
+import sys
+import threading
+from collections.abc import Sequence
+from pathlib import Path
+
+from cascade.cli.output import stderr
+from cascade.core.errors import ConfigurationError, MissingExtra
+from cascade.shipped import shipped
+
+__all__ = ["run_emulator", "support_corpus"]
+
+
+def support_corpus() -> Path:
+    """The shipped synthetic corpus of support tickets."""
+    path = shipped("corpora", "support")
+    if path is None:
+        raise ConfigurationError("the synthetic corpus `support` is missing from this installation (install it again)")
+    return path
+
+
+def run_emulator(
+    corpora: Sequence[Path], *, host: str, port: int, faults: str | None, seed: int, token_latency_s: float, as_json: bool
+) -> None:
+    """Serve until Ctrl-C; the address is the one line on stdout."""
+    try:
+        from cascade.emulator import Emulator  # noqa: PLC0415 - needs an extra
+    except ImportError:
+        raise MissingExtra("the emulator", "emulator") from None
+    chosen = list(corpora) or [support_corpus()]
+    server = Emulator(chosen, host=host, port=port, faults=faults, seed=seed, token_latency_s=token_latency_s)
+    with server:
+        if as_json:
+            sys.stdout.write(json.dumps({"base_url": server.base_url, "models": list(server.answers.models)}) + "\n")
+        else:
+            sys.stdout.write(f"export ANTHROPIC_BASE_URL={server.base_url} ANTHROPIC_API_KEY=emulator\n")
+        sys.stdout.flush()
+        stderr.print(f"answers as {', '.join(server.answers.models)} from {', '.join(path.name for path in chosen)};"
+                     " run the line above in another shell, then `cascade ask`; Ctrl-C stops it")  # fmt: skip
+        threading.Event().wait()

@@ -1,0 +1,152 @@
+"""What all commands share of talking: the result on stdout, everything else on stderr, one line for an error."""
+
+from __future__ import annotations
+
+import json
+import sys
+from collections.abc import Sequence
+from typing import Any
+
+import structlog
+from rich.console import Console
+from rich.table import Table
+from rich.text import Text
+
+from cascade.core.errors import ClimbError
+from cascade.core.trail import Answer, Step
+
+__all__ = [
+    "answer_fields",
+    "configure_logs",
+    "print_json",
+    "report",
+    "stderr",
+    "stdout",
+    "table",
+    "trail_table",
+    "usd",
+]
+
+_PIPE_WIDTH = 120  # columns where there is no terminal to ask
+
+stdout = Console(highlight=False, soft_wrap=True, width=None if sys.stdout.isatty() else _PIPE_WIDTH)
+stderr = Console(stderr=True, highlight=False, soft_wrap=True, width=None if sys.stderr.isatty() else _PIPE_WIDTH)
+
+
+def configure_logs() -> None:
+    """Send structlog's events to stderr, one JSON object a line. Only the command line does this, never the library."""
+    structlog.configure(
+        processors=[
+            structlog.processors.add_log_level,
+            structlog.processors.TimeStamper(fmt="iso", utc=True),
+            structlog.processors.JSONRenderer(),
+        ],
+        logger_factory=structlog.PrintLoggerFactory(sys.stderr),
+    )
+
+
+def print_json(value: Any) -> None:
+    """The result as JSON on stdout."""
+    sys.stdout.write(json.dumps(value, ensure_ascii=False, indent=2) + "\n")
+
+
+def report(error: Exception, code: int, *, as_json: bool) -> int:
+    """One line on stderr (or one JSON object) about an error; returns the exit code."""
+    message = " ".join((error.format_message() if hasattr(error, "format_message") else str(error)).split())  # type: ignore[attr-defined]
+    if as_json:
+        body: dict[str, Any] = {"error": type(error).__name__, "message": message, "exit_code": code}
+        if isinstance(error, ClimbError):
+            body |= {"cost_usd": error.cost_usd, "steps": [step_fields(step) for step in error.steps]}
+        sys.stderr.write(json.dumps(body, ensure_ascii=False) + "\n")
+    else:
+        sys.stderr.write(f"cascade: {message}\n")
+        for note in getattr(error, "__notes__", ()):
+            sys.stderr.write(f"cascade: {note}\n")
+    return code
+
+
+def table(*columns: str, title: str | None = None, right: Sequence[str] = ()) -> Table:
+    """A plain table; the columns named in `right` are right-aligned."""
+    made = Table(title=title, box=None, pad_edge=False, title_justify="left", title_style="bold", header_style="dim")
+    for column in columns:
+        made.add_column(column, justify="right" if column in right else "left", overflow="fold")
+    return made
+
+
+def usd(nano: int) -> str:
+    """Nano-USD for people."""
+    return f"{nano / 1e9:.6f}".rstrip("0").ljust(6, "0") if nano < 1_000_000_000 else f"{nano / 1e9:.4f}"
+
+
+def trail_table(steps: Sequence[Step], shipped: str | None) -> Table:
+    """The trail, a row a step: what each rung said, what became of it, what it cost."""
+    made = table(
+        "step", "rung", "model", "verdict", "confidence", "then", "USD", "attempts", "ms",
+        right=("confidence", "USD", "attempts", "ms"),
+    )  # fmt: skip
+    for number, step in enumerate(steps, start=1):
+        verdict = step.verdict
+        said = " ".join((verdict.kind, *(f"[{name}]" for name in verdict.failed_checks)))
+        if verdict.detail:
+            said += f" ({verdict.detail})"
+        if step.reason is not None:
+            then = f"up: {step.reason}"
+        else:
+            then = "shipped" if step.rung == shipped else "not shipped"
+        if step.rung == shipped and step.reason is not None:
+            then += ", held and shipped"
+        confidence = "" if verdict.confidence is None else f"{verdict.confidence:g}"
+        made.add_row(
+            str(number), step.rung, step.model, Text(said + (" (repaired)" if verdict.repaired else "")), confidence,
+            then, usd(step.cost), str(step.attempts), f"{step.latency_s * 1e3:.0f}",
+        )  # fmt: skip
+    return made
+
+
+def answer_fields(answer: Answer) -> dict[str, Any]:
+    """An answer as `--json` prints it."""
+    return {
+        "text": answer.text,
+        "data": answer.data,
+        "rung": answer.rung,
+        "model": answer.model,
+        "confidence": answer.confidence,
+        "confidence_source": answer.confidence_source,
+        "degraded": answer.degraded,
+        "abstained": answer.abstained,
+        "cost_usd": answer.cost_usd,
+        "usage": usage_fields(answer.usage),
+        "attempts": answer.attempts,
+        "latency_s": round(answer.latency_s, 4),
+        "request_id": answer.request_id,
+        "task": answer.task,
+        "flags": sorted(answer.flags),
+        "policy": answer.policy,
+        "policy_hash": answer.policy_hash,
+        "certificate": answer.certificate,
+        "steps": [step_fields(step) for step in answer.steps],
+    }
+
+
+def step_fields(step: Step) -> dict[str, Any]:
+    """A step as `--json` prints it; without the text, which only the answer carries."""
+    return {
+        "rung": step.rung,
+        "model": step.model,
+        "verdict": step.verdict.kind,
+        "confidence": step.verdict.confidence,
+        "detail": step.verdict.detail,
+        "failed_checks": list(step.verdict.failed_checks),
+        "repaired": step.verdict.repaired,
+        "reason": step.reason,
+        "cost_usd": step.cost_usd,
+        "usage": usage_fields(step.usage),
+        "attempts": step.attempts,
+        "latency_s": round(step.latency_s, 4),
+        "request_id": step.request_id,
+    }
+
+
+def usage_fields(usage: Any) -> dict[str, int]:
+    """Tokens, by the names `Usage` has for them."""
+    return {name: getattr(usage, name) for name in type(usage).__slots__}

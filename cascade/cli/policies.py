@@ -1,0 +1,142 @@
+"""`cascade policy check | show | schema | explain`."""
+
+from __future__ import annotations
+
+import json
+import sys
+from typing import Any
+
+from cascade.cli.asking import read_text
+from cascade.cli.output import print_json, stdout, table
+from cascade.core.climb import Plan
+from cascade.core.messages import Request, read_messages
+from cascade.core.policy import OTHER, Budget, Policy, Rung
+from cascade.core.prices import RateTier
+from cascade.engine import default_policy
+from cascade.loading import load_policy, policy_schema
+from cascade.plans import make_plan
+
+__all__ = ["run_check", "run_explain", "run_schema", "run_show"]
+
+
+def _load(name: str | None) -> tuple[Policy, Plan]:
+    policy = load_policy(name or default_policy())
+    return policy, make_plan(policy)
+
+
+def run_check(name: str | None, *, as_json: bool) -> None:
+    """Print that the policy is usable; errors say where it is not."""
+    policy, _ = _load(name)
+    ladder = " → ".join(rung.rung for rung in policy.ladder)
+    if as_json:
+        print_json({"ok": True, "policy": policy.name, "hash": policy.hash, "certificate": "uncertified"})
+    else:
+        sys.stdout.write(f"ok: {policy.name} ({policy.hash[:12]}), {ladder}, {len(policy.tasks)} tasks, uncertified\n")
+
+
+def run_schema() -> None:
+    """Print the JSON Schema."""
+    sys.stdout.write(json.dumps(policy_schema(), indent=2, ensure_ascii=False) + "\n")
+
+
+def run_show(name: str | None, *, as_json: bool) -> None:
+    """Print the policy with its defaults and prices."""
+    policy, plan = _load(name)
+    if as_json:
+        prices = {
+            rung.rung: [{"above_prompt_tokens": above, **_per_million(tier)} for above, tier in rates.tiers]
+            for rung, rates in zip(policy.ladder, plan.rates, strict=True)
+        }
+        body = policy.model_dump(mode="json", by_alias=True, exclude_none=True)
+        print_json({**body, "hash": policy.hash, "certificate": "uncertified", "prices_usd_per_mtok": prices})
+        return
+    stdout.print(f"[bold]{policy.name}[/bold]  {policy.hash[:12]}  uncertified: its thresholds are not proved on a corpus")
+    rungs = table("rung", "model", "ships at", "max_tokens", "thinking", "USD/M tokens in", "out", right=("max_tokens",))
+    for rung, rates in zip(policy.ladder, plan.rates, strict=True):
+        prices = [(_usd(tier.input), _usd(tier.output)) for _, tier in rates.tiers]
+        last = rung is policy.ladder[-1]
+        rungs.add_row(
+            rung.rung, rung.model, "always" if last else _threshold(rung.threshold), f"{rung.max_tokens:,}",
+            _thinking(rung), " / ".join(price for price, _ in prices), " / ".join(price for _, price in prices),
+        )  # fmt: skip
+    stdout.print(rungs)
+    if policy.tasks:
+        tasks = table("task", "floor", "ceiling", "thresholds", "checks", "chosen by")
+        for task in policy.tasks:
+            tasks.add_row(
+                task.name,
+                task.floor or "",
+                task.ceiling or "",
+                ", ".join(f"{rung} {_threshold(value)}" for rung, value in task.thresholds.items()),
+                ", ".join(check.name for check in task.checks),
+                "signals" if task.when else "task= only",
+            )
+        stdout.print(tasks)
+    guard = policy.storm_guard
+    stdout.print(
+        f"storm guard: {f'rate {guard.rate:g}, on trip {guard.on_trip}' if guard else 'off'};"
+        f" deadline {policy.deadline_s:g} s; {policy.retry.attempts} attempts a rung;"
+        f" checks {', '.join(check.name for check in policy.checks)}; exhausted: {policy.exhausted}"
+    )
+
+
+def run_explain(text: str, name: str | None, flags: tuple[str, ...], *, as_json: bool) -> None:
+    """Print what the policy makes of a request, without asking a model."""
+    policy, plan = _load(name)
+    request = Request(messages=read_messages(read_text(text)), flags=frozenset(flags))
+    match = plan.signals.classify(request)
+    route = policy.route(match.task)
+    floor = max(route.floor, match.floor)
+    checks = [check.name for check in (*plan.shared_checks, *plan.checks.get(match.task, ()))]
+    rungs = [
+        {"rung": rung.rung, "model": rung.model, "may_ship": floor <= number <= route.ceiling,
+         "threshold": None if number == policy.top else route.thresholds[number]}
+        for number, rung in enumerate(policy.ladder)
+    ]  # fmt: skip
+    if as_json:
+        body: dict[str, Any] = {"policy": policy.name, "task": match.task, "flags": sorted(match.flags)}
+        tokens = request.characters() // 4
+        print_json(body | {"tokens_estimate": tokens, "floor": policy.ladder[floor].rung,
+                           "ceiling": policy.ladder[route.ceiling].rung, "checks": checks, "ladder": rungs})  # fmt: skip
+        return
+    why = "no signal of the policy matched" if match.task == OTHER else "the first of the policy's signals that holds"
+    stdout.print(f"task [bold]{match.task}[/bold]: {why}")
+    stdout.print(f"flags: {', '.join(sorted(match.flags)) or 'none'}; about {request.characters() // 4:,} tokens (estimate)")
+    rows = table("rung", "model", "what happens")
+    for number, rung in enumerate(policy.ladder):
+        rows.add_row(rung.rung, rung.model, _what_happens(policy, number, floor, route.ceiling, route.thresholds[number]))
+    stdout.print(rows)
+    stdout.print(f"every answer must pass: {', '.join(checks)}")
+
+
+def _what_happens(policy: Policy, number: int, floor: int, ceiling: int, threshold: float | None) -> str:
+    if number > ceiling:
+        return "never asked: above the task's ceiling"
+    if number < floor:
+        return f"asked, never ships: the floor is {policy.ladder[floor].rung}"
+    if number == policy.top:
+        return "asked plainly, without triage; ships"
+    if threshold is None:
+        return "asked, never ships on its own"
+    return f"ships at confidence {threshold:g} or above, else one rung up"
+
+
+def _threshold(value: float | None) -> str:
+    return "never" if value is None else f"{value:g}"
+
+
+def _thinking(rung: Rung) -> str:
+    thinking = f"budget {rung.thinking.budget_tokens}" if isinstance(rung.thinking, Budget) else rung.thinking
+    said = [thinking] if thinking else []
+    if rung.effort:
+        said.append(f"effort {rung.effort}")
+    return ", ".join(said) or "model's own"
+
+
+def _usd(rate: int) -> str:
+    return f"{rate / 1e9:g}"
+
+
+def _per_million(tier: RateTier) -> dict[str, float]:
+    names = ("input", "output", "cache_write_5m", "cache_write_1h", "cache_read")
+    return {name: getattr(tier, name) / 1e9 for name in names}

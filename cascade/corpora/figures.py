@@ -1,0 +1,117 @@
+"""What a run over a corpus comes to: quality, money, confidently wrong answers, and every single model beside it."""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from functools import cached_property
+
+from cascade.core.errors import CorpusError
+from cascade.core.trail import NATURAL, Answer
+from cascade.corpora.items import Item
+
+__all__ = ["Figures", "Single", "figures_of"]
+
+
+@dataclass(frozen=True, slots=True)
+class Single:
+    """One model asked everything: mean score, and its cost in nano-USD."""
+
+    quality: float
+    cost: int
+
+
+@dataclass(frozen=True)
+class Figures:
+    """What the answers to `items` requests come to.
+
+    `quality`: mean score, an abstained one counts 0. `cost`: nano-USD, every step. `false_confident`: shipped below
+    the top, and wrong. `escalations`: how many requests each rung did not ship itself, and `reached` how many it saw.
+    `natural`: the same for natural reasons only. `singles`: every model of the ladder by itself, from the same replies.
+    """
+
+    items: int
+    quality: float
+    cost: int
+    shipped: Mapping[str, int]
+    reached: Mapping[str, int]
+    escalations: Mapping[str, int]
+    natural: Mapping[str, int]
+    reasons: Mapping[str, int]
+    false_confident: int
+    wrong: int
+    degraded: int
+    abstained: int
+    singles: Mapping[str, Single]
+
+    @cached_property
+    def cost_usd(self) -> float:
+        """The cost in USD."""
+        return self.cost / 1e9
+
+    @property
+    def false_confident_rate(self) -> float:
+        """Over all requests."""
+        return self.false_confident / self.items if self.items else 0.0
+
+
+def figures_of(
+    items: Sequence[Item], answers: Sequence[Answer], ladder: Sequence[str], *, right_at: float = 0.5
+) -> Figures:
+    """The figures of `answers`, one for each of `items`; `ladder` names the rungs, cheapest first.
+
+    Raises CorpusError where a shipped reply has no score or a single model's cost was not recorded.
+    """
+    shipped, reached, escalations, natural, reasons = Counter[str](), Counter[str](), Counter[str](), Counter[str](), Counter[str]()
+    total, false_confident, wrong, degraded, abstained, cost = 0.0, 0, 0, 0, 0, 0
+    for item, answer in zip(items, answers, strict=True):
+        cost += answer.cost
+        for step in answer.steps:
+            reached[step.rung] += 1
+            if step.reason is not None:
+                escalations[step.rung] += 1
+                natural[step.rung] += step.reason in NATURAL
+                reasons[step.reason] += 1
+        degraded += answer.degraded is not None
+        if answer.rung is None:
+            abstained += 1
+            wrong += 1
+            continue
+        score = _score(item, answer.rung)
+        total += score
+        shipped[answer.rung] += 1
+        if score < right_at:
+            wrong += 1
+            false_confident += answer.rung != ladder[-1]
+    n = len(items)
+    return Figures(
+        n,
+        total / n if n else 0.0,
+        cost,
+        {rung: shipped[rung] for rung in ladder},
+        {rung: reached[rung] for rung in ladder},
+        {rung: escalations[rung] for rung in ladder},
+        {rung: natural[rung] for rung in ladder},
+        dict(reasons.most_common()),
+        false_confident,
+        wrong,
+        degraded,
+        abstained,
+        {rung: _single(items, rung) for rung in ladder},
+    )
+
+
+def _score(item: Item, rung: str) -> float:
+    score = item.reply(rung).score
+    if score is None:
+        raise CorpusError(f"the reply of {rung!r} has no score", item=item.id, mend="grade it, or leave the item out")
+    return score
+
+
+def _single(items: Sequence[Item], rung: str) -> Single:
+    costs = [item.reply(rung).cost_usd for item in items]
+    if any(cost is None for cost in costs):
+        raise CorpusError(f"a reply of {rung!r} has no cost_usd", mend="record its cost")
+    quality = sum(_score(item, rung) for item in items) / len(items) if items else 0.0
+    return Single(quality, sum(round((cost or 0.0) * 1e9) for cost in costs))

@@ -1,0 +1,238 @@
+"""The whole library at work over loopback: policies and corpora built in code, the emulator, both ways to ask."""
+
+from __future__ import annotations
+
+import asyncio
+import json
+import random
+import threading
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import ExitStack
+from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from typing import Any, Protocol
+
+import anthropic
+import pytest
+
+from cascade import Answer, AsyncCascade, Cascade, Policy
+from cascade.core.policy import Retry
+from cascade.corpora import Corpus, Item, LadderEntry, Manifest, RecordedReply
+from cascade.emulator import Emulator
+
+HAIKU, SONNET, OPUS = "claude-haiku-5-5", "claude-sonnet-5-5", "claude-opus-5-5"
+MODELS = {"haiku": HAIKU, "sonnet": SONNET, "opus": OPUS}
+USAGE = {"input_tokens": 100, "output_tokens": 20}
+# At the list prices of the three models, in nano-USD: what one reply of USAGE costs.
+COST = {"haiku": 100 * 100 + 20 * 500, "sonnet": 100 * 2_000 + 20 * 10_000, "opus": 100 * 4_000 + 20 * 20_000}
+QUICK = Retry(attempts=3, max_wait_s=0.001)
+
+
+def reply(confidence: float | None, answer: Any, **more: Any) -> RecordedReply:
+    """A recorded reply; it costs COST of its rung, if no other usage is given."""
+    more.setdefault("usage", USAGE)
+    return RecordedReply(confidence, answer, 1.0, **more)
+
+
+def corpus(*items: Item, models: Mapping[str, str] = MODELS) -> Corpus:
+    """A corpus in memory."""
+    return Corpus(Manifest("live", tuple(LadderEntry(rung, model) for rung, model in models.items())), items)
+
+
+def item(text: str, *replies: RecordedReply) -> Item:
+    """An item whose id is its text, with the replies of Haiku, Sonnet and Opus in this order."""
+    return Item(text, text, dict(zip(MODELS, replies, strict=False)))
+
+
+CORPUS = corpus(
+    item("sure", reply(0.9, "haiku's"), reply(0.9, "sonnet's"), reply(None, "opus's")),
+    item("unsure", reply(0.5, "haiku's"), reply(0.9, "sonnet's"), reply(None, "opus's")),
+    item("hard", reply(0.5, "haiku's"), reply(0.6, "sonnet's"), reply(None, "opus's")),
+    item("declined", reply(0.9, None), reply(0.9, None), reply(None, "opus's")),
+    item("empty", reply(0.99, ""), reply(0.99, " \n"), reply(None, "opus's")),
+    item("void", reply(0.99, ""), reply(0.99, ""), reply(None, "")),
+    item("void above", reply(0.5, "haiku's"), reply(0.99, ""), reply(None, "")),
+)
+
+
+def ladder(*, thresholds: tuple[float, ...] = (0.8, 0.8), max_tokens: int = 500, **more: Any) -> Policy:
+    """A policy of the three models; Haiku does not think. `more` are keys of the policy."""
+    rungs: list[dict[str, Any]] = [
+        {"rung": "haiku", "model": HAIKU, "threshold": thresholds[0], "thinking": "disabled"},
+        {"rung": "sonnet", "model": SONNET, "threshold": thresholds[1]},
+        {"rung": "opus", "model": OPUS},
+    ]
+    rungs = [{"max_tokens": max_tokens, **rung} for rung in rungs]
+    return Policy.model_validate({"version": 1, "name": "live", "ladder": rungs, "retry": QUICK, **more})
+
+
+class Clock:
+    """Seconds that pass when they are told to."""
+
+    def __init__(self) -> None:
+        self.now = 0.0
+
+    def __call__(self) -> float:
+        return self.now
+
+
+class Driver:
+    """A policy at work on an endpoint, asked the sync or the async way. The async one has a loop of its own."""
+
+    def __init__(self, way: str, policy: Policy, base_url: str, **options: Any) -> None:
+        self.runner = asyncio.Runner() if way == "async" else None
+        options.setdefault("chance", random.Random(0))
+        reach: dict[str, Any] = {"base_url": base_url, "api_key": "test"}
+        if self.runner:
+            self._client: Any = anthropic.AsyncAnthropic(**reach)
+            self._async = AsyncCascade(policy, client=self._client, **options)
+        else:
+            self._client = anthropic.Anthropic(**reach)
+            self._sync = Cascade(policy, client=self._client, **options)
+
+    def ask(self, prompt: Any, **more: Any) -> Answer:
+        """Ask, and wait for the answer."""
+        if self.runner:
+            return self.runner.run(self._async.ask(prompt, **more))
+        return self._sync.ask(prompt, **more)
+
+    def close(self) -> None:
+        """Close the client, and the loop."""
+        if self.runner:
+            self.runner.run(self._client.close())
+            self.runner.close()
+        else:
+            self._client.close()
+
+
+class Asking(Protocol):
+    """Make a driver: `asking(policy, endpoint)`."""
+
+    def __call__(self, policy: Policy, endpoint: Emulator | Scripted, **options: Any) -> Driver: ...
+
+
+@pytest.fixture(params=["sync", "async"])
+def asking(request: pytest.FixtureRequest) -> Iterator[Asking]:
+    """Make drivers of one way, each test both ways; they are closed when the test ends."""
+    with ExitStack() as stack:
+
+        def make(policy: Policy, endpoint: Emulator | Scripted, **options: Any) -> Driver:
+            driver = Driver(request.param, policy, endpoint.base_url, **options)
+            stack.callback(driver.close)
+            return driver
+
+        yield make
+
+
+Emulate = Callable[..., Emulator]
+
+
+@pytest.fixture
+def emulate() -> Iterator[Emulate]:
+    """Start emulators, over CORPUS if over nothing else; they stop when the test ends."""
+    with ExitStack() as stack:
+
+        def start(source: Any = CORPUS, faults: Any = None, **options: Any) -> Emulator:
+            return stack.enter_context(Emulator(source, faults=faults, **options))
+
+        yield start
+
+
+@pytest.fixture
+def emulator(emulate: Emulate) -> Emulator:
+    """A running emulator over CORPUS."""
+    return emulate()
+
+
+class Scripted:
+    """An endpoint that gives these responses in turn, the last one for ever: for what the emulator does not say.
+
+    Each is (status, headers, body). `requests` counts, `models` tells which models were asked.
+    """
+
+    def __init__(self, *responses: tuple[int, Mapping[str, str], object]) -> None:
+        self.models: list[str] = []
+        script, models = list(responses), self.models
+
+        class Handler(BaseHTTPRequestHandler):
+            protocol_version = "HTTP/1.1"
+
+            def do_POST(self) -> None:
+                asked = json.loads(self.rfile.read(int(self.headers["content-length"])))
+                status, headers, value = script[min(len(models), len(script) - 1)]
+                models.append(asked["model"])
+                body = value if isinstance(value, bytes) else json.dumps(value).encode()
+                self.send_response(status)
+                for name, text in {"content-length": str(len(body)), **headers}.items():
+                    self.send_header(name, text)
+                self.end_headers()
+                self.wfile.write(body)
+
+            def log_message(self, format: str, *args: Any) -> None:
+                """Say nothing."""
+
+        self._server = ThreadingHTTPServer(("127.0.0.1", 0), Handler)
+        self._server.daemon_threads = True
+        self._thread = threading.Thread(target=self._server.serve_forever, args=(0.01,), daemon=True)
+        self.base_url = f"http://127.0.0.1:{self._server.server_port}"
+
+    @property
+    def requests(self) -> int:
+        """How many requests came in."""
+        return len(self.models)
+
+    def __enter__(self) -> Scripted:
+        self._thread.start()
+        return self
+
+    def __exit__(self, *error: object) -> None:
+        self._server.shutdown()
+        self._server.server_close()
+        self._thread.join()
+
+
+Script = Callable[..., Scripted]
+
+
+@pytest.fixture
+def script() -> Iterator[Script]:
+    """Start scripted endpoints; they stop when the test ends."""
+    with ExitStack() as stack:
+        yield lambda *responses: stack.enter_context(Scripted(*responses))
+
+
+def error_body(kind: str, message: str = "no", **more: Any) -> dict[str, Any]:
+    """An error in the API's shape."""
+    return {"type": "error", "error": {"type": kind, "message": message, **more}}
+
+
+def message_body(text: str = "fine", **more: Any) -> dict[str, Any]:
+    """A message in the API's shape."""
+    return {
+        "id": "msg_1",
+        "type": "message",
+        "role": "assistant",
+        "model": HAIKU,
+        "content": [{"type": "text", "text": text}],
+        "stop_reason": "end_turn",
+        "stop_sequence": None,
+        "usage": USAGE,
+        **more,
+    }
+
+
+def verdict(confidence: object, answer: object) -> str:
+    """The text of a triage reply."""
+    return json.dumps({"confidence": confidence, "answer": answer})
+
+
+def reasons(answer: Answer) -> list[str | None]:
+    """Why each step did not ship, None for the one that did."""
+    return [step.reason for step in answer.steps]
+
+
+@pytest.fixture(autouse=True)
+def _no_credentials(monkeypatch: pytest.MonkeyPatch, tmp_path: Any) -> None:
+    """No test may find this machine's keys, profiles or endpoints."""
+    for name in ("ANTHROPIC_API_KEY", "ANTHROPIC_AUTH_TOKEN", "ANTHROPIC_BASE_URL", "ANTHROPIC_PROFILE", "CASCADE_POLICY"):
+        monkeypatch.delenv(name, raising=False)
+    monkeypatch.setenv("HOME", str(tmp_path))
