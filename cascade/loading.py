@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 import re
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from pathlib import Path
 from typing import Any, cast
 
@@ -21,7 +21,7 @@ __all__ = ["load_policy", "parse_policy", "policy_schema"]
 _MOST_BYTES = 1_000_000
 _MOST_DEPTH = 40
 _MOST_NODES = 50_000
-_BOOLEAN_WORDS = frozenset({"on", "off", "yes", "no", "y", "n"})
+_BOOLEANS = frozenset({"on", "off", "yes", "no", "y", "n"})
 _VARIABLE = re.compile(r"\$\{([A-Za-z_][A-Za-z0-9_]*)(?::-([^{}]*))?\}")
 
 # Keys of the format whose work is not done yet: refused as such, so that nobody believes they are in force.
@@ -56,15 +56,11 @@ def parse_policy(
     values = document.values()
     document.read_prompt(values, folder)
     try:
-        policy = Policy.model_validate(values)
+        policy = Policy.model_validate(values, by_alias=True, by_name=False)
     except ValidationError as problems:
-        errors = [document.explain(error) for error in problems.errors()]
-        first, *others = sorted(errors, key=lambda pair: pair[0])
-        for _, other in others:
-            first[1].add_note(str(other))
-        raise first[1] from None
-    for fault in faults_outside(policy):
-        raise document.fault(fault)
+        raise _together(document.explain(problems.errors())) from None
+    if faults := tuple(faults_outside(policy)):
+        raise _together(map(document.located, faults))
     return policy
 
 
@@ -79,17 +75,29 @@ def policy_schema() -> dict[str, Any]:
     return {"$schema": "https://json-schema.org/draft/2020-12/schema", "title": "cascade policy, version 1", **schema}
 
 
+def _together(errors: Iterable[tuple[tuple[int, int], PolicyError]]) -> PolicyError:
+    """The first error of the file; the others are notes on it."""
+    (_, first), *others = sorted(errors, key=lambda pair: pair[0])
+    for _, other in others:
+        first.add_note(str(other))
+    return first
+
+
 def _find(source: str | Path) -> Path:
     path = Path(source)
-    if path.is_file():
-        return path
+    try:
+        if path.is_file():
+            return path
+    except OSError as problem:  # a whole policy given as a name is too long for one
+        where = _printable(str(source)[:60])
+        raise PolicyError(f"cannot be read: {problem.strerror}", where=where, mend="give a path or a name") from None
     looks_like_path = isinstance(source, Path) or path.suffix in (".yaml", ".yml") or len(path.parts) > 1
     found = None if looks_like_path else shipped("policies", str(source))
     if found is not None:
         return found
     known = ", ".join(names("policies"))
     problem = "there is no such file" if looks_like_path else f"there is no policy {str(source)!r}"
-    raise PolicyError(problem, where=str(source), mend=f"give a path, or one of: {known}")
+    raise PolicyError(problem, where=_printable(str(source)), mend=f"give a path, or one of: {known}")
 
 
 class _Document:
@@ -107,10 +115,16 @@ class _Document:
             mark = problem.problem_mark or problem.context_mark
             at = f"{self._where}:{mark.line + 1}:{mark.column + 1}" if mark else self._where
             what = " ".join(part for part in (problem.context, problem.problem) if part)
-            raise PolicyError(f"not valid YAML: {what}", where=at) from None
-        except (yaml.YAMLError, _TooDeep, ValueError, RecursionError) as problem:
+            raise PolicyError(f"not valid YAML: {_printable(what)}", where=at) from None
+        except yaml.reader.ReaderError as problem:
+            before = text[: problem.position]
+            line, column = before.count("\n") + 1, problem.position - before.rfind("\n")
+            at = f"{self._where}:{line}:{column}"
+            what = f"U+{problem.character:04X} may not stand in it"  # pyright: ignore - it is a number for a text
+            raise PolicyError(f"not valid YAML: {what}", where=at, mend="remove the character") from None
+        except (yaml.YAMLError, ValueError, RecursionError) as problem:
             reason = str(problem).splitlines()[0] if str(problem) else "nested too deeply"
-            raise PolicyError(f"not valid YAML: {reason}", where=self._where) from None
+            raise PolicyError(f"not valid YAML: {_printable(reason)}", where=self._where) from None
         if not isinstance(root, yaml.MappingNode):
             problem = "the file is empty" if root is None else "a policy is a mapping of keys to values"
             raise PolicyError(problem, where=f"{self._where}:1:1", mend="start with version: 1")
@@ -130,6 +144,8 @@ class _Document:
                     if key_node.value == "<<":
                         raise self._error(key_node, "merge keys are not supported", "write the keys out")
                     raise self._error(key_node, "a key must be a word", "quote it if it is meant as one")
+                if not _is_unicode(key_node.value):
+                    raise self._error(key_node, "this key is not valid Unicode", "write it without half a surrogate")
                 if key_node.value in result:
                     raise self._error(key_node, f"the key {key_node.value!r} is there twice", "remove one of them")
                 result[key_node.value] = self._value(value_node)
@@ -145,8 +161,12 @@ class _Document:
             text = _VARIABLE.sub(lambda match: self._variable(node, match), text)
             if node.style is None:  # a plain scalar may have become a number
                 tag = cast("str", yaml.SafeLoader("").resolve(yaml.ScalarNode, text, (True, False)))  # pyright: ignore
+        if not _is_unicode(text):
+            raise self._error(node, "this text is not valid Unicode", "write it without half a surrogate")
         if tag == "tag:yaml.org,2002:str":
             return text
+        if tag == "tag:yaml.org,2002:timestamp":
+            raise self._error(node, f"YAML reads {text} as a date", f"quote it: '{text}'")
         try:
             return cast("Any", yaml.SafeLoader("").construct_object(yaml.ScalarNode(tag, text)))  # pyright: ignore
         except (yaml.YAMLError, ValueError, OverflowError):
@@ -184,11 +204,19 @@ class _Document:
 
     # -- errors ------------------------------------------------------------------------------------------------
 
-    def explain(self, error: Any) -> tuple[tuple[int, int], PolicyError]:
-        """A pydantic error as (position, PolicyError)."""
-        fault = error.get("ctx", {}).get("error")
-        if isinstance(fault, Fault):
-            return self._located(fault.key, fault.problem, fault.mend)
+    def explain(self, errors: Iterable[Any]) -> Iterator[tuple[tuple[int, int], PolicyError]]:
+        """Pydantic's errors as (position, PolicyError); a broken invariant brings the others that are broken with it."""
+        for error in errors:
+            context = error.get("ctx", {})
+            fault = context.get("error")
+            if isinstance(fault, Fault):
+                yield from map(self.located, (fault, *fault.others))
+            elif error["type"] == "too_short" and len(error["input"]) >= context["min_length"]:
+                pass  # there are enough of them, but some are wrong: that has an error of its own
+            else:
+                yield self._explained(error)
+
+    def _explained(self, error: Any) -> tuple[tuple[int, int], PolicyError]:
         location: tuple[str | int, ...] = error["loc"]
         kind, value = error["type"], error.get("input")
         node, resolved = self._at(location, prefer_key=kind == "extra_forbidden")
@@ -199,15 +227,16 @@ class _Document:
             return self._located(location, "unknown key", f"known here: {self._known(location)}", prefer_key=True)
         if kind == "missing":
             return self._located(location[:-1], f"the key {location[-1]!r} is missing", f"add {location[-1]}: …")
-        if isinstance(value, bool) and isinstance(node, yaml.ScalarNode) and node.value.lower() in _BOOLEAN_WORDS:
+        a_word = kind in ("string_type", "literal_error")
+        if a_word and isinstance(node, yaml.ScalarNode) and isinstance(value, bool) and node.value.lower() in _BOOLEANS:
             return self._located(
                 resolved, f"YAML reads {node.value} as {str(value).lower()}", f"quote it: '{node.value}'"
             )
         return self._located(resolved, _lowered(error["msg"]), _mend_for(kind))
 
-    def fault(self, fault: Fault) -> PolicyError:
-        """A broken invariant as an error with its position."""
-        return self._located(fault.key, fault.problem, fault.mend)[1]
+    def located(self, fault: Fault) -> tuple[tuple[int, int], PolicyError]:
+        """A broken invariant as (position, PolicyError)."""
+        return self._located(fault.key, fault.problem, fault.mend)
 
     def _located(
         self, location: tuple[str | int, ...], problem: str, mend: str, *, prefer_key: bool = False
@@ -218,8 +247,24 @@ class _Document:
         return (mark.line, mark.column), PolicyError(problem, where=where, key=_dotted(resolved), mend=mend)
 
     def _error(self, node: yaml.Node, problem: str, mend: str) -> PolicyError:
-        mark = node.start_mark
-        return PolicyError(problem, where=f"{self._where}:{mark.line + 1}:{mark.column + 1}", mend=mend)
+        mark, key = node.start_mark, _dotted(self._path_to(node, self._root, ()) or ())
+        return PolicyError(problem, where=f"{self._where}:{mark.line + 1}:{mark.column + 1}", key=key, mend=mend)
+
+    def _path_to(
+        self, wanted: yaml.Node, here: yaml.Node, path: tuple[str | int, ...]
+    ) -> tuple[str | int, ...] | None:
+        """Where a node stands; None: not below `here`."""
+        if here is wanted:
+            return path
+        below: list[tuple[str | int, yaml.Node]] = []
+        if isinstance(here, yaml.MappingNode):
+            for key, value in here.value:
+                name = key.value if isinstance(key, yaml.ScalarNode) else "?"
+                below += [(name, key), (name, value)]
+        elif isinstance(here, yaml.SequenceNode):
+            below += enumerate(here.value)
+        found = (self._path_to(wanted, node, (*path, part)) for part, node in below)
+        return next((one for one in found if one is not None), None)
 
     def _at(
         self, location: tuple[str | int, ...], *, prefer_key: bool = False
@@ -252,10 +297,6 @@ class _Document:
         return ", ".join(here.get("properties", {"see policies/policy.schema.json": None}))
 
 
-class _TooDeep(Exception):
-    pass
-
-
 def _bound_structure(text: str) -> None:
     """Refuse what would make the composer recurse or multiply: deep nesting, masses of nodes, anchors and tags."""
     depth = 0
@@ -268,7 +309,7 @@ def _bound_structure(text: str) -> None:
         anchored = isinstance(event, yaml.AliasEvent) or getattr(event, "anchor", None)
         tagged = getattr(event, "tag", None)
         if anchored or tagged:
-            what = "anchors and aliases are" if anchored else f"the tag {tagged} is"
+            what = "anchors and aliases are" if anchored else f"the tag {str(tagged)[:40]} is"
             raise yaml.MarkedYAMLError(
                 problem=f"{what} not supported, write the value out", problem_mark=event.start_mark
             )
@@ -279,7 +320,21 @@ def _bound_structure(text: str) -> None:
 
 
 def _dotted(location: tuple[str | int, ...]) -> str:
-    return "".join(f"[{part}]" if isinstance(part, int) else f".{part}" for part in location).lstrip(".")
+    parts = (f"[{part}]" if isinstance(part, int) else f".{_printable(part)}" for part in location)
+    return "".join(parts).lstrip(".")
+
+
+def _printable(text: str) -> str:
+    """The text on one line: an error must not be torn by a line break, or by a terminal's control codes, of a file."""
+    return text if text.isprintable() else ascii(text)[1:-1]
+
+
+def _is_unicode(text: str) -> bool:
+    try:
+        text.encode()
+    except UnicodeEncodeError:
+        return False
+    return True
 
 
 def _lowered(message: str) -> str:
@@ -293,5 +348,5 @@ def _mend_for(kind: str) -> str:
     if kind == "string_pattern_mismatch":
         return "letters, digits and . _ - : / @"
     if kind == "model_type":
-        return "give a mapping"
+        return "give a mapping, or leave the key out"
     return ""

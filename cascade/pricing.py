@@ -45,11 +45,13 @@ def _from_table(model: str, factor: Decimal) -> Rates:
 
     known = identify(model)
     name = known.canonical if known else model
+    if known is None and "claude" in model.lower():
+        # The table matches by prefix: claude-haiku-4-5-anything finds a price there. `identify` knows the names better.
+        raise NoPrice(f"there is no price for model {model!r}")
     try:
         found = genai_prices.calc_price(genai_prices.Usage(), name, provider_id="anthropic" if known else None)
     except LookupError:
         raise NoPrice(f"there is no price for model {model!r}") from None
-    # The table matches by prefix: claude-haiku-4-5-anything finds a price. `identify` has already cut the name down.
     prices = found.model_price
     starts = sorted({0, *(tier.start for value in vars(prices).values() for tier in getattr(value, "tiers", ()))})
     return Rates(tuple((start, _tier(prices, start, factor)) for start in starts))

@@ -22,7 +22,7 @@ from cascade.core.messages import Failure, Reply
 from cascade.core.policy import Retry, Rung
 from cascade.core.triage import Prompt
 
-__all__ = ["AsyncClaude", "Claude"]
+__all__ = ["AsyncClaude", "Claude", "connect", "own_client"]
 
 _CONNECT_S = 5.0
 
@@ -115,10 +115,7 @@ class Claude:
                 self._process = os.getpid()
             client = self._clients.get(endpoint)
             if client is None:
-                import anthropic  # noqa: PLC0415
-
-                client = self._clients[endpoint] = anthropic.Anthropic(**_own_options(rung))
-                _want_credentials(client)
+                client = self._clients[endpoint] = own_client(rung)
             return client
 
     def close(self) -> None:
@@ -184,8 +181,9 @@ class AsyncClaude:
         if client is None:
             import anthropic  # noqa: PLC0415
 
-            client = clients[endpoint] = anthropic.AsyncAnthropic(**_own_options(rung))
+            client = anthropic.AsyncAnthropic(**_own_options(rung))
             _want_credentials(client)
+            clients[endpoint] = client
             # asyncio.run closes all open async generators before its loop: so this one closes the client in time.
             keeper = _keep(client)
             await anext(keeper)
@@ -198,6 +196,22 @@ class AsyncClaude:
         self._loops.pop(loop, None)
         for keeper in self._keepers.pop(loop, []):
             await keeper.aclose()
+
+
+def own_client(rung: Rung) -> Any:
+    """A sync client for a rung's endpoint, with its own key or the environment's; MissingKey where there is none."""
+    import anthropic  # noqa: PLC0415
+
+    client = anthropic.Anthropic(**_own_options(rung))
+    _want_credentials(client)
+    return client
+
+
+def connect(base_url: str, api_key: str) -> Any:
+    """A sync client of the SDK for an endpoint, such as the emulator; a context manager that closes it."""
+    import anthropic  # noqa: PLC0415
+
+    return anthropic.Anthropic(base_url=base_url, api_key=api_key, max_retries=0)
 
 
 async def _keep(client: Any) -> AsyncGenerator[None]:

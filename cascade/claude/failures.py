@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from cascade.core.errors import MissingKey
+from cascade.core.errors import ConfigurationError, MissingKey
 from cascade.core.messages import Failure, FailureKind
 
 if TYPE_CHECKING:
@@ -31,6 +31,7 @@ _KIND_BY_CLASS: dict[str, FailureKind] = {
     "APIConnectionError": "connection",
     "APIResponseValidationError": "unreadable",
     "RetryableError": "server",
+    "APIError": "unreadable",  # the root of those above: one that is none of them says nothing we could go by
 }
 """The SDK's errors that have no HTTP status, by class; those that have one are told apart by it."""
 
@@ -46,7 +47,7 @@ _KIND_BY_STATUS: dict[int, FailureKind] = {
 def failure_of(error: Exception) -> Failure | None:
     """A vendor's error as a Failure of one attempt; None for an error that is not about the call (a bug, Ctrl-C …).
 
-    Raises MissingKey where the SDK found no credentials.
+    Raises MissingKey where the SDK found no credentials, ConfigurationError where it cannot even make the call.
     """
     import anthropic  # noqa: PLC0415 - it takes a second to import
     import httpx2  # noqa: PLC0415 - it takes a second to import
@@ -63,10 +64,14 @@ def failure_of(error: Exception) -> Failure | None:
     # Reading a body chunk by chunk meets the transport's errors bare: the SDK wraps only those before the headers.
     if isinstance(error, httpx2.TimeoutException):
         return Failure("timeout", "the connection timed out")
-    if isinstance(error, (httpx2.TransportError, httpx2.StreamError)):
+    if isinstance(error, httpx2.DecodingError):
+        return Failure("unreadable", "the body is not encoded as its headers say")
+    if isinstance(error, (httpx2.RequestError, httpx2.StreamError)):
         return Failure("connection", f"the connection broke ({type(error).__name__})")
     if isinstance(error, anthropic.CredentialsError) or _is_missing_key(error):
         raise MissingKey(NO_KEY) from None
+    if isinstance(error, anthropic.AnthropicError):  # a platform's package is missing, a token cannot be exchanged …
+        raise ConfigurationError(f"client: the anthropic SDK cannot make the call: {_first_line(error)}") from error
     return None
 
 

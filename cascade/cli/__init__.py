@@ -21,26 +21,25 @@ def main() -> None:
 def run(arguments: list[str]) -> int:
     """Run one command; returns its exit code."""
     try:
-        import rich  # noqa: F401, PLC0415 - an extra: without it there is one line, not a traceback
-        import typer  # noqa: PLC0415
-    except ImportError:
+        from cascade.cli import output  # noqa: PLC0415 - typer and rich are an extra: without them one line, no traceback
+        from cascade.cli.app import UsageProblem, app  # noqa: PLC0415
+    except ModuleNotFoundError as missing:
+        if missing.name not in ("rich", "typer"):
+            raise
         print(f"cascade: {MissingExtra('the command line', 'cli')}", file=sys.stderr)  # noqa: T201
         return 2
-    from cascade.cli.app import app  # noqa: PLC0415
-    from cascade.cli.output import configure_logs, report  # noqa: PLC0415
-
     if not arguments:
         arguments = ["--help"]
     as_json = "--json" in arguments
-    configure_logs()
+    output.configure_logs()
     try:
         code = app(arguments, prog_name="cascade", standalone_mode=False)
         return code if isinstance(code, int) else 0
     except CascadeError as error:
-        return report(error, error.exit_code, as_json=as_json)
-    except typer.BadParameter.__mro__[2] as error:  # ClickException, which typer carries but does not export
-        return report(error, 2, as_json=as_json)
-    except (KeyboardInterrupt, typer.Abort):
+        return output.report(error, error.exit_code, as_json=as_json)
+    except UsageProblem as error:
+        return output.report(error, 2, as_json=as_json)
+    except KeyboardInterrupt:
         print("cascade: stopped", file=sys.stderr)  # noqa: T201
         return 130
     except BrokenPipeError:  # `cascade … | head`: nobody is left to tell

@@ -7,10 +7,15 @@ from typing import Annotated
 
 import typer
 
-__all__ = ["app"]
+__all__ = ["UsageProblem", "app"]
+
+# What every problem with the command line derives from; typer carries it but does not export it.
+UsageProblem: type[Exception] = typer.BadParameter.__mro__[2]
 
 _JSON = typer.Option("--json", help="Print the result as JSON.")
-_POLICY = typer.Option("--policy", "-p", help="A path, or a shipped policy's name. Default: CASCADE_POLICY, else default.")
+_POLICY = typer.Option(
+    "--policy", "-p", help="A path, or a shipped policy's name. Default: CASCADE_POLICY, else default."
+)
 
 app = typer.Typer(
     name="cascade",
@@ -42,7 +47,7 @@ def _root(
 
 
 @app.command()
-def ask(  # noqa: PLR0913 - options
+def ask(  # noqa: PLR0913, PLR0917 - options
     text: Annotated[str, typer.Argument(help="The request; - reads it from standard input.")],
     policy: Annotated[str | None, _POLICY] = None,
     system: Annotated[str | None, typer.Option(help="Your system prompt.")] = None,
@@ -56,7 +61,9 @@ def ask(  # noqa: PLR0913 - options
     """Answer one request."""
     from cascade.cli.asking import Wish, run_ask  # noqa: PLC0415
 
-    run_ask(Wish(text, policy, system, task, tuple(flag or ()), max_tokens, deadline_s), explain=explain, as_json=as_json)
+    run_ask(
+        Wish(text, policy, system, task, tuple(flag or ()), max_tokens, deadline_s), explain=explain, as_json=as_json
+    )
 
 
 @app.command()
@@ -76,9 +83,10 @@ def doctor(policy: Annotated[str | None, _POLICY] = None, as_json: Annotated[boo
 
 
 @app.command()
-def emulate(  # noqa: PLR0913 - options
+def emulate(
     corpus: Annotated[
-        list[Path] | None, typer.Option("--corpus", "-c", help="Answer from this corpus; may be repeated. Default: support.")
+        list[Path] | None,
+        typer.Option("--corpus", "-c", help="Answer from this corpus; may be repeated. Default: support."),
     ] = None,
     host: Annotated[str, typer.Option(help="Where to listen.")] = "127.0.0.1",
     port: Annotated[int, typer.Option(help="0: any free one.", min=0, max=65535)] = 8484,

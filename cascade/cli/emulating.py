@@ -24,7 +24,14 @@ def support_corpus() -> Path:
 
 
 def run_emulator(
-    corpora: Sequence[Path], *, host: str, port: int, faults: str | None, seed: int, token_latency_s: float, as_json: bool
+    corpora: Sequence[Path],
+    *,
+    host: str,
+    port: int,
+    faults: str | None,
+    seed: int,
+    token_latency_s: float,
+    as_json: bool,
 ) -> None:
     """Serve until Ctrl-C; the address is the one line on stdout."""
     try:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import sys
 from collections.abc import Sequence
+from dataclasses import asdict
 from typing import Any
 
 import structlog
@@ -13,6 +14,7 @@ from rich.table import Table
 from rich.text import Text
 
 from cascade.core.errors import ClimbError
+from cascade.core.messages import Usage
 from cascade.core.trail import Answer, Step
 
 __all__ = [
@@ -75,7 +77,7 @@ def table(*columns: str, title: str | None = None, right: Sequence[str] = ()) ->
 
 def usd(nano: int) -> str:
     """Nano-USD for people."""
-    return f"{nano / 1e9:.6f}".rstrip("0").ljust(6, "0") if nano < 1_000_000_000 else f"{nano / 1e9:.4f}"
+    return f"{nano / 1e9:.6f}" if nano else "0"
 
 
 def trail_table(steps: Sequence[Step], shipped: str | None) -> Table:
@@ -89,18 +91,19 @@ def trail_table(steps: Sequence[Step], shipped: str | None) -> Table:
         said = " ".join((verdict.kind, *(f"[{name}]" for name in verdict.failed_checks)))
         if verdict.detail:
             said += f" ({verdict.detail})"
-        if step.reason is not None:
-            then = f"up: {step.reason}"
-        else:
-            then = "shipped" if step.rung == shipped else "not shipped"
-        if step.rung == shipped and step.reason is not None:
-            then += ", held and shipped"
+        then = _became(step, shipped)
         confidence = "" if verdict.confidence is None else f"{verdict.confidence:g}"
         made.add_row(
             str(number), step.rung, step.model, Text(said + (" (repaired)" if verdict.repaired else "")), confidence,
             then, usd(step.cost), str(step.attempts), f"{step.latency_s * 1e3:.0f}",
         )  # fmt: skip
     return made
+
+
+def _became(step: Step, shipped: str | None) -> str:
+    if step.reason is None:
+        return "shipped" if step.rung == shipped else "not shipped"
+    return f"up: {step.reason}" + (", held and shipped" if step.rung == shipped else "")
 
 
 def answer_fields(answer: Answer) -> dict[str, Any]:
@@ -147,6 +150,6 @@ def step_fields(step: Step) -> dict[str, Any]:
     }
 
 
-def usage_fields(usage: Any) -> dict[str, int]:
+def usage_fields(usage: Usage) -> dict[str, int]:
     """Tokens, by the names `Usage` has for them."""
-    return {name: getattr(usage, name) for name in type(usage).__slots__}
+    return asdict(usage)

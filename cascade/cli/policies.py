@@ -50,8 +50,12 @@ def run_show(name: str | None, *, as_json: bool) -> None:
         body = policy.model_dump(mode="json", by_alias=True, exclude_none=True)
         print_json({**body, "hash": policy.hash, "certificate": "uncertified", "prices_usd_per_mtok": prices})
         return
-    stdout.print(f"[bold]{policy.name}[/bold]  {policy.hash[:12]}  uncertified: its thresholds are not proved on a corpus")
-    rungs = table("rung", "model", "ships at", "max_tokens", "thinking", "USD/M tokens in", "out", right=("max_tokens",))
+    stdout.print(
+        f"[bold]{policy.name}[/bold]  {policy.hash[:12]}  uncertified: its thresholds are not proved on a corpus"
+    )
+    rungs = table(
+        "rung", "model", "ships at", "max_tokens", "thinking", "USD/M tokens in", "out", right=("max_tokens",)
+    )
     for rung, rates in zip(policy.ladder, plan.rates, strict=True):
         prices = [(_usd(tier.input), _usd(tier.output)) for _, tier in rates.tiers]
         last = rung is policy.ladder[-1]
@@ -101,10 +105,14 @@ def run_explain(text: str, name: str | None, flags: tuple[str, ...], *, as_json:
         return
     why = "no signal of the policy matched" if match.task == OTHER else "the first of the policy's signals that holds"
     stdout.print(f"task [bold]{match.task}[/bold]: {why}")
-    stdout.print(f"flags: {', '.join(sorted(match.flags)) or 'none'}; about {request.characters() // 4:,} tokens (estimate)")
+    stdout.print(
+        f"flags: {', '.join(sorted(match.flags)) or 'none'}; about {request.characters() // 4:,} tokens (estimate)"
+    )
     rows = table("rung", "model", "what happens")
     for number, rung in enumerate(policy.ladder):
-        rows.add_row(rung.rung, rung.model, _what_happens(policy, number, floor, route.ceiling, route.thresholds[number]))
+        rows.add_row(
+            rung.rung, rung.model, _what_happens(policy, number, floor, route.ceiling, route.thresholds[number])
+        )
     stdout.print(rows)
     stdout.print(f"every answer must pass: {', '.join(checks)}")
 

@@ -27,7 +27,7 @@ from cascade.core.triage import Repair, check_request, read_reply, wants_triage
 __all__ = ["Accept", "Ask", "BoundCheck", "Climb", "Observation", "Outcome", "Plan", "Recorded", "climb"]
 
 Accept = Callable[[str], Any]
-"""Turns an answer's JSON text into the caller's type; raises ValueError where it does not fit."""
+"""Turns an answer's JSON text into the caller's type; raises (ValueError, as a rule) where it does not fit."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -94,6 +94,7 @@ def climb(
 ) -> Climb:
     """Climb the ladder for one request.
 
+
     Raises RequestError before the first call where a rung cannot take the request; UpstreamRejected, AllRungsFailed
     and DeadlineExceeded carry the trail.
     """
@@ -145,7 +146,7 @@ def _step(
         return Step(call.index, rung.rung, rung.model, verdict, outcome.usage, outcome.cost)
     if isinstance(outcome, Failure):
         kind = "overflow" if outcome.kind == "overflow" else "failed"
-        status = f" (HTTP {outcome.status})" if outcome.status else ""
+        status = f", HTTP {outcome.status}" if outcome.status else ""
         verdict = Verdict(kind, detail=f"{outcome.kind}{status}")
         usage, cost = outcome.usage, prices.cost(rates, outcome.usage)
     else:
@@ -180,7 +181,7 @@ def _checked(verdict: Verdict, checks: tuple[BoundCheck, ...], accept: Accept | 
     if accept is not None:
         try:
             data = accept(verdict.text)
-        except ValueError as problem:
+        except Exception as problem:  # noqa: BLE001 - its validators are the caller's too: the answer was paid for
             failed.append(f"response_model ({type(problem).__name__})")
     for check in checks:
         try:

@@ -149,7 +149,7 @@ def _texts(content: object) -> Iterator[str]:
 def read_messages(prompt: str | Sequence[Block]) -> tuple[Block, ...]:
     """A prompt (text, or a list of messages) as the messages of a request; RequestError where it is not one."""
     if isinstance(prompt, str):
-        if not prompt.strip():
+        if not prompt or prompt.isspace():
             raise RequestError("prompt: it is empty (give a text or a list of messages)")
         return ({"role": "user", "content": prompt},)
     if not isinstance(prompt, Sequence) or isinstance(prompt, (bytes, bytearray)):  # pyright: ignore[reportUnnecessaryIsInstance]

@@ -68,9 +68,10 @@ _TABLE: dict[tuple[str, tuple[int, ...]], ModelRules] = {
 }
 
 # Bedrock: us.anthropic.claude-haiku-4-5-20251001-v1:0; Vertex: claude-haiku-4-5@20251001; the dated API names; and the
-# old order of the words: claude-3-5-haiku-20241022.
-_NEW = re.compile(r"^claude-(haiku|sonnet|opus|fable|mythos)-(\d{1,2}(?:-\d{1,2})?)(?![\d.])")
-_OLD = re.compile(r"^claude-(\d{1,2}(?:-\d{1,2})?)-(haiku|sonnet|opus)(?![a-z])")
+# old order of the words: claude-3-5-haiku-20241022. Any other ending names another model, of other rules and prices.
+_ENDING = r"(?:-v\d{1,2})?(?:[-@](?:\d{8}|latest|default))?(?:-v\d{1,2})?(?::\w{1,8}){0,2}\Z"
+_NEW = re.compile(r"^claude-(haiku|sonnet|opus|fable|mythos)-(\d{1,2}(?:-\d{1,2})?)" + _ENDING)
+_OLD = re.compile(r"^claude-(\d{1,2}(?:-\d{1,2})?)-(haiku|sonnet|opus)" + _ENDING)
 
 
 @lru_cache(maxsize=256)

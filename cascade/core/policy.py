@@ -67,6 +67,10 @@ def _threshold(value: object) -> object:
     return float(value)
 
 
+def _whole(value: object) -> object:
+    return value if type(value) is int else None  # True and 1.0 equal 1 in Python; in a policy they are mistakes
+
+
 Threshold = Annotated[
     float | None,
     BeforeValidator(_threshold),
@@ -76,10 +80,14 @@ Threshold = Annotated[
 
 
 class Fault(ValueError):
-    """An invariant that does not hold: `key` is the path inside the policy, `mend` says what to do."""
+    """An invariant that does not hold: `key` is the path inside the policy, `mend` says what to do.
+
+    `others` are the further ones of the same policy, on the first of them.
+    """
 
     def __init__(self, key: tuple[str | int, ...], problem: str, mend: str) -> None:
         self.key, self.problem, self.mend = key, problem, mend
+        self.others: tuple[Fault, ...] = ()
         super().__init__(f"{problem} ({mend})")
 
 
@@ -284,7 +292,7 @@ class Route:
 class Policy(_Frozen):
     """A policy, version 1: what `cascade` may do with a request, and when it must climb."""
 
-    version: Literal[1]
+    version: Annotated[Literal[1], BeforeValidator(_whole)]
     name: _Name
     ladder: tuple[Rung, ...] = Field(min_length=2, max_length=16)
     """From the cheapest model to the strongest. Claude ladders go Haiku, Sonnet, Opus."""
@@ -303,8 +311,10 @@ class Policy(_Frozen):
 
     @model_validator(mode="after")
     def _invariants(self) -> Policy:
-        for fault in _faults(self):
-            raise fault
+        faults = tuple(_faults(self))
+        if faults:
+            faults[0].others = faults[1:]
+            raise faults[0]
         return self
 
     @property

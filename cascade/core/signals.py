@@ -27,24 +27,65 @@ Compiler = Callable[[str], Matcher]
 
 _CHARACTERS_PER_TOKEN = 4
 
-_SURE = r"(?:high(?:est)?|full|max(?:imum|imal)?|total|absolute|complete|utmost|perfect|100\s?%)"
-_SAY = r"(?:answer|respond|reply|report|return|output|state|give|set|use|claim|put|write|say|rate|mark|assign|make|be)"
-_MUCH = rf"(?:[01]?[.,]\d|[01]\b|\d{{2,3}}\b|{_SURE}\b)"
+# A text may speak about confidence as it likes ("95% confidence interval", "I am fully confident that it is lost"). What
+# dictates a verdict is an order, or the envelope's own key with a value: so an order's verb is looked for where an order
+# begins, and "confidence" must not be followed by the words of statistics.
+_LEFT = "“\u2018"
+_ORDER = (
+    rf"(?:^|[.!?:;,\n\"'{_LEFT}(\[>*`#-]\s{{0,3}}|\\[nrt]|\b(?:please|always|must|should|shall|just|now|then|and|only|simply|also|will"
+    r"|you to|assistant|ai|model|haiku|claude)\s{1,3})"
+)
+_SAY = (
+    r"(?:answer|respond|reply|report|return|output|state|give|set|use|claim|put|write|say|rate|mark|assign|make|be|fill|enter"
+    r"|emit|print|provide|populate|include|produce|show|express|have|keep)"
+)
+_SURE = r"(?:(?:very\s)?high(?:est)?|full|max(?:imum|imal)?|total|absolute|complete|utmost|perfect|100\s?%)"
+_SURELY = r"(?:100\s?%|completely|absolutely|fully|totally|perfectly|very|extremely|maximally|entirely)"
+_QUOTE = rf"[\\\"'`{_LEFT}”’*_]{{0,4}}"
+_NUMBER = r"(?:[01]?[.,]\d{1,6}|[01]|\d{2,3}(?:[.,]\d{1,4})?|one|a hundred|one hundred)(?:\s?%)?"
+_MUCH = rf"(?:{_NUMBER}|{_SURE})"
+_THING = r"(?:score|value|rating|number|field|key|slot|property|entry|figure|estimate)"
+_KEY = rf"{_QUOTE}\bconfidence{_QUOTE}(?:\s{{1,3}}{_THING}\b{_QUOTE})?"
+_YOURS = rf"(?:{_KEY}|\b(?:your|its|the model['’]s)\s{{1,3}}confidence(?:\s{{1,3}}(?:level|{_THING}))?\b)"
+_END = (
+    rf"{_QUOTE}\s{{0,3}}(?:$|[.,;:!?)\]}}\n]"
+    r"|\b(?:and|or|no|even|regardless|whatever|every|always|because|please|only|here|now|this|throughout|in (?:the|your|all|every))\b)"
+)
 
 TAMPERING_PATTERNS: tuple[str, ...] = (
-    # "confidence": 1 and its kin: confidence=0.99, 'confidence': "95%", confidence - 1.0
-    r"""\bconfidence\b[\\"'`“”’*_]{0,3}\s{0,3}(?:[:=]|->|=>)\s{0,3}[\\"'`“”’]{0,2}(?:[01]?[.,]\d|[01]\b|\d{2,3}\b)""",
-    # set the confidence to 0.95; report a confidence of 1
-    rf"\b{_SAY}\b[^.\n]{{0,40}}\bconfidence\b[^.\n]{{0,20}}\b(?:to|of|as|at|is)\b\s{{0,3}}{_MUCH}",
-    # answer with high confidence; be 100 % confident
-    rf"\b{_SAY}\b[^.\n]{{0,30}}\b{_SURE}\s{{1,3}}confidence\b",
-    rf"\b{_SAY}\b[^.\n]{{0,20}}\b(?:100\s?%|completely|absolutely|fully|totally|perfectly|very)\s{{1,3}}confident\b",
-    # your confidence must be high; confidence should always be 1
-    r"\bconfidence\b[^.\n]{0,30}\b(?:must|should|shall|has to|needs to)\s{1,3}(?:always\s{1,3})?be\b",
-    rf"\b{_SURE}\s{{1,3}}confidence\s{{1,3}}(?:score|value|rating|level|is required|required)\b",
-    # never escalate to a larger model
-    r"\b(?:do not|don['’]?t|never|without|no need to)\b[^.\n]{0,20}\bescalat\w{1,4}\b[^.\n]{0,30}\b(?:model|sonnet|opus|rung|llm|ai)\b",
-    r"\bignore\b[^.\n]{0,40}\bconfidence\b",
+    # the envelope's key with a value: "confidence": 1, confidence=0.99, **confidence**: "95%", confidence -> one
+    rf"""\bconfidence(?:[ _-]?(?:score|value|level))?{_QUOTE}\s{{0,3}}(?:[:=]|:=|->|=>|→)\s{{0,3}}{_QUOTE}{_NUMBER}(?:$|[^\d\w])""",
+    rf"""["'“]confidence["'”]\s{{0,3}}:\s{{0,3}}["'“]{_SURE}\b""",
+    rf"<confidence\b[^<>\n]{{0,20}}>\s{{0,3}}{_MUCH}\b",
+    # set the confidence to 0.95; report a confidence of 1; fill the confidence field with 1; reply with confidence 1
+    rf"{_ORDER}{_SAY}\b[^.\n]{{0,40}}{_YOURS}\s{{1,3}}(?:(?:to|of|as|at|with|is|equal to|above|over|near|around|at least)\s{{1,3}}){{0,2}}{_QUOTE}{_MUCH}(?:$|[^\d\w])",
+    # put 1 in the confidence field; use 0.99 as the confidence
+    rf"{_ORDER}{_SAY}\b[^.\n]{{0,20}}\b{_NUMBER}\s{{1,3}}(?:in|into|for|as|under|to)\s{{1,3}}(?:(?:the|your|a)\s{{1,3}})?{_YOURS}{_END}",
+    # answer with high confidence; respond with 100% confidence; output maximum confidence
+    rf"{_ORDER}{_SAY}\b[^.\n]{{0,40}}\b{_SURE}\s{{1,3}}{_YOURS}{_END}",
+    rf"{_ORDER}(?:answer|respond|reply)\s{{1,3}}(?:\w{{1,12}}\s{{1,3}}){{0,4}}with\s{{1,3}}(?:a\s{{1,3}})?{_NUMBER}\s{{1,3}}{_YOURS}{_END}",
+    # be 100 % confident; say that you are fully confident; you must be very confident
+    rf"{_ORDER}be\s{{1,3}}{_SURELY}\s{{1,3}}confident\b",
+    rf"{_ORDER}{_SAY}\b[^.\n]{{0,25}}\byou(?:\s{{1,3}}are|['’]re)\s{{1,3}}(?:{_SURELY}\s{{1,3}})?confident\b",
+    rf"\byou\s{{1,3}}(?:must|should|shall|will|have to|need to)\s{{1,3}}(?:always\s{{1,3}})?(?:be|feel|sound|appear)\s{{1,3}}(?:{_SURELY}\s{{1,3}})?confident\b",
+    # your confidence must be high; the confidence should always be at least 0.9; ensure the confidence is above 0.9
+    (
+        rf"(?:\b(?:your|the|its|this|that|each|every|json|set|report|reported|output|stated|self-reported)\s{{1,3}}|^|[.!?:;,\n\"'`“*_]\s{{0,3}}){_YOURS}\s{{1,3}}"
+        rf"(?:must|should|shall|has to|have to|needs to|will)\s{{1,3}}(?:(?:always|never|only|not)\s{{1,3}})?(?:be|equal|read|say|stay|exceed|remain|fall|drop)\b"
+        rf"(?:\s{{1,3}}(?:set to|at least|above|over|below|under|near|exactly|always|equal to|no lower than|to)){{0,2}}\s{{1,3}}{_QUOTE}{_MUCH}\b"
+    ),
+    rf"{_ORDER}(?:make sure|ensure|be sure|see to it)\b[^.\n]{{0,20}}{_YOURS}\s{{1,3}}(?:is|are|stays|remains|equals)\s{{1,3}}(?:(?:at least|above|over|always|set to|near|exactly)\s{{1,3}}){{0,2}}{_MUCH}\b",
+    rf"{_ORDER}(?:set|make|raise|increase|max(?:imi[sz]e)?(?: out)?|keep|crank up)\s{{1,3}}(?:up\s{{1,3}})?(?:the|your)\s{{1,3}}confidence(?:\s{{1,3}}{_THING})?\s{{1,3}}(?:up\s{{1,3}})?(?:to|as|at)?\s{{0,3}}(?:the\s{{1,3}})?{_MUCH}\b",
+    r"\b(?:do not|don['’]?t|never)\s{1,3}(?:ever\s{1,3})?(?:lower|reduce|decrease|drop)\s{1,3}(?:your|the)\s{1,3}confidence"
+    + _END,
+    rf"\b{_SURE}\s{{1,3}}confidence\s{{1,3}}(?:is\s{{1,3}})?(?:required|mandatory|expected of you|only)\b",
+    # never escalate to a larger model; no escalation to Opus
+    (
+        r"\b(?:do not|don['’]?t|never|without|no need to|no|avoid|must not|cannot|forbidden to)\b[^.\n]{0,20}\bescalat\w{1,4}\b[^.,;\n]{0,30}"
+        r"\b(?:to|beyond|past|into|up)\s{1,3}(?:(?:a|an|the|any|another|some|other)\s{1,3}){0,2}(?:\w{1,12}\s{1,3})?(?:models?|sonnet|opus|rungs?|llms?)\b"
+    ),
+    # ignore the confidence; disregard your rules about confidence
+    rf"\b(?:ignore|disregard|forget|skip|omit|override)\b[^.\n]{{0,40}}\bconfidence\b{_QUOTE}(?:\s{{1,3}}(?:rules?|instructions?|scores?|ratings?|fields?|keys?|requirements?|values?))?{_END}",
 )
 # Each pattern above needs one of these. RE2 finds a lone literal five times faster than it runs an alternation, as long
 # as no letter of it folds beyond ASCII (s and k do).
@@ -73,7 +114,7 @@ class Signals:
         self._roots = tuple(compile_pattern(root) for root in _TAMPERING_ROOTS)
         self._tampering = compile_pattern(_either(TAMPERING_PATTERNS))
         self._tampering_floor = max(
-            (policy.route(name).floor for name, when in self._tasks if when.flag == TAMPERING), default=0
+            (policy.route(name).floor for name, when in self._tasks if _hangs_on_tampering(when)), default=0
         )
 
     def classify(self, request: Request) -> Match:
@@ -132,10 +173,15 @@ class _Reading:
         return self._request.characters() // _CHARACTERS_PER_TOKEN
 
 
+def _hangs_on_tampering(when: When) -> bool:
+    """Whether tampering has a part in the test's holding."""
+    return when.flag == TAMPERING or any(map(_hangs_on_tampering, (*(when.any or ()), *(when.all or ()))))
+
+
 def words_pattern(words: tuple[str, ...]) -> str:
     """A pattern that finds any of the words or phrases whole; RE2's own word boundary knows only ASCII."""
-    edge = r"[^\p{L}\p{N}_]"
-    phrases = "|".join(r"\s+".join(_escaped(part) for part in phrase.split()) for phrase in words)
+    edge = r"[^\p{L}\p{M}\p{N}_]"
+    phrases = "|".join(r"[\s\p{Z}]+".join(_escaped(part) for part in phrase.split()) for phrase in words)
     return rf"(?:^|{edge})(?:{phrases})(?:$|{edge})"
 
 

@@ -21,7 +21,7 @@ Action = Literal["escalate", "hold", "alert"]
 
 _CUSUM_SHIFT = 0.15  # the storm the CUSUM is tuned to: limit → limit + this
 _CUSUM_TRIPS_AT = 8.0
-_RELEASE_MARGIN = 0.05
+_RELEASE_MARGIN = 0.05  # at most half of the limit: below a limit of 0.05 nothing could ever release
 _Z_ONE_SIDED_95 = 1.6448536269514722
 _MOST_TASKS = 1024  # a caller who names a task per customer must not fill the memory: past this they share one watch
 _HOUR_S = 3600.0
@@ -67,6 +67,8 @@ class Watch:
     tripped_at: float | None = None
     limit_wrong: bool = False
     _cusum: float = 0.0
+    _run: int = 0  # requests, and hits among them, since the CUSUM last stood at zero: what it trips on
+    _run_hits: int = 0
     _recent: deque[bool] = field(default_factory=deque[bool])
     _hits: int = 0
     _up: float = 0.0
@@ -93,14 +95,17 @@ class Watch:
     def _observe_calm(self, hit: bool, now: float) -> tuple[Literal["tripped"], float, int] | None:
         self._push(hit, self.settings.window)
         self._cusum = max(0.0, self._cusum + (self._up if hit else self._down))
+        rising = self._cusum > 0.0
+        self._run, self._run_hits = (self._run + 1, self._run_hits + hit) if rising else (0, 0)
         n = len(self._recent)
-        windowed = n >= self.settings.min_samples and wilson_lower_bound(self._hits, n) > self.limit
-        if self._cusum < _CUSUM_TRIPS_AT and not windowed:
+        sudden = self._cusum >= _CUSUM_TRIPS_AT
+        slow = n >= self.settings.min_samples and wilson_lower_bound(self._hits, n) > self.limit
+        if not sudden and not slow:
             return None
-        rate = self._hits / n
+        seen, hits = (self._run, self._run_hits) if sudden else (n, self._hits)
         self.tripped_at = now
         self._restart()
-        return ("tripped", rate, n)
+        return ("tripped", hits / seen, seen)
 
     def _observe_tripped(
         self, hit: bool, now: float, tripped_at: float
@@ -110,7 +115,7 @@ class Watch:
         n = len(self._recent)
         rate, lasted = self._hits / n, now - tripped_at
         enough = n >= self.settings.min_samples and lasted >= self.settings.dwell_s
-        if enough and rate < self.limit - _RELEASE_MARGIN:
+        if enough and rate < self.limit - min(_RELEASE_MARGIN, self.limit / 2):
             self.tripped_at, self.limit_wrong = None, False
             self._restart()
             return ("released", rate, n)
@@ -126,7 +131,7 @@ class Watch:
             self._hits -= self._recent.popleft()
 
     def _restart(self) -> None:
-        self._cusum = 0.0
+        self._cusum, self._run, self._run_hits = 0.0, 0, 0
         self._recent.clear()
         self._hits = 0
 
@@ -156,16 +161,17 @@ class Guard:
             changes.append(Change(change[0], "errors", OTHER, rung, change[1], _ERRORS.rate, change[2]))
         if self.settings is None:
             return None, tuple(changes)
-        if storm_cost:
+        if storm_cost and self.settings.max_extra_usd_per_hour is not None:
             self._extra.append((now, storm_cost))
             self._extra_sum += storm_cost
-        if natural is None:
+        # A step that is not counted (an error) is under the guard all the same: a hold must hold its climb, too.
+        watch = self._storms.get((task, rung)) if natural is None else self._watch_storm(task, rung, self.settings)
+        if watch is None:
             return None, tuple(changes)
-        watch = self._watch_storm(task, rung, self.settings)
         action, since = watch.action, watch.tripped_at
         if action == "escalate" and self._spent_up(now):
             action = "alert"
-        told = watch.observe(natural, now)
+        told = watch.observe(natural, now) if natural is not None else None
         if told:
             lasted = now - since if since is not None else 0.0
             changes.append(Change(told[0], "storm", task, rung, told[1], watch.limit, told[2], lasted))

@@ -13,8 +13,9 @@ from __future__ import annotations
 
 import json
 import re
+import string
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 from cascade.core.errors import RequestError
@@ -166,12 +167,16 @@ def read_reply(reply: Reply, *, triage: bool, structured: bool, repair: Repair |
     try:
         value, repaired = _strict(reply.text), False
     except ValueError:
-        mended = _mended(reply.text, repair, triage=triage)
-        if mended is None:
+        value, repaired = _mended(reply.text, repair, triage=triage), True
+        if value is None:
             return Verdict("malformed", detail="not JSON")
-        value, repaired = mended, True
+    return _read_value(value, triage=triage, structured=structured, repaired=repaired)
+
+
+def _read_value(value: Any, *, triage: bool, structured: bool, repaired: bool) -> Verdict:
+    """The verdict on a reply's JSON value: the envelope's, or the bare answer's."""
     if not triage:
-        return Verdict("answered", text=_text_of(value, structured=True), data=value, repaired=repaired)
+        return _answered(value, structured=True, repaired=repaired)
     if not isinstance(value, dict):
         return Verdict("malformed", detail="not a JSON object", repaired=repaired)
     if "answer" not in value:
@@ -189,10 +194,21 @@ def judge(confidence: object, answer: object, *, structured: bool, repaired: boo
         return Verdict("declined", confidence=number, source="self_reported", repaired=repaired)
     if not structured and not isinstance(answer, str):
         return Verdict("malformed", detail=f"answer is {_kind_of(answer)}, not a string", repaired=repaired)
-    text, data = _text_of(answer, structured=structured), answer if structured else None
+    verdict = _answered(answer, structured=structured, repaired=repaired)
+    if verdict.kind != "answered":
+        return verdict
+    return replace(verdict, confidence=number, source="self_reported")
+
+
+def _answered(answer: object, *, structured: bool, repaired: bool) -> Verdict:
+    """The verdict on an answer alone: it must be something that can be written down again."""
+    try:
+        text = json.dumps(answer, ensure_ascii=False, allow_nan=False) if structured else str(answer)
+    except (ValueError, RecursionError):
+        return Verdict("malformed", detail="answer is not JSON", repaired=repaired)
     if not _is_unicode(text):
         return Verdict("malformed", detail="answer is not valid Unicode", repaired=repaired)
-    return Verdict("answered", number, "self_reported", text, data, (), repaired)
+    return Verdict("answered", text=text, data=answer if structured else None, repaired=repaired)
 
 
 def _problem_with(confidence: object) -> str:
@@ -219,8 +235,8 @@ def _is_unicode(text: str) -> bool:
     return True
 
 
-def _text_of(answer: object, *, structured: bool) -> str:
-    return json.dumps(answer, ensure_ascii=False) if structured else str(answer)
+class _Ambiguous(ValueError):
+    """JSON that can be read in two ways, which no repair can decide."""
 
 
 def _strict(text: str) -> Any:
@@ -234,7 +250,7 @@ def _strict(text: str) -> Any:
 def _no_key_twice(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
     result = dict(pairs)
     if len(result) != len(pairs):
-        raise ValueError("a key is there twice")
+        raise _Ambiguous("a key is there twice")
     return result
 
 
@@ -244,31 +260,64 @@ def _no_constant(name: str) -> float:
 
 _KEY = re.compile(r"confidence")
 _STATED = re.compile(r"""confidence["'\\*]{0,3}\s{0,8}:\s{0,8}(-?\d{1,20}(?:\.\d{1,20})?)\s{0,8}(?=[,}\n])""")
-_FENCE = re.compile(r"^\s*```[a-zA-Z]*\s*|\s*```\s*$")
+_ESCAPE = re.compile(r"\\(?:u[0-9a-fA-F]{4}|.)", re.DOTALL)
+_MOST_MENDED = 200_000  # characters; past it a repair, which is no linear reading, takes longer than the next rung
 
 
 def _mended(text: str, repair: Repair | None, *, triage: bool) -> Any | None:
     """A value made of broken JSON, or None where that would be guessing.
 
-    A fence around sound JSON is taken off. Beyond that a repair may close, quote and unquote, but it must not make up
-    a confidence: the number has to stand in the text, once, complete, and the object has to have been closed.
+    A fence around sound JSON is taken off. Beyond that a repair may quote and unquote, but it must not make anything up
+    or leave anything out: the confidence has to stand in the text, once and complete, the answer has to keep every
+    letter, and every bracket has to have been closed.
     """
-    bare = _FENCE.sub("", text).strip()
+    bare = _without_fence(text)
     try:
         return _strict(bare)
+    except _Ambiguous:
+        return None
     except ValueError:
         pass
-    if repair is None or not bare.endswith("}") or not bare.startswith("{"):
+    if repair is None or not bare.endswith("}") or not bare.startswith("{") or len(bare) > _MOST_MENDED:
         return None
-    stated = _STATED.findall(bare)
+    stated = list(_STATED.finditer(bare))
     if triage and (len(stated) != 1 or len(_KEY.findall(bare)) != 1):
         return None
     try:
         value = repair(bare)
-    except (ValueError, RecursionError):
-        return None
-    if not isinstance(value, dict):
-        return None
-    if triage and (type(value.get("confidence")) not in (int, float) or value["confidence"] != float(stated[0])):  # pyright: ignore
+        if not isinstance(value, dict) or not _is_whole(bare, value, stated[0] if triage else None):  # pyright: ignore
+            return None
+    except Exception:  # noqa: BLE001 - a stranger's parser on a broken text: whatever it raises, the text is malformed
         return None
     return value  # pyright: ignore[reportUnknownVariableType]
+
+
+def _without_fence(text: str) -> str:
+    bare = text.strip()
+    if bare.startswith("```"):
+        bare = bare[3:].lstrip(string.ascii_letters).removesuffix("```").strip()
+    return bare
+
+
+def _is_whole(bare: str, value: dict[str, Any], stated: re.Match[str] | None) -> bool:
+    """Whether a repair kept all that was said: the confidence, every letter and digit, every closing bracket."""
+    if stated is None:
+        said, kept = bare, value
+    else:
+        answer = value.get("answer")
+        if type(value.get("confidence")) not in (int, float) or value["confidence"] != float(stated[1]):
+            return False
+        # The text without its statement of confidence. A text answer cut right behind a brace of its own looks closed.
+        said, kept = bare[: stated.start()] + bare[stated.end() :], {"answer": answer}
+        answer_is_last = "answer" in bare[stated.end() :]
+        if answer_is_last and isinstance(answer, str) and not _CLOSED_TEXT.search(bare[-40:]):
+            return False
+    written = json.dumps(kept, ensure_ascii=False)
+    return _letters(said) == _letters(written) and all(said.count(c) == written.count(c) for c in "]}")
+
+
+_CLOSED_TEXT = re.compile(r"""[^\\]["']\s*,?\s*\}$""")
+
+
+def _letters(text: str) -> str:
+    return "".join(filter(str.isalnum, _ESCAPE.sub("", text)))

@@ -16,10 +16,11 @@ __all__ = ["Figures", "Single", "figures_of"]
 
 @dataclass(frozen=True, slots=True)
 class Single:
-    """One model asked everything: mean score, and its cost in nano-USD."""
+    """One model asked everything: mean score, its cost in nano-USD, and how many of its answers are wrong."""
 
     quality: float
     cost: int
+    wrong: int
 
 
 @dataclass(frozen=True)
@@ -63,7 +64,13 @@ def figures_of(
 
     Raises CorpusError where a shipped reply has no score or a single model's cost was not recorded.
     """
-    shipped, reached, escalations, natural, reasons = Counter[str](), Counter[str](), Counter[str](), Counter[str](), Counter[str]()
+    shipped, reached, escalations, natural, reasons = (
+        Counter[str](),
+        Counter[str](),
+        Counter[str](),
+        Counter[str](),
+        Counter[str](),
+    )
     total, false_confident, wrong, degraded, abstained, cost = 0.0, 0, 0, 0, 0, 0
     for item, answer in zip(items, answers, strict=True):
         cost += answer.cost
@@ -98,7 +105,7 @@ def figures_of(
         wrong,
         degraded,
         abstained,
-        {rung: _single(items, rung) for rung in ladder},
+        {rung: _single(items, rung, right_at) for rung in ladder},
     )
 
 
@@ -109,9 +116,11 @@ def _score(item: Item, rung: str) -> float:
     return score
 
 
-def _single(items: Sequence[Item], rung: str) -> Single:
+def _single(items: Sequence[Item], rung: str, right_at: float) -> Single:
     costs = [item.reply(rung).cost_usd for item in items]
     if any(cost is None for cost in costs):
         raise CorpusError(f"a reply of {rung!r} has no cost_usd", mend="record its cost")
-    quality = sum(_score(item, rung) for item in items) / len(items) if items else 0.0
-    return Single(quality, sum(round((cost or 0.0) * 1e9) for cost in costs))
+    scores = [_score(item, rung) for item in items]
+    quality = sum(scores) / len(scores) if scores else 0.0
+    wrong = sum(score < right_at for score in scores)
+    return Single(quality, sum(round((cost or 0.0) * 1e9) for cost in costs), wrong)

@@ -7,7 +7,7 @@ import json
 import random
 import threading
 from collections.abc import Callable, Iterator, Mapping
-from contextlib import ExitStack
+from contextlib import ExitStack, suppress
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from typing import Any, Protocol
 
@@ -146,12 +146,15 @@ def emulator(emulate: Emulate) -> Emulator:
 class Scripted:
     """An endpoint that gives these responses in turn, the last one for ever: for what the emulator does not say.
 
-    Each is (status, headers, body). `requests` counts, `models` tells which models were asked.
+    Each is (status, headers, body); with the header x-endless the body comes again and again. `requests` counts,
+    `models` tells which models were asked, `keys` with which credentials.
     """
 
     def __init__(self, *responses: tuple[int, Mapping[str, str], object]) -> None:
         self.models: list[str] = []
-        script, models = list(responses), self.models
+        self.keys: list[str | None] = []
+        self._gone = threading.Event()
+        script, models, keys, gone = list(responses), self.models, self.keys, self._gone
 
         class Handler(BaseHTTPRequestHandler):
             protocol_version = "HTTP/1.1"
@@ -160,12 +163,19 @@ class Scripted:
                 asked = json.loads(self.rfile.read(int(self.headers["content-length"])))
                 status, headers, value = script[min(len(models), len(script) - 1)]
                 models.append(asked["model"])
+                keys.append(self.headers["authorization"])
                 body = value if isinstance(value, bytes) else json.dumps(value).encode()
                 self.send_response(status)
                 for name, text in {"content-length": str(len(body)), **headers}.items():
                     self.send_header(name, text)
                 self.end_headers()
                 self.wfile.write(body)
+                while "x-endless" in headers and not gone.wait(0.01):  # a piece now and then, until the client goes
+                    self.wfile.write(body)
+
+            def handle(self) -> None:
+                with suppress(ConnectionError):
+                    super().handle()
 
             def log_message(self, format: str, *args: Any) -> None:
                 """Say nothing."""
@@ -185,6 +195,7 @@ class Scripted:
         return self
 
     def __exit__(self, *error: object) -> None:
+        self._gone.set()
         self._server.shutdown()
         self._server.server_close()
         self._thread.join()

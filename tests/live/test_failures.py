@@ -25,14 +25,14 @@ from .conftest import (
 )
 
 ALL = tuple(MODELS)
-# What the emulator does to a reply, what we make of it, and why that climbs.
+# What the emulator does to a reply, and what we make of it: the verdict's kind is why it climbs, too.
 BENT = [
-    ("truncated_json", "truncated", "truncated"),
-    ("refusal", "refused", "refused"),
-    ("prose", "malformed", "malformed"),
-    ("bad_confidence", "malformed", "malformed"),
-    ("empty", "malformed", "malformed"),
-    ("context_overflow", "overflow", "overflow"),
+    ("truncated_json", "truncated"),
+    ("refusal", "refused"),
+    ("prose", "malformed"),
+    ("bad_confidence", "malformed"),
+    ("empty", "malformed"),
+    ("context_overflow", "overflow"),
 ]
 GONE = ["server_error", "overloaded", "reset", "cut", "rate_limit,retry_after=0"]
 
@@ -83,14 +83,14 @@ def test_with_exhausted_abstain_nothing_to_ship_is_a_value(asking: Asking, emula
     assert (str(answer), answer.cost) == ("", COST["haiku"] + COST["sonnet"])
 
 
-@pytest.mark.parametrize(("fault", "kind", "reason"), BENT)
+@pytest.mark.parametrize(("fault", "kind"), BENT)
 def test_a_reply_that_cannot_be_used_is_paid_for_and_climbs(
-    asking: Asking, emulate: Emulate, fault: str, kind: str, reason: str
+    asking: Asking, emulate: Emulate, fault: str, kind: str
 ) -> None:
     """It is tried once, its spend is counted to the nano-USD, and the next rung answers."""
     emulator = emulate(faults=f"{fault},model={HAIKU}")
     answer = asking(ladder(), emulator).ask("sure")
-    assert (answer.steps[0].verdict.kind, reasons(answer)) == (kind, [reason, None])
+    assert (answer.steps[0].verdict.kind, reasons(answer)) == (kind, [kind, None])
     assert (answer.text, answer.attempts) == ("sonnet's", 2)
     assert answer.cost == COST["haiku"] + COST["sonnet"]
     assert answer.usage == emulator.billed.usage
@@ -176,7 +176,7 @@ def test_a_prompt_that_is_too_long_for_a_rung_climbs_as_overflow(asking: Asking,
     answer = asking(ladder(), emulate(faults=f"context_overflow_400,model={HAIKU}")).ask("sure")
     assert (answer.text, reasons(answer)) == ("sonnet's", ["overflow", None])
     assert (answer.attempts, answer.cost) == (2, COST["sonnet"])
-    assert answer.steps[0].verdict.detail == "overflow (HTTP 400)"
+    assert answer.steps[0].verdict.detail.startswith("overflow")
 
 
 @pytest.mark.parametrize("body", [b"<html>busy</html>", b"[]", b'{"type": "message"}', b'"text"', b"\xff", b""])

@@ -1,0 +1,82 @@
+"""Look at an endpoint without spending anything: whether it is there, takes the key, and knows the models."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from datetime import UTC, datetime
+from email.utils import parsedate_to_datetime
+from typing import Any
+
+from cascade.claude.clients import own_client
+from cascade.claude.failures import failure_of
+from cascade.core.errors import MissingKey
+from cascade.core.policy import Rung
+
+__all__ = ["Looked", "ModelStatus", "look_at"]
+
+_TIMEOUT_S = 10.0
+
+
+@dataclass(frozen=True, slots=True)
+class ModelStatus:
+    """What the endpoint says of a rung's model. None where it does not say."""
+
+    rung: str
+    model: str
+    lifecycle: str | None
+    retires_at: datetime | None
+    structured_outputs: bool | None
+    problem: str = ""
+
+
+@dataclass(frozen=True, slots=True)
+class Looked:
+    """One endpoint: the problem in reaching it ("" if none), its models, and its clock less ours, in seconds."""
+
+    base_url: str
+    problem: str
+    missing_key: bool
+    models: tuple[ModelStatus, ...]
+    clock_skew_s: float | None
+
+
+def look_at(rungs: Sequence[Rung]) -> Looked:
+    """Look at the endpoint that these rungs share; asks for each model's description, which costs nothing."""
+    base_url = rungs[0].base_url or ""
+    try:
+        client = own_client(rungs[0])
+    except MissingKey as problem:
+        return Looked(base_url, str(problem), True, (), None)
+    with client:
+        base_url = str(client.base_url).rstrip("/")
+        models: list[ModelStatus] = []
+        skew: float | None = None
+        for rung in rungs:
+            try:
+                raw = client.models.with_raw_response.retrieve(rung.model, timeout=_TIMEOUT_S)
+            except Exception as error:
+                failure = failure_of(error)
+                if failure is None:
+                    raise
+                if failure.status == 404:
+                    models.append(ModelStatus(rung.rung, rung.model, None, None, None, "the endpoint does not know it"))
+                    continue
+                said = f"HTTP {failure.status}: {failure.message}" if failure.status else failure.message
+                return Looked(base_url, said, failure.status in (401, 403), tuple(models), skew)
+            skew = _skew(raw.headers.get("date"))
+            models.append(_status(rung, raw.parse()))
+    return Looked(base_url, "", False, tuple(models), skew)
+
+
+def _status(rung: Rung, info: Any) -> ModelStatus:
+    capabilities = info.capabilities
+    structured = capabilities.structured_outputs.supported if capabilities is not None else None
+    return ModelStatus(rung.rung, rung.model, info.lifecycle, info.retires_at, structured)
+
+
+def _skew(date: str | None) -> float | None:
+    try:
+        return (parsedate_to_datetime(date) - datetime.now(UTC)).total_seconds() if date else None
+    except (TypeError, ValueError):
+        return None

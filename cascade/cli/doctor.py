@@ -1,0 +1,138 @@
+"""`cascade doctor`: what is there, what is missing, what to do. It spends nothing."""
+
+from __future__ import annotations
+
+import sys
+from dataclasses import asdict, dataclass
+from importlib.util import find_spec
+from itertools import groupby
+from typing import Literal
+
+from cascade.claude import Looked, ModelStatus, look_at
+from cascade.cli.output import print_json, stdout, table
+from cascade.core.errors import ConfigurationError
+from cascade.core.policy import Policy, Rung
+from cascade.engine import default_policy
+from cascade.loading import load_policy
+from cascade.plans import make_plan
+
+__all__ = ["Finding", "run_doctor"]
+
+_MOST_SKEW_S = 60.0
+_EXTRAS = {"json_repair": "repair", "jsonschema_rs": "schema", "h11": "emulator"}
+_EXIT = {"configuration": 2, "upstream": 4}
+
+
+@dataclass(frozen=True, slots=True)
+class Finding:
+    """One thing looked at. `blame` says whose fault a failure is; it makes the exit code."""
+
+    what: str
+    state: Literal["ok", "warning", "missing"]
+    found: str
+    to_do: str = ""
+    blame: Literal["configuration", "upstream"] = "configuration"
+
+
+def run_doctor(policy_name: str | None, *, as_json: bool) -> int:
+    """Print the findings; returns 0 where nothing is missing, else 2 (configuration) or 4 (upstream)."""
+    findings = [_python(), _extras()]
+    name = policy_name or default_policy()
+    try:
+        policy = load_policy(name)
+        make_plan(policy)
+    except ConfigurationError as problem:
+        findings.append(Finding("policy", "missing", str(problem), "mend it, then `cascade policy check`"))
+    else:
+        findings.append(
+            Finding("policy", "ok", f"{policy.name} ({policy.hash[:12]}), uncertified: its thresholds are a guess")
+        )
+        findings.append(Finding("prices", "ok", "every model on the ladder has one (`cascade policy show`)"))
+        findings.extend(_endpoints(policy))
+    missing = [finding for finding in findings if finding.state == "missing"]
+    if as_json:
+        print_json({"ok": not missing, "findings": [asdict(finding) for finding in findings]})
+    else:
+        rows = table("", "what", "found", "what to do")
+        for finding in findings:
+            rows.add_row(
+                {"ok": "ok", "warning": "!", "missing": "✗"}[finding.state], finding.what, finding.found, finding.to_do
+            )
+        stdout.print(rows)
+        stdout.print('all well: cascade ask "…"' if not missing else "without any key: cascade demo")
+    return _EXIT[missing[0].blame] if missing else 0
+
+
+def _python() -> Finding:
+    return Finding("python", "ok", ".".join(map(str, sys.version_info[:3])))
+
+
+def _extras() -> Finding:
+    absent = [extra for module, extra in _EXTRAS.items() if find_spec(module) is None]
+    if not absent:
+        return Finding("extras", "ok", "all installed")
+    return Finding(
+        "extras", "warning", f"not installed: {', '.join(absent)}", f"pip install 'cascade-ladder[{','.join(absent)}]'"
+    )
+
+
+def _endpoints(policy: Policy) -> list[Finding]:
+    def endpoint(rung: Rung) -> tuple[str, str]:
+        return rung.base_url or "", rung.api_key_env or ""
+
+    findings: list[Finding] = []
+    for _, rungs in groupby(sorted(policy.ladder, key=endpoint), key=endpoint):
+        findings.extend(_findings(look_at(list(rungs))))
+    return findings
+
+
+def _findings(looked: Looked) -> list[Finding]:
+    where = looked.base_url or "the endpoint"
+    if looked.missing_key:
+        to_do = "export ANTHROPIC_API_KEY=…, or name another variable by the rung's api_key_env"
+        return [Finding("key", "missing", looked.problem, to_do)]
+    if looked.problem:
+        to_do = f"check the network, a proxy, and ANTHROPIC_BASE_URL; {where} must be reachable"
+        return [
+            Finding("key", "ok", "set"),
+            Finding("reachability", "missing", f"{where}: {looked.problem}", to_do, blame="upstream"),
+        ]
+    return [
+        Finding("key", "ok", f"accepted by {where}"),
+        Finding("reachability", "ok", where),
+        *(_lifecycle(model) for model in looked.models),
+        *(_structured(model) for model in looked.models[:-1]),
+        _clock(looked.clock_skew_s),
+    ]
+
+
+def _lifecycle(model: ModelStatus) -> Finding:
+    what = f"model {model.model}"
+    if model.problem or model.lifecycle == "retired":
+        found = model.problem or "retired: requests to it fail"
+        return Finding(what, "missing", found, f"name another model for rung {model.rung}", blame="upstream")
+    if model.lifecycle == "deprecated":
+        until = f", retires {model.retires_at:%Y-%m-%d}" if model.retires_at else ""
+        return Finding(
+            what, "warning", f"deprecated{until}", f"plan another model for rung {model.rung}, and calibrate it"
+        )
+    return Finding(what, "ok", model.lifecycle or "known")
+
+
+def _structured(model: ModelStatus) -> Finding:
+    what = f"JSON by {model.model}"
+    if model.structured_outputs is False:
+        return Finding(
+            what, "missing", "no structured outputs", "triage needs them: name another model", blame="upstream"
+        )
+    if model.structured_outputs is None:
+        return Finding(what, "warning", "the endpoint does not say", "ask once: cascade ask --explain hello")
+    return Finding(what, "ok", "structured outputs")
+
+
+def _clock(skew_s: float | None) -> Finding:
+    if skew_s is None:
+        return Finding("clock", "warning", "the endpoint sends no date")
+    if abs(skew_s) > _MOST_SKEW_S:
+        return Finding("clock", "warning", f"{abs(skew_s):.0f} s off the endpoint's", "set this machine's clock (NTP)")
+    return Finding("clock", "ok", f"within {max(1, abs(round(skew_s)))} s of the endpoint's")
