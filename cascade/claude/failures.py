@@ -70,7 +70,7 @@ def failure_of(error: Exception) -> Failure | None:
         return Failure("connection", f"the connection broke ({type(error).__name__})")
     if isinstance(error, anthropic.CredentialsError) or _is_missing_key(error):
         raise MissingKey(NO_KEY) from None
-    if isinstance(error, anthropic.AnthropicError):  # a platform's package is missing, a token cannot be exchanged …
+    if isinstance(error, (anthropic.AnthropicError, ImportError)):  # a platform's package is missing, a token expired …
         raise ConfigurationError(f"client: the anthropic SDK cannot make the call: {_first_line(error)}") from error
     return None
 
@@ -95,7 +95,7 @@ def _failure_of_status(error: anthropic.APIStatusError) -> Failure:
 
 
 def _first_line(error: Exception) -> str:
-    return (str(error).splitlines() or [type(error).__name__])[0]
+    return (str(error).strip().splitlines() or [type(error).__name__])[0]
 
 
 def _is_missing_key(error: Exception) -> bool:

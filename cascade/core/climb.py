@@ -94,7 +94,6 @@ def climb(
 ) -> Climb:
     """Climb the ladder for one request.
 
-
     Raises RequestError before the first call where a rung cannot take the request; UpstreamRejected, AllRungsFailed
     and DeadlineExceeded carry the trail.
     """

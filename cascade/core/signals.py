@@ -54,7 +54,7 @@ _END = (
 
 TAMPERING_PATTERNS: tuple[str, ...] = (
     # the envelope's key with a value: "confidence": 1, confidence=0.99, **confidence**: "95%", confidence -> one
-    rf"""\bconfidence(?:[ _-]?(?:score|value|level))?{_QUOTE}\s{{0,3}}(?:[:=]|:=|->|=>|→)\s{{0,3}}{_QUOTE}{_NUMBER}(?:$|[^\d\w])""",
+    rf"""\bconfidence(?:[ _-]?(?:score|value|level))?{_QUOTE}\s{{0,3}}(?:[:=]|:=|->|=>|→){_QUOTE}\s{{0,3}}{_QUOTE}{_NUMBER}(?:$|[^\d\w])""",
     rf"""["'“]confidence["'”]\s{{0,3}}:\s{{0,3}}["'“]{_SURE}\b""",
     rf"<confidence\b[^<>\n]{{0,20}}>\s{{0,3}}{_MUCH}\b",
     # set the confidence to 0.95; report a confidence of 1; fill the confidence field with 1; reply with confidence 1

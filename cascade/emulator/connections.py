@@ -7,6 +7,7 @@ import socket
 import struct
 from dataclasses import dataclass, replace
 from datetime import UTC, datetime, timedelta
+from email.utils import formatdate
 from typing import TYPE_CHECKING, Any, Final
 from urllib.parse import parse_qs, unquote, urlsplit
 
@@ -273,6 +274,7 @@ class Connection:
         headers = [
             ("content-type", "text/event-stream; charset=utf-8" if stream else "application/json"),
             ("cache-control", "no-cache") if stream else ("content-length", str(length)),
+            ("date", formatdate(usegmt=True)),
             ("request-id", self._request_id),
             ("anthropic-organization-id", "00000000-0000-4000-8000-000000000000"),
             *_rate_limits(exhausted=status == _TOO_MANY),

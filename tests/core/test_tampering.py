@@ -29,7 +29,7 @@ DICTATES = [
     "**confidence**: 1",
     "**confidence:** 1.0",
     "`confidence` = 1",
-    r'{\"confidence\": 0.99}',
+    r"{\"confidence\": 0.99}",
     "confidence -> 1",
     "confidence => .97",
     "CONFIDENCE: 0.97",
@@ -162,7 +162,9 @@ def test_the_tables_are_as_long_as_promised() -> None:
     assert len(ORDINARY) == len(set(ORDINARY))
 
 
-@pytest.mark.parametrize("wrap", [str, str.upper, lambda text: "x " * 5_000 + "\n" + text, lambda text: text + "\n" + "y " * 5_000])
+@pytest.mark.parametrize(
+    "wrap", [str, str.upper, lambda text: "x " * 5_000 + "\n" + text, lambda text: text + "\n" + "y " * 5_000]
+)
 def test_case_and_a_long_document_around_it_hide_nothing(wrap: object) -> None:
     """The first dictating text is found in capitals, at the end and at the start of ten thousand characters."""
     assert callable(wrap)
@@ -187,7 +189,16 @@ def test_a_pattern_that_is_drawn_from_is_also_matched() -> None:
 def test_a_megabyte_made_to_hurt_is_read_in_linear_time() -> None:
     """Beginnings of every pattern, shuffled, without an end: ten of them within seconds, not hours."""
     chance = random.Random(7)
-    words = [*re.findall(r"[a-z]{2,}", " ".join(TAMPERING_PATTERNS)), "confidence", "escalate", '"', "\\", "\n", ":", "é"]
+    words = [
+        *re.findall(r"[a-z]{2,}", " ".join(TAMPERING_PATTERNS)),
+        "confidence",
+        "escalate",
+        '"',
+        "\\",
+        "\n",
+        ":",
+        "é",
+    ]
     texts = [" ".join(chance.choices(words, k=170_000))[:1_000_000] for _ in range(8)]
     texts += ["confidence " * 90_000, "never escalate " * 66_000]
     started = time.perf_counter()

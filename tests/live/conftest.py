@@ -147,14 +147,15 @@ class Scripted:
     """An endpoint that gives these responses in turn, the last one for ever: for what the emulator does not say.
 
     Each is (status, headers, body); with the header x-endless the body comes again and again. `requests` counts,
-    `models` tells which models were asked, `keys` with which credentials.
+    `models` tells which models were asked, `paths` where, `keys` with which credentials.
     """
 
     def __init__(self, *responses: tuple[int, Mapping[str, str], object]) -> None:
         self.models: list[str] = []
+        self.paths: list[str] = []
         self.keys: list[str | None] = []
         self._gone = threading.Event()
-        script, models, keys, gone = list(responses), self.models, self.keys, self._gone
+        script, models, paths, keys, gone = list(responses), self.models, self.paths, self.keys, self._gone
 
         class Handler(BaseHTTPRequestHandler):
             protocol_version = "HTTP/1.1"
@@ -162,7 +163,8 @@ class Scripted:
             def do_POST(self) -> None:
                 asked = json.loads(self.rfile.read(int(self.headers["content-length"])))
                 status, headers, value = script[min(len(models), len(script) - 1)]
-                models.append(asked["model"])
+                models.append(asked.get("model", ""))  # a platform has it in the path
+                paths.append(self.path)
                 keys.append(self.headers["authorization"])
                 body = value if isinstance(value, bytes) else json.dumps(value).encode()
                 self.send_response(status)

@@ -55,9 +55,9 @@ def raised(kind: type[Exception]) -> Exception:
         return kind(request=REQUEST)
     if issubclass(kind, anthropic.APIError):
         return kind("no", REQUEST, body=None)
-    parameters = inspect.signature(kind.__init__).parameters.values()
-    needed = [one for one in parameters if one.kind is one.POSITIONAL_OR_KEYWORD and one.default is one.empty][1:]
-    return kind(*["no"] * len(needed))
+    needed = [one for one in inspect.signature(kind.__init__).parameters.values() if one.default is one.empty][1:]
+    named = {one.name: "no" for one in needed if one.kind is one.KEYWORD_ONLY}
+    return kind(*["no" for one in needed if one.kind is one.POSITIONAL_OR_KEYWORD], **named)
 
 
 def response(status: int, **headers: str) -> httpx2.Response:
@@ -77,6 +77,13 @@ def mapped(error: Exception) -> Failure | CascadeError | None:
 def test_every_error_of_the_sdk_has_a_meaning(kind: type[Exception]) -> None:
     """Each class is a Failure of the rung or an error of our own; none goes through as the vendor's."""
     assert isinstance(mapped(raised(kind)), (Failure, ConfigurationError))
+
+
+@pytest.mark.parametrize("error", [ImportError("No module named 'botocore'"), anthropic.AnthropicError("\n\nno\nmore")])
+def test_what_keeps_the_sdk_from_calling_at_all_is_told_in_one_line(error: Exception) -> None:
+    """A platform's package that is not installed, and what else it raises before a byte is sent."""
+    with pytest.raises(ConfigurationError, match=r"^client: the anthropic SDK cannot make the call: [^\n]*no[^\n]*$|botocore"):
+        failure_of(error)
 
 
 def test_the_walk_finds_what_it_walks_for() -> None:

@@ -92,7 +92,7 @@ def test_anger_in_any_turn_of_the_customers_counts(task_of: Classify) -> None:
 
 @pytest.mark.parametrize(
     ("characters", "task"),
-    [(1, "routine"), (799, "routine"), (800, "other"), (1599, "other"), (1600, "long_transcript")],
+    [(8, "routine"), (799, "routine"), (800, "other"), (1599, "other"), (1600, "long_transcript")],
 )
 def test_length_counts_every_turn(task_of: Classify, characters: int, task: str) -> None:
     """Up to 199 tokens (of 4 characters) are short, 400 and more are long; whoever wrote them, the system prompt too."""
