@@ -106,24 +106,26 @@ def emulate(
 
 @policy_app.command("check")
 def policy_check(
-    policy: Annotated[str | None, typer.Argument(help="A path or a shipped name.")] = None,
+    name: Annotated[str | None, typer.Argument(metavar="[POLICY]", help="A path or a shipped name.")] = None,
+    policy: Annotated[str | None, _POLICY] = None,
     as_json: Annotated[bool, _JSON] = False,
 ) -> None:
     """Is the policy usable? Names file:line:column, the key and the mend where it is not."""
     from cascade.cli.policies import run_check  # noqa: PLC0415
 
-    run_check(policy, as_json=as_json)
+    run_check(name or policy, as_json=as_json)
 
 
 @policy_app.command("show")
 def policy_show(
-    policy: Annotated[str | None, typer.Argument(help="A path or a shipped name.")] = None,
+    name: Annotated[str | None, typer.Argument(metavar="[POLICY]", help="A path or a shipped name.")] = None,
+    policy: Annotated[str | None, _POLICY] = None,
     as_json: Annotated[bool, _JSON] = False,
 ) -> None:
     """The policy as it is in force: rungs with their prices, tasks, guard, defaults filled in."""
     from cascade.cli.policies import run_show  # noqa: PLC0415
 
-    run_show(policy, as_json=as_json)
+    run_show(name or policy, as_json=as_json)
 
 
 @policy_app.command("schema")

@@ -90,8 +90,11 @@ class Request:
 
     def characters(self) -> int:
         """Characters of text in the whole prompt, the system prompt included."""
-        turns = sum(len(piece) for message in self.messages for piece in _texts(message["content"]))
-        return turns + sum(len(piece) for piece in _texts(self.system or ""))
+        return self.turn_characters() + sum(len(piece) for piece in _texts(self.system or ""))
+
+    def turn_characters(self) -> int:
+        """Characters of text in all turns, whoever wrote them; without the system prompt, which says nothing of them."""
+        return sum(len(piece) for message in self.messages for piece in _texts(message["content"]))
 
 
 @dataclass(frozen=True, slots=True)

@@ -170,9 +170,9 @@ class When(_Frozen):
     words: tuple[_Words, ...] | None = Field(default=None, min_length=1)
     """Any of these words or phrases, whole and case-blind, in the user's text."""
     min_tokens: Annotated[int, Strict(), Field(ge=0)] | None = None
-    """The whole prompt has at least this many tokens (characters / 4)."""
+    """The turns have at least this many tokens (characters / 4); the system prompt is not counted."""
     max_tokens: Annotated[int, Strict(), Field(ge=0)] | None = None
-    """The whole prompt has at most this many tokens (characters / 4)."""
+    """The turns have at most this many tokens (characters / 4); the system prompt is not counted."""
     flag: _Name | None = None
     """A flag the caller gave, or the built-in `tampering`."""
     any: tuple[When, ...] | None = Field(default=None, min_length=1)

@@ -170,7 +170,7 @@ class _Reading:
         )
 
     def _tokens(self) -> int:
-        return self._request.characters() // _CHARACTERS_PER_TOKEN
+        return self._request.turn_characters() // _CHARACTERS_PER_TOKEN
 
 
 def _hangs_on_tampering(when: When) -> bool:

@@ -92,7 +92,10 @@ def test_a_given_client_serves_the_rungs_without_an_endpoint_only(
     monkeypatch.setenv("KEY_OF_HAIKU", "key-there")
     policy = with_endpoint(ladder(), 0, base_url=there.base_url, api_key_env="KEY_OF_HAIKU")
     if way == "sync":
-        with anthropic.Anthropic(base_url=here.base_url, api_key="test") as client, Cascade(policy, client=client) as one:
+        with (
+            anthropic.Anthropic(base_url=here.base_url, api_key="test") as client,
+            Cascade(policy, client=client) as one,
+        ):
             assert str(one.ask("unsure")) == "sonnet's"
     else:
 

@@ -42,7 +42,9 @@ def test_the_deadline_stops_a_climb_that_has_nothing(
     assert {step.verdict.detail for step in caught.value.steps} == {"timeout"}
 
 
-@pytest.mark.parametrize(("max_tokens", "response"), [(500, ENDLESS), (LONG, ENDLESS_STREAM)], ids=["whole", "streamed"])
+@pytest.mark.parametrize(
+    ("max_tokens", "response"), [(500, ENDLESS), (LONG, ENDLESS_STREAM)], ids=["whole", "streamed"]
+)
 def test_a_body_that_never_ends_is_no_way_round_the_deadline(
     asking: Asking, script: Script, max_tokens: int, response: tuple[int, dict[str, str], bytes]
 ) -> None:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 from collections import Counter, defaultdict
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from typing import Any
 
 import anthropic
@@ -149,7 +149,11 @@ def bend(plan: Plan, item: Item, wrong: dict[str, str]) -> Answer:
                 wanted = steps.send(Situation())
                 continue
             rung = plan.policy.ladder[wanted.index].rung
-            triage, reply, fault = wants_triage(plan.policy, wanted.index), item.reply(rung), wrong.get(rung, "thinking")
+            triage, reply, fault = (
+                wants_triage(plan.policy, wanted.index),
+                item.reply(rung),
+                wrong.get(rung, "thinking"),
+            )
             verdict = BENT[fault][0 if triage else 1] or recorded_verdict(reply, triage=triage)
             if fault in NO_REPLY:
                 wanted = steps.send(Recorded(verdict))
@@ -173,22 +177,21 @@ class Clients:
         models = {rung.rung: rung.model for rung in policy.ladder}
         told: list[Told] = []
         with Emulator(corpus) as emulator:
-            for ask in self._asks(way, policy, emulator):
-                for item, wrong in zip(corpus.items, faults, strict=True):
-                    emulator.faults = [Fault(kind, model=models[rung], times=1) for rung, kind in wrong.items()]  # type: ignore[arg-type]
-                    try:
-                        told.append(tell(ask(item)))
-                    except ClimbError as error:
-                        told.append(tell(error))
+            ask = self._asking(way, policy, emulator.base_url)
+            for item, wrong in zip(corpus.items, faults, strict=True):
+                emulator.faults = [Fault(kind, model=models[rung], times=1) for rung, kind in wrong.items()]  # type: ignore[arg-type]
+                try:
+                    told.append(tell(ask(item)))
+                except ClimbError as error:
+                    told.append(tell(error))
         return told
 
-    def _asks(self, way: str, policy: Policy, emulator: Emulator) -> Iterator[Any]:
+    def _asking(self, way: str, policy: Policy, base_url: str) -> Callable[[Item], Answer]:
         if way == "sync":
-            with Cascade(policy, client=self.sync_one.with_options(base_url=emulator.base_url)) as driver:
-                yield lambda item: driver.ask(item.input, task=item.task)
-        else:
-            async_driver = AsyncCascade(policy, client=self.async_one.with_options(base_url=emulator.base_url))
-            yield lambda item: self.runner.run(async_driver.ask(item.input, task=item.task))
+            driver = Cascade(policy, client=self.sync_one.with_options(base_url=base_url))
+            return lambda item: driver.ask(item.input, task=item.task)
+        awaited = AsyncCascade(policy, client=self.async_one.with_options(base_url=base_url))
+        return lambda item: self.runner.run(awaited.ask(item.input, task=item.task))
 
     def close(self) -> None:
         """Close both, and the loop."""

@@ -79,20 +79,16 @@ def test_recorded_questions_are_answered_live_as_the_rule_says(
 
 
 def test_recorded_answers_that_are_empty_are_treated_alike(asking: Asking, emulate: Emulate, recorded: Corpus) -> None:
-    """Items whose records are empty somewhere: they climb by check_failed, degrade, or raise, live as in the replay."""
-    often = Counter(str(item.input) for item in recorded.items)
-    empty = [
-        item
-        for item in recorded.items
-        if often[str(item.input)] == 1 and any(reply.answer in ("", None) for reply in item.replies.values())
-    ][:60]
-    assert len(empty) >= 20
+    """Items with an empty record at the top: the best held goes out, marked, or it is an error, live as in the replay."""
+    empty = [item for item in unique(recorded, len(recorded.items)) if item.reply(FULL).answer == ""]
+    assert len(empty) >= 10
     plan, driver = make_plan(policy()), asking(policy(), emulate(recorded))
     live = [outcome_of(lambda item=item: driver.ask(item.input, task=item.task)) for item in empty]
     pure = [outcome_of(lambda item=item: replay_item(plan, item, cost_of="policy")) for item in empty]
     assert live == pure
-    reasons = {step[1] for told in live for step in told[-1]}
-    assert "check_failed" in reasons or "declined" in reasons
+    ends = Counter("raised" if told[0] == "raised" else told[4] for told in live)
+    assert ends["raised"] > 0
+    assert ends["check_failed"] > 0
 
 
 def test_the_corpus_is_the_one_that_the_policy_is_for(real_corpus: Callable[[str], Path]) -> None:

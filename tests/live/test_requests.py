@@ -33,7 +33,7 @@ CONVERSATION = [
 ]
 BLOCKS = [
     {"type": "text", "text": "  You are kind. \n", "cache_control": {"type": "ephemeral", "ttl": "1h"}},
-    {"type": "text", "text": "Ünïcode – and \"quotes\""},
+    {"type": "text", "text": 'Ünïcode – and "quotes"'},
 ]
 
 
@@ -68,7 +68,9 @@ def with_models(policy: Policy, texts: Iterable[str], answer: Any = "fine") -> A
 
 @pytest.mark.parametrize("name", names("policies"))
 @pytest.mark.parametrize("shape", ["text", "conversation", "system", "system_blocks", "response_model", "long"])
-def test_every_request_of_a_shipped_policy_is_a_valid_one(asking: Asking, emulate: Emulate, name: str, shape: str) -> None:
+def test_every_request_of_a_shipped_policy_is_a_valid_one(
+    asking: Asking, emulate: Emulate, name: str, shape: str
+) -> None:
     """All rungs are asked, in turn, and each body passes the SDK's types with nothing besides."""
     policy = load_policy(name)
     options: dict[str, Any] = {

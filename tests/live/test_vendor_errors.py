@@ -82,7 +82,9 @@ def test_every_error_of_the_sdk_has_a_meaning(kind: type[Exception]) -> None:
 @pytest.mark.parametrize("error", [ImportError("No module named 'botocore'"), anthropic.AnthropicError("\n\nno\nmore")])
 def test_what_keeps_the_sdk_from_calling_at_all_is_told_in_one_line(error: Exception) -> None:
     """A platform's package that is not installed, and what else it raises before a byte is sent."""
-    with pytest.raises(ConfigurationError, match=r"^client: the anthropic SDK cannot make the call: [^\n]*no[^\n]*$|botocore"):
+    with pytest.raises(
+        ConfigurationError, match=r"^client: the anthropic SDK cannot make the call: [^\n]*no[^\n]*$|botocore"
+    ):
         failure_of(error)
 
 

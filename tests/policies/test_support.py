@@ -95,12 +95,12 @@ def test_anger_in_any_turn_of_the_customers_counts(task_of: Classify) -> None:
     [(8, "routine"), (799, "routine"), (800, "other"), (1599, "other"), (1600, "long_transcript")],
 )
 def test_length_counts_every_turn(task_of: Classify, characters: int, task: str) -> None:
-    """Up to 199 tokens (of 4 characters) are short, 400 and more are long; whoever wrote them, the system prompt too."""
+    """Up to 199 tokens (of 4 characters) are short, 400 and more long, whoever wrote them; the system's do not count."""
     half = characters // 2
     halves = [{"role": "user", "content": "a" * (characters - half)}, {"role": "assistant", "content": "b" * half}]
     assert task_of("support", "a" * characters) == task
     assert task_of("support", halves) == task
-    assert task_of("support", "a" * (characters - half), system="s" * half) == task
+    assert task_of("support", "a" * characters, system="s" * 4000) == task
 
 
 def test_tasks_stand_in_the_rubrics_order_and_only_two_raise_the_floor() -> None:
