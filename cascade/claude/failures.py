@@ -9,6 +9,7 @@ from cascade.core.messages import Failure, FailureKind
 
 if TYPE_CHECKING:
     import anthropic
+    import httpx2
 
 __all__ = ["NO_KEY", "OutOfTime", "Unreadable", "failure_of"]
 
@@ -61,18 +62,24 @@ def failure_of(error: Exception) -> Failure | None:
     for kind in type(error).__mro__:
         if kind.__name__ in _KIND_BY_CLASS and issubclass(kind, anthropic.AnthropicError):
             return Failure(_KIND_BY_CLASS[kind.__name__], _first_line(error))
-    # Reading a body chunk by chunk meets the transport's errors bare: the SDK wraps only those before the headers.
-    if isinstance(error, httpx2.TimeoutException):
-        return Failure("timeout", "the connection timed out")
-    if isinstance(error, httpx2.DecodingError):
-        return Failure("unreadable", "the body is not encoded as its headers say")
     if isinstance(error, (httpx2.RequestError, httpx2.StreamError)):
-        return Failure("connection", f"the connection broke ({type(error).__name__})")
+        return _failure_of_transport(error)
     if isinstance(error, anthropic.CredentialsError) or _is_missing_key(error):
         raise MissingKey(NO_KEY) from None
     if isinstance(error, (anthropic.AnthropicError, ImportError)):  # a platform's package is missing, a token expired …
         raise ConfigurationError(f"client: the anthropic SDK cannot make the call: {_first_line(error)}") from error
     return None
+
+
+def _failure_of_transport(error: httpx2.RequestError | httpx2.StreamError) -> Failure:
+    # Reading a body chunk by chunk meets the transport's errors bare: the SDK wraps only those before the headers.
+    import httpx2  # noqa: PLC0415 - it takes a second to import
+
+    if isinstance(error, httpx2.TimeoutException):
+        return Failure("timeout", "the connection timed out")
+    if isinstance(error, httpx2.DecodingError):
+        return Failure("unreadable", "the body is not encoded as its headers say")
+    return Failure("connection", f"the connection broke ({type(error).__name__})")
 
 
 def _failure_of_status(error: anthropic.APIStatusError) -> Failure:

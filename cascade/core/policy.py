@@ -8,28 +8,15 @@ from __future__ import annotations
 import hashlib
 from collections.abc import Iterator
 from dataclasses import dataclass
-from decimal import Decimal
 from functools import cached_property
 from typing import Annotated, Any, Literal
 
-from pydantic import (
-    BaseModel,
-    BeforeValidator,
-    ConfigDict,
-    Discriminator,
-    Field,
-    Strict,
-    StringConstraints,
-    Tag,
-    WithJsonSchema,
-    model_validator,
-)
+from pydantic import BeforeValidator, ConfigDict, Field, Strict, StringConstraints, model_validator
 from pydantic_core import PydanticCustomError
 
-from cascade.core.models import Effort, identify, rules_of
+from cascade.core.ladder import Budget, Fault, Frozen, Name, Price, Rung, Seconds, Text, Threshold, ladder_faults
 
 __all__ = [
-    "NEVER",
     "OTHER",
     "Budget",
     "Check",
@@ -48,124 +35,29 @@ __all__ = [
 OTHER = "other"
 """The task of a request that matches no task of the policy."""
 
-NEVER = "never"
-
-_Flag = Annotated[bool, Strict()]
 _Count = Annotated[int, Strict(), Field(ge=1)]
-_Name = Annotated[str, Strict(), StringConstraints(pattern=r"^[A-Za-z0-9][A-Za-z0-9._:@/-]{0,127}$")]
-_Text = Annotated[str, Strict(), StringConstraints(min_length=1)]
 _Words = Annotated[str, Strict(), StringConstraints(pattern=r"\S")]
-_Seconds = Annotated[float, Strict(), Field(gt=0, allow_inf_nan=False)]
-_Usd = Annotated[Decimal, Field(ge=0, allow_inf_nan=False)]
-
-
-def _threshold(value: object) -> object:
-    if value is None or value == NEVER:
-        return None
-    if isinstance(value, bool) or not isinstance(value, (int, float)) or not 0 <= value <= 1:
-        raise PydanticCustomError("threshold", "a threshold is a number from 0 to 1, or never")
-    return float(value)
 
 
 def _whole(value: object) -> object:
     return value if type(value) is int else None  # True and 1.0 equal 1 in Python; in a policy they are mistakes
 
 
-Threshold = Annotated[
-    float | None,
-    BeforeValidator(_threshold),
-    WithJsonSchema({"anyOf": [{"type": "number", "minimum": 0, "maximum": 1}, {"enum": [NEVER, None]}]}),
-]
-"""A rung ships at confidence >= threshold; None (`never`, null) means it never ships on its own."""
-
-
-class Fault(ValueError):
-    """An invariant that does not hold: `key` is the path inside the policy, `mend` says what to do.
-
-    `others` are the further ones of the same policy, on the first of them.
-    """
-
-    def __init__(self, key: tuple[str | int, ...], problem: str, mend: str) -> None:
-        self.key, self.problem, self.mend = key, problem, mend
-        self.others: tuple[Fault, ...] = ()
-        super().__init__(f"{problem} ({mend})")
-
-
-class _Frozen(BaseModel):
-    model_config = ConfigDict(
-        frozen=True, extra="forbid", use_attribute_docstrings=True, ignored_types=(cached_property,)
-    )
-
-
-class Price(_Frozen):
-    """List prices in USD per million tokens, for a model that has none in the price table."""
-
-    input: _Usd
-    output: _Usd
-    cache_read: _Usd | None = None
-    """Default: the input price."""
-    cache_write: _Usd | None = None
-    """Default: the input price."""
-
-
-class Budget(_Frozen):
-    """Manual thinking, for models that take a budget of tokens (Haiku 4.5)."""
-
-    budget_tokens: Annotated[int, Strict(), Field(ge=1024)]
-
-
-def _kind_of_thinking(value: object) -> str:
-    return "budget" if isinstance(value, (dict, Budget)) else "named"
-
-
-ThinkingMode = Annotated[
-    Annotated[Literal["disabled", "adaptive", "between_tools"], Tag("named")] | Annotated[Budget, Tag("budget")],
-    Discriminator(_kind_of_thinking),
-]
-
-
-class Rung(_Frozen):
-    """One step of the ladder."""
-
-    rung: _Name
-    """Its name, unique on the ladder."""
-    model: _Name
-    """The model, as its endpoint names it."""
-    max_tokens: Annotated[int, Strict(), Field(ge=1, le=1_000_000)]
-    """Bounds the answer; the envelope's and thinking's allowance is added."""
-    threshold: Threshold = None
-    """Ships at this confidence or above; `never`: not on its own. Required on every rung but the last."""
-    thinking: ThinkingMode | None = None
-    """Default: the model's own."""
-    effort: Effort | None = None
-    """Default: the model's own."""
-    timeout_s: _Seconds | None = None
-    """Of one HTTP attempt. Default: what the deadline leaves."""
-    price: Price | None = None
-    """For a model that has no price in the table, or a price of your own."""
-    discount: Annotated[float, Strict(), Field(ge=0, lt=1, allow_inf_nan=False)] = 0.0
-    """Off the list price: 0.1 is ten per cent less."""
-    base_url: Annotated[str, Strict(), StringConstraints(pattern=r"^https?://[^\s@]+$")] | None = None
-    """Any endpoint that speaks the Messages API. Without /v1."""
-    api_key_env: Annotated[str, Strict(), StringConstraints(pattern=r"^[A-Za-z_][A-Za-z0-9_]*$")] | None = None
-    """The environment variable that holds this rung's key. Never the key itself."""
-
-
-class Triage(_Frozen):
+class Triage(Frozen):
     """How the rungs below the top are asked."""
 
     order: Literal["confidence_first", "answer_first"] = "confidence_first"
     """Which of the two the model writes first."""
-    prompt: _Text | None = None
+    prompt: Text | None = None
     """In a file: the name of a text file beside the policy. In code: the text itself. Default: built in."""
 
 
-class When(_Frozen):
+class When(Frozen):
     """A test on a request. Several keys in one mapping must all hold."""
 
     model_config = ConfigDict(populate_by_name=True)
 
-    pattern: _Text | None = None
+    pattern: Text | None = None
     """A regular expression (RE2, case-blind) found in the user's text."""
     words: tuple[_Words, ...] | None = Field(default=None, min_length=1)
     """Any of these words or phrases, whole and case-blind, in the user's text."""
@@ -173,7 +65,7 @@ class When(_Frozen):
     """The turns have at least this many tokens (characters / 4); the system prompt is not counted."""
     max_tokens: Annotated[int, Strict(), Field(ge=0)] | None = None
     """The turns have at most this many tokens (characters / 4); the system prompt is not counted."""
-    flag: _Name | None = None
+    flag: Name | None = None
     """A flag the caller gave, or the built-in `tampering`."""
     any: tuple[When, ...] | None = Field(default=None, min_length=1)
     all: tuple[When, ...] | None = Field(default=None, min_length=1)
@@ -186,7 +78,7 @@ class When(_Frozen):
         return self
 
 
-class Check(_Frozen):
+class Check(Frozen):
     """A test on an answer: exactly one of these keys.
 
     `not_empty` and `module:function` may be written as bare strings.
@@ -194,7 +86,7 @@ class Check(_Frozen):
 
     not_empty: Literal[True] | None = None
     """There is something beside white space."""
-    pattern: _Text | None = None
+    pattern: Text | None = None
     """The answer contains this pattern (RE2, case-sensitive; anchor it with ^ and $ for the whole text)."""
     max_chars: _Count | None = None
     """The answer has at most this many characters."""
@@ -230,23 +122,23 @@ class Check(_Frozen):
         return self.function or next(iter(self.model_dump(exclude_none=True)))
 
 
-class Task(_Frozen):
+class Task(Frozen):
     """A class of input with rules of its own."""
 
-    name: _Name
+    name: Name
     when: When | None = None
     """Without it only a caller's `task=` selects it."""
-    floor: _Name | None = None
+    floor: Name | None = None
     """The lowest rung that may ship."""
-    ceiling: _Name | None = None
+    ceiling: Name | None = None
     """The highest rung that is asked."""
-    thresholds: dict[_Name, Threshold] = Field(default_factory=dict[str, "float | None"])
+    thresholds: dict[Name, Threshold] = Field(default_factory=dict[str, "float | None"])
     """Thresholds that replace the ladder's, by rung."""
     checks: tuple[Check, ...] = ()
     """Beside the policy's own."""
 
 
-class StormGuard(_Frozen):
+class StormGuard(Frozen):
     """Watches each task's escalation rate at each rung. Each default's reason stands in the README."""
 
     rate: Annotated[float, Strict(), Field(gt=0, lt=1, allow_inf_nan=False)] = 0.35
@@ -259,7 +151,7 @@ class StormGuard(_Frozen):
     """Stays tripped at least this long."""
     on_trip: Literal["escalate", "hold", "alert"] = "escalate"
     """escalate: the rung's answers go one rung up. hold: the climb stops below the top. alert: only says so."""
-    max_trip_s: _Seconds = 3600.0
+    max_trip_s: Seconds = 3600.0
     """Tripped for longer than this: the limit is wrong, the action falls back to alert."""
     max_extra_usd_per_hour: Annotated[float, Strict(), Field(ge=0, allow_inf_nan=False)] | None = None
     """What `escalate` may add in any hour; then it falls back to alert."""
@@ -271,12 +163,12 @@ class StormGuard(_Frozen):
         return self
 
 
-class Retry(_Frozen):
+class Retry(Frozen):
     """Retrying one rung, inside the deadline of the climb."""
 
     attempts: Annotated[int, Strict(), Field(ge=1, le=20)] = 4
     """HTTP attempts per rung, the first one included."""
-    max_wait_s: _Seconds = 30.0
+    max_wait_s: Seconds = 30.0
     """The longest wait between two attempts; also the cap on retry-after."""
 
 
@@ -289,11 +181,11 @@ class Route:
     ceiling: int
 
 
-class Policy(_Frozen):
+class Policy(Frozen):
     """A policy, version 1: what `cascade` may do with a request, and when it must climb."""
 
     version: Annotated[Literal[1], BeforeValidator(_whole)]
-    name: _Name
+    name: Name
     ladder: tuple[Rung, ...] = Field(min_length=2, max_length=16)
     """From the cheapest model to the strongest. Claude ladders go Haiku, Sonnet, Opus."""
     triage: Triage = Triage()
@@ -304,7 +196,7 @@ class Policy(_Frozen):
     storm_guard: StormGuard | None = None
     """Off when absent."""
     retry: Retry = Retry()
-    deadline_s: _Seconds = 120.0
+    deadline_s: Seconds = 120.0
     """Of the whole climb."""
     exhausted: Literal["ship", "abstain"] = "ship"
     """No answer may ship: raise AllRungsFailed (ship), or return an Answer without text (abstain)."""
@@ -347,7 +239,7 @@ class Policy(_Frozen):
 
 def _faults(policy: Policy) -> Iterator[Fault]:
     """Every invariant of a policy that does not hold, in the order of the file."""
-    yield from _ladder_faults(policy)
+    yield from ladder_faults(policy.ladder)
     names = [rung.rung for rung in policy.ladder]
     seen: set[str] = set()
     for number, task in enumerate(policy.tasks):
@@ -367,54 +259,3 @@ def _faults(policy: Policy) -> Iterator[Fault]:
                 yield Fault((*at, "thresholds", rung), problem, "remove it")
         if task.floor in names and task.ceiling in names and names.index(task.floor) > names.index(task.ceiling):
             yield Fault((*at, "ceiling"), "the ceiling is below the floor", "raise the ceiling or lower the floor")
-
-
-def _ladder_faults(policy: Policy) -> Iterator[Fault]:
-    last = policy.ladder[-1]
-    seen: set[str] = set()
-    for number, rung in enumerate(policy.ladder):
-        at = ("ladder", number)
-        if rung.rung in seen:
-            yield Fault((*at, "rung"), f"rung {rung.rung!r} is there twice", "give every rung a name of its own")
-        seen.add(rung.rung)
-        given = "threshold" in rung.model_fields_set
-        if rung is last and given:
-            yield Fault((*at, "threshold"), "the last rung must not have a threshold: it answers plainly", "remove it")
-        if rung is not last and not given:
-            yield Fault(at, f"rung {rung.rung!r} needs a threshold", "add threshold: 0.80, or threshold: never")
-        yield from _model_faults(at, rung)
-    yield from _order_faults(policy.ladder)
-
-
-def _model_faults(at: tuple[str | int, ...], rung: Rung) -> Iterator[Fault]:
-    rules = rules_of(rung.model)
-    if rules is None:
-        return
-    asked = "enabled" if isinstance(rung.thinking, Budget) else rung.thinking
-    if asked is not None and asked not in rules.thinking:
-        takes = ", ".join(sorted({"budget_tokens" if kind == "enabled" else kind for kind in rules.thinking}))
-        yield Fault((*at, "thinking"), f"{rung.model} does not take this kind of thinking", f"it takes: {takes}")
-    if rung.effort is not None and rung.effort not in rules.efforts:
-        takes = f"it takes: {', '.join(sorted(rules.efforts))}" if rules.efforts else "remove it"
-        yield Fault((*at, "effort"), f"{rung.model} does not take effort {rung.effort!r}", takes)
-
-
-def _order_faults(ladder: tuple[Rung, ...]) -> Iterator[Fault]:
-    """Claude models: start at Haiku, never step down, never reach Opus without Sonnet before it."""
-    known = [(number, rung, identify(rung.model)) for number, rung in enumerate(ladder)]
-    claude = [(number, rung, model) for number, rung, model in known if model is not None]
-    if not claude:
-        return
-    number, rung, model = claude[0]
-    if len(claude) == len(ladder) and model.family != "haiku":
-        yield Fault(("ladder", number, "model"), f"the ladder starts at {rung.model}", "start it at a Haiku model")
-    highest = -1
-    for number, rung, model in claude:
-        at = ("ladder", number, "model")
-        if model.rank < highest:
-            yield Fault(at, f"{rung.model} is a step down from the rung before it", "order the rungs by capability")
-        elif model.rank >= 2 and highest < 1:
-            yield Fault(at, f"the ladder jumps to {rung.model} past Sonnet", "put a Sonnet rung before it")
-        elif model.rank > 2 and highest < 2:
-            yield Fault(at, f"the ladder jumps to {rung.model} past Opus", "put an Opus rung before it")
-        highest = max(highest, model.rank)

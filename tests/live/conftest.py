@@ -9,7 +9,7 @@ import threading
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import ExitStack, suppress
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
-from typing import Any, Protocol
+from typing import Any, Protocol, Self
 
 import anthropic
 import pytest
@@ -72,55 +72,77 @@ class Clock:
         self.now = 0.0
 
     def __call__(self) -> float:
+        """What time it is."""
         return self.now
 
 
-class Driver:
-    """A policy at work on an endpoint, asked the sync or the async way. The async one has a loop of its own."""
+class Connections:
+    """One client of each kind, and a loop for the async one: to make them anew for each test would take most of the time."""
 
-    def __init__(self, way: str, policy: Policy, base_url: str, **options: Any) -> None:
-        self.runner = asyncio.Runner() if way == "async" else None
+    def __init__(self) -> None:
+        self.runner = asyncio.Runner()
+        self.sync_one = anthropic.Anthropic(api_key="test")
+        self.async_one = anthropic.AsyncAnthropic(api_key="test")
+
+    def close(self) -> None:
+        """Close the clients, then the loop."""
+        self.sync_one.close()
+        self.runner.run(self.async_one.close())
+        self.runner.close()
+
+
+class Driver:
+    """A policy at work on an endpoint, asked the sync or the async way."""
+
+    def __init__(self, way: str, connections: Connections, policy: Policy, base_url: str, **options: Any) -> None:
+        self._way, self._runner = way, connections.runner
         options.setdefault("chance", random.Random(0))
-        reach: dict[str, Any] = {"base_url": base_url, "api_key": "test"}
-        if self.runner:
-            self._client: Any = anthropic.AsyncAnthropic(**reach)
-            self._async = AsyncCascade(policy, client=self._client, **options)
+        if way == "sync":
+            self._sync = Cascade(policy, client=connections.sync_one.with_options(base_url=base_url), **options)
         else:
-            self._client = anthropic.Anthropic(**reach)
-            self._sync = Cascade(policy, client=self._client, **options)
+            client = connections.async_one.with_options(base_url=base_url)
+            self._async = AsyncCascade(policy, client=client, **options)
 
     def ask(self, prompt: Any, **more: Any) -> Answer:
         """Ask, and wait for the answer."""
-        if self.runner:
-            return self.runner.run(self._async.ask(prompt, **more))
-        return self._sync.ask(prompt, **more)
-
-    def close(self) -> None:
-        """Close the client, and the loop."""
-        if self.runner:
-            self.runner.run(self._client.close())
-            self.runner.close()
-        else:
-            self._client.close()
+        if self._way == "sync":
+            return self._sync.ask(prompt, **more)
+        return self._runner.run(self._async.ask(prompt, **more))
 
 
 class Asking(Protocol):
     """Make a driver: `asking(policy, endpoint)`."""
 
-    def __call__(self, policy: Policy, endpoint: Emulator | Scripted, **options: Any) -> Driver: ...
+    def __call__(self, policy: Policy, endpoint: Endpoint, **options: Any) -> Driver:
+        """A driver of the policy."""
+        ...
+
+
+class Endpoint(Protocol):
+    """What can be asked."""
+
+    @property
+    def base_url(self) -> str:
+        """Where it listens, without `/v1`."""
+        ...
+
+
+@pytest.fixture(scope="session")
+def connections() -> Iterator[Connections]:
+    """The clients of all drivers."""
+    both = Connections()
+    yield both
+    both.close()
 
 
 @pytest.fixture(params=["sync", "async"])
-def asking(request: pytest.FixtureRequest) -> Iterator[Asking]:
-    """Make drivers of one way, each test both ways; they are closed when the test ends."""
-    with ExitStack() as stack:
+def asking(request: pytest.FixtureRequest, connections: Connections) -> Asking:
+    """Make drivers of one way: each test runs both ways."""
 
-        def make(policy: Policy, endpoint: Emulator | Scripted, **options: Any) -> Driver:
-            driver = Driver(request.param, policy, endpoint.base_url, **options)
-            stack.callback(driver.close)
-            return driver
+    def make(policy: Policy, endpoint: Endpoint, **options: Any) -> Driver:
+        return Driver(request.param, connections, policy, endpoint.base_url, **options)
 
-        yield make
+    return make
 
 
 Emulate = Callable[..., Emulator]
@@ -179,7 +201,7 @@ class Scripted:
                 with suppress(ConnectionError):
                     super().handle()
 
-            def log_message(self, format: str, *args: Any) -> None:
+            def log_message(self, *args: Any) -> None:
                 """Say nothing."""
 
         self._server = ThreadingHTTPServer(("127.0.0.1", 0), Handler)
@@ -192,7 +214,7 @@ class Scripted:
         """How many requests came in."""
         return len(self.models)
 
-    def __enter__(self) -> Scripted:
+    def __enter__(self) -> Self:
         self._thread.start()
         return self
 

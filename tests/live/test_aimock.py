@@ -37,7 +37,7 @@ class Order(BaseModel):
 
 @dataclass(frozen=True)
 class Endpoint:
-    """Where it listens."""
+    """Where the independent emulator listens."""
 
     base_url: str
 
@@ -103,7 +103,7 @@ def _wait_for(port: int, child: subprocess.Popen[bytes]) -> None:
 
 
 @pytest.mark.parametrize("max_tokens", [500, 30_000], ids=["whole", "streamed"])
-def test_it_answers_at_the_first_rung(asking: Asking, aimock: Any, max_tokens: int) -> None:
+def test_it_answers_at_the_first_rung(asking: Asking, aimock: Endpoint, max_tokens: int) -> None:
     """Text, confidence and cost, by JSON and by its own stream of events."""
     answer = asking(ladder(max_tokens=max_tokens), aimock).ask("sure")
     assert (answer.text, answer.rung, answer.confidence) == ("haiku's – Ü", "haiku", 0.9)
@@ -111,7 +111,7 @@ def test_it_answers_at_the_first_rung(asking: Asking, aimock: Any, max_tokens: i
 
 
 @pytest.mark.parametrize("max_tokens", [500, 30_000], ids=["whole", "streamed"])
-def test_it_is_climbed_to_the_top(asking: Asking, aimock: Any, max_tokens: int) -> None:
+def test_it_is_climbed_to_the_top(asking: Asking, aimock: Endpoint, max_tokens: int) -> None:
     """One rung after the other, the last one plainly."""
     answer = asking(ladder(max_tokens=max_tokens), aimock).ask("hard")
     assert (answer.text, answer.confidence) == ("opus's", None)
@@ -119,21 +119,21 @@ def test_it_is_climbed_to_the_top(asking: Asking, aimock: Any, max_tokens: int) 
     assert answer.cost == sum(COST.values())
 
 
-def test_its_errors_climb_after_their_retries(asking: Asking, aimock: Any) -> None:
+def test_its_errors_climb_after_their_retries(asking: Asking, aimock: Endpoint) -> None:
     """Overloaded: three attempts, then the next rung."""
     answer = asking(ladder(), aimock).ask("broken")
     assert (answer.text, reasons(answer), answer.attempts) == ("sonnet's", ["error", None], 4)
     assert answer.cost == COST["sonnet"]
 
 
-def test_its_outage_raises_with_the_trail(asking: Asking, aimock: Any) -> None:
+def test_its_outage_raises_with_the_trail(asking: Asking, aimock: Endpoint) -> None:
     """Nothing is made up."""
     with pytest.raises(AllRungsFailed) as caught:
         asking(ladder(), aimock).ask("all down")
     assert [step.attempts for step in caught.value.steps] == [3, 3, 3]
 
 
-def test_its_refusals_are_raised_at_once(asking: Asking, aimock: Any) -> None:
+def test_its_refusals_are_raised_at_once(asking: Asking, aimock: Endpoint) -> None:
     """A 403 of its own; and in strict mode what it has no fixture for, which is an error of one kind or the other."""
     with pytest.raises(UpstreamRejected, match="HTTP 403"):
         asking(ladder(), aimock).ask("not yours")
@@ -141,13 +141,13 @@ def test_its_refusals_are_raised_at_once(asking: Asking, aimock: Any) -> None:
         asking(ladder(), aimock).ask("nobody wrote this down")
 
 
-def test_prose_in_the_place_of_json_climbs(asking: Asking, aimock: Any) -> None:
+def test_prose_in_the_place_of_json_climbs(asking: Asking, aimock: Endpoint) -> None:
     """It does not keep to the format that we ask for: malformed, paid, next rung."""
     answer = asking(ladder(), aimock).ask("prose")
     assert (reasons(answer), answer.cost) == (["malformed", None], COST["haiku"] + COST["sonnet"])
 
 
-def test_typed_answers_come_from_its_bare_json(asking: Asking, aimock: Any) -> None:
+def test_typed_answers_come_from_its_bare_json(asking: Asking, aimock: Endpoint) -> None:
     """Declined twice, then the schema bare at the top."""
     answer = asking(ladder(), aimock).ask("typed", response_model=Order)
     assert (answer.data, reasons(answer)) == (Order(number="A-17", count=2), ["declined", "declined", None])

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import asyncio
 import gc
-import os
 import subprocess
 import sys
 import warnings
@@ -14,6 +13,8 @@ from typing import Any
 
 import anthropic
 import pytest
+from anthropic.lib.bedrock import AnthropicBedrock, AsyncAnthropicBedrock
+from anthropic.lib.vertex import AnthropicVertex, AsyncAnthropicVertex
 
 import cascade
 from cascade import AsyncCascade, Cascade, Policy, PolicyError
@@ -128,7 +129,7 @@ def test_a_forked_child_opens_connections_of_its_own(emulator: Emulator, tmp_pat
     policy = tmp_path / "policy.yaml"
     policy.write_text(ladder().model_dump_json(exclude_unset=True))
     done = subprocess.run(
-        [sys.executable, "-c", FORKED, str(policy)], env={**os.environ}, capture_output=True, text=True, timeout=60
+        [sys.executable, "-c", FORKED, str(policy)], capture_output=True, text=True, timeout=60, check=False
     )
     lines = done.stdout.splitlines()
     assert (lines[0], sorted(lines[1:])) == ("opus's", ["child opus's", "parent opus's 0 haiku's"])
@@ -186,11 +187,11 @@ PLATFORMS = {
         "/projects/p/locations/us-east5/publishers/anthropic/models/{}:rawPredict",
     ),
 }
-CLIENTS = {
-    ("bedrock", "sync"): anthropic.AnthropicBedrock,
-    ("bedrock", "async"): anthropic.AsyncAnthropicBedrock,
-    ("vertex", "sync"): anthropic.AnthropicVertex,
-    ("vertex", "async"): anthropic.AsyncAnthropicVertex,
+CLIENTS: dict[tuple[str, str], Any] = {
+    ("bedrock", "sync"): AnthropicBedrock,
+    ("bedrock", "async"): AsyncAnthropicBedrock,
+    ("vertex", "sync"): AnthropicVertex,
+    ("vertex", "async"): AsyncAnthropicVertex,
 }
 
 
@@ -234,6 +235,6 @@ def test_a_ladders_checks_know_a_platforms_names(platform: str) -> None:
 @pytest.mark.skipif(find_spec("botocore") is not None, reason="botocore is installed")
 def test_a_platforms_missing_package_is_told_in_one_line() -> None:
     """Signing needs a package that only Bedrock's users have: no traceback of the SDK's inside."""
-    client = anthropic.AnthropicBedrock(aws_access_key="a", aws_secret_key="b", aws_region="us-east-1")
+    client = AnthropicBedrock(aws_access_key="a", aws_secret_key="b", aws_region="us-east-1")
     with pytest.raises(cascade.ConfigurationError, match=r"^client: [^\n]*botocore[^\n]*$"):
         Cascade(platform_ladder(PLATFORMS["bedrock"][0]), client=client).ask("sure")

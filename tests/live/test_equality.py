@@ -2,17 +2,13 @@
 
 from __future__ import annotations
 
-import asyncio
 from collections import Counter, defaultdict
-from collections.abc import Callable, Iterator
 from typing import Any
 
-import anthropic
-import pytest
 from hypothesis import event, given, settings
 from hypothesis import strategies as st
 
-from cascade import Answer, AsyncCascade, Cascade, ClimbError, Policy
+from cascade import Answer, ClimbError, Policy
 from cascade.core import prices
 from cascade.core.climb import Ask, Plan, Recorded, climb
 from cascade.core.decision import Situation
@@ -24,19 +20,21 @@ from cascade.emulator import Emulator, Fault
 from cascade.emulator.messages import PROSE
 from cascade.plans import make_plan
 
+from .conftest import Connections, Driver
+
 # A fault of the emulator, and the verdict that it is on a rung that is asked for its confidence, and on the top.
 # None: the reply stays as it was recorded.
 BENT: dict[str, tuple[Verdict | None, Verdict | None]] = {
-    "truncated_json": (Verdict("truncated"),) * 2,
-    "context_overflow": (Verdict("overflow"),) * 2,
-    "refusal": (Verdict("refused"),) * 2,
+    "truncated_json": (Verdict("truncated"), Verdict("truncated")),
+    "context_overflow": (Verdict("overflow"), Verdict("overflow")),
+    "refusal": (Verdict("refused"), Verdict("refused")),
     "prose": (Verdict("malformed"), Verdict("answered", text=PROSE)),
     "bad_confidence": (Verdict("malformed"), None),
     "empty": (Verdict("malformed"), Verdict("answered", text="")),
     "thinking": (None, None),
-    "context_overflow_400": (Verdict("overflow"),) * 2,
-    "server_error": (Verdict("failed"),) * 2,
-    "spend_cap": (Verdict("failed"),) * 2,
+    "context_overflow_400": (Verdict("overflow"), Verdict("overflow")),
+    "server_error": (Verdict("failed"), Verdict("failed")),
+    "spend_cap": (Verdict("failed"), Verdict("failed")),
 }
 NO_REPLY = {"context_overflow_400", "server_error", "spend_cap"}  # nothing is billed, and no recorded reply is used up
 
@@ -164,54 +162,27 @@ def bend(plan: Plan, item: Item, wrong: dict[str, str]) -> Answer:
         return done.value
 
 
-class Clients:
-    """One client of each kind for all examples, pointed at whichever emulator there is."""
-
-    def __init__(self) -> None:
-        self.runner = asyncio.Runner()
-        self.sync_one = anthropic.Anthropic(api_key="test")
-        self.async_one = anthropic.AsyncAnthropic(api_key="test")
-
-    def live(self, way: str, policy: Policy, corpus: Corpus, faults: list[dict[str, str]]) -> list[Told]:
-        """What the live driver makes of the same, on an emulator of its own."""
-        models = {rung.rung: rung.model for rung in policy.ladder}
-        told: list[Told] = []
-        with Emulator(corpus) as emulator:
-            ask = self._asking(way, policy, emulator.base_url)
-            for item, wrong in zip(corpus.items, faults, strict=True):
-                emulator.faults = [Fault(kind, model=models[rung], times=1) for rung, kind in wrong.items()]  # type: ignore[arg-type]
-                try:
-                    told.append(tell(ask(item)))
-                except ClimbError as error:
-                    told.append(tell(error))
-        return told
-
-    def _asking(self, way: str, policy: Policy, base_url: str) -> Callable[[Item], Answer]:
-        if way == "sync":
-            driver = Cascade(policy, client=self.sync_one.with_options(base_url=base_url))
-            return lambda item: driver.ask(item.input, task=item.task)
-        awaited = AsyncCascade(policy, client=self.async_one.with_options(base_url=base_url))
-        return lambda item: self.runner.run(awaited.ask(item.input, task=item.task))
-
-    def close(self) -> None:
-        """Close both, and the loop."""
-        self.sync_one.close()
-        self.runner.run(self.async_one.close())
-        self.runner.close()
-
-
-@pytest.fixture(scope="module")
-def clients() -> Iterator[Clients]:
-    """The clients, closed when the module ends."""
-    both = Clients()
-    yield both
-    both.close()
+def live(
+    way: str, connections: Connections, policy: Policy, corpus: Corpus, faults: list[dict[str, str]]
+) -> list[Told]:
+    """What the live driver makes of the same, on an emulator of its own."""
+    models = {rung.rung: rung.model for rung in policy.ladder}
+    told: list[Told] = []
+    with Emulator(corpus) as emulator:
+        driver = Driver(way, connections, policy, emulator.base_url)
+        for item, wrong in zip(corpus.items, faults, strict=True):
+            emulator.faults = [Fault(kind, model=models[rung], times=1) for rung, kind in wrong.items()]  # type: ignore[arg-type]
+            try:
+                told.append(tell(driver.ask(item.input, task=item.task)))
+            except ClimbError as error:
+                told.append(tell(error))
+    return told
 
 
 @settings(max_examples=60)
 @given(scene=scenes())
 def test_live_sync_is_live_async_is_the_pure_rule(
-    clients: Clients, scene: tuple[Policy, Corpus, list[dict[str, str]]]
+    connections: Connections, scene: tuple[Policy, Corpus, list[dict[str, str]]]
 ) -> None:
     """Rung, text, confidence, cost to the nano-USD, usage, and the whole trail with its reasons."""
     policy, corpus, faults = scene
@@ -219,8 +190,8 @@ def test_live_sync_is_live_async_is_the_pure_rule(
     for told in pure:
         event(f"steps: {len(told[-1])}")
         event(f"outcome: {told[0] if len(told) == 2 else told[5] or told[6] or 'shipped'}")
-    assert clients.live("sync", policy, corpus, faults) == pure
-    assert clients.live("async", policy, corpus, faults) == pure
+    assert live("sync", connections, policy, corpus, faults) == pure
+    assert live("async", connections, policy, corpus, faults) == pure
 
 
 def test_the_drawn_scenes_reach_every_reason() -> None:

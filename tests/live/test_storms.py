@@ -161,7 +161,7 @@ def test_an_outage_of_a_rung_climbs_one_rung_and_is_told_once(
 ) -> None:
     """500s on Haiku alone: Sonnet answers, the errors' alert is raised once, no storm is seen in it."""
     clock, source = Clock(), sharp()
-    policy = ladder(retry={"attempts": 1}, **({"storm_guard": guard} if guard else {}))
+    policy = ladder(retry={"attempts": 1}, storm_guard=guard)
     driver = asking(policy, emulate(source, f"server_error,model={HAIKU},after=100"), clock=clock)
     answers, events = run(driver, clock, source.items[:140])
     assert {tuple(reasons(answer)) for answer in answers[:100]} == {(None,)}

@@ -1,0 +1,149 @@
+"""Usage to money: the list prices we ship, and arithmetic that loses nothing."""
+
+from __future__ import annotations
+
+from decimal import ROUND_HALF_UP, Decimal
+from typing import Any
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from cascade.core.errors import PolicyError
+from cascade.core.messages import Usage
+from cascade.core.policy import Rung
+from cascade.core.prices import Rates, RateTier, cost
+from cascade.plans import make_plan
+from cascade.pricing import NoPrice, rates_of
+
+from .builders import policy_of
+
+# List prices in USD per million tokens as of November 2026: input, output, cache write 5m, 1h, cache read.
+LISTED = {
+    "claude-haiku-4-5": ["1", "5", "1.25", "2", "0.10"],
+    "claude-sonnet-4-6": ["3", "15", "3.75", "6", "0.30"],
+    "claude-opus-4-7": ["5", "25", "6.25", "10", "0.50"],
+    "claude-haiku-5-5": ["0.10", "0.50", "0.125", "0.20", "0.01"],
+    "claude-sonnet-5-5": ["2", "10", "2.5", "4", "0.10"],
+    "claude-opus-5-5": ["4", "20", "5", "8", "0.20"],
+}
+HAIKU_LONG = ["0.50", "2.50", "0.625", "1", "0.05"]
+NAMES = ("input", "output", "write_5m", "write_1h", "read")
+
+
+def tier(prices: list[str], factor: str = "1") -> RateTier:
+    """A tier of these prices."""
+    return RateTier.from_usd(**dict(zip(NAMES, map(Decimal, prices), strict=True)), factor=Decimal(factor))
+
+
+def rung(model: str, **more: Any) -> Rung:
+    """A rung with this model."""
+    return Rung.model_validate({"rung": "r", "model": model, "max_tokens": 1, **more})
+
+
+@pytest.mark.parametrize("model", LISTED)
+def test_each_shipped_model_has_its_list_price(model: str) -> None:
+    """The price table's numbers are the published ones; a change of either is seen here."""
+    expected = [(0, tier(LISTED[model]))]
+    if model == "claude-haiku-5-5":
+        expected.append((100_000, tier(HAIKU_LONG)))
+    assert rates_of(rung(model)).tiers == tuple(expected)
+
+
+@pytest.mark.parametrize(
+    "name", ["claude-haiku-4-5-20251001", "us.anthropic.claude-haiku-4-5-20251001-v1:0", "claude-haiku-4-5@20251001"]
+)
+def test_a_model_has_its_price_under_any_of_its_names(name: str) -> None:
+    """Bedrock's and Vertex's names find the list price of the canonical one."""
+    assert rates_of(rung(name)) == rates_of(rung("claude-haiku-4-5"))
+
+
+@pytest.mark.parametrize(
+    "name",
+    [
+        "claude-haiku-9-9",
+        "claude-haiku-5-5-turbo",
+        "claude-haiku-4-5x",
+        "us.anthropic.claude-haiku-4-5-fast-v1:0",
+        "my-model",
+        "claude",
+    ],
+)
+def test_an_unknown_model_is_an_error_and_never_free(name: str) -> None:
+    """Also a name that only begins like a known one; the plan says which rung, and what to do."""
+    with pytest.raises(NoPrice, match="no price"):
+        rates_of(rung(name))
+    models = ("claude-haiku-9-9", "model-1", "model-2")
+    with pytest.raises(PolicyError, match=r"ladder\[0\]\.model: .*claude-haiku-9-9.*give the rung a price"):
+        make_plan(policy_of(models=models, price=None))
+
+
+@pytest.mark.parametrize(("tokens", "nano"), [(100_000, 10_000_000), (100_001, 50_000_500)])
+def test_a_long_prompt_is_billed_at_the_long_rate_from_its_first_token(tokens: int, nano: int) -> None:
+    """100,000 tokens at 0.10 USD per million, 100,001 all at 0.50."""
+    assert cost(rates_of(rung("claude-haiku-5-5")), Usage(input_tokens=tokens)) == nano
+
+
+def test_the_length_of_a_prompt_counts_what_was_cached() -> None:
+    """Reads and writes are part of the prompt: 1 fresh token after 100,000 cached ones is a long prompt."""
+    usage = Usage(input_tokens=1, cache_read=60_000, cache_write_5m=30_000, cache_write_1h=10_000, output_tokens=10)
+    expected = 1 * 500 + 60_000 * 50 + 30_000 * 625 + 10_000 * 1_000 + 10 * 2_500
+    assert cost(rates_of(rung("claude-haiku-5-5")), usage) == expected
+
+
+def test_a_discount_is_off_every_price() -> None:
+    """Ten per cent less, exactly."""
+    assert rates_of(rung("claude-opus-5-5", discount=0.1)).tiers == ((0, tier(LISTED["claude-opus-5-5"], "0.9")),)
+    own = rung("mine", price={"input": "1.5", "output": "7"}, discount=0.25)
+    assert rates_of(own).tiers[0][1].input == 1_125_000_000
+
+
+def test_a_price_of_ones_own_beats_the_list() -> None:
+    """What it leaves out of the cache is priced as input, not as nothing."""
+    own = rung("claude-haiku-5-5", price={"input": "3", "output": "9", "cache_read": "0.5"})
+    assert rates_of(own).tiers == ((0, tier(["3", "9", "3", "3", "0.5"])),)
+    free = rung("local", price={"input": 0, "output": 0})
+    assert cost(rates_of(free), Usage(10, 10)) == 0
+
+
+COUNTS = st.integers(0, 2_000_000)
+USAGES = st.builds(Usage, COUNTS, COUNTS, COUNTS, COUNTS, COUNTS)
+USD = st.decimals(0, 1_000, places=9)
+
+
+@given(usage=USAGES, prices=st.lists(USD, min_size=5, max_size=5))
+def test_a_cost_is_exact_to_the_nano_usd(usage: Usage, prices: list[Decimal]) -> None:
+    """Against Decimal: the very sum, rounded once, half up."""
+    rates = Rates(((0, RateTier.from_usd(**dict(zip(NAMES, prices, strict=True)), factor=Decimal(1))),))
+    counts = (usage.input_tokens, usage.output_tokens, usage.cache_write_5m, usage.cache_write_1h, usage.cache_read)
+    usd = sum((count * price for count, price in zip(counts, prices, strict=True)), Decimal(0)) / 1_000_000
+    assert cost(rates, usage) == int((usd * 1_000_000_000).to_integral_value(ROUND_HALF_UP))
+
+
+@given(usages=st.lists(USAGES, max_size=5))
+def test_usages_add_up(usages: list[Usage]) -> None:
+    """Field by field, in any order; and at whole prices costs add up with them."""
+    total, back = sum(usages, Usage()), sum(reversed(usages), Usage())
+    assert total == back
+    whole = Rates(((0, tier(["1", "2", "3", "4", "5"])),))
+    assert cost(whole, total) == sum(cost(whole, usage) for usage in usages)
+
+
+API: list[tuple[dict[str, Any], Usage]] = [
+    ({"input_tokens": 3, "output_tokens": 2}, Usage(3, 2)),
+    ({}, Usage()),
+    ({"input_tokens": None, "output_tokens": None, "cache_creation": None, "output_tokens_details": None}, Usage()),
+    ({"input_tokens": 1, "output_tokens": 9, "output_tokens_details": {"thinking_tokens": 7}}, Usage(1, 9, thinking_tokens=7)),
+    ({"cache_creation_input_tokens": 60, "cache_read_input_tokens": 5}, Usage(cache_write_5m=60, cache_read=5)),
+    ({"cache_creation_input_tokens": 60,
+      "cache_creation": {"ephemeral_5m_input_tokens": 20, "ephemeral_1h_input_tokens": 40}},
+     Usage(cache_write_5m=20, cache_write_1h=40)),
+    ({"cache_creation": {"ephemeral_5m_input_tokens": 20, "ephemeral_1h_input_tokens": 40}},
+     Usage(cache_write_5m=20, cache_write_1h=40)),
+]  # fmt: skip
+
+
+@pytest.mark.parametrize(("api", "usage"), API)
+def test_the_apis_usage_is_read_without_losing_a_token(api: dict[str, Any], usage: Usage) -> None:
+    """Input excludes the cache; a write without its split is the 5m default; nulls are nothing."""
+    assert Usage.from_api(api) == usage
