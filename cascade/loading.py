@@ -165,6 +165,10 @@ class _Document:
             raise self._error(node, "this text is not valid Unicode", "write it without half a surrogate")
         if tag == "tag:yaml.org,2002:str":
             return text
+        if ":" in text and tag in ("tag:yaml.org,2002:int", "tag:yaml.org,2002:float"):
+            raise self._error(
+                node, f"YAML reads {text[:40]} as a number in base sixty", "write it in base ten, or quote it"
+            )
         if tag == "tag:yaml.org,2002:timestamp":
             raise self._error(node, f"YAML reads {text} as a date", f"quote it: '{text}'")
         try:
@@ -250,9 +254,7 @@ class _Document:
         mark, key = node.start_mark, _dotted(self._path_to(node, self._root, ()) or ())
         return PolicyError(problem, where=f"{self._where}:{mark.line + 1}:{mark.column + 1}", key=key, mend=mend)
 
-    def _path_to(
-        self, wanted: yaml.Node, here: yaml.Node, path: tuple[str | int, ...]
-    ) -> tuple[str | int, ...] | None:
+    def _path_to(self, wanted: yaml.Node, here: yaml.Node, path: tuple[str | int, ...]) -> tuple[str | int, ...] | None:
         """Where a node stands; None: not below `here`."""
         if here is wanted:
             return path

@@ -8,7 +8,7 @@ from cascade.checks import bind_check
 from cascade.core.climb import BoundCheck, Plan
 from cascade.core.errors import PolicyError
 from cascade.core.policy import Check, Fault, Policy, When
-from cascade.core.signals import Signals
+from cascade.core.signals import Signals, words_pattern
 from cascade.core.triage import Repair
 from cascade.patterns import compile_blind, compile_exact
 from cascade.pricing import NoPrice, rates_of
@@ -62,6 +62,13 @@ def _pattern_faults(at: tuple[str | int, ...], when: When) -> Iterator[Fault]:
             compile_blind(when.pattern)
         except ValueError as problem:
             yield Fault((*at, "pattern"), f"not a linear-time pattern: {problem}", _LINEAR)
+    if when.words is not None:
+        try:
+            compile_blind(words_pattern(when.words))
+        except ValueError as problem:
+            yield Fault(
+                (*at, "words"), f"these words cannot be looked for: {problem}", "spread them over tests under `any`"
+            )
     for key, tests in (("any", when.any), ("all", when.all)):
         for number, one in enumerate(tests or ()):
             yield from _pattern_faults((*at, key, number), one)

@@ -40,6 +40,8 @@ def _own_options(rung: Rung) -> dict[str, Any]:
     options: dict[str, Any] = {"max_retries": 0}
     if rung.base_url is not None:
         options["base_url"] = rung.base_url
+        # The environment's key is Anthropic's: an endpoint of the policy's own gets it only where the policy names it.
+        options["api_key"] = "none"
     key = _key_of(rung)
     if key is not None:
         options["api_key"] = key

@@ -133,7 +133,7 @@ class Rung(Frozen):
     discount: Annotated[float, Strict(), Field(ge=0, lt=1, allow_inf_nan=False)] = 0.0
     """Off the list price: 0.1 is ten per cent less."""
     base_url: Annotated[str, Strict(), StringConstraints(pattern=r"^https?://[^\s@]+$")] | None = None
-    """Any endpoint that speaks the Messages API. Without /v1."""
+    """Any endpoint that speaks the Messages API. Without /v1. It gets no key but the one `api_key_env` names."""
     api_key_env: Annotated[str, Strict(), StringConstraints(pattern=r"^[A-Za-z_][A-Za-z0-9_]*$")] | None = None
     """The environment variable that holds this rung's key. Never the key itself."""
 

@@ -169,7 +169,9 @@ class Guard:
         if watch is None:
             return None, tuple(changes)
         action, since = watch.action, watch.tripped_at
-        if action == "escalate" and self._spent_up(now):
+        # By time alone: a rung that gets no traffic while it is held is told of nothing, and must not be held for ever.
+        overdue = since is not None and now - since > self.settings.max_trip_s
+        if action is not None and (overdue or (action == "escalate" and self._spent_up(now))):
             action = "alert"
         told = watch.observe(natural, now) if natural is not None else None
         if told:

@@ -11,7 +11,6 @@ from hypothesis import strategies as st
 
 from cascade.core.climb import Ask, Observation, Outcome, Plan, climb
 from cascade.core.decision import Situation
-from cascade.core.ladder import NEVER
 from cascade.core.messages import Failure, Reply, Request, Usage, read_messages
 from cascade.core.policy import Policy, Task
 from cascade.core.trail import Answer, Step, Verdict
@@ -106,7 +105,7 @@ def failure(kind: str = "server", **more: Any) -> Failure:
 
 
 CONFIDENCES = st.none() | st.floats(0, 1) | st.sampled_from([0.0, 0.5, 0.8, 0.9, 1.0, float("nan")])
-THRESHOLDS = st.sampled_from([0.0, 0.5, 0.8, 0.9, 1.0, NEVER]) | st.floats(0, 1)
+THRESHOLDS = st.sampled_from([0.0, 0.5, 0.8, 0.9, 1.0, "never"]) | st.floats(0, 1)
 KINDS = ("answered", "declined", "malformed", "truncated", "refused", "overflow", "failed")
 
 

@@ -17,7 +17,7 @@ CEILED = Task(name="ceiled", ceiling="r1")
 POLICY = policy_of(tasks=(FLOORED, CEILED))
 
 STORM = Situation("escalate")
-BAD = {"failed": ("not_empty",)}
+BAD: dict[str, Any] = {"failed": ("not_empty",)}
 
 # Each step has everything wrong that comes after its own reason in the order, so a swapped pair is seen.
 ORDER: list[tuple[Reason, Step]] = [

@@ -60,9 +60,17 @@ def test_what_is_not_counted_neither_trips_nor_releases_but_is_under_the_guard()
     one = guard(on_trip="hold")
     assert see(one, 500, hit=None) == ([None] * 500, [])
     see(one, 23)
-    actions, changes = see(one, 500, hit=None, now=10_000)
+    actions, changes = see(one, 500, hit=None, now=1_000)
     assert (set(actions), changes) == ({"hold"}, [])
     assert see(one, task="u", hit=None)[0] == [None]
+
+
+def test_a_trip_is_overdue_by_time_alone() -> None:
+    """A held rung that gets no traffic is told of nothing: past max_trip_s it only alerts all the same."""
+    one = guard(on_trip="hold", max_trip_s=600.0)
+    see(one, 24)
+    assert see(one, 1, hit=None, now=600)[0] == ["hold"]
+    assert see(one, 1, hit=None, now=640)[0] == ["alert"]
 
 
 def test_the_number_of_watches_is_bounded() -> None:
@@ -105,12 +113,12 @@ def test_spending_is_not_kept_where_nobody_asks_for_it() -> None:
 
 
 def test_a_lasting_storm_falls_back_to_alert_and_says_why() -> None:
-    """The event comes once, with how long it has lasted; the requests after it are only told about."""
+    """The event comes once, with how long it has lasted; from then on the requests are only told about."""
     one = guard(max_trip_s=100)
     see(one, 23)
     actions, changes = see(one, 200, now=23)
     assert [(change.kind, change.tripped_s) for change in changes] == [("limit_wrong", 101.0)]
-    assert actions == ["escalate"] * 101 + ["alert"] * 99
+    assert actions == ["escalate"] * 100 + ["alert"] * 100
 
 
 def test_an_outage_raises_the_errors_alarm_and_its_end_is_told() -> None:

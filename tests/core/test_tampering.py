@@ -5,6 +5,7 @@ from __future__ import annotations
 import random
 import re
 import time
+from collections.abc import Callable
 
 import pytest
 from hypothesis import given, settings
@@ -165,9 +166,8 @@ def test_the_tables_are_as_long_as_promised() -> None:
 @pytest.mark.parametrize(
     "wrap", [str, str.upper, lambda text: "x " * 5_000 + "\n" + text, lambda text: text + "\n" + "y " * 5_000]
 )
-def test_case_and_a_long_document_around_it_hide_nothing(wrap: object) -> None:
+def test_case_and_a_long_document_around_it_hide_nothing(wrap: Callable[[str], str]) -> None:
     """The first dictating text is found in capitals, at the end and at the start of ten thousand characters."""
-    assert callable(wrap)
     assert all(flags_of(wrap(text)) for text in DICTATES[:10])
 
 

@@ -106,7 +106,7 @@ def test_an_envelope_is_answered_only_with_a_true_confidence(data: st.DataObject
     envelope = data.draw(ENVELOPES)
     verdict = read(json.dumps(envelope), loads, structured=False)
     confidence, answer = envelope["confidence"], envelope["answer"]
-    sound = type(confidence) in (int, float) and 0 <= confidence <= 1
+    sound = isinstance(confidence, (int, float)) and not isinstance(confidence, bool) and 0 <= confidence <= 1
     assert (verdict.kind == "answered") == (sound and isinstance(answer, str))
     assert (verdict.kind == "declined") == (sound and answer is None)
 

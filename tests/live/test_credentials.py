@@ -84,6 +84,19 @@ def test_a_rung_goes_to_its_own_endpoint_with_its_own_key(
 
 
 @pytest.mark.parametrize("way", ["sync", "async"])
+def test_a_rungs_own_endpoint_is_not_sent_the_environments_key(
+    way: str, script: Script, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """It is Anthropic's: a stranger's endpoint gets a key only where the policy names one."""
+    there = script((200, {}, message_body(verdict(0.9, "there"))))
+    monkeypatch.setenv("ANTHROPIC_API_KEY", "key-of-anthropic")
+    monkeypatch.setenv("ANTHROPIC_AUTH_TOKEN", "token-of-anthropic")
+    assert ask(way, with_endpoint(ladder(), 0, base_url=there.base_url)) == "there"
+    assert there.keys
+    assert "of-anthropic" not in str(there.keys)
+
+
+@pytest.mark.parametrize("way", ["sync", "async"])
 def test_a_given_client_serves_the_rungs_without_an_endpoint_only(
     way: str, emulate: Emulate, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -198,7 +198,7 @@ def test_the_drawn_scenes_reach_every_reason() -> None:
     """Guards the property: what it draws is not all alike (the pure rule alone, on more examples)."""
     seen: set[str | None] = set()
 
-    @settings(max_examples=300, database=None, derandomize=True)
+    @settings(max_examples=200, database=None, derandomize=True)
     @given(scene=scenes())
     def look(scene: tuple[Policy, Corpus, list[dict[str, str]]]) -> None:
         policy, corpus, faults = scene

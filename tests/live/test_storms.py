@@ -18,7 +18,7 @@ from cascade.shipped import shipped
 from .conftest import HAIKU, Asking, Clock, Driver, Emulate, corpus, ladder, reasons, reply
 
 WATCH: dict[str, Any] = {"rate": 0.35, "window": 200, "min_samples": 50, "dwell_s": 60}
-CALM, STORM, AFTER = 150, 100, 250  # requests of the sharp storm, one each second
+CALM, STORM, AFTER = 100, 80, 120  # requests of the sharp storm, one each second
 
 
 def settings(on_trip: str = "escalate", **more: Any) -> Policy:
@@ -162,10 +162,10 @@ def test_an_outage_of_a_rung_climbs_one_rung_and_is_told_once(
     """500s on Haiku alone: Sonnet answers, the errors' alert is raised once, no storm is seen in it."""
     clock, source = Clock(), sharp()
     policy = ladder(retry={"attempts": 1}, storm_guard=guard)
-    driver = asking(policy, emulate(source, f"server_error,model={HAIKU},after=100"), clock=clock)
-    answers, events = run(driver, clock, source.items[:140])
-    assert {tuple(reasons(answer)) for answer in answers[:100]} == {(None,)}
-    assert {(answer.rung, *reasons(answer)) for answer in answers[100:]} == {("sonnet", "error", None)}
+    driver = asking(policy, emulate(source, f"server_error,model={HAIKU},after=60"), clock=clock)
+    answers, events = run(driver, clock, source.items[:CALM])
+    assert {tuple(reasons(answer)) for answer in answers[:60]} == {(None,)}
+    assert {(answer.rung, *reasons(answer)) for answer in answers[60:]} == {("sonnet", "error", None)}
     assert [(one["event"], one["rung"], one["log_level"]) for one in events] == [("errors_tripped", "haiku", "warning")]
     assert "fails often" in events[0]["hint"]
     assert "task" not in events[0]  # an outage is a rung's, whatever the task
@@ -175,6 +175,6 @@ def test_an_outage_that_ends_is_told_too(asking: Asking, emulate: Emulate) -> No
     """Tripped, released, once each; answers were Haiku's again before that: the alert never acts."""
     clock, source = Clock(), sharp()
     driver = asking(ladder(retry={"attempts": 1}), emulate(source, f"server_error,model={HAIKU},times=30"), clock=clock)
-    answers, events = run(driver, clock, source.items[:140])
+    answers, events = run(driver, clock, source.items[:CALM])
     assert [one["event"] for one in events] == ["errors_tripped", "errors_released"]
     assert {answer.rung for answer in answers[30:]} == {"haiku"}

@@ -1,0 +1,196 @@
+"""One mistake at a time: each is one line with file:line:column, the key and the mend."""
+
+from __future__ import annotations
+
+import pytest
+
+from .builders import SOUND, broken, changed, parsed
+
+RUNG_5 = "{rung: sonnet, model: claude-sonnet-5-5, threshold: 0.80, max_tokens: 4096, effort: low}"
+RUNG_6 = "{rung: opus, model: claude-opus-5-5, max_tokens: 8192}"
+STORM = "storm_guard: {rate: 0.35}"
+
+# (what is replaced, by what, where, key, a part of the problem, a part of the mend). Where is the ^ in the text; a place that
+# is not in the replaced text stands as line:column.
+FAULTS: list[tuple[str, str, str, str, str, str]] = [
+    # keys
+    ("name: sound", "name: sound\n^nam: x", "^", "nam", "unknown key", "known here: version, name, ladder"),
+    ("effort: low", "^efort: low", "^", "ladder[1].efort", "unknown key", "known here: rung, model"),
+    ("rate: 0.35", "^ratio: 0.35", "^", "storm_guard.ratio", "unknown key", "known here: rate, window"),
+    ("words:", "^word:", "^", "tasks[0].when.word", "unknown key", "known here: pattern, words"),
+    ("words: [refund]", "^not_: {flag: x}", "^", "tasks[0].when.not_", "unknown key", "not"),
+    ("name: sound", "name: sound\n^name: again", "^", "name", "there twice", "remove one"),
+    ("rung: haiku,", "rung: haiku, ^rung: h,", "^", "ladder[0].rung", "there twice", "remove one"),
+    ("version: 1\n", "", "1:1", "", "'version' is missing", "add version"),
+    ("name: sound\n", "", "1:1", "", "'name' is missing", "add name"),
+    (", max_tokens: 1024", "", "4:5", "ladder[0]", "'max_tokens' is missing", "add max_tokens"),
+    ("model: claude-opus-5-5, ", "", "6:5", "ladder[2]", "'model' is missing", "add model"),
+    ("rung: opus, ", "", "6:5", "ladder[2]", "'rung' is missing", "add rung"),
+    # YAML's words
+    ("name: sound", "name: ^on", "^", "name", "YAML reads on as true", "quote it: 'on'"),
+    ("rung: haiku", "rung: ^no", "^", "ladder[0].rung", "YAML reads no as false", "quote it: 'no'"),
+    ("floor: sonnet", "floor: ^yes", "^", "tasks[0].floor", "YAML reads yes as true", "quote it: 'yes'"),
+    (STORM, "exhausted: ^off", "^", "exhausted", "YAML reads off as false", "quote it: 'off'"),
+    ("name: sound", "name: ^2026-11-21", "^", "name", "reads 2026-11-21 as a date", "quote it: '2026-11-21'"),
+    ("name: sound", "^on: sound", "^", "on", "a key must be a word", "quote it"),
+    (STORM, "deadline_s: ^1:30", "^", "deadline_s", "reads 1:30 as a number in base sixty", "quote it"),
+    ("name: sound", "name: ^7", "^", "name", "valid string", ""),
+    # what YAML can do and a policy need not
+    ("name: sound", "name: ^&a sound", "^", "", "anchors", "write the value out"),
+    ("name: sound", "name: ^*a", "^", "", "aliases", "write the value out"),
+    ("name: sound", "name: ^!!str sound", "^", "", "tag", "write the value out"),
+    ("name: sound", "name: ^!!python/object/apply:os.system [x]", "^", "", "tag", "write the value out"),
+    ("name: sound", "^<<: {name: sound}", "^", "<<", "merge keys", "write the keys out"),
+    ("name: sound", "name: [sound", "3:7", "", "not valid YAML", ""),
+    ("name: sound", "name:^\tsound\n\tx: 1", "^", "", "not valid YAML", ""),
+    ("name: sound", "name: s^\x07und", "^", "", "U+0007", "remove the character"),
+    ("name: sound", 'name: ^"\\ud800"', "^", "name", "not valid Unicode", "surrogate"),
+    # thresholds
+    ("threshold: 0.80", "threshold: ^1.01", "^", "ladder[0].threshold", "number from 0 to 1, or never", ""),
+    ("threshold: 0.80", "threshold: ^-0.1", "^", "ladder[0].threshold", "number from 0 to 1, or never", ""),
+    ("threshold: 0.80", "threshold: ^80%", "^", "ladder[0].threshold", "number from 0 to 1, or never", ""),
+    ("threshold: 0.80", "threshold: ^'0.8'", "^", "ladder[0].threshold", "number from 0 to 1, or never", ""),
+    ("threshold: 0.80", "threshold: ^.nan", "^", "ladder[0].threshold", "number from 0 to 1, or never", ""),
+    ("threshold: 0.80", "threshold: ^true", "^", "ladder[0].threshold", "number from 0 to 1, or never", ""),
+    ("threshold: 0.80, max_tokens: 4096", "max_tokens: 4096", "5:5", "ladder[1]", "needs a threshold", "threshold: never"),
+    ("max_tokens: 8192", "max_tokens: 8192, threshold: ^0.9", "^", "ladder[2].threshold", "last rung", "remove it"),
+    ("max_tokens: 8192", "max_tokens: 8192, threshold: ^never", "^", "ladder[2].threshold", "last rung", "remove it"),
+    ("haiku: 0.6", "haiku: ^6", "^", "tasks[1].thresholds.haiku", "number from 0 to 1, or never", ""),
+    ("haiku: 0.6", "opus: ^0.6", "^", "tasks[1].thresholds.opus", "last rung has no threshold", "remove it"),
+    ("haiku: 0.6", "llama: ^0.6", "^", "tasks[1].thresholds.llama", "no rung 'llama'", "haiku, sonnet"),
+    # the ladder
+    (f"  - {RUNG_5}\n  - {RUNG_6}\n", "", "4:3", "ladder", "at least 2", ""),
+    ("rung: opus", "rung: ^sonnet", "^", "ladder[2].rung", "'sonnet' is there twice", "a name of its own"),
+    ("claude-sonnet-5-5", "claude-haiku-5-5", "6:25", "ladder[2].model", "jumps to claude-opus-5-5 past Sonnet", "Sonnet rung"),
+    ("claude-opus-5-5", "^claude-fable-5", "^", "ladder[2].model", "past Opus", "put an Opus rung"),
+    ("claude-opus-5-5", "^claude-haiku-4-5", "^", "ladder[2].model", "step down", "by capability"),
+    ("claude-opus-5-5", "^us.anthropic.claude-haiku-4-5-20251001-v1:0", "^", "ladder[2].model", "step down", "by capability"),
+    ("claude-haiku-5-5", "^claude-sonnet-4-6@20260301", "^", "ladder[0].model", "starts at claude-sonnet", "Haiku"),
+    ("claude-opus-5-5", "^our-own-model", "^", "ladder[2].model", "no price for model 'our-own-model'", "price: {input"),
+    ("claude-opus-5-5", "^claude-opus-5-5-turbo", "^", "ladder[2].model", "no price", "price: {input"),
+    ("thinking: disabled", "thinking: ^between_tools", "^", "ladder[0].thinking", "not take this kind", "adaptive, disabled"),
+    ("effort: low", "thinking: ^disabled", "^", "ladder[1].thinking", "not take this kind", "it takes: adaptive"),
+    ("effort: low", "thinking: ^{budget_tokens: 2000}", "^", "ladder[1].thinking", "not take this kind", "it takes"),
+    ("effort: low", "effort: ^tiny", "^", "ladder[1].effort", "'low', 'medium', 'high'", ""),
+    ("max_tokens: 8192", "max_tokens: ^0", "^", "ladder[2].max_tokens", "greater than or equal to 1", ""),
+    ("max_tokens: 8192", "max_tokens: ^8k", "^", "ladder[2].max_tokens", "valid integer", ""),
+    ("max_tokens: 8192", "max_tokens: 8192, base_url: ^ftp://x", "^", "ladder[2].base_url", "match pattern", ""),
+    ("max_tokens: 8192", "max_tokens: 8192, discount: ^1", "^", "ladder[2].discount", "less than 1", ""),
+    ("max_tokens: 8192", "max_tokens: 8192, price: ^{input: 1}", "^", "ladder[2].price", "'output' is missing", "add output"),
+    # tasks
+    ("floor: sonnet", "floor: ^gpt", "^", "tasks[0].floor", "no rung 'gpt'", "haiku, sonnet, opus"),
+    ("ceiling: sonnet", "ceiling: ^top", "^", "tasks[1].ceiling", "no rung 'top'", "haiku, sonnet, opus"),
+    ("floor: sonnet", "floor: sonnet, ceiling: ^haiku", "^", "tasks[0].ceiling", "below the floor", "raise the ceiling"),
+    ("name: chat", "name: ^refund", "^", "tasks[1].name", "'refund' is there twice", "rename one"),
+    ("words: [refund]", r"pattern: ^'(a)\1'", "^", "tasks[0].when.pattern", "not a linear-time pattern", "RE2"),
+    ("words: [refund]", "any: [{pattern: ^'(?=x)'}]", "^", "tasks[0].when.any[0].pattern", "not a linear-time", "RE2"),
+    ("words: [refund]", "not: {pattern: ^'('}", "^", "tasks[0].when.not.pattern", "not a linear-time", "RE2"),
+    ("words: [refund]", "words: ^[]", "^", "tasks[0].when.words", "at least 1", ""),
+    ("{words: [refund]}", "^{}", "^", "tasks[0].when", "empty test matches nothing", "give it a key"),
+    ("checks: [not_empty]", "checks: [^not_there]", "^", "tasks[1].checks[0]", "unknown check", "max_chars"),
+    ("checks: [not_empty]", "checks: [{pattern: ^'(?!x)'}]", "^", "tasks[1].checks[0].pattern", "not a linear-time", "RE2"),
+    ("checks: [not_empty]", "checks: [^{max_chars: 1, pattern: x}]", "^", "tasks[1].checks[0]", "exactly one of", ""),
+    # the other blocks
+    ("rate: 0.35", "rate: ^1.5", "^", "storm_guard.rate", "less than 1", ""),
+    ("rate: 0.35", "on_trip: ^stop", "^", "storm_guard.on_trip", "'escalate', 'hold' or 'alert'", ""),
+    ("rate: 0.35", "window: 10", "10:14", "storm_guard", "min_samples must not exceed window", ""),
+    (STORM, "storm_guard: ^off", "^", "storm_guard", "valid dictionary", "leave the key out"),
+    (STORM, "retry: {attempts: ^0}", "^", "retry.attempts", "greater than or equal to 1", ""),
+    (STORM, "deadline_s: ^0", "^", "deadline_s", "greater than 0", ""),
+    (STORM, "deadline_s: ^.inf", "^", "deadline_s", "finite", ""),
+    (STORM, "exhausted: ^guess", "^", "exhausted", "'ship' or 'abstain'", ""),
+    (STORM, "triage: {order: ^random}", "^", "triage.order", "'confidence_first' or 'answer_first'", ""),
+    (STORM, "triage: {prompt: ^../p.txt}", "^", "triage.prompt", "not the name of a file beside", "bare file name"),
+    ("version: 1", "version: ^2", "^", "version", "should be 1", ""),
+    ("version: 1", "version: ^'1'", "^", "version", "should be 1", ""),
+    ("version: 1", "version: ^true", "^", "version", "should be 1", ""),
+    # the environment
+    ("name: sound", "name: ^${NAME}", "^", "name", "variable NAME is not set", "${NAME:-a default}"),
+    # what the format has and this version has not
+    *(
+        (STORM, f"^{key}: {{}}", "^", key, "not available in this version", "remove the key")
+        for key in ("certificate", "scorer", "baseline", "mode", "rollout", "ledger", "budget", "audit", "sticky",
+                    "cache", "prompt_cache", "handoff")
+    ),
+    ("floor: sonnet", "^prepare: x", "^", "tasks[0].prepare", "not available in this version", "remove the key"),
+    ("[not_empty]", "[{^review: x}]", "^", "tasks[1].checks[0].review", "not available in this version", "remove"),
+]  # fmt: skip
+
+
+@pytest.mark.parametrize(
+    ("old", "new", "at", "key", "problem", "mend"), FAULTS, ids=[f"{f[3]}: {f[1][:40]}" for f in FAULTS]
+)
+def test_a_single_mistake_is_told_with_its_place_its_key_and_its_mend(
+    old: str, new: str, at: str, key: str, problem: str, mend: str
+) -> None:
+    """`file:line:column: key: problem (mend)`, and no other error beside it."""
+    text = changed((old, new))
+    if at == "^":
+        before, _, after = text.partition("^")
+        text, at = before + after, f"{before.count(chr(10)) + 1}:{len(before) - before.rfind(chr(10))}"
+    error = broken(text)
+    assert (error.where, error.key) == (f"p.yaml:{at}", key)
+    assert str(error).startswith(f"p.yaml:{at}:{f' {key}:' if key else ''} ")
+    assert problem in str(error)
+    assert mend in str(error)
+    assert getattr(error, "__notes__", []) == []
+
+
+def test_the_policy_that_is_broken_here_is_sound() -> None:
+    """Or else the table above proves nothing."""
+    policy = parsed()
+    assert [rung.rung for rung in policy.ladder] == ["haiku", "sonnet", "opus"]
+    assert (policy.route("refund").floor, policy.route("chat").ceiling, policy.route("chat").thresholds[0]) == (
+        1,
+        1,
+        0.6,
+    )
+
+
+@pytest.mark.parametrize(("text", "problem"), [
+    ("", "the file is empty"), ("# only a comment\n", "the file is empty"), ("- a\n- b\n", "a mapping"),
+    ("just words", "a mapping"), ("version: 1\n---\nversion: 1\n", "not valid YAML"),
+])  # fmt: skip
+def test_what_is_no_policy_at_all_says_so(text: str, problem: str) -> None:
+    """An empty file, a list, prose, two documents."""
+    assert problem in str(broken(text))
+
+
+def test_all_mistakes_are_told_at_once_in_the_order_of_the_file() -> None:
+    """The first is the error, the others are its notes; each with its own place."""
+    error = broken(changed(("name: sound", "name: 7"), ("threshold: 0.80", "threshold: 8"), ("rate: 0.35", "rat: 1")))
+    notes = error.__notes__
+    assert (error.where, error.key) == ("p.yaml:2:7", "name")
+    assert [note.split(": ")[0] for note in notes] == ["p.yaml:4:55", "p.yaml:10:15"]
+
+
+def test_all_broken_invariants_are_told_at_once() -> None:
+    """What only the whole policy can break is told together, too."""
+    error = broken(
+        changed(("rung: sonnet", "rung: haiku"), ("floor: sonnet", "floor: gpt"), ("haiku: 0.6", "opus: 0.6"))
+    )
+    lines = [str(error), *error.__notes__]
+    assert len(lines) == 4
+    for line, part in zip(lines, ("'haiku' is there twice", "'gpt'", "'sonnet'", "last rung"), strict=True):
+        assert part in line
+
+
+def test_all_that_cannot_be_used_is_told_at_once() -> None:
+    """Prices and patterns, found after the policy itself is sound."""
+    error = broken(changed(("claude-opus-5-5", "mine"), ("words: [refund]", "pattern: '('")))
+    assert "no price" in str(error)
+    assert ["tasks[0].when.pattern" in note for note in error.__notes__] == [True]
+
+
+def test_one_bad_rung_is_not_called_a_short_ladder() -> None:
+    """Its own mistake is told, and not that the ladder has too few rungs without it."""
+    error = broken(changed(("threshold: 0.80", "threshold: 8"), ("threshold: 0.80", "threshold: 9")))
+    assert [str(error).split()[1], *(note.split()[1] for note in error.__notes__)] == [
+        "ladder[0].threshold:", "ladder[1].threshold:",
+    ]  # fmt: skip
+
+
+def test_a_key_that_would_tear_the_line_is_escaped() -> None:
+    """Line breaks and terminal codes in a key are shown, not obeyed."""
+    assert r"a\nb" in str(broken(SOUND + '"a\\nb": 1\n'))
+    assert r"\x1b[31m" in str(broken(SOUND + '"\\e[31m": 1\n'))
