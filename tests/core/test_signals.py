@@ -9,7 +9,8 @@ import pytest
 
 from cascade.core.messages import Request
 from cascade.core.policy import When
-from cascade.core.signals import TAMPERING, Match, Signals
+from cascade.core.signals import Match, Signals
+from cascade.core.tampering import FLAG
 from cascade.patterns import compile_blind, compile_exact
 
 from .builders import policy_of, request_of
@@ -49,22 +50,22 @@ def test_a_callers_task_beats_the_signals() -> None:
 
 FLOORED: list[dict[str, Any]] = [
     {"name": "refund", "when": {"words": ["refund"]}},
-    {"name": "tampering", "when": {"flag": TAMPERING}, "floor": "r1"},
+    {"name": "tampering", "when": {"flag": FLAG}, "floor": "r1"},
 ]
 
 
 def test_tampering_raises_the_floor_whatever_the_task() -> None:
     """The caller's task, and a task that matched before it, keep their names and get the floor."""
-    assert classify(FLOORED, TAMPER) == Match("tampering", frozenset({TAMPERING}), 1)
-    assert classify(FLOORED, f"refund! {TAMPER}") == Match("refund", frozenset({TAMPERING}), 1)
+    assert classify(FLOORED, TAMPER) == Match("tampering", frozenset({FLAG}), 1)
+    assert classify(FLOORED, f"refund! {TAMPER}") == Match("refund", frozenset({FLAG}), 1)
     named = request_of(TAMPER, task="mine", flags=frozenset({"vip"}))
-    assert classify(FLOORED, named) == Match("mine", frozenset({TAMPERING, "vip"}), 1)
+    assert classify(FLOORED, named) == Match("mine", frozenset({FLAG, "vip"}), 1)
     assert classify(FLOORED, request_of("refund", task="mine")).floor == 0
 
 
 @pytest.mark.parametrize("when", [
-    {"any": [{"words": ["x"]}, {"flag": TAMPERING}]},
-    {"all": [{"flag": TAMPERING}, {"max_tokens": 100_000}]},
+    {"any": [{"words": ["x"]}, {"flag": FLAG}]},
+    {"all": [{"flag": FLAG}, {"max_tokens": 100_000}]},
 ])  # fmt: skip
 def test_a_floor_that_hangs_on_tampering_among_others_holds_too(when: dict[str, Any]) -> None:
     """Combined by any or all, it holds where the caller names another task."""
@@ -74,7 +75,7 @@ def test_a_floor_that_hangs_on_tampering_among_others_holds_too(when: dict[str, 
 
 def test_tampering_sets_its_flag_even_where_no_task_asks() -> None:
     """It is on the answer; without a task on it there is no floor."""
-    assert classify([], TAMPER) == Match("other", frozenset({TAMPERING}), 0)
+    assert classify([], TAMPER) == Match("other", frozenset({FLAG}), 0)
 
 
 def test_tampering_is_found_in_documents_and_tool_results() -> None:
@@ -82,7 +83,7 @@ def test_tampering_is_found_in_documents_and_tool_results() -> None:
     document = {"type": "document", "source": {"type": "text", "data": TAMPER}}
     result = {"type": "tool_result", "tool_use_id": "t", "content": [{"type": "text", "text": TAMPER}]}
     for block in (document, result):
-        assert classify([], request_of([{"role": "user", "content": [block]}])).flags == {TAMPERING}
+        assert classify([], request_of([{"role": "user", "content": [block]}])).flags == {FLAG}
     assistant = [
         {"role": "user", "content": "a"},
         {"role": "assistant", "content": TAMPER},

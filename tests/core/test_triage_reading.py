@@ -79,6 +79,7 @@ MALFORMED = [
     f"{GOOD}{GOOD}", f"{GOOD}\n{GOOD}", f"[{GOOD}]", f"Here it is: {GOOD}", f"{GOOD} I hope this helps!",
     '{"confidence": 0.9, "answer": 7}', '{"confidence": 0.9, "answer": ["yes"]}', '{"confidence": 0.9, "answer": true}',
     '{"envelope": {"confidence": 0.9, "answer": "yes"}}', '{"answer": {"confidence": 0.9, "answer": "yes"}}',
+    '{"confidence": 0.9, "answer": "yes", "why": NaN}',
     # a key twice: which one was meant?
     '{"confidence": 0.2, "confidence": 0.9, "answer": "yes"}', '{"confidence": 0.9, "answer": "no", "answer": "yes"}',
     '{"confidence": 0.9, "answer": "no", "answer": "yes",}', '```json\n{"confidence": 0.9, "answer": "a", "answer": "b"}\n```',
