@@ -72,7 +72,8 @@ def policy_schema() -> dict[str, Any]:
         "description": check.pop("description"),
         "anyOf": [{"enum": ["not_empty"]}, {"type": "string", "pattern": r"^[A-Za-z_][\w.]*:[A-Za-z_]\w*$"}, check],
     }
-    return {"$schema": "https://json-schema.org/draft/2020-12/schema", "title": "cascade policy, version 1", **schema}
+    schema["title"] = "cascade policy, version 1"
+    return {"$schema": "https://json-schema.org/draft/2020-12/schema", **schema}
 
 
 def _together(errors: Iterable[tuple[tuple[int, int], PolicyError]]) -> PolicyError:

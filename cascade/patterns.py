@@ -30,22 +30,20 @@ def _compile(pattern: str, *, case_sensitive: bool) -> Matcher:
     options.case_sensitive = case_sensitive
     options.log_errors = False
     try:
-        compiled = re2.compile(pattern, options=options)  # pyright: ignore[reportUnknownMemberType, reportUnknownVariableType]
+        re2.compile(pattern, options=options)  # pyright: ignore[reportUnknownMemberType]
+        # Whether it matches is all that is asked. `search` would also find where, by running backwards, and with many
+        # patterns joined that outgrows RE2's memory and falls back to its slow way.
+        anywhere = re2.compile(f"(?s:.*?)(?:{pattern})", options=options)  # pyright: ignore
     except UnicodeEncodeError:
         raise ValueError("half of a surrogate pair is no text") from None
     except re2.error as problem:  # pyright: ignore[reportUnknownMemberType, reportUnknownVariableType]
         raise ValueError(_reason(cast("Exception", problem))) from None
 
-    # Whether it matches is all that is asked. `search` would also find where, by running backwards, and with many patterns
-    # joined that outgrows RE2's memory and falls back to its slow way; a lone word is found faster by it all the same.
-    anywhere = re2.compile(f"(?s:.*?)(?:{pattern})", options=options)  # pyright: ignore
-    find = compiled.search if pattern.isalnum() else anywhere.match  # pyright: ignore
-
     def found(text: str) -> bool:
         # Half a surrogate pair cannot be encoded for RE2; it matches nothing anyone would write a pattern for.
         if not text.isascii():
             text = text.encode("utf-8", "replace").decode()
-        return find(text) is not None
+        return anywhere.match(text) is not None  # pyright: ignore[reportUnknownMemberType]
 
     return found
 

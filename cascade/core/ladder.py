@@ -178,13 +178,14 @@ def _order_faults(ladder: tuple[Rung, ...]) -> Iterator[Fault]:
     number, rung, model = claude[0]
     if len(claude) == len(ladder) and model.family != "haiku":
         yield Fault(("ladder", number, "model"), f"the ladder starts at {rung.model}", "start it at a Haiku model")
-    highest = -1
+    highest, before = -1, model
     for number, rung, model in claude:
         at = ("ladder", number, "model")
-        if model.rank < highest:
+        older = model.family == before.family and model.version < before.version
+        if model.rank < highest or older:
             yield Fault(at, f"{rung.model} is a step down from the rung before it", "order the rungs by capability")
         elif model.rank >= 2 and highest < 1:
             yield Fault(at, f"the ladder jumps to {rung.model} past Sonnet", "put a Sonnet rung before it")
         elif model.rank > 2 and highest < 2:
             yield Fault(at, f"the ladder jumps to {rung.model} past Opus", "put an Opus rung before it")
-        highest = max(highest, model.rank)
+        highest, before = max(highest, model.rank), model

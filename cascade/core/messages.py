@@ -90,7 +90,13 @@ class Request:
 
     def characters(self) -> int:
         """Characters of text in the whole prompt, the system prompt included."""
-        return self.turn_characters() + sum(len(piece) for piece in _texts(self.system or ""))
+        return sum(map(len, self.texts()))
+
+    def texts(self) -> Iterator[str]:
+        """Every piece of text in the whole prompt, the system prompt included."""
+        yield from _texts(self.system or "")
+        for message in self.messages:
+            yield from _texts(message["content"])
 
     def turn_characters(self) -> int:
         """Characters of text in all turns, whoever wrote them; without the system prompt, which says nothing of them."""

@@ -101,6 +101,8 @@ class Check(Frozen):
         if isinstance(value, str):
             if value == "not_empty":
                 return {"not_empty": True}
+            if value == "review":
+                raise PydanticCustomError("check", "the check `review` is not available in this version")
             if ":" in value:
                 return {"function": value}
             raise PydanticCustomError(

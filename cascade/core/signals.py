@@ -38,14 +38,13 @@ class Match:
 class Signals:
     """A policy's signals, compiled. Immutable after construction, safe to share between threads."""
 
-    __slots__ = ("_any", "_matchers", "_root", "_tampering", "_tampering_floor", "_tasks")
+    __slots__ = ("_any", "_matchers", "_tampering", "_tampering_floor", "_tasks")
 
     def __init__(self, policy: Policy, compile_pattern: Compiler) -> None:
         self._tasks = tuple((task.name, task.when) for task in policy.tasks if task.when is not None)
         patterns = dict.fromkeys(pattern for _, when in self._tasks for pattern in _patterns_of(when))
         self._matchers = {pattern: compile_pattern(pattern) for pattern in patterns}
         self._any = _combined(tuple(patterns), compile_pattern)
-        self._root = compile_pattern(tampering.ROOT)
         self._tampering = compile_pattern(_either(tampering.PATTERNS))
         self._tampering_floor = max(
             (policy.route(name).floor for name, when in self._tasks if _hangs_on_tampering(when)), default=0
@@ -54,7 +53,7 @@ class Signals:
     def classify(self, request: Request) -> Match:
         """The request's task: the caller's, else that of the first test which holds, else `other`."""
         text = request.user_text()
-        tampers = self._root(text) and self._tampering(text)
+        tampers = tampering.has_root(text) and self._tampering(text)
         flags = request.flags | {tampering.FLAG} if tampers else request.flags
         floor = self._tampering_floor if tampers else 0
         if request.task is not None:

@@ -11,14 +11,24 @@ three of any white space.
 
 from __future__ import annotations
 
-__all__ = ["FLAG", "PATTERNS", "ROOT"]
+from pydantic_core import SchemaValidator, core_schema
+
+__all__ = ["FLAG", "PATTERNS", "ROOT", "has_root"]
 
 FLAG = "tampering"
 """The flag's name, in policies and on the trail."""
 
 ROOT = "onfiden"
-"""Stands in every text that a pattern can match. RE2 finds a lone literal five times faster than it runs an alternation,
-as long as no letter of it folds beyond ASCII (s and k do): a text without it costs next to nothing."""
+"""Stands, in any case, in every text that a pattern can match. No letter of it folds beyond ASCII (s and k would)."""
+
+# pydantic's own regular expressions are Rust's: linear, and for a literal several times faster than RE2's.
+_FINDER = SchemaValidator(core_schema.str_schema(pattern=f"(?i){ROOT}", regex_engine="rust-regex"))
+
+
+def has_root(text: str) -> bool:
+    """Whether the patterns need to be looked for at all; nearly all texts are spared them. 0.1 ms a megabyte."""
+    return _FINDER.isinstance_python(text)
+
 
 _QUOTE = r"[\\\"'`“‘”’*_]{0,4}"
 _BEGIN = r"(?:^|[.!?:;,\n\"'“‘(\[>*`#-]\s{0,3}|\\[nrt])"  # where a sentence, a quotation or a list item begins

@@ -89,6 +89,8 @@ def check_request(request: Request) -> None:
                     f"prompt: message {number} asks for citations, which cannot be combined with the triage's JSON"
                     " format (turn them off, or ask the model directly)"
                 )
+    if not all(map(_is_unicode, request.texts())):
+        raise RequestError("prompt: it holds half of a surrogate pair, which is no text (decode it properly)")
     if request.max_tokens is not None and request.max_tokens < 1:
         raise RequestError(f"max_tokens: {request.max_tokens} is not a positive number")
 
@@ -228,6 +230,8 @@ def _kind_of(value: object) -> str:
 
 def _is_unicode(text: str) -> bool:
     """Whether the text can be written at all: JSON can smuggle in half a surrogate pair."""
+    if text.isascii():
+        return True
     try:
         text.encode()
     except UnicodeEncodeError:

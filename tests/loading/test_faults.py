@@ -63,6 +63,7 @@ FAULTS: list[tuple[str, str, str, str, str, str]] = [
     ("rung: opus", "rung: ^sonnet", "^", "ladder[2].rung", "'sonnet' is there twice", "a name of its own"),
     ("claude-sonnet-5-5", "claude-haiku-5-5", "6:25", "ladder[2].model", "jumps to claude-opus-5-5 past Sonnet", "Sonnet rung"),
     ("claude-opus-5-5", "^claude-fable-5", "^", "ladder[2].model", "past Opus", "put an Opus rung"),
+    ("claude-opus-5-5", "^claude-sonnet-4-6", "^", "ladder[2].model", "step down", "by capability"),
     ("claude-opus-5-5", "^claude-haiku-4-5", "^", "ladder[2].model", "step down", "by capability"),
     ("claude-opus-5-5", "^us.anthropic.claude-haiku-4-5-20251001-v1:0", "^", "ladder[2].model", "step down", "by capability"),
     ("claude-haiku-5-5", "^claude-sonnet-4-6@20260301", "^", "ladder[0].model", "starts at claude-sonnet", "Haiku"),
