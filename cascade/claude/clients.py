@@ -7,7 +7,7 @@ import os
 import random
 import threading
 import time
-from collections.abc import AsyncGenerator, Callable
+from collections.abc import AsyncGenerator, Callable, Iterator
 from typing import Any
 from weakref import WeakKeyDictionary
 
@@ -90,22 +90,28 @@ class Claude:
         try:
             if prompt.max_tokens > STREAMS_ABOVE:
                 with client.messages.create(**params, stream=True, timeout=timeout) as stream:
+                    self._watch_body(stream.response, until)
                     for event in stream:
                         billed.add(event)
-                        self._check(until)
                     return Attempt(_read(lambda: billed.reply(stream.response.headers.get("request-id"))))
             with client.messages.with_streaming_response.create(**params, timeout=timeout) as response:
-                body = bytearray()
-                for chunk in response.iter_bytes():
-                    body += chunk
-                    self._check(until)
-                return Attempt(_read(lambda: reply_of(from_json(bytes(body)), response.request_id)))
+                self._watch_body(response.http_response, until)
+                body = response.read()
+                return Attempt(_read(lambda: reply_of(from_json(body), response.request_id)))
         except Exception as error:  # noqa: BLE001 - mapped in one place; what is not about the call is raised again
             return failed(error, billed.usage)
 
-    def _check(self, until: float) -> None:
-        if self._clock() >= until:
-            raise OutOfTime
+    def _watch_body(self, response: Any, until: float) -> None:
+        """Let the clock be looked at for every piece of the body: a time-out holds for one read, and a trickle has many."""
+        pieces = response.iter_bytes
+
+        def watched(chunk_size: int | None = None) -> Iterator[bytes]:
+            for piece in pieces(chunk_size):
+                yield piece
+                if self._clock() >= until:
+                    raise OutOfTime
+
+        response.iter_bytes = watched
 
     def _client(self, rung: Rung) -> Any:
         endpoint = _endpoint(rung)

@@ -284,15 +284,17 @@ class Connection:
         return h11.Response(status_code=status, headers=headers)
 
     async def _send(self, *events: h11.Event) -> None:
-        data = b"".join(self._http.send(event) or b"" for event in events)
+        pieces = [(event, self._http.send(event) or b"") for event in events]
         if self._pace is None:
-            self._writer.write(data)
+            self._writer.write(b"".join(data for _, data in pieces))
             await self._writer.drain()
             return
-        for at in range(0, len(data), _TRICKLE_BYTES):
-            await self._pause(self._pace)
-            self._writer.write(data[at : at + _TRICKLE_BYTES])
-            await self._writer.drain()
+        for event, data in pieces:  # the headers go whole: it is bodies that trickle
+            step = len(data) if isinstance(event, h11.Response) else _TRICKLE_BYTES
+            for at in range(0, len(data), step or 1):
+                await self._pause(self._pace)
+                self._writer.write(data[at : at + step])
+                await self._writer.drain()
 
 
 def _error(kind: FaultKind, retry_after: float | None = None) -> ApiError:
