@@ -12,7 +12,7 @@ and a poor ranking of right and wrong.
   nearly all of HIGH. The levels do not look at the accuracy, hence the overconfidence.
 - **Declined** (`"answer": null`): the lowest DECLINED share of a profile's unsure replies, on rungs below the top.
 - **No number** (`"confidence": null`): by chance, `mute` per rung; always on the top rung, which answers plainly.
-- **Usage**: input = SYSTEM_TOKENS (the shop's rules) + characters of the input / 4, + TRIAGE_TOKENS below the top;
+- **Usage**: input = SYSTEM_TOKENS (the shop's rules; a scenario may have its own) + characters of the input / 4, + TRIAGE_TOKENS below the top;
   output = characters of the answer / 4, + ENVELOPE_TOKENS below the top. No thinking tokens and no prompt cache: real
   upper rungs think, so their cost is rather told too low here than too high.
 - **Cost**: usage at list prices (November 2026), whole nano-USD per token, so that no rounding enters.
@@ -132,13 +132,18 @@ LADDER = (
 )
 
 
-def answer_all(ticket: Ticket, profiles: Mapping[str, Profile], draws: Draws) -> dict[str, Reply]:
-    """Every rung's reply to one ticket; `profiles` by the rung's name."""
+def answer_all(
+    ticket: Ticket, profiles: Mapping[str, Profile], draws: Draws, system_tokens: int = SYSTEM_TOKENS
+) -> dict[str, Reply]:
+    """Every rung's reply to one ticket; `profiles` by the rung's name, `system_tokens` of the scenario's own prompt."""
     difficulty = draws.normal()
-    return {rung.name: _answer(ticket, rung, profiles[rung.name], difficulty, draws) for rung in LADDER}
+    return {
+        rung.name: _answer(ticket, rung, profiles[rung.name], (difficulty, system_tokens), draws) for rung in LADDER
+    }
 
 
-def _answer(ticket: Ticket, rung: Rung, profile: Profile, difficulty: float, draws: Draws) -> Reply:
+def _answer(ticket: Ticket, rung: Rung, profile: Profile, item: tuple[float, int], draws: Draws) -> Reply:
+    difficulty, system_tokens = item
     # Every draw is made whether it is needed or not: the next item's chance must not hang on this item's luck.
     trouble = math.sqrt(SHARED) * difficulty + math.sqrt(1 - SHARED) * draws.normal()
     sureness = -rung.insight * trouble + math.sqrt(1 - rung.insight**2) * draws.normal()
@@ -147,7 +152,7 @@ def _answer(ticket: Ticket, rung: Rung, profile: Profile, difficulty: float, dra
     declined = not rung.is_top and place < profile.unsure * DECLINED
     right = not declined and trouble < STANDARD_NORMAL.inv_cdf(profile.accuracy)
     answer = None if declined else ticket.expected if right else slip
-    usage = _usage(ticket, rung, answer)
+    usage = _usage(ticket, rung, answer, system_tokens)
     cost = usage["input_tokens"] * rung.input_price + usage["output_tokens"] * rung.output_price
     return {
         "confidence": None if rung.is_top or mute else _level(place, profile.unsure),
@@ -171,9 +176,9 @@ def _at(weights: Mapping[float, int], quantile: float) -> float:
     return levels[min(bisect_right(bounds, quantile * bounds[-1]), len(levels) - 1)]
 
 
-def _usage(ticket: Ticket, rung: Rung, answer: str | None) -> Usage:
+def _usage(ticket: Ticket, rung: Rung, answer: str | None, system_tokens: int) -> Usage:
     # -(-a // b) rounds up without floats.
     words_in = -(-ticket.characters // CHARACTERS_PER_TOKEN)
     words_out = -(-len(answer or "") // CHARACTERS_PER_TOKEN)
     triage, envelope = (0, 0) if rung.is_top else (TRIAGE_TOKENS, ENVELOPE_TOKENS)
-    return {"input_tokens": SYSTEM_TOKENS + triage + words_in, "output_tokens": max(1, words_out + envelope)}
+    return {"input_tokens": system_tokens + triage + words_in, "output_tokens": max(1, words_out + envelope)}

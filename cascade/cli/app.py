@@ -104,6 +104,144 @@ def emulate(
     )  # fmt: skip
 
 
+@app.command()
+def replay(  # noqa: PLR0913, PLR0917 - options
+    corpora: Annotated[
+        list[Path], typer.Argument(metavar="CORPUS...", help="Recorded cases: .jsonl, .jsonl.gz, .parquet.")
+    ],
+    policy: Annotated[
+        str | None,
+        typer.Option(
+            "--policy", "-p", help="A path, or a shipped policy's name. Default: the corpus's ladder at 0.80."
+        ),
+    ] = None,
+    threshold: Annotated[
+        list[str] | None, typer.Option(help="[TASK:]RUNG=X, X from 0 to 1 or never; may be repeated.")
+    ] = None,
+    split: Annotated[str, typer.Option(help="Which part: tune, certify or all.")] = "all",
+    tune: Annotated[float, typer.Option(help="The share of the groups that tunes, where the items do not say.")] = 0.5,
+    split_seed: Annotated[int, typer.Option(help="Another seed parts the groups another way.")] = 0,
+    reprice: Annotated[bool, typer.Option("--reprice", help="Costs from usage at the policy's prices.")] = False,
+    exact_engine: Annotated[
+        bool, typer.Option("--exact-engine", help="Item by item through the engine's own rule: the same, slower.")
+    ] = False,
+    against: Annotated[str | None, typer.Option(help="Another policy, on the same items: paired differences.")] = None,
+    require: Annotated[
+        list[str] | None, typer.Option(help="E.g. 'quality>=0.9': exit 3 where it is not so; may be repeated.")
+    ] = None,
+    skip_bad: Annotated[bool, typer.Option("--skip-bad", help="Pass over bad lines, and count them.")] = False,
+    as_json: Annotated[bool, _JSON] = False,
+) -> None:
+    """What a policy would have done on recorded cases, against every single model. Asks no model."""
+    from cascade.cli.replaying import ReplayWish, run_replay  # noqa: PLC0415
+
+    asked = ReplayWish(
+        tuple(corpora), policy, tuple(threshold or ()), split, tune, split_seed, reprice, exact_engine, against,
+        tuple(require or ()), skip_bad,
+    )  # fmt: skip
+    run_replay(asked, as_json=as_json)
+
+
+@app.command()
+def savings(  # noqa: PLR0913, PLR0917 - options
+    usage: Annotated[Path, typer.Argument(help="A usage export: CSV, JSON lines or JSON.")],
+    policy: Annotated[str | None, _POLICY] = None,
+    corpus: Annotated[
+        str | None, typer.Option("--corpus", "-c", help="Measure the mix on this corpus, under the policy.")
+    ] = None,
+    mix: Annotated[
+        str | None, typer.Option(help="A guess: per cent of the requests each rung answers: 80/15/5.")
+    ] = None,
+    routed: Annotated[
+        bool, typer.Option("--routed/--climb", help="Which bill counts: one model a request, or every rung on the way.")
+    ] = False,
+    period_days: Annotated[float | None, typer.Option(help="Days the export covers. Default: from its dates.")] = None,
+    requests: Annotated[int | None, typer.Option(help="How many, where the export does not say.", min=1)] = None,
+    cached: Annotated[float | None, typer.Option(help="Also: with this share of the input cached, 0..1.")] = None,
+    column: Annotated[
+        list[str] | None,
+        typer.Option("--map", help="FIELD=COLUMN where a column's name is not known; may be repeated."),
+    ] = None,
+    price: Annotated[
+        list[str] | None, typer.Option(help="MODEL=IN/OUT in USD per million tokens; may be repeated.")
+    ] = None,
+    as_json: Annotated[bool, _JSON] = False,
+) -> None:
+    """What a policy would do to your bill: today's from a usage export, then under the policy. Asks no model."""
+    from cascade.cli.savings import Sought, run_savings  # noqa: PLC0415
+
+    sought = Sought(
+        usage, policy, corpus, mix, routed, period_days, requests, cached, tuple(column or ()), tuple(price or ())
+    )
+    run_savings(sought, as_json=as_json)
+
+
+@app.command()
+def record(  # noqa: PLR0913, PLR0917 - options
+    inputs: Annotated[
+        Path, typer.Argument(help="JSON lines with id, input and, if known, expected; a corpus; or a text a line.")
+    ],
+    out: Annotated[Path, typer.Option("--out", "-o", help="The corpus to make (.jsonl, .jsonl.gz).")],
+    policy: Annotated[str | None, _POLICY] = None,
+    rungs: Annotated[str | None, typer.Option(help="Only these (a,b), and the top one. Default: all.")] = None,
+    baseline: Annotated[
+        str | None, typer.Option(help="A rung or model to ask plainly. Default: the top rung, asked once.")
+    ] = None,
+    grader: Annotated[
+        str | None,
+        typer.Option(
+            help="exact, normalized, choice, numeric:0.01, contains, pattern:REGEX, json_subset, module:function or"
+            " judge:RUNG. Default: the one that INPUTS names."
+        ),
+    ] = None,
+    max_usd: Annotated[float | None, typer.Option(help="Stop at this, over all runs of this recording.")] = None,
+    concurrency: Annotated[int, typer.Option(help="Items asked at a time.", min=1, max=256)] = 4,
+    name: Annotated[str | None, typer.Option(help="The corpus's name. Default: that of INPUTS or of the file.")] = None,
+    as_json: Annotated[bool, _JSON] = False,
+) -> int:
+    """Make a corpus of your own: ask every rung for every input, and grade. Run it again to go on after a stop.
+
+    The corpus and its journal (CORPUS.journal, until the corpus is whole) store your inputs and all answers: that is
+    what a corpus is, whatever the policy says of its ledger.
+    """
+    from cascade.cli.recording import RecordWish, run_record  # noqa: PLC0415
+
+    wish = RecordWish(inputs, out, policy, rungs, baseline, grader, max_usd, concurrency, name)
+    return run_record(wish, as_json=as_json)
+
+
+@app.command("import")
+def import_(  # noqa: PLR0913, PLR0917 - options
+    format_name: Annotated[
+        str, typer.Argument(metavar="FORMAT", help="lm-eval, routerbench, promptfoo, inspect or csv.")
+    ],
+    output: Annotated[Path, typer.Option("--output", "-o", help="CORPUS: .jsonl, .jsonl.gz or .parquet.")],
+    sources: Annotated[list[str] | None, typer.Argument(metavar="SRC", help="Files of that format.")] = None,
+    rung: Annotated[
+        list[str] | None,
+        typer.Option(help="NAME=SRC, cheapest first; SRC: a file that is this rung's, or a model's name in the files."),
+    ] = None,
+    column: Annotated[
+        list[str] | None, typer.Option("--map", help="csv: FIELD=COLUMN, e.g. id=qid or haiku.score=h_ok; repeated.")
+    ] = None,
+    filter_name: Annotated[str | None, typer.Option("--filter", help="lm-eval: which filter's answers.")] = None,
+    metric: Annotated[str | None, typer.Option(help="Which metric or scorer is the score.")] = None,
+    name: Annotated[str | None, typer.Option(help="The corpus's name. Default: the file's.")] = None,
+    keep_incomplete: Annotated[
+        bool, typer.Option("--keep-incomplete", help="Keep items that lack a rung's reply; default: count, leave out.")
+    ] = False,
+    as_json: Annotated[bool, _JSON] = False,
+) -> None:
+    """Make a corpus of what other tools recorded. What they did not record stays absent, and is told."""
+    from cascade.cli.importing import ImportWish, run_import  # noqa: PLC0415
+
+    wish = ImportWish(
+        format_name, tuple(sources or ()), output, tuple(rung or ()), tuple(column or ()), filter_name, metric, name,
+        keep_incomplete,
+    )  # fmt: skip
+    run_import(wish, as_json=as_json)
+
+
 @policy_app.command("check")
 def policy_check(
     name: Annotated[str | None, typer.Argument(metavar="[POLICY]", help="A path or a shipped name.")] = None,

@@ -24,7 +24,18 @@ from cascade.core.signals import Match, Signals
 from cascade.core.trail import NATURAL, Answer, Degraded, Step, Verdict
 from cascade.core.triage import Repair, check_request, read_reply, wants_triage
 
-__all__ = ["Accept", "Ask", "BoundCheck", "Climb", "Observation", "Outcome", "Plan", "Recorded", "climb"]
+__all__ = [
+    "Accept",
+    "Ask",
+    "BoundCheck",
+    "Climb",
+    "Observation",
+    "Outcome",
+    "Plan",
+    "Recorded",
+    "apply_checks",
+    "climb",
+]
 
 Accept = Callable[[str], Any]
 """Turns an answer's JSON text into the caller's type; raises (ValueError, as a rule) where it does not fit."""
@@ -141,7 +152,7 @@ def _step(
 ) -> Step:
     rung, rates = plan.policy.ladder[call.index], plan.rates[call.index]
     if isinstance(outcome, Recorded):
-        verdict = _checked(outcome.verdict, checks, accept)
+        verdict = apply_checks(outcome.verdict, checks, accept)
         return Step(call.index, rung.rung, rung.model, verdict, outcome.usage, outcome.cost)
     if isinstance(outcome, Failure):
         kind = "overflow" if outcome.kind == "overflow" else "failed"
@@ -155,7 +166,7 @@ def _step(
             structured=request.schema is not None,
             repair=plan.repair,
         )
-        verdict = _checked(verdict, checks, accept)
+        verdict = apply_checks(verdict, checks, accept)
         usage = outcome.usage + outcome.spent
         cost = prices.cost(rates, outcome.usage) + prices.cost(rates, outcome.spent)
     return Step(
@@ -171,7 +182,7 @@ def _step(
     )
 
 
-def _checked(verdict: Verdict, checks: tuple[BoundCheck, ...], accept: Accept | None) -> Verdict:
+def apply_checks(verdict: Verdict, checks: tuple[BoundCheck, ...], accept: Accept | None) -> Verdict:
     """The verdict with every check's result in it; a recorded answer without its text is taken as it was graded."""
     if verdict.kind != "answered" or verdict.text is None:
         return verdict
@@ -231,6 +242,10 @@ def _answer(
     degraded: Degraded | None,
 ) -> Answer:
     verdict = shipped.verdict if shipped else Verdict("failed")
+    usage, cost, attempts, latency_s = steps[0].usage, steps[0].cost, steps[0].attempts, steps[0].latency_s
+    for step in steps[1:]:
+        usage, cost = usage + step.usage, cost + step.cost
+        attempts, latency_s = attempts + step.attempts, latency_s + step.latency_s
     return Answer(
         text=verdict.text,
         data=verdict.data,
@@ -239,12 +254,12 @@ def _answer(
         confidence=verdict.confidence,
         confidence_source=verdict.source,
         steps=steps,
-        usage=sum((step.usage for step in steps[1:]), steps[0].usage),
-        cost=sum(step.cost for step in steps),
+        usage=usage,
+        cost=cost,
         degraded=degraded if shipped else None,
         abstained=None if shipped else degraded,
-        attempts=sum(step.attempts for step in steps),
-        latency_s=sum(step.latency_s for step in steps),
+        attempts=attempts,
+        latency_s=latency_s,
         request_id=request.id,
         task=match.task,
         flags=match.flags,

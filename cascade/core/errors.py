@@ -4,9 +4,11 @@ CascadeError
 ├── ConfigurationError        something that was set up wrongly; nothing was asked, nothing was paid   (exit 2)
 │   ├── PolicyError           a policy that cannot be used; carries file, line, column, key
 │   ├── CorpusError           a corpus that cannot be read; carries file, line, item
+│   ├── UsageExportError      a usage export that cannot be read; carries file, line
 │   ├── RequestError          a request that cannot be honoured as it stands (prefill, bad messages …)
 │   └── MissingKey            no credentials for the endpoint of a rung
 ├── MissingExtra              an optional dependency is not installed                                  (exit 2)
+├── RequirementNotMet         a figure is not what was required of it; the run itself went well        (exit 3)
 └── ClimbError                raised out of a climb; carries the trail of what was tried and paid      (exit 4)
     ├── UpstreamRejected      400, 401, 402, 403, 404, 413: the caller's or the configuration's fault
     ├── DeadlineExceeded      the deadline passed and no answer was held
@@ -33,7 +35,9 @@ __all__ = [
     "MissingKey",
     "PolicyError",
     "RequestError",
+    "RequirementNotMet",
     "UpstreamRejected",
+    "UsageExportError",
 ]
 
 
@@ -73,6 +77,15 @@ class CorpusError(ConfigurationError):
         super().__init__(f"{where}:{at_item} {problem}{to_do}")
 
 
+class UsageExportError(ConfigurationError):
+    """A usage export that cannot be read, or that lacks what was asked of it. `where` is `file` or `file:line`."""
+
+    def __init__(self, problem: str, *, where: str, mend: str = "") -> None:
+        self.problem, self.where, self.mend = problem, where, mend
+        to_do = f" ({mend})" if mend else ""
+        super().__init__(f"{where}: {problem}{to_do}")
+
+
 class RequestError(ConfigurationError):
     """A request that cannot be honoured as it stands; nothing of it is silently dropped."""
 
@@ -89,6 +102,12 @@ class MissingExtra(CascadeError):
     def __init__(self, what: str, extra: str) -> None:
         self.extra = extra
         super().__init__(f"{what} needs an optional dependency (pip install 'cascade-ladder[{extra}]')")
+
+
+class RequirementNotMet(CascadeError):
+    """A figure is not what was required of it (`--require`): the run went well, its result does not do."""
+
+    exit_code = 3
 
 
 class ClimbError(CascadeError):

@@ -52,8 +52,11 @@ class Usage:
         """Read the API's `usage` object. A cache write without the 5m/1h split counts as 5m, the API's default."""
         written = usage.get("cache_creation_input_tokens") or 0
         split: Mapping[str, Any] = usage.get("cache_creation") or {}
-        one_hour: int = split.get("ephemeral_1h_input_tokens") or 0
         details: Mapping[str, Any] = usage.get("output_tokens_details") or {}
+        if not (written or split or details):  # nearly all are so, and a replay reads a million of them
+            read = usage.get("cache_read_input_tokens") or 0
+            return cls(usage.get("input_tokens") or 0, usage.get("output_tokens") or 0, cache_read=read)
+        one_hour: int = split.get("ephemeral_1h_input_tokens") or 0
         return cls(
             input_tokens=usage.get("input_tokens") or 0,
             output_tokens=usage.get("output_tokens") or 0,

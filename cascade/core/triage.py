@@ -15,7 +15,7 @@ import json
 import re
 import string
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from typing import Any
 
 from cascade.core.errors import RequestError
@@ -199,7 +199,7 @@ def judge(confidence: object, answer: object, *, structured: bool, repaired: boo
     verdict = _answered(answer, structured=structured, repaired=repaired)
     if verdict.kind != "answered":
         return verdict
-    return replace(verdict, confidence=number, source="self_reported")
+    return Verdict("answered", number, "self_reported", verdict.text, verdict.data, repaired=repaired)
 
 
 def _answered(answer: object, *, structured: bool, repaired: bool) -> Verdict:

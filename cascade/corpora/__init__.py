@@ -1,6 +1,7 @@
 """Corpora: recorded requests with every rung's reply. Read them, write them, replay them.
 
-Read in this order: `items` (what a corpus holds), `reading`, `writing`, `replaying`.
+Read in this order: `items` (what a corpus holds), `reading`, `writing`, `replaying`; `importing` makes one of what other
+tools recorded.
 """
 
 from __future__ import annotations

@@ -52,6 +52,45 @@ class Figures:
         return self.cost / 1e9
 
     @property
+    def cost_per_request_usd(self) -> float:
+        """The mean cost, in USD."""
+        return self.cost / 1e9 / self.items if self.items else 0.0
+
+    @property
+    def escalation_rates(self) -> dict[str, float]:
+        """For each rung the share of those that reached it and were sent up; 0 where none did."""
+        return {rung: self.escalations[rung] / max(1, reached) for rung, reached in self.reached.items()}
+
+    @property
+    def savings_vs_top(self) -> float | None:
+        """The share of the top model's cost that is saved; None where that is not known, or nothing."""
+        top = self.singles.get([*self.shipped][-1])
+        return 1 - self.cost / top.cost if top is not None and top.cost else None
+
+    @property
+    def random_mix(self) -> tuple[float, int] | None:
+        """Quality and cost (nano-USD) to expect if as many requests climbed as far, but drawn at random.
+
+        What confidence is worth is what the cascade does better than this. None where a single model is not known.
+        """
+        if not self.items or any(rung not in self.singles for rung in self.shipped):
+            return None
+        quality = sum(count / self.items * self.singles[rung].quality for rung, count in self.shipped.items())
+        cost = sum(count * self.singles[rung].cost for rung, count in self.reached.items())
+        return quality, round(cost / self.items)
+
+    @property
+    def nearest(self) -> str | None:
+        """The single model whose quality is nearest to the cascade's: what it buys, it buys over this one."""
+        return min(self.singles, key=lambda rung: abs(self.singles[rung].quality - self.quality), default=None)
+
+    @property
+    def rival(self) -> str | None:
+        """The cheapest single model that is at least as good; None where none is."""
+        good = [rung for rung, single in self.singles.items() if single.quality >= self.quality]
+        return min(good, key=lambda rung: self.singles[rung].cost, default=None)
+
+    @property
     def false_confident_rate(self) -> float:
         """Over all requests."""
         return self.false_confident / self.items if self.items else 0.0

@@ -171,11 +171,16 @@ class Item:
 
 @dataclass(frozen=True, slots=True)
 class Corpus:
-    """A whole corpus in memory. `source` is where it was read from, for messages."""
+    """A whole corpus in memory. `source` is where it was read from, for messages.
+
+    `skipped` counts the lines that were passed over as bad, `problems` describes the first of them.
+    """
 
     manifest: Manifest
     items: tuple[Item, ...]
     source: str = "corpus"
+    skipped: int = 0
+    problems: tuple[str, ...] = ()
 
 
 def text_of(asked: str | Sequence[Mapping[str, Any]]) -> str:

@@ -1,64 +1,57 @@
-"""Read a corpus (DESIGN §6): JSON lines, plain or gzip; the first is the manifest, each of the others is one item.
+"""Read a corpus (DESIGN §6): JSON lines, plain or gzip, or Parquet; the manifest first, then one item after the other.
 
 A corpus comes from elsewhere, so nothing of it is taken on trust: lines are bounded (a decompression bomb never
 grows in memory), every field is checked, and what is wrong is one `CorpusError` that names the file, the line and the
 item, and quotes nothing of what users wrote.
 
-A line is decoded and checked in one go by pydantic's core. Only a line that this refuses is looked at again, slowly:
-to keep the keys that this version does not know, or to say what is wrong.
+Where the lines come from is `lines` (JSON) or `parquet`; what one says is `decoding`'s.
 """
 
 from __future__ import annotations
 
-import dataclasses
-import gzip
-import io
 import os
-import zlib
-from pathlib import Path
-from typing import TYPE_CHECKING, Any, BinaryIO, Final, NoReturn, Self, cast
-
-from pydantic import TypeAdapter, ValidationError
-from pydantic_core import from_json, to_json
+from typing import TYPE_CHECKING, Final, NoReturn, Protocol, Self
 
 from cascade.core.errors import CorpusError
-from cascade.corpora.items import Corpus, Item, LadderEntry, Manifest, RecordedReply
+from cascade.corpora.decoding import Flaw, Unreadable, decode_item, decode_manifest, name_item
+from cascade.corpora.items import Corpus, Item, Manifest
+from cascade.corpora.lines import MAX_LINE_BYTES, Lines
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
     from types import TracebackType
 
-__all__ = ["MAX_LINE_BYTES", "CorpusReader", "open_corpus", "read_corpus"]
+__all__ = ["MAX_LINE_BYTES", "MAX_PROBLEMS", "CorpusReader", "open_corpus", "read_corpus"]
 
-MAX_LINE_BYTES: Final = 64 * 1024 * 1024
-"""A longer line is refused: a conversation of a million tokens is some 4 MB, so this leaves room and bounds memory."""
-
-_BLOCK = 1 << 18
-_ITEM = TypeAdapter(Item).validator
-_MANIFEST = TypeAdapter(Manifest).validator
-_OURS = {"extra", "line"}  # fields of the values that are not keys of the format
-_ITEM_KEYS = frozenset(field.name for field in dataclasses.fields(Item)) - _OURS
-_REPLY_KEYS = frozenset(field.name for field in dataclasses.fields(RecordedReply)) - _OURS
-_RUNG_KEYS = frozenset(field.name for field in dataclasses.fields(LadderEntry)) - _OURS
-_MANIFEST_KEYS = frozenset(field.name for field in dataclasses.fields(Manifest)) - _OURS - {"name"}
+MAX_PROBLEMS: Final = 1000
+"""Of the lines that are skipped all are counted, but only this many are described."""
 
 
-class _Flaw(Exception):
-    """What is wrong with a line, and how to mend it."""
+class _Source(Protocol):
+    """Where the lines come from: each is the JSON of one item; `number` is the last one's, `where` names it."""
 
-    def __init__(self, problem: str, mend: str = "") -> None:
-        super().__init__(problem)
-        self.problem, self.mend = problem, mend
+    number: int
+
+    @property
+    def where(self) -> str: ...
+    def read_manifest(self) -> bytes: ...
+    def read(self) -> bytes: ...
+    def close(self) -> None: ...
 
 
 class CorpusReader:
-    """An open corpus: `manifest` at once, the items by iterating, once. A context manager; made by `open_corpus`."""
+    """An open corpus: `manifest` at once, the items by iterating, once. A context manager; made by `open_corpus`.
 
-    def __init__(self, path: str | os.PathLike[str], max_line_bytes: int) -> None:
+    With `skip_bad` a line that is wrong is passed over: `skipped` counts them, `problems` describes the first 1,000.
+    What cannot be read further (a damaged file, a line past the bound) stops the reading all the same.
+    """
+
+    def __init__(self, path: str | os.PathLike[str], max_line_bytes: int, *, skip_bad: bool = False) -> None:
         self.source = os.fspath(path)
-        self._limit = max_line_bytes
-        self._line = 0
-        self._file = self._open(Path(path))
+        self.skipped = 0
+        self._skip_bad = skip_bad
+        self._problems: list[str] = []
+        self._lines = _open_source(self.source, max_line_bytes)
         try:
             self.manifest = self._read_manifest()
         except BaseException:
@@ -73,167 +66,99 @@ class CorpusReader:
     ) -> None:
         self.close()
 
+    @property
+    def problems(self) -> tuple[str, ...]:
+        """What was wrong with the lines that were skipped, the first 1,000 of them: file, line, item, problem."""
+        return tuple(self._problems)
+
+    @property
+    def where(self) -> str:
+        """The file, and the line or row that was read last."""
+        return self._lines.where
+
+    def place(self, number: int) -> str:
+        """Where the item with this `line` stands, in words."""
+        return f"{'in row' if self.source.endswith('.parquet') else 'on line'} {number}"
+
     def close(self) -> None:
         """Close the file; closing twice does no harm."""
-        self._file.close()
+        self._lines.close()
+
+    def skip(self, problem: CorpusError) -> None:
+        """Count an item as skipped; raises the problem where bad ones are not to be skipped."""
+        if not self._skip_bad:
+            raise problem
+        self.skipped += 1
+        if len(self._problems) < MAX_PROBLEMS:
+            self._problems.append(str(problem))
 
     def __iter__(self) -> Iterator[Item]:
         rungs = frozenset(self.manifest.rungs)
-        seen = 0
-        while line := self._read_line():
+        lines, line = self._lines, b""
+        good = bad = 0
+        while True:
             try:
-                item = _decode_item(line, rungs)
-            except _Flaw as flaw:
-                self._refuse(flaw, item=_name_item(line))
-            object.__setattr__(item, "line", self._line)  # still being made: nobody else has seen it
-            seen += 1
+                if not (line := lines.read()):
+                    break
+                item = decode_item(line, rungs)
+            except Unreadable as flaw:
+                self._refuse(flaw)
+            except Flaw as flaw:
+                bad += 1
+                self.skip(self._error(flaw, item=flaw.item or name_item(line)))
+                continue
+            object.__setattr__(item, "line", lines.number)  # still being made: nobody else has seen it
+            good += 1
             yield item
-        if self.manifest.items not in (None, seen):
+        if self.manifest.items not in (None, good + bad):
             said = self.manifest.items
-            self._refuse(_Flaw(f"the file ends after {seen} items, its manifest says {said}", "is it cut short?"))
-
-    def _open(self, path: Path) -> BinaryIO:
-        try:
-            raw = path.open("rb")
-        except OSError as error:
-            problem = f"cannot be read: {error.strerror or error}"
-            raise CorpusError(problem, where=self.source, mend="check the path") from error
-        return _Unzipped(raw) if path.suffix == ".gz" else raw
-
-    def _read_line(self) -> bytes:
-        self._line += 1
-        try:
-            line = self._file.readline(self._limit + 1)
-        except (OSError, EOFError, zlib.error) as error:
-            self._refuse(_Flaw(f"cannot be read further: {error}", "is the file whole, and truly gzip?"), cause=error)
-        if len(line) > self._limit:
-            self._refuse(_Flaw(f"the line is longer than {self._limit} bytes", "split or shorten the item"))
-        return line
+            self._refuse(Flaw(f"the file ends after {good + bad} items, its manifest says {said}", "is it cut short?"))
 
     def _read_manifest(self) -> Manifest:
-        line = self._read_line()
         try:
-            return _decode_manifest(_parse(line))
-        except _Flaw as flaw:
+            return decode_manifest(self._lines.read_manifest())
+        except Flaw as flaw:
             self._refuse(flaw)
 
-    def _refuse(self, flaw: _Flaw, *, item: str = "", cause: BaseException | None = None) -> NoReturn:
-        where = f"{self.source}:{self._line}"
-        raise CorpusError(flaw.problem, where=where, item=item, mend=flaw.mend) from cause
+    def _error(self, flaw: Flaw, *, item: str = "") -> CorpusError:
+        return CorpusError(flaw.problem, where=self._lines.where, item=item, mend=flaw.mend)
+
+    def _refuse(self, flaw: Flaw) -> NoReturn:
+        raise self._error(flaw) from flaw.__cause__
 
 
-class _Unzipped(io.BufferedReader):
-    """A gzip file with a large buffer over it, for GzipFile's own `readline` is slow; closes the file below too."""
+def open_corpus(
+    path: str | os.PathLike[str], *, max_line_bytes: int = MAX_LINE_BYTES, skip_bad: bool = False
+) -> CorpusReader:
+    """Open a corpus (`.jsonl`, `.jsonl.gz` or `.parquet`) for streaming. Memory is bounded by the longest line.
 
-    def __init__(self, raw: BinaryIO) -> None:
-        self._below = raw
-        super().__init__(cast("io.RawIOBase", gzip.GzipFile(fileobj=raw)), _BLOCK)
-
-    def close(self) -> None:
-        super().close()
-        self._below.close()
-
-
-def open_corpus(path: str | os.PathLike[str], *, max_line_bytes: int = MAX_LINE_BYTES) -> CorpusReader:
-    """Open a corpus (`.jsonl` or `.jsonl.gz`) for streaming. Memory is bounded by the longest line.
-
-    Raises CorpusError where it, or while iterating a line of it, cannot be read.
+    `skip_bad` passes over lines that are wrong and counts them (`CorpusReader.skipped`). Raises CorpusError where the
+    file, or while iterating a line of it, cannot be read; MissingExtra for Parquet where pyarrow is not installed.
     """
-    return CorpusReader(path, max_line_bytes)
+    return CorpusReader(path, max_line_bytes, skip_bad=skip_bad)
 
 
-def read_corpus(path: str | os.PathLike[str], *, max_line_bytes: int = MAX_LINE_BYTES) -> Corpus:
-    """Read a whole corpus into memory. Raises CorpusError; unlike streaming, also for an id that occurs twice."""
-    with open_corpus(path, max_line_bytes=max_line_bytes) as reader:
+def read_corpus(
+    path: str | os.PathLike[str], *, max_line_bytes: int = MAX_LINE_BYTES, skip_bad: bool = False
+) -> Corpus:
+    """Read a whole corpus into memory. Raises as `open_corpus` does; unlike streaming, also for an id that occurs twice.
+
+    With `skip_bad` a second item of the same id is skipped too; `Corpus.skipped` and `.problems` tell what was.
+    """
+    with open_corpus(path, max_line_bytes=max_line_bytes, skip_bad=skip_bad) as reader:
         items: dict[str, Item] = {}
         for item in reader:
             if (first := items.setdefault(item.id, item)) is not item:
-                where = f"{reader.source}:{item.line}"
-                problem = f"the id occurs twice, first on line {first.line}"
-                raise CorpusError(problem, where=where, item=item.id, mend="give each item an id of its own")
-        return Corpus(reader.manifest, tuple(items.values()), reader.source)
+                problem = f"the id occurs twice, first {reader.place(first.line)}"
+                reader.skip(
+                    CorpusError(problem, where=reader.where, item=item.id, mend="give each item an id of its own")
+                )
+        return Corpus(reader.manifest, tuple(items.values()), reader.source, reader.skipped, reader.problems)
 
 
-def _decode_manifest(raw: dict[str, Any]) -> Manifest:
-    if "corpus" not in raw:
-        raise _Flaw("line 1 is not a manifest, it has no 'corpus'", "see the corpus format")
-    version = raw.get("version")
-    if type(version) is not int or version != 1:
-        raise _Flaw("its corpus version is not supported", 'this release reads "version": 1')
-    known, extra = _part(raw, _MANIFEST_KEYS)
-    known["name"] = extra.pop("corpus")
-    del extra["version"]
-    if isinstance(ladder := known.get("ladder"), list):
-        known["ladder"] = [_part_within(rung, _RUNG_KEYS) for rung in cast("list[object]", ladder)]
-    manifest: Manifest = _build(_MANIFEST, {**known, "extra": extra or None})
-    if len(set(manifest.rungs)) != len(manifest.ladder):
-        raise _Flaw("the ladder names a rung twice", "give each rung a name of its own")
-    return manifest
+def _open_source(path: str, max_line_bytes: int) -> _Source:
+    if not path.endswith(".parquet"):
+        return Lines(path, max_line_bytes)
+    from cascade.corpora.parquet import Rows  # noqa: PLC0415 - only who has such a file needs it
 
-
-def _decode_item(line: bytes, rungs: frozenset[str]) -> Item:
-    try:
-        item: Item = _ITEM.validate_json(line)
-    except ValidationError:
-        item = _decode_slowly(_parse(line))
-    if item.replies.keys() <= rungs:
-        return item
-    strangers = ", ".join(repr(rung[:80]) for rung in item.replies if rung not in rungs)
-    raise _Flaw(f"has a reply of {strangers}, not on the ladder", f"the ladder has {', '.join(sorted(rungs))}")
-
-
-def _decode_slowly(raw: dict[str, Any]) -> Item:
-    known, extra = _part(raw, _ITEM_KEYS)
-    if isinstance(replies := known.get("replies"), dict):
-        by_rung = cast("dict[str, object]", replies)
-        known["replies"] = {rung: _part_within(reply, _REPLY_KEYS) for rung, reply in by_rung.items()}
-    return _build(_ITEM, {**known, "extra": extra or None})
-
-
-def _build(validator: Any, raw: dict[str, Any]) -> Any:
-    try:
-        return validator.validate_json(to_json(raw))  # from bytes again: only there is strict about JSON's types
-    except ValidationError as error:
-        raise _explain(error) from None
-
-
-def _parse(line: bytes) -> dict[str, Any]:
-    if not line:
-        raise _Flaw("the file is empty", "line 1 of a corpus is its manifest")
-    if line.isspace():
-        raise _Flaw("the line is blank", "take it out")
-    try:
-        raw: object = from_json(line, allow_inf_nan=False)
-    except ValueError as error:
-        raise _Flaw(f"not JSON: {error}".replace("at line 1 column", "at column")) from None
-    if not isinstance(raw, dict):
-        raise _Flaw("the line is not a JSON object")
-    return cast("dict[str, Any]", raw)
-
-
-def _part(raw: dict[str, Any], ours: frozenset[str]) -> tuple[dict[str, Any], dict[str, Any]]:
-    known = {key: value for key, value in raw.items() if key in ours}
-    return known, {key: value for key, value in raw.items() if key not in ours}
-
-
-def _part_within(value: object, ours: frozenset[str]) -> object:
-    if not isinstance(value, dict):
-        return value
-    known, extra = _part(cast("dict[str, Any]", value), ours)
-    return {**known, "extra": extra or None}
-
-
-def _explain(error: ValidationError) -> _Flaw:
-    first = error.errors(include_url=False, include_context=False, include_input=False)[0]
-    where, what = [str(part) for part in first["loc"]], first["msg"]
-    if where[:1] == ["input"] and len(where) > 1:  # the parts after it name branches of a union, not keys
-        return _Flaw("input: must be a text, or a list of messages {role, content} that is not empty")
-    return _Flaw(f"{'.'.join(where) or 'item'}: {what[:1].lower()}{what[1:]}")
-
-
-def _name_item(line: bytes) -> str:
-    try:
-        name = _parse(line).get("id")
-    except _Flaw:
-        return ""
-    return name[:80] if isinstance(name, str) else ""
+    return Rows(path, max_line_bytes)

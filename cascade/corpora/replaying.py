@@ -7,21 +7,27 @@ both. Its cost is the recorded one, or its usage at the policy's prices.
 from __future__ import annotations
 
 import json
+from collections.abc import Callable, Sequence
 from typing import Literal
 
 from cascade.core import prices
-from cascade.core.climb import Ask, Plan, Recorded, climb
+from cascade.core.climb import Ask, Observation, Plan, Recorded, climb
 from cascade.core.decision import Situation
 from cascade.core.messages import Request, Usage, read_messages
-from cascade.core.storm import Guard
+from cascade.core.storm import Change, Guard
 from cascade.core.trail import Answer, Verdict
-from cascade.core.triage import judge, wants_triage
+from cascade.core.triage import judge
 from cascade.corpora.items import Item, RecordedReply
 
-__all__ = ["CostOf", "recorded_verdict", "replay_item", "request_of"]
+__all__ = ["CostOf", "Tell", "recorded_verdict", "replay_item", "request_of"]
 
 CostOf = Literal["recorded", "policy"]
 """Where a reply's cost comes from: its `cost_usd`, or its usage at the policy's prices."""
+
+Tell = Callable[[Change], object]
+"""Hears what changes at a storm guard."""
+
+_CALM = Situation()
 
 
 def request_of(item: Item) -> Request:
@@ -42,36 +48,49 @@ def recorded_verdict(reply: RecordedReply, *, triage: bool) -> Verdict:
 
 
 def replay_item(
-    plan: Plan, item: Item, *, cost_of: CostOf = "recorded", guard: Guard | None = None, request: Request | None = None
+    plan: Plan,
+    item: Item,
+    *,
+    cost_of: CostOf = "recorded",
+    guard: Guard | None = None,
+    request: Request | None = None,
+    rungs: Sequence[str] | None = None,
+    tell: Tell | None = None,
 ) -> Answer:
     """Climb for one item. `guard` is told each step at the item's `at`; `request` replaces the item's own.
 
-    Raises CorpusError where the rule reaches a rung that was not recorded, and what the climb itself raises.
+    `rungs` names the corpus's rung for each of the plan's (None: they have the same names); `tell` hears what changes
+    at the guard. Raises CorpusError where the rule reaches a rung that was not recorded, and what the climb itself
+    raises.
     """
     steps = climb(plan, request or request_of(item))
-    policy = plan.policy
+    ladder, top = plan.policy.ladder, plan.policy.top
+    watch = guard if item.at is not None else None
     try:
         wanted = next(steps)
         while True:
             if isinstance(wanted, Ask):
-                rung = policy.ladder[wanted.index]
-                reply = item.reply(rung.rung)
-                verdict = recorded_verdict(reply, triage=wants_triage(policy, wanted.index))
-                wanted = steps.send(Recorded(verdict, reply.tokens, _cost(plan, wanted.index, reply, cost_of)))
-                continue
-            action = None
-            if guard is not None and item.at is not None:
-                action, _ = guard.observe(
-                    wanted.task,
-                    wanted.rung,
-                    natural=wanted.natural,
-                    failed=wanted.failed,
-                    storm_cost=wanted.storm_cost,
-                    now=item.at,
-                )
-            wanted = steps.send(Situation(None if action == "alert" else action))
+                index = wanted.index
+                reply = item.reply(rungs[index] if rungs is not None else ladder[index].rung)
+                usage = reply.tokens
+                cost = _cost(plan, index, reply, usage, cost_of)
+                wanted = steps.send(Recorded(recorded_verdict(reply, triage=index != top), usage, cost))
+            elif watch is None:
+                wanted = steps.send(_CALM)
+            else:
+                wanted = steps.send(_situation(watch, wanted, item.at or 0.0, tell))
     except StopIteration as done:
         return done.value
+
+
+def _situation(guard: Guard, step: Observation, now: float, tell: Tell | None) -> Situation:
+    action, changes = guard.observe(
+        step.task, step.rung, natural=step.natural, failed=step.failed, storm_cost=step.storm_cost, now=now
+    )
+    if tell is not None:
+        for change in changes:
+            tell(change)
+    return Situation(None if action == "alert" else action)
 
 
 def _plain(reply: RecordedReply) -> str | None:
@@ -82,7 +101,7 @@ def _plain(reply: RecordedReply) -> str | None:
     return reply.answer if isinstance(reply.answer, str) else json.dumps(reply.answer, ensure_ascii=False)
 
 
-def _cost(plan: Plan, index: int, reply: RecordedReply, cost_of: CostOf) -> int:
+def _cost(plan: Plan, index: int, reply: RecordedReply, usage: Usage, cost_of: CostOf) -> int:
     if cost_of == "recorded" and reply.cost_usd is not None:
         return round(reply.cost_usd * 1e9)
-    return prices.cost(plan.rates[index], reply.tokens if reply.usage else Usage())
+    return prices.cost(plan.rates[index], usage)

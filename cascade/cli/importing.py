@@ -1,0 +1,122 @@
+"""`cascade import`: what other tools recorded, as a corpus."""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from cascade.cli.output import print_json, stderr
+from cascade.core.errors import ConfigurationError
+from cascade.corpora import write_corpus
+from cascade.corpora.importing import Imported, Options, import_corpus
+
+__all__ = ["ImportWish", "run_import"]
+
+_ENDINGS = (".jsonl", ".jsonl.gz", ".parquet")
+
+
+@dataclass(frozen=True, slots=True)
+class ImportWish:
+    """What was asked for on the command line; `rungs` and `maps` as NAME=VALUE."""
+
+    format: str
+    sources: tuple[str, ...]
+    output: Path
+    rungs: tuple[str, ...] = ()
+    maps: tuple[str, ...] = ()
+    filter: str | None = None
+    metric: str | None = None
+    name: str | None = None
+    keep_incomplete: bool = False
+
+
+def run_import(wish: ImportWish, *, as_json: bool) -> None:
+    """Write the corpus; stdout says what is in it, stderr what was not in the sources."""
+    if not wish.output.name.endswith(_ENDINGS):
+        raise ConfigurationError(f"{wish.output}: a corpus ends in {', '.join(_ENDINGS[:-1])} or {_ENDINGS[-1]}")
+    imported = import_corpus(
+        wish.format,
+        wish.sources,
+        name=wish.name or wish.output.name.partition(".")[0] or "imported",
+        rungs=_pairs(wish.rungs, "--rung"),
+        options=Options(wish.filter, wish.metric, _pairs(wish.maps, "--map")),
+        keep_incomplete=wish.keep_incomplete,
+    )
+    write_corpus(wish.output, imported.manifest, imported.items)
+    notices = tuple(_notices(imported, ordered=bool(wish.rungs)))
+    if as_json:
+        print_json(_fields(imported, wish.output, notices))
+        return
+    for notice in notices:
+        stderr.print(notice, markup=False)
+    rungs = " → ".join(imported.manifest.rungs)
+    sys.stdout.write(f"{wish.output}: {len(imported.items):,} items, {rungs}\n")
+
+
+def _pairs(texts: Sequence[str], option: str) -> tuple[tuple[str, str], ...]:
+    pairs = [text.partition("=") for text in texts]
+    for (name, _, value), text in zip(pairs, texts, strict=True):
+        if not name or not value:
+            raise ConfigurationError(f"{option} {text}: is not NAME=VALUE")
+    return tuple((name, value) for name, _, value in pairs)
+
+
+def _fields(imported: Imported, path: Path, notices: Sequence[str]) -> dict[str, Any]:
+    return {
+        "corpus": str(path),
+        "name": imported.manifest.name,
+        "items": len(imported.items),
+        "ladder": [{"rung": entry.rung, "model": entry.model} for entry in imported.manifest.ladder],
+        "missing": dict(imported.missing),
+        "failed": dict(imported.failed),
+        "left_out": imported.left_out,
+        "unusable": imported.unusable,
+        "differing_inputs": imported.differing,
+        "other_models": list(imported.other_models),
+        "without": {rung: dict(counts) for rung, counts in imported.without.items()},
+        "notices": list(notices),
+    }
+
+
+def _notices(imported: Imported, *, ordered: bool) -> Iterator[str]:
+    if not ordered:
+        yield "the ladder is in the order of the sources; --rung NAME=… says another, cheapest first"
+    if imported.other_models:
+        yield f"not on the ladder: {', '.join(imported.other_models)}"
+    for rung, count in imported.missing.items():
+        if count:
+            failed = f", its call failed in {imported.failed[rung]:,}" if imported.failed[rung] else ""
+            yield f"{rung}: no reply in {_items(count)}{failed}"
+    if imported.left_out:
+        yield f"left out: {_items(imported.left_out)}, for want of a rung's reply (--keep-incomplete keeps what there is)"
+    if imported.unusable:
+        yield f"left out: {_items(imported.unusable)} whose input is not a request that could be asked"
+    if imported.differing:
+        yield f"{_items(imported.differing)} asked in other words in another source; the first one's are kept"
+    yield from _lacking(imported)
+
+
+def _lacking(imported: Imported) -> Iterator[str]:
+    replies = {rung: sum(rung in item.replies for item in imported.items) for rung in imported.manifest.rungs}
+    top = imported.manifest.rungs[-1]
+    for key, so in _MEANS.items():
+        lacking = {rung: counts[key] for rung, counts in imported.without.items() if counts[key]}
+        if key == "confidence":
+            lacking.pop(top, None)  # nobody asks the top rung for one
+        if lacking:
+            told = ", ".join(f"{rung} {count:,} of {replies[rung]:,}" for rung, count in lacking.items())
+            yield f"replies without {key}: {told} ({so})"
+
+
+def _items(count: int) -> str:
+    return "1 item" if count == 1 else f"{count:,} items"
+
+
+_MEANS = {
+    "confidence": "below the top rung such a reply never ships",
+    "score": "grade them before you replay",
+    "cost_usd": "replay with --reprice where there is usage",
+}

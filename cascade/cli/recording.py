@@ -1,0 +1,198 @@
+"""`cascade record`."""
+
+from __future__ import annotations
+
+import asyncio
+import signal
+from collections import Counter
+from collections.abc import Callable
+from contextlib import suppress
+from dataclasses import dataclass
+from decimal import Decimal
+from pathlib import Path
+from typing import Any
+
+from rich.markup import escape
+from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
+
+from cascade.cli.output import print_json, stderr, stdout, usd
+from cascade.core.errors import ConfigurationError
+from cascade.corpora.asking import is_recorded, make_roster
+from cascade.corpora.inputs import Inputs, read_inputs
+from cascade.corpora.journal import journal_path
+from cascade.corpora.recording import Recorder, Report, Settings, Standing
+from cascade.engine import default_policy
+from cascade.loading import load_policy
+
+__all__ = ["RecordWish", "run_record"]
+
+_SHOWN = 5  # ids in a line for people; --json has them all
+_INTERRUPTED = 130
+
+
+@dataclass(frozen=True, slots=True)
+class RecordWish:
+    """What was asked for on the command line."""
+
+    inputs: Path
+    target: Path
+    policy: str | None
+    rungs: str | None
+    baseline: str | None
+    grader: str | None
+    max_usd: float | None
+    concurrency: int
+    name: str | None
+
+
+def run_record(wish: RecordWish, *, as_json: bool) -> int:
+    """Record, and print what it came to. 4 where items are missing for another reason than the cap, 130 for Ctrl-C."""
+    if wish.max_usd is not None and not 0 <= wish.max_usd < float("inf"):
+        raise ConfigurationError(f"--max-usd: {wish.max_usd} is no amount of money (as in --max-usd 2.50)")
+    policy = load_policy(wish.policy or default_policy())
+    inputs = read_inputs(wish.inputs)
+    settings = Settings(
+        policy=policy,
+        target=wish.target,
+        rungs=tuple(filter(None, (name.strip() for name in (wish.rungs or "").split(",")))),
+        baseline=wish.baseline,
+        grader=wish.grader,
+        cap=None if wish.max_usd is None else int(Decimal(str(wish.max_usd)) * 1_000_000_000),
+        concurrency=wish.concurrency,
+        name=wish.name,
+    )
+    if is_recorded(settings.target, make_roster(policy, settings.rungs, settings.baseline), inputs.hash):
+        count = len(inputs.items)
+        if as_json:
+            print_json({"corpus": str(settings.target), "items": count, "complete": count, "final": True, "calls": 0})
+        else:
+            stdout.print(f"{escape(str(settings.target))} is this very recording, and whole: nothing was asked")
+        return 0
+    report = asyncio.run(_recorded(settings, inputs))
+    if as_json:
+        print_json(_fields(report, settings.target))
+    else:
+        _print(report, settings)
+    if report.is_final:
+        return 0
+    return {"cap": 0, "interrupted": _INTERRUPTED}.get(report.stop.kind, 4) if report.stop is not None else 4
+
+
+async def _recorded(settings: Settings, inputs: Inputs) -> Report:
+    bar = Progress(
+        TextColumn("recording"), BarColumn(), MofNCompleteColumn(), TextColumn("{task.fields[money]} USD"),
+        TimeRemainingColumn(), console=stderr, transient=True,
+    )  # fmt: skip
+    task = bar.add_task("record", total=len(inputs.items), money="0")
+
+    def told(standing: Standing) -> None:
+        bar.update(task, completed=standing.complete, money=usd(standing.spent))
+
+    recorder = Recorder(settings, inputs, told=told)
+    _on_signals(lambda: recorder.stop("interrupted", "it was stopped by a signal"))
+    with bar:
+        return await recorder.run()
+
+
+def _on_signals(stop: Callable[[], None]) -> None:
+    """The first Ctrl-C lets the calls in flight come home: they are paid. The second ends it at once."""
+    loop = asyncio.get_running_loop()
+
+    def once(number: signal.Signals) -> None:
+        loop.remove_signal_handler(number)
+        stop()
+
+    for number in (signal.SIGINT, signal.SIGTERM):
+        with suppress(NotImplementedError, RuntimeError):  # not on every system, and only in the main thread
+            loop.add_signal_handler(number, once, number)
+
+
+def _fields(report: Report, target: Path) -> dict[str, Any]:
+    judge = report.judge
+    return {
+        "corpus": str(target),
+        "items": report.items,
+        "complete": report.complete,
+        "final": report.is_final,
+        "calls": report.calls,
+        "replies_reused": report.reused,
+        "spent_usd": report.spent / 1e9,
+        "grader": report.grader,
+        "failed": {"count": len(report.failed), "items": dict(report.failed)},
+        "ungraded": {
+            "count": len(report.ungraded),
+            "answers": [{"item": item, "rung": rung, "reason": reason} for item, rung, reason in report.ungraded],
+        },
+        "judge": judge
+        and {
+            "rung": judge.rung,
+            "model": judge.model,
+            "spent_usd": judge.cost / 1e9,
+            "judged": judge.judged,
+            "right_by_definition": judge.by_definition,
+            "controls": judge.controls,
+            "too_low": judge.too_low,
+            "too_high": judge.too_high,
+            "error": judge.error,
+            "mean_deviation": judge.deviation,
+            "controls_unasked": judge.unasked,
+        },
+        "stopped": report.stop and {"kind": report.stop.kind, "message": report.stop.message},
+        "cap_overshoot_at_most_usd": report.overshoot / 1e9,
+        "seconds": round(report.seconds, 3),
+    }
+
+
+def _print(report: Report, settings: Settings) -> None:
+    stdout.print(
+        f"{report.complete} of {report.items} items in {escape(str(settings.target))}; {report.calls} calls in this run,"
+        f" {report.reused} replies taken from the journal; {usd(report.spent)} USD in all"
+    )
+    if report.grader is None:
+        stdout.print("not graded, scores are null: give --grader")
+    elif report.ungraded:
+        reasons = Counter(reason for _, _, reason in report.ungraded)
+        why = "; ".join(f"{reason} ({count})" for reason, count in reasons.most_common(_SHOWN))
+        ids = list(dict.fromkeys(item for item, _, _ in report.ungraded))
+        stdout.print(
+            f"{escape(report.grader)} could not grade {len(report.ungraded)} answers of {len(ids)} items, their scores are"
+            f" null: {escape(why)}: {_listed(ids)}"
+        )
+    if judge := report.judge:
+        told = f"judge {judge.rung} ({judge.model}): {judge.judged} judgements for {usd(judge.cost)} USD of it"
+        if judge.error is None:
+            told += "; its error is not known: there was no control item"
+        else:
+            told += (
+                f"; on {judge.controls} control items it erred {judge.too_low + judge.too_high} times ({judge.error:.0%}:"
+                f" {judge.too_low} too low, {judge.too_high} too high), {judge.deviation:.3f} off in the mean"
+            )
+        if judge.by_definition:
+            told += f"; {judge.by_definition} answers of the baseline are right by definition"
+        stdout.print(escape(told))
+    if report.failed:
+        why = "; ".join(f"{reason} ({count})" for reason, count in Counter(report.failed.values()).most_common(_SHOWN))
+        stderr.print(f"cascade: {len(report.failed)} items failed: {escape(why)}: {_listed(list(report.failed))}")
+    _tell_stop(report, settings)
+
+
+def _tell_stop(report: Report, settings: Settings) -> None:
+    if report.is_final:
+        return
+    go_on = f"the same command goes on from {escape(str(journal_path(settings.target)))}"
+    if report.stop is None:
+        what = f"{report.items - report.complete} items are missing"
+        if report.complete == report.items:
+            what = "the judge could not be asked for all control items"
+        stderr.print(f"cascade: {what}; {go_on}")
+    elif report.stop.kind == "cap":
+        stdout.print(
+            f"stopped at the cap of {usd(settings.cap or 0)} USD; it can be passed by one call at most, here by no more than"
+            f" {usd(report.overshoot)} USD. Raise --max-usd, and {go_on}"
+        )
+    else:
+        stderr.print(f"cascade: stopped: {escape(report.stop.message)}; {go_on}")
+
+
+def _listed(ids: list[str]) -> str:
+    return escape(", ".join(ids[:_SHOWN]) + (f" and {len(ids) - _SHOWN} more" if len(ids) > _SHOWN else ""))

@@ -1,0 +1,83 @@
+"""Encode what a corpus holds as the format's JSON, key by key: what is not said is left out, unless null means something.
+
+Whoever writes a corpus, whole or item by item, writes these bytes.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping
+from typing import Any
+
+from cascade.core.errors import CorpusError
+from cascade.corpora.items import NOT_RECORDED, Item, LadderEntry, Manifest, RecordedReply
+
+__all__ = ["encode_line", "raw_item", "raw_manifest"]
+
+# Left out where there is nothing to say; what is not listed is always written, for null means something there.
+_OPTIONAL = frozenset({"task", "group", "split", "at", "usage", "cost_usd", "signals", "grader", "licence", "notes"})
+
+
+def encode_line(raw: dict[str, Any], where: str, item: str) -> bytes:
+    """One line. Raises CorpusError, naming `where` and the item, for what is not JSON (NaN, objects)."""
+    try:
+        return json.dumps(raw, ensure_ascii=False, allow_nan=False).encode() + b"\n"
+    except (TypeError, ValueError) as error:
+        raise CorpusError(f"cannot be written as JSON: {error}", where=where, item=item) from error
+
+
+def raw_manifest(manifest: Manifest) -> dict[str, Any]:
+    """The manifest's keys and values."""
+    raw = {
+        "corpus": manifest.name,
+        "version": 1,
+        "ladder": [_raw_rung(entry) for entry in manifest.ladder],
+        "grader": manifest.grader,
+        "right_at": manifest.right_at,
+        "synthetic": manifest.synthetic,
+        "licence": manifest.licence,
+        "notes": manifest.notes,
+    }
+    if manifest.items is not None:
+        raw["items"] = manifest.items
+    return _compact(raw, manifest.extra)
+
+
+def _raw_rung(entry: LadderEntry) -> dict[str, Any]:
+    return {"rung": entry.rung, "model": entry.model, **(entry.extra or {})}
+
+
+def raw_item(item: Item) -> dict[str, Any]:
+    """An item's keys and values."""
+    raw = {
+        "id": item.id,
+        "task": item.task,
+        "group": item.group,
+        "split": item.split,
+        "at": item.at,
+        "input": item.input,
+        "expected": item.expected,
+        "replies": {rung: _raw_reply(reply) for rung, reply in item.replies.items()},
+    }
+    return _compact(raw, item.extra)
+
+
+def _raw_reply(reply: RecordedReply) -> dict[str, Any]:
+    raw = {
+        "confidence": reply.confidence,
+        "answer": reply.answer,
+        "score": reply.score,
+        "usage": reply.usage,
+        "cost_usd": reply.cost_usd,
+        "signals": reply.signals,
+    }
+    return _compact(raw, reply.extra)
+
+
+def _compact(raw: Mapping[str, Any], extra: Mapping[str, Any] | None) -> dict[str, Any]:
+    said = {
+        key: value
+        for key, value in raw.items()
+        if value is not NOT_RECORDED and not (value is None and key in _OPTIONAL)
+    }
+    return {**said, **(extra or {})}

@@ -1,0 +1,286 @@
+"""A corpus as Parquet (extra `parquet`): a row an item, flat columns that any engine can query without knowing us.
+
+| column | type | holds |
+|---|---|---|
+| `id`, `task`, `group`, `split` | text | as in the JSON form |
+| `at` | double | seconds |
+| `input` / `messages` | text | the input where it is a text / the list of messages, as JSON |
+| `expected` | text | JSON, so that `1` and `"1"` stay apart |
+| `<rung>.confidence`, `.score`, `.cost_usd` | double | null where there is none |
+| `<rung>.answer` | text | JSON: `null` as JSON is a declined answer, a null cell one whose text was not recorded |
+| `<rung>.input_tokens`, `.output_tokens` | int64 | of its usage |
+| `<rung>.more` | text | JSON: the rest of its usage, its signals, and unknown keys; a null cell in all its columns is no reply |
+| `extra` | text | JSON: unknown keys of the item |
+
+The manifest is JSON too, under `cascade.corpus` in the file's key-value metadata. Columns that we do not know become
+unknown keys of the item. A row is handed on as the line of JSON that it stands for, so both forms are checked alike.
+"""
+
+from __future__ import annotations
+
+import json
+import math
+import os
+from collections.abc import Generator, Iterable, Mapping
+from decimal import Decimal
+from itertools import islice
+from pathlib import Path
+from typing import Any, Final, cast
+
+from pydantic_core import from_json, to_json
+
+from cascade.core.errors import CorpusError, MissingExtra
+from cascade.corpora.decoding import Flaw, Unreadable
+from cascade.corpora.encoding import encode_line, raw_item, raw_manifest
+from cascade.corpora.items import Item, Manifest
+from cascade.corpora.lines import MAX_LINE_BYTES
+
+__all__ = ["MANIFEST_KEY", "Rows", "load_pyarrow", "open_table", "table_rows", "write_rows"]
+
+MANIFEST_KEY: Final = b"cascade.corpus"
+
+_TEXTS = ("id", "task", "group", "split", "input")
+_JSONS = ("messages", "expected", "extra")
+_NUMBERS = ("confidence", "score", "cost_usd")
+_TOKENS = ("input_tokens", "output_tokens")
+_ROW_GROUP = 4096  # rows: small enough to stream, large enough to compress and to prune
+_BATCH = 64  # rows held at once; repeated texts are held once (see `open_table`)
+_BOMB_BYTES, _BOMB_RATIO = 256 * 1024 * 1024, 100  # a column chunk that unpacks to more than both of these is refused
+
+
+def load_pyarrow() -> Any:
+    """`pyarrow`, its `parquet` included. Raises MissingExtra where they are not installed."""
+    try:
+        import pyarrow as pa  # noqa: PLC0415 # pyright: ignore[reportMissingTypeStubs]
+        import pyarrow.parquet  # noqa: PLC0415 # pyright: ignore[reportMissingTypeStubs, reportUnusedImport]
+    except ImportError:
+        raise MissingExtra("Parquet", "parquet") from None
+    return pa
+
+
+def open_table(path: str | os.PathLike[str]) -> Any:
+    """Open a Parquet file (a `pyarrow.parquet.ParquetFile`) for reading rows in bounded memory.
+
+    Raises CorpusError where it is not one, or where a column would unpack to out of all proportion.
+    """
+    pa, where = load_pyarrow(), os.fspath(path)
+    try:
+        with Path(path).open("rb"):  # for the plain error of a missing file: Arrow's differs between versions
+            pass
+        schema = pa.parquet.read_schema(where)
+        # As dictionaries, one long text in a million rows is held once and not a million times.
+        texts = [field.name for field in schema if pa.types.is_string(field.type)]
+        table = pa.parquet.ParquetFile(where, read_dictionary=texts, pre_buffer=False)
+    except pa.ArrowException as error:
+        raise CorpusError(f"is not Parquet: {_first_line(error)}", where=where, mend="is the file whole?") from None
+    except OSError as error:
+        problem = f"cannot be read: {error.strerror or _first_line(error)}"
+        raise CorpusError(problem, where=where, mend="check the path") from error
+    groups = [table.metadata.row_group(number) for number in range(table.metadata.num_row_groups)]
+    chunks = [group.column(number) for group in groups for number in range(group.num_columns)]
+    for chunk in chunks:
+        if chunk.total_uncompressed_size > max(_BOMB_BYTES, _BOMB_RATIO * chunk.total_compressed_size):
+            table.close()
+            problem = f"column {chunk.path_in_schema!r} would unpack to {chunk.total_uncompressed_size} bytes"
+            raise CorpusError(problem, where=where, mend="write it again with smaller row groups")
+    return table
+
+
+def table_rows(table: Any) -> Generator[dict[str, Any]]:
+    """The rows of an open Parquet file as Python values. Raises Unreadable where it is damaged."""
+    pa = load_pyarrow()
+    try:
+        for batch in table.iter_batches(batch_size=_BATCH, use_threads=False):
+            columns = {name: batch.column(number) for number, name in enumerate(batch.schema.names)}
+            if len(columns) < batch.num_columns:
+                raise Unreadable("two columns have one name", "rename one of them")
+            lists = [_values(column) for column in columns.values()]
+            for values in zip(*lists, strict=True):
+                yield dict(zip(columns, values, strict=True))
+    except (pa.ArrowException, OSError, ValueError, OverflowError) as error:  # a damaged page is any of these
+        raise Unreadable(f"cannot be read further: {_first_line(error)}", "is the file whole?") from error
+
+
+def _values(column: Any) -> list[Any]:
+    """A column's values; what a dictionary holds once is made once, as long as a batch is held."""
+    if not hasattr(column, "dictionary"):
+        return cast("list[Any]", column.to_pylist())
+    made: dict[int | None, Any] = {None: None}
+    indices = cast("list[int | None]", column.indices.to_pylist())
+    for index in indices:
+        if index not in made:
+            made[index] = column.dictionary[index].as_py()
+    return [made[index] for index in indices]
+
+
+class Rows:
+    """The rows of a Parquet file, each as the line of JSON that it stands for: a source of a corpus, as `Lines` is."""
+
+    def __init__(self, path: str | os.PathLike[str], limit: int = MAX_LINE_BYTES) -> None:
+        self.source = os.fspath(path)
+        self.number = 0
+        self._limit = limit
+        self._rungs: tuple[str, ...] = ()
+        self._table = open_table(path)
+        self._rows = table_rows(self._table)
+
+    @property
+    def where(self) -> str:
+        """The file and the row that was read last, from 1."""
+        return f"{self.source}:row {self.number}"
+
+    def close(self) -> None:
+        """Close the file; closing twice does no harm."""
+        self._rows.close()
+        self._table.close()
+
+    def read_manifest(self) -> bytes:
+        """The manifest's JSON. Raises Flaw where the file has none."""
+        metadata = cast("dict[bytes, bytes]", self._table.metadata.metadata or {})
+        if (manifest := metadata.get(MANIFEST_KEY)) is None:
+            key = MANIFEST_KEY.decode()
+            raise Flaw(f"has no manifest under {key!r} in its metadata", "see the corpus format")
+        try:
+            ladder = from_json(manifest)["ladder"]
+            self._rungs = tuple(str(entry["rung"]) for entry in ladder)
+        except (ValueError, KeyError, TypeError):
+            pass  # what is wrong with it is said by the one who decodes it
+        return manifest
+
+    def read(self) -> bytes:
+        """The next row as JSON, empty at the end. Raises Flaw for a cell that is wrong, Unreadable for a damaged file."""
+        self.number += 1
+        row = next(self._rows, None)
+        if row is None:
+            return b""
+        name = row["id"][:80] if isinstance(row.get("id"), str) else ""
+        try:
+            line = to_json(_item_of(row, self._rungs), inf_nan_mode="constants")
+        except Flaw as flaw:
+            raise Flaw(flaw.problem, flaw.mend, name) from None
+        except ValueError as error:
+            raise Flaw("a cell holds what JSON cannot", "cast it to text or a number", name) from error
+        if len(line) > self._limit:
+            raise Unreadable(f"the row is longer than {self._limit} bytes", "split or shorten the item")
+        return line
+
+
+def _item_of(row: dict[str, Any], rungs: Iterable[str]) -> dict[str, Any]:
+    raw: dict[str, Any] = {}
+    replies = {rung: reply for rung in rungs if (reply := _reply_of(row, rung)) is not None}
+    parsed = {name: _from_json(name, row.pop(name, None)) for name in _JSONS}
+    for name in (*_TEXTS, "at"):
+        value = row.pop(name, None)
+        if value is not None:
+            raw[name] = _plain(name, value)
+    if parsed["messages"] is not None:
+        raw["input"] = parsed["messages"]
+    extra: Any = {} if parsed["extra"] is None else parsed["extra"]
+    if not isinstance(extra, dict):
+        raise Flaw("extra: is not a JSON object")
+    strangers = {name: _plain(name, value) for name, value in row.items() if value is not None}
+    return {**strangers, **extra, **raw, "expected": parsed["expected"], "replies": replies}
+
+
+def _reply_of(row: dict[str, Any], rung: str) -> dict[str, Any] | None:
+    flat = {name: row.pop(f"{rung}.{name}", None) for name in (*_NUMBERS, *_TOKENS)}
+    answer = row.pop(f"{rung}.answer", None)
+    more: Any = _from_json(f"{rung}.more", row.pop(f"{rung}.more", None))
+    if more is None and answer is None and all(value is None for value in flat.values()):
+        return None
+    reply: dict[str, Any] = {} if more is None else more
+    if not isinstance(reply, dict):  # pyright: ignore[reportUnnecessaryIsInstance]
+        raise Flaw(f"{rung}.more: is not a JSON object")
+    tokens = {name: _whole(flat.pop(name)) for name in _TOKENS}
+    if said := _said(tokens):
+        if not isinstance(usage := reply.get("usage", {}), dict):
+            raise Flaw(f"{rung}.more: its usage is not a JSON object")
+        reply["usage"] = {**cast("dict[str, Any]", usage), **said}
+    if answer is not None:
+        reply["answer"] = _from_json(f"{rung}.answer", answer)
+    return {**reply, **_said({name: _plain(f"{rung}.{name}", value) for name, value in flat.items()})}
+
+
+def _said(values: Mapping[str, Any]) -> dict[str, Any]:
+    return {name: value for name, value in values.items() if value is not None}
+
+
+def _plain(name: str, value: object) -> object:
+    if isinstance(value, Decimal):
+        value = float(value)
+    if isinstance(value, float) and not math.isfinite(value):
+        raise Flaw(f"{name}: is NaN or infinite", "write null where there is nothing")
+    return value
+
+
+def _whole(value: object) -> object:
+    """Tools without a null for whole numbers write 12 as 12.0."""
+    return int(value) if isinstance(value, float) and value.is_integer() else value
+
+
+def _from_json(name: str, text: object) -> Any:
+    if text is None:
+        return None
+    try:
+        return from_json(cast("str", text), allow_inf_nan=False)
+    except (ValueError, TypeError):
+        raise Flaw(f"{name}: is not JSON", "a text stands in quotes there") from None
+
+
+def write_rows(path: Path, manifest: Manifest, items: Iterable[Item], where: str) -> int:
+    """Write items as rows; returns how many. Raises CorpusError for what cannot be written, OSError for the disk's."""
+    pa = load_pyarrow()
+    types = {name: pa.string() for name in (*_TEXTS, *_JSONS)} | {"at": pa.float64()}
+    for rung in manifest.rungs:
+        types |= {f"{rung}.{name}": pa.float64() for name in _NUMBERS}
+        types |= {f"{rung}.{name}": pa.int64() for name in _TOKENS}
+        types |= {f"{rung}.answer": pa.string(), f"{rung}.more": pa.string()}
+    line = encode_line(raw_manifest(manifest), f"{where}:manifest", "")
+    schema = pa.schema(types, metadata={MANIFEST_KEY: line.strip()})
+    rest, count = iter(items), 0
+    with pa.parquet.ParquetWriter(path, schema, compression="zstd") as writer:
+        while chunk := tuple(islice(rest, _ROW_GROUP)):
+            rows = [_row_of(item, f"{where}:row {count + number}") for number, item in enumerate(chunk, 1)]
+            count += len(chunk)
+            try:
+                writer.write_batch(pa.RecordBatch.from_pylist(rows, schema=schema))
+            except (pa.ArrowException, ValueError, TypeError, OverflowError) as error:
+                raise CorpusError(f"cannot be written as Parquet: {_first_line(error)}", where=where) from error
+    return count
+
+
+def _row_of(item: Item, where: str) -> dict[str, Any]:
+    raw = raw_item(item)
+    encode_line(raw, where, item.id)  # what the JSON form refuses (NaN, half a surrogate) is refused here in its words
+    known = {name: raw.pop(name, None) for name in (*_TEXTS, "at", "expected", "replies")}
+    row = {name: known[name] for name in (*_TEXTS, "at")}
+    if not isinstance(known["input"], str):
+        row |= {"input": None, "messages": _to_json(known["input"])}
+    row["expected"] = None if known["expected"] is None else _to_json(known["expected"])
+    row["extra"] = _to_json(raw) if raw else None
+    for rung, reply in cast("dict[str, dict[str, Any]]", known["replies"]).items():
+        row |= {f"{rung}.{name}": cell for name, cell in _cells_of(reply).items()}
+    return row
+
+
+def _cells_of(reply: dict[str, Any]) -> dict[str, Any]:
+    cells = {name: reply.pop(name, None) for name in _NUMBERS}
+    if "answer" in reply:
+        cells["answer"] = _to_json(reply.pop("answer"))
+    usage = dict(reply.pop("usage", None) or {}) if (used := "usage" in reply) else {}
+    for name in _TOKENS:
+        if isinstance(tokens := usage.get(name), int) and abs(tokens) < 1 << 63:
+            cells[name] = usage.pop(name)
+    if usage or (used and not any(name in cells for name in _TOKENS)):
+        reply["usage"] = usage
+    if reply or all(cell is None for cell in cells.values()):
+        cells["more"] = _to_json(reply)
+    return cells
+
+
+def _to_json(value: object) -> str:
+    return json.dumps(value, ensure_ascii=False, allow_nan=False)
+
+
+def _first_line(error: BaseException) -> str:
+    return (str(error).strip().splitlines() or [type(error).__name__])[0][:200]

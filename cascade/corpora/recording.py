@@ -1,0 +1,390 @@
+"""Record a corpus: every rung asked for every input, the baseline plainly, all of it graded; resumable at any moment.
+
+inputs → ask (as live) → journal, on the disk before the next call → grade → corpus, written whole
+
+The corpus holds the items that are complete, in the order of the inputs, and is replaced as a whole: it can be read at
+any time. The journal beside it holds every paid reply; the same command goes on where it stopped. Recording stores
+inputs and answers, whatever a policy says of its ledger: that is what a corpus is.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import glob
+import random
+import time
+from collections.abc import Callable, Iterator, Mapping
+from dataclasses import dataclass, field, replace
+from itertools import chain
+from pathlib import Path
+from typing import Any, Literal
+
+from cascade.claude import AsyncClaude
+from cascade.claude.wire import STREAMS_ABOVE
+from cascade.core.errors import CascadeError, CorpusError
+from cascade.core.messages import Failure, Reply, Request
+from cascade.core.policy import Policy
+from cascade.corpora.asking import BASELINE, Asked, cost_of, entry_of, make_roster, reply_of_entry
+from cascade.corpora.grading import Grade, Graded, Grader, Ungraded, bind_grader, is_grader, judge_rung
+from cascade.corpora.inputs import Inputs
+from cascade.corpora.items import Item, Manifest
+from cascade.corpora.journal import Journal, journal_path
+from cascade.corpora.judging import JudgeReport, controls_of, make_judge
+from cascade.corpora.replaying import request_of
+from cascade.corpora.spending import Purse, upper_bound
+from cascade.corpora.writing import write_corpus
+
+__all__ = ["Recorder", "Report", "Settings", "Standing", "Stop", "StopKind"]
+
+StopKind = Literal["cap", "interrupted", "refused", "outage"]
+"""Why no further call is made: --max-usd, Ctrl-C, an endpoint that refuses all calls, one that fails them all."""
+
+_REFUSED_ALL = (401, 402, 403, 404)  # the key's, the account's or the model's fault: no other input would fare better
+_FAILED_IN_A_ROW = 10
+_GROWTH = 1.25  # the corpus is written again when it is longer by a quarter: a few times its own size in all
+
+
+@dataclass(frozen=True, slots=True)
+class Settings:
+    """What to record, how, and where. `cap` is in nano-USD over all runs of this recording; None: no limit."""
+
+    policy: Policy
+    target: Path
+    rungs: tuple[str, ...] = ()
+    baseline: str | None = None
+    grader: str | None = None
+    cap: int | None = None
+    concurrency: int = 4
+    name: str | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Stop:
+    """Why a recording stopped early, for people."""
+
+    kind: StopKind
+    message: str
+
+
+@dataclass(frozen=True, slots=True)
+class Standing:
+    """How far a recording is: items, calls made in this run and money of all runs, in nano-USD."""
+
+    items: int
+    complete: int
+    reused: int
+    calls: int
+    spent: int
+
+
+@dataclass(frozen=True, slots=True)
+class Report:
+    """What a run came to.
+
+    `complete` of `items` are in the corpus; `failed` says of each item that was tried in vain why. `ungraded`: (item,
+    who answered, why). `spent`: nano-USD of all runs, the judge's share included; `judge` tells that apart.
+    `overshoot`: the most that the cap may have been passed by. `grader` None: nothing was graded.
+    """
+
+    items: int
+    complete: int
+    calls: int
+    reused: int
+    spent: int
+    failed: Mapping[str, str]
+    ungraded: tuple[tuple[str, str, str], ...]
+    grader: str | None
+    judge: JudgeReport | None
+    stop: Stop | None
+    overshoot: int
+    seconds: float
+
+    @property
+    def is_final(self) -> bool:
+        """Whether the corpus is whole and nothing is left to ask, control items included."""
+        return self.complete == self.items and not (self.judge and self.judge.unasked)
+
+
+@dataclass
+class _State:
+    """What changes while a recording runs."""
+
+    complete: set[str] = field(default_factory=set[str])
+    failed: dict[str, str] = field(default_factory=dict[str, str])
+    grades: dict[tuple[str, str], Graded] = field(default_factory=dict[tuple[str, str], Graded])
+    calls: int = 0
+    reused: int = 0
+    in_a_row: int = 0
+    by_definition: int = 0
+    written: int = 0
+    stop: Stop | None = None
+    error: CascadeError | None = None
+
+
+class Recorder:
+    """One run of a recording. `client`: an async client of the SDK; `told` is called with how far it is.
+
+    Raises CorpusError where the corpus is there already, or was begun with other settings; ConfigurationError for a
+    rung, baseline or grader that cannot be used. All before anything is paid.
+    """
+
+    def __init__(
+        self,
+        settings: Settings,
+        inputs: Inputs,
+        *,
+        client: Any = None,
+        clock: Callable[[], float] = time.monotonic,
+        chance: random.Random | None = None,
+        told: Callable[[Standing], None] | None = None,
+    ) -> None:
+        self._settings, self._inputs, self._clock = settings, inputs, clock
+        self._told = told
+        self._roster = make_roster(settings.policy, settings.rungs, settings.baseline)
+        given = inputs.manifest.grader if inputs.manifest else None
+        self._grader_name = settings.grader or (given if given and is_grader(given) else None)
+        judged = judge_rung(self._grader_name) if self._grader_name else None
+        self._grader: Grader | None = None
+        if self._grader_name and judged is None:
+            self._grader = bind_grader(self._grader_name)
+        self._head = {"inputs": inputs.hash, **self._roster.head()}
+        beside = journal_path(settings.target)
+        if settings.target.exists() and not beside.exists():
+            mend = "give another name, or move it away"
+            raise CorpusError("it is there already, and no recording of it is under way", where=f"{settings.target}", mend=mend)  # fmt: skip
+        self._journal = Journal.open(beside, self._head)
+        for draft in settings.target.parent.glob(
+            f".{glob.escape(settings.target.name)}.[0-9]*"
+        ):  # a kill in mid-writing
+            draft.unlink(missing_ok=True)
+        try:
+            self._judge = None if judged is None else make_judge(settings.policy, judged, self._journal, self._call)
+        except BaseException:
+            self._journal.close()
+            raise
+        paid = chain(self._journal.replies.values(), self._journal.judged.values(), self._journal.failures)
+        self._purse = Purse(settings.cap, sum(entry["cost"] for entry in paid))
+        chance = chance or random.Random()  # noqa: S311 - jitter, not a secret
+        self._claude = AsyncClaude(settings.policy.retry, client, clock=clock, chance=chance)
+        self._state = _State()
+
+    def stop(self, kind: StopKind, message: str) -> None:
+        """Let no further call out; those in flight are waited for. The first reason stands."""
+        self._state.stop = self._state.stop or Stop(kind, message)
+
+    async def run(self) -> Report:
+        """Ask what is not in the journal yet, grade, write the corpus. Raises what no call can mend (a missing key)."""
+        started, state = self._clock(), self._state
+        try:
+            waiting = iter(self._inputs.items)
+            async with asyncio.TaskGroup() as workers:
+                for _ in range(self._settings.concurrency):
+                    workers.create_task(self._work(waiting))
+            report = await self._judged() if self._judge and state.error is None else None
+            self._write()
+            if state.error is not None:
+                raise state.error
+            result = self._report(report, self._clock() - started)
+            if result.is_final:
+                self._journal.remove(settled=self._settings.target)
+            return result
+        finally:
+            self._journal.close(forget_empty=True)
+            await self._claude.aclose()
+
+    async def _work(self, waiting: Iterator[Item]) -> None:
+        state = self._state
+        for item in waiting:
+            if state.stop is not None or state.error is not None:
+                return
+            try:
+                await self._record(item)
+            except CascadeError as error:  # nothing that another call would mend: kept until the corpus is written
+                state.error = error
+                return
+            self._tell()
+            if len(state.complete) >= max(1.0, state.written * _GROWTH):
+                self._write()
+
+    async def _record(self, item: Item) -> None:
+        """Ask all who have not answered this item yet, one by one, and grade it once all have."""
+        state, request, whole = self._state, request_of(item), True
+        for asked in self._roster.asked:
+            if (item.id, asked.name) in self._journal.replies:
+                state.reused += 1
+                continue
+            outcome = await self._call(asked, request, item.id)
+            if outcome is None:
+                return
+            whole = whole and (item.id, asked.name) in self._journal.replies
+        if whole and await self._grade(item):
+            state.complete.add(item.id)
+            state.failed.pop(item.id, None)
+
+    async def _call(self, asked: Asked, request: Request, item: str) -> Reply | Failure | None:
+        """One call, its outcome in the journal when this returns; None where the recording stopped before it."""
+        state, prompt = self._state, asked.prompt(request)
+        # Of a reply that is streamed, each attempt that breaks off is billed.
+        attempts = self._settings.policy.retry.attempts if prompt.max_tokens > STREAMS_ABOVE else 1
+        most = attempts * upper_bound(asked.rates, prompt)
+        if state.stop is not None or state.error is not None:
+            return None
+        if not await self._purse.admit(most):
+            self.stop("cap", "the cap is reached")
+            return None
+        cost = 0
+        try:
+            outcome = await self._claude.call(prompt, self._clock() + self._settings.policy.deadline_s)
+            cost = cost_of(asked, outcome)
+            await self._keep(asked, request, item, outcome, cost)
+        finally:
+            await self._purse.settle(most, cost)
+        state.calls += 1
+        self._tell()
+        return outcome
+
+    async def _keep(self, asked: Asked, request: Request, item: str, outcome: Reply | Failure, cost: int) -> None:
+        state = self._state
+        if isinstance(outcome, Failure) and (outcome.kind != "overflow" or self._is_judge(asked)):
+            status = f", HTTP {outcome.status}" if outcome.status else ""
+            why = f"{asked.name.removeprefix('@')}: {outcome.kind}{status}"
+            entry: dict[str, Any] = {"failure": outcome.kind, "item": item, "ask": asked.name, "cost": cost}
+            state.failed[item] = why
+            state.in_a_row += 1
+            if outcome.kind == "spend_cap" or outcome.status in _REFUSED_ALL:
+                self.stop("refused", f"{why}: {' '.join(outcome.message.split())[:300]}")
+            elif state.in_a_row >= max(_FAILED_IN_A_ROW, 2 * self._settings.concurrency):
+                self.stop("outage", f"{state.in_a_row} calls in a row failed, the last with {why}")
+        else:
+            state.in_a_row = 0
+            if self._judge is not None and self._is_judge(asked) and isinstance(outcome, Reply):
+                entry = self._judge.entry_of(request, outcome, cost)
+            else:
+                entry = entry_of(asked, item, outcome)
+        await asyncio.to_thread(self._journal.append, entry)
+
+    def _is_judge(self, asked: Asked) -> bool:
+        return self._judge is not None and asked is self._judge.asked
+
+    async def _grade(self, item: Item) -> bool:
+        """Grade every answer to an item; False where a judge could not be asked."""
+        for asked in self._roster.asked:
+            entry = self._journal.replies[item.id, asked.name]
+            graded = Grade(0.0)  # no answer is worth nothing: nothing there is to be graded
+            if entry["verdict"] == "answered":
+                given = await self._grade_answer(item, asked.name, entry["answer"])
+                if given is None:
+                    return False
+                graded = given
+            self._state.grades[item.id, asked.name] = graded
+        return True
+
+    async def _grade_answer(self, item: Item, who: str, answer: Any) -> Graded | None:
+        if self._judge is None:
+            if self._grader is None:
+                return Ungraded("no grader was given")
+            return await asyncio.to_thread(self._grader, answer, item)
+        if item.expected is None and who == self._roster.baseline:
+            self._state.by_definition += 1
+            return Grade(1.0)
+        reference = self._reference(item)
+        if reference is None:
+            return Ungraded("there is no expected answer, and the baseline gave none")
+        graded = await self._judge.grade(item, reference, answer)
+        return graded if isinstance(graded, (Grade, Ungraded)) else None
+
+    def _reference(self, item: Item) -> Any:
+        if item.expected is not None:
+            return item.expected
+        entry = self._journal.replies.get((item.id, self._roster.baseline))
+        return entry["answer"] if entry and entry["verdict"] == "answered" else None
+
+    async def _judged(self) -> JudgeReport:
+        """Try the judge on control items, and tell what it cost and how often it erred."""
+        assert self._judge is not None
+        known = [(item, self._reference(item)) for item in self._inputs.items if item.id in self._state.complete]
+        right_at = self._right_at()
+        low = high = unasked = 0
+        apart: list[float] = []
+        for control in controls_of([(item, ref) for item, ref in known if ref is not None]):
+            graded = await self._judge.grade(control.item, control.reference, control.answer)
+            self._state.failed.pop(control.item.id, None)  # the item is complete; only this control could not be asked
+            if not isinstance(graded, Grade):
+                unasked += not isinstance(graded, Ungraded)
+                continue
+            apart.append(abs(graded.score - control.score))
+            low += control.score == 1.0 and graded.score < right_at
+            high += control.score == 0.0 and graded.score >= right_at
+        judged = self._journal.judged.values()
+        asked = self._judge.asked.rung
+        failed = (entry for entry in self._journal.failures if entry["ask"] == self._judge.asked.name)
+        return JudgeReport(
+            asked.rung, asked.model, sum(entry["cost"] for entry in chain(judged, failed)), len(judged),
+            self._state.by_definition, len(apart), low, high, sum(apart) / len(apart) if apart else None, unasked,
+        )  # fmt: skip
+
+    def _write(self) -> None:
+        state = self._state
+        if not state.complete:  # a corpus without items would only be in the way
+            return
+        items = [self._item(item) for item in self._inputs.items if item.id in state.complete]
+        missing = len(self._inputs.items) - len(items)
+        write_corpus(self._settings.target, self._manifest(missing), items)
+        state.written = len(items)
+
+    def _item(self, item: Item) -> Item:
+        def reply(asked: Asked) -> Any:
+            graded = self._state.grades[item.id, asked.name]
+            score = graded.score if isinstance(graded, Grade) else None
+            return reply_of_entry(self._journal.replies[item.id, asked.name], score)
+
+        recorded = {asked.name: reply(asked) for asked in self._roster.asked}
+        apart = recorded.pop(BASELINE, None)
+        extra = dict(item.extra or {})
+        if apart is not None:
+            extra["baseline"] = {"answer": apart.answer, "score": apart.score, "usage": apart.usage,
+                                 "cost_usd": apart.cost_usd, **(apart.extra or {})}  # fmt: skip
+        return replace(item, replies=recorded, extra=extra or None)
+
+    def _manifest(self, missing: int) -> Manifest:
+        given, settings = self._inputs.manifest, self._settings
+        baseline = next(one for one in self._roster.asked if one.name == self._roster.baseline)
+        told: dict[str, Any] = {
+            "policy": settings.policy.name,
+            "baseline": {"model": baseline.rung.model, "rung": None if baseline.name == BASELINE else baseline.name},
+            "hashes": self._head,
+        }
+        if missing:
+            told["missing"] = missing
+        return Manifest(
+            name=settings.name or (given.name if given else settings.target.name.partition(".")[0] or "corpus"),
+            ladder=self._roster.ladder,
+            grader=self._grader_name,
+            right_at=self._right_at(),
+            synthetic=given.synthetic if given else False,
+            licence=given.licence if given else None,
+            notes=given.notes if given else None,
+            extra={"recorded": told},
+        )
+
+    def _right_at(self) -> float:
+        return self._inputs.manifest.right_at if self._inputs.manifest else 0.5
+
+    def _tell(self) -> None:
+        state, items = self._state, len(self._inputs.items)
+        if self._told is not None:
+            self._told(Standing(items, len(state.complete), state.reused, state.calls, self._purse.spent))
+
+    def _report(self, judge: JudgeReport | None, seconds: float) -> Report:
+        state = self._state
+        ungraded = tuple(
+            (item.id, asked.name.removeprefix("@"), graded.reason)
+            for item in self._inputs.items
+            for asked in self._roster.asked
+            if item.id in state.complete and isinstance(graded := state.grades[item.id, asked.name], Ungraded)
+        )
+        return Report(
+            items=len(self._inputs.items), complete=len(state.complete), calls=state.calls, reused=state.reused,
+            spent=self._purse.spent, failed=dict(state.failed), ungraded=ungraded, grader=self._grader_name, judge=judge,
+            stop=state.stop, overshoot=self._purse.largest, seconds=seconds,
+        )  # fmt: skip

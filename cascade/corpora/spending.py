@@ -1,0 +1,64 @@
+"""The cap of a recording: a call is let in while what was spent, and the most that calls in flight may cost, is below it.
+
+So the cap is passed by at most the most that one call may cost, the last one let in; near the cap calls go one by one.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import json
+
+from cascade.core import prices
+from cascade.core.messages import Usage
+from cascade.core.triage import Prompt
+
+__all__ = ["Purse", "upper_bound"]
+
+_OVERHEAD_TOKENS = 1024  # roles, the format's own system text: what the API adds to a prompt
+
+
+def upper_bound(rates: prices.Rates, prompt: Prompt) -> int:
+    """The most that one call may cost, in nano-USD: no token is shorter than a byte, no reply longer than max_tokens.
+
+    An image or document that is only linked to is not seen here.
+    """
+    written = json.dumps([prompt.messages, prompt.system, prompt.schema], ensure_ascii=False, default=str)
+    tokens = len(written.encode("utf-8", "replace")) + _OVERHEAD_TOKENS
+    plain = prices.cost(rates, Usage(input_tokens=tokens, output_tokens=prompt.max_tokens))
+    if "cache_control" not in written:
+        return plain
+    return max(plain, prices.cost(rates, Usage(cache_write_1h=tokens, output_tokens=prompt.max_tokens)))
+
+
+class Purse:
+    """What was spent and what is at stake, in nano-USD. One event loop's; `cap` None: no limit."""
+
+    def __init__(self, cap: int | None, spent: int) -> None:
+        self.cap, self.spent = cap, spent
+        self.largest = 0
+        """The most that one call of this run might have cost: what the cap may be passed by."""
+        self._at_stake = 0
+        self._settled = asyncio.Condition()
+
+    @property
+    def is_empty(self) -> bool:
+        """Whether the cap is reached."""
+        return self.cap is not None and self.spent >= self.cap
+
+    async def admit(self, most: int) -> bool:
+        """Wait until a call that costs `most` at worst may go out; False where the cap is reached before."""
+        async with self._settled:
+            while self.cap is not None and not self.is_empty and self.spent + self._at_stake >= self.cap:
+                await self._settled.wait()
+            if self.is_empty:
+                return False
+            self._at_stake += most
+            self.largest = max(self.largest, most)
+            return True
+
+    async def settle(self, most: int, cost: int) -> None:
+        """A call that was admitted is over and has cost `cost`."""
+        async with self._settled:
+            self._at_stake -= most
+            self.spent += cost
+            self._settled.notify_all()

@@ -1,0 +1,54 @@
+"""Tune and certify: which half of a corpus an item belongs to. A group is never split, and a split never changes.
+
+An item's own `split` counts. Where it says nothing, its group is hashed with the split's seed (no group: identical
+inputs share one), so the same seed gives the same halves wherever and in whatever order a corpus is read.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from collections.abc import Iterable, Iterator
+from dataclasses import dataclass
+from typing import Literal
+
+from cascade.core.errors import ConfigurationError
+from cascade.corpora.items import Item
+
+__all__ = ["Part", "Split", "group_key"]
+
+Part = Literal["tune", "certify", "all"]
+
+
+def group_key(item: Item) -> tuple[str, str]:
+    """What is never split: the item's group, or its input where it has none."""
+    if item.group is not None:
+        return ("group", item.group)
+    if isinstance(item.input, str):
+        return ("input", item.input)
+    return ("messages", json.dumps(item.input, sort_keys=True, ensure_ascii=False))
+
+
+@dataclass(frozen=True, slots=True)
+class Split:
+    """A way to part a corpus: the share of the groups that tunes (0..1), and the seed. Raises ConfigurationError."""
+
+    tune: float = 0.5
+    seed: int = 0
+
+    def __post_init__(self) -> None:
+        if not 0 <= self.tune <= 1:
+            raise ConfigurationError(f"the tuning share {self.tune:g} is not between 0 and 1 (give e.g. 0.5)")
+
+    def part_of(self, item: Item) -> Literal["tune", "certify"]:
+        """The half an item belongs to."""
+        if item.split is not None:
+            return item.split
+        kind, key = group_key(item)
+        text = f"{self.seed}\0{kind}\0{key}".encode("utf-8", "surrogatepass")
+        drawn = int.from_bytes(hashlib.blake2b(text, digest_size=8).digest())
+        return "tune" if drawn < self.tune * 2.0**64 else "certify"
+
+    def only(self, part: Part, items: Iterable[Item]) -> Iterator[Item]:
+        """The items of one half, or all of them."""
+        return iter(items) if part == "all" else (item for item in items if self.part_of(item) == part)

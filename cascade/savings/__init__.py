@@ -1,0 +1,42 @@
+"""What would it do to my bill? Today's bill from a usage export, the bill under a policy, and where routing does not pay.
+
+Read in this order: `columns` and `usage` (the export), `rates` and `bill` (today), `mixes` and `projection` (under the
+policy), `advice`. Every figure that was not observed is an `estimate`.
+"""
+
+from __future__ import annotations
+
+from cascade.savings.advice import Advice, Case, Finding, advise
+from cascade.savings.bill import Basis, Bill, BillLine, Caching, make_bill
+from cascade.savings.columns import FIELDS, Field, read_map
+from cascade.savings.mixes import Mix, Observed, observe, read_mix
+from cascade.savings.projection import Projection, Variant, project
+from cascade.savings.rates import PriceBook, read_prices
+from cascade.savings.usage import Slice, UsageExport, read_usage
+
+__all__ = [
+    "FIELDS",
+    "Advice",
+    "Basis",
+    "Bill",
+    "BillLine",
+    "Caching",
+    "Case",
+    "Field",
+    "Finding",
+    "Mix",
+    "Observed",
+    "PriceBook",
+    "Projection",
+    "Slice",
+    "UsageExport",
+    "Variant",
+    "advise",
+    "make_bill",
+    "observe",
+    "project",
+    "read_map",
+    "read_mix",
+    "read_prices",
+    "read_usage",
+]

@@ -1,0 +1,151 @@
+"""Does routing pay? It often does not: little to save, nothing to tell apart, or a signal that tells nothing.
+
+The limits below are judgement, not measurement; each says why.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+from fractions import Fraction
+from typing import Final, Literal
+
+from cascade.core.policy import Policy
+from cascade.savings.bill import Basis, Bill
+from cascade.savings.mixes import Mix
+from cascade.savings.projection import Projection
+
+__all__ = ["FEW_REQUESTS", "NO_SIGNAL", "SMALL_SAVING_USD", "Advice", "Case", "Finding", "advise"]
+
+FEW_REQUESTS: Final = 3_000
+"""A month. A certificate (2 %, 95 %) needs 149 graded requests at the least, and again after each change of a model."""
+SMALL_SAVING_USD: Final = 50
+"""A month. A corpus must be recorded, graded and kept up: less than this does not pay for an hour of that."""
+NO_SIGNAL: Final = 0.60
+"""AUROC of the first rung's confidence; 0.5 is a coin. Measured models below this were no better than random."""
+
+_NANO = 1_000_000_000
+
+Code = Literal[
+    "few_requests", "small_saving", "cheapest_already", "dearer_than_today", "break_even", "dominated", "no_signal",
+    "uniform_stakes", "stakes", "signal_unknown", "mix_unknown", "requests_unknown",
+]  # fmt: skip
+
+
+@dataclass(frozen=True, slots=True)
+class Finding:
+    """One thing to know. `against`: it speaks against routing; otherwise it is not known, or depends on the user."""
+
+    code: Code
+    message: str
+    basis: Basis
+    against: bool
+
+
+@dataclass(frozen=True, slots=True)
+class Advice:
+    """`pays` None: what was given cannot tell."""
+
+    pays: bool | None
+    findings: tuple[Finding, ...]
+
+
+@dataclass(frozen=True, slots=True)
+class Case:
+    """What the advice is about. `headline`: the bill under the policy in nano-USD, or None without a mix."""
+
+    bill: Bill
+    projection: Projection
+    policy: Policy
+    mix: Mix | None
+    headline: int | None
+    requests: int | None
+    days: Fraction
+
+
+def advise(case: Case) -> Advice:
+    """Every finding, those against routing first."""
+    findings = tuple(sorted((*_money(case), *_quality(case)), key=lambda finding: not finding.against))
+    if any(finding.against for finding in findings):
+        return Advice(False, findings)
+    unknown = any(finding.code in ("signal_unknown", "mix_unknown") for finding in findings)
+    return Advice(None if unknown else True, findings)
+
+
+def _money(case: Case) -> Iterator[Finding]:
+    today, cheapest = case.bill.cost, min(case.projection.as_today.alone)
+    month = Fraction(30) / case.days
+    if case.requests is None:
+        yield Finding(
+            "requests_unknown", "the export does not say how many requests there were: --requests N", "estimate", False
+        )
+    elif case.requests * month < FEW_REQUESTS:
+        told = f"{float(case.requests * month):,.0f} requests a month: too few to prove thresholds on (below {FEW_REQUESTS:,})"
+        yield Finding("few_requests", told, "measured", True)
+    if today <= cheapest:
+        told = "today's bill is no higher than the first rung's for everything: there is nothing cheaper to route to"
+        yield Finding("cheapest_already", told, "estimate", True)
+        return
+    most = (today - cheapest) * month
+    if case.headline is None:
+        if most < SMALL_SAVING_USD * _NANO:
+            yield _small(most, "even if the first rung answered everything")
+        yield Finding("mix_unknown", "no mix: give --corpus (measured) or --mix (a guess)", "estimate", False)
+        return
+    saved = (today - case.headline) * month
+    if saved <= 0:
+        told = f"the bill under the policy is {float(-saved / _NANO):,.2f} USD a month above today's"
+        yield Finding("dearer_than_today", told, "estimate", True)
+    elif saved < SMALL_SAVING_USD * _NANO:
+        yield _small(saved, "under the policy")
+    yield from _break_even(case)
+
+
+def _small(saved: Fraction, how: str) -> Finding:
+    told = f"{how} it saves {float(saved / _NANO):,.2f} USD a month: less than keeping a corpus costs"
+    return Finding("small_saving", told, "estimate", True)
+
+
+def _break_even(case: Case) -> Iterator[Finding]:
+    if case.mix is None or case.mix.basis != "measured":
+        return
+    limit, measured = case.projection.break_even_today, case.mix.escalation[0]
+    if limit is None or limit < measured:
+        at = "at no escalation rate" if limit is None else f"up to an escalation rate of {float(limit):.1%}"
+        told = f"a climb breaks even with today's bill {at}; the corpus escalates {float(measured):.1%}"
+        yield Finding("break_even", told, "estimate", True)
+
+
+def _quality(case: Case) -> Iterator[Finding]:
+    seen = case.mix.observed if case.mix else None
+    if seen is None:
+        told = "whether the first rung knows when it is wrong is not measured: give --corpus"
+        yield Finding("signal_unknown", told, "estimate", False)
+        return
+    first = case.projection.rungs[0]
+    if seen.auroc is None:
+        yield Finding("no_signal", f"{first}'s confidence cannot be judged on this corpus", "measured", True)
+    elif seen.auroc < NO_SIGNAL:
+        told = f"{first}'s confidence tells right from wrong hardly better than a coin (AUROC {seen.auroc:.2f})"
+        yield Finding("no_signal", told, "measured", True)
+    if seen.tasks < 2 and not any(task.floor or task.ceiling for task in case.policy.tasks if task.name != "tampering"):
+        told = "uniform stakes: one kind of request and no floors, so nothing but its confidence sets a request apart"
+        yield Finding("uniform_stakes", told, "measured", False)
+    yield from _against_singles(case)
+
+
+def _against_singles(case: Case) -> Iterator[Finding]:
+    seen = case.mix.observed if case.mix else None
+    if seen is None or case.headline is None:
+        return
+    rungs, alone = case.projection.rungs, case.projection.as_today.alone
+    for rung, cost, (quality, _) in zip(rungs, alone, seen.singles, strict=True):
+        if cost <= case.headline and quality >= seen.quality:
+            told = f"{rung} alone costs no more and is at least as good ({quality:.3f} against {seen.quality:.3f})"
+            yield Finding("dominated", told, "estimate", True)
+            return
+    more_wrong = seen.wrong - seen.singles[-1][1]
+    if more_wrong > 0 and case.requests and alone[-1] > case.headline:
+        each = (alone[-1] - case.headline) / (more_wrong * case.requests) / _NANO
+        told = f"against {rungs[-1]} alone {more_wrong:.1%} more answers are wrong: it pays where such a mistake costs less than {each:,.4f} USD"
+        yield Finding("stakes", told, "estimate", False)

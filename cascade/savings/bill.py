@@ -1,0 +1,112 @@
+"""Today's bill: the export's tokens at today's prices, by model.
+
+The tokens are measured. The money is too where it can only be one amount; where a model's price depends on the length
+of the prompt and a row is a sum of many requests, the average prompt decides, and the line is an `estimate`.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, replace
+from fractions import Fraction
+from typing import Final, Literal
+
+from cascade.core.messages import Usage
+from cascade.savings.rates import PriceBook, cost_of, halved
+from cascade.savings.usage import Slice
+
+__all__ = ["CACHE_HITS", "Basis", "Bill", "BillLine", "Caching", "make_bill", "with_caching"]
+
+Basis = Literal["measured", "estimate"]
+"""Whether a figure was observed. All that rests on anything that was not observed is an estimate."""
+
+Caching = Literal["as_exported", "none", "assumed"]
+"""Prompt caching: as in the export, none of it, or an assumed share of what is plain input in the export."""
+
+CACHE_HITS: Final = 0.9
+"""Of the tokens that are assumed to be cached, the share that is read; the rest is written (5m). A guess."""
+
+
+@dataclass(frozen=True, slots=True)
+class BillLine:
+    """One model's share, in nano-USD. `requests` None: not told."""
+
+    model: str
+    batch: bool
+    requests: int | None
+    usage: Usage
+    cost: int
+    basis: Basis
+
+
+@dataclass(frozen=True, slots=True)
+class Bill:
+    """Today's bill of the whole export. `otherwise`: the same by (caching, all of it in batch), always an estimate."""
+
+    lines: tuple[BillLine, ...]
+    otherwise: Mapping[tuple[Caching, bool], int]
+
+    @property
+    def cost(self) -> int:
+        """Nano-USD."""
+        return sum(line.cost for line in self.lines)
+
+    @property
+    def basis(self) -> Basis:
+        """Measured only where every line is."""
+        return "measured" if all(line.basis == "measured" for line in self.lines) else "estimate"
+
+
+def make_bill(slices: Sequence[Slice], book: PriceBook, cached_share: Fraction | None = None) -> Bill:
+    """The bill, dearest model first. Raises UsageExportError for a model without a price."""
+    groups: dict[tuple[str, bool], list[Slice]] = {}
+    for part in slices:
+        groups.setdefault((part.model, part.batch), []).append(part)
+    lines = [_line(model, batch, group, book) for (model, batch), group in groups.items()]
+    otherwise: dict[tuple[Caching, bool], int] = {
+        (caching, all_batch): sum(
+            cost_of(halved(book.rates(model)) if batch or all_batch else book.rates(model), with_it)
+            for (model, batch), group in groups.items()
+            for with_it in [with_caching(group, cached_share)[caching]]
+        )
+        for caching in with_caching((), cached_share)
+        for all_batch in (False, True)
+    }
+    return Bill(tuple(sorted(lines, key=lambda line: (-line.cost, line.model, line.batch))), otherwise)
+
+
+def with_caching(slices: Sequence[Slice], share: Fraction | None) -> dict[Caching, Sequence[Slice]]:
+    """The traffic as it is, without prompt caching, and (`share` given) with that share of its plain input cached."""
+    ways: dict[Caching, Sequence[Slice]] = {"as_exported": slices, "none": [_uncached(part) for part in slices]}
+    if share is not None:
+        ways["assumed"] = [_cached(part, share) for part in slices]
+    return ways
+
+
+def _uncached(part: Slice) -> Slice:
+    usage = Usage(input_tokens=part.usage.prompt_tokens, output_tokens=part.usage.output_tokens)
+    return replace(part, usage=usage)
+
+
+def _cached(part: Slice, share: Fraction) -> Slice:
+    moved = int(part.usage.input_tokens * share)
+    written = moved - int(moved * Fraction(str(CACHE_HITS)))
+    usage = replace(part.usage, input_tokens=part.usage.input_tokens - moved)
+    return replace(part, usage=usage + Usage(cache_read=moved - written, cache_write_5m=written))
+
+
+def _line(model: str, batch: bool, group: list[Slice], book: PriceBook) -> BillLine:
+    listed = book.rates(model)
+    rates = halved(listed) if batch else listed
+    usage, counts = Usage(), [part.requests for part in group]
+    for part in group:
+        usage += part.usage
+    certain = len(listed.tiers) == 1 or all(part.single for part in group)
+    return BillLine(
+        model,
+        batch,
+        None if None in counts else sum(count or 0 for count in counts),
+        usage,
+        cost_of(rates, group),
+        "measured" if certain else "estimate",
+    )

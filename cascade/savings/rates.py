@@ -1,0 +1,99 @@
+"""Prices for a usage export: list prices, the policy's, or the user's own (`--price model=in/out`); batch at half.
+
+All arithmetic is `core.prices`: whole nano-USD, rounded once for each sum of tokens that is priced alike.
+"""
+
+from __future__ import annotations
+
+from collections import defaultdict
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import fields
+from decimal import Decimal, InvalidOperation
+
+from pydantic import ValidationError
+
+from cascade.core import prices
+from cascade.core.errors import UsageExportError
+from cascade.core.messages import Usage
+from cascade.core.models import identify
+from cascade.core.policy import Policy, Price, Rung
+from cascade.core.prices import Rates, RateTier
+from cascade.pricing import NoPrice, rates_of
+from cascade.savings.usage import SIZE_STEP, Slice
+
+__all__ = ["PriceBook", "cost_of", "halved", "read_prices", "tier_of"]
+
+_MEND = "--price MODEL=IN/OUT or MODEL=IN/OUT/CACHE_READ/CACHE_WRITE, in USD per million tokens"
+
+
+class PriceBook:
+    """What a model costs: `--price` first, then the policy's own price for it, then the list. Compiled once."""
+
+    def __init__(self, own: Mapping[str, Price], policy: Policy) -> None:
+        self._own = {_canonical(model): price for model, price in own.items()}
+        self._rungs = {_canonical(rung.model): rung for rung in policy.ladder if rung.price or rung.discount}
+        self._known: dict[str, Rates] = {}
+
+    def rates(self, model: str) -> Rates:
+        """Raises UsageExportError for a model that has no price: never a price of 0."""
+        if (known := self._known.get(model)) is None:
+            known = self._known[model] = self._look_up(model)
+        return known
+
+    def _look_up(self, model: str) -> Rates:
+        name = _canonical(model)
+        try:
+            if (price := self._own.get(name)) is not None:
+                return rates_of(Rung(rung="own", model="own", max_tokens=1, price=price))
+            if (rung := self._rungs.get(name)) is not None:
+                return rates_of(rung)
+            return rates_of(Rung(rung="list", model=model, max_tokens=1))
+        except (NoPrice, ValidationError):
+            problem = f"there is no price for model {model[:128]!r}"
+            raise UsageExportError(problem, where="usage", mend=f"--price {model[:128]}=IN/OUT") from None
+
+
+def read_prices(pairs: Iterable[str]) -> dict[str, Price]:
+    """What `--price` says, by model. Raises UsageExportError where that is no price."""
+    own: dict[str, Price] = {}
+    for pair in pairs:
+        model, equals, told = pair.rpartition("=")
+        try:
+            numbers = [Decimal(part.strip()) for part in told.split("/")]
+        except InvalidOperation:
+            numbers = []
+        if not equals or not model.strip() or len(numbers) not in (2, 4) or not all(_is_price(one) for one in numbers):
+            raise UsageExportError(f"{pair!r} is no price", where="--price", mend=_MEND)
+        read, write = numbers[2:] or (None, None)
+        own[model.strip()] = Price(input=numbers[0], output=numbers[1], cache_read=read, cache_write=write)
+    return own
+
+
+def halved(rates: Rates) -> Rates:
+    """The rates of a batch: half of everything (Message Batches)."""
+    names = [field.name for field in fields(RateTier)]
+    return Rates(
+        tuple((above, RateTier(*((getattr(tier, name) + 1) // 2 for name in names))) for above, tier in rates.tiers)
+    )
+
+
+def cost_of(rates: Rates, slices: Sequence[Slice]) -> int:
+    """What these slices cost at `rates`, in nano-USD. The tier is that of the average prompt; the lowest if unknown."""
+    by_tier: defaultdict[RateTier, Usage] = defaultdict(Usage)
+    for part in slices:
+        by_tier[tier_of(rates, part)] += part.usage
+    return sum(prices.cost(Rates(((0, tier),)), usage) for tier, usage in by_tier.items())
+
+
+def tier_of(rates: Rates, part: Slice) -> RateTier:
+    """The tier that prices a slice."""
+    return rates.tier_of(Usage(0 if part.size is None else part.size * SIZE_STEP + 1))
+
+
+def _is_price(number: Decimal) -> bool:
+    return number.is_finite() and 0 <= number < 1_000_000
+
+
+def _canonical(model: str) -> str:
+    known = identify(model)
+    return known.canonical if known else model

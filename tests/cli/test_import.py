@@ -1,0 +1,66 @@
+"""`cascade import`: the command, what it prints, and that its corpus is one that the others read."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+from cascade.corpora import read_corpus
+from tests.cli.conftest import Run
+
+FIXTURES = Path(__file__).resolve().parents[1] / "importing" / "fixtures"
+SMALL = FIXTURES / "lm_eval" / "small" / "samples_trivia_2026-01-05T10-00-00.123456.jsonl"
+LARGE = FIXTURES / "lm_eval" / "large" / "samples_trivia_2026-01-05T11-30-00.654321.jsonl"
+
+
+def test_import_writes_a_corpus_and_tells_every_gap(run: Run, tmp_path: Path) -> None:
+    """One line on stdout; on stderr what the sources lack: items missing in one, confidences, costs."""
+    rungs = ("--rung", f"small={SMALL}", "--rung", f"large={LARGE}")
+    done = run("import", "lm-eval", *rungs, "--filter", "strict", "--metric", "exact_match", "-o", "trivia.jsonl.gz")
+    assert (done.code, done.out) == (0, "trivia.jsonl.gz: 2 items, small → large\n")
+    assert done.err.splitlines() == [
+        "large: no reply in 1 item",
+        "left out: 1 item, for want of a rung's reply (--keep-incomplete keeps what there is)",
+        "replies without confidence: small 2 of 2 (below the top rung such a reply never ships)",
+        "replies without cost_usd: small 2 of 2, large 2 of 2 (replay with --reprice where there is usage)",
+    ]
+    corpus = read_corpus(tmp_path / "trivia.jsonl.gz")
+    assert (corpus.manifest.name, corpus.manifest.rungs) == ("trivia", ("small", "large"))
+    assert corpus.manifest.grader == "recorded lm-eval exact_match (strict)"
+
+
+def test_import_json_counts_what_the_table_tells(run: Run) -> None:
+    """With --json the counts and the notices are fields, and stderr is silent."""
+    done = run("import", "routerbench", str(FIXTURES / "routerbench.csv"), "-o", "c.jsonl", "--name", "bench", "--json")
+    assert (done.code, done.err) == (0, "")
+    found = done.json
+    assert (found["name"], found["items"], found["left_out"]) == ("bench", 2, 1)
+    assert found["missing"] == {"small-7b": 0, "large-70b": 1}
+    assert found["without"]["small-7b"] == {"confidence": 2, "score": 0, "cost_usd": 0}
+    assert found["notices"][0].startswith("the ladder is in the order of the sources")
+
+
+def test_import_maps_a_table_of_ones_own(run: Run, tmp_path: Path) -> None:
+    """`--map` repeated says which column is what, the rungs' own included."""
+    maps = ("id=qid", "input=question", "haiku.confidence=h_conf", "haiku.score=h_ok", "opus.score=o_ok")
+    options = [part for text in maps for part in ("--map", text)]
+    done = run("import", "csv", str(FIXTURES / "table.csv"), *options, "-o", "own.jsonl")
+    assert done.code == 0
+    assert read_corpus(tmp_path / "own.jsonl").items[0].reply("haiku").confidence == 0.95
+
+
+def test_import_refusals_are_one_line_and_leave_nothing(run: Run, tmp_path: Path) -> None:
+    """A pickle, a format that is not there, a pair that is none, an ending that is no corpus's: exit 2, no file."""
+    bench = str(FIXTURES / "routerbench.csv")
+    for arguments, problem in (
+        (("routerbench", "routerbench_0shot.pkl", "-o", "c.jsonl"), "is a pickle, which is never loaded here"),
+        (("ragas", bench, "-o", "c.jsonl"), "there is no format 'ragas' (formats: lm-eval, "),
+        (("routerbench", "-o", "c.jsonl"), "there is nothing to read"),
+        (("routerbench", bench, "--rung", "haiku", "-o", "c.jsonl"), "--rung haiku: is not NAME=VALUE"),
+        (("routerbench", bench, "-o", "c.csv"), "c.csv: a corpus ends in .jsonl, .jsonl.gz or .parquet"),
+        (("routerbench", bench), "Missing option"),
+    ):
+        done = run("import", *arguments)
+        assert (done.code, done.out) == (2, "")
+        assert problem in done.err
+        assert done.err.count("\n") == 1
+    assert list(tmp_path.iterdir()) == []

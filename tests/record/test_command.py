@@ -1,0 +1,131 @@
+"""`cascade record` as a person runs it."""
+
+from __future__ import annotations
+
+import json
+import signal
+import sys
+from collections.abc import Callable
+from dataclasses import replace
+from pathlib import Path
+
+import pytest
+
+from cascade.corpora import Corpus, read_corpus, write_corpus
+
+from .conftest import OPUS, YAML, Killer, journal_of, start
+
+Emulate = Callable[..., Killer]
+
+
+@pytest.fixture
+def home(source: Path) -> Path:
+    """The folder with the inputs and the policy."""
+    folder = source.parent
+    (folder / "policy.yaml").write_text(YAML, encoding="utf-8")
+    return folder
+
+
+COMMAND = ("inputs.jsonl", "-o", "c.jsonl", "-p", "policy.yaml")
+
+
+def test_it_records_and_says_what_it_came_to(corpus: Corpus, emulate: Emulate, home: Path) -> None:
+    """One line on stdout, exit 0, the corpus; and no prompt, answer or key on either stream."""
+    process = start(home, emulate(corpus), *COMMAND, "--name", "mine")
+    out, err = process.communicate(timeout=60)
+    assert process.returncode == 0, err
+    assert out.startswith("12 of 12 items in c.jsonl; 36 calls in this run, 0 replies taken from the journal; 0.0")
+    assert read_corpus(home / "c.jsonl").items == corpus.items
+    assert read_corpus(home / "c.jsonl").manifest.name == "mine"
+    for secret in ("question", "answer", "sk-secret"):
+        assert secret not in out + err
+
+
+def test_a_whole_recording_run_again_asks_nothing(corpus: Corpus, emulate: Emulate, home: Path) -> None:
+    """Killed after its last write, or just run twice: exit 0 and no call. Other inputs do not write over it: exit 2."""
+    emulator = emulate(corpus)
+    start(home, emulator, *COMMAND).communicate(timeout=60)
+    before = (home / "c.jsonl").read_bytes()
+    again = start(home, emulator, *COMMAND)
+    out, _ = again.communicate(timeout=60)
+    assert (again.returncode, out) == (0, "c.jsonl is this very recording, and whole: nothing was asked\n")
+    write_corpus(home / "inputs.jsonl", corpus.manifest, corpus.items[:3])
+    other = start(home, emulator, *COMMAND)
+    _, err = other.communicate(timeout=60)
+    assert other.returncode == 2
+    assert "c.jsonl: it is there already" in err
+    assert (home / "c.jsonl").read_bytes() == before
+    assert emulator.billed.replies == 36
+
+
+def test_json_has_it_all(corpus: Corpus, emulate: Emulate, home: Path) -> None:
+    """With --json nothing but one object on stdout; ungraded answers by item, rung and reason."""
+    items = (replace(corpus.items[0], expected=None), *corpus.items[1:])
+    write_corpus(home / "inputs.jsonl", corpus.manifest, items)
+    process = start(home, emulate(corpus), *COMMAND, "--json")
+    told = json.loads(process.communicate(timeout=60)[0])
+    assert (told["items"], told["complete"], told["final"], told["calls"]) == (12, 12, True, 36)
+    assert told["ungraded"]["count"] == 3
+    assert told["ungraded"]["answers"][0] == {
+        "item": "i-0",
+        "rung": "haiku",
+        "reason": "the item has no expected answer",
+    }
+    assert (told["judge"], told["stopped"]) == (None, None)
+
+
+def test_missing_items_are_exit_4_with_their_reason(corpus: Corpus, emulate: Emulate, home: Path) -> None:
+    """An endpoint that is used up: one line that says how to go on."""
+    process = start(home, emulate(corpus, faults=f"spend_cap,model={OPUS}"), *COMMAND, "--concurrency", "1")
+    _, err = process.communicate(timeout=60)
+    assert process.returncode == 4
+    assert "1 items failed: opus: spend_cap, HTTP 429 (1): i-0" in err
+    assert "the same command goes on from c.jsonl.journal" in err
+
+
+@pytest.mark.parametrize(
+    ("extra", "why"),
+    [
+        (("--max-usd", "-1"), "--max-usd: -1.0 is no amount of money"),
+        (("--max-usd", "nan"), "--max-usd: nan is no amount of money"),
+        (("--grader", "exactly"), "none called 'exactly'"),
+        (("--rungs", "fable"), "no rung 'fable'"),
+        (("--policy", "nowhere.yaml"), "nowhere.yaml"),
+    ],
+)
+def test_a_wrong_option_is_exit_2_in_one_line(
+    corpus: Corpus, emulate: Emulate, home: Path, extra: tuple[str, ...], why: str
+) -> None:
+    """Nothing is asked and nothing is left behind."""
+    emulator = emulate(corpus)
+    process = start(home, emulator, *COMMAND, *extra)
+    out, err = process.communicate(timeout=60)
+    assert (process.returncode, out) == (2, "")
+    assert why in err
+    assert len(err.strip().splitlines()) == 1
+    assert not emulator.requests
+    assert not list(home.glob("c.jsonl*"))
+
+
+@pytest.mark.skipif(sys.platform == "win32", reason="signals of POSIX")
+def test_a_stop_by_signal_loses_nothing_that_is_paid(corpus: Corpus, emulate: Emulate, home: Path) -> None:
+    """Ctrl-C: what is in flight comes home and is kept, exit 130; the next run asks the rest."""
+    emulator = emulate(corpus, token_latency_s=0.005)
+    emulator.strike = signal.SIGINT
+    process = start(home, emulator, *COMMAND)
+    emulator.arm(process.pid, 8, at_bill=False)
+    _, err = process.communicate(timeout=60)
+    assert process.returncode == 130
+    assert "stopped by a signal; the same command goes on" in err
+    assert len(journal_of(home / "c.jsonl")) == emulator.billed.replies < 36
+    process = start(home, emulator, *COMMAND)
+    process.communicate(timeout=60)
+    assert process.returncode == 0
+    assert emulator.billed.replies == 36
+    assert read_corpus(home / "c.jsonl").items == corpus.items
+
+
+def test_the_help_says_that_contents_are_stored(corpus: Corpus, emulate: Emulate, home: Path) -> None:
+    """A recording stores what users wrote, whatever the policy says; nobody shall learn that afterwards."""
+    out, _ = start(home, emulate(corpus), "--help").communicate(timeout=60)
+    assert "store your inputs and all answers" in " ".join(out.split())

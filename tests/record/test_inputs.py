@@ -1,0 +1,105 @@
+"""What may be recorded: JSON lines, a corpus, plain lines; and what is wrong is one line before anything is paid."""
+
+from __future__ import annotations
+
+import gzip
+from pathlib import Path
+
+import pytest
+
+from cascade.core.errors import CorpusError
+from cascade.corpora import Corpus
+from cascade.corpora.inputs import read_inputs
+
+
+def written(folder: Path, text: str, name: str = "in.jsonl") -> Path:
+    """A file with this text."""
+    path = folder / name
+    path.write_text(text, encoding="utf-8")
+    return path
+
+
+def test_json_lines_are_items(tmp_path: Path) -> None:
+    """Every key of an item is taken, and what is not known is kept."""
+    path = written(
+        tmp_path,
+        '{"id": "a", "input": "one?", "task": "t", "group": "g", "split": "tune", "at": 1.5, "expected": {"x": 1}, "level": 3}\n'
+        "\n"
+        '{"id": "b", "input": [{"role": "user", "content": "two?"}], "replies": {"haiku": {}}, "baseline": {}}\n',
+    )
+    one, two = read_inputs(path).items
+    assert (one.id, one.input, one.task, one.group, one.split, one.at) == ("a", "one?", "t", "g", "tune", 1.5)
+    assert (one.expected, one.extra, one.replies) == ({"x": 1}, {"level": 3}, {})
+    assert (two.input, two.extra, two.replies, two.line) == ([{"role": "user", "content": "two?"}], None, {}, 3)
+
+
+def test_a_corpus_is_recorded_anew(source: Path, corpus: Corpus) -> None:
+    """Its manifest comes along, its replies do not."""
+    inputs = read_inputs(source)
+    assert inputs.manifest is not None
+    assert inputs.manifest.grader == "exact"
+    assert [(item.id, item.replies) for item in inputs.items] == [(item.id, {}) for item in corpus.items]
+
+
+def test_plain_lines_are_inputs(tmp_path: Path) -> None:
+    """One a line, blank ones left out, numbered as in the file; gzip too."""
+    text = "one?\n\n  two ü?\r\nthree"
+    path = tmp_path / "in.txt.gz"
+    path.write_bytes(gzip.compress(text.encode()))
+    for inputs in (read_inputs(written(tmp_path, text, "in.txt")), read_inputs(path)):
+        assert [(i.id, i.input) for i in inputs.items] == [
+            ("line-1", "one?"),
+            ("line-3", "  two ü?"),
+            ("line-4", "three"),
+        ]
+
+
+def test_the_hash_holds_order_ids_and_inputs(tmp_path: Path) -> None:
+    """What was asked is in it; what is only for grading and splitting is not."""
+    one = '{"id": "a", "input": "x"}\n{"id": "b", "input": "y"}\n'
+    same = '{"input": "x", "id": "a", "expected": 3}\n{"id": "b", "input": "y", "task": "t"}\n'
+    swapped = '{"id": "b", "input": "y"}\n{"id": "a", "input": "x"}\n'
+    first, second, third = (read_inputs(written(tmp_path, text)).hash for text in (one, same, swapped))
+    assert first == second != third
+
+
+@pytest.mark.parametrize(
+    ("text", "why"),
+    [
+        ("", "no input in it"),
+        ("\n \n", "no input in it"),
+        ('{"corpus": "x", "version": 1, "ladder": [{"rung": "a"}]}\n', "no input in it"),
+        ("text\n", r"in\.jsonl:1: not JSON"),
+        ('{"id": "a", "input": "x"}\n{"id": "b"\n', r"in\.jsonl:2: not JSON"),
+        ('{"id": "a", "input": "x"}\n[]\n', r"in\.jsonl:2: the line is not a JSON object"),
+        ('{"input": "x"}\n', r"in\.jsonl:1: id: field required"),
+        ('{"id": 7, "input": "x"}\n', r"in\.jsonl:1: id: "),
+        ('{"id": "a"}\n', r"in\.jsonl:1: item 'a': input: field required"),
+        ('{"id": "a", "input": 3}\n', r"item 'a': input: "),
+        ('{"id": "a", "input": ""}\n', r"item 'a': it cannot be asked: prompt: it is empty"),
+        ('{"id": "a", "input": [{"role": "system", "content": "x"}]}\n', r"item 'a': it cannot be asked: .* role"),
+        ('{"id": "a", "input": [{"role": "user", "content": "x"}, {"role": "assistant", "content": "y"}]}\n', "prefill"),
+        ('{"id": "a", "input": "x"}\n\n{"id": "a", "input": "y"}\n', r"in\.jsonl:3: item 'a': the id occurs twice, first on line 1"),
+        ('{"id": "a", "input": "x", "split": "test"}\n', r"item 'a': split: "),
+        ('{"id": "a", "input": "x", "at": NaN}\n', "not JSON"),
+    ],
+)  # fmt: skip
+def test_what_cannot_be_asked_is_named(tmp_path: Path, text: str, why: str) -> None:
+    """File, line, item and what is wrong, in one line that quotes nothing of the input."""
+    with pytest.raises(CorpusError, match=why) as raised:
+        read_inputs(written(tmp_path, text))
+    assert "\n" not in str(raised.value)
+
+
+def test_hostile_files_are_refused_in_bounds(tmp_path: Path) -> None:
+    """A long line, a file that is no gzip, one that is not there, text that is not UTF-8."""
+    path = written(tmp_path, '{"id": "a", "input": "' + "x" * 1000 + '"}\n')
+    with pytest.raises(CorpusError, match=r"in\.jsonl:1: the line is longer than 100 bytes"):
+        read_inputs(path, max_line_bytes=100)
+    with pytest.raises(CorpusError, match="cannot be read"):
+        read_inputs(written(tmp_path, "no gzip", "in.jsonl.gz"))
+    with pytest.raises(CorpusError, match=r"nowhere\.jsonl: cannot be read: No such file"):
+        read_inputs(tmp_path / "nowhere.jsonl")
+    (tmp_path / "latin.txt").write_bytes("für\n".encode("latin-1"))
+    with pytest.raises(CorpusError, match=r"latin\.txt:1: the line is not UTF-8"):
+        read_inputs(tmp_path / "latin.txt")

@@ -1,0 +1,104 @@
+"""The cap: what was spent and what is in flight are counted, so it is passed by no more than what is told."""
+
+from __future__ import annotations
+
+import asyncio
+import random
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from cascade.core import prices
+from cascade.core.messages import Request, Usage
+from cascade.core.triage import build_prompt
+from cascade.corpora import Corpus, read_corpus
+from cascade.corpora.spending import Purse, upper_bound
+from cascade.plans import make_plan
+
+from .conftest import POLICY, YAML, Killer, Record, start
+
+Emulate = Callable[..., Killer]
+
+
+@pytest.mark.parametrize("concurrency", [1, 8])
+def test_it_stops_at_the_cap_and_goes_on_where_it_stopped(
+    corpus: Corpus, record: Record, emulate: Emulate, tmp_path: Path, concurrency: int
+) -> None:
+    """The cap holds over all runs together; the corpus so far can be read; the rest is asked under a higher cap."""
+    emulator = emulate(corpus)
+    whole = sum(round((r.cost_usd or 0) * 1e9) for item in corpus.items for r in item.replies.values())
+    caps = (whole // 3, whole // 2, whole)
+    calls = 0
+    for cap in caps[:2]:
+        report = record(emulator, cap=cap, concurrency=concurrency)
+        calls += report.calls
+        assert report.stop is not None
+        assert (report.stop.kind, report.is_final) == ("cap", False)
+        assert cap <= report.spent < cap + report.overshoot
+        held = {item.id: item for item in corpus.items}
+        assert all(item == held[item.id] for item in read_corpus(tmp_path / "corpus.jsonl").items)
+    report = record(emulator, cap=whole + 1, concurrency=concurrency)
+    assert (report.is_final, report.spent, calls + report.calls) == (True, whole, 36)
+    assert read_corpus(tmp_path / "corpus.jsonl").items == corpus.items
+    assert emulator.billed.replies == 36
+
+
+def test_a_cap_of_nothing_asks_nothing(corpus: Corpus, record: Record, emulate: Emulate, tmp_path: Path) -> None:
+    """0 USD: no call at all, and nothing is left lying about."""
+    emulator = emulate(corpus)
+    report = record(emulator, cap=0)
+    assert (report.calls, report.spent, report.complete) == (0, 0, 0)
+    assert not emulator.requests
+    assert [path.name for path in tmp_path.iterdir()] == ["inputs.jsonl"]
+
+
+def test_the_command_says_how_to_go_on_and_succeeds(
+    corpus: Corpus, emulate: Emulate, source: Path, tmp_path: Path
+) -> None:
+    """Exit 0, and one line with the cap, what it can be passed by, and what to do."""
+    (tmp_path / "policy.yaml").write_text(YAML, encoding="utf-8")
+    process = start(tmp_path, emulate(corpus), source.name, "-o", "c.jsonl", "-p", "policy.yaml", "--max-usd", "0.003")
+    out, _ = process.communicate(timeout=60)
+    assert process.returncode == 0
+    assert "stopped at the cap of 0.003000 USD" in out
+    assert "Raise --max-usd, and the same command goes on from c.jsonl.journal" in out
+
+
+@given(seed=st.integers(0, 2**32), cap=st.integers(0, 300))
+def test_whatever_calls_cost_the_cap_is_passed_by_one_at_most(seed: int, cap: int) -> None:
+    """Many at once, each settling below its bound in any order: spent stays below the cap and one bound."""
+    chance = random.Random(seed)
+    calls = [(most, chance.randrange(0, most + 1)) for most in (chance.randrange(1, 60) for _ in range(40))]
+
+    async def pay(purse: Purse, most: int, cost: int) -> bool:
+        for _ in range(chance.randrange(3)):
+            await asyncio.sleep(0)
+        if not await purse.admit(most):
+            return False
+        for _ in range(chance.randrange(5)):
+            await asyncio.sleep(0)
+        await purse.settle(most, cost)
+        return True
+
+    async def go() -> tuple[int, int, list[bool]]:
+        purse = Purse(cap, 0)
+        done = await asyncio.gather(*(pay(purse, most, cost) for most, cost in calls))
+        return purse.spent, purse.largest, done
+
+    spent, largest, done = asyncio.run(go())
+    assert spent < cap + max(largest, 1)
+    assert spent == sum(cost for (_, cost), paid in zip(calls, done, strict=True) if paid)
+    if not all(done):
+        assert spent >= cap
+
+
+@given(text=st.text(min_size=1, max_size=200), index=st.sampled_from([0, 1, 2]), thinking=st.integers(0, 4096))
+def test_no_reply_costs_more_than_its_upper_bound(text: str, index: int, thinking: int) -> None:
+    """A token for each byte of the text and every token of max_tokens still costs no more."""
+    plan = make_plan(POLICY)
+    prompt = build_prompt(POLICY, index, Request(({"role": "user", "content": text},)))
+    used = Usage(len(text.encode("utf-8", "replace")) + 500, min(thinking, prompt.max_tokens))
+    assert prices.cost(plan.rates[index], used) <= upper_bound(plan.rates[index], prompt)

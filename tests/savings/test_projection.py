@@ -1,0 +1,265 @@
+"""The bill, the bill under a policy, and where routing does not pay; in exact nano-USD."""
+
+from __future__ import annotations
+
+from fractions import Fraction
+from pathlib import Path
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from cascade.core.errors import CorpusError, UsageExportError
+from cascade.core.messages import Usage
+from cascade.core.policy import Policy
+from cascade.corpora import open_corpus, read_corpus, replay_item
+from cascade.loading import load_policy
+from cascade.plans import make_plan
+from cascade.savings import (
+    Advice,
+    Case,
+    Mix,
+    PriceBook,
+    Projection,
+    Slice,
+    advise,
+    make_bill,
+    observe,
+    project,
+    read_mix,
+    read_prices,
+    read_usage,
+)
+from cascade.shipped import shipped
+
+NANO = 1_000_000_000
+OLD = ("claude-haiku-5-5=0.80/4", "claude-sonnet-5-5=3/15", "claude-opus-5-5=15/75")
+
+
+def one(
+    model: str, usage: Usage, requests: int | None = None, *, batch: bool = False, size: int | None = None
+) -> Slice:
+    """A slice of traffic."""
+    return Slice(model, batch, size, requests == 1, requests, usage)
+
+
+def projected(slices: list[Slice], mix: str | Mix | None, *prices: str, policy: str = "default") -> Projection:
+    """What these slices would cost under a policy."""
+    ladder = load_policy(policy)
+    book = PriceBook(read_prices(prices), ladder)
+    told = read_mix(mix, [rung.rung for rung in ladder.ladder]) if isinstance(mix, str) else mix
+    return project(slices, ladder, book, told, make_bill(slices, book).cost)
+
+
+def test_the_published_figure_of_500_tasks_a_day_comes_out() -> None:
+    """1.80 / 6.75 / 33.75 USD alone, 4.14 routed 80/15/5; a climb pays the rungs below as well: 4.8375."""
+    shown = projected([one("claude-opus-5-5", Usage(1_000_000, 250_000), 500)], "80/15/5", *OLD).as_today
+    assert shown.alone == (1_800_000_000, 6_750_000_000, 33_750_000_000)
+    assert shown.routed == 4_140_000_000
+    assert shown.climb == 4_837_500_000
+    assert shown.climb_with_triage is not None
+    assert shown.climb_with_triage > shown.climb
+    assert round(1 - shown.routed / shown.alone[2], 3) == 0.877
+    assert round(1 - shown.routed / shown.alone[1], 3) == 0.387
+
+
+def test_the_published_figure_of_100m_output_tokens_comes_out() -> None:
+    """900 against 2,500 USD at 70/20/10, at the list prices of the trio before 5.5 (5 / 15 / 25 out)."""
+    shown = projected([one("claude-opus-4-7", Usage(0, 100_000_000))], "70/20/10", policy="classic").as_today
+    assert (shown.routed, shown.alone[-1]) == (900 * NANO, 2_500 * NANO)
+    assert shown.climb == (500 + 450 + 250) * NANO
+    assert shown.climb_with_triage is None  # nobody knows how many requests that is
+
+
+def test_the_published_bill_of_a_large_user_comes_out(tmp_path: Path) -> None:
+    """1.25B tokens in and 100M out at 5/25: 8,750 USD, and measured."""
+    path = tmp_path / "usage.csv"
+    path.write_text("model,input_tokens,output_tokens\nclaude-opus-4-7,1250000000,100000000\n")
+    bill = make_bill(read_usage(path).slices, PriceBook({}, load_policy("default")))
+    assert (bill.cost, bill.basis) == (8_750 * NANO, "measured")
+
+
+def test_cached_and_batched_tokens_cost_what_they_cost() -> None:
+    """By hand, Opus 5.5: 4/20, writes 5 and 8, reads 0.20; a batch is half of all."""
+    usage = Usage(1_000_000, 300_000, 2_000_000, 500_000, 8_000_000)
+    book = PriceBook({}, load_policy("default"))
+    bill = make_bill([one("claude-opus-5-5", usage), one("claude-opus-5-5", usage, batch=True)], book)
+    assert [(line.batch, line.cost) for line in bill.lines] == [(False, 25_600_000_000), (True, 12_800_000_000)]
+    plain = 11_500_000 * 4_000 + 300_000 * 20_000
+    assert bill.otherwise["none", False] == plain + plain // 2
+    assert bill.otherwise["as_exported", True] == 25_600_000_000
+
+
+def test_a_price_by_length_is_an_estimate_unless_every_row_is_a_request() -> None:
+    """Haiku 5.5 costs five times as much past 100,000 tokens: the average prompt decides, and the line says so."""
+    book = PriceBook({}, load_policy("default"))
+    long, short = Usage(200_000, 0), Usage(100_000, 0)
+    sure = make_bill([one("claude-haiku-5-5", long, 1, size=199), one("claude-haiku-5-5", short, 1, size=99)], book)
+    assert (sure.cost, sure.basis) == (100_000_000 + 10_000_000, "measured")
+    assert make_bill([one("claude-haiku-5-5", long, 2, size=99)], book).basis == "estimate"
+
+
+def test_an_unknown_model_is_an_error_with_its_mend() -> None:
+    """Never a price of 0; `--price` gives it one, which the ladder's own model takes too."""
+    policy = load_policy("default")
+    slices = [one("made-up", Usage(1_000_000, 0))]
+    with pytest.raises(UsageExportError, match=r"no price for model 'made-up' \(--price made-up=IN/OUT\)"):
+        make_bill(slices, PriceBook({}, policy))
+    assert make_bill(slices, PriceBook(read_prices(["made-up=2/3"]), policy)).cost == 2 * NANO
+    for wrong in ("x", "x=1", "x=1/-2", "x=a/b", "=1/2", "x=1/nan"):
+        with pytest.raises(UsageExportError, match="is no price"):
+            read_prices([wrong])
+
+
+@pytest.mark.parametrize("text", ["80/20", "80/15/6", "a/b/c", "120/-20/0", "", "1/0/0/0", "1//0"])
+def test_a_mix_is_a_share_for_every_rung(text: str) -> None:
+    """What does not add up is refused; thirds may be told as fractions of 1."""
+    with pytest.raises(UsageExportError, match="is no mix"):
+        read_mix(text, ["a", "b", "c"])
+    assert read_mix("0.5/0.25/0.25", ["a", "b", "c"]).escalation == (Fraction(1, 2), Fraction(1, 2))
+
+
+@given(
+    tokens=st.integers(1, 10**12),
+    weights=st.lists(st.integers(0, 50), min_size=3, max_size=3).filter(any),
+)
+def test_a_climb_is_never_cheaper_than_routing(tokens: int, weights: list[int]) -> None:
+    """It pays the rungs below as well; all on the first rung they are the same, and all shares are exact."""
+    whole = sum(weights)
+    shares = tuple(Fraction(weight, whole) for weight in weights)
+    reached = (Fraction(1), shares[1] + shares[2], shares[2])
+    shown = projected([one("claude-opus-5-5", Usage(tokens, tokens))], Mix(shares, reached, "estimate")).as_today
+    assert shown.routed is not None
+    assert shown.climb is not None
+    exact = sum(share * cost for share, cost in zip(shares, shown.alone, strict=True))
+    assert abs(shown.routed - exact) <= Fraction(1, 2)
+    below = sum(share * cost for share, cost in zip(reached[1:], shown.alone[:-1], strict=True))
+    assert shown.climb - shown.routed >= 0
+    assert (shown.climb == shown.routed) == (below < 1)
+
+
+def test_break_even_is_where_the_climb_meets_the_single_model() -> None:
+    """0.01 % below it the climb is no dearer, 0.01 % above it is."""
+    shown = projected([one("claude-opus-4-7", Usage(10_000_000, 1_000_000), 1_000)], "50/30/20", policy="classic")
+    limit = shown.break_even[0]
+    assert limit is not None
+    assert 0 < limit < 1
+    costs = dict(shown.at_rate)
+    assert sorted(costs.values()) == list(costs.values())
+    first, at_ten = costs[Fraction(0)], costs[Fraction(1, 10)]
+    exact = Fraction(shown.as_today.alone[1] - first, (at_ten - first) * 10)
+    assert abs(limit - exact) < Fraction(1, 5_000)
+
+
+def measured(policy: Policy) -> Mix:
+    """The mix of the shipped corpus under a policy."""
+    path = shipped("corpora", "support")
+    assert path is not None
+    with open_corpus(path) as reader:
+        return observe(reader, make_plan(policy))
+
+
+def test_a_measured_mix_is_the_rules_own() -> None:
+    """Shares, rates and qualities equal those of the corpus replayed by the rule, item by item."""
+    policy = load_policy("support")
+    mix = measured(policy)
+    path = shipped("corpora", "support")
+    assert path is not None
+    corpus, plan = read_corpus(path), make_plan(policy)
+    answers = [replay_item(plan, item) for item in corpus.items]
+    rungs = [rung.rung for rung in policy.ladder]
+    assert mix.shares == tuple(Fraction(sum(answer.rung == rung for answer in answers), 1200) for rung in rungs)
+    assert mix.reached[1] == Fraction(sum(len(answer.steps) > 1 for answer in answers), 1200)
+    assert (mix.basis, mix.observed is not None) == ("measured", True)
+    assert mix.observed is not None
+    scores = [item.reply(answer.rung or "").score or 0.0 for item, answer in zip(corpus.items, answers, strict=True)]
+    assert mix.observed.quality == sum(scores) / 1200
+    assert mix.observed.singles[2][0] == sum(item.reply("opus").score or 0.0 for item in corpus.items) / 1200
+
+
+def test_a_corpus_without_the_policys_rungs_is_refused(tmp_path: Path) -> None:
+    """It names the rung and says what the corpus has."""
+    path = tmp_path / "other.jsonl"
+    path.write_text('{"corpus": "other", "version": 1, "ladder": [{"rung": "small"}, {"rung": "big"}]}\n')
+    with open_corpus(path) as reader, pytest.raises(CorpusError, match=r"has no rung 'haiku'.*it has small, big"):
+        observe(reader, make_plan(load_policy("default")))
+
+
+def advised(slices: list[Slice], mix: Mix | None, *, days: int = 30, policy: str = "default") -> Advice:
+    """What the advice is on this traffic."""
+    ladder = load_policy(policy)
+    book = PriceBook({}, ladder)
+    bill = make_bill(slices, book)
+    shown = project(slices, ladder, book, mix, bill.cost)
+    counts = [part.requests for part in slices]
+    requests = None if None in counts else sum(count or 0 for count in counts)
+    return advise(Case(bill, shown, ladder, mix, shown.as_today.full_climb, requests, Fraction(days)))
+
+
+def codes(advice: Advice) -> set[str]:
+    """What speaks against routing."""
+    return {finding.code for finding in advice.findings if finding.against}
+
+
+LARGE = [one("claude-opus-5-5", Usage(2_000_000_000, 100_000_000), 1_000_000)]
+MIX = Mix(
+    (Fraction(4, 5), Fraction(3, 20), Fraction(1, 20)), (Fraction(1), Fraction(1, 5), Fraction(1, 20)), "estimate"
+)
+
+
+def test_routing_does_not_pay_for_few_requests_or_little_money() -> None:
+    """A hundred requests a month prove no threshold, and save nothing worth a corpus."""
+    advice = advised([one("claude-opus-5-5", Usage(200_000, 20_000), 100)], MIX)
+    assert advice.pays is False
+    assert codes(advice) == {"few_requests", "small_saving"}
+
+
+def test_routing_does_not_pay_where_everything_is_on_the_cheapest_model() -> None:
+    """There is nothing cheaper to route to."""
+    advice = advised([one("claude-haiku-5-5", Usage(2_000_000_000, 100_000_000), 1_000_000)], MIX)
+    assert codes(advice) == {"cheapest_already"}
+
+
+def test_routing_does_not_pay_past_break_even() -> None:
+    """The corpus escalates more than the climb can bear: at 1 : 3 : 5 escalating everything costs 9 against 5."""
+    half = Mix(
+        (Fraction(1, 10), Fraction(1, 10), Fraction(4, 5)), (Fraction(1), Fraction(9, 10), Fraction(4, 5)), "measured"
+    )
+    advice = advised([one("claude-opus-4-7", Usage(2_000_000_000, 100_000_000), 1_000_000)], half, policy="classic")
+    assert advice.pays is False
+    assert {"dearer_than_today", "break_even"} <= codes(advice)
+
+
+def test_what_is_not_measured_is_said_to_be_unknown() -> None:
+    """With a guessed mix, or none, the advice is neither yes nor no."""
+    assert advised(LARGE, MIX).pays is None
+    assert advised(LARGE, None).pays is None
+    assert {finding.code for finding in advised(LARGE, None).findings} == {"mix_unknown", "signal_unknown"}
+
+
+def test_a_measured_mix_brings_the_signal_and_the_stakes() -> None:
+    """On the synthetic corpus: a large saving, and what a further mistake may cost for it to be one."""
+    advice = advised(LARGE, measured(load_policy("default")))
+    assert advice.pays is True
+    assert {finding.code for finding in advice.findings} == {"stakes"}
+
+
+def test_a_confidence_that_tells_nothing_is_no_signal(tmp_path: Path) -> None:
+    """Every answer at 0.9, half of them wrong: AUROC 0.5; and one task without a floor is uniform stakes."""
+    lines = ['{"corpus": "flat", "version": 1, "ladder": [{"rung": "haiku"}, {"rung": "sonnet"}, {"rung": "opus"}]}']
+    for number in range(40):
+        replies = ", ".join(
+            f'"{rung}": {{"confidence": 0.9, "answer": "x", "score": {score}}}'
+            for rung, score in (("haiku", number % 2), ("sonnet", 1), ("opus", 1))
+        )
+        lines.append(f'{{"id": "i{number}", "input": "q{number}", "replies": {{{replies}}}}}')
+    path = tmp_path / "flat.jsonl"
+    path.write_text("\n".join(lines) + "\n")
+    with open_corpus(path) as reader:
+        mix = observe(reader, make_plan(load_policy("default")))
+    assert mix.observed is not None
+    assert mix.observed.auroc == 0.5
+    advice = advised(LARGE, mix)
+    assert advice.pays is False
+    assert codes(advice) == {"no_signal", "dominated"}  # all is shipped by haiku: without triage it costs less
+    assert "uniform_stakes" in {finding.code for finding in advice.findings}
