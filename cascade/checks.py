@@ -48,7 +48,8 @@ def _plain(function: object) -> Callable[[str], object]:
 
 
 def _not_empty(text: str) -> bool:
-    return not text.isspace() and text != ""
+    """Whether there is anything to see: white space and invisible characters are nothing."""
+    return any(character.isprintable() and not character.isspace() for character in text)
 
 
 def _pattern(pattern: str) -> Callable[[str], object]:

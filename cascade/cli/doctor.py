@@ -10,7 +10,7 @@ from typing import Literal
 
 from cascade.claude import Looked, ModelStatus, look_at
 from cascade.cli.output import print_json, stdout, table
-from cascade.core.errors import ConfigurationError
+from cascade.core.errors import CascadeError
 from cascade.core.policy import Policy, Rung
 from cascade.engine import default_policy
 from cascade.loading import load_policy
@@ -41,7 +41,7 @@ def run_doctor(policy_name: str | None, *, as_json: bool) -> int:
     try:
         policy = load_policy(name)
         make_plan(policy)
-    except ConfigurationError as problem:
+    except CascadeError as problem:
         findings.append(Finding("policy", "missing", str(problem), "mend it, then `cascade policy check`"))
     else:
         findings.append(
@@ -82,11 +82,11 @@ def _endpoints(policy: Policy) -> list[Finding]:
 
     findings: list[Finding] = []
     for _, rungs in groupby(sorted(policy.ladder, key=endpoint), key=endpoint):
-        findings.extend(_findings(look_at(list(rungs))))
+        findings.extend(_findings(look_at(list(rungs)), policy.ladder[-1].rung))
     return findings
 
 
-def _findings(looked: Looked) -> list[Finding]:
+def _findings(looked: Looked, top: str) -> list[Finding]:
     where = looked.base_url or "the endpoint"
     if looked.missing_key:
         to_do = "export ANTHROPIC_API_KEY=…, or name another variable by the rung's api_key_env"
@@ -101,7 +101,7 @@ def _findings(looked: Looked) -> list[Finding]:
         Finding("key", "ok", f"accepted by {where}"),
         Finding("reachability", "ok", where),
         *(_lifecycle(model) for model in looked.models),
-        *(_structured(model) for model in looked.models[:-1]),
+        *(_structured(model) for model in looked.models if model.rung != top and not model.problem),
         _clock(looked.clock_skew_s),
     ]
 

@@ -31,8 +31,11 @@ __all__ = [
 
 _PIPE_WIDTH = 120  # columns where there is no terminal to ask
 
-stdout = Console(highlight=False, soft_wrap=True, width=None if sys.stdout.isatty() else _PIPE_WIDTH)
-stderr = Console(stderr=True, highlight=False, soft_wrap=True, width=None if sys.stderr.isatty() else _PIPE_WIDTH)
+# No markup: what users wrote is printed as it is.
+stdout = Console(highlight=False, markup=False, soft_wrap=True, width=None if sys.stdout.isatty() else _PIPE_WIDTH)
+stderr = Console(
+    stderr=True, highlight=False, markup=False, soft_wrap=True, width=None if sys.stderr.isatty() else _PIPE_WIDTH
+)
 
 
 def configure_logs() -> None:
@@ -55,15 +58,17 @@ def print_json(value: Any) -> None:
 def report(error: Exception, code: int, *, as_json: bool) -> int:
     """One line on stderr (or one JSON object) about an error; returns the exit code."""
     message = " ".join((error.format_message() if hasattr(error, "format_message") else str(error)).split())  # type: ignore[attr-defined]
+    notes: list[str] = list(getattr(error, "__notes__", ()))
     if as_json:
         body: dict[str, Any] = {"error": type(error).__name__, "message": message, "exit_code": code}
+        if notes:
+            body["more"] = notes
         if isinstance(error, ClimbError):
             body |= {"cost_usd": error.cost_usd, "steps": [step_fields(step) for step in error.steps]}
         sys.stderr.write(json.dumps(body, ensure_ascii=False) + "\n")
     else:
-        sys.stderr.write(f"cascade: {message}\n")
-        for note in getattr(error, "__notes__", ()):
-            sys.stderr.write(f"cascade: {note}\n")
+        more = f" (and {len(notes)} more: --json lists them)" if notes else ""
+        sys.stderr.write(f"cascade: {message}{more}\n")
     return code
 
 

@@ -102,6 +102,7 @@ def climb(
     match = plan.signals.classify(request)
     all_checks = (*plan.shared_checks, *plan.checks.get(match.task, ()), *checks)
     taken: list[Step] = []
+    stormed = False
     situation = Situation(floor=match.floor)
     while True:
         steps = tuple(taken)
@@ -114,6 +115,7 @@ def climb(
             taken[-1] = replace(taken[-1], reason=decision.reason)
         outcome = yield Ask(decision.index)
         assert not isinstance(outcome, Situation), "the driver must send an outcome for an Ask"
+        stormed = stormed or decision.reason == "storm"  # without the storm this step and all after it were not taken
         step = _step(plan, request, decision, outcome, all_checks, accept)
         taken.append(step)
         if isinstance(outcome, Failure) and outcome.kind == "rejected":
@@ -124,7 +126,7 @@ def climb(
                 request_id=outcome.request_id,
                 steps=tuple(taken),
             )
-        told = yield _observation(policy, match, step, after_storm=decision.reason == "storm")
+        told = yield _observation(policy, match, step, after_storm=stormed)
         assert isinstance(told, Situation), "the driver must send a situation for an Observation"
         # A hold stands for the whole climb; the floor is the request's own.
         hold = "hold" if situation.storm == "hold" else told.storm
@@ -147,7 +149,6 @@ def _step(
         kind = "overflow" if outcome.kind == "overflow" else "failed"
         status = f", HTTP {outcome.status}" if outcome.status else ""
         verdict = Verdict(kind, detail=f"{outcome.kind}{status}")
-        usage, cost = outcome.usage, prices.cost(rates, outcome.usage)
     else:
         verdict = read_reply(
             outcome,
@@ -156,8 +157,10 @@ def _step(
             repair=plan.repair,
         )
         verdict = _checked(verdict, checks, accept)
-        usage = outcome.usage + outcome.spent
-        cost = prices.cost(rates, outcome.usage) + prices.cost(rates, outcome.spent)
+    # Each attempt is priced by itself: a price tier looks at the length of one prompt.
+    billed = (outcome.usage, *outcome.spent)
+    usage = sum(billed[1:], billed[0])
+    cost = sum(prices.cost(rates, one) for one in billed)
     return Step(
         call.index,
         rung.rung,
