@@ -13,6 +13,7 @@ import uuid
 from collections.abc import Callable, Mapping, Sequence
 from contextlib import closing
 from dataclasses import dataclass, replace
+from difflib import get_close_matches
 from functools import lru_cache
 from pathlib import Path
 from types import TracebackType
@@ -25,7 +26,7 @@ from cascade.core.decision import Situation
 from cascade.core.errors import RequestError
 from cascade.core.ladder import LONGEST_S
 from cascade.core.messages import Block, Failure, Reply, Request, read_messages
-from cascade.core.policy import Policy
+from cascade.core.policy import OTHER, Policy
 from cascade.core.trail import Answer
 from cascade.core.triage import build_prompt
 from cascade.forks import renew_in_children
@@ -45,6 +46,9 @@ Prompt = str | Sequence[Block]
 def default_policy() -> str:
     """The policy used where none is named: `CASCADE_POLICY`, else "default"."""
     return os.environ.get("CASCADE_POLICY") or "default"
+
+
+_MOST_TOLD = 1024  # unknown tasks; a caller who names one a customer must not fill the memory
 
 
 @dataclass(frozen=True, slots=True)
@@ -103,6 +107,7 @@ class _Base:
         self._plan = make_plan(self.policy)
         self._clock = clock
         self._chance = chance or random.Random()  # noqa: S311 - jitter, not a secret
+        self._told: set[str] = set()
         self._guard = MemoryGuard(self.policy.name, self.policy.storm_guard, clock)
 
     def _start(self, asked: _Asked, request: Request, deadline_s: float | None) -> _Job:
@@ -121,7 +126,27 @@ class _Base:
             number = isinstance(deadline_s, (int, float)) and not isinstance(deadline_s, bool)  # pyright: ignore[reportUnnecessaryIsInstance]
             if not number or not 0 < deadline_s <= LONGEST_S:
                 raise RequestError(f"deadline_s: {deadline_s!r} is not a number of seconds, above 0 and up to a day")
+        self._look_up(asked.task)
         return asked.request()
+
+    def _look_up(self, task: str | None) -> None:
+        """Say once of a task that the policy has nothing for it: it may be a label, or a typo that loses a floor."""
+        if (
+            task is None
+            or not self.policy.tasks
+            or task == OTHER
+            or task in self._told
+            or len(self._told) >= _MOST_TOLD
+        ):
+            return
+        self._told.add(task)
+        names = [known.name for known in self.policy.tasks]
+        if task not in names:
+            import structlog  # noqa: PLC0415 - rarely needed, and not free to import
+
+            meant = get_close_matches(task, names, n=1)
+            hint = {"did_you_mean": meant[0]} if meant else {}
+            structlog.get_logger("cascade").warning("task_unknown", policy=self.policy.name, task=task, **hint)
 
     def _time_out_at(self, job: _Job, ask: Ask) -> float:
         """When this rung must be done: the rungs above one that hangs must have half of the time left to them."""

@@ -89,7 +89,7 @@ def _endpoints(policy: Policy) -> list[Finding]:
 def _findings(looked: Looked, top: str) -> list[Finding]:
     where = looked.base_url or "the endpoint"
     if looked.missing_key:
-        to_do = "export ANTHROPIC_API_KEY=…, or name another variable by the rung's api_key_env"
+        to_do = "export the variable, then run this again"
         return [Finding("key", "missing", looked.problem, to_do)]
     if looked.problem:
         to_do = f"check the network, a proxy, and ANTHROPIC_BASE_URL; {where} must be reachable"
@@ -97,6 +97,10 @@ def _findings(looked: Looked, top: str) -> list[Finding]:
             Finding("key", "ok", "set"),
             Finding("reachability", "missing", f"{where}: {looked.problem}", to_do, blame="upstream"),
         ]
+    if looked.models and all(model.problem for model in looked.models):
+        to_do = "check the path in ANTHROPIC_BASE_URL (without /v1), or name models that it has"
+        found = f"{where} knows none of the ladder's models, or does not speak the Messages API"
+        return [Finding("reachability", "missing", found, to_do, blame="upstream")]
     return [
         Finding("key", "ok", f"accepted by {where}"),
         Finding("reachability", "ok", where),

@@ -84,10 +84,10 @@ def run_show(name: str | None, *, as_json: bool) -> None:
     )
 
 
-def run_explain(text: str, name: str | None, flags: tuple[str, ...], *, as_json: bool) -> None:
+def run_explain(text: str, name: str | None, task: str | None, flags: tuple[str, ...], *, as_json: bool) -> None:
     """Print what the policy makes of a request, without asking a model."""
     policy, plan = _load(name)
-    request = Request(messages=read_messages(read_text(text)), flags=frozenset(flags))
+    request = Request(messages=read_messages(read_text(text)), task=task, flags=frozenset(flags))
     match = plan.signals.classify(request)
     route = policy.route(match.task)
     floor = max(route.floor, match.floor)
@@ -103,7 +103,12 @@ def run_explain(text: str, name: str | None, flags: tuple[str, ...], *, as_json:
         print_json(body | {"tokens_estimate": tokens, "floor": policy.ladder[floor].rung,
                            "ceiling": policy.ladder[route.ceiling].rung, "checks": checks, "ladder": rungs})  # fmt: skip
         return
-    why = "no signal of the policy matched" if match.task == OTHER else "the first of the policy's signals that holds"
+    why = "the first of the policy's tasks whose test holds"
+    if task is not None:
+        known = any(one.name == task for one in policy.tasks)
+        why = "as the caller says" if known else "as the caller says; the policy has no such task: treated as other"
+    elif match.task == OTHER:
+        why = "no test of the policy's tasks holds"
     stdout.print(f"task {match.task}: {why}")
     stdout.print(
         f"flags: {', '.join(sorted(match.flags)) or 'none'}; about {request.characters() // 4:,} tokens (estimate)"

@@ -217,6 +217,8 @@ def _exhausted(plan: Plan, request: Request, match: Match, steps: tuple[Step, ..
     else:
         error = AllRungsFailed
         message = f"no rung had an answer that may be shipped ({tried}; stopped by {why}; spent {spent})"
+        if all(step.verdict.kind == "failed" for step in steps):
+            message += "; is the endpoint there? `cascade doctor` looks"
     raise error(message, steps=steps)
 
 

@@ -1,4 +1,4 @@
-"""Read a corpus (DESIGN §6): JSON lines, plain or gzip; the first is the manifest, each of the others is one item.
+"""Read a corpus (version 1; the README shows the format): JSON lines, plain or gzip; the first is the manifest, each of the others is one item.
 
 A corpus comes from elsewhere, so nothing of it is taken on trust: lines are bounded (a decompression bomb never
 grows in memory), every field is checked, and what is wrong is one `CorpusError` that names the file, the line and the
