@@ -44,7 +44,7 @@ with Emulator(sys.argv[1]) as emulator:
 
 def main() -> None:
     """Measure, and print the table."""
-    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser = argparse.ArgumentParser(description=(__doc__ or "").splitlines()[0])
     parser.add_argument("--pairs", type=int, default=600, help="pairs for each prompt size (default 600)")
     pairs: int = parser.parse_args().pairs
     policy = load_policy("default", environment={})

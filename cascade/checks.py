@@ -9,7 +9,7 @@ from collections.abc import Callable, Sequence
 from typing import Any
 
 from cascade.core.climb import BoundCheck
-from cascade.core.errors import MissingExtra, PolicyError
+from cascade.core.errors import MissingExtra, PolicyError, RequestError
 from cascade.core.policy import Check
 from cascade.patterns import compile_exact
 
@@ -34,21 +34,24 @@ def bind_check(check: Check) -> BoundCheck:
 
 
 def bind_callables(functions: Sequence[CallerCheck]) -> tuple[BoundCheck, ...]:
-    """The caller's functions as checks, by their own names; TypeError where one is not a plain function of a text."""
+    """The caller's functions as checks, by their own names; RequestError where one is not a plain function of a text."""
+    if not isinstance(functions, (list, tuple)):
+        raise RequestError(f"checks: a list of functions is needed, not {type(functions).__name__}")
     return tuple(BoundCheck(getattr(function, "__name__", "check"), _plain(function)) for function in functions)
 
 
 def _plain(function: object) -> Callable[[str], object]:
     if not callable(function):
-        raise TypeError(f"checks: {type(function).__name__} is not callable (give functions of the answer's text)")
+        raise RequestError(f"checks: {type(function).__name__} is not callable (give functions of the answer's text)")
     if inspect.iscoroutinefunction(function):
         name = getattr(function, "__name__", "check")
-        raise TypeError(f"checks: {name} is a coroutine function (give a plain function that returns True or False)")
+        raise RequestError(f"checks: {name} is a coroutine function (give a plain function that returns True or False)")
     return function
 
 
 def _not_empty(text: str) -> bool:
-    return not text.isspace() and text != ""
+    """Whether there is anything to see: white space and invisible characters are nothing."""
+    return any(character.isprintable() and not character.isspace() for character in text)
 
 
 def _pattern(pattern: str) -> Callable[[str], object]:
@@ -64,9 +67,11 @@ def _function(path: str) -> Callable[[str], object]:
     module, _, name = path.partition(":")
     try:
         return _plain(getattr(importlib.import_module(module), name))
-    except (ImportError, AttributeError, TypeError) as problem:
+    except (ImportError, AttributeError, RequestError) as problem:
         raise PolicyError(
-            f"{path} cannot be used: {problem}", key="checks", mend="name a function as module:function"
+            f"{path} cannot be used: {problem}",
+            key="checks",
+            mend="name a function as module:function, in a module that can be imported",
         ) from None
 
 

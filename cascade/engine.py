@@ -13,6 +13,7 @@ import uuid
 from collections.abc import Callable, Mapping, Sequence
 from contextlib import closing
 from dataclasses import dataclass, replace
+from difflib import get_close_matches
 from functools import lru_cache
 from pathlib import Path
 from types import TracebackType
@@ -23,10 +24,12 @@ from cascade.claude import AsyncClaude, Claude, schema_of
 from cascade.core.climb import Ask, Climb, Observation, climb
 from cascade.core.decision import Situation
 from cascade.core.errors import RequestError
+from cascade.core.ladder import LONGEST_S
 from cascade.core.messages import Block, Failure, Reply, Request, read_messages
-from cascade.core.policy import Policy
+from cascade.core.policy import OTHER, Policy
 from cascade.core.trail import Answer
 from cascade.core.triage import build_prompt
+from cascade.forks import renew_in_children
 from cascade.guard import MemoryGuard
 from cascade.loading import load_policy
 from cascade.plans import make_plan
@@ -43,6 +46,9 @@ Prompt = str | Sequence[Block]
 def default_policy() -> str:
     """The policy used where none is named: `CASCADE_POLICY`, else "default"."""
     return os.environ.get("CASCADE_POLICY") or "default"
+
+
+_MOST_TOLD = 1024  # unknown tasks; a caller who names one a customer must not fill the memory
 
 
 @dataclass(frozen=True, slots=True)
@@ -64,6 +70,10 @@ class _Asked:
             raise RequestError(f"system: a text or a list of text blocks is needed, not {type(self.system).__name__}")
         if isinstance(self.flags, str):
             raise RequestError(f"flags: a list of names is needed, e.g. flags=[{self.flags!r}]")
+        if self.max_tokens is not None and type(self.max_tokens) is not int:
+            raise RequestError(f"max_tokens: a whole number is needed, not {type(self.max_tokens).__name__}")
+        if self.response_model is not None and not hasattr(self.response_model, "model_validate_json"):
+            raise RequestError("response_model: a pydantic class is needed (a subclass of pydantic.BaseModel)")
         return Request(
             messages=read_messages(self.prompt),
             system=tuple(self.system) if isinstance(self.system, (list, tuple)) else self.system,
@@ -97,13 +107,11 @@ class _Base:
         self._plan = make_plan(self.policy)
         self._clock = clock
         self._chance = chance or random.Random()  # noqa: S311 - jitter, not a secret
+        self._told: set[str] = set()
         self._guard = MemoryGuard(self.policy.name, self.policy.storm_guard, clock)
 
-    def _start(self, asked: _Asked, deadline_s: float | None) -> _Job:
+    def _start(self, asked: _Asked, request: Request, deadline_s: float | None) -> _Job:
         started = self._clock()
-        if deadline_s is not None and not deadline_s > 0:
-            raise RequestError(f"deadline_s: {deadline_s} is not a positive number of seconds")
-        request = asked.request()
         running = climb(
             self._plan,
             request,
@@ -111,6 +119,34 @@ class _Base:
             accept=asked.response_model.model_validate_json if asked.response_model is not None else None,
         )
         return _Job(running, request, started, started + (deadline_s or self.policy.deadline_s))
+
+    def _read(self, asked: _Asked, deadline_s: float | None) -> Request:
+        """What is asked; RequestError where it cannot be."""
+        if deadline_s is not None:
+            number = isinstance(deadline_s, (int, float)) and not isinstance(deadline_s, bool)  # pyright: ignore[reportUnnecessaryIsInstance]
+            if not number or not 0 < deadline_s <= LONGEST_S:
+                raise RequestError(f"deadline_s: {deadline_s!r} is not a number of seconds, above 0 and up to a day")
+        self._look_up(asked.task)
+        return asked.request()
+
+    def _look_up(self, task: str | None) -> None:
+        """Say once of a task that the policy has nothing for it: it may be a label, or a typo that loses a floor."""
+        if (
+            task is None
+            or not self.policy.tasks
+            or task == OTHER
+            or task in self._told
+            or len(self._told) >= _MOST_TOLD
+        ):
+            return
+        self._told.add(task)
+        names = [known.name for known in self.policy.tasks]
+        if task not in names:
+            import structlog  # noqa: PLC0415 - rarely needed, and not free to import
+
+            meant = get_close_matches(task, names, n=1)
+            hint = {"did_you_mean": meant[0]} if meant else {}
+            structlog.get_logger("cascade").warning("task_unknown", policy=self.policy.name, task=task, **hint)
 
     def _time_out_at(self, job: _Job, ask: Ask) -> float:
         """When this rung must be done: the rungs above one that hangs must have half of the time left to them."""
@@ -162,7 +198,9 @@ class Cascade(_Base):
     ) -> Answer:
         """Answer one request; the arguments and errors of `cascade.ask`."""
         asked = _Asked(prompt, system, task, response_model, checks, flags, metadata, max_tokens)
-        job = self._start(asked, deadline_s)
+        request = self._read(asked, deadline_s)
+        self._claude.prepare(self.policy.ladder)
+        job = self._start(asked, request, deadline_s)
         steps = job.climb
         with closing(steps):
             try:
@@ -223,7 +261,9 @@ class AsyncCascade(_Base):
     ) -> Answer:
         """Answer one request; the arguments and errors of `cascade.ask`."""
         asked = _Asked(prompt, system, task, response_model, checks, flags, metadata, max_tokens)
-        job = self._start(asked, deadline_s)
+        request = self._read(asked, deadline_s)
+        await self._claude.prepare(self.policy.ladder)
+        job = self._start(asked, request, deadline_s)
         steps = job.climb
         with closing(steps):
             try:
@@ -254,9 +294,37 @@ class AsyncCascade(_Base):
 
 
 _Driver = TypeVar("_Driver", bound=_Base)
-_MOST_SHARED = 16
-_shared: dict[tuple[type[_Base], str], Any] = {}
-_shared_lock = threading.Lock()
+
+
+class _Shared:
+    """The process's drivers, one a policy: their connections and their storm guards outlive the single call."""
+
+    _MOST = 16
+
+    def __init__(self) -> None:
+        self._drivers: dict[tuple[type[_Base], str], Any] = {}
+        self.renew_lock()
+        renew_in_children(self)
+
+    def renew_lock(self) -> None:
+        """For `forks`."""
+        self._lock = threading.Lock()
+
+    def driver(self, kind: type[_Driver], policy: Policy | str | Path | None) -> _Driver:
+        """The driver for a policy, made when first asked for; the one least lately used goes when there are too many."""
+        chosen = default_policy() if policy is None else policy
+        key = (kind, chosen.hash if isinstance(chosen, Policy) else repr(chosen))
+        with self._lock:
+            driver = self._drivers.pop(key, None)
+            if driver is None:
+                driver = kind(chosen)  # type: ignore[call-arg]
+                while len(self._drivers) >= self._MOST:  # its connections close with its last user
+                    self._drivers.pop(next(iter(self._drivers)))
+            self._drivers[key] = driver
+            return driver
+
+
+_shared = _Shared()
 
 
 def ask(  # noqa: PLR0913 - the public contract
@@ -284,7 +352,7 @@ def ask(  # noqa: PLR0913 - the public contract
     Raises RequestError, PolicyError or MissingKey before anything is paid; UpstreamRejected, AllRungsFailed or
     DeadlineExceeded with the trail of what was tried and paid.
     """
-    return _shared_driver(Cascade, policy).ask(
+    return _shared.driver(Cascade, policy).ask(
         prompt,
         system=system,
         task=task,
@@ -311,7 +379,7 @@ async def aask(  # noqa: PLR0913 - the public contract
     deadline_s: float | None = None,
 ) -> Answer:
     """`ask` for asyncio."""
-    return await _shared_driver(AsyncCascade, policy).ask(
+    return await _shared.driver(AsyncCascade, policy).ask(
         prompt,
         system=system,
         task=task,
@@ -322,19 +390,6 @@ async def aask(  # noqa: PLR0913 - the public contract
         max_tokens=max_tokens,
         deadline_s=deadline_s,
     )
-
-
-def _shared_driver(kind: type[_Driver], policy: Policy | str | Path | None) -> _Driver:
-    """The process's driver for a policy: its connections and its storm guard outlive the single call."""
-    chosen = default_policy() if policy is None else policy
-    key = (kind, chosen.hash if isinstance(chosen, Policy) else str(chosen))
-    with _shared_lock:
-        driver = _shared.get(key)
-        if driver is None:
-            while len(_shared) >= _MOST_SHARED:  # the oldest goes; its connections close with its last user
-                _shared.pop(next(iter(_shared)))
-            driver = _shared[key] = kind(chosen)  # type: ignore[call-arg]
-        return driver
 
 
 @lru_cache(maxsize=128)

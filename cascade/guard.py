@@ -12,6 +12,7 @@ from typing import Any
 from cascade.core.climb import Observation
 from cascade.core.policy import StormGuard
 from cascade.core.storm import Action, Change, Guard
+from cascade.forks import renew_in_children
 
 __all__ = ["MemoryGuard"]
 
@@ -35,6 +36,11 @@ class MemoryGuard:
     def __init__(self, policy: str, settings: StormGuard | None, clock: Callable[[], float]) -> None:
         self._policy, self._clock = policy, clock
         self._guard = Guard(settings)
+        self.renew_lock()
+        renew_in_children(self)
+
+    def renew_lock(self) -> None:
+        """For `forks`."""
         self._lock = threading.Lock()
 
     def observe(self, observation: Observation) -> Action | None:

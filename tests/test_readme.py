@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 import re
 import subprocess
 import sys
@@ -47,6 +48,16 @@ def test_its_code_runs(code: str, tmp_path: Path) -> None:
         )
     assert done.stderr == ""
     assert done.stdout
+
+
+def test_its_fixture_works(tmp_path: Path) -> None:
+    """The pytest example, with the corpus shown above it, in a folder of its own."""
+    (tmp_path / "test_desk.py").write_text(next(code for code in blocks("python") if "def test_" in code))
+    (tmp_path / "mine.jsonl").write_text(next(iter(blocks("json"))))
+    environment = {**os.environ, "CASCADE_POLICY": "default"}
+    command = [sys.executable, "-m", "pytest", "-q", "-p", "no:cacheprovider"]
+    done = subprocess.run(command, cwd=tmp_path, env=environment, capture_output=True, text=True, check=False)
+    assert "1 passed" in done.stdout, done.stdout
 
 
 def test_its_policy_loads() -> None:

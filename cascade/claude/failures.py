@@ -13,6 +13,7 @@ if TYPE_CHECKING:
 
 __all__ = ["NO_KEY", "OutOfTime", "Unreadable", "failure_of"]
 
+_LONGEST_MESSAGE = 500  # characters of what the endpoint says
 _SPEND_CAPS = frozenset({"contract_spend_limit_reached", "enforced_spend_limit_reached"})
 _CONTEXT_WORDS = ("prompt is too long", "context window", "context limit", "maximum context length")
 
@@ -83,12 +84,15 @@ def _failure_of_transport(error: httpx2.RequestError | httpx2.StreamError) -> Fa
 
 
 def _failure_of_status(error: anthropic.APIStatusError) -> Failure:
-    status, message = error.status_code, error.api_message or _first_line(error)
+    status = error.status_code
+    message = " ".join(str(error.api_message or _first_line(error)).split())[:_LONGEST_MESSAGE]
     kind: FailureKind
     if error.type == "overloaded_error":  # inside a stream it comes with status 200
         kind = "overloaded"
     elif status == 429:
-        capped = error.error_code in _SPEND_CAPS or "retry-after" not in error.response.headers
+        # Anthropic's own limits say when to come back; other platforms' throttling says nothing either way.
+        headers = error.response.headers
+        capped = error.error_code in _SPEND_CAPS or ("retry-after" not in headers and "request-id" in headers)
         kind = "spend_cap" if capped else "rate_limited"
     elif status == 400 and any(words in message.lower() for words in _CONTEXT_WORDS):
         kind = "overflow"

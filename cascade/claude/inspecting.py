@@ -8,7 +8,7 @@ from datetime import UTC, datetime
 from email.utils import parsedate_to_datetime
 from typing import Any
 
-from cascade.claude.clients import own_client
+from cascade.claude.connections import own_client
 from cascade.claude.failures import failure_of
 from cascade.core.errors import MissingKey
 from cascade.core.policy import Rung

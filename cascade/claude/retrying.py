@@ -21,7 +21,7 @@ __all__ = ["Attempt", "Tries", "failed"]
 
 _FIRST_WAIT_S = 0.5
 _RETRIED: frozenset[FailureKind] = frozenset(
-    {"rate_limited", "overloaded", "server", "connection", "timeout", "conflict", "unreadable"}
+    {"rate_limited", "overloaded", "server", "connection", "timeout", "conflict"}
 )
 
 
@@ -40,7 +40,7 @@ class Tries:
         self._retry, self._clock, self.time_out_at = retry, clock, time_out_at
         self._jitter = chance
         self._started = clock()
-        self._spent = Usage()
+        self._spent: list[Usage] = []
         self._attempts = 0
 
     def options(self) -> dict[str, Any]:
@@ -61,15 +61,24 @@ class Tries:
         """Count an attempt and what it was billed."""
         self._attempts += 1
         if isinstance(attempt.outcome, Failure):
-            self._spent += attempt.outcome.usage
+            self._spent.append(attempt.outcome.usage)
         return attempt
+
+    @property
+    def too_late(self) -> bool:
+        """Whether there is no time left to ask at all."""
+        return self._started >= self.time_out_at
+
+    def not_asked(self) -> Failure:
+        """What comes of a rung that could not be asked any more."""
+        return Failure("deadline", "no time was left to ask", attempts=0)
 
     def result(self, attempt: Attempt) -> Reply | Failure:
         """The last attempt's outcome, with all attempts, their time and their spend in it."""
         latency, outcome = self._clock() - self._started, attempt.outcome
-        if isinstance(outcome, Failure):
-            return replace(outcome, usage=self._spent, attempts=self._attempts, latency_s=latency)
-        return replace(outcome, spent=self._spent, attempts=self._attempts, latency_s=latency)
+        before = self._spent[:-1] if isinstance(outcome, Failure) else self._spent
+        spent = tuple(usage for usage in before if usage != Usage())
+        return replace(outcome, spent=spent, attempts=self._attempts, latency_s=latency)
 
     def _may_pass(self, attempt: Attempt) -> bool:
         return isinstance(attempt.outcome, Failure) and attempt.outcome.kind in _RETRIED

@@ -2,17 +2,21 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Generator
+from contextlib import contextmanager
 from typing import TYPE_CHECKING, Any
 
-from cascade.core.messages import Reply, Usage
+from pydantic_core import from_json
+
+from cascade.claude.failures import Unreadable
+from cascade.core.messages import Failure, Reply, Usage
 from cascade.core.policy import Budget
 from cascade.core.triage import Prompt
 
 if TYPE_CHECKING:
     from pydantic import BaseModel
 
-__all__ = ["STREAMS_ABOVE", "Accumulator", "parameters", "reply_of", "schema_of"]
+__all__ = ["STREAMS_ABOVE", "Accumulator", "outcome_of", "parameters", "reading", "schema_of"]
 
 STREAMS_ABOVE = 21_333
 """max_tokens; a reply that long may take minutes, which no idle connection is sure to survive, so it is streamed."""
@@ -42,13 +46,40 @@ def parameters(prompt: Prompt) -> dict[str, Any]:
     return params
 
 
-def reply_of(body: Mapping[str, Any], request_id: str | None) -> Reply:
-    """A message (as its JSON object) as a Reply. ValueError where it is not a message."""
+def outcome_of(body: bytes, request_id: str | None) -> Reply | Failure:
+    """The body of an HTTP 200 as a Reply; a Failure where it is no message, with what it says that it was billed."""
+    message: Any = None
     try:
-        text = "".join(block["text"] for block in body["content"] if block["type"] == "text")
-        return Reply(text, body.get("stop_reason") or "", Usage.from_api(body["usage"]), body["model"], request_id)
-    except (KeyError, TypeError, AttributeError) as problem:
-        raise ValueError(f"not a message: {type(problem).__name__}") from None
+        message = from_json(body, allow_inf_nan=False)
+        with reading():
+            return _reply_of(message, request_id)
+    except (ValueError, Unreadable) as problem:
+        said = f"HTTP 200, but not a message ({type(problem.__cause__ or problem).__name__})"
+        return Failure("unreadable", said, status=200, usage=_billed(message), request_id=request_id)
+
+
+def _reply_of(message: Any, request_id: str | None) -> Reply:
+    text = "".join(block["text"] for block in message["content"] if block["type"] == "text")
+    stop_reason = message.get("stop_reason") or ""
+    if not isinstance(stop_reason, str):
+        raise TypeError("stop_reason")
+    return Reply(text, stop_reason, Usage.from_api(message["usage"]), str(message.get("model", "")), request_id)
+
+
+def _billed(message: Any) -> Usage:
+    try:
+        return Usage.from_api(message["usage"])
+    except (ValueError, TypeError, KeyError, AttributeError):
+        return Usage()
+
+
+@contextmanager
+def reading() -> Generator[None]:
+    """What comes from outside may have any shape: whatever reading it stumbles over is Unreadable."""
+    try:
+        yield
+    except (ValueError, TypeError, KeyError, AttributeError, RecursionError) as problem:
+        raise Unreadable(f"not a message ({type(problem).__name__})") from problem
 
 
 def schema_of(model: type[BaseModel]) -> dict[str, Any]:
@@ -84,10 +115,13 @@ class Accumulator:
     @property
     def usage(self) -> Usage:
         """What has been billed so far, as far as the events told."""
-        return Usage.from_api(self._usage)
+        return _billed({"usage": self._usage})
 
-    def reply(self, request_id: str | None) -> Reply:
-        """The whole message; ValueError where the stream broke off before its end."""
+    def outcome(self, request_id: str | None) -> Reply | Failure:
+        """The whole message; a Failure where the stream ended before it did."""
         if not self._complete:
-            raise ValueError("the stream ended before the message did")
-        return Reply("".join(self._texts), self._stop_reason, self.usage, self._model, request_id)
+            said = "the stream ended before the message did"
+            return Failure("connection", said, usage=self.usage, request_id=request_id)
+        with reading():
+            message = {"usage": self._usage, "stop_reason": self._stop_reason, "model": self._model}
+            return _reply_of({**message, "content": [{"type": "text", "text": "".join(self._texts)}]}, request_id)

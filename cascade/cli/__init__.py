@@ -7,6 +7,7 @@ goes to stdout and nothing else does; an error is one line on stderr (with `--js
 from __future__ import annotations
 
 import sys
+from pathlib import Path
 
 from cascade.core.errors import CascadeError, MissingExtra
 
@@ -15,7 +16,12 @@ __all__ = ["main"]
 
 def main() -> None:
     """Run the command line and exit."""
-    sys.exit(run(sys.argv[1:]))
+    sys.path.append(str(Path.cwd()))  # so that a policy's `module:function` may stand beside it, as with `python -m`
+    try:
+        code = run(sys.argv[1:])
+    except KeyboardInterrupt:  # so early that not all was imported
+        code = 130
+    sys.exit(code)
 
 
 def run(arguments: list[str]) -> int:

@@ -278,10 +278,11 @@ def policy_schema(as_json: Annotated[bool, _JSON] = True) -> None:  # noqa: ARG0
 def policy_explain(
     text: Annotated[str, typer.Argument(help="A request; - reads it from standard input.")],
     policy: Annotated[str | None, _POLICY] = None,
+    task: Annotated[str | None, typer.Option(help="The task the caller would name.")] = None,
     flag: Annotated[list[str] | None, typer.Option(help="A flag the caller would give; may be repeated.")] = None,
     as_json: Annotated[bool, _JSON] = False,
 ) -> None:
     """What the policy makes of a request: its task, flags, floor and thresholds. Asks no model."""
     from cascade.cli.policies import run_explain  # noqa: PLC0415
 
-    run_explain(text, policy, tuple(flag or ()), as_json=as_json)
+    run_explain(text, policy, task, tuple(flag or ()), as_json=as_json)

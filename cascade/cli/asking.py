@@ -31,7 +31,7 @@ def read_text(text: str) -> str:
     if text != "-":
         return text
     try:
-        return sys.stdin.read()
+        return sys.stdin.read().removesuffix("\n")  # the one that echo and editors add
     except UnicodeDecodeError:
         raise RequestError("standard input is not UTF-8 text") from None
 

@@ -13,7 +13,6 @@ from dataclasses import asdict, dataclass
 from typing import Any
 
 import structlog
-from rich.markup import escape
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn
 
 from cascade.claude import connect
@@ -36,7 +35,8 @@ def demo_policy() -> Policy:
     """The shipped `support` policy, with a guard that can make up its mind within 600 tickets, and short retries."""
     values = load_policy("support", environment={}).model_dump(by_alias=True, exclude_unset=True)
     guard: dict[str, Any] = {**(values.get("storm_guard") or {}), "window": 200, "min_samples": 50}
-    return Policy.model_validate({**values, "storm_guard": guard, "retry": {"attempts": 2, "max_wait_s": 0.05}})
+    changes: dict[str, Any] = {"storm_guard": guard, "retry": {"attempts": 2, "max_wait_s": 0.05}}
+    return Policy.model_validate({**values, **changes, "name": f"{values['name']}-demo"})
 
 
 @dataclass(frozen=True, slots=True)
@@ -98,7 +98,7 @@ def run_demo(*, as_json: bool) -> None:
         print_json(_fields(policy, figures, storms, outages, seconds) | {"storm_cost_usd": _storm_cost(answers) / 1e9})
     else:
         _print(policy, figures, storms, _storm_cost(answers), outages)
-        stderr.print(f"[dim]{seconds:.0f} s, no key, no network beyond this machine[/dim]")
+        stderr.print(f"{seconds:.0f} s, no key, no network beyond this machine", style="dim")
 
 
 def _ask_all(driver: Cascade, corpus: Corpus, stage: _Stage) -> list[Answer]:
@@ -117,13 +117,14 @@ def _ask_all(driver: Cascade, corpus: Corpus, stage: _Stage) -> list[Answer]:
 
 
 def _storm_cost(answers: list[Answer]) -> int:
-    """What the storm guard added, in nano-USD: the steps that only a storm sent up."""
-    return sum(
-        after.cost
-        for answer in answers
-        for before, after in zip(answer.steps, answer.steps[1:], strict=False)
-        if before.reason == "storm"
-    )
+    """What the storm guard added, in nano-USD: every step after one that only a storm sent up."""
+    total = 0
+    for answer in answers:
+        sent_up = next(
+            (number for number, step in enumerate(answer.steps) if step.reason == "storm"), len(answer.steps)
+        )
+        total += sum(step.cost for step in answer.steps[sent_up + 1 :])
+    return total
 
 
 def _outages(driver: Cascade, emulator: Any, corpus: Corpus, answers: list[Answer]) -> list[Outage]:
@@ -153,11 +154,11 @@ def _print(policy: Policy, figures: Figures, storms: tuple[Storm, ...], storm_co
     n, top = figures.items, policy.ladder[-1].rung
     rows = table(
         "synthetic", "quality", "USD per 1,000", "wrong answers shipped", "confidently wrong",
-        title=f"{n} synthetic support tickets, policy {policy.name}, thresholds 0.80: a guess, uncertified",
+        title=f"{n} synthetic support tickets, policy support, thresholds 0.80: a guess, uncertified",
         right=("quality", "USD per 1,000", "wrong answers shipped", "confidently wrong"),
     )  # fmt: skip
     rows.add_row(
-        "[bold]cascade[/bold]", f"[bold]{figures.quality:.3f}[/bold]", f"[bold]{_per_thousand(figures.cost, n)}[/bold]",
+        "cascade", f"{figures.quality:.3f}", _per_thousand(figures.cost, n),
         _share(figures.wrong, n), _share(figures.false_confident, n),
     )  # fmt: skip
     for rung, single in figures.singles.items():
@@ -166,26 +167,29 @@ def _print(policy: Policy, figures: Figures, storms: tuple[Storm, ...], storm_co
     stdout.print(rows)
     _more("confidently wrong: shipped below the top rung, at 0.80 or above, and wrong", "cascade demo --json")
     stdout.print(f"\n{_verdict(figures, top)}")
-    _more("thresholds, prices, floors", f"cascade policy show {policy.name}")
+    _more("thresholds, prices, floors", "cascade policy show support")
     shipped = ", ".join(f"{rung} {count}" for rung, count in figures.shipped.items())
     reasons = ", ".join(f"{reason} {count}" for reason, count in figures.reasons.items())
     stdout.print(f"\nanswered by: {shipped}\nclimbed because: {reasons}")
     _more("one ticket's trail", "cascade ask --explain (try it on `cascade emulate`)")
-    stdout.print("\n[bold]the storm[/bold]")
+    stdout.print("\nthe storm", style="bold")
     for storm in storms:
         stdout.print(f"ticket {storm.ticket}: {_told(storm)}")
     sent_up = figures.reasons.get("storm", 0)
     stdout.print(f"{sent_up} answers were not trusted meanwhile and went one rung up, for {usd(storm_cost)} USD")
-    _more("the guard's settings", f"cascade policy show {policy.name}")
-    stdout.print("\n[bold]an outage in the middle of a climb[/bold]")
+    guard = policy.storm_guard
+    assert guard is not None
+    here = f"here it decides on {guard.min_samples} requests and a window of {guard.window}"
+    _more(f"the guard's settings ({here})", "cascade policy show support")
+    stdout.print("\nan outage in the middle of a climb", style="bold")
     for outage in outages:
-        stdout.print(f"{', '.join(outage.down)} down: {escape(outage.said)}")
+        stdout.print(f"{', '.join(outage.down)} down: {outage.said}")
         stdout.print(trail_table(outage.steps, outage.answer.rung if outage.answer else None))
     _more("your own outage", f"cascade emulate --faults overloaded,model={outages[0].down[0]}")
 
 
 def _more(what: str, command: str) -> None:
-    stdout.print(f"[dim]  {what}: {command}[/dim]")
+    stdout.print(f"  {what}: {command}", style="dim")
 
 
 def _verdict(figures: Figures, top: str) -> str:

@@ -10,7 +10,7 @@ from typing import Literal
 
 from cascade.claude import Looked, ModelStatus, look_at
 from cascade.cli.output import print_json, stdout, table
-from cascade.core.errors import ConfigurationError
+from cascade.core.errors import CascadeError
 from cascade.core.policy import Policy, Rung
 from cascade.engine import default_policy
 from cascade.loading import load_policy
@@ -41,7 +41,7 @@ def run_doctor(policy_name: str | None, *, as_json: bool) -> int:
     try:
         policy = load_policy(name)
         make_plan(policy)
-    except ConfigurationError as problem:
+    except CascadeError as problem:
         findings.append(Finding("policy", "missing", str(problem), "mend it, then `cascade policy check`"))
     else:
         findings.append(
@@ -82,14 +82,14 @@ def _endpoints(policy: Policy) -> list[Finding]:
 
     findings: list[Finding] = []
     for _, rungs in groupby(sorted(policy.ladder, key=endpoint), key=endpoint):
-        findings.extend(_findings(look_at(list(rungs))))
+        findings.extend(_findings(look_at(list(rungs)), policy.ladder[-1].rung))
     return findings
 
 
-def _findings(looked: Looked) -> list[Finding]:
+def _findings(looked: Looked, top: str) -> list[Finding]:
     where = looked.base_url or "the endpoint"
     if looked.missing_key:
-        to_do = "export ANTHROPIC_API_KEY=…, or name another variable by the rung's api_key_env"
+        to_do = "export the variable, then run this again"
         return [Finding("key", "missing", looked.problem, to_do)]
     if looked.problem:
         to_do = f"check the network, a proxy, and ANTHROPIC_BASE_URL; {where} must be reachable"
@@ -97,11 +97,15 @@ def _findings(looked: Looked) -> list[Finding]:
             Finding("key", "ok", "set"),
             Finding("reachability", "missing", f"{where}: {looked.problem}", to_do, blame="upstream"),
         ]
+    if looked.models and all(model.problem for model in looked.models):
+        to_do = "check the path in ANTHROPIC_BASE_URL (without /v1), or name models that it has"
+        found = f"{where} knows none of the ladder's models, or does not speak the Messages API"
+        return [Finding("reachability", "missing", found, to_do, blame="upstream")]
     return [
         Finding("key", "ok", f"accepted by {where}"),
         Finding("reachability", "ok", where),
         *(_lifecycle(model) for model in looked.models),
-        *(_structured(model) for model in looked.models[:-1]),
+        *(_structured(model) for model in looked.models if model.rung != top and not model.problem),
         _clock(looked.clock_skew_s),
     ]
 

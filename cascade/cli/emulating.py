@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import shlex
 import sys
 import threading
 from collections.abc import Sequence
@@ -10,6 +11,7 @@ from pathlib import Path
 
 from cascade.cli.output import stderr
 from cascade.core.errors import ConfigurationError, MissingExtra
+from cascade.corpora import open_corpus, text_of
 from cascade.shipped import shipped
 
 __all__ = ["run_emulator", "support_corpus"]
@@ -46,6 +48,15 @@ def run_emulator(
         else:
             sys.stdout.write(f"export ANTHROPIC_BASE_URL={server.base_url} ANTHROPIC_API_KEY=emulator\n")
         sys.stdout.flush()
-        stderr.print(f"answers as {', '.join(server.answers.models)} from {', '.join(path.name for path in chosen)};"
-                     " run the line above in another shell, then `cascade ask`; Ctrl-C stops it")  # fmt: skip
+        models, files = ", ".join(server.answers.models), ", ".join(path.name for path in chosen)
+        stderr.print(f"It answers texts that {files} has, and nothing else, as {models}.")
+        stderr.print("Run the line above in another shell, then for example:")
+        stderr.print(f"  cascade ask {shlex.quote(_example(chosen[0]))} --explain")
+        stderr.print("Ctrl-C stops it.")
         threading.Event().wait()
+
+
+def _example(corpus: Path) -> str:
+    """A text that the corpus answers."""
+    with open_corpus(corpus) as reader:
+        return next((text_of(item.input) for item in reader if "\n" not in text_of(item.input)), "…")

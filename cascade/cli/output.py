@@ -3,15 +3,15 @@
 from __future__ import annotations
 
 import json
+import os
 import sys
 from collections.abc import Sequence
 from dataclasses import asdict
-from typing import Any
+from typing import Any, TextIO
 
 import structlog
 from rich.console import Console
 from rich.table import Table
-from rich.text import Text
 
 from cascade.core.errors import ClimbError
 from cascade.core.messages import Usage
@@ -30,9 +30,18 @@ __all__ = [
 ]
 
 _PIPE_WIDTH = 120  # columns where there is no terminal to ask
+_WIDE = 100  # below it the trail leaves out what the rung's name already tells
 
-stdout = Console(highlight=False, soft_wrap=True, width=None if sys.stdout.isatty() else _PIPE_WIDTH)
-stderr = Console(stderr=True, highlight=False, soft_wrap=True, width=None if sys.stderr.isatty() else _PIPE_WIDTH)
+
+def _console(stream: TextIO, *, stderr: bool) -> Console:
+    asks = stream.isatty() or "COLUMNS" in os.environ
+    # No markup: what users wrote is printed as it is.
+    width = None if asks else _PIPE_WIDTH
+    return Console(stderr=stderr, highlight=False, markup=False, soft_wrap=True, width=width)
+
+
+stdout = _console(sys.stdout, stderr=False)
+stderr = _console(sys.stderr, stderr=True)
 
 
 def configure_logs() -> None:
@@ -55,15 +64,17 @@ def print_json(value: Any) -> None:
 def report(error: Exception, code: int, *, as_json: bool) -> int:
     """One line on stderr (or one JSON object) about an error; returns the exit code."""
     message = " ".join((error.format_message() if hasattr(error, "format_message") else str(error)).split())  # type: ignore[attr-defined]
+    notes: list[str] = list(getattr(error, "__notes__", ()))
     if as_json:
         body: dict[str, Any] = {"error": type(error).__name__, "message": message, "exit_code": code}
+        if notes:
+            body["more"] = notes
         if isinstance(error, ClimbError):
             body |= {"cost_usd": error.cost_usd, "steps": [step_fields(step) for step in error.steps]}
         sys.stderr.write(json.dumps(body, ensure_ascii=False) + "\n")
     else:
-        sys.stderr.write(f"cascade: {message}\n")
-        for note in getattr(error, "__notes__", ()):
-            sys.stderr.write(f"cascade: {note}\n")
+        more = f" (and {len(notes)} more: --json lists them)" if notes else ""
+        sys.stderr.write(f"cascade: {message}{more}\n")
     return code
 
 
@@ -82,21 +93,19 @@ def usd(nano: int) -> str:
 
 def trail_table(steps: Sequence[Step], shipped: str | None) -> Table:
     """The trail, a row a step: what each rung said, what became of it, what it cost."""
+    wide = stdout.width >= _WIDE
+    extra = ("model", "attempts", "ms") if wide else ()
     made = table(
-        "step", "rung", "model", "verdict", "confidence", "then", "USD", "attempts", "ms",
-        right=("confidence", "USD", "attempts", "ms"),
-    )  # fmt: skip
+        "step", "rung", "verdict", "confidence", "then", "USD", *extra, right=("confidence", "USD", *extra[1:])
+    )
     for number, step in enumerate(steps, start=1):
         verdict = step.verdict
         said = " ".join((verdict.kind, *(f"[{name}]" for name in verdict.failed_checks)))
-        if verdict.detail:
-            said += f" ({verdict.detail})"
-        then = _became(step, shipped)
+        said += f" ({verdict.detail})" if verdict.detail else ""
+        said += " (repaired)" if verdict.repaired else ""
         confidence = "" if verdict.confidence is None else f"{verdict.confidence:g}"
-        made.add_row(
-            str(number), step.rung, step.model, Text(said + (" (repaired)" if verdict.repaired else "")), confidence,
-            then, usd(step.cost), str(step.attempts), f"{step.latency_s * 1e3:.0f}",
-        )  # fmt: skip
+        more = (step.model, str(step.attempts), f"{step.latency_s * 1e3:.0f}") if wide else ()
+        made.add_row(str(number), step.rung, said, confidence, _became(step, shipped), usd(step.cost), *more)
     return made
 
 

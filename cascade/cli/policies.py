@@ -10,7 +10,7 @@ from cascade.cli.asking import read_text
 from cascade.cli.output import print_json, stdout, table
 from cascade.core.climb import Plan
 from cascade.core.messages import Request, read_messages
-from cascade.core.policy import OTHER, Budget, Policy, Rung
+from cascade.core.policy import OTHER, Budget, Policy, Rung, StormGuard
 from cascade.core.prices import RateTier
 from cascade.engine import default_policy
 from cascade.loading import load_policy, policy_schema
@@ -51,7 +51,7 @@ def run_show(name: str | None, *, as_json: bool) -> None:
         print_json({**body, "hash": policy.hash, "certificate": "uncertified", "prices_usd_per_mtok": prices})
         return
     stdout.print(
-        f"[bold]{policy.name}[/bold]  {policy.hash[:12]}  uncertified: its thresholds are not proved on a corpus"
+        f"{policy.name}  {policy.hash[:12]}  uncertified: its thresholds are not proved on a corpus", style="bold"
     )
     rungs = table(
         "rung", "model", "ships at", "max_tokens", "thinking", "USD/M tokens in", "out", right=("max_tokens",)
@@ -78,16 +78,16 @@ def run_show(name: str | None, *, as_json: bool) -> None:
         stdout.print(tasks)
     guard = policy.storm_guard
     stdout.print(
-        f"storm guard: {f'rate {guard.rate:g}, on trip {guard.on_trip}' if guard else 'off'};"
+        f"storm guard: {_guard(guard)};"
         f" deadline {policy.deadline_s:g} s; {policy.retry.attempts} attempts a rung;"
-        f" checks {', '.join(check.name for check in policy.checks)}; exhausted: {policy.exhausted}"
+        f" checks {', '.join(check.name for check in plan.shared_checks)}; exhausted: {policy.exhausted}"
     )
 
 
-def run_explain(text: str, name: str | None, flags: tuple[str, ...], *, as_json: bool) -> None:
+def run_explain(text: str, name: str | None, task: str | None, flags: tuple[str, ...], *, as_json: bool) -> None:
     """Print what the policy makes of a request, without asking a model."""
     policy, plan = _load(name)
-    request = Request(messages=read_messages(read_text(text)), flags=frozenset(flags))
+    request = Request(messages=read_messages(read_text(text)), task=task, flags=frozenset(flags))
     match = plan.signals.classify(request)
     route = policy.route(match.task)
     floor = max(route.floor, match.floor)
@@ -103,8 +103,13 @@ def run_explain(text: str, name: str | None, flags: tuple[str, ...], *, as_json:
         print_json(body | {"tokens_estimate": tokens, "floor": policy.ladder[floor].rung,
                            "ceiling": policy.ladder[route.ceiling].rung, "checks": checks, "ladder": rungs})  # fmt: skip
         return
-    why = "no signal of the policy matched" if match.task == OTHER else "the first of the policy's signals that holds"
-    stdout.print(f"task [bold]{match.task}[/bold]: {why}")
+    why = "the first of the policy's tasks whose test holds"
+    if task is not None:
+        known = any(one.name == task for one in policy.tasks)
+        why = "as the caller says" if known else "as the caller says; the policy has no such task: treated as other"
+    elif match.task == OTHER:
+        why = "no test of the policy's tasks holds"
+    stdout.print(f"task {match.task}: {why}")
     stdout.print(
         f"flags: {', '.join(sorted(match.flags)) or 'none'}; about {request.characters() // 4:,} tokens (estimate)"
     )
@@ -127,6 +132,12 @@ def _what_happens(policy: Policy, number: int, floor: int, ceiling: int, thresho
     if threshold is None:
         return "asked, never ships on its own"
     return f"ships at confidence {threshold:g} or above, else one rung up"
+
+
+def _guard(guard: StormGuard | None) -> str:
+    if guard is None:
+        return "off"
+    return f"rate {guard.rate:g}, window {guard.window}, min_samples {guard.min_samples}, on trip {guard.on_trip}"
 
 
 def _threshold(value: float | None) -> str:

@@ -1,4 +1,5 @@
 """The pure heart: no clock, no randomness, no environment, no I/O; the standard library and pydantic only.
 
-Read in this order: `messages`, `trail`, `policy`, `decision`, `triage`, `signals`, `storm`, `climb`.
+Read in this order: `errors`, `messages`, `trail` (the values); `models`, `ladder`, `policy`, `prices` (what is allowed and
+what it costs); `decision` (the rule); `triage`, `signals`, `tampering`, `storm` (what the rule is told); `climb` (the flow).
 """

@@ -113,6 +113,7 @@ def climb(
     match = plan.signals.classify(request)
     all_checks = (*plan.shared_checks, *plan.checks.get(match.task, ()), *checks)
     taken: list[Step] = []
+    stormed = False
     situation = Situation(floor=match.floor)
     while True:
         steps = tuple(taken)
@@ -125,6 +126,7 @@ def climb(
             taken[-1] = replace(taken[-1], reason=decision.reason)
         outcome = yield Ask(decision.index)
         assert not isinstance(outcome, Situation), "the driver must send an outcome for an Ask"
+        stormed = stormed or decision.reason == "storm"  # without the storm this step and all after it were not taken
         step = _step(plan, request, decision, outcome, all_checks, accept)
         taken.append(step)
         if isinstance(outcome, Failure) and outcome.kind == "rejected":
@@ -135,7 +137,7 @@ def climb(
                 request_id=outcome.request_id,
                 steps=tuple(taken),
             )
-        told = yield _observation(policy, match, step, after_storm=decision.reason == "storm")
+        told = yield _observation(policy, match, step, after_storm=stormed)
         assert isinstance(told, Situation), "the driver must send a situation for an Observation"
         # A hold stands for the whole climb; the floor is the request's own.
         hold = "hold" if situation.storm == "hold" else told.storm
@@ -158,7 +160,6 @@ def _step(
         kind = "overflow" if outcome.kind == "overflow" else "failed"
         status = f", HTTP {outcome.status}" if outcome.status else ""
         verdict = Verdict(kind, detail=f"{outcome.kind}{status}")
-        usage, cost = outcome.usage, prices.cost(rates, outcome.usage)
     else:
         verdict = read_reply(
             outcome,
@@ -167,8 +168,8 @@ def _step(
             repair=plan.repair,
         )
         verdict = apply_checks(verdict, checks, accept)
-        usage = outcome.usage + outcome.spent
-        cost = prices.cost(rates, outcome.usage) + prices.cost(rates, outcome.spent)
+    usage = sum(outcome.spent, outcome.usage)
+    cost = sum(prices.cost(rates, attempt) for attempt in outcome.billed)
     return Step(
         call.index,
         rung.rung,
@@ -225,6 +226,8 @@ def _exhausted(plan: Plan, request: Request, match: Match, steps: tuple[Step, ..
     else:
         error = AllRungsFailed
         message = f"no rung had an answer that may be shipped ({tried}; stopped by {why}; spent {spent})"
+        if all(step.verdict.kind == "failed" for step in steps):
+            message += "; is the endpoint there? `cascade doctor` looks"
     raise error(message, steps=steps)
 
 

@@ -115,7 +115,7 @@ def _what_stops(route: Route, top: int, step: Step, situation: Situation, reason
         return situation.out_of
     if step.index == top:
         return reason  # pyright: ignore[reportReturnType] - low_confidence, floor and storm never hold at the top
-    if step.index >= route.ceiling:
+    if step.index >= max(route.ceiling, situation.floor):  # what tampers is not judged below its floor, ceiling or not
         return "ceiling"
     if situation.storm == "hold" and step.index + 1 == top:
         return "storm"

@@ -14,7 +14,8 @@ CascadeError
     ├── DeadlineExceeded      the deadline passed and no answer was held
     └── AllRungsFailed        every rung was tried and none of their answers may be shipped
 
-Errors are one line: what, where, what to do. None of them holds a prompt, an answer or a key.
+Errors are one line: what, where, what to do. None of them holds a prompt, an answer or a key of ours; UpstreamRejected
+quotes the endpoint, which may quote the request: log it as you would log the request.
 """
 
 from __future__ import annotations

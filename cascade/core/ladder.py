@@ -27,6 +27,7 @@ from pydantic_core import PydanticCustomError
 from cascade.core.models import Effort, identify, rules_of
 
 __all__ = [
+    "LONGEST_S",
     "NEVER",
     "Budget",
     "Fault",
@@ -44,7 +45,10 @@ NEVER = "never"
 
 Name = Annotated[str, Strict(), StringConstraints(pattern=r"^[A-Za-z0-9][A-Za-z0-9._:@/-]{0,127}$")]
 Text = Annotated[str, Strict(), StringConstraints(min_length=1)]
-Seconds = Annotated[float, Strict(), Field(gt=0, allow_inf_nan=False)]
+LONGEST_S = 86_400.0
+"""A day: the longest time-out, wait or deadline. A clock of the system below may not take much more."""
+
+Seconds = Annotated[float, Strict(), Field(gt=0, le=LONGEST_S, allow_inf_nan=False)]
 _Usd = Annotated[Decimal, Field(ge=0, allow_inf_nan=False)]
 
 

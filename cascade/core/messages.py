@@ -49,21 +49,24 @@ class Usage:
 
     @classmethod
     def from_api(cls, usage: Mapping[str, Any]) -> Usage:
-        """Read the API's `usage` object. A cache write without the 5m/1h split counts as 5m, the API's default."""
-        written = usage.get("cache_creation_input_tokens") or 0
+        """Read the API's `usage` object. A cache write without the 5m/1h split counts as 5m, the API's default.
+
+        Raises ValueError where a count is not one: no money is made of what we cannot read.
+        """
+        written = _count(usage, "cache_creation_input_tokens")
         split: Mapping[str, Any] = usage.get("cache_creation") or {}
         details: Mapping[str, Any] = usage.get("output_tokens_details") or {}
         if not (written or split or details):  # nearly all are so, and a replay reads a million of them
-            read = usage.get("cache_read_input_tokens") or 0
-            return cls(usage.get("input_tokens") or 0, usage.get("output_tokens") or 0, cache_read=read)
-        one_hour: int = split.get("ephemeral_1h_input_tokens") or 0
+            read = _count(usage, "cache_read_input_tokens")
+            return cls(_count(usage, "input_tokens"), _count(usage, "output_tokens"), cache_read=read)
+        one_hour = _count(split, "ephemeral_1h_input_tokens")
         return cls(
-            input_tokens=usage.get("input_tokens") or 0,
-            output_tokens=usage.get("output_tokens") or 0,
-            cache_write_5m=max(split.get("ephemeral_5m_input_tokens") or 0, written - one_hour),
+            input_tokens=_count(usage, "input_tokens"),
+            output_tokens=_count(usage, "output_tokens"),
+            cache_write_5m=max(_count(split, "ephemeral_5m_input_tokens"), written - one_hour),
             cache_write_1h=one_hour,
-            cache_read=usage.get("cache_read_input_tokens") or 0,
-            thinking_tokens=details.get("thinking_tokens") or 0,
+            cache_read=_count(usage, "cache_read_input_tokens"),
+            thinking_tokens=_count(details, "thinking_tokens"),
         )
 
 
@@ -117,15 +120,21 @@ class Reply:
     request_id: str | None = None
     attempts: int = 1
     latency_s: float = 0.0
-    spent: Usage = Usage()
-    """Usage billed by attempts before this one that broke off after they had begun to answer."""
+    spent: tuple[Usage, ...] = ()
+    """What attempts before this one were billed that broke off after they had begun to answer."""
+
+    @property
+    def billed(self) -> tuple[Usage, ...]:
+        """Each attempt's usage by itself: a price tier looks at the length of one prompt."""
+        return (self.usage, *self.spent)
 
 
 @dataclass(frozen=True, slots=True)
 class Failure:
-    """A call that brought no reply, after all its attempts. `usage` is what it was billed all the same.
+    """A call that brought no reply, after all its attempts.
 
-    `message` is for the person who reads the error; it may quote the upstream and is never logged.
+    `usage` is what its last attempt was billed all the same, `spent` what those before it were. `message` is one line
+    for the person who reads the error; it quotes the endpoint and is never logged.
     """
 
     kind: FailureKind
@@ -135,6 +144,21 @@ class Failure:
     request_id: str | None = None
     attempts: int = 1
     latency_s: float = 0.0
+    spent: tuple[Usage, ...] = ()
+
+    @property
+    def billed(self) -> tuple[Usage, ...]:
+        """Each attempt's usage by itself: a price tier looks at the length of one prompt."""
+        return (self.usage, *self.spent)
+
+
+def _count(counts: Mapping[str, Any], key: str) -> int:
+    value = counts.get(key)
+    if value is None:
+        return 0
+    if type(value) is not int or value < 0:
+        raise ValueError(f"{key} is not a count of tokens")
+    return value
 
 
 def _texts(content: object) -> Iterator[str]:

@@ -153,7 +153,7 @@ class StormGuard(Frozen):
     """Stays tripped at least this long."""
     on_trip: Literal["escalate", "hold", "alert"] = "escalate"
     """escalate: the rung's answers go one rung up. hold: the climb stops below the top. alert: only says so."""
-    max_trip_s: Seconds = 3600.0
+    max_trip_s: Annotated[float, Strict(), Field(gt=0, allow_inf_nan=False)] = 3600.0
     """Tripped for longer than this: the limit is wrong, the action falls back to alert."""
     max_extra_usd_per_hour: Annotated[float, Strict(), Field(ge=0, allow_inf_nan=False)] | None = None
     """What `escalate` may add in any hour; then it falls back to alert."""

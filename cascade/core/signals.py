@@ -55,7 +55,7 @@ class Signals:
         text = request.user_text()
         tampers = tampering.has_root(text) and self._tampering(text)
         flags = request.flags | {tampering.FLAG} if tampers else request.flags
-        floor = self._tampering_floor if tampers else 0
+        floor = self._tampering_floor if tampering.FLAG in flags else 0
         if request.task is not None:
             return Match(request.task, flags, floor)
         reading = _Reading(request, text, self._matchers, self._any)

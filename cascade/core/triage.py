@@ -14,7 +14,7 @@ from __future__ import annotations
 import json
 import re
 import string
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
 from typing import Any
 
@@ -82,9 +82,14 @@ def check_request(request: Request) -> None:
             " (end with a user message)"
         )
     for number, message in enumerate(request.messages):
-        content: Any = message["content"]
-        for block in content if isinstance(content, (list, tuple)) else ():  # pyright: ignore[reportUnknownVariableType]
-            if isinstance(block, Mapping) and (block.get("citations") or {}).get("enabled"):  # pyright: ignore
+        for block in _blocks_in(message["content"]):
+            if block.get("type") in ("thinking", "redacted_thinking"):
+                raise RequestError(
+                    f"prompt: message {number} has a model's thinking in it, which no other model may be given"
+                    " (leave these blocks out)"
+                )
+            citations: Any = block.get("citations")
+            if isinstance(citations, Mapping) and citations.get("enabled"):  # pyright: ignore[reportUnknownMemberType]
                 raise RequestError(
                     f"prompt: message {number} asks for citations, which cannot be combined with the triage's JSON"
                     " format (turn them off, or ask the model directly)"
@@ -93,6 +98,14 @@ def check_request(request: Request) -> None:
         raise RequestError("prompt: it holds half of a surrogate pair, which is no text (decode it properly)")
     if request.max_tokens is not None and request.max_tokens < 1:
         raise RequestError(f"max_tokens: {request.max_tokens} is not a positive number")
+
+
+def _blocks_in(content: Any) -> Iterator[Mapping[str, Any]]:
+    """The blocks of a message, and those inside them (a tool result may hold documents)."""
+    for block in content if isinstance(content, (list, tuple)) else ():  # pyright: ignore[reportUnknownVariableType]
+        if isinstance(block, Mapping):
+            yield block
+            yield from _blocks_in(block.get("content"))  # pyright: ignore[reportUnknownMemberType]
 
 
 def build_prompt(policy: Policy, index: int, request: Request) -> Prompt:

@@ -146,23 +146,22 @@ def _plain(policy: Policy, wanted: str, name: str, repair: Repair | None) -> Ask
 
 def cost_of(asked: Asked, outcome: Reply | Failure) -> int:
     """What a call cost, in nano-USD, attempts that broke off included: as a live step counts it."""
-    cost = prices.cost(asked.rates, outcome.usage)
-    return cost + prices.cost(asked.rates, outcome.spent) if isinstance(outcome, Reply) else cost
+    return sum(prices.cost(asked.rates, attempt) for attempt in outcome.billed)
 
 
 def entry_of(asked: Asked, item: str, outcome: Reply | Failure) -> dict[str, Any]:
     """A reply, or a context window that was too small, as a line of the journal."""
     if isinstance(outcome, Reply):
-        verdict, usage = asked.read(outcome), outcome.usage + outcome.spent
+        verdict = asked.read(outcome)
     else:
-        verdict, usage = Verdict("overflow", detail="context window"), outcome.usage
+        verdict = Verdict("overflow", detail="context window")
     return {
         "item": item,
         "ask": asked.name,
         "verdict": verdict.kind,
         "confidence": verdict.confidence,
         "answer": verdict.text,
-        "usage": _usage(usage),
+        "usage": _usage(sum(outcome.spent, outcome.usage)),
         "cost": cost_of(asked, outcome),
     }
 

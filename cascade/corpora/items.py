@@ -1,4 +1,4 @@
-"""What a corpus holds (DESIGN §6): the manifest, its items, and what every rung answered when it was recorded.
+"""What a corpus holds (version 1; the README shows the format): the manifest, its items, and what every rung answered when it was recorded.
 
 Plain frozen values. Their annotations are also the file format's schema: `reading` has pydantic's core build them
 straight from the bytes of a line, which checks every field and is faster than checking by hand.

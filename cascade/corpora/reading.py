@@ -1,4 +1,4 @@
-"""Read a corpus (DESIGN §6): JSON lines, plain or gzip, or Parquet; the manifest first, then one item after the other.
+"""Read a corpus (version 1): JSON lines, plain or gzip, or Parquet; the manifest first, then one item after the other.
 
 A corpus comes from elsewhere, so nothing of it is taken on trust: lines are bounded (a decompression bomb never
 grows in memory), every field is checked, and what is wrong is one `CorpusError` that names the file, the line and the

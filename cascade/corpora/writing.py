@@ -1,4 +1,4 @@
-"""Write a corpus (DESIGN §6): the same manifest and items always make the same bytes, gzip's header included."""
+"""Write a corpus (version 1; the README shows the format): the same manifest and items always make the same bytes, gzip's header included."""
 
 from __future__ import annotations
 

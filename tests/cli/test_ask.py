@@ -103,8 +103,26 @@ def test_bad_yaml_names_its_place(run: Run, tmp_path: Path) -> None:
     path.write_text("version: 1\nname: mine\nladder:\n  - {rung: haiku, model: claude-haiku-5-5, threshold: 1.8}\n")
     ran = run("policy", "check", str(path))
     assert ran.code == 2
-    assert "mine.yaml:4:55: ladder[0].threshold: a threshold is a number from 0 to 1" in ran.err
-    assert "Traceback" not in ran.err
+    assert "mine.yaml:4:3: ladder: " in ran.err
+    assert ran.err.count("\n") == 1
+    told = json.loads(run("policy", "check", str(path), "--json").err)
+    assert "mine.yaml:4:55: ladder[0].threshold: a threshold is a number from 0 to 1" in " ".join(told["more"])
+
+
+def test_what_users_wrote_is_printed_as_it_is(run: Run, emulator: Emulator, items: tuple[Item, ...]) -> None:
+    """Brackets are not markup; a function beside the policy is found."""
+    ran = run("ask", text_of(items[0]), "--explain", "--task", "[/b]", "--flag", "[red]x", emulator=emulator)
+    assert ran.code == 0
+    assert "task [/b], flags [red]x" in ran.err
+
+
+def test_a_function_in_this_folder_can_be_a_check(run: Run, tmp_path: Path) -> None:
+    """`module:function` is looked for where one stands, too."""
+    (tmp_path / "mychecks.py").write_text("def polite(text):\n    return True\n")
+    path = tmp_path / "mine.yaml"
+    values = load_policy("default").model_dump(mode="json", exclude_unset=True) | {"checks": ["mychecks:polite"]}
+    path.write_text(json.dumps(values))
+    assert run("policy", "check", str(path)).code == 0
 
 
 def test_json_errors_are_json(run: Run) -> None:

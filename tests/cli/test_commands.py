@@ -103,11 +103,30 @@ def test_doctor_cannot_reach_the_endpoint(run: Run) -> None:
     assert findings(ran.json)["reachability"] == "missing"
 
 
-def test_doctor_finds_an_unknown_model(run: Run, emulator: Emulator) -> None:
-    """A model the endpoint does not know is named with its rung."""
-    ran = run("doctor", "--policy", "classic", "--json", emulator=emulator)
+def test_doctor_finds_an_unknown_model(run: Run, emulator: Emulator, tmp_path: Path) -> None:
+    """A model the endpoint does not know is named with its rung; an endpoint that knows none is no Messages API."""
+    path = tmp_path / "mixed.yaml"
+    values = load_policy("default").model_dump(mode="json", exclude_unset=True)
+    values["ladder"][1] = {"rung": "sonnet", "model": "claude-sonnet-4-6", "threshold": 0.8, "max_tokens": 100}
+    path.write_text(json.dumps(values))
+    ran = run("doctor", "--policy", str(path), "--json", emulator=emulator)
     assert ran.code == 4
-    assert findings(ran.json)["model claude-haiku-4-5"] == "missing"
+    assert findings(ran.json)["model claude-sonnet-4-6"] == "missing"
+    assert findings(ran.json)["model claude-opus-5-5"] == "ok"
+    strange = run("doctor", "--policy", "classic", "--json", emulator=emulator)
+    assert strange.code == 4
+    assert findings(strange.json)["reachability"] == "missing"
+
+
+def test_doctor_names_the_variable_of_a_rungs_own_key(run: Run, emulator: Emulator, tmp_path: Path) -> None:
+    """Not ANTHROPIC_API_KEY, where the rung names another."""
+    path = tmp_path / "own.yaml"
+    values = load_policy("default").model_dump(mode="json", exclude_unset=True)
+    values["ladder"][0] |= {"base_url": emulator.base_url, "api_key_env": "FOO_KEY"}
+    path.write_text(json.dumps(values))
+    ran = run("doctor", "--policy", str(path), "--json", emulator=emulator)
+    assert ran.code == 2
+    assert "FOO_KEY is not set" in ran.out
 
 
 def test_emulate_serves_until_it_is_stopped(run: Run, support: Path, bare_environment: dict[str, str]) -> None:

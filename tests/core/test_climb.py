@@ -12,7 +12,7 @@ from cascade.core.climb import Observation, Recorded, climb
 from cascade.core.decision import Situation
 from cascade.core.errors import AllRungsFailed, ClimbError, DeadlineExceeded, RequestError, UpstreamRejected
 from cascade.core.messages import Usage
-from cascade.core.policy import Task
+from cascade.core.policy import Policy, Task
 from cascade.core.trail import Verdict
 from cascade.plans import make_plan
 
@@ -51,7 +51,7 @@ def test_everything_that_was_billed_is_counted() -> None:
     answer = answer_of(
         PLAN,
         failure(usage=USAGE, attempts=4, latency_s=2.0),
-        reply(None, "no JSON at all", spent=spent, attempts=2, latency_s=1.0),
+        reply(None, "no JSON at all", spent=(spent,), attempts=2, latency_s=1.0),
         PLAIN,
     )
     assert [one.cost for one in answer.steps] == [COST, COST + 1_010_000, COST]
@@ -228,3 +228,28 @@ def test_a_climb_ends_with_an_answer_or_a_typed_error_and_every_step_is_paid(
     assert done.asked == list(range(len(steps)))
     assert all(one.cost == COST for one in steps)
     assert cost_usd == pytest.approx(len(steps) * COST / 1e9)
+
+
+def test_each_attempt_is_priced_by_itself() -> None:
+    """Two broken attempts of 60,000 tokens each are not one prompt above 100,000."""
+    half = Usage(input_tokens=60_000)
+    policy = Policy.model_validate(
+        {
+            "version": 1,
+            "name": "tiers",
+            "ladder": [
+                {"rung": "haiku", "model": "claude-haiku-5-5", "threshold": 0.8, "max_tokens": 100},
+                {"rung": "sonnet", "model": "claude-sonnet-5-5", "max_tokens": 100},
+            ],
+        }
+    )
+    answer = answer_of(policy, reply(0.9, "yes", usage=Usage(), spent=(half, half)))
+    assert answer.cost == 2 * 60_000 * 100
+    assert answer.usage.input_tokens == 120_000
+
+
+def test_a_storm_is_charged_with_every_step_it_caused() -> None:
+    """Sent up by a storm, then unsure, then answered at the top: two steps on its bill."""
+    storm = (Situation(storm="escalate"), Situation(), Situation())
+    done = run(policy_of(0.8, 0.8), [reply(0.9), reply(0.1), reply(None, "top")], situations=storm)
+    assert [observation.storm_cost for observation in done.observed] == [0, COST, COST]

@@ -10,7 +10,7 @@ from pydantic import BaseModel, field_validator
 
 from cascade.checks import bind_callables, bind_check
 from cascade.core.climb import BoundCheck, Recorded
-from cascade.core.errors import AllRungsFailed, PolicyError
+from cascade.core.errors import AllRungsFailed, PolicyError, RequestError
 from cascade.core.policy import Check, Task
 from cascade.core.trail import Verdict
 from cascade.plans import make_plan
@@ -157,5 +157,5 @@ def test_a_callers_check_must_be_a_plain_function() -> None:
         return bool(text)
 
     for wrong in (later, "not_empty"):
-        with pytest.raises(TypeError, match="checks:"):
+        with pytest.raises(RequestError, match="checks:"):
             bind_callables([wrong])  # type: ignore[list-item]

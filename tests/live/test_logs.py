@@ -11,6 +11,7 @@ from structlog.testing import capture_logs
 
 from cascade import Cascade, ClimbError
 from cascade.corpora import Item
+from cascade.emulator import Emulator
 
 from .conftest import HAIKU, MODELS, Asking, Clock, Emulate, Script, corpus, error_body, ladder, reply
 
@@ -94,3 +95,13 @@ def test_values_that_people_print_do_not_hold_the_key(emulate: Emulate) -> None:
     assert PROMPT not in repr(answer)
     assert SYSTEM not in repr(answer)
     assert answer.model == HAIKU
+
+
+def test_a_task_the_policy_does_not_know_is_told_once(asking: Asking, emulator: Emulator) -> None:
+    """A typo loses a floor: an event says so, with what may have been meant, and never what was asked."""
+    driver = asking(ladder(tasks=[{"name": "refund", "floor": "sonnet"}]), emulator)
+    with capture_logs() as told:
+        for task in ("refnd", "refnd", "refund", "other"):
+            driver.ask("sure", task=task)
+    expected = {"event": "task_unknown", "policy": "live", "task": "refnd", "did_you_mean": "refund"}
+    assert [{key: entry[key] for key in expected} for entry in told] == [expected]

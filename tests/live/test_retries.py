@@ -83,12 +83,18 @@ def test_attempts_are_bounded_by_the_policy(asking: Asking, script: Script, atte
 
 @pytest.mark.parametrize("code", [{}, {"details": {"error_code": "enforced_spend_limit_reached"}}])
 def test_a_spend_cap_is_not_waited_for(asking: Asking, script: Script, code: dict[str, Any]) -> None:
-    """A 429 that names a cap, or does not say when to come again: one attempt, then the next rung."""
-    headers = {"retry-after": "0"} if code else {}
+    """A 429 that names a cap, or Anthropic's own that does not say when to come again: one attempt, then up."""
+    headers = {"retry-after": "0"} if code else {"request-id": "req_1"}
     endpoint = script((429, headers, error_body("rate_limit_error", **code)), GOOD)
     answer = asking(ladder(), endpoint).ask("sure")
     assert (endpoint.models, reasons(answer)) == ([HAIKU, SONNET], ["error", None])
     assert answer.steps[0].verdict.detail.startswith("spend_cap")
+
+
+def test_another_platforms_throttling_is_waited_for(asking: Asking, script: Script) -> None:
+    """Theirs does not say when to come again, and is no cap."""
+    endpoint = script((429, {}, error_body("throttled")), GOOD)
+    assert asking(ladder(), endpoint).ask("sure").rung == "haiku"
 
 
 def test_the_emulators_spend_cap_is_not_waited_for(asking: Asking, emulate: Emulate) -> None:

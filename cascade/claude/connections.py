@@ -1,0 +1,178 @@
+"""The SDK's clients: one an endpoint, made once, in time, and closed again.
+
+They are made before a climb begins: a key that is missing is told before anything is paid, and the second that the SDK
+takes to import is not taken from anybody's deadline.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import os
+import threading
+from collections.abc import AsyncGenerator, Callable, Sequence
+from importlib import import_module
+from typing import Any
+from weakref import WeakKeyDictionary
+
+from cascade.claude.failures import NO_KEY
+from cascade.core.errors import ConfigurationError, MissingKey
+from cascade.core.policy import Rung
+from cascade.forks import renew_in_children
+
+__all__ = ["AsyncConnections", "Connections", "connect", "own_client"]
+
+_Endpoint = tuple[str | None, str | None]
+
+
+class Connections:
+    """The sync clients of one driver. Safe between threads; a forked child makes its own."""
+
+    def __init__(self, given: Any) -> None:
+        self._given = _without_retries(given, asynchronous=False)
+        self._clients: dict[_Endpoint, Any] = {}
+        self.renew_lock()
+        renew_in_children(self)
+
+    def renew_lock(self) -> None:
+        """For `forks`: a child must not share its parent's connections either."""
+        self._lock = threading.Lock()
+        self._clients = {}
+
+    def open(self, ladder: Sequence[Rung]) -> None:
+        """Make every client that the ladder needs; MissingKey where one has no credentials."""
+        for rung in ladder:
+            self.of(rung)
+
+    def of(self, rung: Rung) -> Any:
+        """The client for a rung: the given one, or our own where the rung names its endpoint."""
+        endpoint = _endpoint(rung)
+        if self._given is not None and endpoint == (None, None):
+            return self._given
+        client = self._clients.get(endpoint)
+        if client is not None:
+            return client
+        import_module("anthropic")  # slow: not under the lock
+        with self._lock:
+            client = self._clients.get(endpoint)
+            if client is None:
+                client = self._clients[endpoint] = own_client(rung)
+            return client
+
+    def close(self) -> None:
+        """Close the clients made here; one that was given stays open."""
+        with self._lock:
+            clients, self._clients = list(self._clients.values()), {}
+        for client in clients:
+            client.close()
+
+
+class AsyncConnections:
+    """The async clients of one driver, for each event loop its own: connections cannot be shared between loops."""
+
+    def __init__(self, given: Any) -> None:
+        self._given = _without_retries(given, asynchronous=True)
+        self._loops: WeakKeyDictionary[asyncio.AbstractEventLoop, dict[_Endpoint, Any]] = WeakKeyDictionary()
+        self._keepers: WeakKeyDictionary[asyncio.AbstractEventLoop, list[AsyncGenerator[None]]] = WeakKeyDictionary()
+
+    async def open(self, ladder: Sequence[Rung]) -> None:
+        """As `Connections.open`, for the running loop."""
+        for rung in ladder:
+            await self.of(rung)
+
+    async def of(self, rung: Rung) -> Any:
+        """As `Connections.of`, for the running loop."""
+        endpoint = _endpoint(rung)
+        if self._given is not None and endpoint == (None, None):
+            return self._given
+        loop = asyncio.get_running_loop()
+        clients = self._loops.setdefault(loop, {})
+        client = clients.get(endpoint)
+        if client is None:
+            import anthropic  # noqa: PLC0415 - it takes a second to import
+
+            client = anthropic.AsyncAnthropic(**_own_options(rung))
+            _want_credentials(client)
+            clients[endpoint] = client
+            # asyncio.run closes all open async generators before its loop: so this one closes the client in time.
+            keeper = _keep(client, lambda: self._forget(loop))
+            await anext(keeper)
+            self._keepers.setdefault(loop, []).append(keeper)
+        return client
+
+    def _forget(self, loop: asyncio.AbstractEventLoop) -> None:
+        # A keeper knows its loop, so as long as it is kept the loop cannot go.
+        self._loops.pop(loop, None)
+        self._keepers.pop(loop, None)
+
+    async def aclose(self) -> None:
+        """Close the clients made here for the running loop; one that was given stays open."""
+        loop = asyncio.get_running_loop()
+        self._loops.pop(loop, None)
+        for keeper in self._keepers.pop(loop, []):
+            await keeper.aclose()
+
+
+def own_client(rung: Rung) -> Any:
+    """A sync client for a rung's endpoint, with its own key or the environment's; MissingKey where there is none."""
+    import anthropic  # noqa: PLC0415 - it takes a second to import
+
+    client = anthropic.Anthropic(**_own_options(rung))
+    _want_credentials(client)
+    return client
+
+
+def connect(base_url: str, api_key: str) -> Any:
+    """A sync client of the SDK for an endpoint, such as the emulator; a context manager that closes it."""
+    import anthropic  # noqa: PLC0415 - it takes a second to import
+
+    return anthropic.Anthropic(base_url=base_url, api_key=api_key, max_retries=0)
+
+
+async def _keep(client: Any, forget: Callable[[], None]) -> AsyncGenerator[None]:
+    try:
+        yield
+    finally:
+        forget()
+        await client.close()
+
+
+def _without_retries(given: Any, *, asynchronous: bool) -> Any:
+    """The given client with the SDK's own retrying off; ConfigurationError where it is of the other kind, or of none."""
+    if given is None:
+        return None
+    client: object = given
+    from anthropic._base_client import AsyncAPIClient, SyncAPIClient  # noqa: PLC0415 - the platforms' one root
+
+    wanted, other, mend = (
+        (AsyncAPIClient, SyncAPIClient, "Cascade") if asynchronous else (SyncAPIClient, AsyncAPIClient, "AsyncCascade")
+    )
+    if isinstance(client, other):
+        raise ConfigurationError(f"client: {type(client).__name__} does not fit here (use it with {mend})")
+    if not isinstance(client, wanted):
+        raise ConfigurationError(f"client: {type(client).__name__} is not a client of the anthropic SDK")
+    return given.with_options(max_retries=0)
+
+
+def _endpoint(rung: Rung) -> _Endpoint:
+    return rung.base_url, rung.api_key_env
+
+
+def _own_options(rung: Rung) -> dict[str, Any]:
+    options: dict[str, Any] = {"max_retries": 0}
+    if rung.base_url is not None:
+        options["base_url"] = rung.base_url
+        # The environment's key is Anthropic's: an endpoint of the policy's own gets it only where the policy names it.
+        options["api_key"] = "none"
+    if rung.api_key_env is not None:
+        key = os.environ.get(rung.api_key_env)
+        if not key:
+            raise MissingKey(
+                f"rung {rung.rung}: the environment variable {rung.api_key_env} is not set (it names its key)"
+            )
+        options["api_key"] = key
+    return options
+
+
+def _want_credentials(client: Any) -> None:
+    if not (client.api_key or client.auth_token or client.credentials):
+        raise MissingKey(NO_KEY)
