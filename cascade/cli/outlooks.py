@@ -195,7 +195,7 @@ def show_outlook(result: Outlook) -> None:
     export, usage = result.export, result.export.usage
     requests = "requests not told" if export.requests is None else f"{export.requests:,} requests"
     stdout.print(
-        f"[bold]{export.source}[/bold]: {export.rows:,} rows, {requests}, {usage.prompt_tokens:,} tokens in"
+        f"{export.source}: {export.rows:,} rows, {requests}, {usage.prompt_tokens:,} tokens in"
         f" ({usage.cache_read:,} read from cache), {usage.output_tokens:,} out; {float(result.days):g} days ({result.days_from})"
     )
     _show_today(result)
@@ -308,7 +308,7 @@ def _show_advice(result: Outlook) -> None:
         False: "routing does not pay here",
         None: "whether routing pays is not known",
     }
-    stdout.print(f"[bold]{pays[result.advice.pays]}[/bold]")
+    stdout.print(pays[result.advice.pays], style="bold")
     for finding in result.advice.findings:
         stdout.print(f"  {'against' if finding.against else 'mind'}: {finding.message} ({finding.basis})")
 

@@ -12,7 +12,6 @@ from decimal import Decimal
 from pathlib import Path
 from typing import Any
 
-from rich.markup import escape
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
 
 from cascade.cli.output import print_json, stderr, stdout, usd
@@ -66,7 +65,7 @@ def run_record(wish: RecordWish, *, as_json: bool) -> int:
         if as_json:
             print_json({"corpus": str(settings.target), "items": count, "complete": count, "final": True, "calls": 0})
         else:
-            stdout.print(f"{escape(str(settings.target))} is this very recording, and whole: nothing was asked")
+            stdout.print(f"{settings.target!s} is this very recording, and whole: nothing was asked")
         return 0
     report = asyncio.run(_recorded(settings, inputs))
     if as_json:
@@ -145,7 +144,7 @@ def _fields(report: Report, target: Path) -> dict[str, Any]:
 
 def _print(report: Report, settings: Settings) -> None:
     stdout.print(
-        f"{report.complete} of {report.items} items in {escape(str(settings.target))}; {report.calls} calls in this run,"
+        f"{report.complete} of {report.items} items in {settings.target!s}; {report.calls} calls in this run,"
         f" {report.reused} replies taken from the journal; {usd(report.spent)} USD in all"
     )
     if report.grader is None:
@@ -155,8 +154,8 @@ def _print(report: Report, settings: Settings) -> None:
         why = "; ".join(f"{reason} ({count})" for reason, count in reasons.most_common(_SHOWN))
         ids = list(dict.fromkeys(item for item, _, _ in report.ungraded))
         stdout.print(
-            f"{escape(report.grader)} could not grade {len(report.ungraded)} answers of {len(ids)} items, their scores are"
-            f" null: {escape(why)}: {_listed(ids)}"
+            f"{report.grader} could not grade {len(report.ungraded)} answers of {len(ids)} items, their scores are"
+            f" null: {why}: {_listed(ids)}"
         )
     if judge := report.judge:
         told = f"judge {judge.rung} ({judge.model}): {judge.judged} judgements for {usd(judge.cost)} USD of it"
@@ -169,17 +168,17 @@ def _print(report: Report, settings: Settings) -> None:
             )
         if judge.by_definition:
             told += f"; {judge.by_definition} answers of the baseline are right by definition"
-        stdout.print(escape(told))
+        stdout.print(told)
     if report.failed:
         why = "; ".join(f"{reason} ({count})" for reason, count in Counter(report.failed.values()).most_common(_SHOWN))
-        stderr.print(f"cascade: {len(report.failed)} items failed: {escape(why)}: {_listed(list(report.failed))}")
+        stderr.print(f"cascade: {len(report.failed)} items failed: {why}: {_listed(list(report.failed))}")
     _tell_stop(report, settings)
 
 
 def _tell_stop(report: Report, settings: Settings) -> None:
     if report.is_final:
         return
-    go_on = f"the same command goes on from {escape(str(journal_path(settings.target)))}"
+    go_on = f"the same command goes on from {journal_path(settings.target)!s}"
     if report.stop is None:
         what = f"{report.items - report.complete} items are missing"
         if report.complete == report.items:
@@ -191,8 +190,8 @@ def _tell_stop(report: Report, settings: Settings) -> None:
             f" {usd(report.overshoot)} USD. Raise --max-usd, and {go_on}"
         )
     else:
-        stderr.print(f"cascade: stopped: {escape(report.stop.message)}; {go_on}")
+        stderr.print(f"cascade: stopped: {report.stop.message}; {go_on}")
 
 
 def _listed(ids: list[str]) -> str:
-    return escape(", ".join(ids[:_SHOWN]) + (f" and {len(ids) - _SHOWN} more" if len(ids) > _SHOWN else ""))
+    return ", ".join(ids[:_SHOWN]) + (f" and {len(ids) - _SHOWN} more" if len(ids) > _SHOWN else "")

@@ -72,7 +72,7 @@ def run_replay(asked: ReplayWish, *, as_json: bool) -> None:
             if len(results) > 1:
                 stdout.print()
             _print(replay)
-            stderr.print(f"[dim]{replay.figures.items:,} items in {seconds:.1f} s[/dim]")
+            stderr.print(f"{replay.figures.items:,} items in {seconds:.1f} s", style="dim")
     if as_json:
         print_json([fields for _, fields in results] if len(results) > 1 else results[0][1])
     for path, fields in results:
@@ -95,21 +95,21 @@ def _print(replay: Replay) -> None:
     what = "its own ladder, guessed thresholds" if policy == OWN_LADDER else f"policy {policy}"
     kind = "synthetic" if manifest.synthetic else "recorded"
     part = "" if replay.wish.part == "all" else f", {replay.wish.part} part"
-    stdout.print(f"[bold]{escape(_says(replay))}[/bold]")
+    stdout.print(f"{_says(replay)}", style="bold")
     stdout.print()
     rows = table(
         kind, "quality", "95 %", "USD", "USD per 1,000", "confidently wrong", "wrong",
-        title=f"{escape(manifest.name)}: {figures.items:,} {kind} items{part}, {escape(what)}, uncertified",
+        title=f"{manifest.name}: {figures.items:,} {kind} items{part}, {what}, uncertified",
         right=("quality", "95 %", "USD", "USD per 1,000", "confidently wrong", "wrong"),
     )  # fmt: skip
     n = figures.items
     rows.add_row(
-        "[bold]cascade[/bold]", f"[bold]{figures.quality:.4f}[/bold]", _interval(replay.intervals[""]),
-        f"[bold]{figures.cost_usd:.4f}[/bold]", _per_thousand(figures.cost, n),
+        "cascade", f"{figures.quality:.4f}", _interval(replay.intervals[""]),
+        f"{figures.cost_usd:.4f}", _per_thousand(figures.cost, n),
         _share(figures.false_confident, n), _share(figures.wrong, n),
     )  # fmt: skip
     for rung, single in figures.singles.items():
-        rows.add_row(escape(f"{rung} alone"), *_single(single, n))
+        rows.add_row(f"{rung} alone", *_single(single, n))
     if (mix := figures.random_mix) is not None:
         rows.add_row("as many, at random", f"{mix[0]:.4f}", "", f"{mix[1] / 1e9:.4f}", _per_thousand(mix[1], n), "", "")
     stdout.print(rows)
@@ -121,15 +121,15 @@ def _print_rest(replay: Replay) -> None:
     shipped = ", ".join(f"{rung} {count:,}" for rung, count in figures.shipped.items())
     abstained = f", nobody {figures.abstained:,}" if figures.abstained else ""
     reasons = ", ".join(f"{reason} {count:,}" for reason, count in figures.reasons.items())
-    stdout.print(f"\nanswered by: {escape(shipped)}{abstained}\nclimbed because: {reasons or 'nothing climbed'}")
+    stdout.print(f"\nanswered by: {shipped}{abstained}\nclimbed because: {reasons or 'nothing climbed'}")
     if len(replay.tasks) > 1:
         stdout.print(_task_rows(replay))
     _print_storms(replay.storms)
     _print_comparison(replay)
     if replay.skipped:
-        stdout.print(f"{replay.skipped:,} bad lines were skipped, first: {escape(replay.problems[0])}")
+        stdout.print(f"{replay.skipped:,} bad lines were skipped, first: {replay.problems[0]}")
     for note in replay.notes:
-        stdout.print(f"[dim]note: {escape(note)}[/dim]")
+        stdout.print(f"note: {note}", style="dim")
 
 
 def _task_rows(replay: Replay) -> Any:
@@ -140,7 +140,7 @@ def _task_rows(replay: Replay) -> Any:
     for task, part in replay.tasks.items():
         first = next(iter(part.escalations.values()))
         rows.add_row(
-            escape(task), f"{part.items:,}", f"{part.quality:.4f}", _interval(replay.intervals[task]),
+            task, f"{part.items:,}", f"{part.quality:.4f}", _interval(replay.intervals[task]),
             _per_thousand(part.cost, part.items), _share(part.false_confident, part.items),
             f"{first / max(1, part.items):.1%}",
         )  # fmt: skip
@@ -161,7 +161,7 @@ def _print_comparison(replay: Replay) -> None:
     if comparison is None:
         return
     title = f"{replay.lens.plan.policy.name} less {comparison.against}, on the same items"
-    rows = table("difference", "value", "95 %", title=escape(title), right=("value", "95 %"))
+    rows = table("difference", "value", "95 %", title=title, right=("value", "95 %"))
     quality, cost, lost = comparison.quality, comparison.cost_per_request_usd, comparison.false_confident_rate
     rows.add_row("quality", f"{quality.value:+.4f}", _interval(quality.ci95))
     thousandfold = (1e3 * cost.ci95[0], 1e3 * cost.ci95[1]) if cost.ci95 else None
@@ -174,7 +174,7 @@ def _print_comparison(replay: Replay) -> None:
 def _some(ids: Sequence[str]) -> str:
     shown = ", ".join(ids[:_MOST_FLIPPED])
     more = " … (all with --json)" if len(ids) > _MOST_FLIPPED else ""
-    return escape(f"{len(ids):,}{': ' if ids else ''}{shown}{more}")
+    return f"{len(ids):,}{': ' if ids else ''}{shown}{more}"
 
 
 def _says(replay: Replay) -> str:

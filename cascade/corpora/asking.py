@@ -151,10 +151,7 @@ def cost_of(asked: Asked, outcome: Reply | Failure) -> int:
 
 def entry_of(asked: Asked, item: str, outcome: Reply | Failure) -> dict[str, Any]:
     """A reply, or a context window that was too small, as a line of the journal."""
-    if isinstance(outcome, Reply):
-        verdict = asked.read(outcome)
-    else:
-        verdict = Verdict("overflow", detail="context window")
+    verdict = asked.read(outcome) if isinstance(outcome, Reply) else Verdict("overflow", detail="context window")
     return {
         "item": item,
         "ask": asked.name,
