@@ -120,7 +120,12 @@ class _Rule:
 
     def capped(self, index: int, rows: Rows) -> Truths:
         """Whose ceiling the rung is at or above."""
-        return self.ceilings[self.view.task[rows]] <= index
+        return self.ceiling(rows) <= index
+
+    def ceiling(self, rows: Rows) -> Small:
+        """The task's, or the floor that the request itself raises above it."""
+        own = self.ceilings[self.view.task[rows]]
+        return own if self.raised is None else np.maximum(own, self.raised[rows])
 
     def require(self, last: Small) -> Whole:
         """What every item cost, in nano-USD. Raises CorpusError where a reply that was asked for is not there."""
@@ -211,14 +216,18 @@ class _Storm:
             by_rung.append([one.tolist() for one in (replies, natural, why, cost[rows])])
         signs = [list(zip(*one, strict=True)) for one in by_rung]
         tasks: list[int] = rule.view.task[rows].tolist()
+        ceilings: list[int] = rule.ceiling(rows).tolist()
         at: list[float] = columns.at[rows].tolist()
         numbers: list[int] = rows.tolist()
         for place, row in enumerate(numbers):
-            yield self._one(tasks[place], at[place], [sign[place] for sign in signs], columns.ids[row])
+            replies_of = [sign[place] for sign in signs]
+            yield self._one(tasks[place], ceilings[place], at[place], replies_of, columns.ids[row])
 
-    def _one(self, task: int, now: float, signs: list[tuple[int, int, int, int]], name: str) -> tuple[int, ...]:
+    def _one(
+        self, task: int, ceiling: int, now: float, signs: list[tuple[int, int, int, int]], name: str
+    ) -> tuple[int, ...]:
         rule, top = self._rule, self._rule.top
-        counted, ceiling = self._counted[task], rule.routes[task].ceiling
+        counted = self._counted[task]
         reasons, held, holding, index = [0] * top, NOBODY, False, 0
         while True:
             reply, natural, why, cost = signs[index]
@@ -227,7 +236,7 @@ class _Storm:
                 rule.names[index],
                 natural=natural != 0 if index != top and counted[index] else None,
                 failed=False,
-                storm_cost=cost if index and reasons[index - 1] == _STORM else 0,
+                storm_cost=cost if _STORM in reasons[:index] else 0,
                 now=now,
             )
             self._changes += [(name, change) for change in changes]

@@ -51,7 +51,7 @@ def rows_of(outcomes: Outcomes) -> list[tuple[int, ...]]:
     return list(zip(*(column.tolist() for column in columns), strict=True))
 
 
-@settings(max_examples=200)
+@settings(max_examples=80)
 @given(scene=scenes())
 def test_the_vectorised_replay_is_the_engines_own_path(scene: tuple[Corpus, Lens]) -> None:
     """Who shipped, who was asked, why each rung sent it up, what stopped it, nano-USD, and every storm."""
