@@ -36,7 +36,7 @@ def test_killed_again_and_again_it_pays_each_call_once(emulate: Emulate, tmp_pat
     target = tmp_path / "corpus.jsonl"
     texts = {item.id: f"question {number}?" for number, item in enumerate(corpus.items)}
     models = {"haiku": "claude-haiku-5-5", "sonnet": "claude-sonnet-5-5", "opus": OPUS}
-    for kill in range(5):
+    for kill in range(3):
         known = {(models[entry["ask"]], texts[entry["item"]]) for entry in journal_of(target)}
         before = {call: emulator.asked[call] for call in known}
         process = start(tmp_path, emulator, *command, "corpus.jsonl")
