@@ -12,23 +12,23 @@ import os
 import zlib
 from collections.abc import Generator
 from contextlib import ExitStack
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, BinaryIO, cast
 
-from pydantic import TypeAdapter, ValidationError
-from pydantic_core import from_json, to_json
+from msgspec.json import encode as to_json
+from msgspec.structs import replace
 
 from cascade.core.errors import CorpusError, RequestError
 from cascade.core.triage import check_request
+from cascade.corpora.decoding import Flaw, decode_item, name_item, parse
 from cascade.corpora.items import Item, Manifest
 from cascade.corpora.reading import MAX_LINE_BYTES, read_corpus
 from cascade.corpora.replaying import request_of
 
 __all__ = ["Inputs", "read_inputs"]
 
-_ITEM = TypeAdapter(Item)
-_KEYS = frozenset({"id", "input", "task", "group", "split", "at", "expected"})
+_WANTED = 'an item is {"id": "…", "input": "…" or messages} and, if wanted, task, group, expected, split, at'
 _NOT_KEPT = frozenset({"replies", "baseline", "line", "extra"})  # what another recording said, and what is no key
 
 
@@ -98,36 +98,21 @@ def _lines(path: Path, limit: int) -> Generator[tuple[int, bytes]]:
 
 def _is_manifest(line: bytes) -> bool:
     try:
-        raw: object = from_json(line)
-    except ValueError:
+        raw = parse(line)
+    except Flaw:
         return False
-    return isinstance(raw, dict) and "corpus" in raw and "input" not in raw
+    return "corpus" in raw and "input" not in raw
 
 
 def _json_item(line: bytes, number: int, source: str) -> Item:
-    where = f"{source}:{number}"
+    where, name = f"{source}:{number}", ""
     try:
-        raw: object = from_json(line, allow_inf_nan=False)
-    except ValueError as error:
-        problem = f"not JSON: {error}".replace("at line 1 column", "at column")
-        raise CorpusError(problem, where=where, mend="one JSON object a line") from None
-    if not isinstance(raw, dict):
-        raise CorpusError("the line is not a JSON object", where=where, mend='as in {"id": "1", "input": "…"}')
-    fields = cast("dict[str, Any]", raw)
-    known = {key: value for key, value in fields.items() if key in _KEYS}
-    further = {key: value for key, value in fields.items() if key not in _KEYS}
-    try:
-        # From bytes again: only there it is strict about JSON's types.
-        item = _ITEM.validate_json(to_json({**known, "replies": {}, "extra": _kept(further)}))
-    except ValidationError as error:
-        first = error.errors(include_url=False, include_context=False, include_input=False)[0]
-        key, what = str(first["loc"][0]) if first["loc"] else "item", first["msg"]
-        name = fields.get("id")
-        raise CorpusError(
-            f"{key}: {what[:1].lower()}{what[1:]}", where=where, item=name[:80] if isinstance(name, str) else "",
-            mend='an item is {"id": "…", "input": "…" or messages} and, if wanted, task, group, expected, split, at',
-        ) from None  # fmt: skip
-    return replace(item, line=number)
+        raw = parse(line)
+        name = name_item(line)
+        known = {key: value for key, value in raw.items() if key not in _NOT_KEPT}
+        return replace(decode_item(to_json({**known, "replies": {}}), frozenset()), line=number)
+    except Flaw as flaw:
+        raise CorpusError(flaw.problem, where=where, item=name, mend=flaw.mend or _WANTED) from None
 
 
 def _kept(further: dict[str, Any]) -> dict[str, Any] | None:

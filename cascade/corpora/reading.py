@@ -12,6 +12,8 @@ from __future__ import annotations
 import os
 from typing import TYPE_CHECKING, Final, NoReturn, Protocol, Self
 
+from msgspec.structs import force_setattr
+
 from cascade.core.errors import CorpusError
 from cascade.corpora.decoding import Flaw, Unreadable, decode_item, decode_manifest, name_item
 from cascade.corpora.items import Corpus, Item, Manifest
@@ -107,7 +109,7 @@ class CorpusReader:
                 bad += 1
                 self.skip(self._error(flaw, item=flaw.item or name_item(line)))
                 continue
-            object.__setattr__(item, "line", lines.number)  # still being made: nobody else has seen it
+            force_setattr(item, "line", lines.number)  # still being made: nobody else has seen it
             good += 1
             yield item
         if self.manifest.items not in (None, good + bad):

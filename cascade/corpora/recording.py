@@ -14,10 +14,12 @@ import glob
 import random
 import time
 from collections.abc import Callable, Iterator, Mapping
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field
 from itertools import chain
 from pathlib import Path
 from typing import Any, Literal
+
+from msgspec.structs import replace
 
 from cascade.claude import AsyncClaude
 from cascade.claude.wire import STREAMS_ABOVE

@@ -11,12 +11,12 @@ import sys
 from collections import Counter
 from collections.abc import Callable, Iterator
 from contextlib import ExitStack
-from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 import anthropic
 import pytest
+from msgspec.structs import replace
 
 from cascade.core.policy import Policy
 from cascade.corpora import Corpus, Item, LadderEntry, Manifest, RecordedReply, write_corpus

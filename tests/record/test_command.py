@@ -6,10 +6,10 @@ import json
 import signal
 import sys
 from collections.abc import Callable
-from dataclasses import replace
 from pathlib import Path
 
 import pytest
+from msgspec import structs
 
 from cascade.corpora import Corpus, read_corpus, write_corpus
 
@@ -60,7 +60,7 @@ def test_a_whole_recording_run_again_asks_nothing(corpus: Corpus, emulate: Emula
 
 def test_json_has_it_all(corpus: Corpus, emulate: Emulate, home: Path) -> None:
     """With --json nothing but one object on stdout; ungraded answers by item, rung and reason."""
-    items = (replace(corpus.items[0], expected=None), *corpus.items[1:])
+    items = (structs.replace(corpus.items[0], expected=None), *corpus.items[1:])
     write_corpus(home / "inputs.jsonl", corpus.manifest, items)
     process = start(home, emulate(corpus), *COMMAND, "--json")
     told = json.loads(process.communicate(timeout=60)[0])

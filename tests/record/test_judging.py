@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from msgspec import structs
 
 from cascade.corpora import Corpus, Item, LadderEntry, Manifest, RecordedReply, read_corpus
 from cascade.corpora.inputs import Inputs
@@ -44,7 +45,9 @@ def verdicts(corpus: Corpus, says: Says) -> Corpus:
 
 def bare(corpus: Corpus, *, expected: bool = True) -> Inputs:
     """The inputs without replies, and if wanted without what is expected."""
-    return Inputs(tuple(replace(i, replies={}, expected=i.expected if expected else None) for i in corpus.items))
+    return Inputs(
+        tuple(structs.replace(i, replies={}, expected=i.expected if expected else None) for i in corpus.items)
+    )
 
 
 @pytest.fixture

@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from msgspec import structs
 
 from cascade.core.errors import ConfigurationError, CorpusError
 from cascade.corpora import Corpus, Item, RecordedReply, read_corpus, replay_item
@@ -138,7 +139,8 @@ def test_the_top_rungs_model_as_baseline_is_asked_once(corpus: Corpus, record: R
 def test_ungraded_is_told_and_never_a_zero(corpus: Corpus, record: Record, emulate: Emulate, tmp_path: Path) -> None:
     """An item without an expected answer is recorded with null scores, and named."""
     items = tuple(
-        replace(item, replies={}, expected=None if n == 5 else item.expected) for n, item in enumerate(corpus.items)
+        structs.replace(item, replies={}, expected=None if n == 5 else item.expected)
+        for n, item in enumerate(corpus.items)
     )
     report = record(emulate(corpus), inputs=Inputs(items), grader="exact")
     made = read_corpus(tmp_path / "corpus.jsonl")
@@ -151,7 +153,7 @@ def test_ungraded_is_told_and_never_a_zero(corpus: Corpus, record: Record, emula
 
 def test_without_a_grader_nothing_is_scored(corpus: Corpus, record: Record, emulate: Emulate, tmp_path: Path) -> None:
     """Scores are null, and the report says why; but a declined answer is worth nothing by any grader."""
-    items = tuple(replace(item, replies={}) for item in corpus.items)
+    items = tuple(structs.replace(item, replies={}) for item in corpus.items)
     report = record(emulate(corpus), inputs=Inputs(items))
     assert report.grader is None
     assert len(report.ungraded) == 35
@@ -205,7 +207,9 @@ def test_an_account_that_is_used_up_stops_the_run(
 def test_a_model_that_is_not_there_stops_the_run(corpus: Corpus, record: Record, emulate: Emulate) -> None:
     """404 is the configuration's fault: one call, not one an item."""
     ladder = replace(corpus.manifest, ladder=corpus.manifest.ladder[1:])
-    items = tuple(replace(i, replies={r: v for r, v in i.replies.items() if r != "haiku"}) for i in corpus.items)
+    items = tuple(
+        structs.replace(i, replies={r: v for r, v in i.replies.items() if r != "haiku"}) for i in corpus.items
+    )
     emulator = emulate(Corpus(ladder, items))
     report = record(emulator, concurrency=1)
     assert report.stop is not None
@@ -276,7 +280,7 @@ def test_an_items_own_keys_named_as_ours_do_not_collide(
     record: Record, emulate: Emulate, corpus: Corpus, tmp_path: Path
 ) -> None:
     """A `baseline` of an earlier recording does not outlive it."""
-    item: Item = replace(corpus.items[0], replies={}, extra={"level": 0})
+    item: Item = structs.replace(corpus.items[0], replies={}, extra={"level": 0})
     record(emulate(corpus), inputs=Inputs((item,)), baseline="sonnet", grader="exact")
     record(emulate(corpus), inputs=_reread(tmp_path), grader="exact", target=tmp_path / "again.jsonl")
     assert read_corpus(tmp_path / "again.jsonl").items[0].extra == {"level": 0}

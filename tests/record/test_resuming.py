@@ -9,6 +9,7 @@ from dataclasses import replace
 from pathlib import Path
 
 import pytest
+from msgspec import structs
 
 from cascade.core.errors import CorpusError
 from cascade.core.policy import Policy
@@ -124,7 +125,7 @@ def test_other_inputs_rungs_or_another_baseline_are_not_mixed_in(
     """Each of them is named."""
     emulator = _begun(record, emulate, corpus)
     inputs = read_inputs(source)
-    other = replace(inputs, items=(replace(inputs.items[0], input="changed"), *inputs.items[1:]))
+    other = replace(inputs, items=(structs.replace(inputs.items[0], input="changed"), *inputs.items[1:]))
     with pytest.raises(CorpusError, match="the inputs changed since"):
         record(emulator, inputs=other)
     with pytest.raises(CorpusError, match="the inputs changed since"):

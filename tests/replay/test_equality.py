@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
 import pytest
 from hypothesis import event, given, seed, settings
 from hypothesis import strategies as st
+from msgspec.structs import replace
 
 from cascade import AllRungsFailed, Answer, Policy
 from cascade.core.errors import CorpusError
