@@ -5,6 +5,7 @@ VENV   := .venv
 PYTHON := $(VENV)/bin/python
 LLMOCK := .cache/aimock/node_modules/.bin/llmock
 comma  := ,
+PARALLEL := --numprocesses auto --dist worksteal
 
 .SILENT:
 .DELETE_ON_ERROR:
@@ -25,7 +26,7 @@ demo: $(VENV)/.ready
 # Without the independent emulator its test is skipped, and says so: no npm, or no network, is no reason to fail here.
 test: $(VENV)/.ready-dev
 	! command -v npm >/dev/null || $(MAKE) aimock >/dev/null 2>&1 || true
-	$(PYTHON) -m pytest $(ARGS)
+	$(PYTHON) -m pytest $(PARALLEL) $(ARGS)
 
 check: lint types floors schema
 
@@ -58,7 +59,7 @@ lowest: $(VENV)/.ready-dev
 	$(PYTHON) -m venv .cache/lowest
 	sed -nE 's/^    "([a-z0-9-]+)>=([0-9.]+).*/\1==\2/p' pyproject.toml > .cache/lowest/constraints.txt
 	.cache/lowest/bin/python -m pip install --quiet --constraint .cache/lowest/constraints.txt --editable '.[all,dev]'
-	.cache/lowest/bin/python -m pytest $(ARGS)
+	.cache/lowest/bin/python -m pytest $(PARALLEL) $(ARGS)
 
 clean:
 	rm -rf $(VENV) .cache dist build .pytest_cache .ruff_cache .hypothesis .import_linter_cache .grimp_cache

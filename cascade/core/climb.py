@@ -122,8 +122,8 @@ def climb(
             return _answer(plan, request, match, steps, decision.step, decision.degraded)
         if isinstance(decision, Abstain):
             return _exhausted(plan, request, match, steps, decision.why)
-        if taken:
-            taken[-1] = replace(taken[-1], reason=decision.reason)
+        if decision.reason is not None:
+            taken[-1] = taken[-1].sent_up(decision.reason)
         outcome = yield Ask(decision.index)
         assert not isinstance(outcome, Situation), "the driver must send an outcome for an Ask"
         stormed = stormed or decision.reason == "storm"  # without the storm this step and all after it were not taken

@@ -21,6 +21,9 @@ FailureKind = Literal[
 was refused, which is the caller's or the configuration's fault. `unreadable`: a 200 that is not a message."""
 
 
+_PLAIN = frozenset({"input_tokens", "output_tokens"})
+
+
 @dataclass(frozen=True, slots=True)
 class Usage:
     """Billed tokens. `input_tokens` excludes cache reads and writes; `thinking_tokens` is a part of `output_tokens`."""
@@ -53,12 +56,11 @@ class Usage:
 
         Raises ValueError where a count is not one: no money is made of what we cannot read.
         """
+        if usage.keys() <= _PLAIN:  # nearly all recorded ones are so, and a replay reads a million of them
+            return cls(_count(usage, "input_tokens"), _count(usage, "output_tokens"))
         written = _count(usage, "cache_creation_input_tokens")
         split: Mapping[str, Any] = usage.get("cache_creation") or {}
         details: Mapping[str, Any] = usage.get("output_tokens_details") or {}
-        if not (written or split or details):  # nearly all are so, and a replay reads a million of them
-            read = _count(usage, "cache_read_input_tokens")
-            return cls(_count(usage, "input_tokens"), _count(usage, "output_tokens"), cache_read=read)
         one_hour = _count(split, "ephemeral_1h_input_tokens")
         return cls(
             input_tokens=_count(usage, "input_tokens"),

@@ -69,6 +69,21 @@ class Step:
         """The cost in USD."""
         return self.cost / 1e9
 
+    def sent_up(self, reason: Reason) -> Step:
+        """The same step, with the reason why it did not ship."""
+        return Step(
+            self.index,
+            self.rung,
+            self.model,
+            self.verdict,
+            self.usage,
+            self.cost,
+            self.attempts,
+            self.latency_s,
+            self.request_id,
+            reason,
+        )
+
 
 @dataclass(frozen=True, slots=True)
 class Answer:

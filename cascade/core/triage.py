@@ -82,7 +82,8 @@ def check_request(request: Request) -> None:
             " (end with a user message)"
         )
     for number, message in enumerate(request.messages):
-        for block in _blocks_in(message["content"]):
+        content = message["content"]
+        for block in () if isinstance(content, str) else _blocks_in(content):
             if block.get("type") in ("thinking", "redacted_thinking"):
                 raise RequestError(
                     f"prompt: message {number} has a model's thinking in it, which no other model may be given"
@@ -209,21 +210,19 @@ def judge(confidence: object, answer: object, *, structured: bool, repaired: boo
         return Verdict("declined", confidence=number, source="self_reported", repaired=repaired)
     if not structured and not isinstance(answer, str):
         return Verdict("malformed", detail=f"answer is {_kind_of(answer)}, not a string", repaired=repaired)
-    verdict = _answered(answer, structured=structured, repaired=repaired)
-    if verdict.kind != "answered":
-        return verdict
-    return Verdict("answered", number, "self_reported", verdict.text, verdict.data, repaired=repaired)
+    return _answered(answer, number, structured=structured, repaired=repaired)
 
 
-def _answered(answer: object, *, structured: bool, repaired: bool) -> Verdict:
-    """The verdict on an answer alone: it must be something that can be written down again."""
+def _answered(answer: object, confidence: float | None = None, *, structured: bool, repaired: bool) -> Verdict:
+    """The verdict on an answer: it must be something that can be written down again."""
     try:
         text = json.dumps(answer, ensure_ascii=False, allow_nan=False) if structured else str(answer)
     except (ValueError, RecursionError):
         return Verdict("malformed", detail="answer is not JSON", repaired=repaired)
     if not _is_unicode(text):
         return Verdict("malformed", detail="answer is not valid Unicode", repaired=repaired)
-    return Verdict("answered", text=text, data=answer if structured else None, repaired=repaired)
+    source = None if confidence is None else "self_reported"
+    return Verdict("answered", confidence, source, text, answer if structured else None, repaired=repaired)
 
 
 def _problem_with(confidence: object) -> str:

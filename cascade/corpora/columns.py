@@ -15,6 +15,7 @@ from cascade.core import prices
 from cascade.core.climb import Plan, apply_checks
 from cascade.core.errors import CorpusError, RequestError
 from cascade.core.policy import OTHER
+from cascade.core.trail import VerdictKind
 from cascade.core.triage import check_request, wants_triage
 from cascade.corpora.arrays import Growing, np
 from cascade.corpora.items import NOT_RECORDED, Item, Manifest, RecordedReply
@@ -27,6 +28,7 @@ if TYPE_CHECKING:
 __all__ = [
     "ANSWERED",
     "DECLINED",
+    "FAILED",
     "MISSING",
     "NO_COST",
     "UNRECORDED",
@@ -41,8 +43,15 @@ __all__ = [
 MISSING, ANSWERED, UNRECORDED, DECLINED = range(4)
 """What `RungColumns.answer` holds: no reply, an answer with its text, one whose text was not recorded, a declined one."""
 
+FAILED: dict[VerdictKind, int] = {
+    "malformed": 4, "truncated": 5, "refused": 6, "overflow": 7, "failed": 8,
+}  # fmt: skip
+"""And what it holds of a reply without an answer whose recording says what became of it."""
+
 NO_COST = -1
 """Stands in a column of costs where none was recorded."""
+
+_MEND = "record it, or leave the item out (--skip-bad does)"
 
 Refuse = Callable[[CorpusError], object]
 """Told of an item that cannot be used; it raises, or returns to have the item left out."""
@@ -132,16 +141,18 @@ def read_columns(
     *,
     source: str = "corpus",
     refuse: Refuse | None = None,
+    whole: bool = False,
     each: Callable[[Sequence[Item]], object] | None = None,
 ) -> tuple[Columns, tuple[View, ...]]:
     """Read the items into columns, with a view for each lens; `each` is shown the items that were taken, in pieces.
 
     Raises CorpusError for an id that occurs twice and for an input that cannot be asked (an empty text, a conversation
-    that the assistant ends); `refuse` may return instead, to leave such an item out.
+    that the assistant ends); `refuse` may return instead, to leave such an item out. `whole` refuses also an item that
+    has not a graded, priced reply of every rung of every lens: without it that is an error only where the rule asks one.
     """
     body = _Body(manifest.rungs)
     eyes = [_Eye(lens) for lens in lenses]
-    vet = _Vet(source, refuse or _raise)
+    vet = _Vet(source, refuse or _raise, lenses if whole else ())
     stream = iter(items)
     while chunk := list(islice(stream, _CHUNK)):
         taken = vet.passed(chunk)
@@ -158,8 +169,7 @@ def read_columns(
 def no_cost(lens: Lens, index: int, item: str, where: str) -> CorpusError:
     """The error for a reply whose cost is not known: that is never taken as 0."""
     what = "cost_usd" if lens.cost_of == "recorded" else "usage"
-    mend = "record it, or leave the item out"
-    return CorpusError(f"the reply of {lens.rungs[index]!r} has no {what}", where=where, item=item, mend=mend)
+    return CorpusError(f"the reply of {lens.rungs[index]!r} has no {what}", where=where, item=item, mend=_MEND)
 
 
 def _raise(problem: CorpusError) -> None:
@@ -169,8 +179,8 @@ def _raise(problem: CorpusError) -> None:
 class _Vet:
     """Looks for what makes an item unusable, before anything is made of it."""
 
-    def __init__(self, source: str, refuse: Refuse) -> None:
-        self._source, self._refuse = source, refuse
+    def __init__(self, source: str, refuse: Refuse, whole: Sequence[Lens]) -> None:
+        self._source, self._refuse, self._whole = source, refuse, whole
         self._seen: set[str] = set()
 
     def passed(self, chunk: list[Item]) -> list[Item]:
@@ -182,7 +192,21 @@ class _Vet:
         if len(ids) != len(taken) or not self._seen.isdisjoint(ids):
             taken = [item for item in taken if self._is_first(item)]
         self._seen |= ids
-        return taken
+        return [item for item in taken if self._is_whole(item)] if self._whole else taken
+
+    def _is_whole(self, item: Item) -> bool:
+        for lens in self._whole:
+            for index, rung in enumerate(lens.rungs):
+                if (reply := item.replies.get(rung)) is None:
+                    self._tell(item, f"no reply of rung {rung!r} was recorded", _MEND)
+                elif reply.score is None:
+                    self._tell(item, f"the reply of {rung!r} has no score", "grade it, or leave the item out")
+                elif not (reply.cost_usd is not None if lens.cost_of == "recorded" else reply.can_be_priced):
+                    self._refuse(no_cost(lens, index, item.id, f"{self._source}:{item.line}"))
+                else:
+                    continue
+                return False
+        return True
 
     def _can_be_asked(self, item: Item) -> bool:
         try:
@@ -239,7 +263,11 @@ class _GrowingRung:
         self._usd.add([reply.cost_usd for reply in replies])
         answers: list[object] = [reply.answer for reply in replies]
         kind = _ANSWER_KINDS.get
-        self._answer.add([kind(type(answer), ANSWERED) for answer in answers])
+        kinds = [kind(type(answer), ANSWERED) for answer in answers]
+        if DECLINED in kinds:
+            pairs = zip(replies, kinds, strict=True)
+            kinds = [code if (failed := reply.failed) is None else FAILED[failed] for reply, code in pairs]
+        self._answer.add(kinds)
 
     def columns(self) -> RungColumns:
         usd = self._usd.whole()
@@ -272,7 +300,7 @@ class _Eye:
             if self._lens.cost_of == "policy":
                 rates = self._plan.rates[index]
                 self._cost[index].add(
-                    [prices.cost(rates, one.tokens) if one.usage else NO_COST for one in replies[rung]]
+                    [prices.cost(rates, one.tokens) if one.can_be_priced else NO_COST for one in replies[rung]]
                 )
 
     def _classify(self, items: list[Item]) -> list[str]:

@@ -22,7 +22,7 @@ def encode_line(raw: dict[str, Any], where: str, item: str) -> bytes:
     """One line. Raises CorpusError, naming `where` and the item, for what is not JSON (NaN, objects)."""
     try:
         return json.dumps(raw, ensure_ascii=False, allow_nan=False).encode() + b"\n"
-    except (TypeError, ValueError) as error:
+    except (TypeError, ValueError, RecursionError) as error:
         raise CorpusError(f"cannot be written as JSON: {error}", where=where, item=item) from error
 
 
@@ -44,7 +44,7 @@ def raw_manifest(manifest: Manifest) -> dict[str, Any]:
 
 
 def _raw_rung(entry: LadderEntry) -> dict[str, Any]:
-    return {"rung": entry.rung, "model": entry.model, **(entry.extra or {})}
+    return {**(entry.extra or {}), "rung": entry.rung, "model": entry.model}
 
 
 def raw_item(item: Item) -> dict[str, Any]:
@@ -80,4 +80,4 @@ def _compact(raw: Mapping[str, Any], extra: Mapping[str, Any] | None) -> dict[st
         for key, value in raw.items()
         if value is not NOT_RECORDED and not (value is None and key in _OPTIONAL)
     }
-    return {**said, **(extra or {})}
+    return {**said, **{key: value for key, value in (extra or {}).items() if key not in raw}}

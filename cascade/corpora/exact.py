@@ -9,6 +9,7 @@ from collections.abc import Sequence
 from dataclasses import replace
 from typing import TYPE_CHECKING
 
+from cascade.core.errors import CorpusError
 from cascade.core.storm import Change, Guard
 from cascade.core.trail import Step
 from cascade.corpora.arrays import np
@@ -32,8 +33,8 @@ class ExactRun:
     Raises CorpusError where the rule reaches a reply that was not recorded or priced.
     """
 
-    def __init__(self, lens: Lens) -> None:
-        self._lens = lens
+    def __init__(self, lens: Lens, source: str = "corpus") -> None:
+        self._lens, self._source = lens, source
         # A climb that has nothing to ship is a value here, not an error: the next item wants its turn.
         policy = lens.plan.policy.model_copy(update={"exhausted": "abstain"})
         self._plan = replace(lens.plan, policy=policy)
@@ -72,12 +73,17 @@ class ExactRun:
 
     def _climbed(self, item: Item, guard: Guard | None = None, tell: Tell | None = None) -> tuple[int, ...]:
         lens = self._lens
-        answer = replay_item(self._plan, item, cost_of=lens.cost_of, guard=guard, rungs=lens.rungs, tell=tell)
+        try:
+            answer = replay_item(self._plan, item, cost_of=lens.cost_of, guard=guard, rungs=lens.rungs, tell=tell)
+        except CorpusError as problem:  # the item does not know its file
+            raise CorpusError(
+                problem.problem, where=f"{self._source}:{item.line}", item=problem.item, mend=problem.mend
+            ) from None
         for step in answer.steps:
             reply = item.reply(lens.rungs[step.index])
-            known = reply.cost_usd is not None if lens.cost_of == "recorded" else bool(reply.usage)
+            known = reply.cost_usd is not None if lens.cost_of == "recorded" else reply.can_be_priced
             if not known:
-                raise no_cost(lens, step.index, item.id, f"line {item.line}")
+                raise no_cost(lens, step.index, item.id, f"{self._source}:{item.line}")
         return _coded(answer.steps, answer.rung, answer.degraded or answer.abstained, lens)
 
 

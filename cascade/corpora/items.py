@@ -8,12 +8,13 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from enum import Enum
-from typing import TYPE_CHECKING, Annotated, Any, Final, Literal, cast
+from typing import TYPE_CHECKING, Annotated, Any, Final, Literal, cast, get_args
 
 from msgspec import Meta, Struct, field
 
 from cascade.core.errors import CorpusError
 from cascade.core.messages import Usage
+from cascade.core.trail import VerdictKind
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
@@ -32,9 +33,13 @@ __all__ = [
 ]
 
 _Name = Annotated[str, Meta(min_length=1)]
-Count = Annotated[int, Meta(ge=0)]
+# Bounds far beyond what one reply can be, so that no sum over a corpus runs over.
+Count = Annotated[int, Meta(ge=0, le=10**8)]
 _Share = Annotated[float, Meta(ge=0, le=1)]
-_Usd = Annotated[float, Meta(ge=0)]
+_Score = Annotated[float, Meta(ge=-1e6, le=1e6)]
+_Usd = Annotated[float, Meta(ge=0, le=1000)]
+
+_FAILED = frozenset(get_args(VerdictKind)) - {"answered", "declined"}
 
 RecordedUsage = dict[str, Any]
 """Billed tokens under the API's own names; `input_tokens` excludes cache reads and writes. Other keys are kept."""
@@ -100,7 +105,7 @@ class RecordedReply(Struct, frozen=True, forbid_unknown_fields=True, gc=False):
 
     confidence: _Share | None = None
     answer: Any = NOT_RECORDED
-    score: float | None = None
+    score: _Score | None = None
     usage: RecordedUsage | None = None
     cost_usd: _Usd | None = None
     signals: dict[str, float] | None = None
@@ -110,6 +115,19 @@ class RecordedReply(Struct, frozen=True, forbid_unknown_fields=True, gc=False):
     def has_answer(self) -> bool:
         """Whether the text was recorded; a declined answer (None) was."""
         return self.answer is not NOT_RECORDED
+
+    @property
+    def failed(self) -> VerdictKind | None:
+        """What became of a reply that brought no answer, where the recording says so under `verdict`."""
+        if self.answer is not None or not self.extra:
+            return None
+        kind = self.extra.get("verdict")
+        return cast("VerdictKind", kind) if isinstance(kind, str) and kind in _FAILED else None
+
+    @property
+    def can_be_priced(self) -> bool:
+        """Whether its usage says enough to compute a cost from."""
+        return self.usage is not None and "input_tokens" in self.usage and "output_tokens" in self.usage
 
     @property
     def tokens(self) -> Usage:

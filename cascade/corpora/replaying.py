@@ -37,6 +37,8 @@ def request_of(item: Item) -> Request:
 
 def recorded_verdict(reply: RecordedReply, *, triage: bool) -> Verdict:
     """What the rule makes of a recorded reply. `triage`: the rung was asked for its confidence (not the last one)."""
+    if (failed := reply.failed) is not None:
+        return Verdict(failed, detail="recorded")
     if not triage:
         return Verdict("answered", text=_plain(reply))
     if not reply.has_answer:  # its text is not known, but it was graded: it counts as answered

@@ -14,7 +14,7 @@ from cascade.core.errors import CorpusError
 from cascade.core.policy import StormGuard
 from cascade.core.storm import Change, Guard
 from cascade.corpora.arrays import np
-from cascade.corpora.columns import DECLINED, MISSING, NO_COST, Columns, View, no_cost
+from cascade.corpora.columns import DECLINED, FAILED, MISSING, NO_COST, Columns, View, no_cost
 from cascade.corpora.outcomes import NOBODY, REASONS, STOPS, Outcomes, Storms
 
 if TYPE_CHECKING:
@@ -25,13 +25,18 @@ __all__ = ["evaluate", "in_order"]
 _MALFORMED, _DECLINED = REASONS.index("malformed"), REASONS.index("declined")
 _CHECK_FAILED, _LOW = REASONS.index("check_failed"), REASONS.index("low_confidence")
 _FLOOR, _STORM = REASONS.index("floor"), REASONS.index("storm")
-_CHECKS_STOP = STOPS.index("check_failed")  # all that can stand against an answer of the top
+_ERROR, _OVERFLOW = REASONS.index("error"), REASONS.index("overflow")
 _CEILING, _HELD = STOPS.index("ceiling"), STOPS.index("storm")
 _NEVER = 2.0  # above every confidence
+# What an answer's code is as a reason; the top is asked plainly, so that there an empty answer is one.
+_BELOW = [0, 0, 0, _DECLINED, *(REASONS.index("error" if kind == "failed" else kind) for kind in FAILED)]
+_AT_TOP = [0, 0, 0, 0, *_BELOW[len(_BELOW) - len(FAILED) :]]
+_STOP_OF = [STOPS.index(reason) if reason in STOPS else 0 for reason in REASONS]  # at the top, where nothing is left
 
 Rows = Any
 """Row numbers, or a slice of all rows: what a column is indexed with."""
 
+_NOT_COUNTED = (_ERROR, _OVERFLOW)
 _ALL = slice(None)
 _PIECE = 1 << 16  # rows of which the storms' walk holds Python's own numbers at once
 
@@ -72,28 +77,20 @@ class _Rule:
 
     def replies(self, index: int, rows: Rows) -> Small:
         """Why a reply does not stand by itself, whatever the thresholds say; 0 where it may ship."""
-        failed = self.view.failed[index]
-        if index == self.top:  # asked plainly: whatever it said is its answer
-            return (
-                np.where(failed[rows], np.int8(_CHECK_FAILED), np.int8(0))
-                if failed is not None
-                else self._nothing(rows)
-            )
-        replies = self.rungs[index]
-        reasons = np.zeros(len(replies.answer[rows]), np.int8)
+        failed, answer = self.view.failed[index], self.rungs[index].answer[rows]
+        reasons = np.zeros(len(answer), np.int8)
         if failed is not None:
             reasons[failed[rows]] = _CHECK_FAILED
-        answer = replies.answer[rows]
-        declined = answer == DECLINED
-        if declined.any():
-            reasons[declined] = _DECLINED
-        silent = np.isnan(replies.confidence[rows])
-        if silent.any():
-            reasons[silent] = _MALFORMED
+        if index != self.top:
+            silent = np.isnan(self.rungs[index].confidence[rows])
+            if silent.any():
+                reasons[silent] = _MALFORMED
+                answer = np.where(silent & (answer == DECLINED), np.int8(0), answer)
+        odd = answer >= DECLINED
+        if odd.any():
+            codes = np.array(_AT_TOP if index == self.top else _BELOW, np.int8)[answer[odd]]
+            reasons[odd] = np.where(codes != 0, codes, reasons[odd])
         return reasons
-
-    def _nothing(self, rows: Rows) -> Small:
-        return np.zeros(len(self.columns) if rows is _ALL else len(rows), np.int8)
 
     def natural(self, index: int, rows: Rows, replies: Small) -> Small:
         """`replies`, and low_confidence where only the threshold stands against it."""
@@ -145,7 +142,7 @@ class _Rule:
 
     def _missing(self, index: int, row: int) -> CorpusError:
         problem = f"no reply of rung {self.view.lens.rungs[index]!r} was recorded"
-        return self.columns.error(row, problem, "record it, or leave the item out")
+        return self.columns.error(row, problem, "record it, or leave the item out (--skip-bad does)")
 
     def _unpriced(self, index: int, row: int) -> CorpusError:
         where = f"{self.columns.source}:{self.columns.line[row]}"
@@ -170,7 +167,7 @@ def _climb_calmly(rule: _Rule, storms: Storms | None = None) -> Outcomes:
             stop = going if index == top else going & rule.capped(index, rows)
             at = _at(rows, stop)
             shipped[at] = held[at]
-            stopped[at] = _CHECKS_STOP if index == top else _CEILING
+            stopped[at] = np.array(_STOP_OF, np.int8)[why[stop]] if index == top else _CEILING
             going &= ~stop
         if index == top:
             break
@@ -234,8 +231,8 @@ class _Storm:
             action, changes = self._guard.observe(
                 rule.view.tasks[task],
                 rule.names[index],
-                natural=natural != 0 if index != top and counted[index] else None,
-                failed=False,
+                natural=natural != 0 if index != top and counted[index] and natural not in _NOT_COUNTED else None,
+                failed=natural == _ERROR,
                 storm_cost=cost if _STORM in reasons[:index] else 0,
                 now=now,
             )
@@ -248,7 +245,7 @@ class _Storm:
             if why == 0:
                 return (index, index, 0, *reasons)
             if index == top or index >= ceiling or (holding and index + 1 == top):
-                stop = _CHECKS_STOP if index == top else _CEILING if index >= ceiling else _HELD
+                stop = _STOP_OF[why] if index == top else _CEILING if index >= ceiling else _HELD
                 return (held, index, stop, *reasons)
             reasons[index] = why
             index += 1

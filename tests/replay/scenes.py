@@ -80,6 +80,7 @@ def guards(draw: st.DrawFn) -> dict[str, Any]:
 @st.composite
 def corpora(draw: st.DrawFn, names: tuple[str, ...], *, most: int = 40) -> Corpus:
     """Items of few texts and groups, with and without times, confidences, answers and tasks; scores 0, ½, 1."""
+    verdicts = st.sampled_from([None, None, None, "truncated", "refused", "malformed", "overflow", "failed", "odd"])
     usage = st.fixed_dictionaries({"input_tokens": st.integers(0, 5000), "output_tokens": st.integers(1, 5000)})
     reply = st.builds(
         RecordedReply,
@@ -88,6 +89,7 @@ def corpora(draw: st.DrawFn, names: tuple[str, ...], *, most: int = 40) -> Corpu
         score=st.sampled_from([0.0, 0.5, 1.0]),
         usage=usage,
         cost_usd=st.sampled_from([0.0, 1e-9, 0.000123, 1.5e-06]),
+        extra=verdicts.map(lambda verdict: {"verdict": verdict} if verdict else None),
     )
     sorted_by_time = draw(st.booleans())
     timed = draw(st.sampled_from(["all", "some", "none"]))
