@@ -30,14 +30,30 @@ __all__ = [
 ]
 
 _PIPE_WIDTH = 120  # columns where there is no terminal to ask
+_STEERING = {code: f"\\x{code:02x}" for code in (*range(0x20), *range(0x7F, 0xA0)) if chr(code) not in "\n\t"}
 _WIDE = 100  # below it the trail leaves out what the rung's name already tells
+
+
+class _Plain(Console):
+    """Prints what users wrote as it is, but for the characters that would steer their terminal."""
+
+    def print(self, *objects: Any, **options: Any) -> None:
+        super().print(*(one.translate(_STEERING) if isinstance(one, str) else one for one in objects), **options)
+
+
+class _PlainTable(Table):
+    """A row stays a row, whatever stands in its cells."""
+
+    def add_row(self, *cells: Any, **options: Any) -> None:
+        plain = {**_STEERING, ord("\n"): "\\n", ord("\t"): " "}
+        super().add_row(*(cell.translate(plain) if isinstance(cell, str) else cell for cell in cells), **options)
 
 
 def _console(stream: TextIO, *, stderr: bool) -> Console:
     asks = stream.isatty() or "COLUMNS" in os.environ
     # No markup: what users wrote is printed as it is.
     width = None if asks else _PIPE_WIDTH
-    return Console(stderr=stderr, highlight=False, markup=False, soft_wrap=True, width=width)
+    return _Plain(stderr=stderr, highlight=False, markup=False, soft_wrap=True, width=width)
 
 
 stdout = _console(sys.stdout, stderr=False)
@@ -58,7 +74,7 @@ def configure_logs() -> None:
 
 def print_json(value: Any) -> None:
     """The result as JSON on stdout."""
-    sys.stdout.write(json.dumps(value, ensure_ascii=False, indent=2) + "\n")
+    sys.stdout.write(json.dumps(value, ensure_ascii=False, indent=2, allow_nan=False) + "\n")
 
 
 def report(error: Exception, code: int, *, as_json: bool) -> int:
@@ -80,7 +96,9 @@ def report(error: Exception, code: int, *, as_json: bool) -> int:
 
 def table(*columns: str, title: str | None = None, right: Sequence[str] = ()) -> Table:
     """A plain table; the columns named in `right` are right-aligned."""
-    made = Table(title=title, box=None, pad_edge=False, title_justify="left", title_style="bold", header_style="dim")
+    made = _PlainTable(
+        title=title, box=None, pad_edge=False, title_justify="left", title_style="bold", header_style="dim"
+    )
     for column in columns:
         made.add_column(column, justify="right" if column in right else "left", overflow="fold")
     return made

@@ -20,6 +20,7 @@ from cascade.corpora.replays import Replay, Wish, fields_of, replay_corpus
 from cascade.corpora.requirements import parse_requirement, require
 from cascade.corpora.splits import Part, Split
 from cascade.loading import load_policy
+from cascade.shipped import shipped
 
 __all__ = ["ReplayWish", "run_replay"]
 
@@ -63,7 +64,7 @@ def run_replay(asked: ReplayWish, *, as_json: bool) -> None:
     requirements = [parse_requirement(text) for text in asked.requirements]
     wish = asked.understood()
     results: list[tuple[str, dict[str, Any]]] = []
-    for path in asked.corpora:
+    for path in (_found(path) for path in asked.corpora):
         started = time.monotonic()
         replay = _with_progress(path, wish)
         seconds = time.monotonic() - started
@@ -77,6 +78,13 @@ def run_replay(asked: ReplayWish, *, as_json: bool) -> None:
         print_json([fields for _, fields in results] if len(results) > 1 else results[0][1])
     for path, fields in results:
         require(requirements, fields, path)
+    for requirement in requirements if not as_json else ():
+        stderr.print(f"met: {requirement.text}", style="dim")
+
+
+def _found(path: Path) -> Path:
+    """A file; where there is none of this name, the shipped corpus that has it."""
+    return path if path.exists() else shipped("corpora", str(path)) or path
 
 
 def _with_progress(path: Path, wish: Wish) -> Replay:
@@ -92,9 +100,12 @@ def _with_progress(path: Path, wish: Wish) -> Replay:
 def _print(replay: Replay) -> None:
     figures, manifest = replay.figures, replay.manifest
     policy = replay.lens.plan.policy.name
-    what = "its own ladder, guessed thresholds" if policy == OWN_LADDER else f"policy {policy}"
+    what = "its own ladder" if policy == OWN_LADDER else f"policy {policy}"
+    what += f" at {_thresholds(replay)}"
     kind = "synthetic" if manifest.synthetic else "recorded"
     part = "" if replay.wish.part == "all" else f", {replay.wish.part} part"
+    for warning in replay.warnings:
+        stdout.print(f"mind: {warning}", style="bold")
     stdout.print(f"{_says(replay)}", style="bold")
     stdout.print()
     rows = table(
@@ -109,7 +120,7 @@ def _print(replay: Replay) -> None:
         _share(figures.false_confident, n), _share(figures.wrong, n),
     )  # fmt: skip
     for rung, single in figures.singles.items():
-        rows.add_row(f"{rung} alone", *_single(single, n))
+        rows.add_row(f"{rung} alone", *_single(single, replay.beside[rung][0], n))
     if (mix := figures.random_mix) is not None:
         rows.add_row("as many, at random", f"{mix[0]:.4f}", "", f"{mix[1] / 1e9:.4f}", _per_thousand(mix[1], n), "", "")
     stdout.print(rows)
@@ -177,12 +188,20 @@ def _some(ids: Sequence[str]) -> str:
     return f"{len(ids):,}{': ' if ids else ''}{shown}{more}"
 
 
+def _thresholds(replay: Replay) -> str:
+    ladder = replay.lens.plan.policy.ladder[:-1]
+    told = ", ".join(
+        f"{rung.rung} {'never' if rung.threshold is None else format(rung.threshold, 'g')}" for rung in ladder
+    )
+    return f"{told} (and others by task)" if any(task.thresholds for task in replay.lens.plan.policy.tasks) else told
+
+
 def _says(replay: Replay) -> str:
     """The line that matters: what the cascade buys against the top model, and what it gives up to the nearest."""
     figures = replay.figures
     top = list(figures.shipped)[-1]
     rivals = dict.fromkeys(rung for rung in (top, figures.rival, figures.nearest) if rung in figures.singles)
-    told = [_against(figures, rung) for rung in rivals if rung is not None]
+    told = [_against(replay, rung) for rung in rivals if rung is not None]
     beaten = [rung for rung in figures.singles if _is_beaten(figures, figures.singles[rung])]
     if beaten:
         told.append(f"{' and '.join(beaten)} alone is no worse and no dearer: do not cascade here.")
@@ -194,19 +213,27 @@ def _is_beaten(figures: Figures, single: Single) -> bool:
     return single.quality >= figures.quality and single.cost <= figures.cost
 
 
-def _against(figures: Figures, rung: str) -> str:
-    single = figures.singles[rung]
-    lost = single.quality - figures.quality
-    quality = f"{abs(lost):.4f} {'lower' if lost > 0 else 'higher'} quality"
+def _against(replay: Replay, rung: str) -> str:
+    figures, single, won = replay.figures, replay.figures.singles[rung], replay.beside[rung][1]
+    quality = f"{abs(won.value):.4f} {'lower' if won.value < 0 else 'higher'} quality" if won.value else "equal quality"
+    if won.ci95 is not None:
+        quality += f" ({won.ci95[0]:+.4f} to {won.ci95[1]:+.4f})"
     if not single.cost:
         return f"Against {rung} alone: {quality}."
     ratio = figures.cost / single.cost - 1
     return f"Against {rung} alone: {abs(ratio):.0%} {'cheaper' if ratio < 0 else 'dearer'}, {quality}."
 
 
-def _single(single: Single, n: int) -> tuple[str, ...]:
+def _single(single: Single, interval: Interval | None, n: int) -> tuple[str, ...]:
     usd = f"{single.cost / 1e9:.4f}"
-    return (f"{single.quality:.4f}", "", usd, _per_thousand(single.cost, n), "not asked", _share(single.wrong, n))
+    return (
+        f"{single.quality:.4f}",
+        _interval(interval),
+        usd,
+        _per_thousand(single.cost, n),
+        "not asked",
+        _share(single.wrong, n),
+    )
 
 
 def _interval(interval: Interval | None) -> str:

@@ -150,14 +150,15 @@ def read_columns(
     that the assistant ends); `refuse` may return instead, to leave such an item out. `whole` refuses also an item that
     has not a graded, priced reply of every rung of every lens: without it that is an error only where the rule asks one.
     """
-    body = _Body(manifest.rungs)
+    apart = manifest.baseline_apart
+    body = _Body((*manifest.rungs, apart) if apart else manifest.rungs)
     eyes = [_Eye(lens) for lens in lenses]
     vet = _Vet(source, refuse or _raise, lenses if whole else ())
     stream = iter(items)
     while chunk := list(islice(stream, _CHUNK)):
         taken = vet.passed(chunk)
         replies = {rung: _replies(taken, rung) for rung in manifest.rungs}
-        body.take(taken, replies)
+        body.take(taken, replies | ({apart: [item.baseline or _NO_REPLY for item in taken]} if apart else {}))
         for eye in eyes:
             eye.take(taken, replies)
         if each is not None:

@@ -177,7 +177,7 @@ def parse(line: bytes) -> dict[str, Any]:
     except RecursionError:
         raise Flaw("not JSON: it nests too deep") from None
     except _NOT_JSON as error:
-        raise Flaw(f"not JSON: {_plainly(error)}") from None
+        raise Flaw(f"not JSON: {_plainly(error)}", "mend the line, or pass over such ones with --skip-bad") from None
     if not isinstance(raw, dict):
         raise Flaw("the line is not a JSON object")
     return cast("dict[str, Any]", raw)

@@ -16,11 +16,15 @@ __all__ = ["Figures", "Single", "figures_of"]
 
 @dataclass(frozen=True, slots=True)
 class Single:
-    """One model asked everything: mean score, its cost in nano-USD, and how many of its answers are wrong."""
+    """One model asked everything: mean score, its cost in nano-USD, and how many of its answers are wrong.
+
+    `recorded_as` is the corpus's name of it, where it is another one.
+    """
 
     quality: float
     cost: int
     wrong: int
+    recorded_as: str = ""
 
 
 @dataclass(frozen=True)

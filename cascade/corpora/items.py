@@ -10,7 +10,7 @@ from dataclasses import dataclass
 from enum import Enum
 from typing import TYPE_CHECKING, Annotated, Any, Final, Literal, cast, get_args
 
-from msgspec import Meta, Struct, field
+from msgspec import Meta, Struct, ValidationError, convert, field
 
 from cascade.core.errors import CorpusError
 from cascade.core.messages import Usage
@@ -39,6 +39,7 @@ _Share = Annotated[float, Meta(ge=0, le=1)]
 _Score = Annotated[float, Meta(ge=-1e6, le=1e6)]
 _Usd = Annotated[float, Meta(ge=0, le=1000)]
 
+_TOLD = frozenset({"answer", "score", "usage", "cost_usd"})  # of a baseline that was asked apart
 _FAILED = frozenset(get_args(VerdictKind)) - {"answered", "declined"}
 
 RecordedUsage = dict[str, Any]
@@ -90,6 +91,18 @@ class Manifest:
     def rungs(self) -> tuple[str, ...]:
         """The recorded rungs' names, cheapest first."""
         return tuple(entry.rung for entry in self.ladder)
+
+    @property
+    def baseline_apart(self) -> str | None:
+        """What a baseline is called that was asked plainly, apart from the rungs; None where there is none."""
+        recorded = (
+            cast("dict[str, Any]", found) if isinstance(found := (self.extra or {}).get("recorded"), dict) else {}
+        )
+        baseline: Any = recorded.get("baseline")
+        if not isinstance(baseline, dict):
+            return None
+        told = cast("dict[str, Any]", baseline)
+        return f"{told['model']} (plain)" if told.get("rung") is None and isinstance(told.get("model"), str) else None
 
 
 # The values below hold nothing that could hold them: the garbage collector need not walk through a million of them.
@@ -159,6 +172,14 @@ class Item(Struct, frozen=True, forbid_unknown_fields=True, gc=False, eq=False):
         return all(getattr(self, name) == getattr(other, name) for name in self.__struct_fields__ if name != "line")
 
     __hash__ = None  # type: ignore[assignment]
+
+    @property
+    def baseline(self) -> RecordedReply | None:
+        """The plain answer of a baseline that was asked apart from the rungs; None where there is none."""
+        try:
+            return convert({key: value for key, value in self.extra["baseline"].items() if key in _TOLD}, RecordedReply)  # type: ignore[index]
+        except (KeyError, TypeError, AttributeError, ValidationError):
+            return None
 
     def reply(self, rung: str) -> RecordedReply:
         """What `rung` answered. Raises CorpusError, naming item and rung, where that was not recorded."""

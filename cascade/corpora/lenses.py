@@ -18,7 +18,16 @@ from cascade.corpora.items import LadderEntry, Manifest
 from cascade.plans import make_plan
 from cascade.pricing import NoPrice, rates_of
 
-__all__ = ["OWN_LADDER", "THRESHOLD", "Override", "lens_of", "own_lens", "parse_override"]
+__all__ = [
+    "OWN_LADDER",
+    "THRESHOLD",
+    "Override",
+    "lens_of",
+    "other_models",
+    "overridden_tasks",
+    "own_lens",
+    "parse_override",
+]
 
 THRESHOLD = 0.80
 """What every rung but the last ships at where nobody said otherwise: a guess, uncertified."""
@@ -89,6 +98,24 @@ def lens_of(policy: Policy, manifest: Manifest, overrides: Sequence[Override] = 
     return Lens(make_plan(policy), rungs, "policy" if reprice else "recorded")
 
 
+def other_models(lens: Lens, manifest: Manifest) -> list[str]:
+    """In words, where the corpus recorded another model than the policy asks, by rung."""
+    recorded = {entry.rung: entry.model for entry in manifest.ladder}
+    pairs = [
+        (rung.rung, recorded[name], rung.model) for rung, name in zip(lens.plan.policy.ladder, lens.rungs, strict=True)
+    ]
+    return [
+        f"{rung!r} was recorded with {was}, the policy asks {asks}"
+        for rung, was, asks in pairs
+        if was is not None and lens.plan.policy.name != OWN_LADDER and _model(was) != _model(asks)
+    ]
+
+
+def overridden_tasks(overrides: Sequence[Override], lens: Lens) -> tuple[str, ...]:
+    """The tasks that the overrides name."""
+    return tuple(task for one in overrides if (task := _task_and_rung(one.where, lens.names)[0]) is not None)
+
+
 def _match(policy: Policy, rung: Rung, manifest: Manifest) -> str:
     if rung.rung in manifest.rungs:
         return rung.rung
@@ -124,7 +151,10 @@ def _sorted_out(
             raise ConfigurationError(
                 f"--threshold {override.where}: the last rung has no threshold (it answers plainly)"
             )
-        (own if task is None else by_task.setdefault(task, {}))[rung] = override.value
+        given = own if task is None else by_task.setdefault(task, {})
+        if rung in given:
+            raise ConfigurationError(f"--threshold {override.where}: it is given twice (leave one out)")
+        given[rung] = override.value
     return own, by_task
 
 

@@ -157,7 +157,7 @@ def singles_of(columns: Columns, view: View) -> dict[str, Single]:
         total = float(replies.score.sum())
         if len(columns) and total == total and (cost != NO_COST).all() and (replies.answer != MISSING).all():  # noqa: PLR0124
             wrong = int(np.count_nonzero(replies.score < right_at))
-            found[name] = Single(total / len(columns), int(cost.sum()), wrong)
+            found[name] = Single(total / len(columns), int(cost.sum()), wrong, rung)
     return found
 
 

@@ -10,7 +10,7 @@ from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
-from cascade.core.errors import CorpusError
+from cascade.core.errors import ConfigurationError, CorpusError
 from cascade.core.policy import Policy
 from cascade.corpora.arrays import np
 from cascade.corpora.columns import UNRECORDED, Columns, Lens, View, read_columns
@@ -19,7 +19,7 @@ from cascade.corpora.exact import ExactRun
 from cascade.corpora.figures import Figures, Single
 from cascade.corpora.intervals import Interval, interval_of
 from cascade.corpora.items import Item, Manifest
-from cascade.corpora.lenses import Override, lens_of, own_lens
+from cascade.corpora.lenses import Override, lens_of, other_models, overridden_tasks, own_lens
 from cascade.corpora.outcomes import REASONS, STOPS, Outcomes, scores_of, singles_of, tally, total
 from cascade.corpora.reading import CorpusReader, open_corpus
 from cascade.corpora.splits import Part, Split
@@ -47,7 +47,10 @@ class Wish:
 
 @dataclass(frozen=True, slots=True, eq=False)
 class Replay:
-    """What a replay came to. `tasks` are the figures of each task, `intervals` the quality's; "" is of all of them."""
+    """What a replay came to. `tasks` are the figures of each task, `intervals` the quality's; "" is of all of them.
+
+    `beside`, for each single model: its quality's interval, and the paired difference of the cascade's quality to it.
+    """
 
     manifest: Manifest
     wish: Wish
@@ -55,8 +58,10 @@ class Replay:
     figures: Figures
     tasks: dict[str, Figures]
     intervals: dict[str, Interval | None]
+    beside: dict[str, tuple[Interval | None, Difference]]
     storms: dict[str, Any]
     comparison: Comparison | None
+    warnings: tuple[str, ...]
     notes: tuple[str, ...]
     skipped: int
     problems: tuple[str, ...]
@@ -69,7 +74,7 @@ def replay_corpus(path: str | os.PathLike[str], wish: Wish, progress: Progress |
             lenses = _lenses(reader.manifest, wish)
         except CorpusError as problem:  # the lens does not know where the corpus is from
             raise CorpusError(problem.problem, where=reader.source, mend=problem.mend) from None
-        runs = [ExactRun(lens) for lens in lenses] if wish.exact else []
+        runs = [ExactRun(lens, reader.source) for lens in lenses] if wish.exact else []
 
         def each(items: Sequence[Item]) -> None:
             for run in runs:
@@ -77,7 +82,13 @@ def replay_corpus(path: str | os.PathLike[str], wish: Wish, progress: Progress |
 
         items = wish.split.only(wish.part, _counted(reader, progress) if progress else reader)
         columns, views = read_columns(
-            items, reader.manifest, lenses, source=reader.source, refuse=reader.skip, each=each if runs else None
+            items,
+            reader.manifest,
+            lenses,
+            source=reader.source,
+            refuse=reader.skip,
+            whole=wish.skip_bad,
+            each=each if runs else None,
         )
         if not len(columns):
             which = "" if wish.part == "all" else f" in its {wish.part} part"
@@ -104,6 +115,7 @@ def _counted(items: Iterable[Item], progress: Progress) -> Iterator[Item]:
 
 def _replay(columns: Columns, runs: list[tuple[View, Outcomes]], wish: Wish, reader: CorpusReader) -> Replay:
     view, outcomes = runs[0]
+    _refuse_unknown_tasks(view, wish, reader.source)
     scores = scores_of(columns, view, outcomes)
     tasks = tally(columns, view, outcomes, scores)
     intervals = {"": interval_of(scores, columns.group)}
@@ -113,6 +125,11 @@ def _replay(columns: Columns, runs: list[tuple[View, Outcomes]], wish: Wish, rea
     if len(view.tasks) == 1:
         intervals[view.tasks[0]] = intervals[""]
     figures = total(tasks, singles_of(columns, view))
+    beside: dict[str, tuple[Interval | None, Difference]] = {}
+    for name, single in figures.singles.items():
+        alone = columns.rungs[single.recorded_as or name].score
+        difference = Difference(figures.quality - single.quality, interval_of(scores - alone, columns.group))
+        beside[name] = interval_of(alone, columns.group), difference
     return Replay(
         columns.manifest,
         wish,
@@ -120,12 +137,22 @@ def _replay(columns: Columns, runs: list[tuple[View, Outcomes]], wish: Wish, rea
         figures,
         tasks,
         intervals,
+        beside,
         _storms(view, outcomes),
         compare(columns, runs[0], runs[1]) if len(runs) > 1 else None,
+        tuple(_warnings(columns.manifest, view.lens)),
         tuple(_notes(columns, view, outcomes, figures, wish)),
         reader.skipped,
         reader.problems,
     )
+
+
+def _refuse_unknown_tasks(view: View, wish: Wish, source: str) -> None:
+    known = {*view.tasks, *(task.name for task in (wish.policy.tasks if wish.policy else ()))}
+    for task in overridden_tasks(wish.overrides, view.lens):
+        if task not in known:
+            has = ", ".join(sorted(known)[:20])
+            raise ConfigurationError(f"--threshold {task}:…: {source} has no item of task {task!r} (it has {has})")
 
 
 def _storms(view: View, outcomes: Outcomes) -> dict[str, Any]:
@@ -150,7 +177,17 @@ def _storms(view: View, outcomes: Outcomes) -> dict[str, Any]:
     }  # fmt: skip
 
 
+def _warnings(manifest: Manifest, lens: Lens) -> Iterator[str]:
+    if others := other_models(lens, manifest):
+        yield f"these are other models' replies: {'; '.join(others)}"
+
+
 def _notes(columns: Columns, view: View, outcomes: Outcomes, figures: Figures, wish: Wish) -> Iterator[str]:
+    if wish.against and wish.overrides:
+        yield f"--threshold changes {view.lens.plan.policy.name} only, not {wish.against.name}"
+    if "recorded" in (columns.manifest.extra or {}):
+        below = ", ".join(view.lens.names[:-1])
+        yield f"{below} alone: as asked by triage, whose prompt is part of the cost (record --baseline asks one plainly)"
     if outcomes.storms.off == "no arrival times":
         yield "the storm guard is off here: the items have no arrival times (`at`)"
     elif outcomes.storms.unwatched:
@@ -175,6 +212,7 @@ def fields_of(replay: Replay, seconds: float) -> dict[str, Any]:
     fields: dict[str, Any] = {
         "corpus": manifest.name,
         "policy": replay.lens.plan.policy.name,
+        "thresholds": {rung.rung: rung.threshold for rung in replay.lens.plan.policy.ladder[:-1]},
         **_figures_fields(figures, replay.intervals[""]),
         "reasons": dict(figures.reasons),
         "storms": replay.storms,
@@ -182,6 +220,7 @@ def fields_of(replay: Replay, seconds: float) -> dict[str, Any]:
             **{f"single:{rung}": _single_fields(single) for rung, single in singles.items()},
             "random_mix": {"quality": mix[0], "cost_usd": mix[1] / 1e9} if mix else None,
         },
+        "beside": {f"single:{rung}": _beside_fields(*beside) for rung, beside in replay.beside.items()},
         "savings_vs_top": figures.savings_vs_top,
         "tasks": {task: _figures_fields(part, replay.intervals[task]) for task, part in replay.tasks.items()},
         "seconds": round(seconds, 3),
@@ -196,7 +235,7 @@ def fields_of(replay: Replay, seconds: float) -> dict[str, Any]:
     if replay.wish.skip_bad:
         fields["skipped"] = replay.skipped
         fields["problems"] = list(replay.problems)
-    return fields | {"notes": list(replay.notes)}
+    return fields | {"notes": [*replay.warnings, *replay.notes]}
 
 
 def _figures_fields(figures: Figures, interval: Interval | None) -> dict[str, Any]:
@@ -215,6 +254,16 @@ def _figures_fields(figures: Figures, interval: Interval | None) -> dict[str, An
 
 def _single_fields(single: Single | None) -> dict[str, float] | None:
     return {"quality": single.quality, "cost_usd": single.cost / 1e9} if single else None
+
+
+def _beside_fields(interval: Interval | None, difference: Difference) -> dict[str, Any]:
+    return {
+        "quality_ci95": list(interval) if interval else None,
+        "cascade_less_it": {
+            "quality": difference.value,
+            "ci95": list(difference.ci95) if difference.ci95 else None,
+        },
+    }
 
 
 def _comparison_fields(comparison: Comparison) -> dict[str, Any]:

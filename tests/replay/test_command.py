@@ -54,7 +54,12 @@ def test_the_json_is_what_the_contract_says(run: Run, small: Path) -> None:
     """Every key, and every figure as it is reckoned by hand."""
     told = run("replay", str(small), "--json").json
     assert [key for key in told if key in KEYS] == sorted(KEYS, key=list(told).index)
-    assert set(told) == {*KEYS, "synthetic", "notes"}
+    assert set(told) == {*KEYS, "thresholds", "beside", "synthetic", "notes"}
+    assert told["thresholds"] == {"cheap": 0.8}
+    beside = told["beside"]["single:dear"]
+    assert beside["cascade_less_it"]["quality"] == -0.25
+    assert beside["cascade_less_it"]["ci95"][0] <= -0.25 <= beside["cascade_less_it"]["ci95"][1] <= 0
+    assert beside["quality_ci95"][0] <= 0.75 <= beside["quality_ci95"][1]
     assert told["synthetic"] is True
     assert (told["items"], told["quality"], told["cost_usd"]) == (4, 0.5, pytest.approx(0.024))
     assert told["shipped"] == {"cheap": 2, "dear": 2}
@@ -77,11 +82,71 @@ def test_the_table_says_first_what_matters(run: Run, small: Path) -> None:
     """Against the top, against a single model that is no worse, and confidently wrong; synthetic and uncertified."""
     ran = run("replay", str(small))
     first = ran.out.splitlines()[0]
-    assert "Against dear alone: 40% cheaper, 0.2500 lower quality." in first
+    assert "Against dear alone: 40% cheaper, 0.2500 lower quality (-0.7500 to +0.0000)." in first
     assert "cheap alone is no worse and no dearer: do not cascade here." in first
     assert "Confidently wrong: 25.0%" in first
     assert "synthetic" in ran.out
     assert "uncertified" in ran.out
+
+
+def test_the_title_says_which_thresholds_ran(run: Run, small: Path) -> None:
+    """Two saved tables can be told apart."""
+    assert "its own ladder at cheap 0.8, uncertified" in run("replay", str(small)).out
+    assert (
+        "at cheap never (and others by task)"
+        in run("replay", str(small), "--threshold", "cheap=never", "--threshold", "easy:cheap=0.5").out
+    )
+
+
+def test_a_shipped_corpus_is_found_by_its_name(run: Run) -> None:
+    """As a shipped policy is."""
+    assert run("replay", "storm", "--json").json["items"] == 3000
+
+
+def test_other_models_replies_are_not_passed_off(run: Run, tmp_path: Path) -> None:
+    """A rung of the same name that was recorded with another model is told before anything else."""
+    path = tmp_path / "other.jsonl"
+    ladder = tuple(type(entry)(entry.rung, f"other-{entry.rung}") for entry in LADDER)
+    write_corpus(path, Manifest("other", ladder), [item("one", 0.99, (1.0, 1.0))])
+    ran = run("replay", str(path), "--policy", write_policy(tmp_path))
+    assert ran.out.startswith("mind: these are other models' replies: 'cheap' was recorded with other-cheap")
+    assert "these are other models' replies" in run(
+        "replay", str(path), "--policy", write_policy(tmp_path), "--json"
+    ).json["notes"][0]  # fmt: skip
+
+
+def test_what_steers_a_terminal_is_not_printed(run: Run, tmp_path: Path) -> None:
+    """A task named by whoever wrote the corpus cannot colour or break the table."""
+    path = tmp_path / "odd.jsonl"
+    tasks = ("\x1b[31mred", "two\nlines")
+    items = [item(str(n), 0.99, (1.0, 1.0), task=task) for n, task in enumerate(tasks)]
+    write_corpus(path, Manifest("odd", LADDER), items)
+    out = run("replay", str(path)).out
+    assert "\x1b" not in out
+    assert "\\x1b[31mred" in out
+    assert "two\\nlines" in out
+
+
+def test_items_without_a_grade_or_a_price_are_skipped_if_wanted(run: Run, small: Path) -> None:
+    """One ungraded reply need not make a whole corpus unusable; what was left out is counted and named."""
+    lines = small.read_text().splitlines()
+    first = json.loads(lines[1])
+    del first["replies"]["dear"]["score"]
+    small.write_text("\n".join([lines[0], json.dumps(first), *lines[2:]]) + "\n")
+    told = run("replay", str(small), "--skip-bad", "--json").json
+    assert (told["items"], told["skipped"]) == (3, 1)
+    assert "the reply of 'dear' has no score" in told["problems"][0]
+
+
+def test_a_baseline_that_was_asked_plainly_stands_beside_the_rungs(run: Run, small: Path) -> None:
+    """Its own answers, without triage, are a single model of their own."""
+    lines = [json.loads(line) for line in small.read_text().splitlines()]
+    lines[0]["recorded"] = {"baseline": {"model": "middle", "rung": None}}
+    for line in lines[1:]:
+        line["baseline"] = {"answer": "x", "score": 1.0, "cost_usd": 0.002}
+    small.write_text("".join(json.dumps(line) + "\n" for line in lines))
+    baselines = run("replay", str(small), "--json").json["baselines"]
+    assert baselines["single:middle (plain)"] == {"quality": 1.0, "cost_usd": pytest.approx(0.008)}
 
 
 def test_several_corpora_give_a_result_each(run: Run, small: Path) -> None:
@@ -201,6 +266,8 @@ def test_bad_lines_stop_the_run_or_are_counted(run: Run, small: Path) -> None:
         (("--threshold", "cheap=1.5"), "not [task:]rung=x"),
         (("--threshold", "dear=0.5"), "the last rung has no threshold"),
         (("--threshold", "middle=0.5"), "there is no such rung"),
+        (("--threshold", "odd:cheap=0.5"), "has no item of task 'odd' (it has easy, hard)"),
+        (("--threshold", "cheap=0.5", "--threshold", "cheap=0.6"), "it is given twice"),
         (("--split", "half"), "there is no such part"),
         (("--tune", "2", "--split", "tune"), "is not between 0 and 1"),
         (("--policy", "nowhere.yaml"), "nowhere.yaml"),
