@@ -14,7 +14,12 @@ from cascade.core.errors import ConfigurationError, MissingExtra
 from cascade.corpora import open_corpus, text_of
 from cascade.shipped import shipped
 
-__all__ = ["run_emulator", "support_corpus"]
+__all__ = ["find_corpus", "run_emulator", "support_corpus"]
+
+
+def find_corpus(path: Path) -> Path:
+    """A file; where there is none of this name, the shipped corpus that has it."""
+    return path if path.exists() else shipped("corpora", str(path)) or path
 
 
 def support_corpus() -> Path:
@@ -40,17 +45,18 @@ def run_emulator(
         from cascade.emulator import Emulator  # noqa: PLC0415 - needs an extra
     except ImportError:
         raise MissingExtra("the emulator", "emulator") from None
-    chosen = list(corpora) or [support_corpus()]
+    chosen = [find_corpus(path) for path in corpora] or [support_corpus()]
     server = Emulator(chosen, host=host, port=port, faults=faults, seed=seed, token_latency_s=token_latency_s)
     with server:
         if as_json:
-            sys.stdout.write(json.dumps({"base_url": server.base_url, "models": list(server.answers.models)}) + "\n")
+            told = {"base_url": server.base_url, "api_key": "emulator", "models": list(server.answers.models)}
+            sys.stdout.write(json.dumps(told) + "\n")
         else:
             sys.stdout.write(f"export ANTHROPIC_BASE_URL={server.base_url} ANTHROPIC_API_KEY=emulator\n")
         sys.stdout.flush()
         models, files = ", ".join(server.answers.models), ", ".join(path.name for path in chosen)
         stderr.print(f"It answers texts that {files} has, and nothing else, as {models}.")
-        stderr.print("Run the line above in another shell, then for example:")
+        stderr.print("Give another shell this address and key, then for example:")
         stderr.print(f"  cascade ask {shlex.quote(_example(chosen[0]))} --explain")
         stderr.print("Ctrl-C stops it.")
         threading.Event().wait()

@@ -11,6 +11,7 @@ from typing import Any, cast, get_args
 from rich.markup import escape
 from rich.progress import BarColumn, Progress, TextColumn, TimeElapsedColumn
 
+from cascade.cli.emulating import find_corpus
 from cascade.cli.output import print_json, stderr, stdout, table
 from cascade.core.errors import ConfigurationError
 from cascade.corpora.figures import Figures, Single
@@ -20,7 +21,6 @@ from cascade.corpora.replays import Replay, Wish, fields_of, replay_corpus
 from cascade.corpora.requirements import parse_requirement, require
 from cascade.corpora.splits import Part, Split
 from cascade.loading import load_policy
-from cascade.shipped import shipped
 
 __all__ = ["ReplayWish", "run_replay"]
 
@@ -64,7 +64,7 @@ def run_replay(asked: ReplayWish, *, as_json: bool) -> None:
     requirements = [parse_requirement(text) for text in asked.requirements]
     wish = asked.understood()
     results: list[tuple[str, dict[str, Any]]] = []
-    for path in (_found(path) for path in asked.corpora):
+    for path in (find_corpus(path) for path in asked.corpora):
         started = time.monotonic()
         replay = _with_progress(path, wish)
         seconds = time.monotonic() - started
@@ -80,11 +80,6 @@ def run_replay(asked: ReplayWish, *, as_json: bool) -> None:
         require(requirements, fields, path)
     for requirement in requirements if not as_json else ():
         stderr.print(f"met: {requirement.text}", style="dim")
-
-
-def _found(path: Path) -> Path:
-    """A file; where there is none of this name, the shipped corpus that has it."""
-    return path if path.exists() else shipped("corpora", str(path)) or path
 
 
 def _with_progress(path: Path, wish: Wish) -> Replay:

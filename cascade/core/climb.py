@@ -185,7 +185,7 @@ def _step(
 
 def apply_checks(verdict: Verdict, checks: tuple[BoundCheck, ...], accept: Accept | None) -> Verdict:
     """The verdict with every check's result in it; a recorded answer without its text is taken as it was graded."""
-    if verdict.kind != "answered" or verdict.text is None:
+    if verdict.kind != "answered" or verdict.text is None or not (checks or accept):
         return verdict
     failed: list[str] = []
     data = verdict.data

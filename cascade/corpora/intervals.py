@@ -31,14 +31,14 @@ _AT_ONCE = 1 << 20  # numbers drawn at once, for the memory
 _Z_TWO_SIDED_95 = 1.959963984540054
 
 
-def interval_of(values: Floats, group: Codes) -> Interval | None:
+def interval_of(values: Floats, group: Codes, most_for_bootstrap: int = MOST_FOR_BOOTSTRAP) -> Interval | None:
     """The 95 % interval of the mean of `values`; None where fewer than two groups leave nothing to draw from."""
     _, which = np.unique(group, return_inverse=True)
     sums: Floats = np.bincount(which, weights=values).astype(np.float64)
     counts: Floats = np.bincount(which).astype(np.float64)
     if len(sums) < 2:
         return None
-    if len(values) > MOST_FOR_BOOTSTRAP:
+    if len(values) > most_for_bootstrap:
         return _robust(sums, counts)
     return _bootstrap(sums, counts)
 

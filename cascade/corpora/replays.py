@@ -27,6 +27,8 @@ from cascade.corpora.vectorised import evaluate
 
 __all__ = ["Replay", "Wish", "fields_of", "replay_corpus"]
 
+_MOST_BESIDE = 10_000  # items bootstrapped for the single models: two intervals each would take longer than the replay
+
 Progress = Callable[[int, int | None], object]
 """Told how many items were read so far, and how many the manifest says there are."""
 
@@ -128,8 +130,9 @@ def _replay(columns: Columns, runs: list[tuple[View, Outcomes]], wish: Wish, rea
     beside: dict[str, tuple[Interval | None, Difference]] = {}
     for name, single in figures.singles.items():
         alone = columns.rungs[single.recorded_as or name].score
-        difference = Difference(figures.quality - single.quality, interval_of(scores - alone, columns.group))
-        beside[name] = interval_of(alone, columns.group), difference
+        ci95 = interval_of(scores - alone, columns.group, _MOST_BESIDE)
+        difference = Difference(figures.quality - single.quality, ci95)
+        beside[name] = interval_of(alone, columns.group, _MOST_BESIDE), difference
     return Replay(
         columns.manifest,
         wish,

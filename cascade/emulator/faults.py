@@ -43,6 +43,7 @@ FaultKind = Literal[
 ]
 
 _KINDS: frozenset[str] = frozenset(get_args(FaultKind))
+_KNOWN = f"faults: {', '.join(sorted(_KINDS))}; options: model, after, times, retry_after, delay_s"
 
 
 @dataclass(frozen=True, slots=True)
@@ -98,6 +99,8 @@ def _parse_group(group: str) -> Iterable[Fault]:
             elif name in ("retry_after", "delay_s"):
                 options[name] = float(value)
             else:
+                if name not in _KINDS:
+                    raise ConfigurationError(f"faults: no fault or option is called {name!r} ({_KNOWN})")
                 faults.append(Fault(cast("FaultKind", name), float(value or 1)))
         except ValueError:
             raise ConfigurationError(f"faults: {part.strip()!r} is no number (as in rate_limit=0.1,times=3)") from None
