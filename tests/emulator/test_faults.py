@@ -209,7 +209,7 @@ def test_a_spec_means_the_faults_that_it_names() -> None:
 @pytest.mark.parametrize(
     ("spec", "told"),
     [
-        ("overloded", "no fault is called 'overloded'"),
+        ("overloded", "no fault or option is called 'overloded'"),
         ("overloaded=2", "overloaded: its rate is 2.0 (give a share, 0..1)"),
         ("overloaded=often", "'overloaded=often' is no number"),
         ("overloaded,times=x", "'times=x' is no number"),
