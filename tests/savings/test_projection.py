@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from fractions import Fraction
 from pathlib import Path
 
@@ -233,15 +234,81 @@ def test_routing_does_not_pay_past_break_even() -> None:
 def test_what_is_not_measured_is_said_to_be_unknown() -> None:
     """With a guessed mix, or none, the advice is neither yes nor no."""
     assert advised(LARGE, MIX).pays is None
+    assert advised(LARGE, MIX).verdict == "whether routing pays is not known"
     assert advised(LARGE, None).pays is None
     assert {finding.code for finding in advised(LARGE, None).findings} == {"mix_unknown", "signal_unknown"}
 
 
 def test_a_measured_mix_brings_the_signal_and_the_stakes() -> None:
-    """On the synthetic corpus: a large saving, and what a further mistake may cost for it to be one."""
+    """On the synthetic corpus: a large saving, what it costs in quality, and what a further mistake may cost for it to pay.
+
+    It is not said to pay: answers that are worse for less money are not the same answers for less money.
+    """
     advice = advised(LARGE, measured(load_policy("default")))
-    assert advice.pays is True
+    assert (advice.pays, advice.instead) == (None, None)
     assert {finding.code for finding in advice.findings} == {"stakes"}
+    assert advice.verdict.startswith("routing saves ")
+    assert (
+        "but quality falls from 0.9575 (opus alone) to 0.8558 on the corpus: not the same answer quality"
+        in advice.verdict
+    )
+
+
+Said = tuple[tuple[float, float], tuple[float, float], float]
+"""Haiku's confidence and score, Sonnet's, and Opus's score."""
+
+
+def observed(folder: Path, said: Sequence[Said], *, tokens: tuple[int, int, int] = (100, 100, 100)) -> Mix:
+    """The mix of a corpus with two of each of these items; every reply of a rung has so many output tokens."""
+    ladder = ", ".join(f'{{"rung": "{rung}"}}' for rung in ("haiku", "sonnet", "opus"))
+    lines = [f'{{"corpus": "made", "version": 1, "ladder": [{ladder}]}}']
+    for number, ((sure, first), (surer, second), third) in enumerate([*said, *said]):
+        told = zip(("haiku", "sonnet", "opus"), (sure, surer, 1.0), (first, second, third), tokens, strict=True)
+        replies = ", ".join(
+            f'"{rung}": {{"confidence": {confidence}, "answer": "x", "score": {score}, "usage": {{"output_tokens": {out}}}}}'
+            for rung, confidence, score, out in told
+        )
+        lines.append(f'{{"id": "i{number}", "input": "q{number}", "task": "t{number % 2}", "replies": {{{replies}}}}}')
+    path = folder / "made.jsonl"
+    path.write_text("\n".join(lines) + "\n")
+    with open_corpus(path) as reader:
+        return observe(reader, make_plan(load_policy("default")))
+
+
+GOOD: Sequence[Said] = (((0.9, 1), (0.9, 1), 0), *[((0.9, 1), (0.9, 1), 1)] * 5, *[((0.1, 0), (0.9, 1), 1)] * 2)
+"""Haiku knows when it is wrong; Opus errs once where Haiku does not, and Sonnet never does."""
+
+
+def test_routing_pays_where_the_answers_are_no_worse(tmp_path: Path) -> None:
+    """No single model is better than the cascade: what it saves is saved, and the sentence says at which quality."""
+    advice = advised(LARGE, observed(tmp_path, GOOD))
+    assert (advice.pays, advice.instead) == (True, None)
+    assert advice.verdict.startswith("routing pays: it saves ")
+    assert "quality 1.0000 on the corpus is no lower than any single model's" in advice.verdict
+
+
+def test_a_single_model_that_is_as_good_for_less_is_the_advice(tmp_path: Path) -> None:
+    """It is named, and routing is not said to pay; of two that would do, the better one."""
+    unsure = (*[((0.1, 1), (0.1, 1), 1)] * 3, *[((0.1, 0), (0.1, 1), 1)] * 3, ((0.1, 0), (0.9, 0), 1))
+    advice = advised(LARGE, observed(tmp_path, unsure))  # six of seven pay all three: Opus alone is right, for less
+    assert (advice.pays, advice.instead) == (False, "opus")
+    assert advice.verdict == (
+        "routing does not pay here: opus alone costs no more and is at least as good (1.0000 against 0.8571):"
+        " use opus alone"
+    )
+    assert "dominated" in codes(advice)
+
+
+def test_what_the_corpus_itself_cost_counts_as_well(tmp_path: Path) -> None:
+    """Sonnet needs a tenth of Haiku's tokens for the same answers: on the export's traffic that cannot be seen."""
+    mix = observed(tmp_path, GOOD, tokens=(30_000, 100, 100))
+    assert mix.observed is not None
+    assert mix.observed.cost == 16 * 30_000 * 500 + 4 * 100 * 10_000
+    assert mix.observed.single_costs == (16 * 30_000 * 500, 16 * 100 * 10_000, 16 * 100 * 20_000)
+    advice = advised(LARGE, mix)
+    assert (advice.pays, advice.instead) == (False, "sonnet")
+    assert [finding.basis for finding in advice.findings if finding.code == "dominated"] == ["measured"]
+    assert "sonnet alone costs no more on the corpus and is at least as good" in advice.verdict
 
 
 def test_a_confidence_that_tells_nothing_is_no_signal(tmp_path: Path) -> None:
