@@ -291,9 +291,13 @@ def policy_explain(
     policy: Annotated[str | None, _POLICY] = None,
     task: Annotated[str | None, typer.Option(help="The task the caller would name.")] = None,
     flag: Annotated[list[str] | None, typer.Option(help="A flag the caller would give; may be repeated.")] = None,
+    corpus: Annotated[
+        str | None,
+        typer.Option("--corpus", "-c", help="Also: how often the storm guard would trip on it, and for what money."),
+    ] = None,
     as_json: Annotated[bool, _JSON] = False,
 ) -> None:
     """What the policy makes of a request: its task, flags, floor and thresholds. Asks no model."""
-    from cascade.cli.policies import run_explain  # noqa: PLC0415
+    from cascade.cli.policies import Question, run_explain  # noqa: PLC0415
 
-    run_explain(text, policy, task, tuple(flag or ()), as_json=as_json)
+    run_explain(Question(text, policy, task, tuple(flag or ()), corpus), as_json=as_json)
