@@ -234,3 +234,31 @@ def test_the_journal_holds_no_input_and_nobody_else_may_read_it(
         "ladder",
         "baseline",
     }
+
+
+def test_a_journal_that_cannot_be_written_ends_it_before_a_call_is_paid(
+    source: Path, tmp_path: Path, record: Record, emulate: Emulate, corpus: Corpus
+) -> None:
+    """A folder that is not there, a disk that is full: one line with what to do, and no number for a call."""
+    emulator = emulate(corpus)
+    with pytest.raises(CorpusError, match=r"nowhere/c\.jsonl\.journal: cannot be written: .* \(check the path"):
+        record(emulator, target=tmp_path / "nowhere" / "c.jsonl")
+    assert not emulator.requests
+    full = Path("/dev/full")
+    if not full.exists():
+        pytest.skip("no device here that is always full")
+    with Journal(tmp_path / "c.jsonl.journal", os.open(full, os.O_RDWR)) as journal:
+        with pytest.raises(CorpusError, match=r"c\.jsonl\.journal: cannot be written: .* \(make room"):
+            journal.open_call("i-0", "haiku", 100)
+        assert not journal.unanswered
+
+
+def test_a_draft_that_a_kill_left_is_cleared_away(
+    corpus: Corpus, record: Record, emulate: Emulate, tmp_path: Path
+) -> None:
+    """Killed in the middle of writing the corpus, half a file lies beside it: not for long, and nobody else's goes."""
+    _begun(record, emulate, corpus)
+    (tmp_path / ".corpus.jsonl.4711").write_text("half a cor")
+    (tmp_path / ".other.jsonl.4711").write_text("somebody else's")
+    assert record(emulate(corpus)).is_final
+    assert [path.name for path in tmp_path.glob(".*")] == [".other.jsonl.4711"]

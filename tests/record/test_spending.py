@@ -151,3 +151,16 @@ def test_no_reply_costs_more_than_its_upper_bound(text: str, index: int, thinkin
     prompt = build_prompt(POLICY, index, Request(({"role": "user", "content": text},)))
     used = Usage(len(text.encode("utf-8", "replace")) + 500, min(thinking, prompt.max_tokens))
     assert prices.cost(plan.rates[index], used) <= upper_bound(plan.rates[index], prompt)
+
+
+def test_a_prompt_that_is_written_to_the_cache_has_a_higher_bound() -> None:
+    """An hour's cache write costs more than plain input: where a block asks for one, the bound is of that."""
+    plan = make_plan(POLICY)
+    block = {"type": "text", "text": "x" * 4000}
+    cached = {**block, "cache_control": {"type": "ephemeral", "ttl": "1h"}}
+    plain, dear = (
+        upper_bound(plan.rates[2], build_prompt(POLICY, 2, Request(({"role": "user", "content": [one]},))))
+        for one in (block, cached)
+    )
+    tier = plan.rates[2].tiers[0][1]
+    assert dear - plain > 4000 * (tier.cache_write_1h - tier.input) // 1_000_000 > 0

@@ -330,3 +330,48 @@ def test_a_confidence_that_tells_nothing_is_no_signal(tmp_path: Path) -> None:
     assert advice.pays is False
     assert codes(advice) == {"no_signal", "dominated"}  # all is shipped by haiku: without triage it costs less
     assert "uniform_stakes" in {finding.code for finding in advice.findings}
+
+
+def test_an_assumed_cache_is_reckoned_and_told_apart() -> None:
+    """By hand, Opus 5.5 at 4/20: of 1M in, 50 % cached: 450k read at 0.20, 50k written at 5, 500k at 4."""
+    policy = load_policy("default")
+    slices, book = [one("claude-opus-5-5", Usage(1_000_000, 0))], PriceBook({}, policy)
+    bill = make_bill(slices, book, Fraction(1, 2))
+    assert bill.cost == 4 * NANO
+    assert bill.otherwise["assumed", False] == 90_000_000 + 250_000_000 + 2_000_000_000
+    shown = project(slices, policy, book, None, bill.cost, Fraction(1, 2))
+    assert [one.alone[2] for one in shown.variants if one.caching == "assumed" and not one.all_batch] == [2_340_000_000]
+    assert "assumed" not in {caching for caching, _ in make_bill(slices, book).otherwise}
+
+
+def test_a_corpus_that_cannot_measure_is_refused(tmp_path: Path) -> None:
+    """Without items there is no mix, and without scores no quality: the item is named."""
+    ladder = ", ".join(f'{{"rung": "{rung}"}}' for rung in ("haiku", "sonnet", "opus"))
+    path, head = tmp_path / "made.jsonl", f'{{"corpus": "made", "version": 1, "ladder": [{ladder}]}}\n'
+    ungraded = ", ".join(f'"{rung}": {{"confidence": 0.9, "answer": "x"}}' for rung in ("haiku", "sonnet", "opus"))
+    for items, problem in (
+        ("", "made.jsonl: has no items"),
+        (f'{{"id": "i", "input": "q", "replies": {{{ungraded}}}}}\n', "item 'i': the reply of 'haiku' has no score"),
+    ):
+        path.write_text(head + items)
+        with open_corpus(path) as reader, pytest.raises(CorpusError, match=problem):
+            observe(reader, make_plan(load_policy("default")))
+
+
+@pytest.mark.parametrize("exhausted", ["ship", "abstain"])
+def test_what_nobody_answers_is_wrong_and_counts_for_the_top(tmp_path: Path, exhausted: str) -> None:
+    """Every rung's answer is empty: whether that is raised or abstained, it is no answer, and all three were asked."""
+    ladder = ", ".join(f'{{"rung": "{rung}"}}' for rung in ("haiku", "sonnet", "opus"))
+    empty = ", ".join(
+        f'"{rung}": {{"confidence": 0.9, "answer": "", "score": 1}}' for rung in ("haiku", "sonnet", "opus")
+    )
+    path = tmp_path / "made.jsonl"
+    path.write_text(
+        f'{{"corpus": "made", "version": 1, "ladder": [{ladder}]}}\n{{"id": "i", "input": "q", "replies": {{{empty}}}}}\n'
+    )
+    policy = load_policy("default").model_copy(update={"exhausted": exhausted})
+    with open_corpus(path) as reader:
+        mix = observe(reader, make_plan(policy))
+    assert (mix.shares, mix.reached) == ((0, 0, 1), (1, 1, 1))
+    assert mix.observed is not None
+    assert (mix.observed.quality, mix.observed.wrong, mix.observed.auroc, mix.observed.cost) == (0, 1, None, None)
