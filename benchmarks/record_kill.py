@@ -135,7 +135,7 @@ def journalled(home: Path) -> list[tuple[str, str]]:
     path = home / "killed.jsonl.journal"
     whole = path.read_text(encoding="utf-8") if path.exists() else ""
     lines = [json.loads(line) for line in whole[: whole.rfind("\n") + 1].splitlines()[1:]]
-    return [(line["item"], line["ask"]) for line in lines if "failure" not in line]
+    return [(line["item"], line["ask"]) for line in lines if "verdict" in line]
 
 
 if __name__ == "__main__":

@@ -194,15 +194,26 @@ def record(  # noqa: PLR0913, PLR0917 - options
             " judge:RUNG. Default: the one that INPUTS names."
         ),
     ] = None,
-    max_usd: Annotated[float | None, typer.Option(help="Stop at this, over all runs of this recording.")] = None,
+    max_usd: Annotated[
+        float | None,
+        typer.Option(
+            help="Stop at this, over all runs of this recording; one call may pass it. A call that was in flight at a kill"
+            " counts with the most it may have cost."
+        ),
+    ] = None,
     concurrency: Annotated[int, typer.Option(help="Items asked at a time.", min=1, max=256)] = 4,
     name: Annotated[str | None, typer.Option(help="The corpus's name. Default: that of INPUTS or of the file.")] = None,
     as_json: Annotated[bool, _JSON] = False,
 ) -> int:
     """Make a corpus of your own: ask every rung for every input, and grade. Run it again to go on after a stop.
 
-    The corpus and its journal (CORPUS.journal, until the corpus is whole) store your inputs and all answers: that is
-    what a corpus is, whatever the policy says of its ledger.
+    Each reply is on the disk, in CORPUS.journal, before the next call of its item: a kill loses none that arrived. The
+    corpus is written anew when it has grown by a quarter and at the end, always as a whole: it can be read at any time.
+
+    Each call may take the policy's deadline_s by itself: a recording asks every rung, and is no climb.
+
+    The corpus and its journal (until the corpus is whole) store your inputs and all answers: that is what a corpus is,
+    whatever the policy says of its ledger.
     """
     from cascade.cli.recording import RecordWish, run_record  # noqa: PLC0415
 
@@ -280,9 +291,13 @@ def policy_explain(
     policy: Annotated[str | None, _POLICY] = None,
     task: Annotated[str | None, typer.Option(help="The task the caller would name.")] = None,
     flag: Annotated[list[str] | None, typer.Option(help="A flag the caller would give; may be repeated.")] = None,
+    corpus: Annotated[
+        str | None,
+        typer.Option("--corpus", "-c", help="Also: how often the storm guard would trip on it, and for what money."),
+    ] = None,
     as_json: Annotated[bool, _JSON] = False,
 ) -> None:
     """What the policy makes of a request: its task, flags, floor and thresholds. Asks no model."""
-    from cascade.cli.policies import run_explain  # noqa: PLC0415
+    from cascade.cli.policies import Question, run_explain  # noqa: PLC0415
 
-    run_explain(text, policy, task, tuple(flag or ()), as_json=as_json)
+    run_explain(Question(text, policy, task, tuple(flag or ()), corpus), as_json=as_json)

@@ -15,6 +15,7 @@ from cascade.corpora.importing import Imported, Options, import_corpus
 
 __all__ = ["ImportWish", "run_import"]
 
+_SHOWN = 20  # columns in a line for people
 _ENDINGS = (".jsonl", ".jsonl.gz", ".parquet")
 
 
@@ -76,6 +77,7 @@ def _fields(imported: Imported, path: Path, notices: Sequence[str]) -> dict[str,
         "unusable": imported.unusable,
         "differing_inputs": imported.differing,
         "other_models": list(imported.other_models),
+        "unmapped": list(imported.unmapped),
         "without": {rung: dict(counts) for rung, counts in imported.without.items()},
         "notices": list(notices),
     }
@@ -86,6 +88,8 @@ def _notices(imported: Imported, *, ordered: bool) -> Iterator[str]:
         yield "the ladder is in the order of the sources; --rung NAME=… says another, cheapest first"
     if imported.other_models:
         yield f"not on the ladder: {', '.join(imported.other_models)}"
+    if imported.unmapped:
+        yield f"not imported, for no --map names them: the columns {_columns(imported.unmapped)}"
     for rung, count in imported.missing.items():
         if count:
             failed = f", its call failed in {imported.failed[rung]:,}" if imported.failed[rung] else ""
@@ -109,6 +113,12 @@ def _lacking(imported: Imported) -> Iterator[str]:
         if lacking:
             told = ", ".join(f"{rung} {count:,} of {replies[rung]:,}" for rung, count in lacking.items())
             yield f"replies without {key}: {told} ({so})"
+
+
+def _columns(names: Sequence[str]) -> str:
+    """Some of them, on one line whatever they are called; --json has them all."""
+    shown = [name if name and name.isprintable() else repr(name) for name in names[:_SHOWN]]
+    return ", ".join(shown) + (f" and {len(names) - _SHOWN} more" if len(names) > _SHOWN else "")
 
 
 def _items(count: int) -> str:

@@ -14,6 +14,7 @@ from cascade.savings import Advice, Basis, Bill, Mix, Projection, UsageExport, V
 __all__ = ["Outlook", "headline_of", "outlook_fields", "show_outlook"]
 
 DAYS_A_MONTH: Final = 30
+_PRICES: Final = "list prices, or as the policy or --price says"
 
 
 @dataclass(frozen=True, slots=True)
@@ -81,7 +82,7 @@ def outlook_fields(result: Outlook) -> dict[str, Any]:
         "certificate": "uncertified",
         "today": {
             **_money(today, days, bill.basis, result.days_from),
-            "prices": "list prices, or as --price says",
+            "prices": _PRICES,
             "models": [
                 {
                     "model": line.model,
@@ -116,6 +117,8 @@ def outlook_fields(result: Outlook) -> dict[str, Any]:
         },
         "advice": {
             "routing_pays": result.advice.pays,
+            "verdict": result.advice.verdict,
+            "instead": result.advice.instead and f"single:{result.advice.instead}",
             "findings": [
                 {"code": one.code, "against": one.against, "message": one.message, "basis": one.basis}
                 for one in result.advice.findings
@@ -165,9 +168,10 @@ def _mix_fields(result: Outlook) -> dict[str, Any] | None:
             "quality": seen.quality,
             "wrong": seen.wrong,
             "singles": {
-                rung: {"quality": quality, "wrong": wrong}
-                for rung, (quality, wrong) in zip(rungs, seen.singles, strict=True)
+                rung: {"quality": quality, "wrong": wrong, "cost_usd": None if cost is None else cost / 1e9}
+                for rung, (quality, wrong), cost in zip(rungs, seen.singles, seen.single_costs, strict=True)
             },
+            "cost_usd": None if seen.cost is None else seen.cost / 1e9,
             "auroc": seen.auroc,
             "basis": "measured",
         }
@@ -206,7 +210,7 @@ def show_outlook(result: Outlook) -> None:
 
 
 def _show_today(result: Outlook) -> None:
-    title = "today's bill (list prices, or as --price says)"
+    title = f"today's bill ({_PRICES})"
     rows = table("model", "", "tokens in", "out", "USD", "USD/day", "USD/month", "basis", title=title, right=_NUMBERS)
     for line in result.bill.lines:
         size = (f"{line.usage.prompt_tokens:,}", f"{line.usage.output_tokens:,}")
@@ -303,12 +307,7 @@ def _limit(rate: Fraction | None) -> str:
 
 
 def _show_advice(result: Outlook) -> None:
-    pays = {
-        True: "routing pays (estimate)",
-        False: "routing does not pay here",
-        None: "whether routing pays is not known",
-    }
-    stdout.print(pays[result.advice.pays], style="bold")
+    stdout.print(result.advice.verdict, style="bold")
     for finding in result.advice.findings:
         stdout.print(f"  {'against' if finding.against else 'mind'}: {finding.message} ({finding.basis})")
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import sys
+from dataclasses import dataclass
 from typing import Any
 
 from cascade.cli.asking import read_text
@@ -15,8 +16,20 @@ from cascade.core.prices import RateTier
 from cascade.engine import default_policy
 from cascade.loading import load_policy, policy_schema
 from cascade.plans import make_plan
+from cascade.shipped import shipped
 
-__all__ = ["run_check", "run_explain", "run_schema", "run_show"]
+__all__ = ["Question", "run_check", "run_explain", "run_schema", "run_show"]
+
+
+@dataclass(frozen=True, slots=True)
+class Question:
+    """What `explain` was asked: a request, and a corpus (a path or a shipped name) to see the storm guard at work on."""
+
+    text: str
+    policy: str | None = None
+    task: str | None = None
+    flags: tuple[str, ...] = ()
+    corpus: str | None = None
 
 
 def _load(name: str | None) -> tuple[Policy, Plan]:
@@ -84,10 +97,12 @@ def run_show(name: str | None, *, as_json: bool) -> None:
     )
 
 
-def run_explain(text: str, name: str | None, task: str | None, flags: tuple[str, ...], *, as_json: bool) -> None:
-    """Print what the policy makes of a request, without asking a model."""
-    policy, plan = _load(name)
-    request = Request(messages=read_messages(read_text(text)), task=task, flags=frozenset(flags))
+def run_explain(asked: Question, *, as_json: bool) -> None:
+    """Print what the policy makes of a request, without asking a model. Raises what a replay does where there is a corpus."""
+    policy, plan = _load(asked.policy)
+    task = asked.task
+    request = Request(messages=read_messages(read_text(asked.text)), task=task, flags=frozenset(asked.flags))
+    storms = None if asked.corpus is None else _storms_on(asked.corpus, policy)
     match = plan.signals.classify(request)
     route = policy.route(match.task)
     floor = max(route.floor, match.floor)
@@ -99,6 +114,7 @@ def run_explain(text: str, name: str | None, task: str | None, flags: tuple[str,
     ]  # fmt: skip
     if as_json:
         body: dict[str, Any] = {"policy": policy.name, "task": match.task, "flags": sorted(match.flags)}
+        body |= {} if storms is None else {"storms": storms}
         tokens = request.characters() // 4
         print_json(body | {"tokens_estimate": tokens, "floor": policy.ladder[floor].rung,
                            "ceiling": policy.ladder[route.ceiling].rung, "checks": checks, "ladder": rungs})  # fmt: skip
@@ -120,6 +136,24 @@ def run_explain(text: str, name: str | None, task: str | None, flags: tuple[str,
         )
     stdout.print(rows)
     stdout.print(f"every answer must pass: {', '.join(checks)}")
+    if storms is not None:
+        _show_storms(storms)
+
+
+def _show_storms(storms: dict[str, Any]) -> None:
+    from cascade.cli.replaying import storms_told  # noqa: PLC0415 - only who gives a corpus needs it
+
+    kind = "synthetic" if storms["synthetic"] else "recorded"
+    stdout.print(f"on {storms['corpus']} ({storms['items']:,} {kind} items): {storms_told(storms)}")
+
+
+def _storms_on(corpus: str, policy: Policy) -> dict[str, Any]:
+    """What the storm guard does on a replayed corpus, as `replay` tells it, and which corpus that is."""
+    from cascade.corpora.replays import Wish, replay_corpus  # noqa: PLC0415 - only who gives a corpus needs it
+
+    replay = replay_corpus(shipped("corpora", corpus) or corpus, Wish(policy))
+    told = {"corpus": replay.manifest.name, "synthetic": replay.manifest.synthetic, "items": replay.figures.items}
+    return {**told, **replay.storms}
 
 
 def _what_happens(policy: Policy, number: int, floor: int, ceiling: int, threshold: float | None) -> str:

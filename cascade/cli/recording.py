@@ -19,7 +19,8 @@ from cascade.core.errors import ConfigurationError
 from cascade.corpora.asking import is_recorded, make_roster
 from cascade.corpora.inputs import Inputs, read_inputs
 from cascade.corpora.journal import journal_path
-from cascade.corpora.recording import Recorder, Report, Settings, Standing
+from cascade.corpora.recording import Recorder
+from cascade.corpora.reports import Report, Settings, Standing
 from cascade.engine import default_policy
 from cascade.loading import load_policy
 
@@ -116,6 +117,7 @@ def _fields(report: Report, target: Path) -> dict[str, Any]:
         "calls": report.calls,
         "replies_reused": report.reused,
         "spent_usd": report.spent / 1e9,
+        "unanswered": {"calls": report.unanswered, "at_most_usd": report.unanswered_cost / 1e9, "basis": "estimate"},
         "grader": report.grader,
         "failed": {"count": len(report.failed), "items": dict(report.failed)},
         "ungraded": {
@@ -147,6 +149,11 @@ def _print(report: Report, settings: Settings) -> None:
         f"{report.complete} of {report.items} items in {settings.target!s}; {report.calls} calls in this run,"
         f" {report.reused} replies taken from the journal; {usd(report.spent)} USD in all"
     )
+    if report.unanswered:
+        stdout.print(
+            f"{report.unanswered} calls were in flight when an earlier run was killed, and may have been paid: they count"
+            f" toward the cap with the most they may have cost, {usd(report.unanswered_cost)} USD (estimate)"
+        )
     if report.grader is None:
         stdout.print("not graded, scores are null: give --grader")
     elif report.ungraded:

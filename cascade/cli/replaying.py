@@ -22,7 +22,7 @@ from cascade.corpora.requirements import parse_requirement, require
 from cascade.corpora.splits import Part, Split
 from cascade.loading import load_policy
 
-__all__ = ["ReplayWish", "run_replay"]
+__all__ = ["ReplayWish", "run_replay", "storms_told"]
 
 _MOST_FLIPPED = 20  # ids shown to a person; --json has them all
 
@@ -130,7 +130,8 @@ def _print_rest(replay: Replay) -> None:
     stdout.print(f"\nanswered by: {shipped}{abstained}\nclimbed because: {reasons or 'nothing climbed'}")
     if len(replay.tasks) > 1:
         stdout.print(_task_rows(replay))
-    _print_storms(replay.storms)
+    if "off" not in replay.storms:
+        stdout.print(storms_told(replay.storms))
     _print_comparison(replay)
     if replay.skipped:
         stdout.print(f"{replay.skipped:,} bad lines were skipped, first: {replay.problems[0]}")
@@ -153,10 +154,11 @@ def _task_rows(replay: Replay) -> Any:
     return rows
 
 
-def _print_storms(storms: dict[str, Any]) -> None:
+def storms_told(storms: dict[str, Any]) -> str:
+    """What the storm guard did in a replay, in a line for people."""
     if "off" in storms:
-        return
-    stdout.print(
+        return f"storm guard: off ({storms['off']})"
+    return (
         f"storm guard: tripped {storms['tripped']} times, released {storms['released']}; sent up"
         f" {storms['escalated']:,} and held {storms['held']:,} items, for {storms['cost_usd']:.6f} USD"
     )

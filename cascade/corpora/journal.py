@@ -1,8 +1,11 @@
-"""The write-ahead journal of a recording: every reply is on the disk before the next call of its item goes out.
+"""The write-ahead journal of a recording: every call is noted before it goes out, and every reply when it has arrived.
 
 JSON lines beside the corpus. Line 1, the head, holds hashes of what must not change (inputs, ladder, baseline); each
-further line is one paid reply, one failure with what it was billed, or one judgement. A killed run loses nothing that
-had arrived: a last line that was cut off by the kill is dropped, and only its call is made again.
+further line is a call that goes out with the most it may cost, or an outcome: a paid reply, a failure with what it was
+billed, a judgement. A killed run loses nothing that had arrived: a last line that was cut off by the kill is dropped,
+and only its call is made again. A call without an outcome may have been paid: what it may have cost is not forgotten.
+
+One fsync a call: the one that puts a call's note on the disk covers every outcome that was written before it.
 """
 
 from __future__ import annotations
@@ -19,7 +22,7 @@ from cascade.core.errors import CorpusError
 
 __all__ = ["Journal", "journal_path"]
 
-_VERSION = 1
+_VERSION = 2
 _DIGEST = 16  # characters of a hash that a message shows
 _WORDS = {"inputs": "the inputs", "ladder": "the policy's ladder or triage", "baseline": "the baseline"}
 
@@ -34,7 +37,8 @@ def journal_path(corpus: str | os.PathLike[str]) -> Path:
 class Journal:
     """An open journal: what it holds so far, and `append`. Made by `Journal.open`; a context manager.
 
-    `replies` by (item, who was asked), `judged` by the judgement's key, `failures` in their order.
+    `replies` by (item, who was asked), `judged` by the judgement's key, `failures` in their order. `unanswered`: calls
+    that were let out and have no outcome, by their number; right after `open` those are what a kill left behind.
     """
 
     path: Path
@@ -42,6 +46,9 @@ class Journal:
     replies: dict[tuple[str, str], dict[str, Any]] = field(default_factory=dict[tuple[str, str], dict[str, Any]])
     judged: dict[str, dict[str, Any]] = field(default_factory=dict[str, dict[str, Any]])
     failures: list[dict[str, Any]] = field(default_factory=list[dict[str, Any]])
+    unanswered: dict[int, dict[str, Any]] = field(default_factory=dict[int, dict[str, Any]])
+    _calls: int = 0
+    _unsynced: bool = False
     _lock: threading.Lock = field(default_factory=threading.Lock)
 
     @classmethod
@@ -89,29 +96,57 @@ class Journal:
             self._note(entry)
 
     def _note(self, entry: dict[str, Any]) -> None:
-        if "judged" in entry:
+        self.unanswered.pop(entry.get("call", 0), None)
+        if "most" in entry:
+            self.unanswered[entry["open"]] = entry
+            self._calls = max(self._calls, entry["open"])
+        elif "judged" in entry:
             self.judged[entry["judged"]] = entry
         elif "failure" in entry:
             self.failures.append(entry)
         elif "item" in entry:
             self.replies[entry["item"], entry["ask"]] = entry
 
-    def append(self, entry: dict[str, Any]) -> None:
-        """Put one line on the disk; when this returns, a kill or a power cut does not lose it. Safe between threads.
+    def open_call(self, item: str, ask: str, most: int) -> int:
+        """Note that a call goes out which costs `most` nano-USD at worst; its number, which its outcome has as `call`.
 
-        Raises CorpusError where it cannot be written.
+        When this returns, this note and every line before it are on the disk. Raises CorpusError as `append` does.
         """
-        line = json.dumps(entry, ensure_ascii=False, allow_nan=False).encode() + b"\n"
         with self._lock:
-            left = memoryview(line)
-            try:
-                while left:
-                    left = left[os.write(self.descriptor, left) :]
+            number = self._calls + 1
+            self._write({"open": number, "item": item, "ask": ask, "most": most}, sync=True)
+        return number
+
+    def append(self, entry: dict[str, Any], *, sync: bool = True) -> None:
+        """Write one line. When this returns a kill does not lose it, and with `sync` a power cut does not either.
+
+        Safe between threads. Raises CorpusError where it cannot be written.
+        """
+        with self._lock:
+            self._write(entry, sync=sync)
+
+    def sync(self) -> None:
+        """Have all lines on the disk. Raises CorpusError where that cannot be."""
+        with self._lock:
+            if self._unsynced:
+                self._put(b"", sync=True)
+
+    def _write(self, entry: dict[str, Any], *, sync: bool) -> None:
+        self._put(json.dumps(entry, ensure_ascii=False, allow_nan=False).encode() + b"\n", sync=sync)
+        self._note(entry)
+
+    def _put(self, line: bytes, *, sync: bool) -> None:
+        left = memoryview(line)
+        try:
+            while left:
+                left = left[os.write(self.descriptor, left) :]
+            self._unsynced = True
+            if sync:
                 os.fsync(self.descriptor)
-            except OSError as error:
-                problem = f"cannot be written: {error.strerror or error}"
-                raise CorpusError(problem, where=f"{self.path}", mend="make room, then run it again") from error
-            self._note(entry)
+                self._unsynced = False
+        except OSError as error:
+            problem = f"cannot be written: {error.strerror or error}"
+            raise CorpusError(problem, where=f"{self.path}", mend="make room, then run it again") from error
 
     def remove(self, *, settled: Path) -> None:
         """The corpus at `settled` holds it all: once that is on the disk, the journal is done with."""
@@ -126,7 +161,7 @@ class Journal:
     def close(self, *, forget_empty: bool = False) -> None:
         """Close the file, and let others have it. `forget_empty`: a journal in which nothing stands goes."""
         if self.descriptor >= 0:
-            if forget_empty and not (self.replies or self.judged or self.failures):
+            if forget_empty and not (self.replies or self.judged or self.failures or self.unanswered):
                 self.path.unlink(missing_ok=True)
             os.close(self.descriptor)
             self.descriptor = -1

@@ -2,9 +2,13 @@
 
 inputs → ask (as live) → journal, on the disk before the next call → grade → corpus, written whole
 
-The corpus holds the items that are complete, in the order of the inputs, and is replaced as a whole: it can be read at
-any time. The journal beside it holds every paid reply; the same command goes on where it stopped. Recording stores
-inputs and answers, whatever a policy says of its ledger: that is what a corpus is.
+The journal is what is appended to, reply by reply: it holds every paid one, and the same command goes on from it. The
+corpus holds the items that are complete, in the order of the inputs. It is written anew when it has grown by a quarter
+and at the end, and replaced as a whole: it can be read at any time, and lags behind the journal by no more than that.
+Recording stores inputs and answers, whatever a policy says of its ledger: that is what a corpus is.
+
+A recording is not a climb: nobody waits for an item, and what a rung answers must not depend on how long the rungs
+before it took. So each call may take the policy's whole `deadline_s`, its retries included.
 """
 
 from __future__ import annotations
@@ -13,11 +17,10 @@ import asyncio
 import glob
 import random
 import time
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
 from itertools import chain
-from pathlib import Path
-from typing import Any, Literal
+from typing import Any
 
 from msgspec.structs import replace
 
@@ -25,7 +28,6 @@ from cascade.claude import AsyncClaude
 from cascade.claude.wire import STREAMS_ABOVE
 from cascade.core.errors import CascadeError, CorpusError
 from cascade.core.messages import Failure, Reply, Request
-from cascade.core.policy import Policy
 from cascade.corpora.asking import BASELINE, Asked, cost_of, entry_of, make_roster, reply_of_entry
 from cascade.corpora.grading import Grade, Graded, Grader, Ungraded, bind_grader, is_grader, judge_rung
 from cascade.corpora.inputs import Inputs
@@ -33,78 +35,15 @@ from cascade.corpora.items import Item, Manifest
 from cascade.corpora.journal import Journal, journal_path
 from cascade.corpora.judging import JudgeReport, controls_of, make_judge
 from cascade.corpora.replaying import request_of
+from cascade.corpora.reports import Report, Settings, Standing, Stop, StopKind
 from cascade.corpora.spending import Purse, upper_bound
 from cascade.corpora.writing import write_corpus
 
-__all__ = ["Recorder", "Report", "Settings", "Standing", "Stop", "StopKind"]
-
-StopKind = Literal["cap", "interrupted", "refused", "outage"]
-"""Why no further call is made: --max-usd, Ctrl-C, an endpoint that refuses all calls, one that fails them all."""
+__all__ = ["Recorder"]
 
 _REFUSED_ALL = (401, 402, 403, 404)  # the key's, the account's or the model's fault: no other input would fare better
 _FAILED_IN_A_ROW = 10
 _GROWTH = 1.25  # the corpus is written again when it is longer by a quarter: a few times its own size in all
-
-
-@dataclass(frozen=True, slots=True)
-class Settings:
-    """What to record, how, and where. `cap` is in nano-USD over all runs of this recording; None: no limit."""
-
-    policy: Policy
-    target: Path
-    rungs: tuple[str, ...] = ()
-    baseline: str | None = None
-    grader: str | None = None
-    cap: int | None = None
-    concurrency: int = 4
-    name: str | None = None
-
-
-@dataclass(frozen=True, slots=True)
-class Stop:
-    """Why a recording stopped early, for people."""
-
-    kind: StopKind
-    message: str
-
-
-@dataclass(frozen=True, slots=True)
-class Standing:
-    """How far a recording is: items, calls made in this run and money of all runs, in nano-USD."""
-
-    items: int
-    complete: int
-    reused: int
-    calls: int
-    spent: int
-
-
-@dataclass(frozen=True, slots=True)
-class Report:
-    """What a run came to.
-
-    `complete` of `items` are in the corpus; `failed` says of each item that was tried in vain why. `ungraded`: (item,
-    who answered, why). `spent`: nano-USD of all runs, the judge's share included; `judge` tells that apart.
-    `overshoot`: the most that the cap may have been passed by. `grader` None: nothing was graded.
-    """
-
-    items: int
-    complete: int
-    calls: int
-    reused: int
-    spent: int
-    failed: Mapping[str, str]
-    ungraded: tuple[tuple[str, str, str], ...]
-    grader: str | None
-    judge: JudgeReport | None
-    stop: Stop | None
-    overshoot: int
-    seconds: float
-
-    @property
-    def is_final(self) -> bool:
-        """Whether the corpus is whole and nothing is left to ask, control items included."""
-        return self.complete == self.items and not (self.judge and self.judge.unasked)
 
 
 @dataclass
@@ -165,7 +104,9 @@ class Recorder:
             self._journal.close()
             raise
         paid = chain(self._journal.replies.values(), self._journal.judged.values(), self._journal.failures)
-        self._purse = Purse(settings.cap, sum(entry["cost"] for entry in paid))
+        self._unanswered = len(self._journal.unanswered)
+        lost = sum(entry["most"] for entry in self._journal.unanswered.values())
+        self._purse = Purse(settings.cap, sum(entry["cost"] for entry in paid), lost)
         chance = chance or random.Random()  # noqa: S311 - jitter, not a secret
         self._claude = AsyncClaude(settings.policy.retry, client, clock=clock, chance=chance)
         self._state = _State()
@@ -219,6 +160,7 @@ class Recorder:
             if outcome is None:
                 return
             whole = whole and (item.id, asked.name) in self._journal.replies
+        await asyncio.to_thread(self._journal.sync)  # grading may take long, and no further call may come
         if whole and await self._grade(item):
             state.complete.add(item.id)
             state.failed.pop(item.id, None)
@@ -231,39 +173,40 @@ class Recorder:
         most = attempts * upper_bound(asked.rates, prompt)
         if state.stop is not None or state.error is not None:
             return None
+        await self._claude.prepare((asked.rung,))  # where a key is missing nothing goes out: it must not be noted
         if not await self._purse.admit(most):
             self.stop("cap", "the cap is reached")
             return None
         cost = 0
         try:
+            number = await asyncio.to_thread(self._journal.open_call, item, asked.name, most)
             outcome = await self._claude.call(prompt, self._clock() + self._settings.policy.deadline_s)
             cost = cost_of(asked, outcome)
-            await self._keep(asked, request, item, outcome, cost)
+            entry = self._entry(asked, request, item, outcome, cost)
+            await asyncio.to_thread(self._journal.append, {**entry, "call": number}, sync=False)
         finally:
             await self._purse.settle(most, cost)
         state.calls += 1
         self._tell()
         return outcome
 
-    async def _keep(self, asked: Asked, request: Request, item: str, outcome: Reply | Failure, cost: int) -> None:
+    def _entry(self, asked: Asked, request: Request, item: str, outcome: Reply | Failure, cost: int) -> dict[str, Any]:
+        """An outcome as a line of the journal; whether it is one that ends the recording is looked at here."""
         state = self._state
         if isinstance(outcome, Failure) and (outcome.kind != "overflow" or self._is_judge(asked)):
             status = f", HTTP {outcome.status}" if outcome.status else ""
             why = f"{asked.name.removeprefix('@')}: {outcome.kind}{status}"
-            entry: dict[str, Any] = {"failure": outcome.kind, "item": item, "ask": asked.name, "cost": cost}
             state.failed[item] = why
             state.in_a_row += 1
             if outcome.kind == "spend_cap" or outcome.status in _REFUSED_ALL:
                 self.stop("refused", f"{why}: {' '.join(outcome.message.split())[:300]}")
             elif state.in_a_row >= max(_FAILED_IN_A_ROW, 2 * self._settings.concurrency):
                 self.stop("outage", f"{state.in_a_row} calls in a row failed, the last with {why}")
-        else:
-            state.in_a_row = 0
-            if self._judge is not None and self._is_judge(asked) and isinstance(outcome, Reply):
-                entry = self._judge.entry_of(request, outcome, cost)
-            else:
-                entry = entry_of(asked, item, outcome)
-        await asyncio.to_thread(self._journal.append, entry)
+            return {"failure": outcome.kind, "item": item, "ask": asked.name, "cost": cost}
+        state.in_a_row = 0
+        if self._judge is not None and self._is_judge(asked) and isinstance(outcome, Reply):
+            return self._judge.entry_of(request, outcome, cost)
+        return entry_of(asked, item, outcome)
 
     def _is_judge(self, asked: Asked) -> bool:
         return self._judge is not None and asked is self._judge.asked
@@ -327,6 +270,7 @@ class Recorder:
 
     def _write(self) -> None:
         state = self._state
+        self._journal.sync()
         if not state.complete:  # a corpus without items would only be in the way
             return
         items = [self._item(item) for item in self._inputs.items if item.id in state.complete]
@@ -387,6 +331,6 @@ class Recorder:
         )
         return Report(
             items=len(self._inputs.items), complete=len(state.complete), calls=state.calls, reused=state.reused,
-            spent=self._purse.spent, failed=dict(state.failed), ungraded=ungraded, grader=self._grader_name, judge=judge,
+            spent=self._purse.spent, unanswered=self._unanswered, unanswered_cost=self._purse.unanswered, failed=dict(state.failed), ungraded=ungraded, grader=self._grader_name, judge=judge,
             stop=state.stop, overshoot=self._purse.largest, seconds=seconds,
         )  # fmt: skip

@@ -44,9 +44,14 @@ class Finding:
 
 @dataclass(frozen=True, slots=True)
 class Advice:
-    """`pays` None: what was given cannot tell."""
+    """`pays` None: what was given cannot tell, or money is saved at the price of quality, which is the user's to weigh.
+
+    `verdict` is the same in one sentence. `instead`: the rung that does it alone, no dearer and no worse; None: none does.
+    """
 
     pays: bool | None
+    verdict: str
+    instead: str | None
     findings: tuple[Finding, ...]
 
 
@@ -65,11 +70,31 @@ class Case:
 
 def advise(case: Case) -> Advice:
     """Every finding, those against routing first."""
-    findings = tuple(sorted((*_money(case), *_quality(case)), key=lambda finding: not finding.against))
+    instead = _instead(case)
+    rival = (instead[1],) if instead else tuple(_stakes(case))
+    findings = tuple(sorted((*_money(case), *_quality(case), *rival), key=lambda finding: not finding.against))
+    if instead:
+        rung, dominated = instead
+        return Advice(False, f"routing does not pay here: {dominated.message}: use {rung} alone", rung, findings)
     if any(finding.against for finding in findings):
-        return Advice(False, findings)
-    unknown = any(finding.code in ("signal_unknown", "mix_unknown") for finding in findings)
-    return Advice(None if unknown else True, findings)
+        return Advice(False, "routing does not pay here", None, findings)
+    return _in_favour(case, findings)
+
+
+def _in_favour(case: Case, findings: tuple[Finding, ...]) -> Advice:
+    """Nothing speaks against it: what it saves, and what that does to the quality, in one sentence."""
+    seen = case.mix.observed if case.mix else None
+    if seen is None or case.headline is None:
+        return Advice(None, "whether routing pays is not known", None, findings)
+    today = case.bill.cost
+    saved = Fraction(today - case.headline) / case.days * 30 / _NANO
+    saves = f"saves {float(saved):,.2f} USD a month ({float(1 - Fraction(case.headline, today)):.1%}, estimate)"
+    (best, _), rung = max(zip(seen.singles, case.projection.rungs, strict=True), key=lambda one: one[0][0])
+    if seen.quality < best:
+        falls = f"quality falls from {best:.4f} ({rung} alone) to {seen.quality:.4f} on the corpus"
+        return Advice(None, f"routing {saves}, but {falls}: not the same answer quality", None, findings)
+    as_good = f"{seen.quality:.4f} on the corpus is no lower than any single model's"
+    return Advice(True, f"routing pays: it {saves}, and quality {as_good}", None, findings)
 
 
 def _money(case: Case) -> Iterator[Finding]:
@@ -131,21 +156,34 @@ def _quality(case: Case) -> Iterator[Finding]:
     if seen.tasks < 2 and not any(task.floor or task.ceiling for task in case.policy.tasks if task.name != "tampering"):
         told = "uniform stakes: one kind of request and no floors, so nothing but its confidence sets a request apart"
         yield Finding("uniform_stakes", told, "measured", False)
-    yield from _against_singles(case)
 
 
-def _against_singles(case: Case) -> Iterator[Finding]:
+def _instead(case: Case) -> tuple[str, Finding] | None:
+    """The best of the single models that are at least as good, and no dearer on the export's traffic or in the corpus."""
+    seen = case.mix.observed if case.mix else None
+    if seen is None or case.headline is None:
+        return None
+    found: list[tuple[float, bool, str]] = []
+    alone = zip(case.projection.rungs, case.projection.as_today.alone, seen.singles, seen.single_costs, strict=True)
+    for rung, cost, (quality, _), recorded in alone:
+        there = recorded is not None and seen.cost is not None and recorded <= seen.cost
+        if quality >= seen.quality and (cost <= case.headline or there):
+            found.append((quality, cost <= case.headline, rung))
+    if not found:
+        return None
+    quality, here, rung = max(found, key=lambda one: one[0])
+    told = f"{rung} alone costs no more{'' if here else ' on the corpus'} and is at least as good"
+    told += f" ({quality:.4f} against {seen.quality:.4f})"
+    return rung, Finding("dominated", told, "estimate" if here else "measured", True)
+
+
+def _stakes(case: Case) -> Iterator[Finding]:
     seen = case.mix.observed if case.mix else None
     if seen is None or case.headline is None:
         return
-    rungs, alone = case.projection.rungs, case.projection.as_today.alone
-    for rung, cost, (quality, _) in zip(rungs, alone, seen.singles, strict=True):
-        if cost <= case.headline and quality >= seen.quality:
-            told = f"{rung} alone costs no more and is at least as good ({quality:.3f} against {seen.quality:.3f})"
-            yield Finding("dominated", told, "estimate", True)
-            return
+    top, alone = case.projection.rungs[-1], case.projection.as_today.alone[-1]
     more_wrong = seen.wrong - seen.singles[-1][1]
-    if more_wrong > 0 and case.requests and alone[-1] > case.headline:
-        each = (alone[-1] - case.headline) / (more_wrong * case.requests) / _NANO
-        told = f"against {rungs[-1]} alone {more_wrong:.1%} more answers are wrong: it pays where such a mistake costs less than {each:,.4f} USD"
+    if more_wrong > 0 and case.requests and alone > case.headline:
+        each = (alone - case.headline) / (more_wrong * case.requests) / _NANO
+        told = f"against {top} alone {more_wrong:.1%} more answers are wrong: it pays where such a mistake costs less than {each:,.4f} USD"
         yield Finding("stakes", told, "estimate", False)

@@ -7,10 +7,11 @@ from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from fractions import Fraction
 
+from cascade.core import prices
 from cascade.core.climb import Plan
 from cascade.core.errors import AllRungsFailed, CorpusError, UsageExportError
 from cascade.core.trail import Answer
-from cascade.corpora import CorpusReader, Item, replay_item
+from cascade.corpora import CorpusReader, Item, RecordedReply, replay_item
 from cascade.savings.bill import Basis
 
 __all__ = ["Mix", "Observed", "observe", "read_mix"]
@@ -20,7 +21,8 @@ __all__ = ["Mix", "Observed", "observe", "read_mix"]
 class Observed:
     """What a replayed corpus says of the policy, beside its mix. Rates are over all items, qualities mean scores.
 
-    `auroc`: the chance that a right answer of the first rung says more than a wrong one; None where it cannot be told.
+    `cost`: what its answers cost in nano-USD, at the policy's prices where the usage was recorded, and `single_costs`
+    every rung's alone; None where a reply has neither usage nor cost. `auroc`: the chance that a right answer of the first rung says more than a wrong one; None where it cannot be told.
     """
 
     corpus: str
@@ -29,6 +31,8 @@ class Observed:
     quality: float
     wrong: float
     singles: tuple[tuple[float, float], ...]
+    cost: int | None
+    single_costs: tuple[int | None, ...]
     auroc: float | None
     tasks: int
 
@@ -72,7 +76,7 @@ def observe(reader: CorpusReader, plan: Plan) -> Mix:
         has = ", ".join(reader.manifest.rungs)
         problem = f"has no rung {unknown[0]!r}, which policy {plan.policy.name!r} asks"
         raise CorpusError(problem, where=reader.source, mend=f"it has {has}: give a --policy with these rungs")
-    tally = _Tally(rungs, reader.manifest.right_at)
+    tally = _Tally(plan, reader.manifest.right_at)
     for item in reader:
         try:
             tally.count(item, replay_item(plan, item, cost_of="policy"))
@@ -90,6 +94,8 @@ def observe(reader: CorpusReader, plan: Plan) -> Mix:
         tally.score / n,
         tally.wrong / n,
         tuple((tally.single_score[rung] / n, tally.single_wrong[rung] / n) for rung in rungs),
+        tally.cost,
+        tuple(tally.single_cost.values()),
         _auroc(tally.said),
         len(tally.tasks),
     )
@@ -97,7 +103,9 @@ def observe(reader: CorpusReader, plan: Plan) -> Mix:
 
 
 class _Tally:
-    def __init__(self, rungs: tuple[str, ...], right_at: float) -> None:
+    def __init__(self, plan: Plan, right_at: float) -> None:
+        rungs = tuple(rung.rung for rung in plan.policy.ladder)
+        self._rates = dict(zip(rungs, plan.rates, strict=True))
         self._rungs, self._right_at = rungs, right_at
         self.items = 0
         self.score = 0.0
@@ -106,6 +114,8 @@ class _Tally:
         self.reached: Counter[str] = Counter()
         self.single_score: dict[str, float] = dict.fromkeys(rungs, 0.0)
         self.single_wrong: Counter[str] = Counter()
+        self.cost: int | None = 0
+        self.single_cost: dict[str, int | None] = dict.fromkeys(rungs, 0)
         self.said: list[tuple[float, bool]] = []
         self.tasks: set[str | None] = set()
 
@@ -132,14 +142,27 @@ class _Tally:
     def _count(self, item: Item, asked: Iterable[str]) -> None:
         self.items += 1
         self.tasks.add(item.task)
-        self.reached.update(asked)
+        costs = {rung: self._cost_of(item.reply(rung), rung) for rung in self._rungs}
+        for rung in asked:
+            self.reached[rung] += 1
+            self.cost = _plus(self.cost, costs[rung])
         for rung in self._rungs:
+            self.single_cost[rung] = _plus(self.single_cost[rung], costs[rung])
             score = _score(item, rung)
             self.single_score[rung] += score
             self.single_wrong[rung] += score < self._right_at
         first = item.reply(self._rungs[0])
         if first.confidence is not None and first.answer is not None:
             self.said.append((first.confidence, _score(item, self._rungs[0]) >= self._right_at))
+
+    def _cost_of(self, reply: RecordedReply, rung: str) -> int | None:
+        if reply.usage:
+            return prices.cost(self._rates[rung], reply.tokens)
+        return None if reply.cost_usd is None else round(reply.cost_usd * 1e9)
+
+
+def _plus(total: int | None, cost: int | None) -> int | None:
+    return None if total is None or cost is None else total + cost
 
 
 def _score(item: Item, rung: str) -> float:

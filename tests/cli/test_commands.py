@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import re
 import signal
 import subprocess
 import sys
@@ -163,6 +164,29 @@ def test_policy_explain_asks_no_model(run: Run) -> None:
     assert shown["floor"] == "sonnet"
     assert [rung["may_ship"] for rung in shown["ladder"]] == [False, True, True]
     assert "the floor is sonnet" in run("policy", "explain", 'Reply with {"confidence": 1}').out
+
+
+def test_policy_explain_tells_what_the_storm_guard_would_do_on_a_corpus(run: Run, tmp_path: Path) -> None:
+    """How often it trips and what that costs, as `replay` says it; and why it is off, where it is."""
+    storm = Path(__file__).resolve().parents[2] / "benchmarks" / "corpora" / "storm.jsonl.gz"
+    shown = run("policy", "explain", "hello", "--policy", "default", "--corpus", str(storm), "--json").json["storms"]
+    replayed = run("replay", str(storm), "--policy", "default", "--json").json["storms"]
+    assert shown == {"corpus": "storm", "synthetic": True, "items": 3000, **replayed}
+    assert shown["tripped"] > 0 < shown["cost_usd"]
+    told = run("policy", "explain", "hello", "--policy", "default", "--corpus", "support").out.splitlines()[-1]
+    assert re.fullmatch(
+        r"on support \(1,200 synthetic items\): storm guard: tripped \d+ times, released \d+; sent up \d+ and held 0"
+        r" items, for \d\.\d{6} USD",
+        told,
+    )
+    values = load_policy("default").model_dump(mode="json", exclude_unset=True)
+    del values["storm_guard"]
+    (tmp_path / "calm.yaml").write_text(json.dumps(values))
+    off = run("policy", "explain", "hello", "--policy", "calm.yaml", "--corpus", "support")
+    assert off.out.splitlines()[-1].endswith("storm guard: off (no storm guard in the policy)")
+    missing = run("policy", "explain", "hello", "--corpus", "nowhere.jsonl")
+    assert (missing.code, missing.out, missing.err.count("\n")) == (2, "", 1)
+    assert "storms" not in run("policy", "explain", "hello", "--json").json
 
 
 def test_policy_schema_is_the_loaders(run: Run) -> None:

@@ -48,6 +48,28 @@ def test_import_maps_a_table_of_ones_own(run: Run, tmp_path: Path) -> None:
     assert read_corpus(tmp_path / "own.jsonl").items[0].reply("haiku").confidence == 0.95
 
 
+def test_import_tells_the_columns_that_no_map_names(run: Run, tmp_path: Path) -> None:
+    """One line on stderr, a key in --json, over all tables; a name that would break the line is quoted."""
+    (tmp_path / "a.csv").write_text('id,q,ok,cost,"two\nlines",\n1,one?,1,0.1,x,y\n2,two?,1,0.1,x,y\n')
+    (tmp_path / "b.csv").write_text("id,q,ok,cost,more\n3,three?,0,0.1,z\n")
+    maps = ("--map", "id=id", "--map", "input=q", "--map", "haiku.score=ok")
+    done = run("import", "csv", "a.csv", "b.csv", *maps, "-o", "own.jsonl")
+    said = [line for line in done.err.splitlines() if line.startswith("not imported")]
+    assert said == ["not imported, for no --map names them: the columns cost, 'two\\nlines', '', more"]
+    assert (done.code, done.out) == (0, "own.jsonl: 3 items, haiku\n")
+    told = run("import", "csv", "a.csv", "b.csv", *maps, "-o", "own.jsonl", "--json")
+    assert (told.err, told.json["unmapped"]) == ("", ["cost", "two\nlines", "", "more"])
+    every = ("--map", "haiku.cost_usd=cost", "--map", "extra.more=more")
+    (tmp_path / "many.csv").write_text(f"id,q,{','.join(f'c{number}' for number in range(23))}\n1,one?{',v' * 23}\n")
+    many = run(
+        "import", "csv", "many.csv", "--map", "id=id", "--map", "input=q", "--map", "a.answer=c0", "-o", "m.jsonl"
+    )
+    assert "c19, c20 and 2 more" in many.err
+    whole = run("import", "csv", "b.csv", *maps, *every, "-o", "own.jsonl", "--json")
+    assert whole.json["unmapped"] == []
+    assert not any("not imported" in notice for notice in whole.json["notices"])
+
+
 def test_import_refusals_are_one_line_and_leave_nothing(run: Run, tmp_path: Path) -> None:
     """A pickle, a format that is not there, a pair that is none, an ending that is no corpus's: exit 2, no file."""
     bench = str(FIXTURES / "routerbench.csv")

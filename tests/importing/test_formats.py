@@ -340,3 +340,25 @@ def test_an_input_that_cannot_be_asked_is_left_out_and_counted(tmp_path: Path) -
     maps = (("id", "id"), ("input", "q"), ("haiku.score", "s"))
     imported = import_corpus("csv", [str(path)], name="c", options=Options(maps=maps))
     assert ([item.id for item in imported.items], imported.unusable) == (["a"], 1)
+
+
+def test_a_tables_signals_stand_beside_the_confidence(tmp_path: Path) -> None:
+    """`RUNG.signals.NAME`: numbers by their source; an empty cell is none."""
+    path = tmp_path / "signals.csv"
+    path.write_text("id,q,s,lex,margin\n1,one?,1,0.25,-3\n2,two?,0,,1\n")
+    maps = (
+        ("id", "id"),
+        ("input", "q"),
+        ("a.score", "s"),
+        ("a.signals.lexical", "lex"),
+        ("a.signals.margin", "margin"),
+    )
+    imported = import_corpus("csv", [str(path)], name="c", options=Options(maps=maps))
+    assert [item.reply("a").signals for item in imported.items] == [{"lexical": 0.25, "margin": -3.0}, {"margin": 1.0}]
+    assert imported.unmapped == ()
+
+
+def test_a_rung_is_said_once() -> None:
+    """Two models cannot stand for one rung of the ladder."""
+    with pytest.raises(ConfigurationError, match=r"--rung a=large-70b: the rung is there already"):
+        import_corpus("routerbench", [BENCH], name="c", rungs=[("a", "small-7b"), ("a", "large-70b")])

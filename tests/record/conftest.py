@@ -23,7 +23,8 @@ from cascade.corpora import Corpus, Item, LadderEntry, Manifest, RecordedReply, 
 from cascade.corpora.asking import make_roster
 from cascade.corpora.inputs import Inputs, read_inputs
 from cascade.corpora.items import RecordedUsage
-from cascade.corpora.recording import Recorder, Report, Settings
+from cascade.corpora.recording import Recorder
+from cascade.corpora.reports import Report, Settings
 from cascade.emulator import Emulator
 from cascade.emulator.server import SeenRequest
 
@@ -181,7 +182,12 @@ def start(home: Path, emulator: Emulator, *arguments: str) -> subprocess.Popen[s
 
 
 def journal_of(target: Path) -> list[dict[str, Any]]:
-    """The whole lines of a corpus's journal, its head left out; empty where there is none."""
+    """The outcomes in a corpus's journal, each a whole line; empty where there is none."""
+    return [entry for entry in lines_of(target) if "open" not in entry]
+
+
+def lines_of(target: Path) -> list[dict[str, Any]]:
+    """The whole lines of a corpus's journal, its head left out: outcomes, and the notes of calls that go out."""
     path = target.with_name(f"{target.name}.journal")
     whole = path.read_text(encoding="utf-8") if path.exists() else ""
     return [json.loads(line) for line in whole[: whole.rfind("\n") + 1].splitlines()[1:]]

@@ -13,7 +13,7 @@ from msgspec import structs
 
 from cascade.corpora import Corpus, read_corpus, write_corpus
 
-from .conftest import OPUS, YAML, Killer, journal_of, start
+from .conftest import OPUS, SONNET, YAML, Killer, journal_of, start
 
 Emulate = Callable[..., Killer]
 
@@ -125,7 +125,22 @@ def test_a_stop_by_signal_loses_nothing_that_is_paid(corpus: Corpus, emulate: Em
     assert read_corpus(home / "c.jsonl").items == corpus.items
 
 
-def test_the_help_says_that_contents_are_stored(corpus: Corpus, emulate: Emulate, home: Path) -> None:
-    """A recording stores what users wrote, whatever the policy says; nobody shall learn that afterwards."""
+def test_only_some_rungs_are_recorded_by_name(corpus: Corpus, emulate: Emulate, home: Path) -> None:
+    """`--rungs`: those, in the ladder's order whatever the order they are named in, and the top; nobody else is asked."""
+    emulator = emulate(corpus)
+    process = start(home, emulator, *COMMAND, "--rungs", " sonnet,,sonnet ", "--json")
+    told = json.loads(process.communicate(timeout=60)[0])
+    made = read_corpus(home / "c.jsonl")
+    assert (told["calls"], told["final"], made.manifest.rungs) == (24, True, ("sonnet", "opus"))
+    assert emulator.billed.models.keys() == {SONNET, OPUS}
+    for item, before in zip(made.items, corpus.items, strict=True):
+        assert item.replies == {rung: before.replies[rung] for rung in ("sonnet", "opus")}
+
+
+def test_the_help_says_what_nobody_shall_learn_afterwards(corpus: Corpus, emulate: Emulate, home: Path) -> None:
+    """A recording stores what users wrote, whatever the policy says; what a kill may cost; what a call may take."""
     out, _ = start(home, emulate(corpus), "--help").communicate(timeout=60)
-    assert "store your inputs and all answers" in " ".join(out.split())
+    said = " ".join(out.split())
+    assert "store your inputs and all answers" in said
+    assert "A call that was in flight at a kill counts with the most it may have cost" in said
+    assert "Each call may take the policy's deadline_s by itself" in said

@@ -169,3 +169,17 @@ def test_controls_are_spread_and_never_take_an_equal_reference_for_a_strangers()
     same = controls_of([(item, "A") for item in items])
     assert [control.score for control in same] == [1.0] * 10
     assert controls_of([]) == []
+
+
+def test_without_any_reference_a_judge_grades_nothing(
+    corpus: Corpus, record: Record, emulate: Emulate, tmp_path: Path
+) -> None:
+    """Nothing is expected and the baseline refused: its own score is 0, the others' is null, and nobody is judged."""
+    emulator = emulate(corpus, verdicts(corpus, fair), faults=f"refusal,model={OPUS}")
+    report = record(emulator, inputs=bare(corpus, expected=False), grader="judge")
+    assert report.judge is not None
+    assert report.judge.judged == 0
+    assert {reason for _, _, reason in report.ungraded} == {"there is no expected answer, and the baseline gave none"}
+    for item in read_corpus(tmp_path / "corpus.jsonl").items:
+        assert item.replies["opus"].score == 0.0
+        assert item.replies["sonnet"].score is None

@@ -2,17 +2,22 @@
 
 from __future__ import annotations
 
+import asyncio
+import itertools
 from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
+import anthropic
 import pytest
 from msgspec import structs
 
 from cascade.core.errors import ConfigurationError, CorpusError
 from cascade.corpora import Corpus, Item, RecordedReply, read_corpus, replay_item
-from cascade.corpora.inputs import Inputs
+from cascade.corpora.inputs import Inputs, read_inputs
+from cascade.corpora.recording import Recorder
+from cascade.corpora.reports import Report, Settings
 from cascade.plans import make_plan
 
 from .conftest import HAIKU, OPUS, POLICY, SONNET, Killer, Record
@@ -250,6 +255,22 @@ def test_a_wrong_setting_is_refused_before_anything_is_paid(
     assert not (tmp_path / "corpus.jsonl").exists()
 
 
+def test_each_call_may_take_the_whole_deadline(corpus: Corpus, emulate: Emulate, source: Path, tmp_path: Path) -> None:
+    """A recording is no climb: on a clock that leaves no item time for two calls, all three are answered."""
+    hours = itertools.count(0.0, 3600.0)  # an hour passes whenever somebody looks
+    policy = POLICY.model_copy(update={"deadline_s": 3 * 3600.0})
+
+    async def go() -> Report:
+        settings = Settings(policy, tmp_path / "corpus.jsonl")
+        async with anthropic.AsyncAnthropic(base_url=emulate(corpus).base_url, api_key="test") as client:
+            return await Recorder(settings, read_inputs(source), client=client, clock=lambda: next(hours)).run()
+
+    report = asyncio.run(go())
+    assert (report.is_final, report.failed) == (True, {})
+    assert report.seconds > 36 * policy.deadline_s
+    assert read_corpus(tmp_path / "corpus.jsonl").items == corpus.items
+
+
 def test_gzip_is_recorded_as_well(corpus: Corpus, record: Record, emulate: Emulate, tmp_path: Path) -> None:
     """The target's name says how it is written."""
     record(emulate(corpus), target=tmp_path / "corpus.jsonl.gz")
@@ -287,6 +308,4 @@ def test_an_items_own_keys_named_as_ours_do_not_collide(
 
 
 def _reread(folder: Path) -> Inputs:
-    from cascade.corpora.inputs import read_inputs  # noqa: PLC0415
-
     return read_inputs(folder / "corpus.jsonl")

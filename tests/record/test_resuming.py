@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 import random
 from collections.abc import Callable
 from dataclasses import replace
@@ -16,8 +17,9 @@ from cascade.core.policy import Policy
 from cascade.corpora import Corpus, read_corpus, write_corpus
 from cascade.corpora.inputs import read_inputs
 from cascade.corpora.journal import Journal
+from cascade.emulator.server import SeenRequest
 
-from .conftest import OPUS, POLICY, YAML, Killer, Record, head_of, journal_of, make_corpus, start
+from .conftest import OPUS, POLICY, YAML, Killer, Record, head_of, journal_of, lines_of, make_corpus, start
 
 Emulate = Callable[..., Killer]
 CONCURRENCY = 3
@@ -68,20 +70,21 @@ def test_killed_again_and_again_it_pays_each_call_once(emulate: Emulate, tmp_pat
 def test_a_torn_last_line_is_dropped_and_asked_again(
     corpus: Corpus, record: Record, emulate: Emulate, source: Path, tmp_path: Path
 ) -> None:
-    """Only its call is made again; every whole line before it counts."""
+    """Only its call is made again; every whole line before it counts. What it may have cost is not forgotten."""
     emulator = emulate(corpus, faults=f"spend_cap,after=8,model={OPUS}")
     record(emulator, concurrency=1)
     journal = tmp_path / "corpus.jsonl.journal"
     paid = [line for line in journal_of(tmp_path / "corpus.jsonl") if "failure" not in line]
     lines = journal.read_bytes().splitlines(keepends=True)
-    whole = b"".join(line for line in lines if b'"failure"' not in line)
+    whole = b"".join(lines[: max(number for number, line in enumerate(lines, 1) if b'"verdict"' in line)])
     for cut in (1, 2, 40):
         journal.write_bytes(whole[:-cut])
         emulator.faults = None
         with Journal.open(journal, head_of(read_inputs(source))) as opened:
             assert len(opened.replies) == len(paid) - 1
+            assert [call["item"] for call in opened.unanswered.values()] == [paid[-1]["item"]]
     report = record(emulator)
-    assert (report.reused, report.calls) == (len(paid) - 1, 36 - len(paid) + 1)
+    assert (report.reused, report.calls, report.unanswered) == (len(paid) - 1, 36 - len(paid) + 1, 1)
     assert read_corpus(tmp_path / "corpus.jsonl").items == corpus.items
 
 
@@ -153,10 +156,46 @@ def test_two_recorders_never_share_a_journal(source: Path, tmp_path: Path) -> No
         assert not again.replies
 
 
+class Witness(Killer):
+    """Looks into a journal at the very moment that a call comes in."""
+
+    journal: Path | None = None
+    noted: list[bool] = []  # noqa: RUF012 - one of these in a test
+
+    def note(self, request: SeenRequest) -> None:
+        """Whether a call without an outcome stands in the journal for this one."""
+        assert self.journal is not None
+        lines = lines_of(self.journal)
+        answered = {line["call"] for line in lines if "call" in line}
+        asked = [line["ask"] for line in lines if "open" in line and line["open"] not in answered]
+        self.noted.append(any(rung in request.body["model"] for rung in asked))
+        super().note(request)
+
+
+def test_every_call_is_noted_before_it_goes_out_at_one_fsync_a_call(
+    corpus: Corpus, record: Record, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """When the endpoint hears of a call its note is in the journal; a note's fsync covers the reply before it."""
+    synced: list[int] = []
+    fsync = os.fsync
+
+    def counted(descriptor: int) -> None:
+        synced.append(descriptor)
+        fsync(descriptor)
+
+    monkeypatch.setattr(os, "fsync", counted)
+    with Witness(corpus) as emulator:
+        emulator.journal, emulator.noted = tmp_path / "corpus.jsonl", []
+        assert record(emulator, concurrency=1).is_final
+    assert emulator.noted == [True] * 36
+    head_and_end = 2 + 2  # the journal's head and its folder; the corpus and its folder
+    assert len(synced) == 36 + 12 + head_and_end  # one a call, and one an item: its last reply waits for no call
+
+
 @pytest.mark.parametrize(
     ("text", "why"),
     [
-        ('{"journal": "cascade record", "version": 2}\n', "no journal of this version"),
+        ('{"journal": "cascade record", "version": 1}\n', "no journal of this version"),
         ('{"corpus": "x", "version": 1}\n', "no journal of this version"),
         ("not JSON\n", "journal:1: the line is damaged"),
         ("[]\n", "journal:1: the line is damaged"),
@@ -196,3 +235,31 @@ def test_the_journal_holds_no_input_and_nobody_else_may_read_it(
         "ladder",
         "baseline",
     }
+
+
+def test_a_journal_that_cannot_be_written_ends_it_before_a_call_is_paid(
+    source: Path, tmp_path: Path, record: Record, emulate: Emulate, corpus: Corpus
+) -> None:
+    """A folder that is not there, a disk that is full: one line with what to do, and no number for a call."""
+    emulator = emulate(corpus)
+    with pytest.raises(CorpusError, match=r"nowhere/c\.jsonl\.journal: cannot be written: .* \(check the path"):
+        record(emulator, target=tmp_path / "nowhere" / "c.jsonl")
+    assert not emulator.requests
+    full = Path("/dev/full")
+    if not full.exists():
+        pytest.skip("no device here that is always full")
+    with Journal(tmp_path / "c.jsonl.journal", os.open(full, os.O_RDWR)) as journal:
+        with pytest.raises(CorpusError, match=r"c\.jsonl\.journal: cannot be written: .* \(make room"):
+            journal.open_call("i-0", "haiku", 100)
+        assert not journal.unanswered
+
+
+def test_a_draft_that_a_kill_left_is_cleared_away(
+    corpus: Corpus, record: Record, emulate: Emulate, tmp_path: Path
+) -> None:
+    """Killed in the middle of writing the corpus, half a file lies beside it: not for long, and nobody else's goes."""
+    _begun(record, emulate, corpus)
+    (tmp_path / ".corpus.jsonl.4711").write_text("half a cor")
+    (tmp_path / ".other.jsonl.4711").write_text("somebody else's")
+    assert record(emulate(corpus)).is_final
+    assert [path.name for path in tmp_path.glob(".*")] == [".other.jsonl.4711"]

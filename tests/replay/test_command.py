@@ -9,7 +9,7 @@ from typing import Any
 
 import pytest
 
-from cascade.corpora import Manifest, write_corpus
+from cascade.corpora import Item, Manifest, RecordedReply, write_corpus
 from tests.cli.conftest import Run
 
 from .conftest import LADDER, item
@@ -240,6 +240,51 @@ def test_a_policys_rungs_are_matched_by_name_then_by_model(run: Run, tmp_path: P
     ran = run("replay", str(path), "--policy", strange)
     assert ran.code == 2
     assert "modelled.jsonl: has no rung 'first' (own-medium), which policy 'mine' asks" in ran.err
+
+
+CHECKS = """
+def is_ready(text):
+    return text in ("ready", "b")
+
+
+def breaks(text):
+    return text == "b" or text.absent
+"""
+
+
+@pytest.mark.parametrize("path", [(), ("--exact-engine",)], ids=["vectorised", "exact"])
+@pytest.mark.parametrize(
+    ("function", "shipped", "failed"),
+    [("is_ready", {"cheap": 1, "dear": 1}, 1), ("breaks", {"cheap": 0, "dear": 2}, 2)],
+)
+def test_a_policys_own_functions_check_recorded_answers(
+    run: Run, tmp_path: Path, path: tuple[str, ...], function: str, shipped: dict[str, int], failed: int
+) -> None:
+    """A check `module:function` sees the recorded text: what it refuses, or breaks on, climbs; by either path."""
+    (tmp_path / "own_checks.py").write_text(CHECKS)
+    items = [
+        Item(name, name, {"cheap": RecordedReply(0.99, answer, 1.0, cost_usd=0.001), "dear": dear}, at=float(number))
+        for number, (name, answer) in enumerate((("one", "ready"), ("two", "not ready")))
+        for dear in (RecordedReply(None, "b", 1.0, cost_usd=0.01),)
+    ]
+    write_corpus(tmp_path / "own.jsonl", Manifest("own", LADDER), items)
+    policy = Path(write_policy(tmp_path))
+    policy.write_text(policy.read_text() + f"checks: ['own_checks:{function}']\n")
+    ran = run(
+        "replay", "own.jsonl", "--policy", str(policy), *path, "--json", environment={"PYTHONPATH": str(tmp_path)}
+    )
+    assert ran.code == 0, ran.err
+    assert ran.json["shipped"] == shipped
+    assert ran.json["reasons"] == {"check_failed": failed}
+
+
+def test_a_check_that_is_not_there_is_refused(run: Run, small: Path, tmp_path: Path) -> None:
+    """Before a line is decided: exit 2, and what to do."""
+    policy = Path(write_policy(tmp_path))
+    policy.write_text(policy.read_text() + "checks: ['own_checks:missing']\n")
+    ran = run("replay", str(small), "--policy", str(policy))
+    assert (ran.code, ran.out) == (2, "")
+    assert "own_checks:missing cannot be used" in ran.err
 
 
 def test_reprice_takes_the_policys_prices_and_refuses_to_guess(run: Run, small: Path, tmp_path: Path) -> None:

@@ -81,7 +81,8 @@ def test_a_corpus_measures_the_mix(day: Path) -> None:
     assert told["mix"]["basis"] == "measured"
     assert told["mix"]["corpus"]["synthetic"] is True
     assert told["under_policy"]["climb_with_triage"]["basis"] == "estimate"
-    assert told["advice"]["routing_pays"] in (True, False)
+    assert told["advice"]["routing_pays"] is None  # cheaper, and worse
+    assert told["mix"]["corpus"]["singles"]["opus"]["cost_usd"] > told["mix"]["corpus"]["cost_usd"] > 0
 
 
 def test_the_headline_is_the_climb_unless_routed_is_asked_for(day: Path) -> None:
@@ -92,6 +93,65 @@ def test_the_headline_is_the_climb_unless_routed_is_asked_for(day: Path) -> None
     )
     routed = run(day.parent, "day.csv", "--mix", "80/15/5", "--routed", "--json")
     assert json.loads(routed.stdout)["under_policy"]["headline"] == "routed"
+
+
+def policy_with(folder: Path, *prices: str) -> str:
+    """A policy whose rungs have these prices, IN/OUT in USD per million tokens."""
+    lines = ["version: 1", "name: priced", "ladder:"]
+    for family, told in zip(("haiku", "sonnet", "opus"), prices, strict=True):
+        price = "{{input: {}, output: {}}}".format(*told.split("/"))
+        threshold = "" if family == "opus" else "threshold: 0.8, "
+        lines.append(f"  - {{rung: {family}, model: claude-{family}-5-5, {threshold}max_tokens: 1000, price: {price}}}")
+    (folder / "priced.yaml").write_text("\n".join(lines) + "\n")
+    return "priced.yaml"
+
+
+@pytest.mark.parametrize("said_by", ["policy", "option"])
+def test_the_published_figures_come_out_of_the_command(day: Path, said_by: str) -> None:
+    """500 tasks a day at 0.80/4, 3/15 and 15/75: 1.80 / 6.75 / 33.75, 4.14 routed, whoever says the prices."""
+    prices = ("-p", policy_with(day.parent, "0.80/4", "3/15", "15/75")) if said_by == "policy" else PRICES
+    told = json.loads(run(day.parent, "day.csv", "--mix", "80/15/5", "--routed", *prices, "--json").stdout)
+    under = told["under_policy"]
+    assert [alone["usd_per_day"] for alone in under["alone"].values()] == [1.80, 6.75, 33.75]
+    assert under["routed"]["usd_per_day"] == 4.14
+    assert {name: round(saved, 3) for name, saved in under["routed"]["saved_against"].items()} == {
+        "today": 0.877, "haiku": -1.3, "sonnet": 0.387, "opus": 0.877,
+    }  # fmt: skip
+    assert told["today"]["usd"] == 33.75
+    assert told["today"]["prices"] == "list prices, or as the policy or --price says"
+
+
+def test_the_published_figure_of_100m_output_tokens_comes_out_of_the_command(tmp_path: Path) -> None:
+    """70/20/10 at 5, 15 and 25 USD per million out: 900 against 2,500; by the list prices of `classic`, or a policy's."""
+    (tmp_path / "out.csv").write_text("model,input_tokens,output_tokens\nclaude-opus-5-5,0,100000000\n")
+    own = policy_with(tmp_path, "1/5", "3/15", "5/25")
+    for policy in (own, "classic"):
+        told = json.loads(run(tmp_path, "out.csv", "--mix", "70/20/10", "-p", policy, "--json").stdout)["under_policy"]
+        assert (told["routed"]["usd"], told["alone"]["opus"]["usd"]) == (900, 2_500)
+        assert told["routed"]["saved_against"]["opus"] == 0.64
+
+
+def test_the_published_bill_of_a_large_user_comes_out_of_the_command(tmp_path: Path) -> None:
+    """1.25B tokens in and 100M out at 5/25, that a policy's own price says: 8,750 USD, measured."""
+    (tmp_path / "big.csv").write_text("model,input_tokens,output_tokens\nclaude-opus-5-5,1250000000,100000000\n")
+    own = policy_with(tmp_path, "1/5", "3/15", "5/25")
+    today = json.loads(run(tmp_path, "big.csv", "-p", own, "--json").stdout)["today"]
+    assert (today["usd"], today["basis"]) == (8_750, "measured")
+    at_list = json.loads(run(tmp_path, "big.csv", "--json").stdout)["today"]
+    assert at_list["usd"] == 1_250 * 4 + 100 * 20
+
+
+def test_the_verdict_says_what_the_saving_costs_in_quality(tmp_path: Path) -> None:
+    """One line for people, the same sentence in JSON: money and quality together, and no word of paying."""
+    (tmp_path / "much.csv").write_text(DAY.replace("500,1000000,250000", "50000,100000000,25000000"))
+    options = ("much.csv", "--corpus", "support", "--policy", "support")
+    advice = json.loads(run(tmp_path, *options, "--json").stdout)["advice"]
+    assert (advice["routing_pays"], advice["instead"]) == (None, None)
+    shown = run(tmp_path, *options).stdout.splitlines()
+    assert advice["verdict"] in shown
+    assert "saves 22,552.22 USD a month" in advice["verdict"]
+    assert "quality falls from 0.9575 (opus alone) to 0.8558 on the corpus: not the same answer" in advice["verdict"]
+    assert not any("routing pays" in line for line in shown)
 
 
 @pytest.mark.parametrize(

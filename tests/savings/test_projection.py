@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from fractions import Fraction
 from pathlib import Path
 
@@ -233,15 +234,81 @@ def test_routing_does_not_pay_past_break_even() -> None:
 def test_what_is_not_measured_is_said_to_be_unknown() -> None:
     """With a guessed mix, or none, the advice is neither yes nor no."""
     assert advised(LARGE, MIX).pays is None
+    assert advised(LARGE, MIX).verdict == "whether routing pays is not known"
     assert advised(LARGE, None).pays is None
     assert {finding.code for finding in advised(LARGE, None).findings} == {"mix_unknown", "signal_unknown"}
 
 
 def test_a_measured_mix_brings_the_signal_and_the_stakes() -> None:
-    """On the synthetic corpus: a large saving, and what a further mistake may cost for it to be one."""
+    """On the synthetic corpus: a large saving, what it costs in quality, and what a further mistake may cost for it to pay.
+
+    It is not said to pay: answers that are worse for less money are not the same answers for less money.
+    """
     advice = advised(LARGE, measured(load_policy("default")))
-    assert advice.pays is True
+    assert (advice.pays, advice.instead) == (None, None)
     assert {finding.code for finding in advice.findings} == {"stakes"}
+    assert advice.verdict.startswith("routing saves ")
+    assert (
+        "but quality falls from 0.9575 (opus alone) to 0.8558 on the corpus: not the same answer quality"
+        in advice.verdict
+    )
+
+
+Said = tuple[tuple[float, float], tuple[float, float], float]
+"""Haiku's confidence and score, Sonnet's, and Opus's score."""
+
+
+def observed(folder: Path, said: Sequence[Said], *, tokens: tuple[int, int, int] = (100, 100, 100)) -> Mix:
+    """The mix of a corpus with two of each of these items; every reply of a rung has so many output tokens."""
+    ladder = ", ".join(f'{{"rung": "{rung}"}}' for rung in ("haiku", "sonnet", "opus"))
+    lines = [f'{{"corpus": "made", "version": 1, "ladder": [{ladder}]}}']
+    for number, ((sure, first), (surer, second), third) in enumerate([*said, *said]):
+        told = zip(("haiku", "sonnet", "opus"), (sure, surer, 1.0), (first, second, third), tokens, strict=True)
+        replies = ", ".join(
+            f'"{rung}": {{"confidence": {confidence}, "answer": "x", "score": {score}, "usage": {{"output_tokens": {out}}}}}'
+            for rung, confidence, score, out in told
+        )
+        lines.append(f'{{"id": "i{number}", "input": "q{number}", "task": "t{number % 2}", "replies": {{{replies}}}}}')
+    path = folder / "made.jsonl"
+    path.write_text("\n".join(lines) + "\n")
+    with open_corpus(path) as reader:
+        return observe(reader, make_plan(load_policy("default")))
+
+
+GOOD: Sequence[Said] = (((0.9, 1), (0.9, 1), 0), *[((0.9, 1), (0.9, 1), 1)] * 5, *[((0.1, 0), (0.9, 1), 1)] * 2)
+"""Haiku knows when it is wrong; Opus errs once where Haiku does not, and Sonnet never does."""
+
+
+def test_routing_pays_where_the_answers_are_no_worse(tmp_path: Path) -> None:
+    """No single model is better than the cascade: what it saves is saved, and the sentence says at which quality."""
+    advice = advised(LARGE, observed(tmp_path, GOOD))
+    assert (advice.pays, advice.instead) == (True, None)
+    assert advice.verdict.startswith("routing pays: it saves ")
+    assert "quality 1.0000 on the corpus is no lower than any single model's" in advice.verdict
+
+
+def test_a_single_model_that_is_as_good_for_less_is_the_advice(tmp_path: Path) -> None:
+    """It is named, and routing is not said to pay; of two that would do, the better one."""
+    unsure = (*[((0.1, 1), (0.1, 1), 1)] * 3, *[((0.1, 0), (0.1, 1), 1)] * 3, ((0.1, 0), (0.9, 0), 1))
+    advice = advised(LARGE, observed(tmp_path, unsure))  # six of seven pay all three: Opus alone is right, for less
+    assert (advice.pays, advice.instead) == (False, "opus")
+    assert advice.verdict == (
+        "routing does not pay here: opus alone costs no more and is at least as good (1.0000 against 0.8571):"
+        " use opus alone"
+    )
+    assert "dominated" in codes(advice)
+
+
+def test_what_the_corpus_itself_cost_counts_as_well(tmp_path: Path) -> None:
+    """Sonnet needs a tenth of Haiku's tokens for the same answers: on the export's traffic that cannot be seen."""
+    mix = observed(tmp_path, GOOD, tokens=(30_000, 100, 100))
+    assert mix.observed is not None
+    assert mix.observed.cost == 16 * 30_000 * 500 + 4 * 100 * 10_000
+    assert mix.observed.single_costs == (16 * 30_000 * 500, 16 * 100 * 10_000, 16 * 100 * 20_000)
+    advice = advised(LARGE, mix)
+    assert (advice.pays, advice.instead) == (False, "sonnet")
+    assert [finding.basis for finding in advice.findings if finding.code == "dominated"] == ["measured"]
+    assert "sonnet alone costs no more on the corpus and is at least as good" in advice.verdict
 
 
 def test_a_confidence_that_tells_nothing_is_no_signal(tmp_path: Path) -> None:
@@ -263,3 +330,48 @@ def test_a_confidence_that_tells_nothing_is_no_signal(tmp_path: Path) -> None:
     assert advice.pays is False
     assert codes(advice) == {"no_signal", "dominated"}  # all is shipped by haiku: without triage it costs less
     assert "uniform_stakes" in {finding.code for finding in advice.findings}
+
+
+def test_an_assumed_cache_is_reckoned_and_told_apart() -> None:
+    """By hand, Opus 5.5 at 4/20: of 1M in, 50 % cached: 450k read at 0.20, 50k written at 5, 500k at 4."""
+    policy = load_policy("default")
+    slices, book = [one("claude-opus-5-5", Usage(1_000_000, 0))], PriceBook({}, policy)
+    bill = make_bill(slices, book, Fraction(1, 2))
+    assert bill.cost == 4 * NANO
+    assert bill.otherwise["assumed", False] == 90_000_000 + 250_000_000 + 2_000_000_000
+    shown = project(slices, policy, book, None, bill.cost, Fraction(1, 2))
+    assert [one.alone[2] for one in shown.variants if one.caching == "assumed" and not one.all_batch] == [2_340_000_000]
+    assert "assumed" not in {caching for caching, _ in make_bill(slices, book).otherwise}
+
+
+def test_a_corpus_that_cannot_measure_is_refused(tmp_path: Path) -> None:
+    """Without items there is no mix, and without scores no quality: the item is named."""
+    ladder = ", ".join(f'{{"rung": "{rung}"}}' for rung in ("haiku", "sonnet", "opus"))
+    path, head = tmp_path / "made.jsonl", f'{{"corpus": "made", "version": 1, "ladder": [{ladder}]}}\n'
+    ungraded = ", ".join(f'"{rung}": {{"confidence": 0.9, "answer": "x"}}' for rung in ("haiku", "sonnet", "opus"))
+    for items, problem in (
+        ("", "made.jsonl: has no items"),
+        (f'{{"id": "i", "input": "q", "replies": {{{ungraded}}}}}\n', "item 'i': the reply of 'haiku' has no score"),
+    ):
+        path.write_text(head + items)
+        with open_corpus(path) as reader, pytest.raises(CorpusError, match=problem):
+            observe(reader, make_plan(load_policy("default")))
+
+
+@pytest.mark.parametrize("exhausted", ["ship", "abstain"])
+def test_what_nobody_answers_is_wrong_and_counts_for_the_top(tmp_path: Path, exhausted: str) -> None:
+    """Every rung's answer is empty: whether that is raised or abstained, it is no answer, and all three were asked."""
+    ladder = ", ".join(f'{{"rung": "{rung}"}}' for rung in ("haiku", "sonnet", "opus"))
+    empty = ", ".join(
+        f'"{rung}": {{"confidence": 0.9, "answer": "", "score": 1}}' for rung in ("haiku", "sonnet", "opus")
+    )
+    path = tmp_path / "made.jsonl"
+    path.write_text(
+        f'{{"corpus": "made", "version": 1, "ladder": [{ladder}]}}\n{{"id": "i", "input": "q", "replies": {{{empty}}}}}\n'
+    )
+    policy = load_policy("default").model_copy(update={"exhausted": exhausted})
+    with open_corpus(path) as reader:
+        mix = observe(reader, make_plan(policy))
+    assert (mix.shares, mix.reached) == ((0, 0, 1), (1, 1, 1))
+    assert mix.observed is not None
+    assert (mix.observed.quality, mix.observed.wrong, mix.observed.auroc, mix.observed.cost) == (0, 1, None, None)

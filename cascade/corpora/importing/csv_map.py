@@ -3,13 +3,13 @@
 Fields: `id` and `input` (both needed), `expected`, `task`, `group`, `split`, `at` (seconds), `extra.<name>`, and of each
 rung `<rung>.confidence`, `.score`, `.cost_usd`, `.answer`, `.declined`, `.input_tokens`, `.output_tokens`,
 `.signals.<source>`. An empty cell is nothing. A rung whose cells are all empty has no reply; `declined` (true or
-false) is how a table says that a rung answered null.
+false) is how a table says that a rung answered null. A column that is not mapped is not imported, and that is told.
 """
 
 from __future__ import annotations
 
 from collections.abc import Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any, Final
 
 from cascade.core.errors import ConfigurationError, CorpusError
@@ -40,11 +40,14 @@ def read_csv(path: str, options: Options, _rung: str | None) -> Iterator[Row]:
     fields = tuple(_field(name, column) for name, column in options.maps)
     if not any(field.name == "id" and not field.rung for field in fields):
         raise ConfigurationError("csv: no column is mapped to id (say --map id=COLUMN --map input=COLUMN …)")
+    mapped, told = {field.column for field in fields}, False
     for where, cells in table(path):
         if missing := [field.column for field in fields if field.column not in cells]:
             mend = f"it has {', '.join(cells)}"
             raise CorpusError(f"has no column {', '.join(map(repr, missing))}", where=where, mend=mend)
-        yield _row(cells, where, fields)
+        row = _row(cells, where, fields)
+        yield row if told else replace(row, unmapped=tuple(name for name in cells if name not in mapped))
+        told = True
 
 
 def _field(name: str, column: str) -> _Field:

@@ -25,7 +25,7 @@ class Imported:
     `missing`: how many items have no reply of a rung, `failed` of them because its call gave an error. `left_out`: items
     that lack one and were left out; `unusable`: left out, for their input cannot be a request. `differing`: items whose input reads
     otherwise in another source (the first one's is kept). `other_models`: found, and not on the ladder. `without`: how
-    many replies have no confidence, score or cost, by rung.
+    many replies have no confidence, score or cost, by rung. `unmapped`: columns of the tables that no `--map` names.
     """
 
     manifest: Manifest
@@ -37,6 +37,7 @@ class Imported:
     differing: int
     other_models: tuple[str, ...]
     without: Mapping[str, Mapping[str, int]]
+    unmapped: tuple[str, ...] = ()
 
 
 @dataclass(slots=True)
@@ -58,6 +59,7 @@ class Joiner:
         self._items: dict[str, _Joined] = {}
         self._failed: Counter[str] = Counter()
         self._models: dict[str, None] = {}
+        self._unmapped: dict[str, None] = {}
         self.named: dict[str, str] = {}
 
     @property
@@ -85,6 +87,7 @@ class Joiner:
                     problem = f"{model!r} was {self.named[model]!r} before, and is {row.named!r} here"
                     raise CorpusError(problem, where=row.where, mend="a rung is one model")
             self._failed.update(row.failed)
+            self._unmapped.update(dict.fromkeys(row.unmapped))
 
     def corpus(self, manifest: Manifest, models: Mapping[str, str], *, keep_incomplete: bool) -> Imported:
         """The corpus of the manifest's ladder, `models` naming each rung's model in the sources. Raises CorpusError."""
@@ -120,6 +123,7 @@ class Joiner:
             differing=differing,
             other_models=tuple(model for model in self._models if model not in set(models.values())),
             without=_without(items, manifest.ladder),
+            unmapped=tuple(self._unmapped),
         )
 
 

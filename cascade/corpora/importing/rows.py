@@ -32,7 +32,8 @@ class Row:
 
     `about`: the item's keys but id and replies, unknown ones included. `replies`: by the source's own name of the
     model, or the rung's where the file was said to be one rung's; `named` is then the model's own name. `failed`: those
-    that gave an error and no reply. `check`: what must be the same wherever this id occurs.
+    that gave an error and no reply. `check`: what must be the same wherever this id occurs. `unmapped`: columns of its
+    table that are not imported, for none of the user's `--map` names them; a table's first row tells them.
     """
 
     id: str
@@ -42,6 +43,7 @@ class Row:
     failed: tuple[str, ...] = ()
     check: str | None = None
     named: str | None = None
+    unmapped: tuple[str, ...] = ()
 
 
 def number(value: object, name: str, where: str, item: str) -> float | None:
