@@ -107,7 +107,10 @@ def emulate(
 @app.command()
 def replay(  # noqa: PLR0913, PLR0917 - options
     corpora: Annotated[
-        list[Path], typer.Argument(metavar="CORPUS...", help="Recorded cases: .jsonl, .jsonl.gz, .parquet.")
+        list[Path],
+        typer.Argument(
+            metavar="CORPUS...", help="Recorded cases: .jsonl, .jsonl.gz, .parquet; or a shipped one's name."
+        ),
     ],
     policy: Annotated[
         str | None,
@@ -125,11 +128,18 @@ def replay(  # noqa: PLR0913, PLR0917 - options
     exact_engine: Annotated[
         bool, typer.Option("--exact-engine", help="Item by item through the engine's own rule: the same, slower.")
     ] = False,
-    against: Annotated[str | None, typer.Option(help="Another policy, on the same items: paired differences.")] = None,
-    require: Annotated[
-        list[str] | None, typer.Option(help="E.g. 'quality>=0.9': exit 3 where it is not so; may be repeated.")
+    against: Annotated[
+        str | None, typer.Option(help="Another policy as it is, on the same items: paired differences.")
     ] = None,
-    skip_bad: Annotated[bool, typer.Option("--skip-bad", help="Pass over bad lines, and count them.")] = False,
+    require: Annotated[
+        list[str] | None,
+        typer.Option(
+            help="A figure of --json: 'quality>=0.9', 'quality_ci95.0>=0.85'. Exit 3 where it is not so; may be repeated."
+        ),
+    ] = None,
+    skip_bad: Annotated[
+        bool, typer.Option("--skip-bad", help="Pass over bad lines and ungraded or unpriced items, and count them.")
+    ] = False,
     as_json: Annotated[bool, _JSON] = False,
 ) -> None:
     """What a policy would have done on recorded cases, against every single model. Asks no model."""
