@@ -13,13 +13,14 @@ from hypothesis import strategies as st
 from cascade.core.errors import CorpusError, UsageExportError
 from cascade.core.messages import Usage
 from cascade.core.policy import Policy
-from cascade.corpora import open_corpus, read_corpus, replay_item
+from cascade.corpora import open_corpus
+from cascade.corpora.replays import Replay, Wish, replay_corpus
 from cascade.loading import load_policy
-from cascade.plans import make_plan
 from cascade.savings import (
     Advice,
     Case,
     Mix,
+    Period,
     PriceBook,
     Projection,
     Slice,
@@ -30,6 +31,7 @@ from cascade.savings import (
     read_mix,
     read_prices,
     read_usage,
+    with_requests,
 )
 from cascade.shipped import shipped
 
@@ -157,25 +159,85 @@ def measured(policy: Policy) -> Mix:
     path = shipped("corpora", "support")
     assert path is not None
     with open_corpus(path) as reader:
-        return observe(reader, make_plan(policy))
+        return observe(reader, policy)
 
 
-def test_a_measured_mix_is_the_rules_own() -> None:
-    """Shares, rates and qualities equal those of the corpus replayed by the rule, item by item."""
-    policy = load_policy("support")
-    mix = measured(policy)
+def replayed(policy: Policy) -> Replay:
+    """The shipped corpus as `cascade replay` has it."""
     path = shipped("corpora", "support")
     assert path is not None
-    corpus, plan = read_corpus(path), make_plan(policy)
-    answers = [replay_item(plan, item) for item in corpus.items]
-    rungs = [rung.rung for rung in policy.ladder]
-    assert mix.shares == tuple(Fraction(sum(answer.rung == rung for answer in answers), 1200) for rung in rungs)
-    assert mix.reached[1] == Fraction(sum(len(answer.steps) > 1 for answer in answers), 1200)
-    assert (mix.basis, mix.observed is not None) == ("measured", True)
+    return replay_corpus(path, Wish(policy))
+
+
+@pytest.mark.parametrize("name", ["support", "default", "coding"])
+def test_a_measured_mix_is_what_replay_measures(name: str) -> None:
+    """Shares, rates, qualities and costs equal those of `cascade replay` to the nano-USD, storm guard and all."""
+    policy = load_policy(name)
+    mix, replay = measured(policy), replayed(policy)
+    seen, figures = mix.observed, replay.figures
+    assert (mix.basis, seen is not None) == ("measured", True)
+    assert seen is not None
+    assert mix.shares == tuple(Fraction(count, 1200) for count in figures.shipped.values())
+    assert mix.reached == tuple(Fraction(count, 1200) for count in figures.reached.values())
+    assert (seen.items, seen.quality, seen.wrong, seen.cost) == (
+        1200, figures.quality, figures.wrong / 1200, figures.cost,
+    )  # fmt: skip
+    singles = [figures.singles[rung] for rung in replay.lens.names]
+    assert seen.singles == tuple((single.quality, single.wrong / 1200) for single in singles)
+    assert seen.single_costs == tuple(single.cost for single in singles)
+    assert name != "support" or replay.storms["escalated"] > 0  # so that the guard is part of what is compared
+
+
+REPLY = '{"confidence": 0.9, "answer": "x", "score": 1, "cost_usd": 0.001}'
+
+
+def written(folder: Path, rungs: Sequence[str], *items: str) -> Path:
+    """A corpus of these rungs (`name` or `name=model`), and of these items' replies."""
+    pairs = [rung.partition("=") for rung in rungs]
+    ladder = ", ".join(
+        f'{{"rung": "{name}"' + (f', "model": "{model}"' if model else "") + "}" for name, _, model in pairs
+    )
+    lines = [f'{{"corpus": "made", "version": 1, "ladder": [{ladder}]}}']
+    lines += [f'{{"id": "i{n}", "input": "q", "replies": {{{told}}}}}' for n, told in enumerate(items)]
+    path = folder / "made.jsonl"
+    path.write_text("\n".join(lines) + "\n")
+    return path
+
+
+def test_a_corpus_with_other_names_is_matched_by_its_models(tmp_path: Path) -> None:
+    """As in replay: the rungs may be called otherwise where the models are those of the policy."""
+    rungs = ("small=claude-haiku-5-5", "mid=claude-sonnet-5-5", "big=claude-opus-5-5")
+    path = written(tmp_path, rungs, ", ".join(f'"{name}": {REPLY}' for name in ("small", "mid", "big")))
+    with open_corpus(path) as reader:
+        assert observe(reader, load_policy("default")).shares == (1, 0, 0)
+
+
+def test_an_id_that_occurs_twice_is_not_counted_twice(tmp_path: Path) -> None:
+    """It is the error that replay gives, with file and line."""
+    replies = ", ".join(f'"{name}": {REPLY}' for name in ("haiku", "sonnet", "opus"))
+    path = written(tmp_path, ("haiku", "sonnet", "opus"), replies, replies)
+    path.write_text(path.read_text().replace('"i1"', '"i0"'))
+    with open_corpus(path) as reader, pytest.raises(CorpusError, match=r"made.jsonl:3: item 'i0': the id occurs twice"):
+        observe(reader, load_policy("default"))
+
+
+def test_a_rung_that_some_items_lack_has_no_figures_alone(tmp_path: Path) -> None:
+    """The climb never asks for it, so the mix is measured; what Sonnet and Opus alone would do is not known, and not guessed."""
+    path = written(tmp_path, ("haiku", "sonnet", "opus"), f'"haiku": {REPLY}')
+    with open_corpus(path) as reader:
+        mix = observe(reader, load_policy("default"))
     assert mix.observed is not None
-    scores = [item.reply(answer.rung or "").score or 0.0 for item, answer in zip(corpus.items, answers, strict=True)]
-    assert mix.observed.quality == sum(scores) / 1200
-    assert mix.observed.singles[2][0] == sum(item.reply("opus").score or 0.0 for item in corpus.items) / 1200
+    assert (mix.observed.singles, mix.observed.single_costs) == (((1, 0), None, None), (1_000_000, None, None))
+    assert advised(LARGE, mix).instead == "haiku"
+
+
+def test_other_models_replies_are_told(tmp_path: Path) -> None:
+    """The corpus's `haiku` was another model than the policy's: the advice says so, as replay does."""
+    rungs = ("haiku=claude-haiku-4-5", "sonnet", "opus")
+    path = written(tmp_path, rungs, ", ".join(f'"{name}": {REPLY}' for name in ("haiku", "sonnet", "opus")))
+    with open_corpus(path) as reader:
+        findings = {one.code: one.message for one in advised(LARGE, observe(reader, load_policy("default"))).findings}
+    assert "'haiku' was recorded with claude-haiku-4-5, the policy asks claude-haiku-5-5" in findings["other_models"]
 
 
 def test_a_corpus_without_the_policys_rungs_is_refused(tmp_path: Path) -> None:
@@ -183,7 +245,7 @@ def test_a_corpus_without_the_policys_rungs_is_refused(tmp_path: Path) -> None:
     path = tmp_path / "other.jsonl"
     path.write_text('{"corpus": "other", "version": 1, "ladder": [{"rung": "small"}, {"rung": "big"}]}\n')
     with open_corpus(path) as reader, pytest.raises(CorpusError, match=r"has no rung 'haiku'.*it has small, big"):
-        observe(reader, make_plan(load_policy("default")))
+        observe(reader, load_policy("default"))
 
 
 def advised(slices: list[Slice], mix: Mix | None, *, days: int = 30, policy: str = "default") -> Advice:
@@ -194,7 +256,7 @@ def advised(slices: list[Slice], mix: Mix | None, *, days: int = 30, policy: str
     shown = project(slices, ladder, book, mix, bill.cost)
     counts = [part.requests for part in slices]
     requests = None if None in counts else sum(count or 0 for count in counts)
-    return advise(Case(bill, shown, ladder, mix, shown.as_today.full_climb, requests, Fraction(days)))
+    return advise(Case(bill, shown, ladder, mix, shown.as_today.full_climb, requests, Period(Fraction(days), "given")))
 
 
 def codes(advice: Advice) -> set[str]:
@@ -249,9 +311,10 @@ def test_a_measured_mix_brings_the_signal_and_the_stakes() -> None:
     assert {finding.code for finding in advice.findings} == {"stakes"}
     assert advice.verdict.startswith("routing saves ")
     assert (
-        "but quality falls from 0.9575 (opus alone) to 0.8558 on the corpus: not the same answer quality"
+        f"but quality falls from 0.9575 (opus alone) to {replayed(load_policy('default')).figures.quality:.4f} on the corpus"
         in advice.verdict
     )
+    assert advice.verdict.endswith(": not the same answer quality")
 
 
 Said = tuple[tuple[float, float], tuple[float, float], float]
@@ -265,14 +328,14 @@ def observed(folder: Path, said: Sequence[Said], *, tokens: tuple[int, int, int]
     for number, ((sure, first), (surer, second), third) in enumerate([*said, *said]):
         told = zip(("haiku", "sonnet", "opus"), (sure, surer, 1.0), (first, second, third), tokens, strict=True)
         replies = ", ".join(
-            f'"{rung}": {{"confidence": {confidence}, "answer": "x", "score": {score}, "usage": {{"output_tokens": {out}}}}}'
+            f'"{rung}": {{"confidence": {confidence}, "answer": "x", "score": {score}, "usage": {{"input_tokens": 0, "output_tokens": {out}}}}}'
             for rung, confidence, score, out in told
         )
         lines.append(f'{{"id": "i{number}", "input": "q{number}", "task": "t{number % 2}", "replies": {{{replies}}}}}')
     path = folder / "made.jsonl"
     path.write_text("\n".join(lines) + "\n")
     with open_corpus(path) as reader:
-        return observe(reader, make_plan(load_policy("default")))
+        return observe(reader, load_policy("default"))
 
 
 GOOD: Sequence[Said] = (((0.9, 1), (0.9, 1), 0), *[((0.9, 1), (0.9, 1), 1)] * 5, *[((0.1, 0), (0.9, 1), 1)] * 2)
@@ -284,7 +347,10 @@ def test_routing_pays_where_the_answers_are_no_worse(tmp_path: Path) -> None:
     advice = advised(LARGE, observed(tmp_path, GOOD))
     assert (advice.pays, advice.instead) == (True, None)
     assert advice.verdict.startswith("routing pays: it saves ")
-    assert "quality 1.0000 on the corpus is no lower than any single model's" in advice.verdict
+    assert advice.verdict.endswith(
+        "at no lower quality than any single model's: quality 1.0000 on the corpus, beside 1.0000 of the best single"
+        " model, sonnet; few items (16): an estimate"
+    )
 
 
 def test_a_single_model_that_is_as_good_for_less_is_the_advice(tmp_path: Path) -> None:
@@ -294,7 +360,7 @@ def test_a_single_model_that_is_as_good_for_less_is_the_advice(tmp_path: Path) -
     assert (advice.pays, advice.instead) == (False, "opus")
     assert advice.verdict == (
         "routing does not pay here: opus alone costs no more and is at least as good (1.0000 against 0.8571):"
-        " use opus alone"
+        " use opus alone; few items (14): an estimate"
     )
     assert "dominated" in codes(advice)
 
@@ -307,7 +373,7 @@ def test_what_the_corpus_itself_cost_counts_as_well(tmp_path: Path) -> None:
     assert mix.observed.single_costs == (16 * 30_000 * 500, 16 * 100 * 10_000, 16 * 100 * 20_000)
     advice = advised(LARGE, mix)
     assert (advice.pays, advice.instead) == (False, "sonnet")
-    assert [finding.basis for finding in advice.findings if finding.code == "dominated"] == ["measured"]
+    assert [finding.basis for finding in advice.findings if finding.code == "dominated"] == ["estimate"]
     assert "sonnet alone costs no more on the corpus and is at least as good" in advice.verdict
 
 
@@ -323,7 +389,7 @@ def test_a_confidence_that_tells_nothing_is_no_signal(tmp_path: Path) -> None:
     path = tmp_path / "flat.jsonl"
     path.write_text("\n".join(lines) + "\n")
     with open_corpus(path) as reader:
-        mix = observe(reader, make_plan(load_policy("default")))
+        mix = observe(reader, load_policy("default"))
     assert mix.observed is not None
     assert mix.observed.auroc == 0.5
     advice = advised(LARGE, mix)
@@ -351,11 +417,14 @@ def test_a_corpus_that_cannot_measure_is_refused(tmp_path: Path) -> None:
     ungraded = ", ".join(f'"{rung}": {{"confidence": 0.9, "answer": "x"}}' for rung in ("haiku", "sonnet", "opus"))
     for items, problem in (
         ("", "made.jsonl: has no items"),
-        (f'{{"id": "i", "input": "q", "replies": {{{ungraded}}}}}\n', "item 'i': the reply of 'haiku' has no score"),
+        (
+            f'{{"id": "i", "input": "q", "replies": {{{ungraded}}}}}\n',
+            "made.jsonl:2: item 'i': the reply of 'haiku' has no score",
+        ),
     ):
         path.write_text(head + items)
         with open_corpus(path) as reader, pytest.raises(CorpusError, match=problem):
-            observe(reader, make_plan(load_policy("default")))
+            observe(reader, load_policy("default"))
 
 
 @pytest.mark.parametrize("exhausted", ["ship", "abstain"])
@@ -371,7 +440,62 @@ def test_what_nobody_answers_is_wrong_and_counts_for_the_top(tmp_path: Path, exh
     )
     policy = load_policy("default").model_copy(update={"exhausted": exhausted})
     with open_corpus(path) as reader:
-        mix = observe(reader, make_plan(policy))
+        mix = observe(reader, policy)
     assert (mix.shares, mix.reached) == ((0, 0, 1), (1, 1, 1))
     assert mix.observed is not None
     assert (mix.observed.quality, mix.observed.wrong, mix.observed.auroc, mix.observed.cost) == (0, 1, None, None)
+
+
+def test_few_items_are_an_estimate_in_every_verdict(tmp_path: Path) -> None:
+    """Fewer than 100: the line says so, and the findings that rest on them are estimates; with 100 they are measured."""
+    small, large = observed(tmp_path, GOOD), observed(tmp_path, GOOD * 7)
+    few = [advised(LARGE, small), advised([one("claude-opus-5-5", Usage(200_000, 20_000), 100)], small)]
+    assert all(advice.verdict.endswith("; few items (16): an estimate") for advice in few)
+    assert {"few_items"} <= {finding.code for finding in few[0].findings}
+    assert few[1].verdict.startswith(
+        "routing does not pay here (quality 1.0000 on the corpus, beside 1.0000 of the best"
+    )
+    many = advised(LARGE, large)
+    assert "few items" not in many.verdict
+    assert "few_items" not in {finding.code for finding in many.findings}
+
+
+@pytest.mark.parametrize(
+    ("days", "assumed", "basis"), [(30, False, "measured"), (1, False, "estimate"), (30, True, "estimate")]
+)
+def test_a_scaled_or_assumed_month_is_an_estimate(days: int, assumed: bool, basis: str) -> None:
+    """A hundred requests a day are not 3,000 that anybody counted; thirty days of them are."""
+    policy, slices = load_policy("default"), [one("claude-opus-5-5", Usage(200_000, 20_000), 50)]
+    book = PriceBook({}, policy)
+    bill = make_bill(slices, book)
+    shown = project(slices, policy, book, None, bill.cost)
+    advice = advise(Case(bill, shown, policy, None, None, 50, Period(Fraction(days), "so", assumed=assumed)))
+    assert [finding.basis for finding in advice.findings if finding.code == "few_requests"] == [basis]
+
+
+def test_the_number_of_requests_sets_the_price_tier(tmp_path: Path) -> None:
+    """Haiku 5.5 costs five times as much past 100,000 tokens: told by a column or by the user, the bill is the same."""
+    header, row = "model,input_tokens,output_tokens", "claude-haiku-5-5,400000,0"
+    bare, told = tmp_path / "bare.csv", tmp_path / "told.csv"
+    bare.write_text(f"{header}\n{row}\n")
+    told.write_text(f"{header},requests\n{row},2\n")
+    book = PriceBook({}, load_policy("default"))
+    of_column = make_bill(read_usage(told).slices, book)
+    of_option = make_bill(with_requests(read_usage(bare), 2).slices, book)
+    assert of_column.cost == of_option.cost == 5 * make_bill(read_usage(bare).slices, book).cost
+    assert of_option.basis == "estimate"
+
+
+def test_a_number_of_requests_that_the_export_tells_is_refused(tmp_path: Path) -> None:
+    """Never ignored in silence; where only some rows tell it, the rest is spread over the others."""
+    path = tmp_path / "usage.csv"
+    path.write_text("model,input_tokens,output_tokens,requests\na,100,1,10\nb,300,0,\nc,100,0,\n")
+    export = with_requests(read_usage(path), 50)
+    assert {part.model: part.requests for part in export.slices} == {"a": 10, "b": 30, "c": 10}
+    with pytest.raises(UsageExportError, match=r"--requests: the export says itself how many there were, 10 in a part"):
+        with_requests(read_usage(path), 10)
+    path.write_text("model,input_tokens,output_tokens,requests\na,100,1,10\n")
+    with pytest.raises(
+        UsageExportError, match=r"--requests: the export says itself how many there were, 10 \(leave it"
+    ):
+        with_requests(read_usage(path), 50)
