@@ -58,7 +58,7 @@ def run_savings(sought: Sought, *, more: bool = False, as_json: bool) -> None:
     if as_json:
         print_json(outlook_fields(result))
     else:
-        show_outlook(result, more=more)
+        show_outlook(result, more=more or sought.cached is not None)  # who gave a share wants to see it
 
 
 def _work_out(sought: Sought) -> Outlook:

@@ -160,6 +160,7 @@ def test_the_verdict_stands_first_and_the_long_tables_only_with_more(day: Path) 
     assert plain.startswith(("whether routing pays is not known", "routing does not pay here"))
     assert plain.index("today's bill") < plain.index("under policy") < plain.index("note: --more")
     assert "with and without prompt caching" not in plain
+    assert "as assumed" in run(day.parent, "day.csv", "--mix", "80/15/5", "--cached", "0.5").stdout  # it was asked for
     full = run(day.parent, "day.csv", "--mix", "80/15/5", "--more").stdout
     assert full.index("under policy") < full.index("with and without prompt caching") < full.index("breaks even")
 

@@ -10,11 +10,9 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from cascade.core.errors import CorpusError, UsageExportError
+from cascade.core.errors import UsageExportError
 from cascade.core.messages import Usage
-from cascade.core.policy import Policy
 from cascade.corpora import open_corpus
-from cascade.corpora.replays import Replay, Wish, replay_corpus
 from cascade.loading import load_policy
 from cascade.savings import (
     Advice,
@@ -31,19 +29,11 @@ from cascade.savings import (
     read_mix,
     read_prices,
     read_usage,
-    with_requests,
 )
-from cascade.shipped import shipped
+from tests.savings.scenes import LARGE, MIX, advised, measured, one, replayed
 
 NANO = 1_000_000_000
 OLD = ("claude-haiku-5-5=0.80/4", "claude-sonnet-5-5=3/15", "claude-opus-5-5=15/75")
-
-
-def one(
-    model: str, usage: Usage, requests: int | None = None, *, batch: bool = False, size: int | None = None
-) -> Slice:
-    """A slice of traffic."""
-    return Slice(model, batch, size, requests == 1, requests, usage)
 
 
 def projected(slices: list[Slice], mix: str | Mix | None, *prices: str, policy: str = "default") -> Projection:
@@ -154,120 +144,9 @@ def test_break_even_is_where_the_climb_meets_the_single_model() -> None:
     assert abs(limit - exact) < Fraction(1, 5_000)
 
 
-def measured(policy: Policy) -> Mix:
-    """The mix of the shipped corpus under a policy."""
-    path = shipped("corpora", "support")
-    assert path is not None
-    with open_corpus(path) as reader:
-        return observe(reader, policy)
-
-
-def replayed(policy: Policy) -> Replay:
-    """The shipped corpus as `cascade replay` has it."""
-    path = shipped("corpora", "support")
-    assert path is not None
-    return replay_corpus(path, Wish(policy))
-
-
-@pytest.mark.parametrize("name", ["support", "default", "coding"])
-def test_a_measured_mix_is_what_replay_measures(name: str) -> None:
-    """Shares, rates, qualities and costs equal those of `cascade replay` to the nano-USD, storm guard and all."""
-    policy = load_policy(name)
-    mix, replay = measured(policy), replayed(policy)
-    seen, figures = mix.observed, replay.figures
-    assert (mix.basis, seen is not None) == ("measured", True)
-    assert seen is not None
-    assert mix.shares == tuple(Fraction(count, 1200) for count in figures.shipped.values())
-    assert mix.reached == tuple(Fraction(count, 1200) for count in figures.reached.values())
-    assert (seen.items, seen.quality, seen.wrong, seen.cost) == (
-        1200, figures.quality, figures.wrong / 1200, figures.cost,
-    )  # fmt: skip
-    singles = [figures.singles[rung] for rung in replay.lens.names]
-    assert seen.singles == tuple((single.quality, single.wrong / 1200) for single in singles)
-    assert seen.single_costs == tuple(single.cost for single in singles)
-    assert name != "support" or replay.storms["escalated"] > 0  # so that the guard is part of what is compared
-
-
-REPLY = '{"confidence": 0.9, "answer": "x", "score": 1, "cost_usd": 0.001}'
-
-
-def written(folder: Path, rungs: Sequence[str], *items: str) -> Path:
-    """A corpus of these rungs (`name` or `name=model`), and of these items' replies."""
-    pairs = [rung.partition("=") for rung in rungs]
-    ladder = ", ".join(
-        f'{{"rung": "{name}"' + (f', "model": "{model}"' if model else "") + "}" for name, _, model in pairs
-    )
-    lines = [f'{{"corpus": "made", "version": 1, "ladder": [{ladder}]}}']
-    lines += [f'{{"id": "i{n}", "input": "q", "replies": {{{told}}}}}' for n, told in enumerate(items)]
-    path = folder / "made.jsonl"
-    path.write_text("\n".join(lines) + "\n")
-    return path
-
-
-def test_a_corpus_with_other_names_is_matched_by_its_models(tmp_path: Path) -> None:
-    """As in replay: the rungs may be called otherwise where the models are those of the policy."""
-    rungs = ("small=claude-haiku-5-5", "mid=claude-sonnet-5-5", "big=claude-opus-5-5")
-    path = written(tmp_path, rungs, ", ".join(f'"{name}": {REPLY}' for name in ("small", "mid", "big")))
-    with open_corpus(path) as reader:
-        assert observe(reader, load_policy("default")).shares == (1, 0, 0)
-
-
-def test_an_id_that_occurs_twice_is_not_counted_twice(tmp_path: Path) -> None:
-    """It is the error that replay gives, with file and line."""
-    replies = ", ".join(f'"{name}": {REPLY}' for name in ("haiku", "sonnet", "opus"))
-    path = written(tmp_path, ("haiku", "sonnet", "opus"), replies, replies)
-    path.write_text(path.read_text().replace('"i1"', '"i0"'))
-    with open_corpus(path) as reader, pytest.raises(CorpusError, match=r"made.jsonl:3: item 'i0': the id occurs twice"):
-        observe(reader, load_policy("default"))
-
-
-def test_a_rung_that_some_items_lack_has_no_figures_alone(tmp_path: Path) -> None:
-    """The climb never asks for it, so the mix is measured; what Sonnet and Opus alone would do is not known, and not guessed."""
-    path = written(tmp_path, ("haiku", "sonnet", "opus"), f'"haiku": {REPLY}')
-    with open_corpus(path) as reader:
-        mix = observe(reader, load_policy("default"))
-    assert mix.observed is not None
-    assert (mix.observed.singles, mix.observed.single_costs) == (((1, 0), None, None), (1_000_000, None, None))
-    assert advised(LARGE, mix).instead == "haiku"
-
-
-def test_other_models_replies_are_told(tmp_path: Path) -> None:
-    """The corpus's `haiku` was another model than the policy's: the advice says so, as replay does."""
-    rungs = ("haiku=claude-haiku-4-5", "sonnet", "opus")
-    path = written(tmp_path, rungs, ", ".join(f'"{name}": {REPLY}' for name in ("haiku", "sonnet", "opus")))
-    with open_corpus(path) as reader:
-        findings = {one.code: one.message for one in advised(LARGE, observe(reader, load_policy("default"))).findings}
-    assert "'haiku' was recorded with claude-haiku-4-5, the policy asks claude-haiku-5-5" in findings["other_models"]
-
-
-def test_a_corpus_without_the_policys_rungs_is_refused(tmp_path: Path) -> None:
-    """It names the rung and says what the corpus has."""
-    path = tmp_path / "other.jsonl"
-    path.write_text('{"corpus": "other", "version": 1, "ladder": [{"rung": "small"}, {"rung": "big"}]}\n')
-    with open_corpus(path) as reader, pytest.raises(CorpusError, match=r"has no rung 'haiku'.*it has small, big"):
-        observe(reader, load_policy("default"))
-
-
-def advised(slices: list[Slice], mix: Mix | None, *, days: int = 30, policy: str = "default") -> Advice:
-    """What the advice is on this traffic."""
-    ladder = load_policy(policy)
-    book = PriceBook({}, ladder)
-    bill = make_bill(slices, book)
-    shown = project(slices, ladder, book, mix, bill.cost)
-    counts = [part.requests for part in slices]
-    requests = None if None in counts else sum(count or 0 for count in counts)
-    return advise(Case(bill, shown, ladder, mix, shown.as_today.full_climb, requests, Period(Fraction(days), "given")))
-
-
 def codes(advice: Advice) -> set[str]:
     """What speaks against routing."""
     return {finding.code for finding in advice.findings if finding.against}
-
-
-LARGE = [one("claude-opus-5-5", Usage(2_000_000_000, 100_000_000), 1_000_000)]
-MIX = Mix(
-    (Fraction(4, 5), Fraction(3, 20), Fraction(1, 20)), (Fraction(1), Fraction(1, 5), Fraction(1, 20)), "estimate"
-)
 
 
 def test_routing_does_not_pay_for_few_requests_or_little_money() -> None:
@@ -410,42 +289,6 @@ def test_an_assumed_cache_is_reckoned_and_told_apart() -> None:
     assert "assumed" not in {caching for caching, _ in make_bill(slices, book).otherwise}
 
 
-def test_a_corpus_that_cannot_measure_is_refused(tmp_path: Path) -> None:
-    """Without items there is no mix, and without scores no quality: the item is named."""
-    ladder = ", ".join(f'{{"rung": "{rung}"}}' for rung in ("haiku", "sonnet", "opus"))
-    path, head = tmp_path / "made.jsonl", f'{{"corpus": "made", "version": 1, "ladder": [{ladder}]}}\n'
-    ungraded = ", ".join(f'"{rung}": {{"confidence": 0.9, "answer": "x"}}' for rung in ("haiku", "sonnet", "opus"))
-    for items, problem in (
-        ("", "made.jsonl: has no items"),
-        (
-            f'{{"id": "i", "input": "q", "replies": {{{ungraded}}}}}\n',
-            "made.jsonl:2: item 'i': the reply of 'haiku' has no score",
-        ),
-    ):
-        path.write_text(head + items)
-        with open_corpus(path) as reader, pytest.raises(CorpusError, match=problem):
-            observe(reader, load_policy("default"))
-
-
-@pytest.mark.parametrize("exhausted", ["ship", "abstain"])
-def test_what_nobody_answers_is_wrong_and_counts_for_the_top(tmp_path: Path, exhausted: str) -> None:
-    """Every rung's answer is empty: whether that is raised or abstained, it is no answer, and all three were asked."""
-    ladder = ", ".join(f'{{"rung": "{rung}"}}' for rung in ("haiku", "sonnet", "opus"))
-    empty = ", ".join(
-        f'"{rung}": {{"confidence": 0.9, "answer": "", "score": 1}}' for rung in ("haiku", "sonnet", "opus")
-    )
-    path = tmp_path / "made.jsonl"
-    path.write_text(
-        f'{{"corpus": "made", "version": 1, "ladder": [{ladder}]}}\n{{"id": "i", "input": "q", "replies": {{{empty}}}}}\n'
-    )
-    policy = load_policy("default").model_copy(update={"exhausted": exhausted})
-    with open_corpus(path) as reader:
-        mix = observe(reader, policy)
-    assert (mix.shares, mix.reached) == ((0, 0, 1), (1, 1, 1))
-    assert mix.observed is not None
-    assert (mix.observed.quality, mix.observed.wrong, mix.observed.auroc, mix.observed.cost) == (0, 1, None, None)
-
-
 def test_few_items_are_an_estimate_in_every_verdict(tmp_path: Path) -> None:
     """Fewer than 100: the line says so, and the findings that rest on them are estimates; with 100 they are measured."""
     small, large = observed(tmp_path, GOOD), observed(tmp_path, GOOD * 7)
@@ -471,31 +314,3 @@ def test_a_scaled_or_assumed_month_is_an_estimate(days: int, assumed: bool, basi
     shown = project(slices, policy, book, None, bill.cost)
     advice = advise(Case(bill, shown, policy, None, None, 50, Period(Fraction(days), "so", assumed=assumed)))
     assert [finding.basis for finding in advice.findings if finding.code == "few_requests"] == [basis]
-
-
-def test_the_number_of_requests_sets_the_price_tier(tmp_path: Path) -> None:
-    """Haiku 5.5 costs five times as much past 100,000 tokens: told by a column or by the user, the bill is the same."""
-    header, row = "model,input_tokens,output_tokens", "claude-haiku-5-5,400000,0"
-    bare, told = tmp_path / "bare.csv", tmp_path / "told.csv"
-    bare.write_text(f"{header}\n{row}\n")
-    told.write_text(f"{header},requests\n{row},2\n")
-    book = PriceBook({}, load_policy("default"))
-    of_column = make_bill(read_usage(told).slices, book)
-    of_option = make_bill(with_requests(read_usage(bare), 2).slices, book)
-    assert of_column.cost == of_option.cost == 5 * make_bill(read_usage(bare).slices, book).cost
-    assert of_option.basis == "estimate"
-
-
-def test_a_number_of_requests_that_the_export_tells_is_refused(tmp_path: Path) -> None:
-    """Never ignored in silence; where only some rows tell it, the rest is spread over the others."""
-    path = tmp_path / "usage.csv"
-    path.write_text("model,input_tokens,output_tokens,requests\na,100,1,10\nb,300,0,\nc,100,0,\n")
-    export = with_requests(read_usage(path), 50)
-    assert {part.model: part.requests for part in export.slices} == {"a": 10, "b": 30, "c": 10}
-    with pytest.raises(UsageExportError, match=r"--requests: the export says itself how many there were, 10 in a part"):
-        with_requests(read_usage(path), 10)
-    path.write_text("model,input_tokens,output_tokens,requests\na,100,1,10\n")
-    with pytest.raises(
-        UsageExportError, match=r"--requests: the export says itself how many there were, 10 \(leave it"
-    ):
-        with_requests(read_usage(path), 50)
