@@ -170,11 +170,19 @@ def savings(  # noqa: PLR0913, PLR0917 - options
     cached: Annotated[float | None, typer.Option(help="Also: with this share of the input cached, 0..1.")] = None,
     column: Annotated[
         list[str] | None,
-        typer.Option("--map", help="FIELD=COLUMN where a column's name is not known; may be repeated."),
+        typer.Option(
+            "--map",
+            help="FIELD=COLUMN where a column's name is not known; may be repeated. FIELD: model, requests, input (without"
+            " cached tokens), prompt (with them), output, cache_read, cache_write, cache_write_5m, cache_write_1h, date,"
+            " tier, request_id.",
+        ),
     ] = None,
     price: Annotated[
         list[str] | None, typer.Option(help="MODEL=IN/OUT in USD per million tokens; may be repeated.")
     ] = None,
+    more: Annotated[
+        bool, typer.Option("--more", help="Also: with and without prompt caching and batch, and by escalation rate.")
+    ] = False,
     as_json: Annotated[bool, _JSON] = False,
 ) -> None:
     """What a policy would do to your bill: today's from a usage export, then under the policy. Asks no model."""
@@ -183,7 +191,7 @@ def savings(  # noqa: PLR0913, PLR0917 - options
     sought = Sought(
         usage, policy, corpus, mix, routed, period_days, requests, cached, tuple(column or ()), tuple(price or ())
     )
-    run_savings(sought, as_json=as_json)
+    run_savings(sought, more=more, as_json=as_json)
 
 
 @app.command()
@@ -246,11 +254,14 @@ def import_(  # noqa: PLR0913, PLR0917 - options
         list[str] | None, typer.Option("--map", help="csv: FIELD=COLUMN, e.g. id=qid or haiku.score=h_ok; repeated.")
     ] = None,
     filter_name: Annotated[str | None, typer.Option("--filter", help="lm-eval: which filter's answers.")] = None,
-    metric: Annotated[str | None, typer.Option(help="Which metric or scorer is the score.")] = None,
+    metric: Annotated[
+        str | None, typer.Option(help="lm-eval, promptfoo, inspect: which metric or scorer is the score.")
+    ] = None,
     name: Annotated[str | None, typer.Option(help="The corpus's name. Default: the file's.")] = None,
     keep_incomplete: Annotated[
         bool, typer.Option("--keep-incomplete", help="Keep items that lack a rung's reply; default: count, leave out.")
     ] = False,
+    force: Annotated[bool, typer.Option("--force", help="Write over CORPUS where it exists.")] = False,
     as_json: Annotated[bool, _JSON] = False,
 ) -> None:
     """Make a corpus of what other tools recorded. What they did not record stays absent, and is told."""
@@ -258,7 +269,7 @@ def import_(  # noqa: PLR0913, PLR0917 - options
 
     wish = ImportWish(
         format_name, tuple(sources or ()), output, tuple(rung or ()), tuple(column or ()), filter_name, metric, name,
-        keep_incomplete,
+        keep_incomplete, force,
     )  # fmt: skip
     run_import(wish, as_json=as_json)
 

@@ -9,17 +9,18 @@ from typing import Any, Final
 from cascade.cli.output import stdout, table
 from cascade.core.messages import Usage
 from cascade.core.policy import Policy
-from cascade.savings import Advice, Basis, Bill, Mix, Projection, UsageExport, Variant
+from cascade.savings import Advice, Basis, Bill, Mix, Period, Projection, UsageExport, Variant
+from cascade.savings.advice import FEW_ITEMS
+from cascade.savings.periods import DAYS_A_MONTH
 
 __all__ = ["Outlook", "headline_of", "outlook_fields", "show_outlook"]
 
-DAYS_A_MONTH: Final = 30
 _PRICES: Final = "list prices, or as the policy or --price says"
 
 
 @dataclass(frozen=True, slots=True)
 class Outlook:
-    """All that the command found. `days`: what the export covers; `days_from`: how that is known."""
+    """All that the command found. `period`: what the export covers."""
 
     export: UsageExport
     policy: Policy
@@ -27,8 +28,7 @@ class Outlook:
     mix: Mix | None
     projection: Projection
     advice: Advice
-    days: Fraction
-    days_from: str
+    period: Period
     routed: bool
 
     @property
@@ -44,18 +44,18 @@ def headline_of(variant: Variant, *, routed: bool) -> int | None:
 
 def outlook_fields(result: Outlook) -> dict[str, Any]:
     """As `--json` prints it: beside each figure its basis."""
-    bill, projection, days = result.bill, result.projection, result.days
+    bill, projection, period = result.bill, result.projection, result.period
     today = bill.cost
 
     def money(nano: int | None, basis: Basis) -> dict[str, Any] | None:
-        return None if nano is None else _money(nano, days, basis, result.days_from)
+        return None if nano is None else _money(nano, period, basis)
 
     def under(nano: int | None) -> dict[str, Any] | None:
         if nano is None:
             return None
         alone = zip(projection.rungs, projection.as_today.alone, strict=True)
         saved = {"today": _saved(nano, today), **{rung: _saved(nano, cost) for rung, cost in alone}}
-        return {**_money(nano, days, "estimate", result.days_from), "saved_against": saved}
+        return {**_money(nano, period, "estimate"), "saved_against": saved}
 
     def variant(one: Variant) -> dict[str, Any]:
         return {
@@ -74,14 +74,16 @@ def outlook_fields(result: Outlook) -> dict[str, Any]:
             "source": result.export.source,
             "rows": result.export.rows,
             "skipped_rows": result.export.skipped,
+            "total_rows": result.export.totals,
+            "unread_columns": list(result.export.unread),
             "columns": dict(result.export.columns),
             "requests": result.export.requests,
-            "days": {"value": float(days), "from": result.days_from},
+            "days": {"value": float(period.days), "from": period.told},
         },
         "policy": result.policy.name,
         "certificate": "uncertified",
         "today": {
-            **_money(today, days, bill.basis, result.days_from),
+            **_money(today, period, bill.basis),
             "prices": _PRICES,
             "models": [
                 {
@@ -89,7 +91,7 @@ def outlook_fields(result: Outlook) -> dict[str, Any]:
                     "batch": line.batch,
                     "requests": line.requests,
                     "usage": _usage_fields(line.usage),
-                    **_money(line.cost, days, line.basis, result.days_from),
+                    **_money(line.cost, period, line.basis),
                 }
                 for line in bill.lines
             ],
@@ -105,7 +107,7 @@ def outlook_fields(result: Outlook) -> dict[str, Any]:
         },
         "variants": [variant(one) for one in projection.variants],
         "at_escalation_rate": [
-            {"rate": float(rate), **_money(cost, days, "estimate", result.days_from), "saved_against_today": _saved(cost, today)}
+            {"rate": float(rate), **_money(cost, period, "estimate"), "saved_against_today": _saved(cost, today)}
             for rate, cost in projection.at_rate
         ],
         "break_even": {
@@ -127,18 +129,17 @@ def outlook_fields(result: Outlook) -> dict[str, Any]:
     }  # fmt: skip
 
 
-def _money(nano: int, days: Fraction, basis: Basis, days_from: str) -> dict[str, Any]:
-    """An amount over the export's period, a day and a month; what is per a period that was assumed is an estimate."""
-    a_day = Fraction(nano) / days / 1_000_000_000
-    told: dict[str, Any] = {
+def _money(nano: int, period: Period, basis: Basis) -> dict[str, Any]:
+    """An amount over the export's period (`basis` is of that), a day and a month, each with its own basis."""
+    a_day = Fraction(nano) / period.days / 1_000_000_000
+    return {
         "usd": nano / 1e9,
         "usd_per_day": float(a_day),
         "usd_per_month": float(a_day * DAYS_A_MONTH),
         "basis": basis,
+        "per_day_basis": basis if basis == "estimate" else period.day_basis,
+        "per_month_basis": basis if basis == "estimate" else period.month_basis,
     }
-    if basis == "measured" and days_from.startswith("assumed"):
-        told["per_day_basis"] = "estimate"
-    return told
 
 
 def _saved(cost: int, against: int) -> float | None:
@@ -168,8 +169,9 @@ def _mix_fields(result: Outlook) -> dict[str, Any] | None:
             "quality": seen.quality,
             "wrong": seen.wrong,
             "singles": {
-                rung: {"quality": quality, "wrong": wrong, "cost_usd": None if cost is None else cost / 1e9}
-                for rung, (quality, wrong), cost in zip(rungs, seen.singles, seen.single_costs, strict=True)
+                rung: single
+                and {"quality": single[0], "wrong": single[1], "cost_usd": None if cost is None else cost / 1e9}
+                for rung, single, cost in zip(rungs, seen.singles, seen.single_costs, strict=True)
             },
             "cost_usd": None if seen.cost is None else seen.cost / 1e9,
             "auroc": seen.auroc,
@@ -194,24 +196,37 @@ def _usage_fields(usage: Usage) -> dict[str, Any]:
 _CACHING = {"as_exported": "as in the export", "none": "none", "assumed": "as assumed"}
 
 
-def show_outlook(result: Outlook) -> None:
-    """Print the tables."""
+def show_outlook(result: Outlook, *, more: bool) -> None:
+    """The verdict, why, today's bill and the one under the policy; with `more` caching, batch and escalation rates too."""
+    _show_advice(result)
+    stdout.print()
     export, usage = result.export, result.export.usage
     requests = "requests not told" if export.requests is None else f"{export.requests:,} requests"
     stdout.print(
         f"{export.source}: {export.rows:,} rows, {requests}, {usage.prompt_tokens:,} tokens in"
-        f" ({usage.cache_read:,} read from cache), {usage.output_tokens:,} out; {float(result.days):g} days ({result.days_from})"
+        f" ({usage.cache_read:,} read from cache), {usage.output_tokens:,} out; {float(result.period.days):g} days ({result.period.told})"
     )
+    if export.totals:
+        stdout.print(f"note: rows that say they are a total, and are not counted again: {export.totals:,}", style="dim")
+    if export.unread:
+        stdout.print(f"note: no field is known to be {', '.join(export.unread)} (--map FIELD=COLUMN)", style="dim")
     _show_today(result)
     _show_policy(result)
-    _show_variants(result)
-    _show_rates(result)
-    _show_advice(result)
+    if more:
+        _show_variants(result)
+        _show_rates(result)
+    else:
+        stdout.print("note: --more shows prompt caching, batch, and other escalation rates", style="dim")
 
 
 def _show_today(result: Outlook) -> None:
     title = f"today's bill ({_PRICES})"
-    rows = table("model", "", "tokens in", "out", "USD", "USD/day", "USD/month", "basis", title=title, right=_NUMBERS)
+    scaled = [
+        name if basis == "measured" else f"{name} (estimate)"
+        for name, basis in (("USD/day", result.period.day_basis), ("USD/month", result.period.month_basis))
+    ]
+    heads = ("tokens in", "out", "USD", *scaled)
+    rows = table("model", "", *heads, "basis", title=title, right=heads)
     for line in result.bill.lines:
         size = (f"{line.usage.prompt_tokens:,}", f"{line.usage.output_tokens:,}")
         rows.add_row(line.model, "batch" if line.batch else "", *size, *_amounts(line.cost, result), line.basis)
@@ -219,7 +234,7 @@ def _show_today(result: Outlook) -> None:
     stdout.print(rows)
 
 
-_NUMBERS = ("tokens in", "out", "USD", "USD/day", "USD/month")
+_NUMBERS = ("USD", "USD/day", "USD/month")
 
 
 def _show_policy(result: Outlook) -> None:
@@ -258,7 +273,8 @@ def _mix_title(result: Outlook) -> str:
     if (seen := mix.observed) is None:
         return f"mix {shares} (given: estimate)"
     made = "synthetic corpus" if seen.synthetic else "corpus"
-    return f"mix {shares} (measured on {made} {seen.corpus}, {seen.items:,} items)"
+    few = ", few: an estimate" if seen.items < FEW_ITEMS else ""
+    return f"mix {shares} (measured on {made} {seen.corpus}, {seen.items:,} items{few})"
 
 
 def _show_variants(result: Outlook) -> None:
@@ -314,7 +330,7 @@ def _show_advice(result: Outlook) -> None:
 
 def _amounts(nano: int, result: Outlook) -> tuple[str, str, str]:
     """An amount for people: over the period, a day, a month."""
-    a_day = Fraction(nano) / result.days
+    a_day = Fraction(nano) / result.period.days
     return _usd(Fraction(nano)), _usd(a_day), _usd(a_day * DAYS_A_MONTH)
 
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from fractions import Fraction
 from pathlib import Path
 
@@ -13,10 +13,10 @@ from cascade.core.policy import Policy
 from cascade.corpora import open_corpus
 from cascade.engine import default_policy
 from cascade.loading import load_policy
-from cascade.plans import make_plan
 from cascade.savings import (
     Case,
     Mix,
+    Period,
     PriceBook,
     UsageExport,
     advise,
@@ -27,6 +27,7 @@ from cascade.savings import (
     read_mix,
     read_prices,
     read_usage,
+    with_requests,
 )
 from cascade.shipped import shipped
 
@@ -51,13 +52,13 @@ class Sought:
     prices: tuple[str, ...] = ()
 
 
-def run_savings(sought: Sought, *, as_json: bool) -> None:
-    """Print what the policy would do to the bill. Raises UsageExportError, PolicyError and CorpusError."""
+def run_savings(sought: Sought, *, more: bool = False, as_json: bool) -> None:
+    """Print what the policy would do to the bill, all of it with `more`. Raises UsageExportError, PolicyError and CorpusError."""
     result = _work_out(sought)
     if as_json:
         print_json(outlook_fields(result))
     else:
-        show_outlook(result)
+        show_outlook(result, more=more or sought.cached is not None)  # who gave a share wants to see it
 
 
 def _work_out(sought: Sought) -> Outlook:
@@ -65,15 +66,17 @@ def _work_out(sought: Sought) -> Outlook:
         raise UsageExportError("both were given", where="--mix, --corpus", mend="give one of them")
     policy = load_policy(sought.policy or default_policy())
     book = PriceBook(read_prices(sought.prices), policy)
-    export = _with_requests(read_usage(sought.usage, read_map(sought.columns)), sought.requests)
+    export = read_usage(sought.usage, read_map(sought.columns))
+    if sought.requests is not None:
+        export = with_requests(export, sought.requests)
     mix = _mix(sought, policy)
     cached = _cached_share(sought.cached)
     bill = make_bill(export.slices, book, cached)
     projection = project(export.slices, policy, book, mix, bill.cost, cached)
-    days, days_from = _period(sought, export)
+    period = _period(sought, export)
     headline = headline_of(projection.as_today, routed=sought.routed)
-    advice = advise(Case(bill, projection, policy, mix, headline, export.requests, days))
-    return Outlook(export, policy, bill, mix, projection, advice, days, days_from, sought.routed)
+    advice = advise(Case(bill, projection, policy, mix, headline, export.requests, period))
+    return Outlook(export, policy, bill, mix, projection, advice, period, sought.routed)
 
 
 def _mix(sought: Sought, policy: Policy) -> Mix | None:
@@ -82,31 +85,17 @@ def _mix(sought: Sought, policy: Policy) -> Mix | None:
     if sought.corpus is None:
         return None
     with open_corpus(shipped("corpora", sought.corpus) or sought.corpus) as reader:
-        return observe(reader, make_plan(policy))
+        return observe(reader, policy)
 
 
-def _with_requests(export: UsageExport, requests: int | None) -> UsageExport:
-    """The export with the number of requests that the user knows, spread over its slices by their tokens."""
-    if requests is None or export.requests is not None:
-        return export
-    usage = [part.usage.prompt_tokens + part.usage.output_tokens for part in export.slices]
-    total, given = sum(usage) or 1, 0
-    slices = list(export.slices)
-    for place, part in enumerate(slices):
-        upto = requests * sum(usage[: place + 1]) // total
-        slices[place] = replace(part, requests=upto - given)
-        given = upto
-    return replace(export, slices=tuple(slices))
-
-
-def _period(sought: Sought, export: UsageExport) -> tuple[Fraction, str]:
+def _period(sought: Sought, export: UsageExport) -> Period:
     if sought.period_days is not None:
         if not 0 < sought.period_days < 100_000:
             raise UsageExportError("must be above 0", where="--period-days", mend="the days that the export covers")
-        return Fraction(str(sought.period_days)), "given"
+        return Period(Fraction(str(sought.period_days)), "given")
     if export.days is not None:
-        return Fraction(export.days), "the export's dates"
-    return Fraction(_ASSUMED_DAYS), "assumed, the export has no dates: --period-days N"
+        return Period(Fraction(export.days), "the export's dates")
+    return Period(Fraction(_ASSUMED_DAYS), "assumed, the export has no dates: --period-days N", assumed=True)
 
 
 def _cached_share(share: float | None) -> Fraction | None:

@@ -1,6 +1,6 @@
 """What would it do to my bill? Today's bill from a usage export, the bill under a policy, and where routing does not pay.
 
-Read in this order: `columns` and `usage` (the export), `rates` and `bill` (today), `mixes` and `projection` (under the
+Read in this order: `columns` and `usage` (the export), `rates`, `bill` and `periods` (today), `mixes` and `projection` (under the
 policy), `advice`. Every figure that was not observed is an `estimate`.
 """
 
@@ -10,11 +10,13 @@ from cascade.savings.advice import Advice, Case, Finding, advise
 from cascade.savings.bill import Basis, Bill, BillLine, Caching, make_bill
 from cascade.savings.columns import FIELDS, Field, read_map
 from cascade.savings.mixes import Mix, Observed, observe, read_mix
+from cascade.savings.periods import DAYS_A_MONTH, Period
 from cascade.savings.projection import Projection, Variant, project
 from cascade.savings.rates import PriceBook, read_prices
-from cascade.savings.usage import Slice, UsageExport, read_usage
+from cascade.savings.usage import Slice, UsageExport, read_usage, with_requests
 
 __all__ = [
+    "DAYS_A_MONTH",
     "FIELDS",
     "Advice",
     "Basis",
@@ -26,6 +28,7 @@ __all__ = [
     "Finding",
     "Mix",
     "Observed",
+    "Period",
     "PriceBook",
     "Projection",
     "Slice",
@@ -39,4 +42,5 @@ __all__ = [
     "read_mix",
     "read_prices",
     "read_usage",
+    "with_requests",
 ]

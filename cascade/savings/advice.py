@@ -12,11 +12,14 @@ from typing import Final, Literal
 
 from cascade.core.policy import Policy
 from cascade.savings.bill import Basis, Bill
-from cascade.savings.mixes import Mix
+from cascade.savings.mixes import Mix, Observed
+from cascade.savings.periods import Period
 from cascade.savings.projection import Projection
 
-__all__ = ["FEW_REQUESTS", "NO_SIGNAL", "SMALL_SAVING_USD", "Advice", "Case", "Finding", "advise"]
+__all__ = ["FEW_ITEMS", "FEW_REQUESTS", "NO_SIGNAL", "SMALL_SAVING_USD", "Advice", "Case", "Finding", "advise"]
 
+FEW_ITEMS: Final = 100
+"""Of a corpus. With fewer, each item moves its quality by more than a point: what was measured is an estimate."""
 FEW_REQUESTS: Final = 3_000
 """A month. A certificate (2 %, 95 %) needs 149 graded requests at the least, and again after each change of a model."""
 SMALL_SAVING_USD: Final = 50
@@ -28,7 +31,7 @@ _NANO = 1_000_000_000
 
 Code = Literal[
     "few_requests", "small_saving", "cheapest_already", "dearer_than_today", "break_even", "dominated", "no_signal",
-    "uniform_stakes", "stakes", "signal_unknown", "mix_unknown", "requests_unknown",
+    "uniform_stakes", "stakes", "signal_unknown", "mix_unknown", "requests_unknown", "few_items", "other_models",
 ]  # fmt: skip
 
 
@@ -65,7 +68,7 @@ class Case:
     mix: Mix | None
     headline: int | None
     requests: int | None
-    days: Fraction
+    period: Period
 
 
 def advise(case: Case) -> Advice:
@@ -73,40 +76,69 @@ def advise(case: Case) -> Advice:
     instead = _instead(case)
     rival = (instead[1],) if instead else tuple(_stakes(case))
     findings = tuple(sorted((*_money(case), *_quality(case), *rival), key=lambda finding: not finding.against))
+    seen = case.mix.observed if case.mix else None
+    few = f"; {_few(seen)}" if seen and seen.items < FEW_ITEMS else ""
     if instead:
         rung, dominated = instead
-        return Advice(False, f"routing does not pay here: {dominated.message}: use {rung} alone", rung, findings)
+        told = f"routing does not pay here: {dominated.message}: use {rung} alone"
+        if seen and (best := _best(case, seen)) and best[1] != rung:
+            told += f" ({_quality_told(case, seen)})"
+        return Advice(False, told + few, rung, findings)
     if any(finding.against for finding in findings):
-        return Advice(False, "routing does not pay here", None, findings)
-    return _in_favour(case, findings)
+        return Advice(
+            False,
+            "routing does not pay here" + (f" ({_quality_told(case, seen)})" if seen else "") + few,
+            None,
+            findings,
+        )
+    pays, told = _in_favour(case, seen)
+    return Advice(pays, told + few, None, findings)
 
 
-def _in_favour(case: Case, findings: tuple[Finding, ...]) -> Advice:
+def _in_favour(case: Case, seen: Observed | None) -> tuple[bool | None, str]:
     """Nothing speaks against it: what it saves, and what that does to the quality, in one sentence."""
-    seen = case.mix.observed if case.mix else None
     if seen is None or case.headline is None:
-        return Advice(None, "whether routing pays is not known", None, findings)
+        return None, "whether routing pays is not known"
     today = case.bill.cost
-    saved = Fraction(today - case.headline) / case.days * 30 / _NANO
+    saved = (today - case.headline) * case.period.months / _NANO
     saves = f"saves {float(saved):,.2f} USD a month ({float(1 - Fraction(case.headline, today)):.1%}, estimate)"
-    (best, _), rung = max(zip(seen.singles, case.projection.rungs, strict=True), key=lambda one: one[0][0])
-    if seen.quality < best:
-        falls = f"quality falls from {best:.4f} ({rung} alone) to {seen.quality:.4f} on the corpus"
-        return Advice(None, f"routing {saves}, but {falls}: not the same answer quality", None, findings)
-    as_good = f"{seen.quality:.4f} on the corpus is no lower than any single model's"
-    return Advice(True, f"routing pays: it {saves}, and quality {as_good}", None, findings)
+    best = _best(case, seen)
+    if best is None:
+        return None, f"routing {saves}, but whether the answers are as good is not known: {_quality_told(case, seen)}"
+    if seen.quality < best[0]:
+        falls = f"quality falls from {best[0]:.4f} ({best[1]} alone) to {seen.quality:.4f} on the corpus"
+        return None, f"routing {saves}, but {falls}: not the same answer quality"
+    return True, f"routing pays: it {saves}, at no lower quality than any single model's: {_quality_told(case, seen)}"
+
+
+def _best(case: Case, seen: Observed) -> tuple[float, str] | None:
+    """The best single model: its quality on the corpus, and its rung. None where none is known."""
+    known = [(single[0], rung) for rung, single in zip(case.projection.rungs, seen.singles, strict=True) if single]
+    return max(known, key=lambda one: one[0], default=None)
+
+
+def _quality_told(case: Case, seen: Observed) -> str:
+    best = _best(case, seen)
+    beside = (
+        f"beside {best[0]:.4f} of the best single model, {best[1]}" if best else "beside no single model that is known"
+    )
+    return f"quality {seen.quality:.4f} on the corpus, {beside}"
+
+
+def _few(seen: Observed) -> str:
+    return f"few items ({seen.items}): an estimate"
 
 
 def _money(case: Case) -> Iterator[Finding]:
     today, cheapest = case.bill.cost, min(case.projection.as_today.alone)
-    month = Fraction(30) / case.days
+    month = case.period.months
     if case.requests is None:
         yield Finding(
             "requests_unknown", "the export does not say how many requests there were: --requests N", "estimate", False
         )
     elif case.requests * month < FEW_REQUESTS:
         told = f"{float(case.requests * month):,.0f} requests a month: too few to prove thresholds on (below {FEW_REQUESTS:,})"
-        yield Finding("few_requests", told, "measured", True)
+        yield Finding("few_requests", told, case.period.month_basis, True)
     if today <= cheapest:
         told = "today's bill is no higher than the first rung's for everything: there is nothing cheaper to route to"
         yield Finding("cheapest_already", told, "estimate", True)
@@ -147,15 +179,21 @@ def _quality(case: Case) -> Iterator[Finding]:
         told = "whether the first rung knows when it is wrong is not measured: give --corpus"
         yield Finding("signal_unknown", told, "estimate", False)
         return
+    basis: Basis = "measured"
+    if seen.items < FEW_ITEMS:
+        basis = "estimate"
+        yield Finding("few_items", f"the mix and the quality are those of {_few(seen)}", basis, False)
+    if seen.others:
+        yield Finding("other_models", f"these are other models' replies: {'; '.join(seen.others)}", "measured", False)
     first = case.projection.rungs[0]
     if seen.auroc is None:
-        yield Finding("no_signal", f"{first}'s confidence cannot be judged on this corpus", "measured", True)
+        yield Finding("no_signal", f"{first}'s confidence cannot be judged on this corpus", basis, True)
     elif seen.auroc < NO_SIGNAL:
         told = f"{first}'s confidence tells right from wrong hardly better than a coin (AUROC {seen.auroc:.2f})"
-        yield Finding("no_signal", told, "measured", True)
+        yield Finding("no_signal", told, basis, True)
     if seen.tasks < 2 and not any(task.floor or task.ceiling for task in case.policy.tasks if task.name != "tampering"):
         told = "uniform stakes: one kind of request and no floors, so nothing but its confidence sets a request apart"
-        yield Finding("uniform_stakes", told, "measured", False)
+        yield Finding("uniform_stakes", told, basis, False)
 
 
 def _instead(case: Case) -> tuple[str, Finding] | None:
@@ -165,8 +203,10 @@ def _instead(case: Case) -> tuple[str, Finding] | None:
         return None
     found: list[tuple[float, bool, str]] = []
     alone = zip(case.projection.rungs, case.projection.as_today.alone, seen.singles, seen.single_costs, strict=True)
-    for rung, cost, (quality, _), recorded in alone:
-        there = recorded is not None and seen.cost is not None and recorded <= seen.cost
+    for rung, cost, single, recorded in alone:
+        if single is None:
+            continue
+        quality, there = single[0], recorded is not None and seen.cost is not None and recorded <= seen.cost
         if quality >= seen.quality and (cost <= case.headline or there):
             found.append((quality, cost <= case.headline, rung))
     if not found:
@@ -174,15 +214,15 @@ def _instead(case: Case) -> tuple[str, Finding] | None:
     quality, here, rung = max(found, key=lambda one: one[0])
     told = f"{rung} alone costs no more{'' if here else ' on the corpus'} and is at least as good"
     told += f" ({quality:.4f} against {seen.quality:.4f})"
-    return rung, Finding("dominated", told, "estimate" if here else "measured", True)
+    return rung, Finding("dominated", told, "estimate" if here or seen.items < FEW_ITEMS else "measured", True)
 
 
 def _stakes(case: Case) -> Iterator[Finding]:
     seen = case.mix.observed if case.mix else None
-    if seen is None or case.headline is None:
+    if seen is None or case.headline is None or (single := seen.singles[-1]) is None:
         return
     top, alone = case.projection.rungs[-1], case.projection.as_today.alone[-1]
-    more_wrong = seen.wrong - seen.singles[-1][1]
+    more_wrong = seen.wrong - single[1]
     if more_wrong > 0 and case.requests and alone > case.headline:
         each = (alone - case.headline) / (more_wrong * case.requests) / _NANO
         told = f"against {top} alone {more_wrong:.1%} more answers are wrong: it pays where such a mistake costs less than {each:,.4f} USD"

@@ -96,7 +96,7 @@ def _cached(part: Slice, share: Fraction) -> Slice:
 
 
 def _line(model: str, batch: bool, group: list[Slice], book: PriceBook) -> BillLine:
-    listed = book.rates(model)
+    listed = book.rates(model, group[0].where)
     rates = halved(listed) if batch else listed
     usage, counts = Usage(), [part.requests for part in group]
     for part in group:

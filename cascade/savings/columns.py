@@ -1,11 +1,12 @@
 """What the columns of usage exports are called, and which of our fields each one is.
 
 Names as the exports write them (November 2026): the Claude Console's usage CSV and the Admin API's usage report,
-LiteLLM's spend logs and daily tables, Helicone's and Langfuse's request exports, OpenRouter's activity, OpenTelemetry's
-GenAI attributes. Case, spaces and punctuation do not matter; a nested JSON key is its path.
+LiteLLM's spend logs and daily tables, Helicone's and Langfuse's request exports, OpenRouter's activity, OpenAI's usage
+(its CSV and its API's JSON), OpenTelemetry's GenAI attributes. Case, spaces and punctuation do not matter; a nested JSON key is its path.
 
 Two kinds of input must not be mixed up: `input` is what was billed at the full input price (the Messages API's
-`input_tokens`, which excludes cached tokens), `prompt` is the whole prompt, cached or not (LiteLLM, OpenTelemetry).
+`input_tokens`, which excludes cached tokens), `prompt` is the whole prompt, cached or not (LiteLLM, OpenTelemetry, and
+OpenAI, who call that `input_tokens` too).
 """
 
 from __future__ import annotations
@@ -16,7 +17,7 @@ from typing import Final, Literal, get_args
 
 from cascade.core.errors import UsageExportError
 
-__all__ = ["ALIASES", "FIELDS", "Field", "check_columns", "find_columns", "is_usage", "plain", "read_map"]
+__all__ = ["ALIASES", "FIELDS", "Field", "check_columns", "find_columns", "is_usage", "plain", "read_map", "unread"]
 
 Field = Literal[
     "model", "requests", "input", "prompt", "output", "cache_read", "cache_write", "cache_write_5m", "cache_write_1h",
@@ -32,9 +33,12 @@ ALIASES: Final[Mapping[Field, tuple[str, ...]]] = {
         "model", "model_version", "model_id", "model_name", "provided_model_name", "request_model", "response_model",
         "gen_ai.request.model", "gen_ai.response.model", "slug", "model_group",
     ),
-    "requests": ("requests", "api_requests", "request_count", "num_requests", "number_of_requests", "calls", "count"),
+    "requests": (
+        "requests", "api_requests", "request_count", "num_requests", "num_model_requests", "number_of_requests", "calls",
+        "count",
+    ),
     "input": (
-        "usage_input_tokens_no_cache", "uncached_input_tokens", "input_tokens_no_cache", "input_tokens",
+        "usage_input_tokens_no_cache", "uncached_input_tokens", "input_uncached_tokens", "input_tokens_no_cache", "input_tokens",
         "usage.input_tokens", "usage_details.input", "input_usage", "input",
     ),
     "prompt": (
@@ -46,14 +50,14 @@ ALIASES: Final[Mapping[Field, tuple[str, ...]]] = {
     ),
     "cache_read": (
         "usage_input_tokens_cache_read", "cache_read_input_tokens", "cache_read_tokens", "cache_read", "cached_tokens",
-        "cached_input_tokens", "prompt_cache_read_tokens", "usage.cache_read_input_tokens",
+        "cached_input_tokens", "input_cached_tokens", "prompt_cache_read_tokens", "usage.cache_read_input_tokens",
         "usage_details.cache_read_input_tokens", "usage_details.input_cache_read", "usage_details.input_cached_tokens",
         "usage.prompt_tokens_details.cached_tokens", "gen_ai.usage.cache_read.input_tokens",
     ),
     "cache_write": (
         "cache_creation_input_tokens", "cache_write_tokens", "cache_write", "cache_creation_tokens",
         "prompt_cache_write_tokens", "usage.cache_creation_input_tokens", "usage_details.cache_creation_input_tokens",
-        "usage_details.input_cache_creation", "gen_ai.usage.cache_creation.input_tokens", "usage_input_tokens_cache_write",
+        "usage_details.input_cache_creation", "input_cache_write_tokens", "gen_ai.usage.cache_creation.input_tokens", "usage_input_tokens_cache_write",
     ),
     "cache_write_5m": (
         "usage_input_tokens_cache_write_5m", "cache_write_5m_tokens", "cache_write_5m", "prompt_cache_write_5m",
@@ -69,11 +73,13 @@ ALIASES: Final[Mapping[Field, tuple[str, ...]]] = {
         "usage_date_utc", "usage_date", "date", "day", "starting_at", "start_time", "startTime", "request_created_at",
         "created_at", "timestamp", "time", "period",
     ),
-    "tier": ("usage_type", "service_tier", "usage.service_tier", "processing", "batch"),
+    "tier": ("usage_type", "batch", "service_tier", "usage.service_tier", "processing"),
     "request_id": ("request_id", "trace_id", "call_id", "generation_id", "litellm_call_id"),
 }  # fmt: skip
 
 _BESIDE_PROMPT = {"promptcachereadtokens", "promptcachewritetokens"}  # Helicone's: its prompt_tokens excludes them
+
+_OF_THE_WHOLE_PROMPT = {"inputtokens", "inputcachedtokens"}  # OpenAI's pair: its input_tokens includes the cached
 
 _NEEDED: Final[tuple[Field, ...]] = ("model", "output")
 
@@ -81,6 +87,9 @@ _NEEDED: Final[tuple[Field, ...]] = ("model", "output")
 def plain(name: str) -> str:
     """A column's name without case, spaces and punctuation: `Input Tokens` and `input_tokens` are one."""
     return re.sub(r"[\W_]+", "", name.casefold())
+
+
+_KNOWN: Final = frozenset(plain(alias) for aliases in ALIASES.values() for alias in aliases)
 
 
 def read_map(pairs: Iterable[str]) -> dict[Field, str]:
@@ -92,6 +101,8 @@ def read_map(pairs: Iterable[str]) -> dict[Field, str]:
             raise UsageExportError(
                 f"{pair!r} maps no field to a column", where="--map", mend=f"FIELD=COLUMN, FIELD: {', '.join(FIELDS)}"
             )
+        if field in given:
+            raise UsageExportError(f"{field!r} is mapped twice", where="--map", mend="leave one of them out")
         given[field] = column
     return given
 
@@ -113,9 +124,28 @@ def find_columns(names: Iterable[str], given: Mapping[Field, str]) -> dict[Field
                 break
     if "prompt" in found and "input" not in found and "prompt" not in given and _BESIDE_PROMPT & by_plain.keys():
         found["input"] = found["prompt"]
+    if (
+        by_plain.keys() >= _OF_THE_WHOLE_PROMPT
+        and "input" not in given
+        and plain(found.get("input", "")) == "inputtokens"
+    ):
+        found.setdefault("prompt", found["input"])
+        del found["input"]
     if "input" in found and "prompt" not in given:
         found.pop("prompt", None)  # both are told: the exact one is taken
     return found
+
+
+def unread(names: Iterable[str], found: Mapping[Field, str]) -> list[str]:
+    """Columns that no field is, and that are called as if they told cached tokens or the number of requests."""
+    taken, counted = set(found.values()), bool(found.keys() & {"requests", "request_id"})
+    return [
+        name
+        for name in names
+        if name not in taken
+        and (bare := plain(name)) not in _KNOWN
+        and ("cache" in bare or ("request" in bare and not counted and not bare.endswith("websearchrequests")))
+    ]
 
 
 def is_usage(found: Mapping[Field, str]) -> bool:

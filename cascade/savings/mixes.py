@@ -3,15 +3,18 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Iterable, Sequence
-from dataclasses import dataclass
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
 from fractions import Fraction
 
-from cascade.core import prices
-from cascade.core.climb import Plan
-from cascade.core.errors import AllRungsFailed, CorpusError, UsageExportError
-from cascade.core.trail import Answer
-from cascade.corpora import CorpusReader, Item, RecordedReply, replay_item
+from cascade.core.errors import CorpusError, UsageExportError
+from cascade.core.policy import Policy
+from cascade.corpora import CorpusReader
+from cascade.corpora.arrays import np
+from cascade.corpora.columns import ANSWERED, NO_COST, UNRECORDED, Columns, View, read_columns
+from cascade.corpora.lenses import lens_of, other_models
+from cascade.corpora.outcomes import singles_of, tally, total
+from cascade.corpora.vectorised import evaluate
 from cascade.savings.bill import Basis
 
 __all__ = ["Mix", "Observed", "observe", "read_mix"]
@@ -19,10 +22,12 @@ __all__ = ["Mix", "Observed", "observe", "read_mix"]
 
 @dataclass(frozen=True, slots=True)
 class Observed:
-    """What a replayed corpus says of the policy, beside its mix. Rates are over all items, qualities mean scores.
+    """What a replayed corpus says of the policy, beside its mix: the figures of `cascade replay`, rates over all items.
 
-    `cost`: what its answers cost in nano-USD, at the policy's prices where the usage was recorded, and `single_costs`
-    every rung's alone; None where a reply has neither usage nor cost. `auroc`: the chance that a right answer of the first rung says more than a wrong one; None where it cannot be told.
+    `singles`: every rung alone, its mean score and the share that is wrong; None where some item lacks a graded, priced
+    reply of it. `cost`: what the answers cost in nano-USD, and `single_costs` every rung's alone, as recorded, or at the
+    policy's prices where only usage was; None where neither was. `auroc`: the chance that a right answer of the first
+    rung says more than a wrong one; None where it cannot be told. `others`: where other models were recorded.
     """
 
     corpus: str
@@ -30,11 +35,12 @@ class Observed:
     synthetic: bool
     quality: float
     wrong: float
-    singles: tuple[tuple[float, float], ...]
+    singles: tuple[tuple[float, float] | None, ...]
     cost: int | None
     single_costs: tuple[int | None, ...]
     auroc: float | None
     tasks: int
+    others: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True, slots=True)
@@ -66,110 +72,58 @@ def read_mix(text: str, rungs: Sequence[str]) -> Mix:
     return Mix(shares, tuple(sum(shares[k:], Fraction(0)) for k in range(len(shares))), "estimate")
 
 
-def observe(reader: CorpusReader, plan: Plan) -> Mix:
-    """The mix of a corpus replayed item by item through the very rule that runs live.
+def observe(reader: CorpusReader, policy: Policy) -> Mix:
+    """The mix of a corpus replayed under a policy, as `cascade replay` does it, storm guard and all.
 
-    Raises CorpusError where the corpus lacks a rung of the policy, or has no items.
+    A request that nobody answered counts for the top rung: asking without a cascade would have paid that. Raises
+    CorpusError where the corpus lacks a rung of the policy or a reply that it asks for, or has no items.
     """
-    rungs = tuple(rung.rung for rung in plan.policy.ladder)
-    if unknown := [rung for rung in rungs if rung not in reader.manifest.rungs]:
-        has = ", ".join(reader.manifest.rungs)
-        problem = f"has no rung {unknown[0]!r}, which policy {plan.policy.name!r} asks"
-        raise CorpusError(problem, where=reader.source, mend=f"it has {has}: give a --policy with these rungs")
-    tally = _Tally(plan, reader.manifest.right_at)
-    for item in reader:
-        try:
-            tally.count(item, replay_item(plan, item, cost_of="policy"))
-        except AllRungsFailed as failed:
-            tally.count_failed(item, tuple(step.rung for step in failed.steps))
-    if not tally.items:
+    manifest = reader.manifest
+    try:
+        lens = lens_of(policy, manifest)
+    except CorpusError as problem:  # the lens does not know where the corpus is from
+        raise CorpusError(problem.problem, where=reader.source, mend=problem.mend) from None
+    lenses = (lens, replace(lens, cost_of="policy"))
+    columns, views = read_columns(reader, manifest, lenses, source=reader.source)
+    if not len(columns):
         raise CorpusError("has no items", where=reader.source, mend="record some")
-    n = tally.items
-    shares = tuple(Fraction(tally.shipped[rung], n) for rung in rungs)
-    reached = tuple(Fraction(tally.reached[rung], n) for rung in rungs)
+    view, priced = _priced(views)
+    tasks = tally(columns, view, evaluate(columns, view))
+    figures = total(tasks, singles_of(columns, view))
+    n, rungs = figures.items, view.lens.names
+    singles = [figures.singles.get(rung) for rung in rungs]
+    answered = {**figures.shipped, rungs[-1]: figures.shipped[rungs[-1]] + figures.abstained}
     observed = Observed(
-        reader.manifest.name,
-        n,
-        reader.manifest.synthetic,
-        tally.score / n,
-        tally.wrong / n,
-        tuple((tally.single_score[rung] / n, tally.single_wrong[rung] / n) for rung in rungs),
-        tally.cost,
-        tuple(tally.single_cost.values()),
-        _auroc(tally.said),
-        len(tally.tasks),
+        corpus=manifest.name,
+        items=n,
+        synthetic=manifest.synthetic,
+        quality=figures.quality,
+        wrong=figures.wrong / n,
+        singles=tuple(single and (single.quality, single.wrong / n) for single in singles),
+        cost=figures.cost if priced else None,
+        single_costs=tuple(single.cost if single and priced else None for single in singles),
+        auroc=_auroc(_said(columns, view)),
+        tasks=len(tasks),
+        others=tuple(other_models(view.lens, manifest)),
     )
-    return Mix(shares, reached, "measured", observed)
+    shares = tuple(Fraction(answered[rung], n) for rung in rungs)
+    return Mix(shares, tuple(Fraction(figures.reached[rung], n) for rung in rungs), "measured", observed)
 
 
-class _Tally:
-    def __init__(self, plan: Plan, right_at: float) -> None:
-        rungs = tuple(rung.rung for rung in plan.policy.ladder)
-        self._rates = dict(zip(rungs, plan.rates, strict=True))
-        self._rungs, self._right_at = rungs, right_at
-        self.items = 0
-        self.score = 0.0
-        self.wrong = 0
-        self.shipped: Counter[str] = Counter()
-        self.reached: Counter[str] = Counter()
-        self.single_score: dict[str, float] = dict.fromkeys(rungs, 0.0)
-        self.single_wrong: Counter[str] = Counter()
-        self.cost: int | None = 0
-        self.single_cost: dict[str, int | None] = dict.fromkeys(rungs, 0)
-        self.said: list[tuple[float, bool]] = []
-        self.tasks: set[str | None] = set()
-
-    def count(self, item: Item, answer: Answer) -> None:
-        self._count(item, (step.rung for step in answer.steps))
-        if answer.rung is None:
-            self.wrong += 1
-            self._count_unanswered()
-            return
-        score = _score(item, answer.rung)
-        self.score += score
-        self.wrong += score < self._right_at
-        self.shipped[answer.rung] += 1
-
-    def count_failed(self, item: Item, asked: Iterable[str]) -> None:
-        self._count(item, asked)
-        self.wrong += 1
-        self._count_unanswered()
-
-    def _count_unanswered(self) -> None:
-        """No answer: for the mix it is the top rung's, which is what asking without a cascade would have paid."""
-        self.shipped[self._rungs[-1]] += 1
-
-    def _count(self, item: Item, asked: Iterable[str]) -> None:
-        self.items += 1
-        self.tasks.add(item.task)
-        costs = {rung: self._cost_of(item.reply(rung), rung) for rung in self._rungs}
-        for rung in asked:
-            self.reached[rung] += 1
-            self.cost = _plus(self.cost, costs[rung])
-        for rung in self._rungs:
-            self.single_cost[rung] = _plus(self.single_cost[rung], costs[rung])
-            score = _score(item, rung)
-            self.single_score[rung] += score
-            self.single_wrong[rung] += score < self._right_at
-        first = item.reply(self._rungs[0])
-        if first.confidence is not None and first.answer is not None:
-            self.said.append((first.confidence, _score(item, self._rungs[0]) >= self._right_at))
-
-    def _cost_of(self, reply: RecordedReply, rung: str) -> int | None:
-        if reply.usage:
-            return prices.cost(self._rates[rung], reply.tokens)
-        return None if reply.cost_usd is None else round(reply.cost_usd * 1e9)
+def _priced(views: Sequence[View]) -> tuple[View, bool]:
+    """As recorded; where no cost was, at the policy's prices; where nothing can be priced, free, and that is told."""
+    for view in views:
+        if any((cost != NO_COST).any() for cost in view.cost):
+            return view, True
+    return replace(views[0], cost=tuple(np.zeros_like(cost) for cost in views[0].cost)), False
 
 
-def _plus(total: int | None, cost: int | None) -> int | None:
-    return None if total is None or cost is None else total + cost
-
-
-def _score(item: Item, rung: str) -> float:
-    score = item.reply(rung).score
-    if score is None:
-        raise CorpusError(f"the reply of {rung!r} has no score", item=item.id, mend="grade it, or leave the item out")
-    return score
+def _said(columns: Columns, view: View) -> list[tuple[float, bool]]:
+    """The first rung's confidence in each of its answers that was graded, and whether that was right."""
+    first = columns.rungs[view.lens.rungs[0]]
+    there = np.isin(first.answer, (ANSWERED, UNRECORDED)) & ~np.isnan(first.confidence) & ~np.isnan(first.score)
+    right = first.score[there] >= columns.manifest.right_at
+    return list(zip(first.confidence[there].tolist(), right.tolist(), strict=True))
 
 
 def _auroc(said: Sequence[tuple[float, bool]]) -> float | None:

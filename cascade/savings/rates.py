@@ -34,13 +34,13 @@ class PriceBook:
         self._rungs = {_canonical(rung.model): rung for rung in policy.ladder if rung.price or rung.discount}
         self._known: dict[str, Rates] = {}
 
-    def rates(self, model: str) -> Rates:
-        """Raises UsageExportError for a model that has no price: never a price of 0."""
+    def rates(self, model: str, where: str = "usage") -> Rates:
+        """Raises UsageExportError, which names `where`, for a model that has no price: never a price of 0."""
         if (known := self._known.get(model)) is None:
-            known = self._known[model] = self._look_up(model)
+            known = self._known[model] = self._look_up(model, where)
         return known
 
-    def _look_up(self, model: str) -> Rates:
+    def _look_up(self, model: str, where: str) -> Rates:
         name = _canonical(model)
         try:
             if (price := self._own.get(name)) is not None:
@@ -50,7 +50,7 @@ class PriceBook:
             return rates_of(Rung(rung="list", model=model, max_tokens=1))
         except (NoPrice, ValidationError):
             problem = f"there is no price for model {model[:128]!r}"
-            raise UsageExportError(problem, where="usage", mend=f"--price {model[:128]}=IN/OUT") from None
+            raise UsageExportError(problem, where=where, mend=f"--price {model[:128]}=IN/OUT") from None
 
 
 def read_prices(pairs: Iterable[str]) -> dict[str, Price]:

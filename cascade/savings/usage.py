@@ -14,15 +14,15 @@ import json
 import os
 import re
 from collections.abc import Iterator, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any, Final, cast
 
 from cascade.core.errors import UsageExportError
 from cascade.core.messages import Usage
-from cascade.savings.columns import Field, check_columns, find_columns, is_usage, plain
+from cascade.savings.columns import Field, check_columns, find_columns, is_usage, plain, unread
 
-__all__ = ["Slice", "UsageExport", "read_usage"]
+__all__ = ["Slice", "UsageExport", "read_usage", "with_requests"]
 
 SIZE_STEP: Final = 1_000
 """Tokens: average prompts are told apart in steps of this, for price tiers (which start at multiples of it)."""
@@ -30,6 +30,7 @@ SIZE_STEP: Final = 1_000
 _MAX_BYTES = 64 * 1024 * 1024  # of one line, and of a JSON document
 # 1200, 1,200 and 1200.0; not 1.200 or 1,5, which mean different numbers in different countries.
 _WHOLE = re.compile(r"[0-9]{1,18}(?:\.0{1,2})?|[0-9]{1,3}(?:,[0-9]{3}){1,5}")
+_TOTALS: Final = {"total", "sum", "grandtotal"}
 _Row = tuple[int, dict[str, Any]]
 
 
@@ -38,7 +39,7 @@ class Slice:
     """Usage of one model that is priced alike. `requests` None: the export does not say how many there were.
 
     `size`: the average prompt lies in (size x 1,000, (size + 1) x 1,000] tokens; None where it is not known.
-    `single`: every row was one request, so that its price tier is certain.
+    `single`: every row was one request, so that its price tier is certain. `where`: file and line of its first row.
     """
 
     model: str
@@ -47,11 +48,16 @@ class Slice:
     single: bool
     requests: int | None
     usage: Usage
+    where: str = "usage"
 
 
 @dataclass(frozen=True, slots=True)
 class UsageExport:
-    """A whole export. `days`: from the first date to the last, both included; None where it has no dates."""
+    """A whole export. `days`: from the first date to the last, both included; None where it has no dates.
+
+    `skipped`: rows without usage; `totals`: rows that are the sum of others, and not counted again. `unread`: columns
+    that no field is, though their names say that they might be.
+    """
 
     source: str
     slices: tuple[Slice, ...]
@@ -59,6 +65,8 @@ class UsageExport:
     skipped: int
     days: int | None
     columns: Mapping[Field, str]
+    totals: int = 0
+    unread: tuple[str, ...] = ()
 
     @property
     def usage(self) -> Usage:
@@ -82,10 +90,10 @@ def read_usage(path: str | os.PathLike[str], given: Mapping[Field, str] | None =
     """
     source = os.fspath(path)
     told = _Told(given or {}, source)
-    sums: dict[tuple[str, bool, int | None, bool], tuple[int | None, Usage]] = {}
+    sums: dict[tuple[str, bool, int | None, bool], tuple[int | None, Usage, str]] = {}
     first: dt.date | None = None
     last: dt.date | None = None
-    rows = skipped = 0
+    rows = skipped = totals = 0
     for line, row in _rows(Path(path), source):
         where = f"{source}:{line}"
         columns = told.columns(row, where)
@@ -94,20 +102,46 @@ def read_usage(path: str | os.PathLike[str], given: Mapping[Field, str] | None =
         if model is None and usage == Usage():
             skipped += 1  # a span, or a total, without tokens
             continue
+        if plain(model or str(next(iter(row.values())))) in _TOTALS:
+            totals += 1
+            continue
         if model is None:
             raise UsageExportError("has tokens and no model", where=where, mend="group the export by model")
         rows += 1
         requests = read.requests()
-        size = (max(usage.prompt_tokens, 1) - 1) // (requests * SIZE_STEP) if requests else None
+        size = _size(usage, requests)
         key = (model, read.is_batch(), size, requests == 1)
-        count, total = sums.get(key, (0, Usage()))
-        sums[key] = (None if requests is None or count is None else count + requests, total + usage)
+        count, total, start = sums.get(key, (0, Usage(), where))
+        sums[key] = (None if requests is None or count is None else count + requests, total + usage, start)
         if (day := read.date()) is not None:
             first, last = min(first or day, day), max(last or day, day)
     found = told.all(empty=not rows)
     slices = tuple(Slice(*key, *value) for key, value in sums.items())
     days = (last - first).days + 1 if first and last else None
-    return UsageExport(source, slices, rows, skipped, days, found)
+    return UsageExport(source, slices, rows, skipped, days, found, totals, told.unread(found))
+
+
+def with_requests(export: UsageExport, requests: int) -> UsageExport:
+    """The export with the number of requests that its user knows, spread by their tokens over what it has no counts of.
+
+    It sets the average prompt, and so the price tier. Raises UsageExportError where there is nothing left to say.
+    """
+    counted = sum(part.requests or 0 for part in export.slices)
+    open_ = [part for part in export.slices if part.requests is None]
+    if not open_ or requests <= counted:
+        problem = f"the export says itself how many there were, {counted:,}" + (" in a part of it" if open_ else "")
+        raise UsageExportError(problem, where="--requests", mend="leave it out" if not open_ else "give them all")
+    weights = [part.usage.prompt_tokens + part.usage.output_tokens for part in open_]
+    total, given, known = sum(weights) or 1, 0, list[Slice]()
+    for place, part in enumerate(open_, 1):
+        upto = (requests - counted) * sum(weights[:place]) // total
+        known.append(replace(part, requests=upto - given, size=_size(part.usage, upto - given)))
+        given = upto
+    return replace(export, slices=(*(part for part in export.slices if part.requests is not None), *known))
+
+
+def _size(usage: Usage, requests: int | None) -> int | None:
+    return (max(usage.prompt_tokens, 1) - 1) // (requests * SIZE_STEP) if requests else None
 
 
 class _Told:
@@ -124,6 +158,10 @@ class _Told:
             if is_usage(found):
                 check_columns(found, names, where, self._given)
         return found
+
+    def unread(self, found: Mapping[Field, str]) -> tuple[str, ...]:
+        """The columns of the whole file that nothing was made of, though they are called as if something were in them."""
+        return tuple(unread(dict.fromkeys(name for names in self._by_names for name in names), found))
 
     def all(self, *, empty: bool) -> dict[Field, str]:
         """Of the whole file. Raises UsageExportError where there was no usage, or a given column was never seen."""

@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import re
+import shlex
+from itertools import pairwise
 from pathlib import Path
 
 from cascade.corpora import read_corpus
@@ -13,15 +16,17 @@ LARGE = FIXTURES / "lm_eval" / "large" / "samples_trivia_2026-01-05T11-30-00.654
 
 
 def test_import_writes_a_corpus_and_tells_every_gap(run: Run, tmp_path: Path) -> None:
-    """One line on stdout; on stderr what the sources lack: items missing in one, confidences, costs."""
+    """What it is and what it lacks on stdout; on stderr what the sources lack: items missing in one, confidences, costs."""
     rungs = ("--rung", f"small={SMALL}", "--rung", f"large={LARGE}")
     done = run("import", "lm-eval", *rungs, "--filter", "strict", "--metric", "exact_match", "-o", "trivia.jsonl.gz")
-    assert (done.code, done.out) == (0, "trivia.jsonl.gz: 2 items, small → large\n")
+    bare, first = "(small lacks 2 of 2, large lacks 2 of 2)", "trivia.jsonl.gz: 2 items, small → large\n"
+    last = f"cannot be replayed yet: no cost {bare} and no usage {bare}, add cost_usd, or input and output tokens\n"
+    assert (done.code, done.out) == (0, first + last)
     assert done.err.splitlines() == [
         "large: no reply in 1 item",
         "left out: 1 item, for want of a rung's reply (--keep-incomplete keeps what there is)",
         "replies without confidence: small 2 of 2 (below the top rung such a reply never ships)",
-        "replies without cost_usd: small 2 of 2, large 2 of 2 (replay with --reprice where there is usage)",
+        "replies without cost_usd: small 2 of 2, large 2 of 2 (not all have usage that could be priced instead)",
     ]
     corpus = read_corpus(tmp_path / "trivia.jsonl.gz")
     assert (corpus.manifest.name, corpus.manifest.rungs) == ("trivia", ("small", "large"))
@@ -56,8 +61,11 @@ def test_import_tells_the_columns_that_no_map_names(run: Run, tmp_path: Path) ->
     done = run("import", "csv", "a.csv", "b.csv", *maps, "-o", "own.jsonl")
     said = [line for line in done.err.splitlines() if line.startswith("not imported")]
     assert said == ["not imported, for no --map names them: the columns cost, 'two\\nlines', '', more"]
-    assert (done.code, done.out) == (0, "own.jsonl: 3 items, haiku\n")
-    told = run("import", "csv", "a.csv", "b.csv", *maps, "-o", "own.jsonl", "--json")
+    assert done.code == 0
+    assert done.out.startswith(
+        "own.jsonl: 3 items, haiku\ncannot be replayed yet: haiku is its only rung, add a dearer"
+    )
+    told = run("import", "csv", "a.csv", "b.csv", *maps, "-o", "own.jsonl", "--force", "--json")
     assert (told.err, told.json["unmapped"]) == ("", ["cost", "two\nlines", "", "more"])
     every = ("--map", "haiku.cost_usd=cost", "--map", "extra.more=more")
     (tmp_path / "many.csv").write_text(f"id,q,{','.join(f'c{number}' for number in range(23))}\n1,one?{',v' * 23}\n")
@@ -65,14 +73,14 @@ def test_import_tells_the_columns_that_no_map_names(run: Run, tmp_path: Path) ->
         "import", "csv", "many.csv", "--map", "id=id", "--map", "input=q", "--map", "a.answer=c0", "-o", "m.jsonl"
     )
     assert "c19, c20 and 2 more" in many.err
-    whole = run("import", "csv", "b.csv", *maps, *every, "-o", "own.jsonl", "--json")
+    whole = run("import", "csv", "b.csv", *maps, *every, "-o", "own.jsonl", "--force", "--json")
     assert whole.json["unmapped"] == []
     assert not any("not imported" in notice for notice in whole.json["notices"])
 
 
 def test_import_refusals_are_one_line_and_leave_nothing(run: Run, tmp_path: Path) -> None:
     """A pickle, a format that is not there, a pair that is none, an ending that is no corpus's: exit 2, no file."""
-    bench = str(FIXTURES / "routerbench.csv")
+    bench, table = str(FIXTURES / "routerbench.csv"), str(FIXTURES / "table.csv")
     for arguments, problem in (
         (("routerbench", "routerbench_0shot.pkl", "-o", "c.jsonl"), "is a pickle, which is never loaded here"),
         (("ragas", bench, "-o", "c.jsonl"), "there is no format 'ragas' (formats: lm-eval, "),
@@ -80,9 +88,73 @@ def test_import_refusals_are_one_line_and_leave_nothing(run: Run, tmp_path: Path
         (("routerbench", bench, "--rung", "haiku", "-o", "c.jsonl"), "--rung haiku: is not NAME=VALUE"),
         (("routerbench", bench, "-o", "c.csv"), "c.csv: a corpus ends in .jsonl, .jsonl.gz or .parquet"),
         (("routerbench", bench), "Missing option"),
+        (
+            ("csv", table, "--map", "id=qid", "--map", "input=question", "-o", "c.jsonl"),
+            "no rung is mapped: --map haiku.",
+        ),
+        (("routerbench", bench, "--metric", "f1", "-o", "c.jsonl"), "--metric: routerbench makes no use of it"),
     ):
         done = run("import", *arguments)
         assert (done.code, done.out) == (2, "")
         assert problem in done.err
         assert done.err.count("\n") == 1
     assert list(tmp_path.iterdir()) == []
+
+
+def test_import_does_not_write_over_a_corpus_unasked(run: Run, tmp_path: Path) -> None:
+    """What is there stays as it is, whatever it is; --force says that it may go."""
+    (tmp_path / "mine.jsonl").write_text("paid for\n")
+    arguments = ("import", "routerbench", str(FIXTURES / "routerbench.csv"), "-o", "mine.jsonl")
+    done = run(*arguments)
+    assert (done.code, done.out) == (2, "")
+    assert done.err == "cascade: mine.jsonl: exists (give another -o, or --force)\n"
+    assert (tmp_path / "mine.jsonl").read_text() == "paid for\n"
+    assert run(*arguments, "--force").code == 0
+    assert len(read_corpus(tmp_path / "mine.jsonl").items) == 2
+
+
+def test_import_says_whether_its_corpus_can_be_replayed(run: Run, tmp_path: Path) -> None:
+    """What it says holds: with costs replay takes it, with usage alone it does with --reprice, with neither it refuses."""
+    (tmp_path / "t.csv").write_text("id,q,c,h,o,usd,tok\n1,a?,0.9,1,1,0.1,5\n2,b?,0.2,0,1,0.1,5\n")
+    graded = ("id=id", "input=q", "haiku.confidence=c", "haiku.score=h", "opus.score=o")
+    spent = [f"{rung}.{field}_tokens=tok" for rung in ("haiku", "opus") for field in ("input", "output")]
+    models = ("--rung", "haiku=claude-haiku-5-5", "--rung", "opus=claude-opus-5-5")
+    for name, more, told, options, code in (
+        ("paid", ["haiku.cost_usd=usd", "opus.cost_usd=usd"], "", (), 0),
+        ("used", spent, "replay with --reprice", ("--reprice",), 0),
+        (
+            "mixed",
+            ["haiku.cost_usd=usd", *spent[2:]],
+            "cannot be replayed yet: no cost (opus lacks 2 of 2) and no usage",
+            (),
+            2,
+        ),
+        ("bare", [], "cannot be replayed yet: no cost (haiku lacks 2 of 2, opus lacks 2 of 2) and no usage", (), 2),
+        ("ungraded", None, "cannot be replayed yet: no score (haiku lacks 2 of 2, opus lacks 2 of 2)", (), 2),
+    ):
+        maps = (
+            [*graded[:3], "opus.answer=q", "haiku.cost_usd=usd", "opus.cost_usd=usd"]
+            if more is None
+            else [*graded, *more]
+        )
+        pairs = [part for text in maps for part in ("--map", text)]
+        done = run("import", "csv", "t.csv", *models, *pairs, "-o", f"{name}.jsonl")
+        assert told in done.out + done.err
+        assert ("cannot be replayed" in done.out) == bool(code)
+        assert code == 0 or done.out.splitlines()[-1].startswith("cannot be replayed yet: ")
+        assert "--reprice" not in done.out + done.err or name == "used"
+        assert run("replay", f"{name}.jsonl", *options).code == code
+
+
+def test_the_readmes_import_can_be_replayed(run: Run, tmp_path: Path) -> None:
+    """Its line, on a table that has its columns, makes a corpus that replay takes, and another one than record's line."""
+    readme = (Path(__file__).parents[2] / "README.md").read_text().replace("\\\n", "")
+    (line,) = re.findall(r"^\$ (cascade import .*?)(?:  #.*)?$", readme, re.MULTILINE)
+    arguments = shlex.split(line)[1:]
+    columns = [text.partition("=")[2] for before, text in pairwise(arguments) if before == "--map"]
+    (tmp_path / arguments[2]).write_text(f"{','.join(columns)}\n{','.join('1' for _ in columns)}\n")
+    assert run(*arguments).code == 0
+    corpus = arguments[arguments.index("-o") + 1]
+    assert run("replay", corpus).code == 0
+    (recorded,) = re.findall(r"^\$ cascade record .*? -o (\S+)", readme, re.MULTILINE)
+    assert corpus != recorded

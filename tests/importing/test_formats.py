@@ -138,7 +138,7 @@ def test_a_choice_that_is_not_clear_is_an_error_that_lists_it(options: dict[str,
 def test_lm_eval_needs_to_be_told_the_rung() -> None:
     """Its files do not say which model it was."""
     with pytest.raises(CorpusError, match=r"does not say which model it was \(say it with --rung NAME="):
-        import_corpus("lm-eval", [SMALL], name="c")
+        import_corpus("lm-eval", [SMALL], name="c", options=Options("strict", "f1"))
 
 
 def test_lm_eval_of_a_multiple_choice_and_of_a_conversation(tmp_path: Path) -> None:
@@ -324,6 +324,11 @@ def test_a_table_that_is_wrong_is_told_by_line(tmp_path: Path, change: tuple[str
     ("maps", "problem"),
     [
         ((("input", "question"),), "no column is mapped to id"),
+        ((("id", "qid"), ("input", "question")), "no rung is mapped: --map haiku.answer=COLUMN"),
+        (
+            (*MAPS, ("haiku.score", "o_ok")),
+            r"--map haiku.score=o_ok: haiku.score is mapped to 'h_ok' \(leave one out\)",
+        ),
         ((("id", "qid"), ("answer", "h_ans")), r"--map answer=h_ans: there is no field 'answer' \(fields: "),
     ],
 )

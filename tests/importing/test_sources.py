@@ -23,6 +23,7 @@ from cascade.corpora.importing.zips import Zip
 FIXTURES = Path(__file__).parent / "fixtures"
 LOG = FIXTURES / "inspect_haiku.json"
 METRIC = Options(metric="match")
+MAPS = {"csv": Options(maps=(("id", "id"), ("a.score", "s")))}
 ZSTD = 93
 
 
@@ -69,7 +70,7 @@ def test_a_pickle_is_refused_without_opening_it(tmp_path: Path, name: str, form:
         rungs = [("a", str(source))] if form == "lm-eval" else []
         sources = [] if rungs else [str(source)]
         with pytest.raises(CorpusError, match=r"loading one runs .*read_pickle\(.*to_parquet\(") as told:
-            import_corpus(form, sources, name="c", rungs=rungs, options=Options(maps=(("id", "id"),)))
+            import_corpus(form, sources, name="c", rungs=rungs, options=MAPS.get(form))
         assert "\n" not in str(told.value)
     assert not proof.exists()
 
@@ -167,7 +168,5 @@ def test_rubbish_is_a_typed_error_in_every_format(tmp_path: Path, form: str) -> 
             path.write_bytes(body)
             rungs = [("a", str(path))] if form == "lm-eval" else []
             with pytest.raises(CascadeError) as caught:
-                import_corpus(
-                    form, [str(path)], name="c", rungs=rungs, options=Options(maps=(("id", "id"), ("a.score", "s")))
-                )
+                import_corpus(form, [str(path)], name="c", rungs=rungs, options=MAPS.get(form))
             assert "\n" not in str(caught.value)

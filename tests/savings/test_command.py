@@ -148,10 +148,53 @@ def test_the_verdict_says_what_the_saving_costs_in_quality(tmp_path: Path) -> No
     advice = json.loads(run(tmp_path, *options, "--json").stdout)["advice"]
     assert (advice["routing_pays"], advice["instead"]) == (None, None)
     shown = run(tmp_path, *options).stdout.splitlines()
-    assert advice["verdict"] in shown
-    assert "saves 22,552.22 USD a month" in advice["verdict"]
-    assert "quality falls from 0.9575 (opus alone) to 0.8558 on the corpus: not the same answer" in advice["verdict"]
+    assert advice["verdict"] == shown[0]
+    assert "saves 20,495.68 USD a month" in advice["verdict"]
+    assert "quality falls from 0.9575 (opus alone) to 0.8667 on the corpus: not the same answer" in advice["verdict"]
     assert not any("routing pays" in line for line in shown)
+
+
+def test_the_verdict_stands_first_and_the_long_tables_only_with_more(day: Path) -> None:
+    """The verdict, today's bill, the bill under the policy; caching, batch and escalation rates on request."""
+    plain = run(day.parent, "day.csv", "--mix", "80/15/5").stdout
+    assert plain.startswith(("whether routing pays is not known", "routing does not pay here"))
+    assert plain.index("today's bill") < plain.index("under policy") < plain.index("note: --more")
+    assert "with and without prompt caching" not in plain
+    assert "as assumed" in run(day.parent, "day.csv", "--mix", "80/15/5", "--cached", "0.5").stdout  # it was asked for
+    full = run(day.parent, "day.csv", "--mix", "80/15/5", "--more").stdout
+    assert full.index("under policy") < full.index("with and without prompt caching") < full.index("breaks even")
+
+
+def test_a_month_that_was_not_observed_is_never_called_measured(day: Path) -> None:
+    """One day, scaled by thirty: its money is measured, its month an estimate; without dates its day is one too."""
+    day.write_text(DAY.replace(",500,", ",50,"))
+    day.with_name("dateless.csv").write_text("model,requests,input_tokens,output_tokens\nclaude-opus-5-5,50,1000,250\n")
+    for arguments, bases, heads in (
+        (("day.csv",), ("measured", "measured", "estimate"), "USD  USD/day  USD/month (estimate)"),
+        (("day.csv", "--period-days", "30"), ("measured",) * 3, "USD  USD/day  USD/month"),
+        (("dateless.csv",), ("measured", "estimate", "estimate"), "USD  USD/day (estimate)  USD/month (estimate)"),
+    ):
+        told = json.loads(run(day.parent, *arguments, "--json").stdout)
+        for one in (told["today"], *told["today"]["models"]):
+            assert (one["basis"], one["per_day_basis"], one["per_month_basis"]) == bases
+        (few,) = (one for one in told["advice"]["findings"] if one["code"] == "few_requests")
+        assert few["basis"] == bases[2]
+        shown = run(day.parent, *arguments).stdout.splitlines()
+        assert next(line for line in shown if line.startswith("model")).split("out")[1].split() == [
+            *heads.split(), "basis",
+        ]  # fmt: skip
+
+
+def test_what_was_passed_over_in_the_export_is_told(tmp_path: Path) -> None:
+    """A total, and a column whose name says that it may be usage: a note for people, a key in JSON."""
+    (tmp_path / "usage.csv").write_text(
+        "model,requests,input_tokens,output_tokens,cached in\nclaude-opus-5-5,5,100,10,40\nTotal,5,100,10,40\n"
+    )
+    usage = json.loads(run(tmp_path, "usage.csv", "--json").stdout)["usage"]
+    assert (usage["total_rows"], usage["unread_columns"]) == (1, ["cached in"])
+    shown = run(tmp_path, "usage.csv").stdout
+    assert "note: rows that say they are a total, and are not counted again: 1" in shown
+    assert "note: no field is known to be cached in (--map FIELD=COLUMN)" in shown
 
 
 @pytest.mark.parametrize(
@@ -162,12 +205,15 @@ def test_the_verdict_says_what_the_saving_costs_in_quality(tmp_path: Path) -> No
         (["day.csv", "--mix", "80/15/5", "--corpus", "support"], "both were given"),
         (["day.csv", "--period-days", "0"], "--period-days: must be above 0"),
         (["day.csv", "--map", "model=which"], "has no column 'which'"),
+        (["day.csv", "--requests", "7"], "--requests: the export says itself how many there were, 500"),
+        (["unpriced.csv"], "unpriced.csv:3: there is no price for model 'gpt-x' (--price gpt-x=IN/OUT)"),
         (["day.csv", "--cached", "2"], "--cached: must be from 0 to 1"),
         (["day.csv", "--price", "x"], "--price: 'x' is no price"),
     ],
 )
 def test_a_mistake_is_one_line_and_exit_code_2(day: Path, arguments: list[str], told: str) -> None:
     """Nothing on stdout, one line on stderr."""
+    day.with_name("unpriced.csv").write_text(f"{DAY}2026-11-02,gpt-x,1,2,3\n2026-11-03,gpt-x,1,2,3\n")
     ran = run(day.parent, *arguments)
     assert (ran.returncode, ran.stdout) == (2, "")
     assert told in ran.stderr

@@ -10,16 +10,15 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from cascade.core.errors import CorpusError, UsageExportError
+from cascade.core.errors import UsageExportError
 from cascade.core.messages import Usage
-from cascade.core.policy import Policy
-from cascade.corpora import open_corpus, read_corpus, replay_item
+from cascade.corpora import open_corpus
 from cascade.loading import load_policy
-from cascade.plans import make_plan
 from cascade.savings import (
     Advice,
     Case,
     Mix,
+    Period,
     PriceBook,
     Projection,
     Slice,
@@ -31,17 +30,10 @@ from cascade.savings import (
     read_prices,
     read_usage,
 )
-from cascade.shipped import shipped
+from tests.savings.scenes import LARGE, MIX, advised, measured, one, replayed
 
 NANO = 1_000_000_000
 OLD = ("claude-haiku-5-5=0.80/4", "claude-sonnet-5-5=3/15", "claude-opus-5-5=15/75")
-
-
-def one(
-    model: str, usage: Usage, requests: int | None = None, *, batch: bool = False, size: int | None = None
-) -> Slice:
-    """A slice of traffic."""
-    return Slice(model, batch, size, requests == 1, requests, usage)
 
 
 def projected(slices: list[Slice], mix: str | Mix | None, *prices: str, policy: str = "default") -> Projection:
@@ -152,60 +144,9 @@ def test_break_even_is_where_the_climb_meets_the_single_model() -> None:
     assert abs(limit - exact) < Fraction(1, 5_000)
 
 
-def measured(policy: Policy) -> Mix:
-    """The mix of the shipped corpus under a policy."""
-    path = shipped("corpora", "support")
-    assert path is not None
-    with open_corpus(path) as reader:
-        return observe(reader, make_plan(policy))
-
-
-def test_a_measured_mix_is_the_rules_own() -> None:
-    """Shares, rates and qualities equal those of the corpus replayed by the rule, item by item."""
-    policy = load_policy("support")
-    mix = measured(policy)
-    path = shipped("corpora", "support")
-    assert path is not None
-    corpus, plan = read_corpus(path), make_plan(policy)
-    answers = [replay_item(plan, item) for item in corpus.items]
-    rungs = [rung.rung for rung in policy.ladder]
-    assert mix.shares == tuple(Fraction(sum(answer.rung == rung for answer in answers), 1200) for rung in rungs)
-    assert mix.reached[1] == Fraction(sum(len(answer.steps) > 1 for answer in answers), 1200)
-    assert (mix.basis, mix.observed is not None) == ("measured", True)
-    assert mix.observed is not None
-    scores = [item.reply(answer.rung or "").score or 0.0 for item, answer in zip(corpus.items, answers, strict=True)]
-    assert mix.observed.quality == sum(scores) / 1200
-    assert mix.observed.singles[2][0] == sum(item.reply("opus").score or 0.0 for item in corpus.items) / 1200
-
-
-def test_a_corpus_without_the_policys_rungs_is_refused(tmp_path: Path) -> None:
-    """It names the rung and says what the corpus has."""
-    path = tmp_path / "other.jsonl"
-    path.write_text('{"corpus": "other", "version": 1, "ladder": [{"rung": "small"}, {"rung": "big"}]}\n')
-    with open_corpus(path) as reader, pytest.raises(CorpusError, match=r"has no rung 'haiku'.*it has small, big"):
-        observe(reader, make_plan(load_policy("default")))
-
-
-def advised(slices: list[Slice], mix: Mix | None, *, days: int = 30, policy: str = "default") -> Advice:
-    """What the advice is on this traffic."""
-    ladder = load_policy(policy)
-    book = PriceBook({}, ladder)
-    bill = make_bill(slices, book)
-    shown = project(slices, ladder, book, mix, bill.cost)
-    counts = [part.requests for part in slices]
-    requests = None if None in counts else sum(count or 0 for count in counts)
-    return advise(Case(bill, shown, ladder, mix, shown.as_today.full_climb, requests, Fraction(days)))
-
-
 def codes(advice: Advice) -> set[str]:
     """What speaks against routing."""
     return {finding.code for finding in advice.findings if finding.against}
-
-
-LARGE = [one("claude-opus-5-5", Usage(2_000_000_000, 100_000_000), 1_000_000)]
-MIX = Mix(
-    (Fraction(4, 5), Fraction(3, 20), Fraction(1, 20)), (Fraction(1), Fraction(1, 5), Fraction(1, 20)), "estimate"
-)
 
 
 def test_routing_does_not_pay_for_few_requests_or_little_money() -> None:
@@ -249,9 +190,10 @@ def test_a_measured_mix_brings_the_signal_and_the_stakes() -> None:
     assert {finding.code for finding in advice.findings} == {"stakes"}
     assert advice.verdict.startswith("routing saves ")
     assert (
-        "but quality falls from 0.9575 (opus alone) to 0.8558 on the corpus: not the same answer quality"
+        f"but quality falls from 0.9575 (opus alone) to {replayed(load_policy('default')).figures.quality:.4f} on the corpus"
         in advice.verdict
     )
+    assert advice.verdict.endswith(": not the same answer quality")
 
 
 Said = tuple[tuple[float, float], tuple[float, float], float]
@@ -265,14 +207,14 @@ def observed(folder: Path, said: Sequence[Said], *, tokens: tuple[int, int, int]
     for number, ((sure, first), (surer, second), third) in enumerate([*said, *said]):
         told = zip(("haiku", "sonnet", "opus"), (sure, surer, 1.0), (first, second, third), tokens, strict=True)
         replies = ", ".join(
-            f'"{rung}": {{"confidence": {confidence}, "answer": "x", "score": {score}, "usage": {{"output_tokens": {out}}}}}'
+            f'"{rung}": {{"confidence": {confidence}, "answer": "x", "score": {score}, "usage": {{"input_tokens": 0, "output_tokens": {out}}}}}'
             for rung, confidence, score, out in told
         )
         lines.append(f'{{"id": "i{number}", "input": "q{number}", "task": "t{number % 2}", "replies": {{{replies}}}}}')
     path = folder / "made.jsonl"
     path.write_text("\n".join(lines) + "\n")
     with open_corpus(path) as reader:
-        return observe(reader, make_plan(load_policy("default")))
+        return observe(reader, load_policy("default"))
 
 
 GOOD: Sequence[Said] = (((0.9, 1), (0.9, 1), 0), *[((0.9, 1), (0.9, 1), 1)] * 5, *[((0.1, 0), (0.9, 1), 1)] * 2)
@@ -284,7 +226,10 @@ def test_routing_pays_where_the_answers_are_no_worse(tmp_path: Path) -> None:
     advice = advised(LARGE, observed(tmp_path, GOOD))
     assert (advice.pays, advice.instead) == (True, None)
     assert advice.verdict.startswith("routing pays: it saves ")
-    assert "quality 1.0000 on the corpus is no lower than any single model's" in advice.verdict
+    assert advice.verdict.endswith(
+        "at no lower quality than any single model's: quality 1.0000 on the corpus, beside 1.0000 of the best single"
+        " model, sonnet; few items (16): an estimate"
+    )
 
 
 def test_a_single_model_that_is_as_good_for_less_is_the_advice(tmp_path: Path) -> None:
@@ -294,7 +239,7 @@ def test_a_single_model_that_is_as_good_for_less_is_the_advice(tmp_path: Path) -
     assert (advice.pays, advice.instead) == (False, "opus")
     assert advice.verdict == (
         "routing does not pay here: opus alone costs no more and is at least as good (1.0000 against 0.8571):"
-        " use opus alone"
+        " use opus alone; few items (14): an estimate"
     )
     assert "dominated" in codes(advice)
 
@@ -307,7 +252,7 @@ def test_what_the_corpus_itself_cost_counts_as_well(tmp_path: Path) -> None:
     assert mix.observed.single_costs == (16 * 30_000 * 500, 16 * 100 * 10_000, 16 * 100 * 20_000)
     advice = advised(LARGE, mix)
     assert (advice.pays, advice.instead) == (False, "sonnet")
-    assert [finding.basis for finding in advice.findings if finding.code == "dominated"] == ["measured"]
+    assert [finding.basis for finding in advice.findings if finding.code == "dominated"] == ["estimate"]
     assert "sonnet alone costs no more on the corpus and is at least as good" in advice.verdict
 
 
@@ -323,7 +268,7 @@ def test_a_confidence_that_tells_nothing_is_no_signal(tmp_path: Path) -> None:
     path = tmp_path / "flat.jsonl"
     path.write_text("\n".join(lines) + "\n")
     with open_corpus(path) as reader:
-        mix = observe(reader, make_plan(load_policy("default")))
+        mix = observe(reader, load_policy("default"))
     assert mix.observed is not None
     assert mix.observed.auroc == 0.5
     advice = advised(LARGE, mix)
@@ -344,34 +289,28 @@ def test_an_assumed_cache_is_reckoned_and_told_apart() -> None:
     assert "assumed" not in {caching for caching, _ in make_bill(slices, book).otherwise}
 
 
-def test_a_corpus_that_cannot_measure_is_refused(tmp_path: Path) -> None:
-    """Without items there is no mix, and without scores no quality: the item is named."""
-    ladder = ", ".join(f'{{"rung": "{rung}"}}' for rung in ("haiku", "sonnet", "opus"))
-    path, head = tmp_path / "made.jsonl", f'{{"corpus": "made", "version": 1, "ladder": [{ladder}]}}\n'
-    ungraded = ", ".join(f'"{rung}": {{"confidence": 0.9, "answer": "x"}}' for rung in ("haiku", "sonnet", "opus"))
-    for items, problem in (
-        ("", "made.jsonl: has no items"),
-        (f'{{"id": "i", "input": "q", "replies": {{{ungraded}}}}}\n', "item 'i': the reply of 'haiku' has no score"),
-    ):
-        path.write_text(head + items)
-        with open_corpus(path) as reader, pytest.raises(CorpusError, match=problem):
-            observe(reader, make_plan(load_policy("default")))
+def test_few_items_are_an_estimate_in_every_verdict(tmp_path: Path) -> None:
+    """Fewer than 100: the line says so, and the findings that rest on them are estimates; with 100 they are measured."""
+    small, large = observed(tmp_path, GOOD), observed(tmp_path, GOOD * 7)
+    few = [advised(LARGE, small), advised([one("claude-opus-5-5", Usage(200_000, 20_000), 100)], small)]
+    assert all(advice.verdict.endswith("; few items (16): an estimate") for advice in few)
+    assert {"few_items"} <= {finding.code for finding in few[0].findings}
+    assert few[1].verdict.startswith(
+        "routing does not pay here (quality 1.0000 on the corpus, beside 1.0000 of the best"
+    )
+    many = advised(LARGE, large)
+    assert "few items" not in many.verdict
+    assert "few_items" not in {finding.code for finding in many.findings}
 
 
-@pytest.mark.parametrize("exhausted", ["ship", "abstain"])
-def test_what_nobody_answers_is_wrong_and_counts_for_the_top(tmp_path: Path, exhausted: str) -> None:
-    """Every rung's answer is empty: whether that is raised or abstained, it is no answer, and all three were asked."""
-    ladder = ", ".join(f'{{"rung": "{rung}"}}' for rung in ("haiku", "sonnet", "opus"))
-    empty = ", ".join(
-        f'"{rung}": {{"confidence": 0.9, "answer": "", "score": 1}}' for rung in ("haiku", "sonnet", "opus")
-    )
-    path = tmp_path / "made.jsonl"
-    path.write_text(
-        f'{{"corpus": "made", "version": 1, "ladder": [{ladder}]}}\n{{"id": "i", "input": "q", "replies": {{{empty}}}}}\n'
-    )
-    policy = load_policy("default").model_copy(update={"exhausted": exhausted})
-    with open_corpus(path) as reader:
-        mix = observe(reader, make_plan(policy))
-    assert (mix.shares, mix.reached) == ((0, 0, 1), (1, 1, 1))
-    assert mix.observed is not None
-    assert (mix.observed.quality, mix.observed.wrong, mix.observed.auroc, mix.observed.cost) == (0, 1, None, None)
+@pytest.mark.parametrize(
+    ("days", "assumed", "basis"), [(30, False, "measured"), (1, False, "estimate"), (30, True, "estimate")]
+)
+def test_a_scaled_or_assumed_month_is_an_estimate(days: int, assumed: bool, basis: str) -> None:
+    """A hundred requests a day are not 3,000 that anybody counted; thirty days of them are."""
+    policy, slices = load_policy("default"), [one("claude-opus-5-5", Usage(200_000, 20_000), 50)]
+    book = PriceBook({}, policy)
+    bill = make_bill(slices, book)
+    shown = project(slices, policy, book, None, bill.cost)
+    advice = advise(Case(bill, shown, policy, None, None, 50, Period(Fraction(days), "so", assumed=assumed)))
+    assert [finding.basis for finding in advice.findings if finding.code == "few_requests"] == [basis]

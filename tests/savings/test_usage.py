@@ -64,6 +64,38 @@ def test_the_admin_apis_report_is_read_as_it_is(tmp_path: Path) -> None:
         assert (part.usage, part.batch, export.days) == (Usage(10, 3, 2, 1, 4), True, 1)
 
 
+def test_openais_api_report_is_read_as_it_is(tmp_path: Path) -> None:
+    """Its input includes the cached tokens, a batch is told by a truth; what is mapped by hand is taken as it is said."""
+    result = {
+        "object": "organization.usage.completions.result", "input_tokens": 1000, "output_tokens": 500,
+        "input_cached_tokens": 800, "num_model_requests": 5, "project_id": None, "model": "m", "batch": True,
+        "service_tier": "default",
+    }  # fmt: skip
+    page = {"object": "page", "data": [{"object": "bucket", "start_time": 1730419200, "results": [result]}]}
+    path = written(tmp_path, "usage.json", json.dumps(page))
+    (part,) = read_usage(path).slices
+    assert (part.usage, part.requests, part.batch) == (Usage(200, 500, 0, 0, 800), 5, True)
+    assert read_usage(path, {"input": "input_tokens"}).usage == Usage(1000, 500, 0, 0, 800)
+
+
+def test_a_column_that_sounds_like_cached_tokens_or_requests_is_not_passed_over_in_silence(tmp_path: Path) -> None:
+    """Its name is told; not one that is known, and not that of searches; once the requests are known, nothing of them."""
+    header = "model,input_tokens,output_tokens,CacheHits,prompt_tokens,requests made,web_search_requests"
+    path = written(tmp_path, "usage.csv", f"{header}\nm,1,2,3,4,5,6\n")
+    assert read_usage(path).unread == ("CacheHits", "requests made")
+    assert read_usage(path, {"requests": "requests made", "cache_read": "CacheHits"}).unread == ()
+
+
+@pytest.mark.parametrize("row", ["Total,,300,30", "GRAND TOTAL:,,300,30", "sum,,300,30", ",Total,300,30"])
+def test_a_total_is_not_counted_again(tmp_path: Path, row: str) -> None:
+    """A row that says it is the sum is left out and told; any other that has tokens and no model stays an error."""
+    text = "date,model,input_tokens,output_tokens\n2026-11-01,a,100,10\n2026-11-02,b,200,20\n"
+    export = read_usage(written(tmp_path, "usage.csv", f"{text}{row}\n"))
+    assert (export.usage, export.rows, export.totals) == (Usage(300, 30), 2, 1)
+    with pytest.raises(UsageExportError, match=r"usage.csv:4: has tokens and no model"):
+        read_usage(written(tmp_path, "usage.csv", f"{text}2026-11-03,,300,30\n"))
+
+
 @pytest.mark.parametrize(
     ("header", "row", "usage", "requests"),
     [
@@ -97,9 +129,30 @@ def test_the_admin_apis_report_is_read_as_it_is(tmp_path: Path) -> None:
             Usage(1000, 70, 0, 0, 5),
             1,
         ),
+        (  # OpenAI's CSV: input_tokens has the cached tokens in it
+            "start_time,start_time_iso,project_id,num_model_requests,model,batch,input_tokens,output_tokens,input_cached_tokens",
+            "1793491200,2026-11-01T00:00:00+00:00,p,7,claude-sonnet-5-5,false,1000,70,300",
+            Usage(700, 70, 0, 0, 300),
+            7,
+        ),
+        (  # the same where it also tells what was not cached
+            "start_time,num_model_requests,model,input_tokens,output_tokens,input_cached_tokens,input_uncached_tokens",
+            "1793491200,7,claude-sonnet-5-5,1000,70,300,700",
+            Usage(700, 70, 0, 0, 300),
+            7,
+        ),
         ("Date;Model;Requests;Input Tokens;Output Tokens", "2026/11/01;claude-sonnet-5-5;2;10;4", Usage(10, 4), 2),
     ],
-    ids=["litellm daily", "litellm logs", "helicone", "openrouter", "langfuse", "semicolons"],
+    ids=[
+        "litellm daily",
+        "litellm logs",
+        "helicone",
+        "openrouter",
+        "langfuse",
+        "openai",
+        "openai uncached",
+        "semicolons",
+    ],
 )
 def test_common_exports_are_read_as_they_are(
     tmp_path: Path, header: str, row: str, usage: Usage, requests: int | None
@@ -167,6 +220,8 @@ def test_what_cannot_be_opened_or_decoded_is_told(tmp_path: Path) -> None:
         read_usage(tmp_path / "none.csv")
     with pytest.raises(UsageExportError, match="maps no field"):
         read_map(["tokens=x"])
+    with pytest.raises(UsageExportError, match=r"--map: 'model' is mapped twice"):
+        read_map(["model=x", "model=y"])
     path = written(tmp_path, "a.csv", "model,input_tokens,output_tokens\nm,1,2\n")
     with pytest.raises(UsageExportError, match="has no column 'reads'"):
         read_usage(path, read_map(["cache_read=reads"]))

@@ -25,19 +25,23 @@ __all__ = ["FORMATS", "Imported", "Options", "import_corpus"]
 
 @dataclass(frozen=True, slots=True)
 class _Format:
-    """`per_model`: each file is one model's, so a rung may be said by its file. `names_models`: the source says which."""
+    """`per_model`: each file is one model's, so a rung may be said by its file. `names_models`: the source says which.
+
+    `takes`: which of the options it makes use of.
+    """
 
     read: Callable[[str, Options, str | None], Iterator[Row]]
     per_model: bool = False
     names_models: bool = True
+    takes: tuple[str, ...] = ()
 
 
 FORMATS: Final[Mapping[str, _Format]] = {
-    "lm-eval": _Format(read_lm_eval, per_model=True, names_models=False),
+    "lm-eval": _Format(read_lm_eval, per_model=True, names_models=False, takes=("filter", "metric")),
     "routerbench": _Format(read_routerbench),
-    "promptfoo": _Format(read_promptfoo),
-    "inspect": _Format(read_inspect, per_model=True),
-    "csv": _Format(read_csv, names_models=False),
+    "promptfoo": _Format(read_promptfoo, takes=("metric",)),
+    "inspect": _Format(read_inspect, per_model=True, takes=("metric",)),
+    "csv": _Format(read_csv, names_models=False, takes=("map",)),
 }
 
 
@@ -59,6 +63,7 @@ def import_corpus(
     if (chosen := FORMATS.get(format_name)) is None:
         raise ConfigurationError(f"there is no format {format_name!r} (formats: {', '.join(FORMATS)})")
     options = options or Options()
+    _refuse_unused(format_name, chosen, options)
     joiner = Joiner()
     of_their_own = {said for _, said in rungs if chosen.per_model and _is_file(chosen, said)}
     for rung, said in rungs:
@@ -68,12 +73,21 @@ def import_corpus(
         if path not in of_their_own:  # `--rung haiku=a.jsonl a.jsonl` says one file twice
             joiner.add(chosen.read(path, options, None))
     if not sources and not of_their_own:
+        if chosen.per_model and rungs:
+            raise ConfigurationError(f"--rung {'='.join(rungs[0])}: there is no such file (check the path)")
         raise ConfigurationError(f"there is nothing to read (cascade import {format_name} FILE …)")
     ladder = _ladder(chosen, rungs, of_their_own, joiner)
     keys = {entry.rung: key for entry, key in ladder}
     grader = f"recorded {format_name} {options.metric or 'score'}" + (f" ({options.filter})" if options.filter else "")
     manifest = Manifest(name, tuple(entry for entry, _ in ladder), grader, notes=f"imported from {format_name}")
     return joiner.corpus(manifest, keys, keep_incomplete=keep_incomplete)
+
+
+def _refuse_unused(format_name: str, chosen: _Format, options: Options) -> None:
+    for option, given in (("filter", options.filter), ("metric", options.metric), ("map", options.maps)):
+        if given and option not in chosen.takes:
+            takes = " and ".join(f"--{one}" for one in chosen.takes) or "no such option"
+            raise ConfigurationError(f"--{option}: {format_name} makes no use of it (leave it out; it takes {takes})")
 
 
 def _is_file(chosen: _Format, said: str) -> bool:

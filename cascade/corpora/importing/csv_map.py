@@ -38,8 +38,15 @@ class _Field:
 def read_csv(path: str, options: Options, _rung: str | None) -> Iterator[Row]:
     """The items of a table, with the replies of each rung that columns are mapped to. Raises CorpusError."""
     fields = tuple(_field(name, column) for name, column in options.maps)
+    columns: dict[str, str] = {}
+    for name, column in options.maps:
+        if name in columns:
+            raise ConfigurationError(f"--map {name}={column}: {name} is mapped to {columns[name]!r} (leave one out)")
+        columns[name] = column
     if not any(field.name == "id" and not field.rung for field in fields):
         raise ConfigurationError("csv: no column is mapped to id (say --map id=COLUMN --map input=COLUMN …)")
+    if not any(field.rung for field in fields):
+        raise ConfigurationError("csv: no rung is mapped: --map haiku.answer=COLUMN")
     mapped, told = {field.column for field in fields}, False
     for where, cells in table(path):
         if missing := [field.column for field in fields if field.column not in cells]:

@@ -14,7 +14,7 @@ from collections.abc import Iterator, Mapping
 from typing import Any, Final, cast
 
 from cascade.core.errors import CorpusError
-from cascade.corpora.importing.rows import Options, Row, number, pick, plain, score_of, text_or_none
+from cascade.corpora.importing.rows import Options, Row, asked, number, pick, plain, score_of, text_or_none
 from cascade.corpora.importing.sources import json_document, parse_object
 from cascade.corpora.importing.zips import Zip
 
@@ -85,14 +85,12 @@ def _row(sample: dict[str, Any], where: str, names: tuple[str, str, str], option
     return Row(name, where, about, {key: _reply(sample, attached, model, options, (where, name))}, named=model)
 
 
-def _input(asked: object, attached: Mapping[str, Any]) -> dict[str, Any]:
-    """The request: a text, or a conversation. What the system prompt was stands beside it, as the API has it."""
-    if not isinstance(asked, list):
-        return {"input": _resolve(asked, attached)}
-    turns = [cast("dict[str, Any]", turn) for turn in cast("list[object]", asked) if isinstance(turn, dict)]
-    said = [{"role": turn.get("role"), "content": _resolve(turn.get("content"), attached)} for turn in turns]
-    system = [turn["content"] for turn in said if turn["role"] == "system"]
-    return {"input": [turn for turn in said if turn["role"] != "system"], **({"system": system} if system else {})}
+def _input(given: object, attached: Mapping[str, Any]) -> dict[str, Any]:
+    """The request: a text, or a conversation."""
+    if not isinstance(given, list):
+        return {"input": _resolve(given, attached)}
+    turns = [cast("dict[str, Any]", turn) for turn in cast("list[object]", given) if isinstance(turn, dict)]
+    return asked([{"role": turn.get("role"), "content": _resolve(turn.get("content"), attached)} for turn in turns])
 
 
 def _resolve(value: Any, attached: Mapping[str, Any]) -> Any:

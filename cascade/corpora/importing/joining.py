@@ -3,14 +3,15 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import Any
+from typing import Any, cast
 
 from pydantic_core import to_json
 
 from cascade.core.errors import CorpusError, RequestError
-from cascade.core.messages import read_messages
+from cascade.core.messages import Request, read_messages
+from cascade.core.triage import check_request
 from cascade.corpora.decoding import Flaw, decode_item
 from cascade.corpora.importing.rows import Row
 from cascade.corpora.items import Item, LadderEntry, Manifest
@@ -23,7 +24,7 @@ class Imported:
     """A corpus made of other people's records, and what was not in them.
 
     `missing`: how many items have no reply of a rung, `failed` of them because its call gave an error. `left_out`: items
-    that lack one and were left out; `unusable`: left out, for their input cannot be a request. `differing`: items whose input reads
+    that lack one and were left out; `unusable`: left out, for their input cannot be asked, `why` for the first. `differing`: items whose input reads
     otherwise in another source (the first one's is kept). `other_models`: found, and not on the ladder. `without`: how
     many replies have no confidence, score or cost, by rung. `unmapped`: columns of the tables that no `--map` names.
     """
@@ -38,6 +39,7 @@ class Imported:
     other_models: tuple[str, ...]
     without: Mapping[str, Mapping[str, int]]
     unmapped: tuple[str, ...] = ()
+    why: str = ""
 
 
 @dataclass(slots=True)
@@ -92,8 +94,10 @@ class Joiner:
     def corpus(self, manifest: Manifest, models: Mapping[str, str], *, keep_incomplete: bool) -> Imported:
         """The corpus of the manifest's ladder, `models` naming each rung's model in the sources. Raises CorpusError."""
         rungs = frozenset(manifest.rungs)
-        missing, items = Counter[str](), list[Item]()
-        left_out = unusable = differing = 0
+        if self._items and not rungs:
+            raise CorpusError(f"none of the {len(self._items)} items has any model's reply", where="import")
+        missing, items, unusable = Counter[str](), list[Item](), list[str]()
+        left_out = differing = 0
         for name, held in self._items.items():
             replies = {rung: held.replies[model] for rung, model in models.items() if model in held.replies}
             absent = [rung for rung in manifest.rungs if rung not in replies]
@@ -101,29 +105,30 @@ class Joiner:
             if absent and not (keep_incomplete and replies):
                 left_out += 1
                 continue
-            item = _item(name, held, replies, rungs)
-            if not _can_be_asked(item):
-                unusable += 1
+            if (problem := _why_not(held.about.get("input"))) is not None:
+                unusable.append(f"{held.where}: item {name[:80]!r}: {problem}")
                 continue
+            items.append(_item(name, held, replies, rungs))
             differing += held.differs
-            items.append(item)
+        failed = {rung: self._failed[models[rung]] for rung in manifest.rungs}
         if not items:
-            gaps = ", ".join(f"{rung} lacks {missing[rung]}" for rung in manifest.rungs)
-            problem = (
-                f"no item of {len(self._items)} has a reply of every rung ({gaps})" if left_out else "there is no item"
+            gaps = ", ".join(
+                f"{rung} lacks {missing[rung]}" + (f", {failed[rung]} failed" if failed[rung] else "")
+                for rung in manifest.rungs
             )
-            raise CorpusError(problem, where="import", mend="are the sources runs of the same items?")
+            raise _nothing(len(self._items), gaps if left_out else "", unusable)
         return Imported(
             manifest=manifest,
             items=tuple(items),
             missing={rung: missing[rung] for rung in manifest.rungs},
-            failed={rung: self._failed[models[rung]] for rung in manifest.rungs},
+            failed=failed,
             left_out=left_out,
-            unusable=unusable,
+            unusable=len(unusable),
             differing=differing,
             other_models=tuple(model for model in self._models if model not in set(models.values())),
             without=_without(items, manifest.ladder),
             unmapped=tuple(self._unmapped),
+            why=unusable[0] if unusable else "",
         )
 
 
@@ -137,12 +142,24 @@ def _item(name: str, held: _Joined, replies: Mapping[str, Mapping[str, Any]], ru
         raise CorpusError("holds what JSON cannot", where=held.where, item=name[:80]) from error
 
 
-def _can_be_asked(item: Item) -> bool:
+def _why_not(given: object) -> str | None:
+    """Why an input cannot be asked, as a replay would say it; None where it can, or is no input at all."""
     try:
-        read_messages(item.input)
-    except RequestError:
-        return False
-    return True
+        if isinstance(given, (str, list)):
+            check_request(Request(messages=read_messages(cast("str | list[dict[str, Any]]", given))))
+    except RequestError as problem:
+        return str(problem)
+    return None
+
+
+def _nothing(items: int, gaps: str, unusable: Sequence[str]) -> CorpusError:
+    """The error for a corpus without items, with the true reason."""
+    if not items:
+        return CorpusError("there is no item in the sources", where="import", mend="are they the right files?")
+    lacking = f"no item of {items} has a reply of every rung ({gaps})" if gaps else ""
+    asked = f"{len(unusable)} of {items} items cannot be asked, the first: {unusable[0]}" if unusable else ""
+    mend = "are the sources runs of the same items?" if gaps and not unusable else ""
+    return CorpusError("; ".join(filter(None, (lacking, asked))), where="import", mend=mend)
 
 
 def _without(items: Iterable[Item], ladder: Iterable[LadderEntry]) -> dict[str, dict[str, int]]:

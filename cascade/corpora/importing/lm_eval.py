@@ -14,7 +14,7 @@ from pathlib import Path
 from typing import Any, cast
 
 from cascade.core.errors import CorpusError
-from cascade.corpora.importing.rows import Options, Row, as_input, pick, plain, score_of, text_or_none
+from cascade.corpora.importing.rows import Options, Row, as_asked, pick, plain, score_of, text_or_none
 from cascade.corpora.importing.sources import json_lines
 
 __all__ = ["read_lm_eval"]
@@ -27,10 +27,6 @@ _OURS = {"doc_id", "doc", "target", "arguments", "resps", "filtered_resps", "fil
 
 def read_lm_eval(path: str, options: Options, rung: str | None) -> Iterator[Row]:
     """The items of one file, with replies of `rung`. Raises CorpusError."""
-    if rung is None:
-        raise CorpusError(
-            "the file does not say which model it was", where=path, mend=f"say it with --rung NAME={path}"
-        )
     named = _NAME.fullmatch(Path(path).name)
     task = named["task"] if named else None
     lines = list(json_lines(path))
@@ -38,9 +34,14 @@ def read_lm_eval(path: str, options: Options, rung: str | None) -> Iterator[Row]
         raise CorpusError("the file is empty", where=path)
     filters = tuple(dict.fromkeys(str(line.get("filter", "none")) for _, line in lines))
     wanted = pick(options.filter, filters, "filter", path)
-    for where, line in lines:
-        if str(line.get("filter", "none")) == wanted:
-            yield _row(line, where, task, rung, options)
+    chosen = [(where, line) for where, line in lines if str(line.get("filter", "none")) == wanted]
+    if rung is None:
+        where, line = chosen[0]
+        _row(line, where, task, "", options)  # what is wrong with the file itself is told first
+        mend = f"say it with --rung NAME={path}"
+        raise CorpusError("the file does not say which model it was", where=path, mend=mend)
+    for where, line in chosen:
+        yield _row(line, where, task, rung, options)
 
 
 def _row(line: dict[str, Any], where: str, task: str | None, rung: str, options: Options) -> Row:
@@ -55,7 +56,7 @@ def _row(line: dict[str, Any], where: str, task: str | None, rung: str, options:
         reply["score"] = score
     if (answer := _only_text(line.get("filtered_resps"))) is not None:
         reply["answer"] = answer
-    about = {"input": _prompt(line.get("arguments"), where, name), "expected": plain(line.get("target"))}
+    about = {**_prompt(line.get("arguments"), where, name), "expected": plain(line.get("target"))}
     if task:
         about["task"] = task
     about |= {key: plain(line[key]) for key in ("doc", "doc_hash") if key in line}
@@ -68,7 +69,7 @@ def _numbers(line: Mapping[str, Any]) -> tuple[str, ...]:
     return tuple(key for key, value in line.items() if key not in _OURS and isinstance(value, (int, float)))
 
 
-def _prompt(arguments: object, where: str, item: str) -> str | list[dict[str, Any]]:
+def _prompt(arguments: object, where: str, item: str) -> dict[str, Any]:
     """`{"gen_args_0": {"arg_0": prompt, …}}`, or `[[prompt, …]]` in older files; a conversation is JSON in a list."""
     first: object = arguments
     if isinstance(first, dict):
@@ -79,7 +80,7 @@ def _prompt(arguments: object, where: str, item: str) -> str | list[dict[str, An
             first = cast("list[object]", first)[0]
     if not isinstance(first, str):
         raise CorpusError("arguments: hold no prompt", where=where, item=item)
-    return as_input(first)
+    return as_asked(first)
 
 
 def _only_text(responses: object) -> str | None:

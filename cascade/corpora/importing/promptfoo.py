@@ -11,7 +11,7 @@ from collections.abc import Iterable, Iterator, Mapping
 from typing import Any, Final, cast
 
 from cascade.core.errors import CorpusError
-from cascade.corpora.importing.rows import Options, Row, as_input, number, pick, plain, score_of, text_or_none
+from cascade.corpora.importing.rows import Options, Row, as_asked, number, pick, plain, score_of, text_or_none
 from cascade.corpora.importing.sources import json_document, json_lines
 
 __all__ = ["read_promptfoo"]
@@ -49,7 +49,7 @@ def _row(result: dict[str, Any], where: str, prompts: Mapping[str, int], options
     raw = _part(result, "prompt").get("raw")
     if not isinstance(raw, str):
         raise CorpusError("prompt.raw: is not a text", where=where, item=name)
-    about: dict[str, Any] = {"input": as_input(raw)}
+    about = as_asked(raw)
     if len(prompts) > 1:
         about["group"] = test  # one test in several wordings: never to be split
     if (expected := _expected(result)) is not None:

@@ -14,7 +14,9 @@ from pydantic_core import from_json, to_json
 
 from cascade.core.errors import CorpusError
 
-__all__ = ["Options", "Row", "as_input", "number", "pick", "plain", "score_of", "text_or_none"]
+__all__ = ["Options", "Row", "as_asked", "asked", "number", "pick", "plain", "score_of", "text_or_none"]
+
+_SYSTEM = ("system", "developer")
 
 
 @dataclass(frozen=True, slots=True)
@@ -87,14 +89,21 @@ def text_or_none(value: object) -> str | None:
     return str(value) if isinstance(value, int) and not isinstance(value, bool) else None
 
 
-def as_input(text: str) -> str | list[dict[str, Any]]:
-    """A prompt: the text, or the list of messages that it is the JSON of (harnesses log a conversation that way)."""
-    if not text.startswith('[{"'):
-        return text
+def as_asked(text: str) -> dict[str, Any]:
+    """What a prompt asks: the text, or the list of messages that it is the JSON of (harnesses log a conversation so)."""
+    if not text.lstrip().startswith("["):
+        return {"input": text}
     try:
         read: object = from_json(text)
     except ValueError:
-        return text
+        return {"input": text}
     turns = cast("list[object]", read) if isinstance(read, list) else []
     fits = all(isinstance(turn, dict) and {"role", "content"} <= cast("dict[str, Any]", turn).keys() for turn in turns)
-    return cast("list[dict[str, Any]]", turns) if turns and fits else text
+    return asked(cast("list[dict[str, Any]]", turns)) if turns and fits else {"input": text}
+
+
+def asked(turns: list[dict[str, Any]]) -> dict[str, Any]:
+    """A conversation as `input`; what its system prompt was stands beside it under `system`, as the API has it."""
+    system = [turn.get("content") for turn in turns if turn.get("role") in _SYSTEM]
+    said = [turn for turn in turns if turn.get("role") not in _SYSTEM]
+    return {"input": said, **({"system": system} if system else {})}
