@@ -197,9 +197,12 @@ def savings(  # noqa: PLR0913, PLR0917 - options
 @app.command()
 def record(  # noqa: PLR0913, PLR0917 - options
     inputs: Annotated[
-        Path, typer.Argument(help="JSON lines with id, input and, if known, expected; a corpus; or a text a line.")
+        Path,
+        typer.Argument(
+            help="JSON lines with id, input and, if known, system and expected; a corpus; or a text a line."
+        ),
     ],
-    out: Annotated[Path, typer.Option("--out", "-o", help="The corpus to make (.jsonl, .jsonl.gz).")],
+    out: Annotated[Path, typer.Option("--out", "-o", help="The corpus to make (.jsonl, .jsonl.gz, .parquet).")],
     policy: Annotated[str | None, _POLICY] = None,
     rungs: Annotated[str | None, typer.Option(help="Only these (a,b), and the top one. Default: all.")] = None,
     baseline: Annotated[
@@ -209,13 +212,14 @@ def record(  # noqa: PLR0913, PLR0917 - options
         str | None,
         typer.Option(
             help="exact, normalized, choice, numeric:0.01, contains, pattern:REGEX, json_subset, module:function or"
-            " judge:RUNG. Default: the one that INPUTS names."
+            " judge:RUNG. Default: the one that INPUTS names. Another one grades a whole recording anew; only a judge is"
+            " paid for that."
         ),
     ] = None,
     max_usd: Annotated[
         float | None,
         typer.Option(
-            help="Stop at this, over all runs of this recording; one call may pass it. A call that was in flight at a kill"
+            help="Stop at this (exit 5), over all runs of this recording; one call may pass it. A call that was in flight at a kill"
             " counts with the most it may have cost."
         ),
     ] = None,

@@ -16,18 +16,19 @@ from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, T
 
 from cascade.cli.output import print_json, stderr, stdout, usd
 from cascade.core.errors import ConfigurationError
-from cascade.corpora.asking import is_recorded, make_roster
 from cascade.corpora.inputs import Inputs, read_inputs
 from cascade.corpora.journal import journal_path
 from cascade.corpora.recording import Recorder
-from cascade.corpora.reports import Report, Settings, Standing
+from cascade.corpora.regrading import is_settled
+from cascade.corpora.reports import Report, Settings, Standing, StopKind
 from cascade.engine import default_policy
 from cascade.loading import load_policy
 
 __all__ = ["RecordWish", "run_record"]
 
 _SHOWN = 5  # ids in a line for people; --json has them all
-_INTERRUPTED = 130
+_UPSTREAM = 4
+_STOPPED: dict[StopKind, int] = {"cap": 5, "interrupted": 130}
 
 
 @dataclass(frozen=True, slots=True)
@@ -46,7 +47,7 @@ class RecordWish:
 
 
 def run_record(wish: RecordWish, *, as_json: bool) -> int:
-    """Record, and print what it came to. 4 where items are missing for another reason than the cap, 130 for Ctrl-C."""
+    """Record, and print what it came to. Where items are missing 5 for the cap, 130 for Ctrl-C, 4 for another reason."""
     if wish.max_usd is not None and not 0 <= wish.max_usd < float("inf"):
         raise ConfigurationError(f"--max-usd: {wish.max_usd} is no amount of money (as in --max-usd 2.50)")
     policy = load_policy(wish.policy or default_policy())
@@ -61,7 +62,7 @@ def run_record(wish: RecordWish, *, as_json: bool) -> int:
         concurrency=wish.concurrency,
         name=wish.name,
     )
-    if is_recorded(settings.target, make_roster(policy, settings.rungs, settings.baseline), inputs.hash):
+    if is_settled(settings, inputs):
         count = len(inputs.items)
         if as_json:
             print_json({"corpus": str(settings.target), "items": count, "complete": count, "final": True, "calls": 0})
@@ -75,13 +76,13 @@ def run_record(wish: RecordWish, *, as_json: bool) -> int:
         _print(report, settings)
     if report.is_final:
         return 0
-    return {"cap": 0, "interrupted": _INTERRUPTED}.get(report.stop.kind, 4) if report.stop is not None else 4
+    return _STOPPED.get(report.stop.kind, _UPSTREAM) if report.stop is not None else _UPSTREAM
 
 
 async def _recorded(settings: Settings, inputs: Inputs) -> Report:
     bar = Progress(
         TextColumn("recording"), BarColumn(), MofNCompleteColumn(), TextColumn("{task.fields[money]} USD"),
-        TimeRemainingColumn(), console=stderr, transient=True,
+        TimeRemainingColumn(), console=stderr, transient=True, disable=not stderr.is_terminal,
     )  # fmt: skip
     task = bar.add_task("record", total=len(inputs.items), money="0")
 
@@ -89,6 +90,8 @@ async def _recorded(settings: Settings, inputs: Inputs) -> Report:
         bar.update(task, completed=standing.complete, money=usd(standing.spent))
 
     recorder = Recorder(settings, inputs, told=told)
+    if recorder.grader is None:
+        stderr.print("cascade: not graded: give --grader; grading later needs no further call")
     _on_signals(lambda: recorder.stop("interrupted", "it was stopped by a signal"))
     with bar:
         return await recorder.run()
@@ -114,6 +117,7 @@ def _fields(report: Report, target: Path) -> dict[str, Any]:
         "items": report.items,
         "complete": report.complete,
         "final": report.is_final,
+        "graded_anew": report.anew,
         "calls": report.calls,
         "replies_reused": report.reused,
         "spent_usd": report.spent / 1e9,
@@ -146,16 +150,18 @@ def _fields(report: Report, target: Path) -> dict[str, Any]:
 
 def _print(report: Report, settings: Settings) -> None:
     stdout.print(
-        f"{report.complete} of {report.items} items in {settings.target!s}; {report.calls} calls in this run,"
-        f" {report.reused} replies taken from the journal; {usd(report.spent)} USD in all"
+        f"{_standing(report, settings.target)}; {report.calls} calls in this run,"
+        f" {report.reused} replies taken from {'the corpus' if report.anew else 'the journal'};"
+        f" {usd(report.spent)} USD in all"
     )
     if report.unanswered:
         stdout.print(
             f"{report.unanswered} calls were in flight when an earlier run was killed, and may have been paid: they count"
-            f" toward the cap with the most they may have cost, {usd(report.unanswered_cost)} USD (estimate)"
+            f" toward the cap with an upper bound of what they may have cost, {usd(report.unanswered_cost)} USD"
+            " (estimate: each byte taken for a token, and all of max_tokens as used)"
         )
-    if report.grader is None:
-        stdout.print("not graded, scores are null: give --grader")
+    if report.grader is None and report.complete:
+        stdout.print("not graded, scores are null: the same command with --grader grades them without a further call")
     elif report.ungraded:
         reasons = Counter(reason for _, _, reason in report.ungraded)
         why = "; ".join(f"{reason} ({count})" for reason, count in reasons.most_common(_SHOWN))
@@ -182,18 +188,28 @@ def _print(report: Report, settings: Settings) -> None:
     _tell_stop(report, settings)
 
 
+def _standing(report: Report, target: Path) -> str:
+    if report.anew and report.grader:
+        told = f"{report.complete} of {report.items} items of {target!s} graded anew with {report.grader}"
+        return told if report.complete == report.items else f"{told}, the file is as it was"
+    if not report.complete:
+        return f"0 of {report.items} items recorded, {target!s} is not written yet"
+    return f"{report.complete} of {report.items} items in {target!s}"
+
+
 def _tell_stop(report: Report, settings: Settings) -> None:
     if report.is_final:
         return
-    go_on = f"the same command goes on from {journal_path(settings.target)!s}"
+    beside = journal_path(settings.target)
+    go_on = f"the same command goes on from {beside!s}" if beside.exists() else "the same command begins it"
     if report.stop is None:
         what = f"{report.items - report.complete} items are missing"
         if report.complete == report.items:
             what = "the judge could not be asked for all control items"
         stderr.print(f"cascade: {what}; {go_on}")
     elif report.stop.kind == "cap":
-        stdout.print(
-            f"stopped at the cap of {usd(settings.cap or 0)} USD; it can be passed by one call at most, here by no more than"
+        stderr.print(
+            f"cascade: stopped at the cap of {usd(settings.cap or 0)} USD; it can be passed by one call at most, here by no more than"
             f" {usd(report.overshoot)} USD. Raise --max-usd, and {go_on}"
         )
     else:

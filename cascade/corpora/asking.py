@@ -10,18 +10,15 @@ import hashlib
 import json
 from collections.abc import Mapping
 from dataclasses import dataclass
-from pathlib import Path
 from typing import Any
 
 from cascade.core import prices
-from cascade.core.errors import ConfigurationError, CorpusError
+from cascade.core.errors import ConfigurationError
 from cascade.core.messages import Failure, Reply, Request, Usage
 from cascade.core.policy import Policy, Rung
 from cascade.core.trail import Verdict
 from cascade.core.triage import Prompt, Repair, build_prompt, read_reply, wants_triage
 from cascade.corpora.items import NOT_RECORDED, LadderEntry, RecordedReply
-from cascade.corpora.journal import journal_path
-from cascade.corpora.reading import open_corpus
 from cascade.plans import make_plan
 from cascade.pricing import NoPrice, rates_of
 
@@ -31,7 +28,6 @@ __all__ = [
     "Roster",
     "cost_of",
     "entry_of",
-    "is_recorded",
     "make_roster",
     "plainly",
     "reply_of_entry",
@@ -112,18 +108,6 @@ def make_roster(policy: Policy, rungs: tuple[str, ...] = (), baseline: str | Non
     if baseline is None or baseline in (top.rung, top.model):
         return Roster(asked, top.rung)
     return Roster((*asked, _plain(policy, baseline, BASELINE, plan.repair)), BASELINE)
-
-
-def is_recorded(target: Path, roster: Roster, inputs_hash: str) -> bool:
-    """Whether `target` is the whole recording of these inputs by this roster: a kill may come after the last write."""
-    if not target.exists() or journal_path(target).exists():
-        return False
-    try:
-        with open_corpus(target) as reader:
-            told: object = (reader.manifest.extra or {}).get("recorded")
-    except CorpusError:
-        return False
-    return isinstance(told, dict) and "missing" not in told and told.get("hashes") == {"inputs": inputs_hash, **roster.head()}  # pyright: ignore  # fmt: skip
 
 
 def plainly(policy: Policy, rung: str, name: str) -> Asked:

@@ -186,7 +186,14 @@ class _Vet:
 
     def passed(self, chunk: list[Item]) -> list[Item]:
         """The items that may be used; the others were told to `refuse`."""
-        odd = [item for item in chunk if type(item.input) is not str or not item.input or item.input.isspace()]
+        odd = [
+            item
+            for item in chunk
+            if type(item.input) is not str
+            or not item.input
+            or item.input.isspace()
+            or (item.extra is not None and "system" in item.extra)
+        ]
         bad = {id(item) for item in odd if not self._can_be_asked(item)}
         taken = [item for item in chunk if id(item) not in bad] if bad else chunk
         ids = {item.id for item in taken}

@@ -28,7 +28,9 @@ from cascade.corpora.replaying import request_of
 
 __all__ = ["Inputs", "read_inputs"]
 
-_WANTED = 'an item is {"id": "…", "input": "…" or messages} and, if wanted, task, group, expected, split, at'
+_WANTED = 'an item is {"id": "…", "input": "…" or messages} and, if wanted, system, task, group, expected, split, at'
+_TABLES = (".csv", ".tsv", ".csv.gz", ".tsv.gz")
+_BOM = b"\xef\xbb\xbf"
 _NOT_KEPT = frozenset({"replies", "baseline", "line", "extra"})  # what another recording said, and what is no key
 
 
@@ -41,10 +43,12 @@ class Inputs:
 
     @property
     def hash(self) -> str:
-        """SHA-256 over every item's id and input, in order: what must not change between a run and its resumption."""
+        """SHA-256 over every item's id, input and system prompt, in order: what must stay as it was for a resumption."""
         digest = hashlib.sha256()
         for item in self.items:
-            digest.update(json.dumps([item.id, item.input], ensure_ascii=False, sort_keys=True).encode())
+            system = (item.extra or {}).get("system")
+            asked = [item.id, item.input] if system is None else [item.id, item.input, system]
+            digest.update(json.dumps(asked, ensure_ascii=False, sort_keys=True).encode())
         return digest.hexdigest()
 
 
@@ -52,11 +56,19 @@ def read_inputs(path: str | os.PathLike[str], *, max_line_bytes: int = MAX_LINE_
     """Read what is to be recorded; a first line with `{` means JSON lines, one with a `corpus` key a corpus.
 
     In plain text every line that is not blank is an input of its own, with the id `line-N`. Raises CorpusError for what
-    cannot be read or asked: no input, an id that is missing or occurs twice, a prefill, an empty prompt.
+    cannot be read or asked: no input, an id that is missing or occurs twice, a prefill, an empty prompt; and for a
+    table or JSON that is not one object a line, whose lines are no inputs.
     """
     source = os.fspath(path)
+    if source.lower().endswith(_TABLES):
+        mend = 'make JSON lines of it: {"id": "…", "input": "…"}'
+        raise CorpusError("it is a table, its lines are no inputs", where=source, mend=mend)
     lines = _lines(Path(path), max_line_bytes)
     number, first = next(lines, (0, b""))
+    bare = first.removeprefix(_BOM).strip()
+    if bare.startswith(b"[") or bare == b"{":
+        mend = 'give one JSON object a line: {"id": "…", "input": "…"}'
+        raise CorpusError("it is JSON, but not one object a line", where=f"{source}:{number}", mend=mend)
     if not first:
         raise CorpusError("there is no input in it", where=source, mend="give one JSON object or one text a line")
     manifest = None
@@ -66,7 +78,7 @@ def read_inputs(path: str | os.PathLike[str], *, max_line_bytes: int = MAX_LINE_
         manifest = corpus.manifest
         items = tuple(replace(item, replies={}, extra=_kept(item.extra or {})) for item in corpus.items)
     else:
-        as_json = first.lstrip().startswith(b"{") or ".jsonl" in Path(path).suffixes
+        as_json = bare.startswith(b"{") or ".jsonl" in Path(path).suffixes
         read = _json_item if as_json else _text_item
         items = (read(first, number, source), *(read(line, at, source) for at, line in lines))
     if not items:
@@ -112,7 +124,8 @@ def _json_item(line: bytes, number: int, source: str) -> Item:
         known = {key: value for key, value in raw.items() if key not in _NOT_KEPT}
         return replace(decode_item(to_json({**known, "replies": {}}), frozenset()), line=number)
     except Flaw as flaw:
-        raise CorpusError(flaw.problem, where=where, item=name, mend=flaw.mend or _WANTED) from None
+        mend = "" if "--skip-bad" in flaw.mend else flaw.mend  # nothing is passed over here: it would not be asked
+        raise CorpusError(flaw.problem, where=where, item=name, mend=mend or _WANTED) from None
 
 
 def _kept(further: dict[str, Any]) -> dict[str, Any] | None:

@@ -95,14 +95,22 @@ class Manifest:
     @property
     def baseline_apart(self) -> str | None:
         """What a baseline is called that was asked plainly, apart from the rungs; None where there is none."""
-        recorded = (
-            cast("dict[str, Any]", found) if isinstance(found := (self.extra or {}).get("recorded"), dict) else {}
-        )
-        baseline: Any = recorded.get("baseline")
-        if not isinstance(baseline, dict):
-            return None
-        told = cast("dict[str, Any]", baseline)
+        told = _within(_within(self.extra, "recorded"), "baseline")
         return f"{told['model']} (plain)" if told.get("rung") is None and isinstance(told.get("model"), str) else None
+
+    @property
+    def right_by_definition(self) -> tuple[str, int] | None:
+        """Whose answer was the judge's reference, and on how many items: it scores 1 there, whatever it is."""
+        recorded = _within(self.extra, "recorded")
+        count = _within(recorded, "judge").get("right_by_definition")
+        name = self.baseline_apart or _within(recorded, "baseline").get("rung")
+        return (name, count) if isinstance(name, str) and type(count) is int and count > 0 else None
+
+
+def _within(told: Mapping[str, Any] | None, key: str) -> dict[str, Any]:
+    """What stands under a key that this version need not know; empty where that is no object."""
+    found = (told or {}).get(key)
+    return cast("dict[str, Any]", found) if isinstance(found, dict) else {}
 
 
 # The values below hold nothing that could hold them: the garbage collector need not walk through a million of them.

@@ -19,6 +19,7 @@ from pathlib import Path
 from typing import Any, Self, cast
 
 from cascade.core.errors import CorpusError
+from cascade.corpora.disk import sync_folder
 
 __all__ = ["Journal", "journal_path"]
 
@@ -81,7 +82,7 @@ class Journal:
         first = next(lines, None)
         if first is None:
             self.append({"journal": "cascade record", "version": _VERSION, **head})
-            _sync_folder(self.path.parent)
+            sync_folder(self.path.parent)
             return
         if first.get("journal") != "cascade record" or first.get("version") != _VERSION:
             mend = "move it away, or record under another name"
@@ -148,14 +149,8 @@ class Journal:
             problem = f"cannot be written: {error.strerror or error}"
             raise CorpusError(problem, where=f"{self.path}", mend="make room, then run it again") from error
 
-    def remove(self, *, settled: Path) -> None:
-        """The corpus at `settled` holds it all: once that is on the disk, the journal is done with."""
-        descriptor = os.open(settled, os.O_RDONLY)
-        try:
-            os.fsync(descriptor)
-        finally:
-            os.close(descriptor)
-        _sync_folder(settled.parent)
+    def remove(self) -> None:
+        """The corpus holds it all, and is on the disk: the journal is done with."""
         self.path.unlink(missing_ok=True)
 
     def close(self, *, forget_empty: bool = False) -> None:
@@ -195,15 +190,3 @@ def _claim(descriptor: int, path: Path) -> None:
     except OSError:
         mend = "wait for it, or record under another name"
         raise CorpusError("another `cascade record` is at work on it", where=f"{path}", mend=mend) from None
-
-
-def _sync_folder(folder: Path) -> None:
-    """A new file's name is on the disk only when its folder is."""
-    try:
-        descriptor = os.open(folder, os.O_RDONLY)
-    except OSError:  # not every system opens folders
-        return
-    try:
-        os.fsync(descriptor)
-    finally:
-        os.close(descriptor)

@@ -9,6 +9,8 @@ Recording stores inputs and answers, whatever a policy says of its ledger: that 
 
 A recording is not a climb: nobody waits for an item, and what a rung answers must not depend on how long the rungs
 before it took. So each call may take the policy's whole `deadline_s`, its retries included.
+
+A recording that is whole is gone on with where another grader is wanted: see `regrading`.
 """
 
 from __future__ import annotations
@@ -28,16 +30,18 @@ from cascade.claude import AsyncClaude
 from cascade.claude.wire import STREAMS_ABOVE
 from cascade.core.errors import CascadeError, CorpusError
 from cascade.core.messages import Failure, Reply, Request
+from cascade.core.policy import Rung
 from cascade.corpora.asking import BASELINE, Asked, cost_of, entry_of, make_roster, reply_of_entry
-from cascade.corpora.grading import Grade, Graded, Grader, Ungraded, bind_grader, is_grader, judge_rung
+from cascade.corpora.grading import Grade, Graded, Grader, Ungraded, bind_grader, judge_rung
 from cascade.corpora.inputs import Inputs
 from cascade.corpora.items import Item, Manifest
 from cascade.corpora.journal import Journal, journal_path
 from cascade.corpora.judging import JudgeReport, controls_of, make_judge
+from cascade.corpora.regrading import check_grader, entries_of, grader_of, is_graded, kept_recording
 from cascade.corpora.replaying import request_of
 from cascade.corpora.reports import Report, Settings, Standing, Stop, StopKind
 from cascade.corpora.spending import Purse, upper_bound
-from cascade.corpora.writing import write_corpus
+from cascade.corpora.writing import check_target, write_corpus
 
 __all__ = ["Recorder"]
 
@@ -57,6 +61,7 @@ class _State:
     reused: int = 0
     in_a_row: int = 0
     by_definition: int = 0
+    judge: JudgeReport | None = None
     written: int = 0
     stop: Stop | None = None
     error: CascadeError | None = None
@@ -66,7 +71,7 @@ class Recorder:
     """One run of a recording. `client`: an async client of the SDK; `told` is called with how far it is.
 
     Raises CorpusError where the corpus is there already, or was begun with other settings; ConfigurationError for a
-    rung, baseline or grader that cannot be used. All before anything is paid.
+    target's name, rung, baseline or grader that cannot be used. All before anything is paid.
     """
 
     def __init__(
@@ -81,16 +86,20 @@ class Recorder:
     ) -> None:
         self._settings, self._inputs, self._clock = settings, inputs, clock
         self._told = told
+        check_target(settings.target)
         self._roster = make_roster(settings.policy, settings.rungs, settings.baseline)
-        given = inputs.manifest.grader if inputs.manifest else None
-        self._grader_name = settings.grader or (given if given and is_grader(given) else None)
+        self._head = {"inputs": inputs.hash, **self._roster.head()}
+        self._kept = kept_recording(settings.target, self._head)
+        self._grader_name = grader_of(settings, inputs, self._kept)
+        if self._grader_name:
+            check_grader(self._grader_name, settings.policy)
         judged = judge_rung(self._grader_name) if self._grader_name else None
         self._grader: Grader | None = None
         if self._grader_name and judged is None:
             self._grader = bind_grader(self._grader_name)
-        self._head = {"inputs": inputs.hash, **self._roster.head()}
         beside = journal_path(settings.target)
-        if settings.target.exists() and not beside.exists():
+        is_done = self._kept is None or is_graded(self._kept, inputs, self._grader_name, settings.policy)
+        if settings.target.exists() and not beside.exists() and is_done:
             mend = "give another name, or move it away"
             raise CorpusError("it is there already, and no recording of it is under way", where=f"{settings.target}", mend=mend)  # fmt: skip
         self._journal = Journal.open(beside, self._head)
@@ -99,6 +108,9 @@ class Recorder:
         ):  # a kill in mid-writing
             draft.unlink(missing_ok=True)
         try:
+            for entry in entries_of(self._kept) if self._kept else ():
+                if (entry["item"], entry["ask"]) not in self._journal.replies:
+                    self._journal.append(entry, sync=False)
             self._judge = None if judged is None else make_judge(settings.policy, judged, self._journal, self._call)
         except BaseException:
             self._journal.close()
@@ -110,6 +122,11 @@ class Recorder:
         chance = chance or random.Random()  # noqa: S311 - jitter, not a secret
         self._claude = AsyncClaude(settings.policy.retry, client, clock=clock, chance=chance)
         self._state = _State()
+
+    @property
+    def grader(self) -> str | None:
+        """Who grades; None where nobody does."""
+        return self._grader_name
 
     def stop(self, kind: StopKind, message: str) -> None:
         """Let no further call out; those in flight are waited for. The first reason stands."""
@@ -123,13 +140,13 @@ class Recorder:
             async with asyncio.TaskGroup() as workers:
                 for _ in range(self._settings.concurrency):
                     workers.create_task(self._work(waiting))
-            report = await self._judged() if self._judge and state.error is None else None
+            state.judge = await self._judged() if self._judge and state.error is None else None
             self._write()
             if state.error is not None:
                 raise state.error
-            result = self._report(report, self._clock() - started)
+            result = self._report(self._clock() - started)
             if result.is_final:
-                self._journal.remove(settled=self._settings.target)
+                self._journal.remove()
             return result
         finally:
             self._journal.close(forget_empty=True)
@@ -270,6 +287,8 @@ class Recorder:
 
     def _write(self) -> None:
         state = self._state
+        if self._kept is not None and len(state.complete) < len(self._inputs.items):
+            return  # the corpus is whole: a part of it would be less
         self._journal.sync()
         if not state.complete:  # a corpus without items would only be in the way
             return
@@ -302,8 +321,11 @@ class Recorder:
         }
         if missing:
             told["missing"] = missing
+        if self._judge is not None:
+            told["judge"] = self._judge_told(self._judge.asked.rung)
+        named = self._kept.manifest if self._kept else given
         return Manifest(
-            name=settings.name or (given.name if given else settings.target.name.partition(".")[0] or "corpus"),
+            name=settings.name or (named.name if named else settings.target.name.partition(".")[0] or "corpus"),
             ladder=self._roster.ladder,
             grader=self._grader_name,
             right_at=self._right_at(),
@@ -313,6 +335,12 @@ class Recorder:
             extra={"recorded": told},
         )
 
+    def _judge_told(self, rung: Rung) -> dict[str, Any]:
+        """What who reads the scores must know of the judge; its money is no property of the corpus."""
+        told = {"rung": rung.rung, "model": rung.model, "right_by_definition": self._state.by_definition}
+        report = self._state.judge
+        return {**told, "controls": report.controls, "error": report.error} if report else told
+
     def _right_at(self) -> float:
         return self._inputs.manifest.right_at if self._inputs.manifest else 0.5
 
@@ -321,7 +349,7 @@ class Recorder:
         if self._told is not None:
             self._told(Standing(items, len(state.complete), state.reused, state.calls, self._purse.spent))
 
-    def _report(self, judge: JudgeReport | None, seconds: float) -> Report:
+    def _report(self, seconds: float) -> Report:
         state = self._state
         ungraded = tuple(
             (item.id, asked.name.removeprefix("@"), graded.reason)
@@ -331,6 +359,6 @@ class Recorder:
         )
         return Report(
             items=len(self._inputs.items), complete=len(state.complete), calls=state.calls, reused=state.reused,
-            spent=self._purse.spent, unanswered=self._unanswered, unanswered_cost=self._purse.unanswered, failed=dict(state.failed), ungraded=ungraded, grader=self._grader_name, judge=judge,
-            stop=state.stop, overshoot=self._purse.largest, seconds=seconds,
+            spent=self._purse.spent, unanswered=self._unanswered, unanswered_cost=self._purse.unanswered, failed=dict(state.failed), ungraded=ungraded, grader=self._grader_name, judge=state.judge,
+            stop=state.stop, overshoot=self._purse.largest, seconds=seconds, anew=self._kept is not None,
         )  # fmt: skip

@@ -7,13 +7,14 @@ both. Its cost is the recorded one, or its usage at the policy's prices.
 from __future__ import annotations
 
 import json
-from collections.abc import Callable, Sequence
-from typing import Literal
+from collections.abc import Callable, Iterator, Sequence
+from typing import Any, Literal, cast
 
 from cascade.core import prices
 from cascade.core.climb import Ask, Observation, Plan, Recorded, climb
 from cascade.core.decision import Situation
-from cascade.core.messages import Request, Usage, read_messages
+from cascade.core.errors import RequestError
+from cascade.core.messages import Block, Request, Usage, read_messages
 from cascade.core.storm import Change, Guard
 from cascade.core.trail import Answer, Verdict
 from cascade.core.triage import judge
@@ -31,8 +32,31 @@ _CALM = Situation()
 
 
 def request_of(item: Item) -> Request:
-    """The request that an item records."""
-    return Request(messages=read_messages(item.input), task=item.task, id=item.id)
+    """The request that an item records; its key `system` is the system prompt. Raises RequestError where it is none."""
+    system = _system(item.extra["system"]) if item.extra and "system" in item.extra else None
+    return Request(messages=read_messages(item.input), system=system, task=item.task, id=item.id)
+
+
+def _system(said: object) -> str | tuple[Block, ...] | None:
+    """A system prompt as a request has it: a text, or text blocks; texts in a list are a block each."""
+    if said is None or isinstance(said, str):
+        return said or None
+    if not isinstance(said, list):
+        raise RequestError("system: must be a text, or a list of text blocks")
+    return tuple(_blocks(cast("list[object]", said))) or None
+
+
+def _blocks(parts: list[object]) -> Iterator[Block]:
+    for part in parts:
+        if isinstance(part, str):
+            yield {"type": "text", "text": part}
+        elif isinstance(part, list):  # the blocks of one turn, where there were several
+            yield from _blocks(cast("list[object]", part))
+        else:
+            block = cast("dict[str, Any]", part) if isinstance(part, dict) else {}
+            if block.get("type") != "text" or not isinstance(block.get("text"), str):
+                raise RequestError("system: must be a text, or a list of text blocks")
+            yield block
 
 
 def recorded_verdict(reply: RecordedReply, *, triage: bool) -> Verdict:

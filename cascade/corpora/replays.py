@@ -191,6 +191,8 @@ def _notes(columns: Columns, view: View, outcomes: Outcomes, figures: Figures, w
     if "recorded" in (columns.manifest.extra or {}):
         below = ", ".join(view.lens.names[:-1])
         yield f"{below} alone: as asked by triage, whose prompt is part of the cost (record --baseline asks one plainly)"
+    if (known := columns.manifest.right_by_definition) is not None:
+        yield f"{known[0]} is right by definition on {known[1]} items: it was the judge's reference"
     if outcomes.storms.off == "no arrival times":
         yield "the storm guard is off here: the items have no arrival times (`at`)"
     elif outcomes.storms.unwatched:

@@ -57,7 +57,8 @@ class Report:
     who answered, why). `spent`: nano-USD of all runs, the judge's share included; `judge` tells that apart.
     `unanswered`: calls that killed runs left without an outcome; `unanswered_cost`: the most that they may have cost,
     which counts toward the cap but is not in `spent`. `overshoot`: the most that the cap may have been passed by.
-    `grader` None: nothing was graded.
+    `grader` None: nothing was graded. `anew`: a corpus that was whole was graded once more, and was replaced only if
+    all of it could be: else it is as it was.
     """
 
     items: int
@@ -74,6 +75,7 @@ class Report:
     stop: Stop | None
     overshoot: int
     seconds: float
+    anew: bool = False
 
     @property
     def is_final(self) -> bool:

@@ -10,16 +10,36 @@ from dataclasses import replace
 from pathlib import Path
 from typing import BinaryIO
 
-from cascade.core.errors import CorpusError
+from cascade.core.errors import ConfigurationError, CorpusError
+from cascade.corpora.disk import sync_file, sync_folder
 from cascade.corpora.encoding import encode_line, raw_item, raw_manifest
 from cascade.corpora.items import Item, Manifest
 
-__all__ = ["write_corpus"]
+__all__ = ["check_target", "write_corpus"]
+
+_SUFFIXES = (".jsonl", ".jsonl.gz", ".parquet")
+
+
+def check_target(path: str | os.PathLike[str]) -> None:
+    """Refuse, before anything is paid, a file that would not be what its name says, or could not be written.
+
+    Raises ConfigurationError for a name that is no corpus's, MissingExtra for Parquet without pyarrow.
+    """
+    name = Path(path).name
+    if not name.endswith(_SUFFIXES):
+        raise ConfigurationError(
+            f"{os.fspath(path)}: a corpus is not written under such a name (end it in {', '.join(_SUFFIXES)})"
+        )
+    if name.endswith(".parquet"):
+        from cascade.corpora.parquet import load_pyarrow  # noqa: PLC0415 - only who wants such a file needs it
+
+        load_pyarrow()
 
 
 def write_corpus(path: str | os.PathLike[str], manifest: Manifest, items: Iterable[Item]) -> None:
     """Write a corpus to `path`, gzip where it ends in `.gz`, Parquet in `.parquet`; the file appears whole or not at all.
 
+    When this returns it is on the disk, so that a power cut does not take it, and what was there before it, away.
     A sequence of items also sets the manifest's count. Raises CorpusError for what is not JSON (NaN, objects), for a
     count that is not the manifest's, and where the file cannot be written; MissingExtra for Parquet without pyarrow.
     """
@@ -40,7 +60,9 @@ def write_corpus(path: str | os.PathLike[str], manifest: Manifest, items: Iterab
             if manifest.items not in (None, count):
                 problem = f"{count} items were given, the manifest says {manifest.items}"
                 raise CorpusError(problem, where=os.fspath(path))
+            sync_file(draft)
             draft.replace(target)
+            sync_folder(target.parent)
     except OSError as error:
         problem = f"cannot be written: {error.strerror or error}"
         raise CorpusError(problem, where=os.fspath(path), mend="check the path and its rights") from error

@@ -79,6 +79,7 @@ def test_missing_items_are_exit_4_with_their_reason(corpus: Corpus, emulate: Emu
     process = start(home, emulate(corpus, faults=f"spend_cap,model={OPUS}"), *COMMAND, "--concurrency", "1")
     _, err = process.communicate(timeout=60)
     assert process.returncode == 4
+    assert err.startswith("cascade: ")
     assert "1 items failed: opus: spend_cap, HTTP 429 (1): i-0" in err
     assert "the same command goes on from c.jsonl.journal" in err
 
@@ -89,6 +90,7 @@ def test_missing_items_are_exit_4_with_their_reason(corpus: Corpus, emulate: Emu
         (("--max-usd", "-1"), "--max-usd: -1.0 is no amount of money"),
         (("--max-usd", "nan"), "--max-usd: nan is no amount of money"),
         (("--grader", "exactly"), "none called 'exactly'"),
+        (("--out", "c.txt"), "c.txt: a corpus is not written under such a name"),
         (("--rungs", "fable"), "no rung 'fable'"),
         (("--policy", "nowhere.yaml"), "nowhere.yaml"),
     ],

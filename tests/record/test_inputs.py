@@ -3,13 +3,16 @@
 from __future__ import annotations
 
 import gzip
+import json
 from pathlib import Path
 
 import pytest
+from msgspec import structs
 
 from cascade.core.errors import CorpusError
-from cascade.corpora import Corpus
+from cascade.corpora import Corpus, write_corpus
 from cascade.corpora.inputs import read_inputs
+from cascade.corpora.replaying import request_of
 
 
 def written(folder: Path, text: str, name: str = "in.jsonl") -> Path:
@@ -82,6 +85,9 @@ def test_the_hash_holds_order_ids_and_inputs(tmp_path: Path) -> None:
         ('{"id": "a", "input": "x"}\n\n{"id": "a", "input": "y"}\n', r"in\.jsonl:3: item 'a': the id occurs twice, first on line 1"),
         ('{"id": "a", "input": "x", "split": "test"}\n', r"item 'a': split: "),
         ('{"id": "a", "input": "x", "at": NaN}\n', "not JSON"),
+        ('\n{"id": "a", "input": "x", "system": 5}\n', r"in\.jsonl:2: item 'a': it cannot be asked: system: must be a text"),
+        ('{"id": "a", "input": "x", "system": [{"type": "image"}]}\n', r"in\.jsonl:1: item 'a': .*system: must be"),
+        ('{"id": "a", "input": "x", "system": {"type": "text", "text": "y"}}\n', r"in\.jsonl:1: item 'a': .*system: must"),
     ],
 )  # fmt: skip
 def test_what_cannot_be_asked_is_named(tmp_path: Path, text: str, why: str) -> None:
@@ -89,6 +95,58 @@ def test_what_cannot_be_asked_is_named(tmp_path: Path, text: str, why: str) -> N
     with pytest.raises(CorpusError, match=why) as raised:
         read_inputs(written(tmp_path, text))
     assert "\n" not in str(raised.value)
+
+
+@pytest.mark.parametrize("name", ["in.json", "in.txt", "in.jsonl"])
+@pytest.mark.parametrize(
+    "text",
+    [
+        '[{"id": "a", "input": "x"}]',
+        '\n  [\n{"id": "a", "input": "x"}\n]\n',
+        '{\n  "id": "a",\n  "input": "x"\n}\n',
+        '\ufeff[{"id": "a", "input": "x"}]',
+    ],
+)
+def test_json_that_is_not_one_object_a_line_is_not_asked_line_by_line(tmp_path: Path, name: str, text: str) -> None:
+    """An array, or an object over several lines, is no list of texts, whatever the file is called."""
+    with pytest.raises(CorpusError, match=r"in\.\w+:\d: it is JSON, but not one object a line \(give one JSON object"):
+        read_inputs(written(tmp_path, text, name))
+
+
+@pytest.mark.parametrize("name", ["in.csv", "in.TSV", "in.csv.gz"])
+def test_a_table_is_not_asked_row_by_row(tmp_path: Path, name: str) -> None:
+    """Its header would be the first question."""
+    with pytest.raises(CorpusError, match=r'it is a table.*make JSON lines of it: \{"id": "…", "input": "…"\}'):
+        read_inputs(written(tmp_path, "id,input\na,x\n", name))
+
+
+def test_no_advice_names_an_option_that_record_does_not_have(tmp_path: Path) -> None:
+    """Nothing is passed over here: `--skip-bad` is a replay's."""
+    with pytest.raises(CorpusError, match="an item is") as raised:
+        read_inputs(written(tmp_path, '{"id": "a", "input": "x"}\n{"id": "b"\n'))
+    assert "--skip-bad" not in str(raised.value)
+
+
+def test_a_system_prompt_is_part_of_what_is_asked(tmp_path: Path) -> None:
+    """It is kept as it stands, the request has it, and the hash is another; a text or blocks, also a turn's of a log."""
+    said: list[object] = [
+        "be brief",
+        [{"type": "text", "text": "be brief"}],
+        ["one", [{"type": "text", "text": "two"}]],
+    ]
+    bare = read_inputs(written(tmp_path, '{"id": "a", "input": "x"}\n'))
+    hashes = {bare.hash}
+    asked: list[object] = []
+    for system in said:
+        inputs = read_inputs(written(tmp_path, json.dumps({"id": "a", "input": "x", "system": system}) + "\n"))
+        hashes.add(inputs.hash)
+        assert inputs.items[0].extra == {"system": system}
+        asked.append(request_of(inputs.items[0]).system)
+    block = {"type": "text", "text": "be brief"}
+    assert asked == ["be brief", (block,), ({"type": "text", "text": "one"}, {"type": "text", "text": "two"})]
+    assert len(hashes) == 4
+    nothing = read_inputs(written(tmp_path, '{"id": "a", "input": "x", "system": null}\n'))
+    assert (nothing.hash, request_of(nothing.items[0]).system) == (bare.hash, None)
 
 
 def test_hostile_files_are_refused_in_bounds(tmp_path: Path) -> None:
@@ -103,3 +161,18 @@ def test_hostile_files_are_refused_in_bounds(tmp_path: Path) -> None:
     (tmp_path / "latin.txt").write_bytes("für\n".encode("latin-1"))
     with pytest.raises(CorpusError, match=r"latin\.txt:1: the line is not UTF-8"):
         read_inputs(tmp_path / "latin.txt")
+
+
+@pytest.mark.parametrize("exact", [False, True])
+def test_a_replay_refuses_a_system_prompt_that_is_none_with_its_line(
+    corpus: Corpus, tmp_path: Path, exact: bool
+) -> None:
+    """Its signals see the request that was recorded; one that cannot be made is a line of the file, and may be skipped."""
+    pytest.importorskip("numpy")
+    from cascade.corpora.replays import Wish, replay_corpus  # noqa: PLC0415 - an extra
+
+    first = structs.replace(corpus.items[0], extra={"system": 5})
+    write_corpus(tmp_path / "c.jsonl", corpus.manifest, (first, *corpus.items[1:]))
+    with pytest.raises(CorpusError, match=r"c\.jsonl:2: item 'i-0': system: must be a text, or a list of text blocks"):
+        replay_corpus(tmp_path / "c.jsonl", Wish(exact=exact))
+    assert replay_corpus(tmp_path / "c.jsonl", Wish(exact=exact, skip_bad=True)).skipped == 1

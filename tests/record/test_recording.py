@@ -15,8 +15,10 @@ from msgspec import structs
 
 from cascade.core.errors import ConfigurationError, CorpusError
 from cascade.corpora import Corpus, Item, RecordedReply, read_corpus, replay_item
+from cascade.corpora.asking import make_roster
 from cascade.corpora.inputs import Inputs, read_inputs
 from cascade.corpora.recording import Recorder
+from cascade.corpora.replaying import request_of
 from cascade.corpora.reports import Report, Settings
 from cascade.plans import make_plan
 
@@ -79,6 +81,26 @@ def test_a_rung_is_asked_as_it_is_live(corpus: Corpus, record: Record, emulate: 
         assert ("format" in body.get("output_config", {})) is (body["model"] != OPUS)
         assert ("system" in body) is (body["model"] != OPUS)
         assert "0.8" not in str(body.get("system"))
+
+
+@pytest.mark.parametrize("system", ["You are the desk.", [{"type": "text", "text": "You are the desk."}]])
+def test_an_items_system_prompt_is_sent_to_everybody_and_kept(
+    corpus: Corpus, record: Record, emulate: Emulate, tmp_path: Path, system: Any
+) -> None:
+    """First of all to a rung that is asked by triage, alone to one that is asked plainly; a replay asks the same."""
+    items = tuple(structs.replace(item, replies={}, extra={"system": system}) for item in corpus.items)
+    emulator = emulate(corpus)
+    record(emulator, inputs=Inputs(items), grader="exact", baseline="sonnet")
+    block = {"type": "text", "text": "You are the desk."}
+    for request in emulator.requests:
+        said, is_triage = request.body["system"], "format" in request.body.get("output_config", {})
+        assert (said[0] == block and len(said) == 2) if is_triage else said == system
+    assert len(emulator.requests) == 48
+    for item in read_corpus(tmp_path / "corpus.jsonl").items:
+        assert (item.extra or {})["system"] == system
+        asked = make_roster(POLICY).asked[0].prompt(request_of(item))
+        assert asked.system is not None
+        assert asked.system[0] == block
 
 
 @pytest.mark.parametrize(

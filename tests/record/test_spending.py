@@ -58,16 +58,23 @@ def test_a_cap_of_nothing_asks_nothing(corpus: Corpus, record: Record, emulate: 
     assert [path.name for path in tmp_path.iterdir()] == ["inputs.jsonl"]
 
 
-def test_the_command_says_how_to_go_on_and_succeeds(
+def test_the_command_says_how_to_go_on_and_is_exit_5(
     corpus: Corpus, emulate: Emulate, source: Path, tmp_path: Path
 ) -> None:
-    """Exit 0, and one line with the cap, what it can be passed by, and what to do."""
+    """One line on stderr, and nothing before it, with the cap, what it can be passed by, and what to do."""
     (tmp_path / "policy.yaml").write_text(YAML, encoding="utf-8")
     process = start(tmp_path, emulate(corpus), source.name, "-o", "c.jsonl", "-p", "policy.yaml", "--max-usd", "0.003")
-    out, _ = process.communicate(timeout=60)
-    assert process.returncode == 0
-    assert "stopped at the cap of 0.003000 USD" in out
-    assert "Raise --max-usd, and the same command goes on from c.jsonl.journal" in out
+    out, err = process.communicate(timeout=60)
+    assert process.returncode == 5
+    assert "items in c.jsonl" in out
+    assert err.startswith("cascade: stopped at the cap of 0.003000 USD")
+    assert "Raise --max-usd, and the same command goes on from c.jsonl.journal" in err
+    process = start(tmp_path, emulate(corpus), source.name, "-o", "d.jsonl", "-p", "policy.yaml", "--max-usd", "0")
+    out, err = process.communicate(timeout=60)
+    assert process.returncode == 5
+    assert out == "0 of 12 items recorded, d.jsonl is not written yet; 0 calls in this run, 0 replies taken from the journal; 0 USD in all\n"  # fmt: skip
+    assert err.startswith("cascade: stopped at the cap of 0 USD")
+    assert err.endswith("Raise --max-usd, and the same command begins it\n")
 
 
 def test_what_a_kill_left_unanswered_counts_toward_the_cap(
@@ -90,13 +97,14 @@ def test_what_a_kill_left_unanswered_counts_toward_the_cap(
         assert process.returncode == -9
     process = start(tmp_path, emulator, *command, "--json")
     told = json.loads(process.communicate(timeout=60)[0])
-    assert process.returncode == 0
+    assert process.returncode == 5
     assert emulator.billed.replies == 3
     assert (told["calls"], told["spent_usd"], told["stopped"]["kind"]) == (0, 0, "cap")
     assert told["unanswered"] == {"calls": 3, "at_most_usd": 3 * most / 1e9, "basis": "estimate"}
     process = start(tmp_path, emulator, *command[:-1], "1")
     out, _ = process.communicate(timeout=60)
     assert "3 calls were in flight when an earlier run was killed, and may have been paid" in out
+    assert "an upper bound of what they may have cost" in out
     assert read_corpus(tmp_path / "c.jsonl").items == corpus.items
     assert emulator.billed.replies == 3 + 36
 
