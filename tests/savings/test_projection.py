@@ -291,7 +291,7 @@ def test_an_assumed_cache_is_reckoned_and_told_apart() -> None:
 
 def test_few_items_are_an_estimate_in_every_verdict(tmp_path: Path) -> None:
     """Fewer than 100: the line says so, and the findings that rest on them are estimates; with 100 they are measured."""
-    small, large = observed(tmp_path, GOOD), observed(tmp_path, GOOD * 7)
+    small, large = observed(tmp_path, GOOD), observed(tmp_path, [said for said in GOOD for _ in range(7)])
     few = [advised(LARGE, small), advised([one("claude-opus-5-5", Usage(200_000, 20_000), 100)], small)]
     assert all(advice.verdict.endswith("; few items (16): an estimate") for advice in few)
     assert {"few_items"} <= {finding.code for finding in few[0].findings}
