@@ -136,7 +136,8 @@ class Recorder:
         """Ask what is not in the journal yet, grade, write the corpus. Raises what no call can mend (a missing key)."""
         started, state = self._clock(), self._state
         try:
-            waiting = iter(self._inputs.items)
+            # What is answered already comes first: a cap that is reached at once must not make the corpus smaller.
+            waiting = iter(sorted(self._inputs.items, key=lambda item: not self._is_answered(item)))
             async with asyncio.TaskGroup() as workers:
                 for _ in range(self._settings.concurrency):
                     workers.create_task(self._work(waiting))
@@ -165,6 +166,9 @@ class Recorder:
             self._tell()
             if len(state.complete) >= max(1.0, state.written * _GROWTH):
                 self._write()
+
+    def _is_answered(self, item: Item) -> bool:
+        return all((item.id, asked.name) in self._journal.replies for asked in self._roster.asked)
 
     async def _record(self, item: Item) -> None:
         """Ask all who have not answered this item yet, one by one, and grade it once all have."""
@@ -360,5 +364,5 @@ class Recorder:
         return Report(
             items=len(self._inputs.items), complete=len(state.complete), calls=state.calls, reused=state.reused,
             spent=self._purse.spent, unanswered=self._unanswered, unanswered_cost=self._purse.unanswered, failed=dict(state.failed), ungraded=ungraded, grader=self._grader_name, judge=state.judge,
-            stop=state.stop, overshoot=self._purse.largest, seconds=seconds, anew=self._kept is not None,
+            stop=state.stop, overshoot=self._purse.overshoot, seconds=seconds, anew=self._kept is not None,
         )  # fmt: skip

@@ -40,8 +40,7 @@ class Purse:
 
     def __init__(self, cap: int | None, spent: int, unanswered: int = 0) -> None:
         self.cap, self.spent, self.unanswered = cap, spent, unanswered
-        self.largest = 0
-        """The most that one call of this run might have cost: what the cap may be passed by."""
+        self._largest = 0
         self._at_stake = 0
         self._settled = asyncio.Condition()
 
@@ -49,6 +48,11 @@ class Purse:
     def is_empty(self) -> bool:
         """Whether the cap is reached."""
         return self.cap is not None and self.spent + self.unanswered >= self.cap
+
+    @property
+    def overshoot(self) -> int:
+        """What the cap may be passed by: the most that one call of this run might have cost, or what it is passed by."""
+        return self._largest if self.cap is None else max(self._largest, self.spent + self.unanswered - self.cap)
 
     @property
     def _at_worst(self) -> int:
@@ -62,7 +66,7 @@ class Purse:
             if self.is_empty:
                 return False
             self._at_stake += most
-            self.largest = max(self.largest, most)
+            self._largest = max(self._largest, most)
             return True
 
     async def settle(self, most: int, cost: int) -> None:

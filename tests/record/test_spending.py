@@ -41,6 +41,10 @@ def test_it_stops_at_the_cap_and_goes_on_where_it_stopped(
         assert report.stop is not None
         assert (report.stop.kind, report.is_final) == ("cap", False)
         assert cap <= report.spent < cap + report.overshoot
+        before = read_corpus(tmp_path / "corpus.jsonl").items
+        again = record(emulator, cap=cap, concurrency=concurrency)  # nothing is asked, and nothing gets less
+        assert (again.calls, len(before)) == (0, again.complete)
+        assert again.spent - cap <= again.overshoot
         held = {item.id: item for item in corpus.items}
         assert all(item == held[item.id] for item in read_corpus(tmp_path / "corpus.jsonl").items)
     report = record(emulator, cap=whole + 1, concurrency=concurrency)
@@ -143,7 +147,7 @@ def test_whatever_calls_cost_the_cap_is_passed_by_one_at_most(seed: int, cap: in
     async def go() -> tuple[int, int, list[bool]]:
         purse = Purse(cap, 0, lost)
         done = await asyncio.gather(*(pay(purse, most, cost) for most, cost in calls))
-        return purse.spent, purse.largest, done
+        return purse.spent, purse.overshoot, done
 
     spent, largest, done = asyncio.run(go())
     assert spent + lost < max(cap, lost) + max(largest, 1)
