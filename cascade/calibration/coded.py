@@ -10,7 +10,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass
 from math import prod
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, cast
 
 from cascade.calibration.counts import DENSE, Counts, Loss, thresholds_of
 from cascade.core.errors import CorpusError
@@ -206,7 +206,7 @@ def _only_used(known: Floats, codes: Whole) -> tuple[Floats, Codes]:
 
 
 def _stacked(columns: Sequence[Floats] | Sequence[Whole], kind: type) -> Any:
-    matrix: Any = np.empty((len(columns[0]), len(columns)), kind, order="F")
+    matrix = cast("Any", np.empty((len(columns[0]), len(columns)), kind, order="F"))
     for index, column in enumerate(columns):
         matrix[:, index] = column
     return matrix

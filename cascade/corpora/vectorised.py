@@ -97,7 +97,7 @@ class Rule:
         if index == self.top:
             return replies
         # The twin of the comparison in core.decision. NaN ships nowhere, and neither does anything at `never`.
-        confident = self.rungs[index].confidence[rows] >= self._thresholds(index, rows)
+        confident = self.view.confidence[index][rows] >= self._thresholds(index, rows)
         return np.where(confident | (replies != 0), replies, np.int8(_LOW))
 
     def _thresholds(self, index: int, rows: Rows) -> Any:
