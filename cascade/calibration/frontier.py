@@ -12,6 +12,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from itertools import pairwise
 from math import prod
 from typing import TYPE_CHECKING, Any, cast
 
@@ -28,6 +29,8 @@ CELLS = 4_000_000
 
 QUANTILES = 512
 """Levels that a thinned rung keeps at most: on continuous scores they lose at most 0.15 % of cost."""
+
+_BUCKETS = 1 << 12
 
 
 @dataclass(frozen=True, slots=True)
@@ -74,7 +77,7 @@ def surface(counts: Counts, loss: Loss, *, cells: int = CELLS) -> Surface:
         gains: tuple[Any, ...] = (
             counts.score[:, rung + 1] - counts.score[:, rung],
             counts.cost[:, rung + 1],
-            lost[:, rung + 1] - lost[:, rung],
+            np.subtract(lost[:, rung + 1], lost[:, rung], dtype=np.float64),
         )
         for whole, gain in zip((quality, cost, losses), gains, strict=True):
             table = _below(np.bincount(cell, gain, prod(radices)).reshape(radices))
@@ -85,7 +88,7 @@ def surface(counts: Counts, loss: Loss, *, cells: int = CELLS) -> Surface:
 def frontier(counts: Counts, loss: Loss = "false_confident") -> tuple[Point, ...]:
     """Every vector of thresholds that no cheaper or equally dear one reaches in quality: cost ascending, quality rising."""
     whole = surface(counts, loss)
-    return _points(whole, loss, _pareto(whole.cost, -whole.quality, whole.losses))
+    return _points(whole, _pareto(whole.cost, -whole.quality, whole.losses))
 
 
 def risk_path(counts: Counts, loss: Loss, most: int = 60) -> tuple[Point, ...]:
@@ -99,7 +102,7 @@ def risk_path(counts: Counts, loss: Loss, most: int = 60) -> tuple[Point, ...]:
         spent = -whole.cost.ravel()[chosen]
         wanted = cast("Floats", np.linspace(spent[0], spent[-1], most))
         chosen = chosen[np.unique(np.minimum(np.searchsorted(spent, wanted), len(chosen) - 1))]
-    return _points(whole, loss, chosen)
+    return _points(whole, chosen)
 
 
 def point_at(counts: Counts, at: Sequence[int], loss: Loss = "false_confident") -> Point:
@@ -164,12 +167,44 @@ def _below(table: Any) -> Floats:
 def _pareto(first: Floats, second: Floats, third: Floats) -> Whole:
     """The flat places where `second` falls strictly as `first` rises; of equals the least `third`, then the highest thresholds."""
     a, b, c = first.ravel(), second.ravel(), third.ravel()
-    order = np.lexsort((-np.arange(len(a)), c, b, a))
+    kept = _not_plainly_beaten(a, b)
+    a, b, c = a[kept], b[kept], c[kept]
+    order = np.lexsort((-kept, c, b, a))
     best = np.minimum.accumulate(b[order])
-    return order[np.concatenate([[True], best[1:] < best[:-1]])]
+    return kept[order[np.concatenate([[True], best[1:] < best[:-1]])]]
 
 
-def _points(whole: Surface, loss: Loss, places: Whole) -> tuple[Point, ...]:
-    grid = np.unravel_index(places, whole.cost.shape)
+def _not_plainly_beaten(a: Floats, b: Floats) -> Whole:
+    """All places but those that one in a lower bucket of `a` beats in `b`: few are left, and sorting them is cheap."""
+    low, high = float(a.min()), float(a.max())
+    bucket = ((a - low) * ((_BUCKETS - 1) / max(high - low, 1e-300))).astype(np.intp)
+    least = np.full(_BUCKETS, np.inf)
+    np.minimum.at(least, bucket, b)
+    before = np.concatenate([[np.inf], np.minimum.accumulate(least)[:-1]])
+    return np.flatnonzero(b < before[bucket])
+
+
+def _points(whole: Surface, places: Whole) -> tuple[Point, ...]:
+    counts, grid = whole.counts, np.unravel_index(places, whole.cost.shape)
     at = np.stack([own[where] for own, where in zip(whole.steps, grid, strict=True)], axis=1)
-    return tuple(point_at(whole.counts, one, loss) for one in at.tolist())
+    passed = [np.full(len(places), counts.n, np.int64)]  # how many climbs get to each rung
+    codes = _coarse(counts, whole.steps)
+    for rung in range(len(whole.steps)):
+        radices = [len(own) + 1 for own in whole.steps[: rung + 1]]
+        table = _below(np.bincount(cells_of(codes, radices), counts.items, prod(radices)).reshape(radices))
+        passed.append(table[grid[: rung + 1]].astype(np.int64))
+    shipped = np.stack([*(here - up for here, up in pairwise(passed)), passed[-1]], axis=1)
+    n = max(1, counts.n)
+    named = zip(*(_named(own, at[:, rung]) for rung, own in enumerate(counts.levels)), strict=True)
+    sums: list[list[Any]] = [
+        (whole.quality.ravel()[places] / n).tolist(),
+        whole.cost.ravel()[places].astype(np.int64).tolist(),
+        whole.losses.ravel()[places].astype(np.int64).tolist(),
+    ]
+    rows = zip(at.tolist(), named, *sums, shipped.tolist(), strict=True)
+    return tuple(Point(tuple(one), told, *figures, tuple(ends)) for one, told, *figures, ends in rows)
+
+
+def _named(levels: Floats, at: Whole) -> list[float | None]:
+    """The thresholds of one rung that these level numbers stand for."""
+    return [None if value == np.inf else value for value in np.append(levels, np.inf)[at - 1].tolist()]
