@@ -15,7 +15,7 @@ from cascade.core.policy import Policy
 from cascade.core.scorer import Scoring
 from cascade.core.trail import Verdict
 
-__all__ = ["DECIMALS", "Facts", "normalised", "score", "scored", "value_of"]
+__all__ = ["DECIMALS", "Facts", "logistic", "normalised", "score", "scored", "value_of"]
 
 DECIMALS = 6
 """What a score is rounded to: then a threshold means the same on machines whose logarithms differ in the last bit."""
@@ -60,8 +60,12 @@ def score(scoring: Scoring, facts: Facts, rungs: tuple[str, ...]) -> float:
         value = value_of(feature.name, facts, rungs)
         if value is not None:
             total += feature.weight * ((value - feature.mean) / feature.scale)
-    total = min(max(total, -_FURTHEST), _FURTHEST)
-    return round(1.0 / (1.0 + exp(-total)), DECIMALS)
+    return logistic(total)
+
+
+def logistic(total: float) -> float:
+    """1 / (1 + exp(-total)), rounded to DECIMALS."""
+    return round(1.0 / (1.0 + exp(-min(max(total, -_FURTHEST), _FURTHEST))), DECIMALS)
 
 
 def value_of(name: str, facts: Facts, rungs: tuple[str, ...]) -> float | None:
