@@ -302,7 +302,7 @@ def _alone(coded: Coded, index: int, loss: Any) -> Half:
 def _meets(held: Coded, index: int, objective: Objective) -> bool:
     if isinstance(objective, Target):
         sample = sample_of(_lost_alone(held, index, objective.counted), held.group)
-        return index == held.top or passes(sample, objective.alpha, objective.delta)
+        return index == held.top or bool(passes(sample, objective.alpha, objective.delta))
     if isinstance(objective, MinQuality):
         return float(held.alone[:, index].mean()) >= _wanted(held, objective)
     return float(held.cost[:, index].mean()) <= objective.usd * 1e9
