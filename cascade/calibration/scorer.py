@@ -4,8 +4,10 @@
                                                    → rescored view → code levels, frontier, certificate, as ever
 
 Iteratively reweighted least squares: McCullagh, P. and Nelder, J. A. (1989), Generalized Linear Models, 2.5; the ridge:
-le Cessie, S. and van Houwelingen, J. C. (1992), Applied Statistics 41. How strong it is, is chosen out of fold: by whole
-groups, for the rows of one group tell of each other.
+le Cessie, S. and van Houwelingen, J. C. (1992), Applied Statistics 41. How strong it is, and whether the lengths have a
+part, is chosen out of fold: by whole groups, for the rows of one group tell of each other (a length may as good as name
+the group). Of what does not clearly lose the simplest is taken, by the rule of one standard error: Breiman, L. et al.
+(1984), Classification and Regression Trees, 3.4.3.
 
 A score that was made in fold knows the answers; so the rows that train must not tune, and those that tune must not
 certify (`Split.trains`). Of the training rows themselves only the out-of-fold scores may be looked at.
@@ -33,6 +35,7 @@ __all__ = ["RIDGES", "Gatherer", "Learned", "Material", "features_of", "learn", 
 RIDGES = (1.0, 10.0, 100.0, 1000.0)
 """The penalties that are tried, on half the sum of the squared weights of standardised features."""
 
+_LENGTHS = ("log_input", "log_answer")
 _NO_REPLY = RecordedReply(answer=None)
 _FOLDS = 5
 _FEWEST = 40  # rows of each kind, right and wrong: of fewer not even a coarse score can be learned
@@ -133,14 +136,10 @@ def learn(material: Material, columns: Columns, view: View, trains: Truths, seed
         if reason := _too_little(right, columns.group[rows]):
             learned.left_out[rung] = reason
             continue
-        terms = _standardised(material.names[index], material.values[index][rows])
-        folds = _folds(columns.group[rows], seed)
-        made = {ridge: _out_of_fold(terms.matrix, right, folds, ridge) for ridge in RIDGES}
-        losses = {ridge: _log_loss(totals, right) for ridge, totals in made.items()}
-        ridge = min(losses, key=lambda one: losses[one])
-        learned.out_of_fold[index][rows] = _logistic(made[ridge])
-        learned.scorer[rung] = terms.scoring(_fit(terms.matrix, right, ridge))
-        learned.ridge[rung], learned.log_loss[rung] = ridge, losses[ridge]
+        taken = _choose(material.names[index], material.values[index][rows], right, columns.group[rows], seed)
+        learned.out_of_fold[index][rows] = _logistic(taken.totals)
+        learned.scorer[rung] = taken.terms.scoring(_fit(taken.terms.matrix, right, taken.ridge))
+        learned.ridge[rung], learned.log_loss[rung] = taken.ridge, float(taken.losses.mean())
     if not learned.scorer:
         problem = "; ".join(f"{rung}: {reason}" for rung, reason in learned.left_out.items())
         raise ConfigurationError(
@@ -214,6 +213,36 @@ class _Terms:
         return Scoring(bias=_short(bias), features=features)
 
 
+@dataclass(frozen=True, slots=True, eq=False)
+class _Candidate:
+    """A way to learn, and what it came to out of fold: `totals` before the logistic, `losses` in nats, a row each."""
+
+    terms: _Terms
+    ridge: float
+    totals: Floats
+    losses: Floats
+
+
+def _choose(names: Sequence[str], values: Floats, right: Floats, group: Codes, seed: int) -> _Candidate:
+    """Of all candidates, the simplest that is not one standard error (by groups) worse out of fold than the best."""
+    folds = _folds(group, seed)
+    simpler = [place for place, name in enumerate(names) if name not in _LENGTHS]
+    made: list[_Candidate] = []
+    for places in (simpler, range(len(names))):
+        terms = _standardised([names[place] for place in places], values[:, list(places)])
+        for ridge in sorted(RIDGES, reverse=True):
+            totals = _out_of_fold(terms.matrix, right, folds, ridge)
+            made.append(_Candidate(terms, ridge, totals, np.logaddexp(0.0, totals) - right * totals))
+    best = min(made, key=lambda one: float(one.losses.mean()))
+    return next(one for one in made if _is_as_good(one.losses - best.losses, group))
+
+
+def _is_as_good(worse_by: Floats, group: Codes) -> bool:
+    _, which = np.unique(group, return_inverse=True)
+    by_group = np.bincount(which, worse_by - worse_by.mean())
+    return float(worse_by.sum()) <= float(np.sqrt((by_group**2).sum()))
+
+
 def _standardised(names: Sequence[str], values: Floats) -> _Terms:
     """The features that vary, to mean 0 and standard deviation 1 over the rows where they are known."""
     known = ~np.isnan(values)
@@ -270,10 +299,6 @@ def _fit(matrix: Floats, right: Floats, ridge: float) -> Floats:
 def _objective(matrix: Floats, right: Floats, penalty: Floats, weights: Floats) -> float:
     totals = matrix @ weights
     return float((np.logaddexp(0.0, totals) - right * totals).sum() + 0.5 * (penalty * weights**2).sum())
-
-
-def _log_loss(totals: Floats, right: Floats) -> float:
-    return float((np.logaddexp(0.0, totals) - right * totals).mean())
 
 
 def _logistic(totals: Floats) -> Floats:
