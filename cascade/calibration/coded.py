@@ -8,7 +8,7 @@ no second rule: which replies may ship at all, at which floor and up to which ce
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from math import prod
 from typing import TYPE_CHECKING, Any, cast
 
@@ -21,6 +21,9 @@ from cascade.corpora.vectorised import Rule
 
 if TYPE_CHECKING:
     from cascade.corpora.arrays import Codes, Floats, Small, Truths, Whole
+
+    At = Sequence[int] | Codes
+    """Threshold levels: K-1 numbers for all items, or (N, K-1), each item its own."""
 
 __all__ = ["Coded", "code_columns", "code_levels"]
 
@@ -83,25 +86,26 @@ class Coded:
             return wrong
         return wrong & (self.returned != NOBODY) & (self.returned != self.top)
 
-    def shipped(self, at: Sequence[int]) -> Small:
+    def shipped(self, at: At) -> Small:
         """(N,): the rung at which each climb ends under these levels; `score`, `wrong` and `lost` have its column."""
         ends = np.full(len(self), self.top, np.int8)
+        levels = np.asarray(at).T  # one a rung, or for every item its own
         for index in reversed(range(self.top)):
-            ends[self.codes[:, index] >= at[index]] = index
+            ends[self.codes[:, index] >= levels[index]] = index
         return ends
 
-    def scores(self, at: Sequence[int]) -> Floats:
+    def scores(self, at: At) -> Floats:
         """(N,): what each item scores under these levels."""
         return np.take_along_axis(self.score, self.shipped(at).astype(np.intp)[:, None], 1)[:, 0]
 
-    def costs(self, at: Sequence[int]) -> Whole:
+    def costs(self, at: At) -> Whole:
         """(N,): what each item costs under these levels, in nano-USD: every rung that was asked."""
         ends, spent = self.shipped(at), self.cost[:, 0].copy()
         for index in range(1, len(self.rungs)):
             spent += self.cost[:, index] * (ends >= index)
         return spent
 
-    def losses(self, at: Sequence[int], loss: Loss) -> Truths:
+    def losses(self, at: At, loss: Loss) -> Truths:
         """(N,): which items are lost under these levels."""
         return np.take_along_axis(self.lost(loss), self.shipped(at).astype(np.intp)[:, None], 1)[:, 0]
 
@@ -144,7 +148,10 @@ class Coded:
             "alone_wrong": np.count_nonzero(self.alone < self.right_at, axis=0),
         }
         counts = Counts(self.rungs, self.levels, self.codes, **rows, right_at=self.right_at)
-        return counts.merged() if prod(len(own) + 2 for own in self.levels) <= DENSE else counts
+        if prod(len(own) + 2 for own in self.levels) <= DENSE:
+            return counts.merged()
+        whole = {name: rows[name].view(np.int8) for name in ("wrong", "false_confident", "regressed")}
+        return replace(counts, **whole)
 
 
 def code_columns(columns: Columns, view: View) -> Coded:

@@ -41,7 +41,8 @@ class Counts:
     regressed  (M, K): how many are wrong where the top rung's own answer is right
     alone      (K,) sum of each single model's scores; alone_wrong (K,): how many of them are wrong
 
-    Where there are more different vectors than are worth finding, one may be in several rows; `merged` unites them.
+    Where there are more different vectors than are worth finding, each item is a row, and of those with one vector too
+    (their counts of losses are bytes); `merged` unites them.
     """
 
     rungs: tuple[str, ...]
@@ -76,13 +77,17 @@ class Counts:
             problem = f"these are of {mine}, those of {its}: they do not add up"
             raise CorpusError(problem, where="counts", mend="count both under one policy")
         levels = tuple(np.union1d(a, b) for a, b in zip(self.levels, other.levels, strict=True))
-        codes = np.concatenate([_recoded(part, levels) for part in (self, other)])
+        codes = np.concatenate([part.at_levels(levels).codes for part in (self, other)])
         sums: dict[str, Any] = {name: np.concatenate([getattr(part, name) for part in (self, other)]) for name in _SUMS}
         singles: dict[str, Any] = {
             "alone": self.alone + other.alone,
             "alone_wrong": self.alone_wrong + other.alone_wrong,
         }
         return Counts(self.rungs, levels, codes, **sums, **singles, right_at=self.right_at).merged()
+
+    def at_levels(self, levels: Sequence[Floats]) -> Counts:
+        """The same by other levels, of which its own are some."""
+        return replace(self, levels=tuple(levels), codes=_recoded(self, levels))
 
     def merged(self) -> Counts:
         """The same with one row for each code vector, in their order."""
@@ -108,8 +113,12 @@ class Counts:
 
     def _by_order(self) -> tuple[Codes, dict[str, Any]]:
         order, starts = _runs(self.codes)
-        sums = {name: np.add.reduceat(getattr(self, name)[order], starts, axis=0) for name in _SUMS}
+        sums = {name: self._summed(name, order, starts) for name in _SUMS}
         return self.codes[order[starts]], sums
+
+    def _summed(self, name: str, order: Whole, starts: Whole) -> Any:
+        column = getattr(self, name)[order]
+        return np.add.reduceat(column, starts, axis=0, dtype=np.float64 if name == "score" else np.int64)
 
 
 def thresholds_of(levels: Sequence[Floats], at: Sequence[int]) -> tuple[float | None, ...]:

@@ -195,14 +195,15 @@ def _points(whole: Surface, places: Whole) -> tuple[Point, ...]:
         passed.append(table[grid[: rung + 1]].astype(np.int64))
     shipped = np.stack([*(here - up for here, up in pairwise(passed)), passed[-1]], axis=1)
     n = max(1, counts.n)
-    named = zip(*(_named(own, at[:, rung]) for rung, own in enumerate(counts.levels)), strict=True)
-    sums: list[list[Any]] = [
+    columns: list[list[Any]] = [
+        [tuple(one) for one in at.tolist()],
+        list(zip(*(_named(own, at[:, rung]) for rung, own in enumerate(counts.levels)), strict=True)),
         (whole.quality.ravel()[places] / n).tolist(),
         whole.cost.ravel()[places].astype(np.int64).tolist(),
         whole.losses.ravel()[places].astype(np.int64).tolist(),
+        [tuple(ends) for ends in shipped.tolist()],
     ]
-    rows = zip(at.tolist(), named, *sums, shipped.tolist(), strict=True)
-    return tuple(Point(tuple(one), told, *figures, tuple(ends)) for one, told, *figures, ends in rows)
+    return tuple(map(Point, *columns))
 
 
 def _named(levels: Floats, at: Whole) -> list[float | None]:

@@ -143,6 +143,25 @@ def replay(  # noqa: PLR0913, PLR0917 - options
 
 
 @app.command()
+def tabulate(
+    corpora: Annotated[
+        list[Path], typer.Argument(metavar="CORPUS...", help="Recorded cases; or a shipped one's name.")
+    ],
+    out: Annotated[Path, typer.Option("--output", "-o", help="The table of counts to make (.parquet).")],
+    policy: Annotated[
+        str | None, typer.Option("--policy", "-p", help="A path, or a shipped name. Default: the corpus's own ladder.")
+    ] = None,
+    tune: Annotated[float, typer.Option(help="The share of the groups that tunes, where the items do not say.")] = 0.5,
+    split_seed: Annotated[int, typer.Option(help="Another seed parts the groups another way.")] = 0,
+    as_json: Annotated[bool, _JSON] = False,
+) -> None:
+    """Count corpora into one small table, from which `calibrate --counts` chooses: tables of parts add up."""
+    from cascade.cli.tabulating import run_tabulate  # noqa: PLC0415
+
+    run_tabulate(tuple(corpora), out, policy, tune=tune, split_seed=split_seed, as_json=as_json)
+
+
+@app.command()
 def savings(  # noqa: PLR0913, PLR0917 - options
     usage: Annotated[Path, typer.Argument(help="A usage export: CSV, JSON lines or JSON.")],
     policy: Annotated[str | None, _POLICY] = None,
