@@ -30,19 +30,21 @@ LEVELS = {2: 6, 3: 5, 4: 3, 5: 2}
 """Distinct confidences a rung, by the number of rungs: few enough to try them all."""
 
 
-def drawn(seed: int, rungs: int, *, items: int = 14, calm: bool = False) -> tuple[Columns, View]:
+def drawn(seed: int, rungs: int, *, items: int = 14, levels: int = 0, calm: bool = False) -> tuple[Columns, View]:
     """A corpus of `items` on `rungs`; unless `calm` with declined, refused and unparsed replies, floors and ceilings."""
-    manifest, made = drawn_items(seed, rungs, items=items, calm=calm)
+    manifest, made = drawn_items(seed, rungs, items=items, levels=levels, calm=calm)
     tasks = () if calm else _tasks(random.Random(seed), manifest.rungs)
     columns, (view,) = read_columns(made, manifest, [lens_at(manifest.rungs, tasks, (None,) * (rungs - 1))])
     return columns, view
 
 
-def drawn_items(seed: int, rungs: int, *, items: int = 14, calm: bool = False) -> tuple[Manifest, list[Item]]:
+def drawn_items(
+    seed: int, rungs: int, *, items: int = 14, levels: int = 0, calm: bool = False
+) -> tuple[Manifest, list[Item]]:
     """The same as it stands in a file."""
     chance = random.Random(seed)
     names = tuple(f"r{n}" for n in range(rungs))
-    values = [round(chance.random(), 2) for _ in range(LEVELS[rungs])]
+    values = [round(chance.random(), 2) for _ in range(levels or LEVELS[rungs])]
     made = [_item(chance, number, names, values, calm=calm) for number in range(items)]
     return Manifest("drawn", tuple(LadderEntry(name) for name in names), synthetic=True), made
 
