@@ -14,6 +14,8 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from cascade.calibration import baselines
+from cascade.calibration.baselines import Shorter, lost_alone, shorter_frontiers
 from cascade.calibration.bounds import passes, sample_of
 from cascade.calibration.certificate import (
     Certificate,
@@ -27,6 +29,8 @@ from cascade.calibration.certificate import (
 from cascade.calibration.coded import Coded, code_columns
 from cascade.calibration.frontier import Point, frontier, risk_path
 from cascade.calibration.objectives import Budget, MinQuality, Objective
+from cascade.calibration.scorer import Gatherer, Learned, learn, rescored
+from cascade.calibration.signal import Signal, signals
 from cascade.certificates import hash_of, hashes_of
 from cascade.core.errors import ConfigurationError, CorpusError
 from cascade.core.policy import Policy
@@ -47,11 +51,15 @@ __all__ = ["Calibration", "Half", "Single", "Wish", "calibrate"]
 
 @dataclass(frozen=True, slots=True)
 class Wish:
-    """How to calibrate. `policy` None: the corpus's own ladder. `objective` None: the frontier of all, and no choice."""
+    """How to calibrate. `policy` None: the corpus's own ladder. `objective` None: the frontier of all, and no choice.
+
+    `scorer`: learn a better confidence first, on half of the tune half's groups, which then tune no threshold.
+    """
 
     objective: Objective | None
     policy: Policy | None = None
     split: Split = field(default_factory=Split)
+    scorer: bool = False
     skip_bad: bool = False
 
 
@@ -89,6 +97,8 @@ class Calibration:
     """What a calibration came to.
 
     `chosen`: the tune half's point (None: nothing meets the objective, or none was wanted). `proof`: of a target.
+    `signal` is what each rung's confidence is worth, on all items that no scorer was trained on; `shorter` are the
+    ladders with rungs left out, on the tune half.
     `advice`: "cascade", "single:<rung>", or None where neither meets the objective.
     """
 
@@ -106,6 +116,9 @@ class Calibration:
     certify: Half | None
     singles: dict[str, Single]
     random_mix: tuple[float, float] | None
+    signal: dict[str, Signal]
+    shorter: tuple[Shorter, ...]
+    learned: Learned | None
     advice: str | None
     skipped: int
     problems: tuple[str, ...]
@@ -135,8 +148,10 @@ class Calibration:
             overrides += [Override(f"{task}:{rung}", value) for rung, value in own.items()]
         if self.wish.policy is None:
             return own_lens(self.manifest, overrides).plan.policy
-        bare = self.wish.policy.model_copy(update={"certificate": None})
-        return lens_of(bare, self.manifest, overrides).plan.policy
+        changes: dict[str, Any] = {"certificate": None}
+        if self.learned is not None:
+            changes["scorer"] = dict(self.learned.scorer)
+        return lens_of(self.wish.policy.model_copy(update=changes), self.manifest, overrides).plan.policy
 
     def certificate(self) -> Certificate | None:
         """What was proved, with the hashes of what it holds for; None where nothing was. Reads the corpora again."""
@@ -172,9 +187,14 @@ def calibrate(paths: Sequence[Path], wish: Wish) -> Calibration:
         except CorpusError as problem:  # the lens does not know where the corpus is from
             raise CorpusError(problem.problem, where=readers[0].source, mend=problem.mend) from None
         tunes: list[bool] = []
+        trains: list[bool] = []
+        gatherer = Gatherer(lens) if wish.scorer else None
 
         def each(items: Sequence[Item]) -> None:
             tunes.extend(wish.split.part_of(item) == "tune" for item in items)
+            if gatherer is not None:
+                trains.extend(map(wish.split.trains, items))
+                gatherer.take(items)
 
         source = ", ".join(reader.source for reader in readers)
         columns, (view,) = read_columns(
@@ -182,8 +202,15 @@ def calibrate(paths: Sequence[Path], wish: Wish) -> Calibration:
         )
         if not len(columns):
             raise CorpusError("has no items", where=source, mend="record some")
-        coded = code_columns(columns, view)
-        halves = np.array(tunes, np.bool_)
+        halves, learned = np.array(tunes, np.bool_), None
+        if gatherer is not None:
+            material, trained = gatherer.material(view), np.array(trains, np.bool_)
+            learned = learn(material, columns, view, trained, wish.split.seed)
+            view = rescored(view, learned.scorer, material)
+            coded = code_columns(columns, view)
+            coded, halves = coded.rows(~trained), halves[~trained]
+        else:
+            coded = code_columns(columns, view)
         told: dict[str, Any] = {
             "sources": tuple(reader.source for reader in readers),
             "manifest": manifest,
@@ -191,6 +218,8 @@ def calibrate(paths: Sequence[Path], wish: Wish) -> Calibration:
             "wish": wish,
             "coded": coded,
             "tunes": halves,
+            "signal": signals(coded),
+            "learned": learned,
             "skipped": sum(reader.skipped for reader in readers),
             "problems": tuple(problem for reader in readers for problem in reader.problems),
         }
@@ -219,7 +248,7 @@ def _only_frontier(coded: Coded, told: dict[str, Any]) -> Calibration:
     }
     return Calibration(
         **told, frontier=points, thinned=(), chosen=None, proof=None, tune=None, certify=None, singles=singles,
-        random_mix=None, advice=None,
+        random_mix=None, shorter=(), advice=None,
     )  # fmt: skip
 
 
@@ -244,7 +273,8 @@ def _choose(coded: Coded, tunes: Truths, objective: Objective, told: dict[str, A
     return Calibration(
         **told, frontier=points, thinned=(), chosen=chosen, proof=proof,
         tune=None if chosen is None else _half(tune, chosen.at, objective), certify=certified, singles=singles,
-        random_mix=None if certified is None else _random_mix(certified, singles),
+        random_mix=None if certified is None else _random_mix(certified, held),
+        shorter=tuple(shorter_frontiers(counts, told["lens"].plan.policy, _loss(objective))),
         advice=_advice(certified, singles, objective),
     )  # fmt: skip
 
@@ -280,19 +310,11 @@ def _half(coded: Coded, at: Sequence[int], objective: Objective) -> Half:
     )
 
 
-def _lost_alone(coded: Coded, index: int, loss: Any) -> Truths:
-    """Which items one model alone loses: below the top it is as if all had been shipped there."""
-    wrong = coded.alone[:, index] < coded.right_at
-    if index == coded.top:
-        return np.zeros(len(coded), np.bool_)
-    return wrong & (coded.alone[:, coded.top] >= coded.right_at) if loss == "regression" else wrong
-
-
 def _alone(coded: Coded, index: int, loss: Any) -> Half:
     scores = coded.alone[:, index]
     shipped = {rung: len(coded) if number == index else 0 for number, rung in enumerate(coded.rungs)}
-    false_confident = float(_lost_alone(coded, index, "false_confident").mean())
-    lost = float(_lost_alone(coded, index, loss).mean())
+    false_confident = float(lost_alone(coded, index, "false_confident").mean())
+    lost = float(lost_alone(coded, index, loss).mean())
     cost = int(coded.cost[:, index].sum())
     return Half(
         len(coded), float(scores.mean()), interval_of(scores, coded.group), cost, false_confident, lost, shipped
@@ -301,23 +323,17 @@ def _alone(coded: Coded, index: int, loss: Any) -> Half:
 
 def _meets(held: Coded, index: int, objective: Objective) -> bool:
     if isinstance(objective, Target):
-        sample = sample_of(_lost_alone(held, index, objective.counted), held.group)
+        sample = sample_of(lost_alone(held, index, objective.counted), held.group)
         return index == held.top or bool(passes(sample, objective.alpha, objective.delta))
     if isinstance(objective, MinQuality):
         return float(held.alone[:, index].mean()) >= _wanted(held, objective)
     return float(held.cost[:, index].mean()) <= objective.usd * 1e9
 
 
-def _random_mix(certified: Half, singles: dict[str, Single]) -> tuple[float, float]:
-    """Quality, and USD a request, if as many requests had ended at each rung, but drawn at random."""
-    n, quality, cost = certified.items, 0.0, 0.0
-    reached = n
-    for rung, count in certified.shipped.items():
-        alone = singles[rung].figures
-        quality += count / n * alone.quality
-        cost += reached / n * alone.cost_per_request_usd
-        reached -= count
-    return quality, cost
+def _random_mix(certified: Half, held: Coded) -> tuple[float, float]:
+    """Quality, and USD a request."""
+    quality, cost = baselines.random_mix(tuple(certified.shipped.values()), baselines.singles(held))
+    return quality, cost / 1e9 / certified.items
 
 
 def _advice(certified: Half | None, singles: dict[str, Single], objective: Objective) -> str | None:

@@ -38,6 +38,7 @@ class CalibrateWish:
     frontier_only: bool
     tune: float
     split_seed: int
+    scorer: bool
     write: str | None
     force: bool
     dry_run: bool
@@ -77,7 +78,8 @@ def run_calibrate(asked: CalibrateWish, *, as_json: bool) -> None:
     policy = load_policy(chosen) if chosen else None
     started = time.monotonic()
     paths = [find_corpus(path) for path in asked.corpora]
-    result = calibrate(paths, Wish(objective, policy, Split(asked.tune, asked.split_seed), asked.skip_bad))
+    split = Split(asked.tune, asked.split_seed)
+    result = calibrate(paths, Wish(objective, policy, split, asked.scorer, asked.skip_bad))
     certificate = result.certificate()
     fields = _fields(result, certificate, time.monotonic() - started)
     diff = _written(asked, result, certificate)
@@ -105,8 +107,12 @@ def _written(asked: CalibrateWish, result: Calibration, certificate: Certificate
         )
     path = find_policy(asked.write)
     before = path.read_text(encoding="utf-8")
-    block = None if certificate is None else certificate.model_dump(mode="json", exclude_none=True)
-    after = edit_policy(before, result.thresholds, result.task_thresholds, {"certificate": block})
+    blocks: dict[str, dict[str, Any] | None] = {
+        "certificate": None if certificate is None else certificate.model_dump(mode="json", exclude_none=True)
+    }
+    if result.learned is not None:
+        blocks["scorer"] = {rung: one.model_dump(mode="json") for rung, one in result.learned.scorer.items()}
+    after = edit_policy(before, result.thresholds, result.task_thresholds, blocks)
     if not asked.dry_run:
         write_policy(path, after)
     return diff_of(before, after, str(path))
@@ -158,7 +164,7 @@ def _fields(result: Calibration, certificate: Certificate | None, seconds: float
         "refusal": _not_certified(result.proof) if isinstance(result.proof, NotCertified) else None,
         "tune": _half(result.tune),
         "certify": _half(result.certify),
-        "frontier": [_point(result, point, n) for point in result.frontier],
+        "frontier": [_point(result.coded.rungs, point, n) for point in result.frontier],
         "baselines": {
             **{
                 f"single:{rung}": {**(_half(single.figures) or {}), "meets": single.meets}
@@ -166,7 +172,14 @@ def _fields(result: Calibration, certificate: Certificate | None, seconds: float
             },
             "random_mix": None if mix is None else {"quality": mix[0], "cost_per_request_usd": mix[1]},
         },
-        "signal": {},
+        "signal": {rung: signal.fields() for rung, signal in result.signal.items()},
+        "shorter": [
+            {"rungs": list(one.rungs), "frontier": [_point(one.rungs, point, n) for point in one.frontier]}
+            for one in result.shorter
+        ],
+        "scorer": None
+        if result.learned is None
+        else {rung: scoring.model_dump(mode="json") for rung, scoring in result.learned.scorer.items()},
         "seconds": round(seconds, 3),
     }
 
@@ -193,9 +206,9 @@ def _half(half: Half | None) -> dict[str, Any] | None:
     }
 
 
-def _point(result: Calibration, point: Point, n: int) -> dict[str, Any]:
+def _point(rungs: tuple[str, ...], point: Point, n: int) -> dict[str, Any]:
     return {
-        "thresholds": dict(zip(result.coded.rungs, point.thresholds, strict=False)),
+        "thresholds": dict(zip(rungs, point.thresholds, strict=False)),
         "quality": point.quality,
         "cost_per_request_usd": point.cost / 1e9 / n,
         "false_confident_rate": point.losses / n,
@@ -227,10 +240,52 @@ def _print(result: Calibration, objective: Objective, certificate: Certificate |
         )
     elif not isinstance(objective, Target) and result.feasible:
         stdout.print("\nchosen on the tune half, not certified: only --max-risk proves anything")
+    _print_signal(result)
+    _print_shorter(result, objective)
     if isinstance(objective, Target) and objective.loss == "disagreement":
         stdout.print(f"as judged by {result.manifest.grader or 'an unnamed grader'}")
     if result.skipped:
         stdout.print(f"{result.skipped:,} bad items were skipped, first: {result.problems[0]}")
+
+
+def _print_signal(result: Calibration) -> None:
+    heads = ("AUROC", "ECE", "levels", "right", "mean confidence", "better than at random")
+    rows = table("confidence of", *heads, right=heads[:-1])
+    for rung, one in result.signal.items():
+        gain = one.gain_ci95
+        told = f"{'yes' if one.beats_random else 'no'} ({gain[0]:+.4f} to {gain[1]:+.4f})" if gain else "not known"
+        rows.add_row(rung, _number(one.auroc), _number(one.ece), f"{one.levels:,}", _number(one.accuracy),
+                     _number(one.mean_confidence), told)  # fmt: skip
+    stdout.print()
+    stdout.print(rows)
+    poor = [rung for rung, one in result.signal.items() if not one.beats_random]
+    if poor:
+        stdout.print(f"escalating by the confidence of {' and '.join(poor)} is not shown to beat escalating at random")
+
+
+def _print_shorter(result: Calibration, objective: Objective) -> None:
+    """The cheapest point of each shorter ladder with the chosen one's risk or quality, both on the tune half."""
+    if result.chosen is None or result.tune is None:
+        return
+    chosen = result.chosen
+    for one in result.shorter:
+        good = [
+            point for point in one.frontier
+            if (point.losses <= chosen.losses if isinstance(objective, Target) else point.quality >= chosen.quality)
+        ]  # fmt: skip
+        best = min(good, key=lambda point: point.cost, default=None)
+        if best is not None:
+            share = best.cost / chosen.cost - 1
+            told = f"{abs(share):.0%} {'cheaper' if share < 0 else 'dearer'} on the tune half"
+            stdout.print(f"shorter: {' → '.join(one.rungs)} with no more {_what(objective)}: {told}")
+
+
+def _what(objective: Objective) -> str:
+    return "of the loss" if isinstance(objective, Target) else "loss of quality"
+
+
+def _number(value: float | None) -> str:
+    return "" if value is None else f"{value:.3f}"
 
 
 def _yes(result: Calibration) -> str:
