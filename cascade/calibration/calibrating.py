@@ -15,6 +15,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from cascade.calibration import baselines
+from cascade.calibration.against import Against, hold_against
 from cascade.calibration.baselines import Shorter, lost_alone, shorter_frontiers
 from cascade.calibration.bounds import passes, sample_of
 from cascade.calibration.certificate import (
@@ -46,7 +47,7 @@ from cascade.pricing import NoPrice
 if TYPE_CHECKING:
     from cascade.corpora.arrays import Truths
 
-__all__ = ["Calibration", "Half", "Single", "Wish", "calibrate"]
+__all__ = ["Calibration", "Half", "Single", "Wish", "calibrate", "hold"]
 
 
 @dataclass(frozen=True, slots=True)
@@ -181,11 +182,7 @@ def calibrate(paths: Sequence[Path], wish: Wish) -> Calibration:
     """
     with ExitStack() as stack:
         readers = [stack.enter_context(open_corpus(path, skip_bad=wish.skip_bad)) for path in paths]
-        manifest = _one_ladder(readers)
-        try:
-            lens = own_lens(manifest) if wish.policy is None else lens_of(wish.policy, manifest)
-        except CorpusError as problem:  # the lens does not know where the corpus is from
-            raise CorpusError(problem.problem, where=readers[0].source, mend=problem.mend) from None
+        manifest, lens = _seen_by(readers, wish.policy)
         tunes: list[bool] = []
         trains: list[bool] = []
         gatherer = Gatherer(lens) if wish.scorer else None
@@ -224,6 +221,25 @@ def calibrate(paths: Sequence[Path], wish: Wish) -> Calibration:
             "problems": tuple(problem for reader in readers for problem in reader.problems),
         }
     return _only_frontier(coded, told) if wish.objective is None else _choose(coded, halves, wish.objective, told)
+
+
+def hold(paths: Sequence[Path], policy: Policy, *, skip_bad: bool = False) -> tuple[Manifest, Against]:
+    """Hold a policy's certificate against fresh corpora, read as one. Raises as `calibrate` and `hold_against` do."""
+    with ExitStack() as stack:
+        readers = [stack.enter_context(open_corpus(path, skip_bad=skip_bad)) for path in paths]
+        manifest, lens = _seen_by(readers, policy)
+        columns, (view,) = read_columns(
+            _chained(readers), manifest, [lens], source=readers[0].source, refuse=readers[0].skip, whole=skip_bad
+        )
+        return manifest, hold_against(code_columns(columns, view), policy)
+
+
+def _seen_by(readers: Sequence[CorpusReader], policy: Policy | None) -> tuple[Manifest, Lens]:
+    manifest = _one_ladder(readers)
+    try:
+        return manifest, own_lens(manifest) if policy is None else lens_of(policy, manifest)
+    except CorpusError as problem:  # the lens does not know where the corpus is from
+        raise CorpusError(problem.problem, where=readers[0].source, mend=problem.mend) from None
 
 
 def _one_ladder(readers: Sequence[CorpusReader]) -> Manifest:

@@ -168,6 +168,9 @@ def calibrate(  # noqa: PLR0913, PLR0917 - options
     scorer: Annotated[
         bool, typer.Option("--scorer", help="Learn a better confidence first, on a quarter of the items.")
     ] = False,
+    against: Annotated[
+        str | None, typer.Option(help="Instead: does this policy's certificate still hold on this fresh corpus?")
+    ] = None,
     write: Annotated[
         str | None, typer.Option(help="Put thresholds and certificate into this policy file, in place.")
     ] = None,
@@ -180,8 +183,8 @@ def calibrate(  # noqa: PLR0913, PLR0917 - options
     from cascade.cli.calibrating import CalibrateWish, run_calibrate  # noqa: PLC0415
 
     asked = CalibrateWish(
-        tuple(corpora), policy, max_risk, delta, loss, min_quality, budget, frontier, tune, split_seed, scorer, write,
-        force, dry_run, skip_bad,
+        tuple(corpora), policy, max_risk, delta, loss, min_quality, budget, frontier, tune, split_seed, scorer, against,
+        write, force, dry_run, skip_bad,
     )  # fmt: skip
     run_calibrate(asked, as_json=as_json)
 

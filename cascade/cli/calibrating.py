@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from cascade.calibration.calibrating import Calibration, Half, Wish, calibrate
+from cascade.calibration.calibrating import Calibration, Half, Wish, calibrate, hold
 from cascade.calibration.certificate import Certified, NotCertified, Target
 from cascade.calibration.frontier import Point
 from cascade.calibration.objectives import Budget, Objective, parse_quality, told
@@ -39,6 +39,7 @@ class CalibrateWish:
     tune: float
     split_seed: int
     scorer: bool
+    against: str | None
     write: str | None
     force: bool
     dry_run: bool
@@ -73,6 +74,9 @@ def run_calibrate(asked: CalibrateWish, *, as_json: bool) -> None:
 
     Raises RequirementNotMet (exit 3) where nothing meets the objective.
     """
+    if asked.against is not None:
+        run_against(asked, as_json=as_json)
+        return
     objective = asked.objective
     chosen = asked.write or asked.policy
     policy = load_policy(chosen) if chosen else None
@@ -95,6 +99,31 @@ def run_calibrate(asked: CalibrateWish, *, as_json: bool) -> None:
                 stderr.print("--dry-run: nothing was written")
     if objective is not None and not result.feasible:
         raise RequirementNotMet(_refusal(result, objective))
+
+
+def run_against(asked: CalibrateWish, *, as_json: bool) -> None:
+    """Whether the certificate in force still holds on fresh corpora. Raises RequirementNotMet where it is not shown to."""
+    if asked.policy or asked.write or asked.frontier_only or asked.max_risk or asked.min_quality or asked.budget:
+        raise ConfigurationError("--against looks at one policy's certificate: give corpora, and nothing else, with it")
+    policy = load_policy(asked.against or "")
+    started = time.monotonic()
+    manifest, found = hold([find_corpus(path) for path in asked.corpora], policy, skip_bad=asked.skip_bad)
+    tested, words = found.tested, {"holds": "holds", "no_longer": "no longer holds", "too_few": "too few to tell"}
+    claim = f"{found.target.loss} <= {found.target.alpha:g} at {1 - found.target.delta:g}"
+    seen = f"{tested.rate:.4g} on {tested.n:,} {tested.units}, {found.lower_bound:.4g} to {tested.upper_bound:.4g}"
+    if as_json:
+        print_json({
+            "policy": policy.name, "corpus": manifest.name, "verdict": found.verdict, "claim": claim,
+            "units": tested.units, "n": tested.n, "errors": tested.errors, "rate": tested.rate,
+            "lower_bound": found.lower_bound, "upper_bound": tested.upper_bound,
+            "further_units_needed": found.further_units_needed, "seconds": round(time.monotonic() - started, 3),
+        })  # fmt: skip
+    else:
+        stdout.print(f"{words[found.verdict]}: {claim} (observed {seen})", style="bold")
+    if found.verdict != "holds":
+        needed = found.further_units_needed
+        more = f"; {needed:,} further {tested.units} would prove it at the rate observed" if needed else ""
+        raise RequirementNotMet(f"the certificate of {policy.name}: {words[found.verdict]} on {manifest.name}{more}")
 
 
 def _written(asked: CalibrateWish, result: Calibration, certificate: Certificate | None) -> str | None:
