@@ -12,7 +12,7 @@ from dataclasses import dataclass, replace
 from math import prod
 from typing import TYPE_CHECKING, Any, cast
 
-from cascade.calibration.counts import DENSE, Counts, Loss, thresholds_of
+from cascade.calibration.counts import DENSE, GRID, Counts, Loss, thresholds_of
 from cascade.core.errors import CorpusError
 from cascade.corpora.arrays import np
 from cascade.corpora.columns import MISSING, NO_COST, Columns, View, no_cost
@@ -27,7 +27,6 @@ if TYPE_CHECKING:
 
 __all__ = ["Coded", "code_columns", "code_levels"]
 
-_GRID = 2.0**30  # scores are rounded to 1 / this: then sums are exact in any order, and equal outcomes have equal sums
 _FEW = 1024  # levels up to which searching them beats sorting the whole column
 _SAMPLE = 8192
 _ALL = slice(None)
@@ -163,7 +162,7 @@ def code_columns(columns: Columns, view: View) -> Coded:
     _require(columns, view)
     n, top = len(columns), rule.top
     scores = [columns.rungs[rung].score for rung in view.lens.rungs]
-    alone = _stacked([np.rint(score * _GRID) / _GRID for score in scores], np.float64)
+    alone = _stacked([np.rint(score * GRID) / GRID for score in scores], np.float64)
     codes = np.zeros((n, top), np.int32, order="F")
     stands = [rule.replies(index, _ALL) == 0 for index in range(top + 1)]
     ceiling = rule.ceiling(_ALL) if rule.has_ceilings else None

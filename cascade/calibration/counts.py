@@ -17,11 +17,14 @@ from cascade.corpora.arrays import np
 if TYPE_CHECKING:
     from cascade.corpora.arrays import Codes, Floats, Whole
 
-__all__ = ["DENSE", "Counts", "Loss", "cells_of", "thresholds_of"]
+__all__ = ["DENSE", "GRID", "Counts", "Loss", "cells_of", "thresholds_of"]
 
 Loss = Literal["false_confident", "regression"]
 """What counts as a loss, joint over all requests: an answer from below the top rung that is wrong; or one that is wrong
 where the top rung was right."""
+
+GRID = 2.0**30
+"""Scores are rounded to 1 / this: then sums are exact in any order, and equal outcomes have equal sums."""
 
 _SUMS = ("items", "score", "cost", "wrong", "false_confident", "regressed")
 
@@ -107,6 +110,9 @@ class Counts:
             matrix = getattr(self, name)
             made = np.empty((len(found), matrix.shape[1]), np.float64 if name == "score" else np.int64, order="F")
             for rung in range(matrix.shape[1]):
+                if not matrix[:, rung].any():  # as the losses of the top rung
+                    made[:, rung] = 0
+                    continue
                 made[:, rung] = np.bincount(cell, matrix[:, rung], cells)[found]  # exact: whole, far below 2**53
             sums[name] = made
         return np.stack(np.unravel_index(found, radices), axis=1).astype(np.int32), sums

@@ -31,7 +31,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final, cast
 
 from cascade.calibration.coded import Coded, code_columns
-from cascade.calibration.counts import Counts
+from cascade.calibration.counts import GRID, Counts
 from cascade.core.errors import CorpusError
 from cascade.core.policy import Policy
 from cascade.corpora.arrays import np
@@ -264,7 +264,7 @@ def _counts_of(
     nothing = np.zeros(n, np.int64)
     wrong = stacked("wrong", np.int64)
     usual = {rung: nothing if rung == top else wrong[:, index] for index, rung in enumerate(rungs)}
-    score = stacked("score", np.float64)
+    score = np.rint(stacked("score", np.float64) * GRID) / GRID
     return Counts(
         rungs,
         levels,
