@@ -89,14 +89,16 @@ def main(arguments: list[str] | None = None) -> None:
     sys.exit(worse)
 
 
-def compare(path: Path, shares: list[float], seeds: int) -> dict[tuple[str, float], dict[str, Comparison]]:
+def compare(
+    path: Path, shares: list[float], seeds: int, draws: int = DRAWS
+) -> dict[tuple[str, float], dict[str, Comparison]]:
     """By reading and share of the gap: each seed's comparison, and their mean's."""
     corpus = read_corpus(path)
     lens = own_lens(corpus.manifest)
     gatherer = Gatherer(lens)
     columns, (view,) = read_columns(corpus.items, corpus.manifest, [lens], each=gatherer.take)
     material, raw = gatherer.material(view), code_columns(columns, view)
-    weights = _weights(int(columns.group.max()) + 1)
+    weights = _weights(int(columns.group.max()) + 1, draws)
     made: dict[tuple[str, float], list[Reading]] = {(reading, share): [] for reading in READINGS for share in shares}
     for seed in range(seeds):
         split = Split(0.5, seed)
@@ -121,10 +123,10 @@ def compare(path: Path, shares: list[float], seeds: int) -> dict[tuple[str, floa
     return {key: _rows(found) for key, found in made.items()}
 
 
-def _weights(groups: int) -> Any:
+def _weights(groups: int, draws: int) -> Any:
     """(draws, groups): how often each is drawn; the first row is what was seen."""
     chance = np.random.default_rng(20_260_105)
-    drawn = [np.bincount(chance.integers(0, groups, groups), minlength=groups) for _ in range(DRAWS)]
+    drawn = [np.bincount(chance.integers(0, groups, groups), minlength=groups) for _ in range(draws)]
     return np.stack([np.ones(groups, np.int64), *drawn]).astype(np.float64)
 
 

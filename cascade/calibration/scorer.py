@@ -122,7 +122,9 @@ class Gatherer:
         return Material(self._rungs, names, tuple(values), tuple(one.whole() for one in self._answered))
 
 
-def learn(material: Material, columns: Columns, view: View, trains: Truths, seed: int = 0) -> Learned:
+def learn(
+    material: Material, columns: Columns, view: View, trains: Truths, seed: int = 0, ridges: Sequence[float] = RIDGES
+) -> Learned:
     """Learn a score for every rung below the top from the rows in `trains`.
 
     A rung of which too little is known, or nothing varies, keeps its self-report. Raises ConfigurationError where that
@@ -136,7 +138,7 @@ def learn(material: Material, columns: Columns, view: View, trains: Truths, seed
         if reason := _too_little(right, columns.group[rows]):
             learned.left_out[rung] = reason
             continue
-        taken = _choose(material.names[index], material.values[index][rows], right, columns.group[rows], seed)
+        taken = _choose(material.names[index], material.values[index][rows], right, columns.group[rows], seed, ridges)
         learned.out_of_fold[index][rows] = _logistic(taken.totals)
         learned.scorer[rung] = taken.terms.scoring(_fit(taken.terms.matrix, right, taken.ridge))
         learned.ridge[rung], learned.log_loss[rung] = taken.ridge, float(taken.losses.mean())
@@ -223,14 +225,16 @@ class _Candidate:
     losses: Floats
 
 
-def _choose(names: Sequence[str], values: Floats, right: Floats, group: Codes, seed: int) -> _Candidate:
+def _choose(
+    names: Sequence[str], values: Floats, right: Floats, group: Codes, seed: int, ridges: Sequence[float]
+) -> _Candidate:
     """Of all candidates, the simplest that is not one standard error (by groups) worse out of fold than the best."""
     folds = _folds(group, seed)
     simpler = [place for place, name in enumerate(names) if name not in _LENGTHS]
     made: list[_Candidate] = []
     for places in (simpler, range(len(names))):
         terms = _standardised([names[place] for place in places], values[:, list(places)])
-        for ridge in sorted(RIDGES, reverse=True):
+        for ridge in sorted(ridges, reverse=True):
             totals = _out_of_fold(terms.matrix, right, folds, ridge)
             made.append(_Candidate(terms, ridge, totals, np.logaddexp(0.0, totals) - right * totals))
     best = min(made, key=lambda one: float(one.losses.mean()))
