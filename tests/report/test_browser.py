@@ -156,18 +156,19 @@ def test_copied_yaml_is_what_the_sliders_say(support: Browser) -> None:
     ]  # fmt: skip
 
 
-def test_the_chosen_thresholds_come_back(driver: Any, tmp_path: Path) -> None:
-    """The sliders start at what was chosen, the button brings it back, and only then is the YAML as calibrated."""
+@pytest.mark.parametrize(("certificate", "said"), [("proved", "as calibrated"), (None, "as chosen: uncertified")])
+def test_the_chosen_thresholds_come_back(driver: Any, tmp_path: Path, certificate: str | None, said: str) -> None:
+    """The sliders start at what was chosen, the button brings it back, and only then is the YAML as it was chosen."""
     counts = counts_of(SUPPORT)
-    chosen = Chosen(point_at(counts, (10, 8)), "certified", (0.9, 0.95))
+    chosen = Chosen(point_at(counts, (10, 8)), certificate, (0.9, 0.95))
     write_report(tmp_path / "r.html", input_of(counts, corpus="support", synthetic=True, chosen=chosen))
     page = Browser(driver, tmp_path / "r.html")
     quality, text = page.value("quality"), page.find("yaml").text
     assert quality == chosen.point.quality
-    assert "as calibrated" in text
+    assert text.startswith(f"# support: {said}\n")
     page.press(0, Keys.HOME)
     assert page.value("quality") != quality
-    assert "uncertified" in page.find("yaml").text
+    assert "set by hand in a report: uncertified" in page.find("yaml").text
     page.find("reset").click()
     assert (page.value("quality"), page.find("yaml").text) == (quality, text)
 

@@ -96,11 +96,12 @@ def _values(given: ReportInput) -> dict[str, Any]:
 
 
 def _data(given: ReportInput, table: Table, x: Any, y: Any) -> dict[str, Any]:
+    chosen = "" if given.chosen is None else "as calibrated" if given.chosen.certificate else "as chosen: uncertified"
     axes = {name: [axis.low, axis.high, axis.start, axis.end] for name, axis in (("x", x), ("y", y))}
     return {
         **table.fields,
         "start": list(table.at),
-        "chosen": given.chosen is not None,
+        "chosen": chosen,
         "corpus": given.corpus[:200],
         **axes,
     }

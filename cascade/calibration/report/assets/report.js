@@ -47,7 +47,7 @@
   const line = (text) => text.replace(/[\u0000-\u001f\u007f-\u009f\u2028\u2029\ufeff]/g, " ");
 
   function yaml(at, found, chosen) {
-    const state = chosen ? "as calibrated" : "set by hand in a report: uncertified";
+    const state = chosen || "set by hand in a report: uncertified";
     const told = `quality ${found.quality.toFixed(4)}, ${found.perThousand.toFixed(4)} USD per 1,000, risk ${percent(found.risk)}`;
     const rungs = data.rungs.map((rung, index) =>
       index === top ? `  - {rung: ${word(rung)}}` : `  - {rung: ${word(rung)}, threshold: ${data.labels[index][at[index] - 1]}}`);
@@ -78,7 +78,7 @@
     });
     byId("you").setAttribute("cx", place(data.x, found.perThousand));
     byId("you").setAttribute("cy", place(data.y, found.quality));
-    const chosen = data.chosen && at.every((level, rung) => level === data.start[rung]);
+    const chosen = at.every((level, rung) => level === data.start[rung]) ? data.chosen : "";
     byId("yaml").textContent = yaml(at, found, chosen);
     return found;
   }
