@@ -132,7 +132,7 @@ def continuous(items: int) -> Coded:
             own, inverse = np.unique(skill, return_inverse=True)
             levels.append(own)
             codes[:, rung] = inverse + 1
-    cost = np.tile(np.array([1000, 3000, 5000]), (items, 1))
+    cost = np.array([1000, 3000, 5000]) + chance.integers(0, 500, (items, 3))
     nothing = np.zeros(items, np.int32)
     return Coded(("a", "b", "c"), tuple(levels), codes, scores, scores, cost, None, nothing, nothing, ("other",), 0.5)
 
@@ -151,6 +151,21 @@ def test_too_many_vectors_are_thinned_and_told() -> None:
     wanted = 0.75 * counts.n
     dearer = whole.cost[whole.quality >= wanted].min() / exact.cost[exact.quality >= wanted].min()
     assert 1 <= dearer < 1.005
+
+
+def test_a_crowded_frontier_loses_no_point() -> None:
+    """Thousands of points close together: what a plain sort and running maximum keep, none more and none less."""
+    counts = continuous(2500).counts()
+    whole = surface(counts, "false_confident")
+    quality, cost = whole.quality.ravel(), whole.cost.ravel()
+    order = np.lexsort((-quality, cost))
+    best = np.maximum.accumulate(quality[order])
+    kept = order[np.append(True, best[1:] > best[:-1])]
+    points = frontier(counts)
+    assert len(points) > 300
+    assert [point.cost for point in points] == cost[kept].astype(int).tolist()
+    assert [point.quality for point in points] == pytest.approx((quality[kept] / counts.n).tolist())
+    assert all(point == point_at(counts, point.at) for point in points[::50])
 
 
 @pytest.mark.parametrize(("sizes", "cells"), [((6, 6), 30), ((50, 2), 60)])
