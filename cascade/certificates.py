@@ -12,9 +12,7 @@ from cascade.core.policy import Policy
 from cascade.core.triage import RULES
 from cascade.pricing import rates_of
 
-__all__ = ["STALE_HINT", "certified_escalation", "changed_parts", "hash_of", "hashes_of", "standing"]
-
-STALE_HINT = "answers are uncertified: calibrate again, or put back what was certified"
+__all__ = ["certified_escalation", "changed_parts", "hash_of", "hashes_of", "standing", "warn_of_changes"]
 
 _HOW_ASKED = {"rung", "max_tokens", "thinking", "effort", "base_url"}
 _TRAFFIC = frozenset(
@@ -73,3 +71,14 @@ def certified_escalation(policy: Policy, changed: tuple[str, ...]) -> Mapping[st
     if policy.certificate is None or not _TRAFFIC.isdisjoint(changed):
         return {}
     return policy.certificate.escalation
+
+
+def warn_of_changes(policy: Policy, changed: tuple[str, ...]) -> None:
+    """Say once, as a policy is put to work, that its certificate no longer holds; its answers each say it, too."""
+    if changed:
+        import structlog  # noqa: PLC0415 - rarely needed, and not free to import
+
+        hint = "answers are uncertified: calibrate again, or put back what was certified"
+        structlog.get_logger("cascade").warning(
+            "certificate_stale", policy=policy.name, changed=list(changed), hint=hint
+        )
