@@ -171,14 +171,20 @@ def scores_under(scorer: dict[str, Scoring], material: Material) -> tuple[Floats
 
 
 def rescored(view: View, scorer: dict[str, Scoring], material: Material) -> View:
-    """The view of the same plan with this scorer in its policy: what thresholds are then held against."""
+    """The view of the same plan with this scorer in its policy, in place of any other: what thresholds are held against."""
     scores = scores_under(scorer, material)
     policy = view.lens.plan.policy.model_copy(update={"scorer": dict(scorer)})
     lens = replace(view.lens, plan=replace(view.lens.plan, policy=policy))
-    confidence = tuple(
-        own if made is None else made for own, made in zip(view.confidence, (*scores, None), strict=True)
-    )
-    return replace(view, lens=lens, confidence=confidence)
+    before = view.lens.plan.policy.scorer or {}
+    confidence: list[Floats] = []
+    for index, (own, made) in enumerate(zip(view.confidence, (*scores, None), strict=True)):
+        if made is not None:
+            confidence.append(made)
+        elif view.lens.names[index] in before:  # what it scored is the model's own number again
+            confidence.append(material.values[index][:, material.names[index].index("level")])
+        else:
+            confidence.append(own)
+    return replace(view, lens=lens, confidence=tuple(confidence))
 
 
 def _tasks_of(view: View) -> list[tuple[str, int]]:
@@ -234,8 +240,9 @@ def _choose(
     made: list[_Candidate] = []
     for places in (simpler, range(len(names))):
         terms = _standardised([names[place] for place in places], values[:, list(places)])
+        starts = [np.zeros(terms.matrix.shape[1]) for _ in range(int(folds.max()) + 1)]
         for ridge in sorted(ridges, reverse=True):
-            totals = _out_of_fold(terms.matrix, right, folds, ridge)
+            totals = _out_of_fold(terms.matrix, right, folds, ridge, starts)
             made.append(_Candidate(terms, ridge, totals, np.logaddexp(0.0, totals) - right * totals))
     best = min(made, key=lambda one: float(one.losses.mean()))
     return next(one for one in made if _is_as_good(one.losses - best.losses, group))
@@ -270,19 +277,21 @@ def _folds(group: Codes, seed: int) -> Codes:
     return (order % min(_FOLDS, groups))[which].astype(np.int32)
 
 
-def _out_of_fold(matrix: Floats, right: Floats, folds: Codes, ridge: float) -> Floats:
+def _out_of_fold(matrix: Floats, right: Floats, folds: Codes, ridge: float, starts: list[Floats]) -> Floats:
+    """The sums before the logistic. Each fold starts where the last ridge left it, in `starts`, and leaves its own."""
     totals = np.zeros(len(right))
-    for fold in range(int(folds.max()) + 1):
+    for fold, start in enumerate(starts):
         inside = folds == fold
-        totals[inside] = matrix[inside] @ _fit(matrix[~inside], right[~inside], ridge)
+        starts[fold] = _fit(matrix[~inside], right[~inside], ridge, start)
+        totals[inside] = matrix[inside] @ starts[fold]
     return totals
 
 
-def _fit(matrix: Floats, right: Floats, ridge: float) -> Floats:
+def _fit(matrix: Floats, right: Floats, ridge: float, start: Floats | None = None) -> Floats:
     """The weights with the least log loss and penalty; the last one, the bias, is not penalised."""
     penalty = np.full(matrix.shape[1], ridge)
     penalty[-1] = 1e-6  # all right or all wrong in a fold: then the bias would have no bound
-    weights = np.zeros(matrix.shape[1])
+    weights = np.zeros(matrix.shape[1]) if start is None else start
     reached = _objective(matrix, right, penalty, weights)
     for _ in range(_MOST_STEPS):
         chance = 1.0 / (1.0 + np.exp(-np.clip(matrix @ weights, -30.0, 30.0)))

@@ -9,6 +9,7 @@ from __future__ import annotations
 import unicodedata
 from collections.abc import Callable
 from dataclasses import dataclass, replace
+from functools import lru_cache
 from math import exp, log, log1p
 
 from cascade.core.policy import Policy
@@ -70,12 +71,18 @@ def logistic(total: float) -> float:
 
 def value_of(name: str, facts: Facts, rungs: tuple[str, ...]) -> float | None:
     """The value of a feature, None where it is not known. Raises KeyError for a feature that there is none of."""
+    return _reader(name, rungs)(facts)
+
+
+@lru_cache(maxsize=4096)
+def _reader(name: str, rungs: tuple[str, ...]) -> Callable[[Facts], float | None]:
     kind, _, of = name.partition(":")
     if kind == "task":
-        return float(facts.task == of)
+        return lambda facts: float(facts.task == of)
     if kind == "log_input":
-        return log1p(facts.characters)
-    return _OF_A_RUNG[kind](facts, rungs.index(of) if of else len(rungs) - 1)
+        return lambda facts: log1p(facts.characters)
+    read, index = _OF_A_RUNG[kind], rungs.index(of) if of else len(rungs) - 1
+    return lambda facts: read(facts, index)
 
 
 def normalised(text: str) -> str:

@@ -262,6 +262,20 @@ def test_a_rung_of_which_too_little_is_known_keeps_its_self_report() -> None:
     assert rescored(view, made.scorer, material).confidence[0] is view.confidence[0]
 
 
+def test_a_new_scorer_takes_the_place_of_the_old_one() -> None:
+    """Also where it leaves a rung out: that one's thresholds are held against its self-report again, as they are live."""
+    corpus = hurt(drawn(400))
+    columns, view, material = gathered(corpus)
+    made = learn(material, columns, view, np.ones(400, bool))
+    once = rescored(view, {"low": made.scorer["low"]}, material)
+    twice = rescored(once, {"mid": made.scorer["mid"]}, material)
+    (again,) = read_columns(corpus.items, corpus.manifest, [twice.lens])[1]
+    assert [*(again.lens.plan.policy.scorer or {})] == ["mid"]
+    assert not np.array_equal(once.confidence[0], view.confidence[0], equal_nan=True)
+    for index in range(2):
+        assert np.array_equal(twice.confidence[index], again.confidence[index], equal_nan=True)
+
+
 def test_one_group_is_not_enough() -> None:
     """Folds of one customer's tickets would know each other."""
     with pytest.raises(ConfigurationError, match="all of its answers are of one group"):
