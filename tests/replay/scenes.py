@@ -65,7 +65,7 @@ def policies(draw: st.DrawFn, names: tuple[str, ...]) -> Policy:
 
 
 @st.composite
-def scorers(draw: st.DrawFn, names: tuple[str, ...]) -> dict[str, Any]:
+def scorers(draw: st.DrawFn, names: tuple[str, ...]) -> dict[str, Any] | None:
     """A scorer for some of the rungs, of any features that may be known there; LEVELS are among its scores."""
     made: dict[str, Any] = {}
     weights = st.sampled_from([-1.5, -0.3, 0.0, 0.7, 2.0])
@@ -81,7 +81,7 @@ def scorers(draw: st.DrawFn, names: tuple[str, ...]) -> dict[str, Any]:
                 "bias": draw(st.sampled_from([-1.0986122886681098, 0.0, 1.3862943611198906])),
                 "features": features,
             }
-    return made
+    return made or None
 
 
 @st.composite
