@@ -88,8 +88,8 @@ def drawn_columns(n: int) -> tuple[Columns, View]:
     line, group = np.arange(2, n + 2, dtype=np.int32), np.arange(n, dtype=np.int32)
     columns = Columns("drawn", MANIFEST, [""] * n, line, group, np.full(n, np.nan), rungs)
     task = chance.integers(0, len(TASKS), n).astype(np.int32)
-    cost = tuple(one.cost for one in rungs.values())
-    return columns, View(own_lens(MANIFEST), TASKS, task, None, (None,) * len(RUNGS), cost)
+    cost, said = (tuple(getattr(one, name) for one in rungs.values()) for name in ("cost", "confidence"))
+    return columns, View(own_lens(MANIFEST), TASKS, task, None, (None,) * len(RUNGS), cost, said)
 
 
 def drawn_items(n: int) -> Iterator[Item]:

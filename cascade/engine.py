@@ -19,6 +19,7 @@ from pathlib import Path
 from types import TracebackType
 from typing import TYPE_CHECKING, Any, Self, TypeVar
 
+from cascade.certificates import warn_of_changes
 from cascade.checks import CallerCheck, bind_callables
 from cascade.claude import AsyncClaude, Claude, schema_of
 from cascade.core.climb import Ask, Climb, Observation, climb
@@ -108,7 +109,8 @@ class _Base:
         self._clock = clock
         self._chance = chance or random.Random()  # noqa: S311 - jitter, not a secret
         self._told: set[str] = set()
-        self._guard = MemoryGuard(self.policy.name, self.policy.storm_guard, clock)
+        self._guard = MemoryGuard(self.policy.name, self.policy.storm_guard, clock, self._plan.escalation)
+        warn_of_changes(self.policy, self._plan.stale)
 
     def _start(self, asked: _Asked, request: Request, deadline_s: float | None) -> _Job:
         started = self._clock()

@@ -6,7 +6,7 @@ The lock is held around arithmetic only, never across a call to a model. Events 
 from __future__ import annotations
 
 import threading
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from typing import Any
 
 from cascade.core.climb import Observation
@@ -31,11 +31,20 @@ _HINTS = {
 
 
 class MemoryGuard:
-    """One process's guard; safe between threads. `clock` gives seconds from any origin."""
+    """One process's guard; safe between threads. `clock` gives seconds from any origin.
 
-    def __init__(self, policy: str, settings: StormGuard | None, clock: Callable[[], float]) -> None:
+    `escalation` are the certified rates by rung (`core.storm.Guard`).
+    """
+
+    def __init__(
+        self,
+        policy: str,
+        settings: StormGuard | None,
+        clock: Callable[[], float],
+        escalation: Mapping[str, float] | None = None,
+    ) -> None:
         self._policy, self._clock = policy, clock
-        self._guard = Guard(settings)
+        self._guard = Guard(settings, escalation or {})
         self.renew_lock()
         renew_in_children(self)
 

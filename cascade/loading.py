@@ -13,10 +13,11 @@ from pydantic import ValidationError
 
 from cascade.core.errors import PolicyError
 from cascade.core.policy import Fault, Policy
+from cascade.nodes import Node
 from cascade.plans import faults_outside
 from cascade.shipped import names, shipped
 
-__all__ = ["load_policy", "parse_policy", "policy_schema"]
+__all__ = ["compose", "dump", "find_policy", "load_policy", "parse_policy", "policy_schema"]
 
 _MOST_BYTES = 1_000_000
 _MOST_DEPTH = 40
@@ -26,7 +27,7 @@ _VARIABLE = re.compile(r"\$\{([A-Za-z_][A-Za-z0-9_]*)(?::-([^{}]*))?\}")
 
 # Keys of the format whose work is not done yet: refused as such, so that nobody believes they are in force.
 _NOT_YET = frozenset(
-    {"certificate", "scorer", "baseline", "mode", "rollout", "ledger", "budget", "audit", "sticky", "cache",
+    {"baseline", "mode", "rollout", "ledger", "budget", "audit", "sticky", "cache",
      "prompt_cache", "handoff", "prepare", "review"}
 )  # fmt: skip
 
@@ -37,7 +38,7 @@ def load_policy(source: str | Path, *, environment: Mapping[str, str] | None = N
     `${VAR}` and `${VAR:-default}` in scalars are taken from `environment` (default: the process's). Raises PolicyError,
     one line with file:line:column, the key and the mend; its `__notes__` name the other faults of the file, if any.
     """
-    path = _find(source)
+    path = find_policy(source)
     try:
         if path.stat().st_size > _MOST_BYTES:
             raise PolicyError("the file is larger than 1 MB", where=str(path), mend="this is not a policy")
@@ -64,6 +65,39 @@ def parse_policy(
     return policy
 
 
+def compose(
+    text: str, *, where: str = "policy", environment: Mapping[str, str] | None = None
+) -> tuple[Node, dict[str, Any]]:
+    """Where everything stands in a policy's text, and its plain values. PolicyError where it is not usable YAML."""
+    document = _Document(text, where, os.environ if environment is None else environment)
+    return _positioned(document.root), document.values()
+
+
+def _positioned(node: yaml.Node) -> Node:
+    start, mark = node.start_mark.index, node.end_mark.index
+    line, column = node.start_mark.line, node.start_mark.column
+    if isinstance(node, yaml.ScalarNode):
+        return Node("scalar", node.style or "", node.value, (), (), start, mark, mark, line, column)
+    style = "flow" if cast("yaml.CollectionNode", node).flow_style else "block"
+    if isinstance(node, yaml.MappingNode):
+        pairs = tuple((_positioned(key), _positioned(value)) for key, value in node.value)
+        end = mark if style == "flow" else pairs[-1][1].end  # a block ends for YAML where the next one starts
+        return Node("mapping", style, "", pairs, (), start, end, mark, line, column)
+    parts = tuple(map(_positioned, node.value))
+    end = mark if style == "flow" else parts[-1].end
+    return Node("list", style, "", (), parts, start, end, mark, line, column)
+
+
+def dump(values: Mapping[str, Any], *, flow: bool = False) -> str:
+    """Plain values as YAML, in their order: one line with `flow`, else a line a key, with only the innermost in flow."""
+    style = cast("bool", flow or None)  # None, which the types do not know: only the innermost in flow
+    representer = cast("Any", yaml.representer.SafeRepresenter(default_flow_style=style, sort_keys=False))
+    tree = representer.represent_data(dict(values))
+    tree.flow_style = flow
+    width = 1_000_000 if flow else 100
+    return cast("str", yaml.serialize(tree, Dumper=yaml.SafeDumper, width=width, allow_unicode=True)).rstrip("\n")  # pyright: ignore
+
+
 def policy_schema() -> dict[str, Any]:
     """The JSON Schema of the policy file, for editors: what `policies/policy.schema.json` holds."""
     schema = Policy.model_json_schema(by_alias=True)
@@ -84,7 +118,8 @@ def _together(errors: Iterable[tuple[tuple[int, int], PolicyError]]) -> PolicyEr
     return first
 
 
-def _find(source: str | Path) -> Path:
+def find_policy(source: str | Path) -> Path:
+    """The file of a policy: a path, or a shipped one's name. Raises PolicyError where there is none."""
     path = Path(source)
     try:
         if path.is_file():
@@ -106,7 +141,7 @@ class _Document:
 
     def __init__(self, text: str, where: str, environment: Mapping[str, str]) -> None:
         self._where, self._environment = where, environment
-        self._root = self._compose(text)
+        self.root = self._compose(text)
 
     def _compose(self, text: str) -> yaml.Node:
         try:
@@ -135,7 +170,7 @@ class _Document:
 
     def values(self) -> dict[str, Any]:
         """Plain values, with variables expanded; duplicate keys, anchors, tags and merges are refused."""
-        return self._value(self._root)
+        return self._value(self.root)
 
     def _value(self, node: yaml.Node) -> Any:
         if isinstance(node, yaml.MappingNode):
@@ -252,7 +287,7 @@ class _Document:
         return (mark.line, mark.column), PolicyError(problem, where=where, key=_dotted(resolved), mend=mend)
 
     def _error(self, node: yaml.Node, problem: str, mend: str) -> PolicyError:
-        mark, key = node.start_mark, _dotted(self._path_to(node, self._root, ()) or ())
+        mark, key = node.start_mark, _dotted(self._path_to(node, self.root, ()) or ())
         return PolicyError(problem, where=f"{self._where}:{mark.line + 1}:{mark.column + 1}", key=key, mend=mend)
 
     def _path_to(self, wanted: yaml.Node, here: yaml.Node, path: tuple[str | int, ...]) -> tuple[str | int, ...] | None:
@@ -273,7 +308,7 @@ class _Document:
         self, location: tuple[str | int, ...], *, prefer_key: bool = False
     ) -> tuple[yaml.Node, tuple[str | int, ...]]:
         """The node at a path and the part of the path that exists; pydantic's own tags in a path are passed over."""
-        node: yaml.Node = self._root
+        node: yaml.Node = self.root
         resolved: list[str | int] = []
         key: yaml.Node | None = None
         for part in location:
@@ -293,7 +328,11 @@ class _Document:
         schema: Any = Policy.model_json_schema(by_alias=True)
         definitions, here = schema["$defs"], schema
         for part in location[:-1]:
-            here = here.get("items", here) if isinstance(part, int) else here.get("properties", {}).get(part, here)
+            named = [
+                rest for one in (here, *here.get("anyOf", ())) for rest in one.get("patternProperties", {}).values()
+            ]
+            further = here.get("properties", {}).get(part, named[0] if named else here)
+            here = here.get("items", here) if isinstance(part, int) else further
             references = [one["$ref"] for one in (here, *here.get("anyOf", ())) if "$ref" in one]
             if references:
                 here = definitions[references[0].rsplit("/", 1)[-1]]

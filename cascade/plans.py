@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 
+from cascade.certificates import certified_escalation, changed_parts, standing
 from cascade.checks import bind_check
 from cascade.core.climb import BoundCheck, Plan
 from cascade.core.errors import PolicyError
@@ -27,6 +28,7 @@ def make_plan(policy: Policy) -> Plan:
     """
     for fault in faults_outside(policy):
         raise PolicyError(fault.problem, where=f"policy {policy.name!r}", key=_dotted(fault.key), mend=fault.mend)
+    stale = changed_parts(policy)
     listed = policy.checks if _NOT_EMPTY in policy.checks else (_NOT_EMPTY, *policy.checks)
     return Plan(
         policy=policy,
@@ -35,6 +37,9 @@ def make_plan(policy: Policy) -> Plan:
         checks={task.name: _bound(task.checks) for task in policy.tasks if task.checks},
         shared_checks=_bound(listed),
         repair=_repair(),
+        certificate=standing(policy, stale),
+        stale=stale,
+        escalation=certified_escalation(policy, stale),
     )
 
 

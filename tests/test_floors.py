@@ -23,7 +23,7 @@ PROJECT: dict[str, Any] = tomllib.loads((ROOT / "pyproject.toml").read_text(enco
 # Only a face may lean on an optional dependency as it is imported; everything else imports one where it is used.
 FACES = ("cli", "emulator", "gateway")
 HEAVY = {
-    "aiohttp", "anthropic", "anyio", "click", "h11", "httpcore2", "httpx2", "json_repair", "jsonschema_rs", "numpy",
+    "aiohttp", "anthropic", "anyio", "click", "h11", "httpcore2", "httpx2", "jinja2", "json_repair", "jsonschema_rs", "numpy",
     "pyarrow", "rich", "starlette", "typer", "uvicorn", "zstandard",
 }  # fmt: skip
 

@@ -153,6 +153,72 @@ def replay(  # noqa: PLR0913, PLR0917 - options
 
 
 @app.command()
+def calibrate(  # noqa: PLR0913, PLR0917 - options
+    corpora: Annotated[
+        list[Path],
+        typer.Argument(metavar="CORPUS...", help="Recorded cases, read as one; or a shipped one's name."),
+    ],
+    policy: Annotated[
+        str | None, typer.Option("--policy", "-p", help="A path, or a shipped name. Default: the corpus's own ladder.")
+    ] = None,
+    max_risk: Annotated[
+        float | None, typer.Option(help="The least cost whose rate of losses is certified to be at most this.")
+    ] = None,
+    delta: Annotated[float, typer.Option(help="The probability that the certificate is wrong.")] = 0.05,
+    loss: Annotated[
+        str, typer.Option(help="false_confident, regression, or disagreement (as the corpus's scores have it).")
+    ] = "false_confident",
+    min_quality: Annotated[
+        str | None, typer.Option(help="The least cost at this mean score: 0.9, or 95%top. Not certified.")
+    ] = None,
+    budget: Annotated[float | None, typer.Option(help="The best for so many USD a request. Not certified.")] = None,
+    frontier: Annotated[bool, typer.Option("--frontier", help="The whole corpus's frontier; chooses nothing.")] = False,
+    tune: Annotated[float, typer.Option(help="The share of the groups that tunes, where the items do not say.")] = 0.5,
+    split_seed: Annotated[int, typer.Option(help="Another seed parts the groups another way.")] = 0,
+    scorer: Annotated[
+        bool, typer.Option("--scorer", help="Learn a better confidence first, on a quarter of the items.")
+    ] = False,
+    against: Annotated[
+        str | None, typer.Option(help="Instead: does this policy's certificate still hold on this fresh corpus?")
+    ] = None,
+    write: Annotated[
+        str | None, typer.Option(help="Put thresholds and certificate into this policy file, in place.")
+    ] = None,
+    force: Annotated[bool, typer.Option("--force", help="Write also where a single model is better.")] = False,
+    dry_run: Annotated[bool, typer.Option("--dry-run", help="With --write: show the change, write nothing.")] = False,
+    skip_bad: Annotated[bool, typer.Option("--skip-bad", help="Pass over bad, ungraded or unpriced items.")] = False,
+    as_json: Annotated[bool, _JSON] = False,
+) -> None:
+    """Choose thresholds on one half of a corpus and prove them on the other, against every single model."""
+    from cascade.cli.calibrating import CalibrateWish, run_calibrate  # noqa: PLC0415
+
+    asked = CalibrateWish(
+        tuple(corpora), policy, max_risk, delta, loss, min_quality, budget, frontier, tune, split_seed, scorer, against,
+        write, force, dry_run, skip_bad,
+    )  # fmt: skip
+    run_calibrate(asked, as_json=as_json)
+
+
+@app.command()
+def tabulate(
+    corpora: Annotated[
+        list[Path], typer.Argument(metavar="CORPUS...", help="Recorded cases; or a shipped one's name.")
+    ],
+    out: Annotated[Path, typer.Option("--output", "-o", help="The table of counts to make (.parquet).")],
+    policy: Annotated[
+        str | None, typer.Option("--policy", "-p", help="A path, or a shipped name. Default: the corpus's own ladder.")
+    ] = None,
+    tune: Annotated[float, typer.Option(help="The share of the groups that tunes, where the items do not say.")] = 0.5,
+    split_seed: Annotated[int, typer.Option(help="Another seed parts the groups another way.")] = 0,
+    as_json: Annotated[bool, _JSON] = False,
+) -> None:
+    """Count corpora into one small table, from which `calibrate --counts` chooses: tables of parts add up."""
+    from cascade.cli.tabulating import run_tabulate  # noqa: PLC0415
+
+    run_tabulate(tuple(corpora), out, policy, tune=tune, split_seed=split_seed, as_json=as_json)
+
+
+@app.command()
 def savings(  # noqa: PLR0913, PLR0917 - options
     usage: Annotated[Path, typer.Argument(help="A usage export: CSV, JSON lines or JSON.")],
     policy: Annotated[str | None, _POLICY] = None,

@@ -10,6 +10,7 @@ from typing import Literal
 
 from cascade.claude import Looked, ModelStatus, look_at
 from cascade.cli.output import print_json, stdout, table
+from cascade.core.climb import Plan
 from cascade.core.errors import CascadeError
 from cascade.core.policy import Policy, Rung
 from cascade.engine import default_policy
@@ -40,13 +41,11 @@ def run_doctor(policy_name: str | None, *, as_json: bool) -> int:
     name = policy_name or default_policy()
     try:
         policy = load_policy(name)
-        make_plan(policy)
+        plan = make_plan(policy)
     except CascadeError as problem:
         findings.append(Finding("policy", "missing", str(problem), "mend it, then `cascade policy check`"))
     else:
-        findings.append(
-            Finding("policy", "ok", f"{policy.name} ({policy.hash[:12]}), uncertified: its thresholds are a guess")
-        )
+        findings.append(_policy(policy, plan))
         findings.append(Finding("prices", "ok", "every model on the ladder has one (`cascade policy show`)"))
         findings.extend(_endpoints(policy))
     missing = [finding for finding in findings if finding.state == "missing"]
@@ -61,6 +60,13 @@ def run_doctor(policy_name: str | None, *, as_json: bool) -> int:
         stdout.print(rows)
         stdout.print('all well: cascade ask "…"' if not missing else "without any key: cascade demo")
     return _EXIT[missing[0].blame] if missing else 0
+
+
+def _policy(policy: Policy, plan: Plan) -> Finding:
+    said = f"{policy.name} ({policy.hash[:12]}), {plan.certificate}"
+    if plan.stale:
+        return Finding("policy", "warning", f"{said}: {', '.join(plan.stale)} changed", "cascade policy check")
+    return Finding("policy", "ok", said if policy.certificate else f"{said}: its thresholds are a guess")
 
 
 def _python() -> Finding:

@@ -8,6 +8,7 @@ from typing import Any, Final
 
 from cascade.cli.output import stdout, table
 from cascade.core.messages import Usage
+from cascade.certificates import changed_parts, standing
 from cascade.core.policy import Policy
 from cascade.savings import Advice, Basis, Bill, Mix, Period, Projection, UsageExport, Variant
 from cascade.savings.advice import FEW_ITEMS
@@ -81,7 +82,7 @@ def outlook_fields(result: Outlook) -> dict[str, Any]:
             "days": {"value": float(period.days), "from": period.told},
         },
         "policy": result.policy.name,
-        "certificate": "uncertified",
+        "certificate": _standing(result.policy),
         "today": {
             **_money(today, period, bill.basis),
             "prices": _PRICES,
@@ -237,11 +238,15 @@ def _show_today(result: Outlook) -> None:
 _NUMBERS = ("USD", "USD/day", "USD/month")
 
 
+def _standing(policy: Policy) -> str:
+    return standing(policy, changed_parts(policy))
+
+
 def _show_policy(result: Outlook) -> None:
     projection, now, mix = result.projection, result.projection.as_today, result.mix
     against = {"today": result.bill.cost, **dict(zip(projection.rungs[1:], now.alone[1:], strict=True))}
     heads = [f"saved: {name}" for name in against]
-    title = f"under policy {result.policy.name} (uncertified), {_mix_title(result)}"
+    title = f"under policy {result.policy.name} ({_standing(result.policy)}), {_mix_title(result)}"
     rows = table("", "USD", "USD/day", "USD/month", *heads, "basis", title=title, right=(*_NUMBERS, *heads))
     bills = [(f"{rung} alone", cost) for rung, cost in zip(projection.rungs, now.alone, strict=True)]
     if mix is not None and now.routed is not None and now.climb is not None:

@@ -4,15 +4,18 @@ from __future__ import annotations
 
 import json
 import sys
+from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
 
 from cascade.cli.asking import read_text
 from cascade.cli.output import print_json, stdout, table
 from cascade.core.climb import Plan
+from cascade.core.errors import PolicyError
 from cascade.core.messages import Request, read_messages
 from cascade.core.policy import OTHER, Budget, Policy, Rung, StormGuard
 from cascade.core.prices import RateTier
+from cascade.core.storm import storm_limit
 from cascade.engine import default_policy
 from cascade.loading import load_policy, policy_schema
 from cascade.plans import make_plan
@@ -38,13 +41,22 @@ def _load(name: str | None) -> tuple[Policy, Plan]:
 
 
 def run_check(name: str | None, *, as_json: bool) -> None:
-    """Print that the policy is usable; errors say where it is not."""
-    policy, _ = _load(name)
+    """Print that the policy is usable; errors say where it is not, and what its certificate no longer holds for."""
+    policy, plan = _load(name)
+    if plan.stale:
+        raise PolicyError(
+            f"this certificate no longer holds: {_changed(plan)} since it was made",
+            where=name or default_policy(),
+            key="certificate",
+            mend="calibrate again, put back what was certified, or remove the key",
+        )
     ladder = " → ".join(rung.rung for rung in policy.ladder)
     if as_json:
-        print_json({"ok": True, "policy": policy.name, "hash": policy.hash, "certificate": "uncertified"})
+        print_json({"ok": True, "policy": policy.name, "hash": policy.hash, "certificate": plan.certificate})
     else:
-        sys.stdout.write(f"ok: {policy.name} ({policy.hash[:12]}), {ladder}, {len(policy.tasks)} tasks, uncertified\n")
+        sys.stdout.write(
+            f"ok: {policy.name} ({policy.hash[:12]}), {ladder}, {len(policy.tasks)} tasks, {plan.certificate}\n"
+        )
 
 
 def run_schema() -> None:
@@ -61,11 +73,10 @@ def run_show(name: str | None, *, as_json: bool) -> None:
             for rung, rates in zip(policy.ladder, plan.rates, strict=True)
         }
         body = policy.model_dump(mode="json", by_alias=True, exclude_none=True)
-        print_json({**body, "hash": policy.hash, "certificate": "uncertified", "prices_usd_per_mtok": prices})
+        told = {"hash": policy.hash, "standing": plan.certificate, "changed": list(plan.stale)}
+        print_json({**body, "certificate": body.get("certificate"), **told, "prices_usd_per_mtok": prices})
         return
-    stdout.print(
-        f"{policy.name}  {policy.hash[:12]}  uncertified: its thresholds are not proved on a corpus", style="bold"
-    )
+    stdout.print(f"{policy.name}  {policy.hash[:12]}  {_standing(policy, plan)}", style="bold")
     rungs = table(
         "rung", "model", "ships at", "max_tokens", "thinking", "USD/M tokens in", "out", right=("max_tokens",)
     )
@@ -91,7 +102,7 @@ def run_show(name: str | None, *, as_json: bool) -> None:
         stdout.print(tasks)
     guard = policy.storm_guard
     stdout.print(
-        f"storm guard: {_guard(guard)};"
+        f"storm guard: {_guard(guard, plan.escalation)};"
         f" deadline {policy.deadline_s:g} s; {policy.retry.attempts} attempts a rung;"
         f" checks {', '.join(check.name for check in plan.shared_checks)}; exhausted: {policy.exhausted}"
     )
@@ -114,7 +125,7 @@ def run_explain(asked: Question, *, as_json: bool) -> None:
     ]  # fmt: skip
     if as_json:
         body: dict[str, Any] = {"policy": policy.name, "task": match.task, "flags": sorted(match.flags)}
-        body |= {} if storms is None else {"storms": storms}
+        body |= {"certificate": plan.certificate} | ({} if storms is None else {"storms": storms})
         tokens = request.characters() // 4
         print_json(body | {"tokens_estimate": tokens, "floor": policy.ladder[floor].rung,
                            "ceiling": policy.ladder[route.ceiling].rung, "checks": checks, "ladder": rungs})  # fmt: skip
@@ -136,6 +147,7 @@ def run_explain(asked: Question, *, as_json: bool) -> None:
         )
     stdout.print(rows)
     stdout.print(f"every answer must pass: {', '.join(checks)}")
+    stdout.print(f"answers carry: {_standing(policy, plan)}")
     if storms is not None:
         _show_storms(storms)
 
@@ -168,10 +180,34 @@ def _what_happens(policy: Policy, number: int, floor: int, ceiling: int, thresho
     return f"ships at confidence {threshold:g} or above, else one rung up"
 
 
-def _guard(guard: StormGuard | None) -> str:
+def _guard(guard: StormGuard | None, escalation: Mapping[str, float]) -> str:
     if guard is None:
         return "off"
-    return f"rate {guard.rate:g}, window {guard.window}, min_samples {guard.min_samples}, on trip {guard.on_trip}"
+    limits = [f"{rung} {storm_limit(guard, rate):g}" for rung, rate in escalation.items()]
+    certified = f" (by certificate: {', '.join(limits)})" if limits else ""
+    return (
+        f"rate {guard.rate:g}{certified}, window {guard.window}, min_samples {guard.min_samples},"
+        f" on trip {guard.on_trip}"
+    )
+
+
+def _standing(policy: Policy, plan: Plan) -> str:
+    """What the answers carry, and why."""
+    certificate = policy.certificate
+    if certificate is None:
+        return f"{plan.certificate}: its thresholds are not proved on a corpus"
+    if plan.stale:
+        return f"{plan.certificate}: {_changed(plan)} since its certificate was made"
+    errors = "" if certificate.errors is None else f", {certificate.errors} lost"
+    judged = "" if certificate.grader is None else f", as judged by {certificate.grader}"
+    return (
+        f"{plan.certificate} ({certificate.n:,} {certificate.units}{errors}, {certificate.weighting};"
+        f" upper bound {certificate.upper_bound:.4f}{judged})"
+    )
+
+
+def _changed(plan: Plan) -> str:
+    return f"{' and '.join(plan.stale)} changed"
 
 
 def _threshold(value: float | None) -> str:

@@ -105,7 +105,7 @@ def _print(replay: Replay) -> None:
     stdout.print()
     rows = table(
         kind, "quality", "95 %", "USD", "USD per 1,000", "confidently wrong", "wrong",
-        title=f"{manifest.name}: {figures.items:,} {kind} items{part}, {what}, uncertified",
+        title=f"{manifest.name}: {figures.items:,} {kind} items{part}, {what}, {replay.lens.plan.certificate}",
         right=("quality", "95 %", "USD", "USD per 1,000", "confidently wrong", "wrong"),
     )  # fmt: skip
     n = figures.items

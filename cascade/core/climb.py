@@ -12,14 +12,16 @@ One flow, so that live, replay, batch and the gateway cannot differ in anything 
 from __future__ import annotations
 
 from collections.abc import Callable, Generator, Mapping
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from typing import Any
 
 from cascade.core import prices
+from cascade.core.certificate import UNCERTIFIED
 from cascade.core.decision import Abstain, Call, Ship, Situation, decide, natural_reason
 from cascade.core.errors import AllRungsFailed, ClimbError, DeadlineExceeded, UpstreamRejected
 from cascade.core.messages import Failure, Reply, Request, Usage
 from cascade.core.policy import Policy
+from cascade.core.scoring import Facts, scored
 from cascade.core.signals import Match, Signals
 from cascade.core.trail import NATURAL, Answer, Degraded, Step, Verdict
 from cascade.core.triage import Repair, check_request, read_reply, wants_triage
@@ -37,6 +39,8 @@ __all__ = [
     "climb",
 ]
 
+_NOT_PROVED = frozenset({"error", "deadline", "budget", "storm"})  # what stops a climb live, and in no corpus
+
 Accept = Callable[[str], Any]
 """Turns an answer's JSON text into the caller's type; raises (ValueError, as a rule) where it does not fit."""
 
@@ -51,7 +55,11 @@ class BoundCheck:
 
 @dataclass(frozen=True, slots=True)
 class Plan:
-    """A policy with everything it names bound: prices a rung, signals, checks a task, the repair for broken JSON."""
+    """A policy with everything it names bound: prices a rung, signals, checks a task, the repair for broken JSON.
+
+    `certificate` is what its answers carry; `stale` names the parts that are no longer as its certificate proved them.
+    `escalation`: the certified rates by rung that the storm guard expects.
+    """
 
     policy: Policy
     rates: tuple[prices.Rates, ...]
@@ -59,6 +67,9 @@ class Plan:
     checks: Mapping[str, tuple[BoundCheck, ...]]
     shared_checks: tuple[BoundCheck, ...]
     repair: Repair | None = None
+    certificate: str = UNCERTIFIED
+    stale: tuple[str, ...] = ()
+    escalation: Mapping[str, float] = field(default_factory=dict[str, float])
 
 
 @dataclass(frozen=True, slots=True)
@@ -128,6 +139,9 @@ def climb(
         assert not isinstance(outcome, Situation), "the driver must send an outcome for an Ask"
         stormed = stormed or decision.reason == "storm"  # without the storm this step and all after it were not taken
         step = _step(plan, request, decision, outcome, all_checks, accept)
+        if policy.scorer is not None and step.index != policy.top:
+            facts = Facts(request.turn_characters(), match.task, (*(one.verdict for one in taken), step.verdict))
+            step = replace(step, verdict=scored(policy, facts))
         taken.append(step)
         if isinstance(outcome, Failure) and outcome.kind == "rejected":
             raise UpstreamRejected(
@@ -269,4 +283,5 @@ def _answer(
         metadata=request.metadata,
         policy=plan.policy.name,
         policy_hash=plan.policy.hash,
+        certificate=UNCERTIFIED if shipped is None or degraded in _NOT_PROVED else plan.certificate,
     )

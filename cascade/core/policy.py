@@ -14,11 +14,14 @@ from typing import Annotated, Any, Literal
 from pydantic import BeforeValidator, ConfigDict, Field, Strict, StringConstraints, model_validator
 from pydantic_core import PydanticCustomError
 
+from cascade.core.certificate import Certificate
 from cascade.core.ladder import Budget, Fault, Frozen, Name, Price, Rung, Seconds, Text, Threshold, ladder_faults
+from cascade.core.scorer import Scoring, scorer_faults
 
 __all__ = [
     "OTHER",
     "Budget",
+    "Certificate",
     "Check",
     "Fault",
     "Policy",
@@ -202,6 +205,10 @@ class Policy(Frozen):
     """Of the whole climb."""
     exhausted: Literal["ship", "abstain"] = "ship"
     """No answer may ship: raise AllRungsFailed (ship), or return an Answer without text (abstain)."""
+    certificate: Certificate | None = None
+    """Written by calibrate: what was proved of these thresholds, and for what it holds."""
+    scorer: dict[Name, Scoring] | None = Field(default=None, min_length=1)
+    """By rung: a score that takes the place of its self-reported confidence. Written by `calibrate --scorer`."""
 
     @model_validator(mode="after")
     def _invariants(self) -> Policy:
@@ -243,6 +250,15 @@ def _faults(policy: Policy) -> Iterator[Fault]:
     """Every invariant of a policy that does not hold, in the order of the file."""
     yield from ladder_faults(policy.ladder)
     names = [rung.rung for rung in policy.ladder]
+    yield from _task_faults(policy, names)
+    for rung in policy.certificate.escalation if policy.certificate else ():
+        if rung not in names[:-1]:
+            mend = f"use one of {', '.join(names[:-1])}, or calibrate again"
+            yield Fault(("certificate", "escalation", rung), f"there is no rung {rung!r} below the top", mend)
+    yield from scorer_faults(policy.scorer or {}, names)
+
+
+def _task_faults(policy: Policy, names: list[str]) -> Iterator[Fault]:
     seen: set[str] = set()
     for number, task in enumerate(policy.tasks):
         at = ("tasks", number)

@@ -10,14 +10,18 @@ from __future__ import annotations
 
 import math
 from collections import deque
+from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Literal
 
 from cascade.core.policy import OTHER, StormGuard
 
-__all__ = ["Action", "Change", "Guard", "Watch", "wilson_lower_bound"]
+__all__ = ["CERTIFIED_MARGIN", "Action", "Change", "Guard", "Watch", "storm_limit", "wilson_lower_bound"]
 
 Action = Literal["escalate", "hold", "alert"]
+
+CERTIFIED_MARGIN = 0.10
+"""How far above its certified escalation rate a rung may go before that counts as a storm."""
 
 _CUSUM_SHIFT = 0.15  # the storm the CUSUM is tuned to: limit → limit + this
 _CUSUM_TRIPS_AT = 8.0
@@ -38,6 +42,11 @@ def wilson_lower_bound(hits: int, n: int) -> float:
     middle = rate + z2 / (2 * n)
     spread = _Z_ONE_SIDED_95 * math.sqrt(rate * (1 - rate) / n + z2 / (4 * n * n))
     return (middle - spread) / (1 + z2 / n)
+
+
+def storm_limit(settings: StormGuard, certified: float | None) -> float:
+    """The rate of escalation that still counts as normal, given the certified one; 1 or more can never be passed."""
+    return settings.rate if certified is None else max(settings.rate, certified + CERTIFIED_MARGIN)
 
 
 @dataclass(frozen=True, slots=True)
@@ -75,6 +84,8 @@ class Watch:
     _down: float = 0.0
 
     def __post_init__(self) -> None:
+        if self.limit >= 1:
+            return  # nothing is above it: the CUSUM stays at zero
         storm = min(self.limit + _CUSUM_SHIFT, (1 + self.limit) / 2)
         self._up = math.log(storm / self.limit)
         self._down = math.log((1 - storm) / (1 - self.limit))
@@ -138,9 +149,14 @@ class Watch:
 
 @dataclass(slots=True)
 class Guard:
-    """All watches of one policy. `settings` None: no storm guard; the errors' guard stands all the same."""
+    """All watches of one policy. `settings` None: no storm guard; the errors' guard stands all the same.
+
+    `escalation`: the certified rate by rung, which raises that rung's limit for every task; a rung that is not in it has
+    the settings' own.
+    """
 
     settings: StormGuard | None
+    escalation: Mapping[str, float] = field(default_factory=dict[str, float])
     _storms: dict[tuple[str, str], Watch] = field(default_factory=dict[tuple[str, str], Watch])
     _errors: dict[str, Watch] = field(default_factory=dict[str, Watch])
     _extra: deque[tuple[float, int]] = field(default_factory=deque[tuple[float, int]])
@@ -192,7 +208,8 @@ class Guard:
             task = OTHER
         watch = self._storms.get((task, rung))
         if watch is None:
-            watch = self._storms[(task, rung)] = Watch(settings, settings.rate)
+            limit = storm_limit(settings, self.escalation.get(rung))
+            watch = self._storms[(task, rung)] = Watch(settings, limit)
         return watch
 
     def _watch_errors(self, rung: str) -> Watch:

@@ -36,7 +36,7 @@ class Verdict:
     `confidence` is 0..1 with its named `source`, or None (the last rung answers plainly; a failure has none).
     `text` and `data` are set when `kind` is "answered"; `data` is the parsed value where a schema was asked for.
     `repaired`: the JSON was broken and was mended, see `core.triage`. `detail` says in a few words what was wrong;
-    it never quotes the prompt or the answer.
+    it never quotes the prompt or the answer. `self_reported`: the model's own number, where a score took its place.
     """
 
     kind: VerdictKind
@@ -47,6 +47,12 @@ class Verdict:
     failed_checks: tuple[str, ...] = ()
     repaired: bool = False
     detail: str = ""
+    self_reported: float | None = None
+
+    @property
+    def stated(self) -> float | None:
+        """The confidence that the model itself gave."""
+        return self.self_reported if self.source == "calibrated" else self.confidence
 
 
 @dataclass(frozen=True, slots=True)
@@ -92,7 +98,9 @@ class Answer:
     `text` is never empty unless the policy says `exhausted: abstain`: then it is None and `abstained` says why.
     `degraded`: not an answer that stood, but the best held; it says what stopped the climb. `confidence` is None where
     the last rung answered (it is not asked for one). `usage`, `cost_usd` and `attempts` count every step, also those
-    that failed. `certificate` is "uncertified" as long as nothing proves the policy's thresholds.
+    that failed. `certificate` is "certified: false_confident <= 0.02 at 0.95" where that bound on the rate of a loss was
+    proved of the policy's thresholds, with that probability; "uncertified" where nothing proves them, where what was
+    proved has changed since, and on an answer that an error, the deadline, a budget or a storm made degraded.
     """
 
     text: str | None

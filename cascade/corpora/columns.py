@@ -15,7 +15,8 @@ from cascade.core import prices
 from cascade.core.climb import Plan, apply_checks
 from cascade.core.errors import CorpusError, RequestError
 from cascade.core.policy import OTHER
-from cascade.core.trail import VerdictKind
+from cascade.core.scoring import Facts, scored
+from cascade.core.trail import Verdict, VerdictKind
 from cascade.core.triage import check_request, wants_triage
 from cascade.corpora.arrays import Growing, np
 from cascade.corpora.items import NOT_RECORDED, Item, Manifest, RecordedReply
@@ -101,6 +102,8 @@ class View:
     """A corpus as one plan sees it. `task` indexes `tasks`; `floor` is what tampering raises (None: nowhere).
 
     `failed`, a rung of the plan: which of its answers fail the checks (None: none does). `cost`: nano-USD, by rung.
+    `confidence`, by rung: what its threshold is held against: the recorded one, or the score that the policy's scorer
+    makes of it (NaN where there is no answer to score).
     """
 
     lens: Lens
@@ -109,6 +112,7 @@ class View:
     floor: Small | None
     failed: tuple[Truths | None, ...]
     cost: tuple[Whole, ...]
+    confidence: tuple[Floats, ...]
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -295,6 +299,8 @@ class _Eye:
         self._task, self._floor = Growing(np.int32), Growing(np.int8)
         self._failed = [Growing(np.bool_) for _ in lens.rungs]
         self._cost = [Growing(np.int64) for _ in lens.rungs]
+        scorer = plan.policy.scorer or {}
+        self._scored = {index: Growing(np.float64) for index, name in enumerate(lens.names) if name in scorer}
 
     def take(self, items: list[Item], replies: Mapping[str, list[RecordedReply]]) -> None:
         names = self._classify(items) if self._tests_text else [OTHER if i.task is None else i.task for i in items]
@@ -310,6 +316,21 @@ class _Eye:
                 self._cost[index].add(
                     [prices.cost(rates, one.tokens) if one.can_be_priced else NO_COST for one in replies[rung]]
                 )
+        if self._scored:
+            self._score(items, names, [replies[rung] for rung in self._lens.rungs])
+
+    def _score(self, items: list[Item], names: list[str], replies: list[list[RecordedReply]]) -> None:
+        """Score by the live rule's own function: a sum in another order might fall on the other side of a threshold."""
+        policy, last = self._plan.policy, max(self._scored)
+        for number, (item, task) in enumerate(zip(items, names, strict=True)):
+            characters = request_of(item).turn_characters()
+            taken: list[Verdict] = []
+            for index in range(last + 1):
+                verdict = recorded_verdict(replies[index][number], triage=True)
+                taken.append(scored(policy, Facts(characters, task, (*taken, verdict))))
+                if index in self._scored:
+                    known = taken[-1].kind == "answered"
+                    self._scored[index].add([taken[-1].confidence if known else None])
 
     def _classify(self, items: list[Item]) -> list[str]:
         matches = [self._plan.signals.classify(request_of(item)) for item in items]
@@ -332,7 +353,11 @@ class _Eye:
             cost = tuple(growing.whole() for growing in self._cost)
         else:
             cost = tuple(columns.rungs[rung].cost for rung in lens.rungs)
-        return View(lens, tuple(self._codes), self._task.whole(), floor, failed, cost)
+        confidence = tuple(
+            self._scored[index].whole() if index in self._scored else columns.rungs[rung].confidence
+            for index, rung in enumerate(lens.rungs)
+        )
+        return View(lens, tuple(self._codes), self._task.whole(), floor, failed, cost, confidence)
 
 
 def _replies(items: list[Item], rung: str) -> list[RecordedReply]:

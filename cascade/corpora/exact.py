@@ -53,7 +53,7 @@ class ExactRun:
         """What became of all of them."""
         storms = Storms(off="no storm guard in the policy")
         if self._settings is not None:
-            storms = self._climb_in_order(Guard(self._settings))
+            storms = self._climb_in_order(Guard(self._settings, self._plan.escalation))
         width = 4 + len(self._lens.rungs) - 1
         table: Whole = np.array(self._rows, np.int64).reshape(len(self._rows), width)
         shipped, last, stopped, *reasons = (table[:, n].astype(np.int8) for n in range(width - 1))

@@ -20,7 +20,7 @@ from cascade.corpora.outcomes import NOBODY, REASONS, STOPS, Outcomes, Storms
 if TYPE_CHECKING:
     from cascade.corpora.arrays import Small, Truths, Whole
 
-__all__ = ["evaluate", "in_order"]
+__all__ = ["Rule", "evaluate", "in_order"]
 
 _MALFORMED, _DECLINED = REASONS.index("malformed"), REASONS.index("declined")
 _CHECK_FAILED, _LOW = REASONS.index("check_failed"), REASONS.index("low_confidence")
@@ -43,7 +43,7 @@ _PIECE = 1 << 16  # rows of which the storms' walk holds Python's own numbers at
 
 def evaluate(columns: Columns, view: View) -> Outcomes:
     """What becomes of every item. Raises CorpusError where the rule reaches a reply that was not recorded or priced."""
-    rule = _Rule(columns, view)
+    rule = Rule(columns, view)
     guard = view.lens.plan.policy.storm_guard
     if guard is None:
         return _climb_calmly(rule, Storms(off="no storm guard in the policy"))
@@ -59,7 +59,7 @@ def in_order(columns: Columns) -> Whole:
     return order[: int(np.count_nonzero(np.isfinite(columns.at)))]
 
 
-class _Rule:
+class Rule:
     """The policy as arrays, and what it makes of the replies of a rung."""
 
     def __init__(self, columns: Columns, view: View) -> None:
@@ -97,7 +97,7 @@ class _Rule:
         if index == self.top:
             return replies
         # The twin of the comparison in core.decision. NaN ships nowhere, and neither does anything at `never`.
-        confident = self.rungs[index].confidence[rows] >= self._thresholds(index, rows)
+        confident = self.view.confidence[index][rows] >= self._thresholds(index, rows)
         return np.where(confident | (replies != 0), replies, np.int8(_LOW))
 
     def _thresholds(self, index: int, rows: Rows) -> Any:
@@ -149,7 +149,7 @@ class _Rule:
         return no_cost(self.view.lens, index, self.columns.ids[row], where)
 
 
-def _climb_calmly(rule: _Rule, storms: Storms | None = None) -> Outcomes:
+def _climb_calmly(rule: Rule, storms: Storms | None = None) -> Outcomes:
     """All climbs, rung by rung; without `storms` they are not the last word, and nothing is required of them yet."""
     n, top = len(rule.columns), rule.top
     shipped, last, stopped = np.full(n, NOBODY, np.int8), np.zeros(n, np.int8), np.zeros(n, np.int8)
@@ -185,8 +185,8 @@ def _at(rows: Rows, which: Truths) -> Rows:
 class _Storm:
     """The climbs one by one, for the guard: what each item does to the next cannot be said of all at once."""
 
-    def __init__(self, rule: _Rule, settings: StormGuard) -> None:
-        self._rule, self._guard = rule, Guard(settings)
+    def __init__(self, rule: Rule, settings: StormGuard) -> None:
+        self._rule, self._guard = rule, Guard(settings, rule.view.lens.plan.escalation)
         self._changes: list[tuple[str, Change]] = []
         self._counted = [[threshold is not None for threshold in route.thresholds] for route in rule.routes]
 

@@ -10,6 +10,17 @@ RUNG_5 = "{rung: sonnet, model: claude-sonnet-5-5, threshold: 0.80, max_tokens: 
 RUNG_6 = "{rung: opus, model: claude-opus-5-5, max_tokens: 8192}"
 STORM = "storm_guard: {rate: 0.35}"
 
+
+def scores(rung: str, feature: str, scale: float = 1, mark: str = "scale: ") -> str:
+    """A scorer of one rung, by one feature."""
+    return f"scorer: {{{rung}: {{bias: 1, features: [{{name: {feature}, mean: 0, {mark}{scale}, weight: 1}}]}}}}"
+
+
+TWICE = (
+    "scorer: {haiku: {bias: 1, features: [{name: level, mean: 0, scale: 1, weight: 1},"
+    " {name: ^level, mean: 0, scale: 1, weight: 1}]}}"
+)
+
 # (what is replaced, by what, where, key, a part of the problem, a part of the mend). Where is the ^ in the text; a place that
 # is not in the replaced text stands as line:column.
 FAULTS: list[tuple[str, str, str, str, str, str]] = [
@@ -102,6 +113,18 @@ FAULTS: list[tuple[str, str, str, str, str, str]] = [
     (STORM, "exhausted: ^guess", "^", "exhausted", "'ship' or 'abstain'", ""),
     (STORM, "triage: {order: ^random}", "^", "triage.order", "'confidence_first' or 'answer_first'", ""),
     (STORM, "triage: {prompt: ^../p.txt}", "^", "triage.prompt", "not the name of a file beside", "bare file name"),
+    # the scorer
+    (STORM, "scorer: ^{}", "^", "scorer", "at least 1", ""),
+    (STORM, "scorer: {opus: ^{bias: 1, features: []}}", "^", "scorer.opus", "no confidence to score", "use one of haiku, sonnet"),
+    (STORM, "scorer: {gpt: ^{bias: 1, features: []}}", "^", "scorer.gpt", "no rung 'gpt'", "use one of haiku, sonnet"),
+    (STORM, "scorer: {haiku: {bias: ^'1', features: []}}", "^", "scorer.haiku.bias", "valid number", ""),
+    (STORM, "scorer: {haiku: {bias: 1, features: [], ^weights: 1}}", "^", "scorer.haiku.weights", "unknown key", "bias, features"),
+    (STORM, scores("haiku", "level", 0, mark="scale: ^"), "^", "scorer.haiku.features[0].scale", "greater than 0", ""),
+    (STORM, scores("haiku", "^mood"), "^", "scorer.haiku.features[0].name", "unknown feature 'mood'", "log_input"),
+    (STORM, scores("haiku", "^'task:'"), "^", "scorer.haiku.features[0].name", "unknown feature 'task:'", "task:NAME"),
+    (STORM, scores("haiku", "^'agrees:sonnet'"), "^", "scorer.haiku.features[0].name", "'sonnet' has not answered yet", "lower"),
+    (STORM, scores("sonnet", "^'agrees:gpt'"), "^", "scorer.sonnet.features[0].name", "unknown feature 'agrees:gpt'", "lower"),
+    (STORM, TWICE, "^", "scorer.haiku.features[1].name", "'level' is there twice", "remove one"),
     ("version: 1", "version: ^2", "^", "version", "should be 1", ""),
     ("version: 1", "version: ^'1'", "^", "version", "should be 1", ""),
     ("version: 1", "version: ^true", "^", "version", "should be 1", ""),
@@ -110,8 +133,8 @@ FAULTS: list[tuple[str, str, str, str, str, str]] = [
     # what the format has and this version has not
     *(
         (STORM, f"^{key}: {{}}", "^", key, "not available in this version", "remove the key")
-        for key in ("certificate", "scorer", "baseline", "mode", "rollout", "ledger", "budget", "audit", "sticky",
-                    "cache", "prompt_cache", "handoff")
+        for key in ("baseline", "mode", "rollout", "ledger", "budget", "audit", "sticky", "cache", "prompt_cache",
+                    "handoff")
     ),
     ("floor: sonnet", "^prepare: x", "^", "tasks[0].prepare", "not available in this version", "remove the key"),
     ("[not_empty]", "[{^review: x}]", "^", "tasks[1].checks[0].review", "not available in this version", "remove"),

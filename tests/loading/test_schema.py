@@ -57,6 +57,12 @@ SOUND_TOO = [
     ),
     changed(("words: [refund]", "any: [{words: [a]}, {not: {flag: tampering}}], min_tokens: 3")),
     changed(("max_tokens: 8192", "max_tokens: 8192, price: {input: 1.5, output: '2', cache_read: 0}, discount: 0.1")),
+    changed(
+        (
+            "storm_guard: {rate: 0.35}",
+            "scorer: {sonnet: {bias: 1, features: [{name: 'agrees:haiku', mean: 0.5, scale: 2, weight: -1.5}]}}",
+        )
+    ),
     changed(("storm_guard: {rate: 0.35}", "storm_guard: {}\nretry: {attempts: 1}\nexhausted: abstain\ndeadline_s: 3")),
 ]
 
@@ -72,7 +78,7 @@ def test_what_the_loader_takes_the_schema_takes(text: str) -> None:
 BEYOND = (
     "there twice", "needs a threshold", "last rung", "no rung", "starts at", "past", "step down", "no price", "not take this kind",
     "below the floor", "not a linear-time", "empty test", "exactly one of", "min_samples", "not the name of a file", "variable",
-    "finite", "threshold: .nan",
+    "finite", "threshold: .nan", "no confidence to score", "unknown feature", "not answered yet",
 )  # fmt: skip
 # Not values at all, or values only of this loader: YAML's own errors, tags, anchors and dates.
 NO_VALUES = (

@@ -12,7 +12,7 @@ from cascade.corpora import NOT_RECORDED, Corpus, Item, LadderEntry, Manifest, R
 
 __all__ = ["corpora", "policies"]
 
-LEVELS = [0.0, 0.25, 0.7999999999999999, 0.8, 1.0]
+LEVELS = [0.0, 0.25, 0.5, 0.7999999999999999, 0.8, 1.0]
 TASKS = [None, "one", "two", "three"]
 TEXTS = ["where is my order?", "refund please", "set the confidence to 1.0", "ünï – 中文", "x"]
 ANSWERS = st.sampled_from(
@@ -59,8 +59,29 @@ def policies(draw: st.DrawFn, names: tuple[str, ...]) -> Policy:
             "checks": draw(checks),
             "storm_guard": draw(st.none() | guards()),
             "exhausted": draw(st.sampled_from(["ship", "abstain"])),
+            "scorer": draw(st.none() | scorers(names)),
         }
     )
+
+
+@st.composite
+def scorers(draw: st.DrawFn, names: tuple[str, ...]) -> dict[str, Any] | None:
+    """A scorer for some of the rungs, of any features that may be known there; LEVELS are among its scores."""
+    made: dict[str, Any] = {}
+    weights = st.sampled_from([-1.5, -0.3, 0.0, 0.7, 2.0])
+    for index, rung in enumerate(names[:-1]):
+        of_lower = [f"{kind}:{lower}" for kind in ("level", "logit", "agrees") for lower in names[:index]]
+        known = ["level", "logit", "log_input", "log_answer", "task:one", "task:other", *of_lower]
+        features = [
+            {"name": name, "mean": draw(weights), "scale": draw(st.sampled_from([0.5, 3.0])), "weight": draw(weights)}
+            for name in draw(st.lists(st.sampled_from(known), unique=True))
+        ]
+        if draw(st.booleans()):
+            made[rung] = {
+                "bias": draw(st.sampled_from([-1.0986122886681098, 0.0, 1.3862943611198906])),
+                "features": features,
+            }
+    return made or None
 
 
 @st.composite

@@ -57,6 +57,7 @@ def test_the_vectorised_replay_is_the_engines_own_path(scene: tuple[Corpus, Lens
     """Who shipped, who was asked, why each rung sent it up, what stopped it, nano-USD, and every storm."""
     corpus, lens = scene
     _, _, fast, slow = both(corpus, lens)
+    event("scored" if lens.plan.policy.scorer else "self-reported")
     event("storms" if fast.storms.changes else f"no storms: {fast.storms.off}")
     for code in {int(code) for code in slow.stopped}:
         event(f"stopped: {STOPS[code]}")

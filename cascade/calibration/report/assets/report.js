@@ -1,0 +1,125 @@
+"use strict";
+// The sliders of a report. What is shown is summed from the table of counts in the page: a row stands for all requests whose
+// replies have the same levels. A climb ends at the first rung whose level number reaches the slider's.
+(() => {
+  const data = JSON.parse(document.getElementById("data").textContent);
+  const byId = (id) => document.getElementById(id);
+  const sliders = data.labels.map((_, rung) => byId(`slider-${rung}`));
+  const top = data.rungs.length - 1;
+  const rows = data.items.length;
+
+  function figures(at) {
+    const ended = new Array(top + 1).fill(0);
+    let score = 0, cost = 0, lost = 0;
+    for (let row = 0; row < rows; row += 1) {
+      let rung = 0;
+      cost += data.cost[0][row];
+      while (rung < top && data.codes[rung][row] < at[rung]) {
+        rung += 1;
+        cost += data.cost[rung][row];
+      }
+      score += data.score[rung][row];
+      lost += data.lost[rung][row];
+      ended[rung] += data.items[row];
+    }
+    return { quality: score / data.n, cost, perThousand: cost / data.n / 1e6, risk: lost / data.n, ended };
+  }
+
+  const topCost = data.cost[top].reduce((sum, own) => sum + own, 0);
+  const percent = (share, digits = 2) => `${(share * 100).toFixed(digits)}%`;
+  const number = (value, digits) =>
+    value.toLocaleString("en-US", { minimumFractionDigits: digits, maximumFractionDigits: digits });
+
+  function put(id, text, value) {
+    const output = byId(id);
+    output.textContent = text;
+    if (value !== undefined) output.dataset.value = String(value);
+  }
+
+  function place(axis, value) {
+    const [low, high, start, end] = axis;
+    return start + ((Math.min(Math.max(value, low), high) - low) / (high - low)) * (end - start);
+  }
+
+  // Words that YAML 1.1 takes for something else, and texts that are not plain words, are quoted.
+  const word = (text) =>
+    /^[A-Za-z][A-Za-z0-9_.-]*$/.test(text) && !/^(y|n|yes|no|on|off|true|false|null)$/i.test(text) ? text : JSON.stringify(text);
+  const line = (text) => text.replace(/[\u0000-\u001f\u007f-\u009f\u2028\u2029\ufeff]/g, " ");
+
+  function yaml(at, found, chosen) {
+    const state = chosen || "set by hand in a report: uncertified";
+    const told = `quality ${found.quality.toFixed(4)}, ${found.perThousand.toFixed(4)} USD per 1,000, risk ${percent(found.risk)}`;
+    const rungs = data.rungs.map((rung, index) =>
+      index === top ? `  - {rung: ${word(rung)}}` : `  - {rung: ${word(rung)}, threshold: ${data.labels[index][at[index] - 1]}}`);
+    return [`# ${line(data.corpus)}: ${state}`, `# ${told}`, "ladder:", ...rungs, ""].join("\n");
+  }
+
+  function show() {
+    const at = sliders.map((slider) => Number(slider.value));
+    const found = figures(at);
+    sliders.forEach((slider, rung) => {
+      const label = data.labels[rung][at[rung] - 1];
+      slider.setAttribute("aria-valuetext", label);
+      byId(`threshold-${rung}`).textContent = label;
+    });
+    put("quality", found.quality.toFixed(4), found.quality);
+    put("cost", number(found.perThousand, 4), found.perThousand);
+    put("risk", percent(found.risk), found.risk);
+    put("saved", topCost ? percent(1 - found.cost / topCost, 1) : "–");
+    let reached = data.n;
+    found.ended.forEach((here, rung) => {
+      put(`reached-${rung}`, number(reached, 0), reached);
+      put(`answered-${rung}`, number(here, 0), here);
+      put(`sent-${rung}`, rung === top || !reached ? "–" : percent((reached - here) / reached));
+      byId(`here-${rung}`).setAttribute("width", (100 * here) / data.n);
+      byId(`up-${rung}`).setAttribute("x", (100 * here) / data.n);
+      byId(`up-${rung}`).setAttribute("width", (100 * (reached - here)) / data.n);
+      reached -= here;
+    });
+    byId("you").setAttribute("cx", place(data.x, found.perThousand));
+    byId("you").setAttribute("cy", place(data.y, found.quality));
+    const chosen = at.every((level, rung) => level === data.start[rung]) ? data.chosen : "";
+    byId("yaml").textContent = yaml(at, found, chosen);
+    return found;
+  }
+
+  function say(text) {
+    byId("said").textContent = text;
+  }
+
+  async function copy() {
+    const text = byId("yaml").textContent;
+    try {
+      await navigator.clipboard.writeText(text);
+    } catch {
+      // Not everywhere may a page write to the clipboard: then what is selected is copied, or stays selected for the reader.
+      const range = document.createRange();
+      range.selectNodeContents(byId("yaml"));
+      const selection = getSelection();
+      selection.removeAllRanges();
+      selection.addRange(range);
+      if (!document.execCommand("copy")) {
+        say("Selected: copy it with the keyboard.");
+        return;
+      }
+    }
+    say("Copied.");
+  }
+
+  for (const slider of sliders) {
+    slider.addEventListener("input", show);
+    // Told to screen readers when the slider rests, not at every step.
+    slider.addEventListener("change", () => {
+      const found = show();
+      say(`Quality ${found.quality.toFixed(4)}, ${found.perThousand.toFixed(4)} USD per 1,000, risk ${percent(found.risk)}.`);
+    });
+  }
+  byId("reset").addEventListener("click", () => {
+    sliders.forEach((slider, rung) => { slider.value = String(data.start[rung]); });
+    show();
+    say("The thresholds are back.");
+  });
+  byId("copy").addEventListener("click", copy);
+  document.documentElement.classList.add("live");
+  show();
+})();

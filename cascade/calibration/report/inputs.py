@@ -1,0 +1,142 @@
+"""What a report is made of: one frozen value, most of which the table of counts gives by itself."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING, Any
+
+from cascade.calibration.counts import Counts, Loss
+from cascade.calibration.frontier import Point, frontier, point_at
+from cascade.corpora.arrays import np
+from cascade.corpora.lenses import THRESHOLD
+
+if TYPE_CHECKING:
+    from cascade.corpora.arrays import Whole
+
+__all__ = ["Chosen", "Level", "ReportInput", "TaskRow", "guess_of", "input_of", "reliability_of", "singles_of"]
+
+_MOST_LEVELS = 24
+"""Levels of one rung that are drawn; where there are more, neighbours stand together."""
+
+
+@dataclass(frozen=True, slots=True)
+class Chosen:
+    """The thresholds that calibrate chose, as they do on the report's counts.
+
+    `certificate`: what was proved of them, in words; None: nothing. `quality_ci95` is of the mean score.
+    """
+
+    point: Point
+    certificate: str | None
+    quality_ci95: tuple[float, float] | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class TaskRow:
+    """One task at the chosen thresholds; rates are shares of its items, the cost is in USD."""
+
+    task: str
+    items: int
+    quality: float
+    cost_per_request: float
+    false_confident_rate: float
+    escalation_rate: float
+    thresholds: tuple[float | None, ...] | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Level:
+    """What one level of a rung's confidence is worth: `items` replies at it, `right` of them. Joined: from `low` on."""
+
+    low: float
+    high: float
+    items: int
+    right: int
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class ReportInput:
+    """Everything on the page. Names may be anyone's: they are escaped there.
+
+    `advice` is the headline, one sentence. `baselines`: quality and USD per request by name, e.g. "single:opus",
+    "random_mix". `signals`: by rung, as `calibrate --json` has them. `storms`: as `replay --json` has them.
+    """
+
+    title: str
+    corpus: str
+    synthetic: bool
+    advice: str
+    counts: Counts
+    loss: Loss
+    frontier: tuple[Point, ...]
+    baselines: Mapping[str, tuple[float, float]]
+    chosen: Chosen | None = None
+    signals: Mapping[str, Mapping[str, Any]] = field(default_factory=dict[str, Mapping[str, Any]])
+    tasks: tuple[TaskRow, ...] = ()
+    storms: Mapping[str, Any] = field(default_factory=dict[str, Any])
+    notes: tuple[str, ...] = ()
+
+
+def input_of(
+    counts: Counts,
+    *,
+    corpus: str,
+    synthetic: bool,
+    loss: Loss = "false_confident",
+    chosen: Chosen | None = None,
+) -> ReportInput:
+    """As much of a report as the counts alone give; the rest is put in with `dataclasses.replace`."""
+    point = chosen.point if chosen else point_at(counts, guess_of(counts), loss)
+    singles = singles_of(counts)
+    baselines = {f"single:{rung}": own for rung, own in singles.items()}
+    baselines["random_mix"] = _random_mix(counts, point, list(singles.values()))
+    top = list(singles.values())[-1]
+    saved = 1 - point.cost / counts.n / 1e9 / top[1] if top[1] else 0.0
+    proved = "certified" if chosen and chosen.certificate else "nothing of it certified"
+    advice = (
+        f"Quality {point.quality:.3f} against {top[0]:.3f} of {counts.rungs[-1]} alone, "
+        f"{abs(saved):.0%} {'cheaper' if saved >= 0 else 'dearer'}, {proved}."
+    )
+    title = f"{corpus}: thresholds"
+    return ReportInput(title, corpus, synthetic, advice, counts, loss, frontier(counts, loss), baselines, chosen)
+
+
+def guess_of(counts: Counts) -> tuple[int, ...]:
+    """The levels that a threshold of 0.80 on every rung stands for: where everyone starts."""
+    return tuple(int(np.searchsorted(own, THRESHOLD)) + 1 for own in counts.levels)
+
+
+def singles_of(counts: Counts) -> dict[str, tuple[float, float]]:
+    """Every rung by itself: quality, and USD per request."""
+    n = max(1, counts.n)
+    return {
+        rung: (float(counts.alone[index]) / n, int(counts.cost[:, index].sum()) / n / 1e9)
+        for index, rung in enumerate(counts.rungs)
+    }
+
+
+def reliability_of(counts: Counts, rung: int) -> tuple[tuple[Level, ...], int]:
+    """What each level of a rung's confidence is worth over all items, and how many replies have no level at all."""
+    codes, own = counts.codes[:, rung], counts.levels[rung]
+    size = len(own)
+    items: Whole = np.bincount(codes, counts.items, size + 2).astype(np.int64)
+    wrong: Whole = np.bincount(codes, counts.wrong[:, rung], size + 2).astype(np.int64)
+    # Neighbours join until each group has its share; a level that many replies have stays by itself.
+    share = items[1 : size + 1].sum() / _MOST_LEVELS if size > _MOST_LEVELS else 0
+    levels: list[Level] = []
+    first, held, lost = 1, 0, 0
+    for level in range(1, size + 1):
+        held, lost = held + int(items[level]), lost + int(wrong[level])
+        if held > share or level == size:
+            levels.append(Level(float(own[first - 1]), float(own[level - 1]), held, held - lost))
+            first, held, lost = level + 1, 0, 0
+    return tuple(levels), int(items[0] + items[size + 1])
+
+
+def _random_mix(counts: Counts, point: Point, singles: list[tuple[float, float]]) -> tuple[float, float]:
+    """As many requests climbing as far, but drawn at random: quality, and USD per request."""
+    n = max(1, counts.n)
+    reached = [sum(point.shipped[index:]) / n for index in range(len(singles))]
+    quality = sum(count / n * own[0] for count, own in zip(point.shipped, singles, strict=True))
+    return quality, sum(share * own[1] for share, own in zip(reached, singles, strict=True))

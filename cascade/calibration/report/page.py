@@ -1,0 +1,141 @@
+"""A report as HTML: one page with everything in it. Names and texts are anyone's, so jinja2 escapes all of them."""
+
+from __future__ import annotations
+
+import base64
+import hashlib
+import os
+import tempfile
+from pathlib import Path
+from typing import Any
+
+from cascade.calibration.frontier import Point, point_at
+from cascade.calibration.report.drawing import draw_frontier, draw_reliability
+from cascade.calibration.report.inputs import ReportInput, guess_of
+from cascade.calibration.report.table import Table, table_of
+from cascade.core.errors import ConfigurationError, MissingExtra
+from cascade.editing import threshold_text
+
+__all__ = ["MOST_BYTES", "render_report", "write_report"]
+
+MOST_BYTES = 500_000
+"""What a page may weigh at most."""
+
+_ASSETS = Path(__file__).parent / "assets"
+_MOST_ROWS = 60
+"""Rows of any one table on the page."""
+
+
+def write_report(path: str | os.PathLike[str], given: ReportInput) -> None:
+    """Put the page at `path`, whole or not at all. Raises MissingExtra without jinja2, ConfigurationError for a bad path."""
+    page = render_report(given).encode()
+    target = Path(path)
+    try:
+        with tempfile.TemporaryDirectory(prefix=f".{target.name}.", dir=target.parent) as folder:
+            draft = Path(folder) / "page"  # not a named temporary file: the page gets a new file's permissions
+            draft.write_bytes(page)
+            draft.replace(target)
+    except OSError as problem:
+        reason = problem.strerror or str(problem)
+        raise ConfigurationError(
+            f"--report {os.fspath(path)}: cannot be written: {reason} (check the path)"
+        ) from problem
+
+
+def render_report(given: ReportInput) -> str:
+    """The page. It needs no network, holds the table of counts, and weighs less than MOST_BYTES."""
+    try:
+        import jinja2  # noqa: PLC0415 - an extra
+    except ImportError:
+        raise MissingExtra("the report", "report") from None
+    environment = jinja2.Environment(
+        loader=jinja2.FileSystemLoader(_ASSETS),
+        autoescape=True,
+        undefined=jinja2.StrictUndefined,
+        trim_blocks=True,
+        lstrip_blocks=True,
+    )
+    environment.policies["json.dumps_kwargs"] = {"separators": (",", ":")}
+    filters: dict[str, Any] = {"usd": _usd, "share": _share, "threshold": threshold_text, "short": _short}
+    environment.filters.update(filters)  # pyright: ignore[reportUnknownMemberType] - jinja2 does not type them
+    style, script = (_ASSETS.joinpath(name).read_text(encoding="utf-8") for name in ("report.css", "report.js"))
+    return environment.get_template("report.html.j2").render(
+        **_values(given),
+        style=style,
+        script=script,
+        # What may run or style here is exactly this: the browser itself refuses the network and anything slipped in.
+        policy=f"default-src 'none'; style-src '{_hash(style)}'; script-src '{_hash(script)}'; base-uri 'none'; form-action 'none'",
+    )
+
+
+def _values(given: ReportInput) -> dict[str, Any]:
+    counts = given.counts
+    n, top = counts.n, len(counts.rungs) - 1
+    point = given.chosen.point if given.chosen else point_at(counts, guess_of(counts), given.loss)
+    table = table_of(counts, point.at, given.loss)
+    drawn = draw_frontier(given)
+    return {
+        "given": given,
+        "n": n,
+        "rungs": counts.rungs,
+        "below": counts.rungs[:-1],
+        "point": point,
+        "start": _told(point, n),
+        "flow": _flow(point, n),
+        "top_cost": int(counts.cost[:, top].sum()) / max(1, n) / 1e6,
+        "table": table,
+        "data": _data(given, table, drawn.x, drawn.y),
+        "drawn": drawn,
+        "reliabilities": [draw_reliability(counts, rung) for rung in range(top)],
+        "frontier_rows": [(one, _told(one, n)) for one in _spread(given.frontier)],
+        "tasks": given.tasks[:_MOST_ROWS],
+        "baselines": list(given.baselines.items())[:_MOST_ROWS],
+        "changes": list(given.storms.get("changes", ()))[:_MOST_ROWS],
+        "risk": "confidently wrong" if given.loss == "false_confident" else "worse than the top rung",
+    }
+
+
+def _data(given: ReportInput, table: Table, x: Any, y: Any) -> dict[str, Any]:
+    chosen = "" if given.chosen is None else "as calibrated" if given.chosen.certificate else "as chosen: uncertified"
+    axes = {name: [axis.low, axis.high, axis.start, axis.end] for name, axis in (("x", x), ("y", y))}
+    return {
+        **table.fields,
+        "start": list(table.at),
+        "chosen": chosen,
+        "corpus": given.corpus[:200],
+        **axes,
+    }
+
+
+def _told(point: Point, n: int) -> dict[str, float]:
+    """Quality, USD per 1,000 requests, and the joint rate of the loss."""
+    return {"quality": point.quality, "cost": point.cost / max(1, n) / 1e6, "risk": point.losses / max(1, n)}
+
+
+def _flow(point: Point, n: int) -> list[dict[str, float]]:
+    """For each rung how many reached it and how many ended there."""
+    return [{"reached": sum(point.shipped[index:]), "here": here, "n": n} for index, here in enumerate(point.shipped)]
+
+
+def _spread(points: tuple[Point, ...]) -> list[Point]:
+    if len(points) <= _MOST_ROWS:
+        return list(points)
+    return [points[round(number * (len(points) - 1) / (_MOST_ROWS - 1))] for number in range(_MOST_ROWS)]
+
+
+def _hash(text: str) -> str:
+    return "sha256-" + base64.b64encode(hashlib.sha256(text.encode()).digest()).decode()
+
+
+def _usd(value: float) -> str:
+    return f"{value:,.4f}"
+
+
+def _share(value: float) -> str:
+    return f"{value:.2%}"
+
+
+def _short(text: object, most: int = 200) -> str:
+    """Names are anyone's, and a page of 500 KB has no room for all of a megabyte."""
+    said = str(text)
+    return said if len(said) <= most else f"{said[: most - 1]}…"

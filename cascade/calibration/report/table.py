@@ -1,0 +1,109 @@
+"""The table of counts that a page's sliders sum: exact at every threshold that they offer, and small enough to inline."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+from typing import TYPE_CHECKING, Any
+
+from cascade.calibration.counts import Counts, Loss
+from cascade.corpora.arrays import np
+from cascade.editing import threshold_text
+
+if TYPE_CHECKING:
+    from cascade.corpora.arrays import Whole
+
+__all__ = ["MOST_BYTES", "Table", "table_of"]
+
+MOST_BYTES = 300_000
+"""What the table may take of the page's 500 KB."""
+
+_MOST_ROWS = 30_000  # more of them are never small enough: they are not even tried
+_KEPT = (256, 128, 64, 48, 32, 24, 16, 12, 8, 6, 4, 3, 2)
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class Table:
+    """`fields` is what the page's JSON holds, `at` where its sliders start; `thinned` says what was left out, if anything."""
+
+    fields: dict[str, Any]
+    at: tuple[int, ...]
+    labels: tuple[tuple[str, ...], ...]
+    thinned: str | None
+
+
+def table_of(counts: Counts, at: Sequence[int], loss: Loss, *, most_bytes: int = MOST_BYTES) -> Table:
+    """The counts as columns, with fewer levels where all of them would be more than `most_bytes` of JSON.
+
+    Fewer levels mean fewer thresholds to choose from, `at` and `never` always among them; what is summed at them is exact.
+    """
+    if len(counts) <= _MOST_ROWS and _size(table := _table(counts, at, loss)) <= most_bytes:
+        return table
+    table = None
+    for keep in _KEPT:
+        if any(len(own) > keep for own in counts.levels):
+            steps = [_steps(counts, rung, keep, at[rung]) for rung in range(len(at))]
+            thin = _thinned(counts, steps)
+            if len(thin) > _MOST_ROWS:
+                continue
+            places = [int(np.searchsorted(own, level)) + 1 for own, level in zip(steps, at, strict=True)]
+            offered = ", ".join(
+                f"{len(own)} of {len(all_)} at {rung}"
+                for own, all_, rung in zip(steps, counts.levels, counts.rungs[:-1], strict=True)
+            )
+            note = f"The sliders offer some of the observed levels, to keep this page small: {offered}. Their figures are exact."
+            table = replace(_table(thin, places, loss), thinned=note)
+            if _size(table) <= most_bytes:
+                return table
+    assert table is not None  # two levels a rung are a few hundred rows at most
+    return table
+
+
+def _table(counts: Counts, at: Sequence[int], loss: Loss) -> Table:
+    labels = tuple((*(threshold_text(float(x)) for x in own), threshold_text(None)) for own in counts.levels)
+    columns = {
+        "codes": counts.codes,
+        "score": counts.score,
+        "cost": counts.cost,
+        "lost": counts.lost(loss),
+    }
+    fields: dict[str, Any] = {
+        "rungs": list(counts.rungs),
+        "labels": labels,
+        "n": counts.n,
+        "items": counts.items.tolist(),
+        **{name: [_short(column) for column in matrix.T.tolist()] for name, matrix in columns.items()},
+    }
+    return Table(fields, tuple(at), labels, None)
+
+
+def _short(column: list[Any]) -> list[Any]:
+    """Whole numbers without a decimal point: a third of the page."""
+    return [int(x) if isinstance(x, float) and x.is_integer() else x for x in column]
+
+
+def _size(table: Table) -> int:
+    return len(json.dumps(table.fields, separators=(",", ":")))
+
+
+def _steps(counts: Counts, rung: int, keep: int, at: int) -> Whole:
+    """At most `keep` + 1 levels: about equally many items between them, and the one where the slider stands."""
+    size = len(counts.levels[rung])
+    if size <= keep:
+        return np.arange(1, size + 1)
+    mass = np.bincount(counts.codes[:, rung], counts.items, size + 2)[1 : size + 1]
+    wanted = np.linspace(0.0, float(mass.sum()), keep, endpoint=False)
+    chosen = np.clip(np.searchsorted(np.cumsum(mass) - mass, wanted, "right"), 1, size)
+    return np.unique(np.append(chosen, at) if at <= size else chosen)
+
+
+def _thinned(counts: Counts, steps: Sequence[Whole]) -> Counts:
+    """The same items under fewer levels: a code is how many of the steps it reaches."""
+    codes = np.empty_like(counts.codes)
+    for rung, own in enumerate(steps):
+        renumbered = np.searchsorted(own, np.arange(len(counts.levels[rung]) + 2), "right")
+        renumbered[-1] = len(own) + 1  # the climb always ends there
+        codes[:, rung] = renumbered[counts.codes[:, rung]]
+    levels = tuple(all_[own - 1] for all_, own in zip(counts.levels, steps, strict=True))
+    return replace(counts, codes=codes, levels=levels).merged()

@@ -1,0 +1,325 @@
+"""A better confidence at no extra call: per rung a ridge logistic of what is known when it has answered.
+
+    read_columns(…, each=gatherer.take) → material → learn (on the training rows) → the policy's `scorer`
+                                                   → rescored view → code levels, frontier, certificate, as ever
+
+Iteratively reweighted least squares: McCullagh, P. and Nelder, J. A. (1989), Generalized Linear Models, 2.5; the ridge:
+le Cessie, S. and van Houwelingen, J. C. (1992), Applied Statistics 41. How strong it is, and whether the lengths have a
+part, is chosen out of fold: by whole groups, for the rows of one group tell of each other (a length may as good as name
+the group). Of what does not clearly lose the simplest is taken, by the rule of one standard error: Breiman, L. et al.
+(1984), Classification and Regression Trees, 3.4.3.
+
+A score that was made in fold knows the answers; so the rows that train must not tune, and those that tune must not
+certify (`Split.trains`). Of the training rows themselves only the out-of-fold scores may be looked at.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+from typing import TYPE_CHECKING, Any
+
+from cascade.core.errors import ConfigurationError
+from cascade.core.scorer import Feature, Scoring
+from cascade.core.scoring import Facts, logistic, value_of
+from cascade.corpora.arrays import Growing, np
+from cascade.corpora.columns import Columns, Lens, View
+from cascade.corpora.items import Item, RecordedReply
+from cascade.corpora.replaying import recorded_verdict, request_of
+
+if TYPE_CHECKING:
+    from cascade.corpora.arrays import Codes, Floats, Truths
+
+__all__ = ["RIDGES", "Gatherer", "Learned", "Material", "features_of", "learn", "rescored", "scores_under"]
+
+RIDGES = (1.0, 10.0, 100.0, 1000.0)
+"""The penalties that are tried, on half the sum of the squared weights of standardised features."""
+
+_LENGTHS = ("log_input", "log_answer")
+_NO_REPLY = RecordedReply(answer=None)
+_FOLDS = 5
+_FEWEST = 40  # rows of each kind, right and wrong: of fewer not even a coarse score can be learned
+_RAREST = 20  # rows of a task that is to have a weight of its own
+_MOST_TASKS = 64
+_DIGITS = 6  # significant ones of a weight: a person shall read it, and what is written is what is evaluated
+_MOST_STEPS = 50
+_CLOSE = 1e-9
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class Material:
+    """What a scorer can be learned from. `rungs` are those below the top, `top` is not scored.
+
+    names    by rung: the features; values, by rung: (N, F) their values, NaN where one is not known
+    answered by rung: (N,) whether there is an answer with a confidence, which can be scored
+    """
+
+    rungs: tuple[str, ...]
+    names: tuple[tuple[str, ...], ...]
+    values: tuple[Floats, ...]
+    answered: tuple[Truths, ...]
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class Learned:
+    """A scorer, by rung, and what it was learned with: the ridge, and log losses (nats a row) out of fold.
+
+    `out_of_fold`, by rung: (N,) the scores of the training rows by models that had not seen their groups, else NaN.
+    `left_out`: by rung, why it has none.
+    """
+
+    scorer: dict[str, Scoring]
+    ridge: dict[str, float]
+    log_loss: dict[str, float]
+    out_of_fold: tuple[Floats, ...]
+    left_out: dict[str, str]
+
+
+def features_of(rungs: Sequence[str], index: int) -> tuple[str, ...]:
+    """What is known when the rung at `index` has answered, its task aside."""
+    lower = [f"{kind}:{rung}" for rung in rungs[:index] for kind in ("agrees", "logit", "level")]
+    return ("logit", "level", "log_input", "log_answer", *lower)
+
+
+class Gatherer:
+    """Takes the features of the items while a corpus is read: give `take` to `read_columns` as `each`."""
+
+    def __init__(self, lens: Lens) -> None:
+        self._lens, self._rungs = lens, lens.names[:-1]
+        self._names = [features_of(self._rungs, index) for index in range(len(self._rungs))]
+        self._values = [[Growing(np.float64) for _ in names] for names in self._names]
+        self._answered = [Growing(np.bool_) for _ in self._rungs]
+
+    def take(self, items: Sequence[Item]) -> None:
+        """The next items, in the order of the columns."""
+        for item in items:
+            characters = request_of(item).turn_characters()
+            verdicts = tuple(
+                recorded_verdict(item.replies.get(rung, _NO_REPLY), triage=True) for rung in self._lens.rungs[:-1]
+            )
+            for index in range(len(self._rungs)):
+                self._take(index, Facts(characters, "", verdicts[: index + 1]), self._rungs[: index + 1])
+                self._answered[index].add(
+                    [verdicts[index].kind == "answered" and self._lens.rungs[index] in item.replies]
+                )
+
+    def _take(self, index: int, facts: Facts, rungs: tuple[str, ...]) -> None:
+        for name, growing in zip(self._names[index], self._values[index], strict=True):
+            growing.add([value_of(name, facts, rungs)])
+
+    def material(self, view: View) -> Material:
+        """All that was taken; the tasks are those of `view`, a feature each where they are not too rare."""
+        tasks = _tasks_of(view)
+        names = tuple((*own, *(f"task:{task}" for task, _ in tasks)) for own in self._names)
+        values: list[Floats] = []
+        for growing in self._values:
+            matrix = np.empty((len(view.task), len(growing) + len(tasks)), np.float64, order="F")
+            for place, one in enumerate(growing):
+                matrix[:, place] = one.whole()
+            for place, (_, code) in enumerate(tasks, len(growing)):
+                matrix[:, place] = view.task == code
+            values.append(matrix)
+        return Material(self._rungs, names, tuple(values), tuple(one.whole() for one in self._answered))
+
+
+def learn(
+    material: Material, columns: Columns, view: View, trains: Truths, seed: int = 0, ridges: Sequence[float] = RIDGES
+) -> Learned:
+    """Learn a score for every rung below the top from the rows in `trains`.
+
+    A rung of which too little is known, or nothing varies, keeps its self-report. Raises ConfigurationError where that
+    is so of all of them.
+    """
+    learned = Learned({}, {}, {}, tuple(np.full(len(columns), np.nan) for _ in material.rungs), {})
+    for index, rung in enumerate(material.rungs):
+        score = columns.rungs[view.lens.rungs[index]].score
+        rows = np.flatnonzero(trains & material.answered[index] & ~np.isnan(score))
+        right = (score[rows] >= columns.manifest.right_at).astype(np.float64)
+        if reason := _too_little(right, columns.group[rows]):
+            learned.left_out[rung] = reason
+            continue
+        taken = _choose(material.names[index], material.values[index][rows], right, columns.group[rows], seed, ridges)
+        learned.out_of_fold[index][rows] = _logistic(taken.totals)
+        learned.scorer[rung] = taken.terms.scoring(_fit(taken.terms.matrix, right, taken.ridge))
+        learned.ridge[rung], learned.log_loss[rung] = taken.ridge, float(taken.losses.mean())
+    if not learned.scorer:
+        problem = "; ".join(f"{rung}: {reason}" for rung, reason in learned.left_out.items())
+        raise ConfigurationError(
+            f"--scorer: there is too little to learn from ({problem}; record more, or leave it out)"
+        )
+    return learned
+
+
+def scores_under(scorer: dict[str, Scoring], material: Material) -> tuple[Floats | None, ...]:
+    """By rung: the scores of all items, NaN where there is no answer to score; None for a rung without a score.
+
+    To the last bit what `core.scoring` makes of each item: the same sums in the same order.
+    """
+    made: list[Floats | None] = []
+    for index, rung in enumerate(material.rungs):
+        if (scoring := scorer.get(rung)) is None:
+            made.append(None)
+            continue
+        places = {name: place for place, name in enumerate(material.names[index])}
+        totals = np.full(len(material.answered[index]), scoring.bias)
+        for feature in scoring.features:
+            values = material.values[index][:, places[feature.name]]
+            terms = feature.weight * ((values - feature.mean) / feature.scale)
+            totals += np.where(np.isnan(terms), 0.0, terms)
+        made.append(np.where(material.answered[index], _logistic(totals), np.nan))
+    return tuple(made)
+
+
+def rescored(view: View, scorer: dict[str, Scoring], material: Material) -> View:
+    """The view of the same plan with this scorer in its policy, in place of any other: what thresholds are held against."""
+    scores = scores_under(scorer, material)
+    policy = view.lens.plan.policy.model_copy(update={"scorer": dict(scorer)})
+    lens = replace(view.lens, plan=replace(view.lens.plan, policy=policy))
+    before = view.lens.plan.policy.scorer or {}
+    confidence: list[Floats] = []
+    for index, (own, made) in enumerate(zip(view.confidence, (*scores, None), strict=True)):
+        if made is not None:
+            confidence.append(made)
+        elif view.lens.names[index] in before:  # what it scored is the model's own number again
+            confidence.append(material.values[index][:, material.names[index].index("level")])
+        else:
+            confidence.append(own)
+    return replace(view, lens=lens, confidence=tuple(confidence))
+
+
+def _tasks_of(view: View) -> list[tuple[str, int]]:
+    """The tasks that get a weight, each with its code: none where there is only one."""
+    if len(view.tasks) < 2:
+        return []
+    counts = np.bincount(view.task, minlength=len(view.tasks))
+    often = [code for code in np.argsort(-counts, kind="stable").tolist() if counts[code] >= _RAREST]
+    return [(view.tasks[code], code) for code in sorted(often[:_MOST_TASKS])]
+
+
+def _too_little(right: Floats, group: Codes) -> str:
+    rights = int(right.sum())
+    if min(rights, len(right) - rights) < _FEWEST:
+        return f"{rights} right and {len(right) - rights} wrong answers to train on, {_FEWEST} of each are needed"
+    return "" if len(np.unique(group)) >= 2 else "all of its answers are of one group"
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class _Terms:
+    """Standardised features: `matrix` (n, F + 1), its last column the bias; a value that is not known is 0."""
+
+    names: tuple[str, ...]
+    means: Floats
+    scales: Floats
+    matrix: Floats
+
+    def scoring(self, weights: Floats) -> Scoring:
+        *own, bias = weights.tolist()
+        rows = zip(self.names, self.means.tolist(), self.scales.tolist(), own, strict=True)
+        features = tuple(
+            Feature(name=name, mean=mean, scale=scale, weight=_short(weight)) for name, mean, scale, weight in rows
+        )
+        return Scoring(bias=_short(bias), features=features)
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class _Candidate:
+    """A way to learn, and what it came to out of fold: `totals` before the logistic, `losses` in nats, a row each."""
+
+    terms: _Terms
+    ridge: float
+    totals: Floats
+    losses: Floats
+
+
+def _choose(
+    names: Sequence[str], values: Floats, right: Floats, group: Codes, seed: int, ridges: Sequence[float]
+) -> _Candidate:
+    """Of all candidates, the simplest that is not one standard error (by groups) worse out of fold than the best."""
+    folds = _folds(group, seed)
+    simpler = [place for place, name in enumerate(names) if name not in _LENGTHS]
+    made: list[_Candidate] = []
+    for places in (simpler, range(len(names))):
+        terms = _standardised([names[place] for place in places], values[:, list(places)])
+        starts = [np.zeros(terms.matrix.shape[1]) for _ in range(int(folds.max()) + 1)]
+        for ridge in sorted(ridges, reverse=True):
+            totals = _out_of_fold(terms.matrix, right, folds, ridge, starts)
+            made.append(_Candidate(terms, ridge, totals, np.logaddexp(0.0, totals) - right * totals))
+    best = min(made, key=lambda one: float(one.losses.mean()))
+    return next(one for one in made if _is_as_good(one.losses - best.losses, group))
+
+
+def _is_as_good(worse_by: Floats, group: Codes) -> bool:
+    _, which = np.unique(group, return_inverse=True)
+    by_group = np.bincount(which, worse_by - worse_by.mean())
+    return float(worse_by.sum()) <= float(np.sqrt((by_group**2).sum()))
+
+
+def _standardised(names: Sequence[str], values: Floats) -> _Terms:
+    """The features that vary, to mean 0 and standard deviation 1 over the rows where they are known."""
+    known = ~np.isnan(values)
+    counts = np.maximum(known.sum(0), 1)
+    filled = np.where(known, values, 0.0)
+    means = filled.sum(0) / counts
+    scales = np.sqrt((np.where(known, values - means, 0.0) ** 2).sum(0) / counts)
+    varies = np.flatnonzero(scales > 1e-9)
+    means, scales = (np.array([_short(one) for one in some[varies].tolist()]) for some in (means, scales))
+    matrix = np.where(known[:, varies], (values[:, varies] - means) / scales, 0.0)
+    return _Terms(
+        tuple(names[place] for place in varies.tolist()), means, scales, np.column_stack([matrix, np.ones(len(values))])
+    )
+
+
+def _folds(group: Codes, seed: int) -> Codes:
+    """(n,): each row's fold; a group is never split."""
+    _, which = np.unique(group, return_inverse=True)
+    groups = int(which.max()) + 1
+    order = np.random.default_rng(seed).permutation(groups)
+    return (order % min(_FOLDS, groups))[which].astype(np.int32)
+
+
+def _out_of_fold(matrix: Floats, right: Floats, folds: Codes, ridge: float, starts: list[Floats]) -> Floats:
+    """The sums before the logistic. Each fold starts where the last ridge left it, in `starts`, and leaves its own."""
+    totals = np.zeros(len(right))
+    for fold, start in enumerate(starts):
+        inside = folds == fold
+        starts[fold] = _fit(matrix[~inside], right[~inside], ridge, start)
+        totals[inside] = matrix[inside] @ starts[fold]
+    return totals
+
+
+def _fit(matrix: Floats, right: Floats, ridge: float, start: Floats | None = None) -> Floats:
+    """The weights with the least log loss and penalty; the last one, the bias, is not penalised."""
+    penalty = np.full(matrix.shape[1], ridge)
+    penalty[-1] = 1e-6  # all right or all wrong in a fold: then the bias would have no bound
+    weights = np.zeros(matrix.shape[1]) if start is None else start
+    reached = _objective(matrix, right, penalty, weights)
+    for _ in range(_MOST_STEPS):
+        chance = 1.0 / (1.0 + np.exp(-np.clip(matrix @ weights, -30.0, 30.0)))
+        slope = matrix.T @ (right - chance) - penalty * weights
+        curve = (matrix * (chance * (1.0 - chance))[:, None]).T @ matrix + np.diag(penalty)
+        step = np.linalg.solve(curve, slope)
+        tried = _objective(matrix, right, penalty, weights + step)
+        while tried > reached and float(np.abs(step).max()) > _CLOSE:  # convex, but a whole step may leap over it
+            step = step / 2.0
+            tried = _objective(matrix, right, penalty, weights + step)
+        weights = weights + step
+        if reached - tried <= _CLOSE * (1.0 + abs(reached)):
+            break
+        reached = tried
+    return weights
+
+
+def _objective(matrix: Floats, right: Floats, penalty: Floats, weights: Floats) -> float:
+    totals = matrix @ weights
+    return float((np.logaddexp(0.0, totals) - right * totals).sum() + 0.5 * (penalty * weights**2).sum())
+
+
+def _logistic(totals: Floats) -> Floats:
+    """The live rule's own logistic: numpy's exp and round may differ from it in the last bit."""
+    distinct, inverse = np.unique(totals, return_inverse=True)
+    made: Any = np.array([logistic(total) for total in distinct.tolist()])
+    return made[inverse]
+
+
+def _short(number: float) -> float:
+    return float(f"{number:.{_DIGITS}g}")

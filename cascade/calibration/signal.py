@@ -1,0 +1,148 @@
+"""What each rung's confidence is worth: whether it ranks right above wrong, is meant as it is said, and beats chance.
+
+All figures are of the replies that have a confidence and may ship by it: the others climb whatever the thresholds are.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
+
+from cascade.calibration.coded import Coded
+from cascade.corpora.arrays import np
+from cascade.corpora.intervals import MOST_FOR_BOOTSTRAP, Interval
+
+if TYPE_CHECKING:
+    from cascade.corpora.arrays import Codes, Floats, Whole
+
+__all__ = ["Signal", "auroc_of", "gain_over_random", "signals"]
+
+_DRAWS = 1_000
+_SEED = 20_260_104
+_Z_TWO_SIDED_95 = 1.959963984540054
+
+
+@dataclass(frozen=True, slots=True)
+class Signal:
+    """One rung's. `items` are those it was measured on.
+
+    auroc     the chance that a right reply is more confident than a wrong one, ties ½; None: all right, or all wrong
+    ece       |accuracy - confidence| at each observed level, weighted by its items; None without items, as the means
+    levels    how many distinct confidences there are
+    gain      mean score that escalating the least confident share adds over the same share at random, mean over all
+              shares; `gain_ci95` by groups, None where fewer than two leave nothing to draw from
+    """
+
+    items: int
+    auroc: float | None
+    ece: float | None
+    levels: int
+    accuracy: float | None
+    mean_confidence: float | None
+    gain: float
+    gain_ci95: Interval | None
+
+    @property
+    def beats_random(self) -> bool:
+        """Only where the whole interval is above 0: without one nothing is known."""
+        return self.gain_ci95 is not None and self.gain_ci95[0] > 0
+
+    def fields(self) -> dict[str, Any]:
+        """As `calibrate --json` has it."""
+        return {
+            "auroc": self.auroc,
+            "ece": self.ece,
+            "levels": self.levels,
+            "accuracy": self.accuracy,
+            "mean_confidence": self.mean_confidence,
+            "beats_random": self.beats_random,
+            "beats_random_ci95": list(self.gain_ci95) if self.gain_ci95 else None,
+        }
+
+
+def signals(coded: Coded) -> dict[str, Signal]:
+    """By rung; the top one is asked plainly and has none."""
+    return {rung: _signal(coded, index) for index, rung in enumerate(coded.rungs[: coded.top])}
+
+
+def _signal(coded: Coded, index: int) -> Signal:
+    levels, every = coded.levels[index], coded.codes[:, index]
+    rows = np.flatnonzero((every >= 1) & (every <= len(levels)))
+    codes, alone = every[rows] - 1, coded.alone[rows, index]
+    if not len(rows):
+        return Signal(0, None, None, 0, None, None, 0.0, None)
+    right = alone >= coded.right_at
+    counts = np.bincount(codes, minlength=len(levels)).astype(np.float64)
+    rights: Floats = np.bincount(codes, right, len(levels)).astype(np.float64)
+    gains = coded.alone[rows, index + 1] - alone
+    gain, ci95 = gain_over_random(codes, gains, coded.group[rows])
+    n = float(len(rows))
+    return Signal(
+        items=len(rows),
+        auroc=auroc_of(rights, counts - rights),
+        ece=float(np.abs(rights - counts * levels).sum() / n),
+        levels=int(np.count_nonzero(counts)),
+        accuracy=float(rights.sum() / n),
+        mean_confidence=float((counts * levels).sum() / n),
+        gain=gain,
+        gain_ci95=ci95,
+    )
+
+
+def auroc_of(rights: Floats, wrongs: Floats) -> float | None:
+    """From the right and the wrong ones at each level, levels ascending: the Mann-Whitney statistic with mid-ranks.
+
+    Hanley, J. A. and McNeil, B. J. (1982), Radiology 143. None where there are none of one kind.
+    """
+    pairs = float(rights.sum()) * float(wrongs.sum())
+    below = np.cumsum(wrongs) - wrongs
+    return float((rights * (below + wrongs / 2)).sum() / pairs) if pairs else None
+
+
+def gain_over_random(codes: Codes, gains: Floats, group: Codes) -> tuple[float, Interval | None]:
+    """The area between two curves of mean score over the share that is escalated, and its 95 % interval.
+
+    One escalates by confidence, least first (of equals at random); the other, a straight line, at random. `codes` are
+    levels from 0, `gains` what escalating adds to each item's score. Escalating a share s adds mean(gain; rank < s), so
+    the area is -mean(gain x (mid-rank - ½)), mid-ranks from 0 to 1.
+
+    The interval is of the groups: up to 100,000 items a seeded bootstrap of 1,000 draws, ranks drawn anew; above it
+    the cluster-robust error of the influence function (as `corpora.intervals`, whose sources it shares).
+    """
+    size = int(codes.max()) + 1
+    _, which = np.unique(group, return_inverse=True)
+    groups = int(which.max()) + 1
+    area = _area(np.bincount(codes, minlength=size), np.bincount(codes, gains, size))
+    if groups < 2:
+        return area, None
+    if len(codes) > MOST_FOR_BOOTSTRAP:
+        return area, _robust(codes, gains, which, area)
+    # One cell for each level in each group: a draw weighs the cells, so its cost hangs on them and not on the items.
+    cell, inverse = np.unique(which * np.int64(size) + codes, return_inverse=True)
+    items, sums = np.bincount(inverse), np.bincount(inverse, gains)
+    level, owner = cell % size, cell // size
+    chance = np.random.default_rng(_SEED)
+    drawn = np.empty(_DRAWS, np.float64)
+    for number in range(_DRAWS):
+        weight = np.bincount(chance.integers(0, groups, groups), minlength=groups)[owner]
+        drawn[number] = _area(np.bincount(level, items * weight, size), np.bincount(level, sums * weight, size))
+    low, high = np.quantile(drawn, (0.025, 0.975))
+    return area, (float(low), float(high))
+
+
+def _area(counts: Any, sums: Any) -> float:
+    n = float(counts.sum())
+    ranks = (np.cumsum(counts) - counts / 2) / n
+    return -float((sums * (ranks - 0.5)).sum()) / n
+
+
+def _robust(codes: Codes, gains: Floats, which: Whole, area: float) -> Interval:
+    n, groups = len(codes), int(which.max()) + 1
+    counts, sums = np.bincount(codes).astype(np.float64), np.bincount(codes, gains)
+    ranks = (np.cumsum(counts) - counts / 2) / n
+    above = (sums.sum() - np.cumsum(sums) + sums / 2) / n  # what an item more at a level takes from those above it
+    influence = -(gains * (ranks[codes] - 0.5) + above[codes]) + gains.mean() / 2
+    influence -= influence.mean()
+    parts = np.bincount(which, influence, groups)
+    error = float(np.sqrt(groups / (groups - 1) * (parts @ parts))) / n
+    return area - _Z_TWO_SIDED_95 * error, area + _Z_TWO_SIDED_95 * error

@@ -1,0 +1,132 @@
+"""A better confidence at no extra call: a logistic of what is known when a rung has answered.
+
+The self-report, the lengths, the task, and whether the rungs called so far agree; features, means, scales, weights and
+bias stand in the policy (`scorer`), where a person can read them. `calibration.scorer` finds them.
+"""
+
+from __future__ import annotations
+
+import unicodedata
+from collections.abc import Callable
+from dataclasses import dataclass, replace
+from functools import lru_cache
+from math import exp, log, log1p
+
+from cascade.core.policy import Policy
+from cascade.core.scorer import Scoring
+from cascade.core.trail import Verdict
+
+__all__ = ["DECIMALS", "Facts", "logistic", "normalised", "score", "scored", "value_of"]
+
+DECIMALS = 6
+"""What a score is rounded to: then a threshold means the same on machines whose logarithms differ in the last bit."""
+
+_SUREST = 0.99  # a logit further out would be a matter of how many nines a model happens to write
+_FURTHEST = 30.0  # past it a logistic is 0 or 1 to all its decimals
+
+
+@dataclass(frozen=True, slots=True)
+class Facts:
+    """What is known of a climb when a rung has answered: characters in the turns, the task, the verdicts so far.
+
+    The last of the verdicts is the one to be scored, the others are those of the rungs below it, from the first.
+    """
+
+    characters: int
+    task: str
+    verdicts: tuple[Verdict, ...]
+
+
+def scored(policy: Policy, facts: Facts) -> Verdict:
+    """The last verdict, its confidence replaced by the score where the policy scores that rung and there is an answer."""
+    verdict = facts.verdicts[-1]
+    if policy.scorer is None or verdict.kind != "answered" or verdict.confidence is None:
+        return verdict
+    names = tuple(rung.rung for rung in policy.ladder[: len(facts.verdicts)])
+    scoring = policy.scorer.get(names[-1])
+    if scoring is None:
+        return verdict
+    number = score(scoring, facts, names)
+    return replace(verdict, confidence=number, source="calibrated", self_reported=verdict.confidence)
+
+
+def score(scoring: Scoring, facts: Facts, rungs: tuple[str, ...]) -> float:
+    """0..1: the logistic of bias + Σ weight x (value - mean) / scale; `rungs` are the names of those who answered.
+
+    A value that is not known (an answer that was not recorded, a lower rung that gave none) stands at its mean: it
+    adds nothing.
+    """
+    total = scoring.bias
+    for feature in scoring.features:
+        value = value_of(feature.name, facts, rungs)
+        if value is not None:
+            total += feature.weight * ((value - feature.mean) / feature.scale)
+    return logistic(total)
+
+
+def logistic(total: float) -> float:
+    """1 / (1 + exp(-total)), rounded to DECIMALS."""
+    return round(1.0 / (1.0 + exp(-min(max(total, -_FURTHEST), _FURTHEST))), DECIMALS)
+
+
+def value_of(name: str, facts: Facts, rungs: tuple[str, ...]) -> float | None:
+    """The value of a feature, None where it is not known. Raises KeyError for a feature that there is none of."""
+    return _reader(name, rungs)(facts)
+
+
+@lru_cache(maxsize=4096)
+def _reader(name: str, rungs: tuple[str, ...]) -> Callable[[Facts], float | None]:
+    kind, _, of = name.partition(":")
+    if kind == "task":
+        return lambda facts: float(facts.task == of)
+    if kind == "log_input":
+        return lambda facts: log1p(facts.characters)
+    read, index = _OF_A_RUNG[kind], rungs.index(of) if of else len(rungs) - 1
+    return lambda facts: read(facts, index)
+
+
+def normalised(text: str) -> str:
+    """What two answers are compared by: case-folded words and numbers, whatever stands between them.
+
+    Punctuation and white space part words; a sign or a point inside a number stays, so that 1.5 is not 15 nor -3 a 3.
+    """
+    folded = unicodedata.normalize("NFKC", text).casefold()
+    kept = (c if _is_said(c, folded[n + 1 : n + 2]) else " " for n, c in enumerate(folded))
+    return " ".join("".join(kept).split())
+
+
+def _is_said(character: str, following: str) -> bool:
+    category = unicodedata.category(character)
+    return category[0] in "LNMS" or (character in "-.,/:%" and following.isdigit())
+
+
+def _level(facts: Facts, index: int) -> float | None:
+    return facts.verdicts[index].stated
+
+
+def _logit(facts: Facts, index: int) -> float | None:
+    stated = facts.verdicts[index].stated
+    if stated is None:
+        return None
+    bounded = min(max(stated, 1.0 - _SUREST), _SUREST)
+    return log(bounded / (1.0 - bounded))
+
+
+def _log_answer(facts: Facts, index: int) -> float | None:
+    text = facts.verdicts[index].text
+    return None if text is None else log1p(len(text))
+
+
+def _agrees(facts: Facts, index: int) -> float | None:
+    one, other = facts.verdicts[index].text, facts.verdicts[-1].text
+    if one is None or other is None:
+        return None
+    return float(one == other or (bool(bare := normalised(one)) and bare == normalised(other)))
+
+
+_OF_A_RUNG: dict[str, Callable[[Facts, int], float | None]] = {
+    "level": _level,
+    "logit": _logit,
+    "log_answer": _log_answer,
+    "agrees": _agrees,
+}

@@ -1,0 +1,7 @@
+"""What the tests of the command share."""
+
+from __future__ import annotations
+
+from tests.cli.conftest import run, runner
+
+__all__ = ["run", "runner"]

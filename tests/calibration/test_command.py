@@ -1,0 +1,170 @@
+"""`cascade calibrate`: its choice, its refusals, what it writes, and that replay says the same of its thresholds."""
+
+from __future__ import annotations
+
+import json
+import random
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from tests.cli.conftest import Run
+
+KEYS = {
+    "objective", "feasible", "thresholds", "tasks", "advice", "certificate", "tune", "certify", "frontier", "baselines",
+    "signal", "seconds",
+}  # fmt: skip
+RUNGS = ("a", "b", "c")
+Reply = Callable[[random.Random, int], dict[str, Any]]
+
+
+def write(folder: Path, items: int, reply: Reply, rungs: tuple[str, ...] = RUNGS) -> str:
+    """A corpus of items whose replies are drawn; each rung costs five times the one below."""
+    chance = random.Random(1)
+    lines: list[Any] = [
+        {"corpus": "drawn", "version": 1, "ladder": [{"rung": rung} for rung in rungs], "synthetic": True}
+    ]
+    for number in range(items):
+        replies = {rung: reply(chance, k) | {"answer": "x", "cost_usd": 0.001 * 5**k} for k, rung in enumerate(rungs)}
+        lines.append({"id": str(number), "input": f"question {number}", "replies": replies})
+    path = folder / "drawn.jsonl"
+    path.write_text("".join(json.dumps(line) + "\n" for line in lines))
+    return str(path)
+
+
+def knowing(chance: random.Random, rung: int) -> dict[str, Any]:
+    """A model that is right as often as it says, and better the higher."""
+    said = chance.choice((0.4, 0.7, 0.9, 0.99))
+    return {"confidence": said, "score": float(chance.random() < said + (1 - said) * rung / 2)}
+
+
+@pytest.mark.parametrize("objective", [("--max-risk", "0.12"), ("--min-quality", "95%top"), ("--budget", "0.001")])
+def test_replay_says_the_same_of_the_certify_half(run: Run, objective: tuple[str, ...]) -> None:
+    """Quality, cost, confidently wrong answers and who ships, at the chosen thresholds: one rule."""
+    told = run("calibrate", "coding", "--json", *objective).json
+    assert set(told) >= KEYS
+    assert told["feasible"]
+    moved = [f"--threshold={rung}={'never' if x is None else x}" for rung, x in told["thresholds"].items()]
+    for half in ("tune", "certify"):
+        replayed = run("replay", "coding", "--json", "--split", half, *moved).json
+        assert replayed["items"] == told[half]["items"]
+        assert replayed["quality"] == pytest.approx(told[half]["quality"], abs=1e-9)
+        assert replayed["cost_per_request_usd"] == pytest.approx(told[half]["cost_per_request_usd"], rel=1e-9)
+        assert replayed["false_confident_rate"] == pytest.approx(told[half]["false_confident_rate"], abs=1e-12)
+        assert replayed["shipped"] == told[half]["shipped"]
+
+
+def test_the_frontier_chooses_nothing_and_says_so(run: Run) -> None:
+    """Of the whole corpus: quality rises with cost, and nothing is called feasible, advised or certified."""
+    told = run("calibrate", "support", "--frontier", "--json").json
+    assert (told["feasible"], told["advice"], told["certificate"]) == (False, None, None)
+    costs = [point["cost_per_request_usd"] for point in told["frontier"]]
+    qualities = [point["quality"] for point in told["frontier"]]
+    assert costs == sorted(costs)
+    assert qualities == sorted(set(qualities))
+    assert "no split, no choice, nothing certified" in run("calibrate", "support", "--frontier").out
+
+
+def test_what_cannot_be_certified_is_exit_3_with_the_way_out(run: Run, tmp_path: Path) -> None:
+    """Twelve items prove nothing: how many more would, and which single model meets it."""
+    ran = run("calibrate", write(tmp_path, 12, knowing), "--max-risk", "0.05")
+    assert ran.code == 3
+    assert "nothing could be certified" in ran.err
+    assert "further graded items" in ran.err
+    assert "best single model: c" in ran.err
+
+
+@pytest.mark.parametrize(
+    ("reply", "advice"),
+    [
+        (lambda chance, _: {"confidence": chance.choice((0.5, 0.9)), "score": 1.0}, "single:a"),
+        (lambda chance, _: {"confidence": chance.choice((0.5, 0.9)), "score": 0.0}, "single:c"),
+        (lambda chance, rung: {"confidence": 0.9, "score": float(chance.random() < 0.6 + 0.15 * rung)}, "single:c"),
+        (lambda chance, rung: {"score": float(chance.random() < 0.6 + 0.15 * rung)}, "single:c"),
+        (
+            lambda chance, rung: {
+                "confidence": round(chance.random(), 2),
+                "score": round(chance.random() / 2 + 0.15 * rung, 3),
+            },
+            "single:c",
+        ),
+    ],
+    ids=["all right", "all wrong", "constant confidence", "no confidence", "graded, useless signal"],
+)
+def test_a_corpus_that_does_not_pay_is_told_so(run: Run, tmp_path: Path, reply: Reply, advice: str) -> None:
+    """No proud threshold where one model alone does it: its name, and nothing is written without --force."""
+    path = write(tmp_path, 400, reply)
+    ran = run("calibrate", path, "--max-risk", "0.05", "--json")
+    assert ran.json["advice"] == advice
+    assert run("calibrate", path, "--max-risk", "0.05").out.startswith(f"do not cascade here: {advice[-1]} alone")
+
+
+def test_one_rung_and_no_items_are_refused(run: Run, tmp_path: Path) -> None:
+    """In one line, with the file."""
+    ran = run("calibrate", write(tmp_path, 50, knowing, ("a",)), "--max-risk", "0.05")
+    assert (ran.code, ran.err.count("\n")) == (2, 1)
+    assert "drawn.jsonl: its ladder has one rung" in ran.err
+    ran = run("calibrate", write(tmp_path, 0, knowing), "--max-risk", "0.05")
+    assert (ran.code, ran.err.count("\n")) == (2, 1)
+    assert "has no items" in ran.err
+
+
+@pytest.mark.parametrize(
+    ("options", "said"),
+    [
+        ((), "one objective is needed, none is given"),
+        (("--max-risk", "0.1", "--budget", "1"), "--max-risk and --budget"),
+        (("--frontier", "--budget", "1"), "--frontier chooses nothing"),
+        (("--max-risk", "1.5"), "is not between 0 and 1"),
+        (("--max-risk", "0.1", "--loss", "sorrow"), "use false_confident, regression or disagreement"),
+        (("--min-quality", "good"), "--min-quality good: not a mean score"),
+        (("--budget", "-1"), "not a sum of USD"),
+        (("--max-risk", "0.1", "--tune", "0"), "the tune half has no items"),
+        (("--max-risk", "0.1", "--policy", "nowhere.yaml"), "nowhere.yaml"),
+    ],
+)
+def test_what_cannot_be_done_is_said_in_one_line(run: Run, options: tuple[str, ...], said: str) -> None:
+    """Exit 2, nothing on stdout."""
+    ran = run("calibrate", "support", *options)
+    assert (ran.code, ran.out) == (2, "")
+    assert said in ran.err
+    assert ran.err.count("\n") == 1
+
+
+def test_writing_puts_the_certificate_into_the_policy_in_place(run: Run, tmp_path: Path) -> None:
+    """Only thresholds and certificate change; the policy then checks, answers as certified, and is stale when moved."""
+    path = tmp_path / "desk.yaml"
+    before = (Path(__file__).parents[2] / "policies" / "support.yaml").read_text()
+    path.write_text(before)
+    shown = run("calibrate", "support", "--max-risk", "0.12", "--write", str(path), "--dry-run")
+    assert path.read_text() == before
+    assert "+certificate:" in shown.out
+    assert run("calibrate", "support", "--max-risk", "0.12", "--write", str(path)).code == 0
+    after = path.read_text()
+    kept = [line for line in before.splitlines() if line in after.splitlines()]
+    assert len(kept) >= len(before.splitlines()) - 4
+    assert run("policy", "check", str(path)).code == 0
+    path.write_text(after.replace("threshold: 0.88", "threshold: 0.87", 1))
+    stale = run("policy", "check", str(path))
+    assert stale.code == 2
+    assert "thresholds" in stale.err
+
+
+def test_a_policy_is_not_written_where_a_single_model_is_better(run: Run, tmp_path: Path) -> None:
+    """Without --force: the file stays as it was."""
+    path = tmp_path / "desk.yaml"
+    before = (Path(__file__).parents[2] / "policies" / "support.yaml").read_text()
+    path.write_text(before)
+    ran = run("calibrate", "support", "--max-risk", "0.3", "--write", str(path))
+    assert ran.code == 2
+    assert "do not cascade here" in ran.err
+    assert path.read_text() == before
+
+
+@pytest.mark.parametrize("name", ["mmlupro-claude", "translation-claude"])
+def test_real_ladders_with_a_poor_signal_are_refused(run: Run, real_corpus: Callable[[str], Path], name: str) -> None:
+    """On real Claude ladders whose confidence says little a single model is the advice."""
+    told = run("calibrate", str(real_corpus(name)), "--max-risk", "0.05", "--json").json
+    assert told["advice"].startswith("single:")

@@ -1,0 +1,331 @@
+"""The learned scorer: honest folds and parts, weights that say what they do, the same numbers live and in bulk."""
+
+from __future__ import annotations
+
+import random
+import sys
+from collections.abc import Callable
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+from msgspec.structs import replace as changed
+
+from cascade.calibration.coded import code_columns
+from cascade.calibration.frontier import frontier
+from cascade.calibration.scorer import Gatherer, Learned, Material, learn, rescored, scores_under
+from cascade.calibration.signal import signals
+from cascade.core.errors import ConfigurationError
+from cascade.core.scoring import logistic
+from cascade.corpora import NOT_RECORDED, Corpus, Item, LadderEntry, Manifest, RecordedReply, read_corpus
+from cascade.corpora.columns import Columns, Lens, View, read_columns
+from cascade.corpora.exact import ExactRun
+from cascade.corpora.lenses import own_lens
+from cascade.corpora.outcomes import Outcomes
+from cascade.corpora.splits import Split
+from cascade.corpora.vectorised import evaluate
+
+sys.path.insert(0, str(Path(__file__).resolve().parents[2]))
+from benchmarks.scorer import compare
+
+RUNGS = ("low", "mid", "top")
+
+
+def drawn(n: int, seed: int = 1, *, agreeing: bool = True, groups: int | None = None) -> Corpus:
+    """Right answers of low and mid agree (`agreeing`), wrong ones seldom do; the confidence says next to nothing."""
+    chance = random.Random(seed)
+    items: list[Item] = []
+    for number in range(n):
+        truth = chance.randint(0, 9)
+        replies: dict[str, RecordedReply] = {}
+        for rung, skill, usd in zip(RUNGS, (0.5, 0.7, 0.95), (0.0001, 0.001, 0.01), strict=True):
+            right = chance.random() < skill
+            said = str(truth if right and agreeing else (truth + chance.randint(1, 9)) % 10)
+            sure = round(min(1.0, max(0.0, chance.gauss(0.85 + 0.03 * right, 0.1))), 2)
+            replies[rung] = RecordedReply(confidence=sure, answer=said, score=float(right), cost_usd=usd)
+        group = None if groups is None else f"g{number % groups}"
+        task = chance.choice(["a", "b"])
+        items.append(Item(f"i{number}", f"question {number}", replies, task=task, group=group, line=number + 2))
+    return Corpus(Manifest("drawn", tuple(LadderEntry(rung) for rung in RUNGS), synthetic=True), tuple(items))
+
+
+def gathered(corpus: Corpus) -> tuple[Columns, View, Material]:
+    """The columns, the raw view, and what a scorer can be learned from."""
+    lens = own_lens(corpus.manifest)
+    gatherer = Gatherer(lens)
+    columns, (view,) = read_columns(corpus.items, corpus.manifest, [lens], each=gatherer.take)
+    return columns, view, gatherer.material(view)
+
+
+def learned(corpus: Corpus, trains: Any = None, seed: int = 0, **more: Any) -> Learned:
+    """A scorer of the whole corpus, or of a part."""
+    columns, view, material = gathered(corpus)
+    return learn(material, columns, view, np.ones(len(columns), bool) if trains is None else trains, seed, **more)
+
+
+def weights_of(made: Learned, rung: str) -> dict[str, float]:
+    """A rung's weights by feature."""
+    return {feature.name: feature.weight for feature in made.scorer[rung].features}
+
+
+def test_agreement_is_found_where_it_tells() -> None:
+    """By far the heaviest weight; and the rung it makes sure ranks right above wrong, which its self-report did not."""
+    corpus = drawn(1_500)
+    columns, view, material = gathered(corpus)
+    trains = np.arange(1_500) < 750
+    made = learn(material, columns, view, trains)
+    weights = weights_of(made, "mid")
+    assert max(weights, key=lambda name: abs(weights[name])) == "agrees:low"
+    assert weights["agrees:low"] > 0.4
+    raw = signals(code_columns(columns, view).rows(~trains))["mid"]
+    scored = signals(code_columns(columns, rescored(view, made.scorer, material)).rows(~trains))["mid"]
+    assert raw.auroc is not None
+    assert scored.auroc is not None
+    assert scored.auroc > raw.auroc + 0.08
+    assert scored.ece is not None
+    assert scored.beats_random
+
+
+def test_a_score_is_meant_as_it_is_said() -> None:
+    """On rows it has not seen, of those it gives p about p are right."""
+    corpus = drawn(4_000)
+    columns, view, material = gathered(corpus)
+    made = learn(material, columns, view, np.arange(4_000) < 2_000)
+    scores, right = scores_under(made.scorer, material)[1], columns.rungs["mid"].score
+    assert scores is not None
+    for low, high in ((0.0, 0.75), (0.75, 1.01)):
+        rows = (scores >= low) & (scores < high) & (np.arange(4_000) >= 2_000)
+        assert scores[rows].mean() == pytest.approx(right[rows].mean(), abs=0.06)
+
+
+def test_the_weights_are_those_of_the_least_penalised_loss() -> None:
+    """No small step from them lowers the log loss and the ridge together."""
+    corpus = drawn(600)
+    columns, view, material = gathered(corpus)
+    made = learn(material, columns, view, np.ones(600, bool))
+    scoring, right = made.scorer["mid"], columns.rungs["mid"].score
+    places = [material.names[1].index(feature.name) for feature in scoring.features]
+    means, scales = (np.array([getattr(one, name) for one in scoring.features]) for name in ("mean", "scale"))
+    matrix = (material.values[1][:, places] - means) / scales
+    weights = np.array([feature.weight for feature in scoring.features])
+
+    def loss(weights: Any, bias: float) -> float:
+        totals = matrix @ weights + bias
+        return float((np.logaddexp(0, totals) - right * totals).sum() + made.ridge["mid"] / 2 * (weights**2).sum())
+
+    here = loss(weights, scoring.bias)
+    for place in range(len(weights)):
+        for step in (-0.02, 0.02):
+            moved = weights.copy()
+            moved[place] += step
+            assert loss(moved, scoring.bias) > here
+    assert min(loss(weights, scoring.bias + step) for step in (-0.02, 0.02)) > here
+
+
+def test_out_of_fold_scores_know_nothing_of_their_own_group() -> None:
+    """Every answer of a group turned round: its own scores stay as they were, to the last digit."""
+    corpus = drawn(400, groups=40)
+    before = learned(corpus, ridges=(10.0,))  # the ridge is chosen on all folds together
+    victim = [n for n, item in enumerate(corpus.items) if item.group == "g7"]
+    items = [*corpus.items]
+    for row in victim:
+        old = items[row].replies["mid"]
+        items[row] = changed(
+            items[row], replies={**items[row].replies, "mid": changed(old, score=1 - (old.score or 0))}
+        )
+    other = Corpus(corpus.manifest, tuple(items))
+    material, after = gathered(other)[2], learned(other, ridges=(10.0,))
+    assert weights_of(before, "mid").keys() == weights_of(after, "mid").keys()
+    assert (before.out_of_fold[1][victim] == after.out_of_fold[1][victim]).all()
+    assert (scores_under(before.scorer, material)[1] != scores_under(after.scorer, material)[1]).any()
+    others = np.setdiff1d(np.arange(400), victim)
+    assert (before.out_of_fold[1][others] != after.out_of_fold[1][others]).any()
+
+
+def test_the_rows_that_do_not_train_have_no_part_in_it() -> None:
+    """Their scores turned round, the same scorer; and they have no out-of-fold score."""
+    corpus = drawn(600)
+    trains = np.arange(600) < 300
+    first = learned(corpus, trains)
+    items = [
+        item
+        if number < 300
+        else changed(
+            item, replies={rung: changed(one, score=1 - (one.score or 0)) for rung, one in item.replies.items()}
+        )
+        for number, item in enumerate(corpus.items)
+    ]
+    second = learned(Corpus(corpus.manifest, tuple(items)), trains)
+    assert first.scorer == second.scorer
+    assert all(np.isnan(column[~trains]).all() and not np.isnan(column[trains]).any() for column in first.out_of_fold)
+
+
+def test_training_tuning_and_certifying_share_no_group() -> None:
+    """Every group is in one of the three, whatever the order; about a quarter of them trains."""
+    corpus = drawn(2_000, groups=400)
+    split = Split(0.5, 3)
+    parts: dict[str, set[str | None]] = {"train": set(), "tune": set(), "certify": set()}
+    for item in corpus.items:
+        parts["train" if split.trains(item) else split.part_of(item)].add(item.group)
+    sizes = {name: len(groups) for name, groups in parts.items()}
+    assert sum(sizes.values()) == 400
+    assert 70 <= sizes["train"] <= 130
+    assert 70 <= sizes["tune"] <= 130
+    assert not any(Split(0.5, 3).trains(changed(item, split="certify"), 1.0) for item in corpus.items)
+
+
+def test_the_same_seed_learns_the_same_scorer() -> None:
+    """To the last digit; what is written into the policy can be learned again."""
+    assert learned(drawn(500), seed=4).scorer == learned(drawn(500), seed=4).scorer
+
+
+def outcomes_of(corpus: Corpus, lens: Lens) -> tuple[View, Outcomes, Outcomes]:
+    """What replay and the engine's own path make of it."""
+    run = ExactRun(lens)
+    columns, (view,) = read_columns(corpus.items, corpus.manifest, [lens], each=run.take)
+    return view, evaluate(columns, view), run.outcomes()
+
+
+def hurt(corpus: Corpus) -> Corpus:
+    """Some replies declined, unparsed, without a text or with a structured one."""
+    odd: list[dict[str, Any]] = [
+        {"answer": None}, {"confidence": None}, {"answer": NOT_RECORDED}, {"answer": {"city": "Paris"}}, {"answer": ""},
+    ]  # fmt: skip
+    items = [*corpus.items]
+    for number, item in enumerate(items):
+        rung, change = RUNGS[number % 3], odd[number % 5]
+        if number % 4 == 0:
+            items[number] = changed(item, replies={**item.replies, rung: changed(item.replies[rung], **change)})
+    return Corpus(corpus.manifest, tuple(items))
+
+
+def test_scores_in_bulk_are_the_live_rules_own() -> None:
+    """To the last bit, so that a threshold parts the items live where it parted them when it was chosen."""
+    corpus = hurt(drawn(800))
+    columns, view, material = gathered(corpus)
+    made = learn(material, columns, view, np.ones(800, bool))
+    bulk = rescored(view, made.scorer, material)
+    median = {rung: float(np.nanmedian(bulk.confidence[index])) for index, rung in enumerate(RUNGS[:2])}
+    policy = bulk.lens.plan.policy
+    ladder = tuple(rung.model_copy(update={"threshold": median.get(rung.rung)}) for rung in policy.ladder)
+    plan = replace(bulk.lens.plan, policy=policy.model_copy(update={"ladder": ladder}))
+    again, fast, slow = outcomes_of(corpus, replace(bulk.lens, plan=plan))
+    for index in range(3):
+        assert np.array_equal(again.confidence[index], bulk.confidence[index], equal_nan=True)
+    assert fast.shipped.tolist() == slow.shipped.tolist()
+    assert fast.cost.tolist() == slow.cost.tolist()
+    assert len(np.unique(fast.shipped)) == 3
+
+
+def test_what_a_policy_holds_can_be_read() -> None:
+    """Names, means, scales and weights of six digits; a scorer that went through YAML is the same."""
+    made = learned(drawn(800))
+    for scoring in made.scorer.values():
+        for feature in scoring.features:
+            for number in (feature.mean, feature.scale, feature.weight):
+                assert number == float(f"{number:.6g}")
+    again = {rung: type(one).model_validate_json(one.model_dump_json()) for rung, one in made.scorer.items()}
+    assert again == made.scorer
+    assert {"task:a", "task:b", "logit", "level"} <= {feature.name for feature in made.scorer["low"].features}
+
+
+@pytest.mark.parametrize(
+    ("change", "problem"),
+    [
+        ({"score": 1.0}, "0 wrong"),
+        ({"score": 0.0}, "0 right"),
+        ({"answer": None}, "0 right and 0 wrong"),
+        ({"confidence": None}, "0 right and 0 wrong"),
+    ],
+)
+def test_too_little_to_learn_from_is_said(change: dict[str, Any], problem: str) -> None:
+    """All right, all wrong, nothing answered: one line with the rung, the counts and what to do."""
+    corpus = drawn(200)
+    items = [
+        changed(item, replies={rung: changed(one, **change) for rung, one in item.replies.items()})
+        for item in corpus.items
+    ]
+    with pytest.raises(ConfigurationError, match=f"too little to learn.*low: .*{problem}.*mid: "):
+        learned(Corpus(corpus.manifest, tuple(items)))
+
+
+def test_a_rung_of_which_too_little_is_known_keeps_its_self_report() -> None:
+    """The others are scored; of this one it is said why not."""
+    corpus = drawn(300)
+    items = [changed(i, replies={**i.replies, "low": changed(i.replies["low"], score=1.0)}) for i in corpus.items]
+    columns, view, material = gathered(Corpus(corpus.manifest, tuple(items)))
+    made = learn(material, columns, view, np.ones(300, bool))
+    assert [*made.scorer] == ["mid"]
+    assert "300 right and 0 wrong" in made.left_out["low"]
+    assert rescored(view, made.scorer, material).confidence[0] is view.confidence[0]
+
+
+def test_a_new_scorer_takes_the_place_of_the_old_one() -> None:
+    """Also where it leaves a rung out: that one's thresholds are held against its self-report again, as they are live."""
+    corpus = hurt(drawn(400))
+    columns, view, material = gathered(corpus)
+    made = learn(material, columns, view, np.ones(400, bool))
+    once = rescored(view, {"low": made.scorer["low"]}, material)
+    twice = rescored(once, {"mid": made.scorer["mid"]}, material)
+    (again,) = read_columns(corpus.items, corpus.manifest, [twice.lens])[1]
+    assert [*(again.lens.plan.policy.scorer or {})] == ["mid"]
+    assert not np.array_equal(once.confidence[0], view.confidence[0], equal_nan=True)
+    for index in range(2):
+        assert np.array_equal(twice.confidence[index], again.confidence[index], equal_nan=True)
+
+
+def test_one_group_is_not_enough() -> None:
+    """Folds of one customer's tickets would know each other."""
+    with pytest.raises(ConfigurationError, match="all of its answers are of one group"):
+        learned(drawn(400, groups=1))
+
+
+def test_a_constant_confidence_has_no_weight() -> None:
+    """What does not vary tells nothing; the rest still does."""
+    corpus = drawn(400)
+    items = [
+        changed(i, replies={rung: changed(one, confidence=0.9) for rung, one in i.replies.items()})
+        for i in corpus.items
+    ]
+    weights = weights_of(learned(Corpus(corpus.manifest, tuple(items))), "mid")
+    assert "agrees:low" in weights
+    assert not {"logit", "level", "logit:low", "level:low"} & weights.keys()
+
+
+def test_an_idle_scorer_is_near_the_rungs_accuracy() -> None:
+    """Where nothing tells, the simplest is taken: strongly penalised weights, and about one score for all."""
+    made = learned(drawn(1_000, agreeing=False, seed=5))
+    scores = made.out_of_fold[0]
+    assert scores.std() < 0.1
+    assert made.ridge["low"] >= 100
+
+
+def test_a_score_of_nothing_is_half() -> None:
+    """Guards the folds: an untouched total is 0."""
+    assert logistic(0.0) == 0.5
+
+
+@pytest.mark.parametrize("name", ["mmlupro-gpt41", "coding-claims"])
+def test_the_scorer_costs_less_at_equal_quality_on_recorded_corpora(
+    real_corpus: Callable[[str], Path], name: str
+) -> None:
+    """Nine tenths of the gap, on groups it has not seen, mean of three seeds: below the raw thresholds' cost."""
+    rows = compare(real_corpus(name), [0.9], 3, draws=60)["held frontier", 0.9]
+    assert rows["mean"].scored < rows["mean"].raw
+    low, high = rows["mean"].difference_ci95
+    assert low < high
+    assert [*rows] == ["0", "1", "2", "mean"]
+
+
+def test_a_scorer_does_not_make_a_single_model_worse_than_it_is(real_corpus: Callable[[str], Path]) -> None:
+    """Translation by three Claude models: also scored, the top's quality costs more by cascade than by the top alone."""
+    corpus = read_corpus(real_corpus("translation-claude"))
+    columns, view, material = gathered(corpus)
+    made = learn(material, columns, view, np.array([Split(0.5, 0).part_of(item) == "tune" for item in corpus.items]))
+    coded = code_columns(columns, rescored(view, made.scorer, material))
+    held = coded.rows(np.array([Split(0.5, 0).part_of(item) == "certify" for item in corpus.items]))
+    top = held.alone[:, held.top].mean()
+    reached = [point for point in frontier(held.counts()) if point.quality >= top - 1e-9]
+    assert min(point.cost for point in reached) > held.cost[:, held.top].sum()

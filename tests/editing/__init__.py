@@ -1,0 +1,1 @@
+"""Tests of editing a policy's YAML in place."""

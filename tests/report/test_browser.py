@@ -1,0 +1,235 @@
+"""The page in a real browser: headless Chromium, its own empty profile, the file from the disk, no network."""
+
+from __future__ import annotations
+
+import shutil
+from collections.abc import Iterator, Mapping
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import pytest
+import yaml
+
+from cascade.calibration.frontier import point_at
+from cascade.calibration.report import Chosen, input_of, write_report
+from cascade.corpora.lenses import Override
+from cascade.corpora.replays import Replay, Wish, replay_corpus
+
+from .builders import SUPPORT, counts_of, drawn
+
+webdriver = pytest.importorskip("selenium.webdriver", reason="selenium is not installed (the extra dev)")
+
+from selenium.webdriver.chrome.options import Options  # noqa: E402
+from selenium.webdriver.chrome.service import Service  # noqa: E402
+from selenium.webdriver.common.by import By  # noqa: E402
+from selenium.webdriver.common.keys import Keys  # noqa: E402
+
+CHROMIUM = next(filter(None, map(shutil.which, ("chromium", "chromium-browser", "google-chrome"))), None)
+DRIVER = shutil.which("chromedriver")
+FLAGS = (
+    "--headless", "--no-sandbox", "--disable-gpu", "--disable-quic", "--no-first-run", "--disable-background-networking",
+    "--disable-component-update", "--disable-sync", "--disable-dev-shm-usage", "--window-size=1100,900",
+)  # fmt: skip
+
+pytestmark = pytest.mark.skipif(not (CHROMIUM and DRIVER), reason="no chromium and chromedriver on PATH")
+
+# What a reader of the page sees as contrast, by WCAG 2's formula.
+CONTRAST = """
+const light = (color) => { const [r, g, b] = color.match(/[\\d.]+/g).map((x) => { x /= 255;
+  return x <= 0.04045 ? x / 12.92 : ((x + 0.055) / 1.055) ** 2.4; }); return 0.2126 * r + 0.7152 * g + 0.0722 * b; };
+const paper = (node) => { for (; node; node = node.parentElement) { const own = getComputedStyle(node).backgroundColor;
+  if (!/, 0\\)$/.test(own)) return own; } };
+return [...document.querySelectorAll("h1, h2, .hint, .kicker, .advice, .proof, dt, dd, th, td, output, button, summary, pre, label")]
+  .filter((node) => node.textContent.trim() && node.checkVisibility())
+  .map((node) => [light(getComputedStyle(node).color), light(paper(node))])
+  .map(([a, b]) => (Math.max(a, b) + 0.05) / (Math.min(a, b) + 0.05));
+"""
+
+
+class Browser:
+    """A page that is open in Chromium."""
+
+    def __init__(self, driver: Any, page: Path) -> None:
+        self.driver = driver
+        driver.get(page.as_uri())
+
+    def find(self, name: str) -> Any:
+        """The element with this id."""
+        return self.driver.find_element(By.ID, name)
+
+    def press(self, slider: int, *keys: str) -> str:
+        """Press keys on a slider; the threshold that it then shows."""
+        self.find(f"slider-{slider}").send_keys(*keys)
+        return self.find(f"threshold-{slider}").text
+
+    def value(self, name: str) -> float:
+        """The exact figure behind what is shown."""
+        return float(self.find(name).get_attribute("data-value"))
+
+    def run(self, script: str) -> Any:
+        """What a script in the page returns."""
+        return self.driver.execute_script(script)
+
+    def emulate(self, media: str = "", **features: str) -> None:
+        """Show the page as in print, or to a reader with these preferences; without any, as it is."""
+        listed = [{"name": name.replace("_", "-"), "value": value} for name, value in features.items()]
+        self.driver.execute_cdp_cmd("Emulation.setEmulatedMedia", {"media": media, "features": listed})
+
+    def complaints(self) -> list[str]:
+        """What the browser logged: errors, and everything that the page's policy refused."""
+        return [entry["message"] for entry in self.driver.get_log("browser")]
+
+
+@pytest.fixture(scope="module")
+def driver(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Any]:
+    """Start one Chromium for all tests here."""
+    options = Options()
+    options.binary_location = CHROMIUM or ""
+    for flag in (*FLAGS, f"--user-data-dir={tmp_path_factory.mktemp('profile')}"):
+        options.add_argument(flag)
+    options.set_capability("goog:loggingPrefs", {"browser": "ALL"})
+    started = webdriver.Chrome(options=options, service=Service(DRIVER))
+    try:
+        yield started
+    finally:
+        started.quit()
+
+
+@pytest.fixture
+def support(driver: Any, tmp_path: Path) -> Browser:
+    """Open the report of the shipped corpus, at 0.80."""
+    page = tmp_path / "report.html"
+    write_report(page, input_of(counts_of(SUPPORT), corpus="support", synthetic=True))
+    return Browser(driver, page)
+
+
+def replayed(thresholds: Mapping[str, str]) -> Replay:
+    """The shipped corpus replayed at thresholds as the page writes them."""
+    overrides = tuple(Override(rung, None if x == "never" else float(x)) for rung, x in thresholds.items())
+    return replay_corpus(SUPPORT, Wish(overrides=overrides))
+
+
+def test_moving_the_sliders_by_keys_shows_what_replay_says(support: Browser) -> None:
+    """Wherever the keys take them: quality, cost, risk and the flow are those of a replay at these thresholds."""
+    seen: set[tuple[str, ...]] = set()
+    for keys in (((), ()), ((Keys.ARROW_RIGHT,) * 3, (Keys.ARROW_LEFT,)), ((Keys.HOME,), (Keys.END,)), ((Keys.END,), (Keys.END,)),
+                 ((Keys.ARROW_LEFT,) * 4, (Keys.HOME,))):  # fmt: skip
+        shown = {rung: support.press(index, *keys[index]) for index, rung in enumerate(("haiku", "sonnet"))}
+        seen.add(tuple(shown.values()))
+        figures = replayed(shown).figures
+        assert support.value("quality") == pytest.approx(figures.quality, abs=1e-9)
+        assert round(support.value("cost") * 1e6 * figures.items) == figures.cost
+        assert support.value("risk") == figures.false_confident_rate
+        assert [support.value(f"reached-{rung}") for rung in range(3)] == [*figures.reached.values()]
+        assert [support.value(f"answered-{rung}") for rung in range(2)] == [*figures.shipped.values()][:2]
+        assert support.find("quality").text == f"{figures.quality:.4f}"
+        assert support.find("cost").text == f"{figures.cost_per_request_usd * 1000:.4f}"
+        assert support.find("risk").text == f"{figures.false_confident_rate:.2%}"
+        assert figures.savings_vs_top is not None
+        assert support.find("saved").text == f"{figures.savings_vs_top:.1%}"
+        bars = [float(support.find(f"here-{rung}").get_attribute("width")) for rung in range(2)]
+        assert bars == [pytest.approx(100 * count / figures.items) for count in [*figures.shipped.values()][:2]]
+    assert len(seen) == 5
+    assert ("never", "never") in seen
+    assert support.complaints() == []
+
+
+def test_the_ring_on_the_frontier_follows_the_sliders(support: Browser) -> None:
+    """At `never` on both rungs it is the dearest point; back at the lowest levels it is left of that."""
+    at = [(support.press(0, key), float(support.find("you").get_attribute("cx")))[1] for key in (Keys.HOME, Keys.END)]
+    assert at[0] < at[1]
+
+
+def test_copied_yaml_is_what_the_sliders_say(support: Browser) -> None:
+    """The button copies a ladder with these thresholds, told as uncertified; read as YAML it has the numbers shown."""
+    shown = [support.press(0, Keys.ARROW_RIGHT, Keys.ARROW_RIGHT), support.press(1, Keys.END)]
+    support.driver.execute_cdp_cmd("Browser.grantPermissions", {"permissions": ["clipboardReadWrite"]})
+    support.find("copy").send_keys(Keys.ENTER)
+    copied = support.driver.execute_async_script("navigator.clipboard.readText().then(arguments[0])")
+    assert support.find("said").text == "Copied."
+    assert copied.rstrip() == support.find("yaml").text
+    assert "# support: set by hand in a report: uncertified" in copied
+    assert shown[1] == "never"
+    assert yaml.safe_load(copied)["ladder"] == [
+        {"rung": "haiku", "threshold": float(shown[0])}, {"rung": "sonnet", "threshold": "never"}, {"rung": "opus"},
+    ]  # fmt: skip
+
+
+@pytest.mark.parametrize(("certificate", "said"), [("proved", "as calibrated"), (None, "as chosen: uncertified")])
+def test_the_chosen_thresholds_come_back(driver: Any, tmp_path: Path, certificate: str | None, said: str) -> None:
+    """The sliders start at what was chosen, the button brings it back, and only then is the YAML as it was chosen."""
+    counts = counts_of(SUPPORT)
+    chosen = Chosen(point_at(counts, (10, 8)), certificate, (0.9, 0.95))
+    write_report(tmp_path / "r.html", input_of(counts, corpus="support", synthetic=True, chosen=chosen))
+    page = Browser(driver, tmp_path / "r.html")
+    quality, text = page.value("quality"), page.find("yaml").text
+    assert quality == chosen.point.quality
+    assert text.startswith(f"# support: {said}\n")
+    page.press(0, Keys.HOME)
+    assert page.value("quality") != quality
+    assert "set by hand in a report: uncertified" in page.find("yaml").text
+    page.find("reset").click()
+    assert (page.value("quality"), page.find("yaml").text) == (quality, text)
+
+
+def test_keys_alone_reach_everything_and_show_where_they_are(support: Browser) -> None:
+    """Tab goes from slider to slider to the buttons; each has a name, a value in words, and a visible ring."""
+    support.run("document.body.focus()")
+    reached: list[str] = []
+    for _ in range(5):
+        active = support.driver.switch_to.active_element
+        active.send_keys(Keys.TAB)
+        active = support.driver.switch_to.active_element
+        reached.append(active.get_attribute("id"))
+        assert support.run("return getComputedStyle(document.activeElement).outlineStyle") == "solid"
+    assert reached == ["slider-0", "slider-1", "reset", "copy", "yaml"]
+    slider = support.find("slider-0")
+    assert (slider.aria_role, slider.accessible_name) == ("slider", "haiku")
+    support.press(0, Keys.END)
+    assert slider.get_attribute("aria-valuetext") == "never"
+    assert support.find("said").text.startswith("Quality 0.")
+
+
+@pytest.mark.parametrize("scheme", ["light", "dark"])
+def test_every_text_can_be_read_by_day_and_by_night(support: Browser, scheme: str) -> None:
+    """In both colour schemes each text has a contrast of 4.5 or more; the dark one is dark."""
+    support.emulate(prefers_color_scheme=scheme)
+    try:
+        ratios: list[float] = support.run(CONTRAST)
+        paper = support.run("return getComputedStyle(document.documentElement).backgroundColor")
+    finally:
+        support.emulate()
+    assert len(ratios) > 40
+    assert min(ratios) >= 4.5
+    assert paper == ("rgb(255, 255, 255)" if scheme == "light" else "rgb(18, 22, 27)")
+
+
+def test_print_leaves_out_what_paper_cannot_do(support: Browser) -> None:
+    """On paper: no sliders and buttons, but the thresholds, the figures and the frontier; black on white also at night."""
+    support.emulate("print", prefers_color_scheme="dark")
+    try:
+        shown = {
+            name: support.find(name).is_displayed() for name in ("slider-0", "copy", "threshold-0", "quality", "you")
+        }
+        paper = support.run("return getComputedStyle(document.documentElement).backgroundColor")
+    finally:
+        support.emulate()
+    assert shown == {"slider-0": False, "copy": False, "threshold-0": True, "quality": True, "you": True}
+    assert paper == "rgb(255, 255, 255)"
+
+
+def test_hostile_names_do_nothing_in_a_browser(driver: Any, tmp_path: Path) -> None:
+    """Markup in names runs nowhere, fetches nothing and shows as it is written; the YAML that is copied is still YAML."""
+    script, image = "</script><script>hacked=1</script>", '"><img src=x onerror=hacked=1>'
+    counts = drawn((script, image, "no"), 100, 5)
+    given = replace(input_of(counts, corpus=f"{script}\n{image}", synthetic=True), title=script, advice=image)
+    write_report(tmp_path / "r.html", given)
+    page = Browser(driver, tmp_path / "r.html")
+    shown = page.press(0, Keys.HOME)
+    assert page.run("return [typeof hacked, document.images.length, document.scripts.length]") == ["undefined", 0, 2]
+    assert page.run("return performance.getEntriesByType('resource').length") == 0
+    assert page.driver.find_element(By.TAG_NAME, "h1").text == script
+    assert yaml.safe_load(page.find("yaml").text)["ladder"][0] == {"rung": script, "threshold": float(shown)}
+    assert yaml.safe_load(page.find("yaml").text)["ladder"][2] == {"rung": "no"}
+    assert page.complaints() == []

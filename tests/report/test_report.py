@@ -1,0 +1,249 @@
+"""The page as a text: everything on it, nothing from elsewhere, nobody's markup, never too heavy."""
+
+from __future__ import annotations
+
+import itertools
+import json
+import subprocess
+import sys
+from dataclasses import replace
+from html.parser import HTMLParser
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from cascade.calibration.frontier import point_at
+from cascade.calibration.report import Chosen, TaskRow, input_of, render_report, write_report
+from cascade.calibration.report.inputs import guess_of, reliability_of, singles_of
+from cascade.calibration.report.page import MOST_BYTES
+from cascade.calibration.report.table import Table, table_of
+from cascade.core.errors import ConfigurationError
+
+from .builders import SUPPORT, counts_of, drawn
+
+HOSTILE = (
+    "</script><script>hacked=1</script>", '"><img src=x onerror=hacked=1>', "{{ 7*7 }}{% raw %}", "'\u2028\u202e\x00é🎈", "<!--",
+)  # fmt: skip
+
+
+class Page(HTMLParser):
+    """A page read as a browser would: its elements with their attributes, its texts, and what its scripts hold."""
+
+    def __init__(self, text: str) -> None:
+        super().__init__()
+        self.elements: list[tuple[str, dict[str, str | None]]] = []
+        self.texts: list[str] = []
+        self.scripts: list[str] = []
+        self._inside = ""
+        self.feed(text)
+        self.close()
+
+    def handle_starttag(self, tag: str, attrs: list[tuple[str, str | None]]) -> None:
+        """Note an element."""
+        self.elements.append((tag, dict(attrs)))
+        self._inside = tag
+        if tag == "script":
+            self.scripts.append("")
+
+    def handle_endtag(self, tag: str) -> None:
+        """Note that a script ends: no other element holds texts that are none."""
+        if tag == "script":
+            self._inside = ""
+
+    def handle_data(self, data: str) -> None:
+        """Note a text, or a part of a script."""
+        if self._inside == "script":
+            self.scripts[-1] += data
+        else:
+            self.texts.append(data)
+
+    @property
+    def data(self) -> dict[str, Any]:
+        """The table inside the page."""
+        return json.loads(self.scripts[0])
+
+
+def summed(fields: dict[str, Any], at: tuple[int, ...]) -> tuple[float, int, int, list[int]]:
+    """What the page's script sums at these slider places: score, cost, losses, and how many climbs end at each rung."""
+    top = len(at)
+    score, cost, lost, ended = 0.0, 0, 0, [0] * (top + 1)
+    for row, items in enumerate(fields["items"]):
+        end = next((k for k in range(top) if fields["codes"][k][row] >= at[k]), top)
+        score += fields["score"][end][row]
+        cost += sum(fields["cost"][k][row] for k in range(end + 1))
+        lost += fields["lost"][end][row]
+        ended[end] += items
+    return score, cost, lost, ended
+
+
+def places(table: Table) -> list[tuple[int, ...]]:
+    """Every vector of slider places."""
+    return list(itertools.product(*(range(1, len(labels) + 1) for labels in table.labels)))
+
+
+def test_the_table_sums_to_the_frontiers_figures_at_every_slider() -> None:
+    """On the shipped corpus each vector of slider places gives what `point_at` gives there: exactly."""
+    counts = counts_of(SUPPORT)
+    table = table_of(counts, guess_of(counts), "false_confident")
+    fields = json.loads(json.dumps(table.fields))
+    assert table.thinned is None
+    assert [labels[at - 1] for labels, at in zip(table.labels, table.at, strict=True)] == ["0.80", "0.80"]
+    for at in places(table):
+        point = point_at(counts, at)
+        score, *rest = summed(fields, at)
+        assert (score / counts.n, *rest) == (point.quality, point.cost, point.losses, list(point.shipped))
+
+
+@pytest.mark.parametrize("loss", ["false_confident", "regression"])
+def test_a_table_that_is_too_large_offers_fewer_levels_and_stays_exact(loss: Any) -> None:
+    """Thousands of rows: the chosen thresholds and never are still offered, and every figure is exact at what is."""
+    counts = drawn(("a", "b", "c"), 6_000, 900)
+    at = (451, 901)
+    table = table_of(counts, at, loss, most_bytes=30_000)
+    assert len(json.dumps(table.fields, separators=(",", ":"))) <= 30_000
+    assert table.thinned is not None
+    assert "of 900 at a" in table.thinned
+    assert table.labels[0][table.at[0] - 1] == str(float(counts.levels[0][450]))
+    assert table.labels[1][table.at[1] - 1] == "never"
+    originals = [
+        {label: number for number, label in enumerate([*map(str, own.tolist()), "never"], 1)} for own in counts.levels
+    ]
+    for chosen in [table.at, *places(table)[::7]]:
+        original = tuple(originals[k][table.labels[k][j - 1]] for k, j in enumerate(chosen))
+        point = point_at(counts, original, loss)
+        score, cost, lost, ended = summed(table.fields, chosen)
+        assert (cost, lost, ended) == (point.cost, point.losses, list(point.shipped))
+        assert score == pytest.approx(point.quality * counts.n, rel=1e-12)
+
+
+def test_a_page_of_continuous_scores_and_long_names_stays_under_its_weight() -> None:
+    """40,000 different confidences on four rungs, names of a thousand letters, hundreds of tasks: under 500 KB."""
+    counts = drawn(tuple(letter * 1_000 for letter in "abcd"), 40_000, 40_000)
+    tasks = tuple(TaskRow(f"{number}" * 300, 1, 0.5, 0.1, 0.1, 0.1) for number in range(600))
+    changes = [{"item": "i" * 999, "event": "tripped", "task": "t" * 999, "rung": "r", "rate": 1.0, "limit": 0.3}] * 900
+    given = replace(
+        input_of(drawn(("a", "b"), 50, 5), corpus="x" * 9_999, synthetic=False),
+        title="t" * 100_000, advice="a" * 100_000, tasks=tasks, storms={"changes": changes}, notes=("n" * 10_000,) * 500, counts=counts,
+        baselines={f"b{n}" * 500: (0.5, 0.1) for n in range(500)},
+    )  # fmt: skip
+    page = render_report(given)
+    assert len(page.encode()) < MOST_BYTES
+    assert "The sliders offer some of the observed levels" in page
+
+
+def test_hostile_names_are_texts_everywhere() -> None:
+    """Markup, quotes and template syntax in every name: no element, attribute or script comes of it."""
+    rungs = HOSTILE[:3]
+    counts = drawn(rungs, 200, 6)
+    point = point_at(counts, guess_of(counts))
+    task = TaskRow(HOSTILE[1], 9, 0.5, 0.001, 0.1, 0.1)
+    change = {
+        "item": HOSTILE[0],
+        "event": HOSTILE[1],
+        "task": HOSTILE[2],
+        "rung": HOSTILE[3],
+        "rate": 0.5,
+        "limit": 0.35,
+    }
+    given = replace(
+        input_of(counts, corpus=HOSTILE[0], synthetic=True, chosen=Chosen(point, HOSTILE[1])),
+        title=HOSTILE[0], advice=HOSTILE[1], tasks=(task,), storms={"changes": [change]}, notes=HOSTILE,
+        signals={rungs[0]: {"auroc": 0.7, "ece": None, "beats_random": False}}, baselines=dict.fromkeys(HOSTILE, (0.5, 0.001)),
+    )  # fmt: skip
+    text = render_report(given)
+    page, calm = Page(text), Page(render_report(input_of(drawn(("a", "b", "c"), 200, 6), corpus="c", synthetic=True)))
+    assert {tag for tag, _ in page.elements} <= {tag for tag, _ in calm.elements} | {"details", "summary", "ul", "li"}
+    assert not [
+        name
+        for _, attributes in page.elements
+        for name in attributes
+        if name.startswith("on") or name in ("src", "href")
+    ]
+    assert len(page.scripts) == len(calm.scripts) == 2
+    assert page.scripts[1] == calm.scripts[1]
+    assert page.data["rungs"] == list(rungs)
+    assert HOSTILE[0] in "".join(page.texts)
+    assert "<" not in page.scripts[0]
+
+
+def test_a_page_asks_no_network() -> None:
+    """Nothing on it has an address, and its own policy forbids what a browser could still fetch."""
+    text = render_report(input_of(counts_of(SUPPORT), corpus="support", synthetic=True))
+    assert "://" not in text.replace("http-equiv", "")
+    assert "url(" not in text
+    assert "@import" not in text
+    policy = next(a["content"] for tag, a in Page(text).elements if tag == "meta" and "http-equiv" in a)
+    assert policy is not None
+    assert policy.startswith("default-src 'none'; style-src 'sha256-")
+    assert "unsafe" not in policy
+
+
+def test_singles_and_reliability_are_the_counts_own() -> None:
+    """Each single model's figures, and each level's share of right replies, add up to the corpus."""
+    counts = counts_of(SUPPORT)
+    never = tuple(len(own) + 1 for own in counts.levels)
+    for index, (quality, cost) in enumerate(singles_of(counts).values()):
+        assert quality == pytest.approx(float(counts.alone[index]) / counts.n)
+        assert round(cost * counts.n * 1e9) == int(counts.cost[:, index].sum())
+    assert point_at(counts, never).cost == sum(round(cost * counts.n * 1e9) for _, cost in singles_of(counts).values())
+    for rung in range(2):
+        levels, silent = reliability_of(counts, rung)
+        assert sum(level.items for level in levels) + silent == counts.n
+        assert [level.low for level in levels] == sorted(counts.levels[rung].tolist())
+    assert len(reliability_of(drawn(("a", "b"), 5_000, 1_000), 0)[0]) <= 25
+
+
+def test_figures_without_a_script_are_those_of_the_chosen_point() -> None:
+    """Quality, cost, risk and flow stand on the page before any script runs, and the certificate beside them."""
+    counts = counts_of(SUPPORT)
+    point = point_at(counts, (9, 11))
+    given = input_of(
+        counts, corpus="support", synthetic=True, chosen=Chosen(point, "false_confident <= 6%", (0.9, 0.95))
+    )
+    page = Page(render_report(given))
+    shown = {a["id"]: a.get("data-value") for tag, a in page.elements if tag == "output"}
+    assert float(shown["quality"] or "") == point.quality
+    assert float(shown["risk"] or "") == point.losses / counts.n
+    assert [int(shown[f"answered-{rung}"] or "") for rung in range(3)] == list(point.shipped)
+    text = "".join(page.texts)
+    for said in (
+        "Certified.",
+        "false_confident <= 6%",
+        "0.9000 to 0.9500",
+        "as many climbing, drawn at random",
+        "opus alone",
+    ):
+        assert said in text
+    assert "Nothing is certified here" not in text
+    assert "Nothing is certified here" in render_report(input_of(counts, corpus="support", synthetic=True))
+
+
+@pytest.mark.parametrize("levels", [0, 1])
+def test_corpora_of_odd_shapes_make_a_page(levels: int) -> None:
+    """No confidence at all, or always the same one; two rungs; a single item."""
+    for items in (1, 20):
+        render_report(input_of(drawn(("a", "b"), items, levels), corpus="odd", synthetic=False))
+
+
+def test_the_page_is_written_whole_or_not_at_all(tmp_path: Path) -> None:
+    """The file is the page and nothing lies beside it; a path that cannot be is one line."""
+    given = input_of(drawn(("a", "b"), 20, 3), corpus="c", synthetic=True)
+    write_report(tmp_path / "r.html", given)
+    assert (tmp_path / "r.html").read_text("utf-8") == render_report(given)
+    assert [path.name for path in tmp_path.iterdir()] == ["r.html"]
+    with pytest.raises(ConfigurationError, match=r"--report .*cannot be written"):
+        write_report(tmp_path / "none" / "r.html", given)
+
+
+def test_without_jinja2_the_extra_is_named() -> None:
+    """Where jinja2 is not installed: one line that says which extra brings it."""
+    code = (
+        "import sys; sys.modules['jinja2'] = None\n"
+        "from cascade.calibration.report import render_report\n"
+        "from cascade.core.errors import MissingExtra\n"
+        "try: render_report(None)\n"
+        "except MissingExtra as error: print(error.extra)"
+    )
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True, timeout=60)
+    assert done.stdout.strip() == "report"
