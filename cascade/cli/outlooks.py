@@ -6,9 +6,9 @@ from dataclasses import dataclass
 from fractions import Fraction
 from typing import Any, Final
 
+from cascade.certificates import changed_parts, standing
 from cascade.cli.output import stdout, table
 from cascade.core.messages import Usage
-from cascade.certificates import changed_parts, standing
 from cascade.core.policy import Policy
 from cascade.savings import Advice, Basis, Bill, Mix, Period, Projection, UsageExport, Variant
 from cascade.savings.advice import FEW_ITEMS
