@@ -186,6 +186,9 @@ def calibrate(  # noqa: PLR0913, PLR0917 - options
     ] = None,
     force: Annotated[bool, typer.Option("--force", help="Write also where a single model is better.")] = False,
     dry_run: Annotated[bool, typer.Option("--dry-run", help="With --write: show the change, write nothing.")] = False,
+    report: Annotated[
+        Path | None, typer.Option(help="A page to tune with, one file: frontier, reliability, flow, sliders.")
+    ] = None,
     skip_bad: Annotated[bool, typer.Option("--skip-bad", help="Pass over bad, ungraded or unpriced items.")] = False,
     as_json: Annotated[bool, _JSON] = False,
 ) -> None:
@@ -194,7 +197,7 @@ def calibrate(  # noqa: PLR0913, PLR0917 - options
 
     asked = CalibrateWish(
         tuple(corpora), policy, max_risk, delta, loss, min_quality, budget, frontier, tune, split_seed, scorer, against,
-        write, force, dry_run, skip_bad,
+        write, force, dry_run, report, skip_bad,
     )  # fmt: skip
     run_calibrate(asked, as_json=as_json)
 

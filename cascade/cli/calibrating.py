@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import time
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -11,10 +12,14 @@ from cascade.calibration.calibrating import Calibration, Half, Wish, calibrate, 
 from cascade.calibration.certificate import Certified, NotCertified, Target
 from cascade.calibration.frontier import Point
 from cascade.calibration.objectives import Budget, Objective, parse_quality, told
+from cascade.calibration.report import write_report
+from cascade.calibration.reporting import report_of
 from cascade.cli.emulating import find_corpus
 from cascade.cli.output import print_json, stderr, stdout, table
 from cascade.core.certificate import Certificate
 from cascade.core.errors import ConfigurationError, PolicyError, RequirementNotMet
+from cascade.corpora.replays import Wish as Replayed
+from cascade.corpora.replays import replay_corpus
 from cascade.corpora.splits import Split
 from cascade.editing import diff_of, edit_policy, write_policy
 from cascade.loading import find_policy, load_policy
@@ -43,6 +48,7 @@ class CalibrateWish:
     write: str | None
     force: bool
     dry_run: bool
+    report: Path | None
     skip_bad: bool
 
     @property
@@ -87,6 +93,14 @@ def run_calibrate(asked: CalibrateWish, *, as_json: bool) -> None:
     certificate = result.certificate()
     fields = _fields(result, certificate, time.monotonic() - started)
     diff = _written(asked, result, certificate)
+    if asked.report is not None:
+        advice = (
+            _advice(result)
+            if objective is not None
+            else "The frontier of the whole corpus: nothing chosen, nothing certified."
+        )
+        write_report(asked.report, report_of(result, f"{advice[:1].upper()}{advice[1:]}", _storms(paths, result)))
+        stderr.print(f"report: {asked.report}", style="dim")
     if as_json:
         print_json(fields | ({"diff": diff} if diff is not None else {}))
     elif objective is None:
@@ -124,6 +138,13 @@ def run_against(asked: CalibrateWish, *, as_json: bool) -> None:
         needed = found.further_units_needed
         more = f"; {needed:,} further {tested.units} would prove it at the rate observed" if needed else ""
         raise RequirementNotMet(f"the certificate of {policy.name}: {words[found.verdict]} on {manifest.name}{more}")
+
+
+def _storms(paths: Sequence[Path], result: Calibration) -> dict[str, Any]:
+    """What the policy's storm guard would do at the chosen thresholds, as `replay` has it; of one corpus, in its order."""
+    if len(paths) > 1 or result.wish.policy is None or not result.feasible:
+        return {}
+    return replay_corpus(paths[0], Replayed(policy=result.policy, skip_bad=result.wish.skip_bad)).storms
 
 
 def _written(asked: CalibrateWish, result: Calibration, certificate: Certificate | None) -> str | None:

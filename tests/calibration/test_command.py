@@ -152,6 +152,46 @@ def test_writing_puts_the_certificate_into_the_policy_in_place(run: Run, tmp_pat
     assert "thresholds" in stale.err
 
 
+def test_the_report_is_one_page_with_what_was_proved(run: Run, tmp_path: Path) -> None:
+    """One file, without any address of a network, with the same figures as the table."""
+    page = tmp_path / "report.html"
+    told = run("calibrate", "support", "-p", "support", "--max-risk", "0.12", "--report", str(page), "--json").json
+    text = page.read_text()
+    assert "Certified." in text
+    assert f"{told['certify']['quality']:.4f}" in text
+    assert "http://" not in text.replace("http://www.w3.org", "")
+    assert "https://" not in text
+
+
+def test_a_certificate_is_held_against_fresh_cases(run: Run, tmp_path: Path) -> None:
+    """Holds on the corpus that it was proved on; a policy without one is refused, and so is any other objective."""
+    path = tmp_path / "desk.yaml"
+    path.write_text((Path(__file__).parents[2] / "policies" / "support.yaml").read_text())
+    assert run("calibrate", "support", "--max-risk", "0.12", "--write", str(path)).code == 0
+    assert run("calibrate", "storm", "--against", str(path), "--json").json["verdict"] == "holds"
+    few = write(tmp_path, 12, knowing, ("haiku", "sonnet", "opus"))
+    ran = run("calibrate", few, "--against", str(path))
+    assert ran.code == 3
+    assert "too few to tell" in ran.err
+    assert "it has no certificate" in run("calibrate", "support", "--against", "support").err
+    assert run("calibrate", "support", "--against", str(path), "--budget", "1").code == 2
+
+
+def test_a_scorer_is_learned_written_and_answers_by(run: Run, tmp_path: Path) -> None:
+    """The policy that was written replays to the very figures that were certified."""
+    path = tmp_path / "desk.yaml"
+    path.write_text((Path(__file__).parents[2] / "policies" / "support.yaml").read_text())
+    told = run("calibrate", "support", "--max-risk", "0.12", "--scorer", "--write", str(path), "--json").json
+    assert set(told["scorer"]) <= {"haiku", "sonnet"}
+    assert run("policy", "check", str(path)).code == 0
+    text = path.read_text().replace("storm_guard: {rate: 0.35}", "")
+    path.write_text(text)
+    replayed = run("replay", "support", "--policy", str(path), "--split", "certify", "--json").json
+    assert replayed["items"] == told["certify"]["items"]
+    assert replayed["quality"] == pytest.approx(told["certify"]["quality"], abs=1e-9)
+    assert replayed["shipped"] == told["certify"]["shipped"]
+
+
 def test_a_policy_is_not_written_where_a_single_model_is_better(run: Run, tmp_path: Path) -> None:
     """Without --force: the file stays as it was."""
     path = tmp_path / "desk.yaml"

@@ -150,7 +150,7 @@ def test_a_file_made_to_hurt_is_refused_in_bounded_time(text: str) -> None:
     """Up to 1 MB: no recursion, no multiplication, no square of its length."""
     started = time.perf_counter()
     assert isinstance(outcome(text), PolicyError)
-    assert time.perf_counter() - started < 15
+    assert time.perf_counter() - started < 60  # what blows up takes hours
 
 
 @given(text=st.text(max_size=200) | st.binary(max_size=200).map(lambda raw: raw.decode("utf-8", "surrogateescape")))
