@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections import Counter, defaultdict
 from typing import Any
 
-from hypothesis import event, given, settings
+from hypothesis import event, given, seed, settings
 from hypothesis import strategies as st
 
 from cascade import Answer, ClimbError, Policy
@@ -198,16 +198,20 @@ def test_the_drawn_scenes_reach_every_reason() -> None:
     """Guards the property: what it draws is not all alike (the pure rule alone, on more examples)."""
     seen: set[str | None] = set()
 
-    @settings(max_examples=200, database=None, derandomize=True)
+    @settings(max_examples=100, database=None)
     @given(scene=scenes())
     def look(scene: tuple[Policy, Corpus, list[dict[str, str]]]) -> None:
         policy, corpus, faults = scene
         for told in purely(make_plan(policy), corpus, faults):
             seen.update(step[1] for step in told[-1])
 
-    look()
     natural = {"refused", "truncated", "malformed", "declined", "check_failed", "low_confidence"}
-    assert seen >= natural | {"error", "overflow", "floor", None}
+    wanted = natural | {"error", "overflow", "floor", None}
+    for number in range(20):  # what one seed draws also hangs on what else is imported
+        seed(number)(look)()
+        if seen >= wanted:
+            break
+    assert seen >= wanted
 
 
 def test_a_step_of_the_trail_says_all_that_tell_compares() -> None:
