@@ -155,7 +155,8 @@ def climb(
         assert isinstance(told, Situation), "the driver must send a situation for an Observation"
         # A hold stands for the whole climb; the floor is the request's own.
         hold = "hold" if situation.storm == "hold" else told.storm
-        situation = Situation(hold, told.out_of, match.floor)
+        if (hold, told.out_of) != (situation.storm, situation.out_of):
+            situation = Situation(hold, told.out_of, match.floor)
 
 
 def _step(

@@ -92,6 +92,9 @@ class Request:
 
     def user_text(self) -> str:
         """All text of the user's turns, documents and tool results included, a line break between the pieces."""
+        first = self.messages[0]
+        if len(self.messages) == 1 and first["role"] == "user" and isinstance(first["content"], str):
+            return first["content"]  # nearly all requests are so
         return "\n".join(
             piece for message in self.messages if message["role"] == "user" for piece in _texts(message["content"])
         )

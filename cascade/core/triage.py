@@ -202,10 +202,12 @@ def _read_value(value: Any, *, triage: bool, structured: bool, repaired: bool) -
 
 def judge(confidence: object, answer: object, *, structured: bool, repaired: bool = False) -> Verdict:
     """The verdict on an envelope's two values; recorded ones are judged by the same words as live ones."""
-    problem = _problem_with(confidence)
-    if problem:
-        return Verdict("malformed", detail=problem, repaired=repaired)
-    number = float(confidence)  # type: ignore[arg-type]
+    number = confidence
+    if type(number) is not float or not 0 <= number <= 1:
+        problem = _problem_with(confidence)
+        if problem:
+            return Verdict("malformed", detail=problem, repaired=repaired)
+        number = float(confidence)  # type: ignore[arg-type]
     if answer is None:
         return Verdict("declined", confidence=number, source="self_reported", repaired=repaired)
     if not structured and not isinstance(answer, str):

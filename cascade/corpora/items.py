@@ -153,7 +153,10 @@ class RecordedReply(Struct, frozen=True, forbid_unknown_fields=True, gc=False):
     @property
     def tokens(self) -> Usage:
         """The recorded usage as billed tokens; all zero where none was recorded."""
-        return Usage.from_api(self.usage or {})
+        usage = self.usage
+        if usage is not None and len(usage) == 2 and self.can_be_priced:  # nearly all are so, and checked when decoded
+            return Usage(usage["input_tokens"], usage["output_tokens"])
+        return Usage.from_api(usage or {})
 
 
 class Item(Struct, frozen=True, forbid_unknown_fields=True, gc=False, eq=False):
