@@ -10,7 +10,7 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Literal
 
-__all__ = ["Kind", "names", "shipped"]
+__all__ = ["Kind", "find_corpus", "names", "shipped"]
 
 Kind = Literal["policies", "corpora"]
 
@@ -31,6 +31,12 @@ def names(kind: Kind) -> tuple[str, ...]:
     """The names of all that ships of one kind, sorted; empty where the folder is missing."""
     suffix = _SUFFIX[kind]
     return tuple(sorted(path.name.removesuffix(suffix) for path in _folder(kind).glob(f"*{suffix}")))
+
+
+def find_corpus(path: str | Path) -> Path:
+    """A file; where there is none of this name, the shipped corpus that has it. A path that is neither is given back."""
+    path = Path(path)
+    return path if path.exists() else shipped("corpora", str(path)) or path
 
 
 def _folder(kind: Kind) -> Path:

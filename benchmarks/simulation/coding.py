@@ -21,7 +21,7 @@ from .coding_design import ask_architecture, ask_cross_cutting, ask_trust_bounda
 from .coding_mechanical import ask_extraction, ask_lint, ask_reformat, ask_rename, ask_translate
 from .coding_reading import ask_refactor, ask_review
 from .draws import Draws
-from .replies import Item, Profile, Ticket, answer_all
+from .replies import Item, Profile, Ticket, answer_all, draw_new
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping
@@ -71,7 +71,7 @@ def simulate_coding(seed: int) -> list[Item]:
     seen: set[str] = set()
     at = 0.0
     for place, task in enumerate(tasks):
-        ticket = _draw_new(_ASK[task], texts, seen)
+        ticket = draw_new(_ASK[task], texts, seen)
         at += traffic.gap(MEAN_GAP_S)
         items.append({
             "id": f"c-{place:04d}",
@@ -84,11 +84,3 @@ def simulate_coding(seed: int) -> list[Item]:
             "replies": answer_all(ticket, PROFILES[task], outcomes, SYSTEM_TOKENS),
         })  # fmt: skip
     return items
-
-
-def _draw_new(ask: Callable[[Draws], Ticket], draws: Draws, seen: set[str]) -> Ticket:
-    while True:
-        ticket = ask(draws)
-        if ticket.last_turn not in seen:
-            seen.add(ticket.last_turn)
-            return ticket

@@ -29,9 +29,21 @@ from typing import TYPE_CHECKING, TypedDict
 from .draws import STANDARD_NORMAL, Draws
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping, Sequence
+    from collections.abc import Callable, Mapping, Sequence
 
-__all__ = ["LADDER", "Item", "Message", "Profile", "Reply", "Rung", "Ticket", "Turns", "Usage", "answer_all"]
+__all__ = [
+    "LADDER",
+    "Item",
+    "Message",
+    "Profile",
+    "Reply",
+    "Rung",
+    "Ticket",
+    "Turns",
+    "Usage",
+    "answer_all",
+    "draw_new",
+]
 
 SHARED = 0.55  # share of a rung's trouble that is the item's own difficulty
 DECLINED = 0.07  # share of the unsure replies that give no answer
@@ -182,3 +194,12 @@ def _usage(ticket: Ticket, rung: Rung, answer: str | None, system_tokens: int) -
     words_out = -(-len(answer or "") // CHARACTERS_PER_TOKEN)
     triage, envelope = (0, 0) if rung.is_top else (TRIAGE_TOKENS, ENVELOPE_TOKENS)
     return {"input_tokens": system_tokens + triage + words_in, "output_tokens": max(1, words_out + envelope)}
+
+
+def draw_new(ask: Callable[[Draws], Ticket], draws: Draws, seen: set[str]) -> Ticket:
+    """A ticket whose last turn nobody had before; `seen` learns it."""
+    while True:
+        ticket = ask(draws)
+        if ticket.last_turn not in seen:
+            seen.add(ticket.last_turn)
+            return ticket

@@ -18,7 +18,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 from .draws import Draws
-from .replies import Item, Profile, Ticket, answer_all
+from .replies import Item, Profile, Ticket, answer_all, draw_new
 from .storm_texts import ask_about_customs, ask_about_points
 from .support import MEAN_GAP_S, OUTAGE, PROFILES
 from .support_orders import ask_multi_step, ask_single_tool
@@ -67,7 +67,7 @@ def simulate_storm(seed: int) -> list[Item]:
         # Drawn whether it is needed or not, so that the storms' places do not change what comes after them.
         about_points = traffic.chance(POINTS_SHARE * min(1.0, max(0, place - SLOW.start) / RAMP))
         ask, profiles = _episode(place, about_points) if task == "routine" else (_ASK[task], PROFILES[task])
-        ticket = _draw_new(ask, texts, seen)
+        ticket = draw_new(ask, texts, seen)
         at += traffic.gap(MEAN_GAP_S)
         items.append({
             "id": f"w-{place:04d}",
@@ -94,11 +94,3 @@ def _episode(place: int, about_points: bool) -> tuple[Callable[[Draws], Ticket],
     if place in SLOW and about_points:
         return ask_about_points, POINTS
     return ask_routine, PROFILES["routine"]
-
-
-def _draw_new(ask: Callable[[Draws], Ticket], draws: Draws, seen: set[str]) -> Ticket:
-    while True:
-        ticket = ask(draws)
-        if ticket.last_turn not in seen:
-            seen.add(ticket.last_turn)
-            return ticket

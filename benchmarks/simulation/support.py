@@ -21,7 +21,7 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping
 
 from .draws import Draws
-from .replies import Item, Profile, Ticket, answer_all
+from .replies import Item, Profile, Ticket, answer_all, draw_new
 from .support_orders import ask_multi_step, ask_single_tool
 from .support_routine import ask_about_outage, ask_routine
 from .support_threads import ask_long_transcript
@@ -65,7 +65,7 @@ def simulate_support(seed: int) -> list[Item]:
     at = 0.0
     for place, task in enumerate(_draw_tasks(traffic)):
         in_outage = task == "routine" and place in STORM
-        ticket = _draw_new(ask_about_outage if in_outage else _ASK[task], texts, seen)
+        ticket = draw_new(ask_about_outage if in_outage else _ASK[task], texts, seen)
         at += traffic.gap(MEAN_GAP_S)
         items.append({
             "id": f"s-{place:04d}",
@@ -84,11 +84,3 @@ def _draw_tasks(draws: Draws) -> list[str]:
     size = ITEMS // HALVES
     half = [task for task, share in MIX.items() for _ in range(round(size * share))]
     return [task for _ in range(HALVES) for task in draws.shuffled(half)]
-
-
-def _draw_new(ask: Callable[[Draws], Ticket], draws: Draws, seen: set[str]) -> Ticket:
-    while True:
-        ticket = ask(draws)
-        if ticket.last_turn not in seen:
-            seen.add(ticket.last_turn)
-            return ticket

@@ -80,7 +80,7 @@ def passes(sample: Sample, alpha: float, delta: float) -> bool:
     if not sample.n or alpha >= 1:
         return sample.n > 0
     if sample.errors is not None:
-        return binomial_cdf(sample.errors, sample.n, alpha) <= delta
+        return bool(binomial_cdf(sample.errors, sample.n, alpha) <= delta)
     return bool(_most_capital(sample.values[None, :], alpha, delta)[0] >= -math.log(delta))
 
 

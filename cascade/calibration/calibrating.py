@@ -28,7 +28,7 @@ from cascade.calibration.certificate import (
     hash_of_corpus,
 )
 from cascade.calibration.coded import Coded, code_columns
-from cascade.calibration.frontier import Point, frontier, risk_path
+from cascade.calibration.frontier import Point, frontier, risk_path, thinned_levels
 from cascade.calibration.objectives import Budget, MinQuality, Objective
 from cascade.calibration.scorer import Gatherer, Learned, learn, rescored
 from cascade.calibration.signal import Signal, signals
@@ -47,7 +47,7 @@ from cascade.pricing import NoPrice
 if TYPE_CHECKING:
     from cascade.corpora.arrays import Truths
 
-__all__ = ["Calibration", "Half", "Single", "Wish", "calibrate", "hold"]
+__all__ = ["Calibration", "Half", "Rival", "Wish", "calibrate", "hold"]
 
 
 @dataclass(frozen=True, slots=True)
@@ -86,7 +86,7 @@ class Half:
 
 
 @dataclass(frozen=True, slots=True)
-class Single:
+class Rival:
     """One model alone, on the certify half. `meets`: what is wanted; for a target that is proved in the same way."""
 
     figures: Half
@@ -100,6 +100,7 @@ class Calibration:
     `chosen`: the tune half's point (None: nothing meets the objective, or none was wanted). `proof`: of a target.
     `signal` is what each rung's confidence is worth, on all items that no scorer was trained on; `shorter` are the
     ladders with rungs left out, on the tune half.
+    `thinned`: by rung below the top how many quantile levels were looked at, None for all of them.
     `advice`: "cascade", "single:<rung>", or None where neither meets the objective.
     """
 
@@ -115,7 +116,7 @@ class Calibration:
     proof: Certified | NotCertified | None
     tune: Half | None
     certify: Half | None
-    singles: dict[str, Single]
+    singles: dict[str, Rival]
     random_mix: tuple[float, float] | None
     signal: dict[str, Signal]
     shorter: tuple[Shorter, ...]
@@ -258,12 +259,13 @@ def _chained(readers: Sequence[CorpusReader]) -> Iterator[Item]:
 
 
 def _only_frontier(coded: Coded, told: dict[str, Any]) -> Calibration:
-    points = frontier(coded.counts())
+    counts = coded.counts()
+    points = frontier(counts)
     singles = {
-        rung: Single(_alone(coded, index, "false_confident"), meets=False) for index, rung in enumerate(coded.rungs)
+        rung: Rival(_alone(coded, index, "false_confident"), meets=False) for index, rung in enumerate(coded.rungs)
     }
     return Calibration(
-        **told, frontier=points, thinned=(), chosen=None, proof=None, tune=None, certify=None, singles=singles,
+        **told, frontier=points, thinned=thinned_levels(counts), chosen=None, proof=None, tune=None, certify=None, singles=singles,
         random_mix=None, shorter=(), advice=None,
     )  # fmt: skip
 
@@ -282,12 +284,12 @@ def _choose(coded: Coded, tunes: Truths, objective: Objective, told: dict[str, A
     else:
         chosen = _best(points, tune, objective)
     singles = {
-        rung: Single(_alone(held, index, _loss(objective)), meets=_meets(held, index, objective))
+        rung: Rival(_alone(held, index, _loss(objective)), meets=_meets(held, index, objective))
         for index, rung in enumerate(coded.rungs)
     }
     certified = None if chosen is None else _half(held, chosen.at, objective)
     return Calibration(
-        **told, frontier=points, thinned=(), chosen=chosen, proof=proof,
+        **told, frontier=points, thinned=thinned_levels(counts), chosen=chosen, proof=proof,
         tune=None if chosen is None else _half(tune, chosen.at, objective), certify=certified, singles=singles,
         random_mix=None if certified is None else _random_mix(certified, held),
         shorter=tuple(shorter_frontiers(counts, told["lens"].plan.policy, _loss(objective))),
@@ -340,7 +342,7 @@ def _alone(coded: Coded, index: int, loss: Any) -> Half:
 def _meets(held: Coded, index: int, objective: Objective) -> bool:
     if isinstance(objective, Target):
         sample = sample_of(lost_alone(held, index, objective.counted), held.group)
-        return index == held.top or bool(passes(sample, objective.alpha, objective.delta))
+        return index == held.top or passes(sample, objective.alpha, objective.delta)
     if isinstance(objective, MinQuality):
         return float(held.alone[:, index].mean()) >= _wanted(held, objective)
     return float(held.cost[:, index].mean()) <= objective.usd * 1e9
@@ -352,7 +354,7 @@ def _random_mix(certified: Half, held: Coded) -> tuple[float, float]:
     return quality, cost / 1e9 / certified.items
 
 
-def _advice(certified: Half | None, singles: dict[str, Single], objective: Objective) -> str | None:
+def _advice(certified: Half | None, singles: dict[str, Rival], objective: Objective) -> str | None:
     """The cheapest single model that meets the objective, unless the cascade does and is cheaper (for a budget: better)."""
     good = {rung: single.figures for rung, single in singles.items() if single.meets}
     if isinstance(objective, Budget):

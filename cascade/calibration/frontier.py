@@ -22,7 +22,18 @@ from cascade.corpora.arrays import np
 if TYPE_CHECKING:
     from cascade.corpora.arrays import Floats, Whole
 
-__all__ = ["CELLS", "QUANTILES", "Loss", "Point", "Surface", "frontier", "point_at", "risk_path", "surface"]
+__all__ = [
+    "CELLS",
+    "QUANTILES",
+    "Loss",
+    "Point",
+    "Surface",
+    "frontier",
+    "point_at",
+    "risk_path",
+    "surface",
+    "thinned_levels",
+]
 
 CELLS = 4_000_000
 """Vectors of thresholds that are looked at together; where there are more, the rungs' levels are thinned."""
@@ -83,6 +94,11 @@ def surface(counts: Counts, loss: Loss, *, cells: int = CELLS) -> Surface:
             table = _below(np.bincount(cell, gain, prod(radices)).reshape(radices))
             np.add(whole, table.reshape(*table.shape, *([1] * (len(shape) - rung - 1))), out=whole)
     return Surface(counts, steps, quality, cost, losses, thinned)
+
+
+def thinned_levels(counts: Counts, *, cells: int = CELLS) -> tuple[int | None, ...]:
+    """For each rung below the top how many quantile levels are looked at where they are not all; None where they are."""
+    return _steps(counts, cells)[1]
 
 
 def frontier(counts: Counts, loss: Loss = "false_confident") -> tuple[Point, ...]:

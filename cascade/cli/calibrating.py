@@ -14,7 +14,6 @@ from cascade.calibration.frontier import Point
 from cascade.calibration.objectives import Budget, Objective, parse_quality, told
 from cascade.calibration.report import write_report
 from cascade.calibration.reporting import report_of
-from cascade.cli.emulating import find_corpus
 from cascade.cli.output import print_json, stderr, stdout, table
 from cascade.core.certificate import Certificate
 from cascade.core.errors import ConfigurationError, PolicyError, RequirementNotMet
@@ -23,6 +22,7 @@ from cascade.corpora.replays import replay_corpus
 from cascade.corpora.splits import Split
 from cascade.editing import diff_of, edit_policy, write_policy
 from cascade.loading import find_policy, load_policy
+from cascade.shipped import find_corpus
 
 __all__ = ["CalibrateWish", "run_calibrate"]
 
@@ -222,6 +222,7 @@ def _fields(result: Calibration, certificate: Certificate | None, seconds: float
             },
             "random_mix": None if mix is None else {"quality": mix[0], "cost_per_request_usd": mix[1]},
         },
+        "thinned": dict(zip(result.coded.rungs, result.thinned, strict=False)),
         "signal": {rung: signal.fields() for rung, signal in result.signal.items()},
         "shorter": [
             {"rungs": list(one.rungs), "frontier": [_point(one.rungs, point, n) for point in one.frontier]}
@@ -290,12 +291,19 @@ def _print(result: Calibration, objective: Objective, certificate: Certificate |
         )
     elif not isinstance(objective, Target) and result.feasible:
         stdout.print("\nchosen on the tune half, not certified: only --max-risk proves anything")
+    _print_thinned(result)
     _print_signal(result)
     _print_shorter(result, objective)
     if isinstance(objective, Target) and objective.loss == "disagreement":
         stdout.print(f"as judged by {result.manifest.grader or 'an unnamed grader'}")
     if result.skipped:
         stdout.print(f"{result.skipped:,} bad items were skipped, first: {result.problems[0]}")
+
+
+def _print_thinned(result: Calibration) -> None:
+    kept = [f"{levels} of {rung}" for rung, levels in zip(result.coded.rungs, result.thinned, strict=False) if levels]
+    if kept:
+        stdout.print(f"not every level was looked at, there are too many: {' and '.join(kept)}, by quantiles")
 
 
 def _print_signal(result: Calibration) -> None:
@@ -365,3 +373,4 @@ def _print_frontier(result: Calibration) -> None:
     stdout.print(rows)
     if len(shown) < len(result.frontier):
         stdout.print(f"{len(shown)} of {len(result.frontier):,} points (all with --json)")
+    _print_thinned(result)

@@ -12,14 +12,9 @@ from pathlib import Path
 from cascade.cli.output import stderr
 from cascade.core.errors import ConfigurationError, MissingExtra
 from cascade.corpora import open_corpus, text_of
-from cascade.shipped import shipped
+from cascade.shipped import find_corpus, shipped
 
-__all__ = ["find_corpus", "run_emulator", "support_corpus"]
-
-
-def find_corpus(path: Path) -> Path:
-    """A file; where there is none of this name, the shipped corpus that has it."""
-    return path if path.exists() else shipped("corpora", str(path)) or path
+__all__ = ["run_emulator", "support_corpus"]
 
 
 def support_corpus() -> Path:

@@ -19,7 +19,7 @@ from cascade.core.storm import storm_limit
 from cascade.engine import default_policy
 from cascade.loading import load_policy, policy_schema
 from cascade.plans import make_plan
-from cascade.shipped import shipped
+from cascade.shipped import find_corpus
 
 __all__ = ["Question", "run_check", "run_explain", "run_schema", "run_show"]
 
@@ -163,7 +163,7 @@ def _storms_on(corpus: str, policy: Policy) -> dict[str, Any]:
     """What the storm guard does on a replayed corpus, as `replay` tells it, and which corpus that is."""
     from cascade.corpora.replays import Wish, replay_corpus  # noqa: PLC0415 - only who gives a corpus needs it
 
-    replay = replay_corpus(shipped("corpora", corpus) or corpus, Wish(policy))
+    replay = replay_corpus(find_corpus(corpus), Wish(policy))
     told = {"corpus": replay.manifest.name, "synthetic": replay.manifest.synthetic, "items": replay.figures.items}
     return {**told, **replay.storms}
 

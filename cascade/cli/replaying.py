@@ -11,7 +11,6 @@ from typing import Any, cast, get_args
 from rich.markup import escape
 from rich.progress import BarColumn, Progress, TextColumn, TimeElapsedColumn
 
-from cascade.cli.emulating import find_corpus
 from cascade.cli.output import print_json, stderr, stdout, table
 from cascade.core.errors import ConfigurationError
 from cascade.corpora.figures import Figures, Single
@@ -21,6 +20,7 @@ from cascade.corpora.replays import Replay, Wish, fields_of, replay_corpus
 from cascade.corpora.requirements import parse_requirement, require
 from cascade.corpora.splits import Part, Split
 from cascade.loading import load_policy
+from cascade.shipped import find_corpus
 
 __all__ = ["ReplayWish", "run_replay", "storms_told"]
 

@@ -29,7 +29,7 @@ from cascade.savings import (
     read_usage,
     with_requests,
 )
-from cascade.shipped import shipped
+from cascade.shipped import find_corpus
 
 __all__ = ["Sought", "run_savings"]
 
@@ -84,7 +84,7 @@ def _mix(sought: Sought, policy: Policy) -> Mix | None:
         return read_mix(sought.mix, [rung.rung for rung in policy.ladder])
     if sought.corpus is None:
         return None
-    with open_corpus(shipped("corpora", sought.corpus) or sought.corpus) as reader:
+    with open_corpus(find_corpus(sought.corpus)) as reader:
         return observe(reader, policy)
 
 

@@ -6,11 +6,11 @@ import sys
 from pathlib import Path
 
 from cascade.calibration.tabulating import PARTS, Tabulated, tabulate_corpus, write_counts
-from cascade.cli.emulating import find_corpus
 from cascade.cli.output import print_json, stderr
 from cascade.core.errors import ConfigurationError
 from cascade.corpora.splits import Split
 from cascade.loading import load_policy
+from cascade.shipped import find_corpus
 
 __all__ = ["run_tabulate"]
 

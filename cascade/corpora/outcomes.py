@@ -148,7 +148,7 @@ def singles_of(columns: Columns, view: View) -> dict[str, Single]:
     A model of which some item has no reply, score or cost is left out: nothing is guessed.
     """
     right_at, others = columns.manifest.right_at, [rung for rung in columns.rungs if rung not in view.lens.rungs]
-    spoken = {**dict(zip(view.lens.names, zip(view.lens.rungs, view.cost, strict=True), strict=True))}
+    spoken = dict(zip(view.lens.names, zip(view.lens.rungs, view.cost, strict=True), strict=True))
     if view.lens.cost_of == "recorded":
         spoken |= {rung: (rung, columns.rungs[rung].cost) for rung in others if rung not in spoken}
     found: dict[str, Single] = {}
