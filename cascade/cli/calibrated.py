@@ -1,0 +1,229 @@
+"""What a calibration came to, in words, as a table and as JSON."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from cascade.calibration.calibrating import Calibration, Half
+from cascade.calibration.certificate import Certified, NotCertified, Target
+from cascade.calibration.frontier import Point
+from cascade.calibration.objectives import Objective, told
+from cascade.cli.output import stdout, table
+from cascade.core.certificate import Certificate
+
+__all__ = ["advice_told", "fields_of", "print_calibration", "print_frontier", "refusal_told"]
+
+_MOST_POINTS = 12  # of the frontier, shown to a person; --json has them all
+
+
+def refusal_told(result: Calibration, objective: Objective) -> str:
+    """Why nothing was found, what is missing, and the best single model."""
+    best = f"; best single model: {_bare(result.advice)}" if result.advice else ""
+    if isinstance(result.proof, NotCertified):
+        proof = result.proof
+        needed = proof.further_units_needed
+        more = (
+            f"{needed:,} further graded {proof.tested.units} would do at the rate observed"
+            if needed is not None
+            else "no number of further ones would do at the rate observed"
+        )
+        return (
+            f"nothing could be certified: {told(objective)} (observed {proof.tested.rate:.4g} on {proof.tested.n:,}"
+            f" {proof.tested.units}, bound {proof.tested.upper_bound:.4g}; {more}{best})"
+        )
+    return f"no thresholds reach {told(objective)}{best}"
+
+
+def _bare(advice: str | None) -> str:
+    return (advice or "").removeprefix("single:")
+
+
+def advice_told(result: Calibration) -> str:
+    """The verdict in one sentence."""
+    if result.advice == "cascade":
+        return "cascade: cheaper than every single model that meets the objective"
+    if result.advice is None:
+        return "neither a cascade nor a single model meets the objective"
+    single = _bare(result.advice)
+    by_definition = isinstance(result.wish.objective, Target) and single == result.coded.rungs[-1]
+    how = " (the top's answers never count as this loss)" if by_definition else ""
+    return f"do not cascade here: {single} alone meets the objective{how}, and no cascade that does is cheaper"
+
+
+def fields_of(result: Calibration, certificate: Certificate | None, seconds: float) -> dict[str, Any]:
+    """The JSON of `calibrate --json`."""
+    n = int(result.tunes.sum()) if result.wish.objective is not None else len(result.coded)
+    mix = result.random_mix
+    objective = result.wish.objective
+    return {
+        "objective": "none: the frontier of the whole corpus" if objective is None else told(objective),
+        "feasible": result.feasible,
+        "thresholds": result.thresholds,
+        "tasks": {task: {"thresholds": own} for task, own in result.task_thresholds.items()},
+        "advice": result.advice,
+        "certificate": certificate.model_dump(mode="json") if certificate else None,
+        "refusal": _not_certified(result.proof) if isinstance(result.proof, NotCertified) else None,
+        "tune": _half(result.tune),
+        "certify": _half(result.certify),
+        "frontier": [_point(result.coded.rungs, point, n) for point in result.frontier],
+        "baselines": {
+            **{
+                f"single:{rung}": {**(_half(single.figures) or {}), "meets": single.meets}
+                for rung, single in result.singles.items()
+            },
+            "random_mix": None if mix is None else {"quality": mix[0], "cost_per_request_usd": mix[1]},
+        },
+        "thinned": dict(zip(result.coded.rungs, result.thinned, strict=False)),
+        "signal": {rung: signal.fields() for rung, signal in result.signal.items()},
+        "shorter": [
+            {"rungs": list(one.rungs), "frontier": [_point(one.rungs, point, n) for point in one.frontier]}
+            for one in result.shorter
+        ],
+        "scorer": None
+        if result.learned is None
+        else {rung: scoring.model_dump(mode="json") for rung, scoring in result.learned.scorer.items()},
+        "seconds": round(seconds, 3),
+    }
+
+
+def _not_certified(proof: NotCertified) -> dict[str, Any]:
+    tested = proof.tested
+    return {
+        "units": tested.units, "n": tested.n, "errors": tested.errors, "rate": tested.rate,
+        "upper_bound": tested.upper_bound, "further_units_needed": proof.further_units_needed,
+    }  # fmt: skip
+
+
+def _half(half: Half | None) -> dict[str, Any] | None:
+    if half is None:
+        return None
+    return {
+        "items": half.items,
+        "quality": half.quality,
+        "quality_ci95": list(half.ci95) if half.ci95 else None,
+        "cost_per_request_usd": half.cost_per_request_usd,
+        "false_confident_rate": half.false_confident,
+        "loss_rate": half.lost,
+        "shipped": half.shipped,
+    }
+
+
+def _point(rungs: tuple[str, ...], point: Point, n: int) -> dict[str, Any]:
+    return {
+        "thresholds": dict(zip(rungs, point.thresholds, strict=False)),
+        "quality": point.quality,
+        "cost_per_request_usd": point.cost / 1e9 / n,
+        "false_confident_rate": point.losses / n,
+    }
+
+
+def print_calibration(result: Calibration, objective: Objective, certificate: Certificate | None) -> None:
+    """The verdict, the chosen thresholds beside every single model, and what each signal is worth."""
+    stdout.print(advice_told(result), style="bold")
+    stdout.print()
+    kind = "synthetic" if result.manifest.synthetic else "recorded"
+    half = len(result.coded) - int(result.tunes.sum())
+    title = f"{result.manifest.name}: {told(objective)}, on {half:,} {kind} items that the search never saw"
+    right = ("quality", "95 %", "USD per 1,000", "confidently wrong")
+    rows = table(kind, "quality", "95 %", "USD per 1,000", "confidently wrong", "meets it", title=title, right=right)
+    if result.certify is not None:
+        rows.add_row(f"cascade at {_thresholds(result.thresholds)}", *_row(result.certify), _yes(result))
+    for rung, single in result.singles.items():
+        rows.add_row(f"{rung} alone", *_row(single.figures), "yes" if single.meets else "no")
+    if result.random_mix is not None:
+        quality, usd = result.random_mix
+        rows.add_row("as many, at random", f"{quality:.4f}", "", f"{1e3 * usd:.4f}", "", "")
+    stdout.print(rows)
+    if isinstance(result.proof, Certified) and certificate is not None:
+        tested = result.proof.tested
+        errors = f"{tested.errors} lost of " if tested.errors is not None else ""
+        stdout.print(
+            f"\ncertified: {told(objective)}: {errors}{tested.n:,} {tested.units} ({tested.weighting}), upper bound"
+            f" {tested.upper_bound:.4f}"
+        )
+    elif not isinstance(objective, Target) and result.feasible:
+        stdout.print("\nchosen on the tune half, not certified: only --max-risk proves anything")
+    _print_thinned(result)
+    _print_signal(result)
+    _print_shorter(result, objective)
+    if isinstance(objective, Target) and objective.loss == "disagreement":
+        stdout.print(f"as judged by {result.manifest.grader or 'an unnamed grader'}")
+    if result.skipped:
+        stdout.print(f"{result.skipped:,} bad items were skipped, first: {result.problems[0]}")
+
+
+def _print_thinned(result: Calibration) -> None:
+    kept = [f"{levels} of {rung}" for rung, levels in zip(result.coded.rungs, result.thinned, strict=False) if levels]
+    if kept:
+        stdout.print(f"not every level was looked at, there are too many: {' and '.join(kept)}, by quantiles")
+
+
+def _print_signal(result: Calibration) -> None:
+    heads = ("AUROC", "ECE", "levels", "right", "mean confidence", "better than at random")
+    rows = table("confidence of", *heads, right=heads[:-1])
+    for rung, one in result.signal.items():
+        gain = one.gain_ci95
+        told = f"{'yes' if one.beats_random else 'no'} ({gain[0]:+.4f} to {gain[1]:+.4f})" if gain else "not known"
+        rows.add_row(rung, _number(one.auroc), _number(one.ece), f"{one.levels:,}", _number(one.accuracy),
+                     _number(one.mean_confidence), told)  # fmt: skip
+    stdout.print()
+    stdout.print(rows)
+    poor = [rung for rung, one in result.signal.items() if not one.beats_random]
+    if poor:
+        stdout.print(f"escalating by the confidence of {' and '.join(poor)} is not shown to beat escalating at random")
+
+
+def _print_shorter(result: Calibration, objective: Objective) -> None:
+    """The cheapest point of each shorter ladder with the chosen one's risk or quality, both on the tune half."""
+    if result.chosen is None or result.tune is None:
+        return
+    chosen = result.chosen
+    for one in result.shorter:
+        good = [
+            point for point in one.frontier
+            if (point.losses <= chosen.losses if isinstance(objective, Target) else point.quality >= chosen.quality)
+        ]  # fmt: skip
+        best = min(good, key=lambda point: point.cost, default=None)
+        if best is not None:
+            share = best.cost / chosen.cost - 1
+            told = f"{abs(share):.0%} {'cheaper' if share < 0 else 'dearer'} on the tune half"
+            stdout.print(f"shorter: {' → '.join(one.rungs)} with no more {_what(objective)}: {told}")
+
+
+def _what(objective: Objective) -> str:
+    return "of the loss" if isinstance(objective, Target) else "loss of quality"
+
+
+def _number(value: float | None) -> str:
+    return "" if value is None else f"{value:.3f}"
+
+
+def _yes(result: Calibration) -> str:
+    return "certified" if isinstance(result.proof, Certified) else "chosen"
+
+
+def _row(half: Half) -> tuple[str, ...]:
+    ci95 = f"{half.ci95[0]:.4f}–{half.ci95[1]:.4f}" if half.ci95 else "not known"
+    return f"{half.quality:.4f}", ci95, f"{1e3 * half.cost_per_request_usd:.4f}", f"{half.false_confident:.1%}"
+
+
+def _thresholds(thresholds: dict[str, float | None]) -> str:
+    return ", ".join(f"{rung} {'never' if x is None else format(x, 'g')}" for rung, x in thresholds.items())
+
+
+def print_frontier(result: Calibration) -> None:
+    """The frontier of all items, thinned to what a person reads."""
+    n = len(result.coded)
+    stdout.print("the frontier of the whole corpus: no split, no choice, nothing certified", style="bold")
+    rows = table("thresholds", "quality", "USD per 1,000", "confidently wrong", right=("quality", "USD per 1,000"))
+    every = max(1, len(result.frontier) // _MOST_POINTS)
+    shown = [*result.frontier[:-1:every], result.frontier[-1]]
+    for point in shown:
+        named = dict(zip(result.coded.rungs, point.thresholds, strict=False))
+        rows.add_row(
+            _thresholds(named), f"{point.quality:.4f}", f"{point.cost / 1e6 / n:.4f}", f"{point.losses / n:.1%}"
+        )
+    stdout.print(rows)
+    if len(shown) < len(result.frontier):
+        stdout.print(f"{len(shown)} of {len(result.frontier):,} points (all with --json)")
+    _print_thinned(result)
