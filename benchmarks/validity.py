@@ -28,6 +28,7 @@ from cascade.calibration.bounds import Sample, passes, sample_of
 from cascade.calibration.certificate import Certified, Target, certify
 from cascade.calibration.coded import Coded
 from cascade.calibration.frontier import Point, risk_path
+from cascade.calibration.sides import Items
 from cascade.corpora.arrays import Floats
 
 TARGET = Target("false_confident", 0.02, 0.05)
@@ -163,8 +164,8 @@ def halves(coded: Coded, chance: np.random.Generator) -> tuple[Coded, Coded]:
 def proved(coded: Coded, chance: np.random.Generator) -> tuple[int, ...] | None:
     """The levels that are certified as `calibrate` certifies them; None where none are."""
     tune, held = halves(coded, chance)
-    found = certify(risk_path(tune.counts(), TARGET.counted), tune, held, TARGET)
-    return found.point.at if isinstance(found, Certified) else None
+    found = certify(risk_path(tune.counts(), TARGET.counted), Items(tune), Items(held), TARGET)
+    return found.point.at if isinstance(found, Certified) and isinstance(found.point, Point) else None
 
 
 def counted(path: Sequence[Point], coded: Coded) -> tuple[int, ...] | None:

@@ -9,7 +9,7 @@ predictable plug-in bets.
 from __future__ import annotations
 
 import math
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any
 
 from cascade.core.errors import MissingExtra
@@ -23,6 +23,7 @@ __all__ = [
     "Sample",
     "binomial_cdf",
     "chance_of_passing",
+    "counted_sample",
     "lower_bound",
     "most_errors",
     "passes",
@@ -43,21 +44,27 @@ _DRAWN = 1_000_000  # units drawn at once to see how often they would pass
 
 @dataclass(frozen=True, slots=True, eq=False)
 class Sample:
-    """Independent units, each with a mean loss from 0 to 1. `errors`: how many are lost, None where some are in part."""
+    """Independent units, each with a mean loss from 0 to 1. `errors`: how many are lost, None where some are in part.
+
+    `counted`: how many units there are where only that and the `errors` are known, and `values` is empty.
+    """
 
     units: Units
     values: Floats
     errors: int | None
+    counted: int | None = None
 
     @property
     def n(self) -> int:
         """How many units."""
-        return len(self.values)
+        return len(self.values) if self.counted is None else self.counted
 
     @property
     def rate(self) -> float:
         """Their mean loss, every unit alike; 0 where there are none."""
-        return float(self.values.mean()) if self.n else 0.0
+        if not self.n:
+            return 0.0
+        return float(self.values.mean()) if self.errors is None else self.errors / self.n
 
 
 def sample_of(losses: Floats | Truths, group: Codes) -> Sample:
@@ -73,6 +80,11 @@ def sample_of(losses: Floats | Truths, group: Codes) -> Sample:
     shuffled = np.random.default_rng(_SEED).permutation(means)
     errors = int(np.count_nonzero(losses)) if single and whole else None
     return Sample("items" if single else "groups", shuffled, errors)
+
+
+def counted_sample(errors: int, n: int) -> Sample:
+    """`n` single items, of which `errors` are lost: what a table of counts knows of them, and all that a bound needs."""
+    return Sample("items", np.zeros(0), errors, n)
 
 
 def passes(sample: Sample, alpha: float, delta: float) -> bool:
@@ -100,7 +112,7 @@ def upper_bound(sample: Sample, delta: float) -> float:
 def lower_bound(sample: Sample, delta: float) -> float:
     """The lower confidence limit of the rate at 1 - delta: what is not lost has the upper one."""
     errors = None if sample.errors is None else sample.n - sample.errors
-    return 1 - upper_bound(Sample(sample.units, 1 - sample.values, errors), delta)
+    return 1 - upper_bound(replace(sample, values=1 - sample.values, errors=errors), delta)
 
 
 def binomial_cdf(errors: int | Whole, n: int, rate: float) -> Any:

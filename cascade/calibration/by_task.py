@@ -6,27 +6,29 @@ How many losses each task may have is chosen for all tasks together: a (min,+) d
 
 the knapsack of multiple choice (Kellerer, Pferschy, Pisinger: Knapsack Problems, 2004, ch. 11). A Lagrangian (one price
 of a loss for all tasks) finds only the points on the convex hull, and was 8-11 % dearer on the recorded corpora. Only
-tasks with many items get thresholds of their own; the others share one vector, as one more task.
+tasks with many items get thresholds of their own; the others share one vector, as one more task. Items without a task
+that the policy knows are always among those: theirs are the ladder's own thresholds.
 """
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any, Literal, cast
 
 from cascade.calibration.coded import Coded
 from cascade.calibration.counts import Counts, Loss
 from cascade.calibration.frontier import Point, risk_path
+from cascade.core.policy import OTHER
 from cascade.corpora.arrays import np
 
 if TYPE_CHECKING:
     from cascade.corpora.arrays import Codes, Floats
 
-__all__ = ["FEWEST", "ByTask", "Counted", "best_by_task", "path_by_task"]
+__all__ = ["FEWEST", "ByTask", "Counted", "best_by_task", "large_tasks", "path_by_task"]
 
 FEWEST = 500
-"""Items a task must have for thresholds of its own: with fewer they follow its chance."""
+"""Labelled items a task must have for thresholds of its own: with fewer they follow its chance."""
 
 Counted = Loss | Literal["wrong"]
 """What is counted against the bound: a loss, or every wrong answer (so that the others are the right ones)."""
@@ -38,34 +40,43 @@ _EVERY = 1_000_000_000  # points on a task's own path: all of them
 class ByTask:
     """Thresholds by task. `tasks`: of each with enough items. `shared`: of all others, None where there are none.
 
-    `quality`: mean score. `cost`: nano-USD, all items. `count`: how many losses, or wrong answers, all items.
+    `quality`: mean score. `cost`: nano-USD, all items. `losses`: how many of all items, or how many wrong answers.
     """
 
     tasks: Mapping[str, Point]
     shared: Point | None
     quality: float
     cost: int
-    count: int
+    losses: int
 
-    def at(self, coded: Coded) -> Codes:
+    def at_items(self, coded: Coded) -> Codes:
         """(N, K-1): the threshold levels of every item of `coded`, which must have the same levels.
 
         A task that was not there when they were chosen has the shared ones, and where there are none ships only at the
         top: nothing is known of it.
         """
-        never = tuple(len(own) + 1 for own in coded.levels)
-        rest = self.shared.at if self.shared else never
+        rest = self.shared.at if self.shared else tuple(len(own) + 1 for own in coded.levels)
         table = np.array([self.tasks[name].at if name in self.tasks else rest for name in coded.tasks], np.int32)
         return table.reshape(len(coded.tasks), len(coded.levels))[coded.task]
 
 
-def best_by_task(coded: Coded, bound: int, counted: Counted = "false_confident", fewest: int = FEWEST) -> ByTask | None:
+def large_tasks(coded: Coded, fewest: int = FEWEST) -> frozenset[str]:
+    """The tasks with so many items that thresholds of their own can be trusted."""
+    sizes = np.bincount(coded.task, minlength=len(coded.tasks)).tolist()
+    return frozenset(
+        name for name, size in zip(coded.tasks, sizes, strict=True) if size >= max(1, fewest) and name != OTHER
+    )
+
+
+def best_by_task(
+    coded: Coded, bound: int, counted: Counted = "false_confident", own: Collection[str] | None = None
+) -> ByTask | None:
     """The least cost with at most `bound` losses (or wrong answers) in all; None where no thresholds have so few.
 
-    For a quality wanted of scores that are 0 or 1: `counted` "wrong", and `bound` the wrong answers it leaves room for.
-    Exact as long as no task's levels must be thinned (see `frontier.surface`).
+    `own`: the tasks that get thresholds of their own (None: the large ones of `coded`). For a quality wanted of scores
+    that are 0 or 1: `counted` "wrong", and `bound` the wrong answers it leaves room for. Exact as long as no task's levels must be thinned (see `frontier.surface`).
     """
-    units = _units(coded, counted, fewest)
+    units = _units(coded, counted, own)
     costs, choices = _joined(units, bound)
     if not len(costs) or costs[-1] == np.inf:
         return None
@@ -73,13 +84,13 @@ def best_by_task(coded: Coded, bound: int, counted: Counted = "false_confident",
 
 
 def path_by_task(
-    coded: Coded, loss: Loss, most: int = 60, *, bound: int | None = None, fewest: int = FEWEST
+    coded: Coded, counted: Counted, most: int = 60, *, bound: int | None = None, own: Collection[str] | None = None
 ) -> tuple[ByTask, ...]:
     """What no other thresholds beat in both losses and cost: losses ascending, cost falling; `most` of them.
 
-    `bound`: more losses than that are of no interest. Thinned as `risk_path`, evenly by cost.
+    `bound`: more losses than that are of no interest. `own`: as above. Thinned as `risk_path`, evenly by cost.
     """
-    units = _units(coded, loss, fewest)
+    units = _units(coded, counted, own)
     costs, choices = _joined(units, len(coded) if bound is None else bound)
     reached = np.flatnonzero(np.isfinite(costs))
     if not len(reached):
@@ -101,14 +112,15 @@ class _Unit:
     path: tuple[Point, ...]
 
 
-def _units(coded: Coded, counted: Counted, fewest: int) -> list[_Unit]:
-    sizes = np.bincount(coded.task, minlength=len(coded.tasks))
-    units = [
-        _Unit(name, int(sizes[code]), _path(coded.rows(coded.task == code).counts(), counted))
-        for code, name in enumerate(coded.tasks)
-        if sizes[code] >= max(1, fewest)
-    ]
-    small = sizes[coded.task] < fewest
+def _units(coded: Coded, counted: Counted, own: Collection[str] | None) -> list[_Unit]:
+    chosen = large_tasks(coded) if own is None else own
+    units: list[_Unit] = []
+    small = np.ones(len(coded), np.bool_)
+    for code, name in enumerate(coded.tasks):
+        rows = coded.task == code
+        if name in chosen and rows.any():
+            units.append(_Unit(name, int(rows.sum()), _path(coded.rows(rows).counts(), counted)))
+            small &= ~rows
     if small.any():
         units.append(_Unit(None, int(small.sum()), _path(coded.rows(small).counts(), counted)))
     return units

@@ -2,7 +2,8 @@
 
     read → code levels → split by group → frontier of the tune half → an objective's point → figures of the certify half
 
-Only a `Target` is proved; a quality or a budget is only chosen, on the tune half, and shown on the other.
+Only a `Target` is proved; a quality or a budget is only chosen, on the tune half, and shown on the other. Tables of
+counts, made anywhere, take the place of the first three steps.
 """
 
 from __future__ import annotations
@@ -12,135 +13,96 @@ from collections.abc import Iterator, Sequence
 from contextlib import ExitStack
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
-from cascade.calibration import baselines
 from cascade.calibration.against import Against, hold_against
-from cascade.calibration.baselines import Shorter, lost_alone, shorter_frontiers
-from cascade.calibration.bounds import passes, sample_of
-from cascade.calibration.certificate import (
-    Certificate,
-    Certified,
-    NotCertified,
-    Target,
-    certify,
-    escalation_of,
-    hash_of_corpus,
-)
+from cascade.calibration.by_task import FEWEST, ByTask, large_tasks
+from cascade.calibration.certificate import Certificate, Certified, Target, escalation_of, hash_of_corpus
+from cascade.calibration.choosing import Choice, Rival, choose, only_frontier
 from cascade.calibration.coded import Coded, code_columns
-from cascade.calibration.frontier import Point, frontier, risk_path, thinned_levels
-from cascade.calibration.objectives import Budget, MinQuality, Objective
+from cascade.calibration.objectives import Objective
 from cascade.calibration.scorer import Gatherer, Learned, learn, rescored
+from cascade.calibration.sides import Half, Items, Side, Tallied
 from cascade.calibration.signal import Signal, signals
+from cascade.calibration.tabulating import Tabulated, counted_as, read_counts
 from cascade.certificates import hash_of, hashes_of
 from cascade.core.errors import ConfigurationError, CorpusError
 from cascade.core.policy import Policy
 from cascade.corpora.arrays import np
 from cascade.corpora.columns import Lens, read_columns
-from cascade.corpora.intervals import Interval, interval_of
-from cascade.corpora.items import Item, Manifest
+from cascade.corpora.items import Item, LadderEntry, Manifest
 from cascade.corpora.lenses import Override, lens_of, own_lens
 from cascade.corpora.reading import CorpusReader, open_corpus
 from cascade.corpora.splits import Split
 from cascade.pricing import NoPrice
 
-if TYPE_CHECKING:
-    from cascade.corpora.arrays import Truths
-
-__all__ = ["Calibration", "Half", "Rival", "Wish", "calibrate", "hold"]
+__all__ = ["Calibration", "Half", "Rival", "Wish", "calibrate", "calibrate_counts", "hold"]
 
 
 @dataclass(frozen=True, slots=True)
 class Wish:
     """How to calibrate. `policy` None: the corpus's own ladder. `objective` None: the frontier of all, and no choice.
 
-    `scorer`: learn a better confidence first, on half of the tune half's groups, which then tune no threshold.
+    `per_task`: tasks with many items get thresholds of their own. `scorer`: learn a better confidence first, on half of
+    the tune half's groups, which then tune no threshold.
     """
 
     objective: Objective | None
     policy: Policy | None = None
     split: Split = field(default_factory=Split)
+    per_task: bool = False
     scorer: bool = False
     skip_bad: bool = False
 
 
-@dataclass(frozen=True, slots=True)
-class Half:
-    """What one vector of thresholds, or one model, comes to on some items. `cost`: nano-USD, of all of them.
-
-    `lost`: the share of the items with the loss that is looked at; `false_confident`: shipped below the top and wrong.
-    """
-
-    items: int
-    quality: float
-    ci95: Interval | None
-    cost: int
-    false_confident: float
-    lost: float
-    shipped: dict[str, int]
-
-    @property
-    def cost_per_request_usd(self) -> float:
-        """The mean cost, in USD."""
-        return self.cost / 1e9 / self.items if self.items else 0.0
-
-
-@dataclass(frozen=True, slots=True)
-class Rival:
-    """One model alone, on the certify half. `meets`: what is wanted; for a target that is proved in the same way."""
-
-    figures: Half
-    meets: bool
-
-
 @dataclass(frozen=True, slots=True, eq=False)
 class Calibration:
-    """What a calibration came to.
+    """What a calibration came to: what was read, its two sides, and the `choice`.
 
-    `chosen`: the tune half's point (None: nothing meets the objective, or none was wanted). `proof`: of a target.
-    `signal` is what each rung's confidence is worth, on all items that no scorer was trained on; `shorter` are the
-    ladders with rungs left out, on the tune half.
-    `thinned`: by rung below the top how many quantile levels were looked at, None for all of them.
-    `advice`: "cascade", "single:<rung>", or None where neither meets the objective.
+    `tune` and `held` are one and the same where nothing was to be chosen.
+    `signal` is what each rung's confidence is worth, on all items that no scorer was trained on. `counted`: from tables
+    of counts. `own_tasks`: those that were given thresholds of their own.
     """
 
     sources: tuple[str, ...]
     manifest: Manifest
     lens: Lens
     wish: Wish
-    coded: Coded
-    tunes: Truths
-    frontier: tuple[Point, ...]
-    thinned: tuple[int | None, ...]
-    chosen: Point | None
-    proof: Certified | NotCertified | None
-    tune: Half | None
-    certify: Half | None
-    singles: dict[str, Rival]
-    random_mix: tuple[float, float] | None
+    tune: Side
+    held: Side
+    choice: Choice
     signal: dict[str, Signal]
-    shorter: tuple[Shorter, ...]
-    learned: Learned | None
-    advice: str | None
-    skipped: int
-    problems: tuple[str, ...]
+    learned: Learned | None = None
+    own_tasks: frozenset[str] = frozenset()
+    counted: bool = False
+    skipped: int = 0
+    problems: tuple[str, ...] = ()
 
     @property
     def feasible(self) -> bool:
         """Whether thresholds were found that meet the objective."""
-        return self.chosen is not None
+        return self.choice.chosen is not None
 
     @property
     def thresholds(self) -> dict[str, float | None]:
         """By the ladder's rungs below the top; empty where nothing was chosen."""
-        return {} if self.chosen is None else dict(zip(self.coded.rungs, self.chosen.thresholds, strict=False))
+        chosen, rungs = self.choice.chosen, self.held.rungs[:-1]
+        if chosen is None:
+            return {}
+        shared = chosen.shared if isinstance(chosen, ByTask) else chosen
+        # Every item was of a large task: of any other nothing is known, so it ships at the top only.
+        values = shared.thresholds if shared is not None else (None,) * len(rungs)
+        return dict(zip(rungs, values, strict=True))
 
     @property
     def task_thresholds(self) -> dict[str, dict[str, float | None]]:
-        """Those that a policy's tasks have of their own: they give way to the chosen ones."""
-        chosen = self.thresholds
-        tasks = self.lens.plan.policy.tasks if chosen else ()
-        return {task.name: {rung: chosen[rung] for rung in task.thresholds} for task in tasks if task.thresholds}
+        """Each large task's own; and those that a policy's other tasks have now give way to the ladder's."""
+        chosen, ladder = self.choice.chosen, self.thresholds
+        tasks = self.lens.plan.policy.tasks if ladder else ()
+        made = {task.name: {rung: ladder[rung] for rung in task.thresholds} for task in tasks if task.thresholds}
+        if isinstance(chosen, ByTask):
+            made |= {task: dict(zip(ladder, own.thresholds, strict=True)) for task, own in chosen.tasks.items()}
+        return made
 
     @property
     def policy(self) -> Policy:
@@ -157,13 +119,17 @@ class Calibration:
 
     def certificate(self) -> Certificate | None:
         """What was proved, with the hashes of what it holds for; None where nothing was. Reads the corpora again."""
-        if not isinstance(self.proof, Certified):
+        proof, held = self.choice.proof, self.held
+        if not isinstance(proof, Certified) or self.choice.certify is None:
             return None
-        held = self.coded.rows(~self.tunes)
-        return self.proof.certificate(
+        if isinstance(held, Items):
+            escalation = escalation_of(held.coded, held.at(proof.point))
+        else:
+            escalation = _escalation(self.choice.certify, self.thresholds)
+        return proof.certificate(
             {"corpus": hash_of_corpus(self.sources), **self._hashes()},
-            right_at=self.coded.right_at,
-            escalation=escalation_of(held, self.proof.point.at),
+            right_at=held.right_at,
+            escalation=escalation,
             grader=self.manifest.grader,
         )
 
@@ -171,15 +137,17 @@ class Calibration:
         try:
             return hashes_of(self.policy)
         except NoPrice:  # the corpus's own ladder, of models that have no list price: what was recorded was counted
-            ladder = {"ladder": self.coded.rungs, "models": [entry.name for entry in self.manifest.ladder]}
-            rest = {"prompts": "as recorded", "prices": "as recorded", "thresholds": list(self.thresholds.values())}
+            ladder = {"ladder": self.held.rungs, "models": [entry.name for entry in self.manifest.ladder]}
+            thresholds = [list(self.thresholds.values()), self.task_thresholds]
+            rest = {"prompts": "as recorded", "prices": "as recorded", "thresholds": thresholds}
             return {part: hash_of(json.dumps(value).encode()) for part, value in {**ladder, **rest}.items()}
 
 
 def calibrate(paths: Sequence[Path], wish: Wish) -> Calibration:
     """Read the corpora as one, and calibrate.
 
-    Raises CorpusError, PolicyError and MissingExtra; ConfigurationError where a half of the split is empty.
+    Raises CorpusError, PolicyError and MissingExtra; ConfigurationError where a half of the split is empty, or where no
+    task is large enough for thresholds of its own.
     """
     with ExitStack() as stack:
         readers = [stack.enter_context(open_corpus(path, skip_bad=wish.skip_bad)) for path in paths]
@@ -206,22 +174,61 @@ def calibrate(paths: Sequence[Path], wish: Wish) -> Calibration:
             learned = learn(material, columns, view, trained, wish.split.seed)
             view = rescored(view, learned.scorer, material)
             coded = code_columns(columns, view)
+            own_tasks = _own_tasks(coded, wish)
             coded, halves = coded.rows(~trained), halves[~trained]
         else:
             coded = code_columns(columns, view)
+            own_tasks = _own_tasks(coded, wish)
         told: dict[str, Any] = {
-            "sources": tuple(reader.source for reader in readers),
-            "manifest": manifest,
-            "lens": lens,
-            "wish": wish,
-            "coded": coded,
-            "tunes": halves,
             "signal": signals(coded),
             "learned": learned,
+            "own_tasks": own_tasks,
             "skipped": sum(reader.skipped for reader in readers),
             "problems": tuple(problem for reader in readers for problem in reader.problems),
         }
-    return _only_frontier(coded, told) if wish.objective is None else _choose(coded, halves, wish.objective, told)
+    if wish.objective is None:
+        tune = held = Items(coded)
+    else:
+        tune, held = Items(coded.rows(halves)), Items(coded.rows(~halves))
+    choice = _choice(tune, held, wish, lens, own_tasks)
+    sources = tuple(reader.source for reader in readers)
+    return Calibration(sources, manifest, lens, wish, tune, held, choice, **told)
+
+
+def calibrate_counts(paths: Sequence[Path], wish: Wish) -> Calibration:
+    """Read tables of counts, add them up, and calibrate; `wish.split` has no part in it, for the tables have theirs.
+
+    Raises as `calibrate`, and ConfigurationError for what counts cannot give: a certificate where groups had several
+    items, thresholds by task, a scorer.
+    """
+    for name, asked in (("--per-task", wish.per_task), ("--scorer", wish.scorer)):
+        if asked:
+            raise ConfigurationError(f"{name}: counts do not have what it takes (give the corpora themselves)")
+    table = read_counts(paths[0])
+    for path in paths[1:]:
+        table += read_counts(path)
+    where = ", ".join(map(str, paths))
+    if not table.whole.n:
+        raise CorpusError("there is nothing in it", where=where, mend="count a corpus that has items")
+    if isinstance(wish.objective, Target) and table.grouped:
+        problem = "its items come in groups, or may: the counts do not tell, and rows that hang together prove nothing"
+        mend = "calibrate the corpora themselves, or choose with --min-quality, --budget or --frontier"
+        raise CorpusError(problem, where=where, mend=mend)
+    manifest = _manifest_of(table)
+    try:
+        lens = own_lens(manifest) if wish.policy is None else lens_of(wish.policy, manifest)
+    except CorpusError as problem:  # the lens does not know where the table is from
+        raise CorpusError(problem.problem, where=where, mend=problem.mend) from None
+    if lens.rungs != table.rungs or table.counted_as not in (None, counted_as(lens.plan.policy)):
+        problem = f"it was counted under another policy, for the ladder {' → '.join(table.rungs)}"
+        raise CorpusError(problem, where=where, mend="give the --policy that `cascade tabulate` had, or none as it had")
+    if wish.objective is None:
+        tune = held = Tallied(table.whole)
+    else:
+        tune, held = (Tallied(table.parts[part]) for part in ("tune", "certify"))
+    choice = _choice(tune, held, wish, lens, frozenset())
+    sources = tuple(map(str, paths))
+    return Calibration(sources, manifest, lens, wish, tune, held, choice, {}, counted=True)
 
 
 def hold(paths: Sequence[Path], policy: Policy, *, skip_bad: bool = False) -> tuple[Manifest, Against]:
@@ -233,6 +240,43 @@ def hold(paths: Sequence[Path], policy: Policy, *, skip_bad: bool = False) -> tu
             _chained(readers), manifest, [lens], source=readers[0].source, refuse=readers[0].skip, whole=skip_bad
         )
         return manifest, hold_against(code_columns(columns, view), policy)
+
+
+def _choice(tune: Side, held: Side, wish: Wish, lens: Lens, own_tasks: frozenset[str]) -> Choice:
+    if wish.objective is None:
+        return only_frontier(held)
+    return choose(tune, held, wish.objective, lens.plan.policy, own_tasks if wish.per_task else None)
+
+
+def _own_tasks(coded: Coded, wish: Wish) -> frozenset[str]:
+    if not wish.per_task:
+        return frozenset()
+    if found := large_tasks(coded):
+        return found
+    sizes = dict(zip(coded.tasks, np.bincount(coded.task, minlength=len(coded.tasks)).tolist(), strict=True))
+    most = max(sizes, key=lambda task: sizes[task])
+    raise ConfigurationError(
+        f"--per-task: no task has {FEWEST} items for thresholds of its own (the largest is {most!r} with {sizes[most]};"
+        " leave --per-task out)"
+    )
+
+
+def _escalation(held: Half, thresholds: dict[str, float | None]) -> dict[str, float]:
+    """As `escalation_of`, from how many were shipped where."""
+    rates: dict[str, float] = {}
+    reached = held.items
+    for rung, threshold in thresholds.items():
+        climbed = reached - held.shipped[rung]
+        if threshold is not None and reached:
+            rates[rung] = round(climbed / reached, 4)
+        reached = climbed
+    return rates
+
+
+def _manifest_of(table: Tabulated) -> Manifest:
+    ladder = tuple(LadderEntry(rung, model) for rung, model in zip(table.rungs, table.models, strict=True))
+    right_at, name = table.parts["tune"].right_at, " + ".join(dict.fromkeys(table.corpora))
+    return Manifest(name, ladder, table.grader, right_at=right_at, synthetic=table.synthetic)
 
 
 def _seen_by(readers: Sequence[CorpusReader], policy: Policy | None) -> tuple[Manifest, Lens]:
@@ -256,113 +300,3 @@ def _one_ladder(readers: Sequence[CorpusReader]) -> Manifest:
 def _chained(readers: Sequence[CorpusReader]) -> Iterator[Item]:
     for reader in readers:
         yield from reader
-
-
-def _only_frontier(coded: Coded, told: dict[str, Any]) -> Calibration:
-    counts = coded.counts()
-    points = frontier(counts)
-    singles = {
-        rung: Rival(_alone(coded, index, "false_confident"), meets=False) for index, rung in enumerate(coded.rungs)
-    }
-    return Calibration(
-        **told, frontier=points, thinned=thinned_levels(counts), chosen=None, proof=None, tune=None, certify=None, singles=singles,
-        random_mix=None, shorter=(), advice=None,
-    )  # fmt: skip
-
-
-def _choose(coded: Coded, tunes: Truths, objective: Objective, told: dict[str, Any]) -> Calibration:
-    tune, held = coded.rows(tunes), coded.rows(~tunes)
-    if not len(tune) or not len(held):
-        empty = "tune" if not len(tune) else "certify"
-        raise ConfigurationError(f"the {empty} half has no items (give another --tune or --split-seed, or more groups)")
-    counts = tune.counts()
-    points = frontier(counts)
-    proof: Certified | NotCertified | None = None
-    if isinstance(objective, Target):
-        proof = certify(risk_path(counts, objective.counted), tune, held, objective)
-        chosen = proof.point if isinstance(proof, Certified) else None
-    else:
-        chosen = _best(points, tune, objective)
-    singles = {
-        rung: Rival(_alone(held, index, _loss(objective)), meets=_meets(held, index, objective))
-        for index, rung in enumerate(coded.rungs)
-    }
-    certified = None if chosen is None else _half(held, chosen.at, objective)
-    return Calibration(
-        **told, frontier=points, thinned=thinned_levels(counts), chosen=chosen, proof=proof,
-        tune=None if chosen is None else _half(tune, chosen.at, objective), certify=certified, singles=singles,
-        random_mix=None if certified is None else _random_mix(certified, held),
-        shorter=tuple(shorter_frontiers(counts, told["lens"].plan.policy, _loss(objective))),
-        advice=_advice(certified, singles, objective),
-    )  # fmt: skip
-
-
-def _best(points: Sequence[Point], tune: Coded, objective: MinQuality | Budget) -> Point | None:
-    """The cheapest that is good enough, or the best that is cheap enough; None where none is."""
-    if isinstance(objective, Budget):
-        affordable = [point for point in points if point.cost <= objective.usd * 1e9 * len(tune)]
-        return affordable[-1] if affordable else None
-    wanted = _wanted(tune, objective)
-    return next((point for point in points if point.quality >= wanted), None)
-
-
-def _wanted(coded: Coded, objective: MinQuality) -> float:
-    return objective.value * (float(coded.alone[:, coded.top].mean()) if objective.of_top else 1.0)
-
-
-def _loss(objective: Objective) -> Any:
-    return objective.counted if isinstance(objective, Target) else "false_confident"
-
-
-def _half(coded: Coded, at: Sequence[int], objective: Objective) -> Half:
-    scores, ends = coded.scores(at), coded.shipped(at)
-    counted = np.bincount(ends, minlength=len(coded.rungs)).tolist()
-    return Half(
-        len(coded),
-        float(scores.mean()),
-        interval_of(scores, coded.group),
-        int(coded.costs(at).sum()),
-        float(coded.losses(at, "false_confident").mean()),
-        float(coded.losses(at, _loss(objective)).mean()),
-        dict(zip(coded.rungs, counted, strict=True)),
-    )
-
-
-def _alone(coded: Coded, index: int, loss: Any) -> Half:
-    scores = coded.alone[:, index]
-    shipped = {rung: len(coded) if number == index else 0 for number, rung in enumerate(coded.rungs)}
-    false_confident = float(lost_alone(coded, index, "false_confident").mean())
-    lost = float(lost_alone(coded, index, loss).mean())
-    cost = int(coded.cost[:, index].sum())
-    return Half(
-        len(coded), float(scores.mean()), interval_of(scores, coded.group), cost, false_confident, lost, shipped
-    )
-
-
-def _meets(held: Coded, index: int, objective: Objective) -> bool:
-    if isinstance(objective, Target):
-        sample = sample_of(lost_alone(held, index, objective.counted), held.group)
-        return index == held.top or passes(sample, objective.alpha, objective.delta)
-    if isinstance(objective, MinQuality):
-        return float(held.alone[:, index].mean()) >= _wanted(held, objective)
-    return float(held.cost[:, index].mean()) <= objective.usd * 1e9
-
-
-def _random_mix(certified: Half, held: Coded) -> tuple[float, float]:
-    """Quality, and USD a request."""
-    quality, cost = baselines.random_mix(tuple(certified.shipped.values()), baselines.singles(held))
-    return quality, cost / 1e9 / certified.items
-
-
-def _advice(certified: Half | None, singles: dict[str, Rival], objective: Objective) -> str | None:
-    """The cheapest single model that meets the objective, unless the cascade does and is cheaper (for a budget: better)."""
-    good = {rung: single.figures for rung, single in singles.items() if single.meets}
-    if isinstance(objective, Budget):
-        best = max(good, key=lambda rung: good[rung].quality, default=None)
-        wins = certified is not None and (best is None or certified.quality > good[best].quality)
-    else:
-        best = min(good, key=lambda rung: good[rung].cost, default=None)
-        wins = certified is not None and (best is None or certified.cost < good[best].cost)
-    if wins:
-        return "cascade"
-    return None if best is None else f"single:{best}"

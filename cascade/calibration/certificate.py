@@ -12,15 +12,19 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from typing import TYPE_CHECKING
 
-from cascade.calibration.bounds import Sample, chance_of_passing, passes, sample_of, units_needed, upper_bound
+from cascade.calibration.bounds import Sample, chance_of_passing, passes, units_needed, upper_bound
 from cascade.calibration.coded import Coded
 from cascade.calibration.counts import Loss as CountedLoss
-from cascade.calibration.frontier import Point
+from cascade.calibration.sides import Found, Side
 from cascade.certificates import hash_of
 from cascade.core.certificate import Certificate, Hashes, Loss, Units
 from cascade.core.errors import ConfigurationError
 from cascade.corpora.arrays import np
+
+if TYPE_CHECKING:
+    from cascade.calibration.coded import At
 
 __all__ = [
     "Certificate",
@@ -32,8 +36,6 @@ __all__ = [
     "escalation_of",
     "hash_of_corpus",
     "start_on",
-    "test_point",
-    "units_of",
 ]
 
 _SURE = 0.9  # the predicted probability of passing that the walk starts at
@@ -89,7 +91,7 @@ class Certified:
     `tested`: its figures on the certify half. `walked`: how many points were tested, the one that failed included.
     """
 
-    point: Point
+    point: Found
     target: Target
     tested: Tested
     walked: int
@@ -125,26 +127,26 @@ class NotCertified:
     `further_units_needed`: beyond those n, at the rate that was observed; None where no number would do.
     """
 
-    point: Point
+    point: Found
     target: Target
     tested: Tested
     further_units_needed: int | None
 
 
-def certify(path: Sequence[Point], tune: Coded, held: Coded, target: Target) -> Certified | NotCertified:
+def certify(path: Sequence[Found], tune: Side, held: Side, target: Target) -> Certified | NotCertified:
     """Walk along `path`, the `risk_path` of `tune`'s counts, on `held`: the two share levels, and no group.
 
     Raises ConfigurationError for an empty path, or where a group has items in both halves.
     """
     if not path:
         raise ConfigurationError("there is nothing to certify: the tune half has no items (give --tune 0.5)")
-    if np.intersect1d(tune.group, held.group).size:
+    if tune.shares_groups_with(held):
         raise ConfigurationError("a group has items in both halves: nothing can be proved (split by group)")
-    start = start_on(path, tune, units_of(held), target)
-    best: tuple[Point, Sample] | None = None
+    start = start_on(path, tune, held.units, target)
+    best: tuple[Found, Sample] | None = None
     walked = 0
     for point in path[start:]:
-        sample = sample_of(held.losses(point.at, target.counted), held.group)
+        sample = held.sample(point, target.counted)
         walked += 1
         if not passes(sample, target.alpha, target.delta):
             if best is None:
@@ -155,15 +157,14 @@ def certify(path: Sequence[Point], tune: Coded, held: Coded, target: Target) -> 
     return Certified(best[0], target, _tested(best[1], target.delta), walked)
 
 
-def start_on(path: Sequence[Point], tune: Coded, n: int, target: Target) -> int:
+def start_on(path: Sequence[Found], tune: Side, n: int, target: Target) -> int:
     """Where the walk starts: at the most losses that n units of the other half would likely (0.9) show to be few enough.
 
     Higher up a start would most often fail at once, and prove nothing; further down each step is one more test to pass.
     """
 
     def likely(index: int) -> bool:
-        sample = sample_of(tune.losses(path[index].at, target.counted), tune.group)
-        return chance_of_passing(sample, n, target.alpha, target.delta) >= _SURE
+        return chance_of_passing(tune.sample(path[index], target.counted), n, target.alpha, target.delta) >= _SURE
 
     low, high = 0, len(path)
     while high - low > 1:  # the more losses, the less likely: from here on path[low] is likely, or the first
@@ -172,25 +173,15 @@ def start_on(path: Sequence[Point], tune: Coded, n: int, target: Target) -> int:
     return low
 
 
-def units_of(coded: Coded) -> int:
-    """How many units it has: groups, which are items where each is a group of its own."""
-    return len(np.unique(coded.group))
-
-
-def test_point(coded: Coded, at: Sequence[int], target: Target) -> Tested:
-    """The figures of one vector of thresholds on `coded`."""
-    return _tested(sample_of(coded.losses(at, target.counted), coded.group), target.delta)
-
-
-def escalation_of(coded: Coded, at: Sequence[int]) -> dict[str, float]:
+def escalation_of(coded: Coded, at: At) -> dict[str, float]:
     """For each rung below the top, the share of those that reached it whose climb goes on; a `never` rung has none.
 
     That is what the storm guard counts, but for floors: their tasks climb without being counted, and are told here.
     """
-    ends, rates = coded.shipped(at), dict[str, float]()
+    ends, rates, levels = coded.shipped(at), dict[str, float](), np.asarray(at).T
     for index, rung in enumerate(coded.rungs[: coded.top]):
         reached = int(np.count_nonzero(ends >= index))
-        if at[index] <= len(coded.levels[index]) and reached:
+        if (levels[index] <= len(coded.levels[index])).any() and reached:
             rates[rung] = round(int(np.count_nonzero(ends > index)) / reached, 4)
     return rates
 
@@ -205,7 +196,7 @@ def _tested(sample: Sample, delta: float) -> Tested:
     return Tested(sample.units, sample.n, sample.errors, sample.rate, upper_bound(sample, delta))
 
 
-def _not_certified(point: Point, sample: Sample, target: Target) -> NotCertified:
+def _not_certified(point: Found, sample: Sample, target: Target) -> NotCertified:
     needed = units_needed(sample, target.alpha, target.delta)
     further = None if needed is None else max(1, needed - sample.n)
     return NotCertified(point, target, _tested(sample, target.delta), further)

@@ -7,31 +7,31 @@ from dataclasses import replace
 from typing import Any
 
 from cascade.calibration.calibrating import Calibration
-from cascade.calibration.certificate import Certified
-from cascade.calibration.counts import Loss
-from cascade.calibration.frontier import point_at
+from cascade.calibration.certificate import Certified, Target
+from cascade.calibration.counts import Counts, Loss
+from cascade.calibration.frontier import Point, point_at
 from cascade.calibration.objectives import told
 from cascade.calibration.report import Chosen, ReportInput, TaskRow, input_of
-from cascade.corpora.arrays import np
+from cascade.calibration.sides import Found, Half, Items
 
 __all__ = ["report_of"]
 
 
 def report_of(result: Calibration, advice: str, storms: Mapping[str, Any]) -> ReportInput:
     """What the report shows. `advice`: the headline; `storms`: as `replay --json` has them, at the chosen thresholds."""
-    objective = result.wish.objective
-    shown = result.coded if objective is None else result.coded.rows(~result.tunes)
-    loss: Loss = (
-        "regression" if objective is not None and getattr(objective, "loss", "") == "regression" else "false_confident"
-    )
-    counts = shown.counts()
+    objective, choice = result.wish.objective, result.choice
+    loss: Loss = objective.counted if isinstance(objective, Target) else "false_confident"
+    counts = result.held.counts()
     chosen = None
-    if result.chosen is not None and objective is not None:
-        proved = told(objective) if isinstance(result.proof, Certified) else None
-        ci95 = result.certify.ci95 if result.certify else None
-        chosen = Chosen(point_at(counts, result.chosen.at, loss), proved, ci95)
-    part = "all items" if objective is None else f"the {len(shown):,} items that the search never saw"
+    if choice.chosen is not None and choice.certify is not None and objective is not None:
+        proved = told(objective) if isinstance(choice.proof, Certified) else None
+        chosen = Chosen(_point(result, counts, choice.chosen, choice.certify, loss), proved, choice.certify.ci95)
+    part = "all items" if objective is None else f"the {len(result.held):,} items that the search never saw"
     notes = [f"Every figure is of {part}; the sliders move one set of thresholds for all tasks."]
+    if result.own_tasks:
+        notes.append(
+            "The chosen point has thresholds of each large task's own, which the sliders do not: see its table."
+        )
     if objective is not None:
         notes.append(f"Wanted: {told(objective)}.")
     given = input_of(counts, corpus=result.manifest.name, synthetic=result.manifest.synthetic, loss=loss, chosen=chosen)
@@ -39,22 +39,30 @@ def report_of(result: Calibration, advice: str, storms: Mapping[str, Any]) -> Re
         given,
         advice=advice,
         signals={rung: signal.fields() for rung, signal in result.signal.items()},
-        tasks=_tasks(result) if result.chosen is not None else (),
+        tasks=_tasks(result) if choice.chosen is not None else (),
         storms=dict(storms),
         notes=tuple(notes),
     )
 
 
+def _point(result: Calibration, counts: Counts, found: Found, held: Half, loss: Loss) -> Point:
+    """The chosen one on the certify side. By task it is drawn where it comes out, and the sliders start at the shared."""
+    if isinstance(found, Point):
+        return point_at(counts, found.at, loss)
+    at = found.shared.at if found.shared else tuple(len(own) + 1 for own in counts.levels)
+    lost = round(held.lost * held.items)
+    shipped = tuple(held.shipped.values())
+    return Point(at, tuple(result.thresholds.values()), held.quality, held.cost, lost, shipped)
+
+
 def _tasks(result: Calibration) -> tuple[TaskRow, ...]:
-    assert result.chosen is not None
-    held, at = result.coded.rows(~result.tunes), result.chosen.at
+    held, found = result.held, result.choice.chosen
+    if not isinstance(held, Items) or found is None:
+        return ()
+    own, first = result.task_thresholds, held.rungs[0]
     rows: list[TaskRow] = []
-    for code, task in enumerate(held.tasks):
-        part = held.rows(held.task == code)
-        if not len(part):
-            continue
-        lost = float(part.losses(at, "false_confident").mean())
-        climbed = float(np.mean(part.shipped(at) > 0))
-        cost = float(part.costs(at).mean()) / 1e9
-        rows.append(TaskRow(task, len(part), float(part.scores(at).mean()), cost, lost, climbed))
+    for task, half in held.by_task(found, "false_confident").items():
+        climbed = 1 - half.shipped[first] / half.items
+        thresholds = tuple(own[task].values()) if task in result.own_tasks and task in own else None
+        rows.append(TaskRow(task, half.items, half.quality, half.cost_per_request_usd, half.lost, climbed, thresholds))
     return tuple(rows)

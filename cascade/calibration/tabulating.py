@@ -14,9 +14,10 @@ A row stands for all items of one part whose replies have the same confidence at
 | `<rung>.false_confident` | int64 | may be left out: as `wrong` below the top, and 0 there |
 
 `cascade.counts` in the file's key-value metadata is JSON: `rungs` (cheapest first, each with its `model` or null),
-`right_at`, `corpora` (names), `synthetic`, `grouped` (false only where every item is a group of its own: then its counts
-can carry a certificate), and `alone`, the single models' sums where a best held or a ceiling makes them differ. Without
-it the rungs are taken in the order of the columns, `right_at` is 0.5 and `grouped` true.
+`right_at`, `corpora` (names), `grader`, `synthetic`, `grouped` (false only where every item is a group of its own: then
+its counts can carry a certificate), `counted_as` (a hash of what else decides shipping: tasks, checks, scorer), and
+`alone`, the single models' sums where a best held or a ceiling makes them differ. Without it the rungs are taken in the
+order of the columns, `right_at` is 0.5 and `grouped` true.
 
 In SQL, for a ladder of two: `SELECT part, "a.confidence", COUNT(*) AS items, SUM(a_score) AS "a.score", … GROUP BY 1, 2`.
 """
@@ -26,12 +27,13 @@ from __future__ import annotations
 import json
 import os
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final, cast
 
 from cascade.calibration.coded import Coded, code_columns
 from cascade.calibration.counts import GRID, Counts
+from cascade.certificates import hash_of
 from cascade.core.errors import CorpusError
 from cascade.core.policy import Policy
 from cascade.corpora.arrays import np
@@ -45,7 +47,16 @@ from cascade.corpora.splits import Split
 if TYPE_CHECKING:
     from cascade.corpora.arrays import Floats, Truths
 
-__all__ = ["COUNTS_KEY", "PARTS", "Tabulated", "read_counts", "tabulate_coded", "tabulate_corpus", "write_counts"]
+__all__ = [
+    "COUNTS_KEY",
+    "PARTS",
+    "Tabulated",
+    "counted_as",
+    "read_counts",
+    "tabulate_coded",
+    "tabulate_corpus",
+    "write_counts",
+]
 
 COUNTS_KEY: Final = b"cascade.counts"
 
@@ -60,7 +71,7 @@ class Tabulated:
     """A table of counts with what must be known of it. The parts share their levels, so a point holds for both.
 
     `models`: by rung, None where it is not known. `corpora`: the names of what was counted. `grouped`: a group may have
-    several items, so that counts alone prove nothing.
+    several items, so that counts alone prove nothing. `counted_as`: see `counted_as`; None where it is not known.
     """
 
     parts: Mapping[str, Counts]
@@ -68,6 +79,8 @@ class Tabulated:
     corpora: tuple[str, ...]
     grouped: bool = True
     synthetic: bool = False
+    grader: str | None = None
+    counted_as: str | None = None
 
     @property
     def rungs(self) -> tuple[str, ...]:
@@ -84,11 +97,29 @@ class Tabulated:
         if self.models != other.models:
             told = " and ".join(", ".join(str(model) for model in one.models) for one in (self, other))
             raise CorpusError(f"these are of other models: {told}", where="counts", mend="calibrate them apart")
+        if self.counted_as != other.counted_as:
+            raise CorpusError("these were counted under other policies", where="counts", mend="count all under one")
         sums = {part: self.parts[part] + other.parts[part] for part in PARTS}
         joint = (sums["tune"] + sums["certify"]).levels
         parts = {part: counts.at_levels(joint) for part, counts in sums.items()}
-        synthetic = self.synthetic or other.synthetic
-        return Tabulated(parts, self.models, self.corpora + other.corpora, self.grouped or other.grouped, synthetic)
+        return replace(
+            self,
+            parts=parts,
+            corpora=self.corpora + other.corpora,
+            grouped=self.grouped or other.grouped,
+            synthetic=self.synthetic or other.synthetic,
+            grader=self.grader if self.grader == other.grader else None,
+        )
+
+
+def counted_as(policy: Policy) -> str:
+    """A hash of what decides which replies may ship at which threshold: tasks but for their thresholds, checks, scorer."""
+    decides = policy.model_dump(
+        mode="json", by_alias=True, include={"tasks", "checks", "scorer"}, exclude_defaults=True
+    )
+    tasks = [{key: value for key, value in task.items() if key != "thresholds"} for task in decides.get("tasks", ())]
+    bare = [task for task in tasks if set(task) != {"name"}]  # such a task is a name for what the caller says
+    return hash_of(json.dumps({**decides, "tasks": bare}, sort_keys=True).encode())
 
 
 def tabulate_corpus(
@@ -112,7 +143,10 @@ def tabulate_corpus(
     models = {entry.rung: entry.model for entry in manifest.ladder}
     parts = tabulate_coded(code_columns(columns, view), np.array(tunes, np.bool_))
     grouped = len(np.unique(columns.group)) < len(columns)
-    return Tabulated(parts, tuple(models[rung] for rung in lens.rungs), (manifest.name,), grouped, manifest.synthetic)
+    return Tabulated(
+        parts, tuple(models[rung] for rung in lens.rungs), (manifest.name,), grouped, manifest.synthetic, manifest.grader,
+        counted_as(lens.plan.policy),
+    )  # fmt: skip
 
 
 def tabulate_coded(coded: Coded, tunes: Truths) -> dict[str, Counts]:
@@ -132,8 +166,10 @@ def write_counts(path: str | os.PathLike[str], table: Tabulated) -> int:
         "rungs": [{"rung": rung, "model": model} for rung, model in zip(table.rungs, table.models, strict=True)],
         "right_at": table.parts["tune"].right_at,
         "corpora": list(table.corpora),
+        "grader": table.grader,
         "synthetic": table.synthetic,
         "grouped": table.grouped,
+        "counted_as": table.counted_as,
         "alone": {part: {"score": one.alone.tolist(), "wrong": one.alone_wrong.tolist()}
                   for part, one in table.parts.items()},
     }  # fmt: skip
@@ -173,7 +209,10 @@ def read_counts(path: str | os.PathLike[str]) -> Tabulated:
         for part in PARTS
     }  # fmt: skip
     models = tuple(one.get("model") for one in told["rungs"])
-    return Tabulated(made, models, tuple(told["corpora"]), bool(told["grouped"]), bool(told["synthetic"]))
+    return Tabulated(
+        made, models, tuple(told["corpora"]), bool(told["grouped"]), bool(told["synthetic"]), told["grader"],
+        told["counted_as"],
+    )  # fmt: skip
 
 
 def _columns(part: str, counts: Counts) -> dict[str, Any]:
@@ -197,8 +236,10 @@ def _told(table: Any, where: str) -> dict[str, Any]:
         "rungs": [{"rung": rung} for rung in rungs],
         "right_at": 0.5,
         "corpora": [Path(where).name.partition(".")[0]],
+        "grader": None,
         "synthetic": False,
         "grouped": True,
+        "counted_as": None,
     }
     raw = cast("dict[bytes, bytes]", table.schema.metadata or {}).get(COUNTS_KEY)
     try:

@@ -158,6 +158,9 @@ def calibrate(  # noqa: PLR0913, PLR0917 - options
         list[Path],
         typer.Argument(metavar="CORPUS...", help="Recorded cases, read as one; or a shipped one's name."),
     ],
+    counts: Annotated[
+        bool, typer.Option("--counts", help="The files are tables of counts, as `cascade tabulate` makes them.")
+    ] = False,
     policy: Annotated[
         str | None, typer.Option("--policy", "-p", help="A path, or a shipped name. Default: the corpus's own ladder.")
     ] = None,
@@ -175,6 +178,9 @@ def calibrate(  # noqa: PLR0913, PLR0917 - options
     frontier: Annotated[bool, typer.Option("--frontier", help="The whole corpus's frontier; chooses nothing.")] = False,
     tune: Annotated[float, typer.Option(help="The share of the groups that tunes, where the items do not say.")] = 0.5,
     split_seed: Annotated[int, typer.Option(help="Another seed parts the groups another way.")] = 0,
+    per_task: Annotated[
+        bool, typer.Option("--per-task", help="Tasks of 500 items or more get thresholds of their own.")
+    ] = False,
     scorer: Annotated[
         bool, typer.Option("--scorer", help="Learn a better confidence first, on a quarter of the items.")
     ] = False,
@@ -196,8 +202,8 @@ def calibrate(  # noqa: PLR0913, PLR0917 - options
     from cascade.cli.calibrating import CalibrateWish, run_calibrate  # noqa: PLC0415
 
     asked = CalibrateWish(
-        tuple(corpora), policy, max_risk, delta, loss, min_quality, budget, frontier, tune, split_seed, scorer, against,
-        write, force, dry_run, report, skip_bad,
+        tuple(corpora), policy, max_risk, delta, loss, min_quality, budget, frontier, tune, split_seed, per_task,
+        scorer, counts, against, write, force, dry_run, report, skip_bad,
     )  # fmt: skip
     run_calibrate(asked, as_json=as_json)
 

@@ -18,9 +18,9 @@ _MOST_POINTS = 12  # of the frontier, shown to a person; --json has them all
 
 def refusal_told(result: Calibration, objective: Objective) -> str:
     """Why nothing was found, what is missing, and the best single model."""
-    best = f"; best single model: {_bare(result.advice)}" if result.advice else ""
-    if isinstance(result.proof, NotCertified):
-        proof = result.proof
+    best = f"; best single model: {_bare(result.choice.advice)}" if result.choice.advice else ""
+    if isinstance(result.choice.proof, NotCertified):
+        proof = result.choice.proof
         needed = proof.further_units_needed
         more = (
             f"{needed:,} further graded {proof.tested.units} would do at the rate observed"
@@ -40,44 +40,44 @@ def _bare(advice: str | None) -> str:
 
 def advice_told(result: Calibration) -> str:
     """The verdict in one sentence."""
-    if result.advice == "cascade":
+    if result.choice.advice == "cascade":
         return "cascade: cheaper than every single model that meets the objective"
-    if result.advice is None:
+    if result.choice.advice is None:
         return "neither a cascade nor a single model meets the objective"
-    single = _bare(result.advice)
-    by_definition = isinstance(result.wish.objective, Target) and single == result.coded.rungs[-1]
+    single = _bare(result.choice.advice)
+    by_definition = isinstance(result.wish.objective, Target) and single == result.held.rungs[-1]
     how = " (the top's answers never count as this loss)" if by_definition else ""
     return f"do not cascade here: {single} alone meets the objective{how}, and no cascade that does is cheaper"
 
 
 def fields_of(result: Calibration, certificate: Certificate | None, seconds: float) -> dict[str, Any]:
     """The JSON of `calibrate --json`."""
-    n = int(result.tunes.sum()) if result.wish.objective is not None else len(result.coded)
-    mix = result.random_mix
+    n = len(result.tune)
+    mix = result.choice.random_mix
     objective = result.wish.objective
     return {
         "objective": "none: the frontier of the whole corpus" if objective is None else told(objective),
         "feasible": result.feasible,
         "thresholds": result.thresholds,
         "tasks": {task: {"thresholds": own} for task, own in result.task_thresholds.items()},
-        "advice": result.advice,
+        "advice": result.choice.advice,
         "certificate": certificate.model_dump(mode="json") if certificate else None,
-        "refusal": _not_certified(result.proof) if isinstance(result.proof, NotCertified) else None,
-        "tune": _half(result.tune),
-        "certify": _half(result.certify),
-        "frontier": [_point(result.coded.rungs, point, n) for point in result.frontier],
+        "refusal": _not_certified(result.choice.proof) if isinstance(result.choice.proof, NotCertified) else None,
+        "tune": _half(result.choice.tune),
+        "certify": _half(result.choice.certify),
+        "frontier": [_point(result.held.rungs, point, n) for point in result.choice.frontier],
         "baselines": {
             **{
                 f"single:{rung}": {**(_half(single.figures) or {}), "meets": single.meets}
-                for rung, single in result.singles.items()
+                for rung, single in result.choice.singles.items()
             },
             "random_mix": None if mix is None else {"quality": mix[0], "cost_per_request_usd": mix[1]},
         },
-        "thinned": dict(zip(result.coded.rungs, result.thinned, strict=False)),
+        "thinned": dict(zip(result.held.rungs, result.choice.thinned, strict=False)),
         "signal": {rung: signal.fields() for rung, signal in result.signal.items()},
         "shorter": [
             {"rungs": list(one.rungs), "frontier": [_point(one.rungs, point, n) for point in one.frontier]}
-            for one in result.shorter
+            for one in result.choice.shorter
         ],
         "scorer": None
         if result.learned is None
@@ -122,20 +122,22 @@ def print_calibration(result: Calibration, objective: Objective, certificate: Ce
     stdout.print(advice_told(result), style="bold")
     stdout.print()
     kind = "synthetic" if result.manifest.synthetic else "recorded"
-    half = len(result.coded) - int(result.tunes.sum())
-    title = f"{result.manifest.name}: {told(objective)}, on {half:,} {kind} items that the search never saw"
+    title = f"{result.manifest.name}: {told(objective)}, on {len(result.held):,} {kind} items that the search never saw"
     right = ("quality", "95 %", "USD per 1,000", "confidently wrong")
     rows = table(kind, "quality", "95 %", "USD per 1,000", "confidently wrong", "meets it", title=title, right=right)
-    if result.certify is not None:
-        rows.add_row(f"cascade at {_thresholds(result.thresholds)}", *_row(result.certify), _yes(result))
-    for rung, single in result.singles.items():
+    if result.choice.certify is not None:
+        by_task = ", by task" if result.own_tasks else ""
+        rows.add_row(
+            f"cascade at {_thresholds(result.thresholds)}{by_task}", *_row(result.choice.certify), _yes(result)
+        )
+    for rung, single in result.choice.singles.items():
         rows.add_row(f"{rung} alone", *_row(single.figures), "yes" if single.meets else "no")
-    if result.random_mix is not None:
-        quality, usd = result.random_mix
+    if result.choice.random_mix is not None:
+        quality, usd = result.choice.random_mix
         rows.add_row("as many, at random", f"{quality:.4f}", "", f"{1e3 * usd:.4f}", "", "")
     stdout.print(rows)
-    if isinstance(result.proof, Certified) and certificate is not None:
-        tested = result.proof.tested
+    if isinstance(result.choice.proof, Certified) and certificate is not None:
+        tested = result.choice.proof.tested
         errors = f"{tested.errors} lost of " if tested.errors is not None else ""
         stdout.print(
             f"\ncertified: {told(objective)}: {errors}{tested.n:,} {tested.units} ({tested.weighting}), upper bound"
@@ -143,6 +145,7 @@ def print_calibration(result: Calibration, objective: Objective, certificate: Ce
         )
     elif not isinstance(objective, Target) and result.feasible:
         stdout.print("\nchosen on the tune half, not certified: only --max-risk proves anything")
+    _print_tasks(result)
     _print_thinned(result)
     _print_signal(result)
     _print_shorter(result, objective)
@@ -152,8 +155,21 @@ def print_calibration(result: Calibration, objective: Objective, certificate: Ce
         stdout.print(f"{result.skipped:,} bad items were skipped, first: {result.problems[0]}")
 
 
+def _print_tasks(result: Calibration) -> None:
+    if result.own_tasks and result.feasible:
+        rungs = list(result.thresholds)
+        rows = table("thresholds of", *rungs, right=rungs)
+        others = {"all other tasks": result.thresholds}
+        for task, own in {**result.task_thresholds, **others}.items():
+            rows.add_row(task, *(_threshold(value) for value in own.values()))
+        stdout.print()
+        stdout.print(rows)
+
+
 def _print_thinned(result: Calibration) -> None:
-    kept = [f"{levels} of {rung}" for rung, levels in zip(result.coded.rungs, result.thinned, strict=False) if levels]
+    kept = [
+        f"{levels} of {rung}" for rung, levels in zip(result.held.rungs, result.choice.thinned, strict=False) if levels
+    ]
     if kept:
         stdout.print(f"not every level was looked at, there are too many: {' and '.join(kept)}, by quantiles")
 
@@ -175,10 +191,10 @@ def _print_signal(result: Calibration) -> None:
 
 def _print_shorter(result: Calibration, objective: Objective) -> None:
     """The cheapest point of each shorter ladder with the chosen one's risk or quality, both on the tune half."""
-    if result.chosen is None or result.tune is None:
+    if result.choice.chosen is None or result.choice.tune is None:
         return
-    chosen = result.chosen
-    for one in result.shorter:
+    chosen = result.choice.chosen
+    for one in result.choice.shorter:
         good = [
             point for point in one.frontier
             if (point.losses <= chosen.losses if isinstance(objective, Target) else point.quality >= chosen.quality)
@@ -199,7 +215,7 @@ def _number(value: float | None) -> str:
 
 
 def _yes(result: Calibration) -> str:
-    return "certified" if isinstance(result.proof, Certified) else "chosen"
+    return "certified" if isinstance(result.choice.proof, Certified) else "chosen"
 
 
 def _row(half: Half) -> tuple[str, ...]:
@@ -208,22 +224,26 @@ def _row(half: Half) -> tuple[str, ...]:
 
 
 def _thresholds(thresholds: dict[str, float | None]) -> str:
-    return ", ".join(f"{rung} {'never' if x is None else format(x, 'g')}" for rung, x in thresholds.items())
+    return ", ".join(f"{rung} {_threshold(x)}" for rung, x in thresholds.items())
+
+
+def _threshold(value: float | None) -> str:
+    return "never" if value is None else f"{value:g}"
 
 
 def print_frontier(result: Calibration) -> None:
     """The frontier of all items, thinned to what a person reads."""
-    n = len(result.coded)
+    n = len(result.held)
     stdout.print("the frontier of the whole corpus: no split, no choice, nothing certified", style="bold")
     rows = table("thresholds", "quality", "USD per 1,000", "confidently wrong", right=("quality", "USD per 1,000"))
-    every = max(1, len(result.frontier) // _MOST_POINTS)
-    shown = [*result.frontier[:-1:every], result.frontier[-1]]
+    every = max(1, len(result.choice.frontier) // _MOST_POINTS)
+    shown = [*result.choice.frontier[:-1:every], result.choice.frontier[-1]]
     for point in shown:
-        named = dict(zip(result.coded.rungs, point.thresholds, strict=False))
+        named = dict(zip(result.held.rungs, point.thresholds, strict=False))
         rows.add_row(
             _thresholds(named), f"{point.quality:.4f}", f"{point.cost / 1e6 / n:.4f}", f"{point.losses / n:.1%}"
         )
     stdout.print(rows)
-    if len(shown) < len(result.frontier):
-        stdout.print(f"{len(shown)} of {len(result.frontier):,} points (all with --json)")
+    if len(shown) < len(result.choice.frontier):
+        stdout.print(f"{len(shown)} of {len(result.choice.frontier):,} points (all with --json)")
     _print_thinned(result)

@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from cascade.calibration.calibrating import Calibration, Wish, calibrate, hold
+from cascade.calibration.calibrating import Calibration, Wish, calibrate, calibrate_counts, hold
 from cascade.calibration.certificate import Target
 from cascade.calibration.objectives import Budget, Objective, parse_quality
 from cascade.calibration.report import write_report
@@ -41,7 +41,9 @@ class CalibrateWish:
     frontier_only: bool
     tune: float
     split_seed: int
+    per_task: bool
     scorer: bool
+    counts: bool
     against: str | None
     write: str | None
     force: bool
@@ -54,8 +56,10 @@ class CalibrateWish:
         """What is wanted. Raises ConfigurationError where it is nothing, or two things."""
         given = [name for name, value in self._objectives.items() if value is not None]
         if self.frontier_only:
-            if given or self.write:
-                raise ConfigurationError("--frontier chooses nothing: give no objective and no --write with it")
+            if given or self.write or self.per_task:
+                raise ConfigurationError(
+                    "--frontier chooses nothing: give no objective, no --per-task and no --write with it"
+                )
             return None
         if len(given) != 1:
             which = " and ".join(given) if given else "none is given"
@@ -85,9 +89,10 @@ def run_calibrate(asked: CalibrateWish, *, as_json: bool) -> None:
     chosen = asked.write or asked.policy
     policy = load_policy(chosen) if chosen else None
     started = time.monotonic()
-    paths = [find_corpus(path) for path in asked.corpora]
+    paths = list(asked.corpora) if asked.counts else [find_corpus(path) for path in asked.corpora]
     split = Split(asked.tune, asked.split_seed)
-    result = calibrate(paths, Wish(objective, policy, split, asked.scorer, asked.skip_bad))
+    wish = Wish(objective, policy, split, asked.per_task, asked.scorer, asked.skip_bad)
+    result = calibrate_counts(paths, wish) if asked.counts else calibrate(paths, wish)
     certificate = result.certificate()
     fields = fields_of(result, certificate, time.monotonic() - started)
     diff = _written(asked, result, certificate)
@@ -140,7 +145,7 @@ def run_against(asked: CalibrateWish, *, as_json: bool) -> None:
 
 def _storms(paths: Sequence[Path], result: Calibration) -> dict[str, Any]:
     """What the policy's storm guard would do at the chosen thresholds, as `replay` has it; of one corpus, in its order."""
-    if len(paths) > 1 or result.wish.policy is None or not result.feasible:
+    if len(paths) > 1 or result.counted or result.wish.policy is None or not result.feasible:
         return {}
     return replay_corpus(paths[0], Replayed(policy=result.policy, skip_bad=result.wish.skip_bad)).storms
 
@@ -149,7 +154,7 @@ def _written(asked: CalibrateWish, result: Calibration, certificate: Certificate
     """The change to the policy's text, made where there is one to make; None where none is wanted or allowed."""
     if asked.write is None or not result.feasible:
         return None
-    if result.advice != "cascade" and not asked.force:
+    if result.choice.advice != "cascade" and not asked.force:
         raise PolicyError(
             f"not written: {advice_told(result)}", where=asked.write, mend="--force writes the thresholds all the same"
         )

@@ -12,17 +12,10 @@ import numpy as np
 import pytest
 
 from cascade import Policy
-from cascade.calibration.baselines import (
-    cheapest_single,
-    lost_alone,
-    random_mix,
-    shorter_counts,
-    shorter_frontiers,
-    shorter_ladders,
-    singles,
-)
+from cascade.calibration.baselines import random_mix, shorter_counts, shorter_frontiers, shorter_ladders
 from cascade.calibration.coded import Coded, Loss, code_columns
 from cascade.calibration.frontier import frontier, point_at
+from cascade.calibration.sides import Items, lost_alone
 from cascade.corpora import read_corpus
 from cascade.corpora.columns import read_columns
 from cascade.corpora.lenses import own_lens
@@ -50,13 +43,14 @@ CLAUDE = policy_of(*MODELS.items())
 def test_a_single_model_is_the_ladder_that_always_ends_there(seed: int, loss: Loss) -> None:
     """Quality, wrong and lost answers are those of shipping everything there; its cost is its own alone."""
     coded = coded_of(seed, 3, calm=True)
-    for index, single in enumerate(singles(coded, loss).values()):
-        at = [1 if index == rung else len(levels) + 1 for rung, levels in enumerate(coded.levels)]
+    for index, rung in enumerate(coded.rungs):
+        single = Items(coded).half_alone(index, loss)
+        at = [1 if index == other else len(levels) + 1 for other, levels in enumerate(coded.levels)]
         always = replace(coded, codes=np.maximum(coded.codes, 1))
         assert single.quality == pytest.approx(always.scores(at).mean())
-        assert single.wrong == (always.scores(at) < coded.right_at).sum()
-        assert single.losses == always.losses(at, loss).sum()
+        assert single.lost == pytest.approx(always.losses(at, loss).mean())
         assert single.cost == coded.cost[:, index].sum()
+        assert single.shipped[rung] == len(coded)
         assert not lost_alone(coded, coded.top, loss).any()
 
 
@@ -64,7 +58,8 @@ def test_the_random_mix_draws_who_climbs() -> None:
     """As the mean over many draws of the same shares: what confidence is worth is what it does better."""
     coded = coded_of(3, 3, items=40, calm=True)
     shipped = (20, 15, 5)
-    quality, cost = random_mix(shipped, singles(coded))
+    alone = [(float(coded.alone[:, rung].mean()), float(coded.cost[:, rung].sum())) for rung in range(3)]
+    quality, cost = random_mix(shipped, alone)
     chance = np.random.default_rng(1)
     ends = np.repeat([0, 1, 2], shipped)
     found: list[tuple[float, int]] = []
@@ -74,23 +69,6 @@ def test_the_random_mix_draws_who_climbs() -> None:
         found.append((float(coded.alone[np.arange(40), drawn].mean()), spent))
     assert quality == pytest.approx(np.mean([one[0] for one in found]), abs=0.01)
     assert cost == pytest.approx(np.mean([one[1] for one in found]), rel=0.01)
-
-
-def test_the_cheapest_single_model_that_meets_the_target() -> None:
-    """By quality; by the rate of its losses, which the top has none of; by a bound on that rate where one is given."""
-    coded = coded_of(5, 4, items=60, calm=True)
-    alone = singles(coded)
-    by_cost = sorted(alone.values(), key=lambda single: single.cost)
-    best = max(alone.values(), key=lambda single: single.quality)
-    assert cheapest_single(alone, quality=0.0) == by_cost[0]
-    assert cheapest_single(alone, quality=best.quality) in [one for one in by_cost if one.quality == best.quality]
-    assert cheapest_single(alone, quality=1.01) is None
-    below = min([*alone.values()][:-1], key=lambda single: single.loss_rate)
-    assert 0 < below.loss_rate < 1
-    top = alone[coded.rungs[-1]]
-    assert cheapest_single(alone, risk=below.loss_rate) == min(below, top, key=lambda single: single.cost)
-    assert cheapest_single(alone, risk=below.loss_rate, rate=lambda single: single.loss_rate + 1e-9) == top
-    assert cheapest_single(alone, risk=0.0) == top
 
 
 @pytest.mark.parametrize(
@@ -162,12 +140,13 @@ def test_on_raw_claude_confidences_a_single_model_is_better(real_corpus: Callabl
     lens = own_lens(corpus.manifest)
     columns, (view,) = read_columns(corpus.items, corpus.manifest, [lens])
     coded = code_columns(columns, view)
-    alone, counts = singles(coded), coded.counts()
-    low, high = (single.quality for single in (alone["claude-3-haiku"], alone["claude-3-7-sonnet"]))
+    counts = coded.counts()
+    alone = {rung: Items(coded).half_alone(index, "false_confident") for index, rung in enumerate(coded.rungs)}
+    low, high = (alone[rung].quality for rung in ("claude-3-haiku", "claude-3-7-sonnet"))
     target = low + 0.9 * (high - low)
-    single = cheapest_single(alone, quality=target)
-    assert single is not None
-    assert single.rung == "claude-3-7-sonnet"
+    good = [rung for rung in alone if alone[rung].quality >= target]
+    single = alone[min(good, key=lambda rung: alone[rung].cost)]
+    assert good == ["claude-3-7-sonnet"]
     every = [frontier(counts), *(one.frontier for one in shorter_frontiers(counts, lens.plan.policy))]
     assert len(every) == 3
     assert all(point.cost > single.cost for points in every for point in points if point.quality >= target)

@@ -17,19 +17,16 @@ from cascade.calibration.certificate import (
     escalation_of,
     hash_of_corpus,
     start_on,
-    test_point,
-    units_of,
 )
 from cascade.calibration.coded import Coded
-from cascade.calibration.frontier import risk_path
+from cascade.calibration.frontier import Point, point_at, risk_path
+from cascade.calibration.sides import Items
 from cascade.certificates import hash_of, hashes_of
 from cascade.core.errors import ConfigurationError, CorpusError, PolicyError
 from cascade.core.policy import Policy
 from tests.core.builders import policy_of
 
 from .certified import certified
-
-test_point.__test__ = False  # type: ignore[attr-defined] - a function of ours, by that name
 
 LEVELS = np.array([0.5, 0.8, 0.9])
 ALPHA = Target("false_confident", 0.02, 0.05)
@@ -55,7 +52,7 @@ def beside(tune: Coded, *kinds: tuple[int, int, int], group: int = 1) -> Coded:
 
 def walked(tune: Coded, held: Coded, target: Target = ALPHA) -> Certified | NotCertified:
     """Certify along the tune half's own path."""
-    return certify(risk_path(tune.counts(), target.counted), tune, held, target)
+    return certify(risk_path(tune.counts(), target.counted), Items(tune), Items(held), target)
 
 
 CLEAR = ((3, 1, 500), (2, 1, 480), (2, 0, 20), (1, 1, 400), (1, 0, 100))
@@ -68,6 +65,7 @@ def test_the_cheapest_thresholds_that_can_be_proved_are_taken() -> None:
     held = beside(tune, (3, 1, 500), (2, 1, 483), (2, 0, 17), (1, 1, 400), (1, 0, 100))
     found = walked(tune, held)
     assert isinstance(found, Certified)
+    assert isinstance(found.point, Point)
     assert found.point.thresholds == (0.8,)
     assert (found.tested.units, found.tested.n, found.tested.errors) == ("items", 1500, 17)
     assert found.tested.upper_bound == pytest.approx(0.01695, abs=1e-5)
@@ -83,8 +81,9 @@ def test_the_walk_stops_at_the_first_that_fails() -> None:
     tune = coded(*CLEAR)
     held = beside(tune, (3, 0, 60), (3, 1, 440), (2, 1, 500), (1, 1, 500))
     path = risk_path(tune.counts(), "false_confident")
-    found = certify(path, tune, held, Target("false_confident", 0.005, 0.05))
+    found = certify(path, Items(tune), Items(held), Target("false_confident", 0.005, 0.05))
     assert isinstance(found, NotCertified)
+    assert isinstance(found.point, Point)
     assert found.point.thresholds == (0.9,)
     assert found.tested.errors == 60
     assert found.further_units_needed is None  # 4 % is above alpha: no number would do
@@ -104,18 +103,18 @@ def test_the_walk_starts_where_it_will_likely_pass_and_no_higher() -> None:
     tune = coded((3, 1, 500), (2, 1, 488), (2, 0, 12), (1, 1, 400), (1, 0, 100))
     path = risk_path(tune.counts(), "false_confident")
     assert [point.losses for point in path] == [0, 12, 112]
-    assert [start_on(path, tune, n, ALPHA) for n in (2_000, 200, 10)] == [1, 0, 0]
+    assert [start_on(path, Items(tune), n, ALPHA) for n in (2_000, 200, 10)] == [1, 0, 0]
 
 
 def test_the_start_does_not_depend_on_the_outcomes_of_the_other_half() -> None:
     """It is given a number of units, and nothing else: two halves of one size are walked from the same place."""
     tune = coded(*CLEAR)
     good, bad = beside(tune, (3, 1, 3000)), beside(tune, (3, 0, 3000))
-    assert units_of(good) == units_of(bad) == 3000
+    assert Items(good).units == Items(bad).units == 3000
     failed = walked(tune, bad)
     assert isinstance(failed, NotCertified)
     path = risk_path(tune.counts(), "false_confident")
-    assert failed.point == path[start_on(path, tune, 3000, ALPHA)]
+    assert failed.point == path[start_on(path, Items(tune), 3000, ALPHA)]
 
 
 def test_groups_are_the_units() -> None:
@@ -141,7 +140,7 @@ def test_an_empty_half_is_told() -> None:
     """No tune half: nothing to certify; no certify half: nothing proved, and no number of units is made up."""
     tune = coded(*CLEAR)
     with pytest.raises(ConfigurationError, match="the tune half has no items"):
-        certify((), tune, tune, ALPHA)
+        certify((), Items(tune), Items(tune), ALPHA)
     found = walked(tune, tune.rows(np.zeros(len(tune), np.bool_)))
     assert isinstance(found, NotCertified)
     assert (found.tested.n, found.tested.upper_bound, found.further_units_needed) == (0, 1.0, None)
@@ -157,10 +156,11 @@ def test_a_target_that_is_none_is_refused(bad: dict[str, float]) -> None:
 def test_a_regression_is_counted_only_where_the_top_is_right() -> None:
     """The top is right everywhere here, so both losses are one; where it is wrong too, there is no regression."""
     corpus = coded(*CLEAR)
-    assert test_point(corpus, (2,), Target("regression")).errors == 20
+    at = point_at(corpus.counts(), (2,))
+    assert Items(corpus).sample(at, "regression").errors == 20
     corpus.score[:, 1] = 0.0
-    assert test_point(corpus, (2,), Target("regression")).errors == 0
-    assert test_point(corpus, (2,), Target("false_confident")).errors == 20
+    assert Items(corpus).sample(at, "regression").errors == 0
+    assert Items(corpus).sample(at, "false_confident").errors == 20
 
 
 def test_the_escalation_is_of_those_that_reach_a_rung() -> None:

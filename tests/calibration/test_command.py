@@ -208,3 +208,137 @@ def test_real_ladders_with_a_poor_signal_are_refused(run: Run, real_corpus: Call
     """On real Claude ladders whose confidence says little a single model is the advice."""
     told = run("calibrate", str(real_corpus(name)), "--max-risk", "0.05", "--json").json
     assert told["advice"].startswith("single:")
+
+
+def tasked(folder: Path, items: int) -> str:
+    """Two large tasks with confidences that mean different things, and a small one."""
+    path = Path(write(folder, items, knowing))
+    chance, manifest, *rest = random.Random(2), *path.read_text().splitlines()
+    made: list[str] = [manifest]
+    for number, line in enumerate(rest):
+        item = json.loads(line)
+        item["task"] = "rare" if number % 40 == 0 else ("easy", "hard")[number % 2]
+        if item["task"] == "hard":  # its first rung is as sure of what it does not know
+            item["replies"]["a"]["score"] = float(chance.random() < 0.3)
+        made.append(json.dumps(item))
+    path.write_text("\n".join(made) + "\n")
+    return str(path)
+
+
+def test_large_tasks_get_thresholds_of_their_own(run: Run, tmp_path: Path) -> None:
+    """Cheaper at the same risk than one vector for all; replay says the same at them; small tasks share the ladder's."""
+    path = tasked(tmp_path, 4_000)
+    shared = run("calibrate", path, "--max-risk", "0.05", "--json").json
+    told = run("calibrate", path, "--max-risk", "0.05", "--per-task", "--json").json
+    assert set(told["tasks"]) == {"easy", "hard"}
+    assert told["feasible"]
+    assert told["certify"]["cost_per_request_usd"] < shared["certify"]["cost_per_request_usd"]
+    moved = [("", told["thresholds"]), *((f"{task}:", own["thresholds"]) for task, own in told["tasks"].items())]
+    options = [
+        f"--threshold={task}{rung}={'never' if x is None else x}" for task, own in moved for rung, x in own.items()
+    ]
+    replayed = run("replay", path, "--json", "--split", "certify", *options).json
+    assert replayed["quality"] == pytest.approx(told["certify"]["quality"], abs=1e-9)
+    assert replayed["cost_per_request_usd"] == pytest.approx(told["certify"]["cost_per_request_usd"], rel=1e-9)
+    assert replayed["false_confident_rate"] == pytest.approx(told["certify"]["false_confident_rate"], abs=1e-12)
+    assert replayed["shipped"] == told["certify"]["shipped"]
+    shown = run("calibrate", path, "--max-risk", "0.05", "--per-task").out
+    assert "all other tasks" in shown
+
+
+@pytest.mark.parametrize(("objective", "key"), [("--min-quality", "quality"), ("--budget", "cost_per_request_usd")])
+def test_tasks_share_a_quality_or_a_budget_too(run: Run, tmp_path: Path, objective: str, key: str) -> None:
+    """On the tune half it is met exactly, and never at a higher cost, or a lower quality, than by one vector for all."""
+    path = tasked(tmp_path, 4_000)
+    wanted = {"--min-quality": "0.93", "--budget": "0.006"}[objective]
+    shared, own = (run("calibrate", path, objective, wanted, *more, "--json").json for more in ((), ("--per-task",)))
+    value = own["tune"][key]
+    assert value >= float(wanted) if key == "quality" else value <= float(wanted)
+    if key == "quality":
+        assert own["tune"]["cost_per_request_usd"] < shared["tune"]["cost_per_request_usd"]
+    else:
+        assert own["tune"]["quality"] > shared["tune"]["quality"]
+
+
+def test_tasks_thresholds_are_written_into_the_policy(run: Run, tmp_path: Path) -> None:
+    """A task that was not there is put in; the policy checks, and replays to the figures that were certified."""
+    path = Path(tasked(tmp_path, 4_000))
+    for old, new in (("a", "haiku"), ("b", "sonnet"), ("c", "opus")):
+        path.write_text(
+            path.read_text().replace(f'"{old}": {{', f'"{new}": {{').replace(f'"rung": "{old}"', f'"rung": "{new}"')
+        )
+    desk = tmp_path / "desk.yaml"
+    desk.write_text(
+        (Path(__file__).parents[2] / "policies" / "default.yaml")
+        .read_text()
+        .replace("storm_guard", "# was: storm_guard")
+    )
+    options = ("--max-risk", "0.05", "--per-task", "--write", str(desk), "--json")
+    told = run("calibrate", str(path), *options).json
+    assert "+  - {name: hard, thresholds:" in told["diff"]
+    assert run("policy", "check", str(desk)).code == 0
+    replayed = run("replay", str(path), "--policy", str(desk), "--split", "certify", "--json").json
+    assert replayed["quality"] == pytest.approx(told["certify"]["quality"], abs=1e-9)
+    assert replayed["shipped"] == told["certify"]["shipped"]
+
+
+def test_thresholds_by_task_need_large_tasks_and_whole_scores(run: Run, tmp_path: Path) -> None:
+    """Too small tasks, and graded scores for a quality: one line each, that says what to do."""
+    few = run("calibrate", tasked(tmp_path, 400), "--max-risk", "0.1", "--per-task")
+    assert few.code == 2
+    assert "no task has 500 items" in few.err
+    path = Path(tasked(tmp_path, 2_000))
+    path.write_text(path.read_text().replace('"score": 1.0', '"score": 0.9'))
+    graded = run("calibrate", str(path), "--min-quality", "0.5", "--per-task")
+    assert graded.code == 2
+    assert "use --max-risk for graded ones" in graded.err
+
+
+def test_counts_choose_and_prove_what_their_corpora_do(run: Run, tmp_path: Path) -> None:
+    """Counted in two parts, added up: the same thresholds, certificate but for the corpus's hash, figures and advice."""
+    path = Path(write(tmp_path, 3_000, knowing))
+    manifest, *lines = path.read_text().splitlines()
+    tables: list[str] = []
+    for number, part in enumerate((lines[:1_000], lines[1_000:])):
+        one = tmp_path / f"part{number}.jsonl"
+        one.write_text("\n".join([manifest, *part]) + "\n")
+        tables.append(str(tmp_path / f"part{number}.parquet"))
+        assert run("tabulate", str(one), "-o", tables[-1]).code == 0
+    for objective in (("--max-risk", "0.05"), ("--min-quality", "0.9"), ("--frontier",)):
+        whole = run("calibrate", str(path), *objective, "--json").json
+        counted = run("calibrate", "--counts", *tables, *objective, "--json").json
+        for key in ("objective", "feasible", "thresholds", "advice", "frontier", "thinned", "shorter", "refusal"):
+            assert counted[key] == whole[key], key
+        for half in ("tune", "certify"):
+            assert counted[half] is None or counted[half] | {"quality_ci95": 0} == whole[half] | {"quality_ci95": 0}
+        if whole["certificate"]:
+            assert counted["certificate"]["hashes"].pop("corpus") != whole["certificate"]["hashes"].pop("corpus")
+            assert counted["certificate"] == whole["certificate"]
+    report = tmp_path / "report.html"
+    assert run("calibrate", "--counts", *tables, "--max-risk", "0.05", "--report", str(report)).code == 0
+    assert report.stat().st_size < 500_000
+
+
+def test_counts_say_what_they_cannot_do(run: Run, tmp_path: Path) -> None:
+    """Groups, tasks, a scorer, another policy, a corpus in place of a table: one line each, exit 2."""
+    alone, grouped = tmp_path / "alone.jsonl", tmp_path / "grouped.jsonl"
+    text = Path(write(tmp_path, 300, knowing, ("haiku", "sonnet", "opus"))).read_text()
+    alone.write_text(text)
+    grouped.write_text(text.replace('"input": "question', '"group": "g", "input": "question'))
+    policy, plain, hung = (str(tmp_path / name) for name in ("policy.parquet", "plain.parquet", "hung.parquet"))
+    for corpus, table, more in ((alone, plain, ()), (alone, policy, ("--policy", "support")), (grouped, hung, ())):
+        assert run("tabulate", str(corpus), "-o", table, *more).code == 0
+    tried = {
+        "rows that hang together prove nothing": (hung, "--max-risk", "0.1"),
+        "counts do not have what it takes": (plain, "--max-risk", "0.1", "--scorer"),
+        "--per-task": (plain, "--max-risk", "0.1", "--per-task"),
+        "counted under another policy": (policy, "--max-risk", "0.1"),
+        "give the --policy that": (plain, "--max-risk", "0.1", "--policy", "support"),
+        "is not Parquet": (str(alone), "--max-risk", "0.1"),
+    }
+    for said, options in tried.items():
+        ran = run("calibrate", "--counts", *options)
+        assert (ran.code, ran.out) == (2, ""), said
+        assert said in ran.err
+        assert ran.err.count("\n") == 1
+    assert run("calibrate", "--counts", hung, "--frontier").code == 0

@@ -6,6 +6,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
+from cascade.calibration.baselines import random_mix
 from cascade.calibration.counts import Counts, Loss
 from cascade.calibration.frontier import Point, frontier, point_at
 from cascade.corpora.arrays import np
@@ -90,7 +91,7 @@ def input_of(
     point = chosen.point if chosen else point_at(counts, guess_of(counts), loss)
     singles = singles_of(counts)
     baselines = {f"single:{rung}": own for rung, own in singles.items()}
-    baselines["random_mix"] = _random_mix(counts, point, list(singles.values()))
+    baselines["random_mix"] = random_mix(point.shipped, list(singles.values()))
     top = list(singles.values())[-1]
     saved = 1 - point.cost / counts.n / 1e9 / top[1] if top[1] else 0.0
     proved = "certified" if chosen and chosen.certificate else "nothing of it certified"
@@ -132,11 +133,3 @@ def reliability_of(counts: Counts, rung: int) -> tuple[tuple[Level, ...], int]:
             levels.append(Level(float(own[first - 1]), float(own[level - 1]), held, held - lost))
             first, held, lost = level + 1, 0, 0
     return tuple(levels), int(items[0] + items[size + 1])
-
-
-def _random_mix(counts: Counts, point: Point, singles: list[tuple[float, float]]) -> tuple[float, float]:
-    """As many requests climbing as far, but drawn at random: quality, and USD per request."""
-    n = max(1, counts.n)
-    reached = [sum(point.shipped[index:]) / n for index in range(len(singles))]
-    quality = sum(count / n * own[0] for count, own in zip(point.shipped, singles, strict=True))
-    return quality, sum(share * own[1] for share, own in zip(reached, singles, strict=True))

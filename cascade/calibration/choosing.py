@@ -1,0 +1,166 @@
+"""The choice: found on the tune side, shown (and for a target proved) on the other, held against every single model."""
+
+from __future__ import annotations
+
+from collections.abc import Collection, Sequence
+from dataclasses import dataclass
+from math import floor
+
+from cascade.calibration.baselines import Shorter, random_mix, shorter_frontiers
+from cascade.calibration.bounds import passes
+from cascade.calibration.by_task import best_by_task, path_by_task
+from cascade.calibration.certificate import Certified, NotCertified, Target, certify
+from cascade.calibration.counts import Counts, Loss
+from cascade.calibration.frontier import Point, frontier, risk_path, thinned_levels
+from cascade.calibration.objectives import Budget, MinQuality, Objective
+from cascade.calibration.sides import Found, Half, Items, Side
+from cascade.core.errors import ConfigurationError
+from cascade.core.policy import Policy
+
+__all__ = ["Choice", "Rival", "choose", "only_frontier"]
+
+
+@dataclass(frozen=True, slots=True)
+class Rival:
+    """One model alone, on the certify side. `meets`: what is wanted; for a target that is proved in the same way."""
+
+    figures: Half
+    meets: bool
+
+
+@dataclass(frozen=True, slots=True)
+class Choice:
+    """What was found.
+
+    `frontier`: of the tune side, of all items where nothing was to be chosen; one set of thresholds for all tasks.
+    `chosen`: None where nothing meets the objective, or none was wanted. `proof`: of a target. `tune` and `certify`: its
+    figures on the two sides. `singles` are on the certify side, `shorter` (the ladders with rungs left out) on the tune
+    side. `random_mix`: quality, and USD a request.
+    `thinned`: by rung below the top how many quantile levels were looked at, None for all of them.
+    `advice`: "cascade", "single:<rung>", or None where neither meets the objective.
+    """
+
+    frontier: tuple[Point, ...]
+    thinned: tuple[int | None, ...]
+    singles: dict[str, Rival]
+    chosen: Found | None = None
+    proof: Certified | NotCertified | None = None
+    tune: Half | None = None
+    certify: Half | None = None
+    random_mix: tuple[float, float] | None = None
+    shorter: tuple[Shorter, ...] = ()
+    advice: str | None = None
+
+
+def only_frontier(side: Side) -> Choice:
+    """Of all items: no split, no choice."""
+    counts = side.counts()
+    singles = {
+        rung: Rival(side.half_alone(index, "false_confident"), meets=False) for index, rung in enumerate(side.rungs)
+    }
+    return Choice(frontier(counts), thinned_levels(counts), singles)
+
+
+def choose(tune: Side, held: Side, objective: Objective, policy: Policy, own: Collection[str] | None = None) -> Choice:
+    """Choose on one side and look on the other. `own`: the tasks that get thresholds of their own; None: one for all.
+
+    Raises ConfigurationError where a side is empty, or where a quality by task is wanted of graded scores.
+    """
+    for side, name in ((tune, "tune"), (held, "certify")):
+        if not len(side):
+            mend = "give another --tune or --split-seed, or more groups"
+            raise ConfigurationError(f"the {name} half has no items ({mend})")
+    counts, loss = tune.counts(), _loss(objective)
+    points = frontier(counts)
+    proof: Certified | NotCertified | None = None
+    if isinstance(objective, Target):
+        path = risk_path(counts, loss) if own is None else path_by_task(_items(tune).coded, loss, own=own)
+        proof = certify(path, tune, held, objective)
+        chosen = proof.point if isinstance(proof, Certified) else None
+    elif own is None:
+        chosen = _best(points, counts, objective)
+    else:
+        chosen = _best_by_task(_items(tune), objective, own)
+    singles = {
+        rung: Rival(held.half_alone(index, loss), _meets(held, index, objective))
+        for index, rung in enumerate(held.rungs)
+    }
+    shown = None if chosen is None else held.half(chosen, loss)
+    return Choice(
+        points,
+        thinned_levels(counts),
+        singles,
+        chosen,
+        proof,
+        None if chosen is None else tune.half(chosen, loss),
+        shown,
+        None if shown is None else _random_mix(shown, singles),
+        tuple(shorter_frontiers(counts, policy, loss)),
+        _advice(shown, singles, objective),
+    )
+
+
+def _items(side: Side) -> Items:
+    if not isinstance(side, Items):
+        raise ConfigurationError("--per-task: counts know no tasks (give the corpora themselves)")
+    return side
+
+
+def _loss(objective: Objective) -> Loss:
+    return objective.counted if isinstance(objective, Target) else "false_confident"
+
+
+def _best(points: Sequence[Point], counts: Counts, objective: MinQuality | Budget) -> Point | None:
+    """The cheapest that is good enough, or the best that is cheap enough; None where none is."""
+    if isinstance(objective, Budget):
+        affordable = [point for point in points if point.cost <= objective.usd * 1e9 * counts.n]
+        return affordable[-1] if affordable else None
+    wanted = _wanted(objective, float(counts.alone[-1]) / counts.n)
+    return next((point for point in points if point.quality >= wanted), None)
+
+
+def _best_by_task(tune: Items, objective: MinQuality | Budget, own: Collection[str]) -> Found | None:
+    """The same by task, where quality is the share of right answers."""
+    coded, n = tune.coded, len(tune)
+    if bool(((coded.score != 0) & (coded.score != 1)).any()):
+        raise ConfigurationError(
+            "--per-task: a quality by task needs scores of 0 or 1 (use --max-risk for graded ones)"
+        )
+    if isinstance(objective, Budget):
+        path = path_by_task(coded, "wrong", len(coded) + 1, own=own)
+        return next((one for one in path if one.cost <= objective.usd * 1e9 * n), None)
+    wanted = _wanted(objective, float(coded.alone[:, coded.top].mean()))
+    return best_by_task(coded, floor((1 - wanted) * n + 1e-9), "wrong", own=own)
+
+
+def _wanted(objective: MinQuality, of_top: float) -> float:
+    return objective.value * (of_top if objective.of_top else 1.0)
+
+
+def _meets(held: Side, rung: int, objective: Objective) -> bool:
+    top = len(held.rungs) - 1
+    if isinstance(objective, Target):
+        return rung == top or passes(held.sample_alone(rung, objective.counted), objective.alpha, objective.delta)
+    alone = held.half_alone(rung, "false_confident")
+    if isinstance(objective, MinQuality):
+        return alone.quality >= _wanted(objective, held.half_alone(top, "false_confident").quality)
+    return alone.cost_per_request_usd <= objective.usd
+
+
+def _random_mix(shown: Half, singles: dict[str, Rival]) -> tuple[float, float]:
+    alone = [(one.figures.quality, one.figures.cost_per_request_usd) for one in singles.values()]
+    return random_mix(tuple(shown.shipped.values()), alone)
+
+
+def _advice(shown: Half | None, singles: dict[str, Rival], objective: Objective) -> str | None:
+    """The cheapest single model that meets the objective, unless the cascade does and is cheaper (for a budget: better)."""
+    good = {rung: single.figures for rung, single in singles.items() if single.meets}
+    if isinstance(objective, Budget):
+        best = max(good, key=lambda rung: good[rung].quality, default=None)
+        wins = shown is not None and (best is None or shown.quality > good[best].quality)
+    else:
+        best = min(good, key=lambda rung: good[rung].cost, default=None)
+        wins = shown is not None and (best is None or shown.cost < good[best].cost)
+    if wins:
+        return "cascade"
+    return None if best is None else f"single:{best}"
