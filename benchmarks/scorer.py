@@ -6,7 +6,8 @@ CORPUS is a recorded corpus (default: mmlupro-gpt41 and coding-claims, beside th
 seed parts the groups as `calibrate --scorer` does: a quarter trains the scorer, a quarter tunes, a half is held. The
 quality asked for is a share of the gap between the first rung's and the top's on the held half: 90 % is the headline;
 the mean over 50 to 100 % stands beside it, for raw confidences clump: one threshold further may cost half as much again,
-so that a single share says much of where it falls between two clumps. Both sides are read the same way, in two ways:
+so that a single share says much of where it falls between two clumps. An empty answer ships on neither side, as it never
+does live: else the scorer would be praised for what `not_empty` sees for nothing. Two readings, the same for both sides:
 
 held frontier     the cost of the cheapest thresholds that reach it on the held half: all raw levels, or 50 quantiles a
                   rung of the score. What a confidence can do; but thresholds are chosen where they are read, so both
@@ -25,7 +26,7 @@ from __future__ import annotations
 
 import argparse
 import sys
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from itertools import product
 from pathlib import Path
 from typing import Any
@@ -34,8 +35,10 @@ import numpy as np
 
 from cascade.calibration.coded import Coded, code_columns
 from cascade.calibration.scorer import Gatherer, learn, rescored
-from cascade.corpora import read_corpus
-from cascade.corpora.columns import read_columns
+from cascade.checks import bind_check
+from cascade.core.policy import Check
+from cascade.corpora import Manifest, read_corpus
+from cascade.corpora.columns import Lens, read_columns
 from cascade.corpora.lenses import own_lens
 from cascade.corpora.splits import Split
 
@@ -53,8 +56,9 @@ DRAWS = 500
 
 @dataclass(frozen=True, slots=True)
 class Comparison:
-    """Costs as shares of what the top alone costs, and the 95 % interval of scored - raw."""
+    """Costs as shares of what the top alone costs, and the 95 % interval of scored - raw. `groups` are the held ones."""
 
+    groups: int
     raw: float
     scored: float
     difference_ci95: tuple[float, float]
@@ -73,11 +77,13 @@ def main(arguments: list[str] | None = None) -> None:
             continue
         for reading, rows in compare(path, wish.seeds).items():
             print(f"\n{path.name.removesuffix('.jsonl.gz')}, {reading}: cost at a share of the gap, held half; top = 1")
-            print(f"{'seed':>6} {'share':>9} {'raw':>7} {'scorer':>7} {'scorer / raw':>13}  difference, 95 %")
+            print(
+                f"{'seed':>6} {'groups':>7} {'share':>9} {'raw':>7} {'scorer':>7} {'scorer / raw':>13}  difference, 95 %"
+            )
             for (seed, share), row in rows.items():
                 low, high = row.difference_ci95
                 print(
-                    f"{seed:>6} {share:>9} {row.raw:>7.3f} {row.scored:>7.3f} {row.scored / row.raw:>13.3f}"
+                    f"{seed:>6} {row.groups:>7} {share:>9} {row.raw:>7.3f} {row.scored:>7.3f} {row.scored / row.raw:>13.3f}"
                     f"  {row.scored - row.raw:+.3f} [{low:+.3f}, {high:+.3f}]"
                 )
             headline = rows[MEAN, _percent(HEADLINE)]
@@ -88,16 +94,18 @@ def main(arguments: list[str] | None = None) -> None:
 def compare(path: Path, seeds: list[int], draws: int = DRAWS) -> dict[str, dict[tuple[str, str], Comparison]]:
     """By reading, then by seed (or MEAN) and share of the gap (or RANGE, the mean over all shares)."""
     corpus = read_corpus(path)
-    lens = own_lens(corpus.manifest)
+    lens = _lens(corpus.manifest)
     gatherer = Gatherer(lens)
     columns, (view,) = read_columns(corpus.items, corpus.manifest, [lens], each=gatherer.take)
     material, raw = gatherer.material(view), code_columns(columns, view)
     weights = _weights(int(columns.group.max()) + 1, draws)
     costs: dict[str, list[list[Any]]] = {reading: [] for reading in READINGS}
+    groups: list[int] = []
     for seed in seeds:
         split = Split(0.5, seed)
         held = np.array([split.part_of(item) == "certify" for item in corpus.items])
         trains = np.array([split.trains(item) for item in corpus.items])
+        groups.append(len(np.unique(columns.group[held])))
         learned = learn(material, columns, view, trains, seed)
         scored = code_columns(columns, rescored(view, learned.scorer, material))
         sides = ((raw, ~held), (scored, ~held & ~trains))
@@ -105,7 +113,13 @@ def compare(path: Path, seeds: list[int], draws: int = DRAWS) -> dict[str, dict[
             costs[reading].append(
                 [_costs(coded.rows(held), candidates(coded.rows(on)), weights, reading) for coded, on in sides]
             )
-    return {reading: _rows(seeds, np.array(made)) for reading, made in costs.items()}
+    return {reading: _rows(seeds, groups, np.array(made)) for reading, made in costs.items()}
+
+
+def _lens(manifest: Manifest) -> Lens:
+    """The corpus's own ladder, and the check that live no policy can do without: an empty answer never ships."""
+    lens = own_lens(manifest)
+    return replace(lens, plan=replace(lens.plan, shared_checks=(bind_check(Check(not_empty=True)),)))
 
 
 def _weights(groups: int, draws: int) -> Any:
@@ -156,18 +170,19 @@ def _costs(held: Coded, ats: list[tuple[int, ...]], weights: Any, reading: str) 
     return np.stack(found, axis=1)
 
 
-def _rows(seeds: list[int], costs: Any) -> dict[tuple[str, str], Comparison]:
+def _rows(seeds: list[int], groups: list[int], costs: Any) -> dict[tuple[str, str], Comparison]:
     """Of (seeds, sides, draws, shares): each seed at the headline, the mean at every share, and over all of them."""
-    rows = {(str(seed), _percent(HEADLINE)): _row(one[..., HEADLINE]) for seed, one in zip(seeds, costs, strict=True)}
-    mean = costs.mean(0)
-    rows |= {(MEAN, _percent(place)): _row(mean[..., place]) for place in range(len(SHARES))}
-    return rows | {(MEAN, RANGE): _row(mean.mean(-1))}
+    headline, mean, held = _percent(HEADLINE), costs.mean(0), round(sum(groups) / len(groups))
+    each = zip(seeds, groups, costs[..., HEADLINE], strict=True)
+    rows = {(str(seed), headline): _row(number, one) for seed, number, one in each}
+    rows |= {(MEAN, _percent(place)): _row(held, mean[..., place]) for place in range(len(SHARES))}
+    return rows | {(MEAN, RANGE): _row(held, mean.mean(-1))}
 
 
-def _row(costs: Any) -> Comparison:
+def _row(groups: int, costs: Any) -> Comparison:
     raw, scored = costs
     low, high = np.quantile(scored[1:] - raw[1:], (0.025, 0.975))
-    return Comparison(float(raw[0]), float(scored[0]), (float(low), float(high)))
+    return Comparison(groups, float(raw[0]), float(scored[0]), (float(low), float(high)))
 
 
 def _percent(place: int) -> str:
