@@ -3,8 +3,8 @@
     python benchmarks/scorer.py [CORPUS…] [--seeds 0 1 2 3 4]
 
 CORPUS is a recorded corpus (default: mmlupro-gpt41 and coding-claims, beside the checkout under ../shared/corpora). Each
-seed parts the groups as `calibrate --scorer` does: a quarter trains the scorer, a quarter tunes, a half is held. The
-quality asked for is a share of the gap between the first rung's and the top's on the held half: 90 % is the headline;
+seed parts the groups as `calibrate --scorer` does: half of them train the scorer, and tune by the scores of models that
+have not seen the row's group; the other half is held. The quality asked for is a share of the gap between the first rung's and the top's on the held half: 90 % is the headline;
 the mean over 50 to 100 % stands beside it, for raw confidences clump: one threshold further may cost half as much again,
 so that a single share says much of where it falls between two clumps. An empty answer ships on neither side, as it never
 does live: else the scorer would be praised for what `not_empty` sees for nothing. Two readings, the same for both sides:
@@ -14,12 +14,12 @@ held frontier     the cost of the cheapest thresholds that reach it on the held 
                   sides look a little too good, and the one with more thresholds to choose from a little more.
 tuned path        nothing is chosen on the held half: the frontier of the tuning rows is a path of thresholds, cheapest
                   first; the cost is that of its first point that reaches it on the held half, else the top's alone.
-                  The raw side has the training quarter, too, to tune on. As lived, and noisy: a share of the gap is
-                  known to a few hundredths at 3,300 items, to a tenth at 56 groups.
+                  As lived, and noisy: a share of the gap is known to a few hundredths at 3,300 items, to a tenth at 56
+                  groups.
 
 Nothing is interpolated. 95 % intervals are percentiles: the groups are drawn, 500 times, and every draw is read anew
 with the same scorers and paths; that of a mean over seeds is over their readings of the same draws, for their halves
-overlap. They do not hold what another training quarter would have learned: for that, look at the seeds.
+overlap. They do not hold what another half would have learned: for that, look at the seeds.
 """
 
 from __future__ import annotations
@@ -104,14 +104,12 @@ def compare(path: Path, seeds: list[int], draws: int = DRAWS) -> dict[str, dict[
     for seed in seeds:
         split = Split(0.5, seed)
         held = np.array([split.part_of(item) == "certify" for item in corpus.items])
-        trains = np.array([split.trains(item) for item in corpus.items])
         groups.append(len(np.unique(columns.group[held])))
-        learned = learn(material, columns, view, trains, seed)
-        scored = code_columns(columns, rescored(view, learned.scorer, material))
-        sides = ((raw, ~held), (scored, ~held & ~trains))
+        learned = learn(material, columns, view, ~held, seed)
+        scored = code_columns(columns, rescored(view, learned.scorer, material, learned.out_of_fold))
         for reading, candidates in zip(READINGS, (_grid, _path), strict=True):
             costs[reading].append(
-                [_costs(coded.rows(held), candidates(coded.rows(on)), weights, reading) for coded, on in sides]
+                [_costs(one.rows(held), candidates(one.rows(~held)), weights, reading) for one in (raw, scored)]
             )
     return {reading: _rows(seeds, groups, np.array(made)) for reading, made in costs.items()}
 

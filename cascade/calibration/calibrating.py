@@ -43,8 +43,8 @@ __all__ = ["Calibration", "Half", "Rival", "Wish", "calibrate", "calibrate_count
 class Wish:
     """How to calibrate. `policy` None: the corpus's own ladder. `objective` None: the frontier of all, and no choice.
 
-    `per_task`: tasks with many items get thresholds of their own. `scorer`: learn a better confidence first, on half of
-    the tune half's groups, which then tune no threshold.
+    `per_task`: tasks with many items get thresholds of their own. `scorer`: learn a better confidence first, on the tune
+    half, whose thresholds are then tuned on the scores of models that had not seen the item's group.
     """
 
     objective: Objective | None
@@ -60,7 +60,7 @@ class Calibration:
     """What a calibration came to: what was read, its two sides, and the `choice`.
 
     `tune` and `held` are one and the same where nothing was to be chosen.
-    `signal` is what each rung's confidence is worth, on all items that no scorer was trained on. `counted`: from tables
+    `signal` is what each rung's confidence is worth, on all items; a learned one's by no score that knew the answer. `counted`: from tables
     of counts. `own_tasks`: those that were given thresholds of their own.
     """
 
@@ -153,13 +153,11 @@ def calibrate(paths: Sequence[Path], wish: Wish) -> Calibration:
         readers = [stack.enter_context(open_corpus(path, skip_bad=wish.skip_bad)) for path in paths]
         manifest, lens = _seen_by(readers, wish.policy)
         tunes: list[bool] = []
-        trains: list[bool] = []
         gatherer = Gatherer(lens) if wish.scorer else None
 
         def each(items: Sequence[Item]) -> None:
             tunes.extend(wish.split.part_of(item) == "tune" for item in items)
             if gatherer is not None:
-                trains.extend(map(wish.split.trains, items))
                 gatherer.take(items)
 
         source = ", ".join(reader.source for reader in readers)
@@ -170,15 +168,11 @@ def calibrate(paths: Sequence[Path], wish: Wish) -> Calibration:
             raise CorpusError("has no items", where=source, mend="record some")
         halves, learned = np.array(tunes, np.bool_), None
         if gatherer is not None:
-            material, trained = gatherer.material(view), np.array(trains, np.bool_)
-            learned = learn(material, columns, view, trained, wish.split.seed)
-            view = rescored(view, learned.scorer, material)
-            coded = code_columns(columns, view)
-            own_tasks = _own_tasks(coded, wish)
-            coded, halves = coded.rows(~trained), halves[~trained]
-        else:
-            coded = code_columns(columns, view)
-            own_tasks = _own_tasks(coded, wish)
+            material = gatherer.material(view)
+            learned = learn(material, columns, view, halves, wish.split.seed)
+            view = rescored(view, learned.scorer, material, learned.out_of_fold)
+        coded = code_columns(columns, view)
+        own_tasks = _own_tasks(coded, wish)
         told: dict[str, Any] = {
             "signal": signals(coded),
             "learned": learned,

@@ -9,8 +9,10 @@ part, is chosen out of fold: by whole groups, for the rows of one group tell of 
 the group). Of what does not clearly lose the simplest is taken, by the rule of one standard error: Breiman, L. et al.
 (1984), Classification and Regression Trees, 3.4.3.
 
-A score that was made in fold knows the answers; so the rows that train must not tune, and those that tune must not
-certify (`Split.trains`). Of the training rows themselves only the out-of-fold scores may be looked at.
+A score that was made in fold knows the answers, and tunes thresholds that are too bold. So of the rows that train only
+the out-of-fold scores may be looked at: each is by a model that has not seen its group. Thresholds are tuned on those,
+and certified, with the scorer as it is written, on rows that had no part in either: cross-fitting, Chernozhukov, V. et
+al. (2018), The Econometrics Journal 21.
 """
 
 from __future__ import annotations
@@ -170,9 +172,17 @@ def scores_under(scorer: dict[str, Scoring], material: Material) -> tuple[Floats
     return tuple(made)
 
 
-def rescored(view: View, scorer: dict[str, Scoring], material: Material) -> View:
-    """The view of the same plan with this scorer in its policy, in place of any other: what thresholds are held against."""
+def rescored(
+    view: View, scorer: dict[str, Scoring], material: Material, out_of_fold: Sequence[Floats] | None = None
+) -> View:
+    """The view of the same plan with this scorer in its policy, in place of any other: what thresholds are held against.
+
+    `out_of_fold`: as in `Learned`; where it has a score, that stands for the scorer's own, which has seen the row.
+    """
     scores = scores_under(scorer, material)
+    if out_of_fold is not None:
+        pairs = zip(scores, out_of_fold, strict=True)
+        scores = tuple(None if own is None else np.where(np.isnan(unseen), own, unseen) for own, unseen in pairs)
     policy = view.lens.plan.policy.model_copy(update={"scorer": dict(scorer)})
     lens = replace(view.lens, plan=replace(view.lens.plan, policy=policy))
     before = view.lens.plan.policy.scorer or {}

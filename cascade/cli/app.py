@@ -182,7 +182,7 @@ def calibrate(  # noqa: PLR0913, PLR0917 - options
         bool, typer.Option("--per-task", help="Tasks of 500 items or more get thresholds of their own.")
     ] = False,
     scorer: Annotated[
-        bool, typer.Option("--scorer", help="Learn a better confidence first, on a quarter of the items.")
+        bool, typer.Option("--scorer", help="Learn a better confidence first, on the half that tunes.")
     ] = False,
     against: Annotated[
         str | None, typer.Option(help="Instead: does this policy's certificate still hold on this fresh corpus?")

@@ -44,22 +44,15 @@ class Split:
         """The half an item belongs to."""
         if item.split is not None:
             return item.split
-        return "tune" if _drawn(item, self.seed, "") < self.tune else "certify"
-
-    def trains(self, item: Item, share: float = 0.5) -> bool:
-        """Whether an item trains a scorer: a share (0..1) of the tune part's groups, which then tune no thresholds.
-
-        So the three of training, tuning and certifying know nothing of one another.
-        """
-        return self.part_of(item) == "tune" and _drawn(item, self.seed, "train\0") < share
+        return "tune" if _drawn(item, self.seed) < self.tune else "certify"
 
     def only(self, part: Part, items: Iterable[Item]) -> Iterator[Item]:
         """The items of one half, or all of them."""
         return iter(items) if part == "all" else (item for item in items if self.part_of(item) == part)
 
 
-def _drawn(item: Item, seed: int, what_for: str) -> float:
+def _drawn(item: Item, seed: int) -> float:
     """A number from 0 to 1 that hangs on the seed and the item's group alone."""
     kind, key = group_key(item)
-    text = f"{what_for}{seed}\0{kind}\0{key}".encode("utf-8", "surrogatepass")
+    text = f"{seed}\0{kind}\0{key}".encode("utf-8", "surrogatepass")
     return int.from_bytes(hashlib.blake2b(text, digest_size=8).digest()) / 2.0**64

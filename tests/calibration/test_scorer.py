@@ -162,18 +162,17 @@ def test_the_rows_that_do_not_train_have_no_part_in_it() -> None:
     assert all(np.isnan(column[~trains]).all() and not np.isnan(column[trains]).any() for column in first.out_of_fold)
 
 
-def test_training_tuning_and_certifying_share_no_group() -> None:
-    """Every group is in one of the three, whatever the order; about a quarter of them trains."""
-    corpus = drawn(2_000, groups=400)
-    split = Split(0.5, 3)
-    parts: dict[str, set[str | None]] = {"train": set(), "tune": set(), "certify": set()}
-    for item in corpus.items:
-        parts["train" if split.trains(item) else split.part_of(item)].add(item.group)
-    sizes = {name: len(groups) for name, groups in parts.items()}
-    assert sum(sizes.values()) == 400
-    assert 70 <= sizes["train"] <= 130
-    assert 70 <= sizes["tune"] <= 130
-    assert not any(Split(0.5, 3).trains(changed(item, split="certify"), 1.0) for item in corpus.items)
+def test_thresholds_are_tuned_on_scores_that_do_not_know_the_answer() -> None:
+    """Where rows trained, their out-of-fold scores stand in the view; all others have the written scorer's own."""
+    corpus = drawn(600)
+    columns, view, material = gathered(corpus)
+    trains = np.arange(600) < 300
+    made = learn(material, columns, view, trains)
+    own, honest = (rescored(view, made.scorer, material, *more) for more in ((), (made.out_of_fold,)))
+    for index in range(2):
+        assert np.array_equal(honest.confidence[index][trains], made.out_of_fold[index][trains])
+        assert np.array_equal(honest.confidence[index][~trains], own.confidence[index][~trains])
+        assert (honest.confidence[index][trains] != own.confidence[index][trains]).any()
 
 
 def test_the_same_seed_learns_the_same_scorer() -> None:
