@@ -25,7 +25,8 @@ from typing import Any
 import numpy as np
 
 from cascade.calibration.bounds import Sample, passes, sample_of
-from cascade.calibration.certificate import Certified, Target, certify
+from cascade.calibration.certificate import Certified, Target
+from cascade.calibration.choosing import prove
 from cascade.calibration.coded import Coded
 from cascade.calibration.frontier import Point, risk_path
 from cascade.calibration.sides import Items
@@ -164,7 +165,7 @@ def halves(coded: Coded, chance: np.random.Generator) -> tuple[Coded, Coded]:
 def proved(coded: Coded, chance: np.random.Generator) -> tuple[int, ...] | None:
     """The levels that are certified as `calibrate` certifies them; None where none are."""
     tune, held = halves(coded, chance)
-    found = certify(risk_path(tune.counts(), TARGET.counted), Items(tune), Items(held), TARGET)
+    found = prove(Items(tune), Items(held), TARGET)
     return found.point.at if isinstance(found, Certified) and isinstance(found.point, Point) else None
 
 

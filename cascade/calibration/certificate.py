@@ -17,6 +17,7 @@ from typing import TYPE_CHECKING
 from cascade.calibration.bounds import Sample, chance_of_passing, passes, units_needed, upper_bound
 from cascade.calibration.coded import Coded
 from cascade.calibration.counts import Loss as CountedLoss
+from cascade.calibration.foresight import Foresight
 from cascade.calibration.sides import Found, Side
 from cascade.certificates import hash_of
 from cascade.core.certificate import Certificate, Hashes, Loss, Units
@@ -133,8 +134,12 @@ class NotCertified:
     further_units_needed: int | None
 
 
-def certify(path: Sequence[Found], tune: Side, held: Side, target: Target) -> Certified | NotCertified:
+def certify(
+    path: Sequence[Found], tune: Side, held: Side, target: Target, foresight: Foresight | None = None
+) -> Certified | NotCertified:
     """Walk along `path`, the `risk_path` of `tune`'s counts, on `held`: the two share levels, and no group.
+
+    `foresight`: what each point is expected to lose on other data; None: what it lost on `tune`.
 
     Raises ConfigurationError for an empty path, or where a group has items in both halves.
     """
@@ -142,7 +147,7 @@ def certify(path: Sequence[Found], tune: Side, held: Side, target: Target) -> Ce
         raise ConfigurationError("there is nothing to certify: the tune half has no items (give --tune 0.5)")
     if tune.shares_groups_with(held):
         raise ConfigurationError("a group has items in both halves: nothing can be proved (split by group)")
-    start = start_on(path, tune, held.units, target)
+    start = start_on(len(path), foresight or (lambda at: tune.sample(path[at], target.counted)), held.units, target)
     best: tuple[Found, Sample] | None = None
     walked = 0
     for point in path[start:]:
@@ -157,17 +162,17 @@ def certify(path: Sequence[Found], tune: Side, held: Side, target: Target) -> Ce
     return Certified(best[0], target, _tested(best[1], target.delta), walked)
 
 
-def start_on(path: Sequence[Found], tune: Side, n: int, target: Target) -> int:
+def start_on(points: int, foresight: Foresight, n: int, target: Target) -> int:
     """Where the walk starts: at the most losses that n units of the other half would likely (0.9) show to be few enough.
 
     Higher up a start would most often fail at once, and prove nothing; further down each step is one more test to pass.
     """
 
     def likely(index: int) -> bool:
-        return chance_of_passing(tune.sample(path[index], target.counted), n, target.alpha, target.delta) >= _SURE
+        return chance_of_passing(foresight(index), n, target.alpha, target.delta) >= _SURE
 
-    low, high = 0, len(path)
-    while high - low > 1:  # the more losses, the less likely: from here on path[low] is likely, or the first
+    low, high = 0, points
+    while high - low > 1:  # the more losses, the less likely: from here on the point at low is likely, or the first
         middle = (low + high) // 2
         low, high = (middle, high) if likely(middle) else (low, middle)
     return low

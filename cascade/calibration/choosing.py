@@ -11,13 +11,16 @@ from cascade.calibration.bounds import passes
 from cascade.calibration.by_task import best_by_task, path_by_task
 from cascade.calibration.certificate import Certified, NotCertified, Target, certify
 from cascade.calibration.counts import Counts, Loss
+from cascade.calibration.foresight import foresee
 from cascade.calibration.frontier import Point, frontier, risk_path, thinned_levels
 from cascade.calibration.objectives import Budget, MinQuality, Objective
 from cascade.calibration.sides import Found, Half, Items, Side
 from cascade.core.errors import ConfigurationError
 from cascade.core.policy import Policy
 
-__all__ = ["Choice", "Rival", "choose", "only_frontier"]
+_CLOSELY = 400  # points of a fold's path: one of them is near any rate that is asked for
+
+__all__ = ["Choice", "Rival", "choose", "only_frontier", "prove"]
 
 
 @dataclass(frozen=True, slots=True)
@@ -74,8 +77,7 @@ def choose(tune: Side, held: Side, objective: Objective, policy: Policy, own: Co
     points = frontier(counts)
     proof: Certified | NotCertified | None = None
     if isinstance(objective, Target):
-        path = risk_path(counts, loss) if own is None else path_by_task(_items(tune).coded, loss, own=own)
-        proof = certify(path, tune, held, objective)
+        proof = prove(tune, held, objective, counts, own)
         chosen = proof.point if isinstance(proof, Certified) else None
     elif own is None:
         chosen = _best(points, counts, objective)
@@ -98,6 +100,20 @@ def choose(tune: Side, held: Side, objective: Objective, policy: Policy, own: Co
         tuple(shorter_frontiers(counts, policy, loss)),
         _advice(shown, singles, objective),
     )
+
+
+def prove(
+    tune: Side, held: Side, target: Target, counts: Counts | None = None, own: Collection[str] | None = None
+) -> Certified | NotCertified:
+    """Search on one side, prove on the other. `counts`: the tune side's, where they are there already."""
+    loss = target.counted
+    if own is None:
+        path: Sequence[Found] = risk_path(counts or tune.counts(), loss)
+        foresight = foresee(path, tune, loss, lambda part: risk_path(part.counts(), loss, _CLOSELY))
+    else:
+        path = path_by_task(_items(tune).coded, loss, own=own)
+        foresight = foresee(path, tune, loss, lambda part: path_by_task(part, loss, _CLOSELY, own=own))
+    return certify(path, tune, held, target, foresight)
 
 
 def _items(side: Side) -> Items:

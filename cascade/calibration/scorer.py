@@ -21,6 +21,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any
 
+from cascade.calibration.foresight import folds_of
 from cascade.core.errors import ConfigurationError
 from cascade.core.scorer import Feature, Scoring
 from cascade.core.scoring import Facts, logistic, value_of
@@ -39,7 +40,6 @@ RIDGES = (1.0, 10.0, 100.0, 1000.0)
 
 _LENGTHS = ("log_input", "log_answer")
 _NO_REPLY = RecordedReply(answer=None)
-_FOLDS = 5
 _FEWEST = 40  # rows of each kind, right and wrong: of fewer not even a coarse score can be learned
 _RAREST = 20  # rows of a task that is to have a weight of its own
 _MOST_TASKS = 64
@@ -245,7 +245,7 @@ def _choose(
     names: Sequence[str], values: Floats, right: Floats, group: Codes, seed: int, ridges: Sequence[float]
 ) -> _Candidate:
     """Of all candidates, the simplest that is not one standard error (by groups) worse out of fold than the best."""
-    folds = _folds(group, seed)
+    folds = folds_of(group, seed)
     simpler = [place for place, name in enumerate(names) if name not in _LENGTHS]
     made: list[_Candidate] = []
     for places in (simpler, range(len(names))):
@@ -277,14 +277,6 @@ def _standardised(names: Sequence[str], values: Floats) -> _Terms:
     return _Terms(
         tuple(names[place] for place in varies.tolist()), means, scales, np.column_stack([matrix, np.ones(len(values))])
     )
-
-
-def _folds(group: Codes, seed: int) -> Codes:
-    """(n,): each row's fold; a group is never split."""
-    _, which = np.unique(group, return_inverse=True)
-    groups = int(which.max()) + 1
-    order = np.random.default_rng(seed).permutation(groups)
-    return (order % min(_FOLDS, groups))[which].astype(np.int32)
 
 
 def _out_of_fold(matrix: Floats, right: Floats, folds: Codes, ridge: float, starts: list[Floats]) -> Floats:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
 
@@ -19,6 +20,7 @@ from cascade.calibration.certificate import (
     start_on,
 )
 from cascade.calibration.coded import Coded
+from cascade.calibration.foresight import Foresight
 from cascade.calibration.frontier import Point, point_at, risk_path
 from cascade.calibration.sides import Items
 from cascade.certificates import hash_of, hashes_of
@@ -53,6 +55,11 @@ def beside(tune: Coded, *kinds: tuple[int, int, int], group: int = 1) -> Coded:
 def walked(tune: Coded, held: Coded, target: Target = ALPHA) -> Certified | NotCertified:
     """Certify along the tune half's own path."""
     return certify(risk_path(tune.counts(), target.counted), Items(tune), Items(held), target)
+
+
+def seen_on(path: Sequence[Point], tune: Coded) -> Foresight:
+    """Each point's losses as the tune half has them."""
+    return lambda index: Items(tune).sample(path[index], "false_confident")
 
 
 CLEAR = ((3, 1, 500), (2, 1, 480), (2, 0, 20), (1, 1, 400), (1, 0, 100))
@@ -103,7 +110,8 @@ def test_the_walk_starts_where_it_will_likely_pass_and_no_higher() -> None:
     tune = coded((3, 1, 500), (2, 1, 488), (2, 0, 12), (1, 1, 400), (1, 0, 100))
     path = risk_path(tune.counts(), "false_confident")
     assert [point.losses for point in path] == [0, 12, 112]
-    assert [start_on(path, Items(tune), n, ALPHA) for n in (2_000, 200, 10)] == [1, 0, 0]
+    seen = seen_on(path, tune)
+    assert [start_on(len(path), seen, n, ALPHA) for n in (2_000, 200, 10)] == [1, 0, 0]
 
 
 def test_the_start_does_not_depend_on_the_outcomes_of_the_other_half() -> None:
@@ -114,7 +122,7 @@ def test_the_start_does_not_depend_on_the_outcomes_of_the_other_half() -> None:
     failed = walked(tune, bad)
     assert isinstance(failed, NotCertified)
     path = risk_path(tune.counts(), "false_confident")
-    assert failed.point == path[start_on(path, Items(tune), 3000, ALPHA)]
+    assert failed.point == path[start_on(len(path), seen_on(path, tune), 3000, ALPHA)]
 
 
 def test_groups_are_the_units() -> None:
