@@ -34,13 +34,15 @@ def print_scene(results: Sequence[Calibration]) -> None:
     first = results[0]
     stdout.print("\n3. where the tool refuses", style="bold")
     title = f"{_items(first):,} synthetic requests to a coding assistant, policy {_WORKLOAD}; {len(first.held):,} the search never saw"
-    heads = ("quality", "95 %", "USD per 1,000", "confidently wrong", f"at most {TARGET.alpha:.0%}")
+    heads = ("quality", "95 %", "USD/1,000", "confidently wrong", f"at most {TARGET.alpha:.0%}")
     rows = table("synthetic", *heads, title=title, right=heads[:-1])
     if first.choice.certify is not None:
-        rows.add_row(f"cascade at {thresholds_told(first.thresholds)}", *_row(first.choice.certify), "certified")
+        rows.add_row("certified", *_row(first.choice.certify), "yes")
     for rung, single in first.choice.singles.items():
         rows.add_row(f"{rung} alone", *_row(single.figures), "yes" if single.meets else "not shown")
     stdout.print(rows)
+    if first.feasible:
+        stdout.print(f"certified: {thresholds_told(first.thresholds)}")
     for result, target in zip(results, TARGETS, strict=True):
         says = advice_told(result) if result.feasible else refusal_told(result, target)
         stdout.print(f"at most {target.alpha:.0%}: {says}{'' if result.feasible else '; exit 3'}")

@@ -35,7 +35,7 @@ __all__ = [
 ]
 
 TICKETS = 600
-HEADS = ("quality", "95 %", "USD per 1,000", "wrong answers shipped", "confidently wrong")
+HEADS = ("quality", "95 %", "USD/1,000", "wrong shipped", "confidently wrong")
 
 
 def demo_policy() -> Policy:
