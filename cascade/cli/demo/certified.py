@@ -52,9 +52,7 @@ def calibrated(policy: Policy) -> Found:
 def print_scene(found: Found, guess: Run, run: Run) -> None:
     """The certified run beside the guess and every single model, and what was proved."""
     stdout.print("\n2. the same tickets, under certified thresholds", style="bold")
-    title = (
-        f"{thresholds_told(found.result.thresholds)}: found and proved on {found.items:,} other tickets, of other customers"
-    )
+    title = f"{thresholds_told(found.result.thresholds)}: found and proved on {found.items:,} other tickets, of other customers"
     rows = table("synthetic", *HEADS, title=title, right=HEADS)
     rows.add_row("certified", *row_of(run))
     rows.add_row("guessed 0.80", *row_of(guess))
