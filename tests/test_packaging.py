@@ -24,6 +24,8 @@ from cascade.shipped import names, shipped
 ROOT = Path(__file__).resolve().parents[1]
 NOT_SOURCE = (".venv", ".git", ".cache", ".hypothesis", ".*_cache", "__pycache__", "build", "dist", "node_modules")
 
+CORPORA = ("coding", "history", "support")  # what the demo needs
+
 LIST = """
 import json
 from cascade.shipped import names, shipped
@@ -111,11 +113,12 @@ def contents(archive: Path) -> dict[str, bytes]:
 
 
 def test_wheel_holds_the_package_and_what_ships_and_nothing_else(wheel: Path) -> None:
-    """The policies, their schema, the synthetic corpus and `py.typed` are in the wheel; tests and tools are not."""
+    """The policies, their schema, the demo's synthetic corpora and `py.typed` are in the wheel; tests and tools are not."""
     files = contents(wheel)
     carried = {name: data for name, data in files.items() if name.startswith("cascade/_shipped/")}
     expected = {f"cascade/_shipped/policies/{path.name}": path for path in (ROOT / "policies").iterdir()}
-    expected["cascade/_shipped/corpora/support.jsonl.gz"] = ROOT / "benchmarks" / "corpora" / "support.jsonl.gz"
+    for name in CORPORA:
+        expected[f"cascade/_shipped/corpora/{name}.jsonl.gz"] = ROOT / "benchmarks" / "corpora" / f"{name}.jsonl.gz"
     assert carried == {name: path.read_bytes() for name, path in expected.items()}
     assert {"cascade/_shipped/policies/default.yaml", "cascade/_shipped/policies/policy.schema.json"} <= carried.keys()
     assert "cascade/py.typed" in files
@@ -135,10 +138,10 @@ def test_sdist_builds_the_same_wheel(wheel: Path, tmp_path: Path) -> None:
 
 
 def test_installed_wheel_finds_what_ships_by_name(installed: Install, tmp_path: Path) -> None:
-    """From any folder, an installed wheel gives every policy and the corpus, each out of its own package."""
+    """From any folder, an installed wheel gives every policy and the demo's corpora, each out of its own package."""
     found: dict[str, dict[str, str]] = json.loads(installed.run(LIST, tmp_path))
     assert tuple(found["policies"]) == names("policies")
-    assert tuple(found["corpora"]) == ("support",)
+    assert tuple(found["corpora"]) == CORPORA
     for path in (*found["policies"].values(), *found["corpora"].values()):
         assert Path(path).is_file()
         assert Path(path).is_relative_to(installed.site)

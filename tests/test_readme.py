@@ -76,6 +76,15 @@ def test_its_demo_is_what_the_demo_prints() -> None:
     assert missing == []
 
 
+def test_its_picture_is_there() -> None:
+    """A PNG 1,200 pixels wide, light enough for a page."""
+    (name,) = re.findall(r"^!\[[^\]]+\]\(([\w/.]+)\)$", _README, re.MULTILINE)
+    picture = (Path(__file__).parent.parent / name).read_bytes()
+    assert picture[:8] == b"\x89PNG\r\n\x1a\n"
+    assert int.from_bytes(picture[16:20]) == 1_200
+    assert len(picture) < 200_000
+
+
 def test_its_files_are_there() -> None:
     """What it points to exists."""
     root = Path(__file__).parent.parent

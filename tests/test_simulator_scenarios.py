@@ -1,4 +1,4 @@
-"""The synthetic corpora `coding` and `storm`: made by the command that is told, and with the properties they claim."""
+"""The synthetic corpora `coding`, `history` and `storm`: made by the command that is told, and with the properties they claim."""
 
 from __future__ import annotations
 
@@ -23,9 +23,10 @@ from cascade.loading import load_policy
 from cascade.plans import make_plan
 
 BENCHMARKS = Path(__file__).resolve().parents[1] / "benchmarks"
-SCENARIOS = ("coding", "storm")
+SCENARIOS = ("coding", "history", "storm")
 RUNGS = ("haiku", "sonnet", "opus")
 PRICES = {"haiku": ("0.10", "0.50"), "sonnet": ("2", "10"), "opus": ("4", "20")}
+OUTAGE = range(265, 340)
 SUDDEN, SLOW, UPPER = range(300, 400), range(850, 1700), range(2250, 2340)
 
 Made = Callable[[str], tuple[bytes, str]]
@@ -85,7 +86,7 @@ def test_the_readme_shows_what_the_command_prints(name: str, made: Made) -> None
     assert table in (BENCHMARKS / "corpora" / "README.md").read_text(encoding="utf-8")
 
 
-@pytest.mark.parametrize(("name", "count"), [("coding", 1200), ("storm", 3000)])
+@pytest.mark.parametrize(("name", "count"), [("coding", 1200), ("history", 2400), ("storm", 3000)])
 def test_the_manifest_says_what_it_is(name: str, count: int) -> None:
     """Synthetic, for the 5.5 trio, graded, every rung recorded, every item grouped and timed."""
     manifest, items = corpus(name).manifest, corpus(name).items
@@ -119,6 +120,21 @@ def test_confidences_are_clumped_and_overconfident(name: str) -> None:
     assert sum(count for _, count in levels.most_common(3)) / len(told) > 0.7
     assert sum(told) / len(told) > sum(reply.score or 0.0 for reply in haiku) / len(haiku) + 0.05
     assert all(item.reply("opus").confidence is None for item in corpus(name).items)
+
+
+def test_historys_shifts_are_like_the_demos_traffic() -> None:
+    """Each shift of 600 has the mix that the first 600 of `support` have, and its own outage."""
+    first = Counter(item.task for item in corpus("support").items[:600])
+    for start in range(0, 2400, 600):
+        shift = corpus("history").items[start : start + 600]
+        assert Counter(item.task for item in shift) == first
+        routine = [
+            (place, escalates(item.reply("haiku"))) for place, item in enumerate(shift) if item.task == "routine"
+        ]
+        struck = [up for place, up in routine if place in OUTAGE]
+        calm = [up for place, up in routine if place not in OUTAGE]
+        assert sum(struck) / len(struck) > 0.75
+        assert sum(calm) / len(calm) < 0.25
 
 
 def test_codings_mix_is_exact_and_its_tasks_are_the_policys_own() -> None:

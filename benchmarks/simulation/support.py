@@ -26,10 +26,22 @@ from .support_orders import ask_multi_step, ask_single_tool
 from .support_routine import ask_about_outage, ask_routine
 from .support_threads import ask_long_transcript
 
-__all__ = ["NOTES", "simulate_support"]
+__all__ = [
+    "ASK",
+    "HALF",
+    "MEAN_GAP_S",
+    "NOTES",
+    "OUTAGE",
+    "PROFILES",
+    "STORM",
+    "draw_tasks",
+    "last_turn",
+    "simulate_support",
+]
 
 ITEMS = 1_200
 HALVES = 2  # the mix is exact in each
+HALF = ITEMS // HALVES
 MIX = {"routine": 0.60, "single_tool": 0.25, "multi_step": 0.10, "long_transcript": 0.05}
 MEAN_GAP_S = 2.0
 CUSTOMERS = 700
@@ -49,7 +61,7 @@ PROFILES: Mapping[str, _Profiles] = {
 }
 OUTAGE: _Profiles = {"haiku": Profile(0.50, 0.90), "sonnet": Profile(0.88, 0.10), "opus": Profile(0.95)}
 
-_ASK: Mapping[str, Callable[[Draws], Ticket]] = {
+ASK: Mapping[str, Callable[[Draws], Ticket]] = {
     "routine": ask_routine,
     "single_tool": ask_single_tool,
     "multi_step": ask_multi_step,
@@ -63,9 +75,9 @@ def simulate_support(seed: int) -> list[Item]:
     items: list[Item] = []
     seen: set[str] = set()
     at = 0.0
-    for place, task in enumerate(_draw_tasks(traffic)):
+    for place, task in enumerate(draw_tasks(traffic, HALVES)):
         in_outage = task == "routine" and place in STORM
-        ticket = draw_new(ask_about_outage if in_outage else _ASK[task], texts, seen)
+        ticket = draw_new(ask_about_outage if in_outage else ASK[task], texts, seen)
         at += traffic.gap(MEAN_GAP_S)
         items.append({
             "id": f"s-{place:04d}",
@@ -80,7 +92,13 @@ def simulate_support(seed: int) -> list[Item]:
     return items
 
 
-def _draw_tasks(draws: Draws) -> list[str]:
-    size = ITEMS // HALVES
-    half = [task for task, share in MIX.items() for _ in range(round(size * share))]
-    return [task for _ in range(HALVES) for task in draws.shuffled(half)]
+def draw_tasks(draws: Draws, halves: int) -> list[str]:
+    """The task of each place: the mix is exact in each run of HALF, its order random."""
+    half = [task for task, share in MIX.items() for _ in range(round(HALF * share))]
+    return [task for _ in range(halves) for task in draws.shuffled(half)]
+
+
+def last_turn(item: Item) -> str:
+    """The text of an item's last user turn."""
+    asked = item["input"]
+    return asked if isinstance(asked, str) else asked[-1]["content"]

@@ -117,6 +117,11 @@ class Calibration:
             changes["scorer"] = dict(self.learned.scorer)
         return lens_of(self.wish.policy.model_copy(update=changes), self.manifest, overrides).plan.policy
 
+    def policy_with(self, certificate: Certificate | None) -> Policy:
+        """The same with its certificate, as `--write` leaves it. For a policy that was given: nobody can ask a corpus's ladder."""
+        values = self.policy.model_dump(by_alias=True, exclude_unset=True)
+        return Policy.model_validate(values | ({"certificate": certificate.model_dump()} if certificate else {}))
+
     def certificate(self) -> Certificate | None:
         """What was proved, with the hashes of what it holds for; None where nothing was. Reads the corpora again."""
         proof, held = self.choice.proof, self.held

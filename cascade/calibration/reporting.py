@@ -24,7 +24,7 @@ def report_of(result: Calibration, advice: str, storms: Mapping[str, Any]) -> Re
     counts = result.held.counts()
     chosen = None
     if choice.chosen is not None and choice.certify is not None and objective is not None:
-        proved = told(objective) if isinstance(choice.proof, Certified) else None
+        proved = _proved(choice.proof) if isinstance(choice.proof, Certified) else None
         chosen = Chosen(_point(result, counts, choice.chosen, choice.certify, loss), proved, choice.certify.ci95)
     part = "all items" if objective is None else f"the {len(result.held):,} items that the search never saw"
     notes = [f"Every figure is of {part}; the sliders move one set of thresholds for all tasks."]
@@ -34,6 +34,8 @@ def report_of(result: Calibration, advice: str, storms: Mapping[str, Any]) -> Re
         )
     if objective is not None:
         notes.append(f"Wanted: {told(objective)}.")
+    if storms:
+        notes.append("What the storm guard would do is told of all items, in their order.")
     given = input_of(counts, corpus=result.manifest.name, synthetic=result.manifest.synthetic, loss=loss, chosen=chosen)
     return replace(
         given,
@@ -53,6 +55,11 @@ def _point(result: Calibration, counts: Counts, found: Found, held: Half, loss: 
     lost = round(held.lost * held.items)
     shipped = tuple(held.shipped.values())
     return Point(at, tuple(result.thresholds.values()), held.quality, held.cost, lost, shipped)
+
+
+def _proved(proof: Certified) -> str:
+    tested = proof.tested
+    return f"{told(proof.target)}: bound {tested.upper_bound:.4f}, on {tested.n:,} {tested.units} ({tested.weighting})"
 
 
 def _tasks(result: Calibration) -> tuple[TaskRow, ...]:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from typing import Any
 
 from cascade.calibration.calibrating import Calibration, Half
@@ -11,7 +12,15 @@ from cascade.calibration.objectives import Objective, told
 from cascade.cli.output import stdout, table
 from cascade.core.certificate import Certificate
 
-__all__ = ["advice_told", "fields_of", "print_calibration", "print_frontier", "refusal_told"]
+__all__ = [
+    "advice_told",
+    "certificate_told",
+    "fields_of",
+    "print_calibration",
+    "print_frontier",
+    "refusal_told",
+    "thresholds_told",
+]
 
 _MOST_POINTS = 12  # of the frontier, shown to a person; --json has them all
 
@@ -48,6 +57,16 @@ def advice_told(result: Calibration) -> str:
     by_definition = isinstance(result.wish.objective, Target) and single == result.held.rungs[-1]
     how = " (the top's answers never count as this loss)" if by_definition else ""
     return f"do not cascade here: {single} alone meets the objective{how}, and no cascade that does is cheaper"
+
+
+def certificate_told(proof: Certified) -> str:
+    """What was proved, on how many, and the bound, in a line."""
+    tested = proof.tested
+    errors = f"{tested.errors} lost of " if tested.errors is not None else ""
+    return (
+        f"certified: {told(proof.target)}: {errors}{tested.n:,} {tested.units} ({tested.weighting}), upper bound"
+        f" {tested.upper_bound:.4f}"
+    )
 
 
 def fields_of(result: Calibration, certificate: Certificate | None, seconds: float) -> dict[str, Any]:
@@ -128,7 +147,7 @@ def print_calibration(result: Calibration, objective: Objective, certificate: Ce
     if result.choice.certify is not None:
         by_task = ", by task" if result.own_tasks else ""
         rows.add_row(
-            f"cascade at {_thresholds(result.thresholds)}{by_task}", *_row(result.choice.certify), _yes(result)
+            f"cascade at {thresholds_told(result.thresholds)}{by_task}", *_row(result.choice.certify), _yes(result)
         )
     for rung, single in result.choice.singles.items():
         rows.add_row(f"{rung} alone", *_row(single.figures), "yes" if single.meets else "no")
@@ -137,12 +156,7 @@ def print_calibration(result: Calibration, objective: Objective, certificate: Ce
         rows.add_row("as many, at random", f"{quality:.4f}", "", f"{1e3 * usd:.4f}", "", "")
     stdout.print(rows)
     if isinstance(result.choice.proof, Certified) and certificate is not None:
-        tested = result.choice.proof.tested
-        errors = f"{tested.errors} lost of " if tested.errors is not None else ""
-        stdout.print(
-            f"\ncertified: {told(objective)}: {errors}{tested.n:,} {tested.units} ({tested.weighting}), upper bound"
-            f" {tested.upper_bound:.4f}"
-        )
+        stdout.print(f"\n{certificate_told(result.choice.proof)}")
     elif not isinstance(objective, Target) and result.feasible:
         stdout.print("\nchosen on the tune half, not certified: only --max-risk proves anything")
     _print_tasks(result)
@@ -223,7 +237,8 @@ def _row(half: Half) -> tuple[str, ...]:
     return f"{half.quality:.4f}", ci95, f"{1e3 * half.cost_per_request_usd:.4f}", f"{half.false_confident:.1%}"
 
 
-def _thresholds(thresholds: dict[str, float | None]) -> str:
+def thresholds_told(thresholds: Mapping[str, float | None]) -> str:
+    """By rung, in a line."""
     return ", ".join(f"{rung} {_threshold(x)}" for rung, x in thresholds.items())
 
 
@@ -241,7 +256,7 @@ def print_frontier(result: Calibration) -> None:
     for point in shown:
         named = dict(zip(result.held.rungs, point.thresholds, strict=False))
         rows.add_row(
-            _thresholds(named), f"{point.quality:.4f}", f"{point.cost / 1e6 / n:.4f}", f"{point.losses / n:.1%}"
+            thresholds_told(named), f"{point.quality:.4f}", f"{point.cost / 1e6 / n:.4f}", f"{point.losses / n:.1%}"
         )
     stdout.print(rows)
     if len(shown) < len(result.choice.frontier):

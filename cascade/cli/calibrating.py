@@ -102,7 +102,9 @@ def run_calibrate(asked: CalibrateWish, *, as_json: bool) -> None:
             if objective is not None
             else "The frontier of the whole corpus: nothing chosen, nothing certified."
         )
-        write_report(asked.report, report_of(result, f"{advice[:1].upper()}{advice[1:]}", _storms(paths, result)))
+        write_report(
+            asked.report, report_of(result, f"{advice[:1].upper()}{advice[1:]}", _storms(paths, result, certificate))
+        )
         stderr.print(f"report: {asked.report}", style="dim")
     if as_json:
         print_json(fields | ({"diff": diff} if diff is not None else {}))
@@ -143,11 +145,13 @@ def run_against(asked: CalibrateWish, *, as_json: bool) -> None:
         raise RequirementNotMet(f"the certificate of {policy.name}: {words[found.verdict]} on {manifest.name}{more}")
 
 
-def _storms(paths: Sequence[Path], result: Calibration) -> dict[str, Any]:
+def _storms(paths: Sequence[Path], result: Calibration, certificate: Certificate | None) -> dict[str, Any]:
     """What the policy's storm guard would do at the chosen thresholds, as `replay` has it; of one corpus, in its order."""
     if len(paths) > 1 or result.counted or result.wish.policy is None or not result.feasible:
         return {}
-    return replay_corpus(paths[0], Replayed(policy=result.policy, skip_bad=result.wish.skip_bad)).storms
+    return replay_corpus(
+        paths[0], Replayed(policy=result.policy_with(certificate), skip_bad=result.wish.skip_bad)
+    ).storms
 
 
 def _written(asked: CalibrateWish, result: Calibration, certificate: Certificate | None) -> str | None:

@@ -14,14 +14,19 @@ from cascade.core.errors import ConfigurationError, MissingExtra
 from cascade.corpora import open_corpus, text_of
 from cascade.shipped import find_corpus, shipped
 
-__all__ = ["run_emulator", "support_corpus"]
+__all__ = ["run_emulator", "support_corpus", "synthetic_corpus"]
 
 
 def support_corpus() -> Path:
     """The shipped synthetic corpus of support tickets."""
-    path = shipped("corpora", "support")
+    return synthetic_corpus("support")
+
+
+def synthetic_corpus(name: str) -> Path:
+    """A synthetic corpus that ships. Raises ConfigurationError where it does not."""
+    path = shipped("corpora", name)
     if path is None:
-        raise ConfigurationError("the synthetic corpus `support` is missing from this installation (install it again)")
+        raise ConfigurationError(f"the synthetic corpus `{name}` is missing from this installation (install it again)")
     return path
 
 

@@ -1,4 +1,4 @@
-"""`cascade demo`, `doctor`, `emulate` and `policy`."""
+"""`cascade doctor`, `emulate` and `policy`."""
 
 from __future__ import annotations
 
@@ -9,67 +9,13 @@ import signal
 import subprocess
 import sys
 from pathlib import Path
-from typing import Any
 
 import pytest
 
-from cascade.cli.demo import TICKETS, demo_policy
-from cascade.core.storm import Guard
-from cascade.corpora import read_corpus, replay_item
-from cascade.corpora.figures import figures_of
+from cascade.corpora import read_corpus
 from cascade.emulator import Emulator
 from cascade.loading import load_policy, policy_schema
-from cascade.plans import make_plan
-from tests.cli.conftest import Run, Runner
-
-
-@pytest.fixture(scope="module")
-def shown(runner: Runner, tmp_path_factory: pytest.TempPathFactory) -> dict[str, Any]:
-    """What `cascade demo --json` prints."""
-    return runner(tmp_path_factory.mktemp("demo"))("demo", "--json").json
-
-
-def test_the_demos_table_is_the_pure_rules(shown: dict[str, Any], support: Path) -> None:
-    """What `demo` prints equals the rule replayed on the same corpus, guard and all."""
-    corpus, plan = read_corpus(support), make_plan(demo_policy())
-    items = corpus.items[:TICKETS]
-    guard = Guard(plan.policy.storm_guard)
-    answers = [replay_item(plan, item, cost_of="policy", guard=guard) for item in items]
-    figures = figures_of(items, answers, corpus.manifest.rungs)
-    assert shown["synthetic"] is True
-    assert shown["items"] == figures.items == TICKETS
-    assert shown["quality"] == figures.quality
-    assert shown["cost_usd"] == figures.cost_usd
-    assert shown["shipped"] == figures.shipped
-    assert shown["reasons"] == figures.reasons
-    assert shown["false_confident"] == figures.false_confident
-    assert shown["wrong"] == figures.wrong
-    for rung, single in figures.singles.items():
-        baseline = shown["baselines"][f"single:{rung}"]
-        assert baseline == {"quality": single.quality, "cost_usd": single.cost / 1e9, "wrong": single.wrong}
-
-
-def test_the_demo_shows_a_storm_and_an_outage(shown: dict[str, Any]) -> None:
-    """One storm trips and releases; an outage climbs, then ships the best held, then says that nothing is left."""
-    assert [storm["event"] for storm in shown["storms"]] == ["storm_tripped", "storm_released"]
-    assert shown["reasons"]["storm"] > 0
-    one, two, three = shown["outages"]
-    assert one["answer"]["rung"] == "opus"
-    assert [step["reason"] for step in one["steps"]] == ["low_confidence", "error", None]
-    assert two["answer"]["rung"] == "haiku"
-    assert two["answer"]["degraded"] == "error"
-    assert three["answer"] is None
-    assert {step["verdict"] for step in three["steps"]} == {"failed"}
-
-
-def test_the_demo_says_synthetic_and_where_to_see_more(run: Run) -> None:
-    """The table says that it is synthetic, and each part names a command that exists."""
-    ran = run("demo")
-    assert ran.code == 0
-    assert "synthetic" in ran.out
-    assert "uncertified" in ran.out
-    for command in ("cascade demo --json", "cascade policy show support", "cascade ask --explain", "cascade emulate"):
-        assert command in ran.out
+from tests.cli.conftest import Run
 
 
 def findings(ran_json: dict[str, list[dict[str, str]]]) -> dict[str, str]:

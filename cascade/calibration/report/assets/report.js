@@ -48,10 +48,10 @@
 
   function yaml(at, found, chosen) {
     const state = chosen || "set by hand in a report: uncertified";
-    const told = `quality ${found.quality.toFixed(4)}, ${found.perThousand.toFixed(4)} USD per 1,000, risk ${percent(found.risk)}`;
+    const told = [`quality ${found.quality.toFixed(4)}, risk ${percent(found.risk)}`, `${found.perThousand.toFixed(4)} USD per 1,000`];
     const rungs = data.rungs.map((rung, index) =>
       index === top ? `  - {rung: ${word(rung)}}` : `  - {rung: ${word(rung)}, threshold: ${data.labels[index][at[index] - 1]}}`);
-    return [`# ${line(data.corpus)}: ${state}`, `# ${told}`, "ladder:", ...rungs, ""].join("\n");
+    return [`# ${line(data.corpus)}: ${state}`, ...told.map((text) => `# ${text}`), "ladder:", ...rungs, ""].join("\n");
   }
 
   function show() {

@@ -1,0 +1,74 @@
+"""The picture of a report in the README: `python benchmarks/screenshot.py [-o benchmarks/report.png] [--whole]`.
+
+The report is what `cascade calibrate history --policy support --max-risk 0.1 --report` writes from the synthetic
+tickets; headless Chromium shows it by day, 1,200 pixels wide, down to the end of the frontier (`--whole`: all of it). It
+needs the extra dev, and Chromium with its driver on PATH.
+"""
+
+from __future__ import annotations
+
+import argparse
+import base64
+import shutil
+import subprocess
+import sys
+import tempfile
+from pathlib import Path
+from typing import Any
+
+__all__ = ["main", "shoot"]
+
+TARGET = Path(__file__).with_name("report.png")
+CALIBRATE = ("calibrate", "history", "--policy", "support", "--max-risk", "0.1")
+WIDTH = 1_200  # pixels
+MOST_BYTES = 200_000
+BROWSERS = ("chromium", "chromium-browser", "google-chrome")
+FLAGS = ("--headless", "--no-sandbox", "--disable-gpu", "--disable-dev-shm-usage", "--hide-scrollbars")
+
+
+def main() -> None:
+    """Write the report, show it, and keep the picture."""
+    parser = argparse.ArgumentParser(description="Make the README's picture of a report.")
+    parser.add_argument("-o", "--output", type=Path, default=TARGET)
+    parser.add_argument("--whole", action="store_true", help="the whole page, not only down to the frontier")
+    wish = parser.parse_args()
+    with tempfile.TemporaryDirectory() as folder:
+        page = Path(folder) / "report.html"
+        command = [sys.executable, "-m", "cascade.cli", *CALIBRATE, "--report", str(page)]
+        subprocess.run(command, check=True, stdout=subprocess.DEVNULL)
+        picture = shoot(page, whole=wish.whole)
+    assert wish.whole or len(picture) < MOST_BYTES, f"{len(picture):,} bytes are too many for a README"
+    wish.output.write_bytes(picture)
+    print(f"wrote {wish.output} ({len(picture):,} bytes)")
+
+
+def shoot(page: Path, *, whole: bool = False) -> bytes:
+    """The page as PNG. Raises SystemExit where there is no browser."""
+    from selenium import webdriver  # noqa: PLC0415 - an extra
+    from selenium.webdriver.chrome.options import Options  # noqa: PLC0415
+    from selenium.webdriver.chrome.service import Service  # noqa: PLC0415
+
+    browser, driver_path = next(filter(None, map(shutil.which, BROWSERS)), None), shutil.which("chromedriver")
+    if browser is None or driver_path is None:
+        sys.exit("no chromium and chromedriver on PATH (install them)")
+    options = Options()
+    options.binary_location = browser
+    for flag in (*FLAGS, f"--window-size={WIDTH},900"):
+        options.add_argument(flag)
+    driver: Any = webdriver.Chrome(options=options, service=Service(driver_path))
+    try:
+        driver.execute_cdp_cmd(
+            "Emulation.setEmulatedMedia", {"features": [{"name": "prefers-color-scheme", "value": "light"}]}
+        )
+        driver.get(page.as_uri())
+        ends = "document.documentElement" if whole else "document.querySelector('svg.frontier')"
+        height = driver.execute_script(f"return Math.ceil({ends}.getBoundingClientRect().bottom + window.scrollY)")
+        clip = {"x": 0, "y": 0, "width": WIDTH, "height": height, "scale": 1}
+        wanted = {"format": "png", "captureBeyondViewport": True, "clip": clip}
+        return base64.b64decode(driver.execute_cdp_cmd("Page.captureScreenshot", wanted)["data"])
+    finally:
+        driver.quit()
+
+
+if __name__ == "__main__":
+    main()

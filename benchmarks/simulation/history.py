@@ -1,0 +1,56 @@
+"""Scenario `history`: what the desk of the scenario `support` was asked before, and had graded.
+
+Assumptions, each a constant below; none was measured:
+
+- 2,400 requests: four shifts of 600, each with the mix, the arrivals, the accuracies and one outage of 75 tickets as the
+  first 600 of `support` have them. So a policy that is calibrated here is asked traffic like its corpus there.
+- Other customers: 1,400, none of whom writes in `support`. No last user turn is one of `support`, whatever its seed says
+  here: those of its shipped seed are never drawn.
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from .draws import Draws
+from .replies import answer_all, draw_new
+from .support import ASK, HALF, MEAN_GAP_S, OUTAGE, PROFILES, STORM, draw_tasks, last_turn, simulate_support
+from .support_routine import ask_about_outage
+
+if TYPE_CHECKING:
+    from .replies import Item
+
+__all__ = ["NOTES", "simulate_history"]
+
+SHIFTS = 4
+CUSTOMERS = 1_400
+SUPPORT_SEED = 29
+
+NOTES = (
+    "made by `python benchmarks/simulate.py history`; every figure is an assumption of that file, none was measured; "
+    f"{SHIFTS} shifts of {HALF} like the first {HALF} of `support`, of other customers, each with a payment outage; "
+    "single-model baselines are approximated from the same replies"
+)
+
+
+def simulate_history(seed: int) -> list[Item]:
+    """The items of the scenario, in order of arrival."""
+    texts, outcomes, traffic = Draws(seed, "texts"), Draws(seed, "outcomes"), Draws(seed, "traffic")
+    items: list[Item] = []
+    seen = {last_turn(item) for item in simulate_support(SUPPORT_SEED)}
+    at = 0.0
+    for place, task in enumerate(draw_tasks(traffic, SHIFTS)):
+        in_outage = task == "routine" and place % HALF in STORM
+        ticket = draw_new(ask_about_outage if in_outage else ASK[task], texts, seen)
+        at += traffic.gap(MEAN_GAP_S)
+        items.append({
+            "id": f"h-{place:04d}",
+            "task": task,
+            "group": f"earlier-{traffic.below(CUSTOMERS):04d}",
+            "split": None,
+            "at": round(at, 2),
+            "input": ticket.input,
+            "expected": ticket.expected,
+            "replies": answer_all(ticket, OUTAGE if in_outage else PROFILES[task], outcomes),
+        })  # fmt: skip
+    return items

@@ -1,0 +1,101 @@
+"""Scene 2: the same tickets under thresholds that `calibrate` found and proved on others."""
+
+from __future__ import annotations
+
+from collections import Counter
+from dataclasses import dataclass
+from typing import Any
+
+from cascade.calibration.calibrating import Calibration, Wish, calibrate
+from cascade.calibration.certificate import Certified, Target
+from cascade.cli.calibrated import certificate_told, refusal_told, thresholds_told
+from cascade.cli.demo.stage import HEADS, Run, against, more, row_of, single_row
+from cascade.cli.emulating import synthetic_corpus
+from cascade.cli.output import stdout, table
+from cascade.core.certificate import Certificate
+from cascade.core.errors import RequirementNotMet
+from cascade.core.policy import Policy
+from cascade.corpora.figures import Figures
+
+__all__ = ["TARGET", "Found", "calibrated", "fields_of", "print_scene"]
+
+TARGET = Target("false_confident", 0.1)
+"""What the scenes ask for: at most one request in ten is answered below the top, and wrongly."""
+
+_OTHERS = "history"  # tickets of the same desk by other customers: none of them is among those that are asked here
+
+
+@dataclass(frozen=True, slots=True)
+class Found:
+    """A calibration that certified something, and the policy with that in it."""
+
+    result: Calibration
+    proof: Certified
+    certificate: Certificate
+    policy: Policy
+
+    @property
+    def items(self) -> int:
+        """How many tuned and certified."""
+        return len(self.result.tune) + len(self.result.held)
+
+
+def calibrated(policy: Policy) -> Found:
+    """Calibrate `policy` on the history that ships. Raises RequirementNotMet where nothing can be certified."""
+    result = calibrate([synthetic_corpus(_OTHERS)], Wish(TARGET, policy))
+    certificate = result.certificate()
+    if certificate is None or not isinstance(result.choice.proof, Certified):
+        raise RequirementNotMet(refusal_told(result, TARGET))
+    return Found(result, result.choice.proof, certificate, result.policy_with(certificate))
+
+
+def print_scene(found: Found, guess: Run, run: Run) -> None:
+    """The certified run beside the guess and every single model, and what was proved."""
+    stdout.print("\n2. the same tickets, under certified thresholds", style="bold")
+    title = f"{thresholds_told(found.result.thresholds)}: found and proved on {found.items:,} other tickets, of other customers"
+    rows = table("synthetic", *HEADS, title=title, right=HEADS)
+    rows.add_row("certified", *row_of(run))
+    rows.add_row("guessed 0.80", *row_of(guess))
+    for rung, single in run.figures.singles.items():
+        rows.add_row(f"{rung} alone", *single_row(run, rung, single))
+    stdout.print(rows)
+    stdout.print(certificate_told(found.proof))
+    for said, count in Counter(answer.certificate for answer in run.answers).items():
+        stdout.print(f"{count} of {len(run.answers)} answers carry: {said}")
+    stdout.print(_against_guess(guess.figures, run.figures))
+    rivals = dict.fromkeys(rung for rung in (run.policy.ladder[-1].rung, run.figures.rival) if rung is not None)
+    stdout.print(" ".join(against(run.figures, rung) for rung in rivals))
+    more("the same from files", f"cascade calibrate {_OTHERS} --policy support --max-risk {TARGET.alpha:g}")
+
+
+def _against_guess(guess: Figures, now: Figures) -> str:
+    """What it buys over the guess, and for how much: also where it is dearer."""
+    ratio, fewer = now.cost / guess.cost - 1, guess.false_confident - now.false_confident
+    better = now.quality - guess.quality
+    price = f", {(now.cost - guess.cost) / 1e9 / fewer:.4f} USD for each one less" if fewer > 0 and ratio > 0 else ""
+    return (
+        f"Against the guess: {abs(ratio):.0%} {'dearer' if ratio > 0 else 'cheaper'}, {abs(better):.3f}"
+        f" {'higher' if better > 0 else 'lower'} quality, {abs(fewer)} {'fewer' if fewer > 0 else 'more'} confidently"
+        f" wrong{price}. The proof is of the mistakes, not of the money."
+    )
+
+
+def fields_of(found: Found, run: Run) -> dict[str, Any]:
+    """The scene as JSON: `certified`."""
+    singles = {
+        f"single:{rung}": {
+            "quality": one.quality, "quality_ci95": list(ci95) if (ci95 := run.intervals[rung]) else None,
+            "cost_usd": one.cost / 1e9, "wrong": one.wrong,
+        }
+        for rung, one in run.figures.singles.items()
+    }  # fmt: skip
+    return {
+        "calibrated_on": {"corpus": _OTHERS, "items": found.items},
+        "thresholds": found.result.thresholds,
+        "certificate": found.certificate.model_dump(mode="json"),
+        "told": certificate_told(found.proof),
+        "answers": dict(Counter(answer.certificate for answer in run.answers)),
+        "policy_hash": run.policy.hash,
+        **run.fields,
+        "baselines": singles,
+    }

@@ -1,0 +1,121 @@
+"""Scene 1: thresholds of 0.80, a storm that the guard sees, and an outage in the middle of a climb."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any
+
+from cascade.cli.demo.stage import HEADS, Run, against, more, row_of, single_row, storm_told
+from cascade.cli.output import answer_fields, stdout, step_fields, table, trail_table, usd
+from cascade.core.errors import AllRungsFailed
+from cascade.core.policy import Policy
+from cascade.core.trail import Answer, Step
+from cascade.corpora import Item
+from cascade.corpora.figures import Figures
+from cascade.engine import Cascade
+
+__all__ = ["Outage", "fields_of", "outages", "print_scene"]
+
+
+@dataclass(frozen=True, slots=True)
+class Outage:
+    """One ticket asked while some models are down: what was down, and what became of it."""
+
+    down: tuple[str, ...]
+    answer: Answer | None
+    steps: tuple[Step, ...]
+    said: str
+
+
+def outages(policy: Policy, client: Any, emulator: Any, run: Run) -> tuple[Outage, ...]:
+    """A ticket that climbs to the top is asked again while the rungs above the first, then all, are down."""
+    driver = Cascade(policy, client=client)
+    item = next(item for item, answer in zip(run.corpus.items, run.answers, strict=True) if _climbs_by_itself(answer))
+    models = [rung.model for rung in policy.ladder]
+    return tuple(_with_down(driver, emulator, item, tuple(down)) for down in (models[1:2], models[1:], models))
+
+
+def _climbs_by_itself(answer: Answer) -> bool:
+    return len(answer.steps) > 2 and all(step.reason in ("low_confidence", None) for step in answer.steps)
+
+
+def _with_down(driver: Cascade, emulator: Any, item: Item, down: tuple[str, ...]) -> Outage:
+    emulator.faults = ";".join(f"overloaded,model={model}" for model in down)
+    try:
+        answer = driver.ask(item.input, task=item.task)
+    except AllRungsFailed as error:
+        return Outage(down, None, error.steps, str(error))
+    finally:
+        emulator.faults = None
+    said = f"degraded: {answer.degraded}" if answer.degraded else "answered as usual"
+    return Outage(down, answer, answer.steps, f"{answer.rung}'s answer ships, {said}")
+
+
+def print_scene(run: Run, seen: Sequence[Outage]) -> None:
+    """The table, the storm and the outage."""
+    figures = run.figures
+    stdout.print("1. thresholds 0.80, as everyone ships them", style="bold")
+    title = f"{figures.items} synthetic support tickets, policy support, thresholds 0.80: a guess, uncertified"
+    rows = table("synthetic", *HEADS, title=title, right=HEADS)
+    rows.add_row("cascade", *row_of(run))
+    for rung, single in figures.singles.items():
+        rows.add_row(f"{rung} alone", *single_row(run, rung, single))
+    stdout.print(rows)
+    more("confidently wrong: shipped below the top rung, at 0.80 or above, and wrong", "cascade demo --json")
+    stdout.print(f"{_verdict(figures, run.policy.ladder[-1].rung)}")
+    more("thresholds, prices, floors", "cascade policy show support")
+    shipped = ", ".join(f"{rung} {count}" for rung, count in figures.shipped.items())
+    reasons = ", ".join(f"{reason} {count}" for reason, count in figures.reasons.items())
+    stdout.print(f"answered by: {shipped}\nclimbed because: {reasons}")
+    more("one ticket's trail", "cascade ask --explain (try it on `cascade emulate`)")
+    _print_storm(run)
+    stdout.print("\nan outage in the middle of a climb")
+    for outage in seen:
+        stdout.print(f"{', '.join(outage.down)} down: {outage.said}")
+        if outage.answer is not None and outage.answer.degraded:
+            stdout.print(trail_table(outage.steps, outage.answer.rung))
+    more("your own outage", f"cascade emulate --faults overloaded,model={seen[0].down[0]}")
+
+
+def _print_storm(run: Run) -> None:
+    stdout.print("\na storm")
+    for storm in run.storms:
+        stdout.print(storm_told(storm))
+    sent_up = run.figures.reasons.get("storm", 0)
+    stdout.print(f"{sent_up} answers were not trusted meanwhile and went one rung up, for {usd(run.storm_cost)} USD")
+    guard = run.policy.storm_guard
+    assert guard is not None
+    here = f"here it decides on {guard.min_samples} requests and a window of {guard.window}"
+    more(f"the guard's settings ({here})", "cascade policy show support")
+
+
+def _verdict(figures: Figures, top: str) -> str:
+    rivals = [
+        rung
+        for rung, single in figures.singles.items()
+        if single.quality >= figures.quality and single.cost <= figures.cost
+    ]
+    beaten = f" {' and '.join(rivals)} alone is better and cheaper: do not cascade here." if rivals else ""
+    return f"{against(figures, top)}{beaten} A guessed threshold ships confident mistakes: measure yours before you trust it."
+
+
+def fields_of(run: Run, seen: Sequence[Outage]) -> dict[str, Any]:
+    """The scene as JSON: the demo's own keys."""
+    singles = {
+        f"single:{rung}": {"quality": one.quality, "cost_usd": one.cost / 1e9, "wrong": one.wrong}
+        for rung, one in run.figures.singles.items()
+    }
+    return {
+        "synthetic": True,
+        "policy": run.policy.name,
+        "policy_hash": run.policy.hash,
+        "certificate": "uncertified",
+        **run.fields,
+        "baselines": singles,
+        "outages": [
+            {"down": list(outage.down), "said": outage.said, "steps": [step_fields(step) for step in outage.steps],
+             "answer": answer_fields(outage.answer) if outage.answer else None}
+            for outage in seen
+        ],
+    }  # fmt: skip

@@ -1,0 +1,55 @@
+"""The three scenes, one after the other, printed as they end."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable
+from importlib.util import find_spec
+
+from cascade.claude import connect
+from cascade.cli.demo import certified, guessed, refused
+from cascade.cli.demo.stage import TICKETS, ask_all, demo_policy
+from cascade.cli.emulating import support_corpus
+from cascade.cli.output import print_json, stderr
+from cascade.core.errors import MissingExtra
+from cascade.corpora import Corpus, read_corpus
+
+__all__ = ["run_demo"]
+
+_NEEDS = {"h11": "emulator", "numpy": "numbers", "scipy": "numbers"}
+
+
+def run_demo(*, as_json: bool) -> None:
+    """Run it and print the report. Raises MissingExtra before anything is asked."""
+    for module, extra in _NEEDS.items():
+        if find_spec(module) is None:
+            raise MissingExtra("the demo", extra)
+    from cascade.emulator import Emulator  # noqa: PLC0415 - needs an extra
+
+    def show(print_scene: Callable[[], None]) -> None:
+        if not as_json:
+            print_scene()
+
+    started = time.monotonic()
+    policy = demo_policy()
+    whole = read_corpus(support_corpus())
+    corpus = Corpus(whole.manifest, whole.items[:TICKETS], whole.source)
+    with Emulator(corpus) as emulator, connect(emulator.base_url, "demo") as client:
+        guess = ask_all(policy, client, corpus, "at 0.80")
+        outages = guessed.outages(policy, client, emulator, guess)
+        show(lambda: guessed.print_scene(guess, outages))
+        found = certified.calibrated(policy)
+        proved = ask_all(found.policy, client, corpus, "as certified")
+        show(lambda: certified.print_scene(found, guess, proved))
+    refusals = refused.refusals()
+    show(lambda: refused.print_scene(refusals))
+    seconds = time.monotonic() - started
+    if as_json:
+        print_json({
+            **guessed.fields_of(guess, outages),
+            "certified": certified.fields_of(found, proved),
+            "refused": refused.fields_of(refusals),
+            "seconds": round(seconds, 1),
+        })  # fmt: skip
+    else:
+        stderr.print(f"{seconds:.0f} s, no key, no network beyond this machine", style="dim")

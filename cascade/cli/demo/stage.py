@@ -1,0 +1,195 @@
+"""What the scenes share: tickets asked one by one on a clock of their own, and what that came to."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import asdict, dataclass
+from typing import Any
+
+import structlog
+from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn
+
+from cascade.cli.output import stderr, stdout
+from cascade.core.policy import Policy
+from cascade.core.trail import Answer
+from cascade.corpora import Corpus, Item
+from cascade.corpora.arrays import np
+from cascade.corpora.figures import Figures, Single, figures_of
+from cascade.corpora.intervals import Interval, interval_of
+from cascade.corpora.splits import group_key
+from cascade.engine import Cascade
+from cascade.loading import load_policy
+
+__all__ = [
+    "HEADS",
+    "TICKETS",
+    "Run",
+    "Storm",
+    "against",
+    "ask_all",
+    "demo_policy",
+    "more",
+    "row_of",
+    "single_row",
+    "storm_told",
+]
+
+TICKETS = 600
+HEADS = ("quality", "95 %", "USD/1,000", "wrong shipped", "confidently wrong")
+
+
+def demo_policy() -> Policy:
+    """The shipped `support` policy, with a guard that can make up its mind within 600 tickets, and short retries."""
+    values = load_policy("support", environment={}).model_dump(by_alias=True, exclude_unset=True)
+    guard: dict[str, Any] = {**(values.get("storm_guard") or {}), "window": 200, "min_samples": 50}
+    changes: dict[str, Any] = {"storm_guard": guard, "retry": {"attempts": 2, "max_wait_s": 0.05}}
+    return Policy.model_validate({**values, **changes, "name": f"{values['name']}-demo"})
+
+
+@dataclass(frozen=True, slots=True)
+class Storm:
+    """A change of the storm guard: at which ticket (from 1), and the event's fields."""
+
+    ticket: int
+    event: str
+    details: Mapping[str, Any]
+
+    @property
+    def fields(self) -> dict[str, Any]:
+        """As the JSON has it."""
+        return {"ticket": self.ticket, "event": self.event, **self.details}
+
+
+@dataclass(frozen=True, slots=True)
+class Run:
+    """The tickets asked under one policy. `intervals`: of the quality, by single model; "" is the cascade's."""
+
+    policy: Policy
+    corpus: Corpus
+    answers: tuple[Answer, ...]
+    figures: Figures
+    intervals: Mapping[str, Interval | None]
+    storms: tuple[Storm, ...]
+
+    @property
+    def storm_cost(self) -> int:
+        """What the storm guard added, in nano-USD: every step after one that only a storm sent up."""
+        total = 0
+        for answer in self.answers:
+            sent_up = next(
+                (number for number, step in enumerate(answer.steps) if step.reason == "storm"), len(answer.steps)
+            )
+            total += sum(step.cost for step in answer.steps[sent_up + 1 :])
+        return total
+
+    @property
+    def fields(self) -> dict[str, Any]:
+        """As the JSON has it, without the single models."""
+        figures, ci95 = self.figures, self.intervals[""]
+        return {
+            **{key: value for key, value in asdict(figures).items() if key not in ("singles", "cost")},
+            "quality_ci95": list(ci95) if ci95 else None,
+            "cost_usd": figures.cost_usd,
+            "false_confident_rate": figures.false_confident_rate,
+            "storms": [storm.fields for storm in self.storms],
+            "storm_cost_usd": self.storm_cost / 1e9,
+        }
+
+
+class _Stage:
+    """The demo's clock and its ears: tickets arrive when the corpus says so, events are kept for the report."""
+
+    def __init__(self) -> None:
+        self.now = 0.0
+        self.ticket = 0
+        self.storms: list[Storm] = []
+
+    def clock(self) -> float:
+        return self.now
+
+    def listen(self, _logger: object, _method: str, event: Mapping[str, Any]) -> Mapping[str, Any]:
+        details = {key: value for key, value in event.items() if key not in ("event", "hint")}
+        self.storms.append(Storm(self.ticket, event["event"], details))
+        raise structlog.DropEvent
+
+
+def ask_all(policy: Policy, client: Any, corpus: Corpus, how: str) -> Run:
+    """Every ticket in its order, by a driver of its own. `how`: what the bar says of it."""
+    stage, answers = _Stage(), list[Answer]()
+    structlog.configure(processors=[stage.listen])
+    driver = Cascade(policy, client=client, clock=stage.clock)
+    bar = Progress(
+        TextColumn("asking {task.fields[name]}"), BarColumn(), MofNCompleteColumn(), TimeElapsedColumn(),
+        console=stderr, transient=True,
+    )  # fmt: skip
+    with bar:
+        task = bar.add_task("ask", total=len(corpus.items), name=f"{len(corpus.items)} tickets, {how}")
+        for stage.ticket, item in enumerate(corpus.items, start=1):
+            stage.now = item.at or stage.now
+            answers.append(driver.ask(item.input, task=item.task))
+            bar.advance(task)
+    rungs = [rung.rung for rung in policy.ladder]
+    figures = figures_of(corpus.items, answers, rungs, right_at=corpus.manifest.right_at)
+    intervals = {"": _interval(corpus.items, [answer.rung for answer in answers])}
+    intervals |= {rung: _interval(corpus.items, [rung] * len(answers)) for rung in rungs}
+    return Run(policy, corpus, tuple(answers), figures, intervals, tuple(stage.storms))
+
+
+def _interval(items: Sequence[Item], shipped: Sequence[str | None]) -> Interval | None:
+    """Of the mean score, where each item is answered by the rung named beside it: customers are drawn, not tickets."""
+    groups = dict[tuple[str, str], int]()
+    group = np.array([groups.setdefault(group_key(item), len(groups)) for item in items], np.int32)
+    scores = [0.0 if rung is None else item.reply(rung).score or 0.0 for item, rung in zip(items, shipped, strict=True)]
+    return interval_of(np.array(scores, np.float64), group)
+
+
+def row_of(run: Run) -> tuple[str, ...]:
+    """The cascade's cells under HEADS."""
+    figures, n = run.figures, run.figures.items
+    return (
+        f"{figures.quality:.3f}", _ci95(run.intervals[""]), _per_thousand(figures.cost, n), _share(figures.wrong, n),
+        _share(figures.false_confident, n),
+    )  # fmt: skip
+
+
+def single_row(run: Run, rung: str, single: Single) -> tuple[str, ...]:
+    """A single model's cells under HEADS: it was not asked how sure it is."""
+    n, ci95 = run.figures.items, _ci95(run.intervals[rung])
+    return f"{single.quality:.3f}", ci95, _per_thousand(single.cost, n), _share(single.wrong, n), "not asked"
+
+
+def against(figures: Figures, rung: str) -> str:
+    """The cascade beside a single model, in a sentence."""
+    single = figures.singles[rung]
+    dearer, better = figures.cost / single.cost - 1, figures.quality - single.quality
+    return (
+        f"Against {rung} alone: {abs(dearer):.0%} {'dearer' if dearer > 0 else 'cheaper'}, {abs(better):.3f}"
+        f" {'lower' if better < 0 else 'higher'} quality."
+    )
+
+
+def more(what: str, command: str) -> None:
+    """Where to look on."""
+    stdout.print(f"  {what}: {command}", style="dim")
+
+
+def storm_told(storm: Storm) -> str:
+    """A change of the guard in a line."""
+    details = storm.details
+    where = f"{details.get('task', 'all')} at {details['rung']}"
+    seen = (
+        f"{details['rate']:.0%} of {details['samples']} escalated by themselves, normal is up to {details['limit']:.0%}"
+    )
+    return f"ticket {storm.ticket}: {storm.event.replace('_', ' ')}: {where} ({seen})"
+
+
+def _ci95(interval: Interval | None) -> str:
+    return f"{interval[0]:.3f}–{interval[1]:.3f}" if interval else "not known"
+
+
+def _per_thousand(cost: int, n: int) -> str:
+    return f"{cost / 1e6 / n:.4f}"
+
+
+def _share(count: int, n: int) -> str:
+    return f"{count} ({count / n:.1%})"

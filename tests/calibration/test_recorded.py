@@ -1,0 +1,51 @@
+"""`benchmarks/recorded.py`: the README's table of real corpora says what `calibrate` and `replay` say, losses too."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+
+from benchmarks.recorded import main, row_of
+from cascade.calibration.calibrating import Wish, calibrate
+from cascade.calibration.certificate import Target
+from cascade.corpora.replays import Wish as Replayed
+from cascade.corpora.replays import replay_corpus
+from cascade.shipped import find_corpus
+
+README = Path(__file__).resolve().parents[2] / "README.md"
+CORPORA = ("coding-claims", "mmlupro-claude", "mmlupro-gemini", "mmlupro-gpt41", "mmlupro-llama", "translation-claude")
+
+
+@pytest.mark.parametrize(
+    ("name", "verdict", "advice"),
+    [("storm", "win", "cascade"), ("coding", "loss", "single:opus"), ("support", "refused", "single:opus")],
+)
+def test_a_row_is_the_tools_own_verdict(name: str, verdict: str, advice: str) -> None:
+    """A win, a loss and a refusal, each with the figures of the certify half and none of the tune half."""
+    path = find_corpus(name)
+    result = calibrate([path], Wish(Target("false_confident", 0.1)))
+    row, guess = row_of(path, 0.1), replay_corpus(path, Replayed(part="certify"))
+    assert (row.verdict, result.choice.advice) == (verdict, advice)
+    assert row.items == guess.figures.items == len(result.held)
+    assert (row.guess.quality, row.guess.ci95) == (guess.figures.quality, guess.intervals[""])
+    assert row.guess.false_confident == guess.figures.false_confident_rate
+    assert row.top.quality == result.choice.singles["opus"].figures.quality
+    assert (row.certified is None) == (result.choice.certify is None)
+    if row.certified is not None and result.choice.certify is not None:
+        assert row.certified.quality == result.choice.certify.quality
+        assert row.certified.cost == 1e3 * result.choice.certify.cost_per_request_usd
+    else:
+        assert "further groups needed" in row.why
+
+
+def test_the_readmes_table_is_what_the_command_prints(
+    real_corpus: Callable[[str], Path], capsys: pytest.CaptureFixture[str]
+) -> None:
+    """Every line of it, for all recorded corpora; none is left out."""
+    main(["--markdown", *(str(real_corpus(name)) for name in CORPORA)])
+    printed = capsys.readouterr().out
+    assert {name for name in CORPORA if f"`{name}`" in printed} == set(CORPORA)
+    readme = README.read_text(encoding="utf-8").splitlines()
+    assert [line for line in printed.splitlines() if line not in readme] == []

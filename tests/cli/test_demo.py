@@ -1,0 +1,165 @@
+"""`cascade demo`: three scenes, each of them what the product's own functions say."""
+
+from __future__ import annotations
+
+import subprocess
+import sys
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from cascade.cli.demo import TICKETS, demo_policy
+from cascade.cli.demo.certified import TARGET, Found, calibrated
+from cascade.corpora import Item, read_corpus, write_corpus
+from cascade.corpora.replays import Replay, Wish, replay_corpus
+from cascade.corpora.splits import group_key
+from cascade.shipped import shipped
+from tests.cli.conftest import Ran, Run, Runner
+
+
+@pytest.fixture(scope="module")
+def shown(runner: Runner, tmp_path_factory: pytest.TempPathFactory) -> dict[str, Any]:
+    """What `cascade demo --json` prints."""
+    return runner(tmp_path_factory.mktemp("demo"))("demo", "--json").json
+
+
+@pytest.fixture(scope="module")
+def printed(runner: Runner, tmp_path_factory: pytest.TempPathFactory) -> Ran:
+    """What `cascade demo` prints."""
+    return runner(tmp_path_factory.mktemp("demo"))("demo")
+
+
+@pytest.fixture(scope="module")
+def asked(support: Path) -> tuple[Item, ...]:
+    """The tickets of the first two scenes."""
+    return read_corpus(support).items[:TICKETS]
+
+
+@pytest.fixture(scope="module")
+def tickets(support: Path, asked: tuple[Item, ...], tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The same, as a corpus of their own."""
+    path = tmp_path_factory.mktemp("tickets") / "tickets.jsonl"
+    write_corpus(path, read_corpus(support).manifest, asked)
+    return path
+
+
+@pytest.fixture(scope="module")
+def found() -> Found:
+    """What `calibrate` makes of the policy and the history."""
+    return calibrated(demo_policy())
+
+
+def holds(scene: dict[str, Any], replay: Replay) -> None:
+    """A scene's figures are the replay's, to the last bit."""
+    figures, interval = replay.figures, replay.intervals[""]
+    assert interval is not None
+    counted = ("items", "quality", "cost_usd", "shipped", "reached", "reasons", "false_confident", "wrong", "degraded")
+    assert {key: scene[key] for key in counted} == {key: getattr(figures, key) for key in counted}
+    assert scene["quality_ci95"] == list(interval)
+    changes = [(change["item"], change["limit"], change["samples"]) for change in replay.storms["changes"]]
+    assert [(f"s-{one['ticket'] - 1:04d}", one["limit"], one["samples"]) for one in scene["storms"]] == changes
+    for rung, single in figures.singles.items():
+        told = scene["baselines"][f"single:{rung}"]
+        assert (told["quality"], told["cost_usd"], told["wrong"]) == (single.quality, single.cost / 1e9, single.wrong)
+
+
+@pytest.mark.parametrize("exact", [True, False])
+def test_the_guessed_scene_is_the_pure_rules(shown: dict[str, Any], tickets: Path, exact: bool) -> None:
+    """What is printed of 0.80 equals the rule replayed on the same tickets, guard and all."""
+    assert (shown["synthetic"], shown["items"], shown["certificate"]) == (True, TICKETS, "uncertified")
+    holds(shown, replay_corpus(tickets, Wish(demo_policy(), reprice=True, exact=exact)))
+
+
+@pytest.mark.parametrize("exact", [True, False])
+def test_the_certified_scene_is_the_pure_rules(shown: dict[str, Any], tickets: Path, found: Found, exact: bool) -> None:
+    """So does what is printed of the certified thresholds, with the certified escalation in the guard's limit."""
+    replay = replay_corpus(tickets, Wish(found.policy, reprice=True, exact=exact))
+    holds(shown["certified"], replay)
+    for rung, (interval, _) in replay.beside.items():
+        assert interval is not None
+        assert shown["certified"]["baselines"][f"single:{rung}"]["quality_ci95"] == list(interval)
+
+
+def test_the_certified_answers_carry_what_was_proved(shown: dict[str, Any], found: Found) -> None:
+    """Thresholds and certificate are `calibrate`'s; every one of the 600 answers names it."""
+    scene = shown["certified"]
+    assert scene["thresholds"] == found.result.thresholds
+    assert scene["certificate"] == found.certificate.model_dump(mode="json")
+    assert scene["certificate"]["upper_bound"] <= TARGET.alpha
+    assert scene["answers"] == {found.certificate.told: TICKETS}
+    assert scene["policy_hash"] == found.policy.hash != shown["policy_hash"]
+
+
+def test_nothing_that_is_asked_had_a_part_in_the_thresholds(found: Found, asked: tuple[Item, ...]) -> None:
+    """No ticket and no customer of the 600 is in the corpus that tunes and certifies."""
+    path = shipped("corpora", "history")
+    assert path is not None
+    others = read_corpus(path).items
+    assert len(others) == found.items
+    assert {group_key(item) for item in others}.isdisjoint(map(group_key, asked))
+    assert {str(item.input) for item in others}.isdisjoint(str(item.input) for item in asked)
+
+
+def test_certified_thresholds_ship_fewer_confident_mistakes(shown: dict[str, Any], printed: Ran) -> None:
+    """That is what they are for: fewer than the guess, and no more than was proved. What it costs is said, too."""
+    scene = shown["certified"]
+    assert scene["false_confident"] < shown["false_confident"]
+    assert scene["false_confident_rate"] <= TARGET.alpha < shown["false_confident_rate"]
+    assert scene["cost_usd"] > shown["cost_usd"]
+    assert f"{scene['cost_usd'] / shown['cost_usd'] - 1:.0%} dearer" in printed.out
+
+
+def test_the_refused_scene_is_what_calibrate_says(shown: dict[str, Any], run: Run) -> None:
+    """Both attempts equal the command's own JSON, its words and its exit code: a single model, then nothing certified."""
+    advised, refused = shown["refused"]["attempts"]
+    assert (advised["advice"], advised["feasible"], refused["feasible"]) == ("single:opus", True, False)
+    assert refused["refusal"]["further_units_needed"] > 0
+    for attempt, risk in ((advised, "0.1"), (refused, "0.05")):
+        command = ("calibrate", "coding", "--policy", "coding", "--max-risk", risk)
+        ran = run(*command, "--json")
+        own = {key: value for key, value in attempt.items() if key not in ("told", "exit_code")}
+        assert own.items() <= ran.json.items()
+        assert attempt["exit_code"] == ran.code
+        told = run(*command)
+        assert attempt["told"] in told.out + told.err
+
+
+def test_the_demo_shows_a_storm_and_an_outage(shown: dict[str, Any]) -> None:
+    """One storm trips and releases; an outage climbs, then ships the best held, then says that nothing is left."""
+    assert [storm["event"] for storm in shown["storms"]] == ["storm_tripped", "storm_released"]
+    assert shown["reasons"]["storm"] > 0
+    one, two, three = shown["outages"]
+    assert one["answer"]["rung"] == "opus"
+    assert [step["reason"] for step in one["steps"]] == ["low_confidence", "error", None]
+    assert two["answer"]["rung"] == "haiku"
+    assert two["answer"]["degraded"] == "error"
+    assert three["answer"] is None
+    assert {step["verdict"] for step in three["steps"]} == {"failed"}
+
+
+def test_the_demo_says_synthetic_and_where_to_see_more(printed: Ran) -> None:
+    """Every table says that it is synthetic, and each part names a command that exists."""
+    assert printed.code == 0
+    assert sum(line.startswith("synthetic ") for line in printed.out.splitlines()) == 3
+    assert "uncertified" in printed.out
+    for command in ("cascade demo --json", "cascade policy show support", "cascade ask --explain", "cascade emulate",
+                    "cascade calibrate history --policy support --max-risk 0.1",
+                    "cascade calibrate coding --policy coding --max-risk 0.1"):  # fmt: skip
+        assert command in printed.out
+
+
+def test_the_demos_own_hint_finds_the_same_thresholds(run: Run, shown: dict[str, Any]) -> None:
+    """The command it names makes the same proof from the shipped policy."""
+    again = run("calibrate", "history", "--policy", "support", "--max-risk", "0.1", "--json").json
+    assert again["thresholds"] == shown["certified"]["thresholds"]
+    assert again["certificate"] == shown["certified"]["certificate"]
+
+
+@pytest.mark.parametrize(("module", "extra"), [("numpy", "numbers"), ("scipy", "numbers"), ("h11", "emulator")])
+def test_without_an_extra_the_demo_says_what_to_install(module: str, extra: str) -> None:
+    """Before anything is asked, in one line."""
+    code = f"import sys; sys.modules[{module!r}] = None; from cascade.cli import run; sys.exit(run(['demo']))"
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=False)
+    assert (done.returncode, done.stdout) == (2, "")
+    assert done.stderr == f"cascade: the demo needs an optional dependency (pip install 'cascade-ladder[{extra}]')\n"
