@@ -4,7 +4,8 @@
 
 CORPUS is a recorded corpus (default: all beside the checkout under ../shared/corpora). Every figure is of the certify
 half, which the search never saw: the corpus's own ladder at a raw 0.80 on every rung, the thresholds that `calibrate`
-certified, the best single model below the top, and the top alone. USD are per 1,000 requests.
+certified, those it certified on a learned score (`--scorer`), the best single model below the top, and the top alone.
+USD are per 1,000 requests.
 
 The target is one for all rows: confidently wrong (shipped below the top, and wrong) in at most `--max-risk` of all
 requests, at 95 %. 0.1 follows from how many units there are, before any outcome is read: it is the smallest of 0.01,
@@ -16,7 +17,8 @@ have to be spotless. Each further target is told in a line below the table.
     refused  nothing could be certified: how many more graded units would do
 
 Quality is no part of the target, and a sample's saving is not proved: beside each verdict stand cost and quality against
-the cheapest single model that meets the target, with the 95 % intervals of the paired differences (groups are drawn).
+the cheapest single model that meets the target (the top, where none is named), with the 95 % intervals of the paired
+differences (groups are drawn).
 """
 
 from __future__ import annotations
@@ -30,13 +32,12 @@ from cascade.calibration.bounds import most_errors
 from cascade.calibration.calibrating import Calibration, Half, Wish, calibrate
 from cascade.calibration.certificate import NotCertified, Target
 from cascade.calibration.sides import Items
-from cascade.corpora.arrays import np
+from cascade.core.errors import ConfigurationError
 from cascade.corpora.intervals import Interval, interval_of
-from cascade.corpora.lenses import Override
 from cascade.corpora.replays import Replay, replay_corpus
 from cascade.corpora.replays import Wish as Replayed
 
-__all__ = ["Cell", "Row", "main", "row_of"]
+__all__ = ["Cell", "Outcome", "Row", "main", "row_of"]
 
 RECORDED = Path(__file__).resolve().parents[2] / "shared" / "corpora"
 ROUND = (0.01, 0.02, 0.05, 0.1)
@@ -59,6 +60,18 @@ class Cell:
 
 
 @dataclass(frozen=True, slots=True)
+class Outcome:
+    """What one calibration came to: the certified cell, None where there is none; the verdict, and what it rests on."""
+
+    cell: Cell | None
+    verdict: str
+    why: str
+
+    def __str__(self) -> str:
+        return " ".join([*([str(self.cell)] if self.cell else []), f"**{self.verdict}**: {self.why}"])
+
+
+@dataclass(frozen=True, slots=True)
 class Row:
     """One corpus at one target. `units`: what is counted, and how many the certify half has; `best`: below the top."""
 
@@ -66,11 +79,10 @@ class Row:
     items: int
     units: tuple[str, int]
     guess: Cell
-    certified: Cell | None
+    raw: Outcome
+    scored: Outcome
     best: Cell
     top: Cell
-    verdict: str
-    why: str
 
 
 def main(arguments: list[str] | None = None) -> None:
@@ -92,56 +104,54 @@ def main(arguments: list[str] | None = None) -> None:
 
 
 def row_of(path: Path, alpha: float) -> Row:
-    """Calibrate one corpus, and replay the guess and the choice on its certify half."""
+    """Calibrate one corpus, by its own confidences and by a learned score, beside the guess, on its certify half."""
     result = calibrate([path], Wish(Target("false_confident", alpha, DELTA)))
     guess = replay_corpus(path, Replayed(part="certify"))
-    held, choice = result.held, result.choice
-    alone = {rung: _of_half(rung, single.figures) for rung, single in choice.singles.items()}
-    *below, top = alone.values()
-    units = "items" if held.units == len(held) else "groups"
+    held = result.held
+    *below, top = [_of_half(rung, single.figures) for rung, single in result.choice.singles.items()]
     return Row(
         result.manifest.name,
         len(held),
-        (units, held.units),
+        ("items" if held.units == len(held) else "groups", held.units),
         _of_replay("raw 0.80", guess),
-        None if choice.certify is None else _of_half(_thresholds(result), choice.certify),
+        _outcome(result),
+        _scored(path, alpha),
         max(below, key=lambda cell: cell.quality),
         top,
-        *_judged(path, result),
     )
 
 
-def _judged(path: Path, result: Calibration) -> tuple[str, str]:
+def _scored(path: Path, alpha: float) -> Outcome:
+    try:
+        return _outcome(calibrate([path], Wish(Target("false_confident", alpha, DELTA), scorer=True)))
+    except ConfigurationError:  # too few wrong answers to learn from
+        return Outcome(None, "refused", "too little to learn a score from")
+
+
+def _outcome(result: Calibration) -> Outcome:
     """The tool's own verdict, and the certified cascade against the cheapest single model that meets the target."""
+    choice, held = result.choice, result.held
     rival = min(
-        (rung for rung, single in result.choice.singles.items() if single.meets),
-        key=lambda rung: result.choice.singles[rung].figures.cost,
+        (rung for rung, single in choice.singles.items() if single.meets),
+        key=lambda rung: choice.singles[rung].figures.cost,
     )  # there is one: the top meets every risk
-    if isinstance(result.choice.proof, NotCertified):
-        needed, units = result.choice.proof.further_units_needed, result.choice.proof.tested.units
-        return "refused", f"{needed:,} further {units} needed" if needed else f"no number of further {units} would do"
-    certify, chosen, held = result.choice.certify, result.choice.chosen, result.held
-    assert certify is not None
-    assert chosen is not None
+    if isinstance(choice.proof, NotCertified):
+        needed, units = choice.proof.further_units_needed, choice.proof.tested.units
+        why = f"{needed:,} further {units} needed" if needed else f"no number of further {units} would do"
+        return Outcome(None, "refused", why)
+    assert choice.certify is not None
+    assert choice.chosen is not None
     assert isinstance(held, Items)
-    overrides = tuple(Override(rung, value) for rung, value in result.thresholds.items())
-    replay = replay_corpus(path, Replayed(part="certify", overrides=overrides))
-    assert replay.figures.cost == certify.cost  # one rule, two drivers
-    assert abs(replay.figures.quality - certify.quality) < 1e-9
-    (quality, ci95), costs = _paired(replay, rival), held.coded.costs(held.at(chosen))
-    alone = held.coded.cost[:, held.rungs.index(rival)]
-    usd = interval_of((costs - alone).astype(np.float64), held.coded.group)
-    share = [f"{change / alone.mean():+.0%}" for change in (costs.mean() - alone.mean(), *(usd or ()))]
-    whom = "the top" if rival == held.rungs[-1] else rival
-    told = f"against {whom} cost {_between(share)}, quality {_between([f'{x:+.3f}' for x in (quality, *(ci95 or ()))])}"
-    if result.choice.advice != "cascade":
-        return "loss", told
-    return "win" if usd is not None and usd[1] < 0 else "win, within noise", told
-
-
-def _paired(replay: Replay, rival: str) -> tuple[float, Interval | None]:
-    difference = replay.beside[rival][1]
-    return difference.value, difference.ci95
+    coded, at, place = held.coded, held.at(choice.chosen), held.rungs.index(rival)
+    quality = coded.scores(at) - coded.alone[:, place]
+    cost = (coded.costs(at) - coded.cost[:, place]) / coded.cost[:, place].mean()
+    (better, *b), (dearer, *d) = ((one.mean(), *(interval_of(one, coded.group) or ())) for one in (quality, cost))
+    whom = "" if rival == held.rungs[-1] else f"against {rival} "
+    told = (
+        f"cost {_between([f'{x:+.0%}' for x in (dearer, *d)])}, quality {_between([f'{x:+.3f}' for x in (better, *b)])}"
+    )
+    verdict = "loss" if choice.advice != "cascade" else "win" if d and d[1] < 0 else "win, within noise"
+    return Outcome(_of_half(_thresholds(result), choice.certify), verdict, f"{whom}{told}")
 
 
 def _between(told: Sequence[str]) -> str:
@@ -165,42 +175,42 @@ def _thresholds(result: Calibration) -> str:
 def _text(rows: Sequence[Row], alpha: float) -> list[str]:
     lines = [f"confidently wrong <= {alpha:g} at {1 - DELTA:g}; on items that the search never saw"]
     for row in rows:
-        lines += ["", f"{row.corpus}: {row.items:,} items, {row.units[1]:,} {row.units[0]}: {row.verdict}: {row.why}"]
-        certified = [("certified", row.certified)] if row.certified else []
-        ways = [("guess", row.guess), *certified, ("best below the top", row.best), ("top", row.top)]
-        lines += [f"  {way:<19} {cell}   {cell.name}" for way, cell in ways]
+        lines += ["", f"{row.corpus}: {row.items:,} items, {row.units[1]:,} {row.units[0]}"]
+        ways = {"guess": row.guess, "certified": row.raw.cell, "certified, scored": row.scored.cell,
+                "best below the top": row.best, "top": row.top}  # fmt: skip
+        lines += [f"  {way:<19} {cell}   {cell.name}" for way, cell in ways.items() if cell is not None]
+        lines += [f"  {row.raw.verdict}: {row.raw.why}", f"  scored: {row.scored.verdict}: {row.scored.why}"]
     return lines
 
 
 def _markdown(rows: Sequence[Row], alpha: float) -> list[str]:
     heads = (
-        "recorded: n in groups",
-        "raw 0.80",
-        f"certified ≤ {alpha:.0%}",
-        "best model below the top",
+        "recorded: n in groups", "raw 0.80", f"certified ≤ {alpha:.0%}", "certified, `--scorer`", "best below the top",
         "top model",
-        "verdict",
-    )
+    )  # fmt: skip
     lines = [f"| {' | '.join(heads)} |", f"|{'---|' * len(heads)}"]
     for row in rows:
-        cells = (
-            f"`{row.corpus}`: {row.items:,}" + (f" in {row.units[1]:,}" if row.units[0] == "groups" else ""), str(row.guess), str(row.certified or "–"), str(row.best), str(row.top),
-            f"**{row.verdict}**: {row.why}",
-        )  # fmt: skip
-        lines.append(f"| {' | '.join(cells)} |")
+        groups = f" in {row.units[1]:,}" if row.units[0] == "groups" else ""
+        cells = (f"`{row.corpus}`: {row.items:,}{groups}", row.guess, row.raw, row.scored, row.best, row.top)
+        lines.append(f"| {' | '.join(map(str, cells))} |")
     return lines
 
 
 def _line(rows: Sequence[Row], alpha: float) -> str:
+    ways = {"": [row.raw for row in rows], ", with `--scorer`": [row.scored for row in rows]}
+    return "\n".join(f"At {alpha:.0%}{way}: {_told(rows, outcomes)}." for way, outcomes in ways.items())
+
+
+def _told(rows: Sequence[Row], outcomes: Sequence[Outcome]) -> str:
     told: list[str] = []
     for verdict in ("win", "win, within noise", "loss", "refused"):
         named = [
-            f"`{row.corpus}`" + (f" ({row.why})" if verdict == "refused" else "")
-            for row in rows
-            if row.verdict == verdict
+            f"`{row.corpus}`" + (f" ({one.why})" if verdict != "loss" else "")
+            for row, one in zip(rows, outcomes, strict=True)
+            if one.verdict == verdict
         ]
         told += [f"{verdict} on {', '.join(named)}"] if named else []
-    return f"At {alpha:.0%}: {'; '.join(told)}."
+    return "; ".join(told)
 
 
 def _why(rows: Sequence[Row]) -> str:

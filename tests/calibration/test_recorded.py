@@ -19,25 +19,29 @@ CORPORA = ("coding-claims", "mmlupro-claude", "mmlupro-gemini", "mmlupro-gpt41",
 
 
 @pytest.mark.parametrize(
-    ("name", "verdict", "advice"),
-    [("storm", "win", "cascade"), ("coding", "loss", "single:opus"), ("support", "refused", "single:opus")],
+    ("name", "alpha", "verdict", "advice"),
+    [
+        ("storm", 0.1, "win", "cascade"),
+        ("coding", 0.1, "loss", "single:opus"),
+        ("coding", 0.05, "refused", "single:opus"),
+    ],
 )
-def test_a_row_is_the_tools_own_verdict(name: str, verdict: str, advice: str) -> None:
+def test_a_row_is_the_tools_own_verdict(name: str, alpha: float, verdict: str, advice: str) -> None:
     """A win, a loss and a refusal, each with the figures of the certify half and none of the tune half."""
     path = find_corpus(name)
-    result = calibrate([path], Wish(Target("false_confident", 0.1)))
-    row, guess = row_of(path, 0.1), replay_corpus(path, Replayed(part="certify"))
-    assert (row.verdict, result.choice.advice) == (verdict, advice)
+    result = calibrate([path], Wish(Target("false_confident", alpha)))
+    row, guess = row_of(path, alpha), replay_corpus(path, Replayed(part="certify"))
+    assert (row.raw.verdict, result.choice.advice) == (verdict, advice)
     assert row.items == guess.figures.items == len(result.held)
     assert (row.guess.quality, row.guess.ci95) == (guess.figures.quality, guess.intervals[""])
     assert row.guess.false_confident == guess.figures.false_confident_rate
     assert row.top.quality == result.choice.singles["opus"].figures.quality
-    assert (row.certified is None) == (result.choice.certify is None)
-    if row.certified is not None and result.choice.certify is not None:
-        assert row.certified.quality == result.choice.certify.quality
-        assert row.certified.cost == 1e3 * result.choice.certify.cost_per_request_usd
+    assert (row.raw.cell is None) == (result.choice.certify is None)
+    if row.raw.cell is not None and result.choice.certify is not None:
+        assert row.raw.cell.quality == result.choice.certify.quality
+        assert row.raw.cell.cost == 1e3 * result.choice.certify.cost_per_request_usd
     else:
-        assert "further groups needed" in row.why
+        assert "further groups needed" in row.raw.why
 
 
 def test_the_readmes_table_is_what_the_command_prints(
