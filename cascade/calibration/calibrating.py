@@ -165,6 +165,7 @@ class Calibration:
             right_at=self.coded.right_at,
             escalation=escalation_of(held, self.proof.point.at),
             grader=self.manifest.grader,
+            grader_error=self.manifest.judge_error and self.manifest.judge_error[0],
         )
 
     def _hashes(self) -> dict[str, str]:

@@ -115,6 +115,7 @@ class Certified:
         right_at: float,
         escalation: Escalation = Escalation(),  # noqa: B008 - frozen, and without anything in it
         grader: str | None = None,
+        grader_error: float | None = None,
     ) -> Certificate:
         """What goes into the policy. `hashes`: `hash_of_corpus` as corpus, and `hashes_of` the policy *as written*."""
         return Certificate(
@@ -129,6 +130,7 @@ class Certified:
             escalation=dict(escalation.rungs),
             escalation_by_task={task: dict(rates) for task, rates in escalation.tasks.items()} or None,
             grader=grader,
+            grader_error=grader_error,
             hashes=Hashes(**hashes),
         )
 

@@ -12,6 +12,7 @@ from cascade.calibration.certificate import Target
 from cascade.calibration.objectives import Budget, Objective, parse_quality
 from cascade.calibration.report import write_report
 from cascade.calibration.reporting import report_of
+from cascade.cli.agreement import agreement_of, print_agreement
 from cascade.cli.calibrated import advice_told, fields_of, print_calibration, print_frontier, refusal_told
 from cascade.cli.expected import print_storms, storms_of
 from cascade.cli.output import print_json, stderr, stdout
@@ -85,10 +86,13 @@ def run_calibrate(asked: CalibrateWish, *, as_json: bool) -> None:
     started = time.monotonic()
     paths = [find_corpus(path) for path in asked.corpora]
     split = Split(asked.tune, asked.split_seed)
+    agreement = agreement_of(paths, objective, skip_bad=asked.skip_bad)
     result = calibrate(paths, Wish(objective, policy, split, asked.scorer, asked.skip_bad))
     certificate = result.certificate()
     storms = storms_of(paths, result, certificate)
     fields = fields_of(result, certificate, time.monotonic() - started) | {"storms": storms}
+    if agreement is not None:
+        fields["disagreement"] = agreement.fields(asked.max_risk or 0.0)
     diff = _written(asked, result, certificate)
     if asked.report is not None:
         advice = (
@@ -105,6 +109,7 @@ def run_calibrate(asked: CalibrateWish, *, as_json: bool) -> None:
     else:
         print_calibration(result, objective, certificate)
         print_storms(storms)
+        print_agreement(agreement, objective)
         if diff is not None:
             stdout.print(f"\n{diff or 'nothing to change'}".rstrip("\n"))
             if asked.dry_run:

@@ -211,6 +211,8 @@ def _standing(policy: Policy, plan: Plan) -> str:
         return f"{plan.certificate}: {_changed(plan)} since its certificate was made"
     errors = "" if certificate.errors is None else f", {certificate.errors} lost"
     judged = "" if certificate.grader is None else f", as judged by {certificate.grader}"
+    if certificate.grader_error is not None:
+        judged += f", wrong on {certificate.grader_error:.1%} of its control items"
     return (
         f"{plan.certificate} ({certificate.n:,} {certificate.units}{errors}, {certificate.weighting};"
         f" upper bound {certificate.upper_bound:.4f}{judged})"

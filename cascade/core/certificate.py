@@ -84,6 +84,8 @@ class Certificate(Frozen):
     """The same for single tasks, of which enough reached the rung."""
     grader: Text | None = None
     """Who judged what is wrong."""
+    grader_error: _Rate | None = None
+    """Of a judge: the share of control items, whose score is known, that it got wrong."""
     hashes: Hashes
 
     @model_validator(mode="after")

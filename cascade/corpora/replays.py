@@ -17,6 +17,7 @@ from cascade.corpora.columns import UNRECORDED, Columns, Lens, View, read_column
 from cascade.corpora.comparing import Comparison, Difference, compare
 from cascade.corpora.exact import ExactRun
 from cascade.corpora.figures import Figures, Single
+from cascade.corpora.grading import judge_rung
 from cascade.corpora.intervals import Interval, interval_of
 from cascade.corpora.items import Item, Manifest
 from cascade.corpora.lenses import Override, lens_of, other_models, overridden_tasks, own_lens
@@ -192,7 +193,8 @@ def _notes(columns: Columns, view: View, outcomes: Outcomes, figures: Figures, w
         below = ", ".join(view.lens.names[:-1])
         yield f"{below} alone: as asked by triage, whose prompt is part of the cost (record --baseline asks one plainly)"
     if (known := columns.manifest.right_by_definition) is not None:
-        yield f"{known[0]} is right by definition on {known[1]} items: it was the judge's reference"
+        whose = "the" if judge_rung(columns.manifest.grader or "") is None else "the judge's"
+        yield f"{known[0]} is right by definition on {known[1]} items: it was {whose} reference"
     if outcomes.storms.off == "no arrival times":
         yield "the storm guard is off here: the items have no arrival times (`at`)"
     elif outcomes.storms.unwatched:
