@@ -11,6 +11,7 @@ from itertools import product
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pytest
 
 from cascade import Policy
@@ -19,6 +20,7 @@ from cascade.calibration.coded import code_columns
 from cascade.core.certificate import Escalation
 from cascade.core.climb import Ask, Observation, Plan, Recorded, climb
 from cascade.core.decision import Situation
+from cascade.core.policy import Task
 from cascade.core.storm import Guard
 from cascade.corpora import Item, LadderEntry, Manifest, RecordedReply, replay_item, write_corpus
 from cascade.corpora.columns import Lens, read_columns
@@ -73,6 +75,24 @@ def test_the_certified_rates_are_what_the_guard_counts(seed: int) -> None:
     for at in random.Random(seed).sample([*product(*(range(1, len(own) + 2) for own in coded.levels))], 4):
         lens = lens_at(manifest.rungs, tasks, coded.thresholds(at))
         assert escalation_of(coded, at) == counted(lens, items)
+
+
+@pytest.mark.parametrize("seed", range(8))
+def test_thresholds_by_task_are_counted_each_at_its_own(seed: int) -> None:
+    """`at` by item, as thresholds by task are: what each climb does at its task's own, `never` among them."""
+    columns, view = drawn(seed, 3, items=400)
+    manifest, items = drawn_items(seed, 3, items=400)
+    coded, chance = code_columns(columns, view), random.Random(seed)
+    at = {task: tuple(chance.randint(1, len(own) + 1) for own in coded.levels) for task in coded.tasks}
+    bounds = {task.name: task for task in view.lens.plan.policy.tasks}
+    tasks = tuple(
+        bounds.get(name, Task.model_construct(name=name)).model_copy(
+            update={"thresholds": dict(zip(manifest.rungs, coded.thresholds(at[name]), strict=False))}
+        )
+        for name in coded.tasks
+    )
+    by_item = np.array([at[coded.tasks[code]] for code in coded.task], np.int32)
+    assert escalation_of(coded, by_item) == counted(lens_at(manifest.rungs, tasks, (0.5, 0.5)), items)
 
 
 def test_a_floor_is_no_escalation_and_its_confidence_counts_all_the_same() -> None:
