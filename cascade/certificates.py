@@ -4,10 +4,9 @@ from __future__ import annotations
 
 import hashlib
 import json
-from collections.abc import Mapping
 from typing import Any
 
-from cascade.core.certificate import UNCERTIFIED
+from cascade.core.certificate import UNCERTIFIED, Escalation
 from cascade.core.policy import Policy
 from cascade.core.triage import RULES
 from cascade.pricing import rates_of
@@ -63,14 +62,14 @@ def standing(policy: Policy, changed: tuple[str, ...]) -> str:
     return UNCERTIFIED if policy.certificate is None or changed else policy.certificate.told
 
 
-def certified_escalation(policy: Policy, changed: tuple[str, ...]) -> Mapping[str, float]:
-    """The certified escalation rates by rung, for the storm guard: empty where what they were measured on has changed.
+def certified_escalation(policy: Policy, changed: tuple[str, ...]) -> Escalation:
+    """The certified escalation rates, for the storm guard: none where what they were measured on has changed.
 
     Changed prices alone leave them standing: a new price table must not make every guard trip.
     """
     if policy.certificate is None or not _TRAFFIC.isdisjoint(changed):
-        return {}
-    return policy.certificate.escalation
+        return Escalation()
+    return policy.certificate.expected
 
 
 def warn_of_changes(policy: Policy, changed: tuple[str, ...]) -> None:

@@ -6,9 +6,10 @@ The lock is held around arithmetic only, never across a call to a model. Events 
 from __future__ import annotations
 
 import threading
-from collections.abc import Callable, Mapping
+from collections.abc import Callable
 from typing import Any
 
+from cascade.core.certificate import Escalation
 from cascade.core.climb import Observation
 from cascade.core.policy import StormGuard
 from cascade.core.storm import Action, Change, Guard
@@ -33,7 +34,7 @@ _HINTS = {
 class MemoryGuard:
     """One process's guard; safe between threads. `clock` gives seconds from any origin.
 
-    `escalation` are the certified rates by rung (`core.storm.Guard`).
+    `escalation` are the certified rates (`core.storm.Guard`).
     """
 
     def __init__(
@@ -41,10 +42,10 @@ class MemoryGuard:
         policy: str,
         settings: StormGuard | None,
         clock: Callable[[], float],
-        escalation: Mapping[str, float] | None = None,
+        escalation: Escalation = Escalation(),  # noqa: B008 - frozen, and without anything in it
     ) -> None:
         self._policy, self._clock = policy, clock
-        self._guard = Guard(settings, escalation or {})
+        self._guard = Guard(settings, escalation)
         self.renew_lock()
         renew_in_children(self)
 

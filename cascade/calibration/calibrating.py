@@ -23,9 +23,10 @@ from cascade.calibration.coded import Coded, code_columns
 from cascade.calibration.objectives import Objective
 from cascade.calibration.scorer import Gatherer, Learned, learn, rescored
 from cascade.calibration.sides import Half, Items, Side, Tallied
-from cascade.calibration.signal import Signal, signals
+from cascade.calibration.signal import Signal, signals, tallied_signals
 from cascade.calibration.tabulating import Tabulated, counted_as, read_counts
 from cascade.certificates import hash_of, hashes_of
+from cascade.core.certificate import Escalation
 from cascade.core.errors import ConfigurationError, CorpusError
 from cascade.core.policy import Policy
 from cascade.corpora.arrays import np
@@ -136,6 +137,7 @@ class Calibration:
             right_at=held.right_at,
             escalation=escalation,
             grader=self.manifest.grader,
+            grader_error=self.manifest.judge_error and self.manifest.judge_error[0],
         )
 
     def _hashes(self) -> dict[str, str]:
@@ -227,7 +229,8 @@ def calibrate_counts(paths: Sequence[Path], wish: Wish) -> Calibration:
         tune, held = (Tallied(table.parts[part]) for part in ("tune", "certify"))
     choice = _choice(tune, held, wish, lens, frozenset())
     sources = tuple(map(str, paths))
-    return Calibration(sources, manifest, lens, wish, tune, held, choice, {}, counted=True)
+    signal = tallied_signals(table.whole)
+    return Calibration(sources, manifest, lens, wish, tune, held, choice, signal, counted=True)
 
 
 def hold(paths: Sequence[Path], policy: Policy, *, skip_bad: bool = False) -> tuple[Manifest, Against]:
@@ -260,8 +263,8 @@ def _own_tasks(coded: Coded, wish: Wish) -> frozenset[str]:
     )
 
 
-def _escalation(held: Half, thresholds: dict[str, float | None]) -> dict[str, float]:
-    """As `escalation_of`, from how many were shipped where."""
+def _escalation(held: Half, thresholds: dict[str, float | None]) -> Escalation:
+    """As `escalation_of`, from how many were shipped where: counts know neither tasks nor which climbs were natural."""
     rates: dict[str, float] = {}
     reached = held.items
     for rung, threshold in thresholds.items():
@@ -269,7 +272,7 @@ def _escalation(held: Half, thresholds: dict[str, float | None]) -> dict[str, fl
         if threshold is not None and reached:
             rates[rung] = round(climbed / reached, 4)
         reached = climbed
-    return rates
+    return Escalation(rates)
 
 
 def _manifest_of(table: Tabulated) -> Manifest:

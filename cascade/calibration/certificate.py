@@ -15,12 +15,12 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from cascade.calibration.bounds import Sample, chance_of_passing, passes, units_needed, upper_bound
-from cascade.calibration.coded import Coded
+from cascade.calibration.coded import NOT_COUNTED, Coded
 from cascade.calibration.counts import Loss as CountedLoss
 from cascade.calibration.foresight import Foresight
 from cascade.calibration.sides import Found, Side
 from cascade.certificates import hash_of
-from cascade.core.certificate import Certificate, Hashes, Loss, Units
+from cascade.core.certificate import Certificate, Escalation, Hashes, Loss, Units
 from cascade.core.errors import ConfigurationError
 from cascade.corpora.arrays import np
 
@@ -28,6 +28,8 @@ if TYPE_CHECKING:
     from cascade.calibration.coded import At
 
 __all__ = [
+    "FEWEST_OF_TASK",
+    "MOST_TASKS",
     "Certificate",
     "Certified",
     "NotCertified",
@@ -39,6 +41,14 @@ __all__ = [
     "start_on",
 ]
 
+FEWEST_OF_TASK = 50
+"""Items of a task, counted at a rung, for a rate of its own: from here on its standard error, at most 0.071, is below the
+margin of 0.10 that the storm guard adds. With fewer, the rung's rate of all tasks is the better guess."""
+
+MOST_TASKS = 256
+"""Tasks with rates of their own, as many as a policy may define."""
+
+_LONGEST_TASK = 128
 _SURE = 0.9  # the predicted probability of passing that the walk starts at
 
 
@@ -102,8 +112,9 @@ class Certified:
         hashes: Mapping[str, str],
         *,
         right_at: float,
-        escalation: Mapping[str, float] | None = None,
+        escalation: Escalation = Escalation(),  # noqa: B008 - frozen, and without anything in it
         grader: str | None = None,
+        grader_error: float | None = None,
     ) -> Certificate:
         """What goes into the policy. `hashes`: `hash_of_corpus` as corpus, and `hashes_of` the policy *as written*."""
         return Certificate(
@@ -115,8 +126,10 @@ class Certified:
             n=self.tested.n,
             errors=self.tested.errors,
             upper_bound=min(self.tested.upper_bound, self.target.alpha),  # equal but for the last bit
-            escalation=dict(escalation or {}),
+            escalation=dict(escalation.rungs),
+            escalation_by_task={task: dict(rates) for task, rates in escalation.tasks.items()} or None,
             grader=grader,
+            grader_error=grader_error,
             hashes=Hashes(**hashes),
         )
 
@@ -178,17 +191,38 @@ def start_on(points: int, foresight: Foresight, n: int, target: Target) -> int:
     return low
 
 
-def escalation_of(coded: Coded, at: At) -> dict[str, float]:
-    """For each rung below the top, the share of those that reached it whose climb goes on; a `never` rung has none.
+def escalation_of(coded: Coded, at: At) -> Escalation:
+    """For each rung below the top, the share of those that reach it whose own reply does not stand; by task as well.
 
-    That is what the storm guard counts, but for floors: their tasks climb without being counted, and are told here.
+    It is what the storm guard counts: neither floors and ceilings, which its confidence has no part in, nor errors and
+    overflows; and nothing where the threshold is `never`. A task has a rate of its own where at least FEWEST_OF_TASK of it
+    are counted; of more than MOST_TASKS of them those with the most items have one.
     """
-    ends, rates, levels = coded.shipped(at), dict[str, float](), np.asarray(at).T
+    ends, levels = coded.shipped(at), np.asarray(at).T
+    own = coded.codes if coded.natural is None else coded.natural
+    rungs, tasks = dict[str, float](), dict[str, dict[str, float]]()
+    sizes = np.bincount(coded.task, minlength=len(coded.tasks))
+    order: list[int] = np.argsort(-sizes, kind="stable").tolist()
+    most = [code for code in order if _can_be_named(coded.tasks[code])][:MOST_TASKS]
     for index, rung in enumerate(coded.rungs[: coded.top]):
-        reached = int(np.count_nonzero(ends >= index))
-        if (levels[index] <= len(coded.levels[index])).any() and reached:
-            rates[rung] = round(int(np.count_nonzero(ends > index)) / reached, 4)
-    return rates
+        threshold = levels[index]
+        counted = (ends >= index) & (own[:, index] != NOT_COUNTED) & (threshold <= len(coded.levels[index]))
+        climbs = counted & (own[:, index] < threshold)
+        reached = int(np.count_nonzero(counted))
+        if not reached:
+            continue
+        rungs[rung] = round(int(np.count_nonzero(climbs)) / reached, 4)
+        of_task = np.bincount(coded.task[counted], minlength=len(sizes)).tolist()
+        up = np.bincount(coded.task[climbs], minlength=len(sizes)).tolist()
+        for code in most:
+            if of_task[code] >= FEWEST_OF_TASK:
+                tasks.setdefault(coded.tasks[code], {})[rung] = round(up[code] / of_task[code], 4)
+    return Escalation(rungs, tasks if len(coded.tasks) > 1 else {})
+
+
+def _can_be_named(task: str) -> bool:
+    """Whether a policy can hold it as a key: a corpus may name tasks with anything, and `${…}` would be expanded."""
+    return 0 < len(task) <= _LONGEST_TASK and task.isprintable() and "$" not in task
 
 
 def hash_of_corpus(files: Sequence[str | Path]) -> str:

@@ -17,6 +17,7 @@ from cascade.core.errors import CorpusError
 from cascade.corpora.arrays import np
 from cascade.corpora.columns import MISSING, NO_COST, Columns, View, no_cost
 from cascade.corpora.outcomes import NOBODY
+from cascade.corpora.vectorised import NOT_COUNTED as NOT_COUNTED_REASONS
 from cascade.corpora.vectorised import Rule
 
 if TYPE_CHECKING:
@@ -25,7 +26,10 @@ if TYPE_CHECKING:
     At = Sequence[int] | Codes
     """Threshold levels: K-1 numbers for all items, or (N, K-1), each item its own."""
 
-__all__ = ["Coded", "code_columns", "code_levels"]
+__all__ = ["NOT_COUNTED", "Coded", "code_columns", "code_levels"]
+
+NOT_COUNTED = -1
+"""Stands in `Coded.natural` for a reply that says nothing of its rung's confidence."""
 
 _FEW = 1024  # levels up to which searching them beats sorting the whole column
 _SAMPLE = 8192
@@ -48,6 +52,8 @@ class Coded:
     returned (N, K): whose answer is returned where the climb ends at that rung, NOBODY for none; None: always its own
     group    (N,); task (N,) into `tasks`
     right_at a score below it is wrong
+    natural  (N, K-1): as codes, floors and ceilings aside: the level up to which the reply would stand by its own
+             confidence, 0 for none, NOT_COUNTED for an error or an overflow; None: the same as codes everywhere
     """
 
     rungs: tuple[str, ...]
@@ -61,6 +67,7 @@ class Coded:
     task: Codes
     tasks: tuple[str, ...]
     right_at: float
+    natural: Codes | None = None
 
     def __len__(self) -> int:
         return len(self.group)
@@ -132,6 +139,7 @@ class Coded:
             self.task[chosen],
             self.tasks,
             self.right_at,
+            None if self.natural is None else some(self.natural),
         )
 
     def counts(self) -> Counts:
@@ -164,7 +172,8 @@ def code_columns(columns: Columns, view: View) -> Coded:
     scores = [columns.rungs[rung].score for rung in view.lens.rungs]
     alone = _stacked([np.rint(score * GRID) / GRID for score in scores], np.float64)
     codes = np.zeros((n, top), np.int32, order="F")
-    stands = [rule.replies(index, _ALL) == 0 for index in range(top + 1)]
+    replies = [rule.replies(index, _ALL) for index in range(top + 1)]
+    stands = [why == 0 for why in replies]
     ceiling = rule.ceiling(_ALL) if rule.has_ceilings else None
     levels: list[Floats] = []
     for index in range(top):
@@ -173,12 +182,15 @@ def code_columns(columns: Columns, view: View) -> Coded:
         levels.append(found)
         if ceiling is not None:
             codes[ceiling == index, index] = len(found) + 1
+    natural = _natural(rule, replies, levels, codes)
     returned = _returned(stands, ceiling)
     score = alone if returned is None else _scores_returned(alone, returned)
     cost = _stacked(view.cost, np.int64)
     right_at = columns.manifest.right_at
     names, tasks = view.lens.names, view.tasks
-    return Coded(names, tuple(levels), codes, score, alone, cost, returned, columns.group, view.task, tasks, right_at)
+    return Coded(
+        names, tuple(levels), codes, score, alone, cost, returned, columns.group, view.task, tasks, right_at, natural
+    )
 
 
 def code_levels(values: Floats, ships: Truths) -> tuple[Floats, Codes]:
@@ -216,6 +228,21 @@ def _stacked(columns: Sequence[Floats] | Sequence[Whole], kind: type) -> Any:
     for index, column in enumerate(columns):
         matrix[:, index] = column
     return matrix
+
+
+def _natural(rule: Rule, replies: Sequence[Small], levels: Sequence[Floats], codes: Codes) -> Codes | None:
+    """`Coded.natural`: thresholds are levels, so a confidence between two of them stands where the lower one does."""
+    below = range(rule.top)
+    failed = [np.isin(replies[index], NOT_COUNTED_REASONS) for index in below]
+    if not rule.has_floors and not rule.has_ceilings and not any(one.any() for one in failed):
+        return None
+    natural = codes.copy(order="F")
+    for index in below:
+        stands = replies[index] == 0
+        natural[:, index] = 0
+        natural[stands, index] = np.searchsorted(levels[index], rule.view.confidence[index][stands], "right")
+        natural[failed[index], index] = NOT_COUNTED
+    return natural
 
 
 def _returned(stands: Sequence[Truths], ceiling: Small | None) -> Small | None:

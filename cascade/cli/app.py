@@ -298,6 +298,7 @@ def record(  # noqa: PLR0913, PLR0917 - options
             " counts with the most it may have cost."
         ),
     ] = None,
+    baseline_twice: Annotated[int, typer.Option(help="Ask it again on so many items: its noise floor.", min=0)] = 0,
     concurrency: Annotated[int, typer.Option(help="Items asked at a time.", min=1, max=256)] = 4,
     name: Annotated[str | None, typer.Option(help="The corpus's name. Default: that of INPUTS or of the file.")] = None,
     as_json: Annotated[bool, _JSON] = False,
@@ -314,7 +315,7 @@ def record(  # noqa: PLR0913, PLR0917 - options
     """
     from cascade.cli.recording import RecordWish, run_record  # noqa: PLC0415
 
-    wish = RecordWish(inputs, out, policy, rungs, baseline, grader, max_usd, concurrency, name)
+    wish = RecordWish(inputs, out, policy, rungs, baseline, grader, max_usd, concurrency, name, baseline_twice)
     return run_record(wish, as_json=as_json)
 
 

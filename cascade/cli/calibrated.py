@@ -163,8 +163,6 @@ def print_calibration(result: Calibration, objective: Objective, certificate: Ce
     _print_thinned(result)
     _print_signal(result)
     _print_shorter(result, objective)
-    if isinstance(objective, Target) and objective.loss == "disagreement":
-        stdout.print(f"as judged by {result.manifest.grader or 'an unnamed grader'}")
     if result.skipped:
         stdout.print(f"{result.skipped:,} bad items were skipped, first: {result.problems[0]}")
 

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -13,12 +12,12 @@ from cascade.calibration.certificate import Target
 from cascade.calibration.objectives import Budget, Objective, parse_quality
 from cascade.calibration.report import write_report
 from cascade.calibration.reporting import report_of
+from cascade.cli.agreement import agreement_of, print_agreement
 from cascade.cli.calibrated import advice_told, fields_of, print_calibration, print_frontier, refusal_told
+from cascade.cli.expected import print_storms, storms_of
 from cascade.cli.output import print_json, stderr, stdout
 from cascade.core.certificate import Certificate
 from cascade.core.errors import ConfigurationError, PolicyError, RequirementNotMet
-from cascade.corpora.replays import Wish as Replayed
-from cascade.corpora.replays import replay_corpus
 from cascade.corpora.splits import Split
 from cascade.editing import diff_of, edit_policy, write_policy
 from cascade.loading import find_policy, load_policy
@@ -91,10 +90,14 @@ def run_calibrate(asked: CalibrateWish, *, as_json: bool) -> None:
     started = time.monotonic()
     paths = list(asked.corpora) if asked.counts else [find_corpus(path) for path in asked.corpora]
     split = Split(asked.tune, asked.split_seed)
+    agreement = None if asked.counts else agreement_of(paths, objective, skip_bad=asked.skip_bad)
     wish = Wish(objective, policy, split, asked.per_task, asked.scorer, asked.skip_bad)
     result = calibrate_counts(paths, wish) if asked.counts else calibrate(paths, wish)
     certificate = result.certificate()
-    fields = fields_of(result, certificate, time.monotonic() - started)
+    storms = storms_of(paths, result, certificate)
+    fields = fields_of(result, certificate, time.monotonic() - started) | {"storms": storms}
+    if agreement is not None:
+        fields["disagreement"] = agreement.fields(asked.max_risk or 0.0)
     diff = _written(asked, result, certificate)
     if asked.report is not None:
         advice = (
@@ -102,9 +105,7 @@ def run_calibrate(asked: CalibrateWish, *, as_json: bool) -> None:
             if objective is not None
             else "The frontier of the whole corpus: nothing chosen, nothing certified."
         )
-        write_report(
-            asked.report, report_of(result, f"{advice[:1].upper()}{advice[1:]}", _storms(paths, result, certificate))
-        )
+        write_report(asked.report, report_of(result, f"{advice[:1].upper()}{advice[1:]}", storms or {}))
         stderr.print(f"report: {asked.report}", style="dim")
     if as_json:
         print_json(fields | ({"diff": diff} if diff is not None else {}))
@@ -112,6 +113,8 @@ def run_calibrate(asked: CalibrateWish, *, as_json: bool) -> None:
         print_frontier(result)
     else:
         print_calibration(result, objective, certificate)
+        print_storms(storms)
+        print_agreement(agreement, objective)
         if diff is not None:
             stdout.print(f"\n{diff or 'nothing to change'}".rstrip("\n"))
             if asked.dry_run:
@@ -143,15 +146,6 @@ def run_against(asked: CalibrateWish, *, as_json: bool) -> None:
         needed = found.further_units_needed
         more = f"; {needed:,} further {tested.units} would prove it at the rate observed" if needed else ""
         raise RequirementNotMet(f"the certificate of {policy.name}: {words[found.verdict]} on {manifest.name}{more}")
-
-
-def _storms(paths: Sequence[Path], result: Calibration, certificate: Certificate | None) -> dict[str, Any]:
-    """What the policy's storm guard would do at the chosen thresholds, as `replay` has it; of one corpus, in its order."""
-    if len(paths) > 1 or result.counted or result.wish.policy is None or not result.feasible:
-        return {}
-    return replay_corpus(
-        paths[0], Replayed(policy=result.policy_with(certificate), skip_bad=result.wish.skip_bad)
-    ).storms
 
 
 def _written(asked: CalibrateWish, result: Calibration, certificate: Certificate | None) -> str | None:

@@ -10,6 +10,7 @@ from typing import Any
 
 from cascade.cli.asking import read_text
 from cascade.cli.output import print_json, stdout, table
+from cascade.core.certificate import Escalation
 from cascade.core.climb import Plan
 from cascade.core.errors import PolicyError
 from cascade.core.messages import Request, read_messages
@@ -180,15 +181,25 @@ def _what_happens(policy: Policy, number: int, floor: int, ceiling: int, thresho
     return f"ships at confidence {threshold:g} or above, else one rung up"
 
 
-def _guard(guard: StormGuard | None, escalation: Mapping[str, float]) -> str:
+def _guard(guard: StormGuard | None, escalation: Escalation) -> str:
     if guard is None:
         return "off"
-    limits = [f"{rung} {storm_limit(guard, rate):g}" for rung, rate in escalation.items()]
-    certified = f" (by certificate: {', '.join(limits)})" if limits else ""
+    limits = [_limits(guard, "", escalation.rungs)] if escalation.rungs else []
+    for task, rates in escalation.tasks.items():
+        others = {
+            rung: rate for rung, rate in rates.items()
+            if storm_limit(guard, rate) != storm_limit(guard, escalation.rungs.get(rung))
+        }  # fmt: skip
+        limits += [_limits(guard, f"{task}: ", others)] if others else []
+    certified = f" (by certificate: {'; '.join(limits)})" if limits else ""
     return (
         f"rate {guard.rate:g}{certified}, window {guard.window}, min_samples {guard.min_samples},"
         f" on trip {guard.on_trip}"
     )
+
+
+def _limits(guard: StormGuard, whose: str, rates: Mapping[str, float]) -> str:
+    return whose + ", ".join(f"{rung} {storm_limit(guard, rate):g}" for rung, rate in rates.items())
 
 
 def _standing(policy: Policy, plan: Plan) -> str:
@@ -200,6 +211,8 @@ def _standing(policy: Policy, plan: Plan) -> str:
         return f"{plan.certificate}: {_changed(plan)} since its certificate was made"
     errors = "" if certificate.errors is None else f", {certificate.errors} lost"
     judged = "" if certificate.grader is None else f", as judged by {certificate.grader}"
+    if certificate.grader_error is not None:
+        judged += f", wrong on {certificate.grader_error:.1%} of its control items"
     return (
         f"{plan.certificate} ({certificate.n:,} {certificate.units}{errors}, {certificate.weighting};"
         f" upper bound {certificate.upper_bound:.4f}{judged})"

@@ -44,6 +44,7 @@ class RecordWish:
     max_usd: float | None
     concurrency: int
     name: str | None
+    baseline_twice: int
 
 
 def run_record(wish: RecordWish, *, as_json: bool) -> int:
@@ -61,6 +62,7 @@ def run_record(wish: RecordWish, *, as_json: bool) -> int:
         cap=None if wish.max_usd is None else int(Decimal(str(wish.max_usd)) * 1_000_000_000),
         concurrency=wish.concurrency,
         name=wish.name,
+        baseline_twice=wish.baseline_twice,
     )
     if is_settled(settings, inputs):
         count = len(inputs.items)
@@ -142,6 +144,8 @@ def _fields(report: Report, target: Path) -> dict[str, Any]:
             "mean_deviation": judge.deviation,
             "controls_unasked": judge.unasked,
         },
+        "right_by_definition": report.by_definition,
+        "noise_floor": report.noise and {**report.noise.fields(), "rate": report.noise.rate},
         "stopped": report.stop and {"kind": report.stop.kind, "message": report.stop.message},
         "cap_overshoot_at_most_usd": report.overshoot / 1e9,
         "seconds": round(report.seconds, 3),
@@ -182,6 +186,16 @@ def _print(report: Report, settings: Settings) -> None:
         if judge.by_definition:
             told += f"; {judge.by_definition} answers of the baseline are right by definition"
         stdout.print(told)
+    elif report.by_definition:
+        stdout.print(
+            "nothing is expected: scores are agreement with the baseline's plain answers, of which"
+            f" {report.by_definition} are right by definition"
+        )
+    if (noise := report.noise) is not None:
+        stdout.print(
+            f"noise floor: asked twice, the baseline disagrees with itself on {noise.disagreed} of {noise.items} items"
+            f" ({noise.rate:.1%})"
+        )
     if report.failed:
         why = "; ".join(f"{reason} ({count})" for reason, count in Counter(report.failed.values()).most_common(_SHOWN))
         stderr.print(f"cascade: {len(report.failed)} items failed: {why}: {_listed(list(report.failed))}")

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
+from dataclasses import dataclass, field
 from typing import Annotated, Literal
 
 from pydantic import Field, Strict, StringConstraints, model_validator
@@ -9,7 +11,7 @@ from pydantic_core import PydanticCustomError
 
 from cascade.core.ladder import Frozen, Name, Text
 
-__all__ = ["UNCERTIFIED", "Certificate", "Hash", "Hashes", "Loss", "Units"]
+__all__ = ["UNCERTIFIED", "Certificate", "Escalation", "Hash", "Hashes", "Loss", "Units"]
 
 UNCERTIFIED = "uncertified"
 """What an answer carries where nothing proves the thresholds it shipped at."""
@@ -24,6 +26,21 @@ Units = Literal["items", "groups"]
 Hash = Annotated[str, Strict(), StringConstraints(pattern=r"^sha256:[0-9a-f]{64}$")]
 _Share = Annotated[float, Strict(), Field(gt=0, lt=1, allow_inf_nan=False)]
 _Rate = Annotated[float, Strict(), Field(ge=0, le=1, allow_inf_nan=False)]
+
+
+_Task = Annotated[str, Strict(), StringConstraints(min_length=1, max_length=128)]  # a caller may name any
+
+
+@dataclass(frozen=True, slots=True)
+class Escalation:
+    """The rates of natural escalation that a certificate was proved with: by rung, and by task and rung where known."""
+
+    rungs: Mapping[str, float] = field(default_factory=dict[str, float])
+    tasks: Mapping[str, Mapping[str, float]] = field(default_factory=dict[str, "Mapping[str, float]"])
+
+    def rate(self, task: str, rung: str) -> float | None:
+        """The task's own at this rung, else that of all; None where neither was certified."""
+        return self.tasks.get(task, {}).get(rung, self.rungs.get(rung))
 
 
 class Hashes(Frozen):
@@ -61,9 +78,14 @@ class Certificate(Frozen):
     upper_bound: _Rate
     """The upper confidence limit of the rate at 1 - delta for these thresholds by themselves; at most alpha."""
     escalation: dict[Name, _Rate] = Field(default_factory=dict[str, float])
-    """For each rung below the top, the share of those that reached it and were sent up: what the storm guard expects."""
+    """For each rung below the top, the share of those that reached it whose own reply did not stand: what the storm guard
+    expects of a task that is not in `escalation_by_task`."""
+    escalation_by_task: dict[_Task, dict[Name, _Rate]] | None = None
+    """The same for single tasks, of which enough reached the rung."""
     grader: Text | None = None
     """Who judged what is wrong."""
+    grader_error: _Rate | None = None
+    """Of a judge: the share of control items, whose score is known, that it got wrong."""
     hashes: Hashes
 
     @model_validator(mode="after")
@@ -73,6 +95,11 @@ class Certificate(Frozen):
         if self.upper_bound > self.alpha:
             raise PydanticCustomError("certificate", "the upper bound is above alpha: this proves nothing")
         return self
+
+    @property
+    def expected(self) -> Escalation:
+        """What the storm guard expects."""
+        return Escalation(self.escalation, self.escalation_by_task or {})
 
     @property
     def told(self) -> str:

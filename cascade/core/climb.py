@@ -16,7 +16,7 @@ from dataclasses import dataclass, field, replace
 from typing import Any
 
 from cascade.core import prices
-from cascade.core.certificate import UNCERTIFIED
+from cascade.core.certificate import UNCERTIFIED, Escalation
 from cascade.core.decision import Abstain, Call, Ship, Situation, decide, natural_reason
 from cascade.core.errors import AllRungsFailed, ClimbError, DeadlineExceeded, UpstreamRejected
 from cascade.core.messages import Failure, Reply, Request, Usage
@@ -58,7 +58,7 @@ class Plan:
     """A policy with everything it names bound: prices a rung, signals, checks a task, the repair for broken JSON.
 
     `certificate` is what its answers carry; `stale` names the parts that are no longer as its certificate proved them.
-    `escalation`: the certified rates by rung that the storm guard expects.
+    `escalation`: the certified rates that the storm guard expects.
     """
 
     policy: Policy
@@ -69,7 +69,7 @@ class Plan:
     repair: Repair | None = None
     certificate: str = UNCERTIFIED
     stale: tuple[str, ...] = ()
-    escalation: Mapping[str, float] = field(default_factory=dict[str, float])
+    escalation: Escalation = field(default_factory=Escalation)
 
 
 @dataclass(frozen=True, slots=True)

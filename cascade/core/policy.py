@@ -251,11 +251,22 @@ def _faults(policy: Policy) -> Iterator[Fault]:
     yield from ladder_faults(policy.ladder)
     names = [rung.rung for rung in policy.ladder]
     yield from _task_faults(policy, names)
-    for rung in policy.certificate.escalation if policy.certificate else ():
-        if rung not in names[:-1]:
-            mend = f"use one of {', '.join(names[:-1])}, or calibrate again"
-            yield Fault(("certificate", "escalation", rung), f"there is no rung {rung!r} below the top", mend)
+    yield from _certificate_faults(policy.certificate, names[:-1])
     yield from scorer_faults(policy.scorer or {}, names)
+
+
+def _certificate_faults(certificate: Certificate | None, below: list[str]) -> Iterator[Fault]:
+    if certificate is None:
+        return
+    by_task = (certificate.escalation_by_task or {}).items()
+    for at, rates in (
+        (("escalation",), certificate.escalation),
+        *((("escalation_by_task", task), rates) for task, rates in by_task),
+    ):
+        for rung in rates:
+            if rung not in below:
+                mend = f"use one of {', '.join(below)}, or calibrate again"
+                yield Fault(("certificate", *at, rung), f"there is no rung {rung!r} below the top", mend)
 
 
 def _task_faults(policy: Policy, names: list[str]) -> Iterator[Fault]:

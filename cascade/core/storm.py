@@ -10,10 +10,10 @@ from __future__ import annotations
 
 import math
 from collections import deque
-from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Literal
 
+from cascade.core.certificate import Escalation
 from cascade.core.policy import OTHER, StormGuard
 
 __all__ = ["CERTIFIED_MARGIN", "Action", "Change", "Guard", "Watch", "storm_limit", "wilson_lower_bound"]
@@ -21,7 +21,7 @@ __all__ = ["CERTIFIED_MARGIN", "Action", "Change", "Guard", "Watch", "storm_limi
 Action = Literal["escalate", "hold", "alert"]
 
 CERTIFIED_MARGIN = 0.10
-"""How far above its certified escalation rate a rung may go before that counts as a storm."""
+"""How far above its certified escalation rate a task may go at a rung before that counts as a storm."""
 
 _CUSUM_SHIFT = 0.15  # the storm the CUSUM is tuned to: limit → limit + this
 _CUSUM_TRIPS_AT = 8.0
@@ -151,12 +151,12 @@ class Watch:
 class Guard:
     """All watches of one policy. `settings` None: no storm guard; the errors' guard stands all the same.
 
-    `escalation`: the certified rate by rung, which raises that rung's limit for every task; a rung that is not in it has
-    the settings' own.
+    `escalation`: the certified rates, which raise the limit: a task's own at the rung, else the rung's of all tasks; where
+    neither was certified the limit is the settings' own.
     """
 
     settings: StormGuard | None
-    escalation: Mapping[str, float] = field(default_factory=dict[str, float])
+    escalation: Escalation = field(default_factory=Escalation)
     _storms: dict[tuple[str, str], Watch] = field(default_factory=dict[tuple[str, str], Watch])
     _errors: dict[str, Watch] = field(default_factory=dict[str, Watch])
     _extra: deque[tuple[float, int]] = field(default_factory=deque[tuple[float, int]])
@@ -208,7 +208,7 @@ class Guard:
             task = OTHER
         watch = self._storms.get((task, rung))
         if watch is None:
-            limit = storm_limit(settings, self.escalation.get(rung))
+            limit = storm_limit(settings, self.escalation.rate(task, rung))
             watch = self._storms[(task, rung)] = Watch(settings, limit)
         return watch
 

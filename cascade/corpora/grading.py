@@ -10,7 +10,8 @@ json_subset         all that `expected` has is in the answer's JSON, and equal; 
 module:function     called with (answer, expected, item); returns a bool, 0..1, or None where it cannot say
 judge[:RUNG]        a rung of the policy's ladder grades: see `judging`
 
-A grader that cannot grade says so with `Ungraded`: nothing is scored 0 because it could not be read.
+A grader that cannot grade says so with `Ungraded`: nothing is scored 0 because it could not be read. Where no item has
+an expected answer, one that cannot grade without it (a function that returns None then) is given the baseline's.
 """
 
 from __future__ import annotations

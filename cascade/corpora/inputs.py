@@ -23,6 +23,7 @@ from cascade.core.errors import CorpusError, RequestError
 from cascade.core.triage import check_request
 from cascade.corpora.decoding import Flaw, decode_item, name_item, parse
 from cascade.corpora.items import Item, Manifest
+from cascade.corpora.noise import AGAIN_KEY
 from cascade.corpora.reading import MAX_LINE_BYTES, read_corpus
 from cascade.corpora.replaying import request_of
 
@@ -31,7 +32,9 @@ __all__ = ["Inputs", "read_inputs"]
 _WANTED = 'an item is {"id": "…", "input": "…" or messages} and, if wanted, system, task, group, expected, split, at'
 _TABLES = (".csv", ".tsv", ".csv.gz", ".tsv.gz")
 _BOM = b"\xef\xbb\xbf"
-_NOT_KEPT = frozenset({"replies", "baseline", "line", "extra"})  # what another recording said, and what is no key
+_NOT_KEPT = frozenset(
+    {"replies", "baseline", AGAIN_KEY, "line", "extra"}
+)  # what another recording said, and what is no key
 
 
 @dataclass(frozen=True, slots=True)

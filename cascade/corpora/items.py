@@ -99,12 +99,26 @@ class Manifest:
         return f"{told['model']} (plain)" if told.get("rung") is None and isinstance(told.get("model"), str) else None
 
     @property
+    def baseline_name(self) -> str | None:
+        """The model whose plain answers were recorded as the baseline's; None where that is not known."""
+        model = _within(_within(self.extra, "recorded"), "baseline").get("model")
+        return model if isinstance(model, str) else None
+
+    @property
     def right_by_definition(self) -> tuple[str, int] | None:
-        """Whose answer was the judge's reference, and on how many items: it scores 1 there, whatever it is."""
+        """Whose answer the others were graded against, and on how many items: it scores 1 there, whatever it is."""
         recorded = _within(self.extra, "recorded")
-        count = _within(recorded, "judge").get("right_by_definition")
+        count = _within(recorded, "judge").get("right_by_definition", recorded.get("right_by_definition"))
         name = self.baseline_apart or _within(recorded, "baseline").get("rung")
         return (name, count) if isinstance(name, str) and type(count) is int and count > 0 else None
+
+    @property
+    def judge_error(self) -> tuple[float, int] | None:
+        """The share of control items that the judge got wrong, and how many there were; None where that is not known."""
+        told = _within(_within(self.extra, "recorded"), "judge")
+        error, controls = told.get("error"), told.get("controls")
+        known = isinstance(error, (int, float)) and 0 <= error <= 1 and type(controls) is int and controls > 0
+        return (float(error), controls) if known else None  # pyright: ignore[reportArgumentType, reportReturnType]
 
 
 def _within(told: Mapping[str, Any] | None, key: str) -> dict[str, Any]:
@@ -187,8 +201,12 @@ class Item(Struct, frozen=True, forbid_unknown_fields=True, gc=False, eq=False):
     @property
     def baseline(self) -> RecordedReply | None:
         """The plain answer of a baseline that was asked apart from the rungs; None where there is none."""
+        return self.apart("baseline")
+
+    def apart(self, key: str) -> RecordedReply | None:
+        """An answer that was recorded apart from the rungs', under one of the item's further keys."""
         try:
-            return convert({key: value for key, value in self.extra["baseline"].items() if key in _TOLD}, RecordedReply)  # type: ignore[index]
+            return convert({name: value for name, value in self.extra[key].items() if name in _TOLD}, RecordedReply)  # type: ignore[index]
         except (KeyError, TypeError, AttributeError, ValidationError):
             return None
 

@@ -16,6 +16,7 @@ A recording that is whole is gone on with where another grader is wanted: see `r
 from __future__ import annotations
 
 import asyncio
+import dataclasses
 import glob
 import random
 import time
@@ -37,6 +38,7 @@ from cascade.corpora.inputs import Inputs
 from cascade.corpora.items import Item, Manifest
 from cascade.corpora.journal import Journal, journal_path
 from cascade.corpora.judging import JudgeReport, controls_of, make_judge
+from cascade.corpora.noise import AGAIN, AGAIN_KEY, NoiseFloor, are_asked_twice, grade_beside, noise_of, sample_of
 from cascade.corpora.regrading import check_grader, entries_of, grader_of, is_graded, kept_recording
 from cascade.corpora.replaying import request_of
 from cascade.corpora.reports import Report, Settings, Standing, Stop, StopKind
@@ -88,6 +90,8 @@ class Recorder:
         self._told = told
         check_target(settings.target)
         self._roster = make_roster(settings.policy, settings.rungs, settings.baseline)
+        baseline = next(one for one in self._roster.asked if one.name == self._roster.baseline)
+        self._again, twice = dataclasses.replace(baseline, name=AGAIN), sample_of(inputs.items, settings.baseline_twice)
         self._head = {"inputs": inputs.hash, **self._roster.head()}
         self._kept = kept_recording(settings.target, self._head)
         self._grader_name = grader_of(settings, inputs, self._kept)
@@ -98,7 +102,10 @@ class Recorder:
         if self._grader_name and judged is None:
             self._grader = bind_grader(self._grader_name)
         beside = journal_path(settings.target)
-        is_done = self._kept is None or is_graded(self._kept, inputs, self._grader_name, settings.policy)
+        is_done = self._kept is None or (
+            is_graded(self._kept, inputs, self._grader_name, settings.policy)
+            and are_asked_twice(self._kept.items, twice)
+        )
         if settings.target.exists() and not beside.exists() and is_done:
             mend = "give another name, or move it away"
             raise CorpusError("it is there already, and no recording of it is under way", where=f"{settings.target}", mend=mend)  # fmt: skip
@@ -115,6 +122,9 @@ class Recorder:
         except BaseException:
             self._journal.close()
             raise
+        self._twice = twice.union(item for item, ask in self._journal.replies if ask == AGAIN)
+        # Where no answer is expected at all, what cannot be graded by itself is graded by agreement with the baseline.
+        self._by_agreement = all(item.expected is None for item in inputs.items)
         paid = chain(self._journal.replies.values(), self._journal.judged.values(), self._journal.failures)
         self._unanswered = len(self._journal.unanswered)
         lost = sum(entry["most"] for entry in self._journal.unanswered.values())
@@ -168,12 +178,16 @@ class Recorder:
                 self._write()
 
     def _is_answered(self, item: Item) -> bool:
-        return all((item.id, asked.name) in self._journal.replies for asked in self._roster.asked)
+        return all((item.id, asked.name) in self._journal.replies for asked in self._asked_of(item))
+
+    def _asked_of(self, item: Item) -> tuple[Asked, ...]:
+        """All who are asked for this item, in their order."""
+        return (*self._roster.asked, self._again) if item.id in self._twice else self._roster.asked
 
     async def _record(self, item: Item) -> None:
         """Ask all who have not answered this item yet, one by one, and grade it once all have."""
         state, request, whole = self._state, request_of(item), True
-        for asked in self._roster.asked:
+        for asked in self._asked_of(item):
             if (item.id, asked.name) in self._journal.replies:
                 state.reused += 1
                 continue
@@ -234,10 +248,12 @@ class Recorder:
 
     async def _grade(self, item: Item) -> bool:
         """Grade every answer to an item; False where a judge could not be asked."""
-        for asked in self._roster.asked:
+        for asked in self._asked_of(item):
             entry = self._journal.replies[item.id, asked.name]
-            graded = Grade(0.0)  # no answer is worth nothing: nothing there is to be graded
-            if entry["verdict"] == "answered":
+            graded: Graded = Grade(0.0)  # no answer is worth nothing: nothing there is to be graded
+            if asked is self._again and self._reference(item) is None:
+                graded = Ungraded("the baseline gave no answer the first time")
+            elif entry["verdict"] == "answered":
                 given = await self._grade_answer(item, asked.name, entry["answer"])
                 if given is None:
                     return False
@@ -249,7 +265,12 @@ class Recorder:
         if self._judge is None:
             if self._grader is None:
                 return Ungraded("no grader was given")
-            return await asyncio.to_thread(self._grader, answer, item)
+            beside = self._reference(item) if self._by_agreement else None
+            graded, agreed = await asyncio.to_thread(
+                grade_beside, self._grader, item, answer, beside, again=who == AGAIN
+            )
+            self._state.by_definition += agreed and who == self._roster.baseline
+            return graded
         if item.expected is None and who == self._roster.baseline:
             self._state.by_definition += 1
             return Grade(1.0)
@@ -307,12 +328,12 @@ class Recorder:
             score = graded.score if isinstance(graded, Grade) else None
             return reply_of_entry(self._journal.replies[item.id, asked.name], score)
 
-        recorded = {asked.name: reply(asked) for asked in self._roster.asked}
-        apart = recorded.pop(BASELINE, None)
+        recorded = {asked.name: reply(asked) for asked in self._asked_of(item)}
         extra = dict(item.extra or {})
-        if apart is not None:
-            extra["baseline"] = {"answer": apart.answer, "score": apart.score, "usage": apart.usage,
-                                 "cost_usd": apart.cost_usd, **(apart.extra or {})}  # fmt: skip
+        for who, key in ((BASELINE, "baseline"), (AGAIN, AGAIN_KEY)):
+            if (apart := recorded.pop(who, None)) is not None:
+                extra[key] = {"answer": apart.answer, "score": apart.score, "usage": apart.usage,
+                              "cost_usd": apart.cost_usd, **(apart.extra or {})}  # fmt: skip
         return replace(item, replies=recorded, extra=extra or None)
 
     def _manifest(self, missing: int) -> Manifest:
@@ -327,6 +348,9 @@ class Recorder:
             told["missing"] = missing
         if self._judge is not None:
             told["judge"] = self._judge_told(self._judge.asked.rung)
+        elif self._state.by_definition:
+            told["right_by_definition"] = self._state.by_definition
+        noise = self._noise()
         named = self._kept.manifest if self._kept else given
         return Manifest(
             name=settings.name or (named.name if named else settings.target.name.partition(".")[0] or "corpus"),
@@ -336,8 +360,12 @@ class Recorder:
             synthetic=given.synthetic if given else False,
             licence=given.licence if given else None,
             notes=given.notes if given else None,
-            extra={"recorded": told},
+            extra={"recorded": told} | ({} if noise is None else {"noise_floor": noise.fields()}),
         )
+
+    def _noise(self) -> NoiseFloor | None:
+        second = (self._state.grades.get((item, AGAIN)) for item in self._twice & self._state.complete)
+        return noise_of(second, self._right_at())
 
     def _judge_told(self, rung: Rung) -> dict[str, Any]:
         """What who reads the scores must know of the judge; its money is no property of the corpus."""
@@ -358,11 +386,12 @@ class Recorder:
         ungraded = tuple(
             (item.id, asked.name.removeprefix("@"), graded.reason)
             for item in self._inputs.items
-            for asked in self._roster.asked
+            for asked in self._asked_of(item)
             if item.id in state.complete and isinstance(graded := state.grades[item.id, asked.name], Ungraded)
         )
         return Report(
             items=len(self._inputs.items), complete=len(state.complete), calls=state.calls, reused=state.reused,
             spent=self._purse.spent, unanswered=self._unanswered, unanswered_cost=self._purse.unanswered, failed=dict(state.failed), ungraded=ungraded, grader=self._grader_name, judge=state.judge,
+            noise=self._noise(), by_definition=state.by_definition,
             stop=state.stop, overshoot=self._purse.overshoot, seconds=seconds, anew=self._kept is not None,
         )  # fmt: skip

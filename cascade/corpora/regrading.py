@@ -18,6 +18,7 @@ from cascade.corpora.grading import bind_grader, is_grader, judge_rung
 from cascade.corpora.inputs import Inputs
 from cascade.corpora.items import Corpus, RecordedReply
 from cascade.corpora.journal import journal_path
+from cascade.corpora.noise import AGAIN, AGAIN_KEY, are_asked_twice, sample_of
 from cascade.corpora.reading import open_corpus, read_corpus
 from cascade.corpora.reports import Settings
 
@@ -78,7 +79,9 @@ def is_settled(settings: Settings, inputs: Inputs) -> bool:
     if journal_path(settings.target).exists():
         return False
     kept = kept_recording(settings.target, {"inputs": inputs.hash, **roster.head()})
-    return kept is not None and is_graded(kept, inputs, grader_of(settings, inputs, kept), settings.policy)
+    if kept is None or not are_asked_twice(kept.items, sample_of(inputs.items, settings.baseline_twice)):
+        return False
+    return is_graded(kept, inputs, grader_of(settings, inputs, kept), settings.policy)
 
 
 def entries_of(kept: Corpus) -> Iterator[dict[str, Any]]:
@@ -86,8 +89,9 @@ def entries_of(kept: Corpus) -> Iterator[dict[str, Any]]:
     for item in kept.items:
         for rung, reply in item.replies.items():
             yield _entry(item.id, rung, reply, reply.extra or {})
-        if (apart := item.baseline) is not None:
-            yield _entry(item.id, BASELINE, apart, (item.extra or {})["baseline"])
+        for who, key in ((BASELINE, "baseline"), (AGAIN, AGAIN_KEY)):
+            if (apart := item.apart(key)) is not None:
+                yield _entry(item.id, who, apart, (item.extra or {})[key])
 
 
 def _entry(item: str, ask: str, reply: RecordedReply, told: Mapping[str, Any]) -> dict[str, Any]:

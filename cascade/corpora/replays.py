@@ -12,11 +12,12 @@ from typing import Any
 
 from cascade.core.errors import ConfigurationError, CorpusError
 from cascade.core.policy import Policy
-from cascade.corpora.arrays import np
+from cascade.corpora.arrays import Truths, np
 from cascade.corpora.columns import UNRECORDED, Columns, Lens, View, read_columns
 from cascade.corpora.comparing import Comparison, Difference, compare
 from cascade.corpora.exact import ExactRun
 from cascade.corpora.figures import Figures, Single
+from cascade.corpora.grading import judge_rung
 from cascade.corpora.intervals import Interval, interval_of
 from cascade.corpora.items import Item, Manifest
 from cascade.corpora.lenses import Override, lens_of, other_models, overridden_tasks, own_lens
@@ -170,7 +171,7 @@ def _storms(view: View, outcomes: Outcomes) -> dict[str, Any]:
         "limit_wrong": kinds.count("limit_wrong"),
         "escalated": int(np.count_nonzero(np.any(sent_up, axis=0))),
         "held": int(np.count_nonzero(outcomes.stopped == STOPS.index("storm"))),
-        "cost_usd": sum(int(view.cost[index + 1][up].sum()) for index, up in enumerate(sent_up)) / 1e9,
+        "cost_usd": _storm_cost(view, outcomes, sent_up) / 1e9,
         "unwatched": storms.unwatched,
         "changes": [
             {"item": item, "event": change.kind, "task": change.task, "rung": change.rung, "rate": change.rate,
@@ -178,6 +179,16 @@ def _storms(view: View, outcomes: Outcomes) -> dict[str, Any]:
             for item, change in storms.changes
         ],
     }  # fmt: skip
+
+
+def _storm_cost(view: View, outcomes: Outcomes, sent_up: Sequence[Truths]) -> int:
+    """Nano-USD of every step after one that only a storm sent up: without it none of them would have been taken."""
+    cost, after = 0, np.zeros(len(outcomes.last), np.bool_)
+    for index, up in enumerate(sent_up):
+        after |= up
+        if index + 1 < len(view.cost):
+            cost += int(view.cost[index + 1][after & (outcomes.last > index)].sum())
+    return cost
 
 
 def _warnings(manifest: Manifest, lens: Lens) -> Iterator[str]:
@@ -192,7 +203,8 @@ def _notes(columns: Columns, view: View, outcomes: Outcomes, figures: Figures, w
         below = ", ".join(view.lens.names[:-1])
         yield f"{below} alone: as asked by triage, whose prompt is part of the cost (record --baseline asks one plainly)"
     if (known := columns.manifest.right_by_definition) is not None:
-        yield f"{known[0]} is right by definition on {known[1]} items: it was the judge's reference"
+        whose = "the" if judge_rung(columns.manifest.grader or "") is None else "the judge's"
+        yield f"{known[0]} is right by definition on {known[1]} items: it was {whose} reference"
     if outcomes.storms.off == "no arrival times":
         yield "the storm guard is off here: the items have no arrival times (`at`)"
     elif outcomes.storms.unwatched:

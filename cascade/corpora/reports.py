@@ -9,6 +9,7 @@ from typing import Literal
 
 from cascade.core.policy import Policy
 from cascade.corpora.judging import JudgeReport
+from cascade.corpora.noise import NoiseFloor
 
 __all__ = ["Report", "Settings", "Standing", "Stop", "StopKind"]
 
@@ -18,7 +19,10 @@ StopKind = Literal["cap", "interrupted", "refused", "outage"]
 
 @dataclass(frozen=True, slots=True)
 class Settings:
-    """What to record, how, and where. `cap` is in nano-USD over all runs of this recording; None: no limit."""
+    """What to record, how, and where. `cap` is in nano-USD over all runs of this recording; None: no limit.
+
+    `baseline_twice`: on so many items the baseline is asked a second time (see `noise`).
+    """
 
     policy: Policy
     target: Path
@@ -28,6 +32,7 @@ class Settings:
     cap: int | None = None
     concurrency: int = 4
     name: str | None = None
+    baseline_twice: int = 0
 
 
 @dataclass(frozen=True, slots=True)
@@ -57,7 +62,8 @@ class Report:
     who answered, why). `spent`: nano-USD of all runs, the judge's share included; `judge` tells that apart.
     `unanswered`: calls that killed runs left without an outcome; `unanswered_cost`: the most that they may have cost,
     which counts toward the cap but is not in `spent`. `overshoot`: the most that the cap may have been passed by.
-    `grader` None: nothing was graded. `anew`: a corpus that was whole was graded once more, and was replaced only if
+    `grader` None: nothing was graded. `by_definition`: answers of the baseline that are right because they are what the
+    others are graded against; `noise`: how often it disagrees with itself, None where that was not measured. `anew`: a corpus that was whole was graded once more, and was replaced only if
     all of it could be: else it is as it was.
     """
 
@@ -76,6 +82,8 @@ class Report:
     overshoot: int
     seconds: float
     anew: bool = False
+    noise: NoiseFloor | None = None
+    by_definition: int = 0
 
     @property
     def is_final(self) -> bool:

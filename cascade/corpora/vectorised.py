@@ -20,7 +20,7 @@ from cascade.corpora.outcomes import NOBODY, REASONS, STOPS, Outcomes, Storms
 if TYPE_CHECKING:
     from cascade.corpora.arrays import Small, Truths, Whole
 
-__all__ = ["Rule", "evaluate", "in_order"]
+__all__ = ["NOT_COUNTED", "Rule", "evaluate", "in_order"]
 
 _MALFORMED, _DECLINED = REASONS.index("malformed"), REASONS.index("declined")
 _CHECK_FAILED, _LOW = REASONS.index("check_failed"), REASONS.index("low_confidence")
@@ -36,7 +36,9 @@ _STOP_OF = [STOPS.index(reason) if reason in STOPS else 0 for reason in REASONS]
 Rows = Any
 """Row numbers, or a slice of all rows: what a column is indexed with."""
 
-_NOT_COUNTED = (_ERROR, _OVERFLOW)
+NOT_COUNTED = (_ERROR, _OVERFLOW)
+"""Reasons that the storm guard does not count: they say nothing of a rung's confidence."""
+
 _ALL = slice(None)
 _PIECE = 1 << 16  # rows of which the storms' walk holds Python's own numbers at once
 
@@ -231,7 +233,7 @@ class _Storm:
             action, changes = self._guard.observe(
                 rule.view.tasks[task],
                 rule.names[index],
-                natural=natural != 0 if index != top and counted[index] and natural not in _NOT_COUNTED else None,
+                natural=natural != 0 if index != top and counted[index] and natural not in NOT_COUNTED else None,
                 failed=natural == _ERROR,
                 storm_cost=cost if _STORM in reasons[:index] else 0,
                 now=now,

@@ -24,6 +24,7 @@ from cascade.calibration.foresight import Foresight
 from cascade.calibration.frontier import Point, point_at, risk_path
 from cascade.calibration.sides import Items
 from cascade.certificates import hash_of, hashes_of
+from cascade.core.certificate import Escalation
 from cascade.core.errors import ConfigurationError, CorpusError, PolicyError
 from cascade.core.policy import Policy
 from tests.core.builders import policy_of
@@ -174,8 +175,8 @@ def test_a_regression_is_counted_only_where_the_top_is_right() -> None:
 def test_the_escalation_is_of_those_that_reach_a_rung() -> None:
     """A rung that never ships is not watched, and has none."""
     corpus = coded(*CLEAR)
-    assert escalation_of(corpus, (2,)) == {"r0": round(500 / 1500, 4)}
-    assert escalation_of(corpus, (4,)) == {}
+    assert escalation_of(corpus, (2,)) == Escalation({"r0": round(500 / 1500, 4)})
+    assert escalation_of(corpus, (4,)) == Escalation()
 
 
 def test_a_corpus_is_named_by_its_bytes(tmp_path: Path) -> None:

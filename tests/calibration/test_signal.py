@@ -11,7 +11,7 @@ import numpy as np
 import pytest
 
 from cascade.calibration.coded import Coded, code_columns
-from cascade.calibration.signal import auroc_of, gain_over_random, signals
+from cascade.calibration.signal import MOST_BINS, auroc_of, bins_of, ece_of, gain_over_random, signals
 from cascade.corpora import Item, LadderEntry, Manifest, RecordedReply, read_corpus
 from cascade.corpora.columns import read_columns
 from cascade.corpora.lenses import own_lens
@@ -47,6 +47,56 @@ def test_the_figures_are_those_counted_by_hand() -> None:
     assert signal.ece == pytest.approx((abs(1 - 1.8) + abs(1 - 1.0) + abs(0 - 0.2)) / 5)
     assert (signal.items, signal.levels, signal.accuracy) == (5, 3, pytest.approx(2 / 5))
     assert signal.mean_confidence == pytest.approx(3.0 / 5)
+
+
+def meant_as_said(chance: np.random.Generator, n: int, off: float = 0.0) -> Coded:
+    """`n` replies, each with a confidence of its own that is right as often as it says, but for `off`."""
+    said = np.round(chance.uniform(0.2, 0.8, n), 12)
+    right = chance.random(n) < said + off
+    return coded_rows([(float(one), float(hit), 1.0) for one, hit in zip(said, right, strict=True)])
+
+
+@pytest.mark.parametrize("seed", range(3))
+def test_a_continuous_confidence_that_is_meant_as_said_has_an_error_near_none(seed: int) -> None:
+    """What is left is the bins' own chance, as theory has it: m items of variance v show sqrt(2 v / (pi m)) in the mean.
+
+    |X| of a normal X has the variance (1 - 2/pi) v / m, so the mean of the bins stays within four of its own deviations.
+    """
+    n, share = 5_000, 5_000 / MOST_BINS
+    spread = np.sqrt(np.mean(np.linspace(0.2, 0.8, 601) * (1 - np.linspace(0.2, 0.8, 601))) / share)
+    expected, deviation = np.sqrt(2 / np.pi) * spread, np.sqrt((1 - 2 / np.pi) / MOST_BINS) * spread
+    found = signals(meant_as_said(np.random.default_rng(seed), n))["low"]
+    assert found.levels == n
+    assert found.ece == pytest.approx(expected, abs=4 * deviation)
+    assert expected + 4 * deviation < 0.05
+    off = signals(meant_as_said(np.random.default_rng(seed), n, off=-0.15))["low"]
+    assert off.ece == pytest.approx(0.15, abs=0.03)  # and what is not meant as said is seen as before
+
+
+@pytest.mark.parametrize("seed", range(20))
+def test_the_error_of_clumped_confidences_is_levelwise_to_the_digit(seed: int) -> None:
+    """Up to 24 levels nothing is joined, whatever their mass; a level without items, as half a corpus has, is no bin."""
+    chance = np.random.default_rng(seed)
+    size = int(chance.integers(1, MOST_BINS + 1))
+    levels = np.sort(chance.random(size))
+    counts = chance.integers(1, 400, size).astype(np.float64)
+    rights = np.floor(counts * chance.random(size))
+    assert ece_of(rights, counts, levels) == float(np.abs(rights - counts * levels).sum() / counts.sum())
+    assert bins_of(counts) == [*range(size)]
+
+
+@pytest.mark.parametrize("seed", range(20))
+def test_bins_hold_alike_and_cut_no_level(seed: int) -> None:
+    """Of many levels at most 24 bins, all but the last with more than their share, and each from where the last one ended."""
+    items = np.random.default_rng(seed).integers(0, 30, 500)
+    starts = bins_of(items)
+    masses = np.add.reduceat(items, starts)
+    assert starts[0] == 0
+    assert starts == sorted(set(starts))
+    assert len(starts) <= MOST_BINS
+    assert masses.sum() == items.sum()
+    assert (masses[:-1] > items.sum() / MOST_BINS).all()
+    assert (masses[:-1] <= items.sum() / MOST_BINS + 30).all()
 
 
 @pytest.mark.parametrize("seed", range(20))

@@ -9,6 +9,7 @@ import pytest
 import yaml
 
 from cascade.certificates import certified_escalation, changed_parts, hashes_of
+from cascade.core.certificate import Escalation
 from cascade.core.errors import PolicyError
 from cascade.core.policy import Policy, StormGuard
 from cascade.core.storm import Guard, Watch, storm_limit
@@ -83,9 +84,10 @@ def test_what_has_no_part_in_the_proof_may_change(keys: dict[str, Any]) -> None:
 
 def test_a_price_that_changes_leaves_the_guard_what_it_expects() -> None:
     """The rates of escalation are the traffic's; a new threshold makes others, and then the guard has its own rate."""
-    assert certified_escalation(PROVED, ("prices",)) == {"haiku": 0.4, "sonnet": 0.1}
-    assert make_plan(rung(0, discount=0.1)).escalation == {"haiku": 0.4, "sonnet": 0.1}
-    assert make_plan(rung(0, threshold=0.81)).escalation == {}
+    proved = Escalation({"haiku": 0.4, "sonnet": 0.1})
+    assert certified_escalation(PROVED, ("prices",)) == proved
+    assert make_plan(rung(0, discount=0.1)).escalation == proved
+    assert make_plan(rung(0, threshold=0.81)).escalation == Escalation()
 
 
 def test_the_storm_guards_limit_stands_above_the_certified_rate() -> None:
@@ -109,10 +111,18 @@ def escalate(guard: Guard, rung: str, times: int, every: int) -> list[str]:
 def test_a_task_that_naturally_escalates_does_not_trip_where_that_was_certified() -> None:
     """Half of the requests, for 2,000 of them: a storm at 0.35, normal where 0.45 was certified; 0.8 is one there too."""
     assert "tripped" in escalate(Guard(StormGuard()), "haiku", 2_000, 2)
-    proved = Guard(StormGuard(), {"haiku": 0.45})
+    proved = Guard(StormGuard(), Escalation({"haiku": 0.45}))
     assert escalate(proved, "haiku", 2_000, 2) == []
     assert "tripped" in escalate(proved, "haiku", 2_000, 5)
     assert "tripped" in escalate(proved, "sonnet", 2_000, 2)
+
+
+def test_a_task_with_a_certified_rate_of_its_own_is_held_to_that() -> None:
+    """Half of the requests: normal where 0.45 was certified of all tasks, but not of a task of which 0.1 was."""
+    by_task = Guard(StormGuard(), Escalation({"haiku": 0.45}, {"other": {"haiku": 0.1}, "hard": {"sonnet": 0.9}}))
+    assert "tripped" in escalate(by_task, "haiku", 2_000, 2)
+    by_task = Guard(StormGuard(), Escalation({"haiku": 0.45}, {"other": {"sonnet": 0.1}, "hard": {"haiku": 0.1}}))
+    assert escalate(by_task, "haiku", 2_000, 2) == []
 
 
 def test_replay_expects_the_certified_rate_as_the_live_guard_does() -> None:
@@ -152,6 +162,11 @@ def test_a_certificate_in_a_file_is_read_as_it_was_written(tmp_path: Path) -> No
         ({"errors": 400}, "more errors than units"),
         ({"n": 0}, r"certificate\.n"),
         ({"escalation": {"opus": 0.2}}, "no rung 'opus' below the top"),
+        (
+            {"escalation_by_task": {"billing": {"opus": 0.2}}},
+            r"escalation_by_task\.billing\.opus.*no rung 'opus' below the top",
+        ),
+        ({"escalation_by_task": {"billing": {"haiku": -0.1}}}, r"certificate\.escalation_by_task"),
         ({"escalation": {"haiku": 1.2}}, r"certificate\.escalation"),
         ({"hashes": {"corpus": "x"}}, r"certificate\.hashes"),
         ({"surprise": 1}, "unknown key"),

@@ -350,7 +350,8 @@ def test_a_certificate_and_a_scorer_are_written_replaced_and_taken_out(style: st
     hashes = Hashes(**{name: f"sha256:{number:064x}" for number, name in enumerate(Hashes.model_fields, 7)})
     proved = Certificate(
         loss="regression", right_at=0.5, alpha=0.02, delta=0.05, units="groups", n=311, upper_bound=1.9e-05,
-        escalation={"haiku": 0.25, "sonnet": 1e-09}, grader="by hand: 2 people, \"blind\"", hashes=hashes,
+        escalation={"haiku": 0.25, "sonnet": 1e-09},
+        escalation_by_task={"on": {"haiku": 0.5}, "a b: c #d": {"haiku": 0.25, "sonnet": 0.125}}, grader="by hand: 2 people, \"blind\"", hashes=hashes,
     )  # fmt: skip
     text = style
     for certificate in (proved, proved.model_copy(update={"n": 312, "errors": 3, "units": "items", "grader": None})):

@@ -55,9 +55,13 @@ def test_the_live_guard_expects_the_certified_rate(asking: Asking, emulate: Emul
     unsure = corpus(item("unsure", reply(0.1, "haiku's"), reply(0.9, "sonnet's"), reply(None, "opus's")))
     emulator = emulate(unsure)
 
-    def events_of(escalation: dict[str, float]) -> set[str]:
+    def events_of(escalation: dict[str, float], by_task: dict[str, dict[str, float]] | None = None) -> set[str]:
         clock = Clock()
-        driver = asking(certified(ladder(storm_guard=guard), escalation=escalation), emulator, clock=clock)
+        driver = asking(
+            certified(ladder(storm_guard=guard), escalation=escalation, escalation_by_task=by_task),
+            emulator,
+            clock=clock,
+        )
         with capture_logs() as events:
             for second in range(40):
                 clock.now = float(second)
@@ -66,3 +70,5 @@ def test_the_live_guard_expects_the_certified_rate(asking: Asking, emulate: Emul
 
     assert events_of({}) == {"storm_tripped"}
     assert events_of({"haiku": 0.95}) == set()
+    assert events_of({"haiku": 0.95}, {"other": {"haiku": 0.2}}) == {"storm_tripped"}
+    assert events_of({"haiku": 0.2}, {"other": {"haiku": 0.95}}) == set()

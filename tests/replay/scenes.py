@@ -8,9 +8,10 @@ from hypothesis import strategies as st
 from msgspec.structs import replace
 
 from cascade import Policy
+from cascade.core.certificate import Escalation
 from cascade.corpora import NOT_RECORDED, Corpus, Item, LadderEntry, Manifest, RecordedReply
 
-__all__ = ["corpora", "policies"]
+__all__ = ["corpora", "escalations", "policies"]
 
 LEVELS = [0.0, 0.25, 0.5, 0.7999999999999999, 0.8, 1.0]
 TASKS = [None, "one", "two", "three"]
@@ -96,6 +97,13 @@ def guards(draw: st.DrawFn) -> dict[str, Any]:
         "max_trip_s": draw(st.sampled_from([3.0, 3600.0])),
         "max_extra_usd_per_hour": draw(st.sampled_from([None, 0.0, 0.000002])),
     }
+
+
+def escalations(names: tuple[str, ...]) -> st.SearchStrategy[Escalation]:
+    """What a certificate may let the guard expect: nothing, rates by rung, and some tasks' own."""
+    rates = st.dictionaries(st.sampled_from(names[:-1]), st.sampled_from([0.0, 0.3, 0.6]))
+    tasks = st.dictionaries(st.sampled_from(["one", "two", "other"]), rates)
+    return st.builds(Escalation, st.just({}) | rates, st.just({}) | tasks)
 
 
 @st.composite

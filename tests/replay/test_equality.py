@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 from collections.abc import Callable
 from pathlib import Path
 
@@ -23,7 +24,7 @@ from cascade.corpora.outcomes import REASONS, STOPS, Outcomes, singles_of, tally
 from cascade.corpora.vectorised import evaluate
 from cascade.loading import load_policy
 
-from .scenes import corpora, policies
+from .scenes import corpora, escalations, policies
 
 
 @st.composite
@@ -33,7 +34,10 @@ def scenes(draw: st.DrawFn) -> tuple[Corpus, Lens]:
     corpus = draw(corpora(names))
     reprice = draw(st.booleans())
     if draw(st.integers(0, 4)):
-        return corpus, lens_of(draw(policies(names)), corpus.manifest, reprice=reprice)
+        lens = lens_of(draw(policies(names)), corpus.manifest, reprice=reprice)
+        return corpus, dataclasses.replace(
+            lens, plan=dataclasses.replace(lens.plan, escalation=draw(escalations(names)))
+        )
     overrides = [parse_override(text) for text in draw(st.sampled_from([(), ("r0=never",), ("one:r0=0.25", "r0=1")]))]
     return corpus, own_lens(corpus.manifest, overrides)
 
@@ -70,7 +74,7 @@ def test_the_vectorised_replay_is_the_engines_own_path(scene: tuple[Corpus, Lens
 def climbs(corpus: Corpus, lens: Lens) -> list[Answer | AllRungsFailed]:
     """Every item through `replay_item` itself, in order of arrival where a guard watches."""
     policy = lens.plan.policy
-    guard = Guard(policy.storm_guard) if policy.storm_guard else None
+    guard = Guard(policy.storm_guard, lens.plan.escalation) if policy.storm_guard else None
     timed = sorted((i.at, n) for n, i in enumerate(corpus.items) if i.at is not None)
     order = [n for _, n in timed] + [n for n, item in enumerate(corpus.items) if item.at is None]
     made: dict[int, Answer | AllRungsFailed] = {}

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any
 from cascade.calibration.baselines import random_mix
 from cascade.calibration.counts import Counts, Loss
 from cascade.calibration.frontier import Point, frontier, point_at
+from cascade.calibration.signal import bins_of
 from cascade.corpora.arrays import np
 from cascade.corpora.lenses import THRESHOLD
 
@@ -16,9 +17,6 @@ if TYPE_CHECKING:
     from cascade.corpora.arrays import Whole
 
 __all__ = ["Chosen", "Level", "ReportInput", "TaskRow", "guess_of", "input_of", "reliability_of", "singles_of"]
-
-_MOST_LEVELS = 24
-"""Levels of one rung that are drawn; where there are more, neighbours stand together."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -123,13 +121,9 @@ def reliability_of(counts: Counts, rung: int) -> tuple[tuple[Level, ...], int]:
     size = len(own)
     items: Whole = np.bincount(codes, counts.items, size + 2).astype(np.int64)
     wrong: Whole = np.bincount(codes, counts.wrong[:, rung], size + 2).astype(np.int64)
-    # Neighbours join until each group has its share; a level that many replies have stays by itself.
-    share = items[1 : size + 1].sum() / _MOST_LEVELS if size > _MOST_LEVELS else 0
+    starts = bins_of(items[1 : size + 1])  # as the rung's ECE is counted
     levels: list[Level] = []
-    first, held, lost = 1, 0, 0
-    for level in range(1, size + 1):
-        held, lost = held + int(items[level]), lost + int(wrong[level])
-        if held > share or level == size:
-            levels.append(Level(float(own[first - 1]), float(own[level - 1]), held, held - lost))
-            first, held, lost = level + 1, 0, 0
+    for first, end in zip(starts, [*starts[1:], size], strict=False):
+        held, lost = int(items[first + 1 : end + 1].sum()), int(wrong[first + 1 : end + 1].sum())
+        levels.append(Level(float(own[first]), float(own[end - 1]), held, held - lost))
     return tuple(levels), int(items[0] + items[size + 1])
