@@ -309,6 +309,10 @@ def test_counts_choose_and_prove_what_their_corpora_do(run: Run, tmp_path: Path)
         counted = run("calibrate", "--counts", *tables, *objective, "--json").json
         for key in ("objective", "feasible", "thresholds", "advice", "frontier", "thinned", "shorter", "refusal"):
             assert counted[key] == whole[key], key
+        for rung, signal in whole["signal"].items():
+            assert counted["signal"][rung] | {"beats_random": 0, "beats_random_ci95": 0} == pytest.approx(
+                signal | {"beats_random": 0, "beats_random_ci95": 0}
+            )
         for half in ("tune", "certify"):
             assert counted[half] is None or counted[half] | {"quality_ci95": 0} == whole[half] | {"quality_ci95": 0}
         if whole["certificate"]:
