@@ -64,6 +64,9 @@ class Signal:
         }
 
 
+_NOTHING = Signal(0, None, None, 0, None, None, 0.0, None)
+
+
 def signals(coded: Coded) -> dict[str, Signal]:
     """By rung; the top one is asked plainly and has none."""
     return {rung: _signal(coded, index) for index, rung in enumerate(coded.rungs[: coded.top])}
@@ -75,9 +78,8 @@ def tallied_signals(counts: Counts) -> dict[str, Signal]:
     for index, (rung, levels) in enumerate(zip(counts.rungs, counts.levels, strict=False)):
         codes, size = counts.codes[:, index], len(levels)
         own = (codes >= 1) & (codes <= size)
-        items, wrongs = (
-            np.bincount(codes[own] - 1, some[own], size) for some in (counts.items, counts.wrong[:, index])
-        )
+        sums = (counts.items, counts.wrong[:, index])
+        items, wrongs = (np.bincount(codes[own] - 1, some[own], size).astype(np.float64) for some in sums)
         gains = np.bincount(codes[own] - 1, (counts.score[:, index + 1] - counts.score[:, index])[own], size)
         gain = _area(items, gains) if items.any() else 0.0
         made[rung] = _signal_of(levels, items, items - wrongs, gain, None)
@@ -88,7 +90,7 @@ def _signal(coded: Coded, index: int) -> Signal:
     levels, every = coded.levels[index], coded.codes[:, index]
     rows = np.flatnonzero((every >= 1) & (every <= len(levels)))
     if not len(rows):
-        return _signal_of(levels, np.zeros(len(levels)), np.zeros(len(levels)), 0.0, None)
+        return _NOTHING
     codes, alone = every[rows] - 1, coded.alone[rows, index]
     counts = np.bincount(codes, minlength=len(levels)).astype(np.float64)
     rights: Floats = np.bincount(codes, alone >= coded.right_at, len(levels)).astype(np.float64)
@@ -99,7 +101,7 @@ def _signal(coded: Coded, index: int) -> Signal:
 def _signal_of(levels: Floats, counts: Floats, rights: Floats, gain: float, ci95: Interval | None) -> Signal:
     n = float(counts.sum())
     if not n:
-        return Signal(0, None, None, 0, None, None, 0.0, None)
+        return _NOTHING
     return Signal(
         items=round(n),
         auroc=auroc_of(rights, counts - rights),
