@@ -93,9 +93,9 @@ def guards(draw: st.DrawFn) -> dict[str, Any]:
         "window": draw(st.sampled_from([4, 10])),
         "min_samples": draw(st.sampled_from([2, 4])),
         "dwell_s": draw(st.sampled_from([0.0, 5.0])),
-        "on_trip": draw(st.sampled_from(["escalate", "hold", "alert"])),
+        "on_trip": draw(st.sampled_from(["escalate", "hold", "escalate", "alert"])),
         "max_trip_s": draw(st.sampled_from([3.0, 3600.0])),
-        "max_extra_usd_per_hour": draw(st.sampled_from([None, 0.0, 0.000002])),
+        "max_extra_usd_per_hour": draw(st.sampled_from([None, 0.000002, None, 0.0])),
     }
 
 
@@ -109,31 +109,31 @@ def escalations(names: tuple[str, ...]) -> st.SearchStrategy[Escalation]:
 @st.composite
 def corpora(draw: st.DrawFn, names: tuple[str, ...], *, most: int = 40) -> Corpus:
     """Items of few texts and groups, with and without times, confidences, answers and tasks; scores 0, ½, 1."""
-    verdicts = st.sampled_from([None, None, None, "truncated", "refused", "malformed", "overflow", "failed", "odd"])
+    verdicts = st.sampled_from([None, "truncated", "refused", "malformed", "overflow", "failed", "odd"])
     usage = st.fixed_dictionaries({"input_tokens": st.integers(0, 5000), "output_tokens": st.integers(1, 5000)})
-    reply = st.builds(
-        RecordedReply,
-        confidence=st.sampled_from([None, *LEVELS]),
-        answer=ANSWERS,
-        score=st.sampled_from([0.0, 0.5, 1.0]),
-        usage=usage,
-        cost_usd=st.sampled_from([0.0, 1e-9, 0.000123, 1.5e-06]),
-        extra=verdicts.map(lambda verdict: {"verdict": verdict} if verdict else None),
-    )
-    sorted_by_time = draw(st.booleans())
-    timed = draw(st.sampled_from(["all", "some", "none"]))
+    told: dict[str, st.SearchStrategy[Any]] = {
+        "confidence": st.sampled_from([None, *LEVELS]),
+        "score": st.sampled_from([0.0, 0.5, 1.0]),
+        "usage": usage,
+        "cost_usd": st.sampled_from([0.0, 1e-9, 0.000123, 1.5e-06]),
+        "extra": verdicts.map(lambda verdict: {"verdict": verdict} if verdict else None),
+    }
+    # A verdict counts where there is no answer: so that each is drawn often enough, there is none in every other reply.
+    reply = st.builds(RecordedReply, answer=ANSWERS, **told) | st.builds(RecordedReply, answer=st.none(), **told)
+    wave = draw(st.booleans())
+    sorted_by_time = wave or draw(st.booleans())
+    timed = "all" if wave else draw(st.sampled_from(["all", "some", "none"]))
     times = {
         "all": st.integers(0, 60).map(float),
         "some": st.none() | st.integers(0, 60).map(float),
         "none": st.none(),
     }[timed]
-    count = draw(st.integers(1, most))
+    count = draw(st.integers(most // 3 if wave else 1, most))
     moments = [draw(times) for _ in range(count)]
     if sorted_by_time and timed == "all":
         moments.sort(key=lambda at: at or 0.0)
     # Few replies, used many times; in a wave the first half of the items is unsure and the second sure: a storm passes.
     pool = draw(st.lists(reply, min_size=1, max_size=8))
-    wave = draw(st.booleans())
     items: list[Item] = []
     for number, at in enumerate(moments):
         drawn = {rung: draw(st.sampled_from(pool)) for rung in names}
