@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import hashlib
 import json
+import os
+from pathlib import Path
 from typing import Any
 
 from cascade.core.certificate import UNCERTIFIED, Escalation
@@ -11,7 +13,15 @@ from cascade.core.policy import Policy
 from cascade.core.triage import RULES
 from cascade.pricing import rates_of
 
-__all__ = ["certified_escalation", "changed_parts", "hash_of", "hashes_of", "standing", "warn_of_changes"]
+__all__ = [
+    "certified_escalation",
+    "changed_parts",
+    "hash_of",
+    "hash_of_file",
+    "hashes_of",
+    "standing",
+    "warn_of_changes",
+]
 
 _HOW_ASKED = {"rung", "max_tokens", "thinking", "effort", "base_url"}
 _TRAFFIC = frozenset(
@@ -22,6 +32,12 @@ _TRAFFIC = frozenset(
 def hash_of(content: bytes) -> str:
     """SHA-256 as a certificate writes it."""
     return f"sha256:{hashlib.sha256(content).hexdigest()}"
+
+
+def hash_of_file(path: str | os.PathLike[str]) -> str:
+    """The same of a file of any size."""
+    with Path(path).open("rb") as file:
+        return f"sha256:{hashlib.file_digest(file, 'sha256').hexdigest()}"
 
 
 def hashes_of(policy: Policy) -> dict[str, str]:

@@ -10,6 +10,8 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Literal
 
+from cascade.core.errors import CorpusError
+
 __all__ = ["Kind", "find_corpus", "names", "shipped"]
 
 Kind = Literal["policies", "corpora"]
@@ -34,9 +36,14 @@ def names(kind: Kind) -> tuple[str, ...]:
 
 
 def find_corpus(path: str | Path) -> Path:
-    """A file; where there is none of this name, the shipped corpus that has it. A path that is neither is given back."""
+    """A file; where there is none of this name, the shipped corpus that has it. Raises CorpusError for a bare name of neither."""
     path = Path(path)
-    return path if path.exists() else shipped("corpora", str(path)) or path
+    if path.exists() or path.suffix or len(path.parts) > 1:
+        return path
+    if (found := shipped("corpora", str(path))) is None:
+        mend = f"give a path, or a corpus that ships: {', '.join(names('corpora'))}"
+        raise CorpusError("there is no such file, and none of that name ships", where=str(path), mend=mend)
+    return found
 
 
 def _folder(kind: Kind) -> Path:

@@ -12,12 +12,13 @@ import json
 from collections.abc import Iterator, Sequence
 from contextlib import ExitStack
 from dataclasses import dataclass, field
+from math import ceil
 from pathlib import Path
 from typing import Any
 
 from cascade.calibration.against import Against, hold_against
 from cascade.calibration.by_task import FEWEST, ByTask, large_tasks
-from cascade.calibration.certificate import Certificate, Certified, Target, escalation_of, hash_of_corpus
+from cascade.calibration.certificate import Certificate, Certified, NotCertified, Target, escalation_of, hash_of_corpus
 from cascade.calibration.choosing import Choice, Rival, choose, only_frontier
 from cascade.calibration.coded import Coded, code_columns
 from cascade.calibration.objectives import Objective
@@ -32,7 +33,7 @@ from cascade.core.policy import Policy
 from cascade.corpora.arrays import np
 from cascade.corpora.columns import Lens, read_columns
 from cascade.corpora.items import Item, LadderEntry, Manifest
-from cascade.corpora.lenses import Override, lens_of, own_lens
+from cascade.corpora.lenses import Override, lens_of, other_models, own_lens
 from cascade.corpora.reading import CorpusReader, open_corpus
 from cascade.corpora.splits import Split
 from cascade.pricing import NoPrice
@@ -106,6 +107,19 @@ class Calibration:
         return made
 
     @property
+    def others(self) -> tuple[str, ...]:
+        """In words, where another model was recorded than the policy asks."""
+        return tuple(other_models(self.lens, self.manifest))
+
+    @property
+    def further_units(self) -> int | None:
+        """How many more graded units it takes in all, those that tune included; None where no number would do."""
+        proof = self.choice.proof
+        if not isinstance(proof, NotCertified) or proof.further_units_needed is None:
+            return None
+        return ceil(proof.further_units_needed * (self.tune.units + self.held.units) / max(1, self.held.units))
+
+    @property
     def policy(self) -> Policy:
         """The policy with the chosen thresholds in it, not yet with a certificate."""
         overrides = [Override(rung, value) for rung, value in self.thresholds.items()]
@@ -124,9 +138,12 @@ class Calibration:
         return Policy.model_validate(values | ({"certificate": certificate.model_dump()} if certificate else {}))
 
     def certificate(self) -> Certificate | None:
-        """What was proved, with the hashes of what it holds for; None where nothing was. Reads the corpora again."""
+        """What was proved, with the hashes of what it holds for; None where nothing was. Reads the corpora again.
+
+        None, too, for the replies of other models than the policy asks: what was proved of those does not hold for it.
+        """
         proof, held = self.choice.proof, self.held
-        if not isinstance(proof, Certified) or self.choice.certify is None:
+        if not isinstance(proof, Certified) or self.choice.certify is None or self.others:
             return None
         if isinstance(held, Items):
             escalation = escalation_of(held.coded, held.at(proof.point))
@@ -205,6 +222,9 @@ def calibrate_counts(paths: Sequence[Path], wish: Wish) -> Calibration:
     for name, asked in (("--per-task", wish.per_task), ("--scorer", wish.scorer)):
         if asked:
             raise ConfigurationError(f"{name}: counts do not have what it takes (give the corpora themselves)")
+    if len({hash_of_corpus([path]) for path in paths}) < len(paths):
+        where = ", ".join(map(str, paths))
+        raise CorpusError("one table is there twice", where=where, mend="count each corpus once")
     table = read_counts(paths[0])
     for path in paths[1:]:
         table += read_counts(path)

@@ -19,7 +19,7 @@ from cascade.calibration.coded import NOT_COUNTED, Coded
 from cascade.calibration.counts import Loss as CountedLoss
 from cascade.calibration.foresight import Foresight
 from cascade.calibration.sides import Found, Side
-from cascade.certificates import hash_of
+from cascade.certificates import hash_of, hash_of_file
 from cascade.core.certificate import Certificate, Escalation, Hashes, Loss, Units
 from cascade.core.errors import ConfigurationError
 from cascade.corpora.arrays import np
@@ -227,7 +227,7 @@ def _can_be_named(task: str) -> bool:
 
 def hash_of_corpus(files: Sequence[str | Path]) -> str:
     """SHA-256 of a corpus's bytes; of several, of their digests in order."""
-    digests = [hash_of(Path(file).read_bytes()) for file in files]
+    digests = [hash_of_file(file) for file in files]
     return digests[0] if len(digests) == 1 else hash_of("\n".join(digests).encode())
 
 

@@ -49,6 +49,6 @@ def parse_quality(text: str) -> MinQuality:
         value = float(share) / (100 if share != text else 1)
     except ValueError:
         value = float("nan")
-    if not 0 < value < float("inf"):
+    if not 0 < value <= 1:
         raise ConfigurationError(f"--min-quality {text}: not a mean score, nor a share of the top (as 0.9, or 95%top)")
     return MinQuality(value, share != text)

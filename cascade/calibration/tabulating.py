@@ -14,7 +14,7 @@ A row stands for all items of one part whose replies have the same confidence at
 | `<rung>.false_confident` | int64 | may be left out: as `wrong` below the top, and 0 there |
 
 `cascade.counts` in the file's key-value metadata is JSON: `rungs` (cheapest first, each with its `model` or null),
-`right_at`, `corpora` (names), `grader`, `synthetic`, `grouped` (false only where every item is a group of its own: then
+`right_at`, `corpora` (names), `sources` (their files' SHA-256, so that none counts twice), `grader`, `synthetic`, `grouped` (false only where every item is a group of its own: then
 its counts can carry a certificate), `counted_as` (a hash of what else decides shipping: tasks, checks, scorer), and
 `alone`, the single models' sums where a best held or a ceiling makes them differ. Without it the rungs are taken in the
 order of the columns, `right_at` is 0.5 and `grouped` true.
@@ -33,14 +33,14 @@ from typing import TYPE_CHECKING, Any, Final, cast
 
 from cascade.calibration.coded import Coded, code_columns
 from cascade.calibration.counts import GRID, Counts
-from cascade.certificates import hash_of
+from cascade.certificates import hash_of, hash_of_file
 from cascade.core.errors import CorpusError
 from cascade.core.policy import Policy
 from cascade.corpora.arrays import np
 from cascade.corpora.columns import read_columns
 from cascade.corpora.items import Item
 from cascade.corpora.lenses import lens_of, own_lens
-from cascade.corpora.parquet import load_pyarrow, open_table
+from cascade.corpora.parquet import COUNTS_KEY, load_pyarrow, open_table
 from cascade.corpora.reading import open_corpus
 from cascade.corpora.splits import Split
 
@@ -58,8 +58,6 @@ __all__ = [
     "write_counts",
 ]
 
-COUNTS_KEY: Final = b"cascade.counts"
-
 PARTS: Final = ("tune", "certify")
 """The parts of a table, in this order."""
 
@@ -72,6 +70,7 @@ class Tabulated:
 
     `models`: by rung, None where it is not known. `corpora`: the names of what was counted. `grouped`: a group may have
     several items, so that counts alone prove nothing. `counted_as`: see `counted_as`; None where it is not known.
+    `sources`: SHA-256 of the files that were counted, where they are known.
     """
 
     parts: Mapping[str, Counts]
@@ -81,6 +80,7 @@ class Tabulated:
     synthetic: bool = False
     grader: str | None = None
     counted_as: str | None = None
+    sources: tuple[str, ...] = ()
 
     @property
     def rungs(self) -> tuple[str, ...]:
@@ -99,6 +99,9 @@ class Tabulated:
             raise CorpusError(f"these are of other models: {told}", where="counts", mend="calibrate them apart")
         if self.counted_as != other.counted_as:
             raise CorpusError("these were counted under other policies", where="counts", mend="count all under one")
+        if both := set(self.sources) & set(other.sources):
+            names = [name for name, source in zip(self.corpora, self.sources, strict=False) if source in both]
+            raise CorpusError(f"{' and '.join(names)} counted in both", where="counts", mend="count each corpus once")
         sums = {part: self.parts[part] + other.parts[part] for part in PARTS}
         joint = (sums["tune"] + sums["certify"]).levels
         parts = {part: counts.at_levels(joint) for part, counts in sums.items()}
@@ -106,6 +109,7 @@ class Tabulated:
             self,
             parts=parts,
             corpora=self.corpora + other.corpora,
+            sources=self.sources + other.sources,
             grouped=self.grouped or other.grouped,
             synthetic=self.synthetic or other.synthetic,
             grader=self.grader if self.grader == other.grader else None,
@@ -145,7 +149,7 @@ def tabulate_corpus(
     grouped = len(np.unique(columns.group)) < len(columns)
     return Tabulated(
         parts, tuple(models[rung] for rung in lens.rungs), (manifest.name,), grouped, manifest.synthetic, manifest.grader,
-        counted_as(lens.plan.policy),
+        counted_as(lens.plan.policy), (hash_of_file(path),),
     )  # fmt: skip
 
 
@@ -166,6 +170,7 @@ def write_counts(path: str | os.PathLike[str], table: Tabulated) -> int:
         "rungs": [{"rung": rung, "model": model} for rung, model in zip(table.rungs, table.models, strict=True)],
         "right_at": table.parts["tune"].right_at,
         "corpora": list(table.corpora),
+        "sources": list(table.sources),
         "grader": table.grader,
         "synthetic": table.synthetic,
         "grouped": table.grouped,
@@ -211,7 +216,7 @@ def read_counts(path: str | os.PathLike[str]) -> Tabulated:
     models = tuple(one.get("model") for one in told["rungs"])
     return Tabulated(
         made, models, tuple(told["corpora"]), bool(told["grouped"]), bool(told["synthetic"]), told["grader"],
-        told["counted_as"],
+        told["counted_as"], tuple(told["sources"]),
     )  # fmt: skip
 
 
@@ -240,6 +245,7 @@ def _told(table: Any, where: str) -> dict[str, Any]:
         "synthetic": False,
         "grouped": True,
         "counted_as": None,
+        "sources": [],
     }
     raw = cast("dict[bytes, bytes]", table.schema.metadata or {}).get(COUNTS_KEY)
     try:

@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
+from difflib import get_close_matches
 from typing import Any
 
 from cascade.calibration.calibrating import Calibration, Half
 from cascade.calibration.certificate import Certified, NotCertified, Target
 from cascade.calibration.frontier import Point
-from cascade.calibration.objectives import Objective, told
+from cascade.calibration.objectives import Budget, Objective, told
 from cascade.cli.output import stdout, table
 from cascade.core.certificate import Certificate
 
@@ -16,6 +17,7 @@ __all__ = [
     "advice_told",
     "certificate_told",
     "fields_of",
+    "notes_of",
     "print_calibration",
     "print_frontier",
     "refusal_told",
@@ -30,12 +32,9 @@ def refusal_told(result: Calibration, objective: Objective) -> str:
     best = f"; best single model: {_bare(result.choice.advice)}" if result.choice.advice else ""
     if isinstance(result.choice.proof, NotCertified):
         proof = result.choice.proof
-        needed = proof.further_units_needed
-        more = (
-            f"{needed:,} further graded {proof.tested.units} would do at the rate observed"
-            if needed is not None
-            else "no number of further ones would do at the rate observed"
-        )
+        more = "no number of further ones would do at the rate observed"
+        if (needed := result.further_units) is not None:
+            more = f"{needed:,} further graded {proof.tested.units}, tuning included, would do at the rate observed"
         return (
             f"nothing could be certified: {told(objective)} (observed {proof.tested.rate:.4g} on {proof.tested.n:,}"
             f" {proof.tested.units}, bound {proof.tested.upper_bound:.4g}; {more}{best})"
@@ -50,13 +49,39 @@ def _bare(advice: str | None) -> str:
 def advice_told(result: Calibration) -> str:
     """The verdict in one sentence."""
     if result.choice.advice == "cascade":
+        if isinstance(result.wish.objective, Budget):
+            return "cascade: better than every single model within the budget"
         return "cascade: cheaper than every single model that meets the objective"
     if result.choice.advice is None:
         return "neither a cascade nor a single model meets the objective"
     single = _bare(result.choice.advice)
+    if isinstance(result.wish.objective, Budget):
+        return f"do not cascade here: {single} alone is within the budget, and no cascade that is does better"
     by_definition = isinstance(result.wish.objective, Target) and single == result.held.rungs[-1]
     how = " (the top's answers never count as this loss)" if by_definition else ""
     return f"do not cascade here: {single} alone meets the objective{how}, and no cascade that does is cheaper"
+
+
+def notes_of(result: Calibration) -> list[str]:
+    """What must not be overlooked: whom the proof does not hold for, what it is a mean of, names that may be typos."""
+    choice, objective, told = result.choice, result.wish.objective, list[str]()
+    if result.others:
+        told.append(f"these are other models' replies: {'; '.join(result.others)}: nothing is certified for the policy")
+    silent = [rung for rung, signal in result.signal.items() if not signal.items]
+    if silent:
+        told.append(f"no reply of {' and '.join(silent)} that may ship has a confidence: it never ships on its own")
+    by_groups = isinstance(choice.proof, Certified) and choice.proof.tested.units == "groups"
+    if by_groups and choice.certify and isinstance(objective, Target) and choice.certify.lost > objective.alpha:
+        told.append(
+            f"of all items {choice.certify.lost:.1%} are lost, more than {objective.alpha:.3g}: the bound is of the mean over"
+            " groups, and large groups do worse"
+        )
+    known = {task.name for task in result.wish.policy.tasks} if result.wish.policy else result.own_tasks
+    for task in sorted(result.own_tasks - known):
+        close = get_close_matches(task, known, n=1)
+        meant = f" (did you mean {close[0]!r}?)" if close else ""
+        told.append(f"task {task!r} is not in the policy{meant}: it is put in, for requests with task={task!r}")
+    return told
 
 
 def certificate_told(proof: Certified) -> str:
@@ -81,7 +106,9 @@ def fields_of(result: Calibration, certificate: Certificate | None, seconds: flo
         "tasks": {task: {"thresholds": own} for task, own in result.task_thresholds.items()},
         "advice": result.choice.advice,
         "certificate": certificate.model_dump(mode="json") if certificate else None,
-        "refusal": _not_certified(result.choice.proof) if isinstance(result.choice.proof, NotCertified) else None,
+        "refusal": _not_certified(result.choice.proof, result.further_units)
+        if isinstance(result.choice.proof, NotCertified)
+        else None,
         "tune": _half(result.choice.tune),
         "certify": _half(result.choice.certify),
         "frontier": [_point(result.held.rungs, point, n) for point in result.choice.frontier],
@@ -101,15 +128,17 @@ def fields_of(result: Calibration, certificate: Certificate | None, seconds: flo
         "scorer": None
         if result.learned is None
         else {rung: scoring.model_dump(mode="json") for rung, scoring in result.learned.scorer.items()},
+        "notes": notes_of(result),
         "seconds": round(seconds, 3),
     }
 
 
-def _not_certified(proof: NotCertified) -> dict[str, Any]:
+def _not_certified(proof: NotCertified, in_all: int | None) -> dict[str, Any]:
     tested = proof.tested
     return {
         "units": tested.units, "n": tested.n, "errors": tested.errors, "rate": tested.rate,
         "upper_bound": tested.upper_bound, "further_units_needed": proof.further_units_needed,
+        "further_units_in_all": in_all,
     }  # fmt: skip
 
 
@@ -139,6 +168,8 @@ def _point(rungs: tuple[str, ...], point: Point, n: int) -> dict[str, Any]:
 def print_calibration(result: Calibration, objective: Objective, certificate: Certificate | None) -> None:
     """The verdict, the chosen thresholds beside every single model, and what each signal is worth."""
     stdout.print(advice_told(result), style="bold")
+    for note in notes_of(result):
+        stdout.print(f"mind: {note}")
     stdout.print()
     kind = "synthetic" if result.manifest.synthetic else "recorded"
     title = f"{result.manifest.name}: {told(objective)}, on {len(result.held):,} {kind} items that the search never saw"
@@ -256,6 +287,9 @@ def print_frontier(result: Calibration) -> None:
         rows.add_row(
             thresholds_told(named), f"{point.quality:.4f}", f"{point.cost / 1e6 / n:.4f}", f"{point.losses / n:.1%}"
         )
+    for rung, single in result.choice.singles.items():
+        alone = single.figures
+        rows.add_row(f"{rung} alone", f"{alone.quality:.4f}", f"{1e3 * alone.cost_per_request_usd:.4f}", "")
     stdout.print(rows)
     if len(shown) < len(result.choice.frontier):
         stdout.print(f"{len(shown)} of {len(result.choice.frontier):,} points (all with --json)")

@@ -68,6 +68,9 @@ class CalibrateWish:
         if self.max_risk is not None:
             if self.loss not in ("false_confident", "regression", "disagreement"):
                 raise ConfigurationError(f"--loss {self.loss}: use false_confident, regression or disagreement")
+            for name, value in (("--max-risk", self.max_risk), ("--delta", self.delta)):
+                if not 0 < value < 1:
+                    raise ConfigurationError(f"{name} {value:g}: not a share between 0 and 1 (5 % is 0.05)")
             return Target(self.loss, self.max_risk, self.delta)
         return parse_quality(self.min_quality) if self.min_quality is not None else Budget(self.budget or 0.0)
 
@@ -113,7 +116,7 @@ def run_calibrate(asked: CalibrateWish, *, as_json: bool) -> None:
         print_frontier(result)
     else:
         print_calibration(result, objective, certificate)
-        print_storms(storms)
+        print_storms(storms, result)
         print_agreement(agreement, objective)
         if diff is not None:
             stdout.print(f"\n{diff or 'nothing to change'}".rstrip("\n"))
@@ -156,6 +159,9 @@ def _written(asked: CalibrateWish, result: Calibration, certificate: Certificate
         raise PolicyError(
             f"not written: {advice_told(result)}", where=asked.write, mend="--force writes the thresholds all the same"
         )
+    if result.others and not asked.force:
+        problem = f"not written: these are other models' replies ({'; '.join(result.others)})"
+        raise PolicyError(problem, where=asked.write, mend="--force writes the thresholds, uncertified")
     path = find_policy(asked.write)
     before = path.read_text(encoding="utf-8")
     blocks: dict[str, dict[str, Any] | None] = {

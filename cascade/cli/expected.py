@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import Any
 
 from cascade.calibration.calibrating import Calibration
+from cascade.calibration.objectives import Budget
 from cascade.cli.output import stdout
 from cascade.cli.replaying import storms_told
 from cascade.core.certificate import Certificate
@@ -29,7 +30,25 @@ def storms_of(paths: Sequence[Path], result: Calibration, certificate: Certifica
     return dict(replay_corpus(paths[0], Wish(result.policy_with(certificate), skip_bad=result.wish.skip_bad)).storms)
 
 
-def print_storms(storms: dict[str, Any] | None) -> None:
-    """One line, as `replay` prints it."""
-    if storms is not None:
-        stdout.print(storms_told(storms))
+def print_storms(storms: dict[str, Any] | None, result: Calibration) -> None:
+    """The line that `replay` prints; what it makes of the cost, which the table leaves out; and where that turns the advice."""
+    if storms is None:
+        return
+    stdout.print(storms_told(storms))
+    if not storms.get("cost_usd") or result.choice.certify is None:
+        return
+    extra = storms["cost_usd"] / (len(result.tune) + len(result.held))
+    total = result.choice.certify.cost_per_request_usd + extra
+    stdout.print(f"that is {1e3 * extra:.4f} USD per 1,000 requests on top: about {1e3 * total:.4f} with the guard")
+    objective = result.wish.objective
+    if isinstance(objective, Budget):
+        if total > objective.usd:
+            stdout.print(f"mind: with the guard that is more than the budget, {1e3 * objective.usd:.4f} per 1,000")
+        return
+    cheaper = [
+        rung
+        for rung, single in result.choice.singles.items()
+        if single.meets and single.figures.cost_per_request_usd <= total
+    ]
+    if cheaper and result.choice.advice == "cascade":
+        stdout.print(f"mind: with the guard {' and '.join(cheaper)} alone is no dearer, and meets the objective")

@@ -104,7 +104,8 @@ class Certificate(Frozen):
     @property
     def told(self) -> str:
         """In short, as answers carry it."""
-        return f"certified: {self.loss} <= {self.alpha:g} at {1 - self.delta:g}"
+        over = ", mean over groups" if self.units == "groups" else ""
+        return f"certified: {self.loss} <= {self.alpha:g} at {1 - self.delta:g}{over}"
 
     @property
     def weighting(self) -> str:

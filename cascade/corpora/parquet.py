@@ -35,9 +35,12 @@ from cascade.corpora.encoding import encode_line, raw_item, raw_manifest
 from cascade.corpora.items import Item, Manifest
 from cascade.corpora.lines import MAX_LINE_BYTES
 
-__all__ = ["MANIFEST_KEY", "Rows", "load_pyarrow", "open_table", "table_rows", "write_rows"]
+__all__ = ["COUNTS_KEY", "MANIFEST_KEY", "Rows", "load_pyarrow", "open_table", "table_rows", "write_rows"]
 
 MANIFEST_KEY: Final = b"cascade.corpus"
+
+COUNTS_KEY: Final = b"cascade.counts"
+"""Of a table of counts, which is no corpus: `calibration.tabulating` reads it."""
 
 _TEXTS = ("id", "task", "group", "split", "input")
 _JSONS = ("messages", "expected", "extra")
@@ -138,6 +141,8 @@ class Rows:
         """The manifest's JSON. Raises Flaw where the file has none."""
         metadata = cast("dict[bytes, bytes]", self._table.metadata.metadata or {})
         if (manifest := metadata.get(MANIFEST_KEY)) is None:
+            if COUNTS_KEY in metadata:
+                raise Flaw("is a table of counts", "`cascade calibrate --counts` reads it")
             key = MANIFEST_KEY.decode()
             raise Flaw(f"has no manifest under {key!r} in its metadata", "see the corpus format")
         try:
