@@ -13,6 +13,7 @@ requests, at 95 %. 0.1 follows from how many units there are, before any outcome
 have to be spotless. Each further target is told in a line below the table.
 
     win      certified, and cheaper than every single model that meets the target ("within noise": by its sample mean alone)
+    cheaper, but worse   the same, with a quality that is measurably lower
     loss     a single model meets it for no more money: the tool says "do not cascade here"
     refused  nothing could be certified: how many more graded units would do
 
@@ -31,9 +32,8 @@ from pathlib import Path
 from cascade.calibration.bounds import most_errors
 from cascade.calibration.calibrating import Calibration, Half, Wish, calibrate
 from cascade.calibration.certificate import NotCertified, Target
-from cascade.calibration.sides import Items
 from cascade.core.errors import ConfigurationError
-from cascade.corpora.intervals import Interval, interval_of
+from cascade.corpora.intervals import Interval
 from cascade.corpora.replays import Replay, replay_corpus
 from cascade.corpora.replays import Wish as Replayed
 
@@ -131,26 +131,25 @@ def _scored(path: Path, alpha: float) -> Outcome:
 def _outcome(result: Calibration) -> Outcome:
     """The tool's own verdict, and the certified cascade against the cheapest single model that meets the target."""
     choice, held = result.choice, result.held
-    rival = min(
-        (rung for rung, single in choice.singles.items() if single.meets),
-        key=lambda rung: choice.singles[rung].figures.cost,
-    )  # there is one: the top meets every risk
     if isinstance(choice.proof, NotCertified):
-        needed, units = choice.proof.further_units_needed, choice.proof.tested.units
+        needed, units = result.further_units, choice.proof.tested.units
         why = f"{needed:,} further {units} needed" if needed else f"no number of further {units} would do"
         return Outcome(None, "refused", why)
     assert choice.certify is not None
-    assert choice.chosen is not None
-    assert isinstance(held, Items)
-    coded, at, place = held.coded, held.at(choice.chosen), held.rungs.index(rival)
-    quality = coded.scores(at) - coded.alone[:, place]
-    cost = (coded.costs(at) - coded.cost[:, place]) / coded.cost[:, place].mean()
-    (better, *b), (dearer, *d) = ((one.mean(), *(interval_of(one, coded.group) or ())) for one in (quality, cost))
-    whom = "" if rival == held.rungs[-1] else f"against {rival} "
+    assert choice.versus is not None  # the top meets every risk
+    versus = choice.versus
+    cost, quality = versus.cost_ci95, versus.quality_ci95
     told = (
-        f"cost {_between([f'{x:+.0%}' for x in (dearer, *d)])}, quality {_between([f'{x:+.3f}' for x in (better, *b)])}"
+        f"cost {_between([f'{x:+.0%}' for x in (versus.cost, *(cost or ()))])},"
+        f" quality {_between([f'{x:+.3f}' for x in (versus.quality, *(quality or ()))])}"
     )
-    verdict = "loss" if choice.advice != "cascade" else "win" if d and d[1] < 0 else "win, within noise"
+    whom = "" if versus.rung == held.rungs[-1] else f"against {versus.rung} "
+    if choice.advice != "cascade":
+        verdict = "loss"
+    elif cost is None or cost[1] >= 0:
+        verdict = "win, within noise"
+    else:
+        verdict = "cheaper, but worse" if quality is not None and quality[1] < 0 else "win"
     return Outcome(_of_half(_thresholds(result), choice.certify), verdict, f"{whom}{told}")
 
 
@@ -203,7 +202,7 @@ def _line(rows: Sequence[Row], alpha: float) -> str:
 
 def _told(rows: Sequence[Row], outcomes: Sequence[Outcome]) -> str:
     told: list[str] = []
-    for verdict in ("win", "win, within noise", "loss", "refused"):
+    for verdict in ("win", "win, within noise", "cheaper, but worse", "loss", "refused"):
         named = [
             f"`{row.corpus}`" + (f" ({one.why})" if verdict != "loss" else "")
             for row, one in zip(rows, outcomes, strict=True)

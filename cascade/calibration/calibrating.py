@@ -9,9 +9,10 @@ counts, made anywhere, take the place of the first three steps.
 from __future__ import annotations
 
 import json
+import re
 from collections.abc import Iterator, Sequence
 from contextlib import ExitStack
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from math import ceil
 from pathlib import Path
 from typing import Any
@@ -26,9 +27,9 @@ from cascade.calibration.scorer import Gatherer, Learned, learn, rescored
 from cascade.calibration.sides import Half, Items, Side, Tallied
 from cascade.calibration.signal import Signal, signals, tallied_signals
 from cascade.calibration.tabulating import Tabulated, counted_as, read_counts
-from cascade.certificates import hash_of, hashes_of
+from cascade.certificates import changed_parts, hash_of, hashes_of
 from cascade.core.certificate import Escalation
-from cascade.core.errors import ConfigurationError, CorpusError
+from cascade.core.errors import ConfigurationError, CorpusError, PolicyError
 from cascade.core.policy import Policy
 from cascade.corpora.arrays import np
 from cascade.corpora.columns import Lens, read_columns
@@ -37,6 +38,8 @@ from cascade.corpora.lenses import Override, lens_of, other_models, own_lens
 from cascade.corpora.reading import CorpusReader, open_corpus
 from cascade.corpora.splits import Split
 from cascade.pricing import NoPrice
+
+_TASK_NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._:@/-]{0,127}\Z")
 
 __all__ = ["Calibration", "Half", "Rival", "Wish", "calibrate", "calibrate_counts", "hold"]
 
@@ -185,6 +188,7 @@ def calibrate(paths: Sequence[Path], wish: Wish) -> Calibration:
                 gatherer.take(items)
 
         source = ", ".join(reader.source for reader in readers)
+        _refuse_its_own_scorer(wish, [reader.source for reader in readers])
         columns, (view,) = read_columns(
             _chained(readers), manifest, [lens], source=source, refuse=readers[0].skip, whole=wish.skip_bad, each=each
         )
@@ -258,10 +262,45 @@ def hold(paths: Sequence[Path], policy: Policy, *, skip_bad: bool = False) -> tu
     with ExitStack() as stack:
         readers = [stack.enter_context(open_corpus(path, skip_bad=skip_bad)) for path in paths]
         manifest, lens = _seen_by(readers, policy)
+        _refuse_to_hold(policy, manifest, lens, [reader.source for reader in readers])
         columns, (view,) = read_columns(
             _chained(readers), manifest, [lens], source=readers[0].source, refuse=readers[0].skip, whole=skip_bad
         )
         return manifest, hold_against(code_columns(columns, view), policy)
+
+
+def _refuse_to_hold(policy: Policy, manifest: Manifest, lens: Lens, sources: Sequence[str]) -> None:
+    """What would say "holds" of something else than what was certified."""
+    certificate = policy.certificate
+    if certificate is None:
+        return  # `hold_against` says so
+    if changed := changed_parts(policy):
+        problem = f"its {', '.join(changed)} are no longer what its certificate proved"
+        raise PolicyError(
+            problem, where=f"policy {policy.name!r}", mend="calibrate anew, or put back what was certified"
+        )
+    problem, mend = "", "give a fresh one"
+    if certificate.hashes.corpus == hash_of_corpus(sources):
+        problem = "it is the very corpus that the certificate was proved on"
+    elif others := other_models(lens, manifest):
+        problem = f"these are other models' replies: {'; '.join(others)}"
+    elif certificate.grader != manifest.grader:
+        problem = f"it was graded by {manifest.grader or 'nobody named'}, the certificate's by {certificate.grader or 'nobody named'}"
+        mend = "grade it in the same way, or calibrate anew"
+    if problem:
+        raise CorpusError(problem, where=sources[0], mend=mend)
+
+
+def _refuse_its_own_scorer(wish: Wish, sources: Sequence[str]) -> None:
+    """A scorer that was learned on these very items knows some of the answers: another split would not hide them."""
+    policy = wish.policy
+    if policy is None or policy.scorer is None or policy.certificate is None or wish.scorer or wish.objective is None:
+        return
+    if policy.certificate.hashes.corpus == hash_of_corpus(sources):
+        problem = "its scorer was learned on this corpus: what it is tuned or proved on would know the answers"
+        raise PolicyError(
+            problem, where=f"policy {policy.name!r}", mend="--scorer learns it anew, on half of the items"
+        )
 
 
 def _choice(tune: Side, held: Side, wish: Wish, lens: Lens, own_tasks: frozenset[str]) -> Choice:
@@ -273,7 +312,10 @@ def _choice(tune: Side, held: Side, wish: Wish, lens: Lens, own_tasks: frozenset
 def _own_tasks(coded: Coded, wish: Wish) -> frozenset[str]:
     if not wish.per_task:
         return frozenset()
-    if found := large_tasks(coded):
+    found = large_tasks(coded)
+    if wish.policy is not None:  # a corpus may name tasks with anything, a policy may not
+        found = frozenset(filter(_TASK_NAME.match, found))
+    if found:
         return found
     sizes = dict(zip(coded.tasks, np.bincount(coded.task, minlength=len(coded.tasks)).tolist(), strict=True))
     most = max(sizes, key=lambda task: sizes[task])
@@ -312,11 +354,23 @@ def _seen_by(readers: Sequence[CorpusReader], policy: Policy | None) -> tuple[Ma
 def _one_ladder(readers: Sequence[CorpusReader]) -> Manifest:
     first = readers[0].manifest
     for reader in readers[1:]:
-        if reader.manifest.rungs != first.rungs or reader.manifest.right_at != first.right_at:
-            problem = f"its ladder is {' → '.join(reader.manifest.rungs)} right at {reader.manifest.right_at:g}"
-            mend = f"the first corpus has {' → '.join(first.rungs)} right at {first.right_at:g}: calibrate them apart"
+        if _ladder_told(reader.manifest) != _ladder_told(first):
+            problem = f"its ladder is {_ladder_told(reader.manifest)}"
+            mend = f"the first corpus has {_ladder_told(first)}: calibrate them apart"
             raise CorpusError(problem, where=reader.source, mend=mend)
-    return first
+        if reader.manifest.grader != first.grader:
+            problem = f"it was graded by {reader.manifest.grader or 'nobody named'}, the first by {first.grader or 'nobody named'}"
+            raise CorpusError(problem, where=reader.source, mend="grade both alike, or calibrate them apart")
+    # A proof on synthetic items is not one of recorded ones, whoever comes first.
+    return replace(first, synthetic=any(reader.manifest.synthetic for reader in readers))
+
+
+def _ladder_told(manifest: Manifest) -> str:
+    ladder = (
+        entry.rung if entry.model in (None, entry.rung) else f"{entry.rung} ({entry.model})"
+        for entry in manifest.ladder
+    )
+    return f"{' → '.join(ladder)} right at {manifest.right_at:g}"
 
 
 def _chained(readers: Sequence[CorpusReader]) -> Iterator[Item]:

@@ -17,10 +17,11 @@ from cascade.calibration.objectives import Budget, MinQuality, Objective
 from cascade.calibration.sides import Found, Half, Items, Side
 from cascade.core.errors import ConfigurationError
 from cascade.core.policy import Policy
+from cascade.corpora.intervals import Interval, interval_of
 
 _CLOSELY = 400  # points of a fold's path: one of them is near any rate that is asked for
 
-__all__ = ["Choice", "Rival", "choose", "only_frontier", "prove"]
+__all__ = ["Choice", "Rival", "Versus", "choose", "only_frontier", "prove"]
 
 
 @dataclass(frozen=True, slots=True)
@@ -29,6 +30,20 @@ class Rival:
 
     figures: Half
     meets: bool
+
+
+@dataclass(frozen=True, slots=True)
+class Versus:
+    """The chosen thresholds less one model alone, item by item on the certify side, with 95 % intervals by groups.
+
+    `cost`: as a share of that model's; `quality`: mean score.
+    """
+
+    rung: str
+    cost: float
+    cost_ci95: Interval | None
+    quality: float
+    quality_ci95: Interval | None
 
 
 @dataclass(frozen=True, slots=True)
@@ -41,6 +56,7 @@ class Choice:
     side. `random_mix`: quality, and USD a request.
     `thinned`: by rung below the top how many quantile levels were looked at, None for all of them.
     `advice`: "cascade", "single:<rung>", or None where neither meets the objective.
+    `holds`: whether the chosen one meets it on the certify side, too. `versus`: the cheapest single model that does.
     """
 
     frontier: tuple[Point, ...]
@@ -53,6 +69,8 @@ class Choice:
     random_mix: tuple[float, float] | None = None
     shorter: tuple[Shorter, ...] = ()
     advice: str | None = None
+    holds: bool = False
+    versus: Versus | None = None
 
 
 def only_frontier(side: Side) -> Choice:
@@ -88,6 +106,7 @@ def choose(tune: Side, held: Side, objective: Objective, policy: Policy, own: Co
         for index, rung in enumerate(held.rungs)
     }
     shown = None if chosen is None else held.half(chosen, loss)
+    holds = shown is not None and _reached(shown, singles, objective)
     return Choice(
         points,
         thinned_levels(counts),
@@ -98,7 +117,9 @@ def choose(tune: Side, held: Side, objective: Objective, policy: Policy, own: Co
         shown,
         None if shown is None else _random_mix(shown, singles),
         tuple(shorter_frontiers(counts, policy, loss)),
-        _advice(shown, singles, objective),
+        _advice(shown if holds else None, singles, objective),
+        holds,
+        None if chosen is None else _versus(held, chosen, singles),
     )
 
 
@@ -161,6 +182,27 @@ def _meets(held: Side, rung: int, objective: Objective) -> bool:
     if isinstance(objective, MinQuality):
         return alone.quality >= _wanted(objective, held.half_alone(top, "false_confident").quality)
     return alone.cost_per_request_usd <= objective.usd
+
+
+def _reached(shown: Half, singles: dict[str, Rival], objective: Objective) -> bool:
+    """Whether the certify side has it so, too; a target is proved there anyway."""
+    if isinstance(objective, MinQuality):
+        *_, top = singles.values()
+        return shown.quality >= _wanted(objective, top.figures.quality)
+    return isinstance(objective, Target) or shown.cost_per_request_usd <= objective.usd
+
+
+def _versus(held: Side, chosen: Found, singles: dict[str, Rival]) -> Versus | None:
+    """Against the cheapest single model that meets it; None where there is none, or where only counts are known."""
+    good = [rung for rung, single in singles.items() if single.meets]
+    if not good or not isinstance(held, Items):
+        return None
+    rung = min(good, key=lambda name: singles[name].figures.cost)
+    coded, at, place = held.coded, held.at(chosen), held.rungs.index(rung)
+    quality = coded.scores(at) - coded.alone[:, place]
+    cost = (coded.costs(at) - coded.cost[:, place]) / max(1.0, float(coded.cost[:, place].mean()))
+    ci95 = interval_of(cost, coded.group), interval_of(quality, coded.group)
+    return Versus(rung, float(cost.mean()), ci95[0], float(quality.mean()), ci95[1])
 
 
 def _random_mix(shown: Half, singles: dict[str, Rival]) -> tuple[float, float]:

@@ -75,6 +75,12 @@ def agreement_of(paths: Sequence[Path], objective: Objective | None, *, skip_bad
                 f"--loss disagreement: {labelled:,} items of {path} have an expected answer, so that their scores are no"
                 " agreement with the baseline (use --loss false_confident)"
             )
+    for path, manifest in zip(paths, manifests, strict=True):
+        if manifest.right_by_definition is None:
+            raise ConfigurationError(
+                f"--loss disagreement: {path} does not say whose plain answer its scores compare with (record it with"
+                " `cascade record`, without expected answers)"
+            )
     measured = [noise for noise in map(noise_in, manifests) if noise is not None]
     noise = NoiseFloor(sum(one.items for one in measured), sum(one.disagreed for one in measured)) if measured else None
     errors = [known for known in (one.judge_error for one in manifests) if known is not None]

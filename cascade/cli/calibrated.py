@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
+from dataclasses import asdict
 from difflib import get_close_matches
 from typing import Any
 
@@ -67,6 +68,10 @@ def notes_of(result: Calibration) -> list[str]:
     choice, objective, told = result.choice, result.wish.objective, list[str]()
     if result.others:
         told.append(f"these are other models' replies: {'; '.join(result.others)}: nothing is certified for the policy")
+    if choice.chosen is not None and not choice.holds:
+        told.append("on the items that the search never saw it is not met: what was chosen met it where it was chosen")
+    for rung, why in (result.learned.left_out if result.learned else {}).items():
+        told.append(f"{rung} keeps its own confidence, no score was learned for it: {why}")
     silent = [rung for rung, signal in result.signal.items() if not signal.items]
     if silent:
         told.append(f"no reply of {' and '.join(silent)} that may ship has a confidence: it never ships on its own")
@@ -122,12 +127,13 @@ def fields_of(result: Calibration, certificate: Certificate | None, seconds: flo
         "thinned": dict(zip(result.held.rungs, result.choice.thinned, strict=False)),
         "signal": {rung: signal.fields() for rung, signal in result.signal.items()},
         "shorter": [
-            {"rungs": list(one.rungs), "frontier": [_point(one.rungs, point, n) for point in one.frontier]}
+            {"rungs": list(one.rungs), "frontier": [_point(one.rungs, point, n, "loss_rate") for point in one.frontier]}
             for one in result.choice.shorter
         ],
         "scorer": None
         if result.learned is None
         else {rung: scoring.model_dump(mode="json") for rung, scoring in result.learned.scorer.items()},
+        "versus": asdict(result.choice.versus) if result.choice.versus else None,
         "notes": notes_of(result),
         "seconds": round(seconds, 3),
     }
@@ -156,12 +162,12 @@ def _half(half: Half | None) -> dict[str, Any] | None:
     }
 
 
-def _point(rungs: tuple[str, ...], point: Point, n: int) -> dict[str, Any]:
+def _point(rungs: tuple[str, ...], point: Point, n: int, losses: str = "false_confident_rate") -> dict[str, Any]:
     return {
         "thresholds": dict(zip(rungs, point.thresholds, strict=False)),
         "quality": point.quality,
         "cost_per_request_usd": point.cost / 1e9 / n,
-        "false_confident_rate": point.losses / n,
+        losses: point.losses / n,
     }
 
 
@@ -176,9 +182,9 @@ def print_calibration(result: Calibration, objective: Objective, certificate: Ce
     right = ("quality", "95 %", "USD per 1,000", "confidently wrong")
     rows = table(kind, "quality", "95 %", "USD per 1,000", "confidently wrong", "meets it", title=title, right=right)
     if result.choice.certify is not None:
-        by_task = ", by task" if result.own_tasks else ""
+        by_task = "by task, else " if result.own_tasks else ""
         rows.add_row(
-            f"cascade at {thresholds_told(result.thresholds)}{by_task}", *_row(result.choice.certify), _yes(result)
+            f"cascade at {by_task}{thresholds_told(result.thresholds)}", *_row(result.choice.certify), _yes(result)
         )
     for rung, single in result.choice.singles.items():
         rows.add_row(f"{rung} alone", *_row(single.figures), "yes" if single.meets else "no")
@@ -186,6 +192,11 @@ def print_calibration(result: Calibration, objective: Objective, certificate: Ce
         quality, usd = result.choice.random_mix
         rows.add_row("as many, at random", f"{quality:.4f}", "", f"{1e3 * usd:.4f}", "", "")
     stdout.print(rows)
+    if (versus := result.choice.versus) is not None:
+        cost = _between(f"{versus.cost:+.0%}", versus.cost_ci95, "+.0%")
+        stdout.print(
+            f"against {versus.rung} alone: cost {cost}, quality {_between(f'{versus.quality:+.4f}', versus.quality_ci95, '+.4f')}"
+        )
     if isinstance(result.choice.proof, Certified) and certificate is not None:
         stdout.print(f"\n{certificate_told(result.choice.proof)}")
     elif not isinstance(objective, Target) and result.feasible:
@@ -196,6 +207,10 @@ def print_calibration(result: Calibration, objective: Objective, certificate: Ce
     _print_shorter(result, objective)
     if result.skipped:
         stdout.print(f"{result.skipped:,} bad items were skipped, first: {result.problems[0]}")
+
+
+def _between(value: str, ci95: tuple[float, float] | None, form: str) -> str:
+    return f"{value} ({ci95[0]:{form}} to {ci95[1]:{form}})" if ci95 else value
 
 
 def _print_tasks(result: Calibration) -> None:
@@ -243,7 +258,7 @@ def _print_shorter(result: Calibration, objective: Objective) -> None:
             if (point.losses <= chosen.losses if isinstance(objective, Target) else point.quality >= chosen.quality)
         ]  # fmt: skip
         best = min(good, key=lambda point: point.cost, default=None)
-        if best is not None:
+        if best is not None and chosen.cost:
             share = best.cost / chosen.cost - 1
             told = f"{abs(share):.0%} {'cheaper' if share < 0 else 'dearer'} on the tune half"
             stdout.print(f"shorter: {' → '.join(one.rungs)} with no more {_what(objective)}: {told}")

@@ -18,6 +18,7 @@ from cascade.cli.expected import print_storms, storms_of
 from cascade.cli.output import print_json, stderr, stdout
 from cascade.core.certificate import Certificate
 from cascade.core.errors import ConfigurationError, PolicyError, RequirementNotMet
+from cascade.core.policy import Policy
 from cascade.corpora.splits import Split
 from cascade.editing import diff_of, edit_policy, write_policy
 from cascade.loading import find_policy, load_policy
@@ -82,18 +83,16 @@ class CalibrateWish:
 def run_calibrate(asked: CalibrateWish, *, as_json: bool) -> None:
     """Calibrate, print what came of it, and write it into a policy where that is wanted.
 
-    Raises RequirementNotMet (exit 3) where nothing meets the objective.
+    Raises RequirementNotMet (exit 3) where nothing meets the objective; PolicyError where what was found is not written.
     """
     if asked.against is not None:
         run_against(asked, as_json=as_json)
         return
-    objective = asked.objective
-    chosen = asked.write or asked.policy
-    policy = load_policy(chosen) if chosen else None
+    objective, policy = asked.objective, _policy_of(asked)
     started = time.monotonic()
     paths = list(asked.corpora) if asked.counts else [find_corpus(path) for path in asked.corpora]
-    split = Split(asked.tune, asked.split_seed)
     agreement = None if asked.counts else agreement_of(paths, objective, skip_bad=asked.skip_bad)
+    split = Split(asked.tune, asked.split_seed)
     wish = Wish(objective, policy, split, asked.per_task, asked.scorer, asked.skip_bad)
     result = calibrate_counts(paths, wish) if asked.counts else calibrate(paths, wish)
     certificate = result.certificate()
@@ -101,15 +100,10 @@ def run_calibrate(asked: CalibrateWish, *, as_json: bool) -> None:
     fields = fields_of(result, certificate, time.monotonic() - started) | {"storms": storms}
     if agreement is not None:
         fields["disagreement"] = agreement.fields(asked.max_risk or 0.0)
-    diff = _written(asked, result, certificate)
     if asked.report is not None:
-        advice = (
-            advice_told(result)
-            if objective is not None
-            else "The frontier of the whole corpus: nothing chosen, nothing certified."
-        )
-        write_report(asked.report, report_of(result, f"{advice[:1].upper()}{advice[1:]}", storms or {}))
-        stderr.print(f"report: {asked.report}", style="dim")
+        _report(asked.report, result, storms)
+    refused = _refused(asked, result)
+    diff = _written(asked, result, certificate) if refused is None or asked.dry_run else None
     if as_json:
         print_json(fields | ({"diff": diff} if diff is not None else {}))
     elif objective is None:
@@ -118,17 +112,43 @@ def run_calibrate(asked: CalibrateWish, *, as_json: bool) -> None:
         print_calibration(result, objective, certificate)
         print_storms(storms, result)
         print_agreement(agreement, objective)
-        if diff is not None:
-            stdout.print(f"\n{diff or 'nothing to change'}".rstrip("\n"))
-            if asked.dry_run:
-                stderr.print("--dry-run: nothing was written")
+        _print_diff(diff, dry=asked.dry_run)
     if objective is not None and not result.feasible:
         raise RequirementNotMet(refusal_told(result, objective))
+    if refused is not None:
+        raise refused
+
+
+def _policy_of(asked: CalibrateWish) -> Policy | None:
+    """The policy that looks at the corpus, which is the one that is written. Raises ConfigurationError for two of them."""
+    if asked.write and asked.policy and asked.write != asked.policy:
+        raise ConfigurationError("--policy and --write name two policies: what is calibrated is written (give --write)")
+    if (asked.dry_run or asked.force) and not asked.write:
+        raise ConfigurationError("--dry-run and --force go with --write")
+    chosen = asked.write or asked.policy
+    return load_policy(chosen) if chosen else None
+
+
+def _report(path: Path, result: Calibration, storms: dict[str, Any] | None) -> None:
+    advice = "The frontier of the whole corpus: nothing chosen, nothing certified."
+    if result.wish.objective is not None:
+        advice = advice_told(result)
+    write_report(path, report_of(result, f"{advice[:1].upper()}{advice[1:]}", storms or {}))
+    stderr.print(f"report: {path}", style="dim")
+
+
+def _print_diff(diff: str | None, *, dry: bool) -> None:
+    if diff is not None:
+        stdout.print(f"\n{diff or 'nothing to change'}".rstrip("\n"))
+        if dry:
+            stderr.print("--dry-run: nothing was written")
 
 
 def run_against(asked: CalibrateWish, *, as_json: bool) -> None:
     """Whether the certificate in force still holds on fresh corpora. Raises RequirementNotMet where it is not shown to."""
-    if asked.policy or asked.write or asked.frontier_only or asked.max_risk or asked.min_quality or asked.budget:
+    others = (asked.policy, asked.write, asked.report, asked.max_risk, asked.min_quality, asked.budget)
+    flags = (asked.frontier_only, asked.per_task, asked.scorer, asked.counts, asked.dry_run, asked.force)
+    if any(one is not None for one in others) or any(flags):
         raise ConfigurationError("--against looks at one policy's certificate: give corpora, and nothing else, with it")
     policy = load_policy(asked.against or "")
     started = time.monotonic()
@@ -151,25 +171,31 @@ def run_against(asked: CalibrateWish, *, as_json: bool) -> None:
         raise RequirementNotMet(f"the certificate of {policy.name}: {words[found.verdict]} on {manifest.name}{more}")
 
 
+def _refused(asked: CalibrateWish, result: Calibration) -> PolicyError | None:
+    """Why nothing is written, unless with --force; None where it is, or where there is nothing to write."""
+    if asked.write is None or not result.feasible or asked.force:
+        return None
+    if result.choice.advice != "cascade":
+        mend = "--force writes the thresholds all the same"
+        return PolicyError(f"not written: {advice_told(result)}", where=asked.write, mend=mend)
+    if result.others:
+        problem = f"not written: these are other models' replies ({'; '.join(result.others)})"
+        return PolicyError(problem, where=asked.write, mend="--force writes the thresholds, uncertified")
+    return None
+
+
 def _written(asked: CalibrateWish, result: Calibration, certificate: Certificate | None) -> str | None:
     """The change to the policy's text, made where there is one to make; None where none is wanted or allowed."""
     if asked.write is None or not result.feasible:
         return None
-    if result.choice.advice != "cascade" and not asked.force:
-        raise PolicyError(
-            f"not written: {advice_told(result)}", where=asked.write, mend="--force writes the thresholds all the same"
-        )
-    if result.others and not asked.force:
-        problem = f"not written: these are other models' replies ({'; '.join(result.others)})"
-        raise PolicyError(problem, where=asked.write, mend="--force writes the thresholds, uncertified")
     path = find_policy(asked.write)
-    before = path.read_text(encoding="utf-8")
+    before = path.read_bytes().decode()  # with the line ends it has
     blocks: dict[str, dict[str, Any] | None] = {
         "certificate": None if certificate is None else certificate.model_dump(mode="json", exclude_none=True)
     }
     if result.learned is not None:
         blocks["scorer"] = {rung: one.model_dump(mode="json") for rung, one in result.learned.scorer.items()}
-    after = edit_policy(before, result.thresholds, result.task_thresholds, blocks)
+    after = edit_policy(before, result.thresholds, result.task_thresholds, blocks, where=str(path), folder=path.parent)
     if not asked.dry_run:
         write_policy(path, after)
     return diff_of(before, after, str(path))
