@@ -25,17 +25,13 @@ def report_of(result: Calibration, advice: str, storms: Mapping[str, Any]) -> Re
     chosen = None
     if choice.chosen is not None and choice.certify is not None and objective is not None:
         proved = _proved(choice.proof) if isinstance(choice.proof, Certified) else None
-        chosen = Chosen(_point(result, counts, choice.chosen, choice.certify, loss), proved, choice.certify.ci95)
+        point = _point(result, counts, choice.chosen, choice.certify, loss)
+        chosen = Chosen(point, proved, choice.certify.ci95, _by_task(result), result.learned is not None)
     part = "all items" if objective is None else f"the {len(result.held):,} items that the search never saw"
-    notes = [f"Every figure is of {part}; the sliders move one set of thresholds for all tasks."]
-    if result.own_tasks:
-        notes.append(
-            "The chosen point has thresholds of each large task's own, which the sliders do not: see its table."
-        )
+    besides = ", but for what the storm guard would do" if storms and "off" not in storms else ""
+    notes = [f"Every figure is of {part}{besides}; the sliders move one set of thresholds for all tasks."]
     if objective is not None:
         notes.append(f"Wanted: {told(objective)}.")
-    if storms:
-        notes.append("What the storm guard would do is told of all items, in their order.")
     given = input_of(counts, corpus=result.manifest.name, synthetic=result.manifest.synthetic, loss=loss, chosen=chosen)
     return replace(
         given,
@@ -44,7 +40,16 @@ def report_of(result: Calibration, advice: str, storms: Mapping[str, Any]) -> Re
         tasks=_tasks(result) if choice.chosen is not None else (),
         storms=dict(storms),
         notes=tuple(notes),
+        advised=objective is None or choice.advice == "cascade",
+        arrived=len(result.held) if objective is None else len(result.tune) + len(result.held),
     )
+
+
+def _by_task(result: Calibration) -> dict[str, tuple[float | None, ...]]:
+    """As `--write` would write them: also those of a policy's other tasks, which give way to the ladder's."""
+    if not result.own_tasks:
+        return {}
+    return {task: tuple((result.thresholds | own).values()) for task, own in result.task_thresholds.items()}
 
 
 def _point(result: Calibration, counts: Counts, found: Found, held: Half, loss: Loss) -> Point:

@@ -112,7 +112,7 @@ def replayed(thresholds: Mapping[str, str]) -> Replay:
 
 def test_moving_the_sliders_by_keys_shows_what_replay_says(support: Browser) -> None:
     """Wherever the keys take them: quality, cost, risk and the flow are those of a replay at these thresholds."""
-    seen: set[tuple[str, ...]] = set()
+    seen, labels = set[tuple[str, ...]](), set[str]()
     for keys in (((), ()), ((Keys.ARROW_RIGHT,) * 3, (Keys.ARROW_LEFT,)), ((Keys.HOME,), (Keys.END,)), ((Keys.END,), (Keys.END,)),
                  ((Keys.ARROW_LEFT,) * 4, (Keys.HOME,))):  # fmt: skip
         shown = {rung: support.press(index, *keys[index]) for index, rung in enumerate(("haiku", "sonnet"))}
@@ -127,10 +127,14 @@ def test_moving_the_sliders_by_keys_shows_what_replay_says(support: Browser) -> 
         assert support.find("cost").text == f"{figures.cost_per_request_usd * 1000:.4f}"
         assert support.find("risk").text == f"{figures.false_confident_rate:.2%}"
         assert figures.savings_vs_top is not None
-        assert support.find("saved").text == f"{figures.savings_vs_top:.1%}"
+        assert support.find("saved").text == f"{abs(figures.savings_vs_top):.1%}"
+        cheaper = figures.savings_vs_top >= 0
+        labels.add(support.find("saved-label").text)
+        assert support.find("saved-label").text == ("Saved vs opus" if cheaper else "Dearer than opus")
         bars = [float(support.find(f"here-{rung}").get_attribute("width")) for rung in range(2)]
         assert bars == [pytest.approx(100 * count / figures.items) for count in [*figures.shipped.values()][:2]]
     assert len(seen) == 5
+    assert labels == {"Saved vs opus", "Dearer than opus"}
     assert ("never", "never") in seen
     assert support.complaints() == []
 
@@ -149,14 +153,14 @@ def test_copied_yaml_is_what_the_sliders_say(support: Browser) -> None:
     copied = support.driver.execute_async_script("navigator.clipboard.readText().then(arguments[0])")
     assert support.find("said").text == "Copied."
     assert copied.rstrip() == support.find("yaml").text
-    assert "# support: set by hand in a report: uncertified" in copied
+    assert "# support: set by hand in a report, not certified" in copied
     assert shown[1] == "never"
     assert yaml.safe_load(copied)["ladder"] == [
         {"rung": "haiku", "threshold": float(shown[0])}, {"rung": "sonnet", "threshold": "never"}, {"rung": "opus"},
     ]  # fmt: skip
 
 
-@pytest.mark.parametrize(("certificate", "said"), [("proved", "as calibrated"), (None, "as chosen: uncertified")])
+@pytest.mark.parametrize(("certificate", "said"), [("proved", "as calibrated"), (None, "as chosen, not certified")])
 def test_the_chosen_thresholds_come_back(driver: Any, tmp_path: Path, certificate: str | None, said: str) -> None:
     """The sliders start at what was chosen, the button brings it back, and only then is the YAML as it was chosen."""
     counts = counts_of(SUPPORT)
@@ -168,9 +172,45 @@ def test_the_chosen_thresholds_come_back(driver: Any, tmp_path: Path, certificat
     assert text.startswith(f"# support: {said}\n")
     page.press(0, Keys.HOME)
     assert page.value("quality") != quality
-    assert "set by hand in a report: uncertified" in page.find("yaml").text
+    assert "set by hand in a report, not certified" in page.find("yaml").text
     page.find("reset").click()
     assert (page.value("quality"), page.find("yaml").text) == (quality, text)
+
+
+def test_thresholds_by_task_are_handed_out_above_the_sliders(driver: Any, tmp_path: Path) -> None:
+    """The chosen YAML has the tasks' thresholds and stays whatever the sliders do; theirs is certified nowhere."""
+    counts = counts_of(SUPPORT)
+    shared, found = point_at(counts, (10, 8)), point_at(counts, (6, 5))
+    point = replace(found, at=shared.at, thresholds=shared.thresholds)
+    tasks = {"routine": (0.85, None), "no": (1e-05, 0.78)}
+    given = input_of(counts, corpus="support", synthetic=True, chosen=Chosen(point, "proved", (0.9, 0.95), tasks))
+    write_report(tmp_path / "r.html", given)
+    page = Browser(driver, tmp_path / "r.html")
+    page.driver.execute_cdp_cmd("Browser.grantPermissions", {"permissions": ["clipboardReadWrite"]})
+    said: set[str] = set()
+    for key in (None, Keys.HOME):
+        if key:
+            page.press(0, key)
+        said.add(page.find("yaml").text.partition("\n")[0])
+        page.find("picked-copy").send_keys(Keys.ENTER)
+        copied = page.driver.execute_async_script("navigator.clipboard.readText().then(arguments[0])")
+        assert copied.startswith("# support: as calibrated, by task\n")
+        assert page.find("picked-said").text == "Copied."
+        assert (page.value("picked-quality"), page.value("picked-cost")) == (found.quality, found.cost / counts.n / 1e6)
+        assert yaml.safe_load(copied) == {
+            "ladder": [
+                *({"rung": rung, "threshold": x} for rung, x in zip(counts.rungs, shared.thresholds, strict=False)),
+                {"rung": "opus"},
+            ],
+            "tasks": [
+                {"name": "routine", "thresholds": {"haiku": 0.85, "sonnet": "never"}},
+                {"name": "no", "thresholds": {"haiku": 1e-05, "sonnet": 0.78}},
+            ],
+        }
+    assert said == {"# support: one set for all tasks, not certified"}
+    page.find("reset").click()
+    assert (page.find("reset").text, page.value("quality")) == ("Back to the start", shared.quality)
+    assert page.complaints() == []
 
 
 def test_keys_alone_reach_everything_and_show_where_they_are(support: Browser) -> None:

@@ -12,13 +12,21 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+import yaml
 
+from cascade.calibration.calibrating import Calibration, Wish, calibrate
+from cascade.calibration.certificate import Target
 from cascade.calibration.frontier import point_at
+from cascade.calibration.objectives import Budget
 from cascade.calibration.report import Chosen, TaskRow, input_of, render_report, write_report
 from cascade.calibration.report.inputs import guess_of, reliability_of, singles_of
+from cascade.calibration.report.ladder import MOST_LETTERS, states_of, yaml_of
 from cascade.calibration.report.page import MOST_BYTES
 from cascade.calibration.report.table import Table, table_of
+from cascade.calibration.reporting import report_of
 from cascade.core.errors import ConfigurationError
+from cascade.loading import load_policy
+from cascade.shipped import find_corpus
 
 from .builders import SUPPORT, counts_of, drawn
 
@@ -147,7 +155,7 @@ def test_hostile_names_are_texts_everywhere() -> None:
         "limit": 0.35,
     }
     given = replace(
-        input_of(counts, corpus=HOSTILE[0], synthetic=True, chosen=Chosen(point, HOSTILE[1])),
+        input_of(counts, corpus=HOSTILE[0], synthetic=True, chosen=Chosen(point, HOSTILE[1], None, dict.fromkeys(HOSTILE, (0.5, None)))),
         title=HOSTILE[0], advice=HOSTILE[1], tasks=(task,), storms={"changes": [change]}, notes=HOSTILE,
         signals={rungs[0]: {"auroc": 0.7, "ece": None, "beats_random": False}}, baselines=dict.fromkeys(HOSTILE, (0.5, 0.001)),
     )  # fmt: skip
@@ -165,6 +173,8 @@ def test_hostile_names_are_texts_everywhere() -> None:
     assert page.data["rungs"] == list(rungs)
     assert HOSTILE[0] in "".join(page.texts)
     assert "<" not in page.scripts[0]
+    listed: Any = yaml.safe_load(yaml_of(given) or "")
+    assert [task["name"] for task in listed["tasks"]] == list(HOSTILE)
 
 
 def test_a_page_asks_no_network() -> None:
@@ -247,3 +257,139 @@ def test_without_jinja2_the_extra_is_named() -> None:
     )
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True, timeout=60)
     assert done.stdout.strip() == "report"
+
+
+@pytest.fixture(scope="module")
+def by_task() -> Calibration:
+    """Calibrate the shipped history, each large task with thresholds of its own."""
+    wish = Wish(Target(alpha=0.1), load_policy("support"), per_task=True)
+    return calibrate([find_corpus(Path("history"))], wish)
+
+
+def outputs(page: Page) -> dict[str, float]:
+    """The exact figures on a page, by id."""
+    shown = ((a["id"], a.get("data-value")) for tag, a in page.elements if tag == "output")
+    return {str(name): float(value) for name, value in shown if value is not None}
+
+
+def test_thresholds_by_task_are_shown_as_they_were_chosen(by_task: Calibration) -> None:
+    """Before the sliders: the chosen's own figures, every task's thresholds, and YAML that holds them all."""
+    given = report_of(by_task, "Cascade", {})
+    text = render_report(given)
+    page, certify = Page(text), by_task.choice.certify
+    assert certify is not None
+    assert certify.ci95 is not None
+    shown = outputs(page)
+    assert shown["picked-quality"] == certify.quality
+    assert shown["picked-cost"] == pytest.approx(certify.cost_per_request_usd * 1000)
+    assert shown["picked-risk"] == pytest.approx(certify.false_confident)
+    assert shown["cost"] > 2 * shown["picked-cost"]  # what the sliders' one set for all costs is not what was chosen
+    said = "".join(page.texts)
+    assert f"{certify.ci95[0]:.4f} to {certify.ci95[1]:.4f}" in said
+    for label in ("Not what was chosen.", "Back to the start", "Try one set of thresholds for all tasks"):
+        assert label in said
+    before = text[: text.index('id="try"')]
+    rows = {row.task: row.thresholds for row in given.tasks if row.thresholds}
+    assert rows == {task: tuple(own.values()) for task, own in by_task.task_thresholds.items()}
+    assert len(rows) == 2
+    assert all(f">{task}</th>" in before for task in rows)
+    assert text.count("At the chosen thresholds") == 1
+    for task, own in by_task.task_thresholds.items():
+        listed = ", ".join(f"{rung}: {x:.2f}" for rung, x in own.items() if x is not None)
+        assert f"  - {{name: {task}, thresholds: {{{listed}}}}}" in before
+    assert "as calibrated, by task" in before
+    assert page.data["chosen"] == page.data["moved"] == "one set for all tasks, not certified"
+
+
+def test_yaml_by_task_is_left_out_where_it_would_weigh_too_much() -> None:
+    """Hundreds of tasks with long names: no YAML, a hint at --write, and a page within its weight."""
+    counts = drawn(tuple(letter * 1_000 for letter in "abcd"), 40_000, 40_000)
+    point = point_at(counts, guess_of(counts))
+    few = {f"t{number}": (0.5, None, 0.25) for number in range(2)}
+    many = {f"t{number}" * 30: (0.5, None, 0.25) for number in range(256)}
+    small, large = (
+        input_of(counts, corpus="c", synthetic=False, chosen=Chosen(point, None, None, tasks)) for tasks in (few, many)
+    )
+    assert 0 < len(yaml_of(small) or "") <= MOST_LETTERS
+    assert yaml_of(large) is None
+    page = render_report(large)
+    assert "calibrate with --write puts them into a policy" in page
+    assert len(page.encode()) < MOST_BYTES
+
+
+def test_dearer_than_the_top_is_said_as_dearer() -> None:
+    """A saving has no minus sign: its label turns with it."""
+    counts = counts_of(SUPPORT)
+    never = tuple(len(own) + 1 for own in counts.levels)
+    for at, label, other in (
+        (never, "Dearer than opus", "Saved vs opus"),
+        ((1, 1), "Saved vs opus", "Dearer than opus"),
+    ):
+        point = point_at(counts, at)
+        text = "".join(
+            Page(render_report(input_of(counts, corpus="c", synthetic=True, chosen=Chosen(point, None)))).texts
+        )
+        share = abs(1 - point.cost / int(counts.cost[:, -1].sum()))
+        assert f"{label}{share:.1%}" in text
+        assert other not in text
+
+
+def test_where_a_single_model_is_better_the_advice_warns_and_the_certificate_does_not_cheer() -> None:
+    """The advice in the warning colour comes first; what is certified is said neutrally, as not advised."""
+    result = calibrate([find_corpus(Path("history"))], Wish(Target(alpha=0.1), load_policy("support")))
+    advised = report_of(result, "Cascade", {})
+    assert advised.advised
+    dear = replace(result, choice=replace(result.choice, advice="single:opus"))
+    given = report_of(dear, "Do not cascade here", {})
+    assert not given.advised
+    text, calm = render_report(given), render_report(advised)
+    assert '<p class="advice not">Do not cascade here</p>' in text
+    assert '<p class="advice">Cascade</p>' in calm
+    assert text.index("Do not cascade here") < text.index("Certified, though not advised:")
+    assert '<p class="proof"><strong>Certified.' in calm
+    assert '<p class="proof">' not in text
+    assert states_of(given)[0] == "as calibrated, not advised"
+    assert states_of(advised) == ("as calibrated", "set by hand in a report, not certified")
+
+
+def test_yaml_is_as_calibrated_only_where_it_was_certified() -> None:
+    """Chosen for a budget it is not certified; of a learned score it is so only with what scores; else never."""
+    path = [find_corpus(Path("history"))]
+    budget = report_of(calibrate(path, Wish(Budget(0.0015), load_policy("support"))), "a", {})
+    assert states_of(budget)[0] == "as chosen, not certified"
+    frontier = report_of(calibrate(path, Wish(None, load_policy("support"))), "a", {})
+    assert frontier.advised
+    assert {*states_of(frontier)} == {"set by hand in a report, not certified"}
+    counts = counts_of(SUPPORT)
+    learned = Chosen(point_at(counts, (9, 11)), "proved", scored=True)
+    told = states_of(input_of(counts, corpus="c", synthetic=True, chosen=learned))
+    assert told[0] == "as calibrated, of the learned score that --write adds"
+
+
+def test_without_a_choice_the_random_mix_is_told_as_that_of_where_the_sliders_start() -> None:
+    """On a frontier's page as many climb at random as at 0.80, and the picture and the table say so."""
+    counts = counts_of(SUPPORT)
+    text = render_report(input_of(counts, corpus="c", synthetic=True))
+    assert ">as many as at 0.80, at random</text>" in text
+    assert "as many climbing as at 0.80 on every rung, drawn at random" in text
+    chosen = render_report(input_of(counts, corpus="c", synthetic=True, chosen=Chosen(point_at(counts, (9, 11)), None)))
+    assert ">as many, at random</text>" in chosen
+    assert "as at 0.80" not in chosen
+
+
+def test_the_storm_guards_part_says_what_it_was_counted_on(by_task: Calibration) -> None:
+    """All requests in their order, its cost on top of the figures above, in USD per 1,000 where the requests are known."""
+    storms = {"tripped": 4, "released": 3, "escalated": 609, "held": 0, "cost_usd": 1.354576, "limit_wrong": 0}
+    given = report_of(by_task, "a", storms)
+    assert given.arrived == 2_400
+    text = "".join(Page(render_report(given)).texts)
+    assert "Counted on the whole corpus (2,400 requests) in its order of arrival" in text
+    assert "the half that tuned the thresholds among them" in text
+    assert "it is in none of the figures above" in text
+    assert f"{1.354576 / 2_400 * 1_000:.4f} USD per 1,000" in text
+    assert "but for what the storm guard would do" in text
+    unknown = "".join(Page(render_report(replace(given, arrived=None))).texts)
+    assert "Spread over all" not in unknown
+    assert "it is in none of the figures above" in unknown
+    off = "".join(Page(render_report(report_of(by_task, "a", {"off": "no arrival times"}))).texts)
+    assert "Counted on the whole corpus" not in off

@@ -95,7 +95,7 @@ def draw_frontier(given: ReportInput, width: int = 760, height: int = 420) -> Fr
     y = _axis(_padded(qualities), height - 52, 20, about=6)
     shown = _thinned(points, _MOST_POINTS)
     wanted = [(x(a), y(b), "chosen", "chosen") for a, b in here]
-    wanted += [(x(a), y(b), _said(name), name.partition(":")[0]) for a, b, name in singles]
+    wanted += [(x(a), y(b), _said(name, chosen is None), name.partition(":")[0]) for a, b, name in singles]
     interval = (x(here[0][0]), y(ci[0]), y(ci[1])) if ci and here else None
     places = [(x(a), y(b)) for a, b in shown]
     dots = tuple(places) if len(shown) <= 80 else ()
@@ -170,15 +170,14 @@ def _nice(step: float) -> float:
     return next(nice * magnitude for nice in (1, 2, 2.5, 5, 10) if nice * magnitude >= step * 0.999)
 
 
-def _said(name: str) -> str:
+def _said(name: str, guessed: bool) -> str:
+    """A baseline's label. `guessed`: nothing was chosen, so that as many climb at random as at 0.80."""
     kind, _, rung = name.partition(":")
-    return (
-        f"{rung[:40]} alone"
-        if kind == "single" and rung
-        else "as many, at random"
-        if name == "random_mix"
-        else name[:48]
-    )
+    if kind == "single" and rung:
+        return f"{rung[:40]} alone"
+    if name == "random_mix":
+        return "as many as at 0.80, at random" if guessed else "as many, at random"
+    return name[:48]
 
 
 def _boxes_of(stairs: Sequence[tuple[float, float]]) -> list[tuple[float, float, float, float]]:

@@ -23,12 +23,16 @@ __all__ = ["Chosen", "Level", "ReportInput", "TaskRow", "guess_of", "input_of", 
 class Chosen:
     """The thresholds that calibrate chose, as they do on the report's counts.
 
-    `certificate`: what was proved of them, in words; None: nothing. `quality_ci95` is of the mean score.
+    `certificate`: what was proved of them, in words; None: nothing. `quality_ci95` is of the mean score. `by_task`: the
+    tasks that have thresholds of their own, by rung below the top; then `point` has the others', and all tasks' figures.
+    `scored`: they are thresholds of a learned score, not of what the rungs say themselves.
     """
 
     point: Point
     certificate: str | None
     quality_ci95: tuple[float, float] | None = None
+    by_task: Mapping[str, tuple[float | None, ...]] = field(default_factory=dict[str, "tuple[float | None, ...]"])
+    scored: bool = False
 
 
 @dataclass(frozen=True, slots=True)
@@ -58,8 +62,9 @@ class Level:
 class ReportInput:
     """Everything on the page. Names may be anyone's: they are escaped there.
 
-    `advice` is the headline, one sentence. `baselines`: quality and USD per request by name, e.g. "single:opus",
-    "random_mix". `signals`: by rung, as `calibrate --json` has them. `storms`: as `replay --json` has them.
+    `advice` is the headline, one sentence; `advised` False: it warns, for a cascade is not what it says. `baselines`: quality and USD per request by name, e.g. "single:opus",
+    "random_mix". `signals`: by rung, as `calibrate --json` has them. `storms`: as `replay --json` has them,
+    of `arrived` requests (None: not known).
     """
 
     title: str
@@ -75,6 +80,13 @@ class ReportInput:
     tasks: tuple[TaskRow, ...] = ()
     storms: Mapping[str, Any] = field(default_factory=dict[str, Any])
     notes: tuple[str, ...] = ()
+    advised: bool = True
+    arrived: int | None = None
+
+    @property
+    def by_task(self) -> bool:
+        """Whether tasks have thresholds of their own, so that the sliders' one set for all is not what was chosen."""
+        return self.chosen is not None and bool(self.chosen.by_task)
 
 
 def input_of(

@@ -12,6 +12,7 @@ from typing import Any
 from cascade.calibration.frontier import Point, point_at
 from cascade.calibration.report.drawing import draw_frontier, draw_reliability
 from cascade.calibration.report.inputs import ReportInput, guess_of
+from cascade.calibration.report.ladder import states_of, yaml_of
 from cascade.calibration.report.table import Table, table_of
 from cascade.core.errors import ConfigurationError, MissingExtra
 from cascade.editing import threshold_text
@@ -56,7 +57,13 @@ def render_report(given: ReportInput) -> str:
         lstrip_blocks=True,
     )
     environment.policies["json.dumps_kwargs"] = {"separators": (",", ":")}
-    filters: dict[str, Any] = {"usd": _usd, "share": _share, "threshold": threshold_text, "short": _short}
+    filters: dict[str, Any] = {
+        "usd": _usd,
+        "share": _share,
+        "threshold": threshold_text,
+        "short": _short,
+        "saving": _saving,
+    }
     environment.filters.update(filters)  # pyright: ignore[reportUnknownMemberType] - jinja2 does not type them
     style, script = (_ASSETS.joinpath(name).read_text(encoding="utf-8") for name in ("report.css", "report.js"))
     return environment.get_template("report.html.j2").render(
@@ -71,8 +78,10 @@ def render_report(given: ReportInput) -> str:
 def _values(given: ReportInput) -> dict[str, Any]:
     counts = given.counts
     n, top = counts.n, len(counts.rungs) - 1
-    point = given.chosen.point if given.chosen else point_at(counts, guess_of(counts), given.loss)
-    table = table_of(counts, point.at, given.loss)
+    top_cost = int(counts.cost[:, top].sum())
+    at = given.chosen.point.at if given.chosen else guess_of(counts)
+    point = given.chosen.point if given.chosen and not given.by_task else point_at(counts, at, given.loss)
+    table = table_of(counts, at, given.loss)
     drawn = draw_frontier(given)
     return {
         "given": given,
@@ -80,14 +89,15 @@ def _values(given: ReportInput) -> dict[str, Any]:
         "rungs": counts.rungs,
         "below": counts.rungs[:-1],
         "point": point,
-        "start": _told(point, n),
+        "start": _told(point, n, top_cost),
+        "picked": _told(given.chosen.point, n, top_cost) if given.chosen else None,
+        "picked_yaml": yaml_of(given) if given.by_task else None,
         "flow": _flow(point, n),
-        "top_cost": int(counts.cost[:, top].sum()) / max(1, n) / 1e6,
         "table": table,
         "data": _data(given, table, drawn.x, drawn.y),
         "drawn": drawn,
         "reliabilities": [draw_reliability(counts, rung) for rung in range(top)],
-        "frontier_rows": [(one, _told(one, n)) for one in _spread(given.frontier)],
+        "frontier_rows": [(one, _told(one, n, top_cost)) for one in _spread(given.frontier)],
         "tasks": given.tasks[:_MOST_ROWS],
         "baselines": list(given.baselines.items())[:_MOST_ROWS],
         "changes": list(given.storms.get("changes", ()))[:_MOST_ROWS],
@@ -96,20 +106,23 @@ def _values(given: ReportInput) -> dict[str, Any]:
 
 
 def _data(given: ReportInput, table: Table, x: Any, y: Any) -> dict[str, Any]:
-    chosen = "" if given.chosen is None else "as calibrated" if given.chosen.certificate else "as chosen: uncertified"
+    chosen, moved = states_of(given)
     axes = {name: [axis.low, axis.high, axis.start, axis.end] for name, axis in (("x", x), ("y", y))}
     return {
         **table.fields,
         "start": list(table.at),
         "chosen": chosen,
+        "moved": moved,
         "corpus": given.corpus[:200],
         **axes,
     }
 
 
-def _told(point: Point, n: int) -> dict[str, float]:
-    """Quality, USD per 1,000 requests, and the joint rate of the loss."""
-    return {"quality": point.quality, "cost": point.cost / max(1, n) / 1e6, "risk": point.losses / max(1, n)}
+def _told(point: Point, n: int, top_cost: int) -> dict[str, Any]:
+    """Quality, USD per 1,000 requests, the joint rate of the loss, and the share of the top's cost that is saved."""
+    saved = 1 - point.cost / top_cost if top_cost else None
+    n = max(1, n)
+    return {"quality": point.quality, "cost": point.cost / n / 1e6, "risk": point.losses / n, "saved": saved}
 
 
 def _flow(point: Point, n: int) -> list[dict[str, float]]:
@@ -133,6 +146,11 @@ def _usd(value: float) -> str:
 
 def _share(value: float) -> str:
     return f"{value:.2%}"
+
+
+def _saving(value: float | None) -> str:
+    """How much cheaper or dearer: the label beside it says which."""
+    return "–" if value is None else f"{abs(value):.1%}"
 
 
 def _short(text: object, most: int = 200) -> str:

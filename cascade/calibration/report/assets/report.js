@@ -46,8 +46,7 @@
     /^[A-Za-z][A-Za-z0-9_.-]*$/.test(text) && !/^(y|n|yes|no|on|off|true|false|null)$/i.test(text) ? text : JSON.stringify(text);
   const line = (text) => text.replace(/[\u0000-\u001f\u007f-\u009f\u2028\u2029\ufeff]/g, " ");
 
-  function yaml(at, found, chosen) {
-    const state = chosen || "set by hand in a report: uncertified";
+  function yaml(at, found, state) {
     const told = [`quality ${found.quality.toFixed(4)}, risk ${percent(found.risk)}`, `${found.perThousand.toFixed(4)} USD per 1,000`];
     const rungs = data.rungs.map((rung, index) =>
       index === top ? `  - {rung: ${word(rung)}}` : `  - {rung: ${word(rung)}, threshold: ${data.labels[index][at[index] - 1]}}`);
@@ -65,7 +64,10 @@
     put("quality", found.quality.toFixed(4), found.quality);
     put("cost", number(found.perThousand, 4), found.perThousand);
     put("risk", percent(found.risk), found.risk);
-    put("saved", topCost ? percent(1 - found.cost / topCost, 1) : "–");
+    const saved = topCost ? 1 - found.cost / topCost : null;
+    put("saved", saved === null ? "–" : percent(Math.abs(saved), 1));
+    const label = byId("saved-label");
+    label.textContent = saved < 0 ? label.dataset.dearer : label.dataset.saved;
     let reached = data.n;
     found.ended.forEach((here, rung) => {
       put(`reached-${rung}`, number(reached, 0), reached);
@@ -78,32 +80,33 @@
     });
     byId("you").setAttribute("cx", place(data.x, found.perThousand));
     byId("you").setAttribute("cy", place(data.y, found.quality));
-    const chosen = at.every((level, rung) => level === data.start[rung]) ? data.chosen : "";
-    byId("yaml").textContent = yaml(at, found, chosen);
+    const state = at.every((level, rung) => level === data.start[rung]) ? data.chosen : data.moved;
+    byId("yaml").textContent = yaml(at, found, state);
     return found;
   }
 
-  function say(text) {
-    byId("said").textContent = text;
+  function say(text, where = "said") {
+    byId(where).textContent = text;
   }
 
-  async function copy() {
-    const text = byId("yaml").textContent;
+  async function copy(event) {
+    const { copies, said } = event.currentTarget.dataset;
+    const text = byId(copies).textContent;
     try {
       await navigator.clipboard.writeText(text);
     } catch {
       // Not everywhere may a page write to the clipboard: then what is selected is copied, or stays selected for the reader.
       const range = document.createRange();
-      range.selectNodeContents(byId("yaml"));
+      range.selectNodeContents(byId(copies));
       const selection = getSelection();
       selection.removeAllRanges();
       selection.addRange(range);
       if (!document.execCommand("copy")) {
-        say("Selected: copy it with the keyboard.");
+        say("Selected: copy it with the keyboard.", said);
         return;
       }
     }
-    say("Copied.");
+    say("Copied.", said);
   }
 
   for (const slider of sliders) {
@@ -119,7 +122,7 @@
     show();
     say("The thresholds are back.");
   });
-  byId("copy").addEventListener("click", copy);
+  document.querySelectorAll("[data-copies]").forEach((button) => { button.addEventListener("click", copy); });
   document.documentElement.classList.add("live");
   show();
 })();
