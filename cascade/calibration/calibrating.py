@@ -221,11 +221,9 @@ def calibrate_counts(paths: Sequence[Path], wish: Wish) -> Calibration:
     """Read tables of counts, add them up, and calibrate; `wish.split` has no part in it, for the tables have theirs.
 
     Raises as `calibrate`, and ConfigurationError for what counts cannot give: a certificate where groups had several
-    items, thresholds by task, a scorer.
+    items, thresholds by task, a scorer, a loss that hangs on what the scores compare with.
     """
-    for name, asked in (("--per-task", wish.per_task), ("--scorer", wish.scorer)):
-        if asked:
-            raise ConfigurationError(f"{name}: counts do not have what it takes (give the corpora themselves)")
+    _refuse_what_counts_lack(wish)
     if len({hash_of_corpus([path]) for path in paths}) < len(paths):
         where = ", ".join(map(str, paths))
         raise CorpusError("one table is there twice", where=where, mend="count each corpus once")
@@ -255,6 +253,16 @@ def calibrate_counts(paths: Sequence[Path], wish: Wish) -> Calibration:
     sources = tuple(map(str, paths))
     signal = tallied_signals(table.whole)
     return Calibration(sources, manifest, lens, wish, tune, held, choice, signal, counted=True)
+
+
+def _refuse_what_counts_lack(wish: Wish) -> None:
+    if isinstance(wish.objective, Target) and wish.objective.loss == "disagreement":
+        raise ConfigurationError(
+            "--loss disagreement: counts do not say what their scores compare with (give the corpora themselves)"
+        )
+    for name, asked in (("--per-task", wish.per_task), ("--scorer", wish.scorer)):
+        if asked:
+            raise ConfigurationError(f"{name}: counts do not have what it takes (give the corpora themselves)")
 
 
 def hold(paths: Sequence[Path], policy: Policy, *, skip_bad: bool = False) -> tuple[Manifest, Against]:

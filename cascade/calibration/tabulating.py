@@ -13,11 +13,23 @@ A row stands for all items of one part whose replies have the same confidence at
 | `<rung>.regressed` | int64 | of these, where the top rung is right; not for the top, where it is 0 |
 | `<rung>.false_confident` | int64 | may be left out: as `wrong` below the top, and 0 there |
 
-`cascade.counts` in the file's key-value metadata is JSON: `rungs` (cheapest first, each with its `model` or null),
-`right_at`, `corpora` (names), `sources` (their files' SHA-256, so that none counts twice), `grader`, `synthetic`, `grouped` (false only where every item is a group of its own: then
-its counts can carry a certificate), `counted_as` (a hash of what else decides shipping: tasks, checks, scorer), and
-`alone`, the single models' sums where a best held or a ceiling makes them differ. Without it the rungs are taken in the
-order of the columns, `right_at` is 0.5 and `grouped` true.
+Counts are whole, 0 <= regressed <= wrong <= items and 0 <= false_confident <= wrong; a confidence is 0 to 1.
+
+`cascade.counts` in the file's key-value metadata is JSON, every key of which may be missing:
+
+- `rungs`: cheapest first, each with its `model` or null; else as the columns stand, their models unknown.
+- `right_at`: else 0.5. `scores`: between which two numbers each score lies; else 0 and 1. `grader`, `synthetic`.
+- `corpora`: names. `sources`: their files' SHA-256, so that none counts twice.
+- `grouped`, else true: false promises that every item is a group of its own over all tables that are ever added, and
+  then the counts can carry a certificate. Items with the same input are of one group, unless they name others.
+- `named_groups`, else as `grouped`: whether any item names its group. Two tables whose items do may share some, so that
+  their sum is `grouped`. An input that two files share is not seen: count such files as one corpus.
+- `counted_as`: a hash of what else decides shipping: tasks, checks, scorer.
+- `items`: by part, how many; `alone`: by part, the single models' sums of `score` and `wrong`, where a best held or a
+  ceiling makes them differ from the rows'. There must be both where a `false_confident` is not what it may be left out for.
+
+Tables are added by `calibrate --counts`, never by concatenating files: `sources`, `grouped` and `alone` of one would be
+taken for all. Some of the rows are a table too, but where `alone` was of more.
 
 In SQL, for a ladder of two: `SELECT part, "a.confidence", COUNT(*) AS items, SUM(a_score) AS "a.score", … GROUP BY 1, 2`.
 """
@@ -26,13 +38,14 @@ from __future__ import annotations
 
 import json
 import os
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final, cast
 
 from cascade.calibration.coded import Coded, code_columns
 from cascade.calibration.counts import GRID, Counts
+from cascade.calibration.table_checks import SLACK, Told, checked_columns, told_of
 from cascade.certificates import hash_of, hash_of_file
 from cascade.core.errors import CorpusError
 from cascade.core.policy import Policy
@@ -61,8 +74,6 @@ __all__ = [
 PARTS: Final = ("tune", "certify")
 """The parts of a table, in this order."""
 
-_MEND = "make it with `cascade tabulate`, or with the columns that cascade.calibration.tabulating describes"
-
 
 @dataclass(frozen=True, slots=True, eq=False)
 class Tabulated:
@@ -70,7 +81,8 @@ class Tabulated:
 
     `models`: by rung, None where it is not known. `corpora`: the names of what was counted. `grouped`: a group may have
     several items, so that counts alone prove nothing. `counted_as`: see `counted_as`; None where it is not known.
-    `sources`: SHA-256 of the files that were counted, where they are known.
+    `sources`: SHA-256 of the files that were counted, where they are known. `named_groups`: an item may name its group,
+    so that another table may have more of it. `scores`: between which each score lies.
     """
 
     parts: Mapping[str, Counts]
@@ -81,6 +93,8 @@ class Tabulated:
     grader: str | None = None
     counted_as: str | None = None
     sources: tuple[str, ...] = ()
+    named_groups: bool = True
+    scores: tuple[float, float] = (0.0, 1.0)
 
     @property
     def rungs(self) -> tuple[str, ...]:
@@ -93,7 +107,10 @@ class Tabulated:
         return self.parts["tune"] + self.parts["certify"]
 
     def __add__(self, other: Tabulated) -> Tabulated:
-        """The counts of both. Raises CorpusError for another ladder; where they overlap cannot be seen."""
+        """The counts of both. Raises CorpusError for another ladder, and for a file that is in both.
+
+        Groups that both name may be the same ones: then the sum is `grouped`, for which of them are cannot be seen.
+        """
         if self.models != other.models:
             told = " and ".join(", ".join(str(model) for model in one.models) for one in (self, other))
             raise CorpusError(f"these are of other models: {told}", where="counts", mend="calibrate them apart")
@@ -110,7 +127,9 @@ class Tabulated:
             parts=parts,
             corpora=self.corpora + other.corpora,
             sources=self.sources + other.sources,
-            grouped=self.grouped or other.grouped,
+            grouped=self.grouped or other.grouped or (self.named_groups and other.named_groups),
+            named_groups=self.named_groups or other.named_groups,
+            scores=(min(self.scores[0], other.scores[0]), max(self.scores[1], other.scores[1])),
             synthetic=self.synthetic or other.synthetic,
             grader=self.grader if self.grader == other.grader else None,
         )
@@ -130,9 +149,11 @@ def tabulate_corpus(
     path: str | os.PathLike[str], policy: Policy | None = None, split: Split | None = None
 ) -> Tabulated:
     """Count a corpus as `policy` sees it (None: its own ladder). Raises CorpusError, PolicyError and MissingExtra."""
-    split, tunes = split or Split(), list[bool]()
+    split, tunes, named = split or Split(), list[bool](), False
 
     def each(items: Sequence[Item]) -> None:
+        nonlocal named
+        named = named or any(item.group is not None for item in items)
         tunes.extend(split.part_of(item) == "tune" for item in items)
 
     with open_corpus(path) as reader:
@@ -145,11 +166,14 @@ def tabulate_corpus(
         if not len(columns):
             raise CorpusError("has no items", where=reader.source, mend="record some")
     models = {entry.rung: entry.model for entry in manifest.ladder}
-    parts = tabulate_coded(code_columns(columns, view), np.array(tunes, np.bool_))
+    coded = code_columns(columns, view)
+    parts = tabulate_coded(coded, np.array(tunes, np.bool_))
+    both = (coded.score, coded.alone)
+    scores = min(0.0, *(float(one.min()) for one in both)), max(1.0, *(float(one.max()) for one in both))
     grouped = len(np.unique(columns.group)) < len(columns)
     return Tabulated(
         parts, tuple(models[rung] for rung in lens.rungs), (manifest.name,), grouped, manifest.synthetic, manifest.grader,
-        counted_as(lens.plan.policy), (hash_of_file(path),),
+        counted_as(lens.plan.policy), (hash_of_file(path),), named, scores,
     )  # fmt: skip
 
 
@@ -175,8 +199,11 @@ def write_counts(path: str | os.PathLike[str], table: Tabulated) -> int:
         "synthetic": table.synthetic,
         "grouped": table.grouped,
         "counted_as": table.counted_as,
+        "named_groups": table.named_groups,
+        "scores": list(table.scores),
+        "items": {part: one.n for part, one in table.parts.items()},
         "alone": {part: {"score": one.alone.tolist(), "wrong": one.alone_wrong.tolist()}
-                  for part, one in table.parts.items()},
+                  for part, one in table.parts.items() if _apart(one)},
     }  # fmt: skip
     made = pa.table(arrays).replace_schema_metadata({COUNTS_KEY: json.dumps(told, ensure_ascii=False).encode()})
     draft = target.with_name(f".{target.name}.{os.getpid()}")
@@ -199,24 +226,23 @@ def read_counts(path: str | os.PathLike[str]) -> Tabulated:
             table = file.read()
         except (pa.ArrowException, OSError) as error:
             raise CorpusError(f"cannot be read: {str(error)[:200]}", where=where, mend="is the file whole?") from error
-    told = _told(table, where)
-    rungs = tuple(str(one["rung"]) for one in told["rungs"])
-    columns = {name: _numbers(pa, table.column(name)) for name in table.column_names if name != "part"}
-    _check(columns, rungs, where)
-    parts = np.array(table.column("part").to_pylist() if "part" in table.column_names else ["tune"] * len(table))
+    told = told_of(table, where)
+    rungs = tuple(one.rung for one in told.rungs)
+    columns = checked_columns(pa, table, rungs, told.scores, where)
+    parts = np.array(
+        table.column("part").to_pylist() if "part" in table.column_names else ["tune"] * len(table), object
+    )
     for strange in sorted({str(part) for part in parts.tolist()} - {*PARTS}):
         raise CorpusError(f"there is a part {strange!r}", where=where, mend="a part is tune or certify")
     levels = tuple(_levels(columns[f"{rung}.confidence"]) for rung in rungs[:-1])
-    alone = told.get("alone", {})
-    made = {
-        part: _counts_of({name: column[parts == part] for name, column in columns.items()}, rungs, levels,
-                         float(told["right_at"]), alone.get(part))
-        for part in PARTS
-    }  # fmt: skip
-    models = tuple(one.get("model") for one in told["rungs"])
+    made: dict[str, Counts] = {}
+    for part in PARTS:
+        some = {name: column[parts == part] for name, column in columns.items()}
+        made[part] = _with_alone(_counts_of(some, rungs, levels, told.right_at), part, told, where)
+    named = told.grouped if told.named_groups is None else told.named_groups
     return Tabulated(
-        made, models, tuple(told["corpora"]), bool(told["grouped"]), bool(told["synthetic"]), told["grader"],
-        told["counted_as"], tuple(told["sources"]),
+        made, tuple(one.model for one in told.rungs), told.corpora, told.grouped, told.synthetic, told.grader,
+        told.counted_as, told.sources, named, told.scores,
     )  # fmt: skip
 
 
@@ -233,54 +259,36 @@ def _columns(part: str, counts: Counts) -> dict[str, Any]:
     return columns
 
 
-def _told(table: Any, where: str) -> dict[str, Any]:
-    """What the metadata say, or what may be assumed without them."""
-    ending = ".cost_nano_usd"
-    rungs = [name.removesuffix(ending) for name in table.column_names if name.endswith(ending)]
-    assumed: dict[str, Any] = {
-        "rungs": [{"rung": rung} for rung in rungs],
-        "right_at": 0.5,
-        "corpora": [Path(where).name.partition(".")[0]],
-        "grader": None,
-        "synthetic": False,
-        "grouped": True,
-        "counted_as": None,
-        "sources": [],
-    }
-    raw = cast("dict[bytes, bytes]", table.schema.metadata or {}).get(COUNTS_KEY)
-    try:
-        told: dict[str, Any] = {**assumed, **(json.loads(raw) if raw else {})}
-        if len(told["rungs"]) < 2 or not all(isinstance(one["rung"], str) for one in told["rungs"]):
-            raise CorpusError("is not a table of counts: it has no two rungs", where=where, mend=_MEND)
-        float(told["right_at"])
-    except (ValueError, TypeError, KeyError):
-        raise CorpusError(f"its {COUNTS_KEY.decode()} metadata is damaged", where=where, mend=_MEND) from None
-    return told
+def _strays(counts: Counts) -> bool:
+    """Whether the losses show that somewhere another answer is returned than the rung's own."""
+    below = counts.false_confident[:, :-1] != counts.wrong[:, :-1]
+    return bool(below.any() or counts.false_confident[:, -1].any())
 
 
-def _numbers(pa: Any, column: Any) -> Any:
-    """A column as an array, an empty cell as NaN; engines give sums of whole numbers as decimals."""
-    return (column.cast(pa.float64()) if pa.types.is_decimal(column.type) else column).to_numpy()
+def _apart(counts: Counts) -> bool:
+    """Whether the single models' sums must be told, for the rows' are not theirs, or do not show that they are."""
+    same = np.array_equal(counts.alone, counts.score.sum(axis=0))
+    return not same or not np.array_equal(counts.alone_wrong, counts.wrong.sum(axis=0)) or _strays(counts)
 
 
-def _check(columns: Mapping[str, Any], rungs: Sequence[str], where: str) -> None:
-    for name in _needed(rungs):
-        if name not in columns:
-            raise CorpusError(f"is not a table of counts: it has no column {name!r}", where=where, mend=_MEND)
-        column = columns[name]
-        if column.dtype.kind not in "iuf":
-            raise CorpusError(f"column {name!r} does not hold numbers", where=where, mend=_MEND)
-        if not name.endswith(".confidence") and not np.isfinite(column).all():
-            raise CorpusError(f"column {name!r} has empty cells", where=where, mend=_MEND)
-        if not name.endswith((".confidence", ".score")) and (column < 0).any():
-            raise CorpusError(f"column {name!r} has a count below 0", where=where, mend=_MEND)
-
-
-def _needed(rungs: Sequence[str]) -> Iterator[str]:
-    yield "items"
-    for index, rung in enumerate(rungs):
-        below = () if index == len(rungs) - 1 else ("confidence", "regressed")
-        yield from (f"{rung}.{name}" for name in (*below, "score", "cost_nano_usd", "wrong"))
+def _with_alone(counts: Counts, part: str, told: Told, where: str) -> Counts:
+    """The counts, which have the rows' sums, with the single models'. Raises CorpusError where nobody told them."""
+    n, items, alone = counts.n, told.items.get(part), told.alone.get(part)
+    if items is not None and n > items:
+        problem = f"its rows have {n:,} items to {part}, its metadata tell of {items:,}: was it concatenated?"
+        raise CorpusError(problem, where=where, mend="give the tables one by one, --counts adds them; or count again")
+    if not n or (alone is None and not _strays(counts)):
+        return counts
+    if alone is None or n != items:
+        problem = f"what single models come to cannot be told from the {n:,} items to {part}: best helds were returned"
+        raise CorpusError(problem, where=where, mend="count again, or tell `items` and `alone` of these rows")
+    score, wrong = np.array(alone.score, np.float64), np.array(alone.wrong, np.float64)
+    low, high = (bound * n for bound in told.scores)
+    slack = SLACK * (high - low)
+    fits = score.shape == wrong.shape == (len(counts.rungs),) and bool(((wrong >= 0) & (wrong <= n)).all())
+    if not fits or bool(((score < low - slack) | (score > high + slack)).any()):
+        raise CorpusError(f"its {COUNTS_KEY.decode()} metadata is damaged: `alone`", where=where, mend="count again")
+    return replace(counts, alone=score, alone_wrong=wrong.astype(np.int64))
 
 
 def _levels(confidence: Floats) -> Floats:
@@ -292,8 +300,8 @@ def _counts_of(
     rungs: tuple[str, ...],
     levels: tuple[Floats, ...],
     right_at: float,
-    alone: Mapping[str, Any] | None,
 ) -> Counts:
+    """One part's rows, the single models' sums taken to be theirs."""
     n, top = len(columns["items"]), rungs[-1]
     codes = np.zeros((n, len(levels)), np.int32, order="F")
     for index, (rung, own) in enumerate(zip(rungs, levels, strict=False)):
@@ -316,13 +324,13 @@ def _counts_of(
         rungs,
         levels,
         codes,
-        columns["items"].astype(np.int64),
+        columns["items"],
         score,
         stacked("cost_nano_usd", np.int64),
         wrong,
         stacked("false_confident", np.int64, usual),
         stacked("regressed", np.int64, {top: nothing}),
-        np.array(alone["score"], np.float64) if alone else score.sum(axis=0),
-        np.array(alone["wrong"], np.int64) if alone else wrong.sum(axis=0),
+        score.sum(axis=0),
+        wrong.sum(axis=0),
         right_at,
     )

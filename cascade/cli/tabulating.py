@@ -40,12 +40,13 @@ def run_tabulate(
                 "rows": rows,
                 "levels": {rung: len(own) for rung, own in zip(table.rungs, table.whole.levels, strict=False)},
                 "grouped": table.grouped,
+                "named_groups": table.named_groups,
             }
         )
         return
     if table.grouped:
         stderr.print(
-            "groups have several items: these counts can show a frontier, but carry no certificate", style="dim"
+            "groups have several items, or may: these counts can show a frontier, but carry no certificate", style="dim"
         )
     told = ", ".join(f"{part} {count:,}" for part, count in items.items())
     sys.stdout.write(f"{out}: {sum(items.values()):,} items ({told}) in {rows:,} rows, {' → '.join(table.rungs)}\n")

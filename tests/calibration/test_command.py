@@ -325,7 +325,7 @@ def test_counts_choose_and_prove_what_their_corpora_do(run: Run, tmp_path: Path)
 
 
 def test_counts_say_what_they_cannot_do(run: Run, tmp_path: Path) -> None:
-    """Groups, tasks, a scorer, another policy, a corpus in place of a table: one line each, exit 2."""
+    """Groups, tasks, a scorer, agreement, another policy, a corpus in place of a table: one line each, exit 2."""
     alone, grouped = tmp_path / "alone.jsonl", tmp_path / "grouped.jsonl"
     text = Path(write(tmp_path, 300, knowing, ("haiku", "sonnet", "opus"))).read_text()
     alone.write_text(text)
@@ -333,10 +333,19 @@ def test_counts_say_what_they_cannot_do(run: Run, tmp_path: Path) -> None:
     policy, plain, hung = (str(tmp_path / name) for name in ("policy.parquet", "plain.parquet", "hung.parquet"))
     for corpus, table, more in ((alone, plain, ()), (alone, policy, ("--policy", "support")), (grouped, hung, ())):
         assert run("tabulate", str(corpus), "-o", table, *more).code == 0
+    named = [str(tmp_path / name) for name in ("monday.parquet", "tuesday.parquet")]
+    for table in named:  # a request a group in either file, and the same groups in both
+        day = Path(table).with_suffix(".jsonl")
+        lines = (line.replace('"input":', f'"group": "g{n}", "input":') for n, line in enumerate(text.splitlines()))
+        day.write_text("\n".join(lines).replace("question", f"question of {day.stem}") + "\n")
+        assert run("tabulate", str(day), "-o", table).code == 0
+        assert run("calibrate", "--counts", table, "--max-risk", "0.3").code == 0
     tried = {
+        "its items come in groups, or may": (*named, "--max-risk", "0.3"),
         "rows that hang together prove nothing": (hung, "--max-risk", "0.1"),
         "counts do not have what it takes": (plain, "--max-risk", "0.1", "--scorer"),
         "--per-task": (plain, "--max-risk", "0.1", "--per-task"),
+        "do not say what their scores compare with": (plain, "--max-risk", "0.1", "--loss", "disagreement"),
         "counted under another policy": (policy, "--max-risk", "0.1"),
         "give the --policy that": (plain, "--max-risk", "0.1", "--policy", "support"),
         "is not Parquet": (str(alone), "--max-risk", "0.1"),

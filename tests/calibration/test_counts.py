@@ -9,6 +9,7 @@ from typing import Any
 
 import numpy as np
 import pyarrow as pa
+import pyarrow.compute as pc
 import pyarrow.parquet as pq
 import pytest
 
@@ -170,29 +171,105 @@ def test_any_engines_group_by_is_a_table(tmp_path: Path, grouped: pa.Table) -> N
     assert frontier(table.whole) == (ship, never)
 
 
+def put(name: str, *values: float | None) -> Callable[[pa.Table], pa.Table]:
+    """A table's column in place of its own, or beside the others."""
+
+    def hurt(table: pa.Table) -> pa.Table:
+        if name not in table.column_names:
+            return table.append_column(name, pa.array(values))
+        return table.set_column(table.column_names.index(name), name, pa.array(values))
+
+    return hurt
+
+
+def telling(**told: Any) -> Callable[[pa.Table], pa.Table]:
+    """A table with these metadata."""
+    return lambda table: table.replace_schema_metadata({COUNTS_KEY: json.dumps(told)})
+
+
 @pytest.mark.parametrize(
     ("hurt", "told"),
     [
         (lambda t: t.drop(["items"]), "has no column 'items'"),
+        (lambda t: t.drop(["small.regressed"]), "has no column 'small.regressed'"),
         (lambda t: t.drop(["small.cost_nano_usd"]), "has no two rungs"),
         (lambda t: t.append_column("part", pa.array(["tune", "test"])), "there is a part 'test'"),
-        (lambda t: t.set_column(1, "items", pa.array([1, None])), "column 'items' has empty cells"),
-        (lambda t: t.set_column(1, "items", pa.array([1, -1])), "column 'items' has a count below 0"),
+        (lambda t: t.append_column("items", t.column("items")), "two columns are called 'items'"),
+        (put("items", 1, None), "column 'items', row 2: an empty cell is no number"),
+        (put("items", 2, -1), "column 'items', row 2: -1 is below 0"),
+        (put("items", 2.5, 2), "column 'items', row 1: 2.5 is not whole"),
+        (put("items", 2, 2**60), "column 'items' sums to more than 2"),
         (lambda t: t.set_column(1, "items", pa.array(["a", "b"])), "column 'items' does not hold numbers"),
+        (put("small.wrong", 0.3, 1), "column 'small.wrong', row 1: 0.3 is not whole"),
+        (put("small.wrong", 1, 3), "column 'small.wrong', row 2: 3 is more than its items"),
+        (put("large.wrong", 3, 1), "column 'large.wrong', row 1: 3 is more than its items"),
+        (put("small.regressed", 1, 2), "column 'small.regressed', row 2: 2 is more than its 'small.wrong'"),
+        (put("large.regressed", 1, 0), "column 'large.regressed', row 1: 1 is more than its 'large.wrong'"),
+        (put("small.false_confident", 1, None), "column 'small.false_confident', row 2: an empty cell is no number"),
+        (put("small.false_confident", -1, 1), "column 'small.false_confident', row 1: -1 is below 0"),
+        (put("small.false_confident", 0.5, 1), "column 'small.false_confident', row 1: 0.5 is not whole"),
+        (put("small.false_confident", 2, 1), "column 'small.false_confident', row 1: 2 is more than its 'small.wrong'"),
+        (put("small.confidence", None, 95.0), "column 'small.confidence', row 2: 95 is no confidence"),
+        (put("small.confidence", float("-inf"), 0.5), "column 'small.confidence', row 1: -inf is no confidence"),
+        (put("small.score", -0.5, 1.0), "column 'small.score', row 1: -0.5 is less than its items can score"),
+        (put("large.score", 2.0, 2.1), "column 'large.score', row 2: 2.1 is more than its items can score"),
+        (put("large.score", 2.0, float("inf")), "column 'large.score', row 2: inf is no number"),
+        (put("small.cost_nano_usd", 20, -1), "column 'small.cost_nano_usd', row 2: -1 is below 0"),
+        (put("small.cost_nano_usd", 0.5, 20), "column 'small.cost_nano_usd', row 1: 0.5 is not whole"),
         (lambda t: t.replace_schema_metadata({COUNTS_KEY: b"{"}), "metadata is damaged"),
-        (lambda t: t.replace_schema_metadata({COUNTS_KEY: json.dumps({"rungs": ["a", "b"]})}), "metadata is damaged"),
+        (telling(rungs=["a", "b"]), "metadata is damaged"),
+        (telling(grouped="no"), "metadata is damaged"),
+        (telling(scores=[0, 1e300]), "metadata is damaged"),
+        (telling(rungs=[{"rung": "small"}] * 2), "has no two rungs"),
+        (telling(items={"tune": 4}, alone={"tune": {"score": [2.0], "wrong": [2]}}), "metadata is damaged: `alone`"),
+        (
+            telling(items={"tune": 4}, alone={"tune": {"score": [2, 5], "wrong": [2, 0]}}),
+            "metadata is damaged: `alone`",
+        ),
+        (put("large.false_confident", 0, 1), "what single models come to cannot be told"),
     ],
 )
 def test_what_is_no_table_of_counts_is_refused(
     tmp_path: Path, grouped: pa.Table, hurt: Callable[[pa.Table], pa.Table], told: str
 ) -> None:
-    """One line that names the file, the column and the mend."""
+    """One line that names the file, the column, the row and the mend."""
     path = tmp_path / "bad.parquet"
     pq.write_table(hurt(grouped), path)
-    with pytest.raises(CorpusError, match=told) as caught:
+    with pytest.raises(CorpusError) as caught:
         read_counts(path)
+    assert told in str(caught.value)
+    assert "\n" not in str(caught.value)
     assert caught.value.where == str(path)
     assert caught.value.mend
+
+
+@pytest.mark.parametrize(
+    "told",
+    [
+        put("small.false_confident", 1.0, 1.0),  # whole, though a float
+        put("small.confidence", 0, 1),
+        put("small.confidence", None, float("inf")),
+        put("small.confidence", None, None),
+        put("large.score", 2.0 + 1e-12, 1.0),  # a sum of floats
+    ],
+)
+def test_what_can_be_is_read(tmp_path: Path, grouped: pa.Table, told: Callable[[pa.Table], pa.Table]) -> None:
+    """Whole floats, the ends of a confidence, a ceiling, no confidence at all, a sum that is off by rounding."""
+    pq.write_table(told(grouped), tmp_path / "t.parquet")
+    assert read_counts(tmp_path / "t.parquet").whole.wrong.sum() == 3
+
+
+def test_scores_beyond_0_and_1_are_counted_as_they_are(tmp_path: Path) -> None:
+    """A corpus may have them: its table says between which they lie, and so does the sum of it and another."""
+    item = Item("x", "x", {f"r{n}": RecordedReply(0.5, "a", 7.0 * n - 5, cost_usd=0.1) for n in range(3)})
+    write_corpus(tmp_path / "far.jsonl", MANIFEST, [item])
+    write_counts(tmp_path / "far.parquet", tabulate_corpus(tmp_path / "far.jsonl"))
+    table = read_counts(tmp_path / "far.parquet")
+    assert table.scores == (-5.0, 9.0)
+    assert table.whole.score.tolist() == [[-5.0, 2.0, 9.0]]
+    near = tabulate_corpus(support_like(tmp_path / "near.jsonl", None))
+    assert near.scores == (0.0, 1.0)
+    assert (near + table).scores == (-5.0, 9.0)
 
 
 def support_like(path: Path, groups: int | None) -> Path:
@@ -216,6 +293,7 @@ def test_tabulate_writes_what_the_corpus_counts_to(tmp_path: Path, run: Run) -> 
         "counts": str(out), "corpora": ["drawn"], "rungs": ["r0", "r1", "r2"], "items": items,
         "rows": sum(len(part) for part in table.parts.values()),
         "levels": {"r0": len(table.whole.levels[0]), "r1": len(table.whole.levels[1])}, "grouped": False,
+        "named_groups": False,
     }  # fmt: skip
     wanted = sum(Split(0.3, 7).part_of(item) == "tune" for item in read_corpus(path).items)
     assert items == {"tune": wanted, "certify": 90 - wanted}
@@ -247,3 +325,73 @@ def test_tabulate_refuses_what_it_cannot_make(tmp_path: Path, run: Run) -> None:
     assert done.code == 2
     assert "the reply of 'r1' has no score" in done.err
     assert not (tmp_path / "c.parquet").exists()
+
+
+def test_files_that_both_name_groups_may_share_them(tmp_path: Path, run: Run) -> None:
+    """Each group once in either file: alone they may certify, added they may not; a file that names none takes nothing."""
+    paths = [support_like(tmp_path / f"{name}.jsonl", groups) for name, groups in (("named", 90), ("bare", None))]
+    paths.append(tmp_path / "again.jsonl")
+    paths[-1].write_text(paths[0].read_text().replace('"text ', '"another text '))
+    for path in paths:
+        write_counts(path.with_suffix(".parquet"), tabulate_corpus(path))
+    named, bare, again = (read_counts(path.with_suffix(".parquet")) for path in paths)
+    assert [(table.grouped, table.named_groups) for table in (named, again, bare)] == [
+        (False, True), (False, True), (False, False),
+    ]  # fmt: skip
+    assert ((named + bare).grouped, (named + bare).named_groups) == (False, True)
+    assert (named + again).grouped
+    assert (named + bare + again).grouped
+    told = run("tabulate", "named.jsonl", "bare.jsonl", "-o", "one.parquet", "--json").json
+    assert (told["grouped"], told["named_groups"]) == (False, True)
+    told = run("tabulate", "named.jsonl", "again.jsonl", "-o", "two.parquet", "--json").json
+    assert (told["grouped"], told["named_groups"]) == (True, True)
+
+
+@pytest.mark.parametrize(
+    ("metadata", "named"), [({}, True), ({"grouped": False}, False), ({"grouped": False, "named_groups": True}, True)]
+)
+def test_what_another_engine_promises_of_groups(
+    tmp_path: Path, grouped: pa.Table, metadata: dict[str, bool], named: bool
+) -> None:
+    """Without a word groups may be shared; `grouped: false` is of all tables, unless it says that groups are named."""
+    pq.write_table(telling(**metadata)(grouped), tmp_path / "sql.parquet")
+    table = read_counts(tmp_path / "sql.parquet")
+    assert table.named_groups is named
+    assert (table + table).grouped is named
+
+
+def test_some_rows_of_a_table_are_a_table_where_singles_are_theirs(tmp_path: Path) -> None:
+    """Without best helds the rows' sums are the single models'; no sums of the whole are left over."""
+    path = tmp_path / "t.parquet"
+    write_counts(path, tabulate_corpus(support_like(tmp_path / "c.jsonl", None)))
+    whole = pq.read_table(path)
+    for few in (whole.filter(pc.field("part") == "certify"), whole.slice(0, 5), whole.slice(0, 0)):
+        pq.write_table(few, path)
+        counts = read_counts(path).whole
+        assert counts.n == sum(few.column("items").to_pylist())
+        assert counts.alone_wrong.tolist() == [sum(few.column(f"r{n}.wrong").to_pylist()) for n in range(3)]
+        assert counts.alone == pytest.approx([sum(few.column(f"r{n}.score").to_pylist()) for n in range(3)])
+
+
+def test_sums_of_single_models_are_taken_only_for_their_own_rows(tmp_path: Path) -> None:
+    """With best helds: a whole part keeps its sums, a piece of it is refused, for nobody told what is right of it."""
+    path, (_, table) = tmp_path / "t.parquet", table_of()
+    assert (table.whole.alone != table.whole.score.sum(axis=0)).any()
+    write_counts(path, table)
+    whole = pq.read_table(path)
+    pq.write_table(whole.filter(pc.field("part") == "certify"), path)
+    assert same(read_counts(path).parts["certify"], table.parts["certify"])
+    pq.write_table(whole.slice(0, len(whole) - 1), path)
+    with pytest.raises(CorpusError, match=r"what single models come to cannot be told .* \(count again"):
+        read_counts(path)
+
+
+def test_concatenated_tables_are_refused(tmp_path: Path) -> None:
+    """Their metadata are the first one's: neither its sums nor what it says of groups and sources is of all rows."""
+    paths = [support_like(tmp_path / f"{name}.jsonl", groups) for name, groups in (("a", 90), ("b", None))]
+    for path in paths:
+        write_counts(path.with_suffix(".parquet"), tabulate_corpus(path))
+    both = pa.concat_tables([pq.read_table(path.with_suffix(".parquet")) for path in paths])
+    pq.write_table(both, tmp_path / "both.parquet")
+    with pytest.raises(CorpusError, match=r"its metadata tell of \d+: was it concatenated\? .*--counts adds them"):
+        read_counts(tmp_path / "both.parquet")
