@@ -12,7 +12,7 @@ import json
 import re
 from collections.abc import Iterator, Sequence
 from contextlib import ExitStack
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field
 from math import ceil
 from pathlib import Path
 from typing import Any
@@ -23,13 +23,14 @@ from cascade.calibration.certificate import Certificate, Certified, NotCertified
 from cascade.calibration.choosing import Choice, Rival, choose, only_frontier
 from cascade.calibration.coded import Coded, code_columns
 from cascade.calibration.objectives import Objective
+from cascade.calibration.refusals import joint_manifest, refuse_own_scorer, refuse_to_hold
 from cascade.calibration.scorer import Gatherer, Learned, learn, rescored
 from cascade.calibration.sides import Half, Items, Side, Tallied
 from cascade.calibration.signal import Signal, signals, tallied_signals
 from cascade.calibration.tabulating import Tabulated, counted_as, read_counts
-from cascade.certificates import changed_parts, hash_of, hashes_of
+from cascade.certificates import hash_of, hashes_of
 from cascade.core.certificate import Escalation
-from cascade.core.errors import ConfigurationError, CorpusError, PolicyError
+from cascade.core.errors import ConfigurationError, CorpusError
 from cascade.core.policy import Policy
 from cascade.corpora.arrays import np
 from cascade.corpora.columns import Lens, read_columns
@@ -188,7 +189,10 @@ def calibrate(paths: Sequence[Path], wish: Wish) -> Calibration:
                 gatherer.take(items)
 
         source = ", ".join(reader.source for reader in readers)
-        _refuse_its_own_scorer(wish, [reader.source for reader in readers])
+        refuse_own_scorer(
+            wish.policy if wish.objective is not None and not wish.scorer else None,
+            [reader.source for reader in readers],
+        )
         columns, (view,) = read_columns(
             _chained(readers), manifest, [lens], source=source, refuse=readers[0].skip, whole=wish.skip_bad, each=each
         )
@@ -270,45 +274,11 @@ def hold(paths: Sequence[Path], policy: Policy, *, skip_bad: bool = False) -> tu
     with ExitStack() as stack:
         readers = [stack.enter_context(open_corpus(path, skip_bad=skip_bad)) for path in paths]
         manifest, lens = _seen_by(readers, policy)
-        _refuse_to_hold(policy, manifest, lens, [reader.source for reader in readers])
+        refuse_to_hold(policy, manifest, lens, [reader.source for reader in readers])
         columns, (view,) = read_columns(
             _chained(readers), manifest, [lens], source=readers[0].source, refuse=readers[0].skip, whole=skip_bad
         )
         return manifest, hold_against(code_columns(columns, view), policy)
-
-
-def _refuse_to_hold(policy: Policy, manifest: Manifest, lens: Lens, sources: Sequence[str]) -> None:
-    """What would say "holds" of something else than what was certified."""
-    certificate = policy.certificate
-    if certificate is None:
-        return  # `hold_against` says so
-    if changed := changed_parts(policy):
-        problem = f"its {', '.join(changed)} are no longer what its certificate proved"
-        raise PolicyError(
-            problem, where=f"policy {policy.name!r}", mend="calibrate anew, or put back what was certified"
-        )
-    problem, mend = "", "give a fresh one"
-    if certificate.hashes.corpus == hash_of_corpus(sources):
-        problem = "it is the very corpus that the certificate was proved on"
-    elif others := other_models(lens, manifest):
-        problem = f"these are other models' replies: {'; '.join(others)}"
-    elif certificate.grader != manifest.grader:
-        problem = f"it was graded by {manifest.grader or 'nobody named'}, the certificate's by {certificate.grader or 'nobody named'}"
-        mend = "grade it in the same way, or calibrate anew"
-    if problem:
-        raise CorpusError(problem, where=sources[0], mend=mend)
-
-
-def _refuse_its_own_scorer(wish: Wish, sources: Sequence[str]) -> None:
-    """A scorer that was learned on these very items knows some of the answers: another split would not hide them."""
-    policy = wish.policy
-    if policy is None or policy.scorer is None or policy.certificate is None or wish.scorer or wish.objective is None:
-        return
-    if policy.certificate.hashes.corpus == hash_of_corpus(sources):
-        problem = "its scorer was learned on this corpus: what it is tuned or proved on would know the answers"
-        raise PolicyError(
-            problem, where=f"policy {policy.name!r}", mend="--scorer learns it anew, on half of the items"
-        )
 
 
 def _choice(tune: Side, held: Side, wish: Wish, lens: Lens, own_tasks: frozenset[str]) -> Choice:
@@ -352,33 +322,11 @@ def _manifest_of(table: Tabulated) -> Manifest:
 
 
 def _seen_by(readers: Sequence[CorpusReader], policy: Policy | None) -> tuple[Manifest, Lens]:
-    manifest = _one_ladder(readers)
+    manifest = joint_manifest(readers)
     try:
         return manifest, own_lens(manifest) if policy is None else lens_of(policy, manifest)
     except CorpusError as problem:  # the lens does not know where the corpus is from
         raise CorpusError(problem.problem, where=readers[0].source, mend=problem.mend) from None
-
-
-def _one_ladder(readers: Sequence[CorpusReader]) -> Manifest:
-    first = readers[0].manifest
-    for reader in readers[1:]:
-        if _ladder_told(reader.manifest) != _ladder_told(first):
-            problem = f"its ladder is {_ladder_told(reader.manifest)}"
-            mend = f"the first corpus has {_ladder_told(first)}: calibrate them apart"
-            raise CorpusError(problem, where=reader.source, mend=mend)
-        if reader.manifest.grader != first.grader:
-            problem = f"it was graded by {reader.manifest.grader or 'nobody named'}, the first by {first.grader or 'nobody named'}"
-            raise CorpusError(problem, where=reader.source, mend="grade both alike, or calibrate them apart")
-    # A proof on synthetic items is not one of recorded ones, whoever comes first.
-    return replace(first, synthetic=any(reader.manifest.synthetic for reader in readers))
-
-
-def _ladder_told(manifest: Manifest) -> str:
-    ladder = (
-        entry.rung if entry.model in (None, entry.rung) else f"{entry.rung} ({entry.model})"
-        for entry in manifest.ladder
-    )
-    return f"{' → '.join(ladder)} right at {manifest.right_at:g}"
 
 
 def _chained(readers: Sequence[CorpusReader]) -> Iterator[Item]:

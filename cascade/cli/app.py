@@ -13,6 +13,9 @@ __all__ = ["UsageProblem", "app"]
 UsageProblem: type[Exception] = typer.BadParameter.__mro__[2]
 
 _JSON = typer.Option("--json", help="Print the result as JSON.")
+_TUNE = typer.Option(help="The share of the groups that tunes, where the items do not say.")
+_SEED = typer.Option(help="Another seed parts the groups another way.")
+_LOOKS = typer.Option("--policy", "-p", help="A path, or a shipped name. Default: the corpus's own ladder.")
 _POLICY = typer.Option(
     "--policy", "-p", help="A path, or a shipped policy's name. Default: CASCADE_POLICY, else default."
 )
@@ -122,8 +125,8 @@ def replay(  # noqa: PLR0913, PLR0917 - options
         list[str] | None, typer.Option(help="[TASK:]RUNG=X, X from 0 to 1 or never; may be repeated.")
     ] = None,
     split: Annotated[str, typer.Option(help="Which part: tune, certify or all.")] = "all",
-    tune: Annotated[float, typer.Option(help="The share of the groups that tunes, where the items do not say.")] = 0.5,
-    split_seed: Annotated[int, typer.Option(help="Another seed parts the groups another way.")] = 0,
+    tune: Annotated[float, _TUNE] = 0.5,
+    split_seed: Annotated[int, _SEED] = 0,
     reprice: Annotated[bool, typer.Option("--reprice", help="Costs from usage at the policy's prices.")] = False,
     exact_engine: Annotated[
         bool, typer.Option("--exact-engine", help="Item by item through the engine's own rule: the same, slower.")
@@ -161,9 +164,7 @@ def calibrate(  # noqa: PLR0913, PLR0917 - options
     counts: Annotated[
         bool, typer.Option("--counts", help="The files are tables of counts, as `cascade tabulate` makes them.")
     ] = False,
-    policy: Annotated[
-        str | None, typer.Option("--policy", "-p", help="A path, or a shipped name. Default: the corpus's own ladder.")
-    ] = None,
+    policy: Annotated[str | None, _LOOKS] = None,
     max_risk: Annotated[
         float | None, typer.Option(help="The least cost whose rate of losses is certified to be at most this.")
     ] = None,
@@ -176,8 +177,8 @@ def calibrate(  # noqa: PLR0913, PLR0917 - options
     ] = None,
     budget: Annotated[float | None, typer.Option(help="The best for so many USD a request. Not certified.")] = None,
     frontier: Annotated[bool, typer.Option("--frontier", help="The whole corpus's frontier; chooses nothing.")] = False,
-    tune: Annotated[float, typer.Option(help="The share of the groups that tunes, where the items do not say.")] = 0.5,
-    split_seed: Annotated[int, typer.Option(help="Another seed parts the groups another way.")] = 0,
+    tune: Annotated[float, _TUNE] = 0.5,
+    split_seed: Annotated[int, _SEED] = 0,
     per_task: Annotated[
         bool, typer.Option("--per-task", help="Tasks of 500 items or more get thresholds of their own.")
     ] = False,
@@ -214,11 +215,9 @@ def tabulate(
         list[Path], typer.Argument(metavar="CORPUS...", help="Recorded cases; or a shipped one's name.")
     ],
     out: Annotated[Path, typer.Option("--output", "-o", help="The table of counts to make (.parquet).")],
-    policy: Annotated[
-        str | None, typer.Option("--policy", "-p", help="A path, or a shipped name. Default: the corpus's own ladder.")
-    ] = None,
-    tune: Annotated[float, typer.Option(help="The share of the groups that tunes, where the items do not say.")] = 0.5,
-    split_seed: Annotated[int, typer.Option(help="Another seed parts the groups another way.")] = 0,
+    policy: Annotated[str | None, _LOOKS] = None,
+    tune: Annotated[float, _TUNE] = 0.5,
+    split_seed: Annotated[int, _SEED] = 0,
     as_json: Annotated[bool, _JSON] = False,
 ) -> None:
     """Count corpora into one small table, from which `calibrate --counts` chooses: tables of parts add up."""
