@@ -74,14 +74,14 @@ def test_of_counts_only_what_was_seen_is_known() -> None:
 
 
 def test_most_walks_over_a_continuous_score_begin_where_they_pass() -> None:
-    """Of 40 drawings at least 8 in 10 certify something, and more than from what was seen alone."""
+    """Of 24 drawings at least 8 in 10 certify something, and more than from what was seen alone."""
     target, plain, foreseen = Target("false_confident", 0.1, 0.05), 0, 0
-    for seed in range(40):
+    for seed in range(24):
         tune, held = halves(300, seed)
         path = risk_path(tune.counts(), "false_confident")
         plain += isinstance(certify(path, Items(tune), Items(held), target), Certified)
         foreseen += isinstance(prove(Items(tune), Items(held), target), Certified)
-    assert foreseen >= 32
+    assert foreseen >= 19
     assert foreseen > plain
 
 

@@ -8,7 +8,8 @@ from typing import Any
 import pytest
 
 from cascade.corpora import Item, LadderEntry, Manifest, RecordedReply, write_corpus
-from tests.cli.conftest import run, runner, support
+from tests.cli.conftest import support
+from tests.cli.within import run, runner
 
 __all__ = ["run", "runner", "small", "support"]
 
