@@ -12,10 +12,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from .draws import Draws
-from .replies import answer_all, draw_new
-from .support import ASK, HALF, MEAN_GAP_S, OUTAGE, PROFILES, STORM, draw_tasks, last_turn, simulate_support
-from .support_routine import ask_about_outage
+from .support import HALF, STORM, arrivals, last_turn, simulate_support
 
 if TYPE_CHECKING:
     from .replies import Item
@@ -35,22 +32,6 @@ NOTES = (
 
 def simulate_history(seed: int) -> list[Item]:
     """The items of the scenario, in order of arrival."""
-    texts, outcomes, traffic = Draws(seed, "texts"), Draws(seed, "outcomes"), Draws(seed, "traffic")
-    items: list[Item] = []
     seen = {last_turn(item) for item in simulate_support(SUPPORT_SEED)}
-    at = 0.0
-    for place, task in enumerate(draw_tasks(traffic, SHIFTS)):
-        in_outage = task == "routine" and place % HALF in STORM
-        ticket = draw_new(ask_about_outage if in_outage else ASK[task], texts, seen)
-        at += traffic.gap(MEAN_GAP_S)
-        items.append({
-            "id": f"h-{place:04d}",
-            "task": task,
-            "group": f"earlier-{traffic.below(CUSTOMERS):04d}",
-            "split": None,
-            "at": round(at, 2),
-            "input": ticket.input,
-            "expected": ticket.expected,
-            "replies": answer_all(ticket, OUTAGE if in_outage else PROFILES[task], outcomes),
-        })  # fmt: skip
-    return items
+    storm = {place for place in range(SHIFTS * HALF) if place % HALF in STORM}
+    return arrivals(seed, "h-{:04d}", ("earlier-{:04d}", CUSTOMERS), SHIFTS, storm, seen)

@@ -18,7 +18,7 @@ Assumptions, each a constant below; none was measured:
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Container, Mapping
 
 from .draws import Draws
 from .replies import Item, Profile, Ticket, answer_all, draw_new
@@ -71,18 +71,24 @@ ASK: Mapping[str, Callable[[Draws], Ticket]] = {
 
 def simulate_support(seed: int) -> list[Item]:
     """The items of the scenario, in order of arrival."""
+    return arrivals(seed, "s-{:04d}", ("customer-{:03d}", CUSTOMERS), HALVES, STORM, set())
+
+
+def arrivals(
+    seed: int, name: str, customers: tuple[str, int], halves: int, storm: Container[int], seen: set[str]
+) -> list[Item]:
+    """`halves` shifts of tickets. `storm`: places in the outage; `seen`: texts that may not come again, added to."""
     texts, outcomes, traffic = Draws(seed, "texts"), Draws(seed, "outcomes"), Draws(seed, "traffic")
     items: list[Item] = []
-    seen: set[str] = set()
     at = 0.0
-    for place, task in enumerate(draw_tasks(traffic, HALVES)):
-        in_outage = task == "routine" and place in STORM
+    for place, task in enumerate(draw_tasks(traffic, halves)):
+        in_outage = task == "routine" and place in storm
         ticket = draw_new(ask_about_outage if in_outage else ASK[task], texts, seen)
         at += traffic.gap(MEAN_GAP_S)
         items.append({
-            "id": f"s-{place:04d}",
+            "id": name.format(place),
             "task": task,
-            "group": f"customer-{traffic.below(CUSTOMERS):03d}",
+            "group": customers[0].format(traffic.below(customers[1])),
             "split": None,
             "at": round(at, 2),
             "input": ticket.input,

@@ -31,6 +31,7 @@ from cascade.calibration.tabulating import Tabulated, counted_as, read_counts
 from cascade.certificates import hash_of, hashes_of
 from cascade.core.certificate import Escalation
 from cascade.core.errors import ConfigurationError, CorpusError
+from cascade.core.ladder import NAME
 from cascade.core.policy import Policy
 from cascade.corpora.arrays import np
 from cascade.corpora.columns import Lens, read_columns
@@ -39,8 +40,6 @@ from cascade.corpora.lenses import Override, lens_of, other_models, own_lens
 from cascade.corpora.reading import CorpusReader, open_corpus
 from cascade.corpora.splits import Split
 from cascade.pricing import NoPrice
-
-_TASK_NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._:@/-]{0,127}\Z")
 
 __all__ = ["Calibration", "Half", "Rival", "Wish", "calibrate", "calibrate_counts", "hold"]
 
@@ -65,9 +64,9 @@ class Wish:
 class Calibration:
     """What a calibration came to: what was read, its two sides, and the `choice`.
 
-    `tune` and `held` are one and the same where nothing was to be chosen.
-    `signal` is what each rung's confidence is worth, on all items; a learned one's by no score that knew the answer. `counted`: from tables
-    of counts. `own_tasks`: those that were given thresholds of their own.
+    `tune` and `held` are one and the same where nothing was to be chosen. `signal` is what each rung's confidence is
+    worth, on all items; a learned one's by no score that knew the answer. `counted`: from tables of counts. `own_tasks`:
+    those that were given thresholds of their own.
     """
 
     sources: tuple[str, ...]
@@ -292,7 +291,7 @@ def _own_tasks(coded: Coded, wish: Wish) -> frozenset[str]:
         return frozenset()
     found = large_tasks(coded)
     if wish.policy is not None:  # a corpus may name tasks with anything, a policy may not
-        found = frozenset(filter(_TASK_NAME.match, found))
+        found = frozenset(name for name in found if re.fullmatch(NAME, name))
     if found:
         return found
     sizes = dict(zip(coded.tasks, np.bincount(coded.task, minlength=len(coded.tasks)).tolist(), strict=True))

@@ -101,12 +101,13 @@ def choose(tune: Side, held: Side, objective: Objective, policy: Policy, own: Co
         chosen = _best(points, counts, objective)
     else:
         chosen = _best_by_task(_items(tune), objective, own)
+    alone = [held.half_alone(index, loss) for index in range(len(held.rungs))]
     singles = {
-        rung: Rival(held.half_alone(index, loss), _meets(held, index, objective))
-        for index, rung in enumerate(held.rungs)
+        rung: Rival(half, _meets(held, index, half, alone[-1], objective))
+        for index, (rung, half) in enumerate(zip(held.rungs, alone, strict=True))
     }
     shown = None if chosen is None else held.half(chosen, loss)
-    holds = shown is not None and _reached(shown, singles, objective)
+    holds = shown is not None and (isinstance(objective, Target) or _reached(shown, alone[-1], objective))
     return Choice(
         points,
         thinned_levels(counts),
@@ -174,22 +175,18 @@ def _wanted(objective: MinQuality, of_top: float) -> float:
     return objective.value * (of_top if objective.of_top else 1.0)
 
 
-def _meets(held: Side, rung: int, objective: Objective) -> bool:
-    top = len(held.rungs) - 1
+def _meets(held: Side, rung: int, alone: Half, top: Half, objective: Objective) -> bool:
     if isinstance(objective, Target):
-        return rung == top or passes(held.sample_alone(rung, objective.counted), objective.alpha, objective.delta)
-    alone = held.half_alone(rung, "false_confident")
-    if isinstance(objective, MinQuality):
-        return alone.quality >= _wanted(objective, held.half_alone(top, "false_confident").quality)
-    return alone.cost_per_request_usd <= objective.usd
+        sample = held.sample_alone(rung, objective.counted)
+        return alone is top or passes(sample, objective.alpha, objective.delta)
+    return _reached(alone, top, objective)
 
 
-def _reached(shown: Half, singles: dict[str, Rival], objective: Objective) -> bool:
-    """Whether the certify side has it so, too; a target is proved there anyway."""
+def _reached(shown: Half, top: Half, objective: MinQuality | Budget) -> bool:
+    """Whether figures of the certify side are as wanted; what is not proved there is only looked at."""
     if isinstance(objective, MinQuality):
-        *_, top = singles.values()
-        return shown.quality >= _wanted(objective, top.figures.quality)
-    return isinstance(objective, Target) or shown.cost_per_request_usd <= objective.usd
+        return shown.quality >= _wanted(objective, top.quality)
+    return shown.cost_per_request_usd <= objective.usd
 
 
 def _versus(held: Side, chosen: Found, singles: dict[str, Rival]) -> Versus | None:

@@ -15,6 +15,7 @@ UsageProblem: type[Exception] = typer.BadParameter.__mro__[2]
 _JSON = typer.Option("--json", help="Print the result as JSON.")
 _TUNE = typer.Option(help="The share of the groups that tunes, where the items do not say.")
 _SEED = typer.Option(help="Another seed parts the groups another way.")
+_SKIP = typer.Option("--skip-bad", help="Pass over bad lines and ungraded or unpriced items, and count them.")
 _LOOKS = typer.Option("--policy", "-p", help="A path, or a shipped name. Default: the corpus's own ladder.")
 _POLICY = typer.Option(
     "--policy", "-p", help="A path, or a shipped policy's name. Default: CASCADE_POLICY, else default."
@@ -140,9 +141,7 @@ def replay(  # noqa: PLR0913, PLR0917 - options
             help="A figure of --json: 'quality>=0.9', 'quality_ci95.0>=0.85'. Exit 3 where it is not so; may be repeated."
         ),
     ] = None,
-    skip_bad: Annotated[
-        bool, typer.Option("--skip-bad", help="Pass over bad lines and ungraded or unpriced items, and count them.")
-    ] = False,
+    skip_bad: Annotated[bool, _SKIP] = False,
     as_json: Annotated[bool, _JSON] = False,
 ) -> None:
     """What a policy would have done on recorded cases, against every single model. Asks no model."""
@@ -182,9 +181,7 @@ def calibrate(  # noqa: PLR0913, PLR0917 - options
     per_task: Annotated[
         bool, typer.Option("--per-task", help="Tasks of 500 items or more get thresholds of their own.")
     ] = False,
-    scorer: Annotated[
-        bool, typer.Option("--scorer", help="Learn a better confidence first, on the half that tunes.")
-    ] = False,
+    scorer: Annotated[bool, typer.Option("--scorer", help="First learn a better confidence (tune half).")] = False,
     against: Annotated[
         str | None, typer.Option(help="Instead: does this policy's certificate still hold on this fresh corpus?")
     ] = None,
@@ -196,7 +193,7 @@ def calibrate(  # noqa: PLR0913, PLR0917 - options
     report: Annotated[
         Path | None, typer.Option(help="A page to tune with, one file: frontier, reliability, flow, sliders.")
     ] = None,
-    skip_bad: Annotated[bool, typer.Option("--skip-bad", help="Pass over bad, ungraded or unpriced items.")] = False,
+    skip_bad: Annotated[bool, _SKIP] = False,
     as_json: Annotated[bool, _JSON] = False,
 ) -> None:
     """Choose thresholds on one half of a corpus and prove them on the other, against every single model."""

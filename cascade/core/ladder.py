@@ -28,6 +28,7 @@ from cascade.core.models import Effort, identify, rules_of
 
 __all__ = [
     "LONGEST_S",
+    "NAME",
     "NEVER",
     "Budget",
     "Fault",
@@ -43,7 +44,10 @@ __all__ = [
 
 NEVER = "never"
 
-Name = Annotated[str, Strict(), StringConstraints(pattern=r"^[A-Za-z0-9][A-Za-z0-9._:@/-]{0,127}$")]
+NAME = r"^[A-Za-z0-9][A-Za-z0-9._:@/-]{0,127}$"
+"""What rungs, tasks and policies may be called."""
+
+Name = Annotated[str, Strict(), StringConstraints(pattern=NAME)]
 Text = Annotated[str, Strict(), StringConstraints(min_length=1)]
 LONGEST_S = 86_400.0
 """A day: the longest time-out, wait or deadline. A clock of the system below may not take much more."""
