@@ -18,6 +18,9 @@ if TYPE_CHECKING:
         AllRungsFailed as AllRungsFailed,
     )
     from cascade.core.errors import (
+        BudgetExceeded as BudgetExceeded,
+    )
+    from cascade.core.errors import (
         CascadeError as CascadeError,
     )
     from cascade.core.errors import (
@@ -60,6 +63,7 @@ if TYPE_CHECKING:
 _HOMES = {
     "cascade.core.errors": (
         "AllRungsFailed",
+        "BudgetExceeded",
         "CascadeError",
         "ClimbError",
         "ConfigurationError",

@@ -31,9 +31,9 @@ from cascade.core.policy import OTHER, Policy
 from cascade.core.trail import Answer
 from cascade.core.triage import build_prompt
 from cascade.forks import renew_in_children
-from cascade.guard import MemoryGuard
 from cascade.loading import load_policy
 from cascade.plans import make_plan
+from cascade.state.guard import MemoryGuard
 
 if TYPE_CHECKING:
     from pydantic import BaseModel

@@ -26,10 +26,7 @@ _BOOLEANS = frozenset({"on", "off", "yes", "no", "y", "n"})
 _VARIABLE = re.compile(r"\$\{([A-Za-z_][A-Za-z0-9_]*)(?::-([^{}]*))?\}")
 
 # Keys of the format whose work is not done yet: refused as such, so that nobody believes they are in force.
-_NOT_YET = frozenset(
-    {"baseline", "mode", "rollout", "ledger", "budget", "audit", "sticky", "cache",
-     "prompt_cache", "handoff", "prepare", "review"}
-)  # fmt: skip
+_NOT_YET = frozenset({"audit", "sticky", "cache", "prompt_cache", "handoff", "prepare", "review"})
 
 
 def load_policy(source: str | Path, *, environment: Mapping[str, str] | None = None) -> Policy:
@@ -106,6 +103,10 @@ def policy_schema() -> dict[str, Any]:
         "description": check.pop("description"),
         "anyOf": [{"enum": ["not_empty"]}, {"type": "string", "pattern": r"^[A-Za-z_][\w.]*:[A-Za-z_]\w*$"}, check],
     }
+    for key, more in (("ledger", [{"enum": ["off", False]}]), ("budget", [{"$ref": "#/$defs/Limits"}])):
+        whole = schema["properties"][key]  # what may be written shorter
+        told = {name: whole.pop(name) for name in ("description", "default", "maxItems") if name in whole}
+        schema["properties"][key] = {"description": told["description"], "anyOf": [*more, whole]}
     schema["title"] = "cascade policy, version 1"
     return {"$schema": "https://json-schema.org/draft/2020-12/schema", **schema}
 

@@ -1,4 +1,7 @@
-"""The commands and their options. What they do stands in a module each, imported when it is called."""
+"""The commands and their options. What they do stands in a module each, imported when it is called.
+
+Commands of one family (`policy …`, `ledger …`) have a module of their own beside this one: `policy_app`, `ledger_app`.
+"""
 
 from __future__ import annotations
 
@@ -7,19 +10,13 @@ from typing import Annotated
 
 import typer
 
+from cascade.cli.options import JSON, LOOKS, POLICY, SEED, SKIP, TUNE
+from cascade.cli.policy_app import policy_app
+
 __all__ = ["UsageProblem", "app"]
 
 # What every problem with the command line derives from; typer carries it but does not export it.
 UsageProblem: type[Exception] = typer.BadParameter.__mro__[2]
-
-_JSON = typer.Option("--json", help="Print the result as JSON.")
-_TUNE = typer.Option(help="The share of the groups that tunes, where the items do not say.")
-_SEED = typer.Option(help="Another seed parts the groups another way.")
-_SKIP = typer.Option("--skip-bad", help="Pass over bad lines and ungraded or unpriced items, and count them.")
-_LOOKS = typer.Option("--policy", "-p", help="A path, or a shipped name. Default: the corpus's own ladder.")
-_POLICY = typer.Option(
-    "--policy", "-p", help="A path, or a shipped policy's name. Default: CASCADE_POLICY, else default."
-)
 
 app = typer.Typer(
     name="cascade",
@@ -29,8 +26,6 @@ app = typer.Typer(
     pretty_exceptions_enable=False,
     context_settings={"help_option_names": ["-h", "--help"]},
 )
-policy_app = typer.Typer(help="Look at policies.", rich_markup_mode=None)
-app.add_typer(policy_app, name="policy")
 
 
 def _version(wanted: bool) -> None:
@@ -53,14 +48,14 @@ def _root(
 @app.command()
 def ask(  # noqa: PLR0913, PLR0917 - options
     text: Annotated[str, typer.Argument(help="The request; - reads it from standard input.")],
-    policy: Annotated[str | None, _POLICY] = None,
+    policy: Annotated[str | None, POLICY] = None,
     system: Annotated[str | None, typer.Option(help="Your system prompt.")] = None,
     task: Annotated[str | None, typer.Option(help="The class of input, where you know it.")] = None,
     flag: Annotated[list[str] | None, typer.Option(help="A flag for the policy's signals; may be repeated.")] = None,
     max_tokens: Annotated[int | None, typer.Option(help="Bounds the answer.")] = None,
     deadline_s: Annotated[float | None, typer.Option("--deadline", help="Seconds for the whole climb.")] = None,
     explain: Annotated[bool, typer.Option("--explain", help="Show the trail: what each rung said and cost.")] = False,
-    as_json: Annotated[bool, _JSON] = False,
+    as_json: Annotated[bool, JSON] = False,
 ) -> None:
     """Answer one request."""
     from cascade.cli.asking import Wish, run_ask  # noqa: PLC0415
@@ -71,7 +66,7 @@ def ask(  # noqa: PLR0913, PLR0917 - options
 
 
 @app.command()
-def demo(as_json: Annotated[bool, _JSON] = False) -> None:
+def demo(as_json: Annotated[bool, JSON] = False) -> None:
     """600 synthetic support tickets through the real SDK, offline and without a key."""
     from cascade.cli.demo import run_demo  # noqa: PLC0415
 
@@ -79,7 +74,7 @@ def demo(as_json: Annotated[bool, _JSON] = False) -> None:
 
 
 @app.command()
-def doctor(policy: Annotated[str | None, _POLICY] = None, as_json: Annotated[bool, _JSON] = False) -> int:
+def doctor(policy: Annotated[str | None, POLICY] = None, as_json: Annotated[bool, JSON] = False) -> int:
     """Check key, endpoint, models, prices and clock; says what is missing and what to do. Spends nothing."""
     from cascade.cli.doctor import run_doctor  # noqa: PLC0415
 
@@ -97,7 +92,7 @@ def emulate(
     faults: Annotated[str | None, typer.Option(help="E.g. rate_limit=0.1,overloaded=0.05; see the README.")] = None,
     seed: Annotated[int, typer.Option(help="Makes the faults' chance repeat.")] = 0,
     token_latency_ms: Annotated[float, typer.Option(help="Time each output token takes.", min=0)] = 0.0,
-    as_json: Annotated[bool, _JSON] = False,
+    as_json: Annotated[bool, JSON] = False,
 ) -> None:
     """A Messages API on loopback that answers from a corpus. Ctrl-C stops it."""
     from cascade.cli.emulating import run_emulator  # noqa: PLC0415
@@ -126,8 +121,8 @@ def replay(  # noqa: PLR0913, PLR0917 - options
         list[str] | None, typer.Option(help="[TASK:]RUNG=X, X from 0 to 1 or never; may be repeated.")
     ] = None,
     split: Annotated[str, typer.Option(help="Which part: tune, certify or all.")] = "all",
-    tune: Annotated[float, _TUNE] = 0.5,
-    split_seed: Annotated[int, _SEED] = 0,
+    tune: Annotated[float, TUNE] = 0.5,
+    split_seed: Annotated[int, SEED] = 0,
     reprice: Annotated[bool, typer.Option("--reprice", help="Costs from usage at the policy's prices.")] = False,
     exact_engine: Annotated[
         bool, typer.Option("--exact-engine", help="Item by item through the engine's own rule: the same, slower.")
@@ -141,8 +136,8 @@ def replay(  # noqa: PLR0913, PLR0917 - options
             help="A figure of --json: 'quality>=0.9', 'quality_ci95.0>=0.85'. Exit 3 where it is not so; may be repeated."
         ),
     ] = None,
-    skip_bad: Annotated[bool, _SKIP] = False,
-    as_json: Annotated[bool, _JSON] = False,
+    skip_bad: Annotated[bool, SKIP] = False,
+    as_json: Annotated[bool, JSON] = False,
 ) -> None:
     """What a policy would have done on recorded cases, against every single model. Asks no model."""
     from cascade.cli.replaying import ReplayWish, run_replay  # noqa: PLC0415
@@ -163,7 +158,7 @@ def calibrate(  # noqa: PLR0913, PLR0917 - options
     counts: Annotated[
         bool, typer.Option("--counts", help="The files are tables of counts, as `cascade tabulate` makes them.")
     ] = False,
-    policy: Annotated[str | None, _LOOKS] = None,
+    policy: Annotated[str | None, LOOKS] = None,
     max_risk: Annotated[
         float | None, typer.Option(help="The least cost whose rate of losses is certified to be at most this.")
     ] = None,
@@ -176,8 +171,8 @@ def calibrate(  # noqa: PLR0913, PLR0917 - options
     ] = None,
     budget: Annotated[float | None, typer.Option(help="The best for so many USD a request. Not certified.")] = None,
     frontier: Annotated[bool, typer.Option("--frontier", help="The whole corpus's frontier; chooses nothing.")] = False,
-    tune: Annotated[float, _TUNE] = 0.5,
-    split_seed: Annotated[int, _SEED] = 0,
+    tune: Annotated[float, TUNE] = 0.5,
+    split_seed: Annotated[int, SEED] = 0,
     per_task: Annotated[
         bool, typer.Option("--per-task", help="Tasks of 500 items or more get thresholds of their own.")
     ] = False,
@@ -193,8 +188,8 @@ def calibrate(  # noqa: PLR0913, PLR0917 - options
     report: Annotated[
         Path | None, typer.Option(help="A page to tune with, one file: frontier, reliability, flow, sliders.")
     ] = None,
-    skip_bad: Annotated[bool, _SKIP] = False,
-    as_json: Annotated[bool, _JSON] = False,
+    skip_bad: Annotated[bool, SKIP] = False,
+    as_json: Annotated[bool, JSON] = False,
 ) -> None:
     """Choose thresholds on one half of a corpus and prove them on the other, against every single model."""
     from cascade.cli.calibrating import CalibrateWish, run_calibrate  # noqa: PLC0415
@@ -212,10 +207,10 @@ def tabulate(
         list[Path], typer.Argument(metavar="CORPUS...", help="Recorded cases; or a shipped one's name.")
     ],
     out: Annotated[Path, typer.Option("--output", "-o", help="The table of counts to make (.parquet).")],
-    policy: Annotated[str | None, _LOOKS] = None,
-    tune: Annotated[float, _TUNE] = 0.5,
-    split_seed: Annotated[int, _SEED] = 0,
-    as_json: Annotated[bool, _JSON] = False,
+    policy: Annotated[str | None, LOOKS] = None,
+    tune: Annotated[float, TUNE] = 0.5,
+    split_seed: Annotated[int, SEED] = 0,
+    as_json: Annotated[bool, JSON] = False,
 ) -> None:
     """Count corpora into one small table, from which `calibrate --counts` chooses: tables of parts add up."""
     from cascade.cli.tabulating import run_tabulate  # noqa: PLC0415
@@ -226,7 +221,7 @@ def tabulate(
 @app.command()
 def savings(  # noqa: PLR0913, PLR0917 - options
     usage: Annotated[Path, typer.Argument(help="A usage export: CSV, JSON lines or JSON.")],
-    policy: Annotated[str | None, _POLICY] = None,
+    policy: Annotated[str | None, POLICY] = None,
     corpus: Annotated[
         str | None, typer.Option("--corpus", "-c", help="Measure the mix on this corpus, under the policy.")
     ] = None,
@@ -254,7 +249,7 @@ def savings(  # noqa: PLR0913, PLR0917 - options
     more: Annotated[
         bool, typer.Option("--more", help="Also: with and without prompt caching and batch, and by escalation rate.")
     ] = False,
-    as_json: Annotated[bool, _JSON] = False,
+    as_json: Annotated[bool, JSON] = False,
 ) -> None:
     """What a policy would do to your bill: today's from a usage export, then under the policy. Asks no model."""
     from cascade.cli.savings import Sought, run_savings  # noqa: PLC0415
@@ -274,7 +269,7 @@ def record(  # noqa: PLR0913, PLR0917 - options
         ),
     ],
     out: Annotated[Path, typer.Option("--out", "-o", help="The corpus to make (.jsonl, .jsonl.gz, .parquet).")],
-    policy: Annotated[str | None, _POLICY] = None,
+    policy: Annotated[str | None, POLICY] = None,
     rungs: Annotated[str | None, typer.Option(help="Only these (a,b), and the top one. Default: all.")] = None,
     baseline: Annotated[
         str | None, typer.Option(help="A rung or model to ask plainly. Default: the top rung, asked once.")
@@ -297,7 +292,7 @@ def record(  # noqa: PLR0913, PLR0917 - options
     baseline_twice: Annotated[int, typer.Option(help="Ask it again on so many items: its noise floor.", min=0)] = 0,
     concurrency: Annotated[int, typer.Option(help="Items asked at a time.", min=1, max=256)] = 4,
     name: Annotated[str | None, typer.Option(help="The corpus's name. Default: that of INPUTS or of the file.")] = None,
-    as_json: Annotated[bool, _JSON] = False,
+    as_json: Annotated[bool, JSON] = False,
 ) -> int:
     """Make a corpus of your own: ask every rung for every input, and grade. Run it again to go on after a stop.
 
@@ -338,7 +333,7 @@ def import_(  # noqa: PLR0913, PLR0917 - options
         bool, typer.Option("--keep-incomplete", help="Keep items that lack a rung's reply; default: count, leave out.")
     ] = False,
     force: Annotated[bool, typer.Option("--force", help="Write over CORPUS where it exists.")] = False,
-    as_json: Annotated[bool, _JSON] = False,
+    as_json: Annotated[bool, JSON] = False,
 ) -> None:
     """Make a corpus of what other tools recorded. What they did not record stays absent, and is told."""
     from cascade.cli.importing import ImportWish, run_import  # noqa: PLC0415
@@ -350,51 +345,4 @@ def import_(  # noqa: PLR0913, PLR0917 - options
     run_import(wish, as_json=as_json)
 
 
-@policy_app.command("check")
-def policy_check(
-    name: Annotated[str | None, typer.Argument(metavar="[POLICY]", help="A path or a shipped name.")] = None,
-    policy: Annotated[str | None, _POLICY] = None,
-    as_json: Annotated[bool, _JSON] = False,
-) -> None:
-    """Is the policy usable? Names file:line:column, the key and the mend where it is not."""
-    from cascade.cli.policies import run_check  # noqa: PLC0415
-
-    run_check(name or policy, as_json=as_json)
-
-
-@policy_app.command("show")
-def policy_show(
-    name: Annotated[str | None, typer.Argument(metavar="[POLICY]", help="A path or a shipped name.")] = None,
-    policy: Annotated[str | None, _POLICY] = None,
-    as_json: Annotated[bool, _JSON] = False,
-) -> None:
-    """The policy as it is in force: rungs with their prices, tasks, guard, defaults filled in."""
-    from cascade.cli.policies import run_show  # noqa: PLC0415
-
-    run_show(name or policy, as_json=as_json)
-
-
-@policy_app.command("schema")
-def policy_schema(as_json: Annotated[bool, _JSON] = True) -> None:  # noqa: ARG001 - it is JSON either way
-    """The JSON Schema of the policy file, for editors."""
-    from cascade.cli.policies import run_schema  # noqa: PLC0415
-
-    run_schema()
-
-
-@policy_app.command("explain")
-def policy_explain(
-    text: Annotated[str, typer.Argument(help="A request; - reads it from standard input.")],
-    policy: Annotated[str | None, _POLICY] = None,
-    task: Annotated[str | None, typer.Option(help="The task the caller would name.")] = None,
-    flag: Annotated[list[str] | None, typer.Option(help="A flag the caller would give; may be repeated.")] = None,
-    corpus: Annotated[
-        str | None,
-        typer.Option("--corpus", "-c", help="Also: how often the storm guard would trip on it, and for what money."),
-    ] = None,
-    as_json: Annotated[bool, _JSON] = False,
-) -> None:
-    """What the policy makes of a request: its task, flags, floor and thresholds. Asks no model."""
-    from cascade.cli.policies import Question, run_explain  # noqa: PLC0415
-
-    run_explain(Question(text, policy, task, tuple(flag or ()), corpus), as_json=as_json)
+app.add_typer(policy_app, name="policy")

@@ -12,6 +12,7 @@ CascadeError
 └── ClimbError                raised out of a climb; carries the trail of what was tried and paid      (exit 4)
     ├── UpstreamRejected      400, 401, 402, 403, 404, 413: the caller's or the configuration's fault
     ├── DeadlineExceeded      the deadline passed and no answer was held
+    ├── BudgetExceeded        a budget has no room for the next call, and no answer was held               (exit 5)
     └── AllRungsFailed        every rung was tried and none of their answers may be shipped
 
 Errors are one line: what, where, what to do. None of them holds a prompt, an answer or a key of ours; UpstreamRejected
@@ -27,6 +28,7 @@ if TYPE_CHECKING:
 
 __all__ = [
     "AllRungsFailed",
+    "BudgetExceeded",
     "CascadeError",
     "ClimbError",
     "ConfigurationError",
@@ -138,6 +140,12 @@ class UpstreamRejected(ClimbError):
 
 class DeadlineExceeded(ClimbError):
     """The deadline of the climb passed and no answer was held."""
+
+
+class BudgetExceeded(ClimbError):
+    """A budget has no room for the next call, and no answer was held; the message names which. `steps` may be empty."""
+
+    exit_code = 5
 
 
 class AllRungsFailed(ClimbError):

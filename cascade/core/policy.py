@@ -16,6 +16,7 @@ from pydantic_core import PydanticCustomError
 
 from cascade.core.certificate import Certificate
 from cascade.core.ladder import Budget, Fault, Frozen, Name, Price, Rung, Seconds, Text, Threshold, ladder_faults
+from cascade.core.operations import Ledger, LedgerKey, Limits, Mode, Observe, Rollout
 from cascade.core.scorer import Scoring, scorer_faults
 
 __all__ = [
@@ -44,6 +45,10 @@ _Words = Annotated[str, Strict(), StringConstraints(pattern=r"\S")]
 
 def _whole(value: object) -> object:
     return value if type(value) is int else None  # True and 1.0 equal 1 in Python; in a policy they are mistakes
+
+
+def _one_or_more(value: object) -> object:
+    return (value,) if isinstance(value, (dict, Limits)) else value
 
 
 class Triage(Frozen):
@@ -209,6 +214,18 @@ class Policy(Frozen):
     """Written by calibrate: what was proved of these thresholds, and for what it holds."""
     scorer: dict[Name, Scoring] | None = Field(default=None, min_length=1)
     """By rung: a score that takes the place of its self-reported confidence. Written by `calibrate --scorer`."""
+    baseline: Name | None = None
+    """The rung or model that would answer without cascade. Default: the top rung."""
+    mode: Mode = "enforce"
+    """off (the baseline answers), observe (it answers, a sample is put to the ladder) or enforce. Changed at run time by
+    `cascade mode` and CASCADE_MODE."""
+    observe: Observe = Observe()
+    rollout: Rollout | None = None
+    """Default: all of the traffic climbs."""
+    ledger: LedgerKey = Ledger()
+    """`off`, or what is kept."""
+    budget: Annotated[tuple[Limits, ...], BeforeValidator(_one_or_more)] = Field(default=(), max_length=32)
+    """One budget, or a list: a call must have room in every one that applies."""
 
     @model_validator(mode="after")
     def _invariants(self) -> Policy:

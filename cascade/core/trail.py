@@ -8,7 +8,7 @@ from typing import Any, Literal
 
 from cascade.core.messages import Usage
 
-__all__ = ["NATURAL", "Answer", "ConfidenceSource", "Degraded", "Reason", "Step", "Verdict", "VerdictKind"]
+__all__ = ["NATURAL", "Answer", "Arm", "ConfidenceSource", "Degraded", "Reason", "Step", "Verdict", "VerdictKind"]
 
 VerdictKind = Literal["answered", "declined", "malformed", "truncated", "refused", "overflow", "failed"]
 ConfidenceSource = Literal["self_reported", "calibrated", "tool_use"]
@@ -24,6 +24,10 @@ Degraded = Literal[
     "ceiling", "deadline", "budget", "storm",
 ]  # fmt: skip
 """Why the best held was shipped, or nothing could be: what stopped the climb."""
+
+Arm = Literal["cascade", "holdout", "observe", "bypass"]
+"""Who answered, and why: the ladder; the baseline, as the rollout's other side; the baseline, while the ladder is watched;
+the baseline, because the mode is off."""
 
 NATURAL: frozenset[str] = frozenset({"refused", "truncated", "malformed", "declined", "check_failed", "low_confidence"})
 """The reasons that say something about the traffic; only they count for the storm guard and for statistics."""
@@ -100,7 +104,8 @@ class Answer:
     the last rung answered (it is not asked for one). `usage`, `cost_usd` and `attempts` count every step, also those
     that failed. `certificate` is "certified: false_confident <= 0.02 at 0.95" where that bound on the rate of a loss was
     proved of the policy's thresholds, with that probability; "uncertified" where nothing proves them, where what was
-    proved has changed since, and on an answer that an error, the deadline, a budget or a storm made degraded.
+    proved has changed since, and on an answer that an error, the deadline, a budget or a storm made degraded. `arm` says
+    who answered: "cascade", or else the baseline, asked plainly ("holdout", "observe", "bypass").
     """
 
     text: str | None
@@ -123,6 +128,12 @@ class Answer:
     policy: str
     policy_hash: str
     certificate: str = "uncertified"
+    arm: Arm = "cascade"
+
+    @property
+    def bypass(self) -> bool:
+        """Whether the ladder was passed by: the mode is off, and the baseline answered."""
+        return self.arm == "bypass"
 
     @property
     def cost_usd(self) -> float:

@@ -29,6 +29,7 @@ from msgspec.structs import replace
 
 from cascade.claude import AsyncClaude
 from cascade.claude.wire import STREAMS_ABOVE
+from cascade.core.budgets import upper_bound
 from cascade.core.errors import CascadeError, CorpusError
 from cascade.core.messages import Failure, Reply, Request
 from cascade.core.policy import Rung
@@ -42,7 +43,7 @@ from cascade.corpora.noise import AGAIN, AGAIN_KEY, NoiseFloor, are_asked_twice,
 from cascade.corpora.regrading import check_grader, entries_of, grader_of, is_graded, kept_recording
 from cascade.corpora.replaying import request_of
 from cascade.corpora.reports import Report, Settings, Standing, Stop, StopKind
-from cascade.corpora.spending import Purse, upper_bound
+from cascade.corpora.spending import Purse
 from cascade.corpora.writing import check_target, write_corpus
 
 __all__ = ["Recorder"]

@@ -7,28 +7,8 @@ A call that a killed run left without an outcome may have been paid: it counts a
 from __future__ import annotations
 
 import asyncio
-import json
 
-from cascade.core import prices
-from cascade.core.messages import Usage
-from cascade.core.triage import Prompt
-
-__all__ = ["Purse", "upper_bound"]
-
-_OVERHEAD_TOKENS = 1024  # roles, the format's own system text: what the API adds to a prompt
-
-
-def upper_bound(rates: prices.Rates, prompt: Prompt) -> int:
-    """The most that one call may cost, in nano-USD: no token is shorter than a byte, no reply longer than max_tokens.
-
-    An image or document that is only linked to is not seen here.
-    """
-    written = json.dumps([prompt.messages, prompt.system, prompt.schema], ensure_ascii=False, default=str)
-    tokens = len(written.encode("utf-8", "replace")) + _OVERHEAD_TOKENS
-    plain = prices.cost(rates, Usage(input_tokens=tokens, output_tokens=prompt.max_tokens))
-    if "cache_control" not in written:
-        return plain
-    return max(plain, prices.cost(rates, Usage(cache_write_1h=tokens, output_tokens=prompt.max_tokens)))
+__all__ = ["Purse"]
 
 
 class Purse:

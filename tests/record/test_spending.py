@@ -13,12 +13,13 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from cascade.core import prices
+from cascade.core.budgets import upper_bound
 from cascade.core.messages import Request, Usage
 from cascade.core.triage import build_prompt
 from cascade.corpora import Corpus, read_corpus
 from cascade.corpora.asking import make_roster
 from cascade.corpora.replaying import request_of
-from cascade.corpora.spending import Purse, upper_bound
+from cascade.corpora.spending import Purse
 from cascade.plans import make_plan
 
 from .conftest import POLICY, YAML, Killer, Record, start

@@ -1,0 +1,115 @@
+"""Budgets as arithmetic: what a call may cost at most, which budgets apply to a request, in which period.
+
+Money is integer nano-USD. The time is an argument: an aware datetime, in the budget's own time zone.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
+from datetime import datetime, timedelta
+from typing import Any, Literal
+
+from cascade.core import prices
+from cascade.core.messages import Usage
+from cascade.core.operations import Limits, OnExhausted, Per
+from cascade.core.triage import Prompt
+
+__all__ = ["Claim", "Refusal", "Span", "claims_of", "upper_bound"]
+
+Span = Literal["daily", "monthly"]
+
+_OVERHEAD_TOKENS = 1024  # roles, the format's own system text: what the API adds to a prompt
+_IMAGE_TOKENS = 4_800  # the most that an image counts, at the highest resolution any of the models takes
+_DOCUMENT_TOKENS = 1_000_000  # a PDF's pages cannot be told from its bytes: no context window holds more than this
+
+
+@dataclass(frozen=True, slots=True)
+class Claim:
+    """One budget that a call falls under, for one period.
+
+    `book` names whose spend is added up ("support", "support/task=refund"), `period` is "2026-11-21" or "2026-11";
+    together with `span` they name the counter. `scope` and `value` are the same, apart. `limit` is in nano-USD; `starts`
+    and `ends` are Unix seconds.
+    """
+
+    book: str
+    policy: str
+    scope: Per
+    value: str
+    span: Span
+    period: str
+    starts: float
+    ends: float
+    limit: int
+    alert_at: float
+    on_exhausted: OnExhausted
+
+    @property
+    def counter(self) -> str:
+        """What its spend is kept under."""
+        return f"{self.book}|{self.span}|{self.period}"
+
+    @property
+    def told(self) -> str:
+        """For people: "the daily budget of support/task=refund, 1.5 USD"."""
+        return f"the {self.span} budget of {self.book}, {self.limit / 1e9:g} USD"
+
+
+@dataclass(frozen=True, slots=True)
+class Refusal:
+    """Why a call must not be made: `told` names the budget, `spent` is what is settled and reserved of it (nano-USD)."""
+
+    told: str
+    spent: int
+    bound: int
+
+
+def claims_of(limits: Limits, policy: str, task: str, metadata: Mapping[str, str], now: datetime) -> Iterator[Claim]:
+    """The counters of one budget that a request falls under. `now`: aware, in the budget's time zone."""
+    value = {"policy": policy, "task": task}.get(limits.per, metadata.get(limits.per, ""))
+    book = policy if limits.per == "policy" else f"{policy}/{limits.per}={value}"
+    day = now.replace(hour=0, minute=0, second=0, microsecond=0)
+    month = day.replace(day=1)
+    spans: tuple[tuple[Span, Any, str, datetime, datetime], ...] = (
+        ("daily", limits.daily_usd, day.strftime("%Y-%m-%d"), day, day + timedelta(days=1)),
+        ("monthly", limits.monthly_usd, day.strftime("%Y-%m"), month, (month + timedelta(days=32)).replace(day=1)),
+    )
+    for span, usd, period, starts, ends in spans:
+        if usd is not None:
+            yield Claim(
+                book, policy, limits.per, str(value), span, period, starts.timestamp(), ends.timestamp(),
+                int(usd * 1_000_000_000), limits.alert_at, limits.on_exhausted,
+            )  # fmt: skip
+
+
+def upper_bound(rates: prices.Rates, prompt: Prompt) -> int:
+    """The most that one call may cost, in nano-USD: no token is shorter than a byte, no reply longer than max_tokens.
+
+    An image counts the most that any model makes of one, not its bytes; a document the largest context window.
+    """
+    pictures = 0
+
+    def plain(value: Any) -> Any:
+        nonlocal pictures
+        if isinstance(value, Mapping):
+            kind = value.get("type")  # pyright: ignore[reportUnknownVariableType, reportUnknownMemberType]
+            source: Any = value.get("source")  # pyright: ignore[reportUnknownVariableType, reportUnknownMemberType]
+            if kind == "image":
+                pictures += _IMAGE_TOKENS
+                return kind
+            if kind == "document" and isinstance(source, Mapping) and source.get("type") not in ("text", "content"):  # pyright: ignore[reportUnknownMemberType]
+                pictures += _DOCUMENT_TOKENS
+                return kind
+            return {str(key): plain(one) for key, one in value.items()}  # pyright: ignore[reportUnknownVariableType, reportUnknownArgumentType]
+        if isinstance(value, (list, tuple)):
+            return [plain(one) for one in value]  # pyright: ignore[reportUnknownVariableType]
+        return value
+
+    written = json.dumps([plain(prompt.messages), plain(prompt.system), prompt.schema], ensure_ascii=False, default=str)
+    tokens = len(written.encode("utf-8", "replace")) + _OVERHEAD_TOKENS + pictures
+    bound = prices.cost(rates, Usage(input_tokens=tokens, output_tokens=prompt.max_tokens))
+    if "cache_control" not in written:
+        return bound
+    return max(bound, prices.cost(rates, Usage(cache_write_1h=tokens, output_tokens=prompt.max_tokens)))

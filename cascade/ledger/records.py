@@ -1,0 +1,179 @@
+"""What the ledger holds: entries of four kinds, chained per writer, and the sums that are kept beside them.
+
+An entry is (writer, seq, at, kind, request, body, digest). `body` is one of the structs below as JSON, its bytes kept as
+they were written: `digest` is taken over them and the digest before (`chain`). Text never stands in a body, only the salted
+digest of it; the text is kept apart (`content`) and can be removed without a break in the chain.
+
+    request   once, before its first call (`commit`) or with its first step (`batched`)
+    open      only with `durability: commit`: a call is about to be made. Without a step it was never settled.
+    step      a call's outcome, with the reason why it went up
+    outcome   once: who answered, what it cost altogether
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from typing import Literal
+
+import msgspec
+
+__all__ = [
+    "BUCKET_S",
+    "Batch",
+    "Content",
+    "Entry",
+    "Kind",
+    "OpenBody",
+    "OutcomeBody",
+    "RequestBody",
+    "SpendKey",
+    "StepBody",
+    "TrafficKey",
+]
+
+Kind = Literal["request", "open", "step", "outcome"]
+
+BUCKET_S = 900
+"""Sums are kept by quarters of an hour: every time zone's midnight falls on one."""
+
+
+class RequestBody(msgspec.Struct, frozen=True, gc=False, omit_defaults=True):
+    """What was asked. `prompt_hash`: SHA-256 of system prompt and messages. `content`: digests of what is kept, by part."""
+
+    policy: str
+    policy_hash: str
+    prompt_hash: str
+    task: str
+    arm: str
+    metadata: dict[str, str] = {}
+    flags: list[str] = []
+    content: dict[str, str] = {}
+    observed_as: str | None = None
+
+
+class OpenBody(msgspec.Struct, frozen=True, gc=False, omit_defaults=True):
+    """A call that is about to be made; `bound`: the most it may cost, in nano-USD (0: not reckoned)."""
+
+    index: int
+    rung: str
+    model: str
+    bound: int = 0
+
+
+class StepBody(msgspec.Struct, frozen=True, gc=False, omit_defaults=True):
+    """A call's outcome. `cost` in nano-USD; tokens as `core.messages.Usage` has them; `content`: the answer's digest."""
+
+    index: int
+    rung: str
+    model: str
+    verdict: str
+    cost: int
+    input_tokens: int = 0
+    output_tokens: int = 0
+    cache_write_5m: int = 0
+    cache_write_1h: int = 0
+    cache_read: int = 0
+    thinking_tokens: int = 0
+    confidence: float | None = None
+    source: str | None = None
+    self_reported: float | None = None
+    reason: str | None = None
+    failed_checks: list[str] = []
+    detail: str = ""
+    repaired: bool = False
+    attempts: int = 1
+    latency_ms: float = 0.0
+    upstream_id: str | None = None
+    content: str | None = None
+
+
+class OutcomeBody(msgspec.Struct, frozen=True, gc=False, omit_defaults=True):
+    """How it ended. `error`: the error's class. `resolved`: an answer that stood, nothing degraded about it.
+
+    `estimate`: what the baseline alone would have cost (nano-USD), from the tokens seen; None where the baseline answered.
+    `slot`: see `core.modes`.
+    """
+
+    arm: str
+    cost: int
+    steps: int
+    latency_ms: float
+    rung: str | None = None
+    model: str | None = None
+    confidence: float | None = None
+    source: str | None = None
+    degraded: str | None = None
+    abstained: str | None = None
+    error: str | None = None
+    resolved: bool = False
+    certificate: str = "uncertified"
+    estimate: int | None = None
+    slot: int = 0
+
+
+@dataclass(frozen=True, slots=True)
+class Entry:
+    """One entry as it is stored. `id`: the order in which the store took it up; `at`: Unix seconds."""
+
+    id: int
+    writer: str
+    seq: int
+    at: float
+    kind: Kind
+    request: str
+    body: bytes
+    digest: bytes
+
+
+@dataclass(frozen=True, slots=True)
+class Content:
+    """A text that is kept: `part` is "prompt" (JSON of system and messages) or "step:0", "step:1" … (the answer's text)."""
+
+    request: str
+    part: str
+    at: float
+    salt: bytes
+    text: str
+
+
+@dataclass(frozen=True, slots=True)
+class SpendKey:
+    """What steps are summed up by."""
+
+    bucket: int
+    policy: str
+    task: str
+    workflow: str
+    key: str
+    arm: str
+    rung: str
+    model: str
+
+
+@dataclass(frozen=True, slots=True)
+class TrafficKey:
+    """What requests are summed up by. `rung`: who answered, "" where nobody did; `slot`: see `core.modes`."""
+
+    bucket: int
+    policy: str
+    task: str
+    workflow: str
+    arm: str
+    rung: str
+    slot: int
+
+
+@dataclass(slots=True)
+class Batch:
+    """What one transaction writes. `entries`: (seq, at, kind, request, body, digest), of one writer, in order.
+
+    `spend`: steps, escalated, cost, input (whole prompt), output tokens. `traffic`: requests, answers, resolved, escalated, cost, cost
+    squared (as a float: for intervals), estimate, estimated (requests that have one).
+    """
+
+    entries: list[tuple[int, float, Kind, str, bytes, bytes]] = field(
+        default_factory=list[tuple[int, float, Kind, str, bytes, bytes]]
+    )
+    contents: list[Content] = field(default_factory=list[Content])
+    spend: dict[SpendKey, list[int]] = field(default_factory=dict[SpendKey, list[int]])
+    traffic: dict[TrafficKey, list[float]] = field(default_factory=dict[TrafficKey, list[float]])

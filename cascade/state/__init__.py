@@ -1,0 +1,66 @@
+"""What decisions share: the storm guard's statistic, and what was spent of each budget. In memory, or in Redis.
+
+    driver ── observe(Observation) ─> State ─> what the guard does at this rung
+    driver ── reserve(claims, bound) > State ─> None: the call may be made; a Claim: that budget refuses it
+    driver ── settle(claims, bound, cost) ─> State
+
+Each is one decision, and one round trip where the state is remote. None of them ever raises for the state's own
+faults: a Redis that is slow or gone is told once, and what this process knows stands in for it.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from typing import Protocol
+
+from cascade.core.budgets import Claim
+from cascade.core.climb import Observation
+from cascade.core.storm import Action
+
+__all__ = ["Alert", "Seed", "State"]
+
+
+@dataclass(frozen=True, slots=True)
+class Alert:
+    """A budget has reached a share of its limit (`share`: its `alert_at`, or 1.0), for the first time in its period."""
+
+    claim: Claim
+    share: float
+    spent: int
+
+
+Seed = Callable[[Claim], int]
+"""What the ledger knows to be spent already of a claim's period, in nano-USD: asked once a counter."""
+
+
+class State(Protocol):
+    """Safe between threads. `is_remote`: a decision leaves the process, so an event loop must not wait for it."""
+
+    @property
+    def is_remote(self) -> bool:
+        """Whether a decision takes a round trip."""
+        ...
+
+    def observe(self, observation: Observation) -> Action | None:
+        """Count a step; returns what is in force at its rung, as it was before this step was counted."""
+        ...
+
+    def reserve(self, claims: Sequence[tuple[Claim, bool]], bound: int) -> Claim | None:
+        """Reserve `bound` nano-USD in every claim, if each that is hard (the flag) has room: settled + reserved + bound <= limit.
+
+        Returns None where it was reserved; else the first that refuses, and nothing was reserved.
+        """
+        ...
+
+    def settle(self, claims: Sequence[Claim], bound: int, cost: int) -> tuple[Alert, ...]:
+        """Give back what was reserved and count what was spent.
+
+        Returns what must be told, once a period for all who share the state. The counters are those of the reservation: a
+        call's cost falls into the period it was let in.
+        """
+        ...
+
+    def close(self) -> None:
+        """Give back what this process still holds."""
+        ...
