@@ -130,7 +130,7 @@ def _plain(policy: Policy, wanted: str, name: str, repair: Repair | None) -> Ask
 
 def cost_of(asked: Asked, outcome: Reply | Failure) -> int:
     """What a call cost, in nano-USD, attempts that broke off included: as a live step counts it."""
-    return sum(prices.cost(asked.rates, attempt) for attempt in outcome.billed)
+    return prices.total(asked.rates, outcome.billed)
 
 
 def entry_of(asked: Asked, item: str, outcome: Reply | Failure) -> dict[str, Any]:
