@@ -57,8 +57,8 @@ def baseline_plan(plan: Plan) -> Plan:
     bare = tuple(Task(name=task.name, when=task.when, checks=task.checks) for task in policy.tasks)
     alone = {"ladder": (rung,), "tasks": bare, "storm_guard": None, "certificate": None, "scorer": None}
     # One rung is no ladder that a file may hold, so its invariants are not asked; its answers are still this policy's.
-    lone = Policy.model_construct(**{**{name: getattr(policy, name) for name in Policy.model_fields}, **alone})
-    lone.__dict__["hash"] = policy.hash
+    lone = Policy.model_construct(None, **{**{name: getattr(policy, name) for name in Policy.model_fields}, **alone})
+    vars(lone)["hash"] = policy.hash
     return replace(
         plan, policy=lone, rates=(rates,), certificate=UNCERTIFIED, stale=(), escalation=Escalation()
     )  # fmt: skip
