@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator
 from dataclasses import replace
 
+from cascade.budgets.binding import budget_faults
 from cascade.certificates import certified_escalation, changed_parts, standing
 from cascade.checks import bind_check
 from cascade.core.certificate import UNCERTIFIED, Escalation
@@ -75,7 +76,7 @@ def baseline_rung(policy: Policy) -> Rung:
 
 
 def faults_outside(policy: Policy) -> Iterator[Fault]:
-    """What makes a valid policy unusable here: models without a price, patterns RE2 cannot run."""
+    """What makes a valid policy unusable here: models without a price, patterns RE2 cannot run, budgets' zones and notices."""
     for number, rung in enumerate(policy.ladder):
         try:
             rates_of(rung)
@@ -92,6 +93,7 @@ def faults_outside(policy: Policy) -> Iterator[Fault]:
         if task.when is not None:
             yield from _pattern_faults(("tasks", number, "when"), task.when)
         yield from _check_faults(("tasks", number, "checks"), task.checks)
+    yield from budget_faults(policy.budget)
 
 
 _LINEAR = "RE2 runs in linear time and has no back-references or look-around: write it without"
