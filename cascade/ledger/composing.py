@@ -110,9 +110,7 @@ class Composer:
             content=kept,
         )
 
-    def _keep(
-        self, asked: Asked, part: str, at: float, text: str | bytes, contents: list[Content]
-    ) -> str | None:
+    def _keep(self, asked: Asked, part: str, at: float, text: str | bytes, contents: list[Content]) -> str | None:
         """Keep a text; returns its digest, None where it must not be kept."""
         if asked.redact is not None:
             try:
@@ -147,7 +145,13 @@ def _outcome(asked: Asked, ending: Ending) -> OutcomeBody:
     latency_ms = round(ending.latency_s * 1e3, 3)
     if answer is None:
         return OutcomeBody(
-            begun.arm, cost, len(ending.steps), latency_ms, error=ending.error, estimate=ending.estimate, slot=begun.slot
+            begun.arm,
+            cost,
+            len(ending.steps),
+            latency_ms,
+            error=ending.error,
+            estimate=ending.estimate,
+            slot=begun.slot,
         )
     return OutcomeBody(
         arm=answer.arm,
