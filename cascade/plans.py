@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator
 from dataclasses import replace
 
+from cascade.budgets.binding import budget_faults
 from cascade.certificates import certified_escalation, changed_parts, standing
 from cascade.checks import bind_check
 from cascade.core.certificate import UNCERTIFIED, Escalation
@@ -57,8 +58,8 @@ def baseline_plan(plan: Plan) -> Plan:
     bare = tuple(Task(name=task.name, when=task.when, checks=task.checks) for task in policy.tasks)
     alone = {"ladder": (rung,), "tasks": bare, "storm_guard": None, "certificate": None, "scorer": None}
     # One rung is no ladder that a file may hold, so its invariants are not asked; its answers are still this policy's.
-    lone = Policy.model_construct(**{**{name: getattr(policy, name) for name in Policy.model_fields}, **alone})
-    lone.__dict__["hash"] = policy.hash
+    lone = Policy.model_construct(None, **{**{name: getattr(policy, name) for name in Policy.model_fields}, **alone})
+    vars(lone)["hash"] = policy.hash
     return replace(
         plan, policy=lone, rates=(rates,), certificate=UNCERTIFIED, stale=(), escalation=Escalation()
     )  # fmt: skip
@@ -75,7 +76,7 @@ def baseline_rung(policy: Policy) -> Rung:
 
 
 def faults_outside(policy: Policy) -> Iterator[Fault]:
-    """What makes a valid policy unusable here: models without a price, patterns RE2 cannot run."""
+    """What makes a valid policy unusable here: models without a price, patterns RE2 cannot run, budgets' zones and notices."""
     for number, rung in enumerate(policy.ladder):
         try:
             rates_of(rung)
@@ -92,6 +93,7 @@ def faults_outside(policy: Policy) -> Iterator[Fault]:
         if task.when is not None:
             yield from _pattern_faults(("tasks", number, "when"), task.when)
         yield from _check_faults(("tasks", number, "checks"), task.checks)
+    yield from budget_faults(policy.budget)
 
 
 _LINEAR = "RE2 runs in linear time and has no back-references or look-around: write it without"

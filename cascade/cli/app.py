@@ -262,13 +262,21 @@ def savings(  # noqa: PLR0913, PLR0917 - options
 
 @app.command()
 def record(  # noqa: PLR0913, PLR0917 - options
+    out: Annotated[Path, typer.Option("--out", "-o", help="The corpus to make (.jsonl, .jsonl.gz, .parquet).")],
     inputs: Annotated[
-        Path,
+        Path | None,
         typer.Argument(
             help="JSON lines with id, input and, if known, system and expected; a corpus; or a text a line."
         ),
-    ],
-    out: Annotated[Path, typer.Option("--out", "-o", help="The corpus to make (.jsonl, .jsonl.gz, .parquet).")],
+    ] = None,
+    from_ledger: Annotated[
+        str | None,
+        typer.Option(
+            metavar="ADDRESS",
+            help="Instead of INPUTS: what `mode: observe` has seen, of this ledger ('' for the default one). Asks no model but"
+            " a judge.",
+        ),
+    ] = None,
     policy: Annotated[str | None, POLICY] = None,
     rungs: Annotated[str | None, typer.Option(help="Only these (a,b), and the top one. Default: all.")] = None,
     baseline: Annotated[
@@ -306,7 +314,10 @@ def record(  # noqa: PLR0913, PLR0917 - options
     """
     from cascade.cli.recording import RecordWish, run_record  # noqa: PLC0415
 
-    wish = RecordWish(inputs, out, policy, rungs, baseline, grader, max_usd, concurrency, name, baseline_twice)
+    wish = RecordWish(
+        inputs, out, policy, rungs, baseline, grader, max_usd, concurrency, name, baseline_twice,
+        from_ledger,
+    )  # fmt: skip
     return run_record(wish, as_json=as_json)
 
 

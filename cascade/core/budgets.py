@@ -31,7 +31,8 @@ class Claim:
 
     `book` names whose spend is added up ("support", "support/task=refund"), `period` is "2026-11-21" or "2026-11";
     together with `span` they name the counter. `scope` and `value` are the same, apart. `limit` is in nano-USD; `starts`
-    and `ends` are Unix seconds.
+    and `ends` are Unix seconds. `nth` tells budgets apart that add up the same spend (alert at 5 USD, reject at 10): each
+    has a counter of its own, or the same call would be counted twice in one.
     """
 
     book: str
@@ -45,11 +46,12 @@ class Claim:
     limit: int
     alert_at: float
     on_exhausted: OnExhausted
+    nth: int = 0
 
     @property
     def counter(self) -> str:
         """What its spend is kept under."""
-        return f"{self.book}|{self.span}|{self.period}"
+        return f"{self.book}|{self.span}|{self.period}" + (f"|{self.nth}" if self.nth else "")
 
     @property
     def told(self) -> str:
@@ -59,10 +61,9 @@ class Claim:
 
 @dataclass(frozen=True, slots=True)
 class Refusal:
-    """Why a call must not be made: `told` names the budget, `spent` is what is settled and reserved of it (nano-USD)."""
+    """Why a call must not be made: `told` names the budget; `bound` is what the call may cost, in nano-USD."""
 
     told: str
-    spent: int
     bound: int
 
 
@@ -70,7 +71,7 @@ def claims_of(limits: Limits, policy: str, task: str, metadata: Mapping[str, str
     """The counters of one budget that a request falls under. `now`: aware, in the budget's time zone."""
     value = {"policy": policy, "task": task}.get(limits.per, metadata.get(limits.per, ""))
     book = policy if limits.per == "policy" else f"{policy}/{limits.per}={value}"
-    day = now.replace(hour=0, minute=0, second=0, microsecond=0)
+    day = now.replace(hour=0, minute=0, second=0, microsecond=0, fold=0)  # some clocks go back over midnight
     month = day.replace(day=1)
     spans: tuple[tuple[Span, Any, str, datetime, datetime], ...] = (
         ("daily", limits.daily_usd, day.strftime("%Y-%m-%d"), day, day + timedelta(days=1)),

@@ -18,7 +18,6 @@ from cascade.core.climb import Accept, BoundCheck, Climb, Plan, climb
 from cascade.core.errors import CascadeError
 from cascade.core.messages import Request
 from cascade.core.modes import arm_of, share_of, slot_of, unit_of
-from cascade.core.operations import Limits
 from cascade.core.policy import OTHER, Policy, Rung
 from cascade.core.trail import Arm
 from cascade.engine.asked import Asked, check_deadline, default_policy
@@ -94,7 +93,6 @@ class Desk:
         seed = seed_of(address) if kept else None
         self.state = open_state(means.state, self.policy, self.plan.escalation, means.clock, seed=seed)
         self.gate = Gate(self.policy, self.state, self.notices, wall=means.wall)
-        self.observing_gate = Gate(_observing(self.policy), self.state, self.notices, wall=means.wall)
         # A bound is reckoned where somebody asks for it: it takes a look at the whole prompt.
         self.wants_bounds = self.gate.is_open or (kept and self.policy.ledger.durability == "commit")
         warn_of_changes(self.policy, self.plan.stale)
@@ -194,11 +192,3 @@ class Desk:
             hint = {"did_you_mean": meant[0]} if meant else {}
             structlog.get_logger("cascade").warning("task_unknown", policy=self.policy.name, task=task, **hint)
 
-
-def _observing(policy: Policy) -> Policy:
-    """The policy as a budget sees it that only bounds what is put to the ladder beside the baseline."""
-    cap = policy.observe.daily_usd
-    limits = (
-        Limits(daily_usd=cap, on_exhausted="reject", timezone=policy.budget[0].timezone if policy.budget else "UTC"),
-    )
-    return policy.model_copy(update={"name": f"{policy.name}/observe", "budget": limits if cap is not None else ()})

@@ -15,7 +15,7 @@ from dataclasses import dataclass, replace
 from functools import partial
 from typing import Any, TypeVar
 
-from cascade.budgets.gate import Purse
+from cascade.budgets.gate import Purse, bound_of
 from cascade.core import prices
 from cascade.core.climb import Ask, Observation
 from cascade.core.decision import Situation
@@ -60,10 +60,11 @@ Journey = Generator[Effect, Any, Answer]
 class Way:
     """What a request's calls have in common; `shadows` goes the same way."""
 
-    __slots__ = ("desk", "job", "purses", "tracks")
+    __slots__ = ("desk", "job", "purse", "tracks")
 
-    def __init__(self, desk: Desk, job: Job, task: str, purses: tuple[Purse, ...]) -> None:
-        self.desk, self.job, self.purses = desk, job, purses
+    def __init__(self, desk: Desk, job: Job, task: str) -> None:
+        self.desk, self.job = desk, job
+        self.purse: Purse = desk.gate.open(task, job.request.metadata, observed=job.arm == "shadow")
         self.tracks: Tracks = desk.begin(job, task)
 
     def decided(self, decide: Callable[[], _T]) -> Generator[Effect, Any, _T]:
@@ -76,12 +77,12 @@ class Way:
         """Call a rung, if every budget has room for it: a Situation says that one has not."""
         job, plan = self.job, self.job.plan
         prompt, rates = build_prompt(plan.policy, index, job.request), plan.rates[index]
-        bound = self.desk.gate.bound_of(rates, prompt) if self.purses or self.desk.wants_bounds else 0
-        for number, purse in enumerate(self.purses):
-            refusal = yield from self.decided(partial(purse.admit, bound, first=index == 0))
+        purse, attempts = self.purse, self.desk.policy.retry.attempts
+        bound = bound_of(rates, prompt, attempts) if purse.is_open or self.desk.wants_bounds else 0
+        if purse.is_open:
+            first = index == 0 and job.arm != "shadow"  # nobody waits for a shadow's answer: no limit is soft for it
+            refusal = yield from self.decided(partial(purse.admit, bound, first=first))
             if refusal is not None:
-                for admitted in self.purses[:number]:
-                    yield from self.decided(partial(admitted.release, bound))
                 return Situation(out_of="budget", told=refusal.told)
         is_sent = False
         try:
@@ -92,12 +93,11 @@ class Way:
             outcome: Reply | Failure = yield Send(prompt, self._time_out_at(index))
         except BaseException:
             # Cut off, and nothing may be waited for any more: a call that was out counts as the most it may have cost.
-            for purse in self.purses:
+            if purse.is_open:
                 purse.settle(bound, bound if is_sent else 0)
             raise
-        cost = prices.total(rates, outcome.billed)
-        for purse in self.purses:
-            yield from self.decided(partial(purse.settle, bound, cost))
+        if purse.is_open:
+            yield from self.decided(partial(purse.settle, bound, prices.total(rates, outcome.billed)))
         return outcome
 
     def _time_out_at(self, index: int) -> float:
@@ -114,8 +114,7 @@ def journey(desk: Desk, job: Job) -> Journey:
     with closing(climb):
         wanted = next(climb)  # raises RequestError where a rung could not take the request: nothing was begun
         assert isinstance(wanted, Ask), "a climb begins by asking"
-        purses = (desk.gate.open(wanted.task, job.request.metadata),) if desk.gate.is_open else ()
-        way = Way(desk, job, wanted.task, purses)
+        way = Way(desk, job, wanted.task)
         steps: tuple[Step, ...] = ()
         try:
             try:

@@ -71,9 +71,7 @@ def shadow_job(desk: Desk, job: Job) -> Job:
 
 def shadow(desk: Desk, job: Job, given: Answer) -> Generator[Effect, Any, None]:
     """Ask every rung but the one that has answered already; what fails, or has no budget left, ends it."""
-    gates = (desk.gate, desk.observing_gate)
-    purses = tuple(gate.open(given.task, job.request.metadata) for gate in gates if gate.is_open)
-    way = Way(desk, job, given.task, purses)
+    way = Way(desk, job, given.task)
     steps: list[Step] = []
     error: BaseException | None = None
     try:

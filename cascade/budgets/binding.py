@@ -1,0 +1,73 @@
+"""What a policy's budgets name, made ready: time zones and the functions that are told; or what is wrong with them."""
+
+from __future__ import annotations
+
+import importlib
+import inspect
+from collections.abc import Callable, Iterator, Sequence
+from datetime import UTC, tzinfo
+from functools import lru_cache
+from typing import Any
+from urllib.parse import urlsplit
+from zoneinfo import ZoneInfo
+
+from cascade.core.ladder import Fault
+from cascade.core.operations import Limits
+
+__all__ = ["budget_faults", "function_of", "is_address", "zone_of"]
+
+
+@lru_cache(maxsize=64)
+def zone_of(name: str) -> tzinfo:
+    """The time zone of this name; LookupError where this machine knows none."""
+    if name == "UTC":
+        return UTC  # known even where the machine has no table of zones
+    try:
+        return ZoneInfo(name)
+    except (LookupError, ValueError, OSError) as problem:  # a name like a path, or a folder, is no zone either
+        raise LookupError(f"there is no time zone {name!r} on this machine") from problem
+
+
+def is_address(target: str) -> bool:
+    """Whether a target of `notify` is an address, not a function."""
+    return target.startswith(("http://", "https://"))
+
+
+def function_of(path: str) -> Callable[..., Any]:
+    """The plain function that `module:function` names; LookupError where there is none."""
+    module, _, name = path.partition(":")
+    try:
+        found = getattr(importlib.import_module(module), name)
+    except Exception as problem:  # a module of the user's is run here: whatever it raises, it is not to be had
+        raise LookupError(f"{path} cannot be imported ({type(problem).__name__})") from problem
+    if not callable(found) or inspect.iscoroutinefunction(found):
+        raise LookupError(f"{path} is not a plain function")
+    return found
+
+
+def budget_faults(budgets: Sequence[Limits]) -> Iterator[Fault]:
+    """What makes budgets unusable here: unknown zones, functions that are not there, addresses that are none."""
+    for number, limits in enumerate(budgets):
+        try:
+            zone_of(limits.timezone)
+        except LookupError as problem:
+            mend = "use a name such as Europe/Berlin, or install tzdata"
+            yield Fault(("budget", number, "timezone"), str(problem), mend)
+        for place, target in enumerate(limits.notify):
+            key = ("budget", number, "notify", place)
+            if not is_address(target):
+                try:
+                    function_of(target)
+                except LookupError as problem:
+                    mend = "name a function as module:function, in a module that can be imported"
+                    yield Fault(key, str(problem), mend)
+            elif not _has_host(target):
+                yield Fault(key, "this address names no host", "write it as https://host/path")
+
+
+def _has_host(address: str) -> bool:
+    try:
+        parts = urlsplit(address)
+        return bool(parts.hostname) and parts.port != 0
+    except ValueError:
+        return False
