@@ -10,7 +10,7 @@ from typing import Annotated
 
 import typer
 
-from cascade.cli.options import JSON, LOOKS, POLICY, SEED, SKIP, TUNE
+from cascade.cli.options import JSON, LEDGER, LOOKS, POLICY, SEED, SKIP, TUNE
 from cascade.cli.policy_app import policy_app
 
 __all__ = ["UsageProblem", "app"]
