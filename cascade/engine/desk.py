@@ -191,4 +191,3 @@ class Desk:
             meant = get_close_matches(task, names, n=1)
             hint = {"did_you_mean": meant[0]} if meant else {}
             structlog.get_logger("cascade").warning("task_unknown", policy=self.policy.name, task=task, **hint)
-
