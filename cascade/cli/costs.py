@@ -14,8 +14,8 @@ from cascade.cli.output import print_json
 from cascade.core.errors import ConfigurationError, PolicyError
 from cascade.core.policy import Policy
 from cascade.costs import BYS, Books, By, Period, costs, read_since
-from cascade.ledger.opening import open_reader
-from cascade.ledger.stores import LedgerDown, Reader
+from cascade.ledger.addresses import reading
+from cascade.ledger.stores import Reader
 
 __all__ = ["CostsWish", "run_costs"]
 
@@ -35,21 +35,15 @@ class CostsWish:
 
 
 def run_costs(wish: CostsWish, *, as_json: bool, now: Callable[[], float] = time.time) -> None:
-    """Print the figures. `now` gives Unix seconds. Raises ConfigurationError, also where the ledger cannot be read."""
+    """Print the figures. `now` gives Unix seconds. Raises ConfigurationError, LedgerError where the ledger cannot be read."""
     if wish.by not in BYS:
         raise ConfigurationError(f"--by {wish.by[:40]!r}: there is no such dimension (give one of {', '.join(BYS)})")
     if wish.as_csv and as_json:
         raise ConfigurationError("--csv, --json: both were given (give one of them)")
     period = read_since(wish.since, now())
     name, limit = _asked(wish)
-    try:
-        reader = open_reader(wish.ledger)
-        try:
-            account = _read(reader, wish, period, name, limit)
-        finally:
-            reader.close()
-    except LedgerDown as problem:
-        raise ConfigurationError(str(problem)) from None
+    with reading(wish.ledger) as reader:
+        account = _read(reader, wish, period, name, limit)
     if wish.as_csv:
         write_csv(account)
     elif as_json:

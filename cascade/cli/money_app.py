@@ -6,7 +6,7 @@ from typing import Annotated
 
 import typer
 
-from cascade.cli.options import JSON
+from cascade.cli.options import JSON, LEDGER
 
 __all__ = ["money_app"]
 
@@ -28,10 +28,7 @@ def costs(
         float | None,
         typer.Option(help="List requests that cost more. Default: call_usd of the policy's budget.", min=0),
     ] = None,
-    ledger: Annotated[
-        str | None,
-        typer.Option(help="A path or postgresql://… Default: CASCADE_LEDGER, else ledger.db in CASCADE_HOME."),
-    ] = None,
+    ledger: Annotated[str | None, LEDGER] = None,
     as_csv: Annotated[bool, typer.Option("--csv", help="Print the table of --by as CSV.")] = False,
     as_json: Annotated[bool, JSON] = False,
 ) -> None:
