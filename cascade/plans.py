@@ -3,19 +3,21 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
+from dataclasses import replace
 
 from cascade.budgets.binding import budget_faults
 from cascade.certificates import certified_escalation, changed_parts, standing
 from cascade.checks import bind_check
+from cascade.core.certificate import UNCERTIFIED, Escalation
 from cascade.core.climb import BoundCheck, Plan
 from cascade.core.errors import PolicyError
-from cascade.core.policy import Check, Fault, Policy, When
+from cascade.core.policy import Check, Fault, Policy, Rung, Task, When
 from cascade.core.signals import Signals, words_pattern
 from cascade.core.triage import Repair
 from cascade.patterns import compile_blind, compile_exact
 from cascade.pricing import NoPrice, rates_of
 
-__all__ = ["faults_outside", "make_plan"]
+__all__ = ["baseline_plan", "baseline_rung", "faults_outside", "make_plan"]
 
 _NOT_EMPTY = Check(not_empty=True)
 
@@ -44,6 +46,35 @@ def make_plan(policy: Policy) -> Plan:
     )
 
 
+def baseline_plan(plan: Plan) -> Plan:
+    """The same policy with nothing but its baseline on the ladder: what answers where the ladder does not.
+
+    A request climbs it as any other, so it is asked plainly, checked and booked by the one rule; there is no threshold,
+    floor, score, storm or certificate on it.
+    """
+    policy = plan.policy
+    rung = baseline_rung(policy)
+    rates = rates_of(rung)  # `faults_outside` has seen to it that there are some
+    bare = tuple(Task(name=task.name, when=task.when, checks=task.checks) for task in policy.tasks)
+    alone = {"ladder": (rung,), "tasks": bare, "storm_guard": None, "certificate": None, "scorer": None}
+    # One rung is no ladder that a file may hold, so its invariants are not asked; its answers are still this policy's.
+    lone = Policy.model_construct(None, **{**{name: getattr(policy, name) for name in Policy.model_fields}, **alone})
+    vars(lone)["hash"] = policy.hash
+    return replace(
+        plan, policy=lone, rates=(rates,), certificate=UNCERTIFIED, stale=(), escalation=Escalation()
+    )  # fmt: skip
+
+
+def baseline_rung(policy: Policy) -> Rung:
+    """The rung that answers plainly where the ladder does not: by the name of a rung or a model, else the top one."""
+    top = policy.ladder[policy.top]
+    wanted = policy.baseline
+    found = [rung for rung in policy.ladder if wanted in (rung.rung, rung.model)]
+    if wanted is None:
+        return top
+    return found[-1] if found else Rung(rung="baseline", model=wanted, max_tokens=top.max_tokens)
+
+
 def faults_outside(policy: Policy) -> Iterator[Fault]:
     """What makes a valid policy unusable here: models without a price, patterns RE2 cannot run, budgets' zones and notices."""
     for number, rung in enumerate(policy.ladder):
@@ -52,6 +83,11 @@ def faults_outside(policy: Policy) -> Iterator[Fault]:
         except NoPrice as problem:
             mend = "give the rung a price: {input: …, output: …} in USD per million tokens, or mend the name"
             yield Fault(("ladder", number, "model"), str(problem), mend)
+    try:
+        if policy.baseline is not None:
+            rates_of(baseline_rung(policy))
+    except NoPrice as problem:
+        yield Fault(("baseline",), str(problem), "name a rung of the ladder, or a model that has a price")
     yield from _check_faults(("checks",), policy.checks)
     for number, task in enumerate(policy.tasks):
         if task.when is not None:

@@ -1,13 +1,17 @@
-"""What every test may use: hypothesis profiles, and the recorded corpora where this machine has them."""
+"""What every test may use: hypothesis profiles, a home of its own, real servers, and the recorded corpora where they are."""
 
 from __future__ import annotations
 
 import os
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import ExitStack
+from itertools import count
 from pathlib import Path
 
 import pytest
 from hypothesis import settings
+
+from tests.servers import PostgresServer, RedisServer
 
 _RECORDED = Path(__file__).resolve().parents[2] / "shared" / "corpora"
 
@@ -28,3 +32,57 @@ def real_corpus() -> Callable[[str], Path]:
         return path
 
     return find
+
+
+_numbers = count()
+
+
+@pytest.fixture(scope="session", autouse=True)
+def _homes(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Path]:
+    """CASCADE_HOME for the whole session: no test writes to the user's own."""
+    homes = tmp_path_factory.mktemp("homes")
+    with pytest.MonkeyPatch.context() as patched:
+        patched.setenv("CASCADE_HOME", str(homes / "session"))
+        yield homes
+
+
+@pytest.fixture(autouse=True)
+def _home(_homes: Path) -> Iterator[None]:
+    """Each test's own CASCADE_HOME; it is there once something is written to it."""
+    with pytest.MonkeyPatch.context() as patched:
+        patched.setenv("CASCADE_HOME", str(_homes / str(next(_numbers))))
+        yield
+
+
+@pytest.fixture(scope="session")
+def redis_server() -> Iterator[RedisServer]:
+    """A redis-server for all tests of the session; none may break it, and each keeps to names of its own."""
+    with RedisServer() as server:
+        yield server
+
+
+@pytest.fixture
+def make_redis() -> Iterator[Callable[..., RedisServer]]:
+    """Start a redis-server that the test may break: `make_redis("--appendonly", "yes")`."""
+    with ExitStack() as servers:
+        yield lambda *options: servers.enter_context(RedisServer(*options))
+
+
+@pytest.fixture(scope="session")
+def postgres_server() -> Iterator[PostgresServer]:
+    """A PostgreSQL for all tests of the session; none may break it."""
+    with PostgresServer() as server:
+        yield server
+
+
+@pytest.fixture
+def make_postgres() -> Iterator[Callable[[], PostgresServer]]:
+    """Start a PostgreSQL that the test may break."""
+    with ExitStack() as servers:
+        yield lambda: servers.enter_context(PostgresServer())
+
+
+@pytest.fixture
+def postgres_database(postgres_server: PostgresServer) -> str:
+    """The address of a fresh database."""
+    return postgres_server.database()

@@ -10,7 +10,7 @@ from typing import Annotated
 
 import typer
 
-from cascade.cli.options import JSON, LOOKS, POLICY, SEED, SKIP, TUNE
+from cascade.cli.options import JSON, LEDGER, LOOKS, POLICY, SEED, SKIP, TUNE
 from cascade.cli.policy_app import policy_app
 
 __all__ = ["UsageProblem", "app"]
@@ -54,6 +54,10 @@ def ask(  # noqa: PLR0913, PLR0917 - options
     flag: Annotated[list[str] | None, typer.Option(help="A flag for the policy's signals; may be repeated.")] = None,
     max_tokens: Annotated[int | None, typer.Option(help="Bounds the answer.")] = None,
     deadline_s: Annotated[float | None, typer.Option("--deadline", help="Seconds for the whole climb.")] = None,
+    metadata: Annotated[
+        list[str] | None, typer.Option(help="NAME=VALUE for your books (workflow, customer, key …); may be repeated.")
+    ] = None,
+    ledger: Annotated[str | None, LEDGER] = None,
     explain: Annotated[bool, typer.Option("--explain", help="Show the trail: what each rung said and cost.")] = False,
     as_json: Annotated[bool, JSON] = False,
 ) -> None:
@@ -61,8 +65,11 @@ def ask(  # noqa: PLR0913, PLR0917 - options
     from cascade.cli.asking import Wish, run_ask  # noqa: PLC0415
 
     run_ask(
-        Wish(text, policy, system, task, tuple(flag or ()), max_tokens, deadline_s), explain=explain, as_json=as_json
-    )
+        Wish(
+            text, policy, system, task, tuple(flag or ()), max_tokens, deadline_s, tuple(metadata or ()), ledger
+        ),
+        explain=explain, as_json=as_json,
+    )  # fmt: skip
 
 
 @app.command()
@@ -262,13 +269,21 @@ def savings(  # noqa: PLR0913, PLR0917 - options
 
 @app.command()
 def record(  # noqa: PLR0913, PLR0917 - options
+    out: Annotated[Path, typer.Option("--out", "-o", help="The corpus to make (.jsonl, .jsonl.gz, .parquet).")],
     inputs: Annotated[
-        Path,
+        Path | None,
         typer.Argument(
             help="JSON lines with id, input and, if known, system and expected; a corpus; or a text a line."
         ),
-    ],
-    out: Annotated[Path, typer.Option("--out", "-o", help="The corpus to make (.jsonl, .jsonl.gz, .parquet).")],
+    ] = None,
+    from_ledger: Annotated[
+        str | None,
+        typer.Option(
+            metavar="ADDRESS",
+            help="Instead of INPUTS: what `mode: observe` has seen, of this ledger ('' for the default one). Asks no model but"
+            " a judge.",
+        ),
+    ] = None,
     policy: Annotated[str | None, POLICY] = None,
     rungs: Annotated[str | None, typer.Option(help="Only these (a,b), and the top one. Default: all.")] = None,
     baseline: Annotated[
@@ -306,7 +321,10 @@ def record(  # noqa: PLR0913, PLR0917 - options
     """
     from cascade.cli.recording import RecordWish, run_record  # noqa: PLC0415
 
-    wish = RecordWish(inputs, out, policy, rungs, baseline, grader, max_usd, concurrency, name, baseline_twice)
+    wish = RecordWish(
+        inputs, out, policy, rungs, baseline, grader, max_usd, concurrency, name, baseline_twice,
+        from_ledger,
+    )  # fmt: skip
     return run_record(wish, as_json=as_json)
 
 

@@ -16,12 +16,15 @@ from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, T
 
 from cascade.cli.output import print_json, stderr, stdout, usd
 from cascade.core.errors import ConfigurationError
+from cascade.core.policy import Policy
 from cascade.corpora.inputs import Inputs, read_inputs
 from cascade.corpora.journal import journal_path
+from cascade.corpora.observed import read_observations
 from cascade.corpora.recording import Recorder
 from cascade.corpora.regrading import is_settled
 from cascade.corpora.reports import Report, Settings, Standing, StopKind
 from cascade.engine import default_policy
+from cascade.ledger.addresses import open_reader
 from cascade.loading import load_policy
 
 __all__ = ["RecordWish", "run_record"]
@@ -35,7 +38,7 @@ _STOPPED: dict[StopKind, int] = {"cap": 5, "interrupted": 130}
 class RecordWish:
     """What was asked for on the command line."""
 
-    inputs: Path
+    inputs: Path | None
     target: Path
     policy: str | None
     rungs: str | None
@@ -45,6 +48,7 @@ class RecordWish:
     concurrency: int
     name: str | None
     baseline_twice: int
+    from_ledger: str | None = None
 
 
 def run_record(wish: RecordWish, *, as_json: bool) -> int:
@@ -52,12 +56,12 @@ def run_record(wish: RecordWish, *, as_json: bool) -> int:
     if wish.max_usd is not None and not 0 <= wish.max_usd < float("inf"):
         raise ConfigurationError(f"--max-usd: {wish.max_usd} is no amount of money (as in --max-usd 2.50)")
     policy = load_policy(wish.policy or default_policy())
-    inputs = read_inputs(wish.inputs)
+    inputs, known = _inputs(wish, policy)
     settings = Settings(
         policy=policy,
         target=wish.target,
         rungs=tuple(filter(None, (name.strip() for name in (wish.rungs or "").split(",")))),
-        baseline=wish.baseline,
+        baseline=policy.baseline if wish.from_ledger is not None else wish.baseline,
         grader=wish.grader,
         cap=None if wish.max_usd is None else int(Decimal(str(wish.max_usd)) * 1_000_000_000),
         concurrency=wish.concurrency,
@@ -71,7 +75,7 @@ def run_record(wish: RecordWish, *, as_json: bool) -> int:
         else:
             stdout.print(f"{settings.target!s} is this very recording, and whole: nothing was asked")
         return 0
-    report = asyncio.run(_recorded(settings, inputs))
+    report = asyncio.run(_recorded(settings, inputs, known))
     if as_json:
         print_json(_fields(report, settings.target))
     else:
@@ -81,7 +85,26 @@ def run_record(wish: RecordWish, *, as_json: bool) -> int:
     return _STOPPED.get(report.stop.kind, _UPSTREAM) if report.stop is not None else _UPSTREAM
 
 
-async def _recorded(settings: Settings, inputs: Inputs) -> Report:
+def _inputs(wish: RecordWish, policy: Policy) -> tuple[Inputs, tuple[dict[str, Any], ...]]:
+    """What is to be recorded, and the replies that a ledger has of it already."""
+    if wish.from_ledger is None:
+        if wish.inputs is None:
+            raise ConfigurationError("record: give INPUTS, or --from-ledger for what `mode: observe` has seen")
+        return read_inputs(wish.inputs), ()
+    if wish.inputs is not None or wish.rungs or wish.baseline or wish.baseline_twice:
+        raise ConfigurationError("--from-ledger: the inputs, rungs and baseline are those that were observed")
+    reader = open_reader(wish.from_ledger or None)
+    try:
+        found = read_observations(reader, policy)
+    finally:
+        reader.close()
+    if found.left_out:
+        why = "; ".join(f"{reason} ({count})" for reason, count in found.left_out.items())
+        stderr.print(f"cascade: {sum(found.left_out.values())} observed requests are left out: {why}")
+    return found.inputs, found.entries
+
+
+async def _recorded(settings: Settings, inputs: Inputs, known: tuple[dict[str, Any], ...]) -> Report:
     bar = Progress(
         TextColumn("recording"), BarColumn(), MofNCompleteColumn(), TextColumn("{task.fields[money]} USD"),
         TimeRemainingColumn(), console=stderr, transient=True, disable=not stderr.is_terminal,
@@ -91,7 +114,7 @@ async def _recorded(settings: Settings, inputs: Inputs) -> Report:
     def told(standing: Standing) -> None:
         bar.update(task, completed=standing.complete, money=usd(standing.spent))
 
-    recorder = Recorder(settings, inputs, told=told)
+    recorder = Recorder(settings, inputs, told=told, known=known)
     if recorder.grader is None:
         stderr.print("cascade: not graded: give --grader; grading later needs no further call")
     _on_signals(lambda: recorder.stop("interrupted", "it was stopped by a signal"))

@@ -4,6 +4,8 @@
     climb <─ Reply | Failure | Recorded ── driver
     climb ── Observation ────────> driver          the driver tells the storm guard and looks at the clock
     climb <─ Situation ─────────── driver
+    climb ── Ask(rung) ──────────> driver          where no budget has room for the call, nothing is asked:
+    climb <─ Situation(out_of) ─── driver          the rule looks again, at what there is
     … until the rule ships: the generator returns the Answer, or raises a ClimbError with the trail.
 
 One flow, so that live, replay, batch and the gateway cannot differ in anything but who answers.
@@ -18,9 +20,9 @@ from typing import Any
 from cascade.core import prices
 from cascade.core.certificate import UNCERTIFIED, Escalation
 from cascade.core.decision import Abstain, Call, Ship, Situation, decide, natural_reason
-from cascade.core.errors import AllRungsFailed, ClimbError, DeadlineExceeded, UpstreamRejected
+from cascade.core.errors import AllRungsFailed, BudgetExceeded, ClimbError, DeadlineExceeded, UpstreamRejected
 from cascade.core.messages import Failure, Reply, Request, Usage
-from cascade.core.policy import Policy
+from cascade.core.policy import OTHER, Policy
 from cascade.core.scoring import Facts, scored
 from cascade.core.signals import Match, Signals
 from cascade.core.trail import NATURAL, Answer, Degraded, Step, Verdict
@@ -37,6 +39,7 @@ __all__ = [
     "Recorded",
     "apply_checks",
     "climb",
+    "step_of",
 ]
 
 _NOT_PROVED = frozenset({"error", "deadline", "budget", "storm"})  # what stops a climb live, and in no corpus
@@ -74,9 +77,14 @@ class Plan:
 
 @dataclass(frozen=True, slots=True)
 class Ask:
-    """Wanted: the reply of the rung at `index`."""
+    """Wanted: the reply of the rung at `index`, for a request of this task.
+
+    `steps`: those before it, each with the reason why it went up.
+    """
 
     index: int
+    task: str = field(default=OTHER, compare=False)
+    steps: tuple[Step, ...] = field(default=(), compare=False)
 
 
 @dataclass(frozen=True, slots=True)
@@ -116,8 +124,8 @@ def climb(
 ) -> Climb:
     """Climb the ladder for one request.
 
-    Raises RequestError before the first call where a rung cannot take the request; UpstreamRejected, AllRungsFailed
-    and DeadlineExceeded carry the trail.
+    Raises RequestError before the first call where a rung cannot take the request; UpstreamRejected, AllRungsFailed,
+    DeadlineExceeded and BudgetExceeded carry the trail.
     """
     policy = plan.policy
     check_request(request)
@@ -132,13 +140,17 @@ def climb(
         if isinstance(decision, Ship):
             return _answer(plan, request, match, steps, decision.step, decision.degraded)
         if isinstance(decision, Abstain):
-            return _exhausted(plan, request, match, steps, decision.why)
+            return _exhausted(plan, request, match, steps, decision.why, situation.told)
         if decision.reason is not None:
             taken[-1] = taken[-1].sent_up(decision.reason)
-        outcome = yield Ask(decision.index)
-        assert not isinstance(outcome, Situation), "the driver must send an outcome for an Ask"
+        outcome = yield Ask(decision.index, match.task, tuple(taken))
+        if isinstance(outcome, Situation):  # it may not be asked; what else held (a storm) holds
+            if not taken:
+                raise BudgetExceeded(f"{outcome.told}: nothing was asked and nothing was paid")
+            situation = replace(situation, out_of=outcome.out_of, told=outcome.told)
+            continue
         stormed = stormed or decision.reason == "storm"  # without the storm this step and all after it were not taken
-        step = _step(plan, request, decision, outcome, all_checks, accept)
+        step = step_of(plan, request, decision, outcome, all_checks, accept)
         if policy.scorer is not None and step.index != policy.top:
             facts = Facts(request.turn_characters(), match.task, (*(one.verdict for one in taken), step.verdict))
             step = replace(step, verdict=scored(policy, facts))
@@ -159,7 +171,7 @@ def climb(
             situation = Situation(hold, told.out_of, match.floor)
 
 
-def _step(
+def step_of(
     plan: Plan,
     request: Request,
     call: Call,
@@ -167,6 +179,7 @@ def _step(
     checks: tuple[BoundCheck, ...],
     accept: Accept | None,
 ) -> Step:
+    """What came of asking a rung, as a step: its verdict, checked, and what it cost. The scorer is not asked."""
     rung, rates = plan.policy.ladder[call.index], plan.rates[call.index]
     if isinstance(outcome, Recorded):
         verdict = apply_checks(outcome.verdict, checks, accept)
@@ -184,7 +197,7 @@ def _step(
         )
         verdict = apply_checks(verdict, checks, accept)
     usage = sum(outcome.spent, outcome.usage)
-    cost = sum(prices.cost(rates, attempt) for attempt in outcome.billed)
+    cost = prices.total(rates, outcome.billed)
     return Step(
         call.index,
         rung.rung,
@@ -230,7 +243,7 @@ def _observation(policy: Policy, match: Match, step: Step, *, after_storm: bool)
     return Observation(match.task, step.index, step.rung, natural, reason == "error", step.cost if after_storm else 0)
 
 
-def _exhausted(plan: Plan, request: Request, match: Match, steps: tuple[Step, ...], why: Degraded) -> Answer:
+def _exhausted(plan: Plan, request: Request, match: Match, steps: tuple[Step, ...], why: Degraded, told: str) -> Answer:
     if plan.policy.exhausted == "abstain":
         return _answer(plan, request, match, steps, None, why)
     tried = "; ".join(f"{step.rung}: {step.verdict.kind}{_why(step)}" for step in steps)
@@ -238,6 +251,9 @@ def _exhausted(plan: Plan, request: Request, match: Match, steps: tuple[Step, ..
     if why == "deadline":
         error: type[ClimbError] = DeadlineExceeded
         message = f"the deadline passed before any rung had an answer ({tried}; spent {spent}; raise deadline_s)"
+    elif why == "budget":
+        error = BudgetExceeded
+        message = f"{told}, and no rung had an answer before ({tried}; spent {spent})"
     else:
         error = AllRungsFailed
         message = f"no rung had an answer that may be shipped ({tried}; stopped by {why}; spent {spent})"

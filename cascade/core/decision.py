@@ -24,12 +24,14 @@ class Situation:
     """What the rule must know besides the trail, as of the last step.
 
     `storm`: what the storm guard does at the last step's rung ("escalate"), or to this whole climb once any rung said
-    so ("hold"). `out_of`: what has run out. `floor`: raised by the request itself (tampering), an index.
+    so ("hold"). `out_of`: what has run out; `told` names it for people (which budget). `floor`: raised by the request
+    itself (tampering), an index.
     """
 
     storm: Literal["escalate", "hold"] | None = None
     out_of: Literal["deadline", "budget"] | None = None
     floor: int = 0
+    told: str = ""
 
 
 @dataclass(frozen=True, slots=True)

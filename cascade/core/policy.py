@@ -47,7 +47,7 @@ def _whole(value: object) -> object:
     return value if type(value) is int else None  # True and 1.0 equal 1 in Python; in a policy they are mistakes
 
 
-def _one_or_more(value: object) -> object:
+def _one_or_more(value: Any) -> Any:
     return (value,) if isinstance(value, (dict, Limits)) else value
 
 

@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from dataclasses import dataclass
 from decimal import Decimal
 
 from cascade.core.messages import Usage
 
-__all__ = ["RateTier", "Rates", "cost"]
+__all__ = ["RateTier", "Rates", "cost", "total"]
 
 _TOKENS_PER_RATE = 1_000_000
 
@@ -58,3 +59,8 @@ def cost(rates: Rates, usage: Usage) -> int:
         + usage.cache_read * tier.cache_read
     )
     return (total + _TOKENS_PER_RATE // 2) // _TOKENS_PER_RATE
+
+
+def total(rates: Rates, billed: Iterable[Usage]) -> int:
+    """What several attempts cost, in nano-USD; each by itself, for a tier looks at the length of one prompt."""
+    return sum(cost(rates, usage) for usage in billed)

@@ -25,9 +25,9 @@ Degraded = Literal[
 ]  # fmt: skip
 """Why the best held was shipped, or nothing could be: what stopped the climb."""
 
-Arm = Literal["cascade", "holdout", "observe", "bypass"]
-"""Who answered, and why: the ladder; the baseline, as the rollout's other side; the baseline, while the ladder is watched;
-the baseline, because the mode is off."""
+Arm = Literal["cascade", "holdout", "observe", "shadow", "bypass"]
+"""Who answered, and why: the ladder; the baseline, as the rollout's other side; the baseline, while the ladder is watched (and
+the ladder beside it, whose answers nobody gets: "shadow", in the books only); the baseline, because the mode is off."""
 
 NATURAL: frozenset[str] = frozenset({"refused", "truncated", "malformed", "declined", "check_failed", "low_confidence"})
 """The reasons that say something about the traffic; only they count for the storm guard and for statistics."""

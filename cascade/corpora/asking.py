@@ -31,6 +31,7 @@ __all__ = [
     "make_roster",
     "plainly",
     "reply_of_entry",
+    "usage_fields",
 ]
 
 BASELINE = "@baseline"
@@ -130,7 +131,7 @@ def _plain(policy: Policy, wanted: str, name: str, repair: Repair | None) -> Ask
 
 def cost_of(asked: Asked, outcome: Reply | Failure) -> int:
     """What a call cost, in nano-USD, attempts that broke off included: as a live step counts it."""
-    return sum(prices.cost(asked.rates, attempt) for attempt in outcome.billed)
+    return prices.total(asked.rates, outcome.billed)
 
 
 def entry_of(asked: Asked, item: str, outcome: Reply | Failure) -> dict[str, Any]:
@@ -142,7 +143,7 @@ def entry_of(asked: Asked, item: str, outcome: Reply | Failure) -> dict[str, Any
         "verdict": verdict.kind,
         "confidence": verdict.confidence,
         "answer": verdict.text,
-        "usage": _usage(sum(outcome.spent, outcome.usage)),
+        "usage": usage_fields(sum(outcome.spent, outcome.usage)),
         "cost": cost_of(asked, outcome),
     }
 
@@ -158,8 +159,8 @@ def reply_of_entry(entry: Mapping[str, Any], score: float | None) -> RecordedRep
     )  # fmt: skip
 
 
-def _usage(usage: Usage) -> dict[str, Any]:
-    """Under the API's own names; what is zero is left out, but for the two that always are there."""
+def usage_fields(usage: Usage) -> dict[str, Any]:
+    """Tokens under the API's own names; what is zero is left out, but for the two that always are there."""
     told: dict[str, Any] = {"input_tokens": usage.input_tokens, "output_tokens": usage.output_tokens}
     if usage.cache_read:
         told["cache_read_input_tokens"] = usage.cache_read

@@ -20,7 +20,7 @@ import dataclasses
 import glob
 import random
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass, field
 from itertools import chain
 from typing import Any
@@ -73,6 +73,8 @@ class _State:
 class Recorder:
     """One run of a recording. `client`: an async client of the SDK; `told` is called with how far it is.
 
+    `known`: replies that were paid elsewhere (`observed`), as lines of the journal: those are not asked for again.
+
     Raises CorpusError where the corpus is there already, or was begun with other settings; ConfigurationError for a
     target's name, rung, baseline or grader that cannot be used. All before anything is paid.
     """
@@ -86,6 +88,7 @@ class Recorder:
         clock: Callable[[], float] = time.monotonic,
         chance: random.Random | None = None,
         told: Callable[[Standing], None] | None = None,
+        known: Iterable[dict[str, Any]] = (),
     ) -> None:
         self._settings, self._inputs, self._clock = settings, inputs, clock
         self._told = told
@@ -116,7 +119,7 @@ class Recorder:
         ):  # a kill in mid-writing
             draft.unlink(missing_ok=True)
         try:
-            for entry in entries_of(self._kept) if self._kept else ():
+            for entry in chain(entries_of(self._kept) if self._kept else (), known):
                 if (entry["item"], entry["ask"]) not in self._journal.replies:
                     self._journal.append(entry, sync=False)
             self._judge = None if judged is None else make_judge(settings.policy, judged, self._journal, self._call)

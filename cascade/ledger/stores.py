@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
+from contextlib import AbstractContextManager
 from typing import Protocol
 
 from cascade.ledger.records import Batch, Content, Entry
@@ -43,6 +44,10 @@ class Reader(Protocol):
     @property
     def where(self) -> str:
         """The ledger's address, without a password."""
+        ...
+
+    def snapshot(self) -> AbstractContextManager[None]:
+        """All that is read inside is of one moment, whatever writers add meanwhile."""
         ...
 
     def writers(self) -> Sequence[str]:

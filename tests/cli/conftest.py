@@ -53,7 +53,7 @@ Runner = Callable[[Path], Run]
 
 def _bare(home: Path) -> dict[str, str]:
     kept = {name: os.environ[name] for name in ("PATH", "SYSTEMROOT", "VIRTUAL_ENV") if name in os.environ}
-    return {**kept, "HOME": str(home), "PYTHONWARNINGS": "error"}
+    return {**kept, "HOME": str(home), "CASCADE_HOME": str(home / ".cascade"), "PYTHONWARNINGS": "error"}
 
 
 @pytest.fixture

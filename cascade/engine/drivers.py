@@ -1,0 +1,224 @@
+"""The two live drivers. All they add to a journey is how it waits: a call, a record that must be durable, a decision."""
+
+from __future__ import annotations
+
+import asyncio
+import random
+import time
+from collections.abc import Callable, Generator, Mapping, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import closing
+from pathlib import Path
+from types import TracebackType
+from typing import TYPE_CHECKING, Any, Self, TypeVar
+
+from cascade.checks import CallerCheck
+from cascade.claude import AsyncClaude, Claude
+from cascade.core.errors import CascadeError
+from cascade.core.messages import Block
+from cascade.core.policy import Policy
+from cascade.core.trail import Answer
+from cascade.engine.asked import Asked, Prompt
+from cascade.engine.desk import Desk, Job, Means
+from cascade.engine.journeys import Await, Effect, Send, journey
+from cascade.engine.shadows import Places, shadow, shadow_job
+from cascade.hooks import Hook, wait, wait_async
+
+if TYPE_CHECKING:
+    from pydantic import BaseModel
+
+__all__ = ["AsyncCascade", "Cascade"]
+
+_T = TypeVar("_T")
+
+
+class Cascade:
+    """A policy at work: `ask` answers a request with the cheapest rung that can be trusted with it.
+
+    `policy`: a Policy, a path, or a shipped policy's name. `client`: any sync client of the SDK; without one, one is
+    made from the environment (`ANTHROPIC_API_KEY`) at the first request. `ledger`: a path, `postgresql://…` or "off"
+    (default: `CASCADE_LEDGER`, else a file under `CASCADE_HOME`). `state`: `redis://…`, which many processes share
+    (default: `CASCADE_STATE`, else memory). `hooks`: who else is told of each request. `clock` gives seconds from any
+    origin, `wall` Unix seconds. Safe to share between threads; also a context manager. Raises PolicyError where the
+    policy cannot be used, MissingExtra where a package that it needs is not installed.
+    """
+
+    def __init__(  # noqa: PLR0913 - the public contract
+        self,
+        policy: Policy | str | Path | None = None,
+        *,
+        client: Any = None,
+        ledger: str | Path | None = None,
+        state: str | None = None,
+        hooks: Sequence[Hook] = (),
+        clock: Callable[[], float] = time.monotonic,
+        wall: Callable[[], float] = time.time,
+        chance: random.Random | None = None,
+    ) -> None:
+        chance = chance or random.Random()  # noqa: S311 - jitter, not a secret
+        self._desk = Desk(policy, Means(ledger, state, tuple(hooks), clock, wall, chance))
+        self.policy = self._desk.policy
+        self._claude = Claude(self.policy.retry, client, clock=clock, chance=chance)
+        self._places = Places(self.policy.observe.concurrency)
+        self._background: ThreadPoolExecutor | None = None
+
+    def ask(  # noqa: PLR0913 - the public contract
+        self,
+        prompt: Prompt,
+        *,
+        system: str | Sequence[Block] | None = None,
+        task: str | None = None,
+        response_model: type[BaseModel] | None = None,
+        checks: Sequence[CallerCheck] = (),
+        flags: Sequence[str] = (),
+        metadata: Mapping[str, str] | None = None,
+        max_tokens: int | None = None,
+        deadline_s: float | None = None,
+    ) -> Answer:
+        """Answer one request; the arguments and errors of `cascade.ask`."""
+        asked = Asked(prompt, system, task, response_model, checks, flags, metadata, max_tokens)
+        request, arm = self._desk.read(asked, deadline_s)
+        self._claude.prepare(self._desk.ladder_of(arm))
+        job = self._desk.start(asked, request, arm, deadline_s)
+        answer = self._run(journey(self._desk, job))
+        if self._desk.is_sampled(job) and self._places.take():
+            self._beside(job, answer)
+        return answer
+
+    def _run(self, way: Generator[Effect, Any, _T]) -> _T:
+        with closing(way):
+            try:
+                wanted = next(way)
+                while True:
+                    if isinstance(wanted, Send):
+                        wanted = way.send(self._claude.call(wanted.prompt, wanted.time_out_at))
+                    elif isinstance(wanted, Await):
+                        wanted = way.send(wait(wanted.waits))
+                    else:
+                        wanted = way.send(wanted.decide())
+            except StopIteration as done:
+                return done.value
+
+    def _beside(self, job: Job, answer: Answer) -> None:
+        """Put the request to the ladder too, when the caller has its answer."""
+        if self._background is None:
+            self._background = ThreadPoolExecutor(self.policy.observe.concurrency, "cascade-observe")
+        self._background.submit(self._shadow, job, answer)
+
+    def _shadow(self, job: Job, answer: Answer) -> None:
+        try:
+            self._claude.prepare(self.policy.ladder)
+            self._run(shadow(self._desk, shadow_job(self._desk, job), answer))
+        except CascadeError as error:  # nobody waits for it: told, not raised
+            self._desk.tell_of_shadow(error)
+        finally:
+            self._places.give_back()
+
+    def close(self) -> None:
+        """Close the connections made here, and have the ledger written. A client that was given stays open."""
+        if self._background is not None:
+            self._background.shutdown()
+            self._background = None
+        self._claude.close()
+        self._desk.close()
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self.close()
+
+
+class AsyncCascade:
+    """`Cascade` for asyncio: the same arguments, the same rule, awaited. One client per event loop.
+
+    `checks` are plain functions and run on the loop.
+    """
+
+    def __init__(  # noqa: PLR0913 - the public contract
+        self,
+        policy: Policy | str | Path | None = None,
+        *,
+        client: Any = None,
+        ledger: str | Path | None = None,
+        state: str | None = None,
+        hooks: Sequence[Hook] = (),
+        clock: Callable[[], float] = time.monotonic,
+        wall: Callable[[], float] = time.time,
+        chance: random.Random | None = None,
+    ) -> None:
+        chance = chance or random.Random()  # noqa: S311 - jitter, not a secret
+        self._desk = Desk(policy, Means(ledger, state, tuple(hooks), clock, wall, chance))
+        self.policy = self._desk.policy
+        self._claude = AsyncClaude(self.policy.retry, client, clock=clock, chance=chance)
+        self._places = Places(self.policy.observe.concurrency)
+        self._background: set[asyncio.Task[None]] = set()
+
+    async def ask(  # noqa: PLR0913 - the public contract
+        self,
+        prompt: Prompt,
+        *,
+        system: str | Sequence[Block] | None = None,
+        task: str | None = None,
+        response_model: type[BaseModel] | None = None,
+        checks: Sequence[CallerCheck] = (),
+        flags: Sequence[str] = (),
+        metadata: Mapping[str, str] | None = None,
+        max_tokens: int | None = None,
+        deadline_s: float | None = None,
+    ) -> Answer:
+        """Answer one request; the arguments and errors of `cascade.ask`."""
+        asked = Asked(prompt, system, task, response_model, checks, flags, metadata, max_tokens)
+        request, arm = self._desk.read(asked, deadline_s)
+        await self._claude.prepare(self._desk.ladder_of(arm))
+        job = self._desk.start(asked, request, arm, deadline_s)
+        answer = await self._run(journey(self._desk, job))
+        if self._desk.is_sampled(job) and self._places.take():
+            running = asyncio.create_task(self._shadow(job, answer))
+            self._background.add(running)  # the loop itself holds a task only weakly
+            running.add_done_callback(self._background.discard)
+        return answer
+
+    async def _run(self, way: Generator[Effect, Any, _T]) -> _T:
+        with closing(way):
+            try:
+                wanted = next(way)
+                while True:
+                    if isinstance(wanted, Send):
+                        wanted = way.send(await self._claude.call(wanted.prompt, wanted.time_out_at))
+                    elif isinstance(wanted, Await):
+                        wanted = way.send(await wait_async(wanted.waits))
+                    else:
+                        wanted = way.send(await asyncio.to_thread(wanted.decide))
+            except StopIteration as done:
+                return done.value
+
+    async def _shadow(self, job: Job, answer: Answer) -> None:
+        try:
+            await self._claude.prepare(self.policy.ladder)
+            await self._run(shadow(self._desk, shadow_job(self._desk, job), answer))
+        except CascadeError as error:  # nobody waits for it: told, not raised
+            self._desk.tell_of_shadow(error)
+        finally:
+            self._places.give_back()
+
+    async def aclose(self) -> None:
+        """Close the connections made here for the running loop, and have the ledger written.
+
+        A client that was given stays open. What is still observed beside the answers is waited for.
+        """
+        loop = asyncio.get_running_loop()
+        mine = [task for task in self._background if task.get_loop() is loop]
+        await asyncio.gather(*mine, return_exceptions=True)
+        await self._claude.aclose()
+        await asyncio.to_thread(self._desk.close)
+
+    async def __aenter__(self) -> Self:
+        return self
+
+    async def __aexit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        await self.aclose()

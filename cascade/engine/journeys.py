@@ -1,0 +1,160 @@
+"""One request's way, without I/O: a generator that yields what must be done, and is sent what came of it.
+
+    climb asks for a rung ─> budget: may it be called? ─> hooks (ledger: an open row) ─> Send ─> budget: settled
+    climb tells of a step ─> guard, clock                                             … until the answer, and the ledger's last row
+
+The climb holds the rule; a journey adds what only a live request has: money that is reserved before it is spent, records
+that are durable before a call, and a guard. Both drivers run the same one, so they cannot differ in anything but waiting.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Generator
+from contextlib import closing
+from dataclasses import dataclass, replace
+from functools import partial
+from typing import Any, TypeVar
+
+from cascade.budgets.gate import Purse, bound_of
+from cascade.core import prices
+from cascade.core.climb import Ask, Observation
+from cascade.core.decision import Situation
+from cascade.core.errors import ClimbError
+from cascade.core.messages import Failure, Reply, Usage
+from cascade.core.trail import Answer, Step
+from cascade.core.triage import Prompt, build_prompt
+from cascade.engine.desk import Desk, Job
+from cascade.hooks import Calling, Ended, Tracks, Wait
+
+__all__ = ["Await", "Decide", "Effect", "Journey", "Send", "Way", "journey", "told"]
+
+_T = TypeVar("_T")
+
+
+@dataclass(frozen=True, slots=True)
+class Send:
+    """Wanted: a rung's reply, by a time on the driver's clock."""
+
+    prompt: Prompt
+    time_out_at: float
+
+
+@dataclass(frozen=True, slots=True)
+class Await:
+    """Wanted: that these are done."""
+
+    waits: tuple[Wait, ...]
+
+
+@dataclass(frozen=True, slots=True)
+class Decide:
+    """Wanted: what this returns; it may take a round trip."""
+
+    decide: Callable[[], Any]
+
+
+Effect = Send | Await | Decide
+Journey = Generator[Effect, Any, Answer]
+
+
+class Way:
+    """What a request's calls have in common; `shadows` goes the same way."""
+
+    __slots__ = ("desk", "job", "purse", "tracks")
+
+    def __init__(self, desk: Desk, job: Job, task: str) -> None:
+        self.desk, self.job = desk, job
+        self.purse: Purse = desk.gate.open(task, job.request.metadata, observed=job.arm == "shadow")
+        self.tracks: Tracks = desk.begin(job, task)
+
+    def decided(self, decide: Callable[[], _T]) -> Generator[Effect, Any, _T]:
+        """A decision of the state's, which may be another machine's."""
+        if self.desk.state.is_remote:
+            return (yield Decide(decide))
+        return decide()
+
+    def call(self, index: int, steps: tuple[Step, ...]) -> Generator[Effect, Any, Reply | Failure | Situation]:
+        """Call a rung, if every budget has room for it: a Situation says that one has not."""
+        job, plan = self.job, self.job.plan
+        prompt, rates = build_prompt(plan.policy, index, job.request), plan.rates[index]
+        purse, attempts = self.purse, self.desk.policy.retry.attempts
+        bound = bound_of(rates, prompt, attempts) if purse.is_open or self.desk.wants_bounds else 0
+        if purse.is_open:
+            first = index == 0 and job.arm != "shadow"  # nobody waits for a shadow's answer: no limit is soft for it
+            refusal = yield from self.decided(partial(purse.admit, bound, first=first))
+            if refusal is not None:
+                return Situation(out_of="budget", told=refusal.told)
+        is_sent = False
+        try:
+            waits = self.tracks.calling(Calling(index, prompt.rung, steps, bound))
+            if waits:
+                yield Await(waits)
+            is_sent = True
+            outcome: Reply | Failure = yield Send(prompt, self._time_out_at(index))
+        except BaseException:
+            # Cut off, and nothing may be waited for any more: a call that was out counts as the most it may have cost.
+            if purse.is_open:
+                purse.settle(bound, bound if is_sent else 0)
+            raise
+        if purse.is_open:
+            yield from self.decided(partial(purse.settle, bound, prices.total(rates, outcome.billed)))
+        return outcome
+
+    def _time_out_at(self, index: int) -> float:
+        """When this rung must be done: the rungs above one that hangs must have half of the time left to them."""
+        if index == self.job.plan.policy.top:
+            return self.job.time_out_at
+        now = self.desk.means.clock()
+        return now + (self.job.time_out_at - now) / 2
+
+
+def journey(desk: Desk, job: Job) -> Journey:
+    """Take one request all the way. Raises what its climb raises; closing it in the middle is a cancellation."""
+    climb = job.climb
+    with closing(climb):
+        wanted = next(climb)  # raises RequestError where a rung could not take the request: nothing was begun
+        assert isinstance(wanted, Ask), "a climb begins by asking"
+        way = Way(desk, job, wanted.task)
+        steps: tuple[Step, ...] = ()
+        try:
+            try:
+                while True:
+                    if isinstance(wanted, Ask):
+                        steps = wanted.steps
+                        wanted = climb.send((yield from way.call(wanted.index, steps)))
+                    else:
+                        wanted = climb.send((yield from _situation(way, wanted)))
+            except StopIteration as done:
+                answer: Answer = replace(done.value, arm=job.arm, latency_s=desk.means.clock() - job.started)
+        except ClimbError as error:
+            yield from told(way, Ended(error.steps, None, error, desk.means.clock() - job.started))
+            raise
+        except BaseException as error:
+            over = None if isinstance(error, GeneratorExit) else error
+            way.tracks.ended(Ended(steps, None, over, desk.means.clock() - job.started))
+            raise
+    yield from told(way, Ended(answer.steps, answer, None, answer.latency_s, _estimate(desk, job, answer)))
+    return answer
+
+
+def told(way: Way, end: Ended) -> Generator[Effect, Any, None]:
+    """Tell the hooks that a request is over, and wait where its records must be durable."""
+    waits = way.tracks.ended(end)
+    if waits:
+        yield Await(waits)
+
+
+def _situation(way: Way, observation: Observation) -> Generator[Effect, Any, Situation]:
+    desk, job = way.desk, way.job
+    action = (yield from way.decided(partial(desk.state.observe, observation))) if job.is_guarded else None
+    storm = None if action == "alert" else action
+    return Situation(storm, "deadline" if desk.means.clock() >= job.time_out_at else None)
+
+
+def _estimate(desk: Desk, job: Job, answer: Answer) -> int | None:
+    """What the baseline alone might have cost: the first step's prompt and the shipped answer's length, at its prices."""
+    if job.arm != "cascade":
+        return None
+    shipped = next((step for step in answer.steps if step.rung == answer.rung), answer.steps[-1])
+    usage = Usage(answer.steps[0].usage.prompt_tokens, shipped.usage.output_tokens)
+    return prices.cost(desk.baseline.rates[0], usage)

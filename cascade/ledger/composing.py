@@ -1,0 +1,182 @@
+"""Hand-overs → a batch: bodies are encoded, texts redacted and digested, entries chained, sums added up. The writer's thread's work."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Callable
+from typing import Any
+
+import msgspec
+
+from cascade.core.trail import Step
+from cascade.hooks import Calling
+from cascade.ledger import prompts, sums
+from cascade.ledger.chain import content_digest, link, start
+from cascade.ledger.records import Batch, Content, Kind, OpenBody, OutcomeBody, RequestBody, StepBody
+from cascade.ledger.tracking import Asked, Ending, HandOver
+
+__all__ = ["Composer"]
+
+_SALT_BYTES = 16
+_encode = msgspec.json.Encoder().encode
+
+
+class Composer:
+    """One writer's chain as it grows. `tell(event, **details)` is called once, for the first text that cannot be redacted."""
+
+    __slots__ = ("_head", "_seq", "_tell", "withheld")
+
+    def __init__(self, writer: str, tell: Callable[..., None]) -> None:
+        self._head, self._seq, self._tell = start(writer), 0, tell
+        self.withheld = 0
+        """Texts that were not stored, because `redact` failed on them."""
+
+    def add(self, batch: Batch, one: HandOver) -> None:
+        """Put a hand-over at the end of the batch: all of it, or (where this raises) nothing."""
+        asked, at = one.asked, one.at
+        contents: list[Content] = []
+        body: RequestBody | None = asked.memo
+        if body is None:
+            body = asked.memo = self._request(asked, contents if one.first else [])
+        rows: list[tuple[float, Kind, bytes]] = []
+        if one.first:
+            rows.append((asked.begun.at, "request", _bytes(body)))
+        steps = [self._step(asked, step, at, contents) for step in one.steps]
+        rows.extend((at, "step", _bytes(step)) for step in steps)
+        if one.call is not None:
+            rows.append((at, "open", _bytes(_open(one.call))))
+        outcome = _outcome(asked, one.ending) if one.ending is not None else None
+        if outcome is not None:
+            rows.append((at, "outcome", _bytes(outcome)))
+        # Nothing fails from here on.
+        request, seq, head, entries = _clean(asked.begun.request.id), self._seq, self._head, batch.entries
+        for when, kind, written in rows:
+            seq += 1
+            head = link(head, seq, when, kind, request, written)
+            entries.append((seq, when, kind, request, written, head))
+        self._seq, self._head = seq, head
+        batch.contents.extend(contents)
+        for step in steps:
+            sums.add_step(batch, at, body, step)
+        if outcome is not None:
+            sums.add_outcome(batch, at, body, outcome)
+
+    def _request(self, asked: Asked, contents: list[Content]) -> RequestBody:
+        begun = asked.begun
+        policy, document = begun.plan.policy, prompts.canonical(*asked.prompt)
+        kept: dict[str, str] = {}
+        if asked.content:
+            digest = self._keep(asked, "prompt", begun.at, document, contents)
+            kept = {"prompt": digest} if digest is not None else {}
+        asked.prompt = (None, None)  # it may be large, and the request may take its time
+        return RequestBody(
+            policy=policy.name,
+            policy_hash=policy.hash,
+            prompt_hash=prompts.prompt_hash(document),
+            task=_clean(begun.task),
+            arm=begun.arm,
+            metadata={_clean(str(name)): _clean(str(value)) for name, value in asked.metadata.items()},
+            flags=sorted(map(_clean, begun.request.flags)),
+            content=kept,
+            observed_as=begun.observed_as,
+        )
+
+    def _step(self, asked: Asked, step: Step, at: float, contents: list[Content]) -> StepBody:
+        verdict, usage, kept = step.verdict, step.usage, None
+        if asked.content and verdict.text is not None:
+            kept = self._keep(asked, f"step:{step.index}", at, verdict.text, contents)
+        return StepBody(  # by position: names would take twice as long, once for every step
+            step.index, step.rung, step.model, verdict.kind, step.cost,
+            usage.input_tokens, usage.output_tokens, usage.cache_write_5m, usage.cache_write_1h, usage.cache_read,
+            usage.thinking_tokens, verdict.confidence, verdict.source, verdict.self_reported, step.reason,
+            list(verdict.failed_checks), verdict.detail, verdict.repaired, step.attempts, _ms(step.latency_s),
+            step.request_id, kept,
+        )  # fmt: skip
+
+    def _keep(self, asked: Asked, part: str, at: float, text: str | bytes, contents: list[Content]) -> str | None:
+        """Keep a text; returns its digest, None where it must not be kept."""
+        if asked.redact is not None:
+            try:
+                if isinstance(text, bytes):
+                    system, messages = (prompts.redacted(one, asked.redact) for one in asked.prompt)
+                    text = prompts.canonical(system, messages)
+                else:
+                    text = prompts.redacted(text, asked.redact)
+            except Exception as problem:  # noqa: BLE001 - a user's function: what it could not read must not be stored
+                self.withheld += 1
+                if self.withheld == 1:
+                    self._tell(
+                        "ledger_redact_failed",
+                        policy=asked.begun.plan.policy.name,
+                        error=type(problem).__name__,
+                        hint="texts that `redact` fails on are not stored: mend the function",
+                    )
+                return None
+        plain = text.decode() if isinstance(text, bytes) else _clean(text)
+        salt = os.urandom(_SALT_BYTES)
+        contents.append(Content(_clean(asked.begun.request.id), part, at, salt, plain))
+        return content_digest(salt, plain)
+
+
+def _open(call: Calling) -> OpenBody:
+    return OpenBody(call.index, call.rung.rung, call.rung.model, call.bound)
+
+
+def _outcome(asked: Asked, ending: Ending) -> OutcomeBody:
+    begun, answer = asked.begun, ending.answer
+    cost = sum(step.cost for step in ending.steps)
+    latency_ms = _ms(ending.latency_s)
+    if answer is None:
+        return OutcomeBody(
+            begun.arm,
+            cost,
+            len(ending.steps),
+            latency_ms,
+            error=ending.error,
+            estimate=ending.estimate,
+            slot=begun.slot,
+        )
+    return OutcomeBody(
+        arm=answer.arm,
+        cost=cost,
+        steps=len(ending.steps),
+        latency_ms=latency_ms,
+        rung=answer.rung,
+        model=answer.model,
+        confidence=answer.confidence,
+        source=answer.confidence_source,
+        degraded=answer.degraded,
+        abstained=answer.abstained,
+        resolved=answer.text is not None and answer.degraded is None,
+        certificate=answer.certificate,
+        estimate=ending.estimate,
+        slot=begun.slot,
+    )
+
+
+def _ms(seconds: float) -> float:
+    return int(seconds * 1e6) / 1e3
+
+
+def _clean(text: str) -> str:
+    """The text without what a database refuses: half surrogate pairs, and NUL."""
+    if "\0" in text:
+        text = text.replace("\0", "\N{REPLACEMENT CHARACTER}")
+    return text if text.isascii() else text.encode("utf-8", "replace").decode()
+
+
+def _bytes(body: msgspec.Struct) -> bytes:
+    try:
+        return _encode(body)
+    except UnicodeEncodeError:  # half a surrogate pair, in a name of the caller's or of the endpoint's
+        return _encode(_cleaned(msgspec.to_builtins(body)))
+
+
+def _cleaned(value: Any) -> Any:
+    if isinstance(value, str):
+        return _clean(value)
+    if isinstance(value, list):
+        return [_cleaned(one) for one in value]  # pyright: ignore[reportUnknownVariableType]
+    if isinstance(value, dict):
+        return {key: _cleaned(one) for key, one in value.items()}  # pyright: ignore[reportUnknownVariableType]
+    return value

@@ -1,0 +1,138 @@
+"""Where the ledger is, and its writer: one a process for each address and durability, shared by all drivers.
+
+An address is a path of an SQLite file or `postgresql://…`; without one it is `CASCADE_LEDGER`, else `ledger.db` in
+`homes.home()`. Nothing is opened before there is a first row. Writers are closed at exit, not with a driver: another may
+come, and a writer that rests costs nothing.
+"""
+
+from __future__ import annotations
+
+import os
+import threading
+from collections.abc import Callable
+from pathlib import Path
+from urllib.parse import urlsplit, urlunsplit
+
+from cascade.core.budgets import Claim
+from cascade.core.errors import ConfigurationError
+from cascade.core.operations import Ledger
+from cascade.forks import renew_in_children
+from cascade.homes import home
+from cascade.ledger.stores import LedgerDown, Reader, Store
+from cascade.ledger.writer import Writer
+from cascade.state import Seed
+
+__all__ = ["address_of", "open_ledger", "open_reader", "seed_of", "told_address"]
+
+_SCHEMES = ("postgresql://", "postgres://", "postgresql+psycopg://")
+_SEED_WAITS_S = 1.0
+
+
+def address_of(address: str | os.PathLike[str] | None = None) -> str:
+    """The ledger's address: the one given, else `CASCADE_LEDGER`, else the file under `CASCADE_HOME`; a path is absolute.
+
+    ConfigurationError where it is the address of something else.
+    """
+    named = os.fspath(address) if address is not None else os.environ.get("CASCADE_LEDGER") or str(home() / "ledger.db")
+    if _is_postgres(named):
+        return named
+    if "://" in named:
+        scheme = named.partition("://")[0]
+        raise ConfigurationError(f"ledger: {scheme}:// is no ledger's address (give a path, or postgresql://…)")
+    return str(Path(named).expanduser().absolute())
+
+
+def told_address(address: str) -> str:
+    """An address as it may be told: without user, password and parameters."""
+    if not _is_postgres(address):
+        return address
+    parts = urlsplit(address)
+    return urlunsplit((parts.scheme, parts.netloc.rpartition("@")[2], parts.path, "", ""))
+
+
+def _is_postgres(address: str) -> bool:
+    return address.startswith(_SCHEMES)
+
+
+class _Open:
+    """The process's writers."""
+
+    def __init__(self) -> None:
+        self.writers: dict[tuple[str, bool], Writer] = {}
+        self.renew_lock()
+        renew_in_children(self)
+
+    def renew_lock(self) -> None:
+        """For `forks`; the writers renew themselves."""
+        self.lock = threading.Lock()
+
+
+_open = _Open()
+
+
+def open_ledger(address: str | os.PathLike[str] | None, settings: Ledger) -> Writer:
+    """The process's writer for this address and durability. Nothing is opened yet.
+
+    ConfigurationError where the address is none; MissingExtra where Postgres is asked for and its packages are not there.
+    """
+    where = address_of(address)
+    commits = settings.durability == "commit"
+    with _open.lock:
+        writer = _open.writers.get((where, commits))
+        if writer is None:
+            connect = _connector(where, commits=commits)
+            writer = _open.writers[where, commits] = Writer(connect, where=told_address(where), commits=commits)
+    writer.keep(settings.keep_days)
+    return writer
+
+
+def _connector(where: str, *, commits: bool) -> Callable[[], Store]:
+    if _is_postgres(where):
+        from cascade.ledger.postgres import PostgresStore  # noqa: PLC0415 - an extra
+
+        return lambda: PostgresStore(where)
+
+    def connect() -> Store:
+        from cascade.ledger.sqlite import SqliteStore  # noqa: PLC0415 - not needed before the first row
+
+        return SqliteStore(Path(where), synchronous="FULL" if commits else "NORMAL")
+
+    return connect
+
+
+def open_reader(address: str | os.PathLike[str] | None = None) -> Reader:
+    """A reader of the ledger at this address. Raises LedgerDown where there is none, or none that can be read."""
+    where = address_of(address)
+    if _is_postgres(where):
+        from cascade.ledger.postgres import PostgresReader  # noqa: PLC0415 - an extra
+
+        return PostgresReader(where)
+    from cascade.ledger.sqlite import SqliteReader  # noqa: PLC0415 - not needed for writing
+
+    return SqliteReader(Path(where))
+
+
+def seed_of(address: str | os.PathLike[str] | None = None) -> Seed:
+    """What the ledger knows to be spent of a claim's period, in nano-USD: also by this process, up to now.
+
+    0 where there is no ledger, or none that can be read: a budget then counts from here on.
+    """
+    where = address_of(address)
+
+    def spent(claim: Claim) -> int:
+        with _open.lock:
+            writers = [writer for (at, _), writer in _open.writers.items() if at == where]
+        for writer in writers:
+            writer.flush(_SEED_WAITS_S)
+        try:
+            reader = open_reader(where)
+        except LedgerDown:
+            return 0
+        try:
+            return reader.spent(claim.policy, claim.scope, claim.value, claim.starts, claim.ends)
+        except LedgerDown:
+            return 0
+        finally:
+            reader.close()
+
+    return spent

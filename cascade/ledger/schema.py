@@ -1,0 +1,85 @@
+"""The SQLite ledger's schema: ordered migrations, of which `user_version` counts those that were made.
+
+A migration is never changed once it was released; what must change gets a new one at the end. The views are for people:
+`SELECT rung, sum(cost_usd) FROM steps GROUP BY rung`.
+"""
+
+from __future__ import annotations
+
+__all__ = ["APPLICATION_ID", "MIGRATIONS"]
+
+APPLICATION_ID = 0x43415343
+"""What marks a file as a ledger ("CASC"), so that no other program's database is ever written to."""
+
+_TABLES = (
+    "CREATE TABLE writers (id INTEGER PRIMARY KEY, name TEXT NOT NULL UNIQUE, at REAL NOT NULL) STRICT",
+    """CREATE TABLE entries (
+        id INTEGER PRIMARY KEY, writer INTEGER NOT NULL, seq INTEGER NOT NULL, at REAL NOT NULL, kind TEXT NOT NULL,
+        request TEXT NOT NULL, body TEXT NOT NULL, digest BLOB NOT NULL, UNIQUE (writer, seq)) STRICT""",
+    # Not WITHOUT ROWID: texts are only ever appended, so no page is split and no copy of one left in another.
+    """CREATE TABLE contents (
+        request TEXT NOT NULL, part TEXT NOT NULL, at REAL NOT NULL, salt BLOB NOT NULL, text TEXT NOT NULL,
+        PRIMARY KEY (request, part)) STRICT""",
+    "CREATE INDEX contents_at ON contents (at)",
+    """CREATE TABLE spend (
+        bucket INTEGER NOT NULL, policy TEXT NOT NULL, task TEXT NOT NULL, workflow TEXT NOT NULL, key TEXT NOT NULL,
+        arm TEXT NOT NULL, rung TEXT NOT NULL, model TEXT NOT NULL, steps INTEGER NOT NULL, escalated INTEGER NOT NULL,
+        cost INTEGER NOT NULL, input INTEGER NOT NULL, output INTEGER NOT NULL,
+        PRIMARY KEY (bucket, policy, task, workflow, key, arm, rung, model)) STRICT, WITHOUT ROWID""",
+    """CREATE TABLE traffic (
+        bucket INTEGER NOT NULL, policy TEXT NOT NULL, task TEXT NOT NULL, workflow TEXT NOT NULL, arm TEXT NOT NULL,
+        rung TEXT NOT NULL, slot INTEGER NOT NULL, requests INTEGER NOT NULL, answers INTEGER NOT NULL,
+        resolved INTEGER NOT NULL, escalated INTEGER NOT NULL, cost INTEGER NOT NULL, cost_squared REAL NOT NULL,
+        estimate INTEGER NOT NULL, estimated INTEGER NOT NULL,
+        PRIMARY KEY (bucket, policy, task, workflow, arm, rung, slot)) STRICT, WITHOUT ROWID""",
+)
+
+
+def _view(name: str, kind: str, columns: str, fields: tuple[str, ...]) -> str:
+    """One kind's entries with real columns; a field that was left out has its default, given as `name=default`."""
+    parts: list[str] = []
+    for field in fields:
+        name_of, _, default = field.partition("=")
+        read = f"json_extract(e.body, '$.{name_of.strip()}')"
+        parts.append(f"coalesce({read}, {default}) AS {name_of}" if default else f"{read} AS {name_of}")
+    shown = f"e.request, datetime(e.at, 'unixepoch') AS time, e.at, {columns}{', '.join(parts)}"
+    head = f"CREATE VIEW {name} AS SELECT {shown}, w.name AS writer, e.seq, e.id"
+    return f"{head} FROM entries e JOIN writers w ON w.id = e.writer WHERE e.kind = '{kind}'"
+
+
+_TOKENS = (
+    "input_tokens=0",
+    "output_tokens=0",
+    "cache_write_5m=0",
+    "cache_write_1h=0",
+    "cache_read=0",
+    "thinking_tokens=0",
+)
+_STEP = "json_extract(e.body, '$.index') AS step, "
+_USD = "json_extract(e.body, '$.cost') / 1e9 AS cost_usd, "
+_VIEWS = (
+    _view(
+        "requests", "request",
+        "json_extract(e.body, '$.metadata.workflow') AS workflow, json_extract(e.body, '$.metadata.customer') AS customer, ",
+        ("policy", "policy_hash", "prompt_hash", "task", "arm", "metadata='{}'", "flags='[]'", "observed_as"),
+    ),
+    _view("opens", "open", _STEP, ("rung", "model", "bound=0")),
+    _view(
+        "steps", "step", _STEP + _USD,
+        (
+            "rung", "model", "verdict", "cost", *_TOKENS, "confidence", "source", "self_reported", "reason",
+            "failed_checks='[]'", "detail=''", "repaired=0", "attempts=1", "latency_ms=0.0", "upstream_id",
+        ),
+    ),
+    _view(
+        "outcomes", "outcome", _USD,
+        (
+            "arm", "cost", "steps", "latency_ms", "rung", "model", "confidence", "source", "degraded", "abstained",
+            "error", "resolved=0", "certificate='uncertified'", "estimate", "slot=0",
+        ),
+    ),
+    # The dearest requests without a walk through all of them.
+    "CREATE INDEX entries_cost ON entries (json_extract(body, '$.cost')) WHERE kind = 'outcome'",
+)  # fmt: skip
+
+MIGRATIONS: tuple[tuple[str, ...], ...] = (_TABLES, _VIEWS)

@@ -1,0 +1,339 @@
+"""The ledger in one SQLite file: a writer's side and a reader's.
+
+WAL, so that readers never wait for the writer nor it for them. What a commit is worth is said by `synchronous`:
+
+    FULL     synced at every commit: on the disk when `write` returns, whatever happens next (`durability: commit`)
+    NORMAL   synced at checkpoints: safe from a kill of the process at once; a power loss may take the last
+             transactions, never a part of one, and never the file (`durability: batched`)
+
+STRICT tables (SQLite 3.37). Only one process writes at a time; another waits for at most `BUSY_MS`.
+"""
+
+from __future__ import annotations
+
+import os
+import sqlite3
+import time
+from collections.abc import Callable, Generator, Iterator, Sequence
+from contextlib import contextmanager, suppress
+from pathlib import Path
+from typing import Any, Literal, cast
+
+import msgspec
+
+from cascade.ledger.files import BUSY_MS, connect, migrate, told, transaction, version
+from cascade.ledger.records import BUCKET_S, Batch, Content, Entry, Kind
+from cascade.ledger.stores import Filter, LedgerDown
+
+__all__ = ["BUSY_MS", "SqliteReader", "SqliteStore"]
+
+_CHECKPOINT_PAGES = 4_000  # 16 MB of log before it is put into the file
+_LOG_BYTES = 64 * 1024 * 1024  # what the log may keep of the disk once it was put into the file
+_MANY = 500  # ids in one question
+
+_INSERT_CONTENT = "INSERT INTO contents (request, part, at, salt, text) VALUES (?, ?, ?, ?, ?) ON CONFLICT DO NOTHING"
+
+
+def _upsert(table: str, keys: str, sums: str) -> str:
+    names = sums.split(", ")
+    marks = ", ".join("?" * (len(keys.split(", ")) + len(names)))
+    added = ", ".join(f"{name} = {name} + excluded.{name}" for name in names)
+    head = f"INSERT INTO {table} ({keys}, {sums}) VALUES ({marks})"  # noqa: S608 - constants of this file
+    return f"{head} ON CONFLICT DO UPDATE SET {added}"
+
+
+_SPEND_KEYS = "bucket, policy, task, workflow, key, arm, rung, model"
+_SPEND_SUMS = "steps, escalated, cost, input, output"
+_TRAFFIC_KEYS = "bucket, policy, task, workflow, arm, rung, slot"
+_TRAFFIC_SUMS = "requests, answers, resolved, escalated, cost, cost_squared, estimate, estimated"
+_ADD_SPEND = _upsert("spend", _SPEND_KEYS, _SPEND_SUMS)
+_ADD_TRAFFIC = _upsert("traffic", _TRAFFIC_KEYS, _TRAFFIC_SUMS)
+
+
+class SqliteStore:
+    """The writer's side; see the module for what `synchronous` gives. After a LedgerDown the next `write` connects anew."""
+
+    __slots__ = ("_clock", "_connection", "_file", "_insert", "_name", "_path", "_synchronous", "_writer")
+
+    def __init__(
+        self, path: Path, *, synchronous: Literal["NORMAL", "FULL"], clock: Callable[[], float] = time.time
+    ) -> None:
+        self._path, self._synchronous, self._clock = path, synchronous, clock
+        self._connection: sqlite3.Connection | None = None
+        self._name, self._writer, self._insert, self._file = "", 0, "", (0, 0)
+
+    def open(self, writer: str) -> None:
+        """Connect, bring the schema up to date, register the writer. The file is the owner's alone (0600)."""
+        self.close()
+        self._name = writer
+        with told(self._path):
+            self._path.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
+            os.close(os.open(self._path, os.O_RDWR | os.O_CREAT, 0o600))  # SQLite's own files beside it take its rights
+            connection = connect(self._path)
+            try:
+                self._prepare(connection)
+            except BaseException:
+                connection.close()
+                raise
+            self._connection = connection
+
+    def _prepare(self, connection: sqlite3.Connection) -> None:
+        version(connection, self._path)  # before anything is changed: it may be another program's
+        connection.execute("PRAGMA journal_mode = WAL")
+        connection.execute(f"PRAGMA synchronous = {self._synchronous}")
+        connection.execute(f"PRAGMA wal_autocheckpoint = {_CHECKPOINT_PAGES}")
+        connection.execute(f"PRAGMA journal_size_limit = {_LOG_BYTES}")
+        migrate(connection, self._path)
+        with transaction(connection):
+            connection.execute(
+                "INSERT INTO writers (name, at) VALUES (?, ?) ON CONFLICT DO NOTHING", (self._name, self._clock())
+            )
+        row = connection.execute("SELECT id FROM writers WHERE name = ?", (self._name,)).fetchone()
+        self._writer = int(row[0])
+        # The id stands in the text so that a batch's own tuples are the rows: nothing is built anew for each.
+        self._insert = (
+            "INSERT INTO entries (writer, seq, at, kind, request, body, digest)"  # noqa: S608 - a number
+            f" VALUES ({self._writer}, ?, ?, ?, ?, CAST(? AS TEXT), ?)"
+        )
+        self._file = self._stands()
+
+    def _stands(self) -> tuple[int, int]:
+        there = self._path.stat()
+        return there.st_dev, there.st_ino
+
+    def write(self, batch: Batch) -> None:
+        """Write it as one transaction. Writing a batch again that was written already does nothing."""
+        with self._working() as connection, transaction(connection):
+            if batch.entries and self._has(connection, batch.entries[0][0], batch.entries[-1][0]):
+                return
+            connection.executemany(self._insert, batch.entries)
+            if batch.contents:
+                connection.executemany(_INSERT_CONTENT, map(_content_row, batch.contents))
+            if batch.spend:
+                connection.executemany(
+                    _ADD_SPEND,
+                    (
+                        (k.bucket, k.policy, k.task, k.workflow, k.key, k.arm, k.rung, k.model, *sums)
+                        for k, sums in batch.spend.items()
+                    ),
+                )
+            if batch.traffic:
+                connection.executemany(
+                    _ADD_TRAFFIC,
+                    (
+                        (k.bucket, k.policy, k.task, k.workflow, k.arm, k.rung, k.slot, *sums)
+                        for k, sums in batch.traffic.items()
+                    ),
+                )
+
+    def _has(self, connection: sqlite3.Connection, first: int, last: int) -> bool:
+        """Whether these entries are there: a commit may fail to tell that it went well."""
+        question = "SELECT max(seq) FROM entries WHERE writer = ?"
+        there = connection.execute(question, (self._writer,)).fetchone()[0]
+        if there is None or there < first:
+            return False
+        if there >= last:
+            return True
+        raise LedgerDown(f"{self._path}: another process writes under this one's name (give each its own)")
+
+    def remove_content(self, before: float) -> int:
+        """Remove texts older than this (Unix seconds); returns how many."""
+        with self._working() as connection:
+            with transaction(connection):
+                count = connection.execute("DELETE FROM contents WHERE at < ?", (before,)).rowcount
+            if count:
+                connection.execute("PRAGMA wal_checkpoint(TRUNCATE)")  # where a reader is in its way, a later one does
+        return count
+
+    @contextmanager
+    def _working(self) -> Generator[sqlite3.Connection]:
+        if self._connection is None:
+            self.open(self._name)
+        try:
+            with told(self._path):
+                # A file that was moved or deleted would swallow all that is written to it.
+                self._check_file()
+                yield cast("sqlite3.Connection", self._connection)
+        except LedgerDown:
+            self.close()
+            raise
+
+    def _check_file(self) -> None:
+        if not self._path.exists() or self._stands() != self._file:
+            raise LedgerDown(f"{self._path}: was moved or deleted (a new one is begun)")
+
+    def close(self) -> None:
+        """Disconnect."""
+        connection, self._connection = self._connection, None
+        if connection is not None:
+            with suppress(sqlite3.Error):
+                connection.close()
+
+
+def _content_row(content: Content) -> tuple[str, str, float, bytes, str]:
+    text = content.text.encode("utf-8", "replace").decode()  # as its digest reads it: half a surrogate cannot be stored
+    return content.request, content.part, content.at, content.salt, text
+
+
+class _Metadata(msgspec.Struct, frozen=True, gc=False):
+    """Of a request's body, what `find` looks at."""
+
+    metadata: dict[str, str] = {}
+
+
+_read_metadata = msgspec.json.Decoder(_Metadata)
+
+_ENTRIES = (
+    "SELECT e.id, w.name, e.seq, e.at, e.kind, e.request, CAST(e.body AS BLOB), e.digest"
+    " FROM entries e JOIN writers w ON w.id = e.writer"
+)
+
+
+def _entry(row: tuple[int, str, int, float, Kind, str, bytes, bytes]) -> Entry:
+    return Entry(*row)
+
+
+class SqliteReader:
+    """A command's side. Reads what was committed, also while a writer is at work; one thread at a time.
+
+    Raises LedgerDown where there is no ledger: a reader makes none.
+    """
+
+    __slots__ = ("_connection", "_path")
+
+    def __init__(self, path: Path) -> None:
+        self._path = path
+        if not path.exists():
+            raise LedgerDown(f"{path}: there is no ledger yet (ask something first, or name another)")
+        with told(path):
+            connection = connect(path)
+            try:
+                migrate(connection, path)
+            except BaseException:
+                connection.close()
+                raise
+        self._connection = connection
+
+    @property
+    def where(self) -> str:
+        """The file's path."""
+        return str(self._path)
+
+    @contextmanager
+    def snapshot(self) -> Generator[None]:
+        """All that is read inside is of one moment."""
+        with told(self._path):
+            self._connection.execute("BEGIN")
+        try:
+            yield
+        finally:
+            with told(self._path):
+                self._connection.execute("COMMIT")
+
+    def _rows(self, question: str, values: Sequence[object] = ()) -> Iterator[Any]:
+        with told(self._path):
+            yield from self._connection.execute(question, values)
+
+    def writers(self) -> Sequence[str]:
+        """All writers, in the order they came."""
+        return tuple(name for (name,) in self._rows("SELECT name FROM writers ORDER BY id"))
+
+    def chain(self, writer: str) -> Iterator[Entry]:
+        """One writer's entries by seq."""
+        return map(_entry, self._rows(f"{_ENTRIES} WHERE w.name = ? ORDER BY e.seq", (writer,)))
+
+    def entries(self, *, after: int = 0, since: float | None = None, until: float | None = None) -> Iterator[Entry]:
+        """Entries in the order the store took them up: those with a larger id than `after`, in [since, until)."""
+        question, values = f"{_ENTRIES} WHERE e.id > ?", [after]
+        if since is not None:
+            question, values = f"{question} AND e.at >= ?", [*values, since]
+        if until is not None:
+            question, values = f"{question} AND e.at < ?", [*values, until]
+        return map(_entry, self._rows(f"{question} ORDER BY e.id", values))
+
+    def last(self, count: int) -> Sequence[Entry]:
+        """The last entries, oldest first."""
+        rows = self._rows(f"{_ENTRIES} ORDER BY e.id DESC LIMIT ?", (count,))
+        return tuple(map(_entry, rows))[::-1]
+
+    def contents(self, requests: Sequence[str]) -> Iterator[Content]:
+        """The texts that are kept of these requests."""
+        for some, marks in _chunks(requests):
+            question = f"SELECT request, part, at, salt, CAST(text AS BLOB) FROM contents WHERE request IN ({marks})"  # noqa: S608 - question marks
+            for request, part, at, salt, text in self._rows(question, some):
+                yield Content(request, part, at, salt, text.decode("utf-8", "replace"))
+
+    def find(self, where: Filter) -> Sequence[str]:
+        """The ids of the requests whose metadata match."""
+        wanted = {name: value for name, value in where.items() if name != "request"}
+        question, values = "SELECT request, CAST(body AS BLOB) FROM entries WHERE kind = 'request'", []
+        if "request" in where:
+            question, values = f"{question} AND request = ?", [where["request"]]
+        found: list[str] = []
+        for request, body in self._rows(f"{question} ORDER BY id", values):
+            try:
+                metadata = _read_metadata.decode(body).metadata
+            except msgspec.MsgspecError:  # a row that was tampered with: `verify` names it
+                continue
+            if all(metadata.get(name) == value for name, value in wanted.items()):
+                found.append(request)
+        return tuple(found)
+
+    def erase(self, requests: Sequence[str]) -> int:
+        """Remove their texts (and salts) for good; returns how many texts. The entries stay."""
+        count = 0
+        with told(self._path):
+            with transaction(self._connection):
+                for some, marks in _chunks(requests):
+                    question = f"DELETE FROM contents WHERE request IN ({marks})"  # noqa: S608 - question marks
+                    count += self._connection.execute(question, some).rowcount
+            # The log still holds the pages as they were, until it is emptied.
+            busy, *_ = self._connection.execute("PRAGMA wal_checkpoint(TRUNCATE)").fetchone()
+        if busy:
+            raise LedgerDown(
+                f"{self._path}: {count} texts are removed, but their bytes stay in the log beside it, for another process"
+                " reads it (run it again when that has ended)"
+            )
+        return count
+
+    def spend(self, since: int, until: int) -> Iterator[tuple[str | int, ...]]:
+        """Sums of steps over the buckets in [since, until), see `stores`."""
+        return self._sums("spend", _SPEND_KEYS, _SPEND_SUMS, since, until)
+
+    def traffic(self, since: int, until: int) -> Iterator[tuple[str | int | float, ...]]:
+        """Sums of requests, the same way."""
+        return self._sums("traffic", _TRAFFIC_KEYS, _TRAFFIC_SUMS, since, until)
+
+    def _sums(self, table: str, keys: str, sums: str, since: int, until: int) -> Iterator[Any]:
+        by = keys.replace("bucket", "bucket / 86400")
+        added = ", ".join(f"sum({name})" for name in sums.split(", "))
+        question = f"SELECT {by}, {added} FROM {table} WHERE bucket >= ? AND bucket < ? GROUP BY {by}"  # noqa: S608 - constants
+        return self._rows(question, (since, until))
+
+    def spent(self, policy: str, scope: str, value: str, since: float, until: float) -> int:
+        """What the steps of a policy cost in [since, until), in nano-USD: whole quarters of an hour, the one of `since` too."""
+        question = "SELECT coalesce(sum(cost), 0) FROM spend WHERE bucket >= ? AND bucket < ? AND policy = ?"
+        values: list[object] = [since // BUCKET_S * BUCKET_S, until, policy]
+        if scope != "policy":
+            column = {"task": "task", "workflow": "workflow", "key": "key"}[scope]
+            question, values = f"{question} AND {column} = ?", [*values, value]
+        return int(next(self._rows(question, values))[0])
+
+    def large(self, at_least: int, since: float, until: float, most: int) -> Sequence[tuple[str, int]]:
+        """Requests that cost more than `at_least` nano-USD, the dearest first: (id, cost); at most `most`."""
+        question = (
+            "SELECT request, json_extract(body, '$.cost') AS cost FROM entries WHERE kind = 'outcome'"
+            " AND json_extract(body, '$.cost') > ? AND at >= ? AND at < ? ORDER BY cost DESC, id LIMIT ?"
+        )
+        return tuple(self._rows(question, (at_least, since, until, most)))
+
+    def close(self) -> None:
+        """Disconnect."""
+        with suppress(sqlite3.Error):
+            self._connection.close()
+
+
+def _chunks(requests: Sequence[str]) -> Iterator[tuple[Sequence[str], str]]:
+    for first in range(0, len(requests), _MANY):
+        some = requests[first : first + _MANY]
+        yield some, ", ".join("?" * len(some))

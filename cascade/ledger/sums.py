@@ -1,0 +1,58 @@
+"""What entries add up to: the writer adds them to each batch, `verifying` adds them up again and compares.
+
+A step counts in the quarter of an hour of its own entry, a request in that of its outcome's. `workflow` and `key` are the
+caller's, from the metadata; a request has escalated where more than one rung was asked.
+"""
+
+from __future__ import annotations
+
+from functools import lru_cache
+
+from cascade.ledger.records import BUCKET_S, Batch, OutcomeBody, RequestBody, SpendKey, StepBody, TrafficKey
+
+__all__ = ["add_outcome", "add_step", "bucket_of"]
+
+_spend_key = lru_cache(4096)(SpendKey)  # making one takes longer than all else here
+_traffic_key = lru_cache(4096)(TrafficKey)
+
+
+def bucket_of(at: float) -> int:
+    """The quarter of an hour (its first Unix second) that a time falls into."""
+    return int(at // BUCKET_S) * BUCKET_S
+
+
+def add_step(batch: Batch, at: float, asked: RequestBody, step: StepBody) -> None:
+    """Count a step. `at`: its entry's."""
+    metadata = asked.metadata
+    key = _spend_key(
+        bucket_of(at), asked.policy, asked.task, metadata.get("workflow", ""), metadata.get("key", ""), asked.arm,
+        step.rung, step.model,
+    )  # fmt: skip
+    sums = batch.spend.get(key)
+    if sums is None:
+        sums = batch.spend[key] = [0, 0, 0, 0, 0]
+    sums[0] += 1
+    sums[1] += step.reason is not None
+    sums[2] += step.cost
+    sums[3] += step.input_tokens + step.cache_write_5m + step.cache_write_1h + step.cache_read
+    sums[4] += step.output_tokens
+
+
+def add_outcome(batch: Batch, at: float, asked: RequestBody, outcome: OutcomeBody) -> None:
+    """Count a request that is over. `at`: its outcome's entry's."""
+    key = _traffic_key(
+        bucket_of(at), asked.policy, asked.task, asked.metadata.get("workflow", ""), outcome.arm, outcome.rung or "",
+        outcome.slot,
+    )  # fmt: skip
+    sums = batch.traffic.get(key)
+    if sums is None:
+        sums = batch.traffic[key] = [0, 0, 0, 0, 0, 0.0, 0, 0]
+    sums[0] += 1
+    sums[1] += outcome.rung is not None
+    sums[2] += outcome.resolved
+    sums[3] += outcome.steps > 1
+    sums[4] += outcome.cost
+    sums[5] += float(outcome.cost) ** 2
+    if outcome.estimate is not None:
+        sums[6] += outcome.estimate
+        sums[7] += 1
