@@ -35,7 +35,7 @@ def ledger_verify(
 
 
 @ledger_app.command("export")
-def ledger_export(  # noqa: PLR0913, PLR0917 - options
+def ledger_export(
     output: Annotated[
         Path | None,
         typer.Option("--output", "-o", help="A file; .parquet: a row a step. Default: JSON lines on standard output."),

@@ -2,21 +2,16 @@
 
 from __future__ import annotations
 
-import os
 import sys
 import time
-from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager
+from collections.abc import Callable, Iterator
 from dataclasses import asdict, dataclass
-from datetime import UTC, datetime
 from pathlib import Path
-from typing import IO, Any
 
 import msgspec
 
-from cascade.cli.output import print_json, stderr, stdout, usd
+from cascade.cli.output import print_json, stderr, stdout
 from cascade.cli.times import moment
-from cascade.core.errors import ConfigurationError, LedgerError
 from cascade.ledger.addresses import reading
 from cascade.ledger.exporting import line_of, write_parquet
 from cascade.ledger.gathering import gather, with_texts
@@ -115,9 +110,7 @@ def run_tail(ledger: str | None, count: int, *, follow: bool, as_json: bool) -> 
                 _show(entry, as_json=as_json)
 
 
-def follow_entries(
-    ask: Callable[[int], Iterator[Entry]], after: int, pause: Callable[[], object]
-) -> Iterator[Entry]:
+def follow_entries(ask: Callable[[int], Iterator[Entry]], after: int, pause: Callable[[], object]) -> Iterator[Entry]:
     """What is added from now on; `pause` is called when there is nothing new."""
     while True:
         for entry in ask(after):
