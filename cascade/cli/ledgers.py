@@ -115,9 +115,7 @@ def run_tail(ledger: str | None, count: int, *, follow: bool, as_json: bool) -> 
                 _show(entry, as_json=as_json)
 
 
-def follow_entries(
-    ask: Callable[[int], Iterator[Entry]], after: int, pause: Callable[[], object]
-) -> Iterator[Entry]:
+def follow_entries(ask: Callable[[int], Iterator[Entry]], after: int, pause: Callable[[], object]) -> Iterator[Entry]:
     """What is added from now on; `pause` is called when there is nothing new."""
     while True:
         for entry in ask(after):

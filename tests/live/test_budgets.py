@@ -98,7 +98,9 @@ def test_every_budget_that_applies_must_have_room(asking: Asking, emulator: Emul
     with pytest.raises(BudgetExceeded, match="live/task=refund"):
         driver.ask("sure", task="refund")
     roomy = {**tiny, "daily_usd": 5}
-    assert asking(ladder(tasks=tasks, budget=[roomy]), emulator, ledger="off").ask("sure", task="refund").rung == "haiku"
+    assert (
+        asking(ladder(tasks=tasks, budget=[roomy]), emulator, ledger="off").ask("sure", task="refund").rung == "haiku"
+    )
 
 
 def test_one_request_has_a_limit_too(asking: Asking, emulator: Emulator) -> None:
