@@ -46,7 +46,10 @@ def told_address(address: str) -> str:
     """An address as it may be told: without user, password and parameters."""
     if not _is_postgres(address):
         return address
-    parts = urlsplit(address)
+    try:
+        parts = urlsplit(address)
+    except ValueError:  # it may hold a password anywhere
+        raise ConfigurationError("ledger: this postgresql:// address cannot be read (mend it)") from None
     return urlunsplit((parts.scheme, parts.netloc.rpartition("@")[2], parts.path, "", ""))
 
 
@@ -76,12 +79,12 @@ def open_ledger(address: str | os.PathLike[str] | None, settings: Ledger) -> Wri
     ConfigurationError where the address is none; MissingExtra where Postgres is asked for and its packages are not there.
     """
     where = address_of(address)
-    commits = settings.durability == "commit"
+    told, commits = told_address(where), settings.durability == "commit"
     with _open.lock:
         writer = _open.writers.get((where, commits))
         if writer is None:
             connect = _connector(where, commits=commits)
-            writer = _open.writers[where, commits] = Writer(connect, where=told_address(where), commits=commits)
+            writer = _open.writers[where, commits] = Writer(connect, where=told, commits=commits)
     writer.keep(settings.keep_days)
     return writer
 
@@ -90,6 +93,7 @@ def _connector(where: str, *, commits: bool) -> Callable[[], Store]:
     if _is_postgres(where):
         from cascade.ledger.postgres import PostgresStore  # noqa: PLC0415 - an extra
 
+        PostgresStore(where)  # connects to nothing, but says at once where the extra is missing
         return lambda: PostgresStore(where)
 
     def connect() -> Store:
@@ -103,6 +107,7 @@ def _connector(where: str, *, commits: bool) -> Callable[[], Store]:
 def open_reader(address: str | os.PathLike[str] | None = None) -> Reader:
     """A reader of the ledger at this address. Raises LedgerDown where there is none, or none that can be read."""
     where = address_of(address)
+    told_address(where)  # says what cannot be read without showing it
     if _is_postgres(where):
         from cascade.ledger.postgres import PostgresReader  # noqa: PLC0415 - an extra
 
