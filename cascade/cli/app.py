@@ -11,7 +11,7 @@ from typing import Annotated
 import typer
 
 from cascade.cli.ledger_app import ledger_app
-from cascade.cli.options import JSON, LOOKS, POLICY, SEED, SKIP, TUNE
+from cascade.cli.options import JSON, LEDGER, LOOKS, POLICY, SEED, SKIP, TUNE
 from cascade.cli.policy_app import policy_app
 
 __all__ = ["UsageProblem", "app"]
@@ -55,6 +55,10 @@ def ask(  # noqa: PLR0913, PLR0917 - options
     flag: Annotated[list[str] | None, typer.Option(help="A flag for the policy's signals; may be repeated.")] = None,
     max_tokens: Annotated[int | None, typer.Option(help="Bounds the answer.")] = None,
     deadline_s: Annotated[float | None, typer.Option("--deadline", help="Seconds for the whole climb.")] = None,
+    metadata: Annotated[
+        list[str] | None, typer.Option(help="NAME=VALUE for your books (workflow, customer, key …); may be repeated.")
+    ] = None,
+    ledger: Annotated[str | None, LEDGER] = None,
     explain: Annotated[bool, typer.Option("--explain", help="Show the trail: what each rung said and cost.")] = False,
     as_json: Annotated[bool, JSON] = False,
 ) -> None:
@@ -62,8 +66,11 @@ def ask(  # noqa: PLR0913, PLR0917 - options
     from cascade.cli.asking import Wish, run_ask  # noqa: PLC0415
 
     run_ask(
-        Wish(text, policy, system, task, tuple(flag or ()), max_tokens, deadline_s), explain=explain, as_json=as_json
-    )
+        Wish(
+            text, policy, system, task, tuple(flag or ()), max_tokens, deadline_s, tuple(metadata or ()), ledger
+        ),
+        explain=explain, as_json=as_json,
+    )  # fmt: skip
 
 
 @app.command()

@@ -3,6 +3,8 @@
 A watch stands at each (task, rung). It trips by one of two tests, CUSUM for a sudden storm and a window for a slow one,
 and releases on what it has seen *since the trip*, so that the storm's own requests cannot make it flap.
 
+`cascade/state/guard.lua` is the licensed twin of `Guard.observe`, for many processes: a change here is a change there.
+
 CUSUM: Page, E. S. (1954), Continuous inspection schemes, Biometrika 41. Interval: Wilson, E. B. (1927), JASA 22.
 """
 
@@ -16,7 +18,10 @@ from typing import Literal
 from cascade.core.certificate import Escalation
 from cascade.core.policy import OTHER, StormGuard
 
-__all__ = ["CERTIFIED_MARGIN", "Action", "Change", "Guard", "Watch", "storm_limit", "wilson_lower_bound"]
+__all__ = [
+    "CERTIFIED_MARGIN", "CUSUM_TRIPS_AT", "ERRORS", "HOUR_S", "MOST_WATCHES", "RELEASE_MARGIN", "Z_ONE_SIDED_95",
+    "Action", "Change", "Guard", "Watch", "cusum_steps", "storm_limit", "wilson_lower_bound",
+]  # fmt: skip
 
 Action = Literal["escalate", "hold", "alert"]
 
@@ -24,29 +29,37 @@ CERTIFIED_MARGIN = 0.10
 """How far above its certified escalation rate a task may go at a rung before that counts as a storm."""
 
 _CUSUM_SHIFT = 0.15  # the storm the CUSUM is tuned to: limit → limit + this
-_CUSUM_TRIPS_AT = 8.0
-_RELEASE_MARGIN = 0.05  # at most half of the limit: below a limit of 0.05 nothing could ever release
-_Z_ONE_SIDED_95 = 1.6448536269514722
-_MOST_TASKS = 1024  # a caller who names a task per customer must not fill the memory: past this they share one watch
-_HOUR_S = 3600.0
+CUSUM_TRIPS_AT = 8.0
+RELEASE_MARGIN = 0.05  # at most half of the limit: below a limit of 0.05 nothing could ever release
+Z_ONE_SIDED_95 = 1.6448536269514722
+MOST_WATCHES = 1024  # a caller who names a task per customer must not fill the memory: past this they share one watch
+HOUR_S = 3600.0
 
 # Errors have a guard of their own, which only tells: an outage must not climb unseen.
-_ERRORS = StormGuard(rate=0.10, window=100, min_samples=20, dwell_s=60.0, on_trip="alert")
+ERRORS = StormGuard(rate=0.10, window=100, min_samples=20, dwell_s=60.0, on_trip="alert")
 
 
 def wilson_lower_bound(hits: int, n: int) -> float:
     """The one-sided 95 % lower bound of a rate, by Wilson's score interval; 0 where nothing was seen."""
     if n == 0:
         return 0.0
-    rate, z2 = hits / n, _Z_ONE_SIDED_95**2
+    rate, z2 = hits / n, Z_ONE_SIDED_95**2
     middle = rate + z2 / (2 * n)
-    spread = _Z_ONE_SIDED_95 * math.sqrt(rate * (1 - rate) / n + z2 / (4 * n * n))
+    spread = Z_ONE_SIDED_95 * math.sqrt(rate * (1 - rate) / n + z2 / (4 * n * n))
     return (middle - spread) / (1 + z2 / n)
 
 
 def storm_limit(settings: StormGuard, certified: float | None) -> float:
     """The rate of escalation that still counts as normal, given the certified one; 1 or more can never be passed."""
     return settings.rate if certified is None else max(settings.rate, certified + CERTIFIED_MARGIN)
+
+
+def cusum_steps(limit: float) -> tuple[float, float]:
+    """What an escalation and a request without one add to the CUSUM; zero where nothing is above the limit."""
+    if limit >= 1:
+        return 0.0, 0.0
+    storm = min(limit + _CUSUM_SHIFT, (1 + limit) / 2)
+    return math.log(storm / limit), math.log((1 - storm) / (1 - limit))
 
 
 @dataclass(frozen=True, slots=True)
@@ -84,11 +97,7 @@ class Watch:
     _down: float = 0.0
 
     def __post_init__(self) -> None:
-        if self.limit >= 1:
-            return  # nothing is above it: the CUSUM stays at zero
-        storm = min(self.limit + _CUSUM_SHIFT, (1 + self.limit) / 2)
-        self._up = math.log(storm / self.limit)
-        self._down = math.log((1 - storm) / (1 - self.limit))
+        self._up, self._down = cusum_steps(self.limit)
 
     @property
     def action(self) -> Action | None:
@@ -109,7 +118,7 @@ class Watch:
         rising = self._cusum > 0.0
         self._run, self._run_hits = (self._run + 1, self._run_hits + hit) if rising else (0, 0)
         n = len(self._recent)
-        sudden = self._cusum >= _CUSUM_TRIPS_AT
+        sudden = self._cusum >= CUSUM_TRIPS_AT
         slow = n >= self.settings.min_samples and wilson_lower_bound(self._hits, n) > self.limit
         if not sudden and not slow:
             return None
@@ -126,7 +135,7 @@ class Watch:
         n = len(self._recent)
         rate, lasted = self._hits / n, now - tripped_at
         enough = n >= self.settings.min_samples and lasted >= self.settings.dwell_s
-        if enough and rate < self.limit - min(_RELEASE_MARGIN, self.limit / 2):
+        if enough and rate < self.limit - min(RELEASE_MARGIN, self.limit / 2):
             self.tripped_at, self.limit_wrong = None, False
             self._restart()
             return ("released", rate, n)
@@ -174,7 +183,7 @@ class Guard:
         changes: list[Change] = []
         change = self._watch_errors(rung).observe(failed, now)
         if change:
-            changes.append(Change(change[0], "errors", OTHER, rung, change[1], _ERRORS.rate, change[2]))
+            changes.append(Change(change[0], "errors", OTHER, rung, change[1], ERRORS.rate, change[2]))
         if self.settings is None:
             return None, tuple(changes)
         if storm_cost and self.settings.max_extra_usd_per_hour is not None:
@@ -199,12 +208,12 @@ class Guard:
         cap = self.settings.max_extra_usd_per_hour if self.settings else None
         if cap is None:
             return False
-        while self._extra and self._extra[0][0] <= now - _HOUR_S:
+        while self._extra and self._extra[0][0] <= now - HOUR_S:
             self._extra_sum -= self._extra.popleft()[1]
         return self._extra_sum >= cap * 1e9
 
     def _watch_storm(self, task: str, rung: str, settings: StormGuard) -> Watch:
-        if (task, rung) not in self._storms and len(self._storms) >= _MOST_TASKS:
+        if (task, rung) not in self._storms and len(self._storms) >= MOST_WATCHES:
             task = OTHER
         watch = self._storms.get((task, rung))
         if watch is None:
@@ -215,5 +224,5 @@ class Guard:
     def _watch_errors(self, rung: str) -> Watch:
         watch = self._errors.get(rung)
         if watch is None:
-            watch = self._errors[rung] = Watch(_ERRORS, _ERRORS.rate)
+            watch = self._errors[rung] = Watch(ERRORS, ERRORS.rate)
         return watch

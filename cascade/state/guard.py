@@ -15,7 +15,7 @@ from cascade.core.policy import StormGuard
 from cascade.core.storm import Action, Change, Guard
 from cascade.forks import renew_in_children
 
-__all__ = ["MemoryGuard"]
+__all__ = ["MemoryGuard", "tell_change"]
 
 _EVENTS = {
     ("storm", "tripped"): "storm_tripped",
@@ -55,8 +55,15 @@ class MemoryGuard:
 
     def observe(self, observation: Observation) -> Action | None:
         """Count a step; returns what is in force at its rung, as it was before this step was counted."""
+        action, changes = self.count(observation)
+        for change in changes:
+            tell_change(self._policy, change)
+        return action
+
+    def count(self, observation: Observation) -> tuple[Action | None, tuple[Change, ...]]:
+        """The same, but what changed is returned, not told."""
         with self._lock:
-            action, changes = self._guard.observe(
+            return self._guard.observe(
                 observation.task,
                 observation.rung,
                 natural=observation.natural,
@@ -64,27 +71,26 @@ class MemoryGuard:
                 storm_cost=observation.storm_cost,
                 now=self._clock(),
             )
-        for change in changes:
-            self._tell(change)
-        return action
 
-    def _tell(self, change: Change) -> None:
-        import structlog  # noqa: PLC0415 - rarely needed, and not free to import
 
-        event = _EVENTS[change.what, change.kind]
-        details: dict[str, Any] = {
-            "policy": self._policy,
-            "task": change.task,
-            "rung": change.rung,
-            "rate": round(change.rate, 4),
-            "limit": change.limit,
-            "samples": change.samples,
-        }
-        if change.what == "errors":
-            del details["task"]  # an outage is a rung's, whatever the task
-        if change.tripped_s:
-            details["tripped_s"] = round(change.tripped_s, 1)
-        if event in _HINTS:
-            details["hint"] = _HINTS[event]
-        log = structlog.get_logger("cascade")
-        (log.info if change.kind == "released" else log.warning)(event, **details)
+def tell_change(policy: str, change: Change) -> None:
+    """Log what has changed at a rung."""
+    import structlog  # noqa: PLC0415 - rarely needed, and not free to import
+
+    event = _EVENTS[change.what, change.kind]
+    details: dict[str, Any] = {
+        "policy": policy,
+        "task": change.task,
+        "rung": change.rung,
+        "rate": round(change.rate, 4),
+        "limit": change.limit,
+        "samples": change.samples,
+    }
+    if change.what == "errors":
+        del details["task"]  # an outage is a rung's, whatever the task
+    if change.tripped_s:
+        details["tripped_s"] = round(change.tripped_s, 1)
+    if event in _HINTS:
+        details["hint"] = _HINTS[event]
+    log = structlog.get_logger("cascade")
+    (log.info if change.kind == "released" else log.warning)(event, **details)
