@@ -153,6 +153,27 @@ def test_a_copy_is_found(path: Path) -> None:
     assert "copy of seq 5" in one.told
 
 
+def test_a_row_put_in_between_is_found(path: Path) -> None:
+    """A copy with the rest numbered anew: the copy is named with its original, and where those behind it stood."""
+    tamper(
+        path, f"UPDATE entries SET seq = -seq WHERE {ONE} AND seq > 8",
+        "INSERT INTO entries (writer, seq, at, kind, request, body, digest)"
+        f" SELECT writer, 9, at, kind, request, body, digest FROM entries WHERE {ONE} AND seq = 5",
+        f"UPDATE entries SET seq = -seq + 1 WHERE {ONE} AND seq < 0",
+    )  # fmt: skip
+    found = look(path)
+    assert [(one.kind, one.seq, one.last) for one in chained(found)] == [("duplicate", 9, 9), ("moved", 10, 15)]
+    assert "seq 15 were moved, they began at seq 9" in chained(found)[1].told
+
+
+def test_a_row_of_no_request_and_one_that_cannot_be_read_are_told(path: Path) -> None:
+    """Where a request's own row was made something else, its steps are of no request that is on record."""
+    tamper(path, f"UPDATE entries SET body = '[1]' WHERE {ONE} AND seq = 4")
+    found = look(path)
+    kinds = {(one.kind, one.seq) for one in found.findings if one.kind not in ("sum", "text")}
+    assert kinds == {("unreadable", 4), ("changed", 4), ("orphan", 5), ("orphan", 6), ("orphan", 7)}
+
+
 def test_a_changed_text_is_found(path: Path) -> None:
     """A text is held against the digest in its entry; one that was added is of no entry; an erased one is no finding."""
     tamper(
