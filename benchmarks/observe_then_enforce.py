@@ -114,9 +114,8 @@ async def _ask(path: Path, items: Sequence[Item], emulator: Emulator) -> list[An
 def _truth(path: Path, items: Sequence[Item]) -> float:
     """What the ladder saves a request against the baseline on all of the items, in USD, at the list prices."""
     plan = make_plan(load_policy(path))
-    dearer = [item for item in items]
-    climbed = sum(replay_item(plan, item, cost_of="policy").cost for item in dearer)
-    alone = sum((item.replies["opus"].cost_usd or 0.0) for item in dearer)
+    climbed = sum(replay_item(plan, item, cost_of="policy").cost for item in items)
+    alone = sum((item.replies["opus"].cost_usd or 0.0) for item in items)
     return (alone - climbed / 1e9) / len(items)
 
 
@@ -159,8 +158,12 @@ def main() -> None:
     with tempfile.TemporaryDirectory() as folder, Emulator(source) as emulator:
         found = run(items, emulator, Path(folder))
     saved, low, high = found.saved
-    print(f"synthetic: {len(items)} tickets; observed: {dict(found.arms[0])}, {found.corpus_items} of them in the corpus")
-    print(f"calibrated on them (disagreement with the baseline <= 0.15): {'certified' if found.certified else 'not certified'}")
+    print(
+        f"synthetic: {len(items)} tickets; observed: {dict(found.arms[0])}, {found.corpus_items} of them in the corpus"
+    )
+    print(
+        f"calibrated on them (disagreement with the baseline <= 0.15): {'certified' if found.certified else 'not certified'}"
+    )
     print(f"enforced on half of the customers: {dict(sorted(found.arms[1].items()))}")
     print(
         f"saved a request, measured on the holdout: {saved:.6f} USD (95%: {low:.6f} to {high:.6f}); the truth: {found.truth:.6f}"

@@ -10,6 +10,7 @@ from typing import Annotated
 
 import typer
 
+from cascade.cli.ledger_app import ledger_app
 from cascade.cli.money_app import money_app
 from cascade.cli.options import JSON, LEDGER, LOOKS, POLICY, SEED, SKIP, TUNE
 from cascade.cli.policy_app import policy_app
@@ -364,5 +365,6 @@ def import_(  # noqa: PLR0913, PLR0917 - options
     run_import(wish, as_json=as_json)
 
 
+app.add_typer(ledger_app, name="ledger")
 app.add_typer(policy_app, name="policy")
 app.add_typer(money_app)

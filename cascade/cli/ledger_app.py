@@ -35,7 +35,7 @@ def ledger_verify(
 
 
 @ledger_app.command("export")
-def ledger_export(  # noqa: PLR0913, PLR0917 - options
+def ledger_export(
     output: Annotated[
         Path | None,
         typer.Option("--output", "-o", help="A file; .parquet: a row a step. Default: JSON lines on standard output."),
@@ -63,7 +63,7 @@ def ledger_tail(
     """The last entries, a line each."""
     from cascade.cli.ledgers import run_tail  # noqa: PLC0415
 
-    run_tail(ledger, count, follow=follow, as_json=as_json)
+    run_tail(ledger, count, goes_on=follow, as_json=as_json)
 
 
 @ledger_app.command("erase")

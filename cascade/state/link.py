@@ -1,0 +1,149 @@
+"""The way to Redis: one script a call, a short time-out, no retry, and a circuit that opens where it fails.
+
+While the circuit is open nobody waits: every `retry_s` one caller, and only one, tries again. Opening and closing are
+told once each, as `state_down` and `state_back`.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import threading
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, field
+from importlib.resources import files
+from typing import Any
+from urllib.parse import urlsplit
+
+from cascade.core.errors import ConfigurationError, MissingExtra
+from cascade.forks import renew_in_children
+
+__all__ = ["Link", "Script"]
+
+
+@dataclass(frozen=True, slots=True)
+class Script:
+    """A Lua file of this package; it is read once, and sent once to each server."""
+
+    name: str
+    text: str = field(init=False, repr=False)
+    digest: str = field(init=False, repr=False)
+
+    def __post_init__(self) -> None:
+        text = (files("cascade.state") / self.name).read_text(encoding="utf-8")
+        object.__setattr__(self, "text", text)
+        object.__setattr__(self, "digest", hashlib.sha1(text.encode(), usedforsecurity=False).hexdigest())
+
+
+class Link:
+    """One process's connections to one server; safe between threads, made anew after a fork.
+
+    `clock`: seconds from any origin. `timeout_s` bounds each step of a call: connecting, sending, the reply. Raises
+    ConfigurationError for an address that is none, MissingExtra without redis-py. No error and no event holds a password.
+    """
+
+    def __init__(self, url: str, policy: str, clock: Callable[[], float], timeout_s: float, retry_s: float) -> None:
+        self._url, self._policy, self._clock = url, policy, clock
+        self._timeout_s, self._retry_s = timeout_s, retry_s
+        try:
+            from redis import RedisError  # noqa: PLC0415 - an extra
+            from redis.exceptions import NoScriptError  # noqa: PLC0415
+        except ImportError:
+            raise MissingExtra("a state in Redis", "redis") from None
+        self._failures = (RedisError, OSError)
+        self._no_script: type[Exception] = NoScriptError
+        self.renew_lock()
+        try:
+            self._client = self._connect()
+        except (ValueError, TypeError) as problem:
+            raise ConfigurationError(
+                f"state: {self.told} is not an address of Redis ({type(problem).__name__};"
+                " it looks like redis://host:6379/0, rediss://… or unix:///path)"
+            ) from None
+        renew_in_children(self)
+
+    @property
+    def told(self) -> str:
+        """The address without user, password or options."""
+        parts = urlsplit(self._url)
+        return f"{parts.scheme}://{parts.netloc.rpartition('@')[2]}{parts.path}"
+
+    @property
+    def is_down(self) -> bool:
+        """Whether the last try failed."""
+        return self._retry_at is not None
+
+    def renew_lock(self) -> None:
+        """For `forks`: a socket must not be shared with the parent, so a child connects for itself."""
+        self._lock = threading.Lock()
+        self._retry_at: float | None = None
+        self._client: Any = None
+
+    def _connect(self) -> Any:
+        from redis import Redis  # noqa: PLC0415
+        from redis.backoff import NoBackoff  # noqa: PLC0415
+        from redis.retry import Retry  # noqa: PLC0415
+
+        return Redis.from_url(  # pyright: ignore[reportUnknownMemberType]
+            self._url,
+            socket_timeout=self._timeout_s,
+            socket_connect_timeout=self._timeout_s,
+            retry=Retry(NoBackoff(), 0),
+            protocol=2,
+        )
+
+    def run(self, script: Script, keys: Sequence[str], arguments: Sequence[str | int]) -> Any:
+        """The script's reply: one round trip (two where the server sees the script for the first time); None: it is down."""
+        if not self._may_try():
+            return None
+        try:
+            with self._lock:
+                client = self._client = self._client or self._connect()
+            try:
+                reply = client.evalsha(script.digest, len(keys), *keys, *arguments)
+            except self._no_script:
+                reply = client.eval(script.text, len(keys), *keys, *arguments)
+        except self._failures as problem:
+            self._fail(problem)
+            return None
+        self._succeed()
+        return reply
+
+    def close(self) -> None:
+        """Close the connections."""
+        if self._client is not None:
+            self._client.close()
+
+    def _may_try(self) -> bool:
+        with self._lock:
+            if self._retry_at is None:
+                return True
+            now = self._clock()
+            if now < self._retry_at:
+                return False
+            self._retry_at = now + self._retry_s  # the others go on without
+            return True
+
+    def _fail(self, problem: Exception) -> None:
+        with self._lock:
+            first = self._retry_at is None
+            self._retry_at = self._clock() + self._retry_s
+        if first:
+            import structlog  # noqa: PLC0415 - rarely needed, and not free to import
+
+            structlog.get_logger("cascade").warning(
+                "state_down",
+                policy=self._policy,
+                state=self.told,
+                problem=type(problem).__name__,
+                hint="this process goes on alone: its own guard, and of hard budgets what it was granted before",
+            )
+
+    def _succeed(self) -> None:
+        if not self.is_down:
+            return
+        with self._lock:
+            back, self._retry_at = self.is_down, None
+        if back:
+            import structlog  # noqa: PLC0415 - as above
+
+            structlog.get_logger("cascade").info("state_back", policy=self._policy, state=self.told)

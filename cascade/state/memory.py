@@ -1,0 +1,185 @@
+"""The state in memory: the guard of one driver, and the budgets' books of one process.
+
+Drivers of one policy name and one home share their books: two of them in a process must not spend a budget twice. A
+forked child keeps what was settled; the calls in flight are its parent's.
+"""
+
+from __future__ import annotations
+
+import threading
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+
+from cascade.core.budgets import Claim
+from cascade.core.certificate import Escalation
+from cascade.core.climb import Observation
+from cascade.core.policy import Policy
+from cascade.core.storm import Action
+from cascade.forks import renew_in_children
+from cascade.homes import home
+from cascade.state import Alert, Seed
+from cascade.state.claims import ask_seed, counters, reached
+from cascade.state.guard import MemoryGuard
+
+__all__ = ["Books", "MemoryState", "books_of"]
+
+_MOST_COUNTERS = 100_000  # some 40 MB: a workflow per customer must not fill the memory
+
+
+@dataclass(slots=True)
+class _Tally:
+    """One counter, in nano-USD. `told`: the alerts that were, as (limit, share)."""
+
+    ends: float
+    settled: int
+    reserved: int = 0
+    told: set[tuple[int, float]] = field(default_factory=set[tuple[int, float]])
+
+
+class Books:
+    """What was spent and reserved of each counter: exact, and safe between threads.
+
+    A finished period's counters go when a claim of a later one is seen (the claims tell the time) and nothing of them
+    is reserved. In a period up to `most` are kept; those that come after share one counter per budget, which may refuse
+    early but can never be overspent, and that is told.
+    """
+
+    def __init__(self, most: int = _MOST_COUNTERS) -> None:
+        self._most = most
+        self._tallies: dict[str, _Tally] = {}
+        self._now = 0.0  # the latest beginning of a period seen: it cannot be earlier
+        self.renew_lock()
+        renew_in_children(self)
+
+    def renew_lock(self) -> None:
+        """For `forks`."""
+        self._lock = threading.Lock()
+        for tally in self._tallies.values():
+            tally.reserved = 0
+
+    def spent(self, counter: str) -> tuple[int, int]:
+        """What is settled and what is reserved of a counter; zeros where it is not known."""
+        with self._lock:
+            tally = self._tallies.get(counter)
+            return (tally.settled, tally.reserved) if tally else (0, 0)
+
+    def reserve(self, claims: Sequence[tuple[Claim, bool]], bound: int, seed: Seed | None) -> Claim | None:
+        """As `State.reserve`. `seed` is asked outside the lock, and what it says counts once."""
+        named = counters(tuple(claim for claim, _ in claims))
+        with self._lock:
+            missing = [(name, claim) for name, claim in named if self._find(name, claim) is None]
+        seeds = {name: ask_seed(seed, claim) for name, claim in missing}
+        with self._lock:
+            tallies = [self._take(name, claim, seeds.get(name, 0)) for name, claim in named]
+            for tally, (claim, hard) in zip(tallies, claims, strict=True):
+                if hard and tally.settled + tally.reserved + bound > claim.limit:
+                    return claim
+            for tally in tallies:
+                tally.reserved += bound
+        return None
+
+    def settle(self, claims: Sequence[Claim], bound: int, cost: int) -> tuple[Alert, ...]:
+        """As `State.settle`."""
+        alerts: list[Alert] = []
+        with self._lock:
+            for name, claim in counters(claims):
+                tally = self._find(name, claim)
+                if tally is None:
+                    continue  # of a period that is over, in a child that was forked meanwhile
+                tally.reserved = max(0, tally.reserved - bound)
+                tally.settled += cost
+                for share, least in reached(claim):
+                    if tally.settled >= least and (claim.limit, share) not in tally.told:
+                        tally.told.add((claim.limit, share))
+                        alerts.append(Alert(claim, share, tally.settled))
+        return tuple(alerts)
+
+    def _find(self, name: str, claim: Claim) -> _Tally | None:
+        return self._tallies.get(name) or self._tallies.get(_shared_name(claim))
+
+    def _take(self, name: str, claim: Claim, seed: int) -> _Tally:
+        tally = self._find(name, claim)
+        if tally is not None:
+            return tally
+        if claim.starts > self._now:
+            self._now = claim.starts
+            over = [key for key, one in self._tallies.items() if one.ends <= self._now and not one.reserved]
+            for key in over:
+                del self._tallies[key]
+        if len(self._tallies) >= self._most:
+            name = _shared_name(claim)
+            _tell_full(claim, self._most)
+        tally = self._tallies[name] = _Tally(claim.ends, seed)
+        return tally
+
+
+def _shared_name(claim: Claim) -> str:
+    return f"{claim.policy}/{claim.scope}|*|{claim.span}|{claim.period}"
+
+
+def _tell_full(claim: Claim, most: int) -> None:
+    import structlog  # noqa: PLC0415 - rarely needed, and not free to import
+
+    structlog.get_logger("cascade").error(
+        "budget_counters_full",
+        policy=claim.policy,
+        per=claim.scope,
+        period=claim.period,
+        counters=most,
+        hint=f"more values of {claim.scope!r} than counters are kept for: the rest share one budget until the period ends",
+    )
+
+
+class _Registry:
+    """The process's books, by home and policy name. They outlive the drivers: a new one must not start at zero."""
+
+    def __init__(self) -> None:
+        self._books: dict[tuple[Path, str], Books] = {}
+        self.renew_lock()
+        renew_in_children(self)
+
+    def renew_lock(self) -> None:
+        """For `forks`."""
+        self._lock = threading.Lock()
+
+    def books(self, key: tuple[Path, str]) -> Books:
+        """Made when first asked for."""
+        with self._lock:
+            return self._books.setdefault(key, Books())
+
+
+_registry = _Registry()
+
+
+def books_of(policy: str) -> Books:
+    """The books that this process keeps for a policy's name, at today's home."""
+    return _registry.books((home().absolute(), policy))
+
+
+class MemoryState:
+    """What the decisions of one process share. `clock`: seconds from any origin, for the guard."""
+
+    is_remote = False
+
+    def __init__(
+        self, policy: Policy, escalation: Escalation, clock: Callable[[], float], *, seed: Seed | None = None
+    ) -> None:
+        self._guard = MemoryGuard(policy.name, policy.storm_guard, clock, escalation)
+        self._books = books_of(policy.name)
+        self._seed = seed
+
+    def observe(self, observation: Observation) -> Action | None:
+        """As `State.observe`."""
+        return self._guard.observe(observation)
+
+    def reserve(self, claims: Sequence[tuple[Claim, bool]], bound: int) -> Claim | None:
+        """As `State.reserve`."""
+        return self._books.reserve(claims, bound, self._seed)
+
+    def settle(self, claims: Sequence[Claim], bound: int, cost: int) -> tuple[Alert, ...]:
+        """As `State.settle`."""
+        return self._books.settle(claims, bound, cost)
+
+    def close(self) -> None:
+        """Nothing is held that others wait for."""
