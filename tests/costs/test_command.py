@@ -69,8 +69,7 @@ def home(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
 @pytest.fixture
 def books(tmp_path: Path) -> Bookkeeper:
     """An empty ledger where the command looks for one."""
-    keeper = Bookkeeper(tmp_path / "ledger.db")
-    return keeper
+    return Bookkeeper(tmp_path / "ledger.db")
 
 
 @pytest.fixture
