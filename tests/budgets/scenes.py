@@ -15,7 +15,7 @@ from cascade.core.policy import Policy
 from cascade.state import Alert
 from tests.core.builders import policy_of
 
-__all__ = ["USD", "Books", "Wall", "budgeted", "gate_of"]
+__all__ = ["USD", "Books", "Wall", "alert", "budgeted", "gate_of", "notices_of"]
 
 USD = 1_000_000_000
 
@@ -87,3 +87,18 @@ def gate_of(
     policy = budgeted(*budgets, **more)
     books = books or Books()
     return Gate(policy, books, Notices(policy), wall=wall or Wall()), books
+
+
+def alert(on_exhausted: Any = "alert", share: float = 0.8, **more: Any) -> Alert:
+    """A budget of 1.5 USD, with 1.2 of it spent."""
+    values: dict[str, Any] = {"book": "test", "policy": "test", "scope": "policy", "value": "test", **more}
+    claim = Claim(
+        **values, span="daily", period="2026-11-21", starts=0.0, ends=1.0, limit=USD * 3 // 2, alert_at=0.8,
+        on_exhausted=on_exhausted,
+    )  # fmt: skip
+    return Alert(claim, share, USD * 6 // 5)
+
+
+def notices_of(*notify: str, **more: Any) -> Notices:
+    """Who is told by a policy with one daily budget."""
+    return Notices(budgeted({"daily_usd": "1.5", "notify": list(notify), **more}))
