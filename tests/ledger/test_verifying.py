@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Mapping
 from contextlib import closing
 from pathlib import Path
 
@@ -20,7 +20,7 @@ from .books import AT, Writer, fill, tamper
 
 
 @pytest.fixture
-def path(tmp_path: Path) -> Iterator[Path]:
+def path(tmp_path: Path) -> Path:
     """A sound ledger of two writers, 4 requests and 14 entries each, with texts."""
     made = tmp_path / "ledger.db"
     fill(made, text="a text of")
