@@ -108,7 +108,7 @@ class Writer:
         self._first_at = 0.0
         self._put = self._done = self._urged = 0  # hand-overs: all, those written, those that must be written now
         self._failures = 0
-        self._down = self._ending = self._parked = False
+        self._down = self._ending = self._gave_up = self._parked = False
         self._holders = 0
         self._retry_at = self._interval = self._rest_at = 0.0
         self._caught_up = 0  # entries written since it was down
@@ -181,7 +181,8 @@ class Writer:
     def close(self, timeout_s: float = 2.0) -> bool:
         """Write what waits, end the thread, disconnect; True when all was written.
 
-        After `timeout_s` what still waits is given up, counted and told. A later hand-over begins anew.
+        After `timeout_s` what still waits is given up, counted and told. A later hand-over begins anew; after a loss under
+        another name, for nobody can tell how the last transaction ended.
         """
         with self._lock:
             if self._thread is not None and threading.current_thread() is not self._thread:
@@ -190,12 +191,13 @@ class Writer:
                 self._work.notify()
                 self._settled.wait_for(lambda: self._thread is None, timeout_s)
             left, self._entries = self._entries, 0
-            self._done += len(self._waiting)
-            self._waiting.clear()
-            self._work.notify()
             if left:
+                self._gave_up = True
+                self._give_up(self._waiting)
+                self._waiting.clear()
                 self._losses.drop(left)
                 self._losses.told_at = None  # the last word
+                self._work.notify()
         self._tell_losses()
         return not left
 
@@ -248,6 +250,8 @@ class Writer:
                         self._sweep()
                 self._disconnect()
                 with self._lock:
+                    if self._gave_up:
+                        self._begin_anew()
                     if not self._entries:  # else something came meanwhile
                         self._thread = None
                         return
@@ -256,10 +260,24 @@ class Writer:
                 self._thread, self._ending = None, False
                 self._settled.notify_all()
 
+    def _begin_anew(self) -> None:
+        self._give_up([*(self._stuck[1] if self._stuck else ()), *self._taken])
+        self._stuck, self._gave_up, self._down, self._interval = None, False, False, 0.0
+        self._taken.clear()
+        self.name = secrets.token_hex(8)
+        self._composer.begin(self.name)
+
+    def _give_up(self, hand_overs: Iterable[HandOver]) -> None:
+        for one in hand_overs:
+            one.asked.lost = True
+            self._done += 1
+
     def _wait_for_work(self) -> bool:
         """Returns when there is something to do; False: end."""
         with self._lock:
             while not self._holders:
+                if self._gave_up:
+                    return False
                 now = self._times.ticks()
                 seconds = self._seconds(now)
                 if seconds is not None and seconds <= 0:
@@ -330,7 +348,8 @@ class Writer:
         with self._lock:
             self._stuck = None
             self._done += len(told)
-            self._entries = max(0, self._entries - sum(one.entries for one in told))
+            if not self._gave_up:  # else they are not counted any more
+                self._entries -= sum(one.entries for one in told)
             self._first_at = self._times.ticks()
             self._rest_at = self._first_at + _REST_S
             caught_up = None

@@ -14,6 +14,7 @@ import msgspec
 
 from cascade.core.messages import Request, Usage, read_messages
 from cascade.core.operations import Ledger
+from cascade.core.policy import Policy
 from cascade.core.trail import Answer, Step, Verdict
 from cascade.hooks import Begun, Calling, Ended, Wait
 from cascade.ledger.records import Batch, Content, Entry
@@ -22,9 +23,11 @@ from cascade.ledger.tracking import LedgerHook
 from cascade.ledger.verifying import verify
 from cascade.ledger.writer import Bounds, Times, Writer
 from cascade.plans import make_plan
-from tests.core.builders import policy_of
 
-PLAN = make_plan(policy_of())
+_RUNG = {"max_tokens": 100, "price": {"input": "1", "output": "10"}}
+_RUNGS = [{"rung": f"r{at}", "model": f"model-{at}", **_RUNG} for at in range(3)]
+_GATES = [{**rung, "threshold": 0.8} for rung in _RUNGS[:-1]]
+PLAN = make_plan(Policy.model_validate({"version": 1, "name": "test", "ladder": [*_GATES, _RUNGS[-1]]}))
 NOW = 1_795_000_500.0
 LONG_S = 30.0
 """What a test waits for at most; it fails then."""
@@ -68,16 +71,19 @@ class Clock:
 class Told(SqliteStore):
     """The real store; it tells a queue of each transaction: how many entries, or what it raised."""
 
-    __slots__ = ("_told",)
+    __slots__ = ("_pages", "_told")
 
-    def __init__(self, path: Path, told: queue.Queue[int | str], *, synchronous: Any = "NORMAL") -> None:
+    def __init__(self, path: Path, told: queue.Queue[int | str], *, synchronous: Any, pages: int | None) -> None:
         super().__init__(path, synchronous=synchronous)
-        self._told = told
+        self._told, self._pages = told, pages
 
     def open(self, writer: str) -> None:
         """Open it."""
         try:
             super().open(writer)
+            if self._pages is not None:
+                assert self._connection is not None
+                self._connection.execute(f"PRAGMA max_page_count = {self._pages}")
         except Exception as problem:
             self._told.put(str(problem))
             raise
@@ -100,18 +106,19 @@ class Told(SqliteStore):
 
 @dataclass
 class Scene:
-    """A writer, its hook and its file."""
+    """A writer, its hook and its file, which may have so many pages."""
 
     path: Path
     settings: Ledger = field(default_factory=Ledger)
     bounds: Bounds = field(default_factory=Bounds)
     clock: Clock = field(default_factory=Clock)
+    pages: int | None = None
 
     def __post_init__(self) -> None:
         self.told: queue.Queue[int | str] = queue.Queue()
         commits = self.settings.durability == "commit"
         self.writer = Writer(
-            lambda: Told(self.path, self.told, synchronous="FULL" if commits else "NORMAL"),
+            lambda: Told(self.path, self.told, synchronous="FULL" if commits else "NORMAL", pages=self.pages),
             where=str(self.path), commits=commits, times=self.clock.times(), bounds=self.bounds,
         )  # fmt: skip
         self.writer.keep(self.settings.keep_days)
