@@ -39,7 +39,8 @@ def function_of(path: str) -> Callable[..., Any]:
     try:
         found = getattr(importlib.import_module(module), name)
     except Exception as problem:  # a module of the user's is run here: whatever it raises, it is not to be had
-        raise LookupError(f"{path} cannot be imported ({type(problem).__name__})") from problem
+        why = str(problem) if isinstance(problem, (ImportError, AttributeError)) else type(problem).__name__
+        raise LookupError(f"{path} cannot be used: {why}") from problem
     if not callable(found) or inspect.iscoroutinefunction(found):
         raise LookupError(f"{path} is not a plain function")
     return found

@@ -1,6 +1,6 @@
 """The commands and their options. What they do stands in a module each, imported when it is called.
 
-Commands of one family (`policy …`, `ledger …`) have a module of their own beside this one: `policy_app`, `ledger_app`.
+Commands of one family (`policy …`, `ledger …`) have a module of their own beside this one: `policy_app`, `money_app`, `ledger_app`.
 """
 
 from __future__ import annotations
@@ -10,7 +10,9 @@ from typing import Annotated
 
 import typer
 
-from cascade.cli.options import JSON, LOOKS, POLICY, SEED, SKIP, TUNE
+from cascade.cli.ledger_app import ledger_app
+from cascade.cli.money_app import money_app
+from cascade.cli.options import JSON, LEDGER, LOOKS, POLICY, SEED, SKIP, TUNE
 from cascade.cli.policy_app import policy_app
 
 __all__ = ["UsageProblem", "app"]
@@ -54,6 +56,10 @@ def ask(  # noqa: PLR0913, PLR0917 - options
     flag: Annotated[list[str] | None, typer.Option(help="A flag for the policy's signals; may be repeated.")] = None,
     max_tokens: Annotated[int | None, typer.Option(help="Bounds the answer.")] = None,
     deadline_s: Annotated[float | None, typer.Option("--deadline", help="Seconds for the whole climb.")] = None,
+    metadata: Annotated[
+        list[str] | None, typer.Option(help="NAME=VALUE for your books (workflow, customer, key …); may be repeated.")
+    ] = None,
+    ledger: Annotated[str | None, LEDGER] = None,
     explain: Annotated[bool, typer.Option("--explain", help="Show the trail: what each rung said and cost.")] = False,
     as_json: Annotated[bool, JSON] = False,
 ) -> None:
@@ -61,8 +67,11 @@ def ask(  # noqa: PLR0913, PLR0917 - options
     from cascade.cli.asking import Wish, run_ask  # noqa: PLC0415
 
     run_ask(
-        Wish(text, policy, system, task, tuple(flag or ()), max_tokens, deadline_s), explain=explain, as_json=as_json
-    )
+        Wish(
+            text, policy, system, task, tuple(flag or ()), max_tokens, deadline_s, tuple(metadata or ()), ledger
+        ),
+        explain=explain, as_json=as_json,
+    )  # fmt: skip
 
 
 @app.command()
@@ -356,4 +365,6 @@ def import_(  # noqa: PLR0913, PLR0917 - options
     run_import(wish, as_json=as_json)
 
 
+app.add_typer(ledger_app, name="ledger")
 app.add_typer(policy_app, name="policy")
+app.add_typer(money_app)

@@ -24,6 +24,8 @@ class Wish:
     flags: tuple[str, ...]
     max_tokens: int | None
     deadline_s: float | None
+    metadata: tuple[str, ...] = ()
+    ledger: str | None = None
 
 
 def read_text(text: str) -> str:
@@ -38,13 +40,15 @@ def read_text(text: str) -> str:
 
 def run_ask(wish: Wish, *, explain: bool, as_json: bool) -> None:
     """Ask, and print the answer; the trail goes to stderr."""
-    with Cascade(wish.policy) as driver:
+    metadata = _pairs(wish.metadata)
+    with Cascade(wish.policy, ledger=wish.ledger) as driver:
         try:
             answer = driver.ask(
                 read_text(wish.text),
                 system=wish.system,
                 task=wish.task,
                 flags=wish.flags,
+                metadata=metadata,
                 max_tokens=wish.max_tokens,
                 deadline_s=wish.deadline_s,
             )
@@ -60,7 +64,26 @@ def run_ask(wish: Wish, *, explain: bool, as_json: bool) -> None:
     _tell(answer, explain=explain)
 
 
+def _pairs(given: tuple[str, ...]) -> dict[str, str]:
+    pairs: dict[str, str] = {}
+    for one in given:
+        name, equals, value = one.partition("=")
+        if not name or not equals:
+            raise RequestError(f"--metadata: {one!r} is not NAME=VALUE (as in --metadata customer=c-17)")
+        pairs[name] = value
+    return pairs
+
+
+_BASELINE_BECAUSE = {
+    "bypass": "the mode is off",
+    "observe": "the mode is observe",
+    "holdout": "this request is of the rollout's holdout",
+}
+
+
 def _tell(answer: Answer, *, explain: bool) -> None:
+    if answer.arm in _BASELINE_BECAUSE:
+        stderr.print(f"{answer.arm}: the baseline answered, {_BASELINE_BECAUSE[answer.arm]} (`cascade mode` tells)")
     if answer.abstained is not None:
         stderr.print(f"no answer: the policy abstains ({answer.abstained})")
     elif answer.degraded is not None:

@@ -149,6 +149,7 @@ def answer_fields(answer: Answer) -> dict[str, Any]:
         "attempts": answer.attempts,
         "latency_s": round(answer.latency_s, 4),
         "request_id": answer.request_id,
+        "arm": answer.arm,
         "task": answer.task,
         "flags": sorted(answer.flags),
         "policy": answer.policy,

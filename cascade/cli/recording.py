@@ -24,7 +24,7 @@ from cascade.corpora.recording import Recorder
 from cascade.corpora.regrading import is_settled
 from cascade.corpora.reports import Report, Settings, Standing, StopKind
 from cascade.engine import default_policy
-from cascade.ledger.addresses import open_reader
+from cascade.ledger.addresses import reading
 from cascade.loading import load_policy
 
 __all__ = ["RecordWish", "run_record"]
@@ -93,11 +93,8 @@ def _inputs(wish: RecordWish, policy: Policy) -> tuple[Inputs, tuple[dict[str, A
         return read_inputs(wish.inputs), ()
     if wish.inputs is not None or wish.rungs or wish.baseline or wish.baseline_twice:
         raise ConfigurationError("--from-ledger: the inputs, rungs and baseline are those that were observed")
-    reader = open_reader(wish.from_ledger or None)
-    try:
+    with reading(wish.from_ledger or None) as reader:
         found = read_observations(reader, policy)
-    finally:
-        reader.close()
     if found.left_out:
         why = "; ".join(f"{reason} ({count})" for reason, count in found.left_out.items())
         stderr.print(f"cascade: {sum(found.left_out.values())} observed requests are left out: {why}")

@@ -88,29 +88,31 @@ def claims_of(limits: Limits, policy: str, task: str, metadata: Mapping[str, str
 def upper_bound(rates: prices.Rates, prompt: Prompt) -> int:
     """The most that one call may cost, in nano-USD: no token is shorter than a byte, no reply longer than max_tokens.
 
-    An image counts the most that any model makes of one, not its bytes; a document the largest context window.
+    An image counts the most that any model makes of one, not its bytes; a document the largest context window. What a
+    tool was given is text, whatever it looks like. A prompt with a cache's mark may be billed at any of the cache's rates.
     """
-    pictures = 0
+    pictures, cached = 0, False
 
     def plain(value: Any) -> Any:
-        nonlocal pictures
+        nonlocal pictures, cached
         if isinstance(value, Mapping):
-            kind = value.get("type")  # pyright: ignore[reportUnknownVariableType, reportUnknownMemberType]
-            source: Any = value.get("source")  # pyright: ignore[reportUnknownVariableType, reportUnknownMemberType]
+            block: Mapping[Any, Any] = value  # pyright: ignore[reportUnknownVariableType]
+            cached = cached or "cache_control" in block
+            kind, source = block.get("type"), block.get("source")
+            if kind in ("tool_use", "server_tool_use"):
+                return dict(block)
             if kind == "image":
                 pictures += _IMAGE_TOKENS
                 return kind
             if kind == "document" and isinstance(source, Mapping) and source.get("type") not in ("text", "content"):  # pyright: ignore[reportUnknownMemberType]
                 pictures += _DOCUMENT_TOKENS
                 return kind
-            return {str(key): plain(one) for key, one in value.items()}  # pyright: ignore[reportUnknownVariableType, reportUnknownArgumentType]
+            return {str(key): plain(one) for key, one in block.items()}
         if isinstance(value, (list, tuple)):
             return [plain(one) for one in value]  # pyright: ignore[reportUnknownVariableType]
         return value
 
     written = json.dumps([plain(prompt.messages), plain(prompt.system), prompt.schema], ensure_ascii=False, default=str)
     tokens = len(written.encode("utf-8", "replace")) + _OVERHEAD_TOKENS + pictures
-    bound = prices.cost(rates, Usage(input_tokens=tokens, output_tokens=prompt.max_tokens))
-    if "cache_control" not in written:
-        return bound
-    return max(bound, prices.cost(rates, Usage(cache_write_1h=tokens, output_tokens=prompt.max_tokens)))
+    kinds = ("input_tokens", "cache_write_5m", "cache_write_1h", "cache_read") if cached else ("input_tokens",)
+    return max(prices.cost(rates, Usage(output_tokens=prompt.max_tokens, **{kind: tokens})) for kind in kinds)

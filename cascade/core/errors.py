@@ -5,6 +5,7 @@ CascadeError
 │   ├── PolicyError           a policy that cannot be used; carries file, line, column, key
 │   ├── CorpusError           a corpus that cannot be read; carries file, line, item
 │   ├── UsageExportError      a usage export that cannot be read; carries file, line
+│   ├── LedgerError           a ledger that cannot be reached, read or written by a command
 │   ├── RequestError          a request that cannot be honoured as it stands (prefill, bad messages …)
 │   └── MissingKey            no credentials for the endpoint of a rung
 ├── MissingExtra              an optional dependency is not installed                                  (exit 2)
@@ -34,6 +35,7 @@ __all__ = [
     "ConfigurationError",
     "CorpusError",
     "DeadlineExceeded",
+    "LedgerError",
     "MissingExtra",
     "MissingKey",
     "PolicyError",
@@ -87,6 +89,10 @@ class UsageExportError(ConfigurationError):
         self.problem, self.where, self.mend = problem, where, mend
         to_do = f" ({mend})" if mend else ""
         super().__init__(f"{where}: {problem}{to_do}")
+
+
+class LedgerError(ConfigurationError):
+    """A ledger that a command cannot reach, read or write. No answer ever fails with it: a ledger's trouble costs none."""
 
 
 class RequestError(ConfigurationError):

@@ -32,7 +32,8 @@ from cascade.switch import Switch
 __all__ = ["Desk", "Job", "Means"]
 
 _MOST_TOLD = 1024  # unknown tasks; a caller who names one a customer must not fill the memory
-_uncertified: set[str] = set()  # policies that were told of: once a process
+uncertified_told: set[str] = set()
+"""Policies of which it was said that nothing proves them: once a process."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -164,9 +165,9 @@ class Desk:
 
     def _warn_of_guesses(self) -> None:
         """Say once a process that nothing proves the thresholds at work."""
-        if self.plan.certificate != UNCERTIFIED or self.plan.stale or self.policy.name in _uncertified:
+        if self.plan.certificate != UNCERTIFIED or self.plan.stale or self.policy.name in uncertified_told:
             return
-        _uncertified.add(self.policy.name)
+        uncertified_told.add(self.policy.name)
         import structlog  # noqa: PLC0415 - rarely needed, and not free to import
 
         hint = (

@@ -18,8 +18,8 @@ def start(writer: str) -> bytes:
 
 def link(before: bytes, seq: int, at: float, kind: str, request: str, body: bytes) -> bytes:
     """An entry's digest."""
-    head = b"%b\0%d\0%b\0%b\0%b\0" % (before, seq, repr(at).encode(), kind.encode(), request.encode())
-    return hashlib.blake2b(head + body, digest_size=32).digest()
+    head = f"\0{seq}\0{at!r}\0{kind}\0{request}\0".encode()
+    return hashlib.blake2b(before + head + body, digest_size=32).digest()
 
 
 def content_digest(salt: bytes, text: str) -> str:

@@ -22,18 +22,20 @@ __all__ = ["Redact", "bind_redact", "canonical", "prompt_hash", "redacted", "sna
 Redact = Callable[[str], object]
 """Returns the text to store in place of the one it is given."""
 
-_ATOMS = (str, int, float, bool, bytes, type(None))
+_ATOMS = frozenset({str, int, float, bool, bytes, type(None)})
 _NAMES = frozenset({"role", "type", "media_type", "id", "tool_use_id"})  # the API's own words and ids, not the user's
 
 
 def snapshot(value: Any) -> Any:
     """The same value in containers of our own; what JSON has no word for becomes what its `model_dump` says, or its type."""
-    if isinstance(value, _ATOMS):
+    if type(value) in _ATOMS:
         return value
-    if isinstance(value, Mapping):
-        return {str(key): snapshot(one) for key, one in value.items()}  # pyright: ignore[reportUnknownVariableType, reportUnknownArgumentType]
     if isinstance(value, (list, tuple)):
         return [snapshot(one) for one in value]  # pyright: ignore[reportUnknownVariableType]
+    if isinstance(value, (dict, Mapping)):  # the first is the quick one
+        return {str(key): snapshot(one) for key, one in value.items()}  # pyright: ignore[reportUnknownVariableType, reportUnknownArgumentType]
+    if isinstance(value, (str, bytes)):
+        return value
     dump = getattr(value, "model_dump", None)  # a block of the SDK's own classes
     return snapshot(dump(mode="json")) if callable(dump) else type(value).__name__
 

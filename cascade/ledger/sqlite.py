@@ -16,6 +16,7 @@ import sqlite3
 import time
 from collections.abc import Callable, Generator, Iterator, Sequence
 from contextlib import contextmanager, suppress
+from itertools import chain
 from pathlib import Path
 from typing import Any, Literal, cast
 
@@ -29,6 +30,7 @@ __all__ = ["BUSY_MS", "SqliteReader", "SqliteStore"]
 
 _CHECKPOINT_PAGES = 4_000  # 16 MB of log before it is put into the file
 _LOG_BYTES = 64 * 1024 * 1024  # what the log may keep of the disk once it was put into the file
+_ROWS = 50  # entries in one statement
 _MANY = 500  # ids in one question
 
 _INSERT_CONTENT = "INSERT INTO contents (request, part, at, salt, text) VALUES (?, ?, ?, ?, ?) ON CONFLICT DO NOTHING"
@@ -53,14 +55,24 @@ _ADD_TRAFFIC = _upsert("traffic", _TRAFFIC_KEYS, _TRAFFIC_SUMS)
 class SqliteStore:
     """The writer's side; see the module for what `synchronous` gives. After a LedgerDown the next `write` connects anew."""
 
-    __slots__ = ("_clock", "_connection", "_file", "_insert", "_name", "_path", "_synchronous", "_writer")
+    __slots__ = (
+        "_clock",
+        "_connection",
+        "_file",
+        "_insert",
+        "_insert_many",
+        "_name",
+        "_path",
+        "_synchronous",
+        "_writer",
+    )
 
     def __init__(
         self, path: Path, *, synchronous: Literal["NORMAL", "FULL"], clock: Callable[[], float] = time.time
     ) -> None:
         self._path, self._synchronous, self._clock = path, synchronous, clock
         self._connection: sqlite3.Connection | None = None
-        self._name, self._writer, self._insert, self._file = "", 0, "", (0, 0)
+        self._name, self._writer, self._insert, self._insert_many, self._file = "", 0, "", "", (0, 0)
 
     def open(self, writer: str) -> None:
         """Connect, bring the schema up to date, register the writer. The file is the owner's alone (0600)."""
@@ -95,6 +107,8 @@ class SqliteStore:
             "INSERT INTO entries (writer, seq, at, kind, request, body, digest)"  # noqa: S608 - a number
             f" VALUES ({self._writer}, ?, ?, ?, ?, CAST(? AS TEXT), ?)"
         )
+        row = f"({self._writer}, ?, ?, ?, ?, CAST(? AS TEXT), ?)"
+        self._insert_many = f"{self._insert.partition(' VALUES ')[0]} VALUES {', '.join([row] * _ROWS)}"
         self._file = self._stands()
 
     def _stands(self) -> tuple[int, int]:
@@ -106,7 +120,7 @@ class SqliteStore:
         with self._working() as connection, transaction(connection):
             if batch.entries and self._has(connection, batch.entries[0][0], batch.entries[-1][0]):
                 return
-            connection.executemany(self._insert, batch.entries)
+            self._insert_entries(connection, batch.entries)
             if batch.contents:
                 connection.executemany(_INSERT_CONTENT, map(_content_row, batch.contents))
             if batch.spend:
@@ -125,6 +139,13 @@ class SqliteStore:
                         for k, sums in batch.traffic.items()
                     ),
                 )
+
+    def _insert_entries(self, connection: sqlite3.Connection, entries: Sequence[tuple[object, ...]]) -> None:
+        """Many rows a statement: each statement gives up the interpreter's lock once, and callers fight for it."""
+        whole = len(entries) // _ROWS * _ROWS
+        for first in range(0, whole, _ROWS):
+            connection.execute(self._insert_many, tuple(chain.from_iterable(entries[first : first + _ROWS])))
+        connection.executemany(self._insert, entries[whole:])
 
     def _has(self, connection: sqlite3.Connection, first: int, last: int) -> bool:
         """Whether these entries are there: a commit may fail to tell that it went well."""
@@ -157,6 +178,11 @@ class SqliteStore:
         except LedgerDown:
             self.close()
             raise
+
+    def pragma(self, words: str) -> object:
+        """What SQLite says of one of its settings on this connection; `synchronous`: 1 is NORMAL, 2 is FULL."""
+        with self._working() as connection:
+            return connection.execute(f"PRAGMA {words}").fetchone()[0]
 
     def _check_file(self) -> None:
         if not self._path.exists() or self._stands() != self._file:

@@ -6,9 +6,14 @@ caller's, from the metadata; a request has escalated where more than one rung wa
 
 from __future__ import annotations
 
+from functools import lru_cache
+
 from cascade.ledger.records import BUCKET_S, Batch, OutcomeBody, RequestBody, SpendKey, StepBody, TrafficKey
 
 __all__ = ["add_outcome", "add_step", "bucket_of"]
+
+_spend_key = lru_cache(4096)(SpendKey)  # making one takes longer than all else here
+_traffic_key = lru_cache(4096)(TrafficKey)
 
 
 def bucket_of(at: float) -> int:
@@ -19,7 +24,7 @@ def bucket_of(at: float) -> int:
 def add_step(batch: Batch, at: float, asked: RequestBody, step: StepBody) -> None:
     """Count a step. `at`: its entry's."""
     metadata = asked.metadata
-    key = SpendKey(
+    key = _spend_key(
         bucket_of(at), asked.policy, asked.task, metadata.get("workflow", ""), metadata.get("key", ""), asked.arm,
         step.rung, step.model,
     )  # fmt: skip
@@ -35,7 +40,7 @@ def add_step(batch: Batch, at: float, asked: RequestBody, step: StepBody) -> Non
 
 def add_outcome(batch: Batch, at: float, asked: RequestBody, outcome: OutcomeBody) -> None:
     """Count a request that is over. `at`: its outcome's entry's."""
-    key = TrafficKey(
+    key = _traffic_key(
         bucket_of(at), asked.policy, asked.task, asked.metadata.get("workflow", ""), outcome.arm, outcome.rung or "",
         outcome.slot,
     )  # fmt: skip

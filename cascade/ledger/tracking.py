@@ -50,20 +50,16 @@ class Ending:
 
 @dataclass(slots=True)
 class HandOver:
-    """Entries of one request that are written together or not at all. `first`: with the request's own."""
+    """`entries` of one request that are written together or not at all. `first`: with the request's own."""
 
     asked: Asked
     at: float
+    entries: int
     first: bool
     steps: tuple[Step, ...]
     call: Calling | None = None
     ending: Ending | None = None
     wait: Wait | None = None
-
-    @property
-    def entries(self) -> int:
-        """How many they are."""
-        return self.first + len(self.steps) + (self.call is not None) + (self.ending is not None)
 
 
 class Taker(Protocol):
@@ -129,4 +125,5 @@ class LedgerTrack:
         new = steps[self._told :] if self._told else steps
         self._told = len(steps)
         first, asked.begins = asked.begins, False
-        return self._writer.put(HandOver(asked, self._clock(), first, new, call, ending))
+        entries = first + len(new) + (call is not None) + (ending is not None)
+        return self._writer.put(HandOver(asked, self._clock(), entries, first, new, call, ending))

@@ -36,6 +36,7 @@ __all__ = ["Bounds", "Times", "Writer"]
 
 _SWEEP_S = 3600.0
 _DAY_S = 86_400.0
+_REST_S = 60.0  # after so long without a row the thread ends and disconnects; the next row begins anew
 _FORK_WAITS_S = 3.0  # a write that hangs must not hold a fork for ever
 
 
@@ -109,7 +110,7 @@ class Writer:
         self._failures = 0
         self._down = self._ending = self._parked = False
         self._holders = 0
-        self._retry_at = self._interval = 0.0
+        self._retry_at = self._interval = self._rest_at = 0.0
         self._caught_up = 0  # entries written since it was down
         self._losses = Losses()
         self._sweep_at = float("-inf")
@@ -219,6 +220,7 @@ class Writer:
 
     def _notify(self) -> None:
         if self._thread is None:
+            self._rest_at = self._times.ticks() + _REST_S
             self._thread = threading.Thread(target=self._run, name="cascade-ledger", daemon=True)
             self._thread.start()
             exits.started()
@@ -258,12 +260,14 @@ class Writer:
         """Returns when there is something to do; False: end."""
         with self._lock:
             while not self._holders:
-                seconds = self._seconds(self._times.ticks())
+                now = self._times.ticks()
+                seconds = self._seconds(now)
                 if seconds is not None and seconds <= 0:
                     break
-                if self._ending and not self._entries:
+                if not self._entries and (self._ending or (seconds is None and now >= self._rest_at)):
                     return False
-                self._times.wait(self._work, seconds)
+                rests = seconds is None and not self._entries
+                self._times.wait(self._work, self._rest_at - now if rests else seconds)
             return True
 
     def _seconds(self, now: float) -> float | None:
@@ -328,6 +332,7 @@ class Writer:
             self._done += len(told)
             self._entries = max(0, self._entries - sum(one.entries for one in told))
             self._first_at = self._times.ticks()
+            self._rest_at = self._first_at + _REST_S
             caught_up = None
             if self._interval:
                 self._down = False

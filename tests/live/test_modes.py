@@ -13,7 +13,7 @@ from structlog.testing import capture_logs
 from cascade import AllRungsFailed, Cascade
 from cascade.emulator import Emulator
 from cascade.hooks import Begun, Calling, Ended
-from cascade.switch import Switches, write_switches
+from cascade.switch import Switches, switch_path, write_switches
 
 from .conftest import COST, HAIKU, OPUS, SONNET, Asking, Emulate, Endpoint, ladder
 
@@ -83,9 +83,9 @@ def test_a_mode_is_in_force_on_the_next_request(
     arms = [driver.ask("sure").arm]
     monkeypatch.setenv("CASCADE_MODE", "off")
     arms.append(driver.ask("sure").arm)
-    write_switches(Switches(policies={"live": "observe"}))
+    write_switches(Switches(policies={"live": "observe"}), switch_path())
     arms.append(driver.ask("sure").arm)
-    write_switches(Switches())
+    write_switches(Switches(), switch_path())
     monkeypatch.delenv("CASCADE_MODE")
     arms.append(driver.ask("sure").arm)
     assert arms == ["cascade", "bypass", "observe", "cascade"]

@@ -1,0 +1,287 @@
+"""What the ledger costs, against the bounds it is held to: `python benchmarks/ledger.py [--quick] [--folder DIR]`.
+
+On the caller's thread, a step: what the hook takes from `begin` to the end, waits included, over the steps of the request
+(one to three). Sustained: steps a second from the hook to the disk, durable at the end. `costs`: reading the sums of a million
+steps. Each is measured in turn with bare `sqlite3` that writes the very same rows with the same commits, in one run: on a noisy machine
+only their ratio means much. `synchronous` is told; at FULL each commit waits for the disk, whose own time is told too.
+
+Exits with 1 where a bound does not hold. `--folder` is where the ledgers are made: on the disk that is to be measured.
+"""
+
+from __future__ import annotations
+
+import argparse
+import os
+import sqlite3
+import statistics
+import subprocess
+import sys
+import tempfile
+import time
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass
+from itertools import islice
+from pathlib import Path
+
+from cascade.core.climb import Plan
+from cascade.core.messages import Request, Usage
+from cascade.core.operations import Ledger
+from cascade.core.trail import Answer, Step, Verdict
+from cascade.hooks import Begun, Calling, Ended, wait
+from cascade.ledger.opening import open_ledger
+from cascade.ledger.records import BUCKET_S, Batch, SpendKey, TrafficKey
+from cascade.ledger.sqlite import SqliteReader, SqliteStore
+from cascade.ledger.tracking import LedgerHook
+from cascade.ledger.writer import Writer
+from cascade.loading import load_policy
+from cascade.plans import make_plan
+
+BATCHED_US, COMMIT_US, STEPS_A_SECOND, COSTS_S = 60.0, 400.0, 40_000.0, 1.0
+_START = 1_790_000_000.0 // 86_400 * 86_400
+_DAYS = 30
+_TEXT = "The customer wrote that the parcel had not arrived, and asked us whether we could find it. " * 3
+_TABLE = "CREATE TABLE rows (id INTEGER PRIMARY KEY, seq INTEGER UNIQUE, at REAL, kind TEXT, request TEXT, body TEXT, digest BLOB)"
+_INSERT = "INSERT INTO rows (seq, at, kind, request, body, digest) VALUES (?, ?, ?, ?, ?, ?)"
+
+Row = tuple[int, float, str, str, bytes, bytes]
+
+
+@dataclass(frozen=True, slots=True)
+class Told:
+    """What a driver tells of one request."""
+
+    begun: Begun
+    calls: tuple[Calling, ...]
+    end: Ended
+
+
+def requests(plan: Plan) -> Iterator[Told]:
+    """Requests without end, of one, two and three steps in turn."""
+    ladder, usage = plan.policy.ladder, Usage(310, 49)
+    verdict = Verdict("answered", 0.9, "self_reported", _TEXT[:200])
+    trails: list[tuple[Step, ...]] = []
+    for count in (1, 2, 3):
+        reasons = [*["low_confidence"] * (count - 1), None]
+        trails.append(
+            tuple(
+                Step(at, rung.rung, rung.model, verdict, usage, 55_500, 1, 0.8123, f"req_{at}", reason)  # type: ignore[arg-type]
+                for at, (rung, reason) in enumerate(zip(ladder, reasons, strict=False))
+            )
+        )
+    number = 0
+    while True:
+        number += 1
+        steps = trails[number % 3]
+        metadata = {"workflow": f"flow-{number % 8}", "customer": f"customer-{number % 100}"}
+        messages = ({"role": "user", "content": _TEXT},)
+        request = Request(messages, "You are kind.", metadata=metadata, id=f"casc_{number:032x}")
+        last = steps[-1]
+        answer = Answer(
+            _TEXT[:200], None, last.rung, last.model, 0.9, "self_reported", steps, usage, 55_500 * len(steps), None, None,
+            len(steps), 1.2, request.id, "other", frozenset(), metadata, plan.policy.name, plan.policy.hash,
+        )  # fmt: skip
+        calls = tuple(Calling(at, ladder[at], steps[:at], 1_000_000) for at in range(len(steps)))
+        begun = Begun(plan, request, "other", "cascade", _START + number / 100, number % 64)
+        yield Told(begun, calls, Ended(steps, answer, None, 1.2345, 900_000))
+
+
+def tell(hook: LedgerHook, told: Told) -> None:
+    """Tell the hook as a driver does, and wait for what it asks to be waited for."""
+    track = hook.begin(told.begun)
+    for call in told.calls:
+        wanted = track.calling(call)
+        if wanted is not None:
+            wait((wanted,))
+    wanted = track.ended(told.end)
+    if wanted is not None:
+        wait((wanted,))
+
+
+class Bare:
+    """The same rows by hand: no thread, no chain, no sums."""
+
+    def __init__(self, path: Path, synchronous: str) -> None:
+        self._connection = sqlite3.connect(path, isolation_level=None)
+        for statement in ("PRAGMA journal_mode = WAL", f"PRAGMA synchronous = {synchronous}", _TABLE):
+            self._connection.execute(statement)
+        self._seq = 0
+
+    def write(self, count: int) -> None:
+        """One transaction of so many rows."""
+        rows: list[Row] = []
+        for _ in range(count):
+            self._seq += 1
+            rows.append((self._seq, _START, "step", f"casc_{self._seq:032x}", b"x" * 300, b"d" * 32))
+        self._connection.execute("BEGIN IMMEDIATE")
+        self._connection.executemany(_INSERT, rows)
+        self._connection.execute("COMMIT")
+
+    def close(self) -> None:
+        """Disconnect."""
+        self._connection.close()
+
+
+def seconds(call: Callable[[], object]) -> float:
+    """How long it takes."""
+    started = time.perf_counter()
+    call()
+    return time.perf_counter() - started
+
+
+def writer_at(folder: Path, name: str, settings: Ledger) -> tuple[Writer, LedgerHook]:
+    """A writer of its own file, and its hook."""
+    writer = open_ledger(folder / f"{name}.db", settings)
+    return writer, LedgerHook(writer, settings)
+
+
+def on_the_callers_thread(folder: Path, plan: Plan, settings: Ledger, count: int) -> tuple[float, float]:
+    """µs a step, p50: the hook, and bare sqlite3 (batched: one commit a request; commit: one a call and one at the end)."""
+    commits = settings.durability == "commit"
+    writer, hook = writer_at(folder, settings.durability, settings)
+    bare = Bare(folder / f"bare-{settings.durability}.db", "FULL" if commits else "NORMAL")
+    ours: list[float] = []
+    theirs: list[float] = []
+    for number, told in enumerate(islice(requests(plan), count + 60)):
+        steps = len(told.calls)
+        rows = [2] * (steps + 1) if commits else [steps + 2]
+        pair: list[tuple[list[float], Callable[[], object]]] = [
+            (ours, lambda told=told: tell(hook, told)),
+            (theirs, lambda rows=rows: [bare.write(some) for some in rows]),
+        ]
+        for times, call in pair if number % 2 else reversed(pair):
+            took = seconds(call) / steps
+            if number >= 60:  # warm
+                times.append(took * 1e6)
+        if number % 200 == 199:
+            writer.flush()
+    writer.close()
+    bare.close()
+    return statistics.median(ours), statistics.median(theirs)
+
+
+def sustained(folder: Path, plan: Plan, rounds: int) -> tuple[float, float]:
+    """Steps a second, the best round of each: hook, thread, chain, sums, disk; and bare sqlite3 in transactions of 2,000 rows."""
+    writer, hook = writer_at(folder, "sustained", Ledger())
+    bare = Bare(folder / "bare-sustained.db", "NORMAL")
+    stream = requests(plan)
+    ours: list[float] = []
+    theirs: list[float] = []
+    for _ in range(rounds):
+        some = list(islice(stream, 9_000))
+        steps = sum(len(told.calls) for told in some)
+        entries = steps + 2 * len(some)
+
+        def all_of_them(some: Sequence[Told] = some) -> None:
+            for told in some:
+                tell(hook, told)
+            if not writer.flush(60) or writer.dropped:
+                sys.exit("rows were dropped: what was measured is not what was written")
+
+        ours.append(steps / seconds(all_of_them))
+        theirs.append(steps / seconds(lambda entries=entries: [bare.write(2_000) for _ in range(entries // 2_000)]))
+    writer.close()
+    bare.close()
+    return max(ours), max(theirs)
+
+
+def a_ledger_of(path: Path, steps: int) -> None:
+    """A ledger whose sums are those of so many steps, spread over a month, eight workflows, three tasks and three rungs."""
+    store = SqliteStore(path, synchronous="NORMAL")
+    store.open("benchmark")
+    buckets = _DAYS * 86_400 // BUCKET_S
+    rungs = (("haiku", "claude-haiku-5-5"), ("sonnet", "claude-sonnet-5-5"), ("opus", "claude-opus-5-5"))
+    for first in range(0, steps, 50_000):
+        batch = Batch()
+        for number in range(first, min(first + 50_000, steps)):
+            bucket = int(_START) + number * buckets // steps * BUCKET_S
+            task, flow, (rung, model) = f"task-{number % 3}", f"flow-{number // 3 % 8}", rungs[number // 24 % 3]
+            spent = batch.spend.setdefault(
+                SpendKey(bucket, "default", task, flow, "", "cascade", rung, model), [0, 0, 0, 0, 0]
+            )
+            for at, more in enumerate((1, rung != "opus", 55_500, 310, 49)):
+                spent[at] += more
+            passed = batch.traffic.setdefault(
+                TrafficKey(bucket, "default", task, flow, "cascade", rung, number % 64), [0, 0, 0, 0, 0, 0.0, 0, 0]
+            )
+            for at, more in enumerate((1, 1, 1, 0, 55_500, 55_500.0**2, 900_000, 1)):
+                passed[at] += more
+        store.write(batch)
+    store.close()
+
+
+def costs(folder: Path, steps: int) -> tuple[float, float | None]:
+    """Seconds to read the sums; and of `cascade costs` on them, where that command is there."""
+    path = folder / "costs.db"
+    a_ledger_of(path, steps)
+    reader = SqliteReader(path)
+    since, until = int(_START), int(_START) + _DAYS * 86_400
+
+    def read() -> None:
+        counted = sum(int(row[8]) for row in reader.spend(since, until))
+        asked = sum(int(row[7]) for row in reader.traffic(since, until))
+        if (counted, asked) != (steps, steps):
+            sys.exit(f"the sums are wrong: {counted} steps and {asked} requests of {steps}")
+
+    took = min(seconds(read) for _ in range(3))
+    reader.close()
+    command = [sys.executable, "-m", "cascade", "costs", "--since", "36500d", "--json"]
+    environment = {**os.environ, "CASCADE_LEDGER": str(path), "CASCADE_HOME": str(folder)}
+
+    def run() -> int:
+        return subprocess.run(command, env=environment, capture_output=True, check=False).returncode
+
+    whole = seconds(run) if run() == 0 else None
+    return took, whole
+
+
+def disk_us(folder: Path) -> float:
+    """What the disk itself takes to make 4 KB durable, p50."""
+    with (folder / "disk").open("wb", buffering=0) as file:
+
+        def sync() -> None:
+            file.write(b"x" * 4096)
+            os.fdatasync(file.fileno())
+
+        return statistics.median(seconds(sync) for _ in range(200)) * 1e6
+
+
+def main() -> int:
+    """Measure, and print the table."""
+    parser = argparse.ArgumentParser(description=(__doc__ or "").splitlines()[0])
+    parser.add_argument("--quick", action="store_true", help="a tenth of it")
+    parser.add_argument(
+        "--folder", type=Path, help="where the ledgers are made (default: the folder for temporary files)"
+    )
+    given = parser.parse_args()
+    share = 10 if given.quick else 1
+    plan = make_plan(load_policy("default", environment={}))
+    with tempfile.TemporaryDirectory(dir=given.folder) as name:
+        folder = Path(name)
+        disk = disk_us(folder)
+        batched, bare_batched = on_the_callers_thread(folder, plan, Ledger(), 6_000 // share)
+        commit, bare_commit = on_the_callers_thread(folder, plan, Ledger(durability="commit"), 2_000 // share)
+        rate, bare_rate = sustained(folder, plan, 10 // min(share, 4))
+        read, command = costs(folder, 1_000_000 // share)
+    rows = (
+        ("batched, caller's thread, µs a step p50", batched, BATCHED_US, bare_batched, batched <= BATCHED_US),
+        ("commit, caller's thread, µs a step p50", commit, COMMIT_US, bare_commit, commit <= COMMIT_US),
+        ("batched, sustained, steps/s", rate, STEPS_A_SECOND, bare_rate, rate >= STEPS_A_SECOND),
+    )
+    print(
+        f"SQLite {sqlite3.sqlite_version}; synchronous: NORMAL batched, FULL commit; the disk syncs 4 KB in {disk:.0f} µs"
+    )
+    print(f"{'':42}{'measured':>12}{'bound':>12}{'bare':>12}{'ratio':>8}")
+    for what, measured, bound, bare, holds in rows:
+        print(
+            f"{what:42}{measured:>12,.1f}{bound:>12,.0f}{bare:>12,.1f}{measured / bare:>8.2f}  {'' if holds else 'FAILS'}"
+        )
+    print(
+        f"{f'costs, the sums of {1_000_000 // share:,} steps, s':42}{read:>12.3f}{COSTS_S:>12,.0f}{'':>20}  {'' if read <= COSTS_S else 'FAILS'}"
+    )
+    if command is not None:
+        print(f"{'  the same by `cascade costs --json`, s':42}{command:>12.3f}")
+    return 0 if read <= COSTS_S and all(row[4] for row in rows) else 1
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,177 @@
+"""Watch, calibrate on what was seen, then switch on: `python benchmarks/observe_then_enforce.py [--items N]`.
+
+A desk's synthetic tickets, on the emulator. First `mode: observe`: the baseline answers, every request is also put to the ladder.
+Then `record --from-ledger` and `calibrate --write`, and the policy it wrote answers half of the customers; the other half is
+the holdout, on which `costs` measures the saving. The truth it is held against is known here: every ticket, replayed. At
+last `mode off`, which must be in force on the next request. Exit 1 where any of it does not hold.
+"""
+
+from __future__ import annotations
+
+import argparse
+import asyncio
+import json
+import os
+import subprocess
+import sys
+import tempfile
+from collections import Counter
+from collections.abc import Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import anthropic
+import structlog
+
+from cascade import Answer, AsyncCascade, load_policy
+from cascade.corpora import Item, read_corpus, replay_item
+from cascade.emulator import Emulator
+from cascade.plans import make_plan
+from cascade.shipped import find_corpus
+
+AT_A_TIME = 32
+POLICY = """\
+version: 1
+name: desk
+ladder:
+  - {rung: haiku, model: claude-haiku-5-5, threshold: 0.80, max_tokens: 1024, thinking: disabled}
+  - {rung: sonnet, model: claude-sonnet-5-5, threshold: 0.80, max_tokens: 2048, effort: low}
+  - {rung: opus, model: claude-opus-5-5, max_tokens: 4096}
+mode: observe
+observe: {sample: 1.0, daily_usd: null, concurrency: 64}
+rollout: {percent: 50, by: customer}
+ledger: {content: true}
+"""
+
+
+@dataclass(frozen=True, slots=True)
+class Found:
+    """What came of it. Money in USD a request; `saved`: the measured saving and its interval."""
+
+    arms: tuple[Counter[str], Counter[str]]
+    corpus_items: int
+    certified: bool
+    saved: tuple[float, float, float]
+    truth: float
+    after_off: str
+
+    @property
+    def faults(self) -> tuple[str, ...]:
+        """What does not hold."""
+        low, high = self.saved[1:]
+        said = {
+            "the baseline did not answer what was observed": self.arms[0].keys() != {"observe"},
+            "the corpus of what was observed could not be certified": not self.certified,
+            "the rollout has no two sides": self.arms[1].keys() != {"cascade", "holdout"},
+            "the true saving is outside the interval": not low <= self.truth <= high,
+            "mode off was not in force on the next request": self.after_off != "bypass",
+        }
+        return tuple(fault for fault, is_so in said.items() if is_so)
+
+
+def run(items: Sequence[Item], emulator: Emulator, folder: Path) -> Found:
+    """All of it, in a folder of its own. The commands are run as a user runs them."""
+    path = folder / "desk.yaml"
+    path.write_text(POLICY, encoding="utf-8")
+    with _home(folder):
+        observed = asyncio.run(_ask(path, items, emulator))
+        corpus = folder / "observed.jsonl"
+        recorded = _command("record", "--from-ledger", "", "-o", str(corpus), "-p", str(path), "--grader", "exact")
+        chosen = _command(
+            "calibrate", str(corpus), "-p", str(path), "--loss", "disagreement", "--max-risk", "0.15",
+            "--write", str(path), "--force",
+        )  # fmt: skip
+        _command("mode", "enforce", "--policy", "desk")
+        answered = asyncio.run(_ask(path, items, emulator))
+        costs = _command("costs", "--since", "1d", "--policy", "desk")
+        _command("mode", "off", "--policy", "desk")
+        (last,) = asyncio.run(_ask(path, items[:1], emulator))
+    saving = costs["saved"]
+    return Found(
+        (Counter(one.arm for one in observed), Counter(one.arm for one in answered)), recorded["complete"],
+        bool(chosen["feasible"] and chosen["certificate"]), _per_request(saving), _truth(path, items), last.arm,
+    )  # fmt: skip
+
+
+async def _ask(path: Path, items: Sequence[Item], emulator: Emulator) -> list[Answer]:
+    """Put every item to a driver of the policy, some at a time."""
+    places = asyncio.Semaphore(AT_A_TIME)
+    async with (
+        anthropic.AsyncAnthropic(base_url=emulator.base_url, api_key="test", max_retries=0) as client,
+        AsyncCascade(path, client=client) as driver,
+    ):
+
+        async def one(item: Item) -> Answer:
+            async with places:
+                named = {"customer": item.group or item.id, "workflow": "desk"}
+                return await driver.ask(item.input, task=item.task, metadata=named)
+
+        return await asyncio.gather(*map(one, items))
+
+
+def _truth(path: Path, items: Sequence[Item]) -> float:
+    """What the ladder saves a request against the baseline on all of the items, in USD, at the list prices."""
+    plan = make_plan(load_policy(path))
+    climbed = sum(replay_item(plan, item, cost_of="policy").cost for item in items)
+    alone = sum((item.replies["opus"].cost_usd or 0.0) for item in items)
+    return (alone - climbed / 1e9) / len(items)
+
+
+def _per_request(saving: Any) -> tuple[float, float, float]:
+    raise NotImplementedError(json.dumps(saving))
+
+
+def _command(*arguments: str) -> Any:
+    """What a command prints with --json."""
+    done = subprocess.run(
+        [sys.executable, "-m", "cascade", *arguments, "--json"], capture_output=True, text=True, check=False
+    )
+    if done.returncode:
+        raise SystemExit(f"cascade {' '.join(arguments)}: exit {done.returncode}\n{done.stderr}")
+    return json.loads(done.stdout)
+
+
+@contextmanager
+def _home(folder: Path) -> Any:
+    """CASCADE_HOME in the folder."""
+    before = os.environ.get("CASCADE_HOME")
+    os.environ["CASCADE_HOME"] = str(folder / "home")
+    try:
+        yield
+    finally:
+        if before is None:
+            del os.environ["CASCADE_HOME"]
+        else:
+            os.environ["CASCADE_HOME"] = before
+
+
+def main() -> None:
+    """Run it, and print what came of it."""
+    parser = argparse.ArgumentParser(description=(__doc__ or "").splitlines()[0])
+    parser.add_argument("--items", type=int, default=2400, help="tickets (default and most: 2,400)")
+    count: int = parser.parse_args().items
+    structlog.configure(logger_factory=structlog.PrintLoggerFactory(sys.stderr))
+    source = find_corpus("history")
+    items = read_corpus(source).items[:count]
+    with tempfile.TemporaryDirectory() as folder, Emulator(source) as emulator:
+        found = run(items, emulator, Path(folder))
+    saved, low, high = found.saved
+    print(
+        f"synthetic: {len(items)} tickets; observed: {dict(found.arms[0])}, {found.corpus_items} of them in the corpus"
+    )
+    print(
+        f"calibrated on them (disagreement with the baseline <= 0.15): {'certified' if found.certified else 'not certified'}"
+    )
+    print(f"enforced on half of the customers: {dict(sorted(found.arms[1].items()))}")
+    print(
+        f"saved a request, measured on the holdout: {saved:.6f} USD (95%: {low:.6f} to {high:.6f}); the truth: {found.truth:.6f}"
+    )
+    print(f"after `cascade mode off` the next request is: {found.after_off}")
+    if found.faults:
+        raise SystemExit("; ".join(found.faults))
+
+
+if __name__ == "__main__":
+    main()

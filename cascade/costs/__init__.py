@@ -1,0 +1,33 @@
+"""What was spent, on what, and what it saved: arithmetic on the ledger's sums, which it never reads itself.
+
+Read in this order: `rows` (the sums as they come), `periods`, `tallies` (adding up), `holdout` (the saving, measured, with an interval),
+`reckoning` (all of it together). Money is integer nano-USD; what was not measured is an `estimate`.
+"""
+
+from __future__ import annotations
+
+from cascade.costs.holdout import Interval, Measured, TooFew, measure
+from cascade.costs.periods import Period, read_since
+from cascade.costs.reckoning import Costs, Head, Saving, costs
+from cascade.costs.rows import ARMS, BYS, Books, By, SpendRow, TrafficRow
+from cascade.costs.tallies import Line
+
+__all__ = [
+    "ARMS",
+    "BYS",
+    "Books",
+    "By",
+    "Costs",
+    "Head",
+    "Interval",
+    "Line",
+    "Measured",
+    "Period",
+    "Saving",
+    "SpendRow",
+    "TooFew",
+    "TrafficRow",
+    "costs",
+    "measure",
+    "read_since",
+]

@@ -1,0 +1,62 @@
+"""The period that is looked at, and the one before it of the same length."""
+
+from __future__ import annotations
+
+import re
+from dataclasses import dataclass
+from datetime import UTC, datetime, timedelta
+
+from cascade.core.errors import ConfigurationError
+from cascade.ledger.records import BUCKET_S
+
+__all__ = ["Period", "read_since"]
+
+_SECONDS = {"m": 60, "h": 3600, "d": 86_400, "w": 7 * 86_400}
+_AGO = re.compile(r"([1-9]\d{0,5})\s*([mhdw])")
+_LONGEST_S = 100 * 366 * 86_400
+
+
+@dataclass(frozen=True, slots=True)
+class Period:
+    """[since, until), in Unix seconds: whole quarters of an hour, as the sums are kept."""
+
+    since: int
+    until: int
+
+    @property
+    def before(self) -> Period:
+        """The period of the same length that ended where this one starts."""
+        return Period(self.since - (self.until - self.since), self.since)
+
+    @property
+    def told(self) -> str:
+        """For people, in UTC."""
+        since, until = (datetime.fromtimestamp(at, UTC) for at in (self.since, self.until))
+        return f"{since:%Y-%m-%d %H:%M} to {until:%Y-%m-%d %H:%M} UTC"
+
+
+def read_since(text: str, now: float) -> Period:
+    """From `7d`, `24h`, `90m`, `2w`, or a date or time (UTC where it names no zone), until the quarter of an hour of `now` ends.
+
+    Raises ConfigurationError for what is neither, or lies ahead.
+    """
+    until = int(now // BUCKET_S + 1) * BUCKET_S
+    if ago := _AGO.fullmatch(text.strip()):
+        length = int(ago[1]) * _SECONDS[ago[2]]
+        if length > _LONGEST_S:
+            raise _refused(text, "longer ago than a century")
+        # Of whole quarters, and of the length that was asked for: the period before is as long.
+        return Period(until - max(1, length // BUCKET_S) * BUCKET_S, until)
+    try:
+        at = datetime.fromisoformat(text.strip())
+    except ValueError:
+        raise _refused(text, "neither a time ago nor a date") from None
+    at = at if at.tzinfo is not None else at.replace(tzinfo=UTC)
+    since = int((at - datetime(1970, 1, 1, tzinfo=UTC)) / timedelta(seconds=BUCKET_S)) * BUCKET_S
+    if not 0 <= since < until:
+        raise _refused(text, "lies ahead, or before 1970")
+    return Period(since, until)
+
+
+def _refused(text: str, problem: str) -> ConfigurationError:
+    return ConfigurationError(f"--since {text[:40]!r}: {problem} (give e.g. 7d, 24h or 2026-11-01)")

@@ -1,0 +1,157 @@
+"""All that `cascade costs` tells, from the sums of a period and of the one before it."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
+from typing import Final, Literal
+
+from cascade.costs.holdout import Interval, Measured, TooFew, measure
+from cascade.costs.rows import ARMS, Books, By, TrafficRow
+from cascade.costs.tallies import Line, lines_of, total_line, totals
+
+__all__ = ["Costs", "Head", "Saving", "costs"]
+
+_MOST_OF_IT: Final = 0.8
+_LONGEST_HEAD: Final = 10
+
+
+@dataclass(frozen=True, slots=True)
+class Head:
+    """The few workflows that make most of the spend: as many as make 80 %, ten at most. `of`: how many there are."""
+
+    lines: tuple[Line, ...]
+    share: float
+    of: int
+
+
+@dataclass(frozen=True, slots=True)
+class Saving:
+    """What one policy's ladder saved against its baseline, in nano-USD; or, with no policy, what all of them did.
+
+    `basis`: "holdout" is measured, `interval` and `relative_interval` are at 95 %; "estimate" is reckoned from the tokens
+    seen, of `estimated` of the `requests` (one without an estimate counts as if the baseline had been free). `notes`:
+    what to know of it, and why it was not measured.
+    """
+
+    policy: str | None
+    basis: Literal["holdout", "estimate"]
+    requests: int
+    cost: int
+    baseline: float
+    interval: Interval | None = None
+    relative_interval: Interval | None = None
+    holdout: int = 0
+    estimated: int = 0
+    notes: tuple[str, ...] = ()
+
+    @property
+    def saved(self) -> float:
+        """In nano-USD; below 0 where the ladder costs more."""
+        return self.baseline - self.cost
+
+    @property
+    def relative(self) -> float | None:
+        """By what the baseline would have cost; None where that is nothing."""
+        return 1 - self.cost / self.baseline if self.baseline > 0 else None
+
+
+@dataclass(frozen=True, slots=True)
+class Costs:
+    """A period's figures. `lines`: by the dimension asked for; `saving`: all policies, of which `savings` are the parts."""
+
+    by: By
+    total: Line
+    lines: tuple[Line, ...]
+    arms: tuple[Line, ...]
+    rungs: tuple[Line, ...]
+    workflows: Head | None
+    saving: Saving | None
+    savings: tuple[Saving, ...]
+
+
+def costs(now: Books, before: Books, by: By) -> Costs:
+    """Reckon it. `before`: the period before, of the same length."""
+
+    def lines(name: str) -> tuple[Line, ...]:
+        return lines_of(totals(now, name), totals(before, name), name)
+
+    arms = sorted(lines("arm"), key=lambda line: ARMS.index(line.name) if line.name in ARMS else len(ARMS))
+    rungs, workflows = lines("rung"), lines("workflow")
+    savings = _savings(now.traffic)
+    return Costs(
+        by=by,
+        total=total_line(totals(now, ""), totals(before, "")),
+        lines={"rung": rungs, "workflow": workflows}.get(by) or lines(by),
+        arms=tuple(arms),
+        rungs=tuple(sorted((line for line in rungs if line.climbs), key=lambda line: -line.climbs)),
+        workflows=_head([line for line in workflows if line.cost], len(workflows)),
+        saving=_together(savings),
+        savings=savings,
+    )
+
+
+def _head(lines: Sequence[Line], of: int) -> Head | None:
+    if not lines:
+        return None
+    taken, share = 0, 0.0
+    while taken < min(len(lines), _LONGEST_HEAD) and share < _MOST_OF_IT:
+        share += lines[taken].share
+        taken += 1
+    return Head(tuple(lines[:taken]), share, of)
+
+
+def _savings(traffic: Iterable[TrafficRow]) -> tuple[Saving, ...]:
+    by_policy: dict[str, list[TrafficRow]] = {}
+    for row in traffic:
+        if row.arm in ("cascade", "holdout"):
+            by_policy.setdefault(row.policy, []).append(row)
+    found = ((policy, rows) for policy, rows in sorted(by_policy.items()) if any(row.arm == "cascade" for row in rows))
+    return tuple(_saving(policy, rows) for policy, rows in found)
+
+
+def _saving(policy: str, rows: Sequence[TrafficRow]) -> Saving:
+    found = measure(rows)
+    if isinstance(found, Measured):
+        notes: list[str] = []
+        if found.left_out:
+            notes.append(f"{found.left_out} requests on days without a holdout are left out")
+        if found.moved:
+            notes.append("the rollout's share changed within the period: choose one after the change (--since)")
+        return Saving(
+            policy, "holdout", found.requests, found.cost, found.baseline, found.saved_interval, found.relative_interval,
+            found.holdout, notes=tuple(notes),
+        )  # fmt: skip
+    climbed = [row for row in rows if row.arm == "cascade"]
+    requests, estimated = (sum(row.requests for row in climbed), sum(row.estimated for row in climbed))
+    notes = [f"not measurable: {found.why}"] if isinstance(found, TooFew) else []
+    if estimated < requests:
+        notes.append(
+            f"{requests - estimated} of {requests} requests have no estimate, and count as if the baseline were free"
+        )
+    return Saving(
+        policy, "estimate", requests, sum(row.cost for row in climbed), float(sum(row.estimate for row in climbed)),
+        estimated=estimated, notes=tuple(notes),
+    )  # fmt: skip
+
+
+def _together(savings: Sequence[Saving]) -> Saving | None:
+    """The sum of all policies'. It is measured where each is.
+
+    The intervals are added up end by end: policies may share customers, and so their chance.
+    """
+    if len(savings) < 2:
+        return savings[0] if savings else None
+    intervals = [one.interval for one in savings if one.interval is not None]
+    measured = len(intervals) == len(savings)
+    cost, baseline = sum(one.cost for one in savings), sum(one.baseline for one in savings)
+    interval = Interval(sum(one.low for one in intervals), sum(one.high for one in intervals)) if measured else None
+    relative = None
+    if interval is not None:
+        low, high = interval.low + cost, interval.high + cost  # of what the baseline would have cost: above 0
+        relative = Interval(1 - cost / low, 1 - cost / high)
+    notes = ("the policies' intervals are added up",) if measured else ()
+    return Saving(
+        None, "holdout" if measured else "estimate", sum(one.requests for one in savings), cost, baseline, interval, relative,
+        sum(one.holdout for one in savings), sum(one.estimated for one in savings), notes,
+    )  # fmt: skip

@@ -1,0 +1,72 @@
+"""The ledger's sums as they come from `ledger.stores.Reader`: a row a day (UTC) and whatever else they are kept by."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from dataclasses import dataclass
+from typing import Any, Final, Literal, NamedTuple
+
+__all__ = ["ARMS", "BYS", "Books", "By", "SpendRow", "TrafficRow"]
+
+By = Literal["task", "rung", "model", "workflow", "policy", "day"]
+
+BYS: Final[tuple[By, ...]] = ("task", "rung", "model", "workflow", "policy", "day")
+ARMS: Final = ("cascade", "holdout", "observe", "shadow", "bypass")
+"""Who answered, see `core.trail.Arm`. A shadow answers nobody: its spend is in the books, its requests are not counted."""
+
+
+class SpendRow(NamedTuple):
+    """Steps. `day`: days since 1970-01-01, UTC; `escalated`: those that were sent up; `cost` in nano-USD."""
+
+    day: int
+    policy: str
+    task: str
+    workflow: str
+    key: str
+    arm: str
+    rung: str
+    model: str
+    steps: int
+    escalated: int
+    cost: int
+    input: int
+    output: int
+
+
+class TrafficRow(NamedTuple):
+    """Requests. `rung`: who answered, "" nobody; `escalated`: those that took more than one step; `slot`: see `core.modes`.
+
+    `estimate`: what the baseline alone would have cost the `estimated` of them, in nano-USD.
+    """
+
+    day: int
+    policy: str
+    task: str
+    workflow: str
+    arm: str
+    rung: str
+    slot: int
+    requests: int
+    answers: int
+    resolved: int
+    escalated: int
+    cost: int
+    cost_squared: float
+    estimate: int
+    estimated: int
+
+
+@dataclass(frozen=True, slots=True)
+class Books:
+    """A period's sums."""
+
+    spend: tuple[SpendRow, ...] = ()
+    traffic: tuple[TrafficRow, ...] = ()
+
+    @classmethod
+    def of(cls, spend: Iterable[Any], traffic: Iterable[Any], policy: str | None = None) -> Books:
+        """From the reader's rows; of one policy only, where it is named."""
+        return cls(
+            tuple(row for row in map(SpendRow._make, spend) if policy in (None, row.policy)),
+            tuple(row for row in map(TrafficRow._make, traffic) if policy in (None, row.policy)),
+        )

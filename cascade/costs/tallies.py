@@ -1,0 +1,181 @@
+"""Adding up: the sums of a period by task, rung, model, workflow, policy, day or arm."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from datetime import date
+from typing import Final
+
+from cascade.costs.rows import Books, By, SpendRow, TrafficRow
+
+__all__ = ["Line", "Tally", "Totals", "lines_of", "total_line", "totals"]
+
+_NONE: Final = "(none)"
+_EPOCH = date(1970, 1, 1).toordinal()
+
+
+@dataclass(frozen=True, slots=True)
+class Line:
+    """What belongs to one name. Money in nano-USD; `cost` is all of it, `shadow` the part of it that answered nobody.
+
+    `share` of the whole spend; `requests`, `answers`, `resolved` and `climbs` without shadows, None where the sums do
+    not tell (by rung: who answered; by model: nothing of requests). `served`: what the requests that are over cost, in
+    whose cost per answer nothing is missing that was still under way when the period ended. `climbs`: requests of the
+    ladder, `escalated`: those of them that took more than one step; of a rung or a model, its steps and those that were sent up.
+    """
+
+    name: str
+    cost: int
+    shadow: int
+    share: float
+    steps: int
+    input: int
+    output: int
+    requests: int | None
+    answers: int | None
+    resolved: int | None
+    served: int | None
+    climbs: int
+    escalated: int
+    cost_before: int
+    escalation_before: float | None
+
+    @property
+    def cost_per_answer(self) -> float | None:
+        """In nano-USD; None where there is no answer."""
+        return self.served / self.answers if self.served is not None and self.answers else None
+
+    @property
+    def cost_per_resolved(self) -> float | None:
+        """Per request whose answer stood with nothing degraded about it, in nano-USD: the others' cost is part of it."""
+        return self.served / self.resolved if self.served is not None and self.resolved else None
+
+    @property
+    def escalation(self) -> float | None:
+        """From 0 to 1; None where nothing climbed."""
+        return self.escalated / self.climbs if self.climbs else None
+
+    @property
+    def escalation_change(self) -> float | None:
+        """In percentage points, against the period before; None where one of the two has none."""
+        now, before = self.escalation, self.escalation_before
+        return None if now is None or before is None else (now - before) * 100
+
+
+class Tally:
+    """Sums of one name, while they grow."""
+
+    __slots__ = (
+        "answers", "climbs", "cost", "escalated", "input", "output", "requests", "resolved", "sent_up", "served",
+        "shadow", "steps", "tried",
+    )  # fmt: skip
+
+    def __init__(self) -> None:
+        self.steps = self.cost = self.shadow = self.input = self.output = self.tried = self.sent_up = 0
+        self.requests = self.answers = self.resolved = self.served = self.climbs = self.escalated = 0
+
+    def add_spend(self, row: SpendRow) -> None:
+        """Count steps."""
+        self.steps += row.steps
+        self.cost += row.cost
+        self.input += row.input
+        self.output += row.output
+        if row.arm == "shadow":
+            self.shadow += row.cost
+        elif row.arm == "cascade":
+            self.tried += row.steps
+            self.sent_up += row.escalated
+
+    def add_traffic(self, row: TrafficRow) -> None:
+        """Count requests; a shadow is none."""
+        if row.arm == "shadow":
+            return
+        self.requests += row.requests
+        self.answers += row.answers
+        self.resolved += row.resolved
+        self.served += row.cost
+        if row.arm == "cascade":
+            self.climbs += row.requests
+            self.escalated += row.escalated
+
+
+Totals = Mapping[str, Tally]
+
+_SPEND: Final[Mapping[str, Callable[[SpendRow], str]]] = {
+    "task": lambda row: row.task,
+    "rung": lambda row: row.rung,
+    "model": lambda row: row.model,
+    "workflow": lambda row: row.workflow or _NONE,
+    "policy": lambda row: row.policy,
+    "day": lambda row: date.fromordinal(_EPOCH + row.day).isoformat(),
+    "arm": lambda row: row.arm,
+    "": lambda _row: "",
+}
+_TRAFFIC: Final[Mapping[str, Callable[[TrafficRow], str]]] = {
+    "task": lambda row: row.task,
+    "rung": lambda row: row.rung,
+    "workflow": lambda row: row.workflow or _NONE,
+    "policy": lambda row: row.policy,
+    "day": lambda row: date.fromordinal(_EPOCH + row.day).isoformat(),
+    "arm": lambda row: row.arm,
+    "": lambda _row: "",
+}
+
+
+def totals(books: Books, by: By | str) -> Totals:
+    """The sums by one dimension ("": all together)."""
+    found: dict[str, Tally] = {}
+    name_of = _SPEND[by]
+    for row in books.spend:
+        name = name_of(row)
+        tally = found.get(name)
+        if tally is None:
+            tally = found[name] = Tally()
+        tally.add_spend(row)
+    if (asked_of := _TRAFFIC.get(by)) is not None:
+        for row in books.traffic:
+            name = asked_of(row)
+            if by == "rung" and not name:
+                continue  # nobody answered
+            tally = found.get(name)
+            if tally is None:
+                tally = found[name] = Tally()
+            tally.add_traffic(row)
+    return found
+
+
+def lines_of(now: Totals, before: Totals, by: By | str) -> tuple[Line, ...]:
+    """The dearest first; days in their order."""
+    whole = sum(tally.cost for tally in now.values())
+    lines = [_line(name, tally, before.get(name), whole, by) for name, tally in now.items()]
+    if by == "day":
+        return tuple(sorted(lines, key=lambda line: line.name))
+    return tuple(sorted(lines, key=lambda line: (-line.cost, line.name)))
+
+
+def total_line(now: Totals, before: Totals) -> Line:
+    """All together, of totals by ""."""
+    tally = now.get("", Tally())
+    return _line("", tally, before.get(""), tally.cost, "")
+
+
+def _line(name: str, tally: Tally, before: Tally | None, whole: int, by: str) -> Line:
+    of_steps = by in ("rung", "model")
+
+    def climbed(one: Tally) -> tuple[int, int]:
+        return (one.tried, one.sent_up) if of_steps else (one.climbs, one.escalated)
+
+    climbs, escalated = climbed(tally)
+    earlier, sent = (0, 0) if before is None else climbed(before)
+    return Line(
+        name, tally.cost, tally.shadow, tally.cost / whole if whole else 0.0, tally.steps, tally.input, tally.output,
+        requests=None if of_steps else tally.requests,
+        answers=None if by == "model" else tally.answers,
+        resolved=None if by == "model" else tally.resolved,
+        served=None if of_steps else tally.served,
+        climbs=climbs,
+        escalated=escalated,
+        cost_before=0 if before is None else before.cost,
+        escalation_before=sent / earlier if earlier else None,
+    )  # fmt: skip

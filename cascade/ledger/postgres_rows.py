@@ -1,0 +1,100 @@
+"""A batch as Postgres takes it: one statement a table, in which a column's values are one array."""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+from cascade.ledger.records import Batch
+
+__all__ = [
+    "ADD_CONTENTS", "ADD_ENTRIES", "ADD_SPEND", "ADD_TRAFFIC", "SPEND", "SPEND_SUMS", "TRAFFIC", "TRAFFIC_SUMS", "content_arrays",
+    "entry_arrays", "sum_arrays",
+]  # fmt: skip
+
+SPEND = {
+    "bucket": "bigint", "policy": "text", "task": "text", "workflow": "text", "key": "text", "arm": "text", "rung": "text",
+    "model": "text", "steps": "bigint", "escalated": "bigint", "cost": "bigint", "input": "bigint", "output": "bigint",
+}  # fmt: skip
+TRAFFIC = {
+    "bucket": "bigint", "policy": "text", "task": "text", "workflow": "text", "arm": "text", "rung": "text",
+    "slot": "bigint", "requests": "bigint", "answers": "bigint", "resolved": "bigint", "escalated": "bigint",
+    "cost": "bigint", "cost_squared": "double precision", "estimate": "bigint", "estimated": "bigint",
+}  # fmt: skip
+SPEND_SUMS, TRAFFIC_SUMS = 5, 8  # of them, the last are the sums
+
+
+def _insert(table: str, columns: Mapping[str, str], *, writer: bool = False) -> str:
+    """All rows in one statement: a column's values are one array."""
+    arrays = ", ".join(f"CAST(:{name} AS {kind}[])" for name, kind in columns.items())
+    names = ", ".join(columns)
+    into, out = (f"writer, {names}", f":writer, {names}") if writer else (names, names)
+    return f"INSERT INTO {table} ({into}) SELECT {out} FROM unnest({arrays}) AS given({names})"  # noqa: S608 - constants
+
+
+def _add(table: str, columns: Mapping[str, str], sums: int) -> str:
+    added = ", ".join(f"{name} = held.{name} + excluded.{name}" for name in [*columns][-sums:])
+    head = _insert(f"{table} AS held", {"name": "bytea", **columns})
+    return f"{head} ON CONFLICT (name) DO UPDATE SET {added}"
+
+
+ADD_ENTRIES = _insert(
+    "entries",
+    {"seq": "bigint", "at": "double precision", "kind": "text", "request": "text", "body": "text", "digest": "bytea"},
+    writer=True,
+)
+ADD_CONTENTS = _insert(
+    "contents", {"request": "text", "part": "text", "at": "double precision", "salt": "bytea", "text": "text"}
+) + " ON CONFLICT DO NOTHING"  # fmt: skip
+ADD_SPEND = _add("spend", SPEND, SPEND_SUMS)
+ADD_TRAFFIC = _add("traffic", TRAFFIC, TRAFFIC_SUMS)
+
+
+def entry_arrays(batch: Batch) -> dict[str, Sequence[Any]]:
+    """The entries' columns; empty where there are none."""
+    if not batch.entries:
+        return {}
+    seq, at, kind, request, body, digest = map(list, zip(*batch.entries, strict=True))
+    bodies = [one.decode() for one in body]
+    return {"seq": seq, "at": at, "kind": kind, "request": request, "body": bodies, "digest": digest}
+
+
+def content_arrays(batch: Batch) -> dict[str, Sequence[Any]]:
+    """The texts' columns, in an order that all writers keep to."""
+    kept = {(one.request, one.part): one for one in reversed(batch.contents)}  # the first stands
+    if not kept:
+        return {}
+    rows = [kept[name] for name in sorted(kept)]
+    return {
+        "request": [one.request for one in rows], "part": [one.part for one in rows], "at": [float(one.at) for one in rows],
+        "salt": [one.salt for one in rows], "text": [_storable(one.text) for one in rows],
+    }  # fmt: skip
+
+
+def _storable(text: str) -> str:
+    """The text without what Postgres refuses, as its digest reads it: one such text would hold up all that come after it."""
+    return text.encode("utf-8", "replace").decode().replace("\0", "\N{REPLACEMENT CHARACTER}")
+
+
+def sum_arrays(columns: Mapping[str, str], sums: Mapping[Any, Sequence[float]]) -> dict[str, Sequence[Any]]:
+    """The sums' columns: rows by their names, in the one order that all writers keep to: so none waits for another that waits for it."""
+    names = [*columns]
+    rows: dict[bytes, list[Any]] = {}
+    for key, added in sums.items():
+        fields = [_storable(one) if isinstance(one, str) else one for one in (getattr(key, n) for n in key.__slots__)]
+        name = hashlib.blake2b("\0".join(map(str, fields)).encode(), digest_size=16).digest()
+        row = rows.get(name)
+        if row is None:
+            rows[name] = [*fields, *added]
+        else:  # they differed in what cannot be stored
+            row[len(fields) :] = [one + more for one, more in zip(row[len(fields) :], added, strict=True)]
+    if not rows:
+        return {}
+    ordered = sorted(rows)
+    convert = {"bigint": int, "double precision": float, "text": str}
+    found: dict[str, Sequence[Any]] = {"name": ordered}
+    for place, name in enumerate(names):
+        kind = convert[columns[name]]
+        found[name] = [kind(rows[one][place]) for one in ordered]
+    return found

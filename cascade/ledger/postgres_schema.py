@@ -1,0 +1,103 @@
+"""The Postgres ledger's schema: the tables of `schema`, in a Postgres schema of their own, by ordered migrations.
+
+`version` holds how many were made. A migration is never changed once it was released. The views are for people:
+`SELECT rung, sum(cost_usd) FROM cascade_ledger.steps GROUP BY rung`.
+"""
+
+from __future__ import annotations
+
+__all__ = ["MIGRATIONS", "SCHEMA"]
+
+SCHEMA = "cascade_ledger"
+"""It stands first in the search path of each transaction."""
+
+_TABLES = (
+    "CREATE TABLE version (made INTEGER NOT NULL)",
+    "INSERT INTO version VALUES (0)",
+    """CREATE TABLE writers (
+        id BIGINT GENERATED ALWAYS AS IDENTITY PRIMARY KEY, name TEXT NOT NULL UNIQUE, at DOUBLE PRECISION NOT NULL)""",
+    """CREATE TABLE entries (
+        id BIGINT GENERATED ALWAYS AS IDENTITY PRIMARY KEY, writer BIGINT NOT NULL, seq BIGINT NOT NULL,
+        at DOUBLE PRECISION NOT NULL, kind TEXT NOT NULL, request TEXT NOT NULL, body TEXT NOT NULL, digest BYTEA NOT NULL,
+        UNIQUE (writer, seq))""",
+    """CREATE TABLE contents (
+        request TEXT NOT NULL, part TEXT NOT NULL, at DOUBLE PRECISION NOT NULL, salt BYTEA NOT NULL, text TEXT NOT NULL,
+        PRIMARY KEY (request, part))""",
+    "CREATE INDEX contents_at ON contents (at)",
+    # `name` is the digest of what is summed by: an index refuses a key above 2,700 bytes, and a task may be of any length.
+    """CREATE TABLE spend (
+        name BYTEA PRIMARY KEY, bucket BIGINT NOT NULL, policy TEXT NOT NULL, task TEXT NOT NULL, workflow TEXT NOT NULL,
+        key TEXT NOT NULL, arm TEXT NOT NULL, rung TEXT NOT NULL, model TEXT NOT NULL, steps BIGINT NOT NULL,
+        escalated BIGINT NOT NULL, cost BIGINT NOT NULL, input BIGINT NOT NULL, output BIGINT NOT NULL)""",
+    "CREATE INDEX spend_bucket ON spend (bucket)",
+    """CREATE TABLE traffic (
+        name BYTEA PRIMARY KEY, bucket BIGINT NOT NULL, policy TEXT NOT NULL, task TEXT NOT NULL, workflow TEXT NOT NULL,
+        arm TEXT NOT NULL, rung TEXT NOT NULL, slot BIGINT NOT NULL, requests BIGINT NOT NULL, answers BIGINT NOT NULL,
+        resolved BIGINT NOT NULL, escalated BIGINT NOT NULL, cost BIGINT NOT NULL, cost_squared DOUBLE PRECISION NOT NULL,
+        estimate BIGINT NOT NULL, estimated BIGINT NOT NULL)""",
+    "CREATE INDEX traffic_bucket ON traffic (bucket)",
+    # The dearest requests without a walk through all of them.
+    "CREATE INDEX entries_cost ON entries ((CAST(CAST(body AS jsonb) ->> 'cost' AS BIGINT))) WHERE kind = 'outcome'",
+)
+
+
+def _view(name: str, kind: str, fields: dict[str, str], shown: tuple[str, ...]) -> str:
+    """One kind's entries with real columns. `fields`: the body's, with their types; `shown`: what is made of them."""
+    record = ", ".join(f'"{field}" {typed}' for field, typed in fields.items())
+    head = f"CREATE VIEW {name} AS SELECT e.request, to_timestamp(e.at) AS time, e.at, {', '.join(shown)}"
+    tail = f"JOIN writers w ON w.id = e.writer, jsonb_to_record(CAST(e.body AS jsonb)) AS b({record})"
+    return f"{head}, w.name AS writer, e.seq, e.id FROM entries e {tail} WHERE e.kind = '{kind}'"
+
+
+def _columns(fields: dict[str, str], **defaults: str) -> tuple[str, ...]:
+    return tuple(
+        f"coalesce(b.{field}, {defaults[field]}) AS {field}" if field in defaults else f"b.{field}"
+        for field in fields
+        if field != "index"
+    )
+
+
+_TOKENS = ("input_tokens", "output_tokens", "cache_write_5m", "cache_write_1h", "cache_read", "thinking_tokens")
+_USD = "b.cost / 1e9 AS cost_usd"
+_REQUEST = {
+    "policy": "TEXT", "policy_hash": "TEXT", "prompt_hash": "TEXT", "task": "TEXT", "arm": "TEXT", "metadata": "JSONB",
+    "flags": "JSONB", "observed_as": "TEXT",
+}  # fmt: skip
+_OPEN = {"index": "BIGINT", "rung": "TEXT", "model": "TEXT", "bound": "BIGINT"}
+_STEP = {
+    "index": "BIGINT", "rung": "TEXT", "model": "TEXT", "verdict": "TEXT", "cost": "BIGINT",
+    **dict.fromkeys(_TOKENS, "BIGINT"), "confidence": "DOUBLE PRECISION", "source": "TEXT",
+    "self_reported": "DOUBLE PRECISION", "reason": "TEXT", "failed_checks": "JSONB", "detail": "TEXT",
+    "repaired": "BOOLEAN", "attempts": "BIGINT", "latency_ms": "DOUBLE PRECISION", "upstream_id": "TEXT",
+}  # fmt: skip
+_OUTCOME = {
+    "arm": "TEXT", "cost": "BIGINT", "steps": "BIGINT", "latency_ms": "DOUBLE PRECISION", "rung": "TEXT", "model": "TEXT",
+    "confidence": "DOUBLE PRECISION", "source": "TEXT", "degraded": "TEXT", "abstained": "TEXT", "error": "TEXT",
+    "resolved": "BOOLEAN", "certificate": "TEXT", "estimate": "BIGINT", "slot": "BIGINT",
+}  # fmt: skip
+_VIEWS = (
+    _view(
+        "requests", "request", _REQUEST,
+        (
+            "b.metadata ->> 'workflow' AS workflow", "b.metadata ->> 'customer' AS customer",
+            *_columns(_REQUEST, metadata="'{}'", flags="'[]'"),
+        ),
+    ),
+    _view("opens", "open", _OPEN, ('b."index" AS step', *_columns(_OPEN, bound="0"))),
+    _view(
+        "steps", "step", _STEP,
+        (
+            'b."index" AS step', _USD,
+            *_columns(
+                _STEP, **dict.fromkeys(_TOKENS, "0"), failed_checks="'[]'", detail="''", repaired="false", attempts="1",
+                latency_ms="0",
+            ),
+        ),
+    ),
+    _view(
+        "outcomes", "outcome", _OUTCOME,
+        (_USD, *_columns(_OUTCOME, resolved="false", certificate="'uncertified'", slot="0")),
+    ),
+)  # fmt: skip
+
+MIGRATIONS: tuple[tuple[str, ...], ...] = (_TABLES, _VIEWS)

@@ -1,0 +1,73 @@
+"""Are the sums what the entries add up to? Quarter of an hour by quarter of an hour, and nothing beside them."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import astuple
+from datetime import UTC, datetime
+from typing import Any
+
+from cascade.ledger.records import BUCKET_S, Batch, SpendKey, TrafficKey
+from cascade.ledger.stores import Reader
+
+__all__ = ["compare"]
+
+_SPEND = ("steps", "escalated", "cost", "input", "output")
+_TRAFFIC = ("requests", "answers", "resolved", "escalated", "cost", "cost_squared", "estimate", "estimated")
+_ALL = 1 << 40  # Unix seconds: later than anything
+
+_Ask = Callable[[int, int], Iterator[tuple[Any, ...]]]
+_Labels = tuple[Any, ...]
+_Table = dict[_Labels, Sequence[float]]
+
+
+def compare(reader: Reader, added: Batch) -> Iterator[str]:
+    """What differs between the sums on record and those in `added`, a line each."""
+    yield from _compare("steps", reader.spend, added.spend, _SPEND)
+    yield from _compare("requests", reader.traffic, added.traffic, _TRAFFIC)
+
+
+def _compare(
+    what: str,
+    ask: _Ask,
+    added: Mapping[SpendKey, Sequence[float]] | Mapping[TrafficKey, Sequence[float]],
+    names: Sequence[str],
+) -> Iterator[str]:
+    by_bucket: dict[int, _Table] = {}
+    for key, sums in added.items():
+        bucket, *labels = astuple(key)
+        by_bucket.setdefault(bucket, {})[tuple(labels)] = sums
+    looked_at: _Table = {}
+    for bucket in sorted(by_bucket):
+        on_record = _table(ask(bucket, bucket + BUCKET_S), len(names))
+        for labels, sums in on_record.items():
+            before = looked_at.get(labels, (0,) * len(names))
+            looked_at[labels] = [one + other for one, other in zip(before, sums, strict=True)]
+        plain = {labels[1:]: sums for labels, sums in on_record.items()}  # without the day
+        when = datetime.fromtimestamp(bucket, UTC).strftime("%Y-%m-%d %H:%M")
+        yield from _differences(f"{what} of {when} UTC", names, plain, by_bucket[bucket])
+    # By days, for sums of hours of which no entry is on record.
+    for labels, sums in sorted(_table(ask(0, _ALL), len(names)).items()):
+        day = datetime.fromtimestamp(labels[0] * 86_400, UTC).strftime("%Y-%m-%d")
+        made = looked_at.get(labels, (0,) * len(names))
+        yield from _differences(f"{what} of {day} UTC", names, {labels[1:]: sums}, {labels[1:]: made})
+
+
+def _table(rows: Iterator[tuple[Any, ...]], sums: int) -> _Table:
+    return {row[:-sums]: row[-sums:] for row in rows}
+
+
+def _differences(what: str, names: Sequence[str], on_record: _Table, made: _Table) -> Iterator[str]:
+    nothing = (0,) * len(names)
+    for labels in sorted(on_record.keys() | made.keys()):
+        pairs = zip(names, on_record.get(labels, nothing), made.get(labels, nothing), strict=True)
+        wrong = [f"{name} {one}, not {other}" for name, one, other in pairs if not _same(one, other)]
+        if wrong:
+            said = "/".join(str(label) for label in labels if label != "")
+            yield f"the sums of {what}, {said}: {', '.join(wrong)}"
+
+
+def _same(one: float, other: float) -> bool:
+    # Squares are added up as floats, in whatever order; all else is whole.
+    return one == other or (isinstance(one, float) and math.isclose(one, other, rel_tol=1e-9))

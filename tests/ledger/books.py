@@ -1,0 +1,106 @@
+"""A ledger to look at: requests of two writers, as the engine would record them, without the engine."""
+
+from __future__ import annotations
+
+import sqlite3
+from collections.abc import Sequence
+from contextlib import closing
+from pathlib import Path
+
+import msgspec
+
+from cascade.ledger.chain import content_digest, link, start
+from cascade.ledger.records import Batch, Content, Kind, OpenBody, OutcomeBody, RequestBody, StepBody
+from cascade.ledger.sqlite import SqliteStore
+from cascade.ledger.stores import Store
+from cascade.ledger.sums import add_outcome, add_step
+
+__all__ = ["AT", "Writer", "fill", "tamper", "write_many"]
+
+AT = 1_795_000_500.0
+"""When the first request was asked, in Unix seconds."""
+
+_encode = msgspec.json.encode
+
+
+class Writer:
+    """Chains what it is told and writes it, a batch a request."""
+
+    def __init__(self, store: Store, name: str) -> None:
+        self.store, self.name, self.seq, self.digest = store, name, 0, start(name)
+        store.open(name)
+
+    def entry(self, batch: Batch, at: float, kind: Kind, request: str, body: msgspec.Struct) -> None:
+        """Chain one entry."""
+        self.seq += 1
+        raw = _encode(body)
+        self.digest = link(self.digest, self.seq, at, kind, request, raw)
+        batch.entries.append((self.seq, at, kind, request, raw, self.digest))
+
+    def ask(
+        self,
+        number: int,
+        *,
+        at: float,
+        steps: int = 1,
+        ended: bool = True,
+        opens: bool = False,
+        text: str | None = None,
+    ) -> str:
+        """One request: so many rungs asked, the last of them answers."""
+        batch, request = Batch(), f"{self.name}-{number}"
+        salt = number.to_bytes(16, "big")
+        kept = {} if text is None else {"prompt": text, **{f"step:{step}": f"{text} {step}" for step in range(steps)}}
+        digests = {part: content_digest(salt, one) for part, one in kept.items()}
+        metadata = {"workflow": f"flow-{number % 2}", "customer": f"c{number % 3}", "key": "team"}
+        prompt = {"prompt": digests["prompt"]} if kept else {}
+        asked = RequestBody("support", "p" * 64, "h" * 64, "refund", "cascade", metadata, [], prompt)
+        self.entry(batch, at, "request", request, asked)
+        for index in range(steps):
+            rung, later = ("haiku", "sonnet", "opus")[index], at + 1 + index
+            if opens:
+                self.entry(batch, later, "open", request, OpenBody(index, rung, f"claude-{rung}", 500))
+            if index + 1 == steps and not ended:
+                break
+            up = None if index + 1 == steps else "low_confidence"
+            step = StepBody(
+                index, rung, f"claude-{rung}", "answered", 1_000 * (number + 1) * (index + 1), 200, 50, confidence=0.5,
+                source="self_reported", reason=up, content=digests.get(f"step:{index}"),
+            )  # fmt: skip
+            self.entry(batch, later, "step", request, step)
+            add_step(batch, later, asked, step)
+        if ended:
+            cost = sum(1_000 * (number + 1) * (index + 1) for index in range(steps))
+            rung = ("haiku", "sonnet", "opus")[steps - 1]
+            outcome = OutcomeBody("cascade", cost, steps, 9.5, rung, f"claude-{rung}", resolved=True, estimate=9_000)
+            self.entry(batch, at + 5, "outcome", request, outcome)
+            add_outcome(batch, at + 5, asked, outcome)
+        batch.contents.extend(Content(request, part, at, salt, one) for part, one in kept.items())
+        self.store.write(batch)
+        return request
+
+
+def fill(path: Path, *, requests: int = 4, writers: Sequence[str] = ("one", "two"), text: str | None = None) -> None:
+    """Write so many requests for each writer, ten minutes apart, every other one of two steps."""
+    for name in writers:
+        store = SqliteStore(path, synchronous="NORMAL")
+        writer = Writer(store, name)
+        for number in range(requests):
+            said = None if text is None else f"{text} {name} {number}"
+            writer.ask(number, at=AT + 600 * number, steps=1 + number % 2, text=said)
+        store.close()
+
+
+def write_many(path: Path, name: str) -> None:
+    """What one of several processes does."""
+    with closing(SqliteStore(path, synchronous="NORMAL")) as store:
+        writer = Writer(store, name)
+        for number in range(25):
+            writer.ask(number, at=AT + number)
+
+
+def tamper(path: Path, *statements: str) -> None:
+    """Change the file behind the ledger's back."""
+    with closing(sqlite3.connect(path)) as connection, connection:
+        for statement in statements:
+            connection.execute(statement)
