@@ -92,15 +92,15 @@ class Switch:
         """The mode of the next request. Raises ConfigurationError where CASCADE_MODE is none."""
         return self.standing().mode
 
-    def standing(self) -> Standing:
-        """The same, with who says so."""
+    def standing(self, *, log: bool = True) -> Standing:
+        """The same, with who says so. `log` False: for one who only wants to know."""
         stamp = _stamp(self._path)
         if stamp != self._stamp:
             with self._lock:
                 if stamp != self._stamp:
                     self._look(stamp)
         now = self._switched or _from_environment() or self._configured
-        if now.mode != self._told.mode:
+        if log and now.mode != self._told.mode:
             with self._lock:
                 before, self._told = self._told, now
             if before.mode != now.mode:

@@ -1,6 +1,6 @@
 """The commands and their options. What they do stands in a module each, imported when it is called.
 
-Commands of one family (`policy …`, `ledger …`) have a module of their own beside this one: `policy_app`, `ledger_app`.
+Commands of one family (`policy …`, `ledger …`) have a module of their own beside this one: `policy_app`, `money_app`, `ledger_app`.
 """
 
 from __future__ import annotations
@@ -10,6 +10,8 @@ from typing import Annotated
 
 import typer
 
+from cascade.cli.ledger_app import ledger_app
+from cascade.cli.money_app import money_app
 from cascade.cli.options import JSON, LEDGER, LOOKS, POLICY, SEED, SKIP, TUNE
 from cascade.cli.policy_app import policy_app
 
@@ -363,4 +365,6 @@ def import_(  # noqa: PLR0913, PLR0917 - options
     run_import(wish, as_json=as_json)
 
 
+app.add_typer(ledger_app, name="ledger")
 app.add_typer(policy_app, name="policy")
+app.add_typer(money_app)

@@ -63,7 +63,7 @@ def ledger_tail(
     """The last entries, a line each."""
     from cascade.cli.ledgers import run_tail  # noqa: PLC0415
 
-    run_tail(ledger, count, follow=follow, as_json=as_json)
+    run_tail(ledger, count, goes_on=follow, as_json=as_json)
 
 
 @ledger_app.command("erase")

@@ -2,16 +2,22 @@
 
 from __future__ import annotations
 
+import os
 import sys
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Generator, Iterable, Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import asdict, dataclass
+from datetime import UTC, datetime
 from pathlib import Path
+from typing import IO, Any
 
 import msgspec
+from rich.progress import Progress, TextColumn, TimeElapsedColumn
 
-from cascade.cli.output import print_json, stderr, stdout
+from cascade.cli.output import print_json, stderr, stdout, usd
 from cascade.cli.times import moment
+from cascade.core.errors import ConfigurationError, LedgerError
 from cascade.ledger.addresses import reading
 from cascade.ledger.exporting import line_of, write_parquet
 from cascade.ledger.gathering import gather, with_texts
@@ -22,6 +28,13 @@ __all__ = ["ExportWish", "follow", "run_erase", "run_export", "run_tail", "run_v
 
 _SHOWN = 20  # findings that people are told
 _POLL_S = 0.5
+_TOLD = {
+    "request": ("policy", "task", "arm", "metadata"),
+    "open": ("rung", "model"),
+    "step": ("rung", "verdict", "confidence", "reason", "cost", "detail"),
+    "outcome": ("arm", "rung", "degraded", "abstained", "error", "resolved", "cost"),
+}
+_NAMED = ("confidence", "reason", "degraded", "abstained", "error", "resolved")
 _UNSAFE = ("cut", "gone", "rewritten")
 
 
@@ -40,8 +53,13 @@ class ExportWish:
 def run_verify(ledger: str | None, heads: Path | None, write_to: Path | None, *, as_json: bool) -> int:
     """Verify; what was found goes to stdout. Exit 3 where it is not sound."""
     against = None if heads is None else read_heads(_read(heads), str(heads))
-    with reading(ledger) as reader:
-        found = verify(reader, against)
+    bar = Progress(
+        TextColumn("{task.completed:,.0f} entries"), TimeElapsedColumn(), console=stderr, transient=True,
+        disable=not stderr.is_terminal,
+    )  # fmt: skip
+    with reading(ledger) as reader, bar:
+        looking = bar.add_task("", total=None)
+        found = verify(reader, against, tell=lambda entries: bar.update(looking, completed=entries))
     # Heads of a chain that lost its end must not take the place of those that show it.
     written = write_to is not None and not any(one.kind in _UNSAFE for one in found.findings)
     if write_to is not None and written:
@@ -98,23 +116,88 @@ def run_export(wish: ExportWish, *, as_json: bool) -> None:
         sys.stdout.write(f"{wish.output}: {requests:,} requests{told}\n")
 
 
-def run_tail(ledger: str | None, count: int, *, follow: bool, as_json: bool) -> None:
-    """The last entries; with `follow`, also those to come."""
+def run_tail(ledger: str | None, count: int, *, goes_on: bool, as_json: bool) -> None:
+    """The last entries; where it goes on, also those to come."""
     with reading(ledger) as reader:
-        entries = reader.last(count) if count else ()
-        for entry in entries:
+        entries = reader.last(max(count, 1))
+        for entry in entries[len(entries) - count :] if count else ():
             _show(entry, as_json=as_json)
-        if follow:
-            after = max((entry.id for entry in entries or reader.last(1)), default=0)
-            for entry in follow_entries(lambda after: reader.entries(after=after), after, lambda: time.sleep(_POLL_S)):
+        if goes_on:
+            seen = entries[-1].id if entries else 0
+            for entry in follow(lambda after: reader.entries(after=after), seen, lambda: time.sleep(_POLL_S)):
                 _show(entry, as_json=as_json)
 
 
-def follow_entries(ask: Callable[[int], Iterator[Entry]], after: int, pause: Callable[[], object]) -> Iterator[Entry]:
-    """What is added from now on; `pause` is called when there is nothing new."""
+def follow(ask: Callable[[int], Iterable[Entry]], after: int, pause: Callable[[], object]) -> Iterator[Entry]:
+    """What is added behind the entry `after`; `pause` is called whenever there is no more of it."""
     while True:
         for entry in ask(after):
             after = entry.id
             yield entry
         sys.stdout.flush()
         pause()
+
+
+def _show(entry: Entry, *, as_json: bool) -> None:
+    try:
+        body: Any = msgspec.json.decode(entry.body)
+    except msgspec.MsgspecError:
+        body = {"unreadable": True}
+    if as_json:
+        head = {"id": entry.id, "at": entry.at, "writer": entry.writer, "seq": entry.seq, "kind": entry.kind}
+        sys.stdout.write(msgspec.json.encode({**head, "request": entry.request, "body": body}).decode() + "\n")
+        return
+    when = datetime.fromtimestamp(entry.at, UTC).strftime("%Y-%m-%d %H:%M:%S")
+    stdout.print(f"{when}  {entry.kind:<7}  {entry.request}  {_said(entry.kind, body)}")
+
+
+def _said(kind: str, body: Any) -> str:
+    """The few words of an entry that a person looks for."""
+    told = {name: body[name] for name in _TOLD[kind] if body.get(name) not in (None, False, "", {}, [])}
+    if "cost" in told:
+        told["cost"] = f"{usd(told['cost'])} USD"
+    if isinstance(named := told.get("metadata"), dict):
+        told["metadata"] = ",".join(f"{name}={value}" for name, value in named.items())  # pyright: ignore[reportUnknownVariableType]
+    return " ".join(f"{name}={value}" if name in _NAMED else str(value) for name, value in told.items())
+
+
+def run_erase(ledger: str | None, where: Sequence[str], *, dry_run: bool, as_json: bool) -> None:
+    """Remove the texts of all requests that match; stdout says how many."""
+    pairs = [text.partition("=") for text in where]
+    for text, (name, _, value) in zip(where, pairs, strict=True):
+        if not name or not value:
+            raise ConfigurationError(f"--where {text}: is not NAME=VALUE")
+    wanted = {name: value for name, _, value in pairs}
+    if len(wanted) < len(pairs):
+        raise ConfigurationError("--where: names something twice (run it once for each value)")
+    with reading(ledger) as reader:
+        requests = reader.find(wanted)
+        texts = sum(1 for _ in reader.contents(requests)) if dry_run else reader.erase(requests)
+    if as_json:
+        print_json({"ledger": reader.where, "requests": len(requests), "texts": texts, "erased": not dry_run})
+        return
+    done = "would be removed" if dry_run else "removed"
+    stdout.print(f"{reader.where}: {len(requests):,} requests match; {texts:,} texts {done}, all entries stay")
+
+
+@contextmanager
+def _created(path: Path, *, force: bool) -> Generator[IO[bytes]]:
+    """A new file, its owner's alone; half of one is not left behind."""
+    if path.exists() and not force:
+        raise ConfigurationError(f"{path}: exists (give another -o, or --force)")
+    part = path.with_name(f"{path.name}.part")
+    try:
+        with os.fdopen(os.open(part, os.O_WRONLY | os.O_CREAT | os.O_TRUNC, 0o600), "wb") as file:
+            yield file
+        part.replace(path)
+    except OSError as error:
+        raise LedgerError(f"{path}: cannot be written: {error.strerror} (check the path and the disk)") from None
+    finally:
+        part.unlink(missing_ok=True)
+
+
+def _read(path: Path) -> bytes:
+    try:
+        return path.read_bytes()
+    except OSError as error:
+        raise LedgerError(f"{path}: cannot be read: {error.strerror} (check the path)") from None

@@ -11,9 +11,10 @@ requests would have cost at the baseline, but for chance. Requests of one unit a
   variance, scaled by how much fewer or more units the ladder has (from the spread of the slots' sizes: units that fall into slots at
   random spread them by the sum of their squares), or from the ladder's own where that is larger. So the interval holds for
   what these requests saved, and for what such traffic saves on average.
-- Student's t, its degrees of freedom by Satterthwaite, F. E. (1946), Biometrics Bulletin 2(6), 110-114, from the effective
-  number of slots of each arm (Kish, L. (1965), Survey Sampling: the square of the sum by the sum of the squares), on the
-  logarithm of the cost: it is skewed, and never below zero.
+- Slots of unequal size count as fewer: the effective number (Kish, L. (1965), Survey Sampling: the square of the sum by the sum
+  of the squares) stands for their number in the variance's correction for few, and bounds its degrees of freedom. These are
+  Satterthwaite's (1946, Biometrics Bulletin 2(6), 110-114), from the scatter of what deleting each slot moves.
+- The interval is Student's t on the logarithm of the cost: it is skewed, and never below zero.
 """
 
 from __future__ import annotations
@@ -34,6 +35,7 @@ FEWEST_SLOTS: Final = 6
 _SHARE_MOVED = 2.0
 _DAY_COUNTS = 100  # requests; the holdout's share of a day with fewer moves by chance
 _NARROWEST_T = 1000  # from here on t is the normal's
+_WIDEST = 300.0  # of a logarithm: no figure overflows
 
 
 @dataclass(frozen=True, slots=True)
@@ -91,6 +93,20 @@ class TooFew:
     why: str
 
 
+@dataclass(frozen=True, slots=True)
+class _Chance:
+    """A variance, and the degrees of freedom that it is known with."""
+
+    variance: float
+    freedom: float
+
+    def plus(self, other: _Chance) -> _Chance:
+        """Both, where they have nothing to do with each other."""
+        whole = self.variance + other.variance
+        parts = self.variance**2 / self.freedom + other.variance**2 / other.freedom
+        return _Chance(whole, whole**2 / parts if parts else self.freedom)
+
+
 class _Arm:
     """One arm's requests and cost, by slot."""
 
@@ -118,12 +134,15 @@ class _Arm:
         n = self.n
         return sum((one - n / SLOTS) ** 2 for one in self.requests) / (n * n * (1 - 1 / SLOTS))
 
-    def variance(self) -> float:
-        """Of the mean: delete a slot, see what it becomes."""
-        n, cost, mean = self.n, sum(self.cost), self.mean
+    def chance(self) -> _Chance:
+        """Of the mean: delete a slot, see how far it moves."""
+        n, cost, mean, effective = self.n, sum(self.cost), self.mean, self.effective
         there = [(requests, spent) for requests, spent in zip(self.requests, self.cost, strict=True) if requests]
-        moved = sum(((cost - spent) / (n - requests) - mean) ** 2 for requests, spent in there)
-        return (len(there) - 1) / len(there) * moved
+        moved = [((cost - spent) / (n - requests) - mean) ** 2 for requests, spent in there]
+        whole, slots = sum(moved), len(moved)
+        scatter = sum(one * one for one in moved) - whole * whole / slots
+        freedom = min(effective - 1, 2 * whole * whole / scatter) if scatter > 0 else effective - 1
+        return _Chance((slots - 1) / slots * effective / (effective - 1) * whole, freedom)
 
 
 def measure(rows: Iterable[TrafficRow]) -> Measured | TooFew | None:
@@ -147,10 +166,14 @@ def measure(rows: Iterable[TrafficRow]) -> Measured | TooFew | None:
     if not holdout.mean:
         return None
     n, mean = ladder.n, holdout.mean
-    known, unseen = holdout.variance(), ladder.variance()
-    unseen = max(unseen, known * ladder.concentration / holdout.concentration if holdout.concentration else known)
-    error = math.sqrt(known + unseen) / mean
-    factor = math.exp(min(700.0, student_t(_freedom(known, holdout, unseen, ladder)) * error))
+    known, unseen = holdout.chance(), ladder.chance()
+    more = ladder.concentration / holdout.concentration if holdout.concentration else 1.0
+    if known.variance * more >= unseen.variance:
+        all_of_it = _Chance(known.variance * (1 + more), known.freedom)
+    else:
+        all_of_it = known.plus(unseen)
+    error = math.sqrt(all_of_it.variance) / mean
+    factor = math.exp(min(_WIDEST, student_t(max(1, int(all_of_it.freedom))) * error))
     left_out = sum(sum(arms["cascade"].requests) for arms in days.values() if "holdout" not in arms)
     return Measured(
         n, sum(ladder.cost), holdout.n, holdout.effective, n * mean, Interval(n * mean / factor, n * mean * factor),
@@ -166,11 +189,6 @@ def _together(days: Iterable[dict[str, _Arm]], name: str) -> _Arm:
             whole.requests[slot] += one.requests[slot]
             whole.cost[slot] += one.cost[slot]
     return whole
-
-
-def _freedom(known: float, holdout: _Arm, unseen: float, ladder: _Arm) -> int:
-    parts = known**2 / (holdout.effective - 1) + unseen**2 / (ladder.effective - 1)
-    return max(1, int((known + unseen) ** 2 / parts)) if parts else SLOTS - 1
 
 
 def _has_moved(days: Iterable[dict[str, _Arm]]) -> bool:

@@ -11,13 +11,14 @@ import os
 import threading
 from collections.abc import Callable
 from pathlib import Path
-from urllib.parse import urlsplit, urlunsplit
 
 from cascade.core.budgets import Claim
 from cascade.core.errors import ConfigurationError
 from cascade.core.operations import Ledger
 from cascade.forks import renew_in_children
 from cascade.homes import home
+from cascade.ledger.sessions import require
+from cascade.ledger.sessions import told_address as server_told
 from cascade.ledger.stores import LedgerDown, Reader, Store
 from cascade.ledger.writer import Writer
 from cascade.state import Seed
@@ -46,11 +47,7 @@ def told_address(address: str) -> str:
     """An address as it may be told: without user, password and parameters."""
     if not _is_postgres(address):
         return address
-    try:
-        parts = urlsplit(address)
-    except ValueError:  # it may hold a password anywhere
-        raise ConfigurationError("ledger: this postgresql:// address cannot be read (mend it)") from None
-    return urlunsplit((parts.scheme, parts.netloc.rpartition("@")[2], parts.path, "", ""))
+    return server_told(address)
 
 
 def _is_postgres(address: str) -> bool:
@@ -93,7 +90,7 @@ def _connector(where: str, *, commits: bool) -> Callable[[], Store]:
     if _is_postgres(where):
         from cascade.ledger.postgres import PostgresStore  # noqa: PLC0415 - an extra
 
-        PostgresStore(where)  # connects to nothing, but says at once where the extra is missing
+        require()  # now, and not on the writer's thread, where nobody is told
         return lambda: PostgresStore(where)
 
     def connect() -> Store:

@@ -179,6 +179,11 @@ class SqliteStore:
             self.close()
             raise
 
+    def pragma(self, words: str) -> object:
+        """What SQLite says of one of its settings on this connection; `synchronous`: 1 is NORMAL, 2 is FULL."""
+        with self._working() as connection:
+            return connection.execute(f"PRAGMA {words}").fetchone()[0]
+
     def _check_file(self) -> None:
         if not self._path.exists() or self._stands() != self._file:
             raise LedgerDown(f"{self._path}: was moved or deleted (a new one is begun)")

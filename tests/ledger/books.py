@@ -15,7 +15,7 @@ from cascade.ledger.sqlite import SqliteStore
 from cascade.ledger.stores import Store
 from cascade.ledger.sums import add_outcome, add_step
 
-__all__ = ["AT", "Writer", "fill", "tamper"]
+__all__ = ["AT", "Writer", "fill", "tamper", "write_many"]
 
 AT = 1_795_000_500.0
 """When the first request was asked, in Unix seconds."""
@@ -89,6 +89,14 @@ def fill(path: Path, *, requests: int = 4, writers: Sequence[str] = ("one", "two
             said = None if text is None else f"{text} {name} {number}"
             writer.ask(number, at=AT + 600 * number, steps=1 + number % 2, text=said)
         store.close()
+
+
+def write_many(path: Path, name: str) -> None:
+    """What one of several processes does."""
+    with closing(SqliteStore(path, synchronous="NORMAL")) as store:
+        writer = Writer(store, name)
+        for number in range(25):
+            writer.ask(number, at=AT + number)
 
 
 def tamper(path: Path, *statements: str) -> None:

@@ -1,0 +1,262 @@
+"""How `cascade costs` tells what it found: as JSON, as CSV, and as tables and bars for people."""
+
+from __future__ import annotations
+
+import csv
+import sys
+from collections.abc import Sequence
+from dataclasses import dataclass
+from datetime import UTC, datetime
+from typing import Any, Final
+
+from cascade.cli.output import stdout, table, usd
+from cascade.costs import Costs, Interval, Line, Period, Saving
+
+__all__ = ["Account", "Large", "account_fields", "show_account", "write_csv"]
+
+_BAR: Final = 24  # columns of the longest bar
+_EIGHTHS: Final = " ▏▎▍▌▋▊▉"
+_LISTED: Final = 10
+
+
+@dataclass(frozen=True, slots=True)
+class Large:
+    """Requests that cost more than `limit` (nano-USD), the dearest first: (id, cost). `more`: there are more still."""
+
+    limit: int
+    requests: tuple[tuple[str, int], ...]
+    more: bool
+
+
+@dataclass(frozen=True, slots=True)
+class Account:
+    """All that is told. `where`: the ledger; `policy`: the only one that is looked at."""
+
+    costs: Costs
+    period: Period
+    where: str
+    policy: str | None
+    large: Large | None
+
+
+def account_fields(account: Account) -> dict[str, Any]:
+    """As `--json` prints it. Money in USD, rates from 0 to 1, changes of rates in percentage points."""
+    found, period = account.costs, account.period
+    head = found.workflows
+    large = account.large
+    return {
+        "since": _iso(period.since),
+        "until": _iso(period.until),
+        "before_since": _iso(period.before.since),
+        "ledger": account.where,
+        "policy": account.policy,
+        "by": found.by,
+        **_line_fields(found.total),
+        "lines": [{found.by: line.name, **_line_fields(line)} for line in found.lines],
+        "arms": [{"arm": line.name, **_line_fields(line)} for line in found.arms],
+        "rungs": {
+            line.name: {
+                "steps": line.climbs,
+                "escalation_rate": line.escalation,
+                "escalation_rate_before": line.escalation_before,
+                "escalation_change_points": line.escalation_change,
+            }
+            for line in found.rungs
+        },
+        "workflows": None if head is None else {
+            "of": head.of,
+            "share": head.share,
+            "top": [{"workflow": line.name, "cost_usd": _usd(line.cost), "share": line.share} for line in head.lines],
+        },
+        "saved": None if found.saving is None else _saving_fields(found.saving),
+        "saved_by_policy": [_saving_fields(one) for one in found.savings],
+        "large": None if large is None else {
+            "call_usd": _usd(large.limit),
+            "requests": [{"request": request, "cost_usd": _usd(cost)} for request, cost in large.requests],
+            "more": large.more,
+        },
+    }  # fmt: skip
+
+
+def _line_fields(line: Line) -> dict[str, Any]:
+    return {
+        "cost_usd": _usd(line.cost),
+        "cost_usd_before": _usd(line.cost_before),
+        "share": line.share,
+        "shadow_usd": _usd(line.shadow),
+        "steps": line.steps,
+        "input_tokens": line.input,
+        "output_tokens": line.output,
+        "requests": line.requests,
+        "answers": line.answers,
+        "resolved": line.resolved,
+        "cost_per_answer_usd": _usd(line.cost_per_answer),
+        "cost_per_resolved_usd": _usd(line.cost_per_resolved),
+        "escalation_rate": line.escalation,
+        "escalation_rate_before": line.escalation_before,
+        "escalation_change_points": line.escalation_change,
+    }
+
+
+def _saving_fields(saving: Saving) -> dict[str, Any]:
+    return {
+        "policy": saving.policy,
+        "basis": saving.basis,
+        "saved_usd": _usd(saving.saved),
+        "saved_usd_ci95": _ends(saving.interval, 1e9),
+        "relative": saving.relative,
+        "relative_ci95": _ends(saving.relative_interval, 1),
+        "baseline_usd": _usd(saving.baseline),
+        "cost_usd": _usd(saving.cost),
+        "requests": saving.requests,
+        "holdout_requests": saving.holdout,
+        "estimated_requests": saving.estimated,
+        "notes": list(saving.notes),
+    }
+
+
+def write_csv(account: Account) -> None:
+    """The table of the chosen dimension, a row a name; what is not known is empty."""
+    writer = csv.writer(sys.stdout, lineterminator="\n")
+    rows = [{account.costs.by: line.name, **_line_fields(line)} for line in account.costs.lines]
+    writer.writerow([account.costs.by, *_line_fields(account.costs.total)])
+    writer.writerows(["" if value is None else value for value in row.values()] for row in rows)
+
+
+def show_account(account: Account) -> None:
+    """For people."""
+    found, total = account.costs, account.costs.total
+    of = f" · policy {account.policy}" if account.policy is not None else ""
+    stdout.print(f"{account.period.told} · {account.where}{of}")
+    if not total.steps and not total.requests:
+        stdout.print("nothing was spent in this period (--since goes further back)")
+        return
+    _show_head(total)
+    _show_saving(found)
+    stdout.print()
+    _show_lines(found)
+    if len(found.arms) > 1 or any(line.name != "cascade" for line in found.arms):
+        stdout.print()
+        _show_arms(found.arms)
+    if found.rungs:
+        stdout.print()
+        _show_rungs(found.rungs)
+    head = found.workflows
+    if head is not None and head.of > 1:
+        names = ", ".join(f"{line.name} {_percent(line.share)}" for line in head.lines)
+        stdout.print(f"\n{len(head.lines)} of {head.of} workflows make {_percent(head.share)} of the spend: {names}")
+    if account.large is not None:
+        _show_large(account.large, account.policy)
+
+
+def _show_head(total: Line) -> None:
+    notes = [f"{_change(total.cost, total.cost_before)} against the period before"] if total.cost_before else []
+    if total.shadow:
+        notes.append(f"{usd(total.shadow)} of it for shadows, which answer nobody")
+    stdout.print(f"spend       {usd(total.cost)} USD" + (f" ({'; '.join(notes)})" if notes else ""))
+    stdout.print(f"requests    {total.requests}, {total.answers} answered, {total.resolved} resolved")
+    stdout.print(
+        f"an answer   {_money(total.cost_per_answer)} USD, a resolved request {_money(total.cost_per_resolved)} USD"
+    )
+    if total.escalation is not None:
+        stdout.print(f"escalation  {_percent(total.escalation)}{_points(total)}")
+
+
+def _show_saving(found: Costs) -> None:
+    if found.saving is None:
+        return
+    stdout.print(f"saved       {_saved(found.saving)}")
+    for note in found.saving.notes:
+        stdout.print(f"            {note}")
+    if len(found.savings) > 1:
+        for one in found.savings:
+            stdout.print(f"  {one.policy}: {_saved(one)}{''.join(f'; {note}' for note in one.notes)}")
+
+
+def _saved(saving: Saving) -> str:
+    share = f", {_percent(saving.relative)}" if saving.relative is not None else ""
+    if saving.interval is None or saving.relative_interval is None:
+        return f"{_money(saving.saved)} USD{share} against the baseline (estimate, from the tokens of {saving.estimated} requests)"
+    money, part = saving.interval, saving.relative_interval
+    return (
+        f"{_money(saving.saved)} USD{share} against the baseline, measured on {saving.holdout} held out; at 95 %"
+        f" {_money(money.low)} to {_money(money.high)} USD, {_percent(part.low)} to {_percent(part.high)}"
+    )
+
+
+def _show_lines(found: Costs) -> None:
+    by, lines = found.by, found.lines
+    asks = by not in ("rung", "model")
+    figures = ("requests", "a resolved one") if asks else ("steps",)
+    shown = table(
+        by, "", "USD", "share", *figures, "escalated", title=f"by {by}",
+        right=("USD", "share", *figures, "escalated"),
+    )  # fmt: skip
+    most = max((line.cost for line in lines), default=0)
+    for line in lines:
+        own = (str(line.requests), _money(line.cost_per_resolved)) if asks else (str(line.steps),)
+        rate = "" if line.escalation is None else _percent(line.escalation)
+        shown.add_row(line.name, _bar(line.cost, most), usd(line.cost), _percent(line.share), *own, rate)
+    stdout.print(shown)
+
+
+def _show_arms(arms: Sequence[Line]) -> None:
+    columns = ("requests", "resolved", "USD", "an answer")
+    shown = table("arm", *columns, title="by who answered", right=columns)
+    for line in arms:
+        own = ("", "") if line.name == "shadow" else (str(line.requests), str(line.resolved))
+        shown.add_row(line.name, *own, usd(line.cost), _money(line.cost_per_answer))
+    stdout.print(shown)
+
+
+def _show_rungs(rungs: Sequence[Line]) -> None:
+    columns = ("steps", "sent up", "before", "change")
+    shown = table("rung", *columns, title="escalation by rung, of the ladder's own requests", right=columns)
+    for line in rungs:
+        before = "" if line.escalation_before is None else _percent(line.escalation_before)
+        change = "" if line.escalation_change is None else f"{line.escalation_change:+.1f} points"
+        shown.add_row(line.name, str(line.climbs), _percent(line.escalation or 0.0), before, change)
+    stdout.print(shown)
+
+
+def _show_large(large: Large, policy: str | None) -> None:
+    of = " (of all policies)" if policy is not None else ""
+    count = f"more than {len(large.requests)}" if large.more else str(len(large.requests))
+    stdout.print(f"\n{count} requests cost more than {usd(large.limit)} USD{of}")
+    for request, cost in large.requests[:_LISTED]:
+        stdout.print(f"  {request}  {usd(cost)}")
+
+
+def _bar(value: int, most: int) -> str:
+    """Whole blocks and an eighth's rest; what is not nothing shows."""
+    eighths = max(1, round(value / most * _BAR * 8)) if value and most else 0
+    return "█" * (eighths // 8) + _EIGHTHS[eighths % 8].strip()
+
+
+def _usd(nano: float | None) -> float | None:
+    return None if nano is None else nano / 1e9
+
+
+def _money(nano: float | None) -> str:
+    return "-" if nano is None else f"{nano / 1e9:.6f}"
+
+
+def _percent(share: float) -> str:
+    return f"{share:.1%}".replace("%", " %")
+
+
+def _points(line: Line) -> str:
+    change = line.escalation_change
+    return "" if change is None else f" ({change:+.1f} points against the period before)"
+
+
+def _change(now: int, before: int) -> str:
+    return f"{(now - before) / before:+.1%}".replace("%", " %")
+
+
+def _ends(interval: Interval | None, by: float) -> list[float] | None:
+    return None if interval is None else [interval.low / by, interval.high / by]
+
+
+def _iso(at: int) -> str:
+    return datetime.fromtimestamp(at, UTC).isoformat()
