@@ -15,53 +15,28 @@ from __future__ import annotations
 
 import secrets
 import threading
-import time
 from collections import deque
 from collections.abc import Callable, Iterable
 from concurrent.futures import Future
 from contextlib import suppress
-from dataclasses import dataclass
 from typing import Any
 
 from cascade.forks import renew_in_children
 from cascade.hooks import Wait
 from cascade.ledger import exits
+from cascade.ledger.bounds import Bounds, Times
 from cascade.ledger.composing import Composer
 from cascade.ledger.losses import Losses, tell
 from cascade.ledger.records import Batch
 from cascade.ledger.stores import LedgerDown, Store
 from cascade.ledger.tracking import HandOver
 
-__all__ = ["Bounds", "Times", "Writer"]
+__all__ = ["Writer"]
 
 _SWEEP_S = 3600.0
 _DAY_S = 86_400.0
 _REST_S = 60.0  # after so long without a row the thread ends and disconnects; the next row begins anew
 _FORK_WAITS_S = 3.0  # a write that hangs must not hold a fork for ever
-
-
-@dataclass(frozen=True, slots=True)
-class Times:
-    """The clocks. `now`: Unix seconds; `ticks`: seconds from any origin; `wait(condition, seconds)`: None waits for a notice."""
-
-    now: Callable[[], float] = time.time
-    ticks: Callable[[], float] = time.monotonic
-    wait: Callable[[threading.Condition, float | None], object] = threading.Condition.wait
-
-
-@dataclass(frozen=True, slots=True)
-class Bounds:
-    """How much, and how long: entries that may wait, entries of a transaction, seconds.
-
-    `linger_s`: how long the first row waits for others (batched). `retry_s`, `longest_retry_s`: the first and the longest
-    interval between two tries.
-    """
-
-    waiting: int = 100_000
-    transaction: int = 2_000
-    linger_s: float = 0.1
-    retry_s: float = 0.1
-    longest_retry_s: float = 5.0
 
 
 _TIMES, _BOUNDS = Times(), Bounds()
@@ -347,7 +322,6 @@ class Writer:
         """The transaction is durable."""
         with self._lock:
             self._stuck = None
-            self._done += len(told)
             if not self._gave_up:  # else they are not counted any more
                 self._entries -= sum(one.entries for one in told)
             self._first_at = self._times.ticks()
@@ -359,10 +333,12 @@ class Writer:
                 if not self._taken:
                     caught_up = {"rows": self._caught_up, "dropped": self._losses.since_down}
                     self._interval, self._caught_up, self._losses.since_down, self._losses.untold = 0.0, 0, 0, 0
-            self._settled.notify_all()
         _let_go(told)
         if caught_up is not None:
             self._tell("ledger_back", **caught_up)
+        with self._lock:  # whoever flushes finds it told
+            self._done += len(told)
+            self._settled.notify_all()
 
     def _fell(self, problem: Exception) -> None:
         """The transaction failed: nobody waits for it, and it is tried again as it is."""
@@ -370,11 +346,9 @@ class Writer:
             first, self._down = not self._interval, True
             self._interval = min(self._interval * 2 or self._bounds.retry_s, self._bounds.longest_retry_s)
             self._retry_at = self._times.ticks() + self._interval
-            self._failures += 1
             held_up = [*(self._stuck[1] if self._stuck else ()), *self._taken, *self._waiting]
             if first:
                 self._losses.since_down, self._losses.told_at = 0, None
-            self._settled.notify_all()
         _let_go(held_up)
         self._disconnect()
         if first:
@@ -383,6 +357,9 @@ class Writer:
                 problem=str(problem) if isinstance(problem, LedgerDown) else type(problem).__name__,
                 hint="answers are given all the same; rows wait in memory, and are lost if the process ends before it is back",
             )
+        with self._lock:
+            self._failures += 1
+            self._settled.notify_all()
 
     def _sweep(self) -> None:
         """Remove what is older than `keep_days`, once an hour."""

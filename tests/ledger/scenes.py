@@ -17,11 +17,12 @@ from cascade.core.operations import Ledger
 from cascade.core.policy import Policy
 from cascade.core.trail import Answer, Step, Verdict
 from cascade.hooks import Begun, Calling, Ended, Wait
+from cascade.ledger.bounds import Bounds, Times
 from cascade.ledger.records import Batch, Content, Entry
 from cascade.ledger.sqlite import SqliteReader, SqliteStore
 from cascade.ledger.tracking import LedgerHook
 from cascade.ledger.verifying import verify
-from cascade.ledger.writer import Bounds, Times, Writer
+from cascade.ledger.writer import Writer
 from cascade.plans import make_plan
 
 _RUNG = {"max_tokens": 100, "price": {"input": "1", "output": "10"}}

@@ -14,9 +14,9 @@ from cascade.core.budgets import Claim
 from cascade.core.errors import BudgetExceeded, ConfigurationError, PolicyError
 from cascade.core.operations import Ledger
 from cascade.hooks import Ended
+from cascade.ledger.bounds import Bounds
 from cascade.ledger.opening import address_of, open_ledger, seed_of, told_address
 from cascade.ledger.tracking import LedgerHook
-from cascade.ledger.writer import Bounds
 
 from .scenes import LONG_S, NOW, PLAN, Scene, ask, begin, bodies, calling, read, steps_of
 

@@ -13,7 +13,7 @@ from structlog.testing import capture_logs
 
 from cascade.core.operations import Ledger
 from cascade.ledger import files
-from cascade.ledger.writer import Bounds
+from cascade.ledger.bounds import Bounds
 
 from .scenes import LONG_S, Scene
 
