@@ -11,13 +11,14 @@ import os
 import threading
 from collections.abc import Callable
 from pathlib import Path
-from urllib.parse import urlsplit, urlunsplit
 
 from cascade.core.budgets import Claim
 from cascade.core.errors import ConfigurationError
 from cascade.core.operations import Ledger
 from cascade.forks import renew_in_children
 from cascade.homes import home
+from cascade.ledger.sessions import require
+from cascade.ledger.sessions import told_address as server_told
 from cascade.ledger.stores import LedgerDown, Reader, Store
 from cascade.ledger.writer import Writer
 from cascade.state import Seed
@@ -46,8 +47,7 @@ def told_address(address: str) -> str:
     """An address as it may be told: without user, password and parameters."""
     if not _is_postgres(address):
         return address
-    parts = urlsplit(address)
-    return urlunsplit((parts.scheme, parts.netloc.rpartition("@")[2], parts.path, "", ""))
+    return server_told(address)
 
 
 def _is_postgres(address: str) -> bool:
@@ -76,12 +76,12 @@ def open_ledger(address: str | os.PathLike[str] | None, settings: Ledger) -> Wri
     ConfigurationError where the address is none; MissingExtra where Postgres is asked for and its packages are not there.
     """
     where = address_of(address)
-    commits = settings.durability == "commit"
+    told, commits = told_address(where), settings.durability == "commit"
     with _open.lock:
         writer = _open.writers.get((where, commits))
         if writer is None:
             connect = _connector(where, commits=commits)
-            writer = _open.writers[where, commits] = Writer(connect, where=told_address(where), commits=commits)
+            writer = _open.writers[where, commits] = Writer(connect, where=told, commits=commits)
     writer.keep(settings.keep_days)
     return writer
 
@@ -90,6 +90,7 @@ def _connector(where: str, *, commits: bool) -> Callable[[], Store]:
     if _is_postgres(where):
         from cascade.ledger.postgres import PostgresStore  # noqa: PLC0415 - an extra
 
+        require()  # now, and not on the writer's thread, where nobody is told
         return lambda: PostgresStore(where)
 
     def connect() -> Store:
@@ -103,6 +104,7 @@ def _connector(where: str, *, commits: bool) -> Callable[[], Store]:
 def open_reader(address: str | os.PathLike[str] | None = None) -> Reader:
     """A reader of the ledger at this address. Raises LedgerDown where there is none, or none that can be read."""
     where = address_of(address)
+    told_address(where)  # says what cannot be read without showing it
     if _is_postgres(where):
         from cascade.ledger.postgres import PostgresReader  # noqa: PLC0415 - an extra
 

@@ -37,12 +37,15 @@ _REMOVE_CONTENTS = (
 
 
 class PostgresStore:
-    """The writer's side. After a LedgerDown the next `write` connects anew. MissingExtra where the extra is not installed."""
+    """The writer's side; `seconds`: the most that one statement may take. After a LedgerDown the next `write` connects anew.
+
+    MissingExtra where the extra is not installed.
+    """
 
     __slots__ = ("_clock", "_connection", "_name", "_session", "_writer")
 
-    def __init__(self, url: str, *, clock: Callable[[], float] = time.time) -> None:
-        self._session, self._clock = Session(url, seconds=_WRITE_S), clock
+    def __init__(self, url: str, *, seconds: float = _WRITE_S, clock: Callable[[], float] = time.time) -> None:
+        self._session, self._clock = Session(url, seconds=seconds), clock
         self._connection: Connection | None = None
         self._name, self._writer = "", 0
 

@@ -13,7 +13,6 @@ from collections.abc import Generator
 from contextlib import contextmanager, suppress
 from functools import lru_cache
 from typing import TYPE_CHECKING, Any
-from urllib.parse import urlsplit, urlunsplit
 
 from cascade.core.errors import MissingExtra
 from cascade.ledger.postgres_schema import MIGRATIONS, SCHEMA
@@ -33,8 +32,6 @@ ORDER = 0x4341_5343_0001
 _MIGRATING = 0x4341_5343_0002
 
 _TROUBLES = {
-    "28": "user or password is refused (check the address)",
-    "3D": "there is no such database (create it, or name another)",
     "53100": "the disk is full (make room; rows wait meanwhile)",
     "53": "is short of memory or connections (raise its limits, or end what holds them)",
     "57014": "took too long (end what holds it up; the query was cancelled)",
@@ -52,6 +49,9 @@ _TROUBLES = {
     "": "cannot be reached (check that it runs, and the address; rows wait meanwhile)",
 }
 
+_REFUSED = re.compile(r"FATAL: +(.+)")
+"""The server's own words: it knows no password, and repeats none."""
+
 
 def require() -> None:
     """Raise MissingExtra where what Postgres needs is not installed."""
@@ -63,9 +63,9 @@ def require() -> None:
 
 
 def told_address(url: str) -> str:
-    """The address without user, password and parameters."""
-    parts = urlsplit(url)
-    return urlunsplit((parts.scheme, parts.netloc.rpartition("@")[2], parts.path, "", ""))
+    """The address without user, password and parameters: nothing up to the last `@`, whatever a password holds."""
+    scheme, _, rest = url.partition("://")
+    return f"{scheme}://{re.split('[?#]', rest.rpartition('@')[2])[0]}"
 
 
 class Session:
@@ -103,6 +103,9 @@ class Session:
 
     def _down(self, error: BaseException | None) -> LedgerDown:
         code: str = getattr(error, "sqlstate", None) or ""
+        refused = None if code else _REFUSED.search(str(error))  # a connection that is not made comes without a code
+        if refused is not None:
+            return LedgerDown(f"{self.where}: refuses the connection: {refused[1][:200]} (check the address)")
         trouble = next(
             (_TROUBLES[part] for part in (code, code[:3], code[:2]) if part in _TROUBLES),
             "does not hold what a ledger holds (name another database)",
@@ -154,7 +157,9 @@ class Session:
 
     def _version(self, connection: Connection) -> int | None:
         execute = connection.exec_driver_sql
-        if execute("SELECT to_regclass(%s)", (f"{SCHEMA}.version",)).scalar_one() is None:
+        # Not to_regclass: what it has cached may be older than the lock that was just waited for.
+        there = "SELECT EXISTS (SELECT FROM pg_catalog.pg_tables WHERE schemaname = %s AND tablename = 'version')"
+        if not execute(there, (SCHEMA,)).scalar_one():
             return None
         made = int(execute("SELECT made FROM version").scalar_one())
         if made > len(MIGRATIONS):
