@@ -19,15 +19,16 @@ class NoPrice(LookupError):
     """There is no price for a model; the message names the model and the mend."""
 
 
-def rates_of(rung: Rung) -> Rates:
+def rates_of(rung: Rung, *, batch: bool = False) -> Rates:
     """The rates of a rung: its own `price`, else the list price of its model, less its `discount`.
 
-    Raises NoPrice for a model that has none.
+    `batch`: of the Message Batches API, half of all list prices. A `price` of the rung's own is what its endpoint takes either
+    way. Raises NoPrice for a model that has none.
     """
     factor = 1 - Decimal(str(rung.discount))
     if rung.price is not None:
         return _from_policy(rung.price, factor)
-    return _from_table(rung.model, factor)
+    return _from_table(rung.model, factor, batch)
 
 
 def _from_policy(price: Price, factor: Decimal) -> Rates:
@@ -40,7 +41,7 @@ def _from_policy(price: Price, factor: Decimal) -> Rates:
 
 
 @lru_cache(maxsize=128)
-def _from_table(model: str, factor: Decimal) -> Rates:
+def _from_table(model: str, factor: Decimal, batch: bool) -> Rates:
     import genai_prices  # noqa: PLC0415 - it takes time to import, and a rung may have a price of its own
 
     known = identify(model)
@@ -49,7 +50,12 @@ def _from_table(model: str, factor: Decimal) -> Rates:
         # The table matches by prefix: claude-haiku-4-5-anything finds a price there. `identify` knows the names better.
         raise NoPrice(f"there is no price for model {model!r}")
     try:
-        found = genai_prices.calc_price(genai_prices.Usage(), name, provider_id="anthropic" if known else None)
+        found = genai_prices.calc_price(
+            genai_prices.Usage(),
+            name,
+            provider_id="anthropic" if known else None,
+            price_context={"processing": "batch"} if batch else None,
+        )
     except LookupError:
         raise NoPrice(f"there is no price for model {model!r}") from None
     prices = found.model_price

@@ -31,6 +31,7 @@ HEAVY = {
 # Part of another's own interface: pydantic pins its core exactly and wants the other's TypedDict before Python 3.12; the SDK
 # lets errors of its transport through.
 BROUGHT = {"pydantic-core": "pydantic", "typing-extensions": "pydantic", "httpx2": "anthropic"}
+NAMESPACES = {"opentelemetry": "opentelemetry-api"}  # several distributions bring a part of it: the one that is meant
 HOSTS = {"pytest"}  # what loads a plugin of ours is there already: we ask nobody to install it
 
 
@@ -63,7 +64,10 @@ def foreign(tree: ast.AST, *, deferred: bool = True) -> set[str]:
 def distributions(packages: set[str]) -> set[str]:
     """Name the distributions to ask for, so that these packages can be imported."""
     known = installed()
-    found = {normal(known[name][0]) if name in known else f"{name} (not installed)" for name in packages}
+    found = {
+        NAMESPACES.get(name) or normal(known[name][0]) if name in known else f"{name} (not installed)"
+        for name in packages
+    }
     return {BROUGHT.get(name, name) for name in found}
 
 

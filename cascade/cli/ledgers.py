@@ -13,6 +13,7 @@ from pathlib import Path
 from typing import IO, Any
 
 import msgspec
+from rich.progress import Progress, TextColumn, TimeElapsedColumn
 
 from cascade.cli.output import print_json, stderr, stdout, usd
 from cascade.cli.times import moment
@@ -52,8 +53,13 @@ class ExportWish:
 def run_verify(ledger: str | None, heads: Path | None, write_to: Path | None, *, as_json: bool) -> int:
     """Verify; what was found goes to stdout. Exit 3 where it is not sound."""
     against = None if heads is None else read_heads(_read(heads), str(heads))
-    with reading(ledger) as reader:
-        found = verify(reader, against)
+    bar = Progress(
+        TextColumn("{task.completed:,.0f} entries"), TimeElapsedColumn(), console=stderr, transient=True,
+        disable=not stderr.is_terminal,
+    )  # fmt: skip
+    with reading(ledger) as reader, bar:
+        looking = bar.add_task("", total=None)
+        found = verify(reader, against, tell=lambda entries: bar.update(looking, completed=entries))
     # Heads of a chain that lost its end must not take the place of those that show it.
     written = write_to is not None and not any(one.kind in _UNSAFE for one in found.findings)
     if write_to is not None and written:

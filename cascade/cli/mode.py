@@ -4,10 +4,10 @@ from __future__ import annotations
 
 import os
 from pathlib import Path
-from typing import Any
+from typing import Any, cast
 
 from cascade.cli.output import print_json, stderr, stdout
-from cascade.core.errors import ConfigurationError, PolicyError
+from cascade.core.errors import CascadeError, ConfigurationError, PolicyError
 from cascade.core.operations import Mode
 from cascade.core.policy import Policy
 from cascade.engine import default_policy
@@ -20,28 +20,41 @@ __all__ = ["named_policy", "run_mode"]
 def run_mode(word: str | None, policy: str | None, *, as_json: bool) -> None:
     """Turn the switch, or show it. Raises ConfigurationError for a word that is none, and a home that cannot be written."""
     path = switch_path()
-    name, loaded = named_policy(policy)
-    if word is None:
-        _show(path, name, loaded, as_json=as_json)
-        return
-    if word != "clear" and word not in MODES:
-        raise ConfigurationError(f"mode {word[:40]!r}: there is none of this name (give {', '.join(MODES)} or clear)")
-    if policy is not None and loaded is None:
-        stderr.print(f"note: there is no policy {name} here to look at; the switch is for one of that name")
-    before = _before(path)
-    if word == "clear":
-        after = Switches() if policy is None else before.turned(None, name)
-    else:
-        mode: Mode = word  # pyright: ignore[reportAssignmentType] - it is one of MODES
-        after = before.turned(mode, None if policy is None else name)
-    write_switches(after, path)
-    if word != "clear" and policy is None:
-        for own, other in after.policies.items():
-            if other != word:
-                stderr.print(
-                    f"note: policy {own} keeps a switch of its own, {other} (cascade mode clear --policy {own})"
-                )
+    name, loaded = named_policy(policy) if policy is not None else _default()
+    if word is not None:
+        if word != "clear" and word not in MODES:
+            raise ConfigurationError(
+                f"mode {word[:40]!r}: there is none of this name (give {', '.join(MODES)} or clear)"
+            )
+        if policy is not None and loaded is None:
+            stderr.print(f"note: there is no policy {name} here to look at; the switch is for one of that name")
+        _turn(path, word, None if policy is None else name)
     _show(path, name, loaded, as_json=as_json)
+
+
+def _turn(path: Path, word: str, name: str | None) -> None:
+    try:
+        before = read_switches(path)
+    except ConfigurationError as problem:  # what was in it is lost, but a switch that cannot be turned is worse
+        stderr.print(f"note: written anew, for it was no good: {problem}")
+        before = Switches()
+    if word == "clear":
+        write_switches(Switches() if name is None else before.turned(None, name), path)
+        return
+    after = before.turned(cast("Mode", word), name)
+    write_switches(after, path)
+    for own, other in after.policies.items():
+        if name is None and other != word:
+            stderr.print(f"note: policy {own} keeps a switch of its own, {other} (cascade mode clear --policy {own})")
+
+
+def _default() -> tuple[str, Policy | None]:
+    """The default policy, as far as it can be looked at: the switch for all must turn also where its file is broken."""
+    try:
+        return named_policy(None)
+    except CascadeError as problem:
+        stderr.print(f"note: {problem}")
+        return Path(default_policy()).stem, None
 
 
 def named_policy(policy: str | None) -> tuple[str, Policy | None]:
@@ -57,14 +70,6 @@ def named_policy(policy: str | None) -> tuple[str, Policy | None]:
             raise
         return wanted, None
     return loaded.name, loaded
-
-
-def _before(path: Path) -> Switches:
-    try:
-        return read_switches(path)
-    except ConfigurationError as problem:  # what was in it is lost, but a switch that cannot be turned is worse
-        stderr.print(f"note: written anew, {problem}")
-        return Switches()
 
 
 def _show(path: Path, name: str, loaded: Policy | None, *, as_json: bool) -> None:

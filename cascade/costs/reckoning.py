@@ -84,7 +84,7 @@ def costs(now: Books, before: Books, by: By) -> Costs:
         total=total_line(totals(now, ""), totals(before, "")),
         lines={"rung": rungs, "workflow": workflows}.get(by) or lines(by),
         arms=tuple(arms),
-        rungs=tuple(line for line in rungs if line.climbs),
+        rungs=tuple(sorted((line for line in rungs if line.climbs), key=lambda line: -line.climbs)),
         workflows=_head([line for line in workflows if line.cost], len(workflows)),
         saving=_together(savings),
         savings=savings,

@@ -27,9 +27,14 @@ class Composer:
     __slots__ = ("_head", "_seq", "_tell", "withheld")
 
     def __init__(self, writer: str, tell: Callable[..., None]) -> None:
-        self._head, self._seq, self._tell = start(writer), 0, tell
+        self._tell = tell
         self.withheld = 0
         """Texts that were not stored, because `redact` failed on them."""
+        self.begin(writer)
+
+    def begin(self, writer: str) -> None:
+        """Begin another chain."""
+        self._head, self._seq = start(writer), 0
 
     def add(self, batch: Batch, one: HandOver) -> None:
         """Put a hand-over at the end of the batch: all of it, or (where this raises) nothing."""

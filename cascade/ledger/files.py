@@ -17,6 +17,8 @@ BUSY_MS = 2_000
 """How long a write waits for another process's, in milliseconds."""
 
 _TROUBLES = {
+    sqlite3.SQLITE_ERROR: "does not hold what a ledger holds (name another, or move it away)",
+    sqlite3.SQLITE_CONSTRAINT: "does not take what was to be written (another process under the same name? give each its own)",
     sqlite3.SQLITE_FULL: "the disk is full (make room; rows wait meanwhile)",
     sqlite3.SQLITE_BUSY: f"another process has held it for more than {BUSY_MS / 1000:g} s (end what holds it)",
     sqlite3.SQLITE_LOCKED: "another connection holds it (end what holds it)",
@@ -37,7 +39,7 @@ def told(path: Path) -> Generator[None]:
     except sqlite3.Error as error:
         code = getattr(error, "sqlite_errorcode", None)
         name = getattr(error, "sqlite_errorname", type(error).__name__)
-        trouble = _TROUBLES.get((code or 0) & 0xFF, "does not hold what a ledger holds (name another, or move it away)")
+        trouble = _TROUBLES.get((code or 0) & 0xFF, "SQLite cannot go on (look the name up)")
         raise LedgerDown(f"{path}: {trouble} [{name}]") from None
     except OSError as error:
         raise LedgerDown(f"{path}: {error.strerror or type(error).__name__} (check the path and its rights)") from None

@@ -76,12 +76,12 @@ def open_ledger(address: str | os.PathLike[str] | None, settings: Ledger) -> Wri
     ConfigurationError where the address is none; MissingExtra where Postgres is asked for and its packages are not there.
     """
     where = address_of(address)
-    commits = settings.durability == "commit"
+    told, commits = told_address(where), settings.durability == "commit"
     with _open.lock:
         writer = _open.writers.get((where, commits))
         if writer is None:
             connect = _connector(where, commits=commits)
-            writer = _open.writers[where, commits] = Writer(connect, where=told_address(where), commits=commits)
+            writer = _open.writers[where, commits] = Writer(connect, where=told, commits=commits)
     writer.keep(settings.keep_days)
     return writer
 
@@ -104,6 +104,7 @@ def _connector(where: str, *, commits: bool) -> Callable[[], Store]:
 def open_reader(address: str | os.PathLike[str] | None = None) -> Reader:
     """A reader of the ledger at this address. Raises LedgerDown where there is none, or none that can be read."""
     where = address_of(address)
+    told_address(where)  # says what cannot be read without showing it
     if _is_postgres(where):
         from cascade.ledger.postgres import PostgresReader  # noqa: PLC0415 - an extra
 

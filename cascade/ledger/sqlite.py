@@ -55,7 +55,17 @@ _ADD_TRAFFIC = _upsert("traffic", _TRAFFIC_KEYS, _TRAFFIC_SUMS)
 class SqliteStore:
     """The writer's side; see the module for what `synchronous` gives. After a LedgerDown the next `write` connects anew."""
 
-    __slots__ = ("_clock", "_connection", "_file", "_insert", "_insert_many", "_name", "_path", "_synchronous", "_writer")
+    __slots__ = (
+        "_clock",
+        "_connection",
+        "_file",
+        "_insert",
+        "_insert_many",
+        "_name",
+        "_path",
+        "_synchronous",
+        "_writer",
+    )
 
     def __init__(
         self, path: Path, *, synchronous: Literal["NORMAL", "FULL"], clock: Callable[[], float] = time.time

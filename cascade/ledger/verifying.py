@@ -12,7 +12,7 @@ last entry.
 from __future__ import annotations
 
 from collections import deque
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from typing import Literal
 
@@ -34,6 +34,7 @@ Found = Literal[
 
 _MOST = 1_000  # findings that are kept, and suspects of one writer that are looked into; the rest is counted
 _TEXTS_AT_ONCE = 200
+_TOLD_EVERY = 10_000
 
 
 class Head(msgspec.Struct, frozen=True):
@@ -104,9 +105,14 @@ def write_heads(found: Mapping[str, Head]) -> bytes:
     return msgspec.json.format(msgspec.json.encode(_Heads(1, dict(found))), indent=2) + b"\n"
 
 
-def verify(reader: Reader, against: Mapping[str, Head] | None = None) -> Verified:
-    """Look at everything, as it is at one moment; heads given as `against` are looked for too. Raises LedgerDown."""
-    walk = _Walk(reader, against or {})
+def verify(
+    reader: Reader, against: Mapping[str, Head] | None = None, *, tell: Callable[[int], object] | None = None
+) -> Verified:
+    """Look at everything, as it is at one moment; heads given as `against` are looked for too. Raises LedgerDown.
+
+    `tell` is called with the number of entries that were looked at, now and then.
+    """
+    walk = _Walk(reader, against or {}, tell or _untold)
     with reader.snapshot():
         writers = tuple(reader.writers())
         for writer in writers:
@@ -119,6 +125,10 @@ def verify(reader: Reader, against: Mapping[str, Head] | None = None) -> Verifie
     return Verified(
         reader.where, len(writers), walk.entries, walk.texts, walk.unsettled, tuple(walk.findings), walk.more, walk.heads
     )  # fmt: skip
+
+
+def _untold(_: int) -> None:
+    pass
 
 
 @dataclass(slots=True)
@@ -135,12 +145,12 @@ class _Walk:
     """One look at a ledger."""
 
     __slots__ = (
-        "_asked", "_reader", "_suspects", "_texts_due", "against", "entries", "findings", "heads", "more", "sums", "texts",
+        "_asked", "_reader", "_suspects", "_tell", "_texts_due", "against", "entries", "findings", "heads", "more", "sums", "texts",
         "unsettled",
     )  # fmt: skip
 
-    def __init__(self, reader: Reader, against: Mapping[str, Head]) -> None:
-        self._reader, self.against = reader, against
+    def __init__(self, reader: Reader, against: Mapping[str, Head], tell: Callable[[int], object]) -> None:
+        self._reader, self.against, self._tell = reader, against, tell
         self.findings: list[Finding] = []
         self.heads: dict[str, Head] = {}
         self.sums = Batch()
@@ -177,6 +187,8 @@ class _Walk:
         due = self.against.get(writer)
         for entry in self._reader.chain(writer):
             self.entries += 1
+            if self.entries % _TOLD_EVERY == 0:
+                self._tell(self.entries)
             seq = entry.seq
             gap = seq > (1 if last is None else last.seq + 1)
             if gap:

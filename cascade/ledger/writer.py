@@ -15,52 +15,28 @@ from __future__ import annotations
 
 import secrets
 import threading
-import time
 from collections import deque
 from collections.abc import Callable, Iterable
 from concurrent.futures import Future
 from contextlib import suppress
-from dataclasses import dataclass
 from typing import Any
 
 from cascade.forks import renew_in_children
 from cascade.hooks import Wait
 from cascade.ledger import exits
+from cascade.ledger.bounds import Bounds, Times
 from cascade.ledger.composing import Composer
 from cascade.ledger.losses import Losses, tell
 from cascade.ledger.records import Batch
 from cascade.ledger.stores import LedgerDown, Store
 from cascade.ledger.tracking import HandOver
 
-__all__ = ["Bounds", "Times", "Writer"]
+__all__ = ["Writer"]
 
 _SWEEP_S = 3600.0
 _DAY_S = 86_400.0
+_REST_S = 60.0  # after so long without a row the thread ends and disconnects; the next row begins anew
 _FORK_WAITS_S = 3.0  # a write that hangs must not hold a fork for ever
-
-
-@dataclass(frozen=True, slots=True)
-class Times:
-    """The clocks. `now`: Unix seconds; `ticks`: seconds from any origin; `wait(condition, seconds)`: None waits for a notice."""
-
-    now: Callable[[], float] = time.time
-    ticks: Callable[[], float] = time.monotonic
-    wait: Callable[[threading.Condition, float | None], object] = threading.Condition.wait
-
-
-@dataclass(frozen=True, slots=True)
-class Bounds:
-    """How much, and how long: entries that may wait, entries of a transaction, seconds.
-
-    `linger_s`: how long the first row waits for others (batched). `retry_s`, `longest_retry_s`: the first and the longest
-    interval between two tries.
-    """
-
-    waiting: int = 100_000
-    transaction: int = 2_000
-    linger_s: float = 0.1
-    retry_s: float = 0.1
-    longest_retry_s: float = 5.0
 
 
 _TIMES, _BOUNDS = Times(), Bounds()
@@ -107,9 +83,9 @@ class Writer:
         self._first_at = 0.0
         self._put = self._done = self._urged = 0  # hand-overs: all, those written, those that must be written now
         self._failures = 0
-        self._down = self._ending = self._parked = False
+        self._down = self._ending = self._gave_up = self._parked = False
         self._holders = 0
-        self._retry_at = self._interval = 0.0
+        self._retry_at = self._interval = self._rest_at = 0.0
         self._caught_up = 0  # entries written since it was down
         self._losses = Losses()
         self._sweep_at = float("-inf")
@@ -180,7 +156,8 @@ class Writer:
     def close(self, timeout_s: float = 2.0) -> bool:
         """Write what waits, end the thread, disconnect; True when all was written.
 
-        After `timeout_s` what still waits is given up, counted and told. A later hand-over begins anew.
+        After `timeout_s` what still waits is given up, counted and told. A later hand-over begins anew; after a loss under
+        another name, for nobody can tell how the last transaction ended.
         """
         with self._lock:
             if self._thread is not None and threading.current_thread() is not self._thread:
@@ -189,12 +166,13 @@ class Writer:
                 self._work.notify()
                 self._settled.wait_for(lambda: self._thread is None, timeout_s)
             left, self._entries = self._entries, 0
-            self._done += len(self._waiting)
-            self._waiting.clear()
-            self._work.notify()
             if left:
+                self._gave_up = True
+                self._give_up(self._waiting)
+                self._waiting.clear()
                 self._losses.drop(left)
                 self._losses.told_at = None  # the last word
+                self._work.notify()
         self._tell_losses()
         return not left
 
@@ -219,6 +197,7 @@ class Writer:
 
     def _notify(self) -> None:
         if self._thread is None:
+            self._rest_at = self._times.ticks() + _REST_S
             self._thread = threading.Thread(target=self._run, name="cascade-ledger", daemon=True)
             self._thread.start()
             exits.started()
@@ -246,6 +225,8 @@ class Writer:
                         self._sweep()
                 self._disconnect()
                 with self._lock:
+                    if self._gave_up:
+                        self._begin_anew()
                     if not self._entries:  # else something came meanwhile
                         self._thread = None
                         return
@@ -254,16 +235,32 @@ class Writer:
                 self._thread, self._ending = None, False
                 self._settled.notify_all()
 
+    def _begin_anew(self) -> None:
+        self._give_up([*(self._stuck[1] if self._stuck else ()), *self._taken])
+        self._stuck, self._gave_up, self._down, self._interval = None, False, False, 0.0
+        self._taken.clear()
+        self.name = secrets.token_hex(8)
+        self._composer.begin(self.name)
+
+    def _give_up(self, hand_overs: Iterable[HandOver]) -> None:
+        for one in hand_overs:
+            one.asked.lost = True
+            self._done += 1
+
     def _wait_for_work(self) -> bool:
         """Returns when there is something to do; False: end."""
         with self._lock:
             while not self._holders:
-                seconds = self._seconds(self._times.ticks())
+                if self._gave_up:
+                    return False
+                now = self._times.ticks()
+                seconds = self._seconds(now)
                 if seconds is not None and seconds <= 0:
                     break
-                if self._ending and not self._entries:
+                if not self._entries and (self._ending or (seconds is None and now >= self._rest_at)):
                     return False
-                self._times.wait(self._work, seconds)
+                rests = seconds is None and not self._entries
+                self._times.wait(self._work, self._rest_at - now if rests else seconds)
             return True
 
     def _seconds(self, now: float) -> float | None:
@@ -325,9 +322,10 @@ class Writer:
         """The transaction is durable."""
         with self._lock:
             self._stuck = None
-            self._done += len(told)
-            self._entries = max(0, self._entries - sum(one.entries for one in told))
+            if not self._gave_up:  # else they are not counted any more
+                self._entries -= sum(one.entries for one in told)
             self._first_at = self._times.ticks()
+            self._rest_at = self._first_at + _REST_S
             caught_up = None
             if self._interval:
                 self._down = False
@@ -335,10 +333,12 @@ class Writer:
                 if not self._taken:
                     caught_up = {"rows": self._caught_up, "dropped": self._losses.since_down}
                     self._interval, self._caught_up, self._losses.since_down, self._losses.untold = 0.0, 0, 0, 0
-            self._settled.notify_all()
         _let_go(told)
         if caught_up is not None:
             self._tell("ledger_back", **caught_up)
+        with self._lock:  # whoever flushes finds it told
+            self._done += len(told)
+            self._settled.notify_all()
 
     def _fell(self, problem: Exception) -> None:
         """The transaction failed: nobody waits for it, and it is tried again as it is."""
@@ -346,11 +346,9 @@ class Writer:
             first, self._down = not self._interval, True
             self._interval = min(self._interval * 2 or self._bounds.retry_s, self._bounds.longest_retry_s)
             self._retry_at = self._times.ticks() + self._interval
-            self._failures += 1
             held_up = [*(self._stuck[1] if self._stuck else ()), *self._taken, *self._waiting]
             if first:
                 self._losses.since_down, self._losses.told_at = 0, None
-            self._settled.notify_all()
         _let_go(held_up)
         self._disconnect()
         if first:
@@ -359,6 +357,9 @@ class Writer:
                 problem=str(problem) if isinstance(problem, LedgerDown) else type(problem).__name__,
                 hint="answers are given all the same; rows wait in memory, and are lost if the process ends before it is back",
             )
+        with self._lock:
+            self._failures += 1
+            self._settled.notify_all()
 
     def _sweep(self) -> None:
         """Remove what is older than `keep_days`, once an hour."""

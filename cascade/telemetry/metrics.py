@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import threading
+from asyncio import CancelledError
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 from weakref import WeakKeyDictionary
@@ -139,7 +140,8 @@ class _Track:
         metrics, answer = self._metrics, end.answer
         outcome, why = "answered", None
         if answer is None:
-            outcome = "failed" if end.error is not None else "cancelled"
+            cancelled = end.error is None or isinstance(end.error, CancelledError)
+            outcome = "cancelled" if cancelled else "failed"
         elif answer.abstained is not None:
             outcome, why = "abstained", answer.abstained
         elif answer.degraded is not None:

@@ -10,6 +10,7 @@ Spans hold names, amounts and reasons; no text of a prompt or an answer, and no 
 from __future__ import annotations
 
 import time
+from asyncio import CancelledError
 from collections.abc import Callable
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
@@ -115,7 +116,7 @@ class _Climb:
         """The last call is over, and the climb."""
         from opentelemetry.trace import StatusCode  # noqa: PLC0415 - an extra
 
-        why = None if end.answer is not None else type(end.error).__name__ if end.error else names.CANCELLED
+        why = None if end.answer is not None else _error_named(end.error)
         self._end_call(end.steps, why)
         now, span, answer = self._tools.wall(), self._span, end.answer
         known: Attributes = {
@@ -212,6 +213,11 @@ def _of_step(step: Step) -> Attributes:
         names.ATTEMPTS: step.attempts,
         names.UPSTREAM_REQUEST_ID: step.request_id,
     }
+
+
+def _error_named(error: BaseException | None) -> str:
+    """An error by its class, never by its words; a cancellation, however it came about, as such."""
+    return names.CANCELLED if error is None or isinstance(error, CancelledError) else type(error).__name__
 
 
 def _error_of(step: Step) -> str | None:

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import threading
-from collections import defaultdict
 from collections.abc import Sequence
 from typing import Any
 
@@ -13,6 +11,7 @@ from cascade.core.budgets import Claim
 from cascade.core.climb import Observation
 from cascade.core.policy import Policy
 from cascade.state import Alert
+from cascade.state.memory import Books as InMemory
 from tests.core.builders import policy_of
 
 __all__ = ["USD", "Books", "Wall", "alert", "budgeted", "gate_of", "notices_of"]
@@ -32,44 +31,35 @@ class Wall:
 
 
 class Books:
-    """A state in memory, by the letter of its protocol; it can be looked into."""
+    """The books of the state in memory, without the process's registry of them; what is in them can be looked at."""
 
     is_remote = False
 
     def __init__(self) -> None:
-        self.settled: dict[str, int] = defaultdict(int)
-        self.reserved: dict[str, int] = defaultdict(int)
         self.asked: list[Claim] = []
-        self._told: set[tuple[str, float]] = set()
-        self._lock = threading.Lock()
+        self._books = InMemory()
+
+    @property
+    def settled(self) -> dict[str, int]:
+        """What was spent, by counter."""
+        return {one.counter: self._books.spent(one.counter)[0] for one in self.asked}
+
+    @property
+    def reserved(self) -> dict[str, int]:
+        """What calls under way may cost, by counter."""
+        return {one.counter: self._books.spent(one.counter)[1] for one in self.asked}
 
     def observe(self, observation: Observation) -> None:
         """No guard."""
 
     def reserve(self, claims: Sequence[tuple[Claim, bool]], bound: int) -> Claim | None:
-        """All or none."""
+        """As the state in memory."""
         self.asked += [claim for claim, _ in claims]
-        with self._lock:
-            for claim, hard in claims:
-                if hard and self.settled[claim.counter] + self.reserved[claim.counter] + bound > claim.limit:
-                    return claim
-            for claim, _ in claims:
-                self.reserved[claim.counter] += bound
-        return None
+        return self._books.reserve(claims, bound, None)
 
     def settle(self, claims: Sequence[Claim], bound: int, cost: int) -> tuple[Alert, ...]:
-        """Count what was spent."""
-        alerts: list[Alert] = []
-        with self._lock:
-            for claim in claims:
-                self.reserved[claim.counter] -= bound
-                self.settled[claim.counter] += cost
-                spent = self.settled[claim.counter]
-                for share in sorted({claim.alert_at, 1.0}):
-                    if spent >= claim.limit * share and (claim.counter, share) not in self._told:
-                        self._told.add((claim.counter, share))
-                        alerts.append(Alert(claim, share, spent))
-        return tuple(alerts)
+        """As the state in memory."""
+        return self._books.settle(claims, bound, cost)
 
     def close(self) -> None:
         """Nothing is held."""

@@ -211,13 +211,13 @@ def test_with_reject_no_interleaving_spends_more_than_the_limit(
     for who, bound, share, passes in moves:
         wall.now += passes
         if who in open_bounds:
-            reserved = open_bounds.pop(who)
-            purses[who].settle(reserved, int(reserved * share))
+            at_most = open_bounds.pop(who)
+            purses[who].settle(at_most, int(at_most * share))
         elif purses[who].admit(bound, first=not purses[who].spent) is None:
             open_bounds[who] = bound
-        for counter in {*books.settled, *books.reserved}:
-            at_worst = books.settled[counter] + books.reserved[counter]
-            assert at_worst <= limits[counter.split("|")[1]]
+        settled, reserved = books.settled, books.reserved
+        for counter, spent in settled.items():
+            assert spent + reserved[counter] <= limits[counter.split("|")[1]]
     for who, bound in open_bounds.items():
         purses[who].release(bound)
     assert not any(books.reserved.values())

@@ -13,12 +13,16 @@ from cascade.core.errors import PolicyError
 from cascade.core.messages import Usage
 from cascade.core.policy import Rung
 from cascade.core.prices import Rates, RateTier, cost
-from cascade.plans import make_plan
+from cascade.loading import load_policy
+from cascade.plans import baseline_rung, make_plan
 from cascade.pricing import NoPrice, rates_of
+from cascade.shipped import names
 
 from .builders import policy_of
 
-# List prices in USD per million tokens as of November 2026: input, output, cache write 5m, 1h, cache read.
+# List prices in USD per million tokens on the day of SNAPSHOT: input, output, cache write 5m, 1h, cache read. Who changes
+# one looks all of them up again, and sets the day.
+SNAPSHOT = "2026-11-21"
 LISTED = {
     "claude-haiku-4-5": ["1", "5", "1.25", "2", "0.10"],
     "claude-sonnet-4-6": ["3", "15", "3.75", "6", "0.30"],
@@ -27,7 +31,7 @@ LISTED = {
     "claude-sonnet-5-5": ["2", "10", "2.5", "4", "0.10"],
     "claude-opus-5-5": ["4", "20", "5", "8", "0.20"],
 }
-HAIKU_LONG = ["0.50", "2.50", "0.625", "1", "0.05"]
+LONG = {"claude-haiku-5-5": (100_000, ["0.50", "2.50", "0.625", "1", "0.05"])}  # prompts above so many tokens
 NAMES = ("input", "output", "write_5m", "write_1h", "read")
 
 
@@ -41,13 +45,45 @@ def rung(model: str, **more: Any) -> Rung:
     return Rung.model_validate({"rung": "r", "model": model, "max_tokens": 1, **more})
 
 
-@pytest.mark.parametrize("model", LISTED)
+def listed(model: str, factor: str = "1") -> tuple[tuple[int, RateTier], ...]:
+    """The tiers of a model as the snapshot has them."""
+    above = [(start, tier(prices, factor)) for start, prices in (LONG[model],)] if model in LONG else []
+    return ((0, tier(LISTED[model], factor)), *above)
+
+
+def shipped_models() -> list[str]:
+    """Every model that a shipped policy names, found in the files."""
+    policies = [load_policy(name) for name in names("policies")]
+    on_ladders = {rung.model for policy in policies for rung in policy.ladder}
+    return sorted(on_ladders | {baseline_rung(policy).model for policy in policies})
+
+
+@pytest.mark.parametrize("model", shipped_models())
 def test_each_shipped_model_has_its_list_price(model: str) -> None:
-    """The price table's numbers are the published ones; a change of either is seen here."""
-    expected = [(0, tier(LISTED[model]))]
-    if model == "claude-haiku-5-5":
-        expected.append((100_000, tier(HAIKU_LONG)))
-    assert rates_of(rung(model)).tiers == tuple(expected)
+    """The price table's numbers are the published ones; a change of either is seen here, and a model without a snapshot."""
+    assert model in LISTED, f"{model} ships without a price snapshot: look its prices up, and set SNAPSHOT ({SNAPSHOT})"
+    assert rates_of(rung(model)).tiers == listed(model)
+
+
+def test_the_snapshot_holds_nothing_that_does_not_ship() -> None:
+    """A model that is gone from the policies goes from here: nobody would look its price up again."""
+    assert sorted(LISTED) == shipped_models()
+    assert set(LONG) <= set(LISTED)
+
+
+@pytest.mark.parametrize("model", shipped_models())
+def test_a_batch_is_half_of_every_price(model: str) -> None:
+    """Input, output, both cache writes, cache reads, in every tier; and a discount comes off that."""
+    assert rates_of(rung(model), batch=True).tiers == listed(model, "0.5")
+    assert rates_of(rung(model, discount=0.2), batch=True).tiers == listed(model, "0.4")
+    usage = Usage(1_000, 2_000, 3_000, 4_000, 110_000)
+    assert 2 * cost(rates_of(rung(model), batch=True), usage) == cost(rates_of(rung(model)), usage)
+
+
+def test_a_price_of_ones_own_is_what_a_batch_costs_too() -> None:
+    """The endpoint's price is its own: nobody said that it halves for a batch."""
+    own = rung("mine", price={"input": "1.5", "output": "7"})
+    assert rates_of(own, batch=True) == rates_of(own)
 
 
 @pytest.mark.parametrize(
@@ -71,8 +107,9 @@ def test_a_model_has_its_price_under_any_of_its_names(name: str) -> None:
 )
 def test_an_unknown_model_is_an_error_and_never_free(name: str) -> None:
     """Also a name that only begins like a known one; the plan says which rung, and what to do."""
-    with pytest.raises(NoPrice, match="no price"):
-        rates_of(rung(name))
+    for batch in (False, True):
+        with pytest.raises(NoPrice, match="no price"):
+            rates_of(rung(name), batch=batch)
     models = ("claude-haiku-9-9", "model-1", "model-2")
     with pytest.raises(PolicyError, match=r"ladder\[0\]\.model: .*claude-haiku-9-9.*give the rung a price"):
         make_plan(policy_of(models=models, price=None))

@@ -7,10 +7,12 @@ from contextlib import closing
 from pathlib import Path
 
 import msgspec
+import psycopg
 import pytest
 
 from cascade.core.errors import LedgerError
 from cascade.ledger.chain import link
+from cascade.ledger.postgres import PostgresReader, PostgresStore
 from cascade.ledger.records import Batch, OutcomeBody, RequestBody, StepBody
 from cascade.ledger.sqlite import SqliteReader, SqliteStore
 from cascade.ledger.sums import add_outcome, add_step
@@ -153,6 +155,27 @@ def test_a_copy_is_found(path: Path) -> None:
     assert "copy of seq 5" in one.told
 
 
+def test_a_row_put_in_between_is_found(path: Path) -> None:
+    """A copy with the rest numbered anew: the copy is named with its original, and where those behind it stood."""
+    tamper(
+        path, f"UPDATE entries SET seq = -seq WHERE {ONE} AND seq > 8",
+        "INSERT INTO entries (writer, seq, at, kind, request, body, digest)"
+        f" SELECT writer, 9, at, kind, request, body, digest FROM entries WHERE {ONE} AND seq = 5",
+        f"UPDATE entries SET seq = -seq + 1 WHERE {ONE} AND seq < 0",
+    )  # fmt: skip
+    found = look(path)
+    assert [(one.kind, one.seq, one.last) for one in chained(found)] == [("duplicate", 9, 9), ("moved", 10, 15)]
+    assert "seq 15 were moved, they began at seq 9" in chained(found)[1].told
+
+
+def test_a_row_of_no_request_and_one_that_cannot_be_read_are_told(path: Path) -> None:
+    """Where a request's own row was made something else, its steps are of no request that is on record."""
+    tamper(path, f"UPDATE entries SET body = '[1]' WHERE {ONE} AND seq = 4")
+    found = look(path)
+    kinds = {(one.kind, one.seq) for one in found.findings if one.kind not in ("sum", "text")}
+    assert kinds == {("unreadable", 4), ("changed", 4), ("orphan", 5), ("orphan", 6), ("orphan", 7)}
+
+
 def test_a_changed_text_is_found(path: Path) -> None:
     """A text is held against the digest in its entry; one that was added is of no entry; an erased one is no finding."""
     tamper(
@@ -252,6 +275,38 @@ def test_findings_are_bounded_and_the_rest_is_counted(tmp_path: Path) -> None:
     found = look(path)
     assert len(found.findings) == 1000
     assert len(found.findings) + found.more >= 1400
+
+
+def test_a_ledger_in_postgres_is_verified_the_same_way(postgres_database: str) -> None:
+    """A changed cost, a deleted row, two swapped ones, changed sums and, with heads, a cut tail: each by its name."""
+    for name in ("one", "two"):
+        with closing(PostgresStore(postgres_database)) as store:
+            writer = Writer(store, name)
+            for number in range(4):
+                writer.ask(number, at=AT + 600 * number, steps=1 + number % 2, text="a text")
+    with closing(PostgresReader(postgres_database)) as reader:
+        sound = verify(reader)
+    assert sound.is_sound
+    assert (sound.entries, sound.texts) == (28, 20)
+    mine = "writer = (SELECT id FROM writers WHERE name = '{}')"
+    one, two = mine.format("one"), mine.format("two")
+    with psycopg.connect(postgres_database, options="-c search_path=cascade_ledger") as connection:
+        for statement in (
+            f"UPDATE entries SET body = replace(body, '\"cost\":1000', '\"cost\":1') WHERE {one} AND seq = 2",
+            f"DELETE FROM entries WHERE {one} AND seq IN (9, 14)",
+            f"UPDATE entries SET seq = -1 WHERE {two} AND seq = 5",
+            f"UPDATE entries SET seq = 5 WHERE {two} AND seq = 12",
+            f"UPDATE entries SET seq = 12 WHERE {two} AND seq = -1",
+            "UPDATE traffic SET slot = 3 WHERE rung = 'sonnet'",
+        ):
+            connection.execute(statement.encode())
+    with closing(PostgresReader(postgres_database)) as reader:
+        found = verify(reader, sound.heads)
+    assert [(one.kind, one.writer, one.seq, one.last) for one in chained(found)] == [
+        ("missing", "one", 9, 9), ("changed", "one", 2, 2), ("cut", "one", 14, 14), ("swapped", "two", 5, 5),
+    ]  # fmt: skip
+    assert any("cost 2000, not 1001" in told for told in sums(found))
+    assert any("sonnet/3" in told for told in sums(found))
 
 
 def test_heads_are_a_file_of_their_own(path: Path) -> None:
