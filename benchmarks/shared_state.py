@@ -3,7 +3,8 @@
 Real processes ask the emulator on loopback with the guard and a `reject` budget of 1.00 USD in one redis-server, which
 this starts on a free port. Shown: what the emulator billed (by its own tally, priced) never passes the budget; the guard
 trips once for all and releases once for all; and both again with Redis killed (SIGKILL) and restarted, empty, in the
-middle. Replies and their usage are synthetic. Exits with 1 where something does not hold.
+middle. Replies and their usage are synthetic. Exits with 1 where something does not hold. Where the machine is so busy that
+Redis takes more than 50 ms, processes go on alone for a second (state_down), and what their own guard says is marked so.
 """
 
 from __future__ import annotations
@@ -234,9 +235,9 @@ class Stage:
             stormed_after=sum(one["stormed"] for one in after),
         )  # fmt: skip
         told["wrong"] = [f"guard, {'broken' if broken else 'whole'}: {what}" for what, bad in (
-            ("it did not trip once", events(tripped) != {"storm_tripped": 1}),
+            ("it did not trip once", events(tripped).get("storm_tripped") != 1),
             ("not all act on it", any(one["stormed"] != 1 for one in under)),
-            ("it did not release once", events(released) != {"storm_released": 1}),
+            ("it did not release once", events(released).get("storm_released") != 1),
             ("not all are released", any(one["stormed"] for one in after)),
         ) if bad]  # fmt: skip
         return told
@@ -346,7 +347,7 @@ def work(base_url: str, redis: str) -> None:
     seen: list[str] = []
 
     def note(_: Any, __: str, event: Any) -> Any:
-        seen.append(event["event"])
+        seen.append(event["event"] + (" alone" if event.get("alone") else ""))
         raise structlog.DropEvent
 
     structlog.configure(processors=[note])
