@@ -16,7 +16,7 @@ import subprocess
 import sys
 import tempfile
 from collections import Counter
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
@@ -32,6 +32,8 @@ from cascade.plans import make_plan
 from cascade.shipped import find_corpus
 
 AT_A_TIME = 32
+
+Command = Callable[..., Any]
 POLICY = """\
 version: 1
 name: desk
@@ -71,22 +73,22 @@ class Found:
         return tuple(fault for fault, is_so in said.items() if is_so)
 
 
-def run(items: Sequence[Item], emulator: Emulator, folder: Path) -> Found:
-    """All of it, in a folder of its own. The commands are run as a user runs them."""
+def run(items: Sequence[Item], emulator: Emulator, folder: Path, command: Command) -> Found:
+    """All of it, in a folder of its own. `command` runs `cascade …` and gives what it prints with --json."""
     path = folder / "desk.yaml"
     path.write_text(POLICY, encoding="utf-8")
     with _home(folder):
         observed = asyncio.run(_ask(path, items, emulator))
         corpus = folder / "observed.jsonl"
-        recorded = _command("record", "--from-ledger", "", "-o", str(corpus), "-p", str(path), "--grader", "exact")
-        chosen = _command(
+        recorded = command("record", "--from-ledger", "", "-o", str(corpus), "-p", str(path), "--grader", "exact")
+        chosen = command(
             "calibrate", str(corpus), "-p", str(path), "--loss", "disagreement", "--max-risk", "0.15",
             "--write", str(path), "--force",
         )  # fmt: skip
-        _command("mode", "enforce", "--policy", "desk")
+        command("mode", "enforce", "--policy", "desk")
         answered = asyncio.run(_ask(path, items, emulator))
-        costs = _command("costs", "--since", "1d", "--policy", "desk")
-        _command("mode", "off", "--policy", "desk")
+        costs = command("costs", "--since", "1d", "--policy", "desk")
+        command("mode", "off", "--policy", "desk")
         (last,) = asyncio.run(_ask(path, items[:1], emulator))
     saving = costs["saved"]
     return Found(
@@ -128,8 +130,8 @@ def _per_request(saving: dict[str, Any]) -> tuple[float, float, float]:
     return saving["saved_usd"] / requests, low / requests, high / requests
 
 
-def _command(*arguments: str) -> Any:
-    """What a command prints with --json."""
+def in_a_process(*arguments: str) -> Any:
+    """Run a command as a user runs it."""
     done = subprocess.run(
         [sys.executable, "-m", "cascade", *arguments, "--json"], capture_output=True, text=True, check=False
     )
@@ -161,7 +163,7 @@ def main() -> None:
     source = find_corpus("history")
     items = read_corpus(source).items[:count]
     with tempfile.TemporaryDirectory() as folder, Emulator(source) as emulator:
-        found = run(items, emulator, Path(folder))
+        found = run(items, emulator, Path(folder), in_a_process)
     saved, low, high = found.saved
     print(
         f"synthetic: {len(items)} tickets; observed: {dict(found.arms[0])}, {found.corpus_items} of them in the corpus"
