@@ -331,7 +331,7 @@ class PostgresReader:
         )
         values: dict[str, Any] = {"since": since // BUCKET_S * BUCKET_S, "until": until, "policy": policy}
         if scope != "policy":
-            column = {"task": "task", "workflow": "workflow", "key": "key"}[scope]
+            column = {"task": "task", "workflow": "workflow", "key": "key", "arm": "arm"}[scope]
             question, values["value"] = f"{question} AND {column} = :value", value
         return int(next(iter(tuple(self._rows(question, **values))))[0])
 

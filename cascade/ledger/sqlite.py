@@ -347,7 +347,7 @@ class SqliteReader:
         question = "SELECT coalesce(sum(cost), 0) FROM spend WHERE bucket >= ? AND bucket < ? AND policy = ?"
         values: list[object] = [since // BUCKET_S * BUCKET_S, until, policy]
         if scope != "policy":
-            column = {"task": "task", "workflow": "workflow", "key": "key"}[scope]
+            column = {"task": "task", "workflow": "workflow", "key": "key", "arm": "arm"}[scope]
             question, values = f"{question} AND {column} = ?", [*values, value]
         return int(next(self._rows(question, values))[0])
 

@@ -1,0 +1,315 @@
+"""The ledger under kill -9: what was returned is on record, what was paid is accounted for.
+
+    python benchmarks/ledger_kill.py [--kills 100] [--seed 0] [--quick] [--postgres URL] [--folder DIR]
+
+A process asks the emulator, 64 requests at a time (`AsyncCascade` and `Cascade` in turn, `durability: commit`), and tells each
+answer on a pipe as soon as it has it. It is killed with SIGKILL a moment after one of its first calls, both drawn, again and
+again, on one ledger: SQLite's and, with `--postgres` (an empty database's address), Postgres's. After each kill it must hold that
+
+    every answer that was returned has exactly one outcome on record, and so has no request more than one;
+    calls without an outcome (`open`, no `step`) are no more than the 64 that can have been in flight;
+    every settled call was billed, and every call that was billed is settled or open: call by call, not just in number;
+    `ledger verify` finds nothing, in all that the ledger holds.
+
+So settled <= billed <= settled + unsettled. Two things stand between the last two, and both are told: a call that was put on
+record and had not reached the emulator yet, and one that had, but whose asker was gone before there was a reply to bill.
+A provider may bill that one as well: "taken in" counts it. A killed process is no power cut: what the disk makes of a
+sync is not tried here. Exits with 1 where any of it does not hold.
+"""
+
+from __future__ import annotations
+
+import argparse
+import asyncio
+import os
+import random
+import signal
+import subprocess
+import sys
+import tempfile
+import threading
+from collections import Counter
+from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import closing
+from dataclasses import dataclass
+from http.client import HTTPConnection
+from itertools import count
+from pathlib import Path
+from typing import Any, TypeVar
+
+import msgspec
+import structlog
+
+from cascade import AsyncCascade, Cascade
+from cascade.core.messages import Usage
+from cascade.corpora import Corpus, Item, LadderEntry, Manifest, RecordedReply, text_of
+from cascade.corpora.items import RecordedUsage
+from cascade.emulator import Emulator
+from cascade.ledger.opening import open_reader
+from cascade.ledger.records import OpenBody, OutcomeBody, RequestBody, StepBody
+from cascade.ledger.stores import Reader
+from cascade.ledger.verifying import verify
+
+_T = TypeVar("_T")
+
+AT_ONCE = 64
+LATENCY_S = 0.0005  # of one token: a reply takes some 20 ms, so that a kill finds calls in flight
+CALLS = 300  # a kill comes after one of so many first calls
+WITHIN_S = 0.03  # and within this time after it: anywhere between it and the next step's record
+ITEMS = 1_000  # more than a run can ask
+MODELS = {"haiku": "claude-haiku-5-5", "sonnet": "claude-sonnet-5-5", "opus": "claude-opus-5-5"}
+POLICY = """
+version: 1
+name: kill
+ladder:
+  - {rung: haiku, model: claude-haiku-5-5, threshold: 0.80, max_tokens: 1024, thinking: disabled}
+  - {rung: sonnet, model: claude-sonnet-5-5, threshold: 0.80, max_tokens: 4096, effort: low}
+  - {rung: opus, model: claude-opus-5-5, max_tokens: 8192}
+ledger: {durability: commit}
+"""
+
+Call = tuple[str, int]
+"""A model, and the number of what it was asked: no process asks the same twice."""
+
+
+@dataclass(frozen=True, slots=True)
+class Kill:
+    """What one kill left behind. Numbers of answers that were returned, and of calls; `faults`: what must not be."""
+
+    returned: int
+    settled: int
+    unsettled: int
+    taken_in: int
+    billed: int
+    faults: tuple[str, ...]
+
+    @property
+    def unsent(self) -> int:
+        """Calls on record that had not reached the emulator."""
+        return self.settled + self.unsettled - self.taken_in
+
+    @property
+    def unpaid(self) -> int:
+        """Calls that it had, but whose asker was gone before there was a reply to bill."""
+        return self.taken_in - self.billed
+
+
+class Watched(Emulator):
+    """Counts what it was asked and what it billed, call by call; kills the process that asks, a moment after one of them."""
+
+    def __init__(self, corpus: Corpus, *, calls: int, delay_s: float) -> None:
+        super().__init__(corpus, token_latency_s=LATENCY_S)
+        self.taken_in: Counter[Call] = Counter()
+        self.paid: Counter[Call] = Counter()
+        self._calls, self._delay_s = calls, delay_s
+        self._armed: threading.Timer | None = None
+
+    def arm(self, process: subprocess.Popen[str]) -> None:
+        """Kill `process` so long after so many calls."""
+        self._armed = threading.Timer(self._delay_s, lambda: os.kill(process.pid, signal.SIGKILL))
+
+    def catch_up(self) -> None:
+        """Return when what was sent before this has been read."""
+        for _ in range(3):  # its loop takes turns: by then the others had theirs
+            with closing(HTTPConnection(self.host, self.port)) as late:
+                late.request("GET", "/v1/models")
+                late.getresponse().read()
+
+    def note(self, request: Any) -> None:
+        """A call came in."""
+        super().note(request)
+        if request.method != "POST":
+            return
+        self.taken_in[request.body["model"], int(text_of(request.body["messages"]).rpartition(" ")[2])] += 1
+        self._calls -= 1
+        if not self._calls and self._armed is not None:
+            self._armed.start()
+
+    def bill(self, model: str, usage: Usage, *, whole: bool) -> None:
+        """A reply is paid for; its number of input tokens says which it is."""
+        super().bill(model, usage, whole=whole)
+        self.paid[model, usage.input_tokens] += 1
+
+
+def main() -> int:
+    """Run it and print what came of it."""
+    options = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    options.add_argument("--kills", type=int, default=100, help="for each ledger (default 100)")
+    options.add_argument("--quick", action="store_true", help="5 kills")
+    options.add_argument("--seed", type=int, default=0)
+    options.add_argument(
+        "--postgres", metavar="URL", help="an empty database's address; without it only SQLite is tried"
+    )
+    options.add_argument("--folder", help="where the SQLite ledger is made: on the disk that is to be tried")
+    asked = options.parse_args()
+    kills = 5 if asked.quick else asked.kills
+    sound = True
+    with tempfile.TemporaryDirectory(dir=asked.folder) as folder:
+        addresses = {"SQLite": str(Path(folder) / "ledger.db")}
+        if asked.postgres:
+            addresses["Postgres"] = asked.postgres
+        else:
+            print("no --postgres URL: only SQLite is tried")
+        for name, address in addresses.items():
+            sound &= told(name, tuple(series(address, Path(folder), kills, asked.seed)))
+    return 0 if sound else 1
+
+
+def told(name: str, kills: tuple[Kill, ...]) -> bool:
+    """Print what came of a series; whether all held."""
+    equal = sum(kill.billed == kill.settled + kill.unsettled for kill in kills)
+    taken = sum(not kill.unsent for kill in kills)
+    print(f"{name}: {len(kills)} kills -9 under {AT_ONCE} concurrent asks, durability: commit")
+    print(f"  answers returned {sum(k.returned for k in kills)}, calls settled {sum(k.settled for k in kills)}")
+    print(f"  unsettled: {sum(k.unsettled for k in kills)}, at most {max(k.unsettled for k in kills)} after one kill")
+    print(f"  billed {sum(k.billed for k in kills)}; settled <= billed <= settled + unsettled: {len(kills)} kills")
+    print(
+        f"  billed = settled + unsettled: {equal} kills; else {sum(k.unpaid for k in kills)} calls were taken in, their asker"
+    )
+    print(f"  gone before a reply, and {sum(k.unsent for k in kills)} were on record and not sent yet")
+    print(f"  taken in = settled + unsettled: {taken} kills")
+    faults = [f"  kill {number}: {fault}" for number, kill in enumerate(kills) for fault in kill.faults]
+    print(
+        "\n".join(faults) if faults else "  every answer on record once, every call accounted for, verify finds nothing"
+    )
+    return not faults
+
+
+def series(address: str, folder: Path, kills: int, seed: int, calls: int = CALLS) -> Iterator[Kill]:
+    """Kill so many processes, one after the other, each after one of so many first calls; look at the ledger after each."""
+    chance, corpus = random.Random(seed), _corpus()
+    policy = folder / "kill.yaml"
+    policy.write_text(POLICY, encoding="utf-8")
+    after = unsettled = 0
+    for number in range(kills):
+        with Watched(corpus, calls=chance.randint(1, calls), delay_s=chance.uniform(0, WITHIN_S)) as emulator:
+            environment = {
+                **os.environ, "ANTHROPIC_BASE_URL": emulator.base_url, "ANTHROPIC_API_KEY": "emulator",
+                "CASCADE_HOME": str(folder),
+            }  # fmt: skip
+            command = [sys.executable, __file__, "--child", ("async", "threads")[number % 2], str(policy), address]
+            process = subprocess.Popen(
+                command, env=environment, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True
+            )
+            emulator.arm(process)
+            try:
+                out, err = process.communicate(timeout=120)
+            finally:
+                process.kill()
+            emulator.catch_up()
+        assert process.returncode == -signal.SIGKILL, err
+        reader = open_reader(address)
+        try:
+            after, kill = _look(reader, after, out.splitlines(keepends=True), emulator)
+            found = verify(reader)
+        finally:
+            reader.close()
+        unsettled += kill.unsettled
+        faults = [*kill.faults, *(finding.told for finding in found.findings)]
+        if found.unsettled != unsettled:
+            faults.append(f"verify counts {found.unsettled} unsettled calls, not {unsettled}")
+        yield Kill(kill.returned, kill.settled, kill.unsettled, kill.taken_in, kill.billed, tuple(faults))
+
+
+def _look(reader: Reader, after: int, lines: list[str], emulator: Watched) -> tuple[int, Kill]:
+    """Hold what one process left in the ledger against what it said, and what the emulator saw."""
+    asked: dict[str, int] = {}
+    opens, settled, costs = Counter[Call](), Counter[Call](), Counter[str]()
+    outcomes: dict[str, list[OutcomeBody]] = {}
+    for entry in reader.entries(after=after):
+        after = entry.id
+        if entry.kind == "request":
+            asked[entry.request] = int(_read(entry.body, RequestBody).metadata["number"])
+        elif entry.kind == "open":
+            opens[_read(entry.body, OpenBody).model, asked[entry.request]] += 1
+        elif entry.kind == "step":
+            step = _read(entry.body, StepBody)
+            settled[step.model, step.input_tokens] += 1
+            costs[entry.request] += step.cost
+        else:
+            outcomes.setdefault(entry.request, []).append(_read(entry.body, OutcomeBody))
+    returned = [line.strip() for line in lines if line.endswith("\n")]  # the last may have been cut by the kill
+    unsettled = opens - settled
+    faults = {
+        "answers returned, and not on record": [one for one in returned if one not in outcomes],
+        "requests with more than one outcome": [one for one, ends in outcomes.items() if len(ends) > 1],
+        "answers without one, or with another cost than their steps": [
+            one for one, ends in outcomes.items() if ends[0].error or ends[0].cost != costs[one]
+        ],
+        "answers returned twice": [one for one, times in Counter(returned).items() if times > 1],
+        "calls settled, and never put on record before": list(settled - opens),
+        "calls settled, and not billed": list(settled - emulator.paid),
+        "calls billed, and neither settled nor open": list(emulator.paid - settled - unsettled),
+        "calls taken in, and not on record": list(emulator.taken_in - opens),
+        f"calls unsettled, of {AT_ONCE} in flight": list(unsettled.elements()) if unsettled.total() > AT_ONCE else [],
+    }
+    kill = Kill(
+        len(returned), settled.total(), unsettled.total(), emulator.taken_in.total(), emulator.paid.total(),
+        tuple(f"{len(found)} {what}: {found[0]}" for what, found in faults.items() if found),
+    )  # fmt: skip
+    return after, kill
+
+
+def _read(body: bytes, kind: type[_T]) -> _T:
+    return msgspec.json.decode(body, type=kind)
+
+
+def _corpus() -> Corpus:
+    """Questions no two of which are alike; a third is sure at once, a third climbs once, a third twice."""
+
+    def reply(number: int, confidence: float | None) -> RecordedReply:
+        usage: RecordedUsage = {"input_tokens": number, "output_tokens": 20 + number % 40}
+        return RecordedReply(confidence, f"Answer {number}.", 1.0, usage)
+
+    items = tuple(
+        Item(
+            f"kill-{number}",
+            f"Question {number}",
+            {
+                "haiku": reply(number, 0.9 if number % 3 == 0 else 0.2),
+                "sonnet": reply(number, 0.9 if number % 3 == 1 else 0.2),
+                "opus": reply(number, None),
+            },
+        )
+        for number in range(1, ITEMS + 1)
+    )
+    ladder = tuple(LadderEntry(rung, model) for rung, model in MODELS.items())
+    return Corpus(Manifest("kill", ladder, synthetic=True, items=len(items)), items)
+
+
+def child(kind: str, policy: str, address: str) -> None:
+    """What is killed: ask one question after the other, 64 at a time, and tell which are answered."""
+    structlog.configure(logger_factory=structlog.PrintLoggerFactory(sys.stderr))
+    numbers = count(1)
+    if kind == "async":
+        asyncio.run(_ask_async(policy, address, numbers))
+    else:
+        with Cascade(policy, ledger=address) as cascade, ThreadPoolExecutor(AT_ONCE) as pool:
+            list(pool.map(lambda _: _ask(cascade, numbers), range(AT_ONCE)))
+    signal.pause()
+
+
+def _ask(cascade: Cascade, numbers: Iterator[int]) -> None:
+    while (number := next(numbers)) <= ITEMS:
+        _tell(cascade.ask(f"Question {number}", metadata={"number": str(number)}).request_id)
+
+
+async def _ask_async(policy: str, address: str, numbers: Iterator[int]) -> None:
+    async def work(cascade: AsyncCascade) -> None:
+        while (number := next(numbers)) <= ITEMS:
+            _tell((await cascade.ask(f"Question {number}", metadata={"number": str(number)})).request_id)
+
+    async with AsyncCascade(policy, ledger=address) as cascade:
+        await asyncio.gather(*(work(cascade) for _ in range(AT_ONCE)))
+
+
+def _tell(request: str) -> None:
+    os.write(1, f"{request}\n".encode())  # one write: it is on the pipe, whole, when this returns
+
+
+if __name__ == "__main__":
+    if sys.argv[1:2] == ["--child"]:
+        child(*sys.argv[2:])
+    else:
+        sys.exit(main())

@@ -1,0 +1,25 @@
+"""The ledger under kill -9: the quick form of `benchmarks/ledger_kill.py`."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+
+from benchmarks.ledger_kill import AT_ONCE, Kill, series
+
+
+def _check(kills: tuple[Kill, ...]) -> None:
+    assert [kill.faults for kill in kills] == [(), ()]
+    for kill in kills:
+        assert kill.settled <= kill.billed <= kill.taken_in <= kill.settled + kill.unsettled
+        assert kill.unsettled <= AT_ONCE
+    assert sum(kill.returned for kill in kills) > 0  # something was there to be lost
+    assert sum(kill.unsettled for kill in kills) > 0
+
+
+@pytest.mark.parametrize("engine", ["sqlite", "postgres"])
+def test_nothing_that_was_returned_or_paid_is_lost(engine: str, tmp_path: Path, request: pytest.FixtureRequest) -> None:
+    """Both drivers, killed under 64 concurrent asks: each answer is on record once, each call settled or open."""
+    address = str(tmp_path / "ledger.db") if engine == "sqlite" else request.getfixturevalue("postgres_database")
+    _check(tuple(series(address, tmp_path, kills=2, seed=0, calls=150)))
