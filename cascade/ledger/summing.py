@@ -8,7 +8,7 @@ from dataclasses import astuple
 from datetime import UTC, datetime
 from typing import Any
 
-from cascade.ledger.records import BUCKET_S, Batch, SpendKey, TrafficKey
+from cascade.ledger.records import BUCKET_S, NO_SLOT, Batch, SpendKey, TrafficKey
 from cascade.ledger.stores import Reader
 
 __all__ = ["compare"]
@@ -66,7 +66,7 @@ def _differences(what: str, names: Sequence[str], on_record: _Table, made: _Tabl
         pairs = zip(names, on_record.get(labels, nothing), made.get(labels, nothing), strict=True)
         wrong = [f"{name} {one}, not {other}" for name, one, other in pairs if not _same(one, other)]
         if wrong:
-            said = "/".join(str(label) for label in labels if label != "")
+            said = "/".join(str(label) for label in labels if label not in ("", NO_SLOT))
             yield f"the sums of {what}, {said}: {', '.join(wrong)}"
 
 
