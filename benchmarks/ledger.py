@@ -29,7 +29,7 @@ from cascade.core.operations import Ledger
 from cascade.core.trail import Answer, Step, Verdict
 from cascade.hooks import Begun, Calling, Ended, wait
 from cascade.ledger.opening import open_ledger
-from cascade.ledger.records import BUCKET_S, Batch, SpendKey, TrafficKey
+from cascade.ledger.records import BUCKET_S, NO_SLOT, Batch, SpendKey, TrafficKey
 from cascade.ledger.sqlite import SqliteReader, SqliteStore
 from cascade.ledger.tracking import LedgerHook
 from cascade.ledger.writer import Writer
@@ -200,11 +200,13 @@ def a_ledger_of(path: Path, steps: int) -> None:
             )
             for at, more in enumerate((1, rung != "opus", 55_500, 310, 49)):
                 spent[at] += more
-            passed = batch.traffic.setdefault(
-                TrafficKey(bucket, "default", task, flow, "cascade", rung, number % 64), [0, 0, 0, 0, 0, 0.0, 0, 0]
-            )
-            for at, more in enumerate((1, 1, 1, 0, 55_500, 55_500.0**2, 900_000, 1)):
-                passed[at] += more
+            for key in (
+                TrafficKey(bucket, "default", task, flow, "cascade", rung, NO_SLOT),
+                TrafficKey(bucket, "default", "", "", "cascade", "", number % 64),
+            ):
+                passed = batch.traffic.setdefault(key, [0, 0, 0, 0, 0, 0.0, 0, 0])
+                for at, more in enumerate((1, 1, 1, 0, 55_500, 55_500.0**2, 900_000, 1)):
+                    passed[at] += more
         store.write(batch)
     store.close()
 
@@ -218,7 +220,7 @@ def costs(folder: Path, steps: int) -> tuple[float, float | None]:
 
     def read() -> None:
         counted = sum(int(row[8]) for row in reader.spend(since, until))
-        asked = sum(int(row[7]) for row in reader.traffic(since, until))
+        asked = sum(int(row[7]) for row in reader.traffic(since, until) if row[6] == NO_SLOT)
         if (counted, asked) != (steps, steps):
             sys.exit(f"the sums are wrong: {counted} steps and {asked} requests of {steps}")
 

@@ -39,12 +39,22 @@ def bound_of(rates: prices.Rates, prompt: Prompt, attempts: int) -> int:
 
 @dataclass(frozen=True, slots=True)
 class _Budget:
-    """One of the policy's budgets, ready: its zone, and which of those that add up the same spend it is, by span."""
+    """One of the policy's budgets, ready: its zone, and which of those that add up the same spend it is, by span.
+
+    `observed_of`: it bounds what is put to the ladder beside this policy's baseline.
+    """
 
     limits: Limits
     book: str
     zone: tzinfo
     places: Mapping[Span, int]
+    observed_of: str | None = None
+
+    def marked(self, claim: Claim) -> Claim:
+        """The claim, as the state and the ledger must know it."""
+        if self.observed_of is not None:  # the ledger has it under the policy's own name, by its arm
+            return replace(claim, policy=self.observed_of, scope="arm", value="shadow")
+        return replace(claim, nth=self.places[claim.span]) if self.places[claim.span] else claim
 
 
 class Gate:
@@ -66,7 +76,7 @@ class Gate:
         if policy.observe.daily_usd is not None:
             zone = policy.budget[0].timezone if policy.budget else "UTC"
             limits = Limits(daily_usd=policy.observe.daily_usd, on_exhausted="reject", timezone=zone)
-            self._observed += (_Budget(limits, f"{policy.name}/observe", zone_of(zone), {"daily": 0}),)
+            self._observed += (_Budget(limits, f"{policy.name}/observe", zone_of(zone), {"daily": 0}, policy.name),)
 
     @property
     def is_open(self) -> bool:
@@ -86,7 +96,7 @@ class Gate:
         """The counters of these budgets that a call made now falls under."""
         now = self._wall()
         return tuple(
-            replace(claim, nth=one.places[claim.span]) if one.places[claim.span] else claim
+            one.marked(claim)
             for one in budgets
             for claim in claims_of(one.limits, one.book, task, metadata, datetime.fromtimestamp(now, one.zone))
         )

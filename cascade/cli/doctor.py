@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import os
 import sys
 from dataclasses import asdict, dataclass
 from importlib.util import find_spec
 from itertools import groupby
+from pathlib import Path
 from typing import Literal
 
 from cascade.claude import Looked, ModelStatus, look_at
@@ -14,13 +16,18 @@ from cascade.core.climb import Plan
 from cascade.core.errors import CascadeError
 from cascade.core.policy import Policy, Rung
 from cascade.engine import default_policy
+from cascade.ledger.addresses import address_of, reading, where_told
 from cascade.loading import load_policy
 from cascade.plans import make_plan
+from cascade.state.opening import look_at_state
+from cascade.switch import Switch
 
 __all__ = ["Finding", "run_doctor"]
 
 _MOST_SKEW_S = 60.0
-_EXTRAS = {"json_repair": "repair", "jsonschema_rs": "schema", "h11": "emulator"}
+_EXTRAS = {
+    "json_repair": "repair", "jsonschema_rs": "schema", "h11": "emulator", "redis": "redis", "psycopg": "postgres",
+}  # fmt: skip
 _EXIT = {"configuration": 2, "upstream": 4}
 
 
@@ -47,6 +54,7 @@ def run_doctor(policy_name: str | None, *, as_json: bool) -> int:
     else:
         findings.append(_policy(policy, plan))
         findings.append(Finding("prices", "ok", "every model on the ladder has one (`cascade policy show`)"))
+        findings += _kept(policy)
         findings.extend(_endpoints(policy))
     missing = [finding for finding in findings if finding.state == "missing"]
     if as_json:
@@ -67,6 +75,49 @@ def _policy(policy: Policy, plan: Plan) -> Finding:
     if plan.stale:
         return Finding("policy", "warning", f"{said}: {', '.join(plan.stale)} changed", "cascade policy check")
     return Finding("policy", "ok", said if policy.certificate else f"{said}: its thresholds are a guess")
+
+
+def _kept(policy: Policy) -> list[Finding]:
+    """The mode in force, the ledger and the state. A ledger or a server that is away costs no answer: a warning."""
+    return [_mode(policy), _ledger(policy), _state()]
+
+
+def _mode(policy: Policy) -> Finding:
+    try:
+        standing = Switch(policy.name, policy.mode).standing(log=False)
+    except CascadeError as wrong:
+        return Finding("mode", "missing", str(wrong), "mend CASCADE_MODE, or unset it")
+    found = f"{standing.mode}, by {standing.source}"
+    if standing.mode == "off":
+        return Finding("mode", "warning", f"{found}: the baseline answers", "cascade mode enforce")
+    return Finding("mode", "ok", found)
+
+
+def _ledger(policy: Policy) -> Finding:
+    if not policy.ledger.enabled:
+        return Finding("ledger", "ok", "off, by the policy")
+    try:
+        address = address_of(None)
+        where = where_told(address)
+        if "://" not in address and not Path(address).exists():
+            folder = next(path for path in Path(address).parents if path.exists())
+            if folder.is_dir() and os.access(folder, os.W_OK):
+                return Finding("ledger", "ok", f"{where}: begins with the first request")
+            return Finding("ledger", "warning", f"{where}: {folder} cannot be written", "set CASCADE_HOME, or mend its rights")
+        with reading(None):
+            return Finding("ledger", "ok", where)
+    except CascadeError as problem:
+        return Finding("ledger", "warning", str(problem), "requests are answered all the same; rows wait in memory")
+
+
+def _state() -> Finding:
+    try:
+        where, problem = look_at_state(None)
+    except CascadeError as wrong:
+        return Finding("state", "missing", str(wrong), "mend CASCADE_STATE, or unset it")
+    if problem is not None:
+        return Finding("state", "warning", f"{where}: {problem}", "each process goes on alone until it is back")
+    return Finding("state", "ok", where)
 
 
 def _python() -> Finding:

@@ -30,14 +30,15 @@ class Claim:
     """One budget that a call falls under, for one period.
 
     `book` names whose spend is added up ("support", "support/task=refund"), `period` is "2026-11-21" or "2026-11";
-    together with `span` they name the counter. `scope` and `value` are the same, apart. `limit` is in nano-USD; `starts`
+    together with `span` they name the counter. `scope` and `value` are the same, apart
+    ("arm", "shadow": what is put to the ladder beside the baseline). `limit` is in nano-USD; `starts`
     and `ends` are Unix seconds. `nth` tells budgets apart that add up the same spend (alert at 5 USD, reject at 10): each
     has a counter of its own, or the same call would be counted twice in one.
     """
 
     book: str
     policy: str
-    scope: Per
+    scope: Per | Literal["arm"]
     value: str
     span: Span
     period: str

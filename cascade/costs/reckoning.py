@@ -78,7 +78,7 @@ def costs(now: Books, before: Books, by: By) -> Costs:
 
     arms = sorted(lines("arm"), key=lambda line: ARMS.index(line.name) if line.name in ARMS else len(ARMS))
     rungs, workflows = lines("rung"), lines("workflow")
-    savings = _savings(now.traffic)
+    savings = _savings(now.slots)
     return Costs(
         by=by,
         total=total_line(totals(now, ""), totals(before, "")),
@@ -101,11 +101,10 @@ def _head(lines: Sequence[Line], of: int) -> Head | None:
     return Head(tuple(lines[:taken]), share, of)
 
 
-def _savings(traffic: Iterable[TrafficRow]) -> tuple[Saving, ...]:
+def _savings(slots: Iterable[TrafficRow]) -> tuple[Saving, ...]:
     by_policy: dict[str, list[TrafficRow]] = {}
-    for row in traffic:
-        if row.arm in ("cascade", "holdout"):
-            by_policy.setdefault(row.policy, []).append(row)
+    for row in slots:
+        by_policy.setdefault(row.policy, []).append(row)
     found = ((policy, rows) for policy, rows in sorted(by_policy.items()) if any(row.arm == "cascade" for row in rows))
     return tuple(_saving(policy, rows) for policy, rows in found)
 

@@ -6,6 +6,8 @@ from collections.abc import Iterable
 from dataclasses import dataclass
 from typing import Any, Final, Literal, NamedTuple
 
+from cascade.ledger.records import NO_SLOT
+
 __all__ = ["ARMS", "BYS", "Books", "By", "SpendRow", "TrafficRow"]
 
 By = Literal["task", "rung", "model", "workflow", "policy", "day"]
@@ -34,8 +36,9 @@ class SpendRow(NamedTuple):
 
 
 class TrafficRow(NamedTuple):
-    """Requests. `rung`: who answered, "" nobody; `escalated`: those that took more than one step; `slot`: see `core.modes`.
+    """Requests. `rung`: who answered, "" nobody; `escalated`: those that took more than one step.
 
+    `slot`: NO_SLOT, or a slot (`core.modes`), whose row counts requests of the others once more, by policy, day and arm alone.
     `estimate`: what the baseline alone would have cost the `estimated` of them, in nano-USD.
     """
 
@@ -58,15 +61,18 @@ class TrafficRow(NamedTuple):
 
 @dataclass(frozen=True, slots=True)
 class Books:
-    """A period's sums."""
+    """A period's sums. `slots`: requests of the arms cascade and holdout, once more, by their slots."""
 
     spend: tuple[SpendRow, ...] = ()
     traffic: tuple[TrafficRow, ...] = ()
+    slots: tuple[TrafficRow, ...] = ()
 
     @classmethod
     def of(cls, spend: Iterable[Any], traffic: Iterable[Any], policy: str | None = None) -> Books:
         """From the reader's rows; of one policy only, where it is named."""
+        rows = [row for row in map(TrafficRow._make, traffic) if policy in (None, row.policy)]
         return cls(
             tuple(row for row in map(SpendRow._make, spend) if policy in (None, row.policy)),
-            tuple(row for row in map(TrafficRow._make, traffic) if policy in (None, row.policy)),
+            tuple(row for row in rows if row.slot == NO_SLOT),
+            tuple(row for row in rows if row.slot != NO_SLOT),
         )

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+from collections import deque
 from collections.abc import Callable
 from typing import Any
 
@@ -35,6 +36,23 @@ class Composer:
     def begin(self, writer: str) -> None:
         """Begin another chain."""
         self._head, self._seq = start(writer), 0
+
+    def compose(self, taken: deque[HandOver], most: int) -> tuple[Batch, list[HandOver], list[HandOver]]:
+        """A batch of the first hand-overs, which are taken away: at least one, and no more after `most` entries.
+
+        Returns it, all that were taken, and those of them that cannot be written: told, and `lost`.
+        """
+        batch, told, unwritable = Batch(), list[HandOver](), list[HandOver]()
+        while taken and len(batch.entries) < most:
+            one = taken.popleft()
+            told.append(one)
+            try:
+                self.add(batch, one)
+            except Exception as problem:  # noqa: BLE001 - one request's values must not stop all others'
+                one.asked.lost = True
+                unwritable.append(one)
+                self._tell("ledger_row_unwritable", error=type(problem).__name__, request=one.asked.begun.request.id)
+        return batch, told, unwritable
 
     def add(self, batch: Batch, one: HandOver) -> None:
         """Put a hand-over at the end of the batch: all of it, or (where this raises) nothing."""
@@ -80,8 +98,8 @@ class Composer:
             prompt_hash=prompts.prompt_hash(document),
             task=_clean(begun.task),
             arm=begun.arm,
-            metadata={_clean(str(name)): _clean(str(value)) for name, value in asked.metadata.items()},
-            flags=sorted(map(_clean, begun.request.flags)),
+            metadata=_names(asked.metadata),
+            flags=sorted(map(_clean, begun.request.flags)) if begun.request.flags else [],
             content=kept,
             observed_as=begun.observed_as,
         )
@@ -168,6 +186,17 @@ def _clean(text: str) -> str:
     if "\0" in text:
         text = text.replace("\0", "\N{REPLACEMENT CHARACTER}")
     return text if text.isascii() else text.encode("utf-8", "replace").decode()
+
+
+def _names(metadata: dict[str, str]) -> dict[str, str]:
+    """The caller's names and values as texts that can be stored."""
+    try:
+        together = "".join((*metadata, *metadata.values()))
+    except TypeError:  # not all of them are texts
+        together = "\0"
+    if together.isascii() and "\0" not in together:
+        return metadata
+    return {_clean(str(name)): _clean(str(value)) for name, value in metadata.items()}
 
 
 def _bytes(body: msgspec.Struct) -> bytes:

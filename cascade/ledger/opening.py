@@ -104,7 +104,6 @@ def _connector(where: str, *, commits: bool) -> Callable[[], Store]:
 def open_reader(address: str | os.PathLike[str] | None = None) -> Reader:
     """A reader of the ledger at this address. Raises LedgerDown where there is none, or none that can be read."""
     where = address_of(address)
-    told_address(where)  # says what cannot be read without showing it
     if _is_postgres(where):
         from cascade.ledger.postgres import PostgresReader  # noqa: PLC0415 - an extra
 

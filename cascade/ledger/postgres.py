@@ -19,6 +19,7 @@ from cascade.ledger.postgres_schema import SCHEMA
 from cascade.ledger.records import BUCKET_S, Batch, Content, Entry
 from cascade.ledger.sessions import ORDER, Session
 from cascade.ledger.stores import Filter, LedgerDown
+from cascade.ledger.sums import by_days, parts_of
 
 if TYPE_CHECKING:
     from sqlalchemy import Connection
@@ -78,6 +79,8 @@ class PostgresStore:
             _send(connection, rows.ADD_CONTENTS, rows.content_arrays(batch))
             _send(connection, rows.ADD_SPEND, rows.sum_arrays(rows.SPEND, batch.spend))
             _send(connection, rows.ADD_TRAFFIC, rows.sum_arrays(rows.TRAFFIC, batch.traffic))
+            _send(connection, rows.ADD_SPEND_DAYS, rows.sum_arrays(rows.SPEND, by_days(batch.spend)))
+            _send(connection, rows.ADD_TRAFFIC_DAYS, rows.sum_arrays(rows.TRAFFIC, by_days(batch.traffic)))
 
     def _has(self, connection: Connection, first: int, last: int) -> bool:
         """Whether these entries are there: a commit may fail to tell that it went well."""
@@ -301,20 +304,24 @@ class PostgresReader:
                 driver.autocommit = False
         return count
 
-    def spend(self, since: int, until: int) -> Iterator[tuple[str | int, ...]]:
+    def spend(self, since: int, until: int, *, by_days: bool = True) -> Iterator[tuple[str | int, ...]]:
         """Sums of steps over the buckets in [since, until), see `stores`."""
-        return self._sums("spend", rows.SPEND, rows.SPEND_SUMS, since, until)
+        return self._sums(rows.SPEND, rows.SPEND_SUMS, parts_of("spend", since, until, by_days=by_days))
 
-    def traffic(self, since: int, until: int) -> Iterator[tuple[str | int | float, ...]]:
+    def traffic(self, since: int, until: int, *, by_days: bool = True) -> Iterator[tuple[str | int | float, ...]]:
         """Sums of requests, the same way."""
-        return self._sums("traffic", rows.TRAFFIC, rows.TRAFFIC_SUMS, since, until)
+        return self._sums(rows.TRAFFIC, rows.TRAFFIC_SUMS, parts_of("traffic", since, until, by_days=by_days))
 
-    def _sums(self, table: str, columns: Mapping[str, str], sums: int, since: int, until: int) -> Iterator[Any]:
+    def _sums(self, columns: Mapping[str, str], sums: int, parts: Sequence[tuple[str, int, int]]) -> Iterator[Any]:
         names = [*columns]
         by = ", ".join(["bucket / 86400", *names[1:-sums]])
         added = ", ".join(f"CAST(sum({name}) AS {columns[name]})" for name in names[-sums:])
-        question = f"SELECT {by}, {added} FROM {table} WHERE bucket >= :since AND bucket < :until GROUP BY {by}"  # noqa: S608 - constants
-        return self._rows(question, since=since, until=until)
+        # Constants, and whole numbers.
+        each = " UNION ALL ".join(
+            f"SELECT * FROM {part} WHERE bucket >= {since:d} AND bucket < {until:d}"  # noqa: S608
+            for part, since, until in parts
+        )
+        return self._rows(f"SELECT {by}, {added} FROM ({each}) AS parts GROUP BY {by}")  # noqa: S608
 
     def spent(self, policy: str, scope: str, value: str, since: float, until: float) -> int:
         """What the steps of a policy cost in [since, until), in nano-USD: whole quarters of an hour, the one of `since` too."""
@@ -324,7 +331,7 @@ class PostgresReader:
         )
         values: dict[str, Any] = {"since": since // BUCKET_S * BUCKET_S, "until": until, "policy": policy}
         if scope != "policy":
-            column = {"task": "task", "workflow": "workflow", "key": "key"}[scope]
+            column = {"task": "task", "workflow": "workflow", "key": "key", "arm": "arm"}[scope]
             question, values["value"] = f"{question} AND {column} = :value", value
         return int(next(iter(tuple(self._rows(question, **values))))[0])
 

@@ -9,7 +9,7 @@ from typing import Any
 from cascade.ledger.records import Batch
 
 __all__ = [
-    "ADD_CONTENTS", "ADD_ENTRIES", "ADD_SPEND", "ADD_TRAFFIC", "SPEND", "SPEND_SUMS", "TRAFFIC", "TRAFFIC_SUMS", "content_arrays",
+    "ADD_CONTENTS", "ADD_ENTRIES", "ADD_SPEND", "ADD_SPEND_DAYS", "ADD_TRAFFIC", "ADD_TRAFFIC_DAYS", "SPEND", "SPEND_SUMS", "TRAFFIC", "TRAFFIC_SUMS", "content_arrays",
     "entry_arrays", "sum_arrays",
 ]  # fmt: skip
 
@@ -47,8 +47,8 @@ ADD_ENTRIES = _insert(
 ADD_CONTENTS = _insert(
     "contents", {"request": "text", "part": "text", "at": "double precision", "salt": "bytea", "text": "text"}
 ) + " ON CONFLICT DO NOTHING"  # fmt: skip
-ADD_SPEND = _add("spend", SPEND, SPEND_SUMS)
-ADD_TRAFFIC = _add("traffic", TRAFFIC, TRAFFIC_SUMS)
+ADD_SPEND, ADD_SPEND_DAYS = (_add(table, SPEND, SPEND_SUMS) for table in ("spend", "spend_days"))
+ADD_TRAFFIC, ADD_TRAFFIC_DAYS = (_add(table, TRAFFIC, TRAFFIC_SUMS) for table in ("traffic", "traffic_days"))
 
 
 def entry_arrays(batch: Batch) -> dict[str, Sequence[Any]]:

@@ -36,6 +36,18 @@ _TABLES = (
         resolved BIGINT NOT NULL, escalated BIGINT NOT NULL, cost BIGINT NOT NULL, cost_squared DOUBLE PRECISION NOT NULL,
         estimate BIGINT NOT NULL, estimated BIGINT NOT NULL)""",
     "CREATE INDEX traffic_bucket ON traffic (bucket)",
+    # The same by days: a month of quarters is many rows.
+    """CREATE TABLE spend_days (
+        name BYTEA PRIMARY KEY, bucket BIGINT NOT NULL, policy TEXT NOT NULL, task TEXT NOT NULL, workflow TEXT NOT NULL,
+        key TEXT NOT NULL, arm TEXT NOT NULL, rung TEXT NOT NULL, model TEXT NOT NULL, steps BIGINT NOT NULL,
+        escalated BIGINT NOT NULL, cost BIGINT NOT NULL, input BIGINT NOT NULL, output BIGINT NOT NULL)""",
+    "CREATE INDEX spend_days_bucket ON spend_days (bucket)",
+    """CREATE TABLE traffic_days (
+        name BYTEA PRIMARY KEY, bucket BIGINT NOT NULL, policy TEXT NOT NULL, task TEXT NOT NULL, workflow TEXT NOT NULL,
+        arm TEXT NOT NULL, rung TEXT NOT NULL, slot BIGINT NOT NULL, requests BIGINT NOT NULL, answers BIGINT NOT NULL,
+        resolved BIGINT NOT NULL, escalated BIGINT NOT NULL, cost BIGINT NOT NULL, cost_squared DOUBLE PRECISION NOT NULL,
+        estimate BIGINT NOT NULL, estimated BIGINT NOT NULL)""",
+    "CREATE INDEX traffic_days_bucket ON traffic_days (bucket)",
     # The dearest requests without a walk through all of them.
     "CREATE INDEX entries_cost ON entries ((CAST(CAST(body AS jsonb) ->> 'cost' AS BIGINT))) WHERE kind = 'outcome'",
 )

@@ -19,6 +19,8 @@ import msgspec
 
 __all__ = [
     "BUCKET_S",
+    "DAY_S",
+    "NO_SLOT",
     "Batch",
     "Content",
     "Entry",
@@ -35,6 +37,12 @@ Kind = Literal["request", "open", "step", "outcome"]
 
 BUCKET_S = 900
 """Sums are kept by quarters of an hour: every time zone's midnight falls on one."""
+
+DAY_S = 86_400
+"""And by days (UTC): a long period has few of them."""
+
+NO_SLOT = -1
+"""A request's slot where it is summed up by all else."""
 
 
 class RequestBody(msgspec.Struct, frozen=True, gc=False, omit_defaults=True):
@@ -152,7 +160,10 @@ class SpendKey:
 
 @dataclass(frozen=True, slots=True)
 class TrafficKey:
-    """What requests are summed up by. `rung`: who answered, "" where nobody did; `slot`: see `core.modes`."""
+    """What requests are summed up by: `slot` is NO_SLOT, `rung` who answered, "" where nobody did.
+
+    And, in the arms cascade and holdout, once more by policy, arm and `slot` (see `core.modes`), the rest "".
+    """
 
     bucket: int
     policy: str

@@ -32,6 +32,18 @@ _TABLES = (
         resolved INTEGER NOT NULL, escalated INTEGER NOT NULL, cost INTEGER NOT NULL, cost_squared REAL NOT NULL,
         estimate INTEGER NOT NULL, estimated INTEGER NOT NULL,
         PRIMARY KEY (bucket, policy, task, workflow, arm, rung, slot)) STRICT, WITHOUT ROWID""",
+    # The same by days: a month of quarters is many rows.
+    """CREATE TABLE spend_days (
+        bucket INTEGER NOT NULL, policy TEXT NOT NULL, task TEXT NOT NULL, workflow TEXT NOT NULL, key TEXT NOT NULL,
+        arm TEXT NOT NULL, rung TEXT NOT NULL, model TEXT NOT NULL, steps INTEGER NOT NULL, escalated INTEGER NOT NULL,
+        cost INTEGER NOT NULL, input INTEGER NOT NULL, output INTEGER NOT NULL,
+        PRIMARY KEY (bucket, policy, task, workflow, key, arm, rung, model)) STRICT, WITHOUT ROWID""",
+    """CREATE TABLE traffic_days (
+        bucket INTEGER NOT NULL, policy TEXT NOT NULL, task TEXT NOT NULL, workflow TEXT NOT NULL, arm TEXT NOT NULL,
+        rung TEXT NOT NULL, slot INTEGER NOT NULL, requests INTEGER NOT NULL, answers INTEGER NOT NULL,
+        resolved INTEGER NOT NULL, escalated INTEGER NOT NULL, cost INTEGER NOT NULL, cost_squared REAL NOT NULL,
+        estimate INTEGER NOT NULL, estimated INTEGER NOT NULL,
+        PRIMARY KEY (bucket, policy, task, workflow, arm, rung, slot)) STRICT, WITHOUT ROWID""",
 )
 
 

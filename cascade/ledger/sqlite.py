@@ -25,6 +25,7 @@ import msgspec
 from cascade.ledger.files import BUSY_MS, connect, migrate, told, transaction, version
 from cascade.ledger.records import BUCKET_S, Batch, Content, Entry, Kind
 from cascade.ledger.stores import Filter, LedgerDown
+from cascade.ledger.sums import by_days, parts_of
 
 __all__ = ["BUSY_MS", "SqliteReader", "SqliteStore"]
 
@@ -48,8 +49,11 @@ _SPEND_KEYS = "bucket, policy, task, workflow, key, arm, rung, model"
 _SPEND_SUMS = "steps, escalated, cost, input, output"
 _TRAFFIC_KEYS = "bucket, policy, task, workflow, arm, rung, slot"
 _TRAFFIC_SUMS = "requests, answers, resolved, escalated, cost, cost_squared, estimate, estimated"
-_ADD_SPEND = _upsert("spend", _SPEND_KEYS, _SPEND_SUMS)
-_ADD_TRAFFIC = _upsert("traffic", _TRAFFIC_KEYS, _TRAFFIC_SUMS)
+_ADD = {
+    table: _upsert(table, keys, sums)
+    for name, keys, sums in (("spend", _SPEND_KEYS, _SPEND_SUMS), ("traffic", _TRAFFIC_KEYS, _TRAFFIC_SUMS))
+    for table in (name, f"{name}_days")
+}
 
 
 class SqliteStore:
@@ -123,20 +127,20 @@ class SqliteStore:
             self._insert_entries(connection, batch.entries)
             if batch.contents:
                 connection.executemany(_INSERT_CONTENT, map(_content_row, batch.contents))
-            if batch.spend:
+            for table, spend in (("spend", batch.spend), ("spend_days", by_days(batch.spend))):
                 connection.executemany(
-                    _ADD_SPEND,
+                    _ADD[table],
                     (
                         (k.bucket, k.policy, k.task, k.workflow, k.key, k.arm, k.rung, k.model, *sums)
-                        for k, sums in batch.spend.items()
+                        for k, sums in spend.items()
                     ),
                 )
-            if batch.traffic:
+            for table, traffic in (("traffic", batch.traffic), ("traffic_days", by_days(batch.traffic))):
                 connection.executemany(
-                    _ADD_TRAFFIC,
+                    _ADD[table],
                     (
                         (k.bucket, k.policy, k.task, k.workflow, k.arm, k.rung, k.slot, *sums)
-                        for k, sums in batch.traffic.items()
+                        for k, sums in traffic.items()
                     ),
                 )
 
@@ -322,26 +326,28 @@ class SqliteReader:
             )
         return count
 
-    def spend(self, since: int, until: int) -> Iterator[tuple[str | int, ...]]:
+    def spend(self, since: int, until: int, *, by_days: bool = True) -> Iterator[tuple[str | int, ...]]:
         """Sums of steps over the buckets in [since, until), see `stores`."""
-        return self._sums("spend", _SPEND_KEYS, _SPEND_SUMS, since, until)
+        return self._sums("spend", _SPEND_KEYS, _SPEND_SUMS, parts_of("spend", since, until, by_days=by_days))
 
-    def traffic(self, since: int, until: int) -> Iterator[tuple[str | int | float, ...]]:
+    def traffic(self, since: int, until: int, *, by_days: bool = True) -> Iterator[tuple[str | int | float, ...]]:
         """Sums of requests, the same way."""
-        return self._sums("traffic", _TRAFFIC_KEYS, _TRAFFIC_SUMS, since, until)
+        return self._sums("traffic", _TRAFFIC_KEYS, _TRAFFIC_SUMS, parts_of("traffic", since, until, by_days=by_days))
 
-    def _sums(self, table: str, keys: str, sums: str, since: int, until: int) -> Iterator[Any]:
+    def _sums(self, table: str, keys: str, sums: str, parts: Sequence[tuple[str, int, int]]) -> Iterator[Any]:
         by = keys.replace("bucket", "bucket / 86400")
         added = ", ".join(f"sum({name})" for name in sums.split(", "))
-        question = f"SELECT {by}, {added} FROM {table} WHERE bucket >= ? AND bucket < ? GROUP BY {by}"  # noqa: S608 - constants
-        return self._rows(question, (since, until))
+        # Constants of this file.
+        each = " UNION ALL ".join(f"SELECT * FROM {part} WHERE bucket >= ? AND bucket < ?" for part, _, _ in parts)  # noqa: S608
+        question = f"SELECT {by}, {added} FROM ({each}) AS {table} GROUP BY {by}"  # noqa: S608
+        return self._rows(question, [at for _, *ends in parts for at in ends])
 
     def spent(self, policy: str, scope: str, value: str, since: float, until: float) -> int:
         """What the steps of a policy cost in [since, until), in nano-USD: whole quarters of an hour, the one of `since` too."""
         question = "SELECT coalesce(sum(cost), 0) FROM spend WHERE bucket >= ? AND bucket < ? AND policy = ?"
         values: list[object] = [since // BUCKET_S * BUCKET_S, until, policy]
         if scope != "policy":
-            column = {"task": "task", "workflow": "workflow", "key": "key"}[scope]
+            column = {"task": "task", "workflow": "workflow", "key": "key", "arm": "arm"}[scope]
             question, values = f"{question} AND {column} = ?", [*values, value]
         return int(next(self._rows(question, values))[0])
 

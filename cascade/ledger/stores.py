@@ -78,17 +78,19 @@ class Reader(Protocol):
         """Remove their texts (and salts) for good; returns how many texts. The entries stay."""
         ...
 
-    def spend(self, since: int, until: int) -> Iterator[tuple[str | int, ...]]:
+    def spend(self, since: int, until: int, *, by_days: bool = True) -> Iterator[tuple[str | int, ...]]:
         """Sums of steps over the buckets in [since, until), in Unix seconds, multiples of 900.
 
         (day, policy, task, workflow, key, arm, rung, model, steps, escalated, cost, input, output); `day`: bucket // 86400.
+        Whole days are read from the sums that are kept by days, the rest by quarters of an hour; not `by_days`: all.
         """
         ...
 
-    def traffic(self, since: int, until: int) -> Iterator[tuple[str | int | float, ...]]:
+    def traffic(self, since: int, until: int, *, by_days: bool = True) -> Iterator[tuple[str | int | float, ...]]:
         """Sums of requests, the same way.
 
         (day, policy, task, workflow, arm, rung, slot, requests, answers, resolved, escalated, cost, cost squared, estimate, estimated).
+        Those of NO_SLOT are all requests; those of a slot count some of them once more (`records.TrafficKey`).
         """
         ...
 

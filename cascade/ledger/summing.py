@@ -1,4 +1,4 @@
-"""Are the sums what the entries add up to? Quarter of an hour by quarter of an hour, and nothing beside them."""
+"""Are the sums what the entries add up to? Quarter of an hour by quarter of an hour, and nothing beside them; and the days' too."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ from dataclasses import astuple
 from datetime import UTC, datetime
 from typing import Any
 
-from cascade.ledger.records import BUCKET_S, Batch, SpendKey, TrafficKey
+from cascade.ledger.records import BUCKET_S, NO_SLOT, Batch, SpendKey, TrafficKey
 from cascade.ledger.stores import Reader
 
 __all__ = ["compare"]
@@ -17,7 +17,7 @@ _SPEND = ("steps", "escalated", "cost", "input", "output")
 _TRAFFIC = ("requests", "answers", "resolved", "escalated", "cost", "cost_squared", "estimate", "estimated")
 _ALL = 1 << 40  # Unix seconds: later than anything
 
-_Ask = Callable[[int, int], Iterator[tuple[Any, ...]]]
+_Ask = Callable[..., Iterator[tuple[Any, ...]]]
 _Labels = tuple[Any, ...]
 _Table = dict[_Labels, Sequence[float]]
 
@@ -40,7 +40,7 @@ def _compare(
         by_bucket.setdefault(bucket, {})[tuple(labels)] = sums
     looked_at: _Table = {}
     for bucket in sorted(by_bucket):
-        on_record = _table(ask(bucket, bucket + BUCKET_S), len(names))
+        on_record = _table(ask(bucket, bucket + BUCKET_S, by_days=False), len(names))
         for labels, sums in on_record.items():
             before = looked_at.get(labels, (0,) * len(names))
             looked_at[labels] = [one + other for one, other in zip(before, sums, strict=True)]
@@ -48,10 +48,12 @@ def _compare(
         when = datetime.fromtimestamp(bucket, UTC).strftime("%Y-%m-%d %H:%M")
         yield from _differences(f"{what} of {when} UTC", names, plain, by_bucket[bucket])
     # By days, for sums of hours of which no entry is on record.
-    for labels, sums in sorted(_table(ask(0, _ALL), len(names)).items()):
+    by_quarters = _table(ask(0, _ALL, by_days=False), len(names))
+    for labels, sums in sorted(by_quarters.items()):
         day = datetime.fromtimestamp(labels[0] * 86_400, UTC).strftime("%Y-%m-%d")
         made = looked_at.get(labels, (0,) * len(names))
         yield from _differences(f"{what} of {day} UTC", names, {labels[1:]: sums}, {labels[1:]: made})
+    yield from _differences(f"{what} by days", names, _table(ask(0, _ALL), len(names)), by_quarters)
 
 
 def _table(rows: Iterator[tuple[Any, ...]], sums: int) -> _Table:
@@ -64,7 +66,7 @@ def _differences(what: str, names: Sequence[str], on_record: _Table, made: _Tabl
         pairs = zip(names, on_record.get(labels, nothing), made.get(labels, nothing), strict=True)
         wrong = [f"{name} {one}, not {other}" for name, one, other in pairs if not _same(one, other)]
         if wrong:
-            said = "/".join(str(label) for label in labels if label != "")
+            said = "/".join(str(label) for label in labels if label not in ("", NO_SLOT))
             yield f"the sums of {what}, {said}: {', '.join(wrong)}"
 
 

@@ -6,11 +6,28 @@ caller's, from the metadata; a request has escalated where more than one rung wa
 
 from __future__ import annotations
 
+from collections.abc import Mapping, Sequence
+from dataclasses import replace
 from functools import lru_cache
+from typing import TypeVar
 
-from cascade.ledger.records import BUCKET_S, Batch, OutcomeBody, RequestBody, SpendKey, StepBody, TrafficKey
+from cascade.ledger.records import (
+    BUCKET_S,
+    DAY_S,
+    NO_SLOT,
+    Batch,
+    OutcomeBody,
+    RequestBody,
+    SpendKey,
+    StepBody,
+    TrafficKey,
+)
 
-__all__ = ["add_outcome", "add_step", "bucket_of"]
+__all__ = ["add_outcome", "add_step", "bucket_of", "by_days", "parts_of"]
+
+_Key = TypeVar("_Key", SpendKey, TrafficKey)
+
+_COMPARED = ("cascade", "holdout")  # the arms that a saving is measured between
 
 _spend_key = lru_cache(4096)(SpendKey)  # making one takes longer than all else here
 _traffic_key = lru_cache(4096)(TrafficKey)
@@ -39,11 +56,20 @@ def add_step(batch: Batch, at: float, asked: RequestBody, step: StepBody) -> Non
 
 
 def add_outcome(batch: Batch, at: float, asked: RequestBody, outcome: OutcomeBody) -> None:
-    """Count a request that is over. `at`: its outcome's entry's."""
-    key = _traffic_key(
-        bucket_of(at), asked.policy, asked.task, asked.metadata.get("workflow", ""), outcome.arm, outcome.rung or "",
-        outcome.slot,
-    )  # fmt: skip
+    """Count a request that is over. `at`: its outcome's entry's.
+
+    Once by all that it is summed up by but its slot; and, where a saving may be measured on it, once by its slot alone:
+    by both at once nearly every request would be a row of its own.
+    """
+    bucket = bucket_of(at)
+    _count(batch, outcome, _traffic_key(
+        bucket, asked.policy, asked.task, asked.metadata.get("workflow", ""), outcome.arm, outcome.rung or "", NO_SLOT
+    ))  # fmt: skip
+    if outcome.arm in _COMPARED:
+        _count(batch, outcome, _traffic_key(bucket, asked.policy, "", "", outcome.arm, "", outcome.slot))
+
+
+def _count(batch: Batch, outcome: OutcomeBody, key: TrafficKey) -> None:
     sums = batch.traffic.get(key)
     if sums is None:
         sums = batch.traffic[key] = [0, 0, 0, 0, 0, 0.0, 0, 0]
@@ -56,3 +82,21 @@ def add_outcome(batch: Batch, at: float, asked: RequestBody, outcome: OutcomeBod
     if outcome.estimate is not None:
         sums[6] += outcome.estimate
         sums[7] += 1
+
+
+def by_days(sums: Mapping[_Key, Sequence[float]]) -> dict[_Key, list[float]]:
+    """The same, by days (UTC): what a long period is read from."""
+    found: dict[_Key, list[float]] = {}
+    for key, added in sums.items():
+        day = replace(key, bucket=key.bucket // DAY_S * DAY_S)
+        held = found.get(day)
+        found[day] = list(added) if held is None else [one + more for one, more in zip(held, added, strict=True)]
+    return found
+
+
+def parts_of(table: str, since: int, until: int, *, by_days: bool) -> tuple[tuple[str, int, int], ...]:
+    """Which tables hold the sums of [since, until): the whole days from the days', what is before and after from the quarters'."""
+    first, last = -(-since // DAY_S) * DAY_S, until // DAY_S * DAY_S
+    if not by_days or first >= last:
+        return ((table, since, until),)
+    return (table, since, first), (f"{table}_days", first, last), (table, last, until)

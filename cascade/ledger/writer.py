@@ -33,8 +33,7 @@ from cascade.ledger.tracking import HandOver
 
 __all__ = ["Writer"]
 
-_SWEEP_S = 3600.0
-_DAY_S = 86_400.0
+_SWEEP_S, _DAY_S = 3_600.0, 86_400.0
 _REST_S = 60.0  # after so long without a row the thread ends and disconnects; the next row begins anew
 _FORK_WAITS_S = 3.0  # a write that hangs must not hold a fork for ever
 
@@ -172,7 +171,7 @@ class Writer:
                 self._waiting.clear()
                 self._losses.drop(left)
                 self._losses.told_at = None  # the last word
-                self._work.notify()
+            self._work.notify()
         self._tell_losses()
         return not left
 
@@ -196,13 +195,13 @@ class Writer:
             self._work.notify()
 
     def _notify(self) -> None:
-        if self._thread is None:
-            self._rest_at = self._times.ticks() + _REST_S
-            self._thread = threading.Thread(target=self._run, name="cascade-ledger", daemon=True)
-            self._thread.start()
-            exits.started()
-        else:
+        if self._thread is not None:
             self._work.notify()
+            return
+        self._rest_at = self._times.ticks() + _REST_S
+        self._thread = threading.Thread(target=self._run, name="cascade-ledger", daemon=True)
+        self._thread.start()
+        exits.started()
 
     def _urge(self) -> None:
         if self._urged != self._put or self._stuck is not None:
@@ -287,7 +286,10 @@ class Writer:
             self._taken.extend(self._waiting)
             self._waiting.clear()
         if self._stuck is None:
-            self._stuck = self._compose()
+            batch, told, unwritable = self._composer.compose(self._taken, self._bounds.transaction)
+            self._stuck = batch, told
+            with self._lock:
+                self._losses.drop(sum(one.entries for one in unwritable))
         batch, told = self._stuck
         try:
             if batch.entries:
@@ -303,20 +305,6 @@ class Writer:
             store.open(self.name)
             self._store = store
         return self._store
-
-    def _compose(self) -> tuple[Batch, list[HandOver]]:
-        batch, told = Batch(), list[HandOver]()
-        while self._taken and len(batch.entries) < self._bounds.transaction:
-            one = self._taken.popleft()
-            told.append(one)
-            try:
-                self._composer.add(batch, one)
-            except Exception as problem:  # noqa: BLE001 - one request's values must not stop all others'
-                with self._lock:
-                    one.asked.lost = True
-                    self._losses.drop(one.entries)
-                self._tell("ledger_row_unwritable", error=type(problem).__name__, request=one.asked.begun.request.id)
-        return batch, told
 
     def _stood(self, batch: Batch, told: list[HandOver]) -> None:
         """The transaction is durable."""
@@ -354,7 +342,7 @@ class Writer:
         if first:
             self._tell(
                 "ledger_down",
-                problem=str(problem) if isinstance(problem, LedgerDown) else type(problem).__name__,
+                problem=_words(problem),
                 hint="answers are given all the same; rows wait in memory, and are lost if the process ends before it is back",
             )
         with self._lock:
@@ -372,10 +360,7 @@ class Writer:
             self._opened().remove_content(self._times.now() - days * _DAY_S)
         except Exception as problem:  # noqa: BLE001 - as above
             self._disconnect()
-            self._tell(
-                "ledger_sweep_failed",
-                problem=str(problem) if isinstance(problem, LedgerDown) else type(problem).__name__,
-            )
+            self._tell("ledger_sweep_failed", problem=_words(problem))
 
     def _park(self) -> None:
         self._disconnect()
@@ -397,10 +382,15 @@ class Writer:
             now = self._times.ticks()
             rows = self._losses.take(now) if self._losses.seconds(now) == 0.0 else 0
         if rows:
-            self._tell("ledger_dropped", rows=rows, total=self._losses.total)
+            self._tell("ledger_dropped", rows=rows, total=self.dropped)
 
     def _tell(self, event: str, **details: Any) -> None:
         tell(event, ledger=self.where, **details)
+
+
+def _words(problem: Exception) -> str:
+    """What a failure says of itself; one that is not the ledger's own might quote a row."""
+    return str(problem) if isinstance(problem, LedgerDown) else type(problem).__name__
 
 
 def _let_go(hand_overs: Iterable[HandOver]) -> None:

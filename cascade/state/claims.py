@@ -1,25 +1,14 @@
-"""What both states do with claims: name their counters, ask what is spent already, know when an alert is due."""
+"""What both states do with claims: ask what is spent already, know when an alert is due."""
 
 from __future__ import annotations
 
 import math
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator
 
 from cascade.core.budgets import Claim
 from cascade.state import Seed
 
-__all__ = ["ask_seed", "counters", "reached"]
-
-
-def counters(claims: Sequence[Claim]) -> tuple[tuple[str, Claim], ...]:
-    """Each claim with the name of its counter; two budgets over the same books count each for itself."""
-    seen: dict[str, int] = {}
-    named: list[tuple[str, Claim]] = []
-    for claim in claims:
-        name = claim.counter
-        number = seen[name] = seen.get(name, 0) + 1
-        named.append((name if number == 1 else f"{name}#{number}", claim))
-    return tuple(named)
+__all__ = ["ask_seed", "reached"]
 
 
 def reached(claim: Claim) -> Iterator[tuple[float, int]]:

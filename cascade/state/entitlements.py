@@ -27,7 +27,7 @@ from typing import Any, cast
 from cascade.core.budgets import Claim
 from cascade.forks import renew_in_children
 from cascade.state import Alert, Seed
-from cascade.state.claims import ask_seed, counters, reached
+from cascade.state.claims import ask_seed, reached
 from cascade.state.link import Link, Script
 
 __all__ = ["Entitlements", "Tuning"]
@@ -141,12 +141,11 @@ class Entitlements:
 
     def reserve(self, claims: Sequence[tuple[Claim, bool]], bound: int) -> Claim | None:
         """As `State.reserve`. Where Redis is new to everybody, a first process waits for the recovery to end."""
-        named = counters(tuple(claim for claim, _ in claims))
         hards = [hard for _, hard in claims]
         waited = False
         while True:
             with self._lock:
-                entries = [self._take(name, claim) for name, claim in named]
+                entries = [self._take(claim) for claim, _ in claims]
                 reply = self._send("reserve", entries, hards, bound)
                 if reply is None or reply.status == "stale":
                     return self._reserve_alone(entries, hards, bound)
@@ -169,7 +168,7 @@ class Entitlements:
     def settle(self, claims: Sequence[Claim], bound: int, cost: int) -> tuple[Alert, ...]:
         """As `State.settle`."""
         with self._lock:
-            found = [entry for name, _ in counters(claims) if (entry := self._entries.get(name)) is not None]
+            found = [entry for claim in claims if (entry := self._entries.get(claim.counter)) is not None]
             for entry in found:
                 entry.reserved = max(0, entry.reserved - bound)
                 entry.settled += cost
@@ -218,7 +217,8 @@ class Entitlements:
             self._unsaid.clear()
             self._generation += 1  # who goes on after closing begins a new account
 
-    def _take(self, name: str, claim: Claim) -> _Entry:
+    def _take(self, claim: Claim) -> _Entry:
+        name = claim.counter
         entry = self._entries.get(name)
         if entry is None:
             self._latest = max(self._latest, claim.starts)

@@ -73,8 +73,8 @@ class MemoryGuard:
             )
 
 
-def tell_change(policy: str, change: Change) -> None:
-    """Log what has changed at a rung."""
+def tell_change(policy: str, change: Change, *, alone: bool = False) -> None:
+    """Log what has changed at a rung. `alone`: as this process sees it, while the shared state cannot be reached."""
     import structlog  # noqa: PLC0415 - rarely needed, and not free to import
 
     event = _EVENTS[change.what, change.kind]
@@ -90,6 +90,8 @@ def tell_change(policy: str, change: Change) -> None:
         del details["task"]  # an outage is a rung's, whatever the task
     if change.tripped_s:
         details["tripped_s"] = round(change.tripped_s, 1)
+    if alone:
+        details["alone"] = True
     if event in _HINTS:
         details["hint"] = _HINTS[event]
     log = structlog.get_logger("cascade")

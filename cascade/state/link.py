@@ -108,6 +108,16 @@ class Link:
         self._succeed()
         return reply
 
+    def ping(self) -> str | None:
+        """What keeps the server from being reached, in a word; None: nothing does. Closes the connection."""
+        try:
+            self._client.ping()
+        except self._failures as problem:
+            return type(problem).__name__
+        finally:
+            self.close()
+        return None
+
     def close(self) -> None:
         """Close the connections."""
         if self._client is not None:

@@ -19,7 +19,7 @@ from cascade.core.storm import Action
 from cascade.forks import renew_in_children
 from cascade.homes import home
 from cascade.state import Alert, Seed
-from cascade.state.claims import ask_seed, counters, reached
+from cascade.state.claims import ask_seed, reached
 from cascade.state.guard import MemoryGuard
 
 __all__ = ["Books", "MemoryState", "books_of"]
@@ -29,12 +29,12 @@ _MOST_COUNTERS = 100_000  # some 40 MB: a workflow per customer must not fill th
 
 @dataclass(slots=True)
 class _Tally:
-    """One counter, in nano-USD. `told`: the alerts that were, as (limit, share)."""
+    """One counter, in nano-USD. `told`: the shares that were."""
 
     ends: float
     settled: int
     reserved: int = 0
-    told: set[tuple[int, float]] = field(default_factory=set[tuple[int, float]])
+    told: set[float] = field(default_factory=set[float])
 
 
 class Books:
@@ -66,12 +66,11 @@ class Books:
 
     def reserve(self, claims: Sequence[tuple[Claim, bool]], bound: int, seed: Seed | None) -> Claim | None:
         """As `State.reserve`. `seed` is asked outside the lock, and what it says counts once."""
-        named = counters(tuple(claim for claim, _ in claims))
         with self._lock:
-            missing = [(name, claim) for name, claim in named if self._find(name, claim) is None]
-        seeds = {name: ask_seed(seed, claim) for name, claim in missing}
+            missing = [claim for claim, _ in claims if self._find(claim) is None]
+        seeds = {claim.counter: ask_seed(seed, claim) for claim in missing}
         with self._lock:
-            tallies = [self._take(name, claim, seeds.get(name, 0)) for name, claim in named]
+            tallies = [self._take(claim, seeds.get(claim.counter, 0)) for claim, _ in claims]
             for tally, (claim, hard) in zip(tallies, claims, strict=True):
                 if hard and tally.settled + tally.reserved + bound > claim.limit:
                     return claim
@@ -83,23 +82,23 @@ class Books:
         """As `State.settle`."""
         alerts: list[Alert] = []
         with self._lock:
-            for name, claim in counters(claims):
-                tally = self._find(name, claim)
+            for claim in claims:
+                tally = self._find(claim)
                 if tally is None:
                     continue  # of a period that is over, in a child that was forked meanwhile
                 tally.reserved = max(0, tally.reserved - bound)
                 tally.settled += cost
                 for share, least in reached(claim):
-                    if tally.settled >= least and (claim.limit, share) not in tally.told:
-                        tally.told.add((claim.limit, share))
+                    if tally.settled >= least and share not in tally.told:
+                        tally.told.add(share)
                         alerts.append(Alert(claim, share, tally.settled))
         return tuple(alerts)
 
-    def _find(self, name: str, claim: Claim) -> _Tally | None:
-        return self._tallies.get(name) or self._tallies.get(_shared_name(claim))
+    def _find(self, claim: Claim) -> _Tally | None:
+        return self._tallies.get(claim.counter) or self._tallies.get(_shared_name(claim))
 
-    def _take(self, name: str, claim: Claim, seed: int) -> _Tally:
-        tally = self._find(name, claim)
+    def _take(self, claim: Claim, seed: int) -> _Tally:
+        name, tally = claim.counter, self._find(claim)
         if tally is not None:
             return tally
         if claim.starts > self._now:
@@ -115,7 +114,7 @@ class Books:
 
 
 def _shared_name(claim: Claim) -> str:
-    return f"{claim.policy}/{claim.scope}|*|{claim.span}|{claim.period}"
+    return f"{claim.policy}/{claim.scope}|*|{claim.span}|{claim.period}|{claim.nth}"
 
 
 def _tell_full(claim: Claim, most: int) -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import time
 from collections.abc import Callable
 
 from cascade.core.certificate import Escalation
@@ -11,7 +12,9 @@ from cascade.core.policy import Policy
 from cascade.state import Seed, State
 from cascade.state.memory import MemoryState
 
-__all__ = ["open_state"]
+__all__ = ["look_at_state", "open_state"]
+
+_LOOK_S = 1.0
 
 
 def open_state(
@@ -26,14 +29,33 @@ def open_state(
 
     `clock` gives seconds from any origin. Raises ConfigurationError for any other address, MissingExtra without redis-py.
     """
-    named = address if address is not None else os.environ.get("CASCADE_STATE") or "memory"
+    named = _named(address)
     if named == "memory":
         return MemoryState(policy, escalation, clock, seed=seed)
-    scheme = named.partition("://")[0] if "://" in named else ""
-    if scheme in ("redis", "rediss", "unix"):
-        from cascade.state.redis import RedisState  # noqa: PLC0415 - an extra
+    from cascade.state.redis import RedisState  # noqa: PLC0415 - an extra
 
-        return RedisState(named, policy, escalation, clock, seed=seed)
+    return RedisState(named, policy, escalation, clock, seed=seed)
+
+
+def look_at_state(address: str | None) -> tuple[str, str | None]:
+    """Where the state is, as it may be told, and what keeps it from being reached; None: nothing does.
+
+    Raises as `open_state` does.
+    """
+    named = _named(address)
+    if named == "memory":
+        return "memory, of each process alone", None
+    from cascade.state.link import Link  # noqa: PLC0415 - an extra
+
+    link = Link(named, "", time.monotonic, _LOOK_S, _LOOK_S)
+    return link.told, link.ping()
+
+
+def _named(address: str | None) -> str:
+    named = address if address is not None else os.environ.get("CASCADE_STATE") or "memory"
+    scheme = named.partition("://")[0] if "://" in named else ""
+    if named == "memory" or scheme in ("redis", "rediss", "unix"):
+        return named
     where = "CASCADE_STATE" if address is None else "state"
     told = f"{scheme}://…" if scheme else repr(named) if "@" not in named else "this"  # an address may hold a password
     raise ConfigurationError(

@@ -77,7 +77,7 @@ class RedisState:
         if shared is not None:
             action, changes = shared
         for change in changes:
-            tell_change(self._policy, change)
+            tell_change(self._policy, change, alone=shared is None)
         return action
 
     def reserve(self, claims: Sequence[tuple[Claim, bool]], bound: int) -> Claim | None:

@@ -31,13 +31,17 @@ def test_doctor_finds_all_well(run: Run, emulator: Emulator) -> None:
     found = findings(ran.json)
     assert set(found.values()) == {"ok"}
     assert {"key", "reachability", "prices", "clock", "model claude-opus-5-5", "JSON by claude-haiku-5-5"} <= set(found)
+    assert {"mode", "ledger", "state"} <= set(found)
     assert emulator.billed.replies == before
 
 
 def test_doctor_misses_the_key(run: Run) -> None:
-    """Without a key it says so, what to do, and that the demo needs none."""
-    ran = run("doctor")
+    """Without a key it says so, what to do, and that the demo needs none; a Redis that is away is only a warning."""
+    ran = run("doctor", environment={"CASCADE_STATE": "redis://me:SECRET@127.0.0.1:9/0", "CASCADE_MODE": "offf"})
     assert ran.code == 2
+    assert "redis://127.0.0.1:9/0: ConnectionError" in ran.out
+    assert "CASCADE_MODE" in ran.out
+    assert "SECRET" not in ran.out + ran.err
     assert "ANTHROPIC_API_KEY" in ran.out
     assert "cascade demo" in ran.out
 

@@ -72,7 +72,7 @@ def test_a_customer_who_is_all_of_an_arm_makes_it_unmeasurable() -> None:
         found = measure(rows)
         assert isinstance(found, TooFew)
         assert "of 64 slots" in found.why
-        (saving,) = costs(Books((), tuple(rows)), Books(), "task").savings
+        (saving,) = costs(Books(slots=tuple(rows)), Books(), "task").savings
         assert (saving.basis, saving.interval) == ("estimate", None)
         assert any("not measurable" in note for note in saving.notes)
 

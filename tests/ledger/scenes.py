@@ -35,10 +35,11 @@ LONG_S = 30.0
 
 
 class Clock:
-    """Both clocks of a writer; time passes when it is told to. `asked`: how long the thread wanted to wait, each time."""
+    """Both clocks of a writer; time passes when it is told to."""
 
     def __init__(self) -> None:
-        self.passed, self.asked = 0.0, list[float | None]()
+        self.passed = 0.0
+        self._asked: queue.Queue[float | None] = queue.Queue()
         self._writers: list[Writer] = []
 
     def now(self) -> float:
@@ -51,8 +52,13 @@ class Clock:
 
     def wait(self, condition: threading.Condition, seconds: float | None) -> None:
         """Wait for a notice: no time passes by itself."""
-        self.asked.append(seconds)
+        self._asked.put(seconds)
         condition.wait()
+
+    def until_it_waits(self, seconds: float) -> None:
+        """Return when the thread wants to wait for so long."""
+        while self._asked.get(timeout=LONG_S) != seconds:
+            pass
 
     def times(self) -> Times:
         """As a writer takes them."""

@@ -244,6 +244,9 @@ def test_a_chain_that_was_made_anew_is_found_with_heads(tmp_path: Path) -> None:
         ("UPDATE traffic SET cost_squared = cost_squared * 2", "cost_squared "),
         ("INSERT INTO spend VALUES (0, 'x', 'y', '', '', 'cascade', 'haiku', 'm', 1, 0, 5, 1, 1)", "1970-01-01"),
         ("UPDATE spend SET model = 'another'", "another"),
+        ("UPDATE spend_days SET cost = cost + 1 WHERE rung = 'sonnet'", "by days"),
+        ("UPDATE traffic_days SET slot = 63 - slot WHERE slot >= 0", "by days"),
+        ("DELETE FROM traffic_days", "by days"),
     ],
 )
 def test_changed_sums_are_found(path: Path, statement: str, told: str) -> None:
@@ -319,7 +322,7 @@ def test_heads_are_a_file_of_their_own(path: Path) -> None:
 
 def _mend_sums(path: Path) -> None:
     """What a thorough forger would do: make the sums fit the entries that are left."""
-    tamper(path, "DELETE FROM spend", "DELETE FROM traffic")
+    tamper(path, *(f"DELETE FROM {table}{days}" for table in ("spend", "traffic") for days in ("", "_days")))
     batch = Batch()
     asked: dict[str, RequestBody] = {}
     with closing(SqliteReader(path)) as reader:

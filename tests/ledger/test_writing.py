@@ -34,10 +34,12 @@ def test_batched_rows_wait_a_tenth_of_a_second_for_company_and_are_written_toget
     scene = Scene(path)
     assert scene.ask("a", steps=2) == []
     scene.ask("b")
-    scene.clock.pass_by(0.0999)
+    scene.clock.until_it_waits(0.1)
+    scene.clock.pass_by(0.0625)
+    scene.clock.until_it_waits(0.1 - 0.0625)
     assert scene.nothing_yet()
     assert not path.exists()
-    scene.clock.pass_by(0.0001)
+    scene.clock.pass_by(0.0375)
     assert scene.next() == 7
     assert [entry.kind for entry in scene.entries()] == [
         "request",
@@ -48,7 +50,6 @@ def test_batched_rows_wait_a_tenth_of_a_second_for_company_and_are_written_toget
         "step",
         "outcome",
     ]
-    assert all(seconds is None or seconds <= 60 for seconds in scene.clock.asked)
 
 
 def test_many_batched_rows_do_not_wait(path: Path) -> None:
@@ -278,10 +279,9 @@ def test_where_the_ledger_is(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) ->
     monkeypatch.setenv("CASCADE_LEDGER", "postgresql://me:hunter2@db:5432/books?sslmode=require")
     assert told_address(address_of()) == "postgresql://db:5432/books"
     assert address_of("x.db") == str(Path.cwd() / "x.db")
-    for wrong in ("mysql://me:hunter2@db", "postgresql://[hunter2"):
-        with pytest.raises(ConfigurationError) as refused:
-            open_ledger(wrong, Ledger())
-        assert "hunter2" not in str(refused.value)
+    with pytest.raises(ConfigurationError, match="no ledger's address") as refused:
+        open_ledger("mysql://me:hunter2@db", Ledger())
+    assert "hunter2" not in str(refused.value)
 
 
 def test_a_writer_that_rests_disconnects_and_goes_on_with_its_chain(path: Path) -> None:

@@ -203,7 +203,7 @@ def _act(world: World, kind: str, slot: int, number: float, fault: str | None) -
         world.end(slot, crash=kind == "crash")
 
 
-@settings(max_examples=50)
+@settings(max_examples=30)
 @given(acts=_acts, cut_off=st.sampled_from([None, "first", "last"]))
 def test_no_failure_can_overspend(
     redis_server: RedisServer, acts: list[tuple[str, int, float, str | None]], cut_off: str | None

@@ -61,7 +61,7 @@ def _guards(draw: st.DrawFn) -> StormGuard | None:
     )
 
 
-@settings(max_examples=40)
+@settings(max_examples=20)
 @given(_guards(), st.lists(_runs, min_size=3, max_size=10), st.sampled_from([{}, {"haiku": 0.3}, {"haiku": 0.95}]))
 def test_the_shared_guard_is_the_guard(
     redis_server: RedisServer, guard: StormGuard | None, runs: list[Run], certified: dict[str, float]

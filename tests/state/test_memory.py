@@ -1,0 +1,144 @@
+"""Budgets in memory: exact between threads and drivers, each period for itself."""
+
+from __future__ import annotations
+
+import os
+import threading
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import replace
+from pathlib import Path
+
+import pytest
+from structlog.testing import capture_logs
+
+from cascade.core.budgets import Claim
+from cascade.core.certificate import Escalation
+from cascade.state.memory import Books, MemoryState, books_of
+from tests.state.builders import make_claim, make_policy
+
+
+def test_a_hard_limit_holds_between_threads() -> None:
+    """Sixteen threads spend what they can: settled and reserved never pass the limit, and all of it can be spent."""
+    books, claim = Books(), make_claim("p", 100_000)
+
+    def spend(_: int) -> int:
+        spent = 0
+        while books.reserve([(claim, True)], 7, None) is None:
+            assert sum(books.spent(claim.counter)) <= claim.limit
+            books.settle([claim], 7, 5)
+            spent += 5
+        return spent
+
+    with ThreadPoolExecutor(16) as pool:
+        spent = sum(pool.map(spend, range(16)))
+    assert books.spent(claim.counter) == (spent, 0)
+    assert claim.limit - 7 < spent <= claim.limit
+
+
+def test_every_budget_must_have_room_and_the_first_without_is_named() -> None:
+    """Nothing is reserved where one refuses; a soft one is counted and never refuses."""
+    books, wide, narrow = Books(), make_claim("p", 100), make_claim("p", 10, value="w")
+    assert books.reserve([(wide, True), (narrow, True)], 11, None) == narrow
+    assert books.spent(wide.counter) == (0, 0)
+    assert books.reserve([(wide, True), (narrow, False)], 11, None) is None
+    assert books.spent(narrow.counter) == (0, 11)
+
+
+def test_alerts_are_told_once_a_period() -> None:
+    """At the share that the budget names and when all is spent; both at once where one call passes both."""
+    books, claim = Books(), make_claim("p", 100)
+    told = [
+        [alert.share for alert in books.settle([claim], 0, cost)]
+        for cost in (79,)
+        if not books.reserve([(claim, False)], 0, None)
+    ]
+    told += [[alert.share for alert in books.settle([claim], 0, cost)] for cost in (1, 19, 1, 50)]
+    assert told == [[], [0.8], [], [1.0], []]
+    tomorrow = make_claim("p", 100, day=1)
+    books.reserve([(tomorrow, False)], 0, None)
+    assert [(alert.share, alert.spent) for alert in books.settle([tomorrow], 0, 150)] == [(0.8, 150), (1.0, 150)]
+
+
+def test_what_the_ledger_knows_is_counted_once() -> None:
+    """Two threads find a counter missing at the same time: both may ask, one of them counts."""
+    books, claim, both = Books(), make_claim("p", 100), threading.Barrier(2)
+
+    def seed(_: Claim) -> int:
+        both.wait(30)
+        return 40
+
+    with ThreadPoolExecutor(2) as pool:
+        assert list(pool.map(lambda _: books.reserve([(claim, True)], 30, seed), range(2))) == [None, None]
+    assert books.spent(claim.counter) == (40, 60)
+
+
+def test_a_ledger_that_cannot_be_read_is_told_and_costs_no_answer() -> None:
+    """The counter begins at zero."""
+
+    def seed(_: Claim) -> int:
+        raise OSError("a path that nobody must see")
+
+    books, claim = Books(), make_claim("p", 100)
+    with capture_logs() as events:
+        assert books.reserve([(claim, True)], 100, seed) is None
+    assert [(event["event"], event["problem"]) for event in events] == [("budget_seed_failed", "OSError")]
+    assert "nobody must see" not in str(events)
+
+
+def test_a_finished_period_is_forgotten_when_nothing_of_it_is_reserved() -> None:
+    """A call's cost falls into the period it was let in."""
+    books, old, open_call, new = (
+        Books(),
+        *(make_claim("p", 100, value=v, day=d) for v, d in (("a", 0), ("b", 0), ("a", 1))),
+    )
+    books.reserve([(old, True)], 10, None)
+    books.settle([old], 10, 10)
+    books.reserve([(open_call, True)], 10, None)
+    books.reserve([(new, True)], 10, None)
+    assert [books.spent(claim.counter) for claim in (old, open_call, new)] == [(0, 0), (0, 10), (0, 10)]
+    books.settle([open_call], 10, 9)
+    assert books.spent(open_call.counter) == (9, 0)
+
+
+def test_more_counters_than_are_kept_share_one_and_it_is_told() -> None:
+    """A workflow per customer does not fill the memory, and even so no limit is passed."""
+    books = Books(most=2)
+    claims = [make_claim("p", 100, value=value) for value in "abcd"]
+    with capture_logs() as events:
+        let_in = [books.reserve([(claim, True)], 60, None) is None for claim in claims]
+    assert let_in == [True, True, True, False]
+    assert [event["event"] for event in events] == ["budget_counters_full"]
+    books.settle([claims[2]], 60, 10)
+    assert books.reserve([(claims[3], True)], 90, None) is None
+
+
+def test_drivers_of_one_home_and_policy_name_share_their_books(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Two of them cannot spend a budget twice; another home, or another policy, has books of its own."""
+    monkeypatch.setenv("CASCADE_HOME", str(tmp_path / "one"))
+    first, second = (MemoryState(make_policy("p"), Escalation(), lambda: 0.0) for _ in range(2))
+    claim = make_claim("p", 100)
+    assert first.reserve([(claim, True)], 60) is None
+    first.close()
+    assert second.reserve([(claim, True)], 60) == claim
+    assert not second.is_remote
+    assert (
+        MemoryState(make_policy("q"), Escalation(), lambda: 0.0).reserve([(replace(claim, policy="q"), True)], 60)
+        is None
+    )
+    monkeypatch.setenv("CASCADE_HOME", str(tmp_path / "two"))
+    assert MemoryState(make_policy("p"), Escalation(), lambda: 0.0).reserve([(claim, True)], 60) is None
+
+
+@pytest.mark.filterwarnings("ignore:This process .* is multi-threaded:DeprecationWarning")
+@pytest.mark.skipif(not hasattr(os, "fork"), reason="no fork here")
+def test_a_forked_child_keeps_what_was_settled_but_not_the_parents_calls() -> None:
+    """Those are the parent's to settle."""
+    books, claim = books_of("forked"), make_claim("forked", 100)
+    books.reserve([(claim, True)], 30, None)
+    books.settle([claim], 30, 30)
+    books.reserve([(claim, True)], 50, None)
+    child = os.fork()
+    if not child:
+        os._exit(0 if books.spent(claim.counter) == (30, 0) else 1)
+    assert os.waitstatus_to_exitcode(os.waitpid(child, 0)[1]) == 0
+    assert books.spent(claim.counter) == (30, 50)
