@@ -7,7 +7,9 @@ session: it holds behind a pooler, too.
 
 from __future__ import annotations
 
+import os
 import re
+import selectors
 import time
 from collections.abc import Generator
 from contextlib import contextmanager, suppress
@@ -209,22 +211,25 @@ def _bounded_class() -> Any:
 
         patience = 5.0
 
-        def wait(self, gen: Any, *arguments: Any, **named: Any) -> Any:
-            """Wait for an answer."""
-            return super().wait(self._watched(gen), *arguments, **named)
-
-        def _watched(self, answer: Generator[Any, Any, Any]) -> Generator[Any, Any, Any]:
+        def wait(self, gen: Any, *_: Any, **__: Any) -> Any:
+            """Wait for an answer. psycopg's own way has no end to it before 3.3."""
             until = time.monotonic() + self.patience
             try:
-                wanted = next(answer)
-                while True:
-                    ready = yield wanted
-                    if not ready and time.monotonic() >= until:  # psycopg asks in vain a few times a second
-                        self.pgconn.finish()
-                        raise psycopg.OperationalError("no answer in time")
-                    wanted = answer.send(ready)
+                wanted = next(gen)
+                with selectors.SelectSelector() if os.name == "nt" else selectors.PollSelector() as selector:
+                    while True:
+                        selector.register(self.pgconn.socket, wanted)
+                        ready = selector.select(max(0.0, until - time.monotonic()))
+                        if not ready:
+                            self.pgconn.finish()
+                            raise psycopg.OperationalError("no answer in time")
+                        selector.unregister(self.pgconn.socket)
+                        wanted = gen.send(ready[0][1])
             except StopIteration as done:
                 return done.value
+            except KeyboardInterrupt:  # in the middle of an answer: no other could be told from its rest
+                self.pgconn.finish()
+                raise
 
     return Bounded
 
