@@ -53,7 +53,7 @@ class Notice:
     event: Literal["budget_alert", "budget_refused"]
     policy: str
     budget: str
-    scope: Per
+    scope: Per | Literal["arm"]
     value: str
     span: Literal["daily", "monthly", "call"]
     period: str
