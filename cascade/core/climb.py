@@ -91,7 +91,7 @@ class Ask:
 class Observation:
     """A step was taken. `natural`: would its own confidence have escalated it (None: not for the guard to count).
 
-    `failed`: an error. `storm_cost`: nano-USD this step cost because a storm sent it up.
+    `failed`: an error. `storm_cost`: nano-USD this step cost because a storm sent it up. `steps`: the trail, this one last.
     """
 
     task: str
@@ -100,6 +100,7 @@ class Observation:
     natural: bool | None
     failed: bool
     storm_cost: int = 0
+    steps: tuple[Step, ...] = field(default=(), compare=False)
 
 
 @dataclass(frozen=True, slots=True)
@@ -147,6 +148,7 @@ def climb(
         if isinstance(outcome, Situation):  # it may not be asked; what else held (a storm) holds
             if not taken:
                 raise BudgetExceeded(f"{outcome.told}: nothing was asked and nothing was paid")
+            taken[-1] = replace(taken[-1], reason=None)  # it was not sent up
             situation = replace(situation, out_of=outcome.out_of, told=outcome.told)
             continue
         stormed = stormed or decision.reason == "storm"  # without the storm this step and all after it were not taken
@@ -163,7 +165,7 @@ def climb(
                 request_id=outcome.request_id,
                 steps=tuple(taken),
             )
-        told = yield _observation(policy, match, step, after_storm=stormed)
+        told = yield _observation(policy, match, tuple(taken), after_storm=stormed)
         assert isinstance(told, Situation), "the driver must send a situation for an Observation"
         # A hold stands for the whole climb; the floor is the request's own.
         hold = "hold" if situation.storm == "hold" else told.storm
@@ -235,12 +237,13 @@ def apply_checks(verdict: Verdict, checks: tuple[BoundCheck, ...], accept: Accep
     return verdict
 
 
-def _observation(policy: Policy, match: Match, step: Step, *, after_storm: bool) -> Observation:
-    route = policy.route(match.task)
+def _observation(policy: Policy, match: Match, steps: tuple[Step, ...], *, after_storm: bool) -> Observation:
+    route, step = policy.route(match.task), steps[-1]
     reason = natural_reason(route, policy.top, step)
     counted = step.index != policy.top and route.thresholds[step.index] is not None
     natural = None if not counted or reason in ("error", "overflow") else reason in NATURAL
-    return Observation(match.task, step.index, step.rung, natural, reason == "error", step.cost if after_storm else 0)
+    cost = step.cost if after_storm else 0
+    return Observation(match.task, step.index, step.rung, natural, reason == "error", cost, steps)
 
 
 def _exhausted(plan: Plan, request: Request, match: Match, steps: tuple[Step, ...], why: Degraded, told: str) -> Answer:

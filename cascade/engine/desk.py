@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import random
 import time
+from asyncio import CancelledError
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from difflib import get_close_matches
@@ -15,7 +16,6 @@ from cascade.certificates import warn_of_changes
 from cascade.checks import bind_callables
 from cascade.core.certificate import UNCERTIFIED
 from cascade.core.climb import Accept, BoundCheck, Climb, Plan, climb
-from cascade.core.errors import CascadeError
 from cascade.core.messages import Request
 from cascade.core.modes import arm_of, share_of, slot_of, unit_of
 from cascade.core.policy import OTHER, Policy, Rung
@@ -118,7 +118,7 @@ class Desk:
         checks = bind_callables(asked.checks)
         accept = asked.response_model.model_validate_json if asked.response_model is not None else None
         running = climb(plan, request, checks=checks, accept=accept)
-        slot = slot_of(self.policy.name, self._unit(request) or "")
+        slot = slot_of(self.policy.rollout, self.policy.name, self._unit(request))
         started = self.means.clock()
         time_out_at = started + (deadline_s or self.policy.deadline_s)
         return Job(request, plan, running, arm, slot, started, time_out_at, checks, accept)
@@ -148,12 +148,14 @@ class Desk:
         if self._writer is not None:
             self._writer.flush()
 
-    def tell_of_shadow(self, error: CascadeError) -> None:
+    def tell_of_shadow(self, error: BaseException) -> None:
         """Say of a request that was put to the ladder beside its answer that this failed; once a kind."""
         if self._once(f"shadow {type(error).__name__}"):
             import structlog  # noqa: PLC0415 - rarely needed, and not free to import
 
             hint = "the caller had the baseline's answer; `cascade doctor` looks at the ladder's endpoints"
+            if isinstance(error, CancelledError):
+                hint = "the loop ended first: `await driver.aclose()`, or use the driver as a context manager"
             structlog.get_logger("cascade").warning("observe_failed", error=type(error).__name__, hint=hint)
 
     def _tell_hook(self, name: str, problem: Exception) -> None:
