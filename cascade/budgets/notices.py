@@ -28,7 +28,7 @@ _THEN: dict[OnExhausted, str] = {
 
 def places_of(budgets: Sequence[Limits]) -> tuple[Mapping[Span, int], ...]:
     """Of each budget and span: how many before it in the list add up the very same spend (`Claim.nth`)."""
-    seen: dict[tuple[Per, Span], int] = {}
+    seen: dict[tuple[Per | Literal["arm"], Span], int] = {}
     places: list[Mapping[Span, int]] = []
     for limits in budgets:
         own: dict[Span, int] = {}
@@ -53,7 +53,7 @@ class Notice:
     event: Literal["budget_alert", "budget_refused"]
     policy: str
     budget: str
-    scope: Per
+    scope: Per | Literal["arm"]
     value: str
     span: Literal["daily", "monthly", "call"]
     period: str
@@ -72,7 +72,7 @@ class Notices:
         self._deliveries = Deliveries(_log)
         self._by_limits = [tuple(target_of(one, limits.notify_timeout_s) for one in limits.notify) for limits in policy.budget]  # fmt: skip
         self._limits = policy.budget
-        self._by_place: dict[tuple[Per, Span, int], tuple[Target, ...]] = {
+        self._by_place: dict[tuple[Per | Literal["arm"], Span, int], tuple[Target, ...]] = {
             (limits.per, span, nth): targets
             for limits, targets, spans in zip(policy.budget, self._by_limits, places_of(policy.budget), strict=True)
             for span, nth in spans.items()

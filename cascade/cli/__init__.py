@@ -1,6 +1,7 @@
-"""The command line: `cascade ask | demo | doctor | emulate | policy …`.
+"""The command line: `cascade ask | demo | doctor | replay | calibrate | costs | ledger | policy …`.
 
-Exit codes: 0 ok, 1 unexpected, 2 usage, policy or corpus error, 4 upstream failure, 130 stopped by Ctrl-C. The result
+Exit codes: 0 ok, 1 unexpected, 2 usage, policy or corpus error, 3 not feasible or a requirement
+not met, 4 upstream failure, 5 budget exhausted, 130 stopped by Ctrl-C. The result
 goes to stdout and nothing else does; an error is one line on stderr (with `--json`: one JSON object).
 """
 

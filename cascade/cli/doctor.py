@@ -103,7 +103,9 @@ def _ledger(policy: Policy) -> Finding:
             folder = next(path for path in Path(address).parents if path.exists())
             if folder.is_dir() and os.access(folder, os.W_OK):
                 return Finding("ledger", "ok", f"{where}: begins with the first request")
-            return Finding("ledger", "warning", f"{where}: {folder} cannot be written", "set CASCADE_HOME, or mend its rights")
+            return Finding(
+                "ledger", "warning", f"{where}: {folder} cannot be written", "set CASCADE_HOME, or mend its rights"
+            )
         with reading(None):
             return Finding("ledger", "ok", where)
     except CascadeError as problem:

@@ -16,8 +16,8 @@ import msgspec
 from rich.progress import Progress, TextColumn, TimeElapsedColumn
 
 from cascade.cli.output import print_json, stderr, stdout, usd
-from cascade.cli.times import moment
 from cascade.core.errors import ConfigurationError, LedgerError
+from cascade.costs import read_moment
 from cascade.ledger.addresses import reading
 from cascade.ledger.exporting import line_of, write_parquet
 from cascade.ledger.gathering import gather, with_texts
@@ -92,7 +92,10 @@ def _tell(found: Verified) -> None:
 def run_export(wish: ExportWish, *, as_json: bool) -> None:
     """Export; with a file, stdout says what is in it."""
     now = time.time()
-    since, until = (moment(told, now, option) for told, option in ((wish.since, "--since"), (wish.until, "--until")))
+    since, until = (
+        None if told is None else read_moment(told, now, option)
+        for told, option in ((wish.since, "--since"), (wish.until, "--until"))
+    )
     with reading(wish.ledger) as reader, reader.snapshot():
         gathered = gather(reader, since, until)
         if wish.content:

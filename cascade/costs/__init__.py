@@ -7,7 +7,7 @@ Read in this order: `rows` (the sums as they come), `periods`, `tallies` (adding
 from __future__ import annotations
 
 from cascade.costs.holdout import Interval, Measured, TooFew, measure
-from cascade.costs.periods import Period, read_since
+from cascade.costs.periods import Period, read_moment, read_since
 from cascade.costs.reckoning import Costs, Head, Saving, costs
 from cascade.costs.rows import ARMS, BYS, Books, By, SpendRow, TrafficRow
 from cascade.costs.tallies import Line
@@ -29,5 +29,6 @@ __all__ = [
     "TrafficRow",
     "costs",
     "measure",
+    "read_moment",
     "read_since",
 ]

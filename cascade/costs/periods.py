@@ -9,7 +9,7 @@ from datetime import UTC, datetime, timedelta
 from cascade.core.errors import ConfigurationError
 from cascade.ledger.records import BUCKET_S
 
-__all__ = ["Period", "read_since"]
+__all__ = ["Period", "read_moment", "read_since"]
 
 _SECONDS = {"m": 60, "h": 3600, "d": 86_400, "w": 7 * 86_400}
 _AGO = re.compile(r"([1-9]\d{0,5})\s*([mhdw])")
@@ -41,22 +41,38 @@ def read_since(text: str, now: float) -> Period:
     Raises ConfigurationError for what is neither, or lies ahead.
     """
     until = int(now // BUCKET_S + 1) * BUCKET_S
-    if ago := _AGO.fullmatch(text.strip()):
-        length = int(ago[1]) * _SECONDS[ago[2]]
-        if length > _LONGEST_S:
-            raise _refused(text, "longer ago than a century")
+    length = _length(text, "--since")
+    if length is not None:
         # Of whole quarters, and of the length that was asked for: the period before is as long.
         return Period(until - max(1, length // BUCKET_S) * BUCKET_S, until)
-    try:
-        at = datetime.fromisoformat(text.strip())
-    except ValueError:
-        raise _refused(text, "neither a time ago nor a date") from None
-    at = at if at.tzinfo is not None else at.replace(tzinfo=UTC)
-    since = int((at - datetime(1970, 1, 1, tzinfo=UTC)) / timedelta(seconds=BUCKET_S)) * BUCKET_S
+    since = int(read_moment(text, now, "--since") // BUCKET_S) * BUCKET_S
     if not 0 <= since < until:
-        raise _refused(text, "lies ahead, or before 1970")
+        raise _refused("--since", text, "lies ahead, or before 1970")
     return Period(since, until)
 
 
-def _refused(text: str, problem: str) -> ConfigurationError:
-    return ConfigurationError(f"--since {text[:40]!r}: {problem} (give e.g. 7d, 24h or 2026-11-01)")
+def read_moment(text: str, now: float, option: str) -> float:
+    """The same as a single time, in Unix seconds. `option` is what an error names. Raises ConfigurationError as above."""
+    length = _length(text, option)
+    if length is not None:
+        return now - length
+    try:
+        at = datetime.fromisoformat(text.strip())
+    except ValueError:
+        raise _refused(option, text, "neither a time ago nor a date") from None
+    at = at if at.tzinfo is not None else at.replace(tzinfo=UTC)
+    return (at - datetime(1970, 1, 1, tzinfo=UTC)) / timedelta(seconds=1)
+
+
+def _length(text: str, option: str) -> int | None:
+    ago = _AGO.fullmatch(text.strip())
+    if ago is None:
+        return None
+    length = int(ago[1]) * _SECONDS[ago[2]]
+    if length > _LONGEST_S:
+        raise _refused(option, text, "longer ago than a century")
+    return length
+
+
+def _refused(option: str, text: str, problem: str) -> ConfigurationError:
+    return ConfigurationError(f"{option} {text[:40]!r}: {problem} (give e.g. 7d, 24h or 2026-11-01)")

@@ -3,6 +3,7 @@
 A request's track hands its records to the writer, whose one thread chains them and writes them in batches; what cannot be
 written waits in a bounded buffer, and no answer is ever held back for it.
 
-Read in this order: `records` (what is kept), `chain` (why nothing can be changed unseen), `tracking` (a hook: requests → records),
-`writer` (the thread), `stores`, `sqlite`, `postgres`, `sums` (what `costs` reads), then what reads it: `verifying`, `exporting`.
+Read in this order: `records` (what is kept), `chain` (why nothing can be changed unseen), `tracking` (a hook: requests → hand-overs),
+`composing` (hand-overs → chained entries), `writer` (the thread), `opening` (where it is), `stores`,
+`sqlite`, `postgres`, `sums` (what `costs` reads), then what reads it: `verifying`, `exporting`.
 """
