@@ -26,7 +26,7 @@ __all__ = ["add_outcome", "add_step", "bucket_of", "by_days", "parts_of"]
 _Key = TypeVar("_Key", SpendKey, TrafficKey)
 
 # For every step, in a quarter of the time that a named tuple's own takes.
-_make: Callable[..., Any] = tuple.__new__  # pyright: ignore[reportUnknownMemberType]
+_make: Callable[..., Any] = tuple.__new__  # pyright: ignore[reportUnknownMemberType, reportUnknownVariableType]
 
 _COMPARED = ("cascade", "holdout")  # the arms that a saving is measured between
 
