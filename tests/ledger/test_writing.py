@@ -17,6 +17,7 @@ from cascade.core.operations import Ledger
 from cascade.hooks import Ended
 from cascade.ledger.bounds import Bounds
 from cascade.ledger.opening import address_of, open_ledger, seed_of, told_address
+from cascade.ledger.prompts import redacted
 from cascade.ledger.sqlite import SqliteReader
 from cascade.ledger.tracking import LedgerHook
 
@@ -159,6 +160,11 @@ def shout(text: str) -> str:
     return text.replace("4711", "####")
 
 
+def mask(_: str) -> str:
+    """Nothing is kept."""
+    return "*"
+
+
 def refuse(text: str) -> Any:
     """Fail on some texts, give no text for others."""
     if "raise" in text:
@@ -178,6 +184,41 @@ def test_texts_are_redacted_before_they_are_stored(path: Path) -> None:
     assert prompt.text.count("4711") == 1
     assert '"data":"4711"' in prompt.text
     assert answer.text == "yes, #### 0"
+
+
+def test_nothing_that_a_tool_was_given_escapes_redaction(path: Path) -> None:
+    """By no name that the API itself uses; nor what only looks like a block, or holds no role of the API's."""
+    given = {
+        "id": "ssn 1",
+        "type": "ssn_2",
+        "role": "user",
+        "media_type": "a/b",
+        "data": "ssn 3",
+        "source": {"type": "base64", "data": "ssn4"},
+    }
+    picture = {"type": "image", "source": {"type": "base64", "media_type": "image/png", "data": "QQ=="}}
+    messages = [
+        {"role": "user", "content": [picture, {"type": "text", "text": "ssn 5", "cache_control": {"type": "ephemeral", "ttl": "1h"}}]},
+        {"role": "assistant", "content": [{"type": "tool_use", "id": "toolu_1", "name": "look_up", "input": {"list": [given], **given}}]},
+        {"role": "user", "content": [{"type": "tool_result", "tool_use_id": "toolu_1", "content": [{"type": "text", "text": "ssn 6"}]}]},
+        {"role": "ssn 7", "content": {"type": "ssn_8", "id": "ssn_9"}, "type": "Ssn 0"},
+    ]  # fmt: skip
+    kept = redacted(messages, mask)
+    assert "ssn" not in str(kept).lower()
+    masked = dict.fromkeys(given, "*") | {"source": {"type": "*", "data": "*"}}
+    assert kept[0] == {"role": "user", "content": [picture, {**messages[0]["content"][1], "text": "*"}]}  # type: ignore[index, dict-item]
+    assert kept[1]["content"] == [
+        {"type": "tool_use", "id": "toolu_1", "name": "*", "input": {"list": [masked], **masked}}
+    ]
+    assert kept[2]["content"] == [
+        {"type": "tool_result", "tool_use_id": "toolu_1", "content": [{"type": "text", "text": "*"}]}
+    ]
+    scene = Scene(path, Ledger(content=True, redact=f"{__name__}:mask"))
+    scene.ask("a", messages[:3])
+    scene.flush()
+    (prompt,) = (one.text for one in read(path)[1] if one.part == "prompt")
+    assert "ssn" not in prompt
+    assert '"id":"toolu_1"' in prompt
 
 
 def test_a_text_that_cannot_be_redacted_is_not_stored_and_told_once(path: Path) -> None:
