@@ -16,6 +16,7 @@ from cascade.certificates import warn_of_changes
 from cascade.checks import bind_callables
 from cascade.core.certificate import UNCERTIFIED
 from cascade.core.climb import Accept, BoundCheck, Climb, Plan, climb
+from cascade.core.errors import ConfigurationError
 from cascade.core.messages import Request
 from cascade.core.modes import arm_of, share_of, slot_of, unit_of
 from cascade.core.policy import OTHER, Policy, Rung
@@ -77,6 +78,10 @@ class Desk:
     """One driver's; safe between threads."""
 
     def __init__(self, policy: Policy | str | Path | None, means: Means) -> None:
+        for name, given, kinds in (("ledger", means.ledger, (str, Path)), ("state", means.state, str)):
+            if given is not None and not isinstance(given, kinds):
+                mend = 'an address, "off", or nothing' if name == "ledger" else "an address, or nothing"
+                raise ConfigurationError(f"{name}: {type(given).__name__} is none (give {mend})")
         chosen = default_policy() if policy is None else policy
         self.policy = chosen if isinstance(chosen, Policy) else load_policy(chosen)
         self.means = means
