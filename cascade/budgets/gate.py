@@ -1,6 +1,7 @@
 """What a driver asks before each call: whether every budget that applies has room for it.
 
     gate.open(task, metadata) ─> Purse            one a request
+    purse.may_wait() ─> bool                       admit may take a round trip or a query: not on an event loop
     purse.admit(bound, first=…) ─> None | Refusal  None: the call may be made, and its bound is reserved
     purse.settle(bound, cost)                      it was made; purse.release(bound): it was not
 
@@ -101,6 +102,10 @@ class Gate:
             for claim in claims_of(one.limits, one.book, task, metadata, datetime.fromtimestamp(now, one.zone))
         )
 
+    def may_wait(self, claims: tuple[Claim, ...]) -> bool:
+        """Whether to decide on these may take a round trip, or a query of the ledger."""
+        return self._state.may_wait(claims)
+
     def reserve(self, claims: tuple[Claim, ...], bound: int, *, first: bool) -> Claim | None:
         """Reserve `bound` in all of them, or name the one that refuses."""
         flagged = tuple((claim, _is_hard(claim.on_exhausted, first=first)) for claim in claims)
@@ -142,6 +147,16 @@ class Purse:
     def spent(self) -> int:
         """What this request has spent so far, in nano-USD."""
         return self._spent
+
+    def may_wait(self) -> bool:
+        """Whether the next `admit` may take a round trip, or a query of the ledger; False where no budget applies.
+
+        An event loop lets a thread do it then. A `settle` takes at most what `is_remote` says.
+        """
+        if not self._budgets:
+            return False
+        claims = self._gate.claims(self._budgets, self._task, self._metadata)
+        return bool(claims) and self._gate.may_wait(claims)
 
     def admit(self, bound: int, *, first: bool) -> Refusal | None:
         """Reserve `bound` nano-USD for a call; a Refusal where a budget has no room: the call must not be made.

@@ -46,6 +46,10 @@ class State(Protocol):
         """Count a step; returns what is in force at its rung, as it was before this step was counted."""
         ...
 
+    def may_wait(self, claims: Sequence[Claim]) -> bool:
+        """Whether to decide on these may take a round trip, or a query of the ledger."""
+        ...
+
     def reserve(self, claims: Sequence[tuple[Claim, bool]], bound: int) -> Claim | None:
         """Reserve `bound` nano-USD in every claim, if each that is hard (the flag) has room: settled + reserved + bound <= limit.
 

@@ -64,6 +64,11 @@ class Books:
             tally = self._tallies.get(counter)
             return (tally.settled, tally.reserved) if tally else (0, 0)
 
+    def knows(self, claims: Sequence[Claim]) -> bool:
+        """Whether nothing need be asked to decide on these."""
+        with self._lock:
+            return all(self._find(claim) is not None for claim in claims)
+
     def reserve(self, claims: Sequence[tuple[Claim, bool]], bound: int, seed: Seed | None) -> Claim | None:
         """As `State.reserve`. `seed` is asked outside the lock, and what it says counts once."""
         with self._lock:
@@ -171,6 +176,10 @@ class MemoryState:
     def observe(self, observation: Observation) -> Action | None:
         """As `State.observe`."""
         return self._guard.observe(observation)
+
+    def may_wait(self, claims: Sequence[Claim]) -> bool:
+        """As `State.may_wait`: the ledger is asked of a counter that is new here."""
+        return self._seed is not None and not self._books.knows(claims)
 
     def reserve(self, claims: Sequence[tuple[Claim, bool]], bound: int) -> Claim | None:
         """As `State.reserve`."""

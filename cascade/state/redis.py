@@ -80,6 +80,10 @@ class RedisState:
             tell_change(self._policy, change, alone=shared is None)
         return action
 
+    def may_wait(self, claims: Sequence[Claim]) -> bool:
+        """As `State.may_wait`."""
+        return bool(claims)
+
     def reserve(self, claims: Sequence[tuple[Claim, bool]], bound: int) -> Claim | None:
         """As `State.reserve`."""
         if not claims:

@@ -52,6 +52,10 @@ class Books:
     def observe(self, observation: Observation) -> None:
         """No guard."""
 
+    def may_wait(self, claims: Sequence[Claim]) -> bool:
+        """Nobody is asked."""
+        return False
+
     def reserve(self, claims: Sequence[tuple[Claim, bool]], bound: int) -> Claim | None:
         """As the state in memory."""
         self.asked += [claim for claim, _ in claims]

@@ -142,3 +142,18 @@ def test_a_forked_child_keeps_what_was_settled_but_not_the_parents_calls() -> No
         os._exit(0 if books.spent(claim.counter) == (30, 0) else 1)
     assert os.waitstatus_to_exitcode(os.waitpid(child, 0)[1]) == 0
     assert books.spent(claim.counter) == (30, 50)
+
+
+def test_only_a_counter_that_the_ledger_must_be_asked_of_may_take_its_time(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """An event loop lets a thread do that; and nothing of what is known, or where there is no ledger."""
+    monkeypatch.setenv("CASCADE_HOME", str(tmp_path))
+    policy, known, new = make_policy("p"), make_claim("p", 100), make_claim("p", 100, value="new")
+    state = MemoryState(policy, Escalation(), lambda: 0.0, seed=lambda _: 40)
+    assert state.may_wait([known])
+    state.reserve([(known, True)], 1)
+    assert not state.may_wait([known])
+    assert state.may_wait([known, new])
+    assert not state.may_wait([])
+    assert not MemoryState(policy, Escalation(), lambda: 0.0).may_wait([new])
