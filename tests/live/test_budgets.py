@@ -145,3 +145,23 @@ def test_a_call_that_is_cut_off_counts_as_the_most_it_may_have_cost(emulate: Emu
                 await driver.ask("sure")
 
     asyncio.run(run())
+
+
+def test_a_request_that_is_cancelled_while_a_budget_decides_leaves_no_trace(emulator: Emulator) -> None:
+    """Its reservation is given back: there is room for one call, and the next request has it."""
+    policy = budget(daily_usd=usd(1.5 * bound(ladder(), "sure", 0)), on_exhausted="reject")
+
+    async def run() -> None:
+        async with anthropic.AsyncAnthropic(base_url=emulator.base_url, api_key="test") as client:
+            driver = AsyncCascade(policy, client=client)
+            await AsyncCascade(ladder(), client=client).ask("sure")  # a ledger that the budget asks, in a thread
+            before = len(emulator.requests)
+            asking = asyncio.create_task(driver.ask("sure"))
+            await asyncio.sleep(0)  # it goes as far as it can: to the thread that looks into the ledger
+            asking.cancel()
+            with pytest.raises(asyncio.CancelledError):
+                await asking
+            assert len(emulator.requests) == before
+            assert (await driver.ask("sure")).rung == "haiku"
+
+    asyncio.run(run())
