@@ -154,15 +154,15 @@ def _entry(row: Sequence[Any]) -> Entry:
 
 
 class PostgresReader:
-    """A command's side; one thread at a time. After a LedgerDown the next question connects anew.
+    """A command's side; one thread at a time. `seconds`: the most that one question may take. After a LedgerDown the next question connects anew.
 
     Raises LedgerDown where there is no ledger: a reader makes none. MissingExtra where the extra is not installed.
     """
 
     __slots__ = ("_connection", "_holding", "_session", "_still")
 
-    def __init__(self, url: str) -> None:
-        self._session = Session(url, seconds=_READ_S)
+    def __init__(self, url: str, *, seconds: float = _READ_S) -> None:
+        self._session = Session(url, seconds=seconds)
         self._connection: Connection | None = None
         self._holding = 0  # snapshots and streams that the transaction is kept for
         self._still = False  # in a snapshot

@@ -24,7 +24,7 @@ import msgspec
 
 from cascade.ledger.files import BUSY_MS, connect, migrate, told, transaction, version
 from cascade.ledger.records import BUCKET_S, Batch, Content, Entry, Kind
-from cascade.ledger.stores import Filter, LedgerDown
+from cascade.ledger.stores import Filter, LedgerDown, NoLedger
 from cascade.ledger.sums import by_days, parts_of
 
 __all__ = ["BUSY_MS", "SqliteReader", "SqliteStore"]
@@ -233,8 +233,11 @@ class SqliteReader:
 
     def __init__(self, path: Path) -> None:
         self._path = path
-        if not path.exists():
-            raise LedgerDown(f"{path}: there is no ledger yet (ask something first, or name another)")
+        with told(path):
+            try:
+                path.stat()
+            except (FileNotFoundError, NotADirectoryError):
+                raise NoLedger(f"{path}: there is no ledger yet (ask something first, or name another)") from None
         with told(path):
             connection = connect(path)
             try:

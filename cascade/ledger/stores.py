@@ -8,7 +8,7 @@ from typing import Protocol
 
 from cascade.ledger.records import Batch, Content, Entry
 
-__all__ = ["Filter", "LedgerDown", "Reader", "Store"]
+__all__ = ["Filter", "LedgerDown", "NoLedger", "Reader", "Store"]
 
 Filter = Mapping[str, str]
 """Names and values of the caller's metadata that must all match; `request` matches the request's id."""
@@ -16,6 +16,10 @@ Filter = Mapping[str, str]
 
 class LedgerDown(Exception):
     """The database cannot be reached, read or written for now; one line: what, where, what to do. Never holds a row."""
+
+
+class NoLedger(LedgerDown):
+    """There is none at this address: nothing was written yet."""
 
 
 class Store(Protocol):

@@ -53,8 +53,8 @@ class Books:
         """No guard."""
 
     def may_wait(self, claims: Sequence[Claim]) -> bool:
-        """Nobody is asked."""
-        return False
+        """Nothing is asked of anybody."""
+        return bool(claims) and self.is_remote
 
     def reserve(self, claims: Sequence[tuple[Claim, bool]], bound: int) -> Claim | None:
         """As the state in memory."""
