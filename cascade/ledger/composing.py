@@ -25,7 +25,7 @@ _encode = msgspec.json.Encoder().encode
 class Composer:
     """One writer's chain as it grows. `tell(event, **details)` is called once, for the first text that cannot be redacted."""
 
-    __slots__ = ("_head", "_seq", "_tell", "withheld")
+    __slots__ = ("_head", "_open", "_seq", "_tell", "withheld")
 
     def __init__(self, writer: str, tell: Callable[..., None]) -> None:
         self._tell = tell
@@ -36,6 +36,7 @@ class Composer:
     def begin(self, writer: str) -> None:
         """Begin another chain."""
         self._head, self._seq = start(writer), 0
+        self._open: set[tuple[str, int]] = set()  # calls that were announced and have no step yet
 
     def compose(self, taken: deque[HandOver], most: int) -> tuple[Batch, list[HandOver], list[HandOver]]:
         """A batch of the first hand-overs, which are taken away: at least one, and no more after `most` entries.
@@ -66,8 +67,9 @@ class Composer:
             rows.append((asked.begun.at, "request", _bytes(body)))
         steps = [self._step(asked, step, at, contents) for step in one.steps]
         rows.extend((at, "step", _bytes(step)) for step in steps)
-        if one.call is not None:
-            rows.append((at, "open", _bytes(_open(one.call))))
+        call = _open(one.call) if one.call is not None else None
+        if call is not None:
+            rows.append((at, "open", _bytes(call)))
         outcome = _outcome(asked, one.ending) if one.ending is not None else None
         if outcome is not None:
             rows.append((at, "outcome", _bytes(outcome)))
@@ -83,6 +85,20 @@ class Composer:
             sums.add_step(batch, at, body, step)
         if outcome is not None:
             sums.add_outcome(batch, at, body, outcome)
+        if self._open:
+            self._settle(batch, one, request)
+        if call is not None:
+            self._open.add((request, call.index))
+            sums.add_open(batch, at, body, request, call)
+
+    def _settle(self, batch: Batch, one: HandOver, request: str) -> None:
+        """Calls that were announced have their steps; or never will, where the request was cut off."""
+        for step in one.steps:
+            if (request, step.index) in self._open:
+                self._open.remove((request, step.index))
+                sums.settle_open(batch, request, step.index)
+        if one.ending is not None:
+            self._open -= {(request, index) for index in range(len(one.asked.begun.plan.policy.ladder))}
 
     def _request(self, asked: Asked, contents: list[Content]) -> RequestBody:
         begun = asked.begun

@@ -77,6 +77,8 @@ class PostgresStore:
                 return
             _send(connection, rows.ADD_ENTRIES, rows.entry_arrays(batch), writer=self._writer)
             _send(connection, rows.ADD_CONTENTS, rows.content_arrays(batch))
+            _send(connection, rows.SETTLE_CALLS, rows.settled_arrays(batch), writer=self._writer)
+            _send(connection, rows.ADD_CALLS, rows.call_arrays(batch), writer=self._writer)
             _send(connection, rows.ADD_SPEND, rows.sum_arrays(rows.SPEND, batch.spend))
             _send(connection, rows.ADD_TRAFFIC, rows.sum_arrays(rows.TRAFFIC, batch.traffic))
             _send(connection, rows.ADD_SPEND_DAYS, rows.sum_arrays(rows.SPEND, by_days(batch.spend)))
@@ -323,16 +325,26 @@ class PostgresReader:
         )
         return self._rows(f"SELECT {by}, {added} FROM ({each}) AS parts GROUP BY {by}")  # noqa: S608
 
-    def spent(self, policy: str, scope: str, value: str, since: float, until: float) -> int:
-        """What the steps of a policy cost in [since, until), in nano-USD: whole quarters of an hour, the one of `since` too."""
-        question = (
-            "SELECT CAST(coalesce(sum(cost), 0) AS bigint) FROM spend"
-            " WHERE bucket >= :since AND bucket < :until AND policy = :policy"
-        )
-        values: dict[str, Any] = {"since": since // BUCKET_S * BUCKET_S, "until": until, "policy": policy}
+    def spent(
+        self, policy: str, scope: str, value: str, since: float, until: float, *, alive: Sequence[str] = ()
+    ) -> int:
+        """What the steps of a policy cost in [since, until), and calls without a step at their bound, see `stores`."""
+        values: dict[str, Any] = {
+            "since": since // BUCKET_S * BUCKET_S,
+            "until": until,
+            "policy": policy,
+            "alive": list(alive),
+        }
+        of = "policy = :policy"
         if scope != "policy":
-            column = {"task": "task", "workflow": "workflow", "key": "key", "arm": "arm"}[scope]
-            question, values["value"] = f"{question} AND {column} = :value", value
+            of += f" AND { ({'task': 'task', 'workflow': 'workflow', 'key': 'key', 'arm': 'arm'}[scope]) } = :value"
+            values["value"] = value
+        question = (
+            "SELECT CAST((SELECT coalesce(sum(cost), 0) FROM spend"  # noqa: S608 - constants
+            f" WHERE bucket >= :since AND bucket < :until AND {of})"
+            f" + (SELECT coalesce(sum(bound), 0) FROM calls WHERE at >= :since AND at < :until AND {of}"
+            " AND writer NOT IN (SELECT id FROM writers WHERE name = ANY(CAST(:alive AS text[])))) AS bigint)"
+        )
         return int(next(iter(tuple(self._rows(question, **values))))[0])
 
     def large(self, at_least: int, since: float, until: float, most: int) -> Sequence[tuple[str, int]]:

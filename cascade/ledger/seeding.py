@@ -26,6 +26,11 @@ _RETRY_S = 10.0
 class Flushed(Protocol):
     """A writer."""
 
+    @property
+    def name(self) -> str:
+        """Its own, as the ledger has it."""
+        ...
+
     def flush(self, timeout_s: float = ...) -> bool:
         """Have what waits written; whether it is."""
         ...
@@ -90,13 +95,15 @@ class Seeding:
         until = time.monotonic() + self._deadline_s
         if not self._flush() and must_be_whole:  # it would count what this process has spent as if others had
             raise LedgerDown(f"{self._where}: what waits cannot be written yet (it is tried again)")
+        of = claim.policy, claim.scope, claim.value, claim.starts, claim.ends
+        alive = [writer.name for writer in self._writers()]  # their calls under way are reserved here
         said: Future[int] = Future()
 
         def ask() -> None:
             try:
                 reader = self._read()
                 try:
-                    said.set_result(reader.spent(claim.policy, claim.scope, claim.value, claim.starts, claim.ends))
+                    said.set_result(reader.spent(*of, alive=alive))
                 finally:
                     reader.close()
             except BaseException as problem:  # noqa: BLE001 - it is the caller's to raise

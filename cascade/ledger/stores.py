@@ -98,10 +98,14 @@ class Reader(Protocol):
         """
         ...
 
-    def spent(self, policy: str, scope: str, value: str, since: float, until: float) -> int:
-        """What the steps of a policy cost in [since, until), in nano-USD.
+    def spent(
+        self, policy: str, scope: str, value: str, since: float, until: float, *, alive: Sequence[str] = ()
+    ) -> int:
+        """What the steps of a policy cost in [since, until), in nano-USD: whole quarters of an hour, the one of `since` too.
 
-        Of all of it (scope "policy"), or of one task, workflow or key.
+        Of all of it (scope "policy"), or of one task, workflow, key or arm. A call that was announced (`durability: commit`)
+        and has no step counts as its bound, the most that it may have cost: its process was killed, or it is under way. Those
+        of the writers in `alive` do not: whoever asks has reserved them.
         """
         ...
 

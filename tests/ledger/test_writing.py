@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import sqlite3
+from contextlib import closing
 from pathlib import Path
 from typing import Any
 
@@ -16,6 +17,7 @@ from cascade.core.operations import Ledger
 from cascade.hooks import Ended
 from cascade.ledger.bounds import Bounds
 from cascade.ledger.opening import address_of, open_ledger, seed_of, told_address
+from cascade.ledger.sqlite import SqliteReader
 from cascade.ledger.tracking import LedgerHook
 
 from .scenes import LONG_S, NOW, PLAN, Scene, ask, begin, bodies, calling, read, steps_of
@@ -269,6 +271,31 @@ def test_drivers_of_one_ledger_share_a_writer_and_budgets_see_what_it_has_not_wr
     ask(LedgerHook(writer, Ledger()), "a", steps=2)
     assert seed(claim) == 600_000
     writer.close()
+
+
+def test_a_call_that_was_cut_off_counts_as_the_most_it_may_have_cost(path: Path) -> None:
+    """For whoever asks later; a call that has its step counts as that, and one of a living writer is reserved there."""
+    scene, steps = Scene(path, COMMIT), steps_of(2)
+
+    def spent(*alive: str) -> int:
+        scene.flush()
+        with closing(SqliteReader(path)) as reader:
+            return reader.spent("test", "policy", "", NOW - 900, NOW + 900, alive=alive)
+
+    settled, cut_off = begin(scene.hook, "settled"), begin(scene.hook, "cut off")
+    settled.calling(calling(0, steps))
+    assert (spent(), spent(scene.writer.name)) == (1_000, 0)
+    cut_off.calling(calling(0, steps))
+    settled.calling(calling(1, steps))
+    assert spent() == 300_000 + 2 * 1_000
+    settled.ended(Ended(steps, None, None, 1.0))
+    cut_off.ended(Ended((), None, None, 1.0))
+    assert (spent(), spent(scene.writer.name)) == (601_000, 600_000)
+    for _ in range(2):  # the same id again
+        again = begin(scene.hook, "settled")
+        again.calling(calling(0, steps))
+        again.ended(Ended(steps[:1], None, None, 1.0))
+    assert spent() == 1_201_000
 
 
 def test_where_the_ledger_is(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
