@@ -26,7 +26,10 @@ from cascade.core.trail import Answer, Arm, Step
 __all__ = ["Begun", "Calling", "Ended", "Hook", "Track", "Tracks", "Wait", "begin", "wait", "wait_async"]
 
 Wait = Future[Any]
-"""Done when what was told is durable, or cannot be made so for now. Its result says nothing, and its failure fails nobody."""
+"""Done when what was told is durable, or cannot be made so for now. Its result says nothing, and its failure fails nobody.
+
+It may be lazy: whoever asks for its `result` may do the work himself, or have it begun by asking to be called back.
+"""
 
 _LONGEST_WAIT_S = 5.0  # a disk that hangs must not take the answer with it
 
