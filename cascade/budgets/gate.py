@@ -27,6 +27,7 @@ from cascade.state import State
 
 __all__ = ["Gate", "Purse", "bound_of"]
 
+_ALONE = " (the shared state cannot be reached, and this process holds no more of it: `cascade doctor` looks)"
 _SOFT = "; a soft limit: the first rung is asked all the same"
 
 
@@ -83,6 +84,11 @@ class Gate:
     def is_open(self) -> bool:
         """Whether the policy has any budget: without one nothing need be asked."""
         return bool(self._budgets)
+
+    @property
+    def is_down(self) -> bool:
+        """Whether what is shared cannot be reached."""
+        return self._state.is_down
 
     @property
     def is_remote(self) -> bool:
@@ -180,7 +186,8 @@ class Purse:
             self._claims = claims
             return None
         soft = _SOFT if refused.on_exhausted == "hold" else ""
-        return Refusal(f"{refused.told}, has no room for a call that may cost {told_usd(bound)}{soft}", bound)
+        alone = _ALONE if self._gate.is_down else ""
+        return Refusal(f"{refused.told}, has no room for a call that may cost {told_usd(bound)}{alone}{soft}", bound)
 
     def settle(self, bound: int, cost: int) -> None:
         """The call that was admitted with `bound` has cost `cost`; it counts in the period it was admitted in."""

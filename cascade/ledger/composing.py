@@ -13,7 +13,7 @@ from cascade.core.trail import Step
 from cascade.hooks import Calling
 from cascade.ledger import prompts, sums
 from cascade.ledger.chain import content_digest, link, start
-from cascade.ledger.records import Batch, Content, Kind, OpenBody, OutcomeBody, RequestBody, StepBody
+from cascade.ledger.records import NO_SLOT, Batch, Content, Kind, OpenBody, OutcomeBody, RequestBody, StepBody
 from cascade.ledger.tracking import Asked, Ending, HandOver
 
 __all__ = ["Composer"]
@@ -182,7 +182,7 @@ def _outcome(asked: Asked, ending: Ending) -> OutcomeBody:
             latency_ms,
             error=ending.error,
             estimate=ending.estimate,
-            slot=begun.slot,
+            slot=begun.slot if ending.steps else NO_SLOT,  # nothing was asked: that is no saving
         )
     return OutcomeBody(
         arm=answer.arm,
