@@ -11,7 +11,8 @@ again, on one ledger: SQLite's and, with `--postgres` (an empty database's addre
     every settled call was billed, and every call that was billed is settled or open: call by call, not just in number;
     `ledger verify` finds nothing, in all that the ledger holds.
 
-So settled <= billed <= settled + unsettled. Two things stand between the last two, and both are told: a call that was put on
+Where the ledger said before the kill that it cannot be written, answers go on without it, and the first and the third are not
+asked for; such kills are counted. So settled <= billed <= settled + unsettled. Two things stand between the last two, and both are told: a call that was put on
 record and had not reached the emulator yet, and one that had, but whose asker was gone before there was a reply to bill.
 A provider may bill that one as well: "taken in" counts it. A killed process is no power cut: what the disk makes of a
 sync is not tried here. Exits with 1 where any of it does not hold.
@@ -32,7 +33,7 @@ from collections import Counter
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import closing
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from http.client import HTTPConnection
 from itertools import count
 from pathlib import Path
@@ -75,13 +76,18 @@ Call = tuple[str, int]
 
 @dataclass(frozen=True, slots=True)
 class Kill:
-    """What one kill left behind. Numbers of answers that were returned, and of calls; `faults`: what must not be."""
+    """What one kill left behind. Numbers of answers that were returned, and of calls.
+
+    `down`: how often the ledger said that it could not be written (a server that is too slow to answer in time is as good as
+    gone): then nothing is promised of what waited. `faults`: what must not be.
+    """
 
     returned: int
     settled: int
     unsettled: int
     taken_in: int
     billed: int
+    down: int
     faults: tuple[str, ...]
 
     @property
@@ -169,6 +175,10 @@ def told(name: str, kills: tuple[Kill, ...]) -> bool:
     )
     print(f"  gone before a reply, and {sum(k.unsent for k in kills)} were on record and not sent yet")
     print(f"  taken in = settled + unsettled: {taken} kills")
+    if down := sum(kill.down > 0 for kill in kills):
+        print(
+            f"  the ledger said that it could not be written before {down} kills: what it missed is not counted against it"
+        )
     faults = [f"  kill {number}: {fault}" for number, kill in enumerate(kills) for fault in kill.faults]
     print(
         "\n".join(faults) if faults else "  every answer on record once, every call accounted for, verify finds nothing"
@@ -201,7 +211,8 @@ def series(address: str, folder: Path, kills: int, seed: int, calls: int = CALLS
         assert process.returncode == -signal.SIGKILL, err
         reader = open_reader(address)
         try:
-            after, kill = _look(reader, after, out.splitlines(keepends=True), emulator)
+            down = sum("ledger_down" in line for line in err.splitlines())
+            after, kill = _look(reader, after, out.splitlines(keepends=True), emulator, down)
             found = verify(reader)
         finally:
             reader.close()
@@ -209,10 +220,10 @@ def series(address: str, folder: Path, kills: int, seed: int, calls: int = CALLS
         faults = [*kill.faults, *(finding.told for finding in found.findings)]
         if found.unsettled != unsettled:
             faults.append(f"verify counts {found.unsettled} unsettled calls, not {unsettled}")
-        yield Kill(kill.returned, kill.settled, kill.unsettled, kill.taken_in, kill.billed, tuple(faults))
+        yield replace(kill, faults=tuple(faults))
 
 
-def _look(reader: Reader, after: int, lines: list[str], emulator: Watched) -> tuple[int, Kill]:
+def _look(reader: Reader, after: int, lines: list[str], emulator: Watched, down: int) -> tuple[int, Kill]:
     """Hold what one process left in the ledger against what it said, and what the emulator saw."""
     asked: dict[str, int] = {}
     opens, settled, costs = Counter[Call](), Counter[Call](), Counter[str]()
@@ -232,7 +243,6 @@ def _look(reader: Reader, after: int, lines: list[str], emulator: Watched) -> tu
     returned = [line.strip() for line in lines if line.endswith("\n")]  # the last may have been cut by the kill
     unsettled = opens - settled
     faults = {
-        "answers returned, and not on record": [one for one in returned if one not in outcomes],
         "requests with more than one outcome": [one for one, ends in outcomes.items() if len(ends) > 1],
         "answers without one, or with another cost than their steps": [
             one for one, ends in outcomes.items() if ends[0].error or ends[0].cost != costs[one]
@@ -240,13 +250,17 @@ def _look(reader: Reader, after: int, lines: list[str], emulator: Watched) -> tu
         "answers returned twice": [one for one, times in Counter(returned).items() if times > 1],
         "calls settled, and never put on record before": list(settled - opens),
         "calls settled, and not billed": list(settled - emulator.paid),
-        "calls billed, and neither settled nor open": list(emulator.paid - settled - unsettled),
-        "calls taken in, and not on record": list(emulator.taken_in - opens),
         f"calls unsettled, of {AT_ONCE} in flight": list(unsettled.elements()) if unsettled.total() > AT_ONCE else [],
     }
+    if not down:  # else answers are given all the same, and what waits for the ledger goes with the process
+        faults |= {
+            "answers returned, and not on record": [one for one in returned if one not in outcomes],
+            "calls billed, and neither settled nor open": list(emulator.paid - settled - unsettled),
+            "calls taken in, and not on record": list(emulator.taken_in - opens),
+        }
     kill = Kill(
         len(returned), settled.total(), unsettled.total(), emulator.taken_in.total(), emulator.paid.total(),
-        tuple(f"{len(found)} {what}: {found[0]}" for what, found in faults.items() if found),
+        down, tuple(f"{len(found)} {what}: {found[0]}" for what, found in faults.items() if found),
     )  # fmt: skip
     return after, kill
 

@@ -12,8 +12,8 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Callable, Sequence
+from concurrent.futures import CancelledError as NotDone
 from concurrent.futures import Future
-from concurrent.futures import TimeoutError as WaitedTooLong
 from contextlib import suppress
 from dataclasses import dataclass
 from typing import Any, Protocol
@@ -26,7 +26,10 @@ from cascade.core.trail import Answer, Arm, Step
 __all__ = ["Begun", "Calling", "Ended", "Hook", "Track", "Tracks", "Wait", "begin", "wait", "wait_async"]
 
 Wait = Future[Any]
-"""Done when what was told is durable, or cannot be made so for now. Its result says nothing."""
+"""Done when what was told is durable, or cannot be made so for now. Its result says nothing, and its failure fails nobody.
+
+It may be lazy: whoever asks for its `result` may do the work himself, or have it begun by asking to be called back.
+"""
 
 _LONGEST_WAIT_S = 5.0  # a disk that hangs must not take the answer with it
 
@@ -140,12 +143,14 @@ def begin(hooks: Sequence[Hook], begun: Begun, tell: Callable[[str, Exception], 
 def wait(waits: Sequence[Wait]) -> None:
     """Wait for all of them, but not for ever."""
     for one in waits:
-        with suppress(WaitedTooLong):
+        with suppress(Exception, NotDone):  # a hook's own failure is its own to tell: it must not cost the answer
             one.result(_LONGEST_WAIT_S)
 
 
 async def wait_async(waits: Sequence[Wait]) -> None:
     """The same for asyncio."""
-    for one in waits:
-        with suppress(TimeoutError):
-            await asyncio.wait_for(asyncio.wrap_future(one), _LONGEST_WAIT_S)
+    if waits:
+        done, _ = await asyncio.wait([asyncio.wrap_future(one) for one in waits], timeout=_LONGEST_WAIT_S)
+        for one in done:
+            if not one.cancelled():
+                one.exception()  # looked at: a hook's own failure is its own to tell

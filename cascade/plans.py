@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator
 from dataclasses import replace
 
-from cascade.budgets.binding import budget_faults
+from cascade.budgets.binding import budget_faults, function_of
 from cascade.certificates import certified_escalation, changed_parts, standing
 from cascade.checks import bind_check
 from cascade.core.certificate import UNCERTIFIED, Escalation
@@ -49,26 +49,34 @@ def make_plan(policy: Policy) -> Plan:
 def baseline_plan(plan: Plan) -> Plan:
     """The same policy with nothing but its baseline on the ladder: what answers where the ladder does not.
 
-    A request climbs it as any other, so it is asked plainly, checked and booked by the one rule; there is no threshold,
-    floor, score, storm or certificate on it.
+    A request climbs it as any other, so it is asked plainly and booked by the one rule; there is no threshold, floor, score,
+    storm or certificate on it, and of the checks only `not_empty` and the caller's own: the policy's say when to climb, and
+    there is nowhere to climb to.
     """
     policy = plan.policy
     rung = baseline_rung(policy)
     rates = rates_of(rung)  # `faults_outside` has seen to it that there are some
-    bare = tuple(Task(name=task.name, when=task.when, checks=task.checks) for task in policy.tasks)
-    alone = {"ladder": (rung,), "tasks": bare, "storm_guard": None, "certificate": None, "scorer": None}
+    bare = tuple(Task(name=task.name, when=task.when) for task in policy.tasks)
+    alone = {
+        "ladder": (rung,), "tasks": bare, "checks": (_NOT_EMPTY,), "storm_guard": None, "certificate": None, "scorer": None,
+    }  # fmt: skip
     # One rung is no ladder that a file may hold, so its invariants are not asked; its answers are still this policy's.
     lone = Policy.model_construct(None, **{**{name: getattr(policy, name) for name in Policy.model_fields}, **alone})
     vars(lone)["hash"] = policy.hash
     return replace(
-        plan, policy=lone, rates=(rates,), certificate=UNCERTIFIED, stale=(), escalation=Escalation()
+        plan, policy=lone, rates=(rates,), checks={}, shared_checks=_bound((_NOT_EMPTY,)), certificate=UNCERTIFIED,
+        stale=(), escalation=Escalation(),
     )  # fmt: skip
 
 
-def baseline_rung(policy: Policy) -> Rung:
-    """The rung that answers plainly where the ladder does not: by the name of a rung or a model, else the top one."""
+def baseline_rung(policy: Policy, wanted: str | None = None) -> Rung:
+    """The rung that answers plainly where the ladder does not: by the name of a rung or a model, else the top one.
+
+    `wanted`: instead of the policy's `baseline`. Of several with one model the highest; a model that is not on the ladder is
+    asked at the default endpoint, with the top's max_tokens. ValueError where it can be no model's name.
+    """
     top = policy.ladder[policy.top]
-    wanted = policy.baseline
+    wanted = wanted or policy.baseline
     found = [rung for rung in policy.ladder if wanted in (rung.rung, rung.model)]
     if wanted is None:
         return top
@@ -88,6 +96,12 @@ def faults_outside(policy: Policy) -> Iterator[Fault]:
             rates_of(baseline_rung(policy))
     except NoPrice as problem:
         yield Fault(("baseline",), str(problem), "name a rung of the ladder, or a model that has a price")
+    if policy.ledger.redact is not None:
+        try:
+            function_of(policy.ledger.redact)
+        except LookupError as problem:
+            mend = "name a function as module:function, in a module that can be imported"
+            yield Fault(("ledger", "redact"), str(problem), mend)
     yield from _check_faults(("checks",), policy.checks)
     for number, task in enumerate(policy.tasks):
         if task.when is not None:

@@ -19,7 +19,7 @@ from cascade.budgets.binding import zone_of
 from cascade.budgets.notices import Notices, places_of
 from cascade.claude.wire import STREAMS_ABOVE
 from cascade.core import prices
-from cascade.core.budgets import Claim, Refusal, Span, claims_of, upper_bound
+from cascade.core.budgets import Claim, Refusal, Span, claims_of, told_usd, upper_bound
 from cascade.core.operations import Limits
 from cascade.core.policy import Policy
 from cascade.core.triage import Prompt
@@ -27,6 +27,7 @@ from cascade.state import State
 
 __all__ = ["Gate", "Purse", "bound_of"]
 
+_ALONE = " (the shared state cannot be reached, and this process holds no more of it: `cascade doctor` looks)"
 _SOFT = "; a soft limit: the first rung is asked all the same"
 
 
@@ -83,6 +84,11 @@ class Gate:
     def is_open(self) -> bool:
         """Whether the policy has any budget: without one nothing need be asked."""
         return bool(self._budgets)
+
+    @property
+    def is_down(self) -> bool:
+        """Whether what is shared cannot be reached."""
+        return self._state.is_down
 
     @property
     def is_remote(self) -> bool:
@@ -168,8 +174,8 @@ class Purse:
             if _is_hard(limits.on_exhausted, first=first) and self._spent + bound > limit:
                 soft = _SOFT if limits.on_exhausted == "hold" else ""
                 return Refusal(
-                    f"the budget of {self._gate.policy} a request, {limit / 1e9:g} USD, has no room for a call that may"
-                    f" cost {bound / 1e9:g} USD beside the {self._spent / 1e9:g} USD spent{soft}",
+                    f"the budget of {self._gate.policy} a request, {told_usd(limit)}, has no room for a call that may"
+                    f" cost {told_usd(bound)} beside the {told_usd(self._spent)} spent{soft}",
                     bound,
                 )
         claims = self._gate.claims(self._budgets, self._task, self._metadata) if self._budgets else ()
@@ -180,7 +186,8 @@ class Purse:
             self._claims = claims
             return None
         soft = _SOFT if refused.on_exhausted == "hold" else ""
-        return Refusal(f"{refused.told}, has no room for a call that may cost {bound / 1e9:g} USD{soft}", bound)
+        alone = _ALONE if self._gate.is_down else ""
+        return Refusal(f"{refused.told}, has no room for a call that may cost {told_usd(bound)}{alone}{soft}", bound)
 
     def settle(self, bound: int, cost: int) -> None:
         """The call that was admitted with `bound` has cost `cost`; it counts in the period it was admitted in."""

@@ -20,7 +20,7 @@ from typing import Any
 from cascade.core import prices
 from cascade.core.certificate import UNCERTIFIED, Escalation
 from cascade.core.decision import Abstain, Call, Ship, Situation, decide, natural_reason
-from cascade.core.errors import AllRungsFailed, BudgetExceeded, ClimbError, DeadlineExceeded, UpstreamRejected
+from cascade.core.errors import AllRungsFailed, BudgetExceeded, DeadlineExceeded, UpstreamRejected
 from cascade.core.messages import Failure, Reply, Request, Usage
 from cascade.core.policy import OTHER, Policy
 from cascade.core.scoring import Facts, scored
@@ -91,7 +91,7 @@ class Ask:
 class Observation:
     """A step was taken. `natural`: would its own confidence have escalated it (None: not for the guard to count).
 
-    `failed`: an error. `storm_cost`: nano-USD this step cost because a storm sent it up.
+    `failed`: an error. `storm_cost`: nano-USD this step cost because a storm sent it up. `steps`: the trail, this one last.
     """
 
     task: str
@@ -100,6 +100,7 @@ class Observation:
     natural: bool | None
     failed: bool
     storm_cost: int = 0
+    steps: tuple[Step, ...] = field(default=(), compare=False)
 
 
 @dataclass(frozen=True, slots=True)
@@ -146,7 +147,9 @@ def climb(
         outcome = yield Ask(decision.index, match.task, tuple(taken))
         if isinstance(outcome, Situation):  # it may not be asked; what else held (a storm) holds
             if not taken:
-                raise BudgetExceeded(f"{outcome.told}: nothing was asked and nothing was paid")
+                problem = f"{outcome.told}: nothing was asked and nothing was paid"
+                raise BudgetExceeded(problem, refused=outcome.told)
+            taken[-1] = replace(taken[-1], reason=None)  # it was not sent up
             situation = replace(situation, out_of=outcome.out_of, told=outcome.told)
             continue
         stormed = stormed or decision.reason == "storm"  # without the storm this step and all after it were not taken
@@ -163,7 +166,7 @@ def climb(
                 request_id=outcome.request_id,
                 steps=tuple(taken),
             )
-        told = yield _observation(policy, match, step, after_storm=stormed)
+        told = yield _observation(policy, match, tuple(taken), after_storm=stormed)
         assert isinstance(told, Situation), "the driver must send a situation for an Observation"
         # A hold stands for the whole climb; the floor is the request's own.
         hold = "hold" if situation.storm == "hold" else told.storm
@@ -235,12 +238,13 @@ def apply_checks(verdict: Verdict, checks: tuple[BoundCheck, ...], accept: Accep
     return verdict
 
 
-def _observation(policy: Policy, match: Match, step: Step, *, after_storm: bool) -> Observation:
-    route = policy.route(match.task)
+def _observation(policy: Policy, match: Match, steps: tuple[Step, ...], *, after_storm: bool) -> Observation:
+    route, step = policy.route(match.task), steps[-1]
     reason = natural_reason(route, policy.top, step)
     counted = step.index != policy.top and route.thresholds[step.index] is not None
     natural = None if not counted or reason in ("error", "overflow") else reason in NATURAL
-    return Observation(match.task, step.index, step.rung, natural, reason == "error", step.cost if after_storm else 0)
+    cost = step.cost if after_storm else 0
+    return Observation(match.task, step.index, step.rung, natural, reason == "error", cost, steps)
 
 
 def _exhausted(plan: Plan, request: Request, match: Match, steps: tuple[Step, ...], why: Degraded, told: str) -> Answer:
@@ -249,17 +253,15 @@ def _exhausted(plan: Plan, request: Request, match: Match, steps: tuple[Step, ..
     tried = "; ".join(f"{step.rung}: {step.verdict.kind}{_why(step)}" for step in steps)
     spent = f"{sum(step.cost for step in steps) / 1e9:.6f} USD"
     if why == "deadline":
-        error: type[ClimbError] = DeadlineExceeded
         message = f"the deadline passed before any rung had an answer ({tried}; spent {spent}; raise deadline_s)"
-    elif why == "budget":
-        error = BudgetExceeded
+        raise DeadlineExceeded(message, steps=steps)
+    if why == "budget":
         message = f"{told}, and no rung had an answer before ({tried}; spent {spent})"
-    else:
-        error = AllRungsFailed
-        message = f"no rung had an answer that may be shipped ({tried}; stopped by {why}; spent {spent})"
-        if all(step.verdict.kind == "failed" for step in steps):
-            message += "; is the endpoint there? `cascade doctor` looks"
-    raise error(message, steps=steps)
+        raise BudgetExceeded(message, refused=told, steps=steps)
+    message = f"no rung had an answer that may be shipped ({tried}; stopped by {why}; spent {spent})"
+    if all(step.verdict.kind == "failed" for step in steps):
+        message += "; is the endpoint there? `cascade doctor` looks"
+    raise AllRungsFailed(message, steps=steps)
 
 
 def _why(step: Step) -> str:

@@ -8,8 +8,10 @@ from collections.abc import Mapping
 from cascade.core.operations import Mode, Rollout
 from cascade.core.trail import Arm
 
-__all__ = ["SLOTS", "arm_of", "share_of", "slot_of", "unit_of"]
+__all__ = ["NO_SLOT", "SLOTS", "arm_of", "share_of", "slot_of", "unit_of"]
 
+NO_SLOT = -1
+"""The slot of what no rollout has drawn; in the sums also that of the rows that are summed up by all else."""
 SLOTS = 64
 """Units fall into so many slots, by hash: what a saving is measured over, so that one customer's requests stay together."""
 
@@ -23,11 +25,14 @@ def unit_of(rollout: Rollout | None, metadata: Mapping[str, str], request_id: st
 
 def share_of(salt: str, unit: str) -> float:
     """Where a unit stands between 0 and 1, the same in every process and for ever."""
-    return int.from_bytes(hashlib.sha256(f"{salt}\0{unit}".encode()).digest()[:8], "big") / 2**64
+    named = f"{salt}\0{unit}".encode("utf-8", "surrogatepass")  # a caller's name may be half of a pair
+    return int.from_bytes(hashlib.sha256(named).digest()[:8], "big") / 2**64
 
 
-def slot_of(policy: str, unit: str) -> int:
-    """Its slot, independent of its arm."""
+def slot_of(rollout: Rollout | None, policy: str, unit: str | None) -> int:
+    """Its slot, independent of its arm; NO_SLOT where no rollout has drawn it: what was not drawn measures nothing."""
+    if rollout is None or unit is None:
+        return NO_SLOT
     return int(share_of(f"slot:{policy}", unit) * SLOTS)
 
 

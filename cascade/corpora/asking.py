@@ -19,7 +19,7 @@ from cascade.core.policy import Policy, Rung
 from cascade.core.trail import Verdict
 from cascade.core.triage import Prompt, Repair, build_prompt, read_reply, wants_triage
 from cascade.corpora.items import NOT_RECORDED, LadderEntry, RecordedReply
-from cascade.plans import make_plan
+from cascade.plans import baseline_rung, make_plan
 from cascade.pricing import NoPrice, rates_of
 
 __all__ = [
@@ -117,10 +117,8 @@ def plainly(policy: Policy, rung: str, name: str) -> Asked:
 
 
 def _plain(policy: Policy, wanted: str, name: str, repair: Repair | None) -> Asked:
-    top = policy.ladder[policy.top]
-    found = [rung for rung in policy.ladder if wanted in (rung.rung, rung.model)]
     try:
-        rung = found[0] if found else Rung(rung="baseline", model=wanted, max_tokens=top.max_tokens)
+        rung = baseline_rung(policy, wanted)
         rates = rates_of(rung)
     except (NoPrice, ValueError) as problem:
         what = str(problem).splitlines()[0]

@@ -4,10 +4,12 @@ from __future__ import annotations
 
 import random
 import time
+from asyncio import CancelledError
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from difflib import get_close_matches
 from pathlib import Path
+from typing import Any
 
 from cascade.budgets.gate import Gate
 from cascade.budgets.notices import Notices
@@ -15,7 +17,7 @@ from cascade.certificates import warn_of_changes
 from cascade.checks import bind_callables
 from cascade.core.certificate import UNCERTIFIED
 from cascade.core.climb import Accept, BoundCheck, Climb, Plan, climb
-from cascade.core.errors import CascadeError
+from cascade.core.errors import ConfigurationError
 from cascade.core.messages import Request
 from cascade.core.modes import arm_of, share_of, slot_of, unit_of
 from cascade.core.policy import OTHER, Policy, Rung
@@ -77,6 +79,7 @@ class Desk:
     """One driver's; safe between threads."""
 
     def __init__(self, policy: Policy | str | Path | None, means: Means) -> None:
+        _check(means)
         chosen = default_policy() if policy is None else policy
         self.policy = chosen if isinstance(chosen, Policy) else load_policy(chosen)
         self.means = means
@@ -118,7 +121,7 @@ class Desk:
         checks = bind_callables(asked.checks)
         accept = asked.response_model.model_validate_json if asked.response_model is not None else None
         running = climb(plan, request, checks=checks, accept=accept)
-        slot = slot_of(self.policy.name, self._unit(request) or "")
+        slot = slot_of(self.policy.rollout, self.policy.name, self._unit(request))
         started = self.means.clock()
         time_out_at = started + (deadline_s or self.policy.deadline_s)
         return Job(request, plan, running, arm, slot, started, time_out_at, checks, accept)
@@ -148,12 +151,14 @@ class Desk:
         if self._writer is not None:
             self._writer.flush()
 
-    def tell_of_shadow(self, error: CascadeError) -> None:
+    def tell_of_shadow(self, error: BaseException) -> None:
         """Say of a request that was put to the ladder beside its answer that this failed; once a kind."""
         if self._once(f"shadow {type(error).__name__}"):
             import structlog  # noqa: PLC0415 - rarely needed, and not free to import
 
             hint = "the caller had the baseline's answer; `cascade doctor` looks at the ladder's endpoints"
+            if isinstance(error, CancelledError):
+                hint = "the loop ended first: `await driver.aclose()`, or use the driver as a context manager"
             structlog.get_logger("cascade").warning("observe_failed", error=type(error).__name__, hint=hint)
 
     def _tell_hook(self, name: str, problem: Exception) -> None:
@@ -192,3 +197,11 @@ class Desk:
             meant = get_close_matches(task, names, n=1)
             hint = {"did_you_mean": meant[0]} if meant else {}
             structlog.get_logger("cascade").warning("task_unknown", policy=self.policy.name, task=task, **hint)
+
+
+def _check(means: Means) -> None:
+    given: Any = means  # what callers pass is not what the types say
+    if given.ledger is not None and not isinstance(given.ledger, (str, Path)):
+        raise ConfigurationError(f'ledger: {given.ledger!r} is no address (give a path, postgresql://… or "off")')
+    if given.state is not None and not isinstance(given.state, str):
+        raise ConfigurationError(f"state: {type(given.state).__name__} is no address (give redis://… or nothing)")

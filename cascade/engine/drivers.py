@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import random
+import threading
 import time
 from collections.abc import Callable, Generator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
@@ -15,13 +16,14 @@ from typing import TYPE_CHECKING, Any, Self, TypeVar
 from cascade.checks import CallerCheck
 from cascade.claude import AsyncClaude, Claude
 from cascade.core.errors import CascadeError
-from cascade.core.messages import Block
+from cascade.core.messages import Block, Failure, Reply
 from cascade.core.policy import Policy
 from cascade.core.trail import Answer
 from cascade.engine.asked import Asked, Prompt
 from cascade.engine.desk import Desk, Job, Means
-from cascade.engine.journeys import Await, Effect, Send, journey
+from cascade.engine.journeys import Await, Effect, NotSent, Send, journey
 from cascade.engine.shadows import Places, shadow, shadow_job
+from cascade.forks import renew_in_children
 from cascade.hooks import Hook, wait, wait_async
 
 if TYPE_CHECKING:
@@ -60,6 +62,12 @@ class Cascade:
         self.policy = self._desk.policy
         self._claude = Claude(self.policy.retry, client, clock=clock, chance=chance)
         self._places = Places(self.policy.observe.concurrency)
+        self.renew_lock()
+        renew_in_children(self)
+
+    def renew_lock(self) -> None:
+        """For `forks`: the threads that observe stay with the parent."""
+        self._lock = threading.Lock()
         self._background: ThreadPoolExecutor | None = None
 
     def ask(  # noqa: PLR0913 - the public contract
@@ -91,7 +99,7 @@ class Cascade:
                 wanted = next(way)
                 while True:
                     if isinstance(wanted, Send):
-                        wanted = way.send(self._claude.call(wanted.prompt, wanted.time_out_at))
+                        wanted = way.send(self._call(way, wanted))
                     elif isinstance(wanted, Await):
                         wanted = way.send(wait(wanted.waits))
                     else:
@@ -99,11 +107,22 @@ class Cascade:
             except StopIteration as done:
                 return done.value
 
+    def _call(self, way: Generator[Effect, Any, Any], wanted: Send) -> Reply | Failure:
+        try:
+            return self._claude.call(wanted.prompt, wanted.time_out_at)
+        except BaseException as error:
+            way.throw(error)  # it is told, and what was reserved is settled, before it goes on
+            raise
+
     def _beside(self, job: Job, answer: Answer) -> None:
         """Put the request to the ladder too, when the caller has its answer."""
-        if self._background is None:
-            self._background = ThreadPoolExecutor(self.policy.observe.concurrency, "cascade-observe")
-        self._background.submit(self._shadow, job, answer)
+        try:
+            with self._lock:
+                if self._background is None:
+                    self._background = ThreadPoolExecutor(self.policy.observe.concurrency, "cascade-observe")
+                self._background.submit(self._shadow, job, answer)
+        except RuntimeError:  # the driver is closed, or the interpreter ends: the answer stands all the same
+            self._places.pass_over()
 
     def _shadow(self, job: Job, answer: Answer) -> None:
         try:
@@ -116,9 +135,10 @@ class Cascade:
 
     def close(self) -> None:
         """Close the connections made here, and have the ledger written. A client that was given stays open."""
-        if self._background is not None:
-            self._background.shutdown()
-            self._background = None
+        with self._lock:
+            background, self._background = self._background, None
+        if background is not None:
+            background.shutdown()
         self._claude.close()
         self._desk.close()
 
@@ -154,6 +174,11 @@ class AsyncCascade:
         self.policy = self._desk.policy
         self._claude = AsyncClaude(self.policy.retry, client, clock=clock, chance=chance)
         self._places = Places(self.policy.observe.concurrency)
+        self.renew_lock()
+        renew_in_children(self)
+
+    def renew_lock(self) -> None:
+        """For `forks`: the tasks that observe stay with the parent."""
         self._background: set[asyncio.Task[None]] = set()
 
     async def ask(  # noqa: PLR0913 - the public contract
@@ -187,13 +212,23 @@ class AsyncCascade:
                 wanted = next(way)
                 while True:
                     if isinstance(wanted, Send):
-                        wanted = way.send(await self._claude.call(wanted.prompt, wanted.time_out_at))
+                        wanted = way.send(await self._call(way, wanted))
                     elif isinstance(wanted, Await):
                         wanted = way.send(await wait_async(wanted.waits))
                     else:
-                        wanted = way.send(await asyncio.to_thread(wanted.decide))
+                        decided, cut_off = await _decided(wanted.decide)
+                        wanted = way.send(decided)
+                        if cut_off is not None:
+                            way.throw(NotSent(*cut_off.args))
             except StopIteration as done:
                 return done.value
+
+    async def _call(self, way: Generator[Effect, Any, Any], wanted: Send) -> Reply | Failure:
+        try:
+            return await self._claude.call(wanted.prompt, wanted.time_out_at)
+        except BaseException as error:
+            way.throw(error)  # it is told, and what was reserved is settled, before it goes on
+            raise
 
     async def _shadow(self, job: Job, answer: Answer) -> None:
         try:
@@ -201,6 +236,9 @@ class AsyncCascade:
             await self._run(shadow(self._desk, shadow_job(self._desk, job), answer))
         except CascadeError as error:  # nobody waits for it: told, not raised
             self._desk.tell_of_shadow(error)
+        except asyncio.CancelledError as error:  # its loop ends before it does
+            self._desk.tell_of_shadow(error)
+            raise
         finally:
             self._places.give_back()
 
@@ -222,3 +260,19 @@ class AsyncCascade:
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
         await self.aclose()
+
+
+async def _decided(decide: Callable[[], Any]) -> tuple[Any, asyncio.CancelledError | None]:
+    """What a decision comes to, and whether the caller was cancelled meanwhile.
+
+    It is waited for all the same: what it reserves or counts must not be lost, and it does not take long.
+    """
+    running = asyncio.get_running_loop().run_in_executor(None, decide)
+    cut_off: asyncio.CancelledError | None = None
+    while True:
+        try:
+            return await asyncio.shield(running), cut_off
+        except asyncio.CancelledError as cancelled:
+            if running.cancelled():
+                raise
+            cut_off = cancelled

@@ -9,6 +9,7 @@ that are durable before a call, and a guard. Both drivers run the same one, so t
 
 from __future__ import annotations
 
+from asyncio import CancelledError
 from collections.abc import Callable, Generator
 from contextlib import closing
 from dataclasses import dataclass, replace
@@ -22,13 +23,18 @@ from cascade.core.decision import Situation
 from cascade.core.errors import ClimbError
 from cascade.core.messages import Failure, Reply, Usage
 from cascade.core.trail import Answer, Step
-from cascade.core.triage import Prompt, build_prompt
+from cascade.core.triage import RULES, Prompt, build_prompt
 from cascade.engine.desk import Desk, Job
 from cascade.hooks import Calling, Ended, Tracks, Wait
 
-__all__ = ["Await", "Decide", "Effect", "Journey", "Send", "Way", "journey", "told"]
+__all__ = ["Await", "Decide", "Effect", "Journey", "NotSent", "Send", "Way", "journey", "told"]
 
 _T = TypeVar("_T")
+
+_ENVELOPE_TOKENS = 12  # {"confidence": 0.95, "answer": "…"}
+
+_UNSEEN = frozenset({"timeout", "deadline"})
+"""Calls whose reply never came: they may have been billed, so a budget counts them as the most that one may have cost."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -53,6 +59,10 @@ class Decide:
     decide: Callable[[], Any]
 
 
+class NotSent(CancelledError):
+    """Thrown into a journey that is cut off before what it wants next was begun."""
+
+
 Effect = Send | Await | Decide
 Journey = Generator[Effect, Any, Answer]
 
@@ -67,9 +77,9 @@ class Way:
         self.purse: Purse = desk.gate.open(task, job.request.metadata, observed=job.arm == "shadow")
         self.tracks: Tracks = desk.begin(job, task)
 
-    def decided(self, decide: Callable[[], _T]) -> Generator[Effect, Any, _T]:
-        """A decision of the state's, which may be another machine's."""
-        if self.desk.state.is_remote:
+    def decided(self, decide: Callable[[], _T], *, waits: bool = False) -> Generator[Effect, Any, _T]:
+        """A decision of the state's, which may be another machine's. `waits`: this one may take a while in any case."""
+        if waits or self.desk.state.is_remote:
             return (yield Decide(decide))
         return decide()
 
@@ -81,7 +91,7 @@ class Way:
         bound = bound_of(rates, prompt, attempts) if purse.is_open or self.desk.wants_bounds else 0
         if purse.is_open:
             first = index == 0 and job.arm != "shadow"  # nobody waits for a shadow's answer: no limit is soft for it
-            refusal = yield from self.decided(partial(purse.admit, bound, first=first))
+            refusal = yield from self.decided(partial(purse.admit, bound, first=first), waits=purse.may_wait())
             if refusal is not None:
                 return Situation(out_of="budget", told=refusal.told)
         is_sent = False
@@ -91,13 +101,16 @@ class Way:
                 yield Await(waits)
             is_sent = True
             outcome: Reply | Failure = yield Send(prompt, self._time_out_at(index))
-        except BaseException:
+        except BaseException as error:
             # Cut off, and nothing may be waited for any more: a call that was out counts as the most it may have cost.
             if purse.is_open:
-                purse.settle(bound, bound if is_sent else 0)
+                purse.settle(bound, bound if is_sent and not isinstance(error, NotSent) else 0)
             raise
         if purse.is_open:
-            yield from self.decided(partial(purse.settle, bound, prices.total(rates, outcome.billed)))
+            cost = prices.total(rates, outcome.billed)
+            if isinstance(outcome, Failure) and outcome.kind in _UNSEEN and outcome.attempts:
+                cost = max(cost, bound)
+            yield from self.decided(partial(purse.settle, bound, cost))
         return outcome
 
     def _time_out_at(self, index: int) -> float:
@@ -119,8 +132,8 @@ def journey(desk: Desk, job: Job) -> Journey:
         try:
             try:
                 while True:
+                    steps = wanted.steps
                     if isinstance(wanted, Ask):
-                        steps = wanted.steps
                         wanted = climb.send((yield from way.call(wanted.index, steps)))
                     else:
                         wanted = climb.send((yield from _situation(way, wanted)))
@@ -129,8 +142,8 @@ def journey(desk: Desk, job: Job) -> Journey:
         except ClimbError as error:
             yield from told(way, Ended(error.steps, None, error, desk.means.clock() - job.started))
             raise
-        except BaseException as error:
-            over = None if isinstance(error, GeneratorExit) else error
+        except BaseException as error:  # nothing may be waited for any more
+            over = None if isinstance(error, (GeneratorExit, CancelledError)) else error
             way.tracks.ended(Ended(steps, None, over, desk.means.clock() - job.started))
             raise
     yield from told(way, Ended(answer.steps, answer, None, answer.latency_s, _estimate(desk, job, answer)))
@@ -152,9 +165,19 @@ def _situation(way: Way, observation: Observation) -> Generator[Effect, Any, Sit
 
 
 def _estimate(desk: Desk, job: Job, answer: Answer) -> int | None:
-    """What the baseline alone might have cost: the first step's prompt and the shipped answer's length, at its prices."""
+    """What the baseline alone might have cost, in nano-USD: the prompt's and the shipped answer's length, at its prices.
+
+    Where the top rung was asked, that was as the baseline is asked. Else the triage's share is taken off: of the prompt by its
+    length, of the reply what its envelope takes.
+    """
     if job.arm != "cascade":
         return None
-    shipped = next((step for step in answer.steps if step.rung == answer.rung), answer.steps[-1])
-    usage = Usage(answer.steps[0].usage.prompt_tokens, shipped.usage.output_tokens)
+    top, last = job.plan.policy.top, answer.steps[-1]
+    if last.index == top and last.usage.output_tokens:
+        return prices.cost(desk.baseline.rates[0], last.usage)
+    shipped = next((step for step in answer.steps if step.rung == answer.rung), last)
+    triage = job.plan.policy.triage
+    asked, rules = job.request.characters(), len(triage.prompt or RULES[triage.order])
+    prompt = answer.steps[0].usage.prompt_tokens * asked // max(1, asked + rules)
+    usage = Usage(prompt, max(1, shipped.usage.output_tokens - _ENVELOPE_TOKENS))
     return prices.cost(desk.baseline.rates[0], usage)

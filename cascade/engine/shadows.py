@@ -44,14 +44,23 @@ class Places:
             if self._taken < self._most:
                 self._taken += 1
                 return True
+        self._tell()
+        return False
+
+    def pass_over(self) -> None:
+        """The one that has a place cannot go on."""
+        self.give_back()
+        self._tell()
+
+    def _tell(self) -> None:
+        with self._lock:
             self.passed_over += 1
             first = self.passed_over == 1
         if first:
             import structlog  # noqa: PLC0415 - rarely needed, and not free to import
 
-            hint = "more requests were sampled than observe.concurrency lets in: some are passed over (told once)"
+            hint = "more requests were sampled than observe.concurrency lets in, or the driver was closed (told once)"
             structlog.get_logger("cascade").warning("observe_passed_over", hint=hint)
-        return False
 
     def give_back(self) -> None:
         """One is over."""
@@ -97,7 +106,8 @@ def shadow(desk: Desk, job: Job, given: Answer) -> Generator[Effect, Any, None]:
 def _would_ship(desk: Desk, job: Job, steps: list[Step], given: Answer) -> Answer | None:
     """What the ladder would have answered, had it been asked: None where a reply that it needs is not there."""
     said = {step.index: step for step in steps}
-    if len(said) == desk.policy.top:
+    top = desk.policy.ladder[desk.policy.top]
+    if len(said) == desk.policy.top and top == desk.baseline.policy.ladder[0]:
         said[desk.policy.top] = replace(given.steps[-1], index=desk.policy.top)
     running = climb(desk.plan, job.request, checks=job.checks, accept=job.accept)
     try:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 from collections import deque
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from typing import Any
 
 import msgspec
@@ -13,7 +13,7 @@ from cascade.core.trail import Step
 from cascade.hooks import Calling
 from cascade.ledger import prompts, sums
 from cascade.ledger.chain import content_digest, link, start
-from cascade.ledger.records import Batch, Content, Kind, OpenBody, OutcomeBody, RequestBody, StepBody
+from cascade.ledger.records import NO_SLOT, Batch, Content, Kind, OpenBody, OutcomeBody, RequestBody, StepBody
 from cascade.ledger.tracking import Asked, Ending, HandOver
 
 __all__ = ["Composer"]
@@ -39,13 +39,23 @@ class Composer:
         self._open: set[tuple[str, int]] = set()  # calls that were announced and have no step yet
 
     def compose(self, taken: deque[HandOver], most: int) -> tuple[Batch, list[HandOver], list[HandOver]]:
-        """A batch of the first hand-overs, which are taken away: at least one, and no more after `most` entries.
+        """A batch of the first hand-overs: at least one, and no more after `most` entries.
 
-        Returns it, all that were taken, and those of them that cannot be written: told, and `lost`.
+        Returns it, all of them, and those of them that cannot be written: told, and `lost`. Nothing is taken away, and what
+        interrupts it (it raises nothing itself) leaves the chain where it was.
         """
+        before = self._head, self._seq
+        try:
+            return self._compose(taken, most)
+        except BaseException:
+            self._head, self._seq = before
+            raise
+
+    def _compose(self, taken: Iterable[HandOver], most: int) -> tuple[Batch, list[HandOver], list[HandOver]]:
         batch, told, unwritable = Batch(), list[HandOver](), list[HandOver]()
-        while taken and len(batch.entries) < most:
-            one = taken.popleft()
+        for one in taken:
+            if len(batch.entries) >= most:
+                break
             told.append(one)
             try:
                 self.add(batch, one)
@@ -60,7 +70,7 @@ class Composer:
         asked, at = one.asked, one.at
         contents: list[Content] = []
         body: RequestBody | None = asked.memo
-        if body is None:
+        if one.first or body is None:  # the first is made anew where it was interrupted: its texts belong to this batch
             body = asked.memo = self._request(asked, contents if one.first else [])
         rows: list[tuple[float, Kind, bytes]] = []
         if one.first:
@@ -107,7 +117,6 @@ class Composer:
         if asked.content:
             digest = self._keep(asked, "prompt", begun.at, document, contents)
             kept = {"prompt": digest} if digest is not None else {}
-        asked.prompt = (None, None)  # it may be large, and the request may take its time
         return RequestBody(
             policy=policy.name,
             policy_hash=policy.hash,
@@ -173,7 +182,7 @@ def _outcome(asked: Asked, ending: Ending) -> OutcomeBody:
             latency_ms,
             error=ending.error,
             estimate=ending.estimate,
-            slot=begun.slot,
+            slot=begun.slot if ending.steps else NO_SLOT,  # nothing was asked: that is no saving
         )
     return OutcomeBody(
         arm=answer.arm,

@@ -82,7 +82,8 @@ def open_ledger(address: str | os.PathLike[str] | None, settings: Ledger) -> Wri
         writer = _open.writers.get((where, commits))
         if writer is None:
             connect = _connector(where, commits=commits)
-            writer = _open.writers[where, commits] = Writer(connect, where=told, commits=commits)
+            local = not _is_postgres(where)  # a server's round trips may take longer than a caller waits
+            writer = _open.writers[where, commits] = Writer(connect, where=told, commits=commits, led=local)
     writer.keep(settings.keep_days)
     return writer
 

@@ -17,6 +17,8 @@ from typing import Literal
 
 import msgspec
 
+from cascade.core.modes import NO_SLOT
+
 __all__ = [
     "BUCKET_S",
     "DAY_S",
@@ -41,9 +43,6 @@ BUCKET_S = 900
 
 DAY_S = 86_400
 """And by days (UTC): a long period has few of them."""
-
-NO_SLOT = -1
-"""A request's slot where it is summed up by all else."""
 
 
 class RequestBody(msgspec.Struct, frozen=True, gc=False, omit_defaults=True):

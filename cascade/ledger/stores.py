@@ -23,7 +23,7 @@ class NoLedger(LedgerDown):
 
 
 class Store(Protocol):
-    """One writer's connection, used by its thread only. Every method raises LedgerDown where it cannot do its work."""
+    """One writer's connection, used by one thread at a time. Every method raises LedgerDown where it cannot do its work."""
 
     def open(self, writer: str) -> None:
         """Connect, bring the schema up to date, register the writer."""

@@ -82,7 +82,7 @@ def add_outcome(batch: Batch, at: float, asked: RequestBody, outcome: OutcomeBod
     _count(batch, outcome, _traffic_key(
         bucket, asked.policy, asked.task, asked.metadata.get("workflow", ""), outcome.arm, outcome.rung or "", NO_SLOT
     ))  # fmt: skip
-    if outcome.arm in _COMPARED:
+    if outcome.arm in _COMPARED and outcome.slot != NO_SLOT:
         _count(batch, outcome, _traffic_key(bucket, asked.policy, "", "", outcome.arm, "", outcome.slot))
 
 

@@ -42,6 +42,11 @@ class State(Protocol):
         """Whether a decision takes a round trip."""
         ...
 
+    @property
+    def is_down(self) -> bool:
+        """Whether what is shared cannot be reached: this process goes on alone, with what it holds."""
+        ...
+
     def observe(self, observation: Observation) -> Action | None:
         """Count a step; returns what is in force at its rung, as it was before this step was counted."""
         ...

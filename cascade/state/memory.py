@@ -193,6 +193,7 @@ class MemoryState:
     """What the decisions of one process share. `clock`: seconds from any origin, for the guard."""
 
     is_remote = False
+    is_down = False
 
     def __init__(
         self, policy: Policy, escalation: Escalation, clock: Callable[[], float], *, seed: Seed | None = None

@@ -70,6 +70,11 @@ class RedisState:
         self._heart: threading.Thread | None = None
         self._stop = threading.Event()
 
+    @property
+    def is_down(self) -> bool:
+        """As `State.is_down`."""
+        return self._link.is_down
+
     def observe(self, observation: Observation) -> Action | None:
         """As `State.observe`."""
         action, changes = self._alone.count(observation)

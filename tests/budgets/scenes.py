@@ -34,6 +34,7 @@ class Books:
     """The books of the state in memory, without the process's registry of them; what is in them can be looked at."""
 
     is_remote = False
+    is_down = False
 
     def __init__(self) -> None:
         self.asked: list[Claim] = []

@@ -46,7 +46,7 @@ def roll(seed: int, customers: int, percent: float, spread: float = 1.0) -> Roll
     names = [f"{seed}-{number}" for number in range(customers)]
     rollout = Rollout(percent=percent, by="customer")
     climbs = np.array([arm_of("enforce", rollout, "support", name) == "cascade" for name in names])
-    slots = np.array([slot_of("support", name) for name in names])
+    slots = np.array([slot_of(rollout, "support", name) for name in names])
     of = np.repeat(np.arange(customers), sizes)
     baseline = np.round(level[of] * chance.gamma(2, 0.5, len(of)))
     ladder = np.round(level[of] * share[of] * chance.gamma(0.6, 1 / 0.6, len(of)))
