@@ -87,32 +87,36 @@ def redacted(value: Any, redact: Redact) -> Any:
     and ids, the bytes of images and documents. Whatever a tool was given is the user's, by whatever name it goes. Raises what
     `redact` raises; TypeError where it gives no text.
     """
+    if isinstance(value, list):
+        return [_shaped(one, redact) for one in value]  # pyright: ignore[reportUnknownVariableType]
+    return _every(value, redact)
 
-    def every(one: Any) -> Any:
-        if isinstance(one, str):
-            told = redact(one)
-            if not isinstance(told, str):
-                raise TypeError(f"redact returned {type(told).__name__}")
-            return told
-        if isinstance(one, list):
-            return [every(part) for part in one]  # pyright: ignore[reportUnknownVariableType]
-        if isinstance(one, dict):
-            return {key: every(part) for key, part in one.items()}  # pyright: ignore[reportUnknownVariableType]
-        return one
 
-    def field(block: dict[str, Any], key: str, one: Any) -> Any:
-        if isinstance(one, str):
-            own = key in _OWN and _OWN[key].fullmatch(one)
-            return one if own or (key == "data" and block.get("type") == "base64") else every(one)
-        if isinstance(one, list) and key in ("content", "citations"):
-            return [shaped(part) for part in one]  # pyright: ignore[reportUnknownVariableType]
-        return shaped(one) if key in ("source", "cache_control") else every(one)
+def _every(value: Any, redact: Redact) -> Any:
+    if isinstance(value, str):
+        told = redact(value)
+        if not isinstance(told, str):
+            raise TypeError(f"redact returned {type(told).__name__}")
+        return told
+    if isinstance(value, list):
+        return [_every(one, redact) for one in value]  # pyright: ignore[reportUnknownVariableType]
+    if isinstance(value, dict):
+        return {key: _every(one, redact) for key, one in value.items()}  # pyright: ignore[reportUnknownVariableType]
+    return value
 
-    def shaped(one: Any) -> Any:
-        """A message, a block, or what is in a place of a block's that has a shape of its own."""
-        if not isinstance(one, dict):
-            return every(one)
-        block = cast("dict[str, Any]", one)
-        return {key: field(block, key, part) for key, part in block.items()}
 
-    return [shaped(one) for one in value] if isinstance(value, list) else every(value)  # pyright: ignore[reportUnknownVariableType]
+def _shaped(value: Any, redact: Redact) -> Any:
+    """A message, a block, or what is in a place of a block's that has a shape of its own."""
+    if not isinstance(value, dict):
+        return _every(value, redact)
+    block = cast("dict[str, Any]", value)
+    return {key: _field(block, key, one, redact) for key, one in block.items()}
+
+
+def _field(block: dict[str, Any], key: str, value: Any, redact: Redact) -> Any:
+    if isinstance(value, str):
+        own = key in _OWN and _OWN[key].fullmatch(value)
+        return value if own or (key == "data" and block.get("type") == "base64") else _every(value, redact)
+    if isinstance(value, list) and key in ("content", "citations"):
+        return [_shaped(one, redact) for one in value]  # pyright: ignore[reportUnknownVariableType]
+    return _shaped(value, redact) if key in ("source", "cache_control") else _every(value, redact)
