@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator
 from dataclasses import replace
 
-from cascade.budgets.binding import budget_faults
+from cascade.budgets.binding import budget_faults, function_of
 from cascade.certificates import certified_escalation, changed_parts, standing
 from cascade.checks import bind_check
 from cascade.core.certificate import UNCERTIFIED, Escalation
@@ -96,6 +96,12 @@ def faults_outside(policy: Policy) -> Iterator[Fault]:
             rates_of(baseline_rung(policy))
     except NoPrice as problem:
         yield Fault(("baseline",), str(problem), "name a rung of the ladder, or a model that has a price")
+    if policy.ledger.redact is not None:
+        try:
+            function_of(policy.ledger.redact)
+        except LookupError as problem:
+            mend = "name a function as module:function, in a module that can be imported"
+            yield Fault(("ledger", "redact"), str(problem), mend)
     yield from _check_faults(("checks",), policy.checks)
     for number, task in enumerate(policy.tasks):
         if task.when is not None:

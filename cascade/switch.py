@@ -158,7 +158,7 @@ def write_switches(switches: Switches, path: Path) -> None:
         if not said:
             path.unlink(missing_ok=True)
             return
-        path.parent.mkdir(parents=True, exist_ok=True)
+        path.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
         try:
             with draft.open("w", encoding="utf-8") as file:
                 json.dump(said, file, ensure_ascii=False)

@@ -60,10 +60,15 @@ def test_its_fixture_works(tmp_path: Path) -> None:
     assert "1 passed" in done.stdout, done.stdout
 
 
-def test_its_policy_loads() -> None:
-    """The policy in the README is one."""
-    (text,) = blocks("yaml")
-    make_plan(parse_policy(text))
+def test_its_policies_load(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The policy in the README is one, and so is each piece of one, put below its ladder."""
+    (tmp_path / "mine.py").write_text("def without_names(text): return text")
+    monkeypatch.syspath_prepend(tmp_path)
+    whole, *pieces = blocks("yaml")
+    make_plan(parse_policy(whole))
+    assert len(pieces) >= 3
+    for piece in pieces:
+        make_plan(parse_policy(f"{whole}\n{piece}"))
 
 
 def test_its_demo_is_what_the_demo_prints() -> None:
@@ -83,6 +88,11 @@ def test_its_picture_is_there() -> None:
     assert picture[:8] == b"\x89PNG\r\n\x1a\n"
     assert int.from_bytes(picture[16:20]) == 1_200
     assert len(picture) < 200_000
+
+
+def test_nothing_in_it_waits_to_be_filled_in() -> None:
+    """No placeholder is left."""
+    assert re.findall(r"\b[A-Z]+_BLOCK\b|\bTODO\b|\bTBD\b", _README) == []
 
 
 def test_its_files_are_there() -> None:

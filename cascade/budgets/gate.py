@@ -1,6 +1,7 @@
 """What a driver asks before each call: whether every budget that applies has room for it.
 
     gate.open(task, metadata) ─> Purse            one a request
+    purse.may_wait() ─> bool                       admit may take a round trip or a query: not on an event loop
     purse.admit(bound, first=…) ─> None | Refusal  None: the call may be made, and its bound is reserved
     purse.settle(bound, cost)                      it was made; purse.release(bound): it was not
 
@@ -18,7 +19,7 @@ from cascade.budgets.binding import zone_of
 from cascade.budgets.notices import Notices, places_of
 from cascade.claude.wire import STREAMS_ABOVE
 from cascade.core import prices
-from cascade.core.budgets import Claim, Refusal, Span, claims_of, upper_bound
+from cascade.core.budgets import Claim, Refusal, Span, claims_of, told_usd, upper_bound
 from cascade.core.operations import Limits
 from cascade.core.policy import Policy
 from cascade.core.triage import Prompt
@@ -26,6 +27,7 @@ from cascade.state import State
 
 __all__ = ["Gate", "Purse", "bound_of"]
 
+_ALONE = " (the shared state cannot be reached, and this process holds no more of it: `cascade doctor` looks)"
 _SOFT = "; a soft limit: the first rung is asked all the same"
 
 
@@ -84,6 +86,11 @@ class Gate:
         return bool(self._budgets)
 
     @property
+    def is_down(self) -> bool:
+        """Whether what is shared cannot be reached."""
+        return self._state.is_down
+
+    @property
     def is_remote(self) -> bool:
         """Whether asking may take a round trip."""
         return self._state.is_remote
@@ -100,6 +107,10 @@ class Gate:
             for one in budgets
             for claim in claims_of(one.limits, one.book, task, metadata, datetime.fromtimestamp(now, one.zone))
         )
+
+    def may_wait(self, claims: tuple[Claim, ...]) -> bool:
+        """Whether to decide on these may take a round trip, or a query of the ledger."""
+        return self._state.may_wait(claims)
 
     def reserve(self, claims: tuple[Claim, ...], bound: int, *, first: bool) -> Claim | None:
         """Reserve `bound` in all of them, or name the one that refuses."""
@@ -143,6 +154,16 @@ class Purse:
         """What this request has spent so far, in nano-USD."""
         return self._spent
 
+    def may_wait(self) -> bool:
+        """Whether the next `admit` may take a round trip, or a query of the ledger; False where no budget applies.
+
+        An event loop lets a thread do it then. A `settle` takes at most what `is_remote` says.
+        """
+        if not self._budgets:
+            return False
+        claims = self._gate.claims(self._budgets, self._task, self._metadata)
+        return bool(claims) and self._gate.may_wait(claims)
+
     def admit(self, bound: int, *, first: bool) -> Refusal | None:
         """Reserve `bound` nano-USD for a call; a Refusal where a budget has no room: the call must not be made.
 
@@ -153,8 +174,8 @@ class Purse:
             if _is_hard(limits.on_exhausted, first=first) and self._spent + bound > limit:
                 soft = _SOFT if limits.on_exhausted == "hold" else ""
                 return Refusal(
-                    f"the budget of {self._gate.policy} a request, {limit / 1e9:g} USD, has no room for a call that may"
-                    f" cost {bound / 1e9:g} USD beside the {self._spent / 1e9:g} USD spent{soft}",
+                    f"the budget of {self._gate.policy} a request, {told_usd(limit)}, has no room for a call that may"
+                    f" cost {told_usd(bound)} beside the {told_usd(self._spent)} spent{soft}",
                     bound,
                 )
         claims = self._gate.claims(self._budgets, self._task, self._metadata) if self._budgets else ()
@@ -165,7 +186,8 @@ class Purse:
             self._claims = claims
             return None
         soft = _SOFT if refused.on_exhausted == "hold" else ""
-        return Refusal(f"{refused.told}, has no room for a call that may cost {bound / 1e9:g} USD{soft}", bound)
+        alone = _ALONE if self._gate.is_down else ""
+        return Refusal(f"{refused.told}, has no room for a call that may cost {told_usd(bound)}{alone}{soft}", bound)
 
     def settle(self, bound: int, cost: int) -> None:
         """The call that was admitted with `bound` has cost `cost`; it counts in the period it was admitted in."""

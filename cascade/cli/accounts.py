@@ -129,7 +129,8 @@ def show_account(account: Account) -> None:
     of = f" · policy {account.policy}" if account.policy is not None else ""
     stdout.print(f"{account.period.told} · {account.where}{of}")
     if not total.steps and not total.requests:
-        stdout.print("nothing was spent in this period (--since goes further back)")
+        whose = "" if account.policy is None else f" by policy {account.policy!r}"
+        stdout.print(f"nothing was spent{whose} in this period (--since goes further back)")
         return
     _show_head(total)
     _show_saving(found)

@@ -16,7 +16,10 @@ money_app = typer.Typer(rich_markup_mode=None)
 @money_app.command()
 def costs(
     since: Annotated[
-        str, typer.Option(help="How far back: 7d, 24h, 2w; or a date or time, UTC where it names no zone.")
+        str,
+        typer.Option(
+            help="How far back: 7d, 24h, 2w; or a date or time, UTC where it names no zone. In quarters of an hour."
+        ),
     ] = "7d",
     by: Annotated[
         str, typer.Option(help="What the bars stand for: task, rung, model, workflow, policy or day.")

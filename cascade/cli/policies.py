@@ -14,12 +14,13 @@ from cascade.core.certificate import Escalation
 from cascade.core.climb import Plan
 from cascade.core.errors import PolicyError
 from cascade.core.messages import Request, read_messages
+from cascade.core.operations import Limits
 from cascade.core.policy import OTHER, Budget, Policy, Rung, StormGuard
 from cascade.core.prices import RateTier
 from cascade.core.storm import storm_limit
 from cascade.engine import default_policy
 from cascade.loading import load_policy, policy_schema
-from cascade.plans import make_plan
+from cascade.plans import baseline_rung, make_plan
 from cascade.shipped import find_corpus
 
 __all__ = ["Question", "run_check", "run_explain", "run_schema", "run_show"]
@@ -107,6 +108,31 @@ def run_show(name: str | None, *, as_json: bool) -> None:
         f" deadline {policy.deadline_s:g} s; {policy.retry.attempts} attempts a rung;"
         f" checks {', '.join(check.name for check in plan.shared_checks)}; exhausted: {policy.exhausted}"
     )
+    stdout.print(_run(policy))
+    for limits in policy.budget:
+        stdout.print(f"budget: {_budget(limits)}")
+
+
+def _run(policy: Policy) -> str:
+    """How it is run: mode, baseline, rollout, ledger."""
+    rollout, ledger = policy.rollout, policy.ledger
+    share = f", {rollout.percent:g} % climb, by {rollout.by}" if rollout is not None else ""
+    watched = ""
+    if policy.mode == "observe":
+        cap = "no cap" if policy.observe.daily_usd is None else f"{policy.observe.daily_usd} USD a day"
+        watched = f", {policy.observe.sample:.0%} also put to the ladder ({cap})"
+    kept = "off"
+    if ledger.enabled:
+        texts = "with texts" if ledger.content else "without texts"
+        kept = f"{ledger.durability}, {texts}{f', kept {ledger.keep_days} days' if ledger.keep_days else ''}"
+        kept += f", redacted by {ledger.redact}" if ledger.redact else ""
+    return f"mode {policy.mode} (`cascade mode` tells what is in force){share}{watched}; baseline {baseline_rung(policy).model}; ledger {kept}"
+
+
+def _budget(limits: Limits) -> str:
+    spans = (("a day", limits.daily_usd), ("a month", limits.monthly_usd), ("a request", limits.call_usd))
+    amounts = ", ".join(f"{usd} USD {span}" for span, usd in spans if usd is not None)
+    return f"{amounts} per {limits.per}, {limits.on_exhausted}, told at {limits.alert_at:.0%} ({limits.timezone})"
 
 
 def run_explain(asked: Question, *, as_json: bool) -> None:

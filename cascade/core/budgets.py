@@ -16,7 +16,7 @@ from cascade.core.messages import Usage
 from cascade.core.operations import Limits, OnExhausted, Per
 from cascade.core.triage import Prompt
 
-__all__ = ["Claim", "Refusal", "Span", "claims_of", "upper_bound"]
+__all__ = ["Claim", "Refusal", "Span", "claims_of", "told_usd", "upper_bound"]
 
 Span = Literal["daily", "monthly"]
 
@@ -57,7 +57,7 @@ class Claim:
     @property
     def told(self) -> str:
         """For people: "the daily budget of support/task=refund, 1.5 USD"."""
-        return f"the {self.span} budget of {self.book}, {self.limit / 1e9:g} USD"
+        return f"the {self.span} budget of {self.book}, {told_usd(self.limit)}"
 
 
 @dataclass(frozen=True, slots=True)
@@ -66,6 +66,11 @@ class Refusal:
 
     told: str
     bound: int
+
+
+def told_usd(nano: int) -> str:
+    """Money for people, to the nano-USD where there is so little: "1.5 USD", "0.0008315 USD"."""
+    return f"{nano / 1e9:.9f}".rstrip("0").rstrip(".") + " USD"
 
 
 def claims_of(limits: Limits, policy: str, task: str, metadata: Mapping[str, str], now: datetime) -> Iterator[Claim]:

@@ -20,7 +20,7 @@ from typing import Any
 from cascade.core import prices
 from cascade.core.certificate import UNCERTIFIED, Escalation
 from cascade.core.decision import Abstain, Call, Ship, Situation, decide, natural_reason
-from cascade.core.errors import AllRungsFailed, BudgetExceeded, ClimbError, DeadlineExceeded, UpstreamRejected
+from cascade.core.errors import AllRungsFailed, BudgetExceeded, DeadlineExceeded, UpstreamRejected
 from cascade.core.messages import Failure, Reply, Request, Usage
 from cascade.core.policy import OTHER, Policy
 from cascade.core.scoring import Facts, scored
@@ -147,7 +147,8 @@ def climb(
         outcome = yield Ask(decision.index, match.task, tuple(taken))
         if isinstance(outcome, Situation):  # it may not be asked; what else held (a storm) holds
             if not taken:
-                raise BudgetExceeded(f"{outcome.told}: nothing was asked and nothing was paid")
+                problem = f"{outcome.told}: nothing was asked and nothing was paid"
+                raise BudgetExceeded(problem, refused=outcome.told)
             taken[-1] = replace(taken[-1], reason=None)  # it was not sent up
             situation = replace(situation, out_of=outcome.out_of, told=outcome.told)
             continue
@@ -252,17 +253,15 @@ def _exhausted(plan: Plan, request: Request, match: Match, steps: tuple[Step, ..
     tried = "; ".join(f"{step.rung}: {step.verdict.kind}{_why(step)}" for step in steps)
     spent = f"{sum(step.cost for step in steps) / 1e9:.6f} USD"
     if why == "deadline":
-        error: type[ClimbError] = DeadlineExceeded
         message = f"the deadline passed before any rung had an answer ({tried}; spent {spent}; raise deadline_s)"
-    elif why == "budget":
-        error = BudgetExceeded
+        raise DeadlineExceeded(message, steps=steps)
+    if why == "budget":
         message = f"{told}, and no rung had an answer before ({tried}; spent {spent})"
-    else:
-        error = AllRungsFailed
-        message = f"no rung had an answer that may be shipped ({tried}; stopped by {why}; spent {spent})"
-        if all(step.verdict.kind == "failed" for step in steps):
-            message += "; is the endpoint there? `cascade doctor` looks"
-    raise error(message, steps=steps)
+        raise BudgetExceeded(message, refused=told, steps=steps)
+    message = f"no rung had an answer that may be shipped ({tried}; stopped by {why}; spent {spent})"
+    if all(step.verdict.kind == "failed" for step in steps):
+        message += "; is the endpoint there? `cascade doctor` looks"
+    raise AllRungsFailed(message, steps=steps)
 
 
 def _why(step: Step) -> str:

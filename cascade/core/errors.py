@@ -149,9 +149,16 @@ class DeadlineExceeded(ClimbError):
 
 
 class BudgetExceeded(ClimbError):
-    """A budget has no room for the next call, and no answer was held; the message names which. `steps` may be empty."""
+    """A budget has no room for the next call, and no answer was held. `refused` names the budget, in one line.
+
+    `steps` may be empty: then nothing was asked and nothing was paid.
+    """
 
     exit_code = 5
+
+    def __init__(self, message: str, *, refused: str = "", steps: tuple[Step, ...] = ()) -> None:
+        self.refused = refused
+        super().__init__(message, steps=steps)
 
 
 class AllRungsFailed(ClimbError):

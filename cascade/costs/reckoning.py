@@ -78,7 +78,7 @@ def costs(now: Books, before: Books, by: By) -> Costs:
 
     arms = sorted(lines("arm"), key=lambda line: ARMS.index(line.name) if line.name in ARMS else len(ARMS))
     rungs, workflows = lines("rung"), lines("workflow")
-    savings = _savings(now.slots)
+    savings = _savings(now)
     return Costs(
         by=by,
         total=total_line(totals(now, ""), totals(before, "")),
@@ -101,18 +101,37 @@ def _head(lines: Sequence[Line], of: int) -> Head | None:
     return Head(tuple(lines[:taken]), share, of)
 
 
-def _savings(slots: Iterable[TrafficRow]) -> tuple[Saving, ...]:
-    by_policy: dict[str, list[TrafficRow]] = {}
-    for row in slots:
-        by_policy.setdefault(row.policy, []).append(row)
-    found = ((policy, rows) for policy, rows in sorted(by_policy.items()) if any(row.arm == "cascade" for row in rows))
-    return tuple(_saving(policy, rows) for policy, rows in found)
+def _savings(books: Books) -> tuple[Saving, ...]:
+    """Of each policy that something climbed for."""
+    asked, drawn = _by_policy(books.traffic), _by_policy(books.slots)
+    return tuple(
+        _saving(policy, rows, drawn.get(policy, ()))
+        for policy, rows in sorted(asked.items())
+        if any(row.arm == "cascade" for row in rows)
+    )
 
 
-def _saving(policy: str, rows: Sequence[TrafficRow]) -> Saving:
-    found = measure(rows)
+def _by_policy(rows: Iterable[TrafficRow]) -> dict[str, list[TrafficRow]]:
+    found: dict[str, list[TrafficRow]] = {}
+    for row in rows:
+        found.setdefault(row.policy, []).append(row)
+    return found
+
+
+def _saving(policy: str, asked: Sequence[TrafficRow], drawn: Sequence[TrafficRow]) -> Saving:
+    """`asked`: all of its requests; `drawn`: by their slots, those that a rollout has drawn."""
+    found = measure(drawn)
+    notes = [f"not measurable: {found.why}"] if isinstance(found, TooFew) else []
+    unnamed = _requests(asked, "holdout") - _requests(drawn, "holdout")
+    if unnamed:
+        notes.append(
+            f"{unnamed} requests of the holdout had no unit: their metadata do not name what the rollout goes by, so nothing"
+            " is measured on them"
+        )
     if isinstance(found, Measured):
-        notes: list[str] = []
+        others = _requests(asked, "cascade") - _requests(drawn, "cascade")
+        if others:
+            notes.append(f"{others} requests that no rollout has drawn are left out")
         if found.left_out:
             notes.append(f"{found.left_out} requests on days without a holdout are left out")
         if found.moved:
@@ -121,9 +140,8 @@ def _saving(policy: str, rows: Sequence[TrafficRow]) -> Saving:
             policy, "holdout", found.requests, found.cost, found.baseline, found.saved_interval, found.relative_interval,
             found.holdout, notes=tuple(notes),
         )  # fmt: skip
-    climbed = [row for row in rows if row.arm == "cascade"]
+    climbed = [row for row in asked if row.arm == "cascade"]
     requests, estimated = (sum(row.requests for row in climbed), sum(row.estimated for row in climbed))
-    notes = [f"not measurable: {found.why}"] if isinstance(found, TooFew) else []
     if estimated < requests:
         notes.append(
             f"{requests - estimated} of {requests} requests have no estimate, and count as if the baseline were free"
@@ -132,6 +150,10 @@ def _saving(policy: str, rows: Sequence[TrafficRow]) -> Saving:
         policy, "estimate", requests, sum(row.cost for row in climbed), float(sum(row.estimate for row in climbed)),
         estimated=estimated, notes=tuple(notes),
     )  # fmt: skip
+
+
+def _requests(rows: Iterable[TrafficRow], arm: str) -> int:
+    return sum(row.requests for row in rows if row.arm == arm)
 
 
 def _together(savings: Sequence[Saving]) -> Saving | None:

@@ -52,6 +52,14 @@ class Asked:
             raise RequestError(f"max_tokens: a whole number is needed, not {type(self.max_tokens).__name__}")
         if self.response_model is not None and not hasattr(self.response_model, "model_validate_json"):
             raise RequestError("response_model: a pydantic class is needed (a subclass of pydantic.BaseModel)")
+        metadata: Any = self.metadata or {}
+        named = isinstance(metadata, Mapping) and all(
+            isinstance(text, str)
+            for pair in metadata.items()  # pyright: ignore[reportUnknownVariableType]
+            for text in pair  # pyright: ignore[reportUnknownVariableType]
+        )
+        if not named:
+            raise RequestError("metadata: names and values are texts, e.g. metadata={'customer': 'c-17'}")
         return Request(
             messages=read_messages(self.prompt),
             system=tuple(self.system) if isinstance(self.system, (list, tuple)) else self.system,

@@ -9,6 +9,7 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from difflib import get_close_matches
 from pathlib import Path
+from typing import Any
 
 from cascade.budgets.gate import Gate
 from cascade.budgets.notices import Notices
@@ -16,6 +17,7 @@ from cascade.certificates import warn_of_changes
 from cascade.checks import bind_callables
 from cascade.core.certificate import UNCERTIFIED
 from cascade.core.climb import Accept, BoundCheck, Climb, Plan, climb
+from cascade.core.errors import ConfigurationError
 from cascade.core.messages import Request
 from cascade.core.modes import arm_of, share_of, slot_of, unit_of
 from cascade.core.policy import OTHER, Policy, Rung
@@ -77,6 +79,7 @@ class Desk:
     """One driver's; safe between threads."""
 
     def __init__(self, policy: Policy | str | Path | None, means: Means) -> None:
+        _check(means)
         chosen = default_policy() if policy is None else policy
         self.policy = chosen if isinstance(chosen, Policy) else load_policy(chosen)
         self.means = means
@@ -194,3 +197,11 @@ class Desk:
             meant = get_close_matches(task, names, n=1)
             hint = {"did_you_mean": meant[0]} if meant else {}
             structlog.get_logger("cascade").warning("task_unknown", policy=self.policy.name, task=task, **hint)
+
+
+def _check(means: Means) -> None:
+    given: Any = means  # what callers pass is not what the types say
+    if given.ledger is not None and not isinstance(given.ledger, (str, Path)):
+        raise ConfigurationError(f'ledger: {given.ledger!r} is no address (give a path, postgresql://… or "off")')
+    if given.state is not None and not isinstance(given.state, str):
+        raise ConfigurationError(f"state: {type(given.state).__name__} is no address (give redis://… or nothing)")

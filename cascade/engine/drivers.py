@@ -21,7 +21,7 @@ from cascade.core.policy import Policy
 from cascade.core.trail import Answer
 from cascade.engine.asked import Asked, Prompt
 from cascade.engine.desk import Desk, Job, Means
-from cascade.engine.journeys import Await, Effect, Send, journey
+from cascade.engine.journeys import Await, Effect, NotSent, Send, journey
 from cascade.engine.shadows import Places, shadow, shadow_job
 from cascade.forks import renew_in_children
 from cascade.hooks import Hook, wait, wait_async
@@ -219,7 +219,7 @@ class AsyncCascade:
                         decided, cut_off = await _decided(wanted.decide)
                         wanted = way.send(decided)
                         if cut_off is not None:
-                            raise cut_off
+                            way.throw(NotSent(*cut_off.args))
             except StopIteration as done:
                 return done.value
 

@@ -27,7 +27,7 @@ from cascade.core.triage import RULES, Prompt, build_prompt
 from cascade.engine.desk import Desk, Job
 from cascade.hooks import Calling, Ended, Tracks, Wait
 
-__all__ = ["Await", "Decide", "Effect", "Journey", "Send", "Way", "journey", "told"]
+__all__ = ["Await", "Decide", "Effect", "Journey", "NotSent", "Send", "Way", "journey", "told"]
 
 _T = TypeVar("_T")
 
@@ -57,6 +57,10 @@ class Decide:
     """Wanted: what this returns; it may take a round trip."""
 
     decide: Callable[[], Any]
+
+
+class NotSent(CancelledError):
+    """Thrown into a journey that is cut off before what it wants next was begun."""
 
 
 Effect = Send | Await | Decide
@@ -97,10 +101,10 @@ class Way:
                 yield Await(waits)
             is_sent = True
             outcome: Reply | Failure = yield Send(prompt, self._time_out_at(index))
-        except BaseException:
+        except BaseException as error:
             # Cut off, and nothing may be waited for any more: a call that was out counts as the most it may have cost.
             if purse.is_open:
-                purse.settle(bound, bound if is_sent else 0)
+                purse.settle(bound, bound if is_sent and not isinstance(error, NotSent) else 0)
             raise
         if purse.is_open:
             cost = prices.total(rates, outcome.billed)

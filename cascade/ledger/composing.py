@@ -13,7 +13,7 @@ from cascade.core.trail import Step
 from cascade.hooks import Calling
 from cascade.ledger import prompts, sums
 from cascade.ledger.chain import content_digest, link, start
-from cascade.ledger.records import Batch, Content, Kind, OpenBody, OutcomeBody, RequestBody, Row, StepBody
+from cascade.ledger.records import NO_SLOT, Batch, Content, Kind, OpenBody, OutcomeBody, RequestBody, Row, StepBody
 from cascade.ledger.tracking import Asked, Ending, HandOver
 
 __all__ = ["Composer"]
@@ -25,7 +25,7 @@ _encode = msgspec.json.Encoder().encode
 class Composer:
     """One writer's chain as it grows. `tell(event, **details)` is called once, for the first text that cannot be redacted."""
 
-    __slots__ = ("_head", "_seq", "_tell", "withheld")
+    __slots__ = ("_head", "_open", "_seq", "_tell", "withheld")
 
     def __init__(self, writer: str, tell: Callable[..., None]) -> None:
         self._tell = tell
@@ -36,6 +36,7 @@ class Composer:
     def begin(self, writer: str) -> None:
         """Begin another chain."""
         self._head, self._seq = start(writer), 0
+        self._open: set[tuple[str, int]] = set()  # calls that were announced and have no step yet
 
     def compose(self, taken: deque[HandOver], most: int) -> tuple[Batch, list[HandOver], list[HandOver]]:
         """A batch of the first hand-overs: at least one, and no more after `most` entries.
@@ -43,11 +44,11 @@ class Composer:
         Returns it, all of them, and those of them that cannot be written: told, and `lost`. Nothing is taken away, and what
         interrupts it (it raises nothing itself) leaves the chain where it was.
         """
-        before = self._head, self._seq
+        before = self._head, self._seq, self._open.copy()
         try:
             return self._compose(taken, most)
         except BaseException:
-            self._head, self._seq = before
+            self._head, self._seq, self._open = before
             raise
 
     def _compose(self, taken: Iterable[HandOver], most: int) -> tuple[Batch, list[HandOver], list[HandOver]]:
@@ -85,20 +86,35 @@ class Composer:
         steps = [self._step(asked, step, at, contents) for step in one.steps]
         for step in steps:
             chained(at, "step", _bytes(step))
-        if one.call is not None:
-            chained(at, "open", _bytes(_open(one.call)))
+        call = _open(one.call) if one.call is not None else None
+        if call is not None:
+            chained(at, "open", _bytes(call))
         outcome = _outcome(asked, one.ending) if one.ending is not None else None
         if outcome is not None:
             chained(at, "outcome", _bytes(outcome))
         # Nothing fails from here on.
         batch.entries.extend(rows)
         self._seq, self._head = seq, head
-        if contents:
-            batch.contents.extend(contents)
+        batch.contents.extend(contents)
         for step in steps:
             sums.add_step(batch, at, body, step)
         if outcome is not None:
             sums.add_outcome(batch, at, body, outcome)
+        self._settle(batch, one, request)
+        if call is not None:
+            self._open.add((request, call.index))
+            sums.add_open(batch, at, body, request, call)
+
+    def _settle(self, batch: Batch, one: HandOver, request: str) -> None:
+        """Calls that were announced have their steps; or never will, where the request was cut off."""
+        if not self._open:
+            return
+        for step in one.steps:
+            if (request, step.index) in self._open:
+                self._open.remove((request, step.index))
+                sums.settle_open(batch, request, step.index)
+        if one.ending is not None:
+            self._open -= {(request, index) for index in range(len(one.asked.begun.plan.policy.ladder))}
 
     def _request(self, asked: Asked, contents: list[Content]) -> RequestBody:
         begun = asked.begun
@@ -172,7 +188,7 @@ def _outcome(asked: Asked, ending: Ending) -> OutcomeBody:
             latency_ms,
             error=ending.error,
             estimate=ending.estimate,
-            slot=begun.slot,
+            slot=begun.slot if ending.steps else NO_SLOT,  # nothing was asked: that is no saving
         )
     return OutcomeBody(  # by position, as above
         answer.arm, cost, len(ending.steps), latency_ms, answer.rung, answer.model, answer.confidence,

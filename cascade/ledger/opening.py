@@ -12,14 +12,14 @@ import threading
 from collections.abc import Callable
 from pathlib import Path
 
-from cascade.core.budgets import Claim
 from cascade.core.errors import ConfigurationError
 from cascade.core.operations import Ledger
 from cascade.forks import renew_in_children
 from cascade.homes import home
+from cascade.ledger.seeding import Seeding
 from cascade.ledger.sessions import require
 from cascade.ledger.sessions import told_address as server_told
-from cascade.ledger.stores import LedgerDown, Reader, Store
+from cascade.ledger.stores import Reader, Store
 from cascade.ledger.writer import Writer
 from cascade.state import Seed
 
@@ -55,10 +55,11 @@ def _is_postgres(address: str) -> bool:
 
 
 class _Open:
-    """The process's writers."""
+    """The process's writers, and what its budgets ask."""
 
     def __init__(self) -> None:
         self.writers: dict[tuple[str, bool], Writer] = {}
+        self.seeds: dict[str, Seeding] = {}
         self.renew_lock()
         renew_in_children(self)
 
@@ -102,39 +103,35 @@ def _connector(where: str, *, commits: bool) -> Callable[[], Store]:
     return connect
 
 
-def open_reader(address: str | os.PathLike[str] | None = None) -> Reader:
-    """A reader of the ledger at this address. Raises LedgerDown where there is none, or none that can be read."""
+def open_reader(address: str | os.PathLike[str] | None = None, *, seconds: float | None = None) -> Reader:
+    """A reader of the ledger at this address. Raises LedgerDown where there is none, or none that can be read.
+
+    `seconds`: the most that one question to a server may take.
+    """
     where = address_of(address)
     if _is_postgres(where):
         from cascade.ledger.postgres import PostgresReader  # noqa: PLC0415 - an extra
 
-        return PostgresReader(where)
+        return PostgresReader(where) if seconds is None else PostgresReader(where, seconds=seconds)
     from cascade.ledger.sqlite import SqliteReader  # noqa: PLC0415 - not needed for writing
 
     return SqliteReader(Path(where))
 
 
 def seed_of(address: str | os.PathLike[str] | None = None) -> Seed:
-    """What the ledger knows to be spent of a claim's period, in nano-USD: also by this process, up to now.
+    """What the ledger knows to be spent of a claim's period, in nano-USD: also by this process, up to now (`seeding`).
 
-    0 where there is no ledger, or none that can be read: a budget then counts from here on.
+    0 where there is no ledger; LedgerDown where there is one that cannot be read now.
     """
     where = address_of(address)
 
-    def spent(claim: Claim) -> int:
+    def writers() -> list[Writer]:
         with _open.lock:
-            writers = [writer for (at, _), writer in _open.writers.items() if at == where]
-        for writer in writers:
-            writer.flush(_SEED_WAITS_S)
-        try:
-            reader = open_reader(where)
-        except LedgerDown:
-            return 0
-        try:
-            return reader.spent(claim.policy, claim.scope, claim.value, claim.starts, claim.ends)
-        except LedgerDown:
-            return 0
-        finally:
-            reader.close()
+            return [writer for (at, _), writer in _open.writers.items() if at == where]
 
-    return spent
+    with _open.lock:
+        if where not in _open.seeds:
+            _open.seeds[where] = Seeding(
+                told_address(where), lambda: open_reader(where, seconds=_SEED_WAITS_S), writers
+            )
+        return _open.seeds[where]

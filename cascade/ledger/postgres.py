@@ -77,6 +77,8 @@ class PostgresStore:
                 return
             _send(connection, rows.ADD_ENTRIES, rows.entry_arrays(batch), writer=self._writer)
             _send(connection, rows.ADD_CONTENTS, rows.content_arrays(batch))
+            _send(connection, rows.SETTLE_CALLS, rows.settled_arrays(batch), writer=self._writer)
+            _send(connection, rows.ADD_CALLS, rows.call_arrays(batch), writer=self._writer)
             _send(connection, rows.ADD_SPEND, rows.sum_arrays(rows.SPEND, batch.spend))
             _send(connection, rows.ADD_TRAFFIC, rows.sum_arrays(rows.TRAFFIC, batch.traffic))
             _send(connection, rows.ADD_SPEND_DAYS, rows.sum_arrays(rows.SPEND, by_days(batch.spend)))
@@ -154,15 +156,15 @@ def _entry(row: Sequence[Any]) -> Entry:
 
 
 class PostgresReader:
-    """A command's side; one thread at a time. After a LedgerDown the next question connects anew.
+    """A command's side; one thread at a time. `seconds`: the most that one question may take. After a LedgerDown the next question connects anew.
 
     Raises LedgerDown where there is no ledger: a reader makes none. MissingExtra where the extra is not installed.
     """
 
     __slots__ = ("_connection", "_holding", "_session", "_still")
 
-    def __init__(self, url: str) -> None:
-        self._session = Session(url, seconds=_READ_S)
+    def __init__(self, url: str, *, seconds: float = _READ_S) -> None:
+        self._session = Session(url, seconds=seconds)
         self._connection: Connection | None = None
         self._holding = 0  # snapshots and streams that the transaction is kept for
         self._still = False  # in a snapshot
@@ -323,16 +325,26 @@ class PostgresReader:
         )
         return self._rows(f"SELECT {by}, {added} FROM ({each}) AS parts GROUP BY {by}")  # noqa: S608
 
-    def spent(self, policy: str, scope: str, value: str, since: float, until: float) -> int:
-        """What the steps of a policy cost in [since, until), in nano-USD: whole quarters of an hour, the one of `since` too."""
-        question = (
-            "SELECT CAST(coalesce(sum(cost), 0) AS bigint) FROM spend"
-            " WHERE bucket >= :since AND bucket < :until AND policy = :policy"
-        )
-        values: dict[str, Any] = {"since": since // BUCKET_S * BUCKET_S, "until": until, "policy": policy}
+    def spent(
+        self, policy: str, scope: str, value: str, since: float, until: float, *, alive: Sequence[str] = ()
+    ) -> int:
+        """What the steps of a policy cost in [since, until), and calls without a step at their bound, see `stores`."""
+        values: dict[str, Any] = {
+            "since": since // BUCKET_S * BUCKET_S,
+            "until": until,
+            "policy": policy,
+            "alive": list(alive),
+        }
+        of = "policy = :policy"
         if scope != "policy":
-            column = {"task": "task", "workflow": "workflow", "key": "key", "arm": "arm"}[scope]
-            question, values["value"] = f"{question} AND {column} = :value", value
+            of += f" AND { ({'task': 'task', 'workflow': 'workflow', 'key': 'key', 'arm': 'arm'}[scope]) } = :value"
+            values["value"] = value
+        question = (
+            "SELECT CAST((SELECT coalesce(sum(cost), 0) FROM spend"  # noqa: S608 - constants
+            f" WHERE bucket >= :since AND bucket < :until AND {of})"
+            f" + (SELECT coalesce(sum(bound), 0) FROM calls WHERE at >= :since AND at < :until AND {of}"
+            " AND writer NOT IN (SELECT id FROM writers WHERE name = ANY(CAST(:alive AS text[])))) AS bigint)"
+        )
         return int(next(iter(tuple(self._rows(question, **values))))[0])
 
     def large(self, at_least: int, since: float, until: float, most: int) -> Sequence[tuple[str, int]]:

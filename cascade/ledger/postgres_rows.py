@@ -9,8 +9,8 @@ from typing import Any
 from cascade.ledger.records import Batch
 
 __all__ = [
-    "ADD_CONTENTS", "ADD_ENTRIES", "ADD_SPEND", "ADD_SPEND_DAYS", "ADD_TRAFFIC", "ADD_TRAFFIC_DAYS", "SPEND", "SPEND_SUMS", "TRAFFIC", "TRAFFIC_SUMS", "content_arrays",
-    "entry_arrays", "sum_arrays",
+    "ADD_CALLS", "ADD_CONTENTS", "ADD_ENTRIES", "ADD_SPEND", "ADD_SPEND_DAYS", "ADD_TRAFFIC", "ADD_TRAFFIC_DAYS", "SETTLE_CALLS", "SPEND", "SPEND_SUMS", "TRAFFIC",
+    "TRAFFIC_SUMS", "call_arrays", "content_arrays", "entry_arrays", "settled_arrays", "sum_arrays",
 ]  # fmt: skip
 
 SPEND = {
@@ -49,6 +49,34 @@ ADD_CONTENTS = _insert(
 ) + " ON CONFLICT DO NOTHING"  # fmt: skip
 ADD_SPEND, ADD_SPEND_DAYS = (_add(table, SPEND, SPEND_SUMS) for table in ("spend", "spend_days"))
 ADD_TRAFFIC, ADD_TRAFFIC_DAYS = (_add(table, TRAFFIC, TRAFFIC_SUMS) for table in ("traffic", "traffic_days"))
+
+_CALLS = {
+    "name": "bytea", "at": "double precision", "policy": "text", "task": "text", "workflow": "text", "key": "text",
+    "arm": "text", "bound": "bigint",
+}  # fmt: skip
+ADD_CALLS = _insert("calls", _CALLS, writer=True) + " ON CONFLICT DO NOTHING"
+SETTLE_CALLS = "DELETE FROM calls WHERE writer = :writer AND name = ANY(CAST(:name AS bytea[]))"
+
+
+def call_arrays(batch: Batch) -> dict[str, Sequence[Any]]:
+    """The calls that were announced; empty where there are none."""
+    if not batch.opened:
+        return {}
+    rows = [(_call_name(*name), one) for name, one in batch.opened.items()]
+    found: dict[str, Sequence[Any]] = {"name": [name for name, _ in rows]}
+    for column in [*_CALLS][1:]:
+        values = [getattr(one, column) for _, one in rows]
+        found[column] = [_storable(one) if isinstance(one, str) else one for one in values]
+    return found
+
+
+def settled_arrays(batch: Batch) -> dict[str, Sequence[Any]]:
+    """The names of calls that have their step."""
+    return {"name": [_call_name(*name) for name in batch.settled]} if batch.settled else {}
+
+
+def _call_name(request: str, step: int) -> bytes:
+    return hashlib.blake2b(f"{request}\0{step}".encode("utf-8", "replace"), digest_size=16).digest()
 
 
 def entry_arrays(batch: Batch) -> dict[str, Sequence[Any]]:

@@ -112,4 +112,11 @@ _VIEWS = (
     ),
 )  # fmt: skip
 
-MIGRATIONS: tuple[tuple[str, ...], ...] = (_TABLES, _VIEWS)
+# Calls that were announced and have no step. `name` is a digest, as above.
+_CALLS = (
+    """CREATE TABLE calls (
+        writer BIGINT NOT NULL, name BYTEA NOT NULL, at DOUBLE PRECISION NOT NULL, policy TEXT NOT NULL, task TEXT NOT NULL,
+        workflow TEXT NOT NULL, key TEXT NOT NULL, arm TEXT NOT NULL, bound BIGINT NOT NULL, PRIMARY KEY (writer, name))""",
+)
+
+MIGRATIONS: tuple[tuple[str, ...], ...] = (_TABLES, _VIEWS, _CALLS)

@@ -10,8 +10,9 @@ import hashlib
 import importlib
 import inspect
 import json
+import re
 from collections.abc import Callable, Mapping
-from typing import Any
+from typing import Any, cast
 
 import msgspec
 
@@ -23,7 +24,14 @@ Redact = Callable[[str], object]
 """Returns the text to store in place of the one it is given."""
 
 _ATOMS = frozenset({str, int, float, bool, bytes, type(None)})
-_NAMES = frozenset({"role", "type", "media_type", "id", "tool_use_id"})  # the API's own words and ids, not the user's
+_OWN = {  # what a block has of the API's, not of the user's
+    "role": re.compile("user|assistant|system"),
+    "type": re.compile("[a-z][a-z0-9_]{0,63}"),
+    "ttl": re.compile("5m|1h"),
+    "media_type": re.compile(r"[a-z]+/[a-z0-9.+-]{1,80}"),
+    "id": re.compile(r"[A-Za-z0-9_-]{1,128}"),
+    "tool_use_id": re.compile(r"[A-Za-z0-9_-]{1,128}"),
+}
 
 
 def snapshot(value: Any) -> Any:
@@ -73,21 +81,42 @@ def bind_redact(path: str) -> Redact:
 
 
 def redacted(value: Any, redact: Redact) -> Any:
-    """A snapshot with every text in it put through `redact`. Raises what that raises; TypeError where it gives no text.
+    """A snapshot of a text, a system prompt or messages, with every text in it put through `redact`.
 
-    The API's own words (roles, types, ids) and the bytes of images and documents are left as they are.
+    What is left as it is stands where the API has a place for it, and looks as the API has it: roles, the blocks' own types
+    and ids, the bytes of images and documents. Whatever a tool was given is the user's, by whatever name it goes. Raises what
+    `redact` raises; TypeError where it gives no text.
     """
+    if isinstance(value, list):
+        return [_shaped(one, redact) for one in value]  # pyright: ignore[reportUnknownVariableType]
+    return _every(value, redact)
+
+
+def _every(value: Any, redact: Redact) -> Any:
     if isinstance(value, str):
         told = redact(value)
         if not isinstance(told, str):
             raise TypeError(f"redact returned {type(told).__name__}")
         return told
     if isinstance(value, list):
-        return [redacted(one, redact) for one in value]  # pyright: ignore[reportUnknownVariableType]
+        return [_every(one, redact) for one in value]  # pyright: ignore[reportUnknownVariableType]
     if isinstance(value, dict):
-        kept = _NAMES | {"data"} if value.get("type") == "base64" else _NAMES  # pyright: ignore[reportUnknownMemberType]
-        return {
-            key: one if key in kept and isinstance(one, str) else redacted(one, redact)
-            for key, one in value.items()  # pyright: ignore[reportUnknownVariableType]
-        }
+        return {key: _every(one, redact) for key, one in value.items()}  # pyright: ignore[reportUnknownVariableType]
     return value
+
+
+def _shaped(value: Any, redact: Redact) -> Any:
+    """A message, a block, or what is in a place of a block's that has a shape of its own."""
+    if not isinstance(value, dict):
+        return _every(value, redact)
+    block = cast("dict[str, Any]", value)
+    return {key: _field(block, key, one, redact) for key, one in block.items()}
+
+
+def _field(block: dict[str, Any], key: str, value: Any, redact: Redact) -> Any:
+    if isinstance(value, str):
+        own = key in _OWN and _OWN[key].fullmatch(value)
+        return value if own or (key == "data" and block.get("type") == "base64") else _every(value, redact)
+    if isinstance(value, list) and key in ("content", "citations"):
+        return [_shaped(one, redact) for one in value]  # pyright: ignore[reportUnknownVariableType]
+    return _shaped(value, redact) if key in ("source", "cache_control") else _every(value, redact)

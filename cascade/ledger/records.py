@@ -28,6 +28,7 @@ __all__ = [
     "Entry",
     "Kind",
     "OpenBody",
+    "OpenCall",
     "OutcomeBody",
     "RequestBody",
     "Row",
@@ -176,15 +177,36 @@ Row = tuple[int, float, Kind, str, bytes, bytes]
 """An entry to be written: (seq, at, kind, request, body, digest)."""
 
 
+@dataclass(frozen=True, slots=True)
+class OpenCall:
+    """A call that was announced and has no step yet; `step` its index, `bound` in nano-USD, the rest as in `SpendKey`.
+
+    One whose process was killed, or whose caller went away, stays: nobody knows what it cost.
+    """
+
+    request: str
+    step: int
+    at: float
+    policy: str
+    task: str
+    workflow: str
+    key: str
+    arm: str
+    bound: int
+
+
 @dataclass(slots=True)
 class Batch:
     """What one transaction writes. `entries`: of one writer, in order.
 
     `spend`: steps, escalated, cost, input (whole prompt), output tokens. `traffic`: requests, answers, resolved, escalated, cost, cost
-    squared (as a float: for intervals), estimate, estimated (requests that have one).
+    squared (as a float: for intervals), estimate, estimated (requests that have one). `opened`: calls by (request, step);
+    `settled`: those of earlier batches that have their step in this one.
     """
 
     entries: list[Row] = field(default_factory=list[Row])
     contents: list[Content] = field(default_factory=list[Content])
     spend: dict[SpendKey, list[int]] = field(default_factory=dict[SpendKey, list[int]])
     traffic: dict[TrafficKey, list[float]] = field(default_factory=dict[TrafficKey, list[float]])
+    opened: dict[tuple[str, int], OpenCall] = field(default_factory=dict[tuple[str, int], OpenCall])
+    settled: list[tuple[str, int]] = field(default_factory=list[tuple[str, int]])

@@ -94,4 +94,12 @@ _VIEWS = (
     "CREATE INDEX entries_cost ON entries (json_extract(body, '$.cost')) WHERE kind = 'outcome'",
 )  # fmt: skip
 
-MIGRATIONS: tuple[tuple[str, ...], ...] = (_TABLES, _VIEWS)
+# Calls that were announced and have no step: those in flight, and those whose process was killed.
+_CALLS = (
+    """CREATE TABLE calls (
+        writer INTEGER NOT NULL, request TEXT NOT NULL, step INTEGER NOT NULL, at REAL NOT NULL, policy TEXT NOT NULL,
+        task TEXT NOT NULL, workflow TEXT NOT NULL, key TEXT NOT NULL, arm TEXT NOT NULL, bound INTEGER NOT NULL,
+        PRIMARY KEY (writer, request, step)) STRICT, WITHOUT ROWID""",
+)
+
+MIGRATIONS: tuple[tuple[str, ...], ...] = (_TABLES, _VIEWS, _CALLS)

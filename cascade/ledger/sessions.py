@@ -18,7 +18,7 @@ from typing import TYPE_CHECKING, Any
 
 from cascade.core.errors import MissingExtra
 from cascade.ledger.postgres_schema import MIGRATIONS, SCHEMA
-from cascade.ledger.stores import LedgerDown
+from cascade.ledger.stores import LedgerDown, NoLedger
 
 if TYPE_CHECKING:
     from sqlalchemy import Connection, Engine
@@ -138,7 +138,7 @@ class Session:
             if made == len(MIGRATIONS):
                 return
             if made is None and not make:
-                raise LedgerDown(f"{self.where}: there is no ledger yet (ask something first, or name another)")
+                raise NoLedger(f"{self.where}: there is no ledger yet (ask something first, or name another)")
             with connection.begin():
                 self._migrate(connection)
 

@@ -16,6 +16,7 @@ import sqlite3
 import time
 from collections.abc import Callable, Generator, Iterator, Mapping, Sequence
 from contextlib import contextmanager, suppress
+from dataclasses import astuple
 from itertools import chain
 from pathlib import Path
 from typing import Any, Literal, TypeVar, cast
@@ -24,7 +25,7 @@ import msgspec
 
 from cascade.ledger.files import BUSY_MS, connect, migrate, told, transaction, version
 from cascade.ledger.records import BUCKET_S, Batch, Content, Entry, Kind, SpendKey, TrafficKey
-from cascade.ledger.stores import Filter, LedgerDown
+from cascade.ledger.stores import Filter, LedgerDown, NoLedger
 from cascade.ledger.sums import by_days, parts_of
 
 __all__ = ["BUSY_MS", "SqliteReader", "SqliteStore"]
@@ -37,6 +38,9 @@ _ROWS = 50  # entries in one statement
 _MANY = 500  # ids in one question
 
 _INSERT_CONTENT = "INSERT INTO contents (request, part, at, salt, text) VALUES (?, ?, ?, ?, ?) ON CONFLICT DO NOTHING"
+
+_OPEN = "INSERT OR REPLACE INTO calls (writer, request, step, at, policy, task, workflow, key, arm, bound) VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?)"
+_SETTLE = "DELETE FROM calls WHERE writer = ? AND request = ? AND step = ?"
 
 
 def _upsert(table: str, keys: str, sums: str) -> str:
@@ -129,6 +133,10 @@ class SqliteStore:
             if batch.entries and self._has(connection, batch.entries[0][0], batch.entries[-1][0]):
                 return
             self._insert_entries(connection, batch.entries)
+            if batch.settled:
+                connection.executemany(_SETTLE, [(self._writer, *call) for call in batch.settled])
+            if batch.opened:
+                connection.executemany(_OPEN, [(self._writer, *astuple(call)) for call in batch.opened.values()])
             if batch.contents:
                 connection.executemany(_INSERT_CONTENT, map(_content_row, batch.contents))
             _add(connection, "spend", batch.spend)
@@ -237,8 +245,11 @@ class SqliteReader:
 
     def __init__(self, path: Path) -> None:
         self._path = path
-        if not path.exists():
-            raise LedgerDown(f"{path}: there is no ledger yet (ask something first, or name another)")
+        with told(path):
+            try:
+                path.stat()
+            except (FileNotFoundError, NotADirectoryError):
+                raise NoLedger(f"{path}: there is no ledger yet (ask something first, or name another)") from None
         with told(path):
             connection = connect(path)
             try:
@@ -264,7 +275,7 @@ class SqliteReader:
             with told(self._path):
                 self._connection.execute("COMMIT")
 
-    def _rows(self, question: str, values: Sequence[object] = ()) -> Iterator[Any]:
+    def _rows(self, question: str, values: Sequence[object] | Mapping[str, object] = ()) -> Iterator[Any]:
         with told(self._path):
             yield from self._connection.execute(question, values)
 
@@ -346,13 +357,24 @@ class SqliteReader:
         question = f"SELECT {by}, {added} FROM ({each}) AS {table} GROUP BY {by}"  # noqa: S608
         return self._rows(question, [at for _, *ends in parts for at in ends])
 
-    def spent(self, policy: str, scope: str, value: str, since: float, until: float) -> int:
-        """What the steps of a policy cost in [since, until), in nano-USD: whole quarters of an hour, the one of `since` too."""
-        question = "SELECT coalesce(sum(cost), 0) FROM spend WHERE bucket >= ? AND bucket < ? AND policy = ?"
-        values: list[object] = [since // BUCKET_S * BUCKET_S, until, policy]
+    def spent(
+        self, policy: str, scope: str, value: str, since: float, until: float, *, alive: Sequence[str] = ()
+    ) -> int:
+        """What the steps of a policy cost in [since, until), and calls without a step at their bound, see `stores`."""
+        values: dict[str, object] = {
+            "since": since // BUCKET_S * BUCKET_S, "until": until, "policy": policy, "value": value,
+            **{f"alive_{place}": name for place, name in enumerate(alive)},
+        }  # fmt: skip
+        of = "policy = :policy"
         if scope != "policy":
-            column = {"task": "task", "workflow": "workflow", "key": "key", "arm": "arm"}[scope]
-            question, values = f"{question} AND {column} = ?", [*values, value]
+            of += f" AND { ({'task': 'task', 'workflow': 'workflow', 'key': 'key', 'arm': 'arm'}[scope]) } = :value"
+        names = ", ".join(f":alive_{place}" for place in range(len(alive)))
+        question = (
+            "SELECT (SELECT coalesce(sum(cost), 0) FROM spend"  # noqa: S608 - constants
+            f" WHERE bucket >= :since AND bucket < :until AND {of})"
+            f" + (SELECT coalesce(sum(bound), 0) FROM calls WHERE at >= :since AND at < :until AND {of}"
+            f" AND writer NOT IN (SELECT id FROM writers WHERE name IN ({names})))"
+        )
         return int(next(self._rows(question, values))[0])
 
     def large(self, at_least: int, since: float, until: float, most: int) -> Sequence[tuple[str, int]]:

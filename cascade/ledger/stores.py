@@ -8,7 +8,7 @@ from typing import Protocol
 
 from cascade.ledger.records import Batch, Content, Entry
 
-__all__ = ["Filter", "LedgerDown", "Reader", "Store"]
+__all__ = ["Filter", "LedgerDown", "NoLedger", "Reader", "Store"]
 
 Filter = Mapping[str, str]
 """Names and values of the caller's metadata that must all match; `request` matches the request's id."""
@@ -16,6 +16,10 @@ Filter = Mapping[str, str]
 
 class LedgerDown(Exception):
     """The database cannot be reached, read or written for now; one line: what, where, what to do. Never holds a row."""
+
+
+class NoLedger(LedgerDown):
+    """There is none at this address: nothing was written yet."""
 
 
 class Store(Protocol):
@@ -94,10 +98,14 @@ class Reader(Protocol):
         """
         ...
 
-    def spent(self, policy: str, scope: str, value: str, since: float, until: float) -> int:
-        """What the steps of a policy cost in [since, until), in nano-USD.
+    def spent(
+        self, policy: str, scope: str, value: str, since: float, until: float, *, alive: Sequence[str] = ()
+    ) -> int:
+        """What the steps of a policy cost in [since, until), in nano-USD: whole quarters of an hour, the one of `since` too.
 
-        Of all of it (scope "policy"), or of one task, workflow or key.
+        Of all of it (scope "policy"), or of one task, workflow, key or arm. A call that was announced (`durability: commit`)
+        and has no step counts as its bound, the most that it may have cost: its process was killed, or it is under way. Those
+        of the writers in `alive` do not: whoever asks has reserved them.
         """
         ...
 

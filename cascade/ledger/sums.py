@@ -14,6 +14,8 @@ from cascade.ledger.records import (
     DAY_S,
     NO_SLOT,
     Batch,
+    OpenBody,
+    OpenCall,
     OutcomeBody,
     RequestBody,
     SpendKey,
@@ -21,7 +23,7 @@ from cascade.ledger.records import (
     TrafficKey,
 )
 
-__all__ = ["add_outcome", "add_step", "bucket_of", "by_days", "parts_of"]
+__all__ = ["add_open", "add_outcome", "add_step", "bucket_of", "by_days", "parts_of", "settle_open"]
 
 _Key = TypeVar("_Key", SpendKey, TrafficKey)
 
@@ -53,6 +55,21 @@ def add_step(batch: Batch, at: float, asked: RequestBody, step: StepBody) -> Non
     sums[4] += step.output_tokens
 
 
+def add_open(batch: Batch, at: float, asked: RequestBody, request: str, call: OpenBody) -> None:
+    """Count a call that is about to be made. `at`: its entry's."""
+    metadata = asked.metadata
+    batch.opened[request, call.index] = OpenCall(
+        request, call.index, at, asked.policy, asked.task, metadata.get("workflow", ""), metadata.get("key", ""),
+        asked.arm, call.bound,
+    )  # fmt: skip
+
+
+def settle_open(batch: Batch, request: str, step: int) -> None:
+    """A call that was announced has its step."""
+    if batch.opened.pop((request, step), None) is None:
+        batch.settled.append((request, step))
+
+
 def add_outcome(batch: Batch, at: float, asked: RequestBody, outcome: OutcomeBody) -> None:
     """Count a request that is over. `at`: its outcome's entry's.
 
@@ -63,7 +80,7 @@ def add_outcome(batch: Batch, at: float, asked: RequestBody, outcome: OutcomeBod
     _count(batch, outcome, _make(TrafficKey, (
         bucket, asked.policy, asked.task, asked.metadata.get("workflow", ""), outcome.arm, outcome.rung or "", NO_SLOT
     )))  # fmt: skip
-    if outcome.arm in _COMPARED:
+    if outcome.arm in _COMPARED and outcome.slot != NO_SLOT:
         _count(batch, outcome, _make(TrafficKey, (bucket, asked.policy, "", "", outcome.arm, "", outcome.slot)))
 
 

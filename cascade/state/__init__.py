@@ -42,8 +42,17 @@ class State(Protocol):
         """Whether a decision takes a round trip."""
         ...
 
+    @property
+    def is_down(self) -> bool:
+        """Whether what is shared cannot be reached: this process goes on alone, with what it holds."""
+        ...
+
     def observe(self, observation: Observation) -> Action | None:
         """Count a step; returns what is in force at its rung, as it was before this step was counted."""
+        ...
+
+    def may_wait(self, claims: Sequence[Claim]) -> bool:
+        """Whether to decide on these may take a round trip, or a query of the ledger."""
         ...
 
     def reserve(self, claims: Sequence[tuple[Claim, bool]], bound: int) -> Claim | None:

@@ -12,8 +12,9 @@
 --
 -- KEYS  1 epoch (hash: id, until)  2.. counters
 -- ARGV  1 now or ''  2 call  3 a new epoch's id, should there be none  4 seconds of recovery  5 kind: reserve, settle,
---       assert, close  6 bound; then for each counter 14: who, limit, hard, seed or '', used, settled, held, entitled
+--       assert, close  6 bound; then for each counter 14: who, limit, hard, seed, used, settled, held, entitled
 --       when last acknowledged, q and total then, seconds to keep, least spend of each of two alerts, alerts known
+--       (seed: what the ledger knows, '' where it was not asked, '-' where it could not say)
 -- Returns {status, index, epoch, ms of recovery left, {entitled, slice, q, total, alerts known, alerts to tell, spent}...}
 -- status: ok; refused (that counter has no room, nothing was reserved); seed (that counter is new: send what the ledger
 -- knows); stale (a later call was here before).
@@ -41,7 +42,7 @@ local function load_counter(i)
   local function arg(n) return ARGV[at + n] end
   local c = {
     key = KEYS[i + 1], who = 'p:' .. arg(0), limit = tonumber(arg(1)), hard = arg(2) == '1', given = tonumber(arg(3)),
-    used = tonumber(arg(4)), settled = tonumber(arg(5)), held = tonumber(arg(6)), acked = tonumber(arg(7)),
+    asked = arg(3) ~= '', used = tonumber(arg(4)), settled = tonumber(arg(5)), held = tonumber(arg(6)), acked = tonumber(arg(7)),
     known_q = tonumber(arg(8)), known_total = tonumber(arg(9)), keep = arg(10),
     least = { tonumber(arg(11)), tonumber(arg(12)) }, known = tonumber(arg(13)), fresh = {},
   }
@@ -82,7 +83,7 @@ for i = 1, #KEYS - 1 do
   local c = load_counter(i)
   counters[i] = c
   if c.n >= call then return { 'stale', i, epoch, math.ceil(left * 1000) } end
-  if kind == 'reserve' and not c.seed and not c.rq then return { 'seed', i, epoch, math.ceil(left * 1000) } end
+  if kind == 'reserve' and not c.seed and not c.rq and not c.asked then return { 'seed', i, epoch, math.ceil(left * 1000) } end
 end
 if kind == 'reserve' then
   for i, c in ipairs(counters) do

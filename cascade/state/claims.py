@@ -8,7 +8,7 @@ from collections.abc import Iterator
 from cascade.core.budgets import Claim
 from cascade.state import Seed
 
-__all__ = ["ask_seed", "reached"]
+__all__ = ["Asking", "reached"]
 
 
 def reached(claim: Claim) -> Iterator[tuple[float, int]]:
@@ -17,20 +17,36 @@ def reached(claim: Claim) -> Iterator[tuple[float, int]]:
         yield share, math.ceil(share * claim.limit)
 
 
-def ask_seed(seed: Seed | None, claim: Claim) -> int:
-    """What the ledger knows to be spent; nothing, and it is told, where the ledger cannot say."""
-    if seed is None:
-        return 0
-    try:
-        return max(0, seed(claim))
-    except Exception as problem:  # noqa: BLE001 - a ledger that cannot be read must not cost the answer
-        import structlog  # noqa: PLC0415 - rarely needed, and not free to import
+class Asking:
+    """Asks the ledger what is spent. That it cannot say is told once, until it can again."""
 
-        structlog.get_logger("cascade").error(
-            "budget_seed_failed",
-            policy=claim.policy,
-            counter=claim.counter,
-            problem=type(problem).__name__,
-            hint="what was spent before this process started is not counted: is the ledger readable? (`cascade doctor`)",
-        )
-        return 0
+    __slots__ = ("_told",)
+
+    def __init__(self) -> None:
+        self._told = False
+
+    def ask(self, seed: Seed | None, claim: Claim) -> int | None:
+        """In nano-USD; 0 without a ledger; None: it cannot say now, ask again. May take its time: hold no lock."""
+        if seed is None:
+            return 0
+        try:
+            known = max(0, seed(claim))
+        except Exception as problem:  # noqa: BLE001 - a ledger that cannot be read must not cost the answer
+            if not self._told:
+                self._told = True
+                _tell(claim, problem)
+            return None
+        self._told = False
+        return known
+
+
+def _tell(claim: Claim, problem: Exception) -> None:
+    import structlog  # noqa: PLC0415 - rarely needed, and not free to import
+
+    structlog.get_logger("cascade").error(
+        "budget_seed_failed",
+        policy=claim.policy,
+        counter=claim.counter,
+        problem=type(problem).__name__,
+        hint="what was spent before is not counted until the ledger can be read, which is tried again (`cascade doctor`)",
+    )

@@ -27,7 +27,7 @@ from typing import Any, cast
 from cascade.core.budgets import Claim
 from cascade.forks import renew_in_children
 from cascade.state import Alert, Seed
-from cascade.state.claims import ask_seed, reached
+from cascade.state.claims import Asking, reached
 from cascade.state.link import Link, Script
 
 __all__ = ["Entitlements", "Tuning"]
@@ -59,7 +59,10 @@ class Tuning:
 
 @dataclass(slots=True)
 class _Entry:
-    """One counter, as this process knows it (nano-USD). `acked`, `calls`, `total`: of the last reply."""
+    """One counter, as this process knows it (nano-USD). `acked`, `calls`, `total`: of the last reply.
+
+    `seed`: what the ledger knows beside what is spent here; `unsure`: it was asked, and could not say.
+    """
 
     name: str
     who: str
@@ -74,6 +77,7 @@ class _Entry:
     slice: int = 0
     told: int = 0
     touched: float = 0.0
+    unsure: bool = False
 
     @property
     def used(self) -> int:
@@ -82,10 +86,11 @@ class _Entry:
     def arguments(self, hard: bool) -> tuple[str | int, ...]:
         claim = self.claim
         first, *second = (least for _, least in reached(claim))
+        seed = self.seed if self.seed is not None else "-" if self.unsure else ""
         keep = int(claim.ends - claim.starts) + _KEEP_S
         return (
-            self.who, min(claim.limit, _LARGEST), int(hard), "" if self.seed is None else self.seed, self.used,
-            self.settled, self.held, self.acked, self.calls, self.total, keep, first, *(second or [_LARGEST]), self.told,
+            self.who, min(claim.limit, _LARGEST), int(hard), seed, self.used, self.settled, self.held,
+            self.acked, self.calls, self.total, keep, first, *(second or [_LARGEST]), self.told,
         )  # fmt: skip
 
 
@@ -113,7 +118,7 @@ class Entitlements:
     ) -> None:
         self._prefix = f"cascade:{{{policy}}}:budget"
         self._policy, self._link, self._clock, self._seed, self._tuning = policy, link, clock, seed, tuning
-        self._most = most
+        self._most, self._asking, self._is_unsure = most, Asking(), False
         self.renew_lock()
         renew_in_children(self)
 
@@ -143,6 +148,8 @@ class Entitlements:
         """As `State.reserve`. Where Redis is new to everybody, a first process waits for the recovery to end."""
         hards = [hard for _, hard in claims]
         waited = False
+        if self._is_unsure:
+            self._ask_again(claims)
         while True:
             with self._lock:
                 entries = [self._take(claim) for claim, _ in claims]
@@ -156,14 +163,33 @@ class Entitlements:
                 at = reply.index - 1
                 wait_s = reply.left_s if reply.status == "refused" and not (waited or self._lived_through) else 0.0
             if reply.status == "seed":
-                known = ask_seed(self._seed, entries[at].claim)  # outside the lock: it may read a disk
-                if entries[at].seed is None:
-                    entries[at].seed = known
+                self._ask(entries[at])
             elif wait_s > 0:
                 self._tuning.sleep(wait_s)
                 waited = True
             else:
                 return claims[at][0]
+
+    def _ask(self, entry: _Entry) -> None:
+        """Ask the ledger, which may read a disk: outside the lock.
+
+        What it knows holds what was spent here meanwhile, and that is not counted again; what other processes spent, while
+        none of them could ask, may be: nobody can tell whether it was written by then, and a limit must hold.
+        """
+        settled = entry.settled
+        known = self._asking.ask(self._seed, entry.claim)
+        with self._lock:
+            if known is None:
+                self._is_unsure = entry.unsure = True
+            elif entry.seed is None:
+                entry.seed, entry.unsure = max(0, known - settled), False
+
+    def _ask_again(self, claims: Sequence[tuple[Claim, bool]]) -> None:
+        with self._lock:
+            found = [self._entries.get(claim.counter) for claim, _ in claims]
+        for entry in found:
+            if entry is not None and entry.unsure:
+                self._ask(entry)
 
     def settle(self, claims: Sequence[Claim], bound: int, cost: int) -> tuple[Alert, ...]:
         """As `State.settle`."""

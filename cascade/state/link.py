@@ -145,7 +145,8 @@ class Link:
                 policy=self._policy,
                 state=self.told,
                 problem=type(problem).__name__,
-                hint="this process goes on alone: its own guard, and of hard budgets what it was granted before",
+                hint="this process goes on alone: its own guard, and of hard budgets what it was granted before; see to"
+                " the server, and to user and password in its address (`cascade doctor` looks)",
             )
 
     def _succeed(self) -> None:

@@ -19,7 +19,7 @@ from cascade.core.storm import Action
 from cascade.forks import renew_in_children
 from cascade.homes import home
 from cascade.state import Alert, Seed
-from cascade.state.claims import ask_seed, reached
+from cascade.state.claims import Asking, reached
 from cascade.state.guard import MemoryGuard
 
 __all__ = ["Books", "MemoryState", "books_of"]
@@ -29,10 +29,11 @@ _MOST_COUNTERS = 100_000  # some 40 MB: a workflow per customer must not fill th
 
 @dataclass(slots=True)
 class _Tally:
-    """One counter, in nano-USD. `told`: the shares that were."""
+    """One counter, in nano-USD. `told`: the shares that were. `seeded`: what the ledger knows is in it."""
 
     ends: float
     settled: int
+    seeded: bool
     reserved: int = 0
     told: set[float] = field(default_factory=set[float])
 
@@ -48,6 +49,7 @@ class Books:
     def __init__(self, most: int = _MOST_COUNTERS) -> None:
         self._most = most
         self._tallies: dict[str, _Tally] = {}
+        self._asking = Asking()
         self._now = 0.0  # the latest beginning of a period seen: it cannot be earlier
         self.renew_lock()
         renew_in_children(self)
@@ -64,13 +66,26 @@ class Books:
             tally = self._tallies.get(counter)
             return (tally.settled, tally.reserved) if tally else (0, 0)
 
+    def knows(self, claims: Sequence[Claim]) -> bool:
+        """Whether nothing need be asked to decide on these."""
+        with self._lock:
+            return not any(self._must_ask(claim) for claim in claims)
+
     def reserve(self, claims: Sequence[tuple[Claim, bool]], bound: int, seed: Seed | None) -> Claim | None:
-        """As `State.reserve`. `seed` is asked outside the lock, and what it says counts once."""
+        """As `State.reserve`. `seed` is asked outside the lock, and what it says counts once.
+
+        Where it cannot say, the counter goes on with what is spent here, and it is asked again at the next reservation.
+        """
         with self._lock:
-            missing = [claim for claim, _ in claims if self._find(claim) is None]
-        seeds = {claim.counter: ask_seed(seed, claim) for claim in missing}
+            missing = [(claim, self._settled(claim)) for claim, _ in claims if self._must_ask(claim)]
+        seeds: dict[str, int] = {}
+        for claim, settled in missing:
+            known = self._asking.ask(seed, claim)
+            if known is None:
+                break  # nor can it say more of the others
+            seeds[claim.counter] = max(0, known - settled)  # what was spent here is in the ledger as well
         with self._lock:
-            tallies = [self._take(claim, seeds.get(claim.counter, 0)) for claim, _ in claims]
+            tallies = [self._take(claim, seeds.get(claim.counter)) for claim, _ in claims]
             for tally, (claim, hard) in zip(tallies, claims, strict=True):
                 if hard and tally.settled + tally.reserved + bound > claim.limit:
                     return claim
@@ -97,10 +112,28 @@ class Books:
     def _find(self, claim: Claim) -> _Tally | None:
         return self._tallies.get(claim.counter) or self._tallies.get(_shared_name(claim))
 
-    def _take(self, claim: Claim, seed: int) -> _Tally:
-        name, tally = claim.counter, self._find(claim)
-        if tally is not None:
-            return tally
+    def _must_ask(self, claim: Claim) -> bool:
+        tally = self._find(claim)
+        return tally is None or not tally.seeded
+
+    def _settled(self, claim: Claim) -> int:
+        tally = self._find(claim)
+        return 0 if tally is None else tally.settled
+
+    def _take(self, claim: Claim, more: int | None) -> _Tally:
+        """Its tally, with what the ledger knows beside what is spent here (None: it could not say)."""
+        tally = self._find(claim)
+        if tally is None:
+            tally = self._begin(claim)
+        if more is not None and not tally.seeded:
+            tally.seeded = True
+            tally.settled += more
+            # Whoever spent it was told; only what is spent here is told here.
+            tally.told.update(share for share, least in reached(claim) if more >= least)
+        return tally
+
+    def _begin(self, claim: Claim) -> _Tally:
+        name = claim.counter
         if claim.starts > self._now:
             self._now = claim.starts
             over = [key for key, one in self._tallies.items() if one.ends <= self._now and not one.reserved]
@@ -109,7 +142,7 @@ class Books:
         if len(self._tallies) >= self._most:
             name = _shared_name(claim)
             _tell_full(claim, self._most)
-        tally = self._tallies[name] = _Tally(claim.ends, seed)
+        tally = self._tallies[name] = _Tally(claim.ends, 0, seeded=False)
         return tally
 
 
@@ -160,6 +193,7 @@ class MemoryState:
     """What the decisions of one process share. `clock`: seconds from any origin, for the guard."""
 
     is_remote = False
+    is_down = False
 
     def __init__(
         self, policy: Policy, escalation: Escalation, clock: Callable[[], float], *, seed: Seed | None = None
@@ -171,6 +205,10 @@ class MemoryState:
     def observe(self, observation: Observation) -> Action | None:
         """As `State.observe`."""
         return self._guard.observe(observation)
+
+    def may_wait(self, claims: Sequence[Claim]) -> bool:
+        """As `State.may_wait`: the ledger is asked of a counter that is new here."""
+        return self._seed is not None and not self._books.knows(claims)
 
     def reserve(self, claims: Sequence[tuple[Claim, bool]], bound: int) -> Claim | None:
         """As `State.reserve`."""

@@ -70,6 +70,11 @@ class RedisState:
         self._heart: threading.Thread | None = None
         self._stop = threading.Event()
 
+    @property
+    def is_down(self) -> bool:
+        """As `State.is_down`."""
+        return self._link.is_down
+
     def observe(self, observation: Observation) -> Action | None:
         """As `State.observe`."""
         action, changes = self._alone.count(observation)
@@ -79,6 +84,10 @@ class RedisState:
         for change in changes:
             tell_change(self._policy, change, alone=shared is None)
         return action
+
+    def may_wait(self, claims: Sequence[Claim]) -> bool:
+        """As `State.may_wait`."""
+        return bool(claims)
 
     def reserve(self, claims: Sequence[tuple[Claim, bool]], bound: int) -> Claim | None:
         """As `State.reserve`."""

@@ -34,6 +34,7 @@ class Books:
     """The books of the state in memory, without the process's registry of them; what is in them can be looked at."""
 
     is_remote = False
+    is_down = False
 
     def __init__(self) -> None:
         self.asked: list[Claim] = []
@@ -51,6 +52,10 @@ class Books:
 
     def observe(self, observation: Observation) -> None:
         """No guard."""
+
+    def may_wait(self, claims: Sequence[Claim]) -> bool:
+        """Nothing is asked of anybody."""
+        return bool(claims) and self.is_remote
 
     def reserve(self, claims: Sequence[tuple[Claim, bool]], bound: int) -> Claim | None:
         """As the state in memory."""

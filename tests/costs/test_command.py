@@ -5,6 +5,7 @@ from __future__ import annotations
 import csv
 import io
 import json
+import random
 from collections.abc import Callable
 from datetime import UTC, datetime
 from pathlib import Path
@@ -15,6 +16,8 @@ import pytest
 
 from cascade.cli.costs import CostsWish, run_costs
 from cascade.core.errors import ConfigurationError, LedgerError
+from cascade.core.modes import arm_of, slot_of, unit_of
+from cascade.core.operations import Rollout
 from cascade.ledger.chain import link, start
 from cascade.ledger.records import Batch, OutcomeBody, RequestBody, StepBody
 from cascade.ledger.sqlite import SqliteStore
@@ -254,3 +257,26 @@ def test_the_budget_of_a_policy_says_which_requests_are_large(books: Bookkeeper,
     assert told["requests"] == 8
     assert told["large"]["call_usd"] == 0.09
     assert [one["cost_usd"] for one in told["large"]["requests"]] == [0.1, 0.1]
+
+
+@pytest.mark.parametrize(("share", "cost"), [(0.05, 10 * CENT), (0.15, CENT // 100)])
+def test_requests_without_a_unit_do_not_move_what_is_measured(
+    books: Bookkeeper, tell: Tell, share: float, cost: int
+) -> None:
+    """All of them are the holdout's, by no hash: ten times as dear, or nearly free, they are told of and left out."""
+    rollout, chance, unnamed = Rollout(percent=50, by="customer"), random.Random(1), 0
+    for _ in range(3_000):
+        named = chance.random() >= share
+        unit = unit_of(rollout, {"customer": f"c{chance.randrange(400)}"} if named else {}, "r")
+        arm, slot = arm_of("enforce", rollout, "support", unit), slot_of(rollout, "support", unit)
+        base = int((CENT if named else cost) * chance.uniform(0.5, 1.5))
+        books.ask(NOW - 60, arm, [base // 2 if arm == "cascade" else base], slot=slot)
+        unnamed += not named
+    books.close()
+    saving = json.loads(tell(as_json=True))["saved"]
+    assert saving["basis"] == "holdout"
+    low, high = saving["relative_ci95"]
+    assert low < 0.5 < high
+    assert saving["relative"] == pytest.approx(0.5, abs=0.03)
+    (note,) = (note for note in saving["notes"] if "no unit" in note)
+    assert note.startswith(f"{unnamed} requests of the holdout had no unit")

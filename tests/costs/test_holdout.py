@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 from scipy import stats
 
-from cascade.core.modes import SLOTS
+from cascade.core.modes import NO_SLOT, SLOTS
 from cascade.costs import Measured, TooFew, TrafficRow, costs, measure
 from cascade.costs.holdout import student_t
 from cascade.costs.rows import Books
@@ -18,6 +18,11 @@ RUNS = 300
 def even(arm: str, each: int, cost: int, **more: object) -> list[TrafficRow]:
     """The same in every slot."""
     return [traffic(arm, slot, each, each * cost, **more) for slot in range(SLOTS)]
+
+
+def asked(rows: list[TrafficRow]) -> tuple[TrafficRow, ...]:
+    """The same requests, as they are summed up by all but their slots."""
+    return tuple(row._replace(slot=NO_SLOT) for row in rows)
 
 
 def saved_of(rows: list[TrafficRow]) -> Measured:
@@ -72,7 +77,7 @@ def test_a_customer_who_is_all_of_an_arm_makes_it_unmeasurable() -> None:
         found = measure(rows)
         assert isinstance(found, TooFew)
         assert "of 64 slots" in found.why
-        (saving,) = costs(Books(slots=tuple(rows)), Books(), "task").savings
+        (saving,) = costs(Books(traffic=asked(rows), slots=tuple(rows)), Books(), "task").savings
         assert (saving.basis, saving.interval) == ("estimate", None)
         assert any("not measurable" in note for note in saving.notes)
 

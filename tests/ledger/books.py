@@ -13,7 +13,7 @@ from cascade.ledger.chain import content_digest, link, start
 from cascade.ledger.records import Batch, Content, Kind, OpenBody, OutcomeBody, RequestBody, StepBody
 from cascade.ledger.sqlite import SqliteStore
 from cascade.ledger.stores import Store
-from cascade.ledger.sums import add_outcome, add_step
+from cascade.ledger.sums import add_open, add_outcome, add_step, settle_open
 
 __all__ = ["AT", "Writer", "fill", "tamper", "write_many"]
 
@@ -59,7 +59,8 @@ class Writer:
         for index in range(steps):
             rung, later = ("haiku", "sonnet", "opus")[index], at + 1 + index
             if opens:
-                self.entry(batch, later, "open", request, OpenBody(index, rung, f"claude-{rung}", 500))
+                self.entry(batch, later, "open", request, call := OpenBody(index, rung, f"claude-{rung}", 500))
+                add_open(batch, later, asked, request, call)
             if index + 1 == steps and not ended:
                 break
             up = None if index + 1 == steps else "low_confidence"
@@ -69,6 +70,8 @@ class Writer:
             )  # fmt: skip
             self.entry(batch, later, "step", request, step)
             add_step(batch, later, asked, step)
+            if opens:
+                settle_open(batch, request, index)
         if ended:
             cost = sum(1_000 * (number + 1) * (index + 1) for index in range(steps))
             rung = ("haiku", "sonnet", "opus")[steps - 1]

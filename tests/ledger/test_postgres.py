@@ -60,6 +60,9 @@ def seen(reader: Reader) -> dict[str, Any]:
             reader.spent("support", "policy", "", AT + 800, AT + 3_000),
             reader.spent("support", "workflow", "flow-1", AT, AT + DAY),
             reader.spent("support", "task", "other", AT, AT + DAY),
+            reader.spent("support", "policy", "", AT, AT + DAY),
+            reader.spent("support", "workflow", "flow-1", AT, AT + DAY, alive=["one", "two"]),
+            reader.spent("support", "workflow", "flow-1", AT + DAY, AT + 2 * DAY),
         ],
         "large": [reader.large(3_000, AT, AT + DAY, most) for most in (2, 100)],
         "types": sorted(
@@ -80,6 +83,11 @@ def test_both_engines_tell_the_same(tmp_path: Path, postgres_database: str) -> N
         assert told[0]["entries"]
         assert told[0] == told[1]
         for reader in readers:
+            calls = [
+                reader.spent("support", "policy", "", AT, AT + DAY, alive=alive)
+                for alive in ((), ["one"], ["one", "two"])
+            ]
+            assert [one - calls[2] for one in calls] == [1_000, 500, 0], "one call of each has no step"
             found = verify(reader)
             assert (found.findings, found.unsettled, found.writers) == ((), 2, 2)
         assert [reader.erase(reader.find({"customer": "c2"})) for reader in readers] == [8, 8]

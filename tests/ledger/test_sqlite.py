@@ -141,7 +141,7 @@ def test_an_old_version_is_migrated_and_a_newer_one_refused(tmp_path: Path) -> N
         path = tmp_path / f"{opens}.db"
         fill(path)
         tamper(path, *(f"DROP VIEW {view}" for view in ("requests", "steps", "opens", "outcomes")))
-        tamper(path, "DROP INDEX entries_cost", "PRAGMA user_version = 1")
+        tamper(path, "DROP INDEX entries_cost", "DROP TABLE calls", "PRAGMA user_version = 1")
         if opens == "store":
             with closing(SqliteStore(path, synchronous="NORMAL")) as store:
                 store.open("three")

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import sqlite3
+from contextlib import closing
 from pathlib import Path
 from typing import Any
 
@@ -16,6 +17,8 @@ from cascade.core.operations import Ledger
 from cascade.hooks import Ended
 from cascade.ledger.bounds import Bounds
 from cascade.ledger.opening import address_of, open_ledger, seed_of, told_address
+from cascade.ledger.prompts import redacted
+from cascade.ledger.sqlite import SqliteReader
 from cascade.ledger.tracking import LedgerHook
 
 from .scenes import LONG_S, NOW, PLAN, Scene, ask, begin, bodies, calling, read, steps_of
@@ -157,6 +160,11 @@ def shout(text: str) -> str:
     return text.replace("4711", "####")
 
 
+def mask(_: str) -> str:
+    """Nothing is kept."""
+    return "*"
+
+
 def refuse(text: str) -> Any:
     """Fail on some texts, give no text for others."""
     if "raise" in text:
@@ -176,6 +184,41 @@ def test_texts_are_redacted_before_they_are_stored(path: Path) -> None:
     assert prompt.text.count("4711") == 1
     assert '"data":"4711"' in prompt.text
     assert answer.text == "yes, #### 0"
+
+
+def test_nothing_that_a_tool_was_given_escapes_redaction(path: Path) -> None:
+    """By no name that the API itself uses; nor what only looks like a block, or holds no role of the API's."""
+    given = {
+        "id": "ssn 1",
+        "type": "ssn_2",
+        "role": "user",
+        "media_type": "a/b",
+        "data": "ssn 3",
+        "source": {"type": "base64", "data": "ssn4"},
+    }
+    picture = {"type": "image", "source": {"type": "base64", "media_type": "image/png", "data": "QQ=="}}
+    messages = [
+        {"role": "user", "content": [picture, {"type": "text", "text": "ssn 5", "cache_control": {"type": "ephemeral", "ttl": "1h"}}]},
+        {"role": "assistant", "content": [{"type": "tool_use", "id": "toolu_1", "name": "look_up", "input": {"list": [given], **given}}]},
+        {"role": "user", "content": [{"type": "tool_result", "tool_use_id": "toolu_1", "content": [{"type": "text", "text": "ssn 6"}]}]},
+        {"role": "ssn 7", "content": {"type": "ssn_8", "id": "ssn_9"}, "type": "Ssn 0"},
+    ]  # fmt: skip
+    kept = redacted(messages, mask)
+    assert "ssn" not in str(kept).lower()
+    masked = dict.fromkeys(given, "*") | {"source": {"type": "*", "data": "*"}}
+    assert kept[0] == {"role": "user", "content": [picture, {**messages[0]["content"][1], "text": "*"}]}  # type: ignore[index, dict-item]
+    assert kept[1]["content"] == [
+        {"type": "tool_use", "id": "toolu_1", "name": "*", "input": {"list": [masked], **masked}}
+    ]
+    assert kept[2]["content"] == [
+        {"type": "tool_result", "tool_use_id": "toolu_1", "content": [{"type": "text", "text": "*"}]}
+    ]
+    scene = Scene(path, Ledger(content=True, redact=f"{__name__}:mask"))
+    scene.ask("a", messages[:3])
+    scene.flush()
+    (prompt,) = (one.text for one in read(path)[1] if one.part == "prompt")
+    assert "ssn" not in prompt
+    assert '"id":"toolu_1"' in prompt
 
 
 def test_a_text_that_cannot_be_redacted_is_not_stored_and_told_once(path: Path) -> None:
@@ -269,6 +312,31 @@ def test_drivers_of_one_ledger_share_a_writer_and_budgets_see_what_it_has_not_wr
     ask(LedgerHook(writer, Ledger()), "a", steps=2)
     assert seed(claim) == 600_000
     writer.close()
+
+
+def test_a_call_that_was_cut_off_counts_as_the_most_it_may_have_cost(path: Path) -> None:
+    """For whoever asks later; a call that has its step counts as that, and one of a living writer is reserved there."""
+    scene, steps = Scene(path, COMMIT), steps_of(2)
+
+    def spent(*alive: str) -> int:
+        scene.flush()
+        with closing(SqliteReader(path)) as reader:
+            return reader.spent("test", "policy", "", NOW - 900, NOW + 900, alive=alive)
+
+    settled, cut_off = begin(scene.hook, "settled"), begin(scene.hook, "cut off")
+    settled.calling(calling(0, steps))
+    assert (spent(), spent(scene.writer.name)) == (1_000, 0)
+    cut_off.calling(calling(0, steps))
+    settled.calling(calling(1, steps))
+    assert spent() == 300_000 + 2 * 1_000
+    settled.ended(Ended(steps, None, None, 1.0))
+    cut_off.ended(Ended((), None, None, 1.0))
+    assert (spent(), spent(scene.writer.name)) == (601_000, 600_000)
+    for _ in range(2):  # the same id again
+        again = begin(scene.hook, "settled")
+        again.calling(calling(0, steps))
+        again.ended(Ended(steps[:1], None, None, 1.0))
+    assert spent() == 1_201_000
 
 
 def test_where_the_ledger_is(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:

@@ -8,6 +8,7 @@ import random
 import threading
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import ExitStack, suppress
+from contextvars import copy_context
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from typing import Any, Protocol, Self
 
@@ -107,7 +108,7 @@ class Driver:
         """Ask, and wait for the answer."""
         if self._way == "sync":
             return self._sync.ask(prompt, **more)
-        return self._runner.run(self._async.ask(prompt, **more))
+        return self._runner.run(self._async.ask(prompt, **more), context=copy_context())
 
 
 class Asking(Protocol):

@@ -12,7 +12,7 @@ from typing import Any
 import pytest
 
 import cascade
-from cascade import Cascade, MissingKey, RequestError
+from cascade import Cascade, ConfigurationError, MissingKey, RequestError
 from cascade.emulator import Emulator
 
 from .conftest import HAIKU, Asking, Emulate, ladder
@@ -125,3 +125,20 @@ def test_a_trip_to_one_endpoint_needs_no_key_of_another(emulator: Emulator) -> N
         policy = with_endpoint(policy, number, base_url=emulator.base_url)
     with Cascade(policy) as driver:
         assert driver.ask("sure").model == HAIKU
+
+
+@pytest.mark.parametrize(
+    ("options", "told"),
+    [({"ledger": False}, 'ledger: False is no address .*"off"'), ({"state": 5}, "state: int is no address")],
+)
+def test_what_is_no_address_is_refused(options: dict[str, Any], told: str) -> None:
+    """`ledger=False` is a guess that anyone makes, and no file called False."""
+    with pytest.raises(ConfigurationError, match=told):
+        Cascade(ladder(), **options)
+
+
+@pytest.mark.parametrize("metadata", ["x", {1: "x"}, {"a": ["x"]}, {"b": None}, ["customer"]])
+def test_metadata_are_texts(asking: Asking, emulator: Emulator, metadata: Any) -> None:
+    """Nothing is made a text that is none: the books would be wrong."""
+    with pytest.raises(RequestError, match="metadata: names and values are texts"):
+        asking(ladder(), emulator).ask("sure", metadata=metadata)

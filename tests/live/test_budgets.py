@@ -63,7 +63,7 @@ def test_in_the_middle_of_a_climb_the_best_held_ships_marked(asking: Asking, emu
     limit = (bound(ladder(), "hard", 0) + bound(ladder(), "hard", 1)) / 2
     answer = asking(budget(daily_usd=usd(limit), on_exhausted="reject"), emulator, ledger="off").ask("hard")
     assert (answer.text, answer.degraded, answer.certificate) == ("haiku's", "budget", "uncertified")
-    assert reasons(answer) == ["low_confidence"]
+    assert reasons(answer) == [None]
     with pytest.raises(BudgetExceeded, match=r"the daily budget of live.*haiku: declined") as caught:
         asking(budget(daily_usd=usd(limit), on_exhausted="reject"), emulator, ledger="off").ask("declined")
     assert [step.rung for step in caught.value.steps] == ["haiku"]
@@ -95,8 +95,9 @@ def test_every_budget_that_applies_must_have_room(asking: Asking, emulator: Emul
     tiny = {"daily_usd": "0.000000001", "per": "task", "on_exhausted": "reject"}
     tasks = [{"name": "refund"}]
     driver = asking(ladder(tasks=tasks, budget=[{"daily_usd": 5}, tiny]), emulator, ledger="off")
-    with pytest.raises(BudgetExceeded, match="live/task=refund"):
+    with pytest.raises(BudgetExceeded, match="live/task=refund") as caught:
         driver.ask("sure", task="refund")
+    assert caught.value.refused.startswith("the daily budget of live/task=refund")
     roomy = {**tiny, "daily_usd": 5}
     assert (
         asking(ladder(tasks=tasks, budget=[roomy]), emulator, ledger="off").ask("sure", task="refund").rung == "haiku"
@@ -142,5 +143,25 @@ def test_a_call_that_is_cut_off_counts_as_the_most_it_may_have_cost(emulate: Emu
                 await hanging
             with pytest.raises(BudgetExceeded):
                 await driver.ask("sure")
+
+    asyncio.run(run())
+
+
+def test_a_request_that_is_cancelled_while_a_budget_decides_leaves_no_trace(emulator: Emulator) -> None:
+    """Its reservation is given back: there is room for one call, and the next request has it."""
+    policy = budget(daily_usd=usd(1.5 * bound(ladder(), "sure", 0)), on_exhausted="reject")
+
+    async def run() -> None:
+        async with anthropic.AsyncAnthropic(base_url=emulator.base_url, api_key="test") as client:
+            driver = AsyncCascade(policy, client=client)
+            await AsyncCascade(ladder(), client=client).ask("sure")  # a ledger that the budget asks, in a thread
+            before = len(emulator.requests)
+            asking = asyncio.create_task(driver.ask("sure"))
+            await asyncio.sleep(0)  # it goes as far as it can: to the thread that looks into the ledger
+            asking.cancel()
+            with pytest.raises(asyncio.CancelledError):
+                await asking
+            assert len(emulator.requests) == before
+            assert (await driver.ask("sure")).rung == "haiku"
 
     asyncio.run(run())

@@ -12,7 +12,7 @@ from structlog.testing import capture_logs
 
 from cascade import AllRungsFailed, Cascade
 from cascade.emulator import Emulator
-from cascade.hooks import Begun, Calling, Ended
+from cascade.hooks import Begun, Calling, Ended, Wait
 from cascade.switch import Switches, switch_path, write_switches
 
 from .conftest import COST, HAIKU, OPUS, SONNET, Asking, Emulate, Endpoint, ladder
@@ -170,3 +170,55 @@ def test_enforcing_what_nothing_proves_is_warned_of_once(
                 driver.ask("sure")
                 driver.ask("sure")
     assert [event["event"] for event in events] == ["uncertified"]
+
+
+def test_the_policys_checks_do_not_fail_the_baseline(asking: Asking, emulator: Emulator) -> None:
+    """They say when to climb, and there is nowhere to climb to; the caller's own hold."""
+    driver = asking(ladder(mode="off", checks=[{"max_chars": 3}]), emulator)
+    assert driver.ask("sure").text == "opus's"
+    with pytest.raises(AllRungsFailed):
+        driver.ask("sure", checks=[lambda text: len(text) < 3])
+
+
+def test_a_driver_that_is_closed_meanwhile_still_answers(emulator: Emulator) -> None:
+    """What would be observed is passed over: the answer was paid for."""
+    client = anthropic.Anthropic(base_url=emulator.base_url, api_key="test", max_retries=0)
+    with client, Cascade(ladder(mode="observe", observe={"sample": 1.0}), client=client, ledger="off") as driver:
+        assert driver.ask("sure").text == "opus's"
+        pool = driver._background  # pyright: ignore[reportPrivateUsage] - as a close in another thread does it
+        assert pool is not None
+        pool.shutdown()
+        with capture_logs() as events:
+            assert driver.ask("sure").text == "opus's"
+    assert [event["event"] for event in events] == ["observe_passed_over"]
+
+
+class Failing:
+    """A hook whose records cannot be made durable, and that says so."""
+
+    def begin(self, begun: Begun) -> Failing:
+        """For every request."""
+        return self
+
+    def calling(self, call: Calling) -> Wait:
+        """It fails."""
+        return self.ended(None)
+
+    def ended(self, end: Ended | None) -> Wait:
+        """It fails."""
+        done: Wait = Wait()
+        done.set_exception(OSError("no"))
+        return done
+
+
+def test_a_hook_that_fails_costs_no_answer(asking: Asking, emulator: Emulator) -> None:
+    """Neither by what it raises nor by what it has the driver wait for."""
+
+    class Raising:
+        def begin(self, begun: Begun) -> Track:
+            raise ValueError("begin")
+
+    with capture_logs() as events:
+        driver = asking(ladder(), emulator, ledger="off", hooks=[Failing(), Raising()])
+        assert driver.ask("sure").text == "haiku's"
+    assert [(event["event"], event["error"]) for event in events] == [("hook_failed", "ValueError")]

@@ -104,11 +104,11 @@ def test_requests_that_run_side_by_side_do_not_mix(emulate: Emulate, traced: Tra
 class Cancelling:
     """A hook that cancels the request as its call is about to be made."""
 
-    def begin(self, begun: Begun) -> Cancelling:  # noqa: ARG002 - the protocol's
+    def begin(self, begun: Begun) -> Cancelling:
         """Its own track."""
         return self
 
-    def calling(self, call: Calling) -> None:  # noqa: ARG002 - the protocol's
+    def calling(self, call: Calling) -> None:
         """Cancel; the next thing that is waited for is cut off."""
         task = asyncio.current_task()
         assert task is not None

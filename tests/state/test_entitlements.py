@@ -12,6 +12,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from redis import Redis
+from structlog.testing import capture_logs
 
 from cascade.core.budgets import Claim
 from cascade.state.entitlements import Entitlements, Tuning
@@ -297,6 +298,31 @@ def test_the_ledger_is_asked_once_and_counts_once(redis_server: RedisServer) -> 
         assert one.reserve(20_000)
     assert not world.process(0).reserve(60_000)
     assert asked == [world.claim.counter]
+    world.close()
+
+
+def test_a_ledger_that_cannot_be_read_is_asked_again_by_whoever_needs_it(redis_server: RedisServer) -> None:
+    """Calls go on meanwhile; then what it knows beside what was spent here is counted, once for all processes."""
+    world, known = World(redis_server.url), list[int]()
+
+    def seed(_: Claim) -> int:
+        if not known:
+            raise OSError
+        return known[0]
+
+    for slot in range(2):
+        one = world.process(slot)
+        one.budgets = Entitlements(world.policy, one.link, lambda: world.now, seed, world.tuning)
+    with capture_logs() as events:
+        for _ in range(3):
+            assert world.process(0).reserve(10_000)
+            world.process(0).settle()
+    assert [event["event"] for event in events] == ["budget_seed_failed"]
+    known.append(730_000)  # 30,000 of them were spent here
+    assert world.process(0).reserve(1)
+    known[0] = 990_000
+    assert not world.process(1).reserve(LIMIT - 730_000)
+    assert world.process(1).reserve(LIMIT - 730_000 - 30_000)
     world.close()
 
 

@@ -142,3 +142,53 @@ def test_a_forked_child_keeps_what_was_settled_but_not_the_parents_calls() -> No
         os._exit(0 if books.spent(claim.counter) == (30, 0) else 1)
     assert os.waitstatus_to_exitcode(os.waitpid(child, 0)[1]) == 0
     assert books.spent(claim.counter) == (30, 50)
+
+
+def test_only_a_counter_that_the_ledger_must_be_asked_of_may_take_its_time(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """An event loop lets a thread do that; and nothing of what is known, or where there is no ledger."""
+    monkeypatch.setenv("CASCADE_HOME", str(tmp_path))
+    policy, known, new = make_policy("p"), make_claim("p", 100), make_claim("p", 100, value="new")
+    state = MemoryState(policy, Escalation(), lambda: 0.0, seed=lambda _: 40)
+    assert state.may_wait([known])
+    state.reserve([(known, True)], 1)
+    assert not state.may_wait([known])
+    assert state.may_wait([known, new])
+    assert not state.may_wait([])
+    assert not MemoryState(policy, Escalation(), lambda: 0.0).may_wait([new])
+
+
+def test_a_ledger_that_could_not_be_read_is_asked_again_and_then_counted_once() -> None:
+    """What was spent here meanwhile stands in it, too: it is not counted twice, and what is let in is held against all of it."""
+    books, claim, known = Books(), make_claim("p", 100), list[int]()
+
+    def seed(_: Claim) -> int:
+        if not known:
+            raise OSError
+        return known[0]
+
+    with capture_logs() as events:
+        for _ in range(3):
+            assert books.reserve([(claim, True)], 10, seed) is None
+            assert not books.knows([claim])
+            books.settle([claim], 10, 10)
+        known.append(75)  # 30 of them were spent here
+        assert books.reserve([(claim, True)], 26, seed) == claim
+        assert books.reserve([(claim, True)], 25, seed) is None
+    assert books.spent(claim.counter) == (75, 25)
+    assert books.knows([claim])
+    assert [event["event"] for event in events] == ["budget_seed_failed"]
+    known[0] = 1_000
+    assert books.reserve([(claim, True)], 0, seed) is None
+
+
+def test_what_the_ledger_has_seen_already_is_not_told_again() -> None:
+    """Each process of a day has books of its own: the first that reaches a share tells it, not the next three."""
+    books, claim = Books(), make_claim("p", 100)
+    books.reserve([(claim, False)], 0, lambda _: 85)
+    assert [alert.share for alert in books.settle([claim], 0, 10)] == []
+    assert [alert.share for alert in books.settle([claim], 0, 10)] == [1.0]
+    late = Books()
+    late.reserve([(claim, False)], 0, lambda _: 100)
+    assert late.settle([claim], 0, 10) == ()

@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
+import os
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from importlib.util import find_spec
+from tempfile import TemporaryDirectory
 
 from cascade.claude import connect
 from cascade.cli.demo import certified, guessed, refused
@@ -34,7 +37,7 @@ def run_demo(*, as_json: bool) -> None:
     policy = demo_policy()
     whole = read_corpus(support_corpus())
     corpus = Corpus(whole.manifest, whole.items[:TICKETS], whole.source)
-    with Emulator(corpus) as emulator, connect(emulator.base_url, "demo") as client:
+    with _whatever_the_switch(), Emulator(corpus) as emulator, connect(emulator.base_url, "demo") as client:
         guess = ask_all(policy, client, corpus, "at 0.80")
         outages = guessed.outages(policy, client, emulator, guess)
         show(lambda: guessed.print_scene(guess, outages))
@@ -53,3 +56,19 @@ def run_demo(*, as_json: bool) -> None:
         })  # fmt: skip
     else:
         stderr.print(f"{seconds:.0f} s, no key, no network beyond this machine", style="dim")
+
+
+@contextmanager
+def _whatever_the_switch() -> Iterator[None]:
+    """The demo is of the ladder: a mode that this machine is switched to is none of its business."""
+    before = {name: os.environ.get(name) for name in ("CASCADE_HOME", "CASCADE_MODE")}
+    with TemporaryDirectory() as home:
+        os.environ["CASCADE_HOME"] = home
+        os.environ.pop("CASCADE_MODE", None)
+        try:
+            yield
+        finally:
+            for name, value in before.items():
+                os.environ.pop(name, None)
+                if value is not None:
+                    os.environ[name] = value

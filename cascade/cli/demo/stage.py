@@ -108,8 +108,9 @@ class _Stage:
         return self.now
 
     def listen(self, _logger: object, _method: str, event: Mapping[str, Any]) -> Mapping[str, Any]:
-        details = {key: value for key, value in event.items() if key not in ("event", "hint")}
-        self.storms.append(Storm(self.ticket, event["event"], details))
+        if "rung" in event:  # the guards'; the other events say nothing of the tickets
+            details = {key: value for key, value in event.items() if key not in ("event", "hint")}
+            self.storms.append(Storm(self.ticket, event["event"], details))
         raise structlog.DropEvent
 
 
@@ -117,7 +118,7 @@ def ask_all(policy: Policy, client: Any, corpus: Corpus, how: str) -> Run:
     """Every ticket in its order, by a driver of its own. `how`: what the bar says of it."""
     stage, answers = _Stage(), list[Answer]()
     structlog.configure(processors=[stage.listen])
-    driver = Cascade(policy, client=client, clock=stage.clock)
+    driver = Cascade(policy, client=client, ledger="off", state="memory", clock=stage.clock)
     bar = Progress(
         TextColumn("asking {task.fields[name]}"), BarColumn(), MofNCompleteColumn(), TimeElapsedColumn(),
         console=stderr, transient=True,
