@@ -13,7 +13,17 @@ from cascade.core.trail import Step
 from cascade.hooks import Calling
 from cascade.ledger import prompts, sums
 from cascade.ledger.chain import content_digest, link, start
-from cascade.ledger.records import NO_SLOT, Batch, Content, Kind, OpenBody, OutcomeBody, RequestBody, StepBody
+from cascade.ledger.records import (
+    NO_SLOT,
+    Batch,
+    Content,
+    Kind,
+    OpenBody,
+    OutcomeBody,
+    RequestBody,
+    Row,
+    StepBody,
+)
 from cascade.ledger.tracking import Asked, Ending, HandOver
 
 __all__ = ["Composer"]
@@ -72,34 +82,43 @@ class Composer:
         body: RequestBody | None = asked.memo
         if one.first or body is None:  # the first is made anew where it was interrupted: its texts belong to this batch
             body = asked.memo = self._request(asked, contents if one.first else [])
-        rows: list[tuple[float, Kind, bytes]] = []
-        if one.first:
-            rows.append((asked.begun.at, "request", _bytes(body)))
-        steps = [self._step(asked, step, at, contents) for step in one.steps]
-        rows.extend((at, "step", _bytes(step)) for step in steps)
-        call = _open(one.call) if one.call is not None else None
-        if call is not None:
-            rows.append((at, "open", _bytes(call)))
-        outcome = _outcome(asked, one.ending) if one.ending is not None else None
-        if outcome is not None:
-            rows.append((at, "outcome", _bytes(outcome)))
-        # Nothing fails from here on.
-        request, seq, head, entries = _clean(asked.begun.request.id), self._seq, self._head, batch.entries
-        for when, kind, written in rows:
+        request, seq, head = _clean(asked.begun.request.id), self._seq, self._head
+        rows: list[Row] = []
+
+        def chained(when: float, kind: Kind, written: bytes) -> None:
+            nonlocal seq, head
             seq += 1
             head = link(head, seq, when, kind, request, written)
-            entries.append((seq, when, kind, request, written, head))
+            rows.append((seq, when, kind, request, written, head))
+
+        if one.first:
+            chained(asked.begun.at, "request", _bytes(body))
+        steps = [self._step(asked, step, at, contents) for step in one.steps]
+        for step in steps:
+            chained(at, "step", _bytes(step))
+        call = _open(one.call) if one.call is not None else None
+        if call is not None:
+            chained(at, "open", _bytes(call))
+        outcome = _outcome(asked, one.ending) if one.ending is not None else None
+        if outcome is not None:
+            chained(at, "outcome", _bytes(outcome))
+        # Nothing fails from here on.
+        batch.entries.extend(rows)
         self._seq, self._head = seq, head
-        batch.contents.extend(contents)
+        if contents:
+            batch.contents.extend(contents)
         for step in steps:
             sums.add_step(batch, at, body, step)
         if outcome is not None:
             sums.add_outcome(batch, at, body, outcome)
+        self._note_calls(batch, one, body, request, call)
+
+    def _note_calls(self, batch: Batch, one: HandOver, body: RequestBody, request: str, call: OpenBody | None) -> None:
         if self._open:
             self._settle(batch, one, request)
         if call is not None:
             self._open.add((request, call.index))
-            sums.add_open(batch, at, body, request, call)
+            sums.add_open(batch, one.at, body, request, call)
 
     def _settle(self, batch: Batch, one: HandOver, request: str) -> None:
         """Calls that were announced have their steps; or never will, where the request was cut off."""
@@ -184,22 +203,11 @@ def _outcome(asked: Asked, ending: Ending) -> OutcomeBody:
             estimate=ending.estimate,
             slot=begun.slot if ending.steps else NO_SLOT,  # nothing was asked: that is no saving
         )
-    return OutcomeBody(
-        arm=answer.arm,
-        cost=cost,
-        steps=len(ending.steps),
-        latency_ms=latency_ms,
-        rung=answer.rung,
-        model=answer.model,
-        confidence=answer.confidence,
-        source=answer.confidence_source,
-        degraded=answer.degraded,
-        abstained=answer.abstained,
-        resolved=answer.text is not None and answer.degraded is None,
-        certificate=answer.certificate,
-        estimate=ending.estimate,
-        slot=begun.slot,
-    )
+    return OutcomeBody(  # by position, as above
+        answer.arm, cost, len(ending.steps), latency_ms, answer.rung, answer.model, answer.confidence,
+        answer.confidence_source, answer.degraded, answer.abstained, None,
+        answer.text is not None and answer.degraded is None, answer.certificate, ending.estimate, begun.slot,
+    )  # fmt: skip
 
 
 def _ms(seconds: float) -> float:

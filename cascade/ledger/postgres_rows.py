@@ -110,7 +110,7 @@ def sum_arrays(columns: Mapping[str, str], sums: Mapping[Any, Sequence[float]]) 
     names = [*columns]
     rows: dict[bytes, list[Any]] = {}
     for key, added in sums.items():
-        fields = [_storable(one) if isinstance(one, str) else one for one in (getattr(key, n) for n in key.__slots__)]
+        fields = [_storable(one) if isinstance(one, str) else one for one in key]
         name = hashlib.blake2b("\0".join(map(str, fields)).encode(), digest_size=16).digest()
         row = rows.get(name)
         if row is None:

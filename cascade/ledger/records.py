@@ -13,7 +13,7 @@ digest of it; the text is kept apart (`content`) and can be removed without a br
 from __future__ import annotations
 
 from dataclasses import dataclass, field
-from typing import Literal
+from typing import Literal, NamedTuple
 
 import msgspec
 
@@ -31,6 +31,7 @@ __all__ = [
     "OpenCall",
     "OutcomeBody",
     "RequestBody",
+    "Row",
     "SpendKey",
     "StepBody",
     "TrafficKey",
@@ -144,9 +145,8 @@ class Content:
     text: str
 
 
-@dataclass(frozen=True, slots=True)
-class SpendKey:
-    """What steps are summed up by."""
+class SpendKey(NamedTuple):
+    """What steps are summed up by. A tuple, for it is made and looked up for every step."""
 
     bucket: int
     policy: str
@@ -158,8 +158,7 @@ class SpendKey:
     model: str
 
 
-@dataclass(frozen=True, slots=True)
-class TrafficKey:
+class TrafficKey(NamedTuple):
     """What requests are summed up by: `slot` is NO_SLOT, `rung` who answered, "" where nobody did.
 
     And, in the arms cascade and holdout, once more by policy, arm and `slot` (see `core.modes`), the rest "".
@@ -192,18 +191,20 @@ class OpenCall:
     bound: int
 
 
+Row = tuple[int, float, Kind, str, bytes, bytes]
+"""An entry to be written: (seq, at, kind, request, body, digest)."""
+
+
 @dataclass(slots=True)
 class Batch:
-    """What one transaction writes. `entries`: (seq, at, kind, request, body, digest), of one writer, in order.
+    """What one transaction writes. `entries`: of one writer, in order.
 
     `spend`: steps, escalated, cost, input (whole prompt), output tokens. `traffic`: requests, answers, resolved, escalated, cost, cost
     squared (as a float: for intervals), estimate, estimated (requests that have one). `opened`: calls by (request, step);
     `settled`: those of earlier batches that have their step in this one.
     """
 
-    entries: list[tuple[int, float, Kind, str, bytes, bytes]] = field(
-        default_factory=list[tuple[int, float, Kind, str, bytes, bytes]]
-    )
+    entries: list[Row] = field(default_factory=list[Row])
     contents: list[Content] = field(default_factory=list[Content])
     spend: dict[SpendKey, list[int]] = field(default_factory=dict[SpendKey, list[int]])
     traffic: dict[TrafficKey, list[float]] = field(default_factory=dict[TrafficKey, list[float]])

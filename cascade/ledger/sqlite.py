@@ -19,16 +19,18 @@ from contextlib import contextmanager, suppress
 from dataclasses import astuple
 from itertools import chain
 from pathlib import Path
-from typing import Any, Literal, cast
+from typing import Any, Literal, TypeVar, cast
 
 import msgspec
 
 from cascade.ledger.files import BUSY_MS, connect, migrate, told, transaction, version
-from cascade.ledger.records import BUCKET_S, Batch, Content, Entry, Kind
+from cascade.ledger.records import BUCKET_S, Batch, Content, Entry, Kind, SpendKey, TrafficKey
 from cascade.ledger.stores import Filter, LedgerDown, NoLedger
 from cascade.ledger.sums import by_days, parts_of
 
 __all__ = ["BUSY_MS", "SqliteReader", "SqliteStore"]
+
+_Key = TypeVar("_Key", SpendKey, TrafficKey)
 
 _CHECKPOINT_PAGES = 4_000  # 16 MB of log before it is put into the file
 _LOG_BYTES = 64 * 1024 * 1024  # what the log may keep of the disk once it was put into the file
@@ -69,6 +71,7 @@ class SqliteStore:
         "_file",
         "_insert",
         "_insert_many",
+        "_last",
         "_name",
         "_path",
         "_synchronous",
@@ -81,6 +84,7 @@ class SqliteStore:
         self._path, self._synchronous, self._clock = path, synchronous, clock
         self._connection: sqlite3.Connection | None = None
         self._name, self._writer, self._insert, self._insert_many, self._file = "", 0, "", "", (0, 0)
+        self._last: int | None = None  # the last entry that this connection wrote
 
     def open(self, writer: str) -> None:
         """Connect, bring the schema up to date, register the writer. The file is the owner's alone (0600)."""
@@ -120,7 +124,7 @@ class SqliteStore:
         self._file = self._stands()
 
     def _stands(self) -> tuple[int, int]:
-        there = self._path.stat()
+        there = os.stat(self._path)  # noqa: PTH116 - at every commit, and half as dear
         return there.st_dev, there.st_ino
 
     def write(self, batch: Batch) -> None:
@@ -135,22 +139,10 @@ class SqliteStore:
                 connection.executemany(_OPEN, [(self._writer, *astuple(call)) for call in batch.opened.values()])
             if batch.contents:
                 connection.executemany(_INSERT_CONTENT, map(_content_row, batch.contents))
-            for table, spend in (("spend", batch.spend), ("spend_days", by_days(batch.spend))):
-                connection.executemany(
-                    _ADD[table],
-                    (
-                        (k.bucket, k.policy, k.task, k.workflow, k.key, k.arm, k.rung, k.model, *sums)
-                        for k, sums in spend.items()
-                    ),
-                )
-            for table, traffic in (("traffic", batch.traffic), ("traffic_days", by_days(batch.traffic))):
-                connection.executemany(
-                    _ADD[table],
-                    (
-                        (k.bucket, k.policy, k.task, k.workflow, k.arm, k.rung, k.slot, *sums)
-                        for k, sums in traffic.items()
-                    ),
-                )
+            _add(connection, "spend", batch.spend)
+            _add(connection, "traffic", batch.traffic)
+        if batch.entries:
+            self._last = batch.entries[-1][0]
 
     def _insert_entries(self, connection: sqlite3.Connection, entries: Sequence[tuple[object, ...]]) -> None:
         """Many rows a statement: each statement gives up the interpreter's lock once, and callers fight for it."""
@@ -161,6 +153,8 @@ class SqliteStore:
 
     def _has(self, connection: sqlite3.Connection, first: int, last: int) -> bool:
         """Whether these entries are there: a commit may fail to tell that it went well."""
+        if self._last == first - 1:
+            return False  # this connection wrote the one before; another process's would be refused as there already
         question = "SELECT max(seq) FROM entries WHERE writer = ?"
         there = connection.execute(question, (self._writer,)).fetchone()[0]
         if there is None or there < first:
@@ -197,15 +191,25 @@ class SqliteStore:
             return connection.execute(f"PRAGMA {words}").fetchone()[0]
 
     def _check_file(self) -> None:
-        if not self._path.exists() or self._stands() != self._file:
+        try:
+            stands = self._stands()
+        except FileNotFoundError:
+            stands = None
+        if stands != self._file:
             raise LedgerDown(f"{self._path}: was moved or deleted (a new one is begun)")
 
     def close(self) -> None:
         """Disconnect."""
-        connection, self._connection = self._connection, None
+        connection, self._connection, self._last = self._connection, None, None
         if connection is not None:
             with suppress(sqlite3.Error):
                 connection.close()
+
+
+def _add(connection: sqlite3.Connection, table: str, sums: Mapping[_Key, Sequence[float]]) -> None:
+    if sums:
+        connection.executemany(_ADD[table], [(*key, *added) for key, added in sums.items()])
+        connection.executemany(_ADD[f"{table}_days"], [(*key, *added) for key, added in by_days(sums).items()])
 
 
 def _content_row(content: Content) -> tuple[str, str, float, bytes, str]:

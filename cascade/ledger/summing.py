@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from dataclasses import astuple
 from datetime import UTC, datetime
 from typing import Any
 
@@ -36,7 +35,7 @@ def _compare(
 ) -> Iterator[str]:
     by_bucket: dict[int, _Table] = {}
     for key, sums in added.items():
-        bucket, *labels = astuple(key)
+        bucket, *labels = key
         by_bucket.setdefault(bucket, {})[tuple(labels)] = sums
     looked_at: _Table = {}
     for bucket in sorted(by_bucket):

@@ -6,10 +6,8 @@ caller's, from the metadata; a request has escalated where more than one rung wa
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
-from dataclasses import replace
-from functools import lru_cache
-from typing import TypeVar
+from collections.abc import Callable, Mapping, Sequence
+from typing import Any, TypeVar
 
 from cascade.ledger.records import (
     BUCKET_S,
@@ -29,10 +27,10 @@ __all__ = ["add_open", "add_outcome", "add_step", "bucket_of", "by_days", "parts
 
 _Key = TypeVar("_Key", SpendKey, TrafficKey)
 
-_COMPARED = ("cascade", "holdout")  # the arms that a saving is measured between
+# For every step, in a quarter of the time that a named tuple's own takes.
+_make: Callable[..., Any] = tuple.__new__  # pyright: ignore[reportUnknownMemberType, reportUnknownVariableType]
 
-_spend_key = lru_cache(4096)(SpendKey)  # making one takes longer than all else here
-_traffic_key = lru_cache(4096)(TrafficKey)
+_COMPARED = ("cascade", "holdout")  # the arms that a saving is measured between
 
 
 def bucket_of(at: float) -> int:
@@ -43,10 +41,10 @@ def bucket_of(at: float) -> int:
 def add_step(batch: Batch, at: float, asked: RequestBody, step: StepBody) -> None:
     """Count a step. `at`: its entry's."""
     metadata = asked.metadata
-    key = _spend_key(
-        bucket_of(at), asked.policy, asked.task, metadata.get("workflow", ""), metadata.get("key", ""), asked.arm,
-        step.rung, step.model,
-    )  # fmt: skip
+    key = _make(SpendKey, (
+        bucket_of(at), asked.policy, asked.task, metadata.get("workflow", ""), metadata.get("key", ""), asked.arm, step.rung,
+        step.model,
+    ))  # fmt: skip
     sums = batch.spend.get(key)
     if sums is None:
         sums = batch.spend[key] = [0, 0, 0, 0, 0]
@@ -79,11 +77,11 @@ def add_outcome(batch: Batch, at: float, asked: RequestBody, outcome: OutcomeBod
     by both at once nearly every request would be a row of its own.
     """
     bucket = bucket_of(at)
-    _count(batch, outcome, _traffic_key(
+    _count(batch, outcome, _make(TrafficKey, (
         bucket, asked.policy, asked.task, asked.metadata.get("workflow", ""), outcome.arm, outcome.rung or "", NO_SLOT
-    ))  # fmt: skip
+    )))  # fmt: skip
     if outcome.arm in _COMPARED and outcome.slot != NO_SLOT:
-        _count(batch, outcome, _traffic_key(bucket, asked.policy, "", "", outcome.arm, "", outcome.slot))
+        _count(batch, outcome, _make(TrafficKey, (bucket, asked.policy, "", "", outcome.arm, "", outcome.slot)))
 
 
 def _count(batch: Batch, outcome: OutcomeBody, key: TrafficKey) -> None:
@@ -105,7 +103,7 @@ def by_days(sums: Mapping[_Key, Sequence[float]]) -> dict[_Key, list[float]]:
     """The same, by days (UTC): what a long period is read from."""
     found: dict[_Key, list[float]] = {}
     for key, added in sums.items():
-        day = replace(key, bucket=key.bucket // DAY_S * DAY_S)
+        day = key._replace(bucket=key.bucket // DAY_S * DAY_S)
         held = found.get(day)
         found[day] = list(added) if held is None else [one + more for one, more in zip(held, added, strict=True)]
     return found
