@@ -291,7 +291,7 @@ def test_who_comes_too_late_loses_the_slice_it_still_held(world: World) -> None:
     assert late.budgets.held(world.claim) == (100_000, 110_000)
     late.stopped = True
     world.empty(1)  # nobody alive had seen what was spent: the hole that is documented
-    late.look()
+    assert late.reserve(0)
     assert late.budgets.held(world.claim) == (100_000, 100_000)
     late.link.down = True
     assert not late.reserve(1)
