@@ -92,7 +92,7 @@ class Writer(Writing):
 
         Raises nothing but what interrupts the caller (KeyboardInterrupt): then what was to be written still is, by the thread.
         """
-        pen = self._pen
+        pen, leads = self._pen, False  # a `redact` that asks comes here with the pen in hand: it is not his to lay down
         try:
             with self._lock:
                 if wait.done():
@@ -103,15 +103,15 @@ class Writer(Writing):
                 if hindered or not self._led:
                     self._urge()
                     return
-                pen.holder = threading.get_ident()
+                pen.holder, leads = threading.get_ident(), True
             while not wait.done():
                 self._write()
         except BaseException:
-            if pen.mine:
+            if leads:
                 pen.disconnect()  # who knows where it was interrupted; what was composed is written again as it is
             raise
         finally:
-            if pen.mine:
+            if leads:
                 with self._lock:
                     pen.holder = None
                     if self._wants_pen or self._stuck_or_urged() or self._holders or self._ending:

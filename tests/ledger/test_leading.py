@@ -5,14 +5,14 @@ from __future__ import annotations
 import asyncio
 import queue
 import threading
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import pytest
 
 from cascade.core.operations import Ledger
-from cascade.hooks import Ended, wait, wait_async
+from cascade.hooks import Ended, Wait, wait, wait_async
 from cascade.ledger.records import Batch
 from cascade.ledger.sqlite import SqliteStore
 from cascade.ledger.tracking import LedgerHook
@@ -22,13 +22,16 @@ from .scenes import LONG_S, Clock, ask, begin, calling, read, steps_of
 
 COMMIT = Ledger(durability="commit", content=True, redact=f"{__name__}:interrupt")
 _interrupted: set[str] = set()
+_asks: list[Callable[[], object]] = []
 
 
 def interrupt(text: str) -> str:
-    """Ctrl-C, once, while the second of a batch's texts is being read."""
+    """Ctrl-C, once, while the second of a batch's texts is being read; or a request of its own."""
     if text == "interrupt me" and text not in _interrupted:
         _interrupted.add(text)
         raise KeyboardInterrupt
+    if text == "ask meanwhile":
+        _asks.pop()()
     return text
 
 
@@ -151,3 +154,19 @@ def test_an_interrupt_of_who_writes_loses_nothing_and_writes_nothing_twice(desk:
         ("b", "prompt"),
         ("b", "step:0"),
     ]
+
+
+def test_a_redact_that_asks_leaves_the_pen_with_who_writes(desk: Desk) -> None:
+    """Its own row is not waited for there: it is written next, and nobody writes beside him who reads the text."""
+    asked: list[Wait] = []
+
+    def ask_meanwhile() -> None:
+        asked.extend(ask(desk.hook, "b"))
+        desk.writer.lead(asked[-1])
+
+    _asks.append(ask_meanwhile)
+    wait(ask(desk.hook, "a", "ask meanwhile"))
+    wait(asked)
+    assert desk.requests() == ["a", "b"]
+    by = [desk.by.get(timeout=LONG_S) for _ in range(2)]
+    assert by[0] == threading.current_thread().name
