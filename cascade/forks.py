@@ -1,12 +1,18 @@
-"""After a fork: a child has none of its parent's threads, so a lock that one of them held would stay locked for ever."""
+"""Forked processes: how they begin, and how they end.
+
+A child has none of its parent's threads, so a lock that one of them held would stay locked for ever. And one of
+`multiprocessing` leaves without `atexit`: there its own finalizers are used.
+"""
 
 from __future__ import annotations
 
 import os
-from typing import Protocol
+import sys
+from collections.abc import Callable
+from typing import Any, Protocol
 from weakref import WeakSet
 
-__all__ = ["Locked", "renew_in_children"]
+__all__ = ["Locked", "at_workers_end", "renew_in_children"]
 
 
 class Locked(Protocol):
@@ -22,6 +28,18 @@ _things: WeakSet[Locked] = WeakSet()
 def renew_in_children(thing: Locked) -> None:
     """Give `thing` a new lock in every child that is forked while it lives."""
     _things.add(thing)
+
+
+_known: set[tuple[int, Callable[[], None]]] = set()
+
+
+def at_workers_end(function: Callable[[], None]) -> None:
+    """Where this is a worker of `multiprocessing`, call `function` when it ends; once, however often this is said."""
+    util: Any = sys.modules.get("multiprocessing.util")
+    if util is None or (os.getpid(), function) in _known or not sys.modules["multiprocessing.process"].parent_process():
+        return
+    _known.add((os.getpid(), function))
+    util.Finalize(None, function, exitpriority=0)
 
 
 def _renew_all() -> None:

@@ -75,7 +75,9 @@ def told_usd(nano: int) -> str:
 
 def claims_of(limits: Limits, policy: str, task: str, metadata: Mapping[str, str], now: datetime) -> Iterator[Claim]:
     """The counters of one budget that a request falls under. `now`: aware, in the budget's time zone."""
-    value = {"policy": policy, "task": task}.get(limits.per, metadata.get(limits.per, ""))
+    value = str({"policy": policy, "task": task}.get(limits.per, metadata.get(limits.per, "")))
+    if not value.isascii():  # half a surrogate pair can neither be stored nor sent
+        value = value.encode("utf-8", "replace").decode()
     book = policy if limits.per == "policy" else f"{policy}/{limits.per}={value}"
     day = now.replace(hour=0, minute=0, second=0, microsecond=0, fold=0)  # some clocks go back over midnight
     month = day.replace(day=1)
@@ -86,7 +88,7 @@ def claims_of(limits: Limits, policy: str, task: str, metadata: Mapping[str, str
     for span, usd, period, starts, ends in spans:
         if usd is not None:
             yield Claim(
-                book, policy, limits.per, str(value), span, period, starts.timestamp(), ends.timestamp(),
+                book, policy, limits.per, value, span, period, starts.timestamp(), ends.timestamp(),
                 int(usd * 1_000_000_000), limits.alert_at, limits.on_exhausted,
             )  # fmt: skip
 

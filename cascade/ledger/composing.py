@@ -13,7 +13,17 @@ from cascade.core.trail import Step
 from cascade.hooks import Calling
 from cascade.ledger import prompts, sums
 from cascade.ledger.chain import content_digest, link, start
-from cascade.ledger.records import NO_SLOT, Batch, Content, Kind, OpenBody, OutcomeBody, RequestBody, Row, StepBody
+from cascade.ledger.records import (
+    NO_SLOT,
+    Batch,
+    Content,
+    Kind,
+    OpenBody,
+    OutcomeBody,
+    RequestBody,
+    Row,
+    StepBody,
+)
 from cascade.ledger.tracking import Asked, Ending, HandOver
 
 __all__ = ["Composer"]
@@ -95,20 +105,23 @@ class Composer:
         # Nothing fails from here on.
         batch.entries.extend(rows)
         self._seq, self._head = seq, head
-        batch.contents.extend(contents)
+        if contents:
+            batch.contents.extend(contents)
         for step in steps:
             sums.add_step(batch, at, body, step)
         if outcome is not None:
             sums.add_outcome(batch, at, body, outcome)
-        self._settle(batch, one, request)
+        self._note_calls(batch, one, body, request, call)
+
+    def _note_calls(self, batch: Batch, one: HandOver, body: RequestBody, request: str, call: OpenBody | None) -> None:
+        if self._open:
+            self._settle(batch, one, request)
         if call is not None:
             self._open.add((request, call.index))
-            sums.add_open(batch, at, body, request, call)
+            sums.add_open(batch, one.at, body, request, call)
 
     def _settle(self, batch: Batch, one: HandOver, request: str) -> None:
         """Calls that were announced have their steps; or never will, where the request was cut off."""
-        if not self._open:
-            return
         for step in one.steps:
             if (request, step.index) in self._open:
                 self._open.remove((request, step.index))

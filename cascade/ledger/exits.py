@@ -1,18 +1,19 @@
 """Where a process ends or doubles: writers are flushed at exit, and put their databases down before a fork.
 
 `atexit` runs while daemon threads still do, after the pools of `concurrent.futures` have ended. A child of
-`multiprocessing` that was forked leaves without it, so there its own finalizers are used.
+`multiprocessing` that was forked leaves without it (`forks.at_workers_end`).
 """
 
 from __future__ import annotations
 
 import atexit
 import os
-import sys
 import time
 from contextlib import suppress
-from typing import Any, Protocol
+from typing import Protocol
 from weakref import WeakSet
+
+from cascade.forks import at_workers_end
 
 __all__ = ["Exiting", "inherit", "remember", "started"]
 
@@ -42,7 +43,6 @@ class Exiting(Protocol):
 _writers: WeakSet[Exiting] = WeakSet()
 _held: list[Exiting] = []
 _inherited: list[object] = []
-_finalized_in = 0  # the process whose `multiprocessing` knows of us
 
 
 def remember(writer: Exiting) -> None:
@@ -57,11 +57,7 @@ def inherit(connection: object) -> None:
 
 def started() -> None:
     """A writer's thread was started in this process."""
-    global _finalized_in  # noqa: PLW0603 - one a process
-    util: Any = sys.modules.get("multiprocessing.util")
-    if util is not None and _finalized_in != os.getpid() and sys.modules["multiprocessing.process"].parent_process():
-        _finalized_in = os.getpid()
-        util.Finalize(None, _at_exit, exitpriority=0)
+    at_workers_end(_at_exit)
 
 
 def _at_exit() -> None:

@@ -173,10 +173,6 @@ class TrafficKey(NamedTuple):
     slot: int
 
 
-Row = tuple[int, float, Kind, str, bytes, bytes]
-"""An entry to be written: (seq, at, kind, request, body, digest)."""
-
-
 @dataclass(frozen=True, slots=True)
 class OpenCall:
     """A call that was announced and has no step yet; `step` its index, `bound` in nano-USD, the rest as in `SpendKey`.
@@ -193,6 +189,10 @@ class OpenCall:
     key: str
     arm: str
     bound: int
+
+
+Row = tuple[int, float, Kind, str, bytes, bytes]
+"""An entry to be written: (seq, at, kind, request, body, digest)."""
 
 
 @dataclass(slots=True)

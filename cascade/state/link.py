@@ -98,10 +98,11 @@ class Link:
         try:
             with self._lock:
                 client = self._client = self._client or self._connect()
+            sent = (*map(_sent, keys), *map(_sent, arguments))
             try:
-                reply = client.evalsha(script.digest, len(keys), *keys, *arguments)
+                reply = client.evalsha(script.digest, len(keys), *sent)
             except self._no_script:
-                reply = client.eval(script.text, len(keys), *keys, *arguments)
+                reply = client.eval(script.text, len(keys), *sent)
         except self._failures as problem:
             self._fail(problem)
             return None
@@ -158,3 +159,8 @@ class Link:
             import structlog  # noqa: PLC0415 - as above
 
             structlog.get_logger("cascade").info("state_back", policy=self._policy, state=self.told)
+
+
+def _sent(value: str | int) -> bytes | int:
+    """As it is sent: a task or a workflow may be half a surrogate pair, which is no UTF-8."""
+    return value.encode("utf-8", "surrogatepass") if isinstance(value, str) else value

@@ -12,7 +12,7 @@ from __future__ import annotations
 import threading
 from collections.abc import Callable, Sequence
 from contextlib import suppress
-from weakref import finalize, ref
+from weakref import WeakSet, finalize, ref
 
 from cascade.core.budgets import Claim
 from cascade.core.certificate import Escalation
@@ -20,7 +20,7 @@ from cascade.core.climb import Observation
 from cascade.core.errors import ConfigurationError
 from cascade.core.policy import Policy
 from cascade.core.storm import Action
-from cascade.forks import renew_in_children
+from cascade.forks import at_workers_end, renew_in_children
 from cascade.state import Alert, Seed
 from cascade.state.entitlements import Entitlements, Tuning
 from cascade.state.guard import MemoryGuard, tell_change
@@ -62,12 +62,14 @@ class RedisState:
         self.renew_lock()
         renew_in_children(self)
         # Also where nobody closes it: when it is forgotten, or the interpreter ends.
+        _states.add(self)
         self._let_go = finalize(self, _let_go, self._budgets, self._link)
 
     def renew_lock(self) -> None:
         """For `forks`: the heart of the parent does not beat in a child."""
         self._lock = threading.Lock()
         self._heart: threading.Thread | None = None
+        self._is_used = False
         self._stop = threading.Event()
 
     @property
@@ -93,6 +95,9 @@ class RedisState:
         """As `State.reserve`."""
         if not claims:
             return None
+        if not self._is_used:
+            self._is_used = True
+            at_workers_end(_close_all)
         refusing = self._budgets.reserve(claims, bound)
         if self._tuning.beat_s is not None and (self._heart is None or not self._heart.is_alive()):
             self._start_heart(self._tuning.beat_s)
@@ -127,6 +132,14 @@ class RedisState:
                 self._heart.start()
 
 
+_states: WeakSet[RedisState] = WeakSet()
+
+
+def _close_all() -> None:
+    for state in list(_states):
+        state.close()
+
+
 def _beat(of: ref[RedisState], stop: threading.Event, every_s: float) -> None:
     while not stop.wait(every_s):
         state = of()
@@ -137,14 +150,15 @@ def _beat(of: ref[RedisState], stop: threading.Event, every_s: float) -> None:
 
 
 def _check(policy: Policy) -> None:
-    for limits in policy.budget:
-        for key in ("daily_usd", "monthly_usd"):
-            usd = getattr(limits, key)
-            if usd is not None and usd > _MOST_USD:
-                raise ConfigurationError(
-                    f"policy {policy.name}: budget: {key} {usd} is above {_MOST_USD:,} USD, the most that a state in Redis"
-                    " counts exactly (lower it, or keep the state in memory)"
-                )
+    amounts = [
+        (f"budget: {key}", getattr(limits, key)) for limits in policy.budget for key in ("daily_usd", "monthly_usd")
+    ]
+    for key, usd in (*amounts, ("observe: daily_usd", policy.observe.daily_usd)):
+        if usd is not None and usd > _MOST_USD:
+            raise ConfigurationError(
+                f"policy {policy.name}: {key} {usd} is above {_MOST_USD:,} USD, the most that a state in Redis"
+                " counts exactly (lower it, or keep the state in memory)"
+            )
 
 
 def _let_go(budgets: Entitlements, link: Link) -> None:

@@ -284,6 +284,19 @@ def test_what_the_dead_spent_outlives_an_empty_restart(world: World) -> None:
     assert LIMIT - 60_000 < world.used <= LIMIT  # a slice of the dead one's at most is lost, and what others hold
 
 
+def test_who_comes_too_late_loses_the_slice_it_still_held(world: World) -> None:
+    """Redis forgot it, and a newcomer was granted all there is: what Redis says is less than what it held, and holds."""
+    late = world.process(0)
+    assert late.reserve(100_000)
+    assert late.budgets.held(world.claim) == (100_000, 110_000)
+    late.stopped = True
+    world.empty(1)  # nobody alive had seen what was spent: the hole that is documented
+    assert late.reserve(0)
+    assert late.budgets.held(world.claim) == (100_000, 100_000)
+    late.link.down = True
+    assert not late.reserve(1)
+
+
 def test_the_ledger_is_asked_once_and_counts_once(redis_server: RedisServer) -> None:
     """The first process of a period says what was spent before; nobody else is asked."""
     world, asked = World(redis_server.url), list[str]()

@@ -2,17 +2,22 @@
 
 from __future__ import annotations
 
+import multiprocessing
 import os
 from collections.abc import Callable
+from datetime import UTC, datetime
+from decimal import Decimal
 from typing import Any
 
 import pytest
 from redis import Redis
 from structlog.testing import capture_logs
 
+from cascade.core.budgets import claims_of
 from cascade.core.certificate import Escalation
 from cascade.core.climb import Observation
 from cascade.core.errors import ConfigurationError
+from cascade.core.operations import Limits
 from cascade.core.storm import Guard
 from cascade.state.entitlements import Tuning
 from cascade.state.memory import MemoryState
@@ -214,5 +219,49 @@ def test_the_environment_names_the_state(
 def test_a_budget_that_redis_cannot_count_exactly_is_refused(clock: Clock) -> None:
     """Above 2^53 nano-USD a double is no longer exact."""
     policy = make_policy("huge", budget={"monthly_usd": 9_000_001})
-    with pytest.raises(ConfigurationError, match="monthly_usd"):
+    with pytest.raises(ConfigurationError, match="budget: monthly_usd"):
         open_state("redis://127.0.0.1:1", policy, Escalation(), clock)
+    policy = make_policy("huge", mode="observe", observe={"daily_usd": 9_000_001})
+    with pytest.raises(ConfigurationError, match="observe: daily_usd"):
+        open_state("redis://127.0.0.1:1", policy, Escalation(), clock)
+
+
+def _work(state: RedisState) -> None:
+    claim = make_claim("workers", 1_000_000)
+    if state.reserve([(claim, True)], 1_000) is None:
+        state.settle([claim], 1_000, 1_000)
+
+
+@pytest.mark.filterwarnings("ignore:This process .* is multi-threaded:DeprecationWarning")
+@pytest.mark.skipif(not hasattr(os, "fork"), reason="no fork here")
+def test_a_worker_that_ends_holds_nothing_any_more(redis_server: RedisServer, make: Made) -> None:
+    """One of `multiprocessing` that was forked leaves without `atexit`: its slice is given back all the same."""
+    state, claim = make(redis_server, "workers"), make_claim("workers", 1_000_000)
+    workers = [multiprocessing.get_context("fork").Process(target=_work, args=(state,)) for _ in range(3)]
+    for worker in workers:
+        worker.start()
+    for worker in workers:
+        worker.join(60)
+        assert worker.exitcode == 0
+    client = Redis.from_url(redis_server.url)
+    numbers: dict[bytes, bytes] = client.hgetall(f"cascade:{{workers}}:budget:{claim.counter}")  # type: ignore[assignment]
+    client.close()
+    assert [int(numbers[name]) for name in (b"E", b"U", b"S", b"N")] == [3_000, 3_000, 3_000, 0]
+    assert state.reserve([(claim, True)], 997_001) == claim
+    assert state.reserve([(claim, True)], 997_000) is None
+
+
+def test_a_name_that_is_half_a_character_has_a_counter_like_any_other(redis_server: RedisServer, make: Made) -> None:
+    """What a caller names need not be UTF-8; what is sent to Redis must be."""
+    state, limits = (
+        make(redis_server, "halves"),
+        Limits(daily_usd=Decimal("0.001"), per="workflow", on_exhausted="reject"),
+    )
+    (claim,) = claims_of(limits, "halves", "t", {"workflow": "bad\ud83d"}, datetime(2026, 11, 21, tzinfo=UTC))
+    claim.counter.encode()
+    assert state.reserve([(claim, True)], 600_000) is None
+    assert state.reserve([(claim, True)], 600_000) == claim
+    raw = make_claim("halves", 1_000_000, value="\ud83d")
+    assert state.reserve([(raw, True)], 600_000) is None
+    assert state.reserve([(raw, True)], 600_000) == raw
+    assert state.observe(Observation("bad\ud83d", 0, "haiku", natural=True, failed=False)) is None

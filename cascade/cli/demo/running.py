@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Generator
 from contextlib import contextmanager
 from importlib.util import find_spec
 from tempfile import TemporaryDirectory
@@ -59,7 +59,7 @@ def run_demo(*, as_json: bool) -> None:
 
 
 @contextmanager
-def _whatever_the_switch() -> Iterator[None]:
+def _whatever_the_switch() -> Generator[None]:
     """The demo is of the ladder: a mode that this machine is switched to is none of its business."""
     before = {name: os.environ.get(name) for name in ("CASCADE_HOME", "CASCADE_MODE")}
     with TemporaryDirectory() as home:
