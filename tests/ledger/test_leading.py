@@ -4,9 +4,11 @@ from __future__ import annotations
 
 import asyncio
 import queue
+import sqlite3
 import threading
 from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import closing
 from pathlib import Path
 
 import pytest
@@ -137,8 +139,10 @@ def test_who_finds_somebody_writing_is_served_and_a_fork_waits_for_whoever_write
 def test_an_interrupt_of_who_writes_loses_nothing_and_writes_nothing_twice(desk: Desk) -> None:
     """Ctrl-C reaches the caller, at the second request's text; the chain, the texts and both requests are whole."""
     _interrupted.clear()
-    forgotten = ask(desk.hook, "a", "hello")
     trail = steps_of(1)
+    earlier = begin(desk.hook, "a", "hello")
+    wait((earlier.calling(calling(0, trail)),))
+    forgotten = [earlier.ended(Ended(trail, None, None, 1.0))]
     track = begin(desk.hook, "b", "interrupt me")
     open_row = track.calling(calling(0, trail))
     with pytest.raises(KeyboardInterrupt):
@@ -146,6 +150,10 @@ def test_an_interrupt_of_who_writes_loses_nothing_and_writes_nothing_twice(desk:
     wait((track.ended(Ended(trail, None, None, 1.0)),))
     assert all(one.done() for one in (*forgotten, open_row))
     assert desk.requests() == ["a", "b"]
+    with closing(
+        sqlite3.connect(desk.path)
+    ) as file:  # the call announced before has its step, in the batch that was cut off
+        assert file.execute("SELECT count(*) FROM calls").fetchone() == (0,)
     entries, texts = read(desk.path)
     assert [entry.kind for entry in entries if entry.request == "b"] == ["request", "open", "step", "outcome"]
     assert sorted((text.request, text.part) for text in texts) == [
