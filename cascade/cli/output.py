@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 import os
 import sys
-from collections.abc import Sequence
+from collections.abc import MutableMapping, Sequence
 from dataclasses import asdict
 from typing import Any, TextIO
 
@@ -64,12 +64,20 @@ def configure_logs() -> None:
     """Send structlog's events to stderr, one JSON object a line. Only the command line does this, never the library."""
     structlog.configure(
         processors=[
+            _said_anyway,
             structlog.processors.add_log_level,
             structlog.processors.TimeStamper(fmt="iso", utc=True),
             structlog.processors.JSONRenderer(),
         ],
         logger_factory=structlog.PrintLoggerFactory(sys.stderr),
     )
+
+
+def _said_anyway(_logger: object, _method: str, event: MutableMapping[str, Any]) -> MutableMapping[str, Any]:
+    """Drop what a command says itself: each is a process of its own, and would be warned of its policy each time."""
+    if event.get("event") == "uncertified":
+        raise structlog.DropEvent
+    return event
 
 
 def print_json(value: Any) -> None:

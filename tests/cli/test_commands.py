@@ -15,7 +15,10 @@ import pytest
 from cascade.corpora import read_corpus
 from cascade.emulator import Emulator
 from cascade.loading import load_policy, policy_schema
+from tests.cli import within
 from tests.cli.conftest import Run
+
+run = within.run
 
 
 def findings(ran_json: dict[str, list[dict[str, str]]]) -> dict[str, str]:
@@ -37,7 +40,8 @@ def test_doctor_finds_all_well(run: Run, emulator: Emulator) -> None:
 
 def test_doctor_misses_the_key(run: Run) -> None:
     """Without a key it says so, what to do, and that the demo needs none; a Redis that is away is only a warning."""
-    ran = run("doctor", environment={"CASCADE_STATE": "redis://me:SECRET@127.0.0.1:9/0", "CASCADE_MODE": "offf"})
+    there = {"CASCADE_STATE": "redis://me:SECRET@127.0.0.1:9/0", "CASCADE_MODE": "offf"}
+    ran = run("doctor", "--json", environment=there)
     assert ran.code == 2
     assert "redis://127.0.0.1:9/0: ConnectionError" in ran.out
     assert "CASCADE_MODE" in ran.out

@@ -8,7 +8,10 @@ from itertools import pairwise
 from pathlib import Path
 
 from cascade.corpora import read_corpus
+from tests.cli import within
 from tests.cli.conftest import Run
+
+run = within.run
 
 FIXTURES = Path(__file__).resolve().parents[1] / "importing" / "fixtures"
 SMALL = FIXTURES / "lm_eval" / "small" / "samples_trivia_2026-01-05T10-00-00.123456.jsonl"

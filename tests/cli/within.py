@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import io
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from contextlib import redirect_stderr, redirect_stdout
 from pathlib import Path
 
@@ -11,17 +11,18 @@ import pytest
 import structlog
 
 from cascade import cli
+from cascade.emulator import Emulator
 
-from .conftest import Ran, Run, Runner, runner
+from .conftest import Ran, Run, runner
 
 __all__ = ["run", "runner"]
 
 
 @pytest.fixture
-def run(runner: Runner, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Run]:
+def run(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Run]:
     """Run `cascade …` in another working directory, and in this process: of hundreds most of the time were their starts.
 
-    What asks an emulator, or wants an environment of its own, runs in a process of its own as everywhere.
+    `emulator=`, `environment=` and `stdin=` as with a process of its own.
     """
     before = structlog.get_config()
     monkeypatch.chdir(tmp_path)
@@ -29,11 +30,15 @@ def run(runner: Runner, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iter
     for name in ("CASCADE_POLICY", "CASCADE_HOME", "ANTHROPIC_API_KEY", "ANTHROPIC_BASE_URL"):
         monkeypatch.delenv(name, raising=False)
 
-    def runs(*arguments: str, **apart: object) -> Ran:
-        if apart:
-            return runner(tmp_path)(*arguments, **apart)
+    def runs(
+        *arguments: str, emulator: Emulator | None = None, environment: Mapping[str, str] | None = None, stdin: str = ""
+    ) -> Ran:
+        here = {"ANTHROPIC_BASE_URL": emulator.base_url, "ANTHROPIC_API_KEY": "sk-secret"} if emulator else {}
         out, err = io.StringIO(), io.StringIO()
-        with redirect_stdout(out), redirect_stderr(err):
+        with pytest.MonkeyPatch.context() as patched, redirect_stdout(out), redirect_stderr(err):
+            for name, value in {**here, **(environment or {})}.items():
+                patched.setenv(name, value)
+            patched.setattr("sys.stdin", io.StringIO(stdin))
             code = cli.run(list(arguments))
         return Ran(code, out.getvalue(), err.getvalue())
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import io
 import json
 import os
 import random
@@ -10,14 +11,16 @@ import subprocess
 import sys
 from collections import Counter
 from collections.abc import Callable, Iterator
-from contextlib import ExitStack
+from contextlib import ExitStack, redirect_stderr, redirect_stdout
 from pathlib import Path
 from typing import Any
 
 import anthropic
 import pytest
+import structlog
 from msgspec.structs import replace
 
+from cascade import cli
 from cascade.core.policy import Policy
 from cascade.corpora import Corpus, Item, LadderEntry, Manifest, RecordedReply, write_corpus
 from cascade.corpora.asking import make_roster
@@ -179,6 +182,30 @@ def start(home: Path, emulator: Emulator, *arguments: str) -> subprocess.Popen[s
         [sys.executable, "-m", "cascade.cli", "record", *arguments],
         cwd=home, env={**kept, **here, "HOME": str(home)}, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True,
     )  # fmt: skip
+
+
+class Here:
+    """`cascade record` in this process, for the tests that neither kill it nor stop it: its start is most of its time."""
+
+    def __init__(self, home: Path, emulator: Emulator, *arguments: str) -> None:
+        out, err = io.StringIO(), io.StringIO()
+        before = structlog.get_config()
+        with pytest.MonkeyPatch.context() as patched, redirect_stdout(out), redirect_stderr(err):
+            patched.chdir(home)
+            patched.setenv("ANTHROPIC_BASE_URL", emulator.base_url)
+            patched.setenv("ANTHROPIC_API_KEY", "sk-secret")
+            patched.delenv("CASCADE_POLICY", raising=False)
+            patched.syspath_prepend(home)
+            try:
+                self.returncode = cli.run(["record", *arguments])
+            finally:
+                structlog.configure(**before)
+        self._said = out.getvalue(), err.getvalue()
+
+    def communicate(self, timeout: float) -> tuple[str, str]:
+        """What it said, as a process of its own tells it."""
+        assert timeout
+        return self._said
 
 
 def journal_of(target: Path) -> list[dict[str, Any]]:

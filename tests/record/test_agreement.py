@@ -17,7 +17,7 @@ from cascade.corpora import Corpus, Item, read_corpus, write_corpus
 from cascade.corpora.inputs import Inputs, read_inputs
 from cascade.corpora.noise import NoiseFloor, noise_in, sample_of
 
-from .conftest import OPUS, SONNET, YAML, Killer, Record, journal_of, make_corpus, start
+from .conftest import OPUS, SONNET, YAML, Here, Killer, Record, journal_of, make_corpus, start
 from .test_judging import bare, fair, verdicts
 
 Emulate = Callable[..., Killer]
@@ -147,7 +147,7 @@ def test_the_second_answer_counts_toward_the_cap_and_is_paid_once_over_kills(emu
         process.communicate(timeout=60)
         assert process.returncode == -9
         assert emulator.billed.replies - len(journal_of(target)) <= kill + 1
-    process = start(tmp_path, emulator, *command, "-o", "c.jsonl")
+    process = Here(tmp_path, emulator, *command, "-o", "c.jsonl")
     out, err = process.communicate(timeout=60)
     assert process.returncode == 0, err
     assert "noise floor: asked twice, the baseline disagrees with itself on 0 of 4 items (0.0%)" in " ".join(
@@ -156,17 +156,17 @@ def test_the_second_answer_counts_toward_the_cap_and_is_paid_once_over_kills(emu
     assert NOTHING_EXPECTED in " ".join(out.split())
     assert 34 <= emulator.billed.replies <= 34 + 4
     calm = emulate(corpus)
-    start(tmp_path, calm, *command, "-o", "calm.jsonl", "--name", "c").communicate(timeout=60)
+    Here(tmp_path, calm, *command, "-o", "calm.jsonl", "--name", "c").communicate(timeout=60)
     assert calm.billed.replies == 34
     assert target.read_bytes() == (tmp_path / "calm.jsonl").read_bytes()
-    out, _ = start(tmp_path, calm, *command, "-o", "c.jsonl").communicate(timeout=60)
+    out, _ = Here(tmp_path, calm, *command, "-o", "c.jsonl").communicate(timeout=60)
     assert out == "c.jsonl is this very recording, and whole: nothing was asked\n"
     # A further sample holds the one before: only its own answers are asked for, under what is left of the cap.
     more = [*command[:6], "5", *command[7:]]
-    process = start(tmp_path, calm, *more, "-o", "c.jsonl", "--max-usd", "0.000001")
+    process = Here(tmp_path, calm, *more, "-o", "c.jsonl", "--max-usd", "0.000001")
     assert process.communicate(timeout=60)[1].startswith("cascade: stopped at the cap")
     assert (process.returncode, calm.billed.replies) == (5, 34)
-    told = start(tmp_path, calm, *more, "-o", "c.jsonl", "--max-usd", "1", "--json").communicate(timeout=60)[0]
+    told = Here(tmp_path, calm, *more, "-o", "c.jsonl", "--max-usd", "1", "--json").communicate(timeout=60)[0]
     assert json.loads(told)["noise_floor"] == {"items": 5, "disagreed": 0, "rate": 0.0}
     assert calm.billed.replies == 35
 

@@ -13,7 +13,7 @@ from msgspec import structs
 
 from cascade.corpora import Corpus, read_corpus, write_corpus
 
-from .conftest import OPUS, SONNET, YAML, Killer, journal_of, start
+from .conftest import OPUS, SONNET, YAML, Here, Killer, journal_of, start
 
 Emulate = Callable[..., Killer]
 
@@ -31,7 +31,7 @@ COMMAND = ("inputs.jsonl", "-o", "c.jsonl", "-p", "policy.yaml")
 
 def test_it_records_and_says_what_it_came_to(corpus: Corpus, emulate: Emulate, home: Path) -> None:
     """One line on stdout, exit 0, the corpus; and no prompt, answer or key on either stream."""
-    process = start(home, emulate(corpus), *COMMAND, "--name", "mine")
+    process = Here(home, emulate(corpus), *COMMAND, "--name", "mine")
     out, err = process.communicate(timeout=60)
     assert process.returncode == 0, err
     assert out.startswith("12 of 12 items in c.jsonl; 36 calls in this run, 0 replies taken from the journal; 0.0")
@@ -44,13 +44,13 @@ def test_it_records_and_says_what_it_came_to(corpus: Corpus, emulate: Emulate, h
 def test_a_whole_recording_run_again_asks_nothing(corpus: Corpus, emulate: Emulate, home: Path) -> None:
     """Killed after its last write, or just run twice: exit 0 and no call. Other inputs do not write over it: exit 2."""
     emulator = emulate(corpus)
-    start(home, emulator, *COMMAND).communicate(timeout=60)
+    Here(home, emulator, *COMMAND).communicate(timeout=60)
     before = (home / "c.jsonl").read_bytes()
-    again = start(home, emulator, *COMMAND)
+    again = Here(home, emulator, *COMMAND)
     out, _ = again.communicate(timeout=60)
     assert (again.returncode, out) == (0, "c.jsonl is this very recording, and whole: nothing was asked\n")
     write_corpus(home / "inputs.jsonl", corpus.manifest, corpus.items[:3])
-    other = start(home, emulator, *COMMAND)
+    other = Here(home, emulator, *COMMAND)
     _, err = other.communicate(timeout=60)
     assert other.returncode == 2
     assert "c.jsonl: it is there already" in err
@@ -62,7 +62,7 @@ def test_json_has_it_all(corpus: Corpus, emulate: Emulate, home: Path) -> None:
     """With --json nothing but one object on stdout; ungraded answers by item, rung and reason."""
     items = (structs.replace(corpus.items[0], expected=None), *corpus.items[1:])
     write_corpus(home / "inputs.jsonl", corpus.manifest, items)
-    process = start(home, emulate(corpus), *COMMAND, "--json")
+    process = Here(home, emulate(corpus), *COMMAND, "--json")
     told = json.loads(process.communicate(timeout=60)[0])
     assert (told["items"], told["complete"], told["final"], told["calls"]) == (12, 12, True, 36)
     assert told["ungraded"]["count"] == 3
@@ -76,7 +76,7 @@ def test_json_has_it_all(corpus: Corpus, emulate: Emulate, home: Path) -> None:
 
 def test_missing_items_are_exit_4_with_their_reason(corpus: Corpus, emulate: Emulate, home: Path) -> None:
     """An endpoint that is used up: one line that says how to go on."""
-    process = start(home, emulate(corpus, faults=f"spend_cap,model={OPUS}"), *COMMAND, "--concurrency", "1")
+    process = Here(home, emulate(corpus, faults=f"spend_cap,model={OPUS}"), *COMMAND, "--concurrency", "1")
     _, err = process.communicate(timeout=60)
     assert process.returncode == 4
     assert err.startswith("cascade: ")
@@ -100,7 +100,7 @@ def test_a_wrong_option_is_exit_2_in_one_line(
 ) -> None:
     """Nothing is asked and nothing is left behind."""
     emulator = emulate(corpus)
-    process = start(home, emulator, *COMMAND, *extra)
+    process = Here(home, emulator, *COMMAND, *extra)
     out, err = process.communicate(timeout=60)
     assert (process.returncode, out) == (2, "")
     assert why in err
@@ -130,7 +130,7 @@ def test_a_stop_by_signal_loses_nothing_that_is_paid(corpus: Corpus, emulate: Em
 def test_only_some_rungs_are_recorded_by_name(corpus: Corpus, emulate: Emulate, home: Path) -> None:
     """`--rungs`: those, in the ladder's order whatever the order they are named in, and the top; nobody else is asked."""
     emulator = emulate(corpus)
-    process = start(home, emulator, *COMMAND, "--rungs", " sonnet,,sonnet ", "--json")
+    process = Here(home, emulator, *COMMAND, "--rungs", " sonnet,,sonnet ", "--json")
     told = json.loads(process.communicate(timeout=60)[0])
     made = read_corpus(home / "c.jsonl")
     assert (told["calls"], told["final"], made.manifest.rungs) == (24, True, ("sonnet", "opus"))
@@ -141,7 +141,7 @@ def test_only_some_rungs_are_recorded_by_name(corpus: Corpus, emulate: Emulate, 
 
 def test_the_help_says_what_nobody_shall_learn_afterwards(corpus: Corpus, emulate: Emulate, home: Path) -> None:
     """A recording stores what users wrote, whatever the policy says; what a kill may cost; what a call may take."""
-    out, _ = start(home, emulate(corpus), "--help").communicate(timeout=60)
+    out, _ = Here(home, emulate(corpus), "--help").communicate(timeout=60)
     said = " ".join(out.split())
     assert "store your inputs and all answers" in said
     assert "A call that was in flight at a kill counts with the most it may have cost" in said

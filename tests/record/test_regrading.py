@@ -17,7 +17,7 @@ from cascade.corpora.journal import Journal, journal_path
 from cascade.corpora.regrading import entries_of, is_settled
 from cascade.corpora.reports import Settings
 
-from .conftest import POLICY, YAML, Killer, Record, head_of, start
+from .conftest import POLICY, YAML, Here, Killer, Record, head_of, start
 from .test_judging import COST, bare, fair, verdicts
 
 Emulate = Callable[..., Killer]
@@ -52,11 +52,11 @@ def test_without_a_grader_it_is_told_before_a_call_is_paid_and_graded_later_for_
 ) -> None:
     """First null scores and a warning; then the same command with --grader: no call, all scores, no key needed."""
     emulator = emulate(corpus)
-    out, err = start(home, emulator, *COMMAND).communicate(timeout=60)
+    out, err = Here(home, emulator, *COMMAND).communicate(timeout=60)
     assert err == NOT_GRADED
     assert "not graded, scores are null: the same command with --grader grades them without a further call" in out
     assert set(scores(home / "c.jsonl")) == {None, 0.0}
-    process = start(home, emulator, *COMMAND, "--grader", "exact")
+    process = Here(home, emulator, *COMMAND, "--grader", "exact")
     out, err = process.communicate(timeout=60)
     assert (process.returncode, err) == (0, "")
     assert out.startswith("6 of 6 items of c.jsonl graded anew with exact; 0 calls in this run, 18 replies taken from")
@@ -65,13 +65,13 @@ def test_without_a_grader_it_is_told_before_a_call_is_paid_and_graded_later_for_
     assert made.manifest.grader == "exact"
     assert emulator.billed.replies == 18
     assert not list(home.glob("*.journal"))
-    out, _ = start(home, emulator, *COMMAND, "--grader", "exact").communicate(timeout=60)
+    out, _ = Here(home, emulator, *COMMAND, "--grader", "exact").communicate(timeout=60)
     assert out == "c.jsonl is this very recording, and whole: nothing was asked\n"
 
 
 def test_the_warning_comes_before_the_first_call(corpus: Corpus, emulate: Emulate, home: Path) -> None:
     """Where the very first call is refused, it was said already."""
-    process = start(home, emulate(corpus, faults="spend_cap"), *COMMAND, "--concurrency", "1")
+    process = Here(home, emulate(corpus, faults="spend_cap"), *COMMAND, "--concurrency", "1")
     out, err = process.communicate(timeout=60)
     assert err.startswith(NOT_GRADED)
     assert out.startswith("0 of 6 items recorded, c.jsonl is not written yet; 1 calls")
@@ -80,10 +80,10 @@ def test_the_warning_comes_before_the_first_call(corpus: Corpus, emulate: Emulat
 def test_an_unknown_grader_is_refused_on_a_finished_recording_too(corpus: Corpus, emulate: Emulate, home: Path) -> None:
     """Exit 2 in one line, and the corpus is as it was."""
     emulator = emulate(corpus)
-    start(home, emulator, *COMMAND, "--grader", "exact").communicate(timeout=60)
+    Here(home, emulator, *COMMAND, "--grader", "exact").communicate(timeout=60)
     before = (home / "c.jsonl").read_bytes()
     for grader, why in (("bogus", "none called 'bogus'"), ("judge:fable", "fable")):
-        process = start(home, emulator, *COMMAND, "--grader", grader)
+        process = Here(home, emulator, *COMMAND, "--grader", grader)
         out, err = process.communicate(timeout=60)
         assert (process.returncode, out) == (2, "")
         assert why in err
@@ -129,7 +129,7 @@ def test_without_a_grader_a_graded_corpus_keeps_its_own(
 ) -> None:
     """To leave the option out takes no score away, even where a kill left the journal beside the whole corpus."""
     emulator = emulate(corpus)
-    start(home, emulator, *COMMAND, "--grader", "exact", "--name", "mine").communicate(timeout=60)
+    Here(home, emulator, *COMMAND, "--grader", "exact", "--name", "mine").communicate(timeout=60)
     before = (home / "c.jsonl").read_bytes()
     inputs = read_inputs(home / "bare.jsonl")
     assert is_settled(Settings(POLICY, tmp_path / "c.jsonl"), inputs)
@@ -137,7 +137,7 @@ def test_without_a_grader_a_graded_corpus_keeps_its_own(
         for entry in entries_of(read_corpus(home / "c.jsonl")):
             journal.append(entry)
             break
-    process = start(home, emulator, *COMMAND)
+    process = Here(home, emulator, *COMMAND)
     _, err = process.communicate(timeout=60)
     assert (process.returncode, err) == (0, "")
     assert (home / "c.jsonl").read_bytes() == before
@@ -170,7 +170,7 @@ def test_a_judge_is_paid_afterwards_and_nobody_else(
 def test_killed_while_a_judge_grades_anew_no_reply_is_asked_again(corpus: Corpus, emulate: Emulate, home: Path) -> None:
     """The journal is made again from the corpus: a kill in the midst of that, or of judging, leaves the corpus whole."""
     emulator = emulate(corpus, verdicts(corpus, fair))
-    start(home, emulator, *COMMAND).communicate(timeout=60)
+    Here(home, emulator, *COMMAND).communicate(timeout=60)
     before = (home / "c.jsonl").read_bytes()
     process = start(home, emulator, *COMMAND, "--grader", "judge")
     emulator.arm(process.pid, 3, at_bill=False)
@@ -181,7 +181,7 @@ def test_killed_while_a_judge_grades_anew_no_reply_is_asked_again(corpus: Corpus
     lines = journal.read_bytes().splitlines(keepends=True)
     assert len(lines) > 18
     journal.write_bytes(b"".join(lines[:5]))  # as if killed while it was made
-    process = start(home, emulator, *COMMAND, "--grader", "judge", "--json")
+    process = Here(home, emulator, *COMMAND, "--grader", "judge", "--json")
     told = json.loads(process.communicate(timeout=60)[0])
     assert (process.returncode, told["final"], told["graded_anew"]) == (0, True, True)
     assert told["calls"] == told["judge"]["judged"]

@@ -19,7 +19,7 @@ from cascade.corpora.inputs import read_inputs
 from cascade.corpora.journal import Journal
 from cascade.emulator.server import SeenRequest
 
-from .conftest import OPUS, POLICY, YAML, Killer, Record, head_of, journal_of, lines_of, make_corpus, start
+from .conftest import OPUS, POLICY, YAML, Here, Killer, Record, head_of, journal_of, lines_of, make_corpus, start
 
 Emulate = Callable[..., Killer]
 CONCURRENCY = 3
@@ -58,7 +58,7 @@ def test_killed_again_and_again_it_pays_each_call_once(emulate: Emulate, tmp_pat
     assert process.returncode == 0, err
     assert 60 <= emulator.billed.replies <= 60 + 5 * CONCURRENCY
     calm = emulate(corpus)
-    process = start(tmp_path, calm, *command, "calm.jsonl", "--name", "small")
+    process = Here(tmp_path, calm, *command, "calm.jsonl", "--name", "small")
     process.communicate(timeout=60)
     assert calm.billed.replies == 60
     assert target.read_bytes() == (tmp_path / "calm.jsonl").read_bytes()

@@ -22,7 +22,7 @@ from cascade.corpora.replaying import request_of
 from cascade.corpora.spending import Purse
 from cascade.plans import make_plan
 
-from .conftest import POLICY, YAML, Killer, Record, start
+from .conftest import POLICY, YAML, Here, Killer, Record, start
 
 Emulate = Callable[..., Killer]
 
@@ -68,13 +68,13 @@ def test_the_command_says_how_to_go_on_and_is_exit_5(
 ) -> None:
     """One line on stderr, and nothing before it, with the cap, what it can be passed by, and what to do."""
     (tmp_path / "policy.yaml").write_text(YAML, encoding="utf-8")
-    process = start(tmp_path, emulate(corpus), source.name, "-o", "c.jsonl", "-p", "policy.yaml", "--max-usd", "0.003")
+    process = Here(tmp_path, emulate(corpus), source.name, "-o", "c.jsonl", "-p", "policy.yaml", "--max-usd", "0.003")
     out, err = process.communicate(timeout=60)
     assert process.returncode == 5
     assert "items in c.jsonl" in out
     assert err.startswith("cascade: stopped at the cap of 0.003000 USD")
     assert "Raise --max-usd, and the same command goes on from c.jsonl.journal" in err
-    process = start(tmp_path, emulate(corpus), source.name, "-o", "d.jsonl", "-p", "policy.yaml", "--max-usd", "0")
+    process = Here(tmp_path, emulate(corpus), source.name, "-o", "d.jsonl", "-p", "policy.yaml", "--max-usd", "0")
     out, err = process.communicate(timeout=60)
     assert process.returncode == 5
     assert out == "0 of 12 items recorded, d.jsonl is not written yet; 0 calls in this run, 0 replies taken from the journal; 0 USD in all\n"  # fmt: skip
@@ -100,13 +100,13 @@ def test_what_a_kill_left_unanswered_counts_toward_the_cap(
         emulator.arm(process.pid, 1, at_bill=True)
         process.communicate(timeout=60)
         assert process.returncode == -9
-    process = start(tmp_path, emulator, *command, "--json")
+    process = Here(tmp_path, emulator, *command, "--json")
     told = json.loads(process.communicate(timeout=60)[0])
     assert process.returncode == 5
     assert emulator.billed.replies == 3
     assert (told["calls"], told["spent_usd"], told["stopped"]["kind"]) == (0, 0, "cap")
     assert told["unanswered"] == {"calls": 3, "at_most_usd": 3 * most / 1e9, "basis": "estimate"}
-    process = start(tmp_path, emulator, *command[:-1], "1")
+    process = Here(tmp_path, emulator, *command[:-1], "1")
     out, _ = process.communicate(timeout=60)
     assert "3 calls were in flight when an earlier run was killed, and may have been paid" in out
     assert "an upper bound of what they may have cost" in out
