@@ -10,7 +10,7 @@ from typing import Any
 import pytest
 
 from cascade.corpora import Item, Manifest, RecordedReply, write_corpus
-from tests.cli.conftest import Run
+from tests.cli.conftest import Run, Runner
 
 from .conftest import LADDER, item
 
@@ -258,7 +258,7 @@ def breaks(text):
     [("is_ready", {"cheap": 1, "dear": 1}, 1), ("breaks", {"cheap": 0, "dear": 2}, 2)],
 )
 def test_a_policys_own_functions_check_recorded_answers(
-    run: Run, tmp_path: Path, path: tuple[str, ...], function: str, shipped: dict[str, int], failed: int
+    runner: Runner, tmp_path: Path, path: tuple[str, ...], function: str, shipped: dict[str, int], failed: int
 ) -> None:
     """A check `module:function` sees the recorded text: what it refuses, or breaks on, climbs; by either path."""
     (tmp_path / "own_checks.py").write_text(CHECKS)
@@ -270,7 +270,7 @@ def test_a_policys_own_functions_check_recorded_answers(
     write_corpus(tmp_path / "own.jsonl", Manifest("own", LADDER), items)
     policy = Path(write_policy(tmp_path))
     policy.write_text(policy.read_text() + f"checks: ['own_checks:{function}']\n")
-    ran = run(
+    ran = runner(tmp_path)(  # a process of its own: a module of this name is another one in each test
         "replay", "own.jsonl", "--policy", str(policy), *path, "--json", environment={"PYTHONPATH": str(tmp_path)}
     )
     assert ran.code == 0, ran.err
