@@ -31,6 +31,7 @@ __all__ = ["Await", "Decide", "Effect", "Journey", "NotSent", "Send", "Way", "jo
 
 _T = TypeVar("_T")
 
+_CHARACTERS_PER_TOKEN = 4
 _ENVELOPE_TOKENS = 12  # {"confidence": 0.95, "answer": "…"}
 
 _UNSEEN = frozenset({"timeout", "deadline"})
@@ -167,8 +168,8 @@ def _situation(way: Way, observation: Observation) -> Generator[Effect, Any, Sit
 def _estimate(desk: Desk, job: Job, answer: Answer) -> int | None:
     """What the baseline alone might have cost, in nano-USD: the prompt's and the shipped answer's length, at its prices.
 
-    Where the top rung was asked, that was as the baseline is asked. Else the triage's share is taken off: of the prompt by its
-    length, of the reply what its envelope takes.
+    Where the top rung was asked, that was as the baseline is asked. Else the triage's share is taken off: its rules from the
+    prompt (characters / 4), its envelope from the reply.
     """
     if job.arm != "cascade":
         return None
@@ -177,7 +178,8 @@ def _estimate(desk: Desk, job: Job, answer: Answer) -> int | None:
         return prices.cost(desk.baseline.rates[0], last.usage)
     shipped = next((step for step in answer.steps if step.rung == answer.rung), last)
     triage = job.plan.policy.triage
-    asked, rules = job.request.characters(), len(triage.prompt or RULES[triage.order])
-    prompt = answer.steps[0].usage.prompt_tokens * asked // max(1, asked + rules)
-    usage = Usage(prompt, max(1, shipped.usage.output_tokens - _ENVELOPE_TOKENS))
+    rules = len(triage.prompt or RULES[triage.order]) // _CHARACTERS_PER_TOKEN
+    usage = Usage(
+        max(1, answer.steps[0].usage.prompt_tokens - rules), max(1, shipped.usage.output_tokens - _ENVELOPE_TOKENS)
+    )
     return prices.cost(desk.baseline.rates[0], usage)

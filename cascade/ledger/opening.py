@@ -11,6 +11,7 @@ import os
 import threading
 from collections.abc import Callable
 from pathlib import Path
+from urllib.parse import urlsplit
 
 from cascade.core.errors import ConfigurationError
 from cascade.core.operations import Ledger
@@ -36,6 +37,13 @@ def address_of(address: str | os.PathLike[str] | None = None) -> str:
     """
     named = os.fspath(address) if address is not None else os.environ.get("CASCADE_LEDGER") or str(home() / "ledger.db")
     if _is_postgres(named):
+        try:
+            _ = urlsplit(named).port
+        except ValueError:
+            mend = "give postgresql://user:password@host:5432/name, and percent-encode what is special in a password"
+            raise ConfigurationError(
+                f"ledger: {told_address(named)}: its host or port cannot be read ({mend})"
+            ) from None
         return named
     if "://" in named:
         scheme = named.partition("://")[0]

@@ -350,6 +350,9 @@ def test_where_the_ledger_is(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) ->
     with pytest.raises(ConfigurationError, match="no ledger's address") as refused:
         open_ledger("mysql://me:hunter2@db", Ledger())
     assert "hunter2" not in str(refused.value)
+    with pytest.raises(ConfigurationError, match="host or port cannot be read") as unread:
+        open_ledger("postgresql://me:hunter2@db:notaport/books", Ledger())
+    assert "hunter2" not in str(unread.value)
 
 
 def test_a_writer_that_rests_disconnects_and_goes_on_with_its_chain(path: Path) -> None:

@@ -13,6 +13,7 @@ import pytest
 from structlog.testing import capture_logs
 
 from cascade import Answer, Cascade, ClimbError, Policy
+from cascade.core.triage import RULES
 from cascade.ledger.addresses import reading
 from cascade.ledger.opening import open_ledger
 from cascade.ledger.records import Entry
@@ -90,6 +91,23 @@ def test_nothing_of_what_users_write_or_of_a_key_is_kept_or_told(
     assert [entry.kind for entry in entries()].count("outcome") == 2
     written = b"".join(path.read_bytes() for path in files()) + repr((events, capfd.readouterr())).encode()
     assert [text for text in secrets if text.encode() in written] == []
+
+
+def test_the_estimate_leaves_the_triage_out(asking: Asking, emulate: Emulate) -> None:
+    """What the baseline would have cost: not the rules that only the triage is told, nor the envelope; at the top its own usage."""
+    triaged = {"input_tokens": 443 + len(RULES["confidence_first"]) // 4, "output_tokens": 13 + 12}
+    plain = {"input_tokens": 443, "output_tokens": 13}
+    emulator = emulate(
+        corpus(
+            item("sure", reply(0.9, "a", usage=triaged), reply(0.9, "a", usage=triaged), reply(None, "a", usage=plain)),
+            item("hard", reply(0.1, "a", usage=triaged), reply(0.1, "a", usage=triaged), reply(None, "a", usage=plain)),
+        )
+    )
+    driver = asking(ladder(), emulator)
+    for prompt in ("sure", "hard"):
+        driver.ask(prompt)
+    opus = 443 * 4_000 + 13 * 20_000
+    assert [outcome["estimate"] for outcome in bodies(entries(), "outcome")] == [opus, opus]
 
 
 def test_texts_are_kept_where_the_policy_says_so(asking: Asking, emulator: Emulator) -> None:
