@@ -24,7 +24,17 @@ from cascade.core.models import rules_of
 from cascade.core.policy import Budget, Policy, Rung
 from cascade.core.trail import Verdict
 
-__all__ = ["RULES", "Prompt", "Repair", "build_prompt", "check_request", "judge", "read_reply", "wants_triage"]
+__all__ = [
+    "RULES",
+    "Prompt",
+    "Repair",
+    "build_prompt",
+    "check_request",
+    "judge",
+    "read_reply",
+    "triage_tokens",
+    "wants_triage",
+]
 
 Repair = Callable[[str], object]
 """Makes a value of broken JSON as well as it can; may return anything, may raise ValueError."""
@@ -53,7 +63,9 @@ RULES: dict[str, str] = {
 }
 """The built-in rules, by `triage.order`."""
 
-_ENVELOPE_TOKENS = 64
+_ENVELOPE_TOKENS = 64  # room for it: more than it takes
+_ENVELOPE_TAKES = 14  # {"confidence": 0.95, "answer": "…"}
+_CHARACTERS_PER_TOKEN = 4
 _ESCAPING_SHARE = 8  # JSON escapes make a text longer; one eighth is room for a text full of line breaks and quotes
 _THINKING_TOKENS = {"low": 2_048, "medium": 4_096, "high": 8_192, "xhigh": 16_384, "max": 32_768}
 
@@ -72,6 +84,12 @@ class Prompt:
 def wants_triage(policy: Policy, index: int) -> bool:
     """Whether the rung at `index` is asked for its confidence: all but the last are."""
     return index != policy.top
+
+
+def triage_tokens(policy: Policy) -> tuple[int, int]:
+    """About how many tokens triage adds to a request: to the prompt, and to the reply (characters / 4)."""
+    rules = policy.triage.prompt or RULES[policy.triage.order]
+    return -(-len(rules) // _CHARACTERS_PER_TOKEN), _ENVELOPE_TAKES
 
 
 def check_request(request: Request) -> None:

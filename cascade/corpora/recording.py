@@ -73,9 +73,7 @@ class _State:
 class Recorder:
     """One run of a recording. `client`: an async client of the SDK; `told` is called with how far it is.
 
-    `known`: replies that were paid elsewhere (`observed`), as lines of the journal: those are not asked for again.
-
-    Raises CorpusError where the corpus is there already, or was begun with other settings; ConfigurationError for a
+    `known`: replies that were paid elsewhere (`observed`), as lines of the journal: those are not asked for again. Raises CorpusError where the corpus is there already, or was begun with other settings; ConfigurationError for a
     target's name, rung, baseline or grader that cannot be used. All before anything is paid.
     """
 

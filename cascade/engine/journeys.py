@@ -23,16 +23,13 @@ from cascade.core.decision import Situation
 from cascade.core.errors import ClimbError
 from cascade.core.messages import Failure, Reply, Usage
 from cascade.core.trail import Answer, Step
-from cascade.core.triage import RULES, Prompt, build_prompt
+from cascade.core.triage import Prompt, build_prompt, triage_tokens
 from cascade.engine.desk import Desk, Job
 from cascade.hooks import Calling, Ended, Tracks, Wait
 
 __all__ = ["Await", "Decide", "Effect", "Journey", "NotSent", "Send", "Way", "journey", "told"]
 
 _T = TypeVar("_T")
-
-_CHARACTERS_PER_TOKEN = 4
-_ENVELOPE_TOKENS = 12  # {"confidence": 0.95, "answer": "…"}
 
 _UNSEEN = frozenset({"timeout", "deadline"})
 """Calls whose reply never came: they may have been billed, so a budget counts them as the most that one may have cost."""
@@ -168,8 +165,7 @@ def _situation(way: Way, observation: Observation) -> Generator[Effect, Any, Sit
 def _estimate(desk: Desk, job: Job, answer: Answer) -> int | None:
     """What the baseline alone might have cost, in nano-USD: the prompt's and the shipped answer's length, at its prices.
 
-    Where the top rung was asked, that was as the baseline is asked. Else the triage's share is taken off: its rules from the
-    prompt (characters / 4), its envelope from the reply.
+    Where the top rung was asked, that was as the baseline is asked. Else the triage's share is taken off.
     """
     if job.arm != "cascade":
         return None
@@ -177,9 +173,8 @@ def _estimate(desk: Desk, job: Job, answer: Answer) -> int | None:
     if last.index == top and last.usage.output_tokens:
         return prices.cost(desk.baseline.rates[0], last.usage)
     shipped = next((step for step in answer.steps if step.rung == answer.rung), last)
-    triage = job.plan.policy.triage
-    rules = len(triage.prompt or RULES[triage.order]) // _CHARACTERS_PER_TOKEN
+    rules, envelope = triage_tokens(job.plan.policy)
     usage = Usage(
-        max(1, answer.steps[0].usage.prompt_tokens - rules), max(1, shipped.usage.output_tokens - _ENVELOPE_TOKENS)
-    )
+        max(1, answer.steps[0].usage.prompt_tokens - rules), max(1, shipped.usage.output_tokens - envelope)
+    )  # fmt: skip
     return prices.cost(desk.baseline.rates[0], usage)

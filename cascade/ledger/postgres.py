@@ -16,7 +16,7 @@ import msgspec
 
 from cascade.ledger import postgres_rows as rows
 from cascade.ledger.postgres_schema import SCHEMA
-from cascade.ledger.records import BUCKET_S, Batch, Content, Entry
+from cascade.ledger.records import BUCKET_S, Batch, Content, Entry, matches
 from cascade.ledger.sessions import ORDER, Session
 from cascade.ledger.stores import Filter, LedgerDown
 from cascade.ledger.sums import by_days, parts_of
@@ -135,14 +135,6 @@ def _send(connection: Connection, statement: str, arrays: Mapping[str, Sequence[
     if arrays:
         connection.execute(text(statement), {**arrays, **values})
 
-
-class _Metadata(msgspec.Struct, frozen=True, gc=False):
-    """Of a request's body, what `find` looks at."""
-
-    metadata: dict[str, str] = {}
-
-
-_read_metadata = msgspec.json.Decoder(_Metadata)
 
 _ENTRIES = (
     "SELECT e.id, w.name, e.seq, e.at, e.kind, e.request, e.body, e.digest"
@@ -279,11 +271,7 @@ class PostgresReader:
             question, values[f"needle_{place}"] = f"{question} AND strpos(body, :needle_{place}) > 0", needle
         found: list[str] = []
         for request, body in self._rows(f"{question} ORDER BY id", **values):
-            try:
-                metadata = _read_metadata.decode(body).metadata
-            except msgspec.MsgspecError:  # a row that was tampered with: `verify` names it
-                continue
-            if all(metadata.get(name) == value for name, value in wanted.items()):
+            if matches(body, wanted):
                 found.append(request)
         return tuple(found)
 

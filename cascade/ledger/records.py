@@ -12,6 +12,7 @@ digest of it; the text is kept apart (`content`) and can be removed without a br
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Literal, NamedTuple
 
@@ -35,6 +36,7 @@ __all__ = [
     "SpendKey",
     "StepBody",
     "TrafficKey",
+    "matches",
 ]
 
 Kind = Literal["request", "open", "step", "outcome"]
@@ -58,6 +60,22 @@ class RequestBody(msgspec.Struct, frozen=True, gc=False, omit_defaults=True):
     flags: list[str] = []
     content: dict[str, str] = {}
     observed_as: str | None = None
+
+
+class _Metadata(msgspec.Struct, frozen=True, gc=False):
+    metadata: dict[str, str] = {}
+
+
+_read_metadata = msgspec.json.Decoder(_Metadata)
+
+
+def matches(body: bytes | str, wanted: Mapping[str, str]) -> bool:
+    """Whether a request's body has all these names and values in its metadata; one that cannot be read (`verify` names it) has not."""
+    try:
+        metadata = _read_metadata.decode(body).metadata
+    except msgspec.MsgspecError:
+        return False
+    return all(metadata.get(name) == value for name, value in wanted.items())
 
 
 class OpenBody(msgspec.Struct, frozen=True, gc=False, omit_defaults=True):

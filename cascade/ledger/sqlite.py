@@ -21,10 +21,8 @@ from itertools import chain
 from pathlib import Path
 from typing import Any, Literal, TypeVar, cast
 
-import msgspec
-
 from cascade.ledger.files import BUSY_MS, connect, migrate, told, transaction, version
-from cascade.ledger.records import BUCKET_S, Batch, Content, Entry, Kind, SpendKey, TrafficKey
+from cascade.ledger.records import BUCKET_S, Batch, Content, Entry, Kind, SpendKey, TrafficKey, matches
 from cascade.ledger.stores import Filter, LedgerDown, NoLedger
 from cascade.ledger.sums import by_days, parts_of
 
@@ -217,14 +215,6 @@ def _content_row(content: Content) -> tuple[str, str, float, bytes, str]:
     return content.request, content.part, content.at, content.salt, text
 
 
-class _Metadata(msgspec.Struct, frozen=True, gc=False):
-    """Of a request's body, what `find` looks at."""
-
-    metadata: dict[str, str] = {}
-
-
-_read_metadata = msgspec.json.Decoder(_Metadata)
-
 _ENTRIES = (
     "SELECT e.id, w.name, e.seq, e.at, e.kind, e.request, CAST(e.body AS BLOB), e.digest"
     " FROM entries e JOIN writers w ON w.id = e.writer"
@@ -316,11 +306,7 @@ class SqliteReader:
             question, values = f"{question} AND request = ?", [where["request"]]
         found: list[str] = []
         for request, body in self._rows(f"{question} ORDER BY id", values):
-            try:
-                metadata = _read_metadata.decode(body).metadata
-            except msgspec.MsgspecError:  # a row that was tampered with: `verify` names it
-                continue
-            if all(metadata.get(name) == value for name, value in wanted.items()):
+            if matches(body, wanted):
                 found.append(request)
         return tuple(found)
 

@@ -20,19 +20,16 @@ from typing import Final
 from cascade.core.messages import Usage
 from cascade.core.policy import Policy
 from cascade.core.prices import Rates
-from cascade.core.triage import RULES
+from cascade.core.triage import triage_tokens
 from cascade.savings.bill import Caching, with_caching
 from cascade.savings.mixes import Mix
 from cascade.savings.rates import PriceBook, cost_of, halved
 from cascade.savings.usage import Slice
 
-__all__ = ["RATES", "Projection", "Variant", "project", "triage_tokens"]
+__all__ = ["RATES", "Projection", "Variant", "project"]
 
 RATES: Final = tuple(Fraction(step, 100) for step in range(0, 61, 10))
 """The escalation rates that the table shows: 0 to 60 %."""
-
-_ENVELOPE_TOKENS = 14  # {"confidence": 0.95, "answer": "…"}
-_CHARACTERS_PER_TOKEN = 4
 
 
 @dataclass(frozen=True, slots=True)
@@ -72,12 +69,6 @@ class Projection:
     at_rate: tuple[tuple[Fraction, int], ...]
     break_even: tuple[Fraction | None, ...]
     break_even_today: Fraction | None
-
-
-def triage_tokens(policy: Policy) -> tuple[int, int]:
-    """About how many tokens triage adds to a request: to the prompt, and to the reply (characters / 4)."""
-    rules = policy.triage.prompt or RULES[policy.triage.order]
-    return -(-len(rules) // _CHARACTERS_PER_TOKEN), _ENVELOPE_TOKENS
 
 
 def project(

@@ -13,7 +13,7 @@ import pytest
 from structlog.testing import capture_logs
 
 from cascade import Answer, Cascade, ClimbError, Policy
-from cascade.core.triage import RULES
+from cascade.core.triage import triage_tokens
 from cascade.ledger.addresses import reading
 from cascade.ledger.opening import open_ledger
 from cascade.ledger.records import Entry
@@ -95,7 +95,9 @@ def test_nothing_of_what_users_write_or_of_a_key_is_kept_or_told(
 
 def test_the_estimate_leaves_the_triage_out(asking: Asking, emulate: Emulate) -> None:
     """What the baseline would have cost: not the rules that only the triage is told, nor the envelope; at the top its own usage."""
-    triaged = {"input_tokens": 443 + len(RULES["confidence_first"]) // 4, "output_tokens": 13 + 12}
+    rules, envelope = triage_tokens(ladder())
+    assert rules > 100
+    triaged = {"input_tokens": 443 + rules, "output_tokens": 13 + envelope}
     plain = {"input_tokens": 443, "output_tokens": 13}
     emulator = emulate(
         corpus(
