@@ -30,16 +30,16 @@ from pathlib import Path
 
 from cascade.core.climb import Plan
 from cascade.core.messages import Request, Usage
-from cascade.core.operations import Ledger
+from cascade.core.policy.operations import Ledger
 from cascade.core.trail import Answer, Step, Verdict
 from cascade.hooks import Begun, Calling, Ended, wait
+from cascade.ledger.hook import LedgerHook
 from cascade.ledger.opening import open_ledger
 from cascade.ledger.records import BUCKET_S, NO_SLOT, Batch, SpendKey, TrafficKey
-from cascade.ledger.sqlite import SqliteReader, SqliteStore
-from cascade.ledger.tracking import LedgerHook
-from cascade.ledger.writer import Writer
-from cascade.loading import load_policy
-from cascade.plans import make_plan
+from cascade.ledger.sqlite.store import SqliteReader, SqliteStore
+from cascade.ledger.writing.writer import Writer
+from cascade.policy.loading import load_policy
+from cascade.policy.plans import make_plan
 
 BATCHED_US, COMMIT_US, STEPS_A_SECOND, COSTS_S = 60.0, 400.0, 40_000.0, 1.0
 REFERENCE_US = {"NORMAL": 25.0, "FULL": 143.0}

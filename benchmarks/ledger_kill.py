@@ -50,7 +50,7 @@ from cascade.emulator import Emulator
 from cascade.ledger.opening import open_reader
 from cascade.ledger.records import OpenBody, OutcomeBody, RequestBody, StepBody
 from cascade.ledger.stores import Reader
-from cascade.ledger.verifying import verify
+from cascade.ledger.verifying.verification import verify
 
 _T = TypeVar("_T")
 

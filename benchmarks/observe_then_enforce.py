@@ -28,8 +28,8 @@ import structlog
 from cascade import Answer, AsyncCascade, load_policy
 from cascade.corpora import Item, read_corpus, replay_item
 from cascade.emulator import Emulator
-from cascade.plans import make_plan
-from cascade.shipped import find_corpus
+from cascade.policy.plans import make_plan
+from cascade.policy.shipped import find_corpus
 
 AT_A_TIME = 32
 

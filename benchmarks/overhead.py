@@ -28,7 +28,7 @@ from cascade.core.trail import Step, Verdict
 from cascade.core.triage import build_prompt
 from cascade.corpora import Item, LadderEntry, Manifest, RecordedReply, write_corpus
 from cascade.corpora.items import RecordedUsage
-from cascade.loading import load_policy
+from cascade.policy.loading import load_policy
 
 SIZES = (1_000, 10_000, 100_000)
 _FILLER = "The customer wrote that the parcel had not arrived, and asked us whether we could find it. "

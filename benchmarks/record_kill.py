@@ -26,8 +26,8 @@ from typing import Any
 
 from cascade.corpora import Corpus, read_corpus, text_of, write_corpus
 from cascade.emulator import Emulator
-from cascade.loading import load_policy
-from cascade.shipped import shipped
+from cascade.policy.loading import load_policy
+from cascade.policy.shipped import shipped
 
 FAULTS = "rate_limit=0.05,overloaded=0.05,server_error=0.05,reset=0.05,retry_after=0.02"
 LATENCY_S = 0.0005  # of one token: a reply takes some 5 to 30 ms, so that a kill finds calls in flight

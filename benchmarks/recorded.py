@@ -29,13 +29,13 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-from cascade.calibration.bounds import most_errors
-from cascade.calibration.calibrating import Calibration, Half, Wish, calibrate
-from cascade.calibration.certificate import NotCertified, Target
+from cascade.calibration.proof.bounds import most_errors
+from cascade.calibration.proof.pareto_testing import NotCertified, Target
+from cascade.calibration.run import Calibration, Half, Wish, calibrate
 from cascade.core.errors import ConfigurationError
-from cascade.corpora.intervals import Interval
-from cascade.corpora.replays import Replay, replay_corpus
-from cascade.corpora.replays import Wish as Replayed
+from cascade.replay.intervals import Interval
+from cascade.replay.run import Replay, replay_corpus
+from cascade.replay.run import Wish as Replayed
 
 __all__ = ["Cell", "Outcome", "Row", "main", "row_of"]
 

@@ -22,13 +22,13 @@ from pathlib import Path
 import numpy as np
 
 from cascade.corpora import Item, LadderEntry, Manifest, RecordedReply, open_corpus, read_corpus, write_corpus
-from cascade.corpora.columns import Columns, Lens, RungColumns, View, read_columns
-from cascade.corpora.exact import ExactRun
 from cascade.corpora.items import RecordedUsage
-from cascade.corpora.lenses import own_lens
-from cascade.corpora.outcomes import singles_of, tally, total
-from cascade.corpora.replays import Wish, replay_corpus
-from cascade.corpora.vectorised import evaluate
+from cascade.replay.columns import Columns, PolicyMapping, RungColumns, View, read_columns
+from cascade.replay.exact import ExactRun
+from cascade.replay.mapping import own_mapping
+from cascade.replay.outcomes import singles_of, tally, total
+from cascade.replay.run import Wish, replay_corpus
+from cascade.replay.vectorised import evaluate
 
 RUNGS = ("small", "middle", "large")
 TASKS = ("refund", "delivery", "invoice", "account")
@@ -64,7 +64,7 @@ def main() -> None:
         told = _best(lambda: replay_corpus(path, Wish()), given.repeats)
         _row("  the same with tasks and 95 % intervals", told, given.lines, scale, "")
         engine_items = read_corpus(path).items[:2_000]
-    lens = own_lens(MANIFEST)
+    lens = own_mapping(MANIFEST)
     engine = _best(lambda: ExactRun(lens).take(engine_items), given.repeats)
     scale = yardstick * len(engine_items) / given.items
     _row("the engine's own rule, item by item", engine, len(engine_items), scale, ">= 20,000 items/s")
@@ -90,7 +90,7 @@ def drawn_columns(n: int) -> tuple[Columns, View]:
     columns = Columns("drawn", MANIFEST, [""] * n, line, group, np.full(n, np.nan), rungs)
     task = chance.integers(0, len(TASKS), n).astype(np.int32)
     cost, said = (tuple(getattr(one, name) for one in rungs.values()) for name in ("cost", "confidence"))
-    return columns, View(own_lens(MANIFEST), TASKS, task, None, (None,) * len(RUNGS), cost, said)
+    return columns, View(own_mapping(MANIFEST), TASKS, task, None, (None,) * len(RUNGS), cost, said)
 
 
 def drawn_items(n: int) -> Iterator[Item]:
@@ -120,14 +120,14 @@ def point_figures(columns: Columns, view: View) -> float:
 def _read_and_count(path: Path) -> float:
 
     with open_corpus(path) as reader:
-        lens: Lens = own_lens(reader.manifest)
+        lens: PolicyMapping = own_mapping(reader.manifest)
         columns, (view,) = read_columns(reader, reader.manifest, [lens], source=reader.source)
     return point_figures(columns, view)
 
 
 def _peak(n: int) -> int:
     """The peak memory, in MB, of this process once it has read and replayed `n` items."""
-    columns, (view,) = read_columns(drawn_items(n), MANIFEST, [own_lens(MANIFEST)])
+    columns, (view,) = read_columns(drawn_items(n), MANIFEST, [own_mapping(MANIFEST)])
     point_figures(columns, view)
     return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss // 1024
 

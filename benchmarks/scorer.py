@@ -33,14 +33,14 @@ from typing import Any
 
 import numpy as np
 
-from cascade.calibration.coded import Coded, code_columns
 from cascade.calibration.scorer import Gatherer, learn, rescored
-from cascade.checks import bind_check
+from cascade.calibration.search.levels import Coded, code_columns
 from cascade.core.policy import Check
 from cascade.corpora import Manifest, read_corpus
-from cascade.corpora.columns import Lens, read_columns
-from cascade.corpora.lenses import own_lens
 from cascade.corpora.splits import Split
+from cascade.policy.checks import bind_check
+from cascade.replay.columns import PolicyMapping, read_columns
+from cascade.replay.mapping import own_mapping
 
 __all__ = ["Comparison", "compare", "main"]
 
@@ -114,9 +114,9 @@ def compare(path: Path, seeds: list[int], draws: int = DRAWS) -> dict[str, dict[
     return {reading: _rows(seeds, groups, np.array(made)) for reading, made in costs.items()}
 
 
-def _lens(manifest: Manifest) -> Lens:
+def _lens(manifest: Manifest) -> PolicyMapping:
     """The corpus's own ladder, and the check that live no policy can do without: an empty answer never ships."""
-    lens = own_lens(manifest)
+    lens = own_mapping(manifest)
     return replace(lens, plan=replace(lens.plan, shared_checks=(bind_check(Check(not_empty=True)),)))
 
 

@@ -34,7 +34,7 @@ from cascade.corpora import Item, LadderEntry, Manifest, RecordedReply
 from cascade.corpora.items import Corpus, RecordedUsage
 from cascade.emulator import Emulator
 from cascade.emulator.server import Tally
-from cascade.plans import make_plan
+from cascade.policy.plans import make_plan
 
 LIMIT_USD = 1.0
 MODELS = {"haiku": "claude-haiku-5-5", "sonnet": "claude-sonnet-5-5", "opus": "claude-opus-5-5"}

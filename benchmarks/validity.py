@@ -24,13 +24,13 @@ from typing import Any
 
 import numpy as np
 
-from cascade.calibration.bounds import Sample, passes, sample_of
-from cascade.calibration.certificate import Certified, Target
-from cascade.calibration.choosing import prove
-from cascade.calibration.coded import Coded
-from cascade.calibration.frontier import Point, risk_path
-from cascade.calibration.sides import Items
-from cascade.corpora.arrays import Floats
+from cascade.calibration.choice import prove
+from cascade.calibration.halves import Items
+from cascade.calibration.proof.bounds import Sample, passes, sample_of
+from cascade.calibration.proof.pareto_testing import Certified, Target
+from cascade.calibration.search.frontier import Point, risk_path
+from cascade.calibration.search.levels import Coded
+from cascade.replay.arrays import Floats
 
 TARGET = Target("false_confident", 0.02, 0.05)
 RUNGS = ("haiku", "sonnet", "opus")

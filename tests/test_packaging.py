@@ -19,7 +19,7 @@ from typing import NamedTuple
 import pytest
 from packaging.requirements import Requirement
 
-from cascade.shipped import names, shipped
+from cascade.policy.shipped import names, shipped
 
 ROOT = Path(__file__).resolve().parents[1]
 NOT_SOURCE = (".venv", ".git", ".cache", ".hypothesis", ".*_cache", "__pycache__", "build", "dist", "node_modules")
@@ -28,7 +28,7 @@ CORPORA = ("coding", "history", "support")  # what the demo needs
 
 LIST = """
 import json
-from cascade.shipped import names, shipped
+from cascade.policy.shipped import names, shipped
 print(json.dumps({kind: {name: str(shipped(kind, name)) for name in names(kind)} for kind in ("policies", "corpora")}))
 """
 
@@ -173,7 +173,7 @@ def test_editable_install_sees_an_edit_at_once(editable: Install, tmp_path: Path
     """A policy edited in the checkout, and one added to it, are read as they stand, without installing again."""
     edited, added = editable.tree / "policies" / "default.yaml", editable.tree / "policies" / "added.yaml"
     before = edited.read_text(encoding="utf-8")
-    read = "from cascade.shipped import shipped; print(shipped('policies', {!r}).read_text(encoding='utf-8'))"
+    read = "from cascade.policy.shipped import shipped; print(shipped('policies', {!r}).read_text(encoding='utf-8'))"
     try:
         edited.write_text(before + "# edited\n", encoding="utf-8")
         added.write_text("# added\n", encoding="utf-8")

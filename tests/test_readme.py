@@ -13,8 +13,8 @@ import pytest
 
 from cascade.corpora import Corpus, Item, LadderEntry, Manifest, RecordedReply
 from cascade.emulator import Emulator
-from cascade.loading import parse_policy
-from cascade.plans import make_plan
+from cascade.policy.loading import parse_policy
+from cascade.policy.plans import make_plan
 
 _README = (Path(__file__).parent.parent / "README.md").read_text(encoding="utf-8")
 

@@ -19,8 +19,8 @@ from cascade.core.messages import Request, read_messages
 from cascade.core.policy import StormGuard
 from cascade.core.storm import Guard
 from cascade.corpora import Corpus, RecordedReply, read_corpus, replay_item, text_of
-from cascade.loading import load_policy
-from cascade.plans import make_plan
+from cascade.policy.loading import load_policy
+from cascade.policy.plans import make_plan
 
 BENCHMARKS = Path(__file__).resolve().parents[1] / "benchmarks"
 SCENARIOS = ("coding", "history", "storm")

@@ -11,8 +11,8 @@ from typing import Any
 from urllib.parse import urlsplit
 from zoneinfo import ZoneInfo
 
-from cascade.core.ladder import Fault
-from cascade.core.operations import Limits
+from cascade.core.policy.ladder import Fault
+from cascade.core.policy.operations import Limits
 
 __all__ = ["budget_faults", "function_of", "is_address", "zone_of"]
 

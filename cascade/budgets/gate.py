@@ -1,9 +1,9 @@
 """What a driver asks before each call: whether every budget that applies has room for it.
 
-    gate.open(task, metadata) ─> Purse            one a request
-    purse.may_wait() ─> bool                       admit may take a round trip or a query: not on an event loop
-    purse.admit(bound, first=…) ─> None | Refusal  None: the call may be made, and its bound is reserved
-    purse.settle(bound, cost)                      it was made; purse.release(bound): it was not
+    gate.open(task, metadata) ─> BudgetReservation            one a request
+    reservation.may_wait() ─> bool                       admit may take a round trip or a query: not on an event loop
+    reservation.admit(bound, first=…) ─> None | Refusal  None: the call may be made, and its bound is reserved
+    reservation.settle(bound, cost)                      it was made; reservation.release(bound): it was not
 
 Where the state is remote each of these is at most one round trip (`gate.is_remote`: an event loop must not wait for it).
 """
@@ -20,12 +20,12 @@ from cascade.budgets.notices import Notices, places_of
 from cascade.claude.wire import STREAMS_ABOVE
 from cascade.core import prices
 from cascade.core.budgets import Claim, Refusal, Span, claims_of, told_usd, upper_bound
-from cascade.core.operations import Limits
 from cascade.core.policy import Policy
+from cascade.core.policy.operations import Limits
 from cascade.core.triage import Prompt
 from cascade.state import State
 
-__all__ = ["Gate", "Purse", "bound_of"]
+__all__ = ["BudgetReservation", "Gate", "bound_of"]
 
 _ALONE = " (the shared state cannot be reached, and this process holds no more of it: `cascade doctor` looks)"
 _SOFT = "; a soft limit: the first rung is asked all the same"
@@ -81,7 +81,7 @@ class Gate:
             self._observed += (_Budget(limits, f"{policy.name}/observe", zone_of(zone), {"daily": 0}, policy.name),)
 
     @property
-    def is_open(self) -> bool:
+    def has_budgets(self) -> bool:
         """Whether the policy has any budget: without one nothing need be asked."""
         return bool(self._budgets)
 
@@ -95,9 +95,9 @@ class Gate:
         """Whether asking may take a round trip."""
         return self._state.is_remote
 
-    def open(self, task: str, metadata: Mapping[str, str], *, observed: bool = False) -> Purse:
-        """One request's purse. `observed`: it is put to the ladder beside the baseline's answer."""
-        return Purse(self, self._observed if observed else self._budgets, task, metadata)
+    def open(self, task: str, metadata: Mapping[str, str], *, observed: bool = False) -> BudgetReservation:
+        """One request's reservation. `observed`: it is put to the ladder beside the baseline's answer."""
+        return BudgetReservation(self, self._observed if observed else self._budgets, task, metadata)
 
     def claims(self, budgets: tuple[_Budget, ...], task: str, metadata: Mapping[str, str]) -> tuple[Claim, ...]:
         """The counters of these budgets that a call made now falls under."""
@@ -130,7 +130,7 @@ class Gate:
         self._notices.tell_call(limits, limit, spent)
 
 
-class Purse:
+class BudgetReservation:
     """One request's: used by one climb, one call at a time. It does nothing where no budget applies."""
 
     __slots__ = ("_budgets", "_calls", "_claims", "_gate", "_metadata", "_spent", "_task", "_told")
@@ -145,7 +145,7 @@ class Purse:
         self._told: set[int] = set()
 
     @property
-    def is_open(self) -> bool:
+    def has_budgets(self) -> bool:
         """Whether any budget may apply: without one nobody need know what a call may cost."""
         return bool(self._budgets)
 

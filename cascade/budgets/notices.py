@@ -12,8 +12,8 @@ from typing import Any, Literal
 
 from cascade.budgets.delivering import Deliveries, Target, target_of
 from cascade.core.budgets import Claim, Span, told_usd
-from cascade.core.operations import Limits, OnExhausted, Per
 from cascade.core.policy import Policy
+from cascade.core.policy.operations import Limits, OnExhausted, Per
 from cascade.state import Alert
 
 __all__ = ["Notice", "Notices", "places_of"]

@@ -21,17 +21,17 @@ from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any
 
-from cascade.calibration.foresight import folds_of
+from cascade.calibration.proof.power import folds_of
 from cascade.core.errors import ConfigurationError
-from cascade.core.scorer import Feature, Scoring
+from cascade.core.policy.scorer import Feature, Scoring
 from cascade.core.scoring import Facts, logistic, value_of
-from cascade.corpora.arrays import Growing, np
-from cascade.corpora.columns import Columns, Lens, View
 from cascade.corpora.items import Item, RecordedReply
-from cascade.corpora.replaying import recorded_verdict, request_of
+from cascade.replay.arrays import Growing, np
+from cascade.replay.columns import Columns, PolicyMapping, View
+from cascade.replay.driver import recorded_verdict, request_of
 
 if TYPE_CHECKING:
-    from cascade.corpora.arrays import Codes, Floats, Truths
+    from cascade.replay.arrays import Codes, Floats, Truths
 
 __all__ = ["RIDGES", "Gatherer", "Learned", "Material", "features_of", "learn", "rescored", "scores_under"]
 
@@ -86,7 +86,7 @@ def features_of(rungs: Sequence[str], index: int) -> tuple[str, ...]:
 class Gatherer:
     """Takes the features of the items while a corpus is read: give `take` to `read_columns` as `each`."""
 
-    def __init__(self, lens: Lens) -> None:
+    def __init__(self, lens: PolicyMapping) -> None:
         self._lens, self._rungs = lens, lens.names[:-1]
         self._names = [features_of(self._rungs, index) for index in range(len(self._rungs))]
         self._values = [[Growing(np.float64) for _ in names] for names in self._names]

@@ -8,13 +8,13 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
-from cascade.calibration.coded import Coded
-from cascade.calibration.counts import Counts
-from cascade.corpora.arrays import np
-from cascade.corpora.intervals import MOST_FOR_BOOTSTRAP, Interval
+from cascade.calibration.search.counts import Counts
+from cascade.calibration.search.levels import Coded
+from cascade.replay.arrays import np
+from cascade.replay.intervals import MOST_FOR_BOOTSTRAP, Interval
 
 if TYPE_CHECKING:
-    from cascade.corpora.arrays import Codes, Floats, Whole
+    from cascade.replay.arrays import Codes, Floats, Whole
 
 __all__ = ["MOST_BINS", "Signal", "auroc_of", "bins_of", "ece_of", "gain_over_random", "signals", "tallied_signals"]
 

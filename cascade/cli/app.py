@@ -10,10 +10,10 @@ from typing import Annotated
 
 import typer
 
-from cascade.cli.ledger_app import ledger_app
-from cascade.cli.money_app import money_app
+from cascade.cli.costs.app import money_app
+from cascade.cli.ledger.app import ledger_app
 from cascade.cli.options import JSON, LEDGER, LOOKS, POLICY, SEED, SKIP, TUNE
-from cascade.cli.policy_app import policy_app
+from cascade.cli.policy.app import policy_app
 
 __all__ = ["UsageProblem", "app"]
 
@@ -64,7 +64,7 @@ def ask(  # noqa: PLR0913, PLR0917 - options
     as_json: Annotated[bool, JSON] = False,
 ) -> None:
     """Answer one request."""
-    from cascade.cli.asking import Wish, run_ask  # noqa: PLC0415
+    from cascade.cli.ask import Wish, run_ask  # noqa: PLC0415
 
     run_ask(
         Wish(
@@ -104,7 +104,7 @@ def emulate(
     as_json: Annotated[bool, JSON] = False,
 ) -> None:
     """A Messages API on loopback that answers from a corpus. Ctrl-C stops it."""
-    from cascade.cli.emulating import run_emulator  # noqa: PLC0415
+    from cascade.cli.emulate import run_emulator  # noqa: PLC0415
 
     run_emulator(
         corpus or [], host=host, port=port, faults=faults, seed=seed, token_latency_s=token_latency_ms / 1e3,
@@ -149,9 +149,9 @@ def replay(  # noqa: PLR0913, PLR0917 - options
     as_json: Annotated[bool, JSON] = False,
 ) -> None:
     """What a policy would have done on recorded cases, against every single model. Asks no model."""
-    from cascade.cli.replaying import ReplayWish, run_replay  # noqa: PLC0415
+    from cascade.cli.replay import ReplayOptions, run_replay  # noqa: PLC0415
 
-    asked = ReplayWish(
+    asked = ReplayOptions(
         tuple(corpora), policy, tuple(threshold or ()), split, tune, split_seed, reprice, exact_engine, against,
         tuple(require or ()), skip_bad,
     )  # fmt: skip
@@ -201,9 +201,9 @@ def calibrate(  # noqa: PLR0913, PLR0917 - options
     as_json: Annotated[bool, JSON] = False,
 ) -> None:
     """Choose thresholds on one half of a corpus and prove them on the other, against every single model."""
-    from cascade.cli.calibrating import CalibrateWish, run_calibrate  # noqa: PLC0415
+    from cascade.cli.calibrate.command import CalibrateOptions, run_calibrate  # noqa: PLC0415
 
-    asked = CalibrateWish(
+    asked = CalibrateOptions(
         tuple(corpora), policy, max_risk, delta, loss, min_quality, budget, frontier, tune, split_seed, per_task,
         scorer, counts, against, write, force, dry_run, report, skip_bad,
     )  # fmt: skip
@@ -222,7 +222,7 @@ def tabulate(
     as_json: Annotated[bool, JSON] = False,
 ) -> None:
     """Count corpora into one small table, from which `calibrate --counts` chooses: tables of parts add up."""
-    from cascade.cli.tabulating import run_tabulate  # noqa: PLC0415
+    from cascade.cli.tabulate import run_tabulate  # noqa: PLC0415
 
     run_tabulate(tuple(corpora), out, policy, tune=tune, split_seed=split_seed, as_json=as_json)
 
@@ -261,7 +261,7 @@ def savings(  # noqa: PLR0913, PLR0917 - options
     as_json: Annotated[bool, JSON] = False,
 ) -> None:
     """What a policy would do to your bill: today's from a usage export, then under the policy. Asks no model."""
-    from cascade.cli.savings import Sought, run_savings  # noqa: PLC0415
+    from cascade.cli.savings.command import Sought, run_savings  # noqa: PLC0415
 
     sought = Sought(
         usage, policy, corpus, mix, routed, period_days, requests, cached, tuple(column or ()), tuple(price or ())
@@ -321,9 +321,9 @@ def record(  # noqa: PLR0913, PLR0917 - options
     The corpus and its journal (until the corpus is whole) store your inputs and all answers: that is what a corpus is,
     whatever the policy says of its ledger.
     """
-    from cascade.cli.recording import RecordWish, run_record  # noqa: PLC0415
+    from cascade.cli.record import RecordOptions, run_record  # noqa: PLC0415
 
-    wish = RecordWish(
+    wish = RecordOptions(
         inputs, out, policy, rungs, baseline, grader, max_usd, concurrency, name, baseline_twice,
         from_ledger,
     )  # fmt: skip
@@ -356,9 +356,9 @@ def import_(  # noqa: PLR0913, PLR0917 - options
     as_json: Annotated[bool, JSON] = False,
 ) -> None:
     """Make a corpus of what other tools recorded. What they did not record stays absent, and is told."""
-    from cascade.cli.importing import ImportWish, run_import  # noqa: PLC0415
+    from cascade.cli.import_ import ImportOptions, run_import  # noqa: PLC0415
 
-    wish = ImportWish(
+    wish = ImportOptions(
         format_name, tuple(sources or ()), output, tuple(rung or ()), tuple(column or ()), filter_name, metric, name,
         keep_incomplete, force,
     )  # fmt: skip

@@ -16,11 +16,11 @@ from cascade.core.climb import Plan
 from cascade.core.errors import CascadeError
 from cascade.core.policy import Policy, Rung
 from cascade.engine import default_policy
-from cascade.ledger.addresses import address_of, reading, where_told
-from cascade.loading import load_policy
-from cascade.plans import make_plan
+from cascade.engine.mode_switch import Switch
+from cascade.ledger.reading import address_of, reading, where_told
+from cascade.policy.loading import load_policy
+from cascade.policy.plans import make_plan
 from cascade.state.opening import look_at_state
-from cascade.switch import Switch
 
 __all__ = ["Finding", "run_doctor"]
 

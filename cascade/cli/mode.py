@@ -8,11 +8,11 @@ from typing import Any, cast
 
 from cascade.cli.output import print_json, stderr, stdout
 from cascade.core.errors import CascadeError, ConfigurationError, PolicyError
-from cascade.core.operations import Mode
 from cascade.core.policy import Policy
+from cascade.core.policy.operations import Mode
 from cascade.engine import default_policy
-from cascade.loading import load_policy
-from cascade.switch import MODES, Switch, Switches, read_switches, switch_path, write_switches
+from cascade.engine.mode_switch import MODES, Switch, Switches, read_switches, switch_path, write_switches
+from cascade.policy.loading import load_policy
 
 __all__ = ["named_policy", "run_mode"]
 

@@ -13,7 +13,7 @@ from typing import Any, Literal
 
 from cascade.core import prices
 from cascade.core.messages import Usage
-from cascade.core.operations import Limits, OnExhausted, Per
+from cascade.core.policy.operations import Limits, OnExhausted, Per
 from cascade.core.triage import Prompt
 
 __all__ = ["Claim", "Refusal", "Span", "claims_of", "told_usd", "upper_bound"]

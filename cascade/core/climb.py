@@ -18,11 +18,11 @@ from dataclasses import dataclass, field, replace
 from typing import Any
 
 from cascade.core import prices
-from cascade.core.certificate import UNCERTIFIED, Escalation
 from cascade.core.decision import Abstain, Call, Ship, Situation, decide, natural_reason
 from cascade.core.errors import AllRungsFailed, BudgetExceeded, DeadlineExceeded, UpstreamRejected
 from cascade.core.messages import Failure, Reply, Request, Usage
 from cascade.core.policy import OTHER, Policy
+from cascade.core.policy.certificate import UNCERTIFIED, Escalation
 from cascade.core.scoring import Facts, scored
 from cascade.core.signals import Match, Signals
 from cascade.core.trail import NATURAL, Answer, Degraded, Step, Verdict

@@ -13,7 +13,7 @@ from functools import lru_cache
 from math import exp, log, log1p
 
 from cascade.core.policy import Policy
-from cascade.core.scorer import Scoring
+from cascade.core.policy.scorer import Scoring
 from cascade.core.trail import Verdict
 
 __all__ = ["DECIMALS", "Facts", "logistic", "normalised", "score", "scored", "value_of"]

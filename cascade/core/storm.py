@@ -15,8 +15,8 @@ from collections import deque
 from dataclasses import dataclass, field
 from typing import Literal
 
-from cascade.core.certificate import Escalation
 from cascade.core.policy import OTHER, StormGuard
+from cascade.core.policy.certificate import Escalation
 
 __all__ = [
     "CERTIFIED_MARGIN", "CUSUM_TRIPS_AT", "ERRORS", "HOUR_S", "MOST_WATCHES", "RELEASE_MARGIN", "Z_ONE_SIDED_95",

@@ -8,8 +8,8 @@ from __future__ import annotations
 
 from cascade.corpora.items import NOT_RECORDED, Corpus, Item, LadderEntry, Manifest, RecordedReply, text_of
 from cascade.corpora.reading import CorpusReader, open_corpus, read_corpus
-from cascade.corpora.replaying import replay_item, request_of
 from cascade.corpora.writing import write_corpus
+from cascade.replay.driver import replay_item, request_of
 
 __all__ = [
     "NOT_RECORDED",

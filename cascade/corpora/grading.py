@@ -29,7 +29,7 @@ from typing import Any, cast
 
 from cascade.core.errors import ConfigurationError
 from cascade.corpora.items import Item
-from cascade.patterns import compile_exact
+from cascade.policy.patterns import compile_exact
 
 __all__ = ["GRADERS", "Grade", "Graded", "Grader", "Ungraded", "bind_grader", "is_grader", "judge_rung"]
 

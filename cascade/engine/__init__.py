@@ -2,14 +2,14 @@
 
 ask → load policy → who answers (mode, rollout) → climb ⇄ budget, ledger, claude, guard → answer
 
-Read in this order: `asked` (what is asked), `desk` (what a driver has at hand), `journeys` (one request's way, without I/O),
+Read in this order: `asked` (what is asked), `runtime` (what a driver has at hand), `journeys` (one request's way, without I/O),
 `drivers` (the two that do the I/O), `shadows` (`mode: observe`), `asking` (the drop-in functions).
 """
 
 from __future__ import annotations
 
-from cascade.engine.asked import Prompt, default_policy
-from cascade.engine.asking import aask, ask
+from cascade.engine.api import aask, ask
+from cascade.engine.arguments import Prompt, default_policy
 from cascade.engine.drivers import AsyncCascade, Cascade
 
 __all__ = ["AsyncCascade", "Cascade", "Prompt", "aask", "ask", "default_policy"]

@@ -13,18 +13,18 @@ from pathlib import Path
 from types import TracebackType
 from typing import TYPE_CHECKING, Any, Self, TypeVar
 
-from cascade.checks import CallerCheck
 from cascade.claude import AsyncClaude, Claude
 from cascade.core.errors import CascadeError
 from cascade.core.messages import Block, Failure, Reply
 from cascade.core.policy import Policy
 from cascade.core.trail import Answer
-from cascade.engine.asked import Asked, Prompt
-from cascade.engine.desk import Desk, Job, Means
-from cascade.engine.journeys import Await, Effect, NotSent, Send, journey
-from cascade.engine.shadows import Places, shadow, shadow_job
+from cascade.engine.arguments import AskArguments, Prompt
+from cascade.engine.lifecycle import Await, Effect, NotSent, Send, journey
+from cascade.engine.observing import Places, shadow, shadow_context
+from cascade.engine.runtime import RequestContext, Runtime, RuntimeOptions
 from cascade.forks import renew_in_children
 from cascade.hooks import Hook, wait, wait_async
+from cascade.policy.checks import CallerCheck
 
 if TYPE_CHECKING:
     from pydantic import BaseModel
@@ -58,8 +58,8 @@ class Cascade:
         chance: random.Random | None = None,
     ) -> None:
         chance = chance or random.Random()  # noqa: S311 - jitter, not a secret
-        self._desk = Desk(policy, Means(ledger, state, tuple(hooks), clock, wall, chance))
-        self.policy = self._desk.policy
+        self._runtime = Runtime(policy, RuntimeOptions(ledger, state, tuple(hooks), clock, wall, chance))
+        self.policy = self._runtime.policy
         self._claude = Claude(self.policy.retry, client, clock=clock, chance=chance)
         self._places = Places(self.policy.observe.concurrency)
         self.renew_lock()
@@ -84,13 +84,13 @@ class Cascade:
         deadline_s: float | None = None,
     ) -> Answer:
         """Answer one request; the arguments and errors of `cascade.ask`."""
-        asked = Asked(prompt, system, task, response_model, checks, flags, metadata, max_tokens)
-        request, arm = self._desk.read(asked, deadline_s)
-        self._claude.prepare(self._desk.ladder_of(arm))
-        job = self._desk.start(asked, request, arm, deadline_s)
-        answer = self._run(journey(self._desk, job))
-        if self._desk.is_sampled(job) and self._places.take():
-            self._beside(job, answer)
+        asked = AskArguments(prompt, system, task, response_model, checks, flags, metadata, max_tokens)
+        request, arm = self._runtime.read(asked, deadline_s)
+        self._claude.prepare(self._runtime.ladder_of(arm))
+        context = self._runtime.start(asked, request, arm, deadline_s)
+        answer = self._run(journey(self._runtime, context))
+        if self._runtime.is_sampled(context) and self._places.take():
+            self._beside(context, answer)
         return answer
 
     def _run(self, way: Generator[Effect, Any, _T]) -> _T:
@@ -114,22 +114,22 @@ class Cascade:
             way.throw(error)  # it is told, and what was reserved is settled, before it goes on
             raise
 
-    def _beside(self, job: Job, answer: Answer) -> None:
+    def _beside(self, context: RequestContext, answer: Answer) -> None:
         """Put the request to the ladder too, when the caller has its answer."""
         try:
             with self._lock:
                 if self._background is None:
                     self._background = ThreadPoolExecutor(self.policy.observe.concurrency, "cascade-observe")
-                self._background.submit(self._shadow, job, answer)
+                self._background.submit(self._shadow, context, answer)
         except RuntimeError:  # the driver is closed, or the interpreter ends: the answer stands all the same
             self._places.pass_over()
 
-    def _shadow(self, job: Job, answer: Answer) -> None:
+    def _shadow(self, context: RequestContext, answer: Answer) -> None:
         try:
             self._claude.prepare(self.policy.ladder)
-            self._run(shadow(self._desk, shadow_job(self._desk, job), answer))
+            self._run(shadow(self._runtime, shadow_context(self._runtime, context), answer))
         except CascadeError as error:  # nobody waits for it: told, not raised
-            self._desk.tell_of_shadow(error)
+            self._runtime.tell_of_shadow(error)
         finally:
             self._places.give_back()
 
@@ -140,7 +140,7 @@ class Cascade:
         if background is not None:
             background.shutdown()
         self._claude.close()
-        self._desk.close()
+        self._runtime.close()
 
     def __enter__(self) -> Self:
         return self
@@ -170,8 +170,8 @@ class AsyncCascade:
         chance: random.Random | None = None,
     ) -> None:
         chance = chance or random.Random()  # noqa: S311 - jitter, not a secret
-        self._desk = Desk(policy, Means(ledger, state, tuple(hooks), clock, wall, chance))
-        self.policy = self._desk.policy
+        self._runtime = Runtime(policy, RuntimeOptions(ledger, state, tuple(hooks), clock, wall, chance))
+        self.policy = self._runtime.policy
         self._claude = AsyncClaude(self.policy.retry, client, clock=clock, chance=chance)
         self._places = Places(self.policy.observe.concurrency)
         self.renew_lock()
@@ -195,13 +195,13 @@ class AsyncCascade:
         deadline_s: float | None = None,
     ) -> Answer:
         """Answer one request; the arguments and errors of `cascade.ask`."""
-        asked = Asked(prompt, system, task, response_model, checks, flags, metadata, max_tokens)
-        request, arm = self._desk.read(asked, deadline_s)
-        await self._claude.prepare(self._desk.ladder_of(arm))
-        job = self._desk.start(asked, request, arm, deadline_s)
-        answer = await self._run(journey(self._desk, job))
-        if self._desk.is_sampled(job) and self._places.take():
-            running = asyncio.create_task(self._shadow(job, answer))
+        asked = AskArguments(prompt, system, task, response_model, checks, flags, metadata, max_tokens)
+        request, arm = self._runtime.read(asked, deadline_s)
+        await self._claude.prepare(self._runtime.ladder_of(arm))
+        context = self._runtime.start(asked, request, arm, deadline_s)
+        answer = await self._run(journey(self._runtime, context))
+        if self._runtime.is_sampled(context) and self._places.take():
+            running = asyncio.create_task(self._shadow(context, answer))
             self._background.add(running)  # the loop itself holds a task only weakly
             running.add_done_callback(self._background.discard)
         return answer
@@ -230,14 +230,14 @@ class AsyncCascade:
             way.throw(error)  # it is told, and what was reserved is settled, before it goes on
             raise
 
-    async def _shadow(self, job: Job, answer: Answer) -> None:
+    async def _shadow(self, context: RequestContext, answer: Answer) -> None:
         try:
             await self._claude.prepare(self.policy.ladder)
-            await self._run(shadow(self._desk, shadow_job(self._desk, job), answer))
+            await self._run(shadow(self._runtime, shadow_context(self._runtime, context), answer))
         except CascadeError as error:  # nobody waits for it: told, not raised
-            self._desk.tell_of_shadow(error)
+            self._runtime.tell_of_shadow(error)
         except asyncio.CancelledError as error:  # its loop ends before it does
-            self._desk.tell_of_shadow(error)
+            self._runtime.tell_of_shadow(error)
             raise
         finally:
             self._places.give_back()
@@ -251,7 +251,7 @@ class AsyncCascade:
         mine = [task for task in self._background if task.get_loop() is loop]
         await asyncio.gather(*mine, return_exceptions=True)
         await self._claude.aclose()
-        await asyncio.to_thread(self._desk.close)
+        await asyncio.to_thread(self._runtime.close)
 
     async def __aenter__(self) -> Self:
         return self

@@ -15,7 +15,7 @@ from typing import IO, Any
 import msgspec
 
 from cascade.core.errors import MissingExtra
-from cascade.ledger.gathering import Gathered
+from cascade.ledger.requests import Gathered
 
 __all__ = ["line_of", "rows_of", "write_parquet"]
 

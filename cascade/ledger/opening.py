@@ -14,14 +14,14 @@ from pathlib import Path
 from urllib.parse import urlsplit
 
 from cascade.core.errors import ConfigurationError
-from cascade.core.operations import Ledger
+from cascade.core.policy.operations import Ledger
 from cascade.forks import renew_in_children
-from cascade.homes import home
-from cascade.ledger.seeding import Seeding
-from cascade.ledger.sessions import require
-from cascade.ledger.sessions import told_address as server_told
+from cascade.home import home
+from cascade.ledger.postgres.connection import require
+from cascade.ledger.postgres.connection import told_address as server_told
+from cascade.ledger.spent import Seeding
 from cascade.ledger.stores import Reader, Store
-from cascade.ledger.writer import Writer
+from cascade.ledger.writing.writer import Writer
 from cascade.state import Seed
 
 __all__ = ["address_of", "open_ledger", "open_reader", "seed_of", "told_address"]
@@ -98,13 +98,13 @@ def open_ledger(address: str | os.PathLike[str] | None, settings: Ledger) -> Wri
 
 def _connector(where: str, *, commits: bool) -> Callable[[], Store]:
     if _is_postgres(where):
-        from cascade.ledger.postgres import PostgresStore  # noqa: PLC0415 - an extra
+        from cascade.ledger.postgres.store import PostgresStore  # noqa: PLC0415 - an extra
 
         require()  # now, and not on the writer's thread, where nobody is told
         return lambda: PostgresStore(where)
 
     def connect() -> Store:
-        from cascade.ledger.sqlite import SqliteStore  # noqa: PLC0415 - not needed before the first row
+        from cascade.ledger.sqlite.store import SqliteStore  # noqa: PLC0415 - not needed before the first row
 
         return SqliteStore(Path(where), synchronous="FULL" if commits else "NORMAL")
 
@@ -118,10 +118,10 @@ def open_reader(address: str | os.PathLike[str] | None = None, *, seconds: float
     """
     where = address_of(address)
     if _is_postgres(where):
-        from cascade.ledger.postgres import PostgresReader  # noqa: PLC0415 - an extra
+        from cascade.ledger.postgres.store import PostgresReader  # noqa: PLC0415 - an extra
 
         return PostgresReader(where) if seconds is None else PostgresReader(where, seconds=seconds)
-    from cascade.ledger.sqlite import SqliteReader  # noqa: PLC0415 - not needed for writing
+    from cascade.ledger.sqlite.store import SqliteReader  # noqa: PLC0415 - not needed for writing
 
     return SqliteReader(Path(where))
 

@@ -10,11 +10,11 @@ from fractions import Fraction
 from cascade.core.errors import CorpusError, UsageExportError
 from cascade.core.policy import Policy
 from cascade.corpora import CorpusReader
-from cascade.corpora.arrays import np
-from cascade.corpora.columns import ANSWERED, NO_COST, UNRECORDED, Columns, View, read_columns
-from cascade.corpora.lenses import lens_of, other_models
-from cascade.corpora.outcomes import singles_of, tally, total
-from cascade.corpora.vectorised import evaluate
+from cascade.replay.arrays import np
+from cascade.replay.columns import ANSWERED, NO_COST, UNRECORDED, Columns, View, read_columns
+from cascade.replay.mapping import mapping_of, other_models
+from cascade.replay.outcomes import singles_of, tally, total
+from cascade.replay.vectorised import evaluate
 from cascade.savings.bill import Basis
 
 __all__ = ["Mix", "Observed", "observe", "read_mix"]
@@ -80,7 +80,7 @@ def observe(reader: CorpusReader, policy: Policy) -> Mix:
     """
     manifest = reader.manifest
     try:
-        lens = lens_of(policy, manifest)
+        lens = mapping_of(policy, manifest)
     except CorpusError as problem:  # the lens does not know where the corpus is from
         raise CorpusError(problem.problem, where=reader.source, mend=problem.mend) from None
     lenses = (lens, replace(lens, cost_of="policy"))

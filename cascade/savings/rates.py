@@ -18,7 +18,7 @@ from cascade.core.messages import Usage
 from cascade.core.models import identify
 from cascade.core.policy import Policy, Price, Rung
 from cascade.core.prices import Rates, RateTier
-from cascade.pricing import NoPrice, rates_of
+from cascade.policy.pricing import NoPrice, rates_of
 from cascade.savings.usage import SIZE_STEP, Slice
 
 __all__ = ["PriceBook", "cost_of", "halved", "read_prices", "tier_of"]

@@ -12,15 +12,15 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 from cascade.core.budgets import Claim
-from cascade.core.certificate import Escalation
 from cascade.core.climb import Observation
 from cascade.core.policy import Policy
+from cascade.core.policy.certificate import Escalation
 from cascade.core.storm import Action
 from cascade.forks import renew_in_children
-from cascade.homes import home
+from cascade.home import home
 from cascade.state import Alert, Seed
 from cascade.state.claims import Asking, reached
-from cascade.state.guard import MemoryGuard
+from cascade.state.memory_guard import MemoryGuard
 
 __all__ = ["Books", "MemoryState", "books_of"]
 

@@ -6,9 +6,9 @@ import os
 import time
 from collections.abc import Callable
 
-from cascade.core.certificate import Escalation
 from cascade.core.errors import ConfigurationError
 from cascade.core.policy import Policy
+from cascade.core.policy.certificate import Escalation
 from cascade.state import Seed, State
 from cascade.state.memory import MemoryState
 
@@ -45,7 +45,7 @@ def look_at_state(address: str | None) -> tuple[str, str | None]:
     named = _named(address)
     if named == "memory":
         return "memory, of each process alone", None
-    from cascade.state.link import Link  # noqa: PLC0415 - an extra
+    from cascade.state.circuit import Link  # noqa: PLC0415 - an extra
 
     link = Link(named, "", time.monotonic, _LOOK_S, _LOOK_S)
     return link.told, link.ping()

@@ -15,17 +15,17 @@ from contextlib import suppress
 from weakref import WeakSet, finalize, ref
 
 from cascade.core.budgets import Claim
-from cascade.core.certificate import Escalation
 from cascade.core.climb import Observation
 from cascade.core.errors import ConfigurationError
 from cascade.core.policy import Policy
+from cascade.core.policy.certificate import Escalation
 from cascade.core.storm import Action
 from cascade.forks import at_workers_end, renew_in_children
 from cascade.state import Alert, Seed
-from cascade.state.entitlements import Entitlements, Tuning
-from cascade.state.guard import MemoryGuard, tell_change
-from cascade.state.link import Link
-from cascade.state.watches import SharedGuard
+from cascade.state.circuit import Link
+from cascade.state.memory_guard import MemoryGuard, tell_change
+from cascade.state.redis_budgets import Entitlements, Tuning
+from cascade.state.redis_guard import SharedGuard
 
 __all__ = ["RedisState"]
 

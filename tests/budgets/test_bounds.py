@@ -16,8 +16,8 @@ from cascade.core.budgets import upper_bound
 from cascade.core.messages import Block, Request, Usage
 from cascade.core.policy import Policy
 from cascade.core.triage import build_prompt
-from cascade.loading import load_policy
-from cascade.pricing import rates_of
+from cascade.policy.loading import load_policy
+from cascade.policy.pricing import rates_of
 from tests.core.builders import PRICE, policy_of
 
 OWN = policy_of(price={**PRICE, "cache_write": "0.5", "cache_read": "7"})  # an endpoint whose cache costs more to read

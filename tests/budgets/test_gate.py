@@ -23,14 +23,14 @@ def refusal(found: Refusal | None) -> str:
 
 
 def test_a_policy_without_budgets_asks_nobody() -> None:
-    """The gate is closed, a purse lets everything pass, and the state never hears of it."""
+    """The gate is closed, a reservation lets everything pass, and the state never hears of it."""
     gate, books = gate_of()
-    purse = gate.open("other", {})
-    assert not gate.is_open
-    assert not purse.is_open
-    assert purse.admit(10**15, first=True) is None
-    purse.settle(10**15, 7)
-    assert (purse.spent, dict(books.settled)) == (7, {})
+    reservation = gate.open("other", {})
+    assert not gate.has_budgets
+    assert not reservation.has_budgets
+    assert reservation.admit(10**15, first=True) is None
+    reservation.settle(10**15, 7)
+    assert (reservation.spent, dict(books.settled)) == (7, {})
 
 
 def test_reject_refuses_what_might_pass_the_limit_and_names_the_budget() -> None:
@@ -50,10 +50,10 @@ def test_reject_refuses_what_might_pass_the_limit_and_names_the_budget() -> None
 def test_hold_lets_the_first_rung_pass_and_stops_the_climb_there() -> None:
     """A soft limit: it says so, to the caller too."""
     gate, _ = gate_of({"daily_usd": 1, "on_exhausted": "hold"})
-    purse = gate.open("other", {})
-    assert purse.admit(2 * USD, first=True) is None
-    purse.settle(2 * USD, 2 * USD)
-    assert "a soft limit" in refusal(purse.admit(1, first=False))
+    reservation = gate.open("other", {})
+    assert reservation.admit(2 * USD, first=True) is None
+    reservation.settle(2 * USD, 2 * USD)
+    assert "a soft limit" in refusal(reservation.admit(1, first=False))
     assert gate.open("other", {}).admit(1, first=True) is None
 
 
@@ -62,9 +62,9 @@ def test_alert_never_refuses() -> None:
     gate, _ = gate_of({"daily_usd": 1})
     with capture_logs() as told:
         for first in (True, False, False):
-            purse = gate.open("other", {})
-            assert purse.admit(9 * USD, first=first) is None
-            purse.settle(9 * USD, 9 * USD // 10)
+            reservation = gate.open("other", {})
+            assert reservation.admit(9 * USD, first=first) is None
+            reservation.settle(9 * USD, 9 * USD // 10)
     assert [(one["event"], one["share"], one["spent_usd"]) for one in told] == [
         ("budget_alert", 0.8, 0.9),
         ("budget_alert", 1.0, 1.8),
@@ -75,11 +75,11 @@ def test_alert_never_refuses() -> None:
 def test_a_requests_own_budget_counts_all_its_calls(on_exhausted: str, refused: list[int]) -> None:
     """`call_usd` is of the whole climb: what it has spent, and what the next call may cost; nothing is kept of it."""
     gate, books = gate_of({"call_usd": "0.01", "on_exhausted": on_exhausted})
-    purse, limit = gate.open("other", {}), USD // 100
-    assert [n for n in range(2) if purse.admit(limit + 1, first=n == 0)] == refused
-    assert purse.admit(limit, first=True) is None
-    purse.settle(limit, 1)
-    assert (purse.admit(limit, first=False) is not None) == (on_exhausted != "alert")
+    reservation, limit = gate.open("other", {}), USD // 100
+    assert [n for n in range(2) if reservation.admit(limit + 1, first=n == 0)] == refused
+    assert reservation.admit(limit, first=True) is None
+    reservation.settle(limit, 1)
+    assert (reservation.admit(limit, first=False) is not None) == (on_exhausted != "alert")
     assert gate.open("other", {}).admit(limit, first=True) is None, "another request has its own"
     assert not books.settled
 
@@ -88,10 +88,10 @@ def test_what_a_request_spends_above_its_budget_is_told_once_a_request() -> None
     """With `alert`: by what was spent, not by what might have been."""
     gate, _ = gate_of({"call_usd": "0.01"})
     with capture_logs() as told:
-        purse = gate.open("other", {})
+        reservation = gate.open("other", {})
         for number, cost in enumerate((USD // 100, 1, 1)):
-            assert purse.admit(USD, first=number == 0) is None
-            purse.settle(USD, cost)
+            assert reservation.admit(USD, first=number == 0) is None
+            reservation.settle(USD, cost)
     assert [(one["event"], one["spent_usd"], one["limit_usd"]) for one in told] == [("budget_alert", 0.010000001, 0.01)]
 
 
@@ -102,9 +102,9 @@ def test_two_budgets_over_the_same_spend_each_count_it_once() -> None:
     )
     with capture_logs() as told:
         for _ in range(2):
-            purse = gate.open("other", {})
-            assert purse.admit(5 * USD, first=True) is None
-            purse.settle(5 * USD, 5 * USD)
+            reservation = gate.open("other", {})
+            assert reservation.admit(5 * USD, first=True) is None
+            reservation.settle(5 * USD, 5 * USD)
         assert "10 USD" in refusal(gate.open("other", {}).admit(1, first=True))
         assert gate.open("other", {}).admit(1, first=True) is not None
     assert sorted(books.settled.values()) == [10 * USD, 10 * USD]
@@ -122,10 +122,10 @@ def test_every_budget_that_applies_must_have_room() -> None:
         {"monthly_usd": 100, "on_exhausted": "reject"},
         {"daily_usd": 1, "per": "workflow", "on_exhausted": "reject"},
     )
-    purse = gate.open("other", {"workflow": "nightly"})
-    assert "test/workflow=nightly" in refusal(purse.admit(2 * USD, first=True))
+    reservation = gate.open("other", {"workflow": "nightly"})
+    assert "test/workflow=nightly" in refusal(reservation.admit(2 * USD, first=True))
     assert not any(books.reserved.values())
-    purse.settle(2 * USD, 0)
+    reservation.settle(2 * USD, 0)
     assert not any(books.settled.values())
 
 

@@ -16,8 +16,8 @@ from structlog.testing import capture_logs
 
 from cascade.budgets.notices import Notice, Notices
 from cascade.core.errors import PolicyError
-from cascade.loading import parse_policy
-from cascade.plans import make_plan
+from cascade.policy.loading import parse_policy
+from cascade.policy.plans import make_plan
 from cascade.state import Alert
 from tests.budgets.listeners import FUNCTIONS, SECRET, entered, heard, let_go
 from tests.budgets.scenes import USD, alert, budgeted, notices_of

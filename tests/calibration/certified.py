@@ -4,8 +4,8 @@ from __future__ import annotations
 
 from typing import Any
 
-from cascade.certificates import hash_of, hashes_of
 from cascade.core.policy import Certificate, Policy
+from cascade.policy.certificates import hash_of, hashes_of
 
 __all__ = ["certificate_for", "certified"]
 

@@ -10,16 +10,16 @@ from typing import Any
 
 import numpy as np
 
-from cascade.calibration.coded import Coded, code_columns
-from cascade.calibration.frontier import Loss
+from cascade.calibration.search.frontier import Loss
+from cascade.calibration.search.levels import Coded, code_columns
 from cascade.core.climb import Plan
 from cascade.core.policy import Policy, Rung, Task
 from cascade.core.prices import Rates, RateTier
 from cascade.core.signals import Matcher, Signals
 from cascade.corpora import NOT_RECORDED, Item, LadderEntry, Manifest, RecordedReply
-from cascade.corpora.columns import Columns, Lens, View, read_columns
-from cascade.corpora.outcomes import Outcomes, false_confident, scores_of
-from cascade.corpora.vectorised import evaluate
+from cascade.replay.columns import Columns, PolicyMapping, View, read_columns
+from cascade.replay.outcomes import Outcomes, false_confident, scores_of
+from cascade.replay.vectorised import evaluate
 
 _FREE = Rates(((0, RateTier(0, 0, 0, 0, 0)),))  # costs are the recorded ones
 
@@ -54,14 +54,14 @@ def coded_of(seed: int, rungs: int, **more: Any) -> Coded:
     return code_columns(*drawn(seed, rungs, **more))
 
 
-def lens_at(names: Sequence[str], tasks: tuple[Task, ...], thresholds: Sequence[float | None]) -> Lens:
+def lens_at(names: Sequence[str], tasks: tuple[Task, ...], thresholds: Sequence[float | None]) -> PolicyMapping:
     """A ladder at these thresholds, built past the invariants that are about real models."""
     ladder = tuple(
         Rung.model_construct(rung=name, model=name, max_tokens=1, threshold=threshold)
         for name, threshold in zip(names, (*thresholds, None), strict=True)
     )
     policy = Policy.model_construct(version=1, name="drawn", ladder=ladder, tasks=tasks, checks=())
-    return Lens(Plan(policy, (_FREE,) * len(ladder), Signals(policy, _find_nothing), {}, ()), tuple(names))
+    return PolicyMapping(Plan(policy, (_FREE,) * len(ladder), Signals(policy, _find_nothing), {}, ()), tuple(names))
 
 
 def replayed(columns: Columns, view: View, thresholds: Sequence[float | None]) -> Outcomes:

@@ -12,13 +12,13 @@ import numpy as np
 import pytest
 
 from cascade import Policy
-from cascade.calibration.baselines import random_mix, shorter_counts, shorter_frontiers, shorter_ladders
-from cascade.calibration.coded import Coded, Loss, code_columns
-from cascade.calibration.frontier import frontier, point_at
-from cascade.calibration.sides import Items, lost_alone
+from cascade.calibration.halves import Items, lost_alone
+from cascade.calibration.search.baselines import random_mix, shorter_counts, shorter_frontiers, shorter_ladders
+from cascade.calibration.search.frontier import frontier, point_at
+from cascade.calibration.search.levels import Coded, Loss, code_columns
 from cascade.corpora import read_corpus
-from cascade.corpora.columns import read_columns
-from cascade.corpora.lenses import own_lens
+from cascade.replay.columns import read_columns
+from cascade.replay.mapping import own_mapping
 
 from .chance import coded_of
 
@@ -137,7 +137,7 @@ def test_every_shorter_ladder_comes_with_its_frontier() -> None:
 def test_on_raw_claude_confidences_a_single_model_is_better(real_corpus: Callable[[str], Path]) -> None:
     """MMLU-Pro: at nine tenths of the gap the top alone is cheaper than every cascade, short or long."""
     corpus = read_corpus(real_corpus("mmlupro-claude"))
-    lens = own_lens(corpus.manifest)
+    lens = own_mapping(corpus.manifest)
     columns, (view,) = read_columns(corpus.items, corpus.manifest, [lens])
     coded = code_columns(columns, view)
     counts = coded.counts()

@@ -9,12 +9,12 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from cascade.calibration.by_task import ByTask, best_by_task, large_tasks, path_by_task
-from cascade.calibration.coded import Coded, code_columns
-from cascade.calibration.frontier import risk_path
+from cascade.calibration.search.by_task import ByTask, best_by_task, large_tasks, path_by_task
+from cascade.calibration.search.frontier import risk_path
+from cascade.calibration.search.levels import Coded, code_columns
 from cascade.corpora import read_corpus
-from cascade.corpora.columns import read_columns
-from cascade.corpora.lenses import own_lens
+from cascade.replay.columns import read_columns
+from cascade.replay.mapping import own_mapping
 
 from .chance import coded_of
 
@@ -110,7 +110,7 @@ def test_a_task_nobody_chose_for_ships_only_at_the_top() -> None:
 def test_own_thresholds_cost_no_more_on_what_chose_them(real_corpus: Callable[[str], Path], name: str) -> None:
     """On a recorded corpus, at the same number of losses, and with tasks that are large enough."""
     corpus = read_corpus(real_corpus(name))
-    columns, (view,) = read_columns(corpus.items, corpus.manifest, [own_lens(corpus.manifest)])
+    columns, (view,) = read_columns(corpus.items, corpus.manifest, [own_mapping(corpus.manifest)])
     coded = code_columns(columns, view)
     for point in risk_path(coded.counts(), "false_confident", 10):
         chosen = best_by_task(coded, point.losses, own=large_tasks(coded, 300))

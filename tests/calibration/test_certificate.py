@@ -9,8 +9,8 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from cascade.calibration.against import Against, hold_against, levels_at
-from cascade.calibration.certificate import (
+from cascade.calibration.halves import Items
+from cascade.calibration.proof.pareto_testing import (
     Certified,
     NotCertified,
     Target,
@@ -19,14 +19,14 @@ from cascade.calibration.certificate import (
     hash_of_corpus,
     start_on,
 )
-from cascade.calibration.coded import Coded
-from cascade.calibration.foresight import Foresight
-from cascade.calibration.frontier import Point, point_at, risk_path
-from cascade.calibration.sides import Items
-from cascade.certificates import hash_of, hashes_of
-from cascade.core.certificate import Escalation
+from cascade.calibration.proof.power import Foresight
+from cascade.calibration.proof.recheck import Against, hold_against, levels_at
+from cascade.calibration.search.frontier import Point, point_at, risk_path
+from cascade.calibration.search.levels import Coded
 from cascade.core.errors import ConfigurationError, CorpusError, PolicyError
 from cascade.core.policy import Policy
+from cascade.core.policy.certificate import Escalation
+from cascade.policy.certificates import hash_of, hashes_of
 from tests.core.builders import policy_of
 
 from .certified import certified

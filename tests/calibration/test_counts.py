@@ -13,10 +13,10 @@ import pyarrow.compute as pc
 import pyarrow.parquet as pq
 import pytest
 
-from cascade.calibration.coded import Coded, code_columns
-from cascade.calibration.counts import Counts
-from cascade.calibration.frontier import frontier, point_at, risk_path
-from cascade.calibration.tabulating import (
+from cascade.calibration.search.counts import Counts
+from cascade.calibration.search.frontier import frontier, point_at, risk_path
+from cascade.calibration.search.levels import Coded, code_columns
+from cascade.calibration.tables.parquet import (
     COUNTS_KEY,
     Tabulated,
     read_counts,
@@ -26,8 +26,8 @@ from cascade.calibration.tabulating import (
 )
 from cascade.core.errors import CorpusError
 from cascade.corpora import Item, LadderEntry, Manifest, RecordedReply, read_corpus, write_corpus
-from cascade.corpora.columns import read_columns
 from cascade.corpora.splits import Split
+from cascade.replay.columns import read_columns
 from tests.cli.conftest import Run, run, runner
 
 from .chance import coded_of, drawn_items, lens_at

@@ -11,7 +11,7 @@ import pytest
 
 from cascade.corpora import Corpus, Item, LadderEntry, Manifest, RecordedReply, write_corpus
 from cascade.emulator import Emulator
-from cascade.loading import load_policy
+from cascade.policy.loading import load_policy
 from tests.cli.conftest import Run
 from tests.live.conftest import HAIKU, OPUS, SONNET
 

@@ -15,18 +15,18 @@ import numpy as np
 import pytest
 
 from cascade import Policy
-from cascade.calibration.certificate import FEWEST_OF_TASK, escalation_of
-from cascade.calibration.coded import code_columns
-from cascade.core.certificate import Escalation
+from cascade.calibration.proof.pareto_testing import FEWEST_OF_TASK, escalation_of
+from cascade.calibration.search.levels import code_columns
 from cascade.core.climb import Ask, Observation, Plan, Recorded, climb
 from cascade.core.decision import Situation
 from cascade.core.policy import Task
+from cascade.core.policy.certificate import Escalation
 from cascade.core.storm import Guard
 from cascade.corpora import Item, LadderEntry, Manifest, RecordedReply, replay_item, write_corpus
-from cascade.corpora.columns import Lens, read_columns
-from cascade.corpora.replaying import recorded_verdict, request_of
-from cascade.loading import load_policy
-from cascade.plans import make_plan
+from cascade.policy.loading import load_policy
+from cascade.policy.plans import make_plan
+from cascade.replay.columns import PolicyMapping, read_columns
+from cascade.replay.driver import recorded_verdict, request_of
 from tests.cli.conftest import Run
 from tests.core.builders import policy_of
 from tests.live.conftest import HAIKU, OPUS, SONNET
@@ -50,7 +50,7 @@ def observed(plan: Plan, item: Item) -> Iterator[Observation]:
         return
 
 
-def counted(lens: Lens, items: list[Item]) -> Escalation:
+def counted(lens: PolicyMapping, items: list[Item]) -> Escalation:
     """The rates, from the observations of all climbs."""
     plan = replace(lens.plan, policy=lens.plan.policy.model_copy(update={"exhausted": "abstain"}))
     seen, up = Counter[tuple[str, str]](), Counter[tuple[str, str]]()
@@ -105,7 +105,7 @@ def test_a_floor_is_no_escalation_and_its_confidence_counts_all_the_same() -> No
     ]  # fmt: skip
     policy = policy_of(0.9, tasks=[{"name": "floored", "floor": "r1"}])
     manifest = Manifest("two", (LadderEntry("r0"), LadderEntry("r1")))
-    columns, (view,) = read_columns(items, manifest, [Lens(make_plan(policy), manifest.rungs)])
+    columns, (view,) = read_columns(items, manifest, [PolicyMapping(make_plan(policy), manifest.rungs)])
     assert escalation_of(code_columns(columns, view), (2,)) == Escalation(
         {"r0": 0.5}, {"floored": {"r0": 0.5}, "plain": {"r0": 0.5}}
     )

@@ -7,12 +7,12 @@ from dataclasses import replace
 import numpy as np
 import pytest
 
-from cascade.calibration.certificate import Certified, Target, certify
-from cascade.calibration.choosing import prove
-from cascade.calibration.coded import Coded
-from cascade.calibration.foresight import folds_of, foresee
-from cascade.calibration.frontier import risk_path
-from cascade.calibration.sides import Items, Tallied
+from cascade.calibration.choice import prove
+from cascade.calibration.halves import Items, Tallied
+from cascade.calibration.proof.pareto_testing import Certified, Target, certify
+from cascade.calibration.proof.power import folds_of, foresee
+from cascade.calibration.search.frontier import risk_path
+from cascade.calibration.search.levels import Coded
 
 
 def continuous(n: int, seed: int, group: int = 1) -> Coded:

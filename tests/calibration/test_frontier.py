@@ -10,13 +10,13 @@ import numpy as np
 import pytest
 from msgspec.structs import replace
 
-from cascade.calibration.coded import Coded, code_columns
-from cascade.calibration.frontier import Point, frontier, point_at, risk_path, surface
+from cascade.calibration.search.frontier import Point, frontier, point_at, risk_path, surface
+from cascade.calibration.search.levels import Coded, code_columns
 from cascade.core.errors import CorpusError
 from cascade.corpora import Item, read_corpus
-from cascade.corpora.columns import read_columns
-from cascade.corpora.lenses import own_lens
-from cascade.corpora.outcomes import scores_of
+from cascade.replay.columns import read_columns
+from cascade.replay.mapping import own_mapping
+from cascade.replay.outcomes import scores_of
 
 from .chance import Tried, coded_of, drawn, drawn_items, lens_at, lost, replayed, tried
 
@@ -109,7 +109,7 @@ def test_the_surface_is_every_point() -> None:
 def test_a_recorded_corpus_has_its_replays_figures(real_corpus: Callable[[str], Path], name: str) -> None:
     """Every point of a real corpus's frontier is what the replay says at its thresholds."""
     corpus = read_corpus(real_corpus(name))
-    columns, (view,) = read_columns(corpus.items, corpus.manifest, [own_lens(corpus.manifest)])
+    columns, (view,) = read_columns(corpus.items, corpus.manifest, [own_mapping(corpus.manifest)])
     counts = code_columns(columns, view).counts()
     points = frontier(counts)
     assert len(points) > 1

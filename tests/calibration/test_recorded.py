@@ -8,11 +8,11 @@ from pathlib import Path
 import pytest
 
 from benchmarks.recorded import main, row_of
-from cascade.calibration.calibrating import Wish, calibrate
-from cascade.calibration.certificate import Target
-from cascade.corpora.replays import Wish as Replayed
-from cascade.corpora.replays import replay_corpus
-from cascade.shipped import find_corpus
+from cascade.calibration.proof.pareto_testing import Target
+from cascade.calibration.run import Wish, calibrate
+from cascade.policy.shipped import find_corpus
+from cascade.replay.run import Wish as Replayed
+from cascade.replay.run import replay_corpus
 
 README = Path(__file__).resolve().parents[2] / "README.md"
 SHORT = ("coding-claims", "mmlupro-gpt41", "translation-claude")

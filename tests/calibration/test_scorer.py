@@ -13,19 +13,19 @@ import numpy as np
 import pytest
 from msgspec.structs import replace as changed
 
-from cascade.calibration.coded import code_columns
-from cascade.calibration.frontier import frontier
 from cascade.calibration.scorer import Gatherer, Learned, Material, learn, rescored, scores_under
+from cascade.calibration.search.frontier import frontier
+from cascade.calibration.search.levels import code_columns
 from cascade.calibration.signal import signals
 from cascade.core.errors import ConfigurationError
 from cascade.core.scoring import logistic
 from cascade.corpora import NOT_RECORDED, Corpus, Item, LadderEntry, Manifest, RecordedReply, read_corpus
-from cascade.corpora.columns import Columns, Lens, View, read_columns
-from cascade.corpora.exact import ExactRun
-from cascade.corpora.lenses import own_lens
-from cascade.corpora.outcomes import Outcomes
 from cascade.corpora.splits import Split
-from cascade.corpora.vectorised import evaluate
+from cascade.replay.columns import Columns, PolicyMapping, View, read_columns
+from cascade.replay.exact import ExactRun
+from cascade.replay.mapping import own_mapping
+from cascade.replay.outcomes import Outcomes
+from cascade.replay.vectorised import evaluate
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[2]))
 from benchmarks.scorer import compare
@@ -53,7 +53,7 @@ def drawn(n: int, seed: int = 1, *, agreeing: bool = True, groups: int | None = 
 
 def gathered(corpus: Corpus) -> tuple[Columns, View, Material]:
     """The columns, the raw view, and what a scorer can be learned from."""
-    lens = own_lens(corpus.manifest)
+    lens = own_mapping(corpus.manifest)
     gatherer = Gatherer(lens)
     columns, (view,) = read_columns(corpus.items, corpus.manifest, [lens], each=gatherer.take)
     return columns, view, gatherer.material(view)
@@ -180,7 +180,7 @@ def test_the_same_seed_learns_the_same_scorer() -> None:
     assert learned(drawn(500), seed=4).scorer == learned(drawn(500), seed=4).scorer
 
 
-def outcomes_of(corpus: Corpus, lens: Lens) -> tuple[View, Outcomes, Outcomes]:
+def outcomes_of(corpus: Corpus, lens: PolicyMapping) -> tuple[View, Outcomes, Outcomes]:
     """What replay and the engine's own path make of it."""
     run = ExactRun(lens)
     columns, (view,) = read_columns(corpus.items, corpus.manifest, [lens], each=run.take)

@@ -8,11 +8,11 @@ from itertools import product
 import numpy as np
 import pytest
 
-from cascade.calibration.certificate import Target, certify
-from cascade.calibration.coded import Coded
-from cascade.calibration.counts import Loss
-from cascade.calibration.frontier import point_at, risk_path
-from cascade.calibration.sides import Half, Items, Tallied
+from cascade.calibration.halves import Half, Items, Tallied
+from cascade.calibration.proof.pareto_testing import Target, certify
+from cascade.calibration.search.counts import Loss
+from cascade.calibration.search.frontier import point_at, risk_path
+from cascade.calibration.search.levels import Coded
 
 from .chance import coded_of
 

@@ -10,11 +10,11 @@ from typing import Any
 import numpy as np
 import pytest
 
-from cascade.calibration.coded import Coded, code_columns
+from cascade.calibration.search.levels import Coded, code_columns
 from cascade.calibration.signal import MOST_BINS, auroc_of, bins_of, ece_of, gain_over_random, signals
 from cascade.corpora import Item, LadderEntry, Manifest, RecordedReply, read_corpus
-from cascade.corpora.columns import read_columns
-from cascade.corpora.lenses import own_lens
+from cascade.replay.columns import read_columns
+from cascade.replay.mapping import own_mapping
 
 from .chance import coded_of
 
@@ -34,7 +34,7 @@ def coded_rows(rows: list[tuple[float | None, float, float]], groups: list[str] 
         )
         for number, (confidence, score, above) in enumerate(rows)
     ]
-    columns, (view,) = read_columns(items, manifest, [own_lens(manifest)])
+    columns, (view,) = read_columns(items, manifest, [own_mapping(manifest)])
     return code_columns(columns, view)
 
 
@@ -217,7 +217,7 @@ def test_recorded_confidences_are_worth_what_was_measured(
 ) -> None:
     """Claude 3 Haiku's self-report escalates worse than chance, translation's no better; GPT-4.1's and the claims' do."""
     corpus = read_corpus(real_corpus(name))
-    columns, (view,) = read_columns(corpus.items, corpus.manifest, [own_lens(corpus.manifest)])
+    columns, (view,) = read_columns(corpus.items, corpus.manifest, [own_mapping(corpus.manifest)])
     found = [*signals(code_columns(columns, view)).values()]
     assert [signal.beats_random for signal in found] == beats
     if name == "mmlupro-claude":

@@ -8,15 +8,15 @@ from typing import Any
 import pytest
 import yaml
 
-from cascade.certificates import certified_escalation, changed_parts, hashes_of
-from cascade.core.certificate import Escalation
 from cascade.core.errors import PolicyError
 from cascade.core.policy import Policy, StormGuard
+from cascade.core.policy.certificate import Escalation
 from cascade.core.storm import Guard, Watch, storm_limit
-from cascade.corpora.replays import Wish, replay_corpus
-from cascade.loading import load_policy, parse_policy
-from cascade.plans import make_plan
-from cascade.shipped import shipped
+from cascade.policy.certificates import certified_escalation, changed_parts, hashes_of
+from cascade.policy.loading import load_policy, parse_policy
+from cascade.policy.plans import make_plan
+from cascade.policy.shipped import shipped
+from cascade.replay.run import Wish, replay_corpus
 from tests.cli.conftest import Run
 
 from .certified import certificate_for, certified, with_keys

@@ -14,7 +14,7 @@ from typing import Any
 import pytest
 
 from cascade.emulator import Emulator
-from cascade.shipped import shipped
+from cascade.policy.shipped import shipped
 
 Run = Callable[..., "Ran"]
 

@@ -11,8 +11,8 @@ import pytest
 
 from cascade.corpora import Item, read_corpus, replay_item
 from cascade.emulator import Emulator
-from cascade.loading import load_policy
-from cascade.plans import make_plan
+from cascade.policy.loading import load_policy
+from cascade.policy.plans import make_plan
 from tests.cli.conftest import Run
 
 

@@ -14,7 +14,7 @@ import pytest
 
 from cascade.corpora import read_corpus
 from cascade.emulator import Emulator
-from cascade.loading import load_policy, policy_schema
+from cascade.policy.loading import load_policy, policy_schema
 from tests.cli import within
 from tests.cli.conftest import Run
 

@@ -12,9 +12,9 @@ import pytest
 from cascade.cli.demo import TICKETS, demo_policy
 from cascade.cli.demo.certified import TARGET, Found, calibrated
 from cascade.corpora import Item, read_corpus, write_corpus
-from cascade.corpora.replays import Replay, Wish, replay_corpus
 from cascade.corpora.splits import group_key
-from cascade.shipped import shipped
+from cascade.policy.shipped import shipped
+from cascade.replay.run import Replay, Wish, replay_corpus
 from tests.cli.conftest import Ran, Run, Runner
 
 

@@ -14,7 +14,7 @@ from cascade.core.decision import Situation
 from cascade.core.messages import Failure, Reply, Request, Usage, read_messages
 from cascade.core.policy import Policy, Task
 from cascade.core.trail import Answer, Step, Verdict
-from cascade.plans import make_plan
+from cascade.policy.plans import make_plan
 
 PRICE = {"input": "1", "output": "10"}
 """USD per million tokens; 1,000 nano-USD an input token, 10,000 an output token."""

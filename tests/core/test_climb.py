@@ -14,7 +14,7 @@ from cascade.core.errors import AllRungsFailed, ClimbError, DeadlineExceeded, Re
 from cascade.core.messages import Usage
 from cascade.core.policy import Policy, Task
 from cascade.core.trail import Verdict
-from cascade.plans import make_plan
+from cascade.policy.plans import make_plan
 
 from .builders import COST, USAGE, Climbed, answer_of, failure, policy_of, reply, request_of, run
 

@@ -8,12 +8,12 @@ from typing import Any
 import pytest
 from pydantic import BaseModel, field_validator
 
-from cascade.checks import bind_callables, bind_check
 from cascade.core.climb import BoundCheck, Recorded
 from cascade.core.errors import AllRungsFailed, PolicyError, RequestError
 from cascade.core.policy import Check, Task
 from cascade.core.trail import Verdict
-from cascade.plans import make_plan
+from cascade.policy.checks import bind_callables, bind_check
+from cascade.policy.plans import make_plan
 
 from .builders import answer_of, policy_of, reply, request_of
 

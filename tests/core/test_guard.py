@@ -10,7 +10,7 @@ from structlog.testing import capture_logs
 from cascade.core.climb import Observation
 from cascade.core.policy import StormGuard
 from cascade.core.storm import Change, Guard
-from cascade.state.guard import MemoryGuard
+from cascade.state.memory_guard import MemoryGuard
 
 
 def guard(**settings: object) -> Guard:

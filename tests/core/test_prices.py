@@ -13,10 +13,10 @@ from cascade.core.errors import PolicyError
 from cascade.core.messages import Usage
 from cascade.core.policy import Rung
 from cascade.core.prices import Rates, RateTier, cost
-from cascade.loading import load_policy
-from cascade.plans import baseline_rung, make_plan
-from cascade.pricing import NoPrice, rates_of
-from cascade.shipped import names
+from cascade.policy.loading import load_policy
+from cascade.policy.plans import baseline_rung, make_plan
+from cascade.policy.pricing import NoPrice, rates_of
+from cascade.policy.shipped import names
 
 from .builders import policy_of
 

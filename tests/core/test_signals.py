@@ -11,7 +11,7 @@ from cascade.core.messages import Request
 from cascade.core.policy import Task, When
 from cascade.core.signals import Match, Signals
 from cascade.core.tampering import FLAG
-from cascade.patterns import compile_blind, compile_exact
+from cascade.policy.patterns import compile_blind, compile_exact
 
 from .builders import answer_of, policy_of, reply, request_of
 

@@ -14,7 +14,7 @@ from hypothesis import strategies as st
 from cascade.core.policy import Task, When
 from cascade.core.signals import Signals
 from cascade.core.tampering import FLAG, PATTERNS
-from cascade.patterns import compile_blind
+from cascade.policy.patterns import compile_blind
 
 from .builders import policy_of, request_of
 

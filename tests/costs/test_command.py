@@ -14,13 +14,13 @@ from typing import Any
 import msgspec
 import pytest
 
-from cascade.cli.costs import CostsWish, run_costs
+from cascade.cli.costs.command import CostsOptions, run_costs
 from cascade.core.errors import ConfigurationError, LedgerError
 from cascade.core.modes import arm_of, slot_of, unit_of
-from cascade.core.operations import Rollout
+from cascade.core.policy.operations import Rollout
 from cascade.ledger.chain import link, start
 from cascade.ledger.records import Batch, OutcomeBody, RequestBody, StepBody
-from cascade.ledger.sqlite import SqliteStore
+from cascade.ledger.sqlite.store import SqliteStore
 from cascade.ledger.sums import add_outcome, add_step
 
 NOW = datetime(2026, 11, 21, 10, 7, tzinfo=UTC).timestamp()
@@ -80,7 +80,7 @@ def tell(capsys: pytest.CaptureFixture[str]) -> Tell:
     """Run the command at NOW; what it printed."""
 
     def told(*, as_json: bool = False, **wish: Any) -> str:
-        run_costs(CostsWish(**wish), as_json=as_json, now=lambda: NOW)
+        run_costs(CostsOptions(**wish), as_json=as_json, now=lambda: NOW)
         return capsys.readouterr().out
 
     return told

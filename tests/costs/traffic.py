@@ -7,7 +7,7 @@ from dataclasses import dataclass
 import numpy as np
 
 from cascade.core.modes import SLOTS, arm_of, slot_of
-from cascade.core.operations import Rollout
+from cascade.core.policy.operations import Rollout
 from cascade.costs import TrafficRow
 
 NANO = 1_000_000

@@ -9,12 +9,12 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from cascade.core.certificate import Certificate, Hashes
 from cascade.core.errors import PolicyError
 from cascade.core.policy import Policy
-from cascade.core.scorer import Feature, Scoring
-from cascade.editing import diff_of, edit_policy, write_policy
-from cascade.loading import compose, parse_policy
+from cascade.core.policy.certificate import Certificate, Hashes
+from cascade.core.policy.scorer import Feature, Scoring
+from cascade.policy.editing import diff_of, edit_policy, write_policy
+from cascade.policy.loading import compose, parse_policy
 
 SHIPPED = sorted((Path(__file__).resolve().parents[2] / "policies").glob("*.yaml"))
 
@@ -245,7 +245,7 @@ def test_what_is_as_wanted_stays_as_it_is_written() -> None:
 def test_a_block_is_replaced_in_its_own_style(old: str, new: str, monkeypatch: pytest.MonkeyPatch) -> None:
     """Flow stays flow, a block keeps its indent, and comments beside the key and after the block stay."""
     # Not through the policy's own rules, so that any old and new value will do for the block.
-    monkeypatch.setattr("cascade.editing.parse_policy", lambda *_, **__: None)
+    monkeypatch.setattr("cascade.policy.editing.parse_policy", lambda *_, **__: None)
     block = {"loss": "false_confident", "alpha": 1e-05, "hashes": {"corpus": "0e12"}, "note": "on"}
     lines = ["loss: false_confident", "alpha: 1.0e-05", "hashes: {corpus: 0e12}", "note: 'on'"]
     wanted = new.replace("BLOCK-FLOW", ", ".join(lines))

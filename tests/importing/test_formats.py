@@ -11,8 +11,8 @@ import pytest
 
 from cascade.core.errors import ConfigurationError, CorpusError
 from cascade.corpora import read_corpus, write_corpus
-from cascade.corpora.importing import FORMATS, Imported, Options, import_corpus
 from cascade.corpora.items import NOT_RECORDED
+from cascade.importing import FORMATS, Imported, Options, import_corpus
 
 FIXTURES = Path(__file__).parent / "fixtures"
 SMALL = str(FIXTURES / "lm_eval" / "small" / "samples_trivia_2026-01-05T10-00-00.123456.jsonl")

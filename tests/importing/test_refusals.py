@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 
 from cascade.core.errors import ConfigurationError, CorpusError
-from cascade.corpora.importing import Options, import_corpus
+from cascade.importing import Options, import_corpus
 
 FIXTURES = Path(__file__).parent / "fixtures"
 SMALL = FIXTURES / "lm_eval" / "small" / "samples_trivia_2026-01-05T10-00-00.123456.jsonl"

@@ -17,8 +17,8 @@ from typing import Any
 import pytest
 
 from cascade.core.errors import CascadeError, CorpusError
-from cascade.corpora.importing import FORMATS, Options, import_corpus
-from cascade.corpora.importing.zips import Zip
+from cascade.importing import FORMATS, Options, import_corpus
+from cascade.importing.zips import Zip
 
 FIXTURES = Path(__file__).parent / "fixtures"
 LOG = FIXTURES / "inspect_haiku.json"
@@ -96,7 +96,7 @@ def test_without_the_extra_a_zstd_zip_says_which_one(tmp_path: Path) -> None:
     zip_with_zstd(path, entries_of(json.loads(LOG.read_text())))
     code = (
         "import sys; sys.modules['zstandard'] = None\n"
-        "from cascade.corpora.importing import import_corpus\n"
+        "from cascade.importing import import_corpus\n"
         "from cascade.core.errors import MissingExtra\n"
         f"try: import_corpus('inspect', [{str(path)!r}], name='c')\n"
         "except MissingExtra as error: print(error, error.extra)"

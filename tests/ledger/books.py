@@ -11,7 +11,7 @@ import msgspec
 
 from cascade.ledger.chain import content_digest, link, start
 from cascade.ledger.records import Batch, Content, Kind, OpenBody, OutcomeBody, RequestBody, StepBody
-from cascade.ledger.sqlite import SqliteStore
+from cascade.ledger.sqlite.store import SqliteStore
 from cascade.ledger.stores import Store
 from cascade.ledger.sums import add_open, add_outcome, add_step, settle_open
 

@@ -13,17 +13,17 @@ from typing import Any
 import msgspec
 
 from cascade.core.messages import Request, Usage, read_messages
-from cascade.core.operations import Ledger
 from cascade.core.policy import Policy
+from cascade.core.policy.operations import Ledger
 from cascade.core.trail import Answer, Step, Verdict
 from cascade.hooks import Begun, Calling, Ended, Wait
-from cascade.ledger.bounds import Bounds, Times
+from cascade.ledger.hook import LedgerHook
 from cascade.ledger.records import Batch, Content, Entry
-from cascade.ledger.sqlite import SqliteReader, SqliteStore
-from cascade.ledger.tracking import LedgerHook
-from cascade.ledger.verifying import verify
-from cascade.ledger.writer import Writer
-from cascade.plans import make_plan
+from cascade.ledger.sqlite.store import SqliteReader, SqliteStore
+from cascade.ledger.verifying.verification import verify
+from cascade.ledger.writing.limits import Bounds, Times
+from cascade.ledger.writing.writer import Writer
+from cascade.policy.plans import make_plan
 
 _RUNG = {"max_tokens": 100, "price": {"input": "1", "output": "10"}}
 _RUNGS = [{"rung": f"r{at}", "model": f"model-{at}", **_RUNG} for at in range(3)]

@@ -9,9 +9,9 @@ from pathlib import Path
 
 import pytest
 
-from cascade.cli.ledgers import follow
+from cascade.cli.ledger.command import follow
 from cascade.ledger.records import Entry
-from cascade.ledger.sqlite import SqliteReader, SqliteStore
+from cascade.ledger.sqlite.store import SqliteReader, SqliteStore
 from tests.cli.conftest import Run
 
 from .books import AT, Writer, fill, tamper

@@ -13,9 +13,9 @@ import pytest
 
 from cascade.core.errors import LedgerError
 from cascade.ledger.exporting import line_of, write_parquet
-from cascade.ledger.gathering import gather, with_texts
 from cascade.ledger.records import OutcomeBody, RequestBody, StepBody
-from cascade.ledger.sqlite import SqliteReader, SqliteStore
+from cascade.ledger.requests import gather, with_texts
+from cascade.ledger.sqlite.store import SqliteReader, SqliteStore
 
 from .books import AT, Writer, fill, tamper
 

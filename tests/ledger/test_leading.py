@@ -13,12 +13,12 @@ from pathlib import Path
 
 import pytest
 
-from cascade.core.operations import Ledger
+from cascade.core.policy.operations import Ledger
 from cascade.hooks import Ended, Wait, wait, wait_async
+from cascade.ledger.hook import LedgerHook
 from cascade.ledger.records import Batch
-from cascade.ledger.sqlite import SqliteStore
-from cascade.ledger.tracking import LedgerHook
-from cascade.ledger.writer import Writer
+from cascade.ledger.sqlite.store import SqliteStore
+from cascade.ledger.writing.writer import Writer
 
 from .scenes import LONG_S, Clock, ask, begin, calling, read, steps_of
 
@@ -42,7 +42,7 @@ class Slow(SqliteStore):
 
     __slots__ = ("_scene",)
 
-    def __init__(self, path: Path, scene: Desk) -> None:
+    def __init__(self, path: Path, scene: Runtime) -> None:
         super().__init__(path, synchronous="FULL")
         self._scene = scene
 
@@ -53,7 +53,7 @@ class Slow(SqliteStore):
         super().write(batch)
 
 
-class Desk:
+class Runtime:
     """A writer whose store is slow, and a clock that stands still: what is written was asked for."""
 
     def __init__(self, path: Path) -> None:
@@ -71,15 +71,15 @@ class Desk:
 
 
 @pytest.fixture
-def desk(tmp_path: Path) -> Iterator[Desk]:
+def desk(tmp_path: Path) -> Iterator[Runtime]:
     """One, closed at the end."""
-    desk = Desk(tmp_path / "ledger.db")
+    desk = Runtime(tmp_path / "ledger.db")
     yield desk
     desk.go.set()
     assert desk.writer.close(LONG_S)
 
 
-def test_who_waits_writes_on_his_own_thread_all_that_waits(desk: Desk) -> None:
+def test_who_waits_writes_on_his_own_thread_all_that_waits(desk: Runtime) -> None:
     """One transaction holds his row and those before it; the writer's thread has nothing to do."""
     forgotten = ask(desk.hook, "a")
     waits = ask(desk.hook, "b")
@@ -90,7 +90,7 @@ def test_who_waits_writes_on_his_own_thread_all_that_waits(desk: Desk) -> None:
     assert desk.by.empty()
 
 
-def test_an_event_loop_never_waits_for_the_disk(desk: Desk) -> None:
+def test_an_event_loop_never_waits_for_the_disk(desk: Runtime) -> None:
     """The writer's thread writes; the loop goes on meanwhile."""
     desk.go.clear()
 
@@ -105,7 +105,7 @@ def test_an_event_loop_never_waits_for_the_disk(desk: Desk) -> None:
     assert desk.requests() == ["a"]
 
 
-def test_a_row_that_nobody_waits_for_is_written_after_the_linger(desk: Desk) -> None:
+def test_a_row_that_nobody_waits_for_is_written_after_the_linger(desk: Runtime) -> None:
     """Also one that came while those before it were written by who waited for them, with no thread awake."""
     wait(ask(desk.hook, "a"))
     assert desk.by.get(timeout=LONG_S) != "cascade-ledger"
@@ -116,7 +116,7 @@ def test_a_row_that_nobody_waits_for_is_written_after_the_linger(desk: Desk) -> 
     assert desk.requests() == ["a", "b"]
 
 
-def test_who_finds_somebody_writing_is_served_and_a_fork_waits_for_whoever_writes(desk: Desk) -> None:
+def test_who_finds_somebody_writing_is_served_and_a_fork_waits_for_whoever_writes(desk: Runtime) -> None:
     """Eight callers at once, the first held up on the disk: each is served; the fork finds nobody connected."""
     desk.go.clear()
     with ThreadPoolExecutor(9) as pool:
@@ -136,7 +136,7 @@ def test_who_finds_somebody_writing_is_served_and_a_fork_waits_for_whoever_write
     assert sorted(requests[1:]) == [f"r{n}" for n in range(7)]
 
 
-def test_an_interrupt_of_who_writes_loses_nothing_and_writes_nothing_twice(desk: Desk) -> None:
+def test_an_interrupt_of_who_writes_loses_nothing_and_writes_nothing_twice(desk: Runtime) -> None:
     """Ctrl-C reaches the caller, at the second request's text; the chain, the texts and both requests are whole."""
     _interrupted.clear()
     trail = steps_of(1)
@@ -164,7 +164,7 @@ def test_an_interrupt_of_who_writes_loses_nothing_and_writes_nothing_twice(desk:
     ]
 
 
-def test_a_redact_that_asks_leaves_the_pen_with_who_writes(desk: Desk) -> None:
+def test_a_redact_that_asks_leaves_the_pen_with_who_writes(desk: Runtime) -> None:
     """Its own row is not waited for there: it is written next, and nobody writes beside him who reads the text."""
     asked: list[Wait] = []
 

@@ -15,12 +15,12 @@ import psycopg
 import pytest
 
 from cascade.core.errors import MissingExtra
-from cascade.ledger import sessions
-from cascade.ledger.postgres import PostgresReader, PostgresStore
+from cascade.ledger.postgres import connection as sessions
+from cascade.ledger.postgres.store import PostgresReader, PostgresStore
 from cascade.ledger.records import Batch, Content, SpendKey, TrafficKey
-from cascade.ledger.sqlite import SqliteReader, SqliteStore
+from cascade.ledger.sqlite.store import SqliteReader, SqliteStore
 from cascade.ledger.stores import LedgerDown, Reader, Store
-from cascade.ledger.verifying import verify
+from cascade.ledger.verifying.verification import verify
 from tests.ledger.books import AT, Writer
 from tests.servers import PostgresServer
 
@@ -301,11 +301,11 @@ def test_every_form_of_the_address_will_do(postgres_database: str) -> None:
 
 
 def test_without_the_extra_it_is_said() -> None:
-    """One line that names the extra, where the ledger is opened; `import cascade.ledger.postgres` needs none."""
+    """One line that names the extra, where the ledger is opened; `import cascade.ledger.postgres.store` needs none."""
     code = (
         "import sys; sys.modules['psycopg'] = None\n"
-        "import cascade.ledger.postgres\n"
-        "from cascade.core.operations import Ledger\n"
+        "import cascade.ledger.postgres.store\n"
+        "from cascade.core.policy.operations import Ledger\n"
         "from cascade.ledger.opening import open_ledger\n"
         "open_ledger('postgresql://h/d', Ledger())"
     )

@@ -11,7 +11,7 @@ import pytest
 
 from cascade.core.budgets import Claim
 from cascade.ledger.opening import open_reader
-from cascade.ledger.seeding import Seeding
+from cascade.ledger.spent import Seeding
 from cascade.ledger.stores import LedgerDown, Reader
 from tests.ledger.books import AT, fill
 

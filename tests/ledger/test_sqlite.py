@@ -12,10 +12,10 @@ from pathlib import Path
 import pytest
 
 from cascade.ledger.records import NO_SLOT, Batch, Content, SpendKey
-from cascade.ledger.schema import APPLICATION_ID, MIGRATIONS
-from cascade.ledger.sqlite import SqliteReader, SqliteStore
+from cascade.ledger.sqlite.schema import APPLICATION_ID, MIGRATIONS
+from cascade.ledger.sqlite.store import SqliteReader, SqliteStore
 from cascade.ledger.stores import LedgerDown, Reader, Store
-from cascade.ledger.verifying import verify
+from cascade.ledger.verifying.verification import verify
 
 from .books import AT, Writer, fill, tamper
 
@@ -201,7 +201,7 @@ def test_a_full_ledger_says_so_and_goes_on_when_there_is_room(tmp_path: Path) ->
 
 def test_a_ledger_that_another_process_holds_says_so(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """A write waits for so long and no longer; a reader does not wait at all."""
-    monkeypatch.setattr("cascade.ledger.files.BUSY_MS", 20)
+    monkeypatch.setattr("cascade.ledger.sqlite.connection.BUSY_MS", 20)
     path = tmp_path / "ledger.db"
     fill(path)
     with closing(SqliteStore(path, synchronous="NORMAL")) as store, closing(sqlite3.connect(path)) as holder:
@@ -269,7 +269,7 @@ def test_what_is_erased_is_found_nowhere_in_the_files(tmp_path: Path) -> None:
 
 def test_an_erasure_that_a_reader_holds_up_says_so(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """The texts are gone from the tables, and their bytes once the other has ended: it is told, not passed over."""
-    monkeypatch.setattr("cascade.ledger.files.BUSY_MS", 20)
+    monkeypatch.setattr("cascade.ledger.sqlite.connection.BUSY_MS", 20)
     path = tmp_path / "ledger.db"
     with closing(SqliteStore(path, synchronous="NORMAL")) as store:
         writer = Writer(store, "one")

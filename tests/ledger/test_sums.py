@@ -7,7 +7,7 @@ from contextlib import closing
 from pathlib import Path
 
 from cascade.ledger.records import BUCKET_S, DAY_S, NO_SLOT, Batch, OutcomeBody, RequestBody, StepBody
-from cascade.ledger.sqlite import SqliteReader, SqliteStore
+from cascade.ledger.sqlite.store import SqliteReader, SqliteStore
 from cascade.ledger.sums import add_outcome, add_step
 
 DAY = 20_400 * DAY_S

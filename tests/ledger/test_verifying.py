@@ -12,11 +12,11 @@ import pytest
 
 from cascade.core.errors import LedgerError
 from cascade.ledger.chain import link
-from cascade.ledger.postgres import PostgresReader, PostgresStore
+from cascade.ledger.postgres.store import PostgresReader, PostgresStore
 from cascade.ledger.records import Batch, OutcomeBody, RequestBody, StepBody
-from cascade.ledger.sqlite import SqliteReader, SqliteStore
+from cascade.ledger.sqlite.store import SqliteReader, SqliteStore
 from cascade.ledger.sums import add_outcome, add_step
-from cascade.ledger.verifying import Finding, Head, Verified, heads, read_heads, verify, write_heads
+from cascade.ledger.verifying.verification import Finding, Head, Verified, heads, read_heads, verify, write_heads
 
 from .books import AT, Writer, fill, tamper
 

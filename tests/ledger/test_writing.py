@@ -13,13 +13,13 @@ from structlog.testing import capture_logs
 
 from cascade.core.budgets import Claim
 from cascade.core.errors import BudgetExceeded, ConfigurationError, PolicyError
-from cascade.core.operations import Ledger
+from cascade.core.policy.operations import Ledger
 from cascade.hooks import Ended
-from cascade.ledger.bounds import Bounds
+from cascade.ledger.hook import LedgerHook
 from cascade.ledger.opening import address_of, open_ledger, seed_of, told_address
 from cascade.ledger.prompts import redacted
-from cascade.ledger.sqlite import SqliteReader
-from cascade.ledger.tracking import LedgerHook
+from cascade.ledger.sqlite.store import SqliteReader
+from cascade.ledger.writing.limits import Bounds
 
 from .scenes import LONG_S, NOW, PLAN, Scene, ask, begin, bodies, calling, read, steps_of
 

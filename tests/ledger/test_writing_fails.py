@@ -11,9 +11,9 @@ from typing import Any
 import pytest
 from structlog.testing import capture_logs
 
-from cascade.core.operations import Ledger
-from cascade.ledger import files
-from cascade.ledger.bounds import Bounds
+from cascade.core.policy.operations import Ledger
+from cascade.ledger.sqlite import connection as files
+from cascade.ledger.writing.limits import Bounds
 
 from .scenes import LONG_S, Scene
 

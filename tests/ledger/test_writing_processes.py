@@ -16,9 +16,9 @@ from .scenes import read
 ROOT = Path(__file__).resolve().parents[2]
 HEAD = """
 import os, sys
-from cascade.core.operations import Ledger
+from cascade.core.policy.operations import Ledger
 from cascade.ledger.opening import open_ledger
-from cascade.ledger.tracking import LedgerHook
+from cascade.ledger.hook import LedgerHook
 from tests.ledger.scenes import ask
 settings = Ledger(durability=sys.argv[2])
 writer = open_ledger(sys.argv[1], settings)

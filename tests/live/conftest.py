@@ -269,7 +269,7 @@ def reasons(answer: Answer) -> list[str | None]:
 @pytest.fixture(autouse=True)
 def _guesses_are_known(monkeypatch: pytest.MonkeyPatch) -> None:
     """That nothing proves these policies was told already: a process is told once, and a test of events is of its own."""
-    monkeypatch.setattr("cascade.engine.desk.uncertified_told", {"live", "support", "coding", "default"})
+    monkeypatch.setattr("cascade.engine.runtime.uncertified_told", {"live", "support", "coding", "default"})
 
 
 @pytest.fixture(autouse=True)

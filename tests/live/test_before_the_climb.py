@@ -89,7 +89,7 @@ def test_loops_are_let_go(emulate: Emulate, monkeypatch: pytest.MonkeyPatch) -> 
 _FORK = """
 import os, sys, threading
 import cascade
-from cascade.engine.asking import _shared
+from cascade.engine.api import _shared
 
 held = threading.Event()
 done = threading.Event()

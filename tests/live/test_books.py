@@ -14,10 +14,10 @@ from structlog.testing import capture_logs
 
 from cascade import Answer, Cascade, ClimbError, Policy
 from cascade.core.triage import triage_tokens
-from cascade.ledger.addresses import reading
 from cascade.ledger.opening import open_ledger
+from cascade.ledger.reading import reading
 from cascade.ledger.records import Entry
-from cascade.ledger.verifying import verify
+from cascade.ledger.verifying.verification import verify
 
 from .conftest import Asking, Driver, Emulate, Emulator, corpus, item, ladder, reply
 

@@ -14,7 +14,7 @@ from cascade import AsyncCascade, BudgetExceeded, Policy
 from cascade.budgets.gate import bound_of
 from cascade.core.messages import Request, read_messages
 from cascade.core.triage import build_prompt
-from cascade.plans import make_plan
+from cascade.policy.plans import make_plan
 
 from .conftest import COST, Asking, Clock, Emulate, Emulator, ladder, reasons
 

@@ -15,10 +15,10 @@ from cascade.core.decision import Situation
 from cascade.core.trail import Step, Verdict
 from cascade.core.triage import wants_triage
 from cascade.corpora import Corpus, Item, LadderEntry, Manifest, RecordedReply, replay_item, request_of
-from cascade.corpora.replaying import recorded_verdict
 from cascade.emulator import Emulator, Fault
 from cascade.emulator.messages import PROSE
-from cascade.plans import make_plan
+from cascade.policy.plans import make_plan
+from cascade.replay.driver import recorded_verdict
 
 from .conftest import Connections, Driver
 

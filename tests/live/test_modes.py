@@ -12,8 +12,8 @@ from structlog.testing import capture_logs
 
 from cascade import AllRungsFailed, Cascade
 from cascade.emulator import Emulator
+from cascade.engine.mode_switch import Switches, switch_path, write_switches
 from cascade.hooks import Begun, Calling, Ended, Wait
-from cascade.switch import Switches, switch_path, write_switches
 
 from .conftest import COST, HAIKU, OPUS, SONNET, Asking, Emulate, Endpoint, ladder
 

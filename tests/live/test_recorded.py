@@ -11,7 +11,7 @@ import pytest
 
 from cascade import AllRungsFailed, Answer, Policy
 from cascade.corpora import Corpus, Item, open_corpus, read_corpus, replay_item
-from cascade.plans import make_plan
+from cascade.policy.plans import make_plan
 
 from .conftest import Asking, Emulate
 

@@ -15,7 +15,7 @@ from cascade import Policy, RequestError, load_policy
 from cascade.core.triage import RULES
 from cascade.corpora import Item
 from cascade.emulator import Emulator
-from cascade.shipped import names
+from cascade.policy.shipped import names
 
 from .conftest import CORPUS, HAIKU, MODELS, OPUS, SONNET, Asking, Emulate, corpus, ladder, reply
 

@@ -12,8 +12,8 @@ from structlog.testing import capture_logs
 from cascade import Answer, Policy
 from cascade.core.storm import Guard
 from cascade.corpora import Corpus, Item, read_corpus, replay_item
-from cascade.plans import make_plan
-from cascade.shipped import shipped
+from cascade.policy.plans import make_plan
+from cascade.policy.shipped import shipped
 
 from .conftest import HAIKU, Asking, Clock, Driver, Emulate, corpus, ladder, reasons, reply
 

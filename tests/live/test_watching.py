@@ -16,7 +16,7 @@ from benchmarks.observe_then_enforce import run
 from cascade import cli
 from cascade.corpora import read_corpus
 from cascade.emulator import Emulator
-from cascade.shipped import find_corpus
+from cascade.policy.shipped import find_corpus
 
 
 def command(*arguments: str) -> Any:

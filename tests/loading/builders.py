@@ -8,7 +8,7 @@ import pytest
 
 from cascade.core.errors import PolicyError
 from cascade.core.policy import Policy
-from cascade.loading import parse_policy
+from cascade.policy.loading import parse_policy
 
 __all__ = ["POLICIES", "SOUND", "broken", "changed", "parsed"]
 

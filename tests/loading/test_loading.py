@@ -8,8 +8,8 @@ import pytest
 
 from cascade.core.errors import PolicyError
 from cascade.core.policy import Policy
-from cascade.loading import load_policy, parse_policy
-from cascade.plans import make_plan
+from cascade.policy.loading import load_policy, parse_policy
+from cascade.policy.plans import make_plan
 
 from .builders import POLICIES, SOUND, broken, changed, parsed
 

@@ -9,7 +9,7 @@ import jsonschema_rs
 import pytest
 import yaml
 
-from cascade.loading import policy_schema
+from cascade.policy.loading import policy_schema
 
 from .builders import POLICIES, SOUND, changed, parsed
 from .test_faults import FAULTS

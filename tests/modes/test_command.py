@@ -12,7 +12,7 @@ import pytest
 
 from cascade.cli.mode import run_mode
 from cascade.core.errors import CascadeError, ConfigurationError
-from cascade.switch import Switch, Switches, read_switches, switch_path
+from cascade.engine.mode_switch import Switch, Switches, read_switches, switch_path
 
 Captured = pytest.CaptureFixture[str]
 

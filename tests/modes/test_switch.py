@@ -11,7 +11,7 @@ import pytest
 from structlog.testing import capture_logs
 
 from cascade.core.errors import ConfigurationError
-from cascade.switch import Standing, Switch, Switches, read_switches, switch_path, write_switches
+from cascade.engine.mode_switch import Standing, Switch, Switches, read_switches, switch_path, write_switches
 
 Logs = list[Any]
 

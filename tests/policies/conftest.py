@@ -9,8 +9,8 @@ import pytest
 
 from cascade.core.messages import Request, read_messages
 from cascade.core.signals import Signals
-from cascade.loading import load_policy
-from cascade.patterns import compile_blind
+from cascade.policy.loading import load_policy
+from cascade.policy.patterns import compile_blind
 
 Classify = Callable[..., str]
 

@@ -2,7 +2,7 @@ from __future__ import annotations
 
 import pytest
 
-from cascade.loading import load_policy
+from cascade.policy.loading import load_policy
 
 from .conftest import Classify
 

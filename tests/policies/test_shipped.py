@@ -11,9 +11,9 @@ import pytest
 import yaml
 
 from cascade.core.models import identify, rules_of
-from cascade.loading import load_policy, policy_schema
-from cascade.plans import make_plan
-from cascade.shipped import names, shipped
+from cascade.policy.loading import load_policy, policy_schema
+from cascade.policy.plans import make_plan
+from cascade.policy.shipped import names, shipped
 
 from .conftest import Classify
 

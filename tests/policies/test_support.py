@@ -7,8 +7,8 @@ from pathlib import Path
 
 import pytest
 
-from cascade.loading import load_policy
-from cascade.shipped import shipped
+from cascade.policy.loading import load_policy
+from cascade.policy.shipped import shipped
 
 from .conftest import Classify
 

@@ -23,13 +23,13 @@ from msgspec.structs import replace
 from cascade import cli
 from cascade.core.policy import Policy
 from cascade.corpora import Corpus, Item, LadderEntry, Manifest, RecordedReply, write_corpus
-from cascade.corpora.asking import make_roster
-from cascade.corpora.inputs import Inputs, read_inputs
 from cascade.corpora.items import RecordedUsage
-from cascade.corpora.recording import Recorder
-from cascade.corpora.reports import Report, Settings
 from cascade.emulator import Emulator
 from cascade.emulator.server import SeenRequest
+from cascade.recording.calls import make_roster
+from cascade.recording.inputs import Inputs, read_inputs
+from cascade.recording.progress import Report, Settings
+from cascade.recording.recorder import Recorder
 
 HAIKU, SONNET, OPUS = "claude-haiku-5-5", "claude-sonnet-5-5", "claude-opus-5-5"
 POLICY = Policy.model_validate(

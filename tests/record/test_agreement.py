@@ -14,8 +14,8 @@ from msgspec import structs
 
 from cascade.core.errors import ConfigurationError
 from cascade.corpora import Corpus, Item, read_corpus, write_corpus
-from cascade.corpora.inputs import Inputs, read_inputs
-from cascade.corpora.noise import NoiseFloor, noise_in, sample_of
+from cascade.recording.inputs import Inputs, read_inputs
+from cascade.recording.noise_floor import NoiseFloor, noise_in, sample_of
 
 from .conftest import OPUS, SONNET, YAML, Here, Killer, Record, journal_of, make_corpus, start
 from .test_judging import bare, fair, verdicts

@@ -11,8 +11,8 @@ from msgspec import structs
 
 from cascade.core.errors import CorpusError
 from cascade.corpora import Corpus, write_corpus
-from cascade.corpora.inputs import read_inputs
-from cascade.corpora.replaying import request_of
+from cascade.recording.inputs import read_inputs
+from cascade.replay.driver import request_of
 
 
 def written(folder: Path, text: str, name: str = "in.jsonl") -> Path:
@@ -169,7 +169,7 @@ def test_a_replay_refuses_a_system_prompt_that_is_none_with_its_line(
 ) -> None:
     """Its signals see the request that was recorded; one that cannot be made is a line of the file, and may be skipped."""
     pytest.importorskip("numpy")
-    from cascade.corpora.replays import Wish, replay_corpus  # noqa: PLC0415 - an extra
+    from cascade.replay.run import Wish, replay_corpus  # noqa: PLC0415 - an extra
 
     first = structs.replace(corpus.items[0], extra={"system": 5})
     write_corpus(tmp_path / "c.jsonl", corpus.manifest, (first, *corpus.items[1:]))

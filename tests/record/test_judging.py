@@ -12,9 +12,9 @@ import pytest
 from msgspec import structs
 
 from cascade.corpora import Corpus, Item, LadderEntry, Manifest, RecordedReply, read_corpus
-from cascade.corpora.inputs import Inputs
 from cascade.corpora.items import RecordedUsage
-from cascade.corpora.judging import RUBRIC, controls_of, judge_text
+from cascade.recording.inputs import Inputs
+from cascade.recording.judge import RUBRIC, controls_of, judge_text
 
 from .conftest import OPUS, Killer, Record
 

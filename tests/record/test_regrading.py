@@ -12,10 +12,10 @@ import pytest
 
 from cascade.core.errors import ConfigurationError
 from cascade.corpora import Corpus, read_corpus, write_corpus
-from cascade.corpora.inputs import read_inputs
-from cascade.corpora.journal import Journal, journal_path
-from cascade.corpora.regrading import entries_of, is_settled
-from cascade.corpora.reports import Settings
+from cascade.recording.inputs import read_inputs
+from cascade.recording.journal import Journal, journal_path
+from cascade.recording.progress import Settings
+from cascade.recording.regrading import entries_of, is_settled
 
 from .conftest import POLICY, YAML, Here, Killer, Record, head_of, start
 from .test_judging import COST, bare, fair, verdicts
@@ -196,7 +196,7 @@ def test_who_is_right_by_definition_is_kept_and_told_in_a_replay(
 ) -> None:
     """Without expected answers the judge's reference scores 1 because it is the reference: the manifest says so."""
     pytest.importorskip("numpy")
-    from cascade.corpora.replays import Wish, replay_corpus  # noqa: PLC0415 - an extra
+    from cascade.replay.run import Wish, replay_corpus  # noqa: PLC0415 - an extra
 
     emulator = emulate(corpus, verdicts(corpus, fair))
     record(emulator, inputs=bare(corpus, expected=False), grader="judge")

@@ -15,9 +15,9 @@ from msgspec import structs
 from cascade.core.errors import CorpusError
 from cascade.core.policy import Policy
 from cascade.corpora import Corpus, read_corpus, write_corpus
-from cascade.corpora.inputs import read_inputs
-from cascade.corpora.journal import Journal
 from cascade.emulator.server import SeenRequest
+from cascade.recording.inputs import read_inputs
+from cascade.recording.journal import Journal
 
 from .conftest import OPUS, POLICY, YAML, Here, Killer, Record, head_of, journal_of, lines_of, make_corpus, start
 

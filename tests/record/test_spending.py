@@ -17,10 +17,10 @@ from cascade.core.budgets import upper_bound
 from cascade.core.messages import Request, Usage
 from cascade.core.triage import build_prompt
 from cascade.corpora import Corpus, read_corpus
-from cascade.corpora.asking import make_roster
-from cascade.corpora.replaying import request_of
-from cascade.corpora.spending import Purse
-from cascade.plans import make_plan
+from cascade.policy.plans import make_plan
+from cascade.recording.calls import make_roster
+from cascade.recording.spending_cap import SpendingCap
+from cascade.replay.driver import request_of
 
 from .conftest import POLICY, YAML, Here, Killer, Record, start
 
@@ -135,20 +135,20 @@ def test_whatever_calls_cost_the_cap_is_passed_by_one_at_most(seed: int, cap: in
     chance = random.Random(seed)
     calls = [(most, chance.randrange(0, most + 1)) for most in (chance.randrange(1, 60) for _ in range(40))]
 
-    async def pay(purse: Purse, most: int, cost: int) -> bool:
+    async def pay(cap: SpendingCap, most: int, cost: int) -> bool:
         for _ in range(chance.randrange(3)):
             await asyncio.sleep(0)
-        if not await purse.admit(most):
+        if not await cap.admit(most):
             return False
         for _ in range(chance.randrange(5)):
             await asyncio.sleep(0)
-        await purse.settle(most, cost)
+        await cap.settle(most, cost)
         return True
 
     async def go() -> tuple[int, int, list[bool]]:
-        purse = Purse(cap, 0, lost)
-        done = await asyncio.gather(*(pay(purse, most, cost) for most, cost in calls))
-        return purse.spent, purse.overshoot, done
+        cap = SpendingCap(cap, 0, lost)
+        done = await asyncio.gather(*(pay(cap, most, cost) for most, cost in calls))
+        return cap.spent, cap.overshoot, done
 
     spent, largest, done = asyncio.run(go())
     assert spent + lost < max(cap, lost) + max(largest, 1)

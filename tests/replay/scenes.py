@@ -8,7 +8,7 @@ from hypothesis import strategies as st
 from msgspec.structs import replace
 
 from cascade import Policy
-from cascade.core.certificate import Escalation
+from cascade.core.policy.certificate import Escalation
 from cascade.corpora import NOT_RECORDED, Corpus, Item, LadderEntry, Manifest, RecordedReply
 
 __all__ = ["corpora", "escalations", "policies"]

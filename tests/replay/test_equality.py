@@ -16,33 +16,33 @@ from cascade import AllRungsFailed, Answer, Policy
 from cascade.core.errors import CorpusError
 from cascade.core.storm import Guard
 from cascade.corpora import Corpus, Item, read_corpus, replay_item
-from cascade.corpora.columns import Columns, Lens, View, read_columns
-from cascade.corpora.exact import ExactRun
-from cascade.corpora.figures import figures_of
-from cascade.corpora.lenses import OWN_LADDER, lens_of, own_lens, parse_override
-from cascade.corpora.outcomes import REASONS, STOPS, Outcomes, singles_of, tally, total
-from cascade.corpora.vectorised import evaluate
-from cascade.loading import load_policy
+from cascade.policy.loading import load_policy
+from cascade.replay.columns import Columns, PolicyMapping, View, read_columns
+from cascade.replay.exact import ExactRun
+from cascade.replay.figures import figures_of
+from cascade.replay.mapping import OWN_LADDER, mapping_of, own_mapping, parse_override
+from cascade.replay.outcomes import REASONS, STOPS, Outcomes, singles_of, tally, total
+from cascade.replay.vectorised import evaluate
 
 from .scenes import corpora, escalations, policies
 
 
 @st.composite
-def scenes(draw: st.DrawFn) -> tuple[Corpus, Lens]:
+def scenes(draw: st.DrawFn) -> tuple[Corpus, PolicyMapping]:
     """A corpus, and a policy or the corpus's own ladder that looks at it."""
     names = tuple(f"r{n}" for n in range(draw(st.integers(2, 4))))
     corpus = draw(corpora(names))
     reprice = draw(st.booleans())
     if draw(st.integers(0, 4)):
-        lens = lens_of(draw(policies(names)), corpus.manifest, reprice=reprice)
+        lens = mapping_of(draw(policies(names)), corpus.manifest, reprice=reprice)
         return corpus, dataclasses.replace(
             lens, plan=dataclasses.replace(lens.plan, escalation=draw(escalations(names)))
         )
     overrides = [parse_override(text) for text in draw(st.sampled_from([(), ("r0=never",), ("one:r0=0.25", "r0=1")]))]
-    return corpus, own_lens(corpus.manifest, overrides)
+    return corpus, own_mapping(corpus.manifest, overrides)
 
 
-def both(corpus: Corpus, lens: Lens) -> tuple[Columns, View, Outcomes, Outcomes]:
+def both(corpus: Corpus, lens: PolicyMapping) -> tuple[Columns, View, Outcomes, Outcomes]:
     """The columns, and what either path makes of them."""
     run = ExactRun(lens)
     columns, (view,) = read_columns(corpus.items, corpus.manifest, [lens], each=run.take)
@@ -57,7 +57,7 @@ def rows_of(outcomes: Outcomes) -> list[tuple[int, ...]]:
 
 @settings(max_examples=80)
 @given(scene=scenes())
-def test_the_vectorised_replay_is_the_engines_own_path(scene: tuple[Corpus, Lens]) -> None:
+def test_the_vectorised_replay_is_the_engines_own_path(scene: tuple[Corpus, PolicyMapping]) -> None:
     """Who shipped, who was asked, why each rung sent it up, what stopped it, nano-USD, and every storm."""
     corpus, lens = scene
     _, _, fast, slow = both(corpus, lens)
@@ -71,7 +71,7 @@ def test_the_vectorised_replay_is_the_engines_own_path(scene: tuple[Corpus, Lens
     assert fast.storms == slow.storms
 
 
-def climbs(corpus: Corpus, lens: Lens) -> list[Answer | AllRungsFailed]:
+def climbs(corpus: Corpus, lens: PolicyMapping) -> list[Answer | AllRungsFailed]:
     """Every item through `replay_item` itself, in order of arrival where a guard watches."""
     policy = lens.plan.policy
     guard = Guard(policy.storm_guard, lens.plan.escalation) if policy.storm_guard else None
@@ -88,7 +88,7 @@ def climbs(corpus: Corpus, lens: Lens) -> list[Answer | AllRungsFailed]:
 
 @settings(max_examples=50)
 @given(scene=scenes())
-def test_the_counted_figures_are_those_of_the_answers(scene: tuple[Corpus, Lens]) -> None:
+def test_the_counted_figures_are_those_of_the_answers(scene: tuple[Corpus, PolicyMapping]) -> None:
     """Figures counted from columns equal the figures counted from each answer's own trail."""
     corpus, lens = scene
     answers = climbs(corpus, lens)
@@ -120,7 +120,7 @@ def test_the_drawn_scenes_reach_everything() -> None:
 
     @settings(max_examples=100, database=None)
     @given(scene=scenes())
-    def look(scene: tuple[Corpus, Lens]) -> None:
+    def look(scene: tuple[Corpus, PolicyMapping]) -> None:
         corpus, lens = scene
         columns, (view,) = read_columns(corpus.items, corpus.manifest, [lens])
         fast = evaluate(columns, view)
@@ -152,7 +152,7 @@ def test_both_paths_refuse_what_was_not_recorded(lacking: str, data: st.DataObje
     """A reply that the rule reaches and that is not there, or has no cost, is an error naming item and rung."""
     names = ("r0", "r1", "r2")
     corpus = data.draw(corpora(names))
-    lens = own_lens(corpus.manifest)
+    lens = own_mapping(corpus.manifest)
     _, _, whole, _ = both(corpus, lens)
     victim = data.draw(st.integers(0, len(corpus.items) - 1))
     rung = data.draw(st.sampled_from(names))
@@ -188,7 +188,7 @@ def test_both_paths_agree_on_recorded_corpora(
 ) -> None:
     """Real confidences, costs and answers: no row differs."""
     corpus = read_corpus(real_corpus(name))
-    lens = own_lens(corpus.manifest)
+    lens = own_mapping(corpus.manifest)
     assert lens.plan.policy.name == OWN_LADDER
     _, _, fast, slow = both(corpus, lens)
     assert rows_of(fast) == rows_of(slow)
@@ -201,7 +201,7 @@ def test_storms_agree_on_the_shipped_corpus(support: Path) -> None:
     policy = load_policy("support", environment={})
     guard = {"rate": 0.35, "window": 200, "min_samples": 50}
     values = policy.model_dump(by_alias=True, exclude_unset=True)
-    lens = lens_of(Policy.model_validate({**values, "storm_guard": guard}), corpus.manifest, reprice=True)
+    lens = mapping_of(Policy.model_validate({**values, "storm_guard": guard}), corpus.manifest, reprice=True)
     _, _, fast, slow = both(corpus, lens)
     assert rows_of(fast) == rows_of(slow)
     assert fast.storms == slow.storms

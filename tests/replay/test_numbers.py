@@ -10,10 +10,10 @@ from msgspec.structs import replace
 
 from cascade.core.errors import ConfigurationError, CorpusError
 from cascade.corpora import Item, LadderEntry, Manifest
-from cascade.corpora.columns import read_columns
-from cascade.corpora.intervals import MOST_FOR_BOOTSTRAP, interval_of
-from cascade.corpora.lenses import own_lens
 from cascade.corpora.splits import Split
+from cascade.replay.columns import read_columns
+from cascade.replay.intervals import MOST_FOR_BOOTSTRAP, interval_of
+from cascade.replay.mapping import own_mapping
 
 from .conftest import LADDER, item
 
@@ -133,4 +133,4 @@ def test_an_input_that_cannot_be_asked_is_refused_by_name(asked: object) -> None
 def test_a_ladder_of_one_rung_is_no_ladder() -> None:
     """There is nothing to climb."""
     with pytest.raises(CorpusError, match="its ladder has one rung"):
-        own_lens(Manifest("m", (LadderEntry("only"),)))
+        own_mapping(Manifest("m", (LadderEntry("only"),)))

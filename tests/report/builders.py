@@ -7,11 +7,11 @@ from typing import Any
 
 import numpy as np
 
-from cascade.calibration.coded import code_columns
-from cascade.calibration.counts import Counts
-from cascade.corpora.columns import read_columns
-from cascade.corpora.lenses import own_lens
+from cascade.calibration.search.counts import Counts
+from cascade.calibration.search.levels import code_columns
 from cascade.corpora.reading import open_corpus
+from cascade.replay.columns import read_columns
+from cascade.replay.mapping import own_mapping
 
 __all__ = ["SUPPORT", "counts_of", "drawn"]
 
@@ -21,7 +21,7 @@ SUPPORT = Path(__file__).resolve().parents[2] / "benchmarks" / "corpora" / "supp
 def counts_of(path: Path) -> Counts:
     """The table of counts of a corpus on its own ladder."""
     with open_corpus(path) as reader:
-        columns, views = read_columns(reader, reader.manifest, [own_lens(reader.manifest)], source=reader.source)
+        columns, views = read_columns(reader, reader.manifest, [own_mapping(reader.manifest)], source=reader.source)
         return code_columns(columns, views[0]).counts()
 
 

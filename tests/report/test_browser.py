@@ -11,10 +11,10 @@ from typing import Any
 import pytest
 import yaml
 
-from cascade.calibration.frontier import point_at
 from cascade.calibration.report import Chosen, input_of, write_report
-from cascade.corpora.lenses import Override
-from cascade.corpora.replays import Replay, Wish, replay_corpus
+from cascade.calibration.search.frontier import point_at
+from cascade.replay.mapping import Override
+from cascade.replay.run import Replay, Wish, replay_corpus
 
 from .builders import SUPPORT, counts_of, drawn
 

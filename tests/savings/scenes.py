@@ -7,10 +7,10 @@ from fractions import Fraction
 from cascade.core.messages import Usage
 from cascade.core.policy import Policy
 from cascade.corpora import open_corpus
-from cascade.corpora.replays import Replay, Wish, replay_corpus
-from cascade.loading import load_policy
+from cascade.policy.loading import load_policy
+from cascade.policy.shipped import shipped
+from cascade.replay.run import Replay, Wish, replay_corpus
 from cascade.savings import Advice, Case, Mix, Period, PriceBook, Slice, advise, make_bill, observe, project
-from cascade.shipped import shipped
 
 
 def one(

@@ -10,7 +10,7 @@ import pytest
 
 from cascade.core.errors import CorpusError
 from cascade.corpora import open_corpus
-from cascade.loading import load_policy
+from cascade.policy.loading import load_policy
 from cascade.savings import observe
 from tests.savings.scenes import LARGE, advised, measured, replayed
 

@@ -13,7 +13,7 @@ from hypothesis import strategies as st
 from cascade.core.errors import UsageExportError
 from cascade.core.messages import Usage
 from cascade.corpora import open_corpus
-from cascade.loading import load_policy
+from cascade.policy.loading import load_policy
 from cascade.savings import (
     Advice,
     Case,

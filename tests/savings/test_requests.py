@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 
 from cascade.core.errors import UsageExportError
-from cascade.loading import load_policy
+from cascade.policy.loading import load_policy
 from cascade.savings import PriceBook, make_bill, read_usage, with_requests
 
 

@@ -14,9 +14,9 @@ from typing import Any
 
 import structlog
 
-from cascade.core.certificate import Escalation
-from cascade.state.entitlements import Tuning
+from cascade.core.policy.certificate import Escalation
 from cascade.state.redis import RedisState
+from cascade.state.redis_budgets import Tuning
 from tests.state.builders import make_claim, make_policy
 
 LIMIT = 200_000_000

@@ -15,8 +15,8 @@ from redis import Redis
 from structlog.testing import capture_logs
 
 from cascade.core.budgets import Claim
-from cascade.state.entitlements import Entitlements, Tuning
-from cascade.state.link import Link, Script
+from cascade.state.circuit import Link, Script
+from cascade.state.redis_budgets import Entitlements, Tuning
 from tests.servers import RedisServer
 from tests.state.builders import make_claim
 

@@ -8,12 +8,12 @@ from dataclasses import dataclass
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from cascade.core.certificate import Escalation
 from cascade.core.climb import Observation
 from cascade.core.policy import StormGuard
+from cascade.core.policy.certificate import Escalation
 from cascade.core.storm import Guard
-from cascade.state.link import Link
-from cascade.state.watches import SharedGuard
+from cascade.state.circuit import Link
+from cascade.state.redis_guard import SharedGuard
 from tests.servers import RedisServer
 from tests.state.builders import make_policy
 

@@ -12,7 +12,7 @@ import pytest
 from structlog.testing import capture_logs
 
 from cascade.core.budgets import Claim
-from cascade.core.certificate import Escalation
+from cascade.core.policy.certificate import Escalation
 from cascade.state.memory import Books, MemoryState, books_of
 from tests.state.builders import make_claim, make_policy
 

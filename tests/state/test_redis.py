@@ -14,15 +14,15 @@ from redis import Redis
 from structlog.testing import capture_logs
 
 from cascade.core.budgets import claims_of
-from cascade.core.certificate import Escalation
 from cascade.core.climb import Observation
 from cascade.core.errors import ConfigurationError
-from cascade.core.operations import Limits
+from cascade.core.policy.certificate import Escalation
+from cascade.core.policy.operations import Limits
 from cascade.core.storm import Guard
-from cascade.state.entitlements import Tuning
 from cascade.state.memory import MemoryState
 from cascade.state.opening import open_state
 from cascade.state.redis import RedisState
+from cascade.state.redis_budgets import Tuning
 from tests.servers import RedisServer
 from tests.state.builders import make_claim, make_policy
 

@@ -8,7 +8,7 @@ from typing import Any
 from cascade.core.messages import Usage
 from cascade.core.trail import Answer, Step, Verdict
 from cascade.hooks import Begun, Calling, Ended, Hook
-from cascade.plans import make_plan
+from cascade.policy.plans import make_plan
 from tests.core.builders import policy_of, request_of
 
 __all__ = ["ANSWERED", "FAILED", "PLAN", "UNSURE", "answer_of", "begun", "told"]

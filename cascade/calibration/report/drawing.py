@@ -7,8 +7,8 @@ from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from itertools import pairwise
 
-from cascade.calibration.counts import Counts
 from cascade.calibration.report.inputs import Level, ReportInput, reliability_of
+from cascade.calibration.search.counts import Counts
 
 __all__ = ["Axis", "Frontier", "Mark", "Reliability", "draw_frontier", "draw_reliability"]
 

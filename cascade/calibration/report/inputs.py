@@ -6,15 +6,15 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
-from cascade.calibration.baselines import random_mix
-from cascade.calibration.counts import Counts, Loss
-from cascade.calibration.frontier import Point, frontier, point_at
+from cascade.calibration.search.baselines import random_mix
+from cascade.calibration.search.counts import Counts, Loss
+from cascade.calibration.search.frontier import Point, frontier, point_at
 from cascade.calibration.signal import bins_of
-from cascade.corpora.arrays import np
-from cascade.corpora.lenses import THRESHOLD
+from cascade.replay.arrays import np
+from cascade.replay.mapping import THRESHOLD
 
 if TYPE_CHECKING:
-    from cascade.corpora.arrays import Whole
+    from cascade.replay.arrays import Whole
 
 __all__ = ["Chosen", "Level", "ReportInput", "TaskRow", "guess_of", "input_of", "reliability_of", "singles_of"]
 

@@ -5,8 +5,8 @@ from __future__ import annotations
 from collections.abc import Iterable
 
 from cascade.calibration.report.inputs import Chosen, ReportInput
-from cascade.editing import threshold_text
-from cascade.loading import dump
+from cascade.policy.editing import threshold_text
+from cascade.policy.loading import dump
 
 __all__ = ["MOST_LETTERS", "states_of", "yaml_of"]
 

@@ -9,13 +9,13 @@ import tempfile
 from pathlib import Path
 from typing import Any
 
-from cascade.calibration.frontier import Point, point_at
 from cascade.calibration.report.drawing import draw_frontier, draw_reliability
 from cascade.calibration.report.inputs import ReportInput, guess_of
 from cascade.calibration.report.ladder import states_of, yaml_of
 from cascade.calibration.report.table import Table, table_of
+from cascade.calibration.search.frontier import Point, point_at
 from cascade.core.errors import ConfigurationError, MissingExtra
-from cascade.editing import threshold_text
+from cascade.policy.editing import threshold_text
 
 __all__ = ["MOST_BYTES", "render_report", "write_report"]
 

@@ -7,12 +7,12 @@ from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any
 
-from cascade.calibration.counts import Counts, Loss
-from cascade.corpora.arrays import np
-from cascade.editing import threshold_text
+from cascade.calibration.search.counts import Counts, Loss
+from cascade.policy.editing import threshold_text
+from cascade.replay.arrays import np
 
 if TYPE_CHECKING:
-    from cascade.corpora.arrays import Whole
+    from cascade.replay.arrays import Whole
 
 __all__ = ["MOST_BYTES", "Table", "table_of"]
 

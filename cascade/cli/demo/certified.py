@@ -6,16 +6,16 @@ from collections import Counter
 from dataclasses import dataclass
 from typing import Any
 
-from cascade.calibration.calibrating import Calibration, Wish, calibrate
-from cascade.calibration.certificate import Certified, Target
-from cascade.cli.calibrated import certificate_told, refusal_told, thresholds_told
+from cascade.calibration.proof.pareto_testing import Certified, Target
+from cascade.calibration.run import Calibration, Wish, calibrate
+from cascade.cli.calibrate.output import certificate_told, refusal_told, thresholds_told
 from cascade.cli.demo.stage import HEADS, Run, against, more, row_of, single_row
-from cascade.cli.emulating import synthetic_corpus
+from cascade.cli.emulate import synthetic_corpus
 from cascade.cli.output import stdout, table
-from cascade.core.certificate import Certificate
 from cascade.core.errors import RequirementNotMet
 from cascade.core.policy import Policy
-from cascade.corpora.figures import Figures
+from cascade.core.policy.certificate import Certificate
+from cascade.replay.figures import Figures
 
 __all__ = ["TARGET", "Found", "calibrated", "fields_of", "print_scene"]
 

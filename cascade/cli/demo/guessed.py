@@ -12,8 +12,8 @@ from cascade.core.errors import AllRungsFailed
 from cascade.core.policy import Policy
 from cascade.core.trail import Answer, Step
 from cascade.corpora import Item
-from cascade.corpora.figures import Figures
 from cascade.engine import Cascade
+from cascade.replay.figures import Figures
 
 __all__ = ["Outage", "fields_of", "outages", "print_scene"]
 

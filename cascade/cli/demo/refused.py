@@ -5,15 +5,15 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import Any
 
-from cascade.calibration.calibrating import Calibration, Half, Wish, calibrate
-from cascade.calibration.certificate import Target
-from cascade.cli.calibrated import advice_told, refusal_told, thresholds_told
-from cascade.cli.calibrated import fields_of as fields_of_calibration
+from cascade.calibration.proof.pareto_testing import Target
+from cascade.calibration.run import Calibration, Half, Wish, calibrate
+from cascade.cli.calibrate.output import advice_told, refusal_told, thresholds_told
+from cascade.cli.calibrate.output import fields_of as fields_of_calibration
 from cascade.cli.demo.certified import TARGET
 from cascade.cli.demo.stage import more
-from cascade.cli.emulating import synthetic_corpus
+from cascade.cli.emulate import synthetic_corpus
 from cascade.cli.output import stdout, table
-from cascade.loading import load_policy
+from cascade.policy.loading import load_policy
 
 __all__ = ["TARGETS", "fields_of", "print_scene", "refusals"]
 

@@ -12,7 +12,7 @@ from tempfile import TemporaryDirectory
 from cascade.claude import connect
 from cascade.cli.demo import certified, guessed, refused
 from cascade.cli.demo.stage import TICKETS, ask_all, demo_policy
-from cascade.cli.emulating import support_corpus
+from cascade.cli.emulate import support_corpus
 from cascade.cli.output import print_json, stderr
 from cascade.core.errors import MissingExtra
 from cascade.corpora import Corpus, read_corpus

@@ -13,12 +13,12 @@ from cascade.cli.output import stderr, stdout
 from cascade.core.policy import Policy
 from cascade.core.trail import Answer
 from cascade.corpora import Corpus, Item
-from cascade.corpora.arrays import np
-from cascade.corpora.figures import Figures, Single, figures_of
-from cascade.corpora.intervals import Interval, interval_of
 from cascade.corpora.splits import group_key
 from cascade.engine import Cascade
-from cascade.loading import load_policy
+from cascade.policy.loading import load_policy
+from cascade.replay.arrays import np
+from cascade.replay.figures import Figures, Single, figures_of
+from cascade.replay.intervals import Interval, interval_of
 
 __all__ = [
     "HEADS",

@@ -1,0 +1,241 @@
+"""Thresholds that are proved: a walk along the frontier of one half of the data, tested on the half it never saw.
+
+Pareto testing: Laufer-Goldshtein, B., Fisch, A., Barzilay, R. and Jaakkola, T. (2023), Efficiently controlling multiple
+risks with Pareto testing, ICLR; in fixed sequence, which spends delta once: Bauer, P. (1991), Statistics in Medicine 10.
+
+    tune A    → the path (least losses first), and where on it to start: settled before an outcome of B is read
+    certify B → each point in turn, until one cannot be shown to keep its losses at alpha; the last that could is proved
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from cascade.calibration.halves import Found, Side
+from cascade.calibration.proof.bounds import Sample, chance_of_passing, passes, units_needed, upper_bound
+from cascade.calibration.proof.power import Foresight
+from cascade.calibration.search.counts import Loss as CountedLoss
+from cascade.calibration.search.levels import NOT_COUNTED, Coded
+from cascade.core.errors import ConfigurationError
+from cascade.core.policy.certificate import Certificate, Escalation, Hashes, Loss, Units
+from cascade.policy.certificates import hash_of, hash_of_file
+from cascade.replay.arrays import np
+
+if TYPE_CHECKING:
+    from cascade.calibration.search.levels import At
+
+__all__ = [
+    "FEWEST_OF_TASK",
+    "MOST_TASKS",
+    "Certificate",
+    "Certified",
+    "NotCertified",
+    "Target",
+    "Tested",
+    "certify",
+    "escalation_of",
+    "hash_of_corpus",
+    "start_on",
+]
+
+FEWEST_OF_TASK = 50
+"""Items of a task, counted at a rung, for a rate of its own: from here on its standard error, at most 0.071, is below the
+margin of 0.10 that the storm guard adds. With fewer, the rung's rate of all tasks is the better guess."""
+
+MOST_TASKS = 256
+"""Tasks with rates of their own, as many as a policy may define."""
+
+_LONGEST_TASK = 128
+_SURE = 0.9  # the predicted probability of passing that the walk starts at
+
+
+@dataclass(frozen=True, slots=True)
+class Target:
+    """What is to be proved: the rate of `loss` is at most `alpha`, with probability 1 - `delta`.
+
+    `disagreement` is counted as false_confident is, on a corpus whose scores say how far an answer agrees with the
+    baseline's. Raises ConfigurationError where alpha or delta is not between 0 and 1.
+    """
+
+    loss: Loss = "false_confident"
+    alpha: float = 0.02
+    delta: float = 0.05
+
+    def __post_init__(self) -> None:
+        for name, value in (("alpha", self.alpha), ("delta", self.delta)):
+            if not 0 < value < 1:
+                raise ConfigurationError(f"{name}: {value:g} is not between 0 and 1 (give e.g. 0.02)")
+
+    @property
+    def counted(self) -> CountedLoss:
+        """The loss as the table of counts has it."""
+        return "regression" if self.loss == "regression" else "false_confident"
+
+
+@dataclass(frozen=True, slots=True)
+class Tested:
+    """One vector of thresholds on data that had no part in choosing it.
+
+    `errors`: how many of the `n` units were lost, None for groups and graded losses. `rate`: the units' mean loss, every
+    unit alike. `upper_bound`: of the rate, at 1 - delta.
+    """
+
+    units: Units
+    n: int
+    errors: int | None
+    rate: float
+    upper_bound: float
+
+    @property
+    def weighting(self) -> str:
+        """What counts as much as what, in words."""
+        return "every item alike" if self.units == "items" else "every group alike, whatever its size"
+
+
+@dataclass(frozen=True, slots=True)
+class Certified:
+    """The last point of the walk that passed: cheapest of those that are proved.
+
+    `tested`: its figures on the certify half. `walked`: how many points were tested, the one that failed included.
+    """
+
+    point: Found
+    target: Target
+    tested: Tested
+    walked: int
+
+    def certificate(
+        self,
+        hashes: Mapping[str, str],
+        *,
+        right_at: float,
+        escalation: Escalation = Escalation(),  # noqa: B008 - frozen, and without anything in it
+        grader: str | None = None,
+        grader_error: float | None = None,
+    ) -> Certificate:
+        """What goes into the policy. `hashes`: `hash_of_corpus` as corpus, and `hashes_of` the policy *as written*."""
+        return Certificate(
+            loss=self.target.loss,
+            right_at=right_at,
+            alpha=self.target.alpha,
+            delta=self.target.delta,
+            units=self.tested.units,
+            n=self.tested.n,
+            errors=self.tested.errors,
+            upper_bound=min(self.tested.upper_bound, self.target.alpha),  # equal but for the last bit
+            escalation=dict(escalation.rungs),
+            escalation_by_task={task: dict(rates) for task, rates in escalation.tasks.items()} or None,
+            grader=grader,
+            grader_error=grader_error,
+            hashes=Hashes(**hashes),
+        )
+
+
+@dataclass(frozen=True, slots=True)
+class NotCertified:
+    """Nothing could be proved. `point`: where the walk stopped at once; `tested`: its figures on the certify half.
+
+    `further_units_needed`: beyond those n, at the rate that was observed; None where no number would do.
+    """
+
+    point: Found
+    target: Target
+    tested: Tested
+    further_units_needed: int | None
+
+
+def certify(
+    path: Sequence[Found], tune: Side, held: Side, target: Target, foresight: Foresight | None = None
+) -> Certified | NotCertified:
+    """Walk along `path`, the `risk_path` of `tune`'s counts, on `held`: the two share levels, and no group.
+
+    `foresight`: what each point is expected to lose on other data; None: what it lost on `tune`.
+
+    Raises ConfigurationError for an empty path, or where a group has items in both halves.
+    """
+    if not path:
+        raise ConfigurationError("there is nothing to certify: the tune half has no items (give --tune 0.5)")
+    if tune.shares_groups_with(held):
+        raise ConfigurationError("a group has items in both halves: nothing can be proved (split by group)")
+    start = start_on(len(path), foresight or (lambda at: tune.sample(path[at], target.counted)), held.units, target)
+    best: tuple[Found, Sample] | None = None
+    walked = 0
+    for point in path[start:]:
+        sample = held.sample(point, target.counted)
+        walked += 1
+        if not passes(sample, target.alpha, target.delta):
+            if best is None:
+                return _not_certified(point, sample, target)
+            break
+        best = point, sample
+    assert best is not None  # the path has a first point: it failed, or it is the best
+    return Certified(best[0], target, _tested(best[1], target.delta), walked)
+
+
+def start_on(points: int, foresight: Foresight, n: int, target: Target) -> int:
+    """Where the walk starts: at the most losses that n units of the other half would likely (0.9) show to be few enough.
+
+    Higher up a start would most often fail at once, and prove nothing; further down each step is one more test to pass.
+    """
+
+    def likely(index: int) -> bool:
+        return chance_of_passing(foresight(index), n, target.alpha, target.delta) >= _SURE
+
+    low, high = 0, points
+    while high - low > 1:  # the more losses, the less likely: from here on the point at low is likely, or the first
+        middle = (low + high) // 2
+        low, high = (middle, high) if likely(middle) else (low, middle)
+    return low
+
+
+def escalation_of(coded: Coded, at: At) -> Escalation:
+    """For each rung below the top, the share of those that reach it whose own reply does not stand; by task as well.
+
+    It is what the storm guard counts: neither floors and ceilings, which its confidence has no part in, nor errors and
+    overflows; and nothing where the threshold is `never`. A task has a rate of its own where at least FEWEST_OF_TASK of it
+    are counted; of more than MOST_TASKS of them those with the most items have one.
+    """
+    ends, levels = coded.shipped(at), np.asarray(at).T
+    own = coded.codes if coded.natural is None else coded.natural
+    rungs, tasks = dict[str, float](), dict[str, dict[str, float]]()
+    sizes = np.bincount(coded.task, minlength=len(coded.tasks))
+    order: list[int] = np.argsort(-sizes, kind="stable").tolist()
+    most = [code for code in order if _can_be_named(coded.tasks[code])][:MOST_TASKS]
+    for index, rung in enumerate(coded.rungs[: coded.top]):
+        threshold = levels[index]
+        counted = (ends >= index) & (own[:, index] != NOT_COUNTED) & (threshold <= len(coded.levels[index]))
+        climbs = counted & (own[:, index] < threshold)
+        reached = int(np.count_nonzero(counted))
+        if not reached:
+            continue
+        rungs[rung] = round(int(np.count_nonzero(climbs)) / reached, 4)
+        of_task = np.bincount(coded.task[counted], minlength=len(sizes)).tolist()
+        up = np.bincount(coded.task[climbs], minlength=len(sizes)).tolist()
+        for code in most:
+            if of_task[code] >= FEWEST_OF_TASK:
+                tasks.setdefault(coded.tasks[code], {})[rung] = round(up[code] / of_task[code], 4)
+    return Escalation(rungs, tasks if len(coded.tasks) > 1 else {})
+
+
+def _can_be_named(task: str) -> bool:
+    """Whether a policy can hold it as a key: a corpus may name tasks with anything, and `${…}` would be expanded."""
+    return 0 < len(task) <= _LONGEST_TASK and task.isprintable() and "$" not in task
+
+
+def hash_of_corpus(files: Sequence[str | Path]) -> str:
+    """SHA-256 of a corpus's bytes; of several, of their digests in order."""
+    digests = [hash_of_file(file) for file in files]
+    return digests[0] if len(digests) == 1 else hash_of("\n".join(digests).encode())
+
+
+def _tested(sample: Sample, delta: float) -> Tested:
+    return Tested(sample.units, sample.n, sample.errors, sample.rate, upper_bound(sample, delta))
+
+
+def _not_certified(point: Found, sample: Sample, target: Target) -> NotCertified:
+    needed = units_needed(sample, target.alpha, target.delta)
+    further = None if needed is None else max(1, needed - sample.n)
+    return NotCertified(point, target, _tested(sample, target.delta), further)

@@ -1,0 +1,76 @@
+"""Does a certificate in force still hold on a fresh corpus? The policy was fixed before it, so nothing is searched."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Literal
+
+from cascade.calibration.proof.bounds import lower_bound, passes, sample_of, units_needed, upper_bound
+from cascade.calibration.proof.pareto_testing import Target, Tested
+from cascade.calibration.search.levels import Coded
+from cascade.core.errors import CorpusError, PolicyError
+from cascade.core.policy import Policy
+from cascade.replay.arrays import Truths, np
+
+__all__ = ["Against", "hold_against", "levels_at", "losses_under"]
+
+
+@dataclass(frozen=True, slots=True)
+class Against:
+    """What a fresh corpus says of a certificate, at the certificate's own delta.
+
+    `holds`: its units alone prove the bound again. `no_longer`: they prove that it is broken. `too_few`: they prove
+    neither; `further_units_needed` would prove it at the rate observed (None: at that rate no number would).
+    """
+
+    verdict: Literal["holds", "no_longer", "too_few"]
+    target: Target
+    tested: Tested
+    lower_bound: float
+    further_units_needed: int | None
+
+
+def hold_against(coded: Coded, policy: Policy) -> Against:
+    """Hold a policy's certificate against a corpus, coded as the policy's plan sees it.
+
+    Raises PolicyError where the policy has no certificate, CorpusError where the corpus has no items or calls other
+    scores right.
+    """
+    certificate = policy.certificate
+    if certificate is None:
+        where = f"policy {policy.name!r}"
+        raise PolicyError(
+            "it has no certificate", where=where, mend="cascade calibrate CORPUS --write POLICY makes one"
+        )
+    if not len(coded):
+        raise CorpusError("it has no items: there is nothing to hold the certificate against")
+    if coded.right_at != certificate.right_at:
+        problem = f"it calls a score right from {coded.right_at:g} on, the certificate from {certificate.right_at:g} on"
+        raise CorpusError(problem, mend="grade it in the same way, or calibrate anew")
+    target = Target(certificate.loss, certificate.alpha, certificate.delta)
+    sample = sample_of(losses_under(coded, policy, target), coded.group)
+    upper, lower = upper_bound(sample, target.delta), lower_bound(sample, target.delta)
+    tested = Tested(sample.units, sample.n, sample.errors, sample.rate, upper)
+    if passes(sample, target.alpha, target.delta):
+        return Against("holds", target, tested, lower, None)
+    if lower > target.alpha:
+        return Against("no_longer", target, tested, lower, None)
+    needed = units_needed(sample, target.alpha, target.delta)
+    return Against("too_few", target, tested, lower, None if needed is None else max(1, needed - sample.n))
+
+
+def losses_under(coded: Coded, policy: Policy, target: Target) -> Truths:
+    """(N,): which items are lost under a policy's own thresholds, each task's by its own."""
+    lost = np.zeros(len(coded), np.bool_)
+    for number, task in enumerate(coded.tasks):
+        rows = np.flatnonzero(coded.task == number)
+        part = coded.rows(rows)
+        lost[rows] = part.losses(levels_at(part, policy.route(task).thresholds), target.counted)
+    return lost
+
+
+def levels_at(coded: Coded, thresholds: Sequence[float | None]) -> tuple[int, ...]:
+    """The level numbers that a ladder's thresholds stand for: of each, the lowest observed level that it lets ship."""
+    pairs = zip(coded.levels, thresholds, strict=False)  # the last threshold is the top's, which has none
+    return tuple(len(own) + 1 if x is None else int(np.searchsorted(own, x)) + 1 for own, x in pairs)

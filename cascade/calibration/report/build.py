@@ -1,0 +1,80 @@
+"""A calibration as the page that people tune with: its numbers are those of the certify half, which the search never saw."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import replace
+from typing import Any
+
+from cascade.calibration.halves import Found, Half, Items
+from cascade.calibration.proof.pareto_testing import Certified, Target
+from cascade.calibration.report import Chosen, ReportInput, TaskRow, input_of
+from cascade.calibration.run import Calibration
+from cascade.calibration.search.counts import Counts, Loss
+from cascade.calibration.search.frontier import Point, point_at
+from cascade.calibration.search.objectives import told
+
+__all__ = ["report_of"]
+
+
+def report_of(result: Calibration, advice: str, storms: Mapping[str, Any]) -> ReportInput:
+    """What the report shows. `advice`: the headline; `storms`: as `replay --json` has them, at the chosen thresholds."""
+    objective, choice = result.wish.objective, result.choice
+    loss: Loss = objective.counted if isinstance(objective, Target) else "false_confident"
+    counts = result.held.counts()
+    chosen = None
+    if choice.chosen is not None and choice.certify is not None and objective is not None:
+        proved = _proved(choice.proof) if isinstance(choice.proof, Certified) else None
+        point = _point(result, counts, choice.chosen, choice.certify, loss)
+        chosen = Chosen(point, proved, choice.certify.ci95, _by_task(result), result.learned is not None)
+    part = "all items" if objective is None else f"the {len(result.held):,} items that the search never saw"
+    besides = ", but for what the storm guard would do" if storms and "off" not in storms else ""
+    notes = [f"Every figure is of {part}{besides}; the sliders move one set of thresholds for all tasks."]
+    if objective is not None:
+        notes.append(f"Wanted: {told(objective)}.")
+    given = input_of(counts, corpus=result.manifest.name, synthetic=result.manifest.synthetic, loss=loss, chosen=chosen)
+    return replace(
+        given,
+        advice=advice,
+        signals={rung: signal.fields() for rung, signal in result.signal.items()},
+        tasks=_tasks(result) if choice.chosen is not None else (),
+        storms=dict(storms),
+        notes=tuple(notes),
+        advised=objective is None or choice.advice == "cascade",
+        arrived=len(result.held) if objective is None else len(result.tune) + len(result.held),
+    )
+
+
+def _by_task(result: Calibration) -> dict[str, tuple[float | None, ...]]:
+    """As `--write` would write them: also those of a policy's other tasks, which give way to the ladder's."""
+    if not result.own_tasks:
+        return {}
+    return {task: tuple((result.thresholds | own).values()) for task, own in result.task_thresholds.items()}
+
+
+def _point(result: Calibration, counts: Counts, found: Found, held: Half, loss: Loss) -> Point:
+    """The chosen one on the certify side. By task it is drawn where it comes out, and the sliders start at the shared."""
+    if isinstance(found, Point):
+        return point_at(counts, found.at, loss)
+    at = found.shared.at if found.shared else tuple(len(own) + 1 for own in counts.levels)
+    lost = round(held.lost * held.items)
+    shipped = tuple(held.shipped.values())
+    return Point(at, tuple(result.thresholds.values()), held.quality, held.cost, lost, shipped)
+
+
+def _proved(proof: Certified) -> str:
+    tested = proof.tested
+    return f"{told(proof.target)}: bound {tested.upper_bound:.4f}, on {tested.n:,} {tested.units} ({tested.weighting})"
+
+
+def _tasks(result: Calibration) -> tuple[TaskRow, ...]:
+    held, found = result.held, result.choice.chosen
+    if not isinstance(held, Items) or found is None:
+        return ()
+    own, first = result.task_thresholds, held.rungs[0]
+    rows: list[TaskRow] = []
+    for task, half in held.by_task(found, "false_confident").items():
+        climbed = 1 - half.shipped[first] / half.items
+        thresholds = tuple(own[task].values()) if task in result.own_tasks and task in own else None
+        rows.append(TaskRow(task, half.items, half.quality, half.cost_per_request_usd, half.lost, climbed, thresholds))
+    return tuple(rows)

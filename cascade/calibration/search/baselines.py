@@ -1,0 +1,100 @@
+"""What a cascade must beat, beside every single model: a mix drawn at random, and the shorter ladders that obey the rules.
+
+A ladder that ends below the top is counted as one model is (`sides.lost_alone`): what its last rung gets wrong is lost.
+Else leaving rungs out would look safe.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass, replace
+from itertools import combinations
+
+from cascade.calibration.search.counts import Counts
+from cascade.calibration.search.frontier import Point, frontier
+from cascade.calibration.search.levels import Loss
+from cascade.core.policy import Policy
+from cascade.core.policy.ladder import Rung, ladder_faults
+from cascade.replay.arrays import np
+
+__all__ = [
+    "Shorter",
+    "random_mix",
+    "shorter_counts",
+    "shorter_frontiers",
+    "shorter_ladders",
+]
+
+
+@dataclass(frozen=True, slots=True)
+class Shorter:
+    """A ladder with rungs left out: their names, its frontier over its own thresholds, cheapest first."""
+
+    rungs: tuple[str, ...]
+    frontier: tuple[Point, ...]
+
+
+def random_mix(shipped: Sequence[int], alone: Sequence[tuple[float, float]]) -> tuple[float, float]:
+    """What to expect if as many requests climbed as far, but drawn at random: quality and cost, in the singles' unit.
+
+    `shipped`: at how many items the climb ends at each rung; `alone`: each rung's quality and cost, asked everything.
+    """
+    items, reached, quality, cost = max(1, sum(shipped)), sum(shipped), 0.0, 0.0
+    for count, single in zip(shipped, alone, strict=True):
+        quality += count / items * single[0]
+        cost += reached / items * single[1]
+        reached -= count
+    return quality, cost
+
+
+def shorter_ladders(policy: Policy) -> tuple[tuple[int, ...], ...]:
+    """The ladders that come of leaving rungs out of the policy's, as indices into it; the longest first.
+
+    Each starts at the first rung and obeys the ladder's rules, so none of them jumps to Opus. A rung that a task names
+    as its floor or its ceiling stays.
+    """
+    ladder = policy.ladder
+    named = {name for task in policy.tasks for name in (task.floor, task.ceiling) if name is not None}
+    held = {index for index, rung in enumerate(ladder) if rung.rung in named}
+    return tuple(
+        kept
+        for size in range(len(ladder) - 1, 1, -1)
+        for rest in combinations(range(1, len(ladder)), size - 1)
+        if held <= set(kept := (0, *rest)) and _is_a_ladder([ladder[index] for index in kept])
+    )
+
+
+def shorter_counts(counts: Counts, kept: Sequence[int]) -> Counts:
+    """The counts as a ladder with only these rungs has them. Its last rung is asked plainly, and ships whatever it says.
+
+    Losses stay those of the whole ladder. What the last rung would say without the triage's rules was not recorded: its
+    recorded reply stands for it.
+    """
+    every, asked = list(kept), list(kept[:-1])
+    return replace(
+        counts,
+        rungs=tuple(counts.rungs[index] for index in every),
+        levels=tuple(counts.levels[index] for index in asked),
+        codes=np.asfortranarray(counts.codes[:, asked]),
+        score=np.asfortranarray(counts.score[:, every]),
+        cost=np.asfortranarray(counts.cost[:, every]),
+        wrong=np.asfortranarray(counts.wrong[:, every]),
+        false_confident=np.asfortranarray(counts.false_confident[:, every]),
+        regressed=np.asfortranarray(counts.regressed[:, every]),
+        alone=counts.alone[every],
+        alone_wrong=counts.alone_wrong[every],
+    ).merged()
+
+
+def shorter_frontiers(counts: Counts, policy: Policy, loss: Loss = "false_confident") -> Iterator[Shorter]:
+    """Every shorter ladder that obeys the rules, with its frontier."""
+    for kept in shorter_ladders(policy):
+        less = shorter_counts(counts, kept)
+        yield Shorter(less.rungs, frontier(less, loss))
+
+
+def _is_a_ladder(rungs: Sequence[Rung]) -> bool:
+    """By the order of its models alone: a rung that becomes the last one just loses its threshold."""
+    *below, last = (Rung.model_construct(rung=rung.rung, model=rung.model, max_tokens=1) for rung in rungs)
+    with_thresholds = (rung.model_copy(update={"threshold": 1.0}) for rung in below)
+    return next(ladder_faults((*with_thresholds, last)), None) is None

@@ -1,0 +1,157 @@
+"""The table of counts: all that a search for thresholds needs of a corpus, as sums that can be built in parts and added.
+
+A row stands for all items whose replies have the same level at every rung; how many there are does not depend on how
+many items there are. Any engine's GROUP BY makes one (`tabulating` describes the file).
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+from math import prod
+from typing import TYPE_CHECKING, Any, Literal
+
+from cascade.core.errors import CorpusError
+from cascade.replay.arrays import np
+
+if TYPE_CHECKING:
+    from cascade.replay.arrays import Codes, Floats, Whole
+
+__all__ = ["DENSE", "GRID", "Counts", "Loss", "cells_of", "thresholds_of"]
+
+Loss = Literal["false_confident", "regression"]
+"""What counts as a loss, joint over all requests: an answer from below the top rung that is wrong; or one that is wrong
+where the top rung was right."""
+
+GRID = 2.0**30
+"""Scores are rounded to 1 / this: then sums are exact in any order, and equal outcomes have equal sums."""
+
+_SUMS = ("items", "score", "cost", "wrong", "false_confident", "regressed")
+
+DENSE = 4_000_000
+"""Cells up to which counting by cell is quicker than sorting, and small enough."""
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class Counts:
+    """M rows on K rungs: a code vector each, and sums over its items. Codes, levels and columns are as in `Coded`.
+
+    items      (M,): how many
+    score      (M, K): sum of the scores of what is returned where the climb ends at that rung
+    cost       (M, K): nano-USD, each rung's own
+    wrong      (M, K): how many of what is returned there are wrong
+    false_confident (M, K): how many of those come from below the top; at the top 0, but for best helds
+    regressed  (M, K): how many are wrong where the top rung's own answer is right
+    alone      (K,) sum of each single model's scores; alone_wrong (K,): how many of them are wrong
+
+    Where there are more different vectors than are worth finding, each item is a row, and of those with one vector too
+    (their counts of losses are bytes); `merged` unites them.
+    """
+
+    rungs: tuple[str, ...]
+    levels: tuple[Floats, ...]
+    codes: Codes
+    items: Whole
+    score: Floats
+    cost: Whole
+    wrong: Whole
+    false_confident: Whole
+    regressed: Whole
+    alone: Floats
+    alone_wrong: Whole
+    right_at: float
+
+    def __len__(self) -> int:
+        return len(self.items)
+
+    @property
+    def n(self) -> int:
+        """How many items were counted."""
+        return int(self.items.sum())
+
+    def lost(self, loss: Loss) -> Whole:
+        """(M, K): how many losses there are where the climbs end at that rung."""
+        return self.false_confident if loss == "false_confident" else self.regressed
+
+    def __add__(self, other: Counts) -> Counts:
+        """The counts of both: levels that only one of them knows are united. Raises CorpusError for other ladders."""
+        if self.rungs != other.rungs or self.right_at != other.right_at:
+            mine, its = (f"{' → '.join(one.rungs)} right at {one.right_at:g}" for one in (self, other))
+            problem = f"these are of {mine}, those of {its}: they do not add up"
+            raise CorpusError(problem, where="counts", mend="count both under one policy")
+        levels = tuple(np.union1d(a, b) for a, b in zip(self.levels, other.levels, strict=True))
+        codes = np.concatenate([part.at_levels(levels).codes for part in (self, other)])
+        sums: dict[str, Any] = {name: np.concatenate([getattr(part, name) for part in (self, other)]) for name in _SUMS}
+        singles: dict[str, Any] = {
+            "alone": self.alone + other.alone,
+            "alone_wrong": self.alone_wrong + other.alone_wrong,
+        }
+        return Counts(self.rungs, levels, codes, **sums, **singles, right_at=self.right_at).merged()
+
+    def at_levels(self, levels: Sequence[Floats]) -> Counts:
+        """The same by other levels, of which its own are some."""
+        return replace(self, levels=tuple(levels), codes=_recoded(self, levels))
+
+    def merged(self) -> Counts:
+        """The same with one row for each code vector, in their order."""
+        radices = [len(own) + 2 for own in self.levels]
+        if prod(radices) <= DENSE:
+            codes, sums = self._by_cell(radices)
+        else:
+            codes, sums = self._by_order()
+        return replace(self, codes=codes, **sums)
+
+    def _by_cell(self, radices: list[int]) -> tuple[Codes, dict[str, Any]]:
+        cell, cells = cells_of(self.codes, radices), prod(radices)
+        items = np.bincount(cell, self.items, cells)
+        found = np.flatnonzero(items)
+        sums: dict[str, Any] = {"items": items[found].astype(np.int64)}
+        for name in _SUMS[1:]:
+            matrix = getattr(self, name)
+            made = np.empty((len(found), matrix.shape[1]), np.float64 if name == "score" else np.int64, order="F")
+            for rung in range(matrix.shape[1]):
+                if not matrix[:, rung].any():  # as the losses of the top rung
+                    made[:, rung] = 0
+                    continue
+                made[:, rung] = np.bincount(cell, matrix[:, rung], cells)[found]  # exact: whole, far below 2**53
+            sums[name] = made
+        return np.stack(np.unravel_index(found, radices), axis=1).astype(np.int32), sums
+
+    def _by_order(self) -> tuple[Codes, dict[str, Any]]:
+        order, starts = _runs(self.codes)
+        sums = {name: self._summed(name, order, starts) for name in _SUMS}
+        return self.codes[order[starts]], sums
+
+    def _summed(self, name: str, order: Whole, starts: Whole) -> Any:
+        column = getattr(self, name)[order]
+        return np.add.reduceat(column, starts, axis=0, dtype=np.float64 if name == "score" else np.int64)
+
+
+def thresholds_of(levels: Sequence[Floats], at: Sequence[int]) -> tuple[float | None, ...]:
+    """The thresholds that a vector of level numbers stands for; None is `never`."""
+    return tuple(float(own[j - 1]) if j <= len(own) else None for own, j in zip(levels, at, strict=True))
+
+
+def cells_of(codes: Codes | Whole, radices: Sequence[int]) -> Whole:
+    """(N,): each row's place in a table of these radices, the last one running fastest."""
+    cell = np.zeros(len(codes), np.intp)
+    for index, radix in enumerate(radices):
+        cell *= radix
+        cell += codes[:, index]
+    return cell
+
+
+def _recoded(part: Counts, levels: Sequence[Floats]) -> Codes:
+    codes = np.empty_like(part.codes)
+    for index, (old, new) in enumerate(zip(part.levels, levels, strict=True)):
+        renumbered = np.concatenate([[0], np.searchsorted(new, old) + 1, [len(new) + 1]]).astype(np.int32)
+        codes[:, index] = renumbered[part.codes[:, index]]
+    return codes
+
+
+def _runs(codes: Codes) -> tuple[Whole, Whole]:
+    """An order in which equal rows stand together, and where each run of them starts."""
+    order = np.lexsort(codes.T[::-1])
+    ranked = codes[order]
+    new = np.concatenate([[True], np.any(ranked[1:] != ranked[:-1], axis=1)]) if len(codes) else np.zeros(0, np.bool_)
+    return order, np.flatnonzero(new)

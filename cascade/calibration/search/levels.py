@@ -1,0 +1,287 @@
+"""A corpus as a plan sees it, each reply's confidence as the number of its level: what every search below works on.
+
+Confidences clump, and `>=` ships a whole clump: so a threshold is worth one of the values that were observed, or
+`never`, and two thresholds between the same two values are one. Comparing level numbers is therefore exact, and it is
+no second rule: which replies may ship at all, at which floor and up to which ceiling, is asked of the replay's own.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+from math import prod
+from typing import TYPE_CHECKING, Any, cast
+
+from cascade.calibration.search.counts import DENSE, GRID, Counts, Loss, thresholds_of
+from cascade.core.errors import CorpusError
+from cascade.replay.arrays import np
+from cascade.replay.columns import MISSING, NO_COST, Columns, View, no_cost
+from cascade.replay.outcomes import NOBODY
+from cascade.replay.vectorised import NOT_COUNTED as NOT_COUNTED_REASONS
+from cascade.replay.vectorised import Rule
+
+if TYPE_CHECKING:
+    from cascade.replay.arrays import Codes, Floats, Small, Truths, Whole
+
+    At = Sequence[int] | Codes
+    """Threshold levels: K-1 numbers for all items, or (N, K-1), each item its own."""
+
+__all__ = ["NOT_COUNTED", "Coded", "code_columns", "code_levels"]
+
+NOT_COUNTED = -1
+"""Stands in `Coded.natural` for a reply that says nothing of its rung's confidence."""
+
+_FEW = 1024  # levels up to which searching them beats sorting the whole column
+_SAMPLE = 8192
+_ALL = slice(None)
+_MEND = "grade it, or leave the item out (--skip-bad does)"
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class Coded:
+    """N items on K rungs, named as in the plan, cheapest first. The matrices are stored column by column.
+
+    levels   K-1 of them: the distinct confidences with which a reply could ship at that rung, ascending
+    codes    (N, K-1): j = the reply's confidence is levels[j-1]; 0 = it never ships there on its own (no or NaN
+             confidence, declined, malformed, a failed check, below its floor); len(levels)+1 = the climb always ends
+             there, whatever the threshold (the task's ceiling)
+    score    (N, K): of the answer that is returned where the climb ends at that rung. That is the rung's own, but where
+             the last reply cannot ship: then it is the best held's, 0 where none was held
+    alone    (N, K): of the rung's own reply; the same array as `score` where the two never differ
+    cost     (N, K) nano-USD, each rung's own
+    returned (N, K): whose answer is returned where the climb ends at that rung, NOBODY for none; None: always its own
+    group    (N,); task (N,) into `tasks`
+    right_at a score below it is wrong
+    natural  (N, K-1): as codes, floors and ceilings aside: the level up to which the reply would stand by its own
+             confidence, 0 for none, NOT_COUNTED for an error or an overflow; None: the same as codes everywhere
+    """
+
+    rungs: tuple[str, ...]
+    levels: tuple[Floats, ...]
+    codes: Codes
+    score: Floats
+    alone: Floats
+    cost: Whole
+    returned: Small | None
+    group: Codes
+    task: Codes
+    tasks: tuple[str, ...]
+    right_at: float
+    natural: Codes | None = None
+
+    def __len__(self) -> int:
+        return len(self.group)
+
+    @property
+    def top(self) -> int:
+        """The index of the last rung."""
+        return len(self.rungs) - 1
+
+    @property
+    def wrong(self) -> Truths:
+        """(N, K): whether what is returned where the climb ends at that rung is wrong; no answer is wrong, too."""
+        return self.score < self.right_at
+
+    def lost(self, loss: Loss) -> Truths:
+        """(N, K): whether it is a loss that the climb ends at that rung."""
+        wrong = self.wrong
+        if loss == "regression":
+            return wrong & (self.alone[:, self.top] >= self.right_at)[:, None]
+        if self.returned is None:
+            wrong[:, self.top] = False
+            return wrong
+        return wrong & (self.returned != NOBODY) & (self.returned != self.top)
+
+    def shipped(self, at: At) -> Small:
+        """(N,): the rung at which each climb ends under these levels; `score`, `wrong` and `lost` have its column."""
+        ends = np.full(len(self), self.top, np.int8)
+        levels = np.asarray(at).T  # one a rung, or for every item its own
+        for index in reversed(range(self.top)):
+            ends[self.codes[:, index] >= levels[index]] = index
+        return ends
+
+    def scores(self, at: At) -> Floats:
+        """(N,): what each item scores under these levels."""
+        return np.take_along_axis(self.score, self.shipped(at).astype(np.intp)[:, None], 1)[:, 0]
+
+    def costs(self, at: At) -> Whole:
+        """(N,): what each item costs under these levels, in nano-USD: every rung that was asked."""
+        ends, spent = self.shipped(at), self.cost[:, 0].copy()
+        for index in range(1, len(self.rungs)):
+            spent += self.cost[:, index] * (ends >= index)
+        return spent
+
+    def losses(self, at: At, loss: Loss) -> Truths:
+        """(N,): which items are lost under these levels."""
+        return np.take_along_axis(self.lost(loss), self.shipped(at).astype(np.intp)[:, None], 1)[:, 0]
+
+    def thresholds(self, at: Sequence[int]) -> tuple[float | None, ...]:
+        """The thresholds that these levels stand for; None is `never`."""
+        return thresholds_of(self.levels, at)
+
+    def rows(self, which: Truths | Whole) -> Coded:
+        """A part of the items, with the same levels: by a mask, or by row numbers."""
+        chosen = np.flatnonzero(which) if which.dtype == np.bool_ else which
+
+        def some(matrix: Any) -> Any:
+            return np.asfortranarray(matrix[chosen])
+
+        score = some(self.score)
+        return Coded(
+            self.rungs,
+            self.levels,
+            some(self.codes),
+            score,
+            score if self.alone is self.score else some(self.alone),
+            some(self.cost),
+            None if self.returned is None else some(self.returned),
+            self.group[chosen],
+            self.task[chosen],
+            self.tasks,
+            self.right_at,
+            None if self.natural is None else some(self.natural),
+        )
+
+    def counts(self) -> Counts:
+        """The table of counts; a row an item where the distinct code vectors would be too many to be worth finding."""
+        rows: dict[str, Any] = {
+            "items": np.ones(len(self), np.int64),
+            "score": self.score,
+            "cost": self.cost,
+            "wrong": self.wrong,
+            "false_confident": self.lost("false_confident"),
+            "regressed": self.lost("regression"),
+            "alone": self.alone.sum(axis=0),
+            "alone_wrong": np.count_nonzero(self.alone < self.right_at, axis=0),
+        }
+        counts = Counts(self.rungs, self.levels, self.codes, **rows, right_at=self.right_at)
+        if prod(len(own) + 2 for own in self.levels) <= DENSE:
+            return counts.merged()
+        whole = {name: rows[name].view(np.int8) for name in ("wrong", "false_confident", "regressed")}
+        return replace(counts, **whole)
+
+
+def code_columns(columns: Columns, view: View) -> Coded:
+    """The corpus as the plan of `view` sees it. The storm guard has no part in it.
+
+    Raises CorpusError, naming item and rung, where a reply is missing, has no score or has no cost.
+    """
+    rule = Rule(columns, view)
+    _require(columns, view)
+    n, top = len(columns), rule.top
+    scores = [columns.rungs[rung].score for rung in view.lens.rungs]
+    alone = _stacked([np.rint(score * GRID) / GRID for score in scores], np.float64)
+    codes = np.zeros((n, top), np.int32, order="F")
+    replies = [rule.replies(index, _ALL) for index in range(top + 1)]
+    stands = [why == 0 for why in replies]
+    ceiling = rule.ceiling(_ALL) if rule.has_ceilings else None
+    levels: list[Floats] = []
+    for index in range(top):
+        ships = rule.floored(index, _ALL, np.where(stands[index], np.int8(0), np.int8(1))) == 0
+        found, codes[:, index] = code_levels(view.confidence[index], ships)
+        levels.append(found)
+        if ceiling is not None:
+            codes[ceiling == index, index] = len(found) + 1
+    natural = _natural(rule, replies, levels, codes)
+    returned = _returned(stands, ceiling)
+    score = alone if returned is None else _scores_returned(alone, returned)
+    cost = _stacked(view.cost, np.int64)
+    right_at = columns.manifest.right_at
+    names, tasks = view.lens.names, view.tasks
+    return Coded(
+        names, tuple(levels), codes, score, alone, cost, returned, columns.group, view.task, tasks, right_at, natural
+    )
+
+
+def code_levels(values: Floats, ships: Truths) -> tuple[Floats, Codes]:
+    """The distinct values among those that may ship, ascending; and for each its number from 1, 0 for the others."""
+    n = len(values)
+    known = np.unique(values[:: max(1, n // _SAMPLE)])
+    for _ in range(2):  # a value that the sample has not is most often one of a few
+        known = known[: int(np.searchsorted(known, np.inf, "right"))]  # NaN is last
+        if not len(known) or len(known) > _FEW:
+            break
+        place = np.searchsorted(known, values)
+        place[place == len(known)] = 0
+        strange = ships & (known[place] != values)
+        if not strange.any():
+            place += 1
+            place[~ships] = 0
+            return _only_used(known, place)
+        known = np.union1d(known, np.unique(values[strange]))
+    codes = np.zeros(n, np.int32)
+    levels, inverse = np.unique(values[ships], return_inverse=True)
+    codes[ships] = inverse + 1
+    return levels, codes
+
+
+def _only_used(known: Floats, codes: Whole) -> tuple[Floats, Codes]:
+    used = np.bincount(codes, minlength=len(known) + 1)[1:] > 0
+    if used.all():
+        return known, codes.astype(np.int32)
+    renumbered = np.concatenate([[0], np.where(used, np.cumsum(used), 0)]).astype(np.int32)
+    return known[used], renumbered[codes]
+
+
+def _stacked(columns: Sequence[Floats] | Sequence[Whole], kind: type) -> Any:
+    matrix = cast("Any", np.empty((len(columns[0]), len(columns)), kind, order="F"))
+    for index, column in enumerate(columns):
+        matrix[:, index] = column
+    return matrix
+
+
+def _natural(rule: Rule, replies: Sequence[Small], levels: Sequence[Floats], codes: Codes) -> Codes | None:
+    """`Coded.natural`: thresholds are levels, so a confidence between two of them stands where the lower one does."""
+    below = range(rule.top)
+    failed = [np.isin(replies[index], NOT_COUNTED_REASONS) for index in below]
+    if not rule.has_floors and not rule.has_ceilings and not any(one.any() for one in failed):
+        return None
+    natural = codes.copy(order="F")
+    for index in below:
+        stands = replies[index] == 0
+        natural[:, index] = 0
+        natural[stands, index] = np.searchsorted(levels[index], rule.view.confidence[index][stands], "right")
+        natural[failed[index], index] = NOT_COUNTED
+    return natural
+
+
+def _returned(stands: Sequence[Truths], ceiling: Small | None) -> Small | None:
+    """Whose answer is returned where the climb ends at each rung; None where that is always the rung's own."""
+    top = len(stands) - 1
+    if ceiling is None and stands[top].all():
+        return None
+    returned = np.empty((len(stands[0]), top + 1), np.int8, order="F")
+    held = np.full(len(stands[0]), NOBODY, np.int8)
+    for index, standing in enumerate(stands):
+        held[standing] = index
+        # Below the top a climb ends where the reply stands, or at the ceiling, where the best held is returned.
+        returned[:, index] = held if index == top else index
+        if ceiling is not None and index != top:
+            returned[:, index] = np.where(ceiling == index, held, returned[:, index])
+    return returned
+
+
+def _scores_returned(alone: Floats, returned: Small) -> Floats:
+    score = np.take_along_axis(alone, np.maximum(returned, 0).astype(np.intp), 1)
+    score[returned == NOBODY] = 0.0
+    return np.asfortranarray(score)
+
+
+def _require(columns: Columns, view: View) -> None:
+    faults: list[tuple[int, CorpusError]] = []
+    for index, (rung, cost) in enumerate(zip(view.lens.rungs, view.cost, strict=True)):
+        replies = columns.rungs[rung]
+        lacking = {
+            "no reply of rung {!r} was recorded": replies.answer == MISSING,
+            "the reply of {!r} has no score": np.isnan(replies.score),
+            "": cost == NO_COST,
+        }
+        for problem, missed in lacking.items():
+            if missed.any():
+                row = int(missed.argmax())
+                where = f"{columns.source}:{columns.line[row]}"
+                error = no_cost(view.lens, index, columns.ids[row], where)
+                faults.append((row, columns.error(row, problem.format(rung), _MEND) if problem else error))
+                break
+    if faults:
+        raise min(faults, key=lambda fault: fault[0])[1]

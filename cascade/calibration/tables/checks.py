@@ -1,0 +1,153 @@
+"""What makes a Parquet file a table of counts, whoever wrote it: its metadata, and columns that can be what they say.
+
+A count that cannot be would not fail later: it would certify falsely. `tabulating` describes the file.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping, Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any, Final, cast
+
+from msgspec import Meta, MsgspecError, Struct, structs
+from msgspec import json as msgjson
+
+from cascade.core.errors import CorpusError
+from cascade.corpora.parquet import COUNTS_KEY
+from cascade.replay.arrays import np
+
+if TYPE_CHECKING:
+    from cascade.replay.arrays import Truths
+
+__all__ = ["SLACK", "Told", "checked_columns", "told_of"]
+
+SLACK: Final = 1e-9
+"""An engine's sum of scores is off by less, as a share of what it could be."""
+
+_MOST = 2.0**53  # beyond it a float, which sums pass through, is not exact
+
+_MEND = "make it with `cascade tabulate`, or with the columns that cascade.calibration.tables.parquet describes"
+
+
+_Score = Annotated[float, Meta(ge=-1e6, le=1e6)]  # as in a corpus
+
+
+class _Rung(Struct, frozen=True):
+    rung: str
+    model: str | None = None
+
+
+class _Alone(Struct, frozen=True):
+    score: tuple[float, ...]
+    wrong: tuple[int, ...]
+
+
+class Told(Struct, frozen=True):
+    """The metadata, with what is assumed where they say nothing."""
+
+    rungs: tuple[_Rung, ...] = ()
+    right_at: float = 0.5
+    corpora: tuple[str, ...] = ()
+    sources: tuple[str, ...] = ()
+    grader: str | None = None
+    synthetic: bool = False
+    grouped: bool = True
+    named_groups: bool | None = None
+    counted_as: str | None = None
+    scores: tuple[_Score, _Score] = (0.0, 1.0)
+    items: dict[str, int] = {}
+    alone: dict[str, _Alone] = {}
+
+
+def told_of(table: Any, where: str) -> Told:
+    """What the metadata say; rungs and a name, where they say none, are the columns' and the file's."""
+    ending, names = ".cost_nano_usd", cast("list[str]", table.column_names)
+    for name in sorted({name for name in names if names.count(name) > 1}):
+        raise CorpusError(f"two columns are called {name!r}", where=where, mend="rename one of them")
+    raw = cast("dict[bytes, bytes]", table.schema.metadata or {}).get(COUNTS_KEY)
+    try:
+        told = msgjson.decode(raw, type=Told) if raw else Told()
+    except (MsgspecError, UnicodeDecodeError):
+        raise CorpusError(f"its {COUNTS_KEY.decode()} metadata is damaged", where=where, mend=_MEND) from None
+    rungs = told.rungs or tuple(_Rung(name.removesuffix(ending)) for name in names if name.endswith(ending))
+    if len({one.rung for one in rungs}) < max(2, len(rungs)):
+        raise CorpusError("is not a table of counts: it has no two rungs", where=where, mend=_MEND)
+    return structs.replace(told, rungs=rungs, corpora=told.corpora or (Path(where).name.partition(".")[0],))
+
+
+def checked_columns(
+    pa: Any, table: Any, rungs: Sequence[str], scores: tuple[float, float], where: str
+) -> dict[str, Any]:
+    """The columns as arrays: counts as int64, the others as float64. Raises CorpusError for what cannot be."""
+    columns: dict[str, Any] = {}
+    for name, needed in _known(rungs):
+        if name in table.column_names:
+            columns[name] = _checked(name, _numbers(pa, table.column(name)), where)
+        elif needed:
+            raise CorpusError(f"is not a table of counts: it has no column {name!r}", where=where, mend=_MEND)
+    for rung in rungs:
+        _check_sums(columns, rung, scores, where)
+    return columns
+
+
+def _checked(name: str, column: Any, where: str) -> Any:
+    """A column by itself."""
+    if column.dtype.kind not in "iuf":
+        raise CorpusError(f"column {name!r} does not hold numbers", where=where, mend=_MEND)
+    kind = name.rpartition(".")[2]
+    if kind == "confidence":
+        outside = (column < 0) | ((column > 1) & (column != np.inf))
+        _refuse(name, column, outside, "is no confidence", where=where, mend="give 0 to 1, null or infinite")
+        return column.astype(np.float64)
+    mend = "give every row its sum, 0 where there is nothing"
+    _refuse(name, column, ~np.isfinite(column), "is no number", where=where, mend=mend)
+    if kind == "score":
+        return column.astype(np.float64)
+    _refuse(name, column, column < 0, "is below 0", where=where, mend="sum what is 0 or more")
+    mend = "count whole items, and costs in whole nano-USD"
+    _refuse(name, column, np.rint(column) != column, "is not whole", where=where, mend=mend)
+    if column.sum(dtype=np.float64) > _MOST:
+        raise CorpusError(
+            f"column {name!r} sums to more than 2**53", where=where, mend="is its unit what it should be?"
+        )
+    return column.astype(np.int64)
+
+
+def _check_sums(columns: Mapping[str, Any], rung: str, scores: tuple[float, float], where: str) -> None:
+    """A rung's columns beside one another."""
+    items, name = columns["items"], f"{rung}.score"
+    score, (low, high) = columns[name], (bound * items for bound in scores)
+    slack = SLACK * (high - low)
+    mend = "scale the scores to 0..1, or tell in the metadata's `scores` between which they lie"
+    _refuse(name, score, score < low - slack, "is less than its items can score", where=where, mend=mend)
+    _refuse(name, score, score > high + slack, "is more than its items can score", where=where, mend=mend)
+    name, wrong = f"{rung}.wrong", columns[f"{rung}.wrong"]
+    _refuse(name, wrong, wrong > items, "is more than its items", where=where, mend="count each item once")
+    for part in (f"{rung}.regressed", f"{rung}.false_confident"):
+        if part in columns:
+            what, mend = f"is more than its {name!r}", "count only those that are wrong"
+            _refuse(part, columns[part], columns[part] > wrong, what, where=where, mend=mend)
+
+
+def _refuse(name: str, column: Any, bad: Truths, what: str, *, where: str, mend: str) -> None:
+    if bad.any():
+        row = int(bad.argmax())
+        value = "an empty cell" if np.isnan(column[row]) else f"{column[row]:.12g}"
+        raise CorpusError(f"column {name!r}, row {row + 1}: {value} {what}", where=where, mend=mend)
+
+
+def _known(rungs: Sequence[str]) -> Iterator[tuple[str, bool]]:
+    """The columns of a table but for `part`, and whether it must have them."""
+    yield "items", True
+    for rung in rungs:
+        below = rung != rungs[-1]
+        if below:
+            yield f"{rung}.confidence", True
+        yield from ((f"{rung}.{name}", True) for name in ("score", "cost_nano_usd", "wrong"))
+        yield from ((f"{rung}.regressed", below), (f"{rung}.false_confident", False))
+
+
+def _numbers(pa: Any, column: Any) -> Any:
+    """A column as an array, an empty cell as NaN; engines give sums of whole numbers as decimals."""
+    is_odd = pa.types.is_decimal(column.type) or pa.types.is_null(column.type)
+    return (column.cast(pa.float64()) if is_odd else column).to_numpy()

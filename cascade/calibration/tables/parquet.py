@@ -1,0 +1,336 @@
+"""Tables of counts as Parquet files, made from corpora here or by any engine's GROUP BY (extra `parquet`).
+
+A row stands for all items of one part whose replies have the same confidence at every rung below the top:
+
+| column | type | holds |
+|---|---|---|
+| `part` | text | `tune` or `certify`; no such column: all of it tunes |
+| `<rung>.confidence` | double | below the top only; null: the reply never ships on its own (none, declined, malformed, a failed check, below its floor); infinite: the climb always ends there (the task's ceiling) |
+| `items` | int64 | how many items: COUNT(*) |
+| `<rung>.score` | double | the sum of the scores of what is returned where the climb ends at that rung |
+| `<rung>.cost_nano_usd` | int64 | the sum of the rung's own costs, in 1e-9 USD |
+| `<rung>.wrong` | int64 | how many of those scores are below `right_at` |
+| `<rung>.regressed` | int64 | of these, where the top rung is right; not for the top, where it is 0 |
+| `<rung>.false_confident` | int64 | may be left out: as `wrong` below the top, and 0 there |
+
+Counts are whole, 0 <= regressed <= wrong <= items and 0 <= false_confident <= wrong; a confidence is 0 to 1.
+
+`cascade.counts` in the file's key-value metadata is JSON, every key of which may be missing:
+
+- `rungs`: cheapest first, each with its `model` or null; else as the columns stand, their models unknown.
+- `right_at`: else 0.5. `scores`: between which two numbers each score lies; else 0 and 1. `grader`, `synthetic`.
+- `corpora`: names. `sources`: their files' SHA-256, so that none counts twice.
+- `grouped`, else true: false promises that every item is a group of its own over all tables that are ever added, and
+  then the counts can carry a certificate. Items with the same input are of one group, unless they name others.
+- `named_groups`, else as `grouped`: whether any item names its group. Two tables whose items do may share some, so that
+  their sum is `grouped`. An input that two files share is not seen: count such files as one corpus.
+- `counted_as`: a hash of what else decides shipping: tasks, checks, scorer.
+- `items`: by part, how many; `alone`: by part, the single models' sums of `score` and `wrong`, where a best held or a
+  ceiling makes them differ from the rows'. There must be both where a `false_confident` is not what it may be left out for.
+
+Tables are added by `calibrate --counts`, never by concatenating files: `sources`, `grouped` and `alone` of one would be
+taken for all. Some of the rows are a table too, but where `alone` was of more.
+
+In SQL, for a ladder of two: `SELECT part, "a.confidence", COUNT(*) AS items, SUM(a_score) AS "a.score", … GROUP BY 1, 2`.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, Final, cast
+
+from cascade.calibration.search.counts import GRID, Counts
+from cascade.calibration.search.levels import Coded, code_columns
+from cascade.calibration.tables.checks import SLACK, Told, checked_columns, told_of
+from cascade.core.errors import CorpusError
+from cascade.core.policy import Policy
+from cascade.corpora.items import Item
+from cascade.corpora.parquet import COUNTS_KEY, load_pyarrow, open_table
+from cascade.corpora.reading import open_corpus
+from cascade.corpora.splits import Split
+from cascade.policy.certificates import hash_of, hash_of_file
+from cascade.replay.arrays import np
+from cascade.replay.columns import read_columns
+from cascade.replay.mapping import mapping_of, own_mapping
+
+if TYPE_CHECKING:
+    from cascade.replay.arrays import Floats, Truths
+
+__all__ = [
+    "COUNTS_KEY",
+    "PARTS",
+    "Tabulated",
+    "counted_as",
+    "read_counts",
+    "tabulate_coded",
+    "tabulate_corpus",
+    "write_counts",
+]
+
+PARTS: Final = ("tune", "certify")
+"""The parts of a table, in this order."""
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class Tabulated:
+    """A table of counts with what must be known of it. The parts share their levels, so a point holds for both.
+
+    `models`: by rung, None where it is not known. `corpora`: the names of what was counted. `grouped`: a group may have
+    several items, so that counts alone prove nothing. `counted_as`: see `counted_as`; None where it is not known.
+    `sources`: SHA-256 of the files that were counted, where they are known. `named_groups`: an item may name its group,
+    so that another table may have more of it. `scores`: between which each score lies.
+    """
+
+    parts: Mapping[str, Counts]
+    models: tuple[str | None, ...]
+    corpora: tuple[str, ...]
+    grouped: bool = True
+    synthetic: bool = False
+    grader: str | None = None
+    counted_as: str | None = None
+    sources: tuple[str, ...] = ()
+    named_groups: bool = True
+    scores: tuple[float, float] = (0.0, 1.0)
+
+    @property
+    def rungs(self) -> tuple[str, ...]:
+        """The ladder's rungs, cheapest first."""
+        return self.parts["tune"].rungs
+
+    @property
+    def whole(self) -> Counts:
+        """Both parts together."""
+        return self.parts["tune"] + self.parts["certify"]
+
+    def __add__(self, other: Tabulated) -> Tabulated:
+        """The counts of both. Raises CorpusError for another ladder, and for a file that is in both.
+
+        Groups that both name may be the same ones: then the sum is `grouped`, for which of them are cannot be seen.
+        """
+        if self.models != other.models:
+            told = " and ".join(", ".join(str(model) for model in one.models) for one in (self, other))
+            raise CorpusError(f"these are of other models: {told}", where="counts", mend="calibrate them apart")
+        if self.counted_as != other.counted_as:
+            raise CorpusError("these were counted under other policies", where="counts", mend="count all under one")
+        if both := set(self.sources) & set(other.sources):
+            names = [name for name, source in zip(self.corpora, self.sources, strict=False) if source in both]
+            raise CorpusError(f"{' and '.join(names)} counted in both", where="counts", mend="count each corpus once")
+        sums = {part: self.parts[part] + other.parts[part] for part in PARTS}
+        joint = (sums["tune"] + sums["certify"]).levels
+        parts = {part: counts.at_levels(joint) for part, counts in sums.items()}
+        return replace(
+            self,
+            parts=parts,
+            corpora=self.corpora + other.corpora,
+            sources=self.sources + other.sources,
+            grouped=self.grouped or other.grouped or (self.named_groups and other.named_groups),
+            named_groups=self.named_groups or other.named_groups,
+            scores=(min(self.scores[0], other.scores[0]), max(self.scores[1], other.scores[1])),
+            synthetic=self.synthetic or other.synthetic,
+            grader=self.grader if self.grader == other.grader else None,
+        )
+
+
+def counted_as(policy: Policy) -> str:
+    """A hash of what decides which replies may ship at which threshold: tasks but for their thresholds, checks, scorer."""
+    decides = policy.model_dump(
+        mode="json", by_alias=True, include={"tasks", "checks", "scorer"}, exclude_defaults=True
+    )
+    tasks = [{key: value for key, value in task.items() if key != "thresholds"} for task in decides.get("tasks", ())]
+    bare = [task for task in tasks if set(task) != {"name"}]  # such a task is a name for what the caller says
+    return hash_of(json.dumps({**decides, "tasks": bare}, sort_keys=True).encode())
+
+
+def tabulate_corpus(
+    path: str | os.PathLike[str], policy: Policy | None = None, split: Split | None = None
+) -> Tabulated:
+    """Count a corpus as `policy` sees it (None: its own ladder). Raises CorpusError, PolicyError and MissingExtra."""
+    split, tunes, named = split or Split(), list[bool](), False
+
+    def each(items: Sequence[Item]) -> None:
+        nonlocal named
+        named = named or any(item.group is not None for item in items)
+        tunes.extend(split.part_of(item) == "tune" for item in items)
+
+    with open_corpus(path) as reader:
+        manifest = reader.manifest
+        try:
+            lens = own_mapping(manifest) if policy is None else mapping_of(policy, manifest)
+        except CorpusError as problem:  # the lens does not know where the corpus is from
+            raise CorpusError(problem.problem, where=reader.source, mend=problem.mend) from None
+        columns, (view,) = read_columns(reader, manifest, [lens], source=reader.source, each=each)
+        if not len(columns):
+            raise CorpusError("has no items", where=reader.source, mend="record some")
+    models = {entry.rung: entry.model for entry in manifest.ladder}
+    coded = code_columns(columns, view)
+    parts = tabulate_coded(coded, np.array(tunes, np.bool_))
+    both = (coded.score, coded.alone)
+    scores = min(0.0, *(float(one.min()) for one in both)), max(1.0, *(float(one.max()) for one in both))
+    grouped = len(np.unique(columns.group)) < len(columns)
+    return Tabulated(
+        parts, tuple(models[rung] for rung in lens.rungs), (manifest.name,), grouped, manifest.synthetic, manifest.grader,
+        counted_as(lens.plan.policy), (hash_of_file(path),), named, scores,
+    )  # fmt: skip
+
+
+def tabulate_coded(coded: Coded, tunes: Truths) -> dict[str, Counts]:
+    """The two parts' tables; `tunes` says of each item whether it is of the first."""
+    return {part: coded.rows(rows).counts().merged() for part, rows in zip(PARTS, (tunes, ~tunes), strict=True)}
+
+
+def write_counts(path: str | os.PathLike[str], table: Tabulated) -> int:
+    """Write the table; returns its rows. The file appears whole or not at all. Raises CorpusError and MissingExtra."""
+    pa, target = load_pyarrow(), Path(path)
+    columns = {name: np.concatenate([one[name] for one in (_columns(part, table.parts[part]) for part in PARTS)])
+               for name in _columns("tune", table.parts["tune"])}  # fmt: skip
+    arrays = {name: pa.array(column, mask=np.isnan(column) if name.endswith(".confidence") else None)
+              for name, column in columns.items()}  # fmt: skip
+    told = {
+        "version": 1,
+        "rungs": [{"rung": rung, "model": model} for rung, model in zip(table.rungs, table.models, strict=True)],
+        "right_at": table.parts["tune"].right_at,
+        "corpora": list(table.corpora),
+        "sources": list(table.sources),
+        "grader": table.grader,
+        "synthetic": table.synthetic,
+        "grouped": table.grouped,
+        "counted_as": table.counted_as,
+        "named_groups": table.named_groups,
+        "scores": list(table.scores),
+        "items": {part: one.n for part, one in table.parts.items()},
+        "alone": {part: {"score": one.alone.tolist(), "wrong": one.alone_wrong.tolist()}
+                  for part, one in table.parts.items() if _apart(one)},
+    }  # fmt: skip
+    made = pa.table(arrays).replace_schema_metadata({COUNTS_KEY: json.dumps(told, ensure_ascii=False).encode()})
+    draft = target.with_name(f".{target.name}.{os.getpid()}")
+    try:
+        pa.parquet.write_table(made, draft, compression="zstd")
+        draft.replace(target)
+    except OSError as error:
+        problem = f"cannot be written: {error.strerror or error}"
+        raise CorpusError(problem, where=os.fspath(path), mend="check the path and its rights") from error
+    finally:
+        draft.unlink(missing_ok=True)
+    return made.num_rows
+
+
+def read_counts(path: str | os.PathLike[str]) -> Tabulated:
+    """Read a table of counts, whoever made it. Raises CorpusError where it is not one, and MissingExtra."""
+    pa, where = load_pyarrow(), os.fspath(path)
+    with open_table(path) as file:
+        try:
+            table = file.read()
+        except (pa.ArrowException, OSError) as error:
+            raise CorpusError(f"cannot be read: {str(error)[:200]}", where=where, mend="is the file whole?") from error
+    told = told_of(table, where)
+    rungs = tuple(one.rung for one in told.rungs)
+    columns = checked_columns(pa, table, rungs, told.scores, where)
+    parts = np.array(
+        table.column("part").to_pylist() if "part" in table.column_names else ["tune"] * len(table), object
+    )
+    for strange in sorted({str(part) for part in parts.tolist()} - {*PARTS}):
+        raise CorpusError(f"there is a part {strange!r}", where=where, mend="a part is tune or certify")
+    levels = tuple(_levels(columns[f"{rung}.confidence"]) for rung in rungs[:-1])
+    made: dict[str, Counts] = {}
+    for part in PARTS:
+        some = {name: column[parts == part] for name, column in columns.items()}
+        made[part] = _with_alone(_counts_of(some, rungs, levels, told.right_at), part, told, where)
+    named = told.grouped if told.named_groups is None else told.named_groups
+    return Tabulated(
+        made, tuple(one.model for one in told.rungs), told.corpora, told.grouped, told.synthetic, told.grader,
+        told.counted_as, told.sources, named, told.scores,
+    )  # fmt: skip
+
+
+def _columns(part: str, counts: Counts) -> dict[str, Any]:
+    columns: dict[str, Any] = {"part": np.full(len(counts), part, dtype="<U7")}
+    for index, (rung, own) in enumerate(zip(counts.rungs, counts.levels, strict=False)):
+        columns[f"{rung}.confidence"] = np.concatenate([[np.nan], own, [np.inf]])[counts.codes[:, index]]
+    columns["items"] = counts.items
+    for index, rung in enumerate(counts.rungs):
+        columns[f"{rung}.score"] = counts.score[:, index]
+        columns[f"{rung}.cost_nano_usd"] = counts.cost[:, index]
+        for name in ("wrong", "regressed", "false_confident"):
+            columns[f"{rung}.{name}"] = getattr(counts, name)[:, index]
+    return columns
+
+
+def _strays(counts: Counts) -> bool:
+    """Whether the losses show that somewhere another answer is returned than the rung's own."""
+    below = counts.false_confident[:, :-1] != counts.wrong[:, :-1]
+    return bool(below.any() or counts.false_confident[:, -1].any())
+
+
+def _apart(counts: Counts) -> bool:
+    """Whether the single models' sums must be told, for the rows' are not theirs, or do not show that they are."""
+    same = np.array_equal(counts.alone, counts.score.sum(axis=0))
+    return not same or not np.array_equal(counts.alone_wrong, counts.wrong.sum(axis=0)) or _strays(counts)
+
+
+def _with_alone(counts: Counts, part: str, told: Told, where: str) -> Counts:
+    """The counts, which have the rows' sums, with the single models'. Raises CorpusError where nobody told them."""
+    n, items, alone = counts.n, told.items.get(part), told.alone.get(part)
+    if items is not None and n > items:
+        problem = f"its rows have {n:,} items to {part}, its metadata tell of {items:,}: was it concatenated?"
+        raise CorpusError(problem, where=where, mend="give the tables one by one, --counts adds them; or count again")
+    if not n or (alone is None and not _strays(counts)):
+        return counts
+    if alone is None or n != items:
+        problem = f"what single models come to cannot be told from the {n:,} items to {part}: best helds were returned"
+        raise CorpusError(problem, where=where, mend="count again, or tell `items` and `alone` of these rows")
+    score, wrong = np.array(alone.score, np.float64), np.array(alone.wrong, np.float64)
+    low, high = (bound * n for bound in told.scores)
+    slack = SLACK * (high - low)
+    fits = score.shape == wrong.shape == (len(counts.rungs),) and bool(((wrong >= 0) & (wrong <= n)).all())
+    if not fits or bool(((score < low - slack) | (score > high + slack)).any()):
+        raise CorpusError(f"its {COUNTS_KEY.decode()} metadata is damaged: `alone`", where=where, mend="count again")
+    return replace(counts, alone=score, alone_wrong=wrong.astype(np.int64))
+
+
+def _levels(confidence: Floats) -> Floats:
+    return np.unique(confidence[np.isfinite(confidence)])
+
+
+def _counts_of(
+    columns: Mapping[str, Any],
+    rungs: tuple[str, ...],
+    levels: tuple[Floats, ...],
+    right_at: float,
+) -> Counts:
+    """One part's rows, the single models' sums taken to be theirs."""
+    n, top = len(columns["items"]), rungs[-1]
+    codes = np.zeros((n, len(levels)), np.int32, order="F")
+    for index, (rung, own) in enumerate(zip(rungs, levels, strict=False)):
+        confidence = columns[f"{rung}.confidence"]
+        codes[:, index] = np.searchsorted(own, confidence) + 1  # infinite: one past the last
+        codes[np.isnan(confidence), index] = 0
+
+    def stacked(name: str, kind: type, absent: Mapping[str, Any] | None = None) -> Any:
+        some = {rung: columns.get(f"{rung}.{name}", (absent or {}).get(rung)) for rung in rungs}
+        matrix = cast("Any", np.empty((n, len(rungs)), kind, order="F"))
+        for index, column in enumerate(some.values()):
+            matrix[:, index] = column
+        return matrix
+
+    nothing = np.zeros(n, np.int64)
+    wrong = stacked("wrong", np.int64)
+    usual = {rung: nothing if rung == top else wrong[:, index] for index, rung in enumerate(rungs)}
+    score = np.rint(stacked("score", np.float64) * GRID) / GRID
+    return Counts(
+        rungs,
+        levels,
+        codes,
+        columns["items"],
+        score,
+        stacked("cost_nano_usd", np.int64),
+        wrong,
+        stacked("false_confident", np.int64, usual),
+        stacked("regressed", np.int64, {top: nothing}),
+        score.sum(axis=0),
+        wrong.sum(axis=0),
+        right_at,
+    )

@@ -1,0 +1,201 @@
+"""`cascade calibrate`: thresholds chosen and proved on recorded cases, or the plain word that a single model is better."""
+
+from __future__ import annotations
+
+import time
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from cascade.calibration.proof.pareto_testing import Target
+from cascade.calibration.report import write_report
+from cascade.calibration.report.build import report_of
+from cascade.calibration.run import Calibration, Wish, calibrate, calibrate_counts, hold
+from cascade.calibration.search.objectives import Budget, Objective, parse_quality
+from cascade.cli.calibrate.disagreement import agreement_of, print_agreement
+from cascade.cli.calibrate.output import advice_told, fields_of, print_calibration, print_frontier, refusal_told
+from cascade.cli.calibrate.storms import print_storms, storms_of
+from cascade.cli.output import print_json, stderr, stdout
+from cascade.core.errors import ConfigurationError, PolicyError, RequirementNotMet
+from cascade.core.policy import Policy
+from cascade.core.policy.certificate import Certificate
+from cascade.corpora.splits import Split
+from cascade.policy.editing import diff_of, edit_policy, write_policy
+from cascade.policy.loading import find_policy, load_policy
+from cascade.policy.shipped import find_corpus
+
+__all__ = ["CalibrateOptions", "run_calibrate"]
+
+
+@dataclass(frozen=True, slots=True)
+class CalibrateOptions:
+    """The command line, as given."""
+
+    corpora: tuple[Path, ...]
+    policy: str | None
+    max_risk: float | None
+    delta: float
+    loss: str
+    min_quality: str | None
+    budget: float | None
+    frontier_only: bool
+    tune: float
+    split_seed: int
+    per_task: bool
+    scorer: bool
+    counts: bool
+    against: str | None
+    write: str | None
+    force: bool
+    dry_run: bool
+    report: Path | None
+    skip_bad: bool
+
+    @property
+    def objective(self) -> Objective | None:
+        """What is wanted. Raises ConfigurationError where it is nothing, or two things."""
+        given = [name for name, value in self._objectives.items() if value is not None]
+        if self.frontier_only:
+            if given or self.write or self.per_task:
+                raise ConfigurationError(
+                    "--frontier chooses nothing: give no objective, no --per-task and no --write with it"
+                )
+            return None
+        if len(given) != 1:
+            which = " and ".join(given) if given else "none is given"
+            raise ConfigurationError(
+                f"one objective is needed, {which} (use --max-risk, --min-quality, --budget or --frontier)"
+            )
+        if self.max_risk is not None:
+            if self.loss not in ("false_confident", "regression", "disagreement"):
+                raise ConfigurationError(f"--loss {self.loss}: use false_confident, regression or disagreement")
+            for name, value in (("--max-risk", self.max_risk), ("--delta", self.delta)):
+                if not 0 < value < 1:
+                    raise ConfigurationError(f"{name} {value:g}: not a share between 0 and 1 (5 % is 0.05)")
+            return Target(self.loss, self.max_risk, self.delta)
+        return parse_quality(self.min_quality) if self.min_quality is not None else Budget(self.budget or 0.0)
+
+    @property
+    def _objectives(self) -> dict[str, object]:
+        return {"--max-risk": self.max_risk, "--min-quality": self.min_quality, "--budget": self.budget}
+
+
+def run_calibrate(asked: CalibrateOptions, *, as_json: bool) -> None:
+    """Calibrate, print what came of it, and write it into a policy where that is wanted.
+
+    Raises RequirementNotMet (exit 3) where nothing meets the objective; PolicyError where what was found is not written.
+    """
+    if asked.against is not None:
+        run_against(asked, as_json=as_json)
+        return
+    objective, policy = asked.objective, _policy_of(asked)
+    started = time.monotonic()
+    paths = list(asked.corpora) if asked.counts else [find_corpus(path) for path in asked.corpora]
+    agreement = None if asked.counts else agreement_of(paths, objective, skip_bad=asked.skip_bad)
+    split = Split(asked.tune, asked.split_seed)
+    wish = Wish(objective, policy, split, asked.per_task, asked.scorer, asked.skip_bad)
+    result = calibrate_counts(paths, wish) if asked.counts else calibrate(paths, wish)
+    certificate = result.certificate()
+    storms = storms_of(paths, result, certificate)
+    fields = fields_of(result, certificate, time.monotonic() - started) | {"storms": storms}
+    if agreement is not None:
+        fields["disagreement"] = agreement.fields(asked.max_risk or 0.0)
+    if asked.report is not None:
+        _report(asked.report, result, storms)
+    refused = _refused(asked, result)
+    diff = _written(asked, result, certificate) if refused is None or asked.dry_run else None
+    if as_json:
+        print_json(fields | ({"diff": diff} if diff is not None else {}))
+    elif objective is None:
+        print_frontier(result)
+    else:
+        print_calibration(result, objective, certificate)
+        print_storms(storms, result)
+        print_agreement(agreement, objective)
+        _print_diff(diff, dry=asked.dry_run)
+    if objective is not None and not result.feasible:
+        raise RequirementNotMet(refusal_told(result, objective))
+    if refused is not None:
+        raise refused
+
+
+def _policy_of(asked: CalibrateOptions) -> Policy | None:
+    """The policy that looks at the corpus, which is the one that is written. Raises ConfigurationError for two of them."""
+    if asked.write and asked.policy and asked.write != asked.policy:
+        raise ConfigurationError("--policy and --write name two policies: what is calibrated is written (give --write)")
+    if (asked.dry_run or asked.force) and not asked.write:
+        raise ConfigurationError("--dry-run and --force go with --write")
+    chosen = asked.write or asked.policy
+    return load_policy(chosen) if chosen else None
+
+
+def _report(path: Path, result: Calibration, storms: dict[str, Any] | None) -> None:
+    advice = "The frontier of the whole corpus: nothing chosen, nothing certified."
+    if result.wish.objective is not None:
+        advice = advice_told(result)
+    write_report(path, report_of(result, f"{advice[:1].upper()}{advice[1:]}", storms or {}))
+    stderr.print(f"report: {path}", style="dim")
+
+
+def _print_diff(diff: str | None, *, dry: bool) -> None:
+    if diff is not None:
+        stdout.print(f"\n{diff or 'nothing to change'}".rstrip("\n"))
+        if dry:
+            stderr.print("--dry-run: nothing was written")
+
+
+def run_against(asked: CalibrateOptions, *, as_json: bool) -> None:
+    """Whether the certificate in force still holds on fresh corpora. Raises RequirementNotMet where it is not shown to."""
+    others = (asked.policy, asked.write, asked.report, asked.max_risk, asked.min_quality, asked.budget)
+    flags = (asked.frontier_only, asked.per_task, asked.scorer, asked.counts, asked.dry_run, asked.force)
+    if any(one is not None for one in others) or any(flags):
+        raise ConfigurationError("--against looks at one policy's certificate: give corpora, and nothing else, with it")
+    policy = load_policy(asked.against or "")
+    started = time.monotonic()
+    manifest, found = hold([find_corpus(path) for path in asked.corpora], policy, skip_bad=asked.skip_bad)
+    tested, words = found.tested, {"holds": "holds", "no_longer": "no longer holds", "too_few": "too few to tell"}
+    claim = f"{found.target.loss} <= {found.target.alpha:g} at {1 - found.target.delta:g}"
+    seen = f"{tested.rate:.4g} on {tested.n:,} {tested.units}, {found.lower_bound:.4g} to {tested.upper_bound:.4g}"
+    if as_json:
+        print_json({
+            "policy": policy.name, "corpus": manifest.name, "verdict": found.verdict, "claim": claim,
+            "units": tested.units, "n": tested.n, "errors": tested.errors, "rate": tested.rate,
+            "lower_bound": found.lower_bound, "upper_bound": tested.upper_bound,
+            "further_units_needed": found.further_units_needed, "seconds": round(time.monotonic() - started, 3),
+        })  # fmt: skip
+    else:
+        stdout.print(f"{words[found.verdict]}: {claim} (observed {seen})", style="bold")
+    if found.verdict != "holds":
+        needed = found.further_units_needed
+        more = f"; {needed:,} further {tested.units} would prove it at the rate observed" if needed else ""
+        raise RequirementNotMet(f"the certificate of {policy.name}: {words[found.verdict]} on {manifest.name}{more}")
+
+
+def _refused(asked: CalibrateOptions, result: Calibration) -> PolicyError | None:
+    """Why nothing is written, unless with --force; None where it is, or where there is nothing to write."""
+    if asked.write is None or not result.feasible or asked.force:
+        return None
+    if result.choice.advice != "cascade":
+        mend = "--force writes the thresholds all the same"
+        return PolicyError(f"not written: {advice_told(result)}", where=asked.write, mend=mend)
+    if result.others:
+        problem = f"not written: these are other models' replies ({'; '.join(result.others)})"
+        return PolicyError(problem, where=asked.write, mend="--force writes the thresholds, uncertified")
+    return None
+
+
+def _written(asked: CalibrateOptions, result: Calibration, certificate: Certificate | None) -> str | None:
+    """The change to the policy's text, made where there is one to make; None where none is wanted or allowed."""
+    if asked.write is None or not result.feasible:
+        return None
+    path = find_policy(asked.write)
+    before = path.read_bytes().decode()  # with the line ends it has
+    blocks: dict[str, dict[str, Any] | None] = {
+        "certificate": None if certificate is None else certificate.model_dump(mode="json", exclude_none=True)
+    }
+    if result.learned is not None:
+        blocks["scorer"] = {rung: one.model_dump(mode="json") for rung, one in result.learned.scorer.items()}
+    after = edit_policy(before, result.thresholds, result.task_thresholds, blocks, where=str(path), folder=path.parent)
+    if not asked.dry_run:
+        write_policy(path, after)
+    return diff_of(before, after, str(path))

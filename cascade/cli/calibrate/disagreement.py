@@ -1,0 +1,122 @@
+"""What `calibrate --loss disagreement` tells beside its choice: who judged against whom, how well, and the noise floor."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from cascade.calibration.proof.bounds import Sample, lower_bound, upper_bound
+from cascade.calibration.proof.pareto_testing import Target
+from cascade.calibration.search.objectives import Objective
+from cascade.cli.output import stdout
+from cascade.core.errors import ConfigurationError
+from cascade.corpora.items import Manifest
+from cascade.corpora.reading import open_corpus
+from cascade.recording.noise_floor import NoiseFloor, noise_in
+from cascade.replay.arrays import np
+
+__all__ = ["Agreement", "agreement_of", "print_agreement"]
+
+_TAIL = 0.025  # of a two-sided 95 % interval
+
+
+@dataclass(frozen=True, slots=True)
+class Agreement:
+    """What the corpora's manifests say of their scores. `judge_error`: share of control items, and how many there were.
+
+    `noise` is the sum of those that were measured, None where none was.
+    """
+
+    graders: tuple[str, ...]
+    against: tuple[str, ...]
+    judge_error: tuple[float, int] | None
+    noise: NoiseFloor | None
+
+    @property
+    def noise_ci95(self) -> tuple[float, float] | None:
+        """The noise floor's exact binomial interval (Clopper and Pearson 1934): its items are of different groups."""
+        if self.noise is None:
+            return None
+        lost = np.zeros(self.noise.items)
+        lost[: self.noise.disagreed] = 1.0
+        sample = Sample("items", lost, self.noise.disagreed)
+        return lower_bound(sample, _TAIL), upper_bound(sample, _TAIL)
+
+    def fields(self, alpha: float) -> dict[str, Any]:
+        """As `calibrate --json` has it, under `disagreement`."""
+        noise, error = self.noise, self.judge_error
+        return {
+            "judged_by": list(self.graders),
+            "against": list(self.against),
+            "judge_error": error and {"error": error[0], "controls": error[1]},
+            "noise_floor": noise
+            and {**noise.fields(), "rate": noise.rate, "ci95": list(self.noise_ci95 or ()),
+                 "alpha_is_below": alpha < noise.rate},
+        }  # fmt: skip
+
+
+def agreement_of(paths: Sequence[Path], objective: Objective | None, *, skip_bad: bool = False) -> Agreement | None:
+    """What is known of the scores where the loss is `disagreement`; None for every other objective. Reads the corpora.
+
+    Raises ConfigurationError where items have an expected answer: their scores say right or wrong, and not whether the
+    baseline would have said the same.
+    """
+    if not isinstance(objective, Target) or objective.loss != "disagreement":
+        return None
+    manifests: list[Manifest] = []
+    for path in paths:
+        with open_corpus(path, skip_bad=skip_bad) as reader:
+            manifests.append(reader.manifest)
+            labelled = sum(item.expected is not None for item in reader)
+        if labelled:
+            raise ConfigurationError(
+                f"--loss disagreement: {labelled:,} items of {path} have an expected answer, so that their scores are no"
+                " agreement with the baseline (use --loss false_confident)"
+            )
+    for path, manifest in zip(paths, manifests, strict=True):
+        if manifest.right_by_definition is None:
+            raise ConfigurationError(
+                f"--loss disagreement: {path} does not say whose plain answer its scores compare with (record it with"
+                " `cascade record`, without expected answers)"
+            )
+    measured = [noise for noise in map(noise_in, manifests) if noise is not None]
+    noise = NoiseFloor(sum(one.items for one in measured), sum(one.disagreed for one in measured)) if measured else None
+    errors = [known for known in (one.judge_error for one in manifests) if known is not None]
+    controls = sum(count for _, count in errors)
+    return Agreement(
+        tuple(dict.fromkeys(one.grader or "an unnamed grader" for one in manifests)),
+        tuple(dict.fromkeys(name for one in manifests if (name := one.baseline_name) is not None)),
+        (sum(share * count for share, count in errors) / controls, controls) if controls else None,
+        noise,
+    )
+
+
+def print_agreement(agreement: Agreement | None, objective: Objective | None) -> None:
+    """Who judged, against whom, how often the judge erred, and the noise floor beside alpha."""
+    if agreement is None or not isinstance(objective, Target):
+        return
+    told = f"as judged by {' and '.join(agreement.graders)}"
+    if agreement.against:
+        told += f" against the plain answers of {' and '.join(agreement.against)}"
+    if agreement.judge_error is not None:
+        share, controls = agreement.judge_error
+        told += f"; on {controls:,} control items, whose score is known, it erred {share:.1%}"
+    stdout.print(told)
+    noise, interval, alpha = agreement.noise, agreement.noise_ci95, objective.alpha
+    if noise is None or interval is None:
+        stdout.print(
+            "noise floor: not measured (`cascade record` as before with --baseline-twice 100 asks only the second answers)"
+        )
+        return
+    stdout.print(
+        f"noise floor: asked twice, the baseline disagrees with itself on {noise.disagreed:,} of {noise.items:,} items"
+        f" ({noise.rate:.1%}, 95 %: {interval[0]:.1%}–{interval[1]:.1%})"
+    )
+    if alpha < noise.rate:
+        stdout.print(
+            f"mind: {alpha:g} is below the noise floor: answers as good as the baseline's own are lost that often, so about"
+            f" {alpha / noise.rate:.0%} of the requests is the most that may ship below the top, for reasons of noise alone",
+            style="bold",
+        )

@@ -1,0 +1,68 @@
+"""`cascade emulate`."""
+
+from __future__ import annotations
+
+import json
+import shlex
+import sys
+import threading
+from collections.abc import Sequence
+from pathlib import Path
+
+from cascade.cli.output import stderr
+from cascade.core.errors import ConfigurationError, MissingExtra
+from cascade.corpora import open_corpus, text_of
+from cascade.policy.shipped import find_corpus, shipped
+
+__all__ = ["run_emulator", "support_corpus", "synthetic_corpus"]
+
+
+def support_corpus() -> Path:
+    """The shipped synthetic corpus of support tickets."""
+    return synthetic_corpus("support")
+
+
+def synthetic_corpus(name: str) -> Path:
+    """A synthetic corpus that ships. Raises ConfigurationError where it does not."""
+    path = shipped("corpora", name)
+    if path is None:
+        raise ConfigurationError(f"the synthetic corpus `{name}` is missing from this installation (install it again)")
+    return path
+
+
+def run_emulator(
+    corpora: Sequence[Path],
+    *,
+    host: str,
+    port: int,
+    faults: str | None,
+    seed: int,
+    token_latency_s: float,
+    as_json: bool,
+) -> None:
+    """Serve until Ctrl-C; the address is the one line on stdout."""
+    try:
+        from cascade.emulator import Emulator  # noqa: PLC0415 - needs an extra
+    except ImportError:
+        raise MissingExtra("the emulator", "emulator") from None
+    chosen = [find_corpus(path) for path in corpora] or [support_corpus()]
+    server = Emulator(chosen, host=host, port=port, faults=faults, seed=seed, token_latency_s=token_latency_s)
+    with server:
+        if as_json:
+            told = {"base_url": server.base_url, "api_key": "emulator", "models": list(server.answers.models)}
+            sys.stdout.write(json.dumps(told) + "\n")
+        else:
+            sys.stdout.write(f"export ANTHROPIC_BASE_URL={server.base_url} ANTHROPIC_API_KEY=emulator\n")
+        sys.stdout.flush()
+        models, files = ", ".join(server.answers.models), ", ".join(path.name for path in chosen)
+        stderr.print(f"It answers texts that {files} has, and nothing else, as {models}.")
+        stderr.print("Give another shell this address and key, then for example:")
+        stderr.print(f"  cascade ask {shlex.quote(_example(chosen[0]))} --explain")
+        stderr.print("Ctrl-C stops it.")
+        threading.Event().wait()
+
+
+def _example(corpus: Path) -> str:
+    """A text that the corpus answers."""
+    with open_corpus(corpus) as reader:
+        return next((text_of(item.input) for item in reader if "\n" not in text_of(item.input)), "…")

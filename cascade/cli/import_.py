@@ -1,0 +1,164 @@
+"""`cascade import`: what other tools recorded, as a corpus."""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from cascade.cli.output import print_json, stderr
+from cascade.core.errors import ConfigurationError
+from cascade.corpora import write_corpus
+from cascade.corpora.items import RecordedReply
+from cascade.importing import Imported, Options, import_corpus
+
+__all__ = ["ImportOptions", "run_import"]
+
+_SHOWN = 20  # columns in a line for people
+_ENDINGS = (".jsonl", ".jsonl.gz", ".parquet")
+
+
+@dataclass(frozen=True, slots=True)
+class ImportOptions:
+    """What was asked for on the command line; `rungs` and `maps` as NAME=VALUE."""
+
+    format: str
+    sources: tuple[str, ...]
+    output: Path
+    rungs: tuple[str, ...] = ()
+    maps: tuple[str, ...] = ()
+    filter: str | None = None
+    metric: str | None = None
+    name: str | None = None
+    keep_incomplete: bool = False
+    force: bool = False
+
+
+def run_import(wish: ImportOptions, *, as_json: bool) -> None:
+    """Write the corpus; stdout says what is in it, stderr what was not in the sources."""
+    if not wish.output.name.endswith(_ENDINGS):
+        raise ConfigurationError(f"{wish.output}: a corpus ends in {', '.join(_ENDINGS[:-1])} or {_ENDINGS[-1]}")
+    if wish.output.exists() and not wish.force:
+        raise ConfigurationError(f"{wish.output}: exists (give another -o, or --force)")
+    imported = import_corpus(
+        wish.format,
+        wish.sources,
+        name=wish.name or wish.output.name.partition(".")[0] or "imported",
+        rungs=_pairs(wish.rungs, "--rung"),
+        options=Options(wish.filter, wish.metric, _pairs(wish.maps, "--map")),
+        keep_incomplete=wish.keep_incomplete,
+    )
+    write_corpus(wish.output, imported.manifest, imported.items)
+    notices, obstacle = tuple(_notices(imported, ordered=bool(wish.rungs))), _obstacle(imported)
+    if as_json:
+        print_json({**_fields(imported, wish.output, notices), "cannot_be_replayed": obstacle})
+        return
+    for notice in notices:
+        stderr.print(notice, markup=False)
+    rungs = " → ".join(imported.manifest.rungs)
+    sys.stdout.write(f"{wish.output}: {_items(len(imported.items))}, {rungs}\n")
+    if obstacle is not None:
+        sys.stdout.write(f"cannot be replayed yet: {obstacle}\n")
+
+
+def _pairs(texts: Sequence[str], option: str) -> tuple[tuple[str, str], ...]:
+    pairs = [text.partition("=") for text in texts]
+    for (name, _, value), text in zip(pairs, texts, strict=True):
+        if not name or not value:
+            raise ConfigurationError(f"{option} {text}: is not NAME=VALUE")
+    return tuple((name, value) for name, _, value in pairs)
+
+
+def _fields(imported: Imported, path: Path, notices: Sequence[str]) -> dict[str, Any]:
+    return {
+        "corpus": str(path),
+        "name": imported.manifest.name,
+        "items": len(imported.items),
+        "ladder": [{"rung": entry.rung, "model": entry.model} for entry in imported.manifest.ladder],
+        "missing": dict(imported.missing),
+        "failed": dict(imported.failed),
+        "left_out": imported.left_out,
+        "unusable": imported.unusable,
+        "differing_inputs": imported.differing,
+        "other_models": list(imported.other_models),
+        "unmapped": list(imported.unmapped),
+        "without": {rung: dict(counts) for rung, counts in imported.without.items()},
+        "notices": list(notices),
+    }
+
+
+def _notices(imported: Imported, *, ordered: bool) -> Iterator[str]:
+    if not ordered:
+        yield "the ladder is in the order of the sources; --rung NAME=… says another, cheapest first"
+    if imported.other_models:
+        yield f"not on the ladder: {', '.join(imported.other_models)}"
+    if imported.unmapped:
+        yield f"not imported, for no --map names them: the columns {_columns(imported.unmapped)}"
+    for rung, count in imported.missing.items():
+        if count:
+            failed = f", its call failed in {imported.failed[rung]:,}" if imported.failed[rung] else ""
+            yield f"{rung}: no reply in {_items(count)}{failed}"
+    if imported.left_out:
+        yield f"left out: {_items(imported.left_out)}, for want of a rung's reply (--keep-incomplete keeps what there is)"
+    if imported.unusable:
+        yield f"left out: {_items(imported.unusable)} whose input cannot be asked, the first: {imported.why}"
+    if imported.differing:
+        yield f"{_items(imported.differing)} asked in other words in another source; the first one's are kept"
+    yield from _lacking(imported)
+
+
+def _lacking(imported: Imported) -> Iterator[str]:
+    replies = {rung: sum(rung in item.replies for item in imported.items) for rung in imported.manifest.rungs}
+    top = imported.manifest.rungs[-1]
+    priceable = all(reply.can_be_priced for item in imported.items for reply in item.replies.values())
+    meanings = {
+        "confidence": "below the top rung such a reply never ships",
+        "score": "grade them before you replay",
+        "cost_usd": "replay with --reprice" if priceable else "not all have usage that could be priced instead",
+    }
+    for key, so in meanings.items():
+        lacking = {rung: counts[key] for rung, counts in imported.without.items() if counts[key]}
+        if key == "confidence":
+            lacking.pop(top, None)  # nobody asks the top rung for one
+        if lacking:
+            told = ", ".join(f"{rung} {count:,} of {replies[rung]:,}" for rung, count in lacking.items())
+            yield f"replies without {key}: {told} ({so})"
+
+
+def _obstacle(imported: Imported) -> str | None:
+    """What keeps every item from being replayed, and what to add; None where some can be."""
+    rungs = imported.manifest.rungs
+    told: list[str] = []
+    if len(rungs) == 1:
+        told.append(f"{rungs[0]} is its only rung, add a dearer one (--rung, or with csv --map NAME.score=COLUMN)")
+    if bare := _nowhere(imported, lambda reply: reply.score is not None):
+        told.append(f"no score ({bare}), add one to every reply")
+    unpaid = _nowhere(imported, lambda reply: reply.cost_usd is not None)
+    unused = _nowhere(imported, lambda reply: reply.can_be_priced)
+    if unpaid and unused:
+        told.append(f"no cost ({unpaid}) and no usage ({unused}), add cost_usd, or input and output tokens")
+    return "; ".join(told) or None
+
+
+def _nowhere(imported: Imported, known: Callable[[RecordedReply], bool]) -> str:
+    """Of how many items each rung lacks what is to be known, if no item has it of every rung; else empty."""
+    lacking = dict.fromkeys(imported.manifest.rungs, 0)
+    for item in imported.items:
+        without = [rung for rung in lacking if rung not in item.replies or not known(item.replies[rung])]
+        if not without:
+            return ""
+        for rung in without:
+            lacking[rung] += 1
+    return ", ".join(f"{rung} lacks {count:,} of {len(imported.items):,}" for rung, count in lacking.items() if count)
+
+
+def _columns(names: Sequence[str]) -> str:
+    """Some of them, on one line whatever they are called; --json has them all."""
+    shown = [name if name and name.isprintable() else repr(name) for name in names[:_SHOWN]]
+    return ", ".join(shown) + (f" and {len(names) - _SHOWN} more" if len(names) > _SHOWN else "")
+
+
+def _items(count: int) -> str:
+    return "1 item" if count == 1 else f"{count:,} items"

@@ -1,0 +1,206 @@
+"""What `cascade ledger verify | export | tail | erase` do."""
+
+from __future__ import annotations
+
+import os
+import sys
+import time
+from collections.abc import Callable, Generator, Iterable, Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import asdict, dataclass
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import IO, Any
+
+import msgspec
+from rich.progress import Progress, TextColumn, TimeElapsedColumn
+
+from cascade.cli.output import print_json, stderr, stdout, usd
+from cascade.core.errors import ConfigurationError, LedgerError
+from cascade.costs import read_moment
+from cascade.ledger.exporting import line_of, write_parquet
+from cascade.ledger.reading import reading
+from cascade.ledger.records import Entry
+from cascade.ledger.requests import gather, with_texts
+from cascade.ledger.verifying.verification import Verified, read_heads, verify, write_heads
+
+__all__ = ["ExportOptions", "follow", "run_erase", "run_export", "run_tail", "run_verify"]
+
+_SHOWN = 20  # findings that people are told
+_POLL_S = 0.5
+_TOLD = {
+    "request": ("policy", "task", "arm", "metadata"),
+    "open": ("rung", "model"),
+    "step": ("rung", "verdict", "confidence", "reason", "cost", "detail"),
+    "outcome": ("arm", "rung", "degraded", "abstained", "error", "resolved", "cost"),
+}
+_NAMED = ("confidence", "reason", "degraded", "abstained", "error", "resolved")
+_UNSAFE = ("cut", "gone", "rewritten")
+
+
+@dataclass(frozen=True, slots=True)
+class ExportOptions:
+    """What was asked for on the command line."""
+
+    ledger: str | None = None
+    output: Path | None = None
+    since: str | None = None
+    until: str | None = None
+    content: bool = False
+    force: bool = False
+
+
+def run_verify(ledger: str | None, heads: Path | None, write_to: Path | None, *, as_json: bool) -> int:
+    """Verify; what was found goes to stdout. Exit 3 where it is not sound."""
+    against = None if heads is None else read_heads(_read(heads), str(heads))
+    bar = Progress(
+        TextColumn("{task.completed:,.0f} entries"), TimeElapsedColumn(), console=stderr, transient=True,
+        disable=not stderr.is_terminal,
+    )  # fmt: skip
+    with reading(ledger) as reader, bar:
+        looking = bar.add_task("", total=None)
+        found = verify(reader, against, tell=lambda entries: bar.update(looking, completed=entries))
+    # Heads of a chain that lost its end must not take the place of those that show it.
+    written = write_to is not None and not any(one.kind in _UNSAFE for one in found.findings)
+    if write_to is not None and written:
+        with _created(write_to, force=True) as file:
+            file.write(write_heads(found.heads))
+    if as_json:
+        fields = {name: getattr(found, name) for name in ("writers", "entries", "texts", "unsettled", "more")}
+        listed = [{key: value for key, value in asdict(one).items() if value is not None} for one in found.findings]
+        held = {name: msgspec.structs.asdict(head) for name, head in found.heads.items()}
+        print_json({"ledger": found.where, "sound": found.is_sound, **fields, "findings": listed, "heads": held})
+    else:
+        _tell(found)
+    if write_to is not None and not written:
+        stderr.print(f"{write_to}: not written, for the ledger is not what its heads were taken of")
+    return 0 if found.is_sound else 3
+
+
+def _tell(found: Verified) -> None:
+    for one in found.findings[:_SHOWN]:
+        stdout.print(one.told)
+    count = len(found.findings) + found.more
+    if count > _SHOWN:
+        stdout.print(f"and {count - _SHOWN:,} more (--json lists {'the first' if found.more else 'them'})")
+    looked = f"{found.entries:,} entries of {found.writers:,} writers, {found.texts:,} texts"
+    loose = f"; {found.unsettled:,} calls never settled" if found.unsettled else ""
+    verdict = "sound" if found.is_sound else f"NOT SOUND, {count:,} findings"
+    stdout.print(f"{found.where}: {verdict} ({looked}{loose})")
+
+
+def run_export(wish: ExportOptions, *, as_json: bool) -> None:
+    """Export; with a file, stdout says what is in it."""
+    now = time.time()
+    since, until = (
+        None if told is None else read_moment(told, now, option)
+        for told, option in ((wish.since, "--since"), (wish.until, "--until"))
+    )
+    with reading(wish.ledger) as reader, reader.snapshot():
+        gathered = gather(reader, since, until)
+        if wish.content:
+            gathered = with_texts(reader, gathered)
+        if wish.output is None:
+            for one in gathered:
+                sys.stdout.write(line_of(one, content=wish.content).decode())
+            return
+        steps: int | None = None
+        with _created(wish.output, force=wish.force) as file:
+            if wish.output.name.endswith(".parquet"):
+                requests, steps = write_parquet(gathered, file, content=wish.content)
+            else:
+                requests = 0
+                for requests, one in enumerate(gathered, 1):  # noqa: B007 - counted as they go by
+                    file.write(line_of(one, content=wish.content))
+    if as_json:
+        print_json({"output": str(wish.output), "requests": requests, **({} if steps is None else {"steps": steps})})
+    else:
+        told = "" if steps is None else f", {steps:,} steps"
+        sys.stdout.write(f"{wish.output}: {requests:,} requests{told}\n")
+
+
+def run_tail(ledger: str | None, count: int, *, goes_on: bool, as_json: bool) -> None:
+    """The last entries; where it goes on, also those to come."""
+    with reading(ledger) as reader:
+        entries = reader.last(max(count, 1))
+        for entry in entries[len(entries) - count :] if count else ():
+            _show(entry, as_json=as_json)
+        if goes_on:
+            seen = entries[-1].id if entries else 0
+            for entry in follow(lambda after: reader.entries(after=after), seen, lambda: time.sleep(_POLL_S)):
+                _show(entry, as_json=as_json)
+
+
+def follow(ask: Callable[[int], Iterable[Entry]], after: int, pause: Callable[[], object]) -> Iterator[Entry]:
+    """What is added behind the entry `after`; `pause` is called whenever there is no more of it."""
+    while True:
+        for entry in ask(after):
+            after = entry.id
+            yield entry
+        sys.stdout.flush()
+        pause()
+
+
+def _show(entry: Entry, *, as_json: bool) -> None:
+    try:
+        body: Any = msgspec.json.decode(entry.body)
+    except msgspec.MsgspecError:
+        body = {"unreadable": True}
+    if as_json:
+        head = {"id": entry.id, "at": entry.at, "writer": entry.writer, "seq": entry.seq, "kind": entry.kind}
+        sys.stdout.write(msgspec.json.encode({**head, "request": entry.request, "body": body}).decode() + "\n")
+        return
+    when = datetime.fromtimestamp(entry.at, UTC).strftime("%Y-%m-%d %H:%M:%S")
+    stdout.print(f"{when}  {entry.kind:<7}  {entry.request}  {_said(entry.kind, body)}")
+
+
+def _said(kind: str, body: Any) -> str:
+    """The few words of an entry that a person looks for."""
+    told = {name: body[name] for name in _TOLD[kind] if body.get(name) not in (None, False, "", {}, [])}
+    if "cost" in told:
+        told["cost"] = f"{usd(told['cost'])} USD"
+    if isinstance(named := told.get("metadata"), dict):
+        told["metadata"] = ",".join(f"{name}={value}" for name, value in named.items())  # pyright: ignore[reportUnknownVariableType]
+    return " ".join(f"{name}={value}" if name in _NAMED else str(value) for name, value in told.items())
+
+
+def run_erase(ledger: str | None, where: Sequence[str], *, dry_run: bool, as_json: bool) -> None:
+    """Remove the texts of all requests that match; stdout says how many."""
+    pairs = [text.partition("=") for text in where]
+    for text, (name, _, value) in zip(where, pairs, strict=True):
+        if not name or not value:
+            raise ConfigurationError(f"--where {text}: is not NAME=VALUE")
+    wanted = {name: value for name, _, value in pairs}
+    if len(wanted) < len(pairs):
+        raise ConfigurationError("--where: names something twice (run it once for each value)")
+    with reading(ledger) as reader:
+        requests = reader.find(wanted)
+        texts = sum(1 for _ in reader.contents(requests)) if dry_run else reader.erase(requests)
+    if as_json:
+        print_json({"ledger": reader.where, "requests": len(requests), "texts": texts, "erased": not dry_run})
+        return
+    done = "would be removed" if dry_run else "removed"
+    stdout.print(f"{reader.where}: {len(requests):,} requests match; {texts:,} texts {done}, all entries stay")
+
+
+@contextmanager
+def _created(path: Path, *, force: bool) -> Generator[IO[bytes]]:
+    """A new file, its owner's alone; half of one is not left behind."""
+    if path.exists() and not force:
+        raise ConfigurationError(f"{path}: exists (give another -o, or --force)")
+    part = path.with_name(f"{path.name}.part")
+    try:
+        with os.fdopen(os.open(part, os.O_WRONLY | os.O_CREAT | os.O_TRUNC, 0o600), "wb") as file:
+            yield file
+        part.replace(path)
+    except OSError as error:
+        raise LedgerError(f"{path}: cannot be written: {error.strerror} (check the path and the disk)") from None
+    finally:
+        part.unlink(missing_ok=True)
+
+
+def _read(path: Path) -> bytes:
+    try:
+        return path.read_bytes()
+    except OSError as error:
+        raise LedgerError(f"{path}: cannot be read: {error.strerror} (check the path)") from None

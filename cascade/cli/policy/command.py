@@ -1,0 +1,270 @@
+"""`cascade policy check | show | schema | explain`."""
+
+from __future__ import annotations
+
+import json
+import sys
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any
+
+from cascade.cli.ask import read_text
+from cascade.cli.output import print_json, stdout, table
+from cascade.core.climb import Plan
+from cascade.core.errors import PolicyError
+from cascade.core.messages import Request, read_messages
+from cascade.core.policy import OTHER, Budget, Policy, Rung, StormGuard
+from cascade.core.policy.certificate import Escalation
+from cascade.core.policy.operations import Limits
+from cascade.core.prices import RateTier
+from cascade.core.storm import storm_limit
+from cascade.engine import default_policy
+from cascade.policy.loading import load_policy, policy_schema
+from cascade.policy.plans import baseline_rung, make_plan
+from cascade.policy.shipped import find_corpus
+
+__all__ = ["Question", "run_check", "run_explain", "run_schema", "run_show"]
+
+
+@dataclass(frozen=True, slots=True)
+class Question:
+    """What `explain` was asked: a request, and a corpus (a path or a shipped name) to see the storm guard at work on."""
+
+    text: str
+    policy: str | None = None
+    task: str | None = None
+    flags: tuple[str, ...] = ()
+    corpus: str | None = None
+
+
+def _load(name: str | None) -> tuple[Policy, Plan]:
+    policy = load_policy(name or default_policy())
+    return policy, make_plan(policy)
+
+
+def run_check(name: str | None, *, as_json: bool) -> None:
+    """Print that the policy is usable; errors say where it is not, and what its certificate no longer holds for."""
+    policy, plan = _load(name)
+    if plan.stale:
+        raise PolicyError(
+            f"this certificate no longer holds: {_changed(plan)} since it was made",
+            where=name or default_policy(),
+            key="certificate",
+            mend="calibrate again, put back what was certified, or remove the key",
+        )
+    ladder = " → ".join(rung.rung for rung in policy.ladder)
+    if as_json:
+        print_json({"ok": True, "policy": policy.name, "hash": policy.hash, "certificate": plan.certificate})
+    else:
+        sys.stdout.write(
+            f"ok: {policy.name} ({policy.hash[:12]}), {ladder}, {len(policy.tasks)} tasks, {plan.certificate}\n"
+        )
+
+
+def run_schema() -> None:
+    """Print the JSON Schema."""
+    sys.stdout.write(json.dumps(policy_schema(), indent=2, ensure_ascii=False) + "\n")
+
+
+def run_show(name: str | None, *, as_json: bool) -> None:
+    """Print the policy with its defaults and prices."""
+    policy, plan = _load(name)
+    if as_json:
+        prices = {
+            rung.rung: [{"above_prompt_tokens": above, **_per_million(tier)} for above, tier in rates.tiers]
+            for rung, rates in zip(policy.ladder, plan.rates, strict=True)
+        }
+        body = policy.model_dump(mode="json", by_alias=True, exclude_none=True)
+        told = {"hash": policy.hash, "standing": plan.certificate, "changed": list(plan.stale)}
+        print_json({**body, "certificate": body.get("certificate"), **told, "prices_usd_per_mtok": prices})
+        return
+    stdout.print(f"{policy.name}  {policy.hash[:12]}  {_standing(policy, plan)}", style="bold")
+    rungs = table(
+        "rung", "model", "ships at", "max_tokens", "thinking", "USD/M tokens in", "out", right=("max_tokens",)
+    )
+    for rung, rates in zip(policy.ladder, plan.rates, strict=True):
+        prices = [(_usd(tier.input), _usd(tier.output)) for _, tier in rates.tiers]
+        last = rung is policy.ladder[-1]
+        rungs.add_row(
+            rung.rung, rung.model, "always" if last else _threshold(rung.threshold), f"{rung.max_tokens:,}",
+            _thinking(rung), " / ".join(price for price, _ in prices), " / ".join(price for _, price in prices),
+        )  # fmt: skip
+    stdout.print(rungs)
+    if policy.tasks:
+        tasks = table("task", "floor", "ceiling", "thresholds", "checks", "chosen by")
+        for task in policy.tasks:
+            tasks.add_row(
+                task.name,
+                task.floor or "",
+                task.ceiling or "",
+                ", ".join(f"{rung} {_threshold(value)}" for rung, value in task.thresholds.items()),
+                ", ".join(check.name for check in task.checks),
+                "signals" if task.when else "task= only",
+            )
+        stdout.print(tasks)
+    guard = policy.storm_guard
+    stdout.print(
+        f"storm guard: {_guard(guard, plan.escalation)};"
+        f" deadline {policy.deadline_s:g} s; {policy.retry.attempts} attempts a rung;"
+        f" checks {', '.join(check.name for check in plan.shared_checks)}; exhausted: {policy.exhausted}"
+    )
+    stdout.print(_run(policy))
+    for limits in policy.budget:
+        stdout.print(f"budget: {_budget(limits)}")
+
+
+def _run(policy: Policy) -> str:
+    """How it is run: mode, baseline, rollout, ledger."""
+    rollout, ledger = policy.rollout, policy.ledger
+    share = f", {rollout.percent:g} % climb, by {rollout.by}" if rollout is not None else ""
+    watched = ""
+    if policy.mode == "observe":
+        cap = "no cap" if policy.observe.daily_usd is None else f"{policy.observe.daily_usd} USD a day"
+        watched = f", {policy.observe.sample:.0%} also put to the ladder ({cap})"
+    kept = "off"
+    if ledger.enabled:
+        texts = "with texts" if ledger.content else "without texts"
+        kept = f"{ledger.durability}, {texts}{f', kept {ledger.keep_days} days' if ledger.keep_days else ''}"
+        kept += f", redacted by {ledger.redact}" if ledger.redact else ""
+    return f"mode {policy.mode} (`cascade mode` tells what is in force){share}{watched}; baseline {baseline_rung(policy).model}; ledger {kept}"
+
+
+def _budget(limits: Limits) -> str:
+    spans = (("a day", limits.daily_usd), ("a month", limits.monthly_usd), ("a request", limits.call_usd))
+    amounts = ", ".join(f"{usd} USD {span}" for span, usd in spans if usd is not None)
+    return f"{amounts} per {limits.per}, {limits.on_exhausted}, told at {limits.alert_at:.0%} ({limits.timezone})"
+
+
+def run_explain(asked: Question, *, as_json: bool) -> None:
+    """Print what the policy makes of a request, without asking a model. Raises what a replay does where there is a corpus."""
+    policy, plan = _load(asked.policy)
+    task = asked.task
+    request = Request(messages=read_messages(read_text(asked.text)), task=task, flags=frozenset(asked.flags))
+    storms = None if asked.corpus is None else _storms_on(asked.corpus, policy)
+    match = plan.signals.classify(request)
+    route = policy.route(match.task)
+    floor = max(route.floor, match.floor)
+    checks = [check.name for check in (*plan.shared_checks, *plan.checks.get(match.task, ()))]
+    rungs = [
+        {"rung": rung.rung, "model": rung.model, "may_ship": floor <= number <= route.ceiling,
+         "threshold": None if number == policy.top else route.thresholds[number]}
+        for number, rung in enumerate(policy.ladder)
+    ]  # fmt: skip
+    if as_json:
+        body: dict[str, Any] = {"policy": policy.name, "task": match.task, "flags": sorted(match.flags)}
+        body |= {"certificate": plan.certificate} | ({} if storms is None else {"storms": storms})
+        tokens = request.characters() // 4
+        print_json(body | {"tokens_estimate": tokens, "floor": policy.ladder[floor].rung,
+                           "ceiling": policy.ladder[route.ceiling].rung, "checks": checks, "ladder": rungs})  # fmt: skip
+        return
+    why = "the first of the policy's tasks whose test holds"
+    if task is not None:
+        known = any(one.name == task for one in policy.tasks)
+        why = "as the caller says" if known else "as the caller says; the policy has no such task: treated as other"
+    elif match.task == OTHER:
+        why = "no test of the policy's tasks holds"
+    stdout.print(f"task {match.task}: {why}")
+    stdout.print(
+        f"flags: {', '.join(sorted(match.flags)) or 'none'}; about {request.characters() // 4:,} tokens (estimate)"
+    )
+    rows = table("rung", "model", "what happens")
+    for number, rung in enumerate(policy.ladder):
+        rows.add_row(
+            rung.rung, rung.model, _what_happens(policy, number, floor, route.ceiling, route.thresholds[number])
+        )
+    stdout.print(rows)
+    stdout.print(f"every answer must pass: {', '.join(checks)}")
+    stdout.print(f"answers carry: {_standing(policy, plan)}")
+    if storms is not None:
+        _show_storms(storms)
+
+
+def _show_storms(storms: dict[str, Any]) -> None:
+    from cascade.cli.replay import storms_told  # noqa: PLC0415 - only who gives a corpus needs it
+
+    kind = "synthetic" if storms["synthetic"] else "recorded"
+    stdout.print(f"on {storms['corpus']} ({storms['items']:,} {kind} items): {storms_told(storms)}")
+
+
+def _storms_on(corpus: str, policy: Policy) -> dict[str, Any]:
+    """What the storm guard does on a replayed corpus, as `replay` tells it, and which corpus that is."""
+    from cascade.replay.run import Wish, replay_corpus  # noqa: PLC0415 - only who gives a corpus needs it
+
+    replay = replay_corpus(find_corpus(corpus), Wish(policy))
+    told = {"corpus": replay.manifest.name, "synthetic": replay.manifest.synthetic, "items": replay.figures.items}
+    return {**told, **replay.storms}
+
+
+def _what_happens(policy: Policy, number: int, floor: int, ceiling: int, threshold: float | None) -> str:
+    if number > ceiling:
+        return "never asked: above the task's ceiling"
+    if number < floor:
+        return f"asked, never ships: the floor is {policy.ladder[floor].rung}"
+    if number == policy.top:
+        return "asked plainly, without triage; ships"
+    if threshold is None:
+        return "asked, never ships on its own"
+    return f"ships at confidence {threshold:g} or above, else one rung up"
+
+
+def _guard(guard: StormGuard | None, escalation: Escalation) -> str:
+    if guard is None:
+        return "off"
+    limits = [_limits(guard, "", escalation.rungs)] if escalation.rungs else []
+    for task, rates in escalation.tasks.items():
+        others = {
+            rung: rate for rung, rate in rates.items()
+            if storm_limit(guard, rate) != storm_limit(guard, escalation.rungs.get(rung))
+        }  # fmt: skip
+        limits += [_limits(guard, f"{task}: ", others)] if others else []
+    certified = f" (by certificate: {'; '.join(limits)})" if limits else ""
+    return (
+        f"rate {guard.rate:g}{certified}, window {guard.window}, min_samples {guard.min_samples},"
+        f" on trip {guard.on_trip}"
+    )
+
+
+def _limits(guard: StormGuard, whose: str, rates: Mapping[str, float]) -> str:
+    return whose + ", ".join(f"{rung} {storm_limit(guard, rate):g}" for rung, rate in rates.items())
+
+
+def _standing(policy: Policy, plan: Plan) -> str:
+    """What the answers carry, and why."""
+    certificate = policy.certificate
+    if certificate is None:
+        return f"{plan.certificate}: its thresholds are not proved on a corpus"
+    if plan.stale:
+        return f"{plan.certificate}: {_changed(plan)} since its certificate was made"
+    errors = "" if certificate.errors is None else f", {certificate.errors} lost"
+    judged = "" if certificate.grader is None else f", as judged by {certificate.grader}"
+    if certificate.grader_error is not None:
+        judged += f", wrong on {certificate.grader_error:.1%} of its control items"
+    return (
+        f"{plan.certificate} ({certificate.n:,} {certificate.units}{errors}, {certificate.weighting};"
+        f" upper bound {certificate.upper_bound:.4f}{judged})"
+    )
+
+
+def _changed(plan: Plan) -> str:
+    return f"{' and '.join(plan.stale)} changed"
+
+
+def _threshold(value: float | None) -> str:
+    return "never" if value is None else f"{value:g}"
+
+
+def _thinking(rung: Rung) -> str:
+    thinking = f"budget {rung.thinking.budget_tokens}" if isinstance(rung.thinking, Budget) else rung.thinking
+    said = [thinking] if thinking else []
+    if rung.effort:
+        said.append(f"effort {rung.effort}")
+    return ", ".join(said) or "model's own"
+
+
+def _usd(rate: int) -> str:
+    return f"{rate / 1e9:g}"
+
+
+def _per_million(tier: RateTier) -> dict[str, float]:
+    names = ("input", "output", "cache_write_5m", "cache_write_1h", "cache_read")
+    return {name: getattr(tier, name) / 1e9 for name in names}

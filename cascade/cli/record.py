@@ -1,0 +1,254 @@
+"""`cascade record`."""
+
+from __future__ import annotations
+
+import asyncio
+import signal
+from collections import Counter
+from collections.abc import Callable
+from contextlib import suppress
+from dataclasses import dataclass
+from decimal import Decimal
+from pathlib import Path
+from typing import Any
+
+from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
+
+from cascade.cli.output import print_json, stderr, stdout, usd
+from cascade.core.errors import ConfigurationError
+from cascade.core.policy import Policy
+from cascade.engine import default_policy
+from cascade.ledger.reading import reading
+from cascade.policy.loading import load_policy
+from cascade.recording.from_ledger import read_observations
+from cascade.recording.inputs import Inputs, read_inputs
+from cascade.recording.journal import journal_path
+from cascade.recording.progress import Report, Settings, Standing, StopKind
+from cascade.recording.recorder import Recorder
+from cascade.recording.regrading import is_settled
+
+__all__ = ["RecordOptions", "run_record"]
+
+_SHOWN = 5  # ids in a line for people; --json has them all
+_UPSTREAM = 4
+_STOPPED: dict[StopKind, int] = {"cap": 5, "interrupted": 130}
+
+
+@dataclass(frozen=True, slots=True)
+class RecordOptions:
+    """What was asked for on the command line."""
+
+    inputs: Path | None
+    target: Path
+    policy: str | None
+    rungs: str | None
+    baseline: str | None
+    grader: str | None
+    max_usd: float | None
+    concurrency: int
+    name: str | None
+    baseline_twice: int
+    from_ledger: str | None = None
+
+
+def run_record(wish: RecordOptions, *, as_json: bool) -> int:
+    """Record, and print what it came to. Where items are missing 5 for the cap, 130 for Ctrl-C, 4 for another reason."""
+    if wish.max_usd is not None and not 0 <= wish.max_usd < float("inf"):
+        raise ConfigurationError(f"--max-usd: {wish.max_usd} is no amount of money (as in --max-usd 2.50)")
+    policy = load_policy(wish.policy or default_policy())
+    inputs, known = _inputs(wish, policy)
+    settings = Settings(
+        policy=policy,
+        target=wish.target,
+        rungs=tuple(filter(None, (name.strip() for name in (wish.rungs or "").split(",")))),
+        baseline=policy.baseline if wish.from_ledger is not None else wish.baseline,
+        grader=wish.grader,
+        cap=None if wish.max_usd is None else int(Decimal(str(wish.max_usd)) * 1_000_000_000),
+        concurrency=wish.concurrency,
+        name=wish.name,
+        baseline_twice=wish.baseline_twice,
+    )
+    if is_settled(settings, inputs):
+        count = len(inputs.items)
+        if as_json:
+            print_json({"corpus": str(settings.target), "items": count, "complete": count, "final": True, "calls": 0})
+        else:
+            stdout.print(f"{settings.target!s} is this very recording, and whole: nothing was asked")
+        return 0
+    report = asyncio.run(_recorded(settings, inputs, known))
+    if as_json:
+        print_json(_fields(report, settings.target))
+    else:
+        _print(report, settings)
+    if report.is_final:
+        return 0
+    return _STOPPED.get(report.stop.kind, _UPSTREAM) if report.stop is not None else _UPSTREAM
+
+
+def _inputs(wish: RecordOptions, policy: Policy) -> tuple[Inputs, tuple[dict[str, Any], ...]]:
+    """What is to be recorded, and the replies that a ledger has of it already."""
+    if wish.from_ledger is None:
+        if wish.inputs is None:
+            raise ConfigurationError("record: give INPUTS, or --from-ledger for what `mode: observe` has seen")
+        return read_inputs(wish.inputs), ()
+    if wish.inputs is not None or wish.rungs or wish.baseline or wish.baseline_twice:
+        raise ConfigurationError("--from-ledger: the inputs, rungs and baseline are those that were observed")
+    with reading(wish.from_ledger or None) as reader:
+        found = read_observations(reader, policy)
+    if found.left_out:
+        why = "; ".join(f"{reason} ({count})" for reason, count in found.left_out.items())
+        stderr.print(f"cascade: {sum(found.left_out.values())} observed requests are left out: {why}")
+    return found.inputs, found.entries
+
+
+async def _recorded(settings: Settings, inputs: Inputs, known: tuple[dict[str, Any], ...]) -> Report:
+    bar = Progress(
+        TextColumn("recording"), BarColumn(), MofNCompleteColumn(), TextColumn("{task.fields[money]} USD"),
+        TimeRemainingColumn(), console=stderr, transient=True, disable=not stderr.is_terminal,
+    )  # fmt: skip
+    task = bar.add_task("record", total=len(inputs.items), money="0")
+
+    def told(standing: Standing) -> None:
+        bar.update(task, completed=standing.complete, money=usd(standing.spent))
+
+    recorder = Recorder(settings, inputs, told=told, known=known)
+    if recorder.grader is None:
+        stderr.print("cascade: not graded: give --grader; grading later needs no further call")
+    _on_signals(lambda: recorder.stop("interrupted", "it was stopped by a signal"))
+    with bar:
+        return await recorder.run()
+
+
+def _on_signals(stop: Callable[[], None]) -> None:
+    """The first Ctrl-C lets the calls in flight come home: they are paid. The second ends it at once."""
+    loop = asyncio.get_running_loop()
+
+    def once(number: signal.Signals) -> None:
+        loop.remove_signal_handler(number)
+        stop()
+
+    for number in (signal.SIGINT, signal.SIGTERM):
+        with suppress(NotImplementedError, RuntimeError):  # not on every system, and only in the main thread
+            loop.add_signal_handler(number, once, number)
+
+
+def _fields(report: Report, target: Path) -> dict[str, Any]:
+    judge = report.judge
+    return {
+        "corpus": str(target),
+        "items": report.items,
+        "complete": report.complete,
+        "final": report.is_final,
+        "graded_anew": report.anew,
+        "calls": report.calls,
+        "replies_reused": report.reused,
+        "spent_usd": report.spent / 1e9,
+        "unanswered": {"calls": report.unanswered, "at_most_usd": report.unanswered_cost / 1e9, "basis": "estimate"},
+        "grader": report.grader,
+        "failed": {"count": len(report.failed), "items": dict(report.failed)},
+        "ungraded": {
+            "count": len(report.ungraded),
+            "answers": [{"item": item, "rung": rung, "reason": reason} for item, rung, reason in report.ungraded],
+        },
+        "judge": judge
+        and {
+            "rung": judge.rung,
+            "model": judge.model,
+            "spent_usd": judge.cost / 1e9,
+            "judged": judge.judged,
+            "right_by_definition": judge.by_definition,
+            "controls": judge.controls,
+            "too_low": judge.too_low,
+            "too_high": judge.too_high,
+            "error": judge.error,
+            "mean_deviation": judge.deviation,
+            "controls_unasked": judge.unasked,
+        },
+        "right_by_definition": report.by_definition,
+        "noise_floor": report.noise and {**report.noise.fields(), "rate": report.noise.rate},
+        "stopped": report.stop and {"kind": report.stop.kind, "message": report.stop.message},
+        "cap_overshoot_at_most_usd": report.overshoot / 1e9,
+        "seconds": round(report.seconds, 3),
+    }
+
+
+def _print(report: Report, settings: Settings) -> None:
+    stdout.print(
+        f"{_standing(report, settings.target)}; {report.calls} calls in this run,"
+        f" {report.reused} replies taken from {'the corpus' if report.anew else 'the journal'};"
+        f" {usd(report.spent)} USD in all"
+    )
+    if report.unanswered:
+        stdout.print(
+            f"{report.unanswered} calls were in flight when an earlier run was killed, and may have been paid: they count"
+            f" toward the cap with an upper bound of what they may have cost, {usd(report.unanswered_cost)} USD"
+            " (estimate: each byte taken for a token, and all of max_tokens as used)"
+        )
+    if report.grader is None and report.complete:
+        stdout.print("not graded, scores are null: the same command with --grader grades them without a further call")
+    elif report.ungraded:
+        reasons = Counter(reason for _, _, reason in report.ungraded)
+        why = "; ".join(f"{reason} ({count})" for reason, count in reasons.most_common(_SHOWN))
+        ids = list(dict.fromkeys(item for item, _, _ in report.ungraded))
+        stdout.print(
+            f"{report.grader} could not grade {len(report.ungraded)} answers of {len(ids)} items, their scores are"
+            f" null: {why}: {_listed(ids)}"
+        )
+    if judge := report.judge:
+        told = f"judge {judge.rung} ({judge.model}): {judge.judged} judgements for {usd(judge.cost)} USD of it"
+        if judge.error is None:
+            told += "; its error is not known: there was no control item"
+        else:
+            told += (
+                f"; on {judge.controls} control items it erred {judge.too_low + judge.too_high} times ({judge.error:.0%}:"
+                f" {judge.too_low} too low, {judge.too_high} too high), {judge.deviation:.3f} off in the mean"
+            )
+        if judge.by_definition:
+            told += f"; {judge.by_definition} answers of the baseline are right by definition"
+        stdout.print(told)
+    elif report.by_definition:
+        stdout.print(
+            "nothing is expected: scores are agreement with the baseline's plain answers, of which"
+            f" {report.by_definition} are right by definition"
+        )
+    if (noise := report.noise) is not None:
+        stdout.print(
+            f"noise floor: asked twice, the baseline disagrees with itself on {noise.disagreed} of {noise.items} items"
+            f" ({noise.rate:.1%})"
+        )
+    if report.failed:
+        why = "; ".join(f"{reason} ({count})" for reason, count in Counter(report.failed.values()).most_common(_SHOWN))
+        stderr.print(f"cascade: {len(report.failed)} items failed: {why}: {_listed(list(report.failed))}")
+    _tell_stop(report, settings)
+
+
+def _standing(report: Report, target: Path) -> str:
+    if report.anew and report.grader:
+        told = f"{report.complete} of {report.items} items of {target!s} graded anew with {report.grader}"
+        return told if report.complete == report.items else f"{told}, the file is as it was"
+    if not report.complete:
+        return f"0 of {report.items} items recorded, {target!s} is not written yet"
+    return f"{report.complete} of {report.items} items in {target!s}"
+
+
+def _tell_stop(report: Report, settings: Settings) -> None:
+    if report.is_final:
+        return
+    beside = journal_path(settings.target)
+    go_on = f"the same command goes on from {beside!s}" if beside.exists() else "the same command begins it"
+    if report.stop is None:
+        what = f"{report.items - report.complete} items are missing"
+        if report.complete == report.items:
+            what = "the judge could not be asked for all control items"
+        stderr.print(f"cascade: {what}; {go_on}")
+    elif report.stop.kind == "cap":
+        stderr.print(
+            f"cascade: stopped at the cap of {usd(settings.cap or 0)} USD; it can be passed by one call at most, here by no more than"
+            f" {usd(report.overshoot)} USD. Raise --max-usd, and {go_on}"
+        )
+    else:
+        stderr.print(f"cascade: stopped: {report.stop.message}; {go_on}")
+
+
+def _listed(ids: list[str]) -> str:
+    return ", ".join(ids[:_SHOWN]) + (f" and {len(ids) - _SHOWN} more" if len(ids) > _SHOWN else "")

@@ -1,0 +1,245 @@
+"""`cascade replay`: what a policy, or a ladder at 0.80, would have done on recorded cases, and what it is worth."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, cast, get_args
+
+from rich.markup import escape
+from rich.progress import BarColumn, Progress, TextColumn, TimeElapsedColumn
+
+from cascade.cli.output import print_json, stderr, stdout, table
+from cascade.core.errors import ConfigurationError
+from cascade.corpora.splits import Part, Split
+from cascade.policy.loading import load_policy
+from cascade.policy.shipped import find_corpus
+from cascade.replay.figures import Figures, Single
+from cascade.replay.intervals import Interval
+from cascade.replay.mapping import OWN_LADDER, parse_override
+from cascade.replay.requirements import parse_requirement, require
+from cascade.replay.run import Replay, Wish, fields_of, replay_corpus
+
+__all__ = ["ReplayOptions", "run_replay", "storms_told"]
+
+_MOST_FLIPPED = 20  # ids shown to a person; --json has them all
+
+
+@dataclass(frozen=True, slots=True)
+class ReplayOptions:
+    """The command line, as given."""
+
+    corpora: tuple[Path, ...]
+    policy: str | None
+    thresholds: tuple[str, ...]
+    split: str
+    tune: float
+    split_seed: int
+    reprice: bool
+    exact_engine: bool
+    against: str | None
+    requirements: tuple[str, ...]
+    skip_bad: bool
+
+    def understood(self) -> Wish:
+        """The same, as the replay takes it. Raises ConfigurationError and PolicyError."""
+        if self.split not in get_args(Part):
+            raise ConfigurationError(f"--split {self.split}: there is no such part (use tune, certify or all)")
+        return Wish(
+            policy=load_policy(self.policy) if self.policy else None,
+            overrides=tuple(parse_override(text) for text in self.thresholds),
+            part=cast("Part", self.split),
+            split=Split(self.tune, self.split_seed),
+            reprice=self.reprice,
+            exact=self.exact_engine,
+            against=load_policy(self.against) if self.against else None,
+            skip_bad=self.skip_bad,
+        )
+
+
+def run_replay(asked: ReplayOptions, *, as_json: bool) -> None:
+    """Replay each corpus and print what it came to; then hold it against what was required."""
+    requirements = [parse_requirement(text) for text in asked.requirements]
+    wish = asked.understood()
+    results: list[tuple[str, dict[str, Any]]] = []
+    for path in (find_corpus(path) for path in asked.corpora):
+        started = time.monotonic()
+        replay = _with_progress(path, wish)
+        seconds = time.monotonic() - started
+        results.append((str(path), fields_of(replay, seconds)))
+        if not as_json:
+            if len(results) > 1:
+                stdout.print()
+            _print(replay)
+            stderr.print(f"{replay.figures.items:,} items in {seconds:.1f} s", style="dim")
+    if as_json:
+        print_json([fields for _, fields in results] if len(results) > 1 else results[0][1])
+    for path, fields in results:
+        require(requirements, fields, path)
+    for requirement in requirements if not as_json else ():
+        stderr.print(f"met: {requirement.text}", style="dim")
+
+
+def _with_progress(path: Path, wish: Wish) -> Replay:
+    bar = Progress(
+        TextColumn(f"replaying {escape(path.name)}"), BarColumn(), TextColumn("{task.completed:,.0f} items"),
+        TimeElapsedColumn(), console=stderr, transient=True, disable=not stderr.is_terminal,
+    )  # fmt: skip
+    with bar:
+        task = bar.add_task("read", total=None)
+        return replay_corpus(path, wish, lambda done, said: bar.update(task, completed=done, total=said))
+
+
+def _print(replay: Replay) -> None:
+    figures, manifest = replay.figures, replay.manifest
+    policy = replay.lens.plan.policy.name
+    what = "its own ladder" if policy == OWN_LADDER else f"policy {policy}"
+    what += f" at {_thresholds(replay)}"
+    kind = "synthetic" if manifest.synthetic else "recorded"
+    part = "" if replay.wish.part == "all" else f", {replay.wish.part} part"
+    for warning in replay.warnings:
+        stdout.print(f"mind: {warning}", style="bold")
+    stdout.print(f"{_says(replay)}", style="bold")
+    stdout.print()
+    rows = table(
+        kind, "quality", "95 %", "USD", "USD per 1,000", "confidently wrong", "wrong",
+        title=f"{manifest.name}: {figures.items:,} {kind} items{part}, {what}, {replay.lens.plan.certificate}",
+        right=("quality", "95 %", "USD", "USD per 1,000", "confidently wrong", "wrong"),
+    )  # fmt: skip
+    n = figures.items
+    rows.add_row(
+        "cascade", f"{figures.quality:.4f}", _interval(replay.intervals[""]),
+        f"{figures.cost_usd:.4f}", _per_thousand(figures.cost, n),
+        _share(figures.false_confident, n), _share(figures.wrong, n),
+    )  # fmt: skip
+    for rung, single in figures.singles.items():
+        rows.add_row(f"{rung} alone", *_single(single, replay.beside[rung][0], n))
+    if (mix := figures.random_mix) is not None:
+        rows.add_row("as many, at random", f"{mix[0]:.4f}", "", f"{mix[1] / 1e9:.4f}", _per_thousand(mix[1], n), "", "")
+    stdout.print(rows)
+    _print_rest(replay)
+
+
+def _print_rest(replay: Replay) -> None:
+    figures = replay.figures
+    shipped = ", ".join(f"{rung} {count:,}" for rung, count in figures.shipped.items())
+    abstained = f", nobody {figures.abstained:,}" if figures.abstained else ""
+    reasons = ", ".join(f"{reason} {count:,}" for reason, count in figures.reasons.items())
+    stdout.print(f"\nanswered by: {shipped}{abstained}\nclimbed because: {reasons or 'nothing climbed'}")
+    if len(replay.tasks) > 1:
+        stdout.print(_task_rows(replay))
+    if "off" not in replay.storms:
+        stdout.print(storms_told(replay.storms))
+    _print_comparison(replay)
+    if replay.skipped:
+        stdout.print(f"{replay.skipped:,} bad lines were skipped, first: {replay.problems[0]}")
+    for note in replay.notes:
+        stdout.print(f"note: {note}", style="dim")
+
+
+def _task_rows(replay: Replay) -> Any:
+    rows = table(
+        "task", "items", "quality", "95 %", "USD per 1,000", "confidently wrong", "climbed",
+        right=("items", "quality", "95 %", "USD per 1,000", "confidently wrong", "climbed"),
+    )  # fmt: skip
+    for task, part in replay.tasks.items():
+        first = next(iter(part.escalations.values()))
+        rows.add_row(
+            task, f"{part.items:,}", f"{part.quality:.4f}", _interval(replay.intervals[task]),
+            _per_thousand(part.cost, part.items), _share(part.false_confident, part.items),
+            f"{first / max(1, part.items):.1%}",
+        )  # fmt: skip
+    return rows
+
+
+def storms_told(storms: dict[str, Any]) -> str:
+    """What the storm guard did in a replay, in a line for people."""
+    if "off" in storms:
+        return f"storm guard: off ({storms['off']})"
+    return (
+        f"storm guard: tripped {storms['tripped']} times, released {storms['released']}; sent up"
+        f" {storms['escalated']:,} and held {storms['held']:,} items, for {storms['cost_usd']:.6f} USD"
+    )
+
+
+def _print_comparison(replay: Replay) -> None:
+    comparison = replay.comparison
+    if comparison is None:
+        return
+    title = f"{replay.lens.plan.policy.name} less {comparison.against}, on the same items"
+    rows = table("difference", "value", "95 %", title=title, right=("value", "95 %"))
+    quality, cost, lost = comparison.quality, comparison.cost_per_request_usd, comparison.false_confident_rate
+    rows.add_row("quality", f"{quality.value:+.4f}", _interval(quality.ci95))
+    thousandfold = (1e3 * cost.ci95[0], 1e3 * cost.ci95[1]) if cost.ci95 else None
+    rows.add_row("USD per 1,000", f"{1e3 * cost.value:+.4f}", _interval(thousandfold))
+    rows.add_row("confidently wrong", f"{lost.value:+.4f}", _interval(lost.ci95))
+    stdout.print(rows)
+    stdout.print(f"turned right: {_some(comparison.to_right)}\nturned wrong: {_some(comparison.to_wrong)}")
+
+
+def _some(ids: Sequence[str]) -> str:
+    shown = ", ".join(ids[:_MOST_FLIPPED])
+    more = " … (all with --json)" if len(ids) > _MOST_FLIPPED else ""
+    return f"{len(ids):,}{': ' if ids else ''}{shown}{more}"
+
+
+def _thresholds(replay: Replay) -> str:
+    ladder = replay.lens.plan.policy.ladder[:-1]
+    told = ", ".join(
+        f"{rung.rung} {'never' if rung.threshold is None else format(rung.threshold, 'g')}" for rung in ladder
+    )
+    return f"{told} (and others by task)" if any(task.thresholds for task in replay.lens.plan.policy.tasks) else told
+
+
+def _says(replay: Replay) -> str:
+    """The line that matters: what the cascade buys against the top model, and what it gives up to the nearest."""
+    figures = replay.figures
+    top = list(figures.shipped)[-1]
+    rivals = dict.fromkeys(rung for rung in (top, figures.rival, figures.nearest) if rung in figures.singles)
+    told = [_against(replay, rung) for rung in rivals if rung is not None]
+    beaten = [rung for rung in figures.singles if _is_beaten(figures, figures.singles[rung])]
+    if beaten:
+        told.append(f"{' and '.join(beaten)} alone is no worse and no dearer: do not cascade here.")
+    share = figures.false_confident_rate
+    return " ".join([*told, f"Confidently wrong: {share:.1%} of all answers."])
+
+
+def _is_beaten(figures: Figures, single: Single) -> bool:
+    return single.quality >= figures.quality and single.cost <= figures.cost
+
+
+def _against(replay: Replay, rung: str) -> str:
+    figures, single, won = replay.figures, replay.figures.singles[rung], replay.beside[rung][1]
+    quality = f"{abs(won.value):.4f} {'lower' if won.value < 0 else 'higher'} quality" if won.value else "equal quality"
+    if won.ci95 is not None:
+        quality += f" ({won.ci95[0]:+.4f} to {won.ci95[1]:+.4f})"
+    if not single.cost:
+        return f"Against {rung} alone: {quality}."
+    ratio = figures.cost / single.cost - 1
+    return f"Against {rung} alone: {abs(ratio):.0%} {'cheaper' if ratio < 0 else 'dearer'}, {quality}."
+
+
+def _single(single: Single, interval: Interval | None, n: int) -> tuple[str, ...]:
+    usd = f"{single.cost / 1e9:.4f}"
+    return (
+        f"{single.quality:.4f}",
+        _interval(interval),
+        usd,
+        _per_thousand(single.cost, n),
+        "not asked",
+        _share(single.wrong, n),
+    )
+
+
+def _interval(interval: Interval | None) -> str:
+    return f"{interval[0]:.4f}–{interval[1]:.4f}" if interval else "not known"
+
+
+def _per_thousand(cost: int, n: int) -> str:
+    return f"{cost / 1e6 / max(1, n):.4f}"
+
+
+def _share(count: int, n: int) -> str:
+    return f"{count:,} ({count / max(1, n):.1%})"

@@ -1,0 +1,348 @@
+"""How `cascade savings` tells what it found: as JSON, and as tables for people."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from fractions import Fraction
+from typing import Any, Final
+
+from cascade.cli.output import stdout, table
+from cascade.core.messages import Usage
+from cascade.core.policy import Policy
+from cascade.policy.certificates import changed_parts, standing
+from cascade.savings import Advice, Basis, Bill, Mix, Period, Projection, UsageExport, Variant
+from cascade.savings.advice import FEW_ITEMS
+from cascade.savings.periods import DAYS_A_MONTH
+
+__all__ = ["Outlook", "headline_of", "outlook_fields", "show_outlook"]
+
+_PRICES: Final = "list prices, or as the policy or --price says"
+
+
+@dataclass(frozen=True, slots=True)
+class Outlook:
+    """All that the command found. `period`: what the export covers."""
+
+    export: UsageExport
+    policy: Policy
+    bill: Bill
+    mix: Mix | None
+    projection: Projection
+    advice: Advice
+    period: Period
+    routed: bool
+
+    @property
+    def headline(self) -> int | None:
+        """The bill under the policy that counts, in nano-USD."""
+        return headline_of(self.projection.as_today, routed=self.routed)
+
+
+def headline_of(variant: Variant, *, routed: bool) -> int | None:
+    """The routed bill where that was asked for, else the climb's with all of it that is known."""
+    return variant.routed if routed else variant.full_climb
+
+
+def outlook_fields(result: Outlook) -> dict[str, Any]:
+    """As `--json` prints it: beside each figure its basis."""
+    bill, projection, period = result.bill, result.projection, result.period
+    today = bill.cost
+
+    def money(nano: int | None, basis: Basis) -> dict[str, Any] | None:
+        return None if nano is None else _money(nano, period, basis)
+
+    def under(nano: int | None) -> dict[str, Any] | None:
+        if nano is None:
+            return None
+        alone = zip(projection.rungs, projection.as_today.alone, strict=True)
+        saved = {"today": _saved(nano, today), **{rung: _saved(nano, cost) for rung, cost in alone}}
+        return {**_money(nano, period, "estimate"), "saved_against": saved}
+
+    def variant(one: Variant) -> dict[str, Any]:
+        return {
+            "caching": one.caching,
+            "all_batch": one.all_batch,
+            "today": money(bill.otherwise[one.caching, one.all_batch], "estimate"),
+            "alone": {rung: money(cost, "estimate") for rung, cost in zip(projection.rungs, one.alone, strict=True)},
+            "routed": money(one.routed, "estimate"),
+            "climb": money(one.climb, "estimate"),
+            "climb_with_triage": money(one.climb_with_triage, "estimate"),
+        }
+
+    now = projection.as_today
+    return {
+        "usage": {
+            "source": result.export.source,
+            "rows": result.export.rows,
+            "skipped_rows": result.export.skipped,
+            "total_rows": result.export.totals,
+            "unread_columns": list(result.export.unread),
+            "columns": dict(result.export.columns),
+            "requests": result.export.requests,
+            "days": {"value": float(period.days), "from": period.told},
+        },
+        "policy": result.policy.name,
+        "certificate": _standing(result.policy),
+        "today": {
+            **_money(today, period, bill.basis),
+            "prices": _PRICES,
+            "models": [
+                {
+                    "model": line.model,
+                    "batch": line.batch,
+                    "requests": line.requests,
+                    "usage": _usage_fields(line.usage),
+                    **_money(line.cost, period, line.basis),
+                }
+                for line in bill.lines
+            ],
+        },
+        "mix": _mix_fields(result),
+        "under_policy": {
+            "alone": {rung: under(cost) for rung, cost in zip(projection.rungs, now.alone, strict=True)},
+            "routed": under(now.routed),
+            "climb": under(now.climb),
+            "climb_with_triage": under(now.climb_with_triage),
+            "headline": "routed" if result.routed else "climb",
+            "triage_tokens": {"input": projection.triage[0], "output": projection.triage[1], "basis": "estimate"},
+        },
+        "variants": [variant(one) for one in projection.variants],
+        "at_escalation_rate": [
+            {"rate": float(rate), **_money(cost, period, "estimate"), "saved_against_today": _saved(cost, today)}
+            for rate, cost in projection.at_rate
+        ],
+        "break_even": {
+            "today": _rate(projection.break_even_today),
+            **{
+                f"single:{rung}": _rate(rate)
+                for rung, rate in zip(projection.rungs[1:], projection.break_even, strict=True)
+            },
+        },
+        "advice": {
+            "routing_pays": result.advice.pays,
+            "verdict": result.advice.verdict,
+            "instead": result.advice.instead and f"single:{result.advice.instead}",
+            "findings": [
+                {"code": one.code, "against": one.against, "message": one.message, "basis": one.basis}
+                for one in result.advice.findings
+            ],
+        },
+    }  # fmt: skip
+
+
+def _money(nano: int, period: Period, basis: Basis) -> dict[str, Any]:
+    """An amount over the export's period (`basis` is of that), a day and a month, each with its own basis."""
+    a_day = Fraction(nano) / period.days / 1_000_000_000
+    return {
+        "usd": nano / 1e9,
+        "usd_per_day": float(a_day),
+        "usd_per_month": float(a_day * DAYS_A_MONTH),
+        "basis": basis,
+        "per_day_basis": basis if basis == "estimate" else period.day_basis,
+        "per_month_basis": basis if basis == "estimate" else period.month_basis,
+    }
+
+
+def _saved(cost: int, against: int) -> float | None:
+    """The share that `cost` saves, negative where it is dearer; None against nothing."""
+    return float(1 - Fraction(cost, against)) if against else None
+
+
+def _rate(rate: Fraction | None) -> dict[str, Any]:
+    return {"rate": None if rate is None else float(rate), "basis": "estimate"}
+
+
+def _mix_fields(result: Outlook) -> dict[str, Any] | None:
+    mix = result.mix
+    if mix is None:
+        return None
+    rungs = result.projection.rungs
+    told: dict[str, Any] = {
+        "shares": {rung: float(share) for rung, share in zip(rungs, mix.shares, strict=True)},
+        "escalation_rate": {rung: float(rate) for rung, rate in zip(rungs, mix.escalation, strict=False)},
+        "basis": mix.basis,
+    }
+    if (seen := mix.observed) is not None:
+        told["corpus"] = {
+            "corpus": seen.corpus,
+            "items": seen.items,
+            "synthetic": seen.synthetic,
+            "quality": seen.quality,
+            "wrong": seen.wrong,
+            "singles": {
+                rung: single
+                and {"quality": single[0], "wrong": single[1], "cost_usd": None if cost is None else cost / 1e9}
+                for rung, single, cost in zip(rungs, seen.singles, seen.single_costs, strict=True)
+            },
+            "cost_usd": None if seen.cost is None else seen.cost / 1e9,
+            "auroc": seen.auroc,
+            "basis": "measured",
+        }
+    return told
+
+
+def _usage_fields(usage: Usage) -> dict[str, Any]:
+    return {
+        "input_tokens": usage.input_tokens,
+        "output_tokens": usage.output_tokens,
+        "cache_read": usage.cache_read,
+        "cache_write_5m": usage.cache_write_5m,
+        "cache_write_1h": usage.cache_write_1h,
+        "basis": "measured",
+    }
+
+
+# --- tables -----------------------------------------------------------------------------------------------------------
+
+_CACHING = {"as_exported": "as in the export", "none": "none", "assumed": "as assumed"}
+
+
+def show_outlook(result: Outlook, *, more: bool) -> None:
+    """The verdict, why, today's bill and the one under the policy; with `more` caching, batch and escalation rates too."""
+    _show_advice(result)
+    stdout.print()
+    export, usage = result.export, result.export.usage
+    requests = "requests not told" if export.requests is None else f"{export.requests:,} requests"
+    stdout.print(
+        f"{export.source}: {export.rows:,} rows, {requests}, {usage.prompt_tokens:,} tokens in"
+        f" ({usage.cache_read:,} read from cache), {usage.output_tokens:,} out; {float(result.period.days):g} days ({result.period.told})"
+    )
+    if export.totals:
+        stdout.print(f"note: rows that say they are a total, and are not counted again: {export.totals:,}", style="dim")
+    if export.unread:
+        stdout.print(f"note: no field is known to be {', '.join(export.unread)} (--map FIELD=COLUMN)", style="dim")
+    _show_today(result)
+    _show_policy(result)
+    if more:
+        _show_variants(result)
+        _show_rates(result)
+    else:
+        stdout.print("note: --more shows prompt caching, batch, and other escalation rates", style="dim")
+
+
+def _show_today(result: Outlook) -> None:
+    title = f"today's bill ({_PRICES})"
+    scaled = [
+        name if basis == "measured" else f"{name} (estimate)"
+        for name, basis in (("USD/day", result.period.day_basis), ("USD/month", result.period.month_basis))
+    ]
+    heads = ("tokens in", "out", "USD", *scaled)
+    rows = table("model", "", *heads, "basis", title=title, right=heads)
+    for line in result.bill.lines:
+        size = (f"{line.usage.prompt_tokens:,}", f"{line.usage.output_tokens:,}")
+        rows.add_row(line.model, "batch" if line.batch else "", *size, *_amounts(line.cost, result), line.basis)
+    rows.add_row("all", "", "", "", *_amounts(result.bill.cost, result), result.bill.basis)
+    stdout.print(rows)
+
+
+_NUMBERS = ("USD", "USD/day", "USD/month")
+
+
+def _standing(policy: Policy) -> str:
+    return standing(policy, changed_parts(policy))
+
+
+def _show_policy(result: Outlook) -> None:
+    projection, now, mix = result.projection, result.projection.as_today, result.mix
+    against = {"today": result.bill.cost, **dict(zip(projection.rungs[1:], now.alone[1:], strict=True))}
+    heads = [f"saved: {name}" for name in against]
+    title = f"under policy {result.policy.name} ({_standing(result.policy)}), {_mix_title(result)}"
+    rows = table("", "USD", "USD/day", "USD/month", *heads, "basis", title=title, right=(*_NUMBERS, *heads))
+    bills = [(f"{rung} alone", cost) for rung, cost in zip(projection.rungs, now.alone, strict=True)]
+    if mix is not None and now.routed is not None and now.climb is not None:
+        bills += [
+            ("routed: one model paid", now.routed),
+            ("climb: rungs below paid too", now.climb),
+        ]
+        if now.climb_with_triage is not None:
+            bills.append(("climb, with triage prompt", now.climb_with_triage))
+    for name, cost in bills:
+        saved = [_percent(_saved(cost, other)) for other in against.values()]
+        rows.add_row(name, *_amounts(cost, result), *saved, "estimate")
+    stdout.print(rows)
+    if mix is not None:
+        stdout.print(
+            "A cascade does not know beforehand which model a request needs: it pays every rung on the way up. Savings"
+            f" are usually published as if it knew (routed). Triage adds about {projection.triage[0]} tokens to a prompt and"
+            f" {projection.triage[1]} to a reply, on every rung below the top (estimate)."
+        )
+
+
+def _mix_title(result: Outlook) -> str:
+    mix = result.mix
+    if mix is None:
+        return "no mix given"
+    shares = " / ".join(
+        f"{rung} {float(share):.1%}" for rung, share in zip(result.projection.rungs, mix.shares, strict=True)
+    )
+    if (seen := mix.observed) is None:
+        return f"mix {shares} (given: estimate)"
+    made = "synthetic corpus" if seen.synthetic else "corpus"
+    few = ", few: an estimate" if seen.items < FEW_ITEMS else ""
+    return f"mix {shares} (measured on {made} {seen.corpus}, {seen.items:,} items{few})"
+
+
+def _show_variants(result: Outlook) -> None:
+    title = "with and without prompt caching and batch, USD/month (estimate)"
+    top = result.projection.rungs[-1]
+    columns = ("today", f"{top} alone", "under the policy")
+    rows = table("prompt caching", "batch", *columns, title=title, right=columns)
+    for one in result.projection.variants:
+        costs = (
+            result.bill.otherwise[one.caching, one.all_batch],
+            one.alone[-1],
+            headline_of(one, routed=result.routed),
+        )
+        rows.add_row(
+            _CACHING[one.caching], "all" if one.all_batch else "as in the export",
+            *("" if cost is None else _amounts(cost, result)[2] for cost in costs),
+        )  # fmt: skip
+    stdout.print(rows)
+    if not result.export.usage.prompt_tokens - result.export.usage.input_tokens:
+        stdout.print(
+            "The export has no cached tokens; --cached SHARE shows what caching such a share of the input would do."
+        )
+
+
+def _show_rates(result: Outlook) -> None:
+    projection = result.projection
+    first, top = projection.rungs[0], projection.rungs[-1]
+    above = "the rungs above it as in the mix" if result.mix else "the rungs above it the same"
+    title = f"a climb, if {first} escalates x of its requests ({above}; estimate)"
+    heads = ("USD/day", "USD/month", "saved against today", f"saved against {top}")
+    rows = table("x", *heads, title=title, right=("x", *heads))
+    for rate, cost in projection.at_rate:
+        saved = (_saved(cost, result.bill.cost), _saved(cost, projection.as_today.alone[-1]))
+        rows.add_row(f"{float(rate):.0%}", *_amounts(cost, result)[1:], *(_percent(one) for one in saved))
+    stdout.print(rows)
+    limits = {"today's bill": projection.break_even_today}
+    limits |= {f"{rung} alone": rate for rung, rate in zip(projection.rungs[1:], projection.break_even, strict=True)}
+    told = ", ".join(f"{name} {_limit(rate)}" for name, rate in limits.items())
+    stdout.print(f"It breaks even (estimate) with: {told}")
+
+
+def _limit(rate: Fraction | None) -> str:
+    if rate is None:
+        return "at no x"
+    return "at any x" if rate == 1 else f"at x = {float(rate):.2%}"
+
+
+def _show_advice(result: Outlook) -> None:
+    stdout.print(result.advice.verdict, style="bold")
+    for finding in result.advice.findings:
+        stdout.print(f"  {'against' if finding.against else 'mind'}: {finding.message} ({finding.basis})")
+
+
+def _amounts(nano: int, result: Outlook) -> tuple[str, str, str]:
+    """An amount for people: over the period, a day, a month."""
+    a_day = Fraction(nano) / result.period.days
+    return _usd(Fraction(nano)), _usd(a_day), _usd(a_day * DAYS_A_MONTH)
+
+
+def _usd(nano: Fraction) -> str:
+    amount = float(nano / 1_000_000_000)
+    return f"{amount:,.2f}" if amount >= 1 or not amount else f"{amount:.4f}"
+
+
+def _percent(share: float | None) -> str:
+    return "" if share is None else f"{share:.1%}"

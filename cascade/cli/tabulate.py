@@ -1,0 +1,52 @@
+"""`cascade tabulate`: corpora as one table of counts, a Parquet file that `calibrate --counts` reads and adds up."""
+
+from __future__ import annotations
+
+import sys
+from pathlib import Path
+
+from cascade.calibration.tables.parquet import PARTS, Tabulated, tabulate_corpus, write_counts
+from cascade.cli.output import print_json, stderr
+from cascade.core.errors import ConfigurationError
+from cascade.corpora.splits import Split
+from cascade.policy.loading import load_policy
+from cascade.policy.shipped import find_corpus
+
+__all__ = ["run_tabulate"]
+
+
+def run_tabulate(
+    corpora: tuple[Path, ...], out: Path, policy: str | None, *, tune: float, split_seed: int, as_json: bool
+) -> None:
+    """Write the table; stdout says what is in it."""
+    if out.suffix != ".parquet":
+        raise ConfigurationError(f"{out}: a table of counts ends in .parquet")
+    view = load_policy(policy) if policy else None
+    table: Tabulated | None = None
+    for path in corpora:
+        stderr.print(f"counting {path}", style="dim")
+        part = tabulate_corpus(find_corpus(path), view, Split(tune, split_seed))
+        table = part if table is None else table + part
+    assert table is not None  # the command line asks for at least one
+    rows = write_counts(out, table)
+    items = {part: table.parts[part].n for part in PARTS}
+    if as_json:
+        print_json(
+            {
+                "counts": str(out),
+                "corpora": list(table.corpora),
+                "rungs": list(table.rungs),
+                "items": items,
+                "rows": rows,
+                "levels": {rung: len(own) for rung, own in zip(table.rungs, table.whole.levels, strict=False)},
+                "grouped": table.grouped,
+                "named_groups": table.named_groups,
+            }
+        )
+        return
+    if table.grouped:
+        stderr.print(
+            "groups have several items, or may: these counts can show a frontier, but carry no certificate", style="dim"
+        )
+    told = ", ".join(f"{part} {count:,}" for part, count in items.items())
+    sys.stdout.write(f"{out}: {sum(items.values()):,} items ({told}) in {rows:,} rows, {' → '.join(table.rungs)}\n")

@@ -1,0 +1,40 @@
+"""The policy as frozen pydantic models that hold their invariants: no YAML, no I/O.
+
+`model` (the whole policy), `ladder` (rungs, thresholds), `operations` (mode, ledger, budgets), `certificate`, `scorer`.
+"""
+
+from __future__ import annotations
+
+from cascade.core.policy.model import (
+    OTHER,
+    Budget,
+    Certificate,
+    Check,
+    Fault,
+    Policy,
+    Price,
+    Retry,
+    Route,
+    Rung,
+    StormGuard,
+    Task,
+    Triage,
+    When,
+)
+
+__all__ = [
+    "OTHER",
+    "Budget",
+    "Certificate",
+    "Check",
+    "Fault",
+    "Policy",
+    "Price",
+    "Retry",
+    "Route",
+    "Rung",
+    "StormGuard",
+    "Task",
+    "Triage",
+    "When",
+]

@@ -1,0 +1,113 @@
+"""The certificate in a policy: the finite-sample bound that calibrate proved, and the hashes of what it holds for."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from typing import Annotated, Literal
+
+from pydantic import Field, Strict, StringConstraints, model_validator
+from pydantic_core import PydanticCustomError
+
+from cascade.core.policy.ladder import Frozen, Name, Text
+
+__all__ = ["UNCERTIFIED", "Certificate", "Escalation", "Hash", "Hashes", "Loss", "Units"]
+
+UNCERTIFIED = "uncertified"
+"""What an answer carries where nothing proves the thresholds it shipped at."""
+
+Loss = Literal["false_confident", "regression", "disagreement"]
+"""What is bounded, over all requests. `false_confident`: shipped below the top, and wrong. `regression`: wrong where the
+top rung is right. `disagreement`: shipped below the top, and materially other than the baseline's plain answer."""
+
+Units = Literal["items", "groups"]
+"""What was counted: single items, every one alike; or groups of items, every group alike whatever its size."""
+
+Hash = Annotated[str, Strict(), StringConstraints(pattern=r"^sha256:[0-9a-f]{64}$")]
+_Share = Annotated[float, Strict(), Field(gt=0, lt=1, allow_inf_nan=False)]
+_Rate = Annotated[float, Strict(), Field(ge=0, le=1, allow_inf_nan=False)]
+
+
+_Task = Annotated[str, Strict(), StringConstraints(min_length=1, max_length=128)]  # a caller may name any
+
+
+@dataclass(frozen=True, slots=True)
+class Escalation:
+    """The rates of natural escalation that a certificate was proved with: by rung, and by task and rung where known."""
+
+    rungs: Mapping[str, float] = field(default_factory=dict[str, float])
+    tasks: Mapping[str, Mapping[str, float]] = field(default_factory=dict[str, "Mapping[str, float]"])
+
+    def rate(self, task: str, rung: str) -> float | None:
+        """The task's own at this rung, else that of all; None where neither was certified."""
+        return self.tasks.get(task, {}).get(rung, self.rungs.get(rung))
+
+
+class Hashes(Frozen):
+    """SHA-256 of what the certificate holds for; where one no longer matches, it holds no more."""
+
+    corpus: Hash
+    """The labelled cases it was proved on."""
+    ladder: Hash
+    """The rungs, their order, and how each is asked (max_tokens, thinking, effort, endpoint)."""
+    models: Hash
+    """The rungs' models."""
+    prompts: Hash
+    """The triage's rules and their order."""
+    prices: Hash
+    """The rungs' prices, after discounts."""
+    thresholds: Hash
+    """What decides shipping: thresholds, tasks with their tests, floors and ceilings, checks, the scorer."""
+
+
+class Certificate(Frozen):
+    """With probability 1 - delta, the rate of the loss is at most alpha on traffic like the corpus."""
+
+    loss: Loss
+    right_at: Annotated[float, Strict(), Field(allow_inf_nan=False)]
+    """A score below it was counted as wrong."""
+    alpha: _Share
+    """The proved bound on the rate of the loss, over all requests."""
+    delta: _Share
+    """The probability that the proof is wrong."""
+    units: Units
+    n: Annotated[int, Strict(), Field(ge=1)]
+    """How many units it was proved on."""
+    errors: Annotated[int, Strict(), Field(ge=0)] | None = None
+    """How many of them showed the loss; none where groups or graded losses were counted."""
+    upper_bound: _Rate
+    """The upper confidence limit of the rate at 1 - delta for these thresholds by themselves; at most alpha."""
+    escalation: dict[Name, _Rate] = Field(default_factory=dict[str, float])
+    """For each rung below the top, the share of those that reached it whose own reply did not stand: what the storm guard
+    expects of a task that is not in `escalation_by_task`."""
+    escalation_by_task: dict[_Task, dict[Name, _Rate]] | None = None
+    """The same for single tasks, of which enough reached the rung."""
+    grader: Text | None = None
+    """Who judged what is wrong."""
+    grader_error: _Rate | None = None
+    """Of a judge: the share of control items, whose score is known, that it got wrong."""
+    hashes: Hashes
+
+    @model_validator(mode="after")
+    def _adds_up(self) -> Certificate:
+        if self.errors is not None and self.errors > self.n:
+            raise PydanticCustomError("certificate", "there are more errors than units")
+        if self.upper_bound > self.alpha:
+            raise PydanticCustomError("certificate", "the upper bound is above alpha: this proves nothing")
+        return self
+
+    @property
+    def expected(self) -> Escalation:
+        """What the storm guard expects."""
+        return Escalation(self.escalation, self.escalation_by_task or {})
+
+    @property
+    def told(self) -> str:
+        """In short, as answers carry it."""
+        over = ", mean over groups" if self.units == "groups" else ""
+        return f"certified: {self.loss} <= {self.alpha:g} at {1 - self.delta:g}{over}"
+
+    @property
+    def weighting(self) -> str:
+        """What counts as much as what, in words."""
+        return "every item alike" if self.units == "items" else "every group alike, whatever its size"

@@ -1,0 +1,307 @@
+"""The policy: a ladder of rungs, thresholds, tasks, checks and guards, as frozen values that hold their invariants.
+
+No YAML and no I/O here (that is `cascade.policy.loading`); a Policy made in code is held to the same rules as one from a file.
+"""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Iterator
+from dataclasses import dataclass
+from functools import cached_property
+from typing import Annotated, Any, Literal
+
+from pydantic import BeforeValidator, ConfigDict, Field, Strict, StringConstraints, model_validator
+from pydantic_core import PydanticCustomError
+
+from cascade.core.policy.certificate import Certificate
+from cascade.core.policy.ladder import Budget, Fault, Frozen, Name, Price, Rung, Seconds, Text, Threshold, ladder_faults
+from cascade.core.policy.operations import Ledger, LedgerKey, Limits, Mode, Observe, Rollout
+from cascade.core.policy.scorer import Scoring, scorer_faults
+
+__all__ = [
+    "OTHER",
+    "Budget",
+    "Certificate",
+    "Check",
+    "Fault",
+    "Policy",
+    "Price",
+    "Retry",
+    "Route",
+    "Rung",
+    "StormGuard",
+    "Task",
+    "Triage",
+    "When",
+]
+
+OTHER = "other"
+"""The task of a request that matches no task of the policy."""
+
+_Count = Annotated[int, Strict(), Field(ge=1)]
+_Words = Annotated[str, Strict(), StringConstraints(pattern=r"\S")]
+
+
+def _whole(value: object) -> object:
+    return value if type(value) is int else None  # True and 1.0 equal 1 in Python; in a policy they are mistakes
+
+
+def _one_or_more(value: Any) -> Any:
+    return (value,) if isinstance(value, (dict, Limits)) else value
+
+
+class Triage(Frozen):
+    """How the rungs below the top are asked."""
+
+    order: Literal["confidence_first", "answer_first"] = "confidence_first"
+    """Which of the two the model writes first."""
+    prompt: Text | None = None
+    """In a file: the name of a text file beside the policy. In code: the text itself. Default: built in."""
+
+
+class When(Frozen):
+    """A test on a request. Several keys in one mapping must all hold."""
+
+    model_config = ConfigDict(populate_by_name=True)
+
+    pattern: Text | None = None
+    """A regular expression (RE2, case-blind) found in the user's text."""
+    words: tuple[_Words, ...] | None = Field(default=None, min_length=1)
+    """Any of these words or phrases, whole and case-blind, in the user's text."""
+    min_tokens: Annotated[int, Strict(), Field(ge=0)] | None = None
+    """The turns have at least this many tokens (characters / 4); the system prompt is not counted."""
+    max_tokens: Annotated[int, Strict(), Field(ge=0)] | None = None
+    """The turns have at most this many tokens (characters / 4); the system prompt is not counted."""
+    flag: Name | None = None
+    """A flag the caller gave, or the built-in `tampering`."""
+    any: tuple[When, ...] | None = Field(default=None, min_length=1)
+    all: tuple[When, ...] | None = Field(default=None, min_length=1)
+    not_: When | None = Field(default=None, alias="not")
+
+    @model_validator(mode="after")
+    def _not_empty(self) -> When:
+        if not self.model_fields_set:
+            raise PydanticCustomError("empty_when", "an empty test matches nothing: give it a key, or leave `when` out")
+        return self
+
+
+class Check(Frozen):
+    """A test on an answer: exactly one of these keys.
+
+    `not_empty` and `module:function` may be written as bare strings.
+    """
+
+    not_empty: Literal[True] | None = None
+    """There is something beside white space."""
+    pattern: Text | None = None
+    """The answer contains this pattern (RE2, case-sensitive; anchor it with ^ and $ for the whole text)."""
+    max_chars: _Count | None = None
+    """The answer has at most this many characters."""
+    json_schema: dict[str, Any] | None = None
+    """The answer is JSON that satisfies this schema."""
+    function: Annotated[str, Strict(), StringConstraints(pattern=r"^[A-Za-z_][\w.]*:[A-Za-z_]\w*$")] | None = None
+    """`module:function`, called with the answer's text; it returns True when the answer passes."""
+
+    @model_validator(mode="before")
+    @classmethod
+    def _from_string(cls, value: object) -> object:
+        if isinstance(value, str):
+            if value == "not_empty":
+                return {"not_empty": True}
+            if value == "review":
+                raise PydanticCustomError("check", "the check `review` is not available in this version")
+            if ":" in value:
+                return {"function": value}
+            raise PydanticCustomError(
+                "check", "an unknown check: use not_empty, pattern, max_chars, json_schema or module:function"
+            )
+        return value
+
+    @model_validator(mode="after")
+    def _exactly_one(self) -> Check:
+        if len(self.model_dump(exclude_none=True)) != 1:
+            raise PydanticCustomError(
+                "check", "a check has exactly one of not_empty, pattern, max_chars, json_schema, function"
+            )
+        return self
+
+    @property
+    def name(self) -> str:
+        """How the trail calls it."""
+        return self.function or next(iter(self.model_dump(exclude_none=True)))
+
+
+class Task(Frozen):
+    """A class of input with rules of its own."""
+
+    name: Name
+    when: When | None = None
+    """Without it only a caller's `task=` selects it."""
+    floor: Name | None = None
+    """The lowest rung that may ship."""
+    ceiling: Name | None = None
+    """The highest rung that is asked."""
+    thresholds: dict[Name, Threshold] = Field(default_factory=dict[str, "float | None"])
+    """Thresholds that replace the ladder's, by rung."""
+    checks: tuple[Check, ...] = ()
+    """Beside the policy's own."""
+
+
+class StormGuard(Frozen):
+    """Watches each task's escalation rate at each rung. Each default's reason stands in the README."""
+
+    rate: Annotated[float, Strict(), Field(gt=0, lt=1, allow_inf_nan=False)] = 0.35
+    """The rate of escalation that still counts as normal."""
+    window: _Count = 500
+    """Requests looked at by the windowed test."""
+    min_samples: _Count = 200
+    """Fewest requests for the windowed test, and for a release."""
+    dwell_s: Annotated[float, Strict(), Field(ge=0, allow_inf_nan=False)] = 60.0
+    """Stays tripped at least this long."""
+    on_trip: Literal["escalate", "hold", "alert"] = "escalate"
+    """escalate: the rung's answers go one rung up. hold: the climb stops below the top. alert: only says so."""
+    max_trip_s: Annotated[float, Strict(), Field(gt=0, allow_inf_nan=False)] = 3600.0
+    """Tripped for longer than this: the limit is wrong, the action falls back to alert."""
+    max_extra_usd_per_hour: Annotated[float, Strict(), Field(ge=0, allow_inf_nan=False)] | None = None
+    """What `escalate` may add in any hour; then it falls back to alert."""
+
+    @model_validator(mode="after")
+    def _window_holds_samples(self) -> StormGuard:
+        if self.min_samples > self.window:
+            raise PydanticCustomError("window", "min_samples must not exceed window")
+        return self
+
+
+class Retry(Frozen):
+    """Retrying one rung, inside the deadline of the climb."""
+
+    attempts: Annotated[int, Strict(), Field(ge=1, le=20)] = 4
+    """HTTP attempts per rung, the first one included."""
+    max_wait_s: Seconds = 30.0
+    """The longest wait between two attempts; also the cap on retry-after."""
+
+
+@dataclass(frozen=True, slots=True)
+class Route:
+    """The ladder as one task sees it: a threshold a rung, and the indices of its floor and ceiling."""
+
+    thresholds: tuple[float | None, ...]
+    floor: int
+    ceiling: int
+
+
+class Policy(Frozen):
+    """A policy, version 1: what `cascade` may do with a request, and when it must climb."""
+
+    version: Annotated[Literal[1], BeforeValidator(_whole)]
+    name: Name
+    ladder: tuple[Rung, ...] = Field(min_length=2, max_length=16)
+    """From the cheapest model to the strongest. Claude ladders go Haiku, Sonnet, Opus."""
+    triage: Triage = Triage()
+    tasks: tuple[Task, ...] = Field(default=(), max_length=256)
+    """The first one whose `when` holds wins; a caller's `task=` beats them all."""
+    checks: tuple[Check, ...] = (Check(not_empty=True),)
+    """What every answer must pass. `not_empty` is in force live even where it is not listed."""
+    storm_guard: StormGuard | None = None
+    """Off when absent."""
+    retry: Retry = Retry()
+    deadline_s: Seconds = 120.0
+    """Of the whole climb."""
+    exhausted: Literal["ship", "abstain"] = "ship"
+    """No answer may ship: raise AllRungsFailed (ship), or return an Answer without text (abstain)."""
+    certificate: Certificate | None = None
+    """Written by calibrate: what was proved of these thresholds, and for what it holds."""
+    scorer: dict[Name, Scoring] | None = Field(default=None, min_length=1)
+    """By rung: a score that takes the place of its self-reported confidence. Written by `calibrate --scorer`."""
+    baseline: Name | None = None
+    """The rung or model that would answer without cascade. Default: the top rung."""
+    mode: Mode = "enforce"
+    """off (the baseline answers), observe (it answers, a sample is put to the ladder) or enforce. Changed at run time by
+    `cascade mode` and CASCADE_MODE."""
+    observe: Observe = Observe()
+    rollout: Rollout | None = None
+    """Default: all of the traffic climbs."""
+    ledger: LedgerKey = Ledger()
+    """`off`, or what is kept."""
+    budget: Annotated[tuple[Limits, ...], BeforeValidator(_one_or_more)] = Field(default=(), max_length=32)
+    """One budget, or a list: a call must have room in every one that applies."""
+
+    @model_validator(mode="after")
+    def _invariants(self) -> Policy:
+        faults = tuple(_faults(self))
+        if faults:
+            faults[0].others = faults[1:]
+            raise faults[0]
+        return self
+
+    @property
+    def top(self) -> int:
+        """The index of the last rung."""
+        return len(self.ladder) - 1
+
+    @cached_property
+    def hash(self) -> str:
+        """SHA-256 over every value of the policy, as hexadecimal digits."""
+        return hashlib.sha256(self.model_dump_json(by_alias=True).encode()).hexdigest()
+
+    @cached_property
+    def _routes(self) -> dict[str, Route]:
+        index = {rung.rung: number for number, rung in enumerate(self.ladder)}
+        routes = {OTHER: Route(tuple(rung.threshold for rung in self.ladder), 0, self.top)}
+        for task in self.tasks:
+            routes[task.name] = Route(
+                tuple(task.thresholds.get(rung.rung, rung.threshold) for rung in self.ladder),
+                index[task.floor] if task.floor else 0,
+                index[task.ceiling] if task.ceiling else self.top,
+            )
+        return routes
+
+    def route(self, task: str) -> Route:
+        """The ladder as `task` sees it; a task the policy does not know sees what `other` sees."""
+        routes = self._routes
+        return routes.get(task) or routes[OTHER]
+
+
+def _faults(policy: Policy) -> Iterator[Fault]:
+    """Every invariant of a policy that does not hold, in the order of the file."""
+    yield from ladder_faults(policy.ladder)
+    names = [rung.rung for rung in policy.ladder]
+    yield from _task_faults(policy, names)
+    yield from _certificate_faults(policy.certificate, names[:-1])
+    yield from scorer_faults(policy.scorer or {}, names)
+
+
+def _certificate_faults(certificate: Certificate | None, below: list[str]) -> Iterator[Fault]:
+    if certificate is None:
+        return
+    by_task = (certificate.escalation_by_task or {}).items()
+    for at, rates in (
+        (("escalation",), certificate.escalation),
+        *((("escalation_by_task", task), rates) for task, rates in by_task),
+    ):
+        for rung in rates:
+            if rung not in below:
+                mend = f"use one of {', '.join(below)}, or calibrate again"
+                yield Fault(("certificate", *at, rung), f"there is no rung {rung!r} below the top", mend)
+
+
+def _task_faults(policy: Policy, names: list[str]) -> Iterator[Fault]:
+    seen: set[str] = set()
+    for number, task in enumerate(policy.tasks):
+        at = ("tasks", number)
+        if task.name in seen:
+            yield Fault((*at, "name"), f"task {task.name!r} is there twice", "merge the two, or rename one")
+        seen.add(task.name)
+        for key, rung in (("floor", task.floor), ("ceiling", task.ceiling)):
+            if rung is not None and rung not in names:
+                yield Fault((*at, key), f"there is no rung {rung!r} on the ladder", f"use one of {', '.join(names)}")
+        for rung in task.thresholds:
+            if rung not in names:
+                mend = f"use one of {', '.join(names[:-1])}"
+                yield Fault((*at, "thresholds", rung), f"there is no rung {rung!r} on the ladder", mend)
+            elif rung == names[-1]:
+                problem = "the last rung has no threshold: it answers plainly"
+                yield Fault((*at, "thresholds", rung), problem, "remove it")
+        if task.floor in names and task.ceiling in names and names.index(task.floor) > names.index(task.ceiling):
+            yield Fault((*at, "ceiling"), "the ceiling is below the floor", "raise the ceiling or lower the floor")

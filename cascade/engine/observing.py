@@ -1,0 +1,126 @@
+"""`mode: observe`: a sample of what the baseline answers is also put to the whole ladder, and only recorded.
+
+Every rung is asked, as `record` does it: a threshold can be chosen only where each rung's reply is known. The baseline's own
+reply stands for the rung that it is. What the ladder would have shipped is then the rule's own word, over what was said.
+Nobody gets these answers; what they cost counts in the policy's budgets, and in a daily cap of their own.
+"""
+
+from __future__ import annotations
+
+import threading
+from collections.abc import Generator
+from dataclasses import replace
+from typing import Any
+
+from cascade.core.climb import Ask, Recorded, climb, step_of
+from cascade.core.decision import Call, Situation
+from cascade.core.errors import ClimbError
+from cascade.core.messages import Reply
+from cascade.core.trail import Answer, Step
+from cascade.engine.lifecycle import Effect, RungCaller, told
+from cascade.engine.runtime import RequestContext, Runtime
+from cascade.forks import renew_in_children
+from cascade.hooks import Ended
+
+__all__ = ["Places", "shadow", "shadow_context"]
+
+
+class Places:
+    """How many shadows may be under way; one that finds no place is passed over, and counted. Safe between threads."""
+
+    def __init__(self, most: int) -> None:
+        self._most, self.passed_over = most, 0
+        self.renew_lock()
+        renew_in_children(self)
+
+    def renew_lock(self) -> None:
+        """For `forks`: a child has none of its parent's shadows."""
+        self._lock = threading.Lock()
+        self._taken = 0
+
+    def take(self) -> bool:
+        """Whether there is a place; it must be given back."""
+        with self._lock:
+            if self._taken < self._most:
+                self._taken += 1
+                return True
+        self._tell()
+        return False
+
+    def pass_over(self) -> None:
+        """The one that has a place cannot go on."""
+        self.give_back()
+        self._tell()
+
+    def _tell(self) -> None:
+        with self._lock:
+            self.passed_over += 1
+            first = self.passed_over == 1
+        if first:
+            import structlog  # noqa: PLC0415 - rarely needed, and not free to import
+
+            hint = "more requests were sampled than observe.concurrency lets in, or the driver was closed (told once)"
+            structlog.get_logger("cascade").warning("observe_passed_over", hint=hint)
+
+    def give_back(self) -> None:
+        """One is over."""
+        with self._lock:
+            self._taken = max(0, self._taken - 1)
+
+
+def shadow_context(runtime: Runtime, context: RequestContext) -> RequestContext:
+    """The same request, as it is put to the ladder beside the answer that the caller got."""
+    request = replace(context.request, id=f"{context.request.id}_shadow")
+    now = runtime.means.clock()
+    return replace(
+        context, request=request, plan=runtime.plan, arm="shadow", started=now, shadow_of=context.request.id,
+        time_out_at=now + runtime.policy.deadline_s * len(runtime.policy.ladder),
+    )  # fmt: skip
+
+
+def shadow(runtime: Runtime, context: RequestContext, given: Answer) -> Generator[Effect, Any, None]:
+    """Ask every rung but the one that has answered already; what fails, or has no budget left, ends it."""
+    way = RungCaller(runtime, context, given.task)
+    steps: list[Step] = []
+    error: BaseException | None = None
+    try:
+        for index, rung in enumerate(runtime.policy.ladder):
+            if index == runtime.policy.top and rung == runtime.baseline.policy.ladder[0]:
+                break  # it is the baseline: what it said stands in the request's own record
+            outcome = yield from way.call(index, tuple(steps))
+            if isinstance(outcome, Situation):
+                break
+            checks = (*runtime.plan.shared_checks, *runtime.plan.checks.get(given.task, ()), *context.checks)
+            steps.append(step_of(runtime.plan, context.request, Call(index), outcome, checks, context.accept))
+            if not isinstance(outcome, Reply):
+                break
+        answer = _would_ship(runtime, context, steps, given)
+    except ClimbError as problem:
+        answer, error = None, problem
+    except GeneratorExit:
+        way.tracks.ended(Ended(tuple(steps), None, None, runtime.means.clock() - context.started))
+        raise
+    yield from told(way, Ended(tuple(steps), answer, error, runtime.means.clock() - context.started))
+
+
+def _would_ship(runtime: Runtime, context: RequestContext, steps: list[Step], given: Answer) -> Answer | None:
+    """What the ladder would have answered, had it been asked: None where a reply that it needs is not there."""
+    said = {step.index: step for step in steps}
+    top = runtime.policy.ladder[runtime.policy.top]
+    if len(said) == runtime.policy.top and top == runtime.baseline.policy.ladder[0]:
+        said[runtime.policy.top] = replace(given.steps[-1], index=runtime.policy.top)
+    running = climb(runtime.plan, context.request, checks=context.checks, accept=context.accept)
+    try:
+        wanted = next(running)
+        while True:
+            if not isinstance(wanted, Ask):
+                wanted = running.send(Situation())
+                continue
+            step = said.get(wanted.index)
+            if step is None:
+                return None
+            wanted = running.send(Recorded(step.verdict, step.usage, step.cost))
+    except StopIteration as done:
+        return replace(done.value, arm="shadow")
+    finally:
+        running.close()

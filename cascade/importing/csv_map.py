@@ -1,0 +1,126 @@
+"""A table of one's own, CSV, TSV or Parquet: which column is which field is said with `--map FIELD=COLUMN`.
+
+Fields: `id` and `input` (both needed), `expected`, `task`, `group`, `split`, `at` (seconds), `extra.<name>`, and of each
+rung `<rung>.confidence`, `.score`, `.cost_usd`, `.answer`, `.declined`, `.input_tokens`, `.output_tokens`,
+`.signals.<source>`. An empty cell is nothing. A rung whose cells are all empty has no reply; `declined` (true or
+false) is how a table says that a rung answered null. A column that is not mapped is not imported, and that is told.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import dataclass, replace
+from typing import Any, Final
+
+from cascade.core.errors import ConfigurationError, CorpusError
+from cascade.importing.rows import Options, Row, plain, text_or_none
+from cascade.importing.sources import table
+
+__all__ = ["read_csv"]
+
+_ITEM = {"id", "input", "expected", "task", "group", "split", "at"}
+_NUMBERS = {"confidence", "score", "cost_usd"}
+_COUNTS = {"input_tokens", "output_tokens"}
+_REPLY = _NUMBERS | _COUNTS | {"answer", "declined"}
+_TRUTHS: Final = {"true": True, "false": False, "yes": True, "no": False, "1": True, "0": False}
+
+
+@dataclass(frozen=True, slots=True)
+class _Field:
+    """Where a column's cells go: a `name` of the item, or of the reply of `rung`; a `signal` is a reply's."""
+
+    column: str
+    name: str
+    rung: str = ""
+    signal: bool = False
+
+
+def read_csv(path: str, options: Options, _rung: str | None) -> Iterator[Row]:
+    """The items of a table, with the replies of each rung that columns are mapped to. Raises CorpusError."""
+    fields = tuple(_field(name, column) for name, column in options.maps)
+    columns: dict[str, str] = {}
+    for name, column in options.maps:
+        if name in columns:
+            raise ConfigurationError(f"--map {name}={column}: {name} is mapped to {columns[name]!r} (leave one out)")
+        columns[name] = column
+    if not any(field.name == "id" and not field.rung for field in fields):
+        raise ConfigurationError("csv: no column is mapped to id (say --map id=COLUMN --map input=COLUMN …)")
+    if not any(field.rung for field in fields):
+        raise ConfigurationError("csv: no rung is mapped: --map haiku.answer=COLUMN")
+    mapped, told = {field.column for field in fields}, False
+    for where, cells in table(path):
+        if missing := [field.column for field in fields if field.column not in cells]:
+            mend = f"it has {', '.join(cells)}"
+            raise CorpusError(f"has no column {', '.join(map(repr, missing))}", where=where, mend=mend)
+        row = _row(cells, where, fields)
+        yield row if told else replace(row, unmapped=tuple(name for name in cells if name not in mapped))
+        told = True
+
+
+def _field(name: str, column: str) -> _Field:
+    if name in _ITEM or name.startswith("extra."):
+        return _Field(column, name)
+    rung, found, source = name.partition(".signals.")
+    if found and rung and source:
+        return _Field(column, source, rung, signal=True)
+    rung, _, last = name.rpartition(".")  # a rung's own name may have dots: gpt-4.1.score
+    if rung and last in _REPLY:
+        return _Field(column, last, rung)
+    known = ", ".join(
+        (*sorted(_ITEM), "extra.NAME", *(f"RUNG.{field}" for field in sorted(_REPLY)), "RUNG.signals.NAME")
+    )
+    raise ConfigurationError(f"--map {name}={column}: there is no field {name!r} (fields: {known})")
+
+
+def _row(cells: dict[str, Any], where: str, fields: tuple[_Field, ...]) -> Row:
+    given = {field: cells[field.column] for field in fields if cells[field.column] not in (None, "")}
+    name = next((text_or_none(cell) for field, cell in given.items() if field.name == "id" and not field.rung), None)
+    if name is None:
+        raise CorpusError("has no id", where=where)
+    about: dict[str, Any] = {}
+    replies: dict[str, dict[str, Any]] = {field.rung: {} for field in fields if field.rung}
+    for field, cell in given.items():
+        if not field.rung:
+            key = field.name.removeprefix("extra.")
+            about[key] = _number(cell, field.column, where, name) if field.name == "at" else plain(cell)
+        else:
+            _put(replies[field.rung], field, cell, (where, name))
+    about.pop("id")
+    return Row(name, where, about, {rung: reply for rung, reply in replies.items() if reply})
+
+
+def _put(reply: dict[str, Any], field: _Field, cell: object, place: tuple[str, str]) -> None:
+    where, item = place
+    if field.signal:
+        reply.setdefault("signals", {})[field.name] = _number(cell, field.column, where, item)
+    elif field.name == "answer":
+        if "answer" not in reply:  # declined goes first: both cannot be
+            reply["answer"] = plain(cell)
+    elif field.name == "declined":
+        if _truth(cell, field.column, where, item):
+            reply["answer"] = None
+    elif field.name in _COUNTS:
+        count = _number(cell, field.column, where, item)
+        if count < 0 or not count.is_integer():
+            raise CorpusError(f"{field.column}: is not a number of tokens", where=where, item=item)
+        reply.setdefault("usage", {})[field.name] = int(count)
+    elif field.name == "score" and str(cell).lower() in ("true", "false"):
+        reply["score"] = float(_truth(cell, field.column, where, item))
+    else:
+        reply[field.name] = _number(cell, field.column, where, item)
+
+
+def _truth(cell: object, column: str, where: str, item: str) -> bool:
+    if (found := _TRUTHS.get(str(cell).lower())) is None:
+        raise CorpusError(f"{column}: is neither true nor false", where=where, item=item)
+    return found
+
+
+def _number(cell: object, column: str, where: str, item: str) -> float:
+    try:
+        found = float(cell) if isinstance(cell, (str, int, float)) and not isinstance(cell, bool) else float("nan")
+    except (ValueError, OverflowError):
+        found = float("nan")
+    if found - found != 0:  # neither NaN nor infinite
+        raise CorpusError(f"{column}: is not a number", where=where, item=item)
+    return found

@@ -1,0 +1,189 @@
+"""inspect: evaluation logs, as JSON or as `.eval`, a zip with an entry a sample (packed with deflate or zstd).
+
+A log: `eval {task, model}` and samples: `id, epoch, input, target, output {completion, choices, usage}, scores {<scorer>:
+{value}}, model_usage {<model>: {input_tokens, …, total_cost}}, error, attachments`. In the zip the former is in `header.json`
+(`_journal/start.json` in one that was cut off), the latter are `samples/<id>_epoch_<n>.json`. A log names its model, but
+no confidence. An epoch after the first is an item of its own.
+"""
+
+from __future__ import annotations
+
+import math
+import re
+from collections.abc import Iterator, Mapping
+from typing import Any, Final, cast
+
+from cascade.core.errors import CorpusError
+from cascade.importing.rows import Options, Row, asked, number, pick, plain, score_of, text_or_none
+from cascade.importing.sources import json_document, parse_object
+from cascade.importing.zips import Zip
+
+__all__ = ["read_inspect"]
+
+_SAMPLE = re.compile(r"samples/.+_epoch_\d+\.json")
+_HEADERS = ("header.json", "_journal/start.json", "start.json")
+_LETTERS: Final = {"C": 1.0, "I": 0.0, "P": 0.5, "N": 0.0}  # correct, incorrect, partial, no answer
+_WORDS: Final = {"yes": 1.0, "true": 1.0, "no": 0.0, "false": 0.0}
+_ATTACHED = "attachment://"
+
+
+def read_inspect(path: str, options: Options, rung: str | None) -> Iterator[Row]:
+    """The items of one log, with its model's replies (under `rung`, where that is given). Raises CorpusError."""
+    header, samples = _open_eval(path) if path.endswith(".eval") else _open_json(path)
+    spec = _part(header, "eval")
+    model, task = spec.get("model"), spec.get("task")
+    if not isinstance(model, str) or not isinstance(task, str):
+        raise CorpusError("names no eval.model and eval.task", where=path, mend="is it a log of inspect?")
+    for where, sample in samples:
+        yield _row(sample, where, (task, model, rung or model), options)
+
+
+def _open_json(path: str) -> tuple[dict[str, Any], Iterator[tuple[str, dict[str, Any]]]]:
+    log = json_document(path)
+    samples = log.get("samples")
+    if not isinstance(samples, list):
+        raise CorpusError("has no samples", where=path, mend="is it a log of inspect, written with --log-samples?")
+
+    def each() -> Iterator[tuple[str, dict[str, Any]]]:
+        for position, sample in enumerate(cast("list[object]", samples)):
+            where = f"{path}:samples[{position}]"
+            if not isinstance(sample, dict):
+                raise CorpusError("is not a JSON object", where=where)
+            yield where, cast("dict[str, Any]", sample)
+
+    return log, each()
+
+
+def _open_eval(path: str) -> tuple[dict[str, Any], Iterator[tuple[str, dict[str, Any]]]]:
+    with Zip(path) as opened:
+        header = next((name for name in _HEADERS if name in opened.names), None)
+        if header is None:
+            raise CorpusError("has no header.json", where=path, mend="is it a log of inspect?")
+        log = parse_object(opened.read(header), f"{path}:{header}")
+
+    def each() -> Iterator[tuple[str, dict[str, Any]]]:
+        with Zip(path) as opened:
+            for name in opened.names:
+                if _SAMPLE.fullmatch(name):
+                    yield f"{path}:{name}", parse_object(opened.read(name), f"{path}:{name}")
+
+    return log, each()
+
+
+def _row(sample: dict[str, Any], where: str, names: tuple[str, str, str], options: Options) -> Row:
+    task, model, key = names
+    if (given := text_or_none(sample.get("id"))) is None:
+        raise CorpusError("has no id", where=where, mend="is it a sample of inspect?")
+    epoch = sample.get("epoch", 1)
+    name = f"{task}/{given}" if epoch == 1 else f"{task}/{given}#{epoch}"
+    attached = _part(sample, "attachments")
+    about: dict[str, Any] = {"task": task, "expected": plain(sample.get("target"))}
+    about |= _input(sample.get("input"), attached)
+    about |= {key: plain(sample[key]) for key in ("choices", "metadata") if sample.get(key)}
+    if sample.get("error") is not None or sample.get("invalidation") is not None:
+        return Row(name, where, about, failed=(key,), named=model)
+    return Row(name, where, about, {key: _reply(sample, attached, model, options, (where, name))}, named=model)
+
+
+def _input(given: object, attached: Mapping[str, Any]) -> dict[str, Any]:
+    """The request: a text, or a conversation."""
+    if not isinstance(given, list):
+        return {"input": _resolve(given, attached)}
+    turns = [cast("dict[str, Any]", turn) for turn in cast("list[object]", given) if isinstance(turn, dict)]
+    return asked([{"role": turn.get("role"), "content": _resolve(turn.get("content"), attached)} for turn in turns])
+
+
+def _resolve(value: Any, attached: Mapping[str, Any]) -> Any:
+    """Long texts stand in `attachments`, and where they were stands a reference."""
+    if isinstance(value, str) and value.startswith(_ATTACHED):
+        return attached.get(value.removeprefix(_ATTACHED), value)
+    if isinstance(value, list):
+        return [_resolve(part, attached) for part in cast("list[object]", value)]
+    if isinstance(value, dict):
+        return {key: _resolve(part, attached) for key, part in cast("dict[str, object]", value).items()}
+    return value
+
+
+def _reply(
+    sample: dict[str, Any], attached: Mapping[str, Any], model: str, options: Options, place: tuple[str, str]
+) -> dict[str, Any]:
+    where, item = place
+    output, reply = _part(sample, "output"), dict[str, Any]()
+    if (answer := _completion(output, attached)) is not None:
+        reply["answer"] = answer
+    scores = _part(sample, "scores")
+    if scores:
+        scorer, _, part = (
+            (options.metric or "").partition(".") if options.metric not in scores else (options.metric, "", "")
+        )
+        scorer = pick(scorer or None, tuple(scores), "metric", where)
+        value = _part(scores, scorer).get("value")
+        value = cast("dict[str, Any]", value).get(part) if part and isinstance(value, dict) else value
+        if (score := _score(value, scorer, where, item)) is not None:
+            reply["score"] = score
+        reply["metrics"] = {name: plain(_part(scores, name).get("value")) for name in scores}
+    usage = _part(_part(sample, "model_usage"), model) or _part(output, "usage")
+    if (tokens := _usage(usage)) is not None:
+        reply["usage"] = tokens
+    if (cost := number(usage.get("total_cost"), "total_cost", where, item)) is not None:
+        reply["cost_usd"] = cost
+    return reply
+
+
+def _completion(output: Mapping[str, Any], attached: Mapping[str, Any]) -> str | None:
+    choices = output.get("choices")
+    if not isinstance(choices, list) or not choices:  # nothing came back
+        return None
+    if isinstance(said := _resolve(output.get("completion"), attached), str) and said:
+        return said
+    first = cast("list[object]", choices)[0]
+    message = _part(cast("dict[str, Any]", first), "message") if isinstance(first, dict) else {}
+    content = _resolve(message.get("content"), attached)
+    if isinstance(content, list):
+        blocks = [cast("dict[str, Any]", block) for block in cast("list[object]", content) if isinstance(block, dict)]
+        content = "\n".join(str(block.get("text", "")) for block in blocks if block.get("type") == "text")
+    return content if isinstance(content, str) else None
+
+
+def _score(value: object, scorer: str, where: str, item: str) -> float | None:
+    """A score as inspect's own means read it; a value of several parts is chosen from with `--metric scorer.part`."""
+    if isinstance(value, str):
+        found = _LETTERS.get(value, _WORDS.get(value.lower()))
+        if found is not None:
+            return found
+        try:
+            value = float(value)
+        except ValueError:
+            raise CorpusError(f"{scorer}: is no score that we know", where=where, item=item) from None
+    if isinstance(value, dict):
+        parts = ", ".join(cast("dict[str, Any]", value))
+        raise CorpusError(
+            f"{scorer}: has parts", where=where, item=item, mend=f"choose with --metric {scorer}.X: {parts}"
+        )
+    return None if isinstance(value, float) and not math.isfinite(value) else score_of(value, scorer, where, item)
+
+
+def _usage(usage: Mapping[str, Any]) -> dict[str, int] | None:
+    """Billed tokens in the API's terms. Providers differ in whether the input's count holds the cached: the total tells.
+
+    Where it does not, nothing is said rather than a guess.
+    """
+    read, written = (usage.get(f"input_tokens_cache_{way}") or 0 for way in ("read", "write"))
+    told, made, total = (usage.get(key) for key in ("input_tokens", "output_tokens", "total_tokens"))
+    if not all(isinstance(count, int) and count >= 0 for count in (read, written, told, made)):
+        return None
+    assert isinstance(told, int)
+    assert isinstance(made, int)
+    if read or written:
+        if total == told + made and told >= read + written:
+            told -= read + written
+        elif total != told + made + read + written:
+            return None
+    tokens = {"input_tokens": told, "output_tokens": made}
+    cached = {"cache_read_input_tokens": read, "cache_creation_input_tokens": written}
+    return tokens | {key: count for key, count in cached.items() if count}
+
+
+def _part(value: Mapping[str, Any], key: str) -> dict[str, Any]:
+    found = value.get(key)
+    return cast("dict[str, Any]", found) if isinstance(found, dict) else {}

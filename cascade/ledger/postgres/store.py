@@ -1,0 +1,350 @@
+"""The ledger in Postgres: a writer's side and a reader's, for many processes and machines.
+
+A transaction is synced when `write` returns (`synchronous_commit` is on, whatever the server's default), for `commit` and
+`batched` alike. Entries get their ids as they are inserted, but are seen as they are committed: `entries` and `last` wait for
+the writers that are at it, so that who goes on after the last id has missed none.
+"""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable, Generator, Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from typing import TYPE_CHECKING, Any
+
+import msgspec
+
+from cascade.ledger.postgres import rows
+from cascade.ledger.postgres.connection import ORDER, Session
+from cascade.ledger.postgres.schema import SCHEMA
+from cascade.ledger.records import BUCKET_S, Batch, Content, Entry, matches
+from cascade.ledger.stores import Filter, LedgerDown
+from cascade.ledger.sums import by_days, parts_of
+
+if TYPE_CHECKING:
+    from sqlalchemy import Connection
+
+__all__ = ["PostgresReader", "PostgresStore"]
+
+_WRITE_S = 3.0  # a write; who waits for it (`durability: commit`) waits for 5 s at most
+_READ_S = 30.0
+_AT_ONCE = 2_000  # rows that a reader holds
+_REMOVED_AT_ONCE = 1_000
+_REMOVE_CONTENTS = (
+    "DELETE FROM contents WHERE (request, part) IN (SELECT request, part FROM contents WHERE at < :before"
+    " ORDER BY at LIMIT :most FOR UPDATE SKIP LOCKED)"
+)
+
+
+class PostgresStore:
+    """The writer's side; `seconds`: the most that one statement may take. After a LedgerDown the next `write` connects anew.
+
+    MissingExtra where the extra is not installed.
+    """
+
+    __slots__ = ("_clock", "_connection", "_name", "_session", "_writer")
+
+    def __init__(self, url: str, *, seconds: float = _WRITE_S, clock: Callable[[], float] = time.time) -> None:
+        self._session, self._clock = Session(url, seconds=seconds), clock
+        self._connection: Connection | None = None
+        self._name, self._writer = "", 0
+
+    def open(self, writer: str) -> None:
+        """Connect, bring the schema up to date, register the writer."""
+        self.close()
+        self._name = writer
+        connection = self._session.connect()
+        try:
+            self._session.migrate(connection, make=True)
+            with self._session.told(), connection.begin():
+                self._session.begin(connection)
+                execute = connection.exec_driver_sql
+                execute(
+                    "INSERT INTO writers (name, at) VALUES (%s, %s) ON CONFLICT DO NOTHING",
+                    (writer, self._clock()),
+                )
+                found = execute("SELECT id FROM writers WHERE name = %s", (writer,))
+                self._writer = int(found.scalar_one())
+        except BaseException:
+            self._session.end(connection)
+            raise
+        self._connection = connection
+
+    def write(self, batch: Batch) -> None:
+        """Write it as one transaction. Writing a batch again that was written already does nothing."""
+        with self._working() as connection:
+            if batch.entries and self._has(connection, batch.entries[0][0], batch.entries[-1][0]):
+                return
+            _send(connection, rows.ADD_ENTRIES, rows.entry_arrays(batch), writer=self._writer)
+            _send(connection, rows.ADD_CONTENTS, rows.content_arrays(batch))
+            _send(connection, rows.SETTLE_CALLS, rows.settled_arrays(batch), writer=self._writer)
+            _send(connection, rows.ADD_CALLS, rows.call_arrays(batch), writer=self._writer)
+            _send(connection, rows.ADD_SPEND, rows.sum_arrays(rows.SPEND, batch.spend))
+            _send(connection, rows.ADD_TRAFFIC, rows.sum_arrays(rows.TRAFFIC, batch.traffic))
+            _send(connection, rows.ADD_SPEND_DAYS, rows.sum_arrays(rows.SPEND, by_days(batch.spend)))
+            _send(connection, rows.ADD_TRAFFIC_DAYS, rows.sum_arrays(rows.TRAFFIC, by_days(batch.traffic)))
+
+    def _has(self, connection: Connection, first: int, last: int) -> bool:
+        """Whether these entries are there: a commit may fail to tell that it went well."""
+        from sqlalchemy import text  # noqa: PLC0415 - an extra
+
+        question = text("SELECT max(seq) FROM entries WHERE writer = :writer")
+        there = connection.execute(question, {"writer": self._writer}).scalar_one()
+        if there is None or there < first:
+            return False
+        if there >= last:
+            return True
+        raise LedgerDown(f"{self._session.where}: another process writes under this one's name (give each its own)")
+
+    def remove_content(self, before: float) -> int:
+        """Remove texts older than this (Unix seconds); returns how many."""
+        from sqlalchemy import text  # noqa: PLC0415 - an extra
+
+        removed = 0
+        while True:  # in small transactions: none may hold what a writer waits for
+            with self._working() as connection:
+                some = connection.execute(text(_REMOVE_CONTENTS), {"before": before, "most": _REMOVED_AT_ONCE}).rowcount
+            removed += some
+            if some < _REMOVED_AT_ONCE:
+                return removed
+
+    @contextmanager
+    def _working(self) -> Generator[Connection]:
+        """One transaction."""
+        if self._connection is None:
+            self.open(self._name)
+        connection = self._connection
+        assert connection is not None
+        try:
+            with self._session.told(), connection.begin():
+                self._session.begin(connection, f", pg_advisory_xact_lock_shared({ORDER})")
+                yield connection
+        except LedgerDown:
+            self.close()
+            raise
+
+    def close(self) -> None:
+        """Disconnect."""
+        connection, self._connection = self._connection, None
+        self._session.end(connection)
+
+
+def _send(connection: Connection, statement: str, arrays: Mapping[str, Sequence[Any]], **values: Any) -> None:
+    from sqlalchemy import text  # noqa: PLC0415 - an extra
+
+    if arrays:
+        connection.execute(text(statement), {**arrays, **values})
+
+
+_ENTRIES = (
+    "SELECT e.id, w.name, e.seq, e.at, e.kind, e.request, e.body, e.digest"
+    " FROM entries e JOIN writers w ON w.id = e.writer"
+)
+
+
+def _entry(row: Sequence[Any]) -> Entry:
+    number, writer, seq, at, kind, request, body, digest = row
+    return Entry(number, writer, seq, at, kind, request, body.encode(), bytes(digest))
+
+
+class PostgresReader:
+    """A command's side; one thread at a time. `seconds`: the most that one question may take. After a LedgerDown the next question connects anew.
+
+    Raises LedgerDown where there is no ledger: a reader makes none. MissingExtra where the extra is not installed.
+    """
+
+    __slots__ = ("_connection", "_holding", "_session", "_still")
+
+    def __init__(self, url: str, *, seconds: float = _READ_S) -> None:
+        self._session = Session(url, seconds=seconds)
+        self._connection: Connection | None = None
+        self._holding = 0  # snapshots and streams that the transaction is kept for
+        self._still = False  # in a snapshot
+        with self._reading():
+            pass
+
+    @property
+    def where(self) -> str:
+        """The ledger's address, without user, password and parameters."""
+        return self._session.where
+
+    @contextmanager
+    def _reading(self, *, level: str = "") -> Generator[Connection]:
+        """A transaction, shared by all that read at the same time."""
+        if self._connection is None:
+            connection = self._session.connect()
+            try:
+                self._session.migrate(connection, make=False)
+            except BaseException:
+                self._session.end(connection)
+                raise
+            self._connection = connection
+        connection = self._connection
+        try:
+            with self._session.told():
+                if not self._holding:
+                    if level:
+                        connection.exec_driver_sql(f"SET TRANSACTION {level}")
+                    self._session.begin(connection)
+                self._holding += 1
+                try:
+                    yield connection
+                finally:
+                    self._holding -= 1
+                    if not self._holding and connection is self._connection:
+                        connection.rollback()
+        except LedgerDown:
+            self.close()
+            raise
+
+    @contextmanager
+    def snapshot(self) -> Generator[None]:
+        """All that is read inside is of one moment."""
+        with self._reading(level="ISOLATION LEVEL REPEATABLE READ, READ ONLY"):
+            self._still = True
+            try:
+                yield
+            finally:
+                self._still = False
+
+    def _rows(self, question: str, **values: Any) -> Iterator[Any]:
+        from sqlalchemy import text  # noqa: PLC0415 - an extra
+
+        with self._reading() as connection:
+            found = connection.execute(text(question), values, execution_options={"yield_per": _AT_ONCE})
+            try:
+                for row in found:
+                    yield tuple(row)
+            finally:
+                found.close()
+
+    def _horizon(self) -> int:
+        """The largest id below which none is to come: whoever has a smaller one has committed, or never will."""
+        if self._still:  # what comes after a snapshot is not seen
+            return 2**63 - 1
+        # A connection of its own: the lock goes with its transaction, and a stream may keep the other's for long.
+        connection = self._session.connect()
+        try:
+            with self._session.told(), connection.begin():
+                self._session.begin(connection)
+                connection.exec_driver_sql(f"SELECT pg_advisory_xact_lock({ORDER})")
+                return int(connection.exec_driver_sql("SELECT coalesce(max(id), 0) FROM entries").scalar_one())
+        finally:
+            self._session.end(connection)
+
+    def writers(self) -> Sequence[str]:
+        """All writers, in the order they came."""
+        return tuple(name for (name,) in self._rows("SELECT name FROM writers ORDER BY id"))
+
+    def chain(self, writer: str) -> Iterator[Entry]:
+        """One writer's entries by seq."""
+        return map(_entry, self._rows(f"{_ENTRIES} WHERE w.name = :writer ORDER BY e.seq", writer=writer))
+
+    def entries(self, *, after: int = 0, since: float | None = None, until: float | None = None) -> Iterator[Entry]:
+        """Entries in the order the store took them up: those with a larger id than `after`, in [since, until)."""
+        question, values = f"{_ENTRIES} WHERE e.id > :after AND e.id <= :horizon", dict[str, Any](after=after)
+        if since is not None:
+            question, values["since"] = f"{question} AND e.at >= :since", since
+        if until is not None:
+            question, values["until"] = f"{question} AND e.at < :until", until
+        return map(_entry, self._rows(f"{question} ORDER BY e.id", horizon=self._horizon(), **values))
+
+    def last(self, count: int) -> Sequence[Entry]:
+        """The last entries, oldest first."""
+        question = f"{_ENTRIES} WHERE e.id <= :horizon ORDER BY e.id DESC LIMIT :count"
+        return tuple(map(_entry, self._rows(question, horizon=self._horizon(), count=count)))[::-1]
+
+    def contents(self, requests: Sequence[str]) -> Iterator[Content]:
+        """The texts that are kept of these requests."""
+        question = "SELECT request, part, at, salt, text FROM contents WHERE request = ANY(CAST(:requests AS text[]))"
+        for request, part, at, salt, kept in self._rows(question, requests=list(requests)):
+            yield Content(request, part, at, bytes(salt), kept)
+
+    def find(self, where: Filter) -> Sequence[str]:
+        """The ids of the requests whose metadata match."""
+        wanted = {name: value for name, value in where.items() if name != "request"}
+        question, values = "SELECT request, body FROM entries WHERE kind = 'request'", dict[str, Any]()
+        if "request" in where:
+            question, values["request"] = f"{question} AND request = :request", where["request"]
+        for place, value in enumerate(wanted.values()):  # a body that does not hold the text need not be sent
+            needle = msgspec.json.encode(value.encode("utf-8", "replace").decode()).decode()
+            question, values[f"needle_{place}"] = f"{question} AND strpos(body, :needle_{place}) > 0", needle
+        found: list[str] = []
+        for request, body in self._rows(f"{question} ORDER BY id", **values):
+            if matches(body, wanted):
+                found.append(request)
+        return tuple(found)
+
+    def erase(self, requests: Sequence[str]) -> int:
+        """Remove their texts (and salts) for good; returns how many texts. The entries stay.
+
+        The table is vacuumed at once; what the server's log and its backups hold of it is the server's to forget.
+        """
+        from sqlalchemy import text  # noqa: PLC0415 - an extra
+
+        question = "DELETE FROM contents WHERE request = ANY(CAST(:requests AS text[]))"
+        with self._reading() as connection:
+            count = connection.execute(text(question), {"requests": list(requests)}).rowcount
+            connection.commit()
+            driver: Any = connection.connection.driver_connection
+            driver.autocommit = True
+            try:
+                driver.execute(f"VACUUM {SCHEMA}.contents")
+            finally:
+                driver.autocommit = False
+        return count
+
+    def spend(self, since: int, until: int, *, by_days: bool = True) -> Iterator[tuple[str | int, ...]]:
+        """Sums of steps over the buckets in [since, until), see `stores`."""
+        return self._sums(rows.SPEND, rows.SPEND_SUMS, parts_of("spend", since, until, by_days=by_days))
+
+    def traffic(self, since: int, until: int, *, by_days: bool = True) -> Iterator[tuple[str | int | float, ...]]:
+        """Sums of requests, the same way."""
+        return self._sums(rows.TRAFFIC, rows.TRAFFIC_SUMS, parts_of("traffic", since, until, by_days=by_days))
+
+    def _sums(self, columns: Mapping[str, str], sums: int, parts: Sequence[tuple[str, int, int]]) -> Iterator[Any]:
+        names = [*columns]
+        by = ", ".join(["bucket / 86400", *names[1:-sums]])
+        added = ", ".join(f"CAST(sum({name}) AS {columns[name]})" for name in names[-sums:])
+        # Constants, and whole numbers.
+        each = " UNION ALL ".join(
+            f"SELECT * FROM {part} WHERE bucket >= {since:d} AND bucket < {until:d}"  # noqa: S608
+            for part, since, until in parts
+        )
+        return self._rows(f"SELECT {by}, {added} FROM ({each}) AS parts GROUP BY {by}")  # noqa: S608
+
+    def spent(
+        self, policy: str, scope: str, value: str, since: float, until: float, *, alive: Sequence[str] = ()
+    ) -> int:
+        """What the steps of a policy cost in [since, until), and calls without a step at their bound, see `stores`."""
+        values: dict[str, Any] = {
+            "since": since // BUCKET_S * BUCKET_S,
+            "until": until,
+            "policy": policy,
+            "alive": list(alive),
+        }
+        of = "policy = :policy"
+        if scope != "policy":
+            of += f" AND { ({'task': 'task', 'workflow': 'workflow', 'key': 'key', 'arm': 'arm'}[scope]) } = :value"
+            values["value"] = value
+        question = (
+            "SELECT CAST((SELECT coalesce(sum(cost), 0) FROM spend"  # noqa: S608 - constants
+            f" WHERE bucket >= :since AND bucket < :until AND {of})"
+            f" + (SELECT coalesce(sum(bound), 0) FROM calls WHERE at >= :since AND at < :until AND {of}"
+            " AND writer NOT IN (SELECT id FROM writers WHERE name = ANY(CAST(:alive AS text[])))) AS bigint)"
+        )
+        return int(next(iter(tuple(self._rows(question, **values))))[0])
+
+    def large(self, at_least: int, since: float, until: float, most: int) -> Sequence[tuple[str, int]]:
+        """Requests that cost more than `at_least` nano-USD, the dearest first: (id, cost); at most `most`."""
+        cost = "CAST(CAST(body AS jsonb) ->> 'cost' AS BIGINT)"
+        question = (
+            f"SELECT request, {cost} AS cost FROM entries WHERE kind = 'outcome' AND {cost} > :at_least"  # noqa: S608 - constants
+            " AND at >= :since AND at < :until ORDER BY 2 DESC, id LIMIT :most"
+        )
+        return tuple(self._rows(question, at_least=at_least, since=since, until=until, most=most))
+
+    def close(self) -> None:
+        """Disconnect."""
+        connection, self._connection = self._connection, None
+        self._session.end(connection)

@@ -1,0 +1,383 @@
+"""The ledger in one SQLite file: a writer's side and a reader's.
+
+WAL, so that readers never wait for the writer nor it for them. What a commit is worth is said by `synchronous`:
+
+    FULL     synced at every commit: on the disk when `write` returns, whatever happens next (`durability: commit`)
+    NORMAL   synced at checkpoints: safe from a kill of the process at once; a power loss may take the last
+             transactions, never a part of one, and never the file (`durability: batched`)
+
+STRICT tables (SQLite 3.37). Only one process writes at a time; another waits for at most `BUSY_MS`.
+"""
+
+from __future__ import annotations
+
+import os
+import sqlite3
+import time
+from collections.abc import Callable, Generator, Iterator, Mapping, Sequence
+from contextlib import contextmanager, suppress
+from dataclasses import astuple
+from itertools import chain
+from pathlib import Path
+from typing import Any, Literal, TypeVar, cast
+
+from cascade.ledger.records import BUCKET_S, Batch, Content, Entry, Kind, SpendKey, TrafficKey, matches
+from cascade.ledger.sqlite.connection import BUSY_MS, connect, migrate, told, transaction, version
+from cascade.ledger.stores import Filter, LedgerDown, NoLedger
+from cascade.ledger.sums import by_days, parts_of
+
+__all__ = ["BUSY_MS", "SqliteReader", "SqliteStore"]
+
+_Key = TypeVar("_Key", SpendKey, TrafficKey)
+
+_CHECKPOINT_PAGES = 4_000  # 16 MB of log before it is put into the file
+_LOG_BYTES = 64 * 1024 * 1024  # what the log may keep of the disk once it was put into the file
+_ROWS = 50  # entries in one statement
+_MANY = 500  # ids in one question
+
+_INSERT_CONTENT = "INSERT INTO contents (request, part, at, salt, text) VALUES (?, ?, ?, ?, ?) ON CONFLICT DO NOTHING"
+
+_OPEN = "INSERT OR REPLACE INTO calls (writer, request, step, at, policy, task, workflow, key, arm, bound) VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?)"
+_SETTLE = "DELETE FROM calls WHERE writer = ? AND request = ? AND step = ?"
+
+
+def _upsert(table: str, keys: str, sums: str) -> str:
+    names = sums.split(", ")
+    marks = ", ".join("?" * (len(keys.split(", ")) + len(names)))
+    added = ", ".join(f"{name} = {name} + excluded.{name}" for name in names)
+    head = f"INSERT INTO {table} ({keys}, {sums}) VALUES ({marks})"  # noqa: S608 - constants of this file
+    return f"{head} ON CONFLICT DO UPDATE SET {added}"
+
+
+_SPEND_KEYS = "bucket, policy, task, workflow, key, arm, rung, model"
+_SPEND_SUMS = "steps, escalated, cost, input, output"
+_TRAFFIC_KEYS = "bucket, policy, task, workflow, arm, rung, slot"
+_TRAFFIC_SUMS = "requests, answers, resolved, escalated, cost, cost_squared, estimate, estimated"
+_ADD = {
+    table: _upsert(table, keys, sums)
+    for name, keys, sums in (("spend", _SPEND_KEYS, _SPEND_SUMS), ("traffic", _TRAFFIC_KEYS, _TRAFFIC_SUMS))
+    for table in (name, f"{name}_days")
+}
+
+
+class SqliteStore:
+    """The writer's side; see the module for what `synchronous` gives. After a LedgerDown the next `write` connects anew."""
+
+    __slots__ = (
+        "_clock",
+        "_connection",
+        "_file",
+        "_insert",
+        "_insert_many",
+        "_last",
+        "_name",
+        "_path",
+        "_synchronous",
+        "_writer",
+    )
+
+    def __init__(
+        self, path: Path, *, synchronous: Literal["NORMAL", "FULL"], clock: Callable[[], float] = time.time
+    ) -> None:
+        self._path, self._synchronous, self._clock = path, synchronous, clock
+        self._connection: sqlite3.Connection | None = None
+        self._name, self._writer, self._insert, self._insert_many, self._file = "", 0, "", "", (0, 0)
+        self._last: int | None = None  # the last entry that this connection wrote
+
+    def open(self, writer: str) -> None:
+        """Connect, bring the schema up to date, register the writer. The file is the owner's alone (0600)."""
+        self.close()
+        self._name = writer
+        with told(self._path):
+            self._path.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
+            os.close(os.open(self._path, os.O_RDWR | os.O_CREAT, 0o600))  # SQLite's own files beside it take its rights
+            connection = connect(self._path)
+            try:
+                self._prepare(connection)
+            except BaseException:
+                connection.close()
+                raise
+            self._connection = connection
+
+    def _prepare(self, connection: sqlite3.Connection) -> None:
+        version(connection, self._path)  # before anything is changed: it may be another program's
+        connection.execute("PRAGMA journal_mode = WAL")
+        connection.execute(f"PRAGMA synchronous = {self._synchronous}")
+        connection.execute(f"PRAGMA wal_autocheckpoint = {_CHECKPOINT_PAGES}")
+        connection.execute(f"PRAGMA journal_size_limit = {_LOG_BYTES}")
+        migrate(connection, self._path)
+        with transaction(connection):
+            connection.execute(
+                "INSERT INTO writers (name, at) VALUES (?, ?) ON CONFLICT DO NOTHING", (self._name, self._clock())
+            )
+        row = connection.execute("SELECT id FROM writers WHERE name = ?", (self._name,)).fetchone()
+        self._writer = int(row[0])
+        # The id stands in the text so that a batch's own tuples are the rows: nothing is built anew for each.
+        self._insert = (
+            "INSERT INTO entries (writer, seq, at, kind, request, body, digest)"  # noqa: S608 - a number
+            f" VALUES ({self._writer}, ?, ?, ?, ?, CAST(? AS TEXT), ?)"
+        )
+        row = f"({self._writer}, ?, ?, ?, ?, CAST(? AS TEXT), ?)"
+        self._insert_many = f"{self._insert.partition(' VALUES ')[0]} VALUES {', '.join([row] * _ROWS)}"
+        self._file = self._stands()
+
+    def _stands(self) -> tuple[int, int]:
+        there = os.stat(self._path)  # noqa: PTH116 - at every commit, and half as dear
+        return there.st_dev, there.st_ino
+
+    def write(self, batch: Batch) -> None:
+        """Write it as one transaction. Writing a batch again that was written already does nothing."""
+        with self._working() as connection, transaction(connection):
+            if batch.entries and self._has(connection, batch.entries[0][0], batch.entries[-1][0]):
+                return
+            self._insert_entries(connection, batch.entries)
+            if batch.settled:
+                connection.executemany(_SETTLE, [(self._writer, *call) for call in batch.settled])
+            if batch.opened:
+                connection.executemany(_OPEN, [(self._writer, *astuple(call)) for call in batch.opened.values()])
+            if batch.contents:
+                connection.executemany(_INSERT_CONTENT, map(_content_row, batch.contents))
+            _add(connection, "spend", batch.spend)
+            _add(connection, "traffic", batch.traffic)
+        if batch.entries:
+            self._last = batch.entries[-1][0]
+
+    def _insert_entries(self, connection: sqlite3.Connection, entries: Sequence[tuple[object, ...]]) -> None:
+        """Many rows a statement: each statement gives up the interpreter's lock once, and callers fight for it."""
+        whole = len(entries) // _ROWS * _ROWS
+        for first in range(0, whole, _ROWS):
+            connection.execute(self._insert_many, tuple(chain.from_iterable(entries[first : first + _ROWS])))
+        connection.executemany(self._insert, entries[whole:])
+
+    def _has(self, connection: sqlite3.Connection, first: int, last: int) -> bool:
+        """Whether these entries are there: a commit may fail to tell that it went well."""
+        if self._last == first - 1:
+            return False  # this connection wrote the one before; another process's would be refused as there already
+        question = "SELECT max(seq) FROM entries WHERE writer = ?"
+        there = connection.execute(question, (self._writer,)).fetchone()[0]
+        if there is None or there < first:
+            return False
+        if there >= last:
+            return True
+        raise LedgerDown(f"{self._path}: another process writes under this one's name (give each its own)")
+
+    def remove_content(self, before: float) -> int:
+        """Remove texts older than this (Unix seconds); returns how many."""
+        with self._working() as connection:
+            with transaction(connection):
+                count = connection.execute("DELETE FROM contents WHERE at < ?", (before,)).rowcount
+            if count:
+                connection.execute("PRAGMA wal_checkpoint(TRUNCATE)")  # where a reader is in its way, a later one does
+        return count
+
+    @contextmanager
+    def _working(self) -> Generator[sqlite3.Connection]:
+        if self._connection is None:
+            self.open(self._name)
+        try:
+            with told(self._path):
+                # A file that was moved or deleted would swallow all that is written to it.
+                self._check_file()
+                yield cast("sqlite3.Connection", self._connection)
+        except LedgerDown:
+            self.close()
+            raise
+
+    def pragma(self, words: str) -> object:
+        """What SQLite says of one of its settings on this connection; `synchronous`: 1 is NORMAL, 2 is FULL."""
+        with self._working() as connection:
+            return connection.execute(f"PRAGMA {words}").fetchone()[0]
+
+    def _check_file(self) -> None:
+        try:
+            stands = self._stands()
+        except FileNotFoundError:
+            stands = None
+        if stands != self._file:
+            raise LedgerDown(f"{self._path}: was moved or deleted (a new one is begun)")
+
+    def close(self) -> None:
+        """Disconnect."""
+        connection, self._connection, self._last = self._connection, None, None
+        if connection is not None:
+            with suppress(sqlite3.Error):
+                connection.close()
+
+
+def _add(connection: sqlite3.Connection, table: str, sums: Mapping[_Key, Sequence[float]]) -> None:
+    if sums:
+        connection.executemany(_ADD[table], [(*key, *added) for key, added in sums.items()])
+        connection.executemany(_ADD[f"{table}_days"], [(*key, *added) for key, added in by_days(sums).items()])
+
+
+def _content_row(content: Content) -> tuple[str, str, float, bytes, str]:
+    text = content.text.encode("utf-8", "replace").decode()  # as its digest reads it: half a surrogate cannot be stored
+    return content.request, content.part, content.at, content.salt, text
+
+
+_ENTRIES = (
+    "SELECT e.id, w.name, e.seq, e.at, e.kind, e.request, CAST(e.body AS BLOB), e.digest"
+    " FROM entries e JOIN writers w ON w.id = e.writer"
+)
+
+
+def _entry(row: tuple[int, str, int, float, Kind, str, bytes, bytes]) -> Entry:
+    return Entry(*row)
+
+
+class SqliteReader:
+    """A command's side. Reads what was committed, also while a writer is at work; one thread at a time.
+
+    Raises LedgerDown where there is no ledger: a reader makes none.
+    """
+
+    __slots__ = ("_connection", "_path")
+
+    def __init__(self, path: Path) -> None:
+        self._path = path
+        with told(path):
+            try:
+                path.stat()
+            except (FileNotFoundError, NotADirectoryError):
+                raise NoLedger(f"{path}: there is no ledger yet (ask something first, or name another)") from None
+        with told(path):
+            connection = connect(path)
+            try:
+                migrate(connection, path)
+            except BaseException:
+                connection.close()
+                raise
+        self._connection = connection
+
+    @property
+    def where(self) -> str:
+        """The file's path."""
+        return str(self._path)
+
+    @contextmanager
+    def snapshot(self) -> Generator[None]:
+        """All that is read inside is of one moment."""
+        with told(self._path):
+            self._connection.execute("BEGIN")
+        try:
+            yield
+        finally:
+            with told(self._path):
+                self._connection.execute("COMMIT")
+
+    def _rows(self, question: str, values: Sequence[object] | Mapping[str, object] = ()) -> Iterator[Any]:
+        with told(self._path):
+            yield from self._connection.execute(question, values)
+
+    def writers(self) -> Sequence[str]:
+        """All writers, in the order they came."""
+        return tuple(name for (name,) in self._rows("SELECT name FROM writers ORDER BY id"))
+
+    def chain(self, writer: str) -> Iterator[Entry]:
+        """One writer's entries by seq."""
+        return map(_entry, self._rows(f"{_ENTRIES} WHERE w.name = ? ORDER BY e.seq", (writer,)))
+
+    def entries(self, *, after: int = 0, since: float | None = None, until: float | None = None) -> Iterator[Entry]:
+        """Entries in the order the store took them up: those with a larger id than `after`, in [since, until)."""
+        question, values = f"{_ENTRIES} WHERE e.id > ?", [after]
+        if since is not None:
+            question, values = f"{question} AND e.at >= ?", [*values, since]
+        if until is not None:
+            question, values = f"{question} AND e.at < ?", [*values, until]
+        return map(_entry, self._rows(f"{question} ORDER BY e.id", values))
+
+    def last(self, count: int) -> Sequence[Entry]:
+        """The last entries, oldest first."""
+        rows = self._rows(f"{_ENTRIES} ORDER BY e.id DESC LIMIT ?", (count,))
+        return tuple(map(_entry, rows))[::-1]
+
+    def contents(self, requests: Sequence[str]) -> Iterator[Content]:
+        """The texts that are kept of these requests."""
+        for some, marks in _chunks(requests):
+            question = f"SELECT request, part, at, salt, CAST(text AS BLOB) FROM contents WHERE request IN ({marks})"  # noqa: S608 - question marks
+            for request, part, at, salt, text in self._rows(question, some):
+                yield Content(request, part, at, salt, text.decode("utf-8", "replace"))
+
+    def find(self, where: Filter) -> Sequence[str]:
+        """The ids of the requests whose metadata match."""
+        wanted = {name: value for name, value in where.items() if name != "request"}
+        question, values = "SELECT request, CAST(body AS BLOB) FROM entries WHERE kind = 'request'", []
+        if "request" in where:
+            question, values = f"{question} AND request = ?", [where["request"]]
+        found: list[str] = []
+        for request, body in self._rows(f"{question} ORDER BY id", values):
+            if matches(body, wanted):
+                found.append(request)
+        return tuple(found)
+
+    def erase(self, requests: Sequence[str]) -> int:
+        """Remove their texts (and salts) for good; returns how many texts. The entries stay."""
+        count = 0
+        with told(self._path):
+            with transaction(self._connection):
+                for some, marks in _chunks(requests):
+                    question = f"DELETE FROM contents WHERE request IN ({marks})"  # noqa: S608 - question marks
+                    count += self._connection.execute(question, some).rowcount
+            # The log still holds the pages as they were, until it is emptied.
+            busy, *_ = self._connection.execute("PRAGMA wal_checkpoint(TRUNCATE)").fetchone()
+        if busy:
+            raise LedgerDown(
+                f"{self._path}: {count} texts are removed, but their bytes stay in the log beside it, for another process"
+                " reads it (run it again when that has ended)"
+            )
+        return count
+
+    def spend(self, since: int, until: int, *, by_days: bool = True) -> Iterator[tuple[str | int, ...]]:
+        """Sums of steps over the buckets in [since, until), see `stores`."""
+        return self._sums("spend", _SPEND_KEYS, _SPEND_SUMS, parts_of("spend", since, until, by_days=by_days))
+
+    def traffic(self, since: int, until: int, *, by_days: bool = True) -> Iterator[tuple[str | int | float, ...]]:
+        """Sums of requests, the same way."""
+        return self._sums("traffic", _TRAFFIC_KEYS, _TRAFFIC_SUMS, parts_of("traffic", since, until, by_days=by_days))
+
+    def _sums(self, table: str, keys: str, sums: str, parts: Sequence[tuple[str, int, int]]) -> Iterator[Any]:
+        by = keys.replace("bucket", "bucket / 86400")
+        added = ", ".join(f"sum({name})" for name in sums.split(", "))
+        # Constants of this file.
+        each = " UNION ALL ".join(f"SELECT * FROM {part} WHERE bucket >= ? AND bucket < ?" for part, _, _ in parts)  # noqa: S608
+        question = f"SELECT {by}, {added} FROM ({each}) AS {table} GROUP BY {by}"  # noqa: S608
+        return self._rows(question, [at for _, *ends in parts for at in ends])
+
+    def spent(
+        self, policy: str, scope: str, value: str, since: float, until: float, *, alive: Sequence[str] = ()
+    ) -> int:
+        """What the steps of a policy cost in [since, until), and calls without a step at their bound, see `stores`."""
+        values: dict[str, object] = {
+            "since": since // BUCKET_S * BUCKET_S, "until": until, "policy": policy, "value": value,
+            **{f"alive_{place}": name for place, name in enumerate(alive)},
+        }  # fmt: skip
+        of = "policy = :policy"
+        if scope != "policy":
+            of += f" AND { ({'task': 'task', 'workflow': 'workflow', 'key': 'key', 'arm': 'arm'}[scope]) } = :value"
+        names = ", ".join(f":alive_{place}" for place in range(len(alive)))
+        question = (
+            "SELECT (SELECT coalesce(sum(cost), 0) FROM spend"  # noqa: S608 - constants
+            f" WHERE bucket >= :since AND bucket < :until AND {of})"
+            f" + (SELECT coalesce(sum(bound), 0) FROM calls WHERE at >= :since AND at < :until AND {of}"
+            f" AND writer NOT IN (SELECT id FROM writers WHERE name IN ({names})))"
+        )
+        return int(next(self._rows(question, values))[0])
+
+    def large(self, at_least: int, since: float, until: float, most: int) -> Sequence[tuple[str, int]]:
+        """Requests that cost more than `at_least` nano-USD, the dearest first: (id, cost); at most `most`."""
+        question = (
+            "SELECT request, json_extract(body, '$.cost') AS cost FROM entries WHERE kind = 'outcome'"
+            " AND json_extract(body, '$.cost') > ? AND at >= ? AND at < ? ORDER BY cost DESC, id LIMIT ?"
+        )
+        return tuple(self._rows(question, (at_least, since, until, most)))
+
+    def close(self) -> None:
+        """Disconnect."""
+        with suppress(sqlite3.Error):
+            self._connection.close()
+
+
+def _chunks(requests: Sequence[str]) -> Iterator[tuple[Sequence[str], str]]:
+    for first in range(0, len(requests), _MANY):
+        some = requests[first : first + _MANY]
+        yield some, ", ".join("?" * len(some))

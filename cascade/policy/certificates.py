@@ -1,0 +1,99 @@
+"""Whether a policy's certificate still holds for it: the hashes of what was proved, and of what is there now."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import os
+from pathlib import Path
+from typing import Any
+
+from cascade.core.policy import Policy
+from cascade.core.policy.certificate import UNCERTIFIED, Escalation
+from cascade.core.triage import RULES
+from cascade.policy.pricing import rates_of
+
+__all__ = [
+    "certified_escalation",
+    "changed_parts",
+    "hash_of",
+    "hash_of_file",
+    "hashes_of",
+    "standing",
+    "warn_of_changes",
+]
+
+_HOW_ASKED = {"rung", "max_tokens", "thinking", "effort", "base_url"}
+_TRAFFIC = frozenset(
+    {"ladder", "models", "prompts", "thresholds"}
+)  # prices change what an escalation costs, not how many
+
+
+def hash_of(content: bytes) -> str:
+    """SHA-256 as a certificate writes it."""
+    return f"sha256:{hashlib.sha256(content).hexdigest()}"
+
+
+def hash_of_file(path: str | os.PathLike[str]) -> str:
+    """The same of a file of any size."""
+    with Path(path).open("rb") as file:
+        return f"sha256:{hashlib.file_digest(file, 'sha256').hexdigest()}"
+
+
+def hashes_of(policy: Policy) -> dict[str, str]:
+    """The hashes of a policy's parts, by the certificate's names; its corpus is not among them. Needs no numpy.
+
+    What has its default is left out, so that a key of a later version does not void a certificate. Raises NoPrice for
+    a model that has none.
+    """
+    rungs = [rung.model_dump(mode="json", include=_HOW_ASKED, exclude_defaults=True) for rung in policy.ladder]
+    order = policy.triage.order
+    decides = policy.model_dump(
+        mode="json", by_alias=True, include={"tasks", "checks", "scorer"}, exclude_defaults=True
+    )
+    parts: dict[str, Any] = {
+        "ladder": rungs,
+        "models": [rung.model for rung in policy.ladder],
+        "prompts": [policy.triage.prompt or RULES[order], order],
+        "prices": [
+            [[above, tier.input, tier.output, tier.cache_write_5m, tier.cache_write_1h, tier.cache_read]
+             for above, tier in rates_of(rung).tiers]
+            for rung in policy.ladder
+        ],
+        "thresholds": {**decides, "ladder": [rung.threshold for rung in policy.ladder]},
+    }  # fmt: skip
+    return {part: hash_of(json.dumps(value, sort_keys=True).encode()) for part, value in parts.items()}
+
+
+def changed_parts(policy: Policy) -> tuple[str, ...]:
+    """What is no longer as it was certified; empty where all is, or where there is no certificate. Raises NoPrice."""
+    if policy.certificate is None:
+        return ()
+    certified = policy.certificate.hashes
+    return tuple(part for part, now in hashes_of(policy).items() if getattr(certified, part) != now)
+
+
+def standing(policy: Policy, changed: tuple[str, ...]) -> str:
+    """What an answer carries: the certificate in short where it holds, else "uncertified"."""
+    return UNCERTIFIED if policy.certificate is None or changed else policy.certificate.told
+
+
+def certified_escalation(policy: Policy, changed: tuple[str, ...]) -> Escalation:
+    """The certified escalation rates, for the storm guard: none where what they were measured on has changed.
+
+    Changed prices alone leave them standing: a new price table must not make every guard trip.
+    """
+    if policy.certificate is None or not _TRAFFIC.isdisjoint(changed):
+        return Escalation()
+    return policy.certificate.expected
+
+
+def warn_of_changes(policy: Policy, changed: tuple[str, ...]) -> None:
+    """Say once, as a policy is put to work, that its certificate no longer holds; its answers each say it, too."""
+    if changed:
+        import structlog  # noqa: PLC0415 - rarely needed, and not free to import
+
+        hint = "answers are uncertified: calibrate again, or put back what was certified"
+        structlog.get_logger("cascade").warning(
+            "certificate_stale", policy=policy.name, changed=list(changed), hint=hint
+        )

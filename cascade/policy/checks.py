@@ -1,0 +1,99 @@
+"""Checks on answers, bound to the functions that make them: the policy's, and the caller's own."""
+
+from __future__ import annotations
+
+import importlib
+import inspect
+import json
+from collections.abc import Callable, Sequence
+from typing import Any
+
+from cascade.core.climb import BoundCheck
+from cascade.core.errors import MissingExtra, PolicyError, RequestError
+from cascade.core.policy import Check
+from cascade.policy.patterns import compile_exact
+
+__all__ = ["CallerCheck", "bind_callables", "bind_check"]
+
+CallerCheck = Callable[[str], bool]
+"""Called with the answer's text; True passes, anything else fails."""
+
+
+def bind_check(check: Check) -> BoundCheck:
+    """A policy's check, ready to be called. PolicyError where its function, pattern or schema cannot be used."""
+    if check.pattern is not None:
+        return BoundCheck(check.name, _pattern(check.pattern))
+    if check.max_chars is not None:
+        most = check.max_chars
+        return BoundCheck(check.name, lambda text: len(text) <= most)
+    if check.json_schema is not None:
+        return BoundCheck(check.name, _json_schema(check.json_schema))
+    if check.function is not None:
+        return BoundCheck(check.name, _function(check.function))
+    return BoundCheck(check.name, _not_empty)
+
+
+def bind_callables(functions: Sequence[CallerCheck]) -> tuple[BoundCheck, ...]:
+    """The caller's functions as checks, by their own names; RequestError where one is not a plain function of a text."""
+    if not isinstance(functions, (list, tuple)):
+        raise RequestError(f"checks: a list of functions is needed, not {type(functions).__name__}")
+    return tuple(BoundCheck(getattr(function, "__name__", "check"), _plain(function)) for function in functions)
+
+
+def _plain(function: object) -> Callable[[str], object]:
+    if not callable(function):
+        raise RequestError(f"checks: {type(function).__name__} is not callable (give functions of the answer's text)")
+    if inspect.iscoroutinefunction(function):
+        name = getattr(function, "__name__", "check")
+        raise RequestError(f"checks: {name} is a coroutine function (give a plain function that returns True or False)")
+    return function
+
+
+def _not_empty(text: str) -> bool:
+    """Whether there is anything to see: white space and invisible characters are nothing."""
+    return any(character.isprintable() and not character.isspace() for character in text)
+
+
+def _pattern(pattern: str) -> Callable[[str], object]:
+    try:
+        return compile_exact(pattern)
+    except ValueError as problem:
+        raise PolicyError(
+            f"the pattern {pattern!r} cannot be used: {problem}", key="checks", mend="use RE2 syntax"
+        ) from None
+
+
+def _function(path: str) -> Callable[[str], object]:
+    module, _, name = path.partition(":")
+    try:
+        return _plain(getattr(importlib.import_module(module), name))
+    except (ImportError, AttributeError, RequestError) as problem:
+        raise PolicyError(
+            f"{path} cannot be used: {problem}",
+            key="checks",
+            mend="name a function as module:function, in a module that can be imported",
+        ) from None
+
+
+def _json_schema(schema: dict[str, Any]) -> Callable[[str], object]:
+    try:
+        import jsonschema_rs  # noqa: PLC0415 - an extra
+    except ImportError:
+        raise MissingExtra("the json_schema check", "schema") from None
+
+    def refuse(uri: str) -> dict[str, Any]:
+        raise ValueError(f"{uri} is not fetched: a schema must stand by itself")
+
+    try:
+        # RegexOptions: patterns inside the schema run in linear time, as all patterns on user text do.
+        validator = jsonschema_rs.validator_for(schema, retriever=refuse, pattern_options=jsonschema_rs.RegexOptions())
+    except ValueError as problem:
+        raise PolicyError(f"not a usable JSON schema: {str(problem).splitlines()[0]}", key="checks") from None
+
+    def satisfied(text: str) -> bool:
+        try:
+            return validator.is_valid(json.loads(text))
+        except (ValueError, RecursionError):
+            return False
+
+    return satisfied

@@ -1,0 +1,159 @@
+"""Policy → Plan: bind everything a policy names (prices, patterns, check functions) to what does it."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import replace
+
+from cascade.budgets.binding import budget_faults, function_of
+from cascade.core.climb import BoundCheck, Plan
+from cascade.core.errors import PolicyError
+from cascade.core.policy import Check, Fault, Policy, Rung, Task, When
+from cascade.core.policy.certificate import UNCERTIFIED, Escalation
+from cascade.core.signals import Signals, words_pattern
+from cascade.core.triage import Repair
+from cascade.policy.certificates import certified_escalation, changed_parts, standing
+from cascade.policy.checks import bind_check
+from cascade.policy.patterns import compile_blind, compile_exact
+from cascade.policy.pricing import NoPrice, rates_of
+
+__all__ = ["baseline_plan", "baseline_rung", "faults_outside", "make_plan"]
+
+_NOT_EMPTY = Check(not_empty=True)
+
+
+def make_plan(policy: Policy) -> Plan:
+    """The policy, ready to run. Imports the modules its checks name.
+
+    Raises PolicyError where a model has no price, a pattern is not linear-time or a check's function is not there;
+    MissingExtra where a check needs an optional package. `not_empty` is always among the checks: an empty answer is
+    never shipped, whatever the policy lists.
+    """
+    for fault in faults_outside(policy):
+        raise PolicyError(fault.problem, where=f"policy {policy.name!r}", key=_dotted(fault.key), mend=fault.mend)
+    stale = changed_parts(policy)
+    listed = policy.checks if _NOT_EMPTY in policy.checks else (_NOT_EMPTY, *policy.checks)
+    return Plan(
+        policy=policy,
+        rates=tuple(rates_of(rung) for rung in policy.ladder),
+        signals=Signals(policy, compile_blind),
+        checks={task.name: _bound(task.checks) for task in policy.tasks if task.checks},
+        shared_checks=_bound(listed),
+        repair=_repair(),
+        certificate=standing(policy, stale),
+        stale=stale,
+        escalation=certified_escalation(policy, stale),
+    )
+
+
+def baseline_plan(plan: Plan) -> Plan:
+    """The same policy with nothing but its baseline on the ladder: what answers where the ladder does not.
+
+    A request climbs it as any other, so it is asked plainly and booked by the one rule; there is no threshold, floor, score,
+    storm or certificate on it, and of the checks only `not_empty` and the caller's own: the policy's say when to climb, and
+    there is nowhere to climb to.
+    """
+    policy = plan.policy
+    rung = baseline_rung(policy)
+    rates = rates_of(rung)  # `faults_outside` has seen to it that there are some
+    bare = tuple(Task(name=task.name, when=task.when) for task in policy.tasks)
+    alone = {
+        "ladder": (rung,), "tasks": bare, "checks": (_NOT_EMPTY,), "storm_guard": None, "certificate": None, "scorer": None,
+    }  # fmt: skip
+    # One rung is no ladder that a file may hold, so its invariants are not asked; its answers are still this policy's.
+    lone = Policy.model_construct(None, **{**{name: getattr(policy, name) for name in Policy.model_fields}, **alone})
+    vars(lone)["hash"] = policy.hash
+    return replace(
+        plan, policy=lone, rates=(rates,), checks={}, shared_checks=_bound((_NOT_EMPTY,)), certificate=UNCERTIFIED,
+        stale=(), escalation=Escalation(),
+    )  # fmt: skip
+
+
+def baseline_rung(policy: Policy, wanted: str | None = None) -> Rung:
+    """The rung that answers plainly where the ladder does not: by the name of a rung or a model, else the top one.
+
+    `wanted`: instead of the policy's `baseline`. Of several with one model the highest; a model that is not on the ladder is
+    asked at the default endpoint, with the top's max_tokens. ValueError where it can be no model's name.
+    """
+    top = policy.ladder[policy.top]
+    wanted = wanted or policy.baseline
+    found = [rung for rung in policy.ladder if wanted in (rung.rung, rung.model)]
+    if wanted is None:
+        return top
+    return found[-1] if found else Rung(rung="baseline", model=wanted, max_tokens=top.max_tokens)
+
+
+def faults_outside(policy: Policy) -> Iterator[Fault]:
+    """What makes a valid policy unusable here: models without a price, patterns RE2 cannot run, budgets' zones and notices."""
+    for number, rung in enumerate(policy.ladder):
+        try:
+            rates_of(rung)
+        except NoPrice as problem:
+            mend = "give the rung a price: {input: …, output: …} in USD per million tokens, or mend the name"
+            yield Fault(("ladder", number, "model"), str(problem), mend)
+    try:
+        if policy.baseline is not None:
+            rates_of(baseline_rung(policy))
+    except NoPrice as problem:
+        yield Fault(("baseline",), str(problem), "name a rung of the ladder, or a model that has a price")
+    if policy.ledger.redact is not None:
+        try:
+            function_of(policy.ledger.redact)
+        except LookupError as problem:
+            mend = "name a function as module:function, in a module that can be imported"
+            yield Fault(("ledger", "redact"), str(problem), mend)
+    yield from _check_faults(("checks",), policy.checks)
+    for number, task in enumerate(policy.tasks):
+        if task.when is not None:
+            yield from _pattern_faults(("tasks", number, "when"), task.when)
+        yield from _check_faults(("tasks", number, "checks"), task.checks)
+    yield from budget_faults(policy.budget)
+
+
+_LINEAR = "RE2 runs in linear time and has no back-references or look-around: write it without"
+
+
+def _pattern_faults(at: tuple[str | int, ...], when: When) -> Iterator[Fault]:
+    if when.pattern is not None:
+        try:
+            compile_blind(when.pattern)
+        except ValueError as problem:
+            yield Fault((*at, "pattern"), f"not a linear-time pattern: {problem}", _LINEAR)
+    if when.words is not None:
+        try:
+            compile_blind(words_pattern(when.words))
+        except ValueError as problem:
+            yield Fault(
+                (*at, "words"), f"these words cannot be looked for: {problem}", "spread them over tests under `any`"
+            )
+    for key, tests in (("any", when.any), ("all", when.all)):
+        for number, one in enumerate(tests or ()):
+            yield from _pattern_faults((*at, key, number), one)
+    if when.not_ is not None:
+        yield from _pattern_faults((*at, "not"), when.not_)
+
+
+def _check_faults(at: tuple[str | int, ...], checks: tuple[Check, ...]) -> Iterator[Fault]:
+    for number, check in enumerate(checks):
+        if check.pattern is not None:
+            try:
+                compile_exact(check.pattern)
+            except ValueError as problem:
+                yield Fault((*at, number, "pattern"), f"not a linear-time pattern: {problem}", _LINEAR)
+
+
+def _bound(checks: tuple[Check, ...]) -> tuple[BoundCheck, ...]:
+    return tuple(bind_check(check) for check in checks)
+
+
+def _repair() -> Repair | None:
+    """json-repair where it is installed; what may be believed of its work is up to `core.triage`."""
+    try:
+        from json_repair import loads  # noqa: PLC0415 - an extra, and only wanted when a reply is broken
+    except ImportError:
+        return None
+    return loads  # pyright: ignore[reportReturnType]
+
+
+def _dotted(key: tuple[str | int, ...]) -> str:
+    return "".join(f"[{part}]" if isinstance(part, int) else f".{part}" for part in key).lstrip(".")

@@ -1,0 +1,74 @@
+"""Two policies on the same items: paired differences with their intervals, and the items that flipped.
+
+Paired, because both see the same items: what is hard for both drops out, so a difference shows on far fewer items than
+two separate figures would need.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+from cascade.replay.arrays import np
+from cascade.replay.columns import Columns, View
+from cascade.replay.intervals import Interval, interval_of
+from cascade.replay.outcomes import Outcomes, false_confident, scores_of
+
+if TYPE_CHECKING:
+    from cascade.replay.arrays import Truths
+
+__all__ = ["Comparison", "Difference", "compare"]
+
+
+@dataclass(frozen=True, slots=True)
+class Difference:
+    """A mean difference over the items, and its 95 % interval (None: fewer than two groups)."""
+
+    value: float
+    ci95: Interval | None
+
+
+@dataclass(frozen=True, slots=True)
+class Comparison:
+    """The policy less the one it is compared with: mean score, USD a request, share of confidently wrong answers.
+
+    `to_right` and `to_wrong` are the ids of the items whose shipped answer the policy turned, by the manifest's
+    `right_at`; nothing shipped is wrong.
+    """
+
+    against: str
+    quality: Difference
+    cost_per_request_usd: Difference
+    false_confident_rate: Difference
+    to_right: tuple[str, ...]
+    to_wrong: tuple[str, ...]
+
+
+def compare(columns: Columns, one: tuple[View, Outcomes], other: tuple[View, Outcomes]) -> Comparison:
+    """What changes from `other` to `one`, each a view of the columns and what became of the items in it."""
+    right_at = columns.manifest.right_at
+    scores = [scores_of(columns, view, outcomes) for view, outcomes in (one, other)]
+    lost = [
+        false_confident(view, outcomes, score, right_at)
+        for (view, outcomes), score in zip((one, other), scores, strict=True)
+    ]
+
+    def difference(mine: object, theirs: object) -> Difference:
+        values = np.asarray(mine, np.float64) - np.asarray(theirs, np.float64)
+        return Difference(float(values.mean()) if len(values) else 0.0, interval_of(values, columns.group))
+
+    right = [
+        (score >= right_at) & (outcomes.shipped >= 0) for score, (_, outcomes) in zip(scores, (one, other), strict=True)
+    ]
+
+    def ids(which: Truths) -> tuple[str, ...]:
+        return tuple(columns.ids[row] for row in np.flatnonzero(which).tolist())
+
+    return Comparison(
+        other[0].lens.plan.policy.name,
+        difference(scores[0], scores[1]),
+        difference(one[1].cost / 1e9, other[1].cost / 1e9),
+        difference(lost[0], lost[1]),
+        ids(right[0] & ~right[1]),
+        ids(right[1] & ~right[0]),
+    )

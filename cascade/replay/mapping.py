@@ -1,0 +1,202 @@
+"""How a policy looks at a corpus: which recorded rung stands for each of the policy's, and the ladder that needs none."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any
+
+from cascade.core.climb import Plan
+from cascade.core.errors import ConfigurationError, CorpusError, PolicyError
+from cascade.core.models import identify
+from cascade.core.policy import Policy, Rung, Task
+from cascade.core.prices import Rates, RateTier
+from cascade.core.signals import Matcher, Signals
+from cascade.corpora.items import LadderEntry, Manifest
+from cascade.policy.plans import make_plan
+from cascade.policy.pricing import NoPrice, rates_of
+from cascade.replay.columns import PolicyMapping
+
+__all__ = [
+    "OWN_LADDER",
+    "THRESHOLD",
+    "Override",
+    "mapping_of",
+    "other_models",
+    "overridden_tasks",
+    "own_mapping",
+    "parse_override",
+]
+
+THRESHOLD = 0.80
+"""What every rung but the last ships at where nobody said otherwise: a guess, uncertified."""
+
+OWN_LADDER = "corpus-ladder"
+"""The name of the policy that a corpus replays under without one."""
+
+_UNPRICED = Rates(((0, RateTier(0, 0, 0, 0, 0)),))  # stands where recorded costs are used, and is never asked
+
+
+@dataclass(frozen=True, slots=True)
+class Override:
+    """A threshold of the command line: `where` is `rung` or `task:rung`, `value` None is `never`."""
+
+    where: str
+    value: float | None
+
+
+def parse_override(text: str) -> Override:
+    """`[task:]rung=x`, x from 0 to 1 or `never`. Raises ConfigurationError."""
+    where, _, value = text.rpartition("=")
+    try:
+        number = None if value == "never" else float(value)
+    except ValueError:
+        number = -1.0
+    if not where or (number is not None and not 0 <= number <= 1):
+        raise ConfigurationError(f"--threshold {text}: not [task:]rung=x (x is a number from 0 to 1, or never)")
+    return Override(where, number)
+
+
+def own_mapping(manifest: Manifest, overrides: Sequence[Override] = (), *, reprice: bool = False) -> PolicyMapping:
+    """The corpus's own ladder: 0.80 on every rung but the last; no guard, checks, floors or tampering rule.
+
+    Built without a policy's invariants, which are about models that are to be asked: nothing is asked here, and what
+    was recorded may have any names in any order. Raises CorpusError for a ladder of one rung, PolicyError where
+    `reprice` meets a model that has no list price.
+    """
+    rungs, last = manifest.rungs, len(manifest.ladder) - 1
+    if not last:
+        raise CorpusError("its ladder has one rung: there is nothing to climb", mend="record at least two")
+    own, by_task = _sorted_out(overrides, rungs)
+    thresholds = {rung: own.get(rung, THRESHOLD) for rung in rungs[:last]}
+    ladder = tuple(
+        Rung.model_construct(rung=entry.rung, model=entry.name, max_tokens=1, threshold=thresholds.get(entry.rung))
+        for entry in manifest.ladder
+    )
+    tasks = tuple(Task.model_construct(name=name, thresholds=values) for name, values in by_task.items())
+    policy = Policy.model_construct(version=1, name=OWN_LADDER, ladder=ladder, tasks=tasks, checks=())
+    rates = tuple(_list_price(rung) if reprice else _UNPRICED for rung in ladder)
+    plan = Plan(policy, rates, Signals(policy, _compile_nothing), {}, ())
+    return PolicyMapping(plan, rungs, "policy" if reprice else "recorded")
+
+
+def mapping_of(
+    policy: Policy, manifest: Manifest, overrides: Sequence[Override] = (), *, reprice: bool = False
+) -> PolicyMapping:
+    """A policy, matched to the corpus's rungs by their names, else by their models.
+
+    Raises CorpusError where a rung of the policy was not recorded, and what `make_plan` raises.
+    """
+    names = tuple(rung.rung for rung in policy.ladder)
+    rungs = tuple(_match(policy, rung, manifest) for rung in policy.ladder)
+    for number, rung in enumerate(rungs):
+        if rung in rungs[:number]:
+            first = names[rungs.index(rung)]
+            problem = f"rungs {first!r} and {names[number]!r} of policy {policy.name!r} both match its rung {rung!r}"
+            raise CorpusError(problem, mend="give the policy's rungs the corpus's names")
+    if overrides:
+        policy = _overridden(policy, *_sorted_out(overrides, names))
+    return PolicyMapping(make_plan(policy), rungs, "policy" if reprice else "recorded")
+
+
+def other_models(lens: PolicyMapping, manifest: Manifest) -> list[str]:
+    """In words, where the corpus recorded another model than the policy asks, by rung."""
+    recorded = {entry.rung: entry.model for entry in manifest.ladder}
+    pairs = [
+        (rung.rung, recorded[name], rung.model) for rung, name in zip(lens.plan.policy.ladder, lens.rungs, strict=True)
+    ]
+    return [
+        f"{rung!r} was recorded with {was}, the policy asks {asks}"
+        for rung, was, asks in pairs
+        if was is not None and lens.plan.policy.name != OWN_LADDER and _model(was) != _model(asks)
+    ]
+
+
+def overridden_tasks(overrides: Sequence[Override], lens: PolicyMapping) -> tuple[str, ...]:
+    """The tasks that the overrides name."""
+    return tuple(task for one in overrides if (task := _task_and_rung(one.where, lens.names)[0]) is not None)
+
+
+def _match(policy: Policy, rung: Rung, manifest: Manifest) -> str:
+    if rung.rung in manifest.rungs:
+        return rung.rung
+    taken = {one.rung for one in policy.ladder}
+    same = [
+        entry.rung for entry in manifest.ladder if entry.rung not in taken and _model(entry.name) == _model(rung.model)
+    ]
+    if len(same) == 1:
+        return same[0]
+    has = ", ".join(_said(entry) for entry in manifest.ladder)
+    problem = f"has no rung {rung.rung!r} ({rung.model}), which policy {policy.name!r} asks"
+    raise CorpusError(problem, mend=f"it has {has}: give a --policy with these rungs or models, or none")
+
+
+def _model(name: str) -> str:
+    known = identify(name)
+    return known.canonical if known else name
+
+
+def _said(entry: LadderEntry) -> str:
+    return entry.rung if entry.model in (None, entry.rung) else f"{entry.rung} ({entry.model})"
+
+
+def _sorted_out(
+    overrides: Sequence[Override], rungs: Sequence[str]
+) -> tuple[dict[str, float | None], dict[str, dict[str, float | None]]]:
+    """The overrides of the ladder, and those by task."""
+    own: dict[str, float | None] = {}
+    by_task: dict[str, dict[str, float | None]] = {}
+    for override in overrides:
+        task, rung = _task_and_rung(override.where, rungs)
+        if rung == rungs[-1]:
+            raise ConfigurationError(
+                f"--threshold {override.where}: the last rung has no threshold (it answers plainly)"
+            )
+        given = own if task is None else by_task.setdefault(task, {})
+        if rung in given:
+            raise ConfigurationError(f"--threshold {override.where}: it is given twice (leave one out)")
+        given[rung] = override.value
+    return own, by_task
+
+
+def _task_and_rung(where: str, rungs: Sequence[str]) -> tuple[str | None, str]:
+    if where in rungs:
+        return None, where
+    for colon in re.finditer(":", where):  # names of models and of tasks may hold one themselves
+        task, rung = where[: colon.start()], where[colon.end() :]
+        if task and rung in rungs:
+            return task, rung
+    raise ConfigurationError(f"--threshold {where}: there is no such rung (use one of {', '.join(rungs[:-1])})")
+
+
+def _overridden(policy: Policy, own: dict[str, float | None], by_task: dict[str, dict[str, float | None]]) -> Policy:
+    values: dict[str, Any] = policy.model_dump(by_alias=True, exclude_unset=True)
+    for rung in values["ladder"]:
+        if rung["rung"] in own:
+            rung["threshold"] = own[rung["rung"]]
+    tasks = [dict(task) for task in values.get("tasks", ())]
+    known = {task["name"]: task for task in tasks}
+    for name, thresholds in by_task.items():
+        if name not in known:
+            known[name] = {"name": name}
+            tasks.append(known[name])
+        known[name]["thresholds"] = {**known[name].get("thresholds", {}), **thresholds}
+    return Policy.model_validate({**values, "tasks": tasks})
+
+
+def _list_price(rung: Rung) -> Rates:
+    try:
+        return rates_of(rung)
+    except NoPrice as problem:
+        mend = "give a --policy that has one, or use the recorded costs: leave --reprice out"
+        raise PolicyError(str(problem), where="--reprice", key=rung.rung, mend=mend) from None
+
+
+def _compile_nothing(_pattern: str) -> Matcher:
+    """Finds nothing: a ladder without tasks has no signals, and no floor that tampering could raise."""
+
+    def found(_text: str) -> bool:
+        return False
+
+    return found

@@ -1,0 +1,98 @@
+"""The storm guard in memory: the statistic of `core.storm` behind a lock, telling what changes as structlog events.
+
+The lock is held around arithmetic only, never across a call to a model. Events name task, rung and rates; no text.
+"""
+
+from __future__ import annotations
+
+import threading
+from collections.abc import Callable
+from typing import Any
+
+from cascade.core.climb import Observation
+from cascade.core.policy import StormGuard
+from cascade.core.policy.certificate import Escalation
+from cascade.core.storm import Action, Change, Guard
+from cascade.forks import renew_in_children
+
+__all__ = ["MemoryGuard", "tell_change"]
+
+_EVENTS = {
+    ("storm", "tripped"): "storm_tripped",
+    ("storm", "released"): "storm_released",
+    ("storm", "limit_wrong"): "storm_limit_wrong",
+    ("errors", "tripped"): "errors_tripped",
+    ("errors", "released"): "errors_released",
+    ("errors", "limit_wrong"): "errors_continue",
+}
+_HINTS = {
+    "storm_limit_wrong": "the limit is wrong for this task: the guard only alerts until it releases; recalibrate or raise storm_guard.rate",
+    "errors_tripped": "this rung fails often: its requests climb and cost more; see the trail's error steps",
+}  # fmt: skip
+
+
+class MemoryGuard:
+    """One process's guard; safe between threads. `clock` gives seconds from any origin.
+
+    `escalation` are the certified rates (`core.storm.Guard`).
+    """
+
+    def __init__(
+        self,
+        policy: str,
+        settings: StormGuard | None,
+        clock: Callable[[], float],
+        escalation: Escalation = Escalation(),  # noqa: B008 - frozen, and without anything in it
+    ) -> None:
+        self._policy, self._clock = policy, clock
+        self._guard = Guard(settings, escalation)
+        self.renew_lock()
+        renew_in_children(self)
+
+    def renew_lock(self) -> None:
+        """For `forks`."""
+        self._lock = threading.Lock()
+
+    def observe(self, observation: Observation) -> Action | None:
+        """Count a step; returns what is in force at its rung, as it was before this step was counted."""
+        action, changes = self.count(observation)
+        for change in changes:
+            tell_change(self._policy, change)
+        return action
+
+    def count(self, observation: Observation) -> tuple[Action | None, tuple[Change, ...]]:
+        """The same, but what changed is returned, not told."""
+        with self._lock:
+            return self._guard.observe(
+                observation.task,
+                observation.rung,
+                natural=observation.natural,
+                failed=observation.failed,
+                storm_cost=observation.storm_cost,
+                now=self._clock(),
+            )
+
+
+def tell_change(policy: str, change: Change, *, alone: bool = False) -> None:
+    """Log what has changed at a rung. `alone`: as this process sees it, while the shared state cannot be reached."""
+    import structlog  # noqa: PLC0415 - rarely needed, and not free to import
+
+    event = _EVENTS[change.what, change.kind]
+    details: dict[str, Any] = {
+        "policy": policy,
+        "task": change.task,
+        "rung": change.rung,
+        "rate": round(change.rate, 4),
+        "limit": change.limit,
+        "samples": change.samples,
+    }
+    if change.what == "errors":
+        del details["task"]  # an outage is a rung's, whatever the task
+    if change.tripped_s:
+        details["tripped_s"] = round(change.tripped_s, 1)
+    if alone:
+        details["alone"] = True
+    if event in _HINTS:
+        details["hint"] = _HINTS[event]
+    log = structlog.get_logger("cascade")
+    (log.info if change.kind == "released" else log.warning)(event, **details)

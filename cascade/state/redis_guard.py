@@ -1,0 +1,122 @@
+"""The storm guard of many processes: `guard.lua`, the twin of `core.storm.Guard`, asked over a `Link`.
+
+The watches are those of one policy's content (its hash): two versions of a policy escalate at rates of their own.
+Their clock is the server's, so that machines whose clocks differ agree on how long a trip has lasted.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any, cast
+
+from cascade.core.climb import Observation
+from cascade.core.policy import OTHER, Policy, StormGuard
+from cascade.core.policy.certificate import Escalation
+from cascade.core.storm import (
+    CUSUM_TRIPS_AT,
+    ERRORS,
+    HOUR_S,
+    MOST_WATCHES,
+    RELEASE_MARGIN,
+    Z_ONE_SIDED_95,
+    Action,
+    Change,
+    cusum_steps,
+    storm_limit,
+)  # fmt: skip
+from cascade.state.circuit import Link, Script
+
+__all__ = ["SharedGuard"]
+
+_KEEP_S = 30 * 86_400  # what nobody has asked for since goes
+_SCRIPT = Script("guard.lua")
+
+
+class SharedGuard:
+    """`Guard.observe`, of all processes that share the link's server. `at`: Unix seconds; None: the server's own clock."""
+
+    def __init__(
+        self, policy: Policy, escalation: Escalation, link: Link, at: Callable[[], float] | None = None
+    ) -> None:
+        self._settings, self._escalation, self._link, self._at = policy.storm_guard, escalation, link, at
+        self._prefix = f"cascade:{{{policy.name}}}:guard:{policy.hash[:16]}"
+        self._fixed = (_KEEP_S, MOST_WATCHES, *_texts(Z_ONE_SIDED_95, CUSUM_TRIPS_AT, RELEASE_MARGIN), *_errors())
+        self._storms = _storms(self._settings)
+
+    def observe(self, seen: Observation) -> tuple[Action | None, tuple[Change, ...]] | None:
+        """Count a step for all; the action before it, and what it changed: no other caller gets these. None: no reply.
+
+        A reply that is lost takes its changes with it: the count stands, but nobody tells them.
+        """
+        task, rung = seen.task, seen.rung
+        watch, shared = f"{rung}|{task}", f"{rung}|{OTHER}"
+        keys = (
+            f"{self._prefix}:storms",
+            f"{self._prefix}:errors",
+            f"{self._prefix}:failed:{rung}",
+            f"{self._prefix}:recent:{watch}",
+            f"{self._prefix}:recent:{shared}",
+            f"{self._prefix}:extra",
+        )
+        reply = self._link.run(
+            _SCRIPT,
+            keys,
+            (
+                "" if self._at is None else repr(self._at()),
+                "" if seen.natural is None else int(seen.natural),
+                int(seen.failed),
+                seen.storm_cost,
+                watch,
+                shared,
+                rung,
+                *self._fixed,
+                *self._storms,
+                *self._limits(task, rung),
+                *self._limits(OTHER, rung),
+                repr(HOUR_S),
+            ),
+        )
+        if reply is None:
+            return None
+        action, errors, storm = cast("tuple[bytes, list[Any], list[Any]]", reply)
+        changes = (*_change("errors", OTHER, rung, errors), *_change("storm", task, rung, storm))
+        return cast("Action | None", action.decode() or None), changes
+
+    def _limits(self, task: str, rung: str) -> tuple[str, ...]:
+        if self._settings is None:
+            return ("1", "0", "0")
+        limit = storm_limit(self._settings, self._escalation.rate(task, rung))
+        return _texts(limit, *cusum_steps(limit))
+
+
+def _texts(*numbers: float) -> tuple[str, ...]:
+    return tuple(repr(float(number)) for number in numbers)
+
+
+def _errors() -> tuple[str | int, ...]:
+    return (
+        *_texts(ERRORS.rate, *cusum_steps(ERRORS.rate)),
+        ERRORS.window,
+        ERRORS.min_samples,
+        *_texts(ERRORS.dwell_s, ERRORS.max_trip_s),
+    )
+
+
+def _storms(settings: StormGuard | None) -> tuple[str | int, ...]:
+    one = settings or StormGuard()
+    cap = one.max_extra_usd_per_hour
+    return (
+        int(settings is not None),
+        one.window,
+        one.min_samples,
+        *_texts(one.dwell_s, one.max_trip_s),
+        one.on_trip,
+        "" if cap is None else repr(cap * 1e9),
+    )
+
+
+def _change(what: Any, task: str, rung: str, told: list[Any]) -> tuple[Change, ...]:
+    if not told:
+        return ()
+    kind, rate, limit, samples, lasted = told
+    return (Change(kind.decode(), what, task, rung, float(rate), float(limit), int(samples), float(lasted)),)
