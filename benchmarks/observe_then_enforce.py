@@ -26,10 +26,11 @@ import anthropic
 import structlog
 
 from cascade import Answer, AsyncCascade, load_policy
-from cascade.corpora import Item, read_corpus, replay_item
+from cascade.corpora import Item, read_corpus
 from cascade.emulator import Emulator
 from cascade.policy.plans import make_plan
 from cascade.policy.shipped import find_corpus
+from cascade.replay import replay_item
 
 AT_A_TIME = 32
 

@@ -22,8 +22,9 @@ import anthropic
 from cascade import Cascade
 from cascade.claude.wire import parameters
 from cascade.core.decision import Situation, decide
-from cascade.core.messages import Request, read_messages
+from cascade.core.messages import Request
 from cascade.core.policy import Policy
+from cascade.core.requests import read_messages
 from cascade.core.trail import Step, Verdict
 from cascade.core.triage import build_prompt
 from cascade.corpora import Item, LadderEntry, Manifest, RecordedReply, write_corpus

@@ -29,7 +29,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-from cascade.calibration.proof.bounds import most_errors
+from cascade.calibration.bounds import most_errors
 from cascade.calibration.proof.pareto_testing import NotCertified, Target
 from cascade.calibration.run import Calibration, Half, Wish, calibrate
 from cascade.core.errors import ConfigurationError

@@ -24,9 +24,9 @@ from typing import Any
 
 import numpy as np
 
+from cascade.calibration.bounds import Sample, passes, sample_of
 from cascade.calibration.choice import prove
 from cascade.calibration.halves import Items
-from cascade.calibration.proof.bounds import Sample, passes, sample_of
 from cascade.calibration.proof.pareto_testing import Certified, Target
 from cascade.calibration.search.frontier import Point, risk_path
 from cascade.calibration.search.levels import Coded

@@ -15,12 +15,14 @@ from pathlib import Path
 
 import pytest
 
-from cascade.core.messages import Request, read_messages
+from cascade.core.messages import Request
 from cascade.core.policy import StormGuard
+from cascade.core.requests import read_messages
 from cascade.core.storm import Guard
-from cascade.corpora import Corpus, RecordedReply, read_corpus, replay_item, text_of
+from cascade.corpora import Corpus, RecordedReply, read_corpus, text_of
 from cascade.policy.loading import load_policy
 from cascade.policy.plans import make_plan
+from cascade.replay import replay_item
 
 BENCHMARKS = Path(__file__).resolve().parents[1] / "benchmarks"
 SCENARIOS = ("coding", "history", "storm")

@@ -16,8 +16,8 @@ from typing import Any
 from urllib.parse import urlsplit
 from weakref import WeakSet
 
-from cascade.budgets.binding import function_of, is_address
 from cascade.forks import renew_in_children
+from cascade.policy.budgets import function_of, is_address
 
 __all__ = ["Deliveries", "Target", "target_of"]
 

@@ -15,14 +15,14 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass, replace
 from datetime import datetime, tzinfo
 
-from cascade.budgets.binding import zone_of
 from cascade.budgets.notices import Notices, places_of
-from cascade.claude.wire import STREAMS_ABOVE
 from cascade.core import prices
 from cascade.core.budgets import Claim, Refusal, Span, claims_of, told_usd, upper_bound
+from cascade.core.models import STREAMS_ABOVE
 from cascade.core.policy import Policy
 from cascade.core.policy.operations import Limits
 from cascade.core.triage import Prompt
+from cascade.policy.budgets import zone_of
 from cascade.state import State
 
 __all__ = ["BudgetReservation", "Gate", "bound_of"]

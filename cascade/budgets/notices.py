@@ -65,7 +65,7 @@ class Notice:
 
 
 class Notices:
-    """Tells of one policy's budgets. LookupError for a function that is not there (`binding.budget_faults` looks before)."""
+    """Tells of one policy's budgets. LookupError for a function that is not there (`policy.budgets.budget_faults` looks before)."""
 
     def __init__(self, policy: Policy) -> None:
         self._policy = policy.name

@@ -6,15 +6,15 @@ from collections.abc import Collection, Sequence
 from dataclasses import dataclass
 from math import floor
 
+from cascade.calibration.bounds import passes
 from cascade.calibration.halves import Found, Half, Items, Side
-from cascade.calibration.proof.bounds import passes
+from cascade.calibration.objectives import Budget, MinQuality, Objective
 from cascade.calibration.proof.pareto_testing import Certified, NotCertified, Target, certify
 from cascade.calibration.proof.power import foresee
 from cascade.calibration.search.baselines import Shorter, random_mix, shorter_frontiers
 from cascade.calibration.search.by_task import best_by_task, path_by_task
 from cascade.calibration.search.counts import Counts, Loss
 from cascade.calibration.search.frontier import Point, frontier, risk_path, thinned_levels
-from cascade.calibration.search.objectives import Budget, MinQuality, Objective
 from cascade.core.errors import ConfigurationError
 from cascade.core.policy import Policy
 from cascade.replay.intervals import Interval, interval_of

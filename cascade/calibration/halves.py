@@ -10,7 +10,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Protocol
 
-from cascade.calibration.proof.bounds import Sample, counted_sample, sample_of
+from cascade.calibration.bounds import Sample, counted_sample, sample_of
 from cascade.calibration.search.by_task import ByTask
 from cascade.calibration.search.counts import Counts, Loss
 from cascade.calibration.search.frontier import Point, point_at

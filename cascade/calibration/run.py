@@ -19,6 +19,7 @@ from typing import Any
 
 from cascade.calibration.choice import Choice, Rival, choose, only_frontier
 from cascade.calibration.halves import Half, Items, Side, Tallied
+from cascade.calibration.objectives import Objective
 from cascade.calibration.proof.pareto_testing import (
     Certificate,
     Certified,
@@ -32,7 +33,6 @@ from cascade.calibration.proof.recheck import Against, hold_against
 from cascade.calibration.scorer import Gatherer, Learned, learn, rescored
 from cascade.calibration.search.by_task import FEWEST, ByTask, large_tasks
 from cascade.calibration.search.levels import Coded, code_columns
-from cascade.calibration.search.objectives import Objective
 from cascade.calibration.signal import Signal, signals, tallied_signals
 from cascade.calibration.tables.parquet import Tabulated, counted_as, read_counts
 from cascade.core.errors import ConfigurationError, CorpusError

@@ -13,8 +13,9 @@ import tenacity
 from cascade.claude.connections import AsyncConnections, Connections
 from cascade.claude.failures import OutOfTime
 from cascade.claude.retrying import Attempt, Tries, failed
-from cascade.claude.wire import STREAMS_ABOVE, Accumulator, outcome_of, parameters, reading
+from cascade.claude.wire import Accumulator, outcome_of, parameters, reading
 from cascade.core.messages import Failure, Reply
+from cascade.core.models import STREAMS_ABOVE
 from cascade.core.policy import Retry, Rung
 from cascade.core.triage import Prompt
 

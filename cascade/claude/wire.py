@@ -16,10 +16,7 @@ from cascade.core.triage import Prompt
 if TYPE_CHECKING:
     from pydantic import BaseModel
 
-__all__ = ["STREAMS_ABOVE", "Accumulator", "outcome_of", "parameters", "reading", "schema_of"]
-
-STREAMS_ABOVE = 21_333
-"""max_tokens; a reply that long may take minutes, which no idle connection is sure to survive, so it is streamed."""
+__all__ = ["Accumulator", "outcome_of", "parameters", "reading", "schema_of"]
 
 
 def parameters(prompt: Prompt) -> dict[str, Any]:

@@ -22,10 +22,7 @@ quotes the endpoint, which may quote the request: log it as you would log the re
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
-
-if TYPE_CHECKING:
-    from cascade.core.trail import Step
+from cascade.core.trail import Step
 
 __all__ = [
     "AllRungsFailed",

@@ -6,9 +6,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any, Literal
 
-from cascade.core.errors import RequestError
-
-__all__ = ["Block", "Failure", "FailureKind", "Reply", "Request", "Usage", "read_messages"]
+__all__ = ["Block", "Failure", "FailureKind", "Reply", "Request", "Usage"]
 
 Block = Mapping[str, Any]
 """A message or a content block, in the Messages API's own shape. Passed through untouched."""
@@ -185,27 +183,3 @@ def _texts(content: object) -> Iterator[str]:
             yield from _texts(content.get("source", ""))  # pyright: ignore[reportUnknownArgumentType, reportUnknownMemberType]
         elif kind in ("tool_result", "search_result", "content"):
             yield from _texts(content.get("content", ""))  # pyright: ignore[reportUnknownArgumentType, reportUnknownMemberType]
-
-
-def read_messages(prompt: str | Sequence[Block]) -> tuple[Block, ...]:
-    """A prompt (text, or a list of messages) as the messages of a request; RequestError where it is not one."""
-    if isinstance(prompt, str):
-        if not prompt or prompt.isspace():
-            raise RequestError("prompt: it is empty (give a text or a list of messages)")
-        return ({"role": "user", "content": prompt},)
-    if not isinstance(prompt, Sequence) or isinstance(prompt, (bytes, bytearray)):  # pyright: ignore[reportUnnecessaryIsInstance]
-        raise RequestError(f"prompt: a text or a list of messages is needed, not {type(prompt).__name__}")
-    messages = tuple(prompt)
-    if not messages:
-        raise RequestError("prompt: the list of messages is empty (give at least one user message)")
-    for number, message in enumerate(messages):
-        where = f"prompt: message {number}"
-        if not isinstance(message, Mapping):  # pyright: ignore[reportUnnecessaryIsInstance]
-            raise RequestError(f"{where} is {type(message).__name__}, not a mapping with role and content")
-        if message.get("role") not in ("user", "assistant"):
-            raise RequestError(f"{where}: role must be 'user' or 'assistant' (a system prompt goes into system=)")
-        if not message.get("content"):
-            raise RequestError(f"{where}: its content is empty")
-        if not isinstance(message["content"], (str, list, tuple)):
-            raise RequestError(f"{where}: content must be a text or a list of blocks")
-    return messages

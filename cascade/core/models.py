@@ -12,7 +12,10 @@ from dataclasses import dataclass
 from functools import lru_cache
 from typing import Literal, get_args
 
-__all__ = ["Effort", "Family", "Model", "ModelRules", "Thinking", "identify", "rules_of"]
+__all__ = ["STREAMS_ABOVE", "Effort", "Family", "Model", "ModelRules", "Thinking", "identify", "rules_of"]
+
+STREAMS_ABOVE = 21_333
+"""max_tokens; a reply that long may take minutes, which no idle connection is sure to survive, so it is streamed."""
 
 Family = Literal["haiku", "sonnet", "opus", "fable", "mythos"]
 Thinking = Literal["disabled", "adaptive", "between_tools", "enabled"]

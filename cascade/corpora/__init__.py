@@ -1,7 +1,6 @@
-"""Corpora: recorded requests with every rung's reply. Read them, write them, replay them.
+"""The corpus format: recorded requests with every rung's reply. JSON lines (`.gz` too) or Parquet.
 
-Read in this order: `items` (what a corpus holds), `reading`, `writing`, `replaying`; `importing` makes one of what other
-tools recorded.
+Read in this order: `items` (what a corpus holds), `reading`, `writing`, `splits` (tune and certify), `grading`.
 """
 
 from __future__ import annotations
@@ -9,7 +8,6 @@ from __future__ import annotations
 from cascade.corpora.items import NOT_RECORDED, Corpus, Item, LadderEntry, Manifest, RecordedReply, text_of
 from cascade.corpora.reading import CorpusReader, open_corpus, read_corpus
 from cascade.corpora.writing import write_corpus
-from cascade.replay.driver import replay_item, request_of
 
 __all__ = [
     "NOT_RECORDED",
@@ -21,8 +19,6 @@ __all__ = [
     "RecordedReply",
     "open_corpus",
     "read_corpus",
-    "replay_item",
-    "request_of",
     "text_of",
     "write_corpus",
 ]

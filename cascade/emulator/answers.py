@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 
 from cascade.core.errors import ConfigurationError
 from cascade.corpora import Corpus, open_corpus, text_of
-from cascade.emulator.messages import ApiError
+from cascade.emulator.requests import ApiError
 
 if TYPE_CHECKING:
     from collections.abc import Iterable

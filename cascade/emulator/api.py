@@ -1,23 +1,23 @@
-"""What the Messages API refuses, and what a request that it takes asks for. Pure: JSON in, `Asked` or `ApiError` out.
+"""What the Messages API refuses, and what a request that it takes asks for. Pure: JSON in, an `ApiRequest` or `ApiError` out.
 
 The rules of a model come from `core.models`; of a model that is not in that table nothing is assumed.
 """
 
 from __future__ import annotations
 
-from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Final, NoReturn, cast, get_args
 
 from cascade.core.messages import Request
 from cascade.core.models import Effort, Thinking, rules_of
 from cascade.corpora import text_of
-from cascade.emulator.messages import ApiError, encode
+from cascade.emulator.messages import encode
+from cascade.emulator.requests import ApiError, ApiRequest
 from cascade.emulator.schemas import check_schema
 
 if TYPE_CHECKING:
     from collections.abc import Collection, Iterator, Mapping
 
-__all__ = ["Asked", "check_headers", "read_count", "read_request"]
+__all__ = ["check_headers", "read_count", "read_request"]
 
 _COUNTED = frozenset(
     {"messages", "model", "cache_control", "output_config", "speed", "system", "thinking", "tool_choice", "tools"}
@@ -76,17 +76,6 @@ _MAX_CACHE_MARKS = 4
 _MIN_BUDGET = 1024
 
 
-@dataclass(frozen=True, slots=True)
-class Asked:
-    """A request that was taken. `text`: of its last user turn. `triage`: the keys of the verdict it wants, in order."""
-
-    model: str
-    text: str
-    stream: bool
-    triage: tuple[str, ...]
-    estimated_tokens: int
-
-
 def check_headers(headers: Mapping[str, str]) -> None:
     """Raise 401 without credentials and 400 without a version; `headers` have lower-case names."""
     bearer = headers.get("authorization", "").lower().startswith("bearer ")
@@ -96,14 +85,14 @@ def check_headers(headers: Mapping[str, str]) -> None:
         _refuse("anthropic-version: header is required")
 
 
-def read_request(body: object, *, beta: bool) -> Asked:
+def read_request(body: object, *, beta: bool) -> ApiRequest:
     """Check the body of POST /v1/messages as the API does. `beta`: the beta's fields are taken as well."""
     fields = _object(body, "body")
     _check_fields(fields, _CREATED | _BETA if beta else _CREATED, "")
     model = _check_shared(fields)
     _check_limits(fields, model)
     text = text_of(cast("list[dict[str, Any]]", fields["messages"]))
-    return Asked(model, text, fields.get("stream") is True, _triage_keys(fields), _estimate(fields))
+    return ApiRequest(model, text, fields.get("stream") is True, _triage_keys(fields), _estimate(fields))
 
 
 def read_count(body: object, *, beta: bool) -> int:

@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Any, get_args
 
 from cascade.core.models import Effort, Thinking, identify, rules_of
-from cascade.emulator.messages import ApiError
+from cascade.emulator.requests import ApiError
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence

@@ -8,7 +8,7 @@ import struct
 from dataclasses import dataclass, replace
 from datetime import UTC, datetime, timedelta
 from email.utils import formatdate
-from typing import TYPE_CHECKING, Any, Final
+from typing import TYPE_CHECKING, Any, Final, Protocol
 from urllib.parse import parse_qs, unquote, urlsplit
 
 from pydantic_core import from_json
@@ -17,7 +17,6 @@ from cascade.core.errors import MissingExtra
 from cascade.emulator.api import check_headers, read_count, read_request
 from cascade.emulator.catalogue import describe_model, list_models
 from cascade.emulator.messages import (
-    ApiError,
     compose,
     encode,
     error_event,
@@ -25,6 +24,7 @@ from cascade.emulator.messages import (
     message_json,
     stream_events,
 )
+from cascade.emulator.requests import ApiError
 
 try:
     import h11
@@ -34,12 +34,13 @@ except ModuleNotFoundError as error:  # pragma: no cover - the SDK's own HTTP st
 if TYPE_CHECKING:
     from collections.abc import Mapping
 
-    from cascade.emulator.api import Asked
+    from cascade.core.messages import Usage
+    from cascade.emulator.answers import Answers
     from cascade.emulator.faults import Fault, FaultKind
     from cascade.emulator.messages import Composed
-    from cascade.emulator.server import Emulator
+    from cascade.emulator.requests import ApiRequest
 
-__all__ = ["Connection", "SeenRequest"]
+__all__ = ["Connection", "Host", "SeenRequest"]
 
 _MAX_BODY = 32 * 1024 * 1024  # the API's own limit
 _READ = 1 << 16
@@ -77,10 +78,34 @@ class _Gone(Exception):
     """The client has closed the connection, or it is to be closed on the client."""
 
 
+class Host(Protocol):
+    """What a connection needs of the server that accepted it."""
+
+    answers: Answers
+    seed: int
+    token_latency_s: float
+
+    def note(self, request: SeenRequest) -> None:
+        """A request came in."""
+        ...
+
+    def bill(self, model: str, usage: Usage, *, whole: bool) -> None:
+        """A reply is being sent."""
+        ...
+
+    def next_id(self) -> int:
+        """A number that no request had before."""
+        ...
+
+    def choose_fault(self, model: str) -> Fault | None:
+        """What goes wrong with the next request to `model`."""
+        ...
+
+
 class Connection:
     """One client's connection to an emulator."""
 
-    def __init__(self, emulator: Emulator, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+    def __init__(self, emulator: Host, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
         self._emulator, self._reader, self._writer = emulator, reader, writer
         self._http = h11.Connection(h11.SERVER)
         self._request_id = ""
@@ -173,7 +198,7 @@ class Connection:
             else:
                 await self._send_json(200, {"input_tokens": read_count(parsed, beta=beta)})
 
-    async def _create(self, asked: Asked) -> None:
+    async def _create(self, asked: ApiRequest) -> None:
         emulator = self._emulator
         emulator.answers.check_model(asked.model)
         fault = emulator.choose_fault(asked.model)
@@ -193,7 +218,7 @@ class Connection:
         emulator.bill(asked.model, reply.usage, whole=True)
         await self._send_body(200, body)
 
-    async def _stream(self, asked: Asked, reply: Composed, kind: FaultKind | None) -> None:
+    async def _stream(self, asked: ApiRequest, reply: Composed, kind: FaultKind | None) -> None:
         events = list(stream_events(asked, reply, self._message_id))
         if kind in ("cut", "stream_overloaded"):
             events = events[: len(events) // 2]
@@ -223,7 +248,7 @@ class Connection:
             await self._pause(due - clock())
             await self._send(h11.Data(data=event))
 
-    async def _strike(self, fault: Fault, asked: Asked) -> None:
+    async def _strike(self, fault: Fault, asked: ApiRequest) -> None:
         """Do what `fault` does before there is a reply; return where it lets one come."""
         if fault.kind == "trickle":
             self._pace = _TRICKLE_S if fault.delay_s is None else fault.delay_s

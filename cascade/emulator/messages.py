@@ -13,25 +13,14 @@ if TYPE_CHECKING:
     from collections.abc import Iterator
 
     from cascade.corpora import RecordedReply
-    from cascade.emulator.api import Asked
     from cascade.emulator.faults import FaultKind
+    from cascade.emulator.requests import ApiError, ApiRequest
 
-__all__ = ["ApiError", "Composed", "compose", "encode", "error_event", "error_json", "message_json", "stream_events"]
+__all__ = ["Composed", "compose", "encode", "error_event", "error_json", "message_json", "stream_events"]
 
 PROSE = "I am quite sure about this one, and would rather explain it in my own words than fill in a form."
 _DELTA = 16  # characters in a delta of a stream: about four tokens
 _BAD_CONFIDENCES = (1.5, -0.1, 85)
-
-
-class ApiError(Exception):
-    """A request that gets an error. `details` is the API's error code, `retry_after` is in seconds."""
-
-    def __init__(
-        self, status: int, kind: str, message: str, *, details: str | None = None, retry_after: float | None = None
-    ) -> None:
-        super().__init__(message)
-        self.status, self.kind, self.message = status, kind, message
-        self.details, self.retry_after = details, retry_after
 
 
 @dataclass(frozen=True, slots=True)
@@ -45,7 +34,7 @@ class Composed:
     raw_usage: dict[str, Any] = field(default_factory=dict[str, Any])
 
 
-def compose(asked: Asked, recorded: RecordedReply, fault: FaultKind | None, seed: int) -> Composed:
+def compose(asked: ApiRequest, recorded: RecordedReply, fault: FaultKind | None, seed: int) -> Composed:
     """Say what was recorded as the request asks for it: as a triage verdict, or plainly; as a fault bends it."""
     confidence, answer = recorded.confidence, recorded.answer
     if fault == "bad_confidence":
@@ -74,7 +63,7 @@ def compose(asked: Asked, recorded: RecordedReply, fault: FaultKind | None, seed
             return whole
 
 
-def _complete(asked: Asked, recorded: RecordedReply, text: str) -> Usage:
+def _complete(asked: ApiRequest, recorded: RecordedReply, text: str) -> Usage:
     # What was not recorded is estimated at four characters a token.
     known, said = recorded.tokens, recorded.usage or {}
     return replace(
@@ -84,7 +73,7 @@ def _complete(asked: Asked, recorded: RecordedReply, text: str) -> Usage:
     )
 
 
-def message_json(asked: Asked, reply: Composed, message_id: str) -> dict[str, Any]:
+def message_json(asked: ApiRequest, reply: Composed, message_id: str) -> dict[str, Any]:
     """The whole message, as POST /v1/messages returns it."""
     content = [{"type": "text", "text": reply.text}] if reply.text else []
     if reply.thinking:
@@ -102,7 +91,7 @@ def message_json(asked: Asked, reply: Composed, message_id: str) -> dict[str, An
     }
 
 
-def stream_events(asked: Asked, reply: Composed, message_id: str) -> Iterator[tuple[bytes, int]]:
+def stream_events(asked: ApiRequest, reply: Composed, message_id: str) -> Iterator[tuple[bytes, int]]:
     """The events of a stream, each with the number of output tokens that it stands for (for latency)."""
     whole = message_json(asked, reply, message_id)
     # As the API does it: at first the stream tells one output token, message_delta then tells all of them.

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Any, NoReturn, TypeVar, cast
 
-from cascade.emulator.messages import ApiError
+from cascade.emulator.requests import ApiError
 
 __all__ = ["check_schema"]
 

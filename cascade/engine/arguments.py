@@ -11,8 +11,9 @@ from typing import TYPE_CHECKING, Any
 
 from cascade.claude import schema_of
 from cascade.core.errors import RequestError
-from cascade.core.messages import Block, Request, read_messages
+from cascade.core.messages import Block, Request
 from cascade.core.policy.ladder import LONGEST_S
+from cascade.core.requests import read_messages
 from cascade.policy.checks import CallerCheck
 
 if TYPE_CHECKING:

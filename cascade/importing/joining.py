@@ -10,7 +10,8 @@ from typing import Any, cast
 from pydantic_core import to_json
 
 from cascade.core.errors import CorpusError, RequestError
-from cascade.core.messages import Request, read_messages
+from cascade.core.messages import Request
+from cascade.core.requests import read_messages
 from cascade.core.triage import check_request
 from cascade.corpora.decoding import Flaw, decode_item
 from cascade.corpora.items import Item, LadderEntry, Manifest

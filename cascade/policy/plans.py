@@ -5,13 +5,13 @@ from __future__ import annotations
 from collections.abc import Iterator
 from dataclasses import replace
 
-from cascade.budgets.binding import budget_faults, function_of
 from cascade.core.climb import BoundCheck, Plan
 from cascade.core.errors import PolicyError
 from cascade.core.policy import Check, Fault, Policy, Rung, Task, When
 from cascade.core.policy.certificate import UNCERTIFIED, Escalation
 from cascade.core.signals import Signals, words_pattern
 from cascade.core.triage import Repair
+from cascade.policy.budgets import budget_faults, function_of
 from cascade.policy.certificates import certified_escalation, changed_parts, standing
 from cascade.policy.checks import bind_check
 from cascade.policy.patterns import compile_blind, compile_exact

@@ -28,10 +28,10 @@ from typing import Any
 from msgspec.structs import replace
 
 from cascade.claude import AsyncClaude
-from cascade.claude.wire import STREAMS_ABOVE
 from cascade.core.budgets import upper_bound
 from cascade.core.errors import CascadeError, CorpusError
 from cascade.core.messages import Failure, Reply, Request
+from cascade.core.models import STREAMS_ABOVE
 from cascade.core.policy import Rung
 from cascade.corpora.grading import Grade, Graded, Grader, Ungraded, bind_grader, judge_rung
 from cascade.corpora.items import Item, Manifest

@@ -14,7 +14,8 @@ from cascade.core import prices
 from cascade.core.climb import Ask, Observation, Plan, Recorded, climb
 from cascade.core.decision import Situation
 from cascade.core.errors import RequestError
-from cascade.core.messages import Block, Request, Usage, read_messages
+from cascade.core.messages import Block, Request, Usage
+from cascade.core.requests import read_messages
 from cascade.core.storm import Change, Guard
 from cascade.core.trail import Answer, Verdict
 from cascade.core.triage import judge

@@ -10,10 +10,10 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from cascade.budgets.gate import bound_of
-from cascade.claude.wire import STREAMS_ABOVE
 from cascade.core import prices
 from cascade.core.budgets import upper_bound
 from cascade.core.messages import Block, Request, Usage
+from cascade.core.models import STREAMS_ABOVE
 from cascade.core.policy import Policy
 from cascade.core.triage import build_prompt
 from cascade.policy.loading import load_policy

@@ -10,7 +10,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from cascade.calibration.proof.bounds import (
+from cascade.calibration.bounds import (
     Sample,
     binomial_cdf,
     chance_of_passing,

@@ -22,9 +22,10 @@ from cascade.core.decision import Situation
 from cascade.core.policy import Task
 from cascade.core.policy.certificate import Escalation
 from cascade.core.storm import Guard
-from cascade.corpora import Item, LadderEntry, Manifest, RecordedReply, replay_item, write_corpus
+from cascade.corpora import Item, LadderEntry, Manifest, RecordedReply, write_corpus
 from cascade.policy.loading import load_policy
 from cascade.policy.plans import make_plan
+from cascade.replay import replay_item
 from cascade.replay.columns import PolicyMapping, read_columns
 from cascade.replay.driver import recorded_verdict, request_of
 from tests.cli.conftest import Run

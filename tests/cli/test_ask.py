@@ -9,10 +9,11 @@ from pathlib import Path
 
 import pytest
 
-from cascade.corpora import Item, read_corpus, replay_item
+from cascade.corpora import Item, read_corpus
 from cascade.emulator import Emulator
 from cascade.policy.loading import load_policy
 from cascade.policy.plans import make_plan
+from cascade.replay import replay_item
 from tests.cli.conftest import Run
 
 

@@ -11,8 +11,9 @@ from hypothesis import strategies as st
 
 from cascade.core.climb import Ask, Observation, Outcome, Plan, climb
 from cascade.core.decision import Situation
-from cascade.core.messages import Failure, Reply, Request, Usage, read_messages
+from cascade.core.messages import Failure, Reply, Request, Usage
 from cascade.core.policy import Policy, Task
+from cascade.core.requests import read_messages
 from cascade.core.trail import Answer, Step, Verdict
 from cascade.policy.plans import make_plan
 

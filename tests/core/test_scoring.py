@@ -11,8 +11,9 @@ from cascade.core.policy import Policy
 from cascade.core.policy.scorer import Feature, Scoring
 from cascade.core.scoring import Facts, logistic, normalised, score, value_of
 from cascade.core.trail import Verdict
-from cascade.corpora import Item, RecordedReply, replay_item
+from cascade.corpora import Item, RecordedReply
 from cascade.policy.plans import make_plan
+from cascade.replay import replay_item
 
 from .builders import answer_of, policy_of, reply, request_of, run
 

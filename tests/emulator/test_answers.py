@@ -25,7 +25,7 @@ def text_in(message: Message) -> str:
 
 
 def test_a_triage_request_gets_the_recorded_verdict(client: anthropic.Anthropic) -> None:
-    """Asked for confidence and answer, it tells both as JSON, with the recorded usage."""
+    """ApiRequest for confidence and answer, it tells both as JSON, with the recorded usage."""
     message = client.messages.create(**asking(output_config=TRIAGE))
     assert text_in(message) == '{"confidence": 0.9, "answer": "yes – ja"}'
     assert (message.stop_reason, message.model) == ("end_turn", HAIKU)

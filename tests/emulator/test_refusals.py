@@ -11,8 +11,8 @@ from hypothesis import strategies as st
 from pydantic import BaseModel
 
 from cascade.emulator import Emulator
-from cascade.emulator.api import Asked, read_count, read_request
-from cascade.emulator.messages import ApiError
+from cascade.emulator.api import read_count, read_request
+from cascade.emulator.requests import ApiError, ApiRequest
 
 from .conftest import CORPUS, HAIKU, SONNET, TRIAGE, asking
 
@@ -251,7 +251,7 @@ _JSON = st.recursive(
 
 @given(changes=st.dictionaries(_KEYS, _JSON, max_size=4), whole=_JSON, read=st.sampled_from([read_request, read_count]))
 def test_a_hostile_body_is_taken_or_refused(
-    changes: dict[str, Any], whole: object, read: Callable[..., Asked | int]
+    changes: dict[str, Any], whole: object, read: Callable[..., ApiRequest | int]
 ) -> None:
     """Whatever JSON comes, whole or in one field, the checks end in an answer or in an error of the API."""
     for body in (whole, {**asking(), **changes}, asking(output_config=schema(**changes))):
@@ -259,4 +259,4 @@ def test_a_hostile_body_is_taken_or_refused(
             outcome = read(body, beta=False)
         except ApiError as error:
             outcome = error.status
-        assert outcome == 400 or isinstance(outcome, Asked | int)
+        assert outcome == 400 or isinstance(outcome, ApiRequest | int)

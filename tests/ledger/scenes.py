@@ -12,9 +12,10 @@ from typing import Any
 
 import msgspec
 
-from cascade.core.messages import Request, Usage, read_messages
+from cascade.core.messages import Request, Usage
 from cascade.core.policy import Policy
 from cascade.core.policy.operations import Ledger
+from cascade.core.requests import read_messages
 from cascade.core.trail import Answer, Step, Verdict
 from cascade.hooks import Begun, Calling, Ended, Wait
 from cascade.ledger.hook import LedgerHook

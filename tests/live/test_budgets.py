@@ -12,7 +12,8 @@ from structlog.testing import capture_logs
 
 from cascade import AsyncCascade, BudgetExceeded, Policy
 from cascade.budgets.gate import bound_of
-from cascade.core.messages import Request, read_messages
+from cascade.core.messages import Request
+from cascade.core.requests import read_messages
 from cascade.core.triage import build_prompt
 from cascade.policy.plans import make_plan
 

@@ -14,10 +14,11 @@ from cascade.core.climb import Ask, Plan, Recorded, climb
 from cascade.core.decision import Situation
 from cascade.core.trail import Step, Verdict
 from cascade.core.triage import wants_triage
-from cascade.corpora import Corpus, Item, LadderEntry, Manifest, RecordedReply, replay_item, request_of
+from cascade.corpora import Corpus, Item, LadderEntry, Manifest, RecordedReply
 from cascade.emulator import Emulator, Fault
 from cascade.emulator.messages import PROSE
 from cascade.policy.plans import make_plan
+from cascade.replay import replay_item, request_of
 from cascade.replay.driver import recorded_verdict
 
 from .conftest import Connections, Driver

@@ -10,8 +10,9 @@ from typing import Any
 import pytest
 
 from cascade import AllRungsFailed, Answer, Policy
-from cascade.corpora import Corpus, Item, open_corpus, read_corpus, replay_item
+from cascade.corpora import Corpus, Item, open_corpus, read_corpus
 from cascade.policy.plans import make_plan
+from cascade.replay import replay_item
 
 from .conftest import Asking, Emulate
 

@@ -11,9 +11,10 @@ from structlog.testing import capture_logs
 
 from cascade import Answer, Policy
 from cascade.core.storm import Guard
-from cascade.corpora import Corpus, Item, read_corpus, replay_item
+from cascade.corpora import Corpus, Item, read_corpus
 from cascade.policy.plans import make_plan
 from cascade.policy.shipped import shipped
+from cascade.replay import replay_item
 
 from .conftest import HAIKU, Asking, Clock, Driver, Emulate, corpus, ladder, reasons, reply
 

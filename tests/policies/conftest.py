@@ -7,7 +7,8 @@ from functools import cache
 
 import pytest
 
-from cascade.core.messages import Request, read_messages
+from cascade.core.messages import Request
+from cascade.core.requests import read_messages
 from cascade.core.signals import Signals
 from cascade.policy.loading import load_policy
 from cascade.policy.patterns import compile_blind

@@ -14,12 +14,13 @@ import pytest
 from msgspec import structs
 
 from cascade.core.errors import ConfigurationError, CorpusError
-from cascade.corpora import Corpus, Item, RecordedReply, read_corpus, replay_item
+from cascade.corpora import Corpus, Item, RecordedReply, read_corpus
 from cascade.policy.plans import make_plan
 from cascade.recording.calls import make_roster
 from cascade.recording.inputs import Inputs, read_inputs
 from cascade.recording.progress import Report, Settings
 from cascade.recording.recorder import Recorder
+from cascade.replay import replay_item
 from cascade.replay.driver import request_of
 
 from .conftest import HAIKU, OPUS, POLICY, SONNET, Killer, Record

@@ -135,20 +135,20 @@ def test_whatever_calls_cost_the_cap_is_passed_by_one_at_most(seed: int, cap: in
     chance = random.Random(seed)
     calls = [(most, chance.randrange(0, most + 1)) for most in (chance.randrange(1, 60) for _ in range(40))]
 
-    async def pay(cap: SpendingCap, most: int, cost: int) -> bool:
+    async def pay(spending: SpendingCap, most: int, cost: int) -> bool:
         for _ in range(chance.randrange(3)):
             await asyncio.sleep(0)
-        if not await cap.admit(most):
+        if not await spending.admit(most):
             return False
         for _ in range(chance.randrange(5)):
             await asyncio.sleep(0)
-        await cap.settle(most, cost)
+        await spending.settle(most, cost)
         return True
 
     async def go() -> tuple[int, int, list[bool]]:
-        cap = SpendingCap(cap, 0, lost)
-        done = await asyncio.gather(*(pay(cap, most, cost) for most, cost in calls))
-        return cap.spent, cap.overshoot, done
+        spending = SpendingCap(cap, 0, lost)
+        done = await asyncio.gather(*(pay(spending, most, cost) for most, cost in calls))
+        return spending.spent, spending.overshoot, done
 
     spent, largest, done = asyncio.run(go())
     assert spent + lost < max(cap, lost) + max(largest, 1)

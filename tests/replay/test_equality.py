@@ -15,8 +15,9 @@ from msgspec.structs import replace
 from cascade import AllRungsFailed, Answer, Policy
 from cascade.core.errors import CorpusError
 from cascade.core.storm import Guard
-from cascade.corpora import Corpus, Item, read_corpus, replay_item
+from cascade.corpora import Corpus, Item, read_corpus
 from cascade.policy.loading import load_policy
+from cascade.replay import replay_item
 from cascade.replay.columns import Columns, PolicyMapping, View, read_columns
 from cascade.replay.exact import ExactRun
 from cascade.replay.figures import figures_of

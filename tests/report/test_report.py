@@ -14,6 +14,7 @@ from typing import Any
 import pytest
 import yaml
 
+from cascade.calibration.objectives import Budget
 from cascade.calibration.proof.pareto_testing import Target
 from cascade.calibration.report import Chosen, TaskRow, input_of, render_report, write_report
 from cascade.calibration.report.build import report_of
@@ -23,7 +24,6 @@ from cascade.calibration.report.page import MOST_BYTES
 from cascade.calibration.report.table import Table, table_of
 from cascade.calibration.run import Calibration, Wish, calibrate
 from cascade.calibration.search.frontier import point_at
-from cascade.calibration.search.objectives import Budget
 from cascade.core.errors import ConfigurationError
 from cascade.policy.loading import load_policy
 from cascade.policy.shipped import find_corpus

@@ -14,8 +14,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from cascade.calibration.bounds import Sample, chance_of_passing, passes, units_needed, upper_bound
 from cascade.calibration.halves import Found, Side
-from cascade.calibration.proof.bounds import Sample, chance_of_passing, passes, units_needed, upper_bound
 from cascade.calibration.proof.power import Foresight
 from cascade.calibration.search.counts import Loss as CountedLoss
 from cascade.calibration.search.levels import NOT_COUNTED, Coded

@@ -11,8 +11,8 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 from typing import TYPE_CHECKING
 
+from cascade.calibration.bounds import Sample, sample_of
 from cascade.calibration.halves import Found, Items, Side
-from cascade.calibration.proof.bounds import Sample, sample_of
 from cascade.calibration.search.counts import Loss
 from cascade.calibration.search.levels import Coded
 from cascade.replay.arrays import np

@@ -6,7 +6,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Literal
 
-from cascade.calibration.proof.bounds import lower_bound, passes, sample_of, units_needed, upper_bound
+from cascade.calibration.bounds import lower_bound, passes, sample_of, units_needed, upper_bound
 from cascade.calibration.proof.pareto_testing import Target, Tested
 from cascade.calibration.search.levels import Coded
 from cascade.core.errors import CorpusError, PolicyError

@@ -7,12 +7,12 @@ from dataclasses import replace
 from typing import Any
 
 from cascade.calibration.halves import Found, Half, Items
+from cascade.calibration.objectives import told
 from cascade.calibration.proof.pareto_testing import Certified, Target
 from cascade.calibration.report import Chosen, ReportInput, TaskRow, input_of
 from cascade.calibration.run import Calibration
 from cascade.calibration.search.counts import Counts, Loss
 from cascade.calibration.search.frontier import Point, point_at
-from cascade.calibration.search.objectives import told
 
 __all__ = ["report_of"]
 

@@ -7,11 +7,11 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from cascade.calibration.objectives import Budget, Objective, parse_quality
 from cascade.calibration.proof.pareto_testing import Target
 from cascade.calibration.report import write_report
 from cascade.calibration.report.build import report_of
 from cascade.calibration.run import Calibration, Wish, calibrate, calibrate_counts, hold
-from cascade.calibration.search.objectives import Budget, Objective, parse_quality
 from cascade.cli.calibrate.disagreement import agreement_of, print_agreement
 from cascade.cli.calibrate.output import advice_told, fields_of, print_calibration, print_frontier, refusal_told
 from cascade.cli.calibrate.storms import print_storms, storms_of

@@ -7,9 +7,9 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from cascade.calibration.proof.bounds import Sample, lower_bound, upper_bound
+from cascade.calibration.bounds import Sample, lower_bound, upper_bound
+from cascade.calibration.objectives import Objective
 from cascade.calibration.proof.pareto_testing import Target
-from cascade.calibration.search.objectives import Objective
 from cascade.cli.output import stdout
 from cascade.core.errors import ConfigurationError
 from cascade.corpora.items import Manifest

@@ -7,10 +7,10 @@ from dataclasses import asdict
 from difflib import get_close_matches
 from typing import Any
 
+from cascade.calibration.objectives import Budget, Objective, told
 from cascade.calibration.proof.pareto_testing import Certified, NotCertified, Target
 from cascade.calibration.run import Calibration, Half
 from cascade.calibration.search.frontier import Point
-from cascade.calibration.search.objectives import Budget, Objective, told
 from cascade.cli.output import stdout, table
 from cascade.core.policy.certificate import Certificate
 

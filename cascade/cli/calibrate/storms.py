@@ -6,8 +6,8 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
+from cascade.calibration.objectives import Budget
 from cascade.calibration.run import Calibration
-from cascade.calibration.search.objectives import Budget
 from cascade.cli.output import stdout
 from cascade.cli.replay import storms_told
 from cascade.core.policy.certificate import Certificate

@@ -12,11 +12,12 @@ from cascade.cli.ask import read_text
 from cascade.cli.output import print_json, stdout, table
 from cascade.core.climb import Plan
 from cascade.core.errors import PolicyError
-from cascade.core.messages import Request, read_messages
+from cascade.core.messages import Request
 from cascade.core.policy import OTHER, Budget, Policy, Rung, StormGuard
 from cascade.core.policy.certificate import Escalation
 from cascade.core.policy.operations import Limits
 from cascade.core.prices import RateTier
+from cascade.core.requests import read_messages
 from cascade.core.storm import storm_limit
 from cascade.engine import default_policy
 from cascade.policy.loading import load_policy, policy_schema

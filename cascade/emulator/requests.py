@@ -1,0 +1,29 @@
+"""What the emulator makes of a request: an `ApiRequest` that it answers, or an `ApiError`."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+__all__ = ["ApiError", "ApiRequest"]
+
+
+class ApiError(Exception):
+    """A request that gets an error. `details` is the API's error code, `retry_after` is in seconds."""
+
+    def __init__(
+        self, status: int, kind: str, message: str, *, details: str | None = None, retry_after: float | None = None
+    ) -> None:
+        super().__init__(message)
+        self.status, self.kind, self.message = status, kind, message
+        self.details, self.retry_after = details, retry_after
+
+
+@dataclass(frozen=True, slots=True)
+class ApiRequest:
+    """A request that was taken. `text`: of its last user turn. `triage`: the keys of the verdict it wants, in order."""
+
+    model: str
+    text: str
+    stream: bool
+    triage: tuple[str, ...]
+    estimated_tokens: int
