@@ -9,12 +9,12 @@ PARALLEL := --numprocesses auto --dist worksteal
 
 .SILENT:
 .DELETE_ON_ERROR:
-.PHONY: help demo test check lint types floors schema bench aimock lowest clean
+.PHONY: help demo test check lint types layers schema bench aimock lowest clean
 
 help:
 	echo "make demo    the main job, offline and without a key"
 	echo "make test    every test (ARGS='-k name' for some)"
-	echo "make check   lint, types, floors, schema drift"
+	echo "make check   lint, types, layers, schema drift"
 	echo "make bench   the overhead over the bare SDK call"
 	echo "make lowest  every test again, on the lowest versions that pyproject.toml allows"
 	echo "make aimock  the independent emulator that one test uses (needs npm)"
@@ -28,7 +28,7 @@ test: $(VENV)/.ready-dev
 	! command -v npm >/dev/null || $(MAKE) aimock >/dev/null 2>&1 || true
 	$(PYTHON) -m pytest $(PARALLEL) $(ARGS)
 
-check: lint types floors schema
+check: lint types layers schema
 
 lint: $(VENV)/.ready-dev
 	$(PYTHON) -m ruff check
@@ -37,7 +37,7 @@ lint: $(VENV)/.ready-dev
 types: $(VENV)/.ready-dev
 	$(PYTHON) -m pyright
 
-floors: $(VENV)/.ready-dev
+layers: $(VENV)/.ready-dev
 	$(VENV)/bin/lint-imports --no-logo
 
 schema: $(VENV)/.ready-dev
