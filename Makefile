@@ -9,12 +9,13 @@ PARALLEL := --numprocesses auto --dist worksteal
 
 .SILENT:
 .DELETE_ON_ERROR:
-.PHONY: help demo test check lint types layers schema bench aimock lowest clean
+.PHONY: help demo test check lint types layers schema docs bench aimock lowest clean
 
 help:
 	echo "make demo    the main job, offline and without a key"
 	echo "make test    every test (ARGS='-k name' for some)"
-	echo "make check   lint, types, layers, schema drift"
+	echo "make check   lint, types, layers, schema drift, documentation"
+	echo "make docs    the documentation, into .cache/site"
 	echo "make bench   the overhead over the bare SDK call"
 	echo "make lowest  every test again, on the lowest versions that pyproject.toml allows"
 	echo "make aimock  the independent emulator that one test uses (needs npm)"
@@ -28,7 +29,7 @@ test: $(VENV)/.ready-dev
 	! command -v npm >/dev/null || $(MAKE) aimock >/dev/null 2>&1 || true
 	$(PYTHON) -m pytest $(PARALLEL) $(ARGS)
 
-check: lint types layers schema
+check: lint types layers schema docs
 
 lint: $(VENV)/.ready-dev
 	$(PYTHON) -m ruff check
@@ -43,6 +44,11 @@ layers: $(VENV)/.ready-dev
 schema: $(VENV)/.ready-dev
 	$(PYTHON) -m cascade.cli policy schema | diff -u policies/policy.schema.json - || { \
 	  echo "policies/policy.schema.json is stale: run $(VENV)/bin/cascade policy schema > policies/policy.schema.json" >&2; exit 1; }
+
+# The pages that come from the code must be as the code is; a broken link or reference fails.
+docs: $(VENV)/.ready-dev
+	$(PYTHON) docs/generate.py --check
+	NO_MKDOCS_2_WARNING=1 $(PYTHON) -m mkdocs build --quiet --strict --config-file .mkdocs.yml
 
 bench: $(VENV)/.ready-dev
 	$(PYTHON) benchmarks/overhead.py
