@@ -1,4 +1,4 @@
-"""The picture of a report in the README: `python benchmarks/screenshot.py [-o benchmarks/report.png] [--whole]`.
+"""The picture of a report in the documentation: `python benchmarks/screenshot.py [-o FILE] [--whole]`.
 
 The report is what `cascade calibrate history --policy support --max-risk 0.1 --report` writes from the synthetic
 tickets; headless Chromium shows it by day, 1,200 pixels wide, down to the end of the frontier (`--whole`: all of it). It
@@ -18,7 +18,7 @@ from typing import Any
 
 __all__ = ["main", "shoot"]
 
-TARGET = Path(__file__).with_name("report.png")
+TARGET = Path(__file__).resolve().parents[1] / "docs" / "assets" / "report.png"
 CALIBRATE = ("calibrate", "history", "--policy", "support", "--max-risk", "0.1")
 WIDTH = 1_200  # pixels
 MOST_BYTES = 200_000

@@ -39,7 +39,7 @@ def of(language: str) -> list[object]:
         pytest.param(block, id=f"{name_of(page)}:{number}")
         for page in PAGES
         for number, block in enumerate(block for block in blocks_of(page) if block.language == language)
-        if block.runs
+        if block.runs and block.title is None
     ]
 
 
@@ -135,3 +135,20 @@ def test_nothing_waits_to_be_filled_in() -> None:
         assert re.findall(r"\b[A-Z]+_BLOCK\b|\bTODO\b|\bTBD\b", text) == [], page
         for name in re.findall(r"`((?:benchmarks|tests|cascade|policies)/[\w/.-]*)`", text):
             assert (ROOT / name).exists(), (page, name)
+
+
+def test_the_readme_shows_what_the_demo_prints() -> None:
+    """Every line shown of `make demo` is printed by it."""
+    shown = next(block.text for block in blocks_of(ROOT / "README.md") if "synthetic" in block.text)
+    command = [sys.executable, "-m", "cascade", "demo"]
+    printed = subprocess.run(command, capture_output=True, text=True, check=True, timeout=TIMEOUT_S).stdout
+    lines = {" ".join(line.split()) for line in printed.splitlines()}
+    assert [line for line in shown.splitlines() if line.strip("… ") and " ".join(line.split()) not in lines] == []
+
+
+def test_the_reports_picture_is_light() -> None:
+    """A PNG 1,200 pixels wide, light enough for a page."""
+    picture = (ROOT / "docs" / "assets" / "report.png").read_bytes()
+    assert picture[:8] == b"\x89PNG\r\n\x1a\n"
+    assert int.from_bytes(picture[16:20]) == 1_200
+    assert len(picture) < 200_000
