@@ -2,9 +2,6 @@
 
 from __future__ import annotations
 
-import re
-import shlex
-from itertools import pairwise
 from pathlib import Path
 
 from cascade.corpora import read_corpus
@@ -147,17 +144,3 @@ def test_import_says_whether_its_corpus_can_be_replayed(run: Run, tmp_path: Path
         assert code == 0 or done.out.splitlines()[-1].startswith("cannot be replayed yet: ")
         assert "--reprice" not in done.out + done.err or name == "used"
         assert run("replay", f"{name}.jsonl", *options).code == code
-
-
-def test_the_readmes_import_can_be_replayed(run: Run, tmp_path: Path) -> None:
-    """Its line, on a table that has its columns, makes a corpus that replay takes, and another one than record's line."""
-    readme = (Path(__file__).parents[2] / "README.md").read_text().replace("\\\n", "")
-    (line,) = re.findall(r"^\$ (cascade import .*?)(?:  #.*)?$", readme, re.MULTILINE)
-    arguments = shlex.split(line)[1:]
-    columns = [text.partition("=")[2] for before, text in pairwise(arguments) if before == "--map"]
-    (tmp_path / arguments[2]).write_text(f"{','.join(columns)}\n{','.join('1' for _ in columns)}\n")
-    assert run(*arguments).code == 0
-    corpus = arguments[arguments.index("-o") + 1]
-    assert run("replay", corpus).code == 0
-    (recorded,) = re.findall(r"^\$ cascade record .*? -o (\S+)", readme, re.MULTILINE)
-    assert corpus != recorded

@@ -1,4 +1,4 @@
-"""`benchmarks/recorded.py`: the README's table of real corpora says what `calibrate` and `replay` say, losses too."""
+"""`benchmarks/recorded.py`: the documentation's table of real corpora says what `calibrate` and `replay` say, losses too."""
 
 from __future__ import annotations
 
@@ -14,9 +14,17 @@ from cascade.policy.shipped import find_corpus
 from cascade.replay.run import Wish as Replayed
 from cascade.replay.run import replay_corpus
 
-README = Path(__file__).resolve().parents[3] / "README.md"
+PAGE = Path(__file__).resolve().parents[3] / "docs" / "figures.md"
 SHORT = ("coding-claims", "mmlupro-gpt41", "translation-claude")
-CORPORA = ("coding-claims", "mmlupro-claude", "mmlupro-gemini", "mmlupro-gpt41", "mmlupro-llama", "translation-claude")
+CORPORA = (
+    "coding-claims",
+    "date-samples",
+    "mmlupro-claude",
+    "mmlupro-gemini",
+    "mmlupro-gpt41",
+    "mmlupro-llama",
+    "translation-claude",
+)
 
 
 @pytest.mark.parametrize(
@@ -45,13 +53,13 @@ def test_a_row_is_the_tools_own_verdict(name: str, alpha: float, verdict: str, a
         assert "further groups needed" in row.raw.why
 
 
-def test_the_readmes_table_is_what_the_command_prints(
+def test_the_documented_table_is_what_the_command_prints(
     real_corpus: Callable[[str], Path], capsys: pytest.CaptureFixture[str]
 ) -> None:
     """Three of its lines, a win, one within noise and a loss, to the letter; and it leaves no corpus out."""
     main(["--markdown", "--max-risk", "0.1", "--", *(str(real_corpus(name)) for name in SHORT)])
     printed = capsys.readouterr().out.splitlines()
-    readme = README.read_text(encoding="utf-8")
-    assert [line for line in printed if line not in readme.splitlines()] == []
+    page = PAGE.read_text(encoding="utf-8")
+    assert [line for line in printed if line not in page.splitlines()] == []
     assert len([line for line in printed if line.startswith("| `")]) == len(SHORT)
-    assert [name for name in CORPORA if f"| `{name}`:" not in readme] == []
+    assert [name for name in CORPORA if f"| `{name}`:" not in page] == []
