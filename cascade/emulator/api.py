@@ -78,13 +78,17 @@ _MIN_BUDGET = 1024
 
 @dataclass(frozen=True, slots=True)
 class Asked:
-    """A request that was taken. `text`: of its last user turn. `triage`: the keys of the verdict it wants, in order."""
+    """A request that was taken. `text`: of its last user turn. `triage`: the keys of the verdict it wants, in order.
+
+    `schema`: of the answer itself, without the verdict around it; None where that is plain text.
+    """
 
     model: str
     text: str
     stream: bool
     triage: tuple[str, ...]
     estimated_tokens: int
+    schema: dict[str, Any] | None = None
 
 
 def check_headers(headers: Mapping[str, str]) -> None:
@@ -103,7 +107,11 @@ def read_request(body: object, *, beta: bool) -> Asked:
     model = _check_shared(fields)
     _check_limits(fields, model)
     text = text_of(cast("list[dict[str, Any]]", fields["messages"]))
-    return Asked(model, text, fields.get("stream") is True, _triage_keys(fields), _estimate(fields))
+    form, triage = _schema(fields), _triage_keys(fields)
+    if triage:
+        shared = {key: form[key] for key in ("$defs",) if key in form}
+        form = {"anyOf": [form["properties"]["answer"]], **shared}
+    return Asked(model, text, fields.get("stream") is True, triage, _estimate(fields), form or None)
 
 
 def read_count(body: object, *, beta: bool) -> int:
@@ -141,6 +149,11 @@ def _check_limits(fields: dict[str, Any], model: str) -> None:
         _refuse("max_tokens: Input should be greater than or equal to 0")
     if limit == 0:
         _refuse(f"max_tokens: 0, which only warms the cache of {model}, is not emulated")
+    rules = rules_of(model)
+    if rules and limit > rules.max_output:
+        _refuse(
+            f"max_tokens: {limit} > {rules.max_output}, which is the maximum allowed number of output tokens for {model}"
+        )
     if not isinstance(fields.get("stream", False), bool):
         _refuse("stream: Input should be a valid boolean")
     stops = _list(fields.get("stop_sequences") or [], "stop_sequences")
@@ -252,10 +265,14 @@ def _check_tools(fields: dict[str, Any], model: str) -> None:
         _refuse(f"tool_choice: Tool {_brief(choice.get('name'))} not found in provided tools")
 
 
-def _triage_keys(fields: dict[str, Any]) -> tuple[str, ...]:
+def _schema(fields: dict[str, Any]) -> dict[str, Any]:
     config: dict[str, Any] = fields.get("output_config") or {}
     form: dict[str, Any] = config.get("format") or {}
-    schema: dict[str, Any] = form.get("schema") or {}
+    return form.get("schema") or {}
+
+
+def _triage_keys(fields: dict[str, Any]) -> tuple[str, ...]:
+    schema = _schema(fields)
     properties: dict[str, Any] = schema.get("properties") or {}
     required: list[Any] = schema.get("required") or []
     if not {"confidence", "answer"} <= properties.keys():
