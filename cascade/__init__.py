@@ -58,6 +58,7 @@ if TYPE_CHECKING:
     from cascade.engine import Cascade as Cascade
     from cascade.engine import aask as aask
     from cascade.engine import ask as ask
+    from cascade.engine import reload as reload
     from cascade.policy.loading import load_policy as load_policy
 
 _HOMES = {
@@ -77,7 +78,7 @@ _HOMES = {
     ),
     "cascade.core.policy": ("Policy",),
     "cascade.core.trail": ("Answer", "Step", "Verdict"),
-    "cascade.engine": ("AsyncCascade", "Cascade", "aask", "ask"),
+    "cascade.engine": ("AsyncCascade", "Cascade", "aask", "ask", "reload"),
     "cascade.policy.loading": ("load_policy",),
 }
 _HOME = {name: home for home, names in _HOMES.items() for name in names}
@@ -103,6 +104,7 @@ __all__ = [
     "aask",
     "ask",
     "load_policy",
+    "reload",
 ]
 
 

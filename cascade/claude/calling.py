@@ -10,7 +10,7 @@ from typing import Any
 
 import tenacity
 
-from cascade.claude.connections import AsyncConnections, Connections
+from cascade.claude.connections import AsyncConnections, Connections, Reached
 from cascade.claude.failures import OutOfTime
 from cascade.claude.retrying import Attempt, Tries, failed
 from cascade.claude.wire import Accumulator, outcome_of, parameters, reading
@@ -29,7 +29,7 @@ class Claude:
 
     def __init__(self, retry: Retry, client: Any = None, *, clock: Callable[[], float], chance: random.Random) -> None:
         self._retry, self._clock, self._chance = retry, clock, chance
-        self._connections = Connections(client)
+        self._connections, self._reached = Connections(client), Reached()
 
     def prepare(self, ladder: Sequence[Rung]) -> None:
         """Connect what the ladder needs; MissingKey where that cannot be."""
@@ -42,7 +42,9 @@ class Claude:
         if tries.too_late:
             return tries.not_asked()
         retrying = tenacity.Retrying(sleep=time.sleep, **tries.options())
-        return tries.result(retrying(lambda: tries.note(self._attempt(client, prompt, tries))))
+        return tries.result(
+            retrying(lambda: tries.note(self._reached.judge(client, self._attempt(client, prompt, tries))))
+        )
 
     def _attempt(self, client: Any, prompt: Prompt, tries: Tries) -> Attempt:
         left = tries.seconds_left(prompt.rung)
@@ -85,7 +87,7 @@ class AsyncClaude:
 
     def __init__(self, retry: Retry, client: Any = None, *, clock: Callable[[], float], chance: random.Random) -> None:
         self._retry, self._clock, self._chance = retry, clock, chance
-        self._connections = AsyncConnections(client)
+        self._connections, self._reached = AsyncConnections(client), Reached()
 
     async def prepare(self, ladder: Sequence[Rung]) -> None:
         """As `Claude.prepare`."""
@@ -100,7 +102,7 @@ class AsyncClaude:
         retrying = tenacity.AsyncRetrying(sleep=asyncio.sleep, **tries.options())
 
         async def attempt() -> Attempt:
-            return tries.note(await self._attempt(client, prompt, tries))
+            return tries.note(self._reached.judge(client, await self._attempt(client, prompt, tries)))
 
         return tries.result(await retrying(attempt))
 

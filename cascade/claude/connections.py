@@ -10,18 +10,24 @@ import asyncio
 import os
 import threading
 from collections.abc import AsyncGenerator, Callable, Sequence
+from dataclasses import replace
 from importlib import import_module
 from typing import Any
-from weakref import WeakKeyDictionary
+from weakref import WeakKeyDictionary, ref
 
 from cascade.claude.failures import NO_KEY
+from cascade.claude.retrying import Attempt
 from cascade.core.errors import ConfigurationError, MissingKey
+from cascade.core.messages import Reply
 from cascade.core.policy import Rung
 from cascade.forks import renew_in_children
 
-__all__ = ["AsyncConnections", "Connections", "connect", "own_client"]
+__all__ = ["AsyncConnections", "Connections", "Reached", "address_of", "connect", "own_client"]
 
 _Endpoint = tuple[str | None, str | None]
+
+_given_loops: WeakKeyDictionary[Any, ref[asyncio.AbstractEventLoop]] = WeakKeyDictionary()
+"""The event loop that each async client of a caller's own is used in, whichever driver it was given to."""
 
 
 class Connections:
@@ -47,7 +53,7 @@ class Connections:
         """The client for a rung: the given one, or our own where the rung names its endpoint."""
         endpoint = _endpoint(rung)
         if self._given is not None and endpoint == (None, None):
-            return self._given
+            return _opened(self._given)
         client = self._clients.get(endpoint)
         if client is not None:
             return client
@@ -70,7 +76,7 @@ class AsyncConnections:
     """The async clients of one driver, for each event loop its own: connections cannot be shared between loops."""
 
     def __init__(self, given: Any) -> None:
-        self._given = _without_retries(given, asynchronous=True)
+        self._given, self._original = _without_retries(given, asynchronous=True), given
         self._loops: WeakKeyDictionary[asyncio.AbstractEventLoop, dict[_Endpoint, Any]] = WeakKeyDictionary()
         self._keepers: WeakKeyDictionary[asyncio.AbstractEventLoop, list[AsyncGenerator[None]]] = WeakKeyDictionary()
 
@@ -82,9 +88,14 @@ class AsyncConnections:
     async def of(self, rung: Rung) -> Any:
         """As `Connections.of`, for the running loop."""
         endpoint = _endpoint(rung)
-        if self._given is not None and endpoint == (None, None):
-            return self._given
         loop = asyncio.get_running_loop()
+        if self._given is not None and endpoint == (None, None):
+            if _given_loops.setdefault(self._original, ref(loop))() is not loop:
+                raise ConfigurationError(
+                    f"client: this {type(self._given).__name__} was used in another event loop, and its connections end"
+                    " with it (leave client= out and each loop gets its own client, or make a client a loop)"
+                )
+            return _opened(self._given)
         clients = self._loops.setdefault(loop, {})
         client = clients.get(endpoint)
         if client is None:
@@ -110,6 +121,29 @@ class AsyncConnections:
         self._loops.pop(loop, None)
         for keeper in self._keepers.pop(loop, []):
             await keeper.aclose()
+
+
+class Reached:
+    """Which endpoints have answered a driver. One that did may be restarting; one that never did is not waited for long."""
+
+    def __init__(self) -> None:
+        self._answered: set[str] = set()
+
+    def judge(self, client: Any, attempt: Attempt) -> Attempt:
+        """The attempt, with the endpoint's address where no connection to it could be made."""
+        outcome, address = attempt.outcome, address_of(client)
+        if isinstance(outcome, Reply) or outcome.status is not None:
+            self._answered.add(address)
+        elif outcome.kind == "unreachable":
+            kind = "connection" if address in self._answered else "unreachable"
+            return replace(attempt, outcome=replace(outcome, kind=kind, where=f"{address}: {outcome.message}"))
+        return attempt
+
+
+def address_of(client: Any) -> str:
+    """A client's base URL without what may be secret in it: credentials and a query."""
+    url = client.base_url
+    return f"{url.scheme}://{url.netloc.decode()}{url.path}".rstrip("/")
 
 
 def own_client(rung: Rung) -> Any:
@@ -151,6 +185,12 @@ def _without_retries(given: Any, *, asynchronous: bool) -> Any:
     if not isinstance(client, wanted):
         raise ConfigurationError(f"client: {type(client).__name__} is not a client of the anthropic SDK")
     return given.with_options(max_retries=0)
+
+
+def _opened(given: Any) -> Any:
+    if given.is_closed():
+        raise ConfigurationError(f"client: this {type(given).__name__} is closed (give one that is open)")
+    return given
 
 
 def _endpoint(rung: Rung) -> _Endpoint:

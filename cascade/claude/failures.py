@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
+import os
+from socket import gaierror
+from ssl import SSLError
+from typing import TYPE_CHECKING, cast
 
 from cascade.core.errors import ConfigurationError, MissingKey
 from cascade.core.messages import Failure, FailureKind
@@ -56,6 +59,8 @@ def failure_of(error: Exception) -> Failure | None:
 
     if isinstance(error, OutOfTime):
         return Failure("timeout", "the reply took longer than the time it had")
+    if (why := _no_connection(error)) is not None:
+        return Failure("unreachable", why)
     if isinstance(error, Unreadable):
         return Failure("unreadable", f"HTTP 200, but {error}", status=200)
     if isinstance(error, anthropic.APIStatusError):
@@ -70,6 +75,26 @@ def failure_of(error: Exception) -> Failure | None:
     if isinstance(error, (anthropic.AnthropicError, ImportError)):  # a platform's package is missing, a token expired …
         raise ConfigurationError(f"client: the anthropic SDK cannot make the call: {_first_line(error)}") from error
     return None
+
+
+def _no_connection(error: Exception) -> str | None:
+    """Why no connection could be made; None where one was, or the error is another."""
+    import httpx2  # noqa: PLC0415 - it takes a second to import
+
+    found: BaseException | None = error
+    is_connect = False
+    while found is not None:
+        is_connect = is_connect or isinstance(found, httpx2.ConnectError)
+        if is_connect and isinstance(found, OSError) and found.errno is not None:
+            if isinstance(found, gaierror):
+                return "the name does not resolve"
+            if isinstance(found, SSLError):
+                return f"no TLS connection ({type(found).__name__})"
+            return os.strerror(found.errno).lower()
+        found = found.__cause__ or found.__context__
+        if isinstance(found, BaseExceptionGroup):  # one for each address of the name
+            found = cast("BaseException", found.exceptions[0])  # pyright: ignore[reportUnknownMemberType]
+    return "no connection" if is_connect else None
 
 
 def _failure_of_transport(error: httpx2.RequestError | httpx2.StreamError) -> Failure:

@@ -8,7 +8,7 @@ from datetime import UTC, datetime
 from email.utils import parsedate_to_datetime
 from typing import Any
 
-from cascade.claude.connections import own_client
+from cascade.claude.connections import address_of, own_client
 from cascade.claude.failures import failure_of
 from cascade.core.errors import MissingKey
 from cascade.core.policy import Rung
@@ -49,7 +49,7 @@ def look_at(rungs: Sequence[Rung]) -> Looked:
     except MissingKey as problem:
         return Looked(base_url, str(problem), True, (), None)
     with client:
-        base_url = str(client.base_url).rstrip("/")
+        base_url = address_of(client)
         models: list[ModelStatus] = []
         skew: float | None = None
         for rung in rungs:

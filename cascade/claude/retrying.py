@@ -21,8 +21,11 @@ __all__ = ["Attempt", "Tries", "failed"]
 
 _FIRST_WAIT_S = 0.5
 _RETRIED: frozenset[FailureKind] = frozenset(
-    {"rate_limited", "overloaded", "server", "connection", "timeout", "conflict"}
+    {"rate_limited", "overloaded", "server", "connection", "unreachable", "timeout", "conflict"}
 )
+# An endpoint that never answered and cannot be connected to is a wrong address more often than a restart.
+_UNREACHABLE_ATTEMPTS = 2
+_UNREACHABLE_WAIT_S = 0.25
 
 
 @dataclass(frozen=True, slots=True)
@@ -85,13 +88,21 @@ class Tries:
 
     def _wait(self, state: tenacity.RetryCallState) -> float:
         assert state.outcome is not None
-        ceiling = min(self._retry.max_wait_s, _FIRST_WAIT_S * 2 ** (state.attempt_number - 1))
+        longest = _UNREACHABLE_WAIT_S if _is_unreachable(state) else self._retry.max_wait_s
+        ceiling = min(longest, _FIRST_WAIT_S * 2 ** (state.attempt_number - 1))
         asked = state.outcome.result().retry_after_s or 0.0
         return min(self._retry.max_wait_s, max(asked, self._jitter.uniform(0, ceiling)))
 
     def _stop(self, state: tenacity.RetryCallState) -> bool:
         no_time = self._clock() + state.upcoming_sleep >= self.time_out_at
-        return state.attempt_number >= self._retry.attempts or no_time
+        most = min(self._retry.attempts, _UNREACHABLE_ATTEMPTS) if _is_unreachable(state) else self._retry.attempts
+        return state.attempt_number >= most or no_time
+
+
+def _is_unreachable(state: tenacity.RetryCallState) -> bool:
+    assert state.outcome is not None
+    outcome = state.outcome.result().outcome
+    return isinstance(outcome, Failure) and outcome.kind == "unreachable"
 
 
 def _last_attempt(state: tenacity.RetryCallState) -> Attempt:

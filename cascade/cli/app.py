@@ -91,7 +91,7 @@ def doctor(policy: Annotated[str | None, POLICY] = None, as_json: Annotated[bool
 
 
 @app.command()
-def emulate(
+def emulate(  # noqa: PLR0913, PLR0917 - options
     corpus: Annotated[
         list[Path] | None,
         typer.Option("--corpus", "-c", help="Answer from this corpus; may be repeated. Default: support."),
@@ -101,6 +101,9 @@ def emulate(
     faults: Annotated[str | None, typer.Option(help="E.g. rate_limit=0.1,overloaded=0.05; see the README.")] = None,
     seed: Annotated[int, typer.Option(help="Makes the faults' chance repeat.")] = 0,
     token_latency_ms: Annotated[float, typer.Option(help="Time each output token takes.", min=0)] = 0.0,
+    canned: Annotated[
+        bool, typer.Option("--any", help="Give a canned answer, marked as one, to texts and models no corpus has.")
+    ] = False,
     as_json: Annotated[bool, JSON] = False,
 ) -> None:
     """A Messages API on loopback that answers from a corpus. Ctrl-C stops it."""
@@ -108,7 +111,7 @@ def emulate(
 
     run_emulator(
         corpus or [], host=host, port=port, faults=faults, seed=seed, token_latency_s=token_latency_ms / 1e3,
-        as_json=as_json,
+        canned=canned, as_json=as_json,
     )  # fmt: skip
 
 

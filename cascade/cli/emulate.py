@@ -8,6 +8,7 @@ import sys
 import threading
 from collections.abc import Sequence
 from pathlib import Path
+from typing import Any
 
 from cascade.cli.output import stderr
 from cascade.core.errors import ConfigurationError, MissingExtra
@@ -30,23 +31,14 @@ def synthetic_corpus(name: str) -> Path:
     return path
 
 
-def run_emulator(
-    corpora: Sequence[Path],
-    *,
-    host: str,
-    port: int,
-    faults: str | None,
-    seed: int,
-    token_latency_s: float,
-    as_json: bool,
-) -> None:
-    """Serve until Ctrl-C; the address is the one line on stdout."""
+def run_emulator(corpora: Sequence[Path], *, as_json: bool, **options: Any) -> None:
+    """Serve until Ctrl-C; the address is the one line on stdout. `options` are those of `Emulator`."""
     try:
         from cascade.emulator import Emulator  # noqa: PLC0415 - needs an extra
     except ImportError:
         raise MissingExtra("the emulator", "emulator") from None
     chosen = [find_corpus(path) for path in corpora] or [support_corpus()]
-    server = Emulator(chosen, host=host, port=port, faults=faults, seed=seed, token_latency_s=token_latency_s)
+    server = Emulator(chosen, **options)
     with server:
         if as_json:
             told = {"base_url": server.base_url, "api_key": "emulator", "models": list(server.answers.models)}
@@ -55,7 +47,8 @@ def run_emulator(
             sys.stdout.write(f"export ANTHROPIC_BASE_URL={server.base_url} ANTHROPIC_API_KEY=emulator\n")
         sys.stdout.flush()
         models, files = ", ".join(server.answers.models), ", ".join(path.name for path in chosen)
-        stderr.print(f"It answers texts that {files} has, and nothing else, as {models}.")
+        beyond = "anything else gets a canned answer" if options["canned"] else "nothing else (--any answers that too)"
+        stderr.print(f"It answers texts that {files} has, as {models}; {beyond}.")
         stderr.print("Give another shell this address and key, then for example:")
         stderr.print(f"  cascade ask {shlex.quote(_example(chosen[0]))} --explain")
         stderr.print("Ctrl-C stops it.")

@@ -15,6 +15,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Generator, Mapping
 from dataclasses import dataclass, field, replace
+from itertools import groupby
 from typing import Any
 
 from cascade.core import prices
@@ -129,7 +130,7 @@ def climb(
     DeadlineExceeded and BudgetExceeded carry the trail.
     """
     policy = plan.policy
-    check_request(request)
+    check_request(request, policy.ladder)
     match = plan.signals.classify(request)
     all_checks = (*plan.shared_checks, *plan.checks.get(match.task, ()), *checks)
     taken: list[Step] = []
@@ -189,8 +190,7 @@ def step_of(
         return Step(call.index, rung.rung, rung.model, verdict, outcome.usage, outcome.cost)
     if isinstance(outcome, Failure):
         kind = "overflow" if outcome.kind == "overflow" else "failed"
-        status = f", HTTP {outcome.status}" if outcome.status else ""
-        verdict = Verdict(kind, detail=f"{outcome.kind}{status}")
+        verdict = Verdict(kind, detail=outcome.told)
     else:
         verdict = read_reply(
             outcome,
@@ -250,7 +250,8 @@ def _observation(policy: Policy, match: Match, steps: tuple[Step, ...], *, after
 def _exhausted(plan: Plan, request: Request, match: Match, steps: tuple[Step, ...], why: Degraded, told: str) -> Answer:
     if plan.policy.exhausted == "abstain":
         return _answer(plan, request, match, steps, None, why)
-    tried = "; ".join(f"{step.rung}: {step.verdict.kind}{_why(step)}" for step in steps)
+    groups = groupby(steps, key=lambda step: f"{step.verdict.kind}{_why(step)}")
+    tried = "; ".join(f"{', '.join(step.rung for step in alike)}: {what}" for what, alike in groups)
     spent = f"{sum(step.cost for step in steps) / 1e9:.6f} USD"
     if why == "deadline":
         message = f"the deadline passed before any rung had an answer ({tried}; spent {spent}; raise deadline_s)"
@@ -260,7 +261,7 @@ def _exhausted(plan: Plan, request: Request, match: Match, steps: tuple[Step, ..
         raise BudgetExceeded(message, refused=told, steps=steps)
     message = f"no rung had an answer that may be shipped ({tried}; stopped by {why}; spent {spent})"
     if all(step.verdict.kind == "failed" for step in steps):
-        message += "; is the endpoint there? `cascade doctor` looks"
+        message += "; check the endpoint: `cascade doctor`"
     raise AllRungsFailed(message, steps=steps)
 
 

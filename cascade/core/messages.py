@@ -12,11 +12,12 @@ Block = Mapping[str, Any]
 """A message or a content block, in the Messages API's own shape. Passed through untouched."""
 
 FailureKind = Literal[
-    "rate_limited", "spend_cap", "overloaded", "server", "connection", "timeout", "conflict", "unreadable",
-    "deadline", "overflow", "rejected",
+    "rate_limited", "spend_cap", "overloaded", "server", "connection", "unreachable", "timeout", "conflict",
+    "unreadable", "deadline", "overflow", "rejected",
 ]  # fmt: skip
 """Why a call brought no reply. `overflow`: the prompt does not fit the context window. `rejected`: the request itself
-was refused, which is the caller's or the configuration's fault. `unreadable`: a 200 that is not a message."""
+was refused, which is the caller's or the configuration's fault. `unreadable`: a 200 that is not a message. `unreachable`: no
+connection could be made to an endpoint that never answered before; where it did, that is `connection`."""
 
 
 _PLAIN = frozenset({"input_tokens", "output_tokens"})
@@ -137,7 +138,8 @@ class Failure:
     """A call that brought no reply, after all its attempts.
 
     `usage` is what its last attempt was billed all the same, `spent` what those before it were. `message` is one line
-    for the person who reads the error; it quotes the endpoint and is never logged.
+    for the person who reads the error; it quotes the endpoint and is never logged. `where`, if no connection could be made:
+    the endpoint's address, without credentials, and why; it may be logged.
     """
 
     kind: FailureKind
@@ -148,11 +150,18 @@ class Failure:
     attempts: int = 1
     latency_s: float = 0.0
     spent: tuple[Usage, ...] = ()
+    where: str = ""
 
     @property
     def billed(self) -> tuple[Usage, ...]:
         """Each attempt's usage by itself: a price tier looks at the length of one prompt."""
         return (self.usage, *self.spent)
+
+    @property
+    def told(self) -> str:
+        """Its kind and what is known of it, without anything that the endpoint said."""
+        status = f", HTTP {self.status}" if self.status else ""
+        return f"{self.kind}{status}{self.where and f', {self.where}'}"
 
 
 def _count(counts: Mapping[str, Any], key: str) -> int:

@@ -12,7 +12,7 @@ from dataclasses import dataclass
 from functools import lru_cache
 from typing import Literal, get_args
 
-__all__ = ["STREAMS_ABOVE", "Effort", "Family", "Model", "ModelRules", "Thinking", "identify", "rules_of"]
+__all__ = ["STREAMS_ABOVE", "Effort", "Family", "Model", "ModelRules", "Platform", "Thinking", "identify", "rules_of"]
 
 STREAMS_ABOVE = 21_333
 """max_tokens; a reply that long may take minutes, which no idle connection is sure to survive, so it is streamed."""
@@ -20,6 +20,8 @@ STREAMS_ABOVE = 21_333
 Family = Literal["haiku", "sonnet", "opus", "fable", "mythos"]
 Thinking = Literal["disabled", "adaptive", "between_tools", "enabled"]
 Effort = Literal["low", "medium", "high", "xhigh", "max"]
+Platform = Literal["api", "bedrock", "bedrock_global", "vertex"]
+"""Where a name is used: Anthropic's API, Amazon Bedrock in a region or globally, Google Vertex AI. Each has its own prices."""
 
 _RANK: dict[str, int] = {"haiku": 0, "sonnet": 1, "opus": 2, "fable": 3, "mythos": 3}
 _EFFORTS: frozenset[str] = frozenset(get_args(Effort))
@@ -27,11 +29,15 @@ _EFFORTS: frozenset[str] = frozenset(get_args(Effort))
 
 @dataclass(frozen=True, slots=True)
 class Model:
-    """A Claude model as its name tells it: `family` and `version`, e.g. ("haiku", (5, 5))."""
+    """A Claude model as its name tells it: `family` and `version`, e.g. ("haiku", (5, 5)).
+
+    `platform` is the one whose form the name has. Some models have the same name on Vertex AI as on the API: then it is "api".
+    """
 
     canonical: str
     family: Family
     version: tuple[int, ...]
+    platform: Platform = "api"
 
     @property
     def rank(self) -> int:
@@ -45,7 +51,8 @@ class ModelRules:
 
     `thinking`: the accepted types; `thinks_by_default`: whether it thinks when the request does not say (thinking
     counts toward max_tokens, so a triage prompt must leave room); `efforts`: accepted levels (empty: none) and
-    `default_effort`; `prefill`: whether the last turn may be the assistant's; `forced_tool_choice`: whether `any`/`tool` is accepted.
+    `default_effort`; `prefill`: whether the last turn may be the assistant's; `forced_tool_choice`: whether `any`/`tool` is accepted;
+    `max_output`: the highest max_tokens, in tokens, thinking included (outside the batch API's beta).
     """
 
     thinking: frozenset[str]
@@ -54,11 +61,14 @@ class ModelRules:
     default_effort: Effort | None = None
     prefill: bool = False
     forced_tool_choice: bool = True
+    max_output: int = 128_000
 
 
 # Anthropic's documentation, November 2026. Keyed by family and version.
 _TABLE: dict[tuple[str, tuple[int, ...]], ModelRules] = {
-    ("haiku", (4, 5)): ModelRules(frozenset({"disabled", "enabled"}), False, frozenset(), prefill=True),
+    ("haiku", (4, 5)): ModelRules(
+        frozenset({"disabled", "enabled"}), False, frozenset(), prefill=True, max_output=64_000
+    ),
     ("sonnet", (4, 6)): ModelRules(frozenset({"disabled", "adaptive"}), False, _EFFORTS - {"xhigh"}),
     ("opus", (4, 7)): ModelRules(frozenset({"disabled", "adaptive"}), False, _EFFORTS),
     ("haiku", (5, 5)): ModelRules(
@@ -88,7 +98,14 @@ def identify(name: str) -> Model | None:
     else:
         return None
     numbers = tuple(int(part) for part in version.split("-"))
-    return Model(f"claude-{family}-{version}" if _NEW.match(bare) else f"claude-{version}-{family}", family, numbers)  # type: ignore[arg-type]
+    canonical = f"claude-{family}-{version}" if _NEW.match(bare) else f"claude-{version}-{family}"
+    return Model(canonical, family, numbers, _platform(name.rsplit("/", 1)[-1].lower()))  # type: ignore[arg-type]
+
+
+def _platform(name: str) -> Platform:
+    if "anthropic." in name:  # anthropic.claude-…, us.anthropic.claude-…: in a region, which costs more than global.
+        return "bedrock_global" if name.startswith("global.") else "bedrock"
+    return "vertex" if "@" in name else "api"
 
 
 @lru_cache(maxsize=256)

@@ -14,7 +14,7 @@ from __future__ import annotations
 import json
 import re
 import string
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from typing import Any
 
@@ -92,8 +92,8 @@ def triage_tokens(policy: Policy) -> tuple[int, int]:
     return -(-len(rules) // _CHARACTERS_PER_TOKEN), _ENVELOPE_TAKES
 
 
-def check_request(request: Request) -> None:
-    """Refuse what a rung cannot take, before anything is paid; nothing of a request is silently dropped."""
+def check_request(request: Request, ladder: Iterable[Rung] = ()) -> None:
+    """Refuse what a rung of the ladder cannot take, before anything is paid; nothing of a request is silently dropped."""
     if request.messages[-1]["role"] != "user":
         raise RequestError(
             "prompt: the last message is the assistant's; a prefill cannot be combined with the triage's JSON format"
@@ -117,6 +117,13 @@ def check_request(request: Request) -> None:
         raise RequestError("prompt: it holds half of a surrogate pair, which is no text (decode it properly)")
     if request.max_tokens is not None and request.max_tokens < 1:
         raise RequestError(f"max_tokens: {request.max_tokens} is not a positive number")
+    for rung in ladder:
+        most = _max_output(rung)
+        if request.max_tokens is not None and most is not None and request.max_tokens > most:
+            raise RequestError(
+                f"max_tokens: {request.max_tokens} is more than rung {rung.rung} can answer with: the maximum of"
+                f" {rung.model} is {most} (give {most} or less)"
+            )
 
 
 def _blocks_in(content: Any) -> Iterator[Mapping[str, Any]]:
@@ -132,15 +139,16 @@ def build_prompt(policy: Policy, index: int, request: Request) -> Prompt:
     rung = policy.ladder[index]
     answer_tokens = request.max_tokens or rung.max_tokens
     if not wants_triage(policy, index):
-        max_tokens = answer_tokens + _thinking_allowance(rung)
+        max_tokens = _bounded(rung, answer_tokens + _thinking_allowance(rung))
         return Prompt(rung, request.messages, request.system, request.schema, max_tokens)
     order = policy.triage.order
+    room = _ENVELOPE_TOKENS + answer_tokens // _ESCAPING_SHARE + _thinking_allowance(rung)
     return Prompt(
         rung,
         request.messages,
         (*_blocks(request.system), {"type": "text", "text": policy.triage.prompt or RULES[order]}),
         _envelope(request.schema, order),
-        answer_tokens + _ENVELOPE_TOKENS + answer_tokens // _ESCAPING_SHARE + _thinking_allowance(rung),
+        _bounded(rung, answer_tokens + room),
     )
 
 
@@ -148,6 +156,17 @@ def _blocks(system: str | tuple[Block, ...] | None) -> tuple[Block, ...]:
     if isinstance(system, str):
         return ({"type": "text", "text": system},) if system else ()
     return system or ()
+
+
+def _max_output(rung: Rung) -> int | None:
+    rules = rules_of(rung.model)
+    return rules.max_output if rules else None
+
+
+def _bounded(rung: Rung, max_tokens: int) -> int:
+    """With all allowances no more than the model takes: an answer as long as it can be has no room for more."""
+    most = _max_output(rung)
+    return max_tokens if most is None else min(max_tokens, most)
 
 
 def _thinking_allowance(rung: Rung) -> int:

@@ -92,7 +92,11 @@ def read_request(body: object, *, beta: bool) -> ApiRequest:
     model = _check_shared(fields)
     _check_limits(fields, model)
     text = text_of(cast("list[dict[str, Any]]", fields["messages"]))
-    return ApiRequest(model, text, fields.get("stream") is True, _triage_keys(fields), _estimate(fields))
+    form, triage = _schema(fields), _triage_keys(fields)
+    if triage:
+        shared = {key: form[key] for key in ("$defs",) if key in form}
+        form = {"anyOf": [form["properties"]["answer"]], **shared}
+    return ApiRequest(model, text, fields.get("stream") is True, triage, _estimate(fields), form or None)
 
 
 def read_count(body: object, *, beta: bool) -> int:
@@ -130,6 +134,11 @@ def _check_limits(fields: dict[str, Any], model: str) -> None:
         _refuse("max_tokens: Input should be greater than or equal to 0")
     if limit == 0:
         _refuse(f"max_tokens: 0, which only warms the cache of {model}, is not emulated")
+    rules = rules_of(model)
+    if rules and limit > rules.max_output:
+        _refuse(
+            f"max_tokens: {limit} > {rules.max_output}, which is the maximum allowed number of output tokens for {model}"
+        )
     if not isinstance(fields.get("stream", False), bool):
         _refuse("stream: Input should be a valid boolean")
     stops = _list(fields.get("stop_sequences") or [], "stop_sequences")
@@ -241,10 +250,14 @@ def _check_tools(fields: dict[str, Any], model: str) -> None:
         _refuse(f"tool_choice: Tool {_brief(choice.get('name'))} not found in provided tools")
 
 
-def _triage_keys(fields: dict[str, Any]) -> tuple[str, ...]:
+def _schema(fields: dict[str, Any]) -> dict[str, Any]:
     config: dict[str, Any] = fields.get("output_config") or {}
     form: dict[str, Any] = config.get("format") or {}
-    schema: dict[str, Any] = form.get("schema") or {}
+    return form.get("schema") or {}
+
+
+def _triage_keys(fields: dict[str, Any]) -> tuple[str, ...]:
+    schema = _schema(fields)
     properties: dict[str, Any] = schema.get("properties") or {}
     required: list[Any] = schema.get("required") or []
     if not {"confidence", "answer"} <= properties.keys():

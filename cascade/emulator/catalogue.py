@@ -38,7 +38,7 @@ def list_models(models: Sequence[str], query: Mapping[str, list[str]]) -> dict[s
 
 def describe_model(name: str) -> dict[str, Any]:
     """One model; what is not known of it is null."""
-    model = identify(name)
+    model, rules = identify(name), rules_of(name)
     return {
         "type": "model",
         "id": name,
@@ -49,7 +49,7 @@ def describe_model(name: str) -> dict[str, Any]:
         "retires_at": None,
         "line": model.family if model else None,
         "max_input_tokens": None,
-        "max_tokens": None,
+        "max_tokens": rules.max_output if rules else None,
         "capabilities": _capabilities(name),
     }
 

@@ -205,7 +205,7 @@ class Connection:
         if fault is not None:
             await self._strike(fault, asked)
         kind = fault.kind if fault else None
-        recorded = emulator.answers.find(asked.model, asked.text, take=kind not in ("cut", "stream_overloaded"))
+        recorded = emulator.answers.find(asked, take=kind not in ("cut", "stream_overloaded"))
         reply = compose(asked, recorded, kind, emulator.seed)
         if asked.stream:
             await self._stream(asked, reply, kind)

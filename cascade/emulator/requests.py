@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from typing import Any
 
 __all__ = ["ApiError", "ApiRequest"]
 
@@ -20,10 +21,14 @@ class ApiError(Exception):
 
 @dataclass(frozen=True, slots=True)
 class ApiRequest:
-    """A request that was taken. `text`: of its last user turn. `triage`: the keys of the verdict it wants, in order."""
+    """A request that was taken. `text`: of its last user turn. `triage`: the keys of the verdict it wants, in order.
+
+    `schema`: of the answer itself, without the verdict around it; None where that is plain text.
+    """
 
     model: str
     text: str
     stream: bool
     triage: tuple[str, ...]
     estimated_tokens: int
+    schema: dict[str, Any] | None = None

@@ -6,7 +6,7 @@ from typing import Any, NoReturn, TypeVar, cast
 
 from cascade.emulator.requests import ApiError
 
-__all__ = ["check_schema"]
+__all__ = ["check_schema", "example_of"]
 
 _BOUNDS = frozenset(
     {"minimum", "maximum", "exclusiveMinimum", "exclusiveMaximum", "multipleOf", "minLength", "maxLength"}
@@ -44,6 +44,37 @@ def check_schema(schema: dict[str, Any]) -> None:
             _refuse(f"is too complex: at most {_MAX_OPTIONAL} optional properties and {_MAX_UNIONS} unions")
         inside = [*properties.values(), *_part(part, "anyOf", list), *_part(part, "allOf", list), part.get("items")]
         left.extend((child, names) for child in inside)
+
+
+def example_of(schema: dict[str, Any], text: str) -> Any:
+    """A value that a schema allows, as `check_schema` takes it; its strings are `text`."""
+    return _example(schema, _part(schema, "$defs", dict), text)
+
+
+def _example(node: object, definitions: dict[str, Any], text: str) -> Any:
+    part = cast("dict[str, Any]", node) if isinstance(node, dict) else {}
+    if isinstance(reference := part.get("$ref"), str):
+        return _example(definitions.get(reference.removeprefix("#/$defs/")), definitions, text)
+    if "const" in part:
+        return part["const"]
+    for choices in (_part(part, "enum", list), _part(part, "anyOf", list), _part(part, "allOf", list)):
+        if choices:
+            return choices[0] if "enum" in part else _example(choices[0], definitions, text)
+    kinds = _part(part, "type", list) if isinstance(part.get("type"), list) else [part.get("type")]
+    match kinds[0] if kinds else None:
+        case "object":
+            inside = _part(part, "properties", dict)
+            return {name: _example(child, definitions, text) for name, child in inside.items()}
+        case "array":
+            return [_example(part.get("items"), definitions, text)] * (part.get("minItems") or 0)
+        case "integer" | "number":
+            return 0
+        case "boolean":
+            return False
+        case "null":
+            return None
+        case _:
+            return text
 
 
 def _part(node: dict[str, Any], key: str, kind: type[_Part]) -> _Part:

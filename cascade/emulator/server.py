@@ -54,7 +54,7 @@ class Emulator:
     """A Messages API on loopback that answers from corpora (or their paths). A context manager; it stops on exit.
 
     `faults` is a spec or a list (see `faults`), `seed` makes their chance repeat, `token_latency_s` is the time that
-    each output token takes. All properties may be read, and `faults` set, from any thread while it runs.
+    each output token takes; with `canned`, texts and models that no corpus has get a canned answer that says so. All properties may be read, and `faults` set, from any thread while it runs.
     """
 
     def __init__(
@@ -66,8 +66,9 @@ class Emulator:
         faults: str | Iterable[Fault] | None = None,
         seed: int = 0,
         token_latency_s: float = 0.0,
+        canned: bool = False,
     ) -> None:
-        self.answers = Answers(corpora)
+        self.answers = Answers(corpora, canned=canned)
         self.host, self.port, self.seed, self.token_latency_s = host, port, seed, token_latency_s
         self._plan = FaultPlan(parse_faults(faults), seed)
         self._lock = threading.Lock()

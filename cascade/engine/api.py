@@ -18,7 +18,7 @@ from cascade.policy.checks import CallerCheck
 if TYPE_CHECKING:
     from pydantic import BaseModel
 
-__all__ = ["aask", "ask"]
+__all__ = ["aask", "ask", "reload"]
 
 _Driver = TypeVar("_Driver", Cascade, AsyncCascade)
 
@@ -50,6 +50,11 @@ class _Shared:
             self._drivers[key] = driver
             return driver
 
+    def forget(self) -> None:
+        """Drop them all; requests under way keep theirs."""
+        with self._lock:
+            self._drivers = {}
+
 
 _shared = _Shared()
 
@@ -71,10 +76,11 @@ def ask(  # noqa: PLR0913 - the public contract
 
     `prompt`: a text or a list of messages. `system`: your system prompt; it stays first and unchanged. `task`: the
     class of input, where you know it. `policy`: a Policy, a path, or a shipped name (default: `CASCADE_POLICY`, else
-    "default"); loaded once a process. `response_model`: a pydantic class; the answer's `data` is an instance of it.
+    "default"); loaded once a process, as the environment's key and `ANTHROPIC_BASE_URL` are: `cascade.reload()` reads them anew. `response_model`: a pydantic class; the answer's `data` is an instance of it.
     `checks`: functions of the answer's text that return True where it passes, beside the policy's. `flags`: names for
     the policy's signals. `metadata`: names for your books; it stays on the answer. `max_tokens`: bounds the answer, in
-    place of the rung's own. `deadline_s`: for the whole climb, in place of the policy's.
+    place of the rung's own. `deadline_s`: for the whole climb, in place of the policy's. It runs once the SDK is imported and
+    the clients are made, which takes the first request of a process a second or two longer (`Cascade.prepare` does it ahead).
 
     Raises RequestError, PolicyError or MissingKey before anything is paid; UpstreamRejected, AllRungsFailed or
     DeadlineExceeded with the trail of what was tried and paid.
@@ -117,3 +123,12 @@ async def aask(  # noqa: PLR0913 - the public contract
         max_tokens=max_tokens,
         deadline_s=deadline_s,
     )
+
+
+def reload() -> None:
+    """Have the next `ask` and `aask` read their policy files and the environment anew.
+
+    Requests under way go on as they began. The storm guard and what else is kept in memory begin again, from the ledger where
+    there is one. A `Cascade` of your own is not touched: make another. Modules that checks name are not imported again.
+    """
+    _shared.forget()

@@ -43,6 +43,9 @@ class Cascade:
     (default: `CASCADE_STATE`, else memory). `hooks`: who else is told of each request. `clock` gives seconds from any
     origin, `wall` Unix seconds. Safe to share between threads; also a context manager. Raises PolicyError where the
     policy cannot be used, MissingExtra where a package that it needs is not installed.
+
+    The policy's file is read when the driver is made, the environment (key, `ANTHROPIC_BASE_URL`) when a client is: later
+    changes of either need a new driver.
     """
 
     def __init__(  # noqa: PLR0913 - the public contract
@@ -69,6 +72,13 @@ class Cascade:
         """For `forks`: the threads that observe stay with the parent."""
         self._lock = threading.Lock()
         self._background: ThreadPoolExecutor | None = None
+
+    def prepare(self) -> None:
+        """Make the clients now; MissingKey where there is no key.
+
+        Else the first request does it: it imports the SDK, which takes a second or two, before its deadline begins to run.
+        """
+        self._claude.prepare(self._runtime.ladder_of("cascade"))
 
     def ask(  # noqa: PLR0913 - the public contract
         self,
@@ -152,9 +162,10 @@ class Cascade:
 
 
 class AsyncCascade:
-    """`Cascade` for asyncio: the same arguments, the same rule, awaited. One client per event loop.
+    """`Cascade` for asyncio: the same arguments, the same rule, awaited.
 
-    `checks` are plain functions and run on the loop.
+    It makes itself a client for each event loop. A `client` that was given serves one loop: in another one (a second
+    `asyncio.run`) it raises ConfigurationError before anything is sent. `checks` are plain functions and run on the loop.
     """
 
     def __init__(  # noqa: PLR0913 - the public contract
@@ -180,6 +191,10 @@ class AsyncCascade:
     def renew_lock(self) -> None:
         """For `forks`: the tasks that observe stay with the parent."""
         self._background: set[asyncio.Task[None]] = set()
+
+    async def prepare(self) -> None:
+        """As `Cascade.prepare`, for the running loop."""
+        await self._claude.prepare(self._runtime.ladder_of("cascade"))
 
     async def ask(  # noqa: PLR0913 - the public contract
         self,

@@ -1,14 +1,18 @@
 """Prices of the rungs, compiled once from genai-prices (its only importer) or from the policy.
 
-An unknown model is an error, never a price of 0.
+A Claude model has the price of the platform that its name belongs to: `us.anthropic.claude-…` is Bedrock's regional price,
+`global.anthropic.claude-…` its global one, `claude-…@20251001` Vertex AI's global one. What a name does not tell (Vertex AI's
+regional endpoints take more, a contract takes less) is the rung's `price` or `discount`. An unknown model is an error, never
+a price of 0.
 """
 
 from __future__ import annotations
 
+from datetime import UTC, datetime
 from decimal import Decimal
 from functools import lru_cache
 
-from cascade.core.models import identify
+from cascade.core.models import Model, Platform, identify
 from cascade.core.policy import Price, Rung
 from cascade.core.prices import Rates, RateTier
 
@@ -22,7 +26,7 @@ class NoPrice(LookupError):
 def rates_of(rung: Rung, *, batch: bool = False) -> Rates:
     """The rates of a rung: its own `price`, else the list price of its model, less its `discount`.
 
-    `batch`: of the Message Batches API, half of all list prices. A `price` of the rung's own is what its endpoint takes either
+    `batch`: of batch processing, half of all list prices. A `price` of the rung's own is what its endpoint takes either
     way. Raises NoPrice for a model that has none.
     """
     factor = 1 - Decimal(str(rung.discount))
@@ -42,25 +46,59 @@ def _from_policy(price: Price, factor: Decimal) -> Rates:
 
 @lru_cache(maxsize=128)
 def _from_table(model: str, factor: Decimal, batch: bool) -> Rates:
-    import genai_prices  # noqa: PLC0415 - it takes time to import, and a rung may have a price of its own
-
     known = identify(model)
-    name = known.canonical if known else model
-    if known is None and "claude" in model.lower():
-        # The table matches by prefix: claude-haiku-4-5-anything finds a price there. `identify` knows the names better.
-        raise NoPrice(f"there is no price for model {model!r}")
-    try:
-        found = genai_prices.calc_price(
-            genai_prices.Usage(),
-            name,
-            provider_id="anthropic" if known else None,
-            price_context={"processing": "batch"} if batch else None,
-        )
-    except LookupError:
-        raise NoPrice(f"there is no price for model {model!r}") from None
-    prices = found.model_price
+    prices = _claude(known, model, batch) if known is not None else _other(model, batch)
+    if batch and known is not None and known.platform != "api":
+        factor /= 2  # the table has batch prices for Anthropic's API only; the platforms take half as well
     starts = sorted({0, *(tier.start for value in vars(prices).values() for tier in getattr(value, "tiers", ()))})
     return Rates(tuple((start, _tier(prices, start, factor)) for start in starts))
+
+
+_TABLES: dict[Platform, tuple[str, ...]] = {
+    "api": ("anthropic",),
+    "bedrock": ("aws",),
+    "bedrock_global": ("aws",),
+    "vertex": ("google", "anthropic"),  # Vertex's global prices are Anthropic's, where the table has none of its own
+}
+"""Which of the price table's providers price a platform, in this order."""
+
+
+def _claude(known: Model, name: str, batch: bool) -> object:
+    """A Claude model's prices on the platform of its name, found by what it is.
+
+    The table's own search matches by prefix (`claude-haiku-4-50` finds the price of `claude-haiku-4-5`), and does not know
+    every form that a platform takes.
+    """
+    from genai_prices.data_snapshot import get_snapshot  # noqa: PLC0415 - as below
+
+    providers = {provider.id: provider for provider in get_snapshot().providers}
+    for table in _TABLES[known.platform]:
+        for info in providers[table].models:
+            listed = identify(info.id)
+            if listed is None or (listed.family, _release(listed)) != (known.family, _release(known)):
+                continue
+            if table == "aws" and (listed.platform == "bedrock_global") != (known.platform == "bedrock_global"):
+                continue
+            context = {"processing": "batch"} if batch and known.platform == "api" else None
+            return info.get_prices(datetime.now(UTC), context)
+    raise NoPrice(f"there is no price for model {name!r}")
+
+
+def _release(model: Model) -> tuple[int, ...]:
+    return model.version[:-1] if model.version[1:] == (0,) else model.version  # claude-opus-4-0 is claude-opus-4
+
+
+def _other(name: str, batch: bool) -> object:
+    """The prices of a model that is not Claude, by the table's own search."""
+    import genai_prices  # noqa: PLC0415 - it takes time to import, and a rung may have a price of its own
+
+    if "claude" in name.lower():  # a form that `identify` does not know: its prefix may be a known model's
+        raise NoPrice(f"there is no price for model {name!r}")
+    context = {"processing": "batch"} if batch else None
+    try:
+        return genai_prices.calc_price(genai_prices.Usage(), name, price_context=context).model_price
+    except LookupError:
+        raise NoPrice(f"there is no price for model {name!r}") from None
 
 
 def _tier(prices: object, start: int, factor: Decimal) -> RateTier:

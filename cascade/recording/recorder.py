@@ -239,12 +239,13 @@ class Recorder:
         """An outcome as a line of the journal; whether it is one that ends the recording is looked at here."""
         state = self._state
         if isinstance(outcome, Failure) and (outcome.kind != "overflow" or self._is_judge(asked)):
-            status = f", HTTP {outcome.status}" if outcome.status else ""
-            why = f"{asked.name.removeprefix('@')}: {outcome.kind}{status}"
+            why = f"{asked.name.removeprefix('@')}: {outcome.told}"
             state.failed[item] = why
             state.in_a_row += 1
             if outcome.kind == "spend_cap" or outcome.status in _REFUSED_ALL:
                 self.stop("refused", f"{why}: {' '.join(outcome.message.split())[:300]}")
+            elif outcome.kind == "unreachable":
+                self.stop("outage", f"{why}; check the endpoint: `cascade doctor`")
             elif state.in_a_row >= max(_FAILED_IN_A_ROW, 2 * self._settings.concurrency):
                 self.stop("outage", f"{state.in_a_row} calls in a row failed, the last with {why}")
             return {"failure": outcome.kind, "item": item, "ask": asked.name, "cost": cost}

@@ -46,7 +46,7 @@ class PriceBook:
             if (price := self._own.get(name)) is not None:
                 return rates_of(Rung(rung="own", model="own", max_tokens=1, price=price))
             if (rung := self._rungs.get(name)) is not None:
-                return rates_of(rung)
+                return rates_of(rung.model_copy(update={"model": model}))  # the platform of the row, not the rung's
             return rates_of(Rung(rung="list", model=model, max_tokens=1))
         except (NoPrice, ValidationError):
             problem = f"there is no price for model {model[:128]!r}"

@@ -144,6 +144,17 @@ def test_upstream_failure_is_exit_4_with_the_trail(run: Run, support: Path, item
     assert body["cost_usd"] == 0
 
 
+def test_a_dead_port_is_told_by_its_address(run: Run, support: Path, items: tuple[Item, ...]) -> None:
+    """By `ask` and by `doctor`: which address, why, and what looks at it."""
+    with Emulator(support) as gone:
+        pass
+    ran = run("ask", text_of(items[0]), emulator=gone)
+    assert ran.code == 4
+    assert f"[unreachable, {gone.base_url}: connection refused]" in ran.err
+    assert "check the endpoint: `cascade doctor`" in ran.err
+    assert f"{gone.base_url}: connection refused" in run("doctor", emulator=gone).out
+
+
 def test_an_abstention_is_no_error(run: Run, support: Path, items: tuple[Item, ...], tmp_path: Path) -> None:
     """`exhausted: abstain` exits 0 with no text."""
     path = tmp_path / "abstains.yaml"

@@ -86,7 +86,7 @@ def test_doctor_names_the_variable_of_a_rungs_own_key(run: Run, emulator: Emulat
 
 def test_emulate_serves_until_it_is_stopped(run: Run, support: Path, bare_environment: dict[str, str]) -> None:
     """It prints what to export, answers `ask`, and ends on Ctrl-C without a traceback."""
-    command = [sys.executable, "-m", "cascade.cli", "emulate", "--port", "0", "--json"]
+    command = [sys.executable, "-m", "cascade.cli", "emulate", "--any", "--port", "0", "--json"]
     with subprocess.Popen(
         command, env=bare_environment, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True
     ) as server:
@@ -94,7 +94,10 @@ def test_emulate_serves_until_it_is_stopped(run: Run, support: Path, bare_enviro
         base_url = json.loads(server.stdout.readline())["base_url"]
         text = next(item.input for item in read_corpus(support).items if isinstance(item.input, str))
         there = {"ANTHROPIC_BASE_URL": base_url, "ANTHROPIC_API_KEY": "x"}
-        assert run("ask", text, environment=there).code == 0
+        recorded, canned = (run("ask", one, environment=there) for one in (text, "What is the capital of France?"))
+        assert (recorded.code, canned.code) == (0, 0)
+        assert not recorded.out.startswith("[canned answer]")
+        assert canned.out.startswith("[canned answer]")
         os.kill(server.pid, signal.SIGINT)
         _, errors = server.communicate(timeout=20)
     assert server.returncode == 130

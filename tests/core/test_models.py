@@ -45,6 +45,20 @@ def test_a_claude_model_is_known_by_any_of_its_names(name: str, canonical: str) 
 
 
 @pytest.mark.parametrize(
+    ("name", "platform"),
+    [("claude-haiku-5-5", "api"), ("claude-haiku-4-5-20251001", "api"), ("anthropic/claude-haiku-5-5", "api"),
+     ("anthropic.claude-haiku-5-5", "bedrock"), ("us-gov.anthropic.claude-haiku-4-5-20251001-v1:0", "bedrock"),
+     ("arn:aws:bedrock:us-east-1:1:inference-profile/global.anthropic.claude-opus-5-5", "bedrock_global"),
+     ("GLOBAL.anthropic.claude-opus-5-5-v1", "bedrock_global"), ("claude-opus-5-5@default", "vertex")],
+)  # fmt: skip
+def test_a_name_says_which_platform_it_is_for(name: str, platform: str) -> None:
+    """Each platform has prices of its own."""
+    model = identify(name)
+    assert model is not None
+    assert model.platform == platform
+
+
+@pytest.mark.parametrize(
     "name",
     ["gpt-4.1", "llama-3", "haiku", "claude", "claude-2.1", "claude-haiku", "my-claude-haiku-5-5", "claude-haiku-5.5",
      "claude-haiku-5-5-turbo", "claude-haiku-4-5x", "claude-haiku-55-20", "claude-sonnet-5-5-5", "claude-lyric-5-5", ""],

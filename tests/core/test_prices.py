@@ -2,15 +2,18 @@
 
 from __future__ import annotations
 
+from datetime import UTC, datetime
 from decimal import ROUND_HALF_UP, Decimal
 from typing import Any
 
 import pytest
+from genai_prices.data_snapshot import get_snapshot
 from hypothesis import given
 from hypothesis import strategies as st
 
 from cascade.core.errors import PolicyError
 from cascade.core.messages import Usage
+from cascade.core.models import identify
 from cascade.core.policy import Rung
 from cascade.core.prices import Rates, RateTier, cost
 from cascade.policy.loading import load_policy
@@ -86,11 +89,57 @@ def test_a_price_of_ones_own_is_what_a_batch_costs_too() -> None:
     assert rates_of(own, batch=True) == rates_of(own)
 
 
-@pytest.mark.parametrize(
-    "name", ["claude-haiku-4-5-20251001", "us.anthropic.claude-haiku-4-5-20251001-v1:0", "claude-haiku-4-5@20251001"]
-)
+# The platforms' list prices on the day of SNAPSHOT, as above. In a region Bedrock takes a tenth more than Anthropic; globally
+# Bedrock and Vertex AI take the same. Sonnet 4 is from before that.
+PLATFORMS = {
+    "us.anthropic.claude-haiku-4-5-20251001-v1:0": ["1.1", "5.5", "1.375", "2.2", "0.11"],
+    "anthropic.claude-haiku-4-5": ["1.1", "5.5", "1.375", "2.2", "0.11"],
+    "eu.anthropic.claude-sonnet-4-6": ["3.3", "16.5", "4.125", "6.6", "0.33"],
+    "apac.anthropic.claude-opus-4-7": ["5.5", "27.5", "6.875", "11", "0.55"],
+    "anthropic.claude-sonnet-5-5": ["2.2", "11", "2.75", "4.4", "0.11"],
+    "jp.anthropic.claude-opus-5-5": ["4.4", "22", "5.5", "8.8", "0.22"],
+    "arn:aws:bedrock:eu-west-1:1:inference-profile/eu.anthropic.claude-opus-5-5": ["4.4", "22", "5.5", "8.8", "0.22"],
+    "us.anthropic.claude-sonnet-4-20250514-v1:0": ["3", "15", "3.75", "3.75", "0.30"],
+    "global.anthropic.claude-haiku-4-5-20251001-v1:0": LISTED["claude-haiku-4-5"],
+    "global.anthropic.claude-sonnet-4-6": LISTED["claude-sonnet-4-6"],
+    "global.anthropic.claude-opus-5-5-v1": LISTED["claude-opus-5-5"],
+    "claude-haiku-4-5@20251001": LISTED["claude-haiku-4-5"],
+    "claude-opus-4-7@default": LISTED["claude-opus-4-7"],
+    "claude-sonnet-5-5@20261007": LISTED["claude-sonnet-5-5"],
+}
+
+
+@pytest.mark.parametrize("name", PLATFORMS)
+def test_a_platforms_name_has_the_platforms_price(name: str) -> None:
+    """Bedrock's regional price is not Anthropic's; a batch is half of the platform's own."""
+    assert rates_of(rung(name)).tiers == ((0, tier(PLATFORMS[name])),)
+    assert rates_of(rung(name), batch=True).tiers == ((0, tier(PLATFORMS[name], "0.5")),)
+    assert rates_of(rung(name, discount=0.1)).tiers == ((0, tier(PLATFORMS[name], "0.9")),)
+
+
+def test_a_platforms_long_prompts_have_the_platforms_price() -> None:
+    """Every tier of it."""
+    tiers = rates_of(rung("us.anthropic.claude-haiku-5-5")).tiers
+    above, long = LONG["claude-haiku-5-5"]
+    assert tiers == ((0, tier(LISTED["claude-haiku-5-5"], "1.1")), (above, tier(long, "1.1")))
+
+
+def test_all_names_of_a_model_on_a_platform_have_one_price() -> None:
+    """The table lists some models more than once: which one is found must not matter."""
+    now = datetime.now(UTC)
+    found: dict[tuple[object, ...], set[str]] = {}
+    for provider in get_snapshot().providers:
+        for info in provider.models if provider.id in ("anthropic", "aws", "google") else ():
+            if known := identify(info.id):
+                key = (provider.id, known.family, known.version, known.platform)
+                found.setdefault(key, set()).add(repr(info.get_prices(now)))
+    assert len(found) > 50
+    assert {key: prices for key, prices in found.items() if len(prices) > 1} == {}
+
+
+@pytest.mark.parametrize("name", ["claude-haiku-4-5-20251001", "claude-haiku-4-5-latest", "anthropic/claude-haiku-4-5"])
 def test_a_model_has_its_price_under_any_of_its_names(name: str) -> None:
-    """Bedrock's and Vertex's names find the list price of the canonical one."""
+    """The dated names and the aliases find the list price of the canonical one."""
     assert rates_of(rung(name)) == rates_of(rung("claude-haiku-4-5"))
 
 
@@ -100,6 +149,10 @@ def test_a_model_has_its_price_under_any_of_its_names(name: str) -> None:
         "claude-haiku-9-9",
         "claude-haiku-5-5-turbo",
         "claude-haiku-4-5x",
+        "claude-haiku-4-50",
+        "us.anthropic.claude-opus-4-70",
+        "global.anthropic.claude-haiku-9-9",
+        "claude-opus-4-70@20260101",
         "us.anthropic.claude-haiku-4-5-fast-v1:0",
         "my-model",
         "claude",

@@ -153,6 +153,26 @@ def test_max_tokens_bounds_the_answer_and_the_rest_is_added(
     assert build_prompt(policy, max(index, 0), request).max_tokens == 800 + allowance
 
 
+@pytest.mark.parametrize(
+    ("index", "changes", "asked", "sent"),
+    [
+        (0, {"model": "claude-haiku-4-5"}, 64_000, 64_000),
+        (0, {"model": "us.anthropic.claude-haiku-4-5-20251001-v1:0"}, 60_000, 64_000),
+        (0, {"model": "claude-haiku-4-5", "thinking": {"budget_tokens": 2_000}}, 63_000, 64_000),
+        (1, {}, 127_000, 128_000),
+        (2, {}, 128_000, 128_000),
+        (2, {"model": "a-model-of-our-own", "price": {"input": 1, "output": 1}}, 10**9, 10**9),
+    ],
+)
+def test_the_allowances_never_go_past_what_the_model_can_answer_with(
+    index: int, changes: dict[str, Any], asked: int, sent: int
+) -> None:
+    """Where the answer may be as long as it can be, there is no room to add; of an unknown model nothing is assumed."""
+    policy, request = trio(**{("haiku", "sonnet", "opus")[index]: changes}), request_of(max_tokens=asked)
+    check_request(request, [policy.ladder[index]])
+    assert build_prompt(policy, index, request).max_tokens == sent
+
+
 def test_the_callers_bound_replaces_the_rungs() -> None:
     """Without one the rung's own counts."""
     policy = trio(haiku={"thinking": "disabled"})

@@ -4,13 +4,14 @@ import json
 from collections import Counter
 from collections.abc import Callable
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 import anthropic
 import pytest
 from anthropic.types import Message, ModelInfo, RawMessageStreamEvent
-from pydantic import TypeAdapter
+from pydantic import BaseModel, TypeAdapter
 
+from cascade import Cascade
 from cascade.core.errors import ConfigurationError, CorpusError
 from cascade.core.messages import Usage
 from cascade.corpora import Corpus, read_corpus, text_of
@@ -92,7 +93,7 @@ def test_repeats_of_an_input_come_in_corpus_order_for_each_model(client: anthrop
         ),
         ("object", SONNET, f"no reply was recorded for model '{SONNET}', last user turn 'object' (looked through 10"),
         ("silent", HAIKU, "the text of this reply was not recorded for model"),
-        ("plain", "claude-opus-5-5", f"model: claude-opus-5-5 (the corpus has {HAIKU}, {SONNET}, local)"),
+        ("plain", "claude-opus-5-5", f"model: claude-opus-5-5 (the corpus has {HAIKU}, {SONNET}, local;"),
     ],
 )
 def test_no_match_is_a_404_that_says_what_was_sought(
@@ -103,6 +104,7 @@ def test_no_match_is_a_404_that_says_what_was_sought(
         client.messages.create(**asking(text, model))
     assert caught.value.type == "not_found_error"
     assert told in (caught.value.api_message or "")
+    assert "`cascade emulate --any`" in (caught.value.api_message or "")
     assert emulator.billed.replies == 0
 
 
@@ -223,3 +225,61 @@ def test_a_real_corpus_is_answered_as_it_was_recorded(real_corpus: Callable[[str
                 assert (told.get("confidence"), told["answer"]) == (recorded.confidence, recorded.answer)
                 assert Usage.from_api(message.usage.to_dict()) == recorded.tokens
         assert emulator.billed.replies == 300
+
+
+@pytest.mark.parametrize("model", [HAIKU, "a-model-of-our-own"])
+def test_what_is_not_known_gets_a_canned_answer_where_that_is_wanted(model: str) -> None:
+    """It says what it is, and costs what its length does; what is recorded is answered as recorded."""
+    with (
+        Emulator(CORPUS, canned=True) as emulator,
+        anthropic.Anthropic(base_url=emulator.base_url, api_key="test", max_retries=0) as client,
+    ):
+        plain = client.messages.create(**asking("What is the capital of France?", model))
+        triaged = client.messages.create(**asking("What is the capital of France?", model, output_config=TRIAGE))
+        client.models.retrieve(model)
+        recorded = client.messages.create(**asking("plain"))
+    text = text_in(plain)
+    assert text == f"[canned answer] The emulator has no recorded reply of {model} to this text."
+    assert json.loads(text_in(triaged)) == {"confidence": 0.9, "answer": text}
+    assert (plain.usage.input_tokens, plain.usage.output_tokens) == (
+        len("What is the capital of France?") // 4,
+        len(text) // 4,
+    )
+    assert "canned" not in text_in(recorded)
+
+
+def test_a_canned_answer_fits_the_callers_schema() -> None:
+    """Nested, optional, of an enum, by reference: the class that asked reads it."""
+
+    class Line(BaseModel):
+        name: str
+        count: int | None
+
+    class Order(BaseModel):
+        kind: Literal["new", "old"]
+        first: Line
+        lines: list[Line]
+        price: float
+        paid: bool
+        note: str = ""
+
+    with (
+        Emulator(CORPUS, canned=True) as emulator,
+        anthropic.Anthropic(base_url=emulator.base_url, api_key="test", max_retries=0) as client,
+    ):
+        order = Cascade("default", client=client, ledger="off").ask("What did I order?", response_model=Order)
+        schema = anthropic.transform_schema(Order)
+        form: Any = {"format": {"type": "json_schema", "schema": schema}}
+        bare = client.messages.create(**asking("What did I order?", output_config=form))
+    assert isinstance(order.data, Order)
+    assert order.data == Order.model_validate_json(text_in(bare))
+    assert (order.data.kind, order.data.lines, order.data.first.count) == ("new", [], 0)
+    assert order.data.first.name.startswith("[canned answer]")
+
+
+def test_an_emulator_without_a_corpus_gives_canned_answers_or_nothing() -> None:
+    """Only what nothing could be answered from is refused."""
+    with pytest.raises(ConfigurationError, match="nothing to answer from"):
+        Emulator([])
+    with Emulator([], canned=True) as emulator:
+        assert emulator.answers.models == ()

@@ -85,6 +85,7 @@ FAULTS: list[tuple[str, str, str, str, str, str]] = [
     ("effort: low", "thinking: ^{budget_tokens: 2000}", "^", "ladder[1].thinking", "not take this kind", "it takes"),
     ("effort: low", "effort: ^tiny", "^", "ladder[1].effort", "'low', 'medium', 'high'", ""),
     ("max_tokens: 8192", "max_tokens: ^0", "^", "ladder[2].max_tokens", "greater than or equal to 1", ""),
+    ("max_tokens: 8192", "max_tokens: ^200000", "^", "ladder[2].max_tokens", "answers with at most 128000", "128000 or less"),
     ("max_tokens: 8192", "max_tokens: ^8k", "^", "ladder[2].max_tokens", "valid integer", ""),
     ("max_tokens: 8192", "max_tokens: 8192, base_url: ^ftp://x", "^", "ladder[2].base_url", "match pattern", ""),
     ("max_tokens: 8192", "max_tokens: 8192, discount: ^1", "^", "ladder[2].discount", "less than 1", ""),

@@ -79,6 +79,7 @@ BEYOND = (
     "there twice", "needs a threshold", "last rung", "no rung", "starts at", "past", "step down", "no price", "not take this kind",
     "below the floor", "not a linear-time", "empty test", "exactly one of", "min_samples", "not the name of a file", "variable",
     "finite", "threshold: .nan", "no confidence to score", "unknown feature", "not answered yet",
+    "answers with at most",
 )  # fmt: skip
 # Not values at all, or values only of this loader: YAML's own errors, tags, anchors and dates.
 NO_VALUES = (

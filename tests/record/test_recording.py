@@ -216,6 +216,18 @@ def test_an_outage_stops_the_run(corpus: Corpus, record: Record, emulate: Emulat
     assert len(emulator.requests) == 10 * 12
 
 
+def test_an_endpoint_that_is_not_there_stops_the_run_at_once(corpus: Corpus, record: Record, emulate: Emulate) -> None:
+    """No other item would find it: one call, and the message names its address."""
+    emulator = emulate(corpus)
+    emulator.stop()
+    report = record(emulator, concurrency=1)
+    assert report.stop is not None
+    assert (report.stop.kind, report.calls) == ("outage", 1)
+    assert report.stop.message == (
+        f"haiku: unreachable, {emulator.base_url}: connection refused; check the endpoint: `cascade doctor`"
+    )
+
+
 @pytest.mark.parametrize("fault", ["spend_cap"])
 def test_an_account_that_is_used_up_stops_the_run(
     corpus: Corpus, record: Record, emulate: Emulate, tmp_path: Path, fault: str

@@ -104,6 +104,15 @@ def test_an_unknown_model_is_an_error_with_its_mend() -> None:
             read_prices([wrong])
 
 
+def test_a_rungs_discount_is_off_the_price_of_the_rows_platform() -> None:
+    """The policy asks Anthropic's API, the export is Bedrock's: a tenth off Bedrock's regional price."""
+    first, *others = load_policy("default").ladder
+    policy = load_policy("default").model_copy(update={"ladder": (first.model_copy(update={"discount": 0.1}), *others)})
+    book = PriceBook({}, policy)
+    assert book.rates("claude-haiku-5-5").tiers[0][1].input == 90_000_000
+    assert book.rates("us.anthropic.claude-haiku-5-5").tiers[0][1].input == 99_000_000
+
+
 @pytest.mark.parametrize("text", ["80/20", "80/15/6", "a/b/c", "120/-20/0", "", "1/0/0/0", "1//0"])
 def test_a_mix_is_a_share_for_every_rung(text: str) -> None:
     """What does not add up is refused; thirds may be told as fractions of 1."""

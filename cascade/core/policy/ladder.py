@@ -172,6 +172,9 @@ def _model_faults(at: tuple[str | int, ...], rung: Rung) -> Iterator[Fault]:
     if asked is not None and asked not in rules.thinking:
         takes = ", ".join(sorted({"budget_tokens" if kind == "enabled" else kind for kind in rules.thinking}))
         yield Fault((*at, "thinking"), f"{rung.model} does not take this kind of thinking", f"it takes: {takes}")
+    if rung.max_tokens > rules.max_output:
+        most = f"write {rules.max_output} or less"
+        yield Fault((*at, "max_tokens"), f"{rung.model} answers with at most {rules.max_output} tokens", most)
     if rung.effort is not None and rung.effort not in rules.efforts:
         takes = f"it takes: {', '.join(sorted(rules.efforts))}" if rules.efforts else "remove it"
         yield Fault((*at, "effort"), f"{rung.model} does not take effort {rung.effort!r}", takes)

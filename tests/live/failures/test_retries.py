@@ -3,11 +3,14 @@
 from __future__ import annotations
 
 import random
+import socket
 import time
+from contextlib import closing
 from typing import Any
 
 import pytest
 
+from cascade import AllRungsFailed, Cascade
 from cascade.core.messages import Usage
 from cascade.core.policy import Retry
 from cascade.emulator import Emulator
@@ -126,6 +129,64 @@ def test_a_retry_after_that_is_no_number_does_no_harm(asking: Asking, script: Sc
     """It is retried by our own waits."""
     endpoint = script(failing(529, retry_after=said), GOOD)
     assert asking(ladder(), endpoint).ask("sure").attempts == 2
+
+
+class Dead:
+    """An address where nobody listens; with credentials and a query in it."""
+
+    def __init__(self, host: str = "127.0.0.1") -> None:
+        with closing(socket.create_server(("127.0.0.1", 0))) as taken:
+            self.address = f"{host}:{taken.getsockname()[1]}"
+        self.base_url = f"http://user:hidden@{self.address}/v9?key=hidden"
+
+
+@pytest.mark.parametrize(
+    ("endpoint", "why"), [(Dead(), "connection refused"), (Dead("nobody.invalid"), "the name does not resolve")]
+)
+def test_an_endpoint_that_never_answered_and_is_not_there_is_given_up_soon(
+    asking: Asking, endpoint: Dead, why: str
+) -> None:
+    """One more attempt a rung, a quarter of a second later at most; the error names the address, and no credentials."""
+    chance = Least()
+    policy = ladder(retry=Retry(attempts=4, max_wait_s=30))
+    with pytest.raises(AllRungsFailed) as caught:
+        asking(policy, endpoint, chance=chance).ask("sure")
+    assert [step.attempts for step in caught.value.steps] == [2, 2, 2]
+    assert set(chance.asked) == {(0, 0.25)}
+    told = f"haiku, sonnet, opus: failed [unreachable, http://{endpoint.address}/v9: {why}]"
+    assert told in str(caught.value)
+    assert str(caught.value).endswith("; check the endpoint: `cascade doctor`")
+    assert "hidden" not in str(caught.value)
+
+
+def test_one_attempt_is_one_attempt_where_nobody_listens(asking: Asking) -> None:
+    """A policy that does not retry does not do so here either."""
+    with pytest.raises(AllRungsFailed) as caught:
+        asking(ladder(retry=Retry(attempts=1)), Dead()).ask("sure")
+    assert [step.attempts for step in caught.value.steps] == [1, 1, 1]
+
+
+def test_an_endpoint_that_answered_before_may_be_starting_again(asking: Asking, emulate: Emulate) -> None:
+    """It has all the policy's attempts, and the address is named all the same; what another endpoint did is not its own."""
+    emulator = emulate()
+    driver = asking(ladder(), emulator)
+    assert driver.ask("sure").attempts == 1
+    emulator.stop()
+    with pytest.raises(AllRungsFailed, match=rf"connection, {emulator.base_url}: connection refused") as caught:
+        driver.ask("sure")
+    assert [step.attempts for step in caught.value.steps] == [3, 3, 3]
+
+
+def test_a_rung_above_with_an_endpoint_of_its_own_still_answers(emulator: Emulator) -> None:
+    """A dead endpoint is one rung's trouble: the climb goes on, and the trail says where nobody was."""
+    dead = Dead()
+    first, *above = ladder().ladder
+    here = first.model_copy(update={"base_url": f"http://{dead.address}"})
+    there = [rung.model_copy(update={"base_url": emulator.base_url}) for rung in above]
+    with Cascade(ladder().model_copy(update={"ladder": (here, *there)})) as driver:
+        answer = driver.ask("sure")
+    assert (answer.rung, reasons(answer)) == ("sonnet", ["error", None])
+    assert answer.steps[0].verdict.detail == f"unreachable, http://{dead.address}: connection refused"
 
 
 def test_nobody_waits_longer_than_there_is_time(asking: Asking, script: Script) -> None:

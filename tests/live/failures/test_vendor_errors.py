@@ -145,7 +145,11 @@ def test_every_error_of_the_transport_has_a_meaning(kind: type[Exception]) -> No
     takes = inspect.signature(kind.__init__).parameters
     failure = failure_of(kind("broken") if "message" in takes else kind())
     assert failure is not None
-    special = {httpx2.TimeoutException: "timeout", httpx2.DecodingError: "unreadable"}
+    special = {
+        httpx2.TimeoutException: "timeout",
+        httpx2.DecodingError: "unreadable",
+        httpx2.ConnectError: "unreachable",
+    }
     assert failure.kind == next((name for root, name in special.items() if issubclass(kind, root)), "connection")
 
 
