@@ -16,6 +16,10 @@ from cascade.emulator import Emulator
 from cascade.policy.loading import parse_policy
 from cascade.policy.plans import make_plan
 
+# One example names a task that its policy does not know. Of a guess it is warned at most once, and from Python 3.13 on with the line that it is about.
+WARNED = re.compile(
+    r"(task_unknown policy='default' task='refund'\n)?(<string>:\d+: UncertifiedWarning: policy (default|support): .*\n(  .*\n)?)?"
+)
 _README = (Path(__file__).parent.parent / "README.md").read_text(encoding="utf-8")
 
 
@@ -46,7 +50,7 @@ def test_its_code_runs(code: str, tmp_path: Path) -> None:
         done = subprocess.run(
             [sys.executable, "-c", code], env=environment, cwd=tmp_path, capture_output=True, text=True, check=False
         )
-    assert done.stderr == ""
+    assert WARNED.fullmatch(done.stderr), done.stderr
     assert done.stdout
 
 
