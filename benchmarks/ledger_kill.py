@@ -40,7 +40,6 @@ from pathlib import Path
 from typing import Any, TypeVar
 
 import msgspec
-import structlog
 
 from cascade import AsyncCascade, Cascade
 from cascade.core.messages import Usage
@@ -294,7 +293,6 @@ def _corpus() -> Corpus:
 
 def child(kind: str, policy: str, address: str) -> None:
     """What is killed: ask one question after the other, 64 at a time, and tell which are answered."""
-    structlog.configure(logger_factory=structlog.PrintLoggerFactory(sys.stderr))
     numbers = count(1)
     if kind == "async":
         asyncio.run(_ask_async(policy, address, numbers))

@@ -23,7 +23,6 @@ from pathlib import Path
 from typing import Any
 
 import anthropic
-import structlog
 
 from cascade import Answer, AsyncCascade, load_policy
 from cascade.corpora import Item, read_corpus
@@ -160,7 +159,6 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=(__doc__ or "").splitlines()[0])
     parser.add_argument("--items", type=int, default=2400, help="tickets (default and most: 2,400)")
     count: int = parser.parse_args().items
-    structlog.configure(logger_factory=structlog.PrintLoggerFactory(sys.stderr))
     source = find_corpus("history")
     items = read_corpus(source).items[:count]
     with tempfile.TemporaryDirectory() as folder, Emulator(source) as emulator:

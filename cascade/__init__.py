@@ -18,6 +18,9 @@ if TYPE_CHECKING:
         AllRungsFailed as AllRungsFailed,
     )
     from cascade.core.errors import (
+        BlockingWarning as BlockingWarning,
+    )
+    from cascade.core.errors import (
         BudgetExceeded as BudgetExceeded,
     )
     from cascade.core.errors import (
@@ -48,12 +51,16 @@ if TYPE_CHECKING:
         RequestError as RequestError,
     )
     from cascade.core.errors import (
+        UncertifiedWarning as UncertifiedWarning,
+    )
+    from cascade.core.errors import (
         UpstreamRejected as UpstreamRejected,
     )
     from cascade.core.policy import Policy as Policy
     from cascade.core.trail import Answer as Answer
     from cascade.core.trail import Step as Step
     from cascade.core.trail import Verdict as Verdict
+    from cascade.engine import AskOptions as AskOptions
     from cascade.engine import AsyncCascade as AsyncCascade
     from cascade.engine import Cascade as Cascade
     from cascade.engine import aask as aask
@@ -64,6 +71,7 @@ if TYPE_CHECKING:
 _HOMES = {
     "cascade.core.errors": (
         "AllRungsFailed",
+        "BlockingWarning",
         "BudgetExceeded",
         "CascadeError",
         "ClimbError",
@@ -74,11 +82,12 @@ _HOMES = {
         "MissingKey",
         "PolicyError",
         "RequestError",
+        "UncertifiedWarning",
         "UpstreamRejected",
     ),
     "cascade.core.policy": ("Policy",),
     "cascade.core.trail": ("Answer", "Step", "Verdict"),
-    "cascade.engine": ("AsyncCascade", "Cascade", "aask", "ask", "reload"),
+    "cascade.engine": ("AskOptions", "AsyncCascade", "Cascade", "aask", "ask", "reload"),
     "cascade.policy.loading": ("load_policy",),
 }
 _HOME = {name: home for home, names in _HOMES.items() for name in names}
@@ -86,7 +95,10 @@ _HOME = {name: home for home, names in _HOMES.items() for name in names}
 __all__ = [
     "AllRungsFailed",
     "Answer",
+    "AskOptions",
     "AsyncCascade",
+    "BlockingWarning",
+    "BudgetExceeded",
     "Cascade",
     "CascadeError",
     "ClimbError",
@@ -99,6 +111,7 @@ __all__ = [
     "PolicyError",
     "RequestError",
     "Step",
+    "UncertifiedWarning",
     "UpstreamRejected",
     "Verdict",
     "aask",

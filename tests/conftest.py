@@ -9,6 +9,7 @@ from itertools import count
 from pathlib import Path
 
 import pytest
+import structlog
 from hypothesis import settings
 
 from tests.servers import PostgresServer, RedisServer
@@ -52,6 +53,13 @@ def _home(_homes: Path) -> Iterator[None]:
     with pytest.MonkeyPatch.context() as patched:
         patched.setenv("CASCADE_HOME", str(_homes / str(next(_numbers))))
         yield
+
+
+@pytest.fixture(autouse=True)
+def _logs() -> Iterator[None]:
+    """Structlog is not configured when a test begins: a command configures it, and so does its `capture_logs`."""
+    yield
+    structlog.reset_defaults()
 
 
 @pytest.fixture(scope="session")

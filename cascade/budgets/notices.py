@@ -14,6 +14,7 @@ from cascade.budgets.delivering import Deliveries, Target, target_of
 from cascade.core.budgets import Claim, Span, told_usd
 from cascade.core.policy import Policy
 from cascade.core.policy.operations import Limits, OnExhausted, Per
+from cascade.logs import log_event
 from cascade.state import Alert
 
 __all__ = ["Notice", "Notices", "places_of"]
@@ -155,6 +156,4 @@ def _of_claim(
 
 
 def _log(event: str, **details: Any) -> None:
-    import structlog  # noqa: PLC0415 - rarely needed, and not free to import
-
-    structlog.get_logger("cascade").warning(event, **details)
+    log_event("warning", event, **details)

@@ -29,6 +29,8 @@ def parameters(prompt: Prompt) -> dict[str, Any]:
     }
     if prompt.system:
         params["system"] = prompt.system if isinstance(prompt.system, str) else list(prompt.system)
+    if prompt.user_id is not None:
+        params["metadata"] = {"user_id": prompt.user_id}
     if isinstance(rung.thinking, Budget):
         params["thinking"] = {"type": "enabled", "budget_tokens": rung.thinking.budget_tokens}
     elif rung.thinking is not None:

@@ -23,7 +23,6 @@ UsageProblem: type[Exception] = typer.BadParameter.__mro__[2]
 app = typer.Typer(
     name="cascade",
     help="Answers every request with the cheapest Claude model that can be trusted with it.",
-    add_completion=False,
     rich_markup_mode=None,
     pretty_exceptions_enable=False,
     context_settings={"help_option_names": ["-h", "--help"]},

@@ -5,7 +5,8 @@ from __future__ import annotations
 import json
 import os
 import sys
-from collections.abc import MutableMapping, Sequence
+import warnings
+from collections.abc import Sequence
 from dataclasses import asdict
 from typing import Any, TextIO
 
@@ -13,7 +14,7 @@ import structlog
 from rich.console import Console
 from rich.table import Table
 
-from cascade.core.errors import ClimbError
+from cascade.core.errors import ClimbError, UncertifiedWarning
 from cascade.core.messages import Usage
 from cascade.core.trail import Answer, Step
 
@@ -61,23 +62,19 @@ stderr = _console(sys.stderr, stderr=True)
 
 
 def configure_logs() -> None:
-    """Send structlog's events to stderr, one JSON object a line. Only the command line does this, never the library."""
+    """Send structlog's events to stderr, one JSON object a line. Only the command line does this, never the library.
+
+    What a command says itself is not warned of: each is a process of its own, and would be warned of its policy each time.
+    """
+    warnings.simplefilter("ignore", UncertifiedWarning)
     structlog.configure(
         processors=[
-            _said_anyway,
             structlog.processors.add_log_level,
             structlog.processors.TimeStamper(fmt="iso", utc=True),
             structlog.processors.JSONRenderer(),
         ],
         logger_factory=structlog.PrintLoggerFactory(sys.stderr),
     )
-
-
-def _said_anyway(_logger: object, _method: str, event: MutableMapping[str, Any]) -> MutableMapping[str, Any]:
-    """Drop what a command says itself: each is a process of its own, and would be warned of its policy each time."""
-    if event.get("event") == "uncertified":
-        raise structlog.DropEvent
-    return event
 
 
 def print_json(value: Any) -> None:

@@ -18,6 +18,8 @@ CascadeError
 
 Errors are one line: what, where, what to do. None of them holds a prompt, an answer or a key of ours; UpstreamRejected
 quotes the endpoint, which may quote the request: log it as you would log the request.
+
+Two warnings stand beside them: UncertifiedWarning, BlockingWarning.
 """
 
 from __future__ import annotations
@@ -26,6 +28,7 @@ from cascade.core.trail import Step
 
 __all__ = [
     "AllRungsFailed",
+    "BlockingWarning",
     "BudgetExceeded",
     "CascadeError",
     "ClimbError",
@@ -38,6 +41,7 @@ __all__ = [
     "PolicyError",
     "RequestError",
     "RequirementNotMet",
+    "UncertifiedWarning",
     "UpstreamRejected",
     "UsageExportError",
 ]
@@ -160,3 +164,11 @@ class BudgetExceeded(ClimbError):
 
 class AllRungsFailed(ClimbError):
     """Every rung that might be tried was tried, and none of their answers may be shipped."""
+
+
+class UncertifiedWarning(UserWarning):
+    """A policy is in use whose thresholds no certificate proves. Warned once a process for each policy."""
+
+
+class BlockingWarning(UserWarning):
+    """`ask` was called in a running event loop, which stands still meanwhile. Warned once a process."""

@@ -77,7 +77,7 @@ class Request:
 
     `messages` and `system` keep the Messages API's shapes and are passed through as they are. `schema` is the JSON
     schema the answer must have, or None for text. `max_tokens` bounds the answer itself, whatever the rung. `id` is ours, for the trail
-    and the books; `metadata` is the caller's.
+    and the ledger; `metadata` is the caller's, of which only `user_id` goes to the API.
     """
 
     messages: tuple[Block, ...]

@@ -4,7 +4,9 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import Any, Literal
+from typing import Any, Generic, Literal, TypeAlias
+
+from typing_extensions import TypeVar  # the standard library's knows no default before Python 3.13
 
 from cascade.core.messages import Usage
 
@@ -24,6 +26,11 @@ Degraded = Literal[
     "ceiling", "deadline", "budget", "storm",
 ]  # fmt: skip
 """Why the best held was shipped, or nothing could be: what stopped the climb."""
+
+MaybeNone: TypeAlias = Any
+"""Marks `X | None` where None is rare: `X | MaybeNone` does not make every caller check for it, and completes as X."""
+
+_Data_co = TypeVar("_Data_co", covariant=True, default=Any)
 
 Arm = Literal["cascade", "holdout", "observe", "shadow", "bypass"]
 """Who answered, and why: the ladder; the baseline, as the rollout's other side; the baseline, while the ladder is watched (and
@@ -96,10 +103,11 @@ class Step:
 
 
 @dataclass(frozen=True, slots=True)
-class Answer:
+class Answer(Generic[_Data_co]):
     """What `ask` returns; `str(answer)` is its text.
 
-    `text` is never empty unless the policy says `exhausted: abstain`: then it is None and `abstained` says why.
+    `text` is never empty unless the policy says `exhausted: abstain`: then it is None and `abstained` says why. `data` is
+    the instance of the request's `response_model`; None without one, and where `text` is None.
     `degraded`: not an answer that stood, but the best held; it says what stopped the climb. `confidence` is None where
     the last rung answered (it is not asked for one). `usage`, `cost_usd` and `attempts` count every step, also those
     that failed. `certificate` is "certified: false_confident <= 0.02 at 0.95" where that bound on the rate of a loss was
@@ -108,8 +116,8 @@ class Answer:
     who answered: "cascade", or else the baseline, asked plainly ("holdout", "observe", "bypass").
     """
 
-    text: str | None
-    data: Any
+    text: str | MaybeNone
+    data: _Data_co | None
     rung: str | None
     model: str | None
     confidence: float | None

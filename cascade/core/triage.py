@@ -72,13 +72,17 @@ _THINKING_TOKENS = {"low": 2_048, "medium": 4_096, "high": 8_192, "xhigh": 16_38
 
 @dataclass(frozen=True, slots=True)
 class Prompt:
-    """What one rung is asked. `schema` None: plain text is wanted. `max_tokens` has all allowances in it."""
+    """What one rung is asked. `schema` None: plain text is wanted. `max_tokens` has all allowances in it.
+
+    `user_id` is the API's own `metadata.user_id`.
+    """
 
     rung: Rung
     messages: tuple[Block, ...]
     system: str | tuple[Block, ...] | None
     schema: Mapping[str, Any] | None
     max_tokens: int
+    user_id: str | None = None
 
 
 def wants_triage(policy: Policy, index: int) -> bool:
@@ -138,9 +142,10 @@ def build_prompt(policy: Policy, index: int, request: Request) -> Prompt:
     """What the rung at `index` is asked."""
     rung = policy.ladder[index]
     answer_tokens = request.max_tokens or rung.max_tokens
+    user_id = request.metadata.get("user_id")
     if not wants_triage(policy, index):
         max_tokens = _bounded(rung, answer_tokens + _thinking_allowance(rung))
-        return Prompt(rung, request.messages, request.system, request.schema, max_tokens)
+        return Prompt(rung, request.messages, request.system, request.schema, max_tokens, user_id)
     order = policy.triage.order
     room = _ENVELOPE_TOKENS + answer_tokens // _ESCAPING_SHARE + _thinking_allowance(rung)
     return Prompt(
@@ -149,6 +154,7 @@ def build_prompt(policy: Policy, index: int, request: Request) -> Prompt:
         (*_blocks(request.system), {"type": "text", "text": policy.triage.prompt or RULES[order]}),
         _envelope(request.schema, order),
         _bounded(rung, answer_tokens + room),
+        user_id,
     )
 
 

@@ -9,7 +9,7 @@ Read in this order: `asked` (what is asked), `runtime` (what a driver has at han
 from __future__ import annotations
 
 from cascade.engine.api import aask, ask, reload
-from cascade.engine.arguments import Prompt, default_policy
+from cascade.engine.arguments import AskOptions, Prompt, default_policy
 from cascade.engine.drivers import AsyncCascade, Cascade
 
-__all__ = ["AsyncCascade", "Cascade", "Prompt", "aask", "ask", "default_policy", "reload"]
+__all__ = ["AskOptions", "AsyncCascade", "Cascade", "Prompt", "aask", "ask", "default_policy", "reload"]

@@ -3,23 +3,19 @@
 from __future__ import annotations
 
 import threading
-from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, TypeVar
+from typing import Any, TypeAlias, TypeVar, Unpack, overload
 
-from cascade.core.messages import Block
 from cascade.core.policy import Policy
 from cascade.core.trail import Answer
-from cascade.engine.arguments import Prompt, default_policy
+from cascade.engine.arguments import AskOptions, Prompt, default_policy, lists_options
 from cascade.engine.drivers import AsyncCascade, Cascade
 from cascade.forks import renew_in_children
-from cascade.policy.checks import CallerCheck
-
-if TYPE_CHECKING:
-    from pydantic import BaseModel
 
 __all__ = ["aask", "ask", "reload"]
 
+PolicyLike: TypeAlias = Policy | str | Path | None
+_Data = TypeVar("_Data")
 _Driver = TypeVar("_Driver", Cascade, AsyncCascade)
 
 
@@ -37,7 +33,7 @@ class _Shared:
         """For `forks`."""
         self._lock = threading.Lock()
 
-    def driver(self, kind: type[_Driver], policy: Policy | str | Path | None) -> _Driver:
+    def driver(self, kind: type[_Driver], policy: PolicyLike) -> _Driver:
         """The driver for a policy, made when first asked for; the one least lately used goes when there are too many."""
         chosen = default_policy() if policy is None else policy
         key = (kind, chosen.hash if isinstance(chosen, Policy) else repr(chosen))
@@ -59,70 +55,64 @@ class _Shared:
 _shared = _Shared()
 
 
-def ask(  # noqa: PLR0913 - the public contract
-    prompt: Prompt,
-    *,
-    system: str | Sequence[Block] | None = None,
-    task: str | None = None,
-    policy: Policy | str | Path | None = None,
-    response_model: type[BaseModel] | None = None,
-    checks: Sequence[CallerCheck] = (),
-    flags: Sequence[str] = (),
-    metadata: Mapping[str, str] | None = None,
-    max_tokens: int | None = None,
-    deadline_s: float | None = None,
-) -> Answer:
+@overload
+def ask(
+    prompt: Prompt, *, policy: PolicyLike = None, response_model: None = None, **options: Unpack[AskOptions]
+) -> Answer[None]: ...
+@overload
+def ask(
+    prompt: Prompt, *, policy: PolicyLike = None, response_model: type[_Data] | None, **options: Unpack[AskOptions]
+) -> Answer[_Data]: ...
+@overload
+def ask(
+    prompt: Prompt, *, policy: PolicyLike = None, response_model: object, **options: Unpack[AskOptions]
+) -> Answer[Any]: ...
+@lists_options
+def ask(
+    prompt: Prompt = "", *, policy: PolicyLike = None, response_model: Any = None, **options: Unpack[AskOptions]
+) -> Answer[Any]:
     """Answer one request with the cheapest model that can be trusted with it.
 
-    `prompt`: a text or a list of messages. `system`: your system prompt; it stays first and unchanged. `task`: the
-    class of input, where you know it. `policy`: a Policy, a path, or a shipped name (default: `CASCADE_POLICY`, else
-    "default"); loaded once a process, as the environment's key and `ANTHROPIC_BASE_URL` are: `cascade.reload()` reads them anew. `response_model`: a pydantic class; the answer's `data` is an instance of it.
-    `checks`: functions of the answer's text that return True where it passes, beside the policy's. `flags`: names for
-    the policy's signals. `metadata`: names for your books; it stays on the answer. `max_tokens`: bounds the answer, in
-    place of the rung's own. `deadline_s`: for the whole climb, in place of the policy's. It runs once the SDK is imported and
-    the clients are made, which takes the first request of a process a second or two longer (`Cascade.prepare` does it ahead).
+    `prompt`: a text, or a list of messages as `messages.create` takes it.
+    `policy`: a Policy, a path, or a shipped name (default: `CASCADE_POLICY`, else "default"); loaded once a process, as
+    the environment's key and `ANTHROPIC_BASE_URL` are: `cascade.reload()` reads them anew.
+    `response_model`: a pydantic class; the answer's `data` is an instance of it.
+    `system`: your system prompt, a text or blocks; it stays first and unchanged.
+    `task`: the class of input, where you know it.
+    `checks`: functions of the answer's text that return True where it passes, beside the policy's.
+    `flags`: names for the policy's signals.
+    `metadata`: your names for the request, texts by name. They stay on the answer and in the ledger, and budgets and
+    rollouts can go by them. `user_id` is also sent to the API as its `metadata.user_id`, so give an opaque id, not a name
+    or an address. Nothing else of it is sent to the API.
+    `max_tokens`: bounds the answer, in place of the rung's own.
+    `deadline_s`: seconds for the whole climb, in place of the policy's. It runs once the SDK is imported and the clients
+    are made: the first request of a process takes a second or two longer (`Cascade.prepare` does that ahead).
 
-    Raises RequestError, PolicyError or MissingKey before anything is paid; UpstreamRejected, AllRungsFailed or
-    DeadlineExceeded with the trail of what was tried and paid.
+    Raises RequestError, PolicyError or MissingKey before anything is paid (RequestError also for a keyword that it does
+    not have, and says how to do it here); UpstreamRejected, AllRungsFailed, BudgetExceeded or DeadlineExceeded with the
+    trail of what was tried and paid. In asyncio use `aask`: this one blocks the loop.
     """
-    return _shared.driver(Cascade, policy).ask(
-        prompt,
-        system=system,
-        task=task,
-        response_model=response_model,
-        checks=checks,
-        flags=flags,
-        metadata=metadata,
-        max_tokens=max_tokens,
-        deadline_s=deadline_s,
-    )
+    return _shared.driver(Cascade, policy).ask(prompt, response_model=response_model, **options)
 
 
-async def aask(  # noqa: PLR0913 - the public contract
-    prompt: Prompt,
-    *,
-    system: str | Sequence[Block] | None = None,
-    task: str | None = None,
-    policy: Policy | str | Path | None = None,
-    response_model: type[BaseModel] | None = None,
-    checks: Sequence[CallerCheck] = (),
-    flags: Sequence[str] = (),
-    metadata: Mapping[str, str] | None = None,
-    max_tokens: int | None = None,
-    deadline_s: float | None = None,
-) -> Answer:
-    """`ask` for asyncio."""
-    return await _shared.driver(AsyncCascade, policy).ask(
-        prompt,
-        system=system,
-        task=task,
-        response_model=response_model,
-        checks=checks,
-        flags=flags,
-        metadata=metadata,
-        max_tokens=max_tokens,
-        deadline_s=deadline_s,
-    )
+@overload
+async def aask(
+    prompt: Prompt, *, policy: PolicyLike = None, response_model: None = None, **options: Unpack[AskOptions]
+) -> Answer[None]: ...
+@overload
+async def aask(
+    prompt: Prompt, *, policy: PolicyLike = None, response_model: type[_Data] | None, **options: Unpack[AskOptions]
+) -> Answer[_Data]: ...
+@overload
+async def aask(
+    prompt: Prompt, *, policy: PolicyLike = None, response_model: object, **options: Unpack[AskOptions]
+) -> Answer[Any]: ...
+@lists_options
+async def aask(
+    prompt: Prompt = "", *, policy: PolicyLike = None, response_model: Any = None, **options: Unpack[AskOptions]
+) -> Answer[Any]:
+    """`ask` for asyncio: the same arguments and errors."""
+    return await _shared.driver(AsyncCascade, policy).ask(prompt, response_model=response_model, **options)
 
 
 def reload() -> None:

@@ -2,24 +2,26 @@
 
 from __future__ import annotations
 
+import inspect
 import os
 import uuid
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from functools import lru_cache
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, TypedDict, TypeVar
 
 from cascade.claude import schema_of
 from cascade.core.errors import RequestError
 from cascade.core.messages import Block, Request
 from cascade.core.policy.ladder import LONGEST_S
 from cascade.core.requests import read_messages
+from cascade.engine.unsupported import check_keywords
 from cascade.policy.checks import CallerCheck
 
 if TYPE_CHECKING:
     from pydantic import BaseModel
 
-__all__ = ["AskArguments", "Prompt", "check_deadline", "default_policy"]
+__all__ = ["AskArguments", "AskOptions", "Prompt", "default_policy", "lists_options"]
 
 Prompt = str | Sequence[Block]
 """A text, or a list of messages in the Messages API's shape (images and documents are passed through)."""
@@ -30,30 +32,67 @@ def default_policy() -> str:
     return os.environ.get("CASCADE_POLICY") or "default"
 
 
+class AskOptions(TypedDict, total=False):
+    """The keyword arguments of every `ask` and `aask`; `cascade.ask` says what each is for. None: not given."""
+
+    system: str | Sequence[Block] | None
+    task: str | None
+    checks: Sequence[CallerCheck] | None
+    flags: Sequence[str] | None
+    metadata: Mapping[str, str] | None
+    max_tokens: int | None
+    deadline_s: float | None
+
+
+_OPTIONS = {name: getattr(kind, "__forward_arg__", kind) for name, kind in AskOptions.__annotations__.items()}
+_KNOWN = ("prompt", "response_model", *_OPTIONS)
+_Function = TypeVar("_Function", bound=Callable[..., Any])
+
+
+def lists_options(function: _Function) -> _Function:
+    """Give a function with `**options` the signature that `help` and `inspect` then show: each option by its name.
+
+    A prompt is shown as required. It has a default only so that a call without one, but with `messages=`, gets an answer
+    that helps.
+    """
+    shown = inspect.signature(function)
+    named = [
+        one.replace(default=one.empty) if one.name == "prompt" else one
+        for one in shown.parameters.values()
+        if one.kind is not one.VAR_KEYWORD
+    ]
+    options = [
+        inspect.Parameter(name, inspect.Parameter.KEYWORD_ONLY, default=None, annotation=kind)
+        for name, kind in _OPTIONS.items()
+    ]
+    function.__signature__ = shown.replace(parameters=[*named, *options])  # type: ignore[attr-defined]
+    return function
+
+
 @dataclass(frozen=True, slots=True)
 class AskArguments:
     """The arguments of one `ask`, as they came."""
 
     prompt: Prompt
-    system: str | Sequence[Block] | None
-    task: str | None
-    response_model: type[BaseModel] | None
-    checks: Sequence[CallerCheck]
-    flags: Sequence[str]
-    metadata: Mapping[str, str] | None
-    max_tokens: int | None
+    response_model: Any
+    options: AskOptions
 
     def request(self) -> Request:
         """The request they make; RequestError where they do not make one."""
-        if self.system is not None and not isinstance(self.system, (str, list, tuple)):
-            raise RequestError(f"system: a text or a list of text blocks is needed, not {type(self.system).__name__}")
-        if isinstance(self.flags, str):
-            raise RequestError(f"flags: a list of names is needed, e.g. flags=[{self.flags!r}]")
-        if self.max_tokens is not None and type(self.max_tokens) is not int:
-            raise RequestError(f"max_tokens: a whole number is needed, not {type(self.max_tokens).__name__}")
+        check_keywords(self.options, _KNOWN)
+        system: Any = self.options.get("system")
+        flags: Any = self.options.get("flags") or ()
+        max_tokens: Any = self.options.get("max_tokens")
+        metadata: Any = self.options.get("metadata") or {}
+        if system is not None and not isinstance(system, (str, list, tuple)):
+            raise RequestError(f"system: a text or a list of text blocks is needed, not {type(system).__name__}")
+        if isinstance(flags, str):
+            raise RequestError(f"flags: a list of names is needed, e.g. flags=[{flags!r}]")
+        if max_tokens is not None and type(max_tokens) is not int:
+            raise RequestError(f"max_tokens: a whole number is needed, not {type(max_tokens).__name__}")
+        _check_deadline(self.options.get("deadline_s"))
         if self.response_model is not None and not hasattr(self.response_model, "model_validate_json"):
             raise RequestError("response_model: a pydantic class is needed (a subclass of pydantic.BaseModel)")
-        metadata: Any = self.metadata or {}
         named = isinstance(metadata, Mapping) and all(
             isinstance(text, str)
             for pair in metadata.items()  # pyright: ignore[reportUnknownVariableType]
@@ -63,18 +102,17 @@ class AskArguments:
             raise RequestError("metadata: names and values are texts, e.g. metadata={'customer': 'c-17'}")
         return Request(
             messages=read_messages(self.prompt),
-            system=tuple(self.system) if isinstance(self.system, (list, tuple)) else self.system,
-            task=self.task,
-            flags=frozenset(self.flags),
+            system=tuple(system) if isinstance(system, (list, tuple)) else system,  # pyright: ignore[reportUnknownArgumentType]
+            task=self.options.get("task"),
+            flags=frozenset(flags),
             schema=_schema(self.response_model) if self.response_model is not None else None,
-            max_tokens=self.max_tokens,
-            metadata=dict(self.metadata or {}),
+            max_tokens=max_tokens,
+            metadata=dict(metadata),  # pyright: ignore[reportUnknownArgumentType]
             id=f"casc_{uuid.uuid4().hex}",
         )
 
 
-def check_deadline(deadline_s: float | None) -> None:
-    """RequestError where it is none."""
+def _check_deadline(deadline_s: float | None) -> None:
     if deadline_s is None:
         return
     number = isinstance(deadline_s, (int, float)) and not isinstance(deadline_s, bool)  # pyright: ignore[reportUnnecessaryIsInstance]

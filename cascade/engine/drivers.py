@@ -4,34 +4,35 @@ from __future__ import annotations
 
 import asyncio
 import random
+import sys
 import threading
 import time
-from collections.abc import Callable, Generator, Mapping, Sequence
+from collections.abc import Callable, Generator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import closing
 from pathlib import Path
 from types import TracebackType
-from typing import TYPE_CHECKING, Any, Self, TypeVar
+from typing import Any, Self, TypeVar, Unpack, overload
 
 from cascade.claude import AsyncClaude, Claude
-from cascade.core.errors import CascadeError
-from cascade.core.messages import Block, Failure, Reply
+from cascade.core.errors import BlockingWarning, CascadeError
+from cascade.core.messages import Failure, Reply
 from cascade.core.policy import Policy
 from cascade.core.trail import Answer
-from cascade.engine.arguments import AskArguments, Prompt
+from cascade.engine.arguments import AskArguments, AskOptions, Prompt, lists_options
 from cascade.engine.lifecycle import Await, Effect, NotSent, Send, journey
 from cascade.engine.observing import Places, shadow, shadow_context
 from cascade.engine.runtime import RequestContext, Runtime, RuntimeOptions
 from cascade.forks import renew_in_children
 from cascade.hooks import Hook, wait, wait_async
-from cascade.policy.checks import CallerCheck
-
-if TYPE_CHECKING:
-    from pydantic import BaseModel
+from cascade.logs import warn_caller
 
 __all__ = ["AsyncCascade", "Cascade"]
 
 _T = TypeVar("_T")
+_Data = TypeVar("_Data")
+
+_warned_of_blocking = threading.Event()
 
 
 class Cascade:
@@ -80,24 +81,22 @@ class Cascade:
         """
         self._claude.prepare(self._runtime.ladder_of("cascade"))
 
-    def ask(  # noqa: PLR0913 - the public contract
-        self,
-        prompt: Prompt,
-        *,
-        system: str | Sequence[Block] | None = None,
-        task: str | None = None,
-        response_model: type[BaseModel] | None = None,
-        checks: Sequence[CallerCheck] = (),
-        flags: Sequence[str] = (),
-        metadata: Mapping[str, str] | None = None,
-        max_tokens: int | None = None,
-        deadline_s: float | None = None,
-    ) -> Answer:
-        """Answer one request; the arguments and errors of `cascade.ask`."""
-        asked = AskArguments(prompt, system, task, response_model, checks, flags, metadata, max_tokens)
-        request, arm = self._runtime.read(asked, deadline_s)
+    @overload
+    def ask(self, prompt: Prompt, *, response_model: None = None, **options: Unpack[AskOptions]) -> Answer[None]: ...
+    @overload
+    def ask(
+        self, prompt: Prompt, *, response_model: type[_Data] | None, **options: Unpack[AskOptions]
+    ) -> Answer[_Data]: ...
+    @overload
+    def ask(self, prompt: Prompt, *, response_model: object, **options: Unpack[AskOptions]) -> Answer[Any]: ...
+    @lists_options
+    def ask(self, prompt: Prompt = "", *, response_model: Any = None, **options: Unpack[AskOptions]) -> Answer[Any]:
+        """Answer one request; the arguments and errors of `cascade.ask`, `policy` aside."""
+        _warn_of_blocking()
+        asked = AskArguments(prompt, response_model, options)
+        request, arm = self._runtime.read(asked)
         self._claude.prepare(self._runtime.ladder_of(arm))
-        context = self._runtime.start(asked, request, arm, deadline_s)
+        context = self._runtime.start(asked, request, arm)
         answer = self._run(journey(self._runtime, context))
         if self._runtime.is_sampled(context) and self._places.take():
             self._beside(context, answer)
@@ -196,24 +195,25 @@ class AsyncCascade:
         """As `Cascade.prepare`, for the running loop."""
         await self._claude.prepare(self._runtime.ladder_of("cascade"))
 
-    async def ask(  # noqa: PLR0913 - the public contract
-        self,
-        prompt: Prompt,
-        *,
-        system: str | Sequence[Block] | None = None,
-        task: str | None = None,
-        response_model: type[BaseModel] | None = None,
-        checks: Sequence[CallerCheck] = (),
-        flags: Sequence[str] = (),
-        metadata: Mapping[str, str] | None = None,
-        max_tokens: int | None = None,
-        deadline_s: float | None = None,
-    ) -> Answer:
-        """Answer one request; the arguments and errors of `cascade.ask`."""
-        asked = AskArguments(prompt, system, task, response_model, checks, flags, metadata, max_tokens)
-        request, arm = self._runtime.read(asked, deadline_s)
+    @overload
+    async def ask(
+        self, prompt: Prompt, *, response_model: None = None, **options: Unpack[AskOptions]
+    ) -> Answer[None]: ...
+    @overload
+    async def ask(
+        self, prompt: Prompt, *, response_model: type[_Data] | None, **options: Unpack[AskOptions]
+    ) -> Answer[_Data]: ...
+    @overload
+    async def ask(self, prompt: Prompt, *, response_model: object, **options: Unpack[AskOptions]) -> Answer[Any]: ...
+    @lists_options
+    async def ask(
+        self, prompt: Prompt = "", *, response_model: Any = None, **options: Unpack[AskOptions]
+    ) -> Answer[Any]:
+        """Answer one request; the arguments and errors of `cascade.ask`, `policy` aside."""
+        asked = AskArguments(prompt, response_model, options)
+        request, arm = self._runtime.read(asked)
         await self._claude.prepare(self._runtime.ladder_of(arm))
-        context = self._runtime.start(asked, request, arm, deadline_s)
+        context = self._runtime.start(asked, request, arm)
         answer = await self._run(journey(self._runtime, context))
         if self._runtime.is_sampled(context) and self._places.take():
             running = asyncio.create_task(self._shadow(context, answer))
@@ -291,3 +291,18 @@ async def _decided(decide: Callable[[], Any]) -> tuple[Any, asyncio.CancelledErr
             if running.cancelled():
                 raise
             cut_off = cancelled
+
+
+def _warn_of_blocking() -> None:
+    """Say once a process that a loop waits for this call. A notebook's own does so for every cell: nothing is said of it."""
+    if _warned_of_blocking.is_set() or "ipykernel" in sys.modules:
+        return
+    try:
+        asyncio.get_running_loop()
+    except RuntimeError:
+        return
+    hint = "use `await cascade.aask(…)` or AsyncCascade here, or `await asyncio.to_thread(…)`"
+    warn_caller(
+        f"ask() was called in a running event loop, which stands still until it is answered: {hint}", BlockingWarning
+    )
+    _warned_of_blocking.set()

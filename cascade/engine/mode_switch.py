@@ -20,6 +20,7 @@ from cascade.core.errors import ConfigurationError
 from cascade.core.policy.operations import Mode
 from cascade.forks import renew_in_children
 from cascade.home import home
+from cascade.logs import log_event
 
 __all__ = ["MODES", "Source", "Standing", "Switch", "Switches", "read_switches", "switch_path", "write_switches"]
 
@@ -104,8 +105,8 @@ class Switch:
             with self._lock:
                 before, self._told = self._told, now
             if before.mode != now.mode:
-                _log().warning(
-                    "mode_changed", policy=self._policy, mode=now.mode, before=before.mode, by=now.source
+                log_event(
+                    "warning", "mode_changed", policy=self._policy, mode=now.mode, before=before.mode, by=now.source
                 )  # fmt: skip
         return now
 
@@ -114,7 +115,7 @@ class Switch:
             self._switched = read_switches(self._path).of(self._policy)
         except ConfigurationError as problem:
             kept = self._switched.mode if self._switched else None
-            _log().error("mode_unreadable", policy=self._policy, problem=str(problem), kept=kept)
+            log_event("error", "mode_unreadable", policy=self._policy, problem=str(problem), kept=kept)
         self._stamp = stamp  # also of a file that is no good: it is told once
 
 
@@ -202,9 +203,3 @@ def _from_environment() -> Standing | None:
             f"CASCADE_MODE: {said[:40]!r} is not a mode (use off, observe or enforce, or unset it)"
         )
     return Standing(word, "CASCADE_MODE")
-
-
-def _log() -> Any:
-    import structlog  # noqa: PLC0415 - rarely needed, and not free to import
-
-    return structlog.get_logger("cascade")

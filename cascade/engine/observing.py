@@ -21,6 +21,7 @@ from cascade.engine.lifecycle import Effect, RungCaller, told
 from cascade.engine.runtime import RequestContext, Runtime
 from cascade.forks import renew_in_children
 from cascade.hooks import Ended
+from cascade.logs import log_event
 
 __all__ = ["Places", "shadow", "shadow_context"]
 
@@ -57,10 +58,8 @@ class Places:
             self.passed_over += 1
             first = self.passed_over == 1
         if first:
-            import structlog  # noqa: PLC0415 - rarely needed, and not free to import
-
             hint = "more requests were sampled than observe.concurrency lets in, or the driver was closed (told once)"
-            structlog.get_logger("cascade").warning("observe_passed_over", hint=hint)
+            log_event("warning", "observe_passed_over", hint=hint)
 
     def give_back(self) -> None:
         """One is over."""

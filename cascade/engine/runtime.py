@@ -14,17 +14,18 @@ from typing import Any
 from cascade.budgets.gate import Gate
 from cascade.budgets.notices import Notices
 from cascade.core.climb import Accept, BoundCheck, Climb, Plan, climb
-from cascade.core.errors import ConfigurationError
+from cascade.core.errors import ConfigurationError, UncertifiedWarning
 from cascade.core.messages import Request
 from cascade.core.modes import arm_of, share_of, slot_of, unit_of
 from cascade.core.policy import OTHER, Policy, Rung
 from cascade.core.policy.certificate import UNCERTIFIED
 from cascade.core.trail import Arm
-from cascade.engine.arguments import AskArguments, check_deadline, default_policy
+from cascade.engine.arguments import AskArguments, default_policy
 from cascade.engine.mode_switch import Switch
 from cascade.hooks import Begun, Hook, Tracks, begin
 from cascade.ledger.hook import LedgerHook
 from cascade.ledger.opening import open_ledger, seed_of
+from cascade.logs import log_event, warn_caller
 from cascade.policy.certificates import warn_of_changes
 from cascade.policy.checks import bind_callables
 from cascade.policy.loading import load_policy
@@ -35,7 +36,7 @@ __all__ = ["RequestContext", "Runtime", "RuntimeOptions"]
 
 _MOST_TOLD = 1024  # unknown tasks; a caller who names one a customer must not fill the memory
 uncertified_told: set[str] = set()
-"""Policies of which it was said that nothing proves them: once a process."""
+"""Policies that were warned of as uncertified: once a process."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -101,11 +102,10 @@ class Runtime:
         self.wants_bounds = self.gate.has_budgets or (kept and self.policy.ledger.durability == "commit")
         warn_of_changes(self.policy, self.plan.stale)
 
-    def read(self, asked: AskArguments, deadline_s: float | None) -> tuple[Request, Arm]:
+    def read(self, asked: AskArguments) -> tuple[Request, Arm]:
         """What is asked, and who answers it; RequestError where it cannot be asked."""
-        check_deadline(deadline_s)
-        self._look_up(asked.task)
         request = asked.request()
+        self._look_up(request.task)
         arm = arm_of(self._switch.mode(), self.policy.rollout, self.policy.name, self._unit(request))
         return request, arm
 
@@ -113,27 +113,25 @@ class Runtime:
         """The rungs that may be called for it."""
         return (self.plan if arm == "cascade" else self.baseline).policy.ladder
 
-    def start(self, asked: AskArguments, request: Request, arm: Arm, deadline_s: float | None) -> RequestContext:
+    def start(self, asked: AskArguments, request: Request, arm: Arm) -> RequestContext:
         """Set a request on its way; its time runs from here."""
         plan = self.plan if arm == "cascade" else self.baseline
         if arm == "cascade":
             self._warn_of_guesses()
-        checks = bind_callables(asked.checks)
+        checks = bind_callables(asked.options.get("checks") or ())
         accept = asked.response_model.model_validate_json if asked.response_model is not None else None
         running = climb(plan, request, checks=checks, accept=accept)
         slot = slot_of(self.policy.rollout, self.policy.name, self._unit(request))
         started = self.means.clock()
-        time_out_at = started + (deadline_s or self.policy.deadline_s)
+        time_out_at = started + (asked.options.get("deadline_s") or self.policy.deadline_s)
         return RequestContext(request, plan, running, arm, slot, started, time_out_at, checks, accept)
 
     def _unit(self, request: Request) -> str | None:
         unit = unit_of(self.policy.rollout, request.metadata, request.id)
         if unit is None and self._once("rollout unit"):
-            import structlog  # noqa: PLC0415 - rarely needed, and not free to import
-
             by = self.policy.rollout.by if self.policy.rollout else ""
             hint = f"give metadata={{{by!r}: …}}: requests without it go to the baseline, as the holdout"
-            structlog.get_logger("cascade").warning("rollout_unit_missing", policy=self.policy.name, by=by, hint=hint)
+            log_event("warning", "rollout_unit_missing", policy=self.policy.name, by=by, hint=hint)
         return unit
 
     def begin(self, context: RequestContext, task: str) -> Tracks:
@@ -156,31 +154,26 @@ class Runtime:
     def tell_of_shadow(self, error: BaseException) -> None:
         """Say of a request that was put to the ladder beside its answer that this failed; once a kind."""
         if self._once(f"shadow {type(error).__name__}"):
-            import structlog  # noqa: PLC0415 - rarely needed, and not free to import
-
             hint = "the caller had the baseline's answer; `cascade doctor` looks at the ladder's endpoints"
             if isinstance(error, CancelledError):
                 hint = "the loop ended first: `await driver.aclose()`, or use the driver as a context manager"
-            structlog.get_logger("cascade").warning("observe_failed", error=type(error).__name__, hint=hint)
+            log_event("warning", "observe_failed", error=type(error).__name__, hint=hint)
 
     def _tell_hook(self, name: str, problem: Exception) -> None:
         if self._once(f"hook {name}"):
-            import structlog  # noqa: PLC0415 - rarely needed, and not free to import
-
             hint = "requests go on without it; it is told once"
-            structlog.get_logger("cascade").error("hook_failed", hook=name, error=type(problem).__name__, hint=hint)
+            log_event("error", "hook_failed", hook=name, error=type(problem).__name__, hint=hint)
 
     def _warn_of_guesses(self) -> None:
         """Say once a process that nothing proves the thresholds at work."""
         if self.plan.certificate != UNCERTIFIED or self.plan.stale or self.policy.name in uncertified_told:
             return
-        uncertified_told.add(self.policy.name)
-        import structlog  # noqa: PLC0415 - rarely needed, and not free to import
-
-        hint = (
-            "the thresholds are a guess: run `cascade calibrate` on a corpus of your own, or start with mode: observe"
+        warn_caller(
+            f"policy {self.policy.name}: its thresholds are a guess, no certificate proves them (run `cascade calibrate` on a"
+            " corpus of your own, or start with mode: observe)",
+            UncertifiedWarning,
         )
-        structlog.get_logger("cascade").warning("uncertified", policy=self.policy.name, hint=hint)
+        uncertified_told.add(self.policy.name)
 
     def _once(self, what: str) -> bool:
         if what in self._told or len(self._told) >= _MOST_TOLD:
@@ -194,11 +187,9 @@ class Runtime:
             return
         names = [known.name for known in self.policy.tasks]
         if task not in names:
-            import structlog  # noqa: PLC0415 - rarely needed, and not free to import
-
             meant = get_close_matches(task, names, n=1)
             hint = {"did_you_mean": meant[0]} if meant else {}
-            structlog.get_logger("cascade").warning("task_unknown", policy=self.policy.name, task=task, **hint)
+            log_event("warning", "task_unknown", policy=self.policy.name, task=task, **hint)
 
 
 def _check(means: RuntimeOptions) -> None:

@@ -11,6 +11,7 @@ from typing import Any
 from cascade.core.policy import Policy
 from cascade.core.policy.certificate import UNCERTIFIED, Escalation
 from cascade.core.triage import RULES
+from cascade.logs import log_event
 from cascade.policy.pricing import rates_of
 
 __all__ = [
@@ -91,9 +92,5 @@ def certified_escalation(policy: Policy, changed: tuple[str, ...]) -> Escalation
 def warn_of_changes(policy: Policy, changed: tuple[str, ...]) -> None:
     """Say once, as a policy is put to work, that its certificate no longer holds; its answers each say it, too."""
     if changed:
-        import structlog  # noqa: PLC0415 - rarely needed, and not free to import
-
         hint = "answers are uncertified: calibrate again, or put back what was certified"
-        structlog.get_logger("cascade").warning(
-            "certificate_stale", policy=policy.name, changed=list(changed), hint=hint
-        )
+        log_event("warning", "certificate_stale", policy=policy.name, changed=list(changed), hint=hint)

@@ -16,6 +16,7 @@ from urllib.parse import urlsplit
 
 from cascade.core.errors import ConfigurationError, MissingExtra
 from cascade.forks import renew_in_children
+from cascade.logs import log_event
 
 __all__ = ["Link", "Script"]
 
@@ -139,9 +140,8 @@ class Link:
             first = self._retry_at is None
             self._retry_at = self._clock() + self._retry_s
         if first:
-            import structlog  # noqa: PLC0415 - rarely needed, and not free to import
-
-            structlog.get_logger("cascade").warning(
+            log_event(
+                "warning",
                 "state_down",
                 policy=self._policy,
                 state=self.told,
@@ -156,9 +156,7 @@ class Link:
         with self._lock:
             back, self._retry_at = self.is_down, None
         if back:
-            import structlog  # noqa: PLC0415 - as above
-
-            structlog.get_logger("cascade").info("state_back", policy=self._policy, state=self.told)
+            log_event("info", "state_back", policy=self._policy, state=self.told)
 
 
 def _sent(value: str | int) -> bytes | int:

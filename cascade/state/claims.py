@@ -6,6 +6,7 @@ import math
 from collections.abc import Iterator
 
 from cascade.core.budgets import Claim
+from cascade.logs import log_event
 from cascade.state import Seed
 
 __all__ = ["Asking", "reached"]
@@ -41,9 +42,8 @@ class Asking:
 
 
 def _tell(claim: Claim, problem: Exception) -> None:
-    import structlog  # noqa: PLC0415 - rarely needed, and not free to import
-
-    structlog.get_logger("cascade").error(
+    log_event(
+        "error",
         "budget_seed_failed",
         policy=claim.policy,
         counter=claim.counter,

@@ -18,6 +18,7 @@ from cascade.core.policy.certificate import Escalation
 from cascade.core.storm import Action
 from cascade.forks import renew_in_children
 from cascade.home import home
+from cascade.logs import log_event
 from cascade.state import Alert, Seed
 from cascade.state.claims import Asking, reached
 from cascade.state.memory_guard import MemoryGuard
@@ -151,9 +152,8 @@ def _shared_name(claim: Claim) -> str:
 
 
 def _tell_full(claim: Claim, most: int) -> None:
-    import structlog  # noqa: PLC0415 - rarely needed, and not free to import
-
-    structlog.get_logger("cascade").error(
+    log_event(
+        "error",
         "budget_counters_full",
         policy=claim.policy,
         per=claim.scope,

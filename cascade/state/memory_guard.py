@@ -1,4 +1,4 @@
-"""The storm guard in memory: the statistic of `core.storm` behind a lock, telling what changes as structlog events.
+"""The storm guard in memory: the statistic of `core.storm` behind a lock, logging what changes.
 
 The lock is held around arithmetic only, never across a call to a model. Events name task, rung and rates; no text.
 """
@@ -14,6 +14,7 @@ from cascade.core.policy import StormGuard
 from cascade.core.policy.certificate import Escalation
 from cascade.core.storm import Action, Change, Guard
 from cascade.forks import renew_in_children
+from cascade.logs import log_event
 
 __all__ = ["MemoryGuard", "tell_change"]
 
@@ -75,8 +76,6 @@ class MemoryGuard:
 
 def tell_change(policy: str, change: Change, *, alone: bool = False) -> None:
     """Log what has changed at a rung. `alone`: as this process sees it, while the shared state cannot be reached."""
-    import structlog  # noqa: PLC0415 - rarely needed, and not free to import
-
     event = _EVENTS[change.what, change.kind]
     details: dict[str, Any] = {
         "policy": policy,
@@ -94,5 +93,4 @@ def tell_change(policy: str, change: Change, *, alone: bool = False) -> None:
         details["alone"] = True
     if event in _HINTS:
         details["hint"] = _HINTS[event]
-    log = structlog.get_logger("cascade")
-    (log.info if change.kind == "released" else log.warning)(event, **details)
+    log_event("info" if change.kind == "released" else "warning", event, **details)

@@ -26,6 +26,7 @@ from typing import Any, cast
 
 from cascade.core.budgets import Claim
 from cascade.forks import renew_in_children
+from cascade.logs import log_event
 from cascade.state import Alert, Seed
 from cascade.state.circuit import Link, Script
 from cascade.state.claims import Asking, reached
@@ -271,10 +272,8 @@ class Entitlements:
         if idle is None:
             return
         if not self._generation:
-            import structlog  # noqa: PLC0415 - rarely needed, and not free to import
-
-            structlog.get_logger("cascade").warning(
-                "budget_counters_full", policy=self._policy, per=claim.scope, period=claim.period, counters=self._most,
+            log_event(
+                "warning", "budget_counters_full", policy=self._policy, per=claim.scope, period=claim.period, counters=self._most,
                 hint="each further one costs a second round trip",
             )  # fmt: skip
         idle.held = idle.used

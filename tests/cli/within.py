@@ -3,12 +3,11 @@
 from __future__ import annotations
 
 import io
-from collections.abc import Iterator, Mapping
+from collections.abc import Mapping
 from contextlib import redirect_stderr, redirect_stdout
 from pathlib import Path
 
 import pytest
-import structlog
 
 from cascade import cli
 from cascade.emulator import Emulator
@@ -19,12 +18,11 @@ __all__ = ["run", "runner"]
 
 
 @pytest.fixture
-def run(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Run]:
+def run(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Run:
     """Run `cascade …` in another working directory, and in this process: of hundreds most of the time were their starts.
 
     `emulator=`, `environment=` and `stdin=` as with a process of its own.
     """
-    before = structlog.get_config()
     monkeypatch.chdir(tmp_path)
     monkeypatch.setenv("HOME", str(tmp_path))
     for name in ("CASCADE_POLICY", "CASCADE_HOME", "ANTHROPIC_API_KEY", "ANTHROPIC_BASE_URL"):
@@ -42,5 +40,4 @@ def run(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Run]:
             code = cli.run(list(arguments))
         return Ran(code, out.getvalue(), err.getvalue())
 
-    yield runs
-    structlog.configure(**before)
+    return runs

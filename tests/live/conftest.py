@@ -267,12 +267,6 @@ def reasons(answer: Answer) -> list[str | None]:
 
 
 @pytest.fixture(autouse=True)
-def _guesses_are_known(monkeypatch: pytest.MonkeyPatch) -> None:
-    """That nothing proves these policies was told already: a process is told once, and a test of events is of its own."""
-    monkeypatch.setattr("cascade.engine.runtime.uncertified_told", {"live", "support", "coding", "default"})
-
-
-@pytest.fixture(autouse=True)
 def _no_credentials(monkeypatch: pytest.MonkeyPatch, tmp_path: Any) -> None:
     """No test may find this machine's keys, profiles or endpoints."""
     for name in (

@@ -17,7 +17,6 @@ from typing import Any
 
 import anthropic
 import pytest
-import structlog
 from msgspec.structs import replace
 
 from cascade import cli
@@ -189,17 +188,13 @@ class Here:
 
     def __init__(self, home: Path, emulator: Emulator, *arguments: str) -> None:
         out, err = io.StringIO(), io.StringIO()
-        before = structlog.get_config()
         with pytest.MonkeyPatch.context() as patched, redirect_stdout(out), redirect_stderr(err):
             patched.chdir(home)
             patched.setenv("ANTHROPIC_BASE_URL", emulator.base_url)
             patched.setenv("ANTHROPIC_API_KEY", "sk-secret")
             patched.delenv("CASCADE_POLICY", raising=False)
             patched.syspath_prepend(home)
-            try:
-                self.returncode = cli.run(["record", *arguments])
-            finally:
-                structlog.configure(**before)
+            self.returncode = cli.run(["record", *arguments])
         self._said = out.getvalue(), err.getvalue()
 
     def communicate(self, timeout: float) -> tuple[str, str]:

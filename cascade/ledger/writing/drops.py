@@ -6,6 +6,8 @@ from contextlib import suppress
 from dataclasses import dataclass
 from typing import Any
 
+from cascade.logs import log_event
+
 __all__ = ["Losses", "tell"]
 
 _AGAIN_S = 60.0
@@ -40,7 +42,5 @@ class Losses:
 
 def tell(event: str, **details: Any) -> None:
     """Log a warning."""
-    import structlog  # noqa: PLC0415 - rarely needed, and not free to import
-
     with suppress(Exception):  # a processor of the application's: the writer's thread must outlive it
-        structlog.get_logger("cascade").warning(event, **details)
+        log_event("warning", event, **details)

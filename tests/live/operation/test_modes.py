@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections import Counter
-from pathlib import Path
 from typing import Any
 
 import anthropic
@@ -155,20 +154,6 @@ def test_a_ladder_that_fails_beside_the_answer_costs_nobody_anything(emulate: Em
     (end,) = next(ends for begun, _, ends in books.kept if begun.observed_as)
     assert [(step.rung, step.verdict.kind) for step in end.steps] == [("haiku", "failed")]
     assert end.answer is None
-
-
-def test_enforcing_what_nothing_proves_is_warned_of_once(
-    emulator: Emulator, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    """Once a process and policy, when it answers for the first time."""
-    policy = ladder().model_copy(update={"name": f"guess-{tmp_path.name}"})
-    client = anthropic.Anthropic(base_url=emulator.base_url, api_key="test", max_retries=0)
-    with client, capture_logs() as events:
-        for _ in range(2):
-            with Cascade(policy, client=client) as driver:
-                driver.ask("sure")
-                driver.ask("sure")
-    assert [event["event"] for event in events] == ["uncertified"]
 
 
 def test_the_policys_checks_do_not_fail_the_baseline(asking: Asking, emulator: Emulator) -> None:

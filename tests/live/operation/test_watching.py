@@ -4,13 +4,9 @@ from __future__ import annotations
 
 import io
 import json
-from collections.abc import Iterator
 from contextlib import redirect_stdout
 from pathlib import Path
 from typing import Any
-
-import pytest
-import structlog
 
 from benchmarks.observe_then_enforce import run
 from cascade import cli
@@ -25,14 +21,6 @@ def command(*arguments: str) -> Any:
     with redirect_stdout(said):
         assert cli.run([*arguments, "--json"]) == 0
     return json.loads(said.getvalue())
-
-
-@pytest.fixture(autouse=True)
-def _logs() -> Iterator[None]:
-    """The command line says where logs go, for the whole process."""
-    before = structlog.get_config()
-    yield
-    structlog.configure(**before)
 
 
 def test_what_was_observed_calibrates_and_the_holdout_measures_the_saving(tmp_path: Path) -> None:

@@ -1,0 +1,71 @@
+"""Keywords that `ask` does not take, and how to do here what they are meant for."""
+
+from __future__ import annotations
+
+from collections.abc import Collection, Iterable
+from difflib import get_close_matches
+
+from cascade.core.errors import RequestError
+
+__all__ = ["check_keywords"]
+
+_NOT_YET = "not available in this version (for such a request call the model with the SDK)"
+_SAMPLING = "not available: the SDK's messages.create takes none either (leave it out)"
+_CLIENT = "give it to the client: Cascade(client=Anthropic({}=…))"
+_DRIVER = "give it to the driver: Cascade({}=…)"
+_RUNG = "set it in the policy, on the rung: {}"
+
+_INSTEAD = {
+    # of messages.create
+    "messages": "the first argument takes the list of messages: ask([{'role': 'user', 'content': …}])",
+    "model": "the policy names the models: policy= takes a path, a shipped name or a Policy (see `cascade policy show`)",
+    "timeout": "use deadline_s=, in seconds for the whole climb; a single call's is timeout_s on the policy's rung",
+    "thinking": _RUNG.format("thinking: adaptive, disabled or {budget_tokens: N}"),
+    "output_config": "use response_model= for a format, and effort on the policy's rung for an effort",
+    "output_format": "use response_model=",
+    "extra_headers": _CLIENT.format("default_headers"),
+    "extra_query": _CLIENT.format("default_query"),
+    "betas": "give the client the header: Cascade(client=Anthropic(default_headers={'anthropic-beta': …}))",
+    "cache_control": "set it on a block of system= or of a message: {'type': 'text', 'text': …, 'cache_control': …}",
+    **dict.fromkeys(("temperature", "top_k", "top_p"), _SAMPLING),
+    **dict.fromkeys(
+        ("billing_policy", "compaction", "container", "context_management", "diagnostics", "extra_body",
+         "fallback_credit_token", "fallbacks", "inference_geo", "mcp_servers", "service_tier", "speed", "stop_sequences",
+         "stream", "thread", "tool_choice", "tools", "user_profile_id", "workspace_id"),
+        _NOT_YET,
+    ),
+    # of the SDK's clients, and of our drivers
+    "api_key": "set ANTHROPIC_API_KEY, or " + _CLIENT.format("api_key"),
+    "base_url": "set base_url on the policy's rung or ANTHROPIC_BASE_URL, or " + _CLIENT.format("base_url"),
+    "max_retries": "set it in the policy: retry: {attempts: N}",
+    **{name: _DRIVER.format(name) for name in ("client", "hooks", "ledger", "state")},
+    # under other names, here or elsewhere
+    "effort": _RUNG.format("effort: low, medium, high, xhigh or max"),
+    "max_output_tokens": "use max_tokens=",
+    "max_completion_tokens": "use max_tokens=",
+    "response_format": "use response_model=",
+    "schema": "use response_model=",
+    "stop": _NOT_YET,
+    "user": "use metadata={'user_id': …}",
+    "user_id": "use metadata={'user_id': …}",
+}  # fmt: skip
+_OF_A_DRIVER = "a driver has one policy: Cascade(policy), or cascade.ask(…, policy=…)"
+
+
+def check_keywords(given: Iterable[str], known: Collection[str]) -> None:
+    """RequestError, in one line, for all that are given and not known."""
+    unknown = [name for name in given if name not in known]
+    if unknown:
+        raise RequestError("; ".join(f"{name}: {_instead_of(name, known)}" for name in unknown))
+
+
+def _instead_of(name: str, known: Collection[str]) -> str:
+    if name == "policy":
+        return _OF_A_DRIVER
+    if name in _INSTEAD:
+        return _INSTEAD[name]
+    meant = get_close_matches(name, [*known, *_INSTEAD], n=1)
+    if not meant:
+        return f"ask() has no such argument (it has {', '.join(sorted(known))})"
+    other = f": {_INSTEAD[meant[0]]}" if meant[0] in _INSTEAD else ""
+    return f"ask() has no such argument; did you mean {meant[0]}?{other}"
