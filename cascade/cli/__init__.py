@@ -1,7 +1,7 @@
 """The command line: `cascade ask | demo | doctor | replay | calibrate | costs | ledger | policy …`.
 
 Exit codes: 0 ok, 1 unexpected, 2 usage, policy or corpus error, 3 not feasible or a requirement
-not met, 4 upstream failure, 5 budget exhausted, 130 stopped by Ctrl-C. The result
+not met, 4 upstream failure, 5 budget exhausted, 130 stopped by Ctrl-C, 141 its reader left before the end. The result
 goes to stdout and nothing else does; an error is one line on stderr (with `--json`: one JSON object).
 """
 
@@ -10,6 +10,7 @@ from __future__ import annotations
 import sys
 from pathlib import Path
 
+from cascade.cli.streams import PIPE_CLOSED, is_closed_pipe, open_missing, say_unwritable, settle, unwritable
 from cascade.core.errors import CascadeError, MissingExtra
 
 __all__ = ["main"]
@@ -17,12 +18,13 @@ __all__ = ["main"]
 
 def main() -> None:
     """Run the command line and exit."""
+    open_missing()
     sys.path.append(str(Path.cwd()))  # so that a policy's `module:function` may stand beside it, as with `python -m`
     try:
         code = run(sys.argv[1:])
     except KeyboardInterrupt:  # so early that not all was imported
         code = 130
-    sys.exit(code)
+    sys.exit(settle(code))
 
 
 def run(arguments: list[str]) -> int:
@@ -49,6 +51,9 @@ def run(arguments: list[str]) -> int:
     except KeyboardInterrupt:
         print("cascade: stopped", file=sys.stderr)  # noqa: T201
         return 130
-    except BrokenPipeError:  # `cascade … | head`: nobody is left to tell
-        sys.stderr.close()
-        return 0
+    except (OSError, SystemExit) as problem:
+        if is_closed_pipe(problem):  # `cascade … | head -1`
+            return PIPE_CLOSED
+        if isinstance(problem, OSError) and unwritable(problem):
+            return say_unwritable(problem)
+        raise

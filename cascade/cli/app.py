@@ -277,7 +277,8 @@ def record(  # noqa: PLR0913, PLR0917 - options
     inputs: Annotated[
         Path | None,
         typer.Argument(
-            help="JSON lines with id, input and, if known, system and expected; a corpus; or a text a line."
+            help="What to ask: a table (.csv, .tsv) with a header; JSON lines or a JSON array; a corpus; or a text a line."
+            " Columns or keys: input and, if known, id, expected (the right answer, for the grader), system, task, group."
         ),
     ] = None,
     from_ledger: Annotated[
@@ -311,6 +312,14 @@ def record(  # noqa: PLR0913, PLR0917 - options
     baseline_twice: Annotated[int, typer.Option(help="Ask it again on so many items: its noise floor.", min=0)] = 0,
     concurrency: Annotated[int, typer.Option(help="Items asked at a time.", min=1, max=256)] = 4,
     name: Annotated[str | None, typer.Option(help="The corpus's name. Default: that of INPUTS or of the file.")] = None,
+    column: Annotated[
+        list[str] | None,
+        typer.Option(
+            "--map",
+            help="FIELD=COLUMN where a column or key of INPUTS has another name, as in --map input=question --map"
+            " expected=answer; may be repeated.",
+        ),
+    ] = None,
     as_json: Annotated[bool, JSON] = False,
 ) -> int:
     """Make a corpus of your own: ask every rung for every input, and grade. Run it again to go on after a stop.
@@ -327,7 +336,7 @@ def record(  # noqa: PLR0913, PLR0917 - options
 
     wish = RecordOptions(
         inputs, out, policy, rungs, baseline, grader, max_usd, concurrency, name, baseline_twice,
-        from_ledger,
+        from_ledger, tuple(column or ()),
     )  # fmt: skip
     return run_record(wish, as_json=as_json)
 

@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from cascade.cli.output import print_json, stderr
+from cascade.cli.output import pairs, print_json, stderr
 from cascade.core.errors import ConfigurationError
 from cascade.corpora import write_corpus
 from cascade.corpora.items import RecordedReply
@@ -46,8 +46,8 @@ def run_import(wish: ImportOptions, *, as_json: bool) -> None:
         wish.format,
         wish.sources,
         name=wish.name or wish.output.name.partition(".")[0] or "imported",
-        rungs=_pairs(wish.rungs, "--rung"),
-        options=Options(wish.filter, wish.metric, _pairs(wish.maps, "--map")),
+        rungs=pairs(wish.rungs, "--rung"),
+        options=Options(wish.filter, wish.metric, pairs(wish.maps, "--map")),
         keep_incomplete=wish.keep_incomplete,
     )
     write_corpus(wish.output, imported.manifest, imported.items)
@@ -61,14 +61,6 @@ def run_import(wish: ImportOptions, *, as_json: bool) -> None:
     sys.stdout.write(f"{wish.output}: {_items(len(imported.items))}, {rungs}\n")
     if obstacle is not None:
         sys.stdout.write(f"cannot be replayed yet: {obstacle}\n")
-
-
-def _pairs(texts: Sequence[str], option: str) -> tuple[tuple[str, str], ...]:
-    pairs = [text.partition("=") for text in texts]
-    for (name, _, value), text in zip(pairs, texts, strict=True):
-        if not name or not value:
-            raise ConfigurationError(f"{option} {text}: is not NAME=VALUE")
-    return tuple((name, value) for name, _, value in pairs)
 
 
 def _fields(imported: Imported, path: Path, notices: Sequence[str]) -> dict[str, Any]:

@@ -7,6 +7,7 @@ import os
 import sys
 import warnings
 from collections.abc import Sequence
+from contextlib import suppress
 from dataclasses import asdict
 from typing import Any, TextIO
 
@@ -14,13 +15,14 @@ import structlog
 from rich.console import Console
 from rich.table import Table
 
-from cascade.core.errors import ClimbError, UncertifiedWarning
+from cascade.core.errors import ClimbError, ConfigurationError, UncertifiedWarning
 from cascade.core.messages import Usage
 from cascade.core.trail import Answer, Step
 
 __all__ = [
     "answer_fields",
     "configure_logs",
+    "pairs",
     "print_json",
     "report",
     "stderr",
@@ -83,20 +85,29 @@ def print_json(value: Any) -> None:
 
 
 def report(error: Exception, code: int, *, as_json: bool) -> int:
-    """One line on stderr (or one JSON object) about an error; returns the exit code."""
+    """One line on stderr (or one JSON object) about an error, and one for each of its notes; returns the exit code."""
     message = " ".join((error.format_message() if hasattr(error, "format_message") else str(error)).split())  # type: ignore[attr-defined]
     notes: list[str] = list(getattr(error, "__notes__", ()))
+    text = "".join(f"cascade: {line}\n" for line in (message, *notes))
     if as_json:
         body: dict[str, Any] = {"error": type(error).__name__, "message": message, "exit_code": code}
         if notes:
             body["more"] = notes
         if isinstance(error, ClimbError):
             body |= {"cost_usd": error.cost_usd, "steps": [step_fields(step) for step in error.steps]}
-        sys.stderr.write(json.dumps(body, ensure_ascii=False) + "\n")
-    else:
-        more = f" (and {len(notes)} more: --json lists them)" if notes else ""
-        sys.stderr.write(f"cascade: {message}{more}\n")
+        text = json.dumps(body, ensure_ascii=False) + "\n"
+    with suppress(BrokenPipeError):  # where nobody reads it, the exit code says it still
+        sys.stderr.write(text)
     return code
+
+
+def pairs(texts: Sequence[str], option: str) -> tuple[tuple[str, str], ...]:
+    """What was given as NAME=VALUE. Raises ConfigurationError, naming the option."""
+    parted = [text.partition("=") for text in texts]
+    for (name, _, value), text in zip(parted, texts, strict=True):
+        if not name or not value:
+            raise ConfigurationError(f"{option} {text}: is not NAME=VALUE")
+    return tuple((name, value) for name, _, value in parted)
 
 
 def table(*columns: str, title: str | None = None, right: Sequence[str] = ()) -> Table:

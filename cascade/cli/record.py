@@ -5,7 +5,6 @@ from __future__ import annotations
 import asyncio
 import signal
 from collections import Counter
-from collections.abc import Callable
 from contextlib import suppress
 from dataclasses import dataclass
 from decimal import Decimal
@@ -14,7 +13,7 @@ from typing import Any
 
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
 
-from cascade.cli.output import print_json, stderr, stdout, usd
+from cascade.cli.output import pairs, print_json, stderr, stdout, usd
 from cascade.core.errors import ConfigurationError
 from cascade.core.policy import Policy
 from cascade.engine import default_policy
@@ -49,6 +48,7 @@ class RecordOptions:
     name: str | None
     baseline_twice: int
     from_ledger: str | None = None
+    maps: tuple[str, ...] = ()
 
 
 def run_record(wish: RecordOptions, *, as_json: bool) -> int:
@@ -75,7 +75,12 @@ def run_record(wish: RecordOptions, *, as_json: bool) -> int:
         else:
             stdout.print(f"{settings.target!s} is this very recording, and whole: nothing was asked")
         return 0
-    report = asyncio.run(_recorded(settings, inputs, known))
+    try:
+        report = asyncio.run(_recorded(settings, inputs, known))
+    except asyncio.CancelledError:
+        lost = "what was out is asked again, and counts toward --max-usd with the most that it may have cost"
+        stderr.print(f"cascade: stopped at once; {_go_on(settings)}; {lost}")
+        return _STOPPED["interrupted"]
     if as_json:
         print_json(_fields(report, settings.target))
     else:
@@ -90,8 +95,13 @@ def _inputs(wish: RecordOptions, policy: Policy) -> tuple[Inputs, tuple[dict[str
     if wish.from_ledger is None:
         if wish.inputs is None:
             raise ConfigurationError("record: give INPUTS, or --from-ledger for what `mode: observe` has seen")
-        return read_inputs(wish.inputs), ()
-    if wish.inputs is not None or wish.rungs or wish.baseline or wish.baseline_twice:
+        inputs = read_inputs(wish.inputs, maps=pairs(wish.maps, "--map"))
+        if inputs.unused:
+            stderr.print(
+                f"cascade: columns that are not used: {', '.join(inputs.unused)} (--map FIELD=COLUMN uses one)"
+            )
+        return inputs, ()
+    if wish.inputs is not None or wish.maps or wish.rungs or wish.baseline or wish.baseline_twice:
         raise ConfigurationError("--from-ledger: the inputs, rungs and baseline are those that were observed")
     with reading(wish.from_ledger or None) as reader:
         found = read_observations(reader, policy)
@@ -113,23 +123,43 @@ async def _recorded(settings: Settings, inputs: Inputs, known: tuple[dict[str, A
 
     recorder = Recorder(settings, inputs, told=told, known=known)
     if recorder.grader is None:
-        stderr.print("cascade: not graded: give --grader; grading later needs no further call")
-    _on_signals(lambda: recorder.stop("interrupted", "it was stopped by a signal"))
+        stderr.print(
+            "cascade: no grader, so scores will be null: the same command with --grader grades later, without a further call"
+        )
+    elif inputs.items and all(item.expected is None for item in inputs.items):
+        stderr.print(
+            "cascade: nothing is `expected`: answers are graded by agreement with the baseline's. Where the right ones are"
+            " known, give them as `expected` (--map expected=COLUMN)"
+        )
+    _on_signals(recorder, settings.policy.deadline_s)
     with bar:
         return await recorder.run()
 
 
-def _on_signals(stop: Callable[[], None]) -> None:
-    """The first Ctrl-C lets the calls in flight come home: they are paid. The second ends it at once."""
-    loop = asyncio.get_running_loop()
+def _on_signals(recorder: Recorder, longest_s: float) -> None:
+    """The first Ctrl-C lets the calls that are out come home: they are paid. The second ends it at once."""
+    loop, running = asyncio.get_running_loop(), asyncio.current_task()
 
     def once(number: signal.Signals) -> None:
-        loop.remove_signal_handler(number)
-        stop()
+        name = "Ctrl-C" if number is signal.SIGINT else number.name
+        if recorder.stopped_by is not None and recorder.stopped_by.kind == "interrupted":
+            assert running is not None
+            running.cancel()
+            return
+        recorder.stop("interrupted", name)
+        out = recorder.in_flight
+        waits = f"waiting for {_calls(out)}, at most {longest_s:g} s" if out else "writing what there is"
+        stderr.print(
+            f"cascade: {name}: no further call is made; {waits}. {name} again stops at once, and loses what they return"
+        )
 
     for number in (signal.SIGINT, signal.SIGTERM):
         with suppress(NotImplementedError, RuntimeError):  # not on every system, and only in the main thread
             loop.add_signal_handler(number, once, number)
+
+
+def _calls(count: int) -> str:
+    return "1 call that is out and paid for" if count == 1 else f"{count} calls that are out and paid for"
 
 
 def _fields(report: Report, target: Path) -> dict[str, Any]:
@@ -176,7 +206,7 @@ def _print(report: Report, settings: Settings) -> None:
     stdout.print(
         f"{_standing(report, settings.target)}; {report.calls} calls in this run,"
         f" {report.reused} replies taken from {'the corpus' if report.anew else 'the journal'};"
-        f" {usd(report.spent)} USD in all"
+        f" {usd(report.spent)} USD in all{'; not graded' if report.grader is None and report.complete else ''}"
     )
     if report.unanswered:
         stdout.print(
@@ -184,9 +214,7 @@ def _print(report: Report, settings: Settings) -> None:
             f" toward the cap with an upper bound of what they may have cost, {usd(report.unanswered_cost)} USD"
             " (estimate: each byte taken for a token, and all of max_tokens as used)"
         )
-    if report.grader is None and report.complete:
-        stdout.print("not graded, scores are null: the same command with --grader grades them without a further call")
-    elif report.ungraded:
+    if report.grader is not None and report.ungraded:
         reasons = Counter(reason for _, _, reason in report.ungraded)
         why = "; ".join(f"{reason} ({count})" for reason, count in reasons.most_common(_SHOWN))
         ids = list(dict.fromkeys(item for item, _, _ in report.ungraded))
@@ -234,8 +262,7 @@ def _standing(report: Report, target: Path) -> str:
 def _tell_stop(report: Report, settings: Settings) -> None:
     if report.is_final:
         return
-    beside = journal_path(settings.target)
-    go_on = f"the same command goes on from {beside!s}" if beside.exists() else "the same command begins it"
+    go_on = _go_on(settings)
     if report.stop is None:
         what = f"{report.items - report.complete} items are missing"
         if report.complete == report.items:
@@ -246,8 +273,15 @@ def _tell_stop(report: Report, settings: Settings) -> None:
             f"cascade: stopped at the cap of {usd(settings.cap or 0)} USD; it can be passed by one call at most, here by no more than"
             f" {usd(report.overshoot)} USD. Raise --max-usd, and {go_on}"
         )
+    elif report.stop.kind == "interrupted":
+        stderr.print(f"cascade: stopped by {report.stop.message}; {go_on}")
     else:
         stderr.print(f"cascade: stopped: {report.stop.message}; {go_on}")
+
+
+def _go_on(settings: Settings) -> str:
+    beside = journal_path(settings.target)
+    return f"the same command goes on from {beside!s}" if beside.exists() else "the same command begins it"
 
 
 def _listed(ids: list[str]) -> str:

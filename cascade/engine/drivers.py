@@ -148,6 +148,7 @@ class Cascade:
             background, self._background = self._background, None
         if background is not None:
             background.shutdown()
+        self._places.report()
         self._claude.close()
         self._runtime.close()
 
@@ -265,6 +266,7 @@ class AsyncCascade:
         loop = asyncio.get_running_loop()
         mine = [task for task in self._background if task.get_loop() is loop]
         await asyncio.gather(*mine, return_exceptions=True)
+        self._places.report()
         await self._claude.aclose()
         await asyncio.to_thread(self._runtime.close)
 

@@ -8,6 +8,7 @@ Nobody gets these answers; what they cost counts in the policy's budgets, and in
 from __future__ import annotations
 
 import threading
+from collections import Counter
 from collections.abc import Generator
 from dataclasses import replace
 from typing import Any
@@ -27,10 +28,16 @@ __all__ = ["Places", "shadow", "shadow_context"]
 
 
 class Places:
-    """How many shadows may be under way; one that finds no place is passed over, and counted. Safe between threads."""
+    """How many shadows may be under way; one that finds no place is passed over, and counted. Safe between threads.
+
+    `passed_over`: how many, by cause. `busy`: observe.concurrency were under way. `closed`: the driver, or the
+    interpreter, was closing.
+    """
 
     def __init__(self, most: int) -> None:
-        self._most, self.passed_over = most, 0
+        self._most = most
+        self.passed_over: Counter[str] = Counter()
+        self._logged = 0
         self.renew_lock()
         renew_in_children(self)
 
@@ -45,21 +52,35 @@ class Places:
             if self._taken < self._most:
                 self._taken += 1
                 return True
-        self._tell()
+        self._count("busy")
         return False
 
     def pass_over(self) -> None:
         """The one that has a place cannot go on."""
         self.give_back()
-        self._tell()
+        self._count("closed")
 
-    def _tell(self) -> None:
+    def _count(self, cause: str) -> None:
         with self._lock:
-            self.passed_over += 1
-            first = self.passed_over == 1
-        if first:
-            hint = "more requests were sampled than observe.concurrency lets in, or the driver was closed (told once)"
-            log_event("warning", "observe_passed_over", hint=hint)
+            self.passed_over[cause] += 1
+            passed = self.passed_over.total()
+        if passed >= 10 * self._logged:  # the first, the tenth, the hundredth …
+            self.report()
+
+    def report(self) -> None:
+        """Log how many were passed over, by cause; nothing where the log has it already."""
+        with self._lock:
+            passed = self.passed_over.total()
+            if passed == self._logged:
+                return
+            self._logged = passed
+            counts = {cause: self.passed_over[cause] for cause in ("busy", "closed")}
+        hints: list[str] = []
+        if counts["busy"]:
+            hints.append(f"busy: observe.concurrency ({self._most}) were under way, raise it or lower observe.sample")
+        if counts["closed"]:
+            hints.append("closed: the driver or the interpreter was closing")
+        log_event("warning", "observe_passed_over", passed_over=passed, **counts, hint="; ".join(hints))
 
     def give_back(self) -> None:
         """One is over."""

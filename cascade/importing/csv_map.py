@@ -1,24 +1,33 @@
 """A table of one's own, CSV, TSV or Parquet: which column is which field is said with `--map FIELD=COLUMN`.
 
-Fields: `id` and `input` (both needed), `expected`, `task`, `group`, `split`, `at` (seconds), `extra.<name>`, and of each
-rung `<rung>.confidence`, `.score`, `.cost_usd`, `.answer`, `.declined`, `.input_tokens`, `.output_tokens`,
+Fields: `id` and `input` (both needed), `system`, `expected`, `task`, `group`, `split`, `at` (seconds), `extra.<name>`, and
+of each rung `<rung>.confidence`, `.score`, `.cost_usd`, `.answer`, `.declined`, `.input_tokens`, `.output_tokens`,
 `.signals.<source>`. An empty cell is nothing. A rung whose cells are all empty has no reply; `declined` (true or
 false) is how a table says that a rung answered null. A column that is not mapped is not imported, and that is told.
+
+`read_asked` reads what is still to be recorded (`cascade record`): no replies, the id is the row's where there is none,
+and a column that has a field's own name is that field, unless it is mapped.
 """
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass, replace
 from typing import Any, Final
 
 from cascade.core.errors import ConfigurationError, CorpusError
+from cascade.core.suggestions import did_you_mean
 from cascade.importing.rows import Options, Row, plain, text_or_none
 from cascade.importing.sources import table
 
-__all__ = ["read_csv"]
+__all__ = ["read_asked", "read_csv"]
 
-_ITEM = {"id", "input", "expected", "task", "group", "split", "at"}
+_ITEM = {"id", "input", "system", "expected", "task", "group", "split", "at"}
+# What columns are often called: only ever proposed, for a wrong guess would be paid for.
+_OFTEN = {
+    "input": ("question", "prompt", "query", "text", "instruction", "message", "problem", "request"),
+    "expected": ("answer", "target", "label", "gold", "reference", "ground_truth", "solution", "output", "completion"),
+}
 _NUMBERS = {"confidence", "score", "cost_usd"}
 _COUNTS = {"input_tokens", "output_tokens"}
 _REPLY = _NUMBERS | _COUNTS | {"answer", "declined"}
@@ -37,24 +46,71 @@ class _Field:
 
 def read_csv(path: str, options: Options, _rung: str | None) -> Iterator[Row]:
     """The items of a table, with the replies of each rung that columns are mapped to. Raises CorpusError."""
-    fields = tuple(_field(name, column) for name, column in options.maps)
-    columns: dict[str, str] = {}
-    for name, column in options.maps:
-        if name in columns:
-            raise ConfigurationError(f"--map {name}={column}: {name} is mapped to {columns[name]!r} (leave one out)")
-        columns[name] = column
+    fields = _fields(options.maps)
     if not any(field.name == "id" and not field.rung for field in fields):
         raise ConfigurationError("csv: no column is mapped to id (say --map id=COLUMN --map input=COLUMN …)")
     if not any(field.rung for field in fields):
         raise ConfigurationError("csv: no rung is mapped: --map haiku.answer=COLUMN")
     mapped, told = {field.column for field in fields}, False
     for where, cells in table(path):
-        if missing := [field.column for field in fields if field.column not in cells]:
-            mend = f"it has {', '.join(cells)}"
-            raise CorpusError(f"has no column {', '.join(map(repr, missing))}", where=where, mend=mend)
+        _check_columns(fields, cells, where)
         row = _row(cells, where, fields)
         yield row if told else replace(row, unmapped=tuple(name for name in cells if name not in mapped))
         told = True
+
+
+def read_asked(rows: Iterable[tuple[str, Mapping[str, Any]]], maps: tuple[tuple[str, str], ...]) -> Iterator[Row]:
+    """The items of a table, or of JSON objects, that are still to be asked: each row's place and its cells by column.
+
+    Raises ConfigurationError for a field that no item has, CorpusError where there is no column for one that is mapped
+    or for `input`.
+    """
+    fields = _fields(maps)
+    for field in fields:
+        if field.rung:
+            problem = f"--map {field.rung}.…={field.column}: the rungs' replies are what `record` asks for"
+            raise ConfigurationError(f"{problem} (`cascade import csv` reads recorded ones)")
+    taken, mapped, told = {field.name for field in fields}, {field.column for field in fields}, False
+    for number, (where, cells) in enumerate(rows, 1):
+        if not told:
+            _check_columns(fields, cells, where)
+            fields += tuple(_Field(name, name) for name in cells if name in _ITEM - taken and name not in mapped)
+            if not any(field.name == "input" for field in fields):
+                raise CorpusError("has no column called input", where=where, mend=_proposal(cells, taken, mapped))
+        row = _row(cells, where, fields, f"row-{number}")
+        used = {field.column for field in fields}
+        yield row if told else replace(row, unmapped=tuple(name for name in cells if name not in used))
+        told = True
+
+
+def _proposal(cells: Mapping[str, Any], taken: set[str], mapped: set[str]) -> str:
+    """How to say which column is what, with those that are likely to be it."""
+    names = [name for name in cells if name not in mapped]
+    likely = {
+        field: next((name for often in ones for name in names if name.casefold() == often), None)
+        for field, ones in _OFTEN.items() if field not in {*taken, *names}
+    }  # fmt: skip
+    if not likely.get("input"):
+        likely["input"] = names[0] if len(names) == 1 and names[0].isidentifier() else None
+    said = " ".join(f"--map {field}={column or 'COLUMN'}" for field, column in likely.items())
+    if len(cells) == 1 and ";" in next(iter(cells)):
+        return "its columns seem to be separated by ;: save it with commas, or with tabs as .tsv"
+    return f"say {said}; it has {', '.join(cells)}"
+
+
+def _fields(maps: tuple[tuple[str, str], ...]) -> tuple[_Field, ...]:
+    columns: dict[str, str] = {}
+    for name, column in maps:
+        if name in columns:
+            raise ConfigurationError(f"--map {name}={column}: {name} is mapped to {columns[name]!r} (leave one out)")
+        columns[name] = column
+    return tuple(_field(name, column) for name, column in maps)
+
+
+def _check_columns(fields: tuple[_Field, ...], cells: Mapping[str, Any], where: str) -> None:
+    if missing := [field.column for field in fields if field.column not in cells]:
+        mend = f"{did_you_mean(missing[0], cells)}it has {', '.join(cells)}"
+        raise CorpusError(f"has no column {', '.join(map(repr, missing))}", where=where, mend=mend)
 
 
 def _field(name: str, column: str) -> _Field:
@@ -69,12 +125,14 @@ def _field(name: str, column: str) -> _Field:
     known = ", ".join(
         (*sorted(_ITEM), "extra.NAME", *(f"RUNG.{field}" for field in sorted(_REPLY)), "RUNG.signals.NAME")
     )
-    raise ConfigurationError(f"--map {name}={column}: there is no field {name!r} (fields: {known})")
+    meant = did_you_mean(name, _ITEM)
+    raise ConfigurationError(f"--map {name}={column}: there is no field {name!r} ({meant}fields: {known})")
 
 
-def _row(cells: dict[str, Any], where: str, fields: tuple[_Field, ...]) -> Row:
-    given = {field: cells[field.column] for field in fields if cells[field.column] not in (None, "")}
-    name = next((text_or_none(cell) for field, cell in given.items() if field.name == "id" and not field.rung), None)
+def _row(cells: Mapping[str, Any], where: str, fields: tuple[_Field, ...], unnamed: str | None = None) -> Row:
+    given = {field: cells[field.column] for field in fields if cells.get(field.column) not in (None, "")}
+    named = (text_or_none(cell) for field, cell in given.items() if field.name == "id" and not field.rung)
+    name = next(named, unnamed)
     if name is None:
         raise CorpusError("has no id", where=where)
     about: dict[str, Any] = {}
@@ -85,7 +143,7 @@ def _row(cells: dict[str, Any], where: str, fields: tuple[_Field, ...]) -> Row:
             about[key] = _number(cell, field.column, where, name) if field.name == "at" else plain(cell)
         else:
             _put(replies[field.rung], field, cell, (where, name))
-    about.pop("id")
+    about.pop("id", None)
     return Row(name, where, about, {rung: reply for rung, reply in replies.items() if reply})
 
 

@@ -15,11 +15,12 @@ from cascade.core.errors import CorpusError
 from cascade.corpora.decoding import Flaw
 from cascade.corpora.lines import MAX_LINE_BYTES, Lines, open_bytes
 
-__all__ = ["MAX_DOCUMENT_BYTES", "json_document", "json_lines", "parse_object", "refuse_pickle", "table"]
+__all__ = ["MAX_DOCUMENT_BYTES", "json_array", "json_document", "json_lines", "parse_object", "refuse_pickle", "table"]
 
 MAX_DOCUMENT_BYTES: Final = 256 * 1024 * 1024
 """A larger JSON document is refused: unlike lines it can only be read whole, at several times its size in memory."""
 
+_BOM = b"\xef\xbb\xbf"
 _PICKLES = (".pkl", ".pickle", ".p")
 
 
@@ -58,6 +59,18 @@ def json_lines(path: str) -> Generator[tuple[str, dict[str, Any]]]:
 
 def json_document(path: str) -> dict[str, Any]:
     """The object that a file holds. Raises CorpusError, also for one that is larger than MAX_DOCUMENT_BYTES."""
+    return parse_object(_whole(path), path)
+
+
+def json_array(path: str) -> list[Any]:
+    """The array that a file holds. Raises CorpusError, as `json_document` does."""
+    read = _parse(_whole(path).removeprefix(_BOM), path)
+    if not isinstance(read, list):
+        raise CorpusError("is not a JSON array", where=path)
+    return cast("list[Any]", read)
+
+
+def _whole(path: str) -> bytes:
     refuse_pickle(path)
     with open_bytes(path) as file:
         try:
@@ -67,7 +80,7 @@ def json_document(path: str) -> dict[str, Any]:
     if len(text) > MAX_DOCUMENT_BYTES:
         mend = "export it as lines or in parts"
         raise CorpusError(f"is larger than {MAX_DOCUMENT_BYTES} bytes", where=path, mend=mend)
-    return parse_object(text, path)
+    return text
 
 
 def table(path: str) -> Iterator[tuple[str, dict[str, Any]]]:
@@ -83,7 +96,9 @@ def _separated(path: str) -> Iterator[tuple[str, dict[str, Any]]]:
     lines = Lines(path)
     csv.field_size_limit(MAX_LINE_BYTES)  # the module's own bound, 128 kB, is less than a long prompt
     texts = _texts(lines)
-    reader = csv.reader(texts, delimiter="\t" if path.removesuffix(".gz").endswith(".tsv") else ",", strict=True)
+    reader = csv.reader(
+        texts, delimiter="\t" if path.lower().removesuffix(".gz").endswith(".tsv") else ",", strict=True
+    )
     try:
         header = next(reader, list[str]())
         if len(named := [name for name in header if name]) != len(set(named)):

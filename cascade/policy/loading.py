@@ -13,15 +13,18 @@ from pydantic import ValidationError
 
 from cascade.core.errors import PolicyError
 from cascade.core.policy import Fault, Policy
+from cascade.core.suggestions import closest, did_you_mean
 from cascade.policy.nodes import Node
 from cascade.policy.plans import faults_outside
 from cascade.policy.shipped import names, shipped
+from cascade.policy_errors import dotted, faults_despite, is_unicode, known_keys, printable, words_for, yaml_words
 
 __all__ = ["compose", "dump", "find_policy", "load_policy", "parse_policy", "policy_schema"]
 
 _MOST_BYTES = 1_000_000
 _MOST_DEPTH = 40
 _MOST_NODES = 50_000
+_LONGEST_SHOWN = 40
 _BOOLEANS = frozenset({"on", "off", "yes", "no", "y", "n"})
 _VARIABLE = re.compile(r"\$\{([A-Za-z_][A-Za-z0-9_]*)(?::-([^{}]*))?\}")
 
@@ -56,9 +59,10 @@ def parse_policy(
     try:
         policy = Policy.model_validate(values, by_alias=True, by_name=False)
     except ValidationError as problems:
-        raise _together(document.explain(problems.errors())) from None
-    if faults := tuple(faults_outside(policy)):
-        raise _together(map(document.located, faults))
+        raise document.error(document.explain(problems.errors(), values)) from None
+    faults = tuple(faults_outside(policy))
+    if faults or document.problems:
+        raise document.error(map(document.located, faults))
     return policy
 
 
@@ -67,7 +71,10 @@ def compose(
 ) -> tuple[Node, dict[str, Any]]:
     """Where everything stands in a policy's text, and its plain values. PolicyError where it is not usable YAML."""
     document = _Document(text, where, os.environ if environment is None else environment)
-    return _positioned(document.root), document.values()
+    values = document.values()
+    if document.problems:
+        raise document.error(())
+    return _positioned(document.root), values
 
 
 def _positioned(node: yaml.Node) -> Node:
@@ -111,14 +118,6 @@ def policy_schema() -> dict[str, Any]:
     return {"$schema": "https://json-schema.org/draft/2020-12/schema", **schema}
 
 
-def _together(errors: Iterable[tuple[tuple[int, int], PolicyError]]) -> PolicyError:
-    """The first error of the file; the others are notes on it."""
-    (_, first), *others = sorted(errors, key=lambda pair: pair[0])
-    for _, other in others:
-        first.add_note(str(other))
-    return first
-
-
 def find_policy(source: str | Path) -> Path:
     """The file of a policy: a path, or a shipped one's name. Raises PolicyError where there is none."""
     path = Path(source)
@@ -126,22 +125,39 @@ def find_policy(source: str | Path) -> Path:
         if path.is_file():
             return path
     except OSError as problem:  # a whole policy given as a name is too long for one
-        where = _printable(str(source)[:60])
+        where = printable(str(source)[:60])
         raise PolicyError(f"cannot be read: {problem.strerror}", where=where, mend="give a path or a name") from None
     looks_like_path = isinstance(source, Path) or path.suffix in (".yaml", ".yml") or len(path.parts) > 1
     found = None if looks_like_path else shipped("policies", str(source))
     if found is not None:
         return found
-    known = ", ".join(names("policies"))
+    known = names("policies")
     problem = "there is no such file" if looks_like_path else f"there is no policy {str(source)!r}"
-    raise PolicyError(problem, where=_printable(str(source)), mend=f"give a path, or one of: {known}")
+    raise PolicyError(
+        problem,
+        where=printable(str(source)),
+        mend=f"{did_you_mean(str(source), known)}give a path, or one of: {', '.join(known)}",
+    )
+
+
+_Path = tuple[str | int, ...]
+_Placed = tuple[tuple[int, int], PolicyError]
+
+
+class _Unread(Exception):
+    """A value that cannot be read: the problem, and what to do."""
 
 
 class _Document:
-    """A YAML text with the position of every node, so that an error can say where."""
+    """A YAML text with the position of every node, so that an error can say where.
+
+    `problems` are the keys and values that cannot be read, each with its place; such a value is read as None.
+    """
 
     def __init__(self, text: str, where: str, environment: Mapping[str, str]) -> None:
         self._where, self._environment = where, environment
+        self.problems: list[_Placed] = []
+        self._unread: set[_Path] = set()  # of a key that cannot be read, the mapping it stands in
         self.root = self._compose(text)
 
     def _compose(self, text: str) -> yaml.Node:
@@ -151,8 +167,9 @@ class _Document:
         except yaml.MarkedYAMLError as problem:
             mark = problem.problem_mark or problem.context_mark
             at = f"{self._where}:{mark.line + 1}:{mark.column + 1}" if mark else self._where
-            what = " ".join(part for part in (problem.context, problem.problem) if part)
-            raise PolicyError(f"not valid YAML: {_printable(what)}", where=at) from None
+            what = printable(" ".join(part for part in (problem.context, problem.problem) if part))
+            what, mend = yaml_words(what, text[mark.index : mark.index + 1] if mark else "")
+            raise PolicyError(f"not valid YAML: {what}", where=at, mend=mend) from None
         except yaml.reader.ReaderError as problem:
             before = text[: problem.position]
             line, column = before.count("\n") + 1, problem.position - before.rfind("\n")
@@ -161,68 +178,84 @@ class _Document:
             raise PolicyError(f"not valid YAML: {what}", where=at, mend="remove the character") from None
         except (yaml.YAMLError, ValueError, RecursionError) as problem:
             reason = str(problem).splitlines()[0] if str(problem) else "nested too deeply"
-            raise PolicyError(f"not valid YAML: {_printable(reason)}", where=self._where) from None
+            raise PolicyError(f"not valid YAML: {printable(reason)}", where=self._where) from None
         if not isinstance(root, yaml.MappingNode):
             problem = "the file is empty" if root is None else "a policy is a mapping of keys to values"
-            raise PolicyError(problem, where=f"{self._where}:1:1", mend="start with version: 1")
+            raise PolicyError(
+                problem, where=f"{self._where}:1:1", mend="start with version: 1; `cascade init` writes one"
+            )
         return root
 
     # -- values ------------------------------------------------------------------------------------------------
 
     def values(self) -> dict[str, Any]:
-        """Plain values, with variables expanded; duplicate keys, anchors, tags and merges are refused."""
-        return self._value(self.root)
+        """Plain values, with variables expanded; duplicate keys, anchors, tags and merges are problems."""
+        return self._value(self.root, ())
 
-    def _value(self, node: yaml.Node) -> Any:
+    def _value(self, node: yaml.Node, path: _Path) -> Any:
         if isinstance(node, yaml.MappingNode):
             result: dict[str, Any] = {}
             for key_node, value_node in node.value:
-                if not isinstance(key_node, yaml.ScalarNode) or key_node.tag != "tag:yaml.org,2002:str":
-                    if key_node.value == "<<":
-                        raise self._error(key_node, "merge keys are not supported", "write the keys out")
-                    raise self._error(key_node, "a key must be a word", "quote it if it is meant as one")
-                if not _is_unicode(key_node.value):
-                    raise self._error(key_node, "this key is not valid Unicode", "write it without half a surrogate")
-                if key_node.value in result:
-                    raise self._error(key_node, f"the key {key_node.value!r} is there twice", "remove one of them")
-                result[key_node.value] = self._value(value_node)
+                try:
+                    key = self._key(key_node, result)
+                except _Unread as problem:
+                    name = key_node.value if isinstance(key_node, yaml.ScalarNode) else "?"
+                    self._note(problem, key_node, (*path, name))
+                    self._unread.add(path)
+                    continue
+                result[key] = self._value(value_node, (*path, key))
             return result
         if isinstance(node, yaml.SequenceNode):
-            return [self._value(item) for item in node.value]
+            return [self._value(item, (*path, number)) for number, item in enumerate(node.value)]
         assert isinstance(node, yaml.ScalarNode)
-        return self._scalar(node)
+        try:
+            return self._scalar(node)
+        except _Unread as problem:
+            self._note(problem, node, path)
+            self._unread.add(path)
+            return None
+
+    def _note(self, problem: _Unread, node: yaml.Node, path: _Path) -> None:
+        self.problems.append(self._placed(node, path, *problem.args))
+
+    def _key(self, node: yaml.Node, known: Mapping[str, Any]) -> str:
+        key = node.value
+        if not isinstance(node, yaml.ScalarNode) or node.tag != "tag:yaml.org,2002:str":
+            if key == "<<":
+                raise _Unread("merge keys are not supported", "write the keys out")
+            raise _Unread("a key must be a word", "quote it if it is meant as one")
+        if not is_unicode(key):
+            raise _Unread("this key contains an unpaired surrogate", "write a whole character")
+        if key in known:
+            raise _Unread(f"the key {key!r} is there twice", "remove one of them")
+        return cast("str", key)
 
     def _scalar(self, node: yaml.ScalarNode) -> Any:
         tag, text = node.tag, node.value
         if "${" in text:
-            text = _VARIABLE.sub(lambda match: self._variable(node, match), text)
+            text = _VARIABLE.sub(self._variable, text)
             if node.style is None:  # a plain scalar may have become a number
                 tag = cast("str", yaml.SafeLoader("").resolve(yaml.ScalarNode, text, (True, False)))  # pyright: ignore
-        if not _is_unicode(text):
-            raise self._error(node, "this text is not valid Unicode", "write it without half a surrogate")
+        if not is_unicode(text):
+            raise _Unread("this text contains an unpaired surrogate", "write a whole character")
         if tag == "tag:yaml.org,2002:str":
             return text
         if ":" in text and tag in ("tag:yaml.org,2002:int", "tag:yaml.org,2002:float"):
-            raise self._error(
-                node, f"YAML reads {text[:40]} as a number in base sixty", "write it in base ten, or quote it"
-            )
+            raise _Unread(f"YAML reads {text[:40]} as a number in base sixty", "write it in base ten, or quote it")
         if tag == "tag:yaml.org,2002:timestamp":
-            raise self._error(node, f"YAML reads {text} as a date", f"quote it: '{text}'")
+            raise _Unread(f"YAML reads {text} as a date", f"quote it: '{text}'")
         try:
             return cast("Any", yaml.SafeLoader("").construct_object(yaml.ScalarNode(tag, text)))  # pyright: ignore
         except (yaml.YAMLError, ValueError, OverflowError):
             kind = tag.rsplit(":", 1)[-1]
-            raise self._error(
-                node, f"{text[:40]!r} is not a usable {kind}", "quote it if it is meant as text"
-            ) from None
+            raise _Unread(f"{text[:40]!r} is not a usable {kind}", "quote it if it is meant as text") from None
 
-    def _variable(self, node: yaml.Node, match: re.Match[str]) -> str:
+    def _variable(self, match: re.Match[str]) -> str:
         name = match.group(1)
         default = cast("str | None", match.group(2))
         value = self._environment.get(name, default)
         if value is None:
-            mend = f"set it, or write ${{{name}:-a default}}"
-            raise self._error(node, f"the environment variable {name} is not set", mend)
+            raise _Unread(f"the environment variable {name} is not set", f"set it, or write ${{{name}:-a default}}")
         return value
 
     def read_prompt(self, values: dict[str, Any], folder: Path | None) -> None:
@@ -231,79 +264,74 @@ class _Document:
         name = triage.get("prompt") if isinstance(triage, dict) else None  # pyright: ignore
         if not isinstance(name, str):
             return
-        node = self._at(("triage", "prompt"))[0]
-        if folder is None or Path(name).name != name:
-            raise self._error(node, f"{name!r} is not the name of a file beside the policy", "give a bare file name")
         try:
-            text = (folder / name).read_text(encoding="utf-8")
-        except (OSError, ValueError) as problem:
-            reason = problem.strerror if isinstance(problem, OSError) else "it is not UTF-8 text"
-            raise self._error(node, f"the prompt file {name} cannot be read: {reason}", "") from None
-        if not text.strip() or len(text) > _MOST_BYTES:
-            raise self._error(node, f"the prompt file {name} is empty or larger than 1 MB", "") from None
-        triage["prompt"] = text  # pyright: ignore[reportOptionalSubscript]
+            triage["prompt"] = _prompt(name, folder)  # pyright: ignore[reportOptionalSubscript]
+        except _Unread as problem:
+            self._note(problem, self._at(("triage", "prompt"))[0], ("triage", "prompt"))
 
     # -- errors ------------------------------------------------------------------------------------------------
 
-    def explain(self, errors: Iterable[Any]) -> Iterator[tuple[tuple[int, int], PolicyError]]:
-        """Pydantic's errors as (position, PolicyError); a broken invariant brings the others that are broken with it."""
+    def error(self, further: Iterable[_Placed]) -> PolicyError:
+        """The first error of the file, by place; the others are notes on it."""
+        (_, first), *others = sorted((*self.problems, *further), key=lambda pair: pair[0])
+        for line in dict.fromkeys(str(other) for _, other in others):
+            first.add_note(line)
+        return first
+
+    def explain(self, errors: list[Any], values: dict[str, Any]) -> Iterator[_Placed]:
+        """Pydantic's errors, each at its place; where the rest allows it, the invariants that do not hold either.
+
+        What only follows from another error is left out: a key that is missing because it is misspelt, a value that
+        could not be read, a short ladder where its rungs are wrong.
+        """
+        unknown = [error["loc"] for error in errors if error["type"] == "extra_forbidden"]
+        yield from map(self._unknown, unknown)
         for error in errors:
-            context = error.get("ctx", {})
-            fault = context.get("error")
-            if isinstance(fault, Fault):
-                yield from map(self.located, (fault, *fault.others))
+            context, (node, resolved) = error.get("ctx", {}), self._at(error["loc"])
+            if isinstance(fault := context.get("error"), Fault):
+                whole = (one for one in (fault, *fault.others) if self._at(one.key)[1] not in self._unread)
+                yield from map(self.located, whole)
+            elif error["type"] == "missing":
+                yield from self._missing(error["loc"], unknown)
             elif error["type"] == "too_short" and len(error["input"]) >= context["min_length"]:
                 pass  # there are enough of them, but some are wrong: that has an error of its own
-            else:
-                yield self._explained(error)
+            elif error["type"] != "extra_forbidden" and resolved not in self._unread:
+                yield self._placed(node, resolved, *self._words(error, node, resolved))
+        yield from map(self.located, faults_despite(values, errors))
 
-    def _explained(self, error: Any) -> tuple[tuple[int, int], PolicyError]:
-        location: tuple[str | int, ...] = error["loc"]
+    def _missing(self, location: _Path, unknown: list[_Path]) -> Iterator[_Placed]:
+        """A key that is missing; after the unknown keys beside it, none where one of those is the same key misspelt."""
+        (node, resolved), name = self._at(location[:-1]), str(location[-1])
+        beside = [one for one in unknown if self._at(one[:-1])[1] == resolved]
+        if resolved in self._unread or any(closest(str(one[-1]), known_keys(one)) == name for one in beside):
+            return
+        place, error = self._placed(node, resolved, f"the key {name!r} is missing", f"add {name}: …")
+        yield max(place, *(self._unknown(one)[0] for one in beside)) if beside else place, error
+
+    def _words(self, error: Any, node: yaml.Node, resolved: _Path) -> tuple[str, str]:
         kind, value = error["type"], error.get("input")
-        node, resolved = self._at(location, prefer_key=kind == "extra_forbidden")
-        if kind == "extra_forbidden":
-            name = location[-1]
-            if name in _NOT_YET:
-                return self._located(location, "not available in this version", "remove the key", prefer_key=True)
-            return self._located(location, "unknown key", f"known here: {self._known(location)}", prefer_key=True)
-        if kind == "missing":
-            return self._located(location[:-1], f"the key {location[-1]!r} is missing", f"add {location[-1]}: …")
-        a_word = kind in ("string_type", "literal_error")
-        if a_word and isinstance(node, yaml.ScalarNode) and isinstance(value, bool) and node.value.lower() in _BOOLEANS:
-            return self._located(
-                resolved, f"YAML reads {node.value} as {str(value).lower()}", f"quote it: '{node.value}'"
-            )
-        return self._located(resolved, _lowered(error["msg"]), _mend_for(kind))
+        if kind in ("string_type", "literal_error") and isinstance(value, bool) and node.value.lower() in _BOOLEANS:
+            return f"YAML reads {node.value} as {str(value).lower()}", f"quote it: '{node.value}'"
+        named = next((part for part in reversed(resolved) if isinstance(part, str)), "")
+        return words_for(kind, error.get("ctx", {}), value, _shown(node), named, error["msg"])
 
-    def located(self, fault: Fault) -> tuple[tuple[int, int], PolicyError]:
-        """A broken invariant as (position, PolicyError)."""
-        return self._located(fault.key, fault.problem, fault.mend)
+    def _unknown(self, location: _Path) -> _Placed:
+        node, resolved = self._at(location, prefer_key=True)
+        name = location[-1]
+        if name in _NOT_YET:
+            return self._placed(node, resolved, "not available in this version", "remove the key")
+        known = known_keys(location)
+        mend = f"{did_you_mean(str(name), known)}known here: {', '.join(known) or 'see `cascade policy schema`'}"
+        return self._placed(node, resolved, "unknown key", mend)
 
-    def _located(
-        self, location: tuple[str | int, ...], problem: str, mend: str, *, prefer_key: bool = False
-    ) -> tuple[tuple[int, int], PolicyError]:
-        node, resolved = self._at(location, prefer_key=prefer_key)
+    def located(self, fault: Fault) -> _Placed:
+        """A broken invariant at its place."""
+        return self._placed(*self._at(fault.key), fault.problem, fault.mend)
+
+    def _placed(self, node: yaml.Node, path: _Path, problem: str, mend: str) -> _Placed:
         mark = node.start_mark
         where = f"{self._where}:{mark.line + 1}:{mark.column + 1}"
-        return (mark.line, mark.column), PolicyError(problem, where=where, key=_dotted(resolved), mend=mend)
-
-    def _error(self, node: yaml.Node, problem: str, mend: str) -> PolicyError:
-        mark, key = node.start_mark, _dotted(self._path_to(node, self.root, ()) or ())
-        return PolicyError(problem, where=f"{self._where}:{mark.line + 1}:{mark.column + 1}", key=key, mend=mend)
-
-    def _path_to(self, wanted: yaml.Node, here: yaml.Node, path: tuple[str | int, ...]) -> tuple[str | int, ...] | None:
-        """Where a node stands; None: not below `here`."""
-        if here is wanted:
-            return path
-        below: list[tuple[str | int, yaml.Node]] = []
-        if isinstance(here, yaml.MappingNode):
-            for key, value in here.value:
-                name = key.value if isinstance(key, yaml.ScalarNode) else "?"
-                below += [(name, key), (name, value)]
-        elif isinstance(here, yaml.SequenceNode):
-            below += enumerate(here.value)
-        found = (self._path_to(wanted, node, (*path, part)) for part, node in below)
-        return next((one for one in found if one is not None), None)
+        return (mark.line, mark.column), PolicyError(problem, where=where, key=dotted(path), mend=mend)
 
     def _at(
         self, location: tuple[str | int, ...], *, prefer_key: bool = False
@@ -324,20 +352,6 @@ class _Document:
                 continue
             resolved.append(part)
         return (key if prefer_key and key is not None else node), tuple(resolved)
-
-    def _known(self, location: tuple[str | int, ...]) -> str:
-        schema: Any = Policy.model_json_schema(by_alias=True)
-        definitions, here = schema["$defs"], schema
-        for part in location[:-1]:
-            named = [
-                rest for one in (here, *here.get("anyOf", ())) for rest in one.get("patternProperties", {}).values()
-            ]
-            further = here.get("properties", {}).get(part, named[0] if named else here)
-            here = here.get("items", here) if isinstance(part, int) else further
-            references = [one["$ref"] for one in (here, *here.get("anyOf", ())) if "$ref" in one]
-            if references:
-                here = definitions[references[0].rsplit("/", 1)[-1]]
-        return ", ".join(here.get("properties", {"see policies/policy.schema.json": None}))
 
 
 def _bound_structure(text: str) -> None:
@@ -362,34 +376,24 @@ def _bound_structure(text: str) -> None:
             )
 
 
-def _dotted(location: tuple[str | int, ...]) -> str:
-    parts = (f"[{part}]" if isinstance(part, int) else f".{_printable(part)}" for part in location)
-    return "".join(parts).lstrip(".")
-
-
-def _printable(text: str) -> str:
-    """The text on one line: an error must not be torn by a line break, or by a terminal's control codes, of a file."""
-    return text if text.isprintable() else ascii(text)[1:-1]
-
-
-def _is_unicode(text: str) -> bool:
+def _prompt(name: str, folder: Path | None) -> str:
+    if folder is None or Path(name).name != name:
+        raise _Unread(f"{name!r} is not the name of a file beside the policy", "give a bare file name")
     try:
-        text.encode()
-    except UnicodeEncodeError:
-        return False
-    return True
+        text = (folder / name).read_text(encoding="utf-8")
+    except (OSError, ValueError) as problem:
+        reason = problem.strerror if isinstance(problem, OSError) else "it is not UTF-8 text"
+        raise _Unread(f"the prompt file {name} cannot be read: {reason}", "check its name and content") from None
+    if not text.strip() or len(text) > _MOST_BYTES:
+        raise _Unread(f"the prompt file {name} is empty or larger than 1 MB", "give it a text") from None
+    return text
 
 
-def _lowered(message: str) -> str:
-    message = message.removeprefix("Value error, ")
-    return message[:1].lower() + message[1:]
-
-
-def _mend_for(kind: str) -> str:
-    if kind in ("string_type", "threshold", "greater_than", "less_than", "check", "empty_when", "window"):
+def _shown(node: yaml.Node) -> str:
+    """A value as it was written, for a message; empty for what came from the environment, which may be a secret."""
+    if not isinstance(node, yaml.ScalarNode):
+        return "a list" if isinstance(node, yaml.SequenceNode) else "a mapping"
+    text = node.value
+    if "${" in text or len(text) > _LONGEST_SHOWN or not text.isprintable():
         return ""
-    if kind == "string_pattern_mismatch":
-        return "letters, digits and . _ - : / @"
-    if kind == "model_type":
-        return "give a mapping, or leave the key out"
-    return ""
+    return f"'{text}'" if node.style else text

@@ -16,6 +16,7 @@ from cascade.core import prices
 from cascade.core.errors import ConfigurationError
 from cascade.core.messages import Failure, Reply, Request, Usage
 from cascade.core.policy import Policy, Rung
+from cascade.core.suggestions import did_you_mean
 from cascade.core.trail import Verdict
 from cascade.core.triage import Prompt, Repair, build_prompt, read_reply, wants_triage
 from cascade.corpora.items import NOT_RECORDED, LadderEntry, RecordedReply
@@ -99,7 +100,10 @@ def make_roster(policy: Policy, rungs: tuple[str, ...] = (), baseline: str | Non
     names = [rung.rung for rung in policy.ladder]
     for rung in rungs:
         if rung not in names:
-            raise ConfigurationError(f"--rungs: there is no rung {rung!r} on the ladder (it has {', '.join(names)})")
+            meant = did_you_mean(rung, names)
+            raise ConfigurationError(
+                f"--rungs: there is no rung {rung!r} on the ladder ({meant}it has {', '.join(names)})"
+            )
     asked = tuple(
         Asked(rung.rung, policy, index, plan.rates[index], plan.repair)
         for index, rung in enumerate(policy.ladder)

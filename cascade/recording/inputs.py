@@ -1,4 +1,4 @@
-"""What is to be recorded: items without replies, from JSON lines, from another corpus, or from plain lines of text.
+"""What is to be recorded: items without replies, from a table, JSON, another corpus, or plain lines of text.
 
 Everything is checked here, before a call is paid: what is wrong is one `CorpusError` with the line and the item.
 """
@@ -10,20 +10,24 @@ import hashlib
 import json
 import os
 import zlib
-from collections.abc import Generator
+from collections.abc import Generator, Iterator
 from contextlib import ExitStack
 from dataclasses import dataclass
+from itertools import chain
 from pathlib import Path
 from typing import Any, BinaryIO, cast
 
 from msgspec.json import encode as to_json
 from msgspec.structs import replace
 
-from cascade.core.errors import CorpusError, RequestError
+from cascade.core.errors import ConfigurationError, CorpusError, RequestError
 from cascade.core.triage import check_request
 from cascade.corpora.decoding import Flaw, decode_item, name_item, parse
 from cascade.corpora.items import Item, Manifest
 from cascade.corpora.reading import MAX_LINE_BYTES, read_corpus
+from cascade.importing.csv_map import read_asked
+from cascade.importing.rows import Row
+from cascade.importing.sources import json_array, table
 from cascade.recording.noise_floor import AGAIN_KEY
 from cascade.replay.driver import request_of
 
@@ -31,6 +35,7 @@ __all__ = ["Inputs", "read_inputs"]
 
 _WANTED = 'an item is {"id": "…", "input": "…" or messages} and, if wanted, system, task, group, expected, split, at'
 _TABLES = (".csv", ".tsv", ".csv.gz", ".tsv.gz")
+_NOTHING = "give a table with a header, one JSON object or one text a line"
 _BOM = b"\xef\xbb\xbf"
 _NOT_KEPT = frozenset(
     {"replies", "baseline", AGAIN_KEY, "line", "extra"}
@@ -39,10 +44,14 @@ _NOT_KEPT = frozenset(
 
 @dataclass(frozen=True, slots=True)
 class Inputs:
-    """The items to ask, in their order, none of them with a reply; and the manifest they came with, if any."""
+    """The items to ask, in their order, none of them with a reply; and the manifest they came with, if any.
+
+    `unused`: columns of a table that no field was read from.
+    """
 
     items: tuple[Item, ...]
     manifest: Manifest | None = None
+    unused: tuple[str, ...] = ()
 
     @property
     def hash(self) -> str:
@@ -55,39 +64,101 @@ class Inputs:
         return digest.hexdigest()
 
 
-def read_inputs(path: str | os.PathLike[str], *, max_line_bytes: int = MAX_LINE_BYTES) -> Inputs:
-    """Read what is to be recorded; a first line with `{` means JSON lines, one with a `corpus` key a corpus.
+def read_inputs(
+    path: str | os.PathLike[str],
+    *,
+    maps: tuple[tuple[str, str], ...] = (),
+    max_line_bytes: int = MAX_LINE_BYTES,
+) -> Inputs:
+    """Read what is to be recorded: a table by its name (.csv, .tsv), a corpus by its first line, JSON lines or a JSON array.
 
-    In plain text every line that is not blank is an input of its own, with the id `line-N`. Raises CorpusError for what
-    cannot be read or asked: no input, an id that is missing or occurs twice, a prefill, an empty prompt; and for a
-    table or JSON that is not one object a line, whose lines are no inputs.
+    `maps`: pairs of an item's field and the column, or JSON key, that holds it. In any other text every line that is not
+    blank is an input of its own, with the id `line-N`; a table's row without an id is `row-N`. Raises CorpusError for
+    what cannot be read or asked: no input, an id that is missing or occurs twice, a prefill, an empty prompt; and for
+    JSON that is neither one object a line nor an array. ConfigurationError for maps that cannot be meant.
     """
     source = os.fspath(path)
     if source.lower().endswith(_TABLES):
-        mend = 'make JSON lines of it: {"id": "…", "input": "…"}'
-        raise CorpusError("it is a table, its lines are no inputs", where=source, mend=mend)
+        return _mapped(table(source), maps, source)
     lines = _lines(Path(path), max_line_bytes)
     number, first = next(lines, (0, b""))
     bare = first.removeprefix(_BOM).strip()
-    if bare.startswith(b"[") or bare == b"{":
-        mend = 'give one JSON object a line: {"id": "…", "input": "…"}'
+    if bare.startswith(b"["):
+        lines.close()
+        return _array(source, maps)
+    if bare == b"{":
+        mend = 'give one JSON object a line: {"id": "…", "input": "…", "expected": "…"}'
         raise CorpusError("it is JSON, but not one object a line", where=f"{source}:{number}", mend=mend)
     if not first:
-        raise CorpusError("there is no input in it", where=source, mend="give one JSON object or one text a line")
+        raise CorpusError("there is no input in it", where=source, mend=_NOTHING)
     manifest = None
+    as_json = bare.startswith(b"{") or ".jsonl" in Path(path).suffixes
     if _is_manifest(first):
         lines.close()
+        _refuse_maps(maps, "a corpus has the fields already")
         corpus = read_corpus(path, max_line_bytes=max_line_bytes)
         manifest = corpus.manifest
         items = tuple(replace(item, replies={}, extra=_kept(item.extra or {})) for item in corpus.items)
+    elif as_json and maps:
+        objects = ((f"{source}:{at}", _object(line, f"{source}:{at}")) for at, line in chain([(number, first)], lines))
+        return _mapped(objects, maps, source)
     else:
-        as_json = bare.startswith(b"{") or ".jsonl" in Path(path).suffixes
+        if not as_json:
+            _refuse_maps(maps, "plain lines of text have no columns; a table's name ends in .csv or .tsv")
         read = _json_item if as_json else _text_item
         items = (read(first, number, source), *(read(line, at, source) for at, line in lines))
+    return _checked(items, source, manifest)
+
+
+def _checked(
+    items: tuple[Item, ...], source: str, manifest: Manifest | None = None, unused: tuple[str, ...] = ()
+) -> Inputs:
     if not items:
-        raise CorpusError("there is no input in it", where=source, mend="give one JSON object or one text a line")
+        raise CorpusError("there is no input in it", where=source, mend=_NOTHING)
     _check(items, source)
-    return Inputs(items, manifest)
+    return Inputs(items, manifest, unused)
+
+
+def _mapped(rows: Iterator[tuple[str, dict[str, Any]]], maps: tuple[tuple[str, str], ...], source: str) -> Inputs:
+    """Rows as items, each column under the field that it is."""
+    read = list(read_asked(rows, maps))
+    return _checked(tuple(map(_row_item, read)), source, unused=read[0].unmapped if read else ())
+
+
+def _row_item(row: Row) -> Item:
+    try:
+        item = decode_item(to_json({**row.about, "id": row.id, "replies": {}}), frozenset())
+    except Flaw as flaw:
+        mend = "" if "--skip-bad" in flaw.mend else flaw.mend
+        raise CorpusError(flaw.problem, where=row.where, item=row.id, mend=mend or _WANTED) from None
+    return replace(item, line=int("".join(filter(str.isdecimal, row.where.rpartition(":")[2])) or 0))
+
+
+def _array(source: str, maps: tuple[tuple[str, str], ...]) -> Inputs:
+    """A JSON array of objects, or of texts."""
+    values = json_array(source)
+    if all(isinstance(value, str) for value in values):
+        values = [{"input": value} for value in values]
+    if not all(isinstance(value, dict) for value in values):
+        mend = 'give [{"id": "…", "input": "…", "expected": "…"}, …], or one object a line'
+        raise CorpusError("it is JSON, but not an array of objects", where=source, mend=mend)
+    objects = cast("list[dict[str, Any]]", values)
+    if maps or not all("id" in one for one in objects):
+        return _mapped(((f"{source}:{at}", one) for at, one in enumerate(objects, 1)), maps, source)
+    return _checked(tuple(_json_item(to_json(one), at, source) for at, one in enumerate(objects, 1)), source)
+
+
+def _object(line: bytes, where: str) -> dict[str, Any]:
+    try:
+        return parse(line)
+    except Flaw as flaw:
+        mend = "" if "--skip-bad" in flaw.mend else flaw.mend
+        raise CorpusError(flaw.problem, where=where, mend=mend or _WANTED) from None
+
+
+def _refuse_maps(maps: tuple[tuple[str, str], ...], why: str) -> None:
+    if maps:
+        raise ConfigurationError(f"--map {'='.join(maps[0])}: {why}")
 
 
 def _lines(path: Path, limit: int) -> Generator[tuple[int, bytes]]:

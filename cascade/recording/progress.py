@@ -1,17 +1,19 @@
-"""What a recording is to do, how far it is, and what a run of it came to. Plain frozen values; money in nano-USD."""
+"""What a recording is to do, how far it is, and what a run of it came to. Money in nano-USD; all but `State` is frozen."""
 
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Literal
 
+from cascade.core.errors import CascadeError
 from cascade.core.policy import Policy
+from cascade.corpora.grading import Graded
 from cascade.recording.judge import JudgeReport
 from cascade.recording.noise_floor import NoiseFloor
 
-__all__ = ["Report", "Settings", "Standing", "Stop", "StopKind"]
+__all__ = ["Report", "Settings", "Standing", "State", "Stop", "StopKind"]
 
 StopKind = Literal["cap", "interrupted", "refused", "outage"]
 """Why no further call is made: --max-usd, Ctrl-C, an endpoint that refuses all calls, one that fails them all."""
@@ -89,3 +91,21 @@ class Report:
     def is_final(self) -> bool:
         """Whether the corpus is whole and nothing is left to ask, control items included."""
         return self.complete == self.items and not (self.judge and self.judge.unasked)
+
+
+@dataclass
+class State:
+    """What changes while a recording runs."""
+
+    complete: set[str] = field(default_factory=set[str])
+    failed: dict[str, str] = field(default_factory=dict[str, str])
+    grades: dict[tuple[str, str], Graded] = field(default_factory=dict[tuple[str, str], Graded])
+    calls: int = 0
+    in_flight: int = 0
+    reused: int = 0
+    in_a_row: int = 0
+    by_definition: int = 0
+    judge: JudgeReport | None = None
+    written: int = 0
+    stop: Stop | None = None
+    error: CascadeError | None = None

@@ -21,7 +21,6 @@ import glob
 import random
 import time
 from collections.abc import Callable, Iterable, Iterator
-from dataclasses import dataclass, field
 from itertools import chain
 from typing import Any
 
@@ -49,7 +48,7 @@ from cascade.recording.noise_floor import (
     noise_of,
     sample_of,
 )
-from cascade.recording.progress import Report, Settings, Standing, Stop, StopKind
+from cascade.recording.progress import Report, Settings, Standing, State, Stop, StopKind
 from cascade.recording.regrading import check_grader, entries_of, grader_of, is_graded, kept_recording
 from cascade.recording.spending_cap import SpendingCap
 from cascade.replay.driver import request_of
@@ -59,23 +58,6 @@ __all__ = ["Recorder"]
 _REFUSED_ALL = (401, 402, 403, 404)  # the key's, the account's or the model's fault: no other input would fare better
 _FAILED_IN_A_ROW = 10
 _GROWTH = 1.25  # the corpus is written again when it is longer by a quarter: a few times its own size in all
-
-
-@dataclass
-class _State:
-    """What changes while a recording runs."""
-
-    complete: set[str] = field(default_factory=set[str])
-    failed: dict[str, str] = field(default_factory=dict[str, str])
-    grades: dict[tuple[str, str], Graded] = field(default_factory=dict[tuple[str, str], Graded])
-    calls: int = 0
-    reused: int = 0
-    in_a_row: int = 0
-    by_definition: int = 0
-    judge: JudgeReport | None = None
-    written: int = 0
-    stop: Stop | None = None
-    error: CascadeError | None = None
 
 
 class Recorder:
@@ -141,12 +123,22 @@ class Recorder:
         self._purse = SpendingCap(settings.cap, sum(entry["cost"] for entry in paid), lost)
         chance = chance or random.Random()  # noqa: S311 - jitter, not a secret
         self._claude = AsyncClaude(settings.policy.retry, client, clock=clock, chance=chance)
-        self._state = _State()
+        self._state = State()
 
     @property
     def grader(self) -> str | None:
         """Who grades; None where nobody does."""
         return self._grader_name
+
+    @property
+    def stopped_by(self) -> Stop | None:
+        """Why no further call is made; None while it goes on."""
+        return self._state.stop
+
+    @property
+    def in_flight(self) -> int:
+        """Calls that are out, and will be paid."""
+        return self._state.in_flight
 
     def stop(self, kind: StopKind, message: str) -> None:
         """Let no further call out; those in flight are waited for. The first reason stands."""
@@ -223,6 +215,7 @@ class Recorder:
             self.stop("cap", "the cap is reached")
             return None
         cost = 0
+        state.in_flight += 1
         try:
             number = await asyncio.to_thread(self._journal.open_call, item, asked.name, most)
             outcome = await self._claude.call(prompt, self._clock() + self._settings.policy.deadline_s)
@@ -230,6 +223,7 @@ class Recorder:
             entry = self._entry(asked, request, item, outcome, cost)
             await asyncio.to_thread(self._journal.append, {**entry, "call": number}, sync=False)
         finally:
+            state.in_flight -= 1
             await self._purse.settle(most, cost)
         state.calls += 1
         self._tell()

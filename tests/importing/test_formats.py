@@ -307,7 +307,7 @@ def test_a_table_says_what_its_columns_are_mapped_to() -> None:
         (("q3,", ","), r"table.csv:5: has no id"),
         (("q3,", "q1,"), r"table.csv:5: item 'q1': has a second reply of 'opus-5.5'"),
         ((",easy", ""), r"table.csv:2: has 13 cells, the header has 14"),
-        (("h_conf", "conf"), r"has no column 'h_conf' \(it has qid, "),
+        (("h_conf", "conf"), r"has no column 'h_conf' \(did you mean 'conf'\? it has qid, "),
         (("question", "gold"), r"table.csv:1: two columns have one name"),
         (("roughly?", 'roughly?" x'), r"is not CSV: "),
     ],

@@ -2,7 +2,11 @@
 
 from __future__ import annotations
 
+import re
+
 import pytest
+
+from cascade.core.errors import PolicyError
 
 from .builders import SOUND, broken, changed, parsed
 
@@ -26,6 +30,9 @@ TWICE = (
 FAULTS: list[tuple[str, str, str, str, str, str]] = [
     # keys
     ("name: sound", "name: sound\n^nam: x", "^", "nam", "unknown key", "known here: version, name, ladder"),
+    ("threshold: 0.80", "^treshold: 0.80", "^", "ladder[0].treshold", "unknown key", "did you mean 'threshold'?"),
+    ("max_tokens: 1024", "^maxtokens: 1024", "^", "ladder[0].maxtokens", "unknown key", "did you mean 'max_tokens'?"),
+    ("ladder:", "^lader:", "^", "lader", "unknown key", "did you mean 'ladder'?"),
     ("effort: low", "^efort: low", "^", "ladder[1].efort", "unknown key", "known here: rung, model"),
     ("rate: 0.35", "^ratio: 0.35", "^", "storm_guard.ratio", "unknown key", "known here: rate, window"),
     ("words:", "^word:", "^", "tasks[0].when.word", "unknown key", "known here: pattern, words"),
@@ -45,7 +52,7 @@ FAULTS: list[tuple[str, str, str, str, str, str]] = [
     ("name: sound", "name: ^2026-11-21", "^", "name", "reads 2026-11-21 as a date", "quote it: '2026-11-21'"),
     ("name: sound", "^on: sound", "^", "on", "a key must be a word", "quote it"),
     (STORM, "deadline_s: ^1:30", "^", "deadline_s", "reads 1:30 as a number in base sixty", "quote it"),
-    ("name: sound", "name: ^7", "^", "name", "valid string", ""),
+    ("name: sound", "name: ^7", "^", "name", "must be text, not 7", "quote it: '7'"),
     # what YAML can do and a policy need not
     ("name: sound", "name: ^&a sound", "^", "", "anchors", "write the value out"),
     ("name: sound", "name: ^*a", "^", "", "aliases", "write the value out"),
@@ -53,14 +60,18 @@ FAULTS: list[tuple[str, str, str, str, str, str]] = [
     ("name: sound", "name: ^!!python/object/apply:os.system [x]", "^", "", "tag", "write the value out"),
     ("name: sound", "^<<: {name: sound}", "^", "<<", "merge keys", "write the keys out"),
     ("name: sound", "name: [sound", "3:7", "", "not valid YAML", ""),
-    ("name: sound", "name:^\tsound\n\tx: 1", "^", "", "not valid YAML", ""),
+    ("name: sound", "name: sound\n^\tx: 1", "^", "", "a tab stands here", "replace the tab by spaces"),
+    ("name: sound", "name: a^: b", "^", "", "a second ': ' on this line", "quote a text"),
+    ("name: sound", "name: [sound\ntasks^: 1", "^", "", "a [ that stands before this is not closed", "add the ]"),
     ("name: sound", "name: s^\x07und", "^", "", "U+0007", "remove the character"),
-    ("name: sound", 'name: ^"\\ud800"', "^", "name", "not valid Unicode", "surrogate"),
+    ("name: sound", 'name: ^"\\ud800"', "^", "name", "unpaired surrogate", "whole character"),
     # thresholds
     ("threshold: 0.80", "threshold: ^1.01", "^", "ladder[0].threshold", "number from 0 to 1, or never", ""),
     ("threshold: 0.80", "threshold: ^-0.1", "^", "ladder[0].threshold", "number from 0 to 1, or never", ""),
-    ("threshold: 0.80", "threshold: ^80%", "^", "ladder[0].threshold", "number from 0 to 1, or never", ""),
-    ("threshold: 0.80", "threshold: ^'0.8'", "^", "ladder[0].threshold", "number from 0 to 1, or never", ""),
+    ("threshold: 0.80", "threshold: ^80%", "^", "ladder[0].threshold", "number from 0 to 1, or never", "did you mean 0.80?"),
+    ("threshold: 0.80", "threshold: ^80", "^", "ladder[0].threshold", "number from 0 to 1, or never", "did you mean 0.80?"),
+    ("threshold: 0.80", "threshold: ^nevr", "^", "ladder[0].threshold", "number from 0 to 1, or never", "did you mean never?"),
+    ("threshold: 0.80", "threshold: ^'0.8'", "^", "ladder[0].threshold", "number from 0 to 1, or never", "without quotes: 0.8"),
     ("threshold: 0.80", "threshold: ^.nan", "^", "ladder[0].threshold", "number from 0 to 1, or never", ""),
     ("threshold: 0.80", "threshold: ^true", "^", "ladder[0].threshold", "number from 0 to 1, or never", ""),
     ("threshold: 0.80, max_tokens: 4096", "max_tokens: 4096", "5:5", "ladder[1]", "needs a threshold", "threshold: never"),
@@ -70,7 +81,7 @@ FAULTS: list[tuple[str, str, str, str, str, str]] = [
     ("haiku: 0.6", "opus: ^0.6", "^", "tasks[1].thresholds.opus", "last rung has no threshold", "remove it"),
     ("haiku: 0.6", "llama: ^0.6", "^", "tasks[1].thresholds.llama", "no rung 'llama'", "haiku, sonnet"),
     # the ladder
-    (f"  - {RUNG_5}\n  - {RUNG_6}\n", "", "4:3", "ladder", "at least 2", ""),
+    (f"  - {RUNG_5}\n  - {RUNG_6}\n", "", "4:3", "ladder", "needs at least 2 rungs, and has 1", "add one"),
     ("rung: opus", "rung: ^sonnet", "^", "ladder[2].rung", "'sonnet' is there twice", "a name of its own"),
     ("claude-sonnet-5-5", "claude-haiku-5-5", "6:25", "ladder[2].model", "jumps to claude-opus-5-5 past Sonnet", "Sonnet rung"),
     ("claude-opus-5-5", "^claude-fable-5", "^", "ladder[2].model", "past Opus", "put an Opus rung"),
@@ -83,12 +94,13 @@ FAULTS: list[tuple[str, str, str, str, str, str]] = [
     ("thinking: disabled", "thinking: ^between_tools", "^", "ladder[0].thinking", "not take this kind", "adaptive, disabled"),
     ("effort: low", "thinking: ^disabled", "^", "ladder[1].thinking", "not take this kind", "it takes: adaptive"),
     ("effort: low", "thinking: ^{budget_tokens: 2000}", "^", "ladder[1].thinking", "not take this kind", "it takes"),
+    ("effort: low", "effort: ^hihg", "^", "ladder[1].effort", "'high'", "did you mean 'high'?"),
     ("effort: low", "effort: ^tiny", "^", "ladder[1].effort", "'low', 'medium', 'high'", ""),
-    ("max_tokens: 8192", "max_tokens: ^0", "^", "ladder[2].max_tokens", "greater than or equal to 1", ""),
+    ("max_tokens: 8192", "max_tokens: ^0", "^", "ladder[2].max_tokens", "must be 1 or more, not 0", ""),
+    ("max_tokens: 8192", "max_tokens: ^8k", "^", "ladder[2].max_tokens", "must be a whole number, not 8k", ""),
+    ("max_tokens: 8192", "max_tokens: 8192, base_url: ^ftp://x", "^", "ladder[2].base_url", "must be an address", "https://"),
+    ("max_tokens: 8192", "max_tokens: 8192, discount: ^1", "^", "ladder[2].discount", "must be below 1, not 1", ""),
     ("max_tokens: 8192", "max_tokens: ^200000", "^", "ladder[2].max_tokens", "answers with at most 128000", "128000 or less"),
-    ("max_tokens: 8192", "max_tokens: ^8k", "^", "ladder[2].max_tokens", "valid integer", ""),
-    ("max_tokens: 8192", "max_tokens: 8192, base_url: ^ftp://x", "^", "ladder[2].base_url", "match pattern", ""),
-    ("max_tokens: 8192", "max_tokens: 8192, discount: ^1", "^", "ladder[2].discount", "less than 1", ""),
     ("max_tokens: 8192", "max_tokens: 8192, price: ^{input: 1}", "^", "ladder[2].price", "'output' is missing", "add output"),
     # tasks
     ("floor: sonnet", "floor: ^gpt", "^", "tasks[0].floor", "no rung 'gpt'", "haiku, sonnet, opus"),
@@ -98,18 +110,20 @@ FAULTS: list[tuple[str, str, str, str, str, str]] = [
     ("words: [refund]", r"pattern: ^'(a)\1'", "^", "tasks[0].when.pattern", "not a linear-time pattern", "RE2"),
     ("words: [refund]", "any: [{pattern: ^'(?=x)'}]", "^", "tasks[0].when.any[0].pattern", "not a linear-time", "RE2"),
     ("words: [refund]", "not: {pattern: ^'('}", "^", "tasks[0].when.not.pattern", "not a linear-time", "RE2"),
-    ("words: [refund]", "words: ^[]", "^", "tasks[0].when.words", "at least 1", ""),
+    ("words: [refund]", "words: ^[]", "^", "tasks[0].when.words", "needs at least 1 entry", "add one"),
+    ("words: [refund]", "words: ^refund", "^", "tasks[0].when.words", "must be a list", "words: [refund"),
+    ("words: [refund]", "min_tokens: ^true", "^", "tasks[0].when.min_tokens", "must be a whole number, not true", ""),
     ("{words: [refund]}", "^{}", "^", "tasks[0].when", "empty test matches nothing", "give it a key"),
     ("checks: [not_empty]", "checks: [^not_there]", "^", "tasks[1].checks[0]", "unknown check", "max_chars"),
     ("checks: [not_empty]", "checks: [{pattern: ^'(?!x)'}]", "^", "tasks[1].checks[0].pattern", "not a linear-time", "RE2"),
     ("checks: [not_empty]", "checks: [^{max_chars: 1, pattern: x}]", "^", "tasks[1].checks[0]", "exactly one of", ""),
     # the other blocks
-    ("rate: 0.35", "rate: ^1.5", "^", "storm_guard.rate", "less than 1", ""),
+    ("rate: 0.35", "rate: ^1.5", "^", "storm_guard.rate", "must be below 1, not 1.5", ""),
     ("rate: 0.35", "on_trip: ^stop", "^", "storm_guard.on_trip", "'escalate', 'hold' or 'alert'", ""),
     ("rate: 0.35", "window: 10", "10:14", "storm_guard", "min_samples must not exceed window", ""),
-    (STORM, "storm_guard: ^off", "^", "storm_guard", "valid dictionary", "leave the key out"),
-    (STORM, "retry: {attempts: ^0}", "^", "retry.attempts", "greater than or equal to 1", ""),
-    (STORM, "deadline_s: ^0", "^", "deadline_s", "greater than 0", ""),
+    (STORM, "storm_guard: ^off", "^", "storm_guard", "must be a mapping, not off", "leave it out"),
+    (STORM, "retry: {attempts: ^0}", "^", "retry.attempts", "must be 1 or more, not 0", ""),
+    (STORM, "deadline_s: ^0", "^", "deadline_s", "must be above 0, not 0", ""),
     (STORM, "deadline_s: ^.inf", "^", "deadline_s", "finite", ""),
     (STORM, "exhausted: ^guess", "^", "exhausted", "'ship' or 'abstain'", ""),
     (STORM, "triage: {order: ^random}", "^", "triage.order", "'confidence_first' or 'answer_first'", ""),
@@ -118,17 +132,17 @@ FAULTS: list[tuple[str, str, str, str, str, str]] = [
     (STORM, "scorer: ^{}", "^", "scorer", "at least 1", ""),
     (STORM, "scorer: {opus: ^{bias: 1, features: []}}", "^", "scorer.opus", "no confidence to score", "use one of haiku, sonnet"),
     (STORM, "scorer: {gpt: ^{bias: 1, features: []}}", "^", "scorer.gpt", "no rung 'gpt'", "use one of haiku, sonnet"),
-    (STORM, "scorer: {haiku: {bias: ^'1', features: []}}", "^", "scorer.haiku.bias", "valid number", ""),
+    (STORM, "scorer: {haiku: {bias: ^'1', features: []}}", "^", "scorer.haiku.bias", "must be a number, not '1'", "without quotes: 1"),
     (STORM, "scorer: {haiku: {bias: 1, features: [], ^weights: 1}}", "^", "scorer.haiku.weights", "unknown key", "bias, features"),
-    (STORM, scores("haiku", "level", 0, mark="scale: ^"), "^", "scorer.haiku.features[0].scale", "greater than 0", ""),
+    (STORM, scores("haiku", "level", 0, mark="scale: ^"), "^", "scorer.haiku.features[0].scale", "must be above 0, not 0", ""),
     (STORM, scores("haiku", "^mood"), "^", "scorer.haiku.features[0].name", "unknown feature 'mood'", "log_input"),
     (STORM, scores("haiku", "^'task:'"), "^", "scorer.haiku.features[0].name", "unknown feature 'task:'", "task:NAME"),
     (STORM, scores("haiku", "^'agrees:sonnet'"), "^", "scorer.haiku.features[0].name", "'sonnet' has not answered yet", "lower"),
     (STORM, scores("sonnet", "^'agrees:gpt'"), "^", "scorer.sonnet.features[0].name", "unknown feature 'agrees:gpt'", "lower"),
     (STORM, TWICE, "^", "scorer.haiku.features[1].name", "'level' is there twice", "remove one"),
-    ("version: 1", "version: ^2", "^", "version", "should be 1", ""),
-    ("version: 1", "version: ^'1'", "^", "version", "should be 1", ""),
-    ("version: 1", "version: ^true", "^", "version", "should be 1", ""),
+    ("version: 1", "version: ^2", "^", "version", "must be 1, not 2", ""),
+    ("version: 1", "version: ^'1'", "^", "version", "must be 1, not '1'", ""),
+    ("version: 1", "version: ^true", "^", "version", "must be 1, not true", ""),
     # the environment
     ("name: sound", "name: ^${NAME}", "^", "name", "variable NAME is not set", "${NAME:-a default}"),
     # what the format has and this version has not
@@ -186,6 +200,53 @@ def test_all_mistakes_are_told_at_once_in_the_order_of_the_file() -> None:
     notes = error.__notes__
     assert (error.where, error.key) == ("p.yaml:2:7", "name")
     assert [note.split(": ")[0] for note in notes] == ["p.yaml:4:55", "p.yaml:10:15"]
+
+
+def test_what_cannot_be_read_is_told_with_all_the_rest() -> None:
+    """A date, a variable that is not set, a key twice, a typo and a broken invariant: one line each, in one go."""
+    error = broken(
+        changed(
+            ("name: sound", "name: 2026-11-21"), ("rung: haiku,", "rung: haiku, rung: h,"),
+            ("rung: sonnet", "rung: haiku"), ("effort: low", "efort: '${NOPE}'"), ("rate: 0.35", "rate: 1:30"),
+        )
+    )  # fmt: skip
+    lines = (str(error), *error.__notes__)
+    assert [line.split(": ")[1] for line in lines] == [
+        "name", "ladder[0].rung", "ladder[1].rung", "ladder[1].efort", "ladder[1].efort", "tasks[0].floor",
+        "tasks[1].ceiling", "storm_guard.rate",
+    ]  # fmt: skip
+    assert "unknown key" in lines[3]
+    assert "NOPE is not set" in lines[4]
+
+
+def test_a_typo_comes_before_the_keys_that_are_missing_beside_it() -> None:
+    """In the same mapping; and the one that it was meant to be is not called missing."""
+    rung = "{rung: sonnet, model: claude-sonnet-5-5, treshold: 0.80, effort: low, max_tokns: 9, pric: {}}"
+    error = broken(changed((RUNG_5, rung.replace("model: claude-sonnet-5-5, ", ""))))
+    assert [line.partition(": ")[2].partition(" (")[0] for line in (str(error), *error.__notes__)] == [
+        "ladder[1].treshold: unknown key",
+        "ladder[1].max_tokns: unknown key",
+        "ladder[1].pric: unknown key",
+        "ladder[1]: the key 'model' is missing",
+    ]
+
+
+def test_no_message_of_a_policy_speaks_of_python() -> None:
+    """Every key with every kind of wrong value: what to write, and nothing of tuples, instances and inputs."""
+    jargon = re.compile(r"\b(tuple|instance|dictionary|input should|validation|decimal|NoneType|str|int|bool)\b")
+    keys = ("name", "ladder", "triage", "tasks", "checks", "storm_guard", "retry", "deadline_s", "exhausted", "certificate",
+            "scorer", "baseline", "mode", "observe", "rollout", "ledger", "budget")  # fmt: skip
+    for value in ("", "7", "true", "x y", "[]", "[7]", "[[]]", "{}", "{a: 1}", "[{a: 1}]", "-1", "1e999", "''"):
+        for key in keys:
+            rest = "".join(line for line in SOUND.splitlines(keepends=True) if not line.startswith(f"{key}:"))
+            if key in ("ladder", "tasks"):
+                rest = "version: 1\nname: x\n" + ("" if key == "ladder" else SOUND[SOUND.index("ladder") :])
+                rest = rest.partition(f"{key}:")[0]
+            try:
+                parsed(f"{rest}{key}: {value}\n")
+            except PolicyError as error:
+                for line in (str(error), *getattr(error, "__notes__", ())):
+                    assert not jargon.search(line), line
 
 
 def test_all_broken_invariants_are_told_at_once() -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import select
 import signal
 import sys
 from collections.abc import Callable
@@ -89,9 +90,12 @@ def test_missing_items_are_exit_4_with_their_reason(corpus: Corpus, emulate: Emu
     [
         (("--max-usd", "-1"), "--max-usd: -1.0 is no amount of money"),
         (("--max-usd", "nan"), "--max-usd: nan is no amount of money"),
-        (("--grader", "exactly"), "none called 'exactly'"),
+        (("--grader", "exactly"), "none called 'exactly' (did you mean 'exact'? there are"),
+        (("--map", "input=question"), "a corpus has the fields already"),
+        (("--map", "question"), "--map question: is not NAME=VALUE"),
         (("--out", "c.txt"), "c.txt: a corpus is not written under such a name"),
         (("--rungs", "fable"), "no rung 'fable'"),
+        (("--rungs", "sonet"), "did you mean 'sonnet'? it has haiku, sonnet, opus"),
         (("--policy", "nowhere.yaml"), "nowhere.yaml"),
     ],
 )
@@ -118,13 +122,66 @@ def test_a_stop_by_signal_loses_nothing_that_is_paid(corpus: Corpus, emulate: Em
     emulator.arm(process.pid, 8, at_bill=False)
     _, err = process.communicate(timeout=60)
     assert process.returncode == 130
-    assert "stopped by a signal; the same command goes on" in err
+    assert "cascade: Ctrl-C: no further call is made; waiting for 4 calls that are out" in err
+    assert "Ctrl-C again stops at once" in err
+    assert "cascade: stopped by Ctrl-C; the same command goes on from c.jsonl.journal" in err
     assert len(journal_of(home / "c.jsonl")) == emulator.billed.replies < 36
     process = start(home, emulator, *COMMAND)
     process.communicate(timeout=60)
     assert process.returncode == 0
     assert emulator.billed.replies == 36
     assert read_corpus(home / "c.jsonl").items == corpus.items
+
+
+@pytest.mark.skipif(sys.platform == "win32", reason="signals of POSIX")
+def test_a_second_signal_stops_at_once_and_the_books_stay_right(corpus: Corpus, emulate: Emulate, home: Path) -> None:
+    """The endpoint takes its time: the first says at once what is waited for; what was out then counts as an upper bound."""
+    emulator = emulate(corpus, token_latency_s=30.0)
+    process = start(home, emulator, *COMMAND)
+    assert process.stderr is not None
+    while len(emulator.requests) < 4:
+        assert process.poll() is None
+        select.select([process.stderr], [], [], 0.02)
+    process.send_signal(signal.SIGINT)
+    said = process.stderr.readline()
+    assert "waiting for 4 calls that are out and paid for, at most 120 s" in said
+    process.send_signal(signal.SIGINT)
+    out, err = process.communicate(timeout=20)
+    assert (process.returncode, out) == (130, "")
+    assert "Traceback" not in err
+    assert "stopped at once; the same command goes on from c.jsonl.journal" in err
+    again = Here(home, emulate(corpus), *COMMAND, "--json")
+    told = json.loads(again.communicate(timeout=60)[0])
+    assert (again.returncode, told["complete"], told["unanswered"]["calls"]) == (0, 12, 4)
+    assert told["unanswered"]["at_most_usd"] > 0
+
+
+def test_a_table_is_recorded_and_graded(corpus: Corpus, emulate: Emulate, home: Path) -> None:
+    """`--map`, from the CSV people have to a graded corpus; what is not used of it is named once."""
+    texts = [item for item in corpus.items if isinstance(item.input, str)]
+    rows = [f"{item.input},{item.expected},x" for item in texts]
+    (home / "mine.csv").write_text("\n".join(["question,answer,notes", *rows, ""]), encoding="utf-8")
+    asked = ("mine.csv", "-o", "c.jsonl", "-p", "policy.yaml", "--map", "input=question", "--map", "expected=answer")
+    process = Here(home, emulate(corpus), *asked, "--grader", "exact")
+    out, err = process.communicate(timeout=60)
+    assert (process.returncode, err) == (0, "cascade: columns that are not used: notes (--map FIELD=COLUMN uses one)\n")
+    assert out.startswith("11 of 11 items in c.jsonl; 33 calls")
+    made = read_corpus(home / "c.jsonl").items
+    assert [(item.id, item.expected) for item in made] == [
+        (f"row-{number}", item.expected) for number, item in enumerate(texts, 1)
+    ]  # fmt: skip
+    assert [item.replies for item in made] == [item.replies for item in texts]
+
+
+def test_what_is_graded_without_an_expected_answer_is_said_before_it_is_paid(
+    corpus: Corpus, emulate: Emulate, home: Path
+) -> None:
+    """Agreement is not rightness, and `expected` is what it takes."""
+    (home / "bare.csv").write_text("input\nquestion 0?\nquestion 1?\n", encoding="utf-8")
+    process = Here(home, emulate(corpus, faults="spend_cap"), "bare.csv", *COMMAND[1:], "--grader", "exact")
+    _, err = process.communicate(timeout=60)
+    assert err.startswith("cascade: nothing is `expected`: answers are graded by agreement with the baseline's.")
+    assert "--map expected=COLUMN" in err
 
 
 def test_only_some_rungs_are_recorded_by_name(corpus: Corpus, emulate: Emulate, home: Path) -> None:
@@ -144,5 +201,7 @@ def test_the_help_says_what_nobody_shall_learn_afterwards(corpus: Corpus, emulat
     out, _ = Here(home, emulate(corpus), "--help").communicate(timeout=60)
     said = " ".join(out.split())
     assert "store your inputs and all answers" in said
+    assert "--map input=question --map expected=answer" in said
+    assert "expected (the right answer, for the grader)" in said
     assert "A call that was in flight at a kill counts with the most it may have cost" in said
     assert "Each call may take the policy's deadline_s by itself" in said

@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 from msgspec import structs
 
-from cascade.core.errors import CorpusError
+from cascade.core.errors import ConfigurationError, CorpusError
 from cascade.corpora import Corpus, write_corpus
 from cascade.recording.inputs import read_inputs
 from cascade.replay.driver import request_of
@@ -98,26 +98,124 @@ def test_what_cannot_be_asked_is_named(tmp_path: Path, text: str, why: str) -> N
 
 
 @pytest.mark.parametrize("name", ["in.json", "in.txt", "in.jsonl"])
-@pytest.mark.parametrize(
-    "text",
-    [
-        '[{"id": "a", "input": "x"}]',
-        '\n  [\n{"id": "a", "input": "x"}\n]\n',
-        '{\n  "id": "a",\n  "input": "x"\n}\n',
-        '\ufeff[{"id": "a", "input": "x"}]',
-    ],
-)
-def test_json_that_is_not_one_object_a_line_is_not_asked_line_by_line(tmp_path: Path, name: str, text: str) -> None:
-    """An array, or an object over several lines, is no list of texts, whatever the file is called."""
+def test_json_that_is_not_one_object_a_line_is_not_asked_line_by_line(tmp_path: Path, name: str) -> None:
+    """An object over several lines is no list of texts, whatever the file is called."""
+    text = '{\n  "id": "a",\n  "input": "x"\n}\n'
     with pytest.raises(CorpusError, match=r"in\.\w+:\d: it is JSON, but not one object a line \(give one JSON object"):
         read_inputs(written(tmp_path, text, name))
 
 
+@pytest.mark.parametrize("name", ["in.json", "in.txt", "in.jsonl"])
+@pytest.mark.parametrize(
+    "text",
+    [
+        '[{"id": "a", "input": "x", "expected": "y"}]',
+        '\n  [\n{"id": "a", "input": "x", "expected": "y"}\n]\n',
+        '\ufeff[{"id": "a", "input": "x", "expected": "y"}]',
+    ],
+)
+def test_a_json_array_is_its_objects(tmp_path: Path, name: str, text: str) -> None:
+    """On one line or several, whatever the file is called."""
+    (item,) = read_inputs(written(tmp_path, text, name)).items
+    assert (item.id, item.input, item.expected) == ("a", "x", "y")
+
+
+def test_a_json_array_of_texts_or_of_other_keys_is_read_as_well(tmp_path: Path) -> None:
+    """Bare questions; and `--map` for keys of another name."""
+    bare = read_inputs(written(tmp_path, '["one", "two"]', "in.json")).items
+    assert [(item.id, item.input) for item in bare] == [("row-1", "one"), ("row-2", "two")]
+    asked = (("input", "question"), ("expected", "answer"))
+    text = '{"question": "one", "answer": 1}\n{"question": "two", "answer": "b"}\n'
+    for name, given in (("a.json", f"[{text.strip().replace(chr(10), ', ')}]"), ("b.jsonl", text)):
+        items = read_inputs(written(tmp_path, given, name), maps=asked).items
+        assert [(item.id, item.input, item.expected) for item in items] == [("row-1", "one", 1), ("row-2", "two", "b")]
+
+
+@pytest.mark.parametrize("text", ["[1, 2]", '[{"id": "a"}, "b"]', "[", '[{"id": "a", "input": "x"}', "[]"])
+def test_an_array_that_holds_no_items_is_one_line(tmp_path: Path, text: str) -> None:
+    """Numbers, a mixture, half of one, an empty one."""
+    with pytest.raises(CorpusError) as raised:
+        read_inputs(written(tmp_path, text, "in.json"))
+    assert str(raised.value).isprintable()
+    assert "in.json" in str(raised.value)
+
+
+TABLE = 'qid,question,answer,team,notes\nq7,"What, now?",now,a,x\nq8,"two\nlines",,a,x\n'
+
+
 @pytest.mark.parametrize("name", ["in.csv", "in.TSV", "in.csv.gz"])
-def test_a_table_is_not_asked_row_by_row(tmp_path: Path, name: str) -> None:
-    """Its header would be the first question."""
-    with pytest.raises(CorpusError, match=r'it is a table.*make JSON lines of it: \{"id": "…", "input": "…"\}'):
-        read_inputs(written(tmp_path, "id,input\na,x\n", name))
+def test_a_table_is_read_with_its_columns_mapped(tmp_path: Path, name: str) -> None:
+    """As people have it: commas, tabs or gzip; an empty cell is nothing; what is not used is named."""
+    text = TABLE.replace("What, now?", "What now?").replace(",", "\t") if name.endswith("TSV") else TABLE
+    maps = (("id", "qid"), ("input", "question"), ("expected", "answer"), ("group", "team"))
+    path = written(tmp_path, text, name)
+    if name.endswith(".gz"):
+        path.write_bytes(gzip.compress(text.encode()))
+    inputs = read_inputs(path, maps=maps)
+    one, two = inputs.items
+    assert (one.id, one.expected, one.group, two.id, two.input, two.expected) == (
+        "q7",
+        "now",
+        "a",
+        "q8",
+        "two\nlines",
+        None,
+    )
+    assert str(one.input).endswith("now?")
+    assert inputs.unused == ("notes",)
+
+
+def test_columns_with_a_fields_own_name_need_no_map(tmp_path: Path) -> None:
+    """`input`, `expected`, `system` …; a mapped one goes first; rows without an id are numbered."""
+    inputs = read_inputs(
+        written(tmp_path, "input,expected,system,gold\na,b,brief,c\n", "in.csv"), maps=(("expected", "gold"),)
+    )
+    (item,) = inputs.items
+    assert (item.id, item.input, item.expected, item.extra) == ("row-1", "a", "c", {"system": "brief"})
+    assert inputs.unused == ("expected",)
+
+
+def test_a_table_of_bare_questions_is_enough(tmp_path: Path) -> None:
+    """One column, nothing expected."""
+    path = written(tmp_path, "question\nWhat?\nWhy?\n", "in.csv")
+    assert [item.input for item in read_inputs(path, maps=(("input", "question"),)).items] == ["What?", "Why?"]
+
+
+@pytest.mark.parametrize(
+    ("text", "maps", "why"),
+    [
+        (
+            TABLE,
+            (),
+            r"in.csv:2: has no column called input \(say --map input=question --map expected=answer; it has qid",
+        ),
+        ("id,frage,antwort\n1,a,b\n", (), r"say --map input=COLUMN --map expected=COLUMN; it has id, frage, antwort"),
+        ("id,prompt,expected\n1,a,b\n", (), r"say --map input=prompt; it has id, prompt, expected"),
+        ("frage\na\n", (), r"say --map input=frage"),
+        ("id;input\n1;a\n", (), r"separated by ;"),
+        (TABLE, (("input", "qestion"),), r"has no column 'qestion' \(did you mean 'question'\? it has qid, question"),
+        (TABLE, (("inptu", "question"),), r"there is no field 'inptu' \(did you mean 'input'\? fields: at, expected"),
+        (TABLE, (("input", "question"), ("haiku.score", "answer")), r"replies are what `record` asks for"),
+        ("input\n\nx\n", (), r"in.csv:2"),
+        ("id,input\na,x\na,y\n", (), r"in.csv:3: item 'a': the id occurs twice, first on line 2"),
+        ("", (), r"has no header"),
+        ("input\n", (), r"there is no input in it"),
+    ],
+)
+def test_a_table_that_cannot_be_asked_says_what_to_do(
+    tmp_path: Path, text: str, maps: tuple[tuple[str, str], ...], why: str
+) -> None:
+    """The column that is likely meant, what was seen, and where."""
+    with pytest.raises((CorpusError, ConfigurationError), match=why) as raised:
+        read_inputs(written(tmp_path, text, "in.csv"), maps=maps)
+    assert str(raised.value).isprintable()
+
+
+def test_a_map_is_refused_where_there_are_no_columns(tmp_path: Path, source: Path) -> None:
+    """Plain lines, and a corpus."""
+    for path in (written(tmp_path, "What?\n", "in.txt"), source):
+        with pytest.raises(ConfigurationError, match="--map input=question: "):
+            read_inputs(path, maps=(("input", "question"),))
 
 
 def test_no_advice_names_an_option_that_record_does_not_have(tmp_path: Path) -> None:

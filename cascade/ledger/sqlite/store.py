@@ -267,7 +267,8 @@ class SqliteReader:
 
     def _rows(self, question: str, values: Sequence[object] | Mapping[str, object] = ()) -> Iterator[Any]:
         with told(self._path):
-            yield from self._connection.execute(question, values)
+            for row in self._connection.execute(question, values):  # noqa: UP028 - `yield from` would close the cursor
+                yield row  # of whoever stops reading early, and may do so after the connection is closed
 
     def writers(self) -> Sequence[str]:
         """All writers, in the order they came."""

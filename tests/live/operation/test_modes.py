@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections import Counter
+from concurrent.futures import ThreadPoolExecutor
 from typing import Any
 
 import anthropic
@@ -174,7 +175,25 @@ def test_a_driver_that_is_closed_meanwhile_still_answers(emulator: Emulator) -> 
         pool.shutdown()
         with capture_logs() as events:
             assert driver.ask("sure").text == "opus's"
-    assert [event["event"] for event in events] == ["observe_passed_over"]
+    assert [(event["event"], event["busy"], event["closed"]) for event in events] == [("observe_passed_over", 0, 1)]
+
+
+def test_what_is_passed_over_is_counted_by_its_cause(emulate: Emulate) -> None:
+    """The first and the tenth at once, all of them when the driver closes: why, and how many."""
+    emulator = emulate(token_latency_s=0.02)
+    client = anthropic.Anthropic(base_url=emulator.base_url, api_key="test", max_retries=0)
+    observing = ladder(mode="observe", observe={"sample": 1.0, "concurrency": 1})
+    with client, capture_logs() as events:
+        with Cascade(observing, client=client, ledger="off") as driver, ThreadPoolExecutor(13) as callers:
+            list(callers.map(driver.ask, ["sure"] * 13))
+            places = driver._places  # pyright: ignore[reportPrivateUsage]
+        passed = places.passed_over["busy"]
+    told = [event for event in events if event["event"] == "observe_passed_over"]
+    assert passed > 1
+    assert told[0]["passed_over"] == 1
+    assert (told[-1]["passed_over"], told[-1]["busy"], told[-1]["closed"]) == (passed, passed, 0)
+    assert "observe.concurrency (1)" in told[-1]["hint"]
+    assert "closed" not in told[-1]["hint"]
 
 
 class Failing:
