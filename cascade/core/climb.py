@@ -190,7 +190,8 @@ def step_of(
     if isinstance(outcome, Failure):
         kind = "overflow" if outcome.kind == "overflow" else "failed"
         status = f", HTTP {outcome.status}" if outcome.status else ""
-        verdict = Verdict(kind, detail=f"{outcome.kind}{status}")
+        wait = f", asks to wait {outcome.retry_after_s:.10g} s" if outcome.retry_after_s else ""
+        verdict = Verdict(kind, detail=f"{outcome.kind}{status}{wait}")
     else:
         verdict = read_reply(
             outcome,

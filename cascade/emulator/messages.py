@@ -14,7 +14,7 @@ if TYPE_CHECKING:
 
     from cascade.corpora import RecordedReply
     from cascade.emulator.api import Asked
-    from cascade.emulator.faults import FaultKind
+    from cascade.emulator.faults import Fault, FaultKind
 
 __all__ = ["ApiError", "Composed", "compose", "encode", "error_event", "error_json", "message_json", "stream_events"]
 
@@ -24,14 +24,14 @@ _BAD_CONFIDENCES = (1.5, -0.1, 85)
 
 
 class ApiError(Exception):
-    """A request that gets an error. `details` is the API's error code, `retry_after` is in seconds."""
+    """A request that gets an error. `details` is the API's error code; `retry` says what the headers tell of trying again."""
 
     def __init__(
-        self, status: int, kind: str, message: str, *, details: str | None = None, retry_after: float | None = None
+        self, status: int, kind: str, message: str, *, details: str | None = None, retry: Fault | None = None
     ) -> None:
         super().__init__(message)
         self.status, self.kind, self.message = status, kind, message
-        self.details, self.retry_after = details, retry_after
+        self.details, self.retry = details, retry
 
 
 @dataclass(frozen=True, slots=True)
@@ -42,6 +42,7 @@ class Composed:
     usage: Usage
     stop_reason: str = "end_turn"
     thinking: bool = False
+    has_usage: bool = True
     raw_usage: dict[str, Any] = field(default_factory=dict[str, Any])
 
 
@@ -57,21 +58,21 @@ def compose(asked: Asked, recorded: RecordedReply, fault: FaultKind | None, seed
     else:
         text = answer if isinstance(answer, str) else "" if answer is None else _dump(answer)
     whole = Composed(text, _complete(asked, recorded, text), raw_usage=dict(recorded.usage or {}))
-    match fault:
-        case "truncated_json":
-            return replace(whole, text=text[: len(text) // 2], stop_reason="max_tokens")
-        case "context_overflow":
-            return replace(whole, text=text[: len(text) // 2], stop_reason="model_context_window_exceeded")
-        case "prose":
-            return replace(whole, text=PROSE)
-        case "refusal":
-            return replace(whole, text="", stop_reason="refusal")
-        case "empty":
-            return replace(whole, text="")
-        case "thinking":
-            return replace(whole, thinking=True)
-        case _:
-            return whole
+    return replace(whole, **_bent(text).get(fault or "", {}))
+
+
+def _bent(text: str) -> dict[str, dict[str, Any]]:
+    half = text[: len(text) // 2]
+    return {
+        "truncated_json": {"text": half, "stop_reason": "max_tokens"},
+        "context_overflow": {"text": half, "stop_reason": "model_context_window_exceeded"},
+        "prose": {"text": PROSE},
+        "refusal": {"text": "", "stop_reason": "refusal"},
+        "empty": {"text": ""},
+        "no_usage": {"has_usage": False},
+        "unknown_stop": {"stop_reason": "a_reason_of_the_future"},
+        "thinking": {"thinking": True},
+    }
 
 
 def _complete(asked: Asked, recorded: RecordedReply, text: str) -> Usage:
@@ -98,7 +99,7 @@ def message_json(asked: Asked, reply: Composed, message_id: str) -> dict[str, An
         "stop_reason": reply.stop_reason,
         "stop_sequence": None,
         "stop_details": _stop_details(reply),
-        "usage": _usage_json(reply),
+        "usage": _usage_json(reply) if reply.has_usage else None,
     }
 
 
@@ -106,7 +107,7 @@ def stream_events(asked: Asked, reply: Composed, message_id: str) -> Iterator[tu
     """The events of a stream, each with the number of output tokens that it stands for (for latency)."""
     whole = message_json(asked, reply, message_id)
     # As the API does it: at first the stream tells one output token, message_delta then tells all of them.
-    first = {**whole["usage"], "output_tokens": min(1, reply.usage.output_tokens)}
+    first = {**whole["usage"], "output_tokens": min(1, reply.usage.output_tokens)} if reply.has_usage else None
     empty: dict[str, Any] = {"content": [], "stop_reason": None, "stop_details": None, "usage": first}
     yield _event({"type": "message_start", "message": {**whole, **empty}}), 0
     yield _event({"type": "ping"}), 0
@@ -120,7 +121,9 @@ def stream_events(asked: Asked, reply: Composed, message_id: str) -> Iterator[tu
             yield _event({"type": "content_block_delta", "index": index, "delta": delta}), share
         yield _event({"type": "content_block_stop", "index": index}), 0
     delta = {"stop_reason": reply.stop_reason, "stop_sequence": None, "stop_details": _stop_details(reply)}
-    total = {key: value for key, value in whole["usage"].items() if key not in ("cache_creation", "service_tier")}
+    total = None
+    if reply.has_usage:
+        total = {key: value for key, value in whole["usage"].items() if key not in ("cache_creation", "service_tier")}
     yield _event({"type": "message_delta", "delta": delta, "usage": total}), left
     yield _event({"type": "message_stop"}), 0
 
