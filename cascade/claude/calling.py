@@ -12,7 +12,7 @@ import tenacity
 
 from cascade.claude.connections import AsyncConnections, Connections, Reached
 from cascade.claude.failures import OutOfTime
-from cascade.claude.retrying import Attempt, Tries, failed
+from cascade.claude.retrying import Tries, failed
 from cascade.claude.wire import Accumulator, outcome_of, parameters, reading
 from cascade.core.messages import Failure, Reply
 from cascade.core.models import STREAMS_ABOVE
@@ -46,11 +46,11 @@ class Claude:
             retrying(lambda: tries.note(self._reached.judge(client, self._attempt(client, prompt, tries))))
         )
 
-    def _attempt(self, client: Any, prompt: Prompt, tries: Tries) -> Attempt:
+    def _attempt(self, client: Any, prompt: Prompt, tries: Tries) -> Reply | Failure:
         left = tries.seconds_left(prompt.rung)
         until, params = self._clock() + left, parameters(prompt)
         timeout = _timeout(left)
-        billed = Accumulator()
+        billed = Accumulator(prompt)
         try:
             if prompt.max_tokens > STREAMS_ABOVE:
                 with client.messages.create(**params, stream=True, timeout=timeout) as stream:
@@ -58,10 +58,10 @@ class Claude:
                     with reading():
                         for event in stream:
                             billed.add(event)
-                    return Attempt(billed.outcome(stream.response.headers.get("request-id")))
+                    return billed.outcome(stream.response.headers.get("request-id"))
             with client.messages.with_streaming_response.create(**params, timeout=timeout) as response:
                 self._watch_body(response.http_response, until)
-                return Attempt(outcome_of(response.read(), response.request_id))
+                return outcome_of(response.read(), prompt, response.headers)
         except Exception as error:  # noqa: BLE001 - mapped in one place; what is not about the call is raised again
             return failed(error, billed.usage)
 
@@ -101,15 +101,15 @@ class AsyncClaude:
             return tries.not_asked()
         retrying = tenacity.AsyncRetrying(sleep=asyncio.sleep, **tries.options())
 
-        async def attempt() -> Attempt:
+        async def attempt() -> Reply | Failure:
             return tries.note(self._reached.judge(client, await self._attempt(client, prompt, tries)))
 
         return tries.result(await retrying(attempt))
 
-    async def _attempt(self, client: Any, prompt: Prompt, tries: Tries) -> Attempt:
+    async def _attempt(self, client: Any, prompt: Prompt, tries: Tries) -> Reply | Failure:
         left, params = tries.seconds_left(prompt.rung), parameters(prompt)
         timeout = _timeout(left)
-        billed = Accumulator()
+        billed = Accumulator(prompt)
         try:
             async with asyncio.timeout(left):
                 if prompt.max_tokens > STREAMS_ABOVE:
@@ -117,9 +117,9 @@ class AsyncClaude:
                         with reading():
                             async for event in stream:
                                 billed.add(event)
-                        return Attempt(billed.outcome(stream.response.headers.get("request-id")))
+                        return billed.outcome(stream.response.headers.get("request-id"))
                 async with client.messages.with_streaming_response.create(**params, timeout=timeout) as response:
-                    return Attempt(outcome_of(await response.read(), response.request_id))
+                    return outcome_of(await response.read(), prompt, response.headers)
         except TimeoutError:
             return failed(OutOfTime(), billed.usage)
         except Exception as error:  # noqa: BLE001 - mapped in one place; what is not about the call is raised again

@@ -16,9 +16,8 @@ from typing import Any
 from weakref import WeakKeyDictionary, ref
 
 from cascade.claude.failures import NO_KEY
-from cascade.claude.retrying import Attempt
 from cascade.core.errors import ConfigurationError, MissingKey
-from cascade.core.messages import Reply
+from cascade.core.messages import Failure, Reply
 from cascade.core.policy import Rung
 from cascade.forks import renew_in_children
 
@@ -129,15 +128,15 @@ class Reached:
     def __init__(self) -> None:
         self._answered: set[str] = set()
 
-    def judge(self, client: Any, attempt: Attempt) -> Attempt:
-        """The attempt, with the endpoint's address where no connection to it could be made."""
-        outcome, address = attempt.outcome, address_of(client)
+    def judge(self, client: Any, outcome: Reply | Failure) -> Reply | Failure:
+        """What an attempt brought, with the endpoint's address where no connection to it could be made."""
+        address = address_of(client)
         if isinstance(outcome, Reply) or outcome.status is not None:
             self._answered.add(address)
         elif outcome.kind == "unreachable":
             kind = "connection" if address in self._answered else "unreachable"
-            return replace(attempt, outcome=replace(outcome, kind=kind, where=f"{address}: {outcome.message}"))
-        return attempt
+            return replace(outcome, kind=kind, where=f"{address}: {outcome.message}")
+        return outcome
 
 
 def address_of(client: Any) -> str:

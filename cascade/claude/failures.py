@@ -2,10 +2,15 @@
 
 from __future__ import annotations
 
+import math
 import os
+import re
+from collections.abc import Mapping
+from datetime import UTC, datetime
+from email.utils import parsedate_to_datetime
 from socket import gaierror
 from ssl import SSLError
-from typing import TYPE_CHECKING, cast
+from typing import TYPE_CHECKING, Any, cast
 
 from cascade.core.errors import ConfigurationError, MissingKey
 from cascade.core.messages import Failure, FailureKind
@@ -14,11 +19,19 @@ if TYPE_CHECKING:
     import anthropic
     import httpx2
 
-__all__ = ["NO_KEY", "OutOfTime", "Unreadable", "failure_of"]
+__all__ = ["NO_KEY", "OutOfTime", "Unreadable", "failure_of", "failure_of_body", "read_date"]
 
 _LONGEST_MESSAGE = 500  # characters of what the endpoint says
 _SPEND_CAPS = frozenset({"contract_spend_limit_reached", "enforced_spend_limit_reached"})
-_CONTEXT_WORDS = ("prompt is too long", "context window", "context limit", "maximum context length")
+_TOO_LONG = re.compile(
+    r"(?:prompt|input) (?:is )?too long"  # Anthropic, Vertex (as HTTP 413), Bedrock
+    r"|too many total text bytes"  # Bedrock
+    r"|context[ _]?(?:window|limit|length|size)|maximum (?:context|model length|prompt length)"  # proxies, OpenRouter, vLLM, xAI
+    r"|input token count.{0,40}exceeds the maximum|exceeded model token limit"  # Google, Moonshot
+    r"|reduce the length of the messages",  # Groq
+    re.IGNORECASE,
+)
+"""How platforms and compatible endpoints word that a prompt does not fit the context window; the API has no code for it."""
 
 NO_KEY = "no API key: set ANTHROPIC_API_KEY (or pass client=…); `cascade doctor` checks it, `cascade demo` needs none"
 
@@ -30,6 +43,8 @@ class OutOfTime(Exception):
 class Unreadable(Exception):
     """HTTP 200, but not a message."""
 
+
+_HTTP_ERROR = re.compile("[45][0-9][0-9]")
 
 _KIND_BY_CLASS: dict[str, FailureKind] = {
     "APITimeoutError": "timeout",
@@ -47,6 +62,32 @@ _KIND_BY_STATUS: dict[int, FailureKind] = {
     504: "timeout",
     529: "overloaded",
 }
+
+_STATUS_BY_TYPE: dict[str, int] = {
+    "invalid_request_error": 400,
+    "authentication_error": 401,
+    "billing_error": 402,
+    "permission_error": 403,
+    "not_found_error": 404,
+    "conflict_error": 409,
+    "memory_path_conflict_error": 409,
+    "memory_precondition_failed_error": 412,
+    "request_too_large": 413,
+    "rate_limit_error": 429,
+    "api_error": 500,
+    "timeout_error": 504,
+    "overloaded_error": 529,
+    # Bedrock's, which the SDK makes error events of:
+    "validationexception": 400,
+    "accessdeniedexception": 403,
+    "resourcenotfoundexception": 404,
+    "modeltimeoutexception": 408,
+    "throttlingexception": 429,
+    "internalserverexception": 500,
+    "modelstreamerrorexception": 500,
+    "serviceunavailableexception": 503,
+}
+"""What an error inside an HTTP 200 would have had as its status, by its type in lower case."""
 
 
 def failure_of(error: Exception) -> Failure | None:
@@ -109,17 +150,33 @@ def _failure_of_transport(error: httpx2.RequestError | httpx2.StreamError) -> Fa
 
 
 def _failure_of_status(error: anthropic.APIStatusError) -> Failure:
-    status = error.status_code
-    message = " ".join(str(error.api_message or _first_line(error)).split())[:_LONGEST_MESSAGE]
+    return failure_of_body(error.body, error.status_code, error.response.headers, _first_line(error))
+
+
+def failure_of_body(body: object, status: int, headers: Mapping[str, str], otherwise: str = "") -> Failure:
+    """The Failure that an error's body means; `otherwise` is told where it has no message.
+
+    `status` below 400: the error came inside a stream, or as the body of a 200. Its type then says which status it would
+    have had, and the headers, which came before it, say nothing of it.
+    """
+    told = _object(_object(body).get("error"))
+    category = str(told.get("type") or "").lower()
+    is_late = status < 400
+    if is_late:
+        code = str(told.get("code"))  # some proxies have it there, as a number or a text
+        status = _STATUS_BY_TYPE.get(category, int(code) if _HTTP_ERROR.fullmatch(code) else status)
+    text = " ".join(str(told.get("message") or otherwise).split())
+    should_retry = None if is_late else {"true": True, "false": False}.get(headers.get("x-should-retry", ""))
     kind: FailureKind
-    if error.type == "overloaded_error":  # inside a stream it comes with status 200
+    if category == "overloaded_error":
         kind = "overloaded"
     elif status == 429:
         # Anthropic's own limits say when to come back; other platforms' throttling says nothing either way.
-        headers = error.response.headers
-        capped = error.error_code in _SPEND_CAPS or ("retry-after" not in headers and "request-id" in headers)
-        kind = "spend_cap" if capped else "rate_limited"
-    elif status == 400 and any(words in message.lower() for words in _CONTEXT_WORDS):
+        says_when = should_retry or "retry-after" in headers or "retry-after-ms" in headers
+        is_silent = not is_late and "request-id" in headers and not says_when
+        code = _object(told.get("details")).get("error_code")
+        kind = "spend_cap" if code in _SPEND_CAPS or is_silent else "rate_limited"
+    elif status in (400, 413, 422) and _TOO_LONG.search(f"{text} {told.get('code')}"):
         kind = "overflow"
     elif status in _KIND_BY_STATUS:
         kind = _KIND_BY_STATUS[status]
@@ -127,7 +184,42 @@ def _failure_of_status(error: anthropic.APIStatusError) -> Failure:
         kind = "server"
     else:
         kind = "rejected"
-    return Failure(kind, message, status=status, request_id=error.request_id)
+    return Failure(
+        kind,
+        text[:_LONGEST_MESSAGE],
+        status=status,
+        request_id=headers.get("request-id"),
+        retry_after_s=None if is_late else _wait_of(headers),
+        should_retry=should_retry,
+    )
+
+
+def _wait_of(headers: Mapping[str, str]) -> float | None:
+    """How long the endpoint asks to wait, in seconds: milliseconds, then seconds, then a date, as the SDK reads them."""
+    for name, unit in (("retry-after-ms", 1e-3), ("retry-after", 1.0)):
+        try:
+            seconds = float(headers.get(name, "")) * unit
+        except ValueError:
+            continue
+        if math.isfinite(seconds):
+            return max(0.0, seconds)
+    until = read_date(headers.get("retry-after"))
+    if until is None:
+        return None
+    return max(0.0, (until - (read_date(headers.get("date")) or datetime.now(UTC))).total_seconds())
+
+
+def read_date(date: str | None) -> datetime | None:
+    """A date of HTTP's, in any of its three forms; None where it is none."""
+    try:
+        read = parsedate_to_datetime(date) if date else None
+    except (ValueError, TypeError, IndexError, OverflowError):
+        return None
+    return read.replace(tzinfo=UTC) if read is not None and read.tzinfo is None else read  # asctime names no zone
+
+
+def _object(value: object) -> Mapping[str, Any]:
+    return cast("Mapping[str, Any]", value) if isinstance(value, Mapping) else {}
 
 
 def _first_line(error: Exception) -> str:

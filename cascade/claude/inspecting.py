@@ -5,11 +5,10 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime
-from email.utils import parsedate_to_datetime
 from typing import Any
 
 from cascade.claude.connections import address_of, own_client
-from cascade.claude.failures import failure_of
+from cascade.claude.failures import failure_of, read_date
 from cascade.core.errors import MissingKey
 from cascade.core.policy import Rung
 
@@ -76,7 +75,5 @@ def _status(rung: Rung, info: Any) -> ModelStatus:
 
 
 def _skew(date: str | None) -> float | None:
-    try:
-        return (parsedate_to_datetime(date) - datetime.now(UTC)).total_seconds() if date else None
-    except (TypeError, ValueError):
-        return None
+    read = read_date(date)
+    return (read - datetime.now(UTC)).total_seconds() if read is not None else None

@@ -1,14 +1,14 @@
 """Retrying one rung, by tenacity.
 
 What may pass is tried again, with full jitter, `retry-after` honoured up to the cap, and never past the time the climb
-has left.
+has left. Where the endpoint says by `x-should-retry` whether to try again, that holds, as it does for the SDK.
 """
 
 from __future__ import annotations
 
 import random
 from collections.abc import Callable
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from typing import Any
 
 import tenacity
@@ -17,7 +17,7 @@ from cascade.claude.failures import failure_of
 from cascade.core.messages import Failure, FailureKind, Reply, Usage
 from cascade.core.policy import Retry, Rung
 
-__all__ = ["Attempt", "Tries", "failed"]
+__all__ = ["Tries", "failed"]
 
 _FIRST_WAIT_S = 0.5
 _RETRIED: frozenset[FailureKind] = frozenset(
@@ -26,14 +26,6 @@ _RETRIED: frozenset[FailureKind] = frozenset(
 # An endpoint that never answered and cannot be connected to is a wrong address more often than a restart.
 _UNREACHABLE_ATTEMPTS = 2
 _UNREACHABLE_WAIT_S = 0.25
-
-
-@dataclass(frozen=True, slots=True)
-class Attempt:
-    """The outcome of one HTTP attempt, with what the server said of waiting."""
-
-    outcome: Reply | Failure
-    retry_after_s: float | None = None
 
 
 class Tries:
@@ -60,11 +52,11 @@ class Tries:
         left = max(self.time_out_at - self._clock(), 0.001)
         return min(left, rung.timeout_s) if rung.timeout_s else left
 
-    def note(self, attempt: Attempt) -> Attempt:
+    def note(self, attempt: Reply | Failure) -> Reply | Failure:
         """Count an attempt and what it was billed."""
         self._attempts += 1
-        if isinstance(attempt.outcome, Failure):
-            self._spent.append(attempt.outcome.usage)
+        if isinstance(attempt, Failure):
+            self._spent.append(attempt.usage)
         return attempt
 
     @property
@@ -76,15 +68,17 @@ class Tries:
         """What comes of a rung that could not be asked any more."""
         return Failure("deadline", "no time was left to ask", attempts=0)
 
-    def result(self, attempt: Attempt) -> Reply | Failure:
+    def result(self, outcome: Reply | Failure) -> Reply | Failure:
         """The last attempt's outcome, with all attempts, their time and their spend in it."""
-        latency, outcome = self._clock() - self._started, attempt.outcome
+        latency = self._clock() - self._started
         before = self._spent[:-1] if isinstance(outcome, Failure) else self._spent
         spent = tuple(usage for usage in before if usage != Usage())
         return replace(outcome, spent=spent, attempts=self._attempts, latency_s=latency)
 
-    def _may_pass(self, attempt: Attempt) -> bool:
-        return isinstance(attempt.outcome, Failure) and attempt.outcome.kind in _RETRIED
+    def _may_pass(self, attempt: Reply | Failure) -> bool:
+        if not isinstance(attempt, Failure):
+            return False
+        return attempt.kind in _RETRIED if attempt.should_retry is None else attempt.should_retry
 
     def _wait(self, state: tenacity.RetryCallState) -> float:
         assert state.outcome is not None
@@ -105,22 +99,14 @@ def _is_unreachable(state: tenacity.RetryCallState) -> bool:
     return isinstance(outcome, Failure) and outcome.kind == "unreachable"
 
 
-def _last_attempt(state: tenacity.RetryCallState) -> Attempt:
+def _last_attempt(state: tenacity.RetryCallState) -> Reply | Failure:
     assert state.outcome is not None
     return state.outcome.result()
 
 
-def _retry_after(error: Exception) -> float | None:
-    headers = getattr(getattr(error, "response", None), "headers", None)
-    try:
-        return max(0.0, float(headers["retry-after"])) if headers is not None else None
-    except (KeyError, ValueError):
-        return None
-
-
-def failed(error: Exception, billed: Usage) -> Attempt:
+def failed(error: Exception, billed: Usage) -> Failure:
     """An attempt that raised `error` after `billed` had been spent; raises it again where it is not about the call."""
     failure = failure_of(error)
     if failure is None:
         raise error
-    return Attempt(replace(failure, usage=billed), _retry_after(error))
+    return replace(failure, usage=billed)

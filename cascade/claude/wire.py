@@ -2,13 +2,15 @@
 
 from __future__ import annotations
 
-from collections.abc import Generator
+from collections.abc import Generator, Mapping
 from contextlib import contextmanager
+from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
 from pydantic_core import from_json
 
-from cascade.claude.failures import Unreadable
+from cascade.claude.failures import Unreadable, failure_of_body
+from cascade.core.budgets import most_tokens
 from cascade.core.messages import Failure, Reply, Usage
 from cascade.core.policy import Budget
 from cascade.core.triage import Prompt
@@ -45,24 +47,43 @@ def parameters(prompt: Prompt) -> dict[str, Any]:
     return params
 
 
-def outcome_of(body: bytes, request_id: str | None) -> Reply | Failure:
+def outcome_of(body: bytes, prompt: Prompt, headers: Mapping[str, str]) -> Reply | Failure:
     """The body of an HTTP 200 as a Reply; a Failure where it is no message, with what it says that it was billed."""
     message: Any = None
+    request_id = headers.get("request-id")
     try:
         message = from_json(body, allow_inf_nan=False)
         with reading():
-            return _reply_of(message, request_id)
+            if isinstance(message.get("error"), dict) and "content" not in message:
+                return failure_of_body(message, 200, headers)
+            return _reply_of(message, prompt, request_id)
     except (ValueError, Unreadable) as problem:
         said = f"HTTP 200, but not a message ({type(problem.__cause__ or problem).__name__})"
         return Failure("unreadable", said, status=200, usage=_billed(message), request_id=request_id)
 
 
-def _reply_of(message: Any, request_id: str | None) -> Reply:
+def _reply_of(message: Any, prompt: Prompt, request_id: str | None) -> Reply:
     text = "".join(block["text"] for block in message["content"] if block["type"] == "text")
     stop_reason = message.get("stop_reason") or ""
     if not isinstance(stop_reason, str):
         raise TypeError("stop_reason")
-    return Reply(text, stop_reason, Usage.from_api(message["usage"]), str(message.get("model", "")), request_id)
+    usage = _usage_of(message.get("usage"), prompt)
+    return Reply(text, stop_reason, usage, str(message.get("model", "")), request_id)
+
+
+def _usage_of(told: Any, prompt: Prompt) -> Usage:
+    """What a reply says that it was billed. What it leaves out, or says as no count, is the most it may be, marked."""
+    try:
+        known = Usage.from_api(told)
+        has_input, has_output = (told.get(key) is not None for key in ("input_tokens", "output_tokens"))
+    except (ValueError, TypeError, AttributeError):
+        known, has_input, has_output = Usage(), False, False
+    if has_input and has_output:
+        return known
+    most = replace(most_tokens(prompt)[0], is_estimate=True)
+    if has_input:
+        return replace(known, output_tokens=most.output_tokens, is_estimate=True)
+    return replace(most, output_tokens=known.output_tokens) if has_output else most
 
 
 def _billed(message: Any) -> Usage:
@@ -91,23 +112,27 @@ def schema_of(model: type[BaseModel]) -> dict[str, Any]:
 class Accumulator:
     """Makes one message out of the events of a stream; what was billed is known even where it breaks off."""
 
-    def __init__(self) -> None:
+    def __init__(self, prompt: Prompt) -> None:
+        self._prompt = prompt
         self._texts: list[str] = []
         self._usage: dict[str, Any] = {}
         self._stop_reason, self._model, self._complete = "", "", False
+        self._is_counted = False  # what message_start tells of the output is its first token
 
     def add(self, event: Any) -> None:
         """Take in the next event of the stream."""
         if event.type == "message_start":
             self._model = event.message.model
-            self._usage = event.message.usage.model_dump(exclude_none=True)
+            self._usage = _counts(event.message)
         elif event.type == "content_block_start" and event.content_block.type == "text":
             self._texts.append(event.content_block.text)
         elif event.type == "content_block_delta" and event.delta.type == "text_delta":
             self._texts.append(event.delta.text)
         elif event.type == "message_delta":
             self._stop_reason = event.delta.stop_reason or ""
-            self._usage |= event.usage.model_dump(exclude_none=True)
+            counts = _counts(event)
+            self._usage |= counts
+            self._is_counted = "output_tokens" in counts
         elif event.type == "message_stop":
             self._complete = True
 
@@ -122,5 +147,13 @@ class Accumulator:
             said = "the stream ended before the message did"
             return Failure("connection", said, usage=self.usage, request_id=request_id)
         with reading():
-            message = {"usage": self._usage, "stop_reason": self._stop_reason, "model": self._model}
-            return _reply_of({**message, "content": [{"type": "text", "text": "".join(self._texts)}]}, request_id)
+            usage = self._usage if self._is_counted else {**self._usage, "output_tokens": None}
+            content = [{"type": "text", "text": "".join(self._texts)}]
+            message = {"content": content, "usage": usage, "stop_reason": self._stop_reason, "model": self._model}
+            return _reply_of(message, self._prompt, request_id)
+
+
+def _counts(said: Any) -> dict[str, Any]:
+    """The usage in an event; empty where it has none."""
+    usage = getattr(said, "usage", None)
+    return usage.model_dump(exclude_none=True) if usage is not None else {}

@@ -137,6 +137,7 @@ def trail_table(steps: Sequence[Step], shipped: str | None) -> Table:
         said = " ".join((verdict.kind, *(f"[{name}]" for name in verdict.failed_checks)))
         said += f" ({verdict.detail})" if verdict.detail else ""
         said += " (repaired)" if verdict.repaired else ""
+        said += " (usage: estimate)" if step.usage.is_estimate else ""
         confidence = "" if verdict.confidence is None else f"{verdict.confidence:g}"
         more = (step.model, str(step.attempts), f"{step.latency_s * 1e3:.0f}") if wide else ()
         made.add_row(str(number), step.rung, said, confidence, _became(step, shipped), usd(step.cost), *more)
@@ -185,6 +186,7 @@ def step_fields(step: Step) -> dict[str, Any]:
         "detail": step.verdict.detail,
         "failed_checks": list(step.verdict.failed_checks),
         "repaired": step.verdict.repaired,
+        "unknown_stop": step.verdict.unknown_stop,
         "reason": step.reason,
         "cost_usd": step.cost_usd,
         "usage": usage_fields(step.usage),

@@ -16,7 +16,7 @@ from cascade.core.messages import Usage
 from cascade.core.policy.operations import Limits, OnExhausted, Per
 from cascade.core.triage import Prompt
 
-__all__ = ["Claim", "Refusal", "Span", "claims_of", "told_usd", "upper_bound"]
+__all__ = ["Claim", "Refusal", "Span", "claims_of", "most_tokens", "told_usd", "upper_bound"]
 
 Span = Literal["daily", "monthly"]
 
@@ -94,9 +94,14 @@ def claims_of(limits: Limits, policy: str, task: str, metadata: Mapping[str, str
 
 
 def upper_bound(rates: prices.Rates, prompt: Prompt) -> int:
-    """The most that one call may cost, in nano-USD: no token is shorter than a byte, no reply longer than max_tokens.
+    """The most that one call may cost, in nano-USD."""
+    return max(prices.cost(rates, usage) for usage in most_tokens(prompt))
 
-    An image counts the most that any model makes of one, not its bytes; a document the largest context window. What a
+
+def most_tokens(prompt: Prompt) -> tuple[Usage, ...]:
+    """The most tokens that one call may be billed: no token is shorter than a byte, no reply longer than max_tokens.
+
+    One Usage for each kind of token that the prompt may count as, the dearest of the list prices first. An image counts the most that any model makes of one, not its bytes; a document the largest context window. What a
     tool was given is text, whatever it looks like. A prompt with a cache's mark may be billed at any of the cache's rates.
     """
     pictures, cached = 0, False
@@ -122,5 +127,12 @@ def upper_bound(rates: prices.Rates, prompt: Prompt) -> int:
 
     written = json.dumps([plain(prompt.messages), plain(prompt.system), prompt.schema], ensure_ascii=False, default=str)
     tokens = len(written.encode("utf-8", "replace")) + _OVERHEAD_TOKENS + pictures
-    kinds = ("input_tokens", "cache_write_5m", "cache_write_1h", "cache_read") if cached else ("input_tokens",)
-    return max(prices.cost(rates, Usage(output_tokens=prompt.max_tokens, **{kind: tokens})) for kind in kinds)
+    most = prompt.max_tokens
+    if not cached:
+        return (Usage(tokens, most),)
+    return (
+        Usage(0, most, cache_write_1h=tokens),
+        Usage(0, most, cache_write_5m=tokens),
+        Usage(tokens, most),
+        Usage(0, most, cache_read=tokens),
+    )

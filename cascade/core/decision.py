@@ -93,6 +93,8 @@ def natural_reason(route: Route, top: int, step: Step) -> Reason | None:
     verdict = step.verdict
     if verdict.kind != "answered":
         return _BY_VERDICT[verdict.kind]
+    if verdict.unknown_stop:
+        return "malformed"
     if verdict.failed_checks:
         return "check_failed"
     if step.index != top:

@@ -25,7 +25,10 @@ _PLAIN = frozenset({"input_tokens", "output_tokens"})
 
 @dataclass(frozen=True, slots=True)
 class Usage:
-    """Billed tokens. `input_tokens` excludes cache reads and writes; `thinking_tokens` is a part of `output_tokens`."""
+    """Billed tokens. `input_tokens` excludes cache reads and writes; `thinking_tokens` is a part of `output_tokens`.
+
+    `is_estimate`: the endpoint did not say all of it; what is missing is counted as the most that it may have been.
+    """
 
     input_tokens: int = 0
     output_tokens: int = 0
@@ -33,6 +36,7 @@ class Usage:
     cache_write_1h: int = 0
     cache_read: int = 0
     thinking_tokens: int = 0
+    is_estimate: bool = False
 
     @property
     def prompt_tokens(self) -> int:
@@ -47,13 +51,15 @@ class Usage:
             self.cache_write_1h + other.cache_write_1h,
             self.cache_read + other.cache_read,
             self.thinking_tokens + other.thinking_tokens,
+            self.is_estimate or other.is_estimate,
         )
 
     @classmethod
     def from_api(cls, usage: Mapping[str, Any]) -> Usage:
         """Read the API's `usage` object. A cache write without the 5m/1h split counts as 5m, the API's default.
 
-        Raises ValueError where a count is not one: no money is made of what we cannot read.
+        A recorded one may say `"estimate": true`. Raises ValueError where a count is not one: no money is made of what we
+        cannot read.
         """
         if usage.keys() <= _PLAIN:  # nearly all recorded ones are so, and a replay reads a million of them
             return cls(_count(usage, "input_tokens"), _count(usage, "output_tokens"))
@@ -68,6 +74,7 @@ class Usage:
             cache_write_1h=one_hour,
             cache_read=_count(usage, "cache_read_input_tokens"),
             thinking_tokens=_count(details, "thinking_tokens"),
+            is_estimate=usage.get("estimate") is True,
         )
 
 
@@ -139,7 +146,8 @@ class Failure:
 
     `usage` is what its last attempt was billed all the same, `spent` what those before it were. `message` is one line
     for the person who reads the error; it quotes the endpoint and is never logged. `where`, if no connection could be made:
-    the endpoint's address, without credentials, and why; it may be logged.
+    the endpoint's address, without credentials, and why; it may be logged. `retry_after_s`: how long the endpoint asks to
+    wait, in seconds; `should_retry`: what it says of trying again. None where it does not say.
     """
 
     kind: FailureKind
@@ -151,6 +159,8 @@ class Failure:
     latency_s: float = 0.0
     spent: tuple[Usage, ...] = ()
     where: str = ""
+    retry_after_s: float | None = None
+    should_retry: bool | None = None
 
     @property
     def billed(self) -> tuple[Usage, ...]:
@@ -161,7 +171,8 @@ class Failure:
     def told(self) -> str:
         """Its kind and what is known of it, without anything that the endpoint said."""
         status = f", HTTP {self.status}" if self.status else ""
-        return f"{self.kind}{status}{self.where and f', {self.where}'}"
+        wait = f", asks to wait {self.retry_after_s:.10g} s" if self.retry_after_s else ""
+        return f"{self.kind}{status}{wait}{self.where and f', {self.where}'}"
 
 
 def _count(counts: Mapping[str, Any], key: str) -> int:

@@ -5,7 +5,7 @@ system prompt stays first and byte-identical (its prompt cache survives), our ru
 the user's text stays in the user's turn. The rules never contain the threshold: tuning it must not change the replies
 it was tuned on.
 
-A reply is read in this order: stop_reason, strict JSON, mended JSON (marked). Nothing is clamped and nothing guessed: a
+A reply is read in this order: stop_reason (an unknown one is marked), strict JSON, mended JSON (marked). Nothing is clamped and nothing guessed: a
 confidence that is missing, a string, NaN or outside 0..1 makes the reply malformed.
 """
 
@@ -15,7 +15,7 @@ import json
 import re
 import string
 from collections.abc import Callable, Iterable, Iterator, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 from cascade.core.errors import RequestError
@@ -211,14 +211,26 @@ _BY_STOP_REASON = {
     "model_context_window_exceeded": Verdict("overflow", detail="context window"),
 }
 _COMPLETE = frozenset({"end_turn", "stop_sequence"})
+_INCOMPLETE = frozenset({"", "tool_use", "pause_turn"})
 
 
 def read_reply(reply: Reply, *, triage: bool, structured: bool, repair: Repair | None = None) -> Verdict:
     """What we make of a reply. `triage`: the envelope was asked for; `structured`: the answer has a schema."""
     if reply.stop_reason in _BY_STOP_REASON:
         return _BY_STOP_REASON[reply.stop_reason]
-    if reply.stop_reason not in _COMPLETE:
-        return Verdict("malformed", detail=f"stopped by {reply.stop_reason[:40] or 'nothing'}")
+    if reply.stop_reason in _COMPLETE:
+        return _read_text(reply, triage=triage, structured=structured, repair=repair)
+    detail = f"stopped by {reply.stop_reason[:40] or 'nothing'}"
+    if reply.stop_reason in _INCOMPLETE:
+        return Verdict("malformed", detail=detail)
+    # A reason of the future: the text may be whole, or cut. Sound JSON is whole; a confidence is not taken from it.
+    verdict = _read_text(reply, triage=triage, structured=structured, repair=None)
+    if verdict.kind != "answered":
+        return replace(verdict, detail=detail)
+    return replace(verdict, confidence=None, source=None, unknown_stop=True, detail=detail)
+
+
+def _read_text(reply: Reply, *, triage: bool, structured: bool, repair: Repair | None) -> Verdict:
     if not triage and not structured:
         if not _is_unicode(reply.text):
             return Verdict("malformed", detail="text is not valid Unicode")

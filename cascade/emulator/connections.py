@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import asyncio
+import math
 import socket
 import struct
+import time
 from dataclasses import dataclass, replace
 from datetime import UTC, datetime, timedelta
 from email.utils import formatdate
@@ -16,6 +18,7 @@ from pydantic_core import from_json
 from cascade.core.errors import MissingExtra
 from cascade.emulator.api import check_headers, read_count, read_request
 from cascade.emulator.catalogue import describe_model, list_models
+from cascade.emulator.faults import BREAKS_OFF, Fault
 from cascade.emulator.messages import (
     compose,
     encode,
@@ -32,11 +35,11 @@ except ModuleNotFoundError as error:  # pragma: no cover - the SDK's own HTTP st
     raise MissingExtra("the emulator", "emulator") from error
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping
+    from collections.abc import Callable, Mapping
 
     from cascade.core.messages import Usage
     from cascade.emulator.answers import Answers
-    from cascade.emulator.faults import Fault, FaultKind
+    from cascade.emulator.faults import FaultKind
     from cascade.emulator.messages import Composed
     from cascade.emulator.requests import ApiRequest
 
@@ -54,12 +57,19 @@ _MESSAGES, _MODELS = "/v1/messages", "/v1/models"
 _POSTED = (_MESSAGES, _MESSAGES + "/count_tokens")
 _UNREADABLE = object()
 _LIMITS: Final = {"requests": 4_000, "input-tokens": 2_000_000, "output-tokens": 400_000, "tokens": 2_400_000}
+_DATES: Final[dict[str, Callable[[int], str]]] = {
+    "date": lambda seconds: formatdate(seconds, usegmt=True),
+    "rfc850": lambda seconds: time.strftime("%A, %d-%b-%y %H:%M:%S GMT", time.gmtime(seconds)),
+    "asctime": lambda seconds: time.asctime(time.gmtime(seconds)),
+}
 _ERRORS: Final[dict[FaultKind, tuple[int, str, str]]] = {
     "rate_limit": (429, "rate_limit_error", "This request would exceed your organization's rate limit."),
     "spend_cap": (429, "rate_limit_error", "You have reached your organization's monthly API usage threshold."),
     "overloaded": (529, "overloaded_error", "Overloaded"),
     "stream_overloaded": (529, "overloaded_error", "Overloaded"),
+    "stream_unauthorized": (401, "authentication_error", "invalid bearer token"),
     "server_error": (500, "api_error", "Internal server error"),
+    "unavailable": (503, "api_error", "Service unavailable"),
     "context_overflow_400": (400, "invalid_request_error", "prompt is too long: 1000001 tokens > 1000000 maximum"),
 }
 
@@ -205,7 +215,7 @@ class Connection:
         if fault is not None:
             await self._strike(fault, asked)
         kind = fault.kind if fault else None
-        recorded = emulator.answers.find(asked, take=kind not in ("cut", "stream_overloaded"))
+        recorded = emulator.answers.find(asked, take=kind not in BREAKS_OFF)
         reply = compose(asked, recorded, kind, emulator.seed)
         if asked.stream:
             await self._stream(asked, reply, kind)
@@ -220,20 +230,20 @@ class Connection:
 
     async def _stream(self, asked: ApiRequest, reply: Composed, kind: FaultKind | None) -> None:
         events = list(stream_events(asked, reply, self._message_id))
-        if kind in ("cut", "stream_overloaded"):
+        if kind in BREAKS_OFF:
             events = events[: len(events) // 2]
         whole = False
         await self._send(self._head(200))
         try:
             await self._send_events(events)
-            whole = kind not in ("cut", "stream_overloaded")
+            whole = kind not in BREAKS_OFF
         finally:
             told = reply.usage if whole else replace(reply.usage, output_tokens=min(1, reply.usage.output_tokens))
             self._emulator.bill(asked.model, told, whole=whole)
         if kind == "cut":
             raise _Gone
-        if kind == "stream_overloaded":
-            await self._send(h11.Data(data=error_event(_error("stream_overloaded"), self._request_id)))
+        if kind in BREAKS_OFF:
+            await self._send(h11.Data(data=error_event(_error(Fault(kind)), self._request_id)))
         await self._send(h11.EndOfMessage())
 
     async def _send_events(self, events: list[tuple[bytes, int]]) -> None:
@@ -263,8 +273,8 @@ class Connection:
             self._writer.get_extra_info("socket").setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, linger)
             self._writer.transport.abort()
             raise _Gone
-        if fault.kind in _ERRORS and not (fault.kind == "stream_overloaded" and asked.stream):
-            raise _error(fault.kind, fault.retry_after)
+        if fault.kind in _ERRORS and not (fault.kind in BREAKS_OFF and asked.stream):
+            raise _error(fault)
 
     async def _pause(self, seconds: float) -> None:
         """Wait, unless the client goes: a reply that nobody waits for is neither sent nor billed."""
@@ -295,17 +305,17 @@ class Connection:
 
     def _head(self, status: int, *, length: int | None = None, error: ApiError | None = None) -> h11.Response:
         """The status line and headers; without a length it is a stream's."""
-        stream = length is None
+        stream, now = length is None, int(time.time())
         headers = [
             ("content-type", "text/event-stream; charset=utf-8" if stream else "application/json"),
             ("cache-control", "no-cache") if stream else ("content-length", str(length)),
-            ("date", formatdate(usegmt=True)),
+            ("date", formatdate(now, usegmt=True)),
             ("request-id", self._request_id),
             ("anthropic-organization-id", "00000000-0000-4000-8000-000000000000"),
             *_rate_limits(exhausted=status == _TOO_MANY),
         ]
-        if error is not None and error.retry_after is not None:
-            headers.append(("retry-after", f"{error.retry_after:g}"))
+        if error is not None and error.retry is not None:
+            headers += _retry_headers(error.retry, now)
         return h11.Response(status_code=status, headers=headers)
 
     async def _send(self, *events: h11.Event) -> None:
@@ -322,13 +332,27 @@ class Connection:
                 await self._writer.drain()
 
 
-def _error(kind: FaultKind, retry_after: float | None = None) -> ApiError:
-    status, category, message = _ERRORS[kind]
-    if kind == "rate_limit" and retry_after is None:
-        retry_after = 1.0
-    if kind == "spend_cap":
-        return ApiError(status, category, message, details="enforced_spend_limit_reached")
-    return ApiError(status, category, message, retry_after=retry_after)
+def _error(fault: Fault) -> ApiError:
+    status, category, message = _ERRORS[fault.kind]
+    if fault.kind == "rate_limit" and fault.retry_after is None:
+        fault = replace(fault, retry_after=1.0)
+    if fault.kind == "spend_cap":
+        fault = replace(fault, retry_after=None)
+        return ApiError(status, category, message, details="enforced_spend_limit_reached", retry=fault)
+    return ApiError(status, category, message, retry=fault)
+
+
+def _retry_headers(fault: Fault, now: int) -> list[tuple[str, str]]:
+    headers: list[tuple[str, str]] = []
+    if fault.should_retry is not None:
+        headers.append(("x-should-retry", str(fault.should_retry).lower()))
+    if fault.retry_after is None:
+        return headers
+    if fault.retry_after_as in _DATES:
+        return [*headers, ("retry-after", _DATES[fault.retry_after_as](now + math.ceil(fault.retry_after)))]
+    if fault.retry_after_as == "ms":
+        return [*headers, ("retry-after-ms", f"{fault.retry_after * 1e3:g}")]
+    return [*headers, ("retry-after", f"{fault.retry_after:g}")]
 
 
 def _rate_limits(*, exhausted: bool) -> list[tuple[str, str]]:

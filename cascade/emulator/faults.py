@@ -17,7 +17,7 @@ from cascade.core.errors import ConfigurationError
 if TYPE_CHECKING:
     from collections.abc import Iterable
 
-__all__ = ["Fault", "FaultKind", "FaultPlan", "chance", "parse_faults"]
+__all__ = ["BREAKS_OFF", "Fault", "FaultKind", "FaultPlan", "RetryAfterAs", "chance", "parse_faults"]
 
 FaultKind = Literal[
     # No reply, nothing billed:
@@ -25,12 +25,14 @@ FaultKind = Literal[
     "spend_cap",  # 429 without: waiting does not help
     "overloaded",  # 529
     "server_error",  # 500
+    "unavailable",  # 503
     "context_overflow_400",  # 400, the prompt is too long
     "reset",  # the connection is reset before a byte is sent
     "timeout",  # nothing is sent until the client goes, or delay_s have passed
     # A reply that breaks off; of a stream, what message_start told is billed:
     "cut",  # the connection ends in the middle of the body
     "stream_overloaded",  # an overloaded event inside the stream; 529 where no stream was asked for
+    "stream_unauthorized",  # the same with an authentication error; 401
     # A whole reply, billed as recorded:
     "trickle",  # a few bytes at a time, delay_s apart
     "truncated_json",  # cut off, stop_reason max_tokens
@@ -39,11 +41,19 @@ FaultKind = Literal[
     "bad_confidence",  # a confidence outside 0..1
     "refusal",  # stop_reason refusal, no content
     "empty",  # no content
+    "no_usage",  # without what it was billed, as some compatible endpoints have it
+    "unknown_stop",  # a stop_reason that no client knows
     "thinking",  # as recorded, after a thinking block: no fault, but a surprise to who reads content[0]
 ]
 
+RetryAfterAs = Literal["seconds", "ms", "date", "rfc850", "asctime"]
+
 _KINDS: frozenset[str] = frozenset(get_args(FaultKind))
-_KNOWN = f"faults: {', '.join(sorted(_KINDS))}; options: model, after, times, retry_after, delay_s"
+_FORMS: frozenset[str] = frozenset(get_args(RetryAfterAs))
+BREAKS_OFF: frozenset[str] = frozenset({"cut", "stream_overloaded", "stream_unauthorized"})
+"""Those that end a stream in the middle."""
+_BOOLEANS = {"true": True, "false": False}
+_KNOWN = f"faults: {', '.join(sorted(_KINDS))}; options: model, after, times, retry_after, retry_after_as, should_retry, delay_s"
 
 
 @dataclass(frozen=True, slots=True)
@@ -52,7 +62,8 @@ class Fault:
 
     `rate`: the share of requests, 0..1, it happens to. `model`: only to this one's. `after`: how many requests that it
     might happen to pass first. `times`: how often at most. `retry_after`: seconds to ask the client to wait
-    (rate_limit: 1 if not given; other errors: no such header). `delay_s`: seconds before the answer; of a timeout, its
+    (rate_limit: 1 if not given; other errors: no such header). `retry_after_as`: the form it is told in: seconds, ms
+    (`retry-after-ms`), or one of HTTP's dates (whole seconds, rounded up). `should_retry`: the header `x-should-retry`. `delay_s`: seconds before the answer; of a timeout, its
     length (60); of a trickle, between two pieces (0.05).
     """
 
@@ -63,6 +74,8 @@ class Fault:
     times: int | None = None
     retry_after: float | None = None
     delay_s: float | None = None
+    retry_after_as: RetryAfterAs = "seconds"
+    should_retry: bool | None = None
 
     def __post_init__(self) -> None:
         if self.kind not in _KINDS:
@@ -71,6 +84,10 @@ class Fault:
             )
         if not 0 <= self.rate <= 1:
             raise ConfigurationError(f"faults: {self.kind}: its rate is {self.rate} (give a share, 0..1)")
+        if self.retry_after_as not in _FORMS:
+            raise ConfigurationError(
+                f"faults: {self.kind}: retry_after_as is {self.retry_after_as!r} (one of {', '.join(sorted(_FORMS))})"
+            )
         for name in ("after", "times", "retry_after", "delay_s"):
             value = getattr(self, name)
             if value is not None and not 0 <= value < float("inf"):
@@ -92,8 +109,12 @@ def _parse_group(group: str) -> Iterable[Fault]:
     for part in filter(str.strip, group.split(",")):
         name, _, value = (piece.strip() for piece in part.partition("="))
         try:
-            if name == "model" and value:
+            if name in ("model", "retry_after_as") and value:
                 options[name] = value
+            elif name == "should_retry":
+                if value not in _BOOLEANS:
+                    raise ConfigurationError(f"faults: {part.strip()!r}: should_retry is true or false")
+                options[name] = _BOOLEANS[value]
             elif name in ("after", "times"):
                 options[name] = int(value)
             elif name in ("retry_after", "delay_s"):

@@ -31,6 +31,7 @@ class Composed:
     usage: Usage
     stop_reason: str = "end_turn"
     thinking: bool = False
+    has_usage: bool = True
     raw_usage: dict[str, Any] = field(default_factory=dict[str, Any])
 
 
@@ -46,21 +47,21 @@ def compose(asked: ApiRequest, recorded: RecordedReply, fault: FaultKind | None,
     else:
         text = answer if isinstance(answer, str) else "" if answer is None else _dump(answer)
     whole = Composed(text, _complete(asked, recorded, text), raw_usage=dict(recorded.usage or {}))
-    match fault:
-        case "truncated_json":
-            return replace(whole, text=text[: len(text) // 2], stop_reason="max_tokens")
-        case "context_overflow":
-            return replace(whole, text=text[: len(text) // 2], stop_reason="model_context_window_exceeded")
-        case "prose":
-            return replace(whole, text=PROSE)
-        case "refusal":
-            return replace(whole, text="", stop_reason="refusal")
-        case "empty":
-            return replace(whole, text="")
-        case "thinking":
-            return replace(whole, thinking=True)
-        case _:
-            return whole
+    return replace(whole, **_bent(text).get(fault or "", {}))
+
+
+def _bent(text: str) -> dict[str, dict[str, Any]]:
+    half = text[: len(text) // 2]
+    return {
+        "truncated_json": {"text": half, "stop_reason": "max_tokens"},
+        "context_overflow": {"text": half, "stop_reason": "model_context_window_exceeded"},
+        "prose": {"text": PROSE},
+        "refusal": {"text": "", "stop_reason": "refusal"},
+        "empty": {"text": ""},
+        "no_usage": {"has_usage": False},
+        "unknown_stop": {"stop_reason": "a_reason_of_the_future"},
+        "thinking": {"thinking": True},
+    }
 
 
 def _complete(asked: ApiRequest, recorded: RecordedReply, text: str) -> Usage:
@@ -87,7 +88,7 @@ def message_json(asked: ApiRequest, reply: Composed, message_id: str) -> dict[st
         "stop_reason": reply.stop_reason,
         "stop_sequence": None,
         "stop_details": _stop_details(reply),
-        "usage": _usage_json(reply),
+        "usage": _usage_json(reply) if reply.has_usage else None,
     }
 
 
@@ -95,7 +96,7 @@ def stream_events(asked: ApiRequest, reply: Composed, message_id: str) -> Iterat
     """The events of a stream, each with the number of output tokens that it stands for (for latency)."""
     whole = message_json(asked, reply, message_id)
     # As the API does it: at first the stream tells one output token, message_delta then tells all of them.
-    first = {**whole["usage"], "output_tokens": min(1, reply.usage.output_tokens)}
+    first = {**whole["usage"], "output_tokens": min(1, reply.usage.output_tokens)} if reply.has_usage else None
     empty: dict[str, Any] = {"content": [], "stop_reason": None, "stop_details": None, "usage": first}
     yield _event({"type": "message_start", "message": {**whole, **empty}}), 0
     yield _event({"type": "ping"}), 0
@@ -109,7 +110,9 @@ def stream_events(asked: ApiRequest, reply: Composed, message_id: str) -> Iterat
             yield _event({"type": "content_block_delta", "index": index, "delta": delta}), share
         yield _event({"type": "content_block_stop", "index": index}), 0
     delta = {"stop_reason": reply.stop_reason, "stop_sequence": None, "stop_details": _stop_details(reply)}
-    total = {key: value for key, value in whole["usage"].items() if key not in ("cache_creation", "service_tier")}
+    total = None
+    if reply.has_usage:
+        total = {key: value for key, value in whole["usage"].items() if key not in ("cache_creation", "service_tier")}
     yield _event({"type": "message_delta", "delta": delta, "usage": total}), left
     yield _event({"type": "message_stop"}), 0
 

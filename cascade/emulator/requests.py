@@ -3,20 +3,23 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import Any
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from cascade.emulator.faults import Fault
 
 __all__ = ["ApiError", "ApiRequest"]
 
 
 class ApiError(Exception):
-    """A request that gets an error. `details` is the API's error code, `retry_after` is in seconds."""
+    """A request that gets an error. `details` is the API's error code; `retry`: what the headers say of trying again."""
 
     def __init__(
-        self, status: int, kind: str, message: str, *, details: str | None = None, retry_after: float | None = None
+        self, status: int, kind: str, message: str, *, details: str | None = None, retry: Fault | None = None
     ) -> None:
         super().__init__(message)
         self.status, self.kind, self.message = status, kind, message
-        self.details, self.retry_after = details, retry_after
+        self.details, self.retry = details, retry
 
 
 @dataclass(frozen=True, slots=True)

@@ -171,9 +171,10 @@ def _situation(way: RungCaller, observation: Observation) -> Generator[Effect, A
 def _estimate(runtime: Runtime, context: RequestContext, answer: Answer) -> int | None:
     """What the baseline alone might have cost, in nano-USD: the prompt's and the shipped answer's length, at its prices.
 
-    Where the top rung was asked, that was as the baseline is asked. Else the triage's share is taken off.
+    Where the top rung was asked, that was as the baseline is asked. Else the triage's share is taken off. None where the
+    tokens themselves are a bound that no endpoint confirmed: a saving against it would be made up.
     """
-    if context.arm != "cascade":
+    if context.arm != "cascade" or answer.usage.is_estimate:
         return None
     top, last = context.plan.policy.top, answer.steps[-1]
     if last.index == top and last.usage.output_tokens:

@@ -31,7 +31,7 @@ _NUMBERS = (
     "attempts", "request_cost",
 )  # fmt: skip
 _FLOATS = ("at", "step_at", "confidence", "self_reported", "latency_ms", "request_latency_ms")
-_FLAGS = ("repaired", "resolved", "open")
+_FLAGS = ("repaired", "is_estimate", "resolved", "open")
 _CONTENT = ("prompt", "answer")
 
 _encode = msgspec.json.encode

@@ -88,7 +88,10 @@ class OpenBody(msgspec.Struct, frozen=True, gc=False, omit_defaults=True):
 
 
 class StepBody(msgspec.Struct, frozen=True, gc=False, omit_defaults=True):
-    """A call's outcome. `cost` in nano-USD; tokens as `core.messages.Usage` has them; `content`: the answer's digest."""
+    """A call's outcome. `cost` in nano-USD; tokens as `core.messages.Usage` has them; `content`: the answer's digest.
+
+    `is_estimate`: the endpoint did not say all its tokens; these, and the cost, are the most that they may have been.
+    """
 
     index: int
     rung: str
@@ -112,6 +115,7 @@ class StepBody(msgspec.Struct, frozen=True, gc=False, omit_defaults=True):
     latency_ms: float = 0.0
     upstream_id: str | None = None
     content: str | None = None
+    is_estimate: bool = False
 
 
 class OutcomeBody(msgspec.Struct, frozen=True, gc=False, omit_defaults=True):

@@ -162,7 +162,10 @@ def reply_of_entry(entry: Mapping[str, Any], score: float | None) -> RecordedRep
 
 
 def usage_fields(usage: Usage) -> dict[str, Any]:
-    """Tokens under the API's own names; what is zero is left out, but for the two that always are there."""
+    """Tokens under the API's own names; what is zero is left out, but for the two that always are there.
+
+    `"estimate": true` marks tokens that the endpoint did not say.
+    """
     told: dict[str, Any] = {"input_tokens": usage.input_tokens, "output_tokens": usage.output_tokens}
     if usage.cache_read:
         told["cache_read_input_tokens"] = usage.cache_read
@@ -174,6 +177,8 @@ def usage_fields(usage: Usage) -> dict[str, Any]:
         }
     if usage.thinking_tokens:
         told["output_tokens_details"] = {"thinking_tokens": usage.thinking_tokens}
+    if usage.is_estimate:
+        told["estimate"] = True
     return told
 
 

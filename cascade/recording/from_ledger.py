@@ -113,7 +113,8 @@ def _replies(roster: Roster, policy: Policy, answered: _Seen, shadow: _Seen) -> 
 
 def _reply(ask: str, step: StepBody, text: str | None) -> dict[str, Any]:
     usage = Usage(
-        step.input_tokens, step.output_tokens, step.cache_write_5m, step.cache_write_1h, step.cache_read, step.thinking_tokens
+        step.input_tokens, step.output_tokens, step.cache_write_5m, step.cache_write_1h, step.cache_read,
+        step.thinking_tokens, step.is_estimate,
     )  # fmt: skip
     return {
         "ask": ask,

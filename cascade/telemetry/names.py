@@ -83,6 +83,7 @@ REASON = "cascade.reason"
 DEGRADED = "cascade.degraded"
 ABSTAINED = "cascade.abstained"
 COST_USD = "cascade.cost_usd"
+USAGE_IS_ESTIMATE = "cascade.usage_is_estimate"  # only where it is so
 ATTEMPTS = "cascade.attempts"
 ESCALATIONS = "cascade.escalations"
 UPSTREAM_REQUEST_ID = "cascade.upstream_request_id"

@@ -210,6 +210,7 @@ def _of_step(step: Step) -> Attributes:
         names.CONFIDENCE_SOURCE: verdict.source,
         names.REASON: step.reason,
         names.COST_USD: step.cost / 1e9,
+        names.USAGE_IS_ESTIMATE: usage.is_estimate or None,
         names.ATTEMPTS: step.attempts,
         names.UPSTREAM_REQUEST_ID: step.request_id,
     }

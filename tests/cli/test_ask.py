@@ -73,6 +73,16 @@ def test_explain_shows_the_trail_on_stderr(run: Run, emulator: Emulator, items: 
     assert "uncertified" in ran.err
 
 
+def test_a_usage_that_was_not_said_is_marked(run: Run, support: Path, items: tuple[Item, ...]) -> None:
+    """In the trail for people, and in the JSON of the step and of the answer."""
+    text = text_of(climbing(items, 1))
+    with Emulator(support, faults="no_usage") as emulator:
+        assert "(usage: estimate)" in run("ask", text, "--explain", emulator=emulator).err
+        answer = json.loads(run("ask", text, "--json", emulator=emulator).out)
+    assert answer["usage"]["is_estimate"] is True
+    assert answer["steps"][0]["usage"]["is_estimate"] is True
+
+
 @pytest.mark.parametrize(
     ("arguments", "code", "says"),
     [

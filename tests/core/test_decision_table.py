@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from typing import Any
 
 import pytest
@@ -55,7 +56,10 @@ def test_only_what_a_reply_says_of_itself_is_natural() -> None:
 HELD, TOP_FAILED = step(0, "answered", 0.1), step(2, "failed")
 MIDDLE = step(1, "answered", 0.1)
 
+UNKNOWN = replace(step(2), verdict=replace(step(2).verdict, unknown_stop=True))
+
 STOPS: list[Any] = [
+    ("the top stopped for an unknown reason", "other", (HELD, MIDDLE, UNKNOWN), Situation(), Ship(UNKNOWN, "malformed")),
     ("the top fails", "other", (HELD, MIDDLE, TOP_FAILED), Situation(), Ship(MIDDLE, "error")),
     ("the top is cut", "other", (HELD, step(1, "refused"), step(2, "truncated")), Situation(), Ship(HELD, "truncated")),
     ("the top's check fails", "other", (HELD, MIDDLE, step(2, **BAD)), Situation(), Ship(MIDDLE, "check_failed")),

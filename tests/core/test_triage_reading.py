@@ -33,7 +33,7 @@ STOPS = [
     ("tool_use", "malformed"),
     ("pause_turn", "malformed"),
     ("", "malformed"),
-    ("something_new", "malformed"),
+    ("something_new", "answered"),
 ]
 
 
@@ -45,6 +45,20 @@ def test_the_stop_reason_is_read_first(stop: str, kind: str, triage: bool) -> No
     assert verdict.kind == kind
     if kind != "answered":
         assert (verdict.confidence, verdict.text) == (None, None)
+
+
+@pytest.mark.parametrize(("text", "triage"), [(GOOD, True), ("yes", False)])
+def test_a_complete_text_that_stopped_for_an_unknown_reason_is_marked(text: str, triage: bool) -> None:
+    """It is an answer, but its confidence is not taken: nobody knows what the reason means."""
+    verdict = read(text, stop="something_new", triage=triage)
+    assert verdict == Verdict("answered", text="yes", detail="stopped by something_new", unknown_stop=True)
+
+
+def test_what_stopped_for_an_unknown_reason_is_not_mended() -> None:
+    """A text that needs it may have been cut."""
+    broken = "{'confidence': 0.9, 'answer': 'yes'}"
+    assert read(broken).kind == "answered"
+    assert read(broken, stop="something_new") == Verdict("malformed", detail="stopped by something_new")
 
 
 @given(confidence=st.floats(0, 1) | st.sampled_from([0, 1]), answer=st.text())

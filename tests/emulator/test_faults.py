@@ -2,7 +2,10 @@ from __future__ import annotations
 
 import asyncio
 import json
+import re
 from collections.abc import Callable
+from datetime import UTC
+from email.utils import parsedate_to_datetime
 from typing import Any
 
 import anthropic
@@ -51,6 +54,7 @@ def ask(request: pytest.FixtureRequest, emulator: Emulator) -> Ask:
         ("overloaded", 529, "overloaded_error", None),
         ("overloaded,retry_after=3", 529, "overloaded_error", "3"),
         ("server_error", 500, "api_error", None),
+        ("unavailable,retry_after=2", 503, "api_error", "2"),
         ("context_overflow_400", 400, "invalid_request_error", None),
     ],
 )
@@ -129,6 +133,65 @@ def test_an_overload_inside_a_stream_has_status_200(emulator: Emulator, ask: Ask
     assert caught.value.status_code == 529
 
 
+def test_an_authentication_error_inside_a_stream_has_status_200(emulator: Emulator, ask: Ask) -> None:
+    """The credentials ended in the middle; where no stream was asked for, the plain 401."""
+    emulator.faults = "stream_unauthorized"
+    for stream, status in ((True, 200), (False, 401)):
+        with pytest.raises(anthropic.APIStatusError) as caught:
+            ask(stream=stream)
+        assert (caught.value.status_code, caught.value.type) == (status, "authentication_error")
+
+
+@pytest.mark.parametrize(
+    ("form", "header", "said"),
+    [
+        ("seconds", "retry-after", r"90"),
+        ("ms", "retry-after-ms", r"90000"),
+        ("date", "retry-after", r"\w{3}, \d\d \w{3} \d{4} \d\d:\d\d:\d\d GMT"),
+        ("rfc850", "retry-after", r"\w{6,9}, \d\d-\w{3}-\d\d \d\d:\d\d:\d\d GMT"),
+        ("asctime", "retry-after", r"\w{3} \w{3} [ \d]\d \d\d:\d\d:\d\d \d{4}"),
+    ],
+)
+def test_a_wait_is_asked_for_in_each_form_there_is(
+    emulator: Emulator, ask: Ask, form: str, header: str, said: str
+) -> None:
+    """By one header; a date is that many seconds behind the response's own."""
+    emulator.faults = f"unavailable,retry_after=90,retry_after_as={form}"
+    with pytest.raises(anthropic.APIStatusError) as caught:
+        ask()
+    headers = caught.value.response.headers
+    assert re.fullmatch(said, headers[header])
+    assert len({"retry-after", "retry-after-ms"} & headers.keys()) == 1
+    if header == "retry-after" and form != "seconds":
+        until, sent = (parsedate_to_datetime(headers[name]).replace(tzinfo=UTC) for name in (header, "date"))
+        assert (until - sent).total_seconds() == 90
+
+
+@pytest.mark.parametrize("said", ["true", "false"])
+def test_an_error_may_say_whether_to_try_again(emulator: Emulator, ask: Ask, said: str) -> None:
+    """The header that the SDK obeys."""
+    emulator.faults = f"overloaded,should_retry={said}"
+    with pytest.raises(anthropic.APIStatusError) as caught:
+        ask()
+    assert caught.value.response.headers["x-should-retry"] == said
+
+
+@pytest.mark.parametrize("stream", [False, True], ids=["json", "stream"])
+def test_a_reply_without_usage_is_billed_all_the_same(emulator: Emulator, ask: Ask, stream: bool) -> None:
+    """It is whole but for that; what it cost is known here only."""
+    emulator.faults = "no_usage"
+    if not stream:
+        message = ask()
+        assert (message.usage, message.stop_reason) == (None, "end_turn")
+    else:  # the SDK's own accumulation of a stream needs a usage
+        with anthropic.Anthropic(base_url=emulator.base_url, api_key="test", max_retries=0) as client:
+            events = list(client.messages.create(**asking(), stream=True))
+        told = [getattr(event, "usage", getattr(getattr(event, "message", None), "usage", None)) for event in events]
+        assert not any(told)
+        assert events[-1].type == "message_stop"
+    assert emulator.billed.usage == Usage(100, 20)
+
+
 @pytest.mark.parametrize("stream", [False, True], ids=["json", "stream"])
 @pytest.mark.parametrize(
     ("fault", "stop_reason", "readable"),
@@ -139,6 +202,7 @@ def test_an_overload_inside_a_stream_has_status_200(emulator: Emulator, ask: Ask
         ("bad_confidence", "end_turn", True),
         ("refusal", "refusal", None),
         ("empty", "end_turn", None),
+        ("unknown_stop", "a_reason_of_the_future", True),
         ("thinking", "end_turn", True),
     ],
 )
@@ -217,6 +281,8 @@ def test_a_spec_means_the_faults_that_it_names() -> None:
         ("overloaded,delay_s=nan", "overloaded: delay_s is nan"),
         ("overloaded=nan", "its rate is nan"),
         ("times=3", "'times=3' names no fault"),
+        ("overloaded,retry_after_as=days", "overloaded: retry_after_as is 'days' (one of asctime, date"),
+        ("overloaded,should_retry=no", "'should_retry=no': should_retry is true or false"),
     ],
 )
 def test_a_spec_that_means_nothing_is_one_error(spec: str, told: str) -> None:

@@ -73,6 +73,16 @@ def test_faults_leave_no_mark(
         assert len(emulator.requests) > 36
 
 
+def test_a_usage_that_was_not_said_is_marked_in_the_corpus(
+    corpus: Corpus, record: Record, emulate: Emulate, tmp_path: Path
+) -> None:
+    """Its tokens and its cost are a bound, and whoever reads the corpus again reads them as an estimate."""
+    record(emulate(corpus, faults=f"no_usage,model={OPUS}"))
+    for item in read_corpus(tmp_path / "corpus.jsonl").items:
+        assert [reply.tokens.is_estimate for reply in item.replies.values()] == [False, False, True]
+        assert (item.replies["opus"].usage or {})["estimate"] is True
+
+
 def test_a_rung_is_asked_as_it_is_live(corpus: Corpus, record: Record, emulate: Emulate) -> None:
     """Below the top by triage, the last one plainly; and never with a threshold."""
     emulator = emulate(corpus)

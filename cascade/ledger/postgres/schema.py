@@ -87,6 +87,16 @@ _OUTCOME = {
     "confidence": "DOUBLE PRECISION", "source": "TEXT", "degraded": "TEXT", "abstained": "TEXT", "error": "TEXT",
     "resolved": "BOOLEAN", "certificate": "TEXT", "estimate": "BIGINT", "slot": "BIGINT",
 }  # fmt: skip
+
+
+def _steps_view(fields: dict[str, str]) -> str:
+    defaults = {
+        **dict.fromkeys(_TOKENS, "0"), "failed_checks": "'[]'", "detail": "''", "repaired": "false", "attempts": "1",
+        "latency_ms": "0", "is_estimate": "false",
+    }  # fmt: skip
+    return _view("steps", "step", fields, ('b."index" AS step', _USD, *_columns(fields, **defaults)))
+
+
 _VIEWS = (
     _view(
         "requests", "request", _REQUEST,
@@ -96,16 +106,7 @@ _VIEWS = (
         ),
     ),
     _view("opens", "open", _OPEN, ('b."index" AS step', *_columns(_OPEN, bound="0"))),
-    _view(
-        "steps", "step", _STEP,
-        (
-            'b."index" AS step', _USD,
-            *_columns(
-                _STEP, **dict.fromkeys(_TOKENS, "0"), failed_checks="'[]'", detail="''", repaired="false", attempts="1",
-                latency_ms="0",
-            ),
-        ),
-    ),
+    _steps_view(_STEP),
     _view(
         "outcomes", "outcome", _OUTCOME,
         (_USD, *_columns(_OUTCOME, resolved="false", certificate="'uncertified'", slot="0")),
@@ -119,4 +120,7 @@ _CALLS = (
         workflow TEXT NOT NULL, key TEXT NOT NULL, arm TEXT NOT NULL, bound BIGINT NOT NULL, PRIMARY KEY (writer, name))""",
 )
 
-MIGRATIONS: tuple[tuple[str, ...], ...] = (_TABLES, _VIEWS, _CALLS)
+# Whether a step's tokens and cost are an estimate.
+_ESTIMATES = ("DROP VIEW steps", _steps_view({**_STEP, "is_estimate": "BOOLEAN"}))
+
+MIGRATIONS: tuple[tuple[str, ...], ...] = (_TABLES, _VIEWS, _CALLS, _ESTIMATES)

@@ -69,6 +69,10 @@ _TOKENS = (
 )
 _STEP = "json_extract(e.body, '$.index') AS step, "
 _USD = "json_extract(e.body, '$.cost') / 1e9 AS cost_usd, "
+_STEP_FIELDS = (
+    "rung", "model", "verdict", "cost", *_TOKENS, "confidence", "source", "self_reported", "reason",
+    "failed_checks='[]'", "detail=''", "repaired=0", "attempts=1", "latency_ms=0.0", "upstream_id",
+)  # fmt: skip
 _VIEWS = (
     _view(
         "requests", "request",
@@ -76,13 +80,7 @@ _VIEWS = (
         ("policy", "policy_hash", "prompt_hash", "task", "arm", "metadata='{}'", "flags='[]'", "observed_as"),
     ),
     _view("opens", "open", _STEP, ("rung", "model", "bound=0")),
-    _view(
-        "steps", "step", _STEP + _USD,
-        (
-            "rung", "model", "verdict", "cost", *_TOKENS, "confidence", "source", "self_reported", "reason",
-            "failed_checks='[]'", "detail=''", "repaired=0", "attempts=1", "latency_ms=0.0", "upstream_id",
-        ),
-    ),
+    _view("steps", "step", _STEP + _USD, _STEP_FIELDS),
     _view(
         "outcomes", "outcome", _USD,
         (
@@ -102,4 +100,7 @@ _CALLS = (
         PRIMARY KEY (writer, request, step)) STRICT, WITHOUT ROWID""",
 )
 
-MIGRATIONS: tuple[tuple[str, ...], ...] = (_TABLES, _VIEWS, _CALLS)
+# Whether a step's tokens and cost are an estimate.
+_ESTIMATES = ("DROP VIEW steps", _view("steps", "step", _STEP + _USD, (*_STEP_FIELDS, "is_estimate=0")))
+
+MIGRATIONS: tuple[tuple[str, ...], ...] = (_TABLES, _VIEWS, _CALLS, _ESTIMATES)

@@ -157,7 +157,7 @@ class Composer:
             usage.input_tokens, usage.output_tokens, usage.cache_write_5m, usage.cache_write_1h, usage.cache_read,
             usage.thinking_tokens, verdict.confidence, verdict.source, verdict.self_reported, step.reason,
             list(verdict.failed_checks), verdict.detail, verdict.repaired, step.attempts, _ms(step.latency_s),
-            step.request_id, kept,
+            step.request_id, kept, usage.is_estimate,
         )  # fmt: skip
 
     def _keep(self, asked: Asked, part: str, at: float, text: str | bytes, contents: list[Content]) -> str | None:

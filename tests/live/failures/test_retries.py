@@ -10,7 +10,7 @@ from typing import Any
 
 import pytest
 
-from cascade import AllRungsFailed, Cascade
+from cascade import AllRungsFailed, Cascade, UpstreamRejected
 from cascade.core.messages import Usage
 from cascade.core.policy import Retry
 from cascade.emulator import Emulator
@@ -124,8 +124,68 @@ def test_retry_after_is_capped_by_the_longest_wait(asking: Asking, script: Scrip
     assert asking(ladder(retry=Retry(attempts=3, max_wait_s=0.01)), endpoint).ask("sure").attempts == 3
 
 
-@pytest.mark.parametrize("said", ["soon", "Wed, 21 Oct 2026 07:28:00 GMT", "-5", "nan", "inf", ""])
-def test_a_retry_after_that_is_no_number_does_no_harm(asking: Asking, script: Script, said: str) -> None:
+@pytest.mark.parametrize("fault", ["rate_limit", "unavailable", "overloaded"])
+@pytest.mark.parametrize("form", ["seconds", "ms", "date", "rfc850", "asctime"])
+def test_a_wait_is_known_in_each_form_and_told(asking: Asking, emulate: Emulate, fault: str, form: str) -> None:
+    """Ten minutes are not waited for; that they were asked for stands in the trail and in the error."""
+    emulator = emulate(faults=f"{fault},retry_after=600,retry_after_as={form}")
+    with pytest.raises(AllRungsFailed, match=r"haiku: failed \[\w+, HTTP \d+, asks to wait 600 s\]") as caught:
+        asking(ladder(retry=Retry(attempts=2, max_wait_s=0.001)), emulator).ask("sure")
+    assert [step.attempts for step in caught.value.steps] == [2, 2, 2]
+    assert caught.value.steps[0].verdict.detail.endswith(", asks to wait 600 s")
+
+
+def test_a_wait_in_milliseconds_is_waited_for(asking: Asking, emulate: Emulate) -> None:
+    """On a 429 that says no more than this, which is no spend cap."""
+    emulator = emulate(faults="rate_limit,retry_after=0.15,retry_after_as=ms,times=1")
+    answer = asking(ladder(retry=Retry(attempts=2, max_wait_s=5)), emulator, chance=Least()).ask("sure")
+    assert (answer.rung, answer.attempts) == ("haiku", 2)
+    assert 0.15 <= answer.latency_s < 5
+
+
+def test_an_endpoint_that_says_not_to_try_again_is_obeyed(asking: Asking, emulate: Emulate) -> None:
+    """`x-should-retry: false` on what is else tried again."""
+    answer = asking(ladder(), emulate(faults=f"overloaded,should_retry=false,model={HAIKU}")).ask("sure")
+    assert ([step.attempts for step in answer.steps], reasons(answer)) == ([1, 1], ["error", None])
+
+
+def test_an_endpoint_that_says_to_try_again_is_obeyed(asking: Asking, emulate: Emulate, script: Script) -> None:
+    """`x-should-retry: true` on what is else given up: a 429 that names no wait, and a status of the caller's fault."""
+    emulator = emulate(faults="rate_limit,retry_after=0,should_retry=true,times=2")
+    assert asking(ladder(), emulator).ask("sure").attempts == 3
+    endpoint = script(failing(404, x_should_retry="true"), GOOD)
+    assert asking(ladder(), endpoint).ask("sure").attempts == 2
+    with pytest.raises(UpstreamRejected) as caught:
+        asking(ladder(), script(failing(404, x_should_retry="true"))).ask("sure")
+    assert caught.value.steps[0].attempts == 3
+
+
+def test_missing_permission_inside_a_stream_is_not_retried(asking: Asking, emulate: Emulate) -> None:
+    """What is the caller's fault is raised at once, though it comes with HTTP 200; what was billed is counted."""
+    emulator = emulate(faults="stream_unauthorized")
+    with pytest.raises(UpstreamRejected, match="HTTP 401: invalid bearer token") as caught:
+        asking(STREAMED, emulator).ask("sure")
+    assert (caught.value.status, len(emulator.requests)) == (401, 1)
+    assert [(step.attempts, step.cost) for step in caught.value.steps] == [(1, BROKEN_OFF)]
+
+
+@pytest.mark.parametrize(
+    ("kind", "message", "reason"),
+    [("overloaded_error", "busy", None), ("invalid_request_error", "Prompt is too long", "overflow")],
+)
+def test_an_error_as_the_body_of_a_200_means_what_it_says(
+    asking: Asking, script: Script, kind: str, message: str, reason: str | None
+) -> None:
+    """As some proxies send it where no stream was asked for."""
+    endpoint = script((200, {}, error_body(kind, message)), GOOD)
+    answer = asking(ladder(), endpoint).ask("sure")
+    assert (answer.steps[0].reason, answer.attempts) == (reason, 2)
+    with pytest.raises(UpstreamRejected, match="HTTP 403: not yours"):
+        asking(ladder(), script((200, {}, error_body("permission_error", "not yours")))).ask("sure")
+
+
+@pytest.mark.parametrize("said", ["soon", "Wed, 99 Oct 2026 07:28:00 GMT", "-5", "nan", "inf", ""])
+def test_a_retry_after_that_cannot_be_read_does_no_harm(asking: Asking, script: Script, said: str) -> None:
     """It is retried by our own waits."""
     endpoint = script(failing(529, retry_after=said), GOOD)
     assert asking(ladder(), endpoint).ask("sure").attempts == 2
@@ -264,4 +324,4 @@ def test_an_attempt_may_be_given_less_time_than_the_climb(asking: Asking, emulat
     answer = asking(policy, emulate(faults="timeout,times=2")).ask("sure")
     assert (answer.rung, answer.attempts) == ("haiku", 3)
     assert 0.2 <= answer.latency_s < 5
-    assert answer.usage == Usage(**USAGE)
+    assert answer.usage == Usage.from_api(USAGE)

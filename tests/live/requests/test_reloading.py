@@ -10,8 +10,7 @@ import pytest
 
 import cascade
 from cascade import Answer
-
-from .conftest import Emulate, ladder
+from tests.live.conftest import Emulate, ladder
 
 
 def ask(text: str, policy: Path) -> Answer:

@@ -10,8 +10,7 @@ from pathlib import Path
 import pytest
 
 from cascade.emulator import Emulator
-
-from .conftest import ladder
+from tests.live.conftest import ladder
 
 # The clock is first looked at, in an `ask`, where the deadline begins to run.
 COLD = """
