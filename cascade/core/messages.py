@@ -77,7 +77,8 @@ class Request:
     """What the caller asked.
 
     `messages` and `system` keep the Messages API's shapes and are passed through as they are. `schema` is the JSON
-    schema the answer must have, or None for text. `max_tokens` bounds the answer itself, whatever the rung. `id` is ours, for the trail
+    schema the answer must have, or None for text; `prompt_schema` is one that the API cannot enforce, for which it is
+    asked in words. `max_tokens` bounds the answer itself, whatever the rung. `id` is ours, for the trail
     and the books; `metadata` is the caller's.
     """
 
@@ -89,6 +90,7 @@ class Request:
     max_tokens: int | None = None
     metadata: Mapping[str, str] = field(default_factory=dict[str, str])
     id: str = ""
+    prompt_schema: Mapping[str, Any] | None = None
 
     def user_text(self) -> str:
         """All text of the user's turns, documents and tool results included, a line break between the pieces."""

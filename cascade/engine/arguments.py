@@ -6,17 +6,13 @@ import os
 import uuid
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from functools import lru_cache
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
-from cascade.claude import schema_of
 from cascade.core.errors import RequestError
 from cascade.core.messages import Block, Request, read_messages
 from cascade.core.policy.ladder import LONGEST_S
+from cascade.engine.response_types import response_type
 from cascade.policy.checks import CallerCheck
-
-if TYPE_CHECKING:
-    from pydantic import BaseModel
 
 __all__ = ["AskArguments", "Prompt", "check_deadline", "default_policy"]
 
@@ -36,7 +32,7 @@ class AskArguments:
     prompt: Prompt
     system: str | Sequence[Block] | None
     task: str | None
-    response_model: type[BaseModel] | None
+    response_model: Any
     checks: Sequence[CallerCheck]
     flags: Sequence[str]
     metadata: Mapping[str, str] | None
@@ -50,8 +46,7 @@ class AskArguments:
             raise RequestError(f"flags: a list of names is needed, e.g. flags=[{self.flags!r}]")
         if self.max_tokens is not None and type(self.max_tokens) is not int:
             raise RequestError(f"max_tokens: a whole number is needed, not {type(self.max_tokens).__name__}")
-        if self.response_model is not None and not hasattr(self.response_model, "model_validate_json"):
-            raise RequestError("response_model: a pydantic class is needed (a subclass of pydantic.BaseModel)")
+        wanted = response_type(self.response_model) if self.response_model is not None else None
         metadata: Any = self.metadata or {}
         named = isinstance(metadata, Mapping) and all(
             isinstance(text, str)
@@ -65,7 +60,8 @@ class AskArguments:
             system=tuple(self.system) if isinstance(self.system, (list, tuple)) else self.system,
             task=self.task,
             flags=frozenset(self.flags),
-            schema=_schema(self.response_model) if self.response_model is not None else None,
+            schema=wanted.schema if wanted else None,
+            prompt_schema=wanted.prompt_schema if wanted else None,
             max_tokens=self.max_tokens,
             metadata=dict(self.metadata or {}),
             id=f"casc_{uuid.uuid4().hex}",
@@ -79,8 +75,3 @@ def check_deadline(deadline_s: float | None) -> None:
     number = isinstance(deadline_s, (int, float)) and not isinstance(deadline_s, bool)  # pyright: ignore[reportUnnecessaryIsInstance]
     if not number or not 0 < deadline_s <= LONGEST_S:
         raise RequestError(f"deadline_s: {deadline_s!r} is not a number of seconds, above 0 and up to a day")
-
-
-@lru_cache(maxsize=128)
-def _schema(response_model: type[BaseModel]) -> dict[str, Any]:
-    return schema_of(response_model)

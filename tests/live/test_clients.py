@@ -96,7 +96,7 @@ def test_many_tasks_on_one_ladder_get_their_own_answers(emulate: Emulate, monkey
     answers = asyncio.run(scene())
     assert [str(answer) for answer in answers] == expected(MANY)
     climbs = [COST["haiku"], COST["haiku"] + COST["sonnet"], sum(COST.values())]
-    assert [answer.cost for answer in answers] == [climbs[n % 3] for n in range(MANY)]
+    assert [answer.cost_nanousd for answer in answers] == [climbs[n % 3] for n in range(MANY)]
     assert len({answer.request_id for answer in answers}) == MANY
 
 
@@ -220,7 +220,7 @@ def test_a_platforms_client_climbs_the_same_ladder(platform: str, way: str, scri
                 return await AsyncCascade(policy, client=client).ask("sure")
 
         answer = asyncio.run(scene())
-    assert (str(answer), answer.cost) == ("top", sum(COST.values()))
+    assert (str(answer), answer.cost_nanousd) == ("top", sum(COST.values()))
     assert [step.model for step in answer.steps] == list(models.values())
     assert endpoint.paths == [path.format(model) for model in models.values()]
 
