@@ -85,7 +85,7 @@ def requests(plan: Plan) -> Iterator[Told]:
         last = steps[-1]
         answer = Answer(
             _TEXT[:200], None, last.rung, last.model, 0.9, "self_reported", steps, usage, 55_500 * len(steps), None, None,
-            len(steps), 1.2, request.id, "other", frozenset(), metadata, plan.policy.name, plan.policy.hash,
+            len(steps), 1.2, request.id, "other", (), metadata, plan.policy.name, plan.policy.hash,
         )  # fmt: skip
         calls = tuple(Calling(at, ladder[at], steps[:at], 1_000_000) for at in range(len(steps)))
         begun = Begun(plan, request, "other", "cascade", _START + number / 100, number % 64)

@@ -116,7 +116,7 @@ async def _ask(path: Path, items: Sequence[Item], emulator: Emulator) -> list[An
 def _truth(path: Path, items: Sequence[Item]) -> float:
     """What the ladder saves a request against the baseline on all of the items, in USD, at the list prices."""
     plan = make_plan(load_policy(path))
-    climbed = sum(replay_item(plan, item, cost_of="policy").cost for item in items)
+    climbed = sum(replay_item(plan, item, cost_of="policy").cost_nanousd for item in items)
     alone = sum((item.replies["opus"].cost_usd or 0.0) for item in items)
     return (alone - climbed / 1e9) / len(items)
 

@@ -323,10 +323,10 @@ class Asking:
             answer = self._driver.ask(text(sure, number % 20))
         except BudgetExceeded as error:
             with self._lock:
-                self._told.update(refused=1, cost=sum(step.cost for step in error.steps))
+                self._told.update(refused=1, cost=sum(step.cost_nanousd for step in error.steps))
             return False
         with self._lock:
-            self._told.update(answers=1, cost=answer.cost, stormed=answer.steps[0].reason == "storm")
+            self._told.update(answers=1, cost=answer.cost_nanousd, stormed=answer.steps[0].reason == "storm")
         return True
 
     def _spend(self, number: int, patience_s: float) -> None:

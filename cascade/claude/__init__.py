@@ -10,6 +10,6 @@ from __future__ import annotations
 from cascade.claude.calling import AsyncClaude, Claude
 from cascade.claude.connections import connect
 from cascade.claude.inspecting import Looked, ModelStatus, look_at
-from cascade.claude.wire import schema_of
+from cascade.claude.schemas import schema_of
 
 __all__ = ["AsyncClaude", "Claude", "Looked", "ModelStatus", "connect", "look_at", "schema_of"]

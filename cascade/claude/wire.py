@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Generator, Mapping
 from contextlib import contextmanager
 from dataclasses import replace
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 from pydantic_core import from_json
 
@@ -15,10 +15,7 @@ from cascade.core.messages import Failure, Reply, Usage
 from cascade.core.policy import Budget
 from cascade.core.triage import Prompt
 
-if TYPE_CHECKING:
-    from pydantic import BaseModel
-
-__all__ = ["Accumulator", "outcome_of", "parameters", "reading", "schema_of"]
+__all__ = ["Accumulator", "outcome_of", "parameters", "reading"]
 
 
 def parameters(prompt: Prompt) -> dict[str, Any]:
@@ -100,13 +97,6 @@ def reading() -> Generator[None]:
         yield
     except (ValueError, TypeError, KeyError, AttributeError, RecursionError) as problem:
         raise Unreadable(f"not a message ({type(problem).__name__})") from problem
-
-
-def schema_of(model: type[BaseModel]) -> dict[str, Any]:
-    """The JSON schema of a pydantic class as structured outputs take it (bounds move into descriptions)."""
-    import anthropic  # noqa: PLC0415 - it takes a second to import
-
-    return anthropic.transform_schema(model)
 
 
 class Accumulator:

@@ -5,9 +5,9 @@ from __future__ import annotations
 import sys
 from dataclasses import dataclass
 
-from cascade.cli.output import answer_fields, print_json, stderr, trail_table
+from cascade.cli.output import print_json, stderr
 from cascade.core.errors import ClimbError, RequestError
-from cascade.core.trail import Answer
+from cascade.core.trail import Answer, trail_text
 from cascade.engine import Cascade
 
 __all__ = ["Wish", "read_text", "run_ask"]
@@ -54,10 +54,10 @@ def run_ask(wish: Wish, *, explain: bool, as_json: bool) -> None:
             )
         except ClimbError as error:
             if explain and not as_json:
-                stderr.print(trail_table(error.steps, None))
+                stderr.print(trail_text(error.steps, None, stderr.width))
             raise
     if as_json:
-        print_json(answer_fields(answer))
+        print_json(answer.to_dict())
         return
     if answer.text is not None:
         sys.stdout.write(answer.text + "\n")
@@ -89,8 +89,8 @@ def _tell(answer: Answer, *, explain: bool) -> None:
     elif answer.degraded is not None:
         stderr.print(f"degraded: the best answer held, {answer.rung}'s; the climb was stopped by {answer.degraded}")
     if explain:
-        stderr.print(trail_table(answer.steps, answer.rung))
-        flags = f", flags {', '.join(sorted(answer.flags))}" if answer.flags else ""
+        stderr.print(trail_text(answer.steps, answer.rung, stderr.width))
+        flags = f", flags {', '.join(answer.flags)}" if answer.flags else ""
         stderr.print(
             f"task {answer.task}{flags}; {answer.cost_usd:.6f} USD, {answer.latency_s:.2f} s;"
             f" policy {answer.policy} ({answer.policy_hash[:12]}, {answer.certificate})"

@@ -8,7 +8,6 @@ import sys
 import warnings
 from collections.abc import Sequence
 from contextlib import suppress
-from dataclasses import asdict
 from typing import Any, TextIO
 
 import structlog
@@ -16,11 +15,8 @@ from rich.console import Console
 from rich.table import Table
 
 from cascade.core.errors import ClimbError, ConfigurationError, UncertifiedWarning
-from cascade.core.messages import Usage
-from cascade.core.trail import Answer, Step
 
 __all__ = [
-    "answer_fields",
     "configure_logs",
     "pairs",
     "print_json",
@@ -28,13 +24,11 @@ __all__ = [
     "stderr",
     "stdout",
     "table",
-    "trail_table",
     "usd",
 ]
 
 _PIPE_WIDTH = 120  # columns where there is no terminal to ask
 _STEERING = {code: f"\\x{code:02x}" for code in (*range(0x20), *range(0x7F, 0xA0)) if chr(code) not in "\n\t"}
-_WIDE = 100  # below it the trail leaves out what the rung's name already tells
 
 
 class _Plain(Console):
@@ -94,7 +88,7 @@ def report(error: Exception, code: int, *, as_json: bool) -> int:
         if notes:
             body["more"] = notes
         if isinstance(error, ClimbError):
-            body |= {"cost_usd": error.cost_usd, "steps": [step_fields(step) for step in error.steps]}
+            body |= {"cost_usd": error.cost_usd, "steps": [step.to_dict() for step in error.steps]}
         text = json.dumps(body, ensure_ascii=False) + "\n"
     with suppress(BrokenPipeError):  # where nobody reads it, the exit code says it still
         sys.stderr.write(text)
@@ -123,79 +117,3 @@ def table(*columns: str, title: str | None = None, right: Sequence[str] = ()) ->
 def usd(nano: int) -> str:
     """Nano-USD for people."""
     return f"{nano / 1e9:.6f}" if nano else "0"
-
-
-def trail_table(steps: Sequence[Step], shipped: str | None) -> Table:
-    """The trail, a row a step: what each rung said, what became of it, what it cost."""
-    wide = stdout.width >= _WIDE
-    extra = ("model", "attempts", "ms") if wide else ()
-    made = table(
-        "step", "rung", "verdict", "confidence", "then", "USD", *extra, right=("confidence", "USD", *extra[1:])
-    )
-    for number, step in enumerate(steps, start=1):
-        verdict = step.verdict
-        said = " ".join((verdict.kind, *(f"[{name}]" for name in verdict.failed_checks)))
-        said += f" ({verdict.detail})" if verdict.detail else ""
-        said += " (repaired)" if verdict.repaired else ""
-        said += " (usage: estimate)" if step.usage.is_estimate else ""
-        confidence = "" if verdict.confidence is None else f"{verdict.confidence:g}"
-        more = (step.model, str(step.attempts), f"{step.latency_s * 1e3:.0f}") if wide else ()
-        made.add_row(str(number), step.rung, said, confidence, _became(step, shipped), usd(step.cost), *more)
-    return made
-
-
-def _became(step: Step, shipped: str | None) -> str:
-    if step.reason is None:
-        return "shipped" if step.rung == shipped else "not shipped"
-    return f"up: {step.reason}" + (", held and shipped" if step.rung == shipped else "")
-
-
-def answer_fields(answer: Answer) -> dict[str, Any]:
-    """An answer as `--json` prints it."""
-    return {
-        "text": answer.text,
-        "data": answer.data,
-        "rung": answer.rung,
-        "model": answer.model,
-        "confidence": answer.confidence,
-        "confidence_source": answer.confidence_source,
-        "degraded": answer.degraded,
-        "abstained": answer.abstained,
-        "cost_usd": answer.cost_usd,
-        "usage": usage_fields(answer.usage),
-        "attempts": answer.attempts,
-        "latency_s": round(answer.latency_s, 4),
-        "request_id": answer.request_id,
-        "arm": answer.arm,
-        "task": answer.task,
-        "flags": sorted(answer.flags),
-        "policy": answer.policy,
-        "policy_hash": answer.policy_hash,
-        "certificate": answer.certificate,
-        "steps": [step_fields(step) for step in answer.steps],
-    }
-
-
-def step_fields(step: Step) -> dict[str, Any]:
-    """A step as `--json` prints it; without the text, which only the answer carries."""
-    return {
-        "rung": step.rung,
-        "model": step.model,
-        "verdict": step.verdict.kind,
-        "confidence": step.verdict.confidence,
-        "detail": step.verdict.detail,
-        "failed_checks": list(step.verdict.failed_checks),
-        "repaired": step.verdict.repaired,
-        "unknown_stop": step.verdict.unknown_stop,
-        "reason": step.reason,
-        "cost_usd": step.cost_usd,
-        "usage": usage_fields(step.usage),
-        "attempts": step.attempts,
-        "latency_s": round(step.latency_s, 4),
-        "request_id": step.request_id,
-    }
-
-
-def usage_fields(usage: Usage) -> dict[str, int]:
-    """Tokens, by the names `Usage` has for them."""
-    return asdict(usage)

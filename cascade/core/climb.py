@@ -196,6 +196,7 @@ def step_of(
             outcome,
             triage=wants_triage(plan.policy, call.index),
             structured=request.schema is not None,
+            in_text=request.prompt_schema is not None,
             repair=plan.repair,
         )
         verdict = apply_checks(verdict, checks, accept)
@@ -243,7 +244,7 @@ def _observation(policy: Policy, match: Match, steps: tuple[Step, ...], *, after
     reason = natural_reason(route, policy.top, step)
     counted = step.index != policy.top and route.thresholds[step.index] is not None
     natural = None if not counted or reason in ("error", "overflow") else reason in NATURAL
-    cost = step.cost if after_storm else 0
+    cost = step.cost_nanousd if after_storm else 0
     return Observation(match.task, step.index, step.rung, natural, reason == "error", cost, steps)
 
 
@@ -252,7 +253,7 @@ def _exhausted(plan: Plan, request: Request, match: Match, steps: tuple[Step, ..
         return _answer(plan, request, match, steps, None, why)
     groups = groupby(steps, key=lambda step: f"{step.verdict.kind}{_why(step)}")
     tried = "; ".join(f"{', '.join(step.rung for step in alike)}: {what}" for what, alike in groups)
-    spent = f"{sum(step.cost for step in steps) / 1e9:.6f} USD"
+    spent = f"{sum(step.cost_nanousd for step in steps) / 1e9:.6f} USD"
     if why == "deadline":
         message = f"the deadline passed before any rung had an answer ({tried}; spent {spent}; raise deadline_s)"
         raise DeadlineExceeded(message, steps=steps)
@@ -279,9 +280,9 @@ def _answer(
     degraded: Degraded | None,
 ) -> Answer:
     verdict = shipped.verdict if shipped else Verdict("failed")
-    usage, cost, attempts, latency_s = steps[0].usage, steps[0].cost, steps[0].attempts, steps[0].latency_s
+    usage, cost, attempts, latency_s = steps[0].usage, steps[0].cost_nanousd, steps[0].attempts, steps[0].latency_s
     for step in steps[1:]:
-        usage, cost = usage + step.usage, cost + step.cost
+        usage, cost = usage + step.usage, cost + step.cost_nanousd
         attempts, latency_s = attempts + step.attempts, latency_s + step.latency_s
     return Answer(
         text=verdict.text,
@@ -292,14 +293,14 @@ def _answer(
         confidence_source=verdict.source,
         steps=steps,
         usage=usage,
-        cost=cost,
+        cost_nanousd=cost,
         degraded=degraded if shipped else None,
         abstained=None if shipped else degraded,
         attempts=attempts,
         latency_s=latency_s,
         request_id=request.id,
         task=match.task,
-        flags=match.flags,
+        flags=tuple(sorted(match.flags)),
         metadata=request.metadata,
         policy=plan.policy.name,
         policy_hash=plan.policy.hash,

@@ -132,7 +132,7 @@ class ClimbError(CascadeError):
     @property
     def cost_usd(self) -> float:
         """What the steps taken so far cost, in USD."""
-        return sum(step.cost for step in self.steps) / 1e9
+        return sum(step.cost_nanousd for step in self.steps) / 1e9
 
 
 class UpstreamRejected(ClimbError):

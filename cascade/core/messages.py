@@ -83,8 +83,9 @@ class Request:
     """What the caller asked.
 
     `messages` and `system` keep the Messages API's shapes and are passed through as they are. `schema` is the JSON
-    schema the answer must have, or None for text. `max_tokens` bounds the answer itself, whatever the rung. `id` is ours, for the trail
-    and the ledger; `metadata` is the caller's, of which only `user_id` goes to the API.
+    schema the answer must have, or None for text; `prompt_schema` is one that the API cannot enforce, so it is asked for in
+    the prompt. `max_tokens` bounds the answer itself, whatever the rung. `id` is ours, for the trail and the ledger;
+    `metadata` is the caller's, of which only `user_id` goes to the API.
     """
 
     messages: tuple[Block, ...]
@@ -95,6 +96,7 @@ class Request:
     max_tokens: int | None = None
     metadata: Mapping[str, str] = field(default_factory=dict[str, str])
     id: str = ""
+    prompt_schema: Mapping[str, Any] | None = None
 
     def user_text(self) -> str:
         """All text of the user's turns, documents and tool results included, a line break between the pieces."""

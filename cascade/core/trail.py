@@ -2,15 +2,31 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
-from dataclasses import dataclass
-from typing import Any, Generic, Literal, TypeAlias
+import json
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import asdict, dataclass
+from difflib import get_close_matches
+from typing import TYPE_CHECKING, Any, Generic, Literal, TypeAlias
 
+from pydantic_core import to_jsonable_python
 from typing_extensions import TypeVar  # the standard library's knows no default before Python 3.13
 
 from cascade.core.messages import Usage
+from cascade.core.tables import html_table, text_table
 
-__all__ = ["NATURAL", "Answer", "Arm", "ConfidenceSource", "Degraded", "Reason", "Step", "Verdict", "VerdictKind"]
+__all__ = [
+    "NATURAL",
+    "Answer",
+    "Arm",
+    "ConfidenceSource",
+    "Degraded",
+    "MaybeNone",
+    "Reason",
+    "Step",
+    "Verdict",
+    "VerdictKind",
+    "trail_text",
+]
 
 VerdictKind = Literal["answered", "declined", "malformed", "truncated", "refused", "overflow", "failed"]
 ConfidenceSource = Literal["self_reported", "calibrated", "tool_use"]
@@ -70,14 +86,14 @@ class Verdict:
 
 @dataclass(frozen=True, slots=True)
 class Step:
-    """One rung's try. `cost` is exact, in nano-USD; `reason` says why it did not ship (None: it did, or was held)."""
+    """One rung's try. `cost_nanousd` is exact; `reason` says why it did not ship (None: it did, or was held)."""
 
     index: int
     rung: str
     model: str
     verdict: Verdict
     usage: Usage = Usage()
-    cost: int = 0
+    cost_nanousd: int = 0
     attempts: int = 1
     latency_s: float = 0.0
     request_id: str | None = None
@@ -86,7 +102,7 @@ class Step:
     @property
     def cost_usd(self) -> float:
         """The cost in USD."""
-        return self.cost / 1e9
+        return self.cost_nanousd / 1e9
 
     def sent_up(self, reason: Reason) -> Step:
         """The same step, with the reason why it did not ship."""
@@ -96,20 +112,45 @@ class Step:
             self.model,
             self.verdict,
             self.usage,
-            self.cost,
+            self.cost_nanousd,
             self.attempts,
             self.latency_s,
             self.request_id,
             reason,
         )
 
+    def to_dict(self) -> dict[str, Any]:
+        """The step as JSON has it; without its text, which only the answer carries."""
+        return {
+            "rung": self.rung,
+            "model": self.model,
+            "verdict": self.verdict.kind,
+            "confidence": self.verdict.confidence,
+            "detail": self.verdict.detail,
+            "failed_checks": list(self.verdict.failed_checks),
+            "repaired": self.verdict.repaired,
+            "unknown_stop": self.verdict.unknown_stop,
+            "reason": self.reason,
+            "cost_nanousd": self.cost_nanousd,
+            "cost_usd": self.cost_usd,
+            "usage": asdict(self.usage),
+            "attempts": self.attempts,
+            "latency_s": round(self.latency_s, 4),
+            "request_id": self.request_id,
+        }
 
-@dataclass(frozen=True, slots=True)
+    if not TYPE_CHECKING:  # a type checker knows the attributes, and must go on refusing others
+
+        def __getattr__(self, name: str) -> Any:
+            raise _no_attribute(self, name)
+
+
+@dataclass(frozen=True, slots=True, repr=False)
 class Answer(Generic[_Data_co]):
     """What `ask` returns; `str(answer)` is its text.
 
     `text` is never empty unless the policy says `exhausted: abstain`: then it is None and `abstained` says why. `data` is
-    the instance of the request's `response_model`; None without one, and where `text` is None.
+    the value of the request's `response_model`; None without one, and where `text` is None.
     `degraded`: not an answer that stood, but the best held; it says what stopped the climb. `confidence` is None where
     the last rung answered (it is not asked for one). `usage`, `cost_usd` and `attempts` count every step, also those
     that failed. `certificate` is "certified: false_confident <= 0.02 at 0.95" where that bound on the rate of a loss was
@@ -126,14 +167,14 @@ class Answer(Generic[_Data_co]):
     confidence_source: ConfidenceSource | None
     steps: tuple[Step, ...]
     usage: Usage
-    cost: int
+    cost_nanousd: int
     degraded: Degraded | None
     abstained: Degraded | None
     attempts: int
     latency_s: float
     request_id: str
     task: str
-    flags: frozenset[str]
+    flags: tuple[str, ...]
     metadata: Mapping[str, str]
     policy: str
     policy_hash: str
@@ -147,8 +188,123 @@ class Answer(Generic[_Data_co]):
 
     @property
     def cost_usd(self) -> float:
-        """What the whole climb cost, in USD; `cost` is the same in nano-USD, exact."""
-        return self.cost / 1e9
+        """What the whole climb cost, in USD; `cost_nanousd` is the same in billionths of a dollar, exact."""
+        return self.cost_nanousd / 1e9
+
+    def to_dict(self) -> dict[str, Any]:
+        """The answer and its trail in values that JSON has: `data` as pydantic writes it, money in nano-USD and in USD."""
+        return {
+            "text": self.text,
+            "data": to_jsonable_python(self.data, inf_nan_mode="null", fallback=str),
+            "rung": self.rung,
+            "model": self.model,
+            "confidence": self.confidence,
+            "confidence_source": self.confidence_source,
+            "degraded": self.degraded,
+            "abstained": self.abstained,
+            "cost_nanousd": self.cost_nanousd,
+            "cost_usd": self.cost_usd,
+            "usage": asdict(self.usage),
+            "attempts": self.attempts,
+            "latency_s": round(self.latency_s, 4),
+            "request_id": self.request_id,
+            "arm": self.arm,
+            "task": self.task,
+            "flags": list(self.flags),
+            "metadata": dict(self.metadata),
+            "policy": self.policy,
+            "policy_hash": self.policy_hash,
+            "certificate": self.certificate,
+            "steps": [step.to_dict() for step in self.steps],
+        }
+
+    def to_json(self, *, indent: int | None = None) -> str:
+        """`to_dict` as JSON text."""
+        return json.dumps(self.to_dict(), ensure_ascii=False, allow_nan=False, indent=indent)
 
     def __str__(self) -> str:
         return self.text if self.text is not None else ""
+
+    def __format__(self, spec: str) -> str:
+        return format(str(self), spec)
+
+    def __repr__(self) -> str:
+        text = self.text
+        if text is not None and len(text) > _SHORT:
+            text = text[: _SHORT - 1] + "…"
+        said = [repr(text), *(f"{name}={value!r}" for name, value in self._facts())]
+        return f"Answer({', '.join(said)}, cost_usd={self.cost_usd:.6f}, steps={len(self.steps)})"
+
+    def _facts(self) -> Iterator[tuple[str, object]]:
+        """What a reader wants to know of it first, as far as there is something to say."""
+        for name in ("rung", "confidence", "degraded", "abstained"):
+            value = getattr(self, name)
+            if value is not None:
+                yield name, value
+        if self.arm != "cascade":
+            yield "arm", self.arm
+
+    def _summary(self) -> str:
+        said = ", ".join(f"{name} {value}" for name, value in self._facts())
+        return f"{said}; {self.cost_usd:.6f} USD, {self.latency_s:.2f} s; policy {self.policy}, {self.certificate}"
+
+    def __rich_console__(self, console: Any, options: Any) -> Iterator[Any]:
+        """For `rich.print`: the text, the trail and a summary, as they are, without markup."""
+        table = trail_text(self.steps, self.rung, options.max_width)
+        shown = "\n".join((str(self), "", table, self._summary()))
+        yield console.render_str(shown, markup=False, emoji=False, highlight=False)
+
+    def _repr_html_(self) -> str:
+        """For Jupyter: the text, the trail and a summary; whatever stands in them is escaped."""
+        return html_table(_rows(self.steps, self.rung), above=str(self), below=self._summary())
+
+    if not TYPE_CHECKING:
+
+        def __getattr__(self, name: str) -> Any:
+            raise _no_attribute(self, name)
+
+
+_SHORT = 60  # characters of an answer in its repr
+
+
+_WIDE, _LESS = 100, 6  # below this width the trail is shown without the columns after the sixth
+
+
+def trail_text(steps: Sequence[Step], shipped: str | None, width: int) -> str:
+    """The trail as a plain table, a step a row: what each rung said, what became of it, what it cost."""
+    rows = _rows(steps, shipped)
+    if width >= _WIDE:
+        return text_table(rows, width)
+    left_out = ", ".join(rows[0][_LESS:])
+    return f"{text_table([row[:_LESS] for row in rows], width)}\n(below {_WIDE} columns without: {left_out})"
+
+
+def _rows(steps: Sequence[Step], shipped: str | None) -> list[tuple[str, ...]]:
+    """The trail's cells, the heads first."""
+    rows: list[tuple[str, ...]] = [("step", "rung", "verdict", "confidence", "then", "USD", "model", "attempts", "ms")]
+    for number, step in enumerate(steps, start=1):
+        verdict = step.verdict
+        said = " ".join((verdict.kind, *(f"[{name}]" for name in verdict.failed_checks)))
+        said += f" ({verdict.detail})" if verdict.detail else ""
+        said += " (repaired)" if verdict.repaired else ""
+        said += " (usage: estimate)" if step.usage.is_estimate else ""
+        confidence = "" if verdict.confidence is None else f"{verdict.confidence:g}"
+        cost = f"{step.cost_usd:.6f}" if step.cost_nanousd else "0"
+        then = _became(step, shipped)
+        more = (step.model, str(step.attempts), f"{step.latency_s * 1e3:.0f}")
+        rows.append((str(number), step.rung, said, confidence, then, cost, *more))
+    return rows
+
+
+def _became(step: Step, shipped: str | None) -> str:
+    if step.reason is None:
+        return "shipped" if step.rung == shipped else "not shipped"
+    return f"up: {step.reason}" + (", held and shipped" if step.rung == shipped else "")
+
+
+def _no_attribute(owner: Step | Answer[Any], name: str) -> AttributeError:
+    """An AttributeError that says what there is. With a name of its own Python adds no suggestion of its own."""
+    known = [one for one in dir(type(owner)) if not one.startswith("_")]
+    meant = get_close_matches(name, known, n=1) if not name.startswith("_") else []
+    hint = f" (did you mean {meant[0]}?)" if meant else ""
+    return AttributeError(f"{type(owner).__name__} has no {name!r}{hint}; it has {', '.join(known)}", name=name)

@@ -63,6 +63,10 @@ RULES: dict[str, str] = {
 }
 """The built-in rules, by `triage.order`."""
 
+_FORM = """The answer must be JSON: one value that is valid under the JSON Schema below, without a code fence and without
+a word before or after it."""
+_FORM_IN_ENVELOPE = """ In a reply that has the key "answer", that key holds this JSON as a string."""
+
 _ENVELOPE_TOKENS = 64  # room for it: more than it takes
 _ENVELOPE_TAKES = 14  # {"confidence": 0.95, "answer": "…"}
 _CHARACTERS_PER_TOKEN = 4
@@ -145,13 +149,17 @@ def build_prompt(policy: Policy, index: int, request: Request) -> Prompt:
     user_id = request.metadata.get("user_id")
     if not wants_triage(policy, index):
         max_tokens = _bounded(rung, answer_tokens + _thinking_allowance(rung))
-        return Prompt(rung, request.messages, request.system, request.schema, max_tokens, user_id)
+        system = request.system
+        if request.prompt_schema is not None:
+            system = (*_blocks(system), _form(request.prompt_schema))
+        return Prompt(rung, request.messages, system, request.schema, max_tokens, user_id)
+    form = () if request.prompt_schema is None else (_form(request.prompt_schema, more=_FORM_IN_ENVELOPE),)
     order = policy.triage.order
     room = _ENVELOPE_TOKENS + answer_tokens // _ESCAPING_SHARE + _thinking_allowance(rung)
     return Prompt(
         rung,
         request.messages,
-        (*_blocks(request.system), {"type": "text", "text": policy.triage.prompt or RULES[order]}),
+        (*_blocks(request.system), *form, {"type": "text", "text": policy.triage.prompt or RULES[order]}),
         _envelope(request.schema, order),
         _bounded(rung, answer_tokens + room),
         user_id,
@@ -162,6 +170,11 @@ def _blocks(system: str | tuple[Block, ...] | None) -> tuple[Block, ...]:
     if isinstance(system, str):
         return ({"type": "text", "text": system},) if system else ()
     return system or ()
+
+
+def _form(schema: Mapping[str, Any], more: str = "") -> Block:
+    """The words that ask for JSON of a schema that the API cannot enforce."""
+    return {"type": "text", "text": f"{_FORM}{more}\n\n{json.dumps(schema, ensure_ascii=False)}"}
 
 
 def _max_output(rung: Rung) -> int | None:
@@ -214,34 +227,50 @@ _COMPLETE = frozenset({"end_turn", "stop_sequence"})
 _INCOMPLETE = frozenset({"", "tool_use", "pause_turn"})
 
 
-def read_reply(reply: Reply, *, triage: bool, structured: bool, repair: Repair | None = None) -> Verdict:
-    """What we make of a reply. `triage`: the envelope was asked for; `structured`: the answer has a schema."""
+def read_reply(
+    reply: Reply, *, triage: bool, structured: bool, in_text: bool = False, repair: Repair | None = None
+) -> Verdict:
+    """What we make of a reply. `triage`: the envelope was asked for; `structured`: the answer has a schema.
+
+    `in_text`: it has one that the API did not enforce, so it is JSON in the text, and in the envelope a string of JSON.
+    """
     if reply.stop_reason in _BY_STOP_REASON:
         return _BY_STOP_REASON[reply.stop_reason]
     if reply.stop_reason in _COMPLETE:
-        return _read_text(reply, triage=triage, structured=structured, repair=repair)
+        return _read_text(reply, triage=triage, structured=structured, in_text=in_text, repair=repair)
     detail = f"stopped by {reply.stop_reason[:40] or 'nothing'}"
     if reply.stop_reason in _INCOMPLETE:
         return Verdict("malformed", detail=detail)
     # A reason of the future: the text may be whole, or cut. Sound JSON is whole; a confidence is not taken from it.
-    verdict = _read_text(reply, triage=triage, structured=structured, repair=None)
+    verdict = _read_text(reply, triage=triage, structured=structured, in_text=in_text, repair=None)
     if verdict.kind != "answered":
         return replace(verdict, detail=detail)
     return replace(verdict, confidence=None, source=None, unknown_stop=True, detail=detail)
 
 
-def _read_text(reply: Reply, *, triage: bool, structured: bool, repair: Repair | None) -> Verdict:
-    if not triage and not structured:
+def _read_text(reply: Reply, *, triage: bool, structured: bool, in_text: bool, repair: Repair | None) -> Verdict:
+    if not (triage or structured or in_text):
         if not _is_unicode(reply.text):
             return Verdict("malformed", detail="text is not valid Unicode")
         return Verdict("answered", text=reply.text)
+    value, repaired = _parsed(reply.text, repair, triage=triage)
+    if repaired and value is None:
+        return Verdict("malformed", detail="not JSON")
+    verdict = _read_value(value, triage=triage, structured=structured or not triage, repaired=repaired)
+    if not (in_text and triage) or verdict.text is None:
+        return verdict
+    value, repaired_within = _parsed(verdict.text, repair, triage=False)
+    if repaired_within and value is None:
+        return Verdict("malformed", detail="answer is not JSON", repaired=repaired)
+    return _answered(value, verdict.confidence, structured=True, repaired=repaired or repaired_within)
+
+
+def _parsed(text: str, repair: Repair | None, *, triage: bool) -> tuple[Any, bool]:
+    """The value of a JSON text, and whether it had to be repaired; (None, True) where that would be guessing."""
     try:
-        value, repaired = _strict(reply.text), False
+        return _strict(text), False
     except ValueError:
-        value, repaired = _mended(reply.text, repair, triage=triage), True
-        if value is None:
-            return Verdict("malformed", detail="not JSON")
-    return _read_value(value, triage=triage, structured=structured, repaired=repaired)
+        return _mended(text, repair, triage=triage), True
 
 
 def _read_value(value: Any, *, triage: bool, structured: bool, repaired: bool) -> Verdict:

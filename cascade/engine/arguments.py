@@ -7,19 +7,15 @@ import os
 import uuid
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
-from functools import lru_cache
-from typing import TYPE_CHECKING, Any, TypedDict, TypeVar
+from typing import Any, TypedDict, TypeVar
 
-from cascade.claude import schema_of
 from cascade.core.errors import RequestError
 from cascade.core.messages import Block, Request
 from cascade.core.policy.ladder import LONGEST_S
 from cascade.core.requests import read_messages
+from cascade.engine.response_types import response_type
 from cascade.engine.unsupported import check_keywords
 from cascade.policy.checks import CallerCheck
-
-if TYPE_CHECKING:
-    from pydantic import BaseModel
 
 __all__ = ["AskArguments", "AskOptions", "Prompt", "default_policy", "lists_options"]
 
@@ -91,8 +87,7 @@ class AskArguments:
         if max_tokens is not None and type(max_tokens) is not int:
             raise RequestError(f"max_tokens: a whole number is needed, not {type(max_tokens).__name__}")
         _check_deadline(self.options.get("deadline_s"))
-        if self.response_model is not None and not hasattr(self.response_model, "model_validate_json"):
-            raise RequestError("response_model: a pydantic class is needed (a subclass of pydantic.BaseModel)")
+        wanted = response_type(self.response_model) if self.response_model is not None else None
         named = isinstance(metadata, Mapping) and all(
             isinstance(text, str)
             for pair in metadata.items()  # pyright: ignore[reportUnknownVariableType]
@@ -105,7 +100,8 @@ class AskArguments:
             system=tuple(system) if isinstance(system, (list, tuple)) else system,  # pyright: ignore[reportUnknownArgumentType]
             task=self.options.get("task"),
             flags=frozenset(flags),
-            schema=_schema(self.response_model) if self.response_model is not None else None,
+            schema=wanted.schema if wanted else None,
+            prompt_schema=wanted.prompt_schema if wanted else None,
             max_tokens=max_tokens,
             metadata=dict(metadata),  # pyright: ignore[reportUnknownArgumentType]
             id=f"casc_{uuid.uuid4().hex}",
@@ -118,8 +114,3 @@ def _check_deadline(deadline_s: float | None) -> None:
     number = isinstance(deadline_s, (int, float)) and not isinstance(deadline_s, bool)  # pyright: ignore[reportUnnecessaryIsInstance]
     if not number or not 0 < deadline_s <= LONGEST_S:
         raise RequestError(f"deadline_s: {deadline_s!r} is not a number of seconds, above 0 and up to a day")
-
-
-@lru_cache(maxsize=128)
-def _schema(response_model: type[BaseModel]) -> dict[str, Any]:
-    return schema_of(response_model)

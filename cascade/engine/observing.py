@@ -139,7 +139,7 @@ def _would_ship(runtime: Runtime, context: RequestContext, steps: list[Step], gi
             step = said.get(wanted.index)
             if step is None:
                 return None
-            wanted = running.send(Recorded(step.verdict, step.usage, step.cost))
+            wanted = running.send(Recorded(step.verdict, step.usage, step.cost_nanousd))
     except StopIteration as done:
         return replace(done.value, arm="shadow")
     finally:

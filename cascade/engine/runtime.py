@@ -22,6 +22,7 @@ from cascade.core.policy.certificate import UNCERTIFIED
 from cascade.core.trail import Arm
 from cascade.engine.arguments import AskArguments, default_policy
 from cascade.engine.mode_switch import Switch
+from cascade.engine.response_types import response_type
 from cascade.hooks import Begun, Hook, Tracks, begin
 from cascade.ledger.hook import LedgerHook
 from cascade.ledger.opening import open_ledger, seed_of
@@ -119,7 +120,7 @@ class Runtime:
         if arm == "cascade":
             self._warn_of_guesses()
         checks = bind_callables(asked.options.get("checks") or ())
-        accept = asked.response_model.model_validate_json if asked.response_model is not None else None
+        accept = response_type(asked.response_model).read if asked.response_model is not None else None
         running = climb(plan, request, checks=checks, accept=accept)
         slot = slot_of(self.policy.rollout, self.policy.name, self._unit(request))
         started = self.means.clock()

@@ -91,7 +91,7 @@ def _coded(steps: tuple[Step, ...], rung: str | None, stop: str | None, lens: Po
     reasons = [0] * (len(lens.rungs) - 1)
     shipped, cost = NOBODY, 0
     for step in steps:
-        cost += step.cost
+        cost += step.cost_nanousd
         if step.reason is not None:
             reasons[step.index] = _REASONS[step.reason]
         if step.rung == rung:

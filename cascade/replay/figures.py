@@ -116,7 +116,7 @@ def figures_of(
     )
     total, false_confident, wrong, degraded, abstained, cost = 0.0, 0, 0, 0, 0, 0
     for item, answer in zip(items, answers, strict=True):
-        cost += answer.cost
+        cost += answer.cost_nanousd
         for step in answer.steps:
             reached[step.rung] += 1
             if step.reason is not None:

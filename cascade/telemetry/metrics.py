@@ -158,7 +158,7 @@ class _Track:
         call = (self._policy, step.rung, step.model)
         metrics.steps.labels(*call, step.verdict.kind, step.reason or "").inc()
         metrics.step_seconds.labels(*call).observe(step.latency_s)
-        metrics.cost.labels(*call, self._arm).inc(step.cost / 1e9)
+        metrics.cost.labels(*call, self._arm).inc(step.cost_nanousd / 1e9)
         if step.reason is not None:
             metrics.escalations.labels(self._policy, self._task, step.rung, step.reason).inc()
         kinds = {

@@ -120,7 +120,7 @@ class _Climb:
         self._end_call(end.steps, why)
         now, span, answer = self._tools.wall(), self._span, end.answer
         known: Attributes = {
-            names.COST_USD: sum(step.cost for step in end.steps) / 1e9,
+            names.COST_USD: sum(step.cost_nanousd for step in end.steps) / 1e9,
             names.ESCALATIONS: max(len(end.steps) - 1, 0),
             names.ERROR_TYPE: why,
         }
@@ -209,7 +209,7 @@ def _of_step(step: Step) -> Attributes:
         names.CONFIDENCE: verdict.confidence,
         names.CONFIDENCE_SOURCE: verdict.source,
         names.REASON: step.reason,
-        names.COST_USD: step.cost / 1e9,
+        names.COST_USD: step.cost_nanousd / 1e9,
         names.USAGE_IS_ESTIMATE: usage.is_estimate or None,
         names.ATTEMPTS: step.attempts,
         names.UPSTREAM_REQUEST_ID: step.request_id,

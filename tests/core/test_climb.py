@@ -54,8 +54,8 @@ def test_everything_that_was_billed_is_counted() -> None:
         reply(None, "no JSON at all", spent=(spent,), attempts=2, latency_s=1.0),
         PLAIN,
     )
-    assert [one.cost for one in answer.steps] == [COST, COST + 1_010_000, COST]
-    assert (answer.cost, answer.cost_usd) == (3 * COST + 1_010_000, pytest.approx(0.00191))
+    assert [one.cost_nanousd for one in answer.steps] == [COST, COST + 1_010_000, COST]
+    assert (answer.cost_nanousd, answer.cost_usd) == (3 * COST + 1_010_000, pytest.approx(0.00191))
     assert answer.usage == USAGE + USAGE + spent + USAGE
     assert (answer.attempts, answer.latency_s) == (7, 3.0)
 
@@ -66,14 +66,14 @@ def test_each_rung_is_priced_at_its_own_price() -> None:
     ladder = [rung.model_copy(update={"discount": 0.5}) if rung.rung == "r1" else rung for rung in policy.ladder]
     plan = make_plan(policy.model_copy(update={"ladder": tuple(ladder)}))
     answer = answer_of(plan, reply(0.1), reply(0.9))
-    assert [one.cost for one in answer.steps] == [COST, COST // 2]
+    assert [one.cost_nanousd for one in answer.steps] == [COST, COST // 2]
 
 
 def test_a_recorded_reply_costs_what_was_recorded() -> None:
     """A replay brings its own verdict, usage and cost; the rule makes the same of it."""
     recorded = Recorded(Verdict("answered", 0.2, "self_reported", "a"), USAGE, 7)
     answer = answer_of(PLAN, recorded, Recorded(Verdict("answered", 0.9, "self_reported"), USAGE, 11))
-    assert (answer.cost, answer.rung, answer.text, answer.steps[0].reason) == (18, "r1", None, "low_confidence")
+    assert (answer.cost_nanousd, answer.rung, answer.text, answer.steps[0].reason) == (18, "r1", None, "low_confidence")
 
 
 def test_a_hold_stands_for_the_whole_climb() -> None:
@@ -147,7 +147,7 @@ def test_abstaining_is_a_value_with_the_trail() -> None:
     plan = make_plan(policy_of(exhausted="abstain"))
     answer = answer_of(plan, failure(), failure(usage=USAGE), failure())
     assert (answer.text, answer.rung, answer.abstained, answer.degraded) == (None, None, "error", None)
-    assert (answer.cost, len(answer.steps), str(answer)) == (COST, 3, "")
+    assert (answer.cost_nanousd, len(answer.steps), str(answer)) == (COST, 3, "")
     late = answer_of(plan, failure(), situations=[Situation(out_of="deadline")])
     assert late.abstained == "deadline"
 
@@ -226,7 +226,7 @@ def test_a_climb_ends_with_an_answer_or_a_typed_error_and_every_step_is_paid(
         assert done.answer.text
         assert done.answer.text.strip()
     assert done.asked == list(range(len(steps)))
-    assert all(one.cost == COST for one in steps)
+    assert all(one.cost_nanousd == COST for one in steps)
     assert cost_usd == pytest.approx(len(steps) * COST / 1e9)
 
 
@@ -244,7 +244,7 @@ def test_each_attempt_is_priced_by_itself() -> None:
         }
     )
     answer = answer_of(policy, reply(0.9, "yes", usage=Usage(), spent=(half, half)))
-    assert answer.cost == 2 * 60_000 * 100
+    assert answer.cost_nanousd == 2 * 60_000 * 100
     assert answer.usage.input_tokens == 120_000
 
 

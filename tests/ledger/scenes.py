@@ -198,7 +198,7 @@ def answer_of(name: str, steps: tuple[Step, ...]) -> Answer:
     last = steps[-1]
     return Answer(
         last.verdict.text, None, last.rung, last.model, 0.5, "self_reported", steps, last.usage, 300_000 * len(steps), None,
-        None, len(steps), 1.0, name, "other", frozenset(), {}, "test", PLAN.policy.hash,
+        None, len(steps), 1.0, name, "other", (), {}, "test", PLAN.policy.hash,
     )  # fmt: skip
 
 

@@ -100,7 +100,7 @@ def test_the_counted_figures_are_those_of_the_answers(scene: tuple[Corpus, Polic
     failed = [answer for answer in answers if isinstance(answer, AllRungsFailed)]
     assert counted.items == told.items + len(failed)
     assert counted.quality * counted.items == pytest.approx(told.quality * told.items)
-    assert counted.cost == told.cost + sum(step.cost for one in failed for step in one.steps)
+    assert counted.cost == told.cost + sum(step.cost_nanousd for one in failed for step in one.steps)
     assert counted.shipped == told.shipped
     assert counted.false_confident == told.false_confident
     assert counted.degraded == told.degraded

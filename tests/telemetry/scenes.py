@@ -37,8 +37,8 @@ def answer_of(*steps: Step, **more: Any) -> Answer:
     values: dict[str, Any] = {
         "text": last.verdict.text, "data": None, "rung": last.rung, "model": last.model,
         "confidence": last.verdict.confidence, "confidence_source": last.verdict.source, "steps": steps, "usage": usage,
-        "cost": sum(step.cost for step in steps), "degraded": None, "abstained": None, "attempts": 1, "latency_s": 0.75,
-        "request_id": "casc_1", "task": "refund", "flags": frozenset(), "metadata": {}, "policy": "test",
+        "cost_nanousd": sum(step.cost_nanousd for step in steps), "degraded": None, "abstained": None, "attempts": 1, "latency_s": 0.75,
+        "request_id": "casc_1", "task": "refund", "flags": (), "metadata": {}, "policy": "test",
         "policy_hash": PLAN.policy.hash, **more,
     }  # fmt: skip
     return Answer(**values)

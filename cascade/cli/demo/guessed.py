@@ -7,10 +7,10 @@ from dataclasses import dataclass
 from typing import Any
 
 from cascade.cli.demo.stage import HEADS, Run, against, more, row_of, single_row, storm_told
-from cascade.cli.output import answer_fields, stdout, step_fields, table, trail_table, usd
+from cascade.cli.output import stdout, table, usd
 from cascade.core.errors import AllRungsFailed
 from cascade.core.policy import Policy
-from cascade.core.trail import Answer, Step
+from cascade.core.trail import Answer, Step, trail_text
 from cascade.corpora import Item
 from cascade.engine import Cascade
 from cascade.replay.figures import Figures
@@ -74,7 +74,7 @@ def print_scene(run: Run, seen: Sequence[Outage]) -> None:
     for outage in seen:
         stdout.print(f"{', '.join(outage.down)} down: {outage.said}")
         if outage.answer is not None and outage.answer.degraded:
-            stdout.print(trail_table(outage.steps, outage.answer.rung))
+            stdout.print(trail_text(outage.steps, outage.answer.rung, stdout.width))
     more("your own outage", f"cascade emulate --faults overloaded,model={seen[0].down[0]}")
 
 
@@ -114,8 +114,8 @@ def fields_of(run: Run, seen: Sequence[Outage]) -> dict[str, Any]:
         **run.fields,
         "baselines": singles,
         "outages": [
-            {"down": list(outage.down), "said": outage.said, "steps": [step_fields(step) for step in outage.steps],
-             "answer": answer_fields(outage.answer) if outage.answer else None}
+            {"down": list(outage.down), "said": outage.said, "steps": [step.to_dict() for step in outage.steps],
+             "answer": outage.answer.to_dict() if outage.answer else None}
             for outage in seen
         ],
     }  # fmt: skip

@@ -79,7 +79,7 @@ class Run:
             sent_up = next(
                 (number for number, step in enumerate(answer.steps) if step.reason == "storm"), len(answer.steps)
             )
-            total += sum(step.cost for step in answer.steps[sent_up + 1 :])
+            total += sum(step.cost_nanousd for step in answer.steps[sent_up + 1 :])
         return total
 
     @property

@@ -153,7 +153,7 @@ class Composer:
         if asked.content and verdict.text is not None:
             kept = self._keep(asked, f"step:{step.index}", at, verdict.text, contents)
         return StepBody(  # by position: names would take twice as long, once for every step
-            step.index, step.rung, step.model, verdict.kind, step.cost,
+            step.index, step.rung, step.model, verdict.kind, step.cost_nanousd,
             usage.input_tokens, usage.output_tokens, usage.cache_write_5m, usage.cache_write_1h, usage.cache_read,
             usage.thinking_tokens, verdict.confidence, verdict.source, verdict.self_reported, step.reason,
             list(verdict.failed_checks), verdict.detail, verdict.repaired, step.attempts, _ms(step.latency_s),
@@ -191,7 +191,7 @@ def _open(call: Calling) -> OpenBody:
 
 def _outcome(asked: Asked, ending: Ending) -> OutcomeBody:
     begun, answer = asked.begun, ending.answer
-    cost = sum(step.cost for step in ending.steps)
+    cost = sum(step.cost_nanousd for step in ending.steps)
     latency_ms = _ms(ending.latency_s)
     if answer is None:
         return OutcomeBody(

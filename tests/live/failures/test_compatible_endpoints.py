@@ -42,7 +42,7 @@ def test_an_answer_without_usage_ships_and_counts_as_the_most_it_may_cost(
     assert (answer.text, answer.rung, len(emulator.requests)) == ("haiku's", "haiku", 1)
     assert (answer.usage.input_tokens, answer.usage.output_tokens) == (most.input_tokens, most.output_tokens)
     assert (answer.usage.is_estimate, answer.steps[0].usage.is_estimate) == (True, True)
-    assert answer.cost == cost > COST["haiku"]
+    assert answer.cost_nanousd == cost > COST["haiku"]
 
 
 @pytest.mark.parametrize("way", POLICIES)
@@ -50,7 +50,7 @@ def test_one_step_without_usage_marks_the_whole_answer(asking: Asking, emulate: 
     """The steps that said theirs are counted to the nano-USD."""
     answer = asking(POLICIES[way], emulate(faults=f"no_usage,model={HAIKU}")).ask("unsure")
     assert [step.usage.is_estimate for step in answer.steps] == [True, False]
-    assert (answer.usage.is_estimate, answer.cost) == (True, bound(way, prompt="unsure")[1] + COST["sonnet"])
+    assert (answer.usage.is_estimate, answer.cost_nanousd) == (True, bound(way, prompt="unsure")[1] + COST["sonnet"])
 
 
 def test_a_usage_that_is_said_is_no_estimate(asking: Asking, emulator: Emulator) -> None:
@@ -99,7 +99,7 @@ def test_a_prompt_that_may_be_cached_counts_at_the_dearest_rate(asking: Asking, 
     endpoint = script((200, {}, message_body(verdict(0.9, "fine"), usage=None)))
     answer = asking(ladder(), endpoint).ask(CACHED)
     assert answer.usage.cache_write_1h > 0
-    assert answer.cost == bound("whole", prompt=CACHED)[1]
+    assert answer.cost_nanousd == bound("whole", prompt=CACHED)[1]
 
 
 def test_the_output_that_a_stream_begins_with_is_not_taken_for_all_of_it(asking: Asking, script: Script) -> None:
@@ -134,7 +134,7 @@ def test_an_unknown_stop_reason_at_the_top_ships_and_says_so(asking: Asking, emu
     assert (answer.text, answer.rung, answer.degraded) == ("opus's", "opus", "malformed")
     assert answer.steps[-1].verdict.unknown_stop
     assert answer.steps[-1].verdict.detail == "stopped by a_reason_of_the_future"
-    assert answer.cost == sum(COST.values())
+    assert answer.cost_nanousd == sum(COST.values())
 
 
 def test_an_unknown_stop_reason_below_the_top_climbs_and_is_held(asking: Asking, emulate: Emulate) -> None:

@@ -64,7 +64,7 @@ def test_the_deadline_ships_the_best_held(asking: Asking, emulate: Emulate, faul
     answer = asking(ladder(deadline_s=0.4), emulator).ask("unsure")
     assert (answer.text, answer.rung, answer.degraded) == ("haiku's", "haiku", "deadline")
     assert 0.4 <= answer.latency_s < 0.4 + SLACK_S
-    assert answer.steps[0].cost == answer.cost == COST["haiku"]
+    assert answer.steps[0].cost_nanousd == answer.cost_nanousd == COST["haiku"]
 
 
 def test_a_rung_that_hangs_leaves_half_the_time_to_those_above(asking: Asking, emulate: Emulate) -> None:

@@ -43,7 +43,7 @@ def test_a_rung_that_fails_for_good_climbs_one_rung(asking: Asking, emulate: Emu
     assert (answer.text, answer.rung, answer.degraded) == ("sonnet's", "sonnet", None)
     assert reasons(answer) == ["error", None]
     assert [step.attempts for step in answer.steps] == [3, 1]
-    assert (answer.attempts, answer.cost) == (4, COST["sonnet"])
+    assert (answer.attempts, answer.cost_nanousd) == (4, COST["sonnet"])
 
 
 def test_the_trail_names_each_attempt_by_its_request_id(asking: Asking, emulate: Emulate) -> None:
@@ -62,7 +62,7 @@ def test_a_failing_top_rung_ships_the_best_held_and_says_so(asking: Asking, emul
     assert (answer.text, answer.rung, answer.degraded) == ("sonnet's", "sonnet", "error")
     assert (answer.confidence, answer.attempts) == (0.6, 5)
     assert reasons(answer) == ["low_confidence", "low_confidence", None]
-    assert answer.cost == COST["haiku"] + COST["sonnet"]
+    assert answer.cost_nanousd == COST["haiku"] + COST["sonnet"]
 
 
 def test_all_rungs_failing_raises_with_the_trail(asking: Asking, emulate: Emulate) -> None:
@@ -79,7 +79,7 @@ def test_with_exhausted_abstain_nothing_to_ship_is_a_value(asking: Asking, emula
     """No text, and why; the trail and its cost are there."""
     answer = asking(ladder(exhausted="abstain"), emulate(faults=f"server_error,model={OPUS}")).ask("declined")
     assert (answer.text, answer.rung, answer.abstained, answer.degraded) == (None, None, "error", None)
-    assert (str(answer), answer.cost) == ("", COST["haiku"] + COST["sonnet"])
+    assert (str(answer), answer.cost_nanousd) == ("", COST["haiku"] + COST["sonnet"])
 
 
 @pytest.mark.parametrize(("fault", "kind"), BENT)
@@ -91,7 +91,7 @@ def test_a_reply_that_cannot_be_used_is_paid_for_and_climbs(
     answer = asking(ladder(), emulator).ask("sure")
     assert (answer.steps[0].verdict.kind, reasons(answer)) == (kind, [kind, None])
     assert (answer.text, answer.attempts) == ("sonnet's", 2)
-    assert answer.cost == COST["haiku"] + COST["sonnet"]
+    assert answer.cost_nanousd == COST["haiku"] + COST["sonnet"]
     assert answer.usage == emulator.billed.usage
 
 
@@ -102,7 +102,7 @@ def test_nothing_of_a_broken_off_reply_is_ever_shipped(asking: Asking, emulate: 
     with pytest.raises(AllRungsFailed) as caught:
         asking(ladder(), emulator).ask("sure")
     assert all(step.verdict.text is None for step in caught.value.steps)
-    assert sum(step.cost for step in caught.value.steps) == sum(COST.values())
+    assert sum(step.cost_nanousd for step in caught.value.steps) == sum(COST.values())
     assert emulator.billed.replies == 3
 
 
@@ -115,7 +115,7 @@ def test_an_empty_answer_fails_not_empty_and_climbs(
     answer = asking(policy, emulator).ask("empty")
     assert [step.verdict.failed_checks for step in answer.steps] == [("not_empty",), ("not_empty",), ()]
     assert (answer.text, reasons(answer)) == ("opus's", ["check_failed", "check_failed", None])
-    assert answer.cost == sum(COST.values())
+    assert answer.cost_nanousd == sum(COST.values())
 
 
 def test_an_empty_answer_at_the_top_is_not_shipped_either(asking: Asking, emulator: Emulator) -> None:
@@ -133,7 +133,7 @@ def test_content_without_any_block_is_no_answer(asking: Asking, emulate: Emulate
     kinds = [step.verdict.kind for step in caught.value.steps]
     assert kinds == ["malformed", "malformed", "answered"]
     assert caught.value.steps[-1].verdict.failed_checks == ("not_empty",)
-    assert sum(step.cost for step in caught.value.steps) == sum(COST.values())
+    assert sum(step.cost_nanousd for step in caught.value.steps) == sum(COST.values())
 
 
 def test_a_thinking_block_before_the_answer_does_no_harm(asking: Asking, emulate: Emulate) -> None:
@@ -150,7 +150,7 @@ def test_what_is_the_callers_fault_is_raised_at_once(asking: Asking, script: Scr
         asking(ladder(), endpoint).ask("sure")
     assert endpoint.models == [HAIKU]
     assert (caught.value.status, caught.value.request_id) == (status, "req_9")
-    assert [(step.rung, step.attempts, step.cost) for step in caught.value.steps] == [("haiku", 1, 0)]
+    assert [(step.rung, step.attempts, step.cost_nanousd) for step in caught.value.steps] == [("haiku", 1, 0)]
 
 
 def test_a_rejection_in_the_middle_of_a_climb_tells_what_was_paid(asking: Asking, script: Script) -> None:
@@ -160,7 +160,7 @@ def test_a_rejection_in_the_middle_of_a_climb_tells_what_was_paid(asking: Asking
     with pytest.raises(UpstreamRejected) as caught:
         asking(ladder(), endpoint).ask("sure")
     assert endpoint.models == [HAIKU, SONNET]
-    assert [step.cost for step in caught.value.steps] == [COST["haiku"], 0]
+    assert [step.cost_nanousd for step in caught.value.steps] == [COST["haiku"], 0]
 
 
 def test_a_model_that_the_endpoint_does_not_know_is_a_rejection(asking: Asking, emulator: Emulator) -> None:
@@ -174,7 +174,7 @@ def test_a_prompt_that_is_too_long_for_a_rung_climbs_as_overflow(asking: Asking,
     """A 400 of this one kind is not the caller's fault: a model above may have a larger window."""
     answer = asking(ladder(), emulate(faults=f"context_overflow_400,model={HAIKU}")).ask("sure")
     assert (answer.text, reasons(answer)) == ("sonnet's", ["overflow", None])
-    assert (answer.attempts, answer.cost) == (2, COST["sonnet"])
+    assert (answer.attempts, answer.cost_nanousd) == (2, COST["sonnet"])
     assert answer.steps[0].verdict.detail.startswith("overflow")
 
 
@@ -184,7 +184,7 @@ def test_a_200_that_is_no_message_climbs_as_an_error(asking: Asking, script: Scr
     endpoint = script((200, {"content-type": "application/json"}, body), (200, {}, message_body(verdict(1, "ok"))))
     answer = asking(ladder(), endpoint).ask("sure")
     assert (answer.text, reasons(answer), answer.attempts) == ("ok", ["error", None], 2)
-    assert answer.cost == COST["sonnet"]
+    assert answer.cost_nanousd == COST["sonnet"]
 
 
 def test_callers_checks_stand_beside_the_policys_and_may_raise(asking: Asking, emulator: Emulator) -> None:

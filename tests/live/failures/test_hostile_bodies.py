@@ -54,7 +54,7 @@ def test_no_money_is_made_of_what_is_no_count(asking: Asking, script: Script, co
     answer = asking(ladder(), script((200, {}, bad), (200, {}, GOOD))).ask("hi")
     assert (str(answer), reasons(answer)) == ("x", [None])
     assert answer.usage.is_estimate
-    assert answer.cost > COST["haiku"]
+    assert answer.cost_nanousd > COST["haiku"]
 
 
 @pytest.mark.parametrize("change", [{"content": None}, {"content": [1]}, {"stop_reason": 5}, {"stop_reason": {"a": 1}}])
@@ -64,7 +64,7 @@ def test_an_unreadable_reply_is_paid_for_once(asking: Asking, script: Script, ch
     answer = asking(ladder(), endpoint).ask("hi")
     assert reasons(answer) == ["error", None]
     assert (endpoint.requests, answer.attempts) == (2, 2)
-    assert answer.cost == COST["haiku"] + COST["sonnet"]
+    assert answer.cost_nanousd == COST["haiku"] + COST["sonnet"]
 
 
 @pytest.mark.parametrize(
@@ -109,5 +109,5 @@ def test_hostile_bodies_bring_typed_outcomes_only(asking: Asking, script: Script
         with suppress(AllRungsFailed):  # typed, too; anything else is not
             answer = driver.ask("hi")
             assert answer.text
-            assert isinstance(answer.cost, int)
-            assert answer.cost >= 0
+            assert isinstance(answer.cost_nanousd, int)
+            assert answer.cost_nanousd >= 0

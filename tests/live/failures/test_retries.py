@@ -62,7 +62,7 @@ def test_what_may_pass_is_tried_again_and_told(asking: Asking, script: Script, s
     endpoint = script(failing(status), failing(status), GOOD)
     answer = asking(ladder(), endpoint).ask("sure")
     assert (answer.text, answer.rung, answer.attempts, answer.steps[0].attempts) == ("at last", "haiku", 3, 3)
-    assert (endpoint.requests, answer.cost) == (3, COST["haiku"])
+    assert (endpoint.requests, answer.cost_nanousd) == (3, COST["haiku"])
 
 
 @pytest.mark.parametrize("fault", ["reset", "cut", "overloaded", "server_error", "timeout,delay_s=0"])
@@ -166,7 +166,7 @@ def test_missing_permission_inside_a_stream_is_not_retried(asking: Asking, emula
     with pytest.raises(UpstreamRejected, match="HTTP 401: invalid bearer token") as caught:
         asking(STREAMED, emulator).ask("sure")
     assert (caught.value.status, len(emulator.requests)) == (401, 1)
-    assert [(step.attempts, step.cost) for step in caught.value.steps] == [(1, BROKEN_OFF)]
+    assert [(step.attempts, step.cost_nanousd) for step in caught.value.steps] == [(1, BROKEN_OFF)]
 
 
 @pytest.mark.parametrize(
@@ -284,7 +284,7 @@ def test_a_stream_that_breaks_off_is_tried_again_and_its_bill_is_counted(
     answer = asking(STREAMED, emulator).ask("sure")
     assert [request.body.get("stream") for request in emulator.requests] == [True] * 3
     assert (answer.text, answer.rung, answer.attempts) == ("haiku's", "haiku", 3)
-    assert answer.cost == COST["haiku"] + 2 * BROKEN_OFF
+    assert answer.cost_nanousd == COST["haiku"] + 2 * BROKEN_OFF
     assert answer.usage == emulator.billed.usage == Usage(300, 22)
 
 
@@ -294,7 +294,7 @@ def test_a_stream_that_never_ends_well_climbs_with_its_bill(asking: Asking, emul
     answer = asking(STREAMED, emulator).ask("sure")
     assert (reasons(answer), answer.steps[0].attempts) == (["error", None], 3)
     assert answer.steps[0].verdict.detail.startswith("overloaded")
-    assert [step.cost for step in answer.steps] == [3 * BROKEN_OFF, COST["sonnet"]]
+    assert [step.cost_nanousd for step in answer.steps] == [3 * BROKEN_OFF, COST["sonnet"]]
     assert answer.usage == emulator.billed.usage
 
 
@@ -302,7 +302,12 @@ def test_a_streamed_answer_is_the_one_that_is_not_streamed(asking: Asking, emula
     """Text, confidence, usage and cost: the way it came makes no difference."""
     short, long = (asking(policy, emulator).ask("hard") for policy in (ladder(), STREAMED))
     assert [request.body.get("stream", False) for request in emulator.requests] == [False] * 3 + [True] * 3
-    assert (short.text, short.rung, short.cost, short.usage) == (long.text, long.rung, long.cost, long.usage)
+    assert (short.text, short.rung, short.cost_nanousd, short.usage) == (
+        long.text,
+        long.rung,
+        long.cost_nanousd,
+        long.usage,
+    )
     assert [step.verdict for step in short.steps] == [step.verdict for step in long.steps]
 
 
@@ -311,8 +316,8 @@ def test_a_streamed_reply_is_read_as_a_whole_one(asking: Asking, emulate: Emulat
     """Each kind of reply makes the same verdicts and costs the same, streamed or not."""
     bent = f"{fault},model={HAIKU}"
     short, long = (asking(policy, emulate(faults=bent)).ask("sure") for policy in (ladder(), STREAMED))
-    assert [(step.verdict, step.usage, step.cost) for step in short.steps] == [
-        (step.verdict, step.usage, step.cost) for step in long.steps
+    assert [(step.verdict, step.usage, step.cost_nanousd) for step in short.steps] == [
+        (step.verdict, step.usage, step.cost_nanousd) for step in long.steps
     ]
 
 

@@ -61,12 +61,12 @@ def test_every_step_and_answer_is_on_record_to_the_nano_usd(
     kept = entries()
     outcomes = {body["id"]: body for body in bodies(kept, "outcome")}
     assert {name: (one.get("rung"), one["cost"]) for name, one in outcomes.items() if "error" not in one} == {
-        answer.request_id: (answer.rung, answer.cost) for answer in answers
+        answer.request_id: (answer.rung, answer.cost_nanousd) for answer in answers
     }
     (lost,) = [body for body in outcomes.values() if "error" in body]
     assert lost["error"] == "AllRungsFailed"
     steps = bodies(kept, "step")
-    told = [(a.request_id, step.rung, step.cost, step.reason) for a in answers for step in a.steps]
+    told = [(a.request_id, step.rung, step.cost_nanousd, step.reason) for a in answers for step in a.steps]
     assert [(s["id"], s["rung"], s["cost"], s.get("reason")) for s in steps if s["id"] != lost["id"]] == told
     assert sum(step["cost"] for step in steps) == sum(body["cost"] for body in outcomes.values())
     assert len(bodies(kept, "open")) == (len(steps) if durability == "commit" else 0)

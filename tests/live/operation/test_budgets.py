@@ -50,7 +50,7 @@ def test_spend_never_passes_the_limit_and_a_new_day_has_its_own(asking: Asking, 
     wall = Clock()
     limit = bound(ladder(), "sure", 0) + 3.5 * COST["haiku"] / 1e9
     driver = asking(budget(daily_usd=usd(limit), on_exhausted="reject"), emulator, ledger="off", wall=wall)
-    spent = sum(driver.ask("sure").cost for _ in range(4))
+    spent = sum(driver.ask("sure").cost_nanousd for _ in range(4))
     assert spent == 4 * COST["haiku"] <= limit * 1e9
     with pytest.raises(BudgetExceeded):
         driver.ask("sure")

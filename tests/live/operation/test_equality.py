@@ -106,13 +106,13 @@ Told = tuple[Any, ...]
 def tell(outcome: Answer | ClimbError) -> Told:
     """All that must be the same, whoever drove."""
     steps = [
-        (step.rung, step.reason, step.cost, step.usage, step.verdict.kind, step.verdict.text, step.verdict.confidence,
+        (step.rung, step.reason, step.cost_nanousd, step.usage, step.verdict.kind, step.verdict.text, step.verdict.confidence,
          step.verdict.failed_checks)
         for step in outcome.steps
     ]  # fmt: skip
     if isinstance(outcome, ClimbError):
         return (type(outcome).__name__, steps)
-    shipped = (outcome.text, outcome.rung, outcome.confidence, outcome.cost, outcome.usage)
+    shipped = (outcome.text, outcome.rung, outcome.confidence, outcome.cost_nanousd, outcome.usage)
     return (*shipped, outcome.degraded, outcome.abstained, outcome.task, outcome.attempts, steps)
 
 
@@ -216,6 +216,6 @@ def test_the_drawn_scenes_reach_every_reason() -> None:
 
 def test_a_step_of_the_trail_says_all_that_tell_compares() -> None:
     """Guards `tell`: a field that Step gets later must be compared, or be said to differ."""
-    compared = {"rung", "reason", "cost", "usage", "verdict", "index", "model"}
+    compared = {"rung", "reason", "cost_nanousd", "usage", "verdict", "index", "model"}
     of_the_wire = {"attempts", "latency_s", "request_id"}
     assert set(Step.__slots__) == compared | of_the_wire

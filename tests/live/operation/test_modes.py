@@ -55,7 +55,7 @@ def test_off_sends_the_request_unchanged_to_the_baseline_and_marks_it(asking: As
     """No triage, no rules of ours in the system prompt; the top rung's plain answer, not certified."""
     answer = asking(ladder(mode="off"), emulator).ask("sure", system="Be brief.")
     assert (answer.text, answer.rung, answer.arm, answer.bypass) == ("opus's", "opus", "bypass", True)
-    assert (answer.confidence, answer.certificate, answer.cost) == (None, "uncertified", COST["opus"])
+    assert (answer.confidence, answer.certificate, answer.cost_nanousd) == (None, "uncertified", COST["opus"])
     (seen,) = emulator.requests
     assert (seen.body["model"], seen.body["system"]) == (OPUS, "Be brief.")
     assert "format" not in (seen.body.get("output_config") or {})

@@ -70,7 +70,7 @@ def purely(policy: Policy, items: Sequence[Item]) -> list[Answer]:
 
 def tell(answers: Sequence[Answer]) -> list[Any]:
     """What must be equal."""
-    return [(one.rung, one.text, one.cost, one.degraded, reasons(one)) for one in answers]
+    return [(one.rung, one.text, one.cost_nanousd, one.degraded, reasons(one)) for one in answers]
 
 
 def named(events: Sequence[Any]) -> list[tuple[str, ...]]:

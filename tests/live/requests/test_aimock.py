@@ -106,7 +106,7 @@ def test_it_answers_at_the_first_rung(asking: Asking, aimock: Endpoint, max_toke
     """Text, confidence and cost, by JSON and by its own stream of events."""
     answer = asking(ladder(max_tokens=max_tokens), aimock).ask("sure")
     assert (answer.text, answer.rung, answer.confidence) == ("haiku's – Ü", "haiku", 0.9)
-    assert (answer.usage, answer.cost) == (Usage(100, 20), COST["haiku"])
+    assert (answer.usage, answer.cost_nanousd) == (Usage(100, 20), COST["haiku"])
 
 
 @pytest.mark.parametrize("max_tokens", [500, 30_000], ids=["whole", "streamed"])
@@ -115,14 +115,14 @@ def test_it_is_climbed_to_the_top(asking: Asking, aimock: Endpoint, max_tokens: 
     answer = asking(ladder(max_tokens=max_tokens), aimock).ask("hard")
     assert (answer.text, answer.confidence) == ("opus's", None)
     assert reasons(answer) == ["low_confidence", "low_confidence", None]
-    assert answer.cost == sum(COST.values())
+    assert answer.cost_nanousd == sum(COST.values())
 
 
 def test_its_errors_climb_after_their_retries(asking: Asking, aimock: Endpoint) -> None:
     """Overloaded: three attempts, then the next rung."""
     answer = asking(ladder(), aimock).ask("broken")
     assert (answer.text, reasons(answer), answer.attempts) == ("sonnet's", ["error", None], 4)
-    assert answer.cost == COST["sonnet"]
+    assert answer.cost_nanousd == COST["sonnet"]
 
 
 def test_its_outage_raises_with_the_trail(asking: Asking, aimock: Endpoint) -> None:
@@ -143,7 +143,7 @@ def test_its_refusals_are_raised_at_once(asking: Asking, aimock: Endpoint) -> No
 def test_prose_in_the_place_of_json_climbs(asking: Asking, aimock: Endpoint) -> None:
     """It does not keep to the format that we ask for: malformed, paid, next rung."""
     answer = asking(ladder(), aimock).ask("prose")
-    assert (reasons(answer), answer.cost) == (["malformed", None], COST["haiku"] + COST["sonnet"])
+    assert (reasons(answer), answer.cost_nanousd) == (["malformed", None], COST["haiku"] + COST["sonnet"])
 
 
 def test_typed_answers_come_from_its_bare_json(asking: Asking, aimock: Endpoint) -> None:

@@ -43,7 +43,7 @@ def test_a_key_that_a_later_rung_lacks_is_told_before_the_first_is_paid(
         ({"max_tokens": "30"}, "max_tokens"),
         ({"max_tokens": 1.5}, "max_tokens"),
         ({"max_tokens": 0}, "max_tokens"),
-        ({"response_model": dict}, "response_model"),
+        ({"response_model": {"type": "object"}}, "response_model"),
         ({"flags": "vip"}, "flags"),
         ({"system": 5}, "system"),
     ],

@@ -97,7 +97,7 @@ def test_many_tasks_on_one_ladder_get_their_own_answers(emulate: Emulate, monkey
     answers = asyncio.run(scene())
     assert [str(answer) for answer in answers] == expected(MANY)
     climbs = [COST["haiku"], COST["haiku"] + COST["sonnet"], sum(COST.values())]
-    assert [answer.cost for answer in answers] == [climbs[n % 3] for n in range(MANY)]
+    assert [answer.cost_nanousd for answer in answers] == [climbs[n % 3] for n in range(MANY)]
     assert len({answer.request_id for answer in answers}) == MANY
 
 
@@ -279,7 +279,7 @@ def test_a_platforms_client_climbs_the_same_ladder(platform: str, way: str, scri
 
         answer = asyncio.run(scene())
     more = {"bedrock": 1.1, "vertex": 1}  # in a region Bedrock takes a tenth more than Anthropic
-    assert (str(answer), answer.cost) == ("top", round(sum(COST.values()) * more[platform]))
+    assert (str(answer), answer.cost_nanousd) == ("top", round(sum(COST.values()) * more[platform]))
     assert [step.model for step in answer.steps] == list(models.values())
     assert endpoint.paths == [path.format(model) for model in models.values()]
 

@@ -49,10 +49,18 @@ def unique(corpus: Corpus, count: int) -> list[Item]:
 
 def tell(outcome: Answer | AllRungsFailed) -> tuple[Any, ...]:
     """What must be equal."""
-    trail = [(step.rung, step.reason, step.cost, step.verdict.failed_checks) for step in outcome.steps]
+    trail = [(step.rung, step.reason, step.cost_nanousd, step.verdict.failed_checks) for step in outcome.steps]
     if isinstance(outcome, AllRungsFailed):
         return ("raised", trail)
-    return (outcome.rung, outcome.text, outcome.confidence, outcome.cost, outcome.degraded, outcome.usage, trail)
+    return (
+        outcome.rung,
+        outcome.text,
+        outcome.confidence,
+        outcome.cost_nanousd,
+        outcome.degraded,
+        outcome.usage,
+        trail,
+    )
 
 
 def outcome_of(ask: Callable[[], Answer]) -> tuple[Any, ...]:

@@ -117,7 +117,7 @@ def test_an_answer_that_does_not_fit_climbs(asking: Asking, emulator: Emulator, 
     assert (reasons(answer), answer.data, answer.rung) == (["check_failed", None], INSTANCE, "sonnet")
     assert answer.steps[0].verdict.failed_checks == ("response_model (ValidationError)",)
     assert answer.steps[0].verdict.data is None
-    assert answer.cost == COST["haiku"] + COST["sonnet"]
+    assert answer.cost_nanousd == COST["haiku"] + COST["sonnet"]
 
 
 def test_where_nothing_fits_nothing_is_shipped(asking: Asking, emulator: Emulator) -> None:

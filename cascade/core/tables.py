@@ -1,0 +1,38 @@
+"""Tables of cells, as plain text and as HTML: cells are shown as they are, and never steer a terminal or a page."""
+
+from __future__ import annotations
+
+import textwrap
+from collections.abc import Sequence
+from html import escape
+
+__all__ = ["html_table", "text_table"]
+
+_STEERING = {code: f"\\x{code:02x}" for code in (*range(0x20), *range(0x7F, 0xA0))}
+_GAP = "  "
+_NARROWEST = 8  # characters; a column is not folded below it
+
+
+def text_table(rows: Sequence[Sequence[str]], width: int) -> str:
+    """The rows (the first is the heads') in aligned columns; the widest are folded until all of it fits the width."""
+    clean = [[cell.translate(_STEERING) for cell in row] for row in rows]
+    widths = [max(map(len, column)) for column in zip(*clean, strict=True)]
+    while sum(widths) + len(_GAP) * (len(widths) - 1) > width and max(widths) > _NARROWEST:
+        widths[widths.index(max(widths))] -= 1
+    lines: list[str] = []
+    for row in clean:
+        folded = [textwrap.wrap(cell, room) or [""] for cell, room in zip(row, widths, strict=True)]
+        for at in range(max(map(len, folded))):
+            pieces = (cell[at] if at < len(cell) else "" for cell in folded)
+            lines.append(_GAP.join(map(str.ljust, pieces, widths)).rstrip())
+    return "\n".join(lines)
+
+
+def html_table(rows: Sequence[Sequence[str]], *, above: str, below: str) -> str:
+    """The rows (the first is the heads') as an HTML table, between two texts whose line breaks are kept."""
+    cells = [
+        "".join(f"<{tag}>{escape(cell)}</{tag}>" for cell in row)
+        for tag, row in zip(("th", *["td"] * (len(rows) - 1)), rows, strict=True)
+    ]
+    table = "<table>" + "".join(f"<tr>{row}</tr>" for row in cells) + "</table>"
+    return f'<div><pre style="white-space: pre-wrap">{escape(above)}</pre>{table}<p>{escape(below)}</p></div>'

@@ -1,0 +1,118 @@
+"""What `response_model` may be: any type of which pydantic can make a JSON schema, and which it can validate."""
+
+from __future__ import annotations
+
+import dataclasses
+import functools
+import inspect
+import json
+from collections.abc import Callable, Iterator, Mapping
+from typing import Any, cast, get_type_hints
+
+from pydantic import BaseModel, TypeAdapter
+from pydantic.json_schema import GenerateJsonSchema
+
+from cascade.claude import schema_of
+from cascade.core.errors import RequestError
+
+__all__ = ["ResponseType", "response_type"]
+
+_MISSING = "x-no-schema"
+
+
+@dataclasses.dataclass(frozen=True, slots=True)
+class ResponseType:
+    """The type of an answer. One of the two schemas is set.
+
+    `schema`: as the API enforces it. `prompt_schema`: of a type that the API's schemas cannot express (an open
+    dictionary, recursion, any value): it is written into the prompt instead. `read` makes the value of an answer's JSON
+    and raises where it does not fit; both kinds are validated by it.
+    """
+
+    schema: Mapping[str, Any] | None
+    prompt_schema: Mapping[str, Any] | None
+    read: Callable[[str], Any]
+
+
+def response_type(model: Any) -> ResponseType:
+    """The type of an answer, from a `response_model`. RequestError where it is no type, or none that JSON has."""
+    try:
+        return _cached(model)
+    except TypeError:  # not hashable, as annotations may be
+        return _make(model)
+
+
+def _make(model: Any) -> ResponseType:
+    _check_is_type(model)
+    try:
+        adapter: TypeAdapter[Any] = TypeAdapter(model)
+        schema = adapter.json_schema(schema_generator=_Generator)
+        json.dumps(schema, ensure_ascii=False, allow_nan=False).encode()  # it is sent; half a surrogate pair cannot be
+    except Exception as problem:  # noqa: BLE001 - the caller's types may bring code of their own, which may raise anything
+        where = _field_at_fault(model)
+        said = (str(problem).splitlines() or [type(problem).__name__])[0]
+        raise RequestError(f"response_model: {_name(model)}{where} cannot be used: {said}") from None
+    for path, said in _without_schema(schema, ()):
+        raise RequestError(
+            f"response_model: {'.'.join((_name(model), *path))} has no form in JSON ({said}; leave the field out, or give"
+            " it a type that JSON has)"
+        )
+    enforced = schema_of(schema)
+    return ResponseType(enforced, schema if enforced is None else None, adapter.validate_json)
+
+
+_cached = functools.lru_cache(maxsize=128)(_make)
+
+
+class _Generator(GenerateJsonSchema):
+    """Puts a mark where there is no JSON schema, so that the field can be named."""
+
+    ignored_warning_kinds = {"skipped-choice", "non-serializable-default"}  # noqa: RUF012 - pydantic's own attribute
+
+    def handle_invalid_for_json_schema(self, schema: Any, error_info: str) -> dict[str, Any]:  # noqa: ARG002
+        return {_MISSING: error_info}
+
+
+def _check_is_type(model: Any) -> None:
+    """Refuse what pydantic would take for a type although it is none: instances, names of types, functions."""
+    is_instance = isinstance(model, BaseModel) or (dataclasses.is_dataclass(model) and not isinstance(model, type))
+    if is_instance:
+        kind = type(model).__name__
+        raise RequestError(f"response_model: this is an instance of {kind} (give the class: response_model={kind})")
+    if isinstance(model, (str, bytes, functools.partial)) or inspect.isroutine(model):
+        raise RequestError("response_model: a type is needed, not a name or a function, e.g. response_model=list[str]")
+
+
+def _name(model: Any) -> str:
+    return model.__name__ if isinstance(model, type) else str(model)[:80]
+
+
+def _field_at_fault(model: Any) -> str:
+    """The first field that cannot be used by itself, as ".name", or what is not defined; "" where none is to blame."""
+    try:
+        hints = get_type_hints(model, include_extras=True) if isinstance(model, type) else {}
+    except Exception as problem:  # noqa: BLE001 - see above
+        return f" ({problem})"
+    for name, hint in hints.items():
+        try:
+            TypeAdapter(hint).json_schema()
+        except Exception:  # noqa: BLE001 - see above
+            return f".{name}"
+    return ""
+
+
+def _without_schema(node: Any, path: tuple[str, ...]) -> Iterator[tuple[tuple[str, ...], str]]:
+    """The marked places of a schema, by the names on the way."""
+    if isinstance(node, list):
+        for one in cast("list[Any]", node):
+            yield from _without_schema(one, path)
+    elif isinstance(node, dict):
+        part = cast("dict[str, Any]", node)
+        if _MISSING in part:
+            yield path, str(part[_MISSING])
+        for key, value in part.items():
+            if key in ("properties", "$defs") and isinstance(value, dict):
+                for name, child in cast("dict[str, Any]", value).items():
+                    yield from _without_schema(child, (*path, name))
+            else:
+                yield from _without_schema(value, path)
