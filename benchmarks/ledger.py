@@ -259,7 +259,7 @@ def a_ledger_of(path: Path, steps: int) -> None:
             bucket = int(_START) + number * buckets // steps * BUCKET_S
             task, flow, (rung, model) = f"task-{number % 3}", f"flow-{number // 3 % 8}", rungs[number // 24 % 3]
             spent = batch.spend.setdefault(
-                SpendKey(bucket, "default", task, flow, "", "cascade", rung, model), [0, 0, 0, 0, 0]
+                SpendKey(bucket, "default", task, flow, "", "cascade", rung, model), [0, 0, 0, 0, 0, 0]
             )
             for at, more in enumerate((1, rung != "opus", 55_500, 310, 49)):
                 spent[at] += more

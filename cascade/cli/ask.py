@@ -77,17 +77,19 @@ def _pairs(given: tuple[str, ...]) -> dict[str, str]:
 _BASELINE_BECAUSE = {
     "bypass": "the mode is off",
     "observe": "the mode is observe",
-    "holdout": "this request is of the rollout's holdout",
+    "holdout": "this request is in the rollout's holdout",
 }
 
 
 def _tell(answer: Answer, *, explain: bool) -> None:
     if answer.arm in _BASELINE_BECAUSE:
-        stderr.print(f"{answer.arm}: the baseline answered, {_BASELINE_BECAUSE[answer.arm]} (`cascade mode` tells)")
+        stderr.print(f"{answer.arm}: the baseline answered, {_BASELINE_BECAUSE[answer.arm]} (see `cascade mode`)")
     if answer.abstained is not None:
         stderr.print(f"no answer: the policy abstains ({answer.abstained})")
     elif answer.degraded is not None:
-        stderr.print(f"degraded: the best answer held, {answer.rung}'s; the climb was stopped by {answer.degraded}")
+        stderr.print(
+            f"degraded: the answer is {answer.rung}'s, the best so far; the climb stopped there ({answer.degraded})"
+        )
     if explain:
         stderr.print(trail_text(answer.steps, answer.rung, stderr.width))
         flags = f", flags {', '.join(answer.flags)}" if answer.flags else ""

@@ -1,18 +1,26 @@
-"""What all commands share of talking: the result on stdout, everything else on stderr, one line for an error."""
+"""What all commands share of their output: the result on stdout, everything else on stderr, one line for an error.
+
+Nothing is lost in a narrow terminal: text breaks at words, and a table that does not fit becomes a list (`_PlainTable`). What
+is piped is not wrapped.
+"""
 
 from __future__ import annotations
 
 import json
 import os
+import re
 import sys
+import textwrap
 import warnings
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from contextlib import suppress
 from typing import Any, TextIO
 
 import structlog
-from rich.console import Console
+from rich.cells import cell_len
+from rich.console import Console, ConsoleOptions, RenderResult
 from rich.table import Table
+from rich.text import Text
 
 from cascade.core.errors import ClimbError, ConfigurationError, UncertifiedWarning
 
@@ -29,28 +37,103 @@ __all__ = [
 
 _PIPE_WIDTH = 120  # columns where there is no terminal to ask
 _STEERING = {code: f"\\x{code:02x}" for code in (*range(0x20), *range(0x7F, 0xA0)) if chr(code) not in "\n\t"}
+_HANGING = re.compile(r"\s*(?:\S+\s{2,})?")  # where a line's text begins, after its indent and its label
 
 
 class _Plain(Console):
-    """Prints what users wrote as it is, but for the characters that would steer their terminal."""
+    """Prints what users wrote as it is, but for the characters that would steer their terminal; `wraps` at words."""
+
+    wraps: bool = False
 
     def print(self, *objects: Any, **options: Any) -> None:
-        super().print(*(one.translate(_STEERING) if isinstance(one, str) else one for one in objects), **options)
+        super().print(
+            *(self.fitted(one.translate(_STEERING)) if isinstance(one, str) else one for one in objects), **options
+        )
+
+    def fitted(self, text: str) -> str:
+        """The text in lines that fit, each going on below where its text began."""
+        if not self.wraps:
+            return text
+        return "\n".join(_wrapped(line, self.width) for line in text.split("\n"))
+
+
+def _wrapped(line: str, width: int) -> str:
+    if len(line) <= width:
+        return line
+    start = _HANGING.match(line)
+    indent = start.end() if start and start.end() < width // 2 else 0
+    # An id or a path stays whole, to be copied.
+    return textwrap.fill(
+        line,
+        width,
+        subsequent_indent=" " * indent,
+        break_long_words=False,
+        break_on_hyphens=False,
+        replace_whitespace=False,
+    )
 
 
 class _PlainTable(Table):
-    """A row stays a row, whatever stands in its cells."""
+    """A row stays a row, whatever stands in its cells.
+
+    Where it is wider than the terminal, its heads break at words; where that does not suffice it becomes a list, an
+    entry a row.
+    """
+
+    heading: str | None = None
 
     def add_row(self, *cells: Any, **options: Any) -> None:
         plain = {**_STEERING, ord("\n"): "\\n", ord("\t"): " "}
         super().add_row(*(cell.translate(plain) if isinstance(cell, str) else cell for cell in cells), **options)
 
+    def __rich_console__(self, console: Console, options: ConsoleOptions) -> RenderResult:
+        if self.heading is not None:
+            yield Text(console.fitted(self.heading) if isinstance(console, _Plain) else self.heading, style="bold")
+        heads = [str(column.header) for column in self.columns]
+        cells = [[str(cell) for cell in column.cells] for column in self.columns]
+        room = options.max_width - 2 * (len(heads) - 1)  # two columns between
+        if sum(max(map(cell_len, (head, *own))) for head, own in zip(heads, cells, strict=True)) > room:
+            least = [
+                max(map(cell_len, (*head.split(), *(own if column.justify == "right" else " ".join(own).split()), "")))
+                for column, head, own in zip(self.columns, heads, cells, strict=True)
+            ]
+            if sum(least) > room:
+                numbered = all(cell[:1].isdigit() for cell in cells[0])
+                if heads[0] and not numbered:
+                    yield Text(heads[0], style="dim")
+                for row in zip(*cells, strict=True):
+                    name = f"{heads[0]} {row[0]}" if numbered else row[0]
+                    yield from _entry(name, heads[1:], row[1:], options.max_width)
+                return
+            for column, width in zip(self.columns, least, strict=True):
+                if column.justify == "right":
+                    column.width = width
+        yield from super().__rich_console__(console, options)
+
+
+def _entry(name: str, heads: Sequence[str], values: Sequence[str], width: int) -> Iterator[Text]:
+    """A row as a list: its name, and below it each head with its value, as many in a line as fit."""
+    yield Text(name)
+    line = ""
+    for head, value in zip(heads, values, strict=True):
+        if value:
+            pair = f"{head} {value}".strip()
+            if line and cell_len(line) + cell_len(pair) + 3 > width:
+                yield Text(_wrapped(line, width))
+                line = ""
+            line = f"{line} · {pair}" if line else f"  {pair}"
+    if line:
+        yield Text(_wrapped(line, width))
+
 
 def _console(stream: TextIO, *, stderr: bool) -> Console:
-    asks = stream.isatty() or "COLUMNS" in os.environ
+    # readline exports COLUMNS and LINES to every child of a Python that has loaded it: no user asked for that width.
+    asks = stream.isatty() or ("COLUMNS" in os.environ and "LINES" not in os.environ)
     # No markup: what users wrote is printed as it is.
     width = None if asks else _PIPE_WIDTH
-    return _Plain(stderr=stderr, highlight=False, markup=False, soft_wrap=True, width=width)
+    made = _Plain(stderr=stderr, highlight=False, markup=False, soft_wrap=True, width=width)
+    made.wraps = asks
+    return made
 
 
 stdout = _console(sys.stdout, stderr=False)
@@ -106,9 +189,8 @@ def pairs(texts: Sequence[str], option: str) -> tuple[tuple[str, str], ...]:
 
 def table(*columns: str, title: str | None = None, right: Sequence[str] = ()) -> Table:
     """A plain table; the columns named in `right` are right-aligned."""
-    made = _PlainTable(
-        title=title, box=None, pad_edge=False, title_justify="left", title_style="bold", header_style="dim"
-    )
+    made = _PlainTable(box=None, pad_edge=False, header_style="dim")
+    made.heading = title and title.translate(_STEERING)
     for column in columns:
         made.add_column(column, justify="right" if column in right else "left", overflow="fold")
     return made

@@ -1,7 +1,7 @@
 """What was spent, on what, and what it saved: arithmetic on the ledger's sums, which it never reads itself.
 
 Read in this order: `rows` (the sums as they come), `periods`, `tallies` (adding up), `holdout` (the saving, measured, with an interval),
-`reckoning` (all of it together). Money is integer nano-USD; what was not measured is an `estimate`.
+`reckoning` (the whole). Money is integer nano-USD; what was not measured is an `estimate`.
 """
 
 from __future__ import annotations

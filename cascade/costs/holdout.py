@@ -1,13 +1,14 @@
-"""What the ladder saved, measured: its requests against the holdout's, which the baseline answered in the same days.
+"""What the ladder saved, measured: its requests against the holdout's, which the baseline answered on the same days.
 
 Units (a rollout's `by`: customers, or requests) fall into the arms by hash, so the holdout's mean cost is what the ladder's
-requests would have cost at the baseline, but for chance. Requests of one unit are alike, so chance is reckoned by the
-64 slots that the units fall into as wholes:
+requests would have cost at the baseline, but for chance. The mean is of an answer: a request that failed or abstained
+saves nothing, and what it cost is counted in its arm. Requests of one unit are alike, so chance is estimated by the 64
+slots that the units fall into as wholes:
 
-- The variance of each arm's mean (a ratio: cost by requests) by the delete-a-group jackknife: Kott, P. S. (2001), The
+- The variance of each arm's mean (a ratio: cost by answers) by the delete-a-group jackknife: Kott, P. S. (2001), The
   Delete-a-Group Jackknife, Journal of Official Statistics 17(4), 521-526, over the slots that an arm has requests in.
-- Two things are not known of what these requests would have cost: the holdout's mean, and how far the ladder's units are
-  from all units by chance. The second cannot be seen (nobody asked the baseline for them), so it is taken from the holdout's
+- Two things are unknown about what these requests would have cost: the holdout's mean, and how far the ladder's units are
+  from all units by chance. The second cannot be observed (the baseline was not asked for them), so it is taken from the holdout's
   variance, scaled by how much fewer or more units the ladder has (from the spread of the slots' sizes: units that fall into slots at
   random spread them by the sum of their squares), or from the ladder's own where that is larger. So the interval holds for
   what these requests saved, and for what such traffic saves on average.
@@ -48,12 +49,13 @@ class Interval:
 
 @dataclass(frozen=True, slots=True)
 class Measured:
-    """A policy's saving, in nano-USD, over `requests` of the ladder, on days on which both arms had some.
+    """A policy's saving, in nano-USD, over `requests` that the ladder answered, on days on which both arms had some.
 
-    `cost`: what they cost; `baseline`: what they would have; `saved` their difference, and `relative` to the baseline (0.6:
-    60 % less), each with its 95 % interval. `holdout`: the requests that it is measured on; `units`: the effective number of
-    slots that they fall into. `left_out`: requests of the ladder on other days. `moved`: the holdout's share changed within
-    the period, so that the arms may differ by their days.
+    `cost`: what the ladder cost on these days, that of `unanswered` requests (failed or abstained) included; `baseline`: what
+    the answered ones would have cost; `saved` their difference, and `relative` to the baseline (0.6: 60 % less), each with its
+    95 % interval. `holdout`: the answered requests that it is measured on; `units`: the effective number of slots that they
+    fall into. `left_out`: requests of the ladder on other days. `moved`: the holdout's share changed within the period, so
+    that the arms may differ by their days.
     """
 
     requests: int
@@ -63,6 +65,7 @@ class Measured:
     baseline: float
     baseline_interval: Interval
     left_out: int = 0
+    unanswered: int = 0
     moved: bool = False
 
     @property
@@ -88,7 +91,7 @@ class Measured:
 
 @dataclass(frozen=True, slots=True)
 class TooFew:
-    """There is a holdout, but nothing can be measured on it: `why`, and what to do."""
+    """There is a holdout, but too little of it to measure on: `why`, and what to do."""
 
     why: str
 
@@ -108,12 +111,13 @@ class _Chance:
 
 
 class _Arm:
-    """One arm's requests and cost, by slot."""
+    """One arm's answered requests and its whole cost, by slot; and how many requests were not answered."""
 
-    __slots__ = ("cost", "requests")
+    __slots__ = ("cost", "requests", "unanswered")
 
     def __init__(self) -> None:
         self.requests, self.cost = [0] * SLOTS, [0] * SLOTS
+        self.unanswered = 0
 
     @property
     def n(self) -> int:
@@ -137,7 +141,9 @@ class _Arm:
     def chance(self) -> _Chance:
         """Of the mean: delete a slot, see how far it moves."""
         n, cost, mean, effective = self.n, sum(self.cost), self.mean, self.effective
-        there = [(requests, spent) for requests, spent in zip(self.requests, self.cost, strict=True) if requests]
+        there = [
+            (requests, spent) for requests, spent in zip(self.requests, self.cost, strict=True) if requests or spent
+        ]
         moved = [((cost - spent) / (n - requests) - mean) ** 2 for requests, spent in there]
         whole, slots = sum(moved), len(moved)
         scatter = sum(one * one for one in moved) - whole * whole / slots
@@ -146,22 +152,23 @@ class _Arm:
 
 
 def measure(rows: Iterable[TrafficRow]) -> Measured | TooFew | None:
-    """One policy's saving, from its requests; None where one of the arms has none, or the holdout cost nothing."""
+    """One policy's saving, from its requests; None where one of the arms has no answer, or the holdout cost nothing."""
     days: dict[int, dict[str, _Arm]] = {}
     for row in rows:
         if row.arm in ("cascade", "holdout"):
             arm = days.setdefault(row.day, {}).setdefault(row.arm, _Arm())
-            arm.requests[row.slot] += row.requests
+            arm.requests[row.slot] += row.answers
+            arm.unanswered += row.requests - row.answers
             arm.cost[row.slot] += row.cost
-    both = [arms for arms in days.values() if len(arms) == 2]
+    both = [arms for arms in days.values() if len(arms) == 2 and all(arm.n for arm in arms.values())]
     if not both:
         return None
     ladder, holdout = _together(both, "cascade"), _together(both, "holdout")
     for name, arm in (("holdout", holdout), ("ladder", ladder)):
         if arm.effective < FEWEST_SLOTS:
             return TooFew(
-                f"the {name}'s {arm.n} requests count as {arm.effective:.1f} of {SLOTS} slots, {FEWEST_SLOTS} are needed: more"
-                f" customers, a longer period or another share of the rollout"
+                f"the {name}'s {arm.n} requests are spread as over {arm.effective:.1f} of {SLOTS} slots, {FEWEST_SLOTS} are needed"
+                " (more customers, a longer period, or another share of the rollout)"
             )
     if not holdout.mean:
         return None
@@ -174,10 +181,10 @@ def measure(rows: Iterable[TrafficRow]) -> Measured | TooFew | None:
         all_of_it = known.plus(unseen)
     error = math.sqrt(all_of_it.variance) / mean
     factor = math.exp(min(_WIDEST, student_t(max(1, int(all_of_it.freedom))) * error))
-    left_out = sum(sum(arms["cascade"].requests) for arms in days.values() if "holdout" not in arms)
+    left_out = sum(arms["cascade"].n for arms in days.values() if "cascade" in arms and arms not in both)
     return Measured(
         n, sum(ladder.cost), holdout.n, holdout.effective, n * mean, Interval(n * mean / factor, n * mean * factor),
-        left_out, _has_moved(both),
+        left_out, ladder.unanswered, _has_moved(both),
     )  # fmt: skip
 
 
@@ -185,6 +192,7 @@ def _together(days: Iterable[dict[str, _Arm]], name: str) -> _Arm:
     whole = _Arm()
     for arms in days:
         one = arms[name]
+        whole.unanswered += one.unanswered
         for slot in range(SLOTS):
             whole.requests[slot] += one.requests[slot]
             whole.cost[slot] += one.cost[slot]

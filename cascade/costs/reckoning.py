@@ -1,4 +1,4 @@
-"""All that `cascade costs` tells, from the sums of a period and of the one before it."""
+"""All that `cascade costs` shows, from the sums of a period and of the one before it."""
 
 from __future__ import annotations
 
@@ -29,9 +29,9 @@ class Head:
 class Saving:
     """What one policy's ladder saved against its baseline, in nano-USD; or, with no policy, what all of them did.
 
-    `basis`: "holdout" is measured, `interval` and `relative_interval` are at 95 %; "estimate" is reckoned from the tokens
-    seen, of `estimated` of the `requests` (one without an estimate counts as if the baseline had been free). `notes`:
-    what to know of it, and why it was not measured.
+    `basis`: "holdout" is measured, `interval` and `relative_interval` are at 95 %; "estimate" is computed from the tokens
+    seen. `requests`: those that are counted, all of them answered. `notes`: which requests are not counted, and why it
+    was not measured.
     """
 
     policy: str | None
@@ -42,7 +42,6 @@ class Saving:
     interval: Interval | None = None
     relative_interval: Interval | None = None
     holdout: int = 0
-    estimated: int = 0
     notes: tuple[str, ...] = ()
 
     @property
@@ -52,7 +51,7 @@ class Saving:
 
     @property
     def relative(self) -> float | None:
-        """By what the baseline would have cost; None where that is nothing."""
+        """As a share of what the baseline would have cost; None where that is nothing."""
         return 1 - self.cost / self.baseline if self.baseline > 0 else None
 
 
@@ -71,7 +70,7 @@ class Costs:
 
 
 def costs(now: Books, before: Books, by: By) -> Costs:
-    """Reckon it. `before`: the period before, of the same length."""
+    """Compute it. `before`: the period before, of the same length."""
 
     def lines(name: str) -> tuple[Line, ...]:
         return lines_of(totals(now, name), totals(before, name), name)
@@ -84,7 +83,7 @@ def costs(now: Books, before: Books, by: By) -> Costs:
         total=total_line(totals(now, ""), totals(before, "")),
         lines={"rung": rungs, "workflow": workflows}.get(by) or lines(by),
         arms=tuple(arms),
-        rungs=tuple(sorted((line for line in rungs if line.climbs), key=lambda line: -line.climbs)),
+        rungs=tuple(sorted((line for line in rungs if line.climbs or line.errors), key=lambda line: -line.climbs)),
         workflows=_head([line for line in workflows if line.cost], len(workflows)),
         saving=_together(savings),
         savings=savings,
@@ -102,7 +101,7 @@ def _head(lines: Sequence[Line], of: int) -> Head | None:
 
 
 def _savings(books: Books) -> tuple[Saving, ...]:
-    """Of each policy that something climbed for."""
+    """Of each policy whose ladder was asked."""
     asked, drawn = _by_policy(books.traffic), _by_policy(books.slots)
     return tuple(
         _saving(policy, rows, drawn.get(policy, ()))
@@ -119,36 +118,41 @@ def _by_policy(rows: Iterable[TrafficRow]) -> dict[str, list[TrafficRow]]:
 
 
 def _saving(policy: str, asked: Sequence[TrafficRow], drawn: Sequence[TrafficRow]) -> Saving:
-    """`asked`: all of its requests; `drawn`: by their slots, those that a rollout has drawn."""
+    """`asked`: all of its requests; `drawn`: those inside a rollout, by their slots."""
     found = measure(drawn)
-    notes = [f"not measurable: {found.why}"] if isinstance(found, TooFew) else []
+    notes = [f"not measured: {found.why}"] if isinstance(found, TooFew) else []
     unnamed = _requests(asked, "holdout") - _requests(drawn, "holdout")
     if unnamed:
         notes.append(
-            f"{unnamed} requests of the holdout had no unit: their metadata do not name what the rollout goes by, so nothing"
-            " is measured on them"
+            f"{unnamed} requests of the holdout are not counted: their metadata lack the name that the rollout divides by"
         )
     if isinstance(found, Measured):
         others = _requests(asked, "cascade") - _requests(drawn, "cascade")
         if others:
-            notes.append(f"{others} requests that no rollout has drawn are left out")
+            notes.append(f"{others} requests outside the rollout are not counted")
         if found.left_out:
-            notes.append(f"{found.left_out} requests on days without a holdout are left out")
+            notes.append(f"{found.left_out} requests on days without a holdout are not counted")
+        if found.unanswered:
+            notes.append(f"{found.unanswered} failed or abstained requests save nothing; what they cost is counted")
         if found.moved:
-            notes.append("the rollout's share changed within the period: choose one after the change (--since)")
+            notes.append("the rollout's share changed within the period: choose a period after the change (--since)")
         return Saving(
             policy, "holdout", found.requests, found.cost, found.baseline, found.saved_interval, found.relative_interval,
             found.holdout, notes=tuple(notes),
         )  # fmt: skip
-    climbed = [row for row in asked if row.arm == "cascade"]
-    requests, estimated = (sum(row.requests for row in climbed), sum(row.estimated for row in climbed))
-    if estimated < requests:
-        notes.append(
-            f"{requests - estimated} of {requests} requests have no estimate, and count as if the baseline were free"
-        )
+    ladder = [row for row in asked if row.arm == "cascade"]
+    answered = [row for row in ladder if row.rung]
+    counted = [row for row in answered if row.estimated == row.requests]
+    unanswered = [row for row in ladder if not row.rung]
+    if failed := _requests(unanswered, "cascade"):
+        cost = sum(row.cost for row in unanswered) / 1e9
+        notes.append(f"{failed} failed or abstained requests are not counted (they cost {cost:.6f} USD)")
+    requests = _requests(counted, "cascade")
+    if unknown := _requests(answered, "cascade") - requests:
+        notes.append(f"{unknown} requests without an estimate of the baseline's cost are not counted")
     return Saving(
-        policy, "estimate", requests, sum(row.cost for row in climbed), float(sum(row.estimate for row in climbed)),
-        estimated=estimated, notes=tuple(notes),
+        policy, "estimate", requests, sum(row.cost for row in counted), float(sum(row.estimate for row in counted)),
+        notes=tuple(notes),
     )  # fmt: skip
 
 
@@ -174,5 +178,5 @@ def _together(savings: Sequence[Saving]) -> Saving | None:
     notes = ("the policies' intervals are added up",) if measured else ()
     return Saving(
         None, "holdout" if measured else "estimate", sum(one.requests for one in savings), cost, baseline, interval, relative,
-        sum(one.holdout for one in savings), sum(one.estimated for one in savings), notes,
+        sum(one.holdout for one in savings), notes,
     )  # fmt: skip

@@ -14,11 +14,11 @@ By = Literal["task", "rung", "model", "workflow", "policy", "day"]
 
 BYS: Final[tuple[By, ...]] = ("task", "rung", "model", "workflow", "policy", "day")
 ARMS: Final = ("cascade", "holdout", "observe", "shadow", "bypass")
-"""Who answered, see `core.trail.Arm`. A shadow answers nobody: its spend is in the books, its requests are not counted."""
+"""Who answered, see `core.trail.Arm`. A shadow answers nobody: its spend is counted, its requests and steps are not."""
 
 
 class SpendRow(NamedTuple):
-    """Steps. `day`: days since 1970-01-01, UTC; `escalated`: those that were sent up; `cost` in nano-USD."""
+    """Steps. `day`: days since 1970-01-01, UTC; `escalated`: those with a reason to escalate, of which `errors` failed; `cost` in nano-USD."""
 
     day: int
     policy: str
@@ -33,6 +33,7 @@ class SpendRow(NamedTuple):
     cost: int
     input: int
     output: int
+    errors: int
 
 
 class TrafficRow(NamedTuple):

@@ -17,12 +17,13 @@ _EPOCH = date(1970, 1, 1).toordinal()
 
 @dataclass(frozen=True, slots=True)
 class Line:
-    """What belongs to one name. Money in nano-USD; `cost` is all of it, `shadow` the part of it that answered nobody.
+    """The sums of one name. Money in nano-USD; `cost` is all of it, `shadow` the part spent on shadow checks.
 
-    `share` of the whole spend; `requests`, `answers`, `resolved` and `climbs` without shadows, None where the sums do
-    not tell (by rung: who answered; by model: nothing of requests). `served`: what the requests that are over cost, in
-    whose cost per answer nothing is missing that was still under way when the period ended. `climbs`: requests of the
-    ladder, `escalated`: those of them that took more than one step; of a rung or a model, its steps and those that were sent up.
+    `share` of the whole spend. `steps`: all but the shadows' (`shadow_steps`); `errors`: those of them that failed.
+    `requests`, `answers` and `resolved` without shadows; None where the sums do not have them (by rung: only who answered;
+    by model: nothing of requests). `served`: what finished requests cost, so that a cost per answer includes no request
+    that was still running when the period ended. `climbs`: answered requests of the ladder, `escalated`: those of them
+    that took more than one step. Of a rung or a model: its steps that did not fail, and those of them that escalated.
     """
 
     name: str
@@ -30,6 +31,8 @@ class Line:
     shadow: int
     share: float
     steps: int
+    shadow_steps: int
+    errors: int
     input: int
     output: int
     requests: int | None
@@ -53,7 +56,7 @@ class Line:
 
     @property
     def escalation(self) -> float | None:
-        """From 0 to 1; None where nothing climbed."""
+        """From 0 to 1; None where there is nothing to count."""
         return self.escalated / self.climbs if self.climbs else None
 
     @property
@@ -67,25 +70,29 @@ class Tally:
     """Sums of one name, while they grow."""
 
     __slots__ = (
-        "answers", "climbs", "cost", "escalated", "input", "output", "requests", "resolved", "sent_up", "served",
-        "shadow", "steps", "tried",
+        "answers", "climbs", "cost", "errors", "escalated", "input", "output", "requests", "resolved", "sent_up",
+        "served", "shadow", "shadow_steps", "steps", "tried",
     )  # fmt: skip
 
     def __init__(self) -> None:
-        self.steps = self.cost = self.shadow = self.input = self.output = self.tried = self.sent_up = 0
+        self.steps = self.cost = self.shadow = self.shadow_steps = self.input = self.output = self.tried = 0
+        self.errors = self.sent_up = 0
         self.requests = self.answers = self.resolved = self.served = self.climbs = self.escalated = 0
 
     def add_spend(self, row: SpendRow) -> None:
-        """Count steps."""
-        self.steps += row.steps
+        """Count steps; those of shadows apart. A step that failed is an error, not an escalation."""
         self.cost += row.cost
         self.input += row.input
         self.output += row.output
         if row.arm == "shadow":
             self.shadow += row.cost
-        elif row.arm == "cascade":
-            self.tried += row.steps
-            self.sent_up += row.escalated
+            self.shadow_steps += row.steps
+            return
+        self.steps += row.steps
+        self.errors += row.errors
+        if row.arm == "cascade":
+            self.tried += row.steps - row.errors
+            self.sent_up += row.escalated - row.errors
 
     def add_traffic(self, row: TrafficRow) -> None:
         """Count requests; a shadow is none."""
@@ -95,7 +102,7 @@ class Tally:
         self.answers += row.answers
         self.resolved += row.resolved
         self.served += row.cost
-        if row.arm == "cascade":
+        if row.arm == "cascade" and row.rung:
             self.climbs += row.requests
             self.escalated += row.escalated
 
@@ -169,7 +176,8 @@ def _line(name: str, tally: Tally, before: Tally | None, whole: int, by: str) ->
     climbs, escalated = climbed(tally)
     earlier, sent = (0, 0) if before is None else climbed(before)
     return Line(
-        name, tally.cost, tally.shadow, tally.cost / whole if whole else 0.0, tally.steps, tally.input, tally.output,
+        name, tally.cost, tally.shadow, tally.cost / whole if whole else 0.0, tally.steps, tally.shadow_steps,
+        tally.errors, tally.input, tally.output,
         requests=None if of_steps else tally.requests,
         answers=None if by == "model" else tally.answers,
         resolved=None if by == "model" else tally.resolved,

@@ -221,7 +221,7 @@ Row = tuple[int, float, Kind, str, bytes, bytes]
 class Batch:
     """What one transaction writes. `entries`: of one writer, in order.
 
-    `spend`: steps, escalated, cost, input (whole prompt), output tokens. `traffic`: requests, answers, resolved, escalated, cost, cost
+    `spend`: steps, escalated (errors too), cost, input (whole prompt), output tokens, errors. `traffic`: requests, answers, resolved, escalated, cost, cost
     squared (as a float: for intervals), estimate, estimated (requests that have one). `opened`: calls by (request, step);
     `settled`: those of earlier batches that have their step in this one.
     """

@@ -47,12 +47,13 @@ def add_step(batch: Batch, at: float, asked: RequestBody, step: StepBody) -> Non
     ))  # fmt: skip
     sums = batch.spend.get(key)
     if sums is None:
-        sums = batch.spend[key] = [0, 0, 0, 0, 0]
+        sums = batch.spend[key] = [0, 0, 0, 0, 0, 0]
     sums[0] += 1
     sums[1] += step.reason is not None
     sums[2] += step.cost
     sums[3] += step.input_tokens + step.cache_write_5m + step.cache_write_1h + step.cache_read
     sums[4] += step.output_tokens
+    sums[5] += step.reason == "error"
 
 
 def add_open(batch: Batch, at: float, asked: RequestBody, request: str, call: OpenBody) -> None:

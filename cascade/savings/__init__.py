@@ -1,6 +1,6 @@
 """What would it do to my bill? Today's bill from a usage export, the bill under a policy, and where routing does not pay.
 
-Read in this order: `columns` and `usage` (the export), `rates`, `bill` and `periods` (today), `mixes` and `projection` (under the
+Read in this order: `columns`, `files` and `usage` (the export), `rates`, `bill` and `periods` (today), `mixes` and `projection` (under the
 policy), `advice`. Every figure that was not observed is an `estimate`.
 """
 

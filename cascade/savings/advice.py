@@ -1,11 +1,14 @@
-"""Does routing pay? It often does not: little to save, nothing to tell apart, or a signal that tells nothing.
+"""Does routing pay? It often does not: little to save, or a confidence that does not separate right answers from wrong.
 
-The limits below are judgement, not measurement; each says why.
+It is said to pay only where nothing is open that could turn the verdict (`_OPEN`): above all the number of requests, for
+the triage prompt of each is paid too. The more requests share the same tokens, the less routing saves, so the verdict turns
+at one number at most, which is named. The limits below are judgement, not measurement; each says why.
 """
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+import math
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from fractions import Fraction
 from typing import Final, Literal
@@ -19,11 +22,13 @@ from cascade.savings.projection import Projection
 __all__ = ["FEW_ITEMS", "FEW_REQUESTS", "NO_SIGNAL", "SMALL_SAVING_USD", "Advice", "Case", "Finding", "advise"]
 
 FEW_ITEMS: Final = 100
-"""Of a corpus. With fewer, each item moves its quality by more than a point: what was measured is an estimate."""
+"""Of a corpus. With fewer, each item moves its quality by more than a point: too few for a verdict."""
 FEW_REQUESTS: Final = 3_000
 """A month. A certificate (2 %, 95 %) needs 149 graded requests at the least, and again after each change of a model."""
 SMALL_SAVING_USD: Final = 50
 """A month. A corpus must be recorded, graded and kept up: less than this does not pay for an hour of that."""
+OTHER_SIZE: Final = 10
+"""Times. Where a request of the export costs so many times more, or less, than one of the corpus, it is another kind of request."""
 NO_SIGNAL: Final = 0.60
 """AUROC of the first rung's confidence; 0.5 is a coin. Measured models below this were no better than random."""
 
@@ -32,7 +37,19 @@ _NANO = 1_000_000_000
 Code = Literal[
     "few_requests", "small_saving", "cheapest_already", "dearer_than_today", "break_even", "dominated", "no_signal",
     "uniform_stakes", "stakes", "signal_unknown", "mix_unknown", "requests_unknown", "few_items", "other_models",
+    "other_size", "uncertified",
 ]  # fmt: skip
+
+
+_OPEN: Final[dict[str, str]] = {
+    "requests_unknown": "the number of requests is not known (--requests N)",
+    "few_requests": "there are too few requests to prove thresholds on",
+    "few_items": "the corpus has too few items to say",
+    "other_models": "the corpus holds other models' replies",
+    "other_size": "the corpus's requests are of another size",
+    "uncertified": "the policy's thresholds are not certified (`cascade calibrate`)",
+}
+"""What keeps the verdict open, in a few words, by the finding's code."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -47,7 +64,7 @@ class Finding:
 
 @dataclass(frozen=True, slots=True)
 class Advice:
-    """`pays` None: what was given cannot tell, or money is saved at the price of quality, which is the user's to weigh.
+    """`pays` None: what was given does not settle it, or money is saved at a loss of quality, which is the user's to weigh.
 
     `verdict` is the same in one sentence. `instead`: the rung that does it alone, no dearer and no worse; None: none does.
     """
@@ -60,7 +77,11 @@ class Advice:
 
 @dataclass(frozen=True, slots=True)
 class Case:
-    """What the advice is about. `headline`: the bill under the policy in nano-USD, or None without a mix."""
+    """What the advice is about. `headline`: the bill under the policy in nano-USD, or None without a mix.
+
+    `certified`: the policy's certificate holds. `triage_is_paid`: the headline includes the triage prompt where the number
+    of requests is known (not so for the routed bill).
+    """
 
     bill: Bill
     projection: Projection
@@ -69,13 +90,24 @@ class Case:
     headline: int | None
     requests: int | None
     period: Period
+    certified: bool = False
+    triage_is_paid: bool = True
+
+    @property
+    def most_requests(self) -> int | None:
+        """From how many requests on, of the same tokens, nothing is saved; None: not known, or at no number."""
+        climb, each = self.projection.as_today.climb, self.projection.triage_each
+        if climb is None or not each or not self.triage_is_paid:
+            return None
+        return max(0, math.ceil((self.bill.cost - climb) / each))
 
 
 def advise(case: Case) -> Advice:
     """Every finding, those against routing first."""
     instead = _instead(case)
     rival = (instead[1],) if instead else tuple(_stakes(case))
-    findings = tuple(sorted((*_money(case), *_quality(case), *rival), key=lambda finding: not finding.against))
+    found = (*_money(case), *_quality(case), *_fit(case), *rival)
+    findings = tuple(sorted(found, key=lambda finding: not finding.against))
     seen = case.mix.observed if case.mix else None
     few = f"; {_few(seen)}" if seen and seen.items < FEW_ITEMS else ""
     if instead:
@@ -91,24 +123,36 @@ def advise(case: Case) -> Advice:
             None,
             findings,
         )
-    pays, told = _in_favour(case, seen)
+    pays, told = _in_favour(case, seen, findings)
     return Advice(pays, told + few, None, findings)
 
 
-def _in_favour(case: Case, seen: Observed | None) -> tuple[bool | None, str]:
+def _in_favour(case: Case, seen: Observed | None, findings: Sequence[Finding]) -> tuple[bool | None, str]:
     """Nothing speaks against it: what it saves, and what that does to the quality, in one sentence."""
     if seen is None or case.headline is None:
         return None, "whether routing pays is not known"
-    today = case.bill.cost
-    saved = (today - case.headline) * case.period.months / _NANO
-    saves = f"saves {float(saved):,.2f} USD a month ({float(1 - Fraction(case.headline, today)):.1%}, estimate)"
+    saves = f"saves {_saves(case, case.headline)}"
     best = _best(case, seen)
     if best is None:
         return None, f"routing {saves}, but whether the answers are as good is not known: {_quality_told(case, seen)}"
     if seen.quality < best[0]:
         falls = f"quality falls from {best[0]:.4f} ({best[1]} alone) to {seen.quality:.4f} on the corpus"
-        return None, f"routing {saves}, but {falls}: not the same answer quality"
-    return True, f"routing pays: it {saves}, at no lower quality than any single model's: {_quality_told(case, seen)}"
+        return None, f"routing {saves}, but {falls}: the answers are not as good"
+    saves += f", at no lower quality than any single model's: {_quality_told(case, seen)}"
+    if open_ := [_OPEN[finding.code] for finding in findings if finding.code in _OPEN]:
+        return None, f"whether routing pays is not settled: {' and '.join(open_)}; it {saves}"
+    return True, f"routing pays: it {saves}"
+
+
+def _saves(case: Case, headline: int) -> str:
+    """The saving a month; a range where the number of requests is not known."""
+    today = case.bill.cost
+    usd = float((today - headline) * case.period.months / _NANO)
+    share = float(1 - Fraction(headline, today))
+    if case.requests is not None:
+        return f"{usd:,.2f} USD a month ({share:.1%}, estimate)"
+    limit = f", and nothing from {case.most_requests:,} requests on" if case.most_requests is not None else ""
+    return f"at most {usd:,.2f} USD a month ({share:.1%}{limit}, estimate)"
 
 
 def _best(case: Case, seen: Observed) -> tuple[float, str] | None:
@@ -120,7 +164,9 @@ def _best(case: Case, seen: Observed) -> tuple[float, str] | None:
 def _quality_told(case: Case, seen: Observed) -> str:
     best = _best(case, seen)
     beside = (
-        f"beside {best[0]:.4f} of the best single model, {best[1]}" if best else "beside no single model that is known"
+        f"against {best[0]:.4f} of the best single model, {best[1]}"
+        if best
+        else "no single model is known to compare with"
     )
     return f"quality {seen.quality:.4f} on the corpus, {beside}"
 
@@ -133,25 +179,29 @@ def _money(case: Case) -> Iterator[Finding]:
     today, cheapest = case.bill.cost, min(case.projection.as_today.alone)
     month = case.period.months
     if case.requests is None:
-        yield Finding(
-            "requests_unknown", "the export does not say how many requests there were: --requests N", "estimate", False
-        )
+        told = "the export does not say how many requests there were (--requests N): the triage prompt of each is not in the bill"
+        yield Finding("requests_unknown", told, "estimate", False)
     elif case.requests * month < FEW_REQUESTS:
         told = f"{float(case.requests * month):,.0f} requests a month: too few to prove thresholds on (below {FEW_REQUESTS:,})"
-        yield Finding("few_requests", told, case.period.month_basis, True)
+        yield Finding("few_requests", told, case.period.month_basis, False)
     if today <= cheapest:
-        told = "today's bill is no higher than the first rung's for everything: there is nothing cheaper to route to"
+        told = "today's bill is no higher than the first rung's would be for everything: there is nothing cheaper to route to"
         yield Finding("cheapest_already", told, "estimate", True)
         return
     most = (today - cheapest) * month
     if case.headline is None:
         if most < SMALL_SAVING_USD * _NANO:
-            yield _small(most, "even if the first rung answered everything")
+            yield _small(most, "even if the first rung answered everything,")
         yield Finding("mix_unknown", "no mix: give --corpus (measured) or --mix (a guess)", "estimate", False)
         return
     saved = (today - case.headline) * month
     if saved <= 0:
         told = f"the bill under the policy is {float(-saved / _NANO):,.2f} USD a month above today's"
+        if case.requests and case.most_requests:
+            told += (
+                f", with the triage prompt of {case.requests:,} requests in the period; from {case.most_requests:,} on"
+                " nothing is saved"
+            )
         yield Finding("dearer_than_today", told, "estimate", True)
     elif saved < SMALL_SAVING_USD * _NANO:
         yield _small(saved, "under the policy")
@@ -176,7 +226,7 @@ def _break_even(case: Case) -> Iterator[Finding]:
 def _quality(case: Case) -> Iterator[Finding]:
     seen = case.mix.observed if case.mix else None
     if seen is None:
-        told = "whether the first rung knows when it is wrong is not measured: give --corpus"
+        told = "how well the first rung's confidence separates right answers from wrong is not measured: give --corpus"
         yield Finding("signal_unknown", told, "estimate", False)
         return
     basis: Basis = "measured"
@@ -189,11 +239,34 @@ def _quality(case: Case) -> Iterator[Finding]:
     if seen.auroc is None:
         yield Finding("no_signal", f"{first}'s confidence cannot be judged on this corpus", basis, True)
     elif seen.auroc < NO_SIGNAL:
-        told = f"{first}'s confidence tells right from wrong hardly better than a coin (AUROC {seen.auroc:.2f})"
+        told = f"{first}'s confidence separates right answers from wrong hardly better than chance (AUROC {seen.auroc:.2f})"
         yield Finding("no_signal", told, basis, True)
     if seen.tasks < 2 and not any(task.floor or task.ceiling for task in case.policy.tasks if task.name != "tampering"):
-        told = "uniform stakes: one kind of request and no floors, so nothing but its confidence sets a request apart"
+        told = "one task and no floors: nothing but its confidence distinguishes a request"
         yield Finding("uniform_stakes", told, basis, False)
+
+
+def _fit(case: Case) -> Iterator[Finding]:
+    """Whether the corpus and its policy stand for this traffic."""
+    seen = case.mix.observed if case.mix else None
+    if seen is None:
+        return
+    if not case.certified:
+        told = f"policy {case.policy.name} is not certified: `cascade calibrate` may choose other thresholds, or advise against"
+        yield Finding("uncertified", told, "measured", False)
+    for rung, cost, recorded in zip(
+        case.projection.rungs, case.projection.as_today.alone, seen.single_costs, strict=True
+    ):
+        if case.requests and cost and recorded:
+            here, there = Fraction(cost, case.requests), Fraction(recorded, seen.items)
+            if not 1 / OTHER_SIZE < here / there < OTHER_SIZE:
+                told = f"a request costs {_usd(here)} USD on {rung} alone, one of the corpus {_usd(there)}: another kind of request"
+                yield Finding("other_size", told, "estimate", False)
+                return
+
+
+def _usd(nano: Fraction) -> str:
+    return f"{float(nano / _NANO):.6f}"
 
 
 def _instead(case: Case) -> tuple[str, Finding] | None:

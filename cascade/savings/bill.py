@@ -29,7 +29,7 @@ CACHE_HITS: Final = 0.9
 
 @dataclass(frozen=True, slots=True)
 class BillLine:
-    """One model's share, in nano-USD. `requests` None: not told."""
+    """One model's share, in nano-USD. `requests` None: not known."""
 
     model: str
     batch: bool

@@ -6,7 +6,8 @@ LiteLLM's spend logs and daily tables, Helicone's and Langfuse's request exports
 
 Two kinds of input must not be mixed up: `input` is what was billed at the full input price (the Messages API's
 `input_tokens`, which excludes cached tokens), `prompt` is the whole prompt, cached or not (LiteLLM, OpenTelemetry, and
-OpenAI, who call that `input_tokens` too).
+OpenAI, who call that `input_tokens` too). Where a row has cached tokens and a total of its own, the total settles which it
+is (`usage`), whatever the name.
 """
 
 from __future__ import annotations
@@ -21,9 +22,9 @@ __all__ = ["ALIASES", "FIELDS", "Field", "check_columns", "find_columns", "is_us
 
 Field = Literal[
     "model", "requests", "input", "prompt", "output", "cache_read", "cache_write", "cache_write_5m", "cache_write_1h",
-    "date", "tier", "request_id",
+    "date", "tier", "request_id", "total",
 ]  # fmt: skip
-"""`cache_write` is a write whose lifetime is not told: it counts as 5m, the API's default. `tier`: standard or batch."""
+"""`cache_write` is a write of unknown lifetime: it counts as 5m, the API's default. `tier`: standard or batch. `total`: all tokens of the row."""
 
 FIELDS: Final[tuple[Field, ...]] = get_args(Field)
 
@@ -74,6 +75,10 @@ ALIASES: Final[Mapping[Field, tuple[str, ...]]] = {
         "created_at", "timestamp", "time", "period",
     ),
     "tier": ("usage_type", "batch", "service_tier", "usage.service_tier", "processing"),
+    "total": (
+        "total_tokens", "usage.total_tokens", "usage_details.total", "usage_total_tokens", "gen_ai.usage.total_tokens",
+        "total_usage", "total",
+    ),
     "request_id": ("request_id", "trace_id", "call_id", "generation_id", "litellm_call_id"),
 }  # fmt: skip
 
@@ -99,7 +104,7 @@ def read_map(pairs: Iterable[str]) -> dict[Field, str]:
         field, equals, column = (part.strip() for part in pair.partition("="))
         if not equals or not column or field not in FIELDS:
             raise UsageExportError(
-                f"{pair!r} maps no field to a column", where="--map", mend=f"FIELD=COLUMN, FIELD: {', '.join(FIELDS)}"
+                f"{pair!r} is not FIELD=COLUMN", where="--map", mend=f"FIELD is one of {', '.join(FIELDS)}"
             )
         if field in given:
             raise UsageExportError(f"{field!r} is mapped twice", where="--map", mend="leave one of them out")
@@ -132,12 +137,12 @@ def find_columns(names: Iterable[str], given: Mapping[Field, str]) -> dict[Field
         found.setdefault("prompt", found["input"])
         del found["input"]
     if "input" in found and "prompt" not in given:
-        found.pop("prompt", None)  # both are told: the exact one is taken
+        found.pop("prompt", None)  # both are there: the exact one is taken
     return found
 
 
 def unread(names: Iterable[str], found: Mapping[Field, str]) -> list[str]:
-    """Columns that no field is, and that are called as if they told cached tokens or the number of requests."""
+    """Columns that are not read though their names suggest cached tokens or the number of requests."""
     taken, counted = set(found.values()), bool(found.keys() & {"requests", "request_id"})
     return [
         name
@@ -149,7 +154,7 @@ def unread(names: Iterable[str], found: Mapping[Field, str]) -> list[str]:
 
 
 def is_usage(found: Mapping[Field, str]) -> bool:
-    """Whether a row with these columns tells any usage at all (a trace's other spans do not)."""
+    """Whether a row with these columns has any usage at all (a trace's other spans do not)."""
     return bool(found.keys() & {"model", "input", "prompt", "output"})
 
 
@@ -169,6 +174,6 @@ def check_columns(found: Mapping[Field, str], names: Iterable[str], where: str, 
 
 def _what_is_missing(missing: list[Field], there: set[str]) -> str:
     if {"tokentype", "costusd"} <= there:
-        return "this is a cost export: it has amounts, no tokens; export the usage instead"
+        return "this is a cost export: it has amounts but no tokens; export the usage instead"
     which = ", ".join(repr(field) for field in missing)
-    return f"no column is known to be {which}; say which with --map {missing[0]}=COLUMN"
+    return f"no column is known to be {which}; name it with --map {missing[0]}=COLUMN"

@@ -1,4 +1,4 @@
-"""Which rung answers what share of the requests: told by the user, or taken from a corpus replayed under the policy."""
+"""Which rung answers what share of the requests: given by the user, or taken from a corpus replayed under the policy."""
 
 from __future__ import annotations
 
@@ -27,7 +27,7 @@ class Observed:
     `singles`: every rung alone, its mean score and the share that is wrong; None where some item lacks a graded, priced
     reply of it. `cost`: what the answers cost in nano-USD, and `single_costs` every rung's alone, as recorded, or at the
     policy's prices where only usage was; None where neither was. `auroc`: the chance that a right answer of the first
-    rung says more than a wrong one; None where it cannot be told. `others`: where other models were recorded.
+    rung has a higher confidence than a wrong one; None where it cannot be computed. `others`: where other models were recorded.
     """
 
     corpus: str
@@ -66,8 +66,8 @@ def read_mix(text: str, rungs: Sequence[str]) -> Mix:
     except (ValueError, ZeroDivisionError):
         parts = []
     if len(parts) != len(rungs) or any(part < 0 for part in parts) or sum(parts) not in (1, 100):
-        mend = f"a share for each of {', '.join(rungs)} that add up to 100, e.g. 80/15/5"
-        raise UsageExportError(f"{text!r} is no mix", where="--mix", mend=mend)
+        mend = f"give a share for each of {', '.join(rungs)} that add up to 100, e.g. 80/15/5"
+        raise UsageExportError(f"{text!r} is not a mix", where="--mix", mend=mend)
     shares = tuple(part / sum(parts) for part in parts)
     return Mix(shares, tuple(sum(shares[k:], Fraction(0)) for k in range(len(shares))), "estimate")
 
@@ -86,7 +86,7 @@ def observe(reader: CorpusReader, policy: Policy) -> Mix:
     lenses = (lens, replace(lens, cost_of="policy"))
     columns, views = read_columns(reader, manifest, lenses, source=reader.source)
     if not len(columns):
-        raise CorpusError("has no items", where=reader.source, mend="record some")
+        raise CorpusError("has no items", where=reader.source, mend="record some first: cascade record")
     view, priced = _priced(views)
     tasks = tally(columns, view, evaluate(columns, view))
     figures = total(tasks, singles_of(columns, view))
@@ -111,7 +111,7 @@ def observe(reader: CorpusReader, policy: Policy) -> Mix:
 
 
 def _priced(views: Sequence[View]) -> tuple[View, bool]:
-    """As recorded; where no cost was, at the policy's prices; where nothing can be priced, free, and that is told."""
+    """As recorded; where no cost was, at the policy's prices; where nothing can be priced, 0, and `cost` is None."""
     for view in views:
         if any((cost != NO_COST).any() for cost in view.cost):
             return view, True

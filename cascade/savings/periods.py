@@ -15,7 +15,7 @@ DAYS_A_MONTH: Final = 30
 
 @dataclass(frozen=True, slots=True)
 class Period:
-    """`days`, above 0; `told` says in words how they are known; `assumed`: nobody said them."""
+    """`days`, above 0; `told` says in words how they are known; `assumed`: they were not given."""
 
     days: Fraction
     told: str

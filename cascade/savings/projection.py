@@ -17,6 +17,7 @@ from dataclasses import dataclass
 from fractions import Fraction
 from typing import Final
 
+from cascade.core import prices
 from cascade.core.messages import Usage
 from cascade.core.policy import Policy
 from cascade.core.prices import Rates
@@ -58,6 +59,7 @@ class Variant:
 class Projection:
     """`as_today`: caching and batch as in the export; `variants`: all ways. `at_rate`: the climb's cost by rate.
 
+    `triage_each`: what the triage prompt adds for one request under the mix, in nano-USD; None without a mix.
     `break_even`: for each model alone (the first rung aside) and for today's bill, the highest escalation rate of the
     first rung at which the climb costs no more, in steps of 0.01 %; None: at none.
     """
@@ -69,6 +71,7 @@ class Projection:
     at_rate: tuple[tuple[Fraction, int], ...]
     break_even: tuple[Fraction | None, ...]
     break_even_today: Fraction | None
+    triage_each: Fraction | None = None
 
 
 def project(
@@ -97,6 +100,7 @@ def project(
         tuple((rate, climb_at(rate)) for rate in RATES),
         tuple(_break_even(climb_at, alone) for alone in variants[0].alone[1:]),
         _break_even(climb_at, today),
+        None if mix is None else _triage_each(slices, ladder, triage, mix),
     )
 
 
@@ -148,6 +152,19 @@ def _triage_costs(
         added.append(Slice(part.model, part.batch, part.size, part.single, part.requests, tokens))
     below_top = [_cost(rates, added, all_batch=all_batch) for rates in ladder[:-1]]
     return (*below_top, 0)
+
+
+def _triage_each(slices: Sequence[Slice], ladder: Sequence[Rates], triage: tuple[int, int], mix: Mix) -> Fraction:
+    """Of one request; in batch as often as the export's tokens are."""
+    usage, weights = Usage(*triage), {False: 0, True: 0}
+    for part in slices:
+        weights[part.batch] += part.usage.prompt_tokens + part.usage.output_tokens
+    batch = Fraction(weights[True], sum(weights.values()) or 1)
+    each = Fraction(0)
+    for reached, rates in zip(mix.reached, ladder[:-1], strict=False):
+        online, halved_ = (prices.cost(one, usage) for one in (rates, halved(rates)))
+        each += reached * (online * (1 - batch) + halved_ * batch)
+    return each
 
 
 def _cost(rates: Rates, slices: Sequence[Slice], *, all_batch: bool) -> int:

@@ -63,7 +63,7 @@ def read_prices(pairs: Iterable[str]) -> dict[str, Price]:
         except InvalidOperation:
             numbers = []
         if not equals or not model.strip() or len(numbers) not in (2, 4) or not all(_is_price(one) for one in numbers):
-            raise UsageExportError(f"{pair!r} is no price", where="--price", mend=_MEND)
+            raise UsageExportError(f"{pair!r} is not a price", where="--price", mend=_MEND)
         read, write = numbers[2:] or (None, None)
         own[model.strip()] = Price(input=numbers[0], output=numbers[1], cache_read=read, cache_write=write)
     return own

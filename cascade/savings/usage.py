@@ -1,4 +1,4 @@
-"""Read a usage export: CSV (any of , ; tab), JSON lines, or one JSON document.
+"""Read a usage export (its rows: `files`).
 
 A row is either one request or a sum of many (a day of one model). Rows are added up as they are read, by model, batch
 and size of the average prompt, since prices depend on those; memory does not grow with the file. A blank token cell is
@@ -7,31 +7,28 @@ and size of the average prompt, since prices depend on those; memory does not gr
 
 from __future__ import annotations
 
-import csv
 import datetime as dt
-import io
-import json
 import os
 import re
-from collections.abc import Iterator, Mapping
+from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Any, Final, cast
+from typing import Any, Final
 
 from cascade.core.errors import UsageExportError
 from cascade.core.messages import Usage
 from cascade.savings.columns import Field, check_columns, find_columns, is_usage, plain, unread
+from cascade.savings.files import rows_of
 
 __all__ = ["Slice", "UsageExport", "read_usage", "with_requests"]
 
 SIZE_STEP: Final = 1_000
-"""Tokens: average prompts are told apart in steps of this, for price tiers (which start at multiples of it)."""
+"""Tokens: average prompts are grouped in steps of this, for price tiers (which start at multiples of it)."""
 
-_MAX_BYTES = 64 * 1024 * 1024  # of one line, and of a JSON document
 # 1200, 1,200 and 1200.0; not 1.200 or 1,5, which mean different numbers in different countries.
 _WHOLE = re.compile(r"[0-9]{1,18}(?:\.0{1,2})?|[0-9]{1,3}(?:,[0-9]{3}){1,5}")
 _TOTALS: Final = {"total", "sum", "grandtotal"}
-_Row = tuple[int, dict[str, Any]]
+_INCLUDES: Final = {True: "includes", False: "does not include"}
 
 
 @dataclass(frozen=True, slots=True)
@@ -94,10 +91,10 @@ def read_usage(path: str | os.PathLike[str], given: Mapping[Field, str] | None =
     first: dt.date | None = None
     last: dt.date | None = None
     rows = skipped = totals = 0
-    for line, row in _rows(Path(path), source):
+    for line, row in rows_of(Path(path), source):
         where = f"{source}:{line}"
         columns = told.columns(row, where)
-        read = _Reader(row, columns, where)
+        read = _Reader(row, columns, where, told)
         usage, model = read.usage(), read.text("model")
         if model is None and usage == Usage():
             skipped += 1  # a span, or a total, without tokens
@@ -106,7 +103,7 @@ def read_usage(path: str | os.PathLike[str], given: Mapping[Field, str] | None =
             totals += 1
             continue
         if model is None:
-            raise UsageExportError("has tokens and no model", where=where, mend="group the export by model")
+            raise UsageExportError("has tokens but no model", where=where, mend="group the export by model")
         rows += 1
         requests = read.requests()
         size = _size(usage, requests)
@@ -129,8 +126,14 @@ def with_requests(export: UsageExport, requests: int) -> UsageExport:
     counted = sum(part.requests or 0 for part in export.slices)
     open_ = [part for part in export.slices if part.requests is None]
     if not open_ or requests <= counted:
-        problem = f"the export says itself how many there were, {counted:,}" + (" in a part of it" if open_ else "")
-        raise UsageExportError(problem, where="--requests", mend="leave it out" if not open_ else "give them all")
+        problem = f"the export already gives the number of requests, {counted:,}" + (
+            " for a part of it" if open_ else ""
+        )
+        raise UsageExportError(
+            problem,
+            where="--requests",
+            mend="leave it out" if not open_ else "give the number of all requests, above that",
+        )
     weights = [part.usage.prompt_tokens + part.usage.output_tokens for part in open_]
     total, given, known = sum(weights) or 1, 0, list[Slice]()
     for place, part in enumerate(open_, 1):
@@ -150,6 +153,8 @@ class _Told:
     def __init__(self, given: Mapping[Field, str], source: str) -> None:
         self._given, self._source = given, source
         self._by_names: dict[tuple[str, ...], dict[Field, str]] = {}
+        self._settled: dict[str, tuple[bool, str]] = {}
+        self.is_given = bool(given.keys() & {"input", "prompt"})
 
     def columns(self, row: Mapping[str, Any], where: str) -> dict[Field, str]:
         names = tuple(row)
@@ -158,6 +163,16 @@ class _Told:
             if is_usage(found):
                 check_columns(found, names, where, self._given)
         return found
+
+    def settle(self, column: str, where: str, *, includes: bool) -> None:
+        """Note whether an input column includes cached tokens. Raises UsageExportError where an earlier row says otherwise."""
+        before, first = self._settled.setdefault(column, (includes, where))
+        if before != includes:
+            raise UsageExportError(
+                f"{column!r} {_INCLUDES[includes]} the cached tokens here, but {_INCLUDES[before]} them at {first}",
+                where=where,
+                mend=_say_which(column),
+            )
 
     def unread(self, found: Mapping[Field, str]) -> tuple[str, ...]:
         """The columns of the whole file that nothing was made of, though they are called as if something were in them."""
@@ -170,19 +185,25 @@ class _Told:
             found |= columns
         for field, column in self._given.items():
             if field not in found and self._by_names:
-                raise UsageExportError(f"has no column {column!r}", where=self._source, mend=f"mend --map {field}=…")
+                raise UsageExportError(
+                    f"has no column {column!r}", where=self._source, mend=f"correct --map {field}=COLUMN"
+                )
         if empty:
             for names, columns in self._by_names.items():
                 check_columns(columns, names, self._source, self._given)
-            raise UsageExportError("has no usage", where=self._source, mend="a row per request, or per model and day")
+            raise UsageExportError(
+                "has no rows with token counts",
+                where=self._source,
+                mend="export a row per request, or per model and day",
+            )
         return found
 
 
 class _Reader:
     """One row, by our fields."""
 
-    def __init__(self, row: Mapping[str, Any], columns: Mapping[Field, str], where: str) -> None:
-        self._row, self._columns, self._where = row, columns, where
+    def __init__(self, row: Mapping[str, Any], columns: Mapping[Field, str], where: str, told: _Told) -> None:
+        self._row, self._columns, self._where, self._told = row, columns, where, told
 
     def _value(self, field: Field) -> Any:
         return self._row.get(self._columns[field]) if field in self._columns else None
@@ -201,19 +222,53 @@ class _Reader:
     def usage(self) -> Usage:
         """The billed tokens."""
         five, hour, read = self.tokens("cache_write_5m"), self.tokens("cache_write_1h"), self.tokens("cache_read")
-        # A write told both as a whole and by lifetime is one write, as in the API's own usage object.
+        # A write given both as a whole and by lifetime is one write, as in the API's own usage object.
         five = max(five, self.tokens("cache_write") - hour)
-        plain_input = self.tokens("input")
-        if "input" not in self._columns:
-            plain_input = self.tokens("prompt") - five - hour - read
-            if plain_input < 0:
-                column = self._columns["prompt"]
+        cached, output = five + hour + read, self.tokens("output")
+        field: Field = "input" if "input" in self._columns else "prompt"
+        tokens = self.tokens(field)
+        if cached and self._includes(field, tokens, cached, output):
+            tokens -= cached
+            if tokens < 0:
+                column = self._columns[field]
                 raise UsageExportError(
                     f"{column!r} is less than the cached tokens, so it does not include them",
                     where=self._where,
                     mend=f"--map input={column}",
                 )
-        return Usage(plain_input, self.tokens("output"), five, hour, read)
+        return Usage(tokens, output, five, hour, read)
+
+    def _includes(self, field: Field, tokens: int, cached: int, output: int) -> bool:
+        """Whether the input includes the cached tokens: by the row's total where it has one, else by the column's name.
+
+        Raises UsageExportError where the total fits neither, or the rows of a file do not agree.
+        """
+        by_name = field == "prompt"
+        total = self._whole("total")
+        if field not in self._columns or self._told.is_given:
+            return by_name
+        column = self._columns[field]
+        if not total:
+            includes = by_name
+        elif total == tokens + cached + output:
+            includes = False
+        elif total == tokens + output:
+            # Less than the cached tokens cannot include them: then it is the total that leaves them out.
+            includes = cached <= tokens
+        else:
+            names = ", ".join(
+                repr(self._columns[one])
+                for one in (field, "output", "cache_read", "cache_write", "cache_write_5m", "cache_write_1h")
+                if one in self._columns
+            )
+            raise UsageExportError(
+                f"{self._columns['total']!r} is {total:,}, which neither {tokens + output:,} (with the cached tokens in"
+                f" {column!r}) nor {tokens + cached + output:,} (without) explains: {names} do not add up to it",
+                where=self._where,
+                mend=_say_which(column),
+            )
+        self._told.settle(column, self._where, includes=includes)
+        return includes
 
     def requests(self) -> int | None:
         """How many requests the row stands for: as it says, or one where it has a request's id; else None."""
@@ -240,7 +295,7 @@ class _Reader:
             raise UsageExportError(
                 f"{column!r} is not a date such as 2026-11-30",
                 where=self._where,
-                mend="mend it, or --map date= another column",
+                mend="correct it, or --map date=COLUMN with another column",
             ) from None
 
     def _whole(self, field: Field) -> int | None:
@@ -260,114 +315,10 @@ class _Reader:
             raise UsageExportError(
                 f"{self._columns[field]!r} is not a whole number of 0 or more",
                 where=self._where,
-                mend=f"mend it, or --map {field}= another column",
+                mend=f"correct it, or --map {field}=COLUMN with another column",
             )
         return int(number)
 
 
-def _rows(path: Path, source: str) -> Iterator[_Row]:
-    try:
-        with path.open(encoding="utf-8-sig", newline="") as file:
-            head = file.read(4096).lstrip()
-            file.seek(0)
-            if path.suffix.lower() == ".json" or (head[:1] == "[" and path.suffix.lower() != ".csv"):
-                yield from _document(file, source)
-            elif head[:1] == "{":
-                yield from _json_lines(file, source)
-            else:
-                yield from _table(file, source, head)
-    except OSError as error:
-        problem = f"cannot be read: {error.strerror or error}"
-        raise UsageExportError(problem, where=source, mend="check the path") from error
-    except UnicodeDecodeError:
-        raise UsageExportError("is not UTF-8 text", where=source, mend="unpack it, or export it as UTF-8") from None
-
-
-def _table(file: io.TextIOWrapper, source: str, head: str) -> Iterator[_Row]:
-    first_line = head.partition("\n")[0]
-    delimiter = max(",;\t", key=first_line.count)
-    reader = csv.reader(file, delimiter=delimiter, strict=True)
-    no_cells: list[str] = []
-    try:
-        names = [name.strip() for name in next(reader, no_cells)]
-        if not any(names):
-            raise UsageExportError("is empty", where=source, mend="the first line names the columns")
-        for cells in reader:
-            if not any(cells):
-                continue
-            if len(cells) != len(names):
-                raise UsageExportError(
-                    f"has {len(cells)} cells, the header {len(names)}", where=f"{source}:{reader.line_num}"
-                )
-            yield reader.line_num, _expanded(dict(zip(names, cells, strict=True)))
-    except csv.Error as error:
-        mend = "export it without prompts and answers" if "field larger" in str(error) else "is it CSV?"
-        raise UsageExportError(
-            f"is not readable CSV: {error}", where=f"{source}:{reader.line_num}", mend=mend
-        ) from None
-
-
-def _expanded(row: dict[str, Any]) -> dict[str, Any]:
-    """A row whose usage is one JSON cell (Langfuse's CSV), as if its keys were columns."""
-    for name in tuple(row):
-        if plain(name) in ("usage", "usagedetails") and str(row[name]).startswith("{"):
-            try:
-                row |= _flat({name: json.loads(row[name])})
-            except (ValueError, RecursionError):
-                continue
-    return row
-
-
-def _json_lines(file: io.TextIOWrapper, source: str) -> Iterator[_Row]:
-    number = 0
-    while line := file.readline(_MAX_BYTES):
-        number += 1
-        if not line.strip():
-            continue
-        if len(line) >= _MAX_BYTES:
-            raise UsageExportError(f"the line is longer than {_MAX_BYTES} characters", where=f"{source}:{number}")
-        for row in _objects(_parse(line, f"{source}:{number}"), f"{source}:{number}"):
-            yield number, row
-
-
-def _document(file: io.TextIOWrapper, source: str) -> Iterator[_Row]:
-    text = file.read(_MAX_BYTES + 1)
-    if len(text) > _MAX_BYTES:
-        raise UsageExportError(f"is longer than {_MAX_BYTES} characters", where=source, mend="write it as JSON lines")
-    yield from enumerate(_objects(_parse(text, source), source), start=1)
-
-
-def _parse(text: str, where: str) -> Any:
-    try:
-        return json.loads(text)
-    except (ValueError, RecursionError) as error:
-        problem = error.msg if isinstance(error, json.JSONDecodeError) else "nested too deeply, or a number too long"
-        raise UsageExportError(f"is not JSON: {problem}", where=where) from None
-
-
-def _objects(value: Any, where: str) -> Iterator[dict[str, Any]]:
-    """The rows in a JSON value: itself, a list's, or those under `data` and `results` (the Admin API's report)."""
-    if isinstance(value, list):
-        for one in cast("list[Any]", value):
-            yield from _objects(one, where)
-        return
-    if not isinstance(value, dict):
-        raise UsageExportError("is not a JSON object", where=where, mend="a JSON object per row")
-    row = cast("dict[str, Any]", value)
-    for key in ("data", "results"):
-        if isinstance(inner := row.get(key), list):
-            around = {name: other for name, other in row.items() if name != key and not isinstance(other, (dict, list))}
-            for one in _objects(cast("list[Any]", inner), where):
-                yield {**around, **one}
-            return
-    yield _flat(row)
-
-
-def _flat(row: Mapping[str, Any], prefix: str = "", depth: int = 0) -> dict[str, Any]:
-    flat: dict[str, Any] = {}
-    for key, value in row.items():
-        if isinstance(value, dict) and depth < 4:
-            flat |= _flat(cast("dict[str, Any]", value), f"{prefix}{key}.", depth + 1)
-        elif not isinstance(value, (dict, list)):
-            flat[prefix + key] = value
-    return flat
+def _say_which(column: str) -> str:
+    return f"--map prompt={column} if it includes them, --map input={column} if not"

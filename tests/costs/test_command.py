@@ -39,12 +39,16 @@ class Bookkeeper:
         self._batch, self._seq, self._digest = Batch(), 0, start("one")
 
     def ask(self, at: float, arm: str, costs: list[int], *, workflow: str = "", **more: Any) -> None:
-        """One request, a step a cost; all but the last were sent up. `more`: of its outcome, and `policy` and `task`."""
+        """One request, a step a cost; all but the last escalated, the first `errors` of them failed.
+
+        `more`: of its outcome, and `policy` and `task`.
+        """
+        errors = more.pop("errors", 0)
         rungs = ["haiku", "sonnet", "opus"] if arm in ("cascade", "shadow") else ["opus"]
         metadata = {"workflow": workflow} if workflow else {}
         asked = RequestBody(more.pop("policy", "support"), "h", "p", more.pop("task", "refund"), arm, metadata)
         for index, cost in enumerate(costs):
-            up = "low_confidence" if index + 1 < len(costs) else None
+            up = "error" if index < errors else "low_confidence" if index + 1 < len(costs) else None
             step = StepBody(index, rungs[index], f"claude-{rungs[index]}", "answered", cost, 100, 10, reason=up)
             add_step(self._batch, at, asked, step)
         fields = {"rung": rungs[len(costs) - 1], "resolved": True, **more}
@@ -125,14 +129,15 @@ def test_json_tells_all_of_it_to_the_nano_usd(books: Bookkeeper, tell: Tell) -> 
     assert (told["since"], told["until"]) == ("2026-11-14T10:15:00+00:00", "2026-11-21T10:15:00+00:00")
     assert told["cost_usd"] == pytest.approx(0.46)
     assert told["shadow_usd"] == pytest.approx(0.03)
-    assert (told["requests"], told["answers"], told["resolved"], told["steps"]) == (9, 8, 7, 14)
+    assert (told["requests"], told["answers"], told["resolved"], told["steps"]) == (9, 8, 7, 12)
     assert told["cost_per_answer_usd"] == pytest.approx(0.43 / 8)
     assert told["cost_per_resolved_usd"] == pytest.approx(0.43 / 7)
-    assert told["escalation_rate"] == pytest.approx(2 / 6)
-    assert told["escalation_change_points"] == pytest.approx(100 * (2 / 6 - 1 / 4))
+    assert (told["shadow_steps"], told["errors"], told["escalated"], told["escalated_of"]) == (2, 0, 1, 5)
+    assert told["escalation_rate"] == pytest.approx(1 / 5)  # the sixth was answered by nobody
+    assert told["escalation_change_points"] == pytest.approx(100 * (1 / 5 - 1 / 4))
     assert told["cost_usd_before"] == pytest.approx(0.05)
     assert told["rungs"]["sonnet"] == {
-        "steps": 2, "escalation_rate": 0.5, "escalation_rate_before": 0.0, "escalation_change_points": 50.0,
+        "steps": 2, "escalated": 1, "errors": 0, "escalation_rate": 0.5, "escalation_rate_before": 0.0, "escalation_change_points": 50.0,
     }  # fmt: skip
     assert [(arm["arm"], arm["requests"]) for arm in told["arms"]] == [
         ("cascade", 6), ("holdout", 1), ("observe", 1), ("shadow", 0), ("bypass", 1),
@@ -144,13 +149,13 @@ def test_json_tells_all_of_it_to_the_nano_usd(books: Bookkeeper, tell: Tell) -> 
 
 
 def test_the_saving_is_an_estimate_where_the_holdout_is_too_small_to_measure(books: Bookkeeper, tell: Tell) -> None:
-    """The estimates less the cost, and it says why and what has none."""
+    """The estimates less the cost of the same requests; one that failed is on neither side, and that is said."""
     a_week(books)
     told = json.loads(tell(as_json=True))["saved"]
     assert (told["basis"], told["saved_usd_ci95"], told["policy"]) == ("estimate", None, "support")
-    assert told["saved_usd"] == pytest.approx(0.49 - 0.18)
-    assert (told["requests"], told["estimated_requests"]) == (6, 5)
-    assert any("1 of 6 requests have no estimate" in note for note in told["notes"])
+    assert told["saved_usd"] == pytest.approx(0.49 - 0.08)
+    assert (told["requests"], told["estimated_requests"]) == (5, 5)
+    assert "1 failed or abstained requests are not counted (they cost 0.100000 USD)" in told["notes"]
     assert "(estimate, " in tell()
 
 
@@ -178,6 +183,60 @@ def test_the_saving_is_measured_where_there_is_a_holdout(books: Bookkeeper, tell
     assert only["saved"] == mail
     assert only["requests"] == 256
     assert "measured on 128 held out; at 95 %" in tell()
+
+
+def a_dead_endpoint(books: Bookkeeper) -> None:
+    """Five answered, two of them by Sonnet; three that every rung failed for, free; one that Haiku failed for; two shadows."""
+    for _ in range(3):
+        books.ask(NOW - 60, "cascade", [CENT], estimate=10 * CENT)
+        books.ask(NOW - 60, "cascade", [0, 0, 0], errors=3, rung=None, resolved=False, error="AllRungsFailed")
+    for _ in range(2):
+        books.ask(NOW - 60, "cascade", [CENT, 2 * CENT], estimate=10 * CENT)
+    books.ask(NOW - 60, "cascade", [0, 2 * CENT], errors=1, estimate=10 * CENT)
+    for _ in range(2):
+        books.ask(NOW - 60, "shadow", [CENT, 2 * CENT], rung=None, resolved=False)
+
+
+def test_errors_and_shadows_are_no_escalations(books: Bookkeeper, tell: Tell) -> None:
+    """By rung: two of five that Haiku answered escalated; four that failed and two shadows stand apart."""
+    a_dead_endpoint(books)
+    books.close()
+    told = json.loads(tell(as_json=True, by="rung"))
+    haiku = next(line for line in told["lines"] if line["rung"] == "haiku")
+    assert (haiku["steps"], haiku["errors"], haiku["shadow_steps"]) == (9, 4, 2)
+    assert (haiku["escalated"], haiku["escalated_of"], haiku["escalation_rate"]) == (2, 5, 0.4)
+    assert told["rungs"]["haiku"]["errors"] == 4
+    assert (told["rungs"]["sonnet"]["steps"], told["rungs"]["opus"]["errors"]) == (3, 3)
+    assert (told["escalated"], told["escalated_of"], told["errors"]) == (3, 6, 10)  # three had no answer at all
+    text = tell(by="rung")
+    assert "2 of 5 (40.0 %)" in text
+    assert "escalated   3 of 6 (50.0 %) answered requests" in text
+    assert "errors      10 of 18 steps failed" in text
+
+
+def test_failed_requests_are_left_out_of_the_saving(books: Bookkeeper, tell: Tell) -> None:
+    """Neither their cost nor a baseline for them; where none was answered, no saving is shown at all."""
+    a_dead_endpoint(books)
+    books.ask(NOW - 60, "cascade", [0], errors=1, policy="dead", rung=None, resolved=False, error="AllRungsFailed")
+    books.close()
+    dead, support = json.loads(tell(as_json=True))["saved_by_policy"]
+    assert (support["requests"], support["saved_usd"]) == (6, pytest.approx(0.6 - 0.03 - 0.06 - 0.02))
+    assert support["notes"] == ["3 failed or abstained requests are not counted (they cost 0.000000 USD)"]
+    assert (dead["requests"], dead["saved_usd"], dead["relative"]) == (0, 0, None)
+    assert "not known: there is no answered request to compare" in tell(policy="dead")
+
+
+def test_what_failed_saves_nothing_where_the_saving_is_measured(books: Bookkeeper, tell: Tell) -> None:
+    """A ladder that fails half of its requests for nothing does not thereby save: the mean is of an answer."""
+    for slot in range(64):
+        books.ask(NOW - DAY, "cascade", [8 * CENT], slot=slot)
+        books.ask(NOW - DAY, "cascade", [CENT], errors=1, slot=slot, rung=None, resolved=False, error="AllRungsFailed")
+        books.ask(NOW - DAY, "holdout", [10 * CENT], slot=slot)
+    books.close()
+    saved = json.loads(tell(as_json=True))["saved"]
+    assert (saved["basis"], saved["requests"]) == ("holdout", 64)
+    assert saved["saved_usd"] == pytest.approx(64 * (0.10 - 0.08 - 0.01))
+    assert saved["notes"] == ["64 failed or abstained requests save nothing; what they cost is counted"]
 
 
 @pytest.mark.parametrize("by", ["task", "rung", "model", "workflow", "policy", "day"])
@@ -278,5 +337,5 @@ def test_requests_without_a_unit_do_not_move_what_is_measured(
     low, high = saving["relative_ci95"]
     assert low < 0.5 < high
     assert saving["relative"] == pytest.approx(0.5, abs=0.03)
-    (note,) = (note for note in saving["notes"] if "no unit" in note)
-    assert note.startswith(f"{unnamed} requests of the holdout had no unit")
+    (note,) = (note for note in saving["notes"] if "of the holdout" in note)
+    assert note.startswith(f"{unnamed} requests of the holdout are not counted")

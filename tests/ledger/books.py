@@ -15,10 +15,13 @@ from cascade.ledger.sqlite.store import SqliteStore
 from cascade.ledger.stores import Store
 from cascade.ledger.sums import add_open, add_outcome, add_step, settle_open
 
-__all__ = ["AT", "Writer", "fill", "tamper", "write_many"]
+__all__ = ["AT", "NO_ERRORS", "Writer", "fill", "tamper", "write_many"]
 
 AT = 1_795_000_500.0
 """When the first request was asked, in Unix seconds."""
+
+NO_ERRORS = tuple(f"ALTER TABLE {table} DROP COLUMN errors" for table in ("spend", "spend_days"))
+"""What makes a ledger one of the version before errors were counted."""
 
 _encode = msgspec.json.encode
 
@@ -46,6 +49,7 @@ class Writer:
         ended: bool = True,
         opens: bool = False,
         text: str | None = None,
+        reason: str = "low_confidence",
     ) -> str:
         """One request: so many rungs asked, the last of them answers."""
         batch, request = Batch(), f"{self.name}-{number}"
@@ -63,7 +67,7 @@ class Writer:
                 add_open(batch, later, asked, request, call)
             if index + 1 == steps and not ended:
                 break
-            up = None if index + 1 == steps else "low_confidence"
+            up = None if index + 1 == steps else reason
             step = StepBody(
                 index, rung, f"claude-{rung}", "answered", 1_000 * (number + 1) * (index + 1), 200, 50, confidence=0.5,
                 source="self_reported", reason=up, content=digests.get(f"step:{index}"),

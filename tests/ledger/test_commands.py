@@ -78,7 +78,7 @@ def test_export_writes_lines_or_parquet(run: Run, path: Path, tmp_path: Path) ->
     assert sorted(one.name for one in tmp_path.glob("out*")) == ["out.jsonl", "out.parquet"]
     bad = run("ledger", "export", "--ledger", str(path), "--since", "yesterday")
     assert bad.code == 2
-    assert "--since 'yesterday': neither a time ago nor a date" in bad.err
+    assert "--since 'yesterday'" in bad.err
 
 
 def test_tail_shows_the_last_entries(run: Run, path: Path) -> None:

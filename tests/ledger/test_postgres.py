@@ -7,6 +7,7 @@ import sys
 import threading
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import closing
 from decimal import Decimal
 from pathlib import Path
 from typing import Any
@@ -21,7 +22,7 @@ from cascade.ledger.records import Batch, Content, SpendKey, TrafficKey
 from cascade.ledger.sqlite.store import SqliteReader, SqliteStore
 from cascade.ledger.stores import LedgerDown, Reader, Store
 from cascade.ledger.verifying.verification import verify
-from tests.ledger.books import AT, Writer
+from tests.ledger.books import AT, NO_ERRORS, Writer
 from tests.servers import PostgresServer
 
 DAY = 86_400
@@ -130,7 +131,7 @@ def test_a_batch_that_was_written_is_not_written_again(postgres_database: str) -
     """A commit may go well and not tell so; half of a batch under this name is another's, and is told."""
     store = PostgresStore(postgres_database)
     store.open("one")
-    batch = Batch(entries=[(n, AT, "open", "r", b"{}", bytes([n])) for n in (1, 2)], spend={KEY: [1, 0, 5, 1, 1]})
+    batch = Batch(entries=[(n, AT, "open", "r", b"{}", bytes([n])) for n in (1, 2)], spend={KEY: [1, 0, 5, 1, 1, 0]})
     store.write(batch)
     store.write(batch)
     store.close()
@@ -156,7 +157,7 @@ def test_what_postgres_cannot_hold_stops_nothing(postgres_database: str) -> None
     store.write(
         Batch(
             contents=[Content("r", "prompt", AT, b"salt", "\0\ud800"), Content("r", "prompt", AT, b"other", "twice")],
-            spend={key: [1, 1, 1, 1, 1] for key in keys},
+            spend={key: [1, 1, 1, 1, 1, 1] for key in keys},
         )
     )
     reader = PostgresReader(postgres_database)
@@ -271,6 +272,25 @@ def test_an_address_that_leads_nowhere_is_one_line(postgres_server: PostgresServ
             PostgresReader(change)
         assert "s3cret" not in str(down.value)
         assert "\n" not in str(down.value)
+
+
+def test_errors_of_an_older_ledger_are_counted_from_its_entries(postgres_database: str) -> None:
+    """They were on record as escalations only."""
+    store = PostgresStore(postgres_database, clock=lambda: AT)
+    writer = Writer(store, "one")
+    for number, reason in enumerate(("error", "low_confidence", "error")):
+        writer.ask(number, at=AT + 700 * number, steps=2, reason=reason)
+    store.close()
+    with closing(PostgresReader(postgres_database)) as reader:
+        before = sorted(reader.spend(0, 1 << 40))
+    assert {(row[6], row[-1]) for row in before if row[3] == "flow-0"} == {("haiku", 2), ("sonnet", 0)}
+    with psycopg.connect(postgres_database) as connection:
+        for statement in NO_ERRORS:
+            connection.execute(statement.replace("TABLE ", "TABLE cascade_ledger.").encode())
+        connection.execute("UPDATE cascade_ledger.version SET made = 3")
+    with closing(PostgresReader(postgres_database)) as reader:
+        assert sorted(reader.spend(0, 1 << 40)) == before
+        assert verify(reader).findings == ()
 
 
 def test_a_newer_ledger_and_a_stranger_are_left_alone(postgres_database: str) -> None:

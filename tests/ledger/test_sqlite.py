@@ -17,7 +17,7 @@ from cascade.ledger.sqlite.store import SqliteReader, SqliteStore
 from cascade.ledger.stores import LedgerDown, Reader, Store
 from cascade.ledger.verifying.verification import verify
 
-from .books import AT, Writer, fill, tamper
+from .books import AT, NO_ERRORS, Writer, fill, tamper
 
 ROOT = Path(__file__).resolve().parents[2]
 
@@ -44,7 +44,7 @@ def test_what_was_written_is_read_back_as_it_was(tmp_path: Path) -> None:
         assert reader.large(0, AT, AT + 600, 9) == (("one-0", 1_000), ("two-0", 1_000))
         day = int(AT // 86_400)
         haiku = ("support", "refund", "flow-1", "team", "cascade", "haiku", "claude-haiku")
-        assert (day, *haiku, 4, 4, 12_000, 800, 200) in list(reader.spend(0, 1 << 40))
+        assert (day, *haiku, 4, 4, 12_000, 800, 200, 0) in list(reader.spend(0, 1 << 40))
         assert sum(int(row[7]) for row in reader.traffic(0, 1 << 40) if row[6] == NO_SLOT) == 8
         assert list(reader.spend(0, int(AT) // 900 * 900)) == []
         everything = reader.spent("support", "policy", "", AT - 900, AT + 7_200)
@@ -125,7 +125,7 @@ def test_a_batch_is_written_whole_or_not_at_all(tmp_path: Path) -> None:
         writer = Writer(store, "one")
         writer.ask(0, at=AT)
         key = SpendKey(0, "p", "t", "", "", "cascade", "haiku", "m")
-        broken = Batch(entries=[(4, AT, "open", "x", b"{}", b"d" * 32)], spend={key: [1, 0, 1 << 70, 0, 0]})
+        broken = Batch(entries=[(4, AT, "open", "x", b"{}", b"d" * 32)], spend={key: [1, 0, 1 << 70, 0, 0, 0]})
         with pytest.raises(LedgerDown, match=r"a value cannot be stored \[OverflowError\]$"):
             store.write(broken)
         writer.ask(1, at=AT)
@@ -141,7 +141,7 @@ def test_an_old_version_is_migrated_and_a_newer_one_refused(tmp_path: Path) -> N
         path = tmp_path / f"{opens}.db"
         fill(path)
         tamper(path, *(f"DROP VIEW {view}" for view in ("requests", "steps", "opens", "outcomes")))
-        tamper(path, "DROP INDEX entries_cost", "DROP TABLE calls", "PRAGMA user_version = 1")
+        tamper(path, "DROP INDEX entries_cost", "DROP TABLE calls", "PRAGMA user_version = 1", *NO_ERRORS)
         if opens == "store":
             with closing(SqliteStore(path, synchronous="NORMAL")) as store:
                 store.open("three")
@@ -155,6 +155,22 @@ def test_an_old_version_is_migrated_and_a_newer_one_refused(tmp_path: Path) -> N
         for refuses in (lambda: SqliteReader(path), lambda: SqliteStore(path, synchronous="FULL").open("x")):  # noqa: B023 - called at once
             with pytest.raises(LedgerDown, match=rf"newer cascade \(its version {len(MIGRATIONS) + 1}, .*upgrade"):
                 refuses()
+
+
+def test_errors_of_an_older_ledger_are_counted_from_its_entries(tmp_path: Path) -> None:
+    """They were on record as escalations only; the sums are what the entries add up to, before and after."""
+    path = tmp_path / "ledger.db"
+    with closing(SqliteStore(path, synchronous="NORMAL")) as store:
+        writer = Writer(store, "one")
+        for number, reason in enumerate(("error", "low_confidence", "error")):
+            writer.ask(number, at=AT + 700 * number, steps=2, reason=reason)
+    with closing(SqliteReader(path)) as reader:
+        before = sorted(reader.spend(0, 1 << 40))
+    assert {(row[6], row[-1]) for row in before if row[3] == "flow-0"} == {("haiku", 2), ("sonnet", 0)}
+    tamper(path, *NO_ERRORS, "PRAGMA user_version = 3")
+    with closing(SqliteReader(path)) as reader:
+        assert sorted(reader.spend(0, 1 << 40)) == before
+        assert verify(reader).is_sound
 
 
 def test_every_trouble_is_told_in_one_line_with_what_to_do(tmp_path: Path) -> None:

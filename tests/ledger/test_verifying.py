@@ -242,7 +242,7 @@ def test_a_chain_that_was_made_anew_is_found_with_heads(tmp_path: Path) -> None:
         ("DELETE FROM spend WHERE rung = 'haiku'", "steps 0, not"),
         ("UPDATE traffic SET resolved = resolved - 1 WHERE rung = 'haiku'", "resolved "),
         ("UPDATE traffic SET cost_squared = cost_squared * 2", "cost_squared "),
-        ("INSERT INTO spend VALUES (0, 'x', 'y', '', '', 'cascade', 'haiku', 'm', 1, 0, 5, 1, 1)", "1970-01-01"),
+        ("INSERT INTO spend VALUES (0, 'x', 'y', '', '', 'cascade', 'haiku', 'm', 1, 0, 5, 1, 1, 0)", "1970-01-01"),
         ("UPDATE spend SET model = 'another'", "another"),
         ("UPDATE spend_days SET cost = cost + 1 WHERE rung = 'sonnet'", "by days"),
         ("UPDATE traffic_days SET slot = 63 - slot WHERE slot >= 0", "by days"),

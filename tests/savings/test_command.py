@@ -150,7 +150,7 @@ def test_the_verdict_says_what_the_saving_costs_in_quality(tmp_path: Path) -> No
     shown = run(tmp_path, *options).stdout.splitlines()
     assert advice["verdict"] == shown[0]
     assert "saves 20,495.68 USD a month" in advice["verdict"]
-    assert "quality falls from 0.9575 (opus alone) to 0.8667 on the corpus: not the same answer" in advice["verdict"]
+    assert "quality falls from 0.9575 (opus alone) to 0.8667 on the corpus" in advice["verdict"]
     assert not any("routing pays" in line for line in shown)
 
 
@@ -193,22 +193,22 @@ def test_what_was_passed_over_in_the_export_is_told(tmp_path: Path) -> None:
     usage = json.loads(run(tmp_path, "usage.csv", "--json").stdout)["usage"]
     assert (usage["total_rows"], usage["unread_columns"]) == (1, ["cached in"])
     shown = run(tmp_path, "usage.csv").stdout
-    assert "note: rows that say they are a total, and are not counted again: 1" in shown
-    assert "note: no field is known to be cached in (--map FIELD=COLUMN)" in shown
+    assert "total rows, not counted again: 1" in shown
+    assert "columns not read: cached in" in shown
 
 
 @pytest.mark.parametrize(
     ("arguments", "told"),
     [
         (["none.csv"], "none.csv: cannot be read"),
-        (["day.csv", "--mix", "80/20"], "--mix: '80/20' is no mix"),
+        (["day.csv", "--mix", "80/20"], "--mix: '80/20'"),
         (["day.csv", "--mix", "80/15/5", "--corpus", "support"], "both were given"),
         (["day.csv", "--period-days", "0"], "--period-days: must be above 0"),
         (["day.csv", "--map", "model=which"], "has no column 'which'"),
-        (["day.csv", "--requests", "7"], "--requests: the export says itself how many there were, 500"),
+        (["day.csv", "--requests", "7"], "--requests: the export already gives the number of requests, 500"),
         (["unpriced.csv"], "unpriced.csv:3: there is no price for model 'gpt-x' (--price gpt-x=IN/OUT)"),
         (["day.csv", "--cached", "2"], "--cached: must be from 0 to 1"),
-        (["day.csv", "--price", "x"], "--price: 'x' is no price"),
+        (["day.csv", "--price", "x"], "--price: 'x'"),
     ],
 )
 def test_a_mistake_is_one_line_and_exit_code_2(day: Path, arguments: list[str], told: str) -> None:

@@ -30,10 +30,8 @@ def test_a_number_of_requests_that_the_export_tells_is_refused(tmp_path: Path) -
     path.write_text("model,input_tokens,output_tokens,requests\na,100,1,10\nb,300,0,\nc,100,0,\n")
     export = with_requests(read_usage(path), 50)
     assert {part.model: part.requests for part in export.slices} == {"a": 10, "b": 30, "c": 10}
-    with pytest.raises(UsageExportError, match=r"--requests: the export says itself how many there were, 10 in a part"):
+    with pytest.raises(UsageExportError, match=r"--requests: .* 10 for a part of it"):
         with_requests(read_usage(path), 10)
     path.write_text("model,input_tokens,output_tokens,requests\na,100,1,10\n")
-    with pytest.raises(
-        UsageExportError, match=r"--requests: the export says itself how many there were, 10 \(leave it"
-    ):
+    with pytest.raises(UsageExportError, match=r"--requests: .* 10 \(leave it out"):
         with_requests(read_usage(path), 50)

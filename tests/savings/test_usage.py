@@ -92,7 +92,7 @@ def test_a_total_is_not_counted_again(tmp_path: Path, row: str) -> None:
     text = "date,model,input_tokens,output_tokens\n2026-11-01,a,100,10\n2026-11-02,b,200,20\n"
     export = read_usage(written(tmp_path, "usage.csv", f"{text}{row}\n"))
     assert (export.usage, export.rows, export.totals) == (Usage(300, 30), 2, 1)
-    with pytest.raises(UsageExportError, match=r"usage.csv:4: has tokens and no model"):
+    with pytest.raises(UsageExportError, match=r"usage.csv:4: .*model"):
         read_usage(written(tmp_path, "usage.csv", f"{text}2026-11-03,,300,30\n"))
 
 
@@ -184,7 +184,7 @@ def test_a_column_of_any_name_can_be_mapped(tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     ("text", "told"),
     [
-        ("a,b\n1,2\n", "no column is known to be 'model', 'output', 'input'; say which with --map model=COLUMN (it has: a, b)"),
+        ("a,b\n1,2\n", "no column is known to be 'model', 'output', 'input'; name it with --map model=COLUMN (it has: a, b)"),
         ("model,output_tokens\nm,2\n", "no column is known to be 'input'"),
         ("model,input_tokens,output_tokens\nm,1.5,2\n", "usage.csv:2: 'input_tokens' is not a whole number"),
         ("model,input_tokens,output_tokens\nm,-1,2\n", "'input_tokens' is not a whole number"),
@@ -192,11 +192,11 @@ def test_a_column_of_any_name_can_be_mapped(tmp_path: Path) -> None:
         ("model,input_tokens,output_tokens\nm,1.200,2\n", "'input_tokens' is not a whole number"),
         ("model,input_tokens,output_tokens\nm,nan,2\n", "'input_tokens' is not a whole number"),
         ("model,input_tokens,output_tokens\nm,1e400,2\n", "'input_tokens' is not a whole number"),
-        ("model,input_tokens,output_tokens\n,1,2\n", "usage.csv:2: has tokens and no model"),
+        ("model,input_tokens,output_tokens\n,1,2\n", "usage.csv:2: has tokens but no model"),
         ("model,input_tokens,output_tokens\nm,1\n", "usage.csv:2: has 2 cells, the header 3"),
         ("model,input_tokens,output_tokens,date\nm,1,2,yesterday\n", "'date' is not a date"),
         ("model,prompt_tokens,output_tokens,cached_tokens\nm,1,2,5\n", "is less than the cached tokens"),
-        ("model,input_tokens,output_tokens\n", "usage.csv: has no usage"),
+        ("model,input_tokens,output_tokens\n", "usage.csv: has no rows with token counts"),
         ("", "usage.csv: is empty"),
         ("usage_date_utc,model,token_type,cost_usd\n2026-11-01,Claude Opus,output,1\n", "this is a cost export"),
         ('{"model": "m"', "is not JSON"),
@@ -218,7 +218,7 @@ def test_what_cannot_be_opened_or_decoded_is_told(tmp_path: Path) -> None:
         read_usage(tmp_path / "packed.csv")
     with pytest.raises(UsageExportError, match="cannot be read"):
         read_usage(tmp_path / "none.csv")
-    with pytest.raises(UsageExportError, match="maps no field"):
+    with pytest.raises(UsageExportError, match=r"'tokens=x' is not FIELD=COLUMN"):
         read_map(["tokens=x"])
     with pytest.raises(UsageExportError, match=r"--map: 'model' is mapped twice"):
         read_map(["model=x", "model=y"])
@@ -238,3 +238,50 @@ def test_hostile_text_is_usage_or_a_typed_error(tmp_path_factory: pytest.TempPat
         told = str(error)
     assert told.startswith(str(path))
     assert "\n" not in told
+
+
+HEAD = "model,input_tokens,output_tokens,cache_read_input_tokens,total_tokens"
+
+
+@pytest.mark.parametrize(
+    ("header", "row", "usage"),
+    [
+        (HEAD, "m,129213,1000,128955,130213", Usage(258, 1000, 0, 0, 128_955)),  # input includes what was read
+        (HEAD, "m,258,1000,128955,130213", Usage(258, 1000, 0, 0, 128_955)),  # it does not
+        (HEAD, "m,258,1000,128955,1258", Usage(258, 1000, 0, 0, 128_955)),  # the total does not either
+        (HEAD, "m,258,1000,128955,", Usage(258, 1000, 0, 0, 128_955)),  # no total: by the column's name
+        (HEAD.replace("input_tokens", "prompt_tokens", 1), "m,258,1000,128955,130213", Usage(258, 1000, 0, 0, 128_955)),
+        (
+            HEAD.replace("cache_read", "cache_creation_input_tokens,cache_read"),
+            "m,1000,70,100,300,1070",
+            Usage(600, 70, 100, 0, 300),
+        ),
+    ],
+    ids=["includes", "excludes", "total excludes", "no total", "prompt excludes", "with writes"],
+)
+def test_the_rows_own_total_settles_whether_input_includes_cached_tokens(
+    tmp_path: Path, header: str, row: str, usage: Usage
+) -> None:
+    """Cached tokens are counted once, whatever the input's column is called; `--map` still decides where it is given."""
+    path = written(tmp_path, "usage.csv", f"{header}\n{row}\n")
+    assert read_usage(path).usage == usage
+    column = header.split(",")[1]
+    first, out, *rest = (int(cell or 0) for cell in row.split(",")[1:-1])
+    assert read_usage(path, {"input": column}).usage.prompt_tokens == first + sum(rest)
+    assert read_usage(path, {"input": column}).usage.output_tokens == out
+
+
+def test_a_total_that_settles_nothing_is_refused_with_the_columns(tmp_path: Path) -> None:
+    """It fits neither reading, or two rows of one file say different things: the columns, the line, and what to write."""
+    with pytest.raises(UsageExportError) as caught:
+        read_usage(written(tmp_path, "usage.csv", f"{HEAD}\nm,1000,70,300,1200\n"))
+    told = str(caught.value)
+    for named in ("usage.csv:2", "'input_tokens'", "'output_tokens'", "'cache_read_input_tokens'", "'total_tokens'"):
+        assert named in told
+    assert "--map prompt=input_tokens" in told
+    assert "--map input=input_tokens" in told
+    for rows in ("m,1000,70,300,1070\nm,1000,70,300,1370\n", "m,1000,70,300,\nm,1000,70,300,1070\n"):
+        path = written(tmp_path, "usage.csv", f"{HEAD}\n{rows}")
+        with pytest.raises(UsageExportError, match=r"usage.csv:3: 'input_tokens' .* at .*usage.csv:2"):
+            read_usage(path)
+        assert read_usage(path, {"prompt": "input_tokens"}).usage == Usage(1400, 140, 0, 0, 600)

@@ -37,7 +37,7 @@ class CostsOptions:
 def run_costs(wish: CostsOptions, *, as_json: bool, now: Callable[[], float] = time.time) -> None:
     """Print the figures. `now` gives Unix seconds. Raises ConfigurationError, LedgerError where the ledger cannot be read."""
     if wish.by not in BYS:
-        raise ConfigurationError(f"--by {wish.by[:40]!r}: there is no such dimension (give one of {', '.join(BYS)})")
+        raise ConfigurationError(f"--by {wish.by[:40]!r}: not a dimension (give one of {', '.join(BYS)})")
     if wish.as_csv and as_json:
         raise ConfigurationError("--csv, --json: both were given (give one of them)")
     period = read_since(wish.since, now())

@@ -1,4 +1,4 @@
-"""How `cascade costs` tells what it found: as JSON, as CSV, and as tables and bars for people."""
+"""The output of `cascade costs`: JSON, CSV, and tables and bars for people."""
 
 from __future__ import annotations
 
@@ -30,7 +30,7 @@ class Large:
 
 @dataclass(frozen=True, slots=True)
 class Account:
-    """All that is told. `where`: the ledger; `policy`: the only one that is looked at."""
+    """All that is shown. `where`: the ledger; `policy`: the only one that is counted, None for all."""
 
     costs: Costs
     period: Period
@@ -57,6 +57,8 @@ def account_fields(account: Account) -> dict[str, Any]:
         "rungs": {
             line.name: {
                 "steps": line.climbs,
+                "escalated": line.escalated,
+                "errors": line.errors,
                 "escalation_rate": line.escalation,
                 "escalation_rate_before": line.escalation_before,
                 "escalation_change_points": line.escalation_change,
@@ -85,6 +87,8 @@ def _line_fields(line: Line) -> dict[str, Any]:
         "share": line.share,
         "shadow_usd": _usd(line.shadow),
         "steps": line.steps,
+        "shadow_steps": line.shadow_steps,
+        "errors": line.errors,
         "input_tokens": line.input,
         "output_tokens": line.output,
         "requests": line.requests,
@@ -92,6 +96,8 @@ def _line_fields(line: Line) -> dict[str, Any]:
         "resolved": line.resolved,
         "cost_per_answer_usd": _usd(line.cost_per_answer),
         "cost_per_resolved_usd": _usd(line.cost_per_resolved),
+        "escalated": line.escalated,
+        "escalated_of": line.climbs,
         "escalation_rate": line.escalation,
         "escalation_rate_before": line.escalation_before,
         "escalation_change_points": line.escalation_change,
@@ -110,7 +116,7 @@ def _saving_fields(saving: Saving) -> dict[str, Any]:
         "cost_usd": _usd(saving.cost),
         "requests": saving.requests,
         "holdout_requests": saving.holdout,
-        "estimated_requests": saving.estimated,
+        "estimated_requests": saving.requests if saving.basis == "estimate" else 0,
         "notes": list(saving.notes),
     }
 
@@ -153,14 +159,16 @@ def show_account(account: Account) -> None:
 def _show_head(total: Line) -> None:
     notes = [f"{_change(total.cost, total.cost_before)} against the period before"] if total.cost_before else []
     if total.shadow:
-        notes.append(f"{usd(total.shadow)} of it for shadows, which answer nobody")
+        notes.append(f"{usd(total.shadow)} of it for {total.shadow_steps} shadow steps")
     stdout.print(f"spend       {usd(total.cost)} USD" + (f" ({'; '.join(notes)})" if notes else ""))
     stdout.print(f"requests    {total.requests}, {total.answers} answered, {total.resolved} resolved")
     stdout.print(
         f"an answer   {_money(total.cost_per_answer)} USD, a resolved request {_money(total.cost_per_resolved)} USD"
     )
-    if total.escalation is not None:
-        stdout.print(f"escalation  {_percent(total.escalation)}{_points(total)}")
+    if total.climbs:
+        stdout.print(f"escalated   {_escalated(total)} answered requests{_points(total)}")
+    if total.errors:
+        stdout.print(f"errors      {total.errors} of {total.steps} steps failed")
 
 
 def _show_saving(found: Costs) -> None:
@@ -175,9 +183,11 @@ def _show_saving(found: Costs) -> None:
 
 
 def _saved(saving: Saving) -> str:
+    if not saving.requests:
+        return "not known: there is no answered request to compare"
     share = f", {_percent(saving.relative)}" if saving.relative is not None else ""
     if saving.interval is None or saving.relative_interval is None:
-        return f"{_money(saving.saved)} USD{share} against the baseline (estimate, from the tokens of {saving.estimated} requests)"
+        return f"{_money(saving.saved)} USD{share} against the baseline (estimate, from the tokens of {saving.requests} requests)"
     money, part = saving.interval, saving.relative_interval
     return (
         f"{_money(saving.saved)} USD{share} against the baseline, measured on {saving.holdout} held out; at 95 %"
@@ -188,22 +198,30 @@ def _saved(saving: Saving) -> str:
 def _show_lines(found: Costs) -> None:
     by, lines = found.by, found.lines
     asks = by not in ("rung", "model")
-    figures = ("requests", "a resolved one") if asks else ("steps",)
+    figures = ("requests", "USD/resolved") if asks else ("steps",)
+    shadows = ("shadow steps",) if any(line.shadow_steps for line in lines) else ()
+    numbers = ("USD", "share", *figures, "escalated", "errors", *shadows)
     shown = table(
-        by, "", "USD", "share", *figures, "escalated", title=f"by {by}",
-        right=("USD", "share", *figures, "escalated"),
-    )  # fmt: skip
+        by,
+        "",
+        *numbers,
+        title=f"by {by}",
+        right=numbers,
+    )
     most = max((line.cost for line in lines), default=0)
     for line in lines:
         own = (str(line.requests), _money(line.cost_per_resolved)) if asks else (str(line.steps),)
-        rate = "" if line.escalation is None else _percent(line.escalation)
-        shown.add_row(line.name, _bar(line.cost, most), usd(line.cost), _percent(line.share), *own, rate)
+        more = (str(line.shadow_steps),) if shadows else ()
+        shown.add_row(
+            line.name, _bar(line.cost, most), usd(line.cost), _percent(line.share), *own, _escalated(line),
+            str(line.errors), *more,
+        )  # fmt: skip
     stdout.print(shown)
 
 
 def _show_arms(arms: Sequence[Line]) -> None:
-    columns = ("requests", "resolved", "USD", "an answer")
-    shown = table("arm", *columns, title="by who answered", right=columns)
+    columns = ("requests", "resolved", "USD", "USD/answer")
+    shown = table("arm", *columns, title="by arm", right=columns)
     for line in arms:
         own = ("", "") if line.name == "shadow" else (str(line.requests), str(line.resolved))
         shown.add_row(line.name, *own, usd(line.cost), _money(line.cost_per_answer))
@@ -211,12 +229,12 @@ def _show_arms(arms: Sequence[Line]) -> None:
 
 
 def _show_rungs(rungs: Sequence[Line]) -> None:
-    columns = ("steps", "sent up", "before", "change")
-    shown = table("rung", *columns, title="escalation by rung, of the ladder's own requests", right=columns)
+    columns = ("escalated", "errors", "before", "change")
+    shown = table("rung", *columns, title="escalated, by rung (errors apart)", right=columns)
     for line in rungs:
         before = "" if line.escalation_before is None else _percent(line.escalation_before)
         change = "" if line.escalation_change is None else f"{line.escalation_change:+.1f} points"
-        shown.add_row(line.name, str(line.climbs), _percent(line.escalation or 0.0), before, change)
+        shown.add_row(line.name, _escalated(line), str(line.errors), before, change)
     stdout.print(shown)
 
 
@@ -229,7 +247,7 @@ def _show_large(large: Large, policy: str | None) -> None:
 
 
 def _bar(value: int, most: int) -> str:
-    """Whole blocks and an eighth's rest; what is not nothing shows."""
+    """In eighths of a column, rounded; anything above 0 shows."""
     eighths = max(1, round(value / most * _BAR * 8)) if value and most else 0
     return "█" * (eighths // 8) + _EIGHTHS[eighths % 8].strip()
 
@@ -246,9 +264,14 @@ def _percent(share: float) -> str:
     return f"{share:.1%}".replace("%", " %")
 
 
+def _escalated(line: Line) -> str:
+    """As in "2 of 5 (40.0 %)"; empty where there is nothing to count."""
+    return "" if line.escalation is None else f"{line.escalated} of {line.climbs} ({_percent(line.escalation)})"
+
+
 def _points(line: Line) -> str:
     change = line.escalation_change
-    return "" if change is None else f" ({change:+.1f} points against the period before)"
+    return "" if change is None else f", {change:+.1f} points against the period before"
 
 
 def _change(now: int, before: int) -> str:

@@ -12,6 +12,7 @@ from cascade.core.errors import UsageExportError
 from cascade.core.policy import Policy
 from cascade.corpora import open_corpus
 from cascade.engine import default_policy
+from cascade.policy.certificates import changed_parts
 from cascade.policy.loading import load_policy
 from cascade.policy.shipped import find_corpus
 from cascade.savings import (
@@ -75,8 +76,9 @@ def _work_out(sought: Sought) -> Outlook:
     projection = project(export.slices, policy, book, mix, bill.cost, cached)
     period = _period(sought, export)
     headline = headline_of(projection.as_today, routed=sought.routed)
-    advice = advise(Case(bill, projection, policy, mix, headline, export.requests, period))
-    return Outlook(export, policy, bill, mix, projection, advice, period, sought.routed)
+    certified = policy.certificate is not None and not changed_parts(policy)
+    case = Case(bill, projection, policy, mix, headline, export.requests, period, certified, not sought.routed)
+    return Outlook(export, policy, bill, mix, projection, advise(case), period, sought.routed, case.most_requests)
 
 
 def _mix(sought: Sought, policy: Policy) -> Mix | None:
@@ -91,14 +93,16 @@ def _mix(sought: Sought, policy: Policy) -> Mix | None:
 def _period(sought: Sought, export: UsageExport) -> Period:
     if sought.period_days is not None:
         if not 0 < sought.period_days < 100_000:
-            raise UsageExportError("must be above 0", where="--period-days", mend="the days that the export covers")
+            raise UsageExportError(
+                "must be above 0", where="--period-days", mend="give the number of days that the export covers"
+            )
         return Period(Fraction(str(sought.period_days)), "given")
     if export.days is not None:
         return Period(Fraction(export.days), "the export's dates")
-    return Period(Fraction(_ASSUMED_DAYS), "assumed, the export has no dates: --period-days N", assumed=True)
+    return Period(Fraction(_ASSUMED_DAYS), "assumed: the export has no dates, --period-days N", assumed=True)
 
 
 def _cached_share(share: float | None) -> Fraction | None:
     if share is not None and not 0 <= share <= 1:
-        raise UsageExportError("must be from 0 to 1", where="--cached", mend="a share of the input tokens")
+        raise UsageExportError("must be from 0 to 1", where="--cached", mend="give a share of the input tokens")
     return None if share is None else Fraction(str(share))

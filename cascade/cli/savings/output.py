@@ -1,4 +1,4 @@
-"""How `cascade savings` tells what it found: as JSON, and as tables for people."""
+"""The output of `cascade savings`: JSON, and tables for people."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ _PRICES: Final = "list prices, or as the policy or --price says"
 
 @dataclass(frozen=True, slots=True)
 class Outlook:
-    """All that the command found. `period`: what the export covers."""
+    """All that the command found. `period`: what the export covers; `most_requests`: see `savings.Case`."""
 
     export: UsageExport
     policy: Policy
@@ -31,6 +31,7 @@ class Outlook:
     advice: Advice
     period: Period
     routed: bool
+    most_requests: int | None = None
 
     @property
     def headline(self) -> int | None:
@@ -112,6 +113,7 @@ def outlook_fields(result: Outlook) -> dict[str, Any]:
             for rate, cost in projection.at_rate
         ],
         "break_even": {
+            "requests": result.most_requests,
             "today": _rate(projection.break_even_today),
             **{
                 f"single:{rung}": _rate(rate)
@@ -202,15 +204,15 @@ def show_outlook(result: Outlook, *, more: bool) -> None:
     _show_advice(result)
     stdout.print()
     export, usage = result.export, result.export.usage
-    requests = "requests not told" if export.requests is None else f"{export.requests:,} requests"
+    requests = "number of requests not known" if export.requests is None else f"{export.requests:,} requests"
     stdout.print(
         f"{export.source}: {export.rows:,} rows, {requests}, {usage.prompt_tokens:,} tokens in"
         f" ({usage.cache_read:,} read from cache), {usage.output_tokens:,} out; {float(result.period.days):g} days ({result.period.told})"
     )
     if export.totals:
-        stdout.print(f"note: rows that say they are a total, and are not counted again: {export.totals:,}", style="dim")
+        stdout.print(f"note: total rows, not counted again: {export.totals:,}", style="dim")
     if export.unread:
-        stdout.print(f"note: no field is known to be {', '.join(export.unread)} (--map FIELD=COLUMN)", style="dim")
+        stdout.print(f"note: columns not read: {', '.join(export.unread)} (--map FIELD=COLUMN)", style="dim")
     _show_today(result)
     _show_policy(result)
     if more:
@@ -252,7 +254,7 @@ def _show_policy(result: Outlook) -> None:
     if mix is not None and now.routed is not None and now.climb is not None:
         bills += [
             ("routed: one model paid", now.routed),
-            ("climb: rungs below paid too", now.climb),
+            ("climb: every rung paid", now.climb),
         ]
         if now.climb_with_triage is not None:
             bills.append(("climb, with triage prompt", now.climb_with_triage))
@@ -262,8 +264,8 @@ def _show_policy(result: Outlook) -> None:
     stdout.print(rows)
     if mix is not None:
         stdout.print(
-            "A cascade does not know beforehand which model a request needs: it pays every rung on the way up. Savings"
-            f" are usually published as if it knew (routed). Triage adds about {projection.triage[0]} tokens to a prompt and"
+            "A cascade does not know in advance which model a request needs, so it pays every rung on the way up. Published savings"
+            f" usually assume that it does (routed). Triage adds about {projection.triage[0]} tokens to a prompt and"
             f" {projection.triage[1]} to a reply, on every rung below the top (estimate)."
         )
 
@@ -300,7 +302,7 @@ def _show_variants(result: Outlook) -> None:
     stdout.print(rows)
     if not result.export.usage.prompt_tokens - result.export.usage.input_tokens:
         stdout.print(
-            "The export has no cached tokens; --cached SHARE shows what caching such a share of the input would do."
+            "The export has no cached tokens; --cached SHARE shows the bill with that share of the input cached."
         )
 
 

@@ -16,13 +16,14 @@ __all__ = [
 SPEND = {
     "bucket": "bigint", "policy": "text", "task": "text", "workflow": "text", "key": "text", "arm": "text", "rung": "text",
     "model": "text", "steps": "bigint", "escalated": "bigint", "cost": "bigint", "input": "bigint", "output": "bigint",
+    "errors": "bigint",
 }  # fmt: skip
 TRAFFIC = {
     "bucket": "bigint", "policy": "text", "task": "text", "workflow": "text", "arm": "text", "rung": "text",
     "slot": "bigint", "requests": "bigint", "answers": "bigint", "resolved": "bigint", "escalated": "bigint",
     "cost": "bigint", "cost_squared": "double precision", "estimate": "bigint", "estimated": "bigint",
 }  # fmt: skip
-SPEND_SUMS, TRAFFIC_SUMS = 5, 8  # of them, the last are the sums
+SPEND_SUMS, TRAFFIC_SUMS = 6, 8  # of them, the last are the sums
 
 
 def _insert(table: str, columns: Mapping[str, str], *, writer: bool = False) -> str:

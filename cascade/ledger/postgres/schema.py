@@ -6,6 +6,8 @@
 
 from __future__ import annotations
 
+from cascade.ledger.records import BUCKET_S, DAY_S
+
 __all__ = ["MIGRATIONS", "SCHEMA"]
 
 SCHEMA = "cascade_ledger"
@@ -123,4 +125,26 @@ _CALLS = (
 # Whether a step's tokens and cost are an estimate.
 _ESTIMATES = ("DROP VIEW steps", _steps_view({**_STEP, "is_estimate": "BOOLEAN"}))
 
-MIGRATIONS: tuple[tuple[str, ...], ...] = (_TABLES, _VIEWS, _CALLS, _ESTIMATES)
+
+def _errors(table: str, length: int) -> tuple[str, str]:
+    """Steps that failed, counted apart from those that escalated; for what is on record they are read from the entries."""
+    keys = "policy, task, workflow, key, arm, rung, model"
+    return (
+        f"ALTER TABLE {table} ADD COLUMN errors BIGINT NOT NULL DEFAULT 0",
+        f"""UPDATE {table} SET errors = found.errors FROM (
+            SELECT CAST(floor(s.at / {length}) AS BIGINT) * {length} AS bucket, r.b ->> 'policy' AS policy,
+            r.b ->> 'task' AS task, coalesce(r.b #>> '{{metadata,workflow}}', '') AS workflow,
+            coalesce(r.b #>> '{{metadata,key}}', '') AS key, r.b ->> 'arm' AS arm, s.b ->> 'rung' AS rung,
+            s.b ->> 'model' AS model, count(*) AS errors
+            FROM (SELECT writer, request, at, CAST(replace(body, '\\u0000', '\\ufffd') AS jsonb) AS b FROM entries
+                WHERE kind = 'step' AND strpos(body, '"reason":"error"') > 0) AS s
+            JOIN (SELECT writer, request, CAST(replace(body, '\\u0000', '\\ufffd') AS jsonb) AS b FROM entries
+                WHERE kind = 'request') AS r
+            ON r.writer = s.writer AND r.request = s.request GROUP BY 1, 2, 3, 4, 5, 6, 7, 8) AS found
+            WHERE {" AND ".join(f"{table}.{key} = found.{key}" for key in ("bucket", *keys.split(", ")))}""",  # noqa: S608 - constants
+    )
+
+
+MIGRATIONS: tuple[tuple[str, ...], ...] = (
+    _TABLES, _VIEWS, _CALLS, _ESTIMATES, (*_errors("spend", BUCKET_S), *_errors("spend_days", DAY_S)),
+)  # fmt: skip

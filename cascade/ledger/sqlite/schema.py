@@ -6,6 +6,8 @@ A migration is never changed once it was released; what must change gets a new o
 
 from __future__ import annotations
 
+from cascade.ledger.records import BUCKET_S, DAY_S
+
 __all__ = ["APPLICATION_ID", "MIGRATIONS"]
 
 APPLICATION_ID = 0x43415343
@@ -103,4 +105,23 @@ _CALLS = (
 # Whether a step's tokens and cost are an estimate.
 _ESTIMATES = ("DROP VIEW steps", _view("steps", "step", _STEP + _USD, (*_STEP_FIELDS, "is_estimate=0")))
 
-MIGRATIONS: tuple[tuple[str, ...], ...] = (_TABLES, _VIEWS, _CALLS, _ESTIMATES)
+
+def _errors(table: str, length: int) -> tuple[str, str]:
+    """Steps that failed, counted apart from those that escalated; for what is on record they are read from the entries."""
+    keys = "policy, task, workflow, key, arm, rung, model"
+    return (
+        f"ALTER TABLE {table} ADD COLUMN errors INTEGER NOT NULL DEFAULT 0",
+        f"""UPDATE {table} SET errors = found.errors FROM (
+            SELECT CAST(s.at AS INTEGER) / {length} * {length} AS bucket, json_extract(r.body, '$.policy') AS policy,
+            json_extract(r.body, '$.task') AS task, coalesce(json_extract(r.body, '$.metadata.workflow'), '') AS workflow,
+            coalesce(json_extract(r.body, '$.metadata.key'), '') AS key, json_extract(r.body, '$.arm') AS arm,
+            json_extract(s.body, '$.rung') AS rung, json_extract(s.body, '$.model') AS model, count(*) AS errors
+            FROM entries s JOIN entries r ON r.kind = 'request' AND r.writer = s.writer AND r.request = s.request
+            WHERE s.kind = 'step' AND instr(s.body, '"reason":"error"') GROUP BY 1, 2, 3, 4, 5, 6, 7, 8) AS found
+            WHERE {" AND ".join(f"{table}.{key} = found.{key}" for key in ("bucket", *keys.split(", ")))}""",  # noqa: S608 - constants
+    )
+
+
+MIGRATIONS: tuple[tuple[str, ...], ...] = (
+    _TABLES, _VIEWS, _CALLS, _ESTIMATES, (*_errors("spend", BUCKET_S), *_errors("spend_days", DAY_S)),
+)  # fmt: skip

@@ -50,7 +50,7 @@ def _upsert(table: str, keys: str, sums: str) -> str:
 
 
 _SPEND_KEYS = "bucket, policy, task, workflow, key, arm, rung, model"
-_SPEND_SUMS = "steps, escalated, cost, input, output"
+_SPEND_SUMS = "steps, escalated, cost, input, output, errors"
 _TRAFFIC_KEYS = "bucket, policy, task, workflow, arm, rung, slot"
 _TRAFFIC_SUMS = "requests, answers, resolved, escalated, cost, cost_squared, estimate, estimated"
 _ADD = {

@@ -12,7 +12,7 @@ from cascade.ledger.stores import Reader
 
 __all__ = ["compare"]
 
-_SPEND = ("steps", "escalated", "cost", "input", "output")
+_SPEND = ("steps", "escalated", "cost", "input", "output", "errors")
 _TRAFFIC = ("requests", "answers", "resolved", "escalated", "cost", "cost_squared", "estimate", "estimated")
 _ALL = 1 << 40  # Unix seconds: later than anything
 
