@@ -237,7 +237,8 @@ def _threshold(_context: Mapping[str, Any], value: object, shown: str, _key: str
     number = float(found.group(1))
     if number <= 1 and "%" not in shown:
         return what, f"write it without quotes: {found.group(1)}"
-    return what, f"did you mean {number / 100:.2f}?" if number <= 100 else ""
+    per_cent = "%" in shown or (number.is_integer() and number > 1)
+    return what, f"did you mean {number / 100:.2f}?" if per_cent and number <= 100 else ""
 
 
 _whole = _number("a whole number")

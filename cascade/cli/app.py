@@ -74,6 +74,18 @@ def ask(  # noqa: PLR0913, PLR0917 - options
 
 
 @app.command()
+def init(
+    path: Annotated[Path, typer.Argument(metavar="[PATH]", help="The policy to write.")] = Path("policy.yaml"),
+    force: Annotated[bool, typer.Option("--force", help="Write over PATH where it exists.")] = False,
+    as_json: Annotated[bool, JSON] = False,
+) -> None:
+    """Write a commented policy to start from, and say what comes next."""
+    from cascade.cli.init import run_init  # noqa: PLC0415
+
+    run_init(path, force=force, as_json=as_json)
+
+
+@app.command()
 def demo(as_json: Annotated[bool, JSON] = False) -> None:
     """600 synthetic support tickets through the real SDK, offline and without a key."""
     from cascade.cli.demo import run_demo  # noqa: PLC0415

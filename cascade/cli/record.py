@@ -126,7 +126,7 @@ async def _recorded(settings: Settings, inputs: Inputs, known: tuple[dict[str, A
         stderr.print(
             "cascade: no grader, so scores will be null: the same command with --grader grades later, without a further call"
         )
-    elif inputs.items and all(item.expected is None for item in inputs.items):
+    elif not known and all(item.expected is None for item in inputs.items):
         stderr.print(
             "cascade: nothing is `expected`: answers are graded by agreement with the baseline's. Where the right ones are"
             " known, give them as `expected` (--map expected=COLUMN)"

@@ -66,7 +66,7 @@ FAULTS: list[tuple[str, str, str, str, str, str]] = [
     ("name: sound", "name: s^\x07und", "^", "", "U+0007", "remove the character"),
     ("name: sound", 'name: ^"\\ud800"', "^", "name", "unpaired surrogate", "whole character"),
     # thresholds
-    ("threshold: 0.80", "threshold: ^1.01", "^", "ladder[0].threshold", "number from 0 to 1, or never", ""),
+    ("threshold: 0.80", "threshold: ^1.01", "^", "ladder[0].threshold", "number from 0 to 1, or never, not 1.01", ""),
     ("threshold: 0.80", "threshold: ^-0.1", "^", "ladder[0].threshold", "number from 0 to 1, or never", ""),
     ("threshold: 0.80", "threshold: ^80%", "^", "ladder[0].threshold", "number from 0 to 1, or never", "did you mean 0.80?"),
     ("threshold: 0.80", "threshold: ^80", "^", "ladder[0].threshold", "number from 0 to 1, or never", "did you mean 0.80?"),
@@ -247,6 +247,11 @@ def test_no_message_of_a_policy_speaks_of_python() -> None:
             except PolicyError as error:
                 for line in (str(error), *getattr(error, "__notes__", ())):
                     assert not jargon.search(line), line
+
+
+def test_a_threshold_that_is_no_per_cent_gets_no_guess() -> None:
+    """1.8 is not 0.02; 80 may well be 0.80."""
+    assert "did you mean" not in str(broken(changed(("threshold: 0.80", "threshold: 1.8"))))
 
 
 def test_all_broken_invariants_are_told_at_once() -> None:

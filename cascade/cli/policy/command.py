@@ -15,6 +15,7 @@ from cascade.core.errors import PolicyError
 from cascade.core.messages import Request
 from cascade.core.policy import OTHER, Budget, Policy, Rung, StormGuard
 from cascade.core.policy.certificate import Escalation
+from cascade.core.policy.ladder import unranked
 from cascade.core.policy.operations import Limits
 from cascade.core.prices import RateTier
 from cascade.core.requests import read_messages
@@ -53,13 +54,28 @@ def run_check(name: str | None, *, as_json: bool) -> None:
             key="certificate",
             mend="calibrate again, put back what was certified, or remove the key",
         )
-    ladder = " → ".join(rung.rung for rung in policy.ladder)
+    ladder, not_checked = " → ".join(rung.rung for rung in policy.ladder), _not_checked(policy)
     if as_json:
-        print_json({"ok": True, "policy": policy.name, "hash": policy.hash, "certificate": plan.certificate})
-    else:
-        sys.stdout.write(
-            f"ok: {policy.name} ({policy.hash[:12]}), {ladder}, {len(policy.tasks)} tasks, {plan.certificate}\n"
-        )
+        told = {"ok": True, "policy": policy.name, "hash": policy.hash, "certificate": plan.certificate}
+        print_json({**told, "not_checked": not_checked})
+        return
+    sys.stdout.write(
+        f"ok: {policy.name} ({policy.hash[:12]}), {ladder}, {len(policy.tasks)} tasks, {plan.certificate}\n"
+    )
+    for one in not_checked:
+        sys.stdout.write(f"not checked: {one}\n")
+
+
+def _not_checked(policy: Policy) -> list[str]:
+    """What a policy that passes has not been checked for, each with what to do."""
+    rungs = unranked(policy.ladder)
+    if not rungs:
+        return []
+    models = ", ".join(f"{rung.model} ({rung.rung})" for rung in rungs)
+    order = f"the order of the ladder: how capable these models are is not known here: {models}."
+    return [
+        f"{order} Put the rungs from the cheapest to the strongest (`cascade record` and `cascade replay` show if going up helps)"
+    ]
 
 
 def run_schema() -> None:

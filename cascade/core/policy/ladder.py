@@ -40,6 +40,7 @@ __all__ = [
     "Text",
     "Threshold",
     "ladder_faults",
+    "unranked",
 ]
 
 NEVER = "never"
@@ -162,6 +163,11 @@ def ladder_faults(ladder: tuple[Rung, ...]) -> Iterator[Fault]:
             yield Fault(at, f"rung {rung.rung!r} needs a threshold", "add threshold: 0.80, or threshold: never")
         yield from _model_faults(at, rung)
     yield from _order_faults(ladder)
+
+
+def unranked(ladder: tuple[Rung, ...]) -> tuple[Rung, ...]:
+    """The rungs whose place on the ladder cannot be checked: how capable their models are is not known here."""
+    return tuple(rung for rung in ladder if identify(rung.model) is None)
 
 
 def _model_faults(at: tuple[str | int, ...], rung: Rung) -> Iterator[Fault]:
