@@ -28,6 +28,7 @@ from decimal import Decimal, InvalidOperation
 from typing import Any, cast
 
 from cascade.core.errors import ConfigurationError
+from cascade.core.suggestions import did_you_mean
 from cascade.corpora.items import Item
 from cascade.policy.patterns import compile_exact
 
@@ -93,7 +94,10 @@ def bind_grader(name: str) -> Grader:
         raise ConfigurationError(f"grader {name}: a judge asks a model; it is at work in `cascade record` only")
     if kind not in _PLAIN and _FUNCTION.match(name):
         return _function(name)
-    raise ConfigurationError(f"grader: there is none called {name[:80]!r} (there are {', '.join(GRADERS)})")
+    kinds = [one for one in GRADERS if ":" not in one]
+    raise ConfigurationError(
+        f"grader: there is none called {name[:80]!r} ({did_you_mean(kind[:80], kinds)}there are {', '.join(GRADERS)})"
+    )
 
 
 def _bounded(grader: Grader) -> Grader:

@@ -13,6 +13,7 @@ from pydantic import ValidationError
 
 from cascade.core.errors import PolicyError
 from cascade.core.policy import Fault, Policy
+from cascade.core.suggestions import did_you_mean
 from cascade.policy.nodes import Node
 from cascade.policy.plans import faults_outside
 from cascade.policy.shipped import names, shipped
@@ -132,9 +133,10 @@ def find_policy(source: str | Path) -> Path:
     found = None if looks_like_path else shipped("policies", str(source))
     if found is not None:
         return found
-    known = ", ".join(names("policies"))
+    known = names("policies")
+    meant = "" if looks_like_path else did_you_mean(str(source), known)
     problem = "there is no such file" if looks_like_path else f"there is no policy {str(source)!r}"
-    raise PolicyError(problem, where=_printable(str(source)), mend=f"give a path, or one of: {known}")
+    raise PolicyError(problem, where=_printable(str(source)), mend=f"{meant}give a path, or one of: {', '.join(known)}")
 
 
 class _Document:
