@@ -1,8 +1,9 @@
-"""Calibration: the exact frontier of a ladder, thresholds proved on data that the search never saw, a better confidence.
+"""Calibration: the exact frontier of a ladder, thresholds certified on held-out data, and a learned confidence.
 
 Read in this order: `coded` (a corpus as level codes), `counts` (the table that any engine can build in parts),
-`frontier` (every vector of thresholds at once), `by_task`; `bounds` and `certificate` (what is proved, on which of the two
-`sides`); `choosing` (an objective's point, held against every rival); `calibrating` drives them all over files.
+`frontier` (every vector of thresholds at once), `by_task`; `bounds` and `certificate` (the test on held-out data; `sides`
+are the two halves of the split); `choosing` (the objective's point, compared with every single model); `calibrating` runs
+them all on files.
 """
 
 from __future__ import annotations

@@ -24,6 +24,7 @@ __all__ = [
     "binomial_cdf",
     "chance_of_passing",
     "counted_sample",
+    "keeps",
     "lower_bound",
     "most_errors",
     "passes",
@@ -44,9 +45,9 @@ _DRAWN = 1_000_000  # units drawn at once to see how often they would pass
 
 @dataclass(frozen=True, slots=True, eq=False)
 class Sample:
-    """Independent units, each with a mean loss from 0 to 1. `errors`: how many are lost, None where some are in part.
+    """Independent units, each with a mean loss from 0 to 1. `errors`: how many are 1, None where some are in between.
 
-    `counted`: how many units there are where only that and the `errors` are known, and `values` is empty.
+    `counted`: the number of units where only that and the `errors` are known; `values` is then empty.
     """
 
     units: Units
@@ -83,7 +84,7 @@ def sample_of(losses: Floats | Truths, group: Codes) -> Sample:
 
 
 def counted_sample(errors: int, n: int) -> Sample:
-    """`n` single items, of which `errors` are lost: what a table of counts knows of them, and all that a bound needs."""
+    """`n` single items with `errors` losses, as a table of counts has them: enough for a bound."""
     return Sample("items", np.zeros(0), errors, n)
 
 
@@ -94,6 +95,13 @@ def passes(sample: Sample, alpha: float, delta: float) -> bool:
     if sample.errors is not None:
         return bool(binomial_cdf(sample.errors, sample.n, alpha) <= delta)
     return bool(_most_capital(sample.values[None, :], alpha, delta)[0] >= -math.log(delta))
+
+
+def keeps(sample: Sample, alpha: float, delta: float) -> bool | None:
+    """Whether the rate is shown to be at most alpha (True) or above it (False); None where the units show neither."""
+    if passes(sample, alpha, delta):
+        return True
+    return False if lower_bound(sample, delta) > alpha else None
 
 
 def upper_bound(sample: Sample, delta: float) -> float:
@@ -110,7 +118,7 @@ def upper_bound(sample: Sample, delta: float) -> float:
 
 
 def lower_bound(sample: Sample, delta: float) -> float:
-    """The lower confidence limit of the rate at 1 - delta: what is not lost has the upper one."""
+    """The lower confidence limit of the rate at 1 - delta, by the upper limit of one minus the loss."""
     errors = None if sample.errors is None else sample.n - sample.errors
     return 1 - upper_bound(replace(sample, values=1 - sample.values, errors=errors), delta)
 
@@ -132,7 +140,7 @@ def most_errors(n: int, alpha: float, delta: float) -> int:
 
 
 def units_needed(sample: Sample, alpha: float, delta: float) -> int | None:
-    """How many units would pass at the rate that was observed; None where no number would."""
+    """How many units would pass at the observed rate; None where no number would."""
     if not sample.n or sample.rate >= alpha:
         return None
     if sample.errors is None:

@@ -1,4 +1,4 @@
-"""The choice: found on the tune side, shown (and for a target proved) on the other, held against every single model."""
+"""The choice of thresholds: made on the tune half, evaluated held out, compared with every single model."""
 
 from __future__ import annotations
 
@@ -6,7 +6,7 @@ from collections.abc import Collection, Sequence
 from dataclasses import dataclass
 from math import floor
 
-from cascade.calibration.bounds import passes
+from cascade.calibration.bounds import keeps, units_needed
 from cascade.calibration.halves import Found, Half, Items, Side
 from cascade.calibration.objectives import Budget, MinQuality, Objective
 from cascade.calibration.proof.pareto_testing import Certified, NotCertified, Target, certify
@@ -26,10 +26,15 @@ __all__ = ["Choice", "Rival", "Versus", "choose", "only_frontier", "prove"]
 
 @dataclass(frozen=True, slots=True)
 class Rival:
-    """One model alone, on the certify side. `meets`: what is wanted; for a target that is proved in the same way."""
+    """One model alone, on the certify side. `meets`: whether it meets the objective; for a target tested in the same way.
+
+    `meets` None: the items show neither; `further_units_needed` would show that it does, at the rate observed (None: no
+    number would).
+    """
 
     figures: Half
-    meets: bool
+    meets: bool | None
+    further_units_needed: int | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -48,14 +53,15 @@ class Versus:
 
 @dataclass(frozen=True, slots=True)
 class Choice:
-    """What was found.
+    """The thresholds chosen, and what they are compared with.
 
     `frontier`: of the tune side, of all items where nothing was to be chosen; one set of thresholds for all tasks.
     `chosen`: None where nothing meets the objective, or none was wanted. `proof`: of a target. `tune` and `certify`: its
     figures on the two sides. `singles` are on the certify side, `shorter` (the ladders with rungs left out) on the tune
     side. `random_mix`: quality, and USD a request.
     `thinned`: by rung below the top how many quantile levels were looked at, None for all of them.
-    `advice`: "cascade", "single:<rung>", or None where neither meets the objective.
+    `advice`: "cascade", "single:<rung>", or None where neither meets the objective, or where the items are too few to say.
+    `too_few`: they are; `further_units_needed` more of the certify side would be enough at the rate observed.
     `holds`: whether the chosen one meets it on the certify side, too. `versus`: the cheapest single model that does.
     """
 
@@ -71,26 +77,28 @@ class Choice:
     advice: str | None = None
     holds: bool = False
     versus: Versus | None = None
+    too_few: bool = False
+    further_units_needed: int | None = None
 
 
 def only_frontier(side: Side) -> Choice:
     """Of all items: no split, no choice."""
     counts = side.counts()
     singles = {
-        rung: Rival(side.half_alone(index, "false_confident"), meets=False) for index, rung in enumerate(side.rungs)
+        rung: Rival(side.half_alone(index, "false_confident"), meets=None) for index, rung in enumerate(side.rungs)
     }
     return Choice(frontier(counts), thinned_levels(counts), singles)
 
 
 def choose(tune: Side, held: Side, objective: Objective, policy: Policy, own: Collection[str] | None = None) -> Choice:
-    """Choose on one side and look on the other. `own`: the tasks that get thresholds of their own; None: one for all.
+    """Choose on one half, evaluate on the other. `own`: tasks with thresholds of their own; None: the same for all.
 
     Raises ConfigurationError where a side is empty, or where a quality by task is wanted of graded scores.
     """
     for side, name in ((tune, "tune"), (held, "certify")):
         if not len(side):
             mend = "give another --tune or --split-seed, or more groups"
-            raise ConfigurationError(f"the {name} half has no items ({mend})")
+            raise ConfigurationError(f"the {name} half of the split has no items ({mend})")
     counts, loss = tune.counts(), _loss(objective)
     points = frontier(counts)
     proof: Certified | NotCertified | None = None
@@ -103,11 +111,13 @@ def choose(tune: Side, held: Side, objective: Objective, policy: Policy, own: Co
         chosen = _best_by_task(_items(tune), objective, own)
     alone = [held.half_alone(index, loss) for index in range(len(held.rungs))]
     singles = {
-        rung: Rival(half, _meets(held, index, half, alone[-1], objective))
+        rung: _rival(held, index, half, alone[-1], objective)
         for index, (rung, half) in enumerate(zip(held.rungs, alone, strict=True))
     }
     shown = None if chosen is None else held.half(chosen, loss)
     holds = shown is not None and (isinstance(objective, Target) or _reached(shown, alone[-1], objective))
+    advice = _advice(shown if holds else None, singles, objective)
+    too_few, further = (False, None) if advice == "cascade" else _too_few(proof, singles, advice)
     return Choice(
         points,
         thinned_levels(counts),
@@ -118,16 +128,18 @@ def choose(tune: Side, held: Side, objective: Objective, policy: Policy, own: Co
         shown,
         None if shown is None else _random_mix(shown, singles),
         tuple(shorter_frontiers(counts, policy, loss)),
-        _advice(shown if holds else None, singles, objective),
+        None if too_few else advice,
         holds,
         None if chosen is None else _versus(held, chosen, singles),
+        too_few,
+        further,
     )
 
 
 def prove(
     tune: Side, held: Side, target: Target, counts: Counts | None = None, own: Collection[str] | None = None
 ) -> Certified | NotCertified:
-    """Search on one side, prove on the other. `counts`: the tune side's, where they are there already."""
+    """Search on one half, certify on the other. `counts`: the tune half's, where they are known already."""
     loss = target.counted
     if own is None:
         path: Sequence[Found] = risk_path(counts or tune.counts(), loss)
@@ -140,7 +152,7 @@ def prove(
 
 def _items(side: Side) -> Items:
     if not isinstance(side, Items):
-        raise ConfigurationError("--per-task: counts know no tasks (give the corpora themselves)")
+        raise ConfigurationError("--per-task: tables of counts have no tasks (give the corpora themselves)")
     return side
 
 
@@ -162,7 +174,7 @@ def _best_by_task(tune: Items, objective: MinQuality | Budget, own: Collection[s
     coded, n = tune.coded, len(tune)
     if bool(((coded.score != 0) & (coded.score != 1)).any()):
         raise ConfigurationError(
-            "--per-task: a quality by task needs scores of 0 or 1 (use --max-risk for graded ones)"
+            "--per-task: a quality by task needs scores of 0 or 1 (use --max-risk for scores in between)"
         )
     if isinstance(objective, Budget):
         path = path_by_task(coded, "wrong", len(coded) + 1, own=own)
@@ -175,11 +187,15 @@ def _wanted(objective: MinQuality, of_top: float) -> float:
     return objective.value * (of_top if objective.of_top else 1.0)
 
 
-def _meets(held: Side, rung: int, alone: Half, top: Half, objective: Objective) -> bool:
-    if isinstance(objective, Target):
-        sample = held.sample_alone(rung, objective.counted)
-        return alone is top or passes(sample, objective.alpha, objective.delta)
-    return _reached(alone, top, objective)
+def _rival(held: Side, rung: int, alone: Half, top: Half, objective: Objective) -> Rival:
+    if not isinstance(objective, Target):
+        return Rival(alone, _reached(alone, top, objective))
+    if alone is top:
+        return Rival(alone, meets=True)  # by definition: its answers never count as the loss
+    sample = held.sample_alone(rung, objective.counted)
+    meets = keeps(sample, objective.alpha, objective.delta)
+    needed = units_needed(sample, objective.alpha, objective.delta) if meets is None else None
+    return Rival(alone, meets, None if needed is None else max(1, needed - sample.n))
 
 
 def _reached(shown: Half, top: Half, objective: MinQuality | Budget) -> bool:
@@ -219,3 +235,23 @@ def _advice(shown: Half | None, singles: dict[str, Rival], objective: Objective)
     if wins:
         return "cascade"
     return None if best is None else f"single:{best}"
+
+
+def _too_few(
+    proof: Certified | NotCertified | None, singles: dict[str, Rival], advice: str | None
+) -> tuple[bool, int | None]:
+    """Whether more items like these may well turn the advice, and how many more of them at the rate observed.
+
+    They may where no thresholds were shown to meet the target nor to miss it, and where a cheaper model than the advised
+    one meets it as observed, but on too few items to be shown. A model below the top that was shown to meet it stands.
+    """
+    top, advised = list(singles)[-1], (advice or "").removeprefix("single:")
+    if isinstance(proof, NotCertified) and proof.undecided and advised in ("", top):
+        return True, proof.further_units_needed
+    limit = singles[advised].figures.cost if advised else None
+    needed = [
+        one.further_units_needed
+        for one in singles.values()
+        if one.further_units_needed is not None and (limit is None or one.figures.cost < limit)
+    ]
+    return bool(needed), min(needed, default=None)

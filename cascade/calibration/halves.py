@@ -1,7 +1,7 @@
-"""One side of the split, as choosing, proving and comparing ask it: of single items, or of a table of counts.
+"""One half of the split, as choosing, certifying and comparing use it: single items, or a table of counts.
 
-`Items` knows all: groups, tasks, intervals. `Tallied` knows sums only, however many items they are of: where every item
-is a group of its own that is enough for a certificate, else for none.
+`Items` has groups, tasks and confidence intervals. `Tallied` has sums only; they are enough for a certificate where every
+item is a group of its own.
 """
 
 from __future__ import annotations
@@ -27,7 +27,7 @@ if TYPE_CHECKING:
 __all__ = ["Found", "Half", "Items", "Side", "Tallied", "lost_alone"]
 
 Found = Point | ByTask
-"""What a search found: one vector of thresholds for all, or each large task's own."""
+"""The result of a search: one vector of thresholds for all tasks, or one for each large task."""
 
 
 @dataclass(frozen=True, slots=True)

@@ -1,4 +1,4 @@
-"""What is wanted of the thresholds: a bounded risk at the least cost, a quality at the least cost, or the best for a budget."""
+"""Objectives: minimise cost subject to a certified loss rate or to a quality, or maximise quality within a budget."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ __all__ = ["Budget", "MinQuality", "Objective", "parse_quality", "told"]
 
 @dataclass(frozen=True, slots=True)
 class MinQuality:
-    """The least cost at a mean score of at least `value`; `of_top`: as a share of the top rung's."""
+    """Minimise cost subject to a mean score of at least `value`; `of_top`: as a share of the top rung's."""
 
     value: float
     of_top: bool = False
@@ -20,17 +20,17 @@ class MinQuality:
 
 @dataclass(frozen=True, slots=True)
 class Budget:
-    """The best quality at a mean cost of at most `usd` a request."""
+    """Maximise quality at a mean cost of at most `usd` per request."""
 
     usd: float
 
     def __post_init__(self) -> None:
         if not 0 < self.usd < float("inf"):
-            raise ConfigurationError(f"--budget {self.usd:g}: not a sum of USD a request (give e.g. 0.002)")
+            raise ConfigurationError(f"--budget {self.usd:g}: must be above 0 (USD per request, e.g. 0.002)")
 
 
 Objective = Target | MinQuality | Budget
-"""A `Target`: the least cost at which the rate of a loss is certified."""
+"""A `Target` minimises cost subject to a certified loss rate."""
 
 
 def told(objective: Objective) -> str:
@@ -39,7 +39,7 @@ def told(objective: Objective) -> str:
         return f"{objective.loss} <= {objective.alpha:g} at {1 - objective.delta:g}"
     if isinstance(objective, MinQuality):
         return f"quality >= {objective.value:.4g}{' of the top rung' if objective.of_top else ''}"
-    return f"cost <= {objective.usd:g} USD a request"
+    return f"cost <= {objective.usd:g} USD per request"
 
 
 def parse_quality(text: str) -> MinQuality:
@@ -50,5 +50,7 @@ def parse_quality(text: str) -> MinQuality:
     except ValueError:
         value = float("nan")
     if not 0 < value <= 1:
-        raise ConfigurationError(f"--min-quality {text}: not a mean score, nor a share of the top (as 0.9, or 95%top)")
+        raise ConfigurationError(
+            f"--min-quality {text}: must be a mean score up to 1 or a share of the top rung's (e.g. 0.9, or 95%top)"
+        )
     return MinQuality(value, share != text)

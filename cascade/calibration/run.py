@@ -1,9 +1,9 @@
-"""Calibrate: thresholds chosen on one half of the data, proved on the other, and held against every single model.
+"""Calibrate: choose thresholds on one half of the data, certify them on the other, compare them with every single model.
 
     read → code levels → split by group → frontier of the tune half → an objective's point → figures of the certify half
 
-Only a `Target` is proved; a quality or a budget is only chosen, on the tune half, and shown on the other. Tables of
-counts, made anywhere, take the place of the first three steps.
+Only a `Target` is certified. For a quality or a budget thresholds are chosen on the tune half, and their figures on the
+certify half are reported without a test. Tables of counts replace the first three steps.
 """
 
 from __future__ import annotations
@@ -69,11 +69,11 @@ class Wish:
 
 @dataclass(frozen=True, slots=True, eq=False)
 class Calibration:
-    """What a calibration came to: what was read, its two sides, and the `choice`.
+    """The result of a calibration: what was read, the two halves, and the `choice`.
 
-    `tune` and `held` are one and the same where nothing was to be chosen. `signal` is what each rung's confidence is
-    worth, on all items; a learned one's by no score that knew the answer. `counted`: from tables of counts. `own_tasks`:
-    those that were given thresholds of their own.
+    `tune` and `held` are the same object where nothing was to be chosen. `signal` describes each rung's confidence, on all
+    items; a learned one's by out-of-fold scores on the tune half. `counted`: from tables of counts. `own_tasks`:
+    those that were given thresholds of their own. `tasks`: those that items belong to; counts know none.
     """
 
     sources: tuple[str, ...]
@@ -86,9 +86,15 @@ class Calibration:
     signal: dict[str, Signal]
     learned: Learned | None = None
     own_tasks: frozenset[str] = frozenset()
+    tasks: tuple[str, ...] = ()
     counted: bool = False
     skipped: int = 0
     problems: tuple[str, ...] = ()
+
+    @property
+    def items(self) -> int:
+        """How many items were read: those of both halves."""
+        return len(self.held) if self.tune is self.held else len(self.tune) + len(self.held)
 
     @property
     def feasible(self) -> bool:
@@ -108,7 +114,7 @@ class Calibration:
 
     @property
     def task_thresholds(self) -> dict[str, dict[str, float | None]]:
-        """Each large task's own; and those that a policy's other tasks have now give way to the ladder's."""
+        """Each large task's own; those of the policy's other tasks are replaced by the ladder's."""
         chosen, ladder = self.choice.chosen, self.thresholds
         tasks = self.lens.plan.policy.tasks if ladder else ()
         made = {task.name: {rung: ladder[rung] for rung in task.thresholds} for task in tasks if task.thresholds}
@@ -123,11 +129,13 @@ class Calibration:
 
     @property
     def further_units(self) -> int | None:
-        """How many more graded units it takes in all, those that tune included; None where no number would do."""
-        proof = self.choice.proof
-        if not isinstance(proof, NotCertified) or proof.further_units_needed is None:
+        """How many more graded units are needed, both halves together; None where none are, or where no number is enough."""
+        proof, needed = self.choice.proof, self.choice.further_units_needed
+        if isinstance(proof, NotCertified) and needed is None:
+            needed = proof.further_units_needed
+        if needed is None:
             return None
-        return ceil(proof.further_units_needed * (self.tune.units + self.held.units) / max(1, self.held.units))
+        return ceil(needed * (self.tune.units + self.held.units) / max(1, self.held.units))
 
     @property
     def policy(self) -> Policy:
@@ -143,14 +151,14 @@ class Calibration:
         return mapping_of(self.wish.policy.model_copy(update=changes), self.manifest, overrides).plan.policy
 
     def policy_with(self, certificate: Certificate | None) -> Policy:
-        """The same with its certificate, as `--write` leaves it. For a policy that was given: nobody can ask a corpus's ladder."""
+        """The same with its certificate, as `--write` leaves it. Only for a policy that was given, not a corpus's ladder."""
         values = self.policy.model_dump(by_alias=True, exclude_unset=True)
         return Policy.model_validate(values | ({"certificate": certificate.model_dump()} if certificate else {}))
 
     def certificate(self) -> Certificate | None:
-        """What was proved, with the hashes of what it holds for; None where nothing was. Reads the corpora again.
+        """The certificate with its hashes; None where nothing was certified. Reads the corpora again.
 
-        None, too, for the replies of other models than the policy asks: what was proved of those does not hold for it.
+        None, too, where other models were recorded than the policy asks: a certificate does not carry over to other models.
         """
         proof, held = self.choice.proof, self.held
         if not isinstance(proof, Certified) or self.choice.certify is None or self.others:
@@ -215,6 +223,7 @@ def calibrate(paths: Sequence[Path], wish: Wish) -> Calibration:
             "signal": signals(coded),
             "learned": learned,
             "own_tasks": own_tasks,
+            "tasks": coded.tasks,
             "skipped": sum(reader.skipped for reader in readers),
             "problems": tuple(problem for reader in readers for problem in reader.problems),
         }
@@ -236,15 +245,15 @@ def calibrate_counts(paths: Sequence[Path], wish: Wish) -> Calibration:
     _refuse_what_counts_lack(wish)
     if len({hash_of_corpus([path]) for path in paths}) < len(paths):
         where = ", ".join(map(str, paths))
-        raise CorpusError("one table is there twice", where=where, mend="count each corpus once")
+        raise CorpusError("the same table is given twice", where=where, mend="give each table once")
     table = read_counts(paths[0])
     for path in paths[1:]:
         table += read_counts(path)
     where = ", ".join(map(str, paths))
     if not table.whole.n:
-        raise CorpusError("there is nothing in it", where=where, mend="count a corpus that has items")
+        raise CorpusError("has no items", where=where, mend="count a corpus that has items")
     if isinstance(wish.objective, Target) and table.grouped:
-        problem = "its items come in groups, or may: the counts do not tell, and rows that hang together prove nothing"
+        problem = "a group may have several items, and counts do not keep the groups that a certificate needs"
         mend = "calibrate the corpora themselves, or choose with --min-quality, --budget or --frontier"
         raise CorpusError(problem, where=where, mend=mend)
     manifest = _manifest_of(table)
@@ -253,8 +262,8 @@ def calibrate_counts(paths: Sequence[Path], wish: Wish) -> Calibration:
     except CorpusError as problem:  # the lens does not know where the table is from
         raise CorpusError(problem.problem, where=where, mend=problem.mend) from None
     if lens.rungs != table.rungs or table.counted_as not in (None, counted_as(lens.plan.policy)):
-        problem = f"it was counted under another policy, for the ladder {' → '.join(table.rungs)}"
-        raise CorpusError(problem, where=where, mend="give the --policy that `cascade tabulate` had, or none as it had")
+        problem = f"was counted under another policy, for the ladder {' → '.join(table.rungs)}"
+        raise CorpusError(problem, where=where, mend="give the same --policy as to `cascade tabulate`, or none")
     if wish.objective is None:
         tune = held = Tallied(table.whole)
     else:
@@ -268,11 +277,11 @@ def calibrate_counts(paths: Sequence[Path], wish: Wish) -> Calibration:
 def _refuse_what_counts_lack(wish: Wish) -> None:
     if isinstance(wish.objective, Target) and wish.objective.loss == "disagreement":
         raise ConfigurationError(
-            "--loss disagreement: counts do not say what their scores compare with (give the corpora themselves)"
+            "--loss disagreement: tables of counts do not name the baseline (give the corpora themselves)"
         )
     for name, asked in (("--per-task", wish.per_task), ("--scorer", wish.scorer)):
         if asked:
-            raise ConfigurationError(f"{name}: counts do not have what it takes (give the corpora themselves)")
+            raise ConfigurationError(f"{name}: tables of counts do not hold single items (give the corpora themselves)")
 
 
 def hold(paths: Sequence[Path], policy: Policy, *, skip_bad: bool = False) -> tuple[Manifest, Against]:
@@ -304,8 +313,8 @@ def _own_tasks(coded: Coded, wish: Wish) -> frozenset[str]:
     sizes = dict(zip(coded.tasks, np.bincount(coded.task, minlength=len(coded.tasks)).tolist(), strict=True))
     most = max(sizes, key=lambda task: sizes[task])
     raise ConfigurationError(
-        f"--per-task: no task has {FEWEST} items for thresholds of its own (the largest is {most!r} with {sizes[most]};"
-        " leave --per-task out)"
+        f"--per-task: no task has the {FEWEST} items that thresholds of its own need (the largest, {most!r}, has"
+        f" {sizes[most]}; leave --per-task out)"
     )
 
 

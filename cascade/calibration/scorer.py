@@ -147,7 +147,7 @@ def learn(
     if not learned.scorer:
         problem = "; ".join(f"{rung}: {reason}" for rung, reason in learned.left_out.items())
         raise ConfigurationError(
-            f"--scorer: there is too little to learn from ({problem}; record more, or leave it out)"
+            f"--scorer: too few items to learn from ({problem}; record more, or leave --scorer out)"
         )
     return learned
 

@@ -1,6 +1,6 @@
-"""What each rung's confidence is worth: whether it ranks right above wrong, is meant as it is said, and beats chance.
+"""How good each rung's confidence is: discrimination (AUROC), calibration (ECE), and the gain over random escalation.
 
-All figures are of the replies that have a confidence and may ship by it: the others climb whatever the thresholds are.
+All figures are of the replies that have a confidence and may ship by it; the others climb under any thresholds.
 """
 
 from __future__ import annotations

@@ -1,4 +1,4 @@
-"""`cascade replay`: what a policy, or a ladder at 0.80, would have done on recorded cases, and what it is worth."""
+"""`cascade replay`: what a policy, or a corpus's own ladder at 0.80, would have done on recorded cases."""
 
 from __future__ import annotations
 
@@ -13,6 +13,7 @@ from rich.progress import BarColumn, Progress, TextColumn, TimeElapsedColumn
 
 from cascade.cli.output import print_json, stderr, stdout, table
 from cascade.core.errors import ConfigurationError
+from cascade.core.suggestions import did_you_mean
 from cascade.corpora.splits import Part, Split
 from cascade.policy.loading import load_policy
 from cascade.policy.shipped import find_corpus
@@ -46,7 +47,8 @@ class ReplayOptions:
     def understood(self) -> Wish:
         """The same, as the replay takes it. Raises ConfigurationError and PolicyError."""
         if self.split not in get_args(Part):
-            raise ConfigurationError(f"--split {self.split}: there is no such part (use tune, certify or all)")
+            meant = did_you_mean(self.split, get_args(Part))
+            raise ConfigurationError(f"--split {self.split}: there is no such part ({meant}use tune, certify or all)")
         return Wish(
             policy=load_policy(self.policy) if self.policy else None,
             overrides=tuple(parse_override(text) for text in self.thresholds),
@@ -60,7 +62,7 @@ class ReplayOptions:
 
 
 def run_replay(asked: ReplayOptions, *, as_json: bool) -> None:
-    """Replay each corpus and print what it came to; then hold it against what was required."""
+    """Replay each corpus, print the result, then check the requirements."""
     requirements = [parse_requirement(text) for text in asked.requirements]
     wish = asked.understood()
     results: list[tuple[str, dict[str, Any]]] = []
@@ -100,7 +102,7 @@ def _print(replay: Replay) -> None:
     kind = "synthetic" if manifest.synthetic else "recorded"
     part = "" if replay.wish.part == "all" else f", {replay.wish.part} part"
     for warning in replay.warnings:
-        stdout.print(f"mind: {warning}", style="bold")
+        stdout.print(f"warning: {warning}", style="bold")
     stdout.print(f"{_says(replay)}", style="bold")
     stdout.print()
     rows = table(
@@ -114,10 +116,10 @@ def _print(replay: Replay) -> None:
         f"{figures.cost_usd:.4f}", _per_thousand(figures.cost, n),
         _share(figures.false_confident, n), _share(figures.wrong, n),
     )  # fmt: skip
-    for rung, single in figures.singles.items():
-        rows.add_row(f"{rung} alone", *_single(single, replay.beside[rung][0], n))
+    for rung in figures.singles:
+        rows.add_row(f"{rung} alone", *_single(figures, rung, replay.beside[rung][0]))
     if (mix := figures.random_mix) is not None:
-        rows.add_row("as many, at random", f"{mix[0]:.4f}", "", f"{mix[1] / 1e9:.4f}", _per_thousand(mix[1], n), "", "")
+        rows.add_row("random escalation", f"{mix[0]:.4f}", "", f"{mix[1] / 1e9:.4f}", _per_thousand(mix[1], n), "", "")
     stdout.print(rows)
     _print_rest(replay)
 
@@ -134,7 +136,7 @@ def _print_rest(replay: Replay) -> None:
         stdout.print(storms_told(replay.storms))
     _print_comparison(replay)
     if replay.skipped:
-        stdout.print(f"{replay.skipped:,} bad lines were skipped, first: {replay.problems[0]}")
+        stdout.print(f"{replay.skipped:,} bad lines were skipped; the first: {replay.problems[0]}")
     for note in replay.notes:
         stdout.print(f"note: {note}", style="dim")
 
@@ -194,7 +196,7 @@ def _thresholds(replay: Replay) -> str:
 
 
 def _says(replay: Replay) -> str:
-    """The line that matters: what the cascade buys against the top model, and what it gives up to the nearest."""
+    """The summary: cost and quality against the top model, the cheapest as good, and the nearest in quality."""
     figures = replay.figures
     top = list(figures.shipped)[-1]
     rivals = dict.fromkeys(rung for rung in (top, figures.rival, figures.nearest) if rung in figures.singles)
@@ -221,14 +223,15 @@ def _against(replay: Replay, rung: str) -> str:
     return f"Against {rung} alone: {abs(ratio):.0%} {'cheaper' if ratio < 0 else 'dearer'}, {quality}."
 
 
-def _single(single: Single, interval: Interval | None, n: int) -> tuple[str, ...]:
-    usd = f"{single.cost / 1e9:.4f}"
+def _single(figures: Figures, rung: str, interval: Interval | None) -> tuple[str, ...]:
+    single, n = figures.singles[rung], figures.items
+    below_top = figures.single_false_confident(rung)
     return (
         f"{single.quality:.4f}",
         _interval(interval),
-        usd,
+        f"{single.cost / 1e9:.4f}",
         _per_thousand(single.cost, n),
-        "not asked",
+        "not a rung" if below_top is None else _share(below_top, n),
         _share(single.wrong, n),
     )
 

@@ -1,22 +1,32 @@
-"""What a misspelt name was probably meant to be."""
+"""What a misspelt name was probably meant to be, for a message that lists what there is."""
 
 from __future__ import annotations
 
 from collections.abc import Iterable
 
-__all__ = ["closest", "did_you_mean"]
+__all__ = ["closest", "did_you_mean", "listed"]
+
+_MOST = 20  # names in a message
+_CLOSE = 0.65  # similarity: `suport` and `support` have 0.92, `rare` and `harder` 0.6
 
 
-def closest(word: str, known: Iterable[str]) -> str | None:
-    """The known name that is most like `word`; None where none is like it."""
+def closest(name: str, known: Iterable[str]) -> str | None:
+    """The known name that is most like `name`, whatever its case; None where none is like it."""
     from difflib import get_close_matches  # noqa: PLC0415 - only an error needs it
 
-    by_fold = {name.casefold(): name for name in known}
-    found = get_close_matches(word.casefold(), by_fold, n=1)
+    by_fold = {one.casefold(): one for one in known}
+    found = get_close_matches(name[:80].casefold(), by_fold, n=1, cutoff=_CLOSE)
     return by_fold[found[0]] if found else None
 
 
-def did_you_mean(word: str, known: Iterable[str]) -> str:
-    """`did you mean 'threshold'? ` (with the space after it), or nothing where no known name is like `word`."""
-    meant = closest(word, known)
+def did_you_mean(name: str, known: Iterable[str]) -> str:
+    """`did you mean 'threshold'? ` (with the space after it), or nothing where no known name is like `name`."""
+    meant = closest(name, known)
     return "" if meant is None else f"did you mean {meant!r}? "
+
+
+def listed(names: Iterable[str]) -> str:
+    """Names in a row, the first twenty of them, with how many more there are."""
+    every = list(names)
+    more = f" and {len(every) - _MOST:,} more" if len(every) > _MOST else ""
+    return f"{', '.join(every[:_MOST])}{more}"

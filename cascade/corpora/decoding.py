@@ -211,8 +211,8 @@ def _explain(said: str, within: str) -> Flaw:
         return Flaw(_BAD_INPUT)
     if missing := re.fullmatch(r"Object missing required field `(\w+)`", what):
         return Flaw(f"{where}.{missing[1]}: is missing".removeprefix("."))
-    if what.startswith("Invalid enum value"):  # it quotes the value
-        what = "must be one of those that the format lists"
+    if what.startswith("Invalid enum value"):  # it quotes the value; `split` alone has a list of values
+        what = "must be tune, certify or null"
     return Flaw(f"{where or 'item'}: {what[:1].lower()}{what[1:]}")
 
 

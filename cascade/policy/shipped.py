@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import Literal
 
 from cascade.core.errors import CorpusError
+from cascade.core.suggestions import did_you_mean
 
 __all__ = ["Kind", "find_corpus", "names", "shipped"]
 
@@ -41,7 +42,8 @@ def find_corpus(path: str | Path) -> Path:
     if path.exists() or path.suffix or len(path.parts) > 1:
         return path
     if (found := shipped("corpora", str(path))) is None:
-        mend = f"give a path, or a corpus that ships: {', '.join(names('corpora'))}"
+        known = names("corpora")
+        mend = f"{did_you_mean(str(path), known)}give a path, or a corpus that ships: {', '.join(known)}"
         raise CorpusError("there is no such file, and none of that name ships", where=str(path), mend=mend)
     return found
 

@@ -1,4 +1,4 @@
-"""What a run over a corpus comes to: quality, money, confidently wrong answers, and every single model beside it."""
+"""The figures of a run over a corpus: quality, cost, confidently wrong answers, and every single model."""
 
 from __future__ import annotations
 
@@ -73,9 +73,9 @@ class Figures:
 
     @property
     def random_mix(self) -> tuple[float, int] | None:
-        """Quality and cost (nano-USD) to expect if as many requests climbed as far, but drawn at random.
+        """Expected quality and cost (nano-USD) if the same number of requests climbed as far, drawn at random.
 
-        What confidence is worth is what the cascade does better than this. None where a single model is not known.
+        The gain from confidence is the cascade's difference to this. None where a single model's figures are not known.
         """
         if not self.items or any(rung not in self.singles for rung in self.shipped):
             return None
@@ -85,7 +85,7 @@ class Figures:
 
     @property
     def nearest(self) -> str | None:
-        """The single model whose quality is nearest to the cascade's: what it buys, it buys over this one."""
+        """The single model whose quality is nearest to the cascade's."""
         return min(self.singles, key=lambda rung: abs(self.singles[rung].quality - self.quality), default=None)
 
     @property
@@ -93,6 +93,16 @@ class Figures:
         """The cheapest single model that is at least as good; None where none is."""
         good = [rung for rung, single in self.singles.items() if single.quality >= self.quality]
         return min(good, key=lambda rung: self.singles[rung].cost, default=None)
+
+    def single_false_confident(self, rung: str) -> int | None:
+        """How many answers of one model alone are wrong and shipped below the top: all its wrong ones, of the top's none.
+
+        None for a model that is no rung of the ladder: it is neither below the top nor the top. `calibrate` counts in the
+        same way (`sides.lost_alone`).
+        """
+        if rung not in self.shipped:
+            return None
+        return 0 if rung == [*self.shipped][-1] else self.singles[rung].wrong
 
     @property
     def false_confident_rate(self) -> float:

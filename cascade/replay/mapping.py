@@ -10,9 +10,10 @@ from typing import Any
 from cascade.core.climb import Plan
 from cascade.core.errors import ConfigurationError, CorpusError, PolicyError
 from cascade.core.models import identify
-from cascade.core.policy import Policy, Rung, Task
+from cascade.core.policy import OTHER, Policy, Rung, Task
 from cascade.core.prices import Rates, RateTier
 from cascade.core.signals import Matcher, Signals
+from cascade.core.suggestions import did_you_mean, listed
 from cascade.corpora.items import LadderEntry, Manifest
 from cascade.policy.plans import make_plan
 from cascade.policy.pricing import NoPrice, rates_of
@@ -27,6 +28,7 @@ __all__ = [
     "overridden_tasks",
     "own_mapping",
     "parse_override",
+    "undefined_tasks",
 ]
 
 THRESHOLD = 0.80
@@ -113,6 +115,22 @@ def other_models(lens: PolicyMapping, manifest: Manifest) -> list[str]:
     ]
 
 
+def undefined_tasks(policy: Policy, tasks: Sequence[str]) -> str | None:
+    """In words, which of a corpus's tasks the policy does not define, and which it does; None where that is no matter.
+
+    A policy without tasks treats all alike. A name that it does not define may be a mere label, or a typo.
+    """
+    defined = [task.name for task in policy.tasks]
+    unknown = [task for task in tasks if task not in defined and task != OTHER]
+    if not defined or not unknown:
+        return None
+    said = (f"{task} ({meant.rstrip()})" if (meant := did_you_mean(task, defined)) else task for task in unknown)
+    return (
+        f"the corpus has tasks that policy {policy.name} does not define: {listed(said)}; it defines {listed(defined)}."
+        " Items of undefined tasks follow the ladder's own thresholds"
+    )
+
+
 def overridden_tasks(overrides: Sequence[Override], lens: PolicyMapping) -> tuple[str, ...]:
     """The tasks that the overrides name."""
     return tuple(task for one in overrides if (task := _task_and_rung(one.where, lens.names)[0]) is not None)
@@ -167,7 +185,10 @@ def _task_and_rung(where: str, rungs: Sequence[str]) -> tuple[str | None, str]:
         task, rung = where[: colon.start()], where[colon.end() :]
         if task and rung in rungs:
             return task, rung
-    raise ConfigurationError(f"--threshold {where}: there is no such rung (use one of {', '.join(rungs[:-1])})")
+    rung = where.rpartition(":")[2]
+    raise ConfigurationError(
+        f"--threshold {where}: there is no rung {rung!r} ({did_you_mean(rung, rungs[:-1])}use {' or '.join(rungs[:-1])})"
+    )
 
 
 def _overridden(policy: Policy, own: dict[str, float | None], by_task: dict[str, dict[str, float | None]]) -> Policy:

@@ -1,4 +1,4 @@
-"""Requirements on a result's figures, as a person writes them into a build: `quality>=0.9`."""
+"""Requirements on a result's figures, for a build script: `quality>=0.9`."""
 
 from __future__ import annotations
 
@@ -9,6 +9,7 @@ from dataclasses import dataclass
 from typing import Any, cast
 
 from cascade.core.errors import ConfigurationError, RequirementNotMet
+from cascade.core.suggestions import did_you_mean, listed
 
 __all__ = ["Requirement", "parse_requirement", "require"]
 
@@ -34,11 +35,15 @@ class Requirement:
     def check(self, figures: Mapping[str, float | None], where: str) -> None:
         """Raises RequirementNotMet where the figure is not so, or not known; ConfigurationError where there is none."""
         if self.name not in figures:
-            names = ", ".join(name for name in figures if "." not in name)
-            raise ConfigurationError(f"--require {self.text}: there is no figure {self.name!r} (use one of {names})")
+            top = [name for name in figures if "." not in name]
+            meant = did_you_mean(self.name, figures)
+            raise ConfigurationError(
+                f"--require {self.text}: there is no figure {self.name!r} ({meant}use {listed(top)}, or a dotted name inside"
+                " another field of --json)"
+            )
         value = figures[self.name]
         if value is None:
-            raise RequirementNotMet(f"{where}: {self.text} is not met: {self.name} is not known here")
+            raise RequirementNotMet(f"{where}: {self.text} is not met: {self.name} is not known for this corpus")
         if not _OPERATORS[self.operator](value, self.number):
             raise RequirementNotMet(f"{where}: {self.text} is not met: {self.name} is {value:.6g}")
 
@@ -51,11 +56,13 @@ def parse_requirement(text: str) -> Requirement:
             return Requirement(text, found["name"], found["operator"], float(found["number"]))
     except ValueError:
         pass
-    raise ConfigurationError(f"--require {text}: not a requirement (write e.g. 'quality>=0.9'; >= <= > < ==)")
+    raise ConfigurationError(
+        f"--require {text}: not a requirement (write a figure, one of >= <= > < ==, and a number: 'quality>=0.9')"
+    )
 
 
 def require(requirements: Sequence[Requirement], result: Mapping[str, Any], where: str) -> None:
-    """Hold every requirement against a result's numeric fields. Raises RequirementNotMet, naming the first that fails."""
+    """Check every requirement against a result's numeric fields. Raises RequirementNotMet for the first that fails."""
     figures = dict(_flat(result, ""))
     for requirement in requirements:
         requirement.check(figures, where)

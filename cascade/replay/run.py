@@ -1,6 +1,6 @@
-"""A replay of a whole corpus: read once, decided by the vectorised twin or the engine's own path, and counted.
+"""Replay a whole corpus: read once, decided by the vectorised rule or by the engine's own, and counted.
 
-What it comes to is a `Replay`; `fields_of` is its JSON. What a reader must know of the figures is in `notes`.
+The result is a `Replay`; `fields_of` is its JSON. `warnings` and `notes` say what limits the figures.
 """
 
 from __future__ import annotations
@@ -12,6 +12,7 @@ from typing import Any
 
 from cascade.core.errors import ConfigurationError, CorpusError
 from cascade.core.policy import Policy
+from cascade.core.suggestions import did_you_mean, listed
 from cascade.corpora.grading import judge_rung
 from cascade.corpora.items import Item, Manifest
 from cascade.corpora.reading import CorpusReader, open_corpus
@@ -22,7 +23,15 @@ from cascade.replay.comparison import Comparison, Difference, compare
 from cascade.replay.exact import ExactRun
 from cascade.replay.figures import Figures, Single
 from cascade.replay.intervals import Interval, interval_of
-from cascade.replay.mapping import Override, mapping_of, other_models, overridden_tasks, own_mapping
+from cascade.replay.mapping import (
+    OWN_LADDER,
+    Override,
+    mapping_of,
+    other_models,
+    overridden_tasks,
+    own_mapping,
+    undefined_tasks,
+)
 from cascade.replay.outcomes import REASONS, STOPS, Outcomes, scores_of, singles_of, tally, total
 from cascade.replay.vectorised import evaluate
 
@@ -95,7 +104,7 @@ def replay_corpus(path: str | os.PathLike[str], wish: Wish, progress: Progress |
         )
         if not len(columns):
             which = "" if wish.part == "all" else f" in its {wish.part} part"
-            raise CorpusError(f"has no items{which}", where=reader.source, mend="give another --split, or record some")
+            raise CorpusError(f"has no items{which}", where=reader.source, mend="give another --split, or record items")
         outcomes = [run.outcomes() for run in runs] or [evaluate(columns, view) for view in views]
         return _replay(columns, list(zip(views, outcomes, strict=True)), wish, reader)
 
@@ -144,7 +153,7 @@ def _replay(columns: Columns, runs: list[tuple[View, Outcomes]], wish: Wish, rea
         beside,
         _storms(view, outcomes),
         compare(columns, runs[0], runs[1]) if len(runs) > 1 else None,
-        tuple(_warnings(columns.manifest, view.lens)),
+        tuple(_warnings(columns.manifest, view)),
         tuple(_notes(columns, view, outcomes, figures, wish)),
         reader.skipped,
         reader.problems,
@@ -155,8 +164,10 @@ def _refuse_unknown_tasks(view: View, wish: Wish, source: str) -> None:
     known = {*view.tasks, *(task.name for task in (wish.policy.tasks if wish.policy else ()))}
     for task in overridden_tasks(wish.overrides, view.lens):
         if task not in known:
-            has = ", ".join(sorted(known)[:20])
-            raise ConfigurationError(f"--threshold {task}:…: {source} has no item of task {task!r} (it has {has})")
+            meant = did_you_mean(task, known)
+            raise ConfigurationError(
+                f"--threshold {task}:…: {source} has no item of task {task!r} ({meant}it has {listed(sorted(known))})"
+            )
 
 
 def _storms(view: View, outcomes: Outcomes) -> dict[str, Any]:
@@ -191,9 +202,12 @@ def _storm_cost(view: View, outcomes: Outcomes, sent_up: Sequence[Truths]) -> in
     return cost
 
 
-def _warnings(manifest: Manifest, lens: PolicyMapping) -> Iterator[str]:
-    if others := other_models(lens, manifest):
+def _warnings(manifest: Manifest, view: View) -> Iterator[str]:
+    if others := other_models(view.lens, manifest):
         yield f"these are other models' replies: {'; '.join(others)}"
+    policy = view.lens.plan.policy
+    if policy.name != OWN_LADDER and (differ := undefined_tasks(policy, view.tasks)) is not None:
+        yield differ
 
 
 def _notes(columns: Columns, view: View, outcomes: Outcomes, figures: Figures, wish: Wish) -> Iterator[str]:
@@ -208,15 +222,15 @@ def _notes(columns: Columns, view: View, outcomes: Outcomes, figures: Figures, w
     if outcomes.storms.off == "no arrival times":
         yield "the storm guard is off here: the items have no arrival times (`at`)"
     elif outcomes.storms.unwatched:
-        yield f"the storm guard saw nothing of {outcomes.storms.unwatched} items: they have no arrival time (`at`)"
+        yield f"the storm guard leaves out {outcomes.storms.unwatched} items without an arrival time (`at`)"
     if any(failed is not None for failed in view.failed):
         silent = sum(int(np.count_nonzero(columns.rungs[rung].answer == UNRECORDED)) for rung in view.lens.rungs)
         if silent:
-            yield f"{silent} replies were recorded without their text: they are taken as passing every check"
+            yield f"{silent} replies were recorded without their text: they count as passing every check"
     unknown = [name for name in (*view.lens.names, *columns.rungs) if name not in figures.singles]
     unknown = [name for name in dict.fromkeys(unknown) if name in view.lens.names or name not in view.lens.rungs]
     if unknown:
-        yield f"not every item has a graded, priced reply of {', '.join(unknown)}: no figures for it alone"
+        yield f"no figures for {', '.join(unknown)} alone: not every item has a graded, priced reply of it"
     if not wish.reprice and wish.policy is not None:
         yield "costs are the recorded ones; --reprice takes the policy's prices"
 
@@ -234,7 +248,7 @@ def fields_of(replay: Replay, seconds: float) -> dict[str, Any]:
         "reasons": dict(figures.reasons),
         "storms": replay.storms,
         "baselines": {
-            **{f"single:{rung}": _single_fields(single) for rung, single in singles.items()},
+            **{f"single:{rung}": _single_fields(figures, rung, single) for rung, single in singles.items()},
             "random_mix": {"quality": mix[0], "cost_usd": mix[1] / 1e9} if mix else None,
         },
         "beside": {f"single:{rung}": _beside_fields(*beside) for rung, beside in replay.beside.items()},
@@ -269,8 +283,12 @@ def _figures_fields(figures: Figures, interval: Interval | None) -> dict[str, An
     }
 
 
-def _single_fields(single: Single | None) -> dict[str, float] | None:
-    return {"quality": single.quality, "cost_usd": single.cost / 1e9} if single else None
+def _single_fields(figures: Figures, rung: str, single: Single | None) -> dict[str, float | None] | None:
+    if single is None:
+        return None
+    count = figures.single_false_confident(rung)
+    rate = None if count is None else count / figures.items
+    return {"quality": single.quality, "cost_usd": single.cost / 1e9, "false_confident_rate": rate}
 
 
 def _beside_fields(interval: Interval | None, difference: Difference) -> dict[str, Any]:

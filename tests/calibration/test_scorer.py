@@ -246,7 +246,7 @@ def test_too_little_to_learn_from_is_said(change: dict[str, Any], problem: str) 
         changed(item, replies={rung: changed(one, **change) for rung, one in item.replies.items()})
         for item in corpus.items
     ]
-    with pytest.raises(ConfigurationError, match=f"too little to learn.*low: .*{problem}.*mid: "):
+    with pytest.raises(ConfigurationError, match=f"--scorer: .*low: .*{problem}.*mid: "):
         learned(Corpus(corpus.manifest, tuple(items)))
 
 

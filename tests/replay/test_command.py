@@ -69,8 +69,8 @@ def test_the_json_is_what_the_contract_says(run: Run, small: Path) -> None:
     assert told["savings_vs_top"] == pytest.approx(1 - 0.024 / 0.04)
     assert told["storms"] == {"off": "no storm guard in the policy"}
     assert told["baselines"] == {
-        "single:cheap": {"quality": 0.5, "cost_usd": 0.004},
-        "single:dear": {"quality": 0.75, "cost_usd": 0.04},
+        "single:cheap": {"quality": 0.5, "cost_usd": 0.004, "false_confident_rate": 0.5},
+        "single:dear": {"quality": 0.75, "cost_usd": 0.04, "false_confident_rate": 0.0},
         "random_mix": {"quality": 0.625, "cost_usd": 0.024},
     }
     assert list(told["tasks"]) == ["easy", "hard"]
@@ -109,7 +109,7 @@ def test_other_models_replies_are_not_passed_off(run: Run, tmp_path: Path) -> No
     ladder = tuple(type(entry)(entry.rung, f"other-{entry.rung}") for entry in LADDER)
     write_corpus(path, Manifest("other", ladder), [item("one", 0.99, (1.0, 1.0))])
     ran = run("replay", str(path), "--policy", write_policy(tmp_path))
-    assert ran.out.startswith("mind: these are other models' replies: 'cheap' was recorded with other-cheap")
+    assert ran.out.startswith("warning: these are other models' replies: 'cheap' was recorded with other-cheap")
     assert "these are other models' replies" in run(
         "replay", str(path), "--policy", write_policy(tmp_path), "--json"
     ).json["notes"][0]  # fmt: skip
@@ -146,7 +146,8 @@ def test_a_baseline_that_was_asked_plainly_stands_beside_the_rungs(run: Run, sma
         line["baseline"] = {"answer": "x", "score": 1.0, "cost_usd": 0.002}
     small.write_text("".join(json.dumps(line) + "\n" for line in lines))
     baselines = run("replay", str(small), "--json").json["baselines"]
-    assert baselines["single:middle (plain)"] == {"quality": 1.0, "cost_usd": pytest.approx(0.008)}
+    expected = {"quality": 1.0, "cost_usd": pytest.approx(0.008), "false_confident_rate": None}
+    assert baselines["single:middle (plain)"] == expected
 
 
 def test_several_corpora_give_a_result_each(run: Run, small: Path) -> None:
@@ -310,7 +311,7 @@ def test_bad_lines_stop_the_run_or_are_counted(run: Run, small: Path) -> None:
     [
         (("--threshold", "cheap=1.5"), "not [task:]rung=x"),
         (("--threshold", "dear=0.5"), "the last rung has no threshold"),
-        (("--threshold", "middle=0.5"), "there is no such rung"),
+        (("--threshold", "middle=0.5"), "there is no rung 'middle'"),
         (("--threshold", "odd:cheap=0.5"), "has no item of task 'odd' (it has easy, hard)"),
         (("--threshold", "cheap=0.5", "--threshold", "cheap=0.6"), "it is given twice"),
         (("--split", "half"), "there is no such part"),

@@ -387,7 +387,7 @@ def test_the_storm_guards_part_says_what_it_was_counted_on(by_task: Calibration)
     assert "the half that tuned the thresholds among them" in text
     assert "it is in none of the figures above" in text
     assert f"{1.354576 / 2_400 * 1_000:.4f} USD per 1,000" in text
-    assert "but for what the storm guard would do" in text
+    assert "AUROC and ECE and the storm guard's figures are of all 2,400 items" in text
     unknown = "".join(Page(render_report(replace(given, arrived=None))).texts)
     assert "Spread over all" not in unknown
     assert "it is in none of the figures above" in unknown

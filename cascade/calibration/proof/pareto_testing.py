@@ -1,10 +1,10 @@
-"""Thresholds that are proved: a walk along the frontier of one half of the data, tested on the half it never saw.
+"""Certified thresholds: points on the frontier of one half of the data, tested in order on the held-out half.
 
 Pareto testing: Laufer-Goldshtein, B., Fisch, A., Barzilay, R. and Jaakkola, T. (2023), Efficiently controlling multiple
 risks with Pareto testing, ICLR; in fixed sequence, which spends delta once: Bauer, P. (1991), Statistics in Medicine 10.
 
-    tune A    → the path (least losses first), and where on it to start: settled before an outcome of B is read
-    certify B → each point in turn, until one cannot be shown to keep its losses at alpha; the last that could is proved
+    tune A    → the path (fewest losses first) and its starting point: both fixed before any outcome of B is read
+    certify B → each point in turn, until a test at level delta fails; the last point that passed is certified
 """
 
 from __future__ import annotations
@@ -14,13 +14,13 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from cascade.calibration.bounds import Sample, chance_of_passing, passes, units_needed, upper_bound
+from cascade.calibration.bounds import Sample, chance_of_passing, keeps, passes, units_needed, upper_bound
 from cascade.calibration.halves import Found, Side
 from cascade.calibration.proof.power import Foresight
 from cascade.calibration.search.counts import Loss as CountedLoss
 from cascade.calibration.search.levels import NOT_COUNTED, Coded
 from cascade.core.errors import ConfigurationError
-from cascade.core.policy.certificate import Certificate, Escalation, Hashes, Loss, Units
+from cascade.core.policy.certificate import Certificate, Escalation, Hashes, Loss, Units, weighting_of
 from cascade.policy.certificates import hash_of, hash_of_file
 from cascade.replay.arrays import np
 
@@ -54,7 +54,7 @@ _SURE = 0.9  # the predicted probability of passing that the walk starts at
 
 @dataclass(frozen=True, slots=True)
 class Target:
-    """What is to be proved: the rate of `loss` is at most `alpha`, with probability 1 - `delta`.
+    """What is to be certified: the rate of `loss` is at most `alpha`, at confidence level 1 - `delta`.
 
     `disagreement` is counted as false_confident is, on a corpus whose scores say how far an answer agrees with the
     baseline's. Raises ConfigurationError where alpha or delta is not between 0 and 1.
@@ -67,7 +67,7 @@ class Target:
     def __post_init__(self) -> None:
         for name, value in (("alpha", self.alpha), ("delta", self.delta)):
             if not 0 < value < 1:
-                raise ConfigurationError(f"{name}: {value:g} is not between 0 and 1 (give e.g. 0.02)")
+                raise ConfigurationError(f"{name}: {value:g} must be between 0 and 1 (e.g. 0.02)")
 
     @property
     def counted(self) -> CountedLoss:
@@ -77,10 +77,10 @@ class Target:
 
 @dataclass(frozen=True, slots=True)
 class Tested:
-    """One vector of thresholds on data that had no part in choosing it.
+    """One vector of thresholds on held-out data.
 
-    `errors`: how many of the `n` units were lost, None for groups and graded losses. `rate`: the units' mean loss, every
-    unit alike. `upper_bound`: of the rate, at 1 - delta.
+    `errors`: how many of the `n` units have the loss, None for groups and graded losses. `rate`: the mean loss, each unit
+    weighted equally. `upper_bound`: the upper confidence limit of the rate at 1 - delta.
     """
 
     units: Units
@@ -91,13 +91,13 @@ class Tested:
 
     @property
     def weighting(self) -> str:
-        """What counts as much as what, in words."""
-        return "every item alike" if self.units == "items" else "every group alike, whatever its size"
+        """What the mean is over, in words."""
+        return weighting_of(self.units)
 
 
 @dataclass(frozen=True, slots=True)
 class Certified:
-    """The last point of the walk that passed: cheapest of those that are proved.
+    """The last point that passed its test: the cheapest that is certified.
 
     `tested`: its figures on the certify half. `walked`: how many points were tested, the one that failed included.
     """
@@ -136,15 +136,17 @@ class Certified:
 
 @dataclass(frozen=True, slots=True)
 class NotCertified:
-    """Nothing could be proved. `point`: where the walk stopped at once; `tested`: its figures on the certify half.
+    """Nothing could be certified. `point`: the first point, which failed its test; `tested`: its figures, held out.
 
-    `further_units_needed`: beyond those n, at the rate that was observed; None where no number would do.
+    `further_units_needed`: beyond those n, at the rate that was observed; None where no number would be enough.
+    `undecided`: the rate is not shown to be above alpha either.
     """
 
     point: Found
     target: Target
     tested: Tested
     further_units_needed: int | None
+    undecided: bool = False
 
 
 def certify(
@@ -157,9 +159,9 @@ def certify(
     Raises ConfigurationError for an empty path, or where a group has items in both halves.
     """
     if not path:
-        raise ConfigurationError("there is nothing to certify: the tune half has no items (give --tune 0.5)")
+        raise ConfigurationError("the tuning half has no items, so there is nothing to certify (give --tune 0.5)")
     if tune.shares_groups_with(held):
-        raise ConfigurationError("a group has items in both halves: nothing can be proved (split by group)")
+        raise ConfigurationError("a group has items in both halves, so nothing can be certified (split by group)")
     start = start_on(len(path), foresight or (lambda at: tune.sample(path[at], target.counted)), held.units, target)
     best: tuple[Found, Sample] | None = None
     walked = 0
@@ -238,4 +240,5 @@ def _tested(sample: Sample, delta: float) -> Tested:
 def _not_certified(point: Found, sample: Sample, target: Target) -> NotCertified:
     needed = units_needed(sample, target.alpha, target.delta)
     further = None if needed is None else max(1, needed - sample.n)
-    return NotCertified(point, target, _tested(sample, target.delta), further)
+    undecided = keeps(sample, target.alpha, target.delta) is None
+    return NotCertified(point, target, _tested(sample, target.delta), further, undecided)

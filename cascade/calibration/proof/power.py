@@ -1,8 +1,8 @@
-"""What a path's points will lose on data that did not choose them, foreseen from the tune side alone.
+"""Cross-validated loss rates of the path's points, from the tune half alone.
 
-The point that is cheapest for its losses has few of them partly by luck, the more so the more thresholds there were to
-choose from: a learned score has thousands. So the same search is made on four fifths of the groups, and what it finds
-for the same rate of losses is looked at on the last fifth; each fifth in turn. Stone, M. (1974), Cross-validatory choice
+The cheapest point for a given number of losses was selected, so its loss rate on the tune half is biased downwards; more
+so the more thresholds there were to choose from (a learned score has thousands). So the search is repeated on four fifths
+of the groups, and the point it finds for the same loss rate is evaluated on the last fifth; each fifth in turn. Stone, M. (1974), Cross-validatory choice
 and assessment of statistical predictions, JRSS B 36.
 """
 
@@ -23,14 +23,14 @@ if TYPE_CHECKING:
 __all__ = ["FOLDS", "Foresight", "folds_of", "foresee"]
 
 FOLDS = 5
-_ENOUGH = 100_000  # items: from here on luck is a matter of a thousandth, and the folds would take their time
+_ENOUGH = 100_000  # items: from here on the bias is about a thousandth, and the folds would take long
 
 Foresight = Callable[[int], Sample]
-"""The losses to expect of the path's point at an index, unit by unit."""
+"""The expected losses of the path's point at an index, unit by unit."""
 
 
 def foresee(path: Sequence[Found], tune: Side, loss: Loss, search: Callable[[Coded], Sequence[Found]]) -> Foresight:
-    """For `path`, which `search` found on `tune`: its losses ascend. Of counts, and of very many items, what was seen."""
+    """For `path`, which `search` found on `tune`: losses ascending. In-sample for counts and for very many items."""
     if not isinstance(tune, Items) or len(tune) > _ENOUGH:
         return lambda index: tune.sample(path[index], loss)
     folds = folds_of(tune.coded.group)

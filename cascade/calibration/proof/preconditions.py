@@ -1,4 +1,4 @@
-"""What must not be calibrated together, nor be held against what: a proof would be of something else than it says."""
+"""Corpora and policies that must not be calibrated together or tested against each other."""
 
 from __future__ import annotations
 
@@ -22,13 +22,13 @@ def joint_manifest(readers: Sequence[CorpusReader]) -> Manifest:
     first = readers[0].manifest
     for reader in readers[1:]:
         if _ladder_told(reader.manifest) != _ladder_told(first):
-            problem = f"its ladder is {_ladder_told(reader.manifest)}"
-            mend = f"the first corpus has {_ladder_told(first)}: calibrate them apart"
+            problem = f"its ladder is {_ladder_told(reader.manifest)}, the first corpus's is {_ladder_told(first)}"
+            mend = "calibrate them separately"
             raise CorpusError(problem, where=reader.source, mend=mend)
         if reader.manifest.grader != first.grader:
-            problem = f"it was graded by {reader.manifest.grader or 'nobody named'}, the first by {first.grader or 'nobody named'}"
-            raise CorpusError(problem, where=reader.source, mend="grade both alike, or calibrate them apart")
-    # A proof on synthetic items is not one of recorded ones, whoever comes first.
+            problem = f"its grader is {_grader(reader.manifest.grader)}, the first corpus's is {_grader(first.grader)}"
+            raise CorpusError(problem, where=reader.source, mend="use one grader for all, or calibrate them separately")
+    # A certificate on synthetic items is not one on recorded items, whichever corpus comes first.
     return replace(first, synthetic=any(reader.manifest.synthetic for reader in readers))
 
 
@@ -37,40 +37,44 @@ def _ladder_told(manifest: Manifest) -> str:
         entry.rung if entry.model in (None, entry.rung) else f"{entry.rung} ({entry.model})"
         for entry in manifest.ladder
     )
-    return f"{' → '.join(ladder)} right at {manifest.right_at:g}"
+    return f"{' → '.join(ladder)} with right_at {manifest.right_at:g}"
+
+
+def _grader(name: str | None) -> str:
+    return name or "not named"
 
 
 def refuse_own_scorer(policy: Policy | None, sources: Sequence[str]) -> None:
-    """A scorer that was learned on these very items knows some of the answers: another split would not hide them.
+    """Refuse a scorer that was learned on these items: its scores are in-sample, under any split.
 
     Raises PolicyError. `policy`: the one whose scorer is to be used as it is.
     """
     if policy is None or policy.scorer is None or policy.certificate is None:
         return
     if policy.certificate.hashes.corpus == hash_of_corpus(sources):
-        problem = "its scorer was learned on this corpus: what it is tuned or proved on would know the answers"
+        problem = "its scorer was learned on this corpus, so neither tuning nor certifying on it is out of sample"
         raise PolicyError(
-            problem, where=f"policy {policy.name!r}", mend="--scorer learns it anew, on half of the items"
+            problem, where=f"policy {policy.name!r}", mend="--scorer learns it again, on half of the items"
         )
 
 
 def refuse_to_hold(policy: Policy, manifest: Manifest, lens: PolicyMapping, sources: Sequence[str]) -> None:
-    """What would say "holds" of something else than what was certified. Raises PolicyError and CorpusError."""
+    """Refuse to test a certificate on something else than what it is about. Raises PolicyError and CorpusError."""
     certificate = policy.certificate
     if certificate is None:
         return  # `hold_against` says so
     if changed := changed_parts(policy):
-        problem = f"its {', '.join(changed)} are no longer what its certificate proved"
+        problem = f"changed since it was certified: {', '.join(changed)}"
         raise PolicyError(
-            problem, where=f"policy {policy.name!r}", mend="calibrate anew, or put back what was certified"
+            problem, where=f"policy {policy.name!r}", mend="calibrate again, or restore what was certified"
         )
-    problem, mend = "", "give a fresh one"
+    problem, mend = "", "give another corpus"
     if certificate.hashes.corpus == hash_of_corpus(sources):
-        problem = "it is the very corpus that the certificate was proved on"
+        problem = "is the corpus that the certificate was made from"
     elif others := other_models(lens, manifest):
         problem = f"these are other models' replies: {'; '.join(others)}"
     elif certificate.grader != manifest.grader:
-        problem = f"it was graded by {manifest.grader or 'nobody named'}, the certificate's by {certificate.grader or 'nobody named'}"
-        mend = "grade it in the same way, or calibrate anew"
+        problem = f"its grader is {_grader(manifest.grader)}, the certificate's is {_grader(certificate.grader)}"
+        mend = "grade it in the same way, or calibrate again"
     if problem:
         raise CorpusError(problem, where=sources[0], mend=mend)

@@ -1,4 +1,4 @@
-"""Does a certificate in force still hold on a fresh corpus? The policy was fixed before it, so nothing is searched."""
+"""Test a policy's certificate on a fresh corpus. The thresholds are fixed, so nothing is searched."""
 
 from __future__ import annotations
 
@@ -6,7 +6,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Literal
 
-from cascade.calibration.bounds import lower_bound, passes, sample_of, units_needed, upper_bound
+from cascade.calibration.bounds import keeps, lower_bound, sample_of, units_needed, upper_bound
 from cascade.calibration.proof.pareto_testing import Target, Tested
 from cascade.calibration.search.levels import Coded
 from cascade.core.errors import CorpusError, PolicyError
@@ -18,10 +18,10 @@ __all__ = ["Against", "hold_against", "levels_at", "losses_under"]
 
 @dataclass(frozen=True, slots=True)
 class Against:
-    """What a fresh corpus says of a certificate, at the certificate's own delta.
+    """A certificate tested on a fresh corpus, at the certificate's own delta.
 
-    `holds`: its units alone prove the bound again. `no_longer`: they prove that it is broken. `too_few`: they prove
-    neither; `further_units_needed` would prove it at the rate observed (None: at that rate no number would).
+    `holds`: the corpus alone shows the bound again. `no_longer`: it shows that the rate is above it. `too_few`: it shows
+    neither; `further_units_needed` more would show it at the observed rate (None: no number would).
     """
 
     verdict: Literal["holds", "no_longer", "too_few"]
@@ -32,30 +32,26 @@ class Against:
 
 
 def hold_against(coded: Coded, policy: Policy) -> Against:
-    """Hold a policy's certificate against a corpus, coded as the policy's plan sees it.
+    """Test a policy's certificate on a corpus, coded as the policy's plan sees it.
 
-    Raises PolicyError where the policy has no certificate, CorpusError where the corpus has no items or calls other
-    scores right.
+    Raises PolicyError where the policy has no certificate, CorpusError where the corpus has no items or another right_at.
     """
     certificate = policy.certificate
     if certificate is None:
         where = f"policy {policy.name!r}"
-        raise PolicyError(
-            "it has no certificate", where=where, mend="cascade calibrate CORPUS --write POLICY makes one"
-        )
+        raise PolicyError("has no certificate", where=where, mend="cascade calibrate CORPUS --write POLICY makes one")
     if not len(coded):
-        raise CorpusError("it has no items: there is nothing to hold the certificate against")
+        raise CorpusError("has no items to test the certificate on")
     if coded.right_at != certificate.right_at:
-        problem = f"it calls a score right from {coded.right_at:g} on, the certificate from {certificate.right_at:g} on"
-        raise CorpusError(problem, mend="grade it in the same way, or calibrate anew")
+        problem = f"right_at: is {coded.right_at:g}, the certificate's is {certificate.right_at:g}"
+        raise CorpusError(problem, mend="grade it in the same way, or calibrate again")
     target = Target(certificate.loss, certificate.alpha, certificate.delta)
     sample = sample_of(losses_under(coded, policy, target), coded.group)
     upper, lower = upper_bound(sample, target.delta), lower_bound(sample, target.delta)
     tested = Tested(sample.units, sample.n, sample.errors, sample.rate, upper)
-    if passes(sample, target.alpha, target.delta):
-        return Against("holds", target, tested, lower, None)
-    if lower > target.alpha:
-        return Against("no_longer", target, tested, lower, None)
+    shown = keeps(sample, target.alpha, target.delta)
+    if shown is not None:
+        return Against("holds" if shown else "no_longer", target, tested, lower, None)
     needed = units_needed(sample, target.alpha, target.delta)
     return Against("too_few", target, tested, lower, None if needed is None else max(1, needed - sample.n))
 

@@ -1,8 +1,8 @@
-"""A calibration as the page that people tune with: its numbers are those of the certify half, which the search never saw."""
+"""A calibration as an HTML report: its figures are those of the certify half, which is held out."""
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from typing import Any
 
@@ -17,21 +17,24 @@ from cascade.calibration.search.frontier import Point, point_at
 __all__ = ["report_of"]
 
 
-def report_of(result: Calibration, advice: str, storms: Mapping[str, Any]) -> ReportInput:
+def report_of(result: Calibration, advice: str, storms: Mapping[str, Any], warnings: Sequence[str] = ()) -> ReportInput:
     """What the report shows. `advice`: the headline; `storms`: as `replay --json` has them, at the chosen thresholds."""
     objective, choice = result.wish.objective, result.choice
     loss: Loss = objective.counted if isinstance(objective, Target) else "false_confident"
     counts = result.held.counts()
     chosen = None
     if choice.chosen is not None and choice.certify is not None and objective is not None:
-        proved = _proved(choice.proof) if isinstance(choice.proof, Certified) else None
+        proved = _proved(choice.proof) if isinstance(choice.proof, Certified) and not result.others else None
         point = _point(result, counts, choice.chosen, choice.certify, loss)
         chosen = Chosen(point, proved, choice.certify.ci95, _by_task(result), result.learned is not None)
-    part = "all items" if objective is None else f"the {len(result.held):,} items that the search never saw"
-    besides = ", but for what the storm guard would do" if storms and "off" not in storms else ""
-    notes = [f"Every figure is of {part}{besides}; the sliders move one set of thresholds for all tasks."]
-    if objective is not None:
-        notes.append(f"Wanted: {told(objective)}.")
+    notes = [f"Warning: {note}." for note in warnings]
+    if objective is None:
+        notes.append(f"All figures are of all {result.items:,} items.")
+    else:
+        every = "AUROC and ECE" + (" and the storm guard's figures" if storms and "off" not in storms else "")
+        notes.append(f"Quality, cost and loss rates are of the {len(result.held):,} held-out items.")
+        notes.append(f"{every} are of all {result.items:,} items. Objective: {told(objective)}.")
+    notes.append("The sliders move one set of thresholds for all tasks.")
     given = input_of(counts, corpus=result.manifest.name, synthetic=result.manifest.synthetic, loss=loss, chosen=chosen)
     return replace(
         given,
@@ -64,7 +67,10 @@ def _point(result: Calibration, counts: Counts, found: Found, held: Half, loss: 
 
 def _proved(proof: Certified) -> str:
     tested = proof.tested
-    return f"{told(proof.target)}: bound {tested.upper_bound:.4f}, on {tested.n:,} {tested.units} ({tested.weighting})"
+    return (
+        f"{told(proof.target)}: upper bound {tested.upper_bound:.4f}, on {tested.n:,} held-out {tested.units}"
+        f" ({tested.weighting})"
+    )
 
 
 def _tasks(result: Calibration) -> tuple[TaskRow, ...]:

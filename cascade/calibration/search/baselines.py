@@ -1,7 +1,7 @@
-"""What a cascade must beat, beside every single model: a mix drawn at random, and the shorter ladders that obey the rules.
+"""Baselines besides the single models: random escalation at the same rate, and shorter ladders that are valid.
 
-A ladder that ends below the top is counted as one model is (`sides.lost_alone`): what its last rung gets wrong is lost.
-Else leaving rungs out would look safe.
+A ladder that ends below the top is counted as a single model is (`sides.lost_alone`): wrong answers of its last rung are
+losses. Otherwise leaving out rungs would look safe.
 """
 
 from __future__ import annotations
@@ -35,7 +35,7 @@ class Shorter:
 
 
 def random_mix(shipped: Sequence[int], alone: Sequence[tuple[float, float]]) -> tuple[float, float]:
-    """What to expect if as many requests climbed as far, but drawn at random: quality and cost, in the singles' unit.
+    """Expected quality and cost if the same number of requests climbed as far, drawn at random; in the singles' unit.
 
     `shipped`: at how many items the climb ends at each rung; `alone`: each rung's quality and cost, asked everything.
     """

@@ -76,8 +76,8 @@ class Counts:
     def __add__(self, other: Counts) -> Counts:
         """The counts of both: levels that only one of them knows are united. Raises CorpusError for other ladders."""
         if self.rungs != other.rungs or self.right_at != other.right_at:
-            mine, its = (f"{' → '.join(one.rungs)} right at {one.right_at:g}" for one in (self, other))
-            problem = f"these are of {mine}, those of {its}: they do not add up"
+            mine, its = (f"{' → '.join(one.rungs)} with right_at {one.right_at:g}" for one in (self, other))
+            problem = f"different ladders cannot be added: {mine}, and {its}"
             raise CorpusError(problem, where="counts", mend="count both under one policy")
         levels = tuple(np.union1d(a, b) for a, b in zip(self.levels, other.levels, strict=True))
         codes = np.concatenate([part.at_levels(levels).codes for part in (self, other)])

@@ -1,6 +1,6 @@
-"""What makes a Parquet file a table of counts, whoever wrote it: its metadata, and columns that can be what they say.
+"""Checks of a Parquet file that is read as a table of counts: its metadata, its columns and their ranges.
 
-A count that cannot be would not fail later: it would certify falsely. `tabulating` describes the file.
+An impossible count would not fail later; it would make a false certificate. `tabulating` describes the file.
 """
 
 from __future__ import annotations
@@ -13,6 +13,7 @@ from msgspec import Meta, MsgspecError, Struct, structs
 from msgspec import json as msgjson
 
 from cascade.core.errors import CorpusError
+from cascade.core.suggestions import did_you_mean, listed
 from cascade.corpora.parquet import COUNTS_KEY
 from cascade.replay.arrays import np
 
@@ -43,7 +44,7 @@ class _Alone(Struct, frozen=True):
 
 
 class Told(Struct, frozen=True):
-    """The metadata, with what is assumed where they say nothing."""
+    """The metadata, with defaults."""
 
     rungs: tuple[_Rung, ...] = ()
     right_at: float = 0.5
@@ -60,7 +61,7 @@ class Told(Struct, frozen=True):
 
 
 def told_of(table: Any, where: str) -> Told:
-    """What the metadata say; rungs and a name, where they say none, are the columns' and the file's."""
+    """The metadata; rungs default to the columns', the corpus's name to the file's."""
     ending, names = ".cost_nano_usd", cast("list[str]", table.column_names)
     for name in sorted({name for name in names if names.count(name) > 1}):
         raise CorpusError(f"two columns are called {name!r}", where=where, mend="rename one of them")
@@ -84,7 +85,9 @@ def checked_columns(
         if name in table.column_names:
             columns[name] = _checked(name, _numbers(pa, table.column(name)), where)
         elif needed:
-            raise CorpusError(f"is not a table of counts: it has no column {name!r}", where=where, mend=_MEND)
+            names = cast("list[str]", table.column_names)
+            mend = f"{did_you_mean(name, names)}it has {listed(names)}; {_MEND}"
+            raise CorpusError(f"is not a table of counts: it has no column {name!r}", where=where, mend=mend)
     for rung in rungs:
         _check_sums(columns, rung, scores, where)
     return columns
@@ -97,19 +100,17 @@ def _checked(name: str, column: Any, where: str) -> Any:
     kind = name.rpartition(".")[2]
     if kind == "confidence":
         outside = (column < 0) | ((column > 1) & (column != np.inf))
-        _refuse(name, column, outside, "is no confidence", where=where, mend="give 0 to 1, null or infinite")
+        _refuse(name, column, outside, "is not a confidence", where=where, mend="give 0 to 1, null or infinite")
         return column.astype(np.float64)
-    mend = "give every row its sum, 0 where there is nothing"
-    _refuse(name, column, ~np.isfinite(column), "is no number", where=where, mend=mend)
+    mend = "give every row a sum, 0 where there is nothing to add"
+    _refuse(name, column, ~np.isfinite(column), "is not a number", where=where, mend=mend)
     if kind == "score":
         return column.astype(np.float64)
     _refuse(name, column, column < 0, "is below 0", where=where, mend="sum what is 0 or more")
     mend = "count whole items, and costs in whole nano-USD"
     _refuse(name, column, np.rint(column) != column, "is not whole", where=where, mend=mend)
     if column.sum(dtype=np.float64) > _MOST:
-        raise CorpusError(
-            f"column {name!r} sums to more than 2**53", where=where, mend="is its unit what it should be?"
-        )
+        raise CorpusError(f"column {name!r} sums to more than 2**53", where=where, mend="check its unit")
     return column.astype(np.int64)
 
 
@@ -118,7 +119,7 @@ def _check_sums(columns: Mapping[str, Any], rung: str, scores: tuple[float, floa
     items, name = columns["items"], f"{rung}.score"
     score, (low, high) = columns[name], (bound * items for bound in scores)
     slack = SLACK * (high - low)
-    mend = "scale the scores to 0..1, or tell in the metadata's `scores` between which they lie"
+    mend = "scale the scores to 0..1, or give their range in the metadata's `scores`"
     _refuse(name, score, score < low - slack, "is less than its items can score", where=where, mend=mend)
     _refuse(name, score, score > high + slack, "is more than its items can score", where=where, mend=mend)
     name, wrong = f"{rung}.wrong", columns[f"{rung}.wrong"]

@@ -113,12 +113,14 @@ class Tabulated:
         """
         if self.models != other.models:
             told = " and ".join(", ".join(str(model) for model in one.models) for one in (self, other))
-            raise CorpusError(f"these are of other models: {told}", where="counts", mend="calibrate them apart")
+            raise CorpusError(
+                f"these are of different models: {told}", where="counts", mend="calibrate them separately"
+            )
         if self.counted_as != other.counted_as:
-            raise CorpusError("these were counted under other policies", where="counts", mend="count all under one")
+            raise CorpusError("these were counted under different policies", where="counts", mend="use one for all")
         if both := set(self.sources) & set(other.sources):
             names = [name for name, source in zip(self.corpora, self.sources, strict=False) if source in both]
-            raise CorpusError(f"{' and '.join(names)} counted in both", where="counts", mend="count each corpus once")
+            raise CorpusError(f"both tables count {' and '.join(names)}", where="counts", mend="count each corpus once")
         sums = {part: self.parts[part] + other.parts[part] for part in PARTS}
         joint = (sums["tune"] + sums["certify"]).levels
         parts = {part: counts.at_levels(joint) for part, counts in sums.items()}
@@ -212,7 +214,7 @@ def write_counts(path: str | os.PathLike[str], table: Tabulated) -> int:
         draft.replace(target)
     except OSError as error:
         problem = f"cannot be written: {error.strerror or error}"
-        raise CorpusError(problem, where=os.fspath(path), mend="check the path and its rights") from error
+        raise CorpusError(problem, where=os.fspath(path), mend="check the path and its permissions") from error
     finally:
         draft.unlink(missing_ok=True)
     return made.num_rows
@@ -225,7 +227,9 @@ def read_counts(path: str | os.PathLike[str]) -> Tabulated:
         try:
             table = file.read()
         except (pa.ArrowException, OSError) as error:
-            raise CorpusError(f"cannot be read: {str(error)[:200]}", where=where, mend="is the file whole?") from error
+            raise CorpusError(
+                f"cannot be read: {str(error)[:200]}", where=where, mend="check that the file is complete"
+            ) from error
     told = told_of(table, where)
     rungs = tuple(one.rung for one in told.rungs)
     columns = checked_columns(pa, table, rungs, told.scores, where)
@@ -233,7 +237,7 @@ def read_counts(path: str | os.PathLike[str]) -> Tabulated:
         table.column("part").to_pylist() if "part" in table.column_names else ["tune"] * len(table), object
     )
     for strange in sorted({str(part) for part in parts.tolist()} - {*PARTS}):
-        raise CorpusError(f"there is a part {strange!r}", where=where, mend="a part is tune or certify")
+        raise CorpusError(f"part: is {strange!r}, must be tune or certify", where=where, mend="correct the column")
     levels = tuple(_levels(columns[f"{rung}.confidence"]) for rung in rungs[:-1])
     made: dict[str, Counts] = {}
     for part in PARTS:
@@ -266,22 +270,24 @@ def _strays(counts: Counts) -> bool:
 
 
 def _apart(counts: Counts) -> bool:
-    """Whether the single models' sums must be told, for the rows' are not theirs, or do not show that they are."""
+    """Whether the single models' sums must be stored: they differ from the rows', or the rows do not show them."""
     same = np.array_equal(counts.alone, counts.score.sum(axis=0))
     return not same or not np.array_equal(counts.alone_wrong, counts.wrong.sum(axis=0)) or _strays(counts)
 
 
 def _with_alone(counts: Counts, part: str, told: Told, where: str) -> Counts:
-    """The counts, which have the rows' sums, with the single models'. Raises CorpusError where nobody told them."""
+    """The counts with the single models' sums in place of the rows'. Raises CorpusError where they are missing."""
     n, items, alone = counts.n, told.items.get(part), told.alone.get(part)
     if items is not None and n > items:
-        problem = f"its rows have {n:,} items to {part}, its metadata tell of {items:,}: was it concatenated?"
+        problem = f"part {part}: its rows count {n:,} items, its metadata {items:,}, as in a concatenated file"
         raise CorpusError(problem, where=where, mend="give the tables one by one, --counts adds them; or count again")
     if not n or (alone is None and not _strays(counts)):
         return counts
     if alone is None or n != items:
-        problem = f"what single models come to cannot be told from the {n:,} items to {part}: best helds were returned"
-        raise CorpusError(problem, where=where, mend="count again, or tell `items` and `alone` of these rows")
+        problem = (
+            f"part {part}: its {n:,} items do not give the figures of single models, as held answers were returned"
+        )
+        raise CorpusError(problem, where=where, mend="count again, or give `items` and `alone` of these rows")
     score, wrong = np.array(alone.score, np.float64), np.array(alone.wrong, np.float64)
     low, high = (bound * n for bound in told.scores)
     slack = SLACK * (high - low)

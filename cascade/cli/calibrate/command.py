@@ -1,11 +1,11 @@
-"""`cascade calibrate`: thresholds chosen and proved on recorded cases, or the plain word that a single model is better."""
+"""`cascade calibrate`: choose thresholds on recorded cases and certify them, or say that a single model is better."""
 
 from __future__ import annotations
 
 import time
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, cast, get_args
 
 from cascade.calibration.objectives import Budget, Objective, parse_quality
 from cascade.calibration.proof.pareto_testing import Target
@@ -13,12 +13,21 @@ from cascade.calibration.report import write_report
 from cascade.calibration.report.build import report_of
 from cascade.calibration.run import Calibration, Wish, calibrate, calibrate_counts, hold
 from cascade.cli.calibrate.disagreement import agreement_of, print_agreement
-from cascade.cli.calibrate.output import advice_told, fields_of, print_calibration, print_frontier, refusal_told
+from cascade.cli.calibrate.output import (
+    advice_told,
+    fields_of,
+    notes_of,
+    others_told,
+    print_calibration,
+    print_frontier,
+    refusal_told,
+)
 from cascade.cli.calibrate.storms import print_storms, storms_of
 from cascade.cli.output import print_json, stderr, stdout
 from cascade.core.errors import ConfigurationError, PolicyError, RequirementNotMet
 from cascade.core.policy import Policy
-from cascade.core.policy.certificate import Certificate
+from cascade.core.policy.certificate import Certificate, Loss
+from cascade.core.suggestions import did_you_mean
 from cascade.corpora.splits import Split
 from cascade.policy.editing import diff_of, edit_policy, write_policy
 from cascade.policy.loading import find_policy, load_policy
@@ -53,26 +62,27 @@ class CalibrateOptions:
 
     @property
     def objective(self) -> Objective | None:
-        """What is wanted. Raises ConfigurationError where it is nothing, or two things."""
+        """The objective. Raises ConfigurationError unless exactly one is given."""
         given = [name for name, value in self._objectives.items() if value is not None]
         if self.frontier_only:
             if given or self.write or self.per_task:
                 raise ConfigurationError(
-                    "--frontier chooses nothing: give no objective, no --per-task and no --write with it"
+                    "--frontier chooses no thresholds (leave out the objective, --per-task and --write)"
                 )
             return None
         if len(given) != 1:
-            which = " and ".join(given) if given else "none is given"
+            which = f"given: {' and '.join(given)}" if given else "none is given"
             raise ConfigurationError(
-                f"one objective is needed, {which} (use --max-risk, --min-quality, --budget or --frontier)"
+                f"exactly one objective is needed, {which} (use --max-risk, --min-quality, --budget or --frontier)"
             )
         if self.max_risk is not None:
-            if self.loss not in ("false_confident", "regression", "disagreement"):
-                raise ConfigurationError(f"--loss {self.loss}: use false_confident, regression or disagreement")
+            if self.loss not in (losses := get_args(Loss)):
+                meant, either = did_you_mean(self.loss, losses), f"{', '.join(losses[:-1])} or {losses[-1]}"
+                raise ConfigurationError(f"--loss {self.loss}: there is no such loss ({meant}use {either})")
             for name, value in (("--max-risk", self.max_risk), ("--delta", self.delta)):
                 if not 0 < value < 1:
-                    raise ConfigurationError(f"{name} {value:g}: not a share between 0 and 1 (5 % is 0.05)")
-            return Target(self.loss, self.max_risk, self.delta)
+                    raise ConfigurationError(f"{name} {value:g}: must be between 0 and 1 (5 % is 0.05)")
+            return Target(cast("Loss", self.loss), self.max_risk, self.delta)
         return parse_quality(self.min_quality) if self.min_quality is not None else Budget(self.budget or 0.0)
 
     @property
@@ -81,9 +91,9 @@ class CalibrateOptions:
 
 
 def run_calibrate(asked: CalibrateOptions, *, as_json: bool) -> None:
-    """Calibrate, print what came of it, and write it into a policy where that is wanted.
+    """Calibrate, print the result and, with --write, write it into a policy.
 
-    Raises RequirementNotMet (exit 3) where nothing meets the objective; PolicyError where what was found is not written.
+    Raises RequirementNotMet (exit 3) where nothing meets the objective, PolicyError where the result is not written.
     """
     if asked.against is not None:
         run_against(asked, as_json=as_json)
@@ -112,19 +122,25 @@ def run_calibrate(asked: CalibrateOptions, *, as_json: bool) -> None:
         print_calibration(result, objective, certificate)
         print_storms(storms, result)
         print_agreement(agreement, objective)
-        _print_diff(diff, dry=asked.dry_run)
+        if diff is not None:
+            stdout.print(f"\n{diff or 'nothing to change'}".rstrip("\n"))
+    if diff is not None:
+        stderr.print(f"--dry-run: {asked.write} is unchanged" if asked.dry_run else f"written: {asked.write}")
     if objective is not None and not result.feasible:
-        raise RequirementNotMet(refusal_told(result, objective))
+        unchanged = f"; {asked.write} is unchanged" if asked.write else ""
+        raise RequirementNotMet(f"{refusal_told(result, objective)}{unchanged}")
     if refused is not None:
         raise refused
 
 
 def _policy_of(asked: CalibrateOptions) -> Policy | None:
-    """The policy that looks at the corpus, which is the one that is written. Raises ConfigurationError for two of them."""
+    """The policy to calibrate, which is the one to write. Raises ConfigurationError where two are named."""
     if asked.write and asked.policy and asked.write != asked.policy:
-        raise ConfigurationError("--policy and --write name two policies: what is calibrated is written (give --write)")
+        raise ConfigurationError(
+            f"--policy {asked.policy} and --write {asked.write} differ: the policy calibrated is the one written (give --write)"
+        )
     if (asked.dry_run or asked.force) and not asked.write:
-        raise ConfigurationError("--dry-run and --force go with --write")
+        raise ConfigurationError("--dry-run and --force need --write POLICY")
     chosen = asked.write or asked.policy
     return load_policy(chosen) if chosen else None
 
@@ -133,27 +149,20 @@ def _report(path: Path, result: Calibration, storms: dict[str, Any] | None) -> N
     advice = "The frontier of the whole corpus: nothing chosen, nothing certified."
     if result.wish.objective is not None:
         advice = advice_told(result)
-    write_report(path, report_of(result, f"{advice[:1].upper()}{advice[1:]}", storms or {}))
+    write_report(path, report_of(result, f"{advice[:1].upper()}{advice[1:]}", storms or {}, notes_of(result)))
     stderr.print(f"report: {path}", style="dim")
 
 
-def _print_diff(diff: str | None, *, dry: bool) -> None:
-    if diff is not None:
-        stdout.print(f"\n{diff or 'nothing to change'}".rstrip("\n"))
-        if dry:
-            stderr.print("--dry-run: nothing was written")
-
-
 def run_against(asked: CalibrateOptions, *, as_json: bool) -> None:
-    """Whether the certificate in force still holds on fresh corpora. Raises RequirementNotMet where it is not shown to."""
+    """Whether a policy's certificate still holds on fresh corpora. Raises RequirementNotMet unless that is shown."""
     others = (asked.policy, asked.write, asked.report, asked.max_risk, asked.min_quality, asked.budget)
     flags = (asked.frontier_only, asked.per_task, asked.scorer, asked.counts, asked.dry_run, asked.force)
     if any(one is not None for one in others) or any(flags):
-        raise ConfigurationError("--against looks at one policy's certificate: give corpora, and nothing else, with it")
+        raise ConfigurationError("--against tests one policy's certificate: it takes corpora and no other option")
     policy = load_policy(asked.against or "")
     started = time.monotonic()
     manifest, found = hold([find_corpus(path) for path in asked.corpora], policy, skip_bad=asked.skip_bad)
-    tested, words = found.tested, {"holds": "holds", "no_longer": "no longer holds", "too_few": "too few to tell"}
+    tested, words = found.tested, {"holds": "holds", "no_longer": "no longer holds", "too_few": "too few to say"}
     claim = f"{found.target.loss} <= {found.target.alpha:g} at {1 - found.target.delta:g}"
     seen = f"{tested.rate:.4g} on {tested.n:,} {tested.units}, {found.lower_bound:.4g} to {tested.upper_bound:.4g}"
     if as_json:
@@ -167,25 +176,25 @@ def run_against(asked: CalibrateOptions, *, as_json: bool) -> None:
         stdout.print(f"{words[found.verdict]}: {claim} (observed {seen})", style="bold")
     if found.verdict != "holds":
         needed = found.further_units_needed
-        more = f"; {needed:,} further {tested.units} would prove it at the rate observed" if needed else ""
+        more = f"; about {needed:,} more {tested.units} are needed at the observed rate" if needed else ""
         raise RequirementNotMet(f"the certificate of {policy.name}: {words[found.verdict]} on {manifest.name}{more}")
 
 
 def _refused(asked: CalibrateOptions, result: Calibration) -> PolicyError | None:
-    """Why nothing is written, unless with --force; None where it is, or where there is nothing to write."""
+    """Why the policy is left unchanged without --force; None where it is written, or where there is nothing to write."""
     if asked.write is None or not result.feasible or asked.force:
         return None
     if result.choice.advice != "cascade":
-        mend = "--force writes the thresholds all the same"
-        return PolicyError(f"not written: {advice_told(result)}", where=asked.write, mend=mend)
-    if result.others:
-        problem = f"not written: these are other models' replies ({'; '.join(result.others)})"
+        mend = "--force writes the thresholds anyway"
+        return PolicyError(f"unchanged: {advice_told(result)}", where=asked.write, mend=mend)
+    if (others := others_told(result)) is not None:
+        problem = f"unchanged: {others}"
         return PolicyError(problem, where=asked.write, mend="--force writes the thresholds, uncertified")
     return None
 
 
 def _written(asked: CalibrateOptions, result: Calibration, certificate: Certificate | None) -> str | None:
-    """The change to the policy's text, made where there is one to make; None where none is wanted or allowed."""
+    """The change to the policy's text, as a diff; written unless --dry-run. None without --write or without a result."""
     if asked.write is None or not result.feasible:
         return None
     path = find_policy(asked.write)

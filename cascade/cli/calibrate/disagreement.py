@@ -1,4 +1,4 @@
-"""What `calibrate --loss disagreement` tells beside its choice: who judged against whom, how well, and the noise floor."""
+"""`calibrate --loss disagreement`: the grader, the baseline, the judge's error rate and the noise floor."""
 
 from __future__ import annotations
 
@@ -24,9 +24,9 @@ _TAIL = 0.025  # of a two-sided 95 % interval
 
 @dataclass(frozen=True, slots=True)
 class Agreement:
-    """What the corpora's manifests say of their scores. `judge_error`: share of control items, and how many there were.
+    """What the corpora's manifests say about their scores. `judge_error`: the error rate, and on how many control items.
 
-    `noise` is the sum of those that were measured, None where none was.
+    `noise` adds up the corpora that measured it; None where none did.
     """
 
     graders: tuple[str, ...]
@@ -58,10 +58,9 @@ class Agreement:
 
 
 def agreement_of(paths: Sequence[Path], objective: Objective | None, *, skip_bad: bool = False) -> Agreement | None:
-    """What is known of the scores where the loss is `disagreement`; None for every other objective. Reads the corpora.
+    """What is known about the scores where the loss is `disagreement`; None for other objectives. Reads the corpora.
 
-    Raises ConfigurationError where items have an expected answer: their scores say right or wrong, and not whether the
-    baseline would have said the same.
+    Raises ConfigurationError where items have an expected answer: their scores compare with that, not with the baseline.
     """
     if not isinstance(objective, Target) or objective.loss != "disagreement":
         return None
@@ -72,13 +71,13 @@ def agreement_of(paths: Sequence[Path], objective: Objective | None, *, skip_bad
             labelled = sum(item.expected is not None for item in reader)
         if labelled:
             raise ConfigurationError(
-                f"--loss disagreement: {labelled:,} items of {path} have an expected answer, so that their scores are no"
+                f"--loss disagreement: {labelled:,} items of {path} have an expected answer, so their scores do not measure"
                 " agreement with the baseline (use --loss false_confident)"
             )
     for path, manifest in zip(paths, manifests, strict=True):
         if manifest.right_by_definition is None:
             raise ConfigurationError(
-                f"--loss disagreement: {path} does not say whose plain answer its scores compare with (record it with"
+                f"--loss disagreement: {path} does not name the baseline that its scores compare with (record it with"
                 " `cascade record`, without expected answers)"
             )
     measured = [noise for noise in map(noise_in, manifests) if noise is not None]
@@ -94,29 +93,29 @@ def agreement_of(paths: Sequence[Path], objective: Objective | None, *, skip_bad
 
 
 def print_agreement(agreement: Agreement | None, objective: Objective | None) -> None:
-    """Who judged, against whom, how often the judge erred, and the noise floor beside alpha."""
+    """The grader, the baseline, the judge's error rate, and the noise floor beside alpha."""
     if agreement is None or not isinstance(objective, Target):
         return
-    told = f"as judged by {' and '.join(agreement.graders)}"
+    told = f"scores: by {' and '.join(agreement.graders)}"
     if agreement.against:
-        told += f" against the plain answers of {' and '.join(agreement.against)}"
+        told += f", compared with the plain answers of {' and '.join(agreement.against)}"
     if agreement.judge_error is not None:
         share, controls = agreement.judge_error
-        told += f"; on {controls:,} control items, whose score is known, it erred {share:.1%}"
+        told += f"; judge's error rate: {share:.1%} of {controls:,} control items"
     stdout.print(told)
     noise, interval, alpha = agreement.noise, agreement.noise_ci95, objective.alpha
     if noise is None or interval is None:
         stdout.print(
-            "noise floor: not measured (`cascade record` as before with --baseline-twice 100 asks only the second answers)"
+            "noise floor: not measured (repeat `cascade record` with --baseline-twice 100; it asks only the second answers)"
         )
         return
     stdout.print(
         f"noise floor: asked twice, the baseline disagrees with itself on {noise.disagreed:,} of {noise.items:,} items"
-        f" ({noise.rate:.1%}, 95 %: {interval[0]:.1%}–{interval[1]:.1%})"
+        f" ({noise.rate:.1%}, 95 % confidence interval {interval[0]:.1%}–{interval[1]:.1%})"
     )
     if alpha < noise.rate:
         stdout.print(
-            f"mind: {alpha:g} is below the noise floor: answers as good as the baseline's own are lost that often, so about"
-            f" {alpha / noise.rate:.0%} of the requests is the most that may ship below the top, for reasons of noise alone",
+            f"warning: {alpha:g} is below the noise floor: even answers as good as the baseline's disagree that often, so at"
+            f" most about {alpha / noise.rate:.0%} of the requests can ship below the top",
             style="bold",
         )

@@ -1,10 +1,9 @@
-"""What a calibration came to, in words, as a table and as JSON."""
+"""The result of a calibration in words, as a table and as JSON."""
 
 from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import asdict
-from difflib import get_close_matches
 from typing import Any
 
 from cascade.calibration.objectives import Budget, Objective, told
@@ -13,12 +12,15 @@ from cascade.calibration.run import Calibration, Half
 from cascade.calibration.search.frontier import Point
 from cascade.cli.output import stdout, table
 from cascade.core.policy.certificate import Certificate
+from cascade.replay.mapping import undefined_tasks
 
 __all__ = [
     "advice_told",
     "certificate_told",
     "fields_of",
+    "meets_told",
     "notes_of",
+    "others_told",
     "print_calibration",
     "print_frontier",
     "refusal_told",
@@ -29,26 +31,51 @@ _MOST_POINTS = 12  # of the frontier, shown to a person; --json has them all
 
 
 def refusal_told(result: Calibration, objective: Objective) -> str:
-    """Why nothing was found, what is missing, and the best single model."""
+    """Why nothing was found, what is missing, and the best single model. Of other models' replies nothing is promised."""
     best = f"; best single model: {_bare(result.choice.advice)}" if result.choice.advice else ""
-    if isinstance(result.choice.proof, NotCertified):
-        proof = result.choice.proof
-        more = "no number of further ones would do at the rate observed"
-        if (needed := result.further_units) is not None:
-            more = f"{needed:,} further graded {proof.tested.units}, tuning included, would do at the rate observed"
-        return (
-            f"nothing could be certified: {told(objective)} (observed {proof.tested.rate:.4g} on {proof.tested.n:,}"
-            f" {proof.tested.units}, bound {proof.tested.upper_bound:.4g}; {more}{best})"
-        )
-    return f"no thresholds reach {told(objective)}{best}"
+    proof = result.choice.proof
+    if not isinstance(proof, NotCertified):
+        return f"no thresholds reach {told(objective)}{best}"
+    tested = proof.tested
+    if result.others:
+        needs = "other models' replies certify nothing for the policy"
+    elif (needed := result.further_units) is not None:
+        needs = f"about {needed:,} more {tested.units} (both halves together) are needed at the observed rate"
+    else:
+        needs = f"at the observed rate no number of {tested.units} is enough"
+    return (
+        f"nothing could be certified: {told(objective)} (observed {tested.rate:.4g} on {tested.n:,} held-out"
+        f" {tested.units}, upper bound {tested.upper_bound:.4g}; {needs}{best})"
+    )
 
 
 def _bare(advice: str | None) -> str:
     return (advice or "").removeprefix("single:")
 
 
+def others_told(result: Calibration) -> str | None:
+    """That other models were recorded than the policy asks, and what follows; None where they are the same."""
+    if not result.others:
+        return None
+    return f"these are other models' replies: {'; '.join(result.others)}: nothing is certified for the policy"
+
+
 def advice_told(result: Calibration) -> str:
     """The verdict in one sentence."""
+    return f"{'for the recorded models: ' if result.others else ''}{_verdict(result)}"
+
+
+def _verdict(result: Calibration) -> str:
+    if result.choice.too_few:
+        n, units = result.held.units, "items" if result.held.units == len(result.held) else "groups"
+        if result.others or result.further_units is None:
+            return (
+                f"too few to say: {n:,} held-out {units} show neither that the objective is met nor that it is missed"
+            )
+        return (
+            f"too few to say: {n:,} held-out {units}; about {result.further_units:,} more {units} are needed"
+            " (both halves together)"
+        )
     if result.choice.advice == "cascade":
         if isinstance(result.wish.objective, Budget):
             return "cascade: better than every single model within the budget"
@@ -64,35 +91,42 @@ def advice_told(result: Calibration) -> str:
 
 
 def notes_of(result: Calibration) -> list[str]:
-    """What must not be overlooked: whom the proof does not hold for, what it is a mean of, names that may be typos."""
+    """The limits of the result: other models, what the certificate averages over, tasks that differ from the policy's."""
     choice, objective, told = result.choice, result.wish.objective, list[str]()
-    if result.others:
-        told.append(f"these are other models' replies: {'; '.join(result.others)}: nothing is certified for the policy")
+    if (others := others_told(result)) is not None:
+        told.append(others)
     if choice.chosen is not None and not choice.holds:
-        told.append("on the items that the search never saw it is not met: what was chosen met it where it was chosen")
+        told.append(
+            "the objective is not met on the held-out items: the chosen thresholds met it on the tuning half only"
+        )
     for rung, why in (result.learned.left_out if result.learned else {}).items():
-        told.append(f"{rung} keeps its own confidence, no score was learned for it: {why}")
+        told.append(f"{rung} keeps its own confidence; no scorer was learned for it: {why}")
     silent = [rung for rung, signal in result.signal.items() if not signal.items]
     if silent:
-        told.append(f"no reply of {' and '.join(silent)} that may ship has a confidence: it never ships on its own")
+        told.append(
+            f"{' and '.join(silent)} never ships on its own: none of its replies that may ship has a confidence"
+        )
     by_groups = isinstance(choice.proof, Certified) and choice.proof.tested.units == "groups"
     if by_groups and choice.certify and isinstance(objective, Target) and choice.certify.lost > objective.alpha:
         told.append(
-            f"of all items {choice.certify.lost:.1%} are lost, more than {objective.alpha:.3g}: the bound is of the mean over"
-            " groups, and large groups do worse"
+            f"the loss rate over all items is {choice.certify.lost:.1%}, above {objective.alpha:.3g}: the certificate is of"
+            " the mean over groups, and large groups do worse"
         )
-    known = {task.name for task in result.wish.policy.tasks} if result.wish.policy else result.own_tasks
-    for task in sorted(result.own_tasks - known):
-        close = get_close_matches(task, known, n=1)
-        meant = f" (did you mean {close[0]!r}?)" if close else ""
-        told.append(f"task {task!r} is not in the policy{meant}: it is put in, for requests with task={task!r}")
+    policy = result.wish.policy
+    if policy is not None and (differ := undefined_tasks(policy, result.tasks)) is not None:
+        told.append(differ)
+    defined = {task.name for task in policy.tasks} if policy is not None else result.own_tasks
+    for task in sorted(result.own_tasks - defined):
+        told.append(
+            f"task {task!r} gets thresholds of its own and is added to the policy, for requests with task={task!r}"
+        )
     return told
 
 
 def certificate_told(proof: Certified) -> str:
-    """What was proved, on how many, and the bound, in a line."""
+    """The certificate in a line: the bound, on how many units, and the upper confidence limit."""
     tested = proof.tested
-    errors = f"{tested.errors} lost of " if tested.errors is not None else ""
+    errors = f"{tested.errors} errors in " if tested.errors is not None else ""
     return (
         f"certified: {told(proof.target)}: {errors}{tested.n:,} {tested.units} ({tested.weighting}), upper bound"
         f" {tested.upper_bound:.4f}"
@@ -173,12 +207,9 @@ def _point(rungs: tuple[str, ...], point: Point, n: int, losses: str = "false_co
 
 def print_calibration(result: Calibration, objective: Objective, certificate: Certificate | None) -> None:
     """The verdict, the chosen thresholds beside every single model, and what each signal is worth."""
-    stdout.print(advice_told(result), style="bold")
-    for note in notes_of(result):
-        stdout.print(f"mind: {note}")
-    stdout.print()
+    _print_verdict(result)
     kind = "synthetic" if result.manifest.synthetic else "recorded"
-    title = f"{result.manifest.name}: {told(objective)}, on {len(result.held):,} {kind} items that the search never saw"
+    title = f"{result.manifest.name}: {told(objective)}, on {len(result.held):,} held-out {kind} items"
     right = ("quality", "95 %", "USD per 1,000", "confidently wrong")
     rows = table(kind, "quality", "95 %", "USD per 1,000", "confidently wrong", "meets it", title=title, right=right)
     if result.choice.certify is not None:
@@ -187,10 +218,10 @@ def print_calibration(result: Calibration, objective: Objective, certificate: Ce
             f"cascade at {by_task}{thresholds_told(result.thresholds)}", *_row(result.choice.certify), _yes(result)
         )
     for rung, single in result.choice.singles.items():
-        rows.add_row(f"{rung} alone", *_row(single.figures), "yes" if single.meets else "no")
+        rows.add_row(f"{rung} alone", *_row(single.figures), meets_told(single.meets))
     if result.choice.random_mix is not None:
         quality, usd = result.choice.random_mix
-        rows.add_row("as many, at random", f"{quality:.4f}", "", f"{1e3 * usd:.4f}", "", "")
+        rows.add_row("random escalation", f"{quality:.4f}", "", f"{1e3 * usd:.4f}", "", "")
     stdout.print(rows)
     if (versus := result.choice.versus) is not None:
         cost = _between(f"{versus.cost:+.0%}", versus.cost_ci95, "+.0%")
@@ -200,13 +231,29 @@ def print_calibration(result: Calibration, objective: Objective, certificate: Ce
     if isinstance(result.choice.proof, Certified) and certificate is not None:
         stdout.print(f"\n{certificate_told(result.choice.proof)}")
     elif not isinstance(objective, Target) and result.feasible:
-        stdout.print("\nchosen on the tune half, not certified: only --max-risk proves anything")
+        stdout.print("\nchosen on the tuning half and not certified (only --max-risk certifies)")
     _print_tasks(result)
     _print_thinned(result)
     _print_signal(result)
     _print_shorter(result, objective)
     if result.skipped:
-        stdout.print(f"{result.skipped:,} bad items were skipped, first: {result.problems[0]}")
+        stdout.print(f"{result.skipped:,} bad items were skipped; the first: {result.problems[0]}")
+
+
+def _print_verdict(result: Calibration) -> None:
+    others = others_told(result)
+    if others is not None:  # first: everything below is of those models
+        stdout.print(f"warning: {others}", style="bold")
+    stdout.print(advice_told(result), style="bold")
+    for note in notes_of(result):
+        if note != others:
+            stdout.print(f"warning: {note}")
+    stdout.print()
+
+
+def meets_told(meets: bool | None) -> str:
+    """The cell of a single model: None is what the items show neither way."""
+    return {True: "yes", False: "no", None: "not shown"}[meets]
 
 
 def _between(value: str, ci95: tuple[float, float] | None, form: str) -> str:
@@ -229,12 +276,14 @@ def _print_thinned(result: Calibration) -> None:
         f"{levels} of {rung}" for rung, levels in zip(result.held.rungs, result.choice.thinned, strict=False) if levels
     ]
     if kept:
-        stdout.print(f"not every level was looked at, there are too many: {' and '.join(kept)}, by quantiles")
+        stdout.print(
+            f"too many confidence levels to search them all: only quantiles, {' and '.join(kept)}, were searched"
+        )
 
 
 def _print_signal(result: Calibration) -> None:
-    heads = ("AUROC", "ECE", "levels", "right", "mean confidence", "better than at random")
-    rows = table("confidence of", *heads, right=heads[:-1])
+    heads = ("AUROC", "ECE", "levels", "accuracy", "mean confidence", "beats random escalation")
+    rows = table("confidence of", *heads, title=f"confidence, on all {result.items:,} items", right=heads[:-1])
     for rung, one in result.signal.items():
         gain = one.gain_ci95
         told = f"{'yes' if one.beats_random else 'no'} ({gain[0]:+.4f} to {gain[1]:+.4f})" if gain else "not known"
@@ -260,12 +309,12 @@ def _print_shorter(result: Calibration, objective: Objective) -> None:
         best = min(good, key=lambda point: point.cost, default=None)
         if best is not None and chosen.cost:
             share = best.cost / chosen.cost - 1
-            told = f"{abs(share):.0%} {'cheaper' if share < 0 else 'dearer'} on the tune half"
-            stdout.print(f"shorter: {' → '.join(one.rungs)} with no more {_what(objective)}: {told}")
+            told = f"{abs(share):.0%} {'cheaper' if share < 0 else 'dearer'} on the tuning half"
+            stdout.print(f"shorter ladder {' → '.join(one.rungs)}, {_what(objective)}: {told}")
 
 
 def _what(objective: Objective) -> str:
-    return "of the loss" if isinstance(objective, Target) else "loss of quality"
+    return "with no more losses" if isinstance(objective, Target) else "with no lower quality"
 
 
 def _number(value: float | None) -> str:
@@ -273,7 +322,7 @@ def _number(value: float | None) -> str:
 
 
 def _yes(result: Calibration) -> str:
-    return "certified" if isinstance(result.choice.proof, Certified) else "chosen"
+    return "certified" if isinstance(result.choice.proof, Certified) and not result.others else "chosen"
 
 
 def _row(half: Half) -> tuple[str, ...]:
@@ -293,6 +342,8 @@ def _threshold(value: float | None) -> str:
 def print_frontier(result: Calibration) -> None:
     """The frontier of all items, thinned to what a person reads."""
     n = len(result.held)
+    for note in notes_of(result):
+        stdout.print(f"warning: {note}")
     stdout.print("the frontier of the whole corpus: no split, no choice, nothing certified", style="bold")
     rows = table("thresholds", "quality", "USD per 1,000", "confidently wrong", right=("quality", "USD per 1,000"))
     every = max(1, len(result.choice.frontier) // _MOST_POINTS)

@@ -1,4 +1,4 @@
-"""What `calibrate` tells beside its choice: how often the storm guard would trip under the policy as it would be written."""
+"""What the storm guard would do at the thresholds that `calibrate` chose, and what that costs."""
 
 from __future__ import annotations
 
@@ -19,19 +19,19 @@ __all__ = ["print_storms", "storms_of"]
 def storms_of(paths: Sequence[Path], result: Calibration, certificate: Certificate | None) -> dict[str, Any] | None:
     """What the policy's storm guard would do on the whole corpus at the chosen thresholds, as `replay --json` has it.
 
-    The certificate is in the policy, for the guard expects what it certifies. None where no policy with a guard was given,
-    or nothing was chosen; of several corpora nothing is known, for a guard goes by one order of arrival.
+    The policy carries the certificate, whose escalation rates are part of the guard's limit. None without a policy that
+    has a guard, or without chosen thresholds. Off for several corpora and for counts: the guard needs one order of arrival.
     """
     policy = result.wish.policy
     if policy is None or policy.storm_guard is None or not result.feasible:
         return None
     if len(paths) > 1 or result.counted:
-        return {"off": f"{'counts' if result.counted else 'several corpora'} have no common order of arrival"}
+        return {"off": f"{'tables of counts' if result.counted else 'several corpora'} have no common order of arrival"}
     return dict(replay_corpus(paths[0], Wish(result.policy_with(certificate), skip_bad=result.wish.skip_bad)).storms)
 
 
 def print_storms(storms: dict[str, Any] | None, result: Calibration) -> None:
-    """The line that `replay` prints; what it makes of the cost, which the table leaves out; and where that turns the advice."""
+    """The line that `replay` prints, the guard's cost (which the table leaves out), and whether it changes the advice."""
     if storms is None:
         return
     stdout.print(storms_told(storms))
@@ -39,11 +39,13 @@ def print_storms(storms: dict[str, Any] | None, result: Calibration) -> None:
         return
     extra = storms["cost_usd"] / (len(result.tune) + len(result.held))
     total = result.choice.certify.cost_per_request_usd + extra
-    stdout.print(f"that is {1e3 * extra:.4f} USD per 1,000 requests on top: about {1e3 * total:.4f} with the guard")
+    stdout.print(f"the storm guard adds {1e3 * extra:.4f} USD per 1,000 requests: about {1e3 * total:.4f} in all")
     objective = result.wish.objective
     if isinstance(objective, Budget):
         if total > objective.usd:
-            stdout.print(f"mind: with the guard that is more than the budget, {1e3 * objective.usd:.4f} per 1,000")
+            stdout.print(
+                f"warning: with the storm guard the cost exceeds the budget of {1e3 * objective.usd:.4f} per 1,000"
+            )
         return
     cheaper = [
         rung
@@ -51,4 +53,6 @@ def print_storms(storms: dict[str, Any] | None, result: Calibration) -> None:
         if single.meets and single.figures.cost_per_request_usd <= total
     ]
     if cheaper and result.choice.advice == "cascade":
-        stdout.print(f"mind: with the guard {' and '.join(cheaper)} alone is no dearer, and meets the objective")
+        stdout.print(
+            f"warning: with the storm guard's cost {' and '.join(cheaper)} alone is no dearer, and meets the objective"
+        )

@@ -62,7 +62,10 @@ def print_scene(run: Run, seen: Sequence[Outage]) -> None:
     for rung, single in figures.singles.items():
         rows.add_row(f"{rung} alone", *single_row(run, rung, single))
     stdout.print(rows)
-    more("confidently wrong: shipped below the top rung, at 0.80 or above, and wrong", "cascade demo --json")
+    more(
+        "confidently wrong: shipped below the top rung, and wrong (a single model below the top: all that it gets wrong)",
+        "cascade demo --json",
+    )
     stdout.print(f"{_verdict(figures, run.policy.ladder[-1].rung)}")
     more("thresholds, prices, floors", "cascade policy show support")
     shipped = ", ".join(f"{rung} {count}" for rung, count in figures.shipped.items())

@@ -7,7 +7,7 @@ from typing import Any
 
 from cascade.calibration.proof.pareto_testing import Target
 from cascade.calibration.run import Calibration, Half, Wish, calibrate
-from cascade.cli.calibrate.output import advice_told, refusal_told, thresholds_told
+from cascade.cli.calibrate.output import advice_told, meets_told, refusal_told, thresholds_told
 from cascade.cli.calibrate.output import fields_of as fields_of_calibration
 from cascade.cli.demo.certified import TARGET
 from cascade.cli.demo.stage import more
@@ -33,13 +33,15 @@ def print_scene(results: Sequence[Calibration]) -> None:
     """What the tool says, the figures it says it by, and what each confidence is worth."""
     first = results[0]
     stdout.print("\n3. where the tool refuses", style="bold")
-    title = f"{_items(first):,} synthetic requests to a coding assistant, policy {_WORKLOAD}; {len(first.held):,} the search never saw"
+    title = (
+        f"{_items(first):,} synthetic requests to a coding assistant, policy {_WORKLOAD}; {len(first.held):,} held out"
+    )
     heads = ("quality", "95 %", "USD/1,000", "confidently wrong", f"at most {TARGET.alpha:.0%}")
     rows = table("synthetic", *heads, title=title, right=heads[:-1])
     if first.choice.certify is not None:
         rows.add_row("certified", *_row(first.choice.certify), "yes")
     for rung, single in first.choice.singles.items():
-        rows.add_row(f"{rung} alone", *_row(single.figures), "yes" if single.meets else "not shown")
+        rows.add_row(f"{rung} alone", *_row(single.figures), meets_told(single.meets))
     stdout.print(rows)
     if first.feasible:
         stdout.print(f"certified: {thresholds_told(first.thresholds)}")

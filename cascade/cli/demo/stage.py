@@ -154,9 +154,12 @@ def row_of(run: Run) -> tuple[str, ...]:
 
 
 def single_row(run: Run, rung: str, single: Single) -> tuple[str, ...]:
-    """A single model's cells under HEADS: it was not asked how sure it is."""
+    """A single model's cells under HEADS."""
     n, ci95 = run.figures.items, _ci95(run.intervals[rung])
-    return f"{single.quality:.3f}", ci95, _per_thousand(single.cost, n), _share(single.wrong, n), "not asked"
+    below_top = run.figures.single_false_confident(rung) or 0
+    return (
+        f"{single.quality:.3f}", ci95, _per_thousand(single.cost, n), _share(single.wrong, n), _share(below_top, n),
+    )  # fmt: skip
 
 
 def against(figures: Figures, rung: str) -> str:

@@ -11,7 +11,7 @@ from pydantic_core import PydanticCustomError
 
 from cascade.core.policy.ladder import Frozen, Name, Text
 
-__all__ = ["UNCERTIFIED", "Certificate", "Escalation", "Hash", "Hashes", "Loss", "Units"]
+__all__ = ["UNCERTIFIED", "Certificate", "Escalation", "Hash", "Hashes", "Loss", "Units", "weighting_of"]
 
 UNCERTIFIED = "uncertified"
 """What an answer carries where nothing proves the thresholds it shipped at."""
@@ -21,7 +21,7 @@ Loss = Literal["false_confident", "regression", "disagreement"]
 top rung is right. `disagreement`: shipped below the top, and materially other than the baseline's plain answer."""
 
 Units = Literal["items", "groups"]
-"""What was counted: single items, every one alike; or groups of items, every group alike whatever its size."""
+"""What was counted: single items, each weighted equally; or groups of items, each group weighted equally."""
 
 Hash = Annotated[str, Strict(), StringConstraints(pattern=r"^sha256:[0-9a-f]{64}$")]
 _Share = Annotated[float, Strict(), Field(gt=0, lt=1, allow_inf_nan=False)]
@@ -110,4 +110,9 @@ class Certificate(Frozen):
     @property
     def weighting(self) -> str:
         """What counts as much as what, in words."""
-        return "every item alike" if self.units == "items" else "every group alike, whatever its size"
+        return weighting_of(self.units)
+
+
+def weighting_of(units: Units) -> str:
+    """What the mean loss is over, in words."""
+    return "each item weighted equally" if units == "items" else "each group weighted equally"

@@ -68,12 +68,12 @@ def test_the_frontier_chooses_nothing_and_says_so(run: Run) -> None:
 
 
 def test_what_cannot_be_certified_is_exit_3_with_the_way_out(run: Run, tmp_path: Path) -> None:
-    """Twelve items prove nothing: how many more would, and which single model meets it."""
+    """Twelve items show nothing: how many more are needed, and no advice meanwhile."""
     ran = run("calibrate", write(tmp_path, 12, knowing), "--max-risk", "0.05")
     assert ran.code == 3
     assert "nothing could be certified" in ran.err
-    assert "further graded items" in ran.err
-    assert "best single model: c" in ran.err
+    assert "77 more items (both halves together)" in ran.err
+    assert "best single model" not in ran.err
 
 
 @pytest.mark.parametrize(
@@ -114,14 +114,14 @@ def test_one_rung_and_no_items_are_refused(run: Run, tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     ("options", "said"),
     [
-        ((), "one objective is needed, none is given"),
+        ((), "none is given"),
         (("--max-risk", "0.1", "--budget", "1"), "--max-risk and --budget"),
-        (("--frontier", "--budget", "1"), "--frontier chooses nothing"),
-        (("--max-risk", "1.5"), "not a share between 0 and 1 (5 % is 0.05)"),
+        (("--frontier", "--budget", "1"), "--frontier chooses no thresholds"),
+        (("--max-risk", "1.5"), "--max-risk 1.5: must be between 0 and 1"),
         (("--max-risk", "0.1", "--loss", "sorrow"), "use false_confident, regression or disagreement"),
-        (("--min-quality", "good"), "--min-quality good: not a mean score"),
-        (("--budget", "-1"), "not a sum of USD"),
-        (("--max-risk", "0.1", "--tune", "0"), "the tune half has no items"),
+        (("--min-quality", "good"), "--min-quality good: must be a mean score"),
+        (("--budget", "-1"), "--budget -1: must be above 0"),
+        (("--max-risk", "0.1", "--tune", "0"), "the tune half of the split has no items"),
         (("--max-risk", "0.1", "--policy", "nowhere.yaml"), "nowhere.yaml"),
     ],
 )
@@ -173,8 +173,8 @@ def test_a_certificate_is_held_against_fresh_cases(run: Run, tmp_path: Path) -> 
     Path(few).write_text(Path(few).read_text().replace('"synthetic": true', '"synthetic": true, "grader": "exact"'))
     ran = run("calibrate", few, "--against", str(path))
     assert ran.code == 3
-    assert "too few to tell" in ran.err
-    assert "it has no certificate" in run("calibrate", "support", "--against", "support").err
+    assert "too few to say" in ran.err
+    assert "has no certificate" in run("calibrate", "support", "--against", "support").err
     assert run("calibrate", "support", "--against", str(path), "--budget", "1").code == 2
 
 
@@ -287,12 +287,12 @@ def test_thresholds_by_task_need_large_tasks_and_whole_scores(run: Run, tmp_path
     """Too small tasks, and graded scores for a quality: one line each, that says what to do."""
     few = run("calibrate", tasked(tmp_path, 400), "--max-risk", "0.1", "--per-task")
     assert few.code == 2
-    assert "no task has 500 items" in few.err
+    assert "500 items" in few.err
     path = Path(tasked(tmp_path, 2_000))
     path.write_text(path.read_text().replace('"score": 1.0', '"score": 0.9'))
     graded = run("calibrate", str(path), "--min-quality", "0.5", "--per-task")
     assert graded.code == 2
-    assert "use --max-risk for graded ones" in graded.err
+    assert "use --max-risk for " in graded.err
 
 
 def test_counts_choose_and_prove_what_their_corpora_do(run: Run, tmp_path: Path) -> None:
@@ -341,13 +341,13 @@ def test_counts_say_what_they_cannot_do(run: Run, tmp_path: Path) -> None:
         assert run("tabulate", str(day), "-o", table).code == 0
         assert run("calibrate", "--counts", table, "--max-risk", "0.3").code == 0
     tried = {
-        "its items come in groups, or may": (*named, "--max-risk", "0.3"),
-        "rows that hang together prove nothing": (hung, "--max-risk", "0.1"),
-        "counts do not have what it takes": (plain, "--max-risk", "0.1", "--scorer"),
+        "a group may have several items": (*named, "--max-risk", "0.3"),
+        "counts do not keep the groups": (hung, "--max-risk", "0.1"),
+        "--scorer: ": (plain, "--max-risk", "0.1", "--scorer"),
         "--per-task": (plain, "--max-risk", "0.1", "--per-task"),
-        "do not say what their scores compare with": (plain, "--max-risk", "0.1", "--loss", "disagreement"),
+        "do not name the baseline": (plain, "--max-risk", "0.1", "--loss", "disagreement"),
         "counted under another policy": (policy, "--max-risk", "0.1"),
-        "give the --policy that": (plain, "--max-risk", "0.1", "--policy", "support"),
+        "give the same --policy": (plain, "--max-risk", "0.1", "--policy", "support"),
         "is not Parquet": (str(alone), "--max-risk", "0.1"),
     }
     for said, options in tried.items():

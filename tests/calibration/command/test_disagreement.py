@@ -58,12 +58,13 @@ def test_it_says_who_judged_how_well_and_what_the_noise_is(run: Run, tmp_path: P
     """In words and as JSON; the interval is the exact one, of 2 in 100."""
     corpus = agreeing(tmp_path, noise_floor={"items": 100, "disagreed": 2})
     said = told(run, corpus, "--max-risk", "0.05")
-    judged = f"as judged by judge:opus against the plain answers of {OPUS}; on 20 control items, whose score is known, it erred 5.0%"
+    judged = f"scores: by judge:opus, compared with the plain answers of {OPUS}; judge's error rate: 5.0% of 20 control items"
     assert judged in said
     assert (
-        "noise floor: asked twice, the baseline disagrees with itself on 2 of 100 items (2.0%, 95 %: 0.2%–7.0%)" in said
+        "noise floor: asked twice, the baseline disagrees with itself on 2 of 100 items (2.0%, 95 % confidence interval 0.2%–7.0%)"
+        in said
     )
-    assert "mind:" not in said
+    assert "warning:" not in said
     fields = run("calibrate", corpus, "--max-risk", "0.05", "--loss", "disagreement", "--json").json
     assert fields["disagreement"] == {
         "judged_by": ["judge:opus"],
@@ -82,8 +83,8 @@ def test_an_alpha_below_the_noise_is_warned_of(run: Run, tmp_path: Path) -> None
     """At 2 % where the baseline disagrees with itself on 8 %: a quarter of the requests is what may ship below the top."""
     corpus = agreeing(tmp_path, noise_floor={"items": 100, "disagreed": 8})
     said = told(run, corpus, "--max-risk", "0.02")
-    assert "mind: 0.02 is below the noise floor" in said
-    assert "about 25% of the requests is the most that may ship below the top" in said
+    assert "warning: 0.02 is below the noise floor" in said
+    assert "about 25% of the requests" in said
     fields = run("calibrate", corpus, "--max-risk", "0.02", "--loss", "disagreement", "--json").json
     assert fields["disagreement"]["noise_floor"]["alpha_is_below"] is True
 
@@ -93,8 +94,9 @@ def test_a_noise_floor_that_was_not_measured_is_told_with_the_way_to_it(run: Run
     judge = {key: value for key, value in JUDGED.items() if key not in {"error", "controls"}}
     corpus = agreeing(tmp_path, recorded=RECORDED | {"judge": judge})
     said = told(run, corpus, "--max-risk", "0.05")
-    assert "noise floor: not measured (`cascade record` as before with --baseline-twice 100 asks only" in said
-    assert f"as judged by judge:opus against the plain answers of {OPUS} noise floor" in said
+    assert "noise floor: not measured" in said
+    assert "--baseline-twice 100" in said
+    assert f"scores: by judge:opus, compared with the plain answers of {OPUS} noise floor" in said
     fields = run("calibrate", corpus, "--max-risk", "0.05", "--loss", "disagreement", "--json").json
     assert (fields["disagreement"]["noise_floor"], fields["disagreement"]["judge_error"]) == (None, None)
 
@@ -160,5 +162,5 @@ def test_from_a_recording_without_labels_to_its_noise_floor(run: Run, tmp_path: 
     ran = run("calibrate", "c.jsonl", "-p", "judged.yaml", "--max-risk", "0.05", "--loss", "disagreement")
     said = " ".join(ran.out.split())
     assert ran.code == 3
-    assert f"as judged by exact against the plain answers of {OPUS} noise floor: asked twice" in said
-    assert "on 0 of 6 items (0.0%, 95 %: 0.0%–45.9%)" in said
+    assert f"scores: by exact, compared with the plain answers of {OPUS} noise floor: asked twice" in said
+    assert "on 0 of 6 items (0.0%, 95 % confidence interval 0.0%–45.9%)" in said

@@ -131,7 +131,7 @@ def test_groups_are_the_units() -> None:
     few = walked(tune, beside(tune, (3, 1, 1000), (1, 0, 500), group=50))
     assert isinstance(few, NotCertified)
     assert (few.tested.units, few.tested.n, few.tested.errors) == ("groups", 30, None)
-    assert few.tested.weighting == "every group alike, whatever its size"
+    assert few.tested.weighting == "each group weighted equally"
     many = walked(tune, beside(tune, (3, 1, 10_000), (1, 0, 5_000), group=50))
     assert isinstance(many, Certified)
     assert (many.tested.units, many.tested.n, many.tested.errors) == ("groups", 300, None)
@@ -147,7 +147,7 @@ def test_a_group_in_both_halves_is_refused() -> None:
 def test_an_empty_half_is_told() -> None:
     """No tune half: nothing to certify; no certify half: nothing proved, and no number of units is made up."""
     tune = coded(*CLEAR)
-    with pytest.raises(ConfigurationError, match="the tune half has no items"):
+    with pytest.raises(ConfigurationError, match=r"half has no items.*--tune"):
         certify((), Items(tune), Items(tune), ALPHA)
     found = walked(tune, tune.rows(np.zeros(len(tune), np.bool_)))
     assert isinstance(found, NotCertified)
@@ -157,7 +157,7 @@ def test_an_empty_half_is_told() -> None:
 @pytest.mark.parametrize("bad", [{"alpha": 0.0}, {"alpha": 1.0}, {"delta": 0.0}, {"delta": float("nan")}])
 def test_a_target_that_is_none_is_refused(bad: dict[str, float]) -> None:
     """Alpha and delta lie between 0 and 1."""
-    with pytest.raises(ConfigurationError, match="is not between 0 and 1"):
+    with pytest.raises(ConfigurationError, match=rf"{next(iter(bad))}: .* between 0 and 1"):
         Target(**bad)  # type: ignore[arg-type]
 
 
@@ -240,5 +240,5 @@ def test_what_cannot_be_held_against_is_told() -> None:
         against((3, 1, 10), policy=policy_of(0.8))
     with pytest.raises(CorpusError, match="no items"):
         hold_against(coded((3, 1, 1)).rows(np.zeros(1, np.bool_)), PROVED)
-    with pytest.raises(CorpusError, match=r"right from 0\.7 on, the certificate from 0\.5 on"):
+    with pytest.raises(CorpusError, match=r"right_at: .*0\.7.*0\.5"):
         hold_against(coded((3, 1, 10), right_at=0.7), PROVED)

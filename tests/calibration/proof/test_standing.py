@@ -183,7 +183,7 @@ def test_a_certificate_that_does_not_add_up_is_refused(keys: dict[str, Any], pro
 def test_groups_are_told_with_their_weighting() -> None:
     """What counts alike is not left to be guessed."""
     found = certificate_for(load_policy("support"), units="groups", errors=None)
-    assert found.weighting == "every group alike, whatever its size"
+    assert found.weighting == "each group weighted equally"
 
 
 def test_policy_check_passes_a_certificate_that_holds_and_fails_on_one_that_does_not(run: Run, tmp_path: Path) -> None:
@@ -205,7 +205,7 @@ def test_policy_show_and_explain_tell_the_standing(run: Run, tmp_path: Path) -> 
     good = written(PROVED, tmp_path / "good.yaml")
     stale = written(rung(0, threshold=0.5), tmp_path / "stale.yaml")
     shown = " ".join(run("policy", "show", good).out.split())
-    assert "certified: false_confident <= 0.02 at 0.95 (386 items, 3 lost, every item alike" in shown
+    assert "certified: false_confident <= 0.02 at 0.95 (386 items, 3 lost, each item weighted equally" in shown
     assert "by certificate: haiku 0.5, sonnet 0.35" in shown
     for command in (("policy", "show", stale), ("policy", "explain", "hello", "--policy", stale)):
         assert "uncertified: thresholds changed since its certificate was made" in " ".join(run(*command).out.split())
