@@ -8,12 +8,14 @@ false) is how a table says that a rung answered null. A column that is not mappe
 
 from __future__ import annotations
 
+import math
 from collections.abc import Iterator
 from dataclasses import dataclass, replace
+from difflib import get_close_matches
 from typing import Any, Final
 
 from cascade.core.errors import ConfigurationError, CorpusError
-from cascade.importing.rows import Options, Row, plain, text_or_none
+from cascade.importing.rows import Options, Row, listed, seen, text_or_none
 from cascade.importing.sources import table
 
 __all__ = ["read_csv"]
@@ -50,8 +52,8 @@ def read_csv(path: str, options: Options, _rung: str | None) -> Iterator[Row]:
     mapped, told = {field.column for field in fields}, False
     for where, cells in table(path):
         if missing := [field.column for field in fields if field.column not in cells]:
-            mend = f"it has {', '.join(cells)}"
-            raise CorpusError(f"has no column {', '.join(map(repr, missing))}", where=where, mend=mend)
+            problem = f"has no column {', '.join(map(repr, missing))}"
+            raise CorpusError(problem, where=where, mend=seen(missing[0], cells))
         row = _row(cells, where, fields)
         yield row if told else replace(row, unmapped=tuple(name for name in cells if name not in mapped))
         told = True
@@ -66,14 +68,15 @@ def _field(name: str, column: str) -> _Field:
     rung, _, last = name.rpartition(".")  # a rung's own name may have dots: gpt-4.1.score
     if rung and last in _REPLY:
         return _Field(column, last, rung)
-    known = ", ".join(
-        (*sorted(_ITEM), "extra.NAME", *(f"RUNG.{field}" for field in sorted(_REPLY)), "RUNG.signals.NAME")
-    )
-    raise ConfigurationError(f"--map {name}={column}: there is no field {name!r} (fields: {known})")
+    known = (*sorted(_ITEM), "extra.NAME", *(f"RUNG.{field}" for field in sorted(_REPLY)), "RUNG.signals.NAME")
+    near = [f"{rung}.{one}" for one in get_close_matches(last.casefold(), _REPLY, n=1)] if rung else []
+    near = near or get_close_matches(name.casefold(), _ITEM, n=1)
+    meant = f"did you mean {near[0]!r}? " if near else ""
+    raise ConfigurationError(f"--map {name}={column}: there is no field {name!r} ({meant}fields: {listed(known)})")
 
 
 def _row(cells: dict[str, Any], where: str, fields: tuple[_Field, ...]) -> Row:
-    given = {field: cells[field.column] for field in fields if cells[field.column] not in (None, "")}
+    given = {field: cell for field in fields if not _is_nothing(cell := cells[field.column], field)}
     name = next((text_or_none(cell) for field, cell in given.items() if field.name == "id" and not field.rung), None)
     if name is None:
         raise CorpusError("has no id", where=where)
@@ -82,11 +85,22 @@ def _row(cells: dict[str, Any], where: str, fields: tuple[_Field, ...]) -> Row:
     for field, cell in given.items():
         if not field.rung:
             key = field.name.removeprefix("extra.")
-            about[key] = _number(cell, field.column, where, name) if field.name == "at" else plain(cell)
+            about[key] = _number(cell, field.column, where, name) if field.name == "at" else cell
         else:
             _put(replies[field.rung], field, cell, (where, name))
     about.pop("id")
-    return Row(name, where, about, {rung: reply for rung, reply in replies.items() if reply})
+    return Row(
+        name, where, about, {rung: reply for rung, reply in replies.items() if not all(map(_is_hole, reply.values()))}
+    )
+
+
+def _is_nothing(cell: object, field: _Field) -> bool:
+    """An empty cell; of a field that is not a number NaN is one, too, for pandas writes it so."""
+    return cell in (None, "") or (_is_hole(cell) and not field.signal and field.name not in _NUMBERS | _COUNTS | {"at"})
+
+
+def _is_hole(value: object) -> bool:
+    return isinstance(value, float) and not math.isfinite(value)
 
 
 def _put(reply: dict[str, Any], field: _Field, cell: object, place: tuple[str, str]) -> None:
@@ -95,15 +109,15 @@ def _put(reply: dict[str, Any], field: _Field, cell: object, place: tuple[str, s
         reply.setdefault("signals", {})[field.name] = _number(cell, field.column, where, item)
     elif field.name == "answer":
         if "answer" not in reply:  # declined goes first: both cannot be
-            reply["answer"] = plain(cell)
+            reply["answer"] = cell
     elif field.name == "declined":
         if _truth(cell, field.column, where, item):
             reply["answer"] = None
     elif field.name in _COUNTS:
         count = _number(cell, field.column, where, item)
-        if count < 0 or not count.is_integer():
+        if math.isfinite(count) and (count < 0 or not count.is_integer()):
             raise CorpusError(f"{field.column}: is not a number of tokens", where=where, item=item)
-        reply.setdefault("usage", {})[field.name] = int(count)
+        reply.setdefault("usage", {})[field.name] = int(count) if math.isfinite(count) else count
     elif field.name == "score" and str(cell).lower() in ("true", "false"):
         reply["score"] = float(_truth(cell, field.column, where, item))
     else:
@@ -117,10 +131,10 @@ def _truth(cell: object, column: str, where: str, item: str) -> bool:
 
 
 def _number(cell: object, column: str, where: str, item: str) -> float:
+    """A cell's number; NaN and Infinity stay as they are, for `joining` to make null and to count."""
     try:
-        found = float(cell) if isinstance(cell, (str, int, float)) and not isinstance(cell, bool) else float("nan")
+        if isinstance(cell, (str, int, float)) and not isinstance(cell, bool):
+            return float(cell)
     except (ValueError, OverflowError):
-        found = float("nan")
-    if found - found != 0:  # neither NaN nor infinite
-        raise CorpusError(f"{column}: is not a number", where=where, item=item)
-    return found
+        pass
+    raise CorpusError(f"{column}: is not a number", where=where, item=item)

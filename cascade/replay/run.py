@@ -194,6 +194,8 @@ def _storm_cost(view: View, outcomes: Outcomes, sent_up: Sequence[Truths]) -> in
 def _warnings(manifest: Manifest, lens: PolicyMapping) -> Iterator[str]:
     if others := other_models(lens, manifest):
         yield f"these are other models' replies: {'; '.join(others)}"
+    if (estimated := manifest.estimated) is not None:
+        yield estimated
 
 
 def _notes(columns: Columns, view: View, outcomes: Outcomes, figures: Figures, wish: Wish) -> Iterator[str]:

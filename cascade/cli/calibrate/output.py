@@ -72,6 +72,8 @@ def notes_of(result: Calibration) -> list[str]:
         told.append("on the items that the search never saw it is not met: what was chosen met it where it was chosen")
     for rung, why in (result.learned.left_out if result.learned else {}).items():
         told.append(f"{rung} keeps its own confidence, no score was learned for it: {why}")
+    if (estimated := result.manifest.estimated) is not None:
+        told.append(estimated)
     silent = [rung for rung, signal in result.signal.items() if not signal.items]
     if silent:
         told.append(f"no reply of {' and '.join(silent)} that may ship has a confidence: it never ships on its own")
