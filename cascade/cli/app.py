@@ -367,10 +367,21 @@ def import_(  # noqa: PLR0913, PLR0917 - options
     column: Annotated[
         list[str] | None, typer.Option("--map", help="csv: FIELD=COLUMN, e.g. id=qid or haiku.score=h_ok; repeated.")
     ] = None,
+    model: Annotated[
+        list[str] | None, typer.Option(help="RUNG=MODEL: a rung's model, where the source does not name it; repeated.")
+    ] = None,
     filter_name: Annotated[str | None, typer.Option("--filter", help="lm-eval: which filter's answers.")] = None,
     metric: Annotated[
         str | None, typer.Option(help="lm-eval, promptfoo, inspect: which metric or scorer is the score.")
     ] = None,
+    confidence: Annotated[
+        str | None,
+        typer.Option(help="lm-eval: logprob, a multiple choice's softmax of the log-likelihoods, as the confidence."),
+    ] = None,
+    estimate_usage: Annotated[
+        bool,
+        typer.Option("--estimate-usage", help="Estimate missing usage (characters / 4) and costs (list prices)."),
+    ] = False,
     name: Annotated[str | None, typer.Option(help="The corpus's name. Default: the file's.")] = None,
     keep_incomplete: Annotated[
         bool, typer.Option("--keep-incomplete", help="Keep items that lack a rung's reply; default: count, leave out.")
@@ -382,8 +393,8 @@ def import_(  # noqa: PLR0913, PLR0917 - options
     from cascade.cli.import_ import ImportOptions, run_import  # noqa: PLC0415
 
     wish = ImportOptions(
-        format_name, tuple(sources or ()), output, tuple(rung or ()), tuple(column or ()), filter_name, metric, name,
-        keep_incomplete, force,
+        format_name, tuple(sources or ()), output, tuple(rung or ()), tuple(column or ()), tuple(model or ()),
+        filter_name, metric, confidence, estimate_usage, name, keep_incomplete, force,
     )  # fmt: skip
     run_import(wish, as_json=as_json)
 

@@ -13,24 +13,28 @@ from cascade.core.errors import ConfigurationError
 from cascade.corpora import write_corpus
 from cascade.corpora.items import RecordedReply
 from cascade.importing import Imported, Options, import_corpus
+from cascade.importing.estimating import METHODS
+from cascade.importing.rows import listed
 
 __all__ = ["ImportOptions", "run_import"]
 
-_SHOWN = 20  # columns in a line for people
 _ENDINGS = (".jsonl", ".jsonl.gz", ".parquet")
 
 
 @dataclass(frozen=True, slots=True)
 class ImportOptions:
-    """What was asked for on the command line; `rungs` and `maps` as NAME=VALUE."""
+    """What was asked for on the command line; `rungs`, `maps` and `models` as NAME=VALUE."""
 
     format: str
     sources: tuple[str, ...]
     output: Path
     rungs: tuple[str, ...] = ()
     maps: tuple[str, ...] = ()
+    models: tuple[str, ...] = ()
     filter: str | None = None
     metric: str | None = None
+    confidence: str | None = None
+    estimate_usage: bool = False
     name: str | None = None
     keep_incomplete: bool = False
     force: bool = False
@@ -47,7 +51,8 @@ def run_import(wish: ImportOptions, *, as_json: bool) -> None:
         wish.sources,
         name=wish.name or wish.output.name.partition(".")[0] or "imported",
         rungs=pairs(wish.rungs, "--rung"),
-        options=Options(wish.filter, wish.metric, pairs(wish.maps, "--map")),
+        models=pairs(wish.models, "--model"),
+        options=Options(wish.filter, wish.metric, pairs(wish.maps, "--map"), wish.confidence, wish.estimate_usage),
         keep_incomplete=wish.keep_incomplete,
     )
     write_corpus(wish.output, imported.manifest, imported.items)
@@ -73,6 +78,8 @@ def _fields(imported: Imported, path: Path, notices: Sequence[str]) -> dict[str,
         "failed": dict(imported.failed),
         "left_out": imported.left_out,
         "unusable": imported.unusable,
+        "nulled": imported.nulled,
+        "estimated": imported.estimated,
         "differing_inputs": imported.differing,
         "other_models": list(imported.other_models),
         "unmapped": list(imported.unmapped),
@@ -87,7 +94,7 @@ def _notices(imported: Imported, *, ordered: bool) -> Iterator[str]:
     if imported.other_models:
         yield f"not on the ladder: {', '.join(imported.other_models)}"
     if imported.unmapped:
-        yield f"not imported, for no --map names them: the columns {_columns(imported.unmapped)}"
+        yield f"not imported, for no --map names them: the columns {listed(imported.unmapped)}"
     for rung, count in imported.missing.items():
         if count:
             failed = f", its call failed in {imported.failed[rung]:,}" if imported.failed[rung] else ""
@@ -95,13 +102,18 @@ def _notices(imported: Imported, *, ordered: bool) -> Iterator[str]:
     if imported.left_out:
         yield f"left out: {_items(imported.left_out)}, for want of a rung's reply (--keep-incomplete keeps what there is)"
     if imported.unusable:
-        yield f"left out: {_items(imported.unusable)} whose input cannot be asked, the first: {imported.why}"
+        yield f"left out: {_items(imported.unusable)} that cannot be asked or stored, the first: {imported.why}"
     if imported.differing:
         yield f"{_items(imported.differing)} asked in other words in another source; the first one's are kept"
+    if imported.nulled:
+        yield f"{_items(imported.nulled)} held NaN or Infinity, which JSON does not have: null in the corpus"
     yield from _lacking(imported)
 
 
 def _lacking(imported: Imported) -> Iterator[str]:
+    if imported.estimated:
+        by = ", ".join(METHODS.values())
+        yield f"estimate: usage or cost of {imported.estimated:,} replies, from the lengths of their texts ({by})"
     replies = {rung: sum(rung in item.replies for item in imported.items) for rung in imported.manifest.rungs}
     top = imported.manifest.rungs[-1]
     priceable = all(reply.can_be_priced for item in imported.items for reply in item.replies.values())
@@ -130,7 +142,8 @@ def _obstacle(imported: Imported) -> str | None:
     unpaid = _nowhere(imported, lambda reply: reply.cost_usd is not None)
     unused = _nowhere(imported, lambda reply: reply.can_be_priced)
     if unpaid and unused:
-        told.append(f"no cost ({unpaid}) and no usage ({unused}), add cost_usd, or input and output tokens")
+        way = "" if imported.estimated else ", or estimate the usage: --estimate-usage"
+        told.append(f"no cost ({unpaid}) and no usage ({unused}), add cost_usd, or input and output tokens{way}")
     return "; ".join(told) or None
 
 
@@ -144,12 +157,6 @@ def _nowhere(imported: Imported, known: Callable[[RecordedReply], bool]) -> str:
         for rung in without:
             lacking[rung] += 1
     return ", ".join(f"{rung} lacks {count:,} of {len(imported.items):,}" for rung, count in lacking.items() if count)
-
-
-def _columns(names: Sequence[str]) -> str:
-    """Some of them, on one line whatever they are called; --json has them all."""
-    shown = [name if name and name.isprintable() else repr(name) for name in names[:_SHOWN]]
-    return ", ".join(shown) + (f" and {len(names) - _SHOWN} more" if len(names) > _SHOWN else "")
 
 
 def _items(count: int) -> str:

@@ -16,14 +16,15 @@ from cascade.core import tampering
 from cascade.core.messages import Request
 from cascade.core.policy import OTHER, Policy, When
 
-__all__ = ["Compiler", "Match", "Matcher", "Signals", "words_pattern"]
+__all__ = ["CHARACTERS_PER_TOKEN", "Compiler", "Match", "Matcher", "Signals", "words_pattern"]
 
 Matcher = Callable[[str], bool]
 """Is the pattern found anywhere in the text?"""
 Compiler = Callable[[str], Matcher]
 """Compiles a case-blind RE2 pattern; raises ValueError where it is not one."""
 
-_CHARACTERS_PER_TOKEN = 4
+CHARACTERS_PER_TOKEN = 4
+"""What a length in tokens is reckoned by."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -100,7 +101,7 @@ class _Reading:
         )
 
     def _tokens(self) -> int:
-        return self._request.turn_characters() // _CHARACTERS_PER_TOKEN
+        return self._request.turn_characters() // CHARACTERS_PER_TOKEN
 
 
 def _hangs_on_tampering(when: When) -> bool:

@@ -27,6 +27,6 @@ def did_you_mean(name: str, known: Iterable[str]) -> str:
 
 def listed(names: Iterable[str]) -> str:
     """Names in a row, the first twenty of them, with how many more there are."""
-    every = list(names)
+    every = [name if name and name.isprintable() else repr(name) for name in names]
     more = f" and {len(every) - _MOST:,} more" if len(every) > _MOST else ""
-    return f"{', '.join(every[:_MOST])}{more}"
+    return f"{', '.join(every[:_MOST]) or 'none'}{more}"

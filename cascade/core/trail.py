@@ -5,13 +5,13 @@ from __future__ import annotations
 import json
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass
-from difflib import get_close_matches
 from typing import TYPE_CHECKING, Any, Generic, Literal, TypeAlias
 
 from pydantic_core import to_jsonable_python
 from typing_extensions import TypeVar  # the standard library's knows no default before Python 3.13
 
 from cascade.core.messages import Usage
+from cascade.core.suggestions import closest
 from cascade.core.tables import html_table, text_table
 
 __all__ = [
@@ -305,6 +305,6 @@ def _became(step: Step, shipped: str | None) -> str:
 def _no_attribute(owner: Step | Answer[Any], name: str) -> AttributeError:
     """An AttributeError that says what there is. With a name of its own Python adds no suggestion of its own."""
     known = [one for one in dir(type(owner)) if not one.startswith("_")]
-    meant = get_close_matches(name, known, n=1) if not name.startswith("_") else []
-    hint = f" (did you mean {meant[0]}?)" if meant else ""
+    meant = closest(name, known) if not name.startswith("_") else None
+    hint = f" (did you mean {meant}?)" if meant else ""
     return AttributeError(f"{type(owner).__name__} has no {name!r}{hint}; it has {', '.join(known)}", name=name)

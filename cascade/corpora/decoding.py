@@ -16,7 +16,7 @@ from msgspec.structs import replace
 
 from cascade.corpora.items import Count, Item, LadderEntry, Manifest, RecordedReply, RecordedUsage
 
-__all__ = ["MAX_DEPTH", "Flaw", "Unreadable", "decode_item", "decode_manifest", "name_item", "parse"]
+__all__ = ["MAX_DEPTH", "Flaw", "TooDeep", "Unreadable", "decode_item", "decode_manifest", "name_item", "parse"]
 
 MAX_DEPTH: Final = 200
 """JSON that nests deeper is refused: it could be read, but not everywhere be written again."""
@@ -56,6 +56,10 @@ class Flaw(Exception):
     def __init__(self, problem: str, mend: str = "", item: str = "") -> None:
         super().__init__(problem)
         self.problem, self.mend, self.item = problem, mend, item
+
+
+class TooDeep(Flaw):
+    """A line that nests deeper than can be written again everywhere."""
 
 
 class Unreadable(Flaw):
@@ -135,7 +139,7 @@ def _refuse_depth(item: Item) -> None:
     for _ in range(MAX_DEPTH):
         level = [inner for value in level if isinstance(value, (dict, list)) for inner in _within(value)]  # pyright: ignore[reportUnknownArgumentType]
     if level:
-        raise Flaw(f"it nests deeper than {MAX_DEPTH} levels", "flatten it, or store it as a text")
+        raise TooDeep(f"it nests deeper than {MAX_DEPTH} levels", "flatten it, or store it as a text")
 
 
 def _within(value: dict[str, object] | list[object]) -> Iterable[object]:
@@ -175,7 +179,7 @@ def parse(line: bytes) -> dict[str, Any]:
     try:
         raw: object = _JSON.decode(line)
     except RecursionError:
-        raise Flaw("not JSON: it nests too deep") from None
+        raise TooDeep("not JSON: it nests too deep") from None
     except _NOT_JSON as error:
         raise Flaw(f"not JSON: {_plainly(error)}", "mend the line, or pass over such ones with --skip-bad") from None
     if not isinstance(raw, dict):

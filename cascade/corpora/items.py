@@ -105,6 +105,15 @@ class Manifest:
         return model if isinstance(model, str) else None
 
     @property
+    def estimated(self) -> str | None:
+        """What of it is an estimate, in words; None where everything was observed, as far as is known."""
+        said = _within(self.extra, "estimate")
+        if not said:
+            return None
+        by = ", ".join(said[key] for key in ("usage", "cost_usd") if isinstance(said.get(key), str))
+        return f"costs are an estimate: {said.get('replies')} replies came without usage or cost ({by})"
+
+    @property
     def right_by_definition(self) -> tuple[str, int] | None:
         """Whose answer the others were graded against, and on how many items: it scores 1 there, whatever it is."""
         recorded = _within(self.extra, "recorded")

@@ -7,7 +7,6 @@ import time
 from asyncio import CancelledError
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
-from difflib import get_close_matches
 from pathlib import Path
 from typing import Any
 
@@ -19,6 +18,7 @@ from cascade.core.messages import Request
 from cascade.core.modes import arm_of, share_of, slot_of, unit_of
 from cascade.core.policy import OTHER, Policy, Rung
 from cascade.core.policy.certificate import UNCERTIFIED
+from cascade.core.suggestions import closest
 from cascade.core.trail import Arm
 from cascade.engine.arguments import AskArguments, default_policy
 from cascade.engine.mode_switch import Switch
@@ -188,8 +188,8 @@ class Runtime:
             return
         names = [known.name for known in self.policy.tasks]
         if task not in names:
-            meant = get_close_matches(task, names, n=1)
-            hint = {"did_you_mean": meant[0]} if meant else {}
+            meant = closest(task, names)
+            hint = {"did_you_mean": meant} if meant else {}
             log_event("warning", "task_unknown", policy=self.policy.name, task=task, **hint)
 
 

@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 from collections.abc import Collection, Iterable
-from difflib import get_close_matches
 
 from cascade.core.errors import RequestError
+from cascade.core.suggestions import closest
 
 __all__ = ["check_keywords"]
 
@@ -64,8 +64,8 @@ def _instead_of(name: str, known: Collection[str]) -> str:
         return _OF_A_DRIVER
     if name in _INSTEAD:
         return _INSTEAD[name]
-    meant = get_close_matches(name, [*known, *_INSTEAD], n=1)
-    if not meant:
+    meant = closest(name, [*known, *_INSTEAD])
+    if meant is None:
         return f"ask() has no such argument (it has {', '.join(sorted(known))})"
-    other = f": {_INSTEAD[meant[0]]}" if meant[0] in _INSTEAD else ""
-    return f"ask() has no such argument; did you mean {meant[0]}?{other}"
+    other = f": {_INSTEAD[meant]}" if meant in _INSTEAD else ""
+    return f"ask() has no such argument; did you mean {meant}?{other}"

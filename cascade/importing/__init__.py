@@ -6,19 +6,20 @@ Read in this order: `rows` (what a format's module hands on), any format, `joini
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Final
 
 from cascade.core.errors import ConfigurationError
 from cascade.corpora.items import LadderEntry, Manifest
 from cascade.importing.csv_map import read_csv
+from cascade.importing.estimating import ESTIMATE, METHODS
 from cascade.importing.inspect_logs import read_inspect
 from cascade.importing.joining import Imported, Joiner
 from cascade.importing.lm_eval import read_lm_eval
 from cascade.importing.promptfoo import read_promptfoo
 from cascade.importing.routerbench import read_routerbench
-from cascade.importing.rows import Options, Row
+from cascade.importing.rows import Options, Row, seen
 
 __all__ = ["FORMATS", "Imported", "Options", "import_corpus"]
 
@@ -37,7 +38,7 @@ class _Format:
 
 
 FORMATS: Final[Mapping[str, _Format]] = {
-    "lm-eval": _Format(read_lm_eval, per_model=True, names_models=False, takes=("filter", "metric")),
+    "lm-eval": _Format(read_lm_eval, per_model=True, names_models=False, takes=("filter", "metric", "confidence")),
     "routerbench": _Format(read_routerbench),
     "promptfoo": _Format(read_promptfoo, takes=("metric",)),
     "inspect": _Format(read_inspect, per_model=True, takes=("metric",)),
@@ -51,17 +52,19 @@ def import_corpus(
     *,
     name: str,
     rungs: Sequence[tuple[str, str]] = (),
+    models: Sequence[tuple[str, str]] = (),
     options: Options | None = None,
     keep_incomplete: bool = False,
 ) -> Imported:
     """Read `sources`, files of one format, and join them on the item's id into a corpus called `name`.
 
     `rungs` is the ladder, cheapest first: pairs of a rung's name and what it is in the sources, a file of its own or a
-    model's name; none: every model found, in the order they are met. Items that lack a rung's reply are left out, or
+    model's name; none: every model found, in the order they are met. `models`: pairs of a rung and its model's name, where
+    the source has none or another one. Items that lack a rung's reply are left out, or
     kept with `keep_incomplete`. Raises ConfigurationError for what cannot be meant, CorpusError for what cannot be read.
     """
     if (chosen := FORMATS.get(format_name)) is None:
-        raise ConfigurationError(f"there is no format {format_name!r} (formats: {', '.join(FORMATS)})")
+        raise ConfigurationError(f"there is no format {format_name!r} ({seen(format_name, FORMATS, 'formats:')})")
     options = options or Options()
     _refuse_unused(format_name, chosen, options)
     joiner = Joiner()
@@ -76,17 +79,41 @@ def import_corpus(
         if chosen.per_model and rungs:
             raise ConfigurationError(f"--rung {'='.join(rungs[0])}: there is no such file (check the path)")
         raise ConfigurationError(f"there is nothing to read (cascade import {format_name} FILE …)")
-    ladder = _ladder(chosen, rungs, of_their_own, joiner)
+    ladder = _with_models(_ladder(chosen, rungs, of_their_own, joiner), models)
     keys = {entry.rung: key for entry, key in ladder}
     grader = f"recorded {format_name} {options.metric or 'score'}" + (f" ({options.filter})" if options.filter else "")
     manifest = Manifest(name, tuple(entry for entry, _ in ladder), grader, notes=f"imported from {format_name}")
-    return joiner.corpus(manifest, keys, keep_incomplete=keep_incomplete)
+    imported = joiner.corpus(manifest, keys, keep_incomplete=keep_incomplete, estimate_usage=options.estimate_usage)
+    return _marked(imported) if imported.estimated else imported
+
+
+def _with_models(
+    ladder: list[tuple[LadderEntry, str]], models: Sequence[tuple[str, str]]
+) -> list[tuple[LadderEntry, str]]:
+    named, there = dict(models), [entry.rung for entry, _ in ladder]
+    for rung, model in models:
+        if rung not in there:
+            raise ConfigurationError(
+                f"--model {rung}={model}: there is no rung {rung!r} ({seen(rung, there, 'rungs:')})"
+            )
+    return [(replace(entry, model=named.get(entry.rung, entry.model)), key) for entry, key in ladder]
+
+
+def _marked(imported: Imported) -> Imported:
+    """With what was estimated in its manifest, in words and as a key."""
+    count, notes = imported.estimated, imported.manifest.notes
+    manifest = replace(
+        imported.manifest,
+        notes=f"{notes}; usage or cost of {count} replies is an estimate ({', '.join(METHODS.values())})",
+        extra={ESTIMATE: {"replies": count, **METHODS}},
+    )
+    return replace(imported, manifest=manifest)
 
 
 def _refuse_unused(format_name: str, chosen: _Format, options: Options) -> None:
-    for option, given in (("filter", options.filter), ("metric", options.metric), ("map", options.maps)):
-        if given and option not in chosen.takes:
-            takes = " and ".join(f"--{one}" for one in chosen.takes) or "no such option"
+    for option in ("filter", "metric", "map", "confidence"):
+        if getattr(options, "maps" if option == "map" else option) and option not in chosen.takes:
+            takes = ", ".join(f"--{one}" for one in chosen.takes) or "no such option"
             raise ConfigurationError(f"--{option}: {format_name} makes no use of it (leave it out; it takes {takes})")
 
 
@@ -111,8 +138,8 @@ def _ladder(
         else:
             key, model = rung, said
         if key not in found:
-            listed = ", ".join(found) or "none"
-            raise ConfigurationError(f"--rung {rung}={said}: there is no {key!r} in the sources (they have {listed})")
+            there = seen(key, found, "they have")
+            raise ConfigurationError(f"--rung {rung}={said}: there is no {key!r} in the sources ({there})")
         if ladder.setdefault(rung, (LadderEntry(rung, model), key))[1] != key:
             raise ConfigurationError(f"--rung {rung}={said}: the rung is there already (give each a name of its own)")
     return list(ladder.values())

@@ -11,13 +11,14 @@ and a column that has a field's own name is that field, unless it is mapped.
 
 from __future__ import annotations
 
+import math
 from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass, replace
 from typing import Any, Final
 
 from cascade.core.errors import ConfigurationError, CorpusError
-from cascade.core.suggestions import did_you_mean
-from cascade.importing.rows import Options, Row, plain, text_or_none
+from cascade.core.suggestions import closest, did_you_mean, listed
+from cascade.importing.rows import Options, Row, seen, text_or_none
 from cascade.importing.sources import table
 
 __all__ = ["read_asked", "read_csv"]
@@ -109,8 +110,8 @@ def _fields(maps: tuple[tuple[str, str], ...]) -> tuple[_Field, ...]:
 
 def _check_columns(fields: tuple[_Field, ...], cells: Mapping[str, Any], where: str) -> None:
     if missing := [field.column for field in fields if field.column not in cells]:
-        mend = f"{did_you_mean(missing[0], cells)}it has {', '.join(cells)}"
-        raise CorpusError(f"has no column {', '.join(map(repr, missing))}", where=where, mend=mend)
+        problem = f"has no column {', '.join(map(repr, missing))}"
+        raise CorpusError(problem, where=where, mend=seen(missing[0], cells))
 
 
 def _field(name: str, column: str) -> _Field:
@@ -122,15 +123,14 @@ def _field(name: str, column: str) -> _Field:
     rung, _, last = name.rpartition(".")  # a rung's own name may have dots: gpt-4.1.score
     if rung and last in _REPLY:
         return _Field(column, last, rung)
-    known = ", ".join(
-        (*sorted(_ITEM), "extra.NAME", *(f"RUNG.{field}" for field in sorted(_REPLY)), "RUNG.signals.NAME")
-    )
-    meant = did_you_mean(name, _ITEM)
-    raise ConfigurationError(f"--map {name}={column}: there is no field {name!r} ({meant}fields: {known})")
+    known = (*sorted(_ITEM), "extra.NAME", *(f"RUNG.{field}" for field in sorted(_REPLY)), "RUNG.signals.NAME")
+    near = closest(last, _REPLY) if rung else None
+    meant = did_you_mean(name, _ITEM) if near is None else f"did you mean {f'{rung}.{near}'!r}? "
+    raise ConfigurationError(f"--map {name}={column}: there is no field {name!r} ({meant}fields: {listed(known)})")
 
 
 def _row(cells: Mapping[str, Any], where: str, fields: tuple[_Field, ...], unnamed: str | None = None) -> Row:
-    given = {field: cells[field.column] for field in fields if cells.get(field.column) not in (None, "")}
+    given = {field: cell for field in fields if not _is_nothing(cell := cells.get(field.column), field)}
     named = (text_or_none(cell) for field, cell in given.items() if field.name == "id" and not field.rung)
     name = next(named, unnamed)
     if name is None:
@@ -140,11 +140,22 @@ def _row(cells: Mapping[str, Any], where: str, fields: tuple[_Field, ...], unnam
     for field, cell in given.items():
         if not field.rung:
             key = field.name.removeprefix("extra.")
-            about[key] = _number(cell, field.column, where, name) if field.name == "at" else plain(cell)
+            about[key] = _number(cell, field.column, where, name) if field.name == "at" else cell
         else:
             _put(replies[field.rung], field, cell, (where, name))
     about.pop("id", None)
-    return Row(name, where, about, {rung: reply for rung, reply in replies.items() if reply})
+    return Row(
+        name, where, about, {rung: reply for rung, reply in replies.items() if not all(map(_is_hole, reply.values()))}
+    )
+
+
+def _is_nothing(cell: object, field: _Field) -> bool:
+    """An empty cell; of a field that is not a number NaN is one, too, for pandas writes it so."""
+    return cell in (None, "") or (_is_hole(cell) and not field.signal and field.name not in _NUMBERS | _COUNTS | {"at"})
+
+
+def _is_hole(value: object) -> bool:
+    return isinstance(value, float) and not math.isfinite(value)
 
 
 def _put(reply: dict[str, Any], field: _Field, cell: object, place: tuple[str, str]) -> None:
@@ -153,15 +164,15 @@ def _put(reply: dict[str, Any], field: _Field, cell: object, place: tuple[str, s
         reply.setdefault("signals", {})[field.name] = _number(cell, field.column, where, item)
     elif field.name == "answer":
         if "answer" not in reply:  # declined goes first: both cannot be
-            reply["answer"] = plain(cell)
+            reply["answer"] = cell
     elif field.name == "declined":
         if _truth(cell, field.column, where, item):
             reply["answer"] = None
     elif field.name in _COUNTS:
         count = _number(cell, field.column, where, item)
-        if count < 0 or not count.is_integer():
+        if math.isfinite(count) and (count < 0 or not count.is_integer()):
             raise CorpusError(f"{field.column}: is not a number of tokens", where=where, item=item)
-        reply.setdefault("usage", {})[field.name] = int(count)
+        reply.setdefault("usage", {})[field.name] = int(count) if math.isfinite(count) else count
     elif field.name == "score" and str(cell).lower() in ("true", "false"):
         reply["score"] = float(_truth(cell, field.column, where, item))
     else:
@@ -175,10 +186,10 @@ def _truth(cell: object, column: str, where: str, item: str) -> bool:
 
 
 def _number(cell: object, column: str, where: str, item: str) -> float:
+    """A cell's number; NaN and Infinity stay as they are, for `joining` to make null and to count."""
     try:
-        found = float(cell) if isinstance(cell, (str, int, float)) and not isinstance(cell, bool) else float("nan")
+        if isinstance(cell, (str, int, float)) and not isinstance(cell, bool):
+            return float(cell)
     except (ValueError, OverflowError):
-        found = float("nan")
-    if found - found != 0:  # neither NaN nor infinite
-        raise CorpusError(f"{column}: is not a number", where=where, item=item)
-    return found
+        pass
+    raise CorpusError(f"{column}: is not a number", where=where, item=item)

@@ -8,13 +8,13 @@ no confidence. An epoch after the first is an item of its own.
 
 from __future__ import annotations
 
-import math
 import re
 from collections.abc import Iterator, Mapping
 from typing import Any, Final, cast
 
 from cascade.core.errors import CorpusError
-from cascade.importing.rows import Options, Row, asked, number, pick, plain, score_of, text_or_none
+from cascade.core.suggestions import listed
+from cascade.importing.rows import Options, Row, asked, number, pick, score_of, seen, text_or_none
 from cascade.importing.sources import json_document, parse_object
 from cascade.importing.zips import Zip
 
@@ -33,7 +33,8 @@ def read_inspect(path: str, options: Options, rung: str | None) -> Iterator[Row]
     spec = _part(header, "eval")
     model, task = spec.get("model"), spec.get("task")
     if not isinstance(model, str) or not isinstance(task, str):
-        raise CorpusError("names no eval.model and eval.task", where=path, mend="is it a log of inspect?")
+        mend = f"is it a log of inspect? it has {listed(header)}" if not spec else f"its eval has {listed(spec)}"
+        raise CorpusError("names no eval.model and eval.task", where=path, mend=mend)
     for where, sample in samples:
         yield _row(sample, where, (task, model, rung or model), options)
 
@@ -73,13 +74,13 @@ def _open_eval(path: str) -> tuple[dict[str, Any], Iterator[tuple[str, dict[str,
 def _row(sample: dict[str, Any], where: str, names: tuple[str, str, str], options: Options) -> Row:
     task, model, key = names
     if (given := text_or_none(sample.get("id"))) is None:
-        raise CorpusError("has no id", where=where, mend="is it a sample of inspect?")
+        raise CorpusError("has no id", where=where, mend=seen("id", sample))
     epoch = sample.get("epoch", 1)
     name = f"{task}/{given}" if epoch == 1 else f"{task}/{given}#{epoch}"
     attached = _part(sample, "attachments")
-    about: dict[str, Any] = {"task": task, "expected": plain(sample.get("target"))}
+    about: dict[str, Any] = {"task": task, "expected": sample.get("target")}
     about |= _input(sample.get("input"), attached)
-    about |= {key: plain(sample[key]) for key in ("choices", "metadata") if sample.get(key)}
+    about |= {key: sample[key] for key in ("choices", "metadata") if sample.get(key)}
     if sample.get("error") is not None or sample.get("invalidation") is not None:
         return Row(name, where, about, failed=(key,), named=model)
     return Row(name, where, about, {key: _reply(sample, attached, model, options, (where, name))}, named=model)
@@ -121,7 +122,7 @@ def _reply(
         value = cast("dict[str, Any]", value).get(part) if part and isinstance(value, dict) else value
         if (score := _score(value, scorer, where, item)) is not None:
             reply["score"] = score
-        reply["metrics"] = {name: plain(_part(scores, name).get("value")) for name in scores}
+        reply["metrics"] = {name: _part(scores, name).get("value") for name in scores}
     usage = _part(_part(sample, "model_usage"), model) or _part(output, "usage")
     if (tokens := _usage(usage)) is not None:
         reply["usage"] = tokens
@@ -160,7 +161,7 @@ def _score(value: object, scorer: str, where: str, item: str) -> float | None:
         raise CorpusError(
             f"{scorer}: has parts", where=where, item=item, mend=f"choose with --metric {scorer}.X: {parts}"
         )
-    return None if isinstance(value, float) and not math.isfinite(value) else score_of(value, scorer, where, item)
+    return score_of(value, scorer, where, item)
 
 
 def _usage(usage: Mapping[str, Any]) -> dict[str, int] | None:

@@ -5,7 +5,8 @@ from __future__ import annotations
 from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import Any, cast
+from math import isfinite
+from typing import Any, Final, cast
 
 from pydantic_core import to_json
 
@@ -13,11 +14,16 @@ from cascade.core.errors import CorpusError, RequestError
 from cascade.core.messages import Request
 from cascade.core.requests import read_messages
 from cascade.core.triage import check_request
-from cascade.corpora.decoding import Flaw, decode_item
+from cascade.corpora.decoding import Flaw, TooDeep, decode_item
 from cascade.corpora.items import Item, LadderEntry, Manifest
+from cascade.importing.estimating import ESTIMATE, estimated, prices_of
 from cascade.importing.rows import Row
 
 __all__ = ["Imported", "Joiner"]
+
+_UNSTORABLE: Final = (
+    "holds what JSON cannot (an unpaired surrogate, which is half a character, or bytes) or nests too deep"
+)
 
 
 @dataclass(frozen=True, slots=True)
@@ -25,9 +31,10 @@ class Imported:
     """A corpus made of other people's records, and what was not in them.
 
     `missing`: how many items have no reply of a rung, `failed` of them because its call gave an error. `left_out`: items
-    that lack one and were left out; `unusable`: left out, for their input cannot be asked, `why` for the first. `differing`: items whose input reads
+    that lack one and were left out; `unusable`: left out, for their input cannot be asked or what they hold not be stored, `why` for the first. `differing`: items whose input reads
     otherwise in another source (the first one's is kept). `other_models`: found, and not on the ladder. `without`: how
     many replies have no confidence, score or cost, by rung. `unmapped`: columns of the tables that no `--map` names.
+    `nulled`: items that held NaN or Infinity, which is null now. `estimated`: replies whose usage or cost is an estimate.
     """
 
     manifest: Manifest
@@ -41,6 +48,8 @@ class Imported:
     without: Mapping[str, Mapping[str, int]]
     unmapped: tuple[str, ...] = ()
     why: str = ""
+    nulled: int = 0
+    estimated: int = 0
 
 
 @dataclass(slots=True)
@@ -92,13 +101,16 @@ class Joiner:
             self._failed.update(row.failed)
             self._unmapped.update(dict.fromkeys(row.unmapped))
 
-    def corpus(self, manifest: Manifest, models: Mapping[str, str], *, keep_incomplete: bool) -> Imported:
+    def corpus(
+        self, manifest: Manifest, models: Mapping[str, str], *, keep_incomplete: bool, estimate_usage: bool = False
+    ) -> Imported:
         """The corpus of the manifest's ladder, `models` naming each rung's model in the sources. Raises CorpusError."""
         rungs = frozenset(manifest.rungs)
         if self._items and not rungs:
             raise CorpusError(f"none of the {len(self._items)} items has any model's reply", where="import")
         missing, items, unusable = Counter[str](), list[Item](), list[str]()
-        left_out = differing = 0
+        rates = prices_of(manifest.ladder) if estimate_usage else {}
+        left_out = differing = nulled = marked = 0
         for name, held in self._items.items():
             replies = {rung: held.replies[model] for rung, model in models.items() if model in held.replies}
             absent = [rung for rung in manifest.rungs if rung not in replies]
@@ -109,8 +121,18 @@ class Joiner:
             if (problem := _why_not(held.about.get("input"))) is not None:
                 unusable.append(f"{held.where}: item {name[:80]!r}: {problem}")
                 continue
-            items.append(_item(name, held, replies, rungs))
+            try:
+                if estimate_usage:
+                    replies = {rung: estimated(held.about, reply, rates.get(rung)) for rung, reply in replies.items()}
+                item, holes = _item(name, held, replies, rungs)
+            except (ValueError, RecursionError, TooDeep) as error:
+                why = str(error) if isinstance(error, TooDeep) else _UNSTORABLE
+                unusable.append(f"{held.where}: item {name[:80]!r}: {why}")
+                continue
+            items.append(item)
             differing += held.differs
+            nulled += holes
+            marked += sum(ESTIMATE in reply for reply in replies.values())
         failed = {rung: self._failed[models[rung]] for rung in manifest.rungs}
         if not items:
             gaps = ", ".join(
@@ -130,17 +152,34 @@ class Joiner:
             without=_without(items, manifest.ladder),
             unmapped=tuple(self._unmapped),
             why=unusable[0] if unusable else "",
+            nulled=nulled,
+            estimated=marked,
         )
 
 
-def _item(name: str, held: _Joined, replies: Mapping[str, Mapping[str, Any]], rungs: frozenset[str]) -> Item:
+def _item(
+    name: str, held: _Joined, replies: Mapping[str, Mapping[str, Any]], rungs: frozenset[str]
+) -> tuple[Item, bool]:
+    """The item, and whether anything of it was NaN or Infinity. Raises ValueError or TooDeep for what a corpus cannot hold."""
+    raw = {**held.about, "id": name, "replies": replies}
+    line, plain = to_json(raw, inf_nan_mode="null"), to_json(raw, inf_nan_mode="constants")
+    if holes := line != plain:
+        known = {rung: {key: _finite(key, value) for key, value in reply.items()} for rung, reply in replies.items()}
+        line = to_json({**raw, "replies": known}, inf_nan_mode="null")
     try:
-        line = to_json({**held.about, "id": name, "replies": replies}, inf_nan_mode="constants")
-        return decode_item(line, rungs)
+        return decode_item(line, rungs), holes
+    except TooDeep:
+        raise
     except Flaw as flaw:
         raise CorpusError(flaw.problem, where=held.where, item=name[:80], mend=flaw.mend) from None
-    except ValueError as error:  # half a surrogate, and what else JSON cannot hold
-        raise CorpusError("holds what JSON cannot", where=held.where, item=name[:80]) from error
+
+
+def _finite(key: str, value: Any) -> Any:
+    """Without the numbers that cannot be stored, where the format has no null: in a reply's usage and signals."""
+    if key not in {"usage", "signals"} or not isinstance(value, dict):
+        return value
+    held = cast("dict[str, object]", value)
+    return {name: one for name, one in held.items() if not isinstance(one, float) or isfinite(one)}
 
 
 def _why_not(given: object) -> str | None:
@@ -158,7 +197,7 @@ def _nothing(items: int, gaps: str, unusable: Sequence[str]) -> CorpusError:
     if not items:
         return CorpusError("there is no item in the sources", where="import", mend="are they the right files?")
     lacking = f"no item of {items} has a reply of every rung ({gaps})" if gaps else ""
-    asked = f"{len(unusable)} of {items} items cannot be asked, the first: {unusable[0]}" if unusable else ""
+    asked = f"{len(unusable)} of {items} items cannot be used, the first: {unusable[0]}" if unusable else ""
     mend = "are the sources runs of the same items?" if gaps and not unusable else ""
     return CorpusError("; ".join(filter(None, (lacking, asked))), where="import", mend=mend)
 

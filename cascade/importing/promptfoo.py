@@ -11,7 +11,7 @@ from collections.abc import Iterable, Iterator, Mapping
 from typing import Any, Final, cast
 
 from cascade.core.errors import CorpusError
-from cascade.importing.rows import Options, Row, as_asked, number, pick, plain, score_of, text_or_none
+from cascade.importing.rows import Options, Row, as_asked, number, pick, score_of, seen, text_or_none
 from cascade.importing.sources import json_document, json_lines
 
 __all__ = ["read_promptfoo"]
@@ -30,11 +30,13 @@ def read_promptfoo(path: str, options: Options, _rung: str | None) -> Iterator[R
 
 
 def _results(path: str) -> Iterable[tuple[str, dict[str, Any]]]:
-    found: object = json_document(path).get("results")
+    document = json_document(path)
+    found: object = document.get("results")
     if isinstance(found, dict):
         found = cast("dict[str, Any]", found).get("results")
     if not isinstance(found, list):
-        raise CorpusError("has no results.results[]", where=path, mend="write it with promptfoo eval -o FILE.json")
+        mend = f"write it with promptfoo eval -o FILE.json; {seen('results', document)}"
+        raise CorpusError("has no results.results[]", where=path, mend=mend)
     for number_, result in enumerate(cast("list[object]", found)):
         where = f"{path}:results[{number_}]"
         if not isinstance(result, dict):
@@ -44,7 +46,11 @@ def _results(path: str) -> Iterable[tuple[str, dict[str, Any]]]:
 
 def _row(result: dict[str, Any], where: str, prompts: Mapping[str, int], options: Options) -> Row:
     if (test := text_or_none(result.get("testIdx"))) is None:
-        raise CorpusError("has no testIdx", where=where, mend="export it again with a promptfoo that writes version 3")
+        raise CorpusError(
+            "has no testIdx",
+            where=where,
+            mend=f"{seen('testIdx', result)}; export it with a promptfoo that writes version 3",
+        )
     name = test if len(prompts) == 1 else f"{test}/{prompts[_prompt_key(result)]}"
     raw = _part(result, "prompt").get("raw")
     if not isinstance(raw, str):
@@ -53,9 +59,9 @@ def _row(result: dict[str, Any], where: str, prompts: Mapping[str, int], options
     if len(prompts) > 1:
         about["group"] = test  # one test in several wordings: never to be split
     if (expected := _expected(result)) is not None:
-        about["expected"] = plain(expected)
+        about["expected"] = expected
     if vars_ := result.get("vars"):
-        about["vars"] = plain(vars_)
+        about["vars"] = vars_
     model, response = _provider(result, where), _part(result, "response")
     if result.get("failureReason") == _FAILED or not response or response.get("error"):
         return Row(name, where, about, failed=(model,))
@@ -75,9 +81,9 @@ def _reply(
     if (score := score_of(value, metric, where, item)) is not None:
         reply["score"] = score
     if response.get("output") is not None:
-        reply["answer"] = plain(response["output"])
+        reply["answer"] = response["output"]
     if named:
-        reply["metrics"] = plain(named)
+        reply["metrics"] = named
     if response.get("cached"):
         return reply | {"cached": True}
     tokens = _part(result, "tokenUsage")

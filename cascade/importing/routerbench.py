@@ -10,7 +10,8 @@ from collections.abc import Iterator
 from typing import Any
 
 from cascade.core.errors import CorpusError
-from cascade.importing.rows import Options, Row, number, plain, score_of, text_or_none
+from cascade.core.suggestions import listed
+from cascade.importing.rows import Options, Row, number, score_of, seen, text_or_none
 from cascade.importing.sources import table
 
 __all__ = ["read_routerbench"]
@@ -25,12 +26,12 @@ def read_routerbench(path: str, _options: Options, _rung: str | None) -> Iterato
     for where, cells in table(path):
         models = models or _models(cells, where)
         if (name := text_or_none(cells.get("sample_id"))) is None:
-            raise CorpusError("has no sample_id", where=where, mend="is it RouterBench's wide table?")
+            raise CorpusError("has no sample_id", where=where, mend=seen("sample_id", cells))
         ours = _OURS.union(*((model, model + _RESPONSE, model + _COST) for model in models))
         about: dict[str, Any] = {"input": cells.get("prompt")}
         if task := cells.get("eval_name"):
             about["task"] = task
-        about |= {key: plain(cell) for key, cell in cells.items() if key not in ours and cell not in (None, "")}
+        about |= {key: cell for key, cell in cells.items() if key not in ours and cell not in (None, "")}
         replies = {model: reply for model in models if (reply := _reply(cells, model, where, name))}
         yield Row(name, where, about, replies)
 
@@ -38,7 +39,7 @@ def read_routerbench(path: str, _options: Options, _rung: str | None) -> Iterato
 def _models(cells: dict[str, Any], where: str) -> tuple[str, ...]:
     found = [key.removesuffix(_RESPONSE).removesuffix(_COST) for key in cells if key.endswith((_RESPONSE, _COST))]
     if not found:
-        mend = "columns are <model>, <model>|model_response, <model>|total_cost"
+        mend = f"they are <model>, <model>|model_response, <model>|total_cost; it has {listed(cells)}"
         raise CorpusError("has no model's columns", where=where, mend=mend)
     return tuple(dict.fromkeys(found))
 

@@ -5,27 +5,34 @@ Nothing is guessed on the way: what a source does not say (a confidence, a cost)
 
 from __future__ import annotations
 
-import math
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
-from typing import Any, cast
+from typing import Any, Final, cast
 
-from pydantic_core import from_json, to_json
+from pydantic_core import from_json
 
 from cascade.core.errors import CorpusError
+from cascade.core.suggestions import did_you_mean, listed
 
-__all__ = ["Options", "Row", "as_asked", "asked", "number", "pick", "plain", "score_of", "text_or_none"]
+__all__ = ["Options", "Row", "as_asked", "asked", "number", "pick", "score_of", "seen", "text_or_none"]
 
 _SYSTEM = ("system", "developer")
+_MOST: Final = 1.7e308  # a whole number beyond it is no float
 
 
 @dataclass(frozen=True, slots=True)
 class Options:
-    """What may be chosen of a source: a `filter` and a `metric` by name, and `maps`, pairs of our field and its column."""
+    """What may be chosen of a source: a `filter` and a `metric` by name, and `maps`, pairs of our field and its column.
+
+    `confidence`: what of the source is to be the replies' confidence. `estimate_usage`: whether a reply without usage
+    and cost gets an estimate of the former, by the texts' lengths.
+    """
 
     filter: str | None = None
     metric: str | None = None
     maps: tuple[tuple[str, str], ...] = ()
+    confidence: str | None = None
+    estimate_usage: bool = False
 
 
 @dataclass(frozen=True, slots=True)
@@ -49,10 +56,13 @@ class Row:
 
 
 def number(value: object, name: str, where: str, item: str) -> float | None:
-    """A number as it stands, None for what is not there (null, NaN). Raises CorpusError for anything else."""
-    if value is None or (isinstance(value, float) and math.isnan(value)):
-        return None
-    if isinstance(value, (int, float)) and not isinstance(value, bool) and abs(value) <= 1.8e308:
+    """A number as it stands, None for what is not there. Raises CorpusError for anything else.
+
+    NaN and Infinity stay as they are: `joining` makes them null, and counts them.
+    """
+    if value is None or isinstance(value, float):
+        return value
+    if isinstance(value, int) and not isinstance(value, bool) and abs(value) <= _MOST:
         return float(value)
     raise CorpusError(f"{name}: is not a number", where=where, item=item)
 
@@ -64,20 +74,20 @@ def score_of(value: object, name: str, where: str, item: str) -> float | None:
 
 def pick(wanted: str | None, names: tuple[str, ...], option: str, where: str) -> str:
     """The one that is wanted, or the only one. Raises CorpusError, listing them, where that is not clear."""
-    listed = ", ".join(names) or "none"
     if wanted is None and len(names) == 1:
         return names[0]
     if wanted is None:
-        problem, mend = f"has {len(names)} {option}s: {listed}", f"choose one with --{option} NAME"
+        problem, mend = f"has {len(names)} {option}s: {listed(names)}", f"choose one with --{option} NAME"
         raise CorpusError(problem, where=where, mend=mend if names else f"is it the right file? it names no {option}")
     if wanted not in names:
-        raise CorpusError(f"has no {option} {wanted!r}", where=where, mend=f"it has {listed}")
+        raise CorpusError(f"has no {option} {wanted!r}", where=where, mend=seen(wanted, names))
     return wanted
 
 
-def plain(value: object) -> Any:
-    """A value for an unknown key: the same, but NaN, which JSON does not have, as null."""
-    return from_json(to_json(value))
+def seen(wanted: str, names: Iterable[str], such: str = "it has") -> str:
+    """What to do about a name that is not there: the one that was meant, if one is near, and those that there are."""
+    names = tuple(names)
+    return f"{did_you_mean(wanted, names)}{such} {listed(names)}"
 
 
 def text_or_none(value: object) -> str | None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import csv
+import json
 import os
 import zlib
 from collections.abc import Generator, Iterator
@@ -38,7 +39,10 @@ def refuse_pickle(path: str) -> None:
 
 
 def parse_object(text: bytes, where: str) -> dict[str, Any]:
-    """A JSON object. Raises CorpusError where it is not one; NaN is read, for harnesses write it."""
+    """A JSON object. Raises CorpusError where it is not one.
+
+    NaN, Infinity and unpaired surrogates are read, for harnesses write them: what becomes of them is `joining`'s.
+    """
     read = _parse(text, where)
     if not isinstance(read, dict):
         raise CorpusError("is not a JSON object", where=where)
@@ -46,15 +50,29 @@ def parse_object(text: bytes, where: str) -> dict[str, Any]:
 
 
 def json_lines(path: str) -> Generator[tuple[str, dict[str, Any]]]:
-    """Each line's place and object; blank lines are passed over. Raises CorpusError."""
+    """Each line's place and object; blank lines are passed over. Raises CorpusError.
+
+    A file that is one JSON list, whatever its name, is read as the lines that its entries would be.
+    """
     refuse_pickle(path)
     lines = Lines(path)
     try:
         while line := _read(lines):
+            if line.lstrip().startswith(b"["):
+                yield from _entries(path)
+                return
             if not line.isspace():
                 yield lines.where, parse_object(line, lines.where)
     finally:
         lines.close()
+
+
+def _entries(path: str) -> Generator[tuple[str, dict[str, Any]]]:
+    listed = _parse(_whole(path), path)
+    for position, entry in enumerate(cast("list[object]", listed) if isinstance(listed, list) else [listed]):
+        if not isinstance(entry, dict):
+            raise CorpusError("is not a JSON object", where=f"{path}:[{position}]")
+        yield f"{path}:[{position}]", cast("dict[str, Any]", entry)
 
 
 def json_document(path: str) -> dict[str, Any]:
@@ -120,7 +138,7 @@ def _separated(path: str) -> Iterator[tuple[str, dict[str, Any]]]:
 def _texts(lines: Lines) -> Iterator[str]:
     while line := _read(lines):
         try:
-            yield line.decode("utf-8-sig" if lines.number == 1 else "utf-8")
+            yield line.decode("utf-8", "surrogatepass").removeprefix("\ufeff" if lines.number == 1 else "")
         except UnicodeDecodeError:
             raise CorpusError("is not UTF-8", where=lines.where, mend="export it as UTF-8") from None
 
@@ -150,4 +168,7 @@ def _parse(text: bytes, where: str) -> object:
     try:
         return from_json(text)
     except ValueError as error:
-        raise CorpusError(f"is not JSON: {os.fspath(str(error))[:120]}", where=where) from None
+        try:
+            return json.loads(text.decode("utf-8", "surrogatepass"))  # slower, and it takes unpaired surrogates
+        except (ValueError, RecursionError):
+            raise CorpusError(f"is not JSON: {os.fspath(str(error))[:120]}", where=where) from None

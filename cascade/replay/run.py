@@ -208,6 +208,8 @@ def _warnings(manifest: Manifest, view: View) -> Iterator[str]:
     policy = view.lens.plan.policy
     if policy.name != OWN_LADDER and (differ := undefined_tasks(policy, view.tasks)) is not None:
         yield differ
+    if (estimated := manifest.estimated) is not None:
+        yield estimated
 
 
 def _notes(columns: Columns, view: View, outcomes: Outcomes, figures: Figures, wish: Wish) -> Iterator[str]:

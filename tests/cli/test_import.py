@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import json
 from pathlib import Path
+from typing import Any
 
 from cascade.corpora import read_corpus
 from tests.cli import within
@@ -20,7 +22,8 @@ def test_import_writes_a_corpus_and_tells_every_gap(run: Run, tmp_path: Path) ->
     rungs = ("--rung", f"small={SMALL}", "--rung", f"large={LARGE}")
     done = run("import", "lm-eval", *rungs, "--filter", "strict", "--metric", "exact_match", "-o", "trivia.jsonl.gz")
     bare, first = "(small lacks 2 of 2, large lacks 2 of 2)", "trivia.jsonl.gz: 2 items, small → large\n"
-    last = f"cannot be replayed yet: no cost {bare} and no usage {bare}, add cost_usd, or input and output tokens\n"
+    last = f"cannot be replayed yet: no cost {bare} and no usage {bare}, add cost_usd, or input and output tokens"
+    last += ", or estimate the usage: --estimate-usage\n"
     assert (done.code, done.out) == (0, first + last)
     assert done.err.splitlines() == [
         "large: no reply in 1 item",
@@ -144,3 +147,88 @@ def test_import_says_whether_its_corpus_can_be_replayed(run: Run, tmp_path: Path
         assert code == 0 or done.out.splitlines()[-1].startswith("cannot be replayed yet: ")
         assert "--reprice" not in done.out + done.err or name == "used"
         assert run("replay", f"{name}.jsonl", *options).code == code
+
+
+def logged(path: Path, rows: list[tuple[list[str], float]]) -> str:
+    """A file of lm-eval: each document's responses, and the first one's score."""
+    lines = [
+        {
+            "doc_id": n, "target": "42", "arguments": [[f"What is 6 times 7, {n}?", {"until": []}]], "resps": [responses],
+            "filtered_resps": responses[:1], "filter": "none", "metrics": ["acc"], "acc": score,
+        }
+        for n, (responses, score) in enumerate(rows)
+    ]  # fmt: skip
+    path.write_text("".join(json.dumps(line) + "\n" for line in lines))
+    return str(path)
+
+
+def test_an_estimated_usage_is_a_way_on_and_every_table_says_so(run: Run, tmp_path: Path) -> None:
+    """What lacks usage cannot be replayed, and the message says what helps; what that makes says that it is an estimate."""
+    rungs = [
+        part
+        for rung in ("haiku", "sonnet", "opus")
+        for part in ("--rung", f"{rung}={logged(tmp_path / rung, [(['42', '41'], 1.0), (['42'], 1.0)])}")
+    ]
+    bare = run("import", "lm-eval", *rungs, "-o", "bare.jsonl")
+    assert bare.out.endswith(", or estimate the usage: --estimate-usage\n")
+    assert run("replay", "bare.jsonl", "--policy", "default", "--reprice").code == 2
+    done = run("import", "lm-eval", *rungs, "-o", "c.jsonl", "--estimate-usage")
+    assert (
+        "estimate: usage or cost of 6 replies, from the lengths of their texts (characters / 4, list prices)"
+        in done.err.splitlines()
+    )
+    assert "cannot be replayed" not in done.out
+    said = "costs are an estimate: 6 replies came without usage or cost (characters / 4, list prices)"
+    told = run("replay", "c.jsonl", "--policy", "default", "--reprice")
+    assert (told.code, said in " ".join(told.out.split())) == (0, True)
+    assert said in run("replay", "c.jsonl", "--policy", "default", "--reprice", "--json").json["notes"]
+    models = [part for rung in ("haiku", "sonnet", "opus") for part in ("--model", f"{rung}=claude-{rung}-5-5")]
+    priced = run("import", "lm-eval", *rungs, *models, "-o", "d.jsonl", "--estimate-usage", "--metric", "acc")
+    assert (priced.code, "replies without cost_usd" in priced.err) == (0, False)
+    assert said in run("replay", "d.jsonl", "--json").json["notes"]
+    assert said in run("calibrate", "d.jsonl", "--min-quality", "0.5", "--json").json["notes"]
+    typo = run("import", "lm-eval", *rungs, "--model", "haikou=claude-haiku-5-5", "-o", "e.jsonl")
+    assert "there is no rung 'haikou' (did you mean 'haiku'? rungs: haiku, sonnet, opus)" in typo.err
+
+
+def test_a_policy_without_samples_reads_the_first_alone(run: Run, tmp_path: Path) -> None:
+    """Further samples change nothing of a replay: neither answers nor costs."""
+    found: list[Any] = []
+    for name, further in (("one", []), ("more", ["41", "40"])):
+        rungs = [
+            part
+            for rung in ("haiku", "sonnet", "opus")
+            for part in ("--rung", f"{rung}={logged(tmp_path / rung, [(['42', *further], 1.0)] * 3)}")
+        ]
+        options = ("-o", f"{name}.jsonl", "--name", "c", "--estimate-usage")
+        assert run("import", "lm-eval", *rungs, *options).code == 0
+        assert ('"samples"' in (tmp_path / f"{name}.jsonl").read_text()) == bool(further)
+        replayed = run("replay", f"{name}.jsonl", "--policy", "default", "--reprice", "--json").json
+        found.append({key: value for key, value in replayed.items() if key != "seconds"})
+    assert found[0] == found[1]
+
+
+def test_a_broken_sample_is_told_and_the_others_are_imported(run: Run, tmp_path: Path) -> None:
+    """NaN and an unpaired surrogate: a line each on stderr, a count each in --json, and no option that is not there."""
+    source = logged(tmp_path / "s.jsonl", [(["fine"], float("nan")), (["half \ud800"], 1.0), (["fine"], 1.0)])
+    done = run("import", "lm-eval", "--rung", f"m={source}", "-o", "c.jsonl")
+    assert (done.code, done.out.splitlines()[0]) == (0, "c.jsonl: 2 items, m")
+    assert "1 item held NaN or Infinity, which JSON does not have: null in the corpus" in done.err
+    assert f"left out: 1 item that cannot be asked or stored, the first: {source}:2: item '1': holds what" in done.err
+    assert "--skip-bad" not in done.err
+    told = run("import", "lm-eval", "--rung", f"m={source}", "-o", "c.jsonl", "--force", "--json").json
+    assert (told["nulled"], told["unusable"], told["items"]) == (1, 1, 2)
+
+
+def test_the_confidence_of_a_multiple_choice_is_asked_for(run: Run, tmp_path: Path) -> None:
+    """`--confidence logprob` takes the softmax; a format that has none refuses it."""
+    line = {
+        "doc_id": 0, "target": "0", "arguments": [["q?", " a"], ["q?", " b"]], "resps": [[[-1.0, False]], [[-1.0, False]]],
+        "filtered_resps": [[-1.0, True], [-1.0, False]], "filter": "none", "metrics": ["acc"], "acc": 1.0,
+    }  # fmt: skip
+    (tmp_path / "s.jsonl").write_text(json.dumps(line))
+    assert run("import", "lm-eval", "--rung", "m=s.jsonl", "-o", "c.jsonl", "--confidence", "logprob").code == 0
+    assert read_corpus(tmp_path / "c.jsonl").items[0].reply("m").confidence == 0.5
+    bench = str(FIXTURES / "routerbench.csv")
+    refused = run("import", "routerbench", bench, "-o", "d.jsonl", "--confidence", "logprob")
+    assert (refused.code, "--confidence: routerbench makes no use of it" in refused.err) == (2, True)

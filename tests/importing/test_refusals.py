@@ -37,7 +37,7 @@ def test_lm_eval_tells_first_what_is_wrong_with_the_file(tmp_path: Path) -> None
         ("routerbench", Options(metric="m"), r"--metric: routerbench .* it takes no such option"),
         ("promptfoo", Options(filter="m"), r"--filter: promptfoo .* it takes --metric"),
         ("inspect", Options(maps=MAPS), r"--map: inspect"),
-        ("lm-eval", Options(maps=MAPS), r"--map: lm-eval .* it takes --filter and --metric"),
+        ("lm-eval", Options(maps=MAPS), r"--map: lm-eval .* it takes --filter, --metric, --confidence"),
     ],
 )
 def test_an_option_that_a_format_makes_no_use_of_is_refused(form: str, options: Options, problem: str) -> None:
@@ -78,9 +78,7 @@ def test_what_replay_refuses_is_left_out_and_told(tmp_path: Path) -> None:
     imported = import_corpus("promptfoo", [prompts(tmp_path, *raws)], name="c")
     assert ([item.id for item in imported.items], imported.unusable) == (["0"], 2)
     assert "p.json:results[1]: item '1': prompt: the last message is the assistant's" in imported.why
-    with pytest.raises(
-        CorpusError, match=r"2 of 2 items cannot be asked, the first: .*the last message is the"
-    ) as told:
+    with pytest.raises(CorpusError, match=r"2 of 2 items cannot be used, the first: .*the last message is the") as told:
         import_corpus("promptfoo", [prompts(tmp_path, *raws[1:])], name="c")
     assert "runs of the same items" not in str(told.value)
 

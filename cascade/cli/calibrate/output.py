@@ -101,6 +101,8 @@ def notes_of(result: Calibration) -> list[str]:
         )
     for rung, why in (result.learned.left_out if result.learned else {}).items():
         told.append(f"{rung} keeps its own confidence; no scorer was learned for it: {why}")
+    if (estimated := result.manifest.estimated) is not None:
+        told.append(estimated)
     silent = [rung for rung, signal in result.signal.items() if not signal.items]
     if silent:
         told.append(
