@@ -97,8 +97,8 @@ def choose(tune: Side, held: Side, objective: Objective, policy: Policy, own: Co
     """
     for side, name in ((tune, "tune"), (held, "certify")):
         if not len(side):
-            mend = "give another --tune or --split-seed, or more groups"
-            raise ConfigurationError(f"the {name} half of the split has no items ({mend})")
+            hint = "give another --tune or --split-seed, or more groups"
+            raise ConfigurationError(f"the {name} half of the split has no items ({hint})")
     counts, loss = tune.counts(), _loss(objective)
     points = frontier(counts)
     proof: Certified | NotCertified | None = None

@@ -211,7 +211,7 @@ def calibrate(paths: Sequence[Path], wish: Wish) -> Calibration:
             _chained(readers), manifest, [lens], source=source, refuse=readers[0].skip, whole=wish.skip_bad, each=each
         )
         if not len(columns):
-            raise CorpusError("has no items", where=source, mend="record some")
+            raise CorpusError("has no items", where=source, hint="record some")
         halves, learned = np.array(tunes, np.bool_), None
         if gatherer is not None:
             material = gatherer.material(view)
@@ -245,25 +245,25 @@ def calibrate_counts(paths: Sequence[Path], wish: Wish) -> Calibration:
     _refuse_what_counts_lack(wish)
     if len({hash_of_corpus([path]) for path in paths}) < len(paths):
         where = ", ".join(map(str, paths))
-        raise CorpusError("the same table is given twice", where=where, mend="give each table once")
+        raise CorpusError("the same table is given twice", where=where, hint="give each table once")
     table = read_counts(paths[0])
     for path in paths[1:]:
         table += read_counts(path)
     where = ", ".join(map(str, paths))
     if not table.whole.n:
-        raise CorpusError("has no items", where=where, mend="count a corpus that has items")
+        raise CorpusError("has no items", where=where, hint="count a corpus that has items")
     if isinstance(wish.objective, Target) and table.grouped:
         problem = "a group may have several items, and counts do not keep the groups that a certificate needs"
-        mend = "calibrate the corpora themselves, or choose with --min-quality, --budget or --frontier"
-        raise CorpusError(problem, where=where, mend=mend)
+        hint = "calibrate the corpora themselves, or choose with --min-quality, --budget or --frontier"
+        raise CorpusError(problem, where=where, hint=hint)
     manifest = _manifest_of(table)
     try:
         lens = own_mapping(manifest) if wish.policy is None else mapping_of(wish.policy, manifest)
     except CorpusError as problem:  # the lens does not know where the table is from
-        raise CorpusError(problem.problem, where=where, mend=problem.mend) from None
+        raise CorpusError(problem.problem, where=where, hint=problem.hint) from None
     if lens.rungs != table.rungs or table.counted_as not in (None, counted_as(lens.plan.policy)):
         problem = f"was counted under another policy, for the ladder {' → '.join(table.rungs)}"
-        raise CorpusError(problem, where=where, mend="give the same --policy as to `cascade tabulate`, or none")
+        raise CorpusError(problem, where=where, hint="give the same --policy as to `cascade tabulate`, or none")
     if wish.objective is None:
         tune = held = Tallied(table.whole)
     else:
@@ -341,7 +341,7 @@ def _seen_by(readers: Sequence[CorpusReader], policy: Policy | None) -> tuple[Ma
     try:
         return manifest, own_mapping(manifest) if policy is None else mapping_of(policy, manifest)
     except CorpusError as problem:  # the lens does not know where the corpus is from
-        raise CorpusError(problem.problem, where=readers[0].source, mend=problem.mend) from None
+        raise CorpusError(problem.problem, where=readers[0].source, hint=problem.hint) from None
 
 
 def _chained(readers: Sequence[CorpusReader]) -> Iterator[Item]:

@@ -176,11 +176,11 @@ def _without_retries(given: Any, *, asynchronous: bool) -> Any:
     client: object = given
     from anthropic._base_client import AsyncAPIClient, SyncAPIClient  # noqa: PLC0415 - the platforms' one root
 
-    wanted, other, mend = (
+    wanted, other, hint = (
         (AsyncAPIClient, SyncAPIClient, "Cascade") if asynchronous else (SyncAPIClient, AsyncAPIClient, "AsyncCascade")
     )
     if isinstance(client, other):
-        raise ConfigurationError(f"client: {type(client).__name__} does not fit here (use it with {mend})")
+        raise ConfigurationError(f"client: {type(client).__name__} does not fit here (use it with {hint})")
     if not isinstance(client, wanted):
         raise ConfigurationError(f"client: {type(client).__name__} is not a client of the anthropic SDK")
     return given.with_options(max_retries=0)

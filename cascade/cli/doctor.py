@@ -50,7 +50,7 @@ def run_doctor(policy_name: str | None, *, as_json: bool) -> int:
         policy = load_policy(name)
         plan = make_plan(policy)
     except CascadeError as problem:
-        findings.append(Finding("policy", "missing", str(problem), "mend it, then `cascade policy check`"))
+        findings.append(Finding("policy", "missing", str(problem), "fix it, then `cascade policy check`"))
     else:
         findings.append(_policy(policy, plan))
         findings.append(Finding("prices", "ok", "every model on the ladder has one (`cascade policy show`)"))
@@ -86,7 +86,7 @@ def _mode(policy: Policy) -> Finding:
     try:
         standing = Switch(policy.name, policy.mode).standing(log=False)
     except CascadeError as wrong:
-        return Finding("mode", "missing", str(wrong), "mend CASCADE_MODE, or unset it")
+        return Finding("mode", "missing", str(wrong), "correct CASCADE_MODE, or unset it")
     found = f"{standing.mode}, by {standing.source}"
     if standing.mode == "off":
         return Finding("mode", "warning", f"{found}: the baseline answers", "cascade mode enforce")
@@ -104,7 +104,7 @@ def _ledger(policy: Policy) -> Finding:
             if folder.is_dir() and os.access(folder, os.W_OK):
                 return Finding("ledger", "ok", f"{where}: begins with the first request")
             return Finding(
-                "ledger", "warning", f"{where}: {folder} cannot be written", "set CASCADE_HOME, or mend its rights"
+                "ledger", "warning", f"{where}: {folder} cannot be written", "set CASCADE_HOME, or fix its rights"
             )
         with reading(None):
             return Finding("ledger", "ok", where)
@@ -116,7 +116,7 @@ def _state() -> Finding:
     try:
         where, problem = look_at_state(None)
     except CascadeError as wrong:
-        return Finding("state", "missing", str(wrong), "mend CASCADE_STATE, or unset it")
+        return Finding("state", "missing", str(wrong), "correct CASCADE_STATE, or unset it")
     if problem is not None:
         return Finding("state", "warning", f"{where}: {problem}", "each process goes on alone until it is back")
     return Finding("state", "ok", where)

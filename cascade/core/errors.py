@@ -66,29 +66,29 @@ class PolicyError(ConfigurationError):
     `key` is the dotted path of the offending key, e.g. `ladder[1].threshold`.
     """
 
-    def __init__(self, problem: str, *, where: str = "policy", key: str = "", mend: str = "") -> None:
-        self.problem, self.where, self.key, self.mend = problem, where, key, mend
+    def __init__(self, problem: str, *, where: str = "policy", key: str = "", hint: str = "") -> None:
+        self.problem, self.where, self.key, self.hint = problem, where, key, hint
         at_key = f" {key}:" if key else ""
-        to_do = f" ({mend})" if mend else ""
+        to_do = f" ({hint})" if hint else ""
         super().__init__(f"{where}:{at_key} {problem}{to_do}")
 
 
 class CorpusError(ConfigurationError):
     """A corpus that cannot be read, or that lacks what was asked of it. `where` is `file:line`."""
 
-    def __init__(self, problem: str, *, where: str = "corpus", item: str = "", mend: str = "") -> None:
-        self.problem, self.where, self.item, self.mend = problem, where, item, mend
+    def __init__(self, problem: str, *, where: str = "corpus", item: str = "", hint: str = "") -> None:
+        self.problem, self.where, self.item, self.hint = problem, where, item, hint
         at_item = f" item {item!r}:" if item else ""
-        to_do = f" ({mend})" if mend else ""
+        to_do = f" ({hint})" if hint else ""
         super().__init__(f"{where}:{at_item} {problem}{to_do}")
 
 
 class UsageExportError(ConfigurationError):
     """A usage export that cannot be read, or that lacks what was asked of it. `where` is `file` or `file:line`."""
 
-    def __init__(self, problem: str, *, where: str, mend: str = "") -> None:
-        self.problem, self.where, self.mend = problem, where, mend
-        to_do = f" ({mend})" if mend else ""
+    def __init__(self, problem: str, *, where: str, hint: str = "") -> None:
+        self.problem, self.where, self.hint = problem, where, hint
+        to_do = f" ({hint})" if hint else ""
         super().__init__(f"{where}: {problem}{to_do}")
 
 

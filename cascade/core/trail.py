@@ -62,7 +62,7 @@ class Verdict:
 
     `confidence` is 0..1 with its named `source`, or None (the last rung answers plainly; a failure has none).
     `text` and `data` are set when `kind` is "answered"; `data` is the parsed value where a schema was asked for.
-    `repaired`: the JSON was broken and was mended, see `core.triage`. `unknown_stop`: the text is complete, but stopped for
+    `repaired`: the JSON was broken and was repaired, see `core.triage`. `unknown_stop`: the text is complete, but stopped for
     a reason that this version does not know, which `detail` names: it is held, and never stands by itself. `detail` says in a few words what was wrong;
     it never quotes the prompt or the answer. `self_reported`: the model's own number, where a score took its place.
     """

@@ -5,7 +5,7 @@ system prompt stays first and byte-identical (its prompt cache survives), our ru
 the user's text stays in the user's turn. The rules never contain the threshold: tuning it must not change the replies
 it was tuned on.
 
-A reply is read in this order: stop_reason (an unknown one is marked), strict JSON, mended JSON (marked). Nothing is clamped and nothing guessed: a
+A reply is read in this order: stop_reason (an unknown one is marked), strict JSON, repaired JSON (marked). Nothing is clamped and nothing guessed: a
 confidence that is missing, a string, NaN or outside 0..1 makes the reply malformed.
 """
 
@@ -270,7 +270,7 @@ def _parsed(text: str, repair: Repair | None, *, triage: bool) -> tuple[Any, boo
     try:
         return _strict(text), False
     except ValueError:
-        return _mended(text, repair, triage=triage), True
+        return _repaired(text, repair, triage=triage), True
 
 
 def _read_value(value: Any, *, triage: bool, structured: bool, repaired: bool) -> Verdict:
@@ -366,7 +366,7 @@ _ESCAPE = re.compile(r"\\(?:u[0-9a-fA-F]{4}|.)", re.DOTALL)
 _MOST_MENDED = 200_000  # characters; past it a repair, which is no linear reading, takes longer than the next rung
 
 
-def _mended(text: str, repair: Repair | None, *, triage: bool) -> Any | None:
+def _repaired(text: str, repair: Repair | None, *, triage: bool) -> Any | None:
     """A value made of broken JSON, or None where that would be guessing.
 
     A fence around sound JSON is taken off. Beyond that a repair may quote and unquote, but it must not make anything up

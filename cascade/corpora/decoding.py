@@ -51,11 +51,11 @@ class _Usage(Struct):
 
 
 class Flaw(Exception):
-    """What is wrong with a line, and how to mend it; `item` is its id, where only the one who raises can tell it."""
+    """What is wrong with a line, and how to fix it; `item` is its id, where only the one who raises can tell it."""
 
-    def __init__(self, problem: str, mend: str = "", item: str = "") -> None:
+    def __init__(self, problem: str, hint: str = "", item: str = "") -> None:
         super().__init__(problem)
-        self.problem, self.mend, self.item = problem, mend, item
+        self.problem, self.hint, self.item = problem, hint, item
 
 
 class TooDeep(Flaw):
@@ -181,7 +181,7 @@ def parse(line: bytes) -> dict[str, Any]:
     except RecursionError:
         raise TooDeep("not JSON: it nests too deep") from None
     except _NOT_JSON as error:
-        raise Flaw(f"not JSON: {_plainly(error)}", "mend the line, or pass over such ones with --skip-bad") from None
+        raise Flaw(f"not JSON: {_plainly(error)}", "fix the line, or pass over such ones with --skip-bad") from None
     if not isinstance(raw, dict):
         raise Flaw("the line is not a JSON object")
     return cast("dict[str, Any]", raw)

@@ -227,7 +227,7 @@ class Item(Struct, frozen=True, forbid_unknown_fields=True, gc=False, eq=False):
             f"no reply of rung {rung!r} was recorded",
             where=f"line {self.line}" if self.line else "corpus",
             item=self.id,
-            mend=f"it has {', '.join(self.replies) or 'none'}; record it, or leave the item out",
+            hint=f"it has {', '.join(self.replies) or 'none'}; record it, or leave the item out",
         )
 
 

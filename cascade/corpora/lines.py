@@ -77,5 +77,5 @@ def open_bytes(path: str | os.PathLike[str]) -> BinaryIO:
         raw = Path(path).open("rb")  # noqa: SIM115 - the caller closes it
     except OSError as error:
         problem = f"cannot be read: {error.strerror or error}"
-        raise CorpusError(problem, where=os.fspath(path), mend="check the path") from error
+        raise CorpusError(problem, where=os.fspath(path), hint="check the path") from error
     return _Unzipped(raw) if os.fspath(path).endswith(".gz") else raw

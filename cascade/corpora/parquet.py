@@ -75,17 +75,17 @@ def open_table(path: str | os.PathLike[str]) -> Any:
         texts = [field.name for field in schema if pa.types.is_string(field.type)]
         table = pa.parquet.ParquetFile(where, read_dictionary=texts, pre_buffer=False)
     except pa.ArrowException as error:
-        raise CorpusError(f"is not Parquet: {_first_line(error)}", where=where, mend="is the file whole?") from None
+        raise CorpusError(f"is not Parquet: {_first_line(error)}", where=where, hint="is the file whole?") from None
     except OSError as error:
         problem = f"cannot be read: {error.strerror or _first_line(error)}"
-        raise CorpusError(problem, where=where, mend="check the path") from error
+        raise CorpusError(problem, where=where, hint="check the path") from error
     groups = [table.metadata.row_group(number) for number in range(table.metadata.num_row_groups)]
     chunks = [group.column(number) for group in groups for number in range(group.num_columns)]
     for chunk in chunks:
         if chunk.total_uncompressed_size > max(_BOMB_BYTES, _BOMB_RATIO * chunk.total_compressed_size):
             table.close()
             problem = f"column {chunk.path_in_schema!r} would unpack to {chunk.total_uncompressed_size} bytes"
-            raise CorpusError(problem, where=where, mend="write it again with smaller row groups")
+            raise CorpusError(problem, where=where, hint="write it again with smaller row groups")
     return table
 
 
@@ -162,7 +162,7 @@ class Rows:
         try:
             line = to_json(_item_of(row, self._rungs), inf_nan_mode="constants")
         except Flaw as flaw:
-            raise Flaw(flaw.problem, flaw.mend, name) from None
+            raise Flaw(flaw.problem, flaw.hint, name) from None
         except ValueError as error:
             raise Flaw("a cell holds what JSON cannot", "cast it to text or a number", name) from error
         if len(line) > self._limit:

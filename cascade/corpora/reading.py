@@ -123,7 +123,7 @@ class CorpusReader:
             self._refuse(flaw)
 
     def _error(self, flaw: Flaw, *, item: str = "") -> CorpusError:
-        return CorpusError(flaw.problem, where=self._lines.where, item=item, mend=flaw.mend)
+        return CorpusError(flaw.problem, where=self._lines.where, item=item, hint=flaw.hint)
 
     def _refuse(self, flaw: Flaw) -> NoReturn:
         raise self._error(flaw) from flaw.__cause__
@@ -153,7 +153,7 @@ def read_corpus(
             if (first := items.setdefault(item.id, item)) is not item:
                 problem = f"the id occurs twice, first {reader.place(first.line)}"
                 reader.skip(
-                    CorpusError(problem, where=reader.where, item=item.id, mend="give each item an id of its own")
+                    CorpusError(problem, where=reader.where, item=item.id, hint="give each item an id of its own")
                 )
         return Corpus(reader.manifest, tuple(items.values()), reader.source, reader.skipped, reader.problems)
 

@@ -65,7 +65,7 @@ def write_corpus(path: str | os.PathLike[str], manifest: Manifest, items: Iterab
             sync_folder(target.parent)
     except OSError as error:
         problem = f"cannot be written: {error.strerror or error}"
-        raise CorpusError(problem, where=os.fspath(path), mend="check the path and its rights") from error
+        raise CorpusError(problem, where=os.fspath(path), hint="check the path and its rights") from error
 
 
 def _write_lines(raw: BinaryIO, manifest: Manifest, items: Iterable[Item], *, packed: bool, where: str) -> int:

@@ -77,7 +77,7 @@ def read_asked(rows: Iterable[tuple[str, Mapping[str, Any]]], maps: tuple[tuple[
             _check_columns(fields, cells, where)
             fields += tuple(_Field(name, name) for name in cells if name in _ITEM - taken and name not in mapped)
             if not any(field.name == "input" for field in fields):
-                raise CorpusError("has no column called input", where=where, mend=_proposal(cells, taken, mapped))
+                raise CorpusError("has no column called input", where=where, hint=_proposal(cells, taken, mapped))
         row = _row(cells, where, fields, f"row-{number}")
         used = {field.column for field in fields}
         yield row if told else replace(row, unmapped=tuple(name for name in cells if name not in used))
@@ -111,7 +111,7 @@ def _fields(maps: tuple[tuple[str, str], ...]) -> tuple[_Field, ...]:
 def _check_columns(fields: tuple[_Field, ...], cells: Mapping[str, Any], where: str) -> None:
     if missing := [field.column for field in fields if field.column not in cells]:
         problem = f"has no column {', '.join(map(repr, missing))}"
-        raise CorpusError(problem, where=where, mend=seen(missing[0], cells))
+        raise CorpusError(problem, where=where, hint=seen(missing[0], cells))
 
 
 def _field(name: str, column: str) -> _Field:

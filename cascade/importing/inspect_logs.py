@@ -33,8 +33,8 @@ def read_inspect(path: str, options: Options, rung: str | None) -> Iterator[Row]
     spec = _part(header, "eval")
     model, task = spec.get("model"), spec.get("task")
     if not isinstance(model, str) or not isinstance(task, str):
-        mend = f"is it a log of inspect? it has {listed(header)}" if not spec else f"its eval has {listed(spec)}"
-        raise CorpusError("names no eval.model and eval.task", where=path, mend=mend)
+        hint = f"is it a log of inspect? it has {listed(header)}" if not spec else f"its eval has {listed(spec)}"
+        raise CorpusError("names no eval.model and eval.task", where=path, hint=hint)
     for where, sample in samples:
         yield _row(sample, where, (task, model, rung or model), options)
 
@@ -43,7 +43,7 @@ def _open_json(path: str) -> tuple[dict[str, Any], Iterator[tuple[str, dict[str,
     log = json_document(path)
     samples = log.get("samples")
     if not isinstance(samples, list):
-        raise CorpusError("has no samples", where=path, mend="is it a log of inspect, written with --log-samples?")
+        raise CorpusError("has no samples", where=path, hint="is it a log of inspect, written with --log-samples?")
 
     def each() -> Iterator[tuple[str, dict[str, Any]]]:
         for position, sample in enumerate(cast("list[object]", samples)):
@@ -59,7 +59,7 @@ def _open_eval(path: str) -> tuple[dict[str, Any], Iterator[tuple[str, dict[str,
     with Zip(path) as opened:
         header = next((name for name in _HEADERS if name in opened.names), None)
         if header is None:
-            raise CorpusError("has no header.json", where=path, mend="is it a log of inspect?")
+            raise CorpusError("has no header.json", where=path, hint="is it a log of inspect?")
         log = parse_object(opened.read(header), f"{path}:{header}")
 
     def each() -> Iterator[tuple[str, dict[str, Any]]]:
@@ -74,7 +74,7 @@ def _open_eval(path: str) -> tuple[dict[str, Any], Iterator[tuple[str, dict[str,
 def _row(sample: dict[str, Any], where: str, names: tuple[str, str, str], options: Options) -> Row:
     task, model, key = names
     if (given := text_or_none(sample.get("id"))) is None:
-        raise CorpusError("has no id", where=where, mend=seen("id", sample))
+        raise CorpusError("has no id", where=where, hint=seen("id", sample))
     epoch = sample.get("epoch", 1)
     name = f"{task}/{given}" if epoch == 1 else f"{task}/{given}#{epoch}"
     attached = _part(sample, "attachments")
@@ -159,7 +159,7 @@ def _score(value: object, scorer: str, where: str, item: str) -> float | None:
     if isinstance(value, dict):
         parts = ", ".join(cast("dict[str, Any]", value))
         raise CorpusError(
-            f"{scorer}: has parts", where=where, item=item, mend=f"choose with --metric {scorer}.X: {parts}"
+            f"{scorer}: has parts", where=where, item=item, hint=f"choose with --metric {scorer}.X: {parts}"
         )
     return score_of(value, scorer, where, item)
 

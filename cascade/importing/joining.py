@@ -85,19 +85,19 @@ class Joiner:
             held = self._items.setdefault(row.id, _Joined(row.where, {}, row.check))
             if None not in (held.check, row.check) and held.check != row.check:
                 problem = f"is another item than that of this id at {held.where}"
-                raise CorpusError(problem, where=row.where, item=row.id, mend="import runs of the same task")
+                raise CorpusError(problem, where=row.where, item=row.id, hint="import runs of the same task")
             held.differs |= "input" in held.about and held.about["input"] != row.about.get("input", held.about["input"])
             held.about = {**row.about, **held.about}
             for model, reply in row.replies.items():
                 if model in held.replies:
                     problem = f"has a second reply of {model!r}"
-                    raise CorpusError(problem, where=row.where, item=row.id, mend="import each run once")
+                    raise CorpusError(problem, where=row.where, item=row.id, hint="import each run once")
                 held.replies[model] = reply
             for model in (*row.replies, *row.failed):
                 self._models.setdefault(model)
                 if row.named and self.named.setdefault(model, row.named) != row.named:
                     problem = f"{model!r} was {self.named[model]!r} before, and is {row.named!r} here"
-                    raise CorpusError(problem, where=row.where, mend="a rung is one model")
+                    raise CorpusError(problem, where=row.where, hint="a rung is one model")
             self._failed.update(row.failed)
             self._unmapped.update(dict.fromkeys(row.unmapped))
 
@@ -171,7 +171,7 @@ def _item(
     except TooDeep:
         raise
     except Flaw as flaw:
-        raise CorpusError(flaw.problem, where=held.where, item=name[:80], mend=flaw.mend) from None
+        raise CorpusError(flaw.problem, where=held.where, item=name[:80], hint=flaw.hint) from None
 
 
 def _finite(key: str, value: Any) -> Any:
@@ -195,11 +195,11 @@ def _why_not(given: object) -> str | None:
 def _nothing(items: int, gaps: str, unusable: Sequence[str]) -> CorpusError:
     """The error for a corpus without items, with the true reason."""
     if not items:
-        return CorpusError("there is no item in the sources", where="import", mend="are they the right files?")
+        return CorpusError("there is no item in the sources", where="import", hint="are they the right files?")
     lacking = f"no item of {items} has a reply of every rung ({gaps})" if gaps else ""
     asked = f"{len(unusable)} of {items} items cannot be used, the first: {unusable[0]}" if unusable else ""
-    mend = "are the sources runs of the same items?" if gaps and not unusable else ""
-    return CorpusError("; ".join(filter(None, (lacking, asked))), where="import", mend=mend)
+    hint = "are the sources runs of the same items?" if gaps and not unusable else ""
+    return CorpusError("; ".join(filter(None, (lacking, asked))), where="import", hint=hint)
 
 
 def _without(items: Iterable[Item], ladder: Iterable[LadderEntry]) -> dict[str, dict[str, int]]:

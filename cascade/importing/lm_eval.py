@@ -52,8 +52,8 @@ def read_lm_eval(path: str, options: Options, rung: str | None) -> Iterator[Row]
     if rung is None:
         where, line = chosen[0]
         _row(line, where, task, "", options)  # what is wrong with the file itself is told first
-        mend = f"say it with --rung NAME={path}"
-        raise CorpusError("the file does not say which model it was", where=path, mend=mend)
+        hint = f"say it with --rung NAME={path}"
+        raise CorpusError("the file does not say which model it was", where=path, hint=hint)
     for where, line in chosen:
         yield _row(line, where, task, rung, options)
 
@@ -71,25 +71,25 @@ def _of_filter(lines: _Lines, wanted: str | None, path: str) -> _Lines:
     count = places.count(1) and max(places)
     if uneven := next((document for document, times in met.items() if times != count), None):
         problem = f"doc_id {uneven!r} occurs {met[uneven]} times and others {count} times, and no line names its filter"
-        raise CorpusError(problem, where=path, mend="if these are several runs in one file, import one of them alone")
+        raise CorpusError(problem, where=path, hint="if these are several runs in one file, import one of them alone")
     names = tuple(str(place) for place in range(1, count + 1))
     if count == 1:
         if wanted is not None:
             problem = f"has no filter {wanted!r}, for no line names its filter (older versions of lm-eval wrote none)"
-            raise CorpusError(problem, where=path, mend="it has the answers of one filter: leave --filter out")
+            raise CorpusError(problem, where=path, hint="it has the answers of one filter: leave --filter out")
         return lines
     if wanted not in names:
         problem = (
             f"has each document {count} times, for {count} filters without names (older versions of lm-eval wrote none)"
         )
-        mend = f"choose one by its place in the task's filter_list: --filter {' or '.join(names)}"
-        raise CorpusError(problem, where=path, mend=mend)
+        hint = f"choose one by its place in the task's filter_list: --filter {' or '.join(names)}"
+        raise CorpusError(problem, where=path, hint=hint)
     return [line for line, place in zip(lines, places, strict=True) if str(place) == wanted]
 
 
 def _row(line: dict[str, Any], where: str, task: str | None, rung: str, options: Options) -> Row:
     if (name := text_or_none(line.get("doc_id"))) is None:
-        raise CorpusError("has no doc_id", where=where, mend=f"is it a samples file of lm-eval? {seen('doc_id', line)}")
+        raise CorpusError("has no doc_id", where=where, hint=f"is it a samples file of lm-eval? {seen('doc_id', line)}")
     name = f"{task}/{name}" if task else name  # each task counts its documents from 0
     listed = line.get("metrics")
     metrics = tuple(str(key) for key in cast("list[object]", listed)) if isinstance(listed, list) else _numbers(line)

@@ -35,8 +35,8 @@ def _results(path: str) -> Iterable[tuple[str, dict[str, Any]]]:
     if isinstance(found, dict):
         found = cast("dict[str, Any]", found).get("results")
     if not isinstance(found, list):
-        mend = f"write it with promptfoo eval -o FILE.json; {seen('results', document)}"
-        raise CorpusError("has no results.results[]", where=path, mend=mend)
+        hint = f"write it with promptfoo eval -o FILE.json; {seen('results', document)}"
+        raise CorpusError("has no results.results[]", where=path, hint=hint)
     for number_, result in enumerate(cast("list[object]", found)):
         where = f"{path}:results[{number_}]"
         if not isinstance(result, dict):
@@ -49,7 +49,7 @@ def _row(result: dict[str, Any], where: str, prompts: Mapping[str, int], options
         raise CorpusError(
             "has no testIdx",
             where=where,
-            mend=f"{seen('testIdx', result)}; export it with a promptfoo that writes version 3",
+            hint=f"{seen('testIdx', result)}; export it with a promptfoo that writes version 3",
         )
     name = test if len(prompts) == 1 else f"{test}/{prompts[_prompt_key(result)]}"
     raw = _part(result, "prompt").get("raw")

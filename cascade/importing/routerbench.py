@@ -26,7 +26,7 @@ def read_routerbench(path: str, _options: Options, _rung: str | None) -> Iterato
     for where, cells in table(path):
         models = models or _models(cells, where)
         if (name := text_or_none(cells.get("sample_id"))) is None:
-            raise CorpusError("has no sample_id", where=where, mend=seen("sample_id", cells))
+            raise CorpusError("has no sample_id", where=where, hint=seen("sample_id", cells))
         ours = _OURS.union(*((model, model + _RESPONSE, model + _COST) for model in models))
         about: dict[str, Any] = {"input": cells.get("prompt")}
         if task := cells.get("eval_name"):
@@ -39,8 +39,8 @@ def read_routerbench(path: str, _options: Options, _rung: str | None) -> Iterato
 def _models(cells: dict[str, Any], where: str) -> tuple[str, ...]:
     found = [key.removesuffix(_RESPONSE).removesuffix(_COST) for key in cells if key.endswith((_RESPONSE, _COST))]
     if not found:
-        mend = f"they are <model>, <model>|model_response, <model>|total_cost; it has {listed(cells)}"
-        raise CorpusError("has no model's columns", where=where, mend=mend)
+        hint = f"they are <model>, <model>|model_response, <model>|total_cost; it has {listed(cells)}"
+        raise CorpusError("has no model's columns", where=where, hint=hint)
     return tuple(dict.fromkeys(found))
 
 

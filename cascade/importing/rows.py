@@ -77,10 +77,10 @@ def pick(wanted: str | None, names: tuple[str, ...], option: str, where: str) ->
     if wanted is None and len(names) == 1:
         return names[0]
     if wanted is None:
-        problem, mend = f"has {len(names)} {option}s: {listed(names)}", f"choose one with --{option} NAME"
-        raise CorpusError(problem, where=where, mend=mend if names else f"is it the right file? it names no {option}")
+        problem, hint = f"has {len(names)} {option}s: {listed(names)}", f"choose one with --{option} NAME"
+        raise CorpusError(problem, where=where, hint=hint if names else f"is it the right file? it names no {option}")
     if wanted not in names:
-        raise CorpusError(f"has no {option} {wanted!r}", where=where, mend=seen(wanted, names))
+        raise CorpusError(f"has no {option} {wanted!r}", where=where, hint=seen(wanted, names))
     return wanted
 
 

@@ -33,7 +33,7 @@ def refuse_pickle(path: str) -> None:
         raise CorpusError(
             "is a pickle, which is never loaded here: loading one runs whatever code it holds",
             where=path,
-            mend="if you trust who made it, convert it in a throw-away environment: "
+            hint="if you trust who made it, convert it in a throw-away environment: "
             f'python -c "import pandas; pandas.read_pickle({path!r}).to_parquet({better!r})", and import that',
         )
 
@@ -94,10 +94,10 @@ def _whole(path: str) -> bytes:
         try:
             text = file.read(MAX_DOCUMENT_BYTES + 1)
         except (OSError, EOFError, zlib.error) as error:
-            raise CorpusError(f"cannot be read: {error}", where=path, mend="is the file whole?") from error
+            raise CorpusError(f"cannot be read: {error}", where=path, hint="is the file whole?") from error
     if len(text) > MAX_DOCUMENT_BYTES:
-        mend = "export it as lines or in parts"
-        raise CorpusError(f"is larger than {MAX_DOCUMENT_BYTES} bytes", where=path, mend=mend)
+        hint = "export it as lines or in parts"
+        raise CorpusError(f"is larger than {MAX_DOCUMENT_BYTES} bytes", where=path, hint=hint)
     return text
 
 
@@ -120,9 +120,9 @@ def _separated(path: str) -> Iterator[tuple[str, dict[str, Any]]]:
     try:
         header = next(reader, list[str]())
         if len(named := [name for name in header if name]) != len(set(named)):
-            raise CorpusError("two columns have one name", where=lines.where, mend="rename one of them")
+            raise CorpusError("two columns have one name", where=lines.where, hint="rename one of them")
         if not named:
-            raise CorpusError("has no header", where=lines.where, mend="its first line names the columns")
+            raise CorpusError("has no header", where=lines.where, hint="its first line names the columns")
         start = lines.number + 1
         for cells in reader:
             where, start = f"{path}:{start}", lines.number + 1
@@ -130,7 +130,7 @@ def _separated(path: str) -> Iterator[tuple[str, dict[str, Any]]]:
                 raise CorpusError(f"has {len(cells)} cells, the header has {len(header)}", where=where)
             yield where, dict(zip(header, cells, strict=True))
     except csv.Error as error:
-        raise CorpusError(f"is not CSV: {error}", where=lines.where, mend="is a quote left open?") from None
+        raise CorpusError(f"is not CSV: {error}", where=lines.where, hint="is a quote left open?") from None
     finally:
         lines.close()
 
@@ -140,7 +140,7 @@ def _texts(lines: Lines) -> Iterator[str]:
         try:
             yield line.decode("utf-8", "surrogatepass").removeprefix("\ufeff" if lines.number == 1 else "")
         except UnicodeDecodeError:
-            raise CorpusError("is not UTF-8", where=lines.where, mend="export it as UTF-8") from None
+            raise CorpusError("is not UTF-8", where=lines.where, hint="export it as UTF-8") from None
 
 
 def _parquet(path: str) -> Iterator[tuple[str, dict[str, Any]]]:
@@ -152,7 +152,7 @@ def _parquet(path: str) -> Iterator[tuple[str, dict[str, Any]]]:
         for number, row in enumerate(table_rows(opened), 1):
             yield f"{path}:row {number}", row
     except Flaw as flaw:
-        raise CorpusError(flaw.problem, where=f"{path}:row {number + 1}", mend=flaw.mend) from flaw
+        raise CorpusError(flaw.problem, where=f"{path}:row {number + 1}", hint=flaw.hint) from flaw
     finally:
         opened.close()
 
@@ -161,7 +161,7 @@ def _read(lines: Lines) -> bytes:
     try:
         return lines.read()
     except Flaw as flaw:
-        raise CorpusError(flaw.problem, where=lines.where, mend=flaw.mend) from flaw
+        raise CorpusError(flaw.problem, where=lines.where, hint=flaw.hint) from flaw
 
 
 def _parse(text: bytes, where: str) -> object:

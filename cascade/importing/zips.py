@@ -33,9 +33,9 @@ class Zip:
             self._zip = zipfile.ZipFile(path)
         except OSError as error:
             problem = f"cannot be read: {error.strerror or error}"
-            raise CorpusError(problem, where=path, mend="check the path") from error
+            raise CorpusError(problem, where=path, hint="check the path") from error
         except (zipfile.BadZipFile, NotImplementedError, ValueError) as error:
-            raise CorpusError(f"is not a zip: {error}", where=path, mend="is the file whole?") from error
+            raise CorpusError(f"is not a zip: {error}", where=path, hint="is the file whole?") from error
         self.names = tuple(self._zip.namelist())
 
     def __enter__(self) -> Self:
@@ -60,10 +60,10 @@ class Zip:
             ValueError,
             zlib.error,
         ) as error:
-            raise CorpusError(f"cannot be unpacked: {error}", where=where, mend="is the file whole?") from error
+            raise CorpusError(f"cannot be unpacked: {error}", where=where, hint="is the file whole?") from error
         if len(data) > self._limit:
             raise CorpusError(
-                f"is larger than {self._limit} bytes", where=where, mend="leave its events out of the log"
+                f"is larger than {self._limit} bytes", where=where, hint="leave its events out of the log"
             )
         self._left -= len(data)
         if self._left < 0:

@@ -40,9 +40,9 @@ def address_of(address: str | os.PathLike[str] | None = None) -> str:
         try:
             _ = urlsplit(named).port
         except ValueError:
-            mend = "give postgresql://user:password@host:5432/name, and percent-encode what is special in a password"
+            hint = "give postgresql://user:password@host:5432/name, and percent-encode what is special in a password"
             raise ConfigurationError(
-                f"ledger: {told_address(named)}: its host or port cannot be read ({mend})"
+                f"ledger: {told_address(named)}: its host or port cannot be read ({hint})"
             ) from None
         return named
     if "://" in named:

@@ -76,7 +76,7 @@ def bind_redact(path: str) -> Redact:
     raise PolicyError(
         f"{path} cannot be used: {fault}",
         key="ledger.redact",
-        mend="name a function as module:function, in a module that can be imported",
+        hint="name a function as module:function, in a module that can be imported",
     )
 
 

@@ -52,16 +52,16 @@ def budget_faults(budgets: Sequence[Limits]) -> Iterator[Fault]:
         try:
             zone_of(limits.timezone)
         except LookupError as problem:
-            mend = "use a name such as Europe/Berlin, or install tzdata"
-            yield Fault(("budget", number, "timezone"), str(problem), mend)
+            hint = "use a name such as Europe/Berlin, or install tzdata"
+            yield Fault(("budget", number, "timezone"), str(problem), hint)
         for place, target in enumerate(limits.notify):
             key = ("budget", number, "notify", place)
             if not is_address(target):
                 try:
                     function_of(target)
                 except LookupError as problem:
-                    mend = "name a function as module:function, in a module that can be imported"
-                    yield Fault(key, str(problem), mend)
+                    hint = "name a function as module:function, in a module that can be imported"
+                    yield Fault(key, str(problem), hint)
             elif not _has_host(target):
                 yield Fault(key, "this address names no host", "write it as https://host/path")
 

@@ -59,7 +59,7 @@ def _pattern(pattern: str) -> Callable[[str], object]:
         return compile_exact(pattern)
     except ValueError as problem:
         raise PolicyError(
-            f"the pattern {pattern!r} cannot be used: {problem}", key="checks", mend="use RE2 syntax"
+            f"the pattern {pattern!r} cannot be used: {problem}", key="checks", hint="use RE2 syntax"
         ) from None
 
 
@@ -71,7 +71,7 @@ def _function(path: str) -> Callable[[str], object]:
         raise PolicyError(
             f"{path} cannot be used: {problem}",
             key="checks",
-            mend="name a function as module:function, in a module that can be imported",
+            hint="name a function as module:function, in a module that can be imported",
         ) from None
 
 

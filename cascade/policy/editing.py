@@ -82,7 +82,7 @@ def write_policy(path: str | os.PathLike[str], text: str) -> None:
             draft.unlink(missing_ok=True)
     except OSError as problem:
         reason = f"cannot be written: {problem.strerror or problem}"
-        raise PolicyError(reason, where=os.fspath(path), mend="check the path and its rights") from problem
+        raise PolicyError(reason, where=os.fspath(path), hint="check the path and its rights") from problem
 
 
 def diff_of(before: str, after: str, name: str) -> str:
@@ -122,7 +122,7 @@ class _Editor:
     def refused(self, problem: str, key: str, node: Node | None = None) -> PolicyError:
         """The error, at a node where one is to blame."""
         where = self._where if node is None else f"{self._where}:{node.line + 1}:{node.column + 1}"
-        return PolicyError(problem, where=where, key=key, mend="nothing was changed: edit it by hand")
+        return PolicyError(problem, where=where, key=key, hint="nothing was changed: edit it by hand")
 
     # -- thresholds --------------------------------------------------------------------------------------------
 

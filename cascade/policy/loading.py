@@ -36,12 +36,12 @@ def load_policy(source: str | Path, *, environment: Mapping[str, str] | None = N
     """The policy at a path, or a shipped one by its name ("default", "support" …).
 
     `${VAR}` and `${VAR:-default}` in scalars are taken from `environment` (default: the process's). Raises PolicyError,
-    one line with file:line:column, the key and the mend; its `__notes__` name the other faults of the file, if any.
+    one line with file:line:column, the key and how to fix it; its `__notes__` name the other faults of the file, if any.
     """
     path = find_policy(source)
     try:
         if path.stat().st_size > _MOST_BYTES:
-            raise PolicyError("the file is larger than 1 MB", where=str(path), mend="this is not a policy")
+            raise PolicyError("the file is larger than 1 MB", where=str(path), hint="this is not a policy")
         text = path.read_bytes().decode()
     except (OSError, UnicodeDecodeError) as problem:
         reason = problem.strerror if isinstance(problem, OSError) else "it is not UTF-8 text"
@@ -126,7 +126,7 @@ def find_policy(source: str | Path) -> Path:
             return path
     except OSError as problem:  # a whole policy given as a name is too long for one
         where = printable(str(source)[:60])
-        raise PolicyError(f"cannot be read: {problem.strerror}", where=where, mend="give a path or a name") from None
+        raise PolicyError(f"cannot be read: {problem.strerror}", where=where, hint="give a path or a name") from None
     looks_like_path = isinstance(source, Path) or path.suffix in (".yaml", ".yml") or len(path.parts) > 1
     found = None if looks_like_path else shipped("policies", str(source))
     if found is not None:
@@ -136,7 +136,7 @@ def find_policy(source: str | Path) -> Path:
     raise PolicyError(
         problem,
         where=printable(str(source)),
-        mend=f"{did_you_mean(str(source), known)}give a path, or one of: {', '.join(known)}",
+        hint=f"{did_you_mean(str(source), known)}give a path, or one of: {', '.join(known)}",
     )
 
 
@@ -168,21 +168,21 @@ class _Document:
             mark = problem.problem_mark or problem.context_mark
             at = f"{self._where}:{mark.line + 1}:{mark.column + 1}" if mark else self._where
             what = printable(" ".join(part for part in (problem.context, problem.problem) if part))
-            what, mend = yaml_words(what, text[mark.index : mark.index + 1] if mark else "")
-            raise PolicyError(f"not valid YAML: {what}", where=at, mend=mend) from None
+            what, hint = yaml_words(what, text[mark.index : mark.index + 1] if mark else "")
+            raise PolicyError(f"not valid YAML: {what}", where=at, hint=hint) from None
         except yaml.reader.ReaderError as problem:
             before = text[: problem.position]
             line, column = before.count("\n") + 1, problem.position - before.rfind("\n")
             at = f"{self._where}:{line}:{column}"
             what = f"U+{problem.character:04X} may not stand in it"  # pyright: ignore - it is a number for a text
-            raise PolicyError(f"not valid YAML: {what}", where=at, mend="remove the character") from None
+            raise PolicyError(f"not valid YAML: {what}", where=at, hint="remove the character") from None
         except (yaml.YAMLError, ValueError, RecursionError) as problem:
             reason = str(problem).splitlines()[0] if str(problem) else "nested too deeply"
             raise PolicyError(f"not valid YAML: {printable(reason)}", where=self._where) from None
         if not isinstance(root, yaml.MappingNode):
             problem = "the file is empty" if root is None else "a policy is a mapping of keys to values"
             raise PolicyError(
-                problem, where=f"{self._where}:1:1", mend="start with version: 1; `cascade init` writes one"
+                problem, where=f"{self._where}:1:1", hint="start with version: 1; `cascade init` writes one"
             )
         return root
 
@@ -321,17 +321,17 @@ class _Document:
         if name in _NOT_YET:
             return self._placed(node, resolved, "not available in this version", "remove the key")
         known = known_keys(location)
-        mend = f"{did_you_mean(str(name), known)}known here: {', '.join(known) or 'see `cascade policy schema`'}"
-        return self._placed(node, resolved, "unknown key", mend)
+        hint = f"{did_you_mean(str(name), known)}known here: {', '.join(known) or 'see `cascade policy schema`'}"
+        return self._placed(node, resolved, "unknown key", hint)
 
     def located(self, fault: Fault) -> _Placed:
         """A broken invariant at its place."""
-        return self._placed(*self._at(fault.key), fault.problem, fault.mend)
+        return self._placed(*self._at(fault.key), fault.problem, fault.hint)
 
-    def _placed(self, node: yaml.Node, path: _Path, problem: str, mend: str) -> _Placed:
+    def _placed(self, node: yaml.Node, path: _Path, problem: str, hint: str) -> _Placed:
         mark = node.start_mark
         where = f"{self._where}:{mark.line + 1}:{mark.column + 1}"
-        return (mark.line, mark.column), PolicyError(problem, where=where, key=dotted(path), mend=mend)
+        return (mark.line, mark.column), PolicyError(problem, where=where, key=dotted(path), hint=hint)
 
     def _at(
         self, location: tuple[str | int, ...], *, prefer_key: bool = False

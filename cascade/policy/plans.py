@@ -30,7 +30,7 @@ def make_plan(policy: Policy) -> Plan:
     never shipped, whatever the policy lists.
     """
     for fault in faults_outside(policy):
-        raise PolicyError(fault.problem, where=f"policy {policy.name!r}", key=_dotted(fault.key), mend=fault.mend)
+        raise PolicyError(fault.problem, where=f"policy {policy.name!r}", key=_dotted(fault.key), hint=fault.hint)
     stale = changed_parts(policy)
     listed = policy.checks if _NOT_EMPTY in policy.checks else (_NOT_EMPTY, *policy.checks)
     return Plan(
@@ -89,8 +89,8 @@ def faults_outside(policy: Policy) -> Iterator[Fault]:
         try:
             rates_of(rung)
         except NoPrice as problem:
-            mend = "give the rung a price: {input: …, output: …} in USD per million tokens, or mend the name"
-            yield Fault(("ladder", number, "model"), str(problem), mend)
+            hint = "give the rung a price: {input: …, output: …} in USD per million tokens, or correct the name"
+            yield Fault(("ladder", number, "model"), str(problem), hint)
     try:
         if policy.baseline is not None:
             rates_of(baseline_rung(policy))
@@ -100,8 +100,8 @@ def faults_outside(policy: Policy) -> Iterator[Fault]:
         try:
             function_of(policy.ledger.redact)
         except LookupError as problem:
-            mend = "name a function as module:function, in a module that can be imported"
-            yield Fault(("ledger", "redact"), str(problem), mend)
+            hint = "name a function as module:function, in a module that can be imported"
+            yield Fault(("ledger", "redact"), str(problem), hint)
     yield from _check_faults(("checks",), policy.checks)
     for number, task in enumerate(policy.tasks):
         if task.when is not None:

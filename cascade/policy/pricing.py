@@ -20,7 +20,7 @@ __all__ = ["NoPrice", "rates_of"]
 
 
 class NoPrice(LookupError):
-    """There is no price for a model; the message names the model and the mend."""
+    """There is no price for a model; the message names the model and how to fix it."""
 
 
 def rates_of(rung: Rung, *, batch: bool = False) -> Rates:

@@ -43,8 +43,8 @@ def find_corpus(path: str | Path) -> Path:
         return path
     if (found := shipped("corpora", str(path))) is None:
         known = names("corpora")
-        mend = f"{did_you_mean(str(path), known)}give a path, or a corpus that ships: {', '.join(known)}"
-        raise CorpusError("there is no such file, and none of that name ships", where=str(path), mend=mend)
+        hint = f"{did_you_mean(str(path), known)}give a path, or a corpus that ships: {', '.join(known)}"
+        raise CorpusError("there is no such file, and none of that name ships", where=str(path), hint=hint)
     return found
 
 

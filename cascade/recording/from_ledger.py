@@ -78,8 +78,8 @@ def read_observations(
         entries += ({**reply, "item": name} for reply in replies)
     if not items:
         told = "; ".join(f"{why} ({count})" for why, count in left_out.most_common()) or "no request was"
-        mend = "run with mode: observe and ledger: {content: true}"
-        raise CorpusError(f"nothing that was observed of policy {policy.name!r} makes an item: {told}", where=reader.where, mend=mend)  # fmt: skip
+        hint = "run with mode: observe and ledger: {content: true}"
+        raise CorpusError(f"nothing that was observed of policy {policy.name!r} makes an item: {told}", where=reader.where, hint=hint)  # fmt: skip
     return Observations(Inputs(tuple(items)), tuple(entries), dict(left_out))
 
 

@@ -87,10 +87,10 @@ def read_inputs(
         lines.close()
         return _array(source, maps)
     if bare == b"{":
-        mend = 'give one JSON object a line: {"id": "…", "input": "…", "expected": "…"}'
-        raise CorpusError("it is JSON, but not one object a line", where=f"{source}:{number}", mend=mend)
+        hint = 'give one JSON object a line: {"id": "…", "input": "…", "expected": "…"}'
+        raise CorpusError("it is JSON, but not one object a line", where=f"{source}:{number}", hint=hint)
     if not first:
-        raise CorpusError("there is no input in it", where=source, mend=_NOTHING)
+        raise CorpusError("there is no input in it", where=source, hint=_NOTHING)
     manifest = None
     as_json = bare.startswith(b"{") or ".jsonl" in Path(path).suffixes
     if _is_manifest(first):
@@ -114,7 +114,7 @@ def _checked(
     items: tuple[Item, ...], source: str, manifest: Manifest | None = None, unused: tuple[str, ...] = ()
 ) -> Inputs:
     if not items:
-        raise CorpusError("there is no input in it", where=source, mend=_NOTHING)
+        raise CorpusError("there is no input in it", where=source, hint=_NOTHING)
     _check(items, source)
     return Inputs(items, manifest, unused)
 
@@ -129,8 +129,8 @@ def _row_item(row: Row) -> Item:
     try:
         item = decode_item(to_json({**row.about, "id": row.id, "replies": {}}), frozenset())
     except Flaw as flaw:
-        mend = "" if "--skip-bad" in flaw.mend else flaw.mend
-        raise CorpusError(flaw.problem, where=row.where, item=row.id, mend=mend or _WANTED) from None
+        hint = "" if "--skip-bad" in flaw.hint else flaw.hint
+        raise CorpusError(flaw.problem, where=row.where, item=row.id, hint=hint or _WANTED) from None
     return replace(item, line=int("".join(filter(str.isdecimal, row.where.rpartition(":")[2])) or 0))
 
 
@@ -140,8 +140,8 @@ def _array(source: str, maps: tuple[tuple[str, str], ...]) -> Inputs:
     if all(isinstance(value, str) for value in values):
         values = [{"input": value} for value in values]
     if not all(isinstance(value, dict) for value in values):
-        mend = 'give [{"id": "…", "input": "…", "expected": "…"}, …], or one object a line'
-        raise CorpusError("it is JSON, but not an array of objects", where=source, mend=mend)
+        hint = 'give [{"id": "…", "input": "…", "expected": "…"}, …], or one object a line'
+        raise CorpusError("it is JSON, but not an array of objects", where=source, hint=hint)
     objects = cast("list[dict[str, Any]]", values)
     if maps or not all("id" in one for one in objects):
         return _mapped(((f"{source}:{at}", one) for at, one in enumerate(objects, 1)), maps, source)
@@ -152,8 +152,8 @@ def _object(line: bytes, where: str) -> dict[str, Any]:
     try:
         return parse(line)
     except Flaw as flaw:
-        mend = "" if "--skip-bad" in flaw.mend else flaw.mend
-        raise CorpusError(flaw.problem, where=where, mend=mend or _WANTED) from None
+        hint = "" if "--skip-bad" in flaw.hint else flaw.hint
+        raise CorpusError(flaw.problem, where=where, hint=hint or _WANTED) from None
 
 
 def _refuse_maps(maps: tuple[tuple[str, str], ...], why: str) -> None:
@@ -173,13 +173,13 @@ def _lines(path: Path, limit: int) -> Generator[tuple[int, bytes]]:
                 number += 1
                 if len(line) > limit:
                     where = f"{path}:{number}"
-                    raise CorpusError(f"the line is longer than {limit} bytes", where=where, mend="shorten the item")
+                    raise CorpusError(f"the line is longer than {limit} bytes", where=where, hint="shorten the item")
                 if not line.isspace():
                     yield number, line
         except (OSError, EOFError, zlib.error) as error:
             where = f"{path}:{number + 1}" if number else f"{path}"
             what = getattr(error, "strerror", None) or error
-            raise CorpusError(f"cannot be read: {what}", where=where, mend="check the path and the file") from error
+            raise CorpusError(f"cannot be read: {what}", where=where, hint="check the path and the file") from error
 
 
 def _is_manifest(line: bytes) -> bool:
@@ -198,8 +198,8 @@ def _json_item(line: bytes, number: int, source: str) -> Item:
         known = {key: value for key, value in raw.items() if key not in _NOT_KEPT}
         return replace(decode_item(to_json({**known, "replies": {}}), frozenset()), line=number)
     except Flaw as flaw:
-        mend = "" if "--skip-bad" in flaw.mend else flaw.mend  # nothing is passed over here: it would not be asked
-        raise CorpusError(flaw.problem, where=where, item=name, mend=mend or _WANTED) from None
+        hint = "" if "--skip-bad" in flaw.hint else flaw.hint  # nothing is passed over here: it would not be asked
+        raise CorpusError(flaw.problem, where=where, item=name, hint=hint or _WANTED) from None
 
 
 def _kept(further: dict[str, Any]) -> dict[str, Any] | None:
@@ -210,7 +210,7 @@ def _text_item(line: bytes, number: int, source: str) -> Item:
     try:
         text = line.decode().rstrip("\r\n")
     except UnicodeDecodeError:
-        raise CorpusError("the line is not UTF-8 text", where=f"{source}:{number}", mend="save it as UTF-8") from None
+        raise CorpusError("the line is not UTF-8 text", where=f"{source}:{number}", hint="save it as UTF-8") from None
     return Item(f"line-{number}", text, {}, line=number)
 
 
@@ -220,7 +220,7 @@ def _check(items: tuple[Item, ...], source: str) -> None:
         where = f"{source}:{item.line}"
         if (first := seen.setdefault(item.id, item.line)) != item.line:
             problem = f"the id occurs twice, first on line {first}"
-            raise CorpusError(problem, where=where, item=item.id, mend="give each item an id of its own")
+            raise CorpusError(problem, where=where, item=item.id, hint="give each item an id of its own")
         try:
             check_request(request_of(item))
         except RequestError as problem:

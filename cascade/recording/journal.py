@@ -62,7 +62,7 @@ class Journal:
             descriptor = os.open(path, os.O_RDWR | os.O_CREAT | os.O_APPEND, 0o600)
         except OSError as error:
             problem = f"cannot be written: {error.strerror or error}"
-            raise CorpusError(problem, where=f"{path}", mend="check the path and its rights") from error
+            raise CorpusError(problem, where=f"{path}", hint="check the path and its rights") from error
         journal = cls(path, descriptor)
         try:
             _claim(descriptor, path)
@@ -85,13 +85,13 @@ class Journal:
             sync_folder(self.path.parent)
             return
         if first.get("journal") != "cascade record" or first.get("version") != _VERSION:
-            mend = "move it away, or record under another name"
-            raise CorpusError("it is no journal of this version of `cascade record`", where=f"{self.path}:1", mend=mend)
+            hint = "move it away, or record under another name"
+            raise CorpusError("it is no journal of this version of `cascade record`", where=f"{self.path}:1", hint=hint)
         changed = [_WORDS.get(key, key) for key in head if first.get(key) != head[key]]
         if changed:
             raise CorpusError(
                 f"this recording was begun with other settings: {' and '.join(changed)} changed since", where=f"{self.path}",
-                mend="run it as it was begun, or record under another name; the journal keeps what was paid",
+                hint="run it as it was begun, or record under another name; the journal keeps what was paid",
             )  # fmt: skip
         for entry in lines:
             self._note(entry)
@@ -147,7 +147,7 @@ class Journal:
                 self._unsynced = False
         except OSError as error:
             problem = f"cannot be written: {error.strerror or error}"
-            raise CorpusError(problem, where=f"{self.path}", mend="make room, then run it again") from error
+            raise CorpusError(problem, where=f"{self.path}", hint="make room, then run it again") from error
 
     def remove(self) -> None:
         """The corpus holds it all, and is on the disk: the journal is done with."""
@@ -175,8 +175,8 @@ def _decoded(kept: bytes, path: Path) -> Iterator[dict[str, Any]]:
         except ValueError:
             entry = None
         if not isinstance(entry, dict):
-            mend = "restore it, or take the line out: its call is then made again"
-            raise CorpusError("the line is damaged", where=f"{path}:{number}", mend=mend)
+            hint = "restore it, or take the line out: its call is then made again"
+            raise CorpusError("the line is damaged", where=f"{path}:{number}", hint=hint)
         yield cast("dict[str, Any]", entry)
 
 
@@ -188,5 +188,5 @@ def _claim(descriptor: int, path: Path) -> None:
     try:
         fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
     except OSError:
-        mend = "wait for it, or record under another name"
-        raise CorpusError("another `cascade record` is at work on it", where=f"{path}", mend=mend) from None
+        hint = "wait for it, or record under another name"
+        raise CorpusError("another `cascade record` is at work on it", where=f"{path}", hint=hint) from None

@@ -99,8 +99,8 @@ class Recorder:
             and are_asked_twice(self._kept.items, twice)
         )
         if settings.target.exists() and not beside.exists() and is_done:
-            mend = "give another name, or move it away"
-            raise CorpusError("it is there already, and no recording of it is under way", where=f"{settings.target}", mend=mend)  # fmt: skip
+            hint = "give another name, or move it away"
+            raise CorpusError("it is there already, and no recording of it is under way", where=f"{settings.target}", hint=hint)  # fmt: skip
         self._journal = Journal.open(beside, self._head)
         for draft in settings.target.parent.glob(
             f".{glob.escape(settings.target.name)}.[0-9]*"
@@ -145,7 +145,7 @@ class Recorder:
         self._state.stop = self._state.stop or Stop(kind, message)
 
     async def run(self) -> Report:
-        """Ask what is not in the journal yet, grade, write the corpus. Raises what no call can mend (a missing key)."""
+        """Ask what is not in the journal yet, grade, write the corpus. Raises what no call can fix (a missing key)."""
         started, state = self._clock(), self._state
         try:
             # What is answered already comes first: a cap that is reached at once must not make the corpus smaller.
@@ -172,7 +172,7 @@ class Recorder:
                 return
             try:
                 await self._record(item)
-            except CascadeError as error:  # nothing that another call would mend: kept until the corpus is written
+            except CascadeError as error:  # nothing that another call would hint: kept until the corpus is written
                 state.error = error
                 return
             self._tell()

@@ -52,7 +52,7 @@ FAILED: dict[VerdictKind, int] = {
 NO_COST = -1
 """Stands in a column of costs where none was recorded."""
 
-_MEND = "record it, or leave the item out (--skip-bad does)"
+_HINT = "record it, or leave the item out (--skip-bad does)"
 
 Refuse = Callable[[CorpusError], object]
 """Told of an item that cannot be used; it raises, or returns to have the item left out."""
@@ -133,9 +133,9 @@ class Columns:
     def __len__(self) -> int:
         return len(self.ids)
 
-    def error(self, row: int, problem: str, mend: str = "") -> CorpusError:
+    def error(self, row: int, problem: str, hint: str = "") -> CorpusError:
         """The error that names the item at `row`."""
-        return CorpusError(problem, where=f"{self.source}:{self.line[row]}", item=self.ids[row], mend=mend)
+        return CorpusError(problem, where=f"{self.source}:{self.line[row]}", item=self.ids[row], hint=hint)
 
 
 def read_columns(
@@ -174,7 +174,7 @@ def read_columns(
 def no_cost(lens: PolicyMapping, index: int, item: str, where: str) -> CorpusError:
     """The error for a reply whose cost is not known: that is never taken as 0."""
     what = "cost_usd" if lens.cost_of == "recorded" else "usage"
-    return CorpusError(f"the reply of {lens.rungs[index]!r} has no {what}", where=where, item=item, mend=_MEND)
+    return CorpusError(f"the reply of {lens.rungs[index]!r} has no {what}", where=where, item=item, hint=_HINT)
 
 
 def _raise(problem: CorpusError) -> None:
@@ -210,7 +210,7 @@ class _Vet:
         for lens in self._whole:
             for index, rung in enumerate(lens.rungs):
                 if (reply := item.replies.get(rung)) is None:
-                    self._tell(item, f"no reply of rung {rung!r} was recorded", _MEND)
+                    self._tell(item, f"no reply of rung {rung!r} was recorded", _HINT)
                 elif reply.score is None:
                     self._tell(item, f"the reply of {rung!r} has no score", "grade it, or leave the item out")
                 elif not (reply.cost_usd is not None if lens.cost_of == "recorded" else reply.can_be_priced):
@@ -235,8 +235,8 @@ class _Vet:
         self._seen.add(item.id)
         return True
 
-    def _tell(self, item: Item, problem: str, mend: str) -> None:
-        self._refuse(CorpusError(problem, where=f"{self._source}:{item.line}", item=item.id, mend=mend))
+    def _tell(self, item: Item, problem: str, hint: str) -> None:
+        self._refuse(CorpusError(problem, where=f"{self._source}:{item.line}", item=item.id, hint=hint))
 
 
 class _Body:

@@ -77,7 +77,7 @@ class ExactRun:
             answer = replay_item(self._plan, item, cost_of=lens.cost_of, guard=guard, rungs=lens.rungs, tell=tell)
         except CorpusError as problem:  # the item does not know its file
             raise CorpusError(
-                problem.problem, where=f"{self._source}:{item.line}", item=problem.item, mend=problem.mend
+                problem.problem, where=f"{self._source}:{item.line}", item=problem.item, hint=problem.hint
             ) from None
         for step in answer.steps:
             reply = item.reply(lens.rungs[step.index])

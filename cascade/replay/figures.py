@@ -165,14 +165,14 @@ def figures_of(
 def _score(item: Item, rung: str) -> float:
     score = item.reply(rung).score
     if score is None:
-        raise CorpusError(f"the reply of {rung!r} has no score", item=item.id, mend="grade it, or leave the item out")
+        raise CorpusError(f"the reply of {rung!r} has no score", item=item.id, hint="grade it, or leave the item out")
     return score
 
 
 def _single(items: Sequence[Item], rung: str, right_at: float) -> Single:
     costs = [item.reply(rung).cost_usd for item in items]
     if any(cost is None for cost in costs):
-        raise CorpusError(f"a reply of {rung!r} has no cost_usd", mend="record its cost")
+        raise CorpusError(f"a reply of {rung!r} has no cost_usd", hint="record its cost")
     scores = [_score(item, rung) for item in items]
     quality = sum(scores) / len(scores) if scores else 0.0
     wrong = sum(score < right_at for score in scores)

@@ -69,7 +69,7 @@ def own_mapping(manifest: Manifest, overrides: Sequence[Override] = (), *, repri
     """
     rungs, last = manifest.rungs, len(manifest.ladder) - 1
     if not last:
-        raise CorpusError("its ladder has one rung: there is nothing to climb", mend="record at least two")
+        raise CorpusError("its ladder has one rung: there is nothing to climb", hint="record at least two")
     own, by_task = _sorted_out(overrides, rungs)
     thresholds = {rung: own.get(rung, THRESHOLD) for rung in rungs[:last]}
     ladder = tuple(
@@ -96,7 +96,7 @@ def mapping_of(
         if rung in rungs[:number]:
             first = names[rungs.index(rung)]
             problem = f"rungs {first!r} and {names[number]!r} of policy {policy.name!r} both match its rung {rung!r}"
-            raise CorpusError(problem, mend="give the policy's rungs the corpus's names")
+            raise CorpusError(problem, hint="give the policy's rungs the corpus's names")
     if overrides:
         policy = _overridden(policy, *_sorted_out(overrides, names))
     return PolicyMapping(make_plan(policy), rungs, "policy" if reprice else "recorded")
@@ -147,7 +147,7 @@ def _match(policy: Policy, rung: Rung, manifest: Manifest) -> str:
         return same[0]
     has = ", ".join(_said(entry) for entry in manifest.ladder)
     problem = f"has no rung {rung.rung!r} ({rung.model}), which policy {policy.name!r} asks"
-    raise CorpusError(problem, mend=f"it has {has}: give a --policy with these rungs or models, or none")
+    raise CorpusError(problem, hint=f"it has {has}: give a --policy with these rungs or models, or none")
 
 
 def _model(name: str) -> str:
@@ -210,8 +210,8 @@ def _list_price(rung: Rung) -> Rates:
     try:
         return rates_of(rung)
     except NoPrice as problem:
-        mend = "give a --policy that has one, or use the recorded costs: leave --reprice out"
-        raise PolicyError(str(problem), where="--reprice", key=rung.rung, mend=mend) from None
+        hint = "give a --policy that has one, or use the recorded costs: leave --reprice out"
+        raise PolicyError(str(problem), where="--reprice", key=rung.rung, hint=hint) from None
 
 
 def _compile_nothing(_pattern: str) -> Matcher:

@@ -77,8 +77,8 @@ def scores_of(columns: Columns, view: View, outcomes: Outcomes) -> Floats:
     if ungraded.any():
         row = int(ungraded.argmax())
         rung = view.lens.rungs[int(outcomes.shipped[row])]
-        mend = "grade it, or leave the item out (--skip-bad does)"
-        raise columns.error(row, f"the reply of {rung!r} has no score", mend)
+        hint = "grade it, or leave the item out (--skip-bad does)"
+        raise columns.error(row, f"the reply of {rung!r} has no score", hint)
     return scores
 
 

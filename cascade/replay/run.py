@@ -85,7 +85,7 @@ def replay_corpus(path: str | os.PathLike[str], wish: Wish, progress: Progress |
         try:
             lenses = _lenses(reader.manifest, wish)
         except CorpusError as problem:  # the lens does not know where the corpus is from
-            raise CorpusError(problem.problem, where=reader.source, mend=problem.mend) from None
+            raise CorpusError(problem.problem, where=reader.source, hint=problem.hint) from None
         runs = [ExactRun(lens, reader.source) for lens in lenses] if wish.exact else []
 
         def each(items: Sequence[Item]) -> None:
@@ -104,7 +104,7 @@ def replay_corpus(path: str | os.PathLike[str], wish: Wish, progress: Progress |
         )
         if not len(columns):
             which = "" if wish.part == "all" else f" in its {wish.part} part"
-            raise CorpusError(f"has no items{which}", where=reader.source, mend="give another --split, or record items")
+            raise CorpusError(f"has no items{which}", where=reader.source, hint="give another --split, or record items")
         outcomes = [run.outcomes() for run in runs] or [evaluate(columns, view) for view in views]
         return _replay(columns, list(zip(views, outcomes, strict=True)), wish, reader)
 

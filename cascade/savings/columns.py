@@ -104,10 +104,10 @@ def read_map(pairs: Iterable[str]) -> dict[Field, str]:
         field, equals, column = (part.strip() for part in pair.partition("="))
         if not equals or not column or field not in FIELDS:
             raise UsageExportError(
-                f"{pair!r} is not FIELD=COLUMN", where="--map", mend=f"FIELD is one of {', '.join(FIELDS)}"
+                f"{pair!r} is not FIELD=COLUMN", where="--map", hint=f"FIELD is one of {', '.join(FIELDS)}"
             )
         if field in given:
-            raise UsageExportError(f"{field!r} is mapped twice", where="--map", mend="leave one of them out")
+            raise UsageExportError(f"{field!r} is mapped twice", where="--map", hint="leave one of them out")
         given[field] = column
     return given
 
@@ -169,7 +169,7 @@ def check_columns(found: Mapping[Field, str], names: Iterable[str], where: str, 
         if missing[0] in given:
             problem = f"has no column {given[missing[0]]!r}, which --map says is {missing[0]!r}"
         shown = ", ".join(name[:60] for name in there[:30])
-        raise UsageExportError(problem, where=where, mend=f"it has: {shown}{', …' if len(there) > 30 else ''}")
+        raise UsageExportError(problem, where=where, hint=f"it has: {shown}{', …' if len(there) > 30 else ''}")
 
 
 def _what_is_missing(missing: list[Field], there: set[str]) -> str:

@@ -32,9 +32,9 @@ def rows_of(path: Path, source: str) -> Iterator[_Row]:
                 yield from _table(file, source, head)
     except OSError as error:
         problem = f"cannot be read: {error.strerror or error}"
-        raise UsageExportError(problem, where=source, mend="check the path") from error
+        raise UsageExportError(problem, where=source, hint="check the path") from error
     except UnicodeDecodeError:
-        raise UsageExportError("is not UTF-8 text", where=source, mend="decompress it, or export it as UTF-8") from None
+        raise UsageExportError("is not UTF-8 text", where=source, hint="decompress it, or export it as UTF-8") from None
 
 
 def _table(file: io.TextIOWrapper, source: str, head: str) -> Iterator[_Row]:
@@ -45,7 +45,7 @@ def _table(file: io.TextIOWrapper, source: str, head: str) -> Iterator[_Row]:
     try:
         names = [name.strip() for name in next(reader, no_cells)]
         if not any(names):
-            raise UsageExportError("is empty", where=source, mend="its first line must name the columns")
+            raise UsageExportError("is empty", where=source, hint="its first line must name the columns")
         for cells in reader:
             if not any(cells):
                 continue
@@ -55,9 +55,9 @@ def _table(file: io.TextIOWrapper, source: str, head: str) -> Iterator[_Row]:
                 )
             yield reader.line_num, _expanded(dict(zip(names, cells, strict=True)))
     except csv.Error as error:
-        mend = "export it without prompts and answers" if "field larger" in str(error) else "check that it is CSV"
+        hint = "export it without prompts and answers" if "field larger" in str(error) else "check that it is CSV"
         raise UsageExportError(
-            f"is not readable CSV: {error}", where=f"{source}:{reader.line_num}", mend=mend
+            f"is not readable CSV: {error}", where=f"{source}:{reader.line_num}", hint=hint
         ) from None
 
 
@@ -87,7 +87,7 @@ def _json_lines(file: io.TextIOWrapper, source: str) -> Iterator[_Row]:
 def _document(file: io.TextIOWrapper, source: str) -> Iterator[_Row]:
     text = file.read(_MAX_BYTES + 1)
     if len(text) > _MAX_BYTES:
-        raise UsageExportError(f"is longer than {_MAX_BYTES} characters", where=source, mend="write it as JSON lines")
+        raise UsageExportError(f"is longer than {_MAX_BYTES} characters", where=source, hint="write it as JSON lines")
     yield from enumerate(_objects(_parse(text, source), source), start=1)
 
 
@@ -106,7 +106,7 @@ def _objects(value: Any, where: str) -> Iterator[dict[str, Any]]:
             yield from _objects(one, where)
         return
     if not isinstance(value, dict):
-        raise UsageExportError("is not a JSON object", where=where, mend="write one JSON object per row")
+        raise UsageExportError("is not a JSON object", where=where, hint="write one JSON object per row")
     row = cast("dict[str, Any]", value)
     for key in ("data", "results"):
         if isinstance(inner := row.get(key), list):

@@ -66,8 +66,8 @@ def read_mix(text: str, rungs: Sequence[str]) -> Mix:
     except (ValueError, ZeroDivisionError):
         parts = []
     if len(parts) != len(rungs) or any(part < 0 for part in parts) or sum(parts) not in (1, 100):
-        mend = f"give a share for each of {', '.join(rungs)} that add up to 100, e.g. 80/15/5"
-        raise UsageExportError(f"{text!r} is not a mix", where="--mix", mend=mend)
+        hint = f"give a share for each of {', '.join(rungs)} that add up to 100, e.g. 80/15/5"
+        raise UsageExportError(f"{text!r} is not a mix", where="--mix", hint=hint)
     shares = tuple(part / sum(parts) for part in parts)
     return Mix(shares, tuple(sum(shares[k:], Fraction(0)) for k in range(len(shares))), "estimate")
 
@@ -82,11 +82,11 @@ def observe(reader: CorpusReader, policy: Policy) -> Mix:
     try:
         lens = mapping_of(policy, manifest)
     except CorpusError as problem:  # the lens does not know where the corpus is from
-        raise CorpusError(problem.problem, where=reader.source, mend=problem.mend) from None
+        raise CorpusError(problem.problem, where=reader.source, hint=problem.hint) from None
     lenses = (lens, replace(lens, cost_of="policy"))
     columns, views = read_columns(reader, manifest, lenses, source=reader.source)
     if not len(columns):
-        raise CorpusError("has no items", where=reader.source, mend="record some first: cascade record")
+        raise CorpusError("has no items", where=reader.source, hint="record some first: cascade record")
     view, priced = _priced(views)
     tasks = tally(columns, view, evaluate(columns, view))
     figures = total(tasks, singles_of(columns, view))

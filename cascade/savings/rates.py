@@ -23,7 +23,7 @@ from cascade.savings.usage import SIZE_STEP, Slice
 
 __all__ = ["PriceBook", "cost_of", "halved", "read_prices", "tier_of"]
 
-_MEND = "--price MODEL=IN/OUT or MODEL=IN/OUT/CACHE_READ/CACHE_WRITE, in USD per million tokens"
+_HINT = "--price MODEL=IN/OUT or MODEL=IN/OUT/CACHE_READ/CACHE_WRITE, in USD per million tokens"
 
 
 class PriceBook:
@@ -50,7 +50,7 @@ class PriceBook:
             return rates_of(Rung(rung="list", model=model, max_tokens=1))
         except (NoPrice, ValidationError):
             problem = f"there is no price for model {model[:128]!r}"
-            raise UsageExportError(problem, where=where, mend=f"--price {model[:128]}=IN/OUT") from None
+            raise UsageExportError(problem, where=where, hint=f"--price {model[:128]}=IN/OUT") from None
 
 
 def read_prices(pairs: Iterable[str]) -> dict[str, Price]:
@@ -63,7 +63,7 @@ def read_prices(pairs: Iterable[str]) -> dict[str, Price]:
         except InvalidOperation:
             numbers = []
         if not equals or not model.strip() or len(numbers) not in (2, 4) or not all(_is_price(one) for one in numbers):
-            raise UsageExportError(f"{pair!r} is not a price", where="--price", mend=_MEND)
+            raise UsageExportError(f"{pair!r} is not a price", where="--price", hint=_HINT)
         read, write = numbers[2:] or (None, None)
         own[model.strip()] = Price(input=numbers[0], output=numbers[1], cache_read=read, cache_write=write)
     return own

@@ -103,7 +103,7 @@ def read_usage(path: str | os.PathLike[str], given: Mapping[Field, str] | None =
             totals += 1
             continue
         if model is None:
-            raise UsageExportError("has tokens but no model", where=where, mend="group the export by model")
+            raise UsageExportError("has tokens but no model", where=where, hint="group the export by model")
         rows += 1
         requests = read.requests()
         size = _size(usage, requests)
@@ -132,7 +132,7 @@ def with_requests(export: UsageExport, requests: int) -> UsageExport:
         raise UsageExportError(
             problem,
             where="--requests",
-            mend="leave it out" if not open_ else "give the number of all requests, above that",
+            hint="leave it out" if not open_ else "give the number of all requests, above that",
         )
     weights = [part.usage.prompt_tokens + part.usage.output_tokens for part in open_]
     total, given, known = sum(weights) or 1, 0, list[Slice]()
@@ -171,7 +171,7 @@ class _Told:
             raise UsageExportError(
                 f"{column!r} {_INCLUDES[includes]} the cached tokens here, but {_INCLUDES[before]} them at {first}",
                 where=where,
-                mend=_say_which(column),
+                hint=_say_which(column),
             )
 
     def unread(self, found: Mapping[Field, str]) -> tuple[str, ...]:
@@ -186,7 +186,7 @@ class _Told:
         for field, column in self._given.items():
             if field not in found and self._by_names:
                 raise UsageExportError(
-                    f"has no column {column!r}", where=self._source, mend=f"correct --map {field}=COLUMN"
+                    f"has no column {column!r}", where=self._source, hint=f"correct --map {field}=COLUMN"
                 )
         if empty:
             for names, columns in self._by_names.items():
@@ -194,7 +194,7 @@ class _Told:
             raise UsageExportError(
                 "has no rows with token counts",
                 where=self._source,
-                mend="export a row per request, or per model and day",
+                hint="export a row per request, or per model and day",
             )
         return found
 
@@ -234,7 +234,7 @@ class _Reader:
                 raise UsageExportError(
                     f"{column!r} is less than the cached tokens, so it does not include them",
                     where=self._where,
-                    mend=f"--map input={column}",
+                    hint=f"--map input={column}",
                 )
         return Usage(tokens, output, five, hour, read)
 
@@ -265,7 +265,7 @@ class _Reader:
                 f"{self._columns['total']!r} is {total:,}, which neither {tokens + output:,} (with the cached tokens in"
                 f" {column!r}) nor {tokens + cached + output:,} (without) explains: {names} do not add up to it",
                 where=self._where,
-                mend=_say_which(column),
+                hint=_say_which(column),
             )
         self._told.settle(column, self._where, includes=includes)
         return includes
@@ -295,7 +295,7 @@ class _Reader:
             raise UsageExportError(
                 f"{column!r} is not a date such as 2026-11-30",
                 where=self._where,
-                mend="correct it, or --map date=COLUMN with another column",
+                hint="correct it, or --map date=COLUMN with another column",
             ) from None
 
     def _whole(self, field: Field) -> int | None:
@@ -315,7 +315,7 @@ class _Reader:
             raise UsageExportError(
                 f"{self._columns[field]!r} is not a whole number of 0 or more",
                 where=self._where,
-                mend=f"correct it, or --map {field}=COLUMN with another column",
+                hint=f"correct it, or --map {field}=COLUMN with another column",
             )
         return int(number)
 

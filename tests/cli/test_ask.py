@@ -109,7 +109,7 @@ def test_an_error_is_one_line(run: Run, arguments: tuple[str, ...], code: int, s
 
 
 def test_bad_yaml_names_its_place(run: Run, tmp_path: Path) -> None:
-    """A policy error names file:line:column, the key and the mend."""
+    """A policy error names file:line:column, the key and how to fix it."""
     path = tmp_path / "mine.yaml"
     path.write_text("version: 1\nname: mine\nladder:\n  - {rung: haiku, model: claude-haiku-5-5, threshold: 1.8}\n")
     ran = run("policy", "check", str(path))

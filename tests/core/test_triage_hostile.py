@@ -66,7 +66,7 @@ def read(text: str, repair: Repair | None, *, structured: bool) -> Verdict:
     return read_reply(Reply(text, "end_turn", Usage()), triage=True, structured=structured, repair=repair)
 
 
-@pytest.mark.parametrize("repair", [None, loads], ids=["strict", "mending"])
+@pytest.mark.parametrize("repair", [None, loads], ids=["strict", "repairing"])
 def test_over_two_thousand_mutated_replies_bring_only_verdicts(repair: Repair | None) -> None:
     """No exception, no confidence outside 0..1 or made up, and 20 seconds for them all are plenty."""
     chance = random.Random(20_261_121)
@@ -93,11 +93,11 @@ ENVELOPES = st.fixed_dictionaries({"confidence": JSON, "answer": JSON})
 @given(text=st.text() | JSON.map(json.dumps) | ENVELOPES.map(json.dumps), structured=st.booleans())
 @settings(max_examples=300)
 def test_any_text_and_any_json_bring_only_verdicts(text: str, structured: bool) -> None:
-    """Whatever is drawn, with and without the repair; the two differ only where a mend was made and said."""
-    strict, mended = (read(text, repair, structured=structured) for repair in (None, loads))
+    """Whatever is drawn, with and without the repair; the two differ only where a repair was made and said."""
+    strict, repaired = (read(text, repair, structured=structured) for repair in (None, loads))
     assert holds(text, strict)
-    assert holds(text, mended)
-    assert repr(strict) == repr(mended) or mended.repaired
+    assert holds(text, repaired)
+    assert repr(strict) == repr(repaired) or repaired.repaired
 
 
 @given(data=st.data())
@@ -128,7 +128,7 @@ LONG: list[Callable[[int], str]] = [
 
 
 def test_a_megabyte_made_to_hurt_is_read_in_bounded_time() -> None:
-    """Each shape at 100 kB and at 1 MB, mending included: seconds for all of them, where a square would take hours."""
+    """Each shape at 100 kB and at 1 MB, repairing included: seconds for all of them, where a square would take hours."""
     started = time.perf_counter()
     for shape in LONG:
         for size in (100_000, 1_000_000):

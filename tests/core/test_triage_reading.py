@@ -1,4 +1,4 @@
-"""What is made of a reply: stop_reason, then strict JSON, then a mend that adds nothing and loses nothing."""
+"""What is made of a reply: stop_reason, then strict JSON, then a repair that adds nothing and loses nothing."""
 
 from __future__ import annotations
 
@@ -18,10 +18,10 @@ GOOD = '{"confidence": 0.9, "answer": "yes"}'
 
 
 def read(
-    text: str, *, stop: str = "end_turn", triage: bool = True, structured: bool = False, mend: bool = True
+    text: str, *, stop: str = "end_turn", triage: bool = True, structured: bool = False, repair: bool = True
 ) -> Verdict:
     """What is made of a reply with this text."""
-    return read_reply(Reply(text, stop, Usage()), triage=triage, structured=structured, repair=loads if mend else None)  # type: ignore[arg-type]
+    return read_reply(Reply(text, stop, Usage()), triage=triage, structured=structured, repair=loads if repair else None)  # type: ignore[arg-type]
 
 
 STOPS = [
@@ -54,7 +54,7 @@ def test_a_complete_text_that_stopped_for_an_unknown_reason_is_marked(text: str,
     assert verdict == Verdict("answered", text="yes", detail="stopped by something_new", unknown_stop=True)
 
 
-def test_what_stopped_for_an_unknown_reason_is_not_mended() -> None:
+def test_what_stopped_for_an_unknown_reason_is_not_repaired() -> None:
     """A text that needs it may have been cut."""
     broken = "{'confidence': 0.9, 'answer': 'yes'}"
     assert read(broken).kind == "answered"
@@ -63,7 +63,7 @@ def test_what_stopped_for_an_unknown_reason_is_not_mended() -> None:
 
 @given(confidence=st.floats(0, 1) | st.sampled_from([0, 1]), answer=st.text())
 def test_a_sound_envelope_is_read_to_the_letter(confidence: float, answer: str) -> None:
-    """The very number and the very text, unmended, in either order of the keys."""
+    """The very number and the very text, unrepaired, in either order of the keys."""
     for pairs in ({"confidence": confidence, "answer": answer}, {"answer": answer, "confidence": confidence}):
         verdict = read(json.dumps(pairs))
         assert verdict == Verdict("answered", float(confidence), "self_reported", answer)
@@ -75,15 +75,15 @@ BAD_CONFIDENCE = [
 ]  # fmt: skip
 
 
-@pytest.mark.parametrize("mend", [True, False])
+@pytest.mark.parametrize("repair", [True, False])
 @pytest.mark.parametrize("confidence", BAD_CONFIDENCE)
-def test_a_confidence_that_is_no_number_from_0_to_1_makes_the_reply_malformed(confidence: str, mend: bool) -> None:
+def test_a_confidence_that_is_no_number_from_0_to_1_makes_the_reply_malformed(confidence: str, repair: bool) -> None:
     """Out of range, missing, NaN, a string, a boolean, a percentage: never clamped, converted or guessed."""
     for text in (
         f'{{"confidence": {confidence}, "answer": "yes"}}',
         f'{{"answer": "yes", "confidence": {confidence}}}',
     ):
-        verdict = read(text, mend=mend)
+        verdict = read(text, repair=repair)
         assert (verdict.kind, verdict.confidence, verdict.text) == ("malformed", None, None)
 
 
@@ -102,7 +102,7 @@ MALFORMED = [
     '{"confidence": 0.9', '{"confidence": 0.', '{"answer": "yes", "confidence": 0.9', '{"answer": "yes", "confidence": 0.}',
     '{"confidence": 0.9, "answer": "if (x) { return 1; }', '{"confidence": 0.9, "answer": "a = {\\"b\\": \\"c\\"}',
     '{"confidence": 0.9, "answer": }', '{"confidence": , "answer": "yes"}', '{"confidence": "answer": "yes"}',
-    # a mend would have to choose: the answer's end, or the confidence
+    # a repair would have to choose: the answer's end, or the confidence
     '{"confidence": 0.9, "answer": "He said "no", "yes": and left"}',
     "{'confidence': 0.2, 'answer': 'my \"confidence\": 0.9'}", "{'confidence': 90%, 'answer': 'yes'}",
     "{'confidence': '0.9', 'answer': 'yes'}", "{'confidence': 0.9, 'answer': 'yes', 'why': 'because'}",
@@ -111,16 +111,16 @@ MALFORMED = [
 ]  # fmt: skip
 
 
-@pytest.mark.parametrize("mend", [True, False])
+@pytest.mark.parametrize("repair", [True, False])
 @pytest.mark.parametrize("text", MALFORMED)
-def test_what_is_not_one_whole_envelope_is_malformed(text: str, mend: bool) -> None:
+def test_what_is_not_one_whole_envelope_is_malformed(text: str, repair: bool) -> None:
     """Prose, two objects, a key twice, cut JSON: with the repair at hand as without."""
-    verdict = read(text, mend=mend)
+    verdict = read(text, repair=repair)
     assert (verdict.kind, verdict.confidence, verdict.text) == ("malformed", None, None)
     assert verdict.detail
 
 
-MENDED = [
+REPAIRED = [
     "{'confidence': 0.9, 'answer': 'yes'}",
     '{"confidence": 0.9, "answer": "yes",}',
     '{confidence: 0.9, answer: "yes"}',
@@ -132,16 +132,16 @@ MENDED = [
 ]
 
 
-@pytest.mark.parametrize("text", MENDED)
-def test_what_is_mended_says_so(text: str) -> None:
-    """Quotes, commas and fences may be mended: the number and the text stood there, once and whole."""
+@pytest.mark.parametrize("text", REPAIRED)
+def test_what_is_repaired_says_so(text: str) -> None:
+    """Quotes, commas and fences may be repaired: the number and the text stood there, once and whole."""
     assert read(text) == Verdict("answered", 0.9, "self_reported", "yes", repaired=True)
 
 
 def test_a_fence_comes_off_without_the_extra_and_nothing_else_does() -> None:
     """A fence around sound JSON needs no repair."""
-    assert read(f"```json\n{GOOD}\n```", mend=False).text == "yes"
-    assert {read(text, mend=False).kind for text in MENDED[:5]} == {"malformed"}
+    assert read(f"```json\n{GOOD}\n```", repair=False).text == "yes"
+    assert {read(text, repair=False).kind for text in REPAIRED[:5]} == {"malformed"}
 
 
 @pytest.mark.parametrize(
@@ -167,7 +167,7 @@ def test_a_repair_that_fails_is_a_malformed_reply() -> None:
 
 
 @given(answer=st.text(alphabet="ab \"'\\{}[],:\n`é1.", max_size=30))
-def test_a_mended_answer_keeps_every_letter(answer: str) -> None:
+def test_a_repaired_answer_keeps_every_letter(answer: str) -> None:
     """An answer written without escaping is either read whole, up to punctuation, or not at all."""
     verdict = read('{"confidence": 0.9, "answer": "' + answer + '"}')
     if verdict.kind == "answered" and verdict.repaired:
@@ -205,7 +205,7 @@ def test_depth_is_no_crash_at_any_level() -> None:
     """What parses at the edge of the recursion limit may not be written again: malformed, not an error."""
     for depth in (*range(100, 3_000, 100), *range(900, 1_000, 3), 100_000):
         text = '{"confidence": 0.9, "answer": ' + "[" * depth + "]" * depth + "}"
-        assert read(text, structured=True, mend=False).kind in ("answered", "malformed")
+        assert read(text, structured=True, repair=False).kind in ("answered", "malformed")
 
 
 def test_the_top_answers_in_its_own_words() -> None:

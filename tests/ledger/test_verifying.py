@@ -192,7 +192,7 @@ def test_a_changed_text_is_found(path: Path) -> None:
 
 
 def test_a_cut_tail_is_found_with_heads_and_only_with_them(path: Path) -> None:
-    """The sums still show it where they were left alone; where they were mended too, the heads do."""
+    """The sums still show it where they were left alone; where they were repaired too, the heads do."""
     before = look(path).heads
     tamper(
         path, f"DELETE FROM entries WHERE {ONE} AND request = 'one-3'", "DELETE FROM contents WHERE request = 'one-3'"

@@ -1,4 +1,4 @@
-"""One mistake at a time: each is one line with file:line:column, the key and the mend."""
+"""One mistake at a time: each is one line with file:line:column, the key and how to fix it."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ TWICE = (
     " {name: ^level, mean: 0, scale: 1, weight: 1}]}}"
 )
 
-# (what is replaced, by what, where, key, a part of the problem, a part of the mend). Where is the ^ in the text; a place that
+# (what is replaced, by what, where, key, a part of the problem, a part of the hint). Where is the ^ in the text; a place that
 # is not in the replaced text stands as line:column.
 FAULTS: list[tuple[str, str, str, str, str, str]] = [
     # keys
@@ -156,12 +156,12 @@ FAULTS: list[tuple[str, str, str, str, str, str]] = [
 
 
 @pytest.mark.parametrize(
-    ("old", "new", "at", "key", "problem", "mend"), FAULTS, ids=[f"{f[3]}: {f[1][:40]}" for f in FAULTS]
+    ("old", "new", "at", "key", "problem", "hint"), FAULTS, ids=[f"{f[3]}: {f[1][:40]}" for f in FAULTS]
 )
 def test_a_single_mistake_is_told_with_its_place_its_key_and_its_mend(
-    old: str, new: str, at: str, key: str, problem: str, mend: str
+    old: str, new: str, at: str, key: str, problem: str, hint: str
 ) -> None:
-    """`file:line:column: key: problem (mend)`, and no other error beside it."""
+    """`file:line:column: key: problem (hint)`, and no other error beside it."""
     text = changed((old, new))
     if at == "^":
         before, _, after = text.partition("^")
@@ -170,7 +170,7 @@ def test_a_single_mistake_is_told_with_its_place_its_key_and_its_mend(
     assert (error.where, error.key) == (f"p.yaml:{at}", key)
     assert str(error).startswith(f"p.yaml:{at}:{f' {key}:' if key else ''} ")
     assert problem in str(error)
-    assert mend in str(error)
+    assert hint in str(error)
     assert getattr(error, "__notes__", []) == []
 
 

@@ -118,7 +118,7 @@ def test_graded_anew_it_is_what_it_would_have_been_at_once(
 def test_what_the_inputs_say_now_is_what_is_graded_against(
     corpus: Corpus, record: Record, emulate: Emulate, tmp_path: Path
 ) -> None:
-    """An expected answer that was wanting, or was mended, is no reason to pay again."""
+    """An expected answer that was wanting, or was repaired, is no reason to pay again."""
     emulator, target = emulate(corpus), tmp_path / "corpus.jsonl"
     record(emulator, inputs=bare(corpus, expected=False), grader="exact")
     assert set(scores(target)) == {0.0, 1.0}  # by agreement with the baseline

@@ -23,11 +23,11 @@ def joint_manifest(readers: Sequence[CorpusReader]) -> Manifest:
     for reader in readers[1:]:
         if _ladder_told(reader.manifest) != _ladder_told(first):
             problem = f"its ladder is {_ladder_told(reader.manifest)}, the first corpus's is {_ladder_told(first)}"
-            mend = "calibrate them separately"
-            raise CorpusError(problem, where=reader.source, mend=mend)
+            hint = "calibrate them separately"
+            raise CorpusError(problem, where=reader.source, hint=hint)
         if reader.manifest.grader != first.grader:
             problem = f"its grader is {_grader(reader.manifest.grader)}, the first corpus's is {_grader(first.grader)}"
-            raise CorpusError(problem, where=reader.source, mend="use one grader for all, or calibrate them separately")
+            raise CorpusError(problem, where=reader.source, hint="use one grader for all, or calibrate them separately")
     # A certificate on synthetic items is not one on recorded items, whichever corpus comes first.
     return replace(first, synthetic=any(reader.manifest.synthetic for reader in readers))
 
@@ -54,7 +54,7 @@ def refuse_own_scorer(policy: Policy | None, sources: Sequence[str]) -> None:
     if policy.certificate.hashes.corpus == hash_of_corpus(sources):
         problem = "its scorer was learned on this corpus, so neither tuning nor certifying on it is out of sample"
         raise PolicyError(
-            problem, where=f"policy {policy.name!r}", mend="--scorer learns it again, on half of the items"
+            problem, where=f"policy {policy.name!r}", hint="--scorer learns it again, on half of the items"
         )
 
 
@@ -66,15 +66,15 @@ def refuse_to_hold(policy: Policy, manifest: Manifest, lens: PolicyMapping, sour
     if changed := changed_parts(policy):
         problem = f"changed since it was certified: {', '.join(changed)}"
         raise PolicyError(
-            problem, where=f"policy {policy.name!r}", mend="calibrate again, or restore what was certified"
+            problem, where=f"policy {policy.name!r}", hint="calibrate again, or restore what was certified"
         )
-    problem, mend = "", "give another corpus"
+    problem, hint = "", "give another corpus"
     if certificate.hashes.corpus == hash_of_corpus(sources):
         problem = "is the corpus that the certificate was made from"
     elif others := other_models(lens, manifest):
         problem = f"these are other models' replies: {'; '.join(others)}"
     elif certificate.grader != manifest.grader:
         problem = f"its grader is {_grader(manifest.grader)}, the certificate's is {_grader(certificate.grader)}"
-        mend = "grade it in the same way, or calibrate again"
+        hint = "grade it in the same way, or calibrate again"
     if problem:
-        raise CorpusError(problem, where=sources[0], mend=mend)
+        raise CorpusError(problem, where=sources[0], hint=hint)

@@ -39,12 +39,12 @@ def hold_against(coded: Coded, policy: Policy) -> Against:
     certificate = policy.certificate
     if certificate is None:
         where = f"policy {policy.name!r}"
-        raise PolicyError("has no certificate", where=where, mend="cascade calibrate CORPUS --write POLICY makes one")
+        raise PolicyError("has no certificate", where=where, hint="cascade calibrate CORPUS --write POLICY makes one")
     if not len(coded):
         raise CorpusError("has no items to test the certificate on")
     if coded.right_at != certificate.right_at:
         problem = f"right_at: is {coded.right_at:g}, the certificate's is {certificate.right_at:g}"
-        raise CorpusError(problem, mend="grade it in the same way, or calibrate again")
+        raise CorpusError(problem, hint="grade it in the same way, or calibrate again")
     target = Target(certificate.loss, certificate.alpha, certificate.delta)
     sample = sample_of(losses_under(coded, policy, target), coded.group)
     upper, lower = upper_bound(sample, target.delta), lower_bound(sample, target.delta)

@@ -78,7 +78,7 @@ class Counts:
         if self.rungs != other.rungs or self.right_at != other.right_at:
             mine, its = (f"{' → '.join(one.rungs)} with right_at {one.right_at:g}" for one in (self, other))
             problem = f"different ladders cannot be added: {mine}, and {its}"
-            raise CorpusError(problem, where="counts", mend="count both under one policy")
+            raise CorpusError(problem, where="counts", hint="count both under one policy")
         levels = tuple(np.union1d(a, b) for a, b in zip(self.levels, other.levels, strict=True))
         codes = np.concatenate([part.at_levels(levels).codes for part in (self, other)])
         sums: dict[str, Any] = {name: np.concatenate([getattr(part, name) for part in (self, other)]) for name in _SUMS}

@@ -34,7 +34,7 @@ NOT_COUNTED = -1
 _FEW = 1024  # levels up to which searching them beats sorting the whole column
 _SAMPLE = 8192
 _ALL = slice(None)
-_MEND = "grade it, or leave the item out (--skip-bad does)"
+_HINT = "grade it, or leave the item out (--skip-bad does)"
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -281,7 +281,7 @@ def _require(columns: Columns, view: View) -> None:
                 row = int(missed.argmax())
                 where = f"{columns.source}:{columns.line[row]}"
                 error = no_cost(view.lens, index, columns.ids[row], where)
-                faults.append((row, columns.error(row, problem.format(rung), _MEND) if problem else error))
+                faults.append((row, columns.error(row, problem.format(rung), _HINT) if problem else error))
                 break
     if faults:
         raise min(faults, key=lambda fault: fault[0])[1]

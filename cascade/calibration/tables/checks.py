@@ -27,7 +27,7 @@ SLACK: Final = 1e-9
 
 _MOST = 2.0**53  # beyond it a float, which sums pass through, is not exact
 
-_MEND = "make it with `cascade tabulate`, or with the columns that cascade.calibration.tables.parquet describes"
+_HINT = "make it with `cascade tabulate`, or with the columns that cascade.calibration.tables.parquet describes"
 
 
 _Score = Annotated[float, Meta(ge=-1e6, le=1e6)]  # as in a corpus
@@ -64,15 +64,15 @@ def told_of(table: Any, where: str) -> Told:
     """The metadata; rungs default to the columns', the corpus's name to the file's."""
     ending, names = ".cost_nano_usd", cast("list[str]", table.column_names)
     for name in sorted({name for name in names if names.count(name) > 1}):
-        raise CorpusError(f"two columns are called {name!r}", where=where, mend="rename one of them")
+        raise CorpusError(f"two columns are called {name!r}", where=where, hint="rename one of them")
     raw = cast("dict[bytes, bytes]", table.schema.metadata or {}).get(COUNTS_KEY)
     try:
         told = msgjson.decode(raw, type=Told) if raw else Told()
     except (MsgspecError, UnicodeDecodeError):
-        raise CorpusError(f"its {COUNTS_KEY.decode()} metadata is damaged", where=where, mend=_MEND) from None
+        raise CorpusError(f"its {COUNTS_KEY.decode()} metadata is damaged", where=where, hint=_HINT) from None
     rungs = told.rungs or tuple(_Rung(name.removesuffix(ending)) for name in names if name.endswith(ending))
     if len({one.rung for one in rungs}) < max(2, len(rungs)):
-        raise CorpusError("is not a table of counts: it has no two rungs", where=where, mend=_MEND)
+        raise CorpusError("is not a table of counts: it has no two rungs", where=where, hint=_HINT)
     return structs.replace(told, rungs=rungs, corpora=told.corpora or (Path(where).name.partition(".")[0],))
 
 
@@ -86,8 +86,8 @@ def checked_columns(
             columns[name] = _checked(name, _numbers(pa, table.column(name)), where)
         elif needed:
             names = cast("list[str]", table.column_names)
-            mend = f"{did_you_mean(name, names)}it has {listed(names)}; {_MEND}"
-            raise CorpusError(f"is not a table of counts: it has no column {name!r}", where=where, mend=mend)
+            hint = f"{did_you_mean(name, names)}it has {listed(names)}; {_HINT}"
+            raise CorpusError(f"is not a table of counts: it has no column {name!r}", where=where, hint=hint)
     for rung in rungs:
         _check_sums(columns, rung, scores, where)
     return columns
@@ -96,21 +96,21 @@ def checked_columns(
 def _checked(name: str, column: Any, where: str) -> Any:
     """A column by itself."""
     if column.dtype.kind not in "iuf":
-        raise CorpusError(f"column {name!r} does not hold numbers", where=where, mend=_MEND)
+        raise CorpusError(f"column {name!r} does not hold numbers", where=where, hint=_HINT)
     kind = name.rpartition(".")[2]
     if kind == "confidence":
         outside = (column < 0) | ((column > 1) & (column != np.inf))
-        _refuse(name, column, outside, "is not a confidence", where=where, mend="give 0 to 1, null or infinite")
+        _refuse(name, column, outside, "is not a confidence", where=where, hint="give 0 to 1, null or infinite")
         return column.astype(np.float64)
-    mend = "give every row a sum, 0 where there is nothing to add"
-    _refuse(name, column, ~np.isfinite(column), "is not a number", where=where, mend=mend)
+    hint = "give every row a sum, 0 where there is nothing to add"
+    _refuse(name, column, ~np.isfinite(column), "is not a number", where=where, hint=hint)
     if kind == "score":
         return column.astype(np.float64)
-    _refuse(name, column, column < 0, "is below 0", where=where, mend="sum what is 0 or more")
-    mend = "count whole items, and costs in whole nano-USD"
-    _refuse(name, column, np.rint(column) != column, "is not whole", where=where, mend=mend)
+    _refuse(name, column, column < 0, "is below 0", where=where, hint="sum what is 0 or more")
+    hint = "count whole items, and costs in whole nano-USD"
+    _refuse(name, column, np.rint(column) != column, "is not whole", where=where, hint=hint)
     if column.sum(dtype=np.float64) > _MOST:
-        raise CorpusError(f"column {name!r} sums to more than 2**53", where=where, mend="check its unit")
+        raise CorpusError(f"column {name!r} sums to more than 2**53", where=where, hint="check its unit")
     return column.astype(np.int64)
 
 
@@ -119,22 +119,22 @@ def _check_sums(columns: Mapping[str, Any], rung: str, scores: tuple[float, floa
     items, name = columns["items"], f"{rung}.score"
     score, (low, high) = columns[name], (bound * items for bound in scores)
     slack = SLACK * (high - low)
-    mend = "scale the scores to 0..1, or give their range in the metadata's `scores`"
-    _refuse(name, score, score < low - slack, "is less than its items can score", where=where, mend=mend)
-    _refuse(name, score, score > high + slack, "is more than its items can score", where=where, mend=mend)
+    hint = "scale the scores to 0..1, or give their range in the metadata's `scores`"
+    _refuse(name, score, score < low - slack, "is less than its items can score", where=where, hint=hint)
+    _refuse(name, score, score > high + slack, "is more than its items can score", where=where, hint=hint)
     name, wrong = f"{rung}.wrong", columns[f"{rung}.wrong"]
-    _refuse(name, wrong, wrong > items, "is more than its items", where=where, mend="count each item once")
+    _refuse(name, wrong, wrong > items, "is more than its items", where=where, hint="count each item once")
     for part in (f"{rung}.regressed", f"{rung}.false_confident"):
         if part in columns:
-            what, mend = f"is more than its {name!r}", "count only those that are wrong"
-            _refuse(part, columns[part], columns[part] > wrong, what, where=where, mend=mend)
+            what, hint = f"is more than its {name!r}", "count only those that are wrong"
+            _refuse(part, columns[part], columns[part] > wrong, what, where=where, hint=hint)
 
 
-def _refuse(name: str, column: Any, bad: Truths, what: str, *, where: str, mend: str) -> None:
+def _refuse(name: str, column: Any, bad: Truths, what: str, *, where: str, hint: str) -> None:
     if bad.any():
         row = int(bad.argmax())
         value = "an empty cell" if np.isnan(column[row]) else f"{column[row]:.12g}"
-        raise CorpusError(f"column {name!r}, row {row + 1}: {value} {what}", where=where, mend=mend)
+        raise CorpusError(f"column {name!r}, row {row + 1}: {value} {what}", where=where, hint=hint)
 
 
 def _known(rungs: Sequence[str]) -> Iterator[tuple[str, bool]]:

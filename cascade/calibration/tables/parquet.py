@@ -114,13 +114,13 @@ class Tabulated:
         if self.models != other.models:
             told = " and ".join(", ".join(str(model) for model in one.models) for one in (self, other))
             raise CorpusError(
-                f"these are of different models: {told}", where="counts", mend="calibrate them separately"
+                f"these are of different models: {told}", where="counts", hint="calibrate them separately"
             )
         if self.counted_as != other.counted_as:
-            raise CorpusError("these were counted under different policies", where="counts", mend="use one for all")
+            raise CorpusError("these were counted under different policies", where="counts", hint="use one for all")
         if both := set(self.sources) & set(other.sources):
             names = [name for name, source in zip(self.corpora, self.sources, strict=False) if source in both]
-            raise CorpusError(f"both tables count {' and '.join(names)}", where="counts", mend="count each corpus once")
+            raise CorpusError(f"both tables count {' and '.join(names)}", where="counts", hint="count each corpus once")
         sums = {part: self.parts[part] + other.parts[part] for part in PARTS}
         joint = (sums["tune"] + sums["certify"]).levels
         parts = {part: counts.at_levels(joint) for part, counts in sums.items()}
@@ -163,10 +163,10 @@ def tabulate_corpus(
         try:
             lens = own_mapping(manifest) if policy is None else mapping_of(policy, manifest)
         except CorpusError as problem:  # the lens does not know where the corpus is from
-            raise CorpusError(problem.problem, where=reader.source, mend=problem.mend) from None
+            raise CorpusError(problem.problem, where=reader.source, hint=problem.hint) from None
         columns, (view,) = read_columns(reader, manifest, [lens], source=reader.source, each=each)
         if not len(columns):
-            raise CorpusError("has no items", where=reader.source, mend="record some")
+            raise CorpusError("has no items", where=reader.source, hint="record some")
     models = {entry.rung: entry.model for entry in manifest.ladder}
     coded = code_columns(columns, view)
     parts = tabulate_coded(coded, np.array(tunes, np.bool_))
@@ -214,7 +214,7 @@ def write_counts(path: str | os.PathLike[str], table: Tabulated) -> int:
         draft.replace(target)
     except OSError as error:
         problem = f"cannot be written: {error.strerror or error}"
-        raise CorpusError(problem, where=os.fspath(path), mend="check the path and its permissions") from error
+        raise CorpusError(problem, where=os.fspath(path), hint="check the path and its permissions") from error
     finally:
         draft.unlink(missing_ok=True)
     return made.num_rows
@@ -228,7 +228,7 @@ def read_counts(path: str | os.PathLike[str]) -> Tabulated:
             table = file.read()
         except (pa.ArrowException, OSError) as error:
             raise CorpusError(
-                f"cannot be read: {str(error)[:200]}", where=where, mend="check that the file is complete"
+                f"cannot be read: {str(error)[:200]}", where=where, hint="check that the file is complete"
             ) from error
     told = told_of(table, where)
     rungs = tuple(one.rung for one in told.rungs)
@@ -237,7 +237,7 @@ def read_counts(path: str | os.PathLike[str]) -> Tabulated:
         table.column("part").to_pylist() if "part" in table.column_names else ["tune"] * len(table), object
     )
     for strange in sorted({str(part) for part in parts.tolist()} - {*PARTS}):
-        raise CorpusError(f"part: is {strange!r}, must be tune or certify", where=where, mend="correct the column")
+        raise CorpusError(f"part: is {strange!r}, must be tune or certify", where=where, hint="correct the column")
     levels = tuple(_levels(columns[f"{rung}.confidence"]) for rung in rungs[:-1])
     made: dict[str, Counts] = {}
     for part in PARTS:
@@ -280,20 +280,20 @@ def _with_alone(counts: Counts, part: str, told: Told, where: str) -> Counts:
     n, items, alone = counts.n, told.items.get(part), told.alone.get(part)
     if items is not None and n > items:
         problem = f"part {part}: its rows count {n:,} items, its metadata {items:,}, as in a concatenated file"
-        raise CorpusError(problem, where=where, mend="give the tables one by one, --counts adds them; or count again")
+        raise CorpusError(problem, where=where, hint="give the tables one by one, --counts adds them; or count again")
     if not n or (alone is None and not _strays(counts)):
         return counts
     if alone is None or n != items:
         problem = (
             f"part {part}: its {n:,} items do not give the figures of single models, as held answers were returned"
         )
-        raise CorpusError(problem, where=where, mend="count again, or give `items` and `alone` of these rows")
+        raise CorpusError(problem, where=where, hint="count again, or give `items` and `alone` of these rows")
     score, wrong = np.array(alone.score, np.float64), np.array(alone.wrong, np.float64)
     low, high = (bound * n for bound in told.scores)
     slack = SLACK * (high - low)
     fits = score.shape == wrong.shape == (len(counts.rungs),) and bool(((wrong >= 0) & (wrong <= n)).all())
     if not fits or bool(((score < low - slack) | (score > high + slack)).any()):
-        raise CorpusError(f"its {COUNTS_KEY.decode()} metadata is damaged: `alone`", where=where, mend="count again")
+        raise CorpusError(f"its {COUNTS_KEY.decode()} metadata is damaged: `alone`", where=where, hint="count again")
     return replace(counts, alone=score, alone_wrong=wrong.astype(np.int64))
 
 

@@ -185,11 +185,11 @@ def _refused(asked: CalibrateOptions, result: Calibration) -> PolicyError | None
     if asked.write is None or not result.feasible or asked.force:
         return None
     if result.choice.advice != "cascade":
-        mend = "--force writes the thresholds anyway"
-        return PolicyError(f"unchanged: {advice_told(result)}", where=asked.write, mend=mend)
+        hint = "--force writes the thresholds anyway"
+        return PolicyError(f"unchanged: {advice_told(result)}", where=asked.write, hint=hint)
     if (others := others_told(result)) is not None:
         problem = f"unchanged: {others}"
-        return PolicyError(problem, where=asked.write, mend="--force writes the thresholds, uncertified")
+        return PolicyError(problem, where=asked.write, hint="--force writes the thresholds, uncertified")
     return None
 
 

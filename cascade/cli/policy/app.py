@@ -19,7 +19,7 @@ def policy_check(
     policy: Annotated[str | None, POLICY] = None,
     as_json: Annotated[bool, JSON] = False,
 ) -> None:
-    """Is the policy usable? Names file:line:column, the key and the mend where it is not."""
+    """Is the policy usable? Names file:line:column, the key and how to fix it where it is not."""
     from cascade.cli.policy.command import run_check  # noqa: PLC0415
 
     run_check(name or policy, as_json=as_json)

@@ -52,7 +52,7 @@ def run_check(name: str | None, *, as_json: bool) -> None:
             f"this certificate no longer holds: {_changed(plan)} since it was made",
             where=name or default_policy(),
             key="certificate",
-            mend="calibrate again, put back what was certified, or remove the key",
+            hint="calibrate again, put back what was certified, or remove the key",
         )
     ladder, not_checked = " → ".join(rung.rung for rung in policy.ladder), _not_checked(policy)
     if as_json:

@@ -64,7 +64,7 @@ def run_savings(sought: Sought, *, more: bool = False, as_json: bool) -> None:
 
 def _work_out(sought: Sought) -> Outlook:
     if sought.mix is not None and sought.corpus is not None:
-        raise UsageExportError("both were given", where="--mix, --corpus", mend="give one of them")
+        raise UsageExportError("both were given", where="--mix, --corpus", hint="give one of them")
     policy = load_policy(sought.policy or default_policy())
     book = PriceBook(read_prices(sought.prices), policy)
     export = read_usage(sought.usage, read_map(sought.columns))
@@ -94,7 +94,7 @@ def _period(sought: Sought, export: UsageExport) -> Period:
     if sought.period_days is not None:
         if not 0 < sought.period_days < 100_000:
             raise UsageExportError(
-                "must be above 0", where="--period-days", mend="give the number of days that the export covers"
+                "must be above 0", where="--period-days", hint="give the number of days that the export covers"
             )
         return Period(Fraction(str(sought.period_days)), "given")
     if export.days is not None:
@@ -104,5 +104,5 @@ def _period(sought: Sought, export: UsageExport) -> Period:
 
 def _cached_share(share: float | None) -> Fraction | None:
     if share is not None and not 0 <= share <= 1:
-        raise UsageExportError("must be from 0 to 1", where="--cached", mend="give a share of the input tokens")
+        raise UsageExportError("must be from 0 to 1", where="--cached", hint="give a share of the input tokens")
     return None if share is None else Fraction(str(share))

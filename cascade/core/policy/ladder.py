@@ -74,15 +74,15 @@ Threshold = Annotated[
 
 
 class Fault(ValueError):
-    """An invariant that does not hold: `key` is the path inside the policy, `mend` says what to do.
+    """An invariant that does not hold: `key` is the path inside the policy, `hint` says what to do.
 
     `others` are the further ones of the same policy, on the first of them.
     """
 
-    def __init__(self, key: tuple[str | int, ...], problem: str, mend: str) -> None:
-        self.key, self.problem, self.mend = key, problem, mend
+    def __init__(self, key: tuple[str | int, ...], problem: str, hint: str) -> None:
+        self.key, self.problem, self.hint = key, problem, hint
         self.others: tuple[Fault, ...] = ()
-        super().__init__(f"{problem} ({mend})")
+        super().__init__(f"{problem} ({hint})")
 
 
 class Frozen(BaseModel):

@@ -282,8 +282,8 @@ def _certificate_faults(certificate: Certificate | None, below: list[str]) -> It
     ):
         for rung in rates:
             if rung not in below:
-                mend = f"use one of {', '.join(below)}, or calibrate again"
-                yield Fault(("certificate", *at, rung), f"there is no rung {rung!r} below the top", mend)
+                hint = f"use one of {', '.join(below)}, or calibrate again"
+                yield Fault(("certificate", *at, rung), f"there is no rung {rung!r} below the top", hint)
 
 
 def _task_faults(policy: Policy, names: list[str]) -> Iterator[Fault]:
@@ -298,8 +298,8 @@ def _task_faults(policy: Policy, names: list[str]) -> Iterator[Fault]:
                 yield Fault((*at, key), f"there is no rung {rung!r} on the ladder", f"use one of {', '.join(names)}")
         for rung in task.thresholds:
             if rung not in names:
-                mend = f"use one of {', '.join(names[:-1])}"
-                yield Fault((*at, "thresholds", rung), f"there is no rung {rung!r} on the ladder", mend)
+                hint = f"use one of {', '.join(names[:-1])}"
+                yield Fault((*at, "thresholds", rung), f"there is no rung {rung!r} on the ladder", hint)
             elif rung == names[-1]:
                 problem = "the last rung has no threshold: it answers plainly"
                 yield Fault((*at, "thresholds", rung), problem, "remove it")

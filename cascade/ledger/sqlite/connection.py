@@ -24,8 +24,8 @@ _TROUBLES = {
     sqlite3.SQLITE_LOCKED: "another connection holds it (end what holds it)",
     sqlite3.SQLITE_CORRUPT: "the file is damaged (move it away, a new one is begun; restore it from a backup)",
     sqlite3.SQLITE_NOTADB: "is no SQLite file (name another, or move it away)",
-    sqlite3.SQLITE_READONLY: "is read-only (mend the rights of the file and its folder)",
-    sqlite3.SQLITE_PERM: "access is refused (mend the rights of the file and its folder)",
+    sqlite3.SQLITE_READONLY: "is read-only (fix the rights of the file and its folder)",
+    sqlite3.SQLITE_PERM: "access is refused (fix the rights of the file and its folder)",
     sqlite3.SQLITE_CANTOPEN: "cannot be opened (check the path, and the rights of the file and its folder)",
     sqlite3.SQLITE_IOERR: "the disk failed to read or write it (check the disk)",
 }

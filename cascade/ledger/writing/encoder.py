@@ -176,7 +176,7 @@ class Composer:
                         "ledger_redact_failed",
                         policy=asked.begun.plan.policy.name,
                         error=type(problem).__name__,
-                        hint="texts that `redact` fails on are not stored: mend the function",
+                        hint="texts that `redact` fails on are not stored: fix the function",
                     )
                 return None
         plain = text.decode() if isinstance(text, bytes) else _clean(text)

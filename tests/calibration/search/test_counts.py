@@ -231,7 +231,7 @@ def telling(**told: Any) -> Callable[[pa.Table], pa.Table]:
 def test_what_is_no_table_of_counts_is_refused(
     tmp_path: Path, grouped: pa.Table, hurt: Callable[[pa.Table], pa.Table], told: str
 ) -> None:
-    """One line that names the file, the column, the row and the mend."""
+    """One line that names the file, the column, the row and the hint."""
     path = tmp_path / "bad.parquet"
     pq.write_table(hurt(grouped), path)
     with pytest.raises(CorpusError) as caught:
@@ -239,7 +239,7 @@ def test_what_is_no_table_of_counts_is_refused(
     assert told in str(caught.value)
     assert "\n" not in str(caught.value)
     assert caught.value.where == str(path)
-    assert caught.value.mend
+    assert caught.value.hint
 
 
 @pytest.mark.parametrize(

@@ -147,7 +147,7 @@ def test_an_unknown_stop_reason_below_the_top_climbs_and_is_held(asking: Asking,
 
 
 def test_an_unknown_stop_reason_on_half_a_json_is_not_held(asking: Asking, script: Script) -> None:
-    """Nor mended: below the top only sound JSON shows that nothing is missing."""
+    """Nor repaired: below the top only sound JSON shows that nothing is missing."""
     cut = (200, {}, message_body('{"confidence": 0.9, "answer": "half of a sen', stop_reason="what"))
     nothing = (200, {}, message_body("", stop_reason="what"))
     with pytest.raises(AllRungsFailed, match=r"haiku: malformed \[stopped by what\]") as caught:

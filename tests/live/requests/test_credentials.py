@@ -121,12 +121,12 @@ def test_a_given_client_serves_the_rungs_without_an_endpoint_only(
 
 
 @pytest.mark.parametrize(
-    ("driver", "client", "mend"),
+    ("driver", "client", "hint"),
     [(Cascade, anthropic.AsyncAnthropic, "AsyncCascade"), (AsyncCascade, anthropic.Anthropic, "Cascade")],
 )
-def test_a_client_of_the_other_kind_is_refused(driver: Any, client: Any, mend: str) -> None:
+def test_a_client_of_the_other_kind_is_refused(driver: Any, client: Any, hint: str) -> None:
     """At construction, with the class that it fits."""
-    with pytest.raises(ConfigurationError, match=rf"^client: {client.__name__} .*\(use it with {mend}\)$"):
+    with pytest.raises(ConfigurationError, match=rf"^client: {client.__name__} .*\(use it with {hint}\)$"):
         driver(ladder(), client=client(api_key="test"))
 
 
