@@ -7,10 +7,10 @@ from dataclasses import dataclass
 from math import floor
 
 from cascade.calibration.bounds import keeps, units_needed
-from cascade.calibration.halves import Found, Half, Items, Side
+from cascade.calibration.halves import HalfFigures, ItemHalf, OperatingPoint, SplitHalf
 from cascade.calibration.objectives import Budget, MinQuality, Objective
 from cascade.calibration.proof.pareto_testing import Certified, NotCertified, Target, certify
-from cascade.calibration.proof.power import foresee
+from cascade.calibration.proof.power import expected_losses
 from cascade.calibration.search.baselines import Shorter, random_mix, shorter_frontiers
 from cascade.calibration.search.by_task import best_by_task, path_by_task
 from cascade.calibration.search.counts import Counts, Loss
@@ -21,18 +21,18 @@ from cascade.replay.intervals import Interval, interval_of
 
 _CLOSELY = 400  # points of a fold's path: one of them is near any rate that is asked for
 
-__all__ = ["Choice", "Rival", "Versus", "choose", "only_frontier", "prove"]
+__all__ = ["Choice", "SingleModel", "Versus", "choose", "only_frontier", "prove"]
 
 
 @dataclass(frozen=True, slots=True)
-class Rival:
+class SingleModel:
     """One model alone, on the certify side. `meets`: whether it meets the objective; for a target tested in the same way.
 
     `meets` None: the items show neither; `further_units_needed` would show that it does, at the rate observed (None: no
     number would).
     """
 
-    figures: Half
+    figures: HalfFigures
     meets: bool | None
     further_units_needed: int | None = None
 
@@ -67,11 +67,11 @@ class Choice:
 
     frontier: tuple[Point, ...]
     thinned: tuple[int | None, ...]
-    singles: dict[str, Rival]
-    chosen: Found | None = None
+    singles: dict[str, SingleModel]
+    chosen: OperatingPoint | None = None
     proof: Certified | NotCertified | None = None
-    tune: Half | None = None
-    certify: Half | None = None
+    tune: HalfFigures | None = None
+    certify: HalfFigures | None = None
     random_mix: tuple[float, float] | None = None
     shorter: tuple[Shorter, ...] = ()
     advice: str | None = None
@@ -81,21 +81,24 @@ class Choice:
     further_units_needed: int | None = None
 
 
-def only_frontier(side: Side) -> Choice:
+def only_frontier(side: SplitHalf) -> Choice:
     """Of all items: no split, no choice."""
     counts = side.counts()
     singles = {
-        rung: Rival(side.half_alone(index, "false_confident"), meets=None) for index, rung in enumerate(side.rungs)
+        rung: SingleModel(side.figures_alone(index, "false_confident"), meets=None)
+        for index, rung in enumerate(side.rungs)
     }
     return Choice(frontier(counts), thinned_levels(counts), singles)
 
 
-def choose(tune: Side, held: Side, objective: Objective, policy: Policy, own: Collection[str] | None = None) -> Choice:
+def choose(
+    tune: SplitHalf, held_out: SplitHalf, objective: Objective, policy: Policy, own: Collection[str] | None = None
+) -> Choice:
     """Choose on one half, evaluate on the other. `own`: tasks with thresholds of their own; None: the same for all.
 
     Raises ConfigurationError where a side is empty, or where a quality by task is wanted of graded scores.
     """
-    for side, name in ((tune, "tune"), (held, "certify")):
+    for side, name in ((tune, "tune"), (held_out, "certify")):
         if not len(side):
             hint = "give another --tune or --split-seed, or more groups"
             raise ConfigurationError(f"the {name} half of the split has no items ({hint})")
@@ -103,18 +106,18 @@ def choose(tune: Side, held: Side, objective: Objective, policy: Policy, own: Co
     points = frontier(counts)
     proof: Certified | NotCertified | None = None
     if isinstance(objective, Target):
-        proof = prove(tune, held, objective, counts, own)
+        proof = prove(tune, held_out, objective, counts, own)
         chosen = proof.point if isinstance(proof, Certified) else None
     elif own is None:
         chosen = _best(points, counts, objective)
     else:
         chosen = _best_by_task(_items(tune), objective, own)
-    alone = [held.half_alone(index, loss) for index in range(len(held.rungs))]
+    alone = [held_out.figures_alone(index, loss) for index in range(len(held_out.rungs))]
     singles = {
-        rung: _rival(held, index, half, alone[-1], objective)
-        for index, (rung, half) in enumerate(zip(held.rungs, alone, strict=True))
+        rung: _rival(held_out, index, half, alone[-1], objective)
+        for index, (rung, half) in enumerate(zip(held_out.rungs, alone, strict=True))
     }
-    shown = None if chosen is None else held.half(chosen, loss)
+    shown = None if chosen is None else held_out.figures(chosen, loss)
     holds = shown is not None and (isinstance(objective, Target) or _reached(shown, alone[-1], objective))
     advice = _advice(shown if holds else None, singles, objective)
     too_few, further = (False, None) if advice == "cascade" else _too_few(proof, singles, advice)
@@ -124,34 +127,38 @@ def choose(tune: Side, held: Side, objective: Objective, policy: Policy, own: Co
         singles,
         chosen,
         proof,
-        None if chosen is None else tune.half(chosen, loss),
+        None if chosen is None else tune.figures(chosen, loss),
         shown,
         None if shown is None else _random_mix(shown, singles),
         tuple(shorter_frontiers(counts, policy, loss)),
         None if too_few else advice,
         holds,
-        None if chosen is None else _versus(held, chosen, singles),
+        None if chosen is None else _versus(held_out, chosen, singles),
         too_few,
         further,
     )
 
 
 def prove(
-    tune: Side, held: Side, target: Target, counts: Counts | None = None, own: Collection[str] | None = None
+    tune: SplitHalf,
+    held_out: SplitHalf,
+    target: Target,
+    counts: Counts | None = None,
+    own: Collection[str] | None = None,
 ) -> Certified | NotCertified:
     """Search on one half, certify on the other. `counts`: the tune half's, where they are known already."""
     loss = target.counted
     if own is None:
-        path: Sequence[Found] = risk_path(counts or tune.counts(), loss)
-        foresight = foresee(path, tune, loss, lambda part: risk_path(part.counts(), loss, _CLOSELY))
+        path: Sequence[OperatingPoint] = risk_path(counts or tune.counts(), loss)
+        foresight = expected_losses(path, tune, loss, lambda part: risk_path(part.counts(), loss, _CLOSELY))
     else:
         path = path_by_task(_items(tune).coded, loss, own=own)
-        foresight = foresee(path, tune, loss, lambda part: path_by_task(part, loss, _CLOSELY, own=own))
-    return certify(path, tune, held, target, foresight)
+        foresight = expected_losses(path, tune, loss, lambda part: path_by_task(part, loss, _CLOSELY, own=own))
+    return certify(path, tune, held_out, target, foresight)
 
 
-def _items(side: Side) -> Items:
-    if not isinstance(side, Items):
+def _items(side: SplitHalf) -> ItemHalf:
+    if not isinstance(side, ItemHalf):
         raise ConfigurationError("--per-task: tables of counts have no tasks (give the corpora themselves)")
     return side
 
@@ -169,7 +176,7 @@ def _best(points: Sequence[Point], counts: Counts, objective: MinQuality | Budge
     return next((point for point in points if point.quality >= wanted), None)
 
 
-def _best_by_task(tune: Items, objective: MinQuality | Budget, own: Collection[str]) -> Found | None:
+def _best_by_task(tune: ItemHalf, objective: MinQuality | Budget, own: Collection[str]) -> OperatingPoint | None:
     """The same by task, where quality is the share of right answers."""
     coded, n = tune.coded, len(tune)
     if bool(((coded.score != 0) & (coded.score != 1)).any()):
@@ -187,43 +194,43 @@ def _wanted(objective: MinQuality, of_top: float) -> float:
     return objective.value * (of_top if objective.of_top else 1.0)
 
 
-def _rival(held: Side, rung: int, alone: Half, top: Half, objective: Objective) -> Rival:
+def _rival(held_out: SplitHalf, rung: int, alone: HalfFigures, top: HalfFigures, objective: Objective) -> SingleModel:
     if not isinstance(objective, Target):
-        return Rival(alone, _reached(alone, top, objective))
+        return SingleModel(alone, _reached(alone, top, objective))
     if alone is top:
-        return Rival(alone, meets=True)  # by definition: its answers never count as the loss
-    sample = held.sample_alone(rung, objective.counted)
+        return SingleModel(alone, meets=True)  # by definition: its answers never count as the loss
+    sample = held_out.sample_alone(rung, objective.counted)
     meets = keeps(sample, objective.alpha, objective.delta)
     needed = units_needed(sample, objective.alpha, objective.delta) if meets is None else None
-    return Rival(alone, meets, None if needed is None else max(1, needed - sample.n))
+    return SingleModel(alone, meets, None if needed is None else max(1, needed - sample.n))
 
 
-def _reached(shown: Half, top: Half, objective: MinQuality | Budget) -> bool:
+def _reached(shown: HalfFigures, top: HalfFigures, objective: MinQuality | Budget) -> bool:
     """Whether figures of the certify side are as wanted; what is not proved there is only looked at."""
     if isinstance(objective, MinQuality):
         return shown.quality >= _wanted(objective, top.quality)
     return shown.cost_per_request_usd <= objective.usd
 
 
-def _versus(held: Side, chosen: Found, singles: dict[str, Rival]) -> Versus | None:
+def _versus(held_out: SplitHalf, chosen: OperatingPoint, singles: dict[str, SingleModel]) -> Versus | None:
     """Against the cheapest single model that meets it; None where there is none, or where only counts are known."""
     good = [rung for rung, single in singles.items() if single.meets]
-    if not good or not isinstance(held, Items):
+    if not good or not isinstance(held_out, ItemHalf):
         return None
     rung = min(good, key=lambda name: singles[name].figures.cost)
-    coded, at, place = held.coded, held.at(chosen), held.rungs.index(rung)
+    coded, at, place = held_out.coded, held_out.at(chosen), held_out.rungs.index(rung)
     quality = coded.scores(at) - coded.alone[:, place]
     cost = (coded.costs(at) - coded.cost[:, place]) / max(1.0, float(coded.cost[:, place].mean()))
     ci95 = interval_of(cost, coded.group), interval_of(quality, coded.group)
     return Versus(rung, float(cost.mean()), ci95[0], float(quality.mean()), ci95[1])
 
 
-def _random_mix(shown: Half, singles: dict[str, Rival]) -> tuple[float, float]:
+def _random_mix(shown: HalfFigures, singles: dict[str, SingleModel]) -> tuple[float, float]:
     alone = [(one.figures.quality, one.figures.cost_per_request_usd) for one in singles.values()]
     return random_mix(tuple(shown.shipped.values()), alone)
 
 
-def _advice(shown: Half | None, singles: dict[str, Rival], objective: Objective) -> str | None:
+def _advice(shown: HalfFigures | None, singles: dict[str, SingleModel], objective: Objective) -> str | None:
     """The cheapest single model that meets the objective, unless the cascade does and is cheaper (for a budget: better)."""
     good = {rung: single.figures for rung, single in singles.items() if single.meets}
     if isinstance(objective, Budget):
@@ -238,7 +245,7 @@ def _advice(shown: Half | None, singles: dict[str, Rival], objective: Objective)
 
 
 def _too_few(
-    proof: Certified | NotCertified | None, singles: dict[str, Rival], advice: str | None
+    proof: Certified | NotCertified | None, singles: dict[str, SingleModel], advice: str | None
 ) -> tuple[bool, int | None]:
     """Whether more items like these may well turn the advice, and how many more of them at the rate observed.
 

@@ -33,7 +33,16 @@ from cascade.replay.driver import recorded_verdict, request_of
 if TYPE_CHECKING:
     from cascade.replay.arrays import Codes, Floats, Truths
 
-__all__ = ["RIDGES", "Gatherer", "Learned", "Material", "features_of", "learn", "rescored", "scores_under"]
+__all__ = [
+    "RIDGES",
+    "FeatureCollector",
+    "FeatureTable",
+    "LearnedScorer",
+    "features_of",
+    "learn",
+    "rescored",
+    "scores_under",
+]
 
 RIDGES = (1.0, 10.0, 100.0, 1000.0)
 """The penalties that are tried, on half the sum of the squared weights of standardised features."""
@@ -49,7 +58,7 @@ _CLOSE = 1e-9
 
 
 @dataclass(frozen=True, slots=True, eq=False)
-class Material:
+class FeatureTable:
     """What a scorer can be learned from. `rungs` are those below the top, `top` is not scored.
 
     names    by rung: the features; values, by rung: (N, F) their values, NaN where one is not known
@@ -63,7 +72,7 @@ class Material:
 
 
 @dataclass(frozen=True, slots=True, eq=False)
-class Learned:
+class LearnedScorer:
     """A scorer, by rung, and what it was learned with: the ridge, and log losses (nats a row) out of fold.
 
     `out_of_fold`, by rung: (N,) the scores of the training rows by models that had not seen their groups, else NaN.
@@ -83,7 +92,7 @@ def features_of(rungs: Sequence[str], index: int) -> tuple[str, ...]:
     return ("logit", "level", "log_input", "log_answer", *lower)
 
 
-class Gatherer:
+class FeatureCollector:
     """Takes the features of the items while a corpus is read: give `take` to `read_columns` as `each`."""
 
     def __init__(self, lens: PolicyMapping) -> None:
@@ -109,7 +118,7 @@ class Gatherer:
         for name, growing in zip(self._names[index], self._values[index], strict=True):
             growing.add([value_of(name, facts, rungs)])
 
-    def material(self, view: View) -> Material:
+    def material(self, view: View) -> FeatureTable:
         """All that was taken; the tasks are those of `view`, a feature each where they are not too rare."""
         tasks = _tasks_of(view)
         names = tuple((*own, *(f"task:{task}" for task, _ in tasks)) for own in self._names)
@@ -121,18 +130,23 @@ class Gatherer:
             for place, (_, code) in enumerate(tasks, len(growing)):
                 matrix[:, place] = view.task == code
             values.append(matrix)
-        return Material(self._rungs, names, tuple(values), tuple(one.whole() for one in self._answered))
+        return FeatureTable(self._rungs, names, tuple(values), tuple(one.whole() for one in self._answered))
 
 
 def learn(
-    material: Material, columns: Columns, view: View, trains: Truths, seed: int = 0, ridges: Sequence[float] = RIDGES
-) -> Learned:
+    material: FeatureTable,
+    columns: Columns,
+    view: View,
+    trains: Truths,
+    seed: int = 0,
+    ridges: Sequence[float] = RIDGES,
+) -> LearnedScorer:
     """Learn a score for every rung below the top from the rows in `trains`.
 
     A rung of which too little is known, or nothing varies, keeps its self-report. Raises ConfigurationError where that
     is so of all of them.
     """
-    learned = Learned({}, {}, {}, tuple(np.full(len(columns), np.nan) for _ in material.rungs), {})
+    learned = LearnedScorer({}, {}, {}, tuple(np.full(len(columns), np.nan) for _ in material.rungs), {})
     for index, rung in enumerate(material.rungs):
         score = columns.rungs[view.lens.rungs[index]].score
         rows = np.flatnonzero(trains & material.answered[index] & ~np.isnan(score))
@@ -152,7 +166,7 @@ def learn(
     return learned
 
 
-def scores_under(scorer: dict[str, Scoring], material: Material) -> tuple[Floats | None, ...]:
+def scores_under(scorer: dict[str, Scoring], material: FeatureTable) -> tuple[Floats | None, ...]:
     """By rung: the scores of all items, NaN where there is no answer to score; None for a rung without a score.
 
     To the last bit what `core.scoring` makes of each item: the same sums in the same order.
@@ -173,11 +187,11 @@ def scores_under(scorer: dict[str, Scoring], material: Material) -> tuple[Floats
 
 
 def rescored(
-    view: View, scorer: dict[str, Scoring], material: Material, out_of_fold: Sequence[Floats] | None = None
+    view: View, scorer: dict[str, Scoring], material: FeatureTable, out_of_fold: Sequence[Floats] | None = None
 ) -> View:
     """The view of the same plan with this scorer in its policy, in place of any other: what thresholds are held against.
 
-    `out_of_fold`: as in `Learned`; where it has a score, that stands for the scorer's own, which has seen the row.
+    `out_of_fold`: as in `LearnedScorer`; where it has a score, that stands for the scorer's own, which has seen the row.
     """
     scores = scores_under(scorer, material)
     if out_of_fold is not None:

@@ -9,14 +9,14 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 from cascade.calibration.search.counts import Counts
-from cascade.calibration.search.levels import Coded
+from cascade.calibration.search.levels import CodedCorpus
 from cascade.replay.arrays import np
 from cascade.replay.intervals import MOST_FOR_BOOTSTRAP, Interval
 
 if TYPE_CHECKING:
     from cascade.replay.arrays import Codes, Floats, Whole
 
-__all__ = ["MOST_BINS", "Signal", "auroc_of", "bins_of", "ece_of", "gain_over_random", "signals", "tallied_signals"]
+__all__ = ["MOST_BINS", "Signal", "auroc_of", "bins_of", "counted_signals", "ece_of", "gain_over_random", "signals"]
 
 MOST_BINS = 24
 """Levels that are looked at one by one; where there are more, neighbours stand together in bins of equal mass."""
@@ -67,12 +67,12 @@ class Signal:
 _NOTHING = Signal(0, None, None, 0, None, None, 0.0, None)
 
 
-def signals(coded: Coded) -> dict[str, Signal]:
+def signals(coded: CodedCorpus) -> dict[str, Signal]:
     """By rung; the top one is asked plainly and has none."""
     return {rung: _signal(coded, index) for index, rung in enumerate(coded.rungs[: coded.top])}
 
 
-def tallied_signals(counts: Counts) -> dict[str, Signal]:
+def counted_signals(counts: Counts) -> dict[str, Signal]:
     """The same from a table of counts, which has no groups, and no spread of what escalating adds: no interval."""
     made: dict[str, Signal] = {}
     for index, (rung, levels) in enumerate(zip(counts.rungs, counts.levels, strict=False)):
@@ -86,7 +86,7 @@ def tallied_signals(counts: Counts) -> dict[str, Signal]:
     return made
 
 
-def _signal(coded: Coded, index: int) -> Signal:
+def _signal(coded: CodedCorpus, index: int) -> Signal:
     levels, every = coded.levels[index], coded.codes[:, index]
     rows = np.flatnonzero((every >= 1) & (every <= len(levels)))
     if not len(rows):

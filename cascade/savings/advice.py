@@ -15,7 +15,7 @@ from typing import Final, Literal
 
 from cascade.core.policy import Policy
 from cascade.savings.bill import Basis, Bill
-from cascade.savings.mixes import Mix, Observed
+from cascade.savings.mixes import Mix, ReplayedCorpus
 from cascade.savings.periods import Period
 from cascade.savings.projection import Projection
 
@@ -127,7 +127,7 @@ def advise(case: Case) -> Advice:
     return Advice(pays, told + few, None, findings)
 
 
-def _in_favour(case: Case, seen: Observed | None, findings: Sequence[Finding]) -> tuple[bool | None, str]:
+def _in_favour(case: Case, seen: ReplayedCorpus | None, findings: Sequence[Finding]) -> tuple[bool | None, str]:
     """Nothing speaks against it: what it saves, and what that does to the quality, in one sentence."""
     if seen is None or case.headline is None:
         return None, "whether routing pays is not known"
@@ -155,13 +155,13 @@ def _saves(case: Case, headline: int) -> str:
     return f"at most {usd:,.2f} USD a month ({share:.1%}{limit}, estimate)"
 
 
-def _best(case: Case, seen: Observed) -> tuple[float, str] | None:
+def _best(case: Case, seen: ReplayedCorpus) -> tuple[float, str] | None:
     """The best single model: its quality on the corpus, and its rung. None where none is known."""
     known = [(single[0], rung) for rung, single in zip(case.projection.rungs, seen.singles, strict=True) if single]
     return max(known, key=lambda one: one[0], default=None)
 
 
-def _quality_told(case: Case, seen: Observed) -> str:
+def _quality_told(case: Case, seen: ReplayedCorpus) -> str:
     best = _best(case, seen)
     beside = (
         f"against {best[0]:.4f} of the best single model, {best[1]}"
@@ -171,7 +171,7 @@ def _quality_told(case: Case, seen: Observed) -> str:
     return f"quality {seen.quality:.4f} on the corpus, {beside}"
 
 
-def _few(seen: Observed) -> str:
+def _few(seen: ReplayedCorpus) -> str:
     return f"few items ({seen.items}): an estimate"
 
 

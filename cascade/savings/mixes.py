@@ -17,11 +17,11 @@ from cascade.replay.outcomes import singles_of, tally, total
 from cascade.replay.vectorised import evaluate
 from cascade.savings.bill import Basis
 
-__all__ = ["Mix", "Observed", "observe", "read_mix"]
+__all__ = ["Mix", "ReplayedCorpus", "mix_of_corpus", "read_mix"]
 
 
 @dataclass(frozen=True, slots=True)
-class Observed:
+class ReplayedCorpus:
     """What a replayed corpus says of the policy, beside its mix: the figures of `cascade replay`, rates over all items.
 
     `singles`: every rung alone, its mean score and the share that is wrong; None where some item lacks a graded, priced
@@ -50,7 +50,7 @@ class Mix:
     shares: tuple[Fraction, ...]
     reached: tuple[Fraction, ...]
     basis: Basis
-    observed: Observed | None = None
+    observed: ReplayedCorpus | None = None
 
     @property
     def escalation(self) -> tuple[Fraction, ...]:
@@ -72,7 +72,7 @@ def read_mix(text: str, rungs: Sequence[str]) -> Mix:
     return Mix(shares, tuple(sum(shares[k:], Fraction(0)) for k in range(len(shares))), "estimate")
 
 
-def observe(reader: CorpusReader, policy: Policy) -> Mix:
+def mix_of_corpus(reader: CorpusReader, policy: Policy) -> Mix:
     """The mix of a corpus replayed under a policy, as `cascade replay` does it, storm guard and all.
 
     A request that nobody answered counts for the top rung: asking without a cascade would have paid that. Raises
@@ -93,7 +93,7 @@ def observe(reader: CorpusReader, policy: Policy) -> Mix:
     n, rungs = figures.items, view.lens.names
     singles = [figures.singles.get(rung) for rung in rungs]
     answered = {**figures.shipped, rungs[-1]: figures.shipped[rungs[-1]] + figures.abstained}
-    observed = Observed(
+    observed = ReplayedCorpus(
         corpus=manifest.name,
         items=n,
         synthetic=manifest.synthetic,

@@ -86,7 +86,7 @@ def read_usage(path: str | os.PathLike[str], given: Mapping[Field, str] | None =
     Raises UsageExportError with file and line where it cannot be read.
     """
     source = os.fspath(path)
-    told = _Told(given or {}, source)
+    told = _ColumnMap(given or {}, source)
     sums: dict[tuple[str, bool, int | None, bool], tuple[int | None, Usage, str]] = {}
     first: dt.date | None = None
     last: dt.date | None = None
@@ -147,7 +147,7 @@ def _size(usage: Usage, requests: int | None) -> int | None:
     return (max(usage.prompt_tokens, 1) - 1) // (requests * SIZE_STEP) if requests else None
 
 
-class _Told:
+class _ColumnMap:
     """Which column is which field, for rows that need not have the same keys: one that only a later row has counts."""
 
     def __init__(self, given: Mapping[Field, str], source: str) -> None:
@@ -202,7 +202,7 @@ class _Told:
 class _Reader:
     """One row, by our fields."""
 
-    def __init__(self, row: Mapping[str, Any], columns: Mapping[Field, str], where: str, told: _Told) -> None:
+    def __init__(self, row: Mapping[str, Any], columns: Mapping[Field, str], where: str, told: _ColumnMap) -> None:
         self._row, self._columns, self._where, self._told = row, columns, where, told
 
     def _value(self, field: Field) -> Any:

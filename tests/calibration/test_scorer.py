@@ -13,7 +13,7 @@ import numpy as np
 import pytest
 from msgspec.structs import replace as changed
 
-from cascade.calibration.scorer import Gatherer, Learned, Material, learn, rescored, scores_under
+from cascade.calibration.scorer import FeatureCollector, FeatureTable, LearnedScorer, learn, rescored, scores_under
 from cascade.calibration.search.frontier import frontier
 from cascade.calibration.search.levels import code_columns
 from cascade.calibration.signal import signals
@@ -51,21 +51,21 @@ def drawn(n: int, seed: int = 1, *, agreeing: bool = True, groups: int | None = 
     return Corpus(Manifest("drawn", tuple(LadderEntry(rung) for rung in RUNGS), synthetic=True), tuple(items))
 
 
-def gathered(corpus: Corpus) -> tuple[Columns, View, Material]:
+def gathered(corpus: Corpus) -> tuple[Columns, View, FeatureTable]:
     """The columns, the raw view, and what a scorer can be learned from."""
     lens = own_mapping(corpus.manifest)
-    gatherer = Gatherer(lens)
+    gatherer = FeatureCollector(lens)
     columns, (view,) = read_columns(corpus.items, corpus.manifest, [lens], each=gatherer.take)
     return columns, view, gatherer.material(view)
 
 
-def learned(corpus: Corpus, trains: Any = None, seed: int = 0, **more: Any) -> Learned:
+def learned(corpus: Corpus, trains: Any = None, seed: int = 0, **more: Any) -> LearnedScorer:
     """A scorer of the whole corpus, or of a part."""
     columns, view, material = gathered(corpus)
     return learn(material, columns, view, np.ones(len(columns), bool) if trains is None else trains, seed, **more)
 
 
-def weights_of(made: Learned, rung: str) -> dict[str, float]:
+def weights_of(made: LearnedScorer, rung: str) -> dict[str, float]:
     """A rung's weights by feature."""
     return {feature.name: feature.weight for feature in made.scorer[rung].features}
 

@@ -15,10 +15,10 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from cascade.calibration.bounds import Sample, chance_of_passing, keeps, passes, units_needed, upper_bound
-from cascade.calibration.halves import Found, Side
-from cascade.calibration.proof.power import Foresight
+from cascade.calibration.halves import OperatingPoint, SplitHalf
+from cascade.calibration.proof.power import ExpectedLosses
 from cascade.calibration.search.counts import Loss as CountedLoss
-from cascade.calibration.search.levels import NOT_COUNTED, Coded
+from cascade.calibration.search.levels import NOT_COUNTED, CodedCorpus
 from cascade.core.errors import ConfigurationError
 from cascade.core.policy.certificate import Certificate, Escalation, Hashes, Loss, Units, weighting_of
 from cascade.policy.certificates import hash_of, hash_of_file
@@ -102,7 +102,7 @@ class Certified:
     `tested`: its figures on the certify half. `walked`: how many points were tested, the one that failed included.
     """
 
-    point: Found
+    point: OperatingPoint
     target: Target
     tested: Tested
     walked: int
@@ -142,7 +142,7 @@ class NotCertified:
     `undecided`: the rate is not shown to be above alpha either.
     """
 
-    point: Found
+    point: OperatingPoint
     target: Target
     tested: Tested
     further_units_needed: int | None
@@ -150,9 +150,13 @@ class NotCertified:
 
 
 def certify(
-    path: Sequence[Found], tune: Side, held: Side, target: Target, foresight: Foresight | None = None
+    path: Sequence[OperatingPoint],
+    tune: SplitHalf,
+    held_out: SplitHalf,
+    target: Target,
+    foresight: ExpectedLosses | None = None,
 ) -> Certified | NotCertified:
-    """Walk along `path`, the `risk_path` of `tune`'s counts, on `held`: the two share levels, and no group.
+    """Walk along `path`, the `risk_path` of `tune`'s counts, on `held_out`: the two share levels, and no group.
 
     `foresight`: what each point is expected to lose on other data; None: what it lost on `tune`.
 
@@ -160,13 +164,13 @@ def certify(
     """
     if not path:
         raise ConfigurationError("the tuning half has no items, so there is nothing to certify (give --tune 0.5)")
-    if tune.shares_groups_with(held):
+    if tune.shares_groups_with(held_out):
         raise ConfigurationError("a group has items in both halves, so nothing can be certified (split by group)")
-    start = start_on(len(path), foresight or (lambda at: tune.sample(path[at], target.counted)), held.units, target)
-    best: tuple[Found, Sample] | None = None
+    start = start_on(len(path), foresight or (lambda at: tune.sample(path[at], target.counted)), held_out.units, target)
+    best: tuple[OperatingPoint, Sample] | None = None
     walked = 0
     for point in path[start:]:
-        sample = held.sample(point, target.counted)
+        sample = held_out.sample(point, target.counted)
         walked += 1
         if not passes(sample, target.alpha, target.delta):
             if best is None:
@@ -177,7 +181,7 @@ def certify(
     return Certified(best[0], target, _tested(best[1], target.delta), walked)
 
 
-def start_on(points: int, foresight: Foresight, n: int, target: Target) -> int:
+def start_on(points: int, foresight: ExpectedLosses, n: int, target: Target) -> int:
     """Where the walk starts: at the most losses that n units of the other half would likely (0.9) show to be few enough.
 
     Higher up a start would most often fail at once, and prove nothing; further down each step is one more test to pass.
@@ -193,7 +197,7 @@ def start_on(points: int, foresight: Foresight, n: int, target: Target) -> int:
     return low
 
 
-def escalation_of(coded: Coded, at: At) -> Escalation:
+def escalation_of(coded: CodedCorpus, at: At) -> Escalation:
     """For each rung below the top, the share of those that reach it whose own reply does not stand; by task as well.
 
     It is what the storm guard counts: neither floors and ceilings, which its confidence has no part in, nor errors and
@@ -237,7 +241,7 @@ def _tested(sample: Sample, delta: float) -> Tested:
     return Tested(sample.units, sample.n, sample.errors, sample.rate, upper_bound(sample, delta))
 
 
-def _not_certified(point: Found, sample: Sample, target: Target) -> NotCertified:
+def _not_certified(point: OperatingPoint, sample: Sample, target: Target) -> NotCertified:
     needed = units_needed(sample, target.alpha, target.delta)
     further = None if needed is None else max(1, needed - sample.n)
     undecided = keeps(sample, target.alpha, target.delta) is None

@@ -12,26 +12,31 @@ from collections.abc import Callable, Sequence
 from typing import TYPE_CHECKING
 
 from cascade.calibration.bounds import Sample, sample_of
-from cascade.calibration.halves import Found, Items, Side
+from cascade.calibration.halves import ItemHalf, OperatingPoint, SplitHalf
 from cascade.calibration.search.counts import Loss
-from cascade.calibration.search.levels import Coded
+from cascade.calibration.search.levels import CodedCorpus
 from cascade.replay.arrays import np
 
 if TYPE_CHECKING:
     from cascade.replay.arrays import Codes
 
-__all__ = ["FOLDS", "Foresight", "folds_of", "foresee"]
+__all__ = ["FOLDS", "ExpectedLosses", "expected_losses", "folds_of"]
 
 FOLDS = 5
 _ENOUGH = 100_000  # items: from here on the bias is about a thousandth, and the folds would take long
 
-Foresight = Callable[[int], Sample]
+ExpectedLosses = Callable[[int], Sample]
 """The expected losses of the path's point at an index, unit by unit."""
 
 
-def foresee(path: Sequence[Found], tune: Side, loss: Loss, search: Callable[[Coded], Sequence[Found]]) -> Foresight:
+def expected_losses(
+    path: Sequence[OperatingPoint],
+    tune: SplitHalf,
+    loss: Loss,
+    search: Callable[[CodedCorpus], Sequence[OperatingPoint]],
+) -> ExpectedLosses:
     """For `path`, which `search` found on `tune`: losses ascending. In-sample for counts and for very many items."""
-    if not isinstance(tune, Items) or len(tune) > _ENOUGH:
+    if not isinstance(tune, ItemHalf) or len(tune) > _ENOUGH:
         return lambda index: tune.sample(path[index], loss)
     folds = folds_of(tune.coded.group)
     pairs = [(fold, tune.coded.rows(folds != fold)) for fold in range(int(folds.max(initial=-1)) + 1)]
@@ -43,7 +48,7 @@ def foresee(path: Sequence[Found], tune: Side, loss: Loss, search: Callable[[Cod
         for fold, n, found in paths:
             # The nearest, not the nearest below: of clumped levels the same point has a little more here and less there.
             nearest = min(found, key=lambda one: abs(one.losses - rate * n))
-            part = Items(tune.coded.rows(folds == fold))
+            part = ItemHalf(tune.coded.rows(folds == fold))
             lost[folds == fold] = part.coded.losses(part.at(nearest), loss)
         return sample_of(lost, tune.coded.group)
 

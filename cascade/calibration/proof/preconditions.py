@@ -14,7 +14,7 @@ from cascade.policy.certificates import changed_parts
 from cascade.replay.columns import PolicyMapping
 from cascade.replay.mapping import other_models
 
-__all__ = ["joint_manifest", "refuse_own_scorer", "refuse_to_hold"]
+__all__ = ["joint_manifest", "refuse_in_sample_scorer", "refuse_recheck"]
 
 
 def joint_manifest(readers: Sequence[CorpusReader]) -> Manifest:
@@ -44,7 +44,7 @@ def _grader(name: str | None) -> str:
     return name or "not named"
 
 
-def refuse_own_scorer(policy: Policy | None, sources: Sequence[str]) -> None:
+def refuse_in_sample_scorer(policy: Policy | None, sources: Sequence[str]) -> None:
     """Refuse a scorer that was learned on these items: its scores are in-sample, under any split.
 
     Raises PolicyError. `policy`: the one whose scorer is to be used as it is.
@@ -58,11 +58,11 @@ def refuse_own_scorer(policy: Policy | None, sources: Sequence[str]) -> None:
         )
 
 
-def refuse_to_hold(policy: Policy, manifest: Manifest, lens: PolicyMapping, sources: Sequence[str]) -> None:
+def refuse_recheck(policy: Policy, manifest: Manifest, lens: PolicyMapping, sources: Sequence[str]) -> None:
     """Refuse to test a certificate on something else than what it is about. Raises PolicyError and CorpusError."""
     certificate = policy.certificate
     if certificate is None:
-        return  # `hold_against` says so
+        return  # `recheck_corpus` says so
     if changed := changed_parts(policy):
         problem = f"changed since it was certified: {', '.join(changed)}"
         raise PolicyError(

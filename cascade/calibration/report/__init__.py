@@ -6,7 +6,7 @@ the HTML.
 
 from __future__ import annotations
 
-from cascade.calibration.report.inputs import Chosen, ReportInput, TaskRow, input_of
+from cascade.calibration.report.inputs import ChosenThresholds, ReportInput, TaskRow, input_of
 from cascade.calibration.report.page import render_report, write_report
 
-__all__ = ["Chosen", "ReportInput", "TaskRow", "input_of", "render_report", "write_report"]
+__all__ = ["ChosenThresholds", "ReportInput", "TaskRow", "input_of", "render_report", "write_report"]

@@ -16,11 +16,20 @@ from cascade.replay.mapping import THRESHOLD
 if TYPE_CHECKING:
     from cascade.replay.arrays import Whole
 
-__all__ = ["Chosen", "Level", "ReportInput", "TaskRow", "guess_of", "input_of", "reliability_of", "singles_of"]
+__all__ = [
+    "ChosenThresholds",
+    "Level",
+    "ReportInput",
+    "TaskRow",
+    "guess_of",
+    "input_of",
+    "reliability_of",
+    "singles_of",
+]
 
 
 @dataclass(frozen=True, slots=True)
-class Chosen:
+class ChosenThresholds:
     """The thresholds that calibrate chose, as they do on the report's counts.
 
     `certificate`: what was proved of them, in words; None: nothing. `quality_ci95` is of the mean score. `by_task`: the
@@ -75,7 +84,7 @@ class ReportInput:
     loss: Loss
     frontier: tuple[Point, ...]
     baselines: Mapping[str, tuple[float, float]]
-    chosen: Chosen | None = None
+    chosen: ChosenThresholds | None = None
     signals: Mapping[str, Mapping[str, Any]] = field(default_factory=dict[str, Mapping[str, Any]])
     tasks: tuple[TaskRow, ...] = ()
     storms: Mapping[str, Any] = field(default_factory=dict[str, Any])
@@ -95,7 +104,7 @@ def input_of(
     corpus: str,
     synthetic: bool,
     loss: Loss = "false_confident",
-    chosen: Chosen | None = None,
+    chosen: ChosenThresholds | None = None,
 ) -> ReportInput:
     """As much of a report as the counts alone give; the rest is put in with `dataclasses.replace`."""
     point = chosen.point if chosen else point_at(counts, guess_of(counts), loss)

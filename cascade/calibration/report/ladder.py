@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable
 
-from cascade.calibration.report.inputs import Chosen, ReportInput
+from cascade.calibration.report.inputs import ChosenThresholds, ReportInput
 from cascade.policy.editing import threshold_text
 from cascade.policy.loading import dump
 
@@ -48,7 +48,7 @@ def yaml_of(given: ReportInput) -> str | None:
     return text if len(text) <= MOST_LETTERS else None
 
 
-def _state(given: ReportInput, chosen: Chosen) -> str:
+def _state(given: ReportInput, chosen: ChosenThresholds) -> str:
     """Of the chosen thresholds. Those of a learned score are what was certified only together with what scores."""
     if not chosen.certificate:
         return "as chosen, not certified"

@@ -18,19 +18,19 @@ from typing import TYPE_CHECKING, Any, Literal, cast
 
 from cascade.calibration.search.counts import Counts, Loss
 from cascade.calibration.search.frontier import Point, risk_path
-from cascade.calibration.search.levels import Coded
+from cascade.calibration.search.levels import CodedCorpus
 from cascade.core.policy import OTHER
 from cascade.replay.arrays import np
 
 if TYPE_CHECKING:
     from cascade.replay.arrays import Codes, Floats
 
-__all__ = ["FEWEST", "ByTask", "Counted", "best_by_task", "large_tasks", "path_by_task"]
+__all__ = ["FEWEST", "ByTask", "LossOrWrong", "best_by_task", "large_tasks", "path_by_task"]
 
 FEWEST = 500
 """Labelled items a task must have for thresholds of its own: with fewer they follow its chance."""
 
-Counted = Loss | Literal["wrong"]
+LossOrWrong = Loss | Literal["wrong"]
 """What is counted against the bound: a loss, or every wrong answer (so that the others are the right ones)."""
 
 _EVERY = 1_000_000_000  # points on a task's own path: all of them
@@ -49,7 +49,7 @@ class ByTask:
     cost: int
     losses: int
 
-    def at_items(self, coded: Coded) -> Codes:
+    def at_items(self, coded: CodedCorpus) -> Codes:
         """(N, K-1): the threshold levels of every item of `coded`, which must have the same levels.
 
         A task that was not there when they were chosen has the shared ones, and where there are none ships only at the
@@ -60,7 +60,7 @@ class ByTask:
         return table.reshape(len(coded.tasks), len(coded.levels))[coded.task]
 
 
-def large_tasks(coded: Coded, fewest: int = FEWEST) -> frozenset[str]:
+def large_tasks(coded: CodedCorpus, fewest: int = FEWEST) -> frozenset[str]:
     """The tasks with so many items that thresholds of their own can be trusted."""
     sizes = np.bincount(coded.task, minlength=len(coded.tasks)).tolist()
     return frozenset(
@@ -69,7 +69,7 @@ def large_tasks(coded: Coded, fewest: int = FEWEST) -> frozenset[str]:
 
 
 def best_by_task(
-    coded: Coded, bound: int, counted: Counted = "false_confident", own: Collection[str] | None = None
+    coded: CodedCorpus, bound: int, counted: LossOrWrong = "false_confident", own: Collection[str] | None = None
 ) -> ByTask | None:
     """The least cost with at most `bound` losses (or wrong answers) in all; None where no thresholds have so few.
 
@@ -84,7 +84,12 @@ def best_by_task(
 
 
 def path_by_task(
-    coded: Coded, counted: Counted, most: int = 60, *, bound: int | None = None, own: Collection[str] | None = None
+    coded: CodedCorpus,
+    counted: LossOrWrong,
+    most: int = 60,
+    *,
+    bound: int | None = None,
+    own: Collection[str] | None = None,
 ) -> tuple[ByTask, ...]:
     """What no other thresholds beat in both losses and cost: losses ascending, cost falling; `most` of them.
 
@@ -112,7 +117,7 @@ class _Unit:
     path: tuple[Point, ...]
 
 
-def _units(coded: Coded, counted: Counted, own: Collection[str] | None) -> list[_Unit]:
+def _units(coded: CodedCorpus, counted: LossOrWrong, own: Collection[str] | None) -> list[_Unit]:
     chosen = large_tasks(coded) if own is None else own
     units: list[_Unit] = []
     small = np.ones(len(coded), np.bool_)
@@ -126,7 +131,7 @@ def _units(coded: Coded, counted: Counted, own: Collection[str] | None) -> list[
     return units
 
 
-def _path(counts: Counts, counted: Counted) -> tuple[Point, ...]:
+def _path(counts: Counts, counted: LossOrWrong) -> tuple[Point, ...]:
     if counted == "wrong":
         return risk_path(replace(counts, false_confident=counts.wrong), "false_confident", _EVERY)
     return risk_path(counts, counted, _EVERY)

@@ -34,7 +34,7 @@ DENSE = 4_000_000
 
 @dataclass(frozen=True, slots=True, eq=False)
 class Counts:
-    """M rows on K rungs: a code vector each, and sums over its items. Codes, levels and columns are as in `Coded`.
+    """M rows on K rungs: a code vector each, and sums over its items. Codes, levels and columns are as in `CodedCorpus`.
 
     items      (M,): how many
     score      (M, K): sum of the scores of what is returned where the climb ends at that rung

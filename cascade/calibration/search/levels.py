@@ -26,10 +26,10 @@ if TYPE_CHECKING:
     At = Sequence[int] | Codes
     """Threshold levels: K-1 numbers for all items, or (N, K-1), each item its own."""
 
-__all__ = ["NOT_COUNTED", "Coded", "code_columns", "code_levels"]
+__all__ = ["NOT_COUNTED", "CodedCorpus", "code_columns", "code_levels"]
 
 NOT_COUNTED = -1
-"""Stands in `Coded.natural` for a reply that says nothing of its rung's confidence."""
+"""Stands in `CodedCorpus.natural` for a reply that says nothing of its rung's confidence."""
 
 _FEW = 1024  # levels up to which searching them beats sorting the whole column
 _SAMPLE = 8192
@@ -38,7 +38,7 @@ _HINT = "grade it, or leave the item out (--skip-bad does)"
 
 
 @dataclass(frozen=True, slots=True, eq=False)
-class Coded:
+class CodedCorpus:
     """N items on K rungs, named as in the plan, cheapest first. The matrices are stored column by column.
 
     levels   K-1 of them: the distinct confidences with which a reply could ship at that rung, ascending
@@ -119,7 +119,7 @@ class Coded:
         """The thresholds that these levels stand for; None is `never`."""
         return thresholds_of(self.levels, at)
 
-    def rows(self, which: Truths | Whole) -> Coded:
+    def rows(self, which: Truths | Whole) -> CodedCorpus:
         """A part of the items, with the same levels: by a mask, or by row numbers."""
         chosen = np.flatnonzero(which) if which.dtype == np.bool_ else which
 
@@ -127,7 +127,7 @@ class Coded:
             return np.asfortranarray(matrix[chosen])
 
         score = some(self.score)
-        return Coded(
+        return CodedCorpus(
             self.rungs,
             self.levels,
             some(self.codes),
@@ -161,7 +161,7 @@ class Coded:
         return replace(counts, **whole)
 
 
-def code_columns(columns: Columns, view: View) -> Coded:
+def code_columns(columns: Columns, view: View) -> CodedCorpus:
     """The corpus as the plan of `view` sees it. The storm guard has no part in it.
 
     Raises CorpusError, naming item and rung, where a reply is missing, has no score or has no cost.
@@ -188,7 +188,7 @@ def code_columns(columns: Columns, view: View) -> Coded:
     cost = _stacked(view.cost, np.int64)
     right_at = columns.manifest.right_at
     names, tasks = view.lens.names, view.tasks
-    return Coded(
+    return CodedCorpus(
         names, tuple(levels), codes, score, alone, cost, returned, columns.group, view.task, tasks, right_at, natural
     )
 
@@ -231,7 +231,7 @@ def _stacked(columns: Sequence[Floats] | Sequence[Whole], kind: type) -> Any:
 
 
 def _natural(rule: Rule, replies: Sequence[Small], levels: Sequence[Floats], codes: Codes) -> Codes | None:
-    """`Coded.natural`: thresholds are levels, so a confidence between two of them stands where the lower one does."""
+    """`CodedCorpus.natural`: thresholds are levels, so a confidence between two of them stands where the lower one does."""
     below = range(rule.top)
     failed = [np.isin(replies[index], NOT_COUNTED_REASONS) for index in below]
     if not rule.has_floors and not rule.has_ceilings and not any(one.any() for one in failed):

@@ -20,7 +20,7 @@ from cascade.replay.arrays import np
 if TYPE_CHECKING:
     from cascade.replay.arrays import Truths
 
-__all__ = ["SLACK", "Told", "checked_columns", "told_of"]
+__all__ = ["SLACK", "CountsMetadata", "checked_columns", "read_metadata"]
 
 SLACK: Final = 1e-9
 """An engine's sum of scores is off by less, as a share of what it could be."""
@@ -43,7 +43,7 @@ class _Alone(Struct, frozen=True):
     wrong: tuple[int, ...]
 
 
-class Told(Struct, frozen=True):
+class CountsMetadata(Struct, frozen=True):
     """The metadata, with defaults."""
 
     rungs: tuple[_Rung, ...] = ()
@@ -60,14 +60,14 @@ class Told(Struct, frozen=True):
     alone: dict[str, _Alone] = {}
 
 
-def told_of(table: Any, where: str) -> Told:
+def read_metadata(table: Any, where: str) -> CountsMetadata:
     """The metadata; rungs default to the columns', the corpus's name to the file's."""
     ending, names = ".cost_nano_usd", cast("list[str]", table.column_names)
     for name in sorted({name for name in names if names.count(name) > 1}):
         raise CorpusError(f"two columns are called {name!r}", where=where, hint="rename one of them")
     raw = cast("dict[bytes, bytes]", table.schema.metadata or {}).get(COUNTS_KEY)
     try:
-        told = msgjson.decode(raw, type=Told) if raw else Told()
+        told = msgjson.decode(raw, type=CountsMetadata) if raw else CountsMetadata()
     except (MsgspecError, UnicodeDecodeError):
         raise CorpusError(f"its {COUNTS_KEY.decode()} metadata is damaged", where=where, hint=_HINT) from None
     rungs = told.rungs or tuple(_Rung(name.removesuffix(ending)) for name in names if name.endswith(ending))

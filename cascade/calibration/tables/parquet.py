@@ -44,8 +44,8 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final, cast
 
 from cascade.calibration.search.counts import GRID, Counts
-from cascade.calibration.search.levels import Coded, code_columns
-from cascade.calibration.tables.checks import SLACK, Told, checked_columns, told_of
+from cascade.calibration.search.levels import CodedCorpus, code_columns
+from cascade.calibration.tables.checks import SLACK, CountsMetadata, checked_columns, read_metadata
 from cascade.core.errors import CorpusError
 from cascade.core.policy import Policy
 from cascade.corpora.items import Item
@@ -63,7 +63,7 @@ if TYPE_CHECKING:
 __all__ = [
     "COUNTS_KEY",
     "PARTS",
-    "Tabulated",
+    "CountsTable",
     "counted_as",
     "read_counts",
     "tabulate_coded",
@@ -76,7 +76,7 @@ PARTS: Final = ("tune", "certify")
 
 
 @dataclass(frozen=True, slots=True, eq=False)
-class Tabulated:
+class CountsTable:
     """A table of counts with what must be known of it. The parts share their levels, so a point holds for both.
 
     `models`: by rung, None where it is not known. `corpora`: the names of what was counted. `grouped`: a group may have
@@ -106,7 +106,7 @@ class Tabulated:
         """Both parts together."""
         return self.parts["tune"] + self.parts["certify"]
 
-    def __add__(self, other: Tabulated) -> Tabulated:
+    def __add__(self, other: CountsTable) -> CountsTable:
         """The counts of both. Raises CorpusError for another ladder, and for a file that is in both.
 
         Groups that both name may be the same ones: then the sum is `grouped`, for which of them are cannot be seen.
@@ -149,7 +149,7 @@ def counted_as(policy: Policy) -> str:
 
 def tabulate_corpus(
     path: str | os.PathLike[str], policy: Policy | None = None, split: Split | None = None
-) -> Tabulated:
+) -> CountsTable:
     """Count a corpus as `policy` sees it (None: its own ladder). Raises CorpusError, PolicyError and MissingExtra."""
     split, tunes, named = split or Split(), list[bool](), False
 
@@ -173,18 +173,18 @@ def tabulate_corpus(
     both = (coded.score, coded.alone)
     scores = min(0.0, *(float(one.min()) for one in both)), max(1.0, *(float(one.max()) for one in both))
     grouped = len(np.unique(columns.group)) < len(columns)
-    return Tabulated(
+    return CountsTable(
         parts, tuple(models[rung] for rung in lens.rungs), (manifest.name,), grouped, manifest.synthetic, manifest.grader,
         counted_as(lens.plan.policy), (hash_of_file(path),), named, scores,
     )  # fmt: skip
 
 
-def tabulate_coded(coded: Coded, tunes: Truths) -> dict[str, Counts]:
+def tabulate_coded(coded: CodedCorpus, tunes: Truths) -> dict[str, Counts]:
     """The two parts' tables; `tunes` says of each item whether it is of the first."""
     return {part: coded.rows(rows).counts().merged() for part, rows in zip(PARTS, (tunes, ~tunes), strict=True)}
 
 
-def write_counts(path: str | os.PathLike[str], table: Tabulated) -> int:
+def write_counts(path: str | os.PathLike[str], table: CountsTable) -> int:
     """Write the table; returns its rows. The file appears whole or not at all. Raises CorpusError and MissingExtra."""
     pa, target = load_pyarrow(), Path(path)
     columns = {name: np.concatenate([one[name] for one in (_columns(part, table.parts[part]) for part in PARTS)])
@@ -220,7 +220,7 @@ def write_counts(path: str | os.PathLike[str], table: Tabulated) -> int:
     return made.num_rows
 
 
-def read_counts(path: str | os.PathLike[str]) -> Tabulated:
+def read_counts(path: str | os.PathLike[str]) -> CountsTable:
     """Read a table of counts, whoever made it. Raises CorpusError where it is not one, and MissingExtra."""
     pa, where = load_pyarrow(), os.fspath(path)
     with open_table(path) as file:
@@ -230,7 +230,7 @@ def read_counts(path: str | os.PathLike[str]) -> Tabulated:
             raise CorpusError(
                 f"cannot be read: {str(error)[:200]}", where=where, hint="check that the file is complete"
             ) from error
-    told = told_of(table, where)
+    told = read_metadata(table, where)
     rungs = tuple(one.rung for one in told.rungs)
     columns = checked_columns(pa, table, rungs, told.scores, where)
     parts = np.array(
@@ -244,7 +244,7 @@ def read_counts(path: str | os.PathLike[str]) -> Tabulated:
         some = {name: column[parts == part] for name, column in columns.items()}
         made[part] = _with_alone(_counts_of(some, rungs, levels, told.right_at), part, told, where)
     named = told.grouped if told.named_groups is None else told.named_groups
-    return Tabulated(
+    return CountsTable(
         made, tuple(one.model for one in told.rungs), told.corpora, told.grouped, told.synthetic, told.grader,
         told.counted_as, told.sources, named, told.scores,
     )  # fmt: skip
@@ -275,7 +275,7 @@ def _apart(counts: Counts) -> bool:
     return not same or not np.array_equal(counts.alone_wrong, counts.wrong.sum(axis=0)) or _strays(counts)
 
 
-def _with_alone(counts: Counts, part: str, told: Told, where: str) -> Counts:
+def _with_alone(counts: Counts, part: str, told: CountsMetadata, where: str) -> Counts:
     """The counts with the single models' sums in place of the rows'. Raises CorpusError where they are missing."""
     n, items, alone = counts.n, told.items.get(part), told.alone.get(part)
     if items is not None and n > items:
