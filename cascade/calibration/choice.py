@@ -114,12 +114,12 @@ def choose(
         chosen = _best_by_task(_items(tune), objective, own)
     alone = [held_out.figures_alone(index, loss) for index in range(len(held_out.rungs))]
     singles = {
-        rung: _rival(held_out, index, half, alone[-1], objective)
+        rung: _single_model(held_out, index, half, alone[-1], objective)
         for index, (rung, half) in enumerate(zip(held_out.rungs, alone, strict=True))
     }
-    shown = None if chosen is None else held_out.figures(chosen, loss)
-    holds = shown is not None and (isinstance(objective, Target) or _reached(shown, alone[-1], objective))
-    advice = _advice(shown if holds else None, singles, objective)
+    figures = None if chosen is None else held_out.figures(chosen, loss)
+    holds = figures is not None and (isinstance(objective, Target) or _is_met(figures, alone[-1], objective))
+    advice = _advice(figures if holds else None, singles, objective)
     too_few, further = (False, None) if advice == "cascade" else _too_few(proof, singles, advice)
     return Choice(
         points,
@@ -128,8 +128,8 @@ def choose(
         chosen,
         proof,
         None if chosen is None else tune.figures(chosen, loss),
-        shown,
-        None if shown is None else _random_mix(shown, singles),
+        figures,
+        None if figures is None else _random_mix(figures, singles),
         tuple(shorter_frontiers(counts, policy, loss)),
         None if too_few else advice,
         holds,
@@ -150,11 +150,11 @@ def prove(
     loss = target.counted
     if own is None:
         path: Sequence[OperatingPoint] = risk_path(counts or tune.counts(), loss)
-        foresight = expected_losses(path, tune, loss, lambda part: risk_path(part.counts(), loss, _CLOSELY))
+        expected = expected_losses(path, tune, loss, lambda part: risk_path(part.counts(), loss, _CLOSELY))
     else:
         path = path_by_task(_items(tune).coded, loss, own=own)
-        foresight = expected_losses(path, tune, loss, lambda part: path_by_task(part, loss, _CLOSELY, own=own))
-    return certify(path, tune, held_out, target, foresight)
+        expected = expected_losses(path, tune, loss, lambda part: path_by_task(part, loss, _CLOSELY, own=own))
+    return certify(path, tune, held_out, target, expected)
 
 
 def _items(side: SplitHalf) -> ItemHalf:
@@ -194,9 +194,11 @@ def _wanted(objective: MinQuality, of_top: float) -> float:
     return objective.value * (of_top if objective.of_top else 1.0)
 
 
-def _rival(held_out: SplitHalf, rung: int, alone: HalfFigures, top: HalfFigures, objective: Objective) -> SingleModel:
+def _single_model(
+    held_out: SplitHalf, rung: int, alone: HalfFigures, top: HalfFigures, objective: Objective
+) -> SingleModel:
     if not isinstance(objective, Target):
-        return SingleModel(alone, _reached(alone, top, objective))
+        return SingleModel(alone, _is_met(alone, top, objective))
     if alone is top:
         return SingleModel(alone, meets=True)  # by definition: its answers never count as the loss
     sample = held_out.sample_alone(rung, objective.counted)
@@ -205,11 +207,11 @@ def _rival(held_out: SplitHalf, rung: int, alone: HalfFigures, top: HalfFigures,
     return SingleModel(alone, meets, None if needed is None else max(1, needed - sample.n))
 
 
-def _reached(shown: HalfFigures, top: HalfFigures, objective: MinQuality | Budget) -> bool:
+def _is_met(figures: HalfFigures, top: HalfFigures, objective: MinQuality | Budget) -> bool:
     """Whether figures of the certify side are as wanted; what is not proved there is only looked at."""
     if isinstance(objective, MinQuality):
-        return shown.quality >= _wanted(objective, top.quality)
-    return shown.cost_per_request_usd <= objective.usd
+        return figures.quality >= _wanted(objective, top.quality)
+    return figures.cost_per_request_usd <= objective.usd
 
 
 def _versus(held_out: SplitHalf, chosen: OperatingPoint, singles: dict[str, SingleModel]) -> Versus | None:
@@ -225,20 +227,20 @@ def _versus(held_out: SplitHalf, chosen: OperatingPoint, singles: dict[str, Sing
     return Versus(rung, float(cost.mean()), ci95[0], float(quality.mean()), ci95[1])
 
 
-def _random_mix(shown: HalfFigures, singles: dict[str, SingleModel]) -> tuple[float, float]:
+def _random_mix(figures: HalfFigures, singles: dict[str, SingleModel]) -> tuple[float, float]:
     alone = [(one.figures.quality, one.figures.cost_per_request_usd) for one in singles.values()]
-    return random_mix(tuple(shown.shipped.values()), alone)
+    return random_mix(tuple(figures.shipped.values()), alone)
 
 
-def _advice(shown: HalfFigures | None, singles: dict[str, SingleModel], objective: Objective) -> str | None:
+def _advice(figures: HalfFigures | None, singles: dict[str, SingleModel], objective: Objective) -> str | None:
     """The cheapest single model that meets the objective, unless the cascade does and is cheaper (for a budget: better)."""
     good = {rung: single.figures for rung, single in singles.items() if single.meets}
     if isinstance(objective, Budget):
         best = max(good, key=lambda rung: good[rung].quality, default=None)
-        wins = shown is not None and (best is None or shown.quality > good[best].quality)
+        wins = figures is not None and (best is None or figures.quality > good[best].quality)
     else:
         best = min(good, key=lambda rung: good[rung].cost, default=None)
-        wins = shown is not None and (best is None or shown.cost < good[best].cost)
+        wins = figures is not None and (best is None or figures.cost < good[best].cost)
     if wins:
         return "cascade"
     return None if best is None else f"single:{best}"

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from cascade.calibration.proof.pareto_testing import Target
 from cascade.core.errors import ConfigurationError
 
-__all__ = ["Budget", "MinQuality", "Objective", "parse_quality", "told"]
+__all__ = ["Budget", "MinQuality", "Objective", "describe", "parse_quality"]
 
 
 @dataclass(frozen=True, slots=True)
@@ -33,7 +33,7 @@ Objective = Target | MinQuality | Budget
 """A `Target` minimises cost subject to a certified loss rate."""
 
 
-def told(objective: Objective) -> str:
+def describe(objective: Objective) -> str:
     """An objective in short."""
     if isinstance(objective, Target):
         return f"{objective.loss} <= {objective.alpha:g} at {1 - objective.delta:g}"

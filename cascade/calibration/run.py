@@ -86,7 +86,7 @@ class Calibration:
 
     sources: tuple[str, ...]
     manifest: Manifest
-    lens: PolicyMapping
+    mapping: PolicyMapping
     options: CalibrationOptions
     tune: SplitHalf
     held_out: SplitHalf
@@ -124,7 +124,7 @@ class Calibration:
     def task_thresholds(self) -> dict[str, dict[str, float | None]]:
         """Each large task's own; those of the policy's other tasks are replaced by the ladder's."""
         chosen, ladder = self.choice.chosen, self.thresholds
-        tasks = self.lens.plan.policy.tasks if ladder else ()
+        tasks = self.mapping.plan.policy.tasks if ladder else ()
         made = {task.name: {rung: ladder[rung] for rung in task.thresholds} for task in tasks if task.thresholds}
         if isinstance(chosen, ByTask):
             made |= {task: dict(zip(ladder, own.thresholds, strict=True)) for task, own in chosen.tasks.items()}
@@ -133,7 +133,7 @@ class Calibration:
     @property
     def others(self) -> tuple[str, ...]:
         """In words, where another model was recorded than the policy asks."""
-        return tuple(other_models(self.lens, self.manifest))
+        return tuple(other_models(self.mapping, self.manifest))
 
     @property
     def further_units(self) -> int | None:
@@ -201,14 +201,14 @@ def calibrate(paths: Sequence[Path], options: CalibrationOptions) -> Calibration
     """
     with ExitStack() as stack:
         readers = [stack.enter_context(open_corpus(path, skip_bad=options.skip_bad)) for path in paths]
-        manifest, lens = _seen_by(readers, options.policy)
+        manifest, mapping = _mapping_for(readers, options.policy)
         tunes: list[bool] = []
-        gatherer = FeatureCollector(lens) if options.scorer else None
+        collector = FeatureCollector(mapping) if options.scorer else None
 
         def each(items: Sequence[Item]) -> None:
             tunes.extend(options.split.part_of(item) == "tune" for item in items)
-            if gatherer is not None:
-                gatherer.take(items)
+            if collector is not None:
+                collector.add(items)
 
         source = ", ".join(reader.source for reader in readers)
         refuse_in_sample_scorer(
@@ -216,9 +216,9 @@ def calibrate(paths: Sequence[Path], options: CalibrationOptions) -> Calibration
             [reader.source for reader in readers],
         )
         columns, (view,) = read_columns(
-            _chained(readers),
+            _items_of(readers),
             manifest,
-            [lens],
+            [mapping],
             source=source,
             refuse=readers[0].skip,
             whole=options.skip_bad,
@@ -226,14 +226,14 @@ def calibrate(paths: Sequence[Path], options: CalibrationOptions) -> Calibration
         )
         if not len(columns):
             raise CorpusError("has no items", where=source, hint="record some")
-        halves, learned = np.array(tunes, np.bool_), None
-        if gatherer is not None:
-            material = gatherer.material(view)
-            learned = learn(material, columns, view, halves, options.split.seed)
-            view = rescored(view, learned.scorer, material, learned.out_of_fold)
+        is_tune, learned = np.array(tunes, np.bool_), None
+        if collector is not None:
+            table = collector.table(view)
+            learned = learn(table, columns, view, is_tune, options.split.seed)
+            view = rescored(view, learned.scorer, table, learned.out_of_fold)
         coded = code_columns(columns, view)
         own_tasks = _own_tasks(coded, options)
-        told: dict[str, Any] = {
+        details: dict[str, Any] = {
             "signal": signals(coded),
             "learned": learned,
             "own_tasks": own_tasks,
@@ -244,10 +244,10 @@ def calibrate(paths: Sequence[Path], options: CalibrationOptions) -> Calibration
     if options.objective is None:
         tune = held_out = ItemHalf(coded)
     else:
-        tune, held_out = ItemHalf(coded.rows(halves)), ItemHalf(coded.rows(~halves))
-    choice = _choice(tune, held_out, options, lens, own_tasks)
+        tune, held_out = ItemHalf(coded.rows(is_tune)), ItemHalf(coded.rows(~is_tune))
+    choice = _choice(tune, held_out, options, mapping, own_tasks)
     sources = tuple(reader.source for reader in readers)
-    return Calibration(sources, manifest, lens, options, tune, held_out, choice, **told)
+    return Calibration(sources, manifest, mapping, options, tune, held_out, choice, **details)
 
 
 def calibrate_counts(paths: Sequence[Path], options: CalibrationOptions) -> Calibration:
@@ -256,7 +256,7 @@ def calibrate_counts(paths: Sequence[Path], options: CalibrationOptions) -> Cali
     Raises as `calibrate`, and ConfigurationError for what counts cannot give: a certificate where groups had several
     items, thresholds by task, a scorer, a loss that hangs on what the scores compare with.
     """
-    _refuse_what_counts_lack(options)
+    _check_counts_suffice(options)
     if len({hash_of_corpus([path]) for path in paths}) < len(paths):
         where = ", ".join(map(str, paths))
         raise CorpusError("the same table is given twice", where=where, hint="give each table once")
@@ -272,23 +272,23 @@ def calibrate_counts(paths: Sequence[Path], options: CalibrationOptions) -> Cali
         raise CorpusError(problem, where=where, hint=hint)
     manifest = _manifest_of(table)
     try:
-        lens = own_mapping(manifest) if options.policy is None else mapping_of(options.policy, manifest)
+        mapping = own_mapping(manifest) if options.policy is None else mapping_of(options.policy, manifest)
     except CorpusError as problem:  # the lens does not know where the table is from
         raise CorpusError(problem.problem, where=where, hint=problem.hint) from None
-    if lens.rungs != table.rungs or table.counted_as not in (None, counted_as(lens.plan.policy)):
+    if mapping.rungs != table.rungs or table.counted_as not in (None, counted_as(mapping.plan.policy)):
         problem = f"was counted under another policy, for the ladder {' → '.join(table.rungs)}"
         raise CorpusError(problem, where=where, hint="give the same --policy as to `cascade tabulate`, or none")
     if options.objective is None:
         tune = held_out = CountedHalf(table.whole)
     else:
         tune, held_out = (CountedHalf(table.parts[part]) for part in ("tune", "certify"))
-    choice = _choice(tune, held_out, options, lens, frozenset())
+    choice = _choice(tune, held_out, options, mapping, frozenset())
     sources = tuple(map(str, paths))
     signal = counted_signals(table.whole)
-    return Calibration(sources, manifest, lens, options, tune, held_out, choice, signal, counted=True)
+    return Calibration(sources, manifest, mapping, options, tune, held_out, choice, signal, counted=True)
 
 
-def _refuse_what_counts_lack(options: CalibrationOptions) -> None:
+def _check_counts_suffice(options: CalibrationOptions) -> None:
     if isinstance(options.objective, Target) and options.objective.loss == "disagreement":
         raise ConfigurationError(
             "--loss disagreement: tables of counts do not name the baseline (give the corpora themselves)"
@@ -302,20 +302,20 @@ def recheck(paths: Sequence[Path], policy: Policy, *, skip_bad: bool = False) ->
     """Hold a policy's certificate against fresh corpora, read as one. Raises as `calibrate` and `recheck_corpus` do."""
     with ExitStack() as stack:
         readers = [stack.enter_context(open_corpus(path, skip_bad=skip_bad)) for path in paths]
-        manifest, lens = _seen_by(readers, policy)
-        refuse_recheck(policy, manifest, lens, [reader.source for reader in readers])
+        manifest, mapping = _mapping_for(readers, policy)
+        refuse_recheck(policy, manifest, mapping, [reader.source for reader in readers])
         columns, (view,) = read_columns(
-            _chained(readers), manifest, [lens], source=readers[0].source, refuse=readers[0].skip, whole=skip_bad
+            _items_of(readers), manifest, [mapping], source=readers[0].source, refuse=readers[0].skip, whole=skip_bad
         )
         return manifest, recheck_corpus(code_columns(columns, view), policy)
 
 
 def _choice(
-    tune: SplitHalf, held_out: SplitHalf, options: CalibrationOptions, lens: PolicyMapping, own_tasks: frozenset[str]
+    tune: SplitHalf, held_out: SplitHalf, options: CalibrationOptions, mapping: PolicyMapping, own_tasks: frozenset[str]
 ) -> Choice:
     if options.objective is None:
         return only_frontier(held_out)
-    return choose(tune, held_out, options.objective, lens.plan.policy, own_tasks if options.per_task else None)
+    return choose(tune, held_out, options.objective, mapping.plan.policy, own_tasks if options.per_task else None)
 
 
 def _own_tasks(coded: CodedCorpus, options: CalibrationOptions) -> frozenset[str]:
@@ -352,7 +352,7 @@ def _manifest_of(table: CountsTable) -> Manifest:
     return Manifest(name, ladder, table.grader, right_at=right_at, synthetic=table.synthetic)
 
 
-def _seen_by(readers: Sequence[CorpusReader], policy: Policy | None) -> tuple[Manifest, PolicyMapping]:
+def _mapping_for(readers: Sequence[CorpusReader], policy: Policy | None) -> tuple[Manifest, PolicyMapping]:
     manifest = joint_manifest(readers)
     try:
         return manifest, own_mapping(manifest) if policy is None else mapping_of(policy, manifest)
@@ -360,6 +360,6 @@ def _seen_by(readers: Sequence[CorpusReader], policy: Policy | None) -> tuple[Ma
         raise CorpusError(problem.problem, where=readers[0].source, hint=problem.hint) from None
 
 
-def _chained(readers: Sequence[CorpusReader]) -> Iterator[Item]:
+def _items_of(readers: Sequence[CorpusReader]) -> Iterator[Item]:
     for reader in readers:
         yield from reader

@@ -1,6 +1,6 @@
 """A better confidence at no extra call: per rung a ridge logistic of what is known when it has answered.
 
-    read_columns(…, each=gatherer.take) → material → learn (on the training rows) → the policy's `scorer`
+    read_columns(…, each=collector.add) → table → learn (on the training rows) → the policy's `scorer`
                                                    → rescored view → code levels, frontier, certificate, as ever
 
 Iteratively reweighted least squares: McCullagh, P. and Nelder, J. A. (1989), Generalized Linear Models, 2.5; the ridge:
@@ -93,32 +93,32 @@ def features_of(rungs: Sequence[str], index: int) -> tuple[str, ...]:
 
 
 class FeatureCollector:
-    """Takes the features of the items while a corpus is read: give `take` to `read_columns` as `each`."""
+    """Takes the features of the items while a corpus is read: give `add` to `read_columns` as `each`."""
 
-    def __init__(self, lens: PolicyMapping) -> None:
-        self._lens, self._rungs = lens, lens.names[:-1]
+    def __init__(self, mapping: PolicyMapping) -> None:
+        self._mapping, self._rungs = mapping, mapping.names[:-1]
         self._names = [features_of(self._rungs, index) for index in range(len(self._rungs))]
         self._values = [[Growing(np.float64) for _ in names] for names in self._names]
         self._answered = [Growing(np.bool_) for _ in self._rungs]
 
-    def take(self, items: Sequence[Item]) -> None:
+    def add(self, items: Sequence[Item]) -> None:
         """The next items, in the order of the columns."""
         for item in items:
             characters = request_of(item).turn_characters()
             verdicts = tuple(
-                recorded_verdict(item.replies.get(rung, _NO_REPLY), triage=True) for rung in self._lens.rungs[:-1]
+                recorded_verdict(item.replies.get(rung, _NO_REPLY), triage=True) for rung in self._mapping.rungs[:-1]
             )
             for index in range(len(self._rungs)):
-                self._take(index, Facts(characters, "", verdicts[: index + 1]), self._rungs[: index + 1])
+                self._add(index, Facts(characters, "", verdicts[: index + 1]), self._rungs[: index + 1])
                 self._answered[index].add(
-                    [verdicts[index].kind == "answered" and self._lens.rungs[index] in item.replies]
+                    [verdicts[index].kind == "answered" and self._mapping.rungs[index] in item.replies]
                 )
 
-    def _take(self, index: int, facts: Facts, rungs: tuple[str, ...]) -> None:
+    def _add(self, index: int, facts: Facts, rungs: tuple[str, ...]) -> None:
         for name, growing in zip(self._names[index], self._values[index], strict=True):
             growing.add([value_of(name, facts, rungs)])
 
-    def material(self, view: View) -> FeatureTable:
+    def table(self, view: View) -> FeatureTable:
         """All that was taken; the tasks are those of `view`, a feature each where they are not too rare."""
         tasks = _tasks_of(view)
         names = tuple((*own, *(f"task:{task}" for task, _ in tasks)) for own in self._names)
@@ -134,7 +134,7 @@ class FeatureCollector:
 
 
 def learn(
-    material: FeatureTable,
+    table: FeatureTable,
     columns: Columns,
     view: View,
     trains: Truths,
@@ -146,18 +146,18 @@ def learn(
     A rung of which too little is known, or nothing varies, keeps its self-report. Raises ConfigurationError where that
     is so of all of them.
     """
-    learned = LearnedScorer({}, {}, {}, tuple(np.full(len(columns), np.nan) for _ in material.rungs), {})
-    for index, rung in enumerate(material.rungs):
+    learned = LearnedScorer({}, {}, {}, tuple(np.full(len(columns), np.nan) for _ in table.rungs), {})
+    for index, rung in enumerate(table.rungs):
         score = columns.rungs[view.lens.rungs[index]].score
-        rows = np.flatnonzero(trains & material.answered[index] & ~np.isnan(score))
+        rows = np.flatnonzero(trains & table.answered[index] & ~np.isnan(score))
         right = (score[rows] >= columns.manifest.right_at).astype(np.float64)
-        if reason := _too_little(right, columns.group[rows]):
+        if reason := _why_not(right, columns.group[rows]):
             learned.left_out[rung] = reason
             continue
-        taken = _choose(material.names[index], material.values[index][rows], right, columns.group[rows], seed, ridges)
-        learned.out_of_fold[index][rows] = _logistic(taken.totals)
-        learned.scorer[rung] = taken.terms.scoring(_fit(taken.terms.matrix, right, taken.ridge))
-        learned.ridge[rung], learned.log_loss[rung] = taken.ridge, float(taken.losses.mean())
+        best = _choose(table.names[index], table.values[index][rows], right, columns.group[rows], seed, ridges)
+        learned.out_of_fold[index][rows] = _logistic(best.totals)
+        learned.scorer[rung] = best.terms.scoring(_fit(best.terms.matrix, right, best.ridge))
+        learned.ridge[rung], learned.log_loss[rung] = best.ridge, float(best.losses.mean())
     if not learned.scorer:
         problem = "; ".join(f"{rung}: {reason}" for rung, reason in learned.left_out.items())
         raise ConfigurationError(
@@ -166,49 +166,49 @@ def learn(
     return learned
 
 
-def scores_under(scorer: dict[str, Scoring], material: FeatureTable) -> tuple[Floats | None, ...]:
+def scores_under(scorer: dict[str, Scoring], table: FeatureTable) -> tuple[Floats | None, ...]:
     """By rung: the scores of all items, NaN where there is no answer to score; None for a rung without a score.
 
     To the last bit what `core.scoring` makes of each item: the same sums in the same order.
     """
     made: list[Floats | None] = []
-    for index, rung in enumerate(material.rungs):
+    for index, rung in enumerate(table.rungs):
         if (scoring := scorer.get(rung)) is None:
             made.append(None)
             continue
-        places = {name: place for place, name in enumerate(material.names[index])}
-        totals = np.full(len(material.answered[index]), scoring.bias)
+        places = {name: place for place, name in enumerate(table.names[index])}
+        totals = np.full(len(table.answered[index]), scoring.bias)
         for feature in scoring.features:
-            values = material.values[index][:, places[feature.name]]
+            values = table.values[index][:, places[feature.name]]
             terms = feature.weight * ((values - feature.mean) / feature.scale)
             totals += np.where(np.isnan(terms), 0.0, terms)
-        made.append(np.where(material.answered[index], _logistic(totals), np.nan))
+        made.append(np.where(table.answered[index], _logistic(totals), np.nan))
     return tuple(made)
 
 
 def rescored(
-    view: View, scorer: dict[str, Scoring], material: FeatureTable, out_of_fold: Sequence[Floats] | None = None
+    view: View, scorer: dict[str, Scoring], table: FeatureTable, out_of_fold: Sequence[Floats] | None = None
 ) -> View:
     """The view of the same plan with this scorer in its policy, in place of any other: what thresholds are held against.
 
     `out_of_fold`: as in `LearnedScorer`; where it has a score, that stands for the scorer's own, which has seen the row.
     """
-    scores = scores_under(scorer, material)
+    scores = scores_under(scorer, table)
     if out_of_fold is not None:
         pairs = zip(scores, out_of_fold, strict=True)
         scores = tuple(None if own is None else np.where(np.isnan(unseen), own, unseen) for own, unseen in pairs)
     policy = view.lens.plan.policy.model_copy(update={"scorer": dict(scorer)})
-    lens = replace(view.lens, plan=replace(view.lens.plan, policy=policy))
+    mapping = replace(view.lens, plan=replace(view.lens.plan, policy=policy))
     before = view.lens.plan.policy.scorer or {}
     confidence: list[Floats] = []
     for index, (own, made) in enumerate(zip(view.confidence, (*scores, None), strict=True)):
         if made is not None:
             confidence.append(made)
         elif view.lens.names[index] in before:  # what it scored is the model's own number again
-            confidence.append(material.values[index][:, material.names[index].index("level")])
+            confidence.append(table.values[index][:, table.names[index].index("level")])
         else:
             confidence.append(own)
-    return replace(view, lens=lens, confidence=tuple(confidence))
+    return replace(view, lens=mapping, confidence=tuple(confidence))
 
 
 def _tasks_of(view: View) -> list[tuple[str, int]]:
@@ -220,7 +220,7 @@ def _tasks_of(view: View) -> list[tuple[str, int]]:
     return [(view.tasks[code], code) for code in sorted(often[:_MOST_TASKS])]
 
 
-def _too_little(right: Floats, group: Codes) -> str:
+def _why_not(right: Floats, group: Codes) -> str:
     rights = int(right.sum())
     if min(rights, len(right) - rights) < _FEWEST:
         return f"{rights} right and {len(right) - rights} wrong answers to train on, {_FEWEST} of each are needed"

@@ -80,11 +80,11 @@ def mix_of_corpus(reader: CorpusReader, policy: Policy) -> Mix:
     """
     manifest = reader.manifest
     try:
-        lens = mapping_of(policy, manifest)
+        mapping = mapping_of(policy, manifest)
     except CorpusError as problem:  # the lens does not know where the corpus is from
         raise CorpusError(problem.problem, where=reader.source, hint=problem.hint) from None
-    lenses = (lens, replace(lens, cost_of="policy"))
-    columns, views = read_columns(reader, manifest, lenses, source=reader.source)
+    mappings = (mapping, replace(mapping, cost_of="policy"))
+    columns, views = read_columns(reader, manifest, mappings, source=reader.source)
     if not len(columns):
         raise CorpusError("has no items", where=reader.source, hint="record some first: cascade record")
     view, priced = _priced(views)
@@ -102,7 +102,7 @@ def mix_of_corpus(reader: CorpusReader, policy: Policy) -> Mix:
         singles=tuple(single and (single.quality, single.wrong / n) for single in singles),
         cost=figures.cost if priced else None,
         single_costs=tuple(single.cost if single and priced else None for single in singles),
-        auroc=_auroc(_said(columns, view)),
+        auroc=_auroc(_graded_confidences(columns, view)),
         tasks=len(tasks),
         others=tuple(other_models(view.lens, manifest)),
     )
@@ -118,7 +118,7 @@ def _priced(views: Sequence[View]) -> tuple[View, bool]:
     return replace(views[0], cost=tuple(np.zeros_like(cost) for cost in views[0].cost)), False
 
 
-def _said(columns: Columns, view: View) -> list[tuple[float, bool]]:
+def _graded_confidences(columns: Columns, view: View) -> list[tuple[float, bool]]:
     """The first rung's confidence in each of its answers that was graded, and whether that was right."""
     first = columns.rungs[view.lens.rungs[0]]
     there = np.isin(first.answer, (ANSWERED, UNRECORDED)) & ~np.isnan(first.confidence) & ~np.isnan(first.score)
@@ -126,9 +126,9 @@ def _said(columns: Columns, view: View) -> list[tuple[float, bool]]:
     return list(zip(first.confidence[there].tolist(), right.tolist(), strict=True))
 
 
-def _auroc(said: Sequence[tuple[float, bool]]) -> float | None:
+def _auroc(answers: Sequence[tuple[float, bool]]) -> float | None:
     """Mann and Whitney's statistic over the levels, ties half; None where there are no right, or no wrong answers."""
-    right, wrong = Counter(sure for sure, ok in said if ok), Counter(sure for sure, ok in said if not ok)
+    right, wrong = Counter(sure for sure, ok in answers if ok), Counter(sure for sure, ok in answers if not ok)
     pairs = right.total() * wrong.total()
     if not pairs:
         return None

@@ -15,10 +15,10 @@ DAYS_A_MONTH: Final = 30
 
 @dataclass(frozen=True, slots=True)
 class Period:
-    """`days`, above 0; `told` says in words how they are known; `assumed`: they were not given."""
+    """`days`, above 0; `source` says in words how they are known; `assumed`: they were not given."""
 
     days: Fraction
-    told: str
+    source: str
     assumed: bool = False
 
     @property

@@ -57,9 +57,9 @@ def read_prices(pairs: Iterable[str]) -> dict[str, Price]:
     """What `--price` says, by model. Raises UsageExportError where that is no price."""
     own: dict[str, Price] = {}
     for pair in pairs:
-        model, equals, told = pair.rpartition("=")
+        model, equals, amounts = pair.rpartition("=")
         try:
-            numbers = [Decimal(part.strip()) for part in told.split("/")]
+            numbers = [Decimal(part.strip()) for part in amounts.split("/")]
         except InvalidOperation:
             numbers = []
         if not equals or not model.strip() or len(numbers) not in (2, 4) or not all(_is_price(one) for one in numbers):

@@ -86,15 +86,15 @@ def read_usage(path: str | os.PathLike[str], given: Mapping[Field, str] | None =
     Raises UsageExportError with file and line where it cannot be read.
     """
     source = os.fspath(path)
-    told = _ColumnMap(given or {}, source)
+    column_map = _ColumnMap(given or {}, source)
     sums: dict[tuple[str, bool, int | None, bool], tuple[int | None, Usage, str]] = {}
     first: dt.date | None = None
     last: dt.date | None = None
     rows = skipped = totals = 0
     for line, row in rows_of(Path(path), source):
         where = f"{source}:{line}"
-        columns = told.columns(row, where)
-        read = _Reader(row, columns, where, told)
+        columns = column_map.columns(row, where)
+        read = _Reader(row, columns, where, column_map)
         usage, model = read.usage(), read.text("model")
         if model is None and usage == Usage():
             skipped += 1  # a span, or a total, without tokens
@@ -112,10 +112,10 @@ def read_usage(path: str | os.PathLike[str], given: Mapping[Field, str] | None =
         sums[key] = (None if requests is None or count is None else count + requests, total + usage, start)
         if (day := read.date()) is not None:
             first, last = min(first or day, day), max(last or day, day)
-    found = told.all(empty=not rows)
+    found = column_map.all(empty=not rows)
     slices = tuple(Slice(*key, *value) for key, value in sums.items())
     days = (last - first).days + 1 if first and last else None
-    return UsageExport(source, slices, rows, skipped, days, found, totals, told.unread(found))
+    return UsageExport(source, slices, rows, skipped, days, found, totals, column_map.unread(found))
 
 
 def with_requests(export: UsageExport, requests: int) -> UsageExport:
@@ -171,7 +171,7 @@ class _ColumnMap:
             raise UsageExportError(
                 f"{column!r} {_INCLUDES[includes]} the cached tokens here, but {_INCLUDES[before]} them at {first}",
                 where=where,
-                hint=_say_which(column),
+                hint=_map_hint(column),
             )
 
     def unread(self, found: Mapping[Field, str]) -> tuple[str, ...]:
@@ -202,8 +202,10 @@ class _ColumnMap:
 class _Reader:
     """One row, by our fields."""
 
-    def __init__(self, row: Mapping[str, Any], columns: Mapping[Field, str], where: str, told: _ColumnMap) -> None:
-        self._row, self._columns, self._where, self._told = row, columns, where, told
+    def __init__(
+        self, row: Mapping[str, Any], columns: Mapping[Field, str], where: str, column_map: _ColumnMap
+    ) -> None:
+        self._row, self._columns, self._where, self._map = row, columns, where, column_map
 
     def _value(self, field: Field) -> Any:
         return self._row.get(self._columns[field]) if field in self._columns else None
@@ -245,7 +247,7 @@ class _Reader:
         """
         by_name = field == "prompt"
         total = self._whole("total")
-        if field not in self._columns or self._told.is_given:
+        if field not in self._columns or self._map.is_given:
             return by_name
         column = self._columns[field]
         if not total:
@@ -265,9 +267,9 @@ class _Reader:
                 f"{self._columns['total']!r} is {total:,}, which neither {tokens + output:,} (with the cached tokens in"
                 f" {column!r}) nor {tokens + cached + output:,} (without) explains: {names} do not add up to it",
                 where=self._where,
-                hint=_say_which(column),
+                hint=_map_hint(column),
             )
-        self._told.settle(column, self._where, includes=includes)
+        self._map.settle(column, self._where, includes=includes)
         return includes
 
     def requests(self) -> int | None:
@@ -320,5 +322,5 @@ class _Reader:
         return int(number)
 
 
-def _say_which(column: str) -> str:
+def _map_hint(column: str) -> str:
     return f"--map prompt={column} if it includes them, --map input={column} if not"

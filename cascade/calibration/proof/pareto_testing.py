@@ -154,11 +154,11 @@ def certify(
     tune: SplitHalf,
     held_out: SplitHalf,
     target: Target,
-    foresight: ExpectedLosses | None = None,
+    expected: ExpectedLosses | None = None,
 ) -> Certified | NotCertified:
     """Walk along `path`, the `risk_path` of `tune`'s counts, on `held_out`: the two share levels, and no group.
 
-    `foresight`: what each point is expected to lose on other data; None: what it lost on `tune`.
+    `expected`: what each point is expected to lose on other data; None: what it lost on `tune`.
 
     Raises ConfigurationError for an empty path, or where a group has items in both halves.
     """
@@ -166,7 +166,7 @@ def certify(
         raise ConfigurationError("the tuning half has no items, so there is nothing to certify (give --tune 0.5)")
     if tune.shares_groups_with(held_out):
         raise ConfigurationError("a group has items in both halves, so nothing can be certified (split by group)")
-    start = start_on(len(path), foresight or (lambda at: tune.sample(path[at], target.counted)), held_out.units, target)
+    start = start_on(len(path), expected or (lambda at: tune.sample(path[at], target.counted)), held_out.units, target)
     best: tuple[OperatingPoint, Sample] | None = None
     walked = 0
     for point in path[start:]:
@@ -181,14 +181,14 @@ def certify(
     return Certified(best[0], target, _tested(best[1], target.delta), walked)
 
 
-def start_on(points: int, foresight: ExpectedLosses, n: int, target: Target) -> int:
+def start_on(points: int, expected: ExpectedLosses, n: int, target: Target) -> int:
     """Where the walk starts: at the most losses that n units of the other half would likely (0.9) show to be few enough.
 
     Higher up a start would most often fail at once, and prove nothing; further down each step is one more test to pass.
     """
 
     def likely(index: int) -> bool:
-        return chance_of_passing(foresight(index), n, target.alpha, target.delta) >= _SURE
+        return chance_of_passing(expected(index), n, target.alpha, target.delta) >= _SURE
 
     low, high = 0, points
     while high - low > 1:  # the more losses, the less likely: from here on the point at low is likely, or the first

@@ -42,7 +42,7 @@ def expected_losses(
     pairs = [(fold, tune.coded.rows(folds != fold)) for fold in range(int(folds.max(initial=-1)) + 1)]
     paths = [(fold, len(rest), search(rest)) for fold, rest in pairs if len(rest)]
 
-    def foreseen(index: int) -> Sample:
+    def expected(index: int) -> Sample:
         rate = path[index].losses / len(tune)
         lost = np.zeros(len(tune), np.bool_)
         for fold, n, found in paths:
@@ -52,7 +52,7 @@ def expected_losses(
             lost[folds == fold] = part.coded.losses(part.at(nearest), loss)
         return sample_of(lost, tune.coded.group)
 
-    return foreseen
+    return expected
 
 
 def folds_of(group: Codes, seed: int = 0, folds: int = FOLDS) -> Codes:

@@ -21,8 +21,8 @@ def joint_manifest(readers: Sequence[CorpusReader]) -> Manifest:
     """Of corpora that are read as one. Raises CorpusError where they are of other ladders, models or graders."""
     first = readers[0].manifest
     for reader in readers[1:]:
-        if _ladder_told(reader.manifest) != _ladder_told(first):
-            problem = f"its ladder is {_ladder_told(reader.manifest)}, the first corpus's is {_ladder_told(first)}"
+        if _ladder_text(reader.manifest) != _ladder_text(first):
+            problem = f"its ladder is {_ladder_text(reader.manifest)}, the first corpus's is {_ladder_text(first)}"
             hint = "calibrate them separately"
             raise CorpusError(problem, where=reader.source, hint=hint)
         if reader.manifest.grader != first.grader:
@@ -32,7 +32,7 @@ def joint_manifest(readers: Sequence[CorpusReader]) -> Manifest:
     return replace(first, synthetic=any(reader.manifest.synthetic for reader in readers))
 
 
-def _ladder_told(manifest: Manifest) -> str:
+def _ladder_text(manifest: Manifest) -> str:
     ladder = (
         entry.rung if entry.model in (None, entry.rung) else f"{entry.rung} ({entry.model})"
         for entry in manifest.ladder
@@ -58,7 +58,7 @@ def refuse_in_sample_scorer(policy: Policy | None, sources: Sequence[str]) -> No
         )
 
 
-def refuse_recheck(policy: Policy, manifest: Manifest, lens: PolicyMapping, sources: Sequence[str]) -> None:
+def refuse_recheck(policy: Policy, manifest: Manifest, mapping: PolicyMapping, sources: Sequence[str]) -> None:
     """Refuse to test a certificate on something else than what it is about. Raises PolicyError and CorpusError."""
     certificate = policy.certificate
     if certificate is None:
@@ -71,7 +71,7 @@ def refuse_recheck(policy: Policy, manifest: Manifest, lens: PolicyMapping, sour
     problem, hint = "", "give another corpus"
     if certificate.hashes.corpus == hash_of_corpus(sources):
         problem = "is the corpus that the certificate was made from"
-    elif others := other_models(lens, manifest):
+    elif others := other_models(mapping, manifest):
         problem = f"these are other models' replies: {'; '.join(others)}"
     elif certificate.grader != manifest.grader:
         problem = f"its grader is {_grader(manifest.grader)}, the certificate's is {_grader(certificate.grader)}"

@@ -7,7 +7,7 @@ from dataclasses import replace
 from typing import Any
 
 from cascade.calibration.halves import HalfFigures, ItemHalf, OperatingPoint
-from cascade.calibration.objectives import told
+from cascade.calibration.objectives import describe
 from cascade.calibration.proof.pareto_testing import Certified, Target
 from cascade.calibration.report import ChosenThresholds, ReportInput, TaskRow, input_of
 from cascade.calibration.run import Calibration
@@ -24,7 +24,7 @@ def report_of(result: Calibration, advice: str, storms: Mapping[str, Any], warni
     counts = result.held_out.counts()
     chosen = None
     if choice.chosen is not None and choice.certify is not None and objective is not None:
-        proved = _proved(choice.proof) if isinstance(choice.proof, Certified) and not result.others else None
+        proved = _certificate_text(choice.proof) if isinstance(choice.proof, Certified) and not result.others else None
         point = _point(result, counts, choice.chosen, choice.certify, loss)
         chosen = ChosenThresholds(point, proved, choice.certify.ci95, _by_task(result), result.learned is not None)
     notes = [f"Warning: {note}." for note in warnings]
@@ -33,11 +33,13 @@ def report_of(result: Calibration, advice: str, storms: Mapping[str, Any], warni
     else:
         every = "AUROC and ECE" + (" and the storm guard's figures" if storms and "off" not in storms else "")
         notes.append(f"Quality, cost and loss rates are of the {len(result.held_out):,} held-out items.")
-        notes.append(f"{every} are of all {result.items:,} items. Objective: {told(objective)}.")
+        notes.append(f"{every} are of all {result.items:,} items. Objective: {describe(objective)}.")
     notes.append("The sliders move one set of thresholds for all tasks.")
-    given = input_of(counts, corpus=result.manifest.name, synthetic=result.manifest.synthetic, loss=loss, chosen=chosen)
+    report = input_of(
+        counts, corpus=result.manifest.name, synthetic=result.manifest.synthetic, loss=loss, chosen=chosen
+    )
     return replace(
-        given,
+        report,
         advice=advice,
         signals={rung: signal.fields() for rung, signal in result.signal.items()},
         tasks=_tasks(result) if choice.chosen is not None else (),
@@ -65,10 +67,10 @@ def _point(result: Calibration, counts: Counts, found: OperatingPoint, held_out:
     return Point(at, tuple(result.thresholds.values()), held_out.quality, held_out.cost, lost, shipped)
 
 
-def _proved(proof: Certified) -> str:
+def _certificate_text(proof: Certified) -> str:
     tested = proof.tested
     return (
-        f"{told(proof.target)}: upper bound {tested.upper_bound:.4f}, on {tested.n:,} held-out {tested.units}"
+        f"{describe(proof.target)}: upper bound {tested.upper_bound:.4f}, on {tested.n:,} held-out {tested.units}"
         f" ({tested.weighting})"
     )
 

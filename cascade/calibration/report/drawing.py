@@ -81,12 +81,12 @@ def per_thousand(cost_per_request: float) -> float:
     return cost_per_request * 1000
 
 
-def draw_frontier(given: ReportInput, width: int = 760, height: int = 420) -> Frontier:
+def draw_frontier(report: ReportInput, width: int = 760, height: int = 420) -> Frontier:
     """The frontier with every baseline and the chosen point."""
-    n = max(1, given.counts.n)
-    points = [(point.cost / n / 1e6, point.quality) for point in given.frontier]
-    singles = [(per_thousand(cost), quality, name) for name, (quality, cost) in given.baselines.items()]
-    chosen = given.chosen
+    n = max(1, report.counts.n)
+    points = [(point.cost / n / 1e6, point.quality) for point in report.frontier]
+    singles = [(per_thousand(cost), quality, name) for name, (quality, cost) in report.baselines.items()]
+    chosen = report.chosen
     here = [(chosen.point.cost / n / 1e6, chosen.point.quality)] if chosen else []
     ci = chosen.quality_ci95 if chosen else None
     costs = [0.0, *(x for x, *_ in (*points, *singles, *here))]
@@ -95,7 +95,7 @@ def draw_frontier(given: ReportInput, width: int = 760, height: int = 420) -> Fr
     y = _axis(_padded(qualities), height - 52, 20, about=6)
     shown = _thinned(points, _MOST_POINTS)
     wanted = [(x(a), y(b), "chosen", "chosen") for a, b in here]
-    wanted += [(x(a), y(b), _said(name, chosen is None), name.partition(":")[0]) for a, b, name in singles]
+    wanted += [(x(a), y(b), _label(name, chosen is None), name.partition(":")[0]) for a, b, name in singles]
     interval = (x(here[0][0]), y(ci[0]), y(ci[1])) if ci and here else None
     places = [(x(a), y(b)) for a, b in shown]
     dots = tuple(places) if len(shown) <= 80 else ()
@@ -170,13 +170,13 @@ def _nice(step: float) -> float:
     return next(nice * magnitude for nice in (1, 2, 2.5, 5, 10) if nice * magnitude >= step * 0.999)
 
 
-def _said(name: str, guessed: bool) -> str:
-    """A baseline's label. `guessed`: nothing was chosen, so that as many climb at random as at 0.80."""
+def _label(name: str, is_guess: bool) -> str:
+    """A baseline's label. `is_guess`: nothing was chosen, so that as many climb at random as at 0.80."""
     kind, _, rung = name.partition(":")
     if kind == "single" and rung:
         return f"{rung[:40]} alone"
     if name == "random_mix":
-        return "as many as at 0.80, at random" if guessed else "as many, at random"
+        return "as many as at 0.80, at random" if is_guess else "as many, at random"
     return name[:48]
 
 

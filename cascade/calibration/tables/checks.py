@@ -67,13 +67,13 @@ def read_metadata(table: Any, where: str) -> CountsMetadata:
         raise CorpusError(f"two columns are called {name!r}", where=where, hint="rename one of them")
     raw = cast("dict[bytes, bytes]", table.schema.metadata or {}).get(COUNTS_KEY)
     try:
-        told = msgjson.decode(raw, type=CountsMetadata) if raw else CountsMetadata()
+        metadata = msgjson.decode(raw, type=CountsMetadata) if raw else CountsMetadata()
     except (MsgspecError, UnicodeDecodeError):
         raise CorpusError(f"its {COUNTS_KEY.decode()} metadata is damaged", where=where, hint=_HINT) from None
-    rungs = told.rungs or tuple(_Rung(name.removesuffix(ending)) for name in names if name.endswith(ending))
+    rungs = metadata.rungs or tuple(_Rung(name.removesuffix(ending)) for name in names if name.endswith(ending))
     if len({one.rung for one in rungs}) < max(2, len(rungs)):
         raise CorpusError("is not a table of counts: it has no two rungs", where=where, hint=_HINT)
-    return structs.replace(told, rungs=rungs, corpora=told.corpora or (Path(where).name.partition(".")[0],))
+    return structs.replace(metadata, rungs=rungs, corpora=metadata.corpora or (Path(where).name.partition(".")[0],))
 
 
 def checked_columns(
@@ -81,7 +81,7 @@ def checked_columns(
 ) -> dict[str, Any]:
     """The columns as arrays: counts as int64, the others as float64. Raises CorpusError for what cannot be."""
     columns: dict[str, Any] = {}
-    for name, needed in _known(rungs):
+    for name, needed in _expected_columns(rungs):
         if name in table.column_names:
             columns[name] = _checked(name, _numbers(pa, table.column(name)), where)
         elif needed:
@@ -137,7 +137,7 @@ def _refuse(name: str, column: Any, bad: Truths, what: str, *, where: str, hint:
         raise CorpusError(f"column {name!r}, row {row + 1}: {value} {what}", where=where, hint=hint)
 
 
-def _known(rungs: Sequence[str]) -> Iterator[tuple[str, bool]]:
+def _expected_columns(rungs: Sequence[str]) -> Iterator[tuple[str, bool]]:
     """The columns of a table but for `part`, and whether it must have them."""
     yield "items", True
     for rung in rungs:

@@ -112,9 +112,9 @@ class CountsTable:
         Groups that both name may be the same ones: then the sum is `grouped`, for which of them are cannot be seen.
         """
         if self.models != other.models:
-            told = " and ".join(", ".join(str(model) for model in one.models) for one in (self, other))
+            models = " and ".join(", ".join(str(model) for model in one.models) for one in (self, other))
             raise CorpusError(
-                f"these are of different models: {told}", where="counts", hint="calibrate them separately"
+                f"these are of different models: {models}", where="counts", hint="calibrate them separately"
             )
         if self.counted_as != other.counted_as:
             raise CorpusError("these were counted under different policies", where="counts", hint="use one for all")
@@ -161,10 +161,10 @@ def tabulate_corpus(
     with open_corpus(path) as reader:
         manifest = reader.manifest
         try:
-            lens = own_mapping(manifest) if policy is None else mapping_of(policy, manifest)
+            mapping = own_mapping(manifest) if policy is None else mapping_of(policy, manifest)
         except CorpusError as problem:  # the lens does not know where the corpus is from
             raise CorpusError(problem.problem, where=reader.source, hint=problem.hint) from None
-        columns, (view,) = read_columns(reader, manifest, [lens], source=reader.source, each=each)
+        columns, (view,) = read_columns(reader, manifest, [mapping], source=reader.source, each=each)
         if not len(columns):
             raise CorpusError("has no items", where=reader.source, hint="record some")
     models = {entry.rung: entry.model for entry in manifest.ladder}
@@ -174,8 +174,8 @@ def tabulate_corpus(
     scores = min(0.0, *(float(one.min()) for one in both)), max(1.0, *(float(one.max()) for one in both))
     grouped = len(np.unique(columns.group)) < len(columns)
     return CountsTable(
-        parts, tuple(models[rung] for rung in lens.rungs), (manifest.name,), grouped, manifest.synthetic, manifest.grader,
-        counted_as(lens.plan.policy), (hash_of_file(path),), named, scores,
+        parts, tuple(models[rung] for rung in mapping.rungs), (manifest.name,), grouped, manifest.synthetic, manifest.grader,
+        counted_as(mapping.plan.policy), (hash_of_file(path),), named, scores,
     )  # fmt: skip
 
 
@@ -191,7 +191,7 @@ def write_counts(path: str | os.PathLike[str], table: CountsTable) -> int:
                for name in _columns("tune", table.parts["tune"])}  # fmt: skip
     arrays = {name: pa.array(column, mask=np.isnan(column) if name.endswith(".confidence") else None)
               for name, column in columns.items()}  # fmt: skip
-    told = {
+    metadata = {
         "version": 1,
         "rungs": [{"rung": rung, "model": model} for rung, model in zip(table.rungs, table.models, strict=True)],
         "right_at": table.parts["tune"].right_at,
@@ -205,9 +205,9 @@ def write_counts(path: str | os.PathLike[str], table: CountsTable) -> int:
         "scores": list(table.scores),
         "items": {part: one.n for part, one in table.parts.items()},
         "alone": {part: {"score": one.alone.tolist(), "wrong": one.alone_wrong.tolist()}
-                  for part, one in table.parts.items() if _apart(one)},
+                  for part, one in table.parts.items() if _stores_alone(one)},
     }  # fmt: skip
-    made = pa.table(arrays).replace_schema_metadata({COUNTS_KEY: json.dumps(told, ensure_ascii=False).encode()})
+    made = pa.table(arrays).replace_schema_metadata({COUNTS_KEY: json.dumps(metadata, ensure_ascii=False).encode()})
     draft = target.with_name(f".{target.name}.{os.getpid()}")
     try:
         pa.parquet.write_table(made, draft, compression="zstd")
@@ -230,9 +230,9 @@ def read_counts(path: str | os.PathLike[str]) -> CountsTable:
             raise CorpusError(
                 f"cannot be read: {str(error)[:200]}", where=where, hint="check that the file is complete"
             ) from error
-    told = read_metadata(table, where)
-    rungs = tuple(one.rung for one in told.rungs)
-    columns = checked_columns(pa, table, rungs, told.scores, where)
+    metadata = read_metadata(table, where)
+    rungs = tuple(one.rung for one in metadata.rungs)
+    columns = checked_columns(pa, table, rungs, metadata.scores, where)
     parts = np.array(
         table.column("part").to_pylist() if "part" in table.column_names else ["tune"] * len(table), object
     )
@@ -242,11 +242,11 @@ def read_counts(path: str | os.PathLike[str]) -> CountsTable:
     made: dict[str, Counts] = {}
     for part in PARTS:
         some = {name: column[parts == part] for name, column in columns.items()}
-        made[part] = _with_alone(_counts_of(some, rungs, levels, told.right_at), part, told, where)
-    named = told.grouped if told.named_groups is None else told.named_groups
+        made[part] = _with_alone(_counts_of(some, rungs, levels, metadata.right_at), part, metadata, where)
+    named = metadata.grouped if metadata.named_groups is None else metadata.named_groups
     return CountsTable(
-        made, tuple(one.model for one in told.rungs), told.corpora, told.grouped, told.synthetic, told.grader,
-        told.counted_as, told.sources, named, told.scores,
+        made, tuple(one.model for one in metadata.rungs), metadata.corpora, metadata.grouped, metadata.synthetic, metadata.grader,
+        metadata.counted_as, metadata.sources, named, metadata.scores,
     )  # fmt: skip
 
 
@@ -263,25 +263,25 @@ def _columns(part: str, counts: Counts) -> dict[str, Any]:
     return columns
 
 
-def _strays(counts: Counts) -> bool:
+def _has_held_answers(counts: Counts) -> bool:
     """Whether the losses show that somewhere another answer is returned than the rung's own."""
     below = counts.false_confident[:, :-1] != counts.wrong[:, :-1]
     return bool(below.any() or counts.false_confident[:, -1].any())
 
 
-def _apart(counts: Counts) -> bool:
+def _stores_alone(counts: Counts) -> bool:
     """Whether the single models' sums must be stored: they differ from the rows', or the rows do not show them."""
     same = np.array_equal(counts.alone, counts.score.sum(axis=0))
-    return not same or not np.array_equal(counts.alone_wrong, counts.wrong.sum(axis=0)) or _strays(counts)
+    return not same or not np.array_equal(counts.alone_wrong, counts.wrong.sum(axis=0)) or _has_held_answers(counts)
 
 
-def _with_alone(counts: Counts, part: str, told: CountsMetadata, where: str) -> Counts:
+def _with_alone(counts: Counts, part: str, metadata: CountsMetadata, where: str) -> Counts:
     """The counts with the single models' sums in place of the rows'. Raises CorpusError where they are missing."""
-    n, items, alone = counts.n, told.items.get(part), told.alone.get(part)
+    n, items, alone = counts.n, metadata.items.get(part), metadata.alone.get(part)
     if items is not None and n > items:
         problem = f"part {part}: its rows count {n:,} items, its metadata {items:,}, as in a concatenated file"
         raise CorpusError(problem, where=where, hint="give the tables one by one, --counts adds them; or count again")
-    if not n or (alone is None and not _strays(counts)):
+    if not n or (alone is None and not _has_held_answers(counts)):
         return counts
     if alone is None or n != items:
         problem = (
@@ -289,7 +289,7 @@ def _with_alone(counts: Counts, part: str, told: CountsMetadata, where: str) -> 
         )
         raise CorpusError(problem, where=where, hint="count again, or give `items` and `alone` of these rows")
     score, wrong = np.array(alone.score, np.float64), np.array(alone.wrong, np.float64)
-    low, high = (bound * n for bound in told.scores)
+    low, high = (bound * n for bound in metadata.scores)
     slack = SLACK * (high - low)
     fits = score.shape == wrong.shape == (len(counts.rungs),) and bool(((wrong >= 0) & (wrong <= n)).all())
     if not fits or bool(((score < low - slack) | (score > high + slack)).any()):

@@ -6,7 +6,7 @@ from collections.abc import Mapping
 from dataclasses import asdict
 from typing import Any
 
-from cascade.calibration.objectives import Budget, Objective, told
+from cascade.calibration.objectives import Budget, Objective, describe
 from cascade.calibration.proof.pareto_testing import Certified, NotCertified, Target
 from cascade.calibration.run import Calibration, HalfFigures
 from cascade.calibration.search.frontier import Point
@@ -35,7 +35,7 @@ def refusal_told(result: Calibration, objective: Objective) -> str:
     best = f"; best single model: {_bare(result.choice.advice)}" if result.choice.advice else ""
     proof = result.choice.proof
     if not isinstance(proof, NotCertified):
-        return f"no thresholds reach {told(objective)}{best}"
+        return f"no thresholds reach {describe(objective)}{best}"
     tested = proof.tested
     if result.others:
         needs = "other models' replies certify nothing for the policy"
@@ -44,7 +44,7 @@ def refusal_told(result: Calibration, objective: Objective) -> str:
     else:
         needs = f"at the observed rate no number of {tested.units} is enough"
     return (
-        f"nothing could be certified: {told(objective)} (observed {tested.rate:.4g} on {tested.n:,} held-out"
+        f"nothing could be certified: {describe(objective)} (observed {tested.rate:.4g} on {tested.n:,} held-out"
         f" {tested.units}, upper bound {tested.upper_bound:.4g}; {needs}{best})"
     )
 
@@ -130,7 +130,7 @@ def certificate_told(proof: Certified) -> str:
     tested = proof.tested
     errors = f"{tested.errors} errors in " if tested.errors is not None else ""
     return (
-        f"certified: {told(proof.target)}: {errors}{tested.n:,} {tested.units} ({tested.weighting}), upper bound"
+        f"certified: {describe(proof.target)}: {errors}{tested.n:,} {tested.units} ({tested.weighting}), upper bound"
         f" {tested.upper_bound:.4f}"
     )
 
@@ -141,7 +141,7 @@ def fields_of(result: Calibration, certificate: Certificate | None, seconds: flo
     mix = result.choice.random_mix
     objective = result.options.objective
     return {
-        "objective": "none: the frontier of the whole corpus" if objective is None else told(objective),
+        "objective": "none: the frontier of the whole corpus" if objective is None else describe(objective),
         "feasible": result.feasible,
         "thresholds": result.thresholds,
         "tasks": {task: {"thresholds": own} for task, own in result.task_thresholds.items()},
@@ -211,7 +211,7 @@ def print_calibration(result: Calibration, objective: Objective, certificate: Ce
     """The verdict, the chosen thresholds beside every single model, and what each signal is worth."""
     _print_verdict(result)
     kind = "synthetic" if result.manifest.synthetic else "recorded"
-    title = f"{result.manifest.name}: {told(objective)}, on {len(result.held_out):,} held-out {kind} items"
+    title = f"{result.manifest.name}: {describe(objective)}, on {len(result.held_out):,} held-out {kind} items"
     right = ("quality", "95 %", "USD per 1,000", "confidently wrong")
     rows = table(kind, "quality", "95 %", "USD per 1,000", "confidently wrong", "meets it", title=title, right=right)
     if result.choice.certify is not None:
