@@ -1,4 +1,4 @@
-"""The choice of thresholds: made on the tune half, evaluated held out, compared with every single model."""
+"""Choose thresholds on the tune half, evaluate them on the certify half, and compare them with every single model."""
 
 from __future__ import annotations
 
@@ -19,17 +19,17 @@ from cascade.core.errors import ConfigurationError
 from cascade.core.policy import Policy
 from cascade.replay.intervals import Interval, interval_of
 
-_CLOSELY = 400  # points of a fold's path: one of them is near any rate that is asked for
+_CLOSELY = 400  # points of a fold's path: enough that one is near any loss rate
 
 __all__ = ["Choice", "SingleModel", "Versus", "choose", "only_frontier", "prove"]
 
 
 @dataclass(frozen=True, slots=True)
 class SingleModel:
-    """One model alone, on the certify side. `meets`: whether it meets the objective; for a target tested in the same way.
+    """One model alone, on the certify half.
 
-    `meets` None: the items show neither; `further_units_needed` would show that it does, at the rate observed (None: no
-    number would).
+    meets                 whether it meets the objective; a target is tested as for the cascade. None: undecided
+    further_units_needed  if undecided: how many more units would show that it does, at the observed rate; None: no number
     """
 
     figures: HalfFigures
@@ -39,9 +39,9 @@ class SingleModel:
 
 @dataclass(frozen=True, slots=True)
 class Versus:
-    """The chosen thresholds less one model alone, item by item on the certify side, with 95 % intervals by groups.
+    """The chosen thresholds minus one model alone: paired differences on the certify half, with 95 % intervals by groups.
 
-    `cost`: as a share of that model's; `quality`: mean score.
+    `cost` is a share of that model's mean cost, `quality` a difference of mean scores.
     """
 
     rung: str
@@ -53,16 +53,21 @@ class Versus:
 
 @dataclass(frozen=True, slots=True)
 class Choice:
-    """The thresholds chosen, and what they are compared with.
+    """The chosen thresholds, and what they are compared with.
 
-    `frontier`: of the tune side, of all items where nothing was to be chosen; one set of thresholds for all tasks.
-    `chosen`: None where nothing meets the objective, or none was wanted. `proof`: of a target. `tune` and `certify`: its
-    figures on the two sides. `singles` are on the certify side, `shorter` (the ladders with rungs left out) on the tune
-    side. `random_mix`: quality, and USD a request.
-    `thinned`: by rung below the top how many quantile levels were looked at, None for all of them.
-    `advice`: "cascade", "single:<rung>", or None where neither meets the objective, or where the items are too few to say.
-    `too_few`: they are; `further_units_needed` more of the certify side would be enough at the rate observed.
-    `holds`: whether the chosen one meets it on the certify side, too. `versus`: the cheapest single model that does.
+    frontier       on the tune half (on all items without an objective), one set of thresholds for all tasks
+    thinned        by rung below the top: how many quantile levels were searched, None if all levels were
+    singles        each model alone, on the certify half
+    chosen         None if nothing meets the objective, or there is none
+    proof          the result of the test, for a target
+    tune, certify  the chosen point's figures on the two halves
+    random_mix     quality, and USD per request, if as many requests climbed at random
+    shorter        the ladders with rungs left out, on the tune half
+    advice         "cascade", "single:<rung>", or None if neither meets the objective or there are too few items
+    holds          whether the chosen thresholds meet the objective on the certify half
+    versus         the difference from the cheapest single model that meets it
+    too_few        whether there are too few items to say; `further_units_needed` more certify units would be enough at the
+                   observed rate
     """
 
     frontier: tuple[Point, ...]
@@ -82,7 +87,7 @@ class Choice:
 
 
 def only_frontier(side: SplitHalf) -> Choice:
-    """Of all items: no split, no choice."""
+    """The frontier and the single models on all items, without a choice."""
     counts = side.counts()
     singles = {
         rung: SingleModel(side.figures_alone(index, "false_confident"), meets=None)
@@ -94,9 +99,9 @@ def only_frontier(side: SplitHalf) -> Choice:
 def choose(
     tune: SplitHalf, held_out: SplitHalf, objective: Objective, policy: Policy, own: Collection[str] | None = None
 ) -> Choice:
-    """Choose on one half, evaluate on the other. `own`: tasks with thresholds of their own; None: the same for all.
+    """Choose on one half, evaluate on the other. `own`: tasks with their own thresholds; None: one set for all tasks.
 
-    Raises ConfigurationError where a side is empty, or where a quality by task is wanted of graded scores.
+    Raises ConfigurationError if a half is empty, or for thresholds by task with `min_quality` if scores are not all 0 or 1.
     """
     for side, name in ((tune, "tune"), (held_out, "certify")):
         if not len(side):
@@ -146,7 +151,7 @@ def prove(
     counts: Counts | None = None,
     own: Collection[str] | None = None,
 ) -> Certified | NotCertified:
-    """Search on one half, certify on the other. `counts`: the tune half's, where they are known already."""
+    """Search on one half, certify on the other. `counts`: the tune half's, if already computed."""
     loss = target.counted
     if own is None:
         path: Sequence[OperatingPoint] = risk_path(counts or tune.counts(), loss)
@@ -168,7 +173,7 @@ def _loss(objective: Objective) -> Loss:
 
 
 def _best(points: Sequence[Point], counts: Counts, objective: MinQuality | Budget) -> Point | None:
-    """The cheapest that is good enough, or the best that is cheap enough; None where none is."""
+    """The cheapest point of sufficient quality, or the best one within the budget; None if there is none."""
     if isinstance(objective, Budget):
         affordable = [point for point in points if point.cost <= objective.usd * 1e9 * counts.n]
         return affordable[-1] if affordable else None
@@ -177,7 +182,7 @@ def _best(points: Sequence[Point], counts: Counts, objective: MinQuality | Budge
 
 
 def _best_by_task(tune: ItemHalf, objective: MinQuality | Budget, own: Collection[str]) -> OperatingPoint | None:
-    """The same by task, where quality is the share of right answers."""
+    """The same with thresholds by task; quality is the share of right answers."""
     coded, n = tune.coded, len(tune)
     if bool(((coded.score != 0) & (coded.score != 1)).any()):
         raise ConfigurationError(
@@ -200,7 +205,7 @@ def _single_model(
     if not isinstance(objective, Target):
         return SingleModel(alone, _is_met(alone, top, objective))
     if alone is top:
-        return SingleModel(alone, meets=True)  # by definition: its answers never count as the loss
+        return SingleModel(alone, meets=True)  # by definition: the top rung's answers never count as a loss
     sample = held_out.sample_alone(rung, objective.counted)
     meets = keeps(sample, objective.alpha, objective.delta)
     needed = units_needed(sample, objective.alpha, objective.delta) if meets is None else None
@@ -208,14 +213,14 @@ def _single_model(
 
 
 def _is_met(figures: HalfFigures, top: HalfFigures, objective: MinQuality | Budget) -> bool:
-    """Whether figures of the certify side are as wanted; what is not proved there is only looked at."""
+    """Whether figures of the certify half meet the objective as observed, without a test."""
     if isinstance(objective, MinQuality):
         return figures.quality >= _wanted(objective, top.quality)
     return figures.cost_per_request_usd <= objective.usd
 
 
 def _versus(held_out: SplitHalf, chosen: OperatingPoint, singles: dict[str, SingleModel]) -> Versus | None:
-    """Against the cheapest single model that meets it; None where there is none, or where only counts are known."""
+    """Against the cheapest single model that meets the objective; None if there is none, or for counts."""
     good = [rung for rung, single in singles.items() if single.meets]
     if not good or not isinstance(held_out, ItemHalf):
         return None
@@ -233,7 +238,7 @@ def _random_mix(figures: HalfFigures, singles: dict[str, SingleModel]) -> tuple[
 
 
 def _advice(figures: HalfFigures | None, singles: dict[str, SingleModel], objective: Objective) -> str | None:
-    """The cheapest single model that meets the objective, unless the cascade does and is cheaper (for a budget: better)."""
+    """The cascade if it meets the objective and is cheaper than any single model that does (for a budget: better)."""
     good = {rung: single.figures for rung, single in singles.items() if single.meets}
     if isinstance(objective, Budget):
         best = max(good, key=lambda rung: good[rung].quality, default=None)
@@ -249,10 +254,10 @@ def _advice(figures: HalfFigures | None, singles: dict[str, SingleModel], object
 def _too_few(
     proof: Certified | NotCertified | None, singles: dict[str, SingleModel], advice: str | None
 ) -> tuple[bool, int | None]:
-    """Whether more items like these may well turn the advice, and how many more of them at the rate observed.
+    """Whether more items could change the advice, and how many more would, at the observed rate.
 
-    They may where no thresholds were shown to meet the target nor to miss it, and where a cheaper model than the advised
-    one meets it as observed, but on too few items to be shown. A model below the top that was shown to meet it stands.
+    They could if the thresholds were shown neither to meet the target nor to miss it, unless a model below the top was
+    shown to meet it; and if a model cheaper than the advised one meets it as observed, but on too few items to show it.
     """
     top, advised = list(singles)[-1], (advice or "").removeprefix("single:")
     if isinstance(proof, NotCertified) and proof.undecided and advised in ("", top):

@@ -1,7 +1,7 @@
-"""One half of the split, as choosing, certifying and comparing use it: single items, or a table of counts.
+"""One half of the split (tune or certify), from single items or from a table of counts.
 
-`ItemHalf` has groups, tasks and confidence intervals. `CountedHalf` has sums only; they are enough for a certificate where every
-item is a group of its own.
+`ItemHalf` has groups, tasks and confidence intervals. `CountedHalf` has sums only. They are enough for a certificate if
+every item is a group of its own.
 """
 
 from __future__ import annotations
@@ -27,15 +27,18 @@ if TYPE_CHECKING:
 __all__ = ["CountedHalf", "HalfFigures", "ItemHalf", "OperatingPoint", "SplitHalf", "lost_alone"]
 
 OperatingPoint = Point | ByTask
-"""The result of a search: one vector of thresholds for all tasks, or one for each large task."""
+"""Thresholds that a search found, with their figures: one vector for all tasks, or one for each large task."""
 
 
 @dataclass(frozen=True, slots=True)
 class HalfFigures:
-    """What thresholds, or one model, come to on some items. `cost`: nano-USD, of all of them.
+    """The figures of a cascade, or of one model, on some items.
 
-    `lost`: the share of the items with the loss that is looked at; `false_confident`: shipped below the top and wrong.
-    `ci95`: of the mean score, by groups; None where they cannot be told.
+    quality          mean score; `ci95`: its 95 % interval, by groups, None if it cannot be computed
+    cost             nano-USD, all items together
+    false_confident  share of the items shipped below the top rung and wrong
+    lost             share of the items with the loss in question
+    shipped          by rung, how many items ship there
     """
 
     items: int
@@ -53,61 +56,61 @@ class HalfFigures:
 
 
 class SplitHalf(Protocol):
-    """What is asked of one side. Levels are shared with the other, so that what was found there means the same here."""
+    """One half. Both halves share their levels, so an operating point found on one applies to the other."""
 
     @property
     def rungs(self) -> tuple[str, ...]:
-        """The ladder, cheapest first."""
+        """The ladder's rungs, cheapest first."""
         ...
 
     @property
     def right_at(self) -> float:
-        """A score below it is wrong."""
+        """A score below this is wrong."""
         ...
 
     @property
     def units(self) -> int:
-        """How many independent units there are."""
+        """The number of independent units."""
         ...
 
     def __len__(self) -> int:
-        """How many items."""
+        """The number of items."""
         ...
 
     def counts(self) -> Counts:
-        """Their table of counts."""
+        """The table of counts."""
         ...
 
     def shares_groups_with(self, other: SplitHalf) -> bool:
-        """Whether a group has items on both sides."""
+        """Whether some group has items in both halves."""
         ...
 
     def sample(self, found: OperatingPoint, loss: Loss) -> Sample:
-        """The units' losses under what was found."""
+        """The units' losses at an operating point."""
         ...
 
     def sample_alone(self, rung: int, loss: Loss) -> Sample:
-        """The units' losses where the rung is asked everything, alone."""
+        """The units' losses if this rung alone answers every request."""
         ...
 
     def figures(self, found: OperatingPoint, loss: Loss) -> HalfFigures:
-        """Its figures under what was found."""
+        """The figures at an operating point."""
         ...
 
     def figures_alone(self, rung: int, loss: Loss) -> HalfFigures:
-        """Its figures where the rung is asked everything, alone."""
+        """The figures if this rung alone answers every request."""
         ...
 
 
 @dataclass(frozen=True, slots=True, eq=False)
 class ItemHalf:
-    """A side of which every item is known."""
+    """A half of which every item is known."""
 
     coded: CodedCorpus
 
     @property
     def rungs(self) -> tuple[str, ...]:
-        """As `SplitHalf` has it, and so are the others."""
+        """As `SplitHalf`."""
         return self.coded.rungs
 
     @property
@@ -117,7 +120,7 @@ class ItemHalf:
 
     @property
     def units(self) -> int:
-        """As `SplitHalf`: groups, which are items where each is a group of its own."""
+        """The number of groups."""
         return len(np.unique(self.coded.group))
 
     def __len__(self) -> int:
@@ -128,7 +131,7 @@ class ItemHalf:
         return self.coded.counts()
 
     def at(self, found: OperatingPoint) -> Any:
-        """The levels that each item is held against: one vector, or (N, K-1)."""
+        """The threshold levels: one vector for all items, or (N, K-1), one for each."""
         return found.at if isinstance(found, Point) else found.at_items(self.coded)
 
     def shares_groups_with(self, other: SplitHalf) -> bool:
@@ -157,7 +160,7 @@ class ItemHalf:
         return self._figures(self.coded.alone[:, rung], int(self.coded.cost[:, rung].sum()), lost, ends)
 
     def by_task(self, found: OperatingPoint, loss: Loss) -> dict[str, HalfFigures]:
-        """The figures of each task that has items here."""
+        """The figures of each task that has items in this half."""
         parts = {task: self.coded.rows(self.coded.task == code) for code, task in enumerate(self.coded.tasks)}
         return {task: ItemHalf(part).figures(found, loss) for task, part in parts.items() if len(part)}
 
@@ -171,13 +174,13 @@ class ItemHalf:
 
 @dataclass(frozen=True, slots=True, eq=False)
 class CountedHalf:
-    """A side of which only the counts are known; every item counts as a unit of its own."""
+    """A half of which only the counts are known; every item is a unit of its own."""
 
     tally: Counts
 
     @property
     def rungs(self) -> tuple[str, ...]:
-        """As `SplitHalf` has it, and so are the others."""
+        """As `SplitHalf`."""
         return self.tally.rungs
 
     @property
@@ -187,7 +190,7 @@ class CountedHalf:
 
     @property
     def units(self) -> int:
-        """As `SplitHalf`: the items."""
+        """The number of items."""
         return len(self)
 
     def __len__(self) -> int:
@@ -198,7 +201,7 @@ class CountedHalf:
         return self.tally
 
     def shares_groups_with(self, other: SplitHalf) -> bool:
-        """Not that counts could tell: what had groups of several items is not asked to prove anything."""
+        """False for another half: counts have no groups, and tables with groups of several items are never certified."""
         return other is self
 
     def sample(self, found: OperatingPoint, loss: Loss) -> Sample:
@@ -228,7 +231,7 @@ class CountedHalf:
         return HalfFigures(n, sums / n, self._interval(sums), cost, false_confident, lost, shipped)
 
     def _point(self, found: OperatingPoint, loss: Loss) -> Point:
-        assert isinstance(found, Point)  # counts know no tasks, so nothing by task is looked for in them
+        assert isinstance(found, Point)  # counts have no tasks, so no search by task runs on them
         return point_at(self.tally, found.at, loss)
 
     def _lost_alone(self, rung: int, loss: Loss) -> int:
@@ -237,7 +240,7 @@ class CountedHalf:
         return int(self.tally.regressed[:, rung].sum()) if loss == "regression" else int(self.tally.alone_wrong[rung])
 
     def _interval(self, right: float) -> Interval | None:
-        """Wilson's, where all scores are 0 or 1; of others the sums do not tell the spread."""
+        """Wilson's interval if all scores are 0 or 1; else None, since the sums do not give the variance."""
         tally = self.tally
         if not len(self) or bool((tally.score != tally.items[:, None] - tally.wrong).any()):
             return None
@@ -251,10 +254,10 @@ class CountedHalf:
 
 
 def lost_alone(coded: CodedCorpus, rung: int, loss: Loss) -> Truths:
-    """(N,): which items one model alone loses, asked everything.
+    """(N,): the items that one model loses if it alone answers every request.
 
-    It is counted as if it stood where it stands on the whole ladder: one below the top ships every answer below the top,
-    so all that it gets wrong is `false_confident`; the top itself has no loss of either kind.
+    A model below the top ships all its answers below the top, so all its wrong answers are `false_confident`. The top
+    model has no loss of either kind, by definition.
     """
     wrong = coded.alone[:, rung] < coded.right_at
     if rung == coded.top:

@@ -34,7 +34,7 @@ Objective = Target | MinQuality | Budget
 
 
 def describe(objective: Objective) -> str:
-    """An objective in short."""
+    """An objective in a few words, e.g. `false_confident <= 0.02 at 0.95`."""
     if isinstance(objective, Target):
         return f"{objective.loss} <= {objective.alpha:g} at {1 - objective.delta:g}"
     if isinstance(objective, MinQuality):
@@ -43,7 +43,7 @@ def describe(objective: Objective) -> str:
 
 
 def parse_quality(text: str) -> MinQuality:
-    """`0.9`, or `95%top`. Raises ConfigurationError."""
+    """Read `0.9` (a mean score) or `95%top` (a share of the top rung's). Raises ConfigurationError."""
     share = text.removesuffix("%top")
     try:
         value = float(share) / (100 if share != text else 1)

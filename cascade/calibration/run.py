@@ -2,8 +2,9 @@
 
     read → code levels → split by group → frontier of the tune half → an objective's point → figures of the certify half
 
-Only a `Target` is certified. For a quality or a budget thresholds are chosen on the tune half, and their figures on the
-certify half are reported without a test. Tables of counts replace the first three steps.
+Only a `Target` is certified. For a quality or a budget, thresholds are chosen on the tune half, and their figures on the
+certify half are reported without a test. `calibrate_counts` starts from tables of counts, which replace the first three
+steps.
 """
 
 from __future__ import annotations
@@ -61,10 +62,13 @@ __all__ = [
 
 @dataclass(frozen=True, slots=True)
 class CalibrationOptions:
-    """How to calibrate. `policy` None: the corpus's own ladder. `objective` None: the frontier of all, and no choice.
+    """How to calibrate.
 
-    `per_task`: tasks with many items get thresholds of their own. `scorer`: learn a better confidence first, on the tune
-    half, whose thresholds are then tuned on the scores of models that had not seen the item's group.
+    objective  None: compute the frontier of all items and choose nothing
+    policy     None: the ladder recorded in the corpus
+    per_task   give each task with at least `by_task.FEWEST` items its own thresholds
+    scorer     first learn a confidence on the tune half; thresholds are then tuned on its out-of-fold scores
+    skip_bad   leave out items that cannot be used, and count them, instead of raising
     """
 
     objective: Objective | None
@@ -79,9 +83,12 @@ class CalibrationOptions:
 class Calibration:
     """The result of a calibration: what was read, the two halves, and the `choice`.
 
-    `tune` and `held_out` are the same object where nothing was to be chosen. `signal` describes each rung's confidence, on all
-    items; a learned one's by out-of-fold scores on the tune half. `counted`: from tables of counts. `own_tasks`:
-    those that were given thresholds of their own. `tasks`: those that items belong to; counts know none.
+    tune, held_out  the tune half and the certify half; the same object if there was no objective
+    signal          how good each rung's confidence is, on all items; for a learned one, the tune half's scores are out of fold
+    own_tasks       the tasks with their own thresholds
+    tasks           all tasks of the items; empty for tables of counts
+    counted         whether it comes from tables of counts
+    skipped         how many items were left out, with the reasons of the first ones in `problems`
     """
 
     sources: tuple[str, ...]
@@ -101,7 +108,7 @@ class Calibration:
 
     @property
     def items(self) -> int:
-        """How many items were read: those of both halves."""
+        """How many items were read, both halves together."""
         return len(self.held_out) if self.tune is self.held_out else len(self.tune) + len(self.held_out)
 
     @property
@@ -111,18 +118,18 @@ class Calibration:
 
     @property
     def thresholds(self) -> dict[str, float | None]:
-        """By the ladder's rungs below the top; empty where nothing was chosen."""
+        """By rung below the top; empty if nothing was chosen."""
         chosen, rungs = self.choice.chosen, self.held_out.rungs[:-1]
         if chosen is None:
             return {}
         shared = chosen.shared if isinstance(chosen, ByTask) else chosen
-        # Every item was of a large task: of any other nothing is known, so it ships at the top only.
+        # Every item belonged to a large task. Nothing is known of other tasks, so they ship at the top rung only.
         values = shared.thresholds if shared is not None else (None,) * len(rungs)
         return dict(zip(rungs, values, strict=True))
 
     @property
     def task_thresholds(self) -> dict[str, dict[str, float | None]]:
-        """Each large task's own; those of the policy's other tasks are replaced by the ladder's."""
+        """By task, then rung. Tasks of the policy that have no thresholds of their own get the ladder's."""
         chosen, ladder = self.choice.chosen, self.thresholds
         tasks = self.mapping.plan.policy.tasks if ladder else ()
         made = {task.name: {rung: ladder[rung] for rung in task.thresholds} for task in tasks if task.thresholds}
@@ -132,12 +139,12 @@ class Calibration:
 
     @property
     def others(self) -> tuple[str, ...]:
-        """In words, where another model was recorded than the policy asks."""
+        """Descriptions of the rungs for which another model was recorded than the policy asks."""
         return tuple(other_models(self.mapping, self.manifest))
 
     @property
     def further_units(self) -> int | None:
-        """How many more graded units are needed, both halves together; None where none are, or where no number is enough."""
+        """How many more graded units are needed, both halves together; None if none are needed or no number is enough."""
         proof, needed = self.choice.proof, self.choice.further_units_needed
         if isinstance(proof, NotCertified) and needed is None:
             needed = proof.further_units_needed
@@ -159,14 +166,18 @@ class Calibration:
         return mapping_of(self.options.policy.model_copy(update=changes), self.manifest, overrides).plan.policy
 
     def policy_with(self, certificate: Certificate | None) -> Policy:
-        """The same with its certificate, as `--write` leaves it. Only for a policy that was given, not a corpus's ladder."""
+        """The policy with the chosen thresholds and a certificate, as `--write` writes it.
+
+        Only if a policy was given: a corpus's own ladder is not a complete policy.
+        """
         values = self.policy.model_dump(by_alias=True, exclude_unset=True)
         return Policy.model_validate(values | ({"certificate": certificate.model_dump()} if certificate else {}))
 
     def certificate(self) -> Certificate | None:
-        """The certificate with its hashes; None where nothing was certified. Reads the corpora again.
+        """The certificate with its hashes. Reads the corpora again to hash them.
 
-        None, too, where other models were recorded than the policy asks: a certificate does not carry over to other models.
+        None if nothing was certified, or if the corpus holds other models' replies than the policy asks: a certificate
+        does not carry over to other models.
         """
         proof, held_out = self.choice.proof, self.held_out
         if not isinstance(proof, Certified) or self.choice.certify is None or self.others:
@@ -186,7 +197,7 @@ class Calibration:
     def _hashes(self) -> dict[str, str]:
         try:
             return hashes_of(self.policy)
-        except NoPrice:  # the corpus's own ladder, of models that have no list price: what was recorded was counted
+        except NoPrice:  # the corpus's own ladder, with models that have no list price: recorded costs were used
             ladder = {"ladder": self.held_out.rungs, "models": [entry.name for entry in self.manifest.ladder]}
             thresholds = [list(self.thresholds.values()), self.task_thresholds]
             rest = {"prompts": "as recorded", "prices": "as recorded", "thresholds": thresholds}
@@ -196,8 +207,8 @@ class Calibration:
 def calibrate(paths: Sequence[Path], options: CalibrationOptions) -> Calibration:
     """Read the corpora as one, and calibrate.
 
-    Raises CorpusError, PolicyError and MissingExtra; ConfigurationError where a half of the split is empty, or where no
-    task is large enough for thresholds of its own.
+    Raises CorpusError, PolicyError and MissingExtra; ConfigurationError if a half of the split is empty, or if no task is
+    large enough for its own thresholds.
     """
     with ExitStack() as stack:
         readers = [stack.enter_context(open_corpus(path, skip_bad=options.skip_bad)) for path in paths]
@@ -251,10 +262,10 @@ def calibrate(paths: Sequence[Path], options: CalibrationOptions) -> Calibration
 
 
 def calibrate_counts(paths: Sequence[Path], options: CalibrationOptions) -> Calibration:
-    """Read tables of counts, add them up, and calibrate; `options.split` has no part in it, for the tables have theirs.
+    """Read tables of counts, add them up, and calibrate. `options.split` is ignored: the tables are already split.
 
-    Raises as `calibrate`, and ConfigurationError for what counts cannot give: a certificate where groups had several
-    items, thresholds by task, a scorer, a loss that hangs on what the scores compare with.
+    Raises as `calibrate`. Also raises CorpusError for a target if groups had several items, and ConfigurationError for
+    options that counts do not support: thresholds by task, a scorer, the loss `disagreement`.
     """
     _check_counts_suffice(options)
     if len({hash_of_corpus([path]) for path in paths}) < len(paths):
@@ -273,7 +284,7 @@ def calibrate_counts(paths: Sequence[Path], options: CalibrationOptions) -> Cali
     manifest = _manifest_of(table)
     try:
         mapping = own_mapping(manifest) if options.policy is None else mapping_of(options.policy, manifest)
-    except CorpusError as problem:  # the lens does not know where the table is from
+    except CorpusError as problem:  # it does not name the file
         raise CorpusError(problem.problem, where=where, hint=problem.hint) from None
     if mapping.rungs != table.rungs or table.counted_as not in (None, counted_as(mapping.plan.policy)):
         problem = f"was counted under another policy, for the ladder {' → '.join(table.rungs)}"
@@ -299,7 +310,7 @@ def _check_counts_suffice(options: CalibrationOptions) -> None:
 
 
 def recheck(paths: Sequence[Path], policy: Policy, *, skip_bad: bool = False) -> tuple[Manifest, Recheck]:
-    """Hold a policy's certificate against fresh corpora, read as one. Raises as `calibrate` and `recheck_corpus` do."""
+    """Test a policy's certificate on fresh corpora, read as one. Raises as `calibrate` and `recheck_corpus`."""
     with ExitStack() as stack:
         readers = [stack.enter_context(open_corpus(path, skip_bad=skip_bad)) for path in paths]
         manifest, mapping = _mapping_for(readers, policy)
@@ -335,7 +346,7 @@ def _own_tasks(coded: CodedCorpus, options: CalibrationOptions) -> frozenset[str
 
 
 def _escalation(held_out: HalfFigures, thresholds: dict[str, float | None]) -> Escalation:
-    """As `escalation_of`, from how many were shipped where: counts know neither tasks nor which climbs were natural."""
+    """As `escalation_of`, but from shipped counts, without tasks, floors and ceilings: counts do not hold those."""
     rates: dict[str, float] = {}
     reached = held_out.items
     for rung, threshold in thresholds.items():
@@ -356,7 +367,7 @@ def _mapping_for(readers: Sequence[CorpusReader], policy: Policy | None) -> tupl
     manifest = joint_manifest(readers)
     try:
         return manifest, own_mapping(manifest) if policy is None else mapping_of(policy, manifest)
-    except CorpusError as problem:  # the lens does not know where the corpus is from
+    except CorpusError as problem:  # it does not name the file
         raise CorpusError(problem.problem, where=readers[0].source, hint=problem.hint) from None
 
 

@@ -183,7 +183,7 @@ def test_the_same_seed_learns_the_same_scorer() -> None:
 def outcomes_of(corpus: Corpus, lens: PolicyMapping) -> tuple[View, Outcomes, Outcomes]:
     """What replay and the engine's own path make of it."""
     run = ExactRun(lens)
-    columns, (view,) = read_columns(corpus.items, corpus.manifest, [lens], each=run.add)
+    columns, (view,) = read_columns(corpus.items, corpus.manifest, [lens], each=run.take)
     return view, evaluate(columns, view), run.outcomes()
 
 

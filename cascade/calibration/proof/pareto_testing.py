@@ -42,22 +42,22 @@ __all__ = [
 ]
 
 FEWEST_OF_TASK = 50
-"""Items of a task, counted at a rung, for a rate of its own: from here on its standard error, at most 0.071, is below the
-margin of 0.10 that the storm guard adds. With fewer, the rung's rate of all tasks is the better guess."""
+"""Items that a task needs at a rung for its own escalation rate: from here on the standard error, at most 0.071, is below the
+margin of 0.10 that the storm guard adds. With fewer, the rung's rate over all tasks is the better estimate."""
 
 MOST_TASKS = 256
-"""Tasks with rates of their own, as many as a policy may define."""
+"""The most tasks with their own rates: as many as a policy may define."""
 
 _LONGEST_TASK = 128
-_SURE = 0.9  # the predicted probability of passing that the walk starts at
+_LIKELY = 0.9  # the predicted probability of passing at which the sequence of tests starts
 
 
 @dataclass(frozen=True, slots=True)
 class Target:
-    """What is to be certified: the rate of `loss` is at most `alpha`, at confidence level 1 - `delta`.
+    """The claim to certify: the rate of `loss` is at most `alpha`, at confidence level 1 - `delta`.
 
-    `disagreement` is counted as false_confident is, on a corpus whose scores say how far an answer agrees with the
-    baseline's. Raises ConfigurationError where alpha or delta is not between 0 and 1.
+    `disagreement` is counted as `false_confident`, on a corpus whose scores measure agreement with the baseline's answers.
+    Raises ConfigurationError if alpha or delta is not between 0 and 1.
     """
 
     loss: Loss = "false_confident"
@@ -71,15 +71,15 @@ class Target:
 
     @property
     def counted(self) -> CountedLoss:
-        """The loss as the table of counts has it."""
+        """The loss under its name in the table of counts."""
         return "regression" if self.loss == "regression" else "false_confident"
 
 
 @dataclass(frozen=True, slots=True)
 class Tested:
-    """One vector of thresholds on held-out data.
+    """Thresholds tested on held-out data.
 
-    `errors`: how many of the `n` units have the loss, None for groups and graded losses. `rate`: the mean loss, each unit
+    `errors`: how many of the `n` units have the loss; None for groups and graded losses. `rate`: the mean loss, each unit
     weighted equally. `upper_bound`: the upper confidence limit of the rate at 1 - delta.
     """
 
@@ -91,15 +91,15 @@ class Tested:
 
     @property
     def weighting(self) -> str:
-        """What the mean is over, in words."""
+        """What the mean is taken over, e.g. "every group weighted equally"."""
         return weighting_of(self.units)
 
 
 @dataclass(frozen=True, slots=True)
 class Certified:
-    """The last point that passed its test: the cheapest that is certified.
+    """The last point that passed its test: the cheapest certified one.
 
-    `tested`: its figures on the certify half. `walked`: how many points were tested, the one that failed included.
+    `tested`: its figures on the certify half. `walked`: how many points were tested, including the one that failed.
     """
 
     point: OperatingPoint
@@ -182,27 +182,27 @@ def certify(
 
 
 def start_on(points: int, expected: ExpectedLosses, n: int, target: Target) -> int:
-    """Where the walk starts: at the most losses that n units of the other half would likely (0.9) show to be few enough.
+    """The first point to test: the one with the most losses that n certify units pass with predicted probability 0.9.
 
-    Higher up a start would most often fail at once, and prove nothing; further down each step is one more test to pass.
+    A later start would often fail at once and certify nothing; an earlier one adds tests that must all pass.
     """
 
     def likely(index: int) -> bool:
-        return chance_of_passing(expected(index), n, target.alpha, target.delta) >= _SURE
+        return chance_of_passing(expected(index), n, target.alpha, target.delta) >= _LIKELY
 
     low, high = 0, points
-    while high - low > 1:  # the more losses, the less likely: from here on the point at low is likely, or the first
+    while high - low > 1:  # more losses are less likely to pass; the point at `low` is likely to pass, or is the first
         middle = (low + high) // 2
         low, high = (middle, high) if likely(middle) else (low, middle)
     return low
 
 
 def escalation_of(coded: CodedCorpus, at: At) -> Escalation:
-    """For each rung below the top, the share of those that reach it whose own reply does not stand; by task as well.
+    """By rung below the top, and by task: the share of the requests reaching it whose reply would not ship there.
 
-    It is what the storm guard counts: neither floors and ceilings, which its confidence has no part in, nor errors and
-    overflows; and nothing where the threshold is `never`. A task has a rate of its own where at least FEWEST_OF_TASK of it
-    are counted; of more than MOST_TASKS of them those with the most items have one.
+    Counted as the storm guard does: floors, ceilings, errors and overflows are left out, and so are rungs whose threshold
+    is `never`. A task needs FEWEST_OF_TASK counted items for its own rate. With more than MOST_TASKS tasks, those with the
+    most items have one.
     """
     ends, levels = coded.shipped(at), np.asarray(at).T
     own = coded.codes if coded.natural is None else coded.natural
@@ -227,7 +227,7 @@ def escalation_of(coded: CodedCorpus, at: At) -> Escalation:
 
 
 def _can_be_named(task: str) -> bool:
-    """Whether a policy can hold it as a key: a corpus may name tasks with anything, and `${…}` would be expanded."""
+    """Whether a policy can hold the name as a key: a corpus may use any name, and `${…}` would be expanded."""
     return 0 < len(task) <= _LONGEST_TASK and task.isprintable() and "$" not in task
 
 

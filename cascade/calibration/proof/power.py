@@ -2,8 +2,8 @@
 
 The cheapest point for a given number of losses was selected, so its loss rate on the tune half is biased downwards; more
 so the more thresholds there were to choose from (a learned score has thousands). So the search is repeated on four fifths
-of the groups, and the point it finds for the same loss rate is evaluated on the last fifth; each fifth in turn. Stone, M. (1974), Cross-validatory choice
-and assessment of statistical predictions, JRSS B 36.
+of the groups, and the point it finds for the same loss rate is evaluated on the last fifth; each fifth in turn. Stone, M.
+(1974), Cross-validatory choice and assessment of statistical predictions, JRSS B 36.
 """
 
 from __future__ import annotations
@@ -23,10 +23,10 @@ if TYPE_CHECKING:
 __all__ = ["FOLDS", "ExpectedLosses", "expected_losses", "folds_of"]
 
 FOLDS = 5
-_ENOUGH = 100_000  # items: from here on the bias is about a thousandth, and the folds would take long
+_ENOUGH = 100_000  # items: from here on the bias is about a thousandth, and cross-validation takes long
 
 ExpectedLosses = Callable[[int], Sample]
-"""The expected losses of the path's point at an index, unit by unit."""
+"""From a point's index in the path to its expected losses, by unit."""
 
 
 def expected_losses(
@@ -35,7 +35,7 @@ def expected_losses(
     loss: Loss,
     search: Callable[[CodedCorpus], Sequence[OperatingPoint]],
 ) -> ExpectedLosses:
-    """For `path`, which `search` found on `tune`: losses ascending. In-sample for counts and for very many items."""
+    """Cross-validated losses of `path`, which `search` found on `tune`. In-sample for counts and above 100,000 items."""
     if not isinstance(tune, ItemHalf) or len(tune) > _ENOUGH:
         return lambda index: tune.sample(path[index], loss)
     folds = folds_of(tune.coded.group)
@@ -46,7 +46,7 @@ def expected_losses(
         rate = path[index].losses / len(tune)
         lost = np.zeros(len(tune), np.bool_)
         for fold, n, found in paths:
-            # The nearest, not the nearest below: of clumped levels the same point has a little more here and less there.
+            # The nearest, not the nearest below: with clumped levels one point has slightly different rates in each fold.
             nearest = min(found, key=lambda one: abs(one.losses - rate * n))
             part = ItemHalf(tune.coded.rows(folds == fold))
             lost[folds == fold] = part.coded.losses(part.at(nearest), loss)
@@ -56,7 +56,7 @@ def expected_losses(
 
 
 def folds_of(group: Codes, seed: int = 0, folds: int = FOLDS) -> Codes:
-    """(n,): each row's fold, from 0; a group is never split."""
+    """(n,): each row's fold, from 0. A group is never split."""
     there, which = np.unique(group, return_inverse=True)
     order = np.random.default_rng(seed).permutation(len(there))
     return (order % min(folds, max(1, len(there))))[which].astype(np.int32)

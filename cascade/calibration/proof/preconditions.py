@@ -1,4 +1,4 @@
-"""Corpora and policies that must not be calibrated together or tested against each other."""
+"""Checks before calibrating or testing: which corpora and policies may be combined."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ __all__ = ["joint_manifest", "refuse_in_sample_scorer", "refuse_recheck"]
 
 
 def joint_manifest(readers: Sequence[CorpusReader]) -> Manifest:
-    """Of corpora that are read as one. Raises CorpusError where they are of other ladders, models or graders."""
+    """The manifest of corpora read as one. Raises CorpusError if ladders, models or graders differ."""
     first = readers[0].manifest
     for reader in readers[1:]:
         if _ladder_text(reader.manifest) != _ladder_text(first):
@@ -28,7 +28,7 @@ def joint_manifest(readers: Sequence[CorpusReader]) -> Manifest:
         if reader.manifest.grader != first.grader:
             problem = f"its grader is {_grader(reader.manifest.grader)}, the first corpus's is {_grader(first.grader)}"
             raise CorpusError(problem, where=reader.source, hint="use one grader for all, or calibrate them separately")
-    # A certificate on synthetic items is not one on recorded items, whichever corpus comes first.
+    # One synthetic corpus makes the whole synthetic, whichever comes first.
     return replace(first, synthetic=any(reader.manifest.synthetic for reader in readers))
 
 
@@ -45,9 +45,9 @@ def _grader(name: str | None) -> str:
 
 
 def refuse_in_sample_scorer(policy: Policy | None, sources: Sequence[str]) -> None:
-    """Refuse a scorer that was learned on these items: its scores are in-sample, under any split.
+    """Raise PolicyError if the policy's scorer was learned on these items: its scores are in-sample under any split.
 
-    Raises PolicyError. `policy`: the one whose scorer is to be used as it is.
+    `policy`: the one whose scorer is used unchanged; None: no scorer is.
     """
     if policy is None or policy.scorer is None or policy.certificate is None:
         return
@@ -59,10 +59,10 @@ def refuse_in_sample_scorer(policy: Policy | None, sources: Sequence[str]) -> No
 
 
 def refuse_recheck(policy: Policy, manifest: Manifest, mapping: PolicyMapping, sources: Sequence[str]) -> None:
-    """Refuse to test a certificate on something else than what it is about. Raises PolicyError and CorpusError."""
+    """Raise PolicyError or CorpusError if this corpus cannot test the policy's certificate."""
     certificate = policy.certificate
     if certificate is None:
-        return  # `recheck_corpus` says so
+        return  # `recheck_corpus` raises
     if changed := changed_parts(policy):
         problem = f"changed since it was certified: {', '.join(changed)}"
         raise PolicyError(

@@ -18,10 +18,10 @@ __all__ = ["Recheck", "levels_at", "losses_under", "recheck_corpus"]
 
 @dataclass(frozen=True, slots=True)
 class Recheck:
-    """A certificate tested on a fresh corpus, at the certificate's own delta.
+    """A certificate tested on a fresh corpus, at the certificate's delta.
 
-    `holds`: the corpus alone shows the bound again. `no_longer`: it shows that the rate is above it. `too_few`: it shows
-    neither; `further_units_needed` more would show it at the observed rate (None: no number would).
+    `holds`: the corpus alone confirms the bound. `no_longer`: it shows that the rate is above the bound. `too_few`: it
+    shows neither; `further_units_needed` more would confirm it at the observed rate (None: no number would).
     """
 
     verdict: Literal["holds", "no_longer", "too_few"]
@@ -32,9 +32,9 @@ class Recheck:
 
 
 def recheck_corpus(coded: CodedCorpus, policy: Policy) -> Recheck:
-    """Test a policy's certificate on a corpus, coded as the policy's plan sees it.
+    """Test a policy's certificate on a corpus that was coded under the policy.
 
-    Raises PolicyError where the policy has no certificate, CorpusError where the corpus has no items or another right_at.
+    Raises PolicyError if the policy has no certificate, CorpusError if the corpus has no items or another right_at.
     """
     certificate = policy.certificate
     if certificate is None:
@@ -57,7 +57,7 @@ def recheck_corpus(coded: CodedCorpus, policy: Policy) -> Recheck:
 
 
 def losses_under(coded: CodedCorpus, policy: Policy, target: Target) -> Truths:
-    """(N,): which items are lost under a policy's own thresholds, each task's by its own."""
+    """(N,): which items are lost under a policy's thresholds, including those by task."""
     lost = np.zeros(len(coded), np.bool_)
     for number, task in enumerate(coded.tasks):
         rows = np.flatnonzero(coded.task == number)
@@ -67,6 +67,6 @@ def losses_under(coded: CodedCorpus, policy: Policy, target: Target) -> Truths:
 
 
 def levels_at(coded: CodedCorpus, thresholds: Sequence[float | None]) -> tuple[int, ...]:
-    """The level numbers that a ladder's thresholds stand for: of each, the lowest observed level that it lets ship."""
-    pairs = zip(coded.levels, thresholds, strict=False)  # the last threshold is the top's, which has none
+    """The level numbers of a ladder's thresholds: for each, the lowest observed level that ships."""
+    pairs = zip(coded.levels, thresholds, strict=False)  # the last threshold is the top rung's: none
     return tuple(len(own) + 1 if x is None else int(np.searchsorted(own, x)) + 1 for own, x in pairs)
