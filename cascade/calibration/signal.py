@@ -135,9 +135,9 @@ def ece_of(rights: Floats, counts: Floats, levels: Floats) -> float:
     """The expected calibration error, from the right replies and all replies at each level, in the bins of `bins_of`.
 
     Bins of equal mass: Nixon, J., Dusenberry, M., Zhang, L., Jerfel, G. and Tran, D. (2019), Measuring calibration in
-    deep learning, CVPR Workshops. It is not debiased. A bin's sampling error counts as error: m items of accuracy p
-    with a perfect confidence show about sqrt(2 p (1 - p) / (pi m)), so with 24 bins a perfect confidence shows some 0.02 at n = 5,000
-    and 0.05 at n = 1,000 (one bin an item: 1/3). In bins of equal mass that is less than of equal width: Roelofs, R.,
+    deep learning, CVPR Workshops. It is not debiased. A bin's sampling error counts as error: m
+    items of accuracy p with a perfect confidence show about sqrt(2 p (1 - p) / (pi m)), so with 24 bins a perfect
+    confidence shows some 0.02 at n = 5,000 and 0.05 at n = 1,000 (one bin per item: 1/3). In bins of equal mass that is less than of equal width: Roelofs, R.,
     Cain, N., Shlens, J. and Mozer, M. C. (2022), Mitigating bias in calibration error estimation, AISTATS.
     """
     starts = bins_of(counts)

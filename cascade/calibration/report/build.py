@@ -1,4 +1,4 @@
-"""A calibration as an HTML report: its figures are those of the certify half, which is held out."""
+"""Make the report of a calibration. Its figures are those of the certify half."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ __all__ = ["report_of"]
 
 
 def report_of(result: Calibration, advice: str, storms: Mapping[str, Any], warnings: Sequence[str] = ()) -> ReportInput:
-    """What the report shows. `advice`: the headline; `storms`: as `replay --json` has them, at the chosen thresholds."""
+    """The report's content. `advice`: the headline; `storms`: as in `replay --json`, at the chosen thresholds."""
     objective, choice = result.options.objective, result.choice
     loss: Loss = objective.counted if isinstance(objective, Target) else "false_confident"
     counts = result.held_out.counts()
@@ -51,14 +51,14 @@ def report_of(result: Calibration, advice: str, storms: Mapping[str, Any], warni
 
 
 def _by_task(result: Calibration) -> dict[str, tuple[float | None, ...]]:
-    """As `--write` would write them: also those of a policy's other tasks, which give way to the ladder's."""
+    """The thresholds by task as `--write` writes them, including other tasks of the policy, which get the ladder's."""
     if not result.own_tasks:
         return {}
     return {task: tuple((result.thresholds | own).values()) for task, own in result.task_thresholds.items()}
 
 
 def _point(result: Calibration, counts: Counts, found: OperatingPoint, held_out: HalfFigures, loss: Loss) -> Point:
-    """The chosen one on the certify side. By task it is drawn where it comes out, and the sliders start at the shared."""
+    """The chosen point on the certify half. By task, its figures are of all tasks; the sliders start at the shared levels."""
     if isinstance(found, Point):
         return point_at(counts, found.at, loss)
     at = found.shared.at if found.shared else tuple(len(own) + 1 for own in counts.levels)

@@ -1,4 +1,4 @@
-"""What a page hands out as YAML, and what it says of it: whether these thresholds are what was calibrated and certified."""
+"""The YAML that a page offers, with a comment on whether these thresholds were calibrated and certified."""
 
 from __future__ import annotations
 
@@ -11,11 +11,11 @@ from cascade.policy.loading import dump
 __all__ = ["MOST_LETTERS", "states_of", "yaml_of"]
 
 MOST_LETTERS = 40_000
-"""Of the thresholds by task as YAML: with more, a page of 500 KB has no room for them."""
+"""The longest YAML of thresholds by task that fits on a page of 500 KB."""
 
 
 def states_of(report: ReportInput) -> tuple[str, str]:
-    """What the sliders' YAML says of itself: where they start, and anywhere else."""
+    """The comment in the sliders' YAML: at their start, and anywhere else."""
     by_hand = "set by hand in a report, not certified"
     if report.chosen is None:
         return by_hand, by_hand
@@ -26,7 +26,7 @@ def states_of(report: ReportInput) -> tuple[str, str]:
 
 
 def yaml_of(report: ReportInput) -> str | None:
-    """The chosen ladder and the tasks' own thresholds; None where that is too long for a page, or nothing was chosen."""
+    """The chosen thresholds of the ladder and the tasks; None if too long for a page, or if nothing was chosen."""
     chosen, counts = report.chosen, report.counts
     if chosen is None:
         return None
@@ -49,7 +49,7 @@ def yaml_of(report: ReportInput) -> str | None:
 
 
 def _state_text(report: ReportInput, chosen: ChosenThresholds) -> str:
-    """Of the chosen thresholds. Those of a learned score are what was certified only together with what scores."""
+    """How the chosen thresholds are described. Those of a learned score are certified only together with the scorer."""
     if not chosen.certificate:
         return "as chosen, not certified"
     scored = ", of the learned score that --write adds" if chosen.scored else ""
@@ -69,5 +69,5 @@ def _key(name: str) -> str:
 
 
 def _line(text: str) -> str:
-    """A comment ends with its line, whatever a name holds."""
+    """Text on one line, so that it cannot end the comment."""
     return "".join(letter if letter.isprintable() else " " for letter in text)

@@ -1,4 +1,4 @@
-"""A report as HTML: one page with everything in it. Names and texts are anyone's, so jinja2 escapes all of them."""
+"""Render a report as one self-contained HTML page. Names and texts are untrusted, so jinja2 escapes all of them."""
 
 from __future__ import annotations
 
@@ -20,15 +20,15 @@ from cascade.policy.editing import threshold_text
 __all__ = ["MOST_BYTES", "render_report", "write_report"]
 
 MOST_BYTES = 500_000
-"""What a page may weigh at most."""
+"""The maximum size of a page."""
 
 _ASSETS = Path(__file__).parent / "assets"
 _MOST_ROWS = 60
-"""Rows of any one table on the page."""
+"""The most rows of any table on the page."""
 
 
 def write_report(path: str | os.PathLike[str], report: ReportInput) -> None:
-    """Put the page at `path`, whole or not at all. Raises MissingExtra without jinja2, ConfigurationError for a bad path."""
+    """Write the page to `path` atomically. Raises MissingExtra without jinja2, ConfigurationError for a bad path."""
     page = render_report(report).encode()
     target = Path(path)
     try:
@@ -44,7 +44,7 @@ def write_report(path: str | os.PathLike[str], report: ReportInput) -> None:
 
 
 def render_report(report: ReportInput) -> str:
-    """The page. It needs no network, holds the table of counts, and weighs less than MOST_BYTES."""
+    """The page. It needs no network, holds the table of counts, and is smaller than MOST_BYTES."""
     try:
         import jinja2  # noqa: PLC0415 - an extra
     except ImportError:
@@ -70,7 +70,7 @@ def render_report(report: ReportInput) -> str:
         **_values(report),
         style=style,
         script=script,
-        # What may run or style here is exactly this: the browser itself refuses the network and anything slipped in.
+        # Only this script and this style may load: the browser refuses the network and anything injected.
         policy=f"default-src 'none'; style-src '{_hash(style)}'; script-src '{_hash(script)}'; base-uri 'none'; form-action 'none'",
     )
 
@@ -119,14 +119,14 @@ def _data(report: ReportInput, table: Table, x: Any, y: Any) -> dict[str, Any]:
 
 
 def _figures_of(point: Point, n: int, top_cost: int) -> dict[str, Any]:
-    """Quality, USD per 1,000 requests, the joint rate of the loss, and the share of the top's cost that is saved."""
+    """Quality, USD per 1,000 requests, the loss rate over all requests, and the share saved of the top rung's cost."""
     saved = 1 - point.cost / top_cost if top_cost else None
     n = max(1, n)
     return {"quality": point.quality, "cost": point.cost / n / 1e6, "risk": point.losses / n, "saved": saved}
 
 
 def _flow(point: Point, n: int) -> list[dict[str, float]]:
-    """For each rung how many reached it and how many ended there."""
+    """For each rung, how many requests reached it and how many ended there."""
     return [{"reached": sum(point.shipped[index:]), "here": here, "n": n} for index, here in enumerate(point.shipped)]
 
 
@@ -149,11 +149,11 @@ def _share(value: float) -> str:
 
 
 def _saving(value: float | None) -> str:
-    """How much cheaper or dearer: the label beside it says which."""
+    """The saving without its sign: the label beside it says cheaper or dearer."""
     return "–" if value is None else f"{abs(value):.1%}"
 
 
 def _short(text: object, most: int = 200) -> str:
-    """Names are anyone's, and a page of 500 KB has no room for all of a megabyte."""
+    """Names may be very long; the page has a maximum size."""
     whole = str(text)
     return whole if len(whole) <= most else f"{whole[: most - 1]}…"
