@@ -1,7 +1,7 @@
-"""What would it do to my bill? Today's bill from a usage export, the bill under a policy, and where routing does not pay.
+"""Savings: today's bill from a usage export, the bill under a policy, and advice on whether routing pays.
 
-Read in this order: `columns`, `files` and `usage` (the export), `rates`, `bill` and `periods` (today), `mixes` and `projection` (under the
-policy), `advice`. Every figure that was not observed is an `estimate`.
+Read in this order: `columns`, `files` and `usage` (the export); `rates`, `bill` and `periods` (today); `mixes` and
+`projection` (under the policy); `advice`. Every figure that was not observed is an `estimate`.
 """
 
 from __future__ import annotations

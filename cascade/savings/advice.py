@@ -1,8 +1,8 @@
-"""Does routing pay? It often does not: little to save, or a confidence that does not separate right answers from wrong.
+"""Does routing pay? Often not: there is little to save, or the confidence does not separate right answers from wrong.
 
-It is said to pay only where nothing is open that could turn the verdict (`_UNSETTLED`): above all the number of requests, for
-the triage prompt of each is paid too. The more requests share the same tokens, the less routing saves, so the verdict turns
-at one number at most, which is named. The limits below are judgement, not measurement; each says why.
+The verdict is "pays" only if nothing is unsettled that could reverse it (`_UNSETTLED`). Above all that is the number of
+requests, since each pays for the triage prompt: for the same tokens, more requests mean a smaller saving, so the verdict
+reverses at one number at most, which is named. The limits below are judgement, not measurement; each gives its reason.
 """
 
 from __future__ import annotations
@@ -22,15 +22,15 @@ from cascade.savings.projection import Projection
 __all__ = ["FEW_ITEMS", "FEW_REQUESTS", "NO_SIGNAL", "SMALL_SAVING_USD", "Advice", "Case", "Finding", "advise"]
 
 FEW_ITEMS: Final = 100
-"""Of a corpus. With fewer, each item moves its quality by more than a point: too few for a verdict."""
+"""Items of a corpus. With fewer, each changes its quality by more than a point: too few for a verdict."""
 FEW_REQUESTS: Final = 3_000
-"""A month. A certificate (2 %, 95 %) needs 149 graded requests at the least, and again after each change of a model."""
+"""Requests a month. A certificate (2 %, 95 %) needs at least 149 graded requests, and again after each model change."""
 SMALL_SAVING_USD: Final = 50
-"""A month. A corpus must be recorded, graded and kept up: less than this does not pay for an hour of that."""
+"""USD a month. A corpus must be recorded, graded and maintained: less does not pay for an hour of that."""
 OTHER_SIZE: Final = 10
-"""Times. Where a request of the export costs so many times more, or less, than one of the corpus, it is another kind of request."""
+"""A factor. If the export's requests cost this much more or less than the corpus's, they are of another kind."""
 NO_SIGNAL: Final = 0.60
-"""AUROC of the first rung's confidence; 0.5 is a coin. Measured models below this were no better than random."""
+"""AUROC of the first rung's confidence; 0.5 is chance. Measured models below this were no better than random."""
 
 _NANO = 1_000_000_000
 
@@ -49,12 +49,12 @@ _UNSETTLED: Final[dict[str, str]] = {
     "other_size": "the corpus's requests are of another size",
     "uncertified": "the policy's thresholds are not certified (`cascade calibrate`)",
 }
-"""What keeps the verdict open, in a few words, by the finding's code."""
+"""By the finding's code: what leaves the verdict unsettled, in a few words."""
 
 
 @dataclass(frozen=True, slots=True)
 class Finding:
-    """One thing to know. `against`: it speaks against routing; otherwise it is not known, or depends on the user."""
+    """One finding. `against`: it speaks against routing; otherwise it is unknown, or for the user to weigh."""
 
     code: Code
     message: str
@@ -64,9 +64,9 @@ class Finding:
 
 @dataclass(frozen=True, slots=True)
 class Advice:
-    """`pays` None: what was given does not settle it, or money is saved at a loss of quality, which is the user's to weigh.
+    """`pays` None: unsettled, or money is saved at a loss of quality, which is for the user to weigh.
 
-    `verdict` is the same in one sentence. `instead`: the rung that does it alone, no dearer and no worse; None: none does.
+    `verdict`: the same in one sentence. `instead`: the rung that alone is no dearer and no worse; None if there is none.
     """
 
     pays: bool | None
@@ -77,10 +77,10 @@ class Advice:
 
 @dataclass(frozen=True, slots=True)
 class Case:
-    """What the advice is about. `headline`: the bill under the policy in nano-USD, or None without a mix.
+    """The input of `advise`. `headline`: the bill under the policy in nano-USD; None without a mix.
 
-    `certified`: the policy's certificate holds. `triage_is_paid`: the headline includes the triage prompt where the number
-    of requests is known (not so for the routed bill).
+    `certified`: whether the policy's certificate is valid. `triage_is_paid`: whether the headline includes the triage prompt
+    if the number of requests is known (the routed bill does not).
     """
 
     bill: Bill
@@ -95,7 +95,7 @@ class Case:
 
     @property
     def most_requests(self) -> int | None:
-        """From how many requests on, of the same tokens, nothing is saved; None: not known, or at no number."""
+        """The number of requests from which nothing is saved, at the same tokens; None if unknown, or if there is none."""
         climb, each = self.projection.as_today.climb, self.projection.triage_each
         if climb is None or not each or not self.triage_is_paid:
             return None
@@ -103,7 +103,7 @@ class Case:
 
 
 def advise(case: Case) -> Advice:
-    """Every finding, those against routing first."""
+    """All findings, those against routing first, and the verdict."""
     instead = _instead(case)
     rival = (instead[1],) if instead else tuple(_stakes(case))
     found = (*_money(case), *_quality(case), *_representative(case), *rival)
@@ -128,7 +128,7 @@ def advise(case: Case) -> Advice:
 
 
 def _in_favour(case: Case, corpus: ReplayedCorpus | None, findings: Sequence[Finding]) -> tuple[bool | None, str]:
-    """Nothing speaks against it: what it saves, and what that does to the quality, in one sentence."""
+    """The verdict if no finding is against routing: what it saves, and at what quality."""
     if corpus is None or case.headline is None:
         return None, "whether routing pays is not known"
     saves = f"saves {_saving_text(case, case.headline)}"
@@ -145,7 +145,7 @@ def _in_favour(case: Case, corpus: ReplayedCorpus | None, findings: Sequence[Fin
 
 
 def _saving_text(case: Case, headline: int) -> str:
-    """The saving a month; a range where the number of requests is not known."""
+    """The saving a month; an upper limit if the number of requests is not known."""
     today = case.bill.cost
     usd = float((today - headline) * case.period.months / _NANO)
     share = float(1 - Fraction(headline, today))
@@ -156,7 +156,7 @@ def _saving_text(case: Case, headline: int) -> str:
 
 
 def _best(case: Case, corpus: ReplayedCorpus) -> tuple[float, str] | None:
-    """The best single model: its quality on the corpus, and its rung. None where none is known."""
+    """The best single model: its quality on the corpus, and its rung. None if no single model's quality is known."""
     known = [(single[0], rung) for rung, single in zip(case.projection.rungs, corpus.singles, strict=True) if single]
     return max(known, key=lambda one: one[0], default=None)
 
@@ -249,7 +249,7 @@ def _quality(case: Case) -> Iterator[Finding]:
 
 
 def _representative(case: Case) -> Iterator[Finding]:
-    """Whether the corpus and its policy stand for this traffic."""
+    """Whether the corpus represents this traffic, and the policy is certified."""
     corpus = case.mix.observed if case.mix else None
     if corpus is None:
         return
@@ -272,7 +272,7 @@ def _usd(nano: Fraction) -> str:
 
 
 def _instead(case: Case) -> tuple[str, Finding] | None:
-    """The best of the single models that are at least as good, and no dearer on the export's traffic or in the corpus."""
+    """The best single model that is at least as good as the cascade, and no dearer on the export's traffic or the corpus."""
     corpus = case.mix.observed if case.mix else None
     if corpus is None or case.headline is None:
         return None

@@ -221,7 +221,7 @@ def test_figures_without_a_script_are_those_of_the_chosen_point() -> None:
         "Certified.",
         "false_confident <= 6%",
         "0.9000 to 0.9500",
-        "as many climbing, drawn at random",
+        "random escalation, as often as chosen",
         "opus alone",
     ):
         assert said in text
@@ -373,12 +373,12 @@ def test_without_a_choice_the_random_mix_is_told_as_that_of_where_the_sliders_st
     """On a frontier's page as many climb at random as at 0.80, and the picture and the table say so."""
     counts = counts_of(SUPPORT)
     text = render_report(input_of(counts, corpus="c", synthetic=True))
-    assert ">as many as at 0.80, at random</text>" in text
-    assert "as many climbing as at 0.80 on every rung, drawn at random" in text
+    assert ">random, as often as at 0.80</text>" in text
+    assert "random escalation, as often as at 0.80 on every rung" in text
     chosen = render_report(
         input_of(counts, corpus="c", synthetic=True, chosen=ChosenThresholds(point_at(counts, (9, 11)), None))
     )
-    assert ">as many, at random</text>" in chosen
+    assert ">random, as often</text>" in chosen
     assert "as at 0.80" not in chosen
 
 

@@ -176,7 +176,7 @@ def _label(name: str, is_guess: bool) -> str:
     if kind == "single" and rung:
         return f"{rung[:40]} alone"
     if name == "random_mix":
-        return "as many as at 0.80, at random" if is_guess else "as many, at random"
+        return "random, as often as at 0.80" if is_guess else "random, as often"
     return name[:48]
 
 

@@ -28,7 +28,7 @@ _MOST_ROWS = 60
 
 
 def write_report(path: str | os.PathLike[str], report: ReportInput) -> None:
-    """Write the page to `path` atomically. Raises MissingExtra without jinja2, ConfigurationError for a bad path."""
+    """Write the page atomically. Raises MissingExtra without jinja2, ConfigurationError if `path` cannot be written."""
     page = render_report(report).encode()
     target = Path(path)
     try:

@@ -52,7 +52,7 @@ def table_of(counts: Counts, at: Sequence[int], loss: Loss, *, most_bytes: int =
                 f"{len(own)} of {len(all_)} at {rung}"
                 for own, all_, rung in zip(steps, counts.levels, counts.rungs[:-1], strict=True)
             )
-            note = f"The sliders offer some of the observed levels, to keep this page small: {offered}. Their figures are exact."
+            note = f"To keep this page small, the sliders offer only some of the observed levels: {offered}. Figures at those are exact."
             table = replace(_table(thin, places, loss), thinned=note)
             if _size(table) <= most_bytes:
                 return table
