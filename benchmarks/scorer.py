@@ -94,9 +94,9 @@ def main(arguments: list[str] | None = None) -> None:
 def compare(path: Path, seeds: list[int], draws: int = DRAWS) -> dict[str, dict[tuple[str, str], Comparison]]:
     """By reading, then by seed (or MEAN) and share of the gap (or RANGE, the mean over all shares)."""
     corpus = read_corpus(path)
-    lens = _lens(corpus.manifest)
-    gatherer = Gatherer(lens)
-    columns, (view,) = read_columns(corpus.items, corpus.manifest, [lens], each=gatherer.take)
+    mapping = _mapping(corpus.manifest)
+    gatherer = Gatherer(mapping)
+    columns, (view,) = read_columns(corpus.items, corpus.manifest, [mapping], on_items=gatherer.take)
     material, raw = gatherer.material(view), code_columns(columns, view)
     weights = _weights(int(columns.group.max()) + 1, draws)
     costs: dict[str, list[list[Any]]] = {reading: [] for reading in READINGS}
@@ -114,10 +114,10 @@ def compare(path: Path, seeds: list[int], draws: int = DRAWS) -> dict[str, dict[
     return {reading: _rows(seeds, groups, np.array(made)) for reading, made in costs.items()}
 
 
-def _lens(manifest: Manifest) -> PolicyMapping:
+def _mapping(manifest: Manifest) -> PolicyMapping:
     """The corpus's own ladder, and the check that live no policy can do without: an empty answer never ships."""
-    lens = own_mapping(manifest)
-    return replace(lens, plan=replace(lens.plan, shared_checks=(bind_check(Check(not_empty=True)),)))
+    mapping = own_mapping(manifest)
+    return replace(mapping, plan=replace(mapping.plan, shared_checks=(bind_check(Check(not_empty=True)),)))
 
 
 def _weights(groups: int, draws: int) -> Any:

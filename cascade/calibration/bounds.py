@@ -17,7 +17,7 @@ from cascade.replay.arrays import np
 
 if TYPE_CHECKING:
     from cascade.core.policy.certificate import Units
-    from cascade.replay.arrays import Codes, Floats, Truths, Whole
+    from cascade.replay.arrays import Bools, Codes, Floats, Ints
 
 __all__ = [
     "Sample",
@@ -68,7 +68,7 @@ class Sample:
         return float(self.values.mean()) if self.errors is None else self.errors / self.n
 
 
-def sample_of(losses: Floats | Truths, group: Codes) -> Sample:
+def sample_of(losses: Floats | Bools, group: Codes) -> Sample:
     """The units of (N,) losses in [0, 1]: items where each is a group of its own, else the groups with their means.
 
     Groups count every one alike, whatever their size. They are put in a random order (seeded): a bet is fair only where
@@ -123,7 +123,7 @@ def lower_bound(sample: Sample, delta: float) -> float:
     return 1 - upper_bound(replace(sample, values=1 - sample.values, errors=errors), delta)
 
 
-def binomial_cdf(errors: int | Whole, n: int, rate: float) -> Any:
+def binomial_cdf(errors: int | Ints, n: int, rate: float) -> Any:
     """P(at most this many of n) where each is lost with probability `rate`; `errors` is a whole number, or several."""
     return np.where(np.asarray(errors) >= n, 1.0, _special().bdtr(errors, n, rate))
 

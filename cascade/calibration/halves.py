@@ -20,7 +20,7 @@ from cascade.replay.arrays import np
 from cascade.replay.intervals import Interval, interval_of
 
 if TYPE_CHECKING:
-    from cascade.replay.arrays import Truths
+    from cascade.replay.arrays import Bools
 
     Values = Any
 
@@ -161,7 +161,7 @@ class Items:
         parts = {task: self.coded.rows(self.coded.task == code) for code, task in enumerate(self.coded.tasks)}
         return {task: Items(part).half(found, loss) for task, part in parts.items() if len(part)}
 
-    def _half(self, scores: Values, cost: int, lost: tuple[Truths, Truths], ends: list[int]) -> Half:
+    def _half(self, scores: Values, cost: int, lost: tuple[Bools, Bools], ends: list[int]) -> Half:
         shipped = dict(zip(self.rungs, ends, strict=True))
         ci95 = interval_of(scores, self.coded.group)
         return Half(len(self), float(scores.mean()), ci95, cost, float(lost[0].mean()), float(lost[1].mean()), shipped)
@@ -246,7 +246,7 @@ class Tallied:
         return float(made.low), float(made.high)
 
 
-def lost_alone(coded: Coded, rung: int, loss: Loss) -> Truths:
+def lost_alone(coded: Coded, rung: int, loss: Loss) -> Bools:
     """(N,): which items one model alone loses, asked everything.
 
     It is counted as if it stood where it stands on the whole ladder: one below the top ships every answer below the top,

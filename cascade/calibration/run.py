@@ -78,7 +78,7 @@ class Calibration:
 
     sources: tuple[str, ...]
     manifest: Manifest
-    lens: PolicyMapping
+    mapping: PolicyMapping
     wish: Wish
     tune: Side
     held: Side
@@ -116,7 +116,7 @@ class Calibration:
     def task_thresholds(self) -> dict[str, dict[str, float | None]]:
         """Each large task's own; those of the policy's other tasks are replaced by the ladder's."""
         chosen, ladder = self.choice.chosen, self.thresholds
-        tasks = self.lens.plan.policy.tasks if ladder else ()
+        tasks = self.mapping.plan.policy.tasks if ladder else ()
         made = {task.name: {rung: ladder[rung] for rung in task.thresholds} for task in tasks if task.thresholds}
         if isinstance(chosen, ByTask):
             made |= {task: dict(zip(ladder, own.thresholds, strict=True)) for task, own in chosen.tasks.items()}
@@ -125,7 +125,7 @@ class Calibration:
     @property
     def others(self) -> tuple[str, ...]:
         """In words, where another model was recorded than the policy asks."""
-        return tuple(other_models(self.lens, self.manifest))
+        return tuple(other_models(self.mapping, self.manifest))
 
     @property
     def further_units(self) -> int | None:
@@ -193,9 +193,9 @@ def calibrate(paths: Sequence[Path], wish: Wish) -> Calibration:
     """
     with ExitStack() as stack:
         readers = [stack.enter_context(open_corpus(path, skip_bad=wish.skip_bad)) for path in paths]
-        manifest, lens = _seen_by(readers, wish.policy)
+        manifest, mapping = _seen_by(readers, wish.policy)
         tunes: list[bool] = []
-        gatherer = Gatherer(lens) if wish.scorer else None
+        gatherer = Gatherer(mapping) if wish.scorer else None
 
         def each(items: Sequence[Item]) -> None:
             tunes.extend(wish.split.part_of(item) == "tune" for item in items)
@@ -208,7 +208,13 @@ def calibrate(paths: Sequence[Path], wish: Wish) -> Calibration:
             [reader.source for reader in readers],
         )
         columns, (view,) = read_columns(
-            _chained(readers), manifest, [lens], source=source, refuse=readers[0].skip, whole=wish.skip_bad, each=each
+            _chained(readers),
+            manifest,
+            [mapping],
+            source=source,
+            on_bad_item=readers[0].skip,
+            complete=wish.skip_bad,
+            on_items=each,
         )
         if not len(columns):
             raise CorpusError("has no items", where=source, hint="record some")
@@ -231,9 +237,9 @@ def calibrate(paths: Sequence[Path], wish: Wish) -> Calibration:
         tune = held = Items(coded)
     else:
         tune, held = Items(coded.rows(halves)), Items(coded.rows(~halves))
-    choice = _choice(tune, held, wish, lens, own_tasks)
+    choice = _choice(tune, held, wish, mapping, own_tasks)
     sources = tuple(reader.source for reader in readers)
-    return Calibration(sources, manifest, lens, wish, tune, held, choice, **told)
+    return Calibration(sources, manifest, mapping, wish, tune, held, choice, **told)
 
 
 def calibrate_counts(paths: Sequence[Path], wish: Wish) -> Calibration:
@@ -258,20 +264,20 @@ def calibrate_counts(paths: Sequence[Path], wish: Wish) -> Calibration:
         raise CorpusError(problem, where=where, hint=hint)
     manifest = _manifest_of(table)
     try:
-        lens = own_mapping(manifest) if wish.policy is None else mapping_of(wish.policy, manifest)
-    except CorpusError as problem:  # the lens does not know where the table is from
+        mapping = own_mapping(manifest) if wish.policy is None else mapping_of(wish.policy, manifest)
+    except CorpusError as problem:  # the mapping does not know where the table is from
         raise CorpusError(problem.problem, where=where, hint=problem.hint) from None
-    if lens.rungs != table.rungs or table.counted_as not in (None, counted_as(lens.plan.policy)):
+    if mapping.rungs != table.rungs or table.counted_as not in (None, counted_as(mapping.plan.policy)):
         problem = f"was counted under another policy, for the ladder {' → '.join(table.rungs)}"
         raise CorpusError(problem, where=where, hint="give the same --policy as to `cascade tabulate`, or none")
     if wish.objective is None:
         tune = held = Tallied(table.whole)
     else:
         tune, held = (Tallied(table.parts[part]) for part in ("tune", "certify"))
-    choice = _choice(tune, held, wish, lens, frozenset())
+    choice = _choice(tune, held, wish, mapping, frozenset())
     sources = tuple(map(str, paths))
     signal = tallied_signals(table.whole)
-    return Calibration(sources, manifest, lens, wish, tune, held, choice, signal, counted=True)
+    return Calibration(sources, manifest, mapping, wish, tune, held, choice, signal, counted=True)
 
 
 def _refuse_what_counts_lack(wish: Wish) -> None:
@@ -288,18 +294,23 @@ def hold(paths: Sequence[Path], policy: Policy, *, skip_bad: bool = False) -> tu
     """Hold a policy's certificate against fresh corpora, read as one. Raises as `calibrate` and `hold_against` do."""
     with ExitStack() as stack:
         readers = [stack.enter_context(open_corpus(path, skip_bad=skip_bad)) for path in paths]
-        manifest, lens = _seen_by(readers, policy)
-        refuse_to_hold(policy, manifest, lens, [reader.source for reader in readers])
+        manifest, mapping = _seen_by(readers, policy)
+        refuse_to_hold(policy, manifest, mapping, [reader.source for reader in readers])
         columns, (view,) = read_columns(
-            _chained(readers), manifest, [lens], source=readers[0].source, refuse=readers[0].skip, whole=skip_bad
+            _chained(readers),
+            manifest,
+            [mapping],
+            source=readers[0].source,
+            on_bad_item=readers[0].skip,
+            complete=skip_bad,
         )
         return manifest, hold_against(code_columns(columns, view), policy)
 
 
-def _choice(tune: Side, held: Side, wish: Wish, lens: PolicyMapping, own_tasks: frozenset[str]) -> Choice:
+def _choice(tune: Side, held: Side, wish: Wish, mapping: PolicyMapping, own_tasks: frozenset[str]) -> Choice:
     if wish.objective is None:
         return only_frontier(held)
-    return choose(tune, held, wish.objective, lens.plan.policy, own_tasks if wish.per_task else None)
+    return choose(tune, held, wish.objective, mapping.plan.policy, own_tasks if wish.per_task else None)
 
 
 def _own_tasks(coded: Coded, wish: Wish) -> frozenset[str]:
@@ -340,7 +351,7 @@ def _seen_by(readers: Sequence[CorpusReader], policy: Policy | None) -> tuple[Ma
     manifest = joint_manifest(readers)
     try:
         return manifest, own_mapping(manifest) if policy is None else mapping_of(policy, manifest)
-    except CorpusError as problem:  # the lens does not know where the corpus is from
+    except CorpusError as problem:  # the mapping does not know where the corpus is from
         raise CorpusError(problem.problem, where=readers[0].source, hint=problem.hint) from None
 
 

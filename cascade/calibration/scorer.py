@@ -1,6 +1,6 @@
 """A better confidence at no extra call: per rung a ridge logistic of what is known when it has answered.
 
-    read_columns(…, each=gatherer.take) → material → learn (on the training rows) → the policy's `scorer`
+    read_columns(…, on_items=gatherer.take) → material → learn (on the training rows) → the policy's `scorer`
                                                    → rescored view → code levels, frontier, certificate, as ever
 
 Iteratively reweighted least squares: McCullagh, P. and Nelder, J. A. (1989), Generalized Linear Models, 2.5; the ridge:
@@ -26,12 +26,12 @@ from cascade.core.errors import ConfigurationError
 from cascade.core.policy.scorer import Feature, Scoring
 from cascade.core.scoring import Facts, logistic, value_of
 from cascade.corpora.items import Item, RecordedReply
-from cascade.replay.arrays import Growing, np
-from cascade.replay.columns import Columns, PolicyMapping, View
+from cascade.replay.arrays import ColumnBuilder, np
+from cascade.replay.columns import Columns, MappedColumns, PolicyMapping
 from cascade.replay.driver import recorded_verdict, request_of
 
 if TYPE_CHECKING:
-    from cascade.replay.arrays import Codes, Floats, Truths
+    from cascade.replay.arrays import Bools, Codes, Floats
 
 __all__ = ["RIDGES", "Gatherer", "Learned", "Material", "features_of", "learn", "rescored", "scores_under"]
 
@@ -59,7 +59,7 @@ class Material:
     rungs: tuple[str, ...]
     names: tuple[tuple[str, ...], ...]
     values: tuple[Floats, ...]
-    answered: tuple[Truths, ...]
+    answered: tuple[Bools, ...]
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -86,30 +86,30 @@ def features_of(rungs: Sequence[str], index: int) -> tuple[str, ...]:
 class Gatherer:
     """Takes the features of the items while a corpus is read: give `take` to `read_columns` as `each`."""
 
-    def __init__(self, lens: PolicyMapping) -> None:
-        self._lens, self._rungs = lens, lens.names[:-1]
+    def __init__(self, mapping: PolicyMapping) -> None:
+        self._mapping, self._rungs = mapping, mapping.names[:-1]
         self._names = [features_of(self._rungs, index) for index in range(len(self._rungs))]
-        self._values = [[Growing(np.float64) for _ in names] for names in self._names]
-        self._answered = [Growing(np.bool_) for _ in self._rungs]
+        self._values = [[ColumnBuilder(np.float64) for _ in names] for names in self._names]
+        self._answered = [ColumnBuilder(np.bool_) for _ in self._rungs]
 
     def take(self, items: Sequence[Item]) -> None:
         """The next items, in the order of the columns."""
         for item in items:
             characters = request_of(item).turn_characters()
             verdicts = tuple(
-                recorded_verdict(item.replies.get(rung, _NO_REPLY), triage=True) for rung in self._lens.rungs[:-1]
+                recorded_verdict(item.replies.get(rung, _NO_REPLY), triage=True) for rung in self._mapping.rungs[:-1]
             )
             for index in range(len(self._rungs)):
                 self._take(index, Facts(characters, "", verdicts[: index + 1]), self._rungs[: index + 1])
                 self._answered[index].add(
-                    [verdicts[index].kind == "answered" and self._lens.rungs[index] in item.replies]
+                    [verdicts[index].kind == "answered" and self._mapping.rungs[index] in item.replies]
                 )
 
     def _take(self, index: int, facts: Facts, rungs: tuple[str, ...]) -> None:
         for name, growing in zip(self._names[index], self._values[index], strict=True):
             growing.add([value_of(name, facts, rungs)])
 
-    def material(self, view: View) -> Material:
+    def material(self, view: MappedColumns) -> Material:
         """All that was taken; the tasks are those of `view`, a feature each where they are not too rare."""
         tasks = _tasks_of(view)
         names = tuple((*own, *(f"task:{task}" for task, _ in tasks)) for own in self._names)
@@ -117,15 +117,20 @@ class Gatherer:
         for growing in self._values:
             matrix = np.empty((len(view.task), len(growing) + len(tasks)), np.float64, order="F")
             for place, one in enumerate(growing):
-                matrix[:, place] = one.whole()
+                matrix[:, place] = one.array()
             for place, (_, code) in enumerate(tasks, len(growing)):
                 matrix[:, place] = view.task == code
             values.append(matrix)
-        return Material(self._rungs, names, tuple(values), tuple(one.whole() for one in self._answered))
+        return Material(self._rungs, names, tuple(values), tuple(one.array() for one in self._answered))
 
 
 def learn(
-    material: Material, columns: Columns, view: View, trains: Truths, seed: int = 0, ridges: Sequence[float] = RIDGES
+    material: Material,
+    columns: Columns,
+    view: MappedColumns,
+    trains: Bools,
+    seed: int = 0,
+    ridges: Sequence[float] = RIDGES,
 ) -> Learned:
     """Learn a score for every rung below the top from the rows in `trains`.
 
@@ -134,7 +139,7 @@ def learn(
     """
     learned = Learned({}, {}, {}, tuple(np.full(len(columns), np.nan) for _ in material.rungs), {})
     for index, rung in enumerate(material.rungs):
-        score = columns.rungs[view.lens.rungs[index]].score
+        score = columns.rungs[view.mapping.rungs[index]].score
         rows = np.flatnonzero(trains & material.answered[index] & ~np.isnan(score))
         right = (score[rows] >= columns.manifest.right_at).astype(np.float64)
         if reason := _too_little(right, columns.group[rows]):
@@ -173,8 +178,8 @@ def scores_under(scorer: dict[str, Scoring], material: Material) -> tuple[Floats
 
 
 def rescored(
-    view: View, scorer: dict[str, Scoring], material: Material, out_of_fold: Sequence[Floats] | None = None
-) -> View:
+    view: MappedColumns, scorer: dict[str, Scoring], material: Material, out_of_fold: Sequence[Floats] | None = None
+) -> MappedColumns:
     """The view of the same plan with this scorer in its policy, in place of any other: what thresholds are held against.
 
     `out_of_fold`: as in `Learned`; where it has a score, that stands for the scorer's own, which has seen the row.
@@ -183,21 +188,21 @@ def rescored(
     if out_of_fold is not None:
         pairs = zip(scores, out_of_fold, strict=True)
         scores = tuple(None if own is None else np.where(np.isnan(unseen), own, unseen) for own, unseen in pairs)
-    policy = view.lens.plan.policy.model_copy(update={"scorer": dict(scorer)})
-    lens = replace(view.lens, plan=replace(view.lens.plan, policy=policy))
-    before = view.lens.plan.policy.scorer or {}
+    policy = view.mapping.plan.policy.model_copy(update={"scorer": dict(scorer)})
+    mapping = replace(view.mapping, plan=replace(view.mapping.plan, policy=policy))
+    before = view.mapping.plan.policy.scorer or {}
     confidence: list[Floats] = []
     for index, (own, made) in enumerate(zip(view.confidence, (*scores, None), strict=True)):
         if made is not None:
             confidence.append(made)
-        elif view.lens.names[index] in before:  # what it scored is the model's own number again
+        elif view.mapping.names[index] in before:  # what it scored is the model's own number again
             confidence.append(material.values[index][:, material.names[index].index("level")])
         else:
             confidence.append(own)
-    return replace(view, lens=lens, confidence=tuple(confidence))
+    return replace(view, mapping=mapping, confidence=tuple(confidence))
 
 
-def _tasks_of(view: View) -> list[tuple[str, int]]:
+def _tasks_of(view: MappedColumns) -> list[tuple[str, int]]:
     """The tasks that get a weight, each with its code: none where there is only one."""
     if len(view.tasks) < 2:
         return []

@@ -1,7 +1,7 @@
-"""Decode what a corpus holds, a line at a time: bytes of JSON in, checked values out, or a `Flaw` that says what is wrong.
+"""Decode what a corpus holds, a line at a time: bytes of JSON in, checked values out, or a `LineError` that says what is wrong.
 
 A line is decoded and checked in one go by msgspec. Only a line that this refuses is looked at again, slowly: to keep
-the keys that this version does not know, or to say what is wrong. A flaw quotes nothing of what users wrote.
+the keys that this version does not know, or to say what is wrong. A error quotes nothing of what users wrote.
 """
 
 from __future__ import annotations
@@ -16,7 +16,7 @@ from msgspec.structs import replace
 
 from cascade.corpora.items import Count, Item, LadderEntry, Manifest, RecordedReply, RecordedUsage
 
-__all__ = ["MAX_DEPTH", "Flaw", "TooDeep", "Unreadable", "decode_item", "decode_manifest", "name_item", "parse"]
+__all__ = ["MAX_DEPTH", "LineError", "TooDeep", "Unreadable", "decode_item", "decode_manifest", "name_item", "parse"]
 
 MAX_DEPTH: Final = 200
 """JSON that nests deeper is refused: it could be read, but not everywhere be written again."""
@@ -50,7 +50,7 @@ class _Usage(Struct):
     output_tokens_details: dict[str, Count] | None = None
 
 
-class Flaw(Exception):
+class LineError(Exception):
     """What is wrong with a line, and how to fix it; `item` is its id, where only the one who raises can tell it."""
 
     def __init__(self, problem: str, hint: str = "", item: str = "") -> None:
@@ -58,22 +58,22 @@ class Flaw(Exception):
         self.problem, self.hint, self.item = problem, hint, item
 
 
-class TooDeep(Flaw):
+class TooDeep(LineError):
     """A line that nests deeper than can be written again everywhere."""
 
 
-class Unreadable(Flaw):
+class Unreadable(LineError):
     """Wrong with the file itself: what follows cannot be read, so it is not a line that could be skipped."""
 
 
 def decode_manifest(line: bytes) -> Manifest:
-    """The manifest that line 1 holds. Raises Flaw."""
+    """The manifest that line 1 holds. Raises LineError."""
     raw = parse(line)
     if "corpus" not in raw:
-        raise Flaw("line 1 is not a manifest, it has no 'corpus'", "see the corpus format")
+        raise LineError("line 1 is not a manifest, it has no 'corpus'", "see the corpus format")
     version = raw.get("version")
     if type(version) is not int or version != 1:
-        raise Flaw("its corpus version is not supported", 'this release reads "version": 1')
+        raise LineError("its corpus version is not supported", 'this release reads "version": 1')
     known, extra = _part(raw, _MANIFEST_KEYS)
     known["name"] = extra.pop("corpus")
     del extra["version"]
@@ -81,12 +81,12 @@ def decode_manifest(line: bytes) -> Manifest:
         known["ladder"] = [_part_within(rung, _RUNG_KEYS) for rung in cast("list[object]", ladder)]
     manifest = _build(Manifest, {**known, "extra": extra or None})
     if len(set(manifest.rungs)) != len(manifest.ladder):
-        raise Flaw("the ladder names a rung twice", "give each rung a name of its own")
+        raise LineError("the ladder names a rung twice", "give each rung a name of its own")
     return manifest
 
 
 def decode_item(line: bytes, rungs: frozenset[str]) -> Item:
-    """The item that a line holds, with replies of no other rungs than these. Raises Flaw."""
+    """The item that a line holds, with replies of no other rungs than these. Raises LineError."""
     try:
         item = _ITEM.decode(line)
     except _NOT_JSON:
@@ -96,7 +96,7 @@ def decode_item(line: bytes, rungs: frozenset[str]) -> Item:
     replies = item.replies
     if not replies.keys() <= rungs:
         strangers = ", ".join(repr(rung[:80]) for rung in replies if rung not in rungs)
-        raise Flaw(f"has a reply of {strangers}, not on the ladder", f"the ladder has {', '.join(sorted(rungs))}")
+        raise LineError(f"has a reply of {strangers}, not on the ladder", f"the ladder has {', '.join(sorted(rungs))}")
     if type(item.input) is list:
         _check_turns(item.input)
     for rung, reply in replies.items():
@@ -122,7 +122,7 @@ def _check_turns(turns: list[dict[str, Any]]) -> None:
     try:
         convert(turns, list[_Turn])
     except ValidationError:
-        raise Flaw(_BAD_INPUT) from None
+        raise LineError(_BAD_INPUT) from None
 
 
 def _check_usage(usage: RecordedUsage, rung: str) -> None:
@@ -171,19 +171,21 @@ _BAD_INPUT = "input: must be a text, or a list of messages {role, content} that 
 
 
 def parse(line: bytes) -> dict[str, Any]:
-    """The JSON object that a line holds. Raises Flaw."""
+    """The JSON object that a line holds. Raises LineError."""
     if not line:
-        raise Flaw("the file is empty", "line 1 of a corpus is its manifest")
+        raise LineError("the file is empty", "line 1 of a corpus is its manifest")
     if line.isspace():
-        raise Flaw("the line is blank", "take it out")
+        raise LineError("the line is blank", "take it out")
     try:
         raw: object = _JSON.decode(line)
     except RecursionError:
         raise TooDeep("not JSON: it nests too deep") from None
     except _NOT_JSON as error:
-        raise Flaw(f"not JSON: {_plainly(error)}", "fix the line, or pass over such ones with --skip-bad") from None
+        raise LineError(
+            f"not JSON: {_plainly(error)}", "fix the line, or pass over such ones with --skip-bad"
+        ) from None
     if not isinstance(raw, dict):
-        raise Flaw("the line is not a JSON object")
+        raise LineError("the line is not a JSON object")
     return cast("dict[str, Any]", raw)
 
 
@@ -206,24 +208,24 @@ def _part_within(value: object, ours: frozenset[str]) -> object:
     return {**known, "extra": extra or None}
 
 
-def _explain(said: str, within: str) -> Flaw:
+def _explain(said: str, within: str) -> LineError:
     """What msgspec says, as in "Expected `float`, got `str` - at `$.replies[...].score`", in our words."""
     what, _, path = said.partition(" - at `$")
     path = re.sub(r"\[(\d+|\.\.\.)\]", r".\1", path.rstrip("`"))
     where = f"{within}{path}".strip(".")
     if where == "input" or where.startswith("input."):
-        return Flaw(_BAD_INPUT)
+        return LineError(_BAD_INPUT)
     if missing := re.fullmatch(r"Object missing required field `(\w+)`", what):
-        return Flaw(f"{where}.{missing[1]}: is missing".removeprefix("."))
+        return LineError(f"{where}.{missing[1]}: is missing".removeprefix("."))
     if what.startswith("Invalid enum value"):  # it quotes the value; `split` alone has a list of values
         what = "must be tune, certify or null"
-    return Flaw(f"{where or 'item'}: {what[:1].lower()}{what[1:]}")
+    return LineError(f"{where or 'item'}: {what[:1].lower()}{what[1:]}")
 
 
 def name_item(line: bytes) -> str:
     """The id on a line that is wrong, for a message; empty where it cannot be told."""
     try:
         name = parse(line).get("id")
-    except Flaw:
+    except LineError:
         return ""
     return name[:80] if isinstance(name, str) else ""

@@ -93,7 +93,7 @@ class Manifest:
         return tuple(entry.rung for entry in self.ladder)
 
     @property
-    def baseline_apart(self) -> str | None:
+    def separate_baseline(self) -> str | None:
         """What a baseline is called that was asked plainly, apart from the rungs; None where there is none."""
         told = _within(_within(self.extra, "recorded"), "baseline")
         return f"{told['model']} (plain)" if told.get("rung") is None and isinstance(told.get("model"), str) else None
@@ -118,7 +118,7 @@ class Manifest:
         """Whose answer the others were graded against, and on how many items: it scores 1 there, whatever it is."""
         recorded = _within(self.extra, "recorded")
         count = _within(recorded, "judge").get("right_by_definition", recorded.get("right_by_definition"))
-        name = self.baseline_apart or _within(recorded, "baseline").get("rung")
+        name = self.separate_baseline or _within(recorded, "baseline").get("rung")
         return (name, count) if isinstance(name, str) and type(count) is int and count > 0 else None
 
     @property
@@ -210,9 +210,9 @@ class Item(Struct, frozen=True, forbid_unknown_fields=True, gc=False, eq=False):
     @property
     def baseline(self) -> RecordedReply | None:
         """The plain answer of a baseline that was asked apart from the rungs; None where there is none."""
-        return self.apart("baseline")
+        return self.separate_reply("baseline")
 
-    def apart(self, key: str) -> RecordedReply | None:
+    def separate_reply(self, key: str) -> RecordedReply | None:
         """An answer that was recorded apart from the rungs', under one of the item's further keys."""
         try:
             return convert({name: value for name, value in self.extra[key].items() if name in _TOLD}, RecordedReply)  # type: ignore[index]

@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import BinaryIO, Final, cast
 
 from cascade.core.errors import CorpusError
-from cascade.corpora.decoding import Flaw, Unreadable
+from cascade.corpora.decoding import LineError, Unreadable
 
 __all__ = ["MAX_LINE_BYTES", "Lines", "open_bytes"]
 
@@ -53,10 +53,10 @@ class Lines:
         return line
 
     def read_manifest(self) -> bytes:
-        """The first line. Raises Flaw."""
+        """The first line. Raises LineError."""
         if line := self.read():
             return line
-        raise Flaw("the file is empty", "line 1 of a corpus is its manifest")
+        raise LineError("the file is empty", "line 1 of a corpus is its manifest")
 
 
 class _Unzipped(io.BufferedReader):

@@ -30,7 +30,7 @@ from typing import Any, Final, cast
 from pydantic_core import from_json, to_json
 
 from cascade.core.errors import CorpusError, MissingExtra
-from cascade.corpora.decoding import Flaw, Unreadable
+from cascade.corpora.decoding import LineError, Unreadable
 from cascade.corpora.encoding import encode_line, raw_item, raw_manifest
 from cascade.corpora.items import Item, Manifest
 from cascade.corpora.lines import MAX_LINE_BYTES
@@ -138,13 +138,13 @@ class Rows:
         self._table.close()
 
     def read_manifest(self) -> bytes:
-        """The manifest's JSON. Raises Flaw where the file has none."""
+        """The manifest's JSON. Raises LineError where the file has none."""
         metadata = cast("dict[bytes, bytes]", self._table.metadata.metadata or {})
         if (manifest := metadata.get(MANIFEST_KEY)) is None:
             if COUNTS_KEY in metadata:
-                raise Flaw("is a table of counts", "`cascade calibrate --counts` reads it")
+                raise LineError("is a table of counts", "`cascade calibrate --counts` reads it")
             key = MANIFEST_KEY.decode()
-            raise Flaw(f"has no manifest under {key!r} in its metadata", "see the corpus format")
+            raise LineError(f"has no manifest under {key!r} in its metadata", "see the corpus format")
         try:
             ladder = from_json(manifest)["ladder"]
             self._rungs = tuple(str(entry["rung"]) for entry in ladder)
@@ -153,7 +153,7 @@ class Rows:
         return manifest
 
     def read(self) -> bytes:
-        """The next row as JSON, empty at the end. Raises Flaw for a cell that is wrong, Unreadable for a damaged file."""
+        """The next row as JSON, empty at the end. Raises LineError for a cell that is wrong, Unreadable for a damaged file."""
         self.number += 1
         row = next(self._rows, None)
         if row is None:
@@ -161,10 +161,10 @@ class Rows:
         name = row["id"][:80] if isinstance(row.get("id"), str) else ""
         try:
             line = to_json(_item_of(row, self._rungs), inf_nan_mode="constants")
-        except Flaw as flaw:
-            raise Flaw(flaw.problem, flaw.hint, name) from None
+        except LineError as error:
+            raise LineError(error.problem, error.hint, name) from None
         except ValueError as error:
-            raise Flaw("a cell holds what JSON cannot", "cast it to text or a number", name) from error
+            raise LineError("a cell holds what JSON cannot", "cast it to text or a number", name) from error
         if len(line) > self._limit:
             raise Unreadable(f"the row is longer than {self._limit} bytes", "split or shorten the item")
         return line
@@ -182,7 +182,7 @@ def _item_of(row: dict[str, Any], rungs: Iterable[str]) -> dict[str, Any]:
         raw["input"] = parsed["messages"]
     extra: Any = {} if parsed["extra"] is None else parsed["extra"]
     if not isinstance(extra, dict):
-        raise Flaw("extra: is not a JSON object")
+        raise LineError("extra: is not a JSON object")
     strangers = {name: _plain(name, value) for name, value in row.items() if value is not None}
     return {**strangers, **extra, **raw, "expected": parsed["expected"], "replies": replies}
 
@@ -195,11 +195,11 @@ def _reply_of(row: dict[str, Any], rung: str) -> dict[str, Any] | None:
         return None
     reply: dict[str, Any] = {} if more is None else more
     if not isinstance(reply, dict):  # pyright: ignore[reportUnnecessaryIsInstance]
-        raise Flaw(f"{rung}.more: is not a JSON object")
+        raise LineError(f"{rung}.more: is not a JSON object")
     tokens = {name: _whole(flat.pop(name)) for name in _TOKENS}
     if said := _said(tokens):
         if not isinstance(usage := reply.get("usage", {}), dict):
-            raise Flaw(f"{rung}.more: its usage is not a JSON object")
+            raise LineError(f"{rung}.more: its usage is not a JSON object")
         reply["usage"] = {**cast("dict[str, Any]", usage), **said}
     if answer is not None:
         reply["answer"] = _from_json(f"{rung}.answer", answer)
@@ -214,7 +214,7 @@ def _plain(name: str, value: object) -> object:
     if isinstance(value, Decimal):
         value = float(value)
     if isinstance(value, float) and not math.isfinite(value):
-        raise Flaw(f"{name}: is NaN or infinite", "write null where there is nothing")
+        raise LineError(f"{name}: is NaN or infinite", "write null where there is nothing")
     return value
 
 
@@ -229,7 +229,7 @@ def _from_json(name: str, text: object) -> Any:
     try:
         return from_json(cast("str", text), allow_inf_nan=False)
     except (ValueError, TypeError):
-        raise Flaw(f"{name}: is not JSON", "a text stands in quotes there") from None
+        raise LineError(f"{name}: is not JSON", "a text stands in quotes there") from None
 
 
 def write_rows(path: Path, manifest: Manifest, items: Iterable[Item], where: str) -> int:

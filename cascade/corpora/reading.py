@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING, Final, NoReturn, Protocol, Self
 from msgspec.structs import force_setattr
 
 from cascade.core.errors import CorpusError
-from cascade.corpora.decoding import Flaw, Unreadable, decode_item, decode_manifest, name_item
+from cascade.corpora.decoding import LineError, Unreadable, decode_item, decode_manifest, name_item
 from cascade.corpora.items import Corpus, Item, Manifest
 from cascade.corpora.lines import MAX_LINE_BYTES, Lines
 
@@ -103,30 +103,32 @@ class CorpusReader:
                 if not (line := lines.read()):
                     break
                 item = decode_item(line, rungs)
-            except Unreadable as flaw:
-                self._refuse(flaw)
-            except Flaw as flaw:
+            except Unreadable as error:
+                self._refuse(error)
+            except LineError as error:
                 bad += 1
-                self.skip(self._error(flaw, item=flaw.item or name_item(line)))
+                self.skip(self._error(error, item=error.item or name_item(line)))
                 continue
             force_setattr(item, "line", lines.number)  # still being made: nobody else has seen it
             good += 1
             yield item
         if self.manifest.items not in (None, good + bad):
             said = self.manifest.items
-            self._refuse(Flaw(f"the file ends after {good + bad} items, its manifest says {said}", "is it cut short?"))
+            self._refuse(
+                LineError(f"the file ends after {good + bad} items, its manifest says {said}", "is it cut short?")
+            )
 
     def _read_manifest(self) -> Manifest:
         try:
             return decode_manifest(self._lines.read_manifest())
-        except Flaw as flaw:
-            self._refuse(flaw)
+        except LineError as error:
+            self._refuse(error)
 
-    def _error(self, flaw: Flaw, *, item: str = "") -> CorpusError:
-        return CorpusError(flaw.problem, where=self._lines.where, item=item, hint=flaw.hint)
+    def _error(self, error: LineError, *, item: str = "") -> CorpusError:
+        return CorpusError(error.problem, where=self._lines.where, item=item, hint=error.hint)
 
-    def _refuse(self, flaw: Flaw) -> NoReturn:
-        raise self._error(flaw) from flaw.__cause__
+    def _refuse(self, error: LineError) -> NoReturn:
+        raise self._error(error) from error.__cause__
 
 
 def open_corpus(

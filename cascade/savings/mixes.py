@@ -11,7 +11,7 @@ from cascade.core.errors import CorpusError, UsageExportError
 from cascade.core.policy import Policy
 from cascade.corpora import CorpusReader
 from cascade.replay.arrays import np
-from cascade.replay.columns import ANSWERED, NO_COST, UNRECORDED, Columns, View, read_columns
+from cascade.replay.columns import ANSWERED, NO_COST, UNRECORDED, Columns, MappedColumns, read_columns
 from cascade.replay.mapping import mapping_of, other_models
 from cascade.replay.outcomes import singles_of, tally, total
 from cascade.replay.vectorised import evaluate
@@ -80,17 +80,17 @@ def observe(reader: CorpusReader, policy: Policy) -> Mix:
     """
     manifest = reader.manifest
     try:
-        lens = mapping_of(policy, manifest)
-    except CorpusError as problem:  # the lens does not know where the corpus is from
+        mapping = mapping_of(policy, manifest)
+    except CorpusError as problem:  # the mapping does not know where the corpus is from
         raise CorpusError(problem.problem, where=reader.source, hint=problem.hint) from None
-    lenses = (lens, replace(lens, cost_of="policy"))
-    columns, views = read_columns(reader, manifest, lenses, source=reader.source)
+    mappings = (mapping, replace(mapping, cost_of="policy"))
+    columns, views = read_columns(reader, manifest, mappings, source=reader.source)
     if not len(columns):
         raise CorpusError("has no items", where=reader.source, hint="record some first: cascade record")
     view, priced = _priced(views)
     tasks = tally(columns, view, evaluate(columns, view))
     figures = total(tasks, singles_of(columns, view))
-    n, rungs = figures.items, view.lens.names
+    n, rungs = figures.items, view.mapping.names
     singles = [figures.singles.get(rung) for rung in rungs]
     answered = {**figures.shipped, rungs[-1]: figures.shipped[rungs[-1]] + figures.abstained}
     observed = Observed(
@@ -104,13 +104,13 @@ def observe(reader: CorpusReader, policy: Policy) -> Mix:
         single_costs=tuple(single.cost if single and priced else None for single in singles),
         auroc=_auroc(_said(columns, view)),
         tasks=len(tasks),
-        others=tuple(other_models(view.lens, manifest)),
+        others=tuple(other_models(view.mapping, manifest)),
     )
     shares = tuple(Fraction(answered[rung], n) for rung in rungs)
     return Mix(shares, tuple(Fraction(figures.reached[rung], n) for rung in rungs), "measured", observed)
 
 
-def _priced(views: Sequence[View]) -> tuple[View, bool]:
+def _priced(views: Sequence[MappedColumns]) -> tuple[MappedColumns, bool]:
     """As recorded; where no cost was, at the policy's prices; where nothing can be priced, 0, and `cost` is None."""
     for view in views:
         if any((cost != NO_COST).any() for cost in view.cost):
@@ -118,9 +118,9 @@ def _priced(views: Sequence[View]) -> tuple[View, bool]:
     return replace(views[0], cost=tuple(np.zeros_like(cost) for cost in views[0].cost)), False
 
 
-def _said(columns: Columns, view: View) -> list[tuple[float, bool]]:
+def _said(columns: Columns, view: MappedColumns) -> list[tuple[float, bool]]:
     """The first rung's confidence in each of its answers that was graded, and whether that was right."""
-    first = columns.rungs[view.lens.rungs[0]]
+    first = columns.rungs[view.mapping.rungs[0]]
     there = np.isin(first.answer, (ANSWERED, UNRECORDED)) & ~np.isnan(first.confidence) & ~np.isnan(first.score)
     right = first.score[there] >= columns.manifest.right_at
     return list(zip(first.confidence[there].tolist(), right.tolist(), strict=True))

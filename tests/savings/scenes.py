@@ -11,7 +11,7 @@ from cascade.core.policy import Policy
 from cascade.corpora import open_corpus
 from cascade.policy.loading import load_policy
 from cascade.policy.shipped import shipped
-from cascade.replay.run import Replay, Wish, replay_corpus
+from cascade.replay.run import Replay, ReplayOptions, replay_corpus
 from cascade.savings import Advice, Case, Mix, Period, PriceBook, Slice, advise, make_bill, observe, project
 
 
@@ -34,7 +34,7 @@ def replayed(policy: Policy) -> Replay:
     """The shipped corpus as `cascade replay` has it."""
     path = shipped("corpora", "support")
     assert path is not None
-    return replay_corpus(path, Wish(policy))
+    return replay_corpus(path, ReplayOptions(policy))
 
 
 def advised(

@@ -58,7 +58,7 @@ def refuse_own_scorer(policy: Policy | None, sources: Sequence[str]) -> None:
         )
 
 
-def refuse_to_hold(policy: Policy, manifest: Manifest, lens: PolicyMapping, sources: Sequence[str]) -> None:
+def refuse_to_hold(policy: Policy, manifest: Manifest, mapping: PolicyMapping, sources: Sequence[str]) -> None:
     """Refuse to test a certificate on something else than what it is about. Raises PolicyError and CorpusError."""
     certificate = policy.certificate
     if certificate is None:
@@ -71,7 +71,7 @@ def refuse_to_hold(policy: Policy, manifest: Manifest, lens: PolicyMapping, sour
     problem, hint = "", "give another corpus"
     if certificate.hashes.corpus == hash_of_corpus(sources):
         problem = "is the corpus that the certificate was made from"
-    elif others := other_models(lens, manifest):
+    elif others := other_models(mapping, manifest):
         problem = f"these are other models' replies: {'; '.join(others)}"
     elif certificate.grader != manifest.grader:
         problem = f"its grader is {_grader(manifest.grader)}, the certificate's is {_grader(certificate.grader)}"

@@ -11,7 +11,7 @@ from cascade.calibration.proof.pareto_testing import Target, Tested
 from cascade.calibration.search.levels import Coded
 from cascade.core.errors import CorpusError, PolicyError
 from cascade.core.policy import Policy
-from cascade.replay.arrays import Truths, np
+from cascade.replay.arrays import Bools, np
 
 __all__ = ["Against", "hold_against", "levels_at", "losses_under"]
 
@@ -56,7 +56,7 @@ def hold_against(coded: Coded, policy: Policy) -> Against:
     return Against("too_few", target, tested, lower, None if needed is None else max(1, needed - sample.n))
 
 
-def losses_under(coded: Coded, policy: Policy, target: Target) -> Truths:
+def losses_under(coded: Coded, policy: Policy, target: Target) -> Bools:
     """(N,): which items are lost under a policy's own thresholds, each task's by its own."""
     lost = np.zeros(len(coded), np.bool_)
     for number, task in enumerate(coded.tasks):

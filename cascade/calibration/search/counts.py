@@ -15,7 +15,7 @@ from cascade.core.errors import CorpusError
 from cascade.replay.arrays import np
 
 if TYPE_CHECKING:
-    from cascade.replay.arrays import Codes, Floats, Whole
+    from cascade.replay.arrays import Codes, Floats, Ints
 
 __all__ = ["DENSE", "GRID", "Counts", "Loss", "cells_of", "thresholds_of"]
 
@@ -51,14 +51,14 @@ class Counts:
     rungs: tuple[str, ...]
     levels: tuple[Floats, ...]
     codes: Codes
-    items: Whole
+    items: Ints
     score: Floats
-    cost: Whole
-    wrong: Whole
-    false_confident: Whole
-    regressed: Whole
+    cost: Ints
+    wrong: Ints
+    false_confident: Ints
+    regressed: Ints
     alone: Floats
-    alone_wrong: Whole
+    alone_wrong: Ints
     right_at: float
 
     def __len__(self) -> int:
@@ -69,7 +69,7 @@ class Counts:
         """How many items were counted."""
         return int(self.items.sum())
 
-    def lost(self, loss: Loss) -> Whole:
+    def lost(self, loss: Loss) -> Ints:
         """(M, K): how many losses there are where the climbs end at that rung."""
         return self.false_confident if loss == "false_confident" else self.regressed
 
@@ -122,7 +122,7 @@ class Counts:
         sums = {name: self._summed(name, order, starts) for name in _SUMS}
         return self.codes[order[starts]], sums
 
-    def _summed(self, name: str, order: Whole, starts: Whole) -> Any:
+    def _summed(self, name: str, order: Ints, starts: Ints) -> Any:
         column = getattr(self, name)[order]
         return np.add.reduceat(column, starts, axis=0, dtype=np.float64 if name == "score" else np.int64)
 
@@ -132,7 +132,7 @@ def thresholds_of(levels: Sequence[Floats], at: Sequence[int]) -> tuple[float | 
     return tuple(float(own[j - 1]) if j <= len(own) else None for own, j in zip(levels, at, strict=True))
 
 
-def cells_of(codes: Codes | Whole, radices: Sequence[int]) -> Whole:
+def cells_of(codes: Codes | Ints, radices: Sequence[int]) -> Ints:
     """(N,): each row's place in a table of these radices, the last one running fastest."""
     cell = np.zeros(len(codes), np.intp)
     for index, radix in enumerate(radices):
@@ -149,7 +149,7 @@ def _recoded(part: Counts, levels: Sequence[Floats]) -> Codes:
     return codes
 
 
-def _runs(codes: Codes) -> tuple[Whole, Whole]:
+def _runs(codes: Codes) -> tuple[Ints, Ints]:
     """An order in which equal rows stand together, and where each run of them starts."""
     order = np.lexsort(codes.T[::-1])
     ranked = codes[order]

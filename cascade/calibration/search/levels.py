@@ -15,13 +15,13 @@ from typing import TYPE_CHECKING, Any, cast
 from cascade.calibration.search.counts import DENSE, GRID, Counts, Loss, thresholds_of
 from cascade.core.errors import CorpusError
 from cascade.replay.arrays import np
-from cascade.replay.columns import MISSING, NO_COST, Columns, View, no_cost
-from cascade.replay.outcomes import NOBODY
+from cascade.replay.columns import MISSING, NO_COST, Columns, MappedColumns, missing_cost
+from cascade.replay.outcomes import NO_RUNG
 from cascade.replay.vectorised import NOT_COUNTED as NOT_COUNTED_REASONS
 from cascade.replay.vectorised import Rule
 
 if TYPE_CHECKING:
-    from cascade.replay.arrays import Codes, Floats, Small, Truths, Whole
+    from cascade.replay.arrays import Bools, Codes, Floats, Int8s, Ints
 
     At = Sequence[int] | Codes
     """Threshold levels: K-1 numbers for all items, or (N, K-1), each item its own."""
@@ -49,7 +49,7 @@ class Coded:
              the last reply cannot ship: then it is the best held's, 0 where none was held
     alone    (N, K): of the rung's own reply; the same array as `score` where the two never differ
     cost     (N, K) nano-USD, each rung's own
-    returned (N, K): whose answer is returned where the climb ends at that rung, NOBODY for none; None: always its own
+    returned (N, K): whose answer is returned where the climb ends at that rung, NO_RUNG for none; None: always its own
     group    (N,); task (N,) into `tasks`
     right_at a score below it is wrong
     natural  (N, K-1): as codes, floors and ceilings aside: the level up to which the reply would stand by its own
@@ -61,8 +61,8 @@ class Coded:
     codes: Codes
     score: Floats
     alone: Floats
-    cost: Whole
-    returned: Small | None
+    cost: Ints
+    returned: Int8s | None
     group: Codes
     task: Codes
     tasks: tuple[str, ...]
@@ -78,11 +78,11 @@ class Coded:
         return len(self.rungs) - 1
 
     @property
-    def wrong(self) -> Truths:
+    def wrong(self) -> Bools:
         """(N, K): whether what is returned where the climb ends at that rung is wrong; no answer is wrong, too."""
         return self.score < self.right_at
 
-    def lost(self, loss: Loss) -> Truths:
+    def lost(self, loss: Loss) -> Bools:
         """(N, K): whether it is a loss that the climb ends at that rung."""
         wrong = self.wrong
         if loss == "regression":
@@ -90,9 +90,9 @@ class Coded:
         if self.returned is None:
             wrong[:, self.top] = False
             return wrong
-        return wrong & (self.returned != NOBODY) & (self.returned != self.top)
+        return wrong & (self.returned != NO_RUNG) & (self.returned != self.top)
 
-    def shipped(self, at: At) -> Small:
+    def shipped(self, at: At) -> Int8s:
         """(N,): the rung at which each climb ends under these levels; `score`, `wrong` and `lost` have its column."""
         ends = np.full(len(self), self.top, np.int8)
         levels = np.asarray(at).T  # one a rung, or for every item its own
@@ -104,14 +104,14 @@ class Coded:
         """(N,): what each item scores under these levels."""
         return np.take_along_axis(self.score, self.shipped(at).astype(np.intp)[:, None], 1)[:, 0]
 
-    def costs(self, at: At) -> Whole:
+    def costs(self, at: At) -> Ints:
         """(N,): what each item costs under these levels, in nano-USD: every rung that was asked."""
         ends, spent = self.shipped(at), self.cost[:, 0].copy()
         for index in range(1, len(self.rungs)):
             spent += self.cost[:, index] * (ends >= index)
         return spent
 
-    def losses(self, at: At, loss: Loss) -> Truths:
+    def losses(self, at: At, loss: Loss) -> Bools:
         """(N,): which items are lost under these levels."""
         return np.take_along_axis(self.lost(loss), self.shipped(at).astype(np.intp)[:, None], 1)[:, 0]
 
@@ -119,7 +119,7 @@ class Coded:
         """The thresholds that these levels stand for; None is `never`."""
         return thresholds_of(self.levels, at)
 
-    def rows(self, which: Truths | Whole) -> Coded:
+    def rows(self, which: Bools | Ints) -> Coded:
         """A part of the items, with the same levels: by a mask, or by row numbers."""
         chosen = np.flatnonzero(which) if which.dtype == np.bool_ else which
 
@@ -161,7 +161,7 @@ class Coded:
         return replace(counts, **whole)
 
 
-def code_columns(columns: Columns, view: View) -> Coded:
+def code_columns(columns: Columns, view: MappedColumns) -> Coded:
     """The corpus as the plan of `view` sees it. The storm guard has no part in it.
 
     Raises CorpusError, naming item and rung, where a reply is missing, has no score or has no cost.
@@ -169,15 +169,15 @@ def code_columns(columns: Columns, view: View) -> Coded:
     rule = Rule(columns, view)
     _require(columns, view)
     n, top = len(columns), rule.top
-    scores = [columns.rungs[rung].score for rung in view.lens.rungs]
+    scores = [columns.rungs[rung].score for rung in view.mapping.rungs]
     alone = _stacked([np.rint(score * GRID) / GRID for score in scores], np.float64)
     codes = np.zeros((n, top), np.int32, order="F")
-    replies = [rule.replies(index, _ALL) for index in range(top + 1)]
+    replies = [rule.reply_reasons(index, _ALL) for index in range(top + 1)]
     stands = [why == 0 for why in replies]
     ceiling = rule.ceiling(_ALL) if rule.has_ceilings else None
     levels: list[Floats] = []
     for index in range(top):
-        ships = rule.floored(index, _ALL, np.where(stands[index], np.int8(0), np.int8(1))) == 0
+        ships = rule.with_floor(index, _ALL, np.where(stands[index], np.int8(0), np.int8(1))) == 0
         found, codes[:, index] = code_levels(view.confidence[index], ships)
         levels.append(found)
         if ceiling is not None:
@@ -187,13 +187,13 @@ def code_columns(columns: Columns, view: View) -> Coded:
     score = alone if returned is None else _scores_returned(alone, returned)
     cost = _stacked(view.cost, np.int64)
     right_at = columns.manifest.right_at
-    names, tasks = view.lens.names, view.tasks
+    names, tasks = view.mapping.names, view.tasks
     return Coded(
         names, tuple(levels), codes, score, alone, cost, returned, columns.group, view.task, tasks, right_at, natural
     )
 
 
-def code_levels(values: Floats, ships: Truths) -> tuple[Floats, Codes]:
+def code_levels(values: Floats, ships: Bools) -> tuple[Floats, Codes]:
     """The distinct values among those that may ship, ascending; and for each its number from 1, 0 for the others."""
     n = len(values)
     known = np.unique(values[:: max(1, n // _SAMPLE)])
@@ -215,7 +215,7 @@ def code_levels(values: Floats, ships: Truths) -> tuple[Floats, Codes]:
     return levels, codes
 
 
-def _only_used(known: Floats, codes: Whole) -> tuple[Floats, Codes]:
+def _only_used(known: Floats, codes: Ints) -> tuple[Floats, Codes]:
     used = np.bincount(codes, minlength=len(known) + 1)[1:] > 0
     if used.all():
         return known, codes.astype(np.int32)
@@ -223,14 +223,14 @@ def _only_used(known: Floats, codes: Whole) -> tuple[Floats, Codes]:
     return known[used], renumbered[codes]
 
 
-def _stacked(columns: Sequence[Floats] | Sequence[Whole], kind: type) -> Any:
+def _stacked(columns: Sequence[Floats] | Sequence[Ints], kind: type) -> Any:
     matrix = cast("Any", np.empty((len(columns[0]), len(columns)), kind, order="F"))
     for index, column in enumerate(columns):
         matrix[:, index] = column
     return matrix
 
 
-def _natural(rule: Rule, replies: Sequence[Small], levels: Sequence[Floats], codes: Codes) -> Codes | None:
+def _natural(rule: Rule, replies: Sequence[Int8s], levels: Sequence[Floats], codes: Codes) -> Codes | None:
     """`Coded.natural`: thresholds are levels, so a confidence between two of them stands where the lower one does."""
     below = range(rule.top)
     failed = [np.isin(replies[index], NOT_COUNTED_REASONS) for index in below]
@@ -240,18 +240,18 @@ def _natural(rule: Rule, replies: Sequence[Small], levels: Sequence[Floats], cod
     for index in below:
         stands = replies[index] == 0
         natural[:, index] = 0
-        natural[stands, index] = np.searchsorted(levels[index], rule.view.confidence[index][stands], "right")
+        natural[stands, index] = np.searchsorted(levels[index], rule.mapped.confidence[index][stands], "right")
         natural[failed[index], index] = NOT_COUNTED
     return natural
 
 
-def _returned(stands: Sequence[Truths], ceiling: Small | None) -> Small | None:
+def _returned(stands: Sequence[Bools], ceiling: Int8s | None) -> Int8s | None:
     """Whose answer is returned where the climb ends at each rung; None where that is always the rung's own."""
     top = len(stands) - 1
     if ceiling is None and stands[top].all():
         return None
     returned = np.empty((len(stands[0]), top + 1), np.int8, order="F")
-    held = np.full(len(stands[0]), NOBODY, np.int8)
+    held = np.full(len(stands[0]), NO_RUNG, np.int8)
     for index, standing in enumerate(stands):
         held[standing] = index
         # Below the top a climb ends where the reply stands, or at the ceiling, where the best held is returned.
@@ -261,15 +261,15 @@ def _returned(stands: Sequence[Truths], ceiling: Small | None) -> Small | None:
     return returned
 
 
-def _scores_returned(alone: Floats, returned: Small) -> Floats:
+def _scores_returned(alone: Floats, returned: Int8s) -> Floats:
     score = np.take_along_axis(alone, np.maximum(returned, 0).astype(np.intp), 1)
-    score[returned == NOBODY] = 0.0
+    score[returned == NO_RUNG] = 0.0
     return np.asfortranarray(score)
 
 
-def _require(columns: Columns, view: View) -> None:
+def _require(columns: Columns, view: MappedColumns) -> None:
     faults: list[tuple[int, CorpusError]] = []
-    for index, (rung, cost) in enumerate(zip(view.lens.rungs, view.cost, strict=True)):
+    for index, (rung, cost) in enumerate(zip(view.mapping.rungs, view.cost, strict=True)):
         replies = columns.rungs[rung]
         lacking = {
             "no reply of rung {!r} was recorded": replies.answer == MISSING,
@@ -280,7 +280,7 @@ def _require(columns: Columns, view: View) -> None:
             if missed.any():
                 row = int(missed.argmax())
                 where = f"{columns.source}:{columns.line[row]}"
-                error = no_cost(view.lens, index, columns.ids[row], where)
+                error = missing_cost(view.mapping, index, columns.ids[row], where)
                 faults.append((row, columns.error(row, problem.format(rung), _HINT) if problem else error))
                 break
     if faults:

@@ -58,7 +58,7 @@ from cascade.replay.columns import read_columns
 from cascade.replay.mapping import mapping_of, own_mapping
 
 if TYPE_CHECKING:
-    from cascade.replay.arrays import Floats, Truths
+    from cascade.replay.arrays import Bools, Floats
 
 __all__ = [
     "COUNTS_KEY",
@@ -161,10 +161,10 @@ def tabulate_corpus(
     with open_corpus(path) as reader:
         manifest = reader.manifest
         try:
-            lens = own_mapping(manifest) if policy is None else mapping_of(policy, manifest)
-        except CorpusError as problem:  # the lens does not know where the corpus is from
+            mapping = own_mapping(manifest) if policy is None else mapping_of(policy, manifest)
+        except CorpusError as problem:  # the mapping does not know where the corpus is from
             raise CorpusError(problem.problem, where=reader.source, hint=problem.hint) from None
-        columns, (view,) = read_columns(reader, manifest, [lens], source=reader.source, each=each)
+        columns, (view,) = read_columns(reader, manifest, [mapping], source=reader.source, on_items=each)
         if not len(columns):
             raise CorpusError("has no items", where=reader.source, hint="record some")
     models = {entry.rung: entry.model for entry in manifest.ladder}
@@ -174,12 +174,12 @@ def tabulate_corpus(
     scores = min(0.0, *(float(one.min()) for one in both)), max(1.0, *(float(one.max()) for one in both))
     grouped = len(np.unique(columns.group)) < len(columns)
     return Tabulated(
-        parts, tuple(models[rung] for rung in lens.rungs), (manifest.name,), grouped, manifest.synthetic, manifest.grader,
-        counted_as(lens.plan.policy), (hash_of_file(path),), named, scores,
+        parts, tuple(models[rung] for rung in mapping.rungs), (manifest.name,), grouped, manifest.synthetic, manifest.grader,
+        counted_as(mapping.plan.policy), (hash_of_file(path),), named, scores,
     )  # fmt: skip
 
 
-def tabulate_coded(coded: Coded, tunes: Truths) -> dict[str, Counts]:
+def tabulate_coded(coded: Coded, tunes: Bools) -> dict[str, Counts]:
     """The two parts' tables; `tunes` says of each item whether it is of the first."""
     return {part: coded.rows(rows).counts().merged() for part, rows in zip(PARTS, (tunes, ~tunes), strict=True)}
 
