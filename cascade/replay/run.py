@@ -83,7 +83,7 @@ def replay_corpus(path: str | os.PathLike[str], options: ReplayOptions, progress
     """Replay the corpus at `path`. Raises CorpusError, PolicyError, ConfigurationError and MissingExtra."""
     with open_corpus(path, skip_bad=options.skip_bad) as reader:
         try:
-            mappings = _lenses(reader.manifest, options)
+            mappings = _mappings(reader.manifest, options)
         except CorpusError as problem:  # a mapping does not know the corpus's path
             raise CorpusError(problem.problem, where=reader.source, hint=problem.hint) from None
         runs = [ExactRun(mapping, reader.source) for mapping in mappings] if options.exact else []
@@ -109,7 +109,7 @@ def replay_corpus(path: str | os.PathLike[str], options: ReplayOptions, progress
         return _replay(columns, list(zip(by_mapping, outcomes, strict=True)), options, reader)
 
 
-def _lenses(manifest: Manifest, options: ReplayOptions) -> list[PolicyMapping]:
+def _mappings(manifest: Manifest, options: ReplayOptions) -> list[PolicyMapping]:
     if options.policy is None:
         mappings = [own_mapping(manifest, options.overrides, reprice=options.reprice)]
     else:
