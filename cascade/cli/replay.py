@@ -1,4 +1,4 @@
-"""`cascade replay`: what a policy, or a corpus's own ladder at 0.80, would have done on recorded cases."""
+"""`cascade replay`: what a policy, or the corpus's own ladder at 0.80, would have done on recorded requests."""
 
 from __future__ import annotations
 
@@ -30,7 +30,7 @@ _MOST_FLIPPED = 20  # ids shown to a person; --json has them all
 
 @dataclass(frozen=True, slots=True)
 class CommandOptions:
-    """The command line, as given."""
+    """The command line's arguments."""
 
     corpora: tuple[Path, ...]
     policy: str | None
@@ -44,8 +44,8 @@ class CommandOptions:
     requirements: tuple[str, ...]
     skip_bad: bool
 
-    def understood(self) -> ReplayOptions:
-        """The same, as the replay takes it. Raises ConfigurationError and PolicyError."""
+    def parse(self) -> ReplayOptions:
+        """The options that they mean. Raises ConfigurationError and PolicyError."""
         if self.split not in get_args(Part):
             meant = did_you_mean(self.split, get_args(Part))
             raise ConfigurationError(f"--split {self.split}: there is no such part ({meant}use tune, certify or all)")
@@ -61,12 +61,12 @@ class CommandOptions:
         )
 
 
-def run_replay(asked: CommandOptions, *, as_json: bool) -> None:
+def run_replay(command: CommandOptions, *, as_json: bool) -> None:
     """Replay each corpus, print the result, then check the requirements."""
-    requirements = [parse_requirement(text) for text in asked.requirements]
-    options = asked.understood()
+    requirements = [parse_requirement(text) for text in command.requirements]
+    options = command.parse()
     results: list[tuple[str, dict[str, Any]]] = []
-    for path in (find_corpus(path) for path in asked.corpora):
+    for path in (find_corpus(path) for path in command.corpora):
         started = time.monotonic()
         replay = _with_progress(path, options)
         seconds = time.monotonic() - started
@@ -91,7 +91,7 @@ def _with_progress(path: Path, options: ReplayOptions) -> Replay:
     )  # fmt: skip
     with bar:
         task = bar.add_task("read", total=None)
-        return replay_corpus(path, options, lambda done, said: bar.update(task, completed=done, total=said))
+        return replay_corpus(path, options, lambda done, total: bar.update(task, completed=done, total=total))
 
 
 def _print(replay: Replay) -> None:
@@ -103,7 +103,7 @@ def _print(replay: Replay) -> None:
     part = "" if replay.options.part == "all" else f", {replay.options.part} part"
     for warning in replay.warnings:
         stdout.print(f"warning: {warning}", style="bold")
-    stdout.print(f"{_says(replay)}", style="bold")
+    stdout.print(f"{_summary(replay)}", style="bold")
     stdout.print()
     rows = table(
         kind, "quality", "95 %", "USD", "USD per 1,000", "confidently wrong", "wrong",
@@ -157,7 +157,7 @@ def _task_rows(replay: Replay) -> Any:
 
 
 def describe_storms(storms: dict[str, Any]) -> str:
-    """What the storm guard did in a replay, in a line for people."""
+    """Describe what the storm guard did in a replay, in one line."""
     if "off" in storms:
         return f"storm guard: off ({storms['off']})"
     return (
@@ -189,23 +189,24 @@ def _some(ids: Sequence[str]) -> str:
 
 def _thresholds(replay: Replay) -> str:
     ladder = replay.mapping.plan.policy.ladder[:-1]
-    told = ", ".join(
+    thresholds = ", ".join(
         f"{rung.rung} {'never' if rung.threshold is None else format(rung.threshold, 'g')}" for rung in ladder
     )
-    return f"{told} (and others by task)" if any(task.thresholds for task in replay.mapping.plan.policy.tasks) else told
+    varies = any(task.thresholds for task in replay.mapping.plan.policy.tasks)
+    return f"{thresholds} (and others by task)" if varies else thresholds
 
 
-def _says(replay: Replay) -> str:
-    """The summary: cost and quality against the top model, the cheapest as good, and the nearest in quality."""
+def _summary(replay: Replay) -> str:
+    """Cost and quality against the top model, the cheapest as good, and the nearest in quality."""
     figures = replay.figures
     top = list(figures.shipped)[-1]
     rivals = dict.fromkeys(rung for rung in (top, figures.cheapest_as_good, figures.nearest) if rung in figures.singles)
-    told = [_against(replay, rung) for rung in rivals if rung is not None]
+    sentences = [_against(replay, rung) for rung in rivals if rung is not None]
     beaten = [rung for rung in figures.singles if _is_beaten(figures, figures.singles[rung])]
     if beaten:
-        told.append(f"{' and '.join(beaten)} alone is no worse and no dearer: do not cascade here.")
+        sentences.append(f"{' and '.join(beaten)} alone is no worse and no dearer: do not cascade here.")
     share = figures.false_confident_rate
-    return " ".join([*told, f"Confidently wrong: {share:.1%} of all answers."])
+    return " ".join([*sentences, f"Confidently wrong: {share:.1%} of all answers."])
 
 
 def _is_beaten(figures: Figures, single: Single) -> bool:
@@ -213,10 +214,14 @@ def _is_beaten(figures: Figures, single: Single) -> bool:
 
 
 def _against(replay: Replay, rung: str) -> str:
-    figures, single, won = replay.figures, replay.figures.singles[rung], replay.beside[rung][1]
-    quality = f"{abs(won.value):.4f} {'lower' if won.value < 0 else 'higher'} quality" if won.value else "equal quality"
-    if won.ci95 is not None:
-        quality += f" ({won.ci95[0]:+.4f} to {won.ci95[1]:+.4f})"
+    figures, single, difference = replay.figures, replay.figures.singles[rung], replay.beside[rung][1]
+    quality = (
+        f"{abs(difference.value):.4f} {'lower' if difference.value < 0 else 'higher'} quality"
+        if difference.value
+        else "equal quality"
+    )
+    if difference.ci95 is not None:
+        quality += f" ({difference.ci95[0]:+.4f} to {difference.ci95[1]:+.4f})"
     if not single.cost:
         return f"Against {rung} alone: {quality}."
     ratio = figures.cost / single.cost - 1

@@ -209,7 +209,7 @@ def _known_with_extra(value: object, keys: frozenset[str]) -> object:
 
 
 def _explain(message: str, within: str) -> LineError:
-    """An error with our wording from msgspec's message, as "Expected `float`, got `str` - at `$.replies[...].score`"."""
+    """Reword msgspec's message, such as "Expected `float`, got `str` - at `$.replies[...].score`"."""
     what, _, path = message.partition(" - at `$")
     path = re.sub(r"\[(\d+|\.\.\.)\]", r".\1", path.rstrip("`"))
     where = f"{within}{path}".strip(".")

@@ -19,7 +19,7 @@ _OPTIONAL = frozenset({"task", "group", "split", "at", "usage", "cost_usd", "sig
 
 
 def encode_line(raw: dict[str, Any], where: str, item: str) -> bytes:
-    """One line of JSON. Raises CorpusError, naming `where` and the item, for a value that is not JSON (NaN, objects)."""
+    """One line of JSON. Raises CorpusError, naming `where` and the item, for what is not JSON (NaN, objects)."""
     try:
         return json.dumps(raw, ensure_ascii=False, allow_nan=False).encode() + b"\n"
     except (TypeError, ValueError, RecursionError) as error:

@@ -35,11 +35,11 @@ def check_target(path: str | os.PathLike[str]) -> None:
 
 
 def write_corpus(path: str | os.PathLike[str], manifest: Manifest, items: Iterable[Item]) -> None:
-    """Write a corpus to `path`: gzip if it ends in `.gz`, Parquet if in `.parquet`. The file appears complete or not at all.
+    """Write a corpus to `path`: gzip if it ends in `.gz`, Parquet if it ends in `.parquet`.
 
-    It is flushed to the disk before this returns and before it replaces an older file. A sequence of items also sets
-    the manifest's count. Raises CorpusError for values that are not JSON (NaN, objects), a count other than the
-    manifest's, or a file that cannot be written; MissingExtra for Parquet without pyarrow.
+    The file appears complete or not at all: it is flushed to the disk before it replaces an older one. A sequence of
+    items also sets the manifest's count. Raises CorpusError for values that are not JSON (NaN, objects), a count other
+    than the manifest's, or a file that cannot be written; MissingExtra for Parquet without pyarrow.
     """
     if isinstance(items, Sequence):
         manifest = replace(manifest, items=len(items))

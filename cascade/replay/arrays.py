@@ -1,4 +1,4 @@
-"""numpy, imported on first use, and short names for array types. It is an extra: only work on whole corpora needs it."""
+"""numpy, imported on first use (it is an extra), and short names for array types."""
 
 from __future__ import annotations
 

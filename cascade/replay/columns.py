@@ -42,7 +42,7 @@ __all__ = [
 ]
 
 MISSING, ANSWERED, UNRECORDED, DECLINED = range(4)
-"""Codes in `RungColumns.answer`: no reply, an answer with text, an answer whose text was not recorded, a declined one."""
+"""Codes in `RungColumns.answer`: no reply, an answer, an answer whose text was not recorded, a declined one."""
 
 FAILED: dict[VerdictKind, int] = {
     "malformed": 4, "truncated": 5, "refused": 6, "overflow": 7, "failed": 8,
@@ -89,7 +89,7 @@ class PolicyMapping:
 
 @dataclass(frozen=True, slots=True, eq=False)
 class RungColumns:
-    """One rung's replies. `confidence` and `score` are NaN if absent; `cost` is nano-USD or NO_COST; `answer` is a code."""
+    """One rung's replies. `confidence` and `score`: NaN if absent. `cost`: nano-USD or NO_COST. `answer`: a code."""
 
     confidence: Floats
     score: Floats
@@ -148,7 +148,7 @@ def read_columns(
     complete: bool = False,
     on_items: Callable[[Sequence[Item]], object] | None = None,
 ) -> tuple[Columns, tuple[MappedColumns, ...]]:
-    """Read items into columns, and into MappedColumns for each mapping. `on_items` receives the accepted items in chunks.
+    """Read items into columns, and MappedColumns for each mapping. `on_items` receives the accepted items in chunks.
 
     Raises CorpusError for a repeated id and for an input that cannot be asked (empty, or ending with the assistant's
     turn). `on_bad_item` may return instead of raising: the item is then left out. `complete` also rejects items without

@@ -33,7 +33,7 @@ _NO_GUARD = Situation()
 
 
 def request_of(item: Item) -> Request:
-    """The request that an item records; the item's key `system` is its system prompt. Raises RequestError if invalid."""
+    """The request that an item records; its key `system` is the system prompt. Raises RequestError if invalid."""
     system = _system(item.extra["system"]) if item.extra and "system" in item.extra else None
     return Request(messages=read_messages(item.input), system=system, task=item.task, id=item.id)
 
@@ -86,9 +86,9 @@ def replay_item(
 ) -> Answer:
     """Climb for one item. `guard` observes each step at the item's `at`; `request` replaces the item's own.
 
-    `rungs` names the corpus's rung for each rung of the plan (None: the names are equal). `on_change` is called for each
-    change of the guard. Raises CorpusError if the rule reaches a reply that was not recorded, and whatever `climb`
-    raises.
+    `rungs` names the corpus's rung for each rung of the plan (None: the names are equal). `on_change` is called for
+    each change of the guard. Raises CorpusError if the rule reaches a reply that was not recorded, and whatever
+    `climb` raises.
     """
     steps = climb(plan, request or request_of(item))
     ladder, top = plan.policy.ladder, plan.policy.top

@@ -28,7 +28,7 @@ _STOPS = {stop: code for code, stop in enumerate(STOPS)}
 
 
 class ExactRun:
-    """Replays a corpus given in chunks, in file order. With a storm guard, items are kept and climb in order of arrival.
+    """Replays a corpus given in chunks, in file order. With a storm guard, items climb in order of arrival, at the end.
 
     Raises CorpusError if the rule reaches a reply that was not recorded or priced.
     """

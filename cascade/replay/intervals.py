@@ -4,8 +4,8 @@ Items of one group (ten runs of one question, one customer's tickets) are not in
 are several times too narrow.
 
 Up to 100,000 items: a seeded grouped bootstrap, percentiles of 1,000 draws; Davison, A. C. and Hinkley, D. V. (1997),
-Bootstrap Methods and their Application, 3.8. Above that: the cluster-robust standard error; Liang, K.-Y. and Zeger, S. L.
-(1986), Biometrika 73, with the factor G / (G - 1).
+Bootstrap Methods and their Application, 3.8. Above that: the cluster-robust standard error; Liang, K.-Y. and
+Zeger, S. L. (1986), Biometrika 73, with the factor G / (G - 1).
 """
 
 from __future__ import annotations

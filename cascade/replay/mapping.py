@@ -63,8 +63,8 @@ def parse_override(text: str) -> Override:
 def own_mapping(manifest: Manifest, overrides: Sequence[Override] = (), *, reprice: bool = False) -> PolicyMapping:
     """The corpus's own ladder: 0.80 on every rung but the last, without guard, checks, floors or tampering rule.
 
-    The policy is not validated: its invariants concern models that will be asked, and a corpus may have any names in any
-    order. Raises CorpusError for a ladder of one rung, and PolicyError if `reprice` meets a model without a list price.
+    The policy is not validated: its invariants concern models that will be asked, and a corpus may have any names in
+    any order. Raises CorpusError for a ladder of one rung, PolicyError if `reprice` meets a model without a list price.
     """
     rungs, last = manifest.rungs, len(manifest.ladder) - 1
     if not last:
@@ -116,7 +116,7 @@ def other_models(mapping: PolicyMapping, manifest: Manifest) -> list[str]:
 
 
 def undefined_tasks(policy: Policy, tasks: Sequence[str]) -> str | None:
-    """Describe which of a corpus's tasks the policy does not define; None if there are none, or it defines no tasks.
+    """Describe which of a corpus's tasks the policy does not define; None if none, or if it defines no tasks.
 
     An undefined name may be just a label, or a typo.
     """

@@ -45,7 +45,7 @@ Progress = Callable[[int, int | None], object]
 
 @dataclass(frozen=True, slots=True)
 class ReplayOptions:
-    """How to replay. `policy` None: the corpus's own ladder. `overrides` change its thresholds, not those of `against`."""
+    """How to replay. `policy` None: the corpus's own ladder. `overrides` change its thresholds, not `against`'s."""
 
     policy: Policy | None = None
     overrides: tuple[Override, ...] = ()
@@ -280,7 +280,7 @@ def _figures_fields(figures: Figures, interval: Interval | None) -> dict[str, An
     return {
         "items": figures.items,
         "quality": figures.quality,
-        "quality_ci95": list(interval) if interval else None,
+        "quality_ci95": interval,
         "cost_usd": figures.cost_usd,
         "cost_per_request_usd": figures.cost_per_request_usd,
         "shipped": dict(figures.shipped),
@@ -299,21 +299,18 @@ def _single_fields(figures: Figures, rung: str, single: Single | None) -> dict[s
 
 
 def _beside_fields(interval: Interval | None, difference: Difference) -> dict[str, Any]:
-    return {
-        "quality_ci95": list(interval) if interval else None,
-        "cascade_less_it": {
-            "quality": difference.value,
-            "ci95": list(difference.ci95) if difference.ci95 else None,
-        },
-    }
+    return {"quality_ci95": interval, "cascade_less_it": {"quality": difference.value, "ci95": difference.ci95}}
 
 
 def _comparison_fields(comparison: Comparison) -> dict[str, Any]:
-    fields = {
-        key: {"difference": value.value, "ci95": list(value.ci95) if value.ci95 else None}
-        if isinstance(value, Difference)
-        else list(value)
-        for key in ("quality", "cost_per_request_usd", "false_confident_rate", "to_right", "to_wrong")
-        for value in (getattr(comparison, key),)
+    differences: dict[str, Difference] = {
+        "quality": comparison.quality,
+        "cost_per_request_usd": comparison.cost_per_request_usd,
+        "false_confident_rate": comparison.false_confident_rate,
     }
-    return {"policy": comparison.against, **fields}
+    return {
+        "policy": comparison.against,
+        **{key: {"difference": one.value, "ci95": one.ci95} for key, one in differences.items()},
+        "to_right": comparison.to_right,
+        "to_wrong": comparison.to_wrong,
+    }

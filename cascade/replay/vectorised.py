@@ -1,8 +1,8 @@
 """The rule of `core.decision` for a whole corpus at once. It repeats the rule; a property test holds the two equal.
 
-Each rung is decided for all items that reach it. Items affect each other only through the storm guard: if the policy has
-one and items have arrival times, they climb one by one in order of arrival, on the same columns and with the guard's own
-statistic (`core.storm`).
+Each rung is decided for all items that reach it. Items affect each other only through the storm guard: if the policy
+has one and items have arrival times, they climb one by one in order of arrival, on the same columns and with the
+guard's own statistic (`core.storm`).
 """
 
 from __future__ import annotations
@@ -152,7 +152,7 @@ class Rule:
 
 
 def _climb_unguarded(rule: Rule, storms: Storms | None = None) -> Outcomes:
-    """All climbs, rung by rung. Without `storms` the result is preliminary: missing replies are no error, costs are 0."""
+    """All climbs, rung by rung. Without `storms` the result is preliminary: costs are 0, missing replies no error."""
     n, top = len(rule.columns), rule.top
     shipped, last, stopped = np.full(n, NO_RUNG, np.int8), np.zeros(n, np.int8), np.zeros(n, np.int8)
     held = np.full(n, NO_RUNG, np.int8)
