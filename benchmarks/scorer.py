@@ -114,10 +114,10 @@ def compare(path: Path, seeds: list[int], draws: int = DRAWS) -> dict[str, dict[
     return {reading: _rows(seeds, groups, np.array(made)) for reading, made in costs.items()}
 
 
-def _lens(manifest: Manifest) -> PolicyMapping:
+def _mapping(manifest: Manifest) -> PolicyMapping:
     """The corpus's own ladder, and the check that live no policy can do without: an empty answer never ships."""
-    lens = own_mapping(manifest)
-    return replace(lens, plan=replace(lens.plan, shared_checks=(bind_check(Check(not_empty=True)),)))
+    mapping = own_mapping(manifest)
+    return replace(mapping, plan=replace(mapping.plan, shared_checks=(bind_check(Check(not_empty=True)),)))
 
 
 def _weights(groups: int, draws: int) -> Any:

@@ -20,7 +20,7 @@ from cascade.replay.arrays import np
 from cascade.replay.intervals import Interval, interval_of
 
 if TYPE_CHECKING:
-    from cascade.replay.arrays import Truths
+    from cascade.replay.arrays import Bools
 
     Values = Any
 

@@ -26,12 +26,12 @@ from cascade.core.errors import ConfigurationError
 from cascade.core.policy.scorer import Feature, Scoring
 from cascade.core.scoring import Facts, logistic, value_of
 from cascade.corpora.items import Item, RecordedReply
-from cascade.replay.arrays import Growing, np
-from cascade.replay.columns import Columns, PolicyMapping, View
+from cascade.replay.arrays import ColumnBuilder, np
+from cascade.replay.columns import Columns, MappedColumns, PolicyMapping
 from cascade.replay.driver import recorded_verdict, request_of
 
 if TYPE_CHECKING:
-    from cascade.replay.arrays import Codes, Floats, Truths
+    from cascade.replay.arrays import Bools, Codes, Floats
 
 __all__ = [
     "RIDGES",
@@ -69,7 +69,7 @@ class FeatureTable:
     rungs: tuple[str, ...]
     names: tuple[tuple[str, ...], ...]
     values: tuple[Floats, ...]
-    answered: tuple[Truths, ...]
+    answered: tuple[Bools, ...]
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -99,8 +99,8 @@ class FeatureCollector:
     def __init__(self, mapping: PolicyMapping) -> None:
         self._mapping, self._rungs = mapping, mapping.names[:-1]
         self._names = [features_of(self._rungs, index) for index in range(len(self._rungs))]
-        self._values = [[Growing(np.float64) for _ in names] for names in self._names]
-        self._answered = [Growing(np.bool_) for _ in self._rungs]
+        self._values = [[ColumnBuilder(np.float64) for _ in names] for names in self._names]
+        self._answered = [ColumnBuilder(np.bool_) for _ in self._rungs]
 
     def add(self, items: Sequence[Item]) -> None:
         """Add the next items, in the order of the columns."""
@@ -127,7 +127,7 @@ class FeatureCollector:
         for growing in self._values:
             matrix = np.empty((len(view.task), len(growing) + len(tasks)), np.float64, order="F")
             for place, one in enumerate(growing):
-                matrix[:, place] = one.whole()
+                matrix[:, place] = one.array()
             for place, (_, code) in enumerate(tasks, len(growing)):
                 matrix[:, place] = view.task == code
             values.append(matrix)

@@ -14,7 +14,7 @@ from cascade.replay.arrays import np
 from cascade.replay.intervals import MOST_FOR_BOOTSTRAP, Interval
 
 if TYPE_CHECKING:
-    from cascade.replay.arrays import Codes, Floats, Whole
+    from cascade.replay.arrays import Codes, Floats, Ints
 
 __all__ = ["MOST_BINS", "Signal", "auroc_of", "bins_of", "counted_signals", "ece_of", "gain_over_random", "signals"]
 
@@ -191,7 +191,7 @@ def _area(counts: Any, sums: Any) -> float:
     return -float((sums * (ranks - 0.5)).sum()) / n
 
 
-def _robust(codes: Codes, gains: Floats, which: Whole, area: float) -> Interval:
+def _robust(codes: Codes, gains: Floats, which: Ints, area: float) -> Interval:
     n, groups = len(codes), int(which.max()) + 1
     counts, sums = np.bincount(codes).astype(np.float64), np.bincount(codes, gains)
     ranks = (np.cumsum(counts) - counts / 2) / n

@@ -11,7 +11,7 @@ from cascade.core.errors import CorpusError, UsageExportError
 from cascade.core.policy import Policy
 from cascade.corpora import CorpusReader
 from cascade.replay.arrays import np
-from cascade.replay.columns import ANSWERED, NO_COST, UNRECORDED, Columns, View, read_columns
+from cascade.replay.columns import ANSWERED, NO_COST, UNRECORDED, Columns, MappedColumns, read_columns
 from cascade.replay.mapping import mapping_of, other_models
 from cascade.replay.outcomes import singles_of, tally, total
 from cascade.replay.vectorised import evaluate
@@ -92,7 +92,7 @@ def mix_of_corpus(reader: CorpusReader, policy: Policy) -> Mix:
     view, priced = _priced(views)
     tasks = tally(columns, view, evaluate(columns, view))
     figures = total(tasks, singles_of(columns, view))
-    n, rungs = figures.items, view.lens.names
+    n, rungs = figures.items, view.mapping.names
     singles = [figures.singles.get(rung) for rung in rungs]
     answered = {**figures.shipped, rungs[-1]: figures.shipped[rungs[-1]] + figures.abstained}
     observed = ReplayedCorpus(
@@ -106,7 +106,7 @@ def mix_of_corpus(reader: CorpusReader, policy: Policy) -> Mix:
         single_costs=tuple(single.cost if single and priced else None for single in singles),
         auroc=_auroc(_graded_confidences(columns, view)),
         tasks=len(tasks),
-        others=tuple(other_models(view.lens, manifest)),
+        others=tuple(other_models(view.mapping, manifest)),
     )
     shares = tuple(Fraction(answered[rung], n) for rung in rungs)
     return Mix(shares, tuple(Fraction(figures.reached[rung], n) for rung in rungs), "measured", observed)

@@ -21,7 +21,7 @@ from cascade.core.errors import ConfigurationError
 from cascade.core.scoring import logistic
 from cascade.corpora import NOT_RECORDED, Corpus, Item, LadderEntry, Manifest, RecordedReply, read_corpus
 from cascade.corpora.splits import Split
-from cascade.replay.columns import Columns, PolicyMapping, View, read_columns
+from cascade.replay.columns import Columns, MappedColumns, PolicyMapping, read_columns
 from cascade.replay.exact import ExactRun
 from cascade.replay.mapping import own_mapping
 from cascade.replay.outcomes import Outcomes
@@ -180,10 +180,10 @@ def test_the_same_seed_learns_the_same_scorer() -> None:
     assert learned(drawn(500), seed=4).scorer == learned(drawn(500), seed=4).scorer
 
 
-def outcomes_of(corpus: Corpus, lens: PolicyMapping) -> tuple[View, Outcomes, Outcomes]:
+def outcomes_of(corpus: Corpus, mapping: PolicyMapping) -> tuple[MappedColumns, Outcomes, Outcomes]:
     """What replay and the engine's own path make of it."""
-    run = ExactRun(lens)
-    columns, (view,) = read_columns(corpus.items, corpus.manifest, [lens], each=run.take)
+    run = ExactRun(mapping)
+    columns, (view,) = read_columns(corpus.items, corpus.manifest, [mapping], on_items=run.take)
     return view, evaluate(columns, view), run.outcomes()
 
 
@@ -207,10 +207,10 @@ def test_scores_in_bulk_are_the_live_rules_own() -> None:
     made = learn(table, columns, view, np.ones(800, bool))
     bulk = rescored(view, made.scorer, table)
     median = {rung: float(np.nanmedian(bulk.confidence[index])) for index, rung in enumerate(RUNGS[:2])}
-    policy = bulk.lens.plan.policy
+    policy = bulk.mapping.plan.policy
     ladder = tuple(rung.model_copy(update={"threshold": median.get(rung.rung)}) for rung in policy.ladder)
-    plan = replace(bulk.lens.plan, policy=policy.model_copy(update={"ladder": ladder}))
-    again, fast, slow = outcomes_of(corpus, replace(bulk.lens, plan=plan))
+    plan = replace(bulk.mapping.plan, policy=policy.model_copy(update={"ladder": ladder}))
+    again, fast, slow = outcomes_of(corpus, replace(bulk.mapping, plan=plan))
     for index in range(3):
         assert np.array_equal(again.confidence[index], bulk.confidence[index], equal_nan=True)
     assert fast.shipped.tolist() == slow.shipped.tolist()

@@ -14,7 +14,7 @@ import yaml
 from cascade.calibration.report import ChosenThresholds, input_of, write_report
 from cascade.calibration.search.frontier import point_at
 from cascade.replay.mapping import Override
-from cascade.replay.run import Replay, Wish, replay_corpus
+from cascade.replay.run import Replay, ReplayOptions, replay_corpus
 
 from .builders import SUPPORT, counts_of, drawn
 
@@ -107,7 +107,7 @@ def support(driver: Any, tmp_path: Path) -> Browser:
 def replayed(thresholds: Mapping[str, str]) -> Replay:
     """The shipped corpus replayed at thresholds as the page writes them."""
     overrides = tuple(Override(rung, None if x == "never" else float(x)) for rung, x in thresholds.items())
-    return replay_corpus(SUPPORT, Wish(overrides=overrides))
+    return replay_corpus(SUPPORT, ReplayOptions(overrides=overrides))
 
 
 def test_moving_the_sliders_by_keys_shows_what_replay_says(support: Browser) -> None:

@@ -34,7 +34,7 @@ def replayed(policy: Policy) -> Replay:
     """The shipped corpus as `cascade replay` has it."""
     path = shipped("corpora", "support")
     assert path is not None
-    return replay_corpus(path, Wish(policy))
+    return replay_corpus(path, ReplayOptions(policy))
 
 
 def advised(

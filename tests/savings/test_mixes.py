@@ -28,7 +28,7 @@ def test_a_measured_mix_is_what_replay_measures(name: str) -> None:
     assert (seen.items, seen.quality, seen.wrong, seen.cost) == (
         1200, figures.quality, figures.wrong / 1200, figures.cost,
     )  # fmt: skip
-    singles = [figures.singles[rung] for rung in replay.lens.names]
+    singles = [figures.singles[rung] for rung in replay.mapping.names]
     assert seen.singles == tuple((single.quality, single.wrong / 1200) for single in singles)
     assert seen.single_costs == tuple(single.cost for single in singles)
     assert name != "support" or replay.storms["escalated"] > 0  # so that the guard is part of what is compared

@@ -14,7 +14,7 @@ from cascade.replay.arrays import np
 from cascade.replay.mapping import THRESHOLD
 
 if TYPE_CHECKING:
-    from cascade.replay.arrays import Whole
+    from cascade.replay.arrays import Ints
 
 __all__ = [
     "ChosenThresholds",
@@ -143,8 +143,8 @@ def reliability_of(counts: Counts, rung: int) -> tuple[tuple[Level, ...], int]:
     """How often a rung is right at each level of its confidence; and how many replies have no level."""
     codes, own = counts.codes[:, rung], counts.levels[rung]
     size = len(own)
-    items: Whole = np.bincount(codes, counts.items, size + 2).astype(np.int64)
-    wrong: Whole = np.bincount(codes, counts.wrong[:, rung], size + 2).astype(np.int64)
+    items: Ints = np.bincount(codes, counts.items, size + 2).astype(np.int64)
+    wrong: Ints = np.bincount(codes, counts.wrong[:, rung], size + 2).astype(np.int64)
     starts = bins_of(items[1 : size + 1])  # as the rung's ECE is counted
     levels: list[Level] = []
     for first, end in zip(starts, [*starts[1:], size], strict=False):

@@ -12,7 +12,7 @@ from cascade.policy.editing import threshold_text
 from cascade.replay.arrays import np
 
 if TYPE_CHECKING:
-    from cascade.replay.arrays import Whole
+    from cascade.replay.arrays import Ints
 
 __all__ = ["MOST_BYTES", "Table", "table_of"]
 

@@ -15,7 +15,7 @@ from cascade.core.errors import CorpusError
 from cascade.replay.arrays import np
 
 if TYPE_CHECKING:
-    from cascade.replay.arrays import Codes, Floats, Whole
+    from cascade.replay.arrays import Codes, Floats, Ints
 
 __all__ = ["DENSE", "GRID", "Counts", "Loss", "cells_of", "thresholds_of"]
 
@@ -51,14 +51,14 @@ class Counts:
     rungs: tuple[str, ...]
     levels: tuple[Floats, ...]
     codes: Codes
-    items: Whole
+    items: Ints
     score: Floats
-    cost: Whole
-    wrong: Whole
-    false_confident: Whole
-    regressed: Whole
+    cost: Ints
+    wrong: Ints
+    false_confident: Ints
+    regressed: Ints
     alone: Floats
-    alone_wrong: Whole
+    alone_wrong: Ints
     right_at: float
 
     def __len__(self) -> int:
@@ -122,7 +122,7 @@ class Counts:
         sums = {name: self._summed(name, order, starts) for name in _SUMS}
         return self.codes[order[starts]], sums
 
-    def _summed(self, name: str, order: Whole, starts: Whole) -> Any:
+    def _summed(self, name: str, order: Ints, starts: Ints) -> Any:
         column = getattr(self, name)[order]
         return np.add.reduceat(column, starts, axis=0, dtype=np.float64 if name == "score" else np.int64)
 

@@ -20,7 +20,7 @@ from cascade.calibration.search.counts import Counts, Loss, cells_of, thresholds
 from cascade.replay.arrays import np
 
 if TYPE_CHECKING:
-    from cascade.replay.arrays import Floats, Whole
+    from cascade.replay.arrays import Floats, Ints
 
 __all__ = [
     "CELLS",
@@ -69,7 +69,7 @@ class Surface:
     """
 
     counts: Counts
-    steps: tuple[Whole, ...]
+    steps: tuple[Ints, ...]
     quality: Floats
     cost: Floats
     losses: Floats
@@ -200,7 +200,7 @@ def _not_clearly_dominated(a: Floats, b: Floats) -> Whole:
     return np.flatnonzero(b < before[bucket])
 
 
-def _points(whole: Surface, places: Whole) -> tuple[Point, ...]:
+def _points(whole: Surface, places: Ints) -> tuple[Point, ...]:
     counts, grid = whole.counts, np.unravel_index(places, whole.cost.shape)
     at = np.stack([own[where] for own, where in zip(whole.steps, grid, strict=True)], axis=1)
     passed = [np.full(len(places), counts.n, np.int64)]  # how many climbs reach each rung

@@ -15,13 +15,13 @@ from typing import TYPE_CHECKING, Any, cast
 from cascade.calibration.search.counts import DENSE, GRID, Counts, Loss, thresholds_of
 from cascade.core.errors import CorpusError
 from cascade.replay.arrays import np
-from cascade.replay.columns import MISSING, NO_COST, Columns, View, no_cost
-from cascade.replay.outcomes import NOBODY
+from cascade.replay.columns import MISSING, NO_COST, Columns, MappedColumns, missing_cost
+from cascade.replay.outcomes import NO_RUNG
 from cascade.replay.vectorised import NOT_COUNTED as NOT_COUNTED_REASONS
 from cascade.replay.vectorised import Rule
 
 if TYPE_CHECKING:
-    from cascade.replay.arrays import Codes, Floats, Small, Truths, Whole
+    from cascade.replay.arrays import Bools, Codes, Floats, Int8s, Ints
 
     At = Sequence[int] | Codes
     """Threshold levels: K-1 numbers for all items, or (N, K-1), each item its own."""
@@ -61,8 +61,8 @@ class CodedCorpus:
     codes: Codes
     score: Floats
     alone: Floats
-    cost: Whole
-    returned: Small | None
+    cost: Ints
+    returned: Int8s | None
     group: Codes
     task: Codes
     tasks: tuple[str, ...]
@@ -90,9 +90,9 @@ class CodedCorpus:
         if self.returned is None:
             wrong[:, self.top] = False
             return wrong
-        return wrong & (self.returned != NOBODY) & (self.returned != self.top)
+        return wrong & (self.returned != NO_RUNG) & (self.returned != self.top)
 
-    def shipped(self, at: At) -> Small:
+    def shipped(self, at: At) -> Int8s:
         """(N,): the rung at which each climb ends under these levels; `score`, `wrong` and `lost` have its column."""
         ends = np.full(len(self), self.top, np.int8)
         levels = np.asarray(at).T  # one number per rung, or one per item
@@ -111,7 +111,7 @@ class CodedCorpus:
             spent += self.cost[:, index] * (ends >= index)
         return spent
 
-    def losses(self, at: At, loss: Loss) -> Truths:
+    def losses(self, at: At, loss: Loss) -> Bools:
         """(N,): which items are lost under these levels."""
         return np.take_along_axis(self.lost(loss), self.shipped(at).astype(np.intp)[:, None], 1)[:, 0]
 
@@ -169,15 +169,15 @@ def code_columns(columns: Columns, view: View) -> CodedCorpus:
     rule = Rule(columns, view)
     _require(columns, view)
     n, top = len(columns), rule.top
-    scores = [columns.rungs[rung].score for rung in view.lens.rungs]
+    scores = [columns.rungs[rung].score for rung in view.mapping.rungs]
     alone = _stacked([np.rint(score * GRID) / GRID for score in scores], np.float64)
     codes = np.zeros((n, top), np.int32, order="F")
-    replies = [rule.replies(index, _ALL) for index in range(top + 1)]
+    replies = [rule.reply_reasons(index, _ALL) for index in range(top + 1)]
     stands = [why == 0 for why in replies]
     ceiling = rule.ceiling(_ALL) if rule.has_ceilings else None
     levels: list[Floats] = []
     for index in range(top):
-        ships = rule.floored(index, _ALL, np.where(stands[index], np.int8(0), np.int8(1))) == 0
+        ships = rule.with_floor(index, _ALL, np.where(stands[index], np.int8(0), np.int8(1))) == 0
         found, codes[:, index] = code_levels(view.confidence[index], ships)
         levels.append(found)
         if ceiling is not None:
@@ -215,7 +215,7 @@ def code_levels(values: Floats, ships: Truths) -> tuple[Floats, Codes]:
     return levels, codes
 
 
-def _only_used(known: Floats, codes: Whole) -> tuple[Floats, Codes]:
+def _only_used(known: Floats, codes: Ints) -> tuple[Floats, Codes]:
     used = np.bincount(codes, minlength=len(known) + 1)[1:] > 0
     if used.all():
         return known, codes.astype(np.int32)
@@ -223,7 +223,7 @@ def _only_used(known: Floats, codes: Whole) -> tuple[Floats, Codes]:
     return known[used], renumbered[codes]
 
 
-def _stacked(columns: Sequence[Floats] | Sequence[Whole], kind: type) -> Any:
+def _stacked(columns: Sequence[Floats] | Sequence[Ints], kind: type) -> Any:
     matrix = cast("Any", np.empty((len(columns[0]), len(columns)), kind, order="F"))
     for index, column in enumerate(columns):
         matrix[:, index] = column
@@ -240,7 +240,7 @@ def _natural(rule: Rule, replies: Sequence[Small], levels: Sequence[Floats], cod
     for index in below:
         stands = replies[index] == 0
         natural[:, index] = 0
-        natural[stands, index] = np.searchsorted(levels[index], rule.view.confidence[index][stands], "right")
+        natural[stands, index] = np.searchsorted(levels[index], rule.mapped.confidence[index][stands], "right")
         natural[failed[index], index] = NOT_COUNTED
     return natural
 
@@ -251,7 +251,7 @@ def _returned(stands: Sequence[Truths], ceiling: Small | None) -> Small | None:
     if ceiling is None and stands[top].all():
         return None
     returned = np.empty((len(stands[0]), top + 1), np.int8, order="F")
-    held = np.full(len(stands[0]), NOBODY, np.int8)
+    held = np.full(len(stands[0]), NO_RUNG, np.int8)
     for index, standing in enumerate(stands):
         held[standing] = index
         # Below the top a climb ends where the reply ships, or at the ceiling, where the best held answer is returned.
@@ -261,15 +261,15 @@ def _returned(stands: Sequence[Truths], ceiling: Small | None) -> Small | None:
     return returned
 
 
-def _scores_returned(alone: Floats, returned: Small) -> Floats:
+def _scores_returned(alone: Floats, returned: Int8s) -> Floats:
     score = np.take_along_axis(alone, np.maximum(returned, 0).astype(np.intp), 1)
-    score[returned == NOBODY] = 0.0
+    score[returned == NO_RUNG] = 0.0
     return np.asfortranarray(score)
 
 
-def _require(columns: Columns, view: View) -> None:
+def _require(columns: Columns, view: MappedColumns) -> None:
     faults: list[tuple[int, CorpusError]] = []
-    for index, (rung, cost) in enumerate(zip(view.lens.rungs, view.cost, strict=True)):
+    for index, (rung, cost) in enumerate(zip(view.mapping.rungs, view.cost, strict=True)):
         replies = columns.rungs[rung]
         lacking = {
             "no reply of rung {!r} was recorded": replies.answer == MISSING,
@@ -280,7 +280,7 @@ def _require(columns: Columns, view: View) -> None:
             if missed.any():
                 row = int(missed.argmax())
                 where = f"{columns.source}:{columns.line[row]}"
-                error = no_cost(view.lens, index, columns.ids[row], where)
+                error = missing_cost(view.mapping, index, columns.ids[row], where)
                 faults.append((row, columns.error(row, problem.format(rung), _HINT) if problem else error))
                 break
     if faults:

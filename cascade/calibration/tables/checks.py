@@ -18,7 +18,7 @@ from cascade.corpora.parquet import COUNTS_KEY
 from cascade.replay.arrays import np
 
 if TYPE_CHECKING:
-    from cascade.replay.arrays import Truths
+    from cascade.replay.arrays import Bools
 
 __all__ = ["SLACK", "CountsMetadata", "checked_columns", "read_metadata"]
 
@@ -130,7 +130,7 @@ def _check_sums(columns: Mapping[str, Any], rung: str, scores: tuple[float, floa
             _refuse(part, columns[part], columns[part] > wrong, what, where=where, hint=hint)
 
 
-def _refuse(name: str, column: Any, bad: Truths, what: str, *, where: str, hint: str) -> None:
+def _refuse(name: str, column: Any, bad: Bools, what: str, *, where: str, hint: str) -> None:
     if bad.any():
         row = int(bad.argmax())
         value = "an empty cell" if np.isnan(column[row]) else f"{column[row]:.12g}"

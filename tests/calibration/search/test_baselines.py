@@ -136,8 +136,8 @@ def test_every_shorter_ladder_comes_with_its_frontier() -> None:
 def test_on_raw_claude_confidences_a_single_model_is_better(real_corpus: Callable[[str], Path]) -> None:
     """MMLU-Pro: at nine tenths of the gap the top alone is cheaper than every cascade, short or long."""
     corpus = read_corpus(real_corpus("mmlupro-claude"))
-    lens = own_mapping(corpus.manifest)
-    columns, (view,) = read_columns(corpus.items, corpus.manifest, [lens])
+    mapping = own_mapping(corpus.manifest)
+    columns, (view,) = read_columns(corpus.items, corpus.manifest, [mapping])
     coded = code_columns(columns, view)
     counts = coded.counts()
     alone = {rung: ItemHalf(coded).figures_alone(index, "false_confident") for index, rung in enumerate(coded.rungs)}
@@ -146,6 +146,6 @@ def test_on_raw_claude_confidences_a_single_model_is_better(real_corpus: Callabl
     good = [rung for rung in alone if alone[rung].quality >= target]
     single = alone[min(good, key=lambda rung: alone[rung].cost)]
     assert good == ["claude-3-7-sonnet"]
-    every = [frontier(counts), *(one.frontier for one in shorter_frontiers(counts, lens.plan.policy))]
+    every = [frontier(counts), *(one.frontier for one in shorter_frontiers(counts, mapping.plan.policy))]
     assert len(every) == 3
     assert all(point.cost > single.cost for points in every for point in points if point.quality >= target)

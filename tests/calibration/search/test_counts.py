@@ -28,7 +28,7 @@ from cascade.core.errors import CorpusError
 from cascade.corpora import Item, LadderEntry, Manifest, RecordedReply, read_corpus, write_corpus
 from cascade.corpora.splits import Split
 from cascade.replay.columns import read_columns
-from tests.calibration.chance import coded_of, drawn_items, lens_at
+from tests.calibration.chance import coded_of, drawn_items, mapping_at
 from tests.cli.conftest import Run, run, runner
 
 __all__ = ["run", "runner"]
@@ -52,7 +52,7 @@ def parts_of(seed: int, cut: int) -> tuple[Counts, Counts, Counts]:
     _, items = drawn_items(seed, 3, items=60)
 
     def count(some: list[Item]) -> Counts:
-        columns, (view,) = read_columns(some, MANIFEST, [lens_at(MANIFEST.rungs, (), (None, None))])
+        columns, (view,) = read_columns(some, MANIFEST, [mapping_at(MANIFEST.rungs, (), (None, None))])
         return code_columns(columns, view).counts()
 
     return count(items), count(items[:cut]), count(items[cut:])
@@ -299,7 +299,7 @@ def test_tabulate_writes_what_the_corpus_counts_to(tmp_path: Path, run: Run) -> 
     assert 0 < wanted < 45
     assert table.models == ("model-0", "model-1", "model-2")
     assert table.synthetic
-    columns, (view,) = read_columns(read_corpus(path).items, MANIFEST, [lens_at(MANIFEST.rungs, (), (None, None))])
+    columns, (view,) = read_columns(read_corpus(path).items, MANIFEST, [mapping_at(MANIFEST.rungs, (), (None, None))])
     assert frontier(table.whole) == frontier(code_columns(columns, view).counts())
 
 

@@ -17,7 +17,7 @@ from cascade.corpora import Item, read_corpus
 from cascade.replay.columns import read_columns
 from cascade.replay.mapping import own_mapping
 from cascade.replay.outcomes import scores_of
-from tests.calibration.chance import Tried, coded_of, drawn, drawn_items, lens_at, lost, replayed, tried
+from tests.calibration.chance import Tried, coded_of, drawn, drawn_items, lost, mapping_at, replayed, tried
 
 SEEDS = [pytest.param(range(start, start + 25), rungs, id=f"{rungs} rungs, from {start}")
          for rungs in (2, 3, 4, 5) for start in (0, 25)]  # fmt: skip
@@ -231,7 +231,7 @@ def test_what_was_not_recorded_is_refused_by_name(lacking: str, problem: str) ->
     if lacking != "reply":
         replies["r1"] = replace(victim.replies["r1"], **{lacking: None})
     items[4] = replace(victim, replies=replies)
-    columns, (view,) = read_columns(items, manifest, [lens_at(manifest.rungs, (), (0.5, 0.5))])
+    columns, (view,) = read_columns(items, manifest, [mapping_at(manifest.rungs, (), (0.5, 0.5))])
     with pytest.raises(CorpusError, match=problem) as caught:
         code_columns(columns, view)
     assert caught.value.item == "i4"
