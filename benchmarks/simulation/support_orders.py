@@ -174,7 +174,7 @@ def _which_order(draws: Draws) -> Ticket:
 
 def _part_return(draws: Draws) -> Ticket:
     order, off = draw_order(draws), draws.pick((10, 20, 25))
-    # Whole multiples of 20 EUR: any of the discounts then leaves whole euros.
+    # Ints multiples of 20 EUR: any of the discounts then leaves whole euros.
     prices = [draws.between(1, 9) * 2000 for _ in range(3)]
     things = draws.shuffled(PRODUCTS)[:3]
     listed = ", ".join(f"the {thing} for {euros(price)}" for thing, price in zip(things, prices, strict=True))

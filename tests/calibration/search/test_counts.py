@@ -253,7 +253,7 @@ def test_what_is_no_table_of_counts_is_refused(
     ],
 )
 def test_what_can_be_is_read(tmp_path: Path, grouped: pa.Table, told: Callable[[pa.Table], pa.Table]) -> None:
-    """Whole floats, the ends of a confidence, a ceiling, no confidence at all, a sum that is off by rounding."""
+    """Ints floats, the ends of a confidence, a ceiling, no confidence at all, a sum that is off by rounding."""
     pq.write_table(told(grouped), tmp_path / "t.parquet")
     assert read_counts(tmp_path / "t.parquet").whole.wrong.sum() == 3
 
