@@ -11,7 +11,7 @@ from cascade.calibration.halves import HalfFigures, ItemHalf, OperatingPoint, Sp
 from cascade.calibration.objectives import Budget, MinQuality, Objective
 from cascade.calibration.proof.pareto_testing import Certified, NotCertified, Target, certify
 from cascade.calibration.proof.power import expected_losses
-from cascade.calibration.search.baselines import Shorter, random_mix, shorter_frontiers
+from cascade.calibration.search.baselines import ShorterLadder, random_mix, shorter_frontiers
 from cascade.calibration.search.by_task import best_by_task, path_by_task
 from cascade.calibration.search.counts import Counts, Loss
 from cascade.calibration.search.frontier import Point, frontier, risk_path, thinned_levels
@@ -78,7 +78,7 @@ class Choice:
     tune: HalfFigures | None = None
     certify: HalfFigures | None = None
     random_mix: tuple[float, float] | None = None
-    shorter: tuple[Shorter, ...] = ()
+    shorter: tuple[ShorterLadder, ...] = ()
     advice: str | None = None
     holds: bool = False
     versus: Versus | None = None

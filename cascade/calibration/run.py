@@ -11,9 +11,10 @@ from __future__ import annotations
 
 import json
 import re
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from contextlib import ExitStack
 from dataclasses import dataclass, field
+from itertools import chain
 from math import ceil
 from pathlib import Path
 from typing import Any
@@ -41,13 +42,13 @@ from cascade.core.policy import Policy
 from cascade.core.policy.certificate import Escalation
 from cascade.core.policy.ladder import NAME
 from cascade.corpora.items import Item, LadderEntry, Manifest
-from cascade.corpora.reading import CorpusReader, open_corpus
+from cascade.corpora.reading import open_corpus
 from cascade.corpora.splits import Split
 from cascade.policy.certificates import hash_of, hashes_of
 from cascade.policy.pricing import NoPrice
 from cascade.replay.arrays import np
 from cascade.replay.columns import PolicyMapping, read_columns
-from cascade.replay.mapping import Override, mapping_of, other_models, own_mapping
+from cascade.replay.mapping import Override, mapping_for, mapping_of, other_models, own_mapping
 
 __all__ = [
     "Calibration",
@@ -212,7 +213,8 @@ def calibrate(paths: Sequence[Path], options: CalibrationOptions) -> Calibration
     """
     with ExitStack() as stack:
         readers = [stack.enter_context(open_corpus(path, skip_bad=options.skip_bad)) for path in paths]
-        manifest, mapping = _mapping_for(readers, options.policy)
+        manifest = joint_manifest(readers)
+        mapping = mapping_for(options.policy, manifest, readers[0].source)
         tunes: list[bool] = []
         collector = FeatureCollector(mapping) if options.scorer else None
 
@@ -227,7 +229,7 @@ def calibrate(paths: Sequence[Path], options: CalibrationOptions) -> Calibration
             [reader.source for reader in readers],
         )
         columns, (view,) = read_columns(
-            _items_of(readers),
+            chain.from_iterable(readers),
             manifest,
             [mapping],
             source=source,
@@ -282,10 +284,7 @@ def calibrate_counts(paths: Sequence[Path], options: CalibrationOptions) -> Cali
         hint = "calibrate the corpora themselves, or choose with --min-quality, --budget or --frontier"
         raise CorpusError(problem, where=where, hint=hint)
     manifest = _manifest_of(table)
-    try:
-        mapping = own_mapping(manifest) if options.policy is None else mapping_of(options.policy, manifest)
-    except CorpusError as problem:  # it does not name the file
-        raise CorpusError(problem.problem, where=where, hint=problem.hint) from None
+    mapping = mapping_for(options.policy, manifest, where)
     if mapping.rungs != table.rungs or table.counted_as not in (None, counted_as(mapping.plan.policy)):
         problem = f"was counted under another policy, for the ladder {' → '.join(table.rungs)}"
         raise CorpusError(problem, where=where, hint="give the same --policy as to `cascade tabulate`, or none")
@@ -313,10 +312,11 @@ def recheck(paths: Sequence[Path], policy: Policy, *, skip_bad: bool = False) ->
     """Test a policy's certificate on fresh corpora, read as one. Raises as `calibrate` and `recheck_corpus`."""
     with ExitStack() as stack:
         readers = [stack.enter_context(open_corpus(path, skip_bad=skip_bad)) for path in paths]
-        manifest, mapping = _mapping_for(readers, policy)
+        manifest = joint_manifest(readers)
+        mapping = mapping_for(policy, manifest, readers[0].source)
         refuse_recheck(policy, manifest, mapping, [reader.source for reader in readers])
         columns, (view,) = read_columns(
-            _items_of(readers),
+            chain.from_iterable(readers),
             manifest,
             [mapping],
             source=readers[0].source,
@@ -366,16 +366,3 @@ def _manifest_of(table: CountsTable) -> Manifest:
     ladder = tuple(LadderEntry(rung, model) for rung, model in zip(table.rungs, table.models, strict=True))
     right_at, name = table.parts["tune"].right_at, " + ".join(dict.fromkeys(table.corpora))
     return Manifest(name, ladder, table.grader, right_at=right_at, synthetic=table.synthetic)
-
-
-def _mapping_for(readers: Sequence[CorpusReader], policy: Policy | None) -> tuple[Manifest, PolicyMapping]:
-    manifest = joint_manifest(readers)
-    try:
-        return manifest, own_mapping(manifest) if policy is None else mapping_of(policy, manifest)
-    except CorpusError as problem:  # it does not name the file
-        raise CorpusError(problem.problem, where=readers[0].source, hint=problem.hint) from None
-
-
-def _items_of(readers: Sequence[CorpusReader]) -> Iterator[Item]:
-    for reader in readers:
-        yield from reader

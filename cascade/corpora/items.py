@@ -216,7 +216,7 @@ class Item(Struct, frozen=True, forbid_unknown_fields=True, gc=False, eq=False):
     def separate_reply(self, key: str) -> RecordedReply | None:
         """A reply recorded outside `replies`, under another key of the item; None if there is none."""
         try:
-            kept: dict[str, Any] = self.extra[key]  # type: ignore[index]
+            kept = cast("dict[str, Any]", self.extra[key])  # type: ignore[index]
             return convert({name: value for name, value in kept.items() if name in _SEPARATE_KEYS}, RecordedReply)
         except (KeyError, TypeError, AttributeError, ValidationError):
             return None

@@ -23,6 +23,7 @@ __all__ = [
     "OWN_LADDER",
     "THRESHOLD",
     "Override",
+    "mapping_for",
     "mapping_of",
     "other_models",
     "overridden_tasks",
@@ -99,6 +100,14 @@ def mapping_of(
     if overrides:
         policy = _overridden(policy, *_split_overrides(overrides, names))
     return PolicyMapping(make_plan(policy), rungs, "policy" if reprice else "recorded")
+
+
+def mapping_for(policy: Policy | None, manifest: Manifest, where: str) -> PolicyMapping:
+    """`mapping_of`, or `own_mapping` without a policy. CorpusError names the corpus at `where`."""
+    try:
+        return own_mapping(manifest) if policy is None else mapping_of(policy, manifest)
+    except CorpusError as error:
+        raise CorpusError(error.problem, where=where, hint=error.hint) from None
 
 
 def other_models(mapping: PolicyMapping, manifest: Manifest) -> list[str]:

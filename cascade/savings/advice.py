@@ -43,7 +43,7 @@ Code = Literal[
 
 _UNSETTLED: Final[dict[str, str]] = {
     "requests_unknown": "the number of requests is not known (--requests N)",
-    "few_requests": "there are too few requests to prove thresholds on",
+    "few_requests": "there are too few requests to certify thresholds",
     "few_items": "the corpus has too few items to say",
     "other_models": "the corpus holds other models' replies",
     "other_size": "the corpus's requests are of another size",
@@ -179,10 +179,12 @@ def _money(case: Case) -> Iterator[Finding]:
     today, cheapest = case.bill.cost, min(case.projection.as_today.alone)
     month = case.period.months
     if case.requests is None:
-        text = "the export does not say how many requests there were (--requests N): the triage prompt of each is not in the bill"
+        text = (
+            "the export does not give the number of requests (--requests N), so the bill leaves out the triage prompt"
+        )
         yield Finding("requests_unknown", text, "estimate", False)
     elif case.requests * month < FEW_REQUESTS:
-        text = f"{float(case.requests * month):,.0f} requests a month: too few to prove thresholds on (below {FEW_REQUESTS:,})"
+        text = f"{float(case.requests * month):,.0f} requests a month: too few to certify thresholds (below {FEW_REQUESTS:,})"
         yield Finding("few_requests", text, case.period.month_basis, False)
     if today <= cheapest:
         text = "today's bill is no higher than the first rung's would be for everything: there is nothing cheaper to route to"
@@ -244,7 +246,7 @@ def _quality(case: Case) -> Iterator[Finding]:
     if corpus.tasks < 2 and not any(
         task.floor or task.ceiling for task in case.policy.tasks if task.name != "tampering"
     ):
-        text = "one task and no floors: nothing but its confidence distinguishes a request"
+        text = "one task and no floors: only confidence distinguishes the requests"
         yield Finding("uniform_stakes", text, basis, False)
 
 

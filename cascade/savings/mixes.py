@@ -12,7 +12,7 @@ from cascade.core.policy import Policy
 from cascade.corpora import CorpusReader
 from cascade.replay.arrays import np
 from cascade.replay.columns import ANSWERED, NO_COST, UNRECORDED, Columns, MappedColumns, read_columns
-from cascade.replay.mapping import mapping_of, other_models
+from cascade.replay.mapping import mapping_for, other_models
 from cascade.replay.outcomes import singles_of, tally, total
 from cascade.replay.vectorised import evaluate
 from cascade.savings.bill import Basis
@@ -81,10 +81,7 @@ def mix_of_corpus(reader: CorpusReader, policy: Policy) -> Mix:
     CorpusError if the corpus lacks a rung of the policy or a reply that it needs, or has no items.
     """
     manifest = reader.manifest
-    try:
-        mapping = mapping_of(policy, manifest)
-    except CorpusError as problem:  # it does not name the file
-        raise CorpusError(problem.problem, where=reader.source, hint=problem.hint) from None
+    mapping = mapping_for(policy, manifest, reader.source)
     mappings = (mapping, replace(mapping, cost_of="policy"))
     columns, views = read_columns(reader, manifest, mappings, source=reader.source)
     if not len(columns):

@@ -21,7 +21,7 @@ from cascade.core.prices import Rates, RateTier
 from cascade.policy.pricing import NoPrice, rates_of
 from cascade.savings.usage import SIZE_STEP, Slice
 
-__all__ = ["PriceBook", "cost_of", "halved", "read_prices", "tier_of"]
+__all__ = ["PriceBook", "cost_of", "halved", "read_prices"]
 
 _HINT = "--price MODEL=IN/OUT or MODEL=IN/OUT/CACHE_READ/CACHE_WRITE, in USD per million tokens"
 
@@ -81,13 +81,9 @@ def cost_of(rates: Rates, slices: Sequence[Slice]) -> int:
     """The cost of these slices at `rates`, in nano-USD. The average prompt decides the tier; the lowest if unknown."""
     by_tier: defaultdict[RateTier, Usage] = defaultdict(Usage)
     for part in slices:
-        by_tier[tier_of(rates, part)] += part.usage
+        average = 0 if part.size is None else part.size * SIZE_STEP + 1
+        by_tier[rates.tier_of(Usage(average))] += part.usage
     return sum(prices.cost(Rates(((0, tier),)), usage) for tier, usage in by_tier.items())
-
-
-def tier_of(rates: Rates, part: Slice) -> RateTier:
-    """The tier that prices a slice."""
-    return rates.tier_of(Usage(0 if part.size is None else part.size * SIZE_STEP + 1))
 
 
 def _is_price(number: Decimal) -> bool:

@@ -264,8 +264,8 @@ class _Reader:
                 if one in self._columns
             )
             raise UsageExportError(
-                f"{self._columns['total']!r} is {total:,}, which neither {tokens + output:,} (with the cached tokens in"
-                f" {column!r}) nor {tokens + cached + output:,} (without) explains: {names} do not add up to it",
+                f"{self._columns['total']!r} is {total:,}: neither {tokens + output:,} (cached tokens included in"
+                f" {column!r}) nor {tokens + cached + output:,} (not included), the sums of {names}",
                 where=self._where,
                 hint=_map_hint(column),
             )

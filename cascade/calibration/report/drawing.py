@@ -6,11 +6,14 @@ import math
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from itertools import pairwise
+from typing import TypeVar
 
 from cascade.calibration.report.inputs import Level, ReportInput, reliability_of
 from cascade.calibration.search.counts import Counts
 
-__all__ = ["Axis", "Frontier", "Mark", "Reliability", "draw_frontier", "draw_reliability"]
+__all__ = ["Axis", "Frontier", "Mark", "Reliability", "draw_frontier", "draw_reliability", "thinned"]
+
+_T = TypeVar("_T")
 
 _MOST_POINTS = 400
 """The most points of the frontier to draw; more would be finer than a pixel."""
@@ -76,16 +79,11 @@ class Reliability:
     silent: int
 
 
-def per_thousand(cost_per_request: float) -> float:
-    """USD per 1,000 requests."""
-    return cost_per_request * 1000
-
-
 def draw_frontier(report: ReportInput, width: int = 760, height: int = 420) -> Frontier:
     """The frontier with every baseline and the chosen point."""
     n = max(1, report.counts.n)
     points = [(point.cost / n / 1e6, point.quality) for point in report.frontier]
-    singles = [(per_thousand(cost), quality, name) for name, (quality, cost) in report.baselines.items()]
+    singles = [(cost * 1000, quality, name) for name, (quality, cost) in report.baselines.items()]
     chosen = report.chosen
     here = [(chosen.point.cost / n / 1e6, chosen.point.quality)] if chosen else []
     ci = chosen.quality_ci95 if chosen else None
@@ -93,7 +91,7 @@ def draw_frontier(report: ReportInput, width: int = 760, height: int = 420) -> F
     qualities = [y for _, y, *_ in (*points, *singles, *here)] + list(ci or ())
     x = _axis(costs, 64, width - 24, about=6)
     y = _axis(_padded(qualities), height - 52, 20, about=6)
-    shown = _thinned(points, _MOST_POINTS)
+    shown = thinned(points, _MOST_POINTS)
     wanted = [(x(a), y(b), "chosen", "chosen") for a, b in here]
     wanted += [(x(a), y(b), _label(name, chosen is None), name.partition(":")[0]) for a, b, name in singles]
     interval = (x(here[0][0]), y(ci[0]), y(ci[1])) if ci and here else None
@@ -134,7 +132,8 @@ def _stairs(points: Sequence[tuple[float, float]]) -> str:
     return f"M{x:g},{y:g}" + "".join(f"H{x:g}V{y:g}" for x, y in rest)
 
 
-def _thinned(points: Sequence[tuple[float, float]], most: int) -> list[tuple[float, float]]:
+def thinned(points: Sequence[_T], most: int) -> list[_T]:
+    """At most `most` of the points, evenly spaced, including both ends."""
     if len(points) <= most:
         return list(points)
     step = (len(points) - 1) / (most - 1)

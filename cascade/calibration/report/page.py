@@ -9,7 +9,7 @@ import tempfile
 from pathlib import Path
 from typing import Any
 
-from cascade.calibration.report.drawing import draw_frontier, draw_reliability
+from cascade.calibration.report.drawing import draw_frontier, draw_reliability, thinned
 from cascade.calibration.report.inputs import ReportInput, guess_of
 from cascade.calibration.report.ladder import states_of, yaml_of
 from cascade.calibration.report.table import Table, table_of
@@ -97,7 +97,7 @@ def _values(report: ReportInput) -> dict[str, Any]:
         "data": _data(report, table, drawn.x, drawn.y),
         "drawn": drawn,
         "reliabilities": [draw_reliability(counts, rung) for rung in range(top)],
-        "frontier_rows": [(one, _figures_of(one, n, top_cost)) for one in _spread(report.frontier)],
+        "frontier_rows": [(one, _figures_of(one, n, top_cost)) for one in thinned(report.frontier, _MOST_ROWS)],
         "tasks": report.tasks[:_MOST_ROWS],
         "baselines": list(report.baselines.items())[:_MOST_ROWS],
         "changes": list(report.storms.get("changes", ()))[:_MOST_ROWS],
@@ -128,12 +128,6 @@ def _figures_of(point: Point, n: int, top_cost: int) -> dict[str, Any]:
 def _flow(point: Point, n: int) -> list[dict[str, float]]:
     """For each rung, how many requests reached it and how many ended there."""
     return [{"reached": sum(point.shipped[index:]), "here": here, "n": n} for index, here in enumerate(point.shipped)]
-
-
-def _spread(points: tuple[Point, ...]) -> list[Point]:
-    if len(points) <= _MOST_ROWS:
-        return list(points)
-    return [points[round(number * (len(points) - 1) / (_MOST_ROWS - 1))] for number in range(_MOST_ROWS)]
 
 
 def _hash(text: str) -> str:

@@ -8,6 +8,7 @@ from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any
 
 from cascade.calibration.search.counts import Counts, Loss
+from cascade.calibration.search.frontier import quantile_levels
 from cascade.policy.editing import threshold_text
 from cascade.replay.arrays import np
 
@@ -92,10 +93,8 @@ def _steps(counts: Counts, rung: int, keep: int, at: int) -> Ints:
     size = len(counts.levels[rung])
     if size <= keep:
         return np.arange(1, size + 1)
-    mass = np.bincount(counts.codes[:, rung], counts.items, size + 2)[1 : size + 1]
-    wanted = np.linspace(0.0, float(mass.sum()), keep, endpoint=False)
-    chosen = np.clip(np.searchsorted(np.cumsum(mass) - mass, wanted, "right"), 1, size)
-    return np.unique(np.append(chosen, at) if at <= size else chosen)
+    chosen = quantile_levels(counts, rung, keep)
+    return np.unique(np.append(chosen, at)) if at <= size else chosen
 
 
 def _thinned(counts: Counts, steps: Sequence[Ints]) -> Counts:

@@ -18,7 +18,7 @@ from cascade.core.policy.ladder import Rung, ladder_faults
 from cascade.replay.arrays import np
 
 __all__ = [
-    "Shorter",
+    "ShorterLadder",
     "random_mix",
     "shorter_counts",
     "shorter_frontiers",
@@ -27,7 +27,7 @@ __all__ = [
 
 
 @dataclass(frozen=True, slots=True)
-class Shorter:
+class ShorterLadder:
     """A ladder with rungs left out: the remaining rungs, and the frontier of its thresholds, cheapest first."""
 
     rungs: tuple[str, ...]
@@ -86,11 +86,11 @@ def shorter_counts(counts: Counts, kept: Sequence[int]) -> Counts:
     ).merged()
 
 
-def shorter_frontiers(counts: Counts, policy: Policy, loss: Loss = "false_confident") -> Iterator[Shorter]:
+def shorter_frontiers(counts: Counts, policy: Policy, loss: Loss = "false_confident") -> Iterator[ShorterLadder]:
     """Every valid shorter ladder with its frontier."""
     for kept in shorter_ladders(policy):
         less = shorter_counts(counts, kept)
-        yield Shorter(less.rungs, frontier(less, loss))
+        yield ShorterLadder(less.rungs, frontier(less, loss))
 
 
 def _is_a_ladder(rungs: Sequence[Rung]) -> bool:

@@ -30,6 +30,7 @@ __all__ = [
     "Surface",
     "frontier",
     "point_at",
+    "quantile_levels",
     "risk_path",
     "surface",
     "thinned_levels",
@@ -147,14 +148,14 @@ def _steps(counts: Counts, cells: int) -> tuple[tuple[Ints, ...], tuple[int | No
     while keep > 1 and prod(min(size, keep + 1) for size in sizes) > cells:
         keep -= 1
     steps = [
-        np.arange(1, size + 1) if size <= keep + 1 else np.append(_quantiles(counts, rung, keep), size)
+        np.arange(1, size + 1) if size <= keep + 1 else np.append(quantile_levels(counts, rung, keep), size)
         for rung, size in enumerate(sizes)
     ]
     thinned = tuple(None if len(own) == size else len(own) - 1 for own, size in zip(steps, sizes, strict=True))
     return tuple(steps), thinned
 
 
-def _quantiles(counts: Counts, rung: int, keep: int) -> Ints:
+def quantile_levels(counts: Counts, rung: int, keep: int) -> Ints:
     """At most `keep` of the rung's levels, with about equally many items between them, including the lowest."""
     size = len(counts.levels[rung])
     mass = np.bincount(counts.codes[:, rung], counts.items, size + 2)[1 : size + 1]

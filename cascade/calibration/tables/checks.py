@@ -102,7 +102,7 @@ def _checked(name: str, column: Any, where: str) -> Any:
         outside = (column < 0) | ((column > 1) & (column != np.inf))
         _refuse(name, column, outside, "is not a confidence", where=where, hint="give 0 to 1, null or infinite")
         return column.astype(np.float64)
-    hint = "give every row a sum, 0 where there is nothing to add"
+    hint = "give every row a number, 0 for an empty sum"
     _refuse(name, column, ~np.isfinite(column), "is not a number", where=where, hint=hint)
     if kind == "score":
         return column.astype(np.float64)

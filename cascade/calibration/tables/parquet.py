@@ -55,7 +55,7 @@ from cascade.corpora.splits import Split
 from cascade.policy.certificates import hash_of, hash_of_file
 from cascade.replay.arrays import np
 from cascade.replay.columns import read_columns
-from cascade.replay.mapping import mapping_of, own_mapping
+from cascade.replay.mapping import mapping_for
 
 if TYPE_CHECKING:
     from cascade.replay.arrays import Bools, Floats
@@ -162,10 +162,7 @@ def tabulate_corpus(
 
     with open_corpus(path) as reader:
         manifest = reader.manifest
-        try:
-            mapping = own_mapping(manifest) if policy is None else mapping_of(policy, manifest)
-        except CorpusError as problem:  # it does not name the file
-            raise CorpusError(problem.problem, where=reader.source, hint=problem.hint) from None
+        mapping = mapping_for(policy, manifest, reader.source)
         columns, (view,) = read_columns(reader, manifest, [mapping], source=reader.source, on_items=each)
         if not len(columns):
             raise CorpusError("has no items", where=reader.source, hint="record some")
@@ -286,10 +283,8 @@ def _with_alone(counts: Counts, part: str, metadata: CountsMetadata, where: str)
     if not n or (alone is None and not _has_held_answers(counts)):
         return counts
     if alone is None or n != items:
-        problem = (
-            f"part {part}: its {n:,} items do not give the figures of single models, as held answers were returned"
-        )
-        raise CorpusError(problem, where=where, hint="count again, or give `items` and `alone` of these rows")
+        problem = f"part {part}: its {n:,} items include held answers, so single models need `items` and `alone` in the metadata"
+        raise CorpusError(problem, where=where, hint="count again, or give both for these rows")
     score, wrong = np.array(alone.score, np.float64), np.array(alone.wrong, np.float64)
     low, high = (bound * n for bound in metadata.scores)
     slack = SLACK * (high - low)

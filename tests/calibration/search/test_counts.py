@@ -225,7 +225,7 @@ def telling(**told: Any) -> Callable[[pa.Table], pa.Table]:
             telling(items={"tune": 4}, alone={"tune": {"score": [2, 5], "wrong": [2, 0]}}),
             "metadata is damaged: `alone`",
         ),
-        (put("large.false_confident", 0, 1), "part tune: its 4 items do not give the figures of single models"),
+        (put("large.false_confident", 0, 1), "part tune: its 4 items include held answers"),
     ],
 )
 def test_what_is_no_table_of_counts_is_refused(
