@@ -101,6 +101,7 @@ def test_its_commands_print_what_is_shown(page: Path, tmp_path: Path, endpoint: 
     printed = ""
     for block in blocks_of(page):
         if not block.runs:
+            printed = "" if block.language == "console" else printed  # what it would print is not there to compare
             continue
         if block.title is not None:
             (tmp_path / block.title).write_text(block.text)
