@@ -6,7 +6,7 @@ A page's conventions:
 - the ` ```text ` block after them is what they print: each of its lines, but `…`, must be printed by them;
 - ` ```python ` blocks are scripts; those with a `def test_` are tests;
 - ` ```yaml ` blocks without a title are policies, or pieces of one;
-- `<!-- not run: why -->` above a block leaves it out.
+- `<!-- not run: why -->` above a block leaves it out, and with commands what they print.
 """
 
 from __future__ import annotations
