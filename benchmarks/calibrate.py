@@ -19,7 +19,7 @@ from itertools import product
 import numpy as np
 
 from cascade.calibration.search.frontier import Point, frontier, point_at
-from cascade.calibration.search.levels import Coded, code_columns
+from cascade.calibration.search.levels import CodedCorpus, code_columns
 from cascade.corpora import LadderEntry, Manifest
 from cascade.replay.columns import Columns, MappedColumns, RungColumns
 from cascade.replay.mapping import own_mapping
@@ -104,7 +104,7 @@ def _compare(name: str, repeats: int) -> None:
         print(told + (f"; grid {_said(found)}, {found.cost / exact.cost - 1:.1%} dearer" if found else "; grid: none"))
 
 
-def _grid_search(coded: Coded) -> list[Point]:
+def _grid_search(coded: CodedCorpus) -> list[Point]:
     """40 vectors on an even grid up to 1, each evaluated as a replay would: score and cost of every item."""
     found: list[Point] = []
     for thresholds in product(*GRIDS[coded.top]):

@@ -11,7 +11,7 @@ from typing import Any
 import numpy as np
 
 from cascade.calibration.search.frontier import Loss
-from cascade.calibration.search.levels import Coded, code_columns
+from cascade.calibration.search.levels import CodedCorpus, code_columns
 from cascade.core.climb import Plan
 from cascade.core.policy import Policy, Rung, Task
 from cascade.core.prices import Rates, RateTier
@@ -51,7 +51,7 @@ def drawn_items(
     return Manifest("drawn", tuple(LadderEntry(name) for name in names), synthetic=True), made
 
 
-def coded_of(seed: int, rungs: int, **more: Any) -> Coded:
+def coded_of(seed: int, rungs: int, **more: Any) -> CodedCorpus:
     """The same, coded."""
     return code_columns(*drawn(seed, rungs, **more))
 
@@ -82,7 +82,7 @@ def lost(columns: Columns, view: MappedColumns, outcomes: Outcomes, loss: Loss) 
     return int(np.count_nonzero(top_right & (scores < right_at)))
 
 
-def tried(columns: Columns, view: MappedColumns, coded: Coded) -> dict[Loss, list[Tried]]:
+def tried(columns: Columns, view: View, coded: CodedCorpus) -> dict[Loss, list[Tried]]:
     """Every vector of level numbers with its mean score, cost (nano-USD) and losses, by one replay each."""
     found: dict[Loss, list[Tried]] = {"false_confident": [], "regression": []}
     for at in product(*(range(1, len(own) + 2) for own in coded.levels)):

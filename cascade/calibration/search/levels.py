@@ -1,8 +1,8 @@
-"""A corpus as a plan sees it, each reply's confidence as the number of its level: what every search below works on.
+"""A corpus under a policy, with each reply's confidence as the number of its level. Every search works on these codes.
 
-Confidences clump, and `>=` ships a whole clump: so a threshold is worth one of the values that were observed, or
-`never`, and two thresholds between the same two values are one. Comparing level numbers is therefore exact, and it is
-no second rule: which replies may ship at all, at which floor and up to which ceiling, is asked of the replay's own.
+Confidences clump, and `>=` ships a whole clump. So only the observed values, and `never`, differ as thresholds, and
+comparing level numbers is exact. It is not a second rule: which replies may ship at all, with floors and ceilings, is
+decided by `replay.vectorised`.
 """
 
 from __future__ import annotations
@@ -26,10 +26,10 @@ if TYPE_CHECKING:
     At = Sequence[int] | Codes
     """Threshold levels: K-1 numbers for all items, or (N, K-1), each item its own."""
 
-__all__ = ["NOT_COUNTED", "Coded", "code_columns", "code_levels"]
+__all__ = ["NOT_COUNTED", "CodedCorpus", "code_columns", "code_levels"]
 
 NOT_COUNTED = -1
-"""Stands in `Coded.natural` for a reply that says nothing of its rung's confidence."""
+"""In `CodedCorpus.natural`: a reply that carries no information on its rung's confidence."""
 
 _FEW = 1024  # levels up to which searching them beats sorting the whole column
 _SAMPLE = 8192
@@ -38,22 +38,22 @@ _HINT = "grade it, or leave the item out (--skip-bad does)"
 
 
 @dataclass(frozen=True, slots=True, eq=False)
-class Coded:
+class CodedCorpus:
     """N items on K rungs, named as in the plan, cheapest first. The matrices are stored column by column.
 
-    levels   K-1 of them: the distinct confidences with which a reply could ship at that rung, ascending
+    levels   for each of K-1 rungs: the distinct confidences with which a reply could ship there, ascending
     codes    (N, K-1): j = the reply's confidence is levels[j-1]; 0 = it never ships there on its own (no or NaN
              confidence, declined, malformed, a failed check, below its floor); len(levels)+1 = the climb always ends
              there, whatever the threshold (the task's ceiling)
-    score    (N, K): of the answer that is returned where the climb ends at that rung. That is the rung's own, but where
-             the last reply cannot ship: then it is the best held's, 0 where none was held
-    alone    (N, K): of the rung's own reply; the same array as `score` where the two never differ
+    score    (N, K): of the answer returned if the climb ends at that rung: the rung's own, or if that cannot ship the best
+             held answer, with 0 if none was held
+    alone    (N, K): of the rung's own reply; the same array as `score` if the two never differ
     cost     (N, K) nano-USD, each rung's own
-    returned (N, K): whose answer is returned where the climb ends at that rung, NO_RUNG for none; None: always its own
+    returned (N, K): whose answer is returned if the climb ends at that rung, NOBODY for none; None: always its own
     group    (N,); task (N,) into `tasks`
-    right_at a score below it is wrong
-    natural  (N, K-1): as codes, floors and ceilings aside: the level up to which the reply would stand by its own
-             confidence, 0 for none, NOT_COUNTED for an error or an overflow; None: the same as codes everywhere
+    right_at a score below this is wrong
+    natural  (N, K-1): as codes, without floors and ceilings: the highest level at which the reply would ship by its own
+             confidence, 0 for none, NOT_COUNTED for an error or an overflow; None: equal to codes
     """
 
     rungs: tuple[str, ...]
@@ -78,12 +78,12 @@ class Coded:
         return len(self.rungs) - 1
 
     @property
-    def wrong(self) -> Bools:
-        """(N, K): whether what is returned where the climb ends at that rung is wrong; no answer is wrong, too."""
+    def wrong(self) -> Truths:
+        """(N, K): whether the answer returned if the climb ends at that rung is wrong; no answer counts as wrong."""
         return self.score < self.right_at
 
-    def lost(self, loss: Loss) -> Bools:
-        """(N, K): whether it is a loss that the climb ends at that rung."""
+    def lost(self, loss: Loss) -> Truths:
+        """(N, K): whether it is a loss if the climb ends at that rung."""
         wrong = self.wrong
         if loss == "regression":
             return wrong & (self.alone[:, self.top] >= self.right_at)[:, None]
@@ -95,7 +95,7 @@ class Coded:
     def shipped(self, at: At) -> Int8s:
         """(N,): the rung at which each climb ends under these levels; `score`, `wrong` and `lost` have its column."""
         ends = np.full(len(self), self.top, np.int8)
-        levels = np.asarray(at).T  # one a rung, or for every item its own
+        levels = np.asarray(at).T  # one number per rung, or one per item
         for index in reversed(range(self.top)):
             ends[self.codes[:, index] >= levels[index]] = index
         return ends
@@ -104,8 +104,8 @@ class Coded:
         """(N,): what each item scores under these levels."""
         return np.take_along_axis(self.score, self.shipped(at).astype(np.intp)[:, None], 1)[:, 0]
 
-    def costs(self, at: At) -> Ints:
-        """(N,): what each item costs under these levels, in nano-USD: every rung that was asked."""
+    def costs(self, at: At) -> Whole:
+        """(N,): what each item costs under these levels, in nano-USD: the sum over all rungs called."""
         ends, spent = self.shipped(at), self.cost[:, 0].copy()
         for index in range(1, len(self.rungs)):
             spent += self.cost[:, index] * (ends >= index)
@@ -116,18 +116,18 @@ class Coded:
         return np.take_along_axis(self.lost(loss), self.shipped(at).astype(np.intp)[:, None], 1)[:, 0]
 
     def thresholds(self, at: Sequence[int]) -> tuple[float | None, ...]:
-        """The thresholds that these levels stand for; None is `never`."""
+        """The thresholds of these levels; None is `never`."""
         return thresholds_of(self.levels, at)
 
-    def rows(self, which: Bools | Ints) -> Coded:
-        """A part of the items, with the same levels: by a mask, or by row numbers."""
+    def rows(self, which: Truths | Whole) -> CodedCorpus:
+        """Some of the items, with the same levels: by mask or by row number."""
         chosen = np.flatnonzero(which) if which.dtype == np.bool_ else which
 
         def some(matrix: Any) -> Any:
             return np.asfortranarray(matrix[chosen])
 
         score = some(self.score)
-        return Coded(
+        return CodedCorpus(
             self.rungs,
             self.levels,
             some(self.codes),
@@ -143,7 +143,7 @@ class Coded:
         )
 
     def counts(self) -> Counts:
-        """The table of counts; a row an item where the distinct code vectors would be too many to be worth finding."""
+        """The table of counts, with one row per item if there could be too many code vectors to group by."""
         rows: dict[str, Any] = {
             "items": np.ones(len(self), np.int64),
             "score": self.score,
@@ -161,10 +161,10 @@ class Coded:
         return replace(counts, **whole)
 
 
-def code_columns(columns: Columns, view: MappedColumns) -> Coded:
-    """The corpus as the plan of `view` sees it. The storm guard has no part in it.
+def code_columns(columns: Columns, view: View) -> CodedCorpus:
+    """Code a corpus under the policy of `view`. The storm guard is ignored.
 
-    Raises CorpusError, naming item and rung, where a reply is missing, has no score or has no cost.
+    Raises CorpusError, naming item and rung, if a reply is missing, or has no score or no cost.
     """
     rule = Rule(columns, view)
     _require(columns, view)
@@ -187,17 +187,17 @@ def code_columns(columns: Columns, view: MappedColumns) -> Coded:
     score = alone if returned is None else _scores_returned(alone, returned)
     cost = _stacked(view.cost, np.int64)
     right_at = columns.manifest.right_at
-    names, tasks = view.mapping.names, view.tasks
-    return Coded(
+    names, tasks = view.lens.names, view.tasks
+    return CodedCorpus(
         names, tuple(levels), codes, score, alone, cost, returned, columns.group, view.task, tasks, right_at, natural
     )
 
 
-def code_levels(values: Floats, ships: Bools) -> tuple[Floats, Codes]:
-    """The distinct values among those that may ship, ascending; and for each its number from 1, 0 for the others."""
+def code_levels(values: Floats, ships: Truths) -> tuple[Floats, Codes]:
+    """The distinct values among those that may ship, ascending; and each value's number from 1, 0 for the others."""
     n = len(values)
     known = np.unique(values[:: max(1, n // _SAMPLE)])
-    for _ in range(2):  # a value that the sample has not is most often one of a few
+    for _ in range(2):  # values missing from the sample are usually few
         known = known[: int(np.searchsorted(known, np.inf, "right"))]  # NaN is last
         if not len(known) or len(known) > _FEW:
             break
@@ -230,8 +230,8 @@ def _stacked(columns: Sequence[Floats] | Sequence[Ints], kind: type) -> Any:
     return matrix
 
 
-def _natural(rule: Rule, replies: Sequence[Int8s], levels: Sequence[Floats], codes: Codes) -> Codes | None:
-    """`Coded.natural`: thresholds are levels, so a confidence between two of them stands where the lower one does."""
+def _natural(rule: Rule, replies: Sequence[Small], levels: Sequence[Floats], codes: Codes) -> Codes | None:
+    """`CodedCorpus.natural`: thresholds are levels, so a confidence between two levels ships where the lower one does."""
     below = range(rule.top)
     failed = [np.isin(replies[index], NOT_COUNTED_REASONS) for index in below]
     if not rule.has_floors and not rule.has_ceilings and not any(one.any() for one in failed):
@@ -245,8 +245,8 @@ def _natural(rule: Rule, replies: Sequence[Int8s], levels: Sequence[Floats], cod
     return natural
 
 
-def _returned(stands: Sequence[Bools], ceiling: Int8s | None) -> Int8s | None:
-    """Whose answer is returned where the climb ends at each rung; None where that is always the rung's own."""
+def _returned(stands: Sequence[Truths], ceiling: Small | None) -> Small | None:
+    """Whose answer is returned if the climb ends at each rung; None if always the rung's own."""
     top = len(stands) - 1
     if ceiling is None and stands[top].all():
         return None
@@ -254,7 +254,7 @@ def _returned(stands: Sequence[Bools], ceiling: Int8s | None) -> Int8s | None:
     held = np.full(len(stands[0]), NO_RUNG, np.int8)
     for index, standing in enumerate(stands):
         held[standing] = index
-        # Below the top a climb ends where the reply stands, or at the ceiling, where the best held is returned.
+        # Below the top a climb ends where the reply ships, or at the ceiling, where the best held answer is returned.
         returned[:, index] = held if index == top else index
         if ceiling is not None and index != top:
             returned[:, index] = np.where(ceiling == index, held, returned[:, index])

@@ -15,10 +15,10 @@ import pytest
 
 from cascade.calibration.search.counts import Counts
 from cascade.calibration.search.frontier import frontier, point_at, risk_path
-from cascade.calibration.search.levels import Coded, code_columns
+from cascade.calibration.search.levels import CodedCorpus, code_columns
 from cascade.calibration.tables.parquet import (
     COUNTS_KEY,
-    Tabulated,
+    CountsTable,
     read_counts,
     tabulate_coded,
     tabulate_corpus,
@@ -97,11 +97,11 @@ def test_counts_of_another_ladder_do_not_add() -> None:
         _ = one + other
 
 
-def table_of(seed: int = 1, items: int = 80) -> tuple[Coded, Tabulated]:
+def table_of(seed: int = 1, items: int = 80) -> tuple[CodedCorpus, CountsTable]:
     """A drawn corpus as a table, a third of it to tune on."""
     coded = coded_of(seed, 3, items=items)
     parts = tabulate_coded(coded, np.arange(items) % 3 == 0)
-    return coded, Tabulated(parts, ("m0", None, "m2"), ("drawn",), grouped=True, synthetic=True)
+    return coded, CountsTable(parts, ("m0", None, "m2"), ("drawn",), grouped=True, synthetic=True)
 
 
 def test_a_table_comes_back_from_its_file(tmp_path: Path) -> None:
@@ -133,7 +133,7 @@ def test_tables_of_two_files_add_up() -> None:
         assert held.losses == sum(apart)
 
 
-def at_of(table: Tabulated, thresholds: tuple[float | None, ...]) -> list[int]:
+def at_of(table: CountsTable, thresholds: tuple[float | None, ...]) -> list[int]:
     """The level numbers that these thresholds are in a table."""
     levels = table.parts["certify"].levels
     return [
