@@ -16,8 +16,7 @@ from pathlib import Path
 
 from cascade.calibration.proof.pareto_testing import Target
 from cascade.calibration.run import Calibration, CalibrationOptions, calibrate
-from cascade.replay.run import Wish as Replayed
-from cascade.replay.run import replay_corpus
+from cascade.replay.run import ReplayOptions, replay_corpus
 
 HERE = Path(__file__).resolve().parent
 RECORDED = HERE.parents[1] / "shared" / "corpora" / "mmlupro-gpt41.jsonl.gz"
@@ -47,7 +46,7 @@ def main() -> None:
     parser.add_argument("-o", "--output", type=Path, default=HERE.parent / "docs" / "assets" / "cost-quality.svg")
     wish = parser.parse_args()
     result = calibrate([wish.corpus], CalibrationOptions(Target("false_confident", wish.max_risk, 0.05), scorer=True))
-    guess = replay_corpus(wish.corpus, Replayed(part="certify")).figures
+    guess = replay_corpus(wish.corpus, ReplayOptions(part="certify")).figures
     svg = draw(result, (1e3 * guess.cost_per_request_usd, guess.quality), wish.max_risk)
     wish.output.parent.mkdir(parents=True, exist_ok=True)
     wish.output.write_text(svg, encoding="utf-8")

@@ -105,7 +105,7 @@ def main(arguments: list[str] | None = None) -> None:
 def row_of(path: Path, alpha: float) -> Row:
     """Calibrate one corpus, by its own confidences and by a learned score, beside the guess, on its certify half."""
     result = calibrate([path], CalibrationOptions(Target("false_confident", alpha, DELTA)))
-    guess = replay_corpus(path, Replayed(part="certify"))
+    guess = replay_corpus(path, ReplayOptions(part="certify"))
     held = result.held_out
     *below, top = [_of_half(rung, single.figures) for rung, single in result.choice.singles.items()]
     return Row(

@@ -94,9 +94,9 @@ def main(arguments: list[str] | None = None) -> None:
 def compare(path: Path, seeds: list[int], draws: int = DRAWS) -> dict[str, dict[tuple[str, str], Comparison]]:
     """By reading, then by seed (or MEAN) and share of the gap (or RANGE, the mean over all shares)."""
     corpus = read_corpus(path)
-    lens = _lens(corpus.manifest)
-    collector = FeatureCollector(lens)
-    columns, (view,) = read_columns(corpus.items, corpus.manifest, [lens], each=collector.add)
+    mapping = _mapping(corpus.manifest)
+    collector = FeatureCollector(mapping)
+    columns, (view,) = read_columns(corpus.items, corpus.manifest, [mapping], on_items=collector.add)
     table, raw = collector.table(view), code_columns(columns, view)
     weights = _weights(int(columns.group.max()) + 1, draws)
     costs: dict[str, list[list[Any]]] = {reading: [] for reading in READINGS}

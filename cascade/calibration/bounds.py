@@ -69,7 +69,7 @@ class Sample:
         return float(self.values.mean()) if self.errors is None else self.errors / self.n
 
 
-def sample_of(losses: Floats | Truths, group: Codes) -> Sample:
+def sample_of(losses: Floats | Bools, group: Codes) -> Sample:
     """The units of (N,) losses in [0, 1]: the items if each is a group of its own, else the groups with their mean losses.
 
     All groups weigh the same, whatever their size. The order is random (seeded): a bet is valid only if the order is
@@ -124,7 +124,7 @@ def lower_bound(sample: Sample, delta: float) -> float:
     return 1 - upper_bound(replace(sample, values=1 - sample.values, errors=errors), delta)
 
 
-def binomial_cdf(errors: int | Whole, n: int, rate: float) -> Any:
+def binomial_cdf(errors: int | Ints, n: int, rate: float) -> Any:
     """P(at most `errors` of n), if each is lost with probability `rate`; `errors` is a number or an array."""
     return np.where(np.asarray(errors) >= n, 1.0, _special().bdtr(errors, n, rate))
 

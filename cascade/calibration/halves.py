@@ -164,7 +164,7 @@ class ItemHalf:
         parts = {task: self.coded.rows(self.coded.task == code) for code, task in enumerate(self.coded.tasks)}
         return {task: ItemHalf(part).figures(found, loss) for task, part in parts.items() if len(part)}
 
-    def _figures(self, scores: Values, cost: int, lost: tuple[Truths, Truths], ends: list[int]) -> HalfFigures:
+    def _figures(self, scores: Values, cost: int, lost: tuple[Bools, Bools], ends: list[int]) -> HalfFigures:
         shipped = dict(zip(self.rungs, ends, strict=True))
         ci95 = interval_of(scores, self.coded.group)
         return HalfFigures(
@@ -253,7 +253,7 @@ class CountedHalf:
         return float(made.low), float(made.high)
 
 
-def lost_alone(coded: CodedCorpus, rung: int, loss: Loss) -> Truths:
+def lost_alone(coded: CodedCorpus, rung: int, loss: Loss) -> Bools:
     """(N,): the items that one model loses if it alone answers every request.
 
     A model below the top ships all its answers below the top, so all its wrong answers are `false_confident`. The top

@@ -231,9 +231,9 @@ def calibrate(paths: Sequence[Path], options: CalibrationOptions) -> Calibration
             manifest,
             [mapping],
             source=source,
-            refuse=readers[0].skip,
-            whole=options.skip_bad,
-            each=each,
+            on_bad_item=readers[0].skip,
+            complete=options.skip_bad,
+            on_items=each,
         )
         if not len(columns):
             raise CorpusError("has no items", where=source, hint="record some")
@@ -316,7 +316,12 @@ def recheck(paths: Sequence[Path], policy: Policy, *, skip_bad: bool = False) ->
         manifest, mapping = _mapping_for(readers, policy)
         refuse_recheck(policy, manifest, mapping, [reader.source for reader in readers])
         columns, (view,) = read_columns(
-            _items_of(readers), manifest, [mapping], source=readers[0].source, refuse=readers[0].skip, whole=skip_bad
+            _items_of(readers),
+            manifest,
+            [mapping],
+            source=readers[0].source,
+            on_bad_item=readers[0].skip,
+            complete=skip_bad,
         )
         return manifest, recheck_corpus(code_columns(columns, view), policy)
 

@@ -1,6 +1,6 @@
 """A better confidence without extra calls: for each rung a ridge logistic regression on what is known once it answered.
 
-    read_columns(…, each=collector.add) → table → learn (on the training rows) → the policy's `scorer`
+    read_columns(…, on_items=collector.add) → table → learn (on the training rows) → the policy's `scorer`
                                                    → rescored view → code levels, frontier, certificate, as usual
 
 Iteratively reweighted least squares: McCullagh, P. and Nelder, J. A. (1989), Generalized Linear Models, 2.5; the ridge:
@@ -119,7 +119,7 @@ class FeatureCollector:
         for name, growing in zip(self._names[index], self._values[index], strict=True):
             growing.add([value_of(name, facts, rungs)])
 
-    def table(self, view: View) -> FeatureTable:
+    def table(self, view: MappedColumns) -> FeatureTable:
         """All features collected. Each task of `view` that is not too rare is a feature, too."""
         tasks = _tasks_of(view)
         names = tuple((*own, *(f"task:{task}" for task, _ in tasks)) for own in self._names)
@@ -131,14 +131,14 @@ class FeatureCollector:
             for place, (_, code) in enumerate(tasks, len(growing)):
                 matrix[:, place] = view.task == code
             values.append(matrix)
-        return FeatureTable(self._rungs, names, tuple(values), tuple(one.whole() for one in self._answered))
+        return FeatureTable(self._rungs, names, tuple(values), tuple(one.array() for one in self._answered))
 
 
 def learn(
     table: FeatureTable,
     columns: Columns,
-    view: View,
-    trains: Truths,
+    view: MappedColumns,
+    trains: Bools,
     seed: int = 0,
     ridges: Sequence[float] = RIDGES,
 ) -> LearnedScorer:
@@ -148,7 +148,7 @@ def learn(
     """
     learned = LearnedScorer({}, {}, {}, tuple(np.full(len(columns), np.nan) for _ in table.rungs), {})
     for index, rung in enumerate(table.rungs):
-        score = columns.rungs[view.lens.rungs[index]].score
+        score = columns.rungs[view.mapping.rungs[index]].score
         rows = np.flatnonzero(trains & table.answered[index] & ~np.isnan(score))
         right = (score[rows] >= columns.manifest.right_at).astype(np.float64)
         if reason := _why_not(right, columns.group[rows]):
@@ -187,8 +187,8 @@ def scores_under(scorer: dict[str, Scoring], table: FeatureTable) -> tuple[Float
 
 
 def rescored(
-    view: View, scorer: dict[str, Scoring], table: FeatureTable, out_of_fold: Sequence[Floats] | None = None
-) -> View:
+    view: MappedColumns, scorer: dict[str, Scoring], table: FeatureTable, out_of_fold: Sequence[Floats] | None = None
+) -> MappedColumns:
     """The view with this scorer in its policy, replacing any other, and with the scores as confidences.
 
     `out_of_fold`: as in `LearnedScorer`; these scores replace the scorer's own on the rows it was trained on.
@@ -197,21 +197,21 @@ def rescored(
     if out_of_fold is not None:
         pairs = zip(scores, out_of_fold, strict=True)
         scores = tuple(None if own is None else np.where(np.isnan(unseen), own, unseen) for own, unseen in pairs)
-    policy = view.lens.plan.policy.model_copy(update={"scorer": dict(scorer)})
-    mapping = replace(view.lens, plan=replace(view.lens.plan, policy=policy))
-    before = view.lens.plan.policy.scorer or {}
+    policy = view.mapping.plan.policy.model_copy(update={"scorer": dict(scorer)})
+    mapping = replace(view.mapping, plan=replace(view.mapping.plan, policy=policy))
+    before = view.mapping.plan.policy.scorer or {}
     confidence: list[Floats] = []
     for index, (own, made) in enumerate(zip(view.confidence, (*scores, None), strict=True)):
         if made is not None:
             confidence.append(made)
-        elif view.lens.names[index] in before:  # no longer scored: back to the model's own confidence
+        elif view.mapping.names[index] in before:  # no longer scored: back to the model's own confidence
             confidence.append(table.values[index][:, table.names[index].index("level")])
         else:
             confidence.append(own)
-    return replace(view, lens=mapping, confidence=tuple(confidence))
+    return replace(view, mapping=mapping, confidence=tuple(confidence))
 
 
-def _tasks_of(view: View) -> list[tuple[str, int]]:
+def _tasks_of(view: MappedColumns) -> list[tuple[str, int]]:
     """The tasks that get a weight, each with its code; none if there is only one task."""
     if len(view.tasks) < 2:
         return []

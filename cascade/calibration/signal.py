@@ -114,7 +114,7 @@ def _signal_of(levels: Floats, counts: Floats, rights: Floats, gain: float, ci95
     )
 
 
-def bins_of(items: Whole | Floats) -> list[int]:
+def bins_of(items: Ints | Floats) -> list[int]:
     """Where each bin starts: indices into the levels. `items`: how many items each level has, levels ascending.
 
     Up to MOST_BINS levels with items are one bin each: self-reports clump, and thresholds are compared with levels. With

@@ -112,7 +112,7 @@ def mix_of_corpus(reader: CorpusReader, policy: Policy) -> Mix:
     return Mix(shares, tuple(Fraction(figures.reached[rung], n) for rung in rungs), "measured", observed)
 
 
-def _priced(views: Sequence[View]) -> tuple[View, bool]:
+def _priced(views: Sequence[MappedColumns]) -> tuple[MappedColumns, bool]:
     """The first view with costs: as recorded, else at the policy's prices; else with costs of 0, and False."""
     for view in views:
         if any((cost != NO_COST).any() for cost in view.cost):
@@ -120,9 +120,9 @@ def _priced(views: Sequence[View]) -> tuple[View, bool]:
     return replace(views[0], cost=tuple(np.zeros_like(cost) for cost in views[0].cost)), False
 
 
-def _graded_confidences(columns: Columns, view: View) -> list[tuple[float, bool]]:
+def _graded_confidences(columns: Columns, view: MappedColumns) -> list[tuple[float, bool]]:
     """The first rung's confidence in each of its graded answers, and whether the answer was right."""
-    first = columns.rungs[view.lens.rungs[0]]
+    first = columns.rungs[view.mapping.rungs[0]]
     there = np.isin(first.answer, (ANSWERED, UNRECORDED)) & ~np.isnan(first.confidence) & ~np.isnan(first.score)
     right = first.score[there] >= columns.manifest.right_at
     return list(zip(first.confidence[there].tolist(), right.tolist(), strict=True))

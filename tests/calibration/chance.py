@@ -82,7 +82,7 @@ def lost(columns: Columns, view: MappedColumns, outcomes: Outcomes, loss: Loss) 
     return int(np.count_nonzero(top_right & (scores < right_at)))
 
 
-def tried(columns: Columns, view: View, coded: CodedCorpus) -> dict[Loss, list[Tried]]:
+def tried(columns: Columns, view: MappedColumns, coded: CodedCorpus) -> dict[Loss, list[Tried]]:
     """Every vector of level numbers with its mean score, cost (nano-USD) and losses, by one replay each."""
     found: dict[Loss, list[Tried]] = {"false_confident": [], "regression": []}
     for at in product(*(range(1, len(own) + 2) for own in coded.levels)):

@@ -51,11 +51,11 @@ def drawn(n: int, seed: int = 1, *, agreeing: bool = True, groups: int | None = 
     return Corpus(Manifest("drawn", tuple(LadderEntry(rung) for rung in RUNGS), synthetic=True), tuple(items))
 
 
-def gathered(corpus: Corpus) -> tuple[Columns, View, FeatureTable]:
+def gathered(corpus: Corpus) -> tuple[Columns, MappedColumns, FeatureTable]:
     """The columns, the raw view, and what a scorer can be learned from."""
-    lens = own_mapping(corpus.manifest)
-    collector = FeatureCollector(lens)
-    columns, (view,) = read_columns(corpus.items, corpus.manifest, [lens], each=collector.add)
+    mapping = own_mapping(corpus.manifest)
+    collector = FeatureCollector(mapping)
+    columns, (view,) = read_columns(corpus.items, corpus.manifest, [mapping], on_items=collector.add)
     return columns, view, collector.table(view)
 
 
@@ -268,8 +268,8 @@ def test_a_new_scorer_takes_the_place_of_the_old_one() -> None:
     made = learn(table, columns, view, np.ones(400, bool))
     once = rescored(view, {"low": made.scorer["low"]}, table)
     twice = rescored(once, {"mid": made.scorer["mid"]}, table)
-    (again,) = read_columns(corpus.items, corpus.manifest, [twice.lens])[1]
-    assert [*(again.lens.plan.policy.scorer or {})] == ["mid"]
+    (again,) = read_columns(corpus.items, corpus.manifest, [twice.mapping])[1]
+    assert [*(again.mapping.plan.policy.scorer or {})] == ["mid"]
     assert not np.array_equal(once.confidence[0], view.confidence[0], equal_nan=True)
     for index in range(2):
         assert np.array_equal(twice.confidence[index], again.confidence[index], equal_nan=True)

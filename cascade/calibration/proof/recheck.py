@@ -56,7 +56,7 @@ def recheck_corpus(coded: CodedCorpus, policy: Policy) -> Recheck:
     return Recheck("too_few", target, tested, lower, None if needed is None else max(1, needed - sample.n))
 
 
-def losses_under(coded: CodedCorpus, policy: Policy, target: Target) -> Truths:
+def losses_under(coded: CodedCorpus, policy: Policy, target: Target) -> Bools:
     """(N,): which items are lost under a policy's thresholds, including those by task."""
     lost = np.zeros(len(coded), np.bool_)
     for number, task in enumerate(coded.tasks):

@@ -87,7 +87,7 @@ def _size(table: Table) -> int:
     return len(json.dumps(table.fields, separators=(",", ":")))
 
 
-def _steps(counts: Counts, rung: int, keep: int, at: int) -> Whole:
+def _steps(counts: Counts, rung: int, keep: int, at: int) -> Ints:
     """At most `keep` + 1 levels: about equally many items between them, and the one where the slider starts."""
     size = len(counts.levels[rung])
     if size <= keep:
@@ -98,7 +98,7 @@ def _steps(counts: Counts, rung: int, keep: int, at: int) -> Whole:
     return np.unique(np.append(chosen, at) if at <= size else chosen)
 
 
-def _thinned(counts: Counts, steps: Sequence[Whole]) -> Counts:
+def _thinned(counts: Counts, steps: Sequence[Ints]) -> Counts:
     """The same items on fewer levels: a code is the number of levels it reaches."""
     codes = np.empty_like(counts.codes)
     for rung, own in enumerate(steps):

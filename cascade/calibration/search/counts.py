@@ -69,7 +69,7 @@ class Counts:
         """How many items were counted."""
         return int(self.items.sum())
 
-    def lost(self, loss: Loss) -> Whole:
+    def lost(self, loss: Loss) -> Ints:
         """(M, K): how many losses there are if the climbs end at that rung."""
         return self.false_confident if loss == "false_confident" else self.regressed
 
@@ -132,7 +132,7 @@ def thresholds_of(levels: Sequence[Floats], at: Sequence[int]) -> tuple[float | 
     return tuple(float(own[j - 1]) if j <= len(own) else None for own, j in zip(levels, at, strict=True))
 
 
-def cells_of(codes: Codes | Whole, radices: Sequence[int]) -> Whole:
+def cells_of(codes: Codes | Ints, radices: Sequence[int]) -> Ints:
     """(N,): each row's cell in a table of this shape, the last axis varying fastest."""
     cell = np.zeros(len(codes), np.intp)
     for index, radix in enumerate(radices):
@@ -149,7 +149,7 @@ def _recoded(part: Counts, levels: Sequence[Floats]) -> Codes:
     return codes
 
 
-def _runs(codes: Codes) -> tuple[Whole, Whole]:
+def _runs(codes: Codes) -> tuple[Ints, Ints]:
     """An order in which equal rows are adjacent, and where each run of them starts."""
     order = np.lexsort(codes.T[::-1])
     ranked = codes[order]

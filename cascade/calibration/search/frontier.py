@@ -138,7 +138,7 @@ def point_at(counts: Counts, at: Sequence[int], loss: Loss = "false_confident") 
     return Point(tuple(int(one) for one in at), thresholds, score / max(1, counts.n), cost, losses, tuple(shipped))
 
 
-def _steps(counts: Counts, cells: int) -> tuple[tuple[Whole, ...], tuple[int | None, ...]]:
+def _steps(counts: Counts, cells: int) -> tuple[tuple[Ints, ...], tuple[int | None, ...]]:
     """The threshold levels to search on each rung; and how many they are, None if all."""
     sizes = [len(own) + 1 for own in counts.levels]
     if prod(sizes) <= cells:
@@ -154,7 +154,7 @@ def _steps(counts: Counts, cells: int) -> tuple[tuple[Whole, ...], tuple[int | N
     return tuple(steps), thinned
 
 
-def _quantiles(counts: Counts, rung: int, keep: int) -> Whole:
+def _quantiles(counts: Counts, rung: int, keep: int) -> Ints:
     """At most `keep` of the rung's levels, with about equally many items between them, including the lowest."""
     size = len(counts.levels[rung])
     mass = np.bincount(counts.codes[:, rung], counts.items, size + 2)[1 : size + 1]
@@ -163,7 +163,7 @@ def _quantiles(counts: Counts, rung: int, keep: int) -> Whole:
     return np.unique(np.clip(np.searchsorted(below, wanted, "right"), 1, size))
 
 
-def _coarse(counts: Counts, steps: Sequence[Whole]) -> Whole:
+def _coarse(counts: Counts, steps: Sequence[Ints]) -> Ints:
     """(M, K-1): at how many of the rung's threshold levels each row's code ships."""
     codes = np.empty(counts.codes.shape, np.int64, order="F")
     for rung, own in enumerate(steps):
@@ -180,7 +180,7 @@ def _below(table: Any) -> Floats:
     return table
 
 
-def _pareto(first: Floats, second: Floats, third: Floats) -> Whole:
+def _pareto(first: Floats, second: Floats, third: Floats) -> Ints:
     """The flat indices where `second` falls strictly as `first` rises; ties by least `third`, then highest thresholds."""
     a, b, c = first.ravel(), second.ravel(), third.ravel()
     kept = _not_clearly_dominated(a, b)
@@ -190,7 +190,7 @@ def _pareto(first: Floats, second: Floats, third: Floats) -> Whole:
     return kept[order[np.concatenate([[True], best[1:] < best[:-1]])]]
 
 
-def _not_clearly_dominated(a: Floats, b: Floats) -> Whole:
+def _not_clearly_dominated(a: Floats, b: Floats) -> Ints:
     """All indices except those that one in a lower bucket of `a` beats in `b`: few remain, so sorting is cheap."""
     low, high = float(a.min()), float(a.max())
     bucket = ((a - low) * ((_BUCKETS - 1) / max(high - low, 1e-300))).astype(np.intp)
@@ -222,6 +222,6 @@ def _points(whole: Surface, places: Ints) -> tuple[Point, ...]:
     return tuple(map(Point, *columns))
 
 
-def _thresholds_at(levels: Floats, at: Whole) -> list[float | None]:
+def _thresholds_at(levels: Floats, at: Ints) -> list[float | None]:
     """The thresholds of these level numbers at one rung."""
     return [None if value == np.inf else value for value in np.append(levels, np.inf)[at - 1].tolist()]

@@ -49,7 +49,7 @@ class CodedCorpus:
              held answer, with 0 if none was held
     alone    (N, K): of the rung's own reply; the same array as `score` if the two never differ
     cost     (N, K) nano-USD, each rung's own
-    returned (N, K): whose answer is returned if the climb ends at that rung, NOBODY for none; None: always its own
+    returned (N, K): whose answer is returned if the climb ends at that rung, NO_RUNG for none; None: always its own
     group    (N,); task (N,) into `tasks`
     right_at a score below this is wrong
     natural  (N, K-1): as codes, without floors and ceilings: the highest level at which the reply would ship by its own
@@ -78,11 +78,11 @@ class CodedCorpus:
         return len(self.rungs) - 1
 
     @property
-    def wrong(self) -> Truths:
+    def wrong(self) -> Bools:
         """(N, K): whether the answer returned if the climb ends at that rung is wrong; no answer counts as wrong."""
         return self.score < self.right_at
 
-    def lost(self, loss: Loss) -> Truths:
+    def lost(self, loss: Loss) -> Bools:
         """(N, K): whether it is a loss if the climb ends at that rung."""
         wrong = self.wrong
         if loss == "regression":
@@ -104,7 +104,7 @@ class CodedCorpus:
         """(N,): what each item scores under these levels."""
         return np.take_along_axis(self.score, self.shipped(at).astype(np.intp)[:, None], 1)[:, 0]
 
-    def costs(self, at: At) -> Whole:
+    def costs(self, at: At) -> Ints:
         """(N,): what each item costs under these levels, in nano-USD: the sum over all rungs called."""
         ends, spent = self.shipped(at), self.cost[:, 0].copy()
         for index in range(1, len(self.rungs)):
@@ -119,7 +119,7 @@ class CodedCorpus:
         """The thresholds of these levels; None is `never`."""
         return thresholds_of(self.levels, at)
 
-    def rows(self, which: Truths | Whole) -> CodedCorpus:
+    def rows(self, which: Bools | Ints) -> CodedCorpus:
         """Some of the items, with the same levels: by mask or by row number."""
         chosen = np.flatnonzero(which) if which.dtype == np.bool_ else which
 
@@ -161,7 +161,7 @@ class CodedCorpus:
         return replace(counts, **whole)
 
 
-def code_columns(columns: Columns, view: View) -> CodedCorpus:
+def code_columns(columns: Columns, view: MappedColumns) -> CodedCorpus:
     """Code a corpus under the policy of `view`. The storm guard is ignored.
 
     Raises CorpusError, naming item and rung, if a reply is missing, or has no score or no cost.
@@ -187,13 +187,13 @@ def code_columns(columns: Columns, view: View) -> CodedCorpus:
     score = alone if returned is None else _scores_returned(alone, returned)
     cost = _stacked(view.cost, np.int64)
     right_at = columns.manifest.right_at
-    names, tasks = view.lens.names, view.tasks
+    names, tasks = view.mapping.names, view.tasks
     return CodedCorpus(
         names, tuple(levels), codes, score, alone, cost, returned, columns.group, view.task, tasks, right_at, natural
     )
 
 
-def code_levels(values: Floats, ships: Truths) -> tuple[Floats, Codes]:
+def code_levels(values: Floats, ships: Bools) -> tuple[Floats, Codes]:
     """The distinct values among those that may ship, ascending; and each value's number from 1, 0 for the others."""
     n = len(values)
     known = np.unique(values[:: max(1, n // _SAMPLE)])
@@ -230,7 +230,7 @@ def _stacked(columns: Sequence[Floats] | Sequence[Ints], kind: type) -> Any:
     return matrix
 
 
-def _natural(rule: Rule, replies: Sequence[Small], levels: Sequence[Floats], codes: Codes) -> Codes | None:
+def _natural(rule: Rule, replies: Sequence[Int8s], levels: Sequence[Floats], codes: Codes) -> Codes | None:
     """`CodedCorpus.natural`: thresholds are levels, so a confidence between two levels ships where the lower one does."""
     below = range(rule.top)
     failed = [np.isin(replies[index], NOT_COUNTED_REASONS) for index in below]
@@ -245,7 +245,7 @@ def _natural(rule: Rule, replies: Sequence[Small], levels: Sequence[Floats], cod
     return natural
 
 
-def _returned(stands: Sequence[Truths], ceiling: Small | None) -> Small | None:
+def _returned(stands: Sequence[Bools], ceiling: Int8s | None) -> Int8s | None:
     """Whose answer is returned if the climb ends at each rung; None if always the rung's own."""
     top = len(stands) - 1
     if ceiling is None and stands[top].all():

@@ -166,7 +166,7 @@ def tabulate_corpus(
             mapping = own_mapping(manifest) if policy is None else mapping_of(policy, manifest)
         except CorpusError as problem:  # it does not name the file
             raise CorpusError(problem.problem, where=reader.source, hint=problem.hint) from None
-        columns, (view,) = read_columns(reader, manifest, [mapping], source=reader.source, each=each)
+        columns, (view,) = read_columns(reader, manifest, [mapping], source=reader.source, on_items=each)
         if not len(columns):
             raise CorpusError("has no items", where=reader.source, hint="record some")
     models = {entry.rung: entry.model for entry in manifest.ladder}
@@ -181,7 +181,7 @@ def tabulate_corpus(
     )  # fmt: skip
 
 
-def tabulate_coded(coded: CodedCorpus, tunes: Truths) -> dict[str, Counts]:
+def tabulate_coded(coded: CodedCorpus, tunes: Bools) -> dict[str, Counts]:
     """The tables of the two parts; `tunes`: whether each item is in the tune part."""
     return {part: coded.rows(rows).counts().merged() for part, rows in zip(PARTS, (tunes, ~tunes), strict=True)}
 

@@ -27,7 +27,9 @@ def storms_of(paths: Sequence[Path], result: Calibration, certificate: Certifica
         return None
     if len(paths) > 1 or result.counted:
         return {"off": f"{'tables of counts' if result.counted else 'several corpora'} have no common order of arrival"}
-    return dict(replay_corpus(paths[0], Wish(result.policy_with(certificate), skip_bad=result.options.skip_bad)).storms)
+    return dict(
+        replay_corpus(paths[0], ReplayOptions(result.policy_with(certificate), skip_bad=result.options.skip_bad)).storms
+    )
 
 
 def print_storms(storms: dict[str, Any] | None, result: Calibration) -> None:

@@ -38,7 +38,7 @@ def test_a_row_is_the_tools_own_verdict(name: str, alpha: float, verdict: str, a
     """A cascade that is cheaper but worse, a loss and a refusal, each with the figures of the certify half and none of the tune half."""
     path = find_corpus(name)
     result = calibrate([path], CalibrationOptions(Target("false_confident", alpha)))
-    row, guess = row_of(path, alpha), replay_corpus(path, Replayed(part="certify"))
+    row, guess = row_of(path, alpha), replay_corpus(path, ReplayOptions(part="certify"))
     assert (row.raw.verdict, result.choice.advice) == (verdict, advice)
     assert row.items == guess.figures.items == len(result.held_out)
     assert (row.guess.quality, row.guess.ci95) == (guess.figures.quality, guess.intervals[""])
