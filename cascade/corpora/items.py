@@ -216,9 +216,8 @@ class Item(Struct, frozen=True, forbid_unknown_fields=True, gc=False, eq=False):
     def separate_reply(self, key: str) -> RecordedReply | None:
         """A reply recorded outside `replies`, under another key of the item; None if there is none."""
         try:
-            return convert(
-                {name: value for name, value in self.extra[key].items() if name in _SEPARATE_KEYS}, RecordedReply
-            )  # type: ignore[index]
+            known = {name: value for name, value in self.extra[key].items() if name in _SEPARATE_KEYS}  # type: ignore[index]
+            return convert(known, RecordedReply)
         except (KeyError, TypeError, AttributeError, ValidationError):
             return None
 
