@@ -1,6 +1,6 @@
 """A better confidence without extra calls: for each rung a ridge logistic regression on what is known once it answered.
 
-    read_columns(…, each=collector.add) → table → learn (on the training rows) → the policy's `scorer`
+    read_columns(…, on_items=collector.add) → table → learn (on the training rows) → the policy's `scorer`
                                                    → rescored view → code levels, frontier, certificate, as usual
 
 Iteratively reweighted least squares: McCullagh, P. and Nelder, J. A. (1989), Generalized Linear Models, 2.5; the ridge:

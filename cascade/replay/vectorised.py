@@ -155,20 +155,20 @@ def _climb_unguarded(rule: Rule, storms: Storms | None = None) -> Outcomes:
     """All climbs, rung by rung. Without `storms` the result is preliminary: costs are 0, missing replies no error."""
     n, top = len(rule.columns), rule.top
     shipped, last, stopped = np.full(n, NO_RUNG, np.int8), np.zeros(n, np.int8), np.zeros(n, np.int8)
-    held = np.full(n, NO_RUNG, np.int8)
+    fallback = np.full(n, NO_RUNG, np.int8)  # the last rung whose reply may be returned where the climb stops
     reasons = tuple(np.zeros(n, np.int8) for _ in range(top))
     rows: Rows = _ALL  # the items at this rung
     for index in range(top + 1):
         last[rows] = index
         replies = rule.reply_reasons(index, rows)
         why = rule.with_floor(index, rows, rule.natural_reasons(index, rows, replies))
-        held[rows] = np.where(replies == 0, np.int8(index), held[rows])
+        fallback[rows] = np.where(replies == 0, np.int8(index), fallback[rows])
         shipped[rows] = np.where(why == 0, np.int8(index), shipped[rows])
         climbs_on = why != 0
         if index == top or rule.has_ceilings:
             stop = climbs_on if index == top else climbs_on & rule.capped(index, rows)
             at = _at(rows, stop)
-            shipped[at] = held[at]
+            shipped[at] = fallback[at]
             stopped[at] = np.array(_STOP_OF, np.int8)[why[stop]] if index == top else _CEILING
             climbs_on &= ~stop
         if index == top:
@@ -230,7 +230,7 @@ class _GuardedClimbs:
         """One row's values; `rungs` has (reply's reason, natural reason, reason with floor, cost) of each rung."""
         rule, top = self._rule, self._rule.top
         counted = self._counted[task]
-        reasons, held, holding, index = [0] * top, NO_RUNG, False, 0
+        reasons, fallback, holding, index = [0] * top, NO_RUNG, False, 0
         while True:
             reply, natural, why, cost = rungs[index]
             action, changes = self._guard.observe(
@@ -244,13 +244,13 @@ class _GuardedClimbs:
             self._changes += [(name, change) for change in changes]
             holding = holding or action == "hold"
             if reply == 0:
-                held = index
+                fallback = index
             if why == 0 and index != top and action == "escalate" and not holding:
                 why = _STORM
             if why == 0:
                 return (index, index, 0, *reasons)
             if index == top or index >= ceiling or (holding and index + 1 == top):
                 stop = _STOP_OF[why] if index == top else _CEILING if index >= ceiling else _HELD
-                return (held, index, stop, *reasons)
+                return (fallback, index, stop, *reasons)
             reasons[index] = why
             index += 1

@@ -274,7 +274,7 @@ def test_a_parquet_bomb_is_refused_in_bounded_memory(tmp_path: Path) -> None:
     parquet.write_table(table, path, compression="zstd", use_dictionary=False)
     assert path.stat().st_size < 1 << 20
     found = in_a_process(path)
-    assert found["told"].startswith(f"{path}: column 'input' would unpack to 1")
+    assert found["told"].startswith(f"{path}: column 'input' would decompress to 1")
     assert found["peak_mb"] < PEAK_MB
 
 
