@@ -117,17 +117,17 @@ class Gate:
         flagged = tuple((claim, _is_hard(claim.on_exhausted, first=first)) for claim in claims)
         refused = self._state.reserve(flagged, bound)
         if refused is not None:
-            self._notices.tell_refusal(refused, bound)
+            self._notices.notify_refusal(refused, bound)
         return refused
 
     def settle(self, claims: tuple[Claim, ...], bound: int, cost: int) -> None:
         """Give back what was reserved in them, count what was spent, and tell who wants to know."""
         for alert in self._state.settle(claims, bound, cost):
-            self._notices.tell(alert)
+            self._notices.notify(alert)
 
-    def tell_call(self, limits: Limits, limit: int, spent: int) -> None:
+    def notify_overspent_call(self, limits: Limits, limit: int, spent: int) -> None:
         """A request has spent more than a budget that only tells allows it."""
-        self._notices.tell_call(limits, limit, spent)
+        self._notices.notify_overspent_call(limits, limit, spent)
 
 
 class BudgetReservation:
@@ -198,7 +198,7 @@ class BudgetReservation:
         for number, (limits, limit) in enumerate(self._calls):
             if limits.on_exhausted == "alert" and self._spent > limit and number not in self._told:
                 self._told.add(number)
-                self._gate.tell_call(limits, limit, self._spent)
+                self._gate.notify_overspent_call(limits, limit, self._spent)
 
     def release(self, bound: int) -> None:
         """The call that was admitted with `bound` was not made."""

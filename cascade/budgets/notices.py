@@ -86,7 +86,7 @@ class Notices:
         """Notices that were dropped because too many waited."""
         return self._deliveries.dropped
 
-    def tell(self, alert: Alert) -> None:
+    def notify(self, alert: Alert) -> None:
         """A budget has reached a share of its limit."""
         claim = alert.claim
         spent = f"{told_usd(alert.spent)}"
@@ -95,7 +95,7 @@ class Notices:
             _of_claim("budget_alert", claim, alert.share, alert.spent, f"{reached} ({spent})"), self._targets_of(claim)
         )
 
-    def tell_refusal(self, claim: Claim, bound: int) -> None:
+    def notify_refusal(self, claim: Claim, bound: int) -> None:
         """A budget has refused a call: told once a period in this process, for with `reject` it may never be all spent."""
         if claim.counter in self._refused:
             return
@@ -105,7 +105,7 @@ class Notices:
         why = f"it has no room for a call that may cost {told_usd(bound)}"
         self._send(_of_claim("budget_refused", claim, 1.0, None, why), self._targets_of(claim))
 
-    def tell_call(self, limits: Limits, limit: int, spent: int) -> None:
+    def notify_overspent_call(self, limits: Limits, limit: int, spent: int) -> None:
         """A request has spent more than a budget that only tells allows it; both in nano-USD."""
         told = f"the budget of {self._policy} a request, {told_usd(limit)}"
         notice = Notice(

@@ -21,7 +21,7 @@ from cascade.core.policy import Policy
 from cascade.core.trail import Answer
 from cascade.engine.arguments import AskArguments, AskOptions, Prompt, lists_options
 from cascade.engine.lifecycle import Await, Effect, NotSent, Send, journey
-from cascade.engine.observing import Places, shadow, shadow_context
+from cascade.engine.observing import ShadowSlots, shadow, shadow_context
 from cascade.engine.runtime import RequestContext, Runtime, RuntimeOptions
 from cascade.forks import renew_in_children
 from cascade.hooks import Hook, wait, wait_async
@@ -65,7 +65,7 @@ class Cascade:
         self._runtime = Runtime(policy, RuntimeOptions(ledger, state, tuple(hooks), clock, wall, chance))
         self.policy = self._runtime.policy
         self._claude = Claude(self.policy.retry, client, clock=clock, chance=chance)
-        self._places = Places(self.policy.observe.concurrency)
+        self._shadow_slots = ShadowSlots(self.policy.observe.concurrency)
         self.renew_lock()
         renew_in_children(self)
 
@@ -98,7 +98,7 @@ class Cascade:
         self._claude.prepare(self._runtime.ladder_of(arm))
         context = self._runtime.start(asked, request, arm)
         answer = self._run(journey(self._runtime, context))
-        if self._runtime.is_sampled(context) and self._places.take():
+        if self._runtime.is_sampled(context) and self._shadow_slots.take():
             self._beside(context, answer)
         return answer
 
@@ -131,7 +131,7 @@ class Cascade:
                     self._background = ThreadPoolExecutor(self.policy.observe.concurrency, "cascade-observe")
                 self._background.submit(self._shadow, context, answer)
         except RuntimeError:  # the driver is closed, or the interpreter ends: the answer stands all the same
-            self._places.pass_over()
+            self._shadow_slots.pass_over()
 
     def _shadow(self, context: RequestContext, answer: Answer) -> None:
         try:
@@ -140,7 +140,7 @@ class Cascade:
         except CascadeError as error:  # nobody waits for it: told, not raised
             self._runtime.tell_of_shadow(error)
         finally:
-            self._places.give_back()
+            self._shadow_slots.give_back()
 
     def close(self) -> None:
         """Close the connections made here, and have the ledger written. A client that was given stays open."""
@@ -148,7 +148,7 @@ class Cascade:
             background, self._background = self._background, None
         if background is not None:
             background.shutdown()
-        self._places.report()
+        self._shadow_slots.report()
         self._claude.close()
         self._runtime.close()
 
@@ -184,7 +184,7 @@ class AsyncCascade:
         self._runtime = Runtime(policy, RuntimeOptions(ledger, state, tuple(hooks), clock, wall, chance))
         self.policy = self._runtime.policy
         self._claude = AsyncClaude(self.policy.retry, client, clock=clock, chance=chance)
-        self._places = Places(self.policy.observe.concurrency)
+        self._shadow_slots = ShadowSlots(self.policy.observe.concurrency)
         self.renew_lock()
         renew_in_children(self)
 
@@ -216,7 +216,7 @@ class AsyncCascade:
         await self._claude.prepare(self._runtime.ladder_of(arm))
         context = self._runtime.start(asked, request, arm)
         answer = await self._run(journey(self._runtime, context))
-        if self._runtime.is_sampled(context) and self._places.take():
+        if self._runtime.is_sampled(context) and self._shadow_slots.take():
             running = asyncio.create_task(self._shadow(context, answer))
             self._background.add(running)  # the loop itself holds a task only weakly
             running.add_done_callback(self._background.discard)
@@ -256,7 +256,7 @@ class AsyncCascade:
             self._runtime.tell_of_shadow(error)
             raise
         finally:
-            self._places.give_back()
+            self._shadow_slots.give_back()
 
     async def aclose(self) -> None:
         """Close the connections made here for the running loop, and have the ledger written.
@@ -266,7 +266,7 @@ class AsyncCascade:
         loop = asyncio.get_running_loop()
         mine = [task for task in self._background if task.get_loop() is loop]
         await asyncio.gather(*mine, return_exceptions=True)
-        self._places.report()
+        self._shadow_slots.report()
         await self._claude.aclose()
         await asyncio.to_thread(self._runtime.close)
 

@@ -22,7 +22,16 @@ from cascade.forks import renew_in_children
 from cascade.home import home
 from cascade.logs import log_event
 
-__all__ = ["MODES", "Source", "Standing", "Switch", "Switches", "read_switches", "switch_path", "write_switches"]
+__all__ = [
+    "MODES",
+    "ModeInForce",
+    "ModeSwitch",
+    "Source",
+    "SwitchFile",
+    "read_switch_file",
+    "switch_path",
+    "write_switch_file",
+]
 
 Source = Literal["switch", "switch for all", "CASCADE_MODE", "policy"]
 """Who says which mode is in force."""
@@ -37,7 +46,7 @@ _Stamp = tuple[int, int, int] | str
 
 
 @dataclass(frozen=True, slots=True)
-class Standing:
+class ModeInForce:
     """The mode that is in force, and who says so."""
 
     mode: Mode
@@ -45,20 +54,20 @@ class Standing:
 
 
 @dataclass(frozen=True, slots=True)
-class Switches:
+class SwitchFile:
     """What the switch file says: for all policies, and for some by their names."""
 
     all: Mode | None = None
     policies: Mapping[str, Mode] = field(default_factory=dict[str, Mode])
 
-    def of(self, policy: str) -> Standing | None:
+    def of(self, policy: str) -> ModeInForce | None:
         """What it says of a policy; None: nothing."""
         own = self.policies.get(policy)
         if own is not None:
-            return Standing(own, "switch")
-        return None if self.all is None else Standing(self.all, "switch for all")
+            return ModeInForce(own, "switch")
+        return None if self.all is None else ModeInForce(self.all, "switch for all")
 
-    def turned(self, mode: Mode | None, policy: str | None = None) -> Switches:
+    def with_mode(self, mode: Mode | None, policy: str | None = None) -> SwitchFile:
         """The same with another word for a policy, or for all (None: for all); `mode` None takes the word out."""
         if policy is None:
             return replace(self, all=mode)
@@ -66,10 +75,10 @@ class Switches:
         return replace(self, policies=policies if mode is None else {**policies, policy: mode})
 
 
-_NOTHING: Final = Switches()
+_NOTHING: Final = SwitchFile()
 
 
-class Switch:
+class ModeSwitch:
     """A policy's mode, asked for on every request: one `os.stat`, the file is read only when it has changed.
 
     Safe between threads. A file that is broken or cannot be read is told once, and what was in force stays.
@@ -77,11 +86,11 @@ class Switch:
 
     def __init__(self, policy_name: str, configured: Mode) -> None:
         self._policy = policy_name
-        self._configured = Standing(configured, "policy")
+        self._configured = ModeInForce(configured, "policy")
         self._told = self._configured
         self._path = switch_path()
         self._stamp: _Stamp = _ABSENT
-        self._switched: Standing | None = None
+        self._switched: ModeInForce | None = None
         self.renew_lock()
         renew_in_children(self)
 
@@ -91,9 +100,9 @@ class Switch:
 
     def mode(self) -> Mode:
         """The mode of the next request. Raises ConfigurationError where CASCADE_MODE is none."""
-        return self.standing().mode
+        return self.in_force().mode
 
-    def standing(self, *, log: bool = True) -> Standing:
+    def in_force(self, *, log: bool = True) -> ModeInForce:
         """The same, with who says so. `log` False: for one who only wants to know."""
         stamp = _stamp(self._path)
         if stamp != self._stamp:
@@ -112,7 +121,7 @@ class Switch:
 
     def _look(self, stamp: _Stamp) -> None:
         try:
-            self._switched = read_switches(self._path).of(self._policy)
+            self._switched = read_switch_file(self._path).of(self._policy)
         except ConfigurationError as problem:
             kept = self._switched.mode if self._switched else None
             log_event("error", "mode_unreadable", policy=self._policy, problem=str(problem), kept=kept)
@@ -124,7 +133,7 @@ def switch_path() -> Path:
     return home() / "mode.json"
 
 
-def read_switches(path: Path) -> Switches:
+def read_switch_file(path: Path) -> SwitchFile:
     """What the file says; nothing where there is none. Raises ConfigurationError where it is broken or cannot be read."""
     try:
         with path.open("rb") as file:
@@ -146,10 +155,10 @@ def read_switches(path: Path) -> Switches:
     for word in (*own.values(), *(() if everyone is None else (everyone,))):
         if word not in MODES:
             raise _broken(path, f"{str(word)[:40]!r} is not a mode")
-    return Switches(everyone, own)
+    return SwitchFile(everyone, own)
 
 
-def write_switches(switches: Switches, path: Path) -> None:
+def write_switch_file(switches: SwitchFile, path: Path) -> None:
     """Put it in the place of the file, whole or not at all; without a word in it the file goes. Raises ConfigurationError."""
     draft = path.with_name(f".{path.name}.{os.getpid()}")
     said: dict[str, Any] = {} if switches.all is None else {"all": switches.all}
@@ -194,7 +203,7 @@ def _stamp(path: Path) -> _Stamp:
     return found.st_mtime_ns, found.st_ino, found.st_size
 
 
-def _from_environment() -> Standing | None:
+def _from_environment() -> ModeInForce | None:
     said = os.environ.get("CASCADE_MODE")
     if not said or not (word := said.strip().lower()):
         return None
@@ -202,4 +211,4 @@ def _from_environment() -> Standing | None:
         raise ConfigurationError(
             f"CASCADE_MODE: {said[:40]!r} is not a mode (use off, observe or enforce, or unset it)"
         )
-    return Standing(word, "CASCADE_MODE")
+    return ModeInForce(word, "CASCADE_MODE")

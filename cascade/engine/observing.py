@@ -24,10 +24,10 @@ from cascade.forks import renew_in_children
 from cascade.hooks import Ended
 from cascade.logs import log_event
 
-__all__ = ["Places", "shadow", "shadow_context"]
+__all__ = ["ShadowSlots", "shadow", "shadow_context"]
 
 
-class Places:
+class ShadowSlots:
     """How many shadows may be under way; one that finds no place is passed over, and counted. Safe between threads.
 
     `passed_over`: how many, by cause. `busy`: observe.concurrency were under way. `closed`: the driver, or the

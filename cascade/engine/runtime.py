@@ -21,7 +21,7 @@ from cascade.core.policy.certificate import UNCERTIFIED
 from cascade.core.suggestions import closest
 from cascade.core.trail import Arm
 from cascade.engine.arguments import AskArguments, default_policy
-from cascade.engine.mode_switch import Switch
+from cascade.engine.mode_switch import ModeSwitch
 from cascade.engine.response_types import response_type
 from cascade.hooks import Begun, Hook, Tracks, begin
 from cascade.ledger.hook import LedgerHook
@@ -87,7 +87,7 @@ class Runtime:
         self.means = means
         self.plan = make_plan(self.policy)
         self.baseline = baseline_plan(self.plan)
-        self._switch = Switch(self.policy.name, self.policy.mode)
+        self._switch = ModeSwitch(self.policy.name, self.policy.mode)
         self._told: set[str] = set()
         self.notices = Notices(self.policy)
         kept = self.policy.ledger.enabled and means.ledger != "off"

@@ -18,7 +18,7 @@ from cascade.core.errors import ConfigurationError, MissingExtra
 from cascade.forks import renew_in_children
 from cascade.logs import log_event
 
-__all__ = ["Link", "Script"]
+__all__ = ["RedisConnection", "Script"]
 
 
 @dataclass(frozen=True, slots=True)
@@ -35,7 +35,7 @@ class Script:
         object.__setattr__(self, "digest", hashlib.sha1(text.encode(), usedforsecurity=False).hexdigest())
 
 
-class Link:
+class RedisConnection:
     """One process's connections to one server; safe between threads, made anew after a fork.
 
     `clock`: seconds from any origin. `timeout_s` bounds each step of a call: connecting, sending, the reply. Raises

@@ -1,4 +1,4 @@
-"""The state in memory: the guard of one driver, and the budgets' books of one process.
+"""The state in memory: the guard of one driver, and the budgets' counters of one process.
 
 Drivers of one policy name and one home share their books: two of them in a process must not spend a budget twice. A
 forked child keeps what was settled; the calls in flight are its parent's.
@@ -23,7 +23,7 @@ from cascade.state import Alert, Seed
 from cascade.state.claims import Asking, reached
 from cascade.state.memory_guard import MemoryGuard
 
-__all__ = ["Books", "MemoryState", "books_of"]
+__all__ = ["BudgetCounters", "MemoryState", "process_counters"]
 
 _MOST_COUNTERS = 100_000  # some 40 MB: a workflow per customer must not fill the memory
 
@@ -39,7 +39,7 @@ class _Tally:
     told: set[float] = field(default_factory=set[float])
 
 
-class Books:
+class BudgetCounters:
     """What was spent and reserved of each counter: exact, and safe between threads.
 
     A finished period's counters go when a claim of a later one is seen (the claims tell the time) and nothing of them
@@ -164,10 +164,10 @@ def _tell_full(claim: Claim, most: int) -> None:
 
 
 class _Registry:
-    """The process's books, by home and policy name. They outlive the drivers: a new one must not start at zero."""
+    """The process's counters, by home and policy name. They outlive the drivers: a new one must not start at zero."""
 
     def __init__(self) -> None:
-        self._books: dict[tuple[Path, str], Books] = {}
+        self._counters: dict[tuple[Path, str], BudgetCounters] = {}
         self.renew_lock()
         renew_in_children(self)
 
@@ -175,17 +175,17 @@ class _Registry:
         """For `forks`."""
         self._lock = threading.Lock()
 
-    def books(self, key: tuple[Path, str]) -> Books:
+    def books(self, key: tuple[Path, str]) -> BudgetCounters:
         """Made when first asked for."""
         with self._lock:
-            return self._books.setdefault(key, Books())
+            return self._counters.setdefault(key, BudgetCounters())
 
 
 _registry = _Registry()
 
 
-def books_of(policy: str) -> Books:
-    """The books that this process keeps for a policy's name, at today's home."""
+def process_counters(policy: str) -> BudgetCounters:
+    """The counters that this process keeps for a policy's name, at today's home."""
     return _registry.books((home().absolute(), policy))
 
 
@@ -199,7 +199,7 @@ class MemoryState:
         self, policy: Policy, escalation: Escalation, clock: Callable[[], float], *, seed: Seed | None = None
     ) -> None:
         self._guard = MemoryGuard(policy.name, policy.storm_guard, clock, escalation)
-        self._books = books_of(policy.name)
+        self._counters = process_counters(policy.name)
         self._seed = seed
 
     def observe(self, observation: Observation) -> Action | None:
@@ -208,15 +208,15 @@ class MemoryState:
 
     def may_wait(self, claims: Sequence[Claim]) -> bool:
         """As `State.may_wait`: the ledger is asked of a counter that is new here."""
-        return self._seed is not None and not self._books.knows(claims)
+        return self._seed is not None and not self._counters.knows(claims)
 
     def reserve(self, claims: Sequence[tuple[Claim, bool]], bound: int) -> Claim | None:
         """As `State.reserve`."""
-        return self._books.reserve(claims, bound, self._seed)
+        return self._counters.reserve(claims, bound, self._seed)
 
     def settle(self, claims: Sequence[Claim], bound: int, cost: int) -> tuple[Alert, ...]:
         """As `State.settle`."""
-        return self._books.settle(claims, bound, cost)
+        return self._counters.settle(claims, bound, cost)
 
     def close(self) -> None:
         """Nothing is held that others wait for."""

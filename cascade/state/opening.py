@@ -45,10 +45,10 @@ def look_at_state(address: str | None) -> tuple[str, str | None]:
     named = _named(address)
     if named == "memory":
         return "memory, of each process alone", None
-    from cascade.state.circuit import Link  # noqa: PLC0415 - an extra
+    from cascade.state.circuit import RedisConnection  # noqa: PLC0415 - an extra
 
-    link = Link(named, "", time.monotonic, _LOOK_S, _LOOK_S)
-    return link.told, link.ping()
+    connection = RedisConnection(named, "", time.monotonic, _LOOK_S, _LOOK_S)
+    return connection.told, connection.ping()
 
 
 def _named(address: str | None) -> str:

@@ -22,9 +22,9 @@ from cascade.core.policy.certificate import Escalation
 from cascade.core.storm import Action
 from cascade.forks import at_workers_end, renew_in_children
 from cascade.state import Alert, Seed
-from cascade.state.circuit import Link
+from cascade.state.circuit import RedisConnection
 from cascade.state.memory_guard import MemoryGuard, tell_change
-from cascade.state.redis_budgets import Entitlements, Tuning
+from cascade.state.redis_budgets import Entitlements, RedisTimings
 from cascade.state.redis_guard import SharedGuard
 
 __all__ = ["RedisState"]
@@ -50,20 +50,20 @@ class RedisState:
         clock: Callable[[], float],
         *,
         seed: Seed | None = None,
-        tuning: Tuning | None = None,
+        timings: RedisTimings | None = None,
     ) -> None:
-        self._tuning = tuning or Tuning()
+        self._timings = timings or RedisTimings()
         _check(policy)
         self._policy = policy.name
-        self._link = Link(url, policy.name, clock, self._tuning.timeout_s, self._tuning.retry_s)
+        self._connection = RedisConnection(url, policy.name, clock, self._timings.timeout_s, self._timings.retry_s)
         self._alone = MemoryGuard(policy.name, policy.storm_guard, clock, escalation)
-        self._guard = SharedGuard(policy, escalation, self._link, self._tuning.at)
-        self._budgets = Entitlements(policy.name, self._link, clock, seed, self._tuning)
+        self._guard = SharedGuard(policy, escalation, self._connection, self._timings.at)
+        self._budgets = Entitlements(policy.name, self._connection, clock, seed, self._timings)
         self.renew_lock()
         renew_in_children(self)
         # Also where nobody closes it: when it is forgotten, or the interpreter ends.
         _states.add(self)
-        self._let_go = finalize(self, _let_go, self._budgets, self._link)
+        self._let_go = finalize(self, _let_go, self._budgets, self._connection)
 
     def renew_lock(self) -> None:
         """For `forks`: the heart of the parent does not beat in a child."""
@@ -75,7 +75,7 @@ class RedisState:
     @property
     def is_down(self) -> bool:
         """As `State.is_down`."""
-        return self._link.is_down
+        return self._connection.is_down
 
     def observe(self, observation: Observation) -> Action | None:
         """As `State.observe`."""
@@ -99,8 +99,8 @@ class RedisState:
             self._is_used = True
             at_workers_end(_close_all)
         refusing = self._budgets.reserve(claims, bound)
-        if self._tuning.beat_s is not None and (self._heart is None or not self._heart.is_alive()):
-            self._start_heart(self._tuning.beat_s)
+        if self._timings.heartbeat_s is not None and (self._heart is None or not self._heart.is_alive()):
+            self._start_heart(self._timings.heartbeat_s)
         return refusing
 
     def settle(self, claims: Sequence[Claim], bound: int, cost: int) -> tuple[Alert, ...]:
@@ -111,14 +111,14 @@ class RedisState:
         """What this process uses of a budget, and may use at most without asking, in nano-USD."""
         return self._budgets.held(claim)
 
-    def beat(self) -> None:
-        """What the heart does each `beat_s`."""
-        self._budgets.beat()
+    def heartbeat(self) -> None:
+        """What the heart does each `heartbeat_s`."""
+        self._budgets.heartbeat()
 
     def close(self) -> None:
         """Give back what this process holds and close the connections."""
         self._stop.set()
-        _let_go(self._budgets, self._link)
+        _let_go(self._budgets, self._connection)
 
     def _start_heart(self, every_s: float) -> None:
         with self._lock:
@@ -145,7 +145,7 @@ def _beat(of: ref[RedisState], stop: threading.Event, every_s: float) -> None:
         state = of()
         if state is None:
             return
-        state.beat()
+        state.heartbeat()
         del state
 
 
@@ -161,7 +161,7 @@ def _check(policy: Policy) -> None:
             )
 
 
-def _let_go(budgets: Entitlements, link: Link) -> None:
+def _let_go(budgets: Entitlements, connection: RedisConnection) -> None:
     if budgets.holds:
         budgets.close()
-    link.close()
+    connection.close()

@@ -28,10 +28,10 @@ from cascade.core.budgets import Claim
 from cascade.forks import renew_in_children
 from cascade.logs import log_event
 from cascade.state import Alert, Seed
-from cascade.state.circuit import Link, Script
+from cascade.state.circuit import RedisConnection, Script
 from cascade.state.claims import Asking, reached
 
-__all__ = ["Entitlements", "Tuning"]
+__all__ = ["Entitlements", "RedisTimings"]
 
 _SCRIPT = Script("budgets.lua")
 _CHUNK = 100  # counters in one call, where all are said again
@@ -41,18 +41,18 @@ _LARGEST = 2**53 - 1  # Lua counts in doubles
 
 
 @dataclass(frozen=True, slots=True)
-class Tuning:
+class RedisTimings:
     """How a state in Redis behaves in time; all in seconds.
 
     `timeout_s`: what a call may wait for Redis. `retry_s`: from a failure to the next try. `recovery_s`: see above; above
-    `retry_s` + `beat_s`. `beat_s`: between two looks at Redis by a process that holds something; None: never by itself.
+    `retry_s` + `heartbeat_s`. `heartbeat_s`: between two looks at Redis by a process that holds something; None: never by itself.
     `idle_s`: a slice that is not used so long is given back. `at`: Unix seconds in place of the server's clock.
     """
 
     timeout_s: float = 0.05
     retry_s: float = 1.0
     recovery_s: float = 3.0
-    beat_s: float | None = 1.0
+    heartbeat_s: float | None = 1.0
     idle_s: float = 60.0
     at: Callable[[], float] | None = None
     sleep: Callable[[float], None] = time.sleep
@@ -111,14 +111,20 @@ class Entitlements:
     def __init__(
         self,
         policy: str,
-        link: Link,
+        connection: RedisConnection,
         clock: Callable[[], float],
         seed: Seed | None,
-        tuning: Tuning,
+        timings: RedisTimings,
         most: int = _MOST_ENTRIES,
     ) -> None:
         self._prefix = f"cascade:{{{policy}}}:budget"
-        self._policy, self._link, self._clock, self._seed, self._tuning = policy, link, clock, seed, tuning
+        self._policy, self._connection, self._clock, self._seed, self._timings = (
+            policy,
+            connection,
+            clock,
+            seed,
+            timings,
+        )
         self._most, self._asking, self._is_unsure = most, Asking(), False
         self.renew_lock()
         renew_in_children(self)
@@ -166,7 +172,7 @@ class Entitlements:
             if reply.status == "seed":
                 self._ask(entries[at])
             elif wait_s > 0:
-                self._tuning.sleep(wait_s)
+                self._timings.sleep(wait_s)
                 waited = True
             else:
                 return claims[at][0]
@@ -213,7 +219,7 @@ class Entitlements:
                         alerts.append(Alert(entry.claim, share, spent))
             return tuple(alerts)
 
-    def beat(self) -> None:
+    def heartbeat(self) -> None:
         """Look whether Redis is the one that was known; say what it has not heard; give back slices that lie idle."""
         with self._lock:
             self._drop_finished()
@@ -222,7 +228,7 @@ class Entitlements:
             now = self._clock()
             while self._holding:
                 name, entry = next(iter(self._holding.items()))
-                if now - entry.touched < self._tuning.idle_s:
+                if now - entry.touched < self._timings.idle_s:
                     break
                 entry.held = entry.used
                 del self._holding[name]
@@ -313,12 +319,12 @@ class Entitlements:
 
     def _call_once(self, kind: str, entries: Sequence[_Entry], hards: Sequence[bool], bound: int) -> _Reply | None:
         self._call += 1
-        at = self._tuning.at
-        said = self._link.run(
+        at = self._timings.at
+        said = self._connection.run(
             _SCRIPT,
             (f"{self._prefix}:epoch", *(f"{self._prefix}:{entry.name}" for entry in entries)),
             (
-                "" if at is None else repr(at()), self._call, secrets.token_hex(8), repr(self._tuning.recovery_s), kind, bound,
+                "" if at is None else repr(at()), self._call, secrets.token_hex(8), repr(self._timings.recovery_s), kind, bound,
                 *(part for entry, hard in zip(entries, hards, strict=True) for part in entry.arguments(hard)),
             ),
         )  # fmt: skip

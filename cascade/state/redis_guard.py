@@ -1,4 +1,4 @@
-"""The storm guard of many processes: `guard.lua`, the twin of `core.storm.Guard`, asked over a `Link`.
+"""The storm guard of many processes: `guard.lua`, the twin of `core.storm.Guard`, asked over a `RedisConnection`.
 
 The watches are those of one policy's content (its hash): two versions of a policy escalate at rates of their own.
 Their clock is the server's, so that machines whose clocks differ agree on how long a trip has lasted.
@@ -24,7 +24,7 @@ from cascade.core.storm import (
     cusum_steps,
     storm_limit,
 )  # fmt: skip
-from cascade.state.circuit import Link, Script
+from cascade.state.circuit import RedisConnection, Script
 
 __all__ = ["SharedGuard"]
 
@@ -33,12 +33,12 @@ _SCRIPT = Script("guard.lua")
 
 
 class SharedGuard:
-    """`Guard.observe`, of all processes that share the link's server. `at`: Unix seconds; None: the server's own clock."""
+    """`Guard.observe`, of all processes that share the connection's server. `at`: Unix seconds; None: the server's own clock."""
 
     def __init__(
-        self, policy: Policy, escalation: Escalation, link: Link, at: Callable[[], float] | None = None
+        self, policy: Policy, escalation: Escalation, connection: RedisConnection, at: Callable[[], float] | None = None
     ) -> None:
-        self._settings, self._escalation, self._link, self._at = policy.storm_guard, escalation, link, at
+        self._settings, self._escalation, self._connection, self._at = policy.storm_guard, escalation, connection, at
         self._prefix = f"cascade:{{{policy.name}}}:guard:{policy.hash[:16]}"
         self._fixed = (_KEEP_S, MOST_WATCHES, *_texts(Z_ONE_SIDED_95, CUSUM_TRIPS_AT, RELEASE_MARGIN), *_errors())
         self._storms = _storms(self._settings)
@@ -58,7 +58,7 @@ class SharedGuard:
             f"{self._prefix}:recent:{shared}",
             f"{self._prefix}:extra",
         )
-        reply = self._link.run(
+        reply = self._connection.run(
             _SCRIPT,
             keys,
             (

@@ -11,7 +11,7 @@ from cascade.core.budgets import Claim
 from cascade.core.climb import Observation
 from cascade.core.policy import Policy
 from cascade.state import Alert
-from cascade.state.memory import Books as InMemory
+from cascade.state.memory import BudgetCounters
 from tests.core.builders import policy_of
 
 __all__ = ["USD", "Books", "Wall", "alert", "budgeted", "gate_of", "notices_of"]
@@ -38,17 +38,17 @@ class Books:
 
     def __init__(self) -> None:
         self.asked: list[Claim] = []
-        self._books = InMemory()
+        self._counters = BudgetCounters()
 
     @property
     def settled(self) -> dict[str, int]:
         """What was spent, by counter."""
-        return {one.counter: self._books.spent(one.counter)[0] for one in self.asked}
+        return {one.counter: self._counters.spent(one.counter)[0] for one in self.asked}
 
     @property
     def reserved(self) -> dict[str, int]:
         """What calls under way may cost, by counter."""
-        return {one.counter: self._books.spent(one.counter)[1] for one in self.asked}
+        return {one.counter: self._counters.spent(one.counter)[1] for one in self.asked}
 
     def observe(self, observation: Observation) -> None:
         """No guard."""
@@ -60,11 +60,11 @@ class Books:
     def reserve(self, claims: Sequence[tuple[Claim, bool]], bound: int) -> Claim | None:
         """As the state in memory."""
         self.asked += [claim for claim, _ in claims]
-        return self._books.reserve(claims, bound, None)
+        return self._counters.reserve(claims, bound, None)
 
     def settle(self, claims: Sequence[Claim], bound: int, cost: int) -> tuple[Alert, ...]:
         """As the state in memory."""
-        return self._books.settle(claims, bound, cost)
+        return self._counters.settle(claims, bound, cost)
 
     def close(self) -> None:
         """Nothing is held."""

@@ -89,7 +89,7 @@ def tell(notices: Notices, *alerts: Alert) -> list[Any]:
     """Tell these, and wait until all is delivered; what was logged."""
     with capture_logs() as told:
         for one in alerts:
-            notices.tell(one)
+            notices.notify(one)
         assert notices.close(30)
     return list(told)
 
@@ -153,7 +153,7 @@ def test_a_refusal_is_told_once_a_period() -> None:
     notices = notices_of(f"{FUNCTIONS}:hear", on_exhausted="reject")
     with capture_logs() as told:
         for _ in range(3):
-            notices.tell_refusal(alert("reject").claim, USD)
+            notices.notify_refusal(alert("reject").claim, USD)
         assert notices.close(30)
     assert [(one["event"], one["budget"]) for one in told] == [("budget_refused", "the daily budget of test, 1.5 USD")]
     assert [one.text for one in heard] == [
@@ -211,10 +211,10 @@ def test_what_cannot_be_queued_is_counted_and_told() -> None:
     """The caller never waits: past 256 in the queue they are dropped, loudly at powers of two."""
     notices = notices_of(f"{FUNCTIONS}:hang", notify_timeout_s=30.0)
     with capture_logs() as told:
-        notices.tell(alert())
+        notices.notify(alert())
         assert entered.wait(30)
         for _ in range(256 + 3):
-            notices.tell(alert())
+            notices.notify(alert())
     let_go.set()
     assert notices.close(30)
     assert notices.dropped == 3
@@ -225,7 +225,7 @@ def test_what_cannot_be_queued_is_counted_and_told() -> None:
 SHORT_LIVED = """
 import sys
 from tests.budgets.scenes import alert, notices_of
-notices_of(sys.argv[1], notify_timeout_s=60.0).tell(alert())
+notices_of(sys.argv[1], notify_timeout_s=60.0).notify(alert())
 """
 
 

@@ -16,7 +16,7 @@ import structlog
 
 from cascade.core.policy.certificate import Escalation
 from cascade.state.redis import RedisState
-from cascade.state.redis_budgets import Tuning
+from cascade.state.redis_budgets import RedisTimings
 from tests.state.builders import make_claim, make_policy
 
 LIMIT = 200_000_000
@@ -48,9 +48,9 @@ def main() -> None:
 
     structlog.configure(processors=[say])
     url, seed = sys.argv[1:]
-    tuning = Tuning(timeout_s=5.0, retry_s=0.1, beat_s=0.1, recovery_s=1.0)
+    timings = RedisTimings(timeout_s=5.0, retry_s=0.1, heartbeat_s=0.1, recovery_s=1.0)
     state, ending = (
-        RedisState(url, make_policy("shared"), Escalation(), time.monotonic, tuning=tuning),
+        RedisState(url, make_policy("shared"), Escalation(), time.monotonic, timings=timings),
         threading.Event(),
     )
     with ThreadPoolExecutor(THREADS) as pool:

@@ -15,8 +15,8 @@ from redis import Redis
 from structlog.testing import capture_logs
 
 from cascade.core.budgets import Claim
-from cascade.state.circuit import Link, Script
-from cascade.state.redis_budgets import Entitlements, Tuning
+from cascade.state.circuit import RedisConnection, Script
+from cascade.state.redis_budgets import Entitlements, RedisTimings
 from tests.servers import RedisServer
 from tests.state.builders import make_claim
 
@@ -24,15 +24,15 @@ LIMIT = 1_000_000
 _numbers = itertools.count()
 
 
-class LossyLink(Link):
-    """A link to a real Redis that loses what the test says: the next request, the next reply; or it is late."""
+class LossyConnection(RedisConnection):
+    """A connection to a real Redis that loses what the test says: the next request, the next reply; or it is late."""
 
     fault: str | None = None
     down = False
     late: tuple[Script, Sequence[str], Sequence[str | int]] | None = None
 
     def run(self, script: Script, keys: Sequence[str], arguments: Sequence[str | int]) -> Any:
-        """As `Link.run`, but for the fault."""
+        """As `RedisConnection.run`, but for the fault."""
         fault, self.fault = "request" if self.down else self.fault, None
         if fault == "late":
             self.late = (script, keys, arguments)
@@ -66,9 +66,9 @@ class World:
         return sum(self.gone) + sum(one.used for one in self.alive.values())
 
     @property
-    def tuning(self) -> Tuning:
+    def timings(self) -> RedisTimings:
         """Time is the world's."""
-        return Tuning(beat_s=None, at=lambda: self.now, sleep=self.sleep)
+        return RedisTimings(heartbeat_s=None, at=lambda: self.now, sleep=self.sleep)
 
     def process(self, slot: int) -> Process:
         """The process in a slot, begun where there is none."""
@@ -82,7 +82,7 @@ class World:
             self.now += 1
             for one in self.alive.values():
                 if not one.stopped:
-                    one.budgets.beat()
+                    one.budgets.heartbeat()
 
     def empty(self, first: int) -> None:
         """Redis forgets all that is this policy's. One process takes what it can before the others look."""
@@ -91,7 +91,7 @@ class World:
             client.delete(key)
         client.close()
         for one in self.alive.values():
-            one.link.late = None  # its connection went with the server
+            one.connection.late = None  # its connection went with the server
         self.process(first).grab()
         self.sleep(4)
 
@@ -105,10 +105,10 @@ class World:
         one = self.alive.pop(slot, None)
         if one is None:
             return
-        one.link.fault, one.link.down = None, False
+        one.connection.fault, one.connection.down = None, False
         if not crash:
             one.budgets.close()
-        one.link.close()
+        one.connection.close()
         self.gone.append(one.used)
 
 
@@ -117,8 +117,8 @@ class Process:
 
     def __init__(self, world: World) -> None:
         self.world = world
-        self.link = LossyLink(world.url, world.policy, lambda: world.now, 30.0, 1.0)
-        self.budgets = Entitlements(world.policy, self.link, lambda: world.now, None, world.tuning)
+        self.connection = LossyConnection(world.url, world.policy, lambda: world.now, 30.0, 1.0)
+        self.budgets = Entitlements(world.policy, self.connection, lambda: world.now, None, world.timings)
         self.reserved: list[int] = []
         self.settled = 0
         self.stopped = False  # does not look at Redis by itself
@@ -130,7 +130,7 @@ class Process:
 
     def reserve(self, bound: int, fault: str | None = None) -> bool:
         """Whether a call that may cost `bound` may be made."""
-        self.link.fault = fault
+        self.connection.fault = fault
         let_in = self.budgets.reserve([(self.world.claim, True)], bound) is None
         if let_in:
             self.reserved.append(bound)
@@ -138,7 +138,7 @@ class Process:
 
     def look(self) -> None:
         """A call that gets through and costs nothing."""
-        self.link.fault = None
+        self.connection.fault = None
         if self.reserve(0):
             self.reserved.pop()
             self.budgets.settle([self.world.claim], 0, 0)
@@ -155,7 +155,7 @@ class Process:
             return ()
         bound = self.reserved.pop(0)
         self.settled += int(bound * share)
-        self.link.fault = fault
+        self.connection.fault = fault
         alerts = self.budgets.settle([self.world.claim], bound, int(bound * share))
         return tuple(alert.share for alert in alerts)
 
@@ -187,8 +187,8 @@ def _act(world: World, kind: str, slot: int, number: float, fault: str | None) -
     elif kind == "settle":
         world.process(slot).settle(number, fault)
     elif kind == "beat":
-        world.process(slot).link.fault = fault
-        world.process(slot).budgets.beat()
+        world.process(slot).connection.fault = fault
+        world.process(slot).budgets.heartbeat()
     elif kind == "idle":
         world.now += 120
     elif kind == "empty":
@@ -222,7 +222,7 @@ def test_no_failure_can_overspend(
     if cut_off is not None:
         newcomer = world.process(3)
         for one in [*living, newcomer] if cut_off == "first" else [newcomer, *living]:
-            one.link.down = one is not newcomer
+            one.connection.down = one is not newcomer
             one.grab()
             assert world.used <= LIMIT
     world.close()
@@ -240,7 +240,7 @@ def test_a_call_that_comes_late_is_ignored(world: World) -> None:
     one.reserve(1, "late")  # decided alone; arrives after the next call
     assert one.reserve(700_000)
     other.grab()
-    one.link.down = True
+    one.connection.down = True
     one.grab()
     assert 780_000 < world.used <= LIMIT
 
@@ -293,7 +293,7 @@ def test_who_comes_too_late_loses_the_slice_it_still_held(world: World) -> None:
     world.empty(1)  # nobody alive had seen what was spent: the hole that is documented
     assert late.reserve(0)
     assert late.budgets.held(world.claim) == (100_000, 100_000)
-    late.link.down = True
+    late.connection.down = True
     assert not late.reserve(1)
 
 
@@ -307,7 +307,7 @@ def test_the_ledger_is_asked_once_and_counts_once(redis_server: RedisServer) -> 
 
     for slot in range(3):
         one = world.process(slot)
-        one.budgets = Entitlements(world.policy, one.link, lambda: world.now, seed, world.tuning)
+        one.budgets = Entitlements(world.policy, one.connection, lambda: world.now, seed, world.timings)
         assert one.reserve(20_000)
     assert not world.process(0).reserve(60_000)
     assert asked == [world.claim.counter]
@@ -325,7 +325,7 @@ def test_a_ledger_that_cannot_be_read_is_asked_again_by_whoever_needs_it(redis_s
 
     for slot in range(2):
         one = world.process(slot)
-        one.budgets = Entitlements(world.policy, one.link, lambda: world.now, seed, world.tuning)
+        one.budgets = Entitlements(world.policy, one.connection, lambda: world.now, seed, world.timings)
     with capture_logs() as events:
         for _ in range(3):
             assert world.process(0).reserve(10_000)
@@ -360,7 +360,7 @@ def test_alerts_are_told_once_for_all(world: World) -> None:
 def test_a_forgotten_counter_keeps_what_was_spent(world: World) -> None:
     """A process with more counters than it keeps: Redis has the sum, and the process begins a new account."""
     one = world.process(0)
-    one.budgets = Entitlements(world.policy, one.link, lambda: world.now, None, world.tuning, most=2)
+    one.budgets = Entitlements(world.policy, one.connection, lambda: world.now, None, world.timings, most=2)
     claims = [make_claim(world.policy, LIMIT, value=name) for name in "abc"]
     for claim in claims * 2:
         assert one.budgets.reserve([(claim, True)], 300_000) is None

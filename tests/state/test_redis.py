@@ -22,7 +22,7 @@ from cascade.core.storm import Guard
 from cascade.state.memory import MemoryState
 from cascade.state.opening import open_state
 from cascade.state.redis import RedisState
-from cascade.state.redis_budgets import Tuning
+from cascade.state.redis_budgets import RedisTimings
 from tests.servers import RedisServer
 from tests.state.builders import make_claim, make_policy
 
@@ -55,8 +55,8 @@ def make(clock: Clock, request: pytest.FixtureRequest) -> Made:
     """A process's state at a server."""
 
     def one(server: RedisServer, name: str, **policy: Any) -> RedisState:
-        tuning = Tuning(timeout_s=30.0, beat_s=None, at=clock, sleep=clock.sleep)
-        state = RedisState(server.url, make_policy(name, **policy), Escalation(), clock, tuning=tuning)
+        timings = RedisTimings(timeout_s=30.0, heartbeat_s=None, at=clock, sleep=clock.sleep)
+        state = RedisState(server.url, make_policy(name, **policy), Escalation(), clock, timings=timings)
         request.addfinalizer(state.close)
         return state
 
@@ -140,7 +140,7 @@ def test_while_redis_is_away_a_process_spends_what_it_holds(
         server.start()
         assert one.reserve([(claim, True)], 6_000) == claim  # nobody tries before its time
         clock.now += 1
-        one.beat()
+        one.heartbeat()
     assert (actions[0], actions[-1]) == (None, "escalate")
     assert [event["event"] for event in events] == ["state_down", "storm_tripped", "state_back"]
     assert events[1]["alone"]
@@ -152,7 +152,11 @@ def test_a_redis_that_hangs_is_waited_for_once(make_redis: Callable[..., RedisSe
     """One caller pays the time-out; after it nobody does until the next try is due."""
     server = make_redis()
     state = RedisState(
-        server.url, make_policy("hangs"), Escalation(), clock, tuning=Tuning(beat_s=None, at=clock, sleep=clock.sleep)
+        server.url,
+        make_policy("hangs"),
+        Escalation(),
+        clock,
+        timings=RedisTimings(heartbeat_s=None, at=clock, sleep=clock.sleep),
     )
     state.observe(seen())
     client = Redis.from_url(server.url)
