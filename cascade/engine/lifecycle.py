@@ -73,7 +73,7 @@ class RungCaller:
     def __init__(self, runtime: Runtime, context: RequestContext, task: str) -> None:
         self.runtime, self.context = runtime, context
         self.reservation: BudgetReservation = runtime.gate.open(
-            task, context.request.metadata, observed=context.arm == "shadow"
+            task, context.request.metadata, is_shadow=context.arm == "shadow"
         )
         self.tracks: Tracks = runtime.begin(context, task)
 

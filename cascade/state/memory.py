@@ -11,7 +11,7 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 
-from cascade.core.budgets import Claim
+from cascade.core.budgets import ApplicableBudget
 from cascade.core.climb import Observation
 from cascade.core.policy import Policy
 from cascade.core.policy.certificate import Escalation
@@ -20,8 +20,8 @@ from cascade.forks import renew_in_children
 from cascade.home import home
 from cascade.logs import log_event
 from cascade.state import Alert, Seed
-from cascade.state.claims import Asking, reached
 from cascade.state.memory_guard import MemoryGuard
+from cascade.state.seeds import Asking, reached
 
 __all__ = ["BudgetCounters", "MemoryState", "process_counters"]
 
@@ -42,7 +42,7 @@ class _Tally:
 class BudgetCounters:
     """What was spent and reserved of each counter: exact, and safe between threads.
 
-    A finished period's counters go when a claim of a later one is seen (the claims tell the time) and nothing of them
+    A finished period's counters go when a budget of a later one is seen (the budgets tell the time) and nothing of them
     is reserved. In a period up to `most` are kept; those that come after share one counter per budget, which may refuse
     early but can never be overspent, and that is told.
     """
@@ -67,99 +67,101 @@ class BudgetCounters:
             tally = self._tallies.get(counter)
             return (tally.settled, tally.reserved) if tally else (0, 0)
 
-    def knows(self, claims: Sequence[Claim]) -> bool:
+    def knows(self, budgets: Sequence[ApplicableBudget]) -> bool:
         """Whether nothing need be asked to decide on these."""
         with self._lock:
-            return not any(self._must_ask(claim) for claim in claims)
+            return not any(self._must_ask(budget) for budget in budgets)
 
-    def reserve(self, claims: Sequence[tuple[Claim, bool]], bound: int, seed: Seed | None) -> Claim | None:
+    def reserve(
+        self, budgets: Sequence[tuple[ApplicableBudget, bool]], bound: int, seed: Seed | None
+    ) -> ApplicableBudget | None:
         """As `State.reserve`. `seed` is asked outside the lock, and what it says counts once.
 
         Where it cannot say, the counter goes on with what is spent here, and it is asked again at the next reservation.
         """
         with self._lock:
-            missing = [(claim, self._settled(claim)) for claim, _ in claims if self._must_ask(claim)]
+            missing = [(budget, self._settled(budget)) for budget, _ in budgets if self._must_ask(budget)]
         seeds: dict[str, int] = {}
-        for claim, settled in missing:
-            known = self._asking.ask(seed, claim)
+        for budget, settled in missing:
+            known = self._asking.ask(seed, budget)
             if known is None:
                 break  # nor can it say more of the others
-            seeds[claim.counter] = max(0, known - settled)  # what was spent here is in the ledger as well
+            seeds[budget.counter] = max(0, known - settled)  # what was spent here is in the ledger as well
         with self._lock:
-            tallies = [self._take(claim, seeds.get(claim.counter)) for claim, _ in claims]
-            for tally, (claim, hard) in zip(tallies, claims, strict=True):
-                if hard and tally.settled + tally.reserved + bound > claim.limit:
-                    return claim
+            tallies = [self._take(budget, seeds.get(budget.counter)) for budget, _ in budgets]
+            for tally, (budget, hard) in zip(tallies, budgets, strict=True):
+                if hard and tally.settled + tally.reserved + bound > budget.limit:
+                    return budget
             for tally in tallies:
                 tally.reserved += bound
         return None
 
-    def settle(self, claims: Sequence[Claim], bound: int, cost: int) -> tuple[Alert, ...]:
+    def settle(self, budgets: Sequence[ApplicableBudget], bound: int, cost: int) -> tuple[Alert, ...]:
         """As `State.settle`."""
         alerts: list[Alert] = []
         with self._lock:
-            for claim in claims:
-                tally = self._find(claim)
+            for budget in budgets:
+                tally = self._find(budget)
                 if tally is None:
                     continue  # of a period that is over, in a child that was forked meanwhile
                 tally.reserved = max(0, tally.reserved - bound)
                 tally.settled += cost
-                for share, least in reached(claim):
+                for share, least in reached(budget):
                     if tally.settled >= least and share not in tally.told:
                         tally.told.add(share)
-                        alerts.append(Alert(claim, share, tally.settled))
+                        alerts.append(Alert(budget, share, tally.settled))
         return tuple(alerts)
 
-    def _find(self, claim: Claim) -> _Tally | None:
-        return self._tallies.get(claim.counter) or self._tallies.get(_shared_name(claim))
+    def _find(self, budget: ApplicableBudget) -> _Tally | None:
+        return self._tallies.get(budget.counter) or self._tallies.get(_shared_name(budget))
 
-    def _must_ask(self, claim: Claim) -> bool:
-        tally = self._find(claim)
+    def _must_ask(self, budget: ApplicableBudget) -> bool:
+        tally = self._find(budget)
         return tally is None or not tally.seeded
 
-    def _settled(self, claim: Claim) -> int:
-        tally = self._find(claim)
+    def _settled(self, budget: ApplicableBudget) -> int:
+        tally = self._find(budget)
         return 0 if tally is None else tally.settled
 
-    def _take(self, claim: Claim, more: int | None) -> _Tally:
+    def _take(self, budget: ApplicableBudget, more: int | None) -> _Tally:
         """Its tally, with what the ledger knows beside what is spent here (None: it could not say)."""
-        tally = self._find(claim)
+        tally = self._find(budget)
         if tally is None:
-            tally = self._begin(claim)
+            tally = self._begin(budget)
         if more is not None and not tally.seeded:
             tally.seeded = True
             tally.settled += more
             # Whoever spent it was told; only what is spent here is told here.
-            tally.told.update(share for share, least in reached(claim) if more >= least)
+            tally.told.update(share for share, least in reached(budget) if more >= least)
         return tally
 
-    def _begin(self, claim: Claim) -> _Tally:
-        name = claim.counter
-        if claim.starts > self._now:
-            self._now = claim.starts
+    def _begin(self, budget: ApplicableBudget) -> _Tally:
+        name = budget.counter
+        if budget.starts > self._now:
+            self._now = budget.starts
             over = [key for key, one in self._tallies.items() if one.ends <= self._now and not one.reserved]
             for key in over:
                 del self._tallies[key]
         if len(self._tallies) >= self._most:
-            name = _shared_name(claim)
-            _tell_full(claim, self._most)
-        tally = self._tallies[name] = _Tally(claim.ends, 0, seeded=False)
+            name = _shared_name(budget)
+            _tell_full(budget, self._most)
+        tally = self._tallies[name] = _Tally(budget.ends, 0, seeded=False)
         return tally
 
 
-def _shared_name(claim: Claim) -> str:
-    return f"{claim.policy}/{claim.scope}|*|{claim.span}|{claim.period}|{claim.nth}"
+def _shared_name(budget: ApplicableBudget) -> str:
+    return f"{budget.policy}/{budget.scope}|*|{budget.span}|{budget.period}|{budget.nth}"
 
 
-def _tell_full(claim: Claim, most: int) -> None:
+def _tell_full(budget: ApplicableBudget, most: int) -> None:
     log_event(
         "error",
         "budget_counters_full",
-        policy=claim.policy,
-        per=claim.scope,
-        period=claim.period,
+        policy=budget.policy,
+        per=budget.scope,
+        period=budget.period,
         counters=most,
-        hint=f"more values of {claim.scope!r} than counters are kept for: the rest share one budget until the period ends",
+        hint=f"more values of {budget.scope!r} than counters are kept for: the rest share one budget until the period ends",
     )
 
 
@@ -206,17 +208,17 @@ class MemoryState:
         """As `State.observe`."""
         return self._guard.observe(observation)
 
-    def may_wait(self, claims: Sequence[Claim]) -> bool:
+    def may_wait(self, budgets: Sequence[ApplicableBudget]) -> bool:
         """As `State.may_wait`: the ledger is asked of a counter that is new here."""
-        return self._seed is not None and not self._counters.knows(claims)
+        return self._seed is not None and not self._counters.knows(budgets)
 
-    def reserve(self, claims: Sequence[tuple[Claim, bool]], bound: int) -> Claim | None:
+    def reserve(self, budgets: Sequence[tuple[ApplicableBudget, bool]], bound: int) -> ApplicableBudget | None:
         """As `State.reserve`."""
-        return self._counters.reserve(claims, bound, self._seed)
+        return self._counters.reserve(budgets, bound, self._seed)
 
-    def settle(self, claims: Sequence[Claim], bound: int, cost: int) -> tuple[Alert, ...]:
+    def settle(self, budgets: Sequence[ApplicableBudget], bound: int, cost: int) -> tuple[Alert, ...]:
         """As `State.settle`."""
-        return self._counters.settle(claims, bound, cost)
+        return self._counters.settle(budgets, bound, cost)
 
     def close(self) -> None:
         """Nothing is held that others wait for."""

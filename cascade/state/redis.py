@@ -14,7 +14,7 @@ from collections.abc import Callable, Sequence
 from contextlib import suppress
 from weakref import WeakSet, finalize, ref
 
-from cascade.core.budgets import Claim
+from cascade.core.budgets import ApplicableBudget
 from cascade.core.climb import Observation
 from cascade.core.errors import ConfigurationError
 from cascade.core.policy import Policy
@@ -87,29 +87,29 @@ class RedisState:
             tell_change(self._policy, change, alone=shared is None)
         return action
 
-    def may_wait(self, claims: Sequence[Claim]) -> bool:
+    def may_wait(self, budgets: Sequence[ApplicableBudget]) -> bool:
         """As `State.may_wait`."""
-        return bool(claims)
+        return bool(budgets)
 
-    def reserve(self, claims: Sequence[tuple[Claim, bool]], bound: int) -> Claim | None:
+    def reserve(self, budgets: Sequence[tuple[ApplicableBudget, bool]], bound: int) -> ApplicableBudget | None:
         """As `State.reserve`."""
-        if not claims:
+        if not budgets:
             return None
         if not self._is_used:
             self._is_used = True
             at_workers_end(_close_all)
-        refusing = self._budgets.reserve(claims, bound)
+        refusing = self._budgets.reserve(budgets, bound)
         if self._timings.heartbeat_s is not None and (self._heart is None or not self._heart.is_alive()):
             self._start_heart(self._timings.heartbeat_s)
         return refusing
 
-    def settle(self, claims: Sequence[Claim], bound: int, cost: int) -> tuple[Alert, ...]:
+    def settle(self, budgets: Sequence[ApplicableBudget], bound: int, cost: int) -> tuple[Alert, ...]:
         """As `State.settle`."""
-        return self._budgets.settle(claims, bound, cost)
+        return self._budgets.settle(budgets, bound, cost)
 
-    def held(self, claim: Claim) -> tuple[int, int]:
+    def held(self, budget: ApplicableBudget) -> tuple[int, int]:
         """What this process uses of a budget, and may use at most without asking, in nano-USD."""
-        return self._budgets.held(claim)
+        return self._budgets.held(budget)
 
     def heartbeat(self) -> None:
         """What the heart does each `heartbeat_s`."""

@@ -9,7 +9,7 @@ what it may spend while Redis cannot be reached. So the sum of what all may spen
 - A process that dies: what it held stays counted until the period ends, slice and all: nobody knows what of it was spent.
 - Redis comes back empty: the first to notice begins a new epoch, and for `recovery_s` (of Redis's clock) nobody is granted
   more than it holds, while every process says again what that is. Each also says which total it saw last: what of the
-  latest total nobody claims belonged to processes that are gone, and stays counted.
+  latest total nobody budgets belonged to processes that are gone, and stays counted.
 - The hole that is left: spend that no living process has seen when Redis comes back empty. The ledger's seed covers it
   where it knows of it; `appendonly yes` closes it.
 """
@@ -24,12 +24,12 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from typing import Any, cast
 
-from cascade.core.budgets import Claim
+from cascade.core.budgets import ApplicableBudget
 from cascade.forks import renew_in_children
 from cascade.logs import log_event
 from cascade.state import Alert, Seed
 from cascade.state.circuit import RedisConnection, Script
-from cascade.state.claims import Asking, reached
+from cascade.state.seeds import Asking, reached
 
 __all__ = ["Entitlements", "RedisTimings"]
 
@@ -67,7 +67,7 @@ class _Entry:
 
     name: str
     who: str
-    claim: Claim
+    budget: ApplicableBudget
     seed: int | None
     settled: int = 0
     reserved: int = 0
@@ -85,12 +85,12 @@ class _Entry:
         return self.settled + self.reserved
 
     def arguments(self, hard: bool) -> tuple[str | int, ...]:
-        claim = self.claim
-        first, *second = (least for _, least in reached(claim))
+        budget = self.budget
+        first, *second = (least for _, least in reached(budget))
         seed = self.seed if self.seed is not None else "-" if self.unsure else ""
-        keep = int(claim.ends - claim.starts) + _KEEP_S
+        keep = int(budget.ends - budget.starts) + _KEEP_S
         return (
-            self.who, min(claim.limit, _LARGEST), int(hard), seed, self.used, self.settled, self.held,
+            self.who, min(budget.limit, _LARGEST), int(hard), seed, self.used, self.settled, self.held,
             self.acked, self.calls, self.total, keep, first, *(second or [_LARGEST]), self.told,
         )  # fmt: skip
 
@@ -145,21 +145,21 @@ class Entitlements:
         """Whether Redis counts something of this process's."""
         return bool(self._entries)
 
-    def held(self, claim: Claim) -> tuple[int, int]:
+    def held(self, budget: ApplicableBudget) -> tuple[int, int]:
         """What this process uses of a budget, and what it may use at most without asking."""
         with self._lock:
-            entry = self._entries.get(claim.counter)
+            entry = self._entries.get(budget.counter)
             return (entry.used, entry.held) if entry else (0, 0)
 
-    def reserve(self, claims: Sequence[tuple[Claim, bool]], bound: int) -> Claim | None:
+    def reserve(self, budgets: Sequence[tuple[ApplicableBudget, bool]], bound: int) -> ApplicableBudget | None:
         """As `State.reserve`. Where Redis is new to everybody, a first process waits for the recovery to end."""
-        hards = [hard for _, hard in claims]
+        hards = [hard for _, hard in budgets]
         waited = False
         if self._is_unsure:
-            self._ask_again(claims)
+            self._ask_again(budgets)
         while True:
             with self._lock:
-                entries = [self._take(claim) for claim, _ in claims]
+                entries = [self._take(budget) for budget, _ in budgets]
                 reply = self._send("reserve", entries, hards, bound)
                 if reply is None or reply.status == "stale":
                     return self._reserve_alone(entries, hards, bound)
@@ -175,7 +175,7 @@ class Entitlements:
                 self._timings.sleep(wait_s)
                 waited = True
             else:
-                return claims[at][0]
+                return budgets[at][0]
 
     def _ask(self, entry: _Entry) -> None:
         """Ask the ledger, which may read a disk: outside the lock.
@@ -184,24 +184,24 @@ class Entitlements:
         none of them could ask, may be: nobody can tell whether it was written by then, and a limit must hold.
         """
         settled = entry.settled
-        known = self._asking.ask(self._seed, entry.claim)
+        known = self._asking.ask(self._seed, entry.budget)
         with self._lock:
             if known is None:
                 self._is_unsure = entry.unsure = True
             elif entry.seed is None:
                 entry.seed, entry.unsure = max(0, known - settled), False
 
-    def _ask_again(self, claims: Sequence[tuple[Claim, bool]]) -> None:
+    def _ask_again(self, budgets: Sequence[tuple[ApplicableBudget, bool]]) -> None:
         with self._lock:
-            found = [self._entries.get(claim.counter) for claim, _ in claims]
+            found = [self._entries.get(budget.counter) for budget, _ in budgets]
         for entry in found:
             if entry is not None and entry.unsure:
                 self._ask(entry)
 
-    def settle(self, claims: Sequence[Claim], bound: int, cost: int) -> tuple[Alert, ...]:
+    def settle(self, budgets: Sequence[ApplicableBudget], bound: int, cost: int) -> tuple[Alert, ...]:
         """As `State.settle`."""
         with self._lock:
-            found = [entry for claim in claims if (entry := self._entries.get(claim.counter)) is not None]
+            found = [entry for budget in budgets if (entry := self._entries.get(budget.counter)) is not None]
             for entry in found:
                 entry.reserved = max(0, entry.reserved - bound)
                 entry.settled += cost
@@ -214,9 +214,9 @@ class Entitlements:
             alerts: list[Alert] = []
             for entry, part in zip(found, reply.parts, strict=False):
                 tell, spent = part[5], int(part[6])
-                for bit, (share, _) in zip((1, 2), reached(entry.claim), strict=False):
+                for bit, (share, _) in zip((1, 2), reached(entry.budget), strict=False):
                     if tell & bit:
-                        alerts.append(Alert(entry.claim, share, spent))
+                        alerts.append(Alert(entry.budget, share, spent))
             return tuple(alerts)
 
     def heartbeat(self) -> None:
@@ -250,16 +250,16 @@ class Entitlements:
             self._unsaid.clear()
             self._generation += 1  # who goes on after closing begins a new account
 
-    def _take(self, claim: Claim) -> _Entry:
-        name = claim.counter
+    def _take(self, budget: ApplicableBudget) -> _Entry:
+        name = budget.counter
         entry = self._entries.get(name)
         if entry is None:
-            self._latest = max(self._latest, claim.starts)
+            self._latest = max(self._latest, budget.starts)
             if len(self._entries) >= self._most:
-                self._forget_one(claim)
+                self._forget_one(budget)
             seed = 0 if self._seed is None else None
-            entry = self._entries[name] = _Entry(name, f"{self._id}.{self._generation}", claim, seed)
-        entry.claim, entry.touched = claim, self._clock()
+            entry = self._entries[name] = _Entry(name, f"{self._id}.{self._generation}", budget, seed)
+        entry.budget, entry.touched = budget, self._clock()
         self._entries.move_to_end(name)
         return entry
 
@@ -267,19 +267,19 @@ class Entitlements:
         if self._latest <= self._dropped_at:
             return
         self._dropped_at = self._latest
-        over = [name for name, one in self._entries.items() if one.claim.ends <= self._latest and not one.reserved]
+        over = [name for name, one in self._entries.items() if one.budget.ends <= self._latest and not one.reserved]
         for names in (self._entries, self._holding, self._unsaid):
             for name in over:
                 names.pop(name, None)
 
-    def _forget_one(self, claim: Claim) -> None:
+    def _forget_one(self, budget: ApplicableBudget) -> None:
         """Redis keeps what the one least lately used has spent; should it come again, it begins a new account."""
         idle = next((one for one in self._entries.values() if not one.reserved), None)
         if idle is None:
             return
         if not self._generation:
             log_event(
-                "warning", "budget_counters_full", policy=self._policy, per=claim.scope, period=claim.period, counters=self._most,
+                "warning", "budget_counters_full", policy=self._policy, per=budget.scope, period=budget.period, counters=self._most,
                 hint="each further one costs a second round trip",
             )  # fmt: skip
         idle.held = idle.used
@@ -293,10 +293,10 @@ class Entitlements:
         if entry.held - entry.used > 2 * entry.slice:
             entry.held = entry.used + entry.slice
 
-    def _reserve_alone(self, entries: Sequence[_Entry], hards: Sequence[bool], bound: int) -> Claim | None:
+    def _reserve_alone(self, entries: Sequence[_Entry], hards: Sequence[bool], bound: int) -> ApplicableBudget | None:
         for entry, hard in zip(entries, hards, strict=True):
             if hard and entry.used + bound > entry.held:
-                return entry.claim
+                return entry.budget
         for entry in entries:
             entry.reserved += bound
             self._unsaid[entry.name] = entry

@@ -17,7 +17,7 @@ import structlog
 from cascade.core.policy.certificate import Escalation
 from cascade.state.redis import RedisState
 from cascade.state.redis_budgets import RedisTimings
-from tests.state.builders import make_claim, make_policy
+from tests.state.builders import make_budget, make_policy
 
 LIMIT = 200_000_000
 THREADS = 4
@@ -26,13 +26,13 @@ _PATIENCE_S = 60.0
 
 def spend(state: RedisState, chance: random.Random, ending: threading.Event) -> int:
     """Reserve, settle, again; until it is refused after the end was said."""
-    spent, claim, until = 0, make_claim("shared", LIMIT), time.monotonic() + _PATIENCE_S
+    spent, budget, until = 0, make_budget("shared", LIMIT), time.monotonic() + _PATIENCE_S
     while time.monotonic() < until:
         bound = chance.randrange(1, 1_000_000)
-        if state.reserve([(claim, True)], bound) is None:
+        if state.reserve([(budget, True)], bound) is None:
             cost = chance.randrange(bound)
             spent += cost
-            state.settle([claim], bound, cost)
+            state.settle([budget], bound, cost)
             ending.wait(0.001)  # the model's turn
         elif ending.wait(0.02):
             return spent

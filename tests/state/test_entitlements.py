@@ -14,11 +14,11 @@ from hypothesis import strategies as st
 from redis import Redis
 from structlog.testing import capture_logs
 
-from cascade.core.budgets import Claim
+from cascade.core.budgets import ApplicableBudget
 from cascade.state.circuit import RedisConnection, Script
 from cascade.state.redis_budgets import Entitlements, RedisTimings
 from tests.servers import RedisServer
-from tests.state.builders import make_claim
+from tests.state.builders import make_budget
 
 LIMIT = 1_000_000
 _numbers = itertools.count()
@@ -56,9 +56,9 @@ class World:
     gone: list[int] = field(default_factory=list)
 
     @property
-    def claim(self) -> Claim:
+    def budget(self) -> ApplicableBudget:
         """The budget."""
-        return make_claim(self.policy, LIMIT)
+        return make_budget(self.policy, LIMIT)
 
     @property
     def used(self) -> int:
@@ -131,7 +131,7 @@ class Process:
     def reserve(self, bound: int, fault: str | None = None) -> bool:
         """Whether a call that may cost `bound` may be made."""
         self.connection.fault = fault
-        let_in = self.budgets.reserve([(self.world.claim, True)], bound) is None
+        let_in = self.budgets.reserve([(self.world.budget, True)], bound) is None
         if let_in:
             self.reserved.append(bound)
         return let_in
@@ -141,7 +141,7 @@ class Process:
         self.connection.fault = None
         if self.reserve(0):
             self.reserved.pop()
-            self.budgets.settle([self.world.claim], 0, 0)
+            self.budgets.settle([self.world.budget], 0, 0)
 
     def grab(self) -> None:
         """Reserve all that can be had."""
@@ -156,7 +156,7 @@ class Process:
         bound = self.reserved.pop(0)
         self.settled += int(bound * share)
         self.connection.fault = fault
-        alerts = self.budgets.settle([self.world.claim], bound, int(bound * share))
+        alerts = self.budgets.settle([self.world.budget], bound, int(bound * share))
         return tuple(alert.share for alert in alerts)
 
 
@@ -258,10 +258,10 @@ def test_who_lives_through_an_empty_restart_gets_no_more_than_it_holds(world: Wo
     """It does not wait: what is refused for these seconds is said to be out of budget."""
     one = world.process(0)
     assert one.reserve(100_000)
-    used, held = one.budgets.held(world.claim)
+    used, held = one.budgets.held(world.budget)
     assert (used, held) == (100_000, 110_000)
     Redis.from_url(world.url).delete(
-        *(f"cascade:{{{world.policy}}}:budget:{name}" for name in ("epoch", world.claim.counter))
+        *(f"cascade:{{{world.policy}}}:budget:{name}" for name in ("epoch", world.budget.counter))
     )
     assert not one.reserve(10_001)
     assert one.reserve(10_000)
@@ -288,11 +288,11 @@ def test_who_comes_too_late_loses_the_slice_it_still_held(world: World) -> None:
     """Redis forgot it, and a newcomer was granted all there is: what Redis says is less than what it held, and holds."""
     late = world.process(0)
     assert late.reserve(100_000)
-    assert late.budgets.held(world.claim) == (100_000, 110_000)
+    assert late.budgets.held(world.budget) == (100_000, 110_000)
     late.stopped = True
     world.empty(1)  # nobody alive had seen what was spent: the hole that is documented
     assert late.reserve(0)
-    assert late.budgets.held(world.claim) == (100_000, 100_000)
+    assert late.budgets.held(world.budget) == (100_000, 100_000)
     late.connection.down = True
     assert not late.reserve(1)
 
@@ -301,8 +301,8 @@ def test_the_ledger_is_asked_once_and_counts_once(redis_server: RedisServer) -> 
     """The first process of a period says what was spent before; nobody else is asked."""
     world, asked = World(redis_server.url), list[str]()
 
-    def seed(claim: Claim) -> int:
-        asked.append(claim.counter)
+    def seed(budget: ApplicableBudget) -> int:
+        asked.append(budget.counter)
         return 900_000
 
     for slot in range(3):
@@ -310,7 +310,7 @@ def test_the_ledger_is_asked_once_and_counts_once(redis_server: RedisServer) -> 
         one.budgets = Entitlements(world.policy, one.connection, lambda: world.now, seed, world.timings)
         assert one.reserve(20_000)
     assert not world.process(0).reserve(60_000)
-    assert asked == [world.claim.counter]
+    assert asked == [world.budget.counter]
     world.close()
 
 
@@ -318,7 +318,7 @@ def test_a_ledger_that_cannot_be_read_is_asked_again_by_whoever_needs_it(redis_s
     """Calls go on meanwhile; then what it knows beside what was spent here is counted, once for all processes."""
     world, known = World(redis_server.url), list[int]()
 
-    def seed(_: Claim) -> int:
+    def seed(_: ApplicableBudget) -> int:
         if not known:
             raise OSError
         return known[0]
@@ -350,28 +350,28 @@ def test_alerts_are_told_once_for_all(world: World) -> None:
     assert other.settle() == ()
     assert one.reserve(1_000)
     assert one.settle() == (0.8,)
-    assert other.budgets.reserve([(world.claim, False)], 200_000) is None  # a soft one
-    assert [alert.share for alert in other.budgets.settle([world.claim], 200_000, 200_000)] == [1.0]
+    assert other.budgets.reserve([(world.budget, False)], 200_000) is None  # a soft one
+    assert [alert.share for alert in other.budgets.settle([world.budget], 200_000, 200_000)] == [1.0]
     other.settled += 188_000  # to the limit; the world knows no soft budgets
     world.empty(0)
-    assert one.budgets.settle([world.claim], 0, 0) == other.budgets.settle([world.claim], 0, 0) == ()
+    assert one.budgets.settle([world.budget], 0, 0) == other.budgets.settle([world.budget], 0, 0) == ()
 
 
 def test_a_forgotten_counter_keeps_what_was_spent(world: World) -> None:
     """A process with more counters than it keeps: Redis has the sum, and the process begins a new account."""
     one = world.process(0)
     one.budgets = Entitlements(world.policy, one.connection, lambda: world.now, None, world.timings, most=2)
-    claims = [make_claim(world.policy, LIMIT, value=name) for name in "abc"]
-    for claim in claims * 2:
-        assert one.budgets.reserve([(claim, True)], 300_000) is None
-        one.budgets.settle([claim], 300_000, 300_000)
-    assert [one.budgets.reserve([(claim, True)], 400_001) for claim in claims] == claims
-    assert [one.budgets.reserve([(claim, True)], 400_000) for claim in claims] == [None, None, None]
+    budgets = [make_budget(world.policy, LIMIT, value=name) for name in "abc"]
+    for budget in budgets * 2:
+        assert one.budgets.reserve([(budget, True)], 300_000) is None
+        one.budgets.settle([budget], 300_000, 300_000)
+    assert [one.budgets.reserve([(budget, True)], 400_001) for budget in budgets] == budgets
+    assert [one.budgets.reserve([(budget, True)], 400_000) for budget in budgets] == [None, None, None]
 
 
 def test_all_budgets_must_have_room_or_nothing_is_reserved(world: World) -> None:
     """The first that refuses is named; the others are as they were. A soft one never refuses, and counts."""
-    wide, narrow = world.claim, make_claim(world.policy, 1_000, value="w")
+    wide, narrow = world.budget, make_budget(world.policy, 1_000, value="w")
     budgets = world.process(0).budgets
     assert budgets.reserve([(wide, True), (narrow, True)], 1_001) == narrow
     assert budgets.held(wide)[0] == budgets.held(narrow)[0] == 0
