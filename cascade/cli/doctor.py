@@ -20,7 +20,7 @@ from cascade.engine.mode_switch import ModeSwitch
 from cascade.ledger.reading import address_of, reading, where_told
 from cascade.policy.loading import load_policy
 from cascade.policy.plans import make_plan
-from cascade.state.opening import look_at_state
+from cascade.state.opening import check_state
 
 __all__ = ["Finding", "run_doctor"]
 
@@ -114,7 +114,7 @@ def _ledger(policy: Policy) -> Finding:
 
 def _state() -> Finding:
     try:
-        where, problem = look_at_state(None)
+        where, problem = check_state(None)
     except CascadeError as wrong:
         return Finding("state", "missing", str(wrong), "correct CASCADE_STATE, or unset it")
     if problem is not None:
