@@ -172,7 +172,7 @@ class BudgetReservation:
                 soft = _SOFT_LIMIT if limits.on_exhausted == "hold" else ""
                 return Refusal(
                     f"the budget of {self._gate.policy} per request, {told_usd(limit)}, has no room for a call that may"
-                    f" cost {told_usd(bound)} beside the {told_usd(self._spent)} spent{soft}",
+                    f" cost {told_usd(bound)} on top of the {told_usd(self._spent)} spent{soft}",
                     bound,
                 )
         applicable = self._gate.applicable(self._budgets, self._task, self._metadata) if self._budgets else ()

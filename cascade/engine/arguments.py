@@ -86,7 +86,7 @@ class AskArguments:
         if max_tokens is not None and type(max_tokens) is not int:
             raise RequestError(f"max_tokens: must be a whole number, not {type(max_tokens).__name__}")
         _check_deadline(self.options.get("deadline_s"))
-        wanted = response_type(self.response_model) if self.response_model is not None else None
+        answer_type = response_type(self.response_model) if self.response_model is not None else None
         are_strings = isinstance(metadata, Mapping) and all(
             isinstance(text, str)
             for pair in metadata.items()  # pyright: ignore[reportUnknownVariableType]
@@ -99,8 +99,8 @@ class AskArguments:
             system=tuple(system) if isinstance(system, (list, tuple)) else system,  # pyright: ignore[reportUnknownArgumentType]
             task=self.options.get("task"),
             flags=frozenset(flags),
-            schema=wanted.schema if wanted else None,
-            prompt_schema=wanted.prompt_schema if wanted else None,
+            schema=answer_type.schema if answer_type else None,
+            prompt_schema=answer_type.prompt_schema if answer_type else None,
             max_tokens=max_tokens,
             metadata=dict(metadata),  # pyright: ignore[reportUnknownArgumentType]
             id=f"casc_{uuid.uuid4().hex}",

@@ -137,18 +137,18 @@ def run_request(runtime: Runtime, context: RequestContext) -> Lifecycle:
     """Run one request to its answer. Raises what its climb raises. Closing the generator cancels the request."""
     climb = context.climb
     with closing(climb):
-        wanted = next(climb)  # raises RequestError if a rung cannot take the request; nothing has begun by then
-        assert isinstance(wanted, Ask), "a climb begins by asking"
-        rung_caller = RungCaller(runtime, context, wanted.task)
+        event = next(climb)  # raises RequestError if a rung cannot take the request; nothing has begun by then
+        assert isinstance(event, Ask), "a climb begins by asking"
+        rung_caller = RungCaller(runtime, context, event.task)
         steps: tuple[Step, ...] = ()
         try:
             try:
                 while True:
-                    steps = wanted.steps
-                    if isinstance(wanted, Ask):
-                        wanted = climb.send((yield from rung_caller.call(wanted.index, steps)))
+                    steps = event.steps
+                    if isinstance(event, Ask):
+                        event = climb.send((yield from rung_caller.call(event.index, steps)))
                     else:
-                        wanted = climb.send((yield from _situation(rung_caller, wanted)))
+                        event = climb.send((yield from _situation(rung_caller, event)))
             except StopIteration as done:
                 answer: Answer = replace(done.value, arm=context.arm, latency_s=runtime.elapsed(context))
         except ClimbError as error:
@@ -171,7 +171,7 @@ def notify_ended(rung_caller: RungCaller, end: Ended) -> Generator[Effect, Any, 
 
 
 def _situation(rung_caller: RungCaller, observation: Observation) -> Generator[Effect, Any, Situation]:
-    """What the storm guard and the deadline say after a step."""
+    """The storm guard's action, and whether the deadline has passed, after a step."""
     runtime, context = rung_caller.runtime, rung_caller.context
     action = None
     if context.is_guarded:

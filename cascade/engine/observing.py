@@ -1,7 +1,7 @@
 """`mode: observe`: a sample of the requests that the baseline answers is also sent through the ladder, and only recorded.
 
 Such a shadow request calls every rung, as `record` does: a threshold can only be chosen if each rung's reply is known. If the
-baseline is the top rung, its reply is used and not asked for again. The rule then decides over these replies what the ladder
+baseline is the top rung, its reply is used and the rung is not called again. The rule then decides over these replies what the ladder
 would have shipped. Nobody gets that answer. Its cost counts in the policy's budgets, and in `observe.daily_usd`.
 """
 
@@ -133,15 +133,15 @@ def _would_ship(runtime: Runtime, context: RequestContext, steps: list[Step], an
         step_at[runtime.policy.top] = replace(answered.steps[-1], index=runtime.policy.top)
     running = climb(runtime.plan, context.request, checks=context.checks, accept=context.accept)
     try:
-        wanted = next(running)
+        event = next(running)
         while True:
-            if not isinstance(wanted, Ask):
-                wanted = running.send(Situation())
+            if not isinstance(event, Ask):
+                event = running.send(Situation())
                 continue
-            step = step_at.get(wanted.index)
+            step = step_at.get(event.index)
             if step is None:
                 return None
-            wanted = running.send(Recorded(step.verdict, step.usage, step.cost_nanousd))
+            event = running.send(Recorded(step.verdict, step.usage, step.cost_nanousd))
     except StopIteration as done:
         return replace(done.value, arm="shadow")
     finally:

@@ -155,5 +155,5 @@ def test_what_is_no_address_is_refused(options: dict[str, Any], told: str) -> No
 @pytest.mark.parametrize("metadata", ["x", {1: "x"}, {"a": ["x"]}, {"b": None}, ["customer"]])
 def test_metadata_are_texts(asking: Asking, emulator: Emulator, metadata: Any) -> None:
     """Nothing is made a text that is none: the books would be wrong."""
-    with pytest.raises(RequestError, match="^metadata: "):
+    with pytest.raises(RequestError, match=r"^metadata: "):
         asking(ladder(), emulator).ask("sure", metadata=metadata)
