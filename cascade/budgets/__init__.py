@@ -1,4 +1,4 @@
-"""Budgets at work: before each call a driver asks whether every budget has room for it, and says afterwards what it cost.
+"""Live budgets: before each call a driver checks that every budget has room for it, and afterwards settles what it cost.
 
-Read in this order: `gate` (what drivers ask), `notices` (who is notified), `delivering` (how).
+Read in this order: `gate` (what drivers call), `notices` (what is notified), `delivering` (how it is sent).
 """

@@ -1,7 +1,7 @@
-"""Delivering notices off the caller's thread: a bounded queue, one daemon worker while there is anything in it.
+"""Sends notices off the caller's thread: a bounded queue, and one daemon worker while it is not empty.
 
-Each delivery has its time-out as a whole, whatever it hangs on (a name that is not resolved, a server that drips): past
-it the worker goes on, and its target is passed over until what hangs has come back.
+A time-out bounds each delivery as a whole, whatever it waits for (name resolution, a slow server). After it the worker
+goes on with the queue, and skips this target until the late delivery has returned.
 """
 
 from __future__ import annotations
@@ -21,17 +21,17 @@ from cascade.policy.budgets import function_of, is_address
 
 __all__ = ["Deliveries", "Target", "target_of"]
 
-_MOST_WAITING = 256
+_MAX_QUEUED = 256
 _AT_EXIT_S = 10.0
 
 
 class _Undelivered(Exception):
-    """Why; nothing in it that an address may hold."""
+    """Why a notice was not delivered. Its text holds no part of the address."""
 
 
 @dataclass(eq=False, slots=True)
 class Target:
-    """Who is told. `name` may be logged: a host, or `module:function`. `hanging`: a delivery that has not come back."""
+    """An entry of `notify`. `name` may be logged: a host, or `module:function`. `hanging`: a delivery past its time-out."""
 
     name: str
     send: Callable[[Any], object]
@@ -41,7 +41,7 @@ class Target:
 
 
 def target_of(target: str, timeout_s: float) -> Target:
-    """An entry of `notify`, bound; LookupError where its function is not there."""
+    """The target for an entry of `notify`. Raises LookupError if its function does not exist."""
     if not is_address(target):
         return Target(target, function_of(target), is_post=False, timeout_s=timeout_s)
     host = urlsplit(target).hostname or ""
@@ -49,19 +49,19 @@ def target_of(target: str, timeout_s: float) -> Target:
 
 
 def _post(address: str, body: bytes, timeout_s: float) -> None:
-    """Post JSON; no redirect is followed (it might lead anywhere), and nothing of the response's body is read."""
-    # The standard library's client: unlike httpx2 it logs no address.
+    """Post JSON. Redirects are not followed, for they might lead anywhere, and the response's body is not read."""
+    # The standard library's client does not log addresses.
     from urllib.error import HTTPError  # noqa: PLC0415 - rarely needed, and not free to import
     from urllib.request import HTTPRedirectHandler, Request, build_opener  # noqa: PLC0415
 
-    class Stay(HTTPRedirectHandler):
+    class NoRedirects(HTTPRedirectHandler):
         def redirect_request(self, *_: object, **__: object) -> None:
             return None
 
     headers = {"content-type": "application/json", "user-agent": "cascade"}
     request = Request(address, data=body, headers=headers, method="POST")  # noqa: S310 - the policy allows http(s) alone
     try:
-        build_opener(Stay).open(request, timeout=timeout_s).close()
+        build_opener(NoRedirects).open(request, timeout=timeout_s).close()
     except HTTPError as answer:
         answer.close()
         why = " (a redirect, which is not followed)" if 300 <= answer.code < 400 else ""
@@ -69,35 +69,35 @@ def _post(address: str, body: bytes, timeout_s: float) -> None:
 
 
 class Deliveries:
-    """Notices on their way. `tell(event, **details)` logs; safe between threads and after a fork."""
+    """The queue. `log(event, **details)` reports failures. Safe between threads and after a fork."""
 
-    def __init__(self, tell: Callable[..., None]) -> None:
-        self._tell = tell
+    def __init__(self, log: Callable[..., None]) -> None:
+        self._log = log
         self.dropped = 0
         self.renew_lock()
         renew_in_children(self)
 
     def renew_lock(self) -> None:
-        """For `forks`: what waits is the parent's to deliver."""
+        """For `forks`: the parent delivers what it has queued."""
         self._changed = threading.Condition()
-        self._waiting: deque[tuple[Target, Any]] = deque()
+        self._queue: deque[tuple[Target, Any]] = deque()
         self._worker: threading.Thread | None = None
 
     def put(self, target: Target, notice: Any) -> None:
-        """Deliver this soon; drop it, and say so, where too much waits already."""
+        """Queue a notice. If the queue is full it is dropped, and that is logged."""
         dropped = 0
         with self._changed:
-            if len(self._waiting) < _MOST_WAITING and self._has_worker():
-                self._waiting.append((target, notice))
+            if len(self._queue) < _MAX_QUEUED and self._has_worker():
+                self._queue.append((target, notice))
             else:
                 self.dropped += 1
                 dropped = self.dropped
-        if dropped and dropped & (dropped - 1) == 0:  # the 1st, 2nd, 4th …: loud, and no flood
-            self._tell("notices_dropped", target=target.name, dropped=dropped)
+        if dropped and dropped & (dropped - 1) == 0:  # the 1st, 2nd, 4th …
+            self._log("notices_dropped", target=target.name, dropped=dropped)
         _alive.add(self)
 
     def drain(self, timeout_s: float) -> bool:
-        """Wait until nothing waits any more; whether that came about in time."""
+        """Wait until the queue is empty; returns whether it is."""
         with self._changed:
             return self._changed.wait_for(lambda: self._worker is None, timeout_s)
 
@@ -110,19 +110,19 @@ class Deliveries:
     def _work(self) -> None:
         while True:
             with self._changed:
-                if not self._waiting:
+                if not self._queue:
                     self._worker = None
                     self._changed.notify_all()
                     return
-                target, notice = self._waiting.popleft()
+                target, notice = self._queue.popleft()
             why = self._deliver(target, notice)
             if why:
-                self._tell("notice_failed", target=target.name, problem=why)
+                self._log("notice_failed", target=target.name, problem=why)
 
     def _deliver(self, target: Target, notice: Any) -> str | None:
-        """Why it could not be delivered; None where it was."""
+        """Why it could not be delivered; None if it was."""
         if target.hanging is not None and target.hanging.is_alive():
-            return "the delivery before this one has not come back"
+            return "an earlier delivery to this target has not returned"
         problems: list[str] = []
 
         def send() -> None:
@@ -132,19 +132,18 @@ class Deliveries:
                 problems.append(late)
             except _Undelivered as problem:
                 problems.append(str(problem))
-            except Exception as problem:  # noqa: BLE001 - a function of the user's, or any fault of a network
+            except Exception as problem:  # noqa: BLE001 - a user's function, or any network failure
                 cause = getattr(problem, "reason", None)
-                late_cause = target.is_post and isinstance(cause, TimeoutError)
                 known = cause if target.is_post and isinstance(cause, Exception) else problem
-                problems.append(late if late_cause else type(known).__name__)
+                problems.append(late if isinstance(known, TimeoutError) else type(known).__name__)
 
         late = f"it took longer than {target.timeout_s:g} s"
-        helper = threading.Thread(target=send, name="cascade-notice", daemon=True)
-        if not _started(helper):  # the interpreter is about to end
+        delivery = threading.Thread(target=send, name="cascade-notice", daemon=True)
+        if not _started(delivery):  # the interpreter is about to end
             send()
             return problems[0] if problems else None
-        helper.join(target.timeout_s)
-        target.hanging = helper if helper.is_alive() else None
+        delivery.join(target.timeout_s)
+        target.hanging = delivery if delivery.is_alive() else None
         if target.hanging is not None:
             return late
         return problems[0] if problems else None
@@ -153,7 +152,7 @@ class Deliveries:
 def _started(thread: threading.Thread) -> bool:
     try:
         thread.start()
-    except RuntimeError:  # no thread can be had: too many, or the interpreter is about to end
+    except RuntimeError:  # too many threads, or the interpreter is about to end
         return False
     return True
 
@@ -162,7 +161,7 @@ _alive: WeakSet[Deliveries] = WeakSet()
 
 
 def _drain_all() -> None:
-    """A short-lived process still delivers what it has to tell, within bounds."""
+    """At exit: deliver what is queued, for a bounded time."""
     until = time.monotonic() + _AT_EXIT_S
     for one in list(_alive):
         one.drain(max(0.0, until - time.monotonic()))

@@ -1,6 +1,6 @@
-"""Who is told of a budget: the log at once, and whom the policy's `notify` names, off the caller's thread.
+"""Budget alerts: each is logged at once, and sent to the targets in the policy's `notify` off the caller's thread.
 
-What is told holds amounts and the budget's name; nothing of a request, no key, and of an address its host at most.
+A notice holds amounts and the budget's name. It holds nothing of a request and no key; of an address only the host is logged.
 """
 
 from __future__ import annotations
@@ -11,26 +11,26 @@ from dataclasses import asdict, dataclass
 from typing import Any, Literal
 
 from cascade.budgets.delivering import Deliveries, Target, target_of
-from cascade.core.budgets import Claim, Span, told_usd
+from cascade.core.budgets import ApplicableBudget, Span, told_usd
 from cascade.core.policy import Policy
 from cascade.core.policy.operations import Limits, OnExhausted, Per
 from cascade.logs import log_event
 from cascade.state import Alert
 
-__all__ = ["Notice", "Notices", "places_of"]
+__all__ = ["Notice", "Notices", "number_budgets"]
 
-_MOST_TOLD = 4096  # refusals; each counter's is told once a process
-_THEN: dict[OnExhausted, str] = {
-    "alert": "it only tells: calls go on",
-    "hold": "it is a soft limit: the first rung is asked all the same, and the climb stops there",
-    "reject": "no call that might pass it is made",
+_MAX_REFUSED = 4096  # counters whose refusal was notified, which happens once per counter and process
+_CONSEQUENCES: dict[OnExhausted, str] = {
+    "alert": "this budget only alerts: calls go on",
+    "hold": "it is a soft limit: the first rung is still called, and the climb stops there",
+    "reject": "no call that might exceed it is made",
 }
 
 
-def places_of(budgets: Sequence[Limits]) -> tuple[Mapping[Span, int], ...]:
-    """Of each budget and span: how many before it in the list add up the very same spend (`Claim.nth`)."""
+def number_budgets(budgets: Sequence[Limits]) -> tuple[Mapping[Span, int], ...]:
+    """For each budget, by span: how many before it in the list add up the same spend (`ApplicableBudget.nth`)."""
     seen: dict[tuple[Per | Literal["arm"], Span], int] = {}
-    places: list[Mapping[Span, int]] = []
+    numbered: list[Mapping[Span, int]] = []
     for limits in budgets:
         own: dict[Span, int] = {}
         spans: tuple[tuple[Span, Any], ...] = (("daily", limits.daily_usd), ("monthly", limits.monthly_usd))
@@ -38,17 +38,17 @@ def places_of(budgets: Sequence[Limits]) -> tuple[Mapping[Span, int], ...]:
             if usd is not None:
                 own[span] = seen.get((limits.per, span), 0)
                 seen[limits.per, span] = own[span] + 1
-        places.append(own)
-    return tuple(places)
+        numbered.append(own)
+    return tuple(numbered)
 
 
 @dataclass(frozen=True, slots=True)
 class Notice:
-    """What is told of a budget: to a function as it is, to an address as JSON.
+    """A notice about a budget. A function gets this object, an address gets it as JSON.
 
-    `event`: budget_alert (a share of it is spent) or budget_refused (a call was not made for it). `budget` names it for
-    people, `scope` and `value` whose spend it is ("task", "refund"); `span` is daily, monthly or call, `period`
-    "2026-11-21", "2026-11" or "". `share` of the limit is reached. `text` says it all in one line.
+    `event`: budget_alert (a share of the budget is spent) or budget_refused (it had no room for a call). `budget`
+    describes it, `scope` and `value` say whose spend it is ("task", "refund"). `span`: daily, monthly or call. `period`:
+    "2026-11-21", "2026-11" or "". `share`: of the limit, 0..1. `text`: all of it in one line.
     """
 
     event: Literal["budget_alert", "budget_refused"]
@@ -66,66 +66,67 @@ class Notice:
 
 
 class Notices:
-    """Tells of one policy's budgets. LookupError for a function that is not there (`policy.budgets.budget_faults` looks before)."""
+    """Sends the notices of one policy's budgets.
+
+    Raises LookupError if a `notify` function does not exist; `policy.budgets.budget_faults` reports that earlier.
+    """
 
     def __init__(self, policy: Policy) -> None:
         self._policy = policy.name
         self._deliveries = Deliveries(_log)
         self._by_limits = [tuple(target_of(one, limits.notify_timeout_s) for one in limits.notify) for limits in policy.budget]  # fmt: skip
         self._limits = policy.budget
-        self._by_place: dict[tuple[Per | Literal["arm"], Span, int], tuple[Target, ...]] = {
+        self._by_counter: dict[tuple[Per | Literal["arm"], Span, int], tuple[Target, ...]] = {
             (limits.per, span, nth): targets
-            for limits, targets, spans in zip(policy.budget, self._by_limits, places_of(policy.budget), strict=True)
+            for limits, targets, spans in zip(
+                policy.budget, self._by_limits, number_budgets(policy.budget), strict=True
+            )
             for span, nth in spans.items()
         }
-        self._longest_s = max((limits.notify_timeout_s for limits in policy.budget if limits.notify), default=0.0)
         self._refused: set[str] = set()
 
     @property
     def dropped(self) -> int:
-        """Notices that were dropped because too many waited."""
+        """How many notices were dropped because the queue was full."""
         return self._deliveries.dropped
 
-    def tell(self, alert: Alert) -> None:
+    def notify(self, alert: Alert) -> None:
         """A budget has reached a share of its limit."""
-        claim = alert.claim
-        spent = f"{told_usd(alert.spent)}"
+        budget = alert.budget
         reached = "all of it is spent" if alert.share >= 1 else f"{alert.share:.0%} of it is spent"
         self._send(
-            _of_claim("budget_alert", claim, alert.share, alert.spent, f"{reached} ({spent})"), self._targets_of(claim)
+            _notice("budget_alert", budget, alert.share, alert.spent, f"{reached} ({told_usd(alert.spent)})"),
+            self._targets_of(budget),
         )
 
-    def tell_refusal(self, claim: Claim, bound: int) -> None:
-        """A budget has refused a call: told once a period in this process, for with `reject` it may never be all spent."""
-        if claim.counter in self._refused:
+    def notify_refusal(self, budget: ApplicableBudget, bound: int) -> None:
+        """A budget has refused a call. Notified once per counter and process: with `reject` it may never be used up."""
+        if budget.counter in self._refused:
             return
-        if len(self._refused) >= _MOST_TOLD:
+        if len(self._refused) >= _MAX_REFUSED:
             self._refused.clear()
-        self._refused.add(claim.counter)
+        self._refused.add(budget.counter)
         why = f"it has no room for a call that may cost {told_usd(bound)}"
-        self._send(_of_claim("budget_refused", claim, 1.0, None, why), self._targets_of(claim))
+        self._send(_notice("budget_refused", budget, 1.0, None, why), self._targets_of(budget))
 
-    def tell_call(self, limits: Limits, limit: int, spent: int) -> None:
-        """A request has spent more than a budget that only tells allows it; both in nano-USD."""
-        told = f"the budget of {self._policy} a request, {told_usd(limit)}"
+    def notify_overspent_call(self, limits: Limits, limit: int, spent: int) -> None:
+        """A request has spent more than `call_usd` of a budget that only alerts; both amounts in nano-USD."""
+        name = f"the budget of {self._policy} per request, {told_usd(limit)}"
         notice = Notice(
-            "budget_alert", self._policy, told, "policy", self._policy, "call", "", 1.0, spent / 1e9, limit / 1e9,
-            limits.on_exhausted, f"{told}: a request has spent {told_usd(spent)}; {_THEN[limits.on_exhausted]}",
+            "budget_alert", self._policy, name, "policy", self._policy, "call", "", 1.0, spent / 1e9, limit / 1e9,
+            limits.on_exhausted, f"{name}: a request has spent {told_usd(spent)}; {_CONSEQUENCES[limits.on_exhausted]}",
         )  # fmt: skip
         number = next((n for n, one in enumerate(self._limits) if one is limits), None)
         self._send(notice, () if number is None else self._by_limits[number])
 
-    def close(self, timeout_s: float | None = None) -> bool:
-        """Wait for what is being told, at most as long as one delivery may take; whether all of it went out.
+    def close(self, timeout_s: float) -> bool:
+        """Wait until all notices are sent; returns whether they are. At exit a process does it by itself."""
+        return self._deliveries.drain(timeout_s)
 
-        It blocks: an event loop lets a thread do it. A process that ends does it by itself.
-        """
-        return self._deliveries.drain(self._longest_s if timeout_s is None else timeout_s)
-
-    def _targets_of(self, claim: Claim) -> tuple[Target, ...]:
-        if claim.policy != self._policy:  # observe's own cap is no budget of the list
+    def _targets_of(self, budget: ApplicableBudget) -> tuple[Target, ...]:
+        if budget.policy != self._policy:  # observe.daily_usd has no `notify`
             return ()
-        return self._by_place.get((claim.scope, claim.span, claim.nth), ())
+        return self._by_counter.get((budget.scope, budget.span, budget.nth), ())
 
     def _send(self, notice: Notice, targets: tuple[Target, ...]) -> None:
         details: dict[str, Any] = {
@@ -137,7 +138,7 @@ class Notices:
             "on_exhausted": notice.on_exhausted,
         }
         if notice.on_exhausted == "hold":
-            details["hint"] = _THEN["hold"]
+            details["hint"] = _CONSEQUENCES["hold"]
         if notice.event == "budget_refused":
             del details["share"], details["spent_usd"]
         _log(notice.event, **details)
@@ -145,13 +146,17 @@ class Notices:
             self._deliveries.put(target, json.dumps(asdict(notice)).encode() if target.is_post else notice)
 
 
-def _of_claim(
-    event: Literal["budget_alert", "budget_refused"], claim: Claim, share: float, spent: int | None, what: str
+def _notice(
+    event: Literal["budget_alert", "budget_refused"],
+    budget: ApplicableBudget,
+    share: float,
+    spent: int | None,
+    what: str,
 ) -> Notice:
     return Notice(
-        event, claim.policy, claim.told, claim.scope, claim.value, claim.span, claim.period, share,
-        None if spent is None else spent / 1e9, claim.limit / 1e9, claim.on_exhausted,
-        f"{claim.told}: {what}; {_THEN[claim.on_exhausted]}",
+        event, budget.policy, budget.told, budget.scope, budget.value, budget.span, budget.period, share,
+        None if spent is None else spent / 1e9, budget.limit / 1e9, budget.on_exhausted,
+        f"{budget.told}: {what}; {_CONSEQUENCES[budget.on_exhausted]}",
     )  # fmt: skip
 
 

@@ -16,11 +16,11 @@ from cascade.core.climb import Plan
 from cascade.core.errors import CascadeError
 from cascade.core.policy import Policy, Rung
 from cascade.engine import default_policy
-from cascade.engine.mode_switch import Switch
+from cascade.engine.mode_switch import ModeSwitch
 from cascade.ledger.reading import address_of, reading, where_told
 from cascade.policy.loading import load_policy
 from cascade.policy.plans import make_plan
-from cascade.state.opening import look_at_state
+from cascade.state.opening import check_state
 
 __all__ = ["Finding", "run_doctor"]
 
@@ -84,11 +84,11 @@ def _kept(policy: Policy) -> list[Finding]:
 
 def _mode(policy: Policy) -> Finding:
     try:
-        standing = Switch(policy.name, policy.mode).standing(log=False)
+        in_force = ModeSwitch(policy.name, policy.mode).in_force(log=False)
     except CascadeError as wrong:
         return Finding("mode", "missing", str(wrong), "correct CASCADE_MODE, or unset it")
-    found = f"{standing.mode}, by {standing.source}"
-    if standing.mode == "off":
+    found = f"{in_force.mode}, by {in_force.source}"
+    if in_force.mode == "off":
         return Finding("mode", "warning", f"{found}: the baseline answers", "cascade mode enforce")
     return Finding("mode", "ok", found)
 
@@ -114,7 +114,7 @@ def _ledger(policy: Policy) -> Finding:
 
 def _state() -> Finding:
     try:
-        where, problem = look_at_state(None)
+        where, problem = check_state(None)
     except CascadeError as wrong:
         return Finding("state", "missing", str(wrong), "correct CASCADE_STATE, or unset it")
     if problem is not None:

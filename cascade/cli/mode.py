@@ -11,7 +11,7 @@ from cascade.core.errors import CascadeError, ConfigurationError, PolicyError
 from cascade.core.policy import Policy
 from cascade.core.policy.operations import Mode
 from cascade.engine import default_policy
-from cascade.engine.mode_switch import MODES, Switch, Switches, read_switches, switch_path, write_switches
+from cascade.engine.mode_switch import MODES, ModeSwitch, SwitchFile, read_switch_file, switch_path, write_switch_file
 from cascade.policy.loading import load_policy
 
 __all__ = ["named_policy", "run_mode"]
@@ -34,15 +34,15 @@ def run_mode(word: str | None, policy: str | None, *, as_json: bool) -> None:
 
 def _turn(path: Path, word: str, name: str | None) -> None:
     try:
-        before = read_switches(path)
+        before = read_switch_file(path)
     except ConfigurationError as problem:  # what was in it is lost, but a switch that cannot be turned is worse
         stderr.print(f"note: written anew, for it was no good: {problem}")
-        before = Switches()
+        before = SwitchFile()
     if word == "clear":
-        write_switches(Switches() if name is None else before.turned(None, name), path)
+        write_switch_file(SwitchFile() if name is None else before.with_mode(None, name), path)
         return
-    after = before.turned(cast("Mode", word), name)
-    write_switches(after, path)
+    after = before.with_mode(cast("Mode", word), name)
+    write_switch_file(after, path)
     for own, other in after.policies.items():
         if name is None and other != word:
             stderr.print(f"note: policy {own} keeps a switch of its own, {other} (cascade mode clear --policy {own})")
@@ -73,16 +73,16 @@ def named_policy(policy: str | None) -> tuple[str, Policy | None]:
 
 
 def _show(path: Path, name: str, loaded: Policy | None, *, as_json: bool) -> None:
-    switches = read_switches(path)
+    switches = read_switch_file(path)
     said = os.environ.get("CASCADE_MODE") or None
     # Of a policy that is not here its own word is not known: what the switch or the environment says of it is.
-    standing = Switch(name, loaded.mode if loaded else "enforce").standing(log=False)
-    known = loaded is not None or standing.source != "policy"
+    in_force = ModeSwitch(name, loaded.mode if loaded else "enforce").in_force(log=False)
+    known = loaded is not None or in_force.source != "policy"
     if as_json:
         fields: dict[str, Any] = {
             "policy": name,
-            "mode": standing.mode if known else None,
-            "source": standing.source if known else None,
+            "mode": in_force.mode if known else None,
+            "source": in_force.source if known else None,
             "configured": loaded.mode if loaded else None,
             "switch": {"file": str(path), "all": switches.all, "policies": dict(switches.policies)},
             "CASCADE_MODE": said,
@@ -96,13 +96,13 @@ def _show(path: Path, name: str, loaded: Policy | None, *, as_json: bool) -> Non
         "policy": "the policy itself",
     }
     if known:
-        stdout.print(f"{name}: {standing.mode} (from {why[standing.source]})")
+        stdout.print(f"{name}: {in_force.mode} (from {why[in_force.source]})")
     else:
         stdout.print(f"{name}: nothing is switched, the policy itself decides")
-    if standing.source != "policy" and loaded is not None and loaded.mode != standing.mode:
+    if in_force.source != "policy" and loaded is not None and loaded.mode != in_force.mode:
         stdout.print(f"  the policy itself says {loaded.mode}")
     for source, word in (("switch for all", switches.all), ("CASCADE_MODE", said)):
-        if word is not None and standing.source != source:
+        if word is not None and in_force.source != source:
             stdout.print(f"  {source}: {word}")
     for own, word in switches.policies.items():
         if own != name:

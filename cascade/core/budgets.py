@@ -16,7 +16,7 @@ from cascade.core.messages import Usage
 from cascade.core.policy.operations import Limits, OnExhausted, Per
 from cascade.core.triage import Prompt
 
-__all__ = ["Claim", "Refusal", "Span", "claims_of", "most_tokens", "told_usd", "upper_bound"]
+__all__ = ["ApplicableBudget", "Refusal", "Span", "applicable_budgets", "most_tokens", "told_usd", "upper_bound"]
 
 Span = Literal["daily", "monthly"]
 
@@ -26,17 +26,16 @@ _DOCUMENT_TOKENS = 1_000_000  # a PDF's pages cannot be told from its bytes: no 
 
 
 @dataclass(frozen=True, slots=True)
-class Claim:
-    """One budget that a call falls under, for one period.
+class ApplicableBudget:
+    """One budget that applies to a call, in its current period.
 
-    `book` names whose spend is added up ("support", "support/task=refund"), `period` is "2026-11-21" or "2026-11";
-    together with `span` they name the counter. `scope` and `value` are the same, apart
-    ("arm", "shadow": what is put to the ladder beside the baseline). `limit` is in nano-USD; `starts`
-    and `ends` are Unix seconds. `nth` tells budgets apart that add up the same spend (alert at 5 USD, reject at 10): each
-    has a counter of its own, or the same call would be counted twice in one.
+    `account` names whose spend is added up ("support", "support/task=refund"), `period` is "2026-11-21" or "2026-11";
+    together with `span` they name the counter. `scope` and `value` are the account in two parts ("task", "refund"; "arm",
+    "shadow": the shadow requests of `mode: observe`). `limit` is in nano-USD; `starts` and `ends` are Unix seconds. `nth`
+    numbers the budgets that add up the same spend (alert at 5 USD, reject at 10): each has a counter of its own.
     """
 
-    book: str
+    account: str
     policy: str
     scope: Per | Literal["arm"]
     value: str
@@ -52,12 +51,12 @@ class Claim:
     @property
     def counter(self) -> str:
         """What its spend is kept under."""
-        return f"{self.book}|{self.span}|{self.period}" + (f"|{self.nth}" if self.nth else "")
+        return f"{self.account}|{self.span}|{self.period}" + (f"|{self.nth}" if self.nth else "")
 
     @property
     def told(self) -> str:
         """For people: "the daily budget of support/task=refund, 1.5 USD"."""
-        return f"the {self.span} budget of {self.book}, {told_usd(self.limit)}"
+        return f"the {self.span} budget of {self.account}, {told_usd(self.limit)}"
 
 
 @dataclass(frozen=True, slots=True)
@@ -73,12 +72,14 @@ def told_usd(nano: int) -> str:
     return f"{nano / 1e9:.9f}".rstrip("0").rstrip(".") + " USD"
 
 
-def claims_of(limits: Limits, policy: str, task: str, metadata: Mapping[str, str], now: datetime) -> Iterator[Claim]:
+def applicable_budgets(
+    limits: Limits, policy: str, task: str, metadata: Mapping[str, str], now: datetime
+) -> Iterator[ApplicableBudget]:
     """The counters of one budget that a request falls under. `now`: aware, in the budget's time zone."""
     value = str({"policy": policy, "task": task}.get(limits.per, metadata.get(limits.per, "")))
     if not value.isascii():  # half a surrogate pair can neither be stored nor sent
         value = value.encode("utf-8", "replace").decode()
-    book = policy if limits.per == "policy" else f"{policy}/{limits.per}={value}"
+    account = policy if limits.per == "policy" else f"{policy}/{limits.per}={value}"
     day = now.replace(hour=0, minute=0, second=0, microsecond=0, fold=0)  # some clocks go back over midnight
     month = day.replace(day=1)
     spans: tuple[tuple[Span, Any, str, datetime, datetime], ...] = (
@@ -87,8 +88,8 @@ def claims_of(limits: Limits, policy: str, task: str, metadata: Mapping[str, str
     )
     for span, usd, period, starts, ends in spans:
         if usd is not None:
-            yield Claim(
-                book, policy, limits.per, value, span, period, starts.timestamp(), ends.timestamp(),
+            yield ApplicableBudget(
+                account, policy, limits.per, value, span, period, starts.timestamp(), ends.timestamp(),
                 int(usd * 1_000_000_000), limits.alert_at, limits.on_exhausted,
             )  # fmt: skip
 

@@ -1,9 +1,14 @@
-"""The live drivers: `Cascade` and `AsyncCascade`, two short loops around one journey, and the `ask` that opens one.
+"""The live engine: `ask` and `aask`, and the two drivers behind them, `Cascade` and `AsyncCascade`.
 
-ask → load policy → who answers (mode, rollout) → climb ⇄ budget, ledger, claude, guard → answer
+Read in this order:
 
-Read in this order: `asked` (what is asked), `runtime` (what a driver has at hand), `journeys` (one request's way, without I/O),
-`drivers` (the two that do the I/O), `shadows` (`mode: observe`), `asking` (the drop-in functions).
+- `api`: `ask`, `aask` and `reload`, on drivers that the process shares
+- `arguments`: the arguments of one request (`response_types`: what `response_model` may be; `unsupported`: refused keywords)
+- `runtime`: what a driver holds: policy, mode, state, budgets, hooks, clocks
+- `lifecycle`: one request from its first call to its answer, as a generator without I/O
+- `drivers`: the two classes that run that generator and do the I/O, blocking or in asyncio
+- `observing`: the shadow requests of `mode: observe`
+- `mode_switch`: `cascade mode`, and the mode in force
 """
 
 from __future__ import annotations

@@ -1,4 +1,4 @@
-"""The drop-in functions: `ask` and `aask`, on drivers that outlive the single call."""
+"""`ask`, `aask` and `reload`, on drivers that the process keeps between calls."""
 
 from __future__ import annotations
 
@@ -20,9 +20,9 @@ _Driver = TypeVar("_Driver", Cascade, AsyncCascade)
 
 
 class _Shared:
-    """The process's drivers, one a policy: their connections and their storm guards outlive the single call."""
+    """The process's drivers, one per policy, so that connections and storm guards outlive the single call."""
 
-    _MOST = 16
+    _MAX_DRIVERS = 16
 
     def __init__(self) -> None:
         self._drivers: dict[tuple[type[Cascade | AsyncCascade], str], Any] = {}
@@ -34,20 +34,20 @@ class _Shared:
         self._lock = threading.Lock()
 
     def driver(self, kind: type[_Driver], policy: PolicyLike) -> _Driver:
-        """The driver for a policy, made when first asked for; the one least lately used goes when there are too many."""
+        """The driver for a policy, made at its first use. Above the maximum the least recently used one is dropped."""
         chosen = default_policy() if policy is None else policy
         key = (kind, chosen.hash if isinstance(chosen, Policy) else repr(chosen))
         with self._lock:
             driver = self._drivers.pop(key, None)
             if driver is None:
                 driver = kind(chosen)  # type: ignore[call-arg]
-                while len(self._drivers) >= self._MOST:  # its connections close with its last user
+                while len(self._drivers) >= self._MAX_DRIVERS:  # its connections close when its last request ends
                     self._drivers.pop(next(iter(self._drivers)))
             self._drivers[key] = driver
             return driver
 
     def forget(self) -> None:
-        """Drop them all; requests under way keep theirs."""
+        """Drop all drivers. Running requests keep theirs."""
         with self._lock:
             self._drivers = {}
 
@@ -73,24 +73,24 @@ def ask(
 ) -> Answer[Any]:
     """Answer one request with the cheapest model that can be trusted with it.
 
-    `prompt`: a text, or a list of messages as `messages.create` takes it.
-    `policy`: a Policy, a path, or a shipped name (default: `CASCADE_POLICY`, else "default"); loaded once a process, as
-    the environment's key and `ANTHROPIC_BASE_URL` are: `cascade.reload()` reads them anew.
-    `response_model`: a pydantic class; the answer's `data` is an instance of it.
-    `system`: your system prompt, a text or blocks; it stays first and unchanged.
-    `task`: the class of input, where you know it.
-    `checks`: functions of the answer's text that return True where it passes, beside the policy's.
-    `flags`: names for the policy's signals.
-    `metadata`: your names for the request, texts by name. They stay on the answer and in the ledger, and budgets and
-    rollouts can go by them. `user_id` is also sent to the API as its `metadata.user_id`, so give an opaque id, not a name
-    or an address. Nothing else of it is sent to the API.
-    `max_tokens`: bounds the answer, in place of the rung's own.
-    `deadline_s`: seconds for the whole climb, in place of the policy's. It runs once the SDK is imported and the clients
-    are made: the first request of a process takes a second or two longer (`Cascade.prepare` does that ahead).
+    `prompt`: a string, or a list of messages as `messages.create` takes it.
+    `policy`: a Policy, a path, or a shipped name (default: `CASCADE_POLICY`, else "default"). It is loaded once per
+    process, as are the API key and `ANTHROPIC_BASE_URL`; `cascade.reload()` reads them again.
+    `response_model`: a type that pydantic can validate; the answer's `data` is an instance of it.
+    `system`: your system prompt, a string or text blocks. It stays first and unchanged.
+    `task`: the request's task, if you know it.
+    `checks`: functions that get the answer's text and return True if it passes, in addition to the policy's checks.
+    `flags`: names that the policy's signals can test.
+    `metadata`: strings by name. They stay on the answer and in the ledger, and budgets and rollouts can use them.
+    `user_id` is also sent to the API as its `metadata.user_id`, so use an opaque id, not a name or an address. The rest
+    is not sent to the API.
+    `max_tokens`: limits the answer, in place of the rung's own.
+    `deadline_s`: seconds for the whole climb, in place of the policy's. It starts once the SDK is imported and the clients
+    are made: the first request of a process takes a second or two longer (`Cascade.prepare` does that in advance).
 
-    Raises RequestError, PolicyError or MissingKey before anything is paid (RequestError also for a keyword that it does
-    not have, and says how to do it here); UpstreamRejected, AllRungsFailed, BudgetExceeded or DeadlineExceeded with the
-    trail of what was tried and paid. In asyncio use `aask`: this one blocks the loop.
+    Raises RequestError, PolicyError or MissingKey before anything is paid. RequestError also names what to use in place of
+    an unknown keyword. Raises UpstreamRejected, AllRungsFailed, BudgetExceeded or DeadlineExceeded with the trail of what
+    was tried and paid. In asyncio use `aask`: this function blocks the loop.
     """
     return _shared.driver(Cascade, policy).ask(prompt, response_model=response_model, **options)
 
@@ -116,9 +116,9 @@ async def aask(
 
 
 def reload() -> None:
-    """Have the next `ask` and `aask` read their policy files and the environment anew.
+    """Make the next `ask` and `aask` read their policy files and the environment again.
 
-    Requests under way go on as they began. The storm guard and what else is kept in memory begin again, from the ledger where
-    there is one. A `Cascade` of your own is not touched: make another. Modules that checks name are not imported again.
+    Running requests are not affected. The storm guard and other state in memory start again, from the ledger if there is
+    one. A `Cascade` of your own is not affected: make a new one. Modules named by checks are not imported again.
     """
     _shared.forget()

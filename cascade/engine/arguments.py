@@ -1,4 +1,4 @@
-"""The arguments of one `ask`, and the request they make."""
+"""The arguments of one `ask`, and how they become a request."""
 
 from __future__ import annotations
 
@@ -20,16 +20,16 @@ from cascade.policy.checks import CallerCheck
 __all__ = ["AskArguments", "AskOptions", "Prompt", "default_policy", "lists_options"]
 
 Prompt = str | Sequence[Block]
-"""A text, or a list of messages in the Messages API's shape (images and documents are passed through)."""
+"""A string, or a list of messages as the Messages API takes it (images and documents are passed through)."""
 
 
 def default_policy() -> str:
-    """The policy used where none is named: `CASCADE_POLICY`, else "default"."""
+    """The policy used if none is given: `CASCADE_POLICY`, else "default"."""
     return os.environ.get("CASCADE_POLICY") or "default"
 
 
 class AskOptions(TypedDict, total=False):
-    """The keyword arguments of every `ask` and `aask`; `cascade.ask` says what each is for. None: not given."""
+    """The keyword arguments of every `ask` and `aask`; `cascade.ask` documents them. None: not given."""
 
     system: str | Sequence[Block] | None
     task: str | None
@@ -46,10 +46,9 @@ _Function = TypeVar("_Function", bound=Callable[..., Any])
 
 
 def lists_options(function: _Function) -> _Function:
-    """Give a function with `**options` the signature that `help` and `inspect` then show: each option by its name.
+    """Give a function with `**options` a signature that lists each option by name, for `help` and `inspect`.
 
-    A prompt is shown as required. It has a default only so that a call without one, but with `messages=`, gets an answer
-    that helps.
+    The prompt is shown as required. It has a default only so that a call with `messages=` instead gets a helpful error.
     """
     shown = inspect.signature(function)
     named = [
@@ -67,41 +66,41 @@ def lists_options(function: _Function) -> _Function:
 
 @dataclass(frozen=True, slots=True)
 class AskArguments:
-    """The arguments of one `ask`, as they came."""
+    """The arguments of one `ask`, unchecked."""
 
     prompt: Prompt
     response_model: Any
     options: AskOptions
 
     def request(self) -> Request:
-        """The request they make; RequestError where they do not make one."""
+        """The request. Raises RequestError if the arguments are invalid."""
         check_keywords(self.options, _KNOWN)
         system: Any = self.options.get("system")
         flags: Any = self.options.get("flags") or ()
         max_tokens: Any = self.options.get("max_tokens")
         metadata: Any = self.options.get("metadata") or {}
         if system is not None and not isinstance(system, (str, list, tuple)):
-            raise RequestError(f"system: a text or a list of text blocks is needed, not {type(system).__name__}")
+            raise RequestError(f"system: must be a string or a list of text blocks, not {type(system).__name__}")
         if isinstance(flags, str):
-            raise RequestError(f"flags: a list of names is needed, e.g. flags=[{flags!r}]")
+            raise RequestError(f"flags: must be a list of names, e.g. flags=[{flags!r}]")
         if max_tokens is not None and type(max_tokens) is not int:
-            raise RequestError(f"max_tokens: a whole number is needed, not {type(max_tokens).__name__}")
+            raise RequestError(f"max_tokens: must be a whole number, not {type(max_tokens).__name__}")
         _check_deadline(self.options.get("deadline_s"))
-        wanted = response_type(self.response_model) if self.response_model is not None else None
-        named = isinstance(metadata, Mapping) and all(
+        answer_type = response_type(self.response_model) if self.response_model is not None else None
+        are_strings = isinstance(metadata, Mapping) and all(
             isinstance(text, str)
             for pair in metadata.items()  # pyright: ignore[reportUnknownVariableType]
             for text in pair  # pyright: ignore[reportUnknownVariableType]
         )
-        if not named:
-            raise RequestError("metadata: names and values are texts, e.g. metadata={'customer': 'c-17'}")
+        if not are_strings:
+            raise RequestError("metadata: names and values must be strings, e.g. metadata={'customer': 'c-17'}")
         return Request(
             messages=read_messages(self.prompt),
             system=tuple(system) if isinstance(system, (list, tuple)) else system,  # pyright: ignore[reportUnknownArgumentType]
             task=self.options.get("task"),
             flags=frozenset(flags),
-            schema=wanted.schema if wanted else None,
-            prompt_schema=wanted.prompt_schema if wanted else None,
+            schema=answer_type.schema if answer_type else None,
+            prompt_schema=answer_type.prompt_schema if answer_type else None,
             max_tokens=max_tokens,
             metadata=dict(metadata),  # pyright: ignore[reportUnknownArgumentType]
             id=f"casc_{uuid.uuid4().hex}",
@@ -113,4 +112,6 @@ def _check_deadline(deadline_s: float | None) -> None:
         return
     number = isinstance(deadline_s, (int, float)) and not isinstance(deadline_s, bool)  # pyright: ignore[reportUnnecessaryIsInstance]
     if not number or not 0 < deadline_s <= LONGEST_S:
-        raise RequestError(f"deadline_s: {deadline_s!r} is not a number of seconds, above 0 and up to a day")
+        raise RequestError(
+            f"deadline_s: {deadline_s!r} must be a number of seconds above 0, and at most a day ({LONGEST_S:g})"
+        )

@@ -1,10 +1,11 @@
-"""One request's way, without I/O: a generator that yields what must be done, and is sent what came of it.
+"""The life of one request, without I/O: a generator that yields effects and is sent their results.
 
-    climb asks for a rung ─> budget: may it be called? ─> hooks (ledger: an open row) ─> Send ─> budget: settled
-    climb tells of a step ─> guard, clock                                             … until the answer, and the ledger's last row
+    climb asks for a rung ─> budgets admit the call ─> hooks record it ─> Send ─> budgets settle its cost
+    climb reports a step  ─> storm guard, deadline                        … until the answer, and the hooks' last record
 
-The climb holds the rule; a journey adds what only a live request has: money that is reserved before it is spent, records
-that are durable before a call, and a guard. Both drivers run the same one, so they cannot differ in anything but waiting.
+The climb (`core.climb`) applies the rule. This module adds what only a live request has: budgets that reserve money before
+it is spent, records that are durable before a call is made, and the storm guard. Both drivers run the same generator, so they
+differ only in how they wait.
 """
 
 from __future__ import annotations
@@ -27,17 +28,27 @@ from cascade.core.triage import Prompt, build_prompt, triage_tokens
 from cascade.engine.runtime import RequestContext, Runtime
 from cascade.hooks import Calling, Ended, Tracks, Wait
 
-__all__ = ["Await", "Decide", "Effect", "Journey", "NotSent", "RungCaller", "Send", "journey", "told"]
+__all__ = [
+    "Await",
+    "Effect",
+    "Lifecycle",
+    "NotSent",
+    "RunBlocking",
+    "RungCaller",
+    "Send",
+    "notify_ended",
+    "run_request",
+]
 
 _T = TypeVar("_T")
 
-_UNSEEN = frozenset({"timeout", "deadline"})
-"""Calls whose reply never came: they may have been billed, so a budget counts them as the most that one may have cost."""
+_REPLY_LOST = frozenset({"timeout", "deadline"})
+"""Failures whose reply never came. It may have been billed, so a budget counts the most that the call may have cost."""
 
 
 @dataclass(frozen=True, slots=True)
 class Send:
-    """Wanted: a rung's reply, by a time on the driver's clock."""
+    """Call the model, and send back its reply or failure. `time_out_at` is on the driver's clock."""
 
     prompt: Prompt
     time_out_at: float
@@ -45,57 +56,54 @@ class Send:
 
 @dataclass(frozen=True, slots=True)
 class Await:
-    """Wanted: that these are done."""
+    """Wait until the hooks' records are durable."""
 
     waits: tuple[Wait, ...]
 
 
 @dataclass(frozen=True, slots=True)
-class Decide:
-    """Wanted: what this returns; it may take a round trip."""
+class RunBlocking:
+    """Call a function that may take a round trip, and send back its result. An event loop runs it in a thread."""
 
-    decide: Callable[[], Any]
+    function: Callable[[], Any]
 
 
 class NotSent(CancelledError):
-    """Thrown into a journey that is cut off before what it wants next was begun."""
+    """Thrown into the generator where the request is cancelled before its next effect has begun."""
 
 
-Effect = Send | Await | Decide
-Journey = Generator[Effect, Any, Answer]
+Effect = Send | Await | RunBlocking
+Lifecycle = Generator[Effect, Any, Answer]
 
 
 class RungCaller:
-    """What a request's calls have in common; `shadows` goes the same way."""
+    """Calls the rungs of one request. Shadow requests (`observing`) use it too."""
 
     __slots__ = ("context", "reservation", "runtime", "tracks")
 
     def __init__(self, runtime: Runtime, context: RequestContext, task: str) -> None:
         self.runtime, self.context = runtime, context
         self.reservation: BudgetReservation = runtime.gate.open(
-            task, context.request.metadata, observed=context.arm == "shadow"
+            task, context.request.metadata, is_shadow=context.arm == "shadow"
         )
         self.tracks: Tracks = runtime.begin(context, task)
 
-    def decided(self, decide: Callable[[], _T], *, waits: bool = False) -> Generator[Effect, Any, _T]:
-        """A decision of the state's, which may be another machine's. `waits`: this one may take a while in any case."""
-        if waits or self.runtime.state.is_remote:
-            return (yield Decide(decide))
-        return decide()
+    def run_blocking(self, function: Callable[[], _T], *, may_wait: bool = False) -> Generator[Effect, Any, _T]:
+        """Run a function of the state or the budgets. `may_wait`: it may block although the state is not remote."""
+        if may_wait or self.runtime.state.is_remote:
+            return (yield RunBlocking(function))
+        return function()
 
     def call(self, index: int, steps: tuple[Step, ...]) -> Generator[Effect, Any, Reply | Failure | Situation]:
-        """Call a rung, if every budget has room for it: a Situation says that one has not."""
+        """Call a rung if every budget has room for the call. A Situation says that one has not."""
         context, plan = self.context, self.context.plan
         prompt, rates = build_prompt(plan.policy, index, context.request), plan.rates[index]
         reservation, attempts = self.reservation, self.runtime.policy.retry.attempts
-        bound = bound_of(rates, prompt, attempts) if reservation.has_budgets or self.runtime.wants_bounds else 0
+        bound = bound_of(rates, prompt, attempts) if reservation.has_budgets or self.runtime.needs_bounds else 0
         if reservation.has_budgets:
-            first = (
-                index == 0 and context.arm != "shadow"
-            )  # nobody waits for a shadow's answer: no limit is soft for it
-            refusal = yield from self.decided(
-                partial(reservation.admit, bound, first=first), waits=reservation.may_wait()
-            )
+            first = index == 0 and context.arm != "shadow"  # a soft limit does not let a shadow request pass
+            admit = partial(reservation.admit, bound, first=first)
+            refusal = yield from self.run_blocking(admit, may_wait=reservation.may_wait())
             if refusal is not None:
                 return Situation(out_of="budget", told=refusal.told)
         is_sent = False
@@ -106,73 +114,77 @@ class RungCaller:
             is_sent = True
             outcome: Reply | Failure = yield Send(prompt, self._time_out_at(index))
         except BaseException as error:
-            # Cut off, and nothing may be waited for any more: a call that was out counts as the most it may have cost.
+            # Cancelled: nothing may be awaited any more. A call that was sent counts as the most it may have cost.
             if reservation.has_budgets:
                 reservation.settle(bound, bound if is_sent and not isinstance(error, NotSent) else 0)
             raise
         if reservation.has_budgets:
             cost = prices.total(rates, outcome.billed)
-            if isinstance(outcome, Failure) and outcome.kind in _UNSEEN and outcome.attempts:
+            if isinstance(outcome, Failure) and outcome.kind in _REPLY_LOST and outcome.attempts:
                 cost = max(cost, bound)
-            yield from self.decided(partial(reservation.settle, bound, cost))
+            yield from self.run_blocking(partial(reservation.settle, bound, cost))
         return outcome
 
     def _time_out_at(self, index: int) -> float:
-        """When this rung must be done: the rungs above one that hangs must have half of the time left to them."""
+        """When this rung's call times out: a rung below the top leaves half of the remaining time to the rungs above it."""
         if index == self.context.plan.policy.top:
             return self.context.time_out_at
-        now = self.runtime.means.clock()
+        now = self.runtime.options.clock()
         return now + (self.context.time_out_at - now) / 2
 
 
-def journey(runtime: Runtime, context: RequestContext) -> Journey:
-    """Take one request all the way. Raises what its climb raises; closing it in the middle is a cancellation."""
+def run_request(runtime: Runtime, context: RequestContext) -> Lifecycle:
+    """Run one request to its answer. Raises what its climb raises. Closing the generator cancels the request."""
     climb = context.climb
     with closing(climb):
-        wanted = next(climb)  # raises RequestError where a rung could not take the request: nothing was begun
-        assert isinstance(wanted, Ask), "a climb begins by asking"
-        way = RungCaller(runtime, context, wanted.task)
+        event = next(climb)  # raises RequestError if a rung cannot take the request; nothing has begun by then
+        assert isinstance(event, Ask), "a climb begins by asking"
+        rung_caller = RungCaller(runtime, context, event.task)
         steps: tuple[Step, ...] = ()
         try:
             try:
                 while True:
-                    steps = wanted.steps
-                    if isinstance(wanted, Ask):
-                        wanted = climb.send((yield from way.call(wanted.index, steps)))
+                    steps = event.steps
+                    if isinstance(event, Ask):
+                        event = climb.send((yield from rung_caller.call(event.index, steps)))
                     else:
-                        wanted = climb.send((yield from _situation(way, wanted)))
+                        event = climb.send((yield from _situation(rung_caller, event)))
             except StopIteration as done:
-                answer: Answer = replace(done.value, arm=context.arm, latency_s=runtime.means.clock() - context.started)
+                answer: Answer = replace(done.value, arm=context.arm, latency_s=runtime.elapsed(context))
         except ClimbError as error:
-            yield from told(way, Ended(error.steps, None, error, runtime.means.clock() - context.started))
+            yield from notify_ended(rung_caller, Ended(error.steps, None, error, runtime.elapsed(context)))
             raise
-        except BaseException as error:  # nothing may be waited for any more
-            over = None if isinstance(error, (GeneratorExit, CancelledError)) else error
-            way.tracks.ended(Ended(steps, None, over, runtime.means.clock() - context.started))
+        except BaseException as error:  # nothing may be awaited any more
+            raised = None if isinstance(error, (GeneratorExit, CancelledError)) else error
+            rung_caller.tracks.ended(Ended(steps, None, raised, runtime.elapsed(context)))
             raise
-    yield from told(way, Ended(answer.steps, answer, None, answer.latency_s, _estimate(runtime, context, answer)))
+    estimate = _estimate(runtime, context, answer)
+    yield from notify_ended(rung_caller, Ended(answer.steps, answer, None, answer.latency_s, estimate))
     return answer
 
 
-def told(way: RungCaller, end: Ended) -> Generator[Effect, Any, None]:
-    """Tell the hooks that a request is over, and wait where its records must be durable."""
-    waits = way.tracks.ended(end)
+def notify_ended(rung_caller: RungCaller, end: Ended) -> Generator[Effect, Any, None]:
+    """Notify the hooks that a request has ended, and wait for the records that must be durable."""
+    waits = rung_caller.tracks.ended(end)
     if waits:
         yield Await(waits)
 
 
-def _situation(way: RungCaller, observation: Observation) -> Generator[Effect, Any, Situation]:
-    runtime, context = way.runtime, way.context
-    action = (yield from way.decided(partial(runtime.state.observe, observation))) if context.is_guarded else None
+def _situation(rung_caller: RungCaller, observation: Observation) -> Generator[Effect, Any, Situation]:
+    """The storm guard's action, and whether the deadline has passed, after a step."""
+    runtime, context = rung_caller.runtime, rung_caller.context
+    action = None
+    if context.is_guarded:
+        action = yield from rung_caller.run_blocking(partial(runtime.state.observe, observation))
     storm = None if action == "alert" else action
-    return Situation(storm, "deadline" if runtime.means.clock() >= context.time_out_at else None)
+    return Situation(storm, "deadline" if runtime.options.clock() >= context.time_out_at else None)
 
 
 def _estimate(runtime: Runtime, context: RequestContext, answer: Answer) -> int | None:
-    """What the baseline alone might have cost, in nano-USD: the prompt's and the shipped answer's length, at its prices.
+    """What the baseline alone might have cost, in nano-USD, from the tokens of the prompt and the shipped answer.
 
-    Where the top rung was asked, that was as the baseline is asked. Else the triage's share is taken off. None where the
-    tokens themselves are a bound that no endpoint confirmed: a saving against it would be made up.
+    If the top rung answered, its usage is the baseline's. Otherwise the tokens that triage adds are subtracted. None if
+    the usage is itself an estimate: a saving computed from it would be made up.
     """
     if context.arm != "cascade" or answer.usage.is_estimate:
         return None

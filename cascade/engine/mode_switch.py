@@ -1,8 +1,8 @@
-"""The mode at run time: what a policy says, unless the switch on this machine or `CASCADE_MODE` says otherwise.
+"""The mode at run time: the policy's own, unless `cascade mode` or `CASCADE_MODE` overrides it on this machine.
 
-The switch is a small file, `CASCADE_HOME/mode.json`, that `cascade mode` writes and every process looks at before each
-request: `{"all": "off", "policies": {"support": "observe"}}`. It comes before the environment, and a policy's own word in
-it before the word for all.
+`cascade mode` writes a small file, `CASCADE_HOME/mode.json`, which every process checks before each request:
+`{"all": "off", "policies": {"support": "observe"}}`. The file takes precedence over `CASCADE_MODE`, and in the file a policy's
+entry over "all".
 """
 
 from __future__ import annotations
@@ -22,66 +22,75 @@ from cascade.forks import renew_in_children
 from cascade.home import home
 from cascade.logs import log_event
 
-__all__ = ["MODES", "Source", "Standing", "Switch", "Switches", "read_switches", "switch_path", "write_switches"]
+__all__ = [
+    "MODES",
+    "ModeInForce",
+    "ModeSwitch",
+    "Source",
+    "SwitchFile",
+    "read_switch_file",
+    "switch_path",
+    "write_switch_file",
+]
 
 Source = Literal["switch", "switch for all", "CASCADE_MODE", "policy"]
-"""Who says which mode is in force."""
+"""What sets the mode in force."""
 
-_Word = Literal["off", "observe", "enforce"]
-MODES: Final[tuple[_Word, ...]] = get_args(_Word)
+_Setting = Literal["off", "observe", "enforce"]
+MODES: Final[tuple[_Setting, ...]] = get_args(_Setting)
 
-_MOST_BYTES = 1 << 20
+_MAX_BYTES = 1 << 20
 _ABSENT: Final = (0, 0, 0)
 
 _Stamp = tuple[int, int, int] | str
 
 
 @dataclass(frozen=True, slots=True)
-class Standing:
-    """The mode that is in force, and who says so."""
+class ModeInForce:
+    """The mode in force, and what sets it."""
 
     mode: Mode
     source: Source
 
 
 @dataclass(frozen=True, slots=True)
-class Switches:
-    """What the switch file says: for all policies, and for some by their names."""
+class SwitchFile:
+    """The content of the switch file: a mode for all policies, and modes by policy name."""
 
     all: Mode | None = None
     policies: Mapping[str, Mode] = field(default_factory=dict[str, Mode])
 
-    def of(self, policy: str) -> Standing | None:
-        """What it says of a policy; None: nothing."""
+    def of(self, policy: str) -> ModeInForce | None:
+        """The mode that it sets for a policy; None: it sets none."""
         own = self.policies.get(policy)
         if own is not None:
-            return Standing(own, "switch")
-        return None if self.all is None else Standing(self.all, "switch for all")
+            return ModeInForce(own, "switch")
+        return None if self.all is None else ModeInForce(self.all, "switch for all")
 
-    def turned(self, mode: Mode | None, policy: str | None = None) -> Switches:
-        """The same with another word for a policy, or for all (None: for all); `mode` None takes the word out."""
+    def with_mode(self, mode: Mode | None, policy: str | None = None) -> SwitchFile:
+        """A copy with another mode for a policy, or for all (`policy` None). `mode` None removes the entry."""
         if policy is None:
             return replace(self, all=mode)
-        policies = {name: word for name, word in self.policies.items() if name != policy}
+        policies = {name: one for name, one in self.policies.items() if name != policy}
         return replace(self, policies=policies if mode is None else {**policies, policy: mode})
 
 
-_NOTHING: Final = Switches()
+_EMPTY: Final = SwitchFile()
 
 
-class Switch:
-    """A policy's mode, asked for on every request: one `os.stat`, the file is read only when it has changed.
+class ModeSwitch:
+    """A policy's mode, looked up on every request: one `os.stat`, and the file is read only when it has changed.
 
-    Safe between threads. A file that is broken or cannot be read is told once, and what was in force stays.
+    Safe between threads. If the file is invalid or unreadable, that is logged once and the mode stays as it was.
     """
 
     def __init__(self, policy_name: str, configured: Mode) -> None:
         self._policy = policy_name
-        self._configured = Standing(configured, "policy")
-        self._told = self._configured
+        self._configured = ModeInForce(configured, "policy")
+        self._logged = self._configured
         self._path = switch_path()
         self._stamp: _Stamp = _ABSENT
-        self._switched: Standing | None = None
+        self._switched: ModeInForce | None = None
         self.renew_lock()
         renew_in_children(self)
 
@@ -90,79 +99,79 @@ class Switch:
         self._lock = threading.Lock()
 
     def mode(self) -> Mode:
-        """The mode of the next request. Raises ConfigurationError where CASCADE_MODE is none."""
-        return self.standing().mode
+        """The mode of the next request. Raises ConfigurationError if CASCADE_MODE is invalid."""
+        return self.in_force().mode
 
-    def standing(self, *, log: bool = True) -> Standing:
-        """The same, with who says so. `log` False: for one who only wants to know."""
+    def in_force(self, *, log: bool = True) -> ModeInForce:
+        """The same, with what sets it. `log` False: do not log a change."""
         stamp = _stamp(self._path)
         if stamp != self._stamp:
             with self._lock:
                 if stamp != self._stamp:
-                    self._look(stamp)
+                    self._reload(stamp)
         now = self._switched or _from_environment() or self._configured
-        if log and now.mode != self._told.mode:
+        if log and now.mode != self._logged.mode:
             with self._lock:
-                before, self._told = self._told, now
+                before, self._logged = self._logged, now
             if before.mode != now.mode:
                 log_event(
                     "warning", "mode_changed", policy=self._policy, mode=now.mode, before=before.mode, by=now.source
                 )  # fmt: skip
         return now
 
-    def _look(self, stamp: _Stamp) -> None:
+    def _reload(self, stamp: _Stamp) -> None:
         try:
-            self._switched = read_switches(self._path).of(self._policy)
+            self._switched = read_switch_file(self._path).of(self._policy)
         except ConfigurationError as problem:
             kept = self._switched.mode if self._switched else None
             log_event("error", "mode_unreadable", policy=self._policy, problem=str(problem), kept=kept)
-        self._stamp = stamp  # also of a file that is no good: it is told once
+        self._stamp = stamp  # also of an invalid file, so that it is logged once
 
 
 def switch_path() -> Path:
-    """Where the switch is. It need not be there."""
+    """The path of the switch file, which need not exist."""
     return home() / "mode.json"
 
 
-def read_switches(path: Path) -> Switches:
-    """What the file says; nothing where there is none. Raises ConfigurationError where it is broken or cannot be read."""
+def read_switch_file(path: Path) -> SwitchFile:
+    """Read the switch file; a missing one is empty. Raises ConfigurationError if it is invalid or unreadable."""
     try:
         with path.open("rb") as file:
-            read: Any = json.loads(file.read(_MOST_BYTES))
+            read: Any = json.loads(file.read(_MAX_BYTES))
     except (FileNotFoundError, NotADirectoryError):
-        return _NOTHING
+        return _EMPTY
     except OSError as problem:
         reason = problem.strerror or type(problem).__name__
-        raise ConfigurationError(f"{path}: cannot be read: {reason} (check its rights)") from None
+        raise ConfigurationError(f"{path}: cannot be read: {reason} (check its permissions)") from None
     except (ValueError, RecursionError):
-        raise _broken(path, "not JSON") from None
+        raise _invalid(path, "not JSON") from None
     if not isinstance(read, dict) or set(cast("dict[str, Any]", read)) - {"all", "policies"}:
-        raise _broken(path, 'not {"all": MODE, "policies": {NAME: MODE}}')
-    said = cast("dict[str, Any]", read)
-    everyone, policies = said.get("all"), said.get("policies", {})
+        raise _invalid(path, 'not {"all": MODE, "policies": {NAME: MODE}}')
+    content = cast("dict[str, Any]", read)
+    for_all, policies = content.get("all"), content.get("policies", {})
     if not isinstance(policies, dict):
-        raise _broken(path, "policies is not a mapping")
-    own = cast("dict[str, Any]", policies)
-    for word in (*own.values(), *(() if everyone is None else (everyone,))):
-        if word not in MODES:
-            raise _broken(path, f"{str(word)[:40]!r} is not a mode")
-    return Switches(everyone, own)
+        raise _invalid(path, "policies is not a mapping")
+    by_policy = cast("dict[str, Any]", policies)
+    for mode in (*by_policy.values(), *(() if for_all is None else (for_all,))):
+        if mode not in MODES:
+            raise _invalid(path, f"{str(mode)[:40]!r} is not a mode (use off, observe or enforce)")
+    return SwitchFile(for_all, by_policy)
 
 
-def write_switches(switches: Switches, path: Path) -> None:
-    """Put it in the place of the file, whole or not at all; without a word in it the file goes. Raises ConfigurationError."""
+def write_switch_file(switches: SwitchFile, path: Path) -> None:
+    """Replace the file in one step; if `switches` is empty, remove it. Raises ConfigurationError if that fails."""
     draft = path.with_name(f".{path.name}.{os.getpid()}")
-    said: dict[str, Any] = {} if switches.all is None else {"all": switches.all}
+    content: dict[str, Any] = {} if switches.all is None else {"all": switches.all}
     if switches.policies:
-        said["policies"] = dict(sorted(switches.policies.items()))
+        content["policies"] = dict(sorted(switches.policies.items()))
     try:
-        if not said:
+        if not content:
             path.unlink(missing_ok=True)
             return
         path.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
         try:
             with draft.open("w", encoding="utf-8") as file:
-                json.dump(said, file, ensure_ascii=False)
+                json.dump(content, file, ensure_ascii=False)
                 file.write("\n")
                 file.flush()
                 os.fsync(file.fileno())
@@ -173,18 +182,16 @@ def write_switches(switches: Switches, path: Path) -> None:
     except OSError as problem:
         reason = problem.strerror or type(problem).__name__
         raise ConfigurationError(
-            f"{path}: cannot be written: {reason} (check CASCADE_HOME and its rights)"
+            f"{path}: cannot be written: {reason} (check CASCADE_HOME and its permissions)"
         ) from problem
 
 
-def _broken(path: Path, problem: str) -> ConfigurationError:
-    return ConfigurationError(
-        f"{path}: {problem} (`cascade mode MODE` writes it anew, `cascade mode clear` removes it)"
-    )
+def _invalid(path: Path, problem: str) -> ConfigurationError:
+    return ConfigurationError(f"{path}: {problem} (`cascade mode MODE` rewrites it, `cascade mode clear` removes it)")
 
 
 def _stamp(path: Path) -> _Stamp:
-    """What differs when the file does: a replaced one has another inode. A text: why it cannot be looked at."""
+    """A value that changes when the file does; a replaced file has another inode. A str says why it cannot be read."""
     try:
         found = os.stat(path)  # noqa: PTH116 - on every request, and half the time of Path.stat
     except (FileNotFoundError, NotADirectoryError):
@@ -194,12 +201,12 @@ def _stamp(path: Path) -> _Stamp:
     return found.st_mtime_ns, found.st_ino, found.st_size
 
 
-def _from_environment() -> Standing | None:
-    said = os.environ.get("CASCADE_MODE")
-    if not said or not (word := said.strip().lower()):
+def _from_environment() -> ModeInForce | None:
+    value = os.environ.get("CASCADE_MODE")
+    if not value or not (mode := value.strip().lower()):
         return None
-    if word not in MODES:
+    if mode not in MODES:
         raise ConfigurationError(
-            f"CASCADE_MODE: {said[:40]!r} is not a mode (use off, observe or enforce, or unset it)"
+            f"CASCADE_MODE: {value[:40]!r} is not a mode (use off, observe or enforce, or unset it)"
         )
-    return Standing(word, "CASCADE_MODE")
+    return ModeInForce(mode, "CASCADE_MODE")

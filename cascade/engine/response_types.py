@@ -1,4 +1,4 @@
-"""What `response_model` may be: any type of which pydantic can make a JSON schema, and which it can validate."""
+"""What `response_model` may be: any type that pydantic can validate and make a JSON schema for."""
 
 from __future__ import annotations
 
@@ -22,11 +22,11 @@ _MISSING = "x-no-schema"
 
 @dataclasses.dataclass(frozen=True, slots=True)
 class ResponseType:
-    """The type of an answer. One of the two schemas is set.
+    """The type of an answer. Exactly one of the two schemas is set.
 
-    `schema`: as the API enforces it. `prompt_schema`: of a type that the API's schemas cannot express (an open
-    dictionary, recursion, any value): it is written into the prompt instead. `read` makes the value of an answer's JSON
-    and raises where it does not fit; both kinds are validated by it.
+    `schema`: for the API to enforce. `prompt_schema`: for a type that the API's schemas cannot express (an open
+    dictionary, recursion, any value); it goes into the prompt instead. `read` validates an answer's JSON and returns its
+    value; it raises if the JSON does not fit.
     """
 
     schema: Mapping[str, Any] | None
@@ -35,7 +35,7 @@ class ResponseType:
 
 
 def response_type(model: Any) -> ResponseType:
-    """The type of an answer, from a `response_model`. RequestError where it is no type, or none that JSON has."""
+    """The type of an answer. Raises RequestError if `model` is not a type, or has no form in JSON."""
     try:
         return _cached(model)
     except TypeError:  # not hashable, as annotations may be
@@ -47,15 +47,15 @@ def _make(model: Any) -> ResponseType:
     try:
         adapter: TypeAdapter[Any] = TypeAdapter(model)
         schema = adapter.json_schema(schema_generator=_Generator)
-        json.dumps(schema, ensure_ascii=False, allow_nan=False).encode()  # it is sent; half a surrogate pair cannot be
-    except Exception as problem:  # noqa: BLE001 - the caller's types may bring code of their own, which may raise anything
+        json.dumps(schema, ensure_ascii=False, allow_nan=False).encode()  # an unpaired surrogate cannot be sent
+    except Exception as problem:  # noqa: BLE001 - the caller's types may run code that raises anything
         where = _field_at_fault(model)
-        said = (str(problem).splitlines() or [type(problem).__name__])[0]
-        raise RequestError(f"response_model: {_name(model)}{where} cannot be used: {said}") from None
-    for path, said in _without_schema(schema, ()):
+        reason = (str(problem).splitlines() or [type(problem).__name__])[0]
+        raise RequestError(f"response_model: {_name(model)}{where} cannot be used: {reason}") from None
+    for path, reason in _without_schema(schema, ()):
         raise RequestError(
-            f"response_model: {'.'.join((_name(model), *path))} has no form in JSON ({said}; leave the field out, or give"
-            " it a type that JSON has)"
+            f"response_model: {'.'.join((_name(model), *path))} has no form in JSON ({reason}; leave the field out, or use a"
+            " type that JSON has)"
         )
     enforced = schema_of(schema)
     return ResponseType(enforced, schema if enforced is None else None, adapter.validate_json)
@@ -65,7 +65,7 @@ _cached = functools.lru_cache(maxsize=128)(_make)
 
 
 class _Generator(GenerateJsonSchema):
-    """Puts a mark where there is no JSON schema, so that the field can be named."""
+    """Marks the parts of a type that have no JSON schema, so that the error can name the field."""
 
     ignored_warning_kinds = {"skipped-choice", "non-serializable-default"}  # noqa: RUF012 - pydantic's own attribute
 
@@ -74,13 +74,13 @@ class _Generator(GenerateJsonSchema):
 
 
 def _check_is_type(model: Any) -> None:
-    """Refuse what pydantic would take for a type although it is none: instances, names of types, functions."""
+    """Refuse what pydantic accepts although it is not a type: instances, names of types, functions."""
     is_instance = isinstance(model, BaseModel) or (dataclasses.is_dataclass(model) and not isinstance(model, type))
     if is_instance:
         kind = type(model).__name__
         raise RequestError(f"response_model: this is an instance of {kind} (give the class: response_model={kind})")
     if isinstance(model, (str, bytes, functools.partial)) or inspect.isroutine(model):
-        raise RequestError("response_model: a type is needed, not a name or a function, e.g. response_model=list[str]")
+        raise RequestError("response_model: must be a type, not a name or a function, e.g. response_model=list[str]")
 
 
 def _name(model: Any) -> str:
@@ -88,7 +88,7 @@ def _name(model: Any) -> str:
 
 
 def _field_at_fault(model: Any) -> str:
-    """The first field that cannot be used by itself, as ".name", or what is not defined; "" where none is to blame."""
+    """The first field that cannot be used, as ".name", or the name that is not defined; "" if none is found."""
     try:
         hints = get_type_hints(model, include_extras=True) if isinstance(model, type) else {}
     except Exception as problem:  # noqa: BLE001 - see above
@@ -102,7 +102,7 @@ def _field_at_fault(model: Any) -> str:
 
 
 def _without_schema(node: Any, path: tuple[str, ...]) -> Iterator[tuple[tuple[str, ...], str]]:
-    """The marked places of a schema, by the names on the way."""
+    """The marked parts of a schema: the path of field names, and the reason."""
     if isinstance(node, list):
         for one in cast("list[Any]", node):
             yield from _without_schema(one, path)

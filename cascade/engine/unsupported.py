@@ -1,4 +1,4 @@
-"""Keywords that `ask` does not take, and how to do here what they are meant for."""
+"""Keywords that `ask` does not take, and what to use instead."""
 
 from __future__ import annotations
 
@@ -9,23 +9,23 @@ from cascade.core.suggestions import closest
 
 __all__ = ["check_keywords"]
 
-_NOT_YET = "not available in this version (for such a request call the model with the SDK)"
-_SAMPLING = "not available: the SDK's messages.create takes none either (leave it out)"
-_CLIENT = "give it to the client: Cascade(client=Anthropic({}=…))"
-_DRIVER = "give it to the driver: Cascade({}=…)"
+_NOT_YET = "not available in this version (call the model with the SDK for such a request)"
+_SAMPLING = "not available: the SDK's messages.create does not take it either (leave it out)"
+_CLIENT = "pass it to the client: Cascade(client=Anthropic({}=…))"
+_DRIVER = "pass it to the driver: Cascade({}=…)"
 _RUNG = "set it in the policy, on the rung: {}"
 
 _INSTEAD = {
     # of messages.create
     "messages": "the first argument takes the list of messages: ask([{'role': 'user', 'content': …}])",
     "model": "the policy names the models: policy= takes a path, a shipped name or a Policy (see `cascade policy show`)",
-    "timeout": "use deadline_s=, in seconds for the whole climb; a single call's is timeout_s on the policy's rung",
+    "timeout": "use deadline_s=, in seconds for the whole climb; timeout_s on the policy's rung limits a single call",
     "thinking": _RUNG.format("thinking: adaptive, disabled or {budget_tokens: N}"),
-    "output_config": "use response_model= for a format, and effort on the policy's rung for an effort",
+    "output_config": "use response_model= for a format; set effort in the policy, on the rung",
     "output_format": "use response_model=",
     "extra_headers": _CLIENT.format("default_headers"),
     "extra_query": _CLIENT.format("default_query"),
-    "betas": "give the client the header: Cascade(client=Anthropic(default_headers={'anthropic-beta': …}))",
+    "betas": "pass the header to the client: Cascade(client=Anthropic(default_headers={'anthropic-beta': …}))",
     "cache_control": "set it on a block of system= or of a message: {'type': 'text', 'text': …, 'cache_control': …}",
     **dict.fromkeys(("temperature", "top_k", "top_p"), _SAMPLING),
     **dict.fromkeys(
@@ -53,7 +53,7 @@ _OF_A_DRIVER = "a driver has one policy: Cascade(policy), or cascade.ask(…, po
 
 
 def check_keywords(given: Iterable[str], known: Collection[str]) -> None:
-    """RequestError, in one line, for all that are given and not known."""
+    """Raise RequestError, in one line, for all keywords that are not known."""
     unknown = [name for name in given if name not in known]
     if unknown:
         raise RequestError("; ".join(f"{name}: {_instead_of(name, known)}" for name in unknown))

@@ -127,7 +127,7 @@ def open_reader(address: str | os.PathLike[str] | None = None, *, seconds: float
 
 
 def seed_of(address: str | os.PathLike[str] | None = None) -> Seed:
-    """What the ledger knows to be spent of a claim's period, in nano-USD: also by this process, up to now (`seeding`).
+    """What the ledger knows to be spent of a budget's period, in nano-USD: also by this process, up to now (`seeding`).
 
     0 where there is no ledger; LedgerDown where there is one that cannot be read now.
     """

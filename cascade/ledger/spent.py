@@ -13,7 +13,7 @@ from collections.abc import Callable, Sequence
 from concurrent.futures import Future
 from typing import Protocol
 
-from cascade.core.budgets import Claim
+from cascade.core.budgets import ApplicableBudget
 from cascade.forks import renew_in_children
 from cascade.ledger.stores import LedgerDown, NoLedger, Reader
 
@@ -61,7 +61,7 @@ class Seeding:
         """For `forks`."""
         self._lock, self._turn = threading.Lock(), threading.Lock()
 
-    def __call__(self, claim: Claim) -> int:
+    def __call__(self, claim: ApplicableBudget) -> int:
         """In nano-USD, also what this process has handed over; 0 where there is no ledger. Raises LedgerDown within `deadline_s`."""
         is_try = self._may_ask()
         with self._turn:  # one at a time: where it hangs, those who wait behind need not find out for themselves
@@ -91,7 +91,7 @@ class Seeding:
     def _resting(self) -> LedgerDown:
         return LedgerDown(f"{self._where}: could not be read a moment ago (it is tried again)")
 
-    def _ask(self, claim: Claim, *, must_be_whole: bool) -> int:
+    def _ask(self, claim: ApplicableBudget, *, must_be_whole: bool) -> int:
         until = time.monotonic() + self._deadline_s
         if not self._flush() and must_be_whole:  # it would count what this process has spent as if others had
             raise LedgerDown(f"{self._where}: what waits cannot be written yet (it is tried again)")

@@ -1,11 +1,11 @@
-"""What decisions share: the storm guard's statistic, and what was spent of each budget. In memory, or in Redis.
+"""The state that requests share: the storm guard's statistic, and what was spent of each budget. In memory, or in Redis.
 
-    driver ── observe(Observation) ─> State ─> what the guard does at this rung
-    driver ── reserve(claims, bound) > State ─> None: the call may be made; a Claim: that budget refuses it
-    driver ── settle(claims, bound, cost) ─> State
+    observe(Observation) ─> what the storm guard does at this rung
+    reserve(budgets, bound) ─> None: the call may be made; an ApplicableBudget: this one refuses it
+    settle(budgets, bound, cost) ─> the alerts that are due
 
-Each is one decision, and one round trip where the state is remote. None of them ever raises for the state's own
-faults: a Redis that is slow or gone is told once, and what this process knows stands in for it.
+Each is one decision, and one round trip with a remote state. None of them raises for the state's own faults: a Redis that is
+slow or unreachable is logged once, and this process goes on with what it knows itself.
 """
 
 from __future__ import annotations
@@ -14,7 +14,7 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Protocol
 
-from cascade.core.budgets import Claim
+from cascade.core.budgets import ApplicableBudget
 from cascade.core.climb import Observation
 from cascade.core.storm import Action
 
@@ -25,51 +25,51 @@ __all__ = ["Alert", "Seed", "State"]
 class Alert:
     """A budget has reached a share of its limit (`share`: its `alert_at`, or 1.0), for the first time in its period."""
 
-    claim: Claim
+    budget: ApplicableBudget
     share: float
     spent: int
 
 
-Seed = Callable[[Claim], int]
-"""What the ledger knows to be spent already of a claim's period, in nano-USD: asked once a counter."""
+Seed = Callable[[ApplicableBudget], int]
+"""What the ledger knows to be spent already in a budget's period, in nano-USD; called once per counter."""
 
 
 class State(Protocol):
-    """Safe between threads. `is_remote`: a decision leaves the process, so an event loop must not wait for it."""
+    """What a driver asks of the state. Safe between threads."""
 
     @property
     def is_remote(self) -> bool:
-        """Whether a decision takes a round trip."""
+        """Whether a decision takes a round trip, for which an event loop must not wait."""
         ...
 
     @property
     def is_down(self) -> bool:
-        """Whether what is shared cannot be reached: this process goes on alone, with what it holds."""
+        """Whether the shared state cannot be reached: this process goes on alone, with what it holds."""
         ...
 
     def observe(self, observation: Observation) -> Action | None:
-        """Count a step; returns what is in force at its rung, as it was before this step was counted."""
+        """Count a step. Returns the guard's action at its rung, as it was before this step was counted."""
         ...
 
-    def may_wait(self, claims: Sequence[Claim]) -> bool:
+    def may_wait(self, budgets: Sequence[ApplicableBudget]) -> bool:
         """Whether to decide on these may take a round trip, or a query of the ledger."""
         ...
 
-    def reserve(self, claims: Sequence[tuple[Claim, bool]], bound: int) -> Claim | None:
-        """Reserve `bound` nano-USD in every claim, if each that is hard (the flag) has room: settled + reserved + bound <= limit.
+    def reserve(self, budgets: Sequence[tuple[ApplicableBudget, bool]], bound: int) -> ApplicableBudget | None:
+        """Reserve `bound` nano-USD in every budget, if each that is hard (the flag) has room: settled + reserved + bound <= limit.
 
-        Returns None where it was reserved; else the first that refuses, and nothing was reserved.
+        Returns None if it was reserved. Otherwise nothing was, and the first budget that refuses is returned.
         """
         ...
 
-    def settle(self, claims: Sequence[Claim], bound: int, cost: int) -> tuple[Alert, ...]:
-        """Give back what was reserved and count what was spent.
+    def settle(self, budgets: Sequence[ApplicableBudget], bound: int, cost: int) -> tuple[Alert, ...]:
+        """Give back what was reserved, and count what was spent.
 
-        Returns what must be told, once a period for all who share the state. The counters are those of the reservation: a
-        call's cost falls into the period it was let in.
+        Returns the alerts that are due, each once per period for all who share the state. The budgets are those of the
+        reservation: a call's cost counts in the period in which it was admitted.
         """
         ...
 
     def close(self) -> None:
-        """Give back what this process still holds."""
+        """Give back what this process holds."""
         ...

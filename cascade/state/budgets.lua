@@ -1,23 +1,23 @@
--- What one process has spent and holds of some counters, said in absolute numbers; what it may hold from now on.
+-- A process sends what it has spent and holds of some counters, as totals; the reply is what it may hold from now on.
 --
 -- A counter is a hash. A process may spend and reserve up to what it is entitled to, so while the sum of all
--- entitlements stays below a hard limit nothing that fails can pass it. Fields, all in nano-USD and below 2^53:
+-- entitlements stays below a hard limit, no failure can exceed it. Fields, all in nano-USD and below 2^53:
 --   E, U, S   the sums of all processes' entitled, used (settled + reserved) and settled
---   p:WHO     one process: "entitled used settled call"; an older call than the last one known is ignored
+--   p:WHO     one process: "entitled used settled call"; a call older than the last known one is ignored
 --   N         processes that have not closed; q: calls so far
---   seed      what the ledger knew before the first process came
+--   seed      what the ledger knew before the first process
 --   rq, rt, ra  after an empty restart: the latest q that a survivor knows, the total then, and what of that total has
 --             registered again; the rest, rt - ra, is held by processes that are gone or late, and stays counted
---   t1, t2    who has told the alerts
+--   t1, t2    which process has sent the alerts
 --
 -- KEYS  1 epoch (hash: id, until)  2.. counters
--- ARGV  1 now or ''  2 call  3 a new epoch's id, should there be none  4 seconds of recovery  5 kind: reserve, settle,
+-- ARGV  1 now or ''  2 call  3 a new epoch's id, if there is none  4 seconds of recovery  5 kind: reserve, settle,
 --       assert, close  6 bound; then for each counter 14: who, limit, hard, seed, used, settled, held, entitled
 --       when last acknowledged, q and total then, seconds to keep, least spend of each of two alerts, alerts known
---       (seed: what the ledger knows, '' where it was not asked, '-' where it could not say)
+--       (seed: what the ledger knows, '' if it was not read, '-' if it could not be read)
 -- Returns {status, index, epoch, ms of recovery left, {entitled, slice, q, total, alerts known, alerts to tell, spent}...}
 -- status: ok; refused (that counter has no room, nothing was reserved); seed (that counter is new: send what the ledger
--- knows); stale (a later call was here before).
+-- knows); stale (a later call has already arrived).
 
 local PER, FIRST = 14, 7
 local now = tonumber(ARGV[1])
@@ -57,7 +57,7 @@ local function load_counter(i)
     c.e, c.u, c.s, c.n = tonumber(e), tonumber(u), tonumber(s), tonumber(n)
   else
     c.N = c.N + 1
-    if c.known_q > 0 then -- it was known here before the server lost everything
+    if c.known_q > 0 then -- it was known here before the server restarted empty
       if c.known_q > (c.rq or 0) then c.rq, c.rt = c.known_q, c.known_total end
       c.ra = c.ra + c.acked
       c.fresh = { 'rq', whole(c.rq), 'rt', whole(c.rt), 'ra', whole(c.ra) }
@@ -72,7 +72,7 @@ local function load_counter(i)
   c.base = math.max(0, math.max(c.seed or 0, c.rt) - c.ra)
   local room = c.limit - (c.E - c.e) - c.base
   c.floor = c.held
-  if not recovering and c.e < c.held then c.floor = math.min(c.held, room) end -- it comes late: what it held was granted
+  if not recovering and c.e < c.held then c.floor = math.min(c.held, room) end -- it comes late: what it held may have been granted to others
   c.floor = math.max(c.used, c.floor)
   c.top = recovering and c.floor or math.max(c.floor, room)
   return c
@@ -120,12 +120,12 @@ for i, c in ipairs(counters) do
   local spent, known, tell = c.base + c.S, 0, 0
   for k, least in ipairs(c.least) do
     local bit, knows = k, math.floor(c.known / k) % 2 == 1
-    if not c.told[k] and knows then -- it was told before the server lost everything
+    if not c.told[k] and knows then -- it was sent before the server restarted empty
       c.told[k] = 'before'
       put('t' .. k, 'before')
     end
     if kind == 'settle' and not knows and spent >= least and (not c.told[k] or c.told[k] == c.who) then
-      c.told[k] = c.who -- again, where the reply to the same process was lost
+      c.told[k] = c.who -- again, if the reply to the same process was lost
       put('t' .. k, c.who)
       known, tell = known + bit, tell + bit
     elseif knows or (c.told[k] and c.told[k] ~= c.who) then

@@ -1,7 +1,7 @@
-"""The way to Redis: one script a call, a short time-out, no retry, and a circuit that opens where it fails.
+"""The connection to Redis: one script per call, a short time-out, no retry, and a circuit breaker.
 
-While the circuit is open nobody waits: every `retry_s` one caller, and only one, tries again. Opening and closing are
-told once each, as `state_down` and `state_back`.
+After a failure the circuit is open and nobody waits: every `retry_s` a single caller tries again. Opening and closing are
+logged once each, as `state_down` and `state_back`.
 """
 
 from __future__ import annotations
@@ -18,12 +18,12 @@ from cascade.core.errors import ConfigurationError, MissingExtra
 from cascade.forks import renew_in_children
 from cascade.logs import log_event
 
-__all__ = ["Link", "Script"]
+__all__ = ["RedisConnection", "Script"]
 
 
 @dataclass(frozen=True, slots=True)
 class Script:
-    """A Lua file of this package; it is read once, and sent once to each server."""
+    """A Lua file of this package. It is read once, and sent once to each server."""
 
     name: str
     text: str = field(init=False, repr=False)
@@ -35,11 +35,12 @@ class Script:
         object.__setattr__(self, "digest", hashlib.sha1(text.encode(), usedforsecurity=False).hexdigest())
 
 
-class Link:
-    """One process's connections to one server; safe between threads, made anew after a fork.
+class RedisConnection:
+    """One process's connections to one server. Safe between threads, and made again after a fork.
 
-    `clock`: seconds from any origin. `timeout_s` bounds each step of a call: connecting, sending, the reply. Raises
-    ConfigurationError for an address that is none, MissingExtra without redis-py. No error and no event holds a password.
+    `clock`: seconds from any origin. `timeout_s` limits each step of a call: connecting, sending, the reply. Raises
+    ConfigurationError if the address is invalid, MissingExtra if redis-py is not installed. No error and no event holds a
+    password.
     """
 
     def __init__(self, url: str, policy: str, clock: Callable[[], float], timeout_s: float, retry_s: float) -> None:
@@ -57,24 +58,24 @@ class Link:
             self._client = self._connect()
         except (ValueError, TypeError) as problem:
             raise ConfigurationError(
-                f"state: {self.told} is not an address of Redis ({type(problem).__name__};"
-                " it looks like redis://host:6379/0, rediss://… or unix:///path)"
+                f"state: {self.shown_address} is not a Redis address ({type(problem).__name__};"
+                " use redis://host:6379/0, rediss://… or unix:///path)"
             ) from None
         renew_in_children(self)
 
     @property
-    def told(self) -> str:
+    def shown_address(self) -> str:
         """The address without user, password or options."""
         parts = urlsplit(self._url)
         return f"{parts.scheme}://{parts.netloc.rpartition('@')[2]}{parts.path}"
 
     @property
     def is_down(self) -> bool:
-        """Whether the last try failed."""
+        """Whether the last call failed."""
         return self._retry_at is not None
 
     def renew_lock(self) -> None:
-        """For `forks`: a socket must not be shared with the parent, so a child connects for itself."""
+        """For `forks`: a child must not use its parent's sockets, so it makes its own connection."""
         self._lock = threading.Lock()
         self._retry_at: float | None = None
         self._client: Any = None
@@ -93,13 +94,13 @@ class Link:
         )
 
     def run(self, script: Script, keys: Sequence[str], arguments: Sequence[str | int]) -> Any:
-        """The script's reply: one round trip (two where the server sees the script for the first time); None: it is down."""
+        """The script's reply: one round trip (two if the script is new to the server). None: the server is down."""
         if not self._may_try():
             return None
         try:
             with self._lock:
                 client = self._client = self._client or self._connect()
-            sent = (*map(_sent, keys), *map(_sent, arguments))
+            sent = (*map(_encode, keys), *map(_encode, arguments))
             try:
                 reply = client.evalsha(script.digest, len(keys), *sent)
             except self._no_script:
@@ -111,7 +112,7 @@ class Link:
         return reply
 
     def ping(self) -> str | None:
-        """What keeps the server from being reached, in a word; None: nothing does. Closes the connection."""
+        """The type of error that keeps the server from being reached; None: it answers. Closes the connection."""
         try:
             self._client.ping()
         except self._failures as problem:
@@ -132,7 +133,7 @@ class Link:
             now = self._clock()
             if now < self._retry_at:
                 return False
-            self._retry_at = now + self._retry_s  # the others go on without
+            self._retry_at = now + self._retry_s  # the other callers do not wait
             return True
 
     def _fail(self, problem: Exception) -> None:
@@ -144,10 +145,10 @@ class Link:
                 "warning",
                 "state_down",
                 policy=self._policy,
-                state=self.told,
+                state=self.shown_address,
                 problem=type(problem).__name__,
-                hint="this process goes on alone: its own guard, and of hard budgets what it was granted before; see to"
-                " the server, and to user and password in its address (`cascade doctor` looks)",
+                hint="this process goes on alone, with its own guard and what it was granted of hard budgets; check the"
+                " server, and user and password in its address (run `cascade doctor`)",
             )
 
     def _succeed(self) -> None:
@@ -156,9 +157,9 @@ class Link:
         with self._lock:
             back, self._retry_at = self.is_down, None
         if back:
-            log_event("info", "state_back", policy=self._policy, state=self.told)
+            log_event("info", "state_back", policy=self._policy, state=self.shown_address)
 
 
-def _sent(value: str | int) -> bytes | int:
-    """As it is sent: a task or a workflow may be half a surrogate pair, which is no UTF-8."""
+def _encode(value: str | int) -> bytes | int:
+    """Text as bytes: a task or a workflow may contain an unpaired surrogate, which strict UTF-8 refuses."""
     return value.encode("utf-8", "surrogatepass") if isinstance(value, str) else value

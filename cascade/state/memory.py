@@ -1,7 +1,7 @@
-"""The state in memory: the guard of one driver, and the budgets' books of one process.
+"""The state in memory: the storm guard of one driver, and the budget counters of one process.
 
-Drivers of one policy name and one home share their books: two of them in a process must not spend a budget twice. A
-forked child keeps what was settled; the calls in flight are its parent's.
+Drivers with the same policy name and the same home share their counters, so that two of them cannot spend a budget twice. A
+forked child keeps what was settled; running calls are its parent's.
 """
 
 from __future__ import annotations
@@ -11,7 +11,7 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 
-from cascade.core.budgets import Claim
+from cascade.core.budgets import ApplicableBudget
 from cascade.core.climb import Observation
 from cascade.core.policy import Policy
 from cascade.core.policy.certificate import Escalation
@@ -20,154 +20,156 @@ from cascade.forks import renew_in_children
 from cascade.home import home
 from cascade.logs import log_event
 from cascade.state import Alert, Seed
-from cascade.state.claims import Asking, reached
 from cascade.state.memory_guard import MemoryGuard
+from cascade.state.seeds import SeedReader, alert_amounts
 
-__all__ = ["Books", "MemoryState", "books_of"]
+__all__ = ["BudgetCounters", "MemoryState", "process_counters"]
 
-_MOST_COUNTERS = 100_000  # some 40 MB: a workflow per customer must not fill the memory
+_MAX_COUNTERS = 100_000  # about 40 MB: a workflow per customer must not fill the memory
 
 
 @dataclass(slots=True)
-class _Tally:
-    """One counter, in nano-USD. `told`: the shares that were. `seeded`: what the ledger knows is in it."""
+class _Counter:
+    """One counter, in nano-USD. `alerted`: the shares notified already. `seeded`: it includes what the ledger knows."""
 
     ends: float
     settled: int
     seeded: bool
     reserved: int = 0
-    told: set[float] = field(default_factory=set[float])
+    alerted: set[float] = field(default_factory=set[float])
 
 
-class Books:
+class BudgetCounters:
     """What was spent and reserved of each counter: exact, and safe between threads.
 
-    A finished period's counters go when a claim of a later one is seen (the claims tell the time) and nothing of them
-    is reserved. In a period up to `most` are kept; those that come after share one counter per budget, which may refuse
-    early but can never be overspent, and that is told.
+    A finished period's counters are dropped when a later period begins and nothing is reserved in them. Up to `most` are
+    kept at a time. Above that the new ones share one counter per budget, which may refuse early but cannot be overspent;
+    this is logged.
     """
 
-    def __init__(self, most: int = _MOST_COUNTERS) -> None:
+    def __init__(self, most: int = _MAX_COUNTERS) -> None:
         self._most = most
-        self._tallies: dict[str, _Tally] = {}
-        self._asking = Asking()
-        self._now = 0.0  # the latest beginning of a period seen: it cannot be earlier
+        self._by_name: dict[str, _Counter] = {}
+        self._seed_reader = SeedReader()
+        self._now = 0.0  # the latest start of a period seen: the time is not before it
         self.renew_lock()
         renew_in_children(self)
 
     def renew_lock(self) -> None:
         """For `forks`."""
         self._lock = threading.Lock()
-        for tally in self._tallies.values():
-            tally.reserved = 0
+        for counter in self._by_name.values():
+            counter.reserved = 0
 
-    def spent(self, counter: str) -> tuple[int, int]:
-        """What is settled and what is reserved of a counter; zeros where it is not known."""
+    def spent(self, name: str) -> tuple[int, int]:
+        """What is settled and what is reserved of a counter; zeros if it is not known."""
         with self._lock:
-            tally = self._tallies.get(counter)
-            return (tally.settled, tally.reserved) if tally else (0, 0)
+            counter = self._by_name.get(name)
+            return (counter.settled, counter.reserved) if counter else (0, 0)
 
-    def knows(self, claims: Sequence[Claim]) -> bool:
-        """Whether nothing need be asked to decide on these."""
+    def knows(self, budgets: Sequence[ApplicableBudget]) -> bool:
+        """Whether these can be decided without asking the ledger."""
         with self._lock:
-            return not any(self._must_ask(claim) for claim in claims)
+            return not any(self._needs_seed(budget) for budget in budgets)
 
-    def reserve(self, claims: Sequence[tuple[Claim, bool]], bound: int, seed: Seed | None) -> Claim | None:
-        """As `State.reserve`. `seed` is asked outside the lock, and what it says counts once.
+    def reserve(
+        self, budgets: Sequence[tuple[ApplicableBudget, bool]], bound: int, seed: Seed | None
+    ) -> ApplicableBudget | None:
+        """As `State.reserve`. `seed` is called outside the lock, and its amount counts once.
 
-        Where it cannot say, the counter goes on with what is spent here, and it is asked again at the next reservation.
+        If it fails, the counter goes on with what is spent here, and the next reservation calls it again.
         """
         with self._lock:
-            missing = [(claim, self._settled(claim)) for claim, _ in claims if self._must_ask(claim)]
+            missing = [(budget, self._settled(budget)) for budget, _ in budgets if self._needs_seed(budget)]
         seeds: dict[str, int] = {}
-        for claim, settled in missing:
-            known = self._asking.ask(seed, claim)
+        for budget, settled in missing:
+            known = self._seed_reader.read(seed, budget)
             if known is None:
-                break  # nor can it say more of the others
-            seeds[claim.counter] = max(0, known - settled)  # what was spent here is in the ledger as well
+                break  # it would fail for the others too
+            seeds[budget.counter] = max(0, known - settled)  # what was spent here is in the ledger too
         with self._lock:
-            tallies = [self._take(claim, seeds.get(claim.counter)) for claim, _ in claims]
-            for tally, (claim, hard) in zip(tallies, claims, strict=True):
-                if hard and tally.settled + tally.reserved + bound > claim.limit:
-                    return claim
-            for tally in tallies:
-                tally.reserved += bound
+            counters = [self._seeded(budget, seeds.get(budget.counter)) for budget, _ in budgets]
+            for counter, (budget, hard) in zip(counters, budgets, strict=True):
+                if hard and counter.settled + counter.reserved + bound > budget.limit:
+                    return budget
+            for counter in counters:
+                counter.reserved += bound
         return None
 
-    def settle(self, claims: Sequence[Claim], bound: int, cost: int) -> tuple[Alert, ...]:
+    def settle(self, budgets: Sequence[ApplicableBudget], bound: int, cost: int) -> tuple[Alert, ...]:
         """As `State.settle`."""
         alerts: list[Alert] = []
         with self._lock:
-            for claim in claims:
-                tally = self._find(claim)
-                if tally is None:
-                    continue  # of a period that is over, in a child that was forked meanwhile
-                tally.reserved = max(0, tally.reserved - bound)
-                tally.settled += cost
-                for share, least in reached(claim):
-                    if tally.settled >= least and share not in tally.told:
-                        tally.told.add(share)
-                        alerts.append(Alert(claim, share, tally.settled))
+            for budget in budgets:
+                counter = self._find(budget)
+                if counter is None:
+                    continue  # its period is over, in a child that was forked meanwhile
+                counter.reserved = max(0, counter.reserved - bound)
+                counter.settled += cost
+                for share, least in alert_amounts(budget):
+                    if counter.settled >= least and share not in counter.alerted:
+                        counter.alerted.add(share)
+                        alerts.append(Alert(budget, share, counter.settled))
         return tuple(alerts)
 
-    def _find(self, claim: Claim) -> _Tally | None:
-        return self._tallies.get(claim.counter) or self._tallies.get(_shared_name(claim))
+    def _find(self, budget: ApplicableBudget) -> _Counter | None:
+        return self._by_name.get(budget.counter) or self._by_name.get(_shared_name(budget))
 
-    def _must_ask(self, claim: Claim) -> bool:
-        tally = self._find(claim)
-        return tally is None or not tally.seeded
+    def _needs_seed(self, budget: ApplicableBudget) -> bool:
+        counter = self._find(budget)
+        return counter is None or not counter.seeded
 
-    def _settled(self, claim: Claim) -> int:
-        tally = self._find(claim)
-        return 0 if tally is None else tally.settled
+    def _settled(self, budget: ApplicableBudget) -> int:
+        counter = self._find(budget)
+        return 0 if counter is None else counter.settled
 
-    def _take(self, claim: Claim, more: int | None) -> _Tally:
-        """Its tally, with what the ledger knows beside what is spent here (None: it could not say)."""
-        tally = self._find(claim)
-        if tally is None:
-            tally = self._begin(claim)
-        if more is not None and not tally.seeded:
-            tally.seeded = True
-            tally.settled += more
-            # Whoever spent it was told; only what is spent here is told here.
-            tally.told.update(share for share, least in reached(claim) if more >= least)
-        return tally
+    def _seeded(self, budget: ApplicableBudget, more: int | None) -> _Counter:
+        """The budget's counter, with what the ledger knows beyond what is spent here (None: it could not be read)."""
+        counter = self._find(budget)
+        if counter is None:
+            counter = self._add(budget)
+        if more is not None and not counter.seeded:
+            counter.seeded = True
+            counter.settled += more
+            # The process that spent it has sent these alerts.
+            counter.alerted.update(share for share, least in alert_amounts(budget) if more >= least)
+        return counter
 
-    def _begin(self, claim: Claim) -> _Tally:
-        name = claim.counter
-        if claim.starts > self._now:
-            self._now = claim.starts
-            over = [key for key, one in self._tallies.items() if one.ends <= self._now and not one.reserved]
+    def _add(self, budget: ApplicableBudget) -> _Counter:
+        name = budget.counter
+        if budget.starts > self._now:
+            self._now = budget.starts
+            over = [key for key, one in self._by_name.items() if one.ends <= self._now and not one.reserved]
             for key in over:
-                del self._tallies[key]
-        if len(self._tallies) >= self._most:
-            name = _shared_name(claim)
-            _tell_full(claim, self._most)
-        tally = self._tallies[name] = _Tally(claim.ends, 0, seeded=False)
-        return tally
+                del self._by_name[key]
+        if len(self._by_name) >= self._most:
+            name = _shared_name(budget)
+            _log_full(budget, self._most)
+        counter = self._by_name[name] = _Counter(budget.ends, 0, seeded=False)
+        return counter
 
 
-def _shared_name(claim: Claim) -> str:
-    return f"{claim.policy}/{claim.scope}|*|{claim.span}|{claim.period}|{claim.nth}"
+def _shared_name(budget: ApplicableBudget) -> str:
+    return f"{budget.policy}/{budget.scope}|*|{budget.span}|{budget.period}|{budget.nth}"
 
 
-def _tell_full(claim: Claim, most: int) -> None:
+def _log_full(budget: ApplicableBudget, most: int) -> None:
     log_event(
         "error",
         "budget_counters_full",
-        policy=claim.policy,
-        per=claim.scope,
-        period=claim.period,
+        policy=budget.policy,
+        per=budget.scope,
+        period=budget.period,
         counters=most,
-        hint=f"more values of {claim.scope!r} than counters are kept for: the rest share one budget until the period ends",
+        hint=f"more values of {budget.scope!r} than counters are kept: the rest share one counter until the period ends",
     )
 
 
 class _Registry:
-    """The process's books, by home and policy name. They outlive the drivers: a new one must not start at zero."""
+    """The process's counters, by home and policy name. They outlive the drivers: a new driver must not start at zero."""
 
     def __init__(self) -> None:
-        self._books: dict[tuple[Path, str], Books] = {}
+        self._counters: dict[tuple[Path, str], BudgetCounters] = {}
         self.renew_lock()
         renew_in_children(self)
 
@@ -175,22 +177,22 @@ class _Registry:
         """For `forks`."""
         self._lock = threading.Lock()
 
-    def books(self, key: tuple[Path, str]) -> Books:
-        """Made when first asked for."""
+    def get(self, key: tuple[Path, str]) -> BudgetCounters:
+        """The counters for a key, made at its first use."""
         with self._lock:
-            return self._books.setdefault(key, Books())
+            return self._counters.setdefault(key, BudgetCounters())
 
 
 _registry = _Registry()
 
 
-def books_of(policy: str) -> Books:
-    """The books that this process keeps for a policy's name, at today's home."""
-    return _registry.books((home().absolute(), policy))
+def process_counters(policy: str) -> BudgetCounters:
+    """The counters that this process keeps for a policy's name, at the current home."""
+    return _registry.get((home().absolute(), policy))
 
 
 class MemoryState:
-    """What the decisions of one process share. `clock`: seconds from any origin, for the guard."""
+    """The state of one process. `clock`: seconds from any origin, for the storm guard."""
 
     is_remote = False
     is_down = False
@@ -199,24 +201,24 @@ class MemoryState:
         self, policy: Policy, escalation: Escalation, clock: Callable[[], float], *, seed: Seed | None = None
     ) -> None:
         self._guard = MemoryGuard(policy.name, policy.storm_guard, clock, escalation)
-        self._books = books_of(policy.name)
+        self._counters = process_counters(policy.name)
         self._seed = seed
 
     def observe(self, observation: Observation) -> Action | None:
         """As `State.observe`."""
         return self._guard.observe(observation)
 
-    def may_wait(self, claims: Sequence[Claim]) -> bool:
-        """As `State.may_wait`: the ledger is asked of a counter that is new here."""
-        return self._seed is not None and not self._books.knows(claims)
+    def may_wait(self, budgets: Sequence[ApplicableBudget]) -> bool:
+        """As `State.may_wait`: for a new counter the ledger is queried."""
+        return self._seed is not None and not self._counters.knows(budgets)
 
-    def reserve(self, claims: Sequence[tuple[Claim, bool]], bound: int) -> Claim | None:
+    def reserve(self, budgets: Sequence[tuple[ApplicableBudget, bool]], bound: int) -> ApplicableBudget | None:
         """As `State.reserve`."""
-        return self._books.reserve(claims, bound, self._seed)
+        return self._counters.reserve(budgets, bound, self._seed)
 
-    def settle(self, claims: Sequence[Claim], bound: int, cost: int) -> tuple[Alert, ...]:
+    def settle(self, budgets: Sequence[ApplicableBudget], bound: int, cost: int) -> tuple[Alert, ...]:
         """As `State.settle`."""
-        return self._books.settle(claims, bound, cost)
+        return self._counters.settle(budgets, bound, cost)
 
     def close(self) -> None:
-        """Nothing is held that others wait for."""
+        """Nothing is shared, so nothing is given back."""

@@ -1,6 +1,6 @@
-"""The storm guard in memory: the statistic of `core.storm` behind a lock, logging what changes.
+"""The storm guard in memory: the statistic of `core.storm` behind a lock. It logs each change.
 
-The lock is held around arithmetic only, never across a call to a model. Events name task, rung and rates; no text.
+The lock is held for arithmetic only, never during a call to a model. Events hold task, rung and rates, and no text.
 """
 
 from __future__ import annotations
@@ -16,7 +16,7 @@ from cascade.core.storm import Action, Change, Guard
 from cascade.forks import renew_in_children
 from cascade.logs import log_event
 
-__all__ = ["MemoryGuard", "tell_change"]
+__all__ = ["MemoryGuard", "log_change"]
 
 _EVENTS = {
     ("storm", "tripped"): "storm_tripped",
@@ -28,14 +28,14 @@ _EVENTS = {
 }
 _HINTS = {
     "storm_limit_wrong": "the limit is wrong for this task: the guard only alerts until it releases; recalibrate or raise storm_guard.rate",
-    "errors_tripped": "this rung fails often: its requests climb and cost more; see the trail's error steps",
+    "errors_tripped": "this rung fails often: its requests climb and cost more; see the error steps on the trail",
 }  # fmt: skip
 
 
 class MemoryGuard:
-    """One process's guard; safe between threads. `clock` gives seconds from any origin.
+    """The guard of one process. Safe between threads. `clock` gives seconds from any origin.
 
-    `escalation` are the certified rates (`core.storm.Guard`).
+    `escalation`: the certified escalation rates (`core.storm.Guard`).
     """
 
     def __init__(
@@ -43,7 +43,7 @@ class MemoryGuard:
         policy: str,
         settings: StormGuard | None,
         clock: Callable[[], float],
-        escalation: Escalation = Escalation(),  # noqa: B008 - frozen, and without anything in it
+        escalation: Escalation = Escalation(),  # noqa: B008 - frozen and empty
     ) -> None:
         self._policy, self._clock = policy, clock
         self._guard = Guard(settings, escalation)
@@ -55,14 +55,14 @@ class MemoryGuard:
         self._lock = threading.Lock()
 
     def observe(self, observation: Observation) -> Action | None:
-        """Count a step; returns what is in force at its rung, as it was before this step was counted."""
+        """As `State.observe`."""
         action, changes = self.count(observation)
         for change in changes:
-            tell_change(self._policy, change)
+            log_change(self._policy, change)
         return action
 
     def count(self, observation: Observation) -> tuple[Action | None, tuple[Change, ...]]:
-        """The same, but what changed is returned, not told."""
+        """The same, but the changes are returned, not logged."""
         with self._lock:
             return self._guard.observe(
                 observation.task,
@@ -74,8 +74,8 @@ class MemoryGuard:
             )
 
 
-def tell_change(policy: str, change: Change, *, alone: bool = False) -> None:
-    """Log what has changed at a rung. `alone`: as this process sees it, while the shared state cannot be reached."""
+def log_change(policy: str, change: Change, *, alone: bool = False) -> None:
+    """Log a change at a rung. `alone`: only this process saw it, while the shared state could not be reached."""
     event = _EVENTS[change.what, change.kind]
     details: dict[str, Any] = {
         "policy": policy,
@@ -86,7 +86,7 @@ def tell_change(policy: str, change: Change, *, alone: bool = False) -> None:
         "samples": change.samples,
     }
     if change.what == "errors":
-        del details["task"]  # an outage is a rung's, whatever the task
+        del details["task"]  # an outage concerns the rung, whatever the task
     if change.tripped_s:
         details["tripped_s"] = round(change.tripped_s, 1)
     if alone:

@@ -1,4 +1,4 @@
-"""Opening the state that an address names."""
+"""Opens the state that an address names."""
 
 from __future__ import annotations
 
@@ -12,9 +12,9 @@ from cascade.core.policy.certificate import Escalation
 from cascade.state import Seed, State
 from cascade.state.memory import MemoryState
 
-__all__ = ["look_at_state", "open_state"]
+__all__ = ["check_state", "open_state"]
 
-_LOOK_S = 1.0
+_CHECK_TIMEOUT_S = 1.0
 
 
 def open_state(
@@ -27,37 +27,35 @@ def open_state(
 ) -> State:
     """The state at `address`: "memory", or redis://, rediss://, unix://; None: `CASCADE_STATE`, else memory.
 
-    `clock` gives seconds from any origin. Raises ConfigurationError for any other address, MissingExtra without redis-py.
+    `clock` gives seconds from any origin. Raises ConfigurationError for any other address, MissingExtra if redis-py is not
+    installed.
     """
-    named = _named(address)
-    if named == "memory":
+    resolved = _resolve(address)
+    if resolved == "memory":
         return MemoryState(policy, escalation, clock, seed=seed)
     from cascade.state.redis import RedisState  # noqa: PLC0415 - an extra
 
-    return RedisState(named, policy, escalation, clock, seed=seed)
+    return RedisState(resolved, policy, escalation, clock, seed=seed)
 
 
-def look_at_state(address: str | None) -> tuple[str, str | None]:
-    """Where the state is, as it may be told, and what keeps it from being reached; None: nothing does.
+def check_state(address: str | None) -> tuple[str, str | None]:
+    """The state's address without secrets, and why it cannot be reached (None: it can). Raises as `open_state` does."""
+    resolved = _resolve(address)
+    if resolved == "memory":
+        return "memory, per process", None
+    from cascade.state.circuit import RedisConnection  # noqa: PLC0415 - an extra
 
-    Raises as `open_state` does.
-    """
-    named = _named(address)
-    if named == "memory":
-        return "memory, of each process alone", None
-    from cascade.state.circuit import Link  # noqa: PLC0415 - an extra
-
-    link = Link(named, "", time.monotonic, _LOOK_S, _LOOK_S)
-    return link.told, link.ping()
+    connection = RedisConnection(resolved, "", time.monotonic, _CHECK_TIMEOUT_S, _CHECK_TIMEOUT_S)
+    return connection.shown_address, connection.ping()
 
 
-def _named(address: str | None) -> str:
+def _resolve(address: str | None) -> str:
     named = address if address is not None else os.environ.get("CASCADE_STATE") or "memory"
     scheme = named.partition("://")[0] if "://" in named else ""
     if named == "memory" or scheme in ("redis", "rediss", "unix"):
         return named
     where = "CASCADE_STATE" if address is None else "state"
-    told = f"{scheme}://…" if scheme else repr(named) if "@" not in named else "this"  # an address may hold a password
+    shown = f"{scheme}://…" if scheme else repr(named) if "@" not in named else "this"  # an address may hold a password
     raise ConfigurationError(
-        f"{where}: {told} is not a state (use memory, redis://host:6379/0, rediss://… or unix:///path)"
+        f"{where}: {shown} is not a state (use memory, redis://host:6379/0, rediss://… or unix:///path)"
     )

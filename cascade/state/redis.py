@@ -1,10 +1,10 @@
-"""The state in Redis: one guard, and one set of budgets, for all processes and machines that share a server.
+"""The state in Redis: one storm guard, and one set of budgets, for all processes and machines that share a server.
 
-Each decision is one script, one round trip. A Redis that is slow or gone costs one caller `timeout_s`, once each
-`retry_s`; the rest go on at once, with this process's own guard (it was fed all along) and with what the process
-holds of each hard budget (`entitlements`). It is told once, and once that it is back.
+Each decision is one script and one round trip. While Redis is slow or unreachable, one caller per `retry_s` waits for at most
+`timeout_s`. The others go on at once with this process's own guard, which counts every step too, and with what the process
+holds of each hard budget (`redis_budgets`). The failure is logged once, and so is the recovery.
 
-Let its `maxmemory-policy` be noeviction, as for anything that counts. With `appendonly yes` a restart forgets nothing.
+Set Redis's `maxmemory-policy` to noeviction, so that no counter is lost. With `appendonly yes` a restart loses nothing.
 """
 
 from __future__ import annotations
@@ -14,7 +14,7 @@ from collections.abc import Callable, Sequence
 from contextlib import suppress
 from weakref import WeakSet, finalize, ref
 
-from cascade.core.budgets import Claim
+from cascade.core.budgets import ApplicableBudget
 from cascade.core.climb import Observation
 from cascade.core.errors import ConfigurationError
 from cascade.core.policy import Policy
@@ -22,22 +22,22 @@ from cascade.core.policy.certificate import Escalation
 from cascade.core.storm import Action
 from cascade.forks import at_workers_end, renew_in_children
 from cascade.state import Alert, Seed
-from cascade.state.circuit import Link
-from cascade.state.memory_guard import MemoryGuard, tell_change
-from cascade.state.redis_budgets import Entitlements, Tuning
+from cascade.state.circuit import RedisConnection
+from cascade.state.memory_guard import MemoryGuard, log_change
+from cascade.state.redis_budgets import Entitlements, RedisTimings
 from cascade.state.redis_guard import SharedGuard
 
 __all__ = ["RedisState"]
 
-_MOST_USD = 9_000_000  # Lua counts nano-USD in doubles: exact below 2^53
+_MAX_USD = 9_000_000  # Lua counts nano-USD in doubles: exact below 2^53
 
 
 class RedisState:
-    """What the decisions of many processes share. `url`: redis://, rediss:// or unix://.
+    """The state that many processes share. `url`: redis://, rediss:// or unix://.
 
-    `clock`: seconds from any origin, for what this process does alone; what is shared goes by the server's clock. Raises
-    ConfigurationError for an address that is none and for a budget above 9,000,000 USD, MissingExtra without redis-py.
-    It does not connect before the first decision.
+    `clock`: seconds from any origin, for what this process decides alone; the shared state uses the server's clock. Raises
+    ConfigurationError for an invalid address or a budget above 9,000,000 USD, MissingExtra if redis-py is not installed.
+    It connects at the first decision.
     """
 
     is_remote = True
@@ -50,86 +50,88 @@ class RedisState:
         clock: Callable[[], float],
         *,
         seed: Seed | None = None,
-        tuning: Tuning | None = None,
+        timings: RedisTimings | None = None,
     ) -> None:
-        self._tuning = tuning or Tuning()
+        self._timings = timings or RedisTimings()
         _check(policy)
         self._policy = policy.name
-        self._link = Link(url, policy.name, clock, self._tuning.timeout_s, self._tuning.retry_s)
-        self._alone = MemoryGuard(policy.name, policy.storm_guard, clock, escalation)
-        self._guard = SharedGuard(policy, escalation, self._link, self._tuning.at)
-        self._budgets = Entitlements(policy.name, self._link, clock, seed, self._tuning)
+        self._connection = RedisConnection(url, policy.name, clock, self._timings.timeout_s, self._timings.retry_s)
+        self._own_guard = MemoryGuard(policy.name, policy.storm_guard, clock, escalation)
+        self._shared_guard = SharedGuard(policy, escalation, self._connection, self._timings.at)
+        self._budgets = Entitlements(policy.name, self._connection, clock, seed, self._timings)
         self.renew_lock()
         renew_in_children(self)
-        # Also where nobody closes it: when it is forgotten, or the interpreter ends.
+        # If nobody calls `close`: at garbage collection, or when the interpreter ends.
         _states.add(self)
-        self._let_go = finalize(self, _let_go, self._budgets, self._link)
+        finalize(self, _release, self._budgets, self._connection)
 
     def renew_lock(self) -> None:
-        """For `forks`: the heart of the parent does not beat in a child."""
+        """For `forks`: the parent's heartbeat thread does not run in a child."""
         self._lock = threading.Lock()
-        self._heart: threading.Thread | None = None
+        self._heartbeat_thread: threading.Thread | None = None
         self._is_used = False
         self._stop = threading.Event()
 
     @property
     def is_down(self) -> bool:
         """As `State.is_down`."""
-        return self._link.is_down
+        return self._connection.is_down
 
     def observe(self, observation: Observation) -> Action | None:
         """As `State.observe`."""
-        action, changes = self._alone.count(observation)
-        shared = self._guard.observe(observation)
+        action, changes = self._own_guard.count(observation)
+        shared = self._shared_guard.observe(observation)
         if shared is not None:
             action, changes = shared
         for change in changes:
-            tell_change(self._policy, change, alone=shared is None)
+            log_change(self._policy, change, alone=shared is None)
         return action
 
-    def may_wait(self, claims: Sequence[Claim]) -> bool:
+    def may_wait(self, budgets: Sequence[ApplicableBudget]) -> bool:
         """As `State.may_wait`."""
-        return bool(claims)
+        return bool(budgets)
 
-    def reserve(self, claims: Sequence[tuple[Claim, bool]], bound: int) -> Claim | None:
+    def reserve(self, budgets: Sequence[tuple[ApplicableBudget, bool]], bound: int) -> ApplicableBudget | None:
         """As `State.reserve`."""
-        if not claims:
+        if not budgets:
             return None
         if not self._is_used:
             self._is_used = True
             at_workers_end(_close_all)
-        refusing = self._budgets.reserve(claims, bound)
-        if self._tuning.beat_s is not None and (self._heart is None or not self._heart.is_alive()):
-            self._start_heart(self._tuning.beat_s)
-        return refusing
+        refused = self._budgets.reserve(budgets, bound)
+        if self._timings.heartbeat_s is not None and (
+            self._heartbeat_thread is None or not self._heartbeat_thread.is_alive()
+        ):
+            self._start_heartbeat(self._timings.heartbeat_s)
+        return refused
 
-    def settle(self, claims: Sequence[Claim], bound: int, cost: int) -> tuple[Alert, ...]:
+    def settle(self, budgets: Sequence[ApplicableBudget], bound: int, cost: int) -> tuple[Alert, ...]:
         """As `State.settle`."""
-        return self._budgets.settle(claims, bound, cost)
+        return self._budgets.settle(budgets, bound, cost)
 
-    def held(self, claim: Claim) -> tuple[int, int]:
-        """What this process uses of a budget, and may use at most without asking, in nano-USD."""
-        return self._budgets.held(claim)
+    def held(self, budget: ApplicableBudget) -> tuple[int, int]:
+        """What this process uses of a budget, and what it may use without asking Redis, in nano-USD."""
+        return self._budgets.held(budget)
 
-    def beat(self) -> None:
-        """What the heart does each `beat_s`."""
-        self._budgets.beat()
+    def heartbeat(self) -> None:
+        """What the heartbeat thread does every `heartbeat_s`."""
+        self._budgets.heartbeat()
 
     def close(self) -> None:
         """Give back what this process holds and close the connections."""
         self._stop.set()
-        _let_go(self._budgets, self._link)
+        _release(self._budgets, self._connection)
 
-    def _start_heart(self, every_s: float) -> None:
+    def _start_heartbeat(self, every_s: float) -> None:
         with self._lock:
-            if self._heart is not None and self._heart.is_alive():
+            if self._heartbeat_thread is not None and self._heartbeat_thread.is_alive():
                 return
             self._stop = threading.Event()
-            self._heart = threading.Thread(
-                target=_beat, args=(ref(self), self._stop, every_s), name="cascade-state", daemon=True
+            self._heartbeat_thread = threading.Thread(
+                target=_run_heartbeat, args=(ref(self), self._stop, every_s), name="cascade-state", daemon=True
             )
-            with suppress(RuntimeError):  # the interpreter is going down
-                self._heart.start()
+            with suppress(RuntimeError):  # the interpreter is ending
+                self._heartbeat_thread.start()
 
 
 _states: WeakSet[RedisState] = WeakSet()
@@ -140,12 +142,12 @@ def _close_all() -> None:
         state.close()
 
 
-def _beat(of: ref[RedisState], stop: threading.Event, every_s: float) -> None:
+def _run_heartbeat(weak: ref[RedisState], stop: threading.Event, every_s: float) -> None:
     while not stop.wait(every_s):
-        state = of()
+        state = weak()
         if state is None:
             return
-        state.beat()
+        state.heartbeat()
         del state
 
 
@@ -154,14 +156,14 @@ def _check(policy: Policy) -> None:
         (f"budget: {key}", getattr(limits, key)) for limits in policy.budget for key in ("daily_usd", "monthly_usd")
     ]
     for key, usd in (*amounts, ("observe: daily_usd", policy.observe.daily_usd)):
-        if usd is not None and usd > _MOST_USD:
+        if usd is not None and usd > _MAX_USD:
             raise ConfigurationError(
-                f"policy {policy.name}: {key} {usd} is above {_MOST_USD:,} USD, the most that a state in Redis"
-                " counts exactly (lower it, or keep the state in memory)"
+                f"policy {policy.name}: {key} {usd} is above {_MAX_USD:,} USD, the most that a state in Redis"
+                " counts exactly (lower it, or use the state in memory)"
             )
 
 
-def _let_go(budgets: Entitlements, link: Link) -> None:
+def _release(budgets: Entitlements, connection: RedisConnection) -> None:
     if budgets.holds:
         budgets.close()
-    link.close()
+    connection.close()

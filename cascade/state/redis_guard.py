@@ -1,7 +1,7 @@
-"""The storm guard of many processes: `guard.lua`, the twin of `core.storm.Guard`, asked over a `Link`.
+"""The storm guard of many processes: `guard.lua`, the twin of `core.storm.Guard`, called through a `RedisConnection`.
 
-The watches are those of one policy's content (its hash): two versions of a policy escalate at rates of their own.
-Their clock is the server's, so that machines whose clocks differ agree on how long a trip has lasted.
+Its watches belong to one content of a policy (its hash), because two versions of a policy escalate at different rates. They
+use the server's clock, so that machines whose clocks differ agree on how long a trip has lasted.
 """
 
 from __future__ import annotations
@@ -24,31 +24,31 @@ from cascade.core.storm import (
     cusum_steps,
     storm_limit,
 )  # fmt: skip
-from cascade.state.circuit import Link, Script
+from cascade.state.circuit import RedisConnection, Script
 
 __all__ = ["SharedGuard"]
 
-_KEEP_S = 30 * 86_400  # what nobody has asked for since goes
+_KEEP_S = 30 * 86_400  # unused keys expire
 _SCRIPT = Script("guard.lua")
 
 
 class SharedGuard:
-    """`Guard.observe`, of all processes that share the link's server. `at`: Unix seconds; None: the server's own clock."""
+    """`Guard.observe`, of all processes that share the connection's server. `at`: Unix seconds; None: the server's own clock."""
 
     def __init__(
-        self, policy: Policy, escalation: Escalation, link: Link, at: Callable[[], float] | None = None
+        self, policy: Policy, escalation: Escalation, connection: RedisConnection, at: Callable[[], float] | None = None
     ) -> None:
-        self._settings, self._escalation, self._link, self._at = policy.storm_guard, escalation, link, at
+        self._settings, self._escalation, self._connection, self._at = policy.storm_guard, escalation, connection, at
         self._prefix = f"cascade:{{{policy.name}}}:guard:{policy.hash[:16]}"
         self._fixed = (_KEEP_S, MOST_WATCHES, *_texts(Z_ONE_SIDED_95, CUSUM_TRIPS_AT, RELEASE_MARGIN), *_errors())
         self._storms = _storms(self._settings)
 
-    def observe(self, seen: Observation) -> tuple[Action | None, tuple[Change, ...]] | None:
-        """Count a step for all; the action before it, and what it changed: no other caller gets these. None: no reply.
+    def observe(self, observation: Observation) -> tuple[Action | None, tuple[Change, ...]] | None:
+        """Count a step. Returns the action before it, and the changes that it caused; None: no reply.
 
-        A reply that is lost takes its changes with it: the count stands, but nobody tells them.
+        Only this caller gets these changes. If the reply is lost, the step is counted but nobody logs them.
         """
-        task, rung = seen.task, seen.rung
+        task, rung = observation.task, observation.rung
         watch, shared = f"{rung}|{task}", f"{rung}|{OTHER}"
         keys = (
             f"{self._prefix}:storms",
@@ -58,14 +58,14 @@ class SharedGuard:
             f"{self._prefix}:recent:{shared}",
             f"{self._prefix}:extra",
         )
-        reply = self._link.run(
+        reply = self._connection.run(
             _SCRIPT,
             keys,
             (
                 "" if self._at is None else repr(self._at()),
-                "" if seen.natural is None else int(seen.natural),
-                int(seen.failed),
-                seen.storm_cost,
+                "" if observation.natural is None else int(observation.natural),
+                int(observation.failed),
+                observation.storm_cost,
                 watch,
                 shared,
                 rung,
@@ -115,8 +115,8 @@ def _storms(settings: StormGuard | None) -> tuple[str | int, ...]:
     )
 
 
-def _change(what: Any, task: str, rung: str, told: list[Any]) -> tuple[Change, ...]:
-    if not told:
+def _change(what: Any, task: str, rung: str, fields: list[Any]) -> tuple[Change, ...]:
+    if not fields:
         return ()
-    kind, rate, limit, samples, lasted = told
+    kind, rate, limit, samples, lasted = fields
     return (Change(kind.decode(), what, task, rung, float(rate), float(limit), int(samples), float(lasted)),)

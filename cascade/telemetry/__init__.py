@@ -1,8 +1,8 @@
-"""Seeing it from outside: OpenTelemetry spans and metrics, and Prometheus metrics, as hooks of a driver.
+"""Telemetry as hooks of a driver: OpenTelemetry spans and metrics, and Prometheus metrics.
 
     Cascade("default", hooks=[OpenTelemetry(), Prometheus()])
 
-Neither ever holds a prompt, an answer or a caller's metadata. Each needs its extra: `cascade-ladder[otel]`, `[prometheus]`.
+Neither holds a prompt, an answer or a caller's metadata. Each needs its extra: `cascade-ladder[otel]`, `[prometheus]`.
 """
 
 from __future__ import annotations

@@ -1,4 +1,4 @@
-"""Prometheus: what a driver does, as counters and histograms. No label holds what a caller can make up without bound."""
+"""Prometheus: counters and histograms of a driver's requests and steps. The number of values of each label is bounded."""
 
 from __future__ import annotations
 
@@ -19,24 +19,24 @@ if TYPE_CHECKING:
 
 __all__ = ["Prometheus"]
 
-_MOST_TASKS = 200
+_MAX_TASKS = 200
 _BUCKETS_S = (0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 10.0, 20.0, 40.0, 80.0, 160.0)
 
 
 class Prometheus:
-    """A hook that counts: `Cascade(policy, hooks=[Prometheus()])`. Several may share a registry.
+    """A hook that counts: `Cascade(policy, hooks=[Prometheus()])`. Several drivers may share a registry.
 
         cascade_requests_total{policy,task,arm,outcome}    outcome: answered, degraded, abstained, failed, cancelled
         cascade_request_seconds{policy,arm}                a histogram
-        cascade_steps_total{policy,rung,model,verdict,reason}    reason: why it went up; "" where it did not
+        cascade_steps_total{policy,rung,model,verdict,reason}    reason: why it escalated; "" if it did not
         cascade_step_seconds{policy,rung,model}            a histogram
         cascade_escalations_total{policy,task,rung,reason}
         cascade_degraded_total{policy,task,why}            what stopped the climb
         cascade_cost_usd_total{policy,rung,model,arm}
         cascade_tokens_total{policy,rung,model,kind}       kind: input, output, cache_write, cache_read
 
-    A caller may name any task: beside the policy's own, the first 200 are told apart, the rest are "other". `registry`:
-    the process's own where none is given. Raises MissingExtra where prometheus-client is not installed.
+    A caller may name any task. Besides the policy's own, the first 200 keep their names, the rest are "other". `registry`:
+    default: the process's own. Raises MissingExtra if prometheus-client is not installed.
     """
 
     def __init__(self, registry: CollectorRegistry | None = None) -> None:
@@ -44,10 +44,10 @@ class Prometheus:
             from prometheus_client import REGISTRY  # noqa: PLC0415 - an extra
         except ImportError:
             raise MissingExtra("Prometheus", "prometheus") from None
-        self._metrics = _books.of(registry or REGISTRY)
+        self._metrics = _registries.metrics(registry or REGISTRY)
 
     def begin(self, begun: Begun) -> _Track:
-        """Nothing is counted before the end."""
+        """Requests are counted when they end."""
         policy = begun.plan.policy
         is_own = any(task.name == begun.task for task in policy.tasks)
         task = begun.task if is_own else self._metrics.tasks.label(begun.task)
@@ -55,15 +55,15 @@ class Prometheus:
 
 
 class _Tasks:
-    """The names that are told apart."""
+    """The tasks that keep their names."""
 
     def __init__(self) -> None:
         self._known = {OTHER}
 
     def label(self, task: str) -> str:
-        """The task's own name while there is room for it."""
+        """The task's label: its name, or "other" once there are too many."""
         if task not in self._known:
-            if len(self._known) > _MOST_TASKS:
+            if len(self._known) > _MAX_TASKS:
                 return OTHER
             self._known.add(task)
         return task
@@ -71,7 +71,7 @@ class _Tasks:
 
 @dataclass(frozen=True, slots=True)
 class _Metrics:
-    """A registry's; made once, for it takes no name twice."""
+    """The metrics of one registry. They are made once, because a registry takes no name twice."""
 
     requests: Counter
     seconds: Histogram
@@ -84,28 +84,28 @@ class _Metrics:
     tasks: _Tasks
 
 
-def _made(registry: CollectorRegistry) -> _Metrics:
+def _create_metrics(registry: CollectorRegistry) -> _Metrics:
     from prometheus_client import Counter, Histogram  # noqa: PLC0415 - an extra
 
     call = ("policy", "rung", "model")
     return _Metrics(
-        Counter("cascade_requests_total", "Requests that are over.", ("policy", "task", "arm", "outcome"), registry=registry),
-        Histogram("cascade_request_seconds", "What a request took.", ("policy", "arm"), registry=registry, buckets=_BUCKETS_S),
-        Counter("cascade_steps_total", "Rungs that were asked.", (*call, "verdict", "reason"), registry=registry),
-        Histogram("cascade_step_seconds", "What a rung took.", call, registry=registry, buckets=_BUCKETS_S),
+        Counter("cascade_requests_total", "Requests that have ended.", ("policy", "task", "arm", "outcome"), registry=registry),
+        Histogram("cascade_request_seconds", "Duration of a request.", ("policy", "arm"), registry=registry, buckets=_BUCKETS_S),
+        Counter("cascade_steps_total", "Rungs that were called.", (*call, "verdict", "reason"), registry=registry),
+        Histogram("cascade_step_seconds", "Duration of a rung's step.", call, registry=registry, buckets=_BUCKETS_S),
         Counter("cascade_escalations_total", "Steps that did not ship.", ("policy", "task", "rung", "reason"), registry=registry),
-        Counter("cascade_degraded_total", "Climbs that were stopped.", ("policy", "task", "why"), registry=registry),
-        Counter("cascade_cost_usd_total", "What calls cost, in USD.", (*call, "arm"), registry=registry),
+        Counter("cascade_degraded_total", "Requests whose climb was stopped.", ("policy", "task", "why"), registry=registry),
+        Counter("cascade_cost_usd_total", "Cost of calls, in USD.", (*call, "arm"), registry=registry),
         Counter("cascade_tokens_total", "Billed tokens.", (*call, "kind"), registry=registry),
         _Tasks(),
     )  # fmt: skip
 
 
-class _Books:
-    """The metrics of each registry in use."""
+class _Registries:
+    """The registries in use, and their metrics."""
 
     def __init__(self) -> None:
-        self._made: WeakKeyDictionary[CollectorRegistry, _Metrics] = WeakKeyDictionary()
+        self._metrics: WeakKeyDictionary[CollectorRegistry, _Metrics] = WeakKeyDictionary()
         self.renew_lock()
         renew_in_children(self)
 
@@ -113,19 +113,19 @@ class _Books:
         """For `forks`."""
         self._lock = threading.Lock()
 
-    def of(self, registry: CollectorRegistry) -> _Metrics:
-        """A registry's metrics, made when first asked for."""
+    def metrics(self, registry: CollectorRegistry) -> _Metrics:
+        """A registry's metrics, made at its first use."""
         with self._lock:
-            if registry not in self._made:
-                self._made[registry] = _made(registry)
-            return self._made[registry]
+            if registry not in self._metrics:
+                self._metrics[registry] = _create_metrics(registry)
+            return self._metrics[registry]
 
 
-_books = _Books()
+_registries = _Registries()
 
 
 class _Track:
-    """One request's."""
+    """The track of one request."""
 
     __slots__ = ("_arm", "_metrics", "_policy", "_task")
 
@@ -133,7 +133,7 @@ class _Track:
         self._metrics, self._policy, self._task, self._arm = metrics, policy, task, arm
 
     def calling(self, call: Calling) -> None:
-        """What it comes to is told at the end."""
+        """Calls are counted at the end, as steps."""
 
     def ended(self, end: Ended) -> None:
         """Count the request, and each of its steps."""

@@ -1,4 +1,4 @@
-"""The names that OpenTelemetry's GenAI conventions give, in one place, for they are still in development; then ours.
+"""The names of attributes and metrics: those of OpenTelemetry's GenAI conventions, which may still change, then ours.
 
 Source: OpenTelemetry semantic conventions for generative AI, spans and client metrics.
 """
@@ -6,46 +6,14 @@ Source: OpenTelemetry semantic conventions for generative AI, spans and client m
 from __future__ import annotations
 
 __all__ = [
-    "ABSTAINED",
-    "ARM",
-    "ATTEMPTS",
-    "BUCKETS_S",
-    "BUCKETS_TOKENS",
-    "CACHE_READ",
-    "CACHE_WRITTEN",
-    "CANCELLED",
-    "CHAT",
-    "CONFIDENCE",
-    "CONFIDENCE_SOURCE",
-    "COST_USD",
-    "DEGRADED",
-    "DURATION",
-    "ERROR_TYPE",
-    "ESCALATIONS",
-    "FINISH_REASONS",
-    "INDEX",
-    "INPUT_TOKENS",
-    "OBSERVED_AS",
-    "OPERATION",
-    "OUTPUT_TOKENS",
-    "POLICY",
-    "POLICY_HASH",
-    "PROVIDER",
-    "PROVIDER_NAME",
-    "REASON",
-    "REQUEST_ID",
-    "REQUEST_MODEL",
-    "RESPONSE_MODEL",
-    "RUNG",
-    "TASK",
-    "TOKEN_TYPE",
-    "TOKEN_USAGE",
-    "UPSTREAM_REQUEST_ID",
-    "VERDICT",
-    "WORKFLOW",
-]
+    "ABSTAINED", "ARM", "ATTEMPTS", "BUCKETS_S", "BUCKETS_TOKENS", "CACHE_READ", "CACHE_WRITTEN", "CANCELLED",
+    "CHAT", "CONFIDENCE", "CONFIDENCE_SOURCE", "COST_USD", "DEGRADED", "DURATION", "ERROR_TYPE", "ESCALATIONS",
+    "FINISH_REASONS", "INDEX", "INPUT_TOKENS", "OBSERVED_AS", "OPERATION", "OUTPUT_TOKENS", "POLICY", "POLICY_HASH",
+    "PROVIDER", "PROVIDER_NAME", "REASON", "REQUEST_ID", "REQUEST_MODEL", "RESPONSE_MODEL", "RUNG", "TASK",
+    "TOKEN_TYPE", "TOKEN_USAGE", "UPSTREAM_REQUEST_ID", "VERDICT", "WORKFLOW",
+]  # fmt: skip
 
-# -- theirs: attributes ----------------------------------------------------------------------------------------
+# -- conventions: attributes ----------------------------------------------------------------------------------------
 OPERATION = "gen_ai.operation.name"
 PROVIDER = "gen_ai.provider.name"
 REQUEST_MODEL = "gen_ai.request.model"
@@ -58,7 +26,7 @@ CACHE_WRITTEN = "gen_ai.usage.cache_creation.input_tokens"
 TOKEN_TYPE = "gen_ai.token.type"  # noqa: S105 - tokens of text
 ERROR_TYPE = "error.type"
 
-# -- theirs: values and metrics --------------------------------------------------------------------------------
+# -- conventions: values and metrics --------------------------------------------------------------------------------
 WORKFLOW = "invoke_workflow"
 CHAT = "chat"
 PROVIDER_NAME = "anthropic"
@@ -83,7 +51,7 @@ REASON = "cascade.reason"
 DEGRADED = "cascade.degraded"
 ABSTAINED = "cascade.abstained"
 COST_USD = "cascade.cost_usd"
-USAGE_IS_ESTIMATE = "cascade.usage_is_estimate"  # only where it is so
+USAGE_IS_ESTIMATE = "cascade.usage_is_estimate"  # only if true
 ATTEMPTS = "cascade.attempts"
 ESCALATIONS = "cascade.escalations"
 UPSTREAM_REQUEST_ID = "cascade.upstream_request_id"

@@ -1,10 +1,10 @@
-"""OpenTelemetry: a span for the climb, one below it for each call, and the two client metrics of the conventions.
+"""OpenTelemetry: a span for the climb, a child span for each call, and the two client metrics of the conventions.
 
     invoke_workflow                         the caller's current span is its parent
     ├── chat claude-haiku-5-5               cascade.reason: low_confidence
     └── chat claude-sonnet-5-5
 
-Spans hold names, amounts and reasons; no text of a prompt or an answer, and no error's message, which may quote one.
+Spans hold names, amounts and reasons. They hold no text of a prompt or an answer, and no error message, which may quote one.
 """
 
 from __future__ import annotations
@@ -35,8 +35,8 @@ Attributes = dict[str, Any]
 class OpenTelemetry:
     """A hook that makes spans and metrics: `Cascade(policy, hooks=[OpenTelemetry()])`.
 
-    The providers are the process's own where none are given: nothing is configured here. `wall`: Unix nanoseconds.
-    Raises MissingExtra where opentelemetry-api is not installed.
+    By default it uses the process's own providers; nothing is configured here. `wall`: Unix nanoseconds. Raises
+    MissingExtra if opentelemetry-api is not installed.
     """
 
     def __init__(
@@ -52,7 +52,7 @@ class OpenTelemetry:
             raise MissingExtra("OpenTelemetry", "otel") from None
         meter = metrics.get_meter("cascade", meter_provider=meter_provider)
         self._current = context.get_current
-        self._tools = _Tools(
+        self._instruments = _Instruments(
             trace.get_tracer("cascade", tracer_provider=tracer_provider),
             meter.create_histogram(
                 names.DURATION,
@@ -70,12 +70,12 @@ class OpenTelemetry:
         )
 
     def begin(self, begun: Begun) -> _Climb:
-        """A climb's span begins, below the caller's."""
-        return _Climb(self._tools, begun, self._current())
+        """Start the climb's span, as a child of the caller's current span."""
+        return _Climb(self._instruments, begun, self._current())
 
 
 @dataclass(frozen=True, slots=True)
-class _Tools:
+class _Instruments:
     tracer: Tracer
     durations: Histogram
     tokens: Histogram
@@ -83,15 +83,15 @@ class _Tools:
 
 
 class _Climb:
-    """One request's spans. Its context is its own, never attached: requests that run side by side cannot mix."""
+    """The spans of one request. Its context is never attached, so that concurrent requests cannot mix."""
 
-    __slots__ = ("_call", "_context", "_shared", "_span", "_started", "_tools")
+    __slots__ = ("_call", "_context", "_instruments", "_shared", "_span", "_started")
 
-    def __init__(self, tools: _Tools, begun: Begun, parent: Context) -> None:
+    def __init__(self, instruments: _Instruments, begun: Begun, parent: Context) -> None:
         from opentelemetry.trace import SpanKind, set_span_in_context  # noqa: PLC0415 - an extra
 
         policy = begun.plan.policy
-        self._tools, self._started = tools, tools.wall()
+        self._instruments, self._started = instruments, instruments.wall()
         self._shared: Attributes = {names.PROVIDER: names.PROVIDER_NAME, names.POLICY: policy.name}
         own = {
             names.OPERATION: names.WORKFLOW,
@@ -101,24 +101,24 @@ class _Climb:
             names.REQUEST_ID: begun.request.id,
             names.OBSERVED_AS: begun.observed_as,
         }
-        self._span = tools.tracer.start_span(
+        self._span = instruments.tracer.start_span(
             names.WORKFLOW, parent, SpanKind.INTERNAL, _known({**self._shared, **own}), start_time=self._started
         )
         self._context = set_span_in_context(self._span, parent)
         self._call: _Call | None = None
 
     def calling(self, call: Calling) -> None:
-        """The call before this one is over; this one's span begins."""
+        """End the previous call's span, and start this call's."""
         self._end_call(call.steps, None)
-        self._call = _Call(self._tools, call, self._shared, self._context)
+        self._call = _Call(self._instruments, call, self._shared, self._context)
 
     def ended(self, end: Ended) -> None:
-        """The last call is over, and the climb."""
+        """End the last call's span, and the climb's."""
         from opentelemetry.trace import StatusCode  # noqa: PLC0415 - an extra
 
-        why = None if end.answer is not None else _error_named(end.error)
+        why = None if end.answer is not None else _error_name(end.error)
         self._end_call(end.steps, why)
-        now, span, answer = self._tools.wall(), self._span, end.answer
+        now, span, answer = self._instruments.wall(), self._span, end.answer
         known: Attributes = {
             names.COST_USD: sum(step.cost_nanousd for step in end.steps) / 1e9,
             names.ESCALATIONS: max(len(end.steps) - 1, 0),
@@ -138,7 +138,7 @@ class _Climb:
             span.set_status(StatusCode.ERROR)
         span.end(now)
         measured = {**self._shared, names.OPERATION: names.WORKFLOW, names.ERROR_TYPE: why}
-        self._tools.durations.record((now - self._started) / 1e9, _known(measured), self._context)
+        self._instruments.durations.record((now - self._started) / 1e9, _known(measured), self._context)
 
     def _end_call(self, steps: tuple[Step, ...], why: str | None) -> None:
         call, self._call = self._call, None
@@ -147,19 +147,19 @@ class _Climb:
 
 
 class _Call:
-    """One call's span; what came of it is known when the next one, or the end, is told."""
+    """The span of one call. Its result is known when the next call begins, or the request ends."""
 
-    __slots__ = ("_context", "_measured", "_span", "_started", "_tools", "place")
+    __slots__ = ("_context", "_instruments", "_measured", "_span", "_started", "place")
 
-    def __init__(self, tools: _Tools, call: Calling, shared: Attributes, parent: Context) -> None:
+    def __init__(self, instruments: _Instruments, call: Calling, shared: Attributes, parent: Context) -> None:
         from opentelemetry.trace import SpanKind, set_span_in_context  # noqa: PLC0415 - an extra
 
-        self.place, self._tools, self._started = len(call.steps), tools, tools.wall()
+        self.place, self._instruments, self._started = len(call.steps), instruments, instruments.wall()
         model, rung = call.rung.model, call.rung.rung
         self._measured: Attributes = {
             **shared, names.OPERATION: names.CHAT, names.REQUEST_MODEL: model, names.RUNG: rung,
         }  # fmt: skip
-        self._span: Span = tools.tracer.start_span(
+        self._span: Span = instruments.tracer.start_span(
             f"{names.CHAT} {model}",
             parent,
             SpanKind.CLIENT,
@@ -169,29 +169,29 @@ class _Call:
         self._context = set_span_in_context(self._span, parent)
 
     def end(self, step: Step | None, why: str) -> None:
-        """It took as long as its step says; without a step it was cut off by `why`, just now."""
+        """End the span. It lasts as long as the step; without a step the call was interrupted just now, by `why`."""
         from opentelemetry.trace import StatusCode  # noqa: PLC0415 - an extra
 
-        now = self._tools.wall()
-        over = now if step is None else min(now, self._started + int(step.latency_s * 1e9))
+        now = self._instruments.wall()
+        end = now if step is None else min(now, self._started + int(step.latency_s * 1e9))
         error = why if step is None else _error_of(step)
         self._span.set_attributes(
             _known(_of_step(step) if step is not None else {}) | _known({names.ERROR_TYPE: error})
         )
         if error is not None:
             self._span.set_status(StatusCode.ERROR)
-        self._span.end(over)
-        self._measure(step, (over - self._started) / 1e9, error)
+        self._span.end(end)
+        self._measure(step, (end - self._started) / 1e9, error)
 
     def _measure(self, step: Step | None, seconds: float, error: str | None) -> None:
         measured = self._measured
         if step is not None and step.verdict.kind != "failed":
             measured = {**measured, names.RESPONSE_MODEL: step.model}
-        self._tools.durations.record(seconds, _known({**measured, names.ERROR_TYPE: error}), self._context)
+        self._instruments.durations.record(seconds, _known({**measured, names.ERROR_TYPE: error}), self._context)
         if step is None or (not step.usage.prompt_tokens and not step.usage.output_tokens):
             return
         for kind, count in (("input", step.usage.prompt_tokens), ("output", step.usage.output_tokens)):
-            self._tools.tokens.record(count, {**measured, names.TOKEN_TYPE: kind}, self._context)
+            self._instruments.tokens.record(count, {**measured, names.TOKEN_TYPE: kind}, self._context)
 
 
 def _of_step(step: Step) -> Attributes:
@@ -216,13 +216,13 @@ def _of_step(step: Step) -> Attributes:
     }
 
 
-def _error_named(error: BaseException | None) -> str:
-    """An error by its class, never by its words; a cancellation, however it came about, as such."""
+def _error_name(error: BaseException | None) -> str:
+    """The name of an error's class, never its message; "cancelled" for every kind of cancellation."""
     return names.CANCELLED if error is None or isinstance(error, CancelledError) else type(error).__name__
 
 
 def _error_of(step: Step) -> str | None:
-    """What kind of failure: "overloaded", "timeout" …; a reply that is worth nothing is no error of the call."""
+    """The kind of failure: "overloaded", "timeout" …; None for a reply, even a useless one."""
     return step.verdict.detail.partition(",")[0] if step.verdict.kind == "failed" else None
 
 

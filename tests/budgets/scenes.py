@@ -7,11 +7,11 @@ from typing import Any
 
 from cascade.budgets.gate import Gate
 from cascade.budgets.notices import Notices
-from cascade.core.budgets import Claim
+from cascade.core.budgets import ApplicableBudget
 from cascade.core.climb import Observation
 from cascade.core.policy import Policy
 from cascade.state import Alert
-from cascade.state.memory import Books as InMemory
+from cascade.state.memory import BudgetCounters
 from tests.core.builders import policy_of
 
 __all__ = ["USD", "Books", "Wall", "alert", "budgeted", "gate_of", "notices_of"]
@@ -37,34 +37,34 @@ class Books:
     is_down = False
 
     def __init__(self) -> None:
-        self.asked: list[Claim] = []
-        self._books = InMemory()
+        self.asked: list[ApplicableBudget] = []
+        self._counters = BudgetCounters()
 
     @property
     def settled(self) -> dict[str, int]:
         """What was spent, by counter."""
-        return {one.counter: self._books.spent(one.counter)[0] for one in self.asked}
+        return {one.counter: self._counters.spent(one.counter)[0] for one in self.asked}
 
     @property
     def reserved(self) -> dict[str, int]:
         """What calls under way may cost, by counter."""
-        return {one.counter: self._books.spent(one.counter)[1] for one in self.asked}
+        return {one.counter: self._counters.spent(one.counter)[1] for one in self.asked}
 
     def observe(self, observation: Observation) -> None:
         """No guard."""
 
-    def may_wait(self, claims: Sequence[Claim]) -> bool:
+    def may_wait(self, budgets: Sequence[ApplicableBudget]) -> bool:
         """Nothing is asked of anybody."""
-        return bool(claims) and self.is_remote
+        return bool(budgets) and self.is_remote
 
-    def reserve(self, claims: Sequence[tuple[Claim, bool]], bound: int) -> Claim | None:
+    def reserve(self, budgets: Sequence[tuple[ApplicableBudget, bool]], bound: int) -> ApplicableBudget | None:
         """As the state in memory."""
-        self.asked += [claim for claim, _ in claims]
-        return self._books.reserve(claims, bound, None)
+        self.asked += [budget for budget, _ in budgets]
+        return self._counters.reserve(budgets, bound, None)
 
-    def settle(self, claims: Sequence[Claim], bound: int, cost: int) -> tuple[Alert, ...]:
+    def settle(self, budgets: Sequence[ApplicableBudget], bound: int, cost: int) -> tuple[Alert, ...]:
         """As the state in memory."""
-        return self._books.settle(claims, bound, cost)
+        return self._counters.settle(budgets, bound, cost)
 
     def close(self) -> None:
         """Nothing is held."""
@@ -86,12 +86,12 @@ def gate_of(
 
 def alert(on_exhausted: Any = "alert", share: float = 0.8, **more: Any) -> Alert:
     """A budget of 1.5 USD, with 1.2 of it spent."""
-    values: dict[str, Any] = {"book": "test", "policy": "test", "scope": "policy", "value": "test", **more}
-    claim = Claim(
+    values: dict[str, Any] = {"account": "test", "policy": "test", "scope": "policy", "value": "test", **more}
+    budget = ApplicableBudget(
         **values, span="daily", period="2026-11-21", starts=0.0, ends=1.0, limit=USD * 3 // 2, alert_at=0.8,
         on_exhausted=on_exhausted,
     )  # fmt: skip
-    return Alert(claim, share, USD * 6 // 5)
+    return Alert(budget, share, USD * 6 // 5)
 
 
 def notices_of(*notify: str, **more: Any) -> Notices:

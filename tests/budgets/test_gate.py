@@ -43,7 +43,7 @@ def test_reject_refuses_what_might_pass_the_limit_and_names_the_budget() -> None
     assert gate.open("chat", {}).admit(USD, first=True) is None, "another task has a budget of its own"
     one.settle(USD * 6 // 10, USD // 10)
     assert two.admit(USD * 5 // 10, first=True) is None
-    two.release(USD * 5 // 10)
+    two.settle(USD * 5 // 10, 0)
     assert sum(books.reserved.values()) == USD, "only the other task's call is under way"
 
 
@@ -133,7 +133,7 @@ def test_what_is_only_observed_has_a_cap_of_its_own() -> None:
     """`observe.daily_usd` refuses, whatever the budgets say, and counts nothing of what callers ask."""
     gate, books = gate_of({"daily_usd": 5}, observe={"daily_usd": "0.5"})
     assert gate.open("other", {}).admit(USD, first=True) is None
-    observed = gate.open("other", {}, observed=True)
+    observed = gate.open("other", {}, is_shadow=True)
     assert "test/observe" in refusal(observed.admit(USD, first=True))
     assert observed.admit(USD // 2, first=True) is None
     observed.settle(USD // 2, 3)
@@ -206,18 +206,18 @@ def test_with_reject_no_interleaving_spends_more_than_the_limit(
         {"daily_usd": "0.00000005", "monthly_usd": "0.00000012", "per": per, "on_exhausted": "reject"}, wall=wall
     )
     limits = {"daily": 50, "monthly": 120}
-    purses = [gate.open(f"t{number % 2}", {}) for number in range(5)]
+    reservations = [gate.open(f"t{number % 2}", {}) for number in range(5)]
     open_bounds: dict[int, int] = {}
     for who, bound, share, passes in moves:
         wall.now += passes
         if who in open_bounds:
             at_most = open_bounds.pop(who)
-            purses[who].settle(at_most, int(at_most * share))
-        elif purses[who].admit(bound, first=not purses[who].spent) is None:
+            reservations[who].settle(at_most, int(at_most * share))
+        elif reservations[who].admit(bound, first=not reservations[who].spent) is None:
             open_bounds[who] = bound
         settled, reserved = books.settled, books.reserved
         for counter, spent in settled.items():
             assert spent + reserved[counter] <= limits[counter.split("|")[1]]
     for who, bound in open_bounds.items():
-        purses[who].release(bound)
+        reservations[who].settle(bound, 0)
     assert not any(books.reserved.values())

@@ -9,13 +9,15 @@ from pathlib import Path
 
 import pytest
 
-from cascade.core.budgets import Claim
+from cascade.core.budgets import ApplicableBudget
 from cascade.ledger.opening import open_reader
 from cascade.ledger.spent import Seeding
 from cascade.ledger.stores import LedgerDown, Reader
 from tests.ledger.books import AT, fill
 
-CLAIM = Claim("support", "support", "policy", "support", "daily", "2026-11-18", AT - 1e4, AT + 1e4, 1, 0.8, "reject")
+CLAIM = ApplicableBudget(
+    "support", "support", "policy", "support", "daily", "2026-11-18", AT - 1e4, AT + 1e4, 1, 0.8, "reject"
+)
 
 
 class Clock:

@@ -11,7 +11,7 @@ from typing import Any
 import pytest
 from structlog.testing import capture_logs
 
-from cascade.core.budgets import Claim
+from cascade.core.budgets import ApplicableBudget
 from cascade.core.errors import BudgetExceeded, ConfigurationError, PolicyError
 from cascade.core.policy.operations import Ledger
 from cascade.hooks import Ended
@@ -303,7 +303,9 @@ def test_a_row_that_cannot_be_written_stops_no_other(path: Path) -> None:
 
 def test_drivers_of_one_ledger_share_a_writer_and_budgets_see_what_it_has_not_written_yet(path: Path) -> None:
     """By address and durability; a ledger that is not there has spent nothing."""
-    claim = Claim("test", "test", "policy", "test", "daily", "2026-11-18", NOW - 1e5, NOW + 1e9, 1, 0.8, "alert")
+    claim = ApplicableBudget(
+        "test", "test", "policy", "test", "daily", "2026-11-18", NOW - 1e5, NOW + 1e9, 1, 0.8, "alert"
+    )
     seed = seed_of(path)
     assert seed(claim) == 0
     writer = open_ledger(path, Ledger())

@@ -12,7 +12,7 @@ import pytest
 
 from cascade.cli.mode import run_mode
 from cascade.core.errors import CascadeError, ConfigurationError
-from cascade.engine.mode_switch import Switch, Switches, read_switches, switch_path
+from cascade.engine.mode_switch import ModeSwitch, SwitchFile, read_switch_file, switch_path
 
 Captured = pytest.CaptureFixture[str]
 
@@ -28,7 +28,7 @@ def home(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
 
 def test_a_switch_in_another_process_is_in_force_on_the_next_request() -> None:
     """The kill switch: `cascade mode off`, and back; a process that runs reads it without a restart."""
-    switch = Switch("default", "enforce")
+    switch = ModeSwitch("default", "enforce")
     assert switch.mode() == "enforce"
     for word, mode in (("off", "off"), ("clear", "enforce")):
         done = subprocess.run(
@@ -66,7 +66,7 @@ def test_a_switch_for_all_says_which_policies_it_does_not_reach(capsys: Captured
         in capsys.readouterr().err
     )
     run_mode("clear", "support", as_json=False)
-    assert read_switches(switch_path()) == Switches("off")
+    assert read_switch_file(switch_path()) == SwitchFile("off")
     run_mode("enforce", "support", as_json=False)
     run_mode("clear", None, as_json=False)
     assert not switch_path().exists()
@@ -83,7 +83,7 @@ def test_all_can_be_switched_whatever_else_is_broken(
     told = capsys.readouterr()
     assert "written anew" in told.err
     assert "gone.yaml" in told.err
-    assert Switch("default", "enforce").mode() == "off"
+    assert ModeSwitch("default", "enforce").mode() == "off"
 
 
 def test_what_cannot_be_meant_changes_nothing(home: Path, capsys: Captured) -> None:
@@ -95,6 +95,6 @@ def test_what_cannot_be_meant_changes_nothing(home: Path, capsys: Captured) -> N
     assert not switch_path().exists()
     run_mode("off", "in-code", as_json=False)
     assert "no policy in-code here" in capsys.readouterr().err
-    assert Switch("in-code", "enforce").standing(log=False).mode == "off"
+    assert ModeSwitch("in-code", "enforce").in_force(log=False).mode == "off"
     run_mode(None, "another", as_json=False)
     assert capsys.readouterr().out.startswith("another: nothing is switched, the policy itself decides\n")

@@ -11,7 +11,14 @@ import pytest
 from structlog.testing import capture_logs
 
 from cascade.core.errors import ConfigurationError
-from cascade.engine.mode_switch import Standing, Switch, Switches, read_switches, switch_path, write_switches
+from cascade.engine.mode_switch import (
+    ModeInForce,
+    ModeSwitch,
+    SwitchFile,
+    read_switch_file,
+    switch_path,
+    write_switch_file,
+)
 
 Logs = list[Any]
 
@@ -44,27 +51,27 @@ def test_the_switch_for_a_policy_beats_the_one_for_all_the_environment_and_the_p
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     """Each is in force as soon as all before it are silent, on the very next call."""
-    switch = Switch("support", "enforce")
-    assert switch.standing() == Standing("enforce", "policy")
+    switch = ModeSwitch("support", "enforce")
+    assert switch.in_force() == ModeInForce("enforce", "policy")
     monkeypatch.setenv("CASCADE_MODE", " Observe ")
-    assert switch.standing() == Standing("observe", "CASCADE_MODE")
-    write_switches(Switches("off"), switch_path())
-    assert switch.standing() == Standing("off", "switch for all")
-    write_switches(Switches("off", {"support": "enforce", "other": "observe"}), switch_path())
-    assert switch.standing() == Standing("enforce", "switch")
-    assert Switch("else", "enforce").standing() == Standing("off", "switch for all")
-    write_switches(Switches(), switch_path())
+    assert switch.in_force() == ModeInForce("observe", "CASCADE_MODE")
+    write_switch_file(SwitchFile("off"), switch_path())
+    assert switch.in_force() == ModeInForce("off", "switch for all")
+    write_switch_file(SwitchFile("off", {"support": "enforce", "other": "observe"}), switch_path())
+    assert switch.in_force() == ModeInForce("enforce", "switch")
+    assert ModeSwitch("else", "enforce").in_force() == ModeInForce("off", "switch for all")
+    write_switch_file(SwitchFile(), switch_path())
     assert not switch_path().exists()
-    assert switch.standing() == Standing("observe", "CASCADE_MODE")
+    assert switch.in_force() == ModeInForce("observe", "CASCADE_MODE")
     monkeypatch.setenv("CASCADE_MODE", "")
     assert switch.mode() == "enforce"
 
 
 def test_each_change_is_logged_once(logs: Logs) -> None:
     """Not each request under it; and a switch that says what is in force anyway is no change."""
-    switch = Switch("support", "enforce")
-    for words in (Switches("enforce"), Switches("off"), Switches("off", {"support": "off"}), Switches()):
-        write_switches(words, switch_path())
+    switch = ModeSwitch("support", "enforce")
+    for words in (SwitchFile("enforce"), SwitchFile("off"), SwitchFile("off", {"support": "off"}), SwitchFile()):
+        write_switch_file(words, switch_path())
         modes = [switch.mode() for _ in range(3)]
         assert len(set(modes)) == 1
     assert [(one["event"], one["before"], one["mode"], one["by"]) for one in logs] == [
@@ -80,12 +87,12 @@ def test_each_change_is_logged_once(logs: Logs) -> None:
 )  # fmt: skip
 def test_a_broken_switch_is_told_once_and_changes_nothing(broken: str, logs: Logs) -> None:
     """What it said last stays; a fresh process that never saw it whole goes by its policy."""
-    switch = Switch("support", "enforce")
-    write_switches(Switches("off"), switch_path())
+    switch = ModeSwitch("support", "enforce")
+    write_switch_file(SwitchFile("off"), switch_path())
     assert switch.mode() == "off"
     path = switch_path()
     path.write_bytes(broken.encode("utf-8", "surrogateescape"))
-    fresh = Switch("support", "observe")
+    fresh = ModeSwitch("support", "observe")
     assert [switch.mode(), switch.mode(), fresh.mode(), fresh.mode()] == ["off", "off", "observe", "observe"]
     told = [one for one in logs if one["event"] == "mode_unreadable"]
     assert len(told) == 2
@@ -97,7 +104,7 @@ def test_a_broken_switch_is_told_once_and_changes_nothing(broken: str, logs: Log
 def test_a_switch_that_cannot_be_read_is_told_once_and_changes_nothing(logs: Logs) -> None:
     """A folder in its place, and a loop of links where it should be."""
     path = switch_path()
-    switch = Switch("support", "enforce")
+    switch = ModeSwitch("support", "enforce")
     path.mkdir(parents=True)
     assert [switch.mode(), switch.mode()] == ["enforce", "enforce"]
     path.rmdir()
@@ -111,15 +118,15 @@ def test_an_unknown_word_in_the_environment_is_an_error_with_its_mend(monkeypatc
     """Not taken for a mode, and not for none."""
     monkeypatch.setenv("CASCADE_MODE", "disabled")
     with pytest.raises(ConfigurationError, match=r"CASCADE_MODE: 'disabled'.*off, observe or enforce"):
-        Switch("support", "enforce").mode()
-    write_switches(Switches("off"), switch_path())
-    assert Switch("support", "enforce").mode() == "off"  # the switch works all the same
+        ModeSwitch("support", "enforce").mode()
+    write_switch_file(SwitchFile("off"), switch_path())
+    assert ModeSwitch("support", "enforce").mode() == "off"  # the switch works all the same
 
 
 def test_a_switch_file_is_read_only_when_it_has_changed(home: Path) -> None:
     """The file's stamp is what counts: bytes changed behind an unchanged stamp are not seen."""
-    switch = Switch("support", "enforce")
-    write_switches(Switches("observe"), switch_path())
+    switch = ModeSwitch("support", "enforce")
+    write_switch_file(SwitchFile("observe"), switch_path())
     assert switch.mode() == "observe"
     before = (home / "mode.json").stat()
     (home / "mode.json").write_text('{"all": "enforce"}\n')
@@ -131,11 +138,11 @@ def test_a_switch_file_is_read_only_when_it_has_changed(home: Path) -> None:
 
 def test_the_switch_is_written_whole_or_not_at_all(home: Path) -> None:
     """What is read back is what was written; nothing else stays in the folder; a home that cannot be says what to do."""
-    words = Switches("off", {"b": "enforce", "a": "observe"})
-    write_switches(words, switch_path())
-    assert read_switches(switch_path()) == words
+    words = SwitchFile("off", {"b": "enforce", "a": "observe"})
+    write_switch_file(words, switch_path())
+    assert read_switch_file(switch_path()) == words
     assert [one.name for one in home.iterdir()] == ["mode.json"]
-    write_switches(words.turned(None).turned(None, "a").turned("off", "b"), switch_path())
-    assert read_switches(switch_path()) == Switches(None, {"b": "off"})
+    write_switch_file(words.with_mode(None).with_mode(None, "a").with_mode("off", "b"), switch_path())
+    assert read_switch_file(switch_path()) == SwitchFile(None, {"b": "off"})
     with pytest.raises(ConfigurationError, match="cannot be written"):
-        write_switches(words, home / "mode.json" / "mode.json")
+        write_switch_file(words, home / "mode.json" / "mode.json")

@@ -1,10 +1,10 @@
-"""Policies and claims for the tests of the state."""
+"""Policies and budgets for the tests of the state."""
 
 from __future__ import annotations
 
 from typing import Any
 
-from cascade.core.budgets import Claim
+from cascade.core.budgets import ApplicableBudget
 from cascade.core.policy import Policy
 
 DAY = 1_800_000_000 // 86_400 * 86_400
@@ -21,11 +21,11 @@ def make_policy(name: str, **more: Any) -> Policy:
     return Policy.model_validate({"version": 1, "name": name, "ladder": ladder, **more})
 
 
-def make_claim(policy: str, limit: int, *, value: str = "", day: int = 0) -> Claim:
+def make_budget(policy: str, limit: int, *, value: str = "", day: int = 0) -> ApplicableBudget:
     """A daily budget of `limit` nano-USD, on the day so many days after `DAY`."""
     starts = DAY + 86_400 * day
-    book = f"{policy}/workflow={value}" if value else policy
+    account = f"{policy}/workflow={value}" if value else policy
     scope = "workflow" if value else "policy"
-    return Claim(
-        book, policy, scope, value, "daily", f"day-{day}", starts, starts + 86_400, limit, 0.8, "reject"
+    return ApplicableBudget(
+        account, policy, scope, value, "daily", f"day-{day}", starts, starts + 86_400, limit, 0.8, "reject"
     )  # fmt: skip

@@ -16,8 +16,8 @@ import structlog
 
 from cascade.core.policy.certificate import Escalation
 from cascade.state.redis import RedisState
-from cascade.state.redis_budgets import Tuning
-from tests.state.builders import make_claim, make_policy
+from cascade.state.redis_budgets import RedisTimings
+from tests.state.builders import make_budget, make_policy
 
 LIMIT = 200_000_000
 THREADS = 4
@@ -26,13 +26,13 @@ _PATIENCE_S = 60.0
 
 def spend(state: RedisState, chance: random.Random, ending: threading.Event) -> int:
     """Reserve, settle, again; until it is refused after the end was said."""
-    spent, claim, until = 0, make_claim("shared", LIMIT), time.monotonic() + _PATIENCE_S
+    spent, budget, until = 0, make_budget("shared", LIMIT), time.monotonic() + _PATIENCE_S
     while time.monotonic() < until:
         bound = chance.randrange(1, 1_000_000)
-        if state.reserve([(claim, True)], bound) is None:
+        if state.reserve([(budget, True)], bound) is None:
             cost = chance.randrange(bound)
             spent += cost
-            state.settle([claim], bound, cost)
+            state.settle([budget], bound, cost)
             ending.wait(0.001)  # the model's turn
         elif ending.wait(0.02):
             return spent
@@ -48,9 +48,9 @@ def main() -> None:
 
     structlog.configure(processors=[say])
     url, seed = sys.argv[1:]
-    tuning = Tuning(timeout_s=5.0, retry_s=0.1, beat_s=0.1, recovery_s=1.0)
+    timings = RedisTimings(timeout_s=5.0, retry_s=0.1, heartbeat_s=0.1, recovery_s=1.0)
     state, ending = (
-        RedisState(url, make_policy("shared"), Escalation(), time.monotonic, tuning=tuning),
+        RedisState(url, make_policy("shared"), Escalation(), time.monotonic, timings=timings),
         threading.Event(),
     )
     with ThreadPoolExecutor(THREADS) as pool:

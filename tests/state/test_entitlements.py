@@ -14,25 +14,25 @@ from hypothesis import strategies as st
 from redis import Redis
 from structlog.testing import capture_logs
 
-from cascade.core.budgets import Claim
-from cascade.state.circuit import Link, Script
-from cascade.state.redis_budgets import Entitlements, Tuning
+from cascade.core.budgets import ApplicableBudget
+from cascade.state.circuit import RedisConnection, Script
+from cascade.state.redis_budgets import Entitlements, RedisTimings
 from tests.servers import RedisServer
-from tests.state.builders import make_claim
+from tests.state.builders import make_budget
 
 LIMIT = 1_000_000
 _numbers = itertools.count()
 
 
-class LossyLink(Link):
-    """A link to a real Redis that loses what the test says: the next request, the next reply; or it is late."""
+class LossyConnection(RedisConnection):
+    """A connection to a real Redis that loses what the test says: the next request, the next reply; or it is late."""
 
     fault: str | None = None
     down = False
     late: tuple[Script, Sequence[str], Sequence[str | int]] | None = None
 
     def run(self, script: Script, keys: Sequence[str], arguments: Sequence[str | int]) -> Any:
-        """As `Link.run`, but for the fault."""
+        """As `RedisConnection.run`, but for the fault."""
         fault, self.fault = "request" if self.down else self.fault, None
         if fault == "late":
             self.late = (script, keys, arguments)
@@ -56,9 +56,9 @@ class World:
     gone: list[int] = field(default_factory=list)
 
     @property
-    def claim(self) -> Claim:
+    def budget(self) -> ApplicableBudget:
         """The budget."""
-        return make_claim(self.policy, LIMIT)
+        return make_budget(self.policy, LIMIT)
 
     @property
     def used(self) -> int:
@@ -66,9 +66,9 @@ class World:
         return sum(self.gone) + sum(one.used for one in self.alive.values())
 
     @property
-    def tuning(self) -> Tuning:
+    def timings(self) -> RedisTimings:
         """Time is the world's."""
-        return Tuning(beat_s=None, at=lambda: self.now, sleep=self.sleep)
+        return RedisTimings(heartbeat_s=None, at=lambda: self.now, sleep=self.sleep)
 
     def process(self, slot: int) -> Process:
         """The process in a slot, begun where there is none."""
@@ -82,7 +82,7 @@ class World:
             self.now += 1
             for one in self.alive.values():
                 if not one.stopped:
-                    one.budgets.beat()
+                    one.budgets.heartbeat()
 
     def empty(self, first: int) -> None:
         """Redis forgets all that is this policy's. One process takes what it can before the others look."""
@@ -91,7 +91,7 @@ class World:
             client.delete(key)
         client.close()
         for one in self.alive.values():
-            one.link.late = None  # its connection went with the server
+            one.connection.late = None  # its connection went with the server
         self.process(first).grab()
         self.sleep(4)
 
@@ -105,10 +105,10 @@ class World:
         one = self.alive.pop(slot, None)
         if one is None:
             return
-        one.link.fault, one.link.down = None, False
+        one.connection.fault, one.connection.down = None, False
         if not crash:
             one.budgets.close()
-        one.link.close()
+        one.connection.close()
         self.gone.append(one.used)
 
 
@@ -117,8 +117,8 @@ class Process:
 
     def __init__(self, world: World) -> None:
         self.world = world
-        self.link = LossyLink(world.url, world.policy, lambda: world.now, 30.0, 1.0)
-        self.budgets = Entitlements(world.policy, self.link, lambda: world.now, None, world.tuning)
+        self.connection = LossyConnection(world.url, world.policy, lambda: world.now, 30.0, 1.0)
+        self.budgets = Entitlements(world.policy, self.connection, lambda: world.now, None, world.timings)
         self.reserved: list[int] = []
         self.settled = 0
         self.stopped = False  # does not look at Redis by itself
@@ -130,18 +130,18 @@ class Process:
 
     def reserve(self, bound: int, fault: str | None = None) -> bool:
         """Whether a call that may cost `bound` may be made."""
-        self.link.fault = fault
-        let_in = self.budgets.reserve([(self.world.claim, True)], bound) is None
+        self.connection.fault = fault
+        let_in = self.budgets.reserve([(self.world.budget, True)], bound) is None
         if let_in:
             self.reserved.append(bound)
         return let_in
 
     def look(self) -> None:
         """A call that gets through and costs nothing."""
-        self.link.fault = None
+        self.connection.fault = None
         if self.reserve(0):
             self.reserved.pop()
-            self.budgets.settle([self.world.claim], 0, 0)
+            self.budgets.settle([self.world.budget], 0, 0)
 
     def grab(self) -> None:
         """Reserve all that can be had."""
@@ -155,8 +155,8 @@ class Process:
             return ()
         bound = self.reserved.pop(0)
         self.settled += int(bound * share)
-        self.link.fault = fault
-        alerts = self.budgets.settle([self.world.claim], bound, int(bound * share))
+        self.connection.fault = fault
+        alerts = self.budgets.settle([self.world.budget], bound, int(bound * share))
         return tuple(alert.share for alert in alerts)
 
 
@@ -187,8 +187,8 @@ def _act(world: World, kind: str, slot: int, number: float, fault: str | None) -
     elif kind == "settle":
         world.process(slot).settle(number, fault)
     elif kind == "beat":
-        world.process(slot).link.fault = fault
-        world.process(slot).budgets.beat()
+        world.process(slot).connection.fault = fault
+        world.process(slot).budgets.heartbeat()
     elif kind == "idle":
         world.now += 120
     elif kind == "empty":
@@ -222,7 +222,7 @@ def test_no_failure_can_overspend(
     if cut_off is not None:
         newcomer = world.process(3)
         for one in [*living, newcomer] if cut_off == "first" else [newcomer, *living]:
-            one.link.down = one is not newcomer
+            one.connection.down = one is not newcomer
             one.grab()
             assert world.used <= LIMIT
     world.close()
@@ -240,7 +240,7 @@ def test_a_call_that_comes_late_is_ignored(world: World) -> None:
     one.reserve(1, "late")  # decided alone; arrives after the next call
     assert one.reserve(700_000)
     other.grab()
-    one.link.down = True
+    one.connection.down = True
     one.grab()
     assert 780_000 < world.used <= LIMIT
 
@@ -258,10 +258,10 @@ def test_who_lives_through_an_empty_restart_gets_no_more_than_it_holds(world: Wo
     """It does not wait: what is refused for these seconds is said to be out of budget."""
     one = world.process(0)
     assert one.reserve(100_000)
-    used, held = one.budgets.held(world.claim)
+    used, held = one.budgets.held(world.budget)
     assert (used, held) == (100_000, 110_000)
     Redis.from_url(world.url).delete(
-        *(f"cascade:{{{world.policy}}}:budget:{name}" for name in ("epoch", world.claim.counter))
+        *(f"cascade:{{{world.policy}}}:budget:{name}" for name in ("epoch", world.budget.counter))
     )
     assert not one.reserve(10_001)
     assert one.reserve(10_000)
@@ -288,12 +288,12 @@ def test_who_comes_too_late_loses_the_slice_it_still_held(world: World) -> None:
     """Redis forgot it, and a newcomer was granted all there is: what Redis says is less than what it held, and holds."""
     late = world.process(0)
     assert late.reserve(100_000)
-    assert late.budgets.held(world.claim) == (100_000, 110_000)
+    assert late.budgets.held(world.budget) == (100_000, 110_000)
     late.stopped = True
     world.empty(1)  # nobody alive had seen what was spent: the hole that is documented
     assert late.reserve(0)
-    assert late.budgets.held(world.claim) == (100_000, 100_000)
-    late.link.down = True
+    assert late.budgets.held(world.budget) == (100_000, 100_000)
+    late.connection.down = True
     assert not late.reserve(1)
 
 
@@ -301,16 +301,16 @@ def test_the_ledger_is_asked_once_and_counts_once(redis_server: RedisServer) -> 
     """The first process of a period says what was spent before; nobody else is asked."""
     world, asked = World(redis_server.url), list[str]()
 
-    def seed(claim: Claim) -> int:
-        asked.append(claim.counter)
+    def seed(budget: ApplicableBudget) -> int:
+        asked.append(budget.counter)
         return 900_000
 
     for slot in range(3):
         one = world.process(slot)
-        one.budgets = Entitlements(world.policy, one.link, lambda: world.now, seed, world.tuning)
+        one.budgets = Entitlements(world.policy, one.connection, lambda: world.now, seed, world.timings)
         assert one.reserve(20_000)
     assert not world.process(0).reserve(60_000)
-    assert asked == [world.claim.counter]
+    assert asked == [world.budget.counter]
     world.close()
 
 
@@ -318,14 +318,14 @@ def test_a_ledger_that_cannot_be_read_is_asked_again_by_whoever_needs_it(redis_s
     """Calls go on meanwhile; then what it knows beside what was spent here is counted, once for all processes."""
     world, known = World(redis_server.url), list[int]()
 
-    def seed(_: Claim) -> int:
+    def seed(_: ApplicableBudget) -> int:
         if not known:
             raise OSError
         return known[0]
 
     for slot in range(2):
         one = world.process(slot)
-        one.budgets = Entitlements(world.policy, one.link, lambda: world.now, seed, world.tuning)
+        one.budgets = Entitlements(world.policy, one.connection, lambda: world.now, seed, world.timings)
     with capture_logs() as events:
         for _ in range(3):
             assert world.process(0).reserve(10_000)
@@ -350,28 +350,28 @@ def test_alerts_are_told_once_for_all(world: World) -> None:
     assert other.settle() == ()
     assert one.reserve(1_000)
     assert one.settle() == (0.8,)
-    assert other.budgets.reserve([(world.claim, False)], 200_000) is None  # a soft one
-    assert [alert.share for alert in other.budgets.settle([world.claim], 200_000, 200_000)] == [1.0]
+    assert other.budgets.reserve([(world.budget, False)], 200_000) is None  # a soft one
+    assert [alert.share for alert in other.budgets.settle([world.budget], 200_000, 200_000)] == [1.0]
     other.settled += 188_000  # to the limit; the world knows no soft budgets
     world.empty(0)
-    assert one.budgets.settle([world.claim], 0, 0) == other.budgets.settle([world.claim], 0, 0) == ()
+    assert one.budgets.settle([world.budget], 0, 0) == other.budgets.settle([world.budget], 0, 0) == ()
 
 
 def test_a_forgotten_counter_keeps_what_was_spent(world: World) -> None:
     """A process with more counters than it keeps: Redis has the sum, and the process begins a new account."""
     one = world.process(0)
-    one.budgets = Entitlements(world.policy, one.link, lambda: world.now, None, world.tuning, most=2)
-    claims = [make_claim(world.policy, LIMIT, value=name) for name in "abc"]
-    for claim in claims * 2:
-        assert one.budgets.reserve([(claim, True)], 300_000) is None
-        one.budgets.settle([claim], 300_000, 300_000)
-    assert [one.budgets.reserve([(claim, True)], 400_001) for claim in claims] == claims
-    assert [one.budgets.reserve([(claim, True)], 400_000) for claim in claims] == [None, None, None]
+    one.budgets = Entitlements(world.policy, one.connection, lambda: world.now, None, world.timings, most=2)
+    budgets = [make_budget(world.policy, LIMIT, value=name) for name in "abc"]
+    for budget in budgets * 2:
+        assert one.budgets.reserve([(budget, True)], 300_000) is None
+        one.budgets.settle([budget], 300_000, 300_000)
+    assert [one.budgets.reserve([(budget, True)], 400_001) for budget in budgets] == budgets
+    assert [one.budgets.reserve([(budget, True)], 400_000) for budget in budgets] == [None, None, None]
 
 
 def test_all_budgets_must_have_room_or_nothing_is_reserved(world: World) -> None:
     """The first that refuses is named; the others are as they were. A soft one never refuses, and counts."""
-    wide, narrow = world.claim, make_claim(world.policy, 1_000, value="w")
+    wide, narrow = world.budget, make_budget(world.policy, 1_000, value="w")
     budgets = world.process(0).budgets
     assert budgets.reserve([(wide, True), (narrow, True)], 1_001) == narrow
     assert budgets.held(wide)[0] == budgets.held(narrow)[0] == 0

@@ -12,7 +12,7 @@ from cascade.core.climb import Observation
 from cascade.core.policy import StormGuard
 from cascade.core.policy.certificate import Escalation
 from cascade.core.storm import Guard
-from cascade.state.circuit import Link
+from cascade.state.circuit import RedisConnection
 from cascade.state.redis_guard import SharedGuard
 from tests.servers import RedisServer
 from tests.state.builders import make_policy
@@ -70,8 +70,10 @@ def test_the_shared_guard_is_the_guard(
     policy = make_policy(f"twin-{next(_numbers)}", storm_guard=guard)
     now = 1_700_000_000.25
     own = Guard(guard, Escalation(certified))
-    links = [Link(redis_server.url, policy.name, lambda: 0.0, 30.0, 1.0) for _ in range(2)]
-    shared = itertools.cycle([SharedGuard(policy, Escalation(certified), link, lambda: now) for link in links])
+    connections = [RedisConnection(redis_server.url, policy.name, lambda: 0.0, 30.0, 1.0) for _ in range(2)]
+    shared = itertools.cycle(
+        [SharedGuard(policy, Escalation(certified), connection, lambda: now) for connection in connections]
+    )
     for run in runs:
         for _ in range(run.count):
             now += run.every
@@ -80,5 +82,5 @@ def test_the_shared_guard_is_the_guard(
                 run.task, "haiku", natural=run.natural, failed=run.failed, storm_cost=run.cost, now=now
             )
             assert next(shared).observe(seen) == wanted
-    for link in links:
-        link.close()
+    for connection in connections:
+        connection.close()

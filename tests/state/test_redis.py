@@ -13,7 +13,7 @@ import pytest
 from redis import Redis
 from structlog.testing import capture_logs
 
-from cascade.core.budgets import claims_of
+from cascade.core.budgets import applicable_budgets
 from cascade.core.climb import Observation
 from cascade.core.errors import ConfigurationError
 from cascade.core.policy.certificate import Escalation
@@ -22,9 +22,9 @@ from cascade.core.storm import Guard
 from cascade.state.memory import MemoryState
 from cascade.state.opening import open_state
 from cascade.state.redis import RedisState
-from cascade.state.redis_budgets import Tuning
+from cascade.state.redis_budgets import RedisTimings
 from tests.servers import RedisServer
-from tests.state.builders import make_claim, make_policy
+from tests.state.builders import make_budget, make_policy
 
 Made = Callable[..., RedisState]
 
@@ -55,8 +55,8 @@ def make(clock: Clock, request: pytest.FixtureRequest) -> Made:
     """A process's state at a server."""
 
     def one(server: RedisServer, name: str, **policy: Any) -> RedisState:
-        tuning = Tuning(timeout_s=30.0, beat_s=None, at=clock, sleep=clock.sleep)
-        state = RedisState(server.url, make_policy(name, **policy), Escalation(), clock, tuning=tuning)
+        timings = RedisTimings(timeout_s=30.0, heartbeat_s=None, at=clock, sleep=clock.sleep)
+        state = RedisState(server.url, make_policy(name, **policy), Escalation(), clock, timings=timings)
         request.addfinalizer(state.close)
         return state
 
@@ -70,20 +70,20 @@ def seen(natural: bool = True) -> Observation:
 
 def test_a_decision_is_one_round_trip(redis_server: RedisServer, make: Made) -> None:
     """An observation, a reservation of two budgets, a settlement: one command each, as the server counts them."""
-    state, claims = (
+    state, budgets = (
         make(redis_server, "trips", storm_guard={}),
-        [make_claim("trips", 10**9), make_claim("trips", 10**9, value="w")],
+        [make_budget("trips", 10**9), make_budget("trips", 10**9, value="w")],
     )
-    hard = [(claim, True) for claim in claims]
+    hard = [(budget, True) for budget in budgets]
     state.observe(seen())
     state.reserve(hard, 5)
-    state.settle(claims, 5, 5)
+    state.settle(budgets, 5, 5)
     client = Redis.from_url(redis_server.url)
     client.config_resetstat()
     for _ in range(10):
         assert state.observe(seen()) is None
         assert state.reserve(hard, 5) is None
-        assert state.settle(claims, 5, 5) == ()
+        assert state.settle(budgets, 5, 5) == ()
     counted: dict[str, Any] = client.info("commandstats")  # type: ignore[assignment]
     inside = {"get", "hget", "hmget", "hset", "hlen", "llen", "rpush", "lpop", "lindex", "expire", "del", "time"}
     asked = {name.removeprefix("cmdstat_"): one["calls"] for name, one in counted.items()}
@@ -127,32 +127,36 @@ def test_while_redis_is_away_a_process_spends_what_it_holds(
     """Told once and once that it is back; soft budgets go on, the guard is the process's own; then all is said again."""
     server = make_redis("--appendonly", "yes", "--appendfsync", "always")
     one, other = (make(server, "away", storm_guard={}) for _ in range(2))
-    claim = make_claim("away", 1_000_000)
-    assert one.reserve([(claim, True)], 100_000) is None
-    assert one.held(claim) == (100_000, 110_000)
+    budget = make_budget("away", 1_000_000)
+    assert one.reserve([(budget, True)], 100_000) is None
+    assert one.held(budget) == (100_000, 110_000)
     server.kill()
     with capture_logs() as events:
-        assert one.reserve([(claim, True)], 6_000) is None
-        assert one.reserve([(claim, True)], 6_000) == claim
-        assert one.reserve([(claim, False)], 6_000) is None
-        assert one.settle([claim], 6_000, 6_000) == ()
+        assert one.reserve([(budget, True)], 6_000) is None
+        assert one.reserve([(budget, True)], 6_000) == budget
+        assert one.reserve([(budget, False)], 6_000) is None
+        assert one.settle([budget], 6_000, 6_000) == ()
         actions = [one.observe(seen()) for _ in range(30)]
         server.start()
-        assert one.reserve([(claim, True)], 6_000) == claim  # nobody tries before its time
+        assert one.reserve([(budget, True)], 6_000) == budget  # nobody tries before its time
         clock.now += 1
-        one.beat()
+        one.heartbeat()
     assert (actions[0], actions[-1]) == (None, "escalate")
     assert [event["event"] for event in events] == ["state_down", "storm_tripped", "state_back"]
     assert events[1]["alone"]
-    assert other.reserve([(claim, True)], 1_000_000 - 112_000 + 1) == claim
-    assert other.reserve([(claim, True)], 1_000_000 - 112_000 - 10_000) is None
+    assert other.reserve([(budget, True)], 1_000_000 - 112_000 + 1) == budget
+    assert other.reserve([(budget, True)], 1_000_000 - 112_000 - 10_000) is None
 
 
 def test_a_redis_that_hangs_is_waited_for_once(make_redis: Callable[..., RedisServer], clock: Clock) -> None:
     """One caller pays the time-out; after it nobody does until the next try is due."""
     server = make_redis()
     state = RedisState(
-        server.url, make_policy("hangs"), Escalation(), clock, tuning=Tuning(beat_s=None, at=clock, sleep=clock.sleep)
+        server.url,
+        make_policy("hangs"),
+        Escalation(),
+        clock,
+        timings=RedisTimings(heartbeat_s=None, at=clock, sleep=clock.sleep),
     )
     state.observe(seen())
     client = Redis.from_url(server.url)
@@ -173,14 +177,14 @@ def test_a_redis_that_hangs_is_waited_for_once(make_redis: Callable[..., RedisSe
 @pytest.mark.skipif(not hasattr(os, "fork"), reason="no fork here")
 def test_a_forked_child_is_a_process_of_its_own(redis_server: RedisServer, make: Made) -> None:
     """It holds nothing of its parent's, and talks to Redis over a connection of its own."""
-    state, claim = make(redis_server, "forks"), make_claim("forks", 1_000_000)
-    assert state.reserve([(claim, True)], 700_000) is None
+    state, budget = make(redis_server, "forks"), make_budget("forks", 1_000_000)
+    assert state.reserve([(budget, True)], 700_000) is None
     child = os.fork()
     if not child:
-        alone = state.held(claim) == (0, 0) and state.reserve([(claim, True)], 300_001) == claim
-        os._exit(0 if alone and state.reserve([(claim, True)], 200_000) is None else 1)
+        alone = state.held(budget) == (0, 0) and state.reserve([(budget, True)], 300_001) == budget
+        os._exit(0 if alone and state.reserve([(budget, True)], 200_000) is None else 1)
     assert os.waitstatus_to_exitcode(os.waitpid(child, 0)[1]) == 0
-    assert state.reserve([(claim, True)], 100_001) == claim
+    assert state.reserve([(budget, True)], 100_001) == budget
 
 
 def test_no_password_is_in_an_event_or_an_error(clock: Clock) -> None:
@@ -227,16 +231,16 @@ def test_a_budget_that_redis_cannot_count_exactly_is_refused(clock: Clock) -> No
 
 
 def _work(state: RedisState) -> None:
-    claim = make_claim("workers", 1_000_000)
-    if state.reserve([(claim, True)], 1_000) is None:
-        state.settle([claim], 1_000, 1_000)
+    budget = make_budget("workers", 1_000_000)
+    if state.reserve([(budget, True)], 1_000) is None:
+        state.settle([budget], 1_000, 1_000)
 
 
 @pytest.mark.filterwarnings("ignore:This process .* is multi-threaded:DeprecationWarning")
 @pytest.mark.skipif(not hasattr(os, "fork"), reason="no fork here")
 def test_a_worker_that_ends_holds_nothing_any_more(redis_server: RedisServer, make: Made) -> None:
     """One of `multiprocessing` that was forked leaves without `atexit`: its slice is given back all the same."""
-    state, claim = make(redis_server, "workers"), make_claim("workers", 1_000_000)
+    state, budget = make(redis_server, "workers"), make_budget("workers", 1_000_000)
     workers = [multiprocessing.get_context("fork").Process(target=_work, args=(state,)) for _ in range(3)]
     for worker in workers:
         worker.start()
@@ -244,11 +248,11 @@ def test_a_worker_that_ends_holds_nothing_any_more(redis_server: RedisServer, ma
         worker.join(60)
         assert worker.exitcode == 0
     client = Redis.from_url(redis_server.url)
-    numbers: dict[bytes, bytes] = client.hgetall(f"cascade:{{workers}}:budget:{claim.counter}")  # type: ignore[assignment]
+    numbers: dict[bytes, bytes] = client.hgetall(f"cascade:{{workers}}:budget:{budget.counter}")  # type: ignore[assignment]
     client.close()
     assert [int(numbers[name]) for name in (b"E", b"U", b"S", b"N")] == [3_000, 3_000, 3_000, 0]
-    assert state.reserve([(claim, True)], 997_001) == claim
-    assert state.reserve([(claim, True)], 997_000) is None
+    assert state.reserve([(budget, True)], 997_001) == budget
+    assert state.reserve([(budget, True)], 997_000) is None
 
 
 def test_a_name_that_is_half_a_character_has_a_counter_like_any_other(redis_server: RedisServer, make: Made) -> None:
@@ -257,11 +261,11 @@ def test_a_name_that_is_half_a_character_has_a_counter_like_any_other(redis_serv
         make(redis_server, "halves"),
         Limits(daily_usd=Decimal("0.001"), per="workflow", on_exhausted="reject"),
     )
-    (claim,) = claims_of(limits, "halves", "t", {"workflow": "bad\ud83d"}, datetime(2026, 11, 21, tzinfo=UTC))
-    claim.counter.encode()
-    assert state.reserve([(claim, True)], 600_000) is None
-    assert state.reserve([(claim, True)], 600_000) == claim
-    raw = make_claim("halves", 1_000_000, value="\ud83d")
+    (budget,) = applicable_budgets(limits, "halves", "t", {"workflow": "bad\ud83d"}, datetime(2026, 11, 21, tzinfo=UTC))
+    budget.counter.encode()
+    assert state.reserve([(budget, True)], 600_000) is None
+    assert state.reserve([(budget, True)], 600_000) == budget
+    raw = make_budget("halves", 1_000_000, value="\ud83d")
     assert state.reserve([(raw, True)], 600_000) is None
     assert state.reserve([(raw, True)], 600_000) == raw
     assert state.observe(Observation("bad\ud83d", 0, "haiku", natural=True, failed=False)) is None

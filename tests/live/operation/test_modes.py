@@ -12,7 +12,7 @@ from structlog.testing import capture_logs
 
 from cascade import AllRungsFailed, Cascade
 from cascade.emulator import Emulator
-from cascade.engine.mode_switch import Switches, switch_path, write_switches
+from cascade.engine.mode_switch import SwitchFile, switch_path, write_switch_file
 from cascade.hooks import Begun, Calling, Ended, Wait
 from tests.live.conftest import COST, HAIKU, OPUS, SONNET, Asking, Emulate, Endpoint, ladder
 
@@ -82,9 +82,9 @@ def test_a_mode_is_in_force_on_the_next_request(
     arms = [driver.ask("sure").arm]
     monkeypatch.setenv("CASCADE_MODE", "off")
     arms.append(driver.ask("sure").arm)
-    write_switches(Switches(policies={"live": "observe"}), switch_path())
+    write_switch_file(SwitchFile(policies={"live": "observe"}), switch_path())
     arms.append(driver.ask("sure").arm)
-    write_switches(Switches(), switch_path())
+    write_switch_file(SwitchFile(), switch_path())
     monkeypatch.delenv("CASCADE_MODE")
     arms.append(driver.ask("sure").arm)
     assert arms == ["cascade", "bypass", "observe", "cascade"]
@@ -186,8 +186,8 @@ def test_what_is_passed_over_is_counted_by_its_cause(emulate: Emulate) -> None:
     with client, capture_logs() as events:
         with Cascade(observing, client=client, ledger="off") as driver, ThreadPoolExecutor(13) as callers:
             list(callers.map(driver.ask, ["sure"] * 13))
-            places = driver._places  # pyright: ignore[reportPrivateUsage]
-        passed = places.passed_over["busy"]
+            slots = driver._shadow_slots  # pyright: ignore[reportPrivateUsage]
+        passed = slots.passed_over["busy"]
     told = [event for event in events if event["event"] == "observe_passed_over"]
     assert passed > 1
     assert told[0]["passed_over"] == 1

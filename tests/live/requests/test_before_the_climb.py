@@ -144,7 +144,7 @@ def test_a_trip_to_one_endpoint_needs_no_key_of_another(emulator: Emulator) -> N
 
 @pytest.mark.parametrize(
     ("options", "told"),
-    [({"ledger": False}, 'ledger: False is no address .*"off"'), ({"state": 5}, "state: int is no address")],
+    [({"ledger": False}, 'ledger: False .*"off"'), ({"state": 5}, "state: int ")],
 )
 def test_what_is_no_address_is_refused(options: dict[str, Any], told: str) -> None:
     """`ledger=False` is a guess that anyone makes, and no file called False."""
@@ -155,5 +155,5 @@ def test_what_is_no_address_is_refused(options: dict[str, Any], told: str) -> No
 @pytest.mark.parametrize("metadata", ["x", {1: "x"}, {"a": ["x"]}, {"b": None}, ["customer"]])
 def test_metadata_are_texts(asking: Asking, emulator: Emulator, metadata: Any) -> None:
     """Nothing is made a text that is none: the books would be wrong."""
-    with pytest.raises(RequestError, match="metadata: names and values are texts"):
+    with pytest.raises(RequestError, match=r"^metadata: "):
         asking(ladder(), emulator).ask("sure", metadata=metadata)

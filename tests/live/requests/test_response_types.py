@@ -332,8 +332,8 @@ class Later(BaseModel):
 JUNK: dict[str, tuple[Any, tuple[str, ...]]] = {
     "model instance": (Cat(kind="cat", lives=7), ("an instance of Cat", "response_model=Cat")),
     "dataclass instance": (Point(1), ("an instance of Point",)),
-    "name of a type": ("Cat", ("a type is needed",)),
-    "function": (a_function, ("a type is needed",)),
+    "name of a type": ("Cat", ("must be a type",)),
+    "function": (a_function, ("must be a type",)),
     "number": (3, ("3",)),
     "schema": ({"type": "object"}, ("cannot be used",)),
     "list of types": ([str], ("cannot be used",)),
