@@ -8,24 +8,24 @@ from __future__ import annotations
 
 from cascade.costs.holdout import Interval, Measured, TooFew, measure
 from cascade.costs.periods import Period, read_moment, read_since
-from cascade.costs.reckoning import Costs, Head, Saving, costs
-from cascade.costs.rows import ARMS, BYS, Books, By, SpendRow, TrafficRow
+from cascade.costs.reckoning import Costs, Saving, TopWorkflows, costs
+from cascade.costs.rows import ARMS, BYS, By, PeriodSums, SpendRow, TrafficRow
 from cascade.costs.tallies import Line
 
 __all__ = [
     "ARMS",
     "BYS",
-    "Books",
     "By",
     "Costs",
-    "Head",
     "Interval",
     "Line",
     "Measured",
     "Period",
+    "PeriodSums",
     "Saving",
     "SpendRow",
     "TooFew",
+    "TopWorkflows",
     "TrafficRow",
     "costs",
     "measure",

@@ -29,7 +29,7 @@ class Period:
         return Period(self.since - (self.until - self.since), self.since)
 
     @property
-    def told(self) -> str:
+    def label(self) -> str:
         """For people, in UTC."""
         since, until = (datetime.fromtimestamp(at, UTC) for at in (self.since, self.until))
         return f"{since:%Y-%m-%d %H:%M} to {until:%Y-%m-%d %H:%M} UTC"
@@ -47,7 +47,7 @@ def read_since(text: str, now: float) -> Period:
         return Period(until - max(1, length // BUCKET_S) * BUCKET_S, until)
     since = int(read_moment(text, now, "--since") // BUCKET_S) * BUCKET_S
     if not 0 <= since < until:
-        raise _refused("--since", text, "is in the future, or before 1970")
+        raise _invalid("--since", text, "is in the future, or before 1970")
     return Period(since, until)
 
 
@@ -59,7 +59,7 @@ def read_moment(text: str, now: float, option: str) -> float:
     try:
         at = datetime.fromisoformat(text.strip())
     except ValueError:
-        raise _refused(option, text, "is neither a length of time nor a date") from None
+        raise _invalid(option, text, "is neither a length of time nor a date") from None
     at = at if at.tzinfo is not None else at.replace(tzinfo=UTC)
     return (at - datetime(1970, 1, 1, tzinfo=UTC)) / timedelta(seconds=1)
 
@@ -70,9 +70,9 @@ def _length(text: str, option: str) -> int | None:
         return None
     length = int(ago[1]) * _SECONDS[ago[2]]
     if length > _LONGEST_S:
-        raise _refused(option, text, "is more than a century ago")
+        raise _invalid(option, text, "is more than a century ago")
     return length
 
 
-def _refused(option: str, text: str, problem: str) -> ConfigurationError:
+def _invalid(option: str, text: str, problem: str) -> ConfigurationError:
     return ConfigurationError(f"{option} {text[:40]!r} {problem} (give e.g. 7d, 24h or 2026-11-01)")

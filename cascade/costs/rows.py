@@ -8,7 +8,7 @@ from typing import Any, Final, Literal, NamedTuple
 
 from cascade.ledger.records import NO_SLOT
 
-__all__ = ["ARMS", "BYS", "Books", "By", "SpendRow", "TrafficRow"]
+__all__ = ["ARMS", "BYS", "By", "PeriodSums", "SpendRow", "TrafficRow"]
 
 By = Literal["task", "rung", "model", "workflow", "policy", "day"]
 
@@ -61,7 +61,7 @@ class TrafficRow(NamedTuple):
 
 
 @dataclass(frozen=True, slots=True)
-class Books:
+class PeriodSums:
     """A period's sums. `slots`: requests of the arms cascade and holdout, once more, by their slots."""
 
     spend: tuple[SpendRow, ...] = ()
@@ -69,7 +69,7 @@ class Books:
     slots: tuple[TrafficRow, ...] = ()
 
     @classmethod
-    def of(cls, spend: Iterable[Any], traffic: Iterable[Any], policy: str | None = None) -> Books:
+    def of(cls, spend: Iterable[Any], traffic: Iterable[Any], policy: str | None = None) -> PeriodSums:
         """From the reader's rows; of one policy only, where it is named."""
         rows = [row for row in map(TrafficRow._make, traffic) if policy in (None, row.policy)]
         return cls(

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from datetime import date
 from typing import Final
 
-from cascade.costs.rows import Books, By, SpendRow, TrafficRow
+from cascade.costs.rows import By, PeriodSums, SpendRow, TrafficRow
 
 __all__ = ["Line", "Tally", "Totals", "lines_of", "total_line", "totals"]
 
@@ -130,18 +130,18 @@ _TRAFFIC: Final[Mapping[str, Callable[[TrafficRow], str]]] = {
 }
 
 
-def totals(books: Books, by: By | str) -> Totals:
+def totals(sums: PeriodSums, by: By | str) -> Totals:
     """The sums by one dimension ("": all together)."""
     found: dict[str, Tally] = {}
     name_of = _SPEND[by]
-    for row in books.spend:
+    for row in sums.spend:
         name = name_of(row)
         tally = found.get(name)
         if tally is None:
             tally = found[name] = Tally()
         tally.add_spend(row)
     if (asked_of := _TRAFFIC.get(by)) is not None:
-        for row in books.traffic:
+        for row in sums.traffic:
             name = asked_of(row)
             if by == "rung" and not name:
                 continue  # nobody answered

@@ -25,7 +25,7 @@ from cascade.engine.mode_switch import Switch
 from cascade.engine.response_types import response_type
 from cascade.hooks import Begun, Hook, Tracks, begin
 from cascade.ledger.hook import LedgerHook
-from cascade.ledger.opening import open_ledger, seed_of
+from cascade.ledger.opening import open_ledger, spent_lookup
 from cascade.logs import log_event, warn_caller
 from cascade.policy.certificates import warn_of_changes
 from cascade.policy.checks import bind_callables
@@ -96,7 +96,7 @@ class Runtime:
         self.hooks: tuple[Hook, ...] = tuple(means.hooks)
         if self._writer is not None:
             self.hooks = (LedgerHook(self._writer, self.policy.ledger), *self.hooks)
-        seed = seed_of(address) if kept else None
+        seed = spent_lookup(address) if kept else None
         self.state = open_state(means.state, self.policy, self.plan.escalation, means.clock, seed=seed)
         self.gate = Gate(self.policy, self.state, self.notices, wall=means.wall)
         # A bound is reckoned where somebody asks for it: it takes a look at the whole prompt.

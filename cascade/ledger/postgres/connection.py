@@ -23,7 +23,7 @@ from cascade.ledger.stores import LedgerDown, NoLedger
 if TYPE_CHECKING:
     from sqlalchemy import Connection, Engine
 
-__all__ = ["ORDER", "Session", "require", "told_address"]
+__all__ = ["ORDER", "Session", "display_address", "require"]
 
 _CONNECT_S = 3
 _MIGRATE_S = 10.0  # many processes may start at once: each waits its turn
@@ -64,7 +64,7 @@ def require() -> None:
         raise MissingExtra("a ledger in Postgres", "postgres") from None
 
 
-def told_address(url: str) -> str:
+def display_address(url: str) -> str:
     """The address without user, password and parameters: nothing up to the last `@`, whatever a password holds."""
     scheme, _, rest = url.partition("://")
     return f"{scheme}://{re.split('[?#]', rest.rpartition('@')[2])[0]}"
@@ -78,18 +78,18 @@ class Session:
     def __init__(self, url: str, *, seconds: float) -> None:
         require()
         self._url = re.sub(r"^postgres(ql)?(\+psycopg)?://", "postgresql+psycopg://", url)
-        self.where, self.seconds = told_address(url), seconds
+        self.where, self.seconds = display_address(url), seconds
         self._engine: Engine | None = None
 
     def connect(self) -> Connection:
         """Connect, and bring the schema up to date. Raises LedgerDown."""
-        with self.told():
+        with self.translate_errors():
             if self._engine is None:
                 self._engine = _engine_of(self._url, self.seconds)
             return self._engine.connect()
 
     @contextmanager
-    def told(self) -> Generator[None]:
+    def translate_errors(self) -> Generator[None]:
         """Every error of Postgres and of the network as LedgerDown. None holds what was to be written, nor a password."""
         from psycopg import Error  # noqa: PLC0415 - an extra
         from sqlalchemy.exc import DBAPIError, SQLAlchemyError  # noqa: PLC0415 - an extra
@@ -131,7 +131,7 @@ class Session:
 
     def migrate(self, connection: Connection, *, make: bool) -> None:
         """Bring the schema up to date; a newer one is left alone. Without `make`, LedgerDown where there is none at all."""
-        with self.told():
+        with self.translate_errors():
             with connection.begin():
                 self.begin(connection)
                 made = self._version(connection)

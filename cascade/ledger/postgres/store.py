@@ -56,7 +56,7 @@ class PostgresStore:
         connection = self._session.connect()
         try:
             self._session.migrate(connection, make=True)
-            with self._session.told(), connection.begin():
+            with self._session.translate_errors(), connection.begin():
                 self._session.begin(connection)
                 execute = connection.exec_driver_sql
                 execute(
@@ -116,7 +116,7 @@ class PostgresStore:
         connection = self._connection
         assert connection is not None
         try:
-            with self._session.told(), connection.begin():
+            with self._session.translate_errors(), connection.begin():
                 self._session.begin(connection, f", pg_advisory_xact_lock_shared({ORDER})")
                 yield connection
         except LedgerDown:
@@ -181,7 +181,7 @@ class PostgresReader:
             self._connection = connection
         connection = self._connection
         try:
-            with self._session.told():
+            with self._session.translate_errors():
                 if not self._holding:
                     if level:
                         connection.exec_driver_sql(f"SET TRANSACTION {level}")
@@ -225,7 +225,7 @@ class PostgresReader:
         # A connection of its own: the lock goes with its transaction, and a stream may keep the other's for long.
         connection = self._session.connect()
         try:
-            with self._session.told(), connection.begin():
+            with self._session.translate_errors(), connection.begin():
                 self._session.begin(connection)
                 connection.exec_driver_sql(f"SELECT pg_advisory_xact_lock({ORDER})")
                 return int(connection.exec_driver_sql("SELECT coalesce(max(id), 0) FROM entries").scalar_one())

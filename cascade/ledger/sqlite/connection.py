@@ -1,4 +1,4 @@
-"""One SQLite file as the ledger has it: opened, told apart from other programs' files, brought up to date; errors in one line."""
+"""One SQLite file as the ledger has it: opened, translate_errors apart from other programs' files, brought up to date; errors in one line."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from typing import Any
 from cascade.ledger.sqlite.schema import APPLICATION_ID, MIGRATIONS
 from cascade.ledger.stores import LedgerDown
 
-__all__ = ["BUSY_MS", "connect", "migrate", "told", "transaction", "version"]
+__all__ = ["BUSY_MS", "connect", "migrate", "transaction", "translate_errors", "version"]
 
 BUSY_MS = 2_000
 """How long a write waits for another process's, in milliseconds."""
@@ -32,7 +32,7 @@ _TROUBLES = {
 
 
 @contextmanager
-def told(path: Path) -> Generator[None]:
+def translate_errors(path: Path) -> Generator[None]:
     """Every error of SQLite and of the disk as LedgerDown. None of them holds what was to be written."""
     try:
         yield

@@ -22,7 +22,7 @@ from pathlib import Path
 from typing import Any, Literal, TypeVar, cast
 
 from cascade.ledger.records import BUCKET_S, Batch, Content, Entry, Kind, SpendKey, TrafficKey, matches
-from cascade.ledger.sqlite.connection import BUSY_MS, connect, migrate, told, transaction, version
+from cascade.ledger.sqlite.connection import BUSY_MS, connect, migrate, transaction, translate_errors, version
 from cascade.ledger.stores import Filter, LedgerDown, NoLedger
 from cascade.ledger.sums import by_days, parts_of
 
@@ -88,7 +88,7 @@ class SqliteStore:
         """Connect, bring the schema up to date, register the writer. The file is the owner's alone (0600)."""
         self.close()
         self._name = writer
-        with told(self._path):
+        with translate_errors(self._path):
             self._path.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
             os.close(os.open(self._path, os.O_RDWR | os.O_CREAT, 0o600))  # SQLite's own files beside it take its rights
             connection = connect(self._path)
@@ -175,7 +175,7 @@ class SqliteStore:
         if self._connection is None:
             self.open(self._name)
         try:
-            with told(self._path):
+            with translate_errors(self._path):
                 # A file that was moved or deleted would swallow all that is written to it.
                 self._check_file()
                 yield cast("sqlite3.Connection", self._connection)
@@ -235,12 +235,12 @@ class SqliteReader:
 
     def __init__(self, path: Path) -> None:
         self._path = path
-        with told(path):
+        with translate_errors(path):
             try:
                 path.stat()
             except (FileNotFoundError, NotADirectoryError):
                 raise NoLedger(f"{path}: there is no ledger yet (ask something first, or name another)") from None
-        with told(path):
+        with translate_errors(path):
             connection = connect(path)
             try:
                 migrate(connection, path)
@@ -257,16 +257,16 @@ class SqliteReader:
     @contextmanager
     def snapshot(self) -> Generator[None]:
         """All that is read inside is of one moment."""
-        with told(self._path):
+        with translate_errors(self._path):
             self._connection.execute("BEGIN")
         try:
             yield
         finally:
-            with told(self._path):
+            with translate_errors(self._path):
                 self._connection.execute("COMMIT")
 
     def _rows(self, question: str, values: Sequence[object] | Mapping[str, object] = ()) -> Iterator[Any]:
-        with told(self._path):
+        with translate_errors(self._path):
             for row in self._connection.execute(question, values):  # noqa: UP028 - `yield from` would close the cursor
                 yield row  # of whoever stops reading early, and may do so after the connection is closed
 
@@ -314,7 +314,7 @@ class SqliteReader:
     def erase(self, requests: Sequence[str]) -> int:
         """Remove their texts (and salts) for good; returns how many texts. The entries stay."""
         count = 0
-        with told(self._path):
+        with translate_errors(self._path):
             with transaction(self._connection):
                 for some, marks in _chunks(requests):
                     question = f"DELETE FROM contents WHERE request IN ({marks})"  # noqa: S608 - question marks
