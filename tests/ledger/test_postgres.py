@@ -262,7 +262,7 @@ def test_an_address_that_leads_nowhere_is_one_line(postgres_server: PostgresServ
         (url.rpartition("/")[0] + "/absent", 'refuses the connection: database "absent" does not exist'),
         (url.replace("postgres:", "nobody:"), 'refuses the connection: role "nobody" does not exist'),
         (url + "?nonsense=s3cret", "cannot be reached"),
-        (url.replace(str(postgres_server.port), "nowhere"), "a value cannot be used"),
+        (url.replace(str(postgres_server.port), "nowhere"), "a value cannot be used|cannot be reached"),
         (
             url.replace("s3cret", "s3cret/@[?"),
             "cannot be reached|a value cannot be used|refuses the connection|no ledger yet",
@@ -316,7 +316,7 @@ def test_every_form_of_the_address_will_do(postgres_database: str) -> None:
         store = PostgresStore(postgres_database.replace("postgresql", scheme, 1))
         store.open(scheme)
         with store._working() as within:
-            assert within.exec_driver_sql("SHOW synchronous_commit").scalar_one() == "on"
+            assert within.execute("SHOW synchronous_commit").fetchone()[0] == "on"
         store.close()
 
 

@@ -14,16 +14,16 @@ import time
 from collections.abc import Generator
 from contextlib import contextmanager, suppress
 from functools import lru_cache
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 from cascade.core.errors import MissingExtra
 from cascade.ledger.postgres.schema import MIGRATIONS, SCHEMA
 from cascade.ledger.stores import LedgerDown, NoLedger
 
-if TYPE_CHECKING:
-    from sqlalchemy import Connection, Engine
+__all__ = ["ORDER", "Connection", "Session", "display_address", "require", "scalar", "transaction"]
 
-__all__ = ["ORDER", "Session", "display_address", "require"]
+Connection = Any
+"""psycopg's, as `_bounded_class` extends it. Its types take literal SQL only, and some of this is made of constants."""
 
 _CONNECT_S = 3
 _MIGRATE_S = 10.0  # many processes may start at once: each waits its turn
@@ -59,7 +59,6 @@ def require() -> None:
     """Raise MissingExtra where what Postgres needs is not installed."""
     try:
         import psycopg  # noqa: F401, PLC0415 # pyright: ignore[reportUnusedImport]
-        import sqlalchemy  # noqa: F401, PLC0415 # pyright: ignore[reportUnusedImport]
     except ImportError:  # psycopg's own, too: it is there, and libpq is not
         raise MissingExtra("a ledger in Postgres", "postgres") from None
 
@@ -73,34 +72,37 @@ def display_address(url: str) -> str:
 class Session:
     """Connects, and tells errors. `seconds`: the most that one statement may take."""
 
-    __slots__ = ("_engine", "_url", "seconds", "where")
+    __slots__ = ("_url", "seconds", "where")
 
     def __init__(self, url: str, *, seconds: float) -> None:
         require()
-        self._url = re.sub(r"^postgres(ql)?(\+psycopg)?://", "postgresql+psycopg://", url)
+        self._url = re.sub(r"^postgres(ql)?(\+psycopg)?://", "postgresql://", url)
         self.where, self.seconds = display_address(url), seconds
-        self._engine: Engine | None = None
 
     def connect(self) -> Connection:
-        """Connect, and bring the schema up to date. Raises LedgerDown."""
+        """Connect. Raises LedgerDown."""
+        from psycopg.conninfo import conninfo_to_dict  # noqa: PLC0415 - an extra
+
+        # The kernel, too, detects a peer that is gone without a word.
+        defaults = {
+            "connect_timeout": _CONNECT_S, "keepalives_idle": 5, "keepalives_interval": 2, "keepalives_count": 3,
+            "tcp_user_timeout": int(self.seconds * 1000), "application_name": "cascade",
+        }  # fmt: skip
         with self.translate_errors():
-            if self._engine is None:
-                self._engine = _engine_of(self._url, self.seconds)
-            return self._engine.connect()
+            connection = _bounded_class().connect(**{**defaults, **conninfo_to_dict(self._url)})
+        connection.patience = self.seconds + _GRACE_S
+        return connection
 
     @contextmanager
     def translate_errors(self) -> Generator[None]:
         """Every error of Postgres and of the network as LedgerDown. None holds what was to be written, nor a password."""
         from psycopg import Error  # noqa: PLC0415 - an extra
-        from sqlalchemy.exc import DBAPIError, SQLAlchemyError  # noqa: PLC0415 - an extra
 
         try:
             yield
-        except DBAPIError as error:
-            raise self._down(error.orig) from None
         except (Error, OSError) as error:
             raise self._down(error) from None
-        except (SQLAlchemyError, ValueError, OverflowError) as error:
+        except (ValueError, OverflowError) as error:
             raise LedgerDown(f"{self.where}: a value cannot be used [{type(error).__name__}]") from None
 
     def _down(self, error: BaseException | None) -> LedgerDown:
@@ -116,35 +118,33 @@ class Session:
 
     def begin(self, connection: Connection, more: str = "") -> None:
         """Set what holds for this transaction; `more`: what else is selected in this round trip."""
-        from sqlalchemy import text  # noqa: PLC0415 - an extra
-
         milliseconds = str(int(self.seconds * 1000))
         question = (
-            "SELECT set_config('search_path', :schema, true),"
-            " set_config('statement_timeout', :ms, true), set_config('lock_timeout', :ms, true),"
-            " set_config('idle_in_transaction_session_timeout', :ms, true),"
+            "SELECT set_config('search_path', %(schema)s, true),"
+            " set_config('statement_timeout', %(ms)s, true), set_config('lock_timeout', %(ms)s, true),"
+            " set_config('idle_in_transaction_session_timeout', %(ms)s, true),"
             # A server that waits for more than its own disk goes on doing so.
             " CASE WHEN current_setting('synchronous_commit') IN ('off', 'local', 'remote_write')"
             f" THEN set_config('synchronous_commit', 'on', true) END{more}"
         )
-        connection.execute(text(question), {"schema": SCHEMA, "ms": milliseconds})
+        connection.execute(question, {"schema": SCHEMA, "ms": milliseconds})
 
     def migrate(self, connection: Connection, *, make: bool) -> None:
         """Bring the schema up to date; a newer one is left alone. Without `make`, LedgerDown where there is none at all."""
         with self.translate_errors():
-            with connection.begin():
+            with transaction(connection):
                 self.begin(connection)
                 made = self._version(connection)
             if made == len(MIGRATIONS):
                 return
             if made is None and not make:
                 raise NoLedger(f"{self.where}: there is no ledger yet (ask something first, or name another)")
-            with connection.begin():
+            with transaction(connection):
                 self._migrate(connection)
 
     def _migrate(self, connection: Connection) -> None:
         ms = str(int(_MIGRATE_S * 1000))
-        execute = connection.exec_driver_sql
+        execute = connection.execute
         self.begin(connection)
         execute("SELECT set_config('statement_timeout', %s, true), set_config('lock_timeout', %s, true)", (ms, ms))
         with _patience(connection, _MIGRATE_S):
@@ -158,48 +158,18 @@ class Session:
             execute("UPDATE version SET made = %s", (len(MIGRATIONS),))
 
     def _version(self, connection: Connection) -> int | None:
-        execute = connection.exec_driver_sql
+        execute = connection.execute
         # Not to_regclass: what it has cached may be older than the lock that was just waited for.
         there = "SELECT EXISTS (SELECT FROM pg_catalog.pg_tables WHERE schemaname = %s AND tablename = 'version')"
-        if not execute(there, (SCHEMA,)).scalar_one():
+        if not scalar(execute(there, (SCHEMA,))):
             return None
-        made = int(execute("SELECT made FROM version").scalar_one())
+        made = int(scalar(execute("SELECT made FROM version")))
         if made > len(MIGRATIONS):
             raise LedgerDown(
                 f"{self.where}: was written by a newer cascade (its version {made}, known here: {len(MIGRATIONS)};"
                 " upgrade this one, or name another database)"
             )
         return made
-
-    def end(self, connection: Connection | None) -> None:
-        """Disconnect, without another word to a server that may not answer."""
-        if connection is not None:
-            with suppress(Exception):  # it is of no use any more, whatever it says
-                connection.invalidate()
-            with suppress(Exception):  # as above
-                connection.close()
-
-
-def _engine_of(url: str, seconds: float) -> Engine:
-    from sqlalchemy import create_engine, make_url  # noqa: PLC0415 - an extra
-    from sqlalchemy.pool import NullPool  # noqa: PLC0415 - an extra
-
-    bounded, parsed = _bounded_class(), make_url(url)
-    arguments, given = parsed.get_dialect()().create_connect_args(parsed)
-    # A peer that is gone without a word is found out by the kernel, too.
-    usual = {
-        "connect_timeout": _CONNECT_S, "keepalives_idle": 5, "keepalives_interval": 2, "keepalives_count": 3,
-        "tcp_user_timeout": int(seconds * 1000), "application_name": "cascade",
-    }  # fmt: skip
-
-    def connect() -> Any:
-        connection = bounded.connect(*arguments, **{**usual, **given})
-        connection.patience = seconds + _GRACE_S
-        return connection
-
-    return create_engine(
-        "postgresql+psycopg://", creator=connect, poolclass=NullPool, hide_parameters=True, use_native_hstore=False
-    )
 
 
 @lru_cache(maxsize=1)
@@ -235,10 +205,26 @@ def _bounded_class() -> Any:
 
 
 @contextmanager
+def transaction(connection: Connection) -> Generator[None]:
+    """All or nothing. Unlike psycopg's own, it logs nothing where the connection broke."""
+    try:
+        yield
+        connection.commit()
+    except BaseException:
+        with suppress(Exception):  # it may be broken; what matters is the first error
+            connection.rollback()
+        raise
+
+
+def scalar(cursor: Any) -> Any:
+    """The first column of the only row."""
+    return cursor.fetchone()[0]
+
+
+@contextmanager
 def _patience(connection: Connection, seconds: float) -> Generator[None]:
-    driver: Any = connection.connection.driver_connection
-    before, driver.patience = driver.patience, seconds + _GRACE_S
+    before, connection.patience = connection.patience, seconds + _GRACE_S
     try:
         yield
     finally:
-        driver.patience = before
+        connection.patience = before

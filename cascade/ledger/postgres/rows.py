@@ -28,9 +28,9 @@ SPEND_SUMS, TRAFFIC_SUMS = 6, 8  # of them, the last are the sums
 
 def _insert(table: str, columns: Mapping[str, str], *, writer: bool = False) -> str:
     """All rows in one statement: a column's values are one array."""
-    arrays = ", ".join(f"CAST(:{name} AS {kind}[])" for name, kind in columns.items())
+    arrays = ", ".join(f"CAST(%({name})s AS {kind}[])" for name, kind in columns.items())
     names = ", ".join(columns)
-    into, out = (f"writer, {names}", f":writer, {names}") if writer else (names, names)
+    into, out = (f"writer, {names}", f"%(writer)s, {names}") if writer else (names, names)
     return f"INSERT INTO {table} ({into}) SELECT {out} FROM unnest({arrays}) AS given({names})"  # noqa: S608 - constants
 
 
@@ -56,7 +56,7 @@ _CALLS = {
     "arm": "text", "bound": "bigint",
 }  # fmt: skip
 ADD_CALLS = _insert("calls", _CALLS, writer=True) + " ON CONFLICT DO NOTHING"
-SETTLE_CALLS = "DELETE FROM calls WHERE writer = :writer AND name = ANY(CAST(:name AS bytea[]))"
+SETTLE_CALLS = "DELETE FROM calls WHERE writer = %(writer)s AND name = ANY(CAST(%(name)s AS bytea[]))"
 
 
 def call_arrays(batch: Batch) -> dict[str, Sequence[Any]]:

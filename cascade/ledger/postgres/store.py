@@ -9,30 +9,29 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable, Generator, Iterator, Mapping, Sequence
-from contextlib import contextmanager
-from typing import TYPE_CHECKING, Any
+from contextlib import contextmanager, suppress
+from itertools import count
+from typing import Any
 
 import msgspec
 
 from cascade.ledger.postgres import rows
-from cascade.ledger.postgres.connection import ORDER, Session
+from cascade.ledger.postgres.connection import ORDER, Connection, Session, scalar, transaction
 from cascade.ledger.postgres.schema import SCHEMA
 from cascade.ledger.records import BUCKET_S, Batch, Content, Entry, matches
 from cascade.ledger.stores import Filter, LedgerDown
 from cascade.ledger.sums import by_days, parts_of
 
-if TYPE_CHECKING:
-    from sqlalchemy import Connection
-
 __all__ = ["PostgresReader", "PostgresStore"]
 
 _WRITE_S = 3.0  # a write; who waits for it (`durability: commit`) waits for 5 s at most
 _READ_S = 30.0
-_AT_ONCE = 2_000  # rows that a reader holds
+_AT_ONCE = 2_000  # rows that a reader fetches at once
+_numbers = count(1)  # of cursors
 _REMOVED_AT_ONCE = 1_000
 _REMOVE_CONTENTS = (
-    "DELETE FROM contents WHERE (request, part) IN (SELECT request, part FROM contents WHERE at < :before"
-    " ORDER BY at LIMIT :most FOR UPDATE SKIP LOCKED)"
+    "DELETE FROM contents WHERE (request, part) IN (SELECT request, part FROM contents WHERE at < %(before)s"
+    " ORDER BY at LIMIT %(most)s FOR UPDATE SKIP LOCKED)"
 )
 
 
@@ -56,17 +55,17 @@ class PostgresStore:
         connection = self._session.connect()
         try:
             self._session.migrate(connection, make=True)
-            with self._session.translate_errors(), connection.begin():
+            with self._session.translate_errors(), transaction(connection):
                 self._session.begin(connection)
-                execute = connection.exec_driver_sql
+                execute = connection.execute
                 execute(
                     "INSERT INTO writers (name, at) VALUES (%s, %s) ON CONFLICT DO NOTHING",
                     (writer, self._clock()),
                 )
                 found = execute("SELECT id FROM writers WHERE name = %s", (writer,))
-                self._writer = int(found.scalar_one())
+                self._writer = int(scalar(found))
         except BaseException:
-            self._session.end(connection)
+            _end(connection)
             raise
         self._connection = connection
 
@@ -86,10 +85,7 @@ class PostgresStore:
 
     def _has(self, connection: Connection, first: int, last: int) -> bool:
         """Whether these entries are there: a commit may fail to tell that it went well."""
-        from sqlalchemy import text  # noqa: PLC0415 - an extra
-
-        question = text("SELECT max(seq) FROM entries WHERE writer = :writer")
-        there = connection.execute(question, {"writer": self._writer}).scalar_one()
+        there = scalar(connection.execute("SELECT max(seq) FROM entries WHERE writer = %s", (self._writer,)))
         if there is None or there < first:
             return False
         if there >= last:
@@ -98,12 +94,10 @@ class PostgresStore:
 
     def remove_content(self, before: float) -> int:
         """Remove texts older than this (Unix seconds); returns how many."""
-        from sqlalchemy import text  # noqa: PLC0415 - an extra
-
         removed = 0
         while True:  # in small transactions: none may hold what a writer waits for
             with self._working() as connection:
-                some = connection.execute(text(_REMOVE_CONTENTS), {"before": before, "most": _REMOVED_AT_ONCE}).rowcount
+                some = connection.execute(_REMOVE_CONTENTS, {"before": before, "most": _REMOVED_AT_ONCE}).rowcount
             removed += some
             if some < _REMOVED_AT_ONCE:
                 return removed
@@ -116,7 +110,7 @@ class PostgresStore:
         connection = self._connection
         assert connection is not None
         try:
-            with self._session.translate_errors(), connection.begin():
+            with self._session.translate_errors(), transaction(connection):
                 self._session.begin(connection, f", pg_advisory_xact_lock_shared({ORDER})")
                 yield connection
         except LedgerDown:
@@ -126,14 +120,19 @@ class PostgresStore:
     def close(self) -> None:
         """Disconnect."""
         connection, self._connection = self._connection, None
-        self._session.end(connection)
+        _end(connection)
+
+
+def _end(connection: Connection | None) -> None:
+    """Disconnect, without another word to a server that may not answer."""
+    if connection is not None:
+        with suppress(Exception):  # it is of no use any more, whatever it says
+            connection.close()
 
 
 def _send(connection: Connection, statement: str, arrays: Mapping[str, Sequence[Any]], **values: Any) -> None:
-    from sqlalchemy import text  # noqa: PLC0415 - an extra
-
     if arrays:
-        connection.execute(text(statement), {**arrays, **values})
+        connection.execute(statement, {**arrays, **values})
 
 
 _ENTRIES = (
@@ -176,15 +175,15 @@ class PostgresReader:
             try:
                 self._session.migrate(connection, make=False)
             except BaseException:
-                self._session.end(connection)
+                _end(connection)
                 raise
             self._connection = connection
-        connection = self._connection
+        connection: Connection = self._connection
         try:
             with self._session.translate_errors():
                 if not self._holding:
                     if level:
-                        connection.exec_driver_sql(f"SET TRANSACTION {level}")
+                        connection.execute(f"SET TRANSACTION {level}")
                     self._session.begin(connection)
                 self._holding += 1
                 try:
@@ -208,15 +207,10 @@ class PostgresReader:
                 self._still = False
 
     def _rows(self, question: str, **values: Any) -> Iterator[Any]:
-        from sqlalchemy import text  # noqa: PLC0415 - an extra
-
-        with self._reading() as connection:
-            found = connection.execute(text(question), values, execution_options={"yield_per": _AT_ONCE})
-            try:
-                for row in found:
-                    yield tuple(row)
-            finally:
-                found.close()
+        # A server-side cursor; it needs a name, and several may be open at once.
+        with self._reading() as connection, connection.cursor(name=f"rows_{next(_numbers)}") as cursor:
+            cursor.itersize = _AT_ONCE
+            yield from cursor.execute(question, values)
 
     def _horizon(self) -> int:
         """The largest id below which none is to come: whoever has a smaller one has committed, or never will."""
@@ -225,12 +219,12 @@ class PostgresReader:
         # A connection of its own: the lock goes with its transaction, and a stream may keep the other's for long.
         connection = self._session.connect()
         try:
-            with self._session.translate_errors(), connection.begin():
+            with self._session.translate_errors(), transaction(connection):
                 self._session.begin(connection)
-                connection.exec_driver_sql(f"SELECT pg_advisory_xact_lock({ORDER})")
-                return int(connection.exec_driver_sql("SELECT coalesce(max(id), 0) FROM entries").scalar_one())
+                connection.execute(f"SELECT pg_advisory_xact_lock({ORDER})")
+                return int(scalar(connection.execute("SELECT coalesce(max(id), 0) FROM entries")))
         finally:
-            self._session.end(connection)
+            _end(connection)
 
     def writers(self) -> Sequence[str]:
         """All writers, in the order they came."""
@@ -238,25 +232,27 @@ class PostgresReader:
 
     def chain(self, writer: str) -> Iterator[Entry]:
         """One writer's entries by seq."""
-        return map(_entry, self._rows(f"{_ENTRIES} WHERE w.name = :writer ORDER BY e.seq", writer=writer))
+        return map(_entry, self._rows(f"{_ENTRIES} WHERE w.name = %(writer)s ORDER BY e.seq", writer=writer))
 
     def entries(self, *, after: int = 0, since: float | None = None, until: float | None = None) -> Iterator[Entry]:
         """Entries in the order the store took them up: those with a larger id than `after`, in [since, until)."""
-        question, values = f"{_ENTRIES} WHERE e.id > :after AND e.id <= :horizon", dict[str, Any](after=after)
+        question, values = f"{_ENTRIES} WHERE e.id > %(after)s AND e.id <= %(horizon)s", dict[str, Any](after=after)
         if since is not None:
-            question, values["since"] = f"{question} AND e.at >= :since", since
+            question, values["since"] = f"{question} AND e.at >= %(since)s", since
         if until is not None:
-            question, values["until"] = f"{question} AND e.at < :until", until
+            question, values["until"] = f"{question} AND e.at < %(until)s", until
         return map(_entry, self._rows(f"{question} ORDER BY e.id", horizon=self._horizon(), **values))
 
     def last(self, count: int) -> Sequence[Entry]:
         """The last entries, oldest first."""
-        question = f"{_ENTRIES} WHERE e.id <= :horizon ORDER BY e.id DESC LIMIT :count"
+        question = f"{_ENTRIES} WHERE e.id <= %(horizon)s ORDER BY e.id DESC LIMIT %(count)s"
         return tuple(map(_entry, self._rows(question, horizon=self._horizon(), count=count)))[::-1]
 
     def contents(self, requests: Sequence[str]) -> Iterator[Content]:
         """The texts that are kept of these requests."""
-        question = "SELECT request, part, at, salt, text FROM contents WHERE request = ANY(CAST(:requests AS text[]))"
+        question = (
+            "SELECT request, part, at, salt, text FROM contents WHERE request = ANY(CAST(%(requests)s AS text[]))"
+        )
         for request, part, at, salt, kept in self._rows(question, requests=list(requests)):
             yield Content(request, part, at, bytes(salt), kept)
 
@@ -265,10 +261,10 @@ class PostgresReader:
         wanted = {name: value for name, value in where.items() if name != "request"}
         question, values = "SELECT request, body FROM entries WHERE kind = 'request'", dict[str, Any]()
         if "request" in where:
-            question, values["request"] = f"{question} AND request = :request", where["request"]
+            question, values["request"] = f"{question} AND request = %(request)s", where["request"]
         for place, value in enumerate(wanted.values()):  # a body that does not hold the text need not be sent
             needle = msgspec.json.encode(value.encode("utf-8", "replace").decode()).decode()
-            question, values[f"needle_{place}"] = f"{question} AND strpos(body, :needle_{place}) > 0", needle
+            question, values[f"needle_{place}"] = f"{question} AND strpos(body, %(needle_{place})s) > 0", needle
         found: list[str] = []
         for request, body in self._rows(f"{question} ORDER BY id", **values):
             if matches(body, wanted):
@@ -280,18 +276,15 @@ class PostgresReader:
 
         The table is vacuumed at once; what the server's log and its backups hold of it is the server's to forget.
         """
-        from sqlalchemy import text  # noqa: PLC0415 - an extra
-
-        question = "DELETE FROM contents WHERE request = ANY(CAST(:requests AS text[]))"
+        question = "DELETE FROM contents WHERE request = ANY(CAST(%(requests)s AS text[]))"
         with self._reading() as connection:
-            count = connection.execute(text(question), {"requests": list(requests)}).rowcount
+            count = connection.execute(question, {"requests": list(requests)}).rowcount
             connection.commit()
-            driver: Any = connection.connection.driver_connection
-            driver.autocommit = True
+            connection.autocommit = True
             try:
-                driver.execute(f"VACUUM {SCHEMA}.contents")
+                connection.execute(f"VACUUM {SCHEMA}.contents")
             finally:
-                driver.autocommit = False
+                connection.autocommit = False
         return count
 
     def spend(self, since: int, until: int, *, by_days: bool = True) -> Iterator[tuple[str | int, ...]]:
@@ -323,15 +316,15 @@ class PostgresReader:
             "policy": policy,
             "alive": list(alive),
         }
-        of = "policy = :policy"
+        of = "policy = %(policy)s"
         if scope != "policy":
-            of += f" AND { ({'task': 'task', 'workflow': 'workflow', 'key': 'key', 'arm': 'arm'}[scope]) } = :value"
+            of += f" AND { ({'task': 'task', 'workflow': 'workflow', 'key': 'key', 'arm': 'arm'}[scope]) } = %(value)s"
             values["value"] = value
         question = (
             "SELECT CAST((SELECT coalesce(sum(cost), 0) FROM spend"  # noqa: S608 - constants
-            f" WHERE bucket >= :since AND bucket < :until AND {of})"
-            f" + (SELECT coalesce(sum(bound), 0) FROM calls WHERE at >= :since AND at < :until AND {of}"
-            " AND writer NOT IN (SELECT id FROM writers WHERE name = ANY(CAST(:alive AS text[])))) AS bigint)"
+            f" WHERE bucket >= %(since)s AND bucket < %(until)s AND {of})"
+            f" + (SELECT coalesce(sum(bound), 0) FROM calls WHERE at >= %(since)s AND at < %(until)s AND {of}"
+            " AND writer NOT IN (SELECT id FROM writers WHERE name = ANY(CAST(%(alive)s AS text[])))) AS bigint)"
         )
         return int(next(iter(tuple(self._rows(question, **values))))[0])
 
@@ -339,12 +332,12 @@ class PostgresReader:
         """Requests that cost more than `at_least` nano-USD, the dearest first: (id, cost); at most `most`."""
         cost = "CAST(CAST(body AS jsonb) ->> 'cost' AS BIGINT)"
         question = (
-            f"SELECT request, {cost} AS cost FROM entries WHERE kind = 'outcome' AND {cost} > :at_least"  # noqa: S608 - constants
-            " AND at >= :since AND at < :until ORDER BY 2 DESC, id LIMIT :most"
+            f"SELECT request, {cost} AS cost FROM entries WHERE kind = 'outcome' AND {cost} > %(at_least)s"  # noqa: S608 - constants
+            " AND at >= %(since)s AND at < %(until)s ORDER BY 2 DESC, id LIMIT %(most)s"
         )
         return tuple(self._rows(question, at_least=at_least, since=since, until=until, most=most))
 
     def close(self) -> None:
         """Disconnect."""
         connection, self._connection = self._connection, None
-        self._session.end(connection)
+        _end(connection)
