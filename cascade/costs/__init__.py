@@ -1,7 +1,7 @@
-"""What was spent, on what, and what it saved: arithmetic on the ledger's sums, which it never reads itself.
+"""What was spent, on what, and what it saved: computed from the ledger's sums, which callers read.
 
-Read in this order: `rows` (the sums as they come), `periods`, `tallies` (adding up), `holdout` (the saving, measured, with an interval),
-`reckoning` (the whole). Money is integer nano-USD; what was not measured is an `estimate`.
+Read in this order: `rows` (the sums as read), `periods`, `tallies` (totals by dimension), `holdout` (the saving measured, with an interval),
+`reckoning` (everything together). Money is integer nano-USD; a saving that was not measured is an `estimate`.
 """
 
 from __future__ import annotations

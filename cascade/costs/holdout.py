@@ -75,12 +75,12 @@ class Measured:
 
     @property
     def saved_interval(self) -> Interval:
-        """Its interval: what the requests did cost is known."""
+        """Its interval; only the baseline is uncertain."""
         return Interval(self.baseline_interval.low - self.cost, self.baseline_interval.high - self.cost)
 
     @property
     def relative(self) -> float:
-        """The saving by what the baseline would have cost."""
+        """The saving as a share of the baseline's cost."""
         return 1 - self.cost / self.baseline
 
     @property
@@ -91,27 +91,27 @@ class Measured:
 
 @dataclass(frozen=True, slots=True)
 class TooFew:
-    """There is a holdout, but too little of it to measure on: `reason`, and what to do."""
+    """The holdout is too small to measure on: `reason` says why, and what to do."""
 
     reason: str
 
 
 @dataclass(frozen=True, slots=True)
 class _Variance:
-    """A variance, and the degrees of freedom that it is known with."""
+    """A variance and its degrees of freedom."""
 
     variance: float
     freedom: float
 
     def plus(self, other: _Variance) -> _Variance:
-        """Both, where they have nothing to do with each other."""
+        """The sum, if the two are independent."""
         whole = self.variance + other.variance
         parts = self.variance**2 / self.freedom + other.variance**2 / other.freedom
         return _Variance(whole, whole**2 / parts if parts else self.freedom)
 
 
 class _Arm:
-    """One arm's answered requests and its whole cost, by slot; and how many requests were not answered."""
+    """One arm's answered requests and its whole cost, by slot, and its number of unanswered requests."""
 
     __slots__ = ("cost", "requests", "unanswered")
 
@@ -129,7 +129,7 @@ class _Arm:
 
     @property
     def effective(self) -> float:
-        """As how many slots of one size they count."""
+        """The effective number of slots (Kish)."""
         return self.n**2 / sum(n * n for n in self.requests)
 
     @property
@@ -139,7 +139,7 @@ class _Arm:
         return sum((one - n / SLOTS) ** 2 for one in self.requests) / (n * n * (1 - 1 / SLOTS))
 
     def variance_of_mean(self) -> _Variance:
-        """Of the mean: delete a slot, see how far it moves."""
+        """Of the mean, by the jackknife: delete each slot, see how far it moves."""
         n, cost, mean, effective = self.n, sum(self.cost), self.mean, self.effective
         there = [
             (requests, spent) for requests, spent in zip(self.requests, self.cost, strict=True) if requests or spent
@@ -152,7 +152,7 @@ class _Arm:
 
 
 def measure(rows: Iterable[TrafficRow]) -> Measured | TooFew | None:
-    """One policy's saving, from its requests; None where one of the arms has no answer, or the holdout cost nothing."""
+    """One policy's saving, from its requests; None if one of the arms has no answer, or the holdout cost nothing."""
     days: dict[int, dict[str, _Arm]] = {}
     for row in rows:
         if row.arm in ("cascade", "holdout"):

@@ -1,4 +1,4 @@
-"""The period that is looked at, and the one before it of the same length."""
+"""The period to report, and the one before it of the same length."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ _LONGEST_S = 100 * 366 * 86_400
 
 @dataclass(frozen=True, slots=True)
 class Period:
-    """[since, until), in Unix seconds: whole quarters of an hour, as the sums are kept."""
+    """[since, until), in Unix seconds: whole quarters of an hour, like the sums."""
 
     since: int
     until: int
@@ -30,20 +30,20 @@ class Period:
 
     @property
     def label(self) -> str:
-        """For people, in UTC."""
+        """The period as text, in UTC."""
         since, until = (datetime.fromtimestamp(at, UTC) for at in (self.since, self.until))
         return f"{since:%Y-%m-%d %H:%M} to {until:%Y-%m-%d %H:%M} UTC"
 
 
 def read_since(text: str, now: float) -> Period:
-    """From `7d`, `24h`, `90m`, `2w`, or a date or time (UTC where it names no zone), until the quarter of an hour of `now` ends.
+    """The period from `7d`, `24h`, `90m` or `2w` ago, or from a date or time (UTC unless it names a zone), to the end of this quarter of an hour.
 
-    Raises ConfigurationError for what is neither, or lies ahead.
+    Raises ConfigurationError for anything else, and for a time in the future.
     """
     until = int(now // BUCKET_S + 1) * BUCKET_S
     length = _length(text, "--since")
     if length is not None:
-        # Of whole quarters, and of the length that was asked for: the period before is as long.
+        # Whole quarters of an hour, of the requested length, so that the period before is as long.
         return Period(until - max(1, length // BUCKET_S) * BUCKET_S, until)
     since = int(read_moment(text, now, "--since") // BUCKET_S) * BUCKET_S
     if not 0 <= since < until:
@@ -52,7 +52,7 @@ def read_since(text: str, now: float) -> Period:
 
 
 def read_moment(text: str, now: float, option: str) -> float:
-    """The same as a single time, in Unix seconds. `option` is what an error names. Raises ConfigurationError as above."""
+    """A single time in the same notation, in Unix seconds. `option`: named in errors. Raises ConfigurationError as above."""
     length = _length(text, option)
     if length is not None:
         return now - length

@@ -1,4 +1,4 @@
-"""All that `cascade costs` shows, from the sums of a period and of the one before it."""
+"""Everything that `cascade costs` shows, from the sums of a period and of the one before it."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ _MOST_WORKFLOWS: Final = 10
 
 @dataclass(frozen=True, slots=True)
 class TopWorkflows:
-    """The few workflows that make most of the spend: as many as make 80 %, ten at most. `of`: how many there are."""
+    """The most expensive workflows: as many as make up 80 % of the spend, ten at most. `of`: how many there are in all."""
 
     lines: tuple[Line, ...]
     share: float
@@ -57,7 +57,7 @@ class Saving:
 
 @dataclass(frozen=True, slots=True)
 class Costs:
-    """A period's figures. `lines`: by the dimension requests_of for; `saving`: all policies, of which `savings` are the parts."""
+    """A period's figures. `lines`: by the requested dimension; `saving`: all policies, of which `savings` are the parts."""
 
     by: By
     total: Line
@@ -70,7 +70,7 @@ class Costs:
 
 
 def costs(now: PeriodSums, before: PeriodSums, by: By) -> Costs:
-    """Compute it. `before`: the period before, of the same length."""
+    """Compute a period's figures. `before`: the sums of the period before, of the same length."""
 
     def lines(name: str) -> tuple[Line, ...]:
         return lines_of(totals(now, name), totals(before, name), name)
@@ -101,11 +101,11 @@ def _top_workflows(lines: Sequence[Line], of: int) -> TopWorkflows | None:
 
 
 def _savings(sums: PeriodSums) -> tuple[Saving, ...]:
-    """Of each policy whose ladder was requests_of."""
-    requests_of, in_rollout = _by_policy(sums.traffic), _by_policy(sums.slots)
+    """The saving of each policy whose ladder was used."""
+    requests, in_rollout = _by_policy(sums.traffic), _by_policy(sums.slots)
     return tuple(
         _saving(policy, rows, in_rollout.get(policy, ()))
-        for policy, rows in sorted(requests_of.items())
+        for policy, rows in sorted(requests.items())
         if any(row.arm == "cascade" for row in rows)
     )
 
@@ -117,17 +117,17 @@ def _by_policy(rows: Iterable[TrafficRow]) -> dict[str, list[TrafficRow]]:
     return found
 
 
-def _saving(policy: str, requests_of: Sequence[TrafficRow], in_rollout: Sequence[TrafficRow]) -> Saving:
-    """`requests_of`: all of its requests; `in_rollout`: those inside a rollout, by their slots."""
+def _saving(policy: str, requests: Sequence[TrafficRow], in_rollout: Sequence[TrafficRow]) -> Saving:
+    """One policy's saving. `requests`: all its requests; `in_rollout`: those inside a rollout, by slot."""
     found = measure(in_rollout)
     notes = [f"not measured: {found.reason}"] if isinstance(found, TooFew) else []
-    unnamed = _requests(requests_of, "holdout") - _requests(in_rollout, "holdout")
+    unnamed = _requests(requests, "holdout") - _requests(in_rollout, "holdout")
     if unnamed:
         notes.append(
             f"{unnamed} requests of the holdout are not counted: their metadata lack the name that the rollout divides by"
         )
     if isinstance(found, Measured):
-        others = _requests(requests_of, "cascade") - _requests(in_rollout, "cascade")
+        others = _requests(requests, "cascade") - _requests(in_rollout, "cascade")
         if others:
             notes.append(f"{others} requests outside the rollout are not counted")
         if found.left_out:
@@ -140,18 +140,18 @@ def _saving(policy: str, requests_of: Sequence[TrafficRow], in_rollout: Sequence
             policy, "holdout", found.requests, found.cost, found.baseline, found.saved_interval, found.relative_interval,
             found.holdout, notes=tuple(notes),
         )  # fmt: skip
-    ladder = [row for row in requests_of if row.arm == "cascade"]
+    ladder = [row for row in requests if row.arm == "cascade"]
     answered = [row for row in ladder if row.rung]
     counted = [row for row in answered if row.estimated == row.requests]
     unanswered = [row for row in ladder if not row.rung]
     if failed := _requests(unanswered, "cascade"):
         cost = sum(row.cost for row in unanswered) / 1e9
         notes.append(f"{failed} failed or abstained requests are not counted (they cost {cost:.6f} USD)")
-    requests = _requests(counted, "cascade")
-    if unknown := _requests(answered, "cascade") - requests:
+    requests_counted = _requests(counted, "cascade")
+    if unknown := _requests(answered, "cascade") - requests_counted:
         notes.append(f"{unknown} requests without an estimate of the baseline's cost are not counted")
     return Saving(
-        policy, "estimate", requests, sum(row.cost for row in counted), float(sum(row.estimate for row in counted)),
+        policy, "estimate", requests_counted, sum(row.cost for row in counted), float(sum(row.estimate for row in counted)),
         notes=tuple(notes),
     )  # fmt: skip
 
@@ -161,9 +161,9 @@ def _requests(rows: Iterable[TrafficRow], arm: str) -> int:
 
 
 def _combined(savings: Sequence[Saving]) -> Saving | None:
-    """The sum of all policies'. It is measured where each is.
+    """The sum of all policies' savings. It is measured if each of them is.
 
-    The intervals are added up end by end: policies may share customers, and so their chance.
+    The intervals' ends are added: policies may share customers, so their errors are not independent.
     """
     if len(savings) < 2:
         return savings[0] if savings else None

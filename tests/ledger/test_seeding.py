@@ -67,7 +67,7 @@ def test_a_ledger_that_is_not_there_has_spent_nothing_and_one_that_is_not_readab
     seed = SpentLookup(str(path), lambda: open_reader(path), lambda: (), clock)
     assert seed(CLAIM) == 0
     path.write_bytes(b"a power loss" * 500)
-    with pytest.raises(LedgerDown, match="no SQLite file"):
+    with pytest.raises(LedgerDown, match="NOTADB"):
         seed(CLAIM)
     path.unlink()
     fill(path, requests=2)

@@ -316,7 +316,7 @@ def test_heads_are_a_file_of_their_own(path: Path) -> None:
     """What is written is read back the same; what is no file of heads is refused in one line."""
     made = look(path).heads
     assert read_heads(write_heads(made), "heads.json") == made
-    with pytest.raises(LedgerError, match=r"old\.json: is no file of heads: .*write-heads"):
+    with pytest.raises(LedgerError, match=r"old\.json: not a file of heads: .*write-heads"):
         read_heads(b'{"version": 2, "heads": {}}', "old.json")
 
 

@@ -1,8 +1,8 @@
-"""The ledger in Postgres: a writer's side and a reader's, for many processes and machines.
+"""The ledger in Postgres, for many processes and machines: the writer's connection and the reader's.
 
-A transaction is synced when `write` returns (`synchronous_commit` is on, whatever the server's default), for `commit` and
-`batched` alike. Entries get their ids as they are inserted, but are seen as they are committed: `entries` and `last` wait for
-the writers that are at it, so that who goes on after the last id has missed none.
+A transaction is synced when `write` returns (`synchronous_commit` is on, whatever the server's default), for both `commit` and
+`batched`. Entries get their ids when inserted, but become visible when committed. So `entries` and `last` wait for running
+transactions: a reader that continues after the last id misses none.
 """
 
 from __future__ import annotations
@@ -24,7 +24,7 @@ from cascade.ledger.sums import by_days, parts_of
 
 __all__ = ["PostgresReader", "PostgresStore"]
 
-_WRITE_S = 3.0  # a write; who waits for it (`durability: commit`) waits for 5 s at most
+_WRITE_S = 3.0  # a write; with `durability: commit` a caller waits for 5 s at most
 _READ_S = 30.0
 _AT_ONCE = 2_000  # rows that a reader fetches at once
 _numbers = count(1)  # of cursors
@@ -36,9 +36,9 @@ _REMOVE_CONTENTS = (
 
 
 class PostgresStore:
-    """The writer's side; `seconds`: the most that one statement may take. After a LedgerDown the next `write` connects anew.
+    """The writer's connection. `seconds`: the time limit of a statement. After a LedgerDown the next `write` reconnects.
 
-    MissingExtra where the extra is not installed.
+    Raises MissingExtra if the extra is not installed.
     """
 
     __slots__ = ("_clock", "_connection", "_name", "_session", "_writer")
@@ -70,7 +70,7 @@ class PostgresStore:
         self._connection = connection
 
     def write(self, batch: Batch) -> None:
-        """Write it as one transaction. Writing a batch again that was written already does nothing."""
+        """Write a batch as one transaction. Writing the same batch again does nothing."""
         with self._working() as connection:
             if batch.entries and self._has(connection, batch.entries[0][0], batch.entries[-1][0]):
                 return
@@ -84,18 +84,20 @@ class PostgresStore:
             _send(connection, rows.ADD_TRAFFIC_DAYS, rows.sum_arrays(rows.TRAFFIC, by_days(batch.traffic)))
 
     def _has(self, connection: Connection, first: int, last: int) -> bool:
-        """Whether these entries are there: a commit may fail to tell that it went well."""
+        """Whether these entries are stored already: a commit may succeed without its confirmation arriving."""
         there = scalar(connection.execute("SELECT max(seq) FROM entries WHERE writer = %s", (self._writer,)))
         if there is None or there < first:
             return False
         if there >= last:
             return True
-        raise LedgerDown(f"{self._session.where}: another process writes under this one's name (give each its own)")
+        raise LedgerDown(
+            f"{self._session.where}: another process writes under the same writer name (give each its own)"
+        )
 
     def remove_content(self, before: float) -> int:
         """Remove texts older than this (Unix seconds); returns how many."""
         removed = 0
-        while True:  # in small transactions: none may hold what a writer waits for
+        while True:  # in small transactions, so that no writer waits long
             with self._working() as connection:
                 some = connection.execute(_REMOVE_CONTENTS, {"before": before, "most": _REMOVED_AT_ONCE}).rowcount
             removed += some
@@ -124,9 +126,9 @@ class PostgresStore:
 
 
 def _end(connection: Connection | None) -> None:
-    """Disconnect, without another word to a server that may not answer."""
+    """Disconnect without waiting for a server that may not answer."""
     if connection is not None:
-        with suppress(Exception):  # it is of no use any more, whatever it says
+        with suppress(Exception):  # it is not used again
             connection.close()
 
 
@@ -147,18 +149,18 @@ def _entry(row: Sequence[Any]) -> Entry:
 
 
 class PostgresReader:
-    """A command's side; one thread at a time. `seconds`: the most that one question may take. After a LedgerDown the next question connects anew.
+    """The reader's connection; one thread at a time. `seconds`: the time limit of a query. After a LedgerDown the next query reconnects.
 
-    Raises LedgerDown where there is no ledger: a reader makes none. MissingExtra where the extra is not installed.
+    Raises LedgerDown if there is no ledger (a reader makes none), MissingExtra if the extra is not installed.
     """
 
-    __slots__ = ("_connection", "_holding", "_session", "_still")
+    __slots__ = ("_connection", "_in_snapshot", "_session", "_users")
 
     def __init__(self, url: str, *, seconds: float = _READ_S) -> None:
         self._session = Session(url, seconds=seconds)
         self._connection: Connection | None = None
-        self._holding = 0  # snapshots and streams that the transaction is kept for
-        self._still = False  # in a snapshot
+        self._users = 0  # open snapshots and streams in the transaction
+        self._in_snapshot = False
         with self._reading():
             pass
 
@@ -169,7 +171,7 @@ class PostgresReader:
 
     @contextmanager
     def _reading(self, *, level: str = "") -> Generator[Connection]:
-        """A transaction, shared by all that read at the same time."""
+        """A transaction, shared by all reads that are open at the same time."""
         if self._connection is None:
             connection = self._session.connect()
             try:
@@ -181,16 +183,16 @@ class PostgresReader:
         connection: Connection = self._connection
         try:
             with self._session.translate_errors():
-                if not self._holding:
+                if not self._users:
                     if level:
                         connection.execute(f"SET TRANSACTION {level}")
                     self._session.begin(connection)
-                self._holding += 1
+                self._users += 1
                 try:
                     yield connection
                 finally:
-                    self._holding -= 1
-                    if not self._holding and connection is self._connection:
+                    self._users -= 1
+                    if not self._users and connection is self._connection:
                         connection.rollback()
         except LedgerDown:
             self.close()
@@ -198,13 +200,13 @@ class PostgresReader:
 
     @contextmanager
     def snapshot(self) -> Generator[None]:
-        """All that is read inside is of one moment."""
+        """All reads inside see the same moment."""
         with self._reading(level="ISOLATION LEVEL REPEATABLE READ, READ ONLY"):
-            self._still = True
+            self._in_snapshot = True
             try:
                 yield
             finally:
-                self._still = False
+                self._in_snapshot = False
 
     def _rows(self, question: str, **values: Any) -> Iterator[Any]:
         # A server-side cursor; it needs a name, and several may be open at once.
@@ -213,10 +215,10 @@ class PostgresReader:
             yield from cursor.execute(question, values)
 
     def _horizon(self) -> int:
-        """The largest id below which none is to come: whoever has a smaller one has committed, or never will."""
-        if self._still:  # what comes after a snapshot is not seen
+        """An id below which no entry can still appear: every transaction with a smaller one has ended."""
+        if self._in_snapshot:  # later entries are invisible in a snapshot
             return 2**63 - 1
-        # A connection of its own: the lock goes with its transaction, and a stream may keep the other's for long.
+        # On its own connection: the lock is held until its transaction ends, and a stream may keep the other one open.
         connection = self._session.connect()
         try:
             with self._session.translate_errors(), transaction(connection):
@@ -227,7 +229,7 @@ class PostgresReader:
             _end(connection)
 
     def writers(self) -> Sequence[str]:
-        """All writers, in the order they came."""
+        """All writers, oldest first."""
         return tuple(name for (name,) in self._rows("SELECT name FROM writers ORDER BY id"))
 
     def chain(self, writer: str) -> Iterator[Entry]:
@@ -235,7 +237,7 @@ class PostgresReader:
         return map(_entry, self._rows(f"{_ENTRIES} WHERE w.name = %(writer)s ORDER BY e.seq", writer=writer))
 
     def entries(self, *, after: int = 0, since: float | None = None, until: float | None = None) -> Iterator[Entry]:
-        """Entries in the order the store took them up: those with a larger id than `after`, in [since, until)."""
+        """Entries in the order of storing: those with an id above `after`, in [since, until)."""
         question, values = f"{_ENTRIES} WHERE e.id > %(after)s AND e.id <= %(horizon)s", dict[str, Any](after=after)
         if since is not None:
             question, values["since"] = f"{question} AND e.at >= %(since)s", since
@@ -249,7 +251,7 @@ class PostgresReader:
         return tuple(map(_entry, self._rows(question, horizon=self._horizon(), count=count)))[::-1]
 
     def contents(self, requests: Sequence[str]) -> Iterator[Content]:
-        """The texts that are kept of these requests."""
+        """The stored texts of these requests."""
         question = (
             "SELECT request, part, at, salt, text FROM contents WHERE request = ANY(CAST(%(requests)s AS text[]))"
         )
@@ -262,7 +264,7 @@ class PostgresReader:
         question, values = "SELECT request, body FROM entries WHERE kind = 'request'", dict[str, Any]()
         if "request" in where:
             question, values["request"] = f"{question} AND request = %(request)s", where["request"]
-        for place, value in enumerate(wanted.values()):  # a body that does not hold the text need not be sent
+        for place, value in enumerate(wanted.values()):  # filters on the server what cannot match
             needle = msgspec.json.encode(value.encode("utf-8", "replace").decode()).decode()
             question, values[f"needle_{place}"] = f"{question} AND strpos(body, %(needle_{place})s) > 0", needle
         found: list[str] = []
@@ -274,7 +276,7 @@ class PostgresReader:
     def erase(self, requests: Sequence[str]) -> int:
         """Remove their texts (and salts) for good; returns how many texts. The entries stay.
 
-        The table is vacuumed at once; what the server's log and its backups hold of it is the server's to forget.
+        The table is vacuumed at once. The server's log and backups may still contain the texts.
         """
         question = "DELETE FROM contents WHERE request = ANY(CAST(%(requests)s AS text[]))"
         with self._reading() as connection:
@@ -329,7 +331,7 @@ class PostgresReader:
         return int(next(iter(tuple(self._rows(question, **values))))[0])
 
     def large(self, at_least: int, since: float, until: float, most: int) -> Sequence[tuple[str, int]]:
-        """Requests that cost more than `at_least` nano-USD, the dearest first: (id, cost); at most `most`."""
+        """Requests that cost more than `at_least` nano-USD, most expensive first: (id, cost); at most `most`."""
         cost = "CAST(CAST(body AS jsonb) ->> 'cost' AS BIGINT)"
         question = (
             f"SELECT request, {cost} AS cost FROM entries WHERE kind = 'outcome' AND {cost} > %(at_least)s"  # noqa: S608 - constants

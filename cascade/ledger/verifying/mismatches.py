@@ -1,7 +1,7 @@
-"""What became of the entries whose digest is not the one that the chain gives them: swapped, moved, copied, or changed.
+"""Explains entries whose digest does not match the chain: swapped, moved, copied, missing before them, or changed.
 
-An entry's digest was made of the digest before it, its place and its content. Putting these together in other ways, as they
-stood before a tampering, shows which one it was; what fits in no way was changed.
+A digest covers the previous digest, the entry's place and its content. Other combinations of these are tried, as they may have been
+before the tampering; the one that matches explains it. An entry that matches none was changed.
 """
 
 from __future__ import annotations
@@ -17,13 +17,13 @@ __all__ = ["Explanation", "Mismatch", "Tampering", "explain"]
 
 Tampering = Literal["changed", "swapped", "moved", "duplicate", "missing"]
 
-_PAIRED = 200  # mismatches that are tried against each other: a chain that was renumbered has as many as entries
+_PAIRED = 200  # mismatches that are compared with each other: a renumbered chain has as many as entries
 _SHIFTS = tuple(shift for far in range(1, 9) for shift in (far, -far))
 
 
 @dataclass(frozen=True, slots=True)
 class Mismatch:
-    """An entry whose digest does not fit. `before`: the digest that stands before it; `earlier`: the one before that."""
+    """An entry whose digest does not match. `before`: the digest of the entry before it; `earlier`: the one before that."""
 
     entry: Entry
     before: bytes
@@ -31,13 +31,13 @@ class Mismatch:
 
     @property
     def seq(self) -> int:
-        """Its place, as it stands now."""
+        """Its present place."""
         return self.entry.seq
 
 
 @dataclass(frozen=True, slots=True)
 class Explanation:
-    """What became of the entries first..last. `other`: with what it was swapped, what it is a copy of, where it stood."""
+    """What happened to the entries `entry` to `last`. `other`: the seq it was swapped with, copied from or moved from."""
 
     kind: Tampering
     entry: Entry
@@ -46,7 +46,7 @@ class Explanation:
 
 
 def explain(mismatches: Sequence[Mismatch], places: Mapping[bytes, Sequence[int]]) -> Iterator[Explanation]:
-    """Explain one writer's mismatches, given by seq; `places`: where each of their digests stands in the chain."""
+    """Explain one writer's mismatches, ordered by seq. `places`: where each of their digests occurs in the chain."""
     done: set[int] = set()
     for one, other in _swaps(mismatches[:_PAIRED], done):
         yield Explanation("swapped", one.entry, one.seq, other)
@@ -75,7 +75,7 @@ def _single(mismatch: Mismatch, shifts: Mapping[int, int], places: Mapping[bytes
         return Explanation("moved", entry, seq, seq + shifts[seq])
     if copies := [place for place in places.get(entry.digest, ()) if place != seq]:
         return Explanation("duplicate", entry, seq, copies[0])
-    if shifts.get(seq + 1, 0) > 0:  # what followed it has moved up, and what it was chained to is gone
+    if shifts.get(seq + 1, 0) > 0:  # what follows was renumbered, and the entry before this one is gone
         return Explanation("missing", entry, seq, shifts[seq + 1])
     return Explanation("changed", entry, seq)
 
@@ -100,7 +100,7 @@ def _swaps(mismatches: Sequence[Mismatch], done: set[int]) -> Iterator[tuple[Mis
                 continue
             done.update((one.seq, other.seq))
             for mismatch, stood in ((one, other), (other, one)):
-                # With the rows as they stood, what follows them fits as well.
+                # With the rows swapped back, the next entry matches too.
                 after = by_seq.get(mismatch.seq + 1)
                 if after is not None and _fits(stood.entry.digest, after.seq, after.entry, after.entry.digest):
                     done.add(after.seq)
@@ -109,11 +109,11 @@ def _swaps(mismatches: Sequence[Mismatch], done: set[int]) -> Iterator[tuple[Mis
 
 def _swapped(one: Mismatch, other: Mismatch) -> bool:
     first, second = one.entry, other.entry
-    # Whole rows, each with its digest: back in their places both fit.
+    # Whole rows with their digests: swapped back, both match.
     before = second.digest if other.seq == one.seq + 1 else other.before
     if _fits(one.before, one.seq, second, second.digest) and _fits(before, other.seq, first, first.digest):
         return True
-    # All but the digest, or the bodies alone: each fits the digest that stayed.
+    # Everything but the digests, or the bodies alone: each matches the digest that stayed.
     if _fits(one.before, one.seq, second, first.digest) and _fits(other.before, other.seq, first, second.digest):
         return True
     return (

@@ -1,9 +1,9 @@
-"""`ledger verify`: whether everything is on record as it was written.
+"""`ledger verify`: checks that everything recorded is as it was written.
 
-Every writer's chain is walked and its digests made anew (`chain`); texts are held against the digests in their entries, and
-the sums against what the entries add up to. A changed, missing, moved, swapped or copied entry is found and named. What
-a chain alone cannot show is its own end: heads that were exported before, and kept elsewhere, show a tail that was cut, a
-writer that is gone, and a chain that was made anew as a whole. An entry right behind a gap cannot be checked itself.
+It walks each writer's chain and computes its digests again (`chain`), compares texts with the digests in their entries, and the sums with
+those of the entries. A changed, missing, moved, swapped or copied entry is named. A chain cannot show its own end: heads exported earlier
+and kept elsewhere reveal a tail that was cut, a writer that is gone, and a chain that was rewritten as a whole. An entry right after
+a gap cannot be checked itself.
 
 The file of heads: `{"version": 1, "heads": {"<writer>": {"seq": 120, "digest": "<64 hex digits>"}}}`, each writer's
 last entry.
@@ -32,7 +32,7 @@ FindingKind = Literal[
     "changed", "missing", "swapped", "moved", "duplicate", "unreadable", "orphan", "text", "sum", "cut", "gone", "rewritten",
 ]  # fmt: skip
 
-_MOST = 1_000  # findings that are kept, and suspects of one writer that are looked into; the rest is counted
+_MOST = 1_000  # findings kept, and mismatches of one writer explained; the rest is counted
 _TEXTS_AT_ONCE = 200
 _PROGRESS_EVERY = 10_000
 
@@ -51,7 +51,7 @@ class _Heads(msgspec.Struct, frozen=True):
 
 @dataclass(frozen=True, slots=True)
 class Finding:
-    """One thing that is not as it was written; `message` says it in a line. `last`: of a run of entries, the last one's seq."""
+    """A difference from what was written; `message` is one line. `last`: the last seq of a run of entries."""
 
     kind: FindingKind
     message: str
@@ -64,10 +64,10 @@ class Finding:
 
 @dataclass(frozen=True, slots=True)
 class Verification:
-    """What was looked at, and all that was found; `more`: findings beyond those that are kept.
+    """What was checked, and what was found; `more`: findings beyond those kept.
 
-    `unsettled`: calls of which only the announcement is on record (`durability: commit`): a process was killed while they
-    were made, or they are still in flight. No finding, for nothing was tampered with.
+    `unsettled`: announced calls without a step (`durability: commit`): their process was killed, or they are still running.
+    They are not findings, because nothing was tampered with.
     """
 
     where: str
@@ -81,12 +81,12 @@ class Verification:
 
     @property
     def is_sound(self) -> bool:
-        """Whether nothing was found."""
+        """Whether there are no findings."""
         return not self.findings
 
 
 def heads(reader: Reader) -> Mapping[str, Head]:
-    """Every writer's last entry, as it stands; nothing is checked."""
+    """Every writer's last entry; nothing is checked."""
     with reader.snapshot():
         last = {writer: deque(reader.chain(writer), maxlen=1) for writer in reader.writers()}
     return {writer: Head(found[0].seq, found[0].digest.hex()) for writer, found in last.items() if found}
@@ -97,7 +97,7 @@ def read_heads(text: bytes, where: str) -> Mapping[str, Head]:
     try:
         return msgspec.json.decode(text, type=_Heads).heads
     except msgspec.MsgspecError as error:
-        raise LedgerError(f"{where}: is no file of heads: {error} (`ledger verify --write-heads` makes one)") from None
+        raise LedgerError(f"{where}: not a file of heads: {error} (`ledger verify --write-heads` makes one)") from None
 
 
 def write_heads(found: Mapping[str, Head]) -> bytes:
@@ -108,11 +108,11 @@ def write_heads(found: Mapping[str, Head]) -> bytes:
 def verify(
     reader: Reader, against: Mapping[str, Head] | None = None, *, progress: Callable[[int], object] | None = None
 ) -> Verification:
-    """Look at everything, as it is at one moment; heads given as `against` are looked for too. Raises LedgerDown.
+    """Check everything as of one moment, and the heads in `against`. Raises LedgerDown.
 
-    `progress` is called with the number of entries that were looked at, now and then.
+    `progress` is called now and then with the number of entries checked.
     """
-    walk = _Walk(reader, against or {}, progress or _no_progress)
+    walk = _Walk(reader, against or {}, progress)
     with reader.snapshot():
         writers = tuple(reader.writers())
         for writer in writers:
@@ -127,13 +127,9 @@ def verify(
     )  # fmt: skip
 
 
-def _no_progress(_: int) -> None:
-    pass
-
-
 @dataclass(slots=True)
 class _OpenRequest:
-    """A request that is not over yet: its body, the digests of its texts, the calls that are announced."""
+    """A request without an outcome so far: its body, the digests of its texts, its announced calls."""
 
     seq: int
     body: RequestBody
@@ -142,7 +138,7 @@ class _OpenRequest:
 
 
 class _Walk:
-    """One look at a ledger."""
+    """The state of one verification."""
 
     __slots__ = (
         "_mismatches",
@@ -160,7 +156,7 @@ class _Walk:
         "unsettled",
     )  # fmt: skip
 
-    def __init__(self, reader: Reader, against: Mapping[str, Head], progress: Callable[[int], object]) -> None:
+    def __init__(self, reader: Reader, against: Mapping[str, Head], progress: Callable[[int], object] | None) -> None:
         self._reader, self.against, self._progress = reader, against, progress
         self.findings: list[Finding] = []
         self.heads: dict[str, Head] = {}
@@ -171,7 +167,7 @@ class _Walk:
         self._mismatches: list[Mismatch] = []
 
     def found(self, kind: FindingKind, message: str, **where: object) -> None:
-        """Keep a finding, or count it."""
+        """Keep a finding, or only count it."""
         if len(self.findings) < _MOST:
             self.findings.append(Finding(kind, message, **where))  # type: ignore[arg-type]
         else:
@@ -192,13 +188,13 @@ class _Walk:
             self.found("cut", message, writer=writer, seq=last + 1, last=head.seq)
 
     def _check_digests(self, writer: str) -> int | None:
-        """Check the digests and add up; returns the last seq."""
+        """Check the digests and add up the sums; returns the last seq."""
         last: Entry | None = None
         before = earlier = start(writer)
         due = self.against.get(writer)
         for entry in self._reader.chain(writer):
             self.entries += 1
-            if self.entries % _PROGRESS_EVERY == 0:
+            if self._progress is not None and self.entries % _PROGRESS_EVERY == 0:
                 self._progress(self.entries)
             seq = entry.seq
             gap = seq > (1 if last is None else last.seq + 1)
@@ -207,7 +203,7 @@ class _Walk:
                 message = f"{writer}: {_span(first, seq - 1)} missing, before {_describe(entry)}"
                 self.found("missing", message, writer=writer, seq=first, last=seq - 1)
             elif last is not None and seq <= last.seq:
-                message = f"{writer}: {_describe(entry)} stands there twice"
+                message = f"{writer}: {_describe(entry)} occurs twice"
                 self.found("duplicate", message, writer=writer, seq=seq, request=entry.request, entry=entry.kind)
                 continue
             elif link(before, seq, entry.at, entry.kind, entry.request, entry.body) != entry.digest:
@@ -229,7 +225,7 @@ class _Walk:
     def _explain(self, writer: str) -> None:
         if not self._mismatches:
             return
-        places: dict[bytes, list[int]] = {suspect.entry.digest: [] for suspect in self._mismatches}
+        places: dict[bytes, list[int]] = {one.entry.digest: [] for one in self._mismatches}
         for entry in self._reader.chain(writer):
             if entry.digest in places:
                 places[entry.digest].append(entry.seq)
@@ -238,7 +234,7 @@ class _Walk:
             self.found(one.kind, f"{writer}: {_describe_explanation(one)}", **where, entry=one.entry.kind)
 
     def _count(self, writer: str, entry: Entry) -> None:
-        """Add an entry to the sums, and note what it says of texts and calls."""
+        """Add an entry to the sums, and note its texts and calls."""
         try:
             match entry.kind:
                 case "request":
