@@ -223,7 +223,7 @@ def test_a_ledger_that_another_process_holds_says_so(tmp_path: Path, monkeypatch
     with closing(SqliteStore(path, synchronous="NORMAL")) as store, closing(sqlite3.connect(path)) as holder:
         writer = Writer(store, "three")
         holder.execute("BEGIN IMMEDIATE")
-        with pytest.raises(LedgerDown, match="locked by another process .*BUSY"):
+        with pytest.raises(LedgerDown, match=r"locked by another process .*BUSY"):
             writer.ask(0, at=AT)
         with closing(SqliteReader(path)) as reader:
             assert verify(reader).is_sound
