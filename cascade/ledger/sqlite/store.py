@@ -64,17 +64,9 @@ class SqliteStore:
     """The writer's connection; for `synchronous` see the module. After a LedgerDown the next `write` reconnects."""
 
     __slots__ = (
-        "_clock",
-        "_connection",
-        "_file",
-        "_insert",
-        "_insert_many",
-        "_last",
-        "_name",
-        "_path",
-        "_synchronous",
-        "_writer",
-    )
+        "_clock", "_connection", "_file", "_insert", "_insert_many", "_last",
+        "_name", "_path", "_synchronous", "_writer",
+    )  # fmt: skip
 
     def __init__(
         self, path: Path, *, synchronous: Literal["NORMAL", "FULL"], clock: Callable[[], float] = time.time

@@ -141,19 +141,8 @@ class _Walk:
     """The state of one verification."""
 
     __slots__ = (
-        "_mismatches",
-        "_open_requests",
-        "_progress",
-        "_reader",
-        "_texts_to_check",
-        "against",
-        "entries",
-        "findings",
-        "heads",
-        "more",
-        "sums",
-        "texts",
-        "unsettled",
+        "_mismatches", "_open_requests", "_progress", "_reader", "_texts_to_check", "against", "entries",
+        "findings", "heads", "more", "sums", "texts", "unsettled",
     )  # fmt: skip
 
     def __init__(self, reader: Reader, against: Mapping[str, Head], progress: Callable[[int], object] | None) -> None:
