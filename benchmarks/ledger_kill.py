@@ -216,7 +216,7 @@ def series(address: str, folder: Path, kills: int, seed: int, calls: int = CALLS
         finally:
             reader.close()
         unsettled += kill.unsettled
-        faults = [*kill.faults, *(finding.told for finding in found.findings)]
+        faults = [*kill.faults, *(finding.message for finding in found.findings)]
         if found.unsettled != unsettled:
             faults.append(f"verify counts {found.unsettled} unsettled calls, not {unsettled}")
         yield replace(kill, faults=tuple(faults))

@@ -17,7 +17,7 @@ from cascade.core.errors import CascadeError
 from cascade.core.policy import Policy, Rung
 from cascade.engine import default_policy
 from cascade.engine.mode_switch import ModeSwitch
-from cascade.ledger.reading import address_of, reading, where_told
+from cascade.ledger.reading import address_of, display_address, reading
 from cascade.policy.loading import load_policy
 from cascade.policy.plans import make_plan
 from cascade.state.opening import check_state
@@ -98,7 +98,7 @@ def _ledger(policy: Policy) -> Finding:
         return Finding("ledger", "ok", "off, by the policy")
     try:
         address = address_of(None)
-        where = where_told(address)
+        where = display_address(address)
         if "://" not in address and not Path(address).exists():
             folder = next(path for path in Path(address).parents if path.exists())
             if folder.is_dir() and os.access(folder, os.W_OK):

@@ -1,31 +1,31 @@
-"""What was spent, on what, and what it saved: arithmetic on the ledger's sums, which it never reads itself.
+"""What was spent, on what, and what it saved: computed from the ledger's sums, which callers read.
 
-Read in this order: `rows` (the sums as they come), `periods`, `tallies` (adding up), `holdout` (the saving, measured, with an interval),
-`reckoning` (the whole). Money is integer nano-USD; what was not measured is an `estimate`.
+Read in this order: `rows` (the sums as read), `periods`, `tallies` (totals by dimension), `holdout` (the saving measured, with an interval),
+`reckoning` (everything together). Money is integer nano-USD; a saving that was not measured is an `estimate`.
 """
 
 from __future__ import annotations
 
 from cascade.costs.holdout import Interval, Measured, TooFew, measure
 from cascade.costs.periods import Period, read_moment, read_since
-from cascade.costs.reckoning import Costs, Head, Saving, costs
-from cascade.costs.rows import ARMS, BYS, Books, By, SpendRow, TrafficRow
+from cascade.costs.reckoning import Costs, Saving, TopWorkflows, costs
+from cascade.costs.rows import ARMS, BYS, By, PeriodSums, SpendRow, TrafficRow
 from cascade.costs.tallies import Line
 
 __all__ = [
     "ARMS",
     "BYS",
-    "Books",
     "By",
     "Costs",
-    "Head",
     "Interval",
     "Line",
     "Measured",
     "Period",
+    "PeriodSums",
     "Saving",
     "SpendRow",
     "TooFew",
+    "TopWorkflows",
     "TrafficRow",
     "costs",
     "measure",

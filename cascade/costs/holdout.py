@@ -33,10 +33,10 @@ __all__ = ["FEWEST_SLOTS", "Interval", "Measured", "TooFew", "measure", "student
 FEWEST_SLOTS: Final = 6
 """Effective slots that each arm needs: with fewer, a 95 % interval holds less often than it says."""
 
-_SHARE_MOVED = 2.0
+_SHARE_RATIO = 2.0
 _DAY_COUNTS = 100  # requests; the holdout's share of a day with fewer moves by chance
-_NARROWEST_T = 1000  # from here on t is the normal's
-_WIDEST = 300.0  # of a logarithm: no figure overflows
+_NORMAL_FROM = 1000  # from here on t is the normal's
+_LARGEST_LOG = 300.0  # of a logarithm: no figure overflows
 
 
 @dataclass(frozen=True, slots=True)
@@ -54,7 +54,7 @@ class Measured:
     `cost`: what the ladder cost on these days, that of `unanswered` requests (failed or abstained) included; `baseline`: what
     the answered ones would have cost; `saved` their difference, and `relative` to the baseline (0.6: 60 % less), each with its
     95 % interval. `holdout`: the answered requests that it is measured on; `units`: the effective number of slots that they
-    fall into. `left_out`: requests of the ladder on other days. `moved`: the holdout's share changed within the period, so
+    fall into. `left_out`: requests of the ladder on other days. `share_changed`: the holdout's share changed within the period, so
     that the arms may differ by their days.
     """
 
@@ -66,7 +66,7 @@ class Measured:
     baseline_interval: Interval
     left_out: int = 0
     unanswered: int = 0
-    moved: bool = False
+    share_changed: bool = False
 
     @property
     def saved(self) -> float:
@@ -75,12 +75,12 @@ class Measured:
 
     @property
     def saved_interval(self) -> Interval:
-        """Its interval: what the requests did cost is known."""
+        """Its interval; only the baseline is uncertain."""
         return Interval(self.baseline_interval.low - self.cost, self.baseline_interval.high - self.cost)
 
     @property
     def relative(self) -> float:
-        """The saving by what the baseline would have cost."""
+        """The saving as a share of the baseline's cost."""
         return 1 - self.cost / self.baseline
 
     @property
@@ -91,27 +91,27 @@ class Measured:
 
 @dataclass(frozen=True, slots=True)
 class TooFew:
-    """There is a holdout, but too little of it to measure on: `why`, and what to do."""
+    """The holdout is too small to measure on: `reason` says why, and what to do."""
 
-    why: str
+    reason: str
 
 
 @dataclass(frozen=True, slots=True)
-class _Chance:
-    """A variance, and the degrees of freedom that it is known with."""
+class _Variance:
+    """A variance and its degrees of freedom."""
 
     variance: float
     freedom: float
 
-    def plus(self, other: _Chance) -> _Chance:
-        """Both, where they have nothing to do with each other."""
+    def plus(self, other: _Variance) -> _Variance:
+        """The sum, if the two are independent."""
         whole = self.variance + other.variance
         parts = self.variance**2 / self.freedom + other.variance**2 / other.freedom
-        return _Chance(whole, whole**2 / parts if parts else self.freedom)
+        return _Variance(whole, whole**2 / parts if parts else self.freedom)
 
 
 class _Arm:
-    """One arm's answered requests and its whole cost, by slot; and how many requests were not answered."""
+    """One arm's answered requests and its whole cost, by slot, and its number of unanswered requests."""
 
     __slots__ = ("cost", "requests", "unanswered")
 
@@ -129,7 +129,7 @@ class _Arm:
 
     @property
     def effective(self) -> float:
-        """As how many slots of one size they count."""
+        """The effective number of slots (Kish)."""
         return self.n**2 / sum(n * n for n in self.requests)
 
     @property
@@ -138,8 +138,8 @@ class _Arm:
         n = self.n
         return sum((one - n / SLOTS) ** 2 for one in self.requests) / (n * n * (1 - 1 / SLOTS))
 
-    def chance(self) -> _Chance:
-        """Of the mean: delete a slot, see how far it moves."""
+    def variance_of_mean(self) -> _Variance:
+        """Of the mean, by the jackknife: delete each slot, see how far it moves."""
         n, cost, mean, effective = self.n, sum(self.cost), self.mean, self.effective
         there = [
             (requests, spent) for requests, spent in zip(self.requests, self.cost, strict=True) if requests or spent
@@ -148,11 +148,11 @@ class _Arm:
         whole, slots = sum(moved), len(moved)
         scatter = sum(one * one for one in moved) - whole * whole / slots
         freedom = min(effective - 1, 2 * whole * whole / scatter) if scatter > 0 else effective - 1
-        return _Chance((slots - 1) / slots * effective / (effective - 1) * whole, freedom)
+        return _Variance((slots - 1) / slots * effective / (effective - 1) * whole, freedom)
 
 
 def measure(rows: Iterable[TrafficRow]) -> Measured | TooFew | None:
-    """One policy's saving, from its requests; None where one of the arms has no answer, or the holdout cost nothing."""
+    """One policy's saving, from its requests; None if one of the arms has no answer, or the holdout cost nothing."""
     days: dict[int, dict[str, _Arm]] = {}
     for row in rows:
         if row.arm in ("cascade", "holdout"):
@@ -163,7 +163,7 @@ def measure(rows: Iterable[TrafficRow]) -> Measured | TooFew | None:
     both = [arms for arms in days.values() if len(arms) == 2 and all(arm.n for arm in arms.values())]
     if not both:
         return None
-    ladder, holdout = _together(both, "cascade"), _together(both, "holdout")
+    ladder, holdout = _combined(both, "cascade"), _combined(both, "holdout")
     for name, arm in (("holdout", holdout), ("ladder", ladder)):
         if arm.effective < FEWEST_SLOTS:
             return TooFew(
@@ -173,22 +173,22 @@ def measure(rows: Iterable[TrafficRow]) -> Measured | TooFew | None:
     if not holdout.mean:
         return None
     n, mean = ladder.n, holdout.mean
-    known, unseen = holdout.chance(), ladder.chance()
+    known, unseen = holdout.variance_of_mean(), ladder.variance_of_mean()
     more = ladder.concentration / holdout.concentration if holdout.concentration else 1.0
     if known.variance * more >= unseen.variance:
-        all_of_it = _Chance(known.variance * (1 + more), known.freedom)
+        all_of_it = _Variance(known.variance * (1 + more), known.freedom)
     else:
         all_of_it = known.plus(unseen)
     error = math.sqrt(all_of_it.variance) / mean
-    factor = math.exp(min(_WIDEST, student_t(max(1, int(all_of_it.freedom))) * error))
+    factor = math.exp(min(_LARGEST_LOG, student_t(max(1, int(all_of_it.freedom))) * error))
     left_out = sum(arms["cascade"].n for arms in days.values() if "cascade" in arms and arms not in both)
     return Measured(
         n, sum(ladder.cost), holdout.n, holdout.effective, n * mean, Interval(n * mean / factor, n * mean * factor),
-        left_out, ladder.unanswered, _has_moved(both),
+        left_out, ladder.unanswered, _share_changed(both),
     )  # fmt: skip
 
 
-def _together(days: Iterable[dict[str, _Arm]], name: str) -> _Arm:
+def _combined(days: Iterable[dict[str, _Arm]], name: str) -> _Arm:
     whole = _Arm()
     for arms in days:
         one = arms[name]
@@ -199,10 +199,10 @@ def _together(days: Iterable[dict[str, _Arm]], name: str) -> _Arm:
     return whole
 
 
-def _has_moved(days: Iterable[dict[str, _Arm]]) -> bool:
+def _share_changed(days: Iterable[dict[str, _Arm]]) -> bool:
     counts = [(arms["holdout"].n, arms["cascade"].n) for arms in days]
     shares = [one / (one + other) for one, other in counts if one + other >= _DAY_COUNTS]
-    return bool(shares) and max(shares) > _SHARE_MOVED * min(shares)
+    return bool(shares) and max(shares) > _SHARE_RATIO * min(shares)
 
 
 def student_t(freedom: int) -> float:
@@ -210,7 +210,7 @@ def student_t(freedom: int) -> float:
 
     Abramowitz, M. and Stegun, I. A. (1964), Handbook of Mathematical Functions, 26.7.3 and 26.7.4.
     """
-    if freedom >= _NARROWEST_T:
+    if freedom >= _NORMAL_FROM:
         return 1.96
     low, high = 0.0, math.pi / 2  # t = sqrt(freedom) tan(angle)
     for _ in range(60):

@@ -1,4 +1,4 @@
-"""The period that is looked at, and the one before it of the same length."""
+"""The period to report, and the one before it of the same length."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ _LONGEST_S = 100 * 366 * 86_400
 
 @dataclass(frozen=True, slots=True)
 class Period:
-    """[since, until), in Unix seconds: whole quarters of an hour, as the sums are kept."""
+    """[since, until), in Unix seconds: whole quarters of an hour, like the sums."""
 
     since: int
     until: int
@@ -29,37 +29,37 @@ class Period:
         return Period(self.since - (self.until - self.since), self.since)
 
     @property
-    def told(self) -> str:
-        """For people, in UTC."""
+    def label(self) -> str:
+        """The period as text, in UTC."""
         since, until = (datetime.fromtimestamp(at, UTC) for at in (self.since, self.until))
         return f"{since:%Y-%m-%d %H:%M} to {until:%Y-%m-%d %H:%M} UTC"
 
 
 def read_since(text: str, now: float) -> Period:
-    """From `7d`, `24h`, `90m`, `2w`, or a date or time (UTC where it names no zone), until the quarter of an hour of `now` ends.
+    """The period from `7d`, `24h`, `90m` or `2w` ago, or from a date or time (UTC unless it names a zone), to the end of this quarter of an hour.
 
-    Raises ConfigurationError for what is neither, or lies ahead.
+    Raises ConfigurationError for anything else, and for a time in the future.
     """
     until = int(now // BUCKET_S + 1) * BUCKET_S
     length = _length(text, "--since")
     if length is not None:
-        # Of whole quarters, and of the length that was asked for: the period before is as long.
+        # Whole quarters of an hour, of the requested length, so that the period before is as long.
         return Period(until - max(1, length // BUCKET_S) * BUCKET_S, until)
     since = int(read_moment(text, now, "--since") // BUCKET_S) * BUCKET_S
     if not 0 <= since < until:
-        raise _refused("--since", text, "is in the future, or before 1970")
+        raise _invalid("--since", text, "is in the future, or before 1970")
     return Period(since, until)
 
 
 def read_moment(text: str, now: float, option: str) -> float:
-    """The same as a single time, in Unix seconds. `option` is what an error names. Raises ConfigurationError as above."""
+    """A single time in the same notation, in Unix seconds. `option`: named in errors. Raises ConfigurationError as above."""
     length = _length(text, option)
     if length is not None:
         return now - length
     try:
         at = datetime.fromisoformat(text.strip())
     except ValueError:
-        raise _refused(option, text, "is neither a length of time nor a date") from None
+        raise _invalid(option, text, "is neither a length of time nor a date") from None
     at = at if at.tzinfo is not None else at.replace(tzinfo=UTC)
     return (at - datetime(1970, 1, 1, tzinfo=UTC)) / timedelta(seconds=1)
 
@@ -70,9 +70,9 @@ def _length(text: str, option: str) -> int | None:
         return None
     length = int(ago[1]) * _SECONDS[ago[2]]
     if length > _LONGEST_S:
-        raise _refused(option, text, "is more than a century ago")
+        raise _invalid(option, text, "is more than a century ago")
     return length
 
 
-def _refused(option: str, text: str, problem: str) -> ConfigurationError:
+def _invalid(option: str, text: str, problem: str) -> ConfigurationError:
     return ConfigurationError(f"{option} {text[:40]!r} {problem} (give e.g. 7d, 24h or 2026-11-01)")

@@ -1,4 +1,4 @@
-"""All that `cascade costs` shows, from the sums of a period and of the one before it."""
+"""Everything that `cascade costs` shows, from the sums of a period and of the one before it."""
 
 from __future__ import annotations
 
@@ -7,18 +7,18 @@ from dataclasses import dataclass
 from typing import Final, Literal
 
 from cascade.costs.holdout import Interval, Measured, TooFew, measure
-from cascade.costs.rows import ARMS, Books, By, TrafficRow
+from cascade.costs.rows import ARMS, By, PeriodSums, TrafficRow
 from cascade.costs.tallies import Line, lines_of, total_line, totals
 
-__all__ = ["Costs", "Head", "Saving", "costs"]
+__all__ = ["Costs", "Saving", "TopWorkflows", "costs"]
 
-_MOST_OF_IT: Final = 0.8
-_LONGEST_HEAD: Final = 10
+_TOP_SHARE: Final = 0.8
+_MOST_WORKFLOWS: Final = 10
 
 
 @dataclass(frozen=True, slots=True)
-class Head:
-    """The few workflows that make most of the spend: as many as make 80 %, ten at most. `of`: how many there are."""
+class TopWorkflows:
+    """The most expensive workflows: as many as make up 80 % of the spend, ten at most. `of`: how many there are in all."""
 
     lines: tuple[Line, ...]
     share: float
@@ -57,20 +57,20 @@ class Saving:
 
 @dataclass(frozen=True, slots=True)
 class Costs:
-    """A period's figures. `lines`: by the dimension asked for; `saving`: all policies, of which `savings` are the parts."""
+    """A period's figures. `lines`: by the requested dimension; `saving`: all policies, of which `savings` are the parts."""
 
     by: By
     total: Line
     lines: tuple[Line, ...]
     arms: tuple[Line, ...]
     rungs: tuple[Line, ...]
-    workflows: Head | None
+    workflows: TopWorkflows | None
     saving: Saving | None
     savings: tuple[Saving, ...]
 
 
-def costs(now: Books, before: Books, by: By) -> Costs:
-    """Compute it. `before`: the period before, of the same length."""
+def costs(now: PeriodSums, before: PeriodSums, by: By) -> Costs:
+    """Compute a period's figures. `before`: the sums of the period before, of the same length."""
 
     def lines(name: str) -> tuple[Line, ...]:
         return lines_of(totals(now, name), totals(before, name), name)
@@ -84,28 +84,28 @@ def costs(now: Books, before: Books, by: By) -> Costs:
         lines={"rung": rungs, "workflow": workflows}.get(by) or lines(by),
         arms=tuple(arms),
         rungs=tuple(sorted((line for line in rungs if line.climbs or line.errors), key=lambda line: -line.climbs)),
-        workflows=_head([line for line in workflows if line.cost], len(workflows)),
-        saving=_together(savings),
+        workflows=_top_workflows([line for line in workflows if line.cost], len(workflows)),
+        saving=_combined(savings),
         savings=savings,
     )
 
 
-def _head(lines: Sequence[Line], of: int) -> Head | None:
+def _top_workflows(lines: Sequence[Line], of: int) -> TopWorkflows | None:
     if not lines:
         return None
     taken, share = 0, 0.0
-    while taken < min(len(lines), _LONGEST_HEAD) and share < _MOST_OF_IT:
+    while taken < min(len(lines), _MOST_WORKFLOWS) and share < _TOP_SHARE:
         share += lines[taken].share
         taken += 1
-    return Head(tuple(lines[:taken]), share, of)
+    return TopWorkflows(tuple(lines[:taken]), share, of)
 
 
-def _savings(books: Books) -> tuple[Saving, ...]:
-    """Of each policy whose ladder was asked."""
-    asked, drawn = _by_policy(books.traffic), _by_policy(books.slots)
+def _savings(sums: PeriodSums) -> tuple[Saving, ...]:
+    """The saving of each policy whose ladder was used."""
+    requests, in_rollout = _by_policy(sums.traffic), _by_policy(sums.slots)
     return tuple(
-        _saving(policy, rows, drawn.get(policy, ()))
-        for policy, rows in sorted(asked.items())
+        _saving(policy, rows, in_rollout.get(policy, ()))
+        for policy, rows in sorted(requests.items())
         if any(row.arm == "cascade" for row in rows)
     )
 
@@ -117,41 +117,41 @@ def _by_policy(rows: Iterable[TrafficRow]) -> dict[str, list[TrafficRow]]:
     return found
 
 
-def _saving(policy: str, asked: Sequence[TrafficRow], drawn: Sequence[TrafficRow]) -> Saving:
-    """`asked`: all of its requests; `drawn`: those inside a rollout, by their slots."""
-    found = measure(drawn)
-    notes = [f"not measured: {found.why}"] if isinstance(found, TooFew) else []
-    unnamed = _requests(asked, "holdout") - _requests(drawn, "holdout")
+def _saving(policy: str, requests: Sequence[TrafficRow], in_rollout: Sequence[TrafficRow]) -> Saving:
+    """One policy's saving. `requests`: all its requests; `in_rollout`: those inside a rollout, by slot."""
+    found = measure(in_rollout)
+    notes = [f"not measured: {found.reason}"] if isinstance(found, TooFew) else []
+    unnamed = _requests(requests, "holdout") - _requests(in_rollout, "holdout")
     if unnamed:
         notes.append(
             f"{unnamed} requests of the holdout are not counted: their metadata lack the name that the rollout divides by"
         )
     if isinstance(found, Measured):
-        others = _requests(asked, "cascade") - _requests(drawn, "cascade")
+        others = _requests(requests, "cascade") - _requests(in_rollout, "cascade")
         if others:
             notes.append(f"{others} requests outside the rollout are not counted")
         if found.left_out:
             notes.append(f"{found.left_out} requests on days without a holdout are not counted")
         if found.unanswered:
             notes.append(f"{found.unanswered} failed or abstained requests save nothing; what they cost is counted")
-        if found.moved:
+        if found.share_changed:
             notes.append("the rollout's share changed within the period: choose a period after the change (--since)")
         return Saving(
             policy, "holdout", found.requests, found.cost, found.baseline, found.saved_interval, found.relative_interval,
             found.holdout, notes=tuple(notes),
         )  # fmt: skip
-    ladder = [row for row in asked if row.arm == "cascade"]
+    ladder = [row for row in requests if row.arm == "cascade"]
     answered = [row for row in ladder if row.rung]
     counted = [row for row in answered if row.estimated == row.requests]
     unanswered = [row for row in ladder if not row.rung]
     if failed := _requests(unanswered, "cascade"):
         cost = sum(row.cost for row in unanswered) / 1e9
         notes.append(f"{failed} failed or abstained requests are not counted (they cost {cost:.6f} USD)")
-    requests = _requests(counted, "cascade")
-    if unknown := _requests(answered, "cascade") - requests:
+    requests_counted = _requests(counted, "cascade")
+    if unknown := _requests(answered, "cascade") - requests_counted:
         notes.append(f"{unknown} requests without an estimate of the baseline's cost are not counted")
     return Saving(
-        policy, "estimate", requests, sum(row.cost for row in counted), float(sum(row.estimate for row in counted)),
+        policy, "estimate", requests_counted, sum(row.cost for row in counted), float(sum(row.estimate for row in counted)),
         notes=tuple(notes),
     )  # fmt: skip
 
@@ -160,10 +160,10 @@ def _requests(rows: Iterable[TrafficRow], arm: str) -> int:
     return sum(row.requests for row in rows if row.arm == arm)
 
 
-def _together(savings: Sequence[Saving]) -> Saving | None:
-    """The sum of all policies'. It is measured where each is.
+def _combined(savings: Sequence[Saving]) -> Saving | None:
+    """The sum of all policies' savings. It is measured if each of them is.
 
-    The intervals are added up end by end: policies may share customers, and so their chance.
+    The intervals' ends are added: policies may share customers, so their errors are not independent.
     """
     if len(savings) < 2:
         return savings[0] if savings else None

@@ -1,4 +1,4 @@
-"""The ledger's sums as they come from `ledger.stores.Reader`: a row a day (UTC) and whatever else they are kept by."""
+"""The ledger's sums as `ledger.stores.Reader` returns them: a row per day (UTC) and combination of keys."""
 
 from __future__ import annotations
 
@@ -8,13 +8,13 @@ from typing import Any, Final, Literal, NamedTuple
 
 from cascade.ledger.records import NO_SLOT
 
-__all__ = ["ARMS", "BYS", "Books", "By", "SpendRow", "TrafficRow"]
+__all__ = ["ARMS", "BYS", "By", "PeriodSums", "SpendRow", "TrafficRow"]
 
 By = Literal["task", "rung", "model", "workflow", "policy", "day"]
 
 BYS: Final[tuple[By, ...]] = ("task", "rung", "model", "workflow", "policy", "day")
 ARMS: Final = ("cascade", "holdout", "observe", "shadow", "bypass")
-"""Who answered, see `core.trail.Arm`. A shadow answers nobody: its spend is counted, its requests and steps are not."""
+"""Who answered, see `core.trail.Arm`. A shadow's answer is returned to nobody: its cost is counted, its requests and steps are not."""
 
 
 class SpendRow(NamedTuple):
@@ -37,9 +37,9 @@ class SpendRow(NamedTuple):
 
 
 class TrafficRow(NamedTuple):
-    """Requests. `rung`: who answered, "" nobody; `escalated`: those that took more than one step.
+    """Requests. `rung`: who answered, "" if nobody did; `escalated`: those that took more than one step.
 
-    `slot`: NO_SLOT, or a slot (`core.modes`), whose row counts requests of the others once more, by policy, day and arm alone.
+    `slot`: NO_SLOT, or a slot (`core.modes`), whose row counts requests again, by policy, day and arm alone.
     `estimate`: what the baseline alone would have cost the `estimated` of them, in nano-USD.
     """
 
@@ -61,16 +61,16 @@ class TrafficRow(NamedTuple):
 
 
 @dataclass(frozen=True, slots=True)
-class Books:
-    """A period's sums. `slots`: requests of the arms cascade and holdout, once more, by their slots."""
+class PeriodSums:
+    """A period's sums. `slots`: requests of the arms cascade and holdout, again, by slot."""
 
     spend: tuple[SpendRow, ...] = ()
     traffic: tuple[TrafficRow, ...] = ()
     slots: tuple[TrafficRow, ...] = ()
 
     @classmethod
-    def of(cls, spend: Iterable[Any], traffic: Iterable[Any], policy: str | None = None) -> Books:
-        """From the reader's rows; of one policy only, where it is named."""
+    def of(cls, spend: Iterable[Any], traffic: Iterable[Any], policy: str | None = None) -> PeriodSums:
+        """From the reader's rows; only those of `policy`, if given."""
         rows = [row for row in map(TrafficRow._make, traffic) if policy in (None, row.policy)]
         return cls(
             tuple(row for row in map(SpendRow._make, spend) if policy in (None, row.policy)),

@@ -1,4 +1,4 @@
-"""Adding up: the sums of a period by task, rung, model, workflow, policy, day or arm."""
+"""Totals of a period by task, rung, model, workflow, policy, day or arm."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from datetime import date
 from typing import Final
 
-from cascade.costs.rows import Books, By, SpendRow, TrafficRow
+from cascade.costs.rows import By, PeriodSums, SpendRow, TrafficRow
 
 __all__ = ["Line", "Tally", "Totals", "lines_of", "total_line", "totals"]
 
@@ -17,7 +17,7 @@ _EPOCH = date(1970, 1, 1).toordinal()
 
 @dataclass(frozen=True, slots=True)
 class Line:
-    """The sums of one name. Money in nano-USD; `cost` is all of it, `shadow` the part spent on shadow checks.
+    """The totals of one name. Money in nano-USD; `cost` includes `shadow`, the cost of shadow checks.
 
     `share` of the whole spend. `steps`: all but the shadows' (`shadow_steps`); `errors`: those of them that failed.
     `requests`, `answers` and `resolved` without shadows; None where the sums do not have them (by rung: only who answered;
@@ -46,28 +46,28 @@ class Line:
 
     @property
     def cost_per_answer(self) -> float | None:
-        """In nano-USD; None where there is no answer."""
+        """In nano-USD; None without answers."""
         return self.served / self.answers if self.served is not None and self.answers else None
 
     @property
     def cost_per_resolved(self) -> float | None:
-        """Per request whose answer stood with nothing degraded about it, in nano-USD: the others' cost is part of it."""
+        """The cost of all requests per answer that was not degraded, in nano-USD."""
         return self.served / self.resolved if self.served is not None and self.resolved else None
 
     @property
     def escalation(self) -> float | None:
-        """From 0 to 1; None where there is nothing to count."""
+        """From 0 to 1; None if there is nothing to count."""
         return self.escalated / self.climbs if self.climbs else None
 
     @property
     def escalation_change(self) -> float | None:
-        """In percentage points, against the period before; None where one of the two has none."""
+        """In percentage points, against the period before; None if either has no rate."""
         now, before = self.escalation, self.escalation_before
         return None if now is None or before is None else (now - before) * 100
 
 
 class Tally:
-    """Sums of one name, while they grow."""
+    """The totals of one name, while rows are added."""
 
     __slots__ = (
         "answers", "climbs", "cost", "errors", "escalated", "input", "output", "requests", "resolved", "sent_up",
@@ -80,7 +80,7 @@ class Tally:
         self.requests = self.answers = self.resolved = self.served = self.climbs = self.escalated = 0
 
     def add_spend(self, row: SpendRow) -> None:
-        """Count steps; those of shadows apart. A step that failed is an error, not an escalation."""
+        """Add steps, those of shadows separately. A failed step is an error, not an escalation."""
         self.cost += row.cost
         self.input += row.input
         self.output += row.output
@@ -95,7 +95,7 @@ class Tally:
             self.sent_up += row.escalated - row.errors
 
     def add_traffic(self, row: TrafficRow) -> None:
-        """Count requests; a shadow is none."""
+        """Add requests; shadows are not counted."""
         if row.arm == "shadow":
             return
         self.requests += row.requests
@@ -130,18 +130,18 @@ _TRAFFIC: Final[Mapping[str, Callable[[TrafficRow], str]]] = {
 }
 
 
-def totals(books: Books, by: By | str) -> Totals:
-    """The sums by one dimension ("": all together)."""
+def totals(sums: PeriodSums, by: By | str) -> Totals:
+    """The totals by one dimension ("": everything together)."""
     found: dict[str, Tally] = {}
     name_of = _SPEND[by]
-    for row in books.spend:
+    for row in sums.spend:
         name = name_of(row)
         tally = found.get(name)
         if tally is None:
             tally = found[name] = Tally()
         tally.add_spend(row)
     if (asked_of := _TRAFFIC.get(by)) is not None:
-        for row in books.traffic:
+        for row in sums.traffic:
             name = asked_of(row)
             if by == "rung" and not name:
                 continue  # nobody answered
@@ -153,7 +153,7 @@ def totals(books: Books, by: By | str) -> Totals:
 
 
 def lines_of(now: Totals, before: Totals, by: By | str) -> tuple[Line, ...]:
-    """The dearest first; days in their order."""
+    """Most expensive first; days in order."""
     whole = sum(tally.cost for tally in now.values())
     lines = [_line(name, tally, before.get(name), whole, by) for name, tally in now.items()]
     if by == "day":
@@ -162,7 +162,7 @@ def lines_of(now: Totals, before: Totals, by: By | str) -> tuple[Line, ...]:
 
 
 def total_line(now: Totals, before: Totals) -> Line:
-    """All together, of totals by ""."""
+    """Everything together, from totals by ""."""
     tally = now.get("", Tally())
     return _line("", tally, before.get(""), tally.cost, "")
 

@@ -25,7 +25,7 @@ from cascade.engine.mode_switch import ModeSwitch
 from cascade.engine.response_types import response_type
 from cascade.hooks import Begun, Hook, Tracks, begin
 from cascade.ledger.hook import LedgerHook
-from cascade.ledger.opening import open_ledger, seed_of
+from cascade.ledger.opening import open_ledger, spent_lookup
 from cascade.logs import log_event, warn_caller
 from cascade.policy.certificates import warn_of_changes
 from cascade.policy.checks import bind_callables
@@ -99,7 +99,7 @@ class Runtime:
         self.hooks: tuple[Hook, ...] = tuple(options.hooks)
         if self._writer is not None:
             self.hooks = (LedgerHook(self._writer, self.policy.ledger), *self.hooks)
-        seed = seed_of(address) if has_ledger else None
+        seed = spent_lookup(address) if has_ledger else None
         self.state = open_state(options.state, self.policy, self.plan.escalation, options.clock, seed=seed)
         self.gate = Gate(self.policy, self.state, self.notices, wall=options.wall)
         # Computing a bound reads the whole prompt, so it is done only where something needs it.

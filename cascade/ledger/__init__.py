@@ -1,9 +1,10 @@
-"""The ledger: every step and every answer on record, to the nano-USD. SQLite under CASCADE_HOME, or Postgres.
+"""The ledger: a record of every request, step and outcome, in nano-USD. SQLite under CASCADE_HOME, or Postgres.
 
-A request's track hands its records to the writer; its one thread, or with `durability: commit` whoever waits for one, chains
-them and writes them in batches; what cannot be written waits in a bounded buffer, and no answer is ever held back for it.
+The hook turns each request into pending entries and gives them to the writer. The writer encodes them, chains them and commits
+them in batches, on its own thread; with `durability: commit` a caller that waits may do it. While the database is down, entries
+wait in a bounded buffer and answers are returned as usual.
 
-Read in this order: `records` (what is kept), `chain` (why nothing can be changed unseen), `tracking` (a hook: requests → hand-overs),
-`composing` (hand-overs → chained entries), `pledges` (who waits writes), `pens`, `writing`, `writer` (the thread), `opening`
-(where it is), `stores`, `sqlite`, `postgres`, `sums` (what `costs` reads), then what reads it: `verifying`, `exporting`.
+Read in this order: `records` (what is stored), `chain` (how a change is detected), `hook` (requests → pending entries),
+`writing` (`encoder`, `commit`, `lock`, `transactions`, `writer`), `opening` (addresses, one writer a process), `stores` (what a
+database must do), `sqlite`, `postgres`, `sums` (what `costs` reads), then the readers: `verifying`, `requests`, `exporting`.
 """

@@ -1,9 +1,8 @@
-"""`ledger export`: what is on record, for other tools. JSON lines hold a request each, Parquet a step a row.
+"""`ledger export`: requests for other tools. JSON lines have one request a line, Parquet one step a row.
 
 A line: `{"id", "at", "writer", "request": {…}, "steps": [{"at", …}], "outcome": {…} | null, "open": false, "unsettled":
-[{…}], "texts": {…}}`, the bodies as `records` has them, nothing left out; `texts` only where asked for. `open`: the request never
-ended, as far as is known; `unsettled`: its calls that were announced and of which nothing more is known. Money is in
-nano-USD, times in Unix seconds.
+[{…}], "texts": {…}}`. The bodies are those of `records`, complete; `texts` is present only if requested. `open`: no outcome is on
+record. `unsettled`: calls that were announced and have no step. Money is in nano-USD, times in Unix seconds.
 """
 
 from __future__ import annotations
@@ -15,11 +14,11 @@ from typing import IO, Any
 import msgspec
 
 from cascade.core.errors import MissingExtra
-from cascade.ledger.requests import Gathered
+from cascade.ledger.requests import RequestRecord
 
 __all__ = ["line_of", "rows_of", "write_parquet"]
 
-_ROW_GROUP = 4_096  # rows held at once
+_ROW_GROUP = 4_096  # rows in memory at once
 
 _TEXTS = (
     "request", "writer", "policy", "policy_hash", "prompt_hash", "task", "arm", "workflow", "customer", "key", "metadata",
@@ -37,31 +36,31 @@ _CONTENT = ("prompt", "answer")
 _encode = msgspec.json.encode
 
 
-def line_of(one: Gathered, *, content: bool = False) -> bytes:
+def line_of(one: RequestRecord, *, content: bool = False) -> bytes:
     """A request as a line of JSON."""
     fields: dict[str, Any] = {
         "id": one.id,
         "at": one.at,
         "writer": one.writer,
-        "request": msgspec.structs.asdict(one.asked),
+        "request": msgspec.structs.asdict(one.request),
         "steps": [{"at": at, **msgspec.structs.asdict(step)} for at, step in one.steps],
         "outcome": None if one.outcome is None else {"at": one.ended, **msgspec.structs.asdict(one.outcome)},
         "open": one.outcome is None,
-        "unsettled": [msgspec.structs.asdict(call) for call in one.opens.values()],
+        "unsettled": [msgspec.structs.asdict(call) for call in one.open_calls.values()],
     }
     if content:
         fields["texts"] = one.texts
     return _encode(fields) + b"\n"
 
 
-def rows_of(one: Gathered, *, content: bool = False) -> Iterator[dict[str, Any]]:
-    """A request as rows, one a step; a request without a step has none."""
-    asked, outcome = one.asked, one.outcome
+def rows_of(one: RequestRecord, *, content: bool = False) -> Iterator[dict[str, Any]]:
+    """A request as rows, one a step; none for a request without steps."""
+    request, outcome = one.request, one.outcome
     shared: dict[str, Any] = {
-        "request": one.id, "at": one.at, "writer": one.writer, "policy": asked.policy, "policy_hash": asked.policy_hash,
-        "prompt_hash": asked.prompt_hash, "task": asked.task, "arm": asked.arm,
-        **{name: asked.metadata.get(name) for name in ("workflow", "customer", "key")},
-        "metadata": _encode(asked.metadata).decode(), "observed_as": asked.observed_as, "open": outcome is None,
+        "request": one.id, "at": one.at, "writer": one.writer, "policy": request.policy, "policy_hash": request.policy_hash,
+        "prompt_hash": request.prompt_hash, "task": request.task, "arm": request.arm,
+        **{name: request.metadata.get(name) for name in ("workflow", "customer", "key")},
+        "metadata": _encode(request.metadata).decode(), "observed_as": request.observed_as, "open": outcome is None,
     }  # fmt: skip
     if outcome is not None:
         shared |= {
@@ -78,8 +77,8 @@ def rows_of(one: Gathered, *, content: bool = False) -> Iterator[dict[str, Any]]
         yield row | ({"answer": one.texts.get(f"step:{step.index}")} if content else {})
 
 
-def write_parquet(gathered: Iterable[Gathered], file: IO[bytes], *, content: bool = False) -> tuple[int, int]:
-    """Write a row a step; returns (requests, steps). Raises MissingExtra without pyarrow."""
+def write_parquet(records: Iterable[RequestRecord], file: IO[bytes], *, content: bool = False) -> tuple[int, int]:
+    """Write one row a step; returns (requests, steps). Raises MissingExtra if pyarrow is not installed."""
     try:
         import pyarrow as pa  # noqa: PLC0415 # pyright: ignore[reportMissingTypeStubs]
         import pyarrow.parquet  # noqa: PLC0415 # pyright: ignore[reportMissingTypeStubs, reportUnusedImport]
@@ -94,13 +93,13 @@ def write_parquet(gathered: Iterable[Gathered], file: IO[bytes], *, content: boo
 
     def rows() -> Iterator[dict[str, Any]]:
         nonlocal requests
-        for one in gathered:
+        for one in records:
             requests += 1
             yield from rows_of(one, content=content)
 
-    rest = rows()
+    remaining = rows()
     with arrow.parquet.ParquetWriter(file, schema, compression="zstd") as writer:
-        while chunk := list(islice(rest, _ROW_GROUP)):
+        while chunk := list(islice(remaining, _ROW_GROUP)):
             steps += len(chunk)
             writer.write_batch(arrow.RecordBatch.from_pylist(chunk, schema=schema))
     return requests, steps

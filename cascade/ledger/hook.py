@@ -1,7 +1,7 @@
-"""A hook of the drivers that turns each request into the ledger's records (`hooks`, `records`).
+"""The ledger's hook (`cascade.hooks`): turns each request into pending entries for the writer.
 
-On the caller's thread nothing is encoded, hashed or summed: what was told is handed to the writer as the frozen values it
-came in, and only what the caller could still change is copied.
+Nothing is encoded, hashed or summed on the caller's thread: frozen values are passed on as they are, and only what the caller
+could still change is copied.
 """
 
 from __future__ import annotations
@@ -16,15 +16,15 @@ from cascade.core.trail import Answer, Step
 from cascade.hooks import Begun, Calling, Ended, Wait
 from cascade.ledger.prompts import Redact, bind_redact, snapshot
 
-__all__ = ["Asked", "Ending", "HandOver", "LedgerHook", "LedgerTrack", "Taker"]
+__all__ = ["EntrySink", "LedgerHook", "LedgerTrack", "PendingEntries", "RequestContext", "RequestEnd"]
 
 
 @dataclass(slots=True)
-class Asked:
-    """One request, as all its hand-overs share it.
+class RequestContext:
+    """What all pending entries of one request share.
 
-    `prompt`: system and messages, copied. `redact` None: texts are stored as they are, where `content` says so. `lost`: one
-    of its hand-overs found no room, and what comes after it is not taken either. `memo` is the writer's.
+    `prompt`: a copy of system and messages. `redact` None: texts are stored unchanged, if `content`. `lost`: some of its entries
+    were dropped, so later ones are dropped too. `body` is set by the writer.
     """
 
     begun: Begun
@@ -32,14 +32,14 @@ class Asked:
     prompt: tuple[Any, Any]
     content: bool
     redact: Redact | None
-    begins: bool = True
+    is_first: bool = True
     lost: bool = False
-    memo: Any = None
+    body: Any = None
 
 
 @dataclass(frozen=True, slots=True)
-class Ending:
-    """How it ended. `error`: the class of the error, or "cancelled"."""
+class RequestEnd:
+    """How a request ended. `error`: the name of the error's class, or "cancelled"."""
 
     answer: Answer | None
     error: str | None
@@ -49,81 +49,81 @@ class Ending:
 
 
 @dataclass(slots=True)
-class HandOver:
-    """`entries` of one request that are written together or not at all. `first`: with the request's own."""
+class PendingEntries:
+    """Entries of one request that are written together or not at all. `entries`: how many; `first`: including the request's own."""
 
-    asked: Asked
+    context: RequestContext
     at: float
     entries: int
     first: bool
     steps: tuple[Step, ...]
     call: Calling | None = None
-    ending: Ending | None = None
+    end: RequestEnd | None = None
     wait: Wait | None = None
 
 
-class Taker(Protocol):
-    """Who takes hand-overs: the writer."""
+class EntrySink(Protocol):
+    """The writer, as the hook sees it."""
 
     @property
     def commits(self) -> bool:
-        """Whether each must be durable before the request goes on (`durability: commit`)."""
+        """Whether entries must be durable before the request continues (`durability: commit`)."""
         ...
 
-    def put(self, hand_over: HandOver) -> Wait | None:
-        """Take it; what to wait for, if anything."""
+    def put(self, pending: PendingEntries) -> Wait | None:
+        """Accept entries; returns what to wait for, if anything."""
         ...
 
 
 class LedgerHook:
-    """Puts every request of a driver on record. `clock` gives Unix seconds.
+    """Records every request of a driver. `clock` returns Unix seconds.
 
-    PolicyError where `settings.redact` names no function.
+    Raises PolicyError if `settings.redact` does not name a function.
     """
 
     __slots__ = ("_clock", "_content", "_redact", "_writer")
 
-    def __init__(self, writer: Taker, settings: Ledger, *, clock: Callable[[], float] = time.time) -> None:
+    def __init__(self, writer: EntrySink, settings: Ledger, *, clock: Callable[[], float] = time.time) -> None:
         self._writer, self._clock = writer, clock
         self._content = settings.content
         self._redact = bind_redact(settings.redact) if settings.redact is not None else None
 
     def begin(self, begun: Begun) -> LedgerTrack:
-        """A request was taken up. Nothing is written yet."""
+        """A request starts. Nothing is written yet."""
         request = begun.request
         prompt = (snapshot(request.system), snapshot(request.messages))
-        asked = Asked(begun, dict(request.metadata), prompt, self._content, self._redact)
-        return LedgerTrack(self._writer, asked, self._clock)
+        context = RequestContext(begun, dict(request.metadata), prompt, self._content, self._redact)
+        return LedgerTrack(self._writer, context, self._clock)
 
 
 class LedgerTrack:
-    """One request's: hands over each step when the next call begins, for its reason is known then, or at the end."""
+    """Records one request. A step is passed on when the next call begins (its reason is known only then), or at the end."""
 
-    __slots__ = ("_asked", "_clock", "_told", "_writer")
+    __slots__ = ("_clock", "_context", "_recorded", "_writer")
 
-    def __init__(self, writer: Taker, asked: Asked, clock: Callable[[], float]) -> None:
-        self._writer, self._asked, self._clock = writer, asked, clock
-        self._told = 0  # steps handed over
+    def __init__(self, writer: EntrySink, context: RequestContext, clock: Callable[[], float]) -> None:
+        self._writer, self._context, self._clock = writer, context, clock
+        self._recorded = 0  # steps passed on
 
     def calling(self, call: Calling) -> Wait | None:
-        """Before each call. With `durability: commit` also that it is about to be made, and what to wait for."""
+        """Before each call. With `durability: commit` the call is announced, and what to wait for is returned."""
         if self._writer.commits:
-            return self._hand_over(call.steps, call=call)
-        return self._hand_over(call.steps) if len(call.steps) > self._told else None
+            return self._record(call.steps, call=call)
+        return self._record(call.steps) if len(call.steps) > self._recorded else None
 
     def ended(self, end: Ended) -> Wait | None:
-        """The end, whatever it was."""
+        """The request ended: an answer, an error or a cancellation."""
         error = type(end.error).__name__ if end.error is not None else "cancelled" if end.answer is None else None
-        return self._hand_over(
-            end.steps, ending=Ending(end.answer, error, end.steps, end.latency_s, end.estimate)
-        )  # the error itself is not kept: it holds its frames, and they hold everything
+        return self._record(
+            end.steps, end=RequestEnd(end.answer, error, end.steps, end.latency_s, end.estimate)
+        )  # not the error itself: it keeps its frames, and they keep everything, alive
 
-    def _hand_over(
-        self, steps: tuple[Step, ...], *, call: Calling | None = None, ending: Ending | None = None
+    def _record(
+        self, steps: tuple[Step, ...], *, call: Calling | None = None, end: RequestEnd | None = None
     ) -> Wait | None:
-        asked = self._asked
-        new = steps[self._told :] if self._told else steps
-        self._told = len(steps)
-        first, asked.begins = asked.begins, False
-        entries = first + len(new) + (call is not None) + (ending is not None)
-        return self._writer.put(HandOver(asked, self._clock(), entries, first, new, call, ending))
+        context = self._context
+        new = steps[self._recorded :] if self._recorded else steps
+        self._recorded = len(steps)
+        first, context.is_first = context.is_first, False
+        entries = first + len(new) + (call is not None) + (end is not None)
+        return self._writer.put(PendingEntries(context, self._clock(), entries, first, new, call, end))

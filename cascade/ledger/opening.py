@@ -1,8 +1,8 @@
-"""Where the ledger is, and its writer: one a process for each address and durability, shared by all drivers.
+"""The ledger's address, and its writer: one per process, address and durability, shared by all drivers.
 
-An address is a path of an SQLite file or `postgresql://…`; without one it is `CASCADE_LEDGER`, else `ledger.db` in
-`homes.home()`. Nothing is opened before there is a first row. Writers are closed at exit, not with a driver: another may
-come, and a writer that rests costs nothing.
+An address is the path of an SQLite file, or `postgresql://…`. The default is `CASCADE_LEDGER`, else `ledger.db` in
+`home.home()`. Nothing is opened before the first entry. Writers are closed at exit and not with a driver, because another driver
+may follow; an idle writer costs nothing.
 """
 
 from __future__ import annotations
@@ -17,45 +17,47 @@ from cascade.core.errors import ConfigurationError
 from cascade.core.policy.operations import Ledger
 from cascade.forks import renew_in_children
 from cascade.home import home
+from cascade.ledger.postgres.connection import display_address as postgres_address
 from cascade.ledger.postgres.connection import require
-from cascade.ledger.postgres.connection import told_address as server_told
-from cascade.ledger.spent import Seeding
+from cascade.ledger.spent import SpentLookup
 from cascade.ledger.stores import Reader, Store
 from cascade.ledger.writing.writer import Writer
 from cascade.state import Seed
 
-__all__ = ["address_of", "open_ledger", "open_reader", "seed_of", "told_address"]
+__all__ = ["address_of", "display_address", "open_ledger", "open_reader", "spent_lookup"]
 
 _SCHEMES = ("postgresql://", "postgres://", "postgresql+psycopg://")
-_SEED_WAITS_S = 1.0
+_SPENT_TIMEOUT_S = 1.0
 
 
 def address_of(address: str | os.PathLike[str] | None = None) -> str:
-    """The ledger's address: the one given, else `CASCADE_LEDGER`, else the file under `CASCADE_HOME`; a path is absolute.
+    """The ledger's address: the one given, else `CASCADE_LEDGER`, else the file under `CASCADE_HOME`. Paths become absolute.
 
-    ConfigurationError where it is the address of something else.
+    Raises ConfigurationError if the address is invalid.
     """
     named = os.fspath(address) if address is not None else os.environ.get("CASCADE_LEDGER") or str(home() / "ledger.db")
     if _is_postgres(named):
         try:
             _ = urlsplit(named).port
         except ValueError:
-            hint = "give postgresql://user:password@host:5432/name, and percent-encode what is special in a password"
+            hint = "write postgresql://user:password@host:5432/name, special characters in the password percent-encoded"
             raise ConfigurationError(
-                f"ledger: {told_address(named)}: its host or port cannot be read ({hint})"
+                f"ledger: {display_address(named)}: its host or port cannot be read ({hint})"
             ) from None
         return named
     if "://" in named:
         scheme = named.partition("://")[0]
-        raise ConfigurationError(f"ledger: {scheme}:// is no ledger's address (give a path, or postgresql://…)")
+        raise ConfigurationError(
+            f"ledger: invalid ledger address: {scheme}:// is not supported (give a path, or postgresql://…)"
+        )
     return str(Path(named).expanduser().absolute())
 
 
-def told_address(address: str) -> str:
-    """An address as it may be told: without user, password and parameters."""
+def display_address(address: str) -> str:
+    """An address for messages: without user, password and parameters."""
     if not _is_postgres(address):
         return address
-    return server_told(address)
+    return postgres_address(address)
 
 
 def _is_postgres(address: str) -> bool:
@@ -63,16 +65,16 @@ def _is_postgres(address: str) -> bool:
 
 
 class _Open:
-    """The process's writers, and what its budgets ask."""
+    """The process's writers and spend lookups."""
 
     def __init__(self) -> None:
         self.writers: dict[tuple[str, bool], Writer] = {}
-        self.seeds: dict[str, Seeding] = {}
+        self.lookups: dict[str, SpentLookup] = {}
         self.renew_lock()
         renew_in_children(self)
 
     def renew_lock(self) -> None:
-        """For `forks`; the writers renew themselves."""
+        """Called by `forks` in a child process; each writer renews itself."""
         self.lock = threading.Lock()
 
 
@@ -82,16 +84,18 @@ _open = _Open()
 def open_ledger(address: str | os.PathLike[str] | None, settings: Ledger) -> Writer:
     """The process's writer for this address and durability. Nothing is opened yet.
 
-    ConfigurationError where the address is none; MissingExtra where Postgres is asked for and its packages are not there.
+    Raises ConfigurationError if the address is invalid, MissingExtra if Postgres is named and its packages are not installed.
     """
     where = address_of(address)
-    told, commits = told_address(where), settings.durability == "commit"
+    where_shown, commits = display_address(where), settings.durability == "commit"
     with _open.lock:
         writer = _open.writers.get((where, commits))
         if writer is None:
             connect = _connector(where, commits=commits)
-            local = not _is_postgres(where)  # a server's round trips may take longer than a caller waits
-            writer = _open.writers[where, commits] = Writer(connect, where=told, commits=commits, led=local)
+            local = not _is_postgres(where)  # a round trip to a server may take longer than a caller can wait
+            writer = _open.writers[where, commits] = Writer(
+                connect, where=where_shown, commits=commits, callers_write=local
+            )
     writer.keep(settings.keep_days)
     return writer
 
@@ -100,7 +104,7 @@ def _connector(where: str, *, commits: bool) -> Callable[[], Store]:
     if _is_postgres(where):
         from cascade.ledger.postgres.store import PostgresStore  # noqa: PLC0415 - an extra
 
-        require()  # now, and not on the writer's thread, where nobody is told
+        require()  # now: an error on the writer's thread would reach nobody
         return lambda: PostgresStore(where)
 
     def connect() -> Store:
@@ -112,9 +116,9 @@ def _connector(where: str, *, commits: bool) -> Callable[[], Store]:
 
 
 def open_reader(address: str | os.PathLike[str] | None = None, *, seconds: float | None = None) -> Reader:
-    """A reader of the ledger at this address. Raises LedgerDown where there is none, or none that can be read.
+    """A reader of the ledger at this address. Raises LedgerDown if there is none, or it cannot be read.
 
-    `seconds`: the most that one question to a server may take.
+    `seconds`: the time limit of a query to a server.
     """
     where = address_of(address)
     if _is_postgres(where):
@@ -126,10 +130,10 @@ def open_reader(address: str | os.PathLike[str] | None = None, *, seconds: float
     return SqliteReader(Path(where))
 
 
-def seed_of(address: str | os.PathLike[str] | None = None) -> Seed:
-    """What the ledger knows to be spent of a budget's period, in nano-USD: also by this process, up to now (`seeding`).
+def spent_lookup(address: str | os.PathLike[str] | None = None) -> Seed:
+    """Returns a lookup of what was spent in a claim's period so far, in nano-USD, this process included (`spent`).
 
-    0 where there is no ledger; LedgerDown where there is one that cannot be read now.
+    The lookup returns 0 if there is no ledger, and raises LedgerDown if it cannot be read.
     """
     where = address_of(address)
 
@@ -138,8 +142,8 @@ def seed_of(address: str | os.PathLike[str] | None = None) -> Seed:
             return [writer for (at, _), writer in _open.writers.items() if at == where]
 
     with _open.lock:
-        if where not in _open.seeds:
-            _open.seeds[where] = Seeding(
-                told_address(where), lambda: open_reader(where, seconds=_SEED_WAITS_S), writers
+        if where not in _open.lookups:
+            _open.lookups[where] = SpentLookup(
+                display_address(where), lambda: open_reader(where, seconds=_SPENT_TIMEOUT_S), writers
             )
-        return _open.seeds[where]
+        return _open.lookups[where]

@@ -1,7 +1,7 @@
-"""What was asked, as the ledger sees it: a copy that nobody else can change, its canonical JSON, its hash, its redaction.
+"""The prompt as the ledger records it: an independent copy, its canonical JSON, its hash, its redaction.
 
-The caller's messages are the caller's to change while the rows wait, so their containers are copied at once; the texts in
-them cannot change, and are not.
+The caller may change the messages while entries wait, so their containers are copied at once. Strings are immutable and are not
+copied.
 """
 
 from __future__ import annotations
@@ -21,10 +21,10 @@ from cascade.core.errors import PolicyError
 __all__ = ["Redact", "bind_redact", "canonical", "prompt_hash", "redacted", "snapshot"]
 
 Redact = Callable[[str], object]
-"""Returns the text to store in place of the one it is given."""
+"""Returns the text to store instead of its argument."""
 
 _ATOMS = frozenset({str, int, float, bool, bytes, type(None)})
-_OWN = {  # what a block has of the API's, not of the user's
+_API_FIELDS = {  # values that belong to the API's format, not to the user
     "role": re.compile("user|assistant|system"),
     "type": re.compile("[a-z][a-z0-9_]{0,63}"),
     "ttl": re.compile("5m|1h"),
@@ -35,16 +35,16 @@ _OWN = {  # what a block has of the API's, not of the user's
 
 
 def snapshot(value: Any) -> Any:
-    """The same value in containers of our own; what JSON has no word for becomes what its `model_dump` says, or its type."""
+    """A copy in new containers. What JSON cannot express becomes its `model_dump`, else the name of its type."""
     if type(value) in _ATOMS:
         return value
     if isinstance(value, (list, tuple)):
         return [snapshot(one) for one in value]  # pyright: ignore[reportUnknownVariableType]
-    if isinstance(value, (dict, Mapping)):  # the first is the quick one
+    if isinstance(value, (dict, Mapping)):  # dict first: it is the faster test
         return {str(key): snapshot(one) for key, one in value.items()}  # pyright: ignore[reportUnknownVariableType, reportUnknownArgumentType]
     if isinstance(value, (str, bytes)):
         return value
-    dump = getattr(value, "model_dump", None)  # a block of the SDK's own classes
+    dump = getattr(value, "model_dump", None)  # a block of one of the SDK's classes
     return snapshot(dump(mode="json")) if callable(dump) else type(value).__name__
 
 
@@ -53,17 +53,17 @@ def canonical(system: Any, messages: Any) -> bytes:
     whole = {"messages": messages, "system": system}
     try:
         return msgspec.json.encode(whole, order="sorted")
-    except UnicodeEncodeError:  # half a surrogate pair: no UTF-8 has it, but an escape does
+    except UnicodeEncodeError:  # an unpaired surrogate cannot be UTF-8, but can be escaped
         return json.dumps(whole, sort_keys=True, separators=(",", ":"), default=repr).encode()
 
 
 def prompt_hash(document: bytes) -> str:
-    """SHA-256 of a prompt's canonical JSON, as hexadecimal digits."""
+    """SHA-256 of a prompt's canonical JSON, in hexadecimal."""
     return hashlib.sha256(document).hexdigest()
 
 
 def bind_redact(path: str) -> Redact:
-    """The function that `redact` names. PolicyError where it cannot be used."""
+    """The function that `redact` names. Raises PolicyError if it cannot be used."""
     module, _, name = path.partition(":")
     try:
         function: object = getattr(importlib.import_module(module), name)
@@ -83,40 +83,39 @@ def bind_redact(path: str) -> Redact:
 def redacted(value: Any, redact: Redact) -> Any:
     """A snapshot of a text, a system prompt or messages, with every text in it put through `redact`.
 
-    What is left as it is stands where the API has a place for it, and looks as the API has it: roles, the blocks' own types
-    and ids, the bytes of images and documents. Whatever a tool was given is the user's, by whatever name it goes. Raises what
-    `redact` raises; TypeError where it gives no text.
+    Unchanged are values that belong to the API's format: roles, block types and ids, the bytes of images and documents. A tool's
+    input is the user's and is redacted whatever its keys. Raises what `redact` raises, and TypeError if it does not return a str.
     """
     if isinstance(value, list):
-        return [_shaped(one, redact) for one in value]  # pyright: ignore[reportUnknownVariableType]
-    return _every(value, redact)
+        return [_redact_shaped(one, redact) for one in value]  # pyright: ignore[reportUnknownVariableType]
+    return _redact_all(value, redact)
 
 
-def _every(value: Any, redact: Redact) -> Any:
+def _redact_all(value: Any, redact: Redact) -> Any:
     if isinstance(value, str):
-        told = redact(value)
-        if not isinstance(told, str):
-            raise TypeError(f"redact returned {type(told).__name__}")
-        return told
+        replaced = redact(value)
+        if not isinstance(replaced, str):
+            raise TypeError(f"redact returned {type(replaced).__name__}")
+        return replaced
     if isinstance(value, list):
-        return [_every(one, redact) for one in value]  # pyright: ignore[reportUnknownVariableType]
+        return [_redact_all(one, redact) for one in value]  # pyright: ignore[reportUnknownVariableType]
     if isinstance(value, dict):
-        return {key: _every(one, redact) for key, one in value.items()}  # pyright: ignore[reportUnknownVariableType]
+        return {key: _redact_all(one, redact) for key, one in value.items()}  # pyright: ignore[reportUnknownVariableType]
     return value
 
 
-def _shaped(value: Any, redact: Redact) -> Any:
-    """A message, a block, or what is in a place of a block's that has a shape of its own."""
+def _redact_shaped(value: Any, redact: Redact) -> Any:
+    """A message, a block, or a field of a block that has a structure of its own."""
     if not isinstance(value, dict):
-        return _every(value, redact)
+        return _redact_all(value, redact)
     block = cast("dict[str, Any]", value)
-    return {key: _field(block, key, one, redact) for key, one in block.items()}
+    return {key: _redact_field(block, key, one, redact) for key, one in block.items()}
 
 
-def _field(block: dict[str, Any], key: str, value: Any, redact: Redact) -> Any:
+def _redact_field(block: dict[str, Any], key: str, value: Any, redact: Redact) -> Any:
     if isinstance(value, str):
-        own = key in _OWN and _OWN[key].fullmatch(value)
-        return value if own or (key == "data" and block.get("type") == "base64") else _every(value, redact)
+        is_api = key in _API_FIELDS and _API_FIELDS[key].fullmatch(value)
+        return value if is_api or (key == "data" and block.get("type") == "base64") else _redact_all(value, redact)
     if isinstance(value, list) and key in ("content", "citations"):
-        return [_shaped(one, redact) for one in value]  # pyright: ignore[reportUnknownVariableType]
-    return _shaped(value, redact) if key in ("source", "cache_control") else _every(value, redact)
+        return [_redact_shaped(one, redact) for one in value]  # pyright: ignore[reportUnknownVariableType]
+    return _redact_shaped(value, redact) if key in ("source", "cache_control") else _redact_all(value, redact)

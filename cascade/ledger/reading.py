@@ -1,4 +1,4 @@
-"""The ledger for a command: opened by its address for as long as it is read, its troubles as an error of the command line."""
+"""Opens the ledger for a command and turns its errors into the command line's."""
 
 from __future__ import annotations
 
@@ -6,18 +6,17 @@ from collections.abc import Generator
 from contextlib import contextmanager
 
 from cascade.core.errors import LedgerError
-from cascade.ledger.opening import address_of, open_reader
-from cascade.ledger.opening import told_address as where_told
+from cascade.ledger.opening import address_of, display_address, open_reader
 from cascade.ledger.stores import LedgerDown, Reader
 
-__all__ = ["address_of", "open_reader", "reading", "where_told"]
+__all__ = ["address_of", "display_address", "open_reader", "reading"]
 
 
 @contextmanager
 def reading(address: str | None) -> Generator[Reader]:
-    """A reader of the ledger at this address, as `opening` finds it.
+    """A reader of the ledger at this address (`opening`), closed at the end.
 
-    Raises LedgerError for whatever the database says, MissingExtra where it is a Postgres and its driver is not installed.
+    Raises LedgerError for every database error, MissingExtra if Postgres is named and its driver is not installed.
     """
     try:
         reader = open_reader(address)

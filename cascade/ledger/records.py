@@ -1,13 +1,13 @@
-"""What the ledger holds: entries of four kinds, chained per writer, and the sums that are kept beside them.
+"""What the ledger stores: entries of four kinds, chained per writer, and sums of them.
 
-An entry is (writer, seq, at, kind, request, body, digest). `body` is one of the structs below as JSON, its bytes kept as
-they were written: `digest` is taken over them and the digest before (`chain`). Text never stands in a body, only the salted
-digest of it; the text is kept apart (`content`) and can be removed without a break in the chain.
+An entry is (writer, seq, at, kind, request, body, digest). `body` is one of the structs below as JSON. Its bytes are stored as
+written, because `digest` covers them and the previous digest (`chain`). A body never holds text, only its salted digest; the text
+itself is stored separately (`content`) and can be removed without breaking the chain.
 
     request   once, before its first call (`commit`) or with its first step (`batched`)
-    open      only with `durability: commit`: a call is about to be made. Without a step it was never settled.
-    step      a call's outcome, with the reason why it went up
-    outcome   once: who answered, what it cost altogether
+    open      only with `durability: commit`: a call is about to be made. It has no step until it is settled.
+    step      a call's result, and the reason if it was escalated
+    outcome   once: who answered, and the total cost
 """
 
 from __future__ import annotations
@@ -42,14 +42,14 @@ __all__ = [
 Kind = Literal["request", "open", "step", "outcome"]
 
 BUCKET_S = 900
-"""Sums are kept by quarters of an hour: every time zone's midnight falls on one."""
+"""Sums are kept per quarter of an hour, because midnight in every time zone falls on one."""
 
 DAY_S = 86_400
-"""And by days (UTC): a long period has few of them."""
+"""Sums are kept per day (UTC) too, so that long periods are quick to read."""
 
 
 class RequestBody(msgspec.Struct, frozen=True, gc=False, omit_defaults=True):
-    """What was asked. `prompt_hash`: SHA-256 of system prompt and messages. `content`: digests of what is kept, by part."""
+    """A request. `prompt_hash`: SHA-256 of system prompt and messages. `content`: digests of the stored texts, by part."""
 
     policy: str
     policy_hash: str
@@ -70,7 +70,7 @@ _read_metadata = msgspec.json.Decoder(_Metadata)
 
 
 def matches(body: bytes | str, wanted: Mapping[str, str]) -> bool:
-    """Whether a request's body has all these names and values in its metadata; one that cannot be read (`verify` names it) has not."""
+    """Whether a request's metadata has all these names and values. False if the body cannot be read (`verify` reports that)."""
     try:
         metadata = _read_metadata.decode(body).metadata
     except msgspec.MsgspecError:
@@ -79,7 +79,7 @@ def matches(body: bytes | str, wanted: Mapping[str, str]) -> bool:
 
 
 class OpenBody(msgspec.Struct, frozen=True, gc=False, omit_defaults=True):
-    """A call that is about to be made; `bound`: the most it may cost, in nano-USD (0: not reckoned)."""
+    """A call that is about to be made. `bound`: the most it may cost, in nano-USD (0: not computed)."""
 
     index: int
     rung: str
@@ -88,9 +88,9 @@ class OpenBody(msgspec.Struct, frozen=True, gc=False, omit_defaults=True):
 
 
 class StepBody(msgspec.Struct, frozen=True, gc=False, omit_defaults=True):
-    """A call's outcome. `cost` in nano-USD; tokens as `core.messages.Usage` has them; `content`: the answer's digest.
+    """A call's result. `cost` in nano-USD; tokens as in `core.messages.Usage`; `content`: the answer's digest.
 
-    `is_estimate`: the endpoint did not say all its tokens; these, and the cost, are the most that they may have been.
+    `is_estimate`: the endpoint did not report all tokens; tokens and cost are upper bounds.
     """
 
     index: int
@@ -119,9 +119,9 @@ class StepBody(msgspec.Struct, frozen=True, gc=False, omit_defaults=True):
 
 
 class OutcomeBody(msgspec.Struct, frozen=True, gc=False, omit_defaults=True):
-    """How it ended. `error`: the error's class. `resolved`: an answer that stood, nothing degraded about it.
+    """How a request ended. `error`: the error's class. `resolved`: there is an answer, and it is not degraded.
 
-    `estimate`: what the baseline alone would have cost (nano-USD), from the tokens seen; None where the baseline answered.
+    `estimate`: what the baseline alone would have cost (nano-USD), from the tokens seen; None if the baseline answered.
     `slot`: see `core.modes`.
     """
 
@@ -144,7 +144,7 @@ class OutcomeBody(msgspec.Struct, frozen=True, gc=False, omit_defaults=True):
 
 @dataclass(frozen=True, slots=True)
 class Entry:
-    """One entry as it is stored. `id`: the order in which the store took it up; `at`: Unix seconds."""
+    """A stored entry. `id`: its number in the order of storing; `at`: Unix seconds."""
 
     id: int
     writer: str
@@ -158,7 +158,7 @@ class Entry:
 
 @dataclass(frozen=True, slots=True)
 class Content:
-    """A text that is kept: `part` is "prompt" (JSON of system and messages) or "step:0", "step:1" … (the answer's text)."""
+    """A stored text: `part` is "prompt" (JSON of system and messages) or "step:0", "step:1" … (the answer's text)."""
 
     request: str
     part: str
@@ -168,7 +168,7 @@ class Content:
 
 
 class SpendKey(NamedTuple):
-    """What steps are summed up by. A tuple, for it is made and looked up for every step."""
+    """What steps are summed by. A tuple, because one is made and looked up for every step."""
 
     bucket: int
     policy: str
@@ -181,9 +181,9 @@ class SpendKey(NamedTuple):
 
 
 class TrafficKey(NamedTuple):
-    """What requests are summed up by: `slot` is NO_SLOT, `rung` who answered, "" where nobody did.
+    """What requests are summed by: `slot` is NO_SLOT; `rung` is who answered, "" if nobody did.
 
-    And, in the arms cascade and holdout, once more by policy, arm and `slot` (see `core.modes`), the rest "".
+    Requests of the arms cascade and holdout are summed again by policy, arm and `slot` (see `core.modes`), with the rest "".
     """
 
     bucket: int
@@ -197,9 +197,9 @@ class TrafficKey(NamedTuple):
 
 @dataclass(frozen=True, slots=True)
 class OpenCall:
-    """A call that was announced and has no step yet; `step` its index, `bound` in nano-USD, the rest as in `SpendKey`.
+    """A call that was announced and has no step yet. `step`: its index; `bound` in nano-USD; the rest as in `SpendKey`.
 
-    One whose process was killed, or whose caller went away, stays: nobody knows what it cost.
+    It stays if its process was killed or its caller went away, because its cost is unknown.
     """
 
     request: str
@@ -214,16 +214,16 @@ class OpenCall:
 
 
 Row = tuple[int, float, Kind, str, bytes, bytes]
-"""An entry to be written: (seq, at, kind, request, body, digest)."""
+"""An entry to write: (seq, at, kind, request, body, digest)."""
 
 
 @dataclass(slots=True)
 class Batch:
-    """What one transaction writes. `entries`: of one writer, in order.
+    """The contents of one transaction. `entries`: one writer's, in order.
 
-    `spend`: steps, escalated (errors too), cost, input (whole prompt), output tokens, errors. `traffic`: requests, answers, resolved, escalated, cost, cost
-    squared (as a float: for intervals), estimate, estimated (requests that have one). `opened`: calls by (request, step);
-    `settled`: those of earlier batches that have their step in this one.
+    `spend`: steps, escalated (including errors), cost, input (whole prompt), output tokens, errors. `traffic`: requests, answers,
+    resolved, escalated, cost, cost squared (a float, for intervals), estimate, estimated (requests that have an estimate).
+    `opened`: announced calls by (request, step); `settled`: calls announced in earlier batches that have their step in this one.
     """
 
     entries: list[Row] = field(default_factory=list[Row])

@@ -1,7 +1,7 @@
-"""Requests out of entries: what is on record of each, put together again, in bounded memory.
+"""Puts each request's entries together again, in bounded memory.
 
-A request's entries lie close together, so only those that are not over are held; one that never ended (a kill, or it is still
-in flight) comes at the end.
+A request's entries lie close together, so only requests without an outcome are held. A request that never ended (its process was
+killed, or it is still running) comes last.
 """
 
 from __future__ import annotations
@@ -16,10 +16,10 @@ from cascade.core.errors import LedgerError
 from cascade.ledger.records import Entry, OpenBody, OutcomeBody, RequestBody, StepBody
 from cascade.ledger.stores import Reader
 
-__all__ = ["Gathered", "gather", "with_texts"]
+__all__ = ["RequestRecord", "gather", "with_texts"]
 
-_LONGEST_S = 3_600.0  # after the end of the time asked for, a request that began before it is waited for so long
-_AT_ONCE = 200  # requests whose texts are fetched together
+_LONGEST_S = 3_600.0  # outcomes are looked for so long after the end of the period
+_AT_ONCE = 200  # requests whose texts are read in one query
 
 _read_request = msgspec.json.Decoder(RequestBody).decode
 _read_open = msgspec.json.Decoder(OpenBody).decode
@@ -28,64 +28,64 @@ _read_outcome = msgspec.json.Decoder(OutcomeBody).decode
 
 
 @dataclass(slots=True)
-class Gathered:
-    """What is on record of one request. `steps`: (Unix seconds, step); `opens`: calls announced and not settled.
+class RequestRecord:
+    """All that is recorded of one request. `steps`: (Unix seconds, step); `open_calls`: announced calls without a step.
 
-    `texts`: by part, where they were asked for and are kept. `outcome` None: it never ended, as far as is known.
+    `texts`: by part, if they were requested and are stored. `outcome` None: no end is on record.
     """
 
     id: str
     at: float
     writer: str
-    asked: RequestBody
+    request: RequestBody
     steps: list[tuple[float, StepBody]] = field(default_factory=list[tuple[float, StepBody]])
-    opens: dict[int, OpenBody] = field(default_factory=dict[int, OpenBody])
+    open_calls: dict[int, OpenBody] = field(default_factory=dict[int, OpenBody])
     outcome: OutcomeBody | None = None
     ended: float | None = None
     texts: dict[str, str] = field(default_factory=dict[str, str])
 
 
-def gather(reader: Reader, since: float | None = None, until: float | None = None) -> Iterator[Gathered]:
-    """The requests that were taken up in [since, until), in the order in which they ended.
+def gather(reader: Reader, since: float | None = None, until: float | None = None) -> Iterator[RequestRecord]:
+    """The requests that began in [since, until), in the order in which they ended.
 
-    Raises LedgerDown, and LedgerError for an entry that cannot be read.
+    Raises LedgerDown, and LedgerError if an entry cannot be read.
     """
-    running: dict[str, Gathered] = {}
+    running: dict[str, RequestRecord] = {}
     for entry in reader.entries(since=since, until=None if until is None else until + _LONGEST_S):
         try:
             done = _add(running, entry, until)
         except msgspec.MsgspecError:
-            told = f"seq {entry.seq} of {entry.writer} cannot be read (`cascade ledger verify` says what became of it)"
-            raise LedgerError(f"{reader.where}: {told}") from None
+            message = f"seq {entry.seq} of {entry.writer} cannot be read (`cascade ledger verify` explains)"
+            raise LedgerError(f"{reader.where}: {message}") from None
         if done is not None:
             yield done
     yield from running.values()
 
 
-def _add(running: dict[str, Gathered], entry: Entry, until: float | None) -> Gathered | None:
+def _add(running: dict[str, RequestRecord], entry: Entry, until: float | None) -> RequestRecord | None:
     if entry.kind == "request":
         if until is None or entry.at < until:
-            running[entry.request] = Gathered(entry.request, entry.at, entry.writer, _read_request(entry.body))
+            running[entry.request] = RequestRecord(entry.request, entry.at, entry.writer, _read_request(entry.body))
         return None
     one = running.get(entry.request)
-    if one is None:  # it began before the time asked for
+    if one is None:  # it began before the period
         return None
     if entry.kind == "open":
         call = _read_open(entry.body)
-        one.opens[call.index] = call
+        one.open_calls[call.index] = call
     elif entry.kind == "step":
         step = _read_step(entry.body)
         one.steps.append((entry.at, step))
-        one.opens.pop(step.index, None)
+        one.open_calls.pop(step.index, None)
     else:
         one.outcome, one.ended = _read_outcome(entry.body), entry.at
         return running.pop(entry.request)
     return None
 
 
-def with_texts(reader: Reader, gathered: Iterator[Gathered]) -> Iterator[Gathered]:
-    """The same, each with the texts that are kept of it."""
-    while some := {one.id: one for one in islice(gathered, _AT_ONCE)}:
+def with_texts(reader: Reader, records: Iterator[RequestRecord]) -> Iterator[RequestRecord]:
+    """The same records, with their stored texts."""
+    while some := {one.id: one for one in islice(records, _AT_ONCE)}:
         for content in reader.contents(tuple(some)):
             some[content.request].texts[content.part] = content.text
         yield from some.values()

@@ -1,4 +1,4 @@
-"""What the writer and the readers need of a database; `sqlite` and `postgres` are the two that have it."""
+"""What the writer and the readers need from a database; implemented by `sqlite` and `postgres`."""
 
 from __future__ import annotations
 
@@ -15,22 +15,22 @@ Filter = Mapping[str, str]
 
 
 class LedgerDown(Exception):
-    """The database cannot be reached, read or written for now; one line: what, where, what to do. Never holds a row."""
+    """The database cannot be reached, read or written now. One line: what, where, how to fix it; never row contents."""
 
 
 class NoLedger(LedgerDown):
-    """There is none at this address: nothing was written yet."""
+    """There is no ledger at this address: nothing was written yet."""
 
 
 class Store(Protocol):
-    """One writer's connection, used by one thread at a time. Every method raises LedgerDown where it cannot do its work."""
+    """One writer's connection, used by one thread at a time. Every method raises LedgerDown if it fails."""
 
     def open(self, writer: str) -> None:
         """Connect, bring the schema up to date, register the writer."""
         ...
 
     def write(self, batch: Batch) -> None:
-        """Write it as one transaction; durable when this returns (`commit`), or with the engine's next sync (`batched`)."""
+        """Write a batch as one transaction. Durable when this returns (`commit`), or at the engine's next sync (`batched`)."""
         ...
 
     def remove_content(self, before: float) -> int:
@@ -51,11 +51,11 @@ class Reader(Protocol):
         ...
 
     def snapshot(self) -> AbstractContextManager[None]:
-        """All that is read inside is of one moment, whatever writers add meanwhile."""
+        """All reads inside see the same moment, whatever writers add meanwhile."""
         ...
 
     def writers(self) -> Sequence[str]:
-        """All writers, in the order they came."""
+        """All writers, oldest first."""
         ...
 
     def chain(self, writer: str) -> Iterator[Entry]:
@@ -63,7 +63,7 @@ class Reader(Protocol):
         ...
 
     def entries(self, *, after: int = 0, since: float | None = None, until: float | None = None) -> Iterator[Entry]:
-        """Entries in the order the store took them up: those with a larger id than `after`, in [since, until)."""
+        """Entries in the order of storing: those with an id above `after`, in [since, until)."""
         ...
 
     def last(self, count: int) -> Sequence[Entry]:
@@ -71,7 +71,7 @@ class Reader(Protocol):
         ...
 
     def contents(self, requests: Sequence[str]) -> Iterator[Content]:
-        """The texts that are kept of these requests."""
+        """The stored texts of these requests."""
         ...
 
     def find(self, where: Filter) -> Sequence[str]:
@@ -86,7 +86,7 @@ class Reader(Protocol):
         """Sums of steps over the buckets in [since, until), in Unix seconds, multiples of 900.
 
         (day, policy, task, workflow, key, arm, rung, model, steps, escalated, cost, input, output); `day`: bucket // 86400.
-        Whole days are read from the sums that are kept by days, the rest by quarters of an hour; not `by_days`: all.
+        Whole days are read from the daily sums, the rest from those of quarters of an hour; not `by_days`: all from the latter.
         """
         ...
 
@@ -94,7 +94,7 @@ class Reader(Protocol):
         """Sums of requests, the same way.
 
         (day, policy, task, workflow, arm, rung, slot, requests, answers, resolved, escalated, cost, cost squared, estimate, estimated).
-        Those of NO_SLOT are all requests; those of a slot count some of them once more (`records.TrafficKey`).
+        Rows with NO_SLOT count every request once; rows with a slot count some of them again (`records.TrafficKey`).
         """
         ...
 
@@ -103,14 +103,14 @@ class Reader(Protocol):
     ) -> int:
         """What the steps of a policy cost in [since, until), in nano-USD: whole quarters of an hour, the one of `since` too.
 
-        Of all of it (scope "policy"), or of one task, workflow, key or arm. A call that was announced (`durability: commit`)
-        and has no step counts as its bound, the most that it may have cost: its process was killed, or it is under way. Those
-        of the writers in `alive` do not: whoever asks has reserved them.
+        For the whole policy (scope "policy"), or one task, workflow, key or arm. A call that was announced (`durability: commit`)
+        and has no step counts at its bound, the most it may have cost. Calls of the writers in `alive` do not: the caller has
+        reserved them.
         """
         ...
 
     def large(self, at_least: int, since: float, until: float, most: int) -> Sequence[tuple[str, int]]:
-        """Requests that cost more than `at_least` nano-USD, the dearest first: (id, cost); at most `most`."""
+        """Requests that cost more than `at_least` nano-USD, most expensive first: (id, cost); at most `most`."""
         ...
 
     def close(self) -> None:

@@ -1,7 +1,7 @@
-"""What entries add up to: the writer adds them to each batch, `verifying` adds them up again and compares.
+"""Sums of entries: the writer adds them to each batch; `verifying.totals` computes them again and compares.
 
-A step counts in the quarter of an hour of its own entry, a request in that of its outcome's. `workflow` and `key` are the
-caller's, from the metadata; a request has escalated where more than one rung was asked.
+A step counts in the quarter of an hour of its own entry, a request in that of its outcome's entry. `workflow` and `key` come from the
+caller's metadata. A request has escalated if more than one rung was called.
 """
 
 from __future__ import annotations
@@ -27,22 +27,22 @@ __all__ = ["add_open", "add_outcome", "add_step", "bucket_of", "by_days", "parts
 
 _Key = TypeVar("_Key", SpendKey, TrafficKey)
 
-# For every step, in a quarter of the time that a named tuple's own takes.
+# Runs for every step; four times as fast as the named tuple's own constructor.
 _make: Callable[..., Any] = tuple.__new__  # pyright: ignore[reportUnknownMemberType, reportUnknownVariableType]
 
-_COMPARED = ("cascade", "holdout")  # the arms that a saving is measured between
+_COMPARED = ("cascade", "holdout")  # the arms between which a saving is measured
 
 
 def bucket_of(at: float) -> int:
-    """The quarter of an hour (its first Unix second) that a time falls into."""
+    """The start (Unix seconds) of the quarter of an hour that contains a time."""
     return int(at // BUCKET_S) * BUCKET_S
 
 
-def add_step(batch: Batch, at: float, asked: RequestBody, step: StepBody) -> None:
-    """Count a step. `at`: its entry's."""
-    metadata = asked.metadata
+def add_step(batch: Batch, at: float, request: RequestBody, step: StepBody) -> None:
+    """Count a step. `at`: its entry's time."""
+    metadata = request.metadata
     key = _make(SpendKey, (
-        bucket_of(at), asked.policy, asked.task, metadata.get("workflow", ""), metadata.get("key", ""), asked.arm, step.rung,
+        bucket_of(at), request.policy, request.task, metadata.get("workflow", ""), metadata.get("key", ""), request.arm, step.rung,
         step.model,
     ))  # fmt: skip
     sums = batch.spend.get(key)
@@ -56,33 +56,33 @@ def add_step(batch: Batch, at: float, asked: RequestBody, step: StepBody) -> Non
     sums[5] += step.reason == "error"
 
 
-def add_open(batch: Batch, at: float, asked: RequestBody, request: str, call: OpenBody) -> None:
-    """Count a call that is about to be made. `at`: its entry's."""
-    metadata = asked.metadata
-    batch.opened[request, call.index] = OpenCall(
-        request, call.index, at, asked.policy, asked.task, metadata.get("workflow", ""), metadata.get("key", ""),
-        asked.arm, call.bound,
+def add_open(batch: Batch, at: float, request: RequestBody, request_id: str, call: OpenBody) -> None:
+    """Count a call that is about to be made. `at`: its entry's time."""
+    metadata = request.metadata
+    batch.opened[request_id, call.index] = OpenCall(
+        request_id, call.index, at, request.policy, request.task, metadata.get("workflow", ""), metadata.get("key", ""),
+        request.arm, call.bound,
     )  # fmt: skip
 
 
-def settle_open(batch: Batch, request: str, step: int) -> None:
-    """A call that was announced has its step."""
-    if batch.opened.pop((request, step), None) is None:
-        batch.settled.append((request, step))
+def settle_open(batch: Batch, request_id: str, step: int) -> None:
+    """An announced call has its step now."""
+    if batch.opened.pop((request_id, step), None) is None:
+        batch.settled.append((request_id, step))
 
 
-def add_outcome(batch: Batch, at: float, asked: RequestBody, outcome: OutcomeBody) -> None:
-    """Count a request that is over. `at`: its outcome's entry's.
+def add_outcome(batch: Batch, at: float, request: RequestBody, outcome: OutcomeBody) -> None:
+    """Count a request that ended. `at`: its outcome's entry's time.
 
-    Once by all that it is summed up by but its slot; and, where a saving may be measured on it, once by its slot alone:
-    by both at once nearly every request would be a row of its own.
+    It is counted once by everything but its slot and, if a saving can be measured on it, again by its slot alone. By both
+    together, nearly every request would be a row of its own.
     """
     bucket = bucket_of(at)
     _count(batch, outcome, _make(TrafficKey, (
-        bucket, asked.policy, asked.task, asked.metadata.get("workflow", ""), outcome.arm, outcome.rung or "", NO_SLOT
+        bucket, request.policy, request.task, request.metadata.get("workflow", ""), outcome.arm, outcome.rung or "", NO_SLOT
     )))  # fmt: skip
     if outcome.arm in _COMPARED and outcome.slot != NO_SLOT:
-        _count(batch, outcome, _make(TrafficKey, (bucket, asked.policy, "", "", outcome.arm, "", outcome.slot)))
+        _count(batch, outcome, _make(TrafficKey, (bucket, request.policy, "", "", outcome.arm, "", outcome.slot)))
 
 
 def _count(batch: Batch, outcome: OutcomeBody, key: TrafficKey) -> None:
@@ -101,7 +101,7 @@ def _count(batch: Batch, outcome: OutcomeBody, key: TrafficKey) -> None:
 
 
 def by_days(sums: Mapping[_Key, Sequence[float]]) -> dict[_Key, list[float]]:
-    """The same, by days (UTC): what a long period is read from."""
+    """The same sums per day (UTC), for reading long periods."""
     found: dict[_Key, list[float]] = {}
     for key, added in sums.items():
         day = key._replace(bucket=key.bucket // DAY_S * DAY_S)
@@ -111,7 +111,7 @@ def by_days(sums: Mapping[_Key, Sequence[float]]) -> dict[_Key, list[float]]:
 
 
 def parts_of(table: str, since: int, until: int, *, by_days: bool) -> tuple[tuple[str, int, int], ...]:
-    """Which tables hold the sums of [since, until): the whole days from the days', what is before and after from the quarters'."""
+    """The tables to read for [since, until): daily sums for whole days, quarters of an hour before and after."""
     first, last = -(-since // DAY_S) * DAY_S, until // DAY_S * DAY_S
     if not by_days or first >= last:
         return ((table, since, until),)

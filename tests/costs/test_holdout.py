@@ -8,7 +8,7 @@ from scipy import stats
 from cascade.core.modes import NO_SLOT, SLOTS
 from cascade.costs import Measured, TooFew, TrafficRow, costs, measure
 from cascade.costs.holdout import student_t
-from cascade.costs.rows import Books
+from cascade.costs.rows import PeriodSums
 
 from .traffic import roll, traffic
 
@@ -76,8 +76,8 @@ def test_a_customer_who_is_all_of_an_arm_makes_it_unmeasurable() -> None:
     ):
         found = measure(rows)
         assert isinstance(found, TooFew)
-        assert "of 64 slots" in found.why
-        (saving,) = costs(Books(traffic=asked(rows), slots=tuple(rows)), Books(), "task").savings
+        assert "of 64 slots" in found.reason
+        (saving,) = costs(PeriodSums(traffic=asked(rows), slots=tuple(rows)), PeriodSums(), "task").savings
         assert (saving.basis, saving.interval) == ("estimate", None)
         assert any(note.startswith("not measured") for note in saving.notes)
 
@@ -96,9 +96,11 @@ def test_only_days_on_which_both_arms_had_requests_are_compared() -> None:
 def test_a_share_that_was_changed_within_the_period_is_told() -> None:
     """The arms would differ by their days, not by who answered."""
     steady = [*even("cascade", 9, 30), *even("holdout", 1, 100)]
-    assert not saved_of([*steady, *even("cascade", 9, 30, day=20_001), *even("holdout", 1, 99, day=20_001)]).moved
+    assert not saved_of(
+        [*steady, *even("cascade", 9, 30, day=20_001), *even("holdout", 1, 99, day=20_001)]
+    ).share_changed
     moved = saved_of([*steady, *even("cascade", 5, 30, day=20_001), *even("holdout", 5, 99, day=20_001)])
-    assert moved.moved
+    assert moved.share_changed
 
 
 def test_a_free_baseline_saves_nothing_that_could_be_measured() -> None:

@@ -123,12 +123,12 @@ def test_who_finds_somebody_writing_is_served_and_a_fork_waits_for_whoever_write
         first = pool.submit(lambda: wait(ask(desk.hook, "first")))
         desk.by.get(timeout=LONG_S)
         rest = [pool.submit(lambda name=f"r{n}": wait(ask(desk.hook, name))) for n in range(7)]
-        holding = pool.submit(desk.writer.hold)
+        holding = pool.submit(desk.writer.pause)
         assert not holding.done()
         desk.go.set()
         holding.result(LONG_S)
         assert not desk.path.with_name("ledger.db-wal").exists()
-        desk.writer.release()
+        desk.writer.resume()
         for one in (first, *rest):
             one.result(LONG_S)
     requests = desk.requests()
@@ -170,7 +170,7 @@ def test_a_redact_that_asks_leaves_the_pen_with_who_writes(desk: Runtime) -> Non
 
     def ask_meanwhile() -> None:
         asked.extend(ask(desk.hook, "b"))
-        desk.writer.lead(asked[-1])
+        desk.writer.write_until(asked[-1])
 
     _asks.append(ask_meanwhile)
     wait(ask(desk.hook, "a", "ask meanwhile"))

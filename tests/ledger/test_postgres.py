@@ -139,7 +139,7 @@ def test_a_batch_that_was_written_is_not_written_again(postgres_database: str) -
     reader = PostgresReader(postgres_database)
     assert [entry.digest for entry in reader.entries()] == [b"\1", b"\2"]
     assert reader.spent("support", "policy", "", AT, AT + 1) == 5
-    with pytest.raises(LedgerDown, match="another process writes under this one's name"):
+    with pytest.raises(LedgerDown, match="under the same writer name"):
         store.write(Batch(entries=[(n, AT, "open", "r", b"{}", b"") for n in (2, 3)]))
     store.write(Batch(entries=[(3, AT, "open", "r", b"{}", b"")]))
     assert len(reader.last(10)) == 3
@@ -262,7 +262,7 @@ def test_an_address_that_leads_nowhere_is_one_line(postgres_server: PostgresServ
         (url.rpartition("/")[0] + "/absent", 'refuses the connection: database "absent" does not exist'),
         (url.replace("postgres:", "nobody:"), 'refuses the connection: role "nobody" does not exist'),
         (url + "?nonsense=s3cret", "cannot be reached"),
-        (url.replace(str(postgres_server.port), "nowhere"), "a value cannot be used"),
+        (url.replace(str(postgres_server.port), "nowhere"), "a value cannot be used|cannot be reached"),
         (
             url.replace("s3cret", "s3cret/@[?"),
             "cannot be reached|a value cannot be used|refuses the connection|no ledger yet",
@@ -304,7 +304,7 @@ def test_a_newer_ledger_and_a_stranger_are_left_alone(postgres_database: str) ->
     with psycopg.connect(postgres_database) as connection:
         connection.execute("DROP TABLE cascade_ledger.version")
         connection.execute("CREATE TABLE cascade_ledger.entries (mine int)")
-    with pytest.raises(LedgerDown, match="does not hold what a ledger holds"):
+    with pytest.raises(LedgerDown, match="is not a ledger"):
         PostgresStore(postgres_database).open("one")
 
 
@@ -316,7 +316,7 @@ def test_every_form_of_the_address_will_do(postgres_database: str) -> None:
         store = PostgresStore(postgres_database.replace("postgresql", scheme, 1))
         store.open(scheme)
         with store._working() as within:
-            assert within.exec_driver_sql("SHOW synchronous_commit").scalar_one() == "on"
+            assert within.execute("SHOW synchronous_commit").fetchone()[0] == "on"
         store.close()
 
 

@@ -11,7 +11,7 @@ import pytest
 
 from cascade.core.budgets import ApplicableBudget
 from cascade.ledger.opening import open_reader
-from cascade.ledger.spent import Seeding
+from cascade.ledger.spent import SpentLookup
 from cascade.ledger.stores import LedgerDown, Reader
 from tests.ledger.books import AT, fill
 
@@ -41,7 +41,7 @@ def test_a_server_that_hangs_is_asked_by_one_caller_and_then_left_alone() -> Non
             looked.append(clock.now)
             return open_reader(address, seconds=0.2)
 
-        seed = Seeding("postgresql://there", look, lambda: (), clock, 0.2)
+        seed = SpentLookup("postgresql://there", look, lambda: (), clock, 0.2)
 
         def ask(_: int) -> str:
             with pytest.raises(LedgerDown) as down:
@@ -66,10 +66,10 @@ def test_a_ledger_that_is_not_there_has_spent_nothing_and_one_that_is_not_readab
 ) -> None:
     """Nothing, then an error for as long as it is damaged, then what is in it: also what waits to be written by then."""
     path, clock = tmp_path / "ledger.db", Clock()
-    seed = Seeding(str(path), lambda: open_reader(path), lambda: (), clock)
+    seed = SpentLookup(str(path), lambda: open_reader(path), lambda: (), clock)
     assert seed(CLAIM) == 0
     path.write_bytes(b"a power loss" * 500)
-    with pytest.raises(LedgerDown, match="no SQLite file"):
+    with pytest.raises(LedgerDown, match="NOTADB"):
         seed(CLAIM)
     path.unlink()
     fill(path, requests=2)

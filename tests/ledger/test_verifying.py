@@ -16,7 +16,7 @@ from cascade.ledger.postgres.store import PostgresReader, PostgresStore
 from cascade.ledger.records import Batch, OutcomeBody, RequestBody, StepBody
 from cascade.ledger.sqlite.store import SqliteReader, SqliteStore
 from cascade.ledger.sums import add_outcome, add_step
-from cascade.ledger.verifying.verification import Finding, Head, Verified, heads, read_heads, verify, write_heads
+from cascade.ledger.verifying.verification import Finding, Head, Verification, heads, read_heads, verify, write_heads
 
 from .books import AT, Writer, fill, tamper
 
@@ -29,20 +29,20 @@ def path(tmp_path: Path) -> Path:
     return made
 
 
-def look(path: Path, against: Mapping[str, Head] | None = None) -> Verified:
+def look(path: Path, against: Mapping[str, Head] | None = None) -> Verification:
     """Verify a file."""
     with closing(SqliteReader(path)) as reader:
         return verify(reader, against)
 
 
-def chained(found: Verified) -> list[Finding]:
+def chained(found: Verification) -> list[Finding]:
     """What was found in the chains, without what follows from it for sums and texts."""
     return [one for one in found.findings if one.kind not in ("sum", "orphan", "text")]
 
 
-def sums(found: Verified) -> list[str]:
+def sums(found: Verification) -> list[str]:
     """What was found in the sums."""
-    return [one.told for one in found.findings if one.kind == "sum"]
+    return [one.message for one in found.findings if one.kind == "sum"]
 
 
 # The entries of a writer's first requests: request 0 is seq 1..3 (request, step, outcome), request 1 is seq 4..7.
@@ -89,7 +89,7 @@ def test_a_row_that_was_rewritten_with_a_digest_of_its_own_is_found_by_the_next(
     tamper(path, f"UPDATE entries SET body = '{forged.decode()}', digest = x'{digest.hex()}' WHERE {ONE} AND seq = 5")
     [one] = chained(look(path))
     assert (one.kind, one.seq) == ("changed", 6)
-    assert "or the one before it" in one.told
+    assert "or the one before it" in one.message
 
 
 def test_a_deleted_row_is_found(path: Path) -> None:
@@ -98,7 +98,7 @@ def test_a_deleted_row_is_found(path: Path) -> None:
     found = look(path)
     [one] = chained(found)
     assert (one.kind, one.writer, one.seq, one.last) == ("missing", "one", 5, 5)
-    assert "seq 6 (step of request one-1)" in one.told
+    assert "seq 6 (step of request one-1)" in one.message
     assert any("steps 2, not 1" in told for told in sums(found))
 
 
@@ -140,7 +140,7 @@ def test_two_swapped_rows_are_found(path: Path, first: int, second: int, what: s
     tamper(path, *swap)
     found = [one for one in chained(look(path)) if one.kind != "unreadable"]
     assert [(one.kind, one.writer, one.seq) for one in found] == [("swapped", "one", first)]
-    assert f"and seq {second} were swapped" in found[0].told
+    assert f"and seq {second} were swapped" in found[0].message
 
 
 def test_a_copy_is_found(path: Path) -> None:
@@ -152,7 +152,7 @@ def test_a_copy_is_found(path: Path) -> None:
     )  # fmt: skip
     [one] = chained(look(path))
     assert (one.kind, one.seq, one.request) == ("duplicate", 15, "one-1")
-    assert "copy of seq 5" in one.told
+    assert "copy of seq 5" in one.message
 
 
 def test_a_row_put_in_between_is_found(path: Path) -> None:
@@ -165,7 +165,7 @@ def test_a_row_put_in_between_is_found(path: Path) -> None:
     )  # fmt: skip
     found = look(path)
     assert [(one.kind, one.seq, one.last) for one in chained(found)] == [("duplicate", 9, 9), ("moved", 10, 15)]
-    assert "seq 15 were moved, they began at seq 9" in chained(found)[1].told
+    assert "seq 15 were moved, they began at seq 9" in chained(found)[1].message
 
 
 def test_a_row_of_no_request_and_one_that_cannot_be_read_are_told(path: Path) -> None:
@@ -187,8 +187,8 @@ def test_a_changed_text_is_found(path: Path) -> None:
     assert [(one.kind, one.writer, one.seq, one.request) for one in found.findings] == [
         ("text", "one", 4, "one-1"), ("text", "two", 8, "two-2"),
     ]  # fmt: skip
-    assert "step:1" in found.findings[0].told
-    assert "other words" not in found.findings[0].told
+    assert "step:1" in found.findings[0].message
+    assert "other words" not in found.findings[0].message
 
 
 def test_a_cut_tail_is_found_with_heads_and_only_with_them(path: Path) -> None:
@@ -316,7 +316,7 @@ def test_heads_are_a_file_of_their_own(path: Path) -> None:
     """What is written is read back the same; what is no file of heads is refused in one line."""
     made = look(path).heads
     assert read_heads(write_heads(made), "heads.json") == made
-    with pytest.raises(LedgerError, match=r"old\.json: is no file of heads: .*write-heads"):
+    with pytest.raises(LedgerError, match=r"old\.json: not a file of heads: .*write-heads"):
         read_heads(b'{"version": 2, "heads": {}}', "old.json")
 
 

@@ -16,7 +16,7 @@ from cascade.core.errors import BudgetExceeded, ConfigurationError, PolicyError
 from cascade.core.policy.operations import Ledger
 from cascade.hooks import Ended
 from cascade.ledger.hook import LedgerHook
-from cascade.ledger.opening import address_of, open_ledger, seed_of, told_address
+from cascade.ledger.opening import address_of, display_address, open_ledger, spent_lookup
 from cascade.ledger.prompts import redacted
 from cascade.ledger.sqlite.store import SqliteReader
 from cascade.ledger.writing.limits import Bounds
@@ -306,7 +306,7 @@ def test_drivers_of_one_ledger_share_a_writer_and_budgets_see_what_it_has_not_wr
     claim = ApplicableBudget(
         "test", "test", "policy", "test", "daily", "2026-11-18", NOW - 1e5, NOW + 1e9, 1, 0.8, "alert"
     )
-    seed = seed_of(path)
+    seed = spent_lookup(path)
     assert seed(claim) == 0
     writer = open_ledger(path, Ledger())
     assert open_ledger(str(path), Ledger(content=True)) is writer
@@ -347,9 +347,9 @@ def test_where_the_ledger_is(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) ->
     monkeypatch.delenv("CASCADE_LEDGER", raising=False)
     assert address_of() == str(tmp_path / "ledger.db")
     monkeypatch.setenv("CASCADE_LEDGER", "postgresql://me:hunter2@db:5432/books?sslmode=require")
-    assert told_address(address_of()) == "postgresql://db:5432/books"
+    assert display_address(address_of()) == "postgresql://db:5432/books"
     assert address_of("x.db") == str(Path.cwd() / "x.db")
-    with pytest.raises(ConfigurationError, match="no ledger's address") as refused:
+    with pytest.raises(ConfigurationError, match="invalid ledger address") as refused:
         open_ledger("mysql://me:hunter2@db", Ledger())
     assert "hunter2" not in str(refused.value)
     with pytest.raises(ConfigurationError, match="host or port cannot be read") as unread:

@@ -84,13 +84,13 @@ def test_it_is_tried_again_at_growing_intervals(path: Path) -> None:
     scene = Scene(path, COMMIT, Bounds(retry_s=1, longest_retry_s=4))
     scene.ask("a")[0].result(LONG_S)
     for seconds in (1, 2, 4, 4):
-        assert "is no SQLite file" in str(scene.next())
+        assert "NOTADB" in str(scene.next())
         scene.clock.until_it_waits(seconds)
         scene.clock.pass_by(seconds - 0.25)
         scene.clock.until_it_waits(0.25)
         assert scene.nothing_yet()
         scene.clock.pass_by(0.25)
-    assert "is no SQLite file" in str(scene.next())
+    assert "NOTADB" in str(scene.next())
     path.unlink()
     scene.flush()
     assert scene.kinds("a") == ["request", "open", "step", "outcome"]

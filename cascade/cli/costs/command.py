@@ -13,7 +13,7 @@ from cascade.cli.mode import named_policy
 from cascade.cli.output import print_json
 from cascade.core.errors import ConfigurationError, PolicyError
 from cascade.core.policy import Policy
-from cascade.costs import BYS, Books, By, Period, costs, read_since
+from cascade.costs import BYS, By, Period, PeriodSums, costs, read_since
 from cascade.ledger.reading import reading
 from cascade.ledger.stores import Reader
 
@@ -68,8 +68,8 @@ def _asked(wish: CostsOptions) -> tuple[str | None, int | None]:
 
 def _read(reader: Reader, wish: CostsOptions, period: Period, policy: str | None, limit: int | None) -> Account:
     earlier = period.before
-    now = Books.of(reader.spend(period.since, period.until), reader.traffic(period.since, period.until), policy)
-    before = Books.of(
+    now = PeriodSums.of(reader.spend(period.since, period.until), reader.traffic(period.since, period.until), policy)
+    before = PeriodSums.of(
         reader.spend(earlier.since, earlier.until), reader.traffic(earlier.since, earlier.until), policy
     )  # fmt: skip
     large = None

@@ -133,7 +133,7 @@ def show_account(account: Account) -> None:
     """For people."""
     found, total = account.costs, account.costs.total
     of = f" · policy {account.policy}" if account.policy is not None else ""
-    stdout.print(f"{account.period.told} · {account.where}{of}")
+    stdout.print(f"{account.period.label} · {account.where}{of}")
     if not total.steps and not total.requests:
         whose = "" if account.policy is None else f" by policy {account.policy!r}"
         stdout.print(f"nothing was spent{whose} in this period (--since goes further back)")

@@ -22,7 +22,7 @@ from cascade.ledger.exporting import line_of, write_parquet
 from cascade.ledger.reading import reading
 from cascade.ledger.records import Entry
 from cascade.ledger.requests import gather, with_texts
-from cascade.ledger.verifying.verification import Verified, read_heads, verify, write_heads
+from cascade.ledger.verifying.verification import Verification, read_heads, verify, write_heads
 
 __all__ = ["ExportOptions", "follow", "run_erase", "run_export", "run_tail", "run_verify"]
 
@@ -59,7 +59,7 @@ def run_verify(ledger: str | None, heads: Path | None, write_to: Path | None, *,
     )  # fmt: skip
     with reading(ledger) as reader, bar:
         looking = bar.add_task("", total=None)
-        found = verify(reader, against, tell=lambda entries: bar.update(looking, completed=entries))
+        found = verify(reader, against, progress=lambda entries: bar.update(looking, completed=entries))
     # Heads of a chain that lost its end must not take the place of those that show it.
     written = write_to is not None and not any(one.kind in _UNSAFE for one in found.findings)
     if write_to is not None and written:
@@ -67,7 +67,10 @@ def run_verify(ledger: str | None, heads: Path | None, write_to: Path | None, *,
             file.write(write_heads(found.heads))
     if as_json:
         fields = {name: getattr(found, name) for name in ("writers", "entries", "texts", "unsettled", "more")}
-        listed = [{key: value for key, value in asdict(one).items() if value is not None} for one in found.findings]
+        listed = [
+            {"told" if key == "message" else key: value for key, value in asdict(one).items() if value is not None}
+            for one in found.findings
+        ]
         held = {name: msgspec.structs.asdict(head) for name, head in found.heads.items()}
         print_json({"ledger": found.where, "sound": found.is_sound, **fields, "findings": listed, "heads": held})
     else:
@@ -77,9 +80,9 @@ def run_verify(ledger: str | None, heads: Path | None, write_to: Path | None, *,
     return 0 if found.is_sound else 3
 
 
-def _tell(found: Verified) -> None:
+def _tell(found: Verification) -> None:
     for one in found.findings[:_SHOWN]:
-        stdout.print(one.told)
+        stdout.print(one.message)
     count = len(found.findings) + found.more
     if count > _SHOWN:
         stdout.print(f"and {count - _SHOWN:,} more (--json lists {'the first' if found.more else 'them'})")

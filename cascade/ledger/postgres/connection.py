@@ -1,8 +1,7 @@
-"""One connection to Postgres as the ledger has it: every wait bounded, errors in one line, the schema up to date.
+"""A connection to the Postgres ledger: every wait is bounded, errors fit on one line, the schema is up to date.
 
-A server's own time-outs do not help where the server hangs or the network is gone: each wait for it ends here, after
-the seconds that the session was given, and the connection with it. What is set is set for a transaction, never for the
-session: it holds behind a pooler, too.
+A server's own timeouts do not help if the server hangs or the network is gone. So each wait ends here after the session's seconds,
+and closes the connection. Settings are made per transaction and never per session, so they also work behind a pooler.
 """
 
 from __future__ import annotations
@@ -14,142 +13,142 @@ import time
 from collections.abc import Generator
 from contextlib import contextmanager, suppress
 from functools import lru_cache
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 from cascade.core.errors import MissingExtra
 from cascade.ledger.postgres.schema import MIGRATIONS, SCHEMA
 from cascade.ledger.stores import LedgerDown, NoLedger
 
-if TYPE_CHECKING:
-    from sqlalchemy import Connection, Engine
+__all__ = ["ORDER", "Connection", "Session", "display_address", "require", "scalar", "transaction"]
 
-__all__ = ["ORDER", "Session", "require", "told_address"]
+Connection = Any
+"""psycopg's, as `_bounded_class` extends it. Its types take literal SQL only, and some of this is made of constants."""
 
 _CONNECT_S = 3
-_MIGRATE_S = 10.0  # many processes may start at once: each waits its turn
-_GRACE_S = 1.0  # what the server may take to tell that its time is up
+_MIGRATE_S = 10.0  # many processes may start at once, and migrate one after another
+_GRACE_S = 1.0  # for the server to report its own timeout
 
 ORDER = 0x4341_5343_0001
-"""The advisory lock that writers share and who wants their order waits for."""
+"""An advisory lock: writers share it; a reader that needs their order takes it alone."""
 _MIGRATING = 0x4341_5343_0002
 
 _TROUBLES = {
-    "53100": "the disk is full (make room; rows wait meanwhile)",
-    "53": "is short of memory or connections (raise its limits, or end what holds them)",
-    "57014": "took too long (end what holds it up; the query was cancelled)",
-    "55P03": "another session holds it (end what holds it)",
-    "57P": "is starting or shutting down (rows wait meanwhile)",
+    "53100": "the disk is full (free some space; entries wait in memory)",
+    "53": "is short of memory or connections (raise its limits, or close some)",
+    "57014": "the query took too long and was cancelled (end what blocks it)",
+    "55P03": "locked by another session (end that session)",
+    "57P": "is starting or shutting down (entries wait in memory)",
     "25006": "is read-only (name the primary server)",
     "42501": "access is refused (grant the user the rights on its schema)",
-    "3F": "there is no schema for it (grant the user CREATE on the database)",
-    "40": "another transaction was in its way (it is tried again)",
+    "3F": "its schema is missing (grant the user CREATE on the database)",
+    "40": "conflicted with another transaction (it is tried again)",
     "23505": "another transaction writes the same rows (give each process its own writer's name)",
     "XX001": "the database is damaged (restore it from a backup)",
     "XX002": "the database is damaged (restore it from a backup)",
     "58": "the server's disk failed (check it)",
-    "08": "the connection broke (rows wait meanwhile)",
-    "": "cannot be reached (check that it runs, and the address; rows wait meanwhile)",
+    "08": "the connection broke (entries wait in memory)",
+    "": "cannot be reached (check that it runs, and the address; entries wait in memory)",
 }
 
 _REFUSED = re.compile(r"FATAL: +(.+)")
-"""The server's own words: it knows no password, and repeats none."""
+"""The server's message, which never contains a password."""
 
 
 def require() -> None:
-    """Raise MissingExtra where what Postgres needs is not installed."""
+    """Raise MissingExtra if psycopg is not installed."""
     try:
         import psycopg  # noqa: F401, PLC0415 # pyright: ignore[reportUnusedImport]
-        import sqlalchemy  # noqa: F401, PLC0415 # pyright: ignore[reportUnusedImport]
-    except ImportError:  # psycopg's own, too: it is there, and libpq is not
+    except ImportError:  # also raised by psycopg itself, if libpq is missing
         raise MissingExtra("a ledger in Postgres", "postgres") from None
 
 
-def told_address(url: str) -> str:
-    """The address without user, password and parameters: nothing up to the last `@`, whatever a password holds."""
+def display_address(url: str) -> str:
+    """The address without user, password and parameters: everything up to the last `@` is removed, whatever a password contains."""
     scheme, _, rest = url.partition("://")
     return f"{scheme}://{re.split('[?#]', rest.rpartition('@')[2])[0]}"
 
 
 class Session:
-    """Connects, and tells errors. `seconds`: the most that one statement may take."""
+    """Connects, migrates and translates errors. `seconds`: the time limit of a statement."""
 
-    __slots__ = ("_engine", "_url", "seconds", "where")
+    __slots__ = ("_url", "seconds", "where")
 
     def __init__(self, url: str, *, seconds: float) -> None:
         require()
-        self._url = re.sub(r"^postgres(ql)?(\+psycopg)?://", "postgresql+psycopg://", url)
-        self.where, self.seconds = told_address(url), seconds
-        self._engine: Engine | None = None
+        self._url = re.sub(r"^postgres(ql)?(\+psycopg)?://", "postgresql://", url)
+        self.where, self.seconds = display_address(url), seconds
 
     def connect(self) -> Connection:
-        """Connect, and bring the schema up to date. Raises LedgerDown."""
-        with self.told():
-            if self._engine is None:
-                self._engine = _engine_of(self._url, self.seconds)
-            return self._engine.connect()
+        """Connect. Raises LedgerDown."""
+        from psycopg.conninfo import conninfo_to_dict  # noqa: PLC0415 - an extra
+
+        # The kernel, too, detects a peer that is gone without a word.
+        defaults = {
+            "connect_timeout": _CONNECT_S, "keepalives_idle": 5, "keepalives_interval": 2, "keepalives_count": 3,
+            "tcp_user_timeout": int(self.seconds * 1000), "application_name": "cascade",
+        }  # fmt: skip
+        with self.translate_errors():
+            connection = _bounded_class().connect(**{**defaults, **conninfo_to_dict(self._url)})
+        connection.patience = self.seconds + _GRACE_S
+        return connection
 
     @contextmanager
-    def told(self) -> Generator[None]:
-        """Every error of Postgres and of the network as LedgerDown. None holds what was to be written, nor a password."""
+    def translate_errors(self) -> Generator[None]:
+        """Raise every Postgres and network error as LedgerDown, without row contents or passwords."""
         from psycopg import Error  # noqa: PLC0415 - an extra
-        from sqlalchemy.exc import DBAPIError, SQLAlchemyError  # noqa: PLC0415 - an extra
 
         try:
             yield
-        except DBAPIError as error:
-            raise self._down(error.orig) from None
         except (Error, OSError) as error:
             raise self._down(error) from None
-        except (SQLAlchemyError, ValueError, OverflowError) as error:
+        except (ValueError, OverflowError) as error:
             raise LedgerDown(f"{self.where}: a value cannot be used [{type(error).__name__}]") from None
 
     def _down(self, error: BaseException | None) -> LedgerDown:
         code: str = getattr(error, "sqlstate", None) or ""
-        refused = None if code else _REFUSED.search(str(error))  # a connection that is not made comes without a code
+        refused = None if code else _REFUSED.search(str(error))  # a failed connection has no code
         if refused is not None:
             return LedgerDown(f"{self.where}: refuses the connection: {refused[1][:200]} (check the address)")
         trouble = next(
             (_TROUBLES[part] for part in (code, code[:3], code[:2]) if part in _TROUBLES),
-            "does not hold what a ledger holds (name another database)",
+            "is not a ledger, or is damaged (name another database)",
         )
         return LedgerDown(f"{self.where}: {trouble} [{code or type(error).__name__}]")
 
     def begin(self, connection: Connection, more: str = "") -> None:
-        """Set what holds for this transaction; `more`: what else is selected in this round trip."""
-        from sqlalchemy import text  # noqa: PLC0415 - an extra
-
+        """Make this transaction's settings. `more`: further columns to select in the same round trip."""
         milliseconds = str(int(self.seconds * 1000))
         question = (
-            "SELECT set_config('search_path', :schema, true),"
-            " set_config('statement_timeout', :ms, true), set_config('lock_timeout', :ms, true),"
-            " set_config('idle_in_transaction_session_timeout', :ms, true),"
-            # A server that waits for more than its own disk goes on doing so.
+            "SELECT set_config('search_path', %(schema)s, true),"
+            " set_config('statement_timeout', %(ms)s, true), set_config('lock_timeout', %(ms)s, true),"
+            " set_config('idle_in_transaction_session_timeout', %(ms)s, true),"
+            # Stricter settings of the server (waiting for replicas) are kept.
             " CASE WHEN current_setting('synchronous_commit') IN ('off', 'local', 'remote_write')"
             f" THEN set_config('synchronous_commit', 'on', true) END{more}"
         )
-        connection.execute(text(question), {"schema": SCHEMA, "ms": milliseconds})
+        connection.execute(question, {"schema": SCHEMA, "ms": milliseconds})
 
     def migrate(self, connection: Connection, *, make: bool) -> None:
-        """Bring the schema up to date; a newer one is left alone. Without `make`, LedgerDown where there is none at all."""
-        with self.told():
-            with connection.begin():
+        """Bring the schema up to date; a newer one is left alone. Raises NoLedger if there is none and not `make`."""
+        with self.translate_errors():
+            with transaction(connection):
                 self.begin(connection)
                 made = self._version(connection)
             if made == len(MIGRATIONS):
                 return
             if made is None and not make:
-                raise NoLedger(f"{self.where}: there is no ledger yet (ask something first, or name another)")
-            with connection.begin():
+                raise NoLedger(f"{self.where}: there is no ledger yet (send a request first, or name another)")
+            with transaction(connection):
                 self._migrate(connection)
 
     def _migrate(self, connection: Connection) -> None:
         ms = str(int(_MIGRATE_S * 1000))
-        execute = connection.exec_driver_sql
+        execute = connection.execute
         self.begin(connection)
         execute("SELECT set_config('statement_timeout', %s, true), set_config('lock_timeout', %s, true)", (ms, ms))
         with _patience(connection, _MIGRATE_S):
             execute("SELECT pg_advisory_xact_lock(%s)", (_MIGRATING,))
-            made = self._version(connection) or 0  # again, now that nobody else can migrate it
+            made = self._version(connection) or 0  # read again, now under the lock
             if not made:
                 execute(f"CREATE SCHEMA IF NOT EXISTS {SCHEMA}")
             for migration in MIGRATIONS[made:]:
@@ -158,12 +157,12 @@ class Session:
             execute("UPDATE version SET made = %s", (len(MIGRATIONS),))
 
     def _version(self, connection: Connection) -> int | None:
-        execute = connection.exec_driver_sql
-        # Not to_regclass: what it has cached may be older than the lock that was just waited for.
+        execute = connection.execute
+        # Not to_regclass: its cache may be older than the lock just acquired.
         there = "SELECT EXISTS (SELECT FROM pg_catalog.pg_tables WHERE schemaname = %s AND tablename = 'version')"
-        if not execute(there, (SCHEMA,)).scalar_one():
+        if not scalar(execute(there, (SCHEMA,))):
             return None
-        made = int(execute("SELECT made FROM version").scalar_one())
+        made = int(scalar(execute("SELECT made FROM version")))
         if made > len(MIGRATIONS):
             raise LedgerDown(
                 f"{self.where}: was written by a newer cascade (its version {made}, known here: {len(MIGRATIONS)};"
@@ -171,48 +170,18 @@ class Session:
             )
         return made
 
-    def end(self, connection: Connection | None) -> None:
-        """Disconnect, without another word to a server that may not answer."""
-        if connection is not None:
-            with suppress(Exception):  # it is of no use any more, whatever it says
-                connection.invalidate()
-            with suppress(Exception):  # as above
-                connection.close()
-
-
-def _engine_of(url: str, seconds: float) -> Engine:
-    from sqlalchemy import create_engine, make_url  # noqa: PLC0415 - an extra
-    from sqlalchemy.pool import NullPool  # noqa: PLC0415 - an extra
-
-    bounded, parsed = _bounded_class(), make_url(url)
-    arguments, given = parsed.get_dialect()().create_connect_args(parsed)
-    # A peer that is gone without a word is found out by the kernel, too.
-    usual = {
-        "connect_timeout": _CONNECT_S, "keepalives_idle": 5, "keepalives_interval": 2, "keepalives_count": 3,
-        "tcp_user_timeout": int(seconds * 1000), "application_name": "cascade",
-    }  # fmt: skip
-
-    def connect() -> Any:
-        connection = bounded.connect(*arguments, **{**usual, **given})
-        connection.patience = seconds + _GRACE_S
-        return connection
-
-    return create_engine(
-        "postgresql+psycopg://", creator=connect, poolclass=NullPool, hide_parameters=True, use_native_hstore=False
-    )
-
 
 @lru_cache(maxsize=1)
 def _bounded_class() -> Any:
     import psycopg  # noqa: PLC0415 - an extra
 
     class Bounded(psycopg.Connection[Any]):
-        """A connection that is closed where an answer takes longer than `patience`, in seconds."""
+        """A connection that is closed if an answer takes longer than `patience` seconds."""
 
         patience = 5.0
 
         def wait(self, gen: Any, *_: Any, **__: Any) -> Any:
-            """Wait for an answer. psycopg's own way has no end to it before 3.3."""
+            """Wait for an answer. psycopg's own wait has no time limit before 3.3."""
             until = time.monotonic() + self.patience
             try:
                 wanted = next(gen)
@@ -227,7 +196,7 @@ def _bounded_class() -> Any:
                         wanted = gen.send(ready[0][1])
             except StopIteration as done:
                 return done.value
-            except KeyboardInterrupt:  # in the middle of an answer: no other could be told from its rest
+            except KeyboardInterrupt:  # the rest of this answer would be taken for the next one
                 self.pgconn.finish()
                 raise
 
@@ -235,10 +204,26 @@ def _bounded_class() -> Any:
 
 
 @contextmanager
+def transaction(connection: Connection) -> Generator[None]:
+    """Commit, or roll back. Unlike psycopg's own, it logs nothing if the connection is broken."""
+    try:
+        yield
+        connection.commit()
+    except BaseException:
+        with suppress(Exception):  # the connection may be broken; the first error matters
+            connection.rollback()
+        raise
+
+
+def scalar(cursor: Any) -> Any:
+    """The first column of the only row."""
+    return cursor.fetchone()[0]
+
+
+@contextmanager
 def _patience(connection: Connection, seconds: float) -> Generator[None]:
-    driver: Any = connection.connection.driver_connection
-    before, driver.patience = driver.patience, seconds + _GRACE_S
+    before, connection.patience = connection.patience, seconds + _GRACE_S
     try:
         yield
     finally:
-        driver.patience = before
+        connection.patience = before

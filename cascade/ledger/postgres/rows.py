@@ -1,4 +1,4 @@
-"""A batch as Postgres takes it: one statement a table, in which a column's values are one array."""
+"""A batch as Postgres statements: one per table, each column's values as one array."""
 
 from __future__ import annotations
 
@@ -27,10 +27,10 @@ SPEND_SUMS, TRAFFIC_SUMS = 6, 8  # of them, the last are the sums
 
 
 def _insert(table: str, columns: Mapping[str, str], *, writer: bool = False) -> str:
-    """All rows in one statement: a column's values are one array."""
-    arrays = ", ".join(f"CAST(:{name} AS {kind}[])" for name, kind in columns.items())
+    """Insert all rows with one statement: each column's values are one array."""
+    arrays = ", ".join(f"CAST(%({name})s AS {kind}[])" for name, kind in columns.items())
     names = ", ".join(columns)
-    into, out = (f"writer, {names}", f":writer, {names}") if writer else (names, names)
+    into, out = (f"writer, {names}", f"%(writer)s, {names}") if writer else (names, names)
     return f"INSERT INTO {table} ({into}) SELECT {out} FROM unnest({arrays}) AS given({names})"  # noqa: S608 - constants
 
 
@@ -56,11 +56,11 @@ _CALLS = {
     "arm": "text", "bound": "bigint",
 }  # fmt: skip
 ADD_CALLS = _insert("calls", _CALLS, writer=True) + " ON CONFLICT DO NOTHING"
-SETTLE_CALLS = "DELETE FROM calls WHERE writer = :writer AND name = ANY(CAST(:name AS bytea[]))"
+SETTLE_CALLS = "DELETE FROM calls WHERE writer = %(writer)s AND name = ANY(CAST(%(name)s AS bytea[]))"
 
 
 def call_arrays(batch: Batch) -> dict[str, Sequence[Any]]:
-    """The calls that were announced; empty where there are none."""
+    """The announced calls; empty if there are none."""
     if not batch.opened:
         return {}
     rows = [(_call_name(*name), one) for name, one in batch.opened.items()]
@@ -72,7 +72,7 @@ def call_arrays(batch: Batch) -> dict[str, Sequence[Any]]:
 
 
 def settled_arrays(batch: Batch) -> dict[str, Sequence[Any]]:
-    """The names of calls that have their step."""
+    """The names of calls that have their step now."""
     return {"name": [_call_name(*name) for name in batch.settled]} if batch.settled else {}
 
 
@@ -81,7 +81,7 @@ def _call_name(request: str, step: int) -> bytes:
 
 
 def entry_arrays(batch: Batch) -> dict[str, Sequence[Any]]:
-    """The entries' columns; empty where there are none."""
+    """The entries' columns; empty if there are none."""
     if not batch.entries:
         return {}
     seq, at, kind, request, body, digest = map(list, zip(*batch.entries, strict=True))
@@ -90,8 +90,8 @@ def entry_arrays(batch: Batch) -> dict[str, Sequence[Any]]:
 
 
 def content_arrays(batch: Batch) -> dict[str, Sequence[Any]]:
-    """The texts' columns, in an order that all writers keep to."""
-    kept = {(one.request, one.part): one for one in reversed(batch.contents)}  # the first stands
+    """The texts' columns, in an order common to all writers."""
+    kept = {(one.request, one.part): one for one in reversed(batch.contents)}  # the first one wins
     if not kept:
         return {}
     rows = [kept[name] for name in sorted(kept)]
@@ -102,12 +102,12 @@ def content_arrays(batch: Batch) -> dict[str, Sequence[Any]]:
 
 
 def _storable(text: str) -> str:
-    """The text without what Postgres refuses, as its digest reads it: one such text would hold up all that come after it."""
+    """The text without what Postgres refuses, matching its digest. One such text would block all later entries."""
     return text.encode("utf-8", "replace").decode().replace("\0", "\N{REPLACEMENT CHARACTER}")
 
 
 def sum_arrays(columns: Mapping[str, str], sums: Mapping[Any, Sequence[float]]) -> dict[str, Sequence[Any]]:
-    """The sums' columns: rows by their names, in the one order that all writers keep to: so none waits for another that waits for it."""
+    """The sums' columns, rows sorted by name: an order common to all writers prevents deadlocks."""
     names = [*columns]
     rows: dict[bytes, list[Any]] = {}
     for key, added in sums.items():
@@ -116,7 +116,7 @@ def sum_arrays(columns: Mapping[str, str], sums: Mapping[Any, Sequence[float]]) 
         row = rows.get(name)
         if row is None:
             rows[name] = [*fields, *added]
-        else:  # they differed in what cannot be stored
+        else:  # they differed only in what cannot be stored
             row[len(fields) :] = [one + more for one, more in zip(row[len(fields) :], added, strict=True)]
     if not rows:
         return {}

@@ -1,6 +1,6 @@
-"""The Postgres ledger's schema: the tables of `schema`, in a Postgres schema of their own, by ordered migrations.
+"""The Postgres ledger's schema: the tables of `sqlite.schema`, in a Postgres schema of their own, as ordered migrations.
 
-`version` holds how many were made. A migration is never changed once it was released. The views are for people:
+`version` holds the number of migrations applied. A released migration is never changed. The views are for people:
 `SELECT rung, sum(cost_usd) FROM cascade_ledger.steps GROUP BY rung`.
 """
 
@@ -11,7 +11,7 @@ from cascade.ledger.records import BUCKET_S, DAY_S
 __all__ = ["MIGRATIONS", "SCHEMA"]
 
 SCHEMA = "cascade_ledger"
-"""It stands first in the search path of each transaction."""
+"""First in the search path of each transaction."""
 
 _TABLES = (
     "CREATE TABLE version (made INTEGER NOT NULL)",
@@ -26,7 +26,7 @@ _TABLES = (
         request TEXT NOT NULL, part TEXT NOT NULL, at DOUBLE PRECISION NOT NULL, salt BYTEA NOT NULL, text TEXT NOT NULL,
         PRIMARY KEY (request, part))""",
     "CREATE INDEX contents_at ON contents (at)",
-    # `name` is the digest of what is summed by: an index refuses a key above 2,700 bytes, and a task may be of any length.
+    # `name` is a digest of the key's columns: an index refuses keys above 2,700 bytes, and a task may be of any length.
     """CREATE TABLE spend (
         name BYTEA PRIMARY KEY, bucket BIGINT NOT NULL, policy TEXT NOT NULL, task TEXT NOT NULL, workflow TEXT NOT NULL,
         key TEXT NOT NULL, arm TEXT NOT NULL, rung TEXT NOT NULL, model TEXT NOT NULL, steps BIGINT NOT NULL,
@@ -38,7 +38,7 @@ _TABLES = (
         resolved BIGINT NOT NULL, escalated BIGINT NOT NULL, cost BIGINT NOT NULL, cost_squared DOUBLE PRECISION NOT NULL,
         estimate BIGINT NOT NULL, estimated BIGINT NOT NULL)""",
     "CREATE INDEX traffic_bucket ON traffic (bucket)",
-    # The same by days: a month of quarters is many rows.
+    # Daily sums: a month of quarters of an hour is many rows.
     """CREATE TABLE spend_days (
         name BYTEA PRIMARY KEY, bucket BIGINT NOT NULL, policy TEXT NOT NULL, task TEXT NOT NULL, workflow TEXT NOT NULL,
         key TEXT NOT NULL, arm TEXT NOT NULL, rung TEXT NOT NULL, model TEXT NOT NULL, steps BIGINT NOT NULL,
@@ -50,13 +50,13 @@ _TABLES = (
         resolved BIGINT NOT NULL, escalated BIGINT NOT NULL, cost BIGINT NOT NULL, cost_squared DOUBLE PRECISION NOT NULL,
         estimate BIGINT NOT NULL, estimated BIGINT NOT NULL)""",
     "CREATE INDEX traffic_days_bucket ON traffic_days (bucket)",
-    # The dearest requests without a walk through all of them.
+    # Finds the most expensive requests without a scan.
     "CREATE INDEX entries_cost ON entries ((CAST(CAST(body AS jsonb) ->> 'cost' AS BIGINT))) WHERE kind = 'outcome'",
 )
 
 
 def _view(name: str, kind: str, fields: dict[str, str], shown: tuple[str, ...]) -> str:
-    """One kind's entries with real columns. `fields`: the body's, with their types; `shown`: what is made of them."""
+    """One kind's entries as columns. `fields`: the body's fields and their types; `shown`: the view's columns."""
     record = ", ".join(f'"{field}" {typed}' for field, typed in fields.items())
     head = f"CREATE VIEW {name} AS SELECT e.request, to_timestamp(e.at) AS time, e.at, {', '.join(shown)}"
     tail = f"JOIN writers w ON w.id = e.writer, jsonb_to_record(CAST(e.body AS jsonb)) AS b({record})"
@@ -115,7 +115,7 @@ _VIEWS = (
     ),
 )  # fmt: skip
 
-# Calls that were announced and have no step. `name` is a digest, as above.
+# Announced calls without a step. `name` is a digest, as above.
 _CALLS = (
     """CREATE TABLE calls (
         writer BIGINT NOT NULL, name BYTEA NOT NULL, at DOUBLE PRECISION NOT NULL, policy TEXT NOT NULL, task TEXT NOT NULL,
@@ -127,7 +127,7 @@ _ESTIMATES = ("DROP VIEW steps", _steps_view({**_STEP, "is_estimate": "BOOLEAN"}
 
 
 def _errors(table: str, length: int) -> tuple[str, str]:
-    """Steps that failed, counted apart from those that escalated; for what is on record they are read from the entries."""
+    """Failed steps, counted apart from escalated ones; for existing rows they are counted from the entries."""
     keys = "policy, task, workflow, key, arm, rung, model"
     return (
         f"ALTER TABLE {table} ADD COLUMN errors BIGINT NOT NULL DEFAULT 0",

@@ -1,45 +1,44 @@
-"""The ledger in Postgres: a writer's side and a reader's, for many processes and machines.
+"""The ledger in Postgres, for many processes and machines: the writer's connection and the reader's.
 
-A transaction is synced when `write` returns (`synchronous_commit` is on, whatever the server's default), for `commit` and
-`batched` alike. Entries get their ids as they are inserted, but are seen as they are committed: `entries` and `last` wait for
-the writers that are at it, so that who goes on after the last id has missed none.
+A transaction is synced when `write` returns (`synchronous_commit` is on, whatever the server's default), for both `commit` and
+`batched`. Entries get their ids when inserted, but become visible when committed. So `entries` and `last` wait for running
+transactions: a reader that continues after the last id misses none.
 """
 
 from __future__ import annotations
 
 import time
 from collections.abc import Callable, Generator, Iterator, Mapping, Sequence
-from contextlib import contextmanager
-from typing import TYPE_CHECKING, Any
+from contextlib import contextmanager, suppress
+from itertools import count
+from typing import Any
 
 import msgspec
 
 from cascade.ledger.postgres import rows
-from cascade.ledger.postgres.connection import ORDER, Session
+from cascade.ledger.postgres.connection import ORDER, Connection, Session, scalar, transaction
 from cascade.ledger.postgres.schema import SCHEMA
 from cascade.ledger.records import BUCKET_S, Batch, Content, Entry, matches
 from cascade.ledger.stores import Filter, LedgerDown
 from cascade.ledger.sums import by_days, parts_of
 
-if TYPE_CHECKING:
-    from sqlalchemy import Connection
-
 __all__ = ["PostgresReader", "PostgresStore"]
 
-_WRITE_S = 3.0  # a write; who waits for it (`durability: commit`) waits for 5 s at most
+_WRITE_S = 3.0  # a write; with `durability: commit` a caller waits for 5 s at most
 _READ_S = 30.0
-_AT_ONCE = 2_000  # rows that a reader holds
+_AT_ONCE = 2_000  # rows that a reader fetches at once
+_numbers = count(1)  # of cursors
 _REMOVED_AT_ONCE = 1_000
 _REMOVE_CONTENTS = (
-    "DELETE FROM contents WHERE (request, part) IN (SELECT request, part FROM contents WHERE at < :before"
-    " ORDER BY at LIMIT :most FOR UPDATE SKIP LOCKED)"
+    "DELETE FROM contents WHERE (request, part) IN (SELECT request, part FROM contents WHERE at < %(before)s"
+    " ORDER BY at LIMIT %(most)s FOR UPDATE SKIP LOCKED)"
 )
 
 
 class PostgresStore:
-    """The writer's side; `seconds`: the most that one statement may take. After a LedgerDown the next `write` connects anew.
+    """The writer's connection. `seconds`: the time limit of a statement. After a LedgerDown the next `write` reconnects.
 
-    MissingExtra where the extra is not installed.
+    Raises MissingExtra if the extra is not installed.
     """
 
     __slots__ = ("_clock", "_connection", "_name", "_session", "_writer")
@@ -56,22 +55,22 @@ class PostgresStore:
         connection = self._session.connect()
         try:
             self._session.migrate(connection, make=True)
-            with self._session.told(), connection.begin():
+            with self._session.translate_errors(), transaction(connection):
                 self._session.begin(connection)
-                execute = connection.exec_driver_sql
+                execute = connection.execute
                 execute(
                     "INSERT INTO writers (name, at) VALUES (%s, %s) ON CONFLICT DO NOTHING",
                     (writer, self._clock()),
                 )
                 found = execute("SELECT id FROM writers WHERE name = %s", (writer,))
-                self._writer = int(found.scalar_one())
+                self._writer = int(scalar(found))
         except BaseException:
-            self._session.end(connection)
+            _end(connection)
             raise
         self._connection = connection
 
     def write(self, batch: Batch) -> None:
-        """Write it as one transaction. Writing a batch again that was written already does nothing."""
+        """Write a batch as one transaction. Writing the same batch again does nothing."""
         with self._working() as connection:
             if batch.entries and self._has(connection, batch.entries[0][0], batch.entries[-1][0]):
                 return
@@ -85,25 +84,22 @@ class PostgresStore:
             _send(connection, rows.ADD_TRAFFIC_DAYS, rows.sum_arrays(rows.TRAFFIC, by_days(batch.traffic)))
 
     def _has(self, connection: Connection, first: int, last: int) -> bool:
-        """Whether these entries are there: a commit may fail to tell that it went well."""
-        from sqlalchemy import text  # noqa: PLC0415 - an extra
-
-        question = text("SELECT max(seq) FROM entries WHERE writer = :writer")
-        there = connection.execute(question, {"writer": self._writer}).scalar_one()
+        """Whether these entries are stored already: a commit may succeed without its confirmation arriving."""
+        there = scalar(connection.execute("SELECT max(seq) FROM entries WHERE writer = %s", (self._writer,)))
         if there is None or there < first:
             return False
         if there >= last:
             return True
-        raise LedgerDown(f"{self._session.where}: another process writes under this one's name (give each its own)")
+        raise LedgerDown(
+            f"{self._session.where}: another process writes under the same writer name (give each its own)"
+        )
 
     def remove_content(self, before: float) -> int:
         """Remove texts older than this (Unix seconds); returns how many."""
-        from sqlalchemy import text  # noqa: PLC0415 - an extra
-
         removed = 0
-        while True:  # in small transactions: none may hold what a writer waits for
+        while True:  # in small transactions, so that no writer waits long
             with self._working() as connection:
-                some = connection.execute(text(_REMOVE_CONTENTS), {"before": before, "most": _REMOVED_AT_ONCE}).rowcount
+                some = connection.execute(_REMOVE_CONTENTS, {"before": before, "most": _REMOVED_AT_ONCE}).rowcount
             removed += some
             if some < _REMOVED_AT_ONCE:
                 return removed
@@ -116,7 +112,7 @@ class PostgresStore:
         connection = self._connection
         assert connection is not None
         try:
-            with self._session.told(), connection.begin():
+            with self._session.translate_errors(), transaction(connection):
                 self._session.begin(connection, f", pg_advisory_xact_lock_shared({ORDER})")
                 yield connection
         except LedgerDown:
@@ -126,14 +122,19 @@ class PostgresStore:
     def close(self) -> None:
         """Disconnect."""
         connection, self._connection = self._connection, None
-        self._session.end(connection)
+        _end(connection)
+
+
+def _end(connection: Connection | None) -> None:
+    """Disconnect without waiting for a server that may not answer."""
+    if connection is not None:
+        with suppress(Exception):  # it is not used again
+            connection.close()
 
 
 def _send(connection: Connection, statement: str, arrays: Mapping[str, Sequence[Any]], **values: Any) -> None:
-    from sqlalchemy import text  # noqa: PLC0415 - an extra
-
     if arrays:
-        connection.execute(text(statement), {**arrays, **values})
+        connection.execute(statement, {**arrays, **values})
 
 
 _ENTRIES = (
@@ -148,18 +149,18 @@ def _entry(row: Sequence[Any]) -> Entry:
 
 
 class PostgresReader:
-    """A command's side; one thread at a time. `seconds`: the most that one question may take. After a LedgerDown the next question connects anew.
+    """The reader's connection; one thread at a time. `seconds`: the time limit of a query. After a LedgerDown the next query reconnects.
 
-    Raises LedgerDown where there is no ledger: a reader makes none. MissingExtra where the extra is not installed.
+    Raises LedgerDown if there is no ledger (a reader makes none), MissingExtra if the extra is not installed.
     """
 
-    __slots__ = ("_connection", "_holding", "_session", "_still")
+    __slots__ = ("_connection", "_in_snapshot", "_session", "_users")
 
     def __init__(self, url: str, *, seconds: float = _READ_S) -> None:
         self._session = Session(url, seconds=seconds)
         self._connection: Connection | None = None
-        self._holding = 0  # snapshots and streams that the transaction is kept for
-        self._still = False  # in a snapshot
+        self._users = 0  # open snapshots and streams in the transaction
+        self._in_snapshot = False
         with self._reading():
             pass
 
@@ -170,28 +171,28 @@ class PostgresReader:
 
     @contextmanager
     def _reading(self, *, level: str = "") -> Generator[Connection]:
-        """A transaction, shared by all that read at the same time."""
+        """A transaction, shared by all reads that are open at the same time."""
         if self._connection is None:
             connection = self._session.connect()
             try:
                 self._session.migrate(connection, make=False)
             except BaseException:
-                self._session.end(connection)
+                _end(connection)
                 raise
             self._connection = connection
-        connection = self._connection
+        connection: Connection = self._connection
         try:
-            with self._session.told():
-                if not self._holding:
+            with self._session.translate_errors():
+                if not self._users:
                     if level:
-                        connection.exec_driver_sql(f"SET TRANSACTION {level}")
+                        connection.execute(f"SET TRANSACTION {level}")
                     self._session.begin(connection)
-                self._holding += 1
+                self._users += 1
                 try:
                     yield connection
                 finally:
-                    self._holding -= 1
-                    if not self._holding and connection is self._connection:
+                    self._users -= 1
+                    if not self._users and connection is self._connection:
                         connection.rollback()
         except LedgerDown:
             self.close()
@@ -199,64 +200,61 @@ class PostgresReader:
 
     @contextmanager
     def snapshot(self) -> Generator[None]:
-        """All that is read inside is of one moment."""
+        """All reads inside see the same moment."""
         with self._reading(level="ISOLATION LEVEL REPEATABLE READ, READ ONLY"):
-            self._still = True
+            self._in_snapshot = True
             try:
                 yield
             finally:
-                self._still = False
+                self._in_snapshot = False
 
     def _rows(self, question: str, **values: Any) -> Iterator[Any]:
-        from sqlalchemy import text  # noqa: PLC0415 - an extra
-
-        with self._reading() as connection:
-            found = connection.execute(text(question), values, execution_options={"yield_per": _AT_ONCE})
-            try:
-                for row in found:
-                    yield tuple(row)
-            finally:
-                found.close()
+        # A server-side cursor; it needs a name, and several may be open at once.
+        with self._reading() as connection, connection.cursor(name=f"rows_{next(_numbers)}") as cursor:
+            cursor.itersize = _AT_ONCE
+            yield from cursor.execute(question, values)
 
     def _horizon(self) -> int:
-        """The largest id below which none is to come: whoever has a smaller one has committed, or never will."""
-        if self._still:  # what comes after a snapshot is not seen
+        """An id below which no entry can still appear: every transaction with a smaller one has ended."""
+        if self._in_snapshot:  # later entries are invisible in a snapshot
             return 2**63 - 1
-        # A connection of its own: the lock goes with its transaction, and a stream may keep the other's for long.
+        # On its own connection: the lock is held until its transaction ends, and a stream may keep the other one open.
         connection = self._session.connect()
         try:
-            with self._session.told(), connection.begin():
+            with self._session.translate_errors(), transaction(connection):
                 self._session.begin(connection)
-                connection.exec_driver_sql(f"SELECT pg_advisory_xact_lock({ORDER})")
-                return int(connection.exec_driver_sql("SELECT coalesce(max(id), 0) FROM entries").scalar_one())
+                connection.execute(f"SELECT pg_advisory_xact_lock({ORDER})")
+                return int(scalar(connection.execute("SELECT coalesce(max(id), 0) FROM entries")))
         finally:
-            self._session.end(connection)
+            _end(connection)
 
     def writers(self) -> Sequence[str]:
-        """All writers, in the order they came."""
+        """All writers, oldest first."""
         return tuple(name for (name,) in self._rows("SELECT name FROM writers ORDER BY id"))
 
     def chain(self, writer: str) -> Iterator[Entry]:
         """One writer's entries by seq."""
-        return map(_entry, self._rows(f"{_ENTRIES} WHERE w.name = :writer ORDER BY e.seq", writer=writer))
+        return map(_entry, self._rows(f"{_ENTRIES} WHERE w.name = %(writer)s ORDER BY e.seq", writer=writer))
 
     def entries(self, *, after: int = 0, since: float | None = None, until: float | None = None) -> Iterator[Entry]:
-        """Entries in the order the store took them up: those with a larger id than `after`, in [since, until)."""
-        question, values = f"{_ENTRIES} WHERE e.id > :after AND e.id <= :horizon", dict[str, Any](after=after)
+        """Entries in the order of storing: those with an id above `after`, in [since, until)."""
+        question, values = f"{_ENTRIES} WHERE e.id > %(after)s AND e.id <= %(horizon)s", dict[str, Any](after=after)
         if since is not None:
-            question, values["since"] = f"{question} AND e.at >= :since", since
+            question, values["since"] = f"{question} AND e.at >= %(since)s", since
         if until is not None:
-            question, values["until"] = f"{question} AND e.at < :until", until
+            question, values["until"] = f"{question} AND e.at < %(until)s", until
         return map(_entry, self._rows(f"{question} ORDER BY e.id", horizon=self._horizon(), **values))
 
     def last(self, count: int) -> Sequence[Entry]:
         """The last entries, oldest first."""
-        question = f"{_ENTRIES} WHERE e.id <= :horizon ORDER BY e.id DESC LIMIT :count"
+        question = f"{_ENTRIES} WHERE e.id <= %(horizon)s ORDER BY e.id DESC LIMIT %(count)s"
         return tuple(map(_entry, self._rows(question, horizon=self._horizon(), count=count)))[::-1]
 
     def contents(self, requests: Sequence[str]) -> Iterator[Content]:
-        """The texts that are kept of these requests."""
-        question = "SELECT request, part, at, salt, text FROM contents WHERE request = ANY(CAST(:requests AS text[]))"
+        """The stored texts of these requests."""
+        question = (
+            "SELECT request, part, at, salt, text FROM contents WHERE request = ANY(CAST(%(requests)s AS text[]))"
+        )
         for request, part, at, salt, kept in self._rows(question, requests=list(requests)):
             yield Content(request, part, at, bytes(salt), kept)
 
@@ -265,10 +263,10 @@ class PostgresReader:
         wanted = {name: value for name, value in where.items() if name != "request"}
         question, values = "SELECT request, body FROM entries WHERE kind = 'request'", dict[str, Any]()
         if "request" in where:
-            question, values["request"] = f"{question} AND request = :request", where["request"]
-        for place, value in enumerate(wanted.values()):  # a body that does not hold the text need not be sent
+            question, values["request"] = f"{question} AND request = %(request)s", where["request"]
+        for place, value in enumerate(wanted.values()):  # filters on the server what cannot match
             needle = msgspec.json.encode(value.encode("utf-8", "replace").decode()).decode()
-            question, values[f"needle_{place}"] = f"{question} AND strpos(body, :needle_{place}) > 0", needle
+            question, values[f"needle_{place}"] = f"{question} AND strpos(body, %(needle_{place})s) > 0", needle
         found: list[str] = []
         for request, body in self._rows(f"{question} ORDER BY id", **values):
             if matches(body, wanted):
@@ -278,20 +276,17 @@ class PostgresReader:
     def erase(self, requests: Sequence[str]) -> int:
         """Remove their texts (and salts) for good; returns how many texts. The entries stay.
 
-        The table is vacuumed at once; what the server's log and its backups hold of it is the server's to forget.
+        The table is vacuumed at once. The server's log and backups may still contain the texts.
         """
-        from sqlalchemy import text  # noqa: PLC0415 - an extra
-
-        question = "DELETE FROM contents WHERE request = ANY(CAST(:requests AS text[]))"
+        question = "DELETE FROM contents WHERE request = ANY(CAST(%(requests)s AS text[]))"
         with self._reading() as connection:
-            count = connection.execute(text(question), {"requests": list(requests)}).rowcount
+            count = connection.execute(question, {"requests": list(requests)}).rowcount
             connection.commit()
-            driver: Any = connection.connection.driver_connection
-            driver.autocommit = True
+            connection.autocommit = True
             try:
-                driver.execute(f"VACUUM {SCHEMA}.contents")
+                connection.execute(f"VACUUM {SCHEMA}.contents")
             finally:
-                driver.autocommit = False
+                connection.autocommit = False
         return count
 
     def spend(self, since: int, until: int, *, by_days: bool = True) -> Iterator[tuple[str | int, ...]]:
@@ -323,28 +318,28 @@ class PostgresReader:
             "policy": policy,
             "alive": list(alive),
         }
-        of = "policy = :policy"
+        of = "policy = %(policy)s"
         if scope != "policy":
-            of += f" AND { ({'task': 'task', 'workflow': 'workflow', 'key': 'key', 'arm': 'arm'}[scope]) } = :value"
+            of += f" AND { ({'task': 'task', 'workflow': 'workflow', 'key': 'key', 'arm': 'arm'}[scope]) } = %(value)s"
             values["value"] = value
         question = (
             "SELECT CAST((SELECT coalesce(sum(cost), 0) FROM spend"  # noqa: S608 - constants
-            f" WHERE bucket >= :since AND bucket < :until AND {of})"
-            f" + (SELECT coalesce(sum(bound), 0) FROM calls WHERE at >= :since AND at < :until AND {of}"
-            " AND writer NOT IN (SELECT id FROM writers WHERE name = ANY(CAST(:alive AS text[])))) AS bigint)"
+            f" WHERE bucket >= %(since)s AND bucket < %(until)s AND {of})"
+            f" + (SELECT coalesce(sum(bound), 0) FROM calls WHERE at >= %(since)s AND at < %(until)s AND {of}"
+            " AND writer NOT IN (SELECT id FROM writers WHERE name = ANY(CAST(%(alive)s AS text[])))) AS bigint)"
         )
         return int(next(iter(tuple(self._rows(question, **values))))[0])
 
     def large(self, at_least: int, since: float, until: float, most: int) -> Sequence[tuple[str, int]]:
-        """Requests that cost more than `at_least` nano-USD, the dearest first: (id, cost); at most `most`."""
+        """Requests that cost more than `at_least` nano-USD, most expensive first: (id, cost); at most `most`."""
         cost = "CAST(CAST(body AS jsonb) ->> 'cost' AS BIGINT)"
         question = (
-            f"SELECT request, {cost} AS cost FROM entries WHERE kind = 'outcome' AND {cost} > :at_least"  # noqa: S608 - constants
-            " AND at >= :since AND at < :until ORDER BY 2 DESC, id LIMIT :most"
+            f"SELECT request, {cost} AS cost FROM entries WHERE kind = 'outcome' AND {cost} > %(at_least)s"  # noqa: S608 - constants
+            " AND at >= %(since)s AND at < %(until)s ORDER BY 2 DESC, id LIMIT %(most)s"
         )
         return tuple(self._rows(question, at_least=at_least, since=since, until=until, most=most))
 
     def close(self) -> None:
         """Disconnect."""
         connection, self._connection = self._connection, None
-        self._session.end(connection)
+        _end(connection)

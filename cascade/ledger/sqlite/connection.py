@@ -1,4 +1,4 @@
-"""One SQLite file as the ledger has it: opened, told apart from other programs' files, brought up to date; errors in one line."""
+"""A connection to an SQLite ledger: opens the file, refuses other programs' databases, migrates; errors fit on one line."""
 
 from __future__ import annotations
 
@@ -11,45 +11,47 @@ from typing import Any
 from cascade.ledger.sqlite.schema import APPLICATION_ID, MIGRATIONS
 from cascade.ledger.stores import LedgerDown
 
-__all__ = ["BUSY_MS", "connect", "migrate", "told", "transaction", "version"]
+__all__ = ["BUSY_MS", "connect", "migrate", "transaction", "translate_errors", "version"]
 
 BUSY_MS = 2_000
-"""How long a write waits for another process's, in milliseconds."""
+"""How long a write waits for another process, in milliseconds."""
 
 _TROUBLES = {
-    sqlite3.SQLITE_ERROR: "does not hold what a ledger holds (name another, or move it away)",
-    sqlite3.SQLITE_CONSTRAINT: "does not take what was to be written (another process under the same name? give each its own)",
-    sqlite3.SQLITE_FULL: "the disk is full (make room; rows wait meanwhile)",
-    sqlite3.SQLITE_BUSY: f"another process has held it for more than {BUSY_MS / 1000:g} s (end what holds it)",
-    sqlite3.SQLITE_LOCKED: "another connection holds it (end what holds it)",
-    sqlite3.SQLITE_CORRUPT: "the file is damaged (move it away, a new one is begun; restore it from a backup)",
-    sqlite3.SQLITE_NOTADB: "is no SQLite file (name another, or move it away)",
-    sqlite3.SQLITE_READONLY: "is read-only (fix the rights of the file and its folder)",
-    sqlite3.SQLITE_PERM: "access is refused (fix the rights of the file and its folder)",
-    sqlite3.SQLITE_CANTOPEN: "cannot be opened (check the path, and the rights of the file and its folder)",
+    sqlite3.SQLITE_ERROR: "is not a ledger, or is damaged (name another, or move it away)",
+    sqlite3.SQLITE_CONSTRAINT: "refuses the entries (does another process use the same writer name? give each its own)",
+    sqlite3.SQLITE_FULL: "the disk is full (free some space; entries wait in memory)",
+    sqlite3.SQLITE_BUSY: f"locked by another process for more than {BUSY_MS / 1000:g} s (end that process)",
+    sqlite3.SQLITE_LOCKED: "locked by another connection (close it)",
+    sqlite3.SQLITE_CORRUPT: "the file is damaged (move it away and a new one is made, or restore a backup)",
+    sqlite3.SQLITE_NOTADB: "is not an SQLite file (name another, or move it away)",
+    sqlite3.SQLITE_READONLY: "is read-only (fix the permissions of the file and its folder)",
+    sqlite3.SQLITE_PERM: "access is refused (fix the permissions of the file and its folder)",
+    sqlite3.SQLITE_CANTOPEN: "cannot be opened (check the path, and the permissions of the file and its folder)",
     sqlite3.SQLITE_IOERR: "the disk failed to read or write it (check the disk)",
 }
 
 
 @contextmanager
-def told(path: Path) -> Generator[None]:
-    """Every error of SQLite and of the disk as LedgerDown. None of them holds what was to be written."""
+def translate_errors(path: Path) -> Generator[None]:
+    """Raise every SQLite and disk error as LedgerDown, without row contents."""
     try:
         yield
     except sqlite3.Error as error:
         code = getattr(error, "sqlite_errorcode", None)
         name = getattr(error, "sqlite_errorname", type(error).__name__)
-        trouble = _TROUBLES.get((code or 0) & 0xFF, "SQLite cannot go on (look the name up)")
+        trouble = _TROUBLES.get((code or 0) & 0xFF, "SQLite failed (see sqlite.org/rescode.html)")
         raise LedgerDown(f"{path}: {trouble} [{name}]") from None
     except OSError as error:
-        raise LedgerDown(f"{path}: {error.strerror or type(error).__name__} (check the path and its rights)") from None
+        raise LedgerDown(
+            f"{path}: {error.strerror or type(error).__name__} (check the path and its permissions)"
+        ) from None
     except (OverflowError, UnicodeError) as error:
         raise LedgerDown(f"{path}: a value cannot be stored [{type(error).__name__}]") from None
 
 
 def connect(path: Path) -> sqlite3.Connection:
-    """Open a file that is there. Autocommit: transactions are begun by hand."""
-    # Not bound to a thread: the module is serialised, and a reader may be used by whoever holds its owner's lock.
+    """Open an existing file, in autocommit mode: transactions are explicit."""
+    # Not bound to a thread: the module is serialised, and readers are shared under their owner's lock.
     connection = sqlite3.connect(
         f"{path.absolute().as_uri()}?mode=rw", uri=True, isolation_level=None, check_same_thread=False,
         timeout=BUSY_MS / 1000,
@@ -71,7 +73,7 @@ def migrate(connection: sqlite3.Connection, path: Path) -> None:
     if version(connection, path) == len(MIGRATIONS):
         return
     with transaction(connection):
-        made = version(connection, path)  # again, now that no other process can migrate it
+        made = version(connection, path)  # read again, now inside the transaction
         for migration in MIGRATIONS[made:]:
             for statement in migration:
                 connection.execute(statement)
@@ -80,7 +82,7 @@ def migrate(connection: sqlite3.Connection, path: Path) -> None:
 
 
 def version(connection: sqlite3.Connection, path: Path) -> int:
-    """How many migrations were made. Raises LedgerDown where it is not a ledger, or one of a newer version."""
+    """The number of migrations applied. Raises LedgerDown if it is not a ledger, or written by a newer version."""
     made, owner = int(_one(connection, "PRAGMA user_version")), _one(connection, "PRAGMA application_id")
     if owner != APPLICATION_ID and (made or owner or _one(connection, "SELECT count(*) FROM sqlite_master")):
         raise LedgerDown(f"{path}: is another program's database, not a ledger (name another file)")
@@ -94,12 +96,12 @@ def version(connection: sqlite3.Connection, path: Path) -> int:
 
 @contextmanager
 def transaction(connection: sqlite3.Connection) -> Generator[None]:
-    """All or nothing; nobody else writes meanwhile."""
+    """Commit, or roll back. No other connection can write meanwhile."""
     connection.execute("BEGIN IMMEDIATE")
     try:
         yield
         connection.execute("COMMIT")
     except BaseException:
-        with suppress(sqlite3.Error):  # the engine has rolled it back already; what matters is the first error
+        with suppress(sqlite3.Error):  # the engine may have rolled back already; the first error matters
             connection.execute("ROLLBACK")
         raise

@@ -1,6 +1,6 @@
-"""The SQLite ledger's schema: ordered migrations, of which `user_version` counts those that were made.
+"""The SQLite ledger's schema as ordered migrations; `user_version` is the number applied.
 
-A migration is never changed once it was released; what must change gets a new one at the end. The views are for people:
+A released migration is never changed; changes are appended. The views are for people:
 `SELECT rung, sum(cost_usd) FROM steps GROUP BY rung`.
 """
 
@@ -11,14 +11,14 @@ from cascade.ledger.records import BUCKET_S, DAY_S
 __all__ = ["APPLICATION_ID", "MIGRATIONS"]
 
 APPLICATION_ID = 0x43415343
-"""What marks a file as a ledger ("CASC"), so that no other program's database is ever written to."""
+"""Marks a file as a ledger ("CASC"), so that no other program's database is written to."""
 
 _TABLES = (
     "CREATE TABLE writers (id INTEGER PRIMARY KEY, name TEXT NOT NULL UNIQUE, at REAL NOT NULL) STRICT",
     """CREATE TABLE entries (
         id INTEGER PRIMARY KEY, writer INTEGER NOT NULL, seq INTEGER NOT NULL, at REAL NOT NULL, kind TEXT NOT NULL,
         request TEXT NOT NULL, body TEXT NOT NULL, digest BLOB NOT NULL, UNIQUE (writer, seq)) STRICT""",
-    # Not WITHOUT ROWID: texts are only ever appended, so no page is split and no copy of one left in another.
+    # Not WITHOUT ROWID: texts are only appended, so no page is split and no copy of a text remains elsewhere.
     """CREATE TABLE contents (
         request TEXT NOT NULL, part TEXT NOT NULL, at REAL NOT NULL, salt BLOB NOT NULL, text TEXT NOT NULL,
         PRIMARY KEY (request, part)) STRICT""",
@@ -34,7 +34,7 @@ _TABLES = (
         resolved INTEGER NOT NULL, escalated INTEGER NOT NULL, cost INTEGER NOT NULL, cost_squared REAL NOT NULL,
         estimate INTEGER NOT NULL, estimated INTEGER NOT NULL,
         PRIMARY KEY (bucket, policy, task, workflow, arm, rung, slot)) STRICT, WITHOUT ROWID""",
-    # The same by days: a month of quarters is many rows.
+    # Daily sums: a month of quarters of an hour is many rows.
     """CREATE TABLE spend_days (
         bucket INTEGER NOT NULL, policy TEXT NOT NULL, task TEXT NOT NULL, workflow TEXT NOT NULL, key TEXT NOT NULL,
         arm TEXT NOT NULL, rung TEXT NOT NULL, model TEXT NOT NULL, steps INTEGER NOT NULL, escalated INTEGER NOT NULL,
@@ -50,7 +50,7 @@ _TABLES = (
 
 
 def _view(name: str, kind: str, columns: str, fields: tuple[str, ...]) -> str:
-    """One kind's entries with real columns; a field that was left out has its default, given as `name=default`."""
+    """One kind's entries as columns. An omitted field has the default given as `name=default`."""
     parts: list[str] = []
     for field in fields:
         name_of, _, default = field.partition("=")
@@ -90,11 +90,11 @@ _VIEWS = (
             "error", "resolved=0", "certificate='uncertified'", "estimate", "slot=0",
         ),
     ),
-    # The dearest requests without a walk through all of them.
+    # Finds the most expensive requests without a scan.
     "CREATE INDEX entries_cost ON entries (json_extract(body, '$.cost')) WHERE kind = 'outcome'",
 )  # fmt: skip
 
-# Calls that were announced and have no step: those in flight, and those whose process was killed.
+# Announced calls without a step: they are running, or their process was killed.
 _CALLS = (
     """CREATE TABLE calls (
         writer INTEGER NOT NULL, request TEXT NOT NULL, step INTEGER NOT NULL, at REAL NOT NULL, policy TEXT NOT NULL,
@@ -107,7 +107,7 @@ _ESTIMATES = ("DROP VIEW steps", _view("steps", "step", _STEP + _USD, (*_STEP_FI
 
 
 def _errors(table: str, length: int) -> tuple[str, str]:
-    """Steps that failed, counted apart from those that escalated; for what is on record they are read from the entries."""
+    """Failed steps, counted apart from escalated ones; for existing rows they are counted from the entries."""
     keys = "policy, task, workflow, key, arm, rung, model"
     return (
         f"ALTER TABLE {table} ADD COLUMN errors INTEGER NOT NULL DEFAULT 0",

@@ -1,12 +1,12 @@
-"""The ledger in one SQLite file: a writer's side and a reader's.
+"""The ledger in one SQLite file: the writer's connection and the reader's.
 
-WAL, so that readers never wait for the writer nor it for them. What a commit is worth is said by `synchronous`:
+In WAL mode readers and the writer do not block each other. `synchronous` sets the durability of a commit:
 
-    FULL     synced at every commit: on the disk when `write` returns, whatever happens next (`durability: commit`)
-    NORMAL   synced at checkpoints: safe from a kill of the process at once; a power loss may take the last
-             transactions, never a part of one, and never the file (`durability: batched`)
+    FULL     synced at every commit: on disk when `write` returns (`durability: commit`)
+    NORMAL   synced at checkpoints: survives a kill of the process; a power loss may lose the last transactions, but never part of
+             one, and never the file (`durability: batched`)
 
-STRICT tables (SQLite 3.37). Only one process writes at a time; another waits for at most `BUSY_MS`.
+Tables are STRICT (SQLite 3.37). One process writes at a time; another waits for at most `BUSY_MS`.
 """
 
 from __future__ import annotations
@@ -22,7 +22,7 @@ from pathlib import Path
 from typing import Any, Literal, TypeVar, cast
 
 from cascade.ledger.records import BUCKET_S, Batch, Content, Entry, Kind, SpendKey, TrafficKey, matches
-from cascade.ledger.sqlite.connection import BUSY_MS, connect, migrate, told, transaction, version
+from cascade.ledger.sqlite.connection import BUSY_MS, connect, migrate, transaction, translate_errors, version
 from cascade.ledger.stores import Filter, LedgerDown, NoLedger
 from cascade.ledger.sums import by_days, parts_of
 
@@ -30,10 +30,10 @@ __all__ = ["BUSY_MS", "SqliteReader", "SqliteStore"]
 
 _Key = TypeVar("_Key", SpendKey, TrafficKey)
 
-_CHECKPOINT_PAGES = 4_000  # 16 MB of log before it is put into the file
-_LOG_BYTES = 64 * 1024 * 1024  # what the log may keep of the disk once it was put into the file
+_CHECKPOINT_PAGES = 4_000  # 16 MB of log before a checkpoint
+_LOG_BYTES = 64 * 1024 * 1024  # the log's largest size after a checkpoint
 _ROWS = 50  # entries in one statement
-_MANY = 500  # ids in one question
+_MANY = 500  # ids in one query
 
 _INSERT_CONTENT = "INSERT INTO contents (request, part, at, salt, text) VALUES (?, ?, ?, ?, ?) ON CONFLICT DO NOTHING"
 
@@ -61,20 +61,12 @@ _ADD = {
 
 
 class SqliteStore:
-    """The writer's side; see the module for what `synchronous` gives. After a LedgerDown the next `write` connects anew."""
+    """The writer's connection; for `synchronous` see the module. After a LedgerDown the next `write` reconnects."""
 
     __slots__ = (
-        "_clock",
-        "_connection",
-        "_file",
-        "_insert",
-        "_insert_many",
-        "_last",
-        "_name",
-        "_path",
-        "_synchronous",
-        "_writer",
-    )
+        "_clock", "_connection", "_file", "_insert", "_insert_many", "_last",
+        "_name", "_path", "_synchronous", "_writer",
+    )  # fmt: skip
 
     def __init__(
         self, path: Path, *, synchronous: Literal["NORMAL", "FULL"], clock: Callable[[], float] = time.time
@@ -82,15 +74,17 @@ class SqliteStore:
         self._path, self._synchronous, self._clock = path, synchronous, clock
         self._connection: sqlite3.Connection | None = None
         self._name, self._writer, self._insert, self._insert_many, self._file = "", 0, "", "", (0, 0)
-        self._last: int | None = None  # the last entry that this connection wrote
+        self._last: int | None = None  # seq of the last entry that this connection wrote
 
     def open(self, writer: str) -> None:
         """Connect, bring the schema up to date, register the writer. The file is the owner's alone (0600)."""
         self.close()
         self._name = writer
-        with told(self._path):
+        with translate_errors(self._path):
             self._path.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
-            os.close(os.open(self._path, os.O_RDWR | os.O_CREAT, 0o600))  # SQLite's own files beside it take its rights
+            os.close(
+                os.open(self._path, os.O_RDWR | os.O_CREAT, 0o600)
+            )  # SQLite gives its -wal and -shm files the same permissions
             connection = connect(self._path)
             try:
                 self._prepare(connection)
@@ -100,7 +94,7 @@ class SqliteStore:
             self._connection = connection
 
     def _prepare(self, connection: sqlite3.Connection) -> None:
-        version(connection, self._path)  # before anything is changed: it may be another program's
+        version(connection, self._path)  # before any change: it may be another program's file
         connection.execute("PRAGMA journal_mode = WAL")
         connection.execute(f"PRAGMA synchronous = {self._synchronous}")
         connection.execute(f"PRAGMA wal_autocheckpoint = {_CHECKPOINT_PAGES}")
@@ -112,21 +106,21 @@ class SqliteStore:
             )
         row = connection.execute("SELECT id FROM writers WHERE name = ?", (self._name,)).fetchone()
         self._writer = int(row[0])
-        # The id stands in the text so that a batch's own tuples are the rows: nothing is built anew for each.
+        # With the id in the SQL, a batch's tuples are the rows as they are.
         self._insert = (
             "INSERT INTO entries (writer, seq, at, kind, request, body, digest)"  # noqa: S608 - a number
             f" VALUES ({self._writer}, ?, ?, ?, ?, CAST(? AS TEXT), ?)"
         )
         row = f"({self._writer}, ?, ?, ?, ?, CAST(? AS TEXT), ?)"
         self._insert_many = f"{self._insert.partition(' VALUES ')[0]} VALUES {', '.join([row] * _ROWS)}"
-        self._file = self._stands()
+        self._file = self._identity()
 
-    def _stands(self) -> tuple[int, int]:
-        there = os.stat(self._path)  # noqa: PTH116 - at every commit, and half as dear
+    def _identity(self) -> tuple[int, int]:
+        there = os.stat(self._path)  # noqa: PTH116 - at every commit, and twice as fast
         return there.st_dev, there.st_ino
 
     def write(self, batch: Batch) -> None:
-        """Write it as one transaction. Writing a batch again that was written already does nothing."""
+        """Write a batch as one transaction. Writing the same batch again does nothing."""
         with self._working() as connection, transaction(connection):
             if batch.entries and self._has(connection, batch.entries[0][0], batch.entries[-1][0]):
                 return
@@ -143,23 +137,23 @@ class SqliteStore:
             self._last = batch.entries[-1][0]
 
     def _insert_entries(self, connection: sqlite3.Connection, entries: Sequence[tuple[object, ...]]) -> None:
-        """Many rows a statement: each statement gives up the interpreter's lock once, and callers fight for it."""
+        """Many rows per statement: each statement releases the GIL once, and must compete for it again."""
         whole = len(entries) // _ROWS * _ROWS
         for first in range(0, whole, _ROWS):
             connection.execute(self._insert_many, tuple(chain.from_iterable(entries[first : first + _ROWS])))
         connection.executemany(self._insert, entries[whole:])
 
     def _has(self, connection: sqlite3.Connection, first: int, last: int) -> bool:
-        """Whether these entries are there: a commit may fail to tell that it went well."""
+        """Whether these entries are stored already: a commit may succeed without its confirmation arriving."""
         if self._last == first - 1:
-            return False  # this connection wrote the one before; another process's would be refused as there already
+            return False  # this connection wrote the previous entry; another process's would violate UNIQUE
         question = "SELECT max(seq) FROM entries WHERE writer = ?"
         there = connection.execute(question, (self._writer,)).fetchone()[0]
         if there is None or there < first:
             return False
         if there >= last:
             return True
-        raise LedgerDown(f"{self._path}: another process writes under this one's name (give each its own)")
+        raise LedgerDown(f"{self._path}: another process writes under the same writer name (give each its own)")
 
     def remove_content(self, before: float) -> int:
         """Remove texts older than this (Unix seconds); returns how many."""
@@ -167,7 +161,9 @@ class SqliteStore:
             with transaction(connection):
                 count = connection.execute("DELETE FROM contents WHERE at < ?", (before,)).rowcount
             if count:
-                connection.execute("PRAGMA wal_checkpoint(TRUNCATE)")  # where a reader is in its way, a later one does
+                connection.execute(
+                    "PRAGMA wal_checkpoint(TRUNCATE)"
+                )  # if a reader blocks it, a later checkpoint does it
         return count
 
     @contextmanager
@@ -175,8 +171,8 @@ class SqliteStore:
         if self._connection is None:
             self.open(self._name)
         try:
-            with told(self._path):
-                # A file that was moved or deleted would swallow all that is written to it.
+            with translate_errors(self._path):
+                # Writes to a file that was moved or deleted would be lost.
                 self._check_file()
                 yield cast("sqlite3.Connection", self._connection)
         except LedgerDown:
@@ -184,17 +180,17 @@ class SqliteStore:
             raise
 
     def pragma(self, words: str) -> object:
-        """What SQLite says of one of its settings on this connection; `synchronous`: 1 is NORMAL, 2 is FULL."""
+        """A PRAGMA's value on this connection; `synchronous`: 1 is NORMAL, 2 is FULL."""
         with self._working() as connection:
             return connection.execute(f"PRAGMA {words}").fetchone()[0]
 
     def _check_file(self) -> None:
         try:
-            stands = self._stands()
+            identity = self._identity()
         except FileNotFoundError:
-            stands = None
-        if stands != self._file:
-            raise LedgerDown(f"{self._path}: was moved or deleted (a new one is begun)")
+            identity = None
+        if identity != self._file:
+            raise LedgerDown(f"{self._path}: was moved or deleted (a new one is made)")
 
     def close(self) -> None:
         """Disconnect."""
@@ -211,7 +207,9 @@ def _add(connection: sqlite3.Connection, table: str, sums: Mapping[_Key, Sequenc
 
 
 def _content_row(content: Content) -> tuple[str, str, float, bytes, str]:
-    text = content.text.encode("utf-8", "replace").decode()  # as its digest reads it: half a surrogate cannot be stored
+    text = content.text.encode(
+        "utf-8", "replace"
+    ).decode()  # matching its digest; an unpaired surrogate cannot be stored
     return content.request, content.part, content.at, content.salt, text
 
 
@@ -226,21 +224,21 @@ def _entry(row: tuple[int, str, int, float, Kind, str, bytes, bytes]) -> Entry:
 
 
 class SqliteReader:
-    """A command's side. Reads what was committed, also while a writer is at work; one thread at a time.
+    """The reader's connection; one thread at a time. Reads what is committed, also while a writer writes.
 
-    Raises LedgerDown where there is no ledger: a reader makes none.
+    Raises LedgerDown if there is no ledger: a reader makes none.
     """
 
     __slots__ = ("_connection", "_path")
 
     def __init__(self, path: Path) -> None:
         self._path = path
-        with told(path):
+        with translate_errors(path):
             try:
                 path.stat()
             except (FileNotFoundError, NotADirectoryError):
-                raise NoLedger(f"{path}: there is no ledger yet (ask something first, or name another)") from None
-        with told(path):
+                raise NoLedger(f"{path}: there is no ledger yet (send a request first, or name another)") from None
+        with translate_errors(path):
             connection = connect(path)
             try:
                 migrate(connection, path)
@@ -256,22 +254,22 @@ class SqliteReader:
 
     @contextmanager
     def snapshot(self) -> Generator[None]:
-        """All that is read inside is of one moment."""
-        with told(self._path):
+        """All reads inside see the same moment."""
+        with translate_errors(self._path):
             self._connection.execute("BEGIN")
         try:
             yield
         finally:
-            with told(self._path):
+            with translate_errors(self._path):
                 self._connection.execute("COMMIT")
 
     def _rows(self, question: str, values: Sequence[object] | Mapping[str, object] = ()) -> Iterator[Any]:
-        with told(self._path):
+        with translate_errors(self._path):
             for row in self._connection.execute(question, values):  # noqa: UP028 - `yield from` would close the cursor
                 yield row  # of whoever stops reading early, and may do so after the connection is closed
 
     def writers(self) -> Sequence[str]:
-        """All writers, in the order they came."""
+        """All writers, oldest first."""
         return tuple(name for (name,) in self._rows("SELECT name FROM writers ORDER BY id"))
 
     def chain(self, writer: str) -> Iterator[Entry]:
@@ -279,7 +277,7 @@ class SqliteReader:
         return map(_entry, self._rows(f"{_ENTRIES} WHERE w.name = ? ORDER BY e.seq", (writer,)))
 
     def entries(self, *, after: int = 0, since: float | None = None, until: float | None = None) -> Iterator[Entry]:
-        """Entries in the order the store took them up: those with a larger id than `after`, in [since, until)."""
+        """Entries in the order of storing: those with an id above `after`, in [since, until)."""
         question, values = f"{_ENTRIES} WHERE e.id > ?", [after]
         if since is not None:
             question, values = f"{question} AND e.at >= ?", [*values, since]
@@ -293,7 +291,7 @@ class SqliteReader:
         return tuple(map(_entry, rows))[::-1]
 
     def contents(self, requests: Sequence[str]) -> Iterator[Content]:
-        """The texts that are kept of these requests."""
+        """The stored texts of these requests."""
         for some, marks in _chunks(requests):
             question = f"SELECT request, part, at, salt, CAST(text AS BLOB) FROM contents WHERE request IN ({marks})"  # noqa: S608 - question marks
             for request, part, at, salt, text in self._rows(question, some):
@@ -314,17 +312,17 @@ class SqliteReader:
     def erase(self, requests: Sequence[str]) -> int:
         """Remove their texts (and salts) for good; returns how many texts. The entries stay."""
         count = 0
-        with told(self._path):
+        with translate_errors(self._path):
             with transaction(self._connection):
                 for some, marks in _chunks(requests):
                     question = f"DELETE FROM contents WHERE request IN ({marks})"  # noqa: S608 - question marks
                     count += self._connection.execute(question, some).rowcount
-            # The log still holds the pages as they were, until it is emptied.
+            # The log contains the old pages until it is emptied.
             busy, *_ = self._connection.execute("PRAGMA wal_checkpoint(TRUNCATE)").fetchone()
         if busy:
             raise LedgerDown(
-                f"{self._path}: {count} texts are removed, but their bytes stay in the log beside it, for another process"
-                " reads it (run it again when that has ended)"
+                f"{self._path}: {count} texts are removed, but their bytes remain in the log file, because another process"
+                " reads the ledger (run it again when that process has ended)"
             )
         return count
 
@@ -365,7 +363,7 @@ class SqliteReader:
         return int(next(self._rows(question, values))[0])
 
     def large(self, at_least: int, since: float, until: float, most: int) -> Sequence[tuple[str, int]]:
-        """Requests that cost more than `at_least` nano-USD, the dearest first: (id, cost); at most `most`."""
+        """Requests that cost more than `at_least` nano-USD, most expensive first: (id, cost); at most `most`."""
         question = (
             "SELECT request, json_extract(body, '$.cost') AS cost FROM entries WHERE kind = 'outcome'"
             " AND json_extract(body, '$.cost') > ? AND at >= ? AND at < ? ORDER BY cost DESC, id LIMIT ?"

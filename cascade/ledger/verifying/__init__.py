@@ -1,1 +1,1 @@
-"""`ledger verify`: whether every entry and every sum is as it was written."""
+"""`ledger verify`: checks that every entry, text and sum is as it was written."""

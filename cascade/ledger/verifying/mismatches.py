@@ -1,7 +1,7 @@
-"""What became of the entries whose digest is not the one that the chain gives them: swapped, moved, copied, or changed.
+"""Explains entries whose digest does not match the chain: swapped, moved, copied, missing before them, or changed.
 
-An entry's digest was made of the digest before it, its place and its content. Putting these together in other ways, as they
-stood before a tampering, shows which one it was; what fits in no way was changed.
+A digest covers the previous digest, the entry's place and its content. Other combinations of these are tried, as they may have been
+before the tampering; the one that matches explains it. An entry that matches none was changed.
 """
 
 from __future__ import annotations
@@ -13,17 +13,17 @@ from typing import Literal
 from cascade.ledger.chain import link
 from cascade.ledger.records import Entry
 
-__all__ = ["Explained", "Suspect", "Tampering", "explain"]
+__all__ = ["Explanation", "Mismatch", "Tampering", "explain"]
 
 Tampering = Literal["changed", "swapped", "moved", "duplicate", "missing"]
 
-_PAIRED = 200  # suspects that are tried against each other: a chain that was renumbered has as many as entries
+_PAIRED = 200  # mismatches that are compared with each other: a renumbered chain has as many as entries
 _SHIFTS = tuple(shift for far in range(1, 9) for shift in (far, -far))
 
 
 @dataclass(frozen=True, slots=True)
-class Suspect:
-    """An entry whose digest does not fit. `before`: the digest that stands before it; `earlier`: the one before that."""
+class Mismatch:
+    """An entry whose digest does not match. `before`: the digest of the entry before it; `earlier`: the one before that."""
 
     entry: Entry
     before: bytes
@@ -31,13 +31,13 @@ class Suspect:
 
     @property
     def seq(self) -> int:
-        """Its place, as it stands now."""
+        """Its present place."""
         return self.entry.seq
 
 
 @dataclass(frozen=True, slots=True)
-class Explained:
-    """What became of the entries first..last. `other`: with what it was swapped, what it is a copy of, where it stood."""
+class Explanation:
+    """What happened to the entries `entry` to `last`. `other`: the seq it was swapped with, copied from or moved from."""
 
     kind: Tampering
     entry: Entry
@@ -45,18 +45,18 @@ class Explained:
     other: int | None = None
 
 
-def explain(suspects: Sequence[Suspect], places: Mapping[bytes, Sequence[int]]) -> Iterator[Explained]:
-    """Explain one writer's suspects, given by seq; `places`: where each of their digests stands in the chain."""
+def explain(mismatches: Sequence[Mismatch], places: Mapping[bytes, Sequence[int]]) -> Iterator[Explanation]:
+    """Explain one writer's mismatches, ordered by seq. `places`: where each of their digests occurs in the chain."""
     done: set[int] = set()
-    for one, other in _swaps(suspects[:_PAIRED], done):
-        yield Explained("swapped", one.entry, one.seq, other)
-    rest = [suspect for suspect in suspects if suspect.seq not in done]
-    shifts = {suspect.seq: shift for suspect in rest if (shift := _shift(suspect)) is not None}
-    run: Explained | None = None
-    for suspect in rest:
-        now = _single(suspect, shifts, places)
+    for one, other in _swaps(mismatches[:_PAIRED], done):
+        yield Explanation("swapped", one.entry, one.seq, other)
+    rest = [mismatch for mismatch in mismatches if mismatch.seq not in done]
+    shifts = {mismatch.seq: shift for mismatch in rest if (shift := _shift(mismatch)) is not None}
+    run: Explanation | None = None
+    for mismatch in rest:
+        now = _single(mismatch, shifts, places)
         if run is not None and now.kind == run.kind == "moved" and now.entry.seq == run.last + 1 and _same(now, run):
-            run = Explained("moved", run.entry, now.last, run.other)
+            run = Explanation("moved", run.entry, now.last, run.other)
             continue
         if run is not None:
             yield run
@@ -65,55 +65,55 @@ def explain(suspects: Sequence[Suspect], places: Mapping[bytes, Sequence[int]]) 
         yield run
 
 
-def _same(now: Explained, run: Explained) -> bool:
+def _same(now: Explanation, run: Explanation) -> bool:
     return (now.other or 0) - now.entry.seq == (run.other or 0) - run.entry.seq
 
 
-def _single(suspect: Suspect, shifts: Mapping[int, int], places: Mapping[bytes, Sequence[int]]) -> Explained:
-    entry, seq = suspect.entry, suspect.seq
+def _single(mismatch: Mismatch, shifts: Mapping[int, int], places: Mapping[bytes, Sequence[int]]) -> Explanation:
+    entry, seq = mismatch.entry, mismatch.seq
     if seq in shifts:
-        return Explained("moved", entry, seq, seq + shifts[seq])
+        return Explanation("moved", entry, seq, seq + shifts[seq])
     if copies := [place for place in places.get(entry.digest, ()) if place != seq]:
-        return Explained("duplicate", entry, seq, copies[0])
-    if shifts.get(seq + 1, 0) > 0:  # what followed it has moved up, and what it was chained to is gone
-        return Explained("missing", entry, seq, shifts[seq + 1])
-    return Explained("changed", entry, seq)
+        return Explanation("duplicate", entry, seq, copies[0])
+    if shifts.get(seq + 1, 0) > 0:  # what follows was renumbered, and the entry before this one is gone
+        return Explanation("missing", entry, seq, shifts[seq + 1])
+    return Explanation("changed", entry, seq)
 
 
 def _fits(before: bytes, seq: int, entry: Entry, digest: bytes) -> bool:
     return link(before, seq, entry.at, entry.kind, entry.request, entry.body) == digest
 
 
-def _shift(suspect: Suspect) -> int | None:
+def _shift(mismatch: Mismatch) -> int | None:
     for shift in _SHIFTS:
-        for before in (suspect.before, suspect.earlier):
-            if _fits(before, suspect.seq + shift, suspect.entry, suspect.entry.digest):
+        for before in (mismatch.before, mismatch.earlier):
+            if _fits(before, mismatch.seq + shift, mismatch.entry, mismatch.entry.digest):
                 return shift
     return None
 
 
-def _swaps(suspects: Sequence[Suspect], done: set[int]) -> Iterator[tuple[Suspect, int]]:
-    by_seq = {suspect.seq: suspect for suspect in suspects}
-    for number, one in enumerate(suspects):
-        for other in suspects[number + 1 :]:
+def _swaps(mismatches: Sequence[Mismatch], done: set[int]) -> Iterator[tuple[Mismatch, int]]:
+    by_seq = {mismatch.seq: mismatch for mismatch in mismatches}
+    for number, one in enumerate(mismatches):
+        for other in mismatches[number + 1 :]:
             if {one.seq, other.seq} & done or not _swapped(one, other):
                 continue
             done.update((one.seq, other.seq))
-            for suspect, stood in ((one, other), (other, one)):
-                # With the rows as they stood, what follows them fits as well.
-                after = by_seq.get(suspect.seq + 1)
+            for mismatch, stood in ((one, other), (other, one)):
+                # With the rows swapped back, the next entry matches too.
+                after = by_seq.get(mismatch.seq + 1)
                 if after is not None and _fits(stood.entry.digest, after.seq, after.entry, after.entry.digest):
                     done.add(after.seq)
             yield one, other.seq
 
 
-def _swapped(one: Suspect, other: Suspect) -> bool:
+def _swapped(one: Mismatch, other: Mismatch) -> bool:
     first, second = one.entry, other.entry
-    # Whole rows, each with its digest: back in their places both fit.
+    # Whole rows with their digests: swapped back, both match.
     before = second.digest if other.seq == one.seq + 1 else other.before
     if _fits(one.before, one.seq, second, second.digest) and _fits(before, other.seq, first, first.digest):
         return True
-    # All but the digest, or the bodies alone: each fits the digest that stayed.
+    # Everything but the digests, or the bodies alone: each matches the digest that stayed.
     if _fits(one.before, one.seq, second, first.digest) and _fits(other.before, other.seq, first, second.digest):
         return True
     return (

@@ -1,4 +1,4 @@
-"""Are the sums what the entries add up to? Quarter of an hour by quarter of an hour, and nothing beside them; and the days' too."""
+"""Compares the stored sums with those of the entries: per quarter of an hour, per day, and for buckets without any entry."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ __all__ = ["compare"]
 
 _SPEND = ("steps", "escalated", "cost", "input", "output", "errors")
 _TRAFFIC = ("requests", "answers", "resolved", "escalated", "cost", "cost_squared", "estimate", "estimated")
-_ALL = 1 << 40  # Unix seconds: later than anything
+_ALL = 1 << 40  # Unix seconds: later than any entry
 
 _Ask = Callable[..., Iterator[tuple[Any, ...]]]
 _Labels = tuple[Any, ...]
@@ -22,7 +22,7 @@ _Table = dict[_Labels, Sequence[float]]
 
 
 def compare(reader: Reader, added: Batch) -> Iterator[str]:
-    """What differs between the sums on record and those in `added`, a line each."""
+    """The differences between the stored sums and those in `added`, one line each."""
     yield from _compare("steps", reader.spend, added.spend, _SPEND)
     yield from _compare("requests", reader.traffic, added.traffic, _TRAFFIC)
 
@@ -37,21 +37,21 @@ def _compare(
     for key, sums in added.items():
         bucket, *labels = key
         by_bucket.setdefault(bucket, {})[tuple(labels)] = sums
-    looked_at: _Table = {}
+    checked: _Table = {}
     for bucket in sorted(by_bucket):
         on_record = _table(ask(bucket, bucket + BUCKET_S, by_days=False), len(names))
         for labels, sums in on_record.items():
-            before = looked_at.get(labels, (0,) * len(names))
-            looked_at[labels] = [one + other for one, other in zip(before, sums, strict=True)]
+            before = checked.get(labels, (0,) * len(names))
+            checked[labels] = [one + other for one, other in zip(before, sums, strict=True)]
         plain = {labels[1:]: sums for labels, sums in on_record.items()}  # without the day
         when = datetime.fromtimestamp(bucket, UTC).strftime("%Y-%m-%d %H:%M")
         yield from _differences(f"{what} of {when} UTC", names, plain, by_bucket[bucket])
-    # By days, for sums of hours of which no entry is on record.
+    # Per day, to find sums of hours that have no entries.
     by_quarters = _table(ask(0, _ALL, by_days=False), len(names))
     for labels, sums in sorted(by_quarters.items()):
         day = datetime.fromtimestamp(labels[0] * 86_400, UTC).strftime("%Y-%m-%d")
-        made = looked_at.get(labels, (0,) * len(names))
-        yield from _differences(f"{what} of {day} UTC", names, {labels[1:]: sums}, {labels[1:]: made})
+        expected = checked.get(labels, (0,) * len(names))
+        yield from _differences(f"{what} of {day} UTC", names, {labels[1:]: sums}, {labels[1:]: expected})
     yield from _differences(f"{what} by days", names, _table(ask(0, _ALL), len(names)), by_quarters)
 
 
@@ -59,16 +59,16 @@ def _table(rows: Iterator[tuple[Any, ...]], sums: int) -> _Table:
     return {row[:-sums]: row[-sums:] for row in rows}
 
 
-def _differences(what: str, names: Sequence[str], on_record: _Table, made: _Table) -> Iterator[str]:
+def _differences(what: str, names: Sequence[str], on_record: _Table, expected: _Table) -> Iterator[str]:
     nothing = (0,) * len(names)
-    for labels in sorted(on_record.keys() | made.keys()):
-        pairs = zip(names, on_record.get(labels, nothing), made.get(labels, nothing), strict=True)
+    for labels in sorted(on_record.keys() | expected.keys()):
+        pairs = zip(names, on_record.get(labels, nothing), expected.get(labels, nothing), strict=True)
         wrong = [f"{name} {one}, not {other}" for name, one, other in pairs if not _same(one, other)]
         if wrong:
-            said = "/".join(str(label) for label in labels if label not in ("", NO_SLOT))
-            yield f"the sums of {what}, {said}: {', '.join(wrong)}"
+            label = "/".join(str(label) for label in labels if label not in ("", NO_SLOT))
+            yield f"the sums of {what}, {label}: {', '.join(wrong)}"
 
 
 def _same(one: float, other: float) -> bool:
-    # Squares are added up as floats, in whatever order; all else is whole.
+    # Squares are floats, added in any order; everything else is an integer.
     return one == other or (isinstance(one, float) and math.isclose(one, other, rel_tol=1e-9))

@@ -1,9 +1,9 @@
-"""`ledger verify`: whether everything is on record as it was written.
+"""`ledger verify`: checks that everything recorded is as it was written.
 
-Every writer's chain is walked and its digests made anew (`chain`); texts are held against the digests in their entries, and
-the sums against what the entries add up to. A changed, missing, moved, swapped or copied entry is found and named. What
-a chain alone cannot show is its own end: heads that were exported before, and kept elsewhere, show a tail that was cut, a
-writer that is gone, and a chain that was made anew as a whole. An entry right behind a gap cannot be checked itself.
+It walks each writer's chain and computes its digests again (`chain`), compares texts with the digests in their entries, and the sums with
+those of the entries. A changed, missing, moved, swapped or copied entry is named. A chain cannot show its own end: heads exported earlier
+and kept elsewhere reveal a tail that was cut, a writer that is gone, and a chain that was rewritten as a whole. An entry right after
+a gap cannot be checked itself.
 
 The file of heads: `{"version": 1, "heads": {"<writer>": {"seq": 120, "digest": "<64 hex digits>"}}}`, each writer's
 last entry.
@@ -23,18 +23,18 @@ from cascade.ledger.chain import content_digest, link, start
 from cascade.ledger.records import Batch, Entry, Kind, OpenBody, OutcomeBody, RequestBody, StepBody
 from cascade.ledger.stores import Reader
 from cascade.ledger.sums import add_outcome, add_step
-from cascade.ledger.verifying.mismatches import Explained, Suspect, explain
+from cascade.ledger.verifying.mismatches import Explanation, Mismatch, explain
 from cascade.ledger.verifying.totals import compare
 
-__all__ = ["Finding", "Found", "Head", "Verified", "heads", "read_heads", "verify", "write_heads"]
+__all__ = ["Finding", "FindingKind", "Head", "Verification", "heads", "read_heads", "verify", "write_heads"]
 
-Found = Literal[
+FindingKind = Literal[
     "changed", "missing", "swapped", "moved", "duplicate", "unreadable", "orphan", "text", "sum", "cut", "gone", "rewritten",
 ]  # fmt: skip
 
-_MOST = 1_000  # findings that are kept, and suspects of one writer that are looked into; the rest is counted
+_MOST = 1_000  # findings kept, and mismatches of one writer explained; the rest is counted
 _TEXTS_AT_ONCE = 200
-_TOLD_EVERY = 10_000
+_PROGRESS_EVERY = 10_000
 
 
 class Head(msgspec.Struct, frozen=True):
@@ -51,10 +51,10 @@ class _Heads(msgspec.Struct, frozen=True):
 
 @dataclass(frozen=True, slots=True)
 class Finding:
-    """One thing that is not as it was written; `told` says it in a line. `last`: of a run of entries, the last one's seq."""
+    """A difference from what was written; `message` is one line. `last`: the last seq of a run of entries."""
 
-    kind: Found
-    told: str
+    kind: FindingKind
+    message: str
     writer: str | None = None
     seq: int | None = None
     last: int | None = None
@@ -63,11 +63,11 @@ class Finding:
 
 
 @dataclass(frozen=True, slots=True)
-class Verified:
-    """What was looked at, and all that was found; `more`: findings beyond those that are kept.
+class Verification:
+    """What was checked, and what was found; `more`: findings beyond those kept.
 
-    `unsettled`: calls of which only the announcement is on record (`durability: commit`): a process was killed while they
-    were made, or they are still in flight. No finding, for nothing was tampered with.
+    `unsettled`: announced calls without a step (`durability: commit`): their process was killed, or they are still running.
+    They are not findings, because nothing was tampered with.
     """
 
     where: str
@@ -81,12 +81,12 @@ class Verified:
 
     @property
     def is_sound(self) -> bool:
-        """Whether nothing was found."""
+        """Whether there are no findings."""
         return not self.findings
 
 
 def heads(reader: Reader) -> Mapping[str, Head]:
-    """Every writer's last entry, as it stands; nothing is checked."""
+    """Every writer's last entry; nothing is checked."""
     with reader.snapshot():
         last = {writer: deque(reader.chain(writer), maxlen=1) for writer in reader.writers()}
     return {writer: Head(found[0].seq, found[0].digest.hex()) for writer, found in last.items() if found}
@@ -97,7 +97,7 @@ def read_heads(text: bytes, where: str) -> Mapping[str, Head]:
     try:
         return msgspec.json.decode(text, type=_Heads).heads
     except msgspec.MsgspecError as error:
-        raise LedgerError(f"{where}: is no file of heads: {error} (`ledger verify --write-heads` makes one)") from None
+        raise LedgerError(f"{where}: not a file of heads: {error} (`ledger verify --write-heads` makes one)") from None
 
 
 def write_heads(found: Mapping[str, Head]) -> bytes:
@@ -106,13 +106,13 @@ def write_heads(found: Mapping[str, Head]) -> bytes:
 
 
 def verify(
-    reader: Reader, against: Mapping[str, Head] | None = None, *, tell: Callable[[int], object] | None = None
-) -> Verified:
-    """Look at everything, as it is at one moment; heads given as `against` are looked for too. Raises LedgerDown.
+    reader: Reader, against: Mapping[str, Head] | None = None, *, progress: Callable[[int], object] | None = None
+) -> Verification:
+    """Check everything as of one moment, and the heads in `against`. Raises LedgerDown.
 
-    `tell` is called with the number of entries that were looked at, now and then.
+    `progress` is called now and then with the number of entries checked.
     """
-    walk = _Walk(reader, against or {}, tell or _untold)
+    walk = _Walk(reader, against or {}, progress)
     with reader.snapshot():
         writers = tuple(reader.writers())
         for writer in writers:
@@ -120,20 +120,16 @@ def verify(
         for writer in walk.against.keys() - set(walk.heads):
             head = walk.against[writer]
             walk.found("gone", f"{writer}: is gone with its {head.seq} entries", writer=writer, last=head.seq)
-        for told in compare(reader, walk.sums):
-            walk.found("sum", told)
-    return Verified(
+        for message in compare(reader, walk.sums):
+            walk.found("sum", message)
+    return Verification(
         reader.where, len(writers), walk.entries, walk.texts, walk.unsettled, tuple(walk.findings), walk.more, walk.heads
     )  # fmt: skip
 
 
-def _untold(_: int) -> None:
-    pass
-
-
 @dataclass(slots=True)
-class _Asked:
-    """A request that is not over yet: its body, the digests of its texts, the calls that are announced."""
+class _OpenRequest:
+    """A request without an outcome so far: its body, the digests of its texts, its announced calls."""
 
     seq: int
     body: RequestBody
@@ -142,71 +138,73 @@ class _Asked:
 
 
 class _Walk:
-    """One look at a ledger."""
+    """The state of one verification."""
 
     __slots__ = (
-        "_asked", "_reader", "_suspects", "_tell", "_texts_due", "against", "entries", "findings", "heads", "more", "sums", "texts",
-        "unsettled",
+        "_mismatches", "_open_requests", "_progress", "_reader", "_texts_to_check", "against", "entries",
+        "findings", "heads", "more", "sums", "texts", "unsettled",
     )  # fmt: skip
 
-    def __init__(self, reader: Reader, against: Mapping[str, Head], tell: Callable[[int], object]) -> None:
-        self._reader, self.against, self._tell = reader, against, tell
+    def __init__(self, reader: Reader, against: Mapping[str, Head], progress: Callable[[int], object] | None) -> None:
+        self._reader, self.against, self._progress = reader, against, progress
         self.findings: list[Finding] = []
         self.heads: dict[str, Head] = {}
         self.sums = Batch()
         self.entries = self.texts = self.unsettled = self.more = 0
-        self._asked: dict[str, _Asked] = {}
-        self._texts_due: dict[str, _Asked] = {}
-        self._suspects: list[Suspect] = []
+        self._open_requests: dict[str, _OpenRequest] = {}
+        self._texts_to_check: dict[str, _OpenRequest] = {}
+        self._mismatches: list[Mismatch] = []
 
-    def found(self, kind: Found, told: str, **where: object) -> None:
-        """Keep a finding, or count it."""
+    def found(self, kind: FindingKind, message: str, **where: object) -> None:
+        """Keep a finding, or only count it."""
         if len(self.findings) < _MOST:
-            self.findings.append(Finding(kind, told, **where))  # type: ignore[arg-type]
+            self.findings.append(Finding(kind, message, **where))  # type: ignore[arg-type]
         else:
             self.more += 1
 
     def chain(self, writer: str) -> None:
         """Walk one writer's entries."""
-        self._suspects = []
-        last = self._links(writer)
+        self._mismatches = []
+        last = self._check_digests(writer)
         self._explain(writer)
-        for request, asked in self._asked.items():
-            self._close(writer, request, asked)
+        for request, request_state in self._open_requests.items():
+            self._close(writer, request, request_state)
         self._check_texts(writer)
-        self._asked = {}
+        self._open_requests = {}
         head = self.against.get(writer)
         if head is not None and last is not None and last < head.seq:
-            told = f"{writer}: its tail is cut, the last entry is seq {last}, the head's {head.seq}"
-            self.found("cut", told, writer=writer, seq=last + 1, last=head.seq)
+            message = f"{writer}: its tail is cut, the last entry is seq {last}, the head's {head.seq}"
+            self.found("cut", message, writer=writer, seq=last + 1, last=head.seq)
 
-    def _links(self, writer: str) -> int | None:
-        """Check the digests and add up; returns the last seq."""
+    def _check_digests(self, writer: str) -> int | None:
+        """Check the digests and add up the sums; returns the last seq."""
         last: Entry | None = None
         before = earlier = start(writer)
         due = self.against.get(writer)
         for entry in self._reader.chain(writer):
             self.entries += 1
-            if self.entries % _TOLD_EVERY == 0:
-                self._tell(self.entries)
+            if self._progress is not None and self.entries % _PROGRESS_EVERY == 0:
+                self._progress(self.entries)
             seq = entry.seq
             gap = seq > (1 if last is None else last.seq + 1)
             if gap:
                 first = 1 if last is None else last.seq + 1
-                told = f"{writer}: {_span(first, seq - 1)} missing, before {_told(entry)}"
-                self.found("missing", told, writer=writer, seq=first, last=seq - 1)
+                message = f"{writer}: {_span(first, seq - 1)} missing, before {_describe(entry)}"
+                self.found("missing", message, writer=writer, seq=first, last=seq - 1)
             elif last is not None and seq <= last.seq:
-                told = f"{writer}: {_told(entry)} stands there twice"
-                self.found("duplicate", told, writer=writer, seq=seq, request=entry.request, entry=entry.kind)
+                message = f"{writer}: {_describe(entry)} occurs twice"
+                self.found("duplicate", message, writer=writer, seq=seq, request=entry.request, entry=entry.kind)
                 continue
             elif link(before, seq, entry.at, entry.kind, entry.request, entry.body) != entry.digest:
-                if len(self._suspects) < _MOST:
-                    self._suspects.append(Suspect(entry, before, earlier))
+                if len(self._mismatches) < _MOST:
+                    self._mismatches.append(Mismatch(entry, before, earlier))
                 else:
                     self.more += 1
             if due is not None and seq == due.seq and entry.digest.hex() != due.digest:
-                told = f"{writer}: up to {_told(entry)} it is not what the head was taken of: the chain was made anew"
-                self.found("rewritten", told, writer=writer, seq=seq)
+                message = (
+                    f"{writer}: up to {_describe(entry)} it is not what the head was taken of: the chain was made anew"
+                )
+                self.found("rewritten", message, writer=writer, seq=seq)
             self._count(writer, entry)
             last, earlier, before = entry, before, entry.digest
         if last is not None:
@@ -214,62 +212,64 @@ class _Walk:
         return None if last is None else last.seq
 
     def _explain(self, writer: str) -> None:
-        if not self._suspects:
+        if not self._mismatches:
             return
-        places: dict[bytes, list[int]] = {suspect.entry.digest: [] for suspect in self._suspects}
+        places: dict[bytes, list[int]] = {one.entry.digest: [] for one in self._mismatches}
         for entry in self._reader.chain(writer):
             if entry.digest in places:
                 places[entry.digest].append(entry.seq)
-        for one in explain(self._suspects, places):
+        for one in explain(self._mismatches, places):
             where = {"writer": writer, "seq": one.entry.seq, "last": one.last, "request": one.entry.request}
-            self.found(one.kind, f"{writer}: {_explained(one)}", **where, entry=one.entry.kind)
+            self.found(one.kind, f"{writer}: {_describe_explanation(one)}", **where, entry=one.entry.kind)
 
     def _count(self, writer: str, entry: Entry) -> None:
-        """Add an entry to the sums, and note what it says of texts and calls."""
+        """Add an entry to the sums, and note its texts and calls."""
         try:
             match entry.kind:
                 case "request":
                     body = _DECODE_REQUEST(entry.body)
-                    self._asked[entry.request] = _Asked(entry.seq, body, dict(body.content), set())
+                    self._open_requests[entry.request] = _OpenRequest(entry.seq, body, dict(body.content), set())
                     return
                 case "open":
-                    if (asked := self._asked.get(entry.request)) is not None:
-                        asked.opens.add(_DECODE_OPEN(entry.body).index)
+                    if (request_state := self._open_requests.get(entry.request)) is not None:
+                        request_state.opens.add(_DECODE_OPEN(entry.body).index)
                 case "step":
                     step = _DECODE_STEP(entry.body)
-                    if (asked := self._asked.get(entry.request)) is not None:
-                        add_step(self.sums, entry.at, asked.body, step)
-                        asked.opens.discard(step.index)
+                    if (request_state := self._open_requests.get(entry.request)) is not None:
+                        add_step(self.sums, entry.at, request_state.body, step)
+                        request_state.opens.discard(step.index)
                         if step.content is not None:
-                            asked.texts[f"step:{step.index}"] = step.content
+                            request_state.texts[f"step:{step.index}"] = step.content
                 case _:
                     outcome = _DECODE_OUTCOME(entry.body)
-                    if (asked := self._asked.pop(entry.request, None)) is not None:
-                        add_outcome(self.sums, entry.at, asked.body, outcome)
-                        self._close(writer, entry.request, asked)
+                    if (request_state := self._open_requests.pop(entry.request, None)) is not None:
+                        add_outcome(self.sums, entry.at, request_state.body, outcome)
+                        self._close(writer, entry.request, request_state)
         except msgspec.MsgspecError:
-            told = f"{writer}: {_told(entry)} does not hold what such an entry holds"
-            self.found("unreadable", told, writer=writer, seq=entry.seq, request=entry.request, entry=entry.kind)
+            message = f"{writer}: {_describe(entry)} does not hold what such an entry holds"
+            self.found("unreadable", message, writer=writer, seq=entry.seq, request=entry.request, entry=entry.kind)
             return
-        if asked is None:
-            told = f"{writer}: {_told(entry)} is of a request that is not on record, or was over"
-            self.found("orphan", told, writer=writer, seq=entry.seq, request=entry.request, entry=entry.kind)
+        if request_state is None:
+            message = f"{writer}: {_describe(entry)} is of a request that is not on record, or was over"
+            self.found("orphan", message, writer=writer, seq=entry.seq, request=entry.request, entry=entry.kind)
 
-    def _close(self, writer: str, request: str, asked: _Asked) -> None:
-        self.unsettled += len(asked.opens)
-        self._texts_due[request] = asked
-        if len(self._texts_due) >= _TEXTS_AT_ONCE:
+    def _close(self, writer: str, request: str, request_state: _OpenRequest) -> None:
+        self.unsettled += len(request_state.opens)
+        self._texts_to_check[request] = request_state
+        if len(self._texts_to_check) >= _TEXTS_AT_ONCE:
             self._check_texts(writer)
 
     def _check_texts(self, writer: str) -> None:
-        due, self._texts_due = self._texts_due, {}
+        due, self._texts_to_check = self._texts_to_check, {}
         for content in self._reader.contents(tuple(due)):
             self.texts += 1
-            asked = due[content.request]
-            if asked.texts.get(content.part) != content_digest(content.salt, content.text):
-                why = "was changed" if content.part in asked.texts else "is of no entry"
-                told = f"{writer}: the text {content.part} of request {content.request} (seq {asked.seq}) {why}"
-                self.found("text", told, writer=writer, seq=asked.seq, request=content.request)
+            request_state = due[content.request]
+            if request_state.texts.get(content.part) != content_digest(content.salt, content.text):
+                why = "was changed" if content.part in request_state.texts else "is of no entry"
+                message = (
+                    f"{writer}: the text {content.part} of request {content.request} (seq {request_state.seq}) {why}"
+                )
+                self.found("text", message, writer=writer, seq=request_state.seq, request=content.request)
 
 
 _DECODE_REQUEST = msgspec.json.Decoder(RequestBody).decode
@@ -282,22 +282,22 @@ def _span(first: int, last: int) -> str:
     return f"seq {first} is" if first == last else f"seq {first} to {last} are"
 
 
-def _told(entry: Entry) -> str:
+def _describe(entry: Entry) -> str:
     return f"seq {entry.seq} ({entry.kind} of request {entry.request})"
 
 
-def _explained(one: Explained) -> str:
-    told = _told(one.entry)
+def _describe_explanation(one: Explanation) -> str:
+    message = _describe(one.entry)
     match one.kind:
         case "swapped":
-            return f"{told} and seq {one.other} were swapped"
+            return f"{message} and seq {one.other} were swapped"
         case "moved" if one.last > one.entry.seq:
-            return f"{told} to seq {one.last} were moved, they began at seq {one.other}"
+            return f"{message} to seq {one.last} were moved, they began at seq {one.other}"
         case "moved":
-            return f"{told} was moved, it stood at seq {one.other}"
+            return f"{message} was moved, it stood at seq {one.other}"
         case "duplicate":
-            return f"{told} is a copy of seq {one.other}"
+            return f"{message} is a copy of seq {one.other}"
         case "missing":
-            return f"{one.other} missing before {told}, the rest was numbered anew"
+            return f"{one.other} missing before {message}, the rest was numbered anew"
         case _:
-            return f"{told} was changed, or the one before it and its digest"
+            return f"{message} was changed, or the one before it and its digest"

@@ -1,4 +1,4 @@
-"""What could not be written: counted at once, told at once for the first and then at most once a minute."""
+"""Entries that could not be written: counted at once; the first is logged at once, later ones at most once a minute."""
 
 from __future__ import annotations
 
@@ -8,39 +8,39 @@ from typing import Any
 
 from cascade.logs import log_event
 
-__all__ = ["Losses", "tell"]
+__all__ = ["Drops", "log_warning"]
 
 _AGAIN_S = 60.0
 
 
 @dataclass(slots=True)
-class Losses:
-    """Entries that were dropped; counted under the writer's lock, told outside of it. Times in seconds from any origin."""
+class Drops:
+    """Dropped entries: counted under the writer's lock, logged outside it. Times in seconds from any origin."""
 
     total: int = 0
     since_down: int = 0
-    untold: int = 0
-    told_at: float | None = None
+    unreported: int = 0
+    reported_at: float | None = None
 
     def drop(self, entries: int) -> None:
-        """Count entries that are not going to be written."""
+        """Count entries that will not be written."""
         self.total += entries
         self.since_down += entries
-        self.untold += entries
+        self.unreported += entries
 
     def seconds(self, now: float) -> float | None:
-        """When the next must be told: in so many seconds; None: there is nothing to tell."""
-        if not self.untold:
+        """Seconds until the next report is due; None: nothing to report."""
+        if not self.unreported:
             return None
-        return 0.0 if self.told_at is None else max(0.0, self.told_at + _AGAIN_S - now)
+        return 0.0 if self.reported_at is None else max(0.0, self.reported_at + _AGAIN_S - now)
 
     def take(self, now: float) -> int:
-        """What is to be told now; counts as told."""
-        untold, self.untold, self.told_at = self.untold, 0, now
-        return untold
+        """The number to report now; resets it."""
+        unreported, self.unreported, self.reported_at = self.unreported, 0, now
+        return unreported
 
 
-def tell(event: str, **details: Any) -> None:
+def log_warning(event: str, **details: Any) -> None:
     """Log a warning."""
-    with suppress(Exception):  # a processor of the application's: the writer's thread must outlive it
+    with suppress(Exception):  # a log processor of the application may raise; the writer's thread must survive that
         log_event("warning", event, **details)

@@ -1,4 +1,4 @@
-"""A writer's clocks and bounds: what a test or a benchmark may set otherwise."""
+"""A writer's clocks and limits; tests and benchmarks pass their own."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ __all__ = ["Bounds", "Times"]
 
 @dataclass(frozen=True, slots=True)
 class Times:
-    """The clocks. `now`: Unix seconds; `ticks`: seconds from any origin; `wait(condition, seconds)`: None waits for a notice."""
+    """The clocks. `now`: Unix seconds; `ticks`: seconds from any origin; `wait(condition, seconds)`: None waits for a notification."""
 
     now: Callable[[], float] = time.time
     ticks: Callable[[], float] = time.monotonic
@@ -21,9 +21,9 @@ class Times:
 
 @dataclass(frozen=True, slots=True)
 class Bounds:
-    """How much, and how long: entries that may wait, entries of a transaction, seconds.
+    """`waiting`: entries in the buffer; `transaction`: entries in one transaction.
 
-    `linger_s`: how long the first row waits for others (batched). `retry_s`, `longest_retry_s`: the first and the longest
+    `linger_s`: how long the first entry waits for others (batched). `retry_s`, `longest_retry_s`: the first and the longest
     interval between two tries.
     """
 

@@ -1,6 +1,6 @@
-"""The pen: what only one thread may touch at a time. The connection, the chain as it grows, what was taken to be written.
+"""The write lock, and what only its holder may touch: the connection, the chain so far, the entries taken for writing.
 
-Whoever holds it writes: the writer's thread, or a caller who waits for a row and finds nobody writing.
+Its holder writes: the writer's thread, or a caller that waits for its entries while no other thread writes.
 """
 
 from __future__ import annotations
@@ -11,48 +11,48 @@ from collections.abc import Callable
 from contextlib import suppress
 from itertools import islice
 
-from cascade.ledger.hook import HandOver
+from cascade.ledger.hook import PendingEntries
 from cascade.ledger.records import Batch
 from cascade.ledger.stores import Store
-from cascade.ledger.writing import process_hooks as exits
-from cascade.ledger.writing.encoder import Composer
+from cascade.ledger.writing import process_hooks
+from cascade.ledger.writing.encoder import Encoder
 
 __all__ = ["WriteLock"]
 
 
 class WriteLock:
-    """One a writer. `holder`: the thread that has it, set under the writer's lock; all else is that thread's alone."""
+    """One per writer. `holder`: the thread that holds it, set under the writer's own lock; the rest is for that thread alone."""
 
-    __slots__ = ("_connect", "_store", "_tell", "composer", "holder", "name", "stuck", "taken")
+    __slots__ = ("_connect", "_log", "_store", "encoder", "holder", "name", "taken", "transaction")
 
-    def __init__(self, name: str, connect: Callable[[], Store], tell: Callable[..., None]) -> None:
-        self._connect, self._tell = connect, tell
+    def __init__(self, name: str, connect: Callable[[], Store], log: Callable[..., None]) -> None:
+        self._connect, self._log = connect, log
         self._store: Store | None = None
-        self.name, self.composer = name, Composer(name, tell)
+        self.name, self.encoder = name, Encoder(name, log)
         self.holder: int | None = None
-        self.taken: deque[HandOver] = deque()
-        self.stuck: tuple[Batch, list[HandOver]] | None = None
-        """What is to be written next, once it was composed."""
+        self.taken: deque[PendingEntries] = deque()
+        self.transaction: tuple[Batch, list[PendingEntries]] | None = None
+        """The next transaction, once encoded: its batch and the entries in it."""
 
     @property
-    def mine(self) -> bool:
-        """Whether the thread that asks holds it."""
+    def is_held_here(self) -> bool:
+        """Whether the calling thread holds it."""
         return self.holder == threading.get_ident()
 
-    def compose(self, most: int) -> list[HandOver]:
-        """Make what was taken the next transaction, as far as it goes; returns what cannot be written.
+    def encode_next(self, most: int) -> list[PendingEntries]:
+        """Encode the next transaction from what was taken; returns the entries that cannot be written.
 
-        Whatever interrupts it (a caller's thread may be the main one, and Ctrl-C comes anywhere) leaves all as it was.
+        An interruption (the thread may be the main one, and Ctrl-C can come anywhere) changes nothing.
         """
-        batch, told, unwritable = self.composer.compose(self.taken, most)
-        rest = deque(islice(self.taken, len(told), None))
-        self.taken, self.stuck = rest, (batch, told)
-        for one in told:
-            one.asked.prompt = (None, None)  # it may be large, and the request may take its time
+        batch, included, unwritable = self.encoder.encode(self.taken, most)
+        rest = deque(islice(self.taken, len(included), None))
+        self.taken, self.transaction = rest, (batch, included)
+        for one in included:
+            one.context.prompt = (None, None)  # it may be large, and the request may run for long
         return unwritable
 
     def write(self, batch: Batch) -> None:
-        """Write a transaction, connected first where that is needed. Raises whatever a driver raises."""
+        """Write a transaction; connects first if necessary. Raises whatever the driver raises."""
         if batch.entries:
             self.opened().write(batch)
 
@@ -65,20 +65,20 @@ class WriteLock:
         return self._store
 
     def disconnect(self) -> None:
-        """Put the connection down."""
+        """Close the connection."""
         store, self._store = self._store, None
         if store is not None:
-            with suppress(Exception):  # it may be broken, which is why it is closed
+            with suppress(Exception):  # it may be broken already
                 store.close()
 
-    def leave_behind(self) -> None:
-        """In a child: the connection is the parent's, whose threads did not get to close it."""
+    def abandon_in_child(self) -> None:
+        """In a forked child: keep the parent's connection open, for closing it would end the parent's session."""
         if self._store is not None:
-            exits.inherit(self._store)
+            process_hooks.keep_open(self._store)
 
-    def begin_anew(self, name: str) -> list[HandOver]:
-        """Begin another chain; returns what was not written and will not be."""
-        left = [*(self.stuck[1] if self.stuck else ()), *self.taken]
-        self.taken, self.stuck, self.name = deque(), None, name
-        self.composer.begin(name)
+    def restart(self, name: str) -> list[PendingEntries]:
+        """Begin another chain; returns the entries that will not be written."""
+        left = [*(self.transaction[1] if self.transaction else ()), *self.taken]
+        self.taken, self.transaction, self.name = deque(), None, name
+        self.encoder.begin(name)
         return left

@@ -1,7 +1,7 @@
-"""Where a process ends or doubles: writers are flushed at exit, and put their databases down before a fork.
+"""Exit and fork handling: writers are flushed at exit, and disconnect before a fork.
 
-`atexit` runs while daemon threads still do, after the pools of `concurrent.futures` have ended. A child of
-`multiprocessing` that was forked leaves without it (`forks.at_workers_end`).
+`atexit` runs while daemon threads still run, after the pools of `concurrent.futures` have ended. A forked `multiprocessing` child exits
+without it (`forks.at_workers_end`).
 """
 
 from __future__ import annotations
@@ -15,47 +15,47 @@ from weakref import WeakSet
 
 from cascade.forks import at_workers_end
 
-__all__ = ["Exiting", "inherit", "remember", "started"]
+__all__ = ["PausableWriter", "keep_open", "register", "thread_started"]
 
-_AT_EXIT_S = 2.0  # for all writers together: a ledger that is down must not keep a process alive
+_AT_EXIT_S = 2.0  # for all writers together: a ledger that is down must not keep the process alive
 
 
-class Exiting(Protocol):
+class PausableWriter(Protocol):
     """A writer."""
 
-    def urge(self) -> None:
-        """Write what waits now; does not wait for it."""
+    def write_soon(self) -> None:
+        """Start writing what waits; does not wait for it."""
         ...
 
     def close(self, timeout_s: float = ...) -> bool:
         """Write what waits, and disconnect."""
         ...
 
-    def hold(self) -> None:
-        """Disconnect, and stay so until `release`."""
+    def pause(self) -> None:
+        """Disconnect until `resume`."""
         ...
 
-    def release(self) -> None:
-        """Go on."""
+    def resume(self) -> None:
+        """Continue."""
         ...
 
 
-_writers: WeakSet[Exiting] = WeakSet()
-_held: list[Exiting] = []
+_writers: WeakSet[PausableWriter] = WeakSet()
+_paused: list[PausableWriter] = []
 _inherited: list[object] = []
 
 
-def remember(writer: Exiting) -> None:
-    """Flush it at exit, and hold it during forks, while it lives."""
+def register(writer: PausableWriter) -> None:
+    """Flush this writer at exit and pause it during forks. Holds no reference to it."""
     _writers.add(writer)
 
 
-def inherit(connection: object) -> None:
-    """Never close it here: it is the parent's, and closing it would end the parent's session or drop its locks."""
+def keep_open(connection: object) -> None:
+    """Keep a parent's connection from being closed here: that would end the parent's session or drop its locks."""
     _inherited.append(connection)
 
 
-def started() -> None:
+def thread_started() -> None:
     """A writer's thread was started in this process."""
     at_workers_end(_at_exit)
 
@@ -64,26 +64,26 @@ def _at_exit() -> None:
     until = time.monotonic() + _AT_EXIT_S
     writers = list(_writers)
     for writer in writers:
-        writer.urge()
+        writer.write_soon()
     for writer in writers:
-        with suppress(Exception):  # the others' rows, and the process's own way out, matter more
+        with suppress(Exception):  # the other writers, and the exit itself, must go on
             writer.close(max(0.1, until - time.monotonic()))
 
 
 def _before_fork() -> None:
     writers = list(_writers)
     for writer in writers:
-        writer.hold()
-    _held.extend(writers)
+        writer.pause()
+    _paused.extend(writers)
 
 
 def _after_fork_in_parent() -> None:
-    writers = _held[:]
-    _held.clear()
+    writers = _paused[:]
+    _paused.clear()
     for writer in writers:
-        writer.release()
+        writer.resume()
 
 
 atexit.register(_at_exit)
 if hasattr(os, "register_at_fork"):
-    os.register_at_fork(before=_before_fork, after_in_parent=_after_fork_in_parent, after_in_child=_held.clear)
+    os.register_at_fork(before=_before_fork, after_in_parent=_after_fork_in_parent, after_in_child=_paused.clear)

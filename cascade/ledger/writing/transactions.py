@@ -1,4 +1,4 @@
-"""Writing a transaction, whoever does it: what becomes of it where it is durable, and where it failed."""
+"""One transaction: writing it, and what follows from success and failure."""
 
 from __future__ import annotations
 
@@ -8,11 +8,11 @@ from collections import deque
 from collections.abc import Callable, Iterable
 from typing import Any
 
-from cascade.ledger.hook import HandOver
+from cascade.ledger.hook import PendingEntries
 from cascade.ledger.records import Batch
 from cascade.ledger.stores import LedgerDown, Store
-from cascade.ledger.writing.commit import let_go
-from cascade.ledger.writing.drops import Losses, tell
+from cascade.ledger.writing.commit import release_waiters
+from cascade.ledger.writing.drops import Drops, log_warning
 from cascade.ledger.writing.limits import Bounds, Times
 from cascade.ledger.writing.lock import WriteLock
 
@@ -20,161 +20,165 @@ __all__ = ["REST_S", "Writing"]
 
 _SWEEP_S, _DAY_S = 3_600.0, 86_400.0
 REST_S = 60.0
-"""After so long without a row the thread ends and disconnects; the next row begins anew."""
+"""After so long without an entry the thread disconnects and ends; the next entry starts another."""
 
 
 class Writing:
-    """What a `Writer` is and does while it writes. All but the pen is under its lock; what begins with `_` is the writer's."""
+    """The state of a `Writer`, and how it writes a transaction. Everything but the write lock is guarded by `_lock`."""
 
     def __init__(self, connect: Callable[[], Store], where: str, times: Times, bounds: Bounds) -> None:
         self.where = where
         self._connect, self._times, self._bounds = connect, times, bounds
         self._keep_days: int | None = None
-        self._begin()
+        self._reset()
 
-    def _begin(self) -> None:
+    def _reset(self) -> None:
         self._lock = threading.Lock()
-        self._work = threading.Condition(self._lock)  # the thread waits on it
-        self._settled = threading.Condition(self._lock)  # others wait on it, for the thread
+        self._work = threading.Condition(self._lock)  # the thread waits for work
+        self._settled = threading.Condition(self._lock)  # others wait for the thread
         self._thread: threading.Thread | None = None
-        self._pen = WriteLock(secrets.token_hex(8), self._connect, self._tell)
-        self._waiting: list[HandOver] = []
-        self._entries = 0  # handed over, and not yet written or given up
-        self._first_at = 0.0
-        self._put: int = 0  # hand-overs: all
-        self._done: int = 0  # those written
-        self._urged: int = 0  # those that must be written now
+        self._write_lock = WriteLock(secrets.token_hex(8), self._connect, self._log)
+        self._waiting: list[PendingEntries] = []
+        self._entries = 0  # accepted, and not yet written or abandoned
+        self._oldest_at = 0.0
+        self._put: int = 0  # pending entries accepted
+        self._done: int = 0  # of them, written or abandoned
+        self._urgent: int = 0  # of them, to be written now
         self._failures = 0
-        self._down = self._ending = self._gave_up = self._parked = False
-        self._looks = self._wants_pen = False  # what the thread sleeps for: to look soon by itself, or to have the pen
-        self._seen: int = 0  # `_put` when it last looked
-        self._holders = 0
+        self._down = self._closing = self._abandoned = self._is_paused = False
+        self._polls = self._wants_lock = (
+            False  # the thread sleeps until it looks again, or until the write lock is free
+        )
+        self._last_put: int = 0  # `_put` when the thread last looked
+        self._pauses = 0
         self._retry_at: float = 0.0
         self._rest_at: float = 0.0
         self._interval: float = 0.0
         self._caught_up = 0  # entries written since it was down
-        self._losses = Losses()
+        self._drops = Drops()
         self._sweep_at = float("-inf")
 
     @property
     def name(self) -> str:
         """The writer's name in the ledger."""
-        return self._pen.name
+        return self._write_lock.name
 
     @property
     def dropped(self) -> int:
-        """Entries that were not written, and will not be."""
-        return self._losses.total
+        """Entries that will not be written."""
+        return self._drops.total
 
     @property
     def waiting(self) -> int:
-        """Entries that wait to be written."""
+        """Entries waiting to be written."""
         return self._entries
 
     @property
     def withheld(self) -> int:
-        """Texts that were not stored, because `redact` failed on them."""
-        return self._pen.composer.withheld
+        """Texts that were not stored because `redact` failed."""
+        return self._write_lock.encoder.withheld
 
-    def _give_up(self, hand_overs: Iterable[HandOver]) -> None:
-        for one in hand_overs:
-            one.asked.lost = True
+    def _abandon(self, entries: Iterable[PendingEntries]) -> None:
+        for one in entries:
+            one.context.lost = True
             self._done += 1
 
     def _write(self) -> None:
-        """Write one transaction, if it is time for one. The holder's of the pen."""
-        pen = self._pen
+        """Write one transaction, if one is due. Only for the holder of the write lock."""
+        write_lock = self._write_lock
         with self._lock:
-            if pen.stuck is not None and self._retry_at > self._times.ticks():
+            if write_lock.transaction is not None and self._retry_at > self._times.ticks():
                 return
-            taken = deque((*pen.taken, *self._waiting))
-            pen.taken, self._waiting = (
-                taken,
-                [],
-            )  # at one stroke: Ctrl-C comes between calls, and nothing may be there twice
-        if pen.stuck is None:
-            unwritable = pen.compose(self._bounds.transaction)
+            taken = deque((*write_lock.taken, *self._waiting))
+            # In one statement: Ctrl-C comes between calls, and no entry may be in both.
+            write_lock.taken, self._waiting = taken, []
+        if write_lock.transaction is None:
+            unwritable = write_lock.encode_next(self._bounds.transaction)
             if unwritable:
                 with self._lock:
-                    self._losses.drop(sum(one.entries for one in unwritable))
-        if pen.stuck is None:  # for the types: it was made just now
+                    self._drops.drop(sum(one.entries for one in unwritable))
+        if write_lock.transaction is None:  # for the type checker: it was just encoded
             return
-        batch, told = pen.stuck
+        batch, included = write_lock.transaction
         try:
-            pen.write(batch)
-        except Exception as problem:  # noqa: BLE001 - whatever a driver raises: rows wait, and the thread lives on
-            self._fell(problem)
+            write_lock.write(batch)
+        except Exception as problem:  # noqa: BLE001 - whatever the driver raises: entries wait, and the thread goes on
+            self._failed(problem)
         else:
-            self._stood(batch, told)
+            self._succeeded(batch, included)
 
-    def _stood(self, batch: Batch, told: list[HandOver]) -> None:
+    def _succeeded(self, batch: Batch, included: list[PendingEntries]) -> None:
         """The transaction is durable."""
         with self._lock:
-            self._pen.stuck = None
-            if not self._gave_up:  # else they are not counted any more
-                self._entries -= sum(one.entries for one in told)
-            self._first_at = self._times.ticks()
-            self._rest_at = self._first_at + REST_S
+            self._write_lock.transaction = None
+            if not self._abandoned:  # else they were already subtracted
+                self._entries -= sum(one.entries for one in included)
+            self._oldest_at = self._times.ticks()
+            self._rest_at = self._oldest_at + REST_S
             caught_up = None
             if self._interval:
                 self._down = False
                 self._caught_up += len(batch.entries)
-                if not self._pen.taken:
-                    caught_up = {"rows": self._caught_up, "dropped": self._losses.since_down}
-                    self._interval, self._caught_up, self._losses.since_down, self._losses.untold = 0.0, 0, 0, 0
-        let_go(told)
+                if not self._write_lock.taken:
+                    caught_up = {"rows": self._caught_up, "dropped": self._drops.since_down}
+                    self._interval, self._caught_up, self._drops.since_down, self._drops.unreported = 0.0, 0, 0, 0
+        release_waiters(included)
         if caught_up is not None:
-            self._tell("ledger_back", **caught_up)
-        with self._lock:  # whoever flushes finds it told
-            self._done += len(told)
+            self._log("ledger_back", **caught_up)
+        with self._lock:  # after the event is logged, so that a flush sees it
+            self._done += len(included)
             self._settled.notify_all()
 
-    def _fell(self, problem: Exception) -> None:
-        """The transaction failed: nobody waits for it, and it is tried again as it is."""
+    def _failed(self, problem: Exception) -> None:
+        """The transaction failed: waiting callers continue, and it is tried again unchanged."""
         with self._lock:
             first, self._down = not self._interval, True
             self._interval = min(self._interval * 2 or self._bounds.retry_s, self._bounds.longest_retry_s)
             self._retry_at = self._times.ticks() + self._interval
-            pen = self._pen
-            held_up = [*(pen.stuck[1] if pen.stuck else ()), *pen.taken, *self._waiting]
+            write_lock = self._write_lock
+            held_up = [
+                *(write_lock.transaction[1] if write_lock.transaction else ()),
+                *write_lock.taken,
+                *self._waiting,
+            ]
             if first:
-                self._losses.since_down, self._losses.told_at = 0, None
-        let_go(held_up)
-        self._pen.disconnect()
+                self._drops.since_down, self._drops.reported_at = 0, None
+        release_waiters(held_up)
+        self._write_lock.disconnect()
         if first:
-            self._tell(
+            self._log(
                 "ledger_down",
-                problem=_words(problem),
-                hint="answers are given all the same; rows wait in memory, and are lost if the process ends before it is back",
+                problem=_error_text(problem),
+                hint="requests are still answered; entries wait in memory and are lost if the process exits before the ledger is back",
             )
         with self._lock:
             self._failures += 1
             self._settled.notify_all()
 
     def _sweep(self) -> None:
-        """Remove what is older than `keep_days`, once an hour."""
+        """Remove texts older than `keep_days`, once an hour."""
         with self._lock:
             days, now = self._keep_days, self._times.ticks()
             if days is None or now < self._sweep_at:
                 return
             self._sweep_at = now + _SWEEP_S
         try:
-            self._pen.opened().remove_content(self._times.now() - days * _DAY_S)
+            self._write_lock.opened().remove_content(self._times.now() - days * _DAY_S)
         except Exception as problem:  # noqa: BLE001 - as above
-            self._pen.disconnect()
-            self._tell("ledger_sweep_failed", problem=_words(problem))
+            self._write_lock.disconnect()
+            self._log("ledger_sweep_failed", problem=_error_text(problem))
 
-    def _tell_losses(self) -> None:
+    def _report_drops(self) -> None:
         with self._lock:
             now = self._times.ticks()
-            rows = self._losses.take(now) if self._losses.seconds(now) == 0.0 else 0
+            rows = self._drops.take(now) if self._drops.seconds(now) == 0.0 else 0
         if rows:
-            self._tell("ledger_dropped", rows=rows, total=self.dropped)
+            self._log("ledger_dropped", rows=rows, total=self.dropped)
 
-    def _tell(self, event: str, **details: Any) -> None:
-        tell(event, ledger=self.where, **details)
+    def _log(self, event: str, **details: Any) -> None:
+        log_warning(event, ledger=self.where, **details)
 
 
-def _words(problem: Exception) -> str:
-    """What a failure says of itself; one that is not the ledger's own might quote a row."""
+def _error_text(problem: Exception) -> str:
+    """The error's text; only its class if it is not a LedgerDown, because it might quote a row."""
     return str(problem) if isinstance(problem, LedgerDown) else type(problem).__name__
