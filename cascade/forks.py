@@ -12,7 +12,7 @@ from collections.abc import Callable
 from typing import Any, Protocol
 from weakref import WeakSet
 
-__all__ = ["Locked", "at_workers_end", "renew_in_children"]
+__all__ = ["Locked", "at_worker_exit", "renew_in_children"]
 
 
 class Locked(Protocol):
@@ -33,7 +33,7 @@ def renew_in_children(thing: Locked) -> None:
 _known: set[tuple[int, Callable[[], None]]] = set()
 
 
-def at_workers_end(function: Callable[[], None]) -> None:
+def at_worker_exit(function: Callable[[], None]) -> None:
     """Where this is a worker of `multiprocessing`, call `function` when it ends; once, however often this is said."""
     util: Any = sys.modules.get("multiprocessing.util")
     if util is None or (os.getpid(), function) in _known or not sys.modules["multiprocessing.process"].parent_process():

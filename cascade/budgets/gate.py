@@ -17,7 +17,7 @@ from datetime import datetime, tzinfo
 
 from cascade.budgets.notices import Notices, places_of
 from cascade.core import prices
-from cascade.core.budgets import Claim, Refusal, Span, claims_of, told_usd, upper_bound
+from cascade.core.budgets import Claim, Refusal, Span, claims_of, upper_bound, usd_text
 from cascade.core.models import STREAMS_ABOVE
 from cascade.core.policy import Policy
 from cascade.core.policy.operations import Limits
@@ -174,9 +174,8 @@ class BudgetReservation:
             if _is_hard(limits.on_exhausted, first=first) and self._spent + bound > limit:
                 soft = _SOFT if limits.on_exhausted == "hold" else ""
                 return Refusal(
-                    f"the budget of {self._gate.policy} a request, {told_usd(limit)}, has no room for a call that may"
-                    f" cost {told_usd(bound)} beside the {told_usd(self._spent)} spent{soft}",
-                    bound,
+                    f"the budget of {self._gate.policy} a request, {usd_text(limit)}, has no room for a call that may"
+                    f" cost {usd_text(bound)} beside the {usd_text(self._spent)} spent{soft}"
                 )
         claims = self._gate.claims(self._budgets, self._task, self._metadata) if self._budgets else ()
         if not claims:
@@ -187,7 +186,7 @@ class BudgetReservation:
             return None
         soft = _SOFT if refused.on_exhausted == "hold" else ""
         alone = _ALONE if self._gate.is_down else ""
-        return Refusal(f"{refused.told}, has no room for a call that may cost {told_usd(bound)}{alone}{soft}", bound)
+        return Refusal(f"{refused.description}, has no room for a call that may cost {usd_text(bound)}{alone}{soft}")
 
     def settle(self, bound: int, cost: int) -> None:
         """The call that was admitted with `bound` has cost `cost`; it counts in the period it was admitted in."""

@@ -11,7 +11,7 @@ from dataclasses import asdict, dataclass
 from typing import Any, Literal
 
 from cascade.budgets.delivering import Deliveries, Target, target_of
-from cascade.core.budgets import Claim, Span, told_usd
+from cascade.core.budgets import Claim, Span, usd_text
 from cascade.core.policy import Policy
 from cascade.core.policy.operations import Limits, OnExhausted, Per
 from cascade.logs import log_event
@@ -89,7 +89,7 @@ class Notices:
     def tell(self, alert: Alert) -> None:
         """A budget has reached a share of its limit."""
         claim = alert.claim
-        spent = f"{told_usd(alert.spent)}"
+        spent = f"{usd_text(alert.spent)}"
         reached = "all of it is spent" if alert.share >= 1 else f"{alert.share:.0%} of it is spent"
         self._send(
             _of_claim("budget_alert", claim, alert.share, alert.spent, f"{reached} ({spent})"), self._targets_of(claim)
@@ -102,15 +102,15 @@ class Notices:
         if len(self._refused) >= _MOST_TOLD:
             self._refused.clear()
         self._refused.add(claim.counter)
-        why = f"it has no room for a call that may cost {told_usd(bound)}"
+        why = f"it has no room for a call that may cost {usd_text(bound)}"
         self._send(_of_claim("budget_refused", claim, 1.0, None, why), self._targets_of(claim))
 
     def tell_call(self, limits: Limits, limit: int, spent: int) -> None:
         """A request has spent more than a budget that only tells allows it; both in nano-USD."""
-        told = f"the budget of {self._policy} a request, {told_usd(limit)}"
+        told = f"the budget of {self._policy} a request, {usd_text(limit)}"
         notice = Notice(
             "budget_alert", self._policy, told, "policy", self._policy, "call", "", 1.0, spent / 1e9, limit / 1e9,
-            limits.on_exhausted, f"{told}: a request has spent {told_usd(spent)}; {_THEN[limits.on_exhausted]}",
+            limits.on_exhausted, f"{told}: a request has spent {usd_text(spent)}; {_THEN[limits.on_exhausted]}",
         )  # fmt: skip
         number = next((n for n, one in enumerate(self._limits) if one is limits), None)
         self._send(notice, () if number is None else self._by_limits[number])
@@ -149,9 +149,9 @@ def _of_claim(
     event: Literal["budget_alert", "budget_refused"], claim: Claim, share: float, spent: int | None, what: str
 ) -> Notice:
     return Notice(
-        event, claim.policy, claim.told, claim.scope, claim.value, claim.span, claim.period, share,
+        event, claim.policy, claim.description, claim.scope, claim.value, claim.span, claim.period, share,
         None if spent is None else spent / 1e9, claim.limit / 1e9, claim.on_exhausted,
-        f"{claim.told}: {what}; {_THEN[claim.on_exhausted]}",
+        f"{claim.description}: {what}; {_THEN[claim.on_exhausted]}",
     )  # fmt: skip
 
 

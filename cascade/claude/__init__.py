@@ -9,7 +9,7 @@ from __future__ import annotations
 
 from cascade.claude.calling import AsyncClaude, Claude
 from cascade.claude.connections import connect
-from cascade.claude.inspecting import Looked, ModelStatus, look_at
+from cascade.claude.inspecting import EndpointStatus, ModelStatus, inspect_endpoint
 from cascade.claude.schemas import schema_of
 
-__all__ = ["AsyncClaude", "Claude", "Looked", "ModelStatus", "connect", "look_at", "schema_of"]
+__all__ = ["AsyncClaude", "Claude", "EndpointStatus", "ModelStatus", "connect", "inspect_endpoint", "schema_of"]

@@ -10,7 +10,7 @@ from typing import Any
 from pydantic_core import from_json
 
 from cascade.claude.failures import Unreadable, failure_of_body
-from cascade.core.budgets import most_tokens
+from cascade.core.budgets import max_usage
 from cascade.core.messages import Failure, Reply, Usage
 from cascade.core.policy import Budget
 from cascade.core.triage import Prompt
@@ -77,7 +77,7 @@ def _usage_of(told: Any, prompt: Prompt) -> Usage:
         known, has_input, has_output = Usage(), False, False
     if has_input and has_output:
         return known
-    most = replace(most_tokens(prompt)[0], is_estimate=True)
+    most = replace(max_usage(prompt)[0], is_estimate=True)
     if has_input:
         return replace(known, output_tokens=most.output_tokens, is_estimate=True)
     return replace(most, output_tokens=known.output_tokens) if has_output else most

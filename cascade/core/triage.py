@@ -30,9 +30,9 @@ __all__ = [
     "Repair",
     "build_prompt",
     "check_request",
-    "judge",
     "read_reply",
     "triage_tokens",
+    "verdict_on",
     "wants_triage",
 ]
 
@@ -281,10 +281,10 @@ def _read_value(value: Any, *, triage: bool, structured: bool, repaired: bool) -
         return Verdict("malformed", detail="not a JSON object", repaired=repaired)
     if "answer" not in value:
         return Verdict("malformed", detail="answer is missing", repaired=repaired)
-    return judge(value.get("confidence"), value["answer"], structured=structured, repaired=repaired)  # pyright: ignore
+    return verdict_on(value.get("confidence"), value["answer"], structured=structured, repaired=repaired)  # pyright: ignore
 
 
-def judge(confidence: object, answer: object, *, structured: bool, repaired: bool = False) -> Verdict:
+def verdict_on(confidence: object, answer: object, *, structured: bool, repaired: bool = False) -> Verdict:
     """The verdict on an envelope's two values; recorded ones are judged by the same words as live ones."""
     number = confidence
     if type(number) is not float or not 0 <= number <= 1:

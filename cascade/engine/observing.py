@@ -13,6 +13,7 @@ from collections.abc import Generator
 from dataclasses import replace
 from typing import Any
 
+from cascade.core.budgets import Refusal
 from cascade.core.climb import Ask, Recorded, climb, step_of
 from cascade.core.decision import Call, Situation
 from cascade.core.errors import ClimbError
@@ -108,7 +109,7 @@ def shadow(runtime: Runtime, context: RequestContext, given: Answer) -> Generato
             if index == runtime.policy.top and rung == runtime.baseline.policy.ladder[0]:
                 break  # it is the baseline: what it said stands in the request's own record
             outcome = yield from way.call(index, tuple(steps))
-            if isinstance(outcome, Situation):
+            if isinstance(outcome, Refusal):
                 break
             checks = (*runtime.plan.shared_checks, *runtime.plan.checks.get(given.task, ()), *context.checks)
             steps.append(step_of(runtime.plan, context.request, Call(index), outcome, checks, context.accept))

@@ -14,7 +14,7 @@ from zoneinfo import ZoneInfo
 from cascade.core.policy.ladder import Fault
 from cascade.core.policy.operations import Limits
 
-__all__ = ["budget_faults", "function_of", "is_address", "zone_of"]
+__all__ = ["budget_faults", "import_function", "is_address", "zone_of"]
 
 
 @lru_cache(maxsize=64)
@@ -33,7 +33,7 @@ def is_address(target: str) -> bool:
     return target.startswith(("http://", "https://"))
 
 
-def function_of(path: str) -> Callable[..., Any]:
+def import_function(path: str) -> Callable[..., Any]:
     """The plain function that `module:function` names; LookupError where there is none."""
     module, _, name = path.partition(":")
     try:
@@ -58,7 +58,7 @@ def budget_faults(budgets: Sequence[Limits]) -> Iterator[Fault]:
             key = ("budget", number, "notify", place)
             if not is_address(target):
                 try:
-                    function_of(target)
+                    import_function(target)
                 except LookupError as problem:
                     hint = "name a function as module:function, in a module that can be imported"
                     yield Fault(key, str(problem), hint)

@@ -15,12 +15,12 @@ from cascade.logs import log_event
 from cascade.policy.pricing import rates_of
 
 __all__ = [
+    "certificate_text",
     "certified_escalation",
     "changed_parts",
     "hash_of",
     "hash_of_file",
     "hashes_of",
-    "standing",
     "warn_of_changes",
 ]
 
@@ -74,9 +74,9 @@ def changed_parts(policy: Policy) -> tuple[str, ...]:
     return tuple(part for part, now in hashes_of(policy).items() if getattr(certified, part) != now)
 
 
-def standing(policy: Policy, changed: tuple[str, ...]) -> str:
+def certificate_text(policy: Policy, changed: tuple[str, ...]) -> str:
     """What an answer carries: the certificate in short where it holds, else "uncertified"."""
-    return UNCERTIFIED if policy.certificate is None or changed else policy.certificate.told
+    return UNCERTIFIED if policy.certificate is None or changed else policy.certificate.summary
 
 
 def certified_escalation(policy: Policy, changed: tuple[str, ...]) -> Escalation:

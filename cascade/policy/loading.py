@@ -15,7 +15,7 @@ from cascade.core.errors import PolicyError
 from cascade.core.policy import Fault, Policy
 from cascade.core.suggestions import closest, did_you_mean
 from cascade.policy.nodes import Node
-from cascade.policy.plans import faults_outside
+from cascade.policy.plans import binding_faults
 from cascade.policy.shipped import names, shipped
 from cascade.policy_errors import dotted, faults_despite, is_unicode, known_keys, printable, words_for, yaml_words
 
@@ -60,7 +60,7 @@ def parse_policy(
         policy = Policy.model_validate(values, by_alias=True, by_name=False)
     except ValidationError as problems:
         raise document.error(document.explain(problems.errors(), values)) from None
-    faults = tuple(faults_outside(policy))
+    faults = tuple(binding_faults(policy))
     if faults or document.problems:
         raise document.error(map(document.located, faults))
     return policy

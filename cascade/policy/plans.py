@@ -11,13 +11,13 @@ from cascade.core.policy import Check, Fault, Policy, Rung, Task, When
 from cascade.core.policy.certificate import UNCERTIFIED, Escalation
 from cascade.core.signals import Signals, words_pattern
 from cascade.core.triage import Repair
-from cascade.policy.budgets import budget_faults, function_of
-from cascade.policy.certificates import certified_escalation, changed_parts, standing
+from cascade.policy.budgets import budget_faults, import_function
+from cascade.policy.certificates import certificate_text, certified_escalation, changed_parts
 from cascade.policy.checks import bind_check
 from cascade.policy.patterns import compile_blind, compile_exact
 from cascade.policy.pricing import NoPrice, rates_of
 
-__all__ = ["baseline_plan", "baseline_rung", "faults_outside", "make_plan"]
+__all__ = ["baseline_plan", "baseline_rung", "binding_faults", "make_plan"]
 
 _NOT_EMPTY = Check(not_empty=True)
 
@@ -29,7 +29,7 @@ def make_plan(policy: Policy) -> Plan:
     MissingExtra where a check needs an optional package. `not_empty` is always among the checks: an empty answer is
     never shipped, whatever the policy lists.
     """
-    for fault in faults_outside(policy):
+    for fault in binding_faults(policy):
         raise PolicyError(fault.problem, where=f"policy {policy.name!r}", key=_dotted(fault.key), hint=fault.hint)
     stale = changed_parts(policy)
     listed = policy.checks if _NOT_EMPTY in policy.checks else (_NOT_EMPTY, *policy.checks)
@@ -40,7 +40,7 @@ def make_plan(policy: Policy) -> Plan:
         checks={task.name: _bound(task.checks) for task in policy.tasks if task.checks},
         shared_checks=_bound(listed),
         repair=_repair(),
-        certificate=standing(policy, stale),
+        certificate=certificate_text(policy, stale),
         stale=stale,
         escalation=certified_escalation(policy, stale),
     )
@@ -55,7 +55,7 @@ def baseline_plan(plan: Plan) -> Plan:
     """
     policy = plan.policy
     rung = baseline_rung(policy)
-    rates = rates_of(rung)  # `faults_outside` has seen to it that there are some
+    rates = rates_of(rung)  # `binding_faults` has seen to it that there are some
     bare = tuple(Task(name=task.name, when=task.when) for task in policy.tasks)
     alone = {
         "ladder": (rung,), "tasks": bare, "checks": (_NOT_EMPTY,), "storm_guard": None, "certificate": None, "scorer": None,
@@ -83,7 +83,7 @@ def baseline_rung(policy: Policy, wanted: str | None = None) -> Rung:
     return found[-1] if found else Rung(rung="baseline", model=wanted, max_tokens=top.max_tokens)
 
 
-def faults_outside(policy: Policy) -> Iterator[Fault]:
+def binding_faults(policy: Policy) -> Iterator[Fault]:
     """What makes a valid policy unusable here: models without a price, patterns RE2 cannot run, budgets' zones and notices."""
     for number, rung in enumerate(policy.ladder):
         try:
@@ -98,7 +98,7 @@ def faults_outside(policy: Policy) -> Iterator[Fault]:
         yield Fault(("baseline",), str(problem), "name a rung of the ladder, or a model that has a price")
     if policy.ledger.redact is not None:
         try:
-            function_of(policy.ledger.redact)
+            import_function(policy.ledger.redact)
         except LookupError as problem:
             hint = "name a function as module:function, in a module that can be imported"
             yield Fault(("ledger", "redact"), str(problem), hint)

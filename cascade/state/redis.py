@@ -20,7 +20,7 @@ from cascade.core.errors import ConfigurationError
 from cascade.core.policy import Policy
 from cascade.core.policy.certificate import Escalation
 from cascade.core.storm import Action
-from cascade.forks import at_workers_end, renew_in_children
+from cascade.forks import at_worker_exit, renew_in_children
 from cascade.state import Alert, Seed
 from cascade.state.circuit import Link
 from cascade.state.memory_guard import MemoryGuard, tell_change
@@ -97,7 +97,7 @@ class RedisState:
             return None
         if not self._is_used:
             self._is_used = True
-            at_workers_end(_close_all)
+            at_worker_exit(_close_all)
         refusing = self._budgets.reserve(claims, bound)
         if self._tuning.beat_s is not None and (self._heart is None or not self._heart.is_alive()):
             self._start_heart(self._tuning.beat_s)

@@ -1,7 +1,7 @@
 """Where a process ends or doubles: writers are flushed at exit, and put their databases down before a fork.
 
 `atexit` runs while daemon threads still do, after the pools of `concurrent.futures` have ended. A child of
-`multiprocessing` that was forked leaves without it (`forks.at_workers_end`).
+`multiprocessing` that was forked leaves without it (`forks.at_worker_exit`).
 """
 
 from __future__ import annotations
@@ -13,7 +13,7 @@ from contextlib import suppress
 from typing import Protocol
 from weakref import WeakSet
 
-from cascade.forks import at_workers_end
+from cascade.forks import at_worker_exit
 
 __all__ = ["Exiting", "inherit", "remember", "started"]
 
@@ -57,7 +57,7 @@ def inherit(connection: object) -> None:
 
 def started() -> None:
     """A writer's thread was started in this process."""
-    at_workers_end(_at_exit)
+    at_worker_exit(_at_exit)
 
 
 def _at_exit() -> None:
