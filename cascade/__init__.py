@@ -5,7 +5,7 @@
     answer = cascade.ask("Where is my order A-17?")
     print(answer, answer.rung, answer.cost_usd)
 
-Names are imported when they are first used, so that `import cascade` costs next to nothing.
+Names are imported on first use, so that `import cascade` is fast.
 """
 
 from __future__ import annotations
@@ -16,56 +16,30 @@ from typing import TYPE_CHECKING
 if TYPE_CHECKING:
     from cascade.core.errors import (
         AllRungsFailed as AllRungsFailed,
-    )
-    from cascade.core.errors import (
         BlockingWarning as BlockingWarning,
-    )
-    from cascade.core.errors import (
         BudgetExceeded as BudgetExceeded,
-    )
-    from cascade.core.errors import (
         CascadeError as CascadeError,
-    )
-    from cascade.core.errors import (
         ClimbError as ClimbError,
-    )
-    from cascade.core.errors import (
         ConfigurationError as ConfigurationError,
-    )
-    from cascade.core.errors import (
         CorpusError as CorpusError,
-    )
-    from cascade.core.errors import (
         DeadlineExceeded as DeadlineExceeded,
-    )
-    from cascade.core.errors import (
         MissingExtra as MissingExtra,
-    )
-    from cascade.core.errors import (
         MissingKey as MissingKey,
-    )
-    from cascade.core.errors import (
         PolicyError as PolicyError,
-    )
-    from cascade.core.errors import (
         RequestError as RequestError,
-    )
-    from cascade.core.errors import (
         UncertifiedWarning as UncertifiedWarning,
-    )
-    from cascade.core.errors import (
         UpstreamRejected as UpstreamRejected,
     )
     from cascade.core.policy import Policy as Policy
-    from cascade.core.trail import Answer as Answer
-    from cascade.core.trail import Step as Step
-    from cascade.core.trail import Verdict as Verdict
-    from cascade.engine import AskOptions as AskOptions
-    from cascade.engine import AsyncCascade as AsyncCascade
-    from cascade.engine import Cascade as Cascade
-    from cascade.engine import aask as aask
-    from cascade.engine import ask as ask
-    from cascade.engine import reload as reload
+    from cascade.core.trail import Answer as Answer, Step as Step, Verdict as Verdict
+    from cascade.engine import (
+        AskOptions as AskOptions,
+        AsyncCascade as AsyncCascade,
+        Cascade as Cascade,
+        aask as aask,
+        ask as ask,
+        reload as reload,
+    )
     from cascade.policy.loading import load_policy as load_policy
 
 _HOMES = {
