@@ -15,56 +15,32 @@ from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
     from cascade.core.errors import (
-        AllRungsFailed as AllRungsFailed,
-        BlockingWarning as BlockingWarning,
-        BudgetExceeded as BudgetExceeded,
-        CascadeError as CascadeError,
-        ClimbError as ClimbError,
-        ConfigurationError as ConfigurationError,
-        CorpusError as CorpusError,
-        DeadlineExceeded as DeadlineExceeded,
-        MissingExtra as MissingExtra,
-        MissingKey as MissingKey,
-        PolicyError as PolicyError,
-        RequestError as RequestError,
-        UncertifiedWarning as UncertifiedWarning,
-        UpstreamRejected as UpstreamRejected,
+        AllRungsFailed,
+        BlockingWarning,
+        BudgetExceeded,
+        CascadeError,
+        ClimbError,
+        ConfigurationError,
+        CorpusError,
+        DeadlineExceeded,
+        MissingExtra,
+        MissingKey,
+        PolicyError,
+        RequestError,
+        UncertifiedWarning,
+        UpstreamRejected,
     )
-    from cascade.core.policy import Policy as Policy
-    from cascade.core.trail import Answer as Answer, Step as Step, Verdict as Verdict
+    from cascade.core.policy import Policy
+    from cascade.core.trail import Answer, Step, Verdict
     from cascade.engine import (
-        AskOptions as AskOptions,
-        AsyncCascade as AsyncCascade,
-        Cascade as Cascade,
-        aask as aask,
-        ask as ask,
-        reload as reload,
+        AskOptions,
+        AsyncCascade,
+        Cascade,
+        aask,
+        ask,
+        reload,
     )
-    from cascade.policy.loading import load_policy as load_policy
-
-_HOMES = {
-    "cascade.core.errors": (
-        "AllRungsFailed",
-        "BlockingWarning",
-        "BudgetExceeded",
-        "CascadeError",
-        "ClimbError",
-        "ConfigurationError",
-        "CorpusError",
-        "DeadlineExceeded",
-        "MissingExtra",
-        "MissingKey",
-        "PolicyError",
-        "RequestError",
-        "UncertifiedWarning",
-        "UpstreamRejected",
-    ),
-    "cascade.core.policy": ("Policy",),
-    "cascade.core.trail": ("Answer", "Step", "Verdict"),
-    "cascade.engine": ("AskOptions", "AsyncCascade", "Cascade", "aask", "ask", "reload"),
-    "cascade.policy.loading": ("load_policy",),
-}
-_HOME = {name: home for home, names in _HOMES.items() for name in names}
+    from cascade.policy.loading import load_policy
 
 __all__ = [
     "AllRungsFailed",
@@ -93,6 +69,20 @@ __all__ = [
     "load_policy",
     "reload",
 ]
+
+_HOME = dict.fromkeys(__all__, "cascade.core.errors") | {
+    "Answer": "cascade.core.trail",
+    "AskOptions": "cascade.engine",
+    "AsyncCascade": "cascade.engine",
+    "Cascade": "cascade.engine",
+    "Policy": "cascade.core.policy",
+    "Step": "cascade.core.trail",
+    "Verdict": "cascade.core.trail",
+    "aask": "cascade.engine",
+    "ask": "cascade.engine",
+    "load_policy": "cascade.policy.loading",
+    "reload": "cascade.engine",
+}
 
 
 def __getattr__(name: str) -> object:

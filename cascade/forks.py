@@ -36,7 +36,11 @@ _at_exit: set[tuple[int, Callable[[], None]]] = set()
 def at_worker_exit(function: Callable[[], None]) -> None:
     """In a worker of `multiprocessing`, call `function` at its exit. Registering it again has no effect."""
     util: Any = sys.modules.get("multiprocessing.util")
-    if util is None or (os.getpid(), function) in _at_exit or not sys.modules["multiprocessing.process"].parent_process():
+    if (
+        util is None
+        or (os.getpid(), function) in _at_exit
+        or not sys.modules["multiprocessing.process"].parent_process()
+    ):
         return
     _at_exit.add((os.getpid(), function))
     util.Finalize(None, function, exitpriority=0)

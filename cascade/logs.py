@@ -16,7 +16,7 @@ __all__ = ["log_event", "warn_caller"]
 
 def log_event(level: Literal["info", "warning", "error"], event: str, /, **details: Any) -> None:
     """Log an event. `details` must not hold a prompt, an answer or a key."""
-    import structlog  # noqa: PLC0415 - rarely needed, and not free to import
+    import structlog  # noqa: PLC0415 - slow to import, and rarely needed
 
     if structlog.is_configured():
         getattr(structlog.get_logger("cascade"), level)(event, **details)

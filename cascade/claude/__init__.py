@@ -1,8 +1,8 @@
-"""The Messages API by way of the SDK: a Prompt in, a Reply or a Failure out. The only importer of `anthropic`.
+"""The Messages API through the SDK: a Prompt in, a Reply or a Failure out. The only importer of `anthropic`.
 
-`wire` makes requests and reads replies, `failures` maps the vendor's errors once, `retrying` tells tenacity what may
-be tried again, `connections` holds the SDK's
-clients, `calling` calls, `inspecting` looks without spending. The SDK takes a second to import: that waits for the first client.
+`calling` makes the calls with the clients of `connections`, retried as `retrying` says. `wire` builds requests and reads
+replies, `failures` maps the SDK's errors, `schemas` adapts JSON schemas, `inspecting` checks an endpoint at no cost. The
+SDK takes a second to import, so it is imported with the first client.
 """
 
 from __future__ import annotations

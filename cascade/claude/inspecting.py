@@ -1,4 +1,4 @@
-"""Look at an endpoint without spending anything: whether it is there, takes the key, and knows the models."""
+"""Inspect an endpoint at no cost: whether it answers, accepts the key, and knows the models."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ _TIMEOUT_S = 10.0
 
 @dataclass(frozen=True, slots=True)
 class ModelStatus:
-    """What the endpoint says of a rung's model. None where it does not say."""
+    """What the endpoint reports about a rung's model; None if it does not say."""
 
     rung: str
     model: str
@@ -31,7 +31,7 @@ class ModelStatus:
 
 @dataclass(frozen=True, slots=True)
 class EndpointStatus:
-    """One endpoint: the problem in reaching it ("" if none), its models, and its clock less ours, in seconds."""
+    """One endpoint: the problem in reaching it ("" if none), its models, and its clock minus ours, in seconds."""
 
     base_url: str
     problem: str
@@ -41,7 +41,7 @@ class EndpointStatus:
 
 
 def inspect_endpoint(rungs: Sequence[Rung]) -> EndpointStatus:
-    """Look at the endpoint that these rungs share; asks for each model's description, which costs nothing."""
+    """Inspect the endpoint that these rungs share, by requesting each model's description, which is free."""
     base_url = rungs[0].base_url or ""
     try:
         client = own_client(rungs[0])
@@ -61,8 +61,8 @@ def inspect_endpoint(rungs: Sequence[Rung]) -> EndpointStatus:
                 if failure.status == 404:
                     models.append(ModelStatus(rung.rung, rung.model, None, None, None, "the endpoint does not know it"))
                     continue
-                said = f"HTTP {failure.status}: {failure.message}" if failure.status else failure.message
-                return EndpointStatus(base_url, said, failure.status in (401, 403), tuple(models), skew)
+                problem = f"HTTP {failure.status}: {failure.message}" if failure.status else failure.message
+                return EndpointStatus(base_url, problem, failure.status in (401, 403), tuple(models), skew)
             skew = _skew(raw.headers.get("date"))
             models.append(_status(rung, raw.parse()))
     return EndpointStatus(base_url, "", False, tuple(models), skew)

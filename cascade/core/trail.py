@@ -63,7 +63,7 @@ class Verdict:
 
     `confidence`: 0..1 with its named `source`; None from the last rung, which is not asked for one, and for a failure.
     `text` and `data` are set if `kind` is "answered"; `data` is the parsed value if the request has a schema.
-    `repaired`: the JSON was broken and has been repaired, see `core.triage`. `detail`: in a few words what was wrong,
+    `repaired`: the JSON was broken and has been repaired, see `core.parsing`. `detail`: in a few words what was wrong,
     without the prompt's or the answer's text. `self_reported`: the model's own number, if a score replaced it.
     `unknown_stop`: the text is complete, but its stop reason, named in `detail`, is unknown to this version; such an
     answer may be held, but never stands by itself.
