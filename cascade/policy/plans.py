@@ -1,4 +1,4 @@
-"""Policy → Plan: bind everything a policy names (prices, patterns, check functions) to what does it."""
+"""Policy → Plan: look up the prices, compile the patterns and import the functions that a policy names."""
 
 from __future__ import annotations
 
@@ -23,11 +23,10 @@ _NOT_EMPTY = Check(not_empty=True)
 
 
 def make_plan(policy: Policy) -> Plan:
-    """The policy, ready to run. Imports the modules its checks name.
+    """The policy, ready to run. Imports the modules that its checks name.
 
-    Raises PolicyError where a model has no price, a pattern is not linear-time or a check's function is not there;
-    MissingExtra where a check needs an optional package. `not_empty` is always among the checks: an empty answer is
-    never shipped, whatever the policy lists.
+    Raises PolicyError if a model has no price, a pattern is not linear-time or a function cannot be imported; MissingExtra
+    if a check needs an optional package. `not_empty` is always checked: an empty answer is never shipped.
     """
     for fault in binding_faults(policy):
         raise PolicyError(fault.problem, where=f"policy {policy.name!r}", key=_dotted(fault.key), hint=fault.hint)
@@ -47,33 +46,35 @@ def make_plan(policy: Policy) -> Plan:
 
 
 def baseline_plan(plan: Plan) -> Plan:
-    """The same policy with nothing but its baseline on the ladder: what answers where the ladder does not.
+    """The same policy with the baseline as its only rung, for requests that the ladder does not answer.
 
-    A request climbs it as any other, so it is asked plainly and booked by the one rule; there is no threshold, floor, score,
-    storm or certificate on it, and of the checks only `not_empty` and the caller's own: the policy's say when to climb, and
-    there is nowhere to climb to.
+    Requests go through the same climb, so they are priced and recorded alike. There is no threshold, floor, scorer, storm
+    guard or certificate. The policy's checks only trigger escalation, so they do not apply: only `not_empty` and the
+    caller's own do.
     """
     policy = plan.policy
     rung = baseline_rung(policy)
-    rates = rates_of(rung)  # `binding_faults` has seen to it that there are some
-    bare = tuple(Task(name=task.name, when=task.when) for task in policy.tasks)
-    alone = {
-        "ladder": (rung,), "tasks": bare, "checks": (_NOT_EMPTY,), "storm_guard": None, "certificate": None, "scorer": None,
+    rates = rates_of(rung)  # `binding_faults` has checked that there are some
+    tasks = tuple(Task(name=task.name, when=task.when) for task in policy.tasks)
+    changed = {
+        "ladder": (rung,), "tasks": tasks, "checks": (_NOT_EMPTY,), "storm_guard": None, "certificate": None, "scorer": None,
     }  # fmt: skip
-    # One rung is no ladder that a file may hold, so its invariants are not asked; its answers are still this policy's.
-    lone = Policy.model_construct(None, **{**{name: getattr(policy, name) for name in Policy.model_fields}, **alone})
-    vars(lone)["hash"] = policy.hash
+    # A ladder of one rung breaks the invariants, so they are not checked. Its answers carry this policy's hash.
+    single = Policy.model_construct(
+        None, **{**{name: getattr(policy, name) for name in Policy.model_fields}, **changed}
+    )
+    vars(single)["hash"] = policy.hash
     return replace(
-        plan, policy=lone, rates=(rates,), checks={}, shared_checks=_bound((_NOT_EMPTY,)), certificate=UNCERTIFIED,
+        plan, policy=single, rates=(rates,), checks={}, shared_checks=_bound((_NOT_EMPTY,)), certificate=UNCERTIFIED,
         stale=(), escalation=Escalation(),
     )  # fmt: skip
 
 
 def baseline_rung(policy: Policy, wanted: str | None = None) -> Rung:
-    """The rung that answers plainly where the ladder does not: by the name of a rung or a model, else the top one.
+    """The baseline's rung: the one that the policy's `baseline` names by rung or model, else the top.
 
-    `wanted`: instead of the policy's `baseline`. Of several with one model the highest; a model that is not on the ladder is
-    asked at the default endpoint, with the top's max_tokens. ValueError where it can be no model's name.
+    `wanted` overrides `baseline`. Of several rungs with that model it is the highest. A model that is not on the ladder is
+    called at the default endpoint, with the top rung's max_tokens. Raises ValueError for an invalid model name.
     """
     top = policy.ladder[policy.top]
     wanted = wanted or policy.baseline
@@ -84,7 +85,7 @@ def baseline_rung(policy: Policy, wanted: str | None = None) -> Rung:
 
 
 def binding_faults(policy: Policy) -> Iterator[Fault]:
-    """What makes a valid policy unusable here: models without a price, patterns RE2 cannot run, budgets' zones and notices."""
+    """Why a valid policy cannot be bound on this machine: missing prices, unusable patterns, functions or time zones."""
     for number, rung in enumerate(policy.ladder):
         try:
             rates_of(rung)
@@ -124,7 +125,7 @@ def _pattern_faults(at: tuple[str | int, ...], when: When) -> Iterator[Fault]:
             compile_blind(words_pattern(when.words))
         except ValueError as problem:
             yield Fault(
-                (*at, "words"), f"these words cannot be looked for: {problem}", "spread them over tests under `any`"
+                (*at, "words"), f"these words cannot be searched: {problem}", "spread them over tests under `any`"
             )
     for key, tests in (("any", when.any), ("all", when.all)):
         for number, one in enumerate(tests or ()):
@@ -147,7 +148,7 @@ def _bound(checks: tuple[Check, ...]) -> tuple[BoundCheck, ...]:
 
 
 def _repair() -> Repair | None:
-    """json-repair where it is installed; `core.parsing` decides which repairs to accept."""
+    """json-repair, if installed; `core.parsing` decides which repairs to accept."""
     try:
         from json_repair import loads  # noqa: PLC0415 - an extra, and only wanted when a reply is broken
     except ImportError:

@@ -82,7 +82,7 @@ FAULTS: list[tuple[str, str, str, str, str, str]] = [
     ("haiku: 0.6", "llama: ^0.6", "^", "tasks[1].thresholds.llama", "no rung 'llama'", "haiku, sonnet"),
     # the ladder
     (f"  - {RUNG_5}\n  - {RUNG_6}\n", "", "4:3", "ladder", "needs at least 2 rungs, and has 1", "add one"),
-    ("rung: opus", "rung: ^sonnet", "^", "ladder[2].rung", "'sonnet' is there twice", "a name of its own"),
+    ("rung: opus", "rung: ^sonnet", "^", "ladder[2].rung", "'sonnet' is there twice", "its own name"),
     ("claude-sonnet-5-5", "claude-haiku-5-5", "6:25", "ladder[2].model", "jumps to claude-opus-5-5 past Sonnet", "Sonnet rung"),
     ("claude-opus-5-5", "^claude-fable-5", "^", "ladder[2].model", "past Opus", "put an Opus rung"),
     ("claude-opus-5-5", "^claude-sonnet-4-6", "^", "ladder[2].model", "step down", "by capability"),
