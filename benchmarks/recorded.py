@@ -34,7 +34,7 @@ from cascade.calibration.proof.pareto_testing import NotCertified, Target
 from cascade.calibration.run import Calibration, CalibrationOptions, HalfFigures, calibrate
 from cascade.core.errors import ConfigurationError
 from cascade.replay.intervals import Interval
-from cascade.replay.run import Replay, replay_corpus
+from cascade.replay.run import Replay, ReplayOptions, replay_corpus
 
 __all__ = ["Cell", "Outcome", "Row", "main", "row_of"]
 

@@ -17,7 +17,7 @@ from cascade.replay.arrays import np
 
 if TYPE_CHECKING:
     from cascade.core.policy.certificate import Units
-    from cascade.replay.arrays import Codes, Floats
+    from cascade.replay.arrays import Bools, Codes, Floats, Ints
 
 __all__ = [
     "Sample",

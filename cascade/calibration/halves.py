@@ -20,6 +20,8 @@ from cascade.replay.arrays import np
 from cascade.replay.intervals import Interval, interval_of
 
 if TYPE_CHECKING:
+    from cascade.replay.arrays import Bools
+
     Values = Any
 
 __all__ = ["CountedHalf", "HalfFigures", "ItemHalf", "OperatingPoint", "SplitHalf", "lost_alone"]

@@ -27,7 +27,7 @@ from cascade.core.policy.scorer import Feature, Scoring
 from cascade.core.scoring import Facts, logistic, value_of
 from cascade.corpora.items import Item, RecordedReply
 from cascade.replay.arrays import ColumnBuilder, np
-from cascade.replay.columns import Columns, PolicyMapping
+from cascade.replay.columns import Columns, MappedColumns, PolicyMapping
 from cascade.replay.driver import recorded_verdict, request_of
 
 if TYPE_CHECKING:

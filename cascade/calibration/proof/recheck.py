@@ -11,7 +11,7 @@ from cascade.calibration.proof.pareto_testing import Target, Tested
 from cascade.calibration.search.levels import CodedCorpus
 from cascade.core.errors import CorpusError, PolicyError
 from cascade.core.policy import Policy
-from cascade.replay.arrays import np
+from cascade.replay.arrays import Bools, np
 
 __all__ = ["Recheck", "levels_at", "losses_under", "recheck_corpus"]
 

@@ -5,11 +5,14 @@ from __future__ import annotations
 import json
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from cascade.calibration.search.counts import Counts, Loss
 from cascade.policy.editing import threshold_text
 from cascade.replay.arrays import np
+
+if TYPE_CHECKING:
+    from cascade.replay.arrays import Ints
 
 __all__ = ["MOST_BYTES", "Table", "table_of"]
 

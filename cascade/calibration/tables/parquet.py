@@ -58,7 +58,7 @@ from cascade.replay.columns import read_columns
 from cascade.replay.mapping import mapping_of, own_mapping
 
 if TYPE_CHECKING:
-    from cascade.replay.arrays import Floats
+    from cascade.replay.arrays import Bools, Floats
 
 __all__ = [
     "COUNTS_KEY",

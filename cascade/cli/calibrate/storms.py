@@ -11,7 +11,7 @@ from cascade.calibration.run import Calibration
 from cascade.cli.output import stdout
 from cascade.cli.replay import describe_storms
 from cascade.core.policy.certificate import Certificate
-from cascade.replay.run import replay_corpus
+from cascade.replay.run import ReplayOptions, replay_corpus
 
 __all__ = ["print_storms", "storms_of"]
 

@@ -11,7 +11,7 @@ from benchmarks.recorded import main, row_of
 from cascade.calibration.proof.pareto_testing import Target
 from cascade.calibration.run import CalibrationOptions, calibrate
 from cascade.policy.shipped import find_corpus
-from cascade.replay.run import replay_corpus
+from cascade.replay.run import ReplayOptions, replay_corpus
 
 PAGE = Path(__file__).resolve().parents[3] / "docs" / "figures.md"
 SHORT = ("coding-claims", "mmlupro-gpt41", "translation-claude")
