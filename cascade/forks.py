@@ -1,7 +1,7 @@
-"""Forked processes: how they begin, and how they end.
+"""Forked processes: fresh locks at their start, and functions to call at their exit.
 
-A child has none of its parent's threads, so a lock that one of them held would stay locked for ever. And one of
-`multiprocessing` leaves without `atexit`: there its own finalizers are used.
+A forked child has none of its parent's threads, so a lock that one of them held would stay locked for ever. A worker of
+`multiprocessing` exits without running `atexit`, so its finalizers are used instead.
 """
 
 from __future__ import annotations
@@ -12,39 +12,43 @@ from collections.abc import Callable
 from typing import Any, Protocol
 from weakref import WeakSet
 
-__all__ = ["Locked", "at_workers_end", "renew_in_children"]
+__all__ = ["Locked", "at_worker_exit", "renew_in_children"]
 
 
 class Locked(Protocol):
-    """Something with a lock."""
+    """An object with a lock."""
 
     def renew_lock(self) -> None:
-        """Take a new lock; called in a child before anything else runs there."""
+        """Replace the lock; called in a child before any other code."""
 
 
-_things: WeakSet[Locked] = WeakSet()
+_registered: WeakSet[Locked] = WeakSet()
 
 
-def renew_in_children(thing: Locked) -> None:
-    """Give `thing` a new lock in every child that is forked while it lives."""
-    _things.add(thing)
+def renew_in_children(owner: Locked) -> None:
+    """Call `renew_lock` of this object in every child that is forked while it exists."""
+    _registered.add(owner)
 
 
-_known: set[tuple[int, Callable[[], None]]] = set()
+_at_exit: set[tuple[int, Callable[[], None]]] = set()
 
 
-def at_workers_end(function: Callable[[], None]) -> None:
-    """Where this is a worker of `multiprocessing`, call `function` when it ends; once, however often this is said."""
+def at_worker_exit(function: Callable[[], None]) -> None:
+    """In a worker of `multiprocessing`, call `function` at its exit. Registering it again has no effect."""
     util: Any = sys.modules.get("multiprocessing.util")
-    if util is None or (os.getpid(), function) in _known or not sys.modules["multiprocessing.process"].parent_process():
+    if (
+        util is None
+        or (os.getpid(), function) in _at_exit
+        or not sys.modules["multiprocessing.process"].parent_process()
+    ):
         return
-    _known.add((os.getpid(), function))
+    _at_exit.add((os.getpid(), function))
     util.Finalize(None, function, exitpriority=0)
 
 
 def _renew_all() -> None:
-    for thing in list(_things):
-        thing.renew_lock()
+    for owner in list(_registered):
+        owner.renew_lock()
 
 
 if hasattr(os, "register_at_fork"):

@@ -1,4 +1,4 @@
-"""Where things are kept on this machine: `CASCADE_HOME`, else `~/.cascade`."""
+"""The folder for data on this machine: `CASCADE_HOME`, else `~/.cascade`."""
 
 from __future__ import annotations
 
@@ -9,6 +9,6 @@ __all__ = ["home"]
 
 
 def home() -> Path:
-    """The folder of the ledger, the mode's switch and the cache. It need not be there yet."""
+    """The folder of the ledger, the mode switch and the cache. It need not exist yet."""
     named = os.environ.get("CASCADE_HOME")
     return Path(named).expanduser() if named else Path.home() / ".cascade"

@@ -1,11 +1,11 @@
-"""What is told of each request as it goes: the protocol that the ledger, OpenTelemetry and Prometheus hang on.
+"""Hooks: the protocol by which the ledger, OpenTelemetry and Prometheus observe each request.
 
-    driver ── begin(Begun) ─────────> Hook        one per request: returns its Track
+    driver ── begin(Begun) ─────────> Hook        once per request: returns its Track
     driver ── calling(Calling) ─────> Track       before each call; may return a Wait, which the driver waits for
     driver ── ended(Ended) ─────────> Track       the answer, the error, or neither (cancelled); may return a Wait
 
-A hook never fails a request: what it raises is logged once (its type, nothing it says), and the request goes on.
-Calls are made on the caller's thread, so a hook must be quick; none may block, which is what a Wait is for.
+A hook never fails a request: the type of what it raises is logged once, and the request goes on. Hooks run on the
+caller's thread, so they must be fast and must not block; slow work is returned as a Wait.
 """
 
 from __future__ import annotations
@@ -26,20 +26,20 @@ from cascade.core.trail import Answer, Arm, Step
 __all__ = ["Begun", "Calling", "Ended", "Hook", "Track", "Tracks", "Wait", "begin", "wait", "wait_async"]
 
 Wait = Future[Any]
-"""Done when what was told is durable, or cannot be made so for now. Its result says nothing, and its failure fails nobody.
+"""Done when a record is durable, or cannot be made durable for now. Its result and its failure are ignored.
 
-It may be lazy: whoever asks for its `result` may do the work himself, or have it begun by asking to be called back.
+It may be lazy: the work may start only when its `result` or a callback is asked for, on the thread that asks.
 """
 
-_LONGEST_WAIT_S = 5.0  # a disk that hangs must not take the answer with it
+_LONGEST_WAIT_S = 5.0  # a disk that hangs must not cost the answer
 
 
 @dataclass(frozen=True, slots=True)
 class Begun:
-    """A request, as it is taken up.
+    """A request that begins.
 
-    `at`: Unix seconds. `slot`: see `core.modes`. `observed_as`: the id of the request whose shadow this climb is
-    (`mode: observe`).
+    `at`: Unix seconds. `slot`: see `core.modes`. `observed_as`: in mode observe, the id of the request that this climb
+    shadows.
     """
 
     plan: Plan
@@ -55,8 +55,8 @@ class Begun:
 class Calling:
     """A call that is about to be made.
 
-    `steps`: all before it, each with the reason why it went up. `bound`: the most it may cost, in nano-USD; 0 where
-    nobody asked for it.
+    `steps`: those before it, each with its escalation reason. `bound`: the most it may cost, in nano-USD; 0 if it was not
+    computed.
     """
 
     index: int
@@ -67,50 +67,50 @@ class Calling:
 
 @dataclass(frozen=True, slots=True)
 class Ended:
-    """A request is over. `steps`: the whole trail; `answer` None: `error` says why, or it was cancelled (both None)."""
+    """A request that ended. `steps`: the whole trail. Without an `answer` there is an `error`, or it was cancelled."""
 
     steps: tuple[Step, ...]
     answer: Answer | None
     error: BaseException | None
     latency_s: float
     estimate: int | None = None
-    """What the baseline alone would have cost, estimated from the tokens seen, in nano-USD; None where it answered."""
+    """The estimated cost of the baseline alone, from the tokens seen, in nano-USD; None if the baseline answered."""
 
 
 class Track(Protocol):
-    """One request's."""
+    """Observes one request."""
 
     def calling(self, call: Calling) -> Wait | None:
-        """Before each call."""
+        """Called before each call to a model."""
         ...
 
     def ended(self, end: Ended) -> Wait | None:
-        """Once, at the end."""
+        """Called once, at the end."""
         ...
 
 
 class Hook(Protocol):
-    """Told of every request of a driver."""
+    """Observes every request of a driver."""
 
     def begin(self, begun: Begun) -> Track | None:
-        """A request was taken up; None: nothing more is to be told of it."""
+        """A request begins; return None to ignore it."""
         ...
 
 
 class Tracks:
-    """All hooks' tracks of one request, as one."""
+    """The tracks of all hooks for one request, as one."""
 
-    __slots__ = ("_tell", "_tracks")
+    __slots__ = ("_report", "_tracks")
 
-    def __init__(self, tracks: Sequence[Track], tell: Callable[[str, Exception], None]) -> None:
-        self._tracks, self._tell = tracks, tell
+    def __init__(self, tracks: Sequence[Track], report: Callable[[str, Exception], None]) -> None:
+        self._tracks, self._report = tracks, report
 
     def calling(self, call: Calling) -> tuple[Wait, ...]:
-        """Before each call; what must be waited for before it is made."""
+        """What must be waited for before the call."""
         return self._all(lambda track: track.calling(call))
 
     def ended(self, end: Ended) -> tuple[Wait, ...]:
-        """At the end; what must be waited for before the answer is returned."""
+        """What must be waited for before the answer is returned."""
         return self._all(lambda track: track.ended(end))
 
     def _all(self, call: Callable[[Track], Wait | None]) -> tuple[Wait, ...]:
@@ -118,39 +118,39 @@ class Tracks:
         for track in self._tracks:
             try:
                 one = call(track)
-            except Exception as problem:  # noqa: BLE001 - a hook's fault must not cost an answer that was paid for
-                self._tell(type(track).__qualname__, problem)
+            except Exception as problem:  # noqa: BLE001 - a failing hook must not cost an answer that was paid for
+                self._report(type(track).__qualname__, problem)
                 continue
             if one is not None:
                 waits.append(one)
         return tuple(waits)
 
 
-def begin(hooks: Sequence[Hook], begun: Begun, tell: Callable[[str, Exception], None]) -> Tracks:
-    """Begin a request with every hook; `tell(name, problem)` is called for one that fails."""
+def begin(hooks: Sequence[Hook], begun: Begun, report: Callable[[str, Exception], None]) -> Tracks:
+    """Begin a request with every hook; `report(name, problem)` is called for one that fails."""
     tracks: list[Track] = []
     for hook in hooks:
         try:
             track = hook.begin(begun)
         except Exception as problem:  # noqa: BLE001 - as above
-            tell(type(hook).__qualname__, problem)
+            report(type(hook).__qualname__, problem)
             continue
         if track is not None:
             tracks.append(track)
-    return Tracks(tracks, tell)
+    return Tracks(tracks, report)
 
 
 def wait(waits: Sequence[Wait]) -> None:
-    """Wait for all of them, but not for ever."""
+    """Wait for all of them, each for at most 5 s."""
     for one in waits:
-        with suppress(Exception, NotDone):  # a hook's own failure is its own to tell: it must not cost the answer
+        with suppress(Exception, NotDone):  # a hook reports its own failures: they must not cost the answer
             one.result(_LONGEST_WAIT_S)
 
 
 async def wait_async(waits: Sequence[Wait]) -> None:
-    """The same for asyncio."""
+    """As `wait`, for asyncio: at most 5 s for all of them."""
     if waits:
         done, _ = await asyncio.wait([asyncio.wrap_future(one) for one in waits], timeout=_LONGEST_WAIT_S)
         for one in done:
             if not one.cancelled():
-                one.exception()  # looked at: a hook's own failure is its own to tell
+                one.exception()  # retrieved, so that asyncio does not log it: a hook reports its own failures

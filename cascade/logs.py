@@ -1,8 +1,7 @@
-"""Where this library's events and warnings go: never to stdout, which is the application's.
+"""Events and warnings of this library. They never go to stdout, which belongs to the application.
 
-An application that has configured structlog gets the events there, as it configured it. For every other they go to the
-standard library's logger "cascade", which writes warnings and errors to stderr where nobody configured logging either.
-Neither is ever configured here.
+If the application has configured structlog, events go there. Otherwise they go to the standard library's logger
+"cascade", which by default writes warnings and errors to stderr. This library configures neither.
 """
 
 from __future__ import annotations
@@ -16,8 +15,8 @@ __all__ = ["log_event", "warn_caller"]
 
 
 def log_event(level: Literal["info", "warning", "error"], event: str, /, **details: Any) -> None:
-    """Log an event. `details` hold no prompt, answer or key."""
-    import structlog  # noqa: PLC0415 - rarely needed, and not free to import
+    """Log an event. `details` must not hold a prompt, an answer or a key."""
+    import structlog  # noqa: PLC0415 - slow to import, and rarely needed
 
     if structlog.is_configured():
         getattr(structlog.get_logger("cascade"), level)(event, **details)
@@ -27,9 +26,9 @@ def log_event(level: Literal["info", "warning", "error"], event: str, /, **detai
 
 
 def warn_caller(message: str, category: type[Warning]) -> None:
-    """Warn of the line that called into this library, however deep inside it this is found."""
+    """Issue a warning that names the line which called into this library, however deep the call is."""
     level = 1
-    frame = sys._getframe(0)  # pyright: ignore[reportPrivateUsage] - `warnings` has no other way either
+    frame = sys._getframe(0)  # pyright: ignore[reportPrivateUsage] - as `warnings` itself does
     while frame.f_back is not None and frame.f_globals.get("__name__", "").partition(".")[0] == "cascade":
         level, frame = level + 1, frame.f_back
     warnings.warn(message, category, stacklevel=level)

@@ -1,6 +1,6 @@
-"""What is wrong with a value of a policy, in words that say what to write instead.
+"""Messages for invalid values of a policy, in terms of YAML.
 
-pydantic says "input should be a valid tuple"; whoever edits a YAML file is told "must be a list" and how one is written.
+pydantic says "input should be a valid tuple"; the editor of a YAML file needs "must be a list", and how to write one.
 """
 
 from __future__ import annotations
@@ -15,7 +15,7 @@ from pydantic import ValidationError
 from cascade.core.policy import Fault, Policy
 from cascade.core.suggestions import closest, did_you_mean
 
-__all__ = ["dotted", "faults_despite", "is_unicode", "known_keys", "printable", "words_for", "yaml_words"]
+__all__ = ["dotted", "faults_despite", "known_keys", "printable", "words_for", "yaml_words"]
 
 _Words = tuple[str, str]
 
@@ -74,7 +74,7 @@ _QUOTED_NUMBER = re.compile(r"-?\d+(?:\.\d+)?\Z")
 
 
 def words_for(kind: str, context: Mapping[str, Any], value: object, shown: str, key: str, message: str) -> _Words:
-    """The problem and what to do about it. `shown`: the value as it was written, empty where it may not be shown."""
+    """The problem and what to do about it. `shown`: the value as written, "" if it must not be shown."""
     if kind in _COMPARED:
         text, name = _COMPARED[kind]
         return text.format(f"{context[name]:,}".removesuffix(".0")) + _not(shown), ""
@@ -85,7 +85,7 @@ def words_for(kind: str, context: Mapping[str, Any], value: object, shown: str, 
 
 
 def yaml_words(problem: str, character: str) -> _Words:
-    """A YAML parser's complaint, and what to do; `character`: the one it stopped at."""
+    """A YAML parser's error in plain words, and what to do. `character`: the one it stopped at."""
     if character == "\t":
         return "a tab stands here, and YAML is indented with spaces", "replace the tab by spaces"
     for part, words in _YAML:
@@ -95,7 +95,7 @@ def yaml_words(problem: str, character: str) -> _Words:
 
 
 def faults_despite(values: dict[str, Any], errors: list[Any]) -> tuple[Fault, ...]:
-    """The invariants that would not hold either, were the errors put right; none where that cannot be known."""
+    """The invariants that would still be broken if the errors were corrected; empty if that cannot be determined."""
     if any(isinstance(error.get("ctx", {}).get("error"), Fault) for error in errors):
         return ()
     repaired = copy.deepcopy(values)
@@ -105,13 +105,13 @@ def faults_despite(values: dict[str, Any], errors: list[Any]) -> tuple[Fault, ..
         Policy.model_validate(repaired, by_alias=True, by_name=False)
     except ValidationError as problems:
         found = [error.get("ctx", {}).get("error") for error in problems.errors()]
-        if isinstance(found[0], Fault):  # of the whole policy, so there is no other error
+        if isinstance(found[0], Fault):  # it concerns the whole policy, so it is the only error
             return (found[0], *found[0].others)
     return ()
 
 
 def _repair(values: Any, location: tuple[str | int, ...], kind: str) -> None:
-    """Take a wrong value out, give a key its right name, or put in a value that breaks nothing."""
+    """Remove an invalid value, correct a misspelt key, or insert a value that breaks no invariant."""
     here = values
     for part in location[:-1]:
         try:
@@ -130,7 +130,7 @@ def _repair(values: Any, location: tuple[str | int, ...], kind: str) -> None:
 
 
 def known_keys(location: tuple[str | int, ...]) -> tuple[str, ...]:
-    """The keys that may stand where the last part of `location` does; none where any name may."""
+    """The keys allowed at the last part of `location`; empty if any name is."""
     schema: Any = Policy.model_json_schema(by_alias=True)
     definitions, here = schema["$defs"], schema
     for part in location[:-1]:
@@ -144,23 +144,14 @@ def known_keys(location: tuple[str | int, ...]) -> tuple[str, ...]:
 
 
 def dotted(location: tuple[str | int, ...]) -> str:
-    """A place in a policy as people write it: `ladder[1].threshold`."""
+    """A path in a policy as text: `ladder[1].threshold`."""
     parts = (f"[{part}]" if isinstance(part, int) else f".{printable(part)}" for part in location)
     return "".join(parts).lstrip(".")
 
 
 def printable(text: str) -> str:
-    """The text on one line: an error must not be torn by a line break, or by a terminal's control codes, of a file."""
+    """The text on one line, with line breaks and control characters of the file escaped."""
     return text if text.isprintable() else ascii(text)[1:-1]
-
-
-def is_unicode(text: str) -> bool:
-    """Whether it can be written as UTF-8: no half of a surrogate pair stands alone in it."""
-    try:
-        text.encode()
-    except UnicodeEncodeError:
-        return False
-    return True
 
 
 def _not(shown: str) -> str:

@@ -17,7 +17,7 @@ from urllib.parse import urlsplit
 from weakref import WeakSet
 
 from cascade.forks import renew_in_children
-from cascade.policy.budgets import function_of, is_address
+from cascade.policy.budgets import import_function, is_address
 
 __all__ = ["Deliveries", "Target", "target_of"]
 
@@ -43,7 +43,7 @@ class Target:
 def target_of(target: str, timeout_s: float) -> Target:
     """The target for an entry of `notify`. Raises LookupError if its function does not exist."""
     if not is_address(target):
-        return Target(target, function_of(target), is_post=False, timeout_s=timeout_s)
+        return Target(target, import_function(target), is_post=False, timeout_s=timeout_s)
     host = urlsplit(target).hostname or ""
     return Target(host, lambda body: _post(target, body, timeout_s), is_post=True, timeout_s=timeout_s)
 

@@ -17,7 +17,7 @@ from datetime import datetime, tzinfo
 
 from cascade.budgets.notices import Notices, number_budgets
 from cascade.core import prices
-from cascade.core.budgets import ApplicableBudget, Refusal, Span, applicable_budgets, told_usd, upper_bound
+from cascade.core.budgets import ApplicableBudget, Refusal, Span, applicable_budgets, upper_bound, usd_text
 from cascade.core.models import STREAMS_ABOVE
 from cascade.core.policy import Policy
 from cascade.core.policy.operations import Limits
@@ -171,9 +171,8 @@ class BudgetReservation:
             if _is_hard(limits.on_exhausted, first=first) and self._spent + bound > limit:
                 soft = _SOFT_LIMIT if limits.on_exhausted == "hold" else ""
                 return Refusal(
-                    f"the budget of {self._gate.policy} per request, {told_usd(limit)}, has no room for a call that may"
-                    f" cost {told_usd(bound)} on top of the {told_usd(self._spent)} spent{soft}",
-                    bound,
+                    f"the budget of {self._gate.policy} per request, {usd_text(limit)}, has no room for a call that may"
+                    f" cost {usd_text(bound)} on top of the {usd_text(self._spent)} spent{soft}",
                 )
         applicable = self._gate.applicable(self._budgets, self._task, self._metadata) if self._budgets else ()
         if not applicable:
@@ -184,7 +183,7 @@ class BudgetReservation:
             return None
         soft = _SOFT_LIMIT if refused.on_exhausted == "hold" else ""
         down = _STATE_DOWN if self._gate.is_down else ""
-        return Refusal(f"{refused.told}, has no room for a call that may cost {told_usd(bound)}{down}{soft}", bound)
+        return Refusal(f"{refused.description}, has no room for a call that may cost {usd_text(bound)}{down}{soft}")
 
     def settle(self, bound: int, cost: int) -> None:
         """The call that was admitted with `bound` cost `cost`: 0 if it was not made. It counts in the period in which it was admitted."""

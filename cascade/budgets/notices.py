@@ -11,7 +11,7 @@ from dataclasses import asdict, dataclass
 from typing import Any, Literal
 
 from cascade.budgets.delivering import Deliveries, Target, target_of
-from cascade.core.budgets import ApplicableBudget, Span, told_usd
+from cascade.core.budgets import ApplicableBudget, Span, usd_text
 from cascade.core.policy import Policy
 from cascade.core.policy.operations import Limits, OnExhausted, Per
 from cascade.logs import log_event
@@ -95,7 +95,7 @@ class Notices:
         budget = alert.budget
         reached = "all of it is spent" if alert.share >= 1 else f"{alert.share:.0%} of it is spent"
         self._send(
-            _notice("budget_alert", budget, alert.share, alert.spent, f"{reached} ({told_usd(alert.spent)})"),
+            _notice("budget_alert", budget, alert.share, alert.spent, f"{reached} ({usd_text(alert.spent)})"),
             self._targets_of(budget),
         )
 
@@ -106,15 +106,15 @@ class Notices:
         if len(self._refused) >= _MAX_REFUSED:
             self._refused.clear()
         self._refused.add(budget.counter)
-        why = f"it has no room for a call that may cost {told_usd(bound)}"
+        why = f"it has no room for a call that may cost {usd_text(bound)}"
         self._send(_notice("budget_refused", budget, 1.0, None, why), self._targets_of(budget))
 
     def notify_overspent_call(self, limits: Limits, limit: int, spent: int) -> None:
         """A request has spent more than `call_usd` of a budget that only alerts; both amounts in nano-USD."""
-        name = f"the budget of {self._policy} per request, {told_usd(limit)}"
+        name = f"the budget of {self._policy} per request, {usd_text(limit)}"
         notice = Notice(
             "budget_alert", self._policy, name, "policy", self._policy, "call", "", 1.0, spent / 1e9, limit / 1e9,
-            limits.on_exhausted, f"{name}: a request has spent {told_usd(spent)}; {_CONSEQUENCES[limits.on_exhausted]}",
+            limits.on_exhausted, f"{name}: a request has spent {usd_text(spent)}; {_CONSEQUENCES[limits.on_exhausted]}",
         )  # fmt: skip
         number = next((n for n, one in enumerate(self._limits) if one is limits), None)
         self._send(notice, () if number is None else self._by_limits[number])
@@ -154,9 +154,9 @@ def _notice(
     what: str,
 ) -> Notice:
     return Notice(
-        event, budget.policy, budget.told, budget.scope, budget.value, budget.span, budget.period, share,
+        event, budget.policy, budget.description, budget.scope, budget.value, budget.span, budget.period, share,
         None if spent is None else spent / 1e9, budget.limit / 1e9, budget.on_exhausted,
-        f"{budget.told}: {what}; {_CONSEQUENCES[budget.on_exhausted]}",
+        f"{budget.description}: {what}; {_CONSEQUENCES[budget.on_exhausted]}",
     )  # fmt: skip
 
 

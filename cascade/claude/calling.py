@@ -10,9 +10,9 @@ from typing import Any
 
 import tenacity
 
-from cascade.claude.connections import AsyncConnections, Connections, Reached
+from cascade.claude.connections import AsyncConnections, Connections, ReachedEndpoints
 from cascade.claude.failures import OutOfTime
-from cascade.claude.retrying import Tries, failed
+from cascade.claude.retrying import Attempts, failure_from
 from cascade.claude.wire import Accumulator, outcome_of, parameters, reading
 from cascade.core.messages import Failure, Reply
 from cascade.core.models import STREAMS_ABOVE
@@ -25,29 +25,29 @@ _CONNECT_S = 5.0
 
 
 class Claude:
-    """The sync way. Safe between threads."""
+    """Calls rungs synchronously. Thread-safe."""
 
     def __init__(self, retry: Retry, client: Any = None, *, clock: Callable[[], float], chance: random.Random) -> None:
         self._retry, self._clock, self._chance = retry, clock, chance
-        self._connections, self._reached = Connections(client), Reached()
+        self._connections, self._reached = Connections(client), ReachedEndpoints()
 
     def prepare(self, ladder: Sequence[Rung]) -> None:
-        """Connect what the ladder needs; MissingKey where that cannot be."""
+        """Make the clients that the ladder needs. Raises MissingKey if an endpoint has no credentials."""
         self._connections.open(ladder)
 
     def call(self, prompt: Prompt, time_out_at: float) -> Reply | Failure:
-        """The rung's reply, or why there is none; `time_out_at` is on the injected clock, in seconds."""
+        """The rung's reply, or why there is none. `time_out_at`: seconds on the injected clock."""
         client = self._connections.of(prompt.rung)
-        tries = Tries(self._retry, time_out_at, self._clock, self._chance)
-        if tries.too_late:
-            return tries.not_asked()
-        retrying = tenacity.Retrying(sleep=time.sleep, **tries.options())
-        return tries.result(
-            retrying(lambda: tries.note(self._reached.judge(client, self._attempt(client, prompt, tries))))
+        attempts = Attempts(self._retry, time_out_at, self._clock, self._chance)
+        if attempts.too_late:
+            return attempts.out_of_time()
+        retrying = tenacity.Retrying(sleep=time.sleep, **attempts.options())
+        return attempts.result(
+            retrying(lambda: attempts.count(self._reached.classify(client, self._attempt(client, prompt, attempts))))
         )
 
-    def _attempt(self, client: Any, prompt: Prompt, tries: Tries) -> Reply | Failure:
-        left = tries.seconds_left(prompt.rung)
+    def _attempt(self, client: Any, prompt: Prompt, attempts: Attempts) -> Reply | Failure:
+        left = attempts.seconds_left(prompt.rung)
         until, params = self._clock() + left, parameters(prompt)
         timeout = _timeout(left)
         billed = Accumulator(prompt)
@@ -62,11 +62,11 @@ class Claude:
             with client.messages.with_streaming_response.create(**params, timeout=timeout) as response:
                 self._watch_body(response.http_response, until)
                 return outcome_of(response.read(), prompt, response.headers)
-        except Exception as error:  # noqa: BLE001 - mapped in one place; what is not about the call is raised again
-            return failed(error, billed.usage)
+        except Exception as error:  # noqa: BLE001 - mapped in one place; errors that are not about the call are raised again
+            return failure_from(error, billed.usage)
 
     def _watch_body(self, response: Any, until: float) -> None:
-        """Let the clock be looked at for every piece of the body: a time-out holds for one read, and a trickle has many."""
+        """Check the clock at every piece of the body: the SDK's time-out is per read, and a slow body has many."""
         pieces = response.iter_bytes
 
         def watched(chunk_size: int | None = None) -> Iterator[bytes]:
@@ -78,16 +78,16 @@ class Claude:
         response.iter_bytes = watched
 
     def close(self) -> None:
-        """Close the clients made here; one that was given stays open."""
+        """Close our own clients; a caller's client stays open."""
         self._connections.close()
 
 
 class AsyncClaude:
-    """The async way, for any number of event loops."""
+    """Calls rungs asynchronously, in any number of event loops."""
 
     def __init__(self, retry: Retry, client: Any = None, *, clock: Callable[[], float], chance: random.Random) -> None:
         self._retry, self._clock, self._chance = retry, clock, chance
-        self._connections, self._reached = AsyncConnections(client), Reached()
+        self._connections, self._reached = AsyncConnections(client), ReachedEndpoints()
 
     async def prepare(self, ladder: Sequence[Rung]) -> None:
         """As `Claude.prepare`."""
@@ -96,18 +96,18 @@ class AsyncClaude:
     async def call(self, prompt: Prompt, time_out_at: float) -> Reply | Failure:
         """As `Claude.call`."""
         client = await self._connections.of(prompt.rung)
-        tries = Tries(self._retry, time_out_at, self._clock, self._chance)
-        if tries.too_late:
-            return tries.not_asked()
-        retrying = tenacity.AsyncRetrying(sleep=asyncio.sleep, **tries.options())
+        attempts = Attempts(self._retry, time_out_at, self._clock, self._chance)
+        if attempts.too_late:
+            return attempts.out_of_time()
+        retrying = tenacity.AsyncRetrying(sleep=asyncio.sleep, **attempts.options())
 
         async def attempt() -> Reply | Failure:
-            return tries.note(self._reached.judge(client, await self._attempt(client, prompt, tries)))
+            return attempts.count(self._reached.classify(client, await self._attempt(client, prompt, attempts)))
 
-        return tries.result(await retrying(attempt))
+        return attempts.result(await retrying(attempt))
 
-    async def _attempt(self, client: Any, prompt: Prompt, tries: Tries) -> Reply | Failure:
-        left, params = tries.seconds_left(prompt.rung), parameters(prompt)
+    async def _attempt(self, client: Any, prompt: Prompt, attempts: Attempts) -> Reply | Failure:
+        left, params = attempts.seconds_left(prompt.rung), parameters(prompt)
         timeout = _timeout(left)
         billed = Accumulator(prompt)
         try:
@@ -121,12 +121,12 @@ class AsyncClaude:
                 async with client.messages.with_streaming_response.create(**params, timeout=timeout) as response:
                     return outcome_of(await response.read(), prompt, response.headers)
         except TimeoutError:
-            return failed(OutOfTime(), billed.usage)
-        except Exception as error:  # noqa: BLE001 - mapped in one place; what is not about the call is raised again
-            return failed(error, billed.usage)
+            return failure_from(OutOfTime(), billed.usage)
+        except Exception as error:  # noqa: BLE001 - mapped in one place; errors that are not about the call are raised again
+            return failure_from(error, billed.usage)
 
     async def aclose(self) -> None:
-        """Close the clients made here for the running loop; one that was given stays open."""
+        """Close our own clients of the running loop; a caller's client stays open."""
         await self._connections.aclose()
 
 

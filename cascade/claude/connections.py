@@ -1,7 +1,7 @@
-"""The SDK's clients: one an endpoint, made once, in time, and closed again.
+"""The SDK's clients: one per endpoint, made once and closed again.
 
-They are made before a climb begins: a key that is missing is told before anything is paid, and the second that the SDK
-takes to import is not taken from anybody's deadline.
+They are made before a climb begins, so a missing key is reported before anything is paid, and the second that the SDK
+takes to import does not count towards the deadline.
 """
 
 from __future__ import annotations
@@ -21,16 +21,16 @@ from cascade.core.messages import Failure, Reply
 from cascade.core.policy import Rung
 from cascade.forks import renew_in_children
 
-__all__ = ["AsyncConnections", "Connections", "Reached", "address_of", "connect", "own_client"]
+__all__ = ["AsyncConnections", "Connections", "ReachedEndpoints", "address_of", "connect", "own_client"]
 
 _Endpoint = tuple[str | None, str | None]
 
 _given_loops: WeakKeyDictionary[Any, ref[asyncio.AbstractEventLoop]] = WeakKeyDictionary()
-"""The event loop that each async client of a caller's own is used in, whichever driver it was given to."""
+"""The event loop that each async client of a caller is used in, across all drivers."""
 
 
 class Connections:
-    """The sync clients of one driver. Safe between threads; a forked child makes its own."""
+    """The sync clients of one driver. Thread-safe; a forked child makes its own."""
 
     def __init__(self, given: Any) -> None:
         self._given = _without_retries(given, asynchronous=False)
@@ -39,24 +39,24 @@ class Connections:
         renew_in_children(self)
 
     def renew_lock(self) -> None:
-        """For `forks`: a child must not share its parent's connections either."""
+        """For `forks`: a child drops its parent's connections as well."""
         self._lock = threading.Lock()
         self._clients = {}
 
     def open(self, ladder: Sequence[Rung]) -> None:
-        """Make every client that the ladder needs; MissingKey where one has no credentials."""
+        """Make every client that the ladder needs. Raises MissingKey if one has no credentials."""
         for rung in ladder:
             self.of(rung)
 
     def of(self, rung: Rung) -> Any:
-        """The client for a rung: the given one, or our own where the rung names its endpoint."""
+        """The client for a rung: the caller's, or our own if the rung names its endpoint."""
         endpoint = _endpoint(rung)
         if self._given is not None and endpoint == (None, None):
-            return _opened(self._given)
+            return _require_open(self._given)
         client = self._clients.get(endpoint)
         if client is not None:
             return client
-        import_module("anthropic")  # slow: not under the lock
+        import_module("anthropic")  # slow, so not under the lock
         with self._lock:
             client = self._clients.get(endpoint)
             if client is None:
@@ -64,7 +64,7 @@ class Connections:
             return client
 
     def close(self) -> None:
-        """Close the clients made here; one that was given stays open."""
+        """Close our own clients; a caller's client stays open."""
         with self._lock:
             clients, self._clients = list(self._clients.values()), {}
         for client in clients:
@@ -72,7 +72,7 @@ class Connections:
 
 
 class AsyncConnections:
-    """The async clients of one driver, for each event loop its own: connections cannot be shared between loops."""
+    """The async clients of one driver, separate for each event loop, which cannot share connections."""
 
     def __init__(self, given: Any) -> None:
         self._given, self._original = _without_retries(given, asynchronous=True), given
@@ -92,44 +92,44 @@ class AsyncConnections:
             if _given_loops.setdefault(self._original, ref(loop))() is not loop:
                 raise ConfigurationError(
                     f"client: this {type(self._given).__name__} was used in another event loop, and its connections end"
-                    " with it (leave client= out and each loop gets its own client, or make a client a loop)"
+                    " with it (leave client= out and each loop gets its own client, or make one client per loop)"
                 )
-            return _opened(self._given)
+            return _require_open(self._given)
         clients = self._loops.setdefault(loop, {})
         client = clients.get(endpoint)
         if client is None:
             import anthropic  # noqa: PLC0415 - it takes a second to import
 
             client = anthropic.AsyncAnthropic(**_own_options(rung))
-            _want_credentials(client)
+            _require_credentials(client)
             clients[endpoint] = client
-            # asyncio.run closes all open async generators before its loop: so this one closes the client in time.
+            # asyncio.run closes open async generators before it closes its loop: this one then closes the client.
             keeper = _keep(client, lambda: self._forget(loop))
             await anext(keeper)
             self._keepers.setdefault(loop, []).append(keeper)
         return client
 
     def _forget(self, loop: asyncio.AbstractEventLoop) -> None:
-        # A keeper knows its loop, so as long as it is kept the loop cannot go.
+        # A keeper refers to its loop, so the loop cannot be collected while the keeper is kept.
         self._loops.pop(loop, None)
         self._keepers.pop(loop, None)
 
     async def aclose(self) -> None:
-        """Close the clients made here for the running loop; one that was given stays open."""
+        """Close our own clients of the running loop; a caller's client stays open."""
         loop = asyncio.get_running_loop()
         self._loops.pop(loop, None)
         for keeper in self._keepers.pop(loop, []):
             await keeper.aclose()
 
 
-class Reached:
-    """Which endpoints have answered a driver. One that did may be restarting; one that never did is not waited for long."""
+class ReachedEndpoints:
+    """The endpoints that have answered a driver. One of them may be restarting; any other is retried only briefly."""
 
     def __init__(self) -> None:
         self._answered: set[str] = set()
 
-    def judge(self, client: Any, outcome: Reply | Failure) -> Reply | Failure:
-        """What an attempt brought, with the endpoint's address where no connection to it could be made."""
+    def classify(self, client: Any, outcome: Reply | Failure) -> Reply | Failure:
+        """The outcome; if no connection could be made, with the endpoint's address and the kind by whether it ever answered."""
         address = address_of(client)
         if isinstance(outcome, Reply) or outcome.status is not None:
             self._answered.add(address)
@@ -140,22 +140,22 @@ class Reached:
 
 
 def address_of(client: Any) -> str:
-    """A client's base URL without what may be secret in it: credentials and a query."""
+    """A client's base URL without credentials and query, which may be secret."""
     url = client.base_url
     return f"{url.scheme}://{url.netloc.decode()}{url.path}".rstrip("/")
 
 
 def own_client(rung: Rung) -> Any:
-    """A sync client for a rung's endpoint, with its own key or the environment's; MissingKey where there is none."""
+    """A sync client for a rung's endpoint, with the rung's key or the environment's. Raises MissingKey without one."""
     import anthropic  # noqa: PLC0415 - it takes a second to import
 
     client = anthropic.Anthropic(**_own_options(rung))
-    _want_credentials(client)
+    _require_credentials(client)
     return client
 
 
 def connect(base_url: str, api_key: str) -> Any:
-    """A sync client of the SDK for an endpoint, such as the emulator; a context manager that closes it."""
+    """A sync client of the SDK for an endpoint such as the emulator; as a context manager it closes itself."""
     import anthropic  # noqa: PLC0415 - it takes a second to import
 
     return anthropic.Anthropic(base_url=base_url, api_key=api_key, max_retries=0)
@@ -170,11 +170,11 @@ async def _keep(client: Any, forget: Callable[[], None]) -> AsyncGenerator[None]
 
 
 def _without_retries(given: Any, *, asynchronous: bool) -> Any:
-    """The given client with the SDK's own retrying off; ConfigurationError where it is of the other kind, or of none."""
+    """The caller's client without the SDK's own retries. Raises ConfigurationError if it does not fit the driver."""
     if given is None:
         return None
     client: object = given
-    from anthropic._base_client import AsyncAPIClient, SyncAPIClient  # noqa: PLC0415 - the platforms' one root
+    from anthropic._base_client import AsyncAPIClient, SyncAPIClient  # noqa: PLC0415 - the base of all platforms' clients
 
     wanted, other, hint = (
         (AsyncAPIClient, SyncAPIClient, "Cascade") if asynchronous else (SyncAPIClient, AsyncAPIClient, "AsyncCascade")
@@ -186,9 +186,9 @@ def _without_retries(given: Any, *, asynchronous: bool) -> Any:
     return given.with_options(max_retries=0)
 
 
-def _opened(given: Any) -> Any:
+def _require_open(given: Any) -> Any:
     if given.is_closed():
-        raise ConfigurationError(f"client: this {type(given).__name__} is closed (give one that is open)")
+        raise ConfigurationError(f"client: this {type(given).__name__} is closed (give an open one)")
     return given
 
 
@@ -200,7 +200,7 @@ def _own_options(rung: Rung) -> dict[str, Any]:
     options: dict[str, Any] = {"max_retries": 0}
     if rung.base_url is not None:
         options["base_url"] = rung.base_url
-        # The environment's key is Anthropic's: an endpoint of the policy's own gets it only where the policy names it.
+        # ANTHROPIC_API_KEY is for Anthropic: another endpoint gets it only if the policy names it.
         options["api_key"] = "none"
     if rung.api_key_env is not None:
         key = os.environ.get(rung.api_key_env)
@@ -212,6 +212,6 @@ def _own_options(rung: Rung) -> dict[str, Any]:
     return options
 
 
-def _want_credentials(client: Any) -> None:
+def _require_credentials(client: Any) -> None:
     if not (client.api_key or client.auth_token or client.credentials):
         raise MissingKey(NO_KEY)

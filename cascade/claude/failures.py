@@ -31,7 +31,7 @@ _TOO_LONG = re.compile(
     r"|reduce the length of the messages",  # Groq
     re.IGNORECASE,
 )
-"""How platforms and compatible endpoints word that a prompt does not fit the context window; the API has no code for it."""
+"""How endpoints word that a prompt does not fit the context window; the API has no code for it."""
 
 NO_KEY = "no API key: set ANTHROPIC_API_KEY (or pass client=…); `cascade doctor` checks it, `cascade demo` needs none"
 
@@ -51,9 +51,9 @@ _KIND_BY_CLASS: dict[str, FailureKind] = {
     "APIConnectionError": "connection",
     "APIResponseValidationError": "unreadable",
     "RetryableError": "server",
-    "APIError": "unreadable",  # the root of those above: one that is none of them says nothing we could go by
+    "APIError": "unreadable",  # the base of those above; by itself it says nothing specific
 }
-"""The SDK's errors that have no HTTP status, by class; those that have one are told apart by it."""
+"""The SDK's errors without an HTTP status, by class."""
 
 _KIND_BY_STATUS: dict[int, FailureKind] = {
     408: "timeout",
@@ -77,7 +77,7 @@ _STATUS_BY_TYPE: dict[str, int] = {
     "api_error": 500,
     "timeout_error": 504,
     "overloaded_error": 529,
-    # Bedrock's, which the SDK makes error events of:
+    # Bedrock's, which the SDK turns into error events:
     "validationexception": 400,
     "accessdeniedexception": 403,
     "resourcenotfoundexception": 404,
@@ -87,13 +87,13 @@ _STATUS_BY_TYPE: dict[str, int] = {
     "modelstreamerrorexception": 500,
     "serviceunavailableexception": 503,
 }
-"""What an error inside an HTTP 200 would have had as its status, by its type in lower case."""
+"""The status that an error inside an HTTP 200 would have had, by its type in lower case."""
 
 
 def failure_of(error: Exception) -> Failure | None:
-    """A vendor's error as a Failure of one attempt; None for an error that is not about the call (a bug, Ctrl-C …).
+    """An SDK error as a Failure of one attempt; None for an error that is not about the call (a bug, Ctrl-C …).
 
-    Raises MissingKey where the SDK found no credentials, ConfigurationError where it cannot even make the call.
+    Raises MissingKey if the SDK found no credentials, ConfigurationError if it cannot make the call at all.
     """
     import anthropic  # noqa: PLC0415 - it takes a second to import
     import httpx2  # noqa: PLC0415 - it takes a second to import
@@ -113,13 +113,15 @@ def failure_of(error: Exception) -> Failure | None:
         return _failure_of_transport(error)
     if isinstance(error, anthropic.CredentialsError) or _is_missing_key(error):
         raise MissingKey(NO_KEY) from None
-    if isinstance(error, (anthropic.AnthropicError, ImportError)):  # a platform's package is missing, a token expired …
+    if isinstance(
+        error, (anthropic.AnthropicError, ImportError)
+    ):  # e.g. a platform's package is missing, a token expired
         raise ConfigurationError(f"client: the anthropic SDK cannot make the call: {_first_line(error)}") from error
     return None
 
 
 def _no_connection(error: Exception) -> str | None:
-    """Why no connection could be made; None where one was, or the error is another."""
+    """Why no connection could be made; None for any other error."""
     import httpx2  # noqa: PLC0415 - it takes a second to import
 
     found: BaseException | None = error
@@ -139,7 +141,7 @@ def _no_connection(error: Exception) -> str | None:
 
 
 def _failure_of_transport(error: httpx2.RequestError | httpx2.StreamError) -> Failure:
-    # Reading a body chunk by chunk meets the transport's errors bare: the SDK wraps only those before the headers.
+    # While a body is read, the transport's errors arrive unwrapped: the SDK wraps only those before the headers.
     import httpx2  # noqa: PLC0415 - it takes a second to import
 
     if isinstance(error, httpx2.TimeoutException):
@@ -154,29 +156,29 @@ def _failure_of_status(error: anthropic.APIStatusError) -> Failure:
 
 
 def failure_of_body(body: object, status: int, headers: Mapping[str, str], otherwise: str = "") -> Failure:
-    """The Failure that an error's body means; `otherwise` is told where it has no message.
+    """The Failure for an error's body; `otherwise` is its message if the body has none.
 
-    `status` below 400: the error came inside a stream, or as the body of a 200. Its type then says which status it would
-    have had, and the headers, which came before it, say nothing of it.
+    `status` below 400: the error came inside a stream, or as the body of a 200. The status then follows from its type, and
+    the headers, which were sent before it, are ignored.
     """
-    told = _object(_object(body).get("error"))
-    category = str(told.get("type") or "").lower()
+    problem = _object(_object(body).get("error"))
+    category = str(problem.get("type") or "").lower()
     is_late = status < 400
     if is_late:
-        code = str(told.get("code"))  # some proxies have it there, as a number or a text
+        code = str(problem.get("code"))  # some proxies put the status there, as a number or text
         status = _STATUS_BY_TYPE.get(category, int(code) if _HTTP_ERROR.fullmatch(code) else status)
-    text = " ".join(str(told.get("message") or otherwise).split())
+    text = " ".join(str(problem.get("message") or otherwise).split())
     should_retry = None if is_late else {"true": True, "false": False}.get(headers.get("x-should-retry", ""))
     kind: FailureKind
     if category == "overloaded_error":
         kind = "overloaded"
     elif status == 429:
-        # Anthropic's own limits say when to come back; other platforms' throttling says nothing either way.
+        # Anthropic's rate limits say when to retry, its spend caps do not. Other platforms never say.
         says_when = should_retry or "retry-after" in headers or "retry-after-ms" in headers
         is_silent = not is_late and "request-id" in headers and not says_when
-        code = _object(told.get("details")).get("error_code")
+        code = _object(problem.get("details")).get("error_code")
         kind = "spend_cap" if code in _SPEND_CAPS or is_silent else "rate_limited"
-    elif status in (400, 413, 422) and _TOO_LONG.search(f"{text} {told.get('code')}"):
+    elif status in (400, 413, 422) and _TOO_LONG.search(f"{text} {problem.get('code')}"):
         kind = "overflow"
     elif status in _KIND_BY_STATUS:
         kind = _KIND_BY_STATUS[status]
@@ -195,7 +197,7 @@ def failure_of_body(body: object, status: int, headers: Mapping[str, str], other
 
 
 def _wait_of(headers: Mapping[str, str]) -> float | None:
-    """How long the endpoint asks to wait, in seconds: milliseconds, then seconds, then a date, as the SDK reads them."""
+    """The wait that the endpoint asks for, in seconds. Milliseconds come first, then seconds, then a date, as in the SDK."""
     for name, unit in (("retry-after-ms", 1e-3), ("retry-after", 1.0)):
         try:
             seconds = float(headers.get(name, "")) * unit
@@ -210,12 +212,14 @@ def _wait_of(headers: Mapping[str, str]) -> float | None:
 
 
 def read_date(date: str | None) -> datetime | None:
-    """A date of HTTP's, in any of its three forms; None where it is none."""
+    """An HTTP date, in any of its three forms; None if invalid."""
     try:
         read = parsedate_to_datetime(date) if date else None
     except (ValueError, TypeError, IndexError, OverflowError):
         return None
-    return read.replace(tzinfo=UTC) if read is not None and read.tzinfo is None else read  # asctime names no zone
+    return (
+        read.replace(tzinfo=UTC) if read is not None and read.tzinfo is None else read
+    )  # the asctime form has no zone
 
 
 def _object(value: object) -> Mapping[str, Any]:

@@ -1,4 +1,4 @@
-"""Look at an endpoint without spending anything: whether it is there, takes the key, and knows the models."""
+"""Inspect an endpoint at no cost: whether it answers, accepts the key, and knows the models."""
 
 from __future__ import annotations
 
@@ -12,14 +12,14 @@ from cascade.claude.failures import failure_of, read_date
 from cascade.core.errors import MissingKey
 from cascade.core.policy import Rung
 
-__all__ = ["Looked", "ModelStatus", "look_at"]
+__all__ = ["EndpointStatus", "ModelStatus", "inspect_endpoint"]
 
 _TIMEOUT_S = 10.0
 
 
 @dataclass(frozen=True, slots=True)
 class ModelStatus:
-    """What the endpoint says of a rung's model. None where it does not say."""
+    """What the endpoint reports about a rung's model; None if it does not say."""
 
     rung: str
     model: str
@@ -30,8 +30,8 @@ class ModelStatus:
 
 
 @dataclass(frozen=True, slots=True)
-class Looked:
-    """One endpoint: the problem in reaching it ("" if none), its models, and its clock less ours, in seconds."""
+class EndpointStatus:
+    """One endpoint: the problem in reaching it ("" if none), its models, and its clock minus ours, in seconds."""
 
     base_url: str
     problem: str
@@ -40,13 +40,13 @@ class Looked:
     clock_skew_s: float | None
 
 
-def look_at(rungs: Sequence[Rung]) -> Looked:
-    """Look at the endpoint that these rungs share; asks for each model's description, which costs nothing."""
+def inspect_endpoint(rungs: Sequence[Rung]) -> EndpointStatus:
+    """Inspect the endpoint that these rungs share, by requesting each model's description, which is free."""
     base_url = rungs[0].base_url or ""
     try:
         client = own_client(rungs[0])
     except MissingKey as problem:
-        return Looked(base_url, str(problem), True, (), None)
+        return EndpointStatus(base_url, str(problem), True, (), None)
     with client:
         base_url = address_of(client)
         models: list[ModelStatus] = []
@@ -61,11 +61,11 @@ def look_at(rungs: Sequence[Rung]) -> Looked:
                 if failure.status == 404:
                     models.append(ModelStatus(rung.rung, rung.model, None, None, None, "the endpoint does not know it"))
                     continue
-                said = f"HTTP {failure.status}: {failure.message}" if failure.status else failure.message
-                return Looked(base_url, said, failure.status in (401, 403), tuple(models), skew)
+                problem = f"HTTP {failure.status}: {failure.message}" if failure.status else failure.message
+                return EndpointStatus(base_url, problem, failure.status in (401, 403), tuple(models), skew)
             skew = _skew(raw.headers.get("date"))
             models.append(_status(rung, raw.parse()))
-    return Looked(base_url, "", False, tuple(models), skew)
+    return EndpointStatus(base_url, "", False, tuple(models), skew)
 
 
 def _status(rung: Rung, info: Any) -> ModelStatus:

@@ -1,4 +1,4 @@
-"""JSON schemas as structured outputs take them, and which of them they cannot express."""
+"""JSON schemas for structured outputs, and which schemas those cannot express."""
 
 from __future__ import annotations
 
@@ -9,14 +9,15 @@ __all__ = ["schema_of"]
 
 _PLAIN = frozenset({"string", "integer", "number", "boolean", "null"})
 _MOST_OPTIONAL = 24
-_MOST_UNIONS = 15  # the API's 16, less the one around an answer that may be null
-_MOST_PARTS = 10_000  # ours: references that fan out would otherwise be followed for ever
+_MOST_UNIONS = 15  # the API's limit is 16, and the envelope's nullable answer is one
+_MOST_PARTS = 10_000  # our own limit: references that fan out would take exponential time
 
 
 def schema_of(schema: Mapping[str, Any]) -> dict[str, Any] | None:
-    """The schema as structured outputs take it: bounds move into descriptions. None where they cannot express it.
+    """The schema for structured outputs, with bounds moved into descriptions. None if they cannot express it.
 
-    They have no recursion, no objects of any keys, no values of any type, no tuples, and a limit on options and unions.
+    They allow no recursion, no objects with arbitrary keys, no values of any type, no tuples, and only a limited number of
+    optional keys and unions.
     """
     if not _is_expressible(schema):
         return None
@@ -51,7 +52,7 @@ def _is_expressible(schema: Mapping[str, Any]) -> bool:
 
 
 def _inside(part: Mapping[str, Any]) -> list[Any] | None:
-    """The schemas that one consists of; None where it is of a form that cannot be expressed."""
+    """The schemas that this one consists of; None if it cannot be expressed."""
     for key in ("anyOf", "oneOf", "allOf"):
         if isinstance(choices := part.get(key), list):
             return cast("list[Any]", choices)

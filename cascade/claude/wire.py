@@ -10,7 +10,7 @@ from typing import Any
 from pydantic_core import from_json
 
 from cascade.claude.failures import Unreadable, failure_of_body
-from cascade.core.budgets import most_tokens
+from cascade.core.budgets import max_usage
 from cascade.core.messages import Failure, Reply, Usage
 from cascade.core.policy import Budget
 from cascade.core.triage import Prompt
@@ -19,7 +19,7 @@ __all__ = ["Accumulator", "outcome_of", "parameters", "reading"]
 
 
 def parameters(prompt: Prompt) -> dict[str, Any]:
-    """The arguments of `messages.create` for a prompt; nothing is sent that the caller or the policy did not ask for."""
+    """The arguments of `messages.create` for a prompt, without any that neither the caller nor the policy set."""
     rung = prompt.rung
     params: dict[str, Any] = {
         "model": rung.model,
@@ -45,7 +45,7 @@ def parameters(prompt: Prompt) -> dict[str, Any]:
 
 
 def outcome_of(body: bytes, prompt: Prompt, headers: Mapping[str, str]) -> Reply | Failure:
-    """The body of an HTTP 200 as a Reply; a Failure where it is no message, with what it says that it was billed."""
+    """The body of an HTTP 200 as a Reply, or a Failure with the billed usage if it is not a message."""
     message: Any = None
     request_id = headers.get("request-id")
     try:
@@ -55,8 +55,8 @@ def outcome_of(body: bytes, prompt: Prompt, headers: Mapping[str, str]) -> Reply
                 return failure_of_body(message, 200, headers)
             return _reply_of(message, prompt, request_id)
     except (ValueError, Unreadable) as problem:
-        said = f"HTTP 200, but not a message ({type(problem.__cause__ or problem).__name__})"
-        return Failure("unreadable", said, status=200, usage=_billed(message), request_id=request_id)
+        message_text = f"HTTP 200, but not a message ({type(problem.__cause__ or problem).__name__})"
+        return Failure("unreadable", message_text, status=200, usage=_billed(message), request_id=request_id)
 
 
 def _reply_of(message: Any, prompt: Prompt, request_id: str | None) -> Reply:
@@ -68,16 +68,16 @@ def _reply_of(message: Any, prompt: Prompt, request_id: str | None) -> Reply:
     return Reply(text, stop_reason, usage, str(message.get("model", "")), request_id)
 
 
-def _usage_of(told: Any, prompt: Prompt) -> Usage:
-    """What a reply says that it was billed. What it leaves out, or says as no count, is the most it may be, marked."""
+def _usage_of(usage: Any, prompt: Prompt) -> Usage:
+    """The billed usage. Counts that are missing or invalid are set to their maximum, and marked as an estimate."""
     try:
-        known = Usage.from_api(told)
-        has_input, has_output = (told.get(key) is not None for key in ("input_tokens", "output_tokens"))
+        known = Usage.from_api(usage)
+        has_input, has_output = (usage.get(key) is not None for key in ("input_tokens", "output_tokens"))
     except (ValueError, TypeError, AttributeError):
         known, has_input, has_output = Usage(), False, False
     if has_input and has_output:
         return known
-    most = replace(most_tokens(prompt)[0], is_estimate=True)
+    most = replace(max_usage(prompt)[0], is_estimate=True)
     if has_input:
         return replace(known, output_tokens=most.output_tokens, is_estimate=True)
     return replace(most, output_tokens=known.output_tokens) if has_output else most
@@ -92,7 +92,7 @@ def _billed(message: Any) -> Usage:
 
 @contextmanager
 def reading() -> Generator[None]:
-    """What comes from outside may have any shape: whatever reading it stumbles over is Unreadable."""
+    """Turns errors of reading untrusted data, whatever its shape, into Unreadable."""
     try:
         yield
     except (ValueError, TypeError, KeyError, AttributeError, RecursionError) as problem:
@@ -100,17 +100,17 @@ def reading() -> Generator[None]:
 
 
 class Accumulator:
-    """Makes one message out of the events of a stream; what was billed is known even where it breaks off."""
+    """Makes one message from the events of a stream; the billed usage is known even if the stream breaks off."""
 
     def __init__(self, prompt: Prompt) -> None:
         self._prompt = prompt
         self._texts: list[str] = []
         self._usage: dict[str, Any] = {}
         self._stop_reason, self._model, self._complete = "", "", False
-        self._is_counted = False  # what message_start tells of the output is its first token
+        self._is_counted = False  # message_start counts only the first token of the output
 
     def add(self, event: Any) -> None:
-        """Take in the next event of the stream."""
+        """Read the next event of the stream."""
         if event.type == "message_start":
             self._model = event.message.model
             self._usage = _counts(event.message)
@@ -128,14 +128,14 @@ class Accumulator:
 
     @property
     def usage(self) -> Usage:
-        """What has been billed so far, as far as the events told."""
+        """What has been billed so far, according to the events."""
         return _billed({"usage": self._usage})
 
     def outcome(self, request_id: str | None) -> Reply | Failure:
-        """The whole message; a Failure where the stream ended before it did."""
+        """The whole message, or a Failure if the stream ended before the message did."""
         if not self._complete:
-            said = "the stream ended before the message did"
-            return Failure("connection", said, usage=self.usage, request_id=request_id)
+            problem = "the stream ended before the message did"
+            return Failure("connection", problem, usage=self.usage, request_id=request_id)
         with reading():
             usage = self._usage if self._is_counted else {**self._usage, "output_tokens": None}
             content = [{"type": "text", "text": "".join(self._texts)}]
@@ -143,7 +143,7 @@ class Accumulator:
             return _reply_of(message, self._prompt, request_id)
 
 
-def _counts(said: Any) -> dict[str, Any]:
-    """The usage in an event; empty where it has none."""
-    usage = getattr(said, "usage", None)
+def _counts(holder: Any) -> dict[str, Any]:
+    """The usage in an event or message; empty if it has none."""
+    usage = getattr(holder, "usage", None)
     return usage.model_dump(exclude_none=True) if usage is not None else {}

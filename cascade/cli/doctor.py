@@ -10,7 +10,7 @@ from itertools import groupby
 from pathlib import Path
 from typing import Literal
 
-from cascade.claude import Looked, ModelStatus, look_at
+from cascade.claude import EndpointStatus, ModelStatus, inspect_endpoint
 from cascade.cli.output import print_json, stdout, table
 from cascade.core.climb import Plan
 from cascade.core.errors import CascadeError
@@ -141,11 +141,11 @@ def _endpoints(policy: Policy) -> list[Finding]:
 
     findings: list[Finding] = []
     for _, rungs in groupby(sorted(policy.ladder, key=endpoint), key=endpoint):
-        findings.extend(_findings(look_at(list(rungs)), policy.ladder[-1].rung))
+        findings.extend(_findings(inspect_endpoint(list(rungs)), policy.ladder[-1].rung))
     return findings
 
 
-def _findings(looked: Looked, top: str) -> list[Finding]:
+def _findings(looked: EndpointStatus, top: str) -> list[Finding]:
     where = looked.base_url or "the endpoint"
     if looked.missing_key:
         to_do = "export the variable, then run this again"

@@ -1,5 +1,7 @@
-"""The pure heart: no clock, no randomness, no environment, no I/O; the standard library and pydantic only.
+"""The rule and its values. Pure: no clock, randomness, environment or I/O; only the standard library and pydantic.
 
-Read in this order: `errors`, `messages`, `trail` (the values); `models`, `ladder`, `policy`, `prices` (what is allowed and
-what it costs); `decision` (the rule); `triage`, `signals`, `tampering`, `storm` (what the rule is told); `climb` (the flow).
+Read in this order: `messages`, `trail`, `errors` (the values); `policy`, `models`, `prices` (what is allowed, and what it
+costs); `decision` (the rule); `triage`, `parsing`, `signals`, `tampering`, `scoring`, `storm` (the rule's inputs); `climb` (the flow).
+Beside the climb stand `budgets` (the most that a call may cost) and `modes` (ladder or baseline); `requests`,
+`suggestions` and `tables` read arguments and write messages.
 """

@@ -1,6 +1,6 @@
-"""Budgets as arithmetic: what a call may cost at most, which budgets apply to a request, in which period.
+"""Budget arithmetic: which budgets apply to a request, in which period, and the most that a call may cost.
 
-Money is integer nano-USD. The time is an argument: an aware datetime, in the budget's own time zone.
+Money is integer nano-USD. The time is an argument: an aware datetime in the budget's time zone.
 """
 
 from __future__ import annotations
@@ -16,23 +16,23 @@ from cascade.core.messages import Usage
 from cascade.core.policy.operations import Limits, OnExhausted, Per
 from cascade.core.triage import Prompt
 
-__all__ = ["ApplicableBudget", "Refusal", "Span", "applicable_budgets", "most_tokens", "told_usd", "upper_bound"]
+__all__ = ["ApplicableBudget", "Refusal", "Span", "applicable_budgets", "max_usage", "upper_bound", "usd_text"]
 
 Span = Literal["daily", "monthly"]
 
-_OVERHEAD_TOKENS = 1024  # roles, the format's own system text: what the API adds to a prompt
-_IMAGE_TOKENS = 4_800  # the most that an image counts, at the highest resolution any of the models takes
-_DOCUMENT_TOKENS = 1_000_000  # a PDF's pages cannot be told from its bytes: no context window holds more than this
+_OVERHEAD_TOKENS = 1024  # what the API adds to a prompt: roles, the format's system text
+_IMAGE_TOKENS = 4_800  # one image, at the highest resolution that any model takes
+_DOCUMENT_TOKENS = 1_000_000  # its bytes do not tell a PDF's length; no context window is larger
 
 
 @dataclass(frozen=True, slots=True)
 class ApplicableBudget:
-    """One budget that applies to a call, in its current period.
+    """One budget that applies to a call, for one period.
 
-    `account` names whose spend is added up ("support", "support/task=refund"), `period` is "2026-11-21" or "2026-11";
-    together with `span` they name the counter. `scope` and `value` are the account in two parts ("task", "refund"; "arm",
-    "shadow": the shadow requests of `mode: observe`). `limit` is in nano-USD; `starts` and `ends` are Unix seconds. `nth`
-    numbers the budgets that add up the same spend (alert at 5 USD, reject at 10): each has a counter of its own.
+    `account` names whose spend is added up ("support", "support/task=refund"), `period` is "2026-11-21" or "2026-11"; with
+    `span` they identify the counter. `scope` and `value` are the parts of `account` ("task", "refund"; "arm", "shadow" for
+    mode observe). `limit` is in nano-USD, `starts` and `ends` in Unix seconds. `nth` numbers budgets that add up the same
+    spend (alert at 5 USD, reject at 10): each has its own counter, or a call would count twice in one.
     """
 
     account: str
@@ -50,37 +50,36 @@ class ApplicableBudget:
 
     @property
     def counter(self) -> str:
-        """What its spend is kept under."""
+        """The key of its spend."""
         return f"{self.account}|{self.span}|{self.period}" + (f"|{self.nth}" if self.nth else "")
 
     @property
-    def told(self) -> str:
-        """For people: "the daily budget of support/task=refund, 1.5 USD"."""
-        return f"the {self.span} budget of {self.account}, {told_usd(self.limit)}"
+    def description(self) -> str:
+        """For messages: "the daily budget of support/task=refund, 1.5 USD"."""
+        return f"the {self.span} budget of {self.account}, {usd_text(self.limit)}"
 
 
 @dataclass(frozen=True, slots=True)
 class Refusal:
-    """Why a call must not be made: `told` names the budget; `bound` is what the call may cost, in nano-USD."""
+    """A call that must not be made. `message` names the budget that has no room for it, in one line."""
 
-    told: str
-    bound: int
+    message: str
 
 
-def told_usd(nano: int) -> str:
-    """Money for people, to the nano-USD where there is so little: "1.5 USD", "0.0008315 USD"."""
+def usd_text(nano: int) -> str:
+    """Money for messages, exact to the nano-USD: "1.5 USD", "0.0008315 USD"."""
     return f"{nano / 1e9:.9f}".rstrip("0").rstrip(".") + " USD"
 
 
 def applicable_budgets(
     limits: Limits, policy: str, task: str, metadata: Mapping[str, str], now: datetime
 ) -> Iterator[ApplicableBudget]:
-    """The counters of one budget that a request falls under. `now`: aware, in the budget's time zone."""
+    """The counters of one budget that apply to a request. `now`: aware, in the budget's time zone."""
     value = str({"policy": policy, "task": task}.get(limits.per, metadata.get(limits.per, "")))
-    if not value.isascii():  # half a surrogate pair can neither be stored nor sent
+    if not value.isascii():  # an unpaired surrogate can be neither stored nor sent
         value = value.encode("utf-8", "replace").decode()
     account = policy if limits.per == "policy" else f"{policy}/{limits.per}={value}"
-    day = now.replace(hour=0, minute=0, second=0, microsecond=0, fold=0)  # some clocks go back over midnight
+    day = now.replace(hour=0, minute=0, second=0, microsecond=0, fold=0)  # in some zones clocks go back over midnight
     month = day.replace(day=1)
     spans: tuple[tuple[Span, Any, str, datetime, datetime], ...] = (
         ("daily", limits.daily_usd, day.strftime("%Y-%m-%d"), day, day + timedelta(days=1)),
@@ -96,19 +95,20 @@ def applicable_budgets(
 
 def upper_bound(rates: prices.Rates, prompt: Prompt) -> int:
     """The most that one call may cost, in nano-USD."""
-    return max(prices.cost(rates, usage) for usage in most_tokens(prompt))
+    return max(prices.cost(rates, usage) for usage in max_usage(prompt))
 
 
-def most_tokens(prompt: Prompt) -> tuple[Usage, ...]:
+def max_usage(prompt: Prompt) -> tuple[Usage, ...]:
     """The most tokens that one call may be billed: no token is shorter than a byte, no reply longer than max_tokens.
 
-    One Usage for each kind of token that the prompt may count as, the dearest of the list prices first. An image counts the most that any model makes of one, not its bytes; a document the largest context window. What a
-    tool was given is text, whatever it looks like. A prompt with a cache's mark may be billed at any of the cache's rates.
+    One Usage for each kind that the prompt may be billed as, the most expensive first: with `cache_control` in it, any of
+    the cache's kinds. An image counts as many tokens as any model makes of one, a document as the largest context window.
+    Tool inputs count as text.
     """
-    pictures, cached = 0, False
+    media_tokens, cached = 0, False
 
-    def plain(value: Any) -> Any:
-        nonlocal pictures, cached
+    def without_media(value: Any) -> Any:
+        nonlocal media_tokens, cached
         if isinstance(value, Mapping):
             block: Mapping[Any, Any] = value  # pyright: ignore[reportUnknownVariableType]
             cached = cached or "cache_control" in block
@@ -116,18 +116,20 @@ def most_tokens(prompt: Prompt) -> tuple[Usage, ...]:
             if kind in ("tool_use", "server_tool_use"):
                 return dict(block)
             if kind == "image":
-                pictures += _IMAGE_TOKENS
+                media_tokens += _IMAGE_TOKENS
                 return kind
             if kind == "document" and isinstance(source, Mapping) and source.get("type") not in ("text", "content"):  # pyright: ignore[reportUnknownMemberType]
-                pictures += _DOCUMENT_TOKENS
+                media_tokens += _DOCUMENT_TOKENS
                 return kind
-            return {str(key): plain(one) for key, one in block.items()}
+            return {str(key): without_media(one) for key, one in block.items()}
         if isinstance(value, (list, tuple)):
-            return [plain(one) for one in value]  # pyright: ignore[reportUnknownVariableType]
+            return [without_media(one) for one in value]  # pyright: ignore[reportUnknownVariableType]
         return value
 
-    written = json.dumps([plain(prompt.messages), plain(prompt.system), prompt.schema], ensure_ascii=False, default=str)
-    tokens = len(written.encode("utf-8", "replace")) + _OVERHEAD_TOKENS + pictures
+    written = json.dumps(
+        [without_media(prompt.messages), without_media(prompt.system), prompt.schema], ensure_ascii=False, default=str
+    )
+    tokens = len(written.encode("utf-8", "replace")) + _OVERHEAD_TOKENS + media_tokens
     most = prompt.max_tokens
     if not cached:
         return (Usage(tokens, most),)

@@ -1,14 +1,14 @@
 """The climb, without I/O: a generator that yields what it needs and is sent what came of it.
 
     climb ── Ask(rung) ──────────> driver          the driver calls the model, reads a corpus, fills a batch …
-    climb <─ Reply | Failure | Recorded ── driver
-    climb ── Observation ────────> driver          the driver tells the storm guard and looks at the clock
+    climb <─ Reply | Failure | Recorded ─ driver
+    climb ── Observation ────────> driver          the driver asks the storm guard and reads the clock
     climb <─ Situation ─────────── driver
-    climb ── Ask(rung) ──────────> driver          where no budget has room for the call, nothing is asked:
-    climb <─ Situation(out_of) ─── driver          the rule looks again, at what there is
+    climb ── Ask(rung) ──────────> driver          where a budget does not allow the call:
+    climb <─ Refusal ───────────── driver          the rule decides again, now out of budget
     … until the rule ships: the generator returns the Answer, or raises a ClimbError with the trail.
 
-One flow, so that live, replay, batch and the gateway cannot differ in anything but who answers.
+Live, replay, batch and the gateway run this one generator, so they differ only in who answers.
 """
 
 from __future__ import annotations
@@ -19,15 +19,17 @@ from itertools import groupby
 from typing import Any
 
 from cascade.core import prices
-from cascade.core.decision import Abstain, Call, Ship, Situation, decide, natural_reason
+from cascade.core.budgets import Refusal
+from cascade.core.decision import Abstain, Call, Ship, Situation, decide, own_reason
 from cascade.core.errors import AllRungsFailed, BudgetExceeded, DeadlineExceeded, UpstreamRejected
 from cascade.core.messages import Failure, Reply, Request, Usage
+from cascade.core.parsing import Repair
 from cascade.core.policy import OTHER, Policy
 from cascade.core.policy.certificate import UNCERTIFIED, Escalation
 from cascade.core.scoring import Facts, scored
 from cascade.core.signals import Match, Signals
 from cascade.core.trail import NATURAL, Answer, Degraded, Step, Verdict
-from cascade.core.triage import Repair, check_request, read_reply, wants_triage
+from cascade.core.triage import check_request, read_reply, wants_triage
 
 __all__ = [
     "Accept",
@@ -43,10 +45,12 @@ __all__ = [
     "step_of",
 ]
 
-_NOT_PROVED = frozenset({"error", "deadline", "budget", "storm"})  # what stops a climb live, and in no corpus
+_NOT_PROVED = frozenset(
+    {"error", "deadline", "budget", "storm"}
+)  # these stop a live climb; the corpus has none of them
 
 Accept = Callable[[str], Any]
-"""Turns an answer's JSON text into the caller's type; raises (ValueError, as a rule) where it does not fit."""
+"""Turns an answer's JSON text into the caller's type; raises, usually ValueError, if it does not fit."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -59,10 +63,11 @@ class BoundCheck:
 
 @dataclass(frozen=True, slots=True)
 class Plan:
-    """A policy with everything it names bound: prices a rung, signals, checks a task, the repair for broken JSON.
+    """A policy, ready to run.
 
-    `certificate` is what its answers carry; `stale` names the parts that are no longer as its certificate proved them.
-    `escalation`: the certified rates that the storm guard expects.
+    `rates`: prices by rung index. `checks`: by task, besides `shared_checks`. `repair`: the parser for broken JSON, if one
+    is installed. `certificate`: the text that answers carry. `stale`: the parts of the policy that changed since it was
+    certified. `escalation`: the certified escalation rates, for the storm guard.
     """
 
     policy: Policy
@@ -78,10 +83,7 @@ class Plan:
 
 @dataclass(frozen=True, slots=True)
 class Ask:
-    """Wanted: the reply of the rung at `index`, for a request of this task.
-
-    `steps`: those before it, each with the reason why it went up.
-    """
+    """Requests the reply of the rung at `index`. `steps`: those before it, each with its escalation reason."""
 
     index: int
     task: str = field(default=OTHER, compare=False)
@@ -90,9 +92,11 @@ class Ask:
 
 @dataclass(frozen=True, slots=True)
 class Observation:
-    """A step was taken. `natural`: would its own confidence have escalated it (None: not for the guard to count).
+    """Reports a step, and requests the Situation after it.
 
-    `failed`: an error. `storm_cost`: nano-USD this step cost because a storm sent it up. `steps`: the trail, this one last.
+    `natural`: whether the reply by itself would have escalated, whatever the guard did (None: not counted by the guard).
+    `failed`: the call failed. `storm_cost`: nano-USD of this step if a storm caused it, else 0. `steps`: the trail,
+    including this step.
     """
 
     task: str
@@ -106,7 +110,7 @@ class Observation:
 
 @dataclass(frozen=True, slots=True)
 class Recorded:
-    """A rung's reply that was recorded earlier: its verdict and what it cost, in nano-USD."""
+    """A rung's reply from a corpus: its verdict, usage and cost in nano-USD."""
 
     verdict: Verdict
     usage: Usage = Usage()
@@ -114,7 +118,7 @@ class Recorded:
 
 
 Outcome = Reply | Failure | Recorded
-Climb = Generator[Ask | Observation, Outcome | Situation, Answer]
+Climb = Generator[Ask | Observation, Outcome | Refusal | Situation, Answer]
 
 
 def climb(
@@ -126,7 +130,8 @@ def climb(
 ) -> Climb:
     """Climb the ladder for one request.
 
-    Raises RequestError before the first call where a rung cannot take the request; UpstreamRejected, AllRungsFailed,
+    `checks`: the caller's, besides the policy's. `accept`: parses the answer into the caller's type.
+    Raises RequestError before the first call if a rung cannot take the request. UpstreamRejected, AllRungsFailed,
     DeadlineExceeded and BudgetExceeded carry the trail.
     """
     policy = plan.policy
@@ -134,26 +139,30 @@ def climb(
     match = plan.signals.classify(request)
     all_checks = (*plan.shared_checks, *plan.checks.get(match.task, ()), *checks)
     taken: list[Step] = []
-    stormed = False
+    after_storm = False
     situation = Situation(floor=match.floor)
+    refusal: Refusal | None = None
     while True:
         steps = tuple(taken)
         decision = decide(policy, match.task, steps, situation)
         if isinstance(decision, Ship):
             return _answer(plan, request, match, steps, decision.step, decision.degraded)
         if isinstance(decision, Abstain):
-            return _exhausted(plan, request, match, steps, decision.why, situation.told)
+            return _exhausted(plan, request, match, steps, decision.why, refusal)
         if decision.reason is not None:
-            taken[-1] = taken[-1].sent_up(decision.reason)
+            taken[-1] = replace(taken[-1], reason=decision.reason)
         outcome = yield Ask(decision.index, match.task, tuple(taken))
-        if isinstance(outcome, Situation):  # it may not be asked; what else held (a storm) holds
+        if isinstance(outcome, Refusal):
+            refusal = outcome
             if not taken:
-                problem = f"{outcome.told}: nothing was asked and nothing was paid"
-                raise BudgetExceeded(problem, refused=outcome.told)
-            taken[-1] = replace(taken[-1], reason=None)  # it was not sent up
-            situation = replace(situation, out_of=outcome.out_of, told=outcome.told)
+                problem = f"{refusal.message}: nothing was asked and nothing was paid"
+                raise BudgetExceeded(problem, refused=refusal.message)
+            taken[-1] = replace(taken[-1], reason=None)  # it did not escalate after all
+            situation = replace(situation, out_of="budget")  # a storm stays in force
             continue
-        stormed = stormed or decision.reason == "storm"  # without the storm this step and all after it were not taken
+        assert not isinstance(outcome, Situation), "the driver must send an outcome or a Refusal for an Ask"
+        # Without the storm neither this step nor any after it would have been taken.
+        after_storm = after_storm or decision.reason == "storm"
         step = step_of(plan, request, decision, outcome, all_checks, accept)
         if policy.scorer is not None and step.index != policy.top:
             facts = Facts(request.turn_characters(), match.task, (*(one.verdict for one in taken), step.verdict))
@@ -167,12 +176,12 @@ def climb(
                 request_id=outcome.request_id,
                 steps=tuple(taken),
             )
-        told = yield _observation(policy, match, tuple(taken), after_storm=stormed)
-        assert isinstance(told, Situation), "the driver must send a situation for an Observation"
-        # A hold stands for the whole climb; the floor is the request's own.
-        hold = "hold" if situation.storm == "hold" else told.storm
-        if (hold, told.out_of) != (situation.storm, situation.out_of):
-            situation = Situation(hold, told.out_of, match.floor)
+        latest = yield _observation(policy, match, tuple(taken), after_storm=after_storm)
+        assert isinstance(latest, Situation), "the driver must send a Situation for an Observation"
+        # A hold lasts for the whole climb; the floor comes from the request itself.
+        storm = "hold" if situation.storm == "hold" else latest.storm
+        if (storm, latest.out_of) != (situation.storm, situation.out_of):
+            situation = Situation(storm, latest.out_of, match.floor)
 
 
 def step_of(
@@ -183,14 +192,14 @@ def step_of(
     checks: tuple[BoundCheck, ...],
     accept: Accept | None,
 ) -> Step:
-    """What came of asking a rung, as a step: its verdict, checked, and what it cost. The scorer is not asked."""
+    """The outcome of a call as a step: verdict, checks and cost. The scorer is not applied here."""
     rung, rates = plan.policy.ladder[call.index], plan.rates[call.index]
     if isinstance(outcome, Recorded):
         verdict = apply_checks(outcome.verdict, checks, accept)
         return Step(call.index, rung.rung, rung.model, verdict, outcome.usage, outcome.cost)
     if isinstance(outcome, Failure):
         kind = "overflow" if outcome.kind == "overflow" else "failed"
-        verdict = Verdict(kind, detail=outcome.told)
+        verdict = Verdict(kind, detail=outcome.summary)
     else:
         verdict = read_reply(
             outcome,
@@ -216,7 +225,7 @@ def step_of(
 
 
 def apply_checks(verdict: Verdict, checks: tuple[BoundCheck, ...], accept: Accept | None) -> Verdict:
-    """The verdict with every check's result in it; a recorded answer without its text is taken as it was graded."""
+    """The verdict with the names of the checks that failed. A recorded answer without its text is not checked again."""
     if verdict.kind != "answered" or verdict.text is None or not (checks or accept):
         return verdict
     failed: list[str] = []
@@ -224,12 +233,12 @@ def apply_checks(verdict: Verdict, checks: tuple[BoundCheck, ...], accept: Accep
     if accept is not None:
         try:
             data = accept(verdict.text)
-        except Exception as problem:  # noqa: BLE001 - its validators are the caller's too: the answer was paid for
+        except Exception as problem:  # noqa: BLE001 - the caller's validators may raise anything: the answer was paid for
             failed.append(f"response_model ({type(problem).__name__})")
     for check in checks:
         try:
             passed = check.test(verdict.text)
-        except Exception as problem:  # noqa: BLE001 - a caller's function: whatever it raises, the answer was paid for
+        except Exception as problem:  # noqa: BLE001 - a caller's function may raise anything: the answer was paid for
             failed.append(f"{check.name} (raised {type(problem).__name__})")
             continue
         if passed is not True:
@@ -241,34 +250,38 @@ def apply_checks(verdict: Verdict, checks: tuple[BoundCheck, ...], accept: Accep
 
 def _observation(policy: Policy, match: Match, steps: tuple[Step, ...], *, after_storm: bool) -> Observation:
     route, step = policy.route(match.task), steps[-1]
-    reason = natural_reason(route, policy.top, step)
+    reason = own_reason(route, policy.top, step)
     counted = step.index != policy.top and route.thresholds[step.index] is not None
     natural = None if not counted or reason in ("error", "overflow") else reason in NATURAL
     cost = step.cost_nanousd if after_storm else 0
     return Observation(match.task, step.index, step.rung, natural, reason == "error", cost, steps)
 
 
-def _exhausted(plan: Plan, request: Request, match: Match, steps: tuple[Step, ...], why: Degraded, told: str) -> Answer:
+def _exhausted(
+    plan: Plan, request: Request, match: Match, steps: tuple[Step, ...], why: Degraded, refusal: Refusal | None
+) -> Answer:
+    """No answer may be shipped: an answer without text, or the error that says why, as the policy has it."""
     if plan.policy.exhausted == "abstain":
         return _answer(plan, request, match, steps, None, why)
-    groups = groupby(steps, key=lambda step: f"{step.verdict.kind}{_why(step)}")
+    groups = groupby(steps, key=lambda step: f"{step.verdict.kind}{_detail(step)}")
     tried = "; ".join(f"{', '.join(step.rung for step in alike)}: {what}" for what, alike in groups)
     spent = f"{sum(step.cost_nanousd for step in steps) / 1e9:.6f} USD"
     if why == "deadline":
         message = f"the deadline passed before any rung had an answer ({tried}; spent {spent}; raise deadline_s)"
         raise DeadlineExceeded(message, steps=steps)
     if why == "budget":
-        message = f"{told}, and no rung had an answer before ({tried}; spent {spent})"
-        raise BudgetExceeded(message, refused=told, steps=steps)
+        refused = refusal.message if refusal else "the budget is exhausted"
+        message = f"{refused}, and no rung had an answer before ({tried}; spent {spent})"
+        raise BudgetExceeded(message, refused=refused, steps=steps)
     message = f"no rung had an answer that may be shipped ({tried}; stopped by {why}; spent {spent})"
     if all(step.verdict.kind == "failed" for step in steps):
         message += "; check the endpoint: `cascade doctor`"
     raise AllRungsFailed(message, steps=steps)
 
 
-def _why(step: Step) -> str:
-    what = ", ".join(step.verdict.failed_checks) or step.verdict.detail
-    return f" [{what}]" if what else ""
+def _detail(step: Step) -> str:
+    detail = ", ".join(step.verdict.failed_checks) or step.verdict.detail
+    return f" [{detail}]" if detail else ""
 
 
 def _answer(

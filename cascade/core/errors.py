@@ -1,25 +1,25 @@
 """Every error that `cascade` raises, in one tree.
 
 CascadeError
-├── ConfigurationError        something that was set up wrongly; nothing was asked, nothing was paid   (exit 2)
+├── ConfigurationError        something is set up wrongly; nothing was asked, nothing was paid         (exit 2)
 │   ├── PolicyError           a policy that cannot be used; carries file, line, column, key
 │   ├── CorpusError           a corpus that cannot be read; carries file, line, item
 │   ├── UsageExportError      a usage export that cannot be read; carries file, line
 │   ├── LedgerError           a ledger that cannot be reached, read or written by a command
-│   ├── RequestError          a request that cannot be honoured as it stands (prefill, bad messages …)
+│   ├── RequestError          a request that no rung could take (prefill, invalid messages …)
 │   └── MissingKey            no credentials for the endpoint of a rung
 ├── MissingExtra              an optional dependency is not installed                                  (exit 2)
-├── RequirementNotMet         a figure is not what was required of it; the run itself went well        (exit 3)
+├── RequirementNotMet         a figure misses its requirement; the run itself succeeded                (exit 3)
 └── ClimbError                raised out of a climb; carries the trail of what was tried and paid      (exit 4)
     ├── UpstreamRejected      400, 401, 402, 403, 404, 413: the caller's or the configuration's fault
     ├── DeadlineExceeded      the deadline passed and no answer was held
-    ├── BudgetExceeded        a budget has no room for the next call, and no answer was held               (exit 5)
+    ├── BudgetExceeded        a budget does not allow the next call, and no answer was held            (exit 5)
     └── AllRungsFailed        every rung was tried and none of their answers may be shipped
 
-Errors are one line: what, where, what to do. None of them holds a prompt, an answer or a key of ours; UpstreamRejected
-quotes the endpoint, which may quote the request: log it as you would log the request.
+A message is one line: what, where, what to do. It holds no prompt, answer or key. Only UpstreamRejected quotes the
+endpoint, which may quote the request: treat its message as you treat the request.
 
-Two warnings stand beside them: UncertifiedWarning, BlockingWarning.
+There are two warnings: UncertifiedWarning, BlockingWarning.
 """
 
 from __future__ import annotations
@@ -54,7 +54,7 @@ class CascadeError(Exception):
 
 
 class ConfigurationError(CascadeError):
-    """Something was set up wrongly: nothing was asked and nothing was paid."""
+    """Something is set up wrongly: nothing was asked and nothing was paid."""
 
     exit_code = 2
 
@@ -74,7 +74,7 @@ class PolicyError(ConfigurationError):
 
 
 class CorpusError(ConfigurationError):
-    """A corpus that cannot be read, or that lacks what was asked of it. `where` is `file:line`."""
+    """A corpus that cannot be read, or lacks what is needed. `where` is `file:line`."""
 
     def __init__(self, problem: str, *, where: str = "corpus", item: str = "", hint: str = "") -> None:
         self.problem, self.where, self.item, self.hint = problem, where, item, hint
@@ -84,7 +84,7 @@ class CorpusError(ConfigurationError):
 
 
 class UsageExportError(ConfigurationError):
-    """A usage export that cannot be read, or that lacks what was asked of it. `where` is `file` or `file:line`."""
+    """A usage export that cannot be read, or lacks what is needed. `where` is `file` or `file:line`."""
 
     def __init__(self, problem: str, *, where: str, hint: str = "") -> None:
         self.problem, self.where, self.hint = problem, where, hint
@@ -93,11 +93,11 @@ class UsageExportError(ConfigurationError):
 
 
 class LedgerError(ConfigurationError):
-    """A ledger that a command cannot reach, read or write. No answer ever fails with it: a ledger's trouble costs none."""
+    """A ledger that a command cannot reach, read or write. Requests never fail with it."""
 
 
 class RequestError(ConfigurationError):
-    """A request that cannot be honoured as it stands; nothing of it is silently dropped."""
+    """A request that no rung could take as it is; nothing of it is silently dropped."""
 
 
 class MissingKey(ConfigurationError):
@@ -105,7 +105,7 @@ class MissingKey(ConfigurationError):
 
 
 class MissingExtra(CascadeError):
-    """An optional dependency is not installed; the message names the extra that brings it."""
+    """An optional dependency is not installed; the message names the extra that installs it."""
 
     exit_code = 2
 
@@ -115,13 +115,13 @@ class MissingExtra(CascadeError):
 
 
 class RequirementNotMet(CascadeError):
-    """A figure is not what was required of it (`--require`): the run went well, its result does not do."""
+    """A figure misses its requirement (`--require`); the run itself succeeded."""
 
     exit_code = 3
 
 
 class ClimbError(CascadeError):
-    """Raised out of a climb. `steps` is the trail; `cost_usd` is what it cost, in USD, as far as observed."""
+    """Raised out of a climb. `steps` is the trail; `cost_usd` its cost in USD, as far as observed."""
 
     exit_code = 4
 
@@ -131,7 +131,7 @@ class ClimbError(CascadeError):
 
     @property
     def cost_usd(self) -> float:
-        """What the steps taken so far cost, in USD."""
+        """The cost of the steps so far, in USD."""
         return sum(step.cost_nanousd for step in self.steps) / 1e9
 
 
@@ -150,9 +150,9 @@ class DeadlineExceeded(ClimbError):
 
 
 class BudgetExceeded(ClimbError):
-    """A budget has no room for the next call, and no answer was held. `refused` names the budget, in one line.
+    """A budget does not allow the next call, and no answer was held. `refused` names the budget, in one line.
 
-    `steps` may be empty: then nothing was asked and nothing was paid.
+    If `steps` is empty, nothing was asked and nothing was paid.
     """
 
     exit_code = 5
@@ -163,12 +163,12 @@ class BudgetExceeded(ClimbError):
 
 
 class AllRungsFailed(ClimbError):
-    """Every rung that might be tried was tried, and none of their answers may be shipped."""
+    """Every rung that may be tried was tried, and none of the answers may be shipped."""
 
 
 class UncertifiedWarning(UserWarning):
-    """A policy is in use whose thresholds no certificate proves. Warned once a process for each policy."""
+    """A policy is in use whose thresholds no certificate proves. Issued once per process and policy."""
 
 
 class BlockingWarning(UserWarning):
-    """`ask` was called in a running event loop, which stands still meanwhile. Warned once a process."""
+    """`ask` was called in a running event loop, which it blocks. Issued once per process."""

@@ -1,8 +1,7 @@
-"""What is known of Claude models: their canonical names, their order, and what each one takes.
+"""What is known of Claude models: canonical names, order of capability, and what each one accepts.
 
-This is the one table of per-model rules. The policy's invariants (a ladder starts at Haiku, never steps down, never
-jumps to Opus; a rung asks for nothing its model refuses), the prompt builder and the emulator all read it. A model
-that is not in the table is used as the policy says, with nothing assumed but that it speaks the Messages API.
+The policy's invariants, the prompt builder and the emulator read this one table. Of a model that is not in it nothing is
+assumed but that its endpoint speaks the Messages API.
 """
 
 from __future__ import annotations
@@ -15,13 +14,13 @@ from typing import Literal, get_args
 __all__ = ["STREAMS_ABOVE", "Effort", "Family", "Model", "ModelRules", "Platform", "Thinking", "identify", "rules_of"]
 
 STREAMS_ABOVE = 21_333
-"""max_tokens; a reply that long may take minutes, which no idle connection is sure to survive, so it is streamed."""
+"""max_tokens above which a reply is streamed: it may take minutes, and an idle connection may not last that long."""
 
 Family = Literal["haiku", "sonnet", "opus", "fable", "mythos"]
 Thinking = Literal["disabled", "adaptive", "between_tools", "enabled"]
 Effort = Literal["low", "medium", "high", "xhigh", "max"]
 Platform = Literal["api", "bedrock", "bedrock_global", "vertex"]
-"""Where a name is used: Anthropic's API, Amazon Bedrock in a region or globally, Google Vertex AI. Each has its own prices."""
+"""Anthropic's API, Amazon Bedrock in a region or globally, Google Vertex AI. Each has its own prices."""
 
 _RANK: dict[str, int] = {"haiku": 0, "sonnet": 1, "opus": 2, "fable": 3, "mythos": 3}
 _EFFORTS: frozenset[str] = frozenset(get_args(Effort))
@@ -29,9 +28,9 @@ _EFFORTS: frozenset[str] = frozenset(get_args(Effort))
 
 @dataclass(frozen=True, slots=True)
 class Model:
-    """A Claude model as its name tells it: `family` and `version`, e.g. ("haiku", (5, 5)).
+    """A Claude model, read from its name: `family` and `version`, e.g. ("haiku", (5, 5)).
 
-    `platform` is the one whose form the name has. Some models have the same name on Vertex AI as on the API: then it is "api".
+    `platform`: by the form of the name; "api" for a name that the API and Vertex AI share.
     """
 
     canonical: str
@@ -41,18 +40,18 @@ class Model:
 
     @property
     def rank(self) -> int:
-        """0 Haiku, 1 Sonnet, 2 Opus, 3 what is above it."""
+        """0 Haiku, 1 Sonnet, 2 Opus, 3 above Opus."""
         return _RANK[self.family]
 
 
 @dataclass(frozen=True, slots=True)
 class ModelRules:
-    """What a model takes.
+    """What a model accepts.
 
-    `thinking`: the accepted types; `thinks_by_default`: whether it thinks when the request does not say (thinking
-    counts toward max_tokens, so a triage prompt must leave room); `efforts`: accepted levels (empty: none) and
-    `default_effort`; `prefill`: whether the last turn may be the assistant's; `forced_tool_choice`: whether `any`/`tool` is accepted;
-    `max_output`: the highest max_tokens, in tokens, thinking included (outside the batch API's beta).
+    `thinking`: the types. `thinks_by_default`: whether it thinks if the request does not say (thinking counts toward
+    max_tokens). `efforts`: the levels, empty if none. `prefill`: whether the last turn may be the assistant's.
+    `forced_tool_choice`: whether `any` and `tool` are accepted. `max_output`: the highest max_tokens, thinking included
+    (without the batch API's beta).
     """
 
     thinking: frozenset[str]
@@ -81,7 +80,7 @@ _TABLE: dict[tuple[str, tuple[int, ...]], ModelRules] = {
 }
 
 # Bedrock: us.anthropic.claude-haiku-4-5-20251001-v1:0; Vertex: claude-haiku-4-5@20251001; the dated API names; and the
-# old order of the words: claude-3-5-haiku-20241022. Any other ending names another model, of other rules and prices.
+# old order of the words: claude-3-5-haiku-20241022. A name with any other ending is another model, with other rules and prices.
 _ENDING = r"(?:-v\d{1,2})?(?:[-@](?:\d{8}|latest|default))?(?:-v\d{1,2})?(?::\w{1,8}){0,2}\Z"
 _NEW = re.compile(r"^claude-(haiku|sonnet|opus|fable|mythos)-(\d{1,2}(?:-\d{1,2})?)" + _ENDING)
 _OLD = re.compile(r"^claude-(\d{1,2}(?:-\d{1,2})?)-(haiku|sonnet|opus)" + _ENDING)
@@ -103,13 +102,13 @@ def identify(name: str) -> Model | None:
 
 
 def _platform(name: str) -> Platform:
-    if "anthropic." in name:  # anthropic.claude-…, us.anthropic.claude-…: in a region, which costs more than global.
+    if "anthropic." in name:  # anthropic.claude-… and us.anthropic.claude-… are regional, which costs more than global
         return "bedrock_global" if name.startswith("global.") else "bedrock"
     return "vertex" if "@" in name else "api"
 
 
 @lru_cache(maxsize=256)
 def rules_of(name: str) -> ModelRules | None:
-    """The rules of the model that `name` stands for, or None where nothing is known of it."""
+    """The rules of the model that `name` stands for, or None if it is not in the table."""
     model = identify(name)
     return _TABLE.get((model.family, model.version)) if model else None

@@ -1,4 +1,4 @@
-"""Who answers a request: the ladder, or the baseline. By a stable hash, never by chance: the same request's unit always fares alike."""
+"""Who answers a request, the ladder or the baseline: decided by a stable hash, so the same unit always gets the same arm."""
 
 from __future__ import annotations
 
@@ -11,33 +11,33 @@ from cascade.core.trail import Arm
 __all__ = ["NO_SLOT", "SLOTS", "arm_of", "share_of", "slot_of", "unit_of"]
 
 NO_SLOT = -1
-"""The slot of what no rollout has drawn; in the sums also that of the rows that are summed up by all else."""
+"""The slot of requests outside a rollout; in the ledger's sums also of rows that are not grouped by slot."""
 SLOTS = 64
-"""Units fall into so many slots, by hash: what a saving is measured over, so that one customer's requests stay together."""
+"""The number of slots. A saving is measured over slots of units, so that one customer's requests stay together."""
 
 
 def unit_of(rollout: Rollout | None, metadata: Mapping[str, str], request_id: str) -> str | None:
-    """What is never split between the arms: the value that the metadata name, or the request itself; None: not named."""
+    """What is never split between arms: the metadata value that `by` names, or the request id. None if it is missing."""
     if rollout is None or rollout.by == "request":
         return request_id
     return metadata.get(rollout.by)
 
 
 def share_of(salt: str, unit: str) -> float:
-    """Where a unit stands between 0 and 1, the same in every process and for ever."""
-    named = f"{salt}\0{unit}".encode("utf-8", "surrogatepass")  # a caller's name may be half of a pair
+    """A unit's position between 0 and 1, the same in every process."""
+    named = f"{salt}\0{unit}".encode("utf-8", "surrogatepass")  # metadata may contain an unpaired surrogate
     return int.from_bytes(hashlib.sha256(named).digest()[:8], "big") / 2**64
 
 
 def slot_of(rollout: Rollout | None, policy: str, unit: str | None) -> int:
-    """Its slot, independent of its arm; NO_SLOT where no rollout has drawn it: what was not drawn measures nothing."""
+    """A unit's slot, independent of its arm; NO_SLOT outside a rollout."""
     if rollout is None or unit is None:
         return NO_SLOT
     return int(share_of(f"slot:{policy}", unit) * SLOTS)
 
 
 def arm_of(mode: Mode, rollout: Rollout | None, policy: str, unit: str | None) -> Arm:
-    """Who answers. A unit that the metadata do not name is of the holdout: the careful side."""
+    """Who answers. A request whose metadata lack the unit goes to the holdout, as the safe choice."""
     if mode == "off":
         return "bypass"
     if mode == "observe":

@@ -1,4 +1,4 @@
-"""Usage → exact money. Rates are integers, costs are integer nano-USD: nothing is lost by adding them up."""
+"""Usage → exact money: integer rates, costs in integer nano-USD, so sums are exact."""
 
 from __future__ import annotations
 
@@ -34,7 +34,7 @@ class RateTier:
 
 @dataclass(frozen=True, slots=True)
 class Rates:
-    """A model's prices. `tiers` is ((more_than_prompt_tokens, tier), …), rising; the last one passed prices it all."""
+    """A model's prices. `tiers`: ((above_prompt_tokens, tier), …), ascending; the last one passed prices the request."""
 
     tiers: tuple[tuple[int, RateTier], ...]
 
@@ -62,5 +62,5 @@ def cost(rates: Rates, usage: Usage) -> int:
 
 
 def total(rates: Rates, billed: Iterable[Usage]) -> int:
-    """What several attempts cost, in nano-USD; each by itself, for a tier looks at the length of one prompt."""
+    """The cost of several attempts in nano-USD, each priced by itself, since tiers go by the length of one prompt."""
     return sum(cost(rates, usage) for usage in billed)

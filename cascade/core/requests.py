@@ -1,4 +1,4 @@
-"""What callers give, as the messages of a request; RequestError where it cannot be one."""
+"""Reads the caller's prompt into the messages of a request."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ __all__ = ["read_messages"]
 
 
 def read_messages(prompt: str | Sequence[Block]) -> tuple[Block, ...]:
-    """A prompt (text, or a list of messages) as the messages of a request; RequestError where it is not one."""
+    """The messages of a prompt, which is a text or a list of messages. Raises RequestError if it is invalid."""
     if isinstance(prompt, str):
         if not prompt or prompt.isspace():
             raise RequestError("prompt: it is empty (give a text or a list of messages)")

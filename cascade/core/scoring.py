@@ -1,7 +1,7 @@
-"""A better confidence at no extra call: a logistic of what is known when a rung has answered.
+"""The scorer: a confidence computed from what is known when a rung has answered, without a further call.
 
-The self-report, the lengths, the task, and whether the rungs called so far agree; features, means, scales, weights and
-bias stand in the policy (`scorer`), where a person can read them. `calibration.scorer` finds them.
+A logistic of the self-report, the lengths, the task, and whether the rungs called so far agree. Its coefficients are in
+the policy (`scorer`); `calibration.scorer` fits them.
 """
 
 from __future__ import annotations
@@ -19,17 +19,17 @@ from cascade.core.trail import Verdict
 __all__ = ["DECIMALS", "Facts", "logistic", "normalised", "score", "scored", "value_of"]
 
 DECIMALS = 6
-"""What a score is rounded to: then a threshold means the same on machines whose logarithms differ in the last bit."""
+"""Scores are rounded to this, so that a threshold means the same on machines whose logarithms differ in the last bit."""
 
-_SUREST = 0.99  # a logit further out would be a matter of how many nines a model happens to write
-_FURTHEST = 30.0  # past it a logistic is 0 or 1 to all its decimals
+_SUREST = 0.99  # beyond it the logit depends on how many nines a model happens to write
+_FURTHEST = 30.0  # beyond it a logistic is 0 or 1 to all decimals
 
 
 @dataclass(frozen=True, slots=True)
 class Facts:
-    """What is known of a climb when a rung has answered: characters in the turns, the task, the verdicts so far.
+    """What is known when a rung has answered: characters in the turns, the task, the verdicts so far.
 
-    The last of the verdicts is the one to be scored, the others are those of the rungs below it, from the first.
+    The last verdict is the one to score; those before it are of the rungs below, from the first.
     """
 
     characters: int
@@ -38,7 +38,7 @@ class Facts:
 
 
 def scored(policy: Policy, facts: Facts) -> Verdict:
-    """The last verdict, its confidence replaced by the score where the policy scores that rung and there is an answer."""
+    """The last verdict; its confidence is the score, if the policy scores its rung and there is an answer."""
     verdict = facts.verdicts[-1]
     if policy.scorer is None or verdict.kind != "answered" or verdict.confidence is None:
         return verdict
@@ -51,10 +51,9 @@ def scored(policy: Policy, facts: Facts) -> Verdict:
 
 
 def score(scoring: Scoring, facts: Facts, rungs: tuple[str, ...]) -> float:
-    """0..1: the logistic of bias + Σ weight x (value - mean) / scale; `rungs` are the names of those who answered.
+    """0..1: the logistic of bias + Σ weight x (value - mean) / scale. `rungs`: the names of the verdicts' rungs.
 
-    A value that is not known (an answer that was not recorded, a lower rung that gave none) stands at its mean: it
-    adds nothing.
+    An unknown value (an answer that was not recorded, a lower rung that gave none) counts as its mean: it adds nothing.
     """
     total = scoring.bias
     for feature in scoring.features:
@@ -70,7 +69,7 @@ def logistic(total: float) -> float:
 
 
 def value_of(name: str, facts: Facts, rungs: tuple[str, ...]) -> float | None:
-    """The value of a feature, None where it is not known. Raises KeyError for a feature that there is none of."""
+    """The value of a feature, None if unknown. Raises KeyError for an unknown feature."""
     return _reader(name, rungs)(facts)
 
 
@@ -86,16 +85,16 @@ def _reader(name: str, rungs: tuple[str, ...]) -> Callable[[Facts], float | None
 
 
 def normalised(text: str) -> str:
-    """What two answers are compared by: case-folded words and numbers, whatever stands between them.
+    """The text for comparing answers: case-folded words and numbers, separated by single spaces.
 
-    Punctuation and white space part words; a sign or a point inside a number stays, so that 1.5 is not 15 nor -3 a 3.
+    Punctuation is dropped, except a sign or a point of a number: 1.5 is not 15, and -3 is not 3.
     """
     folded = unicodedata.normalize("NFKC", text).casefold()
-    kept = (c if _is_said(c, folded[n + 1 : n + 2]) else " " for n, c in enumerate(folded))
+    kept = (c if _is_content(c, folded[n + 1 : n + 2]) else " " for n, c in enumerate(folded))
     return " ".join("".join(kept).split())
 
 
-def _is_said(character: str, following: str) -> bool:
+def _is_content(character: str, following: str) -> bool:
     category = unicodedata.category(character)
     return category[0] in "LNMS" or (character in "-.,/:%" and following.isdigit())
 

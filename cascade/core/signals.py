@@ -1,10 +1,10 @@
 """Signals: which task a request belongs to, from its text, its length and the caller's flags.
 
-Deterministic and linear in the text: patterns are RE2's (compiled by the `Compiler` that is handed in), and one
-combined pattern is looked for first, so that a request without any signal is read once, however many there are.
+Deterministic and linear in the text. Patterns are RE2's, compiled by the injected `Compiler`. All patterns joined into
+one are searched first, so a request without any signal is read only once.
 
-`tampering` is a built-in flag (`core.tampering`): the text tries to dictate its own verdict. A floor that hangs on it
-holds even where the caller names another task.
+`tampering` is a built-in flag (`core.tampering`): the text tries to dictate its own verdict. A floor of a task that
+tests this flag applies even if the caller names another task.
 """
 
 from __future__ import annotations
@@ -19,17 +19,17 @@ from cascade.core.policy import OTHER, Policy, When
 __all__ = ["CHARACTERS_PER_TOKEN", "Compiler", "Match", "Matcher", "Signals", "words_pattern"]
 
 Matcher = Callable[[str], bool]
-"""Is the pattern found anywhere in the text?"""
+"""Whether the pattern is found anywhere in the text."""
 Compiler = Callable[[str], Matcher]
-"""Compiles a case-blind RE2 pattern; raises ValueError where it is not one."""
+"""Compiles a case-blind RE2 pattern; raises ValueError if it is invalid."""
 
 CHARACTERS_PER_TOKEN = 4
-"""What a length in tokens is reckoned by."""
+"""Lengths in tokens are estimated as characters / 4."""
 
 
 @dataclass(frozen=True, slots=True)
 class Match:
-    """What the signals made of a request: its task, all flags that hold, and the floor tampering raises (an index)."""
+    """A request's task, its flags, and the floor that tampering raises (an index)."""
 
     task: str
     flags: frozenset[str]
@@ -48,26 +48,26 @@ class Signals:
         self._any = _combined(tuple(patterns), compile_pattern)
         self._tampering = compile_pattern(_either(tampering.PATTERNS))
         self._tampering_floor = max(
-            (policy.route(name).floor for name, when in self._tasks if _hangs_on_tampering(when)), default=0
+            (policy.route(name).floor for name, when in self._tasks if _tests_tampering(when)), default=0
         )
 
     def classify(self, request: Request) -> Match:
-        """The request's task: the caller's, else that of the first test which holds, else `other`."""
+        """The request's task: the caller's, else the first one whose `when` holds, else `other`."""
         text = request.user_text()
         tampers = tampering.has_root(text) and self._tampering(text)
         flags = request.flags | {tampering.FLAG} if tampers else request.flags
         floor = self._tampering_floor if tampering.FLAG in flags else 0
         if request.task is not None:
             return Match(request.task, flags, floor)
-        reading = _Reading(request, text, self._matchers, self._any)
+        tests = _Tests(request, text, self._matchers, self._any)
         for name, when in self._tasks:
-            if reading.holds(when, flags):
+            if tests.holds(when, flags):
                 return Match(name, flags, floor)
         return Match(OTHER, flags, floor)
 
 
-class _Reading:
-    """One request while it is read: each pattern is looked for once at most, and none where no pattern is there."""
+class _Tests:
+    """Tests on one request. Each pattern is searched at most once, and none if the combined pattern is not found."""
 
     __slots__ = ("_any", "_combined", "_matchers", "_request", "_results", "_text")
 
@@ -77,7 +77,7 @@ class _Reading:
         self._results: dict[str, bool] = {}
 
     def found(self, pattern: str) -> bool:
-        """Whether the pattern is in the text; looked for once."""
+        """Whether the pattern is in the text."""
         if self._any is None:
             self._any = self._combined is None or self._combined(self._text)
         if not self._any:
@@ -104,13 +104,13 @@ class _Reading:
         return self._request.turn_characters() // CHARACTERS_PER_TOKEN
 
 
-def _hangs_on_tampering(when: When) -> bool:
-    """Whether tampering has a part in the test's holding."""
-    return when.flag == tampering.FLAG or any(map(_hangs_on_tampering, (*(when.any or ()), *(when.all or ()))))
+def _tests_tampering(when: When) -> bool:
+    """Whether the test asks for the tampering flag, in `not` aside."""
+    return when.flag == tampering.FLAG or any(map(_tests_tampering, (*(when.any or ()), *(when.all or ()))))
 
 
 def words_pattern(words: tuple[str, ...]) -> str:
-    """A pattern that finds any of the words or phrases whole; RE2's own word boundary knows only ASCII."""
+    """A pattern that finds any of the words or phrases, as whole words. RE2's word boundary knows only ASCII."""
     edge = r"[^\p{L}\p{M}\p{N}_]"
     phrases = "|".join(r"[\s\p{Z}]+".join(_escaped(part) for part in phrase.split()) for phrase in words)
     return rf"(?:^|{edge})(?:{phrases})(?:$|{edge})"
@@ -136,5 +136,5 @@ def _either(patterns: tuple[str, ...]) -> str:
 def _combined(patterns: tuple[str, ...], compile_pattern: Compiler) -> Matcher | None:
     try:
         return compile_pattern(_either(patterns))
-    except ValueError:  # too large together, or two groups of one name: then each is looked for by itself
+    except ValueError:  # too large together, or two groups of one name: each is searched by itself
         return None

@@ -1,9 +1,9 @@
-"""The storm guard's statistic: does a task escalate more often than it should? Time is an argument, never read.
+"""The storm guard's statistic: does a task escalate more often than it should? Time is an argument, in seconds.
 
-A watch stands at each (task, rung). It trips by one of two tests, CUSUM for a sudden storm and a window for a slow one,
-and releases on what it has seen *since the trip*, so that the storm's own requests cannot make it flap.
+Each (task, rung) has a watch. It trips by one of two tests: CUSUM for a sudden storm, a window for a slow one. It
+releases on the requests *since the trip* alone, so that it does not flap.
 
-`cascade/state/guard.lua` is the licensed twin of `Guard.observe`, for many processes: a change here is a change there.
+`cascade/state/guard.lua` implements `Guard.observe` again, for many processes: change both together.
 
 CUSUM: Page, E. S. (1954), Continuous inspection schemes, Biometrika 41. Interval: Wilson, E. B. (1927), JASA 22.
 """
@@ -26,21 +26,21 @@ __all__ = [
 Action = Literal["escalate", "hold", "alert"]
 
 CERTIFIED_MARGIN = 0.10
-"""How far above its certified escalation rate a task may go at a rung before that counts as a storm."""
+"""How far a task may exceed its certified escalation rate at a rung before that counts as a storm."""
 
 _CUSUM_SHIFT = 0.15  # the storm the CUSUM is tuned to: limit → limit + this
 CUSUM_TRIPS_AT = 8.0
-RELEASE_MARGIN = 0.05  # at most half of the limit: below a limit of 0.05 nothing could ever release
+RELEASE_MARGIN = 0.05  # at most half of the limit: a limit below 0.05 could never release otherwise
 Z_ONE_SIDED_95 = 1.6448536269514722
-MOST_WATCHES = 1024  # a caller who names a task per customer must not fill the memory: past this they share one watch
+MOST_WATCHES = 1024  # bounds memory if callers name a task per customer: further tasks share one watch
 HOUR_S = 3600.0
 
-# Errors have a guard of their own, which only tells: an outage must not climb unseen.
+# Errors have a guard of their own, which only alerts: an outage must not go unnoticed.
 ERRORS = StormGuard(rate=0.10, window=100, min_samples=20, dwell_s=60.0, on_trip="alert")
 
 
 def wilson_lower_bound(hits: int, n: int) -> float:
-    """The one-sided 95 % lower bound of a rate, by Wilson's score interval; 0 where nothing was seen."""
+    """The one-sided 95 % lower bound of a rate, by Wilson's score interval; 0 without samples."""
     if n == 0:
         return 0.0
     rate, z2 = hits / n, Z_ONE_SIDED_95**2
@@ -50,12 +50,12 @@ def wilson_lower_bound(hits: int, n: int) -> float:
 
 
 def storm_limit(settings: StormGuard, certified: float | None) -> float:
-    """The rate of escalation that still counts as normal, given the certified one; 1 or more can never be passed."""
+    """The rate of escalation that still counts as normal, given the certified rate; a limit of 1 or more is never exceeded."""
     return settings.rate if certified is None else max(settings.rate, certified + CERTIFIED_MARGIN)
 
 
 def cusum_steps(limit: float) -> tuple[float, float]:
-    """What an escalation and a request without one add to the CUSUM; zero where nothing is above the limit."""
+    """What a request adds to the CUSUM, with and without an escalation; zeros for a limit of 1 or more."""
     if limit >= 1:
         return 0.0, 0.0
     storm = min(limit + _CUSUM_SHIFT, (1 + limit) / 2)
@@ -64,10 +64,10 @@ def cusum_steps(limit: float) -> tuple[float, float]:
 
 @dataclass(frozen=True, slots=True)
 class Change:
-    """Something to tell: a watch tripped, released, or has been tripped for so long that its limit must be wrong.
+    """An event: a watch tripped, released, or has been tripped for so long that its limit must be wrong.
 
-    `what` is "storm" (escalations) or "errors"; `rate` is over the `samples` it was decided on, `limit` is the rate
-    that still counts as normal, `tripped_s` is how long the trip has lasted, in seconds.
+    `what`: "storm" (escalations) or "errors". `rate`: over the `samples` that decided it. `limit`: the rate that still
+    counts as normal. `tripped_s`: how long the trip has lasted, in seconds.
     """
 
     kind: Literal["tripped", "released", "limit_wrong"]
@@ -82,14 +82,14 @@ class Change:
 
 @dataclass(slots=True)
 class Watch:
-    """The statistic of one (task, rung). Not thread-safe: whoever shares it holds a lock around it."""
+    """The statistic of one (task, rung). Not thread-safe: the caller holds a lock."""
 
     settings: StormGuard
     limit: float
     tripped_at: float | None = None
     limit_wrong: bool = False
     _cusum: float = 0.0
-    _run: int = 0  # requests, and hits among them, since the CUSUM last stood at zero: what it trips on
+    _run: int = 0  # requests since the CUSUM was last zero, and the hits among them
     _run_hits: int = 0
     _recent: deque[bool] = field(default_factory=deque[bool])
     _hits: int = 0
@@ -101,13 +101,13 @@ class Watch:
 
     @property
     def action(self) -> Action | None:
-        """What is done at this rung now; None while calm."""
+        """The action in force at this rung; None if not tripped."""
         if self.tripped_at is None:
             return None
         return "alert" if self.limit_wrong else self.settings.on_trip
 
     def observe(self, hit: bool, now: float) -> tuple[Literal["tripped", "released", "limit_wrong"], float, int] | None:
-        """Count one request at time `now` (seconds, any origin); tells (kind, rate, samples) when something changed."""
+        """Count one request at time `now` (seconds, any origin); returns (kind, rate, samples) on a change."""
         if self.tripped_at is None:
             return self._observe_calm(hit, now)
         return self._observe_tripped(hit, now, self.tripped_at)
@@ -122,15 +122,15 @@ class Watch:
         slow = n >= self.settings.min_samples and wilson_lower_bound(self._hits, n) > self.limit
         if not sudden and not slow:
             return None
-        seen, hits = (self._run, self._run_hits) if sudden else (n, self._hits)
+        n, hits = (self._run, self._run_hits) if sudden else (n, self._hits)
         self.tripped_at = now
         self._restart()
-        return ("tripped", hits / seen, seen)
+        return ("tripped", hits / n, n)
 
     def _observe_tripped(
         self, hit: bool, now: float, tripped_at: float
     ) -> tuple[Literal["released", "limit_wrong"], float, int] | None:
-        # The latest min_samples since the trip: a long storm must not have to be outweighed before it may be over.
+        # Only the latest min_samples since the trip count, so that a long storm need not be averaged away.
         self._push(hit, self.settings.min_samples)
         n = len(self._recent)
         rate, lasted = self._hits / n, now - tripped_at
@@ -158,10 +158,9 @@ class Watch:
 
 @dataclass(slots=True)
 class Guard:
-    """All watches of one policy. `settings` None: no storm guard; the errors' guard stands all the same.
+    """All watches of one policy. `settings` None: no storm guard, only the guard on errors.
 
-    `escalation`: the certified rates, which raise the limit: a task's own at the rung, else the rung's of all tasks; where
-    neither was certified the limit is the settings' own.
+    `escalation`: the certified rates, which may raise the limit.
     """
 
     settings: StormGuard | None
@@ -174,11 +173,11 @@ class Guard:
     def observe(
         self, task: str, rung: str, *, natural: bool | None, failed: bool, storm_cost: int, now: float
     ) -> tuple[Action | None, tuple[Change, ...]]:
-        """Take note of one step; returns the action in force *before* it was counted, and what changed.
+        """Count one step; returns the action in force *before* it was counted, and what changed.
 
-        `natural`: would its own confidence have escalated it (None: not counted, e.g. an error or the top rung).
-        `storm_cost`: nano-USD this step cost because a storm sent it up. One call a step: the shared state of many
-        processes needs one round trip for it.
+        `natural`: whether its own reply would have escalated (None: not counted, e.g. an error or the top rung).
+        `storm_cost`: nano-USD of this step if a storm caused it. `now`: seconds, any origin. There is one call per step,
+        so that shared state needs one round trip.
         """
         changes: list[Change] = []
         change = self._watch_errors(rung).observe(failed, now)
@@ -189,22 +188,22 @@ class Guard:
         if storm_cost and self.settings.max_extra_usd_per_hour is not None:
             self._extra.append((now, storm_cost))
             self._extra_sum += storm_cost
-        # A step that is not counted (an error) is under the guard all the same: a hold must hold its climb, too.
+        # A step that is not counted (an error) is still subject to the action: a hold must stop its climb, too.
         watch = self._storms.get((task, rung)) if natural is None else self._watch_storm(task, rung, self.settings)
         if watch is None:
             return None, tuple(changes)
         action, since = watch.action, watch.tripped_at
-        # By time alone: a rung that gets no traffic while it is held is told of nothing, and must not be held for ever.
+        # Checked by time here, since a held rung without traffic counts no requests and would be held for ever.
         overdue = since is not None and now - since > self.settings.max_trip_s
-        if action is not None and (overdue or (action == "escalate" and self._spent_up(now))):
+        if action is not None and (overdue or (action == "escalate" and self._is_over_cap(now))):
             action = "alert"
-        told = watch.observe(natural, now) if natural is not None else None
-        if told:
+        change = watch.observe(natural, now) if natural is not None else None
+        if change:
             lasted = now - since if since is not None else 0.0
-            changes.append(Change(told[0], "storm", task, rung, told[1], watch.limit, told[2], lasted))
+            changes.append(Change(change[0], "storm", task, rung, change[1], watch.limit, change[2], lasted))
         return action, tuple(changes)
 
-    def _spent_up(self, now: float) -> bool:
+    def _is_over_cap(self, now: float) -> bool:
         cap = self.settings.max_extra_usd_per_hour if self.settings else None
         if cap is None:
             return False

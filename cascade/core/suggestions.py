@@ -1,4 +1,4 @@
-"""What a misspelt name was probably meant to be, for a message that lists what there is."""
+"""Suggestions for misspelt names, and lists of names, for messages."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ _CLOSE = 0.65  # similarity: `suport` and `support` have 0.92, `rare` and `harde
 
 
 def closest(name: str, known: Iterable[str]) -> str | None:
-    """The known name that is most like `name`, whatever its case; None where none is like it."""
+    """The known name most similar to `name`, ignoring case; None if none is similar."""
     from difflib import get_close_matches  # noqa: PLC0415 - only an error needs it
 
     by_fold = {one.casefold(): one for one in known}
@@ -20,13 +20,13 @@ def closest(name: str, known: Iterable[str]) -> str | None:
 
 
 def did_you_mean(name: str, known: Iterable[str]) -> str:
-    """`did you mean 'threshold'? ` (with the space after it), or nothing where no known name is like `name`."""
+    """`did you mean 'threshold'? ` with a space after it, or "" if no known name is similar."""
     meant = closest(name, known)
     return "" if meant is None else f"did you mean {meant!r}? "
 
 
 def listed(names: Iterable[str]) -> str:
-    """Names in a row, the first twenty of them, with how many more there are."""
+    """The first twenty names, separated by commas, and how many more there are."""
     every = [name if name and name.isprintable() else repr(name) for name in names]
     more = f" and {len(every) - _MOST:,} more" if len(every) > _MOST else ""
     return f"{', '.join(every[:_MOST]) or 'none'}{more}"

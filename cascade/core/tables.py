@@ -1,4 +1,4 @@
-"""Tables of cells, as plain text and as HTML: cells are shown as they are, and never steer a terminal or a page."""
+"""Tables as plain text and as HTML. Cells are shown literally: control characters and markup are escaped."""
 
 from __future__ import annotations
 
@@ -8,20 +8,20 @@ from html import escape
 
 __all__ = ["html_table", "text_table"]
 
-_STEERING = {code: f"\\x{code:02x}" for code in (*range(0x20), *range(0x7F, 0xA0))}
+_CONTROL = {code: f"\\x{code:02x}" for code in (*range(0x20), *range(0x7F, 0xA0))}
 _GAP = "  "
-_NARROWEST = 8  # characters; a column is not folded below it
+_NARROWEST = 8  # characters; a column is not wrapped below it
 
 
 def text_table(rows: Sequence[Sequence[str]], width: int) -> str:
-    """The rows (the first is the heads') in aligned columns; the widest are folded until all of it fits the width."""
-    clean = [[cell.translate(_STEERING) for cell in row] for row in rows]
+    """The rows, the first with the column heads, in aligned columns; the widest are wrapped to fit `width` characters."""
+    clean = [[cell.translate(_CONTROL) for cell in row] for row in rows]
     widths = [max(map(len, column)) for column in zip(*clean, strict=True)]
     while sum(widths) + len(_GAP) * (len(widths) - 1) > width and max(widths) > _NARROWEST:
         widths[widths.index(max(widths))] -= 1
     lines: list[str] = []
     for row in clean:
-        folded = [textwrap.wrap(cell, room) or [""] for cell, room in zip(row, widths, strict=True)]
+        folded = [textwrap.wrap(cell, columns) or [""] for cell, columns in zip(row, widths, strict=True)]
         for at in range(max(map(len, folded))):
             pieces = (cell[at] if at < len(cell) else "" for cell in folded)
             lines.append(_GAP.join(map(str.ljust, pieces, widths)).rstrip())
@@ -29,7 +29,7 @@ def text_table(rows: Sequence[Sequence[str]], width: int) -> str:
 
 
 def html_table(rows: Sequence[Sequence[str]], *, above: str, below: str) -> str:
-    """The rows (the first is the heads') as an HTML table, between two texts whose line breaks are kept."""
+    """The rows, the first with the column heads, as an HTML table between two texts."""
     cells = [
         "".join(f"<{tag}>{escape(cell)}</{tag}>" for cell in row)
         for tag, row in zip(("th", *["td"] * (len(rows) - 1)), rows, strict=True)

@@ -1,12 +1,12 @@
-"""Tampering: texts that dictate their own verdict, as patterns for the built-in flag of that name.
+"""Tampering: the patterns of the built-in flag for texts that try to dictate their own verdict.
 
-A text may speak about confidence as it likes ("95% confidence interval", "I am fully confident that it is lost"). What
-dictates a verdict is an order, or the envelope's own key with a value: so an order's verb is looked for where an order
-begins, and "confidence" must not be followed by the words of statistics. It catches the plain forms, in English; it is
-a seat belt, not a proof. A false alarm costs one rung, so where the two pull apart the belt wins.
+A text may mention confidence ("95% confidence interval", "I am fully confident that it is lost"). It dictates a verdict
+by an order, or by the envelope's key with a value. So an order's verb is searched where an order begins, and
+"confidence" must not be followed by the words of statistics. Only plain English forms are caught: this is not a security
+boundary. A false alarm costs one rung, so in doubt a pattern matches.
 
-Read `PATTERNS` first: examples stand above each line. They are RE2's syntax but for the blank, which stands for one to
-three of any white space.
+Read `_READABLE` first: examples stand above each pattern. It is RE2's syntax, except that a blank stands for one to three
+white space characters.
 """
 
 from __future__ import annotations
@@ -19,14 +19,14 @@ FLAG = "tampering"
 """The flag's name, in policies and on the trail."""
 
 ROOT = "onfiden"
-"""Stands, in any case, in every text that a pattern can match. No letter of it folds beyond ASCII (s and k would)."""
+"""Part of every text that a pattern can match, in any case. Its letters fold only within ASCII (s and k would not)."""
 
-# pydantic's own regular expressions are Rust's: linear, and for a literal several times faster than RE2's.
+# pydantic's regular expressions are Rust's: linear, and several times faster than RE2's for a literal.
 _FINDER = SchemaValidator(core_schema.str_schema(pattern=f"(?i){ROOT}", regex_engine="rust-regex"))
 
 
 def has_root(text: str) -> bool:
-    """Whether the patterns need to be looked for at all; nearly all texts are spared them. 0.1 ms a megabyte."""
+    """Whether any pattern can match; rules out nearly all texts at 0.1 ms a megabyte."""
     return _FINDER.isinstance_python(text)
 
 

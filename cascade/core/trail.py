@@ -1,4 +1,4 @@
-"""The trail: what each rung's reply was made of (Verdict), its record (Step), and what the caller gets (Answer)."""
+"""The trail: what was made of each reply (Verdict), one rung's try (Step), and what the caller gets (Answer)."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ from dataclasses import asdict, dataclass
 from typing import TYPE_CHECKING, Any, Generic, Literal, TypeAlias
 
 from pydantic_core import to_jsonable_python
-from typing_extensions import TypeVar  # the standard library's knows no default before Python 3.13
+from typing_extensions import TypeVar  # typing's has no defaults before Python 3.13
 
 from cascade.core.messages import Usage
 from cascade.core.suggestions import closest
@@ -41,7 +41,7 @@ Degraded = Literal[
     "error", "overflow", "refused", "truncated", "malformed", "declined", "check_failed",
     "ceiling", "deadline", "budget", "storm",
 ]  # fmt: skip
-"""Why the best held was shipped, or nothing could be: what stopped the climb."""
+"""What stopped the climb, so that the best held answer was shipped, or none."""
 
 MaybeNone: TypeAlias = Any
 """Marks `X | None` where None is rare: `X | MaybeNone` does not make every caller check for it, and completes as X."""
@@ -49,22 +49,24 @@ MaybeNone: TypeAlias = Any
 _Data_co = TypeVar("_Data_co", covariant=True, default=Any)
 
 Arm = Literal["cascade", "holdout", "observe", "shadow", "bypass"]
-"""Who answered, and why: the ladder; the baseline, as the rollout's other side; the baseline, while the ladder is watched (and
-the ladder beside it, whose answers nobody gets: "shadow", in the books only); the baseline, because the mode is off."""
+"""Who answered. `cascade`: the ladder. `holdout`: the baseline, for requests outside the rollout. `observe`: the baseline, in
+mode observe. `shadow`: the ladder in mode observe, recorded in the ledger but never returned. `bypass`: the baseline, in
+mode off."""
 
 NATURAL: frozenset[str] = frozenset({"refused", "truncated", "malformed", "declined", "check_failed", "low_confidence"})
-"""The reasons that say something about the traffic; only they count for the storm guard and for statistics."""
+"""The reasons that depend on the traffic. Only these count for the storm guard and the quality statistics."""
 
 
 @dataclass(frozen=True, slots=True)
 class Verdict:
     """What we make of a reply.
 
-    `confidence` is 0..1 with its named `source`, or None (the last rung answers plainly; a failure has none).
-    `text` and `data` are set when `kind` is "answered"; `data` is the parsed value where a schema was asked for.
-    `repaired`: the JSON was broken and was repaired, see `core.triage`. `unknown_stop`: the text is complete, but stopped for
-    a reason that this version does not know, which `detail` names: it is held, and never stands by itself. `detail` says in a few words what was wrong;
-    it never quotes the prompt or the answer. `self_reported`: the model's own number, where a score took its place.
+    `confidence`: 0..1 with its named `source`; None from the last rung, which is not asked for one, and for a failure.
+    `text` and `data` are set if `kind` is "answered"; `data` is the parsed value if the request has a schema.
+    `repaired`: the JSON was broken and has been repaired, see `core.parsing`. `detail`: in a few words what was wrong,
+    without the prompt's or the answer's text. `self_reported`: the model's own number, if a score replaced it.
+    `unknown_stop`: the text is complete, but its stop reason, named in `detail`, is unknown to this version; such an
+    answer may be held, but never stands by itself.
     """
 
     kind: VerdictKind
@@ -86,7 +88,7 @@ class Verdict:
 
 @dataclass(frozen=True, slots=True)
 class Step:
-    """One rung's try. `cost_nanousd` is exact; `reason` says why it did not ship (None: it did, or was held)."""
+    """One rung's try. `cost_nanousd` is exact. `reason`: why it escalated; None for the last step."""
 
     index: int
     rung: str
@@ -104,23 +106,8 @@ class Step:
         """The cost in USD."""
         return self.cost_nanousd / 1e9
 
-    def sent_up(self, reason: Reason) -> Step:
-        """The same step, with the reason why it did not ship."""
-        return Step(
-            self.index,
-            self.rung,
-            self.model,
-            self.verdict,
-            self.usage,
-            self.cost_nanousd,
-            self.attempts,
-            self.latency_s,
-            self.request_id,
-            reason,
-        )
-
     def to_dict(self) -> dict[str, Any]:
-        """The step as JSON has it; without its text, which only the answer carries."""
+        """The step as JSON values, without its text, which only the answer carries."""
         return {
             "rung": self.rung,
             "model": self.model,
@@ -139,7 +126,7 @@ class Step:
             "request_id": self.request_id,
         }
 
-    if not TYPE_CHECKING:  # a type checker knows the attributes, and must go on refusing others
+    if not TYPE_CHECKING:  # hidden from type checkers, which would accept any attribute
 
         def __getattr__(self, name: str) -> Any:
             raise _no_attribute(self, name)
@@ -149,14 +136,13 @@ class Step:
 class Answer(Generic[_Data_co]):
     """What `ask` returns; `str(answer)` is its text.
 
-    `text` is never empty unless the policy says `exhausted: abstain`: then it is None and `abstained` says why. `data` is
-    the value of the request's `response_model`; None without one, and where `text` is None.
-    `degraded`: not an answer that stood, but the best held; it says what stopped the climb. `confidence` is None where
-    the last rung answered (it is not asked for one). `usage`, `cost_usd` and `attempts` count every step, also those
-    that failed. `certificate` is "certified: false_confident <= 0.02 at 0.95" where that bound on the rate of a loss was
-    proved of the policy's thresholds, with that probability; "uncertified" where nothing proves them, where what was
-    proved has changed since, and on an answer that an error, the deadline, a budget or a storm made degraded. `arm` says
-    who answered: "cascade", or else the baseline, asked plainly ("holdout", "observe", "bypass").
+    `text` is None only if the policy says `exhausted: abstain`; `abstained` then says why. `data`: the value of the
+    request's `response_model`; None without one, or without text. `degraded`: what stopped the climb, if this is the best
+    held answer and not one that stood. `confidence` is None if the last rung answered, which is not asked for one.
+    `usage`, `cost_usd` and `attempts` include every step, failed ones too. `certificate`: for example
+    "certified: false_confident <= 0.02 at 0.95", a proved bound on the rate of a loss with its probability; "uncertified"
+    if nothing proves the policy's thresholds, if the policy has changed since, or if an error, the deadline, a budget or a
+    storm made the answer degraded. `arm`: who answered, "cascade" or the baseline ("holdout", "observe", "bypass").
     """
 
     text: str | MaybeNone
@@ -183,16 +169,16 @@ class Answer(Generic[_Data_co]):
 
     @property
     def bypass(self) -> bool:
-        """Whether the ladder was passed by: the mode is off, and the baseline answered."""
+        """Whether the baseline answered because the mode is off."""
         return self.arm == "bypass"
 
     @property
     def cost_usd(self) -> float:
-        """What the whole climb cost, in USD; `cost_nanousd` is the same in billionths of a dollar, exact."""
+        """The cost of the whole climb in USD; `cost_nanousd` is the exact value in billionths of a dollar."""
         return self.cost_nanousd / 1e9
 
     def to_dict(self) -> dict[str, Any]:
-        """The answer and its trail in values that JSON has: `data` as pydantic writes it, money in nano-USD and in USD."""
+        """The answer and its trail as JSON values: `data` as pydantic serialises it, money in nano-USD and USD."""
         return {
             "text": self.text,
             "data": to_jsonable_python(self.data, inf_nan_mode="null", fallback=str),
@@ -232,11 +218,11 @@ class Answer(Generic[_Data_co]):
         text = self.text
         if text is not None and len(text) > _SHORT:
             text = text[: _SHORT - 1] + "…"
-        said = [repr(text), *(f"{name}={value!r}" for name, value in self._facts())]
-        return f"Answer({', '.join(said)}, cost_usd={self.cost_usd:.6f}, steps={len(self.steps)})"
+        shown = [repr(text), *(f"{name}={value!r}" for name, value in self._facts())]
+        return f"Answer({', '.join(shown)}, cost_usd={self.cost_usd:.6f}, steps={len(self.steps)})"
 
     def _facts(self) -> Iterator[tuple[str, object]]:
-        """What a reader wants to know of it first, as far as there is something to say."""
+        """The main fields that have a value."""
         for name in ("rung", "confidence", "degraded", "abstained"):
             value = getattr(self, name)
             if value is not None:
@@ -245,17 +231,17 @@ class Answer(Generic[_Data_co]):
             yield "arm", self.arm
 
     def _summary(self) -> str:
-        said = ", ".join(f"{name} {value}" for name, value in self._facts())
-        return f"{said}; {self.cost_usd:.6f} USD, {self.latency_s:.2f} s; policy {self.policy}, {self.certificate}"
+        facts = ", ".join(f"{name} {value}" for name, value in self._facts())
+        return f"{facts}; {self.cost_usd:.6f} USD, {self.latency_s:.2f} s; policy {self.policy}, {self.certificate}"
 
     def __rich_console__(self, console: Any, options: Any) -> Iterator[Any]:
-        """For `rich.print`: the text, the trail and a summary, as they are, without markup."""
+        """For `rich.print`: the text, the trail and a summary, without interpreting markup."""
         table = trail_text(self.steps, self.rung, options.max_width)
         shown = "\n".join((str(self), "", table, self._summary()))
         yield console.render_str(shown, markup=False, emoji=False, highlight=False)
 
     def _repr_html_(self) -> str:
-        """For Jupyter: the text, the trail and a summary; whatever stands in them is escaped."""
+        """For Jupyter: the text, the trail and a summary, escaped."""
         return html_table(_rows(self.steps, self.rung), above=str(self), below=self._summary())
 
     if not TYPE_CHECKING:
@@ -265,45 +251,43 @@ class Answer(Generic[_Data_co]):
 
 
 _SHORT = 60  # characters of an answer in its repr
-
-
-_WIDE, _LESS = 100, 6  # below this width the trail is shown without the columns after the sixth
+_WIDE, _NARROW_COLUMNS = 100, 6  # below this width only the first columns of the trail are shown
 
 
 def trail_text(steps: Sequence[Step], shipped: str | None, width: int) -> str:
-    """The trail as a plain table, a step a row: what each rung said, what became of it, what it cost."""
+    """The trail as a plain table, one row per step, in `width` characters. `shipped`: the rung that was shipped."""
     rows = _rows(steps, shipped)
     if width >= _WIDE:
         return text_table(rows, width)
-    left_out = ", ".join(rows[0][_LESS:])
-    return f"{text_table([row[:_LESS] for row in rows], width)}\n(below {_WIDE} columns without: {left_out})"
+    left_out = ", ".join(rows[0][_NARROW_COLUMNS:])
+    return f"{text_table([row[:_NARROW_COLUMNS] for row in rows], width)}\n(below {_WIDE} columns without: {left_out})"
 
 
 def _rows(steps: Sequence[Step], shipped: str | None) -> list[tuple[str, ...]]:
-    """The trail's cells, the heads first."""
+    """The trail's cells, the column heads first."""
     rows: list[tuple[str, ...]] = [("step", "rung", "verdict", "confidence", "then", "USD", "model", "attempts", "ms")]
     for number, step in enumerate(steps, start=1):
         verdict = step.verdict
-        said = " ".join((verdict.kind, *(f"[{name}]" for name in verdict.failed_checks)))
-        said += f" ({verdict.detail})" if verdict.detail else ""
-        said += " (repaired)" if verdict.repaired else ""
-        said += " (usage: estimate)" if step.usage.is_estimate else ""
+        shown = " ".join((verdict.kind, *(f"[{name}]" for name in verdict.failed_checks)))
+        shown += f" ({verdict.detail})" if verdict.detail else ""
+        shown += " (repaired)" if verdict.repaired else ""
+        shown += " (usage: estimate)" if step.usage.is_estimate else ""
         confidence = "" if verdict.confidence is None else f"{verdict.confidence:g}"
         cost = f"{step.cost_usd:.6f}" if step.cost_nanousd else "0"
-        then = _became(step, shipped)
+        then = _fate(step, shipped)
         more = (step.model, str(step.attempts), f"{step.latency_s * 1e3:.0f}")
-        rows.append((str(number), step.rung, said, confidence, then, cost, *more))
+        rows.append((str(number), step.rung, shown, confidence, then, cost, *more))
     return rows
 
 
-def _became(step: Step, shipped: str | None) -> str:
+def _fate(step: Step, shipped: str | None) -> str:
     if step.reason is None:
         return "shipped" if step.rung == shipped else "not shipped"
     return f"up: {step.reason}" + (", held and shipped" if step.rung == shipped else "")
 
 
 def _no_attribute(owner: Step | Answer[Any], name: str) -> AttributeError:
-    """An AttributeError that says what there is. With a name of its own Python adds no suggestion of its own."""
+    """An AttributeError that lists the attributes; `name` is set, so Python adds no suggestion of its own."""
     known = [one for one in dir(type(owner)) if not one.startswith("_")]
     meant = closest(name, known) if not name.startswith("_") else None
     hint = f" (did you mean {meant}?)" if meant else ""

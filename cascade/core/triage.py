@@ -1,43 +1,37 @@
 """Triage: build a rung's prompt, and read its reply into a verdict.
 
-Below the top a rung is asked for `{"confidence": 0..1, "answer": … | null}`; the top answers plainly. The caller's
-system prompt stays first and byte-identical (its prompt cache survives), our rules follow as a block of their own, and
-the user's text stays in the user's turn. The rules never contain the threshold: tuning it must not change the replies
-it was tuned on.
+A rung below the top is asked for an envelope, `{"confidence": 0..1, "answer": … | null}`; the top rung answers plainly.
+The caller's system prompt stays first and byte-identical, which keeps its prompt cache. The triage rules follow in a
+block of their own. They never contain the threshold, since tuning it must not change the replies it was tuned on.
 
-A reply is read in this order: stop_reason (an unknown one is marked), strict JSON, repaired JSON (marked). Nothing is clamped and nothing guessed: a
-confidence that is missing, a string, NaN or outside 0..1 makes the reply malformed.
+A reply is read in this order: stop_reason (an unknown one is marked), strict JSON, repaired JSON (marked). Nothing is
+clamped or guessed: a confidence that is missing, a string, NaN or outside 0..1 makes the reply malformed.
 """
 
 from __future__ import annotations
 
 import json
-import re
-import string
-from collections.abc import Callable, Iterable, Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass, replace
 from typing import Any
 
 from cascade.core.errors import RequestError
 from cascade.core.messages import Block, Reply, Request
 from cascade.core.models import rules_of
+from cascade.core.parsing import Repair, is_unicode, parse
 from cascade.core.policy import Budget, Policy, Rung
 from cascade.core.trail import Verdict
 
 __all__ = [
     "RULES",
     "Prompt",
-    "Repair",
     "build_prompt",
     "check_request",
-    "judge",
     "read_reply",
     "triage_tokens",
+    "verdict_on",
     "wants_triage",
 ]
-
-Repair = Callable[[str], object]
-"""Makes a value of broken JSON as well as it can; may return anything, may raise ValueError."""
 
 _CONFIDENCE = """"confidence": a number from 0 to 1, the probability that your answer is correct, complete and follows
   every instruction you were given. Be calibrated: of the answers you give 0.9, nine in ten must hold. Use the whole
@@ -67,18 +61,18 @@ _FORM = """The answer must be JSON: one value that is valid under the JSON Schem
 a word before or after it."""
 _FORM_IN_ENVELOPE = """ In a reply that has the key "answer", that key holds this JSON as a string."""
 
-_ENVELOPE_TOKENS = 64  # room for it: more than it takes
-_ENVELOPE_TAKES = 14  # {"confidence": 0.95, "answer": "…"}
+_ENVELOPE_ALLOWANCE = 64  # tokens, well above what the envelope takes
+_ENVELOPE_TOKENS = 14  # {"confidence": 0.95, "answer": "…"}
 _CHARACTERS_PER_TOKEN = 4
-_ESCAPING_SHARE = 8  # JSON escapes make a text longer; one eighth is room for a text full of line breaks and quotes
+_ESCAPING_SHARE = 8  # JSON escapes lengthen a text; an eighth covers many line breaks and quotes
 _THINKING_TOKENS = {"low": 2_048, "medium": 4_096, "high": 8_192, "xhigh": 16_384, "max": 32_768}
 
 
 @dataclass(frozen=True, slots=True)
 class Prompt:
-    """What one rung is asked. `schema` None: plain text is wanted. `max_tokens` has all allowances in it.
+    """What one rung is asked. `schema` None: plain text. `max_tokens` includes all allowances.
 
-    `user_id` is the API's own `metadata.user_id`.
+    `user_id` goes to the API as `metadata.user_id`.
     """
 
     rung: Rung
@@ -90,18 +84,18 @@ class Prompt:
 
 
 def wants_triage(policy: Policy, index: int) -> bool:
-    """Whether the rung at `index` is asked for its confidence: all but the last are."""
+    """Whether the rung at `index` is asked for its confidence: all but the top are."""
     return index != policy.top
 
 
 def triage_tokens(policy: Policy) -> tuple[int, int]:
-    """About how many tokens triage adds to a request: to the prompt, and to the reply (characters / 4)."""
+    """Estimates the tokens that triage adds to the prompt and to the reply (characters / 4)."""
     rules = policy.triage.prompt or RULES[policy.triage.order]
-    return -(-len(rules) // _CHARACTERS_PER_TOKEN), _ENVELOPE_TAKES
+    return -(-len(rules) // _CHARACTERS_PER_TOKEN), _ENVELOPE_TOKENS
 
 
 def check_request(request: Request, ladder: Iterable[Rung] = ()) -> None:
-    """Refuse what a rung of the ladder cannot take, before anything is paid; nothing of a request is silently dropped."""
+    """Raises RequestError if a rung of the ladder cannot take the request: before anything is paid, nothing dropped."""
     if request.messages[-1]["role"] != "user":
         raise RequestError(
             "prompt: the last message is the assistant's; a prefill cannot be combined with the triage's JSON format"
@@ -112,8 +106,8 @@ def check_request(request: Request, ladder: Iterable[Rung] = ()) -> None:
         for block in () if isinstance(content, str) else _blocks_in(content):
             if block.get("type") in ("thinking", "redacted_thinking"):
                 raise RequestError(
-                    f"prompt: message {number} has a model's thinking in it, which no other model may be given"
-                    " (leave these blocks out)"
+                    f"prompt: message {number} contains a model's thinking, which no other model accepts"
+                    " (remove these blocks)"
                 )
             citations: Any = block.get("citations")
             if isinstance(citations, Mapping) and citations.get("enabled"):  # pyright: ignore[reportUnknownMemberType]
@@ -121,21 +115,21 @@ def check_request(request: Request, ladder: Iterable[Rung] = ()) -> None:
                     f"prompt: message {number} asks for citations, which cannot be combined with the triage's JSON"
                     " format (turn them off, or ask the model directly)"
                 )
-    if not all(map(_is_unicode, request.texts())):
-        raise RequestError("prompt: it holds half of a surrogate pair, which is no text (decode it properly)")
+    if not all(map(is_unicode, request.texts())):
+        raise RequestError("prompt: it contains an unpaired surrogate (decode the text as UTF-8)")
     if request.max_tokens is not None and request.max_tokens < 1:
         raise RequestError(f"max_tokens: {request.max_tokens} is not a positive number")
     for rung in ladder:
         most = _max_output(rung)
         if request.max_tokens is not None and most is not None and request.max_tokens > most:
             raise RequestError(
-                f"max_tokens: {request.max_tokens} is more than rung {rung.rung} can answer with: the maximum of"
-                f" {rung.model} is {most} (give {most} or less)"
+                f"max_tokens: {request.max_tokens} is above the maximum of rung {rung.rung}: {rung.model} answers"
+                f" with at most {most} tokens (give {most} or less)"
             )
 
 
 def _blocks_in(content: Any) -> Iterator[Mapping[str, Any]]:
-    """The blocks of a message, and those inside them (a tool result may hold documents)."""
+    """The blocks of a message, and those nested in them (a tool result may hold documents)."""
     for block in content if isinstance(content, (list, tuple)) else ():  # pyright: ignore[reportUnknownVariableType]
         if isinstance(block, Mapping):
             yield block
@@ -155,13 +149,13 @@ def build_prompt(policy: Policy, index: int, request: Request) -> Prompt:
         return Prompt(rung, request.messages, system, request.schema, max_tokens, user_id)
     form = () if request.prompt_schema is None else (_form(request.prompt_schema, more=_FORM_IN_ENVELOPE),)
     order = policy.triage.order
-    room = _ENVELOPE_TOKENS + answer_tokens // _ESCAPING_SHARE + _thinking_allowance(rung)
+    allowance = _ENVELOPE_ALLOWANCE + answer_tokens // _ESCAPING_SHARE + _thinking_allowance(rung)
     return Prompt(
         rung,
         request.messages,
         (*_blocks(request.system), *form, {"type": "text", "text": policy.triage.prompt or RULES[order]}),
         _envelope(request.schema, order),
-        _bounded(rung, answer_tokens + room),
+        _bounded(rung, answer_tokens + allowance),
         user_id,
     )
 
@@ -173,7 +167,7 @@ def _blocks(system: str | tuple[Block, ...] | None) -> tuple[Block, ...]:
 
 
 def _form(schema: Mapping[str, Any], more: str = "") -> Block:
-    """The words that ask for JSON of a schema that the API cannot enforce."""
+    """The block that asks for JSON under a schema that the API cannot enforce."""
     return {"type": "text", "text": f"{_FORM}{more}\n\n{json.dumps(schema, ensure_ascii=False)}"}
 
 
@@ -183,13 +177,13 @@ def _max_output(rung: Rung) -> int | None:
 
 
 def _bounded(rung: Rung, max_tokens: int) -> int:
-    """With all allowances no more than the model takes: an answer as long as it can be has no room for more."""
+    """max_tokens with its allowances, capped at the model's maximum."""
     most = _max_output(rung)
     return max_tokens if most is None else min(max_tokens, most)
 
 
 def _thinking_allowance(rung: Rung) -> int:
-    """Thinking counts toward max_tokens: without room for it the JSON is cut."""
+    """Tokens added for thinking, which counts toward max_tokens: without them the JSON would be truncated."""
     if isinstance(rung.thinking, Budget):
         return rung.thinking.budget_tokens
     rules = rules_of(rung.model)
@@ -200,11 +194,11 @@ def _thinking_allowance(rung: Rung) -> int:
 
 
 def _envelope(schema: Mapping[str, Any] | None, order: str) -> dict[str, Any]:
-    """The schema of the triage reply. Required properties come first and in order, so the order is the schema's."""
+    """The schema of the triage reply. The API emits required properties in the schema's order, so it sets the order."""
     shared: dict[str, Any] = {}
     answer: dict[str, Any] = {"type": "string"}
     if schema is not None:
-        # References are relative to the root ("#/$defs/…"), so the definitions move up with the schema's root.
+        # References start at the root ("#/$defs/…"), so the definitions move there.
         shared = {key: schema[key] for key in ("$defs", "definitions") if key in schema}
         answer = {key: value for key, value in schema.items() if key not in shared}
     properties = {"confidence": {"type": "number"}, "answer": {"anyOf": [answer, {"type": "null"}]}}
@@ -230,9 +224,9 @@ _INCOMPLETE = frozenset({"", "tool_use", "pause_turn"})
 def read_reply(
     reply: Reply, *, triage: bool, structured: bool, in_text: bool = False, repair: Repair | None = None
 ) -> Verdict:
-    """What we make of a reply. `triage`: the envelope was asked for; `structured`: the answer has a schema.
+    """The verdict on a reply. `triage`: the envelope was asked for. `structured`: the API enforced the answer's schema.
 
-    `in_text`: it has one that the API did not enforce, so it is JSON in the text, and in the envelope a string of JSON.
+    `in_text`: the answer has a schema that the API did not enforce: it is JSON text, in the envelope a string of JSON.
     """
     if reply.stop_reason in _BY_STOP_REASON:
         return _BY_STOP_REASON[reply.stop_reason]
@@ -241,7 +235,7 @@ def read_reply(
     detail = f"stopped by {reply.stop_reason[:40] or 'nothing'}"
     if reply.stop_reason in _INCOMPLETE:
         return Verdict("malformed", detail=detail)
-    # A reason of the future: the text may be whole, or cut. Sound JSON is whole; a confidence is not taken from it.
+    # A stop reason that is not known yet: the text may be truncated, unless it is valid JSON. Its confidence is ignored.
     verdict = _read_text(reply, triage=triage, structured=structured, in_text=in_text, repair=None)
     if verdict.kind != "answered":
         return replace(verdict, detail=detail)
@@ -250,42 +244,34 @@ def read_reply(
 
 def _read_text(reply: Reply, *, triage: bool, structured: bool, in_text: bool, repair: Repair | None) -> Verdict:
     if not (triage or structured or in_text):
-        if not _is_unicode(reply.text):
+        if not is_unicode(reply.text):
             return Verdict("malformed", detail="text is not valid Unicode")
         return Verdict("answered", text=reply.text)
-    value, repaired = _parsed(reply.text, repair, triage=triage)
+    value, repaired = parse(reply.text, repair, triage=triage)
     if repaired and value is None:
         return Verdict("malformed", detail="not JSON")
     verdict = _read_value(value, triage=triage, structured=structured or not triage, repaired=repaired)
     if not (in_text and triage) or verdict.text is None:
         return verdict
-    value, repaired_within = _parsed(verdict.text, repair, triage=False)
+    value, repaired_within = parse(verdict.text, repair, triage=False)
     if repaired_within and value is None:
         return Verdict("malformed", detail="answer is not JSON", repaired=repaired)
     return _answered(value, verdict.confidence, structured=True, repaired=repaired or repaired_within)
 
 
-def _parsed(text: str, repair: Repair | None, *, triage: bool) -> tuple[Any, bool]:
-    """The value of a JSON text, and whether it had to be repaired; (None, True) where that would be guessing."""
-    try:
-        return _strict(text), False
-    except ValueError:
-        return _repaired(text, repair, triage=triage), True
-
-
 def _read_value(value: Any, *, triage: bool, structured: bool, repaired: bool) -> Verdict:
-    """The verdict on a reply's JSON value: the envelope's, or the bare answer's."""
+    """The verdict on a reply's JSON value: the envelope, or the bare answer."""
     if not triage:
         return _answered(value, structured=True, repaired=repaired)
     if not isinstance(value, dict):
         return Verdict("malformed", detail="not a JSON object", repaired=repaired)
     if "answer" not in value:
         return Verdict("malformed", detail="answer is missing", repaired=repaired)
-    return judge(value.get("confidence"), value["answer"], structured=structured, repaired=repaired)  # pyright: ignore
+    return verdict_on(value.get("confidence"), value["answer"], structured=structured, repaired=repaired)  # pyright: ignore
 
 
-def judge(confidence: object, answer: object, *, structured: bool, repaired: bool = False) -> Verdict:
-    """The verdict on an envelope's two values; recorded ones are judged by the same words as live ones."""
+def verdict_on(confidence: object, answer: object, *, structured: bool, repaired: bool = False) -> Verdict:
+    """The verdict on an envelope's two values. Replay applies it to recorded ones, so they count as live ones do."""
     number = confidence
     if type(number) is not float or not 0 <= number <= 1:
         problem = _problem_with(confidence)
@@ -300,12 +286,12 @@ def judge(confidence: object, answer: object, *, structured: bool, repaired: boo
 
 
 def _answered(answer: object, confidence: float | None = None, *, structured: bool, repaired: bool) -> Verdict:
-    """The verdict on an answer: it must be something that can be written down again."""
+    """The verdict on an answer, which must be serialisable."""
     try:
         text = json.dumps(answer, ensure_ascii=False, allow_nan=False) if structured else str(answer)
     except (ValueError, RecursionError):
         return Verdict("malformed", detail="answer is not JSON", repaired=repaired)
-    if not _is_unicode(text):
+    if not is_unicode(text):
         return Verdict("malformed", detail="answer is not valid Unicode", repaired=repaired)
     source = None if confidence is None else "self_reported"
     return Verdict("answered", confidence, source, text, answer if structured else None, repaired=repaired)
@@ -324,102 +310,3 @@ def _problem_with(confidence: object) -> str:
 def _kind_of(value: object) -> str:
     kinds: dict[type, str] = {str: "a string", bool: "a boolean", dict: "an object", list: "an array"}
     return kinds.get(type(value), "a number")
-
-
-def _is_unicode(text: str) -> bool:
-    """Whether the text can be written at all: JSON can smuggle in half a surrogate pair."""
-    if text.isascii():
-        return True
-    try:
-        text.encode()
-    except UnicodeEncodeError:
-        return False
-    return True
-
-
-class _Ambiguous(ValueError):
-    """JSON that can be read in two ways, which no repair can decide."""
-
-
-def _strict(text: str) -> Any:
-    """JSON as the standard has it: no NaN, no key twice. ValueError for anything else, however deep or long."""
-    try:
-        return json.loads(text, object_pairs_hook=_no_key_twice, parse_constant=_no_constant)
-    except RecursionError:
-        raise ValueError("nested too deeply") from None
-
-
-def _no_key_twice(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
-    result = dict(pairs)
-    if len(result) != len(pairs):
-        raise _Ambiguous("a key is there twice")
-    return result
-
-
-def _no_constant(name: str) -> float:
-    raise ValueError(f"{name} is not JSON")
-
-
-_KEY = re.compile(r"confidence")
-_STATED = re.compile(r"""confidence["'\\*]{0,3}\s{0,8}:\s{0,8}(-?\d{1,20}(?:\.\d{1,20})?)\s{0,8}(?=[,}\n])""")
-_ESCAPE = re.compile(r"\\(?:u[0-9a-fA-F]{4}|.)", re.DOTALL)
-_MOST_MENDED = 200_000  # characters; past it a repair, which is no linear reading, takes longer than the next rung
-
-
-def _repaired(text: str, repair: Repair | None, *, triage: bool) -> Any | None:
-    """A value made of broken JSON, or None where that would be guessing.
-
-    A fence around sound JSON is taken off. Beyond that a repair may quote and unquote, but it must not make anything up
-    or leave anything out: the confidence has to stand in the text, once and complete, the answer has to keep every
-    letter, and every bracket has to have been closed.
-    """
-    bare = _without_fence(text)
-    try:
-        return _strict(bare)
-    except _Ambiguous:
-        return None
-    except ValueError:
-        pass
-    if repair is None or not bare.endswith("}") or not bare.startswith("{") or len(bare) > _MOST_MENDED:
-        return None
-    stated = list(_STATED.finditer(bare))
-    if triage and (len(stated) != 1 or len(_KEY.findall(bare)) != 1):
-        return None
-    try:
-        value = repair(bare)
-        if not isinstance(value, dict) or not _is_whole(bare, value, stated[0] if triage else None):  # pyright: ignore
-            return None
-    except Exception:  # noqa: BLE001 - a stranger's parser on a broken text: whatever it raises, the text is malformed
-        return None
-    return value  # pyright: ignore[reportUnknownVariableType]
-
-
-def _without_fence(text: str) -> str:
-    bare = text.strip()
-    if bare.startswith("```"):
-        bare = bare[3:].lstrip(string.ascii_letters).removesuffix("```").strip()
-    return bare
-
-
-def _is_whole(bare: str, value: dict[str, Any], stated: re.Match[str] | None) -> bool:
-    """Whether a repair kept all that was said: the confidence, every letter and digit, every closing bracket."""
-    if stated is None:
-        said, kept = bare, value
-    else:
-        answer = value.get("answer")
-        if type(value.get("confidence")) not in (int, float) or value["confidence"] != float(stated[1]):
-            return False
-        # The text without its statement of confidence. A text answer cut right behind a brace of its own looks closed.
-        said, kept = bare[: stated.start()] + bare[stated.end() :], {"answer": answer}
-        answer_is_last = "answer" in bare[stated.end() :]
-        if answer_is_last and isinstance(answer, str) and not _CLOSED_TEXT.search(bare[-40:]):
-            return False
-    written = json.dumps(kept, ensure_ascii=False)
-    return _letters(said) == _letters(written) and all(said.count(c) == written.count(c) for c in "]}")
-
-
-_CLOSED_TEXT = re.compile(r"""[^\\]["']\s*,?\s*\}$""")
-
-
-def _letters(text: str) -> str:
-    return "".join(filter(str.isalnum, _ESCAPE.sub("", text)))

@@ -19,6 +19,7 @@ from typing import Any, TypeVar
 
 from cascade.budgets.gate import BudgetReservation, bound_of
 from cascade.core import prices
+from cascade.core.budgets import Refusal
 from cascade.core.climb import Ask, Observation
 from cascade.core.decision import Situation
 from cascade.core.errors import ClimbError
@@ -94,8 +95,8 @@ class RungCaller:
             return (yield RunBlocking(function))
         return function()
 
-    def call(self, index: int, steps: tuple[Step, ...]) -> Generator[Effect, Any, Reply | Failure | Situation]:
-        """Call a rung if every budget has room for the call. A Situation says that one has not."""
+    def call(self, index: int, steps: tuple[Step, ...]) -> Generator[Effect, Any, Reply | Failure | Refusal]:
+        """Call a rung if every budget has room for the call. A Refusal says that one has not."""
         context, plan = self.context, self.context.plan
         prompt, rates = build_prompt(plan.policy, index, context.request), plan.rates[index]
         reservation, attempts = self.reservation, self.runtime.policy.retry.attempts
@@ -105,7 +106,7 @@ class RungCaller:
             admit = partial(reservation.admit, bound, first=first)
             refusal = yield from self.run_blocking(admit, may_wait=reservation.may_wait())
             if refusal is not None:
-                return Situation(out_of="budget", told=refusal.told)
+                return refusal
         is_sent = False
         try:
             waits = self.tracks.calling(Calling(index, prompt.rung, steps, bound))

@@ -13,6 +13,7 @@ from collections.abc import Generator
 from dataclasses import replace
 from typing import Any
 
+from cascade.core.budgets import Refusal
 from cascade.core.climb import Ask, Recorded, climb, step_of
 from cascade.core.decision import Call, Situation
 from cascade.core.errors import ClimbError
@@ -110,7 +111,7 @@ def run_shadow(runtime: Runtime, context: RequestContext, answered: Answer) -> G
             if index == runtime.policy.top and rung == runtime.baseline.policy.ladder[0]:
                 break  # the baseline's reply is in the request's own record
             outcome = yield from rung_caller.call(index, tuple(steps))
-            if isinstance(outcome, Situation):
+            if isinstance(outcome, Refusal):
                 break
             checks = (*runtime.plan.shared_checks, *runtime.plan.checks.get(answered.task, ()), *context.checks)
             steps.append(step_of(runtime.plan, context.request, Call(index), outcome, checks, context.accept))

@@ -1,1 +1,5 @@
-"""Policies as files: YAML read strictly, changed in place, and bound to what carries them out."""
+"""Policies as files: `loading` reads YAML strictly, `editing` changes it in place, `plans` binds a policy to its parts.
+
+`checks`, `patterns`, `pricing`, `budgets` and `certificates` are those parts; `shipped` finds the files that come with
+`cascade`.
+"""

@@ -1,4 +1,4 @@
-"""What a policy's budgets name, made ready: time zones and the functions that are told; or what is wrong with them."""
+"""The time zones and notify targets that a policy's budgets name, and what is wrong with them."""
 
 from __future__ import annotations
 
@@ -14,40 +14,40 @@ from zoneinfo import ZoneInfo
 from cascade.core.policy.ladder import Fault
 from cascade.core.policy.operations import Limits
 
-__all__ = ["budget_faults", "function_of", "is_address", "zone_of"]
+__all__ = ["budget_faults", "import_function", "is_address", "zone_of"]
 
 
 @lru_cache(maxsize=64)
 def zone_of(name: str) -> tzinfo:
-    """The time zone of this name; LookupError where this machine knows none."""
+    """The time zone of this name. Raises LookupError if this machine does not know it."""
     if name == "UTC":
-        return UTC  # known even where the machine has no table of zones
+        return UTC  # needs no time zone data
     try:
         return ZoneInfo(name)
-    except (LookupError, ValueError, OSError) as problem:  # a name like a path, or a folder, is no zone either
+    except (LookupError, ValueError, OSError) as problem:  # raised for names that look like a path
         raise LookupError(f"there is no time zone {name!r} on this machine") from problem
 
 
 def is_address(target: str) -> bool:
-    """Whether a target of `notify` is an address, not a function."""
+    """Whether a `notify` target is a URL, not a function."""
     return target.startswith(("http://", "https://"))
 
 
-def function_of(path: str) -> Callable[..., Any]:
-    """The plain function that `module:function` names; LookupError where there is none."""
+def import_function(path: str) -> Callable[..., Any]:
+    """The function that `module:function` names. Raises LookupError if it cannot be used."""
     module, _, name = path.partition(":")
     try:
         found = getattr(importlib.import_module(module), name)
-    except Exception as problem:  # a module of the user's is run here: whatever it raises, it is not to be had
+    except Exception as problem:  # this runs the user's module, which may raise anything
         why = str(problem) if isinstance(problem, (ImportError, AttributeError)) else type(problem).__name__
         raise LookupError(f"{path} cannot be used: {why}") from problem
     if not callable(found) or inspect.iscoroutinefunction(found):
-        raise LookupError(f"{path} is not a plain function")
+        raise LookupError(f"{path} is not a plain (synchronous) function")
     return found
 
 
 def budget_faults(budgets: Sequence[Limits]) -> Iterator[Fault]:
-    """What makes budgets unusable here: unknown zones, functions that are not there, addresses that are none."""
+    """Faults of budgets on this machine: unknown time zones, functions that cannot be imported, invalid addresses."""
     for number, limits in enumerate(budgets):
         try:
             zone_of(limits.timezone)
@@ -58,12 +58,12 @@ def budget_faults(budgets: Sequence[Limits]) -> Iterator[Fault]:
             key = ("budget", number, "notify", place)
             if not is_address(target):
                 try:
-                    function_of(target)
+                    import_function(target)
                 except LookupError as problem:
                     hint = "name a function as module:function, in a module that can be imported"
                     yield Fault(key, str(problem), hint)
             elif not _has_host(target):
-                yield Fault(key, "this address names no host", "write it as https://host/path")
+                yield Fault(key, "the address has no host", "write it as https://host/path")
 
 
 def _has_host(address: str) -> bool:

@@ -1,4 +1,4 @@
-"""Whether a policy's certificate still holds for it: the hashes of what was proved, and of what is there now."""
+"""Whether a policy's certificate still holds: compares its hashes with those of the policy as it is now."""
 
 from __future__ import annotations
 
@@ -15,12 +15,12 @@ from cascade.logs import log_event
 from cascade.policy.pricing import rates_of
 
 __all__ = [
+    "certificate_text",
     "certified_escalation",
     "changed_parts",
     "hash_of",
     "hash_of_file",
     "hashes_of",
-    "standing",
     "warn_of_changes",
 ]
 
@@ -31,21 +31,21 @@ _TRAFFIC = frozenset(
 
 
 def hash_of(content: bytes) -> str:
-    """SHA-256 as a certificate writes it."""
+    """SHA-256 in a certificate's form."""
     return f"sha256:{hashlib.sha256(content).hexdigest()}"
 
 
 def hash_of_file(path: str | os.PathLike[str]) -> str:
-    """The same of a file of any size."""
+    """SHA-256 of a file of any size, in a certificate's form."""
     with Path(path).open("rb") as file:
         return f"sha256:{hashlib.file_digest(file, 'sha256').hexdigest()}"
 
 
 def hashes_of(policy: Policy) -> dict[str, str]:
-    """The hashes of a policy's parts, by the certificate's names; its corpus is not among them. Needs no numpy.
+    """The hashes of a policy's parts, by the certificate's names, without the corpus.
 
-    What has its default is left out, so that a key of a later version does not void a certificate. Raises NoPrice for
-    a model that has none.
+    Defaults are left out, so that a key of a later version does not invalidate a certificate. Raises NoPrice for a model
+    without a price.
     """
     rungs = [rung.model_dump(mode="json", include=_HOW_ASKED, exclude_defaults=True) for rung in policy.ladder]
     order = policy.triage.order
@@ -67,22 +67,22 @@ def hashes_of(policy: Policy) -> dict[str, str]:
 
 
 def changed_parts(policy: Policy) -> tuple[str, ...]:
-    """What is no longer as it was certified; empty where all is, or where there is no certificate. Raises NoPrice."""
+    """The parts that changed since they were certified; empty without a certificate. Raises NoPrice."""
     if policy.certificate is None:
         return ()
     certified = policy.certificate.hashes
     return tuple(part for part, now in hashes_of(policy).items() if getattr(certified, part) != now)
 
 
-def standing(policy: Policy, changed: tuple[str, ...]) -> str:
-    """What an answer carries: the certificate in short where it holds, else "uncertified"."""
-    return UNCERTIFIED if policy.certificate is None or changed else policy.certificate.told
+def certificate_text(policy: Policy, changed: tuple[str, ...]) -> str:
+    """What an answer carries: the certificate in one line if it holds, else "uncertified"."""
+    return UNCERTIFIED if policy.certificate is None or changed else policy.certificate.summary
 
 
 def certified_escalation(policy: Policy, changed: tuple[str, ...]) -> Escalation:
-    """The certified escalation rates, for the storm guard: none where what they were measured on has changed.
+    """The certified escalation rates, for the storm guard; none if what they depend on has changed.
 
-    Changed prices alone leave them standing: a new price table must not make every guard trip.
+    They do not depend on prices: a new price table must not make every guard trip.
     """
     if policy.certificate is None or not _TRAFFIC.isdisjoint(changed):
         return Escalation()
@@ -90,7 +90,7 @@ def certified_escalation(policy: Policy, changed: tuple[str, ...]) -> Escalation
 
 
 def warn_of_changes(policy: Policy, changed: tuple[str, ...]) -> None:
-    """Say once, as a policy is put to work, that its certificate no longer holds; its answers each say it, too."""
+    """Log, when a driver is made, that the policy's certificate no longer holds. Its answers are "uncertified"."""
     if changed:
-        hint = "answers are uncertified: calibrate again, or put back what was certified"
+        hint = "answers are uncertified: calibrate again, or restore what was certified"
         log_event("warning", "certificate_stale", policy=policy.name, changed=list(changed), hint=hint)

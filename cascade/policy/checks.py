@@ -1,4 +1,4 @@
-"""Checks on answers, bound to the functions that make them: the policy's, and the caller's own."""
+"""Checks on answers as functions: those of the policy, and those of the caller."""
 
 from __future__ import annotations
 
@@ -16,11 +16,11 @@ from cascade.policy.patterns import compile_exact
 __all__ = ["CallerCheck", "bind_callables", "bind_check"]
 
 CallerCheck = Callable[[str], bool]
-"""Called with the answer's text; True passes, anything else fails."""
+"""Called with the answer's text. Only True passes."""
 
 
 def bind_check(check: Check) -> BoundCheck:
-    """A policy's check, ready to be called. PolicyError where its function, pattern or schema cannot be used."""
+    """A policy's check as a function. Raises PolicyError if its function, pattern or schema cannot be used."""
     if check.pattern is not None:
         return BoundCheck(check.name, _pattern(check.pattern))
     if check.max_chars is not None:
@@ -34,7 +34,7 @@ def bind_check(check: Check) -> BoundCheck:
 
 
 def bind_callables(functions: Sequence[CallerCheck]) -> tuple[BoundCheck, ...]:
-    """The caller's functions as checks, by their own names; RequestError where one is not a plain function of a text."""
+    """The caller's functions as checks, by their names. Raises RequestError if one is not a plain function."""
     if not isinstance(functions, (list, tuple)):
         raise RequestError(f"checks: a list of functions is needed, not {type(functions).__name__}")
     return tuple(BoundCheck(getattr(function, "__name__", "check"), _plain(function)) for function in functions)
@@ -50,7 +50,7 @@ def _plain(function: object) -> Callable[[str], object]:
 
 
 def _not_empty(text: str) -> bool:
-    """Whether there is anything to see: white space and invisible characters are nothing."""
+    """Whether the text has a visible character."""
     return any(character.isprintable() and not character.isspace() for character in text)
 
 
@@ -82,10 +82,10 @@ def _json_schema(schema: dict[str, Any]) -> Callable[[str], object]:
         raise MissingExtra("the json_schema check", "schema") from None
 
     def refuse(uri: str) -> dict[str, Any]:
-        raise ValueError(f"{uri} is not fetched: a schema must stand by itself")
+        raise ValueError(f"{uri} is not fetched: a schema must be self-contained")
 
     try:
-        # RegexOptions: patterns inside the schema run in linear time, as all patterns on user text do.
+        # RegexOptions: patterns in the schema run in linear time, like all patterns on user text.
         validator = jsonschema_rs.validator_for(schema, retriever=refuse, pattern_options=jsonschema_rs.RegexOptions())
     except ValueError as problem:
         raise PolicyError(f"not a usable JSON schema: {str(problem).splitlines()[0]}", key="checks") from None

@@ -1,7 +1,7 @@
-"""Change a policy's YAML in place: its thresholds and whole blocks, and not a character besides.
+"""Change thresholds and whole blocks of a policy's YAML in place, and no other character.
 
-What is replaced is found by its position in the text, so comments, order, quoting, styles and line ends stay the
-user's. The result is read again by `loading` and must say what was meant; else it is refused, and nothing is written.
+Values are replaced at their position in the text, so comments, order, quoting, styles and line ends are kept. The result
+is loaded again and compared with the intended values; if it differs, PolicyError is raised and nothing is written.
 """
 
 from __future__ import annotations
@@ -40,10 +40,10 @@ def edit_policy(
 ) -> str:
     """The text with these thresholds (None: `never`), by rung and by task and rung, and these top-level blocks.
 
-    A task or a block that is not there is put at the end; a block that is None is taken out. What is as wanted already is
-    left as it is written. `where`, `folder` and `environment` are as in `loading.parse_policy`. Raises PolicyError,
-    naming line and key, where the text is not a policy, a threshold stands behind `${VAR}`, there is no such rung, or the
-    text cannot be changed in place.
+    A task or block that is missing is added at the end; a block that is None is removed. Values that are equal already
+    keep their spelling. `where`, `folder` and `environment` are as in `loading.parse_policy`. Raises PolicyError with line
+    and key if the text is not a policy, a threshold comes from `${VAR}`, a rung is unknown, or the text cannot be changed
+    in place.
     """
     parse_policy(text, where=where, folder=folder, environment=environment)
     root, values = compose(text, where=where, environment=environment)
@@ -60,12 +60,12 @@ def edit_policy(
     except PolicyError as problem:
         raise editor.refused(f"the edited text would not be a policy: {problem.problem}", problem.key) from None
     if (found := _difference(_normal(meant), _normal(read), "")) is not None:
-        raise editor.refused("the edited text would not say what is meant", found)
+        raise editor.refused("the edited text would not have the intended values", found)
     return edited
 
 
 def write_policy(path: str | os.PathLike[str], text: str) -> None:
-    """Put the text in the place of the file, whole or not at all, with its permissions. Raises PolicyError."""
+    """Replace the file atomically, keeping its permissions. Raises PolicyError."""
     target = Path(os.path.realpath(path))  # a link stays a link
     draft = target.with_name(f".{target.name}.{os.getpid()}")
     try:
@@ -82,17 +82,17 @@ def write_policy(path: str | os.PathLike[str], text: str) -> None:
             draft.unlink(missing_ok=True)
     except OSError as problem:
         reason = f"cannot be written: {problem.strerror or problem}"
-        raise PolicyError(reason, where=os.fspath(path), hint="check the path and its rights") from problem
+        raise PolicyError(reason, where=os.fspath(path), hint="check the path and its permissions") from problem
 
 
 def diff_of(before: str, after: str, name: str) -> str:
-    """What changed, as a unified diff; empty where nothing did."""
+    """The changes as a unified diff; empty if there are none."""
     lines = difflib.unified_diff(_lines(before), _lines(after), name, name)
     return "".join(line if line.endswith("\n") else f"{line}\n\\ No newline at end of file\n" for line in lines)
 
 
 def _lines(text: str) -> list[str]:
-    """As an editor sees them: str.splitlines also breaks at characters that are part of a line."""
+    """Split at line feeds only: str.splitlines also breaks at characters that are part of a line."""
     *lines, last = text.split("\n")
     return [f"{line}\n" for line in lines] + ([last] if last else [])
 
@@ -104,7 +104,7 @@ class _Edit(NamedTuple):
 
 
 class _Editor:
-    """Gathers what is to be replaced in a text, by position; every change is noted in the plain values as well."""
+    """Collects edits by position, and makes every change in the plain values as well."""
 
     def __init__(self, text: str, where: str, root: Node) -> None:
         self._text, self._where, self._root = text, where, root
@@ -113,14 +113,14 @@ class _Editor:
         self._json = root.style == "flow" and root.pairs[0][0].style == '"'
 
     def apply(self) -> str:
-        """The text after all edits; those at one place come in the order in which they were made."""
+        """The text after all edits; edits at the same position keep their order."""
         text = self._text
         for _, edit in sorted(enumerate(self._edits), key=lambda one: (one[1].start, one[0]), reverse=True):
             text = text[: edit.start] + edit.text + text[edit.end :]
         return text
 
     def refused(self, problem: str, key: str, node: Node | None = None) -> PolicyError:
-        """The error, at a node where one is to blame."""
+        """The error, with the node's position if there is one."""
         where = self._where if node is None else f"{self._where}:{node.line + 1}:{node.column + 1}"
         return PolicyError(problem, where=where, key=key, hint="nothing was changed: edit it by hand")
 
@@ -130,7 +130,7 @@ class _Editor:
         """The thresholds of the ladder itself."""
         rungs = self._value_of("ladder")
         by_name = {rung["rung"]: number for number, rung in enumerate(values["ladder"])}
-        self._refuse_strangers(thresholds, list(by_name), rungs, "ladder")
+        self._check_rungs(thresholds, list(by_name), rungs, "ladder")
         for rung, threshold in thresholds.items():
             number = by_name[rung]
             pair = rungs.parts[number].find("threshold")
@@ -139,7 +139,7 @@ class _Editor:
             values["ladder"][number]["threshold"] = threshold
 
     def set_tasks(self, tasks: Mapping[str, Thresholds], values: dict[str, Any]) -> None:
-        """The thresholds of tasks; a task that is not there is put after the others, for callers who name it."""
+        """The thresholds of tasks; a missing task is added after the others, for callers who name it."""
         rungs = [rung["rung"] for rung in values["ladder"]]
         by_name = {task["name"]: number for number, task in enumerate(values.get("tasks", ()))}
         new: list[tuple[str, Thresholds]] = []
@@ -148,12 +148,12 @@ class _Editor:
                 continue
             listed = self._root.find("tasks")
             if task not in by_name or listed is None:
-                self._refuse_strangers(thresholds, rungs, self._root, f"tasks {task}")
+                self._check_rungs(thresholds, rungs, self._root, f"tasks {task}")
                 new.append((task, thresholds))
                 continue
             number = by_name[task]
             node, own = listed[1].parts[number], values["tasks"][number]
-            self._refuse_strangers(thresholds, rungs, node, f"tasks[{number}].thresholds")
+            self._check_rungs(thresholds, rungs, node, f"tasks[{number}].thresholds")
             self._set_task(node, number, own.setdefault("thresholds", {}), thresholds)
         if new:
             self._add_tasks(new)
@@ -186,7 +186,7 @@ class _Editor:
     def _set(self, pair: tuple[Node, Node], old: float | None, new: float | None, key: str) -> None:
         name, node = pair
         if "${" in node.value:
-            problem = f"the threshold stands behind {node.value}: an environment variable decides it"
+            problem = f"the threshold comes from the environment variable in {node.value}"
             raise self.refused(problem, key, node)
         if old == new:
             return
@@ -212,7 +212,7 @@ class _Editor:
         entries = ", ".join(_entry(rung, x, quoted=self._json) for rung, x in thresholds.items())
         return f"{_key('thresholds', quoted=self._json)}: {{{entries}}}"
 
-    def _refuse_strangers(self, given: Thresholds, rungs: list[str], node: Node, key: str) -> None:
+    def _check_rungs(self, given: Thresholds, rungs: list[str], node: Node, key: str) -> None:
         for rung, threshold in given.items():
             if rung not in rungs:
                 raise self.refused(f"there is no rung {rung!r} on the ladder (it has {', '.join(rungs)})", key, node)
@@ -224,7 +224,7 @@ class _Editor:
     # -- blocks ------------------------------------------------------------------------------------------------
 
     def set_block(self, name: str, block: dict[str, Any] | None, values: dict[str, Any]) -> None:
-        """A whole block of the top level: replaced, taken out, or put at the end."""
+        """A top-level block: replaced, removed, or added at the end."""
         found, old = self._root.find(name), values.get(name)
         if block is None:
             if found is not None:
@@ -249,7 +249,7 @@ class _Editor:
             between = self._newline + " " * node.column
             self._edits.append(_Edit(node.start, end, between.join(dump(block).split("\n"))))
             return
-        # In the place of a single value: a comment beside the key stays there.
+        # Instead of a single value: a comment beside the key stays.
         rest = self._text[node.end : end] if node.kind == "scalar" and not node.style.startswith(("|", ">")) else ""
         start = len(self._text[: node.start].rstrip(" "))
         lines = "".join(f"{self._newline}  {line}" for line in dump(block).split("\n"))
@@ -265,7 +265,7 @@ class _Editor:
         end = self._line_end(node.end)
         if end < len(self._text):
             self._edits.append(_Edit(key.start, end + len(self._newline), ""))
-        else:  # the last line, without an end: the one before it has none now
+        else:  # the last line has no line break, so the one before it loses its own
             self._edits.append(_Edit(len(self._text[: key.start].rstrip("\r\n")), end, ""))
 
     def _flow(self, block: dict[str, Any]) -> str:
@@ -279,7 +279,7 @@ class _Editor:
         return pair[1]
 
     def _add(self, node: Node, entry: str) -> None:
-        """One more entry at the end of a mapping or list."""
+        """Add an entry at the end of a mapping or list."""
         if node.style == "flow":
             if not node.pairs and not node.parts:
                 at = node.start + 1
@@ -293,7 +293,7 @@ class _Editor:
         self._edits.append(_Edit(at, at, entry))
 
     def _append(self, lines: list[str]) -> None:
-        """Lines at the end of the document, after a blank one where the file has such."""
+        """Add lines at the end of the document, after a blank line if the file has blank lines."""
         at, newline = self._root.after, self._newline
         before = self._text[:at]
         whole = before.endswith("\n")
@@ -302,7 +302,7 @@ class _Editor:
         self._edits.append(_Edit(at, at, f"{blank}{new}{newline}" if whole else f"{newline}{blank}{new}"))
 
     def _line_end(self, at: int) -> int:
-        """Where the line ends that `at` stands in, before its line break. A text block ends behind its own."""
+        """The end of the line at `at`, before its line break. A block scalar includes its last line break."""
         at = len(self._text[:at].rstrip("\r\n"))
         end = self._text.find("\n", at)
         end = len(self._text) if end < 0 else end
@@ -314,7 +314,7 @@ def _old(value: object) -> float | None:
 
 
 def threshold_text(value: float | None, *, quoted: bool = False) -> str:
-    """A threshold as YAML: never with an exponent (1e-05 is a text there), never rounded."""
+    """A threshold as YAML: without an exponent (1e-05 is a string in YAML), not rounded."""
     if value is None:
         return f'"{NEVER}"' if quoted else NEVER
     text = f"{Decimal(repr(float(value) + 0.0)):f}"
@@ -332,7 +332,7 @@ def _entry(key: str, value: str | float | None, *, quoted: bool) -> str:
 
 
 def _json(value: Any) -> str:
-    """JSON that is YAML as well: json writes 1e-05, which is a text there."""
+    """JSON that is also YAML: `json` would write 1e-05, which is a string in YAML."""
     if isinstance(value, dict):
         pairs = cast("dict[str, Any]", value).items()
         return f"{{{', '.join(f'{_json(key)}: {_json(inner)}' for key, inner in pairs)}}}"
@@ -342,7 +342,7 @@ def _json(value: Any) -> str:
 
 
 def _plain(value: Any) -> Any:
-    """Fresh dicts and lists of plain scalars: what YAML writes without anchors and tags. ValueError for all else."""
+    """A copy of plain dicts, lists and scalars, which YAML writes without anchors and tags. Raises ValueError otherwise."""
     if isinstance(value, Mapping):
         return {str(key): _plain(inner) for key, inner in cast("Mapping[Any, Any]", value).items()}
     if isinstance(value, (list, tuple)):
@@ -355,7 +355,7 @@ def _plain(value: Any) -> Any:
 
 
 def _normal(values: dict[str, Any]) -> dict[str, Any]:
-    """`never` and null are one threshold."""
+    """A copy in which `never` is null, as they are the same threshold."""
     values = deepcopy(values)
     for rung in values["ladder"]:
         if "threshold" in rung:
@@ -367,7 +367,7 @@ def _normal(values: dict[str, Any]) -> dict[str, Any]:
 
 
 def _difference(meant: object, read: object, key: str) -> str | None:
-    """The first key at which the two differ; None where nowhere."""
+    """The first key at which the two differ, or None."""
     if isinstance(meant, dict) and isinstance(read, dict):
         left, right = cast("dict[str, object]", meant), cast("dict[str, object]", read)
         pairs = [(f".{name}", left.get(name, ...), right.get(name, ...)) for name in {**left, **right}]

@@ -12,12 +12,13 @@ import yaml
 from pydantic import ValidationError
 
 from cascade.core.errors import PolicyError
+from cascade.core.parsing import is_unicode
 from cascade.core.policy import Fault, Policy
 from cascade.core.suggestions import closest, did_you_mean
 from cascade.policy.nodes import Node
-from cascade.policy.plans import faults_outside
+from cascade.policy.plans import binding_faults
 from cascade.policy.shipped import names, shipped
-from cascade.policy_errors import dotted, faults_despite, is_unicode, known_keys, printable, words_for, yaml_words
+from cascade.policy_errors import dotted, faults_despite, known_keys, printable, words_for, yaml_words
 
 __all__ = ["compose", "dump", "find_policy", "load_policy", "parse_policy", "policy_schema"]
 
@@ -28,15 +29,15 @@ _LONGEST_SHOWN = 40
 _BOOLEANS = frozenset({"on", "off", "yes", "no", "y", "n"})
 _VARIABLE = re.compile(r"\$\{([A-Za-z_][A-Za-z0-9_]*)(?::-([^{}]*))?\}")
 
-# Keys of the format whose work is not done yet: refused as such, so that nobody believes they are in force.
+# Keys of the format that are not implemented yet: refused, so that nobody believes they have an effect.
 _NOT_YET = frozenset({"audit", "sticky", "cache", "prompt_cache", "handoff", "prepare", "review"})
 
 
 def load_policy(source: str | Path, *, environment: Mapping[str, str] | None = None) -> Policy:
     """The policy at a path, or a shipped one by its name ("default", "support" …).
 
-    `${VAR}` and `${VAR:-default}` in scalars are taken from `environment` (default: the process's). Raises PolicyError,
-    one line with file:line:column, the key and how to fix it; its `__notes__` name the other faults of the file, if any.
+    `${VAR}` and `${VAR:-default}` in scalars are expanded from `environment` (default: the process's). Raises PolicyError:
+    one line with file:line:column, the key and how to fix it; its `__notes__` list the file's other faults.
     """
     path = find_policy(source)
     try:
@@ -52,7 +53,7 @@ def load_policy(source: str | Path, *, environment: Mapping[str, str] | None = N
 def parse_policy(
     text: str, *, where: str = "policy", folder: Path | None = None, environment: Mapping[str, str] | None = None
 ) -> Policy:
-    """The policy in a YAML text; `where` stands before line:column in errors, `folder` holds its prompt file."""
+    """The policy in a YAML text. `where` precedes line:column in errors; `folder` is where its prompt file is."""
     document = _Document(text, where, os.environ if environment is None else environment)
     values = document.values()
     document.read_prompt(values, folder)
@@ -60,7 +61,7 @@ def parse_policy(
         policy = Policy.model_validate(values, by_alias=True, by_name=False)
     except ValidationError as problems:
         raise document.error(document.explain(problems.errors(), values)) from None
-    faults = tuple(faults_outside(policy))
+    faults = tuple(binding_faults(policy))
     if faults or document.problems:
         raise document.error(map(document.located, faults))
     return policy
@@ -69,7 +70,7 @@ def parse_policy(
 def compose(
     text: str, *, where: str = "policy", environment: Mapping[str, str] | None = None
 ) -> tuple[Node, dict[str, Any]]:
-    """Where everything stands in a policy's text, and its plain values. PolicyError where it is not usable YAML."""
+    """The positions of all parts of a policy's text, and its plain values. Raises PolicyError for invalid YAML."""
     document = _Document(text, where, os.environ if environment is None else environment)
     values = document.values()
     if document.problems:
@@ -85,7 +86,7 @@ def _positioned(node: yaml.Node) -> Node:
     style = "flow" if cast("yaml.CollectionNode", node).flow_style else "block"
     if isinstance(node, yaml.MappingNode):
         pairs = tuple((_positioned(key), _positioned(value)) for key, value in node.value)
-        end = mark if style == "flow" else pairs[-1][1].end  # a block ends for YAML where the next one starts
+        end = mark if style == "flow" else pairs[-1][1].end  # for YAML a block ends where the next one starts
         return Node("mapping", style, "", pairs, (), start, end, mark, line, column)
     parts = tuple(map(_positioned, node.value))
     end = mark if style == "flow" else parts[-1].end
@@ -93,8 +94,8 @@ def _positioned(node: yaml.Node) -> Node:
 
 
 def dump(values: Mapping[str, Any], *, flow: bool = False) -> str:
-    """Plain values as YAML, in their order: one line with `flow`, else a line a key, with only the innermost in flow."""
-    style = cast("bool", flow or None)  # None, which the types do not know: only the innermost in flow
+    """Plain values as YAML, in their order: `flow` in one line, else a line per key, innermost values in flow style."""
+    style = cast("bool", flow or None)  # None, which the stubs do not allow: flow style only for the innermost
     representer = cast("Any", yaml.representer.SafeRepresenter(default_flow_style=style, sort_keys=False))
     tree = representer.represent_data(dict(values))
     tree.flow_style = flow
@@ -111,20 +112,20 @@ def policy_schema() -> dict[str, Any]:
         "anyOf": [{"enum": ["not_empty"]}, {"type": "string", "pattern": r"^[A-Za-z_][\w.]*:[A-Za-z_]\w*$"}, check],
     }
     for key, more in (("ledger", [{"enum": ["off", False]}]), ("budget", [{"$ref": "#/$defs/Limits"}])):
-        whole = schema["properties"][key]  # what may be written shorter
-        told = {name: whole.pop(name) for name in ("description", "default", "maxItems") if name in whole}
-        schema["properties"][key] = {"description": told["description"], "anyOf": [*more, whole]}
+        whole = schema["properties"][key]  # also has a short form
+        outer = {name: whole.pop(name) for name in ("description", "default", "maxItems") if name in whole}
+        schema["properties"][key] = {"description": outer["description"], "anyOf": [*more, whole]}
     schema["title"] = "cascade policy, version 1"
     return {"$schema": "https://json-schema.org/draft/2020-12/schema", **schema}
 
 
 def find_policy(source: str | Path) -> Path:
-    """The file of a policy: a path, or a shipped one's name. Raises PolicyError where there is none."""
+    """The file of a policy, given by path or by a shipped policy's name. Raises PolicyError if there is none."""
     path = Path(source)
     try:
         if path.is_file():
             return path
-    except OSError as problem:  # a whole policy given as a name is too long for one
+    except OSError as problem:  # e.g. a policy's text given as a name is too long
         where = printable(str(source)[:60])
         raise PolicyError(f"cannot be read: {problem.strerror}", where=where, hint="give a path or a name") from None
     looks_like_path = isinstance(source, Path) or path.suffix in (".yaml", ".yml") or len(path.parts) > 1
@@ -145,19 +146,19 @@ _Placed = tuple[tuple[int, int], PolicyError]
 
 
 class _Unread(Exception):
-    """A value that cannot be read: the problem, and what to do."""
+    """An unreadable key or value: the problem, and what to do."""
 
 
 class _Document:
-    """A YAML text with the position of every node, so that an error can say where.
+    """A YAML text with the position of every node, for errors.
 
-    `problems` are the keys and values that cannot be read, each with its place; such a value is read as None.
+    `problems`: the unreadable keys and values, with their positions. An unreadable value becomes None.
     """
 
     def __init__(self, text: str, where: str, environment: Mapping[str, str]) -> None:
         self._where, self._environment = where, environment
         self.problems: list[_Placed] = []
-        self._unread: set[_Path] = set()  # of a key that cannot be read, the mapping it stands in
+        self._unread: set[_Path] = set()  # paths of unreadable values; for a key, of its mapping
         self.root = self._compose(text)
 
     def _compose(self, text: str) -> yaml.Node:
@@ -189,7 +190,7 @@ class _Document:
     # -- values ------------------------------------------------------------------------------------------------
 
     def values(self) -> dict[str, Any]:
-        """Plain values, with variables expanded; duplicate keys, anchors, tags and merges are problems."""
+        """Plain values with variables expanded. Duplicate keys and merge keys are problems."""
         return self._value(self.root, ())
 
     def _value(self, node: yaml.Node, path: _Path) -> Any:
@@ -227,7 +228,7 @@ class _Document:
         if not is_unicode(key):
             raise _Unread("this key contains an unpaired surrogate", "write a whole character")
         if key in known:
-            raise _Unread(f"the key {key!r} is there twice", "remove one of them")
+            raise _Unread(f"duplicate key {key!r}", "remove one of them")
         return cast("str", key)
 
     def _scalar(self, node: yaml.ScalarNode) -> Any:
@@ -259,7 +260,7 @@ class _Document:
         return value
 
     def read_prompt(self, values: dict[str, Any], folder: Path | None) -> None:
-        """Put the text of `triage.prompt`'s file in the place of its name."""
+        """Replace the file name in `triage.prompt` by the file's text."""
         triage = values.get("triage")
         name = triage.get("prompt") if isinstance(triage, dict) else None  # pyright: ignore
         if not isinstance(name, str):
@@ -272,17 +273,17 @@ class _Document:
     # -- errors ------------------------------------------------------------------------------------------------
 
     def error(self, further: Iterable[_Placed]) -> PolicyError:
-        """The first error of the file, by place; the others are notes on it."""
+        """The first error of the file, by position, with the others as notes."""
         (_, first), *others = sorted((*self.problems, *further), key=lambda pair: pair[0])
         for line in dict.fromkeys(str(other) for _, other in others):
             first.add_note(line)
         return first
 
     def explain(self, errors: list[Any], values: dict[str, Any]) -> Iterator[_Placed]:
-        """Pydantic's errors, each at its place; where the rest allows it, the invariants that do not hold either.
+        """Pydantic's errors with their positions, and the broken invariants if those can be checked despite the errors.
 
-        What only follows from another error is left out: a key that is missing because it is misspelt, a value that
-        could not be read, a short ladder where its rungs are wrong.
+        Consequences of other errors are left out: a key that is missing because it is misspelt, an unreadable value, a
+        ladder that is too short because its rungs are invalid.
         """
         unknown = [error["loc"] for error in errors if error["type"] == "extra_forbidden"]
         yield from map(self._unknown, unknown)
@@ -294,13 +295,13 @@ class _Document:
             elif error["type"] == "missing":
                 yield from self._missing(error["loc"], unknown)
             elif error["type"] == "too_short" and len(error["input"]) >= context["min_length"]:
-                pass  # there are enough of them, but some are wrong: that has an error of its own
+                pass  # there are enough entries, but some are invalid, which has its own error
             elif error["type"] != "extra_forbidden" and resolved not in self._unread:
                 yield self._placed(node, resolved, *self._words(error, node, resolved))
         yield from map(self.located, faults_despite(values, errors))
 
     def _missing(self, location: _Path, unknown: list[_Path]) -> Iterator[_Placed]:
-        """A key that is missing; after the unknown keys beside it, none where one of those is the same key misspelt."""
+        """A missing key, positioned after the unknown keys beside it. None if one of those is its misspelling."""
         (node, resolved), name = self._at(location[:-1]), str(location[-1])
         beside = [one for one in unknown if self._at(one[:-1])[1] == resolved]
         if resolved in self._unread or any(closest(str(one[-1]), known_keys(one)) == name for one in beside):
@@ -325,7 +326,7 @@ class _Document:
         return self._placed(node, resolved, "unknown key", hint)
 
     def located(self, fault: Fault) -> _Placed:
-        """A broken invariant at its place."""
+        """A broken invariant with its position."""
         return self._placed(*self._at(fault.key), fault.problem, fault.hint)
 
     def _placed(self, node: yaml.Node, path: _Path, problem: str, hint: str) -> _Placed:
@@ -336,7 +337,7 @@ class _Document:
     def _at(
         self, location: tuple[str | int, ...], *, prefer_key: bool = False
     ) -> tuple[yaml.Node, tuple[str | int, ...]]:
-        """The node at a path and the part of the path that exists; pydantic's own tags in a path are passed over."""
+        """The node at a path, and the part of the path that exists; pydantic's own tags in it are skipped."""
         node: yaml.Node = self.root
         resolved: list[str | int] = []
         key: yaml.Node | None = None
@@ -355,7 +356,7 @@ class _Document:
 
 
 def _bound_structure(text: str) -> None:
-    """Refuse what would make the composer recurse or multiply: deep nesting, masses of nodes, anchors and tags."""
+    """Refuse what could make the composer recurse or grow: deep nesting, too many nodes, anchors and tags."""
     depth = 0
     events = cast("Iterator[yaml.Event]", yaml.parse(text, Loader=yaml.SafeLoader))  # pyright: ignore
     for nodes, event in enumerate(events):
@@ -372,7 +373,7 @@ def _bound_structure(text: str) -> None:
             )
         if depth > _MOST_DEPTH or nodes > _MOST_NODES:
             raise yaml.MarkedYAMLError(
-                problem="nested too deeply, or too much for a policy", problem_mark=event.start_mark
+                problem="nested too deeply, or too large for a policy", problem_mark=event.start_mark
             )
 
 
@@ -390,7 +391,7 @@ def _prompt(name: str, folder: Path | None) -> str:
 
 
 def _shown(node: yaml.Node) -> str:
-    """A value as it was written, for a message; empty for what came from the environment, which may be a secret."""
+    """A value as written, for a message; "" for a value from the environment, which may be secret."""
     if not isinstance(node, yaml.ScalarNode):
         return "a list" if isinstance(node, yaml.SequenceNode) else "a mapping"
     text = node.value

@@ -1,4 +1,4 @@
-"""Where the parts of a YAML text stand: what `loading` tells `editing`, which changes a text without writing it anew."""
+"""Positions of the parts of a YAML text: `loading` finds them, `editing` changes the text at them."""
 
 from __future__ import annotations
 
@@ -10,10 +10,10 @@ __all__ = ["Node"]
 
 @dataclass(frozen=True, slots=True)
 class Node:
-    """A part of a YAML text: `text[start:end]`, without what white space and comments come after it, up to `after`.
+    """A part of a YAML text: `text[start:end]`. White space and comments after it extend to `after`.
 
-    `column` and `line` are of its start, from 0. `pairs` are a mapping's keys and values, `parts` a list's, `value` is a
-    scalar's text; `style` is a scalar's quote (or | or >), else "flow" or "block", and "" where it is plain.
+    `line` and `column` are those of its start, from 0. `pairs`: a mapping's keys and values. `parts`: a list's entries.
+    `value`: a scalar's text. `style`: "flow" or "block"; for a scalar its quote, "|", ">", or "" if plain.
     """
 
     kind: Literal["mapping", "list", "scalar"]

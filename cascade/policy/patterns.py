@@ -14,12 +14,12 @@ _LONGEST = 20_000  # characters of one pattern, or of all patterns of a policy j
 
 
 def compile_blind(pattern: str) -> Matcher:
-    """A case-blind matcher; ValueError where RE2 cannot do the pattern in linear time (back-references, look-around)."""
+    """A case-blind matcher. Raises ValueError if RE2 cannot run the pattern (back-references, look-around)."""
     return _compile(pattern, case_sensitive=False)
 
 
 def compile_exact(pattern: str) -> Matcher:
-    """A case-sensitive matcher; ValueError as `compile_blind`."""
+    """A case-sensitive matcher. Raises ValueError as `compile_blind`."""
     return _compile(pattern, case_sensitive=True)
 
 
@@ -31,16 +31,16 @@ def _compile(pattern: str, *, case_sensitive: bool) -> Matcher:
     options.log_errors = False
     try:
         re2.compile(pattern, options=options)  # pyright: ignore[reportUnknownMemberType]
-        # Whether it matches is all that is asked. `search` would also find where, by running backwards, and with many
-        # patterns joined that outgrows RE2's memory and falls back to its slow way.
+        # Only whether it matches is needed. `search` also finds where, by running backwards, and with many patterns
+        # joined that exceeds RE2's memory and falls back to a slow algorithm.
         anywhere = re2.compile(f"(?s:.*?)(?:{pattern})", options=options)  # pyright: ignore
     except UnicodeEncodeError:
-        raise ValueError("half of a surrogate pair is no text") from None
+        raise ValueError("the pattern contains an unpaired surrogate") from None
     except re2.error as problem:  # pyright: ignore[reportUnknownMemberType, reportUnknownVariableType]
         raise ValueError(_reason(cast("Exception", problem))) from None
 
     def found(text: str) -> bool:
-        # Half a surrogate pair cannot be encoded for RE2; it matches nothing anyone would write a pattern for.
+        # An unpaired surrogate cannot be encoded for RE2; no pattern looks for one.
         if not text.isascii():
             text = text.encode("utf-8", "replace").decode()
         return anywhere.match(text) is not None  # pyright: ignore[reportUnknownMemberType]

@@ -1,4 +1,4 @@
-"""Policy → Plan: bind everything a policy names (prices, patterns, check functions) to what does it."""
+"""Policy → Plan: look up the prices, compile the patterns and import the functions that a policy names."""
 
 from __future__ import annotations
 
@@ -7,29 +7,28 @@ from dataclasses import replace
 
 from cascade.core.climb import BoundCheck, Plan
 from cascade.core.errors import PolicyError
+from cascade.core.parsing import Repair
 from cascade.core.policy import Check, Fault, Policy, Rung, Task, When
 from cascade.core.policy.certificate import UNCERTIFIED, Escalation
 from cascade.core.signals import Signals, words_pattern
-from cascade.core.triage import Repair
-from cascade.policy.budgets import budget_faults, function_of
-from cascade.policy.certificates import certified_escalation, changed_parts, standing
+from cascade.policy.budgets import budget_faults, import_function
+from cascade.policy.certificates import certificate_text, certified_escalation, changed_parts
 from cascade.policy.checks import bind_check
 from cascade.policy.patterns import compile_blind, compile_exact
 from cascade.policy.pricing import NoPrice, rates_of
 
-__all__ = ["baseline_plan", "baseline_rung", "faults_outside", "make_plan"]
+__all__ = ["baseline_plan", "baseline_rung", "binding_faults", "make_plan"]
 
 _NOT_EMPTY = Check(not_empty=True)
 
 
 def make_plan(policy: Policy) -> Plan:
-    """The policy, ready to run. Imports the modules its checks name.
+    """The policy, ready to run. Imports the modules that its checks name.
 
-    Raises PolicyError where a model has no price, a pattern is not linear-time or a check's function is not there;
-    MissingExtra where a check needs an optional package. `not_empty` is always among the checks: an empty answer is
-    never shipped, whatever the policy lists.
+    Raises PolicyError if a model has no price, a pattern is not linear-time or a function cannot be imported; MissingExtra
+    if a check needs an optional package. `not_empty` is always checked: an empty answer is never shipped.
     """
-    for fault in faults_outside(policy):
+    for fault in binding_faults(policy):
         raise PolicyError(fault.problem, where=f"policy {policy.name!r}", key=_dotted(fault.key), hint=fault.hint)
     stale = changed_parts(policy)
     listed = policy.checks if _NOT_EMPTY in policy.checks else (_NOT_EMPTY, *policy.checks)
@@ -40,40 +39,42 @@ def make_plan(policy: Policy) -> Plan:
         checks={task.name: _bound(task.checks) for task in policy.tasks if task.checks},
         shared_checks=_bound(listed),
         repair=_repair(),
-        certificate=standing(policy, stale),
+        certificate=certificate_text(policy, stale),
         stale=stale,
         escalation=certified_escalation(policy, stale),
     )
 
 
 def baseline_plan(plan: Plan) -> Plan:
-    """The same policy with nothing but its baseline on the ladder: what answers where the ladder does not.
+    """The same policy with the baseline as its only rung, for requests that the ladder does not answer.
 
-    A request climbs it as any other, so it is asked plainly and booked by the one rule; there is no threshold, floor, score,
-    storm or certificate on it, and of the checks only `not_empty` and the caller's own: the policy's say when to climb, and
-    there is nowhere to climb to.
+    Requests go through the same climb, so they are priced and recorded alike. There is no threshold, floor, scorer, storm
+    guard or certificate. The policy's checks only trigger escalation, so they do not apply: only `not_empty` and the
+    caller's own do.
     """
     policy = plan.policy
     rung = baseline_rung(policy)
-    rates = rates_of(rung)  # `faults_outside` has seen to it that there are some
-    bare = tuple(Task(name=task.name, when=task.when) for task in policy.tasks)
-    alone = {
-        "ladder": (rung,), "tasks": bare, "checks": (_NOT_EMPTY,), "storm_guard": None, "certificate": None, "scorer": None,
+    rates = rates_of(rung)  # `binding_faults` has checked that there are some
+    tasks = tuple(Task(name=task.name, when=task.when) for task in policy.tasks)
+    changed = {
+        "ladder": (rung,), "tasks": tasks, "checks": (_NOT_EMPTY,), "storm_guard": None, "certificate": None, "scorer": None,
     }  # fmt: skip
-    # One rung is no ladder that a file may hold, so its invariants are not asked; its answers are still this policy's.
-    lone = Policy.model_construct(None, **{**{name: getattr(policy, name) for name in Policy.model_fields}, **alone})
-    vars(lone)["hash"] = policy.hash
+    # A ladder of one rung breaks the invariants, so they are not checked. Its answers carry this policy's hash.
+    single = Policy.model_construct(
+        None, **{**{name: getattr(policy, name) for name in Policy.model_fields}, **changed}
+    )
+    vars(single)["hash"] = policy.hash
     return replace(
-        plan, policy=lone, rates=(rates,), checks={}, shared_checks=_bound((_NOT_EMPTY,)), certificate=UNCERTIFIED,
+        plan, policy=single, rates=(rates,), checks={}, shared_checks=_bound((_NOT_EMPTY,)), certificate=UNCERTIFIED,
         stale=(), escalation=Escalation(),
     )  # fmt: skip
 
 
 def baseline_rung(policy: Policy, wanted: str | None = None) -> Rung:
-    """The rung that answers plainly where the ladder does not: by the name of a rung or a model, else the top one.
+    """The baseline's rung: the one that the policy's `baseline` names by rung or model, else the top.
 
-    `wanted`: instead of the policy's `baseline`. Of several with one model the highest; a model that is not on the ladder is
-    asked at the default endpoint, with the top's max_tokens. ValueError where it can be no model's name.
+    `wanted` overrides `baseline`. Of several rungs with that model it is the highest. A model that is not on the ladder is
+    called at the default endpoint, with the top rung's max_tokens. Raises ValueError for an invalid model name.
     """
     top = policy.ladder[policy.top]
     wanted = wanted or policy.baseline
@@ -83,8 +84,8 @@ def baseline_rung(policy: Policy, wanted: str | None = None) -> Rung:
     return found[-1] if found else Rung(rung="baseline", model=wanted, max_tokens=top.max_tokens)
 
 
-def faults_outside(policy: Policy) -> Iterator[Fault]:
-    """What makes a valid policy unusable here: models without a price, patterns RE2 cannot run, budgets' zones and notices."""
+def binding_faults(policy: Policy) -> Iterator[Fault]:
+    """Why a valid policy cannot be bound on this machine: missing prices, unusable patterns, functions or time zones."""
     for number, rung in enumerate(policy.ladder):
         try:
             rates_of(rung)
@@ -98,7 +99,7 @@ def faults_outside(policy: Policy) -> Iterator[Fault]:
         yield Fault(("baseline",), str(problem), "name a rung of the ladder, or a model that has a price")
     if policy.ledger.redact is not None:
         try:
-            function_of(policy.ledger.redact)
+            import_function(policy.ledger.redact)
         except LookupError as problem:
             hint = "name a function as module:function, in a module that can be imported"
             yield Fault(("ledger", "redact"), str(problem), hint)
@@ -124,7 +125,7 @@ def _pattern_faults(at: tuple[str | int, ...], when: When) -> Iterator[Fault]:
             compile_blind(words_pattern(when.words))
         except ValueError as problem:
             yield Fault(
-                (*at, "words"), f"these words cannot be looked for: {problem}", "spread them over tests under `any`"
+                (*at, "words"), f"these words cannot be searched: {problem}", "spread them over tests under `any`"
             )
     for key, tests in (("any", when.any), ("all", when.all)):
         for number, one in enumerate(tests or ()):
@@ -147,7 +148,7 @@ def _bound(checks: tuple[Check, ...]) -> tuple[BoundCheck, ...]:
 
 
 def _repair() -> Repair | None:
-    """json-repair where it is installed; what may be believed of its work is up to `core.triage`."""
+    """json-repair, if installed; `core.parsing` decides which repairs to accept."""
     try:
         from json_repair import loads  # noqa: PLC0415 - an extra, and only wanted when a reply is broken
     except ImportError:

@@ -1,9 +1,9 @@
-"""Prices of the rungs, compiled once from genai-prices (its only importer) or from the policy.
+"""Prices of the rungs, from genai-prices (this is its only importer) or from the policy.
 
-A Claude model has the price of the platform that its name belongs to: `us.anthropic.claude-…` is Bedrock's regional price,
-`global.anthropic.claude-…` its global one, `claude-…@20251001` Vertex AI's global one. What a name does not tell (Vertex AI's
-regional endpoints take more, a contract takes less) is the rung's `price` or `discount`. An unknown model is an error, never
-a price of 0.
+A Claude model has the price of the platform that the form of its name belongs to: `us.anthropic.claude-…` Bedrock's
+regional price, `global.anthropic.claude-…` its global one, `claude-…@20251001` Vertex AI's global one. Anything else
+(Vertex AI's dearer regional endpoints, a contract) needs the rung's `price` or `discount`. An unknown model is an error,
+never free.
 """
 
 from __future__ import annotations
@@ -20,14 +20,14 @@ __all__ = ["NoPrice", "rates_of"]
 
 
 class NoPrice(LookupError):
-    """There is no price for a model; the message names the model and how to fix it."""
+    """There is no price for a model, which the message names."""
 
 
 def rates_of(rung: Rung, *, batch: bool = False) -> Rates:
-    """The rates of a rung: its own `price`, else the list price of its model, less its `discount`.
+    """The rates of a rung: its `price`, else its model's list price, minus its `discount`.
 
-    `batch`: of batch processing, half of all list prices. A `price` of the rung's own is what its endpoint takes either
-    way. Raises NoPrice for a model that has none.
+    `batch`: for batch processing, which halves list prices, but not a `price` of the policy. Raises NoPrice for a model
+    without a price.
     """
     factor = 1 - Decimal(str(rung.discount))
     if rung.price is not None:
@@ -49,7 +49,7 @@ def _from_table(model: str, factor: Decimal, batch: bool) -> Rates:
     known = identify(model)
     prices = _claude(known, model, batch) if known is not None else _other(model, batch)
     if batch and known is not None and known.platform != "api":
-        factor /= 2  # the table has batch prices for Anthropic's API only; the platforms take half as well
+        factor /= 2  # the table has batch prices only for Anthropic's API; the platforms halve theirs as well
     starts = sorted({0, *(tier.start for value in vars(prices).values() for tier in getattr(value, "tiers", ()))})
     return Rates(tuple((start, _tier(prices, start, factor)) for start in starts))
 
@@ -58,16 +58,16 @@ _TABLES: dict[Platform, tuple[str, ...]] = {
     "api": ("anthropic",),
     "bedrock": ("aws",),
     "bedrock_global": ("aws",),
-    "vertex": ("google", "anthropic"),  # Vertex's global prices are Anthropic's, where the table has none of its own
+    "vertex": ("google", "anthropic"),  # Vertex AI's global prices are Anthropic's, unless the table has its own
 }
-"""Which of the price table's providers price a platform, in this order."""
+"""The price table's providers for each platform, in the order of preference."""
 
 
 def _claude(known: Model, name: str, batch: bool) -> object:
-    """A Claude model's prices on the platform of its name, found by what it is.
+    """A Claude model's prices on the platform of its name, found by family and version.
 
-    The table's own search matches by prefix (`claude-haiku-4-50` finds the price of `claude-haiku-4-5`), and does not know
-    every form that a platform takes.
+    The table's own search matches by prefix (`claude-haiku-4-50` finds the price of `claude-haiku-4-5`) and does not know
+    every form of a name.
     """
     from genai_prices.data_snapshot import get_snapshot  # noqa: PLC0415 - as below
 
@@ -89,10 +89,10 @@ def _release(model: Model) -> tuple[int, ...]:
 
 
 def _other(name: str, batch: bool) -> object:
-    """The prices of a model that is not Claude, by the table's own search."""
+    """The prices of a model other than Claude, by the table's own search."""
     import genai_prices  # noqa: PLC0415 - it takes time to import, and a rung may have a price of its own
 
-    if "claude" in name.lower():  # a form that `identify` does not know: its prefix may be a known model's
+    if "claude" in name.lower():  # a name that `identify` does not know may still match a known model by its prefix
         raise NoPrice(f"there is no price for model {name!r}")
     context = {"processing": "batch"} if batch else None
     try:

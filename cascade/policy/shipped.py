@@ -1,8 +1,7 @@
-"""Where the files that come with `cascade` are: its policies and its synthetic corpora.
+"""The files that come with `cascade`: its policies and synthetic corpora.
 
-A wheel carries them inside the package, under `_shipped/`; a checkout (an editable install too) has them beside the
-package, where an edit is seen at once. The first of the two that exists is the only one looked at, so a stranger's
-`policies/` next to an installed package is never taken for ours.
+A wheel has them inside the package, under `_shipped/`; a checkout or an editable install has them beside it. Only the
+first of the two that exists is searched, so an unrelated `policies/` beside an installed package is never used.
 """
 
 from __future__ import annotations
@@ -26,25 +25,25 @@ _SUFFIX: dict[Kind, str] = {"policies": ".yaml", "corpora": ".jsonl.gz"}
 
 
 def shipped(kind: Kind, name: str) -> Path | None:
-    """The file of the policy or corpus called `name` (no suffix, no folder), or None when none of that name ships."""
+    """The file of the shipped policy or corpus `name` (no suffix, no folder), or None."""
     return _folder(kind) / f"{name}{_SUFFIX[kind]}" if name in names(kind) else None
 
 
 def names(kind: Kind) -> tuple[str, ...]:
-    """The names of all that ships of one kind, sorted; empty where the folder is missing."""
+    """The names of the shipped files of one kind, sorted; empty if the folder is missing."""
     suffix = _SUFFIX[kind]
     return tuple(sorted(path.name.removesuffix(suffix) for path in _folder(kind).glob(f"*{suffix}")))
 
 
 def find_corpus(path: str | Path) -> Path:
-    """A file; where there is none of this name, the shipped corpus that has it. Raises CorpusError for a bare name of neither."""
+    """The path itself if it exists, else the shipped corpus of that name. Raises CorpusError for an unknown bare name."""
     path = Path(path)
     if path.exists() or path.suffix or len(path.parts) > 1:
         return path
     if (found := shipped("corpora", str(path))) is None:
         known = names("corpora")
-        hint = f"{did_you_mean(str(path), known)}give a path, or a corpus that ships: {', '.join(known)}"
-        raise CorpusError("there is no such file, and none of that name ships", where=str(path), hint=hint)
+        hint = f"{did_you_mean(str(path), known)}give a path, or a shipped corpus: {', '.join(known)}"
+        raise CorpusError("there is no such file, and no shipped corpus of that name", where=str(path), hint=hint)
     return found
 
 

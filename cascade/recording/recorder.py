@@ -233,7 +233,7 @@ class Recorder:
         """An outcome as a line of the journal; whether it is one that ends the recording is looked at here."""
         state = self._state
         if isinstance(outcome, Failure) and (outcome.kind != "overflow" or self._is_judge(asked)):
-            why = f"{asked.name.removeprefix('@')}: {outcome.told}"
+            why = f"{asked.name.removeprefix('@')}: {outcome.summary}"
             state.failed[item] = why
             state.in_a_row += 1
             if outcome.kind == "spend_cap" or outcome.status in _REFUSED_ALL:

@@ -1,6 +1,6 @@
 """The replay driver: runs `core.climb` with replies from a corpus. Time is the items' arrival; there is no network.
 
-Recorded replies are judged by the function that judges live ones (`core.triage.judge`), so a threshold means the same
+Recorded replies are judged by the function that judges live ones (`core.triage.verdict_on`), so a threshold means the same
 in both. A reply's cost is the recorded one, or its usage at the policy's prices.
 """
 
@@ -18,7 +18,7 @@ from cascade.core.messages import Block, Request, Usage
 from cascade.core.requests import read_messages
 from cascade.core.storm import Change, Guard
 from cascade.core.trail import Answer, Verdict
-from cascade.core.triage import judge
+from cascade.core.triage import verdict_on
 from cascade.corpora.items import Item, RecordedReply
 
 __all__ = ["CostOf", "OnChange", "recorded_verdict", "replay_item", "request_of"]
@@ -67,11 +67,11 @@ def recorded_verdict(reply: RecordedReply, *, triage: bool) -> Verdict:
     if not triage:
         return Verdict("answered", text=_plain(reply))
     if not reply.has_answer:  # the text was not recorded, but it was graded: it counts as answered
-        verdict = judge(reply.confidence, "", structured=False)
+        verdict = verdict_on(reply.confidence, "", structured=False)
         return Verdict("answered", verdict.confidence, verdict.source) if verdict.kind == "answered" else verdict
     if isinstance(reply.answer, str) or reply.answer is None:
-        return judge(reply.confidence, reply.answer, structured=False)
-    return judge(reply.confidence, reply.answer, structured=True)
+        return verdict_on(reply.confidence, reply.answer, structured=False)
+    return verdict_on(reply.confidence, reply.answer, structured=True)
 
 
 def replay_item(

@@ -20,7 +20,7 @@ from cascade.core.errors import ConfigurationError
 from cascade.core.policy import Policy
 from cascade.core.policy.certificate import Escalation
 from cascade.core.storm import Action
-from cascade.forks import at_workers_end, renew_in_children
+from cascade.forks import at_worker_exit, renew_in_children
 from cascade.state import Alert, Seed
 from cascade.state.circuit import RedisConnection
 from cascade.state.memory_guard import MemoryGuard, log_change
@@ -97,7 +97,7 @@ class RedisState:
             return None
         if not self._is_used:
             self._is_used = True
-            at_workers_end(_close_all)
+            at_worker_exit(_close_all)
         refused = self._budgets.reserve(budgets, bound)
         if self._timings.heartbeat_s is not None and (
             self._heartbeat_thread is None or not self._heartbeat_thread.is_alive()

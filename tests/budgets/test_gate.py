@@ -19,7 +19,7 @@ BERLIN = ZoneInfo("Europe/Berlin")
 def refusal(found: Refusal | None) -> str:
     """What a refusal tells."""
     assert found is not None
-    return found.told
+    return found.message
 
 
 def test_a_policy_without_budgets_asks_nobody() -> None:

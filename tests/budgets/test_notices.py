@@ -244,8 +244,8 @@ FAULTS = [
     ("notify: ['no.such.module:tell']", "p.yaml:12:12: budget.notify[0]: no.such.module:tell cannot be used"),
     (f"notify: ['{FUNCTIONS}:nothing']", "p.yaml:12:12: budget.notify[0]: "),
     (f"notify: ['{FUNCTIONS}:coroutine']", "p.yaml:12:12: budget.notify[0]: "),
-    ("notify: ['http://:80/x']", "p.yaml:12:12: budget.notify[0]: this address names no host"),
-    ("notify: ['http://[x/y']", "p.yaml:12:12: budget.notify[0]: this address names no host"),
+    ("notify: ['http://:80/x']", "p.yaml:12:12: budget.notify[0]: the address has no host"),
+    ("notify: ['http://[x/y']", "p.yaml:12:12: budget.notify[0]: the address has no host"),
 ]
 
 

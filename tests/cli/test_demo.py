@@ -87,7 +87,7 @@ def test_the_certified_answers_carry_what_was_proved(shown: dict[str, Any], foun
     assert scene["thresholds"] == found.result.thresholds
     assert scene["certificate"] == found.certificate.model_dump(mode="json")
     assert scene["certificate"]["upper_bound"] <= TARGET.alpha
-    assert scene["answers"] == {found.certificate.told: TICKETS}
+    assert scene["answers"] == {found.certificate.summary: TICKETS}
     assert scene["policy_hash"] == found.policy.hash != shown["policy_hash"]
 
 

@@ -14,8 +14,9 @@ from hypothesis import strategies as st
 from json_repair import loads
 
 from cascade.core.messages import Reply, Usage
+from cascade.core.parsing import Repair
 from cascade.core.trail import Verdict
-from cascade.core.triage import Repair, read_reply
+from cascade.core.triage import read_reply
 
 NUMBER = re.compile(r"-?\d+(?:\.\d+)?(?:[eE][-+]?\d+)?")
 SOUND = [

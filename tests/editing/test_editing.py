@@ -267,7 +267,7 @@ def test_blocks_are_appended_after_the_last_comment_and_taken_out_whole() -> Non
 @pytest.mark.parametrize(
     ("text", "thresholds", "said"),
     [
-        (BLOCK.replace("  0.8 ", "  ${T:-0.7} "), {"haiku": 0.9}, "p.yaml:8:16: ladder[0].threshold: the threshold stands behind ${T:-0.7}"),
+        (BLOCK.replace("  0.8 ", "  ${T:-0.7} "), {"haiku": 0.9}, "p.yaml:8:16: ladder[0].threshold: the threshold comes from the environment"),
         (FLOW.replace("0.80", "&t 0.80"), {"haiku": 0.9}, "p.yaml:4:55: not valid YAML: anchors and aliases are not supported"),
         (FLOW.replace("threshold: 0.80", "<<: {threshold: 0.80}"), {"haiku": 0.9}, "p.yaml:4:44: ladder[0].<<: merge keys are not"),
         (FLOW.replace("0.80", '"0.80"'), {"haiku": 0.9}, "p.yaml:4:55: ladder[0].threshold: must be a number from 0 to 1"),

@@ -9,7 +9,7 @@ from typing import Any, Final
 from cascade.cli.output import stdout, table
 from cascade.core.messages import Usage
 from cascade.core.policy import Policy
-from cascade.policy.certificates import changed_parts, standing
+from cascade.policy.certificates import certificate_text, changed_parts
 from cascade.savings import Advice, Basis, Bill, Mix, Period, Projection, UsageExport, Variant
 from cascade.savings.advice import FEW_ITEMS
 from cascade.savings.periods import DAYS_A_MONTH
@@ -241,7 +241,7 @@ _NUMBERS = ("USD", "USD/day", "USD/month")
 
 
 def _standing(policy: Policy) -> str:
-    return standing(policy, changed_parts(policy))
+    return certificate_text(policy, changed_parts(policy))
 
 
 def _show_policy(result: Outlook) -> None:

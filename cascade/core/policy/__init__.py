@@ -1,4 +1,4 @@
-"""The policy as frozen pydantic models that hold their invariants: no YAML, no I/O.
+"""The policy as frozen pydantic models that check their invariants: no YAML, no I/O.
 
 `model` (the whole policy), `ladder` (rungs, thresholds), `operations` (mode, ledger, budgets), `certificate`, `scorer`.
 """

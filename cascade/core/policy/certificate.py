@@ -1,4 +1,4 @@
-"""The certificate in a policy: the finite-sample bound that calibrate proved, and the hashes of what it holds for."""
+"""The certificate in a policy: the finite-sample bound that `calibrate` proved, and the hashes of what it holds for."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from cascade.core.policy.ladder import Frozen, Name, Text
 __all__ = ["UNCERTIFIED", "Certificate", "Escalation", "Hash", "Hashes", "Loss", "Units", "weighting_of"]
 
 UNCERTIFIED = "uncertified"
-"""What an answer carries where nothing proves the thresholds it shipped at."""
+"""The certificate of an answer whose thresholds nothing proves."""
 
 Loss = Literal["false_confident", "regression", "disagreement"]
 """What is bounded, over all requests. `false_confident`: shipped below the top, and wrong. `regression`: wrong where the
@@ -26,25 +26,23 @@ Units = Literal["items", "groups"]
 Hash = Annotated[str, Strict(), StringConstraints(pattern=r"^sha256:[0-9a-f]{64}$")]
 _Share = Annotated[float, Strict(), Field(gt=0, lt=1, allow_inf_nan=False)]
 _Rate = Annotated[float, Strict(), Field(ge=0, le=1, allow_inf_nan=False)]
-
-
 _Task = Annotated[str, Strict(), StringConstraints(min_length=1, max_length=128)]  # a caller may name any
 
 
 @dataclass(frozen=True, slots=True)
 class Escalation:
-    """The rates of natural escalation that a certificate was proved with: by rung, and by task and rung where known."""
+    """The certified rates of natural escalation: by rung, and by task and rung where they are known."""
 
     rungs: Mapping[str, float] = field(default_factory=dict[str, float])
     tasks: Mapping[str, Mapping[str, float]] = field(default_factory=dict[str, "Mapping[str, float]"])
 
     def rate(self, task: str, rung: str) -> float | None:
-        """The task's own at this rung, else that of all; None where neither was certified."""
+        """The task's rate at this rung, else the rate of all tasks; None if neither is certified."""
         return self.tasks.get(task, {}).get(rung, self.rungs.get(rung))
 
 
 class Hashes(Frozen):
-    """SHA-256 of what the certificate holds for; where one no longer matches, it holds no more."""
+    """SHA-256 of what the certificate holds for. If one no longer matches, the answers are uncertified."""
 
     corpus: Hash
     """The labelled cases it was proved on."""
@@ -98,21 +96,21 @@ class Certificate(Frozen):
 
     @property
     def expected(self) -> Escalation:
-        """What the storm guard expects."""
+        """The escalation rates that the storm guard expects."""
         return Escalation(self.escalation, self.escalation_by_task or {})
 
     @property
-    def told(self) -> str:
-        """In short, as answers carry it."""
+    def summary(self) -> str:
+        """One line, as answers carry it."""
         over = ", mean over groups" if self.units == "groups" else ""
         return f"certified: {self.loss} <= {self.alpha:g} at {1 - self.delta:g}{over}"
 
     @property
     def weighting(self) -> str:
-        """What counts as much as what, in words."""
+        """What is weighted equally, in words."""
         return weighting_of(self.units)
 
 
 def weighting_of(units: Units) -> str:
-    """What the mean loss is over, in words."""
+    """What is weighted equally in the mean loss, in words."""
     return "each item weighted equally" if units == "items" else "each group weighted equally"

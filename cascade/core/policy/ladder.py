@@ -1,7 +1,7 @@
-"""The ladder: its rungs, the thresholds they ship at, and the invariants that hold between them.
+"""The ladder: its rungs, their thresholds, and the invariants between them.
 
-A ladder of Claude models starts at Haiku, never steps down, and never reaches Opus without Sonnet before it; a rung asks
-for nothing that its model refuses.
+A ladder of Claude models starts at Haiku, never steps down in capability, and has Sonnet before Opus. A rung may only ask
+for what its model accepts.
 """
 
 from __future__ import annotations
@@ -51,7 +51,7 @@ NAME = r"^[A-Za-z0-9][A-Za-z0-9._:@/-]{0,127}$"
 Name = Annotated[str, Strict(), StringConstraints(pattern=NAME)]
 Text = Annotated[str, Strict(), StringConstraints(min_length=1)]
 LONGEST_S = 86_400.0
-"""A day: the longest time-out, wait or deadline. A clock of the system below may not take much more."""
+"""A day: the longest time-out, wait or deadline. Some systems' clocks do not accept much more."""
 
 Seconds = Annotated[float, Strict(), Field(gt=0, le=LONGEST_S, allow_inf_nan=False)]
 _Usd = Annotated[Decimal, Field(ge=0, allow_inf_nan=False)]
@@ -74,9 +74,9 @@ Threshold = Annotated[
 
 
 class Fault(ValueError):
-    """An invariant that does not hold: `key` is the path inside the policy, `hint` says what to do.
+    """A broken invariant of a policy: `key` is the path of the key, `hint` says what to do.
 
-    `others` are the further ones of the same policy, on the first of them.
+    `others`: on the first fault of a policy, the further ones.
     """
 
     def __init__(self, key: tuple[str | int, ...], problem: str, hint: str) -> None:
@@ -86,7 +86,7 @@ class Fault(ValueError):
 
 
 class Frozen(BaseModel):
-    """What every part of a policy is: frozen, and strict about its keys."""
+    """Base of every part of a policy: frozen, and without unknown keys."""
 
     model_config = ConfigDict(
         frozen=True, extra="forbid", use_attribute_docstrings=True, ignored_types=(cached_property,)
@@ -148,13 +148,13 @@ class Rung(Frozen):
 
 
 def ladder_faults(ladder: tuple[Rung, ...]) -> Iterator[Fault]:
-    """Every invariant of the ladder that does not hold, in its order."""
+    """The broken invariants of the ladder, in its order."""
     last = ladder[-1]
     seen: set[str] = set()
     for number, rung in enumerate(ladder):
         at = ("ladder", number)
         if rung.rung in seen:
-            yield Fault((*at, "rung"), f"rung {rung.rung!r} is there twice", "give every rung a name of its own")
+            yield Fault((*at, "rung"), f"rung {rung.rung!r} is there twice", "give every rung its own name")
         seen.add(rung.rung)
         given = "threshold" in rung.model_fields_set
         if rung is last and given:
@@ -166,7 +166,7 @@ def ladder_faults(ladder: tuple[Rung, ...]) -> Iterator[Fault]:
 
 
 def unranked(ladder: tuple[Rung, ...]) -> tuple[Rung, ...]:
-    """The rungs whose place on the ladder cannot be checked: how capable their models are is not known here."""
+    """The rungs whose order cannot be checked, because their models' capability is not known here."""
     return tuple(rung for rung in ladder if identify(rung.model) is None)
 
 
@@ -174,8 +174,8 @@ def _model_faults(at: tuple[str | int, ...], rung: Rung) -> Iterator[Fault]:
     rules = rules_of(rung.model)
     if rules is None:
         return
-    asked = "enabled" if isinstance(rung.thinking, Budget) else rung.thinking
-    if asked is not None and asked not in rules.thinking:
+    wanted = "enabled" if isinstance(rung.thinking, Budget) else rung.thinking
+    if wanted is not None and wanted not in rules.thinking:
         takes = ", ".join(sorted({"budget_tokens" if kind == "enabled" else kind for kind in rules.thinking}))
         yield Fault((*at, "thinking"), f"{rung.model} does not take this kind of thinking", f"it takes: {takes}")
     if rung.max_tokens > rules.max_output:

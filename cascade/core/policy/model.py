@@ -1,6 +1,6 @@
-"""The policy: a ladder of rungs, thresholds, tasks, checks and guards, as frozen values that hold their invariants.
+"""The policy: a ladder of rungs, thresholds, tasks, checks and guards, as frozen values that check their invariants.
 
-No YAML and no I/O here (that is `cascade.policy.loading`); a Policy made in code is held to the same rules as one from a file.
+YAML and files are `cascade.policy.loading`'s. A Policy made in code is checked like one from a file.
 """
 
 from __future__ import annotations
@@ -44,7 +44,7 @@ _Words = Annotated[str, Strict(), StringConstraints(pattern=r"\S")]
 
 
 def _whole(value: object) -> object:
-    return value if type(value) is int else None  # True and 1.0 equal 1 in Python; in a policy they are mistakes
+    return value if type(value) is int else None  # True and 1.0 equal 1 in Python, but are mistakes in a policy
 
 
 def _one_or_more(value: Any) -> Any:
@@ -128,7 +128,7 @@ class Check(Frozen):
 
     @property
     def name(self) -> str:
-        """How the trail calls it."""
+        """Its name on the trail."""
         return self.function or next(iter(self.model_dump(exclude_none=True)))
 
 
@@ -184,7 +184,7 @@ class Retry(Frozen):
 
 @dataclass(frozen=True, slots=True)
 class Route:
-    """The ladder as one task sees it: a threshold a rung, and the indices of its floor and ceiling."""
+    """What the ladder means for one task: a threshold per rung, and the indices of its floor and ceiling."""
 
     thresholds: tuple[float | None, ...]
     floor: int
@@ -242,7 +242,7 @@ class Policy(Frozen):
 
     @cached_property
     def hash(self) -> str:
-        """SHA-256 over every value of the policy, as hexadecimal digits."""
+        """SHA-256 over all values of the policy, in hexadecimal."""
         return hashlib.sha256(self.model_dump_json(by_alias=True).encode()).hexdigest()
 
     @cached_property
@@ -258,13 +258,13 @@ class Policy(Frozen):
         return routes
 
     def route(self, task: str) -> Route:
-        """The ladder as `task` sees it; a task the policy does not know sees what `other` sees."""
+        """The thresholds, floor and ceiling for `task`; those of `other` for a task that the policy does not list."""
         routes = self._routes
         return routes.get(task) or routes[OTHER]
 
 
 def _faults(policy: Policy) -> Iterator[Fault]:
-    """Every invariant of a policy that does not hold, in the order of the file."""
+    """The broken invariants of a policy, in the order of the file."""
     yield from ladder_faults(policy.ladder)
     names = [rung.rung for rung in policy.ladder]
     yield from _task_faults(policy, names)

@@ -1,6 +1,6 @@
-"""What a policy says of running it: the mode, the share of the traffic that climbs, the ledger, the budgets.
+"""How a policy is operated: mode, rollout, ledger, budgets.
 
-None of it changes what a reply is worth: thresholds, checks and certificates know nothing of these keys.
+None of these keys affects a verdict, a threshold or a certificate.
 """
 
 from __future__ import annotations
@@ -26,7 +26,7 @@ _Notice = Annotated[
 
 
 def _off(value: object) -> object:
-    return "off" if value is False else value  # YAML reads off as a boolean; here it can mean only one thing
+    return "off" if value is False else value  # YAML reads `off` as false
 
 
 Mode = Annotated[

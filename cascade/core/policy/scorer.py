@@ -1,6 +1,6 @@
-"""The scorer of a policy: by rung, the terms of the score that takes the place of its self-reported confidence.
+"""The scorer of a policy: for a rung, the terms of the score that replaces its self-reported confidence.
 
-Frozen values that a person can read; `core.scoring` evaluates them, `calibration.scorer` finds them.
+`core.scoring` evaluates them; `calibration.scorer` fits them.
 """
 
 from __future__ import annotations
@@ -40,7 +40,7 @@ _OF_LOWER_RUNGS = frozenset({"level", "logit", "agrees"})
 
 
 def scorer_faults(scorer: Mapping[str, Scoring], names: list[str]) -> Iterator[Fault]:
-    """Every invariant of a scorer that does not hold; `names` are the ladder's rungs."""
+    """The broken invariants of a scorer; `names` are the ladder's rungs."""
     for rung, scoring in scorer.items():
         if rung in names[:-1]:
             yield from _faults(rung, scoring, names)

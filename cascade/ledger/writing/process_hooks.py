@@ -1,7 +1,7 @@
 """Exit and fork handling: writers are flushed at exit, and disconnect before a fork.
 
 `atexit` runs while daemon threads still run, after the pools of `concurrent.futures` have ended. A forked `multiprocessing` child exits
-without it (`forks.at_workers_end`).
+without it (`forks.at_worker_exit`).
 """
 
 from __future__ import annotations
@@ -13,7 +13,7 @@ from contextlib import suppress
 from typing import Protocol
 from weakref import WeakSet
 
-from cascade.forks import at_workers_end
+from cascade.forks import at_worker_exit
 
 __all__ = ["PausableWriter", "keep_open", "register", "thread_started"]
 
@@ -57,7 +57,7 @@ def keep_open(connection: object) -> None:
 
 def thread_started() -> None:
     """A writer's thread was started in this process."""
-    at_workers_end(_at_exit)
+    at_worker_exit(_at_exit)
 
 
 def _at_exit() -> None:

@@ -123,7 +123,7 @@ def test_a_slip_of_the_hand_is_named(run: Run, options: Sequence[str], said: str
 
 def test_a_name_that_is_neither_file_nor_shipped_is_told_what_ships(run: Run, tmp_path: Path) -> None:
     """And a table of counts is not taken for a corpus."""
-    refused(run, "a corpus that ships: coding, history, storm, support", "suport", "--frontier")
+    refused(run, "a shipped corpus: coding, history, storm, support", "suport", "--frontier")
     table = tmp_path / "t.parquet"
     assert run("tabulate", "support", "-o", str(table)).code == 0
     refused(run, "`cascade calibrate --counts` reads it", str(table), "--frontier")

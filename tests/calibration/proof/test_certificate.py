@@ -79,7 +79,7 @@ def test_the_cheapest_thresholds_that_can_be_proved_are_taken() -> None:
     certificate = found.certificate(
         {"corpus": hash_of(b"c"), **hashes_of(policy_of(0.8))}, right_at=0.5, grader="exact"
     )
-    assert certificate.told == "certified: false_confident <= 0.02 at 0.95"
+    assert certificate.summary == "certified: false_confident <= 0.02 at 0.95"
     assert (certificate.errors, certificate.n, certificate.grader) == (17, 1500, "exact")
 
 

@@ -10,7 +10,7 @@ from typing import Any
 import pytest
 
 from cascade import AllRungsFailed
-from cascade.core.budgets import most_tokens, upper_bound
+from cascade.core.budgets import max_usage, upper_bound
 from cascade.core.messages import Request, Usage
 from cascade.core.requests import read_messages
 from cascade.core.triage import build_prompt
@@ -28,7 +28,7 @@ def bound(way: str, index: int = 0, prompt: Any = "sure") -> tuple[Usage, int]:
     """The most that a call may be billed, and cost in nano-USD."""
     plan = make_plan(POLICIES[way])
     asked = build_prompt(plan.policy, index, Request(read_messages(prompt)))
-    return most_tokens(asked)[0], upper_bound(plan.rates[index], asked)
+    return max_usage(asked)[0], upper_bound(plan.rates[index], asked)
 
 
 @pytest.mark.parametrize("way", POLICIES)
