@@ -28,7 +28,7 @@ from cascade.corpora.reading import MAX_LINE_BYTES, read_corpus
 from cascade.importing.csv_map import read_asked
 from cascade.importing.rows import Row
 from cascade.importing.sources import json_array, table
-from cascade.recording.noise_floor import AGAIN_KEY
+from cascade.recording.noise_floor import BASELINE_AGAIN_KEY
 from cascade.replay.driver import request_of
 
 __all__ = ["Inputs", "read_inputs"]
@@ -38,7 +38,7 @@ _TABLES = (".csv", ".tsv", ".csv.gz", ".tsv.gz")
 _NOTHING = "give a table with a header, one JSON object or one text a line"
 _BOM = b"\xef\xbb\xbf"
 _NOT_KEPT = frozenset(
-    {"replies", "baseline", AGAIN_KEY, "line", "extra"}
+    {"replies", "baseline", BASELINE_AGAIN_KEY, "line", "extra"}
 )  # what another recording said, and what is no key
 
 
