@@ -5,7 +5,7 @@ of each rung `<rung>.confidence`, `.score`, `.cost_usd`, `.answer`, `.declined`,
 `.signals.<source>`. An empty cell is nothing. A rung whose cells are all empty has no reply; `declined` (true or
 false) is how a table says that a rung answered null. A column that is not mapped is not imported, and that is told.
 
-`read_asked` reads what is still to be recorded (`cascade record`): no replies, the id is the row's where there is none,
+`read_items` reads what is still to be recorded (`cascade record`): no replies, the id is the row's where there is none,
 and a column that has a field's own name is that field, unless it is mapped.
 """
 
@@ -21,7 +21,7 @@ from cascade.core.suggestions import closest, did_you_mean, listed
 from cascade.importing.rows import Options, Row, seen, text_or_none
 from cascade.importing.sources import table
 
-__all__ = ["read_asked", "read_csv"]
+__all__ = ["read_csv", "read_items"]
 
 _ITEM = {"id", "input", "system", "expected", "task", "group", "split", "at"}
 # What columns are often called: only ever proposed, for a wrong guess would be paid for.
@@ -60,7 +60,7 @@ def read_csv(path: str, options: Options, _rung: str | None) -> Iterator[Row]:
         told = True
 
 
-def read_asked(rows: Iterable[tuple[str, Mapping[str, Any]]], maps: tuple[tuple[str, str], ...]) -> Iterator[Row]:
+def read_items(rows: Iterable[tuple[str, Mapping[str, Any]]], maps: tuple[tuple[str, str], ...]) -> Iterator[Row]:
     """The items of a table, or of JSON objects, that are still to be asked: each row's place and its cells by column.
 
     Raises ConfigurationError for a field that no item has, CorpusError where there is no column for one that is mapped

@@ -148,7 +148,7 @@ class Recorder:
                 self._journal.remove()
             return result
         finally:
-            self._journal.close(forget_empty=True)
+            self._journal.close(delete_empty=True)
             await self._claude.aclose()
 
     async def _work(self, waiting: Iterator[Item]) -> None:
