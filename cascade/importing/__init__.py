@@ -19,7 +19,7 @@ from cascade.importing.joining import Imported, Joiner
 from cascade.importing.lm_eval import read_lm_eval
 from cascade.importing.promptfoo import read_promptfoo
 from cascade.importing.routerbench import read_routerbench
-from cascade.importing.rows import Options, Row, seen
+from cascade.importing.rows import Options, Row, name_hint
 
 __all__ = ["FORMATS", "Imported", "Options", "import_corpus"]
 
@@ -64,7 +64,7 @@ def import_corpus(
     kept with `keep_incomplete`. Raises ConfigurationError for what cannot be meant, CorpusError for what cannot be read.
     """
     if (chosen := FORMATS.get(format_name)) is None:
-        raise ConfigurationError(f"there is no format {format_name!r} ({seen(format_name, FORMATS, 'formats:')})")
+        raise ConfigurationError(f"there is no format {format_name!r} ({name_hint(format_name, FORMATS, 'formats:')})")
     options = options or Options()
     _refuse_unused(format_name, chosen, options)
     joiner = Joiner()
@@ -94,7 +94,7 @@ def _with_models(
     for rung, model in models:
         if rung not in there:
             raise ConfigurationError(
-                f"--model {rung}={model}: there is no rung {rung!r} ({seen(rung, there, 'rungs:')})"
+                f"--model {rung}={model}: there is no rung {rung!r} ({name_hint(rung, there, 'rungs:')})"
             )
     return [(replace(entry, model=named.get(entry.rung, entry.model)), key) for entry, key in ladder]
 
@@ -128,17 +128,19 @@ def _ladder(
     """Each rung, and the name that its replies have in the rows."""
     found = joiner.models
     if not rungs:
-        return [(LadderEntry(key, joiner.named.get(key, key if chosen.names_models else None)), key) for key in found]
+        return [
+            (LadderEntry(key, joiner.model_names.get(key, key if chosen.names_models else None)), key) for key in found
+        ]
     ladder: dict[str, tuple[LadderEntry, str]] = {}
     for rung, said in rungs:
         if said in files:
-            key, model = rung, joiner.named.get(rung)
+            key, model = rung, joiner.model_names.get(rung)
         elif chosen.names_models:
             key = model = said
         else:
             key, model = rung, said
         if key not in found:
-            there = seen(key, found, "they have")
+            there = name_hint(key, found, "they have")
             raise ConfigurationError(f"--rung {rung}={said}: there is no {key!r} in the sources ({there})")
         if ladder.setdefault(rung, (LadderEntry(rung, model), key))[1] != key:
             raise ConfigurationError(f"--rung {rung}={said}: the rung is there already (give each a name of its own)")

@@ -18,7 +18,7 @@ from typing import Any, Final
 
 from cascade.core.errors import ConfigurationError, CorpusError
 from cascade.core.suggestions import closest, did_you_mean, listed
-from cascade.importing.rows import Options, Row, seen, text_or_none
+from cascade.importing.rows import Options, Row, name_hint, text_or_none
 from cascade.importing.sources import table
 
 __all__ = ["read_csv", "read_items"]
@@ -111,7 +111,7 @@ def _fields(maps: tuple[tuple[str, str], ...]) -> tuple[_Field, ...]:
 def _check_columns(fields: tuple[_Field, ...], cells: Mapping[str, Any], where: str) -> None:
     if missing := [field.column for field in fields if field.column not in cells]:
         problem = f"has no column {', '.join(map(repr, missing))}"
-        raise CorpusError(problem, where=where, hint=seen(missing[0], cells))
+        raise CorpusError(problem, where=where, hint=name_hint(missing[0], cells))
 
 
 def _field(name: str, column: str) -> _Field:

@@ -15,7 +15,7 @@ from cascade.core.signals import CHARACTERS_PER_TOKEN
 from cascade.corpora.items import LadderEntry
 from cascade.policy.pricing import NoPrice, rates_of
 
-__all__ = ["ESTIMATE", "METHODS", "estimated", "prices_of"]
+__all__ = ["ESTIMATE", "METHODS", "list_prices", "with_estimates"]
 
 ESTIMATE: Final = "estimate"
 """The key of a reply, and of a manifest, that names what is estimated in it."""
@@ -24,7 +24,7 @@ METHODS: Final = {"usage": f"characters / {CHARACTERS_PER_TOKEN}", "cost_usd": "
 """By what each is estimated."""
 
 
-def prices_of(ladder: Iterable[LadderEntry]) -> dict[str, Rates]:
+def list_prices(ladder: Iterable[LadderEntry]) -> dict[str, Rates]:
     """The list prices of the rungs whose model has some."""
     found: dict[str, Rates] = {}
     for entry in ladder:
@@ -34,7 +34,7 @@ def prices_of(ladder: Iterable[LadderEntry]) -> dict[str, Rates]:
     return found
 
 
-def estimated(about: Mapping[str, Any], reply: Mapping[str, Any], rates: Rates | None) -> Mapping[str, Any]:
+def with_estimates(about: Mapping[str, Any], reply: Mapping[str, Any], rates: Rates | None) -> Mapping[str, Any]:
     """The reply with usage and cost estimated where its source has neither, or the latter alone; its further samples too.
 
     What came back is the whole `response` where a filter took a part of it, else the `answer`, else the `choice` that
@@ -51,7 +51,7 @@ def estimated(about: Mapping[str, Any], reply: Mapping[str, Any], rates: Rates |
         found["cost_usd"] = cost(rates, Usage.from_api(used)) / 1e9
     marked = {**found, ESTIMATE: list(found)} if found else {}
     if further := cast("list[dict[str, Any]]", reply.get("samples") or []):
-        marked["samples"] = [estimated(about, sample, rates) for sample in further]
+        marked["samples"] = [with_estimates(about, sample, rates) for sample in further]
     return {**reply, **marked}
 
 

@@ -14,7 +14,7 @@ from typing import Any, Final, cast
 
 from cascade.core.errors import CorpusError
 from cascade.core.suggestions import listed
-from cascade.importing.rows import Options, Row, asked, number, pick, score_of, seen, text_or_none
+from cascade.importing.rows import Options, Row, choose, conversation_fields, name_hint, number, score_of, text_or_none
 from cascade.importing.sources import json_document, parse_object
 from cascade.importing.zips import Zip
 
@@ -74,7 +74,7 @@ def _open_eval(path: str) -> tuple[dict[str, Any], Iterator[tuple[str, dict[str,
 def _row(sample: dict[str, Any], where: str, names: tuple[str, str, str], options: Options) -> Row:
     task, model, key = names
     if (given := text_or_none(sample.get("id"))) is None:
-        raise CorpusError("has no id", where=where, hint=seen("id", sample))
+        raise CorpusError("has no id", where=where, hint=name_hint("id", sample))
     epoch = sample.get("epoch", 1)
     name = f"{task}/{given}" if epoch == 1 else f"{task}/{given}#{epoch}"
     attached = _part(sample, "attachments")
@@ -82,8 +82,8 @@ def _row(sample: dict[str, Any], where: str, names: tuple[str, str, str], option
     about |= _input(sample.get("input"), attached)
     about |= {key: sample[key] for key in ("choices", "metadata") if sample.get(key)}
     if sample.get("error") is not None or sample.get("invalidation") is not None:
-        return Row(name, where, about, failed=(key,), named=model)
-    return Row(name, where, about, {key: _reply(sample, attached, model, options, (where, name))}, named=model)
+        return Row(name, where, about, failed=(key,), model_name=model)
+    return Row(name, where, about, {key: _reply(sample, attached, model, options, (where, name))}, model_name=model)
 
 
 def _input(given: object, attached: Mapping[str, Any]) -> dict[str, Any]:
@@ -91,7 +91,9 @@ def _input(given: object, attached: Mapping[str, Any]) -> dict[str, Any]:
     if not isinstance(given, list):
         return {"input": _resolve(given, attached)}
     turns = [cast("dict[str, Any]", turn) for turn in cast("list[object]", given) if isinstance(turn, dict)]
-    return asked([{"role": turn.get("role"), "content": _resolve(turn.get("content"), attached)} for turn in turns])
+    return conversation_fields(
+        [{"role": turn.get("role"), "content": _resolve(turn.get("content"), attached)} for turn in turns]
+    )
 
 
 def _resolve(value: Any, attached: Mapping[str, Any]) -> Any:
@@ -117,7 +119,7 @@ def _reply(
         scorer, _, part = (
             (options.metric or "").partition(".") if options.metric not in scores else (options.metric, "", "")
         )
-        scorer = pick(scorer or None, tuple(scores), "metric", where)
+        scorer = choose(scorer or None, tuple(scores), "metric", where)
         value = _part(scores, scorer).get("value")
         value = cast("dict[str, Any]", value).get(part) if part and isinstance(value, dict) else value
         if (score := _score(value, scorer, where, item)) is not None:

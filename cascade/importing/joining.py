@@ -16,7 +16,7 @@ from cascade.core.requests import read_messages
 from cascade.core.triage import check_request
 from cascade.corpora.decoding import Flaw, TooDeep, decode_item
 from cascade.corpora.items import Item, LadderEntry, Manifest
-from cascade.importing.estimating import ESTIMATE, estimated, prices_of
+from cascade.importing.estimating import ESTIMATE, list_prices, with_estimates
 from cascade.importing.rows import Row
 
 __all__ = ["Imported", "Joiner"]
@@ -34,7 +34,7 @@ class Imported:
     that lack one and were left out; `unusable`: left out, for their input cannot be asked or what they hold not be stored, `why` for the first. `differing`: items whose input reads
     otherwise in another source (the first one's is kept). `other_models`: found, and not on the ladder. `without`: how
     many replies have no confidence, score or cost, by rung. `unmapped`: columns of the tables that no `--map` names.
-    `nulled`: items that held NaN or Infinity, which is null now. `estimated`: replies whose usage or cost is an estimate.
+    `nulled`: items that joined NaN or Infinity, which is null now. `estimated`: replies whose usage or cost is an estimate.
     """
 
     manifest: Manifest
@@ -47,7 +47,7 @@ class Imported:
     other_models: tuple[str, ...]
     without: Mapping[str, Mapping[str, int]]
     unmapped: tuple[str, ...] = ()
-    why: str = ""
+    first_problem: str = ""
     nulled: int = 0
     estimated: int = 0
 
@@ -55,8 +55,8 @@ class Imported:
 @dataclass(slots=True)
 class _Joined:
     where: str
-    about: dict[str, Any]
-    check: str | None
+    fields: dict[str, Any]
+    content_hash: str | None
     replies: dict[str, Mapping[str, Any]] = field(default_factory=dict[str, Mapping[str, Any]])
     differs: bool = False
 
@@ -72,7 +72,7 @@ class Joiner:
         self._failed: Counter[str] = Counter()
         self._models: dict[str, None] = {}
         self._unmapped: dict[str, None] = {}
-        self.named: dict[str, str] = {}
+        self.model_names: dict[str, str] = {}
 
     @property
     def models(self) -> tuple[str, ...]:
@@ -82,21 +82,23 @@ class Joiner:
     def add(self, rows: Iterable[Row]) -> None:
         """Take a source's rows in. Raises CorpusError for a reply that is there twice, or an id that means two items."""
         for row in rows:
-            held = self._items.setdefault(row.id, _Joined(row.where, {}, row.check))
-            if None not in (held.check, row.check) and held.check != row.check:
-                problem = f"is another item than that of this id at {held.where}"
+            joined = self._items.setdefault(row.id, _Joined(row.where, {}, row.content_hash))
+            if None not in (joined.content_hash, row.content_hash) and joined.content_hash != row.content_hash:
+                problem = f"is another item than that of this id at {joined.where}"
                 raise CorpusError(problem, where=row.where, item=row.id, hint="import runs of the same task")
-            held.differs |= "input" in held.about and held.about["input"] != row.about.get("input", held.about["input"])
-            held.about = {**row.about, **held.about}
+            joined.differs |= "input" in joined.fields and joined.fields["input"] != row.fields.get(
+                "input", joined.fields["input"]
+            )
+            joined.fields = {**row.fields, **joined.fields}
             for model, reply in row.replies.items():
-                if model in held.replies:
+                if model in joined.replies:
                     problem = f"has a second reply of {model!r}"
                     raise CorpusError(problem, where=row.where, item=row.id, hint="import each run once")
-                held.replies[model] = reply
+                joined.replies[model] = reply
             for model in (*row.replies, *row.failed):
                 self._models.setdefault(model)
-                if row.named and self.named.setdefault(model, row.named) != row.named:
-                    problem = f"{model!r} was {self.named[model]!r} before, and is {row.named!r} here"
+                if row.model_name and self.model_names.setdefault(model, row.model_name) != row.model_name:
+                    problem = f"{model!r} was {self.model_names[model]!r} before, and is {row.model_name!r} here"
                     raise CorpusError(problem, where=row.where, hint="a rung is one model")
             self._failed.update(row.failed)
             self._unmapped.update(dict.fromkeys(row.unmapped))
@@ -109,28 +111,30 @@ class Joiner:
         if self._items and not rungs:
             raise CorpusError(f"none of the {len(self._items)} items has any model's reply", where="import")
         missing, items, unusable = Counter[str](), list[Item](), list[str]()
-        rates = prices_of(manifest.ladder) if estimate_usage else {}
+        rates = list_prices(manifest.ladder) if estimate_usage else {}
         left_out = differing = nulled = marked = 0
-        for name, held in self._items.items():
-            replies = {rung: held.replies[model] for rung, model in models.items() if model in held.replies}
+        for name, joined in self._items.items():
+            replies = {rung: joined.replies[model] for rung, model in models.items() if model in joined.replies}
             absent = [rung for rung in manifest.rungs if rung not in replies]
             missing.update(absent)
             if absent and not (keep_incomplete and replies):
                 left_out += 1
                 continue
-            if (problem := _why_not(held.about.get("input"))) is not None:
-                unusable.append(f"{held.where}: item {name[:80]!r}: {problem}")
+            if (problem := _why_not(joined.fields.get("input"))) is not None:
+                unusable.append(f"{joined.where}: item {name[:80]!r}: {problem}")
                 continue
             try:
                 if estimate_usage:
-                    replies = {rung: estimated(held.about, reply, rates.get(rung)) for rung, reply in replies.items()}
-                item, holes = _item(name, held, replies, rungs)
+                    replies = {
+                        rung: with_estimates(joined.fields, reply, rates.get(rung)) for rung, reply in replies.items()
+                    }
+                item, holes = _item(name, joined, replies, rungs)
             except (ValueError, RecursionError, TooDeep) as error:
                 why = str(error) if isinstance(error, TooDeep) else _UNSTORABLE
-                unusable.append(f"{held.where}: item {name[:80]!r}: {why}")
+                unusable.append(f"{joined.where}: item {name[:80]!r}: {why}")
                 continue
             items.append(item)
-            differing += held.differs
+            differing += joined.differs
             nulled += holes
             marked += sum(ESTIMATE in reply for reply in replies.values())
         failed = {rung: self._failed[models[rung]] for rung in manifest.rungs}
@@ -151,17 +155,17 @@ class Joiner:
             other_models=tuple(model for model in self._models if model not in set(models.values())),
             without=_without(items, manifest.ladder),
             unmapped=tuple(self._unmapped),
-            why=unusable[0] if unusable else "",
+            first_problem=unusable[0] if unusable else "",
             nulled=nulled,
             estimated=marked,
         )
 
 
 def _item(
-    name: str, held: _Joined, replies: Mapping[str, Mapping[str, Any]], rungs: frozenset[str]
+    name: str, joined: _Joined, replies: Mapping[str, Mapping[str, Any]], rungs: frozenset[str]
 ) -> tuple[Item, bool]:
     """The item, and whether anything of it was NaN or Infinity. Raises ValueError or TooDeep for what a corpus cannot hold."""
-    raw = {**held.about, "id": name, "replies": replies}
+    raw = {**joined.fields, "id": name, "replies": replies}
     line, plain = to_json(raw, inf_nan_mode="null"), to_json(raw, inf_nan_mode="constants")
     if holes := line != plain:
         known = {rung: {key: _finite(key, value) for key, value in reply.items()} for rung, reply in replies.items()}
@@ -171,15 +175,15 @@ def _item(
     except TooDeep:
         raise
     except Flaw as flaw:
-        raise CorpusError(flaw.problem, where=held.where, item=name[:80], hint=flaw.hint) from None
+        raise CorpusError(flaw.problem, where=joined.where, item=name[:80], hint=flaw.hint) from None
 
 
 def _finite(key: str, value: Any) -> Any:
     """Without the numbers that cannot be stored, where the format has no null: in a reply's usage and signals."""
     if key not in {"usage", "signals"} or not isinstance(value, dict):
         return value
-    held = cast("dict[str, object]", value)
-    return {name: one for name, one in held.items() if not isinstance(one, float) or isfinite(one)}
+    joined = cast("dict[str, object]", value)
+    return {name: one for name, one in joined.items() if not isinstance(one, float) or isfinite(one)}
 
 
 def _why_not(given: object) -> str | None:

@@ -26,7 +26,7 @@ from pathlib import Path
 from typing import Any, cast
 
 from cascade.core.errors import ConfigurationError, CorpusError
-from cascade.importing.rows import Options, Row, as_asked, pick, score_of, seen, text_or_none
+from cascade.importing.rows import Options, Row, choose, name_hint, prompt_fields, score_of, text_or_none
 from cascade.importing.sources import json_lines
 
 __all__ = ["read_lm_eval"]
@@ -62,7 +62,7 @@ def _of_filter(lines: _Lines, wanted: str | None, path: str) -> _Lines:
     """The lines of one filter. Without names it is the file's first, second …: each filter goes through every document."""
     if any("filter" in line for _, line in lines):
         filters = tuple(dict.fromkeys(str(line.get("filter", "none")) for _, line in lines))
-        name = pick(wanted, filters, "filter", path)
+        name = choose(wanted, filters, "filter", path)
         return [(where, line) for where, line in lines if str(line.get("filter", "none")) == name]
     met, places = Counter[str](), list[int]()
     for _, line in lines:
@@ -89,11 +89,13 @@ def _of_filter(lines: _Lines, wanted: str | None, path: str) -> _Lines:
 
 def _row(line: dict[str, Any], where: str, task: str | None, rung: str, options: Options) -> Row:
     if (name := text_or_none(line.get("doc_id"))) is None:
-        raise CorpusError("has no doc_id", where=where, hint=f"is it a samples file of lm-eval? {seen('doc_id', line)}")
+        raise CorpusError(
+            "has no doc_id", where=where, hint=f"is it a samples file of lm-eval? {name_hint('doc_id', line)}"
+        )
     name = f"{task}/{name}" if task else name  # each task counts its documents from 0
     listed = line.get("metrics")
     metrics = tuple(str(key) for key in cast("list[object]", listed)) if isinstance(listed, list) else _numbers(line)
-    metric = pick(options.metric, metrics, "metric", where)
+    metric = choose(options.metric, metrics, "metric", where)
     requests = _requests(line.get("arguments"))
     if not requests or not isinstance(prompt := requests[0][0], str):
         raise CorpusError("arguments: hold no prompt", where=where, item=name)
@@ -104,12 +106,12 @@ def _row(line: dict[str, Any], where: str, task: str | None, rung: str, options:
         reply |= _weighed(likelihoods, metric, confident=options.confidence == "logprob")
     else:
         reply |= _answered(line, score)
-    about = {**as_asked(prompt), "expected": line.get("target")}
+    about = {**prompt_fields(prompt), "expected": line.get("target")}
     if task:
         about["task"] = task
     about |= {key: line[key] for key in ("doc", "doc_hash") if key in line}
     check = line.get("doc_hash")
-    return Row(name, where, about, {rung: reply}, check=check if isinstance(check, str) else None)
+    return Row(name, where, about, {rung: reply}, content_hash=check if isinstance(check, str) else None)
 
 
 def _numbers(line: Mapping[str, Any]) -> tuple[str, ...]:
@@ -197,12 +199,12 @@ def _weighed(likelihoods: Sequence[tuple[str, float]], metric: str, *, confident
     """What a reply holds of its choices' log-likelihoods; the choice is the one that the metric takes."""
     values = [value for _, value in likelihoods]
     taken = max(range(len(values)), key=lambda n: values[n] / _length(likelihoods[n][0], metric))
-    held: dict[str, Any] = {
+    joined: dict[str, Any] = {
         "signals": {"logprob": values[taken]}, "logprobs": values, "choice": likelihoods[taken][0],
     }  # fmt: skip
     if confident and len(values) > 1 and math.isfinite(top := max(values)) and not any(map(math.isnan, values)):
-        held["confidence"] = math.exp(values[taken] - top) / math.fsum(math.exp(value - top) for value in values)
-    return held
+        joined["confidence"] = math.exp(values[taken] - top) / math.fsum(math.exp(value - top) for value in values)
+    return joined
 
 
 def _length(choice: str, metric: str) -> int:

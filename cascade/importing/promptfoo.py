@@ -11,7 +11,7 @@ from collections.abc import Iterable, Iterator, Mapping
 from typing import Any, Final, cast
 
 from cascade.core.errors import CorpusError
-from cascade.importing.rows import Options, Row, as_asked, number, pick, score_of, seen, text_or_none
+from cascade.importing.rows import Options, Row, choose, name_hint, number, prompt_fields, score_of, text_or_none
 from cascade.importing.sources import json_document, json_lines
 
 __all__ = ["read_promptfoo"]
@@ -35,7 +35,7 @@ def _results(path: str) -> Iterable[tuple[str, dict[str, Any]]]:
     if isinstance(found, dict):
         found = cast("dict[str, Any]", found).get("results")
     if not isinstance(found, list):
-        hint = f"write it with promptfoo eval -o FILE.json; {seen('results', document)}"
+        hint = f"write it with promptfoo eval -o FILE.json; {name_hint('results', document)}"
         raise CorpusError("has no results.results[]", where=path, hint=hint)
     for number_, result in enumerate(cast("list[object]", found)):
         where = f"{path}:results[{number_}]"
@@ -49,13 +49,13 @@ def _row(result: dict[str, Any], where: str, prompts: Mapping[str, int], options
         raise CorpusError(
             "has no testIdx",
             where=where,
-            hint=f"{seen('testIdx', result)}; export it with a promptfoo that writes version 3",
+            hint=f"{name_hint('testIdx', result)}; export it with a promptfoo that writes version 3",
         )
     name = test if len(prompts) == 1 else f"{test}/{prompts[_prompt_key(result)]}"
     raw = _part(result, "prompt").get("raw")
     if not isinstance(raw, str):
         raise CorpusError("prompt.raw: is not a text", where=where, item=name)
-    about = as_asked(raw)
+    about = prompt_fields(raw)
     if len(prompts) > 1:
         about["group"] = test  # one test in several wordings: never to be split
     if (expected := _expected(result)) is not None:
@@ -76,7 +76,7 @@ def _reply(
     if options.metric is None:
         value, metric = result.get("score"), "score"
     else:
-        metric = pick(options.metric, tuple(named), "metric", where)
+        metric = choose(options.metric, tuple(named), "metric", where)
         value = named[metric]
     if (score := score_of(value, metric, where, item)) is not None:
         reply["score"] = score

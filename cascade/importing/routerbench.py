@@ -11,7 +11,7 @@ from typing import Any
 
 from cascade.core.errors import CorpusError
 from cascade.core.suggestions import listed
-from cascade.importing.rows import Options, Row, number, score_of, seen, text_or_none
+from cascade.importing.rows import Options, Row, name_hint, number, score_of, text_or_none
 from cascade.importing.sources import table
 
 __all__ = ["read_routerbench"]
@@ -26,7 +26,7 @@ def read_routerbench(path: str, _options: Options, _rung: str | None) -> Iterato
     for where, cells in table(path):
         models = models or _models(cells, where)
         if (name := text_or_none(cells.get("sample_id"))) is None:
-            raise CorpusError("has no sample_id", where=where, hint=seen("sample_id", cells))
+            raise CorpusError("has no sample_id", where=where, hint=name_hint("sample_id", cells))
         ours = _OURS.union(*((model, model + _RESPONSE, model + _COST) for model in models))
         about: dict[str, Any] = {"input": cells.get("prompt")}
         if task := cells.get("eval_name"):

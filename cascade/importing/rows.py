@@ -14,7 +14,17 @@ from pydantic_core import from_json
 from cascade.core.errors import CorpusError
 from cascade.core.suggestions import did_you_mean, listed
 
-__all__ = ["Options", "Row", "as_asked", "asked", "number", "pick", "score_of", "seen", "text_or_none"]
+__all__ = [
+    "Options",
+    "Row",
+    "choose",
+    "conversation_fields",
+    "name_hint",
+    "number",
+    "prompt_fields",
+    "score_of",
+    "text_or_none",
+]
 
 _SYSTEM = ("system", "developer")
 _MOST: Final = 1.7e308  # a whole number beyond it is no float
@@ -47,11 +57,11 @@ class Row:
 
     id: str
     where: str
-    about: Mapping[str, Any]
+    fields: Mapping[str, Any]
     replies: Mapping[str, Mapping[str, Any]] = field(default_factory=dict[str, Mapping[str, Any]])
     failed: tuple[str, ...] = ()
-    check: str | None = None
-    named: str | None = None
+    content_hash: str | None = None
+    model_name: str | None = None
     unmapped: tuple[str, ...] = ()
 
 
@@ -72,7 +82,7 @@ def score_of(value: object, name: str, where: str, item: str) -> float | None:
     return float(value) if isinstance(value, bool) else number(value, name, where, item)
 
 
-def pick(wanted: str | None, names: tuple[str, ...], option: str, where: str) -> str:
+def choose(wanted: str | None, names: tuple[str, ...], option: str, where: str) -> str:
     """The one that is wanted, or the only one. Raises CorpusError, listing them, where that is not clear."""
     if wanted is None and len(names) == 1:
         return names[0]
@@ -80,11 +90,11 @@ def pick(wanted: str | None, names: tuple[str, ...], option: str, where: str) ->
         problem, hint = f"has {len(names)} {option}s: {listed(names)}", f"choose one with --{option} NAME"
         raise CorpusError(problem, where=where, hint=hint if names else f"is it the right file? it names no {option}")
     if wanted not in names:
-        raise CorpusError(f"has no {option} {wanted!r}", where=where, hint=seen(wanted, names))
+        raise CorpusError(f"has no {option} {wanted!r}", where=where, hint=name_hint(wanted, names))
     return wanted
 
 
-def seen(wanted: str, names: Iterable[str], such: str = "it has") -> str:
+def name_hint(wanted: str, names: Iterable[str], such: str = "it has") -> str:
     """What to do about a name that is not there: the one that was meant, if one is near, and those that there are."""
     names = tuple(names)
     return f"{did_you_mean(wanted, names)}{such} {listed(names)}"
@@ -99,7 +109,7 @@ def text_or_none(value: object) -> str | None:
     return str(value) if isinstance(value, int) and not isinstance(value, bool) else None
 
 
-def as_asked(text: str) -> dict[str, Any]:
+def prompt_fields(text: str) -> dict[str, Any]:
     """What a prompt asks: the text, or the list of messages that it is the JSON of (harnesses log a conversation so)."""
     if not text.lstrip().startswith("["):
         return {"input": text}
@@ -109,10 +119,10 @@ def as_asked(text: str) -> dict[str, Any]:
         return {"input": text}
     turns = cast("list[object]", read) if isinstance(read, list) else []
     fits = all(isinstance(turn, dict) and {"role", "content"} <= cast("dict[str, Any]", turn).keys() for turn in turns)
-    return asked(cast("list[dict[str, Any]]", turns)) if turns and fits else {"input": text}
+    return conversation_fields(cast("list[dict[str, Any]]", turns)) if turns and fits else {"input": text}
 
 
-def asked(turns: list[dict[str, Any]]) -> dict[str, Any]:
+def conversation_fields(turns: list[dict[str, Any]]) -> dict[str, Any]:
     """A conversation as `input`; what its system prompt was stands beside it under `system`, as the API has it."""
     system = [turn.get("content") for turn in turns if turn.get("role") in _SYSTEM]
     said = [turn for turn in turns if turn.get("role") not in _SYSTEM]

@@ -17,7 +17,7 @@ from cascade.corpora.lines import MAX_LINE_BYTES
 __all__ = ["MAX_UNPACKED_BYTES", "Zip"]
 
 MAX_UNPACKED_BYTES: Final = 16 * 1024**3
-"""All entries that are read of one zip, together: a bound on time, for only one is held at once."""
+"""All entries that are read of one zip, together: a bound on time, for only one is joined at once."""
 
 _ZSTD = 93
 _LOCAL_HEADER = 30  # bytes before the name and the extra field, whose lengths are its last two numbers

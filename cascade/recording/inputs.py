@@ -126,7 +126,7 @@ def _mapped(rows: Iterator[tuple[str, dict[str, Any]]], maps: tuple[tuple[str, s
 
 def _row_item(row: Row) -> Item:
     try:
-        item = decode_item(to_json({**row.about, "id": row.id, "replies": {}}), frozenset())
+        item = decode_item(to_json({**row.fields, "id": row.id, "replies": {}}), frozenset())
     except Flaw as flaw:
         raise _error(flaw, row.where, row.id) from None
     return replace(item, line=int("".join(filter(str.isdecimal, row.where.rpartition(":")[2])) or 0))

@@ -77,7 +77,7 @@ def test_what_replay_refuses_is_left_out_and_told(tmp_path: Path) -> None:
     raws = ["fine?", json.dumps(ended), json.dumps([{"role": "system", "content": "s"}])]
     imported = import_corpus("promptfoo", [prompts(tmp_path, *raws)], name="c")
     assert ([item.id for item in imported.items], imported.unusable) == (["0"], 2)
-    assert "p.json:results[1]: item '1': prompt: the last message is the assistant's" in imported.why
+    assert "p.json:results[1]: item '1': prompt: the last message is the assistant's" in imported.first_problem
     with pytest.raises(CorpusError, match=r"2 of 2 items cannot be used, the first: .*the last message is the") as told:
         import_corpus("promptfoo", [prompts(tmp_path, *raws[1:])], name="c")
     assert "runs of the same items" not in str(told.value)
