@@ -1,4 +1,4 @@
-"""Join what several sources tell on the item's id: one corpus, with every gap counted and told."""
+"""Join the rows of several sources by item id into one corpus, and count every gap."""
 
 from __future__ import annotations
 
@@ -28,13 +28,14 @@ _UNSTORABLE: Final = (
 
 @dataclass(frozen=True, slots=True)
 class Imported:
-    """A corpus made of other people's records, and what was not in them.
+    """An imported corpus, and what the sources lacked.
 
-    `missing`: how many items have no reply of a rung, `failed` of them because its call gave an error. `left_out`: items
-    that lack one and were left out; `unusable`: left out, for their input cannot be asked or what they hold not be stored, `why` for the first. `differing`: items whose input reads
-    otherwise in another source (the first one's is kept). `other_models`: found, and not on the ladder. `without`: how
-    many replies have no confidence, score or cost, by rung. `unmapped`: columns of the tables that no `--map` names.
-    `nulled`: items that joined NaN or Infinity, which is null now. `estimated`: replies whose usage or cost is an estimate.
+    `missing`: how many items have no reply, by rung; `failed`: how many of them because the call failed. `left_out`: items
+    without every rung's reply that were left out. `unusable`: items that cannot be asked or stored, and were left out;
+    `first_problem`: the first one's reason. `differing`: items with another input in a later source (the first is kept).
+    `other_models`: models that are not on the ladder. `without`: how many replies have no confidence, score or cost, by
+    rung. `unmapped`: columns that no `--map` names. `nulled`: items with NaN or Infinity, which became null. `estimated`:
+    replies whose usage or cost is an estimate.
     """
 
     manifest: Manifest
@@ -62,9 +63,9 @@ class _Joined:
 
 
 class Joiner:
-    """Takes rows in, one source after the other, and gives the corpus of a ladder.
+    """Collects the rows of each source and makes the corpus of a ladder.
 
-    `named`: the models' own names, for those that were met under a rung's.
+    `model_names`: the model's name for replies that are keyed by a rung's name.
     """
 
     def __init__(self) -> None:
@@ -76,15 +77,15 @@ class Joiner:
 
     @property
     def models(self) -> tuple[str, ...]:
-        """Every model that was met, in that order."""
+        """All models, in order of appearance."""
         return tuple(self._models)
 
     def add(self, rows: Iterable[Row]) -> None:
-        """Take a source's rows in. Raises CorpusError for a reply that is there twice, or an id that means two items."""
+        """Add a source's rows. Raises CorpusError for a second reply of a model, or an id that means two items."""
         for row in rows:
             joined = self._items.setdefault(row.id, _Joined(row.where, {}, row.content_hash))
             if None not in (joined.content_hash, row.content_hash) and joined.content_hash != row.content_hash:
-                problem = f"is another item than that of this id at {joined.where}"
+                problem = f"differs from the item with this id at {joined.where}"
                 raise CorpusError(problem, where=row.where, item=row.id, hint="import runs of the same task")
             joined.differs |= "input" in joined.fields and joined.fields["input"] != row.fields.get(
                 "input", joined.fields["input"]
@@ -106,7 +107,7 @@ class Joiner:
     def corpus(
         self, manifest: Manifest, models: Mapping[str, str], *, keep_incomplete: bool, estimate_usage: bool = False
     ) -> Imported:
-        """The corpus of the manifest's ladder, `models` naming each rung's model in the sources. Raises CorpusError."""
+        """The corpus of the manifest's ladder. `models`: each rung's key in the rows. Raises CorpusError."""
         rungs = frozenset(manifest.rungs)
         if self._items and not rungs:
             raise CorpusError(f"none of the {len(self._items)} items has any model's reply", where="import")
@@ -120,7 +121,7 @@ class Joiner:
             if absent and not (keep_incomplete and replies):
                 left_out += 1
                 continue
-            if (problem := _why_not(joined.fields.get("input"))) is not None:
+            if (problem := _input_problem(joined.fields.get("input"))) is not None:
                 unusable.append(f"{joined.where}: item {name[:80]!r}: {problem}")
                 continue
             try:
@@ -128,14 +129,14 @@ class Joiner:
                     replies = {
                         rung: with_estimates(joined.fields, reply, rates.get(rung)) for rung, reply in replies.items()
                     }
-                item, holes = _item(name, joined, replies, rungs)
+                item, has_nulls = _item(name, joined, replies, rungs)
             except (ValueError, RecursionError, TooDeep) as error:
                 why = str(error) if isinstance(error, TooDeep) else _UNSTORABLE
                 unusable.append(f"{joined.where}: item {name[:80]!r}: {why}")
                 continue
             items.append(item)
             differing += joined.differs
-            nulled += holes
+            nulled += has_nulls
             marked += sum(ESTIMATE in reply for reply in replies.values())
         failed = {rung: self._failed[models[rung]] for rung in manifest.rungs}
         if not items:
@@ -143,7 +144,7 @@ class Joiner:
                 f"{rung} lacks {missing[rung]}" + (f", {failed[rung]} failed" if failed[rung] else "")
                 for rung in manifest.rungs
             )
-            raise _nothing(len(self._items), gaps if left_out else "", unusable)
+            raise _empty_error(len(self._items), gaps if left_out else "", unusable)
         return Imported(
             manifest=manifest,
             items=tuple(items),
@@ -153,7 +154,7 @@ class Joiner:
             unusable=len(unusable),
             differing=differing,
             other_models=tuple(model for model in self._models if model not in set(models.values())),
-            without=_without(items, manifest.ladder),
+            without=_count_missing(items, manifest.ladder),
             unmapped=tuple(self._unmapped),
             first_problem=unusable[0] if unusable else "",
             nulled=nulled,
@@ -164,14 +165,14 @@ class Joiner:
 def _item(
     name: str, joined: _Joined, replies: Mapping[str, Mapping[str, Any]], rungs: frozenset[str]
 ) -> tuple[Item, bool]:
-    """The item, and whether anything of it was NaN or Infinity. Raises ValueError or TooDeep for what a corpus cannot hold."""
+    """The item, and whether it had NaN or Infinity. Raises ValueError or TooDeep if a corpus cannot hold it."""
     raw = {**joined.fields, "id": name, "replies": replies}
     line, plain = to_json(raw, inf_nan_mode="null"), to_json(raw, inf_nan_mode="constants")
-    if holes := line != plain:
+    if has_nulls := line != plain:
         known = {rung: {key: _finite(key, value) for key, value in reply.items()} for rung, reply in replies.items()}
         line = to_json({**raw, "replies": known}, inf_nan_mode="null")
     try:
-        return decode_item(line, rungs), holes
+        return decode_item(line, rungs), has_nulls
     except TooDeep:
         raise
     except Flaw as flaw:
@@ -179,15 +180,15 @@ def _item(
 
 
 def _finite(key: str, value: Any) -> Any:
-    """Without the numbers that cannot be stored, where the format has no null: in a reply's usage and signals."""
+    """A reply's usage or signals without NaN and Infinity, for which the format has no null there; others unchanged."""
     if key not in {"usage", "signals"} or not isinstance(value, dict):
         return value
-    joined = cast("dict[str, object]", value)
-    return {name: one for name, one in joined.items() if not isinstance(one, float) or isfinite(one)}
+    numbers = cast("dict[str, object]", value)
+    return {name: one for name, one in numbers.items() if not isinstance(one, float) or isfinite(one)}
 
 
-def _why_not(given: object) -> str | None:
-    """Why an input cannot be asked, as a replay would say it; None where it can, or is no input at all."""
+def _input_problem(given: object) -> str | None:
+    """Why an input cannot be asked, as a replay would say; None if it can, or is not an input."""
     try:
         if isinstance(given, (str, list)):
             check_request(Request(messages=read_messages(cast("str | list[dict[str, Any]]", given))))
@@ -196,17 +197,17 @@ def _why_not(given: object) -> str | None:
     return None
 
 
-def _nothing(items: int, gaps: str, unusable: Sequence[str]) -> CorpusError:
-    """The error for a corpus without items, with the true reason."""
+def _empty_error(items: int, gaps: str, unusable: Sequence[str]) -> CorpusError:
+    """The error for a corpus without items, with its reason."""
     if not items:
-        return CorpusError("there is no item in the sources", where="import", hint="are they the right files?")
+        return CorpusError("the sources have no items", where="import", hint="are they the right files?")
     lacking = f"no item of {items} has a reply of every rung ({gaps})" if gaps else ""
     asked = f"{len(unusable)} of {items} items cannot be used, the first: {unusable[0]}" if unusable else ""
     hint = "are the sources runs of the same items?" if gaps and not unusable else ""
     return CorpusError("; ".join(filter(None, (lacking, asked))), where="import", hint=hint)
 
 
-def _without(items: Iterable[Item], ladder: Iterable[LadderEntry]) -> dict[str, dict[str, int]]:
+def _count_missing(items: Iterable[Item], ladder: Iterable[LadderEntry]) -> dict[str, dict[str, int]]:
     counts = {entry.rung: {"confidence": 0, "score": 0, "cost_usd": 0} for entry in ladder}
     for item in items:
         for rung, reply in item.replies.items():
