@@ -19,9 +19,9 @@ from itertools import product
 import numpy as np
 
 from cascade.calibration.search.frontier import Point, frontier, point_at
-from cascade.calibration.search.levels import Coded, code_columns
+from cascade.calibration.search.levels import CodedCorpus, code_columns
 from cascade.corpora import LadderEntry, Manifest
-from cascade.replay.columns import Columns, RungColumns, View
+from cascade.replay.columns import Columns, MappedColumns, RungColumns
 from cascade.replay.mapping import own_mapping
 
 PRICES = (1_000, 3_000, 5_000, 9_000)  # nano-USD a request, by rung
@@ -66,7 +66,7 @@ def main() -> None:
         _compare(name, 1)
 
 
-def drawn_columns(n: int, rungs: int, levels: int) -> tuple[Columns, View]:
+def drawn_columns(n: int, rungs: int, levels: int) -> tuple[Columns, MappedColumns]:
     """`n` items on `rungs` of `levels` distinct confidences each (0: continuous) that say something of being right."""
     chance = np.random.default_rng(1)
     made: dict[str, RungColumns] = {}
@@ -83,7 +83,7 @@ def drawn_columns(n: int, rungs: int, levels: int) -> tuple[Columns, View]:
     line, nothing = np.arange(2, n + 2, dtype=np.int32), np.zeros(n, np.int32)
     columns = Columns("drawn", manifest, [""] * n, line, line, np.full(n, np.nan), made)
     costs, said = tuple(one.cost for one in made.values()), tuple(one.confidence for one in made.values())
-    return columns, View(own_mapping(manifest), ("other",), nothing, None, (None,) * rungs, costs, said)
+    return columns, MappedColumns(own_mapping(manifest), ("other",), nothing, None, (None,) * rungs, costs, said)
 
 
 def _compare(name: str, repeats: int) -> None:
@@ -104,7 +104,7 @@ def _compare(name: str, repeats: int) -> None:
         print(told + (f"; grid {_said(found)}, {found.cost / exact.cost - 1:.1%} dearer" if found else "; grid: none"))
 
 
-def _grid_search(coded: Coded) -> list[Point]:
+def _grid_search(coded: CodedCorpus) -> list[Point]:
     """40 vectors on an even grid up to 1, each evaluated as a replay would: score and cost of every item."""
     found: list[Point] = []
     for thresholds in product(*GRIDS[coded.top]):

@@ -15,7 +15,7 @@ from html import escape
 from pathlib import Path
 
 from cascade.calibration.proof.pareto_testing import Target
-from cascade.calibration.run import Calibration, Wish, calibrate
+from cascade.calibration.run import Calibration, CalibrationOptions, calibrate
 from cascade.replay.run import Wish as Replayed
 from cascade.replay.run import replay_corpus
 
@@ -46,7 +46,7 @@ def main() -> None:
     parser.add_argument("--max-risk", type=float, default=0.1)
     parser.add_argument("-o", "--output", type=Path, default=HERE.parent / "docs" / "assets" / "cost-quality.svg")
     wish = parser.parse_args()
-    result = calibrate([wish.corpus], Wish(Target("false_confident", wish.max_risk, 0.05), scorer=True))
+    result = calibrate([wish.corpus], CalibrationOptions(Target("false_confident", wish.max_risk, 0.05), scorer=True))
     guess = replay_corpus(wish.corpus, Replayed(part="certify")).figures
     svg = draw(result, (1e3 * guess.cost_per_request_usd, guess.quality), wish.max_risk)
     wish.output.parent.mkdir(parents=True, exist_ok=True)
@@ -56,12 +56,12 @@ def main() -> None:
 
 def draw(result: Calibration, guess: tuple[float, float], risk: float) -> str:
     """The picture; `guess`: USD per 1,000 requests and quality at 0.80 on every rung."""
-    held, choice = result.held, result.choice
+    held, choice = result.held_out, result.choice
     singles = {
         name: (1e3 * one.figures.cost_per_request_usd, one.figures.quality) for name, one in choice.singles.items()
     }
     step = max(1, len(choice.frontier) // POINTS)
-    halves = [held.half(point, "false_confident") for point in (*choice.frontier[::step], choice.frontier[-1])]
+    halves = [held.figures(point, "false_confident") for point in (*choice.frontier[::step], choice.frontier[-1])]
     curve = [(1e3 * half.cost_per_request_usd, half.quality) for half in halves]
     marks = [(*at, f"{name} alone", "single") for name, at in singles.items()]
     marks.append((*guess, "threshold 0.80, a guess", "guess"))

@@ -31,11 +31,10 @@ from pathlib import Path
 
 from cascade.calibration.bounds import most_errors
 from cascade.calibration.proof.pareto_testing import NotCertified, Target
-from cascade.calibration.run import Calibration, Half, Wish, calibrate
+from cascade.calibration.run import Calibration, CalibrationOptions, HalfFigures, calibrate
 from cascade.core.errors import ConfigurationError
 from cascade.replay.intervals import Interval
-from cascade.replay.run import Replay, replay_corpus
-from cascade.replay.run import Wish as Replayed
+from cascade.replay.run import Replay, ReplayOptions, replay_corpus
 
 __all__ = ["Cell", "Outcome", "Row", "main", "row_of"]
 
@@ -105,9 +104,9 @@ def main(arguments: list[str] | None = None) -> None:
 
 def row_of(path: Path, alpha: float) -> Row:
     """Calibrate one corpus, by its own confidences and by a learned score, beside the guess, on its certify half."""
-    result = calibrate([path], Wish(Target("false_confident", alpha, DELTA)))
+    result = calibrate([path], CalibrationOptions(Target("false_confident", alpha, DELTA)))
     guess = replay_corpus(path, Replayed(part="certify"))
-    held = result.held
+    held = result.held_out
     *below, top = [_of_half(rung, single.figures) for rung, single in result.choice.singles.items()]
     return Row(
         result.manifest.name,
@@ -123,14 +122,14 @@ def row_of(path: Path, alpha: float) -> Row:
 
 def _scored(path: Path, alpha: float) -> Outcome:
     try:
-        return _outcome(calibrate([path], Wish(Target("false_confident", alpha, DELTA), scorer=True)))
+        return _outcome(calibrate([path], CalibrationOptions(Target("false_confident", alpha, DELTA), scorer=True)))
     except ConfigurationError:  # too few wrong answers to learn from
         return Outcome(None, "refused", "too little to learn a score from")
 
 
 def _outcome(result: Calibration) -> Outcome:
     """The tool's own verdict, and the certified cascade against the cheapest single model that meets the target."""
-    choice, held = result.choice, result.held
+    choice, held = result.choice, result.held_out
     if isinstance(choice.proof, NotCertified):
         needed, units = result.further_units, choice.proof.tested.units
         why = f"{needed:,} further {units} needed" if needed else f"no number of further {units} would do"
@@ -157,7 +156,7 @@ def _between(told: Sequence[str]) -> str:
     return f"{told[0]} ({told[1]} to {told[2]})" if len(told) > 1 else told[0]
 
 
-def _of_half(name: str, half: Half) -> Cell:
+def _of_half(name: str, half: HalfFigures) -> Cell:
     return Cell(name, half.quality, half.ci95, 1e3 * half.cost_per_request_usd, half.false_confident)
 
 

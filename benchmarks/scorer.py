@@ -33,8 +33,8 @@ from typing import Any
 
 import numpy as np
 
-from cascade.calibration.scorer import Gatherer, learn, rescored
-from cascade.calibration.search.levels import Coded, code_columns
+from cascade.calibration.scorer import FeatureCollector, learn, rescored
+from cascade.calibration.search.levels import CodedCorpus, code_columns
 from cascade.core.policy import Check
 from cascade.corpora import Manifest, read_corpus
 from cascade.corpora.splits import Split
@@ -95,9 +95,9 @@ def compare(path: Path, seeds: list[int], draws: int = DRAWS) -> dict[str, dict[
     """By reading, then by seed (or MEAN) and share of the gap (or RANGE, the mean over all shares)."""
     corpus = read_corpus(path)
     lens = _lens(corpus.manifest)
-    gatherer = Gatherer(lens)
-    columns, (view,) = read_columns(corpus.items, corpus.manifest, [lens], each=gatherer.take)
-    material, raw = gatherer.material(view), code_columns(columns, view)
+    collector = FeatureCollector(lens)
+    columns, (view,) = read_columns(corpus.items, corpus.manifest, [lens], each=collector.add)
+    table, raw = collector.table(view), code_columns(columns, view)
     weights = _weights(int(columns.group.max()) + 1, draws)
     costs: dict[str, list[list[Any]]] = {reading: [] for reading in READINGS}
     groups: list[int] = []
@@ -105,8 +105,8 @@ def compare(path: Path, seeds: list[int], draws: int = DRAWS) -> dict[str, dict[
         split = Split(0.5, seed)
         held = np.array([split.part_of(item) == "certify" for item in corpus.items])
         groups.append(len(np.unique(columns.group[held])))
-        learned = learn(material, columns, view, ~held, seed)
-        scored = code_columns(columns, rescored(view, learned.scorer, material, learned.out_of_fold))
+        learned = learn(table, columns, view, ~held, seed)
+        scored = code_columns(columns, rescored(view, learned.scorer, table, learned.out_of_fold))
         for reading, candidates in zip(READINGS, (_grid, _path), strict=True):
             costs[reading].append(
                 [_costs(one.rows(held), candidates(one.rows(~held)), weights, reading) for one in (raw, scored)]
@@ -114,10 +114,10 @@ def compare(path: Path, seeds: list[int], draws: int = DRAWS) -> dict[str, dict[
     return {reading: _rows(seeds, groups, np.array(made)) for reading, made in costs.items()}
 
 
-def _lens(manifest: Manifest) -> PolicyMapping:
+def _mapping(manifest: Manifest) -> PolicyMapping:
     """The corpus's own ladder, and the check that live no policy can do without: an empty answer never ships."""
-    lens = own_mapping(manifest)
-    return replace(lens, plan=replace(lens.plan, shared_checks=(bind_check(Check(not_empty=True)),)))
+    mapping = own_mapping(manifest)
+    return replace(mapping, plan=replace(mapping.plan, shared_checks=(bind_check(Check(not_empty=True)),)))
 
 
 def _weights(groups: int, draws: int) -> Any:
@@ -127,7 +127,7 @@ def _weights(groups: int, draws: int) -> Any:
     return np.stack([np.ones(groups, np.int64), *drawn]).astype(np.float64)
 
 
-def _grid(tunes: Coded) -> list[tuple[int, ...]]:
+def _grid(tunes: CodedCorpus) -> list[tuple[int, ...]]:
     """All vectors of levels: of each rung all there are, or MOST quantiles of the tuning rows; and `never`."""
     axes: list[list[int]] = []
     for own, codes in zip(tunes.levels, tunes.codes.T, strict=True):
@@ -140,7 +140,7 @@ def _grid(tunes: Coded) -> list[tuple[int, ...]]:
     return list(product(*axes))
 
 
-def _path(tunes: Coded) -> list[tuple[int, ...]]:
+def _path(tunes: CodedCorpus) -> list[tuple[int, ...]]:
     """Those of the grid that no cheaper one equals on the tuning rows: their frontier, cheapest first."""
     grid = _grid(tunes)
     quality, cost = (np.array([of(at).sum() for at in grid]) for of in (tunes.scores, tunes.costs))
@@ -149,7 +149,7 @@ def _path(tunes: Coded) -> list[tuple[int, ...]]:
     return [grid[at] for at in order[np.diff(best, prepend=-1.0) > 0].tolist()]
 
 
-def _costs(held: Coded, ats: list[tuple[int, ...]], weights: Any, reading: str) -> Any:
+def _costs(held: CodedCorpus, ats: list[tuple[int, ...]], weights: Any, reading: str) -> Any:
     """(draws, shares): the cost, over the top's alone, of the cheapest of `ats`, or of the first, that reaches it."""
     there, which = np.unique(held.group, return_inverse=True)
     drawn = weights[:, there]

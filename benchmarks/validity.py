@@ -26,10 +26,10 @@ import numpy as np
 
 from cascade.calibration.bounds import Sample, passes, sample_of
 from cascade.calibration.choice import prove
-from cascade.calibration.halves import Items
+from cascade.calibration.halves import ItemHalf
 from cascade.calibration.proof.pareto_testing import Certified, Target
 from cascade.calibration.search.frontier import Point, risk_path
-from cascade.calibration.search.levels import Coded
+from cascade.calibration.search.levels import CodedCorpus
 from cascade.replay.arrays import Floats
 
 TARGET = Target("false_confident", 0.02, 0.05)
@@ -132,7 +132,7 @@ def _errs(kind: Kind, rung: int) -> float:
     return min(kind.errs[rung], 1 / float(_EASE[-1]))
 
 
-def draw(scene: Scene, chance: np.random.Generator) -> Coded:
+def draw(scene: Scene, chance: np.random.Generator) -> CodedCorpus:
     """A corpus of the scene: codes and scores, as reading one would give."""
     groups = scene.n // scene.size
     kind = np.repeat(chance.choice(len(scene.kinds), groups, p=[one.share for one in scene.kinds]), scene.size)
@@ -150,43 +150,43 @@ def draw(scene: Scene, chance: np.random.Generator) -> Coded:
     cost = np.asfortranarray(np.tile(COST, (scene.n, 1)))
     group = np.repeat(np.arange(groups, dtype=np.int32), scene.size)
     task = np.zeros(scene.n, np.int32)
-    return Coded(
+    return CodedCorpus(
         RUNGS, (LEVELS, LEVELS), np.asfortranarray(codes), score, score, cost, None, group, task, ("other",), 0.5
     )
 
 
-def halves(coded: Coded, chance: np.random.Generator) -> tuple[Coded, Coded]:
+def halves(coded: CodedCorpus, chance: np.random.Generator) -> tuple[CodedCorpus, CodedCorpus]:
     """Tune and certify, by group."""
     tunes = chance.random(int(coded.group.max()) + 1) < 0.5
     mask = tunes[coded.group]
     return coded.rows(mask), coded.rows(~mask)
 
 
-def proved(coded: Coded, chance: np.random.Generator) -> tuple[int, ...] | None:
+def proved(coded: CodedCorpus, chance: np.random.Generator) -> tuple[int, ...] | None:
     """The levels that are certified as `calibrate` certifies them; None where none are."""
     tune, held = halves(coded, chance)
-    found = prove(Items(tune), Items(held), TARGET)
+    found = prove(ItemHalf(tune), ItemHalf(held), TARGET)
     return found.point.at if isinstance(found, Certified) and isinstance(found.point, Point) else None
 
 
-def counted(path: Sequence[Point], coded: Coded) -> tuple[int, ...] | None:
+def counted(path: Sequence[Point], coded: CodedCorpus) -> tuple[int, ...] | None:
     """The cheapest levels whose losses on the data they were found on are few enough as counted: what most people do."""
     few = [point.at for point in path if point.losses <= TARGET.alpha * len(coded)]
     return few[-1] if few else None
 
 
-def tested_on_the_same(path: Sequence[Point], coded: Coded) -> tuple[int, ...] | None:
+def tested_on_the_same(path: Sequence[Point], coded: CodedCorpus) -> tuple[int, ...] | None:
     """The cheapest levels that pass the test, but on the data they were found on: what a certificate must not be."""
     few = [point.at for point in path if point.losses < TARGET.alpha * len(coded)]  # more would not pass
     return next((at for at in reversed(few) if _seems_proved(coded, at)), None)
 
 
-def _seems_proved(coded: Coded, at: Sequence[int]) -> bool:
+def _seems_proved(coded: CodedCorpus, at: Sequence[int]) -> bool:
     sample = sample_of(coded.losses(at, TARGET.counted), coded.group)
     return passes(sample, TARGET.alpha, TARGET.delta)
 
 
-def proved_by_rows(coded: Coded, chance: np.random.Generator) -> tuple[int, ...] | None:
+def proved_by_rows(coded: CodedCorpus, chance: np.random.Generator) -> tuple[int, ...] | None:
     """The certified walk, but every item counted as if it were a group of its own."""
     tune, held = halves(coded, chance)
     best: tuple[int, ...] | None = None

@@ -163,9 +163,9 @@ def replay(  # noqa: PLR0913, PLR0917 - options
     as_json: Annotated[bool, JSON] = False,
 ) -> None:
     """What a policy would have done on recorded cases, against every single model. Asks no model."""
-    from cascade.cli.replay import ReplayOptions, run_replay  # noqa: PLC0415
+    from cascade.cli.replay import CommandOptions, run_replay  # noqa: PLC0415
 
-    asked = ReplayOptions(
+    asked = CommandOptions(
         tuple(corpora), policy, tuple(threshold or ()), split, tune, split_seed, reprice, exact_engine, against,
         tuple(require or ()), skip_bad,
     )  # fmt: skip

@@ -1,4 +1,4 @@
-"""`cascade replay`: what a policy, or a corpus's own ladder at 0.80, would have done on recorded cases."""
+"""`cascade replay`: what a policy, or the corpus's own ladder at 0.80, would have done on recorded requests."""
 
 from __future__ import annotations
 
@@ -21,16 +21,16 @@ from cascade.replay.figures import Figures, Single
 from cascade.replay.intervals import Interval
 from cascade.replay.mapping import OWN_LADDER, parse_override
 from cascade.replay.requirements import parse_requirement, require
-from cascade.replay.run import Replay, Wish, fields_of, replay_corpus
+from cascade.replay.run import Replay, ReplayOptions, fields_of, replay_corpus
 
-__all__ = ["ReplayOptions", "run_replay", "storms_told"]
+__all__ = ["CommandOptions", "describe_storms", "run_replay"]
 
 _MOST_FLIPPED = 20  # ids shown to a person; --json has them all
 
 
 @dataclass(frozen=True, slots=True)
-class ReplayOptions:
-    """The command line, as given."""
+class CommandOptions:
+    """The command line's arguments."""
 
     corpora: tuple[Path, ...]
     policy: str | None
@@ -44,12 +44,12 @@ class ReplayOptions:
     requirements: tuple[str, ...]
     skip_bad: bool
 
-    def understood(self) -> Wish:
-        """The same, as the replay takes it. Raises ConfigurationError and PolicyError."""
+    def parse(self) -> ReplayOptions:
+        """The options that they mean. Raises ConfigurationError and PolicyError."""
         if self.split not in get_args(Part):
             meant = did_you_mean(self.split, get_args(Part))
             raise ConfigurationError(f"--split {self.split}: there is no such part ({meant}use tune, certify or all)")
-        return Wish(
+        return ReplayOptions(
             policy=load_policy(self.policy) if self.policy else None,
             overrides=tuple(parse_override(text) for text in self.thresholds),
             part=cast("Part", self.split),
@@ -61,14 +61,14 @@ class ReplayOptions:
         )
 
 
-def run_replay(asked: ReplayOptions, *, as_json: bool) -> None:
+def run_replay(command: CommandOptions, *, as_json: bool) -> None:
     """Replay each corpus, print the result, then check the requirements."""
-    requirements = [parse_requirement(text) for text in asked.requirements]
-    wish = asked.understood()
+    requirements = [parse_requirement(text) for text in command.requirements]
+    options = command.parse()
     results: list[tuple[str, dict[str, Any]]] = []
-    for path in (find_corpus(path) for path in asked.corpora):
+    for path in (find_corpus(path) for path in command.corpora):
         started = time.monotonic()
-        replay = _with_progress(path, wish)
+        replay = _with_progress(path, options)
         seconds = time.monotonic() - started
         results.append((str(path), fields_of(replay, seconds)))
         if not as_json:
@@ -84,30 +84,30 @@ def run_replay(asked: ReplayOptions, *, as_json: bool) -> None:
         stderr.print(f"met: {requirement.text}", style="dim")
 
 
-def _with_progress(path: Path, wish: Wish) -> Replay:
+def _with_progress(path: Path, options: ReplayOptions) -> Replay:
     bar = Progress(
         TextColumn(f"replaying {escape(path.name)}"), BarColumn(), TextColumn("{task.completed:,.0f} items"),
         TimeElapsedColumn(), console=stderr, transient=True, disable=not stderr.is_terminal,
     )  # fmt: skip
     with bar:
         task = bar.add_task("read", total=None)
-        return replay_corpus(path, wish, lambda done, said: bar.update(task, completed=done, total=said))
+        return replay_corpus(path, options, lambda done, total: bar.update(task, completed=done, total=total))
 
 
 def _print(replay: Replay) -> None:
     figures, manifest = replay.figures, replay.manifest
-    policy = replay.lens.plan.policy.name
+    policy = replay.mapping.plan.policy.name
     what = "its own ladder" if policy == OWN_LADDER else f"policy {policy}"
     what += f" at {_thresholds(replay)}"
     kind = "synthetic" if manifest.synthetic else "recorded"
-    part = "" if replay.wish.part == "all" else f", {replay.wish.part} part"
+    part = "" if replay.options.part == "all" else f", {replay.options.part} part"
     for warning in replay.warnings:
         stdout.print(f"warning: {warning}", style="bold")
-    stdout.print(f"{_says(replay)}", style="bold")
+    stdout.print(f"{_summary(replay)}", style="bold")
     stdout.print()
     rows = table(
         kind, "quality", "95 %", "USD", "USD per 1,000", "confidently wrong", "wrong",
-        title=f"{manifest.name}: {figures.items:,} {kind} items{part}, {what}, {replay.lens.plan.certificate}",
+        title=f"{manifest.name}: {figures.items:,} {kind} items{part}, {what}, {replay.mapping.plan.certificate}",
         right=("quality", "95 %", "USD", "USD per 1,000", "confidently wrong", "wrong"),
     )  # fmt: skip
     n = figures.items
@@ -133,7 +133,7 @@ def _print_rest(replay: Replay) -> None:
     if len(replay.tasks) > 1:
         stdout.print(_task_rows(replay))
     if "off" not in replay.storms:
-        stdout.print(storms_told(replay.storms))
+        stdout.print(describe_storms(replay.storms))
     _print_comparison(replay)
     if replay.skipped:
         stdout.print(f"{replay.skipped:,} bad lines were skipped; the first: {replay.problems[0]}")
@@ -156,8 +156,8 @@ def _task_rows(replay: Replay) -> Any:
     return rows
 
 
-def storms_told(storms: dict[str, Any]) -> str:
-    """What the storm guard did in a replay, in a line for people."""
+def describe_storms(storms: dict[str, Any]) -> str:
+    """Describe what the storm guard did in a replay, in one line."""
     if "off" in storms:
         return f"storm guard: off ({storms['off']})"
     return (
@@ -170,7 +170,7 @@ def _print_comparison(replay: Replay) -> None:
     comparison = replay.comparison
     if comparison is None:
         return
-    title = f"{replay.lens.plan.policy.name} less {comparison.against}, on the same items"
+    title = f"{replay.mapping.plan.policy.name} less {comparison.against}, on the same items"
     rows = table("difference", "value", "95 %", title=title, right=("value", "95 %"))
     quality, cost, lost = comparison.quality, comparison.cost_per_request_usd, comparison.false_confident_rate
     rows.add_row("quality", f"{quality.value:+.4f}", _interval(quality.ci95))
@@ -188,24 +188,25 @@ def _some(ids: Sequence[str]) -> str:
 
 
 def _thresholds(replay: Replay) -> str:
-    ladder = replay.lens.plan.policy.ladder[:-1]
-    told = ", ".join(
+    ladder = replay.mapping.plan.policy.ladder[:-1]
+    thresholds = ", ".join(
         f"{rung.rung} {'never' if rung.threshold is None else format(rung.threshold, 'g')}" for rung in ladder
     )
-    return f"{told} (and others by task)" if any(task.thresholds for task in replay.lens.plan.policy.tasks) else told
+    varies = any(task.thresholds for task in replay.mapping.plan.policy.tasks)
+    return f"{thresholds} (and others by task)" if varies else thresholds
 
 
-def _says(replay: Replay) -> str:
-    """The summary: cost and quality against the top model, the cheapest as good, and the nearest in quality."""
+def _summary(replay: Replay) -> str:
+    """Cost and quality against the top model, the cheapest as good, and the nearest in quality."""
     figures = replay.figures
     top = list(figures.shipped)[-1]
-    rivals = dict.fromkeys(rung for rung in (top, figures.rival, figures.nearest) if rung in figures.singles)
-    told = [_against(replay, rung) for rung in rivals if rung is not None]
+    rivals = dict.fromkeys(rung for rung in (top, figures.cheapest_as_good, figures.nearest) if rung in figures.singles)
+    sentences = [_against(replay, rung) for rung in rivals if rung is not None]
     beaten = [rung for rung in figures.singles if _is_beaten(figures, figures.singles[rung])]
     if beaten:
-        told.append(f"{' and '.join(beaten)} alone is no worse and no dearer: do not cascade here.")
+        sentences.append(f"{' and '.join(beaten)} alone is no worse and no dearer: do not cascade here.")
     share = figures.false_confident_rate
-    return " ".join([*told, f"Confidently wrong: {share:.1%} of all answers."])
+    return " ".join([*sentences, f"Confidently wrong: {share:.1%} of all answers."])
 
 
 def _is_beaten(figures: Figures, single: Single) -> bool:
@@ -213,10 +214,14 @@ def _is_beaten(figures: Figures, single: Single) -> bool:
 
 
 def _against(replay: Replay, rung: str) -> str:
-    figures, single, won = replay.figures, replay.figures.singles[rung], replay.beside[rung][1]
-    quality = f"{abs(won.value):.4f} {'lower' if won.value < 0 else 'higher'} quality" if won.value else "equal quality"
-    if won.ci95 is not None:
-        quality += f" ({won.ci95[0]:+.4f} to {won.ci95[1]:+.4f})"
+    figures, single, difference = replay.figures, replay.figures.singles[rung], replay.beside[rung][1]
+    quality = (
+        f"{abs(difference.value):.4f} {'lower' if difference.value < 0 else 'higher'} quality"
+        if difference.value
+        else "equal quality"
+    )
+    if difference.ci95 is not None:
+        quality += f" ({difference.ci95[0]:+.4f} to {difference.ci95[1]:+.4f})"
     if not single.cost:
         return f"Against {rung} alone: {quality}."
     ratio = figures.cost / single.cost - 1

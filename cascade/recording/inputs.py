@@ -22,7 +22,7 @@ from msgspec.structs import replace
 
 from cascade.core.errors import ConfigurationError, CorpusError, RequestError
 from cascade.core.triage import check_request
-from cascade.corpora.decoding import Flaw, decode_item, name_item, parse
+from cascade.corpora.decoding import LineError, decode_item, name_item, parse
 from cascade.corpora.items import Item, Manifest
 from cascade.corpora.reading import MAX_LINE_BYTES, read_corpus
 from cascade.importing.csv_map import read_items
@@ -127,8 +127,8 @@ def _mapped(rows: Iterator[tuple[str, dict[str, Any]]], maps: tuple[tuple[str, s
 def _row_item(row: Row) -> Item:
     try:
         item = decode_item(to_json({**row.fields, "id": row.id, "replies": {}}), frozenset())
-    except Flaw as flaw:
-        raise _error(flaw, row.where, row.id) from None
+    except LineError as error:
+        raise _error(error, row.where, row.id) from None
     return replace(item, line=int("".join(filter(str.isdecimal, row.where.rpartition(":")[2])) or 0))
 
 
@@ -149,13 +149,13 @@ def _array(source: str, maps: tuple[tuple[str, str], ...]) -> Inputs:
 def _object(line: bytes, where: str) -> dict[str, Any]:
     try:
         return parse(line)
-    except Flaw as flaw:
-        raise _error(flaw, where) from None
+    except LineError as error:
+        raise _error(error, where) from None
 
 
-def _error(flaw: Flaw, where: str, item: str = "") -> CorpusError:
-    hint = "" if "--skip-bad" in flaw.hint else flaw.hint  # `record` has no such option
-    return CorpusError(flaw.problem, where=where, item=item, hint=hint or _ITEM_HINT)
+def _error(error: LineError, where: str, item: str = "") -> CorpusError:
+    hint = "" if "--skip-bad" in error.hint else error.hint  # `record` has no such option
+    return CorpusError(error.problem, where=where, item=item, hint=hint or _ITEM_HINT)
 
 
 def _refuse_maps(maps: tuple[tuple[str, str], ...], why: str) -> None:
@@ -187,7 +187,7 @@ def _lines(path: Path, limit: int) -> Generator[tuple[int, bytes]]:
 def _is_manifest(line: bytes) -> bool:
     try:
         raw = parse(line)
-    except Flaw:
+    except LineError:
         return False
     return "corpus" in raw and "input" not in raw
 
@@ -199,8 +199,8 @@ def _json_item(line: bytes, number: int, source: str) -> Item:
         name = name_item(line)
         known = {key: value for key, value in raw.items() if key not in _DROPPED_KEYS}
         return replace(decode_item(to_json({**known, "replies": {}}), frozenset()), line=number)
-    except Flaw as flaw:
-        raise _error(flaw, where, name) from None
+    except LineError as error:
+        raise _error(error, where, name) from None
 
 
 def _without_dropped(extra: dict[str, Any]) -> dict[str, Any] | None:

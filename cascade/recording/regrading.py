@@ -77,7 +77,7 @@ def entries_from_corpus(kept: Corpus) -> Iterator[dict[str, Any]]:
         for rung, reply in item.replies.items():
             yield _entry(item.id, rung, reply, reply.extra or {})
         for name, key in ((BASELINE, "baseline"), (BASELINE_AGAIN, BASELINE_AGAIN_KEY)):
-            if (extra_reply := item.apart(key)) is not None:
+            if (extra_reply := item.separate_reply(key)) is not None:
                 yield _entry(item.id, name, extra_reply, (item.extra or {})[key])
 
 

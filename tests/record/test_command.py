@@ -93,7 +93,7 @@ def test_missing_items_are_exit_4_with_their_reason(corpus: Corpus, emulate: Emu
         (("--grader", "exactly"), "none called 'exactly' (did you mean 'exact'? there are"),
         (("--map", "input=question"), "a corpus has the fields already"),
         (("--map", "question"), "--map question: is not NAME=VALUE"),
-        (("--out", "c.txt"), "c.txt: a corpus is not written under such a name"),
+        (("--out", "c.txt"), "c.txt: not a corpus's file name"),
         (("--rungs", "fable"), "no rung 'fable'"),
         (("--rungs", "sonet"), "did you mean 'sonnet'? it has haiku, sonnet, opus"),
         (("--policy", "nowhere.yaml"), "nowhere.yaml"),

@@ -11,7 +11,7 @@ from cascade.calibration.objectives import Budget, Objective, parse_quality
 from cascade.calibration.proof.pareto_testing import Target
 from cascade.calibration.report import write_report
 from cascade.calibration.report.build import report_of
-from cascade.calibration.run import Calibration, Wish, calibrate, calibrate_counts, hold
+from cascade.calibration.run import Calibration, CalibrationOptions, calibrate, calibrate_counts, recheck
 from cascade.cli.calibrate.disagreement import agreement_of, print_agreement
 from cascade.cli.calibrate.output import (
     advice_told,
@@ -103,7 +103,7 @@ def run_calibrate(asked: CalibrateOptions, *, as_json: bool) -> None:
     paths = list(asked.corpora) if asked.counts else [find_corpus(path) for path in asked.corpora]
     agreement = None if asked.counts else agreement_of(paths, objective, skip_bad=asked.skip_bad)
     split = Split(asked.tune, asked.split_seed)
-    wish = Wish(objective, policy, split, asked.per_task, asked.scorer, asked.skip_bad)
+    wish = CalibrationOptions(objective, policy, split, asked.per_task, asked.scorer, asked.skip_bad)
     result = calibrate_counts(paths, wish) if asked.counts else calibrate(paths, wish)
     certificate = result.certificate()
     storms = storms_of(paths, result, certificate)
@@ -147,7 +147,7 @@ def _policy_of(asked: CalibrateOptions) -> Policy | None:
 
 def _report(path: Path, result: Calibration, storms: dict[str, Any] | None) -> None:
     advice = "The frontier of the whole corpus: nothing chosen, nothing certified."
-    if result.wish.objective is not None:
+    if result.options.objective is not None:
         advice = advice_told(result)
     write_report(path, report_of(result, f"{advice[:1].upper()}{advice[1:]}", storms or {}, notes_of(result)))
     stderr.print(f"report: {path}", style="dim")
@@ -161,7 +161,7 @@ def run_against(asked: CalibrateOptions, *, as_json: bool) -> None:
         raise ConfigurationError("--against tests one policy's certificate: it takes corpora and no other option")
     policy = load_policy(asked.against or "")
     started = time.monotonic()
-    manifest, found = hold([find_corpus(path) for path in asked.corpora], policy, skip_bad=asked.skip_bad)
+    manifest, found = recheck([find_corpus(path) for path in asked.corpora], policy, skip_bad=asked.skip_bad)
     tested, words = found.tested, {"holds": "holds", "no_longer": "no longer holds", "too_few": "too few to say"}
     claim = f"{found.target.loss} <= {found.target.alpha:g} at {1 - found.target.delta:g}"
     seen = f"{tested.rate:.4g} on {tested.n:,} {tested.units}, {found.lower_bound:.4g} to {tested.upper_bound:.4g}"

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from cascade.calibration.proof.pareto_testing import Certified, Target
-from cascade.calibration.run import Calibration, Wish, calibrate
+from cascade.calibration.run import Calibration, CalibrationOptions, calibrate
 from cascade.cli.calibrate.output import certificate_told, refusal_told, thresholds_told
 from cascade.cli.demo.stage import HEADS, Run, against, more, row_of, single_row
 from cascade.cli.emulate import synthetic_corpus
@@ -37,12 +37,12 @@ class Found:
     @property
     def items(self) -> int:
         """How many tuned and certified."""
-        return len(self.result.tune) + len(self.result.held)
+        return len(self.result.tune) + len(self.result.held_out)
 
 
 def calibrated(policy: Policy) -> Found:
     """Calibrate `policy` on the history that ships. Raises RequirementNotMet where nothing can be certified."""
-    result = calibrate([synthetic_corpus(_OTHERS)], Wish(TARGET, policy))
+    result = calibrate([synthetic_corpus(_OTHERS)], CalibrationOptions(TARGET, policy))
     certificate = result.certificate()
     if certificate is None or not isinstance(result.choice.proof, Certified):
         raise RequirementNotMet(refusal_told(result, TARGET))
@@ -63,7 +63,9 @@ def print_scene(found: Found, guess: Run, run: Run) -> None:
     for said, count in Counter(answer.certificate for answer in run.answers).items():
         stdout.print(f"{count} of {len(run.answers)} answers carry: {said}")
     stdout.print(_against_guess(guess.figures, run.figures))
-    rivals = dict.fromkeys(rung for rung in (run.policy.ladder[-1].rung, run.figures.rival) if rung is not None)
+    rivals = dict.fromkeys(
+        rung for rung in (run.policy.ladder[-1].rung, run.figures.cheapest_as_good) if rung is not None
+    )
     stdout.print(" ".join(against(run.figures, rung) for rung in rivals))
     more("the same from files", f"cascade calibrate {_OTHERS} --policy support --max-risk {TARGET.alpha:g}")
 

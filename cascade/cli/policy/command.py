@@ -197,17 +197,17 @@ def run_explain(asked: Question, *, as_json: bool) -> None:
 
 
 def _show_storms(storms: dict[str, Any]) -> None:
-    from cascade.cli.replay import storms_told  # noqa: PLC0415 - only who gives a corpus needs it
+    from cascade.cli.replay import describe_storms  # noqa: PLC0415 - only who gives a corpus needs it
 
     kind = "synthetic" if storms["synthetic"] else "recorded"
-    stdout.print(f"on {storms['corpus']} ({storms['items']:,} {kind} items): {storms_told(storms)}")
+    stdout.print(f"on {storms['corpus']} ({storms['items']:,} {kind} items): {describe_storms(storms)}")
 
 
 def _storms_on(corpus: str, policy: Policy) -> dict[str, Any]:
     """What the storm guard does on a replayed corpus, as `replay` tells it, and which corpus that is."""
-    from cascade.replay.run import Wish, replay_corpus  # noqa: PLC0415 - only who gives a corpus needs it
+    from cascade.replay.run import ReplayOptions, replay_corpus  # noqa: PLC0415 - only who gives a corpus needs it
 
-    replay = replay_corpus(find_corpus(corpus), Wish(policy))
+    replay = replay_corpus(find_corpus(corpus), ReplayOptions(policy))
     told = {"corpus": replay.manifest.name, "synthetic": replay.manifest.synthetic, "items": replay.figures.items}
     return {**told, **replay.storms}
 

@@ -23,7 +23,7 @@ from cascade.savings import (
     UsageExport,
     advise,
     make_bill,
-    observe,
+    mix_of_corpus,
     project,
     read_map,
     read_mix,
@@ -87,7 +87,7 @@ def _mix(sought: Sought, policy: Policy) -> Mix | None:
     if sought.corpus is None:
         return None
     with open_corpus(find_corpus(sought.corpus)) as reader:
-        return observe(reader, policy)
+        return mix_of_corpus(reader, policy)
 
 
 def _period(sought: Sought, export: UsageExport) -> Period:
