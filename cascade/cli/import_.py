@@ -102,7 +102,7 @@ def _notices(imported: Imported, *, ordered: bool) -> Iterator[str]:
     if imported.left_out:
         yield f"left out: {_items(imported.left_out)}, for want of a rung's reply (--keep-incomplete keeps what there is)"
     if imported.unusable:
-        yield f"left out: {_items(imported.unusable)} that cannot be asked or stored, the first: {imported.why}"
+        yield f"left out: {_items(imported.unusable)} that cannot be asked or stored, the first: {imported.first_problem}"
     if imported.differing:
         yield f"{_items(imported.differing)} asked in other words in another source; the first one's are kept"
     if imported.nulled:

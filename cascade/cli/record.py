@@ -22,9 +22,9 @@ from cascade.policy.loading import load_policy
 from cascade.recording.from_ledger import read_observations
 from cascade.recording.inputs import Inputs, read_inputs
 from cascade.recording.journal import journal_path
-from cascade.recording.progress import Report, Settings, Standing, StopKind
+from cascade.recording.opening import is_complete
+from cascade.recording.progress import RecordingProgress, Report, Settings, StopKind
 from cascade.recording.recorder import Recorder
-from cascade.recording.regrading import is_settled
 
 __all__ = ["RecordOptions", "run_record"]
 
@@ -68,7 +68,7 @@ def run_record(wish: RecordOptions, *, as_json: bool) -> int:
         name=wish.name,
         baseline_twice=wish.baseline_twice,
     )
-    if is_settled(settings, inputs):
+    if is_complete(settings, inputs):
         count = len(inputs.items)
         if as_json:
             print_json({"corpus": str(settings.target), "items": count, "complete": count, "final": True, "calls": 0})
@@ -118,10 +118,10 @@ async def _recorded(settings: Settings, inputs: Inputs, known: tuple[dict[str, A
     )  # fmt: skip
     task = bar.add_task("record", total=len(inputs.items), money="0")
 
-    def told(standing: Standing) -> None:
-        bar.update(task, completed=standing.complete, money=usd(standing.spent))
+    def on_progress(progress: RecordingProgress) -> None:
+        bar.update(task, completed=progress.complete, money=usd(progress.spent))
 
-    recorder = Recorder(settings, inputs, told=told, known=known)
+    recorder = Recorder.open(settings, inputs, on_progress=on_progress, known=known)
     if recorder.grader is None:
         stderr.print(
             "cascade: no grader, so scores will be null: the same command with --grader grades later, without a further call"
@@ -169,7 +169,7 @@ def _fields(report: Report, target: Path) -> dict[str, Any]:
         "items": report.items,
         "complete": report.complete,
         "final": report.is_final,
-        "graded_anew": report.anew,
+        "graded_anew": report.regraded,
         "calls": report.calls,
         "replies_reused": report.reused,
         "spent_usd": report.spent / 1e9,
@@ -205,7 +205,7 @@ def _fields(report: Report, target: Path) -> dict[str, Any]:
 def _print(report: Report, settings: Settings) -> None:
     stdout.print(
         f"{_standing(report, settings.target)}; {report.calls} calls in this run,"
-        f" {report.reused} replies taken from {'the corpus' if report.anew else 'the journal'};"
+        f" {report.reused} replies taken from {'the corpus' if report.regraded else 'the journal'};"
         f" {usd(report.spent)} USD in all{'; not graded' if report.grader is None and report.complete else ''}"
     )
     if report.unanswered:
@@ -251,7 +251,7 @@ def _print(report: Report, settings: Settings) -> None:
 
 
 def _standing(report: Report, target: Path) -> str:
-    if report.anew and report.grader:
+    if report.regraded and report.grader:
         told = f"{report.complete} of {report.items} items of {target!s} graded anew with {report.grader}"
         return told if report.complete == report.items else f"{told}, the file is as it was"
     if not report.complete:

@@ -1,10 +1,10 @@
-"""A loopback server that speaks the Messages API and answers from a corpus: for tests, demos and replays over HTTP.
+"""A loopback server with the Messages API that answers from a corpus: for tests, demos and replays over HTTP.
 
     with Emulator("corpus.jsonl.gz", faults="overloaded=0.1") as emulator:
         client = anthropic.Anthropic(base_url=emulator.base_url, api_key="test")
 
-It refuses what the real API refuses, bills what was recorded, and fails as it is told to. Read in this order: `server`
-(the sockets), `api` (what is refused), `answers` (what is answered), `messages` (in which form), `faults`.
+It refuses what the real API refuses, bills the recorded usage, and injects faults. Read in this order: `server` (the
+listener), `connections` (HTTP), `api` (validation), `answers` (recorded replies), `messages` (their form), `faults`.
 """
 
 from __future__ import annotations
@@ -19,7 +19,7 @@ __all__ = ["Emulator", "Fault", "parse_faults"]
 
 
 def __getattr__(name: str) -> object:
-    # Lazily, for pytest loads the plugin beside this in every run of every project that has cascade installed.
+    # Lazily, because pytest imports this package in every project that has cascade installed.
     if name == "Emulator":
         from cascade.emulator.server import Emulator  # noqa: PLC0415
 

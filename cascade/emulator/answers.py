@@ -1,4 +1,4 @@
-"""Find what a model was recorded to answer: by its name, and by the exact text of the last user turn."""
+"""Find a model's recorded reply by its name and the exact text of the last user turn."""
 
 from __future__ import annotations
 
@@ -20,19 +20,20 @@ if TYPE_CHECKING:
 __all__ = ["Answers", "Source"]
 
 Source = Corpus | str | os.PathLike[str]
-"""A corpus, or the path of one."""
+"""A corpus or its path."""
 
 
 class Answers:
-    """The recorded replies of one or more corpora, by model and text. Not thread-safe: the server's loop asks it.
+    """The recorded replies of one or more corpora, by model and text. Not thread-safe: only the server's loop uses it.
 
-    `canned`: what is not recorded, whatever text and model, gets an answer that says what it is, in place of a 404. Repeats of one input are answered in corpus order, over and over, counted for each model by itself.
+    Several replies of a model to one text are returned in corpus order, over and over. `canned`: a request without a
+    recorded reply, of any model, gets an answer that says so instead of a 404.
     """
 
     def __init__(self, sources: Source | Iterable[Source], *, canned: bool = False) -> None:
         self._canned = canned
         self._replies: dict[tuple[str, str], list[RecordedReply]] = {}
-        self._taken: Counter[tuple[str, str]] = Counter()
+        self._served: Counter[tuple[str, str]] = Counter()
         self._items = 0
         models: dict[str, None] = {}
         for source in _listed(sources):
@@ -49,27 +50,27 @@ class Answers:
         self.models = tuple(models)
 
     def check_model(self, model: str) -> None:
-        """Raise the API's 404 for a model that no corpus has."""
+        """Raise the API's 404 for a model that is in no corpus."""
         if model not in self.models and not self._canned:
             has = f"the corpus has {', '.join(self.models)}; {_HINT}"
             raise ApiError(404, "not_found_error", f"model: {model[:80]} ({has})")
 
-    def find(self, asked: ApiRequest, *, take: bool = True) -> RecordedReply:
-        """The next recorded reply; with `take` false the same again next time. Raises a 404 that says what was sought."""
-        model, text = key = asked.model, asked.text
+    def find(self, request: ApiRequest, *, advance: bool = True) -> RecordedReply:
+        """The next recorded reply; without `advance` the following request gets the same. Raises a 404 if there is none."""
+        model, text = key = request.model, request.text
         if replies := self._replies.get(key):
-            reply = replies[self._taken[key] % len(replies)]
+            reply = replies[self._served[key] % len(replies)]
             if reply.has_answer:
-                self._taken[key] += take
+                self._served[key] += advance
                 return reply
-            problem = "the text of this reply was not recorded"
+            problem = "the text of the reply was not recorded"
         else:
             problem = "no reply was recorded"
         if self._canned:
-            return _canned(asked)
+            return _canned(request)
         sought = f"model {model!r}, last user turn {text[:80]!r}{'…' if len(text) > 80 else ''}"
-        held = f"{self._items} items of {len(self.models)} models"
-        raise ApiError(404, "not_found_error", f"emulator: {problem} for {sought} (looked through {held}; {_HINT})")
+        searched = f"{self._items} items of {len(self.models)} models"
+        raise ApiError(404, "not_found_error", f"emulator: {problem} for {sought} (searched {searched}; {_HINT})")
 
     def _index(self, manifest: Manifest, items: Iterable[Item]) -> None:
         names = {entry.rung: entry.name for entry in manifest.ladder}
@@ -80,13 +81,13 @@ class Answers:
                 self._replies.setdefault((names[rung], text), []).append(reply)
 
 
-_HINT = "`cascade emulate --any` gives a canned answer to what it does not know"
-_CONFIDENCE = 0.9  # ships at the thresholds of the policies that ship
+_HINT = "`cascade emulate --any` gives a canned answer to unknown requests"
+_CONFIDENCE = 0.9  # above the thresholds of the shipped policies
 
 
-def _canned(asked: ApiRequest) -> RecordedReply:
-    text = f"[canned answer] The emulator has no recorded reply of {asked.model} to this text."
-    return RecordedReply(_CONFIDENCE, text if asked.schema is None else example_of(asked.schema, text))
+def _canned(request: ApiRequest) -> RecordedReply:
+    text = f"[canned answer] The emulator has no recorded reply of {request.model} to this text."
+    return RecordedReply(_CONFIDENCE, text if request.schema is None else example_of(request.schema, text))
 
 
 def _listed(sources: Source | Iterable[Source]) -> Iterable[Source]:

@@ -1,6 +1,6 @@
-"""What the Messages API refuses, and what a request that it takes asks for. Pure: JSON in, an `ApiRequest` or `ApiError` out.
+"""Validate requests as the Messages API does. Pure: JSON in, an `ApiRequest` or `ApiError` out.
 
-The rules of a model come from `core.models`; of a model that is not in that table nothing is assumed.
+A model's rules come from `core.models`. Of a model that is not in that table nothing is assumed.
 """
 
 from __future__ import annotations
@@ -86,7 +86,7 @@ def check_headers(headers: Mapping[str, str]) -> None:
 
 
 def read_request(body: object, *, beta: bool) -> ApiRequest:
-    """Check the body of POST /v1/messages as the API does. `beta`: the beta's fields are taken as well."""
+    """Check the body of POST /v1/messages as the API does. `beta`: accept the beta fields too."""
     fields = _object(body, "body")
     _check_fields(fields, _CREATED | _BETA if beta else _CREATED, "")
     model = _check_shared(fields)
@@ -100,7 +100,7 @@ def read_request(body: object, *, beta: bool) -> ApiRequest:
 
 
 def read_count(body: object, *, beta: bool) -> int:
-    """Check the body of POST /v1/messages/count_tokens; its tokens, estimated at four characters each."""
+    """Check the body of POST /v1/messages/count_tokens and estimate its tokens, at four characters each."""
     fields = _object(body, "body")
     _check_fields(fields, _COUNTED | _BETA if beta else _COUNTED, "")
     _check_shared(fields)
@@ -278,7 +278,7 @@ def _estimate(fields: dict[str, Any]) -> int:
 
 
 def _walk(value: object) -> Iterator[object]:
-    # Every value inside `value`, itself first.
+    # `value` and every value nested in it.
     left = [value]
     while left:
         part = left.pop()

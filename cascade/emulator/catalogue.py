@@ -1,4 +1,4 @@
-"""GET /v1/models: the corpus's models, with the capabilities that `core.models` knows of."""
+"""GET /v1/models: the models of the corpora, with their capabilities in `core.models`."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ _MAX_PAGE = 1000
 
 
 def list_models(models: Sequence[str], query: Mapping[str, list[str]]) -> dict[str, Any]:
-    """A page of models: `limit`, `after_id`, `before_id` and `lifecycle` as the API takes them."""
+    """A page of models. `query`: `limit`, `after_id`, `before_id` and `lifecycle`, as in the API."""
     try:
         limit = int(query.get("limit", ["20"])[0])
     except ValueError:
@@ -37,13 +37,13 @@ def list_models(models: Sequence[str], query: Mapping[str, list[str]]) -> dict[s
 
 
 def describe_model(name: str) -> dict[str, Any]:
-    """One model; what is not known of it is null."""
+    """One model; unknown properties are null."""
     model, rules = identify(name), rules_of(name)
     return {
         "type": "model",
         "id": name,
         "display_name": name,
-        "created_at": "1970-01-01T00:00:00Z",  # the API's own way to say "not known"
+        "created_at": "1970-01-01T00:00:00Z",  # how the API says "unknown"
         "lifecycle": "active",
         "deprecated_at": None,
         "retires_at": None,

@@ -1,4 +1,4 @@
-"""One connection: requests in, replies out, one after the other (so pipelining does no harm), faults between them."""
+"""One connection: requests are answered one after the other (also pipelined ones), with faults injected."""
 
 from __future__ import annotations
 
@@ -20,10 +20,10 @@ from cascade.emulator.api import check_headers, read_count, read_request
 from cascade.emulator.catalogue import describe_model, list_models
 from cascade.emulator.faults import BREAKS_OFF, Fault
 from cascade.emulator.messages import (
-    compose,
     encode,
     error_event,
     error_json,
+    make_reply,
     message_json,
     stream_events,
 )
@@ -40,7 +40,7 @@ if TYPE_CHECKING:
     from cascade.core.messages import Usage
     from cascade.emulator.answers import Answers
     from cascade.emulator.faults import FaultKind
-    from cascade.emulator.messages import Composed
+    from cascade.emulator.messages import EmulatedReply
     from cascade.emulator.requests import ApiRequest
 
 __all__ = ["Connection", "Host", "SeenRequest"]
@@ -76,7 +76,7 @@ _ERRORS: Final[dict[FaultKind, tuple[int, str, str]]] = {
 
 @dataclass(frozen=True, slots=True)
 class SeenRequest:
-    """A request as it came in, credentials left out. `body` is its JSON, None where it had none that could be read."""
+    """A received request without credentials. `body`: its JSON; None if there was none or it was invalid."""
 
     method: str
     path: str
@@ -84,31 +84,31 @@ class SeenRequest:
     body: Any
 
 
-class _Gone(Exception):
-    """The client has closed the connection, or it is to be closed on the client."""
+class _Closed(Exception):
+    """The connection is closed: by the client, or by a fault."""
 
 
 class Host(Protocol):
-    """What a connection needs of the server that accepted it."""
+    """What a connection needs from its server."""
 
     answers: Answers
     seed: int
     token_latency_s: float
 
     def note(self, request: SeenRequest) -> None:
-        """A request came in."""
+        """Record a received request."""
         ...
 
     def bill(self, model: str, usage: Usage, *, whole: bool) -> None:
-        """A reply is being sent."""
+        """Bill a reply. `whole` is false if it broke off."""
         ...
 
     def next_id(self) -> int:
-        """A number that no request had before."""
+        """A number that is unique to a request."""
         ...
 
     def choose_fault(self, model: str) -> Fault | None:
-        """What goes wrong with the next request to `model`."""
+        """The fault of the next request to `model`, if any."""
         ...
 
 
@@ -119,16 +119,16 @@ class Connection:
         self._emulator, self._reader, self._writer = emulator, reader, writer
         self._http = h11.Connection(h11.SERVER)
         self._request_id = ""
-        self._pace: float | None = None  # seconds between two pieces, while a reply trickles
-        # asyncio sets this only where the listener names its protocol; without it each reply waits 40 ms for an ACK.
+        self._pace: float | None = None  # seconds between two pieces of a trickling reply
+        # asyncio sets this only if the listener names its protocol. Without it each reply waits 40 ms for an ACK.
         writer.get_extra_info("socket").setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
 
     async def run(self) -> None:
-        """Serve until the client goes."""
+        """Serve until the connection is closed."""
         try:
             while await self._serve_one():
                 self._http.start_next_cycle()
-        except (_Gone, ConnectionError):
+        except (_Closed, ConnectionError):
             pass
         except asyncio.CancelledError:
             self._writer.transport.abort()
@@ -142,7 +142,7 @@ class Connection:
                 self._writer.transport.abort()
 
     async def _serve_one(self) -> bool:
-        """Answer one request; whether the connection can take another."""
+        """Answer one request. True if the connection can take another."""
         self._request_id, self._pace = f"req_{self._emulator.next_id():024x}", None
         try:
             request, body = await self._receive()
@@ -165,7 +165,7 @@ class Connection:
                     request = event
                 case h11.Data():
                     size += len(event.data)
-                    if size <= _MAX_BODY:  # the rest is read to its end, or the client would not see the answer
+                    if size <= _MAX_BODY:  # the rest is read and dropped, or the client would not read the answer
                         pieces.append(bytes(event.data))
                 case h11.EndOfMessage() if request is not None:
                     if size > _MAX_BODY:
@@ -178,7 +178,7 @@ class Connection:
                         await self._send(h11.InformationalResponse(status_code=100, headers=[]))
                     self._http.receive_data(await self._reader.read(_READ))
                 case _:
-                    raise _Gone
+                    raise _Closed
 
     async def _answer(self, request: h11.Request, body: bytes) -> None:
         method, target = request.method.decode(), request.target.decode("latin-1")
@@ -208,28 +208,28 @@ class Connection:
             else:
                 await self._send_json(200, {"input_tokens": read_count(parsed, beta=beta)})
 
-    async def _create(self, asked: ApiRequest) -> None:
+    async def _create(self, request: ApiRequest) -> None:
         emulator = self._emulator
-        emulator.answers.check_model(asked.model)
-        fault = emulator.choose_fault(asked.model)
+        emulator.answers.check_model(request.model)
+        fault = emulator.choose_fault(request.model)
         if fault is not None:
-            await self._strike(fault, asked)
+            await self._inject(fault, request)
         kind = fault.kind if fault else None
-        recorded = emulator.answers.find(asked, take=kind not in BREAKS_OFF)
-        reply = compose(asked, recorded, kind, emulator.seed)
-        if asked.stream:
-            await self._stream(asked, reply, kind)
+        recorded = emulator.answers.find(request, advance=kind not in BREAKS_OFF)
+        reply = make_reply(request, recorded, kind, emulator.seed)
+        if request.stream:
+            await self._stream(request, reply, kind)
             return
         await self._pause(reply.usage.output_tokens * emulator.token_latency_s)
-        body = encode(message_json(asked, reply, self._message_id))
+        body = encode(message_json(request, reply, self._message_id))
         if kind == "cut":
             await self._send(self._head(200, length=len(body)), h11.Data(data=body[: len(body) // 2]))
-            raise _Gone
-        emulator.bill(asked.model, reply.usage, whole=True)
+            raise _Closed
+        emulator.bill(request.model, reply.usage, whole=True)
         await self._send_body(200, body)
 
-    async def _stream(self, asked: ApiRequest, reply: Composed, kind: FaultKind | None) -> None:
-        events = list(stream_events(asked, reply, self._message_id))
+    async def _stream(self, request: ApiRequest, reply: EmulatedReply, kind: FaultKind | None) -> None:
+        events = list(stream_events(request, reply, self._message_id))
         if kind in BREAKS_OFF:
             events = events[: len(events) // 2]
         whole = False
@@ -238,10 +238,10 @@ class Connection:
             await self._send_events(events)
             whole = kind not in BREAKS_OFF
         finally:
-            told = reply.usage if whole else replace(reply.usage, output_tokens=min(1, reply.usage.output_tokens))
-            self._emulator.bill(asked.model, told, whole=whole)
+            usage = reply.usage if whole else replace(reply.usage, output_tokens=min(1, reply.usage.output_tokens))
+            self._emulator.bill(request.model, usage, whole=whole)
         if kind == "cut":
-            raise _Gone
+            raise _Closed
         if kind in BREAKS_OFF:
             await self._send(h11.Data(data=error_event(_error(Fault(kind)), self._request_id)))
         await self._send(h11.EndOfMessage())
@@ -254,30 +254,30 @@ class Connection:
         clock = asyncio.get_running_loop().time
         due = clock()
         for event, tokens in events:
-            due += tokens * latency  # on a schedule, so that many short waits do not add up their errors
+            due += tokens * latency  # on a schedule, so that the errors of many short waits do not add up
             await self._pause(due - clock())
             await self._send(h11.Data(data=event))
 
-    async def _strike(self, fault: Fault, asked: ApiRequest) -> None:
-        """Do what `fault` does before there is a reply; return where it lets one come."""
+    async def _inject(self, fault: Fault, request: ApiRequest) -> None:
+        """Do what `fault` does before the reply. Returns if there is to be a reply, else raises."""
         if fault.kind == "trickle":
             self._pace = _TRICKLE_S if fault.delay_s is None else fault.delay_s
             return
         if fault.kind == "timeout":
             await self._pause(_TIMEOUT_S if fault.delay_s is None else fault.delay_s)
-            raise _Gone
+            raise _Closed
         await self._pause(fault.delay_s or 0.0)
         if fault.kind == "reset":
-            # Closing with a linger of zero seconds is what makes the kernel send RST instead of FIN.
+            # Closing with a linger of zero seconds makes the kernel send RST instead of FIN.
             linger = struct.pack("ii", 1, 0)
             self._writer.get_extra_info("socket").setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, linger)
             self._writer.transport.abort()
-            raise _Gone
-        if fault.kind in _ERRORS and not (fault.kind in BREAKS_OFF and asked.stream):
+            raise _Closed
+        if fault.kind in _ERRORS and not (fault.kind in BREAKS_OFF and request.stream):
             raise _error(fault)
 
     async def _pause(self, seconds: float) -> None:
-        """Wait, unless the client goes: a reply that nobody waits for is neither sent nor billed."""
+        """Wait, and end if the client disconnects: its reply is then neither sent nor billed."""
         loop = asyncio.get_running_loop()
         end = loop.time() + seconds
         while (left := end - loop.time()) > 0:
@@ -287,8 +287,8 @@ class Connection:
             except TimeoutError:
                 return
             if not data:
-                raise _Gone
-            self._http.receive_data(data)  # a pipelined request: it waits its turn
+                raise _Closed
+            self._http.receive_data(data)  # a pipelined request, answered later
 
     @property
     def _message_id(self) -> str:
@@ -304,7 +304,7 @@ class Connection:
         await self._send(self._head(status, length=len(body), error=error), h11.Data(data=body), h11.EndOfMessage())
 
     def _head(self, status: int, *, length: int | None = None, error: ApiError | None = None) -> h11.Response:
-        """The status line and headers; without a length it is a stream's."""
+        """The status line and headers; without `length` those of a stream."""
         stream, now = length is None, int(time.time())
         headers = [
             ("content-type", "text/event-stream; charset=utf-8" if stream else "application/json"),
@@ -324,7 +324,7 @@ class Connection:
             self._writer.write(b"".join(data for _, data in pieces))
             await self._writer.drain()
             return
-        for event, data in pieces:  # the headers go whole: it is bodies that trickle
+        for event, data in pieces:  # only bodies trickle
             step = len(data) if isinstance(event, h11.Response) else _TRICKLE_BYTES
             for at in range(0, len(data), step or 1):
                 await self._pause(self._pace)

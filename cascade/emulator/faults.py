@@ -1,8 +1,8 @@
-"""What goes wrong, and when: a list of faults, and a seeded choice among them that every run makes alike.
+"""Faults to inject, and a seeded choice among them that is the same in every run.
 
 rate_limit=0.1,overloaded=0.05,retry_after=0.02      two kinds at these rates; the option holds for both
 reset,model=claude-haiku-5-5,after=10,times=3        each request to this model from the 11th on, three times
-server_error=0.5;trickle,delay_s=0.01                `;` parts groups: an option holds for its own group only
+server_error=0.5;trickle,delay_s=0.01                `;` separates groups: an option holds for its group only
 """
 
 from __future__ import annotations
@@ -28,8 +28,8 @@ FaultKind = Literal[
     "unavailable",  # 503
     "context_overflow_400",  # 400, the prompt is too long
     "reset",  # the connection is reset before a byte is sent
-    "timeout",  # nothing is sent until the client goes, or delay_s have passed
-    # A reply that breaks off; of a stream, what message_start told is billed:
+    "timeout",  # nothing is sent until the client disconnects, or delay_s have passed
+    # A reply that breaks off; of a stream, the usage in message_start is billed:
     "cut",  # the connection ends in the middle of the body
     "stream_overloaded",  # an overloaded event inside the stream; 529 where no stream was asked for
     "stream_unauthorized",  # the same with an authentication error; 401
@@ -41,9 +41,9 @@ FaultKind = Literal[
     "bad_confidence",  # a confidence outside 0..1
     "refusal",  # stop_reason refusal, no content
     "empty",  # no content
-    "no_usage",  # without what it was billed, as some compatible endpoints have it
+    "no_usage",  # without usage, as some compatible endpoints send it
     "unknown_stop",  # a stop_reason that no client knows
-    "thinking",  # as recorded, after a thinking block: no fault, but a surprise to who reads content[0]
+    "thinking",  # as recorded, after a thinking block: valid, but a surprise to a client that reads content[0]
 ]
 
 RetryAfterAs = Literal["seconds", "ms", "date", "rfc850", "asctime"]
@@ -51,20 +51,20 @@ RetryAfterAs = Literal["seconds", "ms", "date", "rfc850", "asctime"]
 _KINDS: frozenset[str] = frozenset(get_args(FaultKind))
 _FORMS: frozenset[str] = frozenset(get_args(RetryAfterAs))
 BREAKS_OFF: frozenset[str] = frozenset({"cut", "stream_overloaded", "stream_unauthorized"})
-"""Those that end a stream in the middle."""
+"""The faults that end a stream in the middle."""
 _BOOLEANS = {"true": True, "false": False}
 _KNOWN = f"faults: {', '.join(sorted(_KINDS))}; options: model, after, times, retry_after, retry_after_as, should_retry, delay_s"
 
 
 @dataclass(frozen=True, slots=True)
 class Fault:
-    """One thing that goes wrong.
+    """One fault and when it occurs.
 
-    `rate`: the share of requests, 0..1, it happens to. `model`: only to this one's. `after`: how many requests that it
-    might happen to pass first. `times`: how often at most. `retry_after`: seconds to ask the client to wait
-    (rate_limit: 1 if not given; other errors: no such header). `retry_after_as`: the form it is told in: seconds, ms
-    (`retry-after-ms`), or one of HTTP's dates (whole seconds, rounded up). `should_retry`: the header `x-should-retry`. `delay_s`: seconds before the answer; of a timeout, its
-    length (60); of a trickle, between two pieces (0.05).
+    `rate`: the share of requests, 0..1. `model`: only requests to this model. `after`: how many such requests pass first.
+    `times`: how often at most. `retry_after`: seconds the client is asked to wait (rate_limit: 1 by default; other errors:
+    no header). `retry_after_as`: its form: seconds, ms (`retry-after-ms`), or an HTTP date (whole seconds, rounded up).
+    `should_retry`: the header `x-should-retry`. `delay_s`: seconds before the answer; of a timeout its length (60), of a
+    trickle the time between two pieces (0.05).
     """
 
     kind: FaultKind
@@ -95,7 +95,7 @@ class Fault:
 
 
 def parse_faults(spec: str | Iterable[Fault] | None) -> tuple[Fault, ...]:
-    """The faults that a spec (this module's docstring) or a list means. Raises ConfigurationError, naming the part."""
+    """Parse a spec (see this module's docstring) or a list. Raises ConfigurationError that names the invalid part."""
     if spec is None:
         return ()
     if not isinstance(spec, str):
@@ -124,39 +124,41 @@ def _parse_group(group: str) -> Iterable[Fault]:
                     raise ConfigurationError(f"faults: no fault or option is called {name!r} ({_KNOWN})")
                 faults.append(Fault(cast("FaultKind", name), float(value or 1)))
         except ValueError:
-            raise ConfigurationError(f"faults: {part.strip()!r} is no number (as in rate_limit=0.1,times=3)") from None
+            raise ConfigurationError(
+                f"faults: {part.strip()!r} is not a number (as in rate_limit=0.1,times=3)"
+            ) from None
     if not faults:
         raise ConfigurationError(f"faults: {group.strip()!r} names no fault (there are {', '.join(sorted(_KINDS))})")
     return [replace(fault, **options) for fault in faults]  # pyright: ignore[reportArgumentType]
 
 
 class FaultPlan:
-    """Which fault, if any, strikes a request: the first listed that does. Not thread-safe: the server's loop asks it."""
+    """Chooses the fault of each request: the first listed that occurs. Not thread-safe: only the server's loop uses it."""
 
     def __init__(self, faults: tuple[Fault, ...], seed: int) -> None:
         self.faults, self.seed = faults, seed
-        self._asked: Counter[str] = Counter()
-        self._met: Counter[int] = Counter()
-        self._struck: Counter[int] = Counter()
+        self._requests: Counter[str] = Counter()
+        self._matched: Counter[int] = Counter()
+        self._injected: Counter[int] = Counter()
 
     def choose(self, model: str) -> Fault | None:
-        """The fault that strikes the next request to `model`; depends on the seed and the order of requests only."""
-        ordinal = self._asked[model]
-        self._asked[model] += 1
+        """The fault of the next request to `model`, if any. Depends only on the seed and the order of requests."""
+        ordinal = self._requests[model]
+        self._requests[model] += 1
         chosen: Fault | None = None
         for index, fault in enumerate(self.faults):
             if fault.model not in (None, model):
                 continue
-            self._met[index] += 1
-            if chosen or self._met[index] <= fault.after or self._struck[index] == fault.times:
+            self._matched[index] += 1
+            if chosen or self._matched[index] <= fault.after or self._injected[index] == fault.times:
                 continue
             if chance(self.seed, index, model, ordinal) < fault.rate:
-                self._struck[index] += 1
+                self._injected[index] += 1
                 chosen = fault
         return chosen
 
 
 def chance(*key: object) -> float:
-    """A number in [0, 1) that depends on the key only, the same on every machine and in every run."""
+    """A number in [0, 1) that depends only on the key, on every machine and in every run."""
     digest = hashlib.blake2b("\x1f".join(map(str, key)).encode(), digest_size=8).digest()
     return int.from_bytes(digest) / 2**64

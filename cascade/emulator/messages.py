@@ -16,7 +16,7 @@ if TYPE_CHECKING:
     from cascade.emulator.faults import FaultKind
     from cascade.emulator.requests import ApiError, ApiRequest
 
-__all__ = ["Composed", "compose", "encode", "error_event", "error_json", "message_json", "stream_events"]
+__all__ = ["EmulatedReply", "encode", "error_event", "error_json", "make_reply", "message_json", "stream_events"]
 
 PROSE = "I am quite sure about this one, and would rather explain it in my own words than fill in a form."
 _DELTA = 16  # characters in a delta of a stream: about four tokens
@@ -24,8 +24,8 @@ _BAD_CONFIDENCES = (1.5, -0.1, 85)
 
 
 @dataclass(frozen=True, slots=True)
-class Composed:
-    """A reply as it will be told: text blocks (none where `text` is empty), why it stopped, and what it cost."""
+class EmulatedReply:
+    """A reply to send: its text (no text block if empty), its stop reason and its usage."""
 
     text: str
     usage: Usage
@@ -35,22 +35,22 @@ class Composed:
     raw_usage: dict[str, Any] = field(default_factory=dict[str, Any])
 
 
-def compose(asked: ApiRequest, recorded: RecordedReply, fault: FaultKind | None, seed: int) -> Composed:
-    """Say what was recorded as the request asks for it: as a triage verdict, or plainly; as a fault bends it."""
+def make_reply(request: ApiRequest, recorded: RecordedReply, fault: FaultKind | None, seed: int) -> EmulatedReply:
+    """The recorded answer as the request wants it, as a triage verdict or plain text, changed by the fault if any."""
     confidence, answer = recorded.confidence, recorded.answer
     if fault == "bad_confidence":
-        confidence = _BAD_CONFIDENCES[int(chance(seed, asked.text) * len(_BAD_CONFIDENCES))]
-    if asked.triage:
+        confidence = _BAD_CONFIDENCES[int(chance(seed, request.text) * len(_BAD_CONFIDENCES))]
+    if request.triage:
         verdict = {"confidence": confidence, "answer": answer}
-        told = [key for key in asked.triage if key == "answer" or confidence is not None]
-        text = _dump({key: verdict[key] for key in told})
+        keys = [key for key in request.triage if key == "answer" or confidence is not None]
+        text = _dump({key: verdict[key] for key in keys})
     else:
         text = answer if isinstance(answer, str) else "" if answer is None else _dump(answer)
-    whole = Composed(text, _complete(asked, recorded, text), raw_usage=dict(recorded.usage or {}))
-    return replace(whole, **_bent(text).get(fault or "", {}))
+    reply = EmulatedReply(text, _full_usage(request, recorded, text), raw_usage=dict(recorded.usage or {}))
+    return replace(reply, **_fault_changes(text).get(fault or "", {}))
 
 
-def _bent(text: str) -> dict[str, dict[str, Any]]:
+def _fault_changes(text: str) -> dict[str, dict[str, Any]]:
     half = text[: len(text) // 2]
     return {
         "truncated_json": {"text": half, "stop_reason": "max_tokens"},
@@ -64,17 +64,17 @@ def _bent(text: str) -> dict[str, dict[str, Any]]:
     }
 
 
-def _complete(asked: ApiRequest, recorded: RecordedReply, text: str) -> Usage:
-    # What was not recorded is estimated at four characters a token.
-    known, said = recorded.tokens, recorded.usage or {}
+def _full_usage(request: ApiRequest, recorded: RecordedReply, text: str) -> Usage:
+    # Counts that were not recorded are estimated, at four characters per token.
+    known, usage = recorded.tokens, recorded.usage or {}
     return replace(
         known,
-        input_tokens=known.input_tokens if "input_tokens" in said else asked.estimated_tokens,
-        output_tokens=known.output_tokens if "output_tokens" in said else max(1, len(text) // 4),
+        input_tokens=known.input_tokens if "input_tokens" in usage else request.estimated_tokens,
+        output_tokens=known.output_tokens if "output_tokens" in usage else max(1, len(text) // 4),
     )
 
 
-def message_json(asked: ApiRequest, reply: Composed, message_id: str) -> dict[str, Any]:
+def message_json(request: ApiRequest, reply: EmulatedReply, message_id: str) -> dict[str, Any]:
     """The whole message, as POST /v1/messages returns it."""
     content = [{"type": "text", "text": reply.text}] if reply.text else []
     if reply.thinking:
@@ -83,7 +83,7 @@ def message_json(asked: ApiRequest, reply: Composed, message_id: str) -> dict[st
         "id": message_id,
         "type": "message",
         "role": "assistant",
-        "model": asked.model,
+        "model": request.model,
         "content": content,
         "stop_reason": reply.stop_reason,
         "stop_sequence": None,
@@ -92,10 +92,10 @@ def message_json(asked: ApiRequest, reply: Composed, message_id: str) -> dict[st
     }
 
 
-def stream_events(asked: ApiRequest, reply: Composed, message_id: str) -> Iterator[tuple[bytes, int]]:
-    """The events of a stream, each with the number of output tokens that it stands for (for latency)."""
-    whole = message_json(asked, reply, message_id)
-    # As the API does it: at first the stream tells one output token, message_delta then tells all of them.
+def stream_events(request: ApiRequest, reply: EmulatedReply, message_id: str) -> Iterator[tuple[bytes, int]]:
+    """The events of a stream, each with its number of output tokens (for the latency)."""
+    whole = message_json(request, reply, message_id)
+    # As in the API, message_start reports one output token and message_delta all of them.
     first = {**whole["usage"], "output_tokens": min(1, reply.usage.output_tokens)} if reply.has_usage else None
     empty: dict[str, Any] = {"content": [], "stop_reason": None, "stop_details": None, "usage": first}
     yield _event({"type": "message_start", "message": {**whole, **empty}}), 0
@@ -119,10 +119,10 @@ def stream_events(asked: ApiRequest, reply: Composed, message_id: str) -> Iterat
 
 def error_json(error: ApiError, request_id: str) -> dict[str, Any]:
     """An error in the API's shape."""
-    said: dict[str, Any] = {"type": error.kind, "message": error.message}
+    body: dict[str, Any] = {"type": error.kind, "message": error.message}
     if error.details:
-        said["details"] = {"error_code": error.details}
-    return {"type": "error", "error": said, "request_id": request_id}
+        body["details"] = {"error_code": error.details}
+    return {"type": "error", "error": body, "request_id": request_id}
 
 
 def error_event(error: ApiError, request_id: str) -> bytes:
@@ -147,9 +147,9 @@ def _event(data: dict[str, Any]) -> bytes:
     return b"event: %s\ndata: %s\n\n" % (data["type"].encode(), encode(data))
 
 
-def _usage_json(reply: Composed) -> dict[str, Any]:
+def _usage_json(reply: EmulatedReply) -> dict[str, Any]:
     usage = reply.usage
-    told = {
+    fields = {
         "input_tokens": usage.input_tokens,
         "cache_creation_input_tokens": usage.cache_write_5m + usage.cache_write_1h,
         "cache_read_input_tokens": usage.cache_read,
@@ -160,10 +160,10 @@ def _usage_json(reply: Composed) -> dict[str, Any]:
         "output_tokens": usage.output_tokens,
         "service_tier": "standard",
     }
-    return {**told, **{key: value for key, value in reply.raw_usage.items() if key not in told}}
+    return {**fields, **{key: value for key, value in reply.raw_usage.items() if key not in fields}}
 
 
-def _stop_details(reply: Composed) -> dict[str, Any] | None:
+def _stop_details(reply: EmulatedReply) -> dict[str, Any] | None:
     refused = reply.stop_reason == "refusal"
     return {"type": "refusal", "category": None, "explanation": None} if refused else None
 

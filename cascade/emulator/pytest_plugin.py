@@ -1,4 +1,4 @@
-"""The fixture `cascade_emulator` for users' own tests. It is loaded in every pytest run: it imports nothing heavy."""
+"""The pytest fixture `cascade_emulator`. Every pytest run loads this module, so it imports nothing heavy."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ __all__ = ["cascade_emulator"]
 def cascade_emulator() -> Iterator[Callable[..., Emulator]]:
     """A function that starts an emulator, as in `cascade_emulator("corpus.jsonl", faults="overloaded=0.1")`.
 
-    All that it started stop when the test ends.
+    The emulators stop when the test ends.
     """
     with ExitStack() as stack:
 

@@ -1,4 +1,4 @@
-"""What the emulator makes of a request: an `ApiRequest` that it answers, or an `ApiError`."""
+"""The result of validating a request: an `ApiRequest` to answer, or an `ApiError`."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ __all__ = ["ApiError", "ApiRequest"]
 
 
 class ApiError(Exception):
-    """A request that gets an error. `details` is the API's error code; `retry`: what the headers say of trying again."""
+    """An error to send. `details`: the API's error code. `retry`: the fault whose retry headers are sent."""
 
     def __init__(
         self, status: int, kind: str, message: str, *, details: str | None = None, retry: Fault | None = None
@@ -24,9 +24,9 @@ class ApiError(Exception):
 
 @dataclass(frozen=True, slots=True)
 class ApiRequest:
-    """A request that was taken. `text`: of its last user turn. `triage`: the keys of the verdict it wants, in order.
+    """A valid request. `text`: its last user turn. `triage`: the keys of the verdict it asks for, in order.
 
-    `schema`: of the answer itself, without the verdict around it; None where that is plain text.
+    `schema`: of the answer, without the verdict around it; None if the answer is plain text.
     """
 
     model: str

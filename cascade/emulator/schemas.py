@@ -1,4 +1,4 @@
-"""What the API refuses of a JSON schema (`output_config.format`): the bounds and forms that it cannot enforce."""
+"""Refuse JSON schemas (`output_config.format`) that the API refuses: bounds and forms that it cannot enforce."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ _BOUNDS = frozenset(
 _Part = TypeVar("_Part", dict[str, Any], list[Any])
 _MAX_OPTIONAL = 24
 _MAX_UNIONS = 16
-_MAX_PARTS = 10_000  # ours, not the API's: references that fan out would otherwise be followed for ever
+_MAX_PARTS = 10_000  # ours, not the API's: bounds the time that nested references take
 
 
 def check_schema(schema: dict[str, Any]) -> None:
@@ -47,7 +47,7 @@ def check_schema(schema: dict[str, Any]) -> None:
 
 
 def example_of(schema: dict[str, Any], text: str) -> Any:
-    """A value that a schema allows, as `check_schema` takes it; its strings are `text`."""
+    """A value that is valid under a schema that `check_schema` accepts; its strings are `text`."""
     return _example(schema, _part(schema, "$defs", dict), text)
 
 

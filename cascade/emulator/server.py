@@ -1,6 +1,6 @@
-"""The sockets: an event loop in a thread of its own, one task for each connection, h11 for the protocol.
+"""The server: an event loop in its own thread, one task per connection, h11 for the protocol.
 
-Sockets are held directly, not through a web framework, because faults need them: to reset, to trickle, to cut off.
+It uses sockets directly, not a web framework, because faults need them: to reset, trickle or cut off a connection.
 """
 
 from __future__ import annotations
@@ -36,7 +36,7 @@ _STOP_S = 10.0
 
 @dataclass(frozen=True, slots=True)
 class Tally:
-    """What was billed: whole replies, replies that broke off, and the tokens of both."""
+    """Billed replies: whole ones, ones that broke off, and the tokens of both."""
 
     replies: int = 0
     broken_off: int = 0
@@ -45,16 +45,17 @@ class Tally:
 
 @dataclass(frozen=True, slots=True)
 class Billed(Tally):
-    """What was billed altogether, and by model."""
+    """Billed replies in all, and by model."""
 
     models: Mapping[str, Tally] = field(default_factory=dict[str, Tally])
 
 
 class Emulator:
-    """A Messages API on loopback that answers from corpora (or their paths). A context manager; it stops on exit.
+    """A Messages API on loopback that answers from corpora or their paths. A context manager; it stops on exit.
 
-    `faults` is a spec or a list (see `faults`), `seed` makes their chance repeat, `token_latency_s` is the time that
-    each output token takes; with `canned`, texts and models that no corpus has get a canned answer that says so. All properties may be read, and `faults` set, from any thread while it runs.
+    `faults`: a spec or a list (see `faults`). `seed`: makes their choice repeatable. `token_latency_s`: seconds per output
+    token. `canned`: unknown texts and models get an answer that says so. While it runs, any thread may read the properties
+    and set `faults`.
     """
 
     def __init__(
@@ -72,7 +73,7 @@ class Emulator:
         self.host, self.port, self.seed, self.token_latency_s = host, port, seed, token_latency_s
         self._plan = FaultPlan(parse_faults(faults), seed)
         self._lock = threading.Lock()
-        self._seen: deque[SeenRequest] = deque(maxlen=_KEPT_REQUESTS)
+        self._received: deque[SeenRequest] = deque(maxlen=_KEPT_REQUESTS)
         self._tallies: dict[str, Tally] = {}
         self._ids = count(1)
         self._thread: threading.Thread | None = None
@@ -89,7 +90,7 @@ class Emulator:
         self.stop()
 
     def start(self) -> None:
-        """Listen. Raises ConfigurationError where the port is taken, or it is running already."""
+        """Start listening. Raises ConfigurationError if the port is taken or it is already running."""
         if self._thread is not None:
             raise ConfigurationError("emulator: it is running already (stop it first)")
         try:
@@ -107,22 +108,22 @@ class Emulator:
         ready.wait(_STOP_S)
 
     def stop(self) -> None:
-        """Drop all connections and end the thread; stopping twice does no harm. What was recorded can still be read."""
+        """Close all connections and end the thread. May be called twice. `requests` and `billed` stay readable."""
         thread, self._thread = self._thread, None
         if thread is None or self._loop is None or self._stopping is None:
             return
-        with suppress(RuntimeError):  # the loop is closed already: the thread is ending by itself
+        with suppress(RuntimeError):  # the loop is closed: the thread has ended by itself
             self._loop.call_soon_threadsafe(self._stopping.set)
         thread.join(_STOP_S)
 
     @property
     def base_url(self) -> str:
-        """Where it listens, as clients want it: without `/v1`."""
+        """The address to give to clients, without `/v1`."""
         return f"http://[{self.host}]:{self.port}" if ":" in self.host else f"http://{self.host}:{self.port}"
 
     @property
     def faults(self) -> tuple[Fault, ...]:
-        """What goes wrong from now on; setting it starts all counts and chances anew."""
+        """The faults. Setting them restarts all counts and choices."""
         return self._plan.faults
 
     @faults.setter
@@ -133,11 +134,11 @@ class Emulator:
     def requests(self) -> tuple[SeenRequest, ...]:
         """The last 10,000 requests, oldest first."""
         with self._lock:
-            return tuple(self._seen)
+            return tuple(self._received)
 
     @property
     def billed(self) -> Billed:
-        """What was billed so far: every whole reply that was sent, and of a broken one what its beginning told."""
+        """What was billed so far: every whole reply, and of a broken-off one the usage in its first event."""
         with self._lock:
             models = dict(self._tallies)
         total = Tally()
@@ -146,22 +147,22 @@ class Emulator:
         return Billed(total.replies, total.broken_off, total.usage, models)
 
     def note(self, request: SeenRequest) -> None:
-        """For the connections: a request came in."""
+        """Record a received request (called by connections)."""
         with self._lock:
-            self._seen.append(request)
+            self._received.append(request)
 
     def bill(self, model: str, usage: Usage, *, whole: bool) -> None:
-        """For the connections: a reply is being sent."""
+        """Bill a reply (called by connections)."""
         with self._lock:
             tally = Tally(int(whole), int(not whole), usage)
             self._tallies[model] = _add(self._tallies.get(model, Tally()), tally)
 
     def next_id(self) -> int:
-        """For the connections: a number that no request had before."""
+        """A number that is unique to a request (called by connections)."""
         return next(self._ids)
 
     def choose_fault(self, model: str) -> Fault | None:
-        """For the connections: what goes wrong with the next request to `model`."""
+        """The fault of the next request to `model`, if any (called by connections)."""
         return self._plan.choose(model)
 
     async def _serve(self, listener: socket.socket, ready: threading.Event) -> None:

@@ -1,6 +1,6 @@
-"""Make a corpus of records that other tools left: `import_corpus`. A module per format reads `Row`s, `joining` joins them.
+"""Make a corpus from other tools' logs: `import_corpus`. A module per format yields `Row`s; `joining` joins them by id.
 
-Read in this order: `rows` (what a format's module hands on), any format, `joining`.
+Read in this order: `rows` (what a format's module yields), any format, `joining`.
 """
 
 from __future__ import annotations
@@ -19,16 +19,16 @@ from cascade.importing.joining import Imported, Joiner
 from cascade.importing.lm_eval import read_lm_eval
 from cascade.importing.promptfoo import read_promptfoo
 from cascade.importing.routerbench import read_routerbench
-from cascade.importing.rows import Options, Row, seen
+from cascade.importing.rows import Options, Row, name_hint
 
 __all__ = ["FORMATS", "Imported", "Options", "import_corpus"]
 
 
 @dataclass(frozen=True, slots=True)
 class _Format:
-    """`per_model`: each file is one model's, so a rung may be said by its file. `names_models`: the source says which.
+    """How a format is read. `per_model`: a file holds one model's replies, so a rung may be given by its file.
 
-    `takes`: which of the options it makes use of.
+    `names_models`: the source names its models. `takes`: the options that the format uses.
     """
 
     read: Callable[[str, Options, str | None], Iterator[Row]]
@@ -56,35 +56,35 @@ def import_corpus(
     options: Options | None = None,
     keep_incomplete: bool = False,
 ) -> Imported:
-    """Read `sources`, files of one format, and join them on the item's id into a corpus called `name`.
+    """Read `sources`, files of one format, and join them by item id into a corpus called `name`.
 
-    `rungs` is the ladder, cheapest first: pairs of a rung's name and what it is in the sources, a file of its own or a
-    model's name; none: every model found, in the order they are met. `models`: pairs of a rung and its model's name, where
-    the source has none or another one. Items that lack a rung's reply are left out, or
-    kept with `keep_incomplete`. Raises ConfigurationError for what cannot be meant, CorpusError for what cannot be read.
+    `rungs`: the ladder, cheapest first, as pairs of a rung's name and its file or its model's name in the sources; empty:
+    every model, in order of appearance. `models`: pairs of a rung and its model's name, if the source names none or
+    another. Items without a reply of every rung are left out, unless `keep_incomplete`. Raises ConfigurationError for
+    invalid arguments, CorpusError if a source cannot be read.
     """
     if (chosen := FORMATS.get(format_name)) is None:
-        raise ConfigurationError(f"there is no format {format_name!r} ({seen(format_name, FORMATS, 'formats:')})")
+        raise ConfigurationError(f"there is no format {format_name!r} ({name_hint(format_name, FORMATS, 'formats:')})")
     options = options or Options()
     _refuse_unused(format_name, chosen, options)
     joiner = Joiner()
-    of_their_own = {said for _, said in rungs if chosen.per_model and _is_file(chosen, said)}
-    for rung, said in rungs:
-        if said in of_their_own:
-            joiner.add(chosen.read(said, options, rung))
+    rung_files = {source for _, source in rungs if chosen.per_model and _is_file(chosen, source)}
+    for rung, source in rungs:
+        if source in rung_files:
+            joiner.add(chosen.read(source, options, rung))
     for path in sources:
-        if path not in of_their_own:  # `--rung haiku=a.jsonl a.jsonl` says one file twice
+        if path not in rung_files:  # `--rung haiku=a.jsonl a.jsonl` names one file twice
             joiner.add(chosen.read(path, options, None))
-    if not sources and not of_their_own:
+    if not sources and not rung_files:
         if chosen.per_model and rungs:
             raise ConfigurationError(f"--rung {'='.join(rungs[0])}: there is no such file (check the path)")
-        raise ConfigurationError(f"there is nothing to read (cascade import {format_name} FILE …)")
-    ladder = _with_models(_ladder(chosen, rungs, of_their_own, joiner), models)
+        raise ConfigurationError(f"no sources given (cascade import {format_name} FILE …)")
+    ladder = _with_models(_ladder(chosen, rungs, rung_files, joiner), models)
     keys = {entry.rung: key for entry, key in ladder}
     grader = f"recorded {format_name} {options.metric or 'score'}" + (f" ({options.filter})" if options.filter else "")
     manifest = Manifest(name, tuple(entry for entry, _ in ladder), grader, notes=f"imported from {format_name}")
     imported = joiner.corpus(manifest, keys, keep_incomplete=keep_incomplete, estimate_usage=options.estimate_usage)
-    return _marked(imported) if imported.estimated else imported
+    return _with_estimate_notes(imported) if imported.estimated else imported
 
 
 def _with_models(
@@ -94,13 +94,13 @@ def _with_models(
     for rung, model in models:
         if rung not in there:
             raise ConfigurationError(
-                f"--model {rung}={model}: there is no rung {rung!r} ({seen(rung, there, 'rungs:')})"
+                f"--model {rung}={model}: there is no rung {rung!r} ({name_hint(rung, there, 'rungs:')})"
             )
     return [(replace(entry, model=named.get(entry.rung, entry.model)), key) for entry, key in ladder]
 
 
-def _marked(imported: Imported) -> Imported:
-    """With what was estimated in its manifest, in words and as a key."""
+def _with_estimate_notes(imported: Imported) -> Imported:
+    """With the estimates named in the manifest: in its notes and under a key."""
     count, notes = imported.estimated, imported.manifest.notes
     manifest = replace(
         imported.manifest,
@@ -114,32 +114,34 @@ def _refuse_unused(format_name: str, chosen: _Format, options: Options) -> None:
     for option in ("filter", "metric", "map", "confidence"):
         if getattr(options, "maps" if option == "map" else option) and option not in chosen.takes:
             takes = ", ".join(f"--{one}" for one in chosen.takes) or "no such option"
-            raise ConfigurationError(f"--{option}: {format_name} makes no use of it (leave it out; it takes {takes})")
+            raise ConfigurationError(f"--{option}: {format_name} does not use it (leave it out; it takes {takes})")
 
 
-def _is_file(chosen: _Format, said: str) -> bool:
-    """A model's name may have a slash too, so only the disk tells them apart; where no model has a name, it is a file."""
-    return not chosen.names_models or Path(said).is_file()
+def _is_file(chosen: _Format, source: str) -> bool:
+    """Whether a rung's source is a file. Model names may contain slashes too, so only the disk tells them apart."""
+    return not chosen.names_models or Path(source).is_file()
 
 
 def _ladder(
     chosen: _Format, rungs: Sequence[tuple[str, str]], files: set[str], joiner: Joiner
 ) -> list[tuple[LadderEntry, str]]:
-    """Each rung, and the name that its replies have in the rows."""
+    """Each rung, and the key of its replies in the rows."""
     found = joiner.models
     if not rungs:
-        return [(LadderEntry(key, joiner.named.get(key, key if chosen.names_models else None)), key) for key in found]
+        return [
+            (LadderEntry(key, joiner.model_names.get(key, key if chosen.names_models else None)), key) for key in found
+        ]
     ladder: dict[str, tuple[LadderEntry, str]] = {}
-    for rung, said in rungs:
-        if said in files:
-            key, model = rung, joiner.named.get(rung)
+    for rung, source in rungs:
+        if source in files:
+            key, model = rung, joiner.model_names.get(rung)
         elif chosen.names_models:
-            key = model = said
+            key = model = source
         else:
-            key, model = rung, said
+            key, model = rung, source
         if key not in found:
-            there = seen(key, found, "they have")
-            raise ConfigurationError(f"--rung {rung}={said}: there is no {key!r} in the sources ({there})")
+            there = name_hint(key, found, "they have")
+            raise ConfigurationError(f"--rung {rung}={source}: there is no {key!r} in the sources ({there})")
         if ladder.setdefault(rung, (LadderEntry(rung, model), key))[1] != key:
-            raise ConfigurationError(f"--rung {rung}={said}: the rung is there already (give each a name of its own)")
+            raise ConfigurationError(f"--rung {rung}={source}: the rung is given twice (use a different name)")
     return list(ladder.values())

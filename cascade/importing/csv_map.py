@@ -1,12 +1,12 @@
-"""A table of one's own, CSV, TSV or Parquet: which column is which field is said with `--map FIELD=COLUMN`.
+"""Any table, CSV, TSV or Parquet, whose columns are mapped to fields with `--map FIELD=COLUMN`.
 
 Fields: `id` and `input` (both needed), `system`, `expected`, `task`, `group`, `split`, `at` (seconds), `extra.<name>`, and
 of each rung `<rung>.confidence`, `.score`, `.cost_usd`, `.answer`, `.declined`, `.input_tokens`, `.output_tokens`,
-`.signals.<source>`. An empty cell is nothing. A rung whose cells are all empty has no reply; `declined` (true or
-false) is how a table says that a rung answered null. A column that is not mapped is not imported, and that is told.
+`.signals.<source>`. An empty cell is a missing value. A rung whose cells are all empty has no reply. `declined` (true or
+false) says that a rung answered null. Columns that are not mapped are not imported, and are reported.
 
-`read_asked` reads what is still to be recorded (`cascade record`): no replies, the id is the row's where there is none,
-and a column that has a field's own name is that field, unless it is mapped.
+`read_items` reads inputs for `cascade record`: without replies. A row without an id is `row-N`, and a column with a
+field's name is that field, unless it is mapped.
 """
 
 from __future__ import annotations
@@ -18,14 +18,14 @@ from typing import Any, Final
 
 from cascade.core.errors import ConfigurationError, CorpusError
 from cascade.core.suggestions import closest, did_you_mean, listed
-from cascade.importing.rows import Options, Row, seen, text_or_none
+from cascade.importing.rows import Options, Row, name_hint, text_or_none
 from cascade.importing.sources import table
 
-__all__ = ["read_asked", "read_csv"]
+__all__ = ["read_csv", "read_items"]
 
 _ITEM = {"id", "input", "system", "expected", "task", "group", "split", "at"}
-# What columns are often called: only ever proposed, for a wrong guess would be paid for.
-_OFTEN = {
+# Common column names: only suggested, never assumed, because a wrong guess would cost money.
+_COMMON_NAMES = {
     "input": ("question", "prompt", "query", "text", "instruction", "message", "problem", "request"),
     "expected": ("answer", "target", "label", "gold", "reference", "ground_truth", "solution", "output", "completion"),
 }
@@ -37,7 +37,7 @@ _TRUTHS: Final = {"true": True, "false": False, "yes": True, "no": False, "1": T
 
 @dataclass(frozen=True, slots=True)
 class _Field:
-    """Where a column's cells go: a `name` of the item, or of the reply of `rung`; a `signal` is a reply's."""
+    """The target of a column: the item's field `name`, or with `rung` that rung's reply's; `signal`: one of its signals."""
 
     column: str
     name: str
@@ -46,57 +46,56 @@ class _Field:
 
 
 def read_csv(path: str, options: Options, _rung: str | None) -> Iterator[Row]:
-    """The items of a table, with the replies of each rung that columns are mapped to. Raises CorpusError."""
+    """The items of a table, with the replies of the mapped rungs. Raises CorpusError."""
     fields = _fields(options.maps)
     if not any(field.name == "id" and not field.rung for field in fields):
         raise ConfigurationError("csv: no column is mapped to id (say --map id=COLUMN --map input=COLUMN …)")
     if not any(field.rung for field in fields):
         raise ConfigurationError("csv: no rung is mapped: --map haiku.answer=COLUMN")
-    mapped, told = {field.column for field in fields}, False
+    mapped, is_first = {field.column for field in fields}, True
     for where, cells in table(path):
         _check_columns(fields, cells, where)
         row = _row(cells, where, fields)
-        yield row if told else replace(row, unmapped=tuple(name for name in cells if name not in mapped))
-        told = True
+        yield replace(row, unmapped=tuple(name for name in cells if name not in mapped)) if is_first else row
+        is_first = False
 
 
-def read_asked(rows: Iterable[tuple[str, Mapping[str, Any]]], maps: tuple[tuple[str, str], ...]) -> Iterator[Row]:
-    """The items of a table, or of JSON objects, that are still to be asked: each row's place and its cells by column.
+def read_items(rows: Iterable[tuple[str, Mapping[str, Any]]], maps: tuple[tuple[str, str], ...]) -> Iterator[Row]:
+    """The items of a table or of JSON objects, without replies. `rows`: each row's place and its cells by column.
 
-    Raises ConfigurationError for a field that no item has, CorpusError where there is no column for one that is mapped
-    or for `input`.
+    Raises ConfigurationError for an unknown field, CorpusError if a mapped column or one for `input` is missing.
     """
     fields = _fields(maps)
     for field in fields:
         if field.rung:
-            problem = f"--map {field.rung}.…={field.column}: the rungs' replies are what `record` asks for"
-            raise ConfigurationError(f"{problem} (`cascade import csv` reads recorded ones)")
-    taken, mapped, told = {field.name for field in fields}, {field.column for field in fields}, False
+            problem = f"--map {field.rung}.…={field.column}: `record` asks for the rungs' replies itself"
+            raise ConfigurationError(f"{problem} (`cascade import csv` imports recorded ones)")
+    taken, mapped, is_first = {field.name for field in fields}, {field.column for field in fields}, True
     for number, (where, cells) in enumerate(rows, 1):
-        if not told:
+        if is_first:
             _check_columns(fields, cells, where)
             fields += tuple(_Field(name, name) for name in cells if name in _ITEM - taken and name not in mapped)
             if not any(field.name == "input" for field in fields):
-                raise CorpusError("has no column called input", where=where, hint=_proposal(cells, taken, mapped))
+                raise CorpusError("has no column called input", where=where, hint=_map_hint(cells, taken, mapped))
         row = _row(cells, where, fields, f"row-{number}")
         used = {field.column for field in fields}
-        yield row if told else replace(row, unmapped=tuple(name for name in cells if name not in used))
-        told = True
+        yield replace(row, unmapped=tuple(name for name in cells if name not in used)) if is_first else row
+        is_first = False
 
 
-def _proposal(cells: Mapping[str, Any], taken: set[str], mapped: set[str]) -> str:
-    """How to say which column is what, with those that are likely to be it."""
+def _map_hint(cells: Mapping[str, Any], taken: set[str], mapped: set[str]) -> str:
+    """The `--map` options to give, with likely columns filled in."""
     names = [name for name in cells if name not in mapped]
     likely = {
-        field: next((name for often in ones for name in names if name.casefold() == often), None)
-        for field, ones in _OFTEN.items() if field not in {*taken, *names}
+        field: next((name for common in ones for name in names if name.casefold() == common), None)
+        for field, ones in _COMMON_NAMES.items() if field not in {*taken, *names}
     }  # fmt: skip
     if not likely.get("input"):
         likely["input"] = names[0] if len(names) == 1 and names[0].isidentifier() else None
-    said = " ".join(f"--map {field}={column or 'COLUMN'}" for field, column in likely.items())
+    options = " ".join(f"--map {field}={column or 'COLUMN'}" for field, column in likely.items())
     if len(cells) == 1 and ";" in next(iter(cells)):
-        return "its columns seem to be separated by ;: save it with commas, or with tabs as .tsv"
-    return f"say {said}; it has {', '.join(cells)}"
+        return "columns seem to be separated by semicolons: save it with commas, or with tabs as .tsv"
+    return f"use {options}; it has {', '.join(cells)}"
 
 
 def _fields(maps: tuple[tuple[str, str], ...]) -> tuple[_Field, ...]:
@@ -111,7 +110,7 @@ def _fields(maps: tuple[tuple[str, str], ...]) -> tuple[_Field, ...]:
 def _check_columns(fields: tuple[_Field, ...], cells: Mapping[str, Any], where: str) -> None:
     if missing := [field.column for field in fields if field.column not in cells]:
         problem = f"has no column {', '.join(map(repr, missing))}"
-        raise CorpusError(problem, where=where, hint=seen(missing[0], cells))
+        raise CorpusError(problem, where=where, hint=name_hint(missing[0], cells))
 
 
 def _field(name: str, column: str) -> _Field:
@@ -129,32 +128,37 @@ def _field(name: str, column: str) -> _Field:
     raise ConfigurationError(f"--map {name}={column}: there is no field {name!r} ({meant}fields: {listed(known)})")
 
 
-def _row(cells: Mapping[str, Any], where: str, fields: tuple[_Field, ...], unnamed: str | None = None) -> Row:
-    given = {field: cell for field in fields if not _is_nothing(cell := cells.get(field.column), field)}
+def _row(cells: Mapping[str, Any], where: str, fields: tuple[_Field, ...], default_id: str | None = None) -> Row:
+    given = {field: cell for field in fields if not _is_empty(cell := cells.get(field.column), field)}
     named = (text_or_none(cell) for field, cell in given.items() if field.name == "id" and not field.rung)
-    name = next(named, unnamed)
+    name = next(named, default_id)
     if name is None:
         raise CorpusError("has no id", where=where)
-    about: dict[str, Any] = {}
+    item_fields: dict[str, Any] = {}
     replies: dict[str, dict[str, Any]] = {field.rung: {} for field in fields if field.rung}
     for field, cell in given.items():
         if not field.rung:
             key = field.name.removeprefix("extra.")
-            about[key] = _number(cell, field.column, where, name) if field.name == "at" else cell
+            item_fields[key] = _number(cell, field.column, where, name) if field.name == "at" else cell
         else:
             _put(replies[field.rung], field, cell, (where, name))
-    about.pop("id", None)
+    item_fields.pop("id", None)
     return Row(
-        name, where, about, {rung: reply for rung, reply in replies.items() if not all(map(_is_hole, reply.values()))}
+        name,
+        where,
+        item_fields,
+        {rung: reply for rung, reply in replies.items() if not all(map(_is_not_finite, reply.values()))},
     )
 
 
-def _is_nothing(cell: object, field: _Field) -> bool:
-    """An empty cell; of a field that is not a number NaN is one, too, for pandas writes it so."""
-    return cell in (None, "") or (_is_hole(cell) and not field.signal and field.name not in _NUMBERS | _COUNTS | {"at"})
+def _is_empty(cell: object, field: _Field) -> bool:
+    """Whether a cell is empty. NaN is empty too, unless the field is a number, because pandas writes it so."""
+    return cell in (None, "") or (
+        _is_not_finite(cell) and not field.signal and field.name not in _NUMBERS | _COUNTS | {"at"}
+    )
 
 
-def _is_hole(value: object) -> bool:
+def _is_not_finite(value: object) -> bool:
     return isinstance(value, float) and not math.isfinite(value)
 
 
@@ -163,7 +167,7 @@ def _put(reply: dict[str, Any], field: _Field, cell: object, place: tuple[str, s
     if field.signal:
         reply.setdefault("signals", {})[field.name] = _number(cell, field.column, where, item)
     elif field.name == "answer":
-        if "answer" not in reply:  # declined goes first: both cannot be
+        if "answer" not in reply:  # declined takes precedence
             reply["answer"] = cell
     elif field.name == "declined":
         if _truth(cell, field.column, where, item):
@@ -186,7 +190,7 @@ def _truth(cell: object, column: str, where: str, item: str) -> bool:
 
 
 def _number(cell: object, column: str, where: str, item: str) -> float:
-    """A cell's number; NaN and Infinity stay as they are, for `joining` to make null and to count."""
+    """A cell's number. NaN and Infinity are kept: `joining` makes them null and counts them."""
     try:
         if isinstance(cell, (str, int, float)) and not isinstance(cell, bool):
             return float(cell)

@@ -1,4 +1,4 @@
-"""Usage and cost for replies whose source recorded none: by the texts' lengths and at list prices, marked as estimates."""
+"""Estimate usage and cost of replies without them, from text lengths and list prices. Estimates are marked."""
 
 from __future__ import annotations
 
@@ -15,17 +15,17 @@ from cascade.core.signals import CHARACTERS_PER_TOKEN
 from cascade.corpora.items import LadderEntry
 from cascade.policy.pricing import NoPrice, rates_of
 
-__all__ = ["ESTIMATE", "METHODS", "estimated", "prices_of"]
+__all__ = ["ESTIMATE", "METHODS", "list_prices", "with_estimates"]
 
 ESTIMATE: Final = "estimate"
-"""The key of a reply, and of a manifest, that names what is estimated in it."""
+"""The key of a reply, or a manifest, that lists what is estimated in it."""
 
 METHODS: Final = {"usage": f"characters / {CHARACTERS_PER_TOKEN}", "cost_usd": "list prices"}
-"""By what each is estimated."""
+"""The method of each estimate."""
 
 
-def prices_of(ladder: Iterable[LadderEntry]) -> dict[str, Rates]:
-    """The list prices of the rungs whose model has some."""
+def list_prices(ladder: Iterable[LadderEntry]) -> dict[str, Rates]:
+    """The list prices of each rung whose model has one."""
     found: dict[str, Rates] = {}
     for entry in ladder:
         with suppress(NoPrice):
@@ -34,29 +34,29 @@ def prices_of(ladder: Iterable[LadderEntry]) -> dict[str, Rates]:
     return found
 
 
-def estimated(about: Mapping[str, Any], reply: Mapping[str, Any], rates: Rates | None) -> Mapping[str, Any]:
-    """The reply with usage and cost estimated where its source has neither, or the latter alone; its further samples too.
+def with_estimates(fields: Mapping[str, Any], reply: Mapping[str, Any], rates: Rates | None) -> Mapping[str, Any]:
+    """The reply with its missing cost, or usage and cost, estimated; its further `samples` too.
 
-    What came back is the whole `response` where a filter took a part of it, else the `answer`, else the `choice` that
-    was taken; of a vote it is every one of the `responses`, and the prompt counts as often. Where there is no text of
-    any of these, the usage stays unknown; so does the cost without `rates`.
+    The output is the `response` if a filter extracted the answer from it, else the `answer`, else the `choice`. Of a vote
+    it is all `responses`, and the prompt counts once for each. Without any of these texts the usage stays unknown; without
+    `rates` the cost does.
     """
-    found: dict[str, Any] = {}
-    said = reply.get("responses") or [reply.get("response", reply.get("answer", reply.get("choice")))]
-    if "usage" not in reply and "cost_usd" not in reply and None not in said:
-        asked = _tokens(about.get("input")) + _tokens(about.get("system"))
-        found["usage"] = {"input_tokens": asked * len(said), "output_tokens": sum(map(_tokens, said))}
-    used = found.get("usage", reply.get("usage"))
-    if rates is not None and "cost_usd" not in reply and used and {"input_tokens", "output_tokens"} <= used.keys():
-        found["cost_usd"] = cost(rates, Usage.from_api(used)) / 1e9
-    marked = {**found, ESTIMATE: list(found)} if found else {}
+    estimates: dict[str, Any] = {}
+    outputs = reply.get("responses") or [reply.get("response", reply.get("answer", reply.get("choice")))]
+    if "usage" not in reply and "cost_usd" not in reply and None not in outputs:
+        prompt = _tokens(fields.get("input")) + _tokens(fields.get("system"))
+        estimates["usage"] = {"input_tokens": prompt * len(outputs), "output_tokens": sum(map(_tokens, outputs))}
+    usage = estimates.get("usage", reply.get("usage"))
+    if rates is not None and "cost_usd" not in reply and usage and {"input_tokens", "output_tokens"} <= usage.keys():
+        estimates["cost_usd"] = cost(rates, Usage.from_api(usage)) / 1e9
+    marked = {**estimates, ESTIMATE: list(estimates)} if estimates else {}
     if further := cast("list[dict[str, Any]]", reply.get("samples") or []):
-        marked["samples"] = [estimated(about, sample, rates) for sample in further]
+        marked["samples"] = [with_estimates(fields, sample, rates) for sample in further]
     return {**reply, **marked}
 
 
 def _tokens(value: object) -> int:
-    """About how many tokens a text is, or all texts in a JSON value; what is not a text counts as its JSON."""
+    """The estimated tokens of a text, or of all texts in a JSON value. Other values count as their JSON."""
     return -(-_characters(value) // CHARACTERS_PER_TOKEN)
 
 

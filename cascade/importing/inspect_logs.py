@@ -1,9 +1,9 @@
 """inspect: evaluation logs, as JSON or as `.eval`, a zip with an entry a sample (packed with deflate or zstd).
 
 A log: `eval {task, model}` and samples: `id, epoch, input, target, output {completion, choices, usage}, scores {<scorer>:
-{value}}, model_usage {<model>: {input_tokens, …, total_cost}}, error, attachments`. In the zip the former is in `header.json`
-(`_journal/start.json` in one that was cut off), the latter are `samples/<id>_epoch_<n>.json`. A log names its model, but
-no confidence. An epoch after the first is an item of its own.
+{value}}, model_usage {<model>: {input_tokens, …, total_cost}}, error, attachments`. In the zip the header is `header.json`
+(`_journal/start.json` in an unfinished log), and each sample is `samples/<id>_epoch_<n>.json`. A log names its model and has
+no confidence. Each epoch after the first is an item of its own.
 """
 
 from __future__ import annotations
@@ -14,8 +14,18 @@ from typing import Any, Final, cast
 
 from cascade.core.errors import CorpusError
 from cascade.core.suggestions import listed
-from cascade.importing.rows import Options, Row, asked, number, pick, score_of, seen, text_or_none
-from cascade.importing.sources import json_document, parse_object
+from cascade.importing.rows import (
+    Options,
+    Row,
+    choose,
+    conversation_fields,
+    name_hint,
+    number,
+    object_at,
+    score_of,
+    text_or_none,
+)
+from cascade.importing.sources import json_document, objects_in, parse_object
 from cascade.importing.zips import Zip
 
 __all__ = ["read_inspect"]
@@ -28,9 +38,9 @@ _ATTACHED = "attachment://"
 
 
 def read_inspect(path: str, options: Options, rung: str | None) -> Iterator[Row]:
-    """The items of one log, with its model's replies (under `rung`, where that is given). Raises CorpusError."""
+    """The items of one log, with its model's replies, keyed by `rung` if given. Raises CorpusError."""
     header, samples = _open_eval(path) if path.endswith(".eval") else _open_json(path)
-    spec = _part(header, "eval")
+    spec = object_at(header, "eval")
     model, task = spec.get("model"), spec.get("task")
     if not isinstance(model, str) or not isinstance(task, str):
         hint = f"is it a log of inspect? it has {listed(header)}" if not spec else f"its eval has {listed(spec)}"
@@ -44,15 +54,7 @@ def _open_json(path: str) -> tuple[dict[str, Any], Iterator[tuple[str, dict[str,
     samples = log.get("samples")
     if not isinstance(samples, list):
         raise CorpusError("has no samples", where=path, hint="is it a log of inspect, written with --log-samples?")
-
-    def each() -> Iterator[tuple[str, dict[str, Any]]]:
-        for position, sample in enumerate(cast("list[object]", samples)):
-            where = f"{path}:samples[{position}]"
-            if not isinstance(sample, dict):
-                raise CorpusError("is not a JSON object", where=where)
-            yield where, cast("dict[str, Any]", sample)
-
-    return log, each()
+    return log, objects_in(cast("list[object]", samples), f"{path}:samples")
 
 
 def _open_eval(path: str) -> tuple[dict[str, Any], Iterator[tuple[str, dict[str, Any]]]]:
@@ -74,28 +76,30 @@ def _open_eval(path: str) -> tuple[dict[str, Any], Iterator[tuple[str, dict[str,
 def _row(sample: dict[str, Any], where: str, names: tuple[str, str, str], options: Options) -> Row:
     task, model, key = names
     if (given := text_or_none(sample.get("id"))) is None:
-        raise CorpusError("has no id", where=where, hint=seen("id", sample))
+        raise CorpusError("has no id", where=where, hint=name_hint("id", sample))
     epoch = sample.get("epoch", 1)
     name = f"{task}/{given}" if epoch == 1 else f"{task}/{given}#{epoch}"
-    attached = _part(sample, "attachments")
-    about: dict[str, Any] = {"task": task, "expected": sample.get("target")}
-    about |= _input(sample.get("input"), attached)
-    about |= {key: sample[key] for key in ("choices", "metadata") if sample.get(key)}
+    attached = object_at(sample, "attachments")
+    fields: dict[str, Any] = {"task": task, "expected": sample.get("target")}
+    fields |= _input(sample.get("input"), attached)
+    fields |= {key: sample[key] for key in ("choices", "metadata") if sample.get(key)}
     if sample.get("error") is not None or sample.get("invalidation") is not None:
-        return Row(name, where, about, failed=(key,), named=model)
-    return Row(name, where, about, {key: _reply(sample, attached, model, options, (where, name))}, named=model)
+        return Row(name, where, fields, failed=(key,), model_name=model)
+    return Row(name, where, fields, {key: _reply(sample, attached, model, options, (where, name))}, model_name=model)
 
 
 def _input(given: object, attached: Mapping[str, Any]) -> dict[str, Any]:
-    """The request: a text, or a conversation."""
+    """The request: a text or a conversation."""
     if not isinstance(given, list):
         return {"input": _resolve(given, attached)}
     turns = [cast("dict[str, Any]", turn) for turn in cast("list[object]", given) if isinstance(turn, dict)]
-    return asked([{"role": turn.get("role"), "content": _resolve(turn.get("content"), attached)} for turn in turns])
+    return conversation_fields(
+        [{"role": turn.get("role"), "content": _resolve(turn.get("content"), attached)} for turn in turns]
+    )
 
 
 def _resolve(value: Any, attached: Mapping[str, Any]) -> Any:
-    """Long texts stand in `attachments`, and where they were stands a reference."""
+    """A value with references to `attachments`, which hold long texts, replaced by those texts."""
     if isinstance(value, str) and value.startswith(_ATTACHED):
         return attached.get(value.removeprefix(_ATTACHED), value)
     if isinstance(value, list):
@@ -109,21 +113,21 @@ def _reply(
     sample: dict[str, Any], attached: Mapping[str, Any], model: str, options: Options, place: tuple[str, str]
 ) -> dict[str, Any]:
     where, item = place
-    output, reply = _part(sample, "output"), dict[str, Any]()
+    output, reply = object_at(sample, "output"), dict[str, Any]()
     if (answer := _completion(output, attached)) is not None:
         reply["answer"] = answer
-    scores = _part(sample, "scores")
+    scores = object_at(sample, "scores")
     if scores:
         scorer, _, part = (
             (options.metric or "").partition(".") if options.metric not in scores else (options.metric, "", "")
         )
-        scorer = pick(scorer or None, tuple(scores), "metric", where)
-        value = _part(scores, scorer).get("value")
+        scorer = choose(scorer or None, tuple(scores), "metric", where)
+        value = object_at(scores, scorer).get("value")
         value = cast("dict[str, Any]", value).get(part) if part and isinstance(value, dict) else value
         if (score := _score(value, scorer, where, item)) is not None:
             reply["score"] = score
-        reply["metrics"] = {name: _part(scores, name).get("value") for name in scores}
-    usage = _part(_part(sample, "model_usage"), model) or _part(output, "usage")
+        reply["metrics"] = {name: object_at(scores, name).get("value") for name in scores}
+    usage = object_at(object_at(sample, "model_usage"), model) or object_at(output, "usage")
     if (tokens := _usage(usage)) is not None:
         reply["usage"] = tokens
     if (cost := number(usage.get("total_cost"), "total_cost", where, item)) is not None:
@@ -133,12 +137,12 @@ def _reply(
 
 def _completion(output: Mapping[str, Any], attached: Mapping[str, Any]) -> str | None:
     choices = output.get("choices")
-    if not isinstance(choices, list) or not choices:  # nothing came back
+    if not isinstance(choices, list) or not choices:  # no reply
         return None
-    if isinstance(said := _resolve(output.get("completion"), attached), str) and said:
-        return said
+    if isinstance(text := _resolve(output.get("completion"), attached), str) and text:
+        return text
     first = cast("list[object]", choices)[0]
-    message = _part(cast("dict[str, Any]", first), "message") if isinstance(first, dict) else {}
+    message = object_at(cast("dict[str, Any]", first), "message") if isinstance(first, dict) else {}
     content = _resolve(message.get("content"), attached)
     if isinstance(content, list):
         blocks = [cast("dict[str, Any]", block) for block in cast("list[object]", content) if isinstance(block, dict)]
@@ -147,7 +151,7 @@ def _completion(output: Mapping[str, Any], attached: Mapping[str, Any]) -> str |
 
 
 def _score(value: object, scorer: str, where: str, item: str) -> float | None:
-    """A score as inspect's own means read it; a value of several parts is chosen from with `--metric scorer.part`."""
+    """A score as inspect reads it. Of a value with several parts `--metric scorer.part` selects one."""
     if isinstance(value, str):
         found = _LETTERS.get(value, _WORDS.get(value.lower()))
         if found is not None:
@@ -155,36 +159,32 @@ def _score(value: object, scorer: str, where: str, item: str) -> float | None:
         try:
             value = float(value)
         except ValueError:
-            raise CorpusError(f"{scorer}: is no score that we know", where=where, item=item) from None
+            raise CorpusError(f"{scorer}: is not a known score", where=where, item=item) from None
     if isinstance(value, dict):
         parts = ", ".join(cast("dict[str, Any]", value))
         raise CorpusError(
-            f"{scorer}: has parts", where=where, item=item, hint=f"choose with --metric {scorer}.X: {parts}"
+            f"{scorer}: has several parts", where=where, item=item, hint=f"choose with --metric {scorer}.X: {parts}"
         )
     return score_of(value, scorer, where, item)
 
 
 def _usage(usage: Mapping[str, Any]) -> dict[str, int] | None:
-    """Billed tokens in the API's terms. Providers differ in whether the input's count holds the cached: the total tells.
+    """Billed tokens under the API's names; None if they are unknown.
 
-    Where it does not, nothing is said rather than a guess.
+    Providers differ in whether the input count includes cached tokens. The total tells; if it does not, the usage is
+    unknown.
     """
     read, written = (usage.get(f"input_tokens_cache_{way}") or 0 for way in ("read", "write"))
-    told, made, total = (usage.get(key) for key in ("input_tokens", "output_tokens", "total_tokens"))
-    if not all(isinstance(count, int) and count >= 0 for count in (read, written, told, made)):
+    sent, received, total = (usage.get(key) for key in ("input_tokens", "output_tokens", "total_tokens"))
+    if not all(isinstance(count, int) and count >= 0 for count in (read, written, sent, received)):
         return None
-    assert isinstance(told, int)
-    assert isinstance(made, int)
+    assert isinstance(sent, int)
+    assert isinstance(received, int)
     if read or written:
-        if total == told + made and told >= read + written:
-            told -= read + written
-        elif total != told + made + read + written:
+        if total == sent + received and sent >= read + written:
+            sent -= read + written
+        elif total != sent + received + read + written:
             return None
-    tokens = {"input_tokens": told, "output_tokens": made}
+    tokens = {"input_tokens": sent, "output_tokens": received}
     cached = {"cache_read_input_tokens": read, "cache_creation_input_tokens": written}
     return tokens | {key: count for key, count in cached.items() if count}
-
-
-def _part(value: Mapping[str, Any], key: str) -> dict[str, Any]:
-    found = value.get(key)
-    return cast("dict[str, Any]", found) if isinstance(found, dict) else {}

@@ -1,19 +1,17 @@
-"""lm-evaluation-harness: `samples_<task>_<time>.jsonl`, one file a task and model, as `--log_samples` writes it.
+"""lm-evaluation-harness: `samples_<task>_<time>.jsonl`, one file per task and model, as `--log_samples` writes it.
 
-A line: `doc_id, doc, target, arguments, resps, filtered_resps, filter, metrics`, hashes, and one key a metric. The same
-doc_id comes once for each filter; older versions wrote them in turn, without a name, and the whole file as one JSON
-list. It says neither which model it was nor what it cost. What is kept beside what we know: `doc`, `doc_hash`, and
-every metric under the reply's `metrics`.
+A line: `doc_id, doc, target, arguments, resps, filtered_resps, filter, metrics`, hashes, and one key per metric. Each
+doc_id occurs once for each filter. Older versions did not name the filters, and wrote the file as one JSON array. The file
+names neither the model nor the cost. `doc`, `doc_hash` and every metric (under the reply's `metrics`) are kept too.
 
-Several responses (`repeats`): the reply is the first, `samples` are the further ones. A filter's answer and a score
-were logged once, so a further sample has its raw response, and a score only where it is word for word the first one.
-Where the filter kept several, the metric is of all of them together, and none has a score. A vote (`maj@8`) is no
-sample: the reply is the vote's answer and score, and `responses` are what was voted on. Where a filter took a part of
-a response, the whole of it is the reply's `response`.
+Several responses (`repeats`): the reply is the first one, the others are `samples`. The filter's answer and the score were
+logged once, so a sample has its raw response, and a score only if its text equals the first. If the filter kept several
+answers, the metric is of all of them, and none has a score. A vote (`maj@8`) is one reply, with the vote's answer and
+score; `responses` are the votes. If a filter extracted the answer from a response, the reply's `response` is the whole.
 
-Of a multiple choice only log-likelihoods were recorded, no text, so such a reply has no answer. They are `logprobs`, in
-the choices' order; `choice` is the one that the metric takes, and `signals.logprob` is its log-likelihood. With
-`--confidence logprob` its share of their softmax is the reply's confidence.
+Multiple choice: only log-likelihoods were recorded, so the reply has no answer. `logprobs` are in the order of the
+choices, `choice` is the one the metric takes, and `signals.logprob` is its log-likelihood. With `--confidence logprob` the
+confidence is its share of their softmax.
 """
 
 from __future__ import annotations
@@ -26,13 +24,13 @@ from pathlib import Path
 from typing import Any, cast
 
 from cascade.core.errors import ConfigurationError, CorpusError
-from cascade.importing.rows import Options, Row, as_asked, pick, score_of, seen, text_or_none
+from cascade.importing.rows import Options, Row, choose, name_hint, prompt_fields, score_of, text_or_none
 from cascade.importing.sources import json_lines
 
 __all__ = ["read_lm_eval"]
 
 _NAME = re.compile(r"samples_(?P<task>.+)_\d{4}-\d{2}-\d{2}T[0-9.:-]+\.jsonl(\.gz)?")
-_OURS = {"doc_id", "doc", "target", "arguments", "resps", "filtered_resps", "filter", "metrics"} | {
+_KNOWN_KEYS = {"doc_id", "doc", "target", "arguments", "resps", "filtered_resps", "filter", "metrics"} | {
     "doc_hash", "prompt_hash", "target_hash",
 }  # fmt: skip
 
@@ -42,7 +40,7 @@ _Lines = list[tuple[str, dict[str, Any]]]
 def read_lm_eval(path: str, options: Options, rung: str | None) -> Iterator[Row]:
     """The items of one file, with replies of `rung`. Raises CorpusError."""
     if options.confidence not in (None, "logprob"):
-        raise ConfigurationError(f"--confidence {options.confidence}: of lm-eval it can only be logprob")
+        raise ConfigurationError(f"--confidence {options.confidence}: lm-eval has only logprob")
     named = _NAME.fullmatch(Path(path).name)
     task = named["task"] if named else None
     lines = list(json_lines(path))
@@ -51,7 +49,7 @@ def read_lm_eval(path: str, options: Options, rung: str | None) -> Iterator[Row]
     chosen = _of_filter(lines, options.filter, path)
     if rung is None:
         where, line = chosen[0]
-        _row(line, where, task, "", options)  # what is wrong with the file itself is told first
+        _row(line, where, task, "", options)  # errors of the file itself take precedence
         hint = f"say it with --rung NAME={path}"
         raise CorpusError("the file does not say which model it was", where=path, hint=hint)
     for where, line in chosen:
@@ -59,10 +57,10 @@ def read_lm_eval(path: str, options: Options, rung: str | None) -> Iterator[Row]
 
 
 def _of_filter(lines: _Lines, wanted: str | None, path: str) -> _Lines:
-    """The lines of one filter. Without names it is the file's first, second …: each filter goes through every document."""
+    """The lines of one filter. Unnamed filters are numbered, from 1, by their order in each document."""
     if any("filter" in line for _, line in lines):
         filters = tuple(dict.fromkeys(str(line.get("filter", "none")) for _, line in lines))
-        name = pick(wanted, filters, "filter", path)
+        name = choose(wanted, filters, "filter", path)
         return [(where, line) for where, line in lines if str(line.get("filter", "none")) == name]
     met, places = Counter[str](), list[int]()
     for _, line in lines:
@@ -89,11 +87,13 @@ def _of_filter(lines: _Lines, wanted: str | None, path: str) -> _Lines:
 
 def _row(line: dict[str, Any], where: str, task: str | None, rung: str, options: Options) -> Row:
     if (name := text_or_none(line.get("doc_id"))) is None:
-        raise CorpusError("has no doc_id", where=where, hint=f"is it a samples file of lm-eval? {seen('doc_id', line)}")
+        raise CorpusError(
+            "has no doc_id", where=where, hint=f"is it a samples file of lm-eval? {name_hint('doc_id', line)}"
+        )
     name = f"{task}/{name}" if task else name  # each task counts its documents from 0
     listed = line.get("metrics")
     metrics = tuple(str(key) for key in cast("list[object]", listed)) if isinstance(listed, list) else _numbers(line)
-    metric = pick(options.metric, metrics, "metric", where)
+    metric = choose(options.metric, metrics, "metric", where)
     requests = _requests(line.get("arguments"))
     if not requests or not isinstance(prompt := requests[0][0], str):
         raise CorpusError("arguments: hold no prompt", where=where, item=name)
@@ -101,20 +101,20 @@ def _row(line: dict[str, Any], where: str, task: str | None, rung: str, options:
     reply: dict[str, Any] = {"metrics": {key: line.get(key) for key in metrics}}
     if likelihoods := _likelihoods(line, requests):
         reply |= {} if score is None else {"score": score}
-        reply |= _weighed(likelihoods, metric, confident=options.confidence == "logprob")
+        reply |= _choice_fields(likelihoods, metric, confident=options.confidence == "logprob")
     else:
         reply |= _answered(line, score)
-    about = {**as_asked(prompt), "expected": line.get("target")}
+    fields = {**prompt_fields(prompt), "expected": line.get("target")}
     if task:
-        about["task"] = task
-    about |= {key: line[key] for key in ("doc", "doc_hash") if key in line}
+        fields["task"] = task
+    fields |= {key: line[key] for key in ("doc", "doc_hash") if key in line}
     check = line.get("doc_hash")
-    return Row(name, where, about, {rung: reply}, check=check if isinstance(check, str) else None)
+    return Row(name, where, fields, {rung: reply}, content_hash=check if isinstance(check, str) else None)
 
 
 def _numbers(line: Mapping[str, Any]) -> tuple[str, ...]:
-    """Older files do not list their metrics: they are the numbers among the other keys."""
-    return tuple(key for key, value in line.items() if key not in _OURS and isinstance(value, (int, float)))
+    """The metrics of an older file, which does not list them: all unknown keys with a number."""
+    return tuple(key for key, value in line.items() if key not in _KNOWN_KEYS and isinstance(value, (int, float)))
 
 
 def _requests(arguments: object) -> list[list[object]]:
@@ -132,12 +132,12 @@ def _listed(value: object) -> list[object]:
 
 
 def _answered(line: Mapping[str, Any], score: float | None) -> dict[str, Any]:
-    """The reply of a model that wrote: the filter's answer, and the samples of one that was asked several times."""
+    """The reply of a model that wrote text: the filter's answer, and further samples if there are several responses."""
     given, responses = _texts(line.get("filtered_resps")), _texts(line.get("resps"))
     scored = {} if score is None else {"score": score}
     if not given:
         return scored
-    if len(given) > 1:  # the filter kept several, and one metric is of them all
+    if len(given) > 1:  # the filter kept several, and the metric is of all of them
         return {"answer": given[0], "samples": [{"answer": text} for text in given[1:]]}
     (answer,) = given
     if not responses or responses == [answer]:
@@ -153,12 +153,12 @@ def _answered(line: Mapping[str, Any], score: float | None) -> dict[str, Any]:
 
 
 def _is_vote(name: object, answer: str, responses: Sequence[str]) -> bool:
-    """Whether a filter's answer is not the first response's: by its name, or for only a further one has such a text."""
+    """Whether the answer is a vote's, not the first response's: by the filter's name, or because only others contain it."""
     return str(name).startswith("maj") or (answer not in responses[0] and answer in responses[1:])
 
 
 def _texts(responses: object) -> list[str]:
-    """The responses to a document's one request, bare or in a list of its own; none where there are several requests."""
+    """The responses to a document's only request, nested in a list or not; empty if it has several requests."""
     found = _listed(responses)
     if len(found) == 1 and isinstance(found[0], list):
         found = cast("list[object]", found[0])
@@ -169,10 +169,10 @@ def _texts(responses: object) -> list[str]:
 
 
 def _likelihoods(line: Mapping[str, Any], requests: list[list[object]]) -> list[tuple[str, float]]:
-    """Each choice and its log-likelihood; none where the model wrote, or where they cannot be read.
+    """Each choice and its log-likelihood; empty if the model wrote text, or if they cannot be read.
 
-    A request is a prompt and a continuation, its response `[log-likelihood, is greedy]`, as texts in newer files. One
-    with an empty prompt, after one with a prompt, asks how likely a choice is by itself: it is not a choice.
+    A request is a prompt and a continuation, its response `[log-likelihood, is greedy]`, as texts in newer files. A
+    request with an empty prompt, after one with a prompt, measures a choice by itself and is not a choice.
     """
     values = _listed(line.get("filtered_resps")) or [(_listed(one) or [None])[0] for one in _listed(line.get("resps"))]
     if len(values) != len(requests):
@@ -193,21 +193,21 @@ def _likelihoods(line: Mapping[str, Any], requests: list[list[object]]) -> list[
     return found
 
 
-def _weighed(likelihoods: Sequence[tuple[str, float]], metric: str, *, confident: bool) -> dict[str, Any]:
-    """What a reply holds of its choices' log-likelihoods; the choice is the one that the metric takes."""
+def _choice_fields(likelihoods: Sequence[tuple[str, float]], metric: str, *, confident: bool) -> dict[str, Any]:
+    """The reply's keys from its choices' log-likelihoods. The choice is the one that the metric takes."""
     values = [value for _, value in likelihoods]
     taken = max(range(len(values)), key=lambda n: values[n] / _length(likelihoods[n][0], metric))
-    held: dict[str, Any] = {
+    reply: dict[str, Any] = {
         "signals": {"logprob": values[taken]}, "logprobs": values, "choice": likelihoods[taken][0],
     }  # fmt: skip
     if confident and len(values) > 1 and math.isfinite(top := max(values)) and not any(map(math.isnan, values)):
-        held["confidence"] = math.exp(values[taken] - top) / math.fsum(math.exp(value - top) for value in values)
-    return held
+        reply["confidence"] = math.exp(values[taken] - top) / math.fsum(math.exp(value - top) for value in values)
+    return reply
 
 
 def _length(choice: str, metric: str) -> int:
-    """What a metric divides a choice's log-likelihood by: `acc_norm` its characters, `acc_bytes` its bytes, others nothing."""
-    bare = choice.lstrip()  # what parts it from the prompt is not counted
+    """The divisor of a choice's log-likelihood: its characters for `acc_norm`, its bytes for `acc_bytes`, else 1."""
+    bare = choice.lstrip()  # the space after the prompt does not count
     if metric == "acc_norm":
         return max(1, len(bare))
     return max(1, len(bare.encode("utf-8", "replace"))) if metric == "acc_bytes" else 1

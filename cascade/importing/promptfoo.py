@@ -1,8 +1,8 @@
 """promptfoo: the JSON of `promptfoo eval -o results.json`, `results.results[]`, or its lines (`.jsonl`).
 
 A result: `testIdx, promptId, provider {id, label}, prompt {raw}, vars, testCase, response {output, cached, cost}, score,
-namedScores, failureReason, cost, tokenUsage {prompt, completion, cached}`. A result that failed of an error (and not of an
-assertion) is no reply. What came out of promptfoo's own cache has neither usage nor cost: neither is the model's.
+namedScores, failureReason, cost, tokenUsage {prompt, completion, cached}`. A result that failed with an error (not an assertion)
+is no reply. A reply from promptfoo's own cache gets neither usage nor cost, for they are not the model's.
 """
 
 from __future__ import annotations
@@ -11,16 +11,26 @@ from collections.abc import Iterable, Iterator, Mapping
 from typing import Any, Final, cast
 
 from cascade.core.errors import CorpusError
-from cascade.importing.rows import Options, Row, as_asked, number, pick, score_of, seen, text_or_none
-from cascade.importing.sources import json_document, json_lines
+from cascade.importing.rows import (
+    Options,
+    Row,
+    choose,
+    name_hint,
+    number,
+    object_at,
+    prompt_fields,
+    score_of,
+    text_or_none,
+)
+from cascade.importing.sources import json_document, json_lines, objects_in
 
 __all__ = ["read_promptfoo"]
 
-_FAILED: Final = 2  # ResultFailureReason.ERROR; 1 is a failed assertion, which is an answer that is wrong
+_FAILED: Final = 2  # ResultFailureReason.ERROR; 1 is a failed assertion: a wrong answer
 
 
 def read_promptfoo(path: str, options: Options, _rung: str | None) -> Iterator[Row]:
-    """The items of one run: a test and a prompt each, with every provider's reply. Raises CorpusError."""
+    """The items of one run, one per test and prompt, with every provider's reply. Raises CorpusError."""
     results = list(json_lines(path) if path.removesuffix(".gz").endswith(".jsonl") else _results(path))
     prompts: dict[str, int] = {}
     for _, result in results:
@@ -35,13 +45,9 @@ def _results(path: str) -> Iterable[tuple[str, dict[str, Any]]]:
     if isinstance(found, dict):
         found = cast("dict[str, Any]", found).get("results")
     if not isinstance(found, list):
-        hint = f"write it with promptfoo eval -o FILE.json; {seen('results', document)}"
+        hint = f"write it with promptfoo eval -o FILE.json; {name_hint('results', document)}"
         raise CorpusError("has no results.results[]", where=path, hint=hint)
-    for number_, result in enumerate(cast("list[object]", found)):
-        where = f"{path}:results[{number_}]"
-        if not isinstance(result, dict):
-            raise CorpusError("is not a JSON object", where=where)
-        yield where, cast("dict[str, Any]", result)
+    return objects_in(cast("list[object]", found), f"{path}:results")
 
 
 def _row(result: dict[str, Any], where: str, prompts: Mapping[str, int], options: Options) -> Row:
@@ -49,34 +55,34 @@ def _row(result: dict[str, Any], where: str, prompts: Mapping[str, int], options
         raise CorpusError(
             "has no testIdx",
             where=where,
-            hint=f"{seen('testIdx', result)}; export it with a promptfoo that writes version 3",
+            hint=f"{name_hint('testIdx', result)}; export it with a promptfoo that writes version 3",
         )
     name = test if len(prompts) == 1 else f"{test}/{prompts[_prompt_key(result)]}"
-    raw = _part(result, "prompt").get("raw")
+    raw = object_at(result, "prompt").get("raw")
     if not isinstance(raw, str):
         raise CorpusError("prompt.raw: is not a text", where=where, item=name)
-    about = as_asked(raw)
+    fields = prompt_fields(raw)
     if len(prompts) > 1:
-        about["group"] = test  # one test in several wordings: never to be split
+        fields["group"] = test  # several wordings of one test: never split between halves
     if (expected := _expected(result)) is not None:
-        about["expected"] = expected
+        fields["expected"] = expected
     if vars_ := result.get("vars"):
-        about["vars"] = vars_
-    model, response = _provider(result, where), _part(result, "response")
+        fields["vars"] = vars_
+    model, response = _provider(result, where), object_at(result, "response")
     if result.get("failureReason") == _FAILED or not response or response.get("error"):
-        return Row(name, where, about, failed=(model,))
-    return Row(name, where, about, {model: _reply(result, response, options, where, name)})
+        return Row(name, where, fields, failed=(model,))
+    return Row(name, where, fields, {model: _reply(result, response, options, where, name)})
 
 
 def _reply(
     result: dict[str, Any], response: Mapping[str, Any], options: Options, where: str, item: str
 ) -> dict[str, Any]:
     reply: dict[str, Any] = {}
-    named = _part(result, "namedScores")
+    named = object_at(result, "namedScores")
     if options.metric is None:
         value, metric = result.get("score"), "score"
     else:
-        metric = pick(options.metric, tuple(named), "metric", where)
+        metric = choose(options.metric, tuple(named), "metric", where)
         value = named[metric]
     if (score := score_of(value, metric, where, item)) is not None:
         reply["score"] = score
@@ -86,11 +92,11 @@ def _reply(
         reply["metrics"] = named
     if response.get("cached"):
         return reply | {"cached": True}
-    tokens = _part(result, "tokenUsage")
-    used, made = tokens.get("prompt"), tokens.get("completion")
-    if isinstance(used, int) and isinstance(made, int) and (used or made) and not tokens.get("cached"):
-        reply["usage"] = {"input_tokens": used, "output_tokens": made}
-    # The result's own cost is 0 where the provider told none, so only the response's 0 is a price.
+    tokens = object_at(result, "tokenUsage")
+    sent, received = tokens.get("prompt"), tokens.get("completion")
+    if isinstance(sent, int) and isinstance(received, int) and (sent or received) and not tokens.get("cached"):
+        reply["usage"] = {"input_tokens": sent, "output_tokens": received}
+    # The result's cost is 0 if the provider reported none, so only a 0 of the response is a price.
     cost = number(response.get("cost", result.get("cost") or None), "cost", where, item)
     return reply if cost is None else reply | {"cost_usd": cost}
 
@@ -106,20 +112,15 @@ def _provider(result: dict[str, Any], where: str) -> str:
 
 
 def _prompt_key(result: dict[str, Any]) -> str:
-    """What tells prompts apart: the template's label (`promptIdx` counts columns, so it also tells providers apart)."""
-    return str(_part(result, "prompt").get("label") or result.get("promptId") or "")
+    """What distinguishes prompts: the label of the template. `promptIdx` counts columns, so it differs by provider too."""
+    return str(object_at(result, "prompt").get("label") or result.get("promptId") or "")
 
 
 def _expected(result: dict[str, Any]) -> object:
-    """The value of the test's one assertion, where that is equality: only this is a reference answer."""
-    checks = _part(result, "testCase").get("assert")
+    """The value of the test's only assertion if that is `equals`: only this is a reference answer."""
+    checks = object_at(result, "testCase").get("assert")
     only = (
         cast("list[object]", checks)[0] if isinstance(checks, list) and len(cast("list[object]", checks)) == 1 else None
     )
     found = cast("dict[str, Any]", only) if isinstance(only, dict) else {}
     return found.get("value") if found.get("type") == "equals" else None
-
-
-def _part(value: Mapping[str, Any], key: str) -> dict[str, Any]:
-    found = value.get(key)
-    return cast("dict[str, Any]", found) if isinstance(found, dict) else {}

@@ -1,7 +1,7 @@
-"""RouterBench: a wide table, CSV or Parquet, a row a prompt and three columns a model.
+"""RouterBench: a wide table, CSV or Parquet, with a row per prompt and three columns per model.
 
 `sample_id, prompt, eval_name, <model>` (its score)`, <model>|model_response, <model>|total_cost` (USD). It is published as a
-pickle, which is refused unopened. Other columns are kept as unknown keys.
+pickle, which is refused without being opened. Other columns are kept as unknown keys.
 """
 
 from __future__ import annotations
@@ -11,29 +11,29 @@ from typing import Any
 
 from cascade.core.errors import CorpusError
 from cascade.core.suggestions import listed
-from cascade.importing.rows import Options, Row, number, score_of, seen, text_or_none
+from cascade.importing.rows import Options, Row, name_hint, number, score_of, text_or_none
 from cascade.importing.sources import table
 
 __all__ = ["read_routerbench"]
 
 _RESPONSE, _COST = "|model_response", "|total_cost"
-_OURS = {"sample_id", "prompt", "eval_name", ""}  # no name: the index that pandas writes
+_ITEM_COLUMNS = {"sample_id", "prompt", "eval_name", ""}  # the empty name is pandas' index
 
 
 def read_routerbench(path: str, _options: Options, _rung: str | None) -> Iterator[Row]:
-    """The items of a table, with the replies of every model in it. Raises CorpusError."""
+    """The items of a table, with every model's reply. Raises CorpusError."""
     models: tuple[str, ...] = ()
     for where, cells in table(path):
         models = models or _models(cells, where)
         if (name := text_or_none(cells.get("sample_id"))) is None:
-            raise CorpusError("has no sample_id", where=where, hint=seen("sample_id", cells))
-        ours = _OURS.union(*((model, model + _RESPONSE, model + _COST) for model in models))
-        about: dict[str, Any] = {"input": cells.get("prompt")}
+            raise CorpusError("has no sample_id", where=where, hint=name_hint("sample_id", cells))
+        used = _ITEM_COLUMNS.union(*((model, model + _RESPONSE, model + _COST) for model in models))
+        fields: dict[str, Any] = {"input": cells.get("prompt")}
         if task := cells.get("eval_name"):
-            about["task"] = task
-        about |= {key: cell for key, cell in cells.items() if key not in ours and cell not in (None, "")}
+            fields["task"] = task
+        fields |= {key: cell for key, cell in cells.items() if key not in used and cell not in (None, "")}
         replies = {model: reply for model in models if (reply := _reply(cells, model, where, name))}
-        yield Row(name, where, about, replies)
+        yield Row(name, where, fields, replies)
 
 
 def _models(cells: dict[str, Any], where: str) -> tuple[str, ...]:
@@ -45,15 +45,15 @@ def _models(cells: dict[str, Any], where: str) -> tuple[str, ...]:
 
 
 def _reply(cells: dict[str, Any], model: str, where: str, item: str) -> dict[str, Any]:
-    score = score_of(_typed(cells.get(model)), model, where, item)
-    cost = number(_typed(cells.get(model + _COST)), model + _COST, where, item)
+    score = score_of(_parsed(cells.get(model)), model, where, item)
+    cost = number(_parsed(cells.get(model + _COST)), model + _COST, where, item)
     answer = cells.get(model + _RESPONSE)
     reply = {"score": score, "cost_usd": cost, "answer": answer if isinstance(answer, str) and answer else None}
     return {key: value for key, value in reply.items() if value is not None}
 
 
-def _typed(cell: object) -> object:
-    """A CSV's cell as what it says: empty is nothing, True and False are pandas' way to write a score."""
+def _parsed(cell: object) -> object:
+    """The value of a CSV's cell. Empty is None; pandas writes scores as True and False."""
     if not isinstance(cell, str):
         return cell
     if cell in ("", "True", "False"):

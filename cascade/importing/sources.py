@@ -1,4 +1,4 @@
-"""Where importers read from: lines of JSON, a JSON document, a table (CSV, TSV, Parquet). All bounded, all typed errors."""
+"""Read files for importers: JSON lines, a JSON document, a table (CSV, TSV, Parquet). Sizes are bounded, errors typed."""
 
 from __future__ import annotations
 
@@ -16,17 +16,26 @@ from cascade.core.errors import CorpusError
 from cascade.corpora.decoding import LineError
 from cascade.corpora.lines import MAX_LINE_BYTES, Lines, open_bytes
 
-__all__ = ["MAX_DOCUMENT_BYTES", "json_array", "json_document", "json_lines", "parse_object", "refuse_pickle", "table"]
+__all__ = [
+    "MAX_DOCUMENT_BYTES",
+    "json_array",
+    "json_document",
+    "json_lines",
+    "objects_in",
+    "parse_object",
+    "refuse_pickle",
+    "table",
+]
 
 MAX_DOCUMENT_BYTES: Final = 256 * 1024 * 1024
-"""A larger JSON document is refused: unlike lines it can only be read whole, at several times its size in memory."""
+"""The limit of a JSON document. Unlike lines it is read whole, at several times its size in memory."""
 
 _BOM = b"\xef\xbb\xbf"
 _PICKLES = (".pkl", ".pickle", ".p")
 
 
 def refuse_pickle(path: str) -> None:
-    """Raise CorpusError for a pickle, by its name alone: it is not opened, for loading one runs the code in it."""
+    """Raise CorpusError if the name is a pickle's. It is never opened, because loading one runs the code in it."""
     bare = path.removesuffix(".gz")
     if bare.endswith(_PICKLES):
         better = str(Path(bare).with_suffix(".parquet"))
@@ -39,9 +48,9 @@ def refuse_pickle(path: str) -> None:
 
 
 def parse_object(text: bytes, where: str) -> dict[str, Any]:
-    """A JSON object. Raises CorpusError where it is not one.
+    """Parse a JSON object. Raises CorpusError if it is not one.
 
-    NaN, Infinity and unpaired surrogates are read, for harnesses write them: what becomes of them is `joining`'s.
+    NaN, Infinity and unpaired surrogates are accepted, because harnesses write them; `joining` deals with them.
     """
     read = _parse(text, where)
     if not isinstance(read, dict):
@@ -50,16 +59,16 @@ def parse_object(text: bytes, where: str) -> dict[str, Any]:
 
 
 def json_lines(path: str) -> Generator[tuple[str, dict[str, Any]]]:
-    """Each line's place and object; blank lines are passed over. Raises CorpusError.
+    """Each line's place and object, without blank lines. Raises CorpusError.
 
-    A file that is one JSON list, whatever its name, is read as the lines that its entries would be.
+    A file that is one JSON array, whatever its name, is read as if each element were a line.
     """
     refuse_pickle(path)
     lines = Lines(path)
     try:
         while line := _read(lines):
             if line.lstrip().startswith(b"["):
-                yield from _entries(path)
+                yield from objects_in(_parse(_whole(path), path), f"{path}:")
                 return
             if not line.isspace():
                 yield lines.where, parse_object(line, lines.where)
@@ -67,21 +76,22 @@ def json_lines(path: str) -> Generator[tuple[str, dict[str, Any]]]:
         lines.close()
 
 
-def _entries(path: str) -> Generator[tuple[str, dict[str, Any]]]:
-    listed = _parse(_whole(path), path)
-    for position, entry in enumerate(cast("list[object]", listed) if isinstance(listed, list) else [listed]):
-        if not isinstance(entry, dict):
-            raise CorpusError("is not a JSON object", where=f"{path}:[{position}]")
-        yield f"{path}:[{position}]", cast("dict[str, Any]", entry)
+def objects_in(values: object, name: str) -> Generator[tuple[str, dict[str, Any]]]:
+    """The place and object of each element of an array that stands at `name`. Raises CorpusError for another value."""
+    for position, value in enumerate(cast("list[object]", values) if isinstance(values, list) else [values]):
+        where = f"{name}[{position}]"
+        if not isinstance(value, dict):
+            raise CorpusError("is not a JSON object", where=where)
+        yield where, cast("dict[str, Any]", value)
 
 
 def json_document(path: str) -> dict[str, Any]:
-    """The object that a file holds. Raises CorpusError, also for one that is larger than MAX_DOCUMENT_BYTES."""
+    """The object in a file. Raises CorpusError, also if it is larger than MAX_DOCUMENT_BYTES."""
     return parse_object(_whole(path), path)
 
 
 def json_array(path: str) -> list[Any]:
-    """The array that a file holds. Raises CorpusError, as `json_document` does."""
+    """The array in a file. Raises CorpusError as `json_document` does."""
     read = _parse(_whole(path).removeprefix(_BOM), path)
     if not isinstance(read, list):
         raise CorpusError("is not a JSON array", where=path)
@@ -104,7 +114,7 @@ def _whole(path: str) -> bytes:
 def table(path: str) -> Iterator[tuple[str, dict[str, Any]]]:
     """Each row's place and cells by column, of `.csv`, `.tsv` (both also `.gz`) or `.parquet`. Raises CorpusError.
 
-    A cell of a CSV is a text, a missing one is empty; a row with more or fewer cells than the header is an error.
+    A CSV's cells are texts, empty if missing. A row whose number of cells differs from the header's is an error.
     """
     refuse_pickle(path)
     return _parquet(path) if path.endswith(".parquet") else _separated(path)
@@ -112,7 +122,7 @@ def table(path: str) -> Iterator[tuple[str, dict[str, Any]]]:
 
 def _separated(path: str) -> Iterator[tuple[str, dict[str, Any]]]:
     lines = Lines(path)
-    csv.field_size_limit(MAX_LINE_BYTES)  # the module's own bound, 128 kB, is less than a long prompt
+    csv.field_size_limit(MAX_LINE_BYTES)  # the default of 128 kB is too short for a long prompt
     texts = _texts(lines)
     reader = csv.reader(
         texts, delimiter="\t" if path.lower().removesuffix(".gz").endswith(".tsv") else ",", strict=True
@@ -120,7 +130,7 @@ def _separated(path: str) -> Iterator[tuple[str, dict[str, Any]]]:
     try:
         header = next(reader, list[str]())
         if len(named := [name for name in header if name]) != len(set(named)):
-            raise CorpusError("two columns have one name", where=lines.where, hint="rename one of them")
+            raise CorpusError("two columns have the same name", where=lines.where, hint="rename one of them")
         if not named:
             raise CorpusError("has no header", where=lines.where, hint="its first line names the columns")
         start = lines.number + 1
@@ -144,7 +154,7 @@ def _texts(lines: Lines) -> Iterator[str]:
 
 
 def _parquet(path: str) -> Iterator[tuple[str, dict[str, Any]]]:
-    from cascade.corpora.parquet import open_table, table_rows  # noqa: PLC0415 - only who has such a file needs it
+    from cascade.corpora.parquet import open_table, table_rows  # noqa: PLC0415 - needed for such files only
 
     opened = open_table(path)
     number = 0
@@ -169,6 +179,6 @@ def _parse(text: bytes, where: str) -> object:
         return from_json(text)
     except ValueError as error:
         try:
-            return json.loads(text.decode("utf-8", "surrogatepass"))  # slower, and it takes unpaired surrogates
+            return json.loads(text.decode("utf-8", "surrogatepass"))  # slower, but accepts unpaired surrogates
         except (ValueError, RecursionError):
             raise CorpusError(f"is not JSON: {os.fspath(str(error))[:120]}", where=where) from None

@@ -1,7 +1,7 @@
 """Entries of a zip, also those packed with zstd (method 93, extra `zstd`), which Python's zipfile does not unpack.
 
-A zip from elsewhere may be a bomb: an entry is unpacked up to a bound, all of them together up to another, and one at
-a time. What an entry says of its own size is not believed.
+A zip may be a bomb: each entry is unpacked up to one limit, all together up to another, one at a time. The sizes that
+entries declare are not trusted.
 """
 
 from __future__ import annotations
@@ -17,15 +17,15 @@ from cascade.corpora.lines import MAX_LINE_BYTES
 __all__ = ["MAX_UNPACKED_BYTES", "Zip"]
 
 MAX_UNPACKED_BYTES: Final = 16 * 1024**3
-"""All entries that are read of one zip, together: a bound on time, for only one is held at once."""
+"""The limit of all entries read from one zip. It bounds time, not memory: only one is held in memory at once."""
 
 _ZSTD = 93
 _LOCAL_HEADER = 30  # bytes before the name and the extra field, whose lengths are its last two numbers
-_MAX_WINDOW = 1 << 27  # bytes zstd may keep to look back: what its own command line allows
+_MAX_WINDOW = 1 << 27  # bytes of zstd's window: the limit of its command line
 
 
 class Zip:
-    """An open zip: `names` of its entries, `read` one. A context manager. Raises CorpusError where it is not a zip."""
+    """An open zip: the `names` of its entries, and `read`. A context manager. Raises CorpusError if it is not a zip."""
 
     def __init__(self, path: str, limit: int = MAX_LINE_BYTES) -> None:
         self._path, self._limit, self._left = path, limit, MAX_UNPACKED_BYTES
@@ -47,7 +47,7 @@ class Zip:
         self._zip.close()
 
     def read(self, name: str) -> bytes:
-        """An entry's bytes. Raises CorpusError for one that is damaged or too large, MissingExtra without zstandard."""
+        """An entry's bytes. Raises CorpusError if it is damaged or too large, MissingExtra without zstandard."""
         where, info = f"{self._path}:{name}", self._zip.getinfo(name)
         try:
             data = self._unpack_zstd(info) if info.compress_type == _ZSTD else self._unpack(info)

@@ -1,8 +1,8 @@
-"""A corpus from one's own traffic: what `mode: observe` put to the whole ladder beside the baseline's answer.
+"""Read a corpus's inputs and replies from the ledger of `mode: observe`, without calling a model again.
 
-ledger → requests that were observed, with their shadow → items and replies, as a recording has them → graded by `recording`
+ledger → observed requests and their shadow requests → items and journal entries → `Recorder` grades and writes them
 
-It needs `ledger: {content: true}`: without the texts there is nothing to grade. No model is asked again.
+Needs `ledger: {content: true}`: without the texts there is nothing to grade.
 """
 
 from __future__ import annotations
@@ -21,19 +21,19 @@ from cascade.core.policy import Policy
 from cascade.corpora.items import Item
 from cascade.ledger.records import RequestBody, StepBody
 from cascade.ledger.stores import Reader
-from cascade.recording.calls import Roster, make_roster, usage_fields
+from cascade.recording.calls import RecordingPlan, make_recording_plan, usage_fields
 from cascade.recording.inputs import Inputs
 
 __all__ = ["Observations", "read_observations"]
 
-_AT_ONCE = 500  # requests whose texts are fetched together
+_BATCH = 500  # requests whose texts are fetched together
 
 
 @dataclass(frozen=True, slots=True)
 class Observations:
-    """What was observed: `inputs` and, as lines of a journal, the `entries` with every rung's reply to them.
+    """The observed requests as `inputs`, and every rung's reply to them as journal `entries`.
 
-    `left_out`: why observed requests are not among them, and how many.
+    `left_out`: how many observed requests are missing from them, by reason.
     """
 
     inputs: Inputs
@@ -42,8 +42,8 @@ class Observations:
 
 
 @dataclass(slots=True)
-class _Seen:
-    """One request as the ledger tells it."""
+class _LedgerRequest:
+    """One request of the ledger, with its steps and its texts by part. `at`: Unix seconds."""
 
     at: float
     body: RequestBody
@@ -54,60 +54,62 @@ class _Seen:
 def read_observations(
     reader: Reader, policy: Policy, *, since: float | None = None, until: float | None = None
 ) -> Observations:
-    """What was observed of a policy in [since, until), Unix seconds.
+    """The observed requests of a policy in [since, until), Unix seconds.
 
-    Raises CorpusError where nothing was, or where no texts were kept of it.
+    Raises CorpusError if there is none that can be an item, for example because the ledger kept no texts.
     """
-    roster = make_roster(policy, (), policy.baseline)
-    seen = _read(reader, policy, since, until)
-    shadows = {one.body.observed_as: name for name, one in seen.items() if one.body.observed_as is not None}
+    plan = make_recording_plan(policy, (), policy.baseline)
+    requests = _read(reader, policy, since, until)
+    shadows = {one.body.observed_as: name for name, one in requests.items() if one.body.observed_as is not None}
     left_out: Counter[str] = Counter()
     items: list[Item] = []
     entries: list[dict[str, Any]] = []
-    begun = min((one.at for one in seen.values()), default=0.0)
-    for name, one in seen.items():
+    first_at = min((one.at for one in requests.values()), default=0.0)
+    for name, one in requests.items():
         shadow = shadows.get(name)
         if shadow is None:
             continue
-        replies = _replies(roster, policy, one, seen[shadow])
-        why = _flaw(roster, one, replies)
-        if why is not None:
-            left_out[why] += 1
+        replies = _replies(plan, policy, one, requests[shadow])
+        reason = _exclusion(plan, one, replies)
+        if reason is not None:
+            left_out[reason] += 1
             continue
-        items.append(_item(policy, name, one, one.at - begun))
+        items.append(_item(policy, name, one, one.at - first_at))
         entries += ({**reply, "item": name} for reply in replies)
     if not items:
-        told = "; ".join(f"{why} ({count})" for why, count in left_out.most_common()) or "no request was"
+        reasons = "; ".join(f"{why} ({count})" for why, count in left_out.most_common()) or "none was recorded"
         hint = "run with mode: observe and ledger: {content: true}"
-        raise CorpusError(f"nothing that was observed of policy {policy.name!r} makes an item: {told}", where=reader.where, hint=hint)  # fmt: skip
+        raise CorpusError(f"no observed request of policy {policy.name!r} can be recorded: {reasons}", where=reader.where, hint=hint)  # fmt: skip
     return Observations(Inputs(tuple(items)), tuple(entries), dict(left_out))
 
 
-def _read(reader: Reader, policy: Policy, since: float | None, until: float | None) -> dict[str, _Seen]:
-    seen: dict[str, _Seen] = {}
+def _read(reader: Reader, policy: Policy, since: float | None, until: float | None) -> dict[str, _LedgerRequest]:
+    requests: dict[str, _LedgerRequest] = {}
     for entry in reader.entries(since=since, until=until):
         if entry.kind == "request":
             body = msgspec.json.decode(entry.body, type=RequestBody)
             if body.policy == policy.name and body.arm in ("observe", "shadow"):
-                seen[entry.request] = _Seen(entry.at, body)
-        elif entry.kind == "step" and (one := seen.get(entry.request)) is not None:
+                requests[entry.request] = _LedgerRequest(entry.at, body)
+        elif entry.kind == "step" and (one := requests.get(entry.request)) is not None:
             one.steps.append(msgspec.json.decode(entry.body, type=StepBody))
-    wanted = [name for name, one in seen.items() if one.body.content or any(step.content for step in one.steps)]
-    for first in range(0, len(wanted), _AT_ONCE):
-        for content in reader.contents(wanted[first : first + _AT_ONCE]):
-            seen[content.request].texts[content.part] = content.text
-    return seen
+    wanted = [name for name, one in requests.items() if one.body.content or any(step.content for step in one.steps)]
+    for first in range(0, len(wanted), _BATCH):
+        for content in reader.contents(wanted[first : first + _BATCH]):
+            requests[content.request].texts[content.part] = content.text
+    return requests
 
 
-def _replies(roster: Roster, policy: Policy, answered: _Seen, shadow: _Seen) -> list[dict[str, Any]]:
-    """Every rung's reply, and the baseline's, as a journal has them; those of other models than today's are not."""
+def _replies(
+    plan: RecordingPlan, policy: Policy, answered: _LedgerRequest, shadow: _LedgerRequest
+) -> list[dict[str, Any]]:
+    """The replies of every rung and the baseline as journal entries; replies of other models than the policy's are dropped."""
     replies: list[dict[str, Any]] = []
     for place, step in enumerate(shadow.steps):
         if step.index < len(policy.ladder) and step.model == policy.ladder[step.index].model:
             replies.append(_reply(policy.ladder[step.index].rung, step, shadow.texts.get(f"step:{place}")))
     for place, step in enumerate(answered.steps[-1:], start=len(answered.steps) - 1):
-        if step.model == _model(roster):
-            replies.append(_reply(roster.baseline, step, answered.texts.get(f"step:{place}")))
+        if step.model == plan.find(plan.baseline).rung.model:
+            replies.append(_reply(plan.baseline, step, answered.texts.get(f"step:{place}")))
     return [reply for reply in replies if reply["verdict"] != "failed"]
 
 
@@ -126,20 +128,20 @@ def _reply(ask: str, step: StepBody, text: str | None) -> dict[str, Any]:
     }
 
 
-def _flaw(roster: Roster, one: _Seen, replies: list[dict[str, Any]]) -> str | None:
-    """Why it cannot be an item; None where it can."""
+def _exclusion(plan: RecordingPlan, one: _LedgerRequest, replies: list[dict[str, Any]]) -> str | None:
+    """Why a request cannot be an item; None if it can."""
     if "prompt" not in one.texts:
         return "its text was not kept"
-    said = {reply["ask"] for reply in replies}
-    missing = [asked.name.removeprefix("@") for asked in roster.asked if asked.name not in said]
+    recorded = {reply["ask"] for reply in replies}
+    missing = [one.name.removeprefix("@") for one in plan.respondents if one.name not in recorded]
     if missing:
-        return f"no reply of {', '.join(missing)}"
+        return f"no reply from {', '.join(missing)}"
     if any(reply["verdict"] == "answered" and reply["answer"] is None for reply in replies):
         return "an answer's text was not kept"
     return None
 
 
-def _item(policy: Policy, name: str, one: _Seen, at: float) -> Item:
+def _item(policy: Policy, name: str, one: _LedgerRequest, at: float) -> Item:
     prompt = json.loads(one.texts["prompt"])
     messages: Any = prompt["messages"]
     plain = len(messages) == 1 and isinstance(messages[0]["content"], str)
@@ -153,7 +155,3 @@ def _item(policy: Policy, name: str, one: _Seen, at: float) -> Item:
         at=round(at, 3),
         extra=None if prompt.get("system") is None else {"system": prompt["system"]},
     )
-
-
-def _model(roster: Roster) -> str:
-    return next(asked.rung.model for asked in roster.asked if asked.name == roster.baseline)

@@ -1,6 +1,6 @@
-"""What is to be recorded: items without replies, from a table, JSON, another corpus, or plain lines of text.
+"""Read the inputs of a recording: items without replies, from a table, JSON, another corpus, or lines of text.
 
-Everything is checked here, before a call is paid: what is wrong is one `CorpusError` with the line and the item.
+All inputs are checked here, before any paid call. A problem is a `CorpusError` that names the line and the item.
 """
 
 from __future__ import annotations
@@ -25,28 +25,27 @@ from cascade.core.triage import check_request
 from cascade.corpora.decoding import LineError, decode_item, name_item, parse
 from cascade.corpora.items import Item, Manifest
 from cascade.corpora.reading import MAX_LINE_BYTES, read_corpus
-from cascade.importing.csv_map import read_asked
+from cascade.importing.csv_map import read_items
 from cascade.importing.rows import Row
 from cascade.importing.sources import json_array, table
-from cascade.recording.noise_floor import AGAIN_KEY
+from cascade.recording.noise_floor import BASELINE_AGAIN_KEY
 from cascade.replay.driver import request_of
 
 __all__ = ["Inputs", "read_inputs"]
 
-_WANTED = 'an item is {"id": "…", "input": "…" or messages} and, if wanted, system, task, group, expected, split, at'
+_ITEM_HINT = 'an item is {"id": "…", "input": "…" or messages} and, if wanted, system, task, group, expected, split, at'
 _TABLES = (".csv", ".tsv", ".csv.gz", ".tsv.gz")
-_NOTHING = "give a table with a header, one JSON object or one text a line"
+_EMPTY_HINT = "give a table with a header, one JSON object or one text a line"
 _BOM = b"\xef\xbb\xbf"
-_NOT_KEPT = frozenset(
-    {"replies", "baseline", AGAIN_KEY, "line", "extra"}
-)  # what another recording said, and what is no key
+# Results of another recording, and fields of `Item` that are not keys of the format.
+_DROPPED_KEYS = frozenset({"replies", "baseline", BASELINE_AGAIN_KEY, "line", "extra"})
 
 
 @dataclass(frozen=True, slots=True)
 class Inputs:
-    """The items to ask, in their order, none of them with a reply; and the manifest they came with, if any.
+    """The items in order, without replies, and the manifest of the corpus they came from, if any.
 
-    `unused`: columns of a table that no field was read from.
+    `unused`: the table's columns that were not read.
     """
 
     items: tuple[Item, ...]
@@ -55,12 +54,12 @@ class Inputs:
 
     @property
     def hash(self) -> str:
-        """SHA-256 over every item's id, input and system prompt, in order: what must stay as it was for a resumption."""
+        """SHA-256 of every item's id, input and system prompt, in order. A recording resumes only with the same hash."""
         digest = hashlib.sha256()
         for item in self.items:
             system = (item.extra or {}).get("system")
-            asked = [item.id, item.input] if system is None else [item.id, item.input, system]
-            digest.update(json.dumps(asked, ensure_ascii=False, sort_keys=True).encode())
+            request = [item.id, item.input] if system is None else [item.id, item.input, system]
+            digest.update(json.dumps(request, ensure_ascii=False, sort_keys=True).encode())
         return digest.hexdigest()
 
 
@@ -70,35 +69,35 @@ def read_inputs(
     maps: tuple[tuple[str, str], ...] = (),
     max_line_bytes: int = MAX_LINE_BYTES,
 ) -> Inputs:
-    """Read what is to be recorded: a table by its name (.csv, .tsv), a corpus by its first line, JSON lines or a JSON array.
+    """Read a table (named .csv or .tsv), a corpus (known by its first line), JSON lines, a JSON array, or lines of text.
 
-    `maps`: pairs of an item's field and the column, or JSON key, that holds it. In any other text every line that is not
-    blank is an input of its own, with the id `line-N`; a table's row without an id is `row-N`. Raises CorpusError for
-    what cannot be read or asked: no input, an id that is missing or occurs twice, a prefill, an empty prompt; and for
-    JSON that is neither one object a line nor an array. ConfigurationError for maps that cannot be meant.
+    `maps`: pairs of an item's field and the column or JSON key that holds it. In a plain text every non-blank line is an
+    input with the id `line-N`; a table's row without an id is `row-N`. Raises CorpusError if the file cannot be read, has
+    no input, is JSON of another shape, or has an item that cannot be asked: without an id or with a repeated one, with a
+    prefill or an empty prompt. Raises ConfigurationError for invalid maps.
     """
     source = os.fspath(path)
     if source.lower().endswith(_TABLES):
         return _mapped(table(source), maps, source)
     lines = _lines(Path(path), max_line_bytes)
     number, first = next(lines, (0, b""))
-    bare = first.removeprefix(_BOM).strip()
-    if bare.startswith(b"["):
+    start = first.removeprefix(_BOM).strip()
+    if start.startswith(b"["):
         lines.close()
         return _array(source, maps)
-    if bare == b"{":
+    if start == b"{":
         hint = 'give one JSON object a line: {"id": "…", "input": "…", "expected": "…"}'
-        raise CorpusError("it is JSON, but not one object a line", where=f"{source}:{number}", hint=hint)
+        raise CorpusError("is JSON, but not one object a line", where=f"{source}:{number}", hint=hint)
     if not first:
-        raise CorpusError("there is no input in it", where=source, hint=_NOTHING)
+        raise CorpusError("has no input", where=source, hint=_EMPTY_HINT)
     manifest = None
-    as_json = bare.startswith(b"{") or ".jsonl" in Path(path).suffixes
+    as_json = start.startswith(b"{") or ".jsonl" in Path(path).suffixes
     if _is_manifest(first):
         lines.close()
         _refuse_maps(maps, "a corpus has the fields already")
         corpus = read_corpus(path, max_line_bytes=max_line_bytes)
         manifest = corpus.manifest
-        items = tuple(replace(item, replies={}, extra=_kept(item.extra or {})) for item in corpus.items)
+        items = tuple(replace(item, replies={}, extra=_without_dropped(item.extra or {})) for item in corpus.items)
     elif as_json and maps:
         objects = ((f"{source}:{at}", _object(line, f"{source}:{at}")) for at, line in chain([(number, first)], lines))
         return _mapped(objects, maps, source)
@@ -114,34 +113,33 @@ def _checked(
     items: tuple[Item, ...], source: str, manifest: Manifest | None = None, unused: tuple[str, ...] = ()
 ) -> Inputs:
     if not items:
-        raise CorpusError("there is no input in it", where=source, hint=_NOTHING)
+        raise CorpusError("has no input", where=source, hint=_EMPTY_HINT)
     _check(items, source)
     return Inputs(items, manifest, unused)
 
 
 def _mapped(rows: Iterator[tuple[str, dict[str, Any]]], maps: tuple[tuple[str, str], ...], source: str) -> Inputs:
-    """Rows as items, each column under the field that it is."""
-    read = list(read_asked(rows, maps))
+    """Rows as items, with columns mapped to fields."""
+    read = list(read_items(rows, maps))
     return _checked(tuple(map(_row_item, read)), source, unused=read[0].unmapped if read else ())
 
 
 def _row_item(row: Row) -> Item:
     try:
-        item = decode_item(to_json({**row.about, "id": row.id, "replies": {}}), frozenset())
+        item = decode_item(to_json({**row.fields, "id": row.id, "replies": {}}), frozenset())
     except LineError as error:
-        hint = "" if "--skip-bad" in error.hint else error.hint
-        raise CorpusError(error.problem, where=row.where, item=row.id, hint=hint or _WANTED) from None
+        raise _error(error, row.where, row.id) from None
     return replace(item, line=int("".join(filter(str.isdecimal, row.where.rpartition(":")[2])) or 0))
 
 
 def _array(source: str, maps: tuple[tuple[str, str], ...]) -> Inputs:
-    """A JSON array of objects, or of texts."""
+    """A JSON array of objects or of texts."""
     values = json_array(source)
     if all(isinstance(value, str) for value in values):
         values = [{"input": value} for value in values]
     if not all(isinstance(value, dict) for value in values):
         hint = 'give [{"id": "…", "input": "…", "expected": "…"}, …], or one object a line'
-        raise CorpusError("it is JSON, but not an array of objects", where=source, hint=hint)
+        raise CorpusError("is JSON, but not an array of objects", where=source, hint=hint)
     objects = cast("list[dict[str, Any]]", values)
     if maps or not all("id" in one for one in objects):
         return _mapped(((f"{source}:{at}", one) for at, one in enumerate(objects, 1)), maps, source)
@@ -152,8 +150,12 @@ def _object(line: bytes, where: str) -> dict[str, Any]:
     try:
         return parse(line)
     except LineError as error:
-        hint = "" if "--skip-bad" in error.hint else error.hint
-        raise CorpusError(error.problem, where=where, hint=hint or _WANTED) from None
+        raise _error(error, where) from None
+
+
+def _error(error: LineError, where: str, item: str = "") -> CorpusError:
+    hint = "" if "--skip-bad" in error.hint else error.hint  # `record` has no such option
+    return CorpusError(error.problem, where=where, item=item, hint=hint or _ITEM_HINT)
 
 
 def _refuse_maps(maps: tuple[tuple[str, str], ...], why: str) -> None:
@@ -162,7 +164,7 @@ def _refuse_maps(maps: tuple[tuple[str, str], ...], why: str) -> None:
 
 
 def _lines(path: Path, limit: int) -> Generator[tuple[int, bytes]]:
-    """The lines that are not blank, with their numbers."""
+    """The non-blank lines with their numbers."""
     number = 0
     with ExitStack() as stack:
         try:
@@ -173,13 +175,13 @@ def _lines(path: Path, limit: int) -> Generator[tuple[int, bytes]]:
                 number += 1
                 if len(line) > limit:
                     where = f"{path}:{number}"
-                    raise CorpusError(f"the line is longer than {limit} bytes", where=where, hint="shorten the item")
+                    raise CorpusError(f"is longer than {limit} bytes", where=where, hint="shorten the item")
                 if not line.isspace():
                     yield number, line
         except (OSError, EOFError, zlib.error) as error:
             where = f"{path}:{number + 1}" if number else f"{path}"
-            what = getattr(error, "strerror", None) or error
-            raise CorpusError(f"cannot be read: {what}", where=where, hint="check the path and the file") from error
+            reason = getattr(error, "strerror", None) or error
+            raise CorpusError(f"cannot be read: {reason}", where=where, hint="check the path and the file") from error
 
 
 def _is_manifest(line: bytes) -> bool:
@@ -195,22 +197,21 @@ def _json_item(line: bytes, number: int, source: str) -> Item:
     try:
         raw = parse(line)
         name = name_item(line)
-        known = {key: value for key, value in raw.items() if key not in _NOT_KEPT}
+        known = {key: value for key, value in raw.items() if key not in _DROPPED_KEYS}
         return replace(decode_item(to_json({**known, "replies": {}}), frozenset()), line=number)
     except LineError as error:
-        hint = "" if "--skip-bad" in error.hint else error.hint  # nothing is passed over here: it would not be asked
-        raise CorpusError(error.problem, where=where, item=name, hint=hint or _WANTED) from None
+        raise _error(error, where, name) from None
 
 
-def _kept(further: dict[str, Any]) -> dict[str, Any] | None:
-    return {key: value for key, value in further.items() if key not in _NOT_KEPT} or None
+def _without_dropped(extra: dict[str, Any]) -> dict[str, Any] | None:
+    return {key: value for key, value in extra.items() if key not in _DROPPED_KEYS} or None
 
 
 def _text_item(line: bytes, number: int, source: str) -> Item:
     try:
         text = line.decode().rstrip("\r\n")
     except UnicodeDecodeError:
-        raise CorpusError("the line is not UTF-8 text", where=f"{source}:{number}", hint="save it as UTF-8") from None
+        raise CorpusError("is not UTF-8", where=f"{source}:{number}", hint="save it as UTF-8") from None
     return Item(f"line-{number}", text, {}, line=number)
 
 

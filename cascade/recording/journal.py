@@ -1,11 +1,11 @@
-"""The write-ahead journal of a recording: every call is noted before it goes out, and every reply when it has arrived.
+"""The write-ahead journal of a recording: every call is recorded before it is made, and every outcome as it arrives.
 
-JSON lines beside the corpus. Line 1, the head, holds hashes of what must not change (inputs, ladder, baseline); each
-further line is a call that goes out with the most it may cost, or an outcome: a paid reply, a failure with what it was
-billed, a judgement. A killed run loses nothing that had arrived: a last line that was cut off by the kill is dropped,
-and only its call is made again. A call without an outcome may have been paid: what it may have cost is not forgotten.
+JSON lines beside the corpus. Line 1, the head, holds hashes of what must not change (inputs, ladder, baseline). Each
+further line is the start of a call with an upper bound of its cost (`most`), or an outcome: a paid reply, a failure with
+its cost, or a judgement. A killed run loses nothing that had arrived: an unfinished last line is dropped, and only its
+call is made again. A call without an outcome may have been paid, so its upper bound counts toward the cap.
 
-One fsync a call: the one that puts a call's note on the disk covers every outcome that was written before it.
+One fsync per call: the one for its start also covers every outcome written before it.
 """
 
 from __future__ import annotations
@@ -24,22 +24,21 @@ from cascade.corpora.disk import sync_folder
 __all__ = ["Journal", "journal_path"]
 
 _VERSION = 2
-_DIGEST = 16  # characters of a hash that a message shows
-_WORDS = {"inputs": "the inputs", "ladder": "the policy's ladder or triage", "baseline": "the baseline"}
+_NAMES = {"inputs": "the inputs", "ladder": "the policy's ladder or triage", "baseline": "the baseline"}
 
 
 def journal_path(corpus: str | os.PathLike[str]) -> Path:
-    """Where the journal of a corpus lies: beside it."""
+    """The path of a corpus's journal, beside it."""
     path = Path(corpus)
     return path.with_name(f"{path.name}.journal")
 
 
 @dataclass
 class Journal:
-    """An open journal: what it holds so far, and `append`. Made by `Journal.open`; a context manager.
+    """An open journal and its entries. Made by `Journal.open`. A context manager.
 
-    `replies` by (item, who was asked), `judged` by the judgement's key, `failures` in their order. `unanswered`: calls
-    that were let out and have no outcome, by their number; right after `open` those are what a kill left behind.
+    `replies` by (item, respondent), `judged` by the judgement's key, `failures` in order. `unanswered`: calls without an
+    outcome, by number; right after `open` these are calls of killed runs.
     """
 
     path: Path
@@ -54,18 +53,18 @@ class Journal:
 
     @classmethod
     def open(cls, path: Path, head: Mapping[str, str]) -> Self:
-        """Open or begin the journal at `path`; `head` names, by `inputs`, `ladder`, `baseline`, what it is a record of.
+        """Open or create the journal at `path`. `head`: the hashes `inputs`, `ladder` and `baseline`.
 
-        Raises CorpusError where it is a record of something else, is damaged, is in use, or cannot be written.
+        Raises CorpusError if it has other hashes, is damaged, is in use, or cannot be written.
         """
         try:
             descriptor = os.open(path, os.O_RDWR | os.O_CREAT | os.O_APPEND, 0o600)
         except OSError as error:
             problem = f"cannot be written: {error.strerror or error}"
-            raise CorpusError(problem, where=f"{path}", hint="check the path and its rights") from error
+            raise CorpusError(problem, where=f"{path}", hint="check the path and its permissions") from error
         journal = cls(path, descriptor)
         try:
-            _claim(descriptor, path)
+            _lock_file(descriptor, path)
             journal._resume(head)
         except BaseException:
             journal.close()
@@ -73,12 +72,12 @@ class Journal:
         return journal
 
     def _resume(self, head: Mapping[str, str]) -> None:
-        whole = self.path.read_bytes()
-        kept = whole[: whole.rfind(b"\n") + 1]
-        if len(kept) != len(whole):  # cut off by a kill in the middle of a write: its reply was never acted upon
-            os.ftruncate(self.descriptor, len(kept))
+        content = self.path.read_bytes()
+        complete = content[: content.rfind(b"\n") + 1]
+        if len(complete) != len(content):  # a kill in the middle of a write: nothing acted upon its last line
+            os.ftruncate(self.descriptor, len(complete))
             os.fsync(self.descriptor)
-        lines = _decoded(kept, self.path)
+        lines = _decoded(complete, self.path)
         first = next(lines, None)
         if first is None:
             self.append({"journal": "cascade record", "version": _VERSION, **head})
@@ -86,17 +85,17 @@ class Journal:
             return
         if first.get("journal") != "cascade record" or first.get("version") != _VERSION:
             hint = "move it away, or record under another name"
-            raise CorpusError("it is no journal of this version of `cascade record`", where=f"{self.path}:1", hint=hint)
-        changed = [_WORDS.get(key, key) for key in head if first.get(key) != head[key]]
+            raise CorpusError("is not a journal of this version of `cascade record`", where=f"{self.path}:1", hint=hint)
+        changed = [_NAMES.get(key, key) for key in head if first.get(key) != head[key]]
         if changed:
             raise CorpusError(
-                f"this recording was begun with other settings: {' and '.join(changed)} changed since", where=f"{self.path}",
-                hint="run it as it was begun, or record under another name; the journal keeps what was paid",
+                f"was begun with other settings: {' and '.join(changed)} changed since", where=f"{self.path}",
+                hint="use the same settings, or record under another name; the journal keeps the paid replies",
             )  # fmt: skip
         for entry in lines:
-            self._note(entry)
+            self._add(entry)
 
-    def _note(self, entry: dict[str, Any]) -> None:
+    def _add(self, entry: dict[str, Any]) -> None:
         self.unanswered.pop(entry.get("call", 0), None)
         if "most" in entry:
             self.unanswered[entry["open"]] = entry
@@ -109,9 +108,9 @@ class Journal:
             self.replies[entry["item"], entry["ask"]] = entry
 
     def open_call(self, item: str, ask: str, most: int) -> int:
-        """Note that a call goes out which costs `most` nano-USD at worst; its number, which its outcome has as `call`.
+        """Record that a call is about to be made that costs at most `most` nano-USD. Its outcome has the number as `call`.
 
-        When this returns, this note and every line before it are on the disk. Raises CorpusError as `append` does.
+        On return this line and all before it are on the disk. Raises CorpusError as `append` does.
         """
         with self._lock:
             number = self._calls + 1
@@ -119,22 +118,22 @@ class Journal:
         return number
 
     def append(self, entry: dict[str, Any], *, sync: bool = True) -> None:
-        """Write one line. When this returns a kill does not lose it, and with `sync` a power cut does not either.
+        """Write one line. On return it survives a kill of the process, and with `sync` a power cut too.
 
-        Safe between threads. Raises CorpusError where it cannot be written.
+        Thread-safe. Raises CorpusError if it cannot be written.
         """
         with self._lock:
             self._write(entry, sync=sync)
 
     def sync(self) -> None:
-        """Have all lines on the disk. Raises CorpusError where that cannot be."""
+        """Put all lines on the disk. Raises CorpusError as `append` does."""
         with self._lock:
             if self._unsynced:
                 self._put(b"", sync=True)
 
     def _write(self, entry: dict[str, Any], *, sync: bool) -> None:
         self._put(json.dumps(entry, ensure_ascii=False, allow_nan=False).encode() + b"\n", sync=sync)
-        self._note(entry)
+        self._add(entry)
 
     def _put(self, line: bytes, *, sync: bool) -> None:
         left = memoryview(line)
@@ -150,13 +149,13 @@ class Journal:
             raise CorpusError(problem, where=f"{self.path}", hint="make room, then run it again") from error
 
     def remove(self) -> None:
-        """The corpus holds it all, and is on the disk: the journal is done with."""
+        """Delete the file, once the corpus holds everything and is on the disk."""
         self.path.unlink(missing_ok=True)
 
-    def close(self, *, forget_empty: bool = False) -> None:
-        """Close the file, and let others have it. `forget_empty`: a journal in which nothing stands goes."""
+    def close(self, *, delete_empty: bool = False) -> None:
+        """Close and unlock the file. `delete_empty`: delete it if it has no entries."""
         if self.descriptor >= 0:
-            if forget_empty and not (self.replies or self.judged or self.failures or self.unanswered):
+            if delete_empty and not (self.replies or self.judged or self.failures or self.unanswered):
                 self.path.unlink(missing_ok=True)
             os.close(self.descriptor)
             self.descriptor = -1
@@ -168,25 +167,25 @@ class Journal:
         self.close()
 
 
-def _decoded(kept: bytes, path: Path) -> Iterator[dict[str, Any]]:
-    for number, line in enumerate(kept.splitlines(), start=1):
+def _decoded(complete: bytes, path: Path) -> Iterator[dict[str, Any]]:
+    for number, line in enumerate(complete.splitlines(), start=1):
         try:
             entry: object = json.loads(line)
         except ValueError:
             entry = None
         if not isinstance(entry, dict):
-            hint = "restore it, or take the line out: its call is then made again"
-            raise CorpusError("the line is damaged", where=f"{path}:{number}", hint=hint)
+            hint = "restore it, or delete the line: its call is then made again"
+            raise CorpusError("is damaged", where=f"{path}:{number}", hint=hint)
         yield cast("dict[str, Any]", entry)
 
 
-def _claim(descriptor: int, path: Path) -> None:
+def _lock_file(descriptor: int, path: Path) -> None:
     try:
-        import fcntl  # noqa: PLC0415 - POSIX only; elsewhere two recorders of one corpus are the user's to avoid
+        import fcntl  # noqa: PLC0415 - POSIX only; elsewhere nothing stops two recorders of one corpus
     except ImportError:
         return
     try:
         fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
     except OSError:
         hint = "wait for it, or record under another name"
-        raise CorpusError("another `cascade record` is at work on it", where=f"{path}", hint=hint) from None
+        raise CorpusError("another `cascade record` is using it", where=f"{path}", hint=hint) from None

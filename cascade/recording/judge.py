@@ -1,9 +1,8 @@
-"""The judge: a rung grades an answer against a reference, by a rubric; and how often it errs where the score is known.
+"""The judge: a rung that grades answers against a reference by a rubric, with its error rate on control items.
 
-The reference is the item's expected answer, or without one the baseline's plain answer (the baseline itself is then
-right by definition, and not judged). A judge can be wrong, so it is tried on control items: an item's own reference
-given as the answer must score 1, another item's must score 0. The method is that of a reference-guided judge (Zheng et
-al., NeurIPS 2023), with its error measured instead of assumed.
+The reference is the item's expected answer. Without one it is the baseline's answer, which is then right by definition
+and not judged. Control items measure how often the judge errs: an item's own reference as the answer must score 1, another
+item's reference must score 0. The method is a reference-guided judge (Zheng et al., NeurIPS 2023) with its error measured.
 """
 
 from __future__ import annotations
@@ -18,10 +17,10 @@ from cascade.core.messages import Failure, Reply, Request
 from cascade.core.policy import Policy
 from cascade.corpora.grading import Grade, Graded, Ungraded
 from cascade.corpora.items import Item
-from cascade.recording.calls import Asked, plainly
+from cascade.recording.calls import Respondent, plain_respondent
 from cascade.recording.journal import Journal
 
-__all__ = ["CONTROLS", "RUBRIC", "Control", "Judge", "JudgeReport", "controls_of", "judge_text", "make_judge"]
+__all__ = ["CONTROLS", "RUBRIC", "Control", "Judge", "JudgeReport", "judge_text", "make_controls", "make_judge"]
 
 RUBRIC = """You grade an answer against a reference answer. You are given one JSON object: the question, the reference
 (hold it to be right) and the answer to grade. Reply with {"score": number}:
@@ -40,18 +39,19 @@ _SCHEMA: dict[str, Any] = {
     "additionalProperties": False,
 }
 CONTROLS = 10
-"""Items that are judged with a known score, twice each: 20 calls, enough to see a judge that cannot judge."""
+"""Items that are judged with a known score, twice each: 20 calls, enough to detect a judge that cannot judge."""
 
-Call = Callable[[Asked, Request, str], Awaitable[Reply | Failure | None]]
-"""Makes one paid call for the item named last; None where the recording was stopped before it."""
+Call = Callable[[Respondent, Request, str], Awaitable[Reply | Failure | None]]
+"""Makes one paid call of a respondent for an item's id; None if the recording stopped before it."""
 
 
 @dataclass(frozen=True, slots=True)
 class JudgeReport:
-    """What the judge cost, in nano-USD, over how many judgements; how many are 1 by definition; its error on controls.
+    """The judge's cost in nano-USD, its number of judgements, and its errors on control items.
 
-    `too_low`: own references scored below `right_at`; `too_high`: strangers' at it or above. `deviation`: the mean
-    distance from the known score. `error` is None where no control was judged. `unasked`: controls that could not be.
+    `by_definition`: scores that are 1 without a judgement. `too_low`: own references scored below `right_at`.
+    `too_high`: other items' references scored at or above it. `deviation`: the mean distance from the known score, None
+    if no control was judged. `unasked`: controls whose call failed.
     """
 
     rung: str
@@ -67,13 +67,13 @@ class JudgeReport:
 
     @property
     def error(self) -> float | None:
-        """The share of controls that it got wrong."""
+        """The share of controls judged wrongly; None without controls."""
         return (self.too_low + self.too_high) / self.controls if self.controls else None
 
 
 @dataclass(frozen=True, slots=True)
 class Control:
-    """One judgement whose score is known."""
+    """A judgement whose right score is known."""
 
     item: Item
     reference: Any
@@ -82,21 +82,21 @@ class Control:
 
 
 class Judge:
-    """Grades by asking; what was judged stands in the journal and is never asked again."""
+    """Grades by calling a model. Judgements are kept in the journal, so none is paid for twice."""
 
-    def __init__(self, asked: Asked, journal: Journal, call: Call) -> None:
-        self.asked = asked
+    def __init__(self, respondent: Respondent, journal: Journal, call: Call) -> None:
+        self.respondent = respondent
         self._journal, self._call = journal, call
-        rung = asked.rung
-        self._self = [rung.model, rung.max_tokens, rung.effort, rung.thinking and str(rung.thinking), RUBRIC]
+        rung = respondent.rung
+        self._settings = [rung.model, rung.max_tokens, rung.effort, rung.thinking and str(rung.thinking), RUBRIC]
 
     async def grade(self, item: Item, reference: Any, answer: Any) -> Graded | Failure | None:
-        """The judge's grade; a Failure where it could not be asked, None where the recording was stopped before."""
+        """The grade; a Failure if the call failed, None if the recording stopped before it."""
         text = judge_text(item, reference, answer)
-        key = hashlib.sha256(json.dumps([self._self, text]).encode()).hexdigest()
+        key = self._key(text)
         if (entry := self._journal.judged.get(key)) is None:
             request = Request(({"role": "user", "content": text},), RUBRIC, schema=_SCHEMA)
-            outcome = await self._call(self.asked, request, item.id)
+            outcome = await self._call(self.respondent, request, item.id)
             if not isinstance(outcome, Reply):
                 return outcome
             entry = self._journal.judged[key]
@@ -105,12 +105,14 @@ class Judge:
 
     def entry_of(self, request: Request, reply: Reply, cost: int) -> dict[str, Any]:
         """A judgement as a line of the journal."""
-        text = request.messages[0]["content"]
-        key = hashlib.sha256(json.dumps([self._self, text]).encode()).hexdigest()
+        key = self._key(request.messages[0]["content"])
         return {"judged": key, "score": self._score(reply), "cost": cost}
 
+    def _key(self, text: str) -> str:
+        return hashlib.sha256(json.dumps([self._settings, text]).encode()).hexdigest()
+
     def _score(self, reply: Reply) -> float | None:
-        data = self.asked.read(reply, structured=True).data
+        data = self.respondent.read(reply, structured=True).data
         score: object = data.get("score") if isinstance(data, dict) else None  # pyright: ignore[reportUnknownMemberType, reportUnknownVariableType]
         if isinstance(score, bool) or not isinstance(score, (int, float)) or not 0 <= score <= 1:
             return None
@@ -118,25 +120,25 @@ class Judge:
 
 
 def make_judge(policy: Policy, rung: str, journal: Journal, call: Call) -> Judge:
-    """The judge at `rung` ("": the top one), asked plainly with a format; ConfigurationError for a rung there is not."""
-    return Judge(plainly(policy, rung or policy.ladder[policy.top].rung, "@judge"), journal, call)
+    """The judge at `rung` ("": the top one). Raises ConfigurationError for an unknown rung."""
+    return Judge(plain_respondent(policy, rung or policy.ladder[policy.top].rung, "@judge"), journal, call)
 
 
 def judge_text(item: Item, reference: Any, answer: Any) -> str:
-    """What the judge reads, as JSON: whatever users wrote cannot break out of its place."""
-    asked = item.input
-    question = asked if isinstance(asked, str) else [{"role": one["role"], "content": one["content"]} for one in asked]
+    """The judge's input as JSON, so that no text in it can pose as another part."""
+    given = item.input
+    question = given if isinstance(given, str) else [{"role": one["role"], "content": one["content"]} for one in given]
     return json.dumps({"question": question, "reference": reference, "answer": answer}, ensure_ascii=False)
 
 
-def controls_of(references: Sequence[tuple[Item, Any]], most: int = CONTROLS) -> list[Control]:
-    """Control items, spread evenly: each with its own reference, and with the next one's that differs from it."""
-    step = max(1, len(references) // most)
-    made: list[Control] = []
-    for at in range(0, len(references), step)[:most]:
+def make_controls(references: Sequence[tuple[Item, Any]], limit: int = CONTROLS) -> list[Control]:
+    """Control items, spread evenly: each with its own reference and with the next reference that differs from it."""
+    step = max(1, len(references) // limit)
+    controls: list[Control] = []
+    for at in range(0, len(references), step)[:limit]:
         item, own = references[at]
-        made.append(Control(item, own, own, 1.0))
+        controls.append(Control(item, own, own, 1.0))
         others = (other for _, other in (*references[at + 1 :], *references[:at]) if other != own)
-        if (stranger := next(others, None)) is not None:
-            made.append(Control(item, own, stranger, 0.0))
-    return made
+        if (foreign := next(others, None)) is not None:
+            controls.append(Control(item, own, foreign, 0.0))
+    return controls

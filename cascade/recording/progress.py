@@ -1,4 +1,4 @@
-"""What a recording is to do, how far it is, and what a run of it came to. Money in nano-USD; all but `State` is frozen."""
+"""A recording's settings, progress, state and report. Money is in nano-USD. All but `State` are frozen."""
 
 from __future__ import annotations
 
@@ -13,17 +13,17 @@ from cascade.corpora.grading import Graded
 from cascade.recording.judge import JudgeReport
 from cascade.recording.noise_floor import NoiseFloor
 
-__all__ = ["Report", "Settings", "Standing", "State", "Stop", "StopKind"]
+__all__ = ["RecordingProgress", "Report", "Settings", "State", "Stop", "StopKind"]
 
 StopKind = Literal["cap", "interrupted", "refused", "outage"]
-"""Why no further call is made: --max-usd, Ctrl-C, an endpoint that refuses all calls, one that fails them all."""
+"""Why no further call is made: --max-usd reached, a signal, an endpoint that refuses all calls or fails on all."""
 
 
 @dataclass(frozen=True, slots=True)
 class Settings:
-    """What to record, how, and where. `cap` is in nano-USD over all runs of this recording; None: no limit.
+    """What to record, how, and where. `cap`: nano-USD over all runs of this recording; None: no limit.
 
-    `baseline_twice`: on so many items the baseline is asked a second time (see `noise`).
+    `baseline_twice`: how many items the baseline answers a second time (see `noise_floor`).
     """
 
     policy: Policy
@@ -39,15 +39,15 @@ class Settings:
 
 @dataclass(frozen=True, slots=True)
 class Stop:
-    """Why a recording stopped early, for people."""
+    """Why a recording stopped early. `message` is for people."""
 
     kind: StopKind
     message: str
 
 
 @dataclass(frozen=True, slots=True)
-class Standing:
-    """How far a recording is: items, calls made in this run and money of all runs, in nano-USD."""
+class RecordingProgress:
+    """How far a recording is. `calls` and `reused` count this run; `spent` is of all runs."""
 
     items: int
     complete: int
@@ -58,15 +58,14 @@ class Standing:
 
 @dataclass(frozen=True, slots=True)
 class Report:
-    """What a run came to.
+    """The result of a run.
 
-    `complete` of `items` are in the corpus; `failed` says of each item that was tried in vain why. `ungraded`: (item,
-    who answered, why). `spent`: nano-USD of all runs, the judge's share included; `judge` tells that apart.
-    `unanswered`: calls that killed runs left without an outcome; `unanswered_cost`: the most that they may have cost,
-    which counts toward the cap but is not in `spent`. `overshoot`: the most that the cap may have been passed by.
-    `grader` None: nothing was graded. `by_definition`: answers of the baseline that are right because they are what the
-    others are graded against; `noise`: how often it disagrees with itself, None where that was not measured. `anew`: a corpus that was whole was graded once more, and was replaced only if
-    all of it could be: else it is as it was.
+    `complete` of `items` are in the corpus. `failed`: the reason for each item that failed. `ungraded`: (item, respondent,
+    reason). `spent`: nano-USD of all runs, including the judge's calls, which `judge` lists by themselves. `unanswered`:
+    calls that killed runs left without an outcome. `unanswered_cost`: an upper bound of what those cost; it counts toward
+    the cap and is not in `spent`. `overshoot`: an upper bound of how far the cap was passed. `grader` None: nothing was
+    graded. `by_definition`: answers of the baseline that score 1 because the others are graded against them. `noise`: None
+    if it was not measured. `regraded`: a complete corpus was graded again; it was replaced only if every item could be.
     """
 
     items: int
@@ -83,19 +82,19 @@ class Report:
     stop: Stop | None
     overshoot: int
     seconds: float
-    anew: bool = False
+    regraded: bool = False
     noise: NoiseFloor | None = None
     by_definition: int = 0
 
     @property
     def is_final(self) -> bool:
-        """Whether the corpus is whole and nothing is left to ask, control items included."""
+        """Whether the corpus is complete and no call is left to make, control items included."""
         return self.complete == self.items and not (self.judge and self.judge.unasked)
 
 
 @dataclass
 class State:
-    """What changes while a recording runs."""
+    """The counts and results that change while a recording runs."""
 
     complete: set[str] = field(default_factory=set[str])
     failed: dict[str, str] = field(default_factory=dict[str, str])
@@ -103,7 +102,7 @@ class State:
     calls: int = 0
     in_flight: int = 0
     reused: int = 0
-    in_a_row: int = 0
+    failures_in_a_row: int = 0
     by_definition: int = 0
     judge: JudgeReport | None = None
     written: int = 0

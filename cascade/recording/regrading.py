@@ -1,8 +1,8 @@
-"""Grading afterwards: a whole recording holds every reply that was paid, so no call is made for one to grade it anew.
+"""Grade a complete recording again. It holds every paid reply, so only a judge is called.
 
-whole corpus → the journal as it was → the recorder, which has nobody left to ask but a judge → corpus, written whole
+complete corpus → its journal entries again → `Recorder`, with only a judge left to call → the corpus, replaced
 
-A corpus that is whole stays as it is until it can be replaced by one that is whole as well.
+The corpus stays as it is until every item of it is graded.
 """
 
 from __future__ import annotations
@@ -16,89 +16,76 @@ from cascade.core.policy import Policy
 from cascade.corpora.grading import bind_grader, is_grader, judge_rung
 from cascade.corpora.items import Corpus, RecordedReply
 from cascade.corpora.reading import open_corpus, read_corpus
-from cascade.recording.calls import BASELINE, make_roster, plainly
+from cascade.recording.calls import BASELINE, plain_respondent
 from cascade.recording.inputs import Inputs
-from cascade.recording.journal import journal_path
-from cascade.recording.noise_floor import AGAIN, AGAIN_KEY, are_asked_twice, sample_of
+from cascade.recording.noise_floor import BASELINE_AGAIN, BASELINE_AGAIN_KEY
 from cascade.recording.progress import Settings
 
-__all__ = ["check_grader", "entries_of", "grader_of", "is_graded", "is_settled", "kept_recording"]
+__all__ = ["check_grader", "choose_grader", "entries_from_corpus", "find_complete_recording", "is_graded_by"]
 
 
-def kept_recording(target: Path, head: Mapping[str, str]) -> Corpus | None:
-    """The whole recording at `target` of what `head` has the hashes of; None where there is none."""
+def find_complete_recording(target: Path, hashes: Mapping[str, str]) -> Corpus | None:
+    """The complete recording at `target` of the inputs and settings with these hashes; None if there is none."""
     if not target.exists():
         return None
     try:
         with open_corpus(target) as reader:
-            told: object = (reader.manifest.extra or {}).get("recorded")
-        if not isinstance(told, dict) or "missing" in told or cast("dict[str, Any]", told).get("hashes") != head:
+            recorded: object = (reader.manifest.extra or {}).get("recorded")
+        if (
+            not isinstance(recorded, dict)
+            or "missing" in recorded
+            or cast("dict[str, Any]", recorded).get("hashes") != hashes
+        ):
             return None
         return read_corpus(target)
-    except CorpusError:  # nothing that could be taken for a recording
+    except CorpusError:  # not a corpus
         return None
 
 
-def grader_of(settings: Settings, inputs: Inputs, kept: Corpus | None) -> str | None:
-    """Who grades: the one that is asked for, else the one that has graded, else the one that the inputs name."""
+def choose_grader(settings: Settings, inputs: Inputs, kept: Corpus | None) -> str | None:
+    """The grader's name: of the settings, else of the complete recording, else of the inputs; None: no grading."""
     given = inputs.manifest.grader if inputs.manifest else None
-    has_graded = kept.manifest.grader if kept else None
-    return settings.grader or has_graded or (given if given and is_grader(given) else None)
+    previous = kept.manifest.grader if kept else None
+    return settings.grader or previous or (given if given and is_grader(given) else None)
 
 
 def check_grader(name: str, policy: Policy) -> None:
-    """Raises ConfigurationError for a grader that there is not, and a judge who cannot be asked."""
+    """Raises ConfigurationError for an unknown grader, or a judge whose rung is unknown."""
     judge = judge_rung(name)
     if judge is None:
         bind_grader(name)
     else:
-        plainly(policy, judge or policy.ladder[policy.top].rung, "@judge")
+        plain_respondent(policy, judge or policy.ladder[policy.top].rung, "@judge")
 
 
-def is_graded(kept: Corpus, inputs: Inputs, grader: str | None, policy: Policy) -> bool:
-    """Whether it was graded by this grader, and beside these expected answers. Without a grader nothing is to be done.
+def is_graded_by(kept: Corpus, inputs: Inputs, grader: str | None, policy: Policy) -> bool:
+    """Whether `kept` was graded by this grader against these expected answers. True without a grader.
 
-    A judge is not paid again of itself because an expected answer changed.
+    Changed expected answers do not make a judge grade again by itself, for its calls cost money.
     """
     if grader is None:
         return True
-    if _named(grader, policy) != _named(kept.manifest.grader, policy):
+    if _full_name(grader, policy) != _full_name(kept.manifest.grader, policy):
         return False
     expected = [item.expected for item in inputs.items]
     return judge_rung(grader) is not None or [item.expected for item in kept.items] == expected
 
 
-def is_settled(settings: Settings, inputs: Inputs) -> bool:
-    """Whether it is recorded whole, and graded as wanted: a kill may come after the last write.
-
-    Raises ConfigurationError for a grader that there is not, PolicyError as `make_roster` does.
-    """
-    roster = make_roster(settings.policy, settings.rungs, settings.baseline)
-    if settings.grader:
-        check_grader(settings.grader, settings.policy)
-    if journal_path(settings.target).exists():
-        return False
-    kept = kept_recording(settings.target, {"inputs": inputs.hash, **roster.head()})
-    if kept is None or not are_asked_twice(kept.items, sample_of(inputs.items, settings.baseline_twice)):
-        return False
-    return is_graded(kept, inputs, grader_of(settings, inputs, kept), settings.policy)
-
-
-def entries_of(kept: Corpus) -> Iterator[dict[str, Any]]:
-    """Its replies as the lines of the journal that they were written from."""
+def entries_from_corpus(kept: Corpus) -> Iterator[dict[str, Any]]:
+    """The replies of a complete recording as journal entries."""
     for item in kept.items:
         for rung, reply in item.replies.items():
             yield _entry(item.id, rung, reply, reply.extra or {})
-        for who, key in ((BASELINE, "baseline"), (AGAIN, AGAIN_KEY)):
-            if (apart := item.separate_reply(key)) is not None:
-                yield _entry(item.id, who, apart, (item.extra or {})[key])
+        for name, key in ((BASELINE, "baseline"), (BASELINE_AGAIN, BASELINE_AGAIN_KEY)):
+            if (extra_reply := item.separate_reply(key)) is not None:
+                yield _entry(item.id, name, extra_reply, (item.extra or {})[key])
 
 
-def _entry(item: str, ask: str, reply: RecordedReply, told: Mapping[str, Any]) -> dict[str, Any]:
+def _entry(item: str, ask: str, reply: RecordedReply, extra: Mapping[str, Any]) -> dict[str, Any]:
     return {
         "item": item,
         "ask": ask,
-        "verdict": told.get("verdict", "declined" if reply.answer is None else "answered"),
+        "verdict": extra.get("verdict", "declined" if reply.answer is None else "answered"),
         "confidence": reply.confidence,
         "answer": reply.answer,
         "usage": reply.usage,
@@ -106,6 +93,6 @@ def _entry(item: str, ask: str, reply: RecordedReply, told: Mapping[str, Any]) -
     }
 
 
-def _named(grader: str | None, policy: Policy) -> str | None:
-    """A grader's name, a judge's with the rung it means."""
+def _full_name(grader: str | None, policy: Policy) -> str | None:
+    """A grader's name; a judge's with its rung."""
     return f"judge:{policy.ladder[policy.top].rung}" if grader in ("judge", "judge:") else grader

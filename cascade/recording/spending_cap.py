@@ -1,7 +1,8 @@
-"""The cap of a recording: a call is let in while what was spent, and the most that calls in flight may cost, is below it.
+"""The spending cap of a recording.
 
-So the cap is passed by at most the most that one call may cost, the last one let in; near the cap calls go one by one.
-A call that a killed run left without an outcome may have been paid: it counts at the most it may have cost.
+A call is admitted while the money spent plus the upper bounds of the calls in flight are below the cap. So the cap is
+passed by at most the upper bound of one call, and near the cap calls go one by one. A call that a killed run left without
+an outcome may have been paid, so its upper bound counts as spent.
 """
 
 from __future__ import annotations
@@ -12,46 +13,46 @@ __all__ = ["SpendingCap"]
 
 
 class SpendingCap:
-    """What was spent and what is at stake, in nano-USD. One event loop's; `cap` None: no limit.
+    """Money spent and reserved, in nano-USD. Bound to one event loop. `cap` None: no limit.
 
-    `unanswered`: the most that calls of killed runs may have cost whose outcome never arrived. The cap holds for it as
-    for what was spent, but it is not added to that: it was not observed.
+    `unanswered`: an upper bound of what calls of killed runs cost whose outcome never arrived. It counts toward the cap,
+    but is not part of `spent`, which holds observed costs only.
     """
 
     def __init__(self, cap: int | None, spent: int, unanswered: int = 0) -> None:
         self.cap, self.spent, self.unanswered = cap, spent, unanswered
         self._largest = 0
-        self._at_stake = 0
-        self._settled = asyncio.Condition()
+        self._reserved = 0
+        self._changed = asyncio.Condition()
 
     @property
-    def is_empty(self) -> bool:
+    def is_reached(self) -> bool:
         """Whether the cap is reached."""
         return self.cap is not None and self.spent + self.unanswered >= self.cap
 
     @property
     def overshoot(self) -> int:
-        """What the cap may be passed by: the most that one call of this run might have cost, or what it is passed by."""
+        """An upper bound of how far the cap is passed: the largest bound of a call, or the actual excess if that is more."""
         return self._largest if self.cap is None else max(self._largest, self.spent + self.unanswered - self.cap)
 
     @property
-    def _at_worst(self) -> int:
-        return self.spent + self.unanswered + self._at_stake
+    def _upper_bound(self) -> int:
+        return self.spent + self.unanswered + self._reserved
 
-    async def admit(self, most: int) -> bool:
-        """Wait until a call that costs `most` at worst may go out; False where the cap is reached before."""
-        async with self._settled:
-            while self.cap is not None and not self.is_empty and self._at_worst >= self.cap:
-                await self._settled.wait()
-            if self.is_empty:
+    async def admit(self, bound: int) -> bool:
+        """Wait until a call that costs at most `bound` may be made; False if the cap is reached first."""
+        async with self._changed:
+            while self.cap is not None and not self.is_reached and self._upper_bound >= self.cap:
+                await self._changed.wait()
+            if self.is_reached:
                 return False
-            self._at_stake += most
-            self._largest = max(self._largest, most)
+            self._reserved += bound
+            self._largest = max(self._largest, bound)
             return True
 
-    async def settle(self, most: int, cost: int) -> None:
-        """A call that was admitted is over and has cost `cost`."""
-        async with self._settled:
-            self._at_stake -= most
+    async def settle(self, bound: int, cost: int) -> None:
+        """Replace the reservation of an admitted call by its actual cost."""
+        async with self._changed:
+            self._reserved -= bound
             self.spent += cost
-            self._settled.notify_all()
+            self._changed.notify_all()

@@ -87,7 +87,7 @@ def test_import_refusals_are_one_line_and_leave_nothing(run: Run, tmp_path: Path
     for arguments, problem in (
         (("routerbench", "routerbench_0shot.pkl", "-o", "c.jsonl"), "is a pickle, which is never loaded here"),
         (("ragas", bench, "-o", "c.jsonl"), "there is no format 'ragas' (formats: lm-eval, "),
-        (("routerbench", "-o", "c.jsonl"), "there is nothing to read"),
+        (("routerbench", "-o", "c.jsonl"), "no sources given"),
         (("routerbench", bench, "--rung", "haiku", "-o", "c.jsonl"), "--rung haiku: is not NAME=VALUE"),
         (("routerbench", bench, "-o", "c.csv"), "c.csv: a corpus ends in .jsonl, .jsonl.gz or .parquet"),
         (("routerbench", bench), "Missing option"),
@@ -95,7 +95,7 @@ def test_import_refusals_are_one_line_and_leave_nothing(run: Run, tmp_path: Path
             ("csv", table, "--map", "id=qid", "--map", "input=question", "-o", "c.jsonl"),
             "no rung is mapped: --map haiku.",
         ),
-        (("routerbench", bench, "--metric", "f1", "-o", "c.jsonl"), "--metric: routerbench makes no use of it"),
+        (("routerbench", bench, "--metric", "f1", "-o", "c.jsonl"), "--metric: routerbench does not use it"),
     ):
         done = run("import", *arguments)
         assert (done.code, done.out) == (2, "")
@@ -231,4 +231,4 @@ def test_the_confidence_of_a_multiple_choice_is_asked_for(run: Run, tmp_path: Pa
     assert read_corpus(tmp_path / "c.jsonl").items[0].reply("m").confidence == 0.5
     bench = str(FIXTURES / "routerbench.csv")
     refused = run("import", "routerbench", bench, "-o", "d.jsonl", "--confidence", "logprob")
-    assert (refused.code, "--confidence: routerbench makes no use of it" in refused.err) == (2, True)
+    assert (refused.code, "--confidence: routerbench does not use it" in refused.err) == (2, True)

@@ -89,10 +89,10 @@ def test_repeats_of_an_input_come_in_corpus_order_for_each_model(client: anthrop
         (
             "x" * 90,
             HAIKU,
-            f"no reply was recorded for model '{HAIKU}', last user turn '{'x' * 80}'… (looked through 10",
+            f"no reply was recorded for model '{HAIKU}', last user turn '{'x' * 80}'… (searched 10",
         ),
-        ("object", SONNET, f"no reply was recorded for model '{SONNET}', last user turn 'object' (looked through 10"),
-        ("silent", HAIKU, "the text of this reply was not recorded for model"),
+        ("object", SONNET, f"no reply was recorded for model '{SONNET}', last user turn 'object' (searched 10"),
+        ("silent", HAIKU, "the text of the reply was not recorded for model"),
         ("plain", "claude-opus-5-5", f"model: claude-opus-5-5 (the corpus has {HAIKU}, {SONNET}, local;"),
     ],
 )

@@ -94,8 +94,8 @@ def test_an_unpaired_surrogate_costs_its_item_alone(tmp_path: Path, log: Callabl
     """That item is left out, counted and named; the others are imported."""
     imported = log(tmp_path, ["fine", HALF, "fine too"])
     assert (len(imported.items), imported.unusable, imported.nulled) == (2, 1, 0)
-    assert "surrogate" in imported.why
-    assert "1" in imported.why.partition("item ")[2]
+    assert "surrogate" in imported.first_problem
+    assert "1" in imported.first_problem.partition("item ")[2]
     write_corpus(tmp_path / "c.jsonl", imported.manifest, imported.items)
     assert read_corpus(tmp_path / "c.jsonl").items == imported.items
 
@@ -107,7 +107,7 @@ def test_an_item_that_nests_too_deep_costs_itself_alone(tmp_path: Path) -> None:
         deep = [deep]
     imported = inspect_json(tmp_path, ["fine", deep, "fine too"])
     assert (len(imported.items), imported.unusable) == (2, 1)
-    assert "item 't/1': it nests deeper than 200 levels" in imported.why
+    assert "item 't/1': it nests deeper than 200 levels" in imported.first_problem
 
 
 def test_a_surrogate_in_what_is_not_imported_costs_nothing(tmp_path: Path) -> None:

@@ -25,7 +25,7 @@ from cascade.corpora import Corpus, Item, LadderEntry, Manifest, RecordedReply, 
 from cascade.corpora.items import RecordedUsage
 from cascade.emulator import Emulator
 from cascade.emulator.server import SeenRequest
-from cascade.recording.calls import make_roster
+from cascade.recording.calls import make_recording_plan
 from cascade.recording.inputs import Inputs, read_inputs
 from cascade.recording.progress import Report, Settings
 from cascade.recording.recorder import Recorder
@@ -166,7 +166,7 @@ def record(tmp_path: Path, source: Path) -> Record:
 
         async def go() -> Report:
             async with anthropic.AsyncAnthropic(base_url=emulator.base_url, api_key="test") as client:
-                return await Recorder(settings, inputs, client=client, chance=random.Random(1)).run()
+                return await Recorder.open(settings, inputs, client=client, chance=random.Random(1)).run()
 
         return asyncio.run(go())
 
@@ -217,4 +217,4 @@ def lines_of(target: Path) -> list[dict[str, Any]]:
 
 def head_of(inputs: Inputs, policy: Policy = POLICY) -> dict[str, str]:
     """The head of a recording's journal."""
-    return {"inputs": inputs.hash, **make_roster(policy).head()}
+    return {"inputs": inputs.hash, **make_recording_plan(policy).hashes()}

@@ -15,7 +15,7 @@ from msgspec import structs
 from cascade.core.errors import ConfigurationError
 from cascade.corpora import Corpus, Item, read_corpus, write_corpus
 from cascade.recording.inputs import Inputs, read_inputs
-from cascade.recording.noise_floor import NoiseFloor, noise_in, sample_of
+from cascade.recording.noise_floor import NoiseFloor, draw_sample, read_noise_floor
 
 from .conftest import OPUS, SONNET, YAML, Here, Killer, Record, journal_of, make_corpus, start
 from .test_judging import bare, fair, verdicts
@@ -64,7 +64,7 @@ def test_without_expected_answers_it_grades_by_agreement_with_the_baseline(
     made = read_corpus(tmp_path / "corpus.jsonl").manifest
     assert made.right_by_definition == ("opus", 12)
     assert made.baseline_name == OPUS
-    assert noise_in(made) is None
+    assert read_noise_floor(made) is None
 
 
 def the_same(answer: Any, expected: Any, _item: Any) -> bool | None:
@@ -95,7 +95,8 @@ def test_a_grader_that_needs_no_expected_answer_grades_as_ever(
     }
     assert scores(tmp_path / "corpus.jsonl") == wanted
     assert (report.by_definition, report.noise) == (0, None)
-    assert {why for _, _, why in report.ungraded} == {"the grader compares no answers: it has no noise floor"}
+    (reason,) = {why for _, _, why in report.ungraded}
+    assert "no noise floor" in reason
 
 
 @pytest.mark.parametrize("suffix", [".jsonl", ".parquet"])
@@ -108,7 +109,7 @@ def test_the_second_answers_are_asked_for_later_and_tell_the_noise_floor(
         pytest.importorskip("pyarrow")
     target, inputs = tmp_path / f"corpus{suffix}", unlabelled(corpus)
     first = record(emulate(corpus, verdicts(corpus, fair)), inputs=inputs, grader=grader, target=target)
-    before, drawn = scores(target), sorted(sample_of(inputs.items, 5))
+    before, drawn = scores(target), sorted(draw_sample(inputs.items, 5))
     assert len(drawn) == 5
     another_day = saying(corpus, drawn[:2])
     told = verdicts(replace(corpus, items=(*corpus.items, *another_day.items)), fair)
@@ -122,7 +123,7 @@ def test_the_second_answers_are_asked_for_later_and_tell_the_noise_floor(
     made = read_corpus(target)
     assert made.manifest.extra is not None
     assert made.manifest.extra["noise_floor"] == {"items": 5, "disagreed": 2}
-    assert noise_in(made.manifest) == NoiseFloor(5, 2)
+    assert read_noise_floor(made.manifest) == NoiseFloor(5, 2)
     assert scores(target) == before
     assert sorted(item.id for item in made.items if "baseline_again" in (item.extra or {})) == drawn
     silent = emulate(replace(corpus, items=corpus.items[:1]))
@@ -182,7 +183,7 @@ def test_an_answer_that_is_missing_the_second_time_disagrees_and_one_that_never_
     other = tmp_path / "other.jsonl"
     report = record(refusing, inputs=inputs, grader="exact", baseline_twice=6, target=other)
     assert report.noise is None
-    assert "the baseline gave no answer the first time" in {why for _, _, why in report.ungraded}
+    assert any("baseline's first" in why for _, _, why in report.ungraded)
 
 
 def test_with_expected_answers_it_is_refused_before_a_call_is_paid(
@@ -198,21 +199,23 @@ def test_with_expected_answers_it_is_refused_before_a_call_is_paid(
 def test_the_sample_has_one_item_of_a_group_and_grows_by_adding(corpus: Corpus) -> None:
     """Whatever the order of the items; and a group's items do not count as if they were independent."""
     items = [Item(f"i{n}", f"q{n}", {}, group=f"g{n // 4}") for n in range(40)]
-    drawn = [sample_of(items, size) for size in range(12)]
+    drawn = [draw_sample(items, size) for size in range(12)]
     assert [len(ids) for ids in drawn] == [*range(11), 10]
     assert all(smaller < larger for smaller, larger in pairwise(drawn[:11]))
     assert len({f"g{int(one[1:]) // 4}" for one in drawn[10]}) == 10
-    assert sample_of(items[::-1], 7) == drawn[7]
+    assert draw_sample(items[::-1], 7) == drawn[7]
     assert {int(one[1:]) % 4 for one in drawn[10]} > {0}
-    assert len(sample_of(unlabelled(corpus).items, 100)) == 6
+    assert len(draw_sample(unlabelled(corpus).items, 100)) == 6
 
 
 @pytest.mark.parametrize("said", [3, [], {"items": 5}, {"items": 5, "disagreed": 6}, {"items": 0, "disagreed": 0},
                                   {"items": True, "disagreed": 0}, {"items": 5, "disagreed": "1"}])  # fmt: skip
 def test_nonsense_under_our_key_is_no_noise_floor(corpus: Corpus, said: Any) -> None:
     """What comes from elsewhere may hold anything there."""
-    assert noise_in(replace(corpus.manifest, extra={"noise_floor": said})) is None
-    assert noise_in(replace(corpus.manifest, extra={"noise_floor": {"items": 5, "disagreed": 1}})) == NoiseFloor(5, 1)
+    assert read_noise_floor(replace(corpus.manifest, extra={"noise_floor": said})) is None
+    assert read_noise_floor(
+        replace(corpus.manifest, extra={"noise_floor": {"items": 5, "disagreed": 1}})
+    ) == NoiseFloor(5, 1)
 
 
 def test_another_recordings_second_answers_are_not_taken_for_ones_own(
@@ -223,4 +226,4 @@ def test_another_recordings_second_answers_are_not_taken_for_ones_own(
     made = read_inputs(tmp_path / "corpus.jsonl")
     assert not any("baseline_again" in (item.extra or {}) for item in made.items)
     write_corpus(tmp_path / "copy.jsonl", read_corpus(tmp_path / "corpus.jsonl").manifest, read_corpus(tmp_path / "corpus.jsonl").items)  # fmt: skip
-    assert noise_in(read_corpus(tmp_path / "copy.jsonl").manifest) == NoiseFloor(4, 0)
+    assert read_noise_floor(read_corpus(tmp_path / "copy.jsonl").manifest) == NoiseFloor(4, 0)

@@ -54,7 +54,7 @@ def test_a_whole_recording_run_again_asks_nothing(corpus: Corpus, emulate: Emula
     other = Here(home, emulator, *COMMAND)
     _, err = other.communicate(timeout=60)
     assert other.returncode == 2
-    assert "c.jsonl: it is there already" in err
+    assert "c.jsonl: it exists already" in err
     assert (home / "c.jsonl").read_bytes() == before
     assert emulator.billed.replies == 36
 

@@ -16,7 +16,7 @@ from msgspec import structs
 from cascade.core.errors import ConfigurationError, CorpusError
 from cascade.corpora import Corpus, Item, RecordedReply, read_corpus
 from cascade.policy.plans import make_plan
-from cascade.recording.calls import make_roster
+from cascade.recording.calls import make_recording_plan
 from cascade.recording.inputs import Inputs, read_inputs
 from cascade.recording.progress import Report, Settings
 from cascade.recording.recorder import Recorder
@@ -109,7 +109,7 @@ def test_an_items_system_prompt_is_sent_to_everybody_and_kept(
     assert len(emulator.requests) == 48
     for item in read_corpus(tmp_path / "corpus.jsonl").items:
         assert (item.extra or {})["system"] == system
-        asked = make_roster(POLICY).asked[0].prompt(request_of(item))
+        asked = make_recording_plan(POLICY).respondents[0].prompt(request_of(item))
         assert asked.system is not None
         assert asked.system[0] == block
 
@@ -274,7 +274,7 @@ def test_a_corpus_that_is_there_is_not_written_over(
     emulator = emulate(corpus)
     record(emulator)
     before = (tmp_path / "corpus.jsonl").read_bytes()
-    with pytest.raises(CorpusError, match=r"corpus\.jsonl: it is there already"):
+    with pytest.raises(CorpusError, match=r"corpus\.jsonl: it exists already"):
         record(emulator)
     assert (tmp_path / "corpus.jsonl").read_bytes() == before
     assert emulator.billed.replies == 36
@@ -308,7 +308,7 @@ def test_each_call_may_take_the_whole_deadline(corpus: Corpus, emulate: Emulate,
     async def go() -> Report:
         settings = Settings(policy, tmp_path / "corpus.jsonl")
         async with anthropic.AsyncAnthropic(base_url=emulate(corpus).base_url, api_key="test") as client:
-            return await Recorder(settings, read_inputs(source), client=client, clock=lambda: next(hours)).run()
+            return await Recorder.open(settings, read_inputs(source), client=client, clock=lambda: next(hours)).run()
 
     report = asyncio.run(go())
     assert (report.is_final, report.failed) == (True, {})

@@ -14,8 +14,9 @@ from cascade.core.errors import ConfigurationError
 from cascade.corpora import Corpus, read_corpus, write_corpus
 from cascade.recording.inputs import read_inputs
 from cascade.recording.journal import Journal, journal_path
+from cascade.recording.opening import is_complete
 from cascade.recording.progress import Settings
-from cascade.recording.regrading import entries_of, is_settled
+from cascade.recording.regrading import entries_from_corpus
 
 from .conftest import POLICY, YAML, Here, Killer, Record, head_of, start
 from .test_judging import COST, bare, fair, verdicts
@@ -110,7 +111,7 @@ def test_graded_anew_it_is_what_it_would_have_been_at_once(
     emulator = emulate(corpus, faults=fault or None)
     first = record(emulator, inputs=inputs, grader="contains", target=later, **options)
     again = record(emulator, inputs=inputs, grader="exact", target=later, **options)
-    assert (again.calls, again.reused, again.anew, again.spent) == (0, 24, True, first.spent)
+    assert (again.calls, again.reused, again.regraded, again.spent) == (0, 24, True, first.spent)
     assert later.read_bytes() == at_once.read_bytes()
     assert emulator.billed.replies == 24
 
@@ -135,9 +136,9 @@ def test_without_a_grader_a_graded_corpus_keeps_its_own(
     Here(home, emulator, *COMMAND, "--grader", "exact", "--name", "mine").communicate(timeout=60)
     before = (home / "c.jsonl").read_bytes()
     inputs = read_inputs(home / "bare.jsonl")
-    assert is_settled(Settings(POLICY, tmp_path / "c.jsonl"), inputs)
+    assert is_complete(Settings(POLICY, tmp_path / "c.jsonl"), inputs)
     with Journal.open(journal_path(home / "c.jsonl"), head_of(inputs)) as journal:
-        for entry in entries_of(read_corpus(home / "c.jsonl")):
+        for entry in entries_from_corpus(read_corpus(home / "c.jsonl")):
             journal.append(entry)
             break
     process = Here(home, emulator, *COMMAND)
@@ -166,8 +167,8 @@ def test_a_judge_is_paid_afterwards_and_nobody_else(
     assert emulator.billed.replies == 18 + done.judge.judged == 18 + short.calls + done.calls
     assert max(emulator.asked.values()) == 1
     assert read_corpus(target).items == corpus.items
-    assert is_settled(Settings(POLICY, target, grader="judge:opus"), bare(corpus))  # it is the one that graded
-    assert not is_settled(Settings(POLICY, target, grader="judge:sonnet"), bare(corpus))
+    assert is_complete(Settings(POLICY, target, grader="judge:opus"), bare(corpus))  # it is the one that graded
+    assert not is_complete(Settings(POLICY, target, grader="judge:sonnet"), bare(corpus))
 
 
 def test_killed_while_a_judge_grades_anew_no_reply_is_asked_again(corpus: Corpus, emulate: Emulate, home: Path) -> None:

@@ -18,7 +18,7 @@ from cascade.core.messages import Request, Usage
 from cascade.core.triage import build_prompt
 from cascade.corpora import Corpus, read_corpus
 from cascade.policy.plans import make_plan
-from cascade.recording.calls import make_roster
+from cascade.recording.calls import make_recording_plan
 from cascade.recording.spending_cap import SpendingCap
 from cascade.replay.driver import request_of
 
@@ -91,7 +91,7 @@ def test_what_a_kill_left_unanswered_counts_toward_the_cap(
     """
     (tmp_path / "policy.yaml").write_text(YAML, encoding="utf-8")
     emulator = emulate(corpus)
-    asked = make_roster(POLICY).asked[0]
+    asked = make_recording_plan(POLICY).respondents[0]
     most = upper_bound(asked.rates, asked.prompt(request_of(corpus.items[0])))
     cap = 5 * most // 2
     command = (source.name, "-o", "c.jsonl", "-p", "policy.yaml", "--concurrency", "1", "--max-usd", f"{cap / 1e9:.9f}")

@@ -14,7 +14,7 @@ from cascade.cli.output import stdout
 from cascade.core.errors import ConfigurationError
 from cascade.corpora.items import Manifest
 from cascade.corpora.reading import open_corpus
-from cascade.recording.noise_floor import NoiseFloor, noise_in
+from cascade.recording.noise_floor import NoiseFloor, read_noise_floor
 from cascade.replay.arrays import np
 
 __all__ = ["Agreement", "agreement_of", "print_agreement"]
@@ -80,7 +80,7 @@ def agreement_of(paths: Sequence[Path], objective: Objective | None, *, skip_bad
                 f"--loss disagreement: {path} does not name the baseline that its scores compare with (record it with"
                 " `cascade record`, without expected answers)"
             )
-    measured = [noise for noise in map(noise_in, manifests) if noise is not None]
+    measured = [noise for noise in map(read_noise_floor, manifests) if noise is not None]
     noise = NoiseFloor(sum(one.items for one in measured), sum(one.disagreed for one in measured)) if measured else None
     errors = [known for known in (one.judge_error for one in manifests) if known is not None]
     controls = sum(count for _, count in errors)
