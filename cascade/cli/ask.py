@@ -10,11 +10,11 @@ from cascade.core.errors import ClimbError, RequestError
 from cascade.core.trail import Answer, trail_text
 from cascade.engine import Cascade
 
-__all__ = ["Wish", "read_text", "run_ask"]
+__all__ = ["AskOptions", "read_text", "run_ask"]
 
 
 @dataclass(frozen=True, slots=True)
-class Wish:
+class AskOptions:
     """What was asked for on the command line."""
 
     text: str
@@ -38,19 +38,19 @@ def read_text(text: str) -> str:
         raise RequestError("standard input is not UTF-8 text") from None
 
 
-def run_ask(wish: Wish, *, explain: bool, as_json: bool) -> None:
+def run_ask(options: AskOptions, *, explain: bool, as_json: bool) -> None:
     """Ask, and print the answer; the trail goes to stderr."""
-    metadata = _pairs(wish.metadata)
-    with Cascade(wish.policy, ledger=wish.ledger) as driver:
+    metadata = _pairs(options.metadata)
+    with Cascade(options.policy, ledger=options.ledger) as driver:
         try:
             answer = driver.ask(
-                read_text(wish.text),
-                system=wish.system,
-                task=wish.task,
-                flags=wish.flags,
+                read_text(options.text),
+                system=options.system,
+                task=options.task,
+                flags=options.flags,
                 metadata=metadata,
-                max_tokens=wish.max_tokens,
-                deadline_s=wish.deadline_s,
+                max_tokens=options.max_tokens,
+                deadline_s=options.deadline_s,
             )
         except ClimbError as error:
             if explain and not as_json:
@@ -61,7 +61,7 @@ def run_ask(wish: Wish, *, explain: bool, as_json: bool) -> None:
         return
     if answer.text is not None:
         sys.stdout.write(answer.text + "\n")
-    _tell(answer, explain=explain)
+    _print_notes(answer, explain=explain)
 
 
 def _pairs(given: tuple[str, ...]) -> dict[str, str]:
@@ -74,16 +74,16 @@ def _pairs(given: tuple[str, ...]) -> dict[str, str]:
     return pairs
 
 
-_BASELINE_BECAUSE = {
+_BASELINE_REASONS = {
     "bypass": "the mode is off",
     "observe": "the mode is observe",
     "holdout": "this request is in the rollout's holdout",
 }
 
 
-def _tell(answer: Answer, *, explain: bool) -> None:
-    if answer.arm in _BASELINE_BECAUSE:
-        stderr.print(f"{answer.arm}: the baseline answered, {_BASELINE_BECAUSE[answer.arm]} (see `cascade mode`)")
+def _print_notes(answer: Answer, *, explain: bool) -> None:
+    if answer.arm in _BASELINE_REASONS:
+        stderr.print(f"{answer.arm}: the baseline answered, {_BASELINE_REASONS[answer.arm]} (see `cascade mode`)")
     if answer.abstained is not None:
         stderr.print(f"no answer: the policy abstains ({answer.abstained})")
     elif answer.degraded is not None:

@@ -71,10 +71,10 @@ def run_doctor(policy_name: str | None, *, as_json: bool) -> int:
 
 
 def _policy(policy: Policy, plan: Plan) -> Finding:
-    said = f"{policy.name} ({policy.hash[:12]}), {plan.certificate}"
+    found = f"{policy.name} ({policy.hash[:12]}), {plan.certificate}"
     if plan.stale:
-        return Finding("policy", "warning", f"{said}: {', '.join(plan.stale)} changed", "cascade policy check")
-    return Finding("policy", "ok", said if policy.certificate else f"{said}: its thresholds are a guess")
+        return Finding("policy", "warning", f"{found}: {', '.join(plan.stale)} changed", "cascade policy check")
+    return Finding("policy", "ok", found if policy.certificate else f"{found}: its thresholds are a guess")
 
 
 def _kept(policy: Policy) -> list[Finding]:
@@ -84,11 +84,11 @@ def _kept(policy: Policy) -> list[Finding]:
 
 def _mode(policy: Policy) -> Finding:
     try:
-        standing = Switch(policy.name, policy.mode).standing(log=False)
+        in_force = Switch(policy.name, policy.mode).standing(log=False)
     except CascadeError as wrong:
         return Finding("mode", "missing", str(wrong), "correct CASCADE_MODE, or unset it")
-    found = f"{standing.mode}, by {standing.source}"
-    if standing.mode == "off":
+    found = f"{in_force.mode}, by {in_force.source}"
+    if in_force.mode == "off":
         return Finding("mode", "warning", f"{found}: the baseline answers", "cascade mode enforce")
     return Finding("mode", "ok", found)
 

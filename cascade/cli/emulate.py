@@ -41,8 +41,8 @@ def run_emulator(corpora: Sequence[Path], *, as_json: bool, **options: Any) -> N
     server = Emulator(chosen, **options)
     with server:
         if as_json:
-            told = {"base_url": server.base_url, "api_key": "emulator", "models": list(server.answers.models)}
-            sys.stdout.write(json.dumps(told) + "\n")
+            fields = {"base_url": server.base_url, "api_key": "emulator", "models": list(server.answers.models)}
+            sys.stdout.write(json.dumps(fields) + "\n")
         else:
             sys.stdout.write(f"export ANTHROPIC_BASE_URL={server.base_url} ANTHROPIC_API_KEY=emulator\n")
         sys.stdout.flush()

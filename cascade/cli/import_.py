@@ -40,30 +40,32 @@ class ImportOptions:
     force: bool = False
 
 
-def run_import(wish: ImportOptions, *, as_json: bool) -> None:
+def run_import(options: ImportOptions, *, as_json: bool) -> None:
     """Write the corpus; stdout says what is in it, stderr what was not in the sources."""
-    if not wish.output.name.endswith(_ENDINGS):
-        raise ConfigurationError(f"{wish.output}: a corpus ends in {', '.join(_ENDINGS[:-1])} or {_ENDINGS[-1]}")
-    if wish.output.exists() and not wish.force:
-        raise ConfigurationError(f"{wish.output}: exists (give another -o, or --force)")
+    if not options.output.name.endswith(_ENDINGS):
+        raise ConfigurationError(f"{options.output}: a corpus ends in {', '.join(_ENDINGS[:-1])} or {_ENDINGS[-1]}")
+    if options.output.exists() and not options.force:
+        raise ConfigurationError(f"{options.output}: exists (give another -o, or --force)")
     imported = import_corpus(
-        wish.format,
-        wish.sources,
-        name=wish.name or wish.output.name.partition(".")[0] or "imported",
-        rungs=pairs(wish.rungs, "--rung"),
-        models=pairs(wish.models, "--model"),
-        options=Options(wish.filter, wish.metric, pairs(wish.maps, "--map"), wish.confidence, wish.estimate_usage),
-        keep_incomplete=wish.keep_incomplete,
+        options.format,
+        options.sources,
+        name=options.name or options.output.name.partition(".")[0] or "imported",
+        rungs=pairs(options.rungs, "--rung"),
+        models=pairs(options.models, "--model"),
+        options=Options(
+            options.filter, options.metric, pairs(options.maps, "--map"), options.confidence, options.estimate_usage
+        ),
+        keep_incomplete=options.keep_incomplete,
     )
-    write_corpus(wish.output, imported.manifest, imported.items)
-    notices, obstacle = tuple(_notices(imported, ordered=bool(wish.rungs))), _obstacle(imported)
+    write_corpus(options.output, imported.manifest, imported.items)
+    notices, obstacle = tuple(_notices(imported, ordered=bool(options.rungs))), _obstacle(imported)
     if as_json:
-        print_json({**_fields(imported, wish.output, notices), "cannot_be_replayed": obstacle})
+        print_json({**_fields(imported, options.output, notices), "cannot_be_replayed": obstacle})
         return
     for notice in notices:
         stderr.print(notice, markup=False)
     rungs = " → ".join(imported.manifest.rungs)
-    sys.stdout.write(f"{wish.output}: {_items(len(imported.items))}, {rungs}\n")
+    sys.stdout.write(f"{options.output}: {_items(len(imported.items))}, {rungs}\n")
     if obstacle is not None:
         sys.stdout.write(f"cannot be replayed yet: {obstacle}\n")
 
@@ -127,24 +129,24 @@ def _lacking(imported: Imported) -> Iterator[str]:
         if key == "confidence":
             lacking.pop(top, None)  # nobody asks the top rung for one
         if lacking:
-            told = ", ".join(f"{rung} {count:,} of {replies[rung]:,}" for rung, count in lacking.items())
-            yield f"replies without {key}: {told} ({so})"
+            by_rung = ", ".join(f"{rung} {count:,} of {replies[rung]:,}" for rung, count in lacking.items())
+            yield f"replies without {key}: {by_rung} ({so})"
 
 
 def _obstacle(imported: Imported) -> str | None:
     """What keeps every item from being replayed, and what to add; None where some can be."""
     rungs = imported.manifest.rungs
-    told: list[str] = []
+    problems: list[str] = []
     if len(rungs) == 1:
-        told.append(f"{rungs[0]} is its only rung, add a dearer one (--rung, or with csv --map NAME.score=COLUMN)")
+        problems.append(f"{rungs[0]} is its only rung, add a dearer one (--rung, or with csv --map NAME.score=COLUMN)")
     if bare := _nowhere(imported, lambda reply: reply.score is not None):
-        told.append(f"no score ({bare}), add one to every reply")
+        problems.append(f"no score ({bare}), add one to every reply")
     unpaid = _nowhere(imported, lambda reply: reply.cost_usd is not None)
     unused = _nowhere(imported, lambda reply: reply.can_be_priced)
     if unpaid and unused:
         way = "" if imported.estimated else ", or estimate the usage: --estimate-usage"
-        told.append(f"no cost ({unpaid}) and no usage ({unused}), add cost_usd, or input and output tokens{way}")
-    return "; ".join(told) or None
+        problems.append(f"no cost ({unpaid}) and no usage ({unused}), add cost_usd, or input and output tokens{way}")
+    return "; ".join(problems) or None
 
 
 def _nowhere(imported: Imported, known: Callable[[RecordedReply], bool]) -> str:

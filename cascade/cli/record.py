@@ -51,22 +51,22 @@ class RecordOptions:
     maps: tuple[str, ...] = ()
 
 
-def run_record(wish: RecordOptions, *, as_json: bool) -> int:
+def run_record(options: RecordOptions, *, as_json: bool) -> int:
     """Record, and print what it came to. Where items are missing 5 for the cap, 130 for Ctrl-C, 4 for another reason."""
-    if wish.max_usd is not None and not 0 <= wish.max_usd < float("inf"):
-        raise ConfigurationError(f"--max-usd: {wish.max_usd} is no amount of money (as in --max-usd 2.50)")
-    policy = load_policy(wish.policy or default_policy())
-    inputs, known = _inputs(wish, policy)
+    if options.max_usd is not None and not 0 <= options.max_usd < float("inf"):
+        raise ConfigurationError(f"--max-usd: {options.max_usd} is no amount of money (as in --max-usd 2.50)")
+    policy = load_policy(options.policy or default_policy())
+    inputs, known = _inputs(options, policy)
     settings = Settings(
         policy=policy,
-        target=wish.target,
-        rungs=tuple(filter(None, (name.strip() for name in (wish.rungs or "").split(",")))),
-        baseline=policy.baseline if wish.from_ledger is not None else wish.baseline,
-        grader=wish.grader,
-        cap=None if wish.max_usd is None else int(Decimal(str(wish.max_usd)) * 1_000_000_000),
-        concurrency=wish.concurrency,
-        name=wish.name,
-        baseline_twice=wish.baseline_twice,
+        target=options.target,
+        rungs=tuple(filter(None, (name.strip() for name in (options.rungs or "").split(",")))),
+        baseline=policy.baseline if options.from_ledger is not None else options.baseline,
+        grader=options.grader,
+        cap=None if options.max_usd is None else int(Decimal(str(options.max_usd)) * 1_000_000_000),
+        concurrency=options.concurrency,
+        name=options.name,
+        baseline_twice=options.baseline_twice,
     )
     if is_settled(settings, inputs):
         count = len(inputs.items)
@@ -90,20 +90,20 @@ def run_record(wish: RecordOptions, *, as_json: bool) -> int:
     return _STOPPED.get(report.stop.kind, _UPSTREAM) if report.stop is not None else _UPSTREAM
 
 
-def _inputs(wish: RecordOptions, policy: Policy) -> tuple[Inputs, tuple[dict[str, Any], ...]]:
+def _inputs(options: RecordOptions, policy: Policy) -> tuple[Inputs, tuple[dict[str, Any], ...]]:
     """What is to be recorded, and the replies that a ledger has of it already."""
-    if wish.from_ledger is None:
-        if wish.inputs is None:
+    if options.from_ledger is None:
+        if options.inputs is None:
             raise ConfigurationError("record: give INPUTS, or --from-ledger for what `mode: observe` has seen")
-        inputs = read_inputs(wish.inputs, maps=pairs(wish.maps, "--map"))
+        inputs = read_inputs(options.inputs, maps=pairs(options.maps, "--map"))
         if inputs.unused:
             stderr.print(
                 f"cascade: columns that are not used: {', '.join(inputs.unused)} (--map FIELD=COLUMN uses one)"
             )
         return inputs, ()
-    if wish.inputs is not None or wish.maps or wish.rungs or wish.baseline or wish.baseline_twice:
+    if options.inputs is not None or options.maps or options.rungs or options.baseline or options.baseline_twice:
         raise ConfigurationError("--from-ledger: the inputs, rungs and baseline are those that were observed")
-    with reading(wish.from_ledger or None) as reader:
+    with reading(options.from_ledger or None) as reader:
         found = read_observations(reader, policy)
     if found.left_out:
         why = "; ".join(f"{reason} ({count})" for reason, count in found.left_out.items())
@@ -118,10 +118,10 @@ async def _recorded(settings: Settings, inputs: Inputs, known: tuple[dict[str, A
     )  # fmt: skip
     task = bar.add_task("record", total=len(inputs.items), money="0")
 
-    def told(standing: Standing) -> None:
+    def show_progress(standing: Standing) -> None:
         bar.update(task, completed=standing.complete, money=usd(standing.spent))
 
-    recorder = Recorder(settings, inputs, told=told, known=known)
+    recorder = Recorder(settings, inputs, told=show_progress, known=known)
     if recorder.grader is None:
         stderr.print(
             "cascade: no grader, so scores will be null: the same command with --grader grades later, without a further call"
@@ -204,7 +204,7 @@ def _fields(report: Report, target: Path) -> dict[str, Any]:
 
 def _print(report: Report, settings: Settings) -> None:
     stdout.print(
-        f"{_standing(report, settings.target)}; {report.calls} calls in this run,"
+        f"{_status(report, settings.target)}; {report.calls} calls in this run,"
         f" {report.reused} replies taken from {'the corpus' if report.anew else 'the journal'};"
         f" {usd(report.spent)} USD in all{'; not graded' if report.grader is None and report.complete else ''}"
     )
@@ -223,17 +223,17 @@ def _print(report: Report, settings: Settings) -> None:
             f" null: {why}: {_listed(ids)}"
         )
     if judge := report.judge:
-        told = f"judge {judge.rung} ({judge.model}): {judge.judged} judgements for {usd(judge.cost)} USD of it"
+        text = f"judge {judge.rung} ({judge.model}): {judge.judged} judgements for {usd(judge.cost)} USD of it"
         if judge.error is None:
-            told += "; its error is not known: there was no control item"
+            text += "; its error is not known: there was no control item"
         else:
-            told += (
+            text += (
                 f"; on {judge.controls} control items it erred {judge.too_low + judge.too_high} times ({judge.error:.0%}:"
                 f" {judge.too_low} too low, {judge.too_high} too high), {judge.deviation:.3f} off in the mean"
             )
         if judge.by_definition:
-            told += f"; {judge.by_definition} answers of the baseline are right by definition"
-        stdout.print(told)
+            text += f"; {judge.by_definition} answers of the baseline are right by definition"
+        stdout.print(text)
     elif report.by_definition:
         stdout.print(
             "nothing is expected: scores are agreement with the baseline's plain answers, of which"
@@ -247,19 +247,19 @@ def _print(report: Report, settings: Settings) -> None:
     if report.failed:
         why = "; ".join(f"{reason} ({count})" for reason, count in Counter(report.failed.values()).most_common(_SHOWN))
         stderr.print(f"cascade: {len(report.failed)} items failed: {why}: {_listed(list(report.failed))}")
-    _tell_stop(report, settings)
+    _print_stop(report, settings)
 
 
-def _standing(report: Report, target: Path) -> str:
+def _status(report: Report, target: Path) -> str:
     if report.anew and report.grader:
-        told = f"{report.complete} of {report.items} items of {target!s} graded anew with {report.grader}"
-        return told if report.complete == report.items else f"{told}, the file is as it was"
+        text = f"{report.complete} of {report.items} items of {target!s} graded anew with {report.grader}"
+        return text if report.complete == report.items else f"{text}, the file is as it was"
     if not report.complete:
         return f"0 of {report.items} items recorded, {target!s} is not written yet"
     return f"{report.complete} of {report.items} items in {target!s}"
 
 
-def _tell_stop(report: Report, settings: Settings) -> None:
+def _print_stop(report: Report, settings: Settings) -> None:
     if report.is_final:
         return
     go_on = _go_on(settings)

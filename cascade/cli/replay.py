@@ -23,7 +23,7 @@ from cascade.replay.mapping import OWN_LADDER, parse_override
 from cascade.replay.requirements import parse_requirement, require
 from cascade.replay.run import Replay, Wish, fields_of, replay_corpus
 
-__all__ = ["ReplayOptions", "run_replay", "storms_told"]
+__all__ = ["ReplayOptions", "run_replay", "storm_guard_text"]
 
 _MOST_FLIPPED = 20  # ids shown to a person; --json has them all
 
@@ -44,7 +44,7 @@ class ReplayOptions:
     requirements: tuple[str, ...]
     skip_bad: bool
 
-    def understood(self) -> Wish:
+    def settings(self) -> Wish:
         """The same, as the replay takes it. Raises ConfigurationError and PolicyError."""
         if self.split not in get_args(Part):
             meant = did_you_mean(self.split, get_args(Part))
@@ -61,12 +61,12 @@ class ReplayOptions:
         )
 
 
-def run_replay(asked: ReplayOptions, *, as_json: bool) -> None:
+def run_replay(options: ReplayOptions, *, as_json: bool) -> None:
     """Replay each corpus, print the result, then check the requirements."""
-    requirements = [parse_requirement(text) for text in asked.requirements]
-    wish = asked.understood()
+    requirements = [parse_requirement(text) for text in options.requirements]
+    wish = options.settings()
     results: list[tuple[str, dict[str, Any]]] = []
-    for path in (find_corpus(path) for path in asked.corpora):
+    for path in (find_corpus(path) for path in options.corpora):
         started = time.monotonic()
         replay = _with_progress(path, wish)
         seconds = time.monotonic() - started
@@ -91,7 +91,7 @@ def _with_progress(path: Path, wish: Wish) -> Replay:
     )  # fmt: skip
     with bar:
         task = bar.add_task("read", total=None)
-        return replay_corpus(path, wish, lambda done, said: bar.update(task, completed=done, total=said))
+        return replay_corpus(path, wish, lambda done, total: bar.update(task, completed=done, total=total))
 
 
 def _print(replay: Replay) -> None:
@@ -103,7 +103,7 @@ def _print(replay: Replay) -> None:
     part = "" if replay.wish.part == "all" else f", {replay.wish.part} part"
     for warning in replay.warnings:
         stdout.print(f"warning: {warning}", style="bold")
-    stdout.print(f"{_says(replay)}", style="bold")
+    stdout.print(f"{_summary(replay)}", style="bold")
     stdout.print()
     rows = table(
         kind, "quality", "95 %", "USD", "USD per 1,000", "confidently wrong", "wrong",
@@ -133,7 +133,7 @@ def _print_rest(replay: Replay) -> None:
     if len(replay.tasks) > 1:
         stdout.print(_task_rows(replay))
     if "off" not in replay.storms:
-        stdout.print(storms_told(replay.storms))
+        stdout.print(storm_guard_text(replay.storms))
     _print_comparison(replay)
     if replay.skipped:
         stdout.print(f"{replay.skipped:,} bad lines were skipped; the first: {replay.problems[0]}")
@@ -156,7 +156,7 @@ def _task_rows(replay: Replay) -> Any:
     return rows
 
 
-def storms_told(storms: dict[str, Any]) -> str:
+def storm_guard_text(storms: dict[str, Any]) -> str:
     """What the storm guard did in a replay, in a line for people."""
     if "off" in storms:
         return f"storm guard: off ({storms['off']})"
@@ -189,23 +189,27 @@ def _some(ids: Sequence[str]) -> str:
 
 def _thresholds(replay: Replay) -> str:
     ladder = replay.lens.plan.policy.ladder[:-1]
-    told = ", ".join(
+    thresholds = ", ".join(
         f"{rung.rung} {'never' if rung.threshold is None else format(rung.threshold, 'g')}" for rung in ladder
     )
-    return f"{told} (and others by task)" if any(task.thresholds for task in replay.lens.plan.policy.tasks) else told
+    return (
+        f"{thresholds} (and others by task)"
+        if any(task.thresholds for task in replay.lens.plan.policy.tasks)
+        else thresholds
+    )
 
 
-def _says(replay: Replay) -> str:
+def _summary(replay: Replay) -> str:
     """The summary: cost and quality against the top model, the cheapest as good, and the nearest in quality."""
     figures = replay.figures
     top = list(figures.shipped)[-1]
     rivals = dict.fromkeys(rung for rung in (top, figures.rival, figures.nearest) if rung in figures.singles)
-    told = [_against(replay, rung) for rung in rivals if rung is not None]
+    sentences = [_against(replay, rung) for rung in rivals if rung is not None]
     beaten = [rung for rung in figures.singles if _is_beaten(figures, figures.singles[rung])]
     if beaten:
-        told.append(f"{' and '.join(beaten)} alone is no worse and no dearer: do not cascade here.")
+        sentences.append(f"{' and '.join(beaten)} alone is no worse and no dearer: do not cascade here.")
     share = figures.false_confident_rate
-    return " ".join([*told, f"Confidently wrong: {share:.1%} of all answers."])
+    return " ".join([*sentences, f"Confidently wrong: {share:.1%} of all answers."])
 
 
 def _is_beaten(figures: Figures, single: Single) -> bool:

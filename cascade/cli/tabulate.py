@@ -48,5 +48,5 @@ def run_tabulate(
         stderr.print(
             "groups have several items, or may: these counts can show a frontier, but carry no certificate", style="dim"
         )
-    told = ", ".join(f"{part} {count:,}" for part, count in items.items())
-    sys.stdout.write(f"{out}: {sum(items.values()):,} items ({told}) in {rows:,} rows, {' → '.join(table.rungs)}\n")
+    counts = ", ".join(f"{part} {count:,}" for part, count in items.items())
+    sys.stdout.write(f"{out}: {sum(items.values()):,} items ({counts}) in {rows:,} rows, {' → '.join(table.rungs)}\n")

@@ -10,7 +10,7 @@ from pathlib import Path
 
 import pytest
 
-from cascade.cli.mode import run_mode
+from cascade.cli.mode.command import run_mode
 from cascade.core.errors import CascadeError, ConfigurationError
 from cascade.engine.mode_switch import Switch, Switches, read_switches, switch_path
 

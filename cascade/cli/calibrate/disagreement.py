@@ -96,13 +96,13 @@ def print_agreement(agreement: Agreement | None, objective: Objective | None) ->
     """The grader, the baseline, the judge's error rate, and the noise floor beside alpha."""
     if agreement is None or not isinstance(objective, Target):
         return
-    told = f"scores: by {' and '.join(agreement.graders)}"
+    text = f"scores: by {' and '.join(agreement.graders)}"
     if agreement.against:
-        told += f", compared with the plain answers of {' and '.join(agreement.against)}"
+        text += f", compared with the plain answers of {' and '.join(agreement.against)}"
     if agreement.judge_error is not None:
         share, controls = agreement.judge_error
-        told += f"; judge's error rate: {share:.1%} of {controls:,} control items"
-    stdout.print(told)
+        text += f"; judge's error rate: {share:.1%} of {controls:,} control items"
+    stdout.print(text)
     noise, interval, alpha = agreement.noise, agreement.noise_ci95, objective.alpha
     if noise is None or interval is None:
         stdout.print(

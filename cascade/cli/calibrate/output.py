@@ -15,22 +15,22 @@ from cascade.core.policy.certificate import Certificate
 from cascade.replay.mapping import undefined_tasks
 
 __all__ = [
-    "advice_told",
-    "certificate_told",
+    "certificate_text",
     "fields_of",
-    "meets_told",
+    "meets_text",
     "notes_of",
-    "others_told",
+    "other_models_text",
     "print_calibration",
     "print_frontier",
-    "refusal_told",
-    "thresholds_told",
+    "refusal_text",
+    "thresholds_text",
+    "verdict_text",
 ]
 
 _MOST_POINTS = 12  # of the frontier, shown to a person; --json has them all
 
 
-def refusal_told(result: Calibration, objective: Objective) -> str:
+def refusal_text(result: Calibration, objective: Objective) -> str:
     """Why nothing was found, what is missing, and the best single model. Of other models' replies nothing is promised."""
     best = f"; best single model: {_bare(result.choice.advice)}" if result.choice.advice else ""
     proof = result.choice.proof
@@ -53,14 +53,14 @@ def _bare(advice: str | None) -> str:
     return (advice or "").removeprefix("single:")
 
 
-def others_told(result: Calibration) -> str | None:
+def other_models_text(result: Calibration) -> str | None:
     """That other models were recorded than the policy asks, and what follows; None where they are the same."""
     if not result.others:
         return None
     return f"these are other models' replies: {'; '.join(result.others)}: nothing is certified for the policy"
 
 
-def advice_told(result: Calibration) -> str:
+def verdict_text(result: Calibration) -> str:
     """The verdict in one sentence."""
     return f"{'for the recorded models: ' if result.others else ''}{_verdict(result)}"
 
@@ -92,40 +92,40 @@ def _verdict(result: Calibration) -> str:
 
 def notes_of(result: Calibration) -> list[str]:
     """The limits of the result: other models, what the certificate averages over, tasks that differ from the policy's."""
-    choice, objective, told = result.choice, result.wish.objective, list[str]()
-    if (others := others_told(result)) is not None:
-        told.append(others)
+    choice, objective, notes = result.choice, result.wish.objective, list[str]()
+    if (others := other_models_text(result)) is not None:
+        notes.append(others)
     if choice.chosen is not None and not choice.holds:
-        told.append(
+        notes.append(
             "the objective is not met on the held-out items: the chosen thresholds met it on the tuning half only"
         )
     for rung, why in (result.learned.left_out if result.learned else {}).items():
-        told.append(f"{rung} keeps its own confidence; no scorer was learned for it: {why}")
+        notes.append(f"{rung} keeps its own confidence; no scorer was learned for it: {why}")
     if (estimated := result.manifest.estimated) is not None:
-        told.append(estimated)
+        notes.append(estimated)
     silent = [rung for rung, signal in result.signal.items() if not signal.items]
     if silent:
-        told.append(
+        notes.append(
             f"{' and '.join(silent)} never ships on its own: none of its replies that may ship has a confidence"
         )
     by_groups = isinstance(choice.proof, Certified) and choice.proof.tested.units == "groups"
     if by_groups and choice.certify and isinstance(objective, Target) and choice.certify.lost > objective.alpha:
-        told.append(
+        notes.append(
             f"the loss rate over all items is {choice.certify.lost:.1%}, above {objective.alpha:.3g}: the certificate is of"
             " the mean over groups, and large groups do worse"
         )
     policy = result.wish.policy
     if policy is not None and (differ := undefined_tasks(policy, result.tasks)) is not None:
-        told.append(differ)
+        notes.append(differ)
     defined = {task.name for task in policy.tasks} if policy is not None else result.own_tasks
     for task in sorted(result.own_tasks - defined):
-        told.append(
+        notes.append(
             f"task {task!r} gets thresholds of its own and is added to the policy, for requests with task={task!r}"
         )
-    return told
+    return notes
 
 
-def certificate_told(proof: Certified) -> str:
+def certificate_text(proof: Certified) -> str:
     """The certificate in a line: the bound, on how many units, and the upper confidence limit."""
     tested = proof.tested
     errors = f"{tested.errors} errors in " if tested.errors is not None else ""
@@ -217,10 +217,10 @@ def print_calibration(result: Calibration, objective: Objective, certificate: Ce
     if result.choice.certify is not None:
         by_task = "by task, else " if result.own_tasks else ""
         rows.add_row(
-            f"cascade at {by_task}{thresholds_told(result.thresholds)}", *_row(result.choice.certify), _yes(result)
+            f"cascade at {by_task}{thresholds_text(result.thresholds)}", *_row(result.choice.certify), _yes(result)
         )
     for rung, single in result.choice.singles.items():
-        rows.add_row(f"{rung} alone", *_row(single.figures), meets_told(single.meets))
+        rows.add_row(f"{rung} alone", *_row(single.figures), meets_text(single.meets))
     if result.choice.random_mix is not None:
         quality, usd = result.choice.random_mix
         rows.add_row("random escalation", f"{quality:.4f}", "", f"{1e3 * usd:.4f}", "", "")
@@ -231,7 +231,7 @@ def print_calibration(result: Calibration, objective: Objective, certificate: Ce
             f"against {versus.rung} alone: cost {cost}, quality {_between(f'{versus.quality:+.4f}', versus.quality_ci95, '+.4f')}"
         )
     if isinstance(result.choice.proof, Certified) and certificate is not None:
-        stdout.print(f"\n{certificate_told(result.choice.proof)}")
+        stdout.print(f"\n{certificate_text(result.choice.proof)}")
     elif not isinstance(objective, Target) and result.feasible:
         stdout.print("\nchosen on the tuning half and not certified (only --max-risk certifies)")
     _print_tasks(result)
@@ -243,17 +243,17 @@ def print_calibration(result: Calibration, objective: Objective, certificate: Ce
 
 
 def _print_verdict(result: Calibration) -> None:
-    others = others_told(result)
+    others = other_models_text(result)
     if others is not None:  # first: everything below is of those models
         stdout.print(f"warning: {others}", style="bold")
-    stdout.print(advice_told(result), style="bold")
+    stdout.print(verdict_text(result), style="bold")
     for note in notes_of(result):
         if note != others:
             stdout.print(f"warning: {note}")
     stdout.print()
 
 
-def meets_told(meets: bool | None) -> str:
+def meets_text(meets: bool | None) -> str:
     """The cell of a single model: None is what the items show neither way."""
     return {True: "yes", False: "no", None: "not shown"}[meets]
 
@@ -288,9 +288,9 @@ def _print_signal(result: Calibration) -> None:
     rows = table("confidence of", *heads, title=f"confidence, on all {result.items:,} items", right=heads[:-1])
     for rung, one in result.signal.items():
         gain = one.gain_ci95
-        told = f"{'yes' if one.beats_random else 'no'} ({gain[0]:+.4f} to {gain[1]:+.4f})" if gain else "not known"
+        gained = f"{'yes' if one.beats_random else 'no'} ({gain[0]:+.4f} to {gain[1]:+.4f})" if gain else "not known"
         rows.add_row(rung, _number(one.auroc), _number(one.ece), f"{one.levels:,}", _number(one.accuracy),
-                     _number(one.mean_confidence), told)  # fmt: skip
+                     _number(one.mean_confidence), gained)  # fmt: skip
     stdout.print()
     stdout.print(rows)
     poor = [rung for rung, one in result.signal.items() if not one.beats_random]
@@ -311,8 +311,8 @@ def _print_shorter(result: Calibration, objective: Objective) -> None:
         best = min(good, key=lambda point: point.cost, default=None)
         if best is not None and chosen.cost:
             share = best.cost / chosen.cost - 1
-            told = f"{abs(share):.0%} {'cheaper' if share < 0 else 'dearer'} on the tuning half"
-            stdout.print(f"shorter ladder {' → '.join(one.rungs)}, {_what(objective)}: {told}")
+            compared = f"{abs(share):.0%} {'cheaper' if share < 0 else 'dearer'} on the tuning half"
+            stdout.print(f"shorter ladder {' → '.join(one.rungs)}, {_what(objective)}: {compared}")
 
 
 def _what(objective: Objective) -> str:
@@ -332,7 +332,7 @@ def _row(half: Half) -> tuple[str, ...]:
     return f"{half.quality:.4f}", ci95, f"{1e3 * half.cost_per_request_usd:.4f}", f"{half.false_confident:.1%}"
 
 
-def thresholds_told(thresholds: Mapping[str, float | None]) -> str:
+def thresholds_text(thresholds: Mapping[str, float | None]) -> str:
     """By rung, in a line."""
     return ", ".join(f"{rung} {_threshold(x)}" for rung, x in thresholds.items())
 
@@ -353,7 +353,7 @@ def print_frontier(result: Calibration) -> None:
     for point in shown:
         named = dict(zip(result.held.rungs, point.thresholds, strict=False))
         rows.add_row(
-            thresholds_told(named), f"{point.quality:.4f}", f"{point.cost / 1e6 / n:.4f}", f"{point.losses / n:.1%}"
+            thresholds_text(named), f"{point.quality:.4f}", f"{point.cost / 1e6 / n:.4f}", f"{point.losses / n:.1%}"
         )
     for rung, single in result.choice.singles.items():
         alone = single.figures

@@ -9,7 +9,7 @@ from typing import Any
 from cascade.calibration.objectives import Budget
 from cascade.calibration.run import Calibration
 from cascade.cli.output import stdout
-from cascade.cli.replay import storms_told
+from cascade.cli.replay import storm_guard_text
 from cascade.core.policy.certificate import Certificate
 from cascade.replay.run import Wish, replay_corpus
 
@@ -34,7 +34,7 @@ def print_storms(storms: dict[str, Any] | None, result: Calibration) -> None:
     """The line that `replay` prints, the guard's cost (which the table leaves out), and whether it changes the advice."""
     if storms is None:
         return
-    stdout.print(storms_told(storms))
+    stdout.print(storm_guard_text(storms))
     if not storms.get("cost_usd") or result.choice.certify is None:
         return
     extra = storms["cost_usd"] / (len(result.tune) + len(result.held))

@@ -12,7 +12,7 @@ from typing import Any, Final
 from cascade.cli.output import stdout, table, usd
 from cascade.costs import Costs, Interval, Line, Period, Saving
 
-__all__ = ["Account", "Large", "account_fields", "show_account", "write_csv"]
+__all__ = ["CostsReport", "Large", "report_fields", "show_report", "write_csv"]
 
 _BAR: Final = 24  # columns of the longest bar
 _EIGHTHS: Final = " ▏▎▍▌▋▊▉"
@@ -29,7 +29,7 @@ class Large:
 
 
 @dataclass(frozen=True, slots=True)
-class Account:
+class CostsReport:
     """All that is shown. `where`: the ledger; `policy`: the only one that is counted, None for all."""
 
     costs: Costs
@@ -39,17 +39,17 @@ class Account:
     large: Large | None
 
 
-def account_fields(account: Account) -> dict[str, Any]:
+def report_fields(report: CostsReport) -> dict[str, Any]:
     """As `--json` prints it. Money in USD, rates from 0 to 1, changes of rates in percentage points."""
-    found, period = account.costs, account.period
+    found, period = report.costs, report.period
     head = found.workflows
-    large = account.large
+    large = report.large
     return {
         "since": _iso(period.since),
         "until": _iso(period.until),
         "before_since": _iso(period.before.since),
-        "ledger": account.where,
-        "policy": account.policy,
+        "ledger": report.where,
+        "policy": report.policy,
         "by": found.by,
         **_line_fields(found.total),
         "lines": [{found.by: line.name, **_line_fields(line)} for line in found.lines],
@@ -121,21 +121,21 @@ def _saving_fields(saving: Saving) -> dict[str, Any]:
     }
 
 
-def write_csv(account: Account) -> None:
+def write_csv(report: CostsReport) -> None:
     """The table of the chosen dimension, a row a name; what is not known is empty."""
     writer = csv.writer(sys.stdout, lineterminator="\n")
-    rows = [{account.costs.by: line.name, **_line_fields(line)} for line in account.costs.lines]
-    writer.writerow([account.costs.by, *_line_fields(account.costs.total)])
+    rows = [{report.costs.by: line.name, **_line_fields(line)} for line in report.costs.lines]
+    writer.writerow([report.costs.by, *_line_fields(report.costs.total)])
     writer.writerows(["" if value is None else value for value in row.values()] for row in rows)
 
 
-def show_account(account: Account) -> None:
+def show_report(report: CostsReport) -> None:
     """For people."""
-    found, total = account.costs, account.costs.total
-    of = f" · policy {account.policy}" if account.policy is not None else ""
-    stdout.print(f"{account.period.told} · {account.where}{of}")
+    found, total = report.costs, report.costs.total
+    of = f" · policy {report.policy}" if report.policy is not None else ""
+    stdout.print(f"{report.period.told} · {report.where}{of}")
     if not total.steps and not total.requests:
-        whose = "" if account.policy is None else f" by policy {account.policy!r}"
+        whose = "" if report.policy is None else f" by policy {report.policy!r}"
         stdout.print(f"nothing was spent{whose} in this period (--since goes further back)")
         return
     _show_head(total)
@@ -152,8 +152,8 @@ def show_account(account: Account) -> None:
     if head is not None and head.of > 1:
         names = ", ".join(f"{line.name} {_percent(line.share)}" for line in head.lines)
         stdout.print(f"\n{len(head.lines)} of {head.of} workflows make {_percent(head.share)} of the spend: {names}")
-    if account.large is not None:
-        _show_large(account.large, account.policy)
+    if report.large is not None:
+        _show_large(report.large, report.policy)
 
 
 def _show_head(total: Line) -> None:

@@ -6,7 +6,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from cascade.cli.demo.stage import HEADS, Run, against, more, row_of, single_row, storm_told
+from cascade.cli.demo.stage import HEADS, Run, against, more, row_of, single_row, storm_text
 from cascade.cli.output import stdout, table, usd
 from cascade.core.errors import AllRungsFailed
 from cascade.core.policy import Policy
@@ -25,7 +25,7 @@ class Outage:
     down: tuple[str, ...]
     answer: Answer | None
     steps: tuple[Step, ...]
-    said: str
+    result: str
 
 
 def outages(policy: Policy, client: Any, emulator: Any, run: Run) -> tuple[Outage, ...]:
@@ -48,8 +48,8 @@ def _with_down(driver: Cascade, emulator: Any, item: Item, down: tuple[str, ...]
         return Outage(down, None, error.steps, str(error))
     finally:
         emulator.faults = None
-    said = f"degraded: {answer.degraded}" if answer.degraded else "answered as usual"
-    return Outage(down, answer, answer.steps, f"{answer.rung}'s answer ships, {said}")
+    how = f"degraded: {answer.degraded}" if answer.degraded else "answered as usual"
+    return Outage(down, answer, answer.steps, f"{answer.rung}'s answer ships, {how}")
 
 
 def print_scene(run: Run, seen: Sequence[Outage]) -> None:
@@ -75,7 +75,7 @@ def print_scene(run: Run, seen: Sequence[Outage]) -> None:
     _print_storm(run)
     stdout.print("\nan outage in the middle of a climb")
     for outage in seen:
-        stdout.print(f"{', '.join(outage.down)} down: {outage.said}")
+        stdout.print(f"{', '.join(outage.down)} down: {outage.result}")
         if outage.answer is not None and outage.answer.degraded:
             stdout.print(trail_text(outage.steps, outage.answer.rung, stdout.width))
     more("your own outage", f"cascade emulate --faults overloaded,model={seen[0].down[0]}")
@@ -84,7 +84,7 @@ def print_scene(run: Run, seen: Sequence[Outage]) -> None:
 def _print_storm(run: Run) -> None:
     stdout.print("\na storm")
     for storm in run.storms:
-        stdout.print(storm_told(storm))
+        stdout.print(storm_text(storm))
     sent_up = run.figures.reasons.get("storm", 0)
     stdout.print(f"{sent_up} answers were not trusted meanwhile and went one rung up, for {usd(run.storm_cost)} USD")
     guard = run.policy.storm_guard
@@ -117,7 +117,7 @@ def fields_of(run: Run, seen: Sequence[Outage]) -> dict[str, Any]:
         **run.fields,
         "baselines": singles,
         "outages": [
-            {"down": list(outage.down), "said": outage.said, "steps": [step.to_dict() for step in outage.steps],
+            {"down": list(outage.down), "said": outage.result, "steps": [step.to_dict() for step in outage.steps],
              "answer": outage.answer.to_dict() if outage.answer else None}
             for outage in seen
         ],

@@ -37,11 +37,11 @@ def run_demo(*, as_json: bool) -> None:
     policy = demo_policy()
     whole = read_corpus(support_corpus())
     corpus = Corpus(whole.manifest, whole.items[:TICKETS], whole.source)
-    with _whatever_the_switch(), Emulator(corpus) as emulator, connect(emulator.base_url, "demo") as client:
+    with _without_mode_switch(), Emulator(corpus) as emulator, connect(emulator.base_url, "demo") as client:
         guess = ask_all(policy, client, corpus, "at 0.80")
         outages = guessed.outages(policy, client, emulator, guess)
         show(lambda: guessed.print_scene(guess, outages))
-        found = certified.calibrated(policy)
+        found = certified.calibrate_tickets(policy)
         proved = ask_all(found.policy, client, corpus, "as certified")
         show(lambda: certified.print_scene(found, guess, proved))
     refusals = refused.refusals()
@@ -59,7 +59,7 @@ def run_demo(*, as_json: bool) -> None:
 
 
 @contextmanager
-def _whatever_the_switch() -> Generator[None]:
+def _without_mode_switch() -> Generator[None]:
     """The demo is of the ladder: a mode that this machine is switched to is none of its business."""
     before = {name: os.environ.get(name) for name in ("CASCADE_HOME", "CASCADE_MODE")}
     with TemporaryDirectory() as home:

@@ -31,7 +31,7 @@ __all__ = [
     "more",
     "row_of",
     "single_row",
-    "storm_told",
+    "storm_text",
 ]
 
 TICKETS = 600
@@ -177,7 +177,7 @@ def more(what: str, command: str) -> None:
     stdout.print(f"  {what}: {command}", style="dim")
 
 
-def storm_told(storm: Storm) -> str:
+def storm_text(storm: Storm) -> str:
     """A change of the guard in a line."""
     details = storm.details
     where = f"{details.get('task', 'all')} at {details['rung']}"

@@ -28,7 +28,7 @@ __all__ = ["ExportOptions", "follow", "run_erase", "run_export", "run_tail", "ru
 
 _SHOWN = 20  # findings that people are told
 _POLL_S = 0.5
-_TOLD = {
+_SUMMARY_FIELDS = {
     "request": ("policy", "task", "arm", "metadata"),
     "open": ("rung", "model"),
     "step": ("rung", "verdict", "confidence", "reason", "cost", "detail"),
@@ -71,13 +71,13 @@ def run_verify(ledger: str | None, heads: Path | None, write_to: Path | None, *,
         held = {name: msgspec.structs.asdict(head) for name, head in found.heads.items()}
         print_json({"ledger": found.where, "sound": found.is_sound, **fields, "findings": listed, "heads": held})
     else:
-        _tell(found)
+        _print_findings(found)
     if write_to is not None and not written:
         stderr.print(f"{write_to}: not written, for the ledger is not what its heads were taken of")
     return 0 if found.is_sound else 3
 
 
-def _tell(found: Verified) -> None:
+def _print_findings(found: Verified) -> None:
     for one in found.findings[:_SHOWN]:
         stdout.print(one.told)
     count = len(found.findings) + found.more
@@ -89,34 +89,34 @@ def _tell(found: Verified) -> None:
     stdout.print(f"{found.where}: {verdict} ({looked}{loose})")
 
 
-def run_export(wish: ExportOptions, *, as_json: bool) -> None:
+def run_export(options: ExportOptions, *, as_json: bool) -> None:
     """Export; with a file, stdout says what is in it."""
     now = time.time()
     since, until = (
-        None if told is None else read_moment(told, now, option)
-        for told, option in ((wish.since, "--since"), (wish.until, "--until"))
+        None if text is None else read_moment(text, now, option)
+        for text, option in ((options.since, "--since"), (options.until, "--until"))
     )
-    with reading(wish.ledger) as reader, reader.snapshot():
+    with reading(options.ledger) as reader, reader.snapshot():
         gathered = gather(reader, since, until)
-        if wish.content:
+        if options.content:
             gathered = with_texts(reader, gathered)
-        if wish.output is None:
+        if options.output is None:
             for one in gathered:
-                sys.stdout.write(line_of(one, content=wish.content).decode())
+                sys.stdout.write(line_of(one, content=options.content).decode())
             return
         steps: int | None = None
-        with _created(wish.output, force=wish.force) as file:
-            if wish.output.name.endswith(".parquet"):
-                requests, steps = write_parquet(gathered, file, content=wish.content)
+        with _created(options.output, force=options.force) as file:
+            if options.output.name.endswith(".parquet"):
+                requests, steps = write_parquet(gathered, file, content=options.content)
             else:
                 requests = 0
                 for requests, one in enumerate(gathered, 1):  # noqa: B007 - counted as they go by
-                    file.write(line_of(one, content=wish.content))
+                    file.write(line_of(one, content=options.content))
     if as_json:
-        print_json({"output": str(wish.output), "requests": requests, **({} if steps is None else {"steps": steps})})
+        print_json({"output": str(options.output), "requests": requests, **({} if steps is None else {"steps": steps})})
     else:
-        told = "" if steps is None else f", {steps:,} steps"
-        sys.stdout.write(f"{wish.output}: {requests:,} requests{told}\n")
+        counted = "" if steps is None else f", {steps:,} steps"
+        sys.stdout.write(f"{options.output}: {requests:,} requests{counted}\n")
 
 
 def run_tail(ledger: str | None, count: int, *, goes_on: bool, as_json: bool) -> None:
@@ -151,17 +151,17 @@ def _show(entry: Entry, *, as_json: bool) -> None:
         sys.stdout.write(msgspec.json.encode({**head, "request": entry.request, "body": body}).decode() + "\n")
         return
     when = datetime.fromtimestamp(entry.at, UTC).strftime("%Y-%m-%d %H:%M:%S")
-    stdout.print(f"{when}  {entry.kind:<7}  {entry.request}  {_said(entry.kind, body)}")
+    stdout.print(f"{when}  {entry.kind:<7}  {entry.request}  {_summary(entry.kind, body)}")
 
 
-def _said(kind: str, body: Any) -> str:
+def _summary(kind: str, body: Any) -> str:
     """The few words of an entry that a person looks for."""
-    told = {name: body[name] for name in _TOLD[kind] if body.get(name) not in (None, False, "", {}, [])}
-    if "cost" in told:
-        told["cost"] = f"{usd(told['cost'])} USD"
-    if isinstance(named := told.get("metadata"), dict):
-        told["metadata"] = ",".join(f"{name}={value}" for name, value in named.items())  # pyright: ignore[reportUnknownVariableType]
-    return " ".join(f"{name}={value}" if name in _NAMED else str(value) for name, value in told.items())
+    fields = {name: body[name] for name in _SUMMARY_FIELDS[kind] if body.get(name) not in (None, False, "", {}, [])}
+    if "cost" in fields:
+        fields["cost"] = f"{usd(fields['cost'])} USD"
+    if isinstance(named := fields.get("metadata"), dict):
+        fields["metadata"] = ",".join(f"{name}={value}" for name, value in named.items())  # pyright: ignore[reportUnknownVariableType]
+    return " ".join(f"{name}={value}" if name in _NAMED else str(value) for name, value in fields.items())
 
 
 def run_erase(ledger: str | None, where: Sequence[str], *, dry_run: bool, as_json: bool) -> None:

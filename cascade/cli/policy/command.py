@@ -25,11 +25,11 @@ from cascade.policy.loading import load_policy, policy_schema
 from cascade.policy.plans import baseline_rung, make_plan
 from cascade.policy.shipped import find_corpus
 
-__all__ = ["Question", "run_check", "run_explain", "run_schema", "run_show"]
+__all__ = ["ExplainOptions", "run_check", "run_explain", "run_schema", "run_show"]
 
 
 @dataclass(frozen=True, slots=True)
-class Question:
+class ExplainOptions:
     """What `explain` was asked: a request, and a corpus (a path or a shipped name) to see the storm guard at work on."""
 
     text: str
@@ -56,8 +56,8 @@ def run_check(name: str | None, *, as_json: bool) -> None:
         )
     ladder, not_checked = " → ".join(rung.rung for rung in policy.ladder), _not_checked(policy)
     if as_json:
-        told = {"ok": True, "policy": policy.name, "hash": policy.hash, "certificate": plan.certificate}
-        print_json({**told, "not_checked": not_checked})
+        fields = {"ok": True, "policy": policy.name, "hash": policy.hash, "certificate": plan.certificate}
+        print_json({**fields, "not_checked": not_checked})
         return
     sys.stdout.write(
         f"ok: {policy.name} ({policy.hash[:12]}), {ladder}, {len(policy.tasks)} tasks, {plan.certificate}\n"
@@ -92,10 +92,10 @@ def run_show(name: str | None, *, as_json: bool) -> None:
             for rung, rates in zip(policy.ladder, plan.rates, strict=True)
         }
         body = policy.model_dump(mode="json", by_alias=True, exclude_none=True)
-        told = {"hash": policy.hash, "standing": plan.certificate, "changed": list(plan.stale)}
-        print_json({**body, "certificate": body.get("certificate"), **told, "prices_usd_per_mtok": prices})
+        state = {"hash": policy.hash, "standing": plan.certificate, "changed": list(plan.stale)}
+        print_json({**body, "certificate": body.get("certificate"), **state, "prices_usd_per_mtok": prices})
         return
-    stdout.print(f"{policy.name}  {policy.hash[:12]}  {_standing(policy, plan)}", style="bold")
+    stdout.print(f"{policy.name}  {policy.hash[:12]}  {_certificate_text(policy, plan)}", style="bold")
     rungs = table(
         "rung", "model", "ships at", "max_tokens", "thinking", "USD/M tokens in", "out", right=("max_tokens",)
     )
@@ -149,15 +149,15 @@ def _run(policy: Policy) -> str:
 def _budget(limits: Limits) -> str:
     spans = (("a day", limits.daily_usd), ("a month", limits.monthly_usd), ("a request", limits.call_usd))
     amounts = ", ".join(f"{usd} USD {span}" for span, usd in spans if usd is not None)
-    return f"{amounts} per {limits.per}, {limits.on_exhausted}, told at {limits.alert_at:.0%} ({limits.timezone})"
+    return f"{amounts} per {limits.per}, {limits.on_exhausted}, alert at {limits.alert_at:.0%} ({limits.timezone})"
 
 
-def run_explain(asked: Question, *, as_json: bool) -> None:
+def run_explain(options: ExplainOptions, *, as_json: bool) -> None:
     """Print what the policy makes of a request, without asking a model. Raises what a replay does where there is a corpus."""
-    policy, plan = _load(asked.policy)
-    task = asked.task
-    request = Request(messages=read_messages(read_text(asked.text)), task=task, flags=frozenset(asked.flags))
-    storms = None if asked.corpus is None else _storms_on(asked.corpus, policy)
+    policy, plan = _load(options.policy)
+    task = options.task
+    request = Request(messages=read_messages(read_text(options.text)), task=task, flags=frozenset(options.flags))
+    storms = None if options.corpus is None else _storms_on(options.corpus, policy)
     match = plan.signals.classify(request)
     route = policy.route(match.task)
     floor = max(route.floor, match.floor)
@@ -177,7 +177,7 @@ def run_explain(asked: Question, *, as_json: bool) -> None:
     why = "the first of the policy's tasks whose test holds"
     if task is not None:
         known = any(one.name == task for one in policy.tasks)
-        why = "as the caller says" if known else "as the caller says; the policy has no such task: treated as other"
+        why = "given by the caller" if known else "given by the caller, but not in the policy: treated as other"
     elif match.task == OTHER:
         why = "no test of the policy's tasks holds"
     stdout.print(f"task {match.task}: {why}")
@@ -191,16 +191,16 @@ def run_explain(asked: Question, *, as_json: bool) -> None:
         )
     stdout.print(rows)
     stdout.print(f"every answer must pass: {', '.join(checks)}")
-    stdout.print(f"answers carry: {_standing(policy, plan)}")
+    stdout.print(f"answers carry: {_certificate_text(policy, plan)}")
     if storms is not None:
         _show_storms(storms)
 
 
 def _show_storms(storms: dict[str, Any]) -> None:
-    from cascade.cli.replay import storms_told  # noqa: PLC0415 - only who gives a corpus needs it
+    from cascade.cli.replay import storm_guard_text  # noqa: PLC0415 - only who gives a corpus needs it
 
     kind = "synthetic" if storms["synthetic"] else "recorded"
-    stdout.print(f"on {storms['corpus']} ({storms['items']:,} {kind} items): {storms_told(storms)}")
+    stdout.print(f"on {storms['corpus']} ({storms['items']:,} {kind} items): {storm_guard_text(storms)}")
 
 
 def _storms_on(corpus: str, policy: Policy) -> dict[str, Any]:
@@ -208,8 +208,8 @@ def _storms_on(corpus: str, policy: Policy) -> dict[str, Any]:
     from cascade.replay.run import Wish, replay_corpus  # noqa: PLC0415 - only who gives a corpus needs it
 
     replay = replay_corpus(find_corpus(corpus), Wish(policy))
-    told = {"corpus": replay.manifest.name, "synthetic": replay.manifest.synthetic, "items": replay.figures.items}
-    return {**told, **replay.storms}
+    about = {"corpus": replay.manifest.name, "synthetic": replay.manifest.synthetic, "items": replay.figures.items}
+    return {**about, **replay.storms}
 
 
 def _what_happens(policy: Policy, number: int, floor: int, ceiling: int, threshold: float | None) -> str:
@@ -245,7 +245,7 @@ def _limits(guard: StormGuard, whose: str, rates: Mapping[str, float]) -> str:
     return whose + ", ".join(f"{rung} {storm_limit(guard, rate):g}" for rung, rate in rates.items())
 
 
-def _standing(policy: Policy, plan: Plan) -> str:
+def _certificate_text(policy: Policy, plan: Plan) -> str:
     """What the answers carry, and why."""
     certificate = policy.certificate
     if certificate is None:
@@ -272,10 +272,10 @@ def _threshold(value: float | None) -> str:
 
 def _thinking(rung: Rung) -> str:
     thinking = f"budget {rung.thinking.budget_tokens}" if isinstance(rung.thinking, Budget) else rung.thinking
-    said = [thinking] if thinking else []
+    parts = [thinking] if thinking else []
     if rung.effort:
-        said.append(f"effort {rung.effort}")
-    return ", ".join(said) or "model's own"
+        parts.append(f"effort {rung.effort}")
+    return ", ".join(parts) or "model's own"
 
 
 def _usd(rate: int) -> str:

@@ -74,18 +74,18 @@ def named_policy(policy: str | None) -> tuple[str, Policy | None]:
 
 def _show(path: Path, name: str, loaded: Policy | None, *, as_json: bool) -> None:
     switches = read_switches(path)
-    said = os.environ.get("CASCADE_MODE") or None
+    environment = os.environ.get("CASCADE_MODE") or None
     # Of a policy that is not here its own word is not known: what the switch or the environment says of it is.
-    standing = Switch(name, loaded.mode if loaded else "enforce").standing(log=False)
-    known = loaded is not None or standing.source != "policy"
+    in_force = Switch(name, loaded.mode if loaded else "enforce").standing(log=False)
+    known = loaded is not None or in_force.source != "policy"
     if as_json:
         fields: dict[str, Any] = {
             "policy": name,
-            "mode": standing.mode if known else None,
-            "source": standing.source if known else None,
+            "mode": in_force.mode if known else None,
+            "source": in_force.source if known else None,
             "configured": loaded.mode if loaded else None,
             "switch": {"file": str(path), "all": switches.all, "policies": dict(switches.policies)},
-            "CASCADE_MODE": said,
+            "CASCADE_MODE": environment,
         }
         print_json(fields)
         return
@@ -96,13 +96,13 @@ def _show(path: Path, name: str, loaded: Policy | None, *, as_json: bool) -> Non
         "policy": "the policy itself",
     }
     if known:
-        stdout.print(f"{name}: {standing.mode} (from {why[standing.source]})")
+        stdout.print(f"{name}: {in_force.mode} (from {why[in_force.source]})")
     else:
         stdout.print(f"{name}: nothing is switched, the policy itself decides")
-    if standing.source != "policy" and loaded is not None and loaded.mode != standing.mode:
+    if in_force.source != "policy" and loaded is not None and loaded.mode != in_force.mode:
         stdout.print(f"  the policy itself says {loaded.mode}")
-    for source, word in (("switch for all", switches.all), ("CASCADE_MODE", said)):
-        if word is not None and standing.source != source:
+    for source, word in (("switch for all", switches.all), ("CASCADE_MODE", environment)):
+        if word is not None and in_force.source != source:
             stdout.print(f"  {source}: {word}")
     for own, word in switches.policies.items():
         if own != name:
