@@ -15,7 +15,7 @@ __all__ = ["AskOptions", "read_text", "run_ask"]
 
 @dataclass(frozen=True, slots=True)
 class AskOptions:
-    """What was asked for on the command line."""
+    """The command's arguments."""
 
     text: str
     policy: str | None
@@ -29,11 +29,11 @@ class AskOptions:
 
 
 def read_text(text: str) -> str:
-    """The text itself, or standard input where it is `-`."""
+    """The text itself, or standard input if it is `-`."""
     if text != "-":
         return text
     try:
-        return sys.stdin.read().removesuffix("\n")  # the one that echo and editors add
+        return sys.stdin.read().removesuffix("\n")  # as added by echo and editors
     except UnicodeDecodeError:
         raise RequestError("standard input is not UTF-8 text") from None
 
@@ -64,12 +64,12 @@ def run_ask(options: AskOptions, *, explain: bool, as_json: bool) -> None:
     _print_notes(answer, explain=explain)
 
 
-def _pairs(given: tuple[str, ...]) -> dict[str, str]:
+def _pairs(texts: tuple[str, ...]) -> dict[str, str]:
     pairs: dict[str, str] = {}
-    for one in given:
-        name, equals, value = one.partition("=")
+    for text in texts:
+        name, equals, value = text.partition("=")
         if not name or not equals:
-            raise RequestError(f"--metadata: {one!r} is not NAME=VALUE (as in --metadata customer=c-17)")
+            raise RequestError(f"--metadata: {text!r} is not NAME=VALUE (as in --metadata customer=c-17)")
         pairs[name] = value
     return pairs
 

@@ -1,4 +1,4 @@
-"""`cascade replay`: what a policy, or a corpus's own ladder at 0.80, would have done on recorded cases."""
+"""`cascade replay`: what a policy, or a corpus's own ladder at 0.80, would have done on the corpus."""
 
 from __future__ import annotations
 
@@ -30,7 +30,7 @@ _MOST_FLIPPED = 20  # ids shown to a person; --json has them all
 
 @dataclass(frozen=True, slots=True)
 class ReplayOptions:
-    """The command line, as given."""
+    """The command's arguments."""
 
     corpora: tuple[Path, ...]
     policy: str | None
@@ -45,7 +45,7 @@ class ReplayOptions:
     skip_bad: bool
 
     def settings(self) -> Wish:
-        """The same, as the replay takes it. Raises ConfigurationError and PolicyError."""
+        """The replay's settings. Raises ConfigurationError and PolicyError."""
         if self.split not in get_args(Part):
             meant = did_you_mean(self.split, get_args(Part))
             raise ConfigurationError(f"--split {self.split}: there is no such part ({meant}use tune, certify or all)")
@@ -157,7 +157,7 @@ def _task_rows(replay: Replay) -> Any:
 
 
 def storm_guard_text(storms: dict[str, Any]) -> str:
-    """What the storm guard did in a replay, in a line for people."""
+    """What the storm guard did in a replay, in one line."""
     if "off" in storms:
         return f"storm guard: off ({storms['off']})"
     return (
@@ -200,7 +200,7 @@ def _thresholds(replay: Replay) -> str:
 
 
 def _summary(replay: Replay) -> str:
-    """The summary: cost and quality against the top model, the cheapest as good, and the nearest in quality."""
+    """Cost and quality against the top model, the cheapest as good, and the nearest in quality."""
     figures = replay.figures
     top = list(figures.shipped)[-1]
     rivals = dict.fromkeys(rung for rung in (top, figures.rival, figures.nearest) if rung in figures.singles)

@@ -21,7 +21,9 @@ def read(
     text: str, *, stop: str = "end_turn", triage: bool = True, structured: bool = False, repair: bool = True
 ) -> Verdict:
     """What is made of a reply with this text."""
-    return read_reply(Reply(text, stop, Usage()), triage=triage, structured=structured, repair=loads if repair else None)  # type: ignore[arg-type]
+    return read_reply(
+        Reply(text, stop, Usage()), triage=triage, structured=structured, repair=loads if repair else None
+    )  # type: ignore[arg-type]
 
 
 STOPS = [

@@ -1,4 +1,7 @@
-"""`cascade costs`: what the ledger's sums say of a period. Reads no entry but those of the dearest requests."""
+"""`cascade costs`: spend, escalation and savings of a period, from the ledger's sums.
+
+Only the most expensive requests are read one by one.
+"""
 
 from __future__ import annotations
 
@@ -35,11 +38,11 @@ class CostsOptions:
 
 
 def run_costs(options: CostsOptions, *, as_json: bool, now: Callable[[], float] = time.time) -> None:
-    """Print the figures. `now` gives Unix seconds. Raises ConfigurationError, LedgerError where the ledger cannot be read."""
+    """Print the figures. `now` gives Unix seconds. Raises ConfigurationError, and LedgerError if the ledger cannot be read."""
     if options.by not in BYS:
         raise ConfigurationError(f"--by {options.by[:40]!r}: not a dimension (give one of {', '.join(BYS)})")
     if options.as_csv and as_json:
-        raise ConfigurationError("--csv, --json: both were given (give one of them)")
+        raise ConfigurationError("--csv, --json: give one of them, not both")
     period = read_since(options.since, now())
     name, limit = _policy_and_limit(options)
     with reading(options.ledger) as reader:
@@ -53,14 +56,14 @@ def run_costs(options: CostsOptions, *, as_json: bool, now: Callable[[], float] 
 
 
 def _policy_and_limit(options: CostsOptions) -> tuple[str | None, int | None]:
-    """Which policy, by its name, and what a request may cost before it is listed, in nano-USD."""
+    """The name of the only policy to count, and the cost above which requests are listed, in nano-USD."""
     loaded: Policy | None = None
     try:
         name, loaded = named_policy(options.policy)
     except PolicyError:
         if options.policy is not None:
             raise
-        name = ""  # it was looked for only for its budget
+        name = ""  # needed only for its budget
     limits = [limit.call_usd for limit in loaded.budget if limit.call_usd is not None] if loaded is not None else []
     threshold = Decimal(str(options.call_usd)) if options.call_usd is not None else min(limits, default=None)
     return (name if options.policy is not None else None), None if threshold is None else int(threshold * 1_000_000_000)

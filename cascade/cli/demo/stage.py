@@ -117,23 +117,23 @@ class _Stage:
 def ask_all(policy: Policy, client: Any, corpus: Corpus, how: str) -> Run:
     """Every ticket in its order, by a driver of its own. `how`: what the bar says of it."""
     stage, answers = _Stage(), list[Answer]()
-    structlog.configure(processors=[stage.listen])
-    driver = Cascade(policy, client=client, ledger="off", state="memory", clock=stage.clock)
+    structlog.configure(processors=[recorder.listen])
+    driver = Cascade(policy, client=client, ledger="off", state="memory", clock=recorder.clock)
     bar = Progress(
         TextColumn("asking {task.fields[name]}"), BarColumn(), MofNCompleteColumn(), TimeElapsedColumn(),
         console=stderr, transient=True,
     )  # fmt: skip
     with bar:
         task = bar.add_task("ask", total=len(corpus.items), name=f"{len(corpus.items)} tickets, {how}")
-        for stage.ticket, item in enumerate(corpus.items, start=1):
-            stage.now = item.at or stage.now
+        for recorder.ticket, item in enumerate(corpus.items, start=1):
+            recorder.now = item.at or recorder.now
             answers.append(driver.ask(item.input, task=item.task))
             bar.advance(task)
     rungs = [rung.rung for rung in policy.ladder]
     figures = figures_of(corpus.items, answers, rungs, right_at=corpus.manifest.right_at)
     intervals = {"": _interval(corpus.items, [answer.rung for answer in answers])}
     intervals |= {rung: _interval(corpus.items, [rung] * len(answers)) for rung in rungs}
-    return Run(policy, corpus, tuple(answers), figures, intervals, tuple(stage.storms))
+    return Run(policy, corpus, tuple(answers), figures, intervals, tuple(recorder.storms))
 
 
 def _interval(items: Sequence[Item], shipped: Sequence[str | None]) -> Interval | None:

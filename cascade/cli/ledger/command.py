@@ -1,4 +1,4 @@
-"""What `cascade ledger verify | export | tail | erase` do."""
+"""`cascade ledger verify | export | tail | erase`."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ from typing import IO, Any
 import msgspec
 from rich.progress import Progress, TextColumn, TimeElapsedColumn
 
-from cascade.cli.output import print_json, stderr, stdout, usd
+from cascade.cli.output import pairs, print_json, stderr, stdout, usd
 from cascade.core.errors import ConfigurationError, LedgerError
 from cascade.costs import read_moment
 from cascade.ledger.exporting import line_of, write_parquet
@@ -26,7 +26,7 @@ from cascade.ledger.verifying.verification import Verified, read_heads, verify, 
 
 __all__ = ["ExportOptions", "follow", "run_erase", "run_export", "run_tail", "run_verify"]
 
-_SHOWN = 20  # findings that people are told
+_SHOWN = 20  # findings that are printed; --json has them all
 _POLL_S = 0.5
 _SUMMARY_FIELDS = {
     "request": ("policy", "task", "arm", "metadata"),
@@ -40,7 +40,7 @@ _UNSAFE = ("cut", "gone", "rewritten")
 
 @dataclass(frozen=True, slots=True)
 class ExportOptions:
-    """What was asked for on the command line."""
+    """The command's arguments."""
 
     ledger: str | None = None
     output: Path | None = None
@@ -51,7 +51,7 @@ class ExportOptions:
 
 
 def run_verify(ledger: str | None, heads: Path | None, write_to: Path | None, *, as_json: bool) -> int:
-    """Verify; what was found goes to stdout. Exit 3 where it is not sound."""
+    """Verify, and print the findings on stdout; returns 3 if the ledger is not sound."""
     against = None if heads is None else read_heads(_read(heads), str(heads))
     bar = Progress(
         TextColumn("{task.completed:,.0f} entries"), TimeElapsedColumn(), console=stderr, transient=True,
@@ -60,7 +60,7 @@ def run_verify(ledger: str | None, heads: Path | None, write_to: Path | None, *,
     with reading(ledger) as reader, bar:
         looking = bar.add_task("", total=None)
         found = verify(reader, against, tell=lambda entries: bar.update(looking, completed=entries))
-    # Heads of a chain that lost its end must not take the place of those that show it.
+    # Heads of a truncated chain must not replace those that prove the truncation.
     written = write_to is not None and not any(one.kind in _UNSAFE for one in found.findings)
     if write_to is not None and written:
         with _created(write_to, force=True) as file:
@@ -73,7 +73,7 @@ def run_verify(ledger: str | None, heads: Path | None, write_to: Path | None, *,
     else:
         _print_findings(found)
     if write_to is not None and not written:
-        stderr.print(f"{write_to}: not written, for the ledger is not what its heads were taken of")
+        stderr.print(f"{write_to}: not written, because the ledger does not match its earlier heads")
     return 0 if found.is_sound else 3
 
 
@@ -83,14 +83,14 @@ def _print_findings(found: Verified) -> None:
     count = len(found.findings) + found.more
     if count > _SHOWN:
         stdout.print(f"and {count - _SHOWN:,} more (--json lists {'the first' if found.more else 'them'})")
-    looked = f"{found.entries:,} entries of {found.writers:,} writers, {found.texts:,} texts"
-    loose = f"; {found.unsettled:,} calls never settled" if found.unsettled else ""
+    checked = f"{found.entries:,} entries of {found.writers:,} writers, {found.texts:,} texts"
+    unsettled = f"; {found.unsettled:,} calls without a result" if found.unsettled else ""
     verdict = "sound" if found.is_sound else f"NOT SOUND, {count:,} findings"
-    stdout.print(f"{found.where}: {verdict} ({looked}{loose})")
+    stdout.print(f"{found.where}: {verdict} ({checked}{unsettled})")
 
 
 def run_export(options: ExportOptions, *, as_json: bool) -> None:
-    """Export; with a file, stdout says what is in it."""
+    """Export to a file and print the counts, or export to stdout."""
     now = time.time()
     since, until = (
         None if text is None else read_moment(text, now, option)
@@ -110,7 +110,7 @@ def run_export(options: ExportOptions, *, as_json: bool) -> None:
                 requests, steps = write_parquet(gathered, file, content=options.content)
             else:
                 requests = 0
-                for requests, one in enumerate(gathered, 1):  # noqa: B007 - counted as they go by
+                for requests, one in enumerate(gathered, 1):  # noqa: B007 - only counted
                     file.write(line_of(one, content=options.content))
     if as_json:
         print_json({"output": str(options.output), "requests": requests, **({} if steps is None else {"steps": steps})})
@@ -120,7 +120,7 @@ def run_export(options: ExportOptions, *, as_json: bool) -> None:
 
 
 def run_tail(ledger: str | None, count: int, *, goes_on: bool, as_json: bool) -> None:
-    """The last entries; where it goes on, also those to come."""
+    """Print the latest entries and, with `goes_on`, new ones as they come."""
     with reading(ledger) as reader:
         entries = reader.last(max(count, 1))
         for entry in entries[len(entries) - count :] if count else ():
@@ -132,7 +132,7 @@ def run_tail(ledger: str | None, count: int, *, goes_on: bool, as_json: bool) ->
 
 
 def follow(ask: Callable[[int], Iterable[Entry]], after: int, pause: Callable[[], object]) -> Iterator[Entry]:
-    """What is added behind the entry `after`; `pause` is called whenever there is no more of it."""
+    """Entries added after the entry with id `after`; `pause` is called whenever there are no more."""
     while True:
         for entry in ask(after):
             after = entry.id
@@ -155,7 +155,7 @@ def _show(entry: Entry, *, as_json: bool) -> None:
 
 
 def _summary(kind: str, body: Any) -> str:
-    """The few words of an entry that a person looks for."""
+    """The main fields of an entry, in one line."""
     fields = {name: body[name] for name in _SUMMARY_FIELDS[kind] if body.get(name) not in (None, False, "", {}, [])}
     if "cost" in fields:
         fields["cost"] = f"{usd(fields['cost'])} USD"
@@ -165,14 +165,10 @@ def _summary(kind: str, body: Any) -> str:
 
 
 def run_erase(ledger: str | None, where: Sequence[str], *, dry_run: bool, as_json: bool) -> None:
-    """Remove the texts of all requests that match; stdout says how many."""
-    pairs = [text.partition("=") for text in where]
-    for text, (name, _, value) in zip(where, pairs, strict=True):
-        if not name or not value:
-            raise ConfigurationError(f"--where {text}: is not NAME=VALUE")
-    wanted = {name: value for name, _, value in pairs}
-    if len(wanted) < len(pairs):
-        raise ConfigurationError("--where: names something twice (run it once for each value)")
+    """Erase the texts of all requests that match, and print how many."""
+    wanted = dict(pairs(where, "--where"))
+    if len(wanted) < len(where):
+        raise ConfigurationError("--where: the same name is given twice (run it once for each value)")
     with reading(ledger) as reader:
         requests = reader.find(wanted)
         texts = sum(1 for _ in reader.contents(requests)) if dry_run else reader.erase(requests)
@@ -185,7 +181,7 @@ def run_erase(ledger: str | None, where: Sequence[str], *, dry_run: bool, as_jso
 
 @contextmanager
 def _created(path: Path, *, force: bool) -> Generator[IO[bytes]]:
-    """A new file, its owner's alone; half of one is not left behind."""
+    """Write a file atomically, readable by its owner only."""
     if path.exists() and not force:
         raise ConfigurationError(f"{path}: exists (give another -o, or --force)")
     part = path.with_name(f"{path.name}.part")

@@ -30,7 +30,7 @@ __all__ = ["ExplainOptions", "run_check", "run_explain", "run_schema", "run_show
 
 @dataclass(frozen=True, slots=True)
 class ExplainOptions:
-    """What `explain` was asked: a request, and a corpus (a path or a shipped name) to see the storm guard at work on."""
+    """The arguments of `policy explain`; the storm guard is replayed on `corpus` (a path or a shipped name)."""
 
     text: str
     policy: str | None = None
@@ -45,7 +45,7 @@ def _load(name: str | None) -> tuple[Policy, Plan]:
 
 
 def run_check(name: str | None, *, as_json: bool) -> None:
-    """Print that the policy is usable; errors say where it is not, and what its certificate no longer holds for."""
+    """Print that the policy is valid. Raises PolicyError if it is not, or if its certificate no longer holds."""
     policy, plan = _load(name)
     if plan.stale:
         raise PolicyError(
@@ -67,14 +67,14 @@ def run_check(name: str | None, *, as_json: bool) -> None:
 
 
 def _not_checked(policy: Policy) -> list[str]:
-    """What a policy that passes has not been checked for, each with what to do."""
+    """What a check cannot tell about a valid policy, each with what to do."""
     rungs = unranked(policy.ladder)
     if not rungs:
         return []
     models = ", ".join(f"{rung.model} ({rung.rung})" for rung in rungs)
-    order = f"the order of the ladder: how capable these models are is not known here: {models}."
+    order = f"the order of the ladder, because the capability of these models is not known: {models}."
     return [
-        f"{order} Put the rungs from the cheapest to the strongest (`cascade record` and `cascade replay` show if going up helps)"
+        f"{order} Put the rungs from the cheapest to the strongest (`cascade record` and `cascade replay` show whether escalating helps)"
     ]
 
 
@@ -131,19 +131,19 @@ def run_show(name: str | None, *, as_json: bool) -> None:
 
 
 def _run(policy: Policy) -> str:
-    """How it is run: mode, baseline, rollout, ledger."""
+    """Mode, rollout, baseline and ledger, in one line."""
     rollout, ledger = policy.rollout, policy.ledger
     share = f", {rollout.percent:g} % climb, by {rollout.by}" if rollout is not None else ""
-    watched = ""
+    observed = ""
     if policy.mode == "observe":
         cap = "no cap" if policy.observe.daily_usd is None else f"{policy.observe.daily_usd} USD a day"
-        watched = f", {policy.observe.sample:.0%} also put to the ladder ({cap})"
-    kept = "off"
+        observed = f", {policy.observe.sample:.0%} also sent to the ladder ({cap})"
+    ledger_text = "off"
     if ledger.enabled:
         texts = "with texts" if ledger.content else "without texts"
-        kept = f"{ledger.durability}, {texts}{f', kept {ledger.keep_days} days' if ledger.keep_days else ''}"
-        kept += f", redacted by {ledger.redact}" if ledger.redact else ""
-    return f"mode {policy.mode} (`cascade mode` tells what is in force){share}{watched}; baseline {baseline_rung(policy).model}; ledger {kept}"
+        ledger_text = f"{ledger.durability}, {texts}{f', kept {ledger.keep_days} days' if ledger.keep_days else ''}"
+        ledger_text += f", redacted by {ledger.redact}" if ledger.redact else ""
+    return f"mode {policy.mode} (`cascade mode` shows the mode in force){share}{observed}; baseline {baseline_rung(policy).model}; ledger {ledger_text}"
 
 
 def _budget(limits: Limits) -> str:
@@ -153,7 +153,7 @@ def _budget(limits: Limits) -> str:
 
 
 def run_explain(options: ExplainOptions, *, as_json: bool) -> None:
-    """Print what the policy makes of a request, without asking a model. Raises what a replay does where there is a corpus."""
+    """Print how the policy treats a request, without calling a model. With a corpus, raises what a replay raises."""
     policy, plan = _load(options.policy)
     task = options.task
     request = Request(messages=read_messages(read_text(options.text)), task=task, flags=frozenset(options.flags))
@@ -174,12 +174,12 @@ def run_explain(options: ExplainOptions, *, as_json: bool) -> None:
         print_json(body | {"tokens_estimate": tokens, "floor": policy.ladder[floor].rung,
                            "ceiling": policy.ladder[route.ceiling].rung, "checks": checks, "ladder": rungs})  # fmt: skip
         return
-    why = "the first of the policy's tasks whose test holds"
+    why = "the first task whose `when` matches"
     if task is not None:
         known = any(one.name == task for one in policy.tasks)
         why = "given by the caller" if known else "given by the caller, but not in the policy: treated as other"
     elif match.task == OTHER:
-        why = "no test of the policy's tasks holds"
+        why = "no task's `when` matches"
     stdout.print(f"task {match.task}: {why}")
     stdout.print(
         f"flags: {', '.join(sorted(match.flags)) or 'none'}; about {request.characters() // 4:,} tokens (estimate)"
@@ -197,15 +197,15 @@ def run_explain(options: ExplainOptions, *, as_json: bool) -> None:
 
 
 def _show_storms(storms: dict[str, Any]) -> None:
-    from cascade.cli.replay import storm_guard_text  # noqa: PLC0415 - only who gives a corpus needs it
+    from cascade.cli.replay import storm_guard_text  # noqa: PLC0415 - only with a corpus
 
     kind = "synthetic" if storms["synthetic"] else "recorded"
     stdout.print(f"on {storms['corpus']} ({storms['items']:,} {kind} items): {storm_guard_text(storms)}")
 
 
 def _storms_on(corpus: str, policy: Policy) -> dict[str, Any]:
-    """What the storm guard does on a replayed corpus, as `replay` tells it, and which corpus that is."""
-    from cascade.replay.run import Wish, replay_corpus  # noqa: PLC0415 - only who gives a corpus needs it
+    """What the storm guard does on the replayed corpus, as in `replay --json`, and the corpus's name and size."""
+    from cascade.replay.run import Wish, replay_corpus  # noqa: PLC0415 - only with a corpus
 
     replay = replay_corpus(find_corpus(corpus), Wish(policy))
     about = {"corpus": replay.manifest.name, "synthetic": replay.manifest.synthetic, "items": replay.figures.items}
@@ -214,13 +214,13 @@ def _storms_on(corpus: str, policy: Policy) -> dict[str, Any]:
 
 def _what_happens(policy: Policy, number: int, floor: int, ceiling: int, threshold: float | None) -> str:
     if number > ceiling:
-        return "never asked: above the task's ceiling"
+        return "not called: above the task's ceiling"
     if number < floor:
-        return f"asked, never ships: the floor is {policy.ladder[floor].rung}"
+        return f"called, never ships: the floor is {policy.ladder[floor].rung}"
     if number == policy.top:
-        return "asked plainly, without triage; ships"
+        return "called without the triage prompt; ships"
     if threshold is None:
-        return "asked, never ships on its own"
+        return "called, never ships on its own"
     return f"ships at confidence {threshold:g} or above, else one rung up"
 
 
@@ -246,13 +246,13 @@ def _limits(guard: StormGuard, whose: str, rates: Mapping[str, float]) -> str:
 
 
 def _certificate_text(policy: Policy, plan: Plan) -> str:
-    """What the answers carry, and why."""
+    """The certificate's state, and why."""
     certificate = policy.certificate
     if certificate is None:
-        return f"{plan.certificate}: its thresholds are not proved on a corpus"
+        return f"{plan.certificate}: its thresholds are not certified on a corpus"
     if plan.stale:
         return f"{plan.certificate}: {_changed(plan)} since its certificate was made"
-    errors = "" if certificate.errors is None else f", {certificate.errors} lost"
+    errors = "" if certificate.errors is None else f", {certificate.errors} errors"
     judged = "" if certificate.grader is None else f", as judged by {certificate.grader}"
     if certificate.grader_error is not None:
         judged += f", wrong on {certificate.grader_error:.1%} of its control items"

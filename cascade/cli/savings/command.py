@@ -1,4 +1,4 @@
-"""`cascade savings`: today's bill from a usage export, and the bill under a policy. Asks no model, spends nothing."""
+"""`cascade savings`: today's bill from a usage export, and the bill under a policy. Calls no model."""
 
 from __future__ import annotations
 
@@ -54,17 +54,20 @@ class SavingsOptions:
 
 
 def run_savings(options: SavingsOptions, *, more: bool = False, as_json: bool) -> None:
-    """Print what the policy would do to the bill, all of it with `more`. Raises UsageExportError, PolicyError and CorpusError."""
+    """Print the bill today and under the policy, with all tables if `more`.
+
+    Raises UsageExportError, PolicyError and CorpusError.
+    """
     result = _compute(options)
     if as_json:
         print_json(report_fields(result))
     else:
-        show_report(result, more=more or options.cached is not None)  # who gave a share wants to see it
+        show_report(result, more=more or options.cached is not None)  # --cached asks for the table of variants
 
 
 def _compute(options: SavingsOptions) -> SavingsReport:
     if options.mix is not None and options.corpus is not None:
-        raise UsageExportError("both were given", where="--mix, --corpus", hint="give one of them")
+        raise UsageExportError("both were given", where="--mix, --corpus", hint="give only one")
     policy = load_policy(options.policy or default_policy())
     book = PriceBook(read_prices(options.prices), policy)
     export = read_usage(options.usage, read_map(options.columns))

@@ -16,12 +16,12 @@ from cascade.savings.periods import DAYS_A_MONTH
 
 __all__ = ["SavingsReport", "headline_of", "report_fields", "show_report"]
 
-_PRICES: Final = "list prices, or as the policy or --price says"
+_PRICES: Final = "list prices, unless the policy or --price sets them"
 
 
 @dataclass(frozen=True, slots=True)
 class SavingsReport:
-    """All that the command found. `period`: what the export covers; `most_requests`: see `savings.Case`."""
+    """The command's result. `period`: what the export covers; `most_requests`: see `savings.Case`."""
 
     export: UsageExport
     policy: Policy
@@ -35,17 +35,17 @@ class SavingsReport:
 
     @property
     def headline(self) -> int | None:
-        """The bill under the policy that counts, in nano-USD."""
+        """The reported bill under the policy, in nano-USD."""
         return headline_of(self.projection.as_today, routed=self.routed)
 
 
 def headline_of(variant: Variant, *, routed: bool) -> int | None:
-    """The routed bill where that was asked for, else the climb's with all of it that is known."""
+    """The routed bill if `routed`, else the climb's, with triage tokens if they are known."""
     return variant.routed if routed else variant.full_climb
 
 
 def report_fields(result: SavingsReport) -> dict[str, Any]:
-    """As `--json` prints it: beside each figure its basis."""
+    """The fields of `--json`: each figure with its basis."""
     bill, projection, period = result.bill, result.projection, result.period
     today = bill.cost
 
@@ -133,7 +133,7 @@ def report_fields(result: SavingsReport) -> dict[str, Any]:
 
 
 def _money(nano: int, period: Period, basis: Basis) -> dict[str, Any]:
-    """An amount over the export's period (`basis` is of that), a day and a month, each with its own basis."""
+    """An amount over the export's period (with `basis`), per day and per month, each with its own basis."""
     a_day = Fraction(nano) / period.days / 1_000_000_000
     return {
         "usd": nano / 1e9,
@@ -146,7 +146,7 @@ def _money(nano: int, period: Period, basis: Basis) -> dict[str, Any]:
 
 
 def _saved(cost: int, against: int) -> float | None:
-    """The share that `cost` saves, negative where it is dearer; None against nothing."""
+    """The share that `cost` saves, negative if it costs more; None if `against` is 0."""
     return float(1 - Fraction(cost, against)) if against else None
 
 
@@ -200,7 +200,7 @@ _CACHING = {"as_exported": "as in the export", "none": "none", "assumed": "as as
 
 
 def show_report(result: SavingsReport, *, more: bool) -> None:
-    """The verdict, why, today's bill and the one under the policy; with `more` caching, batch and escalation rates too."""
+    """Print the verdict, its reasons, and both bills; with `more` also caching, batch and escalation rates."""
     _show_advice(result)
     stdout.print()
     export, usage = result.export, result.export.usage
@@ -332,11 +332,11 @@ def _limit(rate: Fraction | None) -> str:
 def _show_advice(result: SavingsReport) -> None:
     stdout.print(result.advice.verdict, style="bold")
     for finding in result.advice.findings:
-        stdout.print(f"  {'against' if finding.against else 'mind'}: {finding.message} ({finding.basis})")
+        stdout.print(f"  {'against' if finding.against else 'note'}: {finding.message} ({finding.basis})")
 
 
 def _amounts(nano: int, result: SavingsReport) -> tuple[str, str, str]:
-    """An amount for people: over the period, a day, a month."""
+    """An amount as text: over the period, per day, per month."""
     a_day = Fraction(nano) / result.period.days
     return _usd(Fraction(nano)), _usd(a_day), _usd(a_day * DAYS_A_MONTH)
 
