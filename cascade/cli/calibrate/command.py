@@ -1,4 +1,4 @@
-"""`cascade calibrate`: choose thresholds on recorded cases and certify them, or say that a single model is better."""
+"""`cascade calibrate`: choose thresholds on a corpus and certify them, or report that a single model is better."""
 
 from __future__ import annotations
 
@@ -38,7 +38,7 @@ __all__ = ["CalibrateOptions", "run_calibrate"]
 
 @dataclass(frozen=True, slots=True)
 class CalibrateOptions:
-    """The command line, as given."""
+    """The command's arguments."""
 
     corpora: tuple[Path, ...]
     policy: str | None
@@ -93,7 +93,7 @@ class CalibrateOptions:
 def run_calibrate(options: CalibrateOptions, *, as_json: bool) -> None:
     """Calibrate, print the result and, with --write, write it into a policy.
 
-    Raises RequirementNotMet (exit 3) where nothing meets the objective, PolicyError where the result is not written.
+    Raises RequirementNotMet (exit 3) if nothing meets the objective, PolicyError if the result is not written.
     """
     if options.against is not None:
         run_against(options, as_json=as_json)
@@ -112,8 +112,8 @@ def run_calibrate(options: CalibrateOptions, *, as_json: bool) -> None:
         fields["disagreement"] = agreement.fields(options.max_risk or 0.0)
     if options.report is not None:
         _report(options.report, result, storms)
-    refused = _refused(options, result)
-    diff = _written(options, result, certificate) if refused is None or options.dry_run else None
+    refusal = _refusal(options, result)
+    diff = _write(options, result, certificate) if refusal is None or options.dry_run else None
     if as_json:
         print_json(fields | ({"diff": diff} if diff is not None else {}))
     elif objective is None:
@@ -129,12 +129,12 @@ def run_calibrate(options: CalibrateOptions, *, as_json: bool) -> None:
     if objective is not None and not result.feasible:
         unchanged = f"; {options.write} is unchanged" if options.write else ""
         raise RequirementNotMet(f"{refusal_text(result, objective)}{unchanged}")
-    if refused is not None:
-        raise refused
+    if refusal is not None:
+        raise refusal
 
 
 def _policy_of(options: CalibrateOptions) -> Policy | None:
-    """The policy to calibrate, which is the one to write. Raises ConfigurationError where two are named."""
+    """The policy to calibrate, which is also the one to write. Raises ConfigurationError if two are given."""
     if options.write and options.policy and options.write != options.policy:
         raise ConfigurationError(
             f"--policy {options.policy} and --write {options.write} differ: the policy calibrated is the one written (give --write)"
@@ -154,7 +154,7 @@ def _report(path: Path, result: Calibration, storms: dict[str, Any] | None) -> N
 
 
 def run_against(options: CalibrateOptions, *, as_json: bool) -> None:
-    """Whether a policy's certificate still holds on fresh corpora. Raises RequirementNotMet unless that is shown."""
+    """Test whether a policy's certificate holds on fresh corpora. Raises RequirementNotMet unless it is shown to."""
     others = (options.policy, options.write, options.report, options.max_risk, options.min_quality, options.budget)
     flags = (options.frontier_only, options.per_task, options.scorer, options.counts, options.dry_run, options.force)
     if any(one is not None for one in others) or any(flags):
@@ -162,9 +162,9 @@ def run_against(options: CalibrateOptions, *, as_json: bool) -> None:
     policy = load_policy(options.against or "")
     started = time.monotonic()
     manifest, found = hold([find_corpus(path) for path in options.corpora], policy, skip_bad=options.skip_bad)
-    tested, words = found.tested, {"holds": "holds", "no_longer": "no longer holds", "too_few": "too few to say"}
+    tested, texts = found.tested, {"holds": "holds", "no_longer": "no longer holds", "too_few": "too few to say"}
     claim = f"{found.target.loss} <= {found.target.alpha:g} at {1 - found.target.delta:g}"
-    seen = f"{tested.rate:.4g} on {tested.n:,} {tested.units}, {found.lower_bound:.4g} to {tested.upper_bound:.4g}"
+    observed = f"{tested.rate:.4g} on {tested.n:,} {tested.units}, {found.lower_bound:.4g} to {tested.upper_bound:.4g}"
     if as_json:
         print_json({
             "policy": policy.name, "corpus": manifest.name, "verdict": found.verdict, "claim": claim,
@@ -173,15 +173,15 @@ def run_against(options: CalibrateOptions, *, as_json: bool) -> None:
             "further_units_needed": found.further_units_needed, "seconds": round(time.monotonic() - started, 3),
         })  # fmt: skip
     else:
-        stdout.print(f"{words[found.verdict]}: {claim} (observed {seen})", style="bold")
+        stdout.print(f"{texts[found.verdict]}: {claim} (observed {observed})", style="bold")
     if found.verdict != "holds":
         needed = found.further_units_needed
         more = f"; about {needed:,} more {tested.units} are needed at the observed rate" if needed else ""
-        raise RequirementNotMet(f"the certificate of {policy.name}: {words[found.verdict]} on {manifest.name}{more}")
+        raise RequirementNotMet(f"the certificate of {policy.name}: {texts[found.verdict]} on {manifest.name}{more}")
 
 
-def _refused(options: CalibrateOptions, result: Calibration) -> PolicyError | None:
-    """Why the policy is left unchanged without --force; None where it is written, or where there is nothing to write."""
+def _refusal(options: CalibrateOptions, result: Calibration) -> PolicyError | None:
+    """Why the policy is not written without --force; None if it is written, or if there is nothing to write."""
     if options.write is None or not result.feasible or options.force:
         return None
     if result.choice.advice != "cascade":
@@ -193,12 +193,12 @@ def _refused(options: CalibrateOptions, result: Calibration) -> PolicyError | No
     return None
 
 
-def _written(options: CalibrateOptions, result: Calibration, certificate: Certificate | None) -> str | None:
+def _write(options: CalibrateOptions, result: Calibration, certificate: Certificate | None) -> str | None:
     """The change to the policy's text, as a diff; written unless --dry-run. None without --write or without a result."""
     if options.write is None or not result.feasible:
         return None
     path = find_policy(options.write)
-    before = path.read_bytes().decode()  # with the line ends it has
+    before = path.read_bytes().decode()  # keeps its line ends
     blocks: dict[str, dict[str, Any] | None] = {
         "certificate": None if certificate is None else certificate.model_dump(mode="json", exclude_none=True)
     }

@@ -1,4 +1,4 @@
-"""The result of a calibration in words, as a table and as JSON."""
+"""The output of `cascade calibrate`: sentences, tables and JSON."""
 
 from __future__ import annotations
 
@@ -27,11 +27,11 @@ __all__ = [
     "verdict_text",
 ]
 
-_MOST_POINTS = 12  # of the frontier, shown to a person; --json has them all
+_MOST_POINTS = 12  # of the frontier, in the table; --json has them all
 
 
 def refusal_text(result: Calibration, objective: Objective) -> str:
-    """Why nothing was found, what is missing, and the best single model. Of other models' replies nothing is promised."""
+    """Why no thresholds were found, how many items are missing, and the best single model."""
     best = f"; best single model: {_bare(result.choice.advice)}" if result.choice.advice else ""
     proof = result.choice.proof
     if not isinstance(proof, NotCertified):
@@ -54,7 +54,7 @@ def _bare(advice: str | None) -> str:
 
 
 def other_models_text(result: Calibration) -> str | None:
-    """That other models were recorded than the policy asks, and what follows; None where they are the same."""
+    """A warning if the corpus holds other models than the policy's; None if they are the same."""
     if not result.others:
         return None
     return f"these are other models' replies: {'; '.join(result.others)}: nothing is certified for the policy"
@@ -91,7 +91,7 @@ def _verdict(result: Calibration) -> str:
 
 
 def notes_of(result: Calibration) -> list[str]:
-    """The limits of the result: other models, what the certificate averages over, tasks that differ from the policy's."""
+    """Caveats: other models, what the certificate averages over, tasks that differ from the policy's."""
     choice, objective, notes = result.choice, result.wish.objective, list[str]()
     if (others := other_models_text(result)) is not None:
         notes.append(others)
@@ -103,10 +103,10 @@ def notes_of(result: Calibration) -> list[str]:
         notes.append(f"{rung} keeps its own confidence; no scorer was learned for it: {why}")
     if (estimated := result.manifest.estimated) is not None:
         notes.append(estimated)
-    silent = [rung for rung, signal in result.signal.items() if not signal.items]
-    if silent:
+    without = [rung for rung, signal in result.signal.items() if not signal.items]
+    if without:
         notes.append(
-            f"{' and '.join(silent)} never ships on its own: none of its replies that may ship has a confidence"
+            f"{' and '.join(without)} never ships on its own: none of its replies that may ship has a confidence"
         )
     by_groups = isinstance(choice.proof, Certified) and choice.proof.tested.units == "groups"
     if by_groups and choice.certify and isinstance(objective, Target) and choice.certify.lost > objective.alpha:
@@ -126,7 +126,7 @@ def notes_of(result: Calibration) -> list[str]:
 
 
 def certificate_text(proof: Certified) -> str:
-    """The certificate in a line: the bound, on how many units, and the upper confidence limit."""
+    """The certificate in one line: the claim, the number of units, and the upper confidence limit."""
     tested = proof.tested
     errors = f"{tested.errors} errors in " if tested.errors is not None else ""
     return (
@@ -208,7 +208,7 @@ def _point(rungs: tuple[str, ...], point: Point, n: int, losses: str = "false_co
 
 
 def print_calibration(result: Calibration, objective: Objective, certificate: Certificate | None) -> None:
-    """The verdict, the chosen thresholds beside every single model, and what each signal is worth."""
+    """Print the verdict, the chosen thresholds beside every single model, and the quality of each confidence."""
     _print_verdict(result)
     kind = "synthetic" if result.manifest.synthetic else "recorded"
     title = f"{result.manifest.name}: {told(objective)}, on {len(result.held):,} held-out {kind} items"
@@ -217,7 +217,7 @@ def print_calibration(result: Calibration, objective: Objective, certificate: Ce
     if result.choice.certify is not None:
         by_task = "by task, else " if result.own_tasks else ""
         rows.add_row(
-            f"cascade at {by_task}{thresholds_text(result.thresholds)}", *_row(result.choice.certify), _yes(result)
+            f"cascade at {by_task}{thresholds_text(result.thresholds)}", *_row(result.choice.certify), _proof(result)
         )
     for rung, single in result.choice.singles.items():
         rows.add_row(f"{rung} alone", *_row(single.figures), meets_text(single.meets))
@@ -244,7 +244,7 @@ def print_calibration(result: Calibration, objective: Objective, certificate: Ce
 
 def _print_verdict(result: Calibration) -> None:
     others = other_models_text(result)
-    if others is not None:  # first: everything below is of those models
+    if others is not None:  # first, because it applies to everything below
         stdout.print(f"warning: {others}", style="bold")
     stdout.print(verdict_text(result), style="bold")
     for note in notes_of(result):
@@ -254,7 +254,7 @@ def _print_verdict(result: Calibration) -> None:
 
 
 def meets_text(meets: bool | None) -> str:
-    """The cell of a single model: None is what the items show neither way."""
+    """Whether a single model meets the objective; None if the items show neither."""
     return {True: "yes", False: "no", None: "not shown"}[meets]
 
 
@@ -299,7 +299,7 @@ def _print_signal(result: Calibration) -> None:
 
 
 def _print_shorter(result: Calibration, objective: Objective) -> None:
-    """The cheapest point of each shorter ladder with the chosen one's risk or quality, both on the tune half."""
+    """Print the cheapest point of each shorter ladder with the chosen risk or quality, both on the tuning half."""
     if result.choice.chosen is None or result.choice.tune is None:
         return
     chosen = result.choice.chosen
@@ -323,7 +323,7 @@ def _number(value: float | None) -> str:
     return "" if value is None else f"{value:.3f}"
 
 
-def _yes(result: Calibration) -> str:
+def _proof(result: Calibration) -> str:
     return "certified" if isinstance(result.choice.proof, Certified) and not result.others else "chosen"
 
 
@@ -333,7 +333,7 @@ def _row(half: Half) -> tuple[str, ...]:
 
 
 def thresholds_text(thresholds: Mapping[str, float | None]) -> str:
-    """By rung, in a line."""
+    """Thresholds by rung, in one line."""
     return ", ".join(f"{rung} {_threshold(x)}" for rung, x in thresholds.items())
 
 
@@ -342,7 +342,7 @@ def _threshold(value: float | None) -> str:
 
 
 def print_frontier(result: Calibration) -> None:
-    """The frontier of all items, thinned to what a person reads."""
+    """Print the frontier of all items, thinned to a short table."""
     n = len(result.held)
     for note in notes_of(result):
         stdout.print(f"warning: {note}")

@@ -1,4 +1,4 @@
-"""Scene 2: the same tickets under thresholds that `calibrate` found and proved on others."""
+"""Scene 2: the same tickets under thresholds that `calibrate` certified on other tickets."""
 
 from __future__ import annotations
 
@@ -20,14 +20,14 @@ from cascade.replay.figures import Figures
 __all__ = ["TARGET", "CertifiedPolicy", "calibrate_tickets", "fields_of", "print_scene"]
 
 TARGET = Target("false_confident", 0.1)
-"""What the scenes ask for: at most one request in ten is answered below the top, and wrongly."""
+"""The scenes' objective: at most one request in ten is answered wrongly below the top rung."""
 
-_OTHERS = "history"  # tickets of the same desk by other customers: none of them is among those that are asked here
+_OTHERS = "history"  # tickets of other customers, disjoint from the demo's
 
 
 @dataclass(frozen=True, slots=True)
 class CertifiedPolicy:
-    """A calibration that certified something, and the policy with that in it."""
+    """A successful calibration, and the policy with its thresholds and certificate."""
 
     result: Calibration
     proof: Certified
@@ -36,12 +36,12 @@ class CertifiedPolicy:
 
     @property
     def items(self) -> int:
-        """How many tuned and certified."""
+        """The number of items in both halves."""
         return len(self.result.tune) + len(self.result.held)
 
 
 def calibrate_tickets(policy: Policy) -> CertifiedPolicy:
-    """Calibrate `policy` on the history that ships. Raises RequirementNotMet where nothing can be certified."""
+    """Calibrate `policy` on the shipped history. Raises RequirementNotMet if nothing can be certified."""
     result = calibrate([synthetic_corpus(_OTHERS)], Wish(TARGET, policy))
     certificate = result.certificate()
     if certificate is None or not isinstance(result.choice.proof, Certified):
@@ -50,7 +50,7 @@ def calibrate_tickets(policy: Policy) -> CertifiedPolicy:
 
 
 def print_scene(found: CertifiedPolicy, guess: Run, run: Run) -> None:
-    """The certified run beside the guess and every single model, and what was proved."""
+    """Print the certified run beside the guess and every single model, and the certificate."""
     stdout.print("\n2. the same tickets, under certified thresholds", style="bold")
     title = f"{thresholds_text(found.result.thresholds)}: found and proved on {found.items:,} other tickets, of other customers"
     rows = table("synthetic", *HEADS, title=title, right=HEADS)
@@ -69,7 +69,7 @@ def print_scene(found: CertifiedPolicy, guess: Run, run: Run) -> None:
 
 
 def _against_guess(guess: Figures, now: Figures) -> str:
-    """What it buys over the guess, and for how much: also where it is dearer."""
+    """The certified run against the guess: cost, quality and confident mistakes."""
     ratio, fewer = now.cost / guess.cost - 1, guess.false_confident - now.false_confident
     better = now.quality - guess.quality
     price = f", {(now.cost - guess.cost) / 1e9 / fewer:.4f} USD for each one less" if fewer > 0 and ratio > 0 else ""
@@ -81,7 +81,7 @@ def _against_guess(guess: Figures, now: Figures) -> str:
 
 
 def fields_of(found: CertifiedPolicy, run: Run) -> dict[str, Any]:
-    """The scene as JSON: `certified`."""
+    """The fields of `certified` in the JSON."""
     singles = {
         f"single:{rung}": {
             "quality": one.quality, "quality_ci95": list(ci95) if (ci95 := run.intervals[rung]) else None,

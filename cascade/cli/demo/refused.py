@@ -1,4 +1,4 @@
-"""Scene 3: a workload where `calibrate` refuses: what it can certify there costs more than the top model alone."""
+"""Scene 3: a workload where `calibrate` advises against a cascade: it would cost more than the top model."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ from cascade.policy.loading import load_policy
 __all__ = ["TARGETS", "fields_of", "print_scene", "refusals"]
 
 TARGETS = (TARGET, Target(TARGET.loss, TARGET.alpha / 2, TARGET.delta))
-"""What is asked for: the same as of the tickets, and half the risk."""
+"""The objectives: that of the tickets, and half its risk."""
 
 _WORKLOAD = "coding"
 
@@ -30,7 +30,7 @@ def refusals() -> tuple[Calibration, ...]:
 
 
 def print_scene(results: Sequence[Calibration]) -> None:
-    """What the tool says, the figures it says it by, and what each confidence is worth."""
+    """Print the verdicts, their figures, and the quality of each confidence."""
     first = results[0]
     stdout.print("\n3. where the tool refuses", style="bold")
     title = (
@@ -63,7 +63,7 @@ def _row(half: Half) -> tuple[str, ...]:
 
 
 def fields_of(results: Sequence[Calibration]) -> dict[str, Any]:
-    """The scene as JSON: `refused`. Each attempt as `calibrate --json` has it, without its frontier."""
+    """The fields of `refused` in the JSON: each attempt as in `calibrate --json`, without its frontier."""
     attempts: list[dict[str, Any]] = []
     for result, target in zip(results, TARGETS, strict=True):
         fields = fields_of_calibration(result, result.certificate(), 0.0)

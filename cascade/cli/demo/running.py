@@ -1,4 +1,4 @@
-"""The three scenes, one after the other, printed as they end."""
+"""Run the three scenes, and print each as it ends."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ _NEEDS = {"h11": "emulator", "numpy": "numbers", "scipy": "numbers"}
 
 
 def run_demo(*, as_json: bool) -> None:
-    """Run it and print the report. Raises MissingExtra before anything is asked."""
+    """Run the demo and print its report. Raises MissingExtra before the first request."""
     for module, extra in _NEEDS.items():
         if find_spec(module) is None:
             raise MissingExtra("the demo", extra)
@@ -60,7 +60,7 @@ def run_demo(*, as_json: bool) -> None:
 
 @contextmanager
 def _without_mode_switch() -> Generator[None]:
-    """The demo is of the ladder: a mode that this machine is switched to is none of its business."""
+    """Ignore this machine's mode switch: the demo always uses the ladder."""
     before = {name: os.environ.get(name) for name in ("CASCADE_HOME", "CASCADE_MODE")}
     with TemporaryDirectory() as home:
         os.environ["CASCADE_HOME"] = home
