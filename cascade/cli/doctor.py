@@ -54,7 +54,7 @@ def run_doctor(policy_name: str | None, *, as_json: bool) -> int:
     else:
         findings.append(_policy(policy, plan))
         findings.append(Finding("prices", "ok", "every model on the ladder has a price (`cascade policy show`)"))
-        findings += _operations(policy)
+        findings += [_mode(policy), _ledger(policy), _state()]
         findings.extend(_endpoints(policy))
     missing = [finding for finding in findings if finding.state == "missing"]
     if as_json:
@@ -75,11 +75,6 @@ def _policy(policy: Policy, plan: Plan) -> Finding:
     if plan.stale:
         return Finding("policy", "warning", f"{found}: {', '.join(plan.stale)} changed", "cascade policy check")
     return Finding("policy", "ok", found if policy.certificate else f"{found}: its thresholds are a guess")
-
-
-def _operations(policy: Policy) -> list[Finding]:
-    """The mode in force, the ledger and the shared state. An unreachable ledger or server is only a warning."""
-    return [_mode(policy), _ledger(policy), _state()]
 
 
 def _mode(policy: Policy) -> Finding:

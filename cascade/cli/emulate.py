@@ -15,12 +15,7 @@ from cascade.core.errors import ConfigurationError, MissingExtra
 from cascade.corpora import open_corpus, text_of
 from cascade.policy.shipped import find_corpus, shipped
 
-__all__ = ["run_emulator", "support_corpus", "synthetic_corpus"]
-
-
-def support_corpus() -> Path:
-    """The shipped synthetic corpus of support tickets."""
-    return synthetic_corpus("support")
+__all__ = ["run_emulator", "synthetic_corpus"]
 
 
 def synthetic_corpus(name: str) -> Path:
@@ -37,7 +32,7 @@ def run_emulator(corpora: Sequence[Path], *, as_json: bool, **options: Any) -> N
         from cascade.emulator import Emulator  # noqa: PLC0415 - needs an extra
     except ImportError:
         raise MissingExtra("the emulator", "emulator") from None
-    chosen = [find_corpus(path) for path in corpora] or [support_corpus()]
+    chosen = [find_corpus(path) for path in corpora] or [synthetic_corpus("support")]
     server = Emulator(chosen, **options)
     with server:
         if as_json:

@@ -5,7 +5,6 @@ from __future__ import annotations
 import errno
 import os
 import sys
-from collections.abc import Iterator
 from typing import TextIO
 
 __all__ = ["PIPE_CLOSED", "flush_streams", "is_closed_pipe", "open_missing", "report_unwritable", "unwritable"]
@@ -46,7 +45,7 @@ def report_unwritable(problem: OSError) -> int:
 
 def flush_streams(code: int) -> int:
     """Flush the streams, so that the interpreter reports no error at exit; returns the exit code."""
-    for stream in _streams():
+    for stream in (sys.stdout, sys.stderr):
         try:
             stream.flush()
         except OSError as problem:
@@ -54,11 +53,6 @@ def flush_streams(code: int) -> int:
             if unwritable(problem) and stream is sys.stdout and not code:
                 code = report_unwritable(problem)
     return code
-
-
-def _streams() -> Iterator[TextIO]:
-    yield sys.stdout
-    yield sys.stderr
 
 
 def _discard(stream: TextIO) -> None:

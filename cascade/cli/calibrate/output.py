@@ -303,6 +303,7 @@ def _print_shorter(result: Calibration, objective: Objective) -> None:
     if result.choice.chosen is None or result.choice.tune is None:
         return
     chosen = result.choice.chosen
+    how = "with no more losses" if isinstance(objective, Target) else "with no lower quality"
     for one in result.choice.shorter:
         good = [
             point for point in one.frontier
@@ -312,11 +313,7 @@ def _print_shorter(result: Calibration, objective: Objective) -> None:
         if best is not None and chosen.cost:
             share = best.cost / chosen.cost - 1
             compared = f"{abs(share):.0%} {'cheaper' if share < 0 else 'dearer'} on the tuning half"
-            stdout.print(f"shorter ladder {' → '.join(one.rungs)}, {_what(objective)}: {compared}")
-
-
-def _what(objective: Objective) -> str:
-    return "with no more losses" if isinstance(objective, Target) else "with no lower quality"
+            stdout.print(f"shorter ladder {' → '.join(one.rungs)}, {how}: {compared}")
 
 
 def _number(value: float | None) -> str:

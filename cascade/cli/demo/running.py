@@ -12,7 +12,7 @@ from tempfile import TemporaryDirectory
 from cascade.claude import connect
 from cascade.cli.demo import certified, guessed, refused
 from cascade.cli.demo.stage import TICKETS, ask_all, demo_policy
-from cascade.cli.emulate import support_corpus
+from cascade.cli.emulate import synthetic_corpus
 from cascade.cli.output import print_json, stderr
 from cascade.core.errors import MissingExtra
 from cascade.corpora import Corpus, read_corpus
@@ -35,7 +35,7 @@ def run_demo(*, as_json: bool) -> None:
 
     started = time.monotonic()
     policy = demo_policy()
-    whole = read_corpus(support_corpus())
+    whole = read_corpus(synthetic_corpus("support"))
     corpus = Corpus(whole.manifest, whole.items[:TICKETS], whole.source)
     with _without_mode_switch(), Emulator(corpus) as emulator, connect(emulator.base_url, "demo") as client:
         guess = ask_all(policy, client, corpus, "at 0.80")

@@ -10,6 +10,7 @@ import structlog
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn
 
 from cascade.cli.output import stderr, stdout
+from cascade.cli.replay import count_and_share, per_thousand
 from cascade.core.policy import Policy
 from cascade.core.trail import Answer
 from cascade.corpora import Corpus, Item
@@ -148,8 +149,8 @@ def row_of(run: Run) -> tuple[str, ...]:
     """The cascade's cells under HEADS."""
     figures, n = run.figures, run.figures.items
     return (
-        f"{figures.quality:.3f}", _ci95(run.intervals[""]), _per_thousand(figures.cost, n), _share(figures.wrong, n),
-        _share(figures.false_confident, n),
+        f"{figures.quality:.3f}", _ci95(run.intervals[""]), per_thousand(figures.cost, n), count_and_share(figures.wrong, n),
+        count_and_share(figures.false_confident, n),
     )  # fmt: skip
 
 
@@ -158,7 +159,7 @@ def single_row(run: Run, rung: str, single: Single) -> tuple[str, ...]:
     n, ci95 = run.figures.items, _ci95(run.intervals[rung])
     below_top = run.figures.single_false_confident(rung) or 0
     return (
-        f"{single.quality:.3f}", ci95, _per_thousand(single.cost, n), _share(single.wrong, n), _share(below_top, n),
+        f"{single.quality:.3f}", ci95, per_thousand(single.cost, n), count_and_share(single.wrong, n), count_and_share(below_top, n),
     )  # fmt: skip
 
 
@@ -189,11 +190,3 @@ def storm_text(storm: Storm) -> str:
 
 def _ci95(interval: Interval | None) -> str:
     return f"{interval[0]:.3f}–{interval[1]:.3f}" if interval else "not known"
-
-
-def _per_thousand(cost: int, n: int) -> str:
-    return f"{cost / 1e6 / n:.4f}"
-
-
-def _share(count: int, n: int) -> str:
-    return f"{count} ({count / n:.1%})"
