@@ -91,9 +91,9 @@ def test_the_next_steps_can_be_taken(run: Run, emulator: Emulator) -> None:
 @pytest.mark.parametrize(
     ("models", "named"),
     [
-        (("gpt-4.1-nano", "claude-sonnet-5-5"), "not known here: gpt-4.1-nano (one)."),
-        (("claude-haiku-5-5", "gpt-4.1"), "not known here: gpt-4.1 (two)."),
-        (("gpt-4.1-nano", "gpt-4.1"), "not known here: gpt-4.1-nano (one), gpt-4.1 (two)."),
+        (("gpt-4.1-nano", "claude-sonnet-5-5"), "not known: gpt-4.1-nano (one)."),
+        (("claude-haiku-5-5", "gpt-4.1"), "not known: gpt-4.1 (two)."),
+        (("gpt-4.1-nano", "gpt-4.1"), "not known: gpt-4.1-nano (one), gpt-4.1 (two)."),
         (("claude-haiku-5-5", "claude-sonnet-5-5"), ""),
     ],
 )
