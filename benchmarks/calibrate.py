@@ -19,9 +19,9 @@ from itertools import product
 import numpy as np
 
 from cascade.calibration.search.frontier import Point, frontier, point_at
-from cascade.calibration.search.levels import Coded, code_columns
+from cascade.calibration.search.levels import CodedCorpus, code_columns
 from cascade.corpora import LadderEntry, Manifest
-from cascade.replay.columns import Columns, RungColumns, View
+from cascade.replay.columns import Columns, MappedColumns, RungColumns
 from cascade.replay.mapping import own_mapping
 
 PRICES = (1_000, 3_000, 5_000, 9_000)  # nano-USD a request, by rung

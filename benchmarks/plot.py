@@ -56,12 +56,12 @@ def main() -> None:
 
 def draw(result: Calibration, guess: tuple[float, float], risk: float) -> str:
     """The picture; `guess`: USD per 1,000 requests and quality at 0.80 on every rung."""
-    held, choice = result.held, result.choice
+    held, choice = result.held_out, result.choice
     singles = {
         name: (1e3 * one.figures.cost_per_request_usd, one.figures.quality) for name, one in choice.singles.items()
     }
     step = max(1, len(choice.frontier) // POINTS)
-    halves = [held.half(point, "false_confident") for point in (*choice.frontier[::step], choice.frontier[-1])]
+    halves = [held.figures(point, "false_confident") for point in (*choice.frontier[::step], choice.frontier[-1])]
     curve = [(1e3 * half.cost_per_request_usd, half.quality) for half in halves]
     marks = [(*at, f"{name} alone", "single") for name, at in singles.items()]
     marks.append((*guess, "threshold 0.80, a guess", "guess"))

@@ -31,7 +31,7 @@ from pathlib import Path
 
 from cascade.calibration.bounds import most_errors
 from cascade.calibration.proof.pareto_testing import NotCertified, Target
-from cascade.calibration.run import Calibration, Half, Wish, calibrate
+from cascade.calibration.run import Calibration, CalibrationOptions, HalfFigures, calibrate
 from cascade.core.errors import ConfigurationError
 from cascade.replay.intervals import Interval
 from cascade.replay.run import Replay, replay_corpus
@@ -123,14 +123,14 @@ def row_of(path: Path, alpha: float) -> Row:
 
 def _scored(path: Path, alpha: float) -> Outcome:
     try:
-        return _outcome(calibrate([path], Wish(Target("false_confident", alpha, DELTA), scorer=True)))
+        return _outcome(calibrate([path], CalibrationOptions(Target("false_confident", alpha, DELTA), scorer=True)))
     except ConfigurationError:  # too few wrong answers to learn from
         return Outcome(None, "refused", "too little to learn a score from")
 
 
 def _outcome(result: Calibration) -> Outcome:
     """The tool's own verdict, and the certified cascade against the cheapest single model that meets the target."""
-    choice, held = result.choice, result.held
+    choice, held = result.choice, result.held_out
     if isinstance(choice.proof, NotCertified):
         needed, units = result.further_units, choice.proof.tested.units
         why = f"{needed:,} further {units} needed" if needed else f"no number of further {units} would do"
@@ -157,7 +157,7 @@ def _between(texts: Sequence[str]) -> str:
     return f"{texts[0]} ({texts[1]} to {texts[2]})" if len(texts) > 1 else texts[0]
 
 
-def _of_half(name: str, half: Half) -> Cell:
+def _of_half(name: str, half: HalfFigures) -> Cell:
     return Cell(name, half.quality, half.ci95, 1e3 * half.cost_per_request_usd, half.false_confident)
 
 

@@ -23,11 +23,11 @@ import numpy as np
 
 from cascade.corpora import Item, LadderEntry, Manifest, RecordedReply, open_corpus, read_corpus, write_corpus
 from cascade.corpora.items import RecordedUsage
-from cascade.replay.columns import Columns, PolicyMapping, RungColumns, View, read_columns
+from cascade.replay.columns import Columns, MappedColumns, PolicyMapping, RungColumns, read_columns
 from cascade.replay.exact import ExactRun
 from cascade.replay.mapping import own_mapping
 from cascade.replay.outcomes import singles_of, tally, total
-from cascade.replay.run import Wish, replay_corpus
+from cascade.replay.run import ReplayOptions, replay_corpus
 from cascade.replay.vectorised import evaluate
 
 RUNGS = ("small", "middle", "large")
@@ -64,8 +64,8 @@ def main() -> None:
         with_tasks = _best(lambda: replay_corpus(path, Wish()), given.repeats)
         _row("  the same with tasks and 95 % intervals", with_tasks, given.lines, scale, "")
         engine_items = read_corpus(path).items[:2_000]
-    lens = own_mapping(MANIFEST)
-    engine = _best(lambda: ExactRun(lens).take(engine_items), given.repeats)
+    mapping = own_mapping(MANIFEST)
+    engine = _best(lambda: ExactRun(mapping).take(engine_items), given.repeats)
     scale = yardstick * len(engine_items) / given.items
     _row("the engine's own rule, item by item", engine, len(engine_items), scale, ">= 20,000 items/s")
     done = subprocess.run(
@@ -112,7 +112,7 @@ def drawn_items(n: int) -> Iterator[Item]:
         yield Item(f"item-{number}", f"{number} {text}", replies, task=chance.choice(TASKS))
 
 
-def point_figures(columns: Columns, view: View) -> float:
+def point_figures(columns: Columns, view: MappedColumns) -> float:
     """Every point figure of a replay: all but the intervals."""
     return total(tally(columns, view, evaluate(columns, view)), singles_of(columns, view)).quality
 
@@ -120,8 +120,8 @@ def point_figures(columns: Columns, view: View) -> float:
 def _read_and_count(path: Path) -> float:
 
     with open_corpus(path) as reader:
-        lens: PolicyMapping = own_mapping(reader.manifest)
-        columns, (view,) = read_columns(reader, reader.manifest, [lens], source=reader.source)
+        mapping: PolicyMapping = own_mapping(reader.manifest)
+        columns, (view,) = read_columns(reader, reader.manifest, [mapping], source=reader.source)
     return point_figures(columns, view)
 
 

@@ -33,8 +33,8 @@ from typing import Any
 
 import numpy as np
 
-from cascade.calibration.scorer import Gatherer, learn, rescored
-from cascade.calibration.search.levels import Coded, code_columns
+from cascade.calibration.scorer import FeatureCollector, learn, rescored
+from cascade.calibration.search.levels import CodedCorpus, code_columns
 from cascade.core.policy import Check
 from cascade.corpora import Manifest, read_corpus
 from cascade.corpora.splits import Split
@@ -95,9 +95,9 @@ def compare(path: Path, seeds: list[int], draws: int = DRAWS) -> dict[str, dict[
     """By reading, then by seed (or MEAN) and share of the gap (or RANGE, the mean over all shares)."""
     corpus = read_corpus(path)
     lens = _lens(corpus.manifest)
-    gatherer = Gatherer(lens)
-    columns, (view,) = read_columns(corpus.items, corpus.manifest, [lens], each=gatherer.take)
-    material, raw = gatherer.material(view), code_columns(columns, view)
+    collector = FeatureCollector(lens)
+    columns, (view,) = read_columns(corpus.items, corpus.manifest, [lens], each=collector.add)
+    table, raw = collector.table(view), code_columns(columns, view)
     weights = _weights(int(columns.group.max()) + 1, draws)
     costs: dict[str, list[list[Any]]] = {reading: [] for reading in READINGS}
     groups: list[int] = []
@@ -105,8 +105,8 @@ def compare(path: Path, seeds: list[int], draws: int = DRAWS) -> dict[str, dict[
         split = Split(0.5, seed)
         held = np.array([split.part_of(item) == "certify" for item in corpus.items])
         groups.append(len(np.unique(columns.group[held])))
-        learned = learn(material, columns, view, ~held, seed)
-        scored = code_columns(columns, rescored(view, learned.scorer, material, learned.out_of_fold))
+        learned = learn(table, columns, view, ~held, seed)
+        scored = code_columns(columns, rescored(view, learned.scorer, table, learned.out_of_fold))
         for reading, candidates in zip(READINGS, (_grid, _path), strict=True):
             costs[reading].append(
                 [_costs(one.rows(held), candidates(one.rows(~held)), weights, reading) for one in (raw, scored)]

@@ -25,10 +25,10 @@ import numpy as np
 
 from cascade.calibration.bounds import Sample, passes, sample_of
 from cascade.calibration.choice import prove
-from cascade.calibration.halves import Items
+from cascade.calibration.halves import ItemHalf
 from cascade.calibration.proof.pareto_testing import Certified, Target
 from cascade.calibration.search.frontier import Point, risk_path
-from cascade.calibration.search.levels import Coded
+from cascade.calibration.search.levels import CodedCorpus
 from cascade.replay.arrays import Floats
 
 TARGET = Target("false_confident", 0.02, 0.05)
@@ -149,12 +149,12 @@ def draw(scene: Scene, chance: np.random.Generator) -> Coded:
     cost = np.asfortranarray(np.tile(COST, (scene.n, 1)))
     group = np.repeat(np.arange(groups, dtype=np.int32), scene.size)
     task = np.zeros(scene.n, np.int32)
-    return Coded(
+    return CodedCorpus(
         RUNGS, (LEVELS, LEVELS), np.asfortranarray(codes), score, score, cost, None, group, task, ("other",), 0.5
     )
 
 
-def halves(coded: Coded, chance: np.random.Generator) -> tuple[Coded, Coded]:
+def halves(coded: CodedCorpus, chance: np.random.Generator) -> tuple[CodedCorpus, CodedCorpus]:
     """Tune and certify, by group."""
     tunes = chance.random(int(coded.group.max()) + 1) < 0.5
     mask = tunes[coded.group]
@@ -164,7 +164,7 @@ def halves(coded: Coded, chance: np.random.Generator) -> tuple[Coded, Coded]:
 def proved(coded: Coded, chance: np.random.Generator) -> tuple[int, ...] | None:
     """The levels certified as by `calibrate`; None if there are none."""
     tune, held = halves(coded, chance)
-    found = prove(Items(tune), Items(held), TARGET)
+    found = prove(ItemHalf(tune), ItemHalf(held), TARGET)
     return found.point.at if isinstance(found, Certified) and isinstance(found.point, Point) else None
 
 
@@ -180,7 +180,7 @@ def tested_on_the_same(path: Sequence[Point], coded: Coded) -> tuple[int, ...] |
     return next((at for at in reversed(few) if _seems_proved(coded, at)), None)
 
 
-def _seems_proved(coded: Coded, at: Sequence[int]) -> bool:
+def _seems_proved(coded: CodedCorpus, at: Sequence[int]) -> bool:
     sample = sample_of(coded.losses(at, TARGET.counted), coded.group)
     return passes(sample, TARGET.alpha, TARGET.delta)
 

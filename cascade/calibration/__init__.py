@@ -1,9 +1,14 @@
 """Calibration: the exact frontier of a ladder, thresholds certified on held-out data, and a learned confidence.
 
-Read in this order: `coded` (a corpus as level codes), `counts` (the table that any engine can build in parts),
-`frontier` (every vector of thresholds at once), `by_task`; `bounds` and `certificate` (the test on held-out data; `sides`
-are the two halves of the split); `choosing` (the objective's point, compared with every single model); `calibrating` runs
-them all on files.
+Read in this order:
+
+1. `search.levels` (a corpus as level codes), `search.counts` (the table of counts, which any query engine can build),
+   `search.frontier` (every vector of thresholds at once), `search.by_task` (thresholds for each task).
+2. `halves` (the two halves of the split), `bounds` (confidence limits), `proof.pareto_testing` (the test on held-out data),
+   `proof.recheck` (a certificate tested on a fresh corpus).
+3. `choice` (the point that meets the objective, compared with every single model), `scorer` (a learned confidence),
+   `signal` (how good a confidence is).
+4. `run` (all of it, on files), `tables` (tables of counts as files), `report` (the HTML page).
 """
 
 from __future__ import annotations

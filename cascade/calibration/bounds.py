@@ -1,7 +1,7 @@
 """Finite-sample bounds on the rate of a loss: exact for single items, by betting for groups and for graded losses.
 
-Single items, each lost or not: the binomial test, and the bound of Clopper, C. J. and Pearson, E. S. (1934), Biometrika
-26. Anything else in [0, 1], unit by unit: the capital of one who bets against a mean that is too high. Waudby-Smith, I.
+Single items with losses of 0 or 1: the binomial test, and the bound of Clopper, C. J. and Pearson, E. S. (1934), Biometrika
+26. Any other losses in [0, 1], a mean for each unit: a test by betting that the mean is lower. Waudby-Smith, I.
 and Ramdas, A. (2023), Estimating means of bounded random variables by betting, JRSS B 86, one-sided, with their
 predictable plug-in bets.
 """
@@ -17,7 +17,7 @@ from cascade.replay.arrays import np
 
 if TYPE_CHECKING:
     from cascade.core.policy.certificate import Units
-    from cascade.replay.arrays import Codes, Floats, Truths, Whole
+    from cascade.replay.arrays import Bools, Codes, Floats, Ints
 
 __all__ = [
     "Sample",
@@ -35,19 +35,20 @@ __all__ = [
 
 _CAPTURED = 0.9
 """The share of its capital that a bet may risk. The paper suggests 1/2 or 3/4; 0.9 certifies a mean of 0.02 with 167
-spotless groups where 3/4 needs 200, and loses some power only where units are plenty."""
+loss-free groups where 3/4 needs 200, and loses some power only if there are many units."""
 
 _SEED = 20_260_101
-_ACCURATE = 40  # halvings: a bound to 1e-12
+_BISECTIONS = 40  # a bound to 1e-12
 _MOST_UNITS = 10**9
-_DRAWN = 1_000_000  # units drawn at once to see how often they would pass
+_MOST_DRAWN = 1_000_000  # units drawn at once to simulate the chance of passing
 
 
 @dataclass(frozen=True, slots=True, eq=False)
 class Sample:
-    """Independent units, each with a mean loss from 0 to 1. `errors`: how many are 1, None where some are in between.
+    """Independent units, each with a mean loss from 0 to 1.
 
-    `counted`: the number of units where only that and the `errors` are known; `values` is then empty.
+    errors   how many losses are 1; None if some are in between, or for groups
+    counted  the number of units, if only that and `errors` are known; `values` is then empty
     """
 
     units: Units
@@ -57,22 +58,22 @@ class Sample:
 
     @property
     def n(self) -> int:
-        """How many units."""
+        """The number of units."""
         return len(self.values) if self.counted is None else self.counted
 
     @property
     def rate(self) -> float:
-        """Their mean loss, every unit alike; 0 where there are none."""
+        """The mean loss, every unit weighted equally; 0 without units."""
         if not self.n:
             return 0.0
         return float(self.values.mean()) if self.errors is None else self.errors / self.n
 
 
 def sample_of(losses: Floats | Truths, group: Codes) -> Sample:
-    """The units of (N,) losses in [0, 1]: items where each is a group of its own, else the groups with their means.
+    """The units of (N,) losses in [0, 1]: the items if each is a group of its own, else the groups with their mean losses.
 
-    Groups count every one alike, whatever their size. They are put in a random order (seeded): a bet is fair only where
-    the order has nothing to do with the losses, and a file may be sorted by anything.
+    All groups weigh the same, whatever their size. The order is random (seeded): a bet is valid only if the order is
+    independent of the losses, and a file may be sorted by anything.
     """
     _, which, sizes = np.unique(group, return_inverse=True, return_counts=True)
     single = bool((sizes == 1).all())
@@ -84,12 +85,12 @@ def sample_of(losses: Floats | Truths, group: Codes) -> Sample:
 
 
 def counted_sample(errors: int, n: int) -> Sample:
-    """`n` single items with `errors` losses, as a table of counts has them: enough for a bound."""
+    """A sample of `n` single items with `errors` losses, from a table of counts."""
     return Sample("items", np.zeros(0), errors, n)
 
 
 def passes(sample: Sample, alpha: float, delta: float) -> bool:
-    """Whether "the rate is above alpha" is rejected at level delta: true by mistake with probability delta at most."""
+    """Whether "the rate is above alpha" is rejected at level delta: wrongly with probability at most delta."""
     if not sample.n or alpha >= 1:
         return sample.n > 0
     if sample.errors is not None:
@@ -98,38 +99,38 @@ def passes(sample: Sample, alpha: float, delta: float) -> bool:
 
 
 def keeps(sample: Sample, alpha: float, delta: float) -> bool | None:
-    """Whether the rate is shown to be at most alpha (True) or above it (False); None where the units show neither."""
+    """Whether the rate is shown to be at most alpha (True) or above it (False); None if undecided."""
     if passes(sample, alpha, delta):
         return True
     return False if lower_bound(sample, delta) > alpha else None
 
 
 def upper_bound(sample: Sample, delta: float) -> float:
-    """The upper confidence limit of the rate at 1 - delta: the lowest alpha that `passes`, 1 where nothing is known."""
+    """The upper confidence limit of the rate at 1 - delta: the lowest alpha that `passes`; 1 without units."""
     if not sample.n or sample.errors == sample.n:
         return 1.0
     if sample.errors is not None:
         return float(_special().betaincinv(sample.errors + 1, sample.n - sample.errors, 1 - delta))
     low, high = sample.rate, 1.0
-    for _ in range(_ACCURATE):
+    for _ in range(_BISECTIONS):
         middle = (low + high) / 2
         low, high = (low, middle) if passes(sample, middle, delta) else (middle, high)
     return high
 
 
 def lower_bound(sample: Sample, delta: float) -> float:
-    """The lower confidence limit of the rate at 1 - delta, by the upper limit of one minus the loss."""
+    """The lower confidence limit of the rate at 1 - delta: one minus the upper limit of (1 - loss)."""
     errors = None if sample.errors is None else sample.n - sample.errors
     return 1 - upper_bound(replace(sample, values=1 - sample.values, errors=errors), delta)
 
 
 def binomial_cdf(errors: int | Whole, n: int, rate: float) -> Any:
-    """P(at most this many of n) where each is lost with probability `rate`; `errors` is a whole number, or several."""
+    """P(at most `errors` of n), if each is lost with probability `rate`; `errors` is a number or an array."""
     return np.where(np.asarray(errors) >= n, 1.0, _special().bdtr(errors, n, rate))
 
 
 def most_errors(n: int, alpha: float, delta: float) -> int:
-    """The most errors among n items with which they still pass; -1 where even none are too many for so few."""
+    """The most errors with which n items pass; -1 if n is too small to pass with none."""
     if binomial_cdf(0, n, alpha) > delta:
         return -1
     low, high = 0, max(1, math.ceil(n * alpha))  # half the mass and more lies at or below n * alpha
@@ -140,7 +141,7 @@ def most_errors(n: int, alpha: float, delta: float) -> int:
 
 
 def units_needed(sample: Sample, alpha: float, delta: float) -> int | None:
-    """How many units would pass at the observed rate; None where no number would."""
+    """How many units would pass at the observed rate; None if no number would."""
     if not sample.n or sample.rate >= alpha:
         return None
     if sample.errors is None:
@@ -150,7 +151,9 @@ def units_needed(sample: Sample, alpha: float, delta: float) -> int | None:
         low, high = high, high * 2
         if high > _MOST_UNITS:
             return None
-    while high - low > 1:  # nearly monotone: a whole error more makes a step back that does not matter here
+    while (
+        high - low > 1
+    ):  # not quite monotone where the rounded number of errors steps up; the difference does not matter here
         middle = (low + high) // 2
         enough = binomial_cdf(_expected(sample, middle), middle, alpha) <= delta
         low, high = (low, middle) if enough else (middle, high)
@@ -163,7 +166,7 @@ def _expected(sample: Sample, n: int) -> int:
 
 
 def _groups_needed(sample: Sample, alpha: float, delta: float) -> int | None:
-    """So many that the best constant bet, at its mean growth, would reach the goal: what bets that learn come near."""
+    """How many groups the best constant bet needs at its mean growth rate; adaptive bets come close to that."""
     bets: Floats = np.linspace(0.02, _CAPTURED, 45) / (1 - alpha)
     growth = max(float(np.log1p(bet * (alpha - sample.values)).mean()) for bet in bets.tolist())
     needed = math.ceil(-math.log(delta) / growth) if growth > 0 else _MOST_UNITS + 1
@@ -171,11 +174,11 @@ def _groups_needed(sample: Sample, alpha: float, delta: float) -> int | None:
 
 
 def _most_capital(values: Floats, alpha: float, delta: float) -> Floats:
-    """(R,): the log of the most capital ever held, for R samples of n units in their order, (R, n).
+    """(R,): the log of the maximum capital, for R samples of n units in order, (R, n).
 
-    A bet of b on "the mean is below alpha" makes capital 1 + b (alpha - x) of 1, for b up to 1 / (1 - alpha). Where the
-    mean is alpha or more that is a supermartingale: it reaches 1 / delta with probability delta at most (Ville). Each
-    bet knows only the units before it.
+    A bet of b on "the mean is below alpha" turns a capital of 1 into 1 + b (alpha - x), for b up to 1 / (1 - alpha). If the
+    mean is alpha or more, the capital is a supermartingale, which reaches 1 / delta with probability at most delta
+    (Ville). Each bet depends only on earlier units.
     """
     n = values.shape[1]
     seen: Floats = np.arange(1, n + 1, dtype=np.float64)
@@ -187,27 +190,27 @@ def _most_capital(values: Floats, alpha: float, delta: float) -> Floats:
 
 
 def chance_of_passing(sample: Sample, n: int, alpha: float, delta: float) -> float:
-    """The probability that n units more like these pass, as far as these tell.
+    """The predicted probability that n further units like these pass.
 
-    Items: the number lost is beta-binomial, by Jeffreys' prior. Else by simulation, the units' weights drawn anew each
-    time: Rubin, D. B. (1981), The Bayesian bootstrap, Annals of Statistics 9.
+    Items: the number lost is beta-binomial, with Jeffreys' prior. Groups: by simulation with the Bayesian bootstrap:
+    Rubin, D. B. (1981), The Bayesian bootstrap, Annals of Statistics 9.
     """
     if not sample.n or not n:
         return 0.0
     if sample.errors is not None:
         return _beta_binomial(most_errors(n, alpha, delta), n, sample.errors + 0.5, sample.n - sample.errors + 0.5)
     if sample.rate >= alpha:
-        return 0.0  # not quite, but below any probability that is asked for
+        return 0.0  # nearly 0: below any probability that is compared with it
     chance = np.random.default_rng(_SEED)
-    draws = int(np.clip(_DRAWN // n, 25, 100))
+    draws = int(np.clip(_MOST_DRAWN // n, 25, 100))
     edges = np.cumsum(chance.dirichlet(np.ones(sample.n), draws), axis=1)[:, :-1]
-    row = np.arange(draws)[:, None]  # all draws in one search: each in a span of its own
+    row = np.arange(draws)[:, None]  # one search for all draws: each has its own interval
     places = np.searchsorted((edges + row).ravel(), chance.random((draws, n)) + row) - row * (sample.n - 1)
     return float((_most_capital(sample.values[places], alpha, delta) >= -math.log(delta)).mean())
 
 
 def _beta_binomial(most: int, n: int, a: float, b: float) -> float:
-    """P(at most `most` of n) where the rate is beta-distributed."""
+    """P(at most `most` of n) if the rate is beta-distributed with a and b."""
     if most < 0:
         return 0.0
     special = _special()

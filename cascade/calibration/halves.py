@@ -1,7 +1,7 @@
-"""One half of the split, as choosing, certifying and comparing use it: single items, or a table of counts.
+"""One half of the split (tune or certify), from single items or from a table of counts.
 
-`Items` has groups, tasks and confidence intervals. `Tallied` has sums only; they are enough for a certificate where every
-item is a group of its own.
+`ItemHalf` has groups, tasks and confidence intervals. `CountedHalf` has sums only. They are enough for a certificate if
+every item is a group of its own.
 """
 
 from __future__ import annotations
@@ -14,28 +14,31 @@ from cascade.calibration.bounds import Sample, counted_sample, sample_of
 from cascade.calibration.search.by_task import ByTask
 from cascade.calibration.search.counts import Counts, Loss
 from cascade.calibration.search.frontier import Point, point_at
-from cascade.calibration.search.levels import Coded
+from cascade.calibration.search.levels import CodedCorpus
 from cascade.core.errors import MissingExtra
 from cascade.replay.arrays import np
 from cascade.replay.intervals import Interval, interval_of
 
 if TYPE_CHECKING:
-    from cascade.replay.arrays import Truths
+    from cascade.replay.arrays import Bools
 
     Values = Any
 
-__all__ = ["Found", "Half", "Items", "Side", "Tallied", "lost_alone"]
+__all__ = ["CountedHalf", "HalfFigures", "ItemHalf", "OperatingPoint", "SplitHalf", "lost_alone"]
 
-Found = Point | ByTask
-"""The result of a search: one vector of thresholds for all tasks, or one for each large task."""
+OperatingPoint = Point | ByTask
+"""Thresholds that a search found, with their figures: one vector for all tasks, or one for each large task."""
 
 
 @dataclass(frozen=True, slots=True)
-class Half:
-    """What thresholds, or one model, come to on some items. `cost`: nano-USD, of all of them.
+class HalfFigures:
+    """The figures of a cascade, or of one model, on some items.
 
-    `lost`: the share of the items with the loss that is looked at; `false_confident`: shipped below the top and wrong.
-    `ci95`: of the mean score, by groups; None where they cannot be told.
+    quality          mean score; `ci95`: its 95 % interval, by groups, None if it cannot be computed
+    cost             nano-USD, all items together
+    false_confident  share of the items shipped below the top rung and wrong
+    lost             share of the items with the loss in question
+    shipped          by rung, how many items ship there
     """
 
     items: int
@@ -52,179 +55,183 @@ class Half:
         return self.cost / 1e9 / self.items if self.items else 0.0
 
 
-class Side(Protocol):
-    """What is asked of one side. Levels are shared with the other, so that what was found there means the same here."""
+class SplitHalf(Protocol):
+    """One half. Both halves share their levels, so an operating point found on one applies to the other."""
 
     @property
     def rungs(self) -> tuple[str, ...]:
-        """The ladder, cheapest first."""
+        """The ladder's rungs, cheapest first."""
         ...
 
     @property
     def right_at(self) -> float:
-        """A score below it is wrong."""
+        """A score below this is wrong."""
         ...
 
     @property
     def units(self) -> int:
-        """How many independent units there are."""
+        """The number of independent units."""
         ...
 
     def __len__(self) -> int:
-        """How many items."""
+        """The number of items."""
         ...
 
     def counts(self) -> Counts:
-        """Their table of counts."""
+        """The table of counts."""
         ...
 
-    def shares_groups_with(self, other: Side) -> bool:
-        """Whether a group has items on both sides."""
+    def shares_groups_with(self, other: SplitHalf) -> bool:
+        """Whether some group has items in both halves."""
         ...
 
-    def sample(self, found: Found, loss: Loss) -> Sample:
-        """The units' losses under what was found."""
+    def sample(self, found: OperatingPoint, loss: Loss) -> Sample:
+        """The units' losses at an operating point."""
         ...
 
     def sample_alone(self, rung: int, loss: Loss) -> Sample:
-        """The units' losses where the rung is asked everything, alone."""
+        """The units' losses if this rung alone answers every request."""
         ...
 
-    def half(self, found: Found, loss: Loss) -> Half:
-        """Its figures under what was found."""
+    def figures(self, found: OperatingPoint, loss: Loss) -> HalfFigures:
+        """The figures at an operating point."""
         ...
 
-    def half_alone(self, rung: int, loss: Loss) -> Half:
-        """Its figures where the rung is asked everything, alone."""
+    def figures_alone(self, rung: int, loss: Loss) -> HalfFigures:
+        """The figures if this rung alone answers every request."""
         ...
 
 
 @dataclass(frozen=True, slots=True, eq=False)
-class Items:
-    """A side of which every item is known."""
+class ItemHalf:
+    """A half of which every item is known."""
 
-    coded: Coded
+    coded: CodedCorpus
 
     @property
     def rungs(self) -> tuple[str, ...]:
-        """As `Side` has it, and so are the others."""
+        """As `SplitHalf`."""
         return self.coded.rungs
 
     @property
     def right_at(self) -> float:
-        """As `Side`."""
+        """As `SplitHalf`."""
         return self.coded.right_at
 
     @property
     def units(self) -> int:
-        """As `Side`: groups, which are items where each is a group of its own."""
+        """The number of groups."""
         return len(np.unique(self.coded.group))
 
     def __len__(self) -> int:
         return len(self.coded)
 
     def counts(self) -> Counts:
-        """As `Side`."""
+        """As `SplitHalf`."""
         return self.coded.counts()
 
-    def at(self, found: Found) -> Any:
-        """The levels that each item is held against: one vector, or (N, K-1)."""
+    def at(self, found: OperatingPoint) -> Any:
+        """The threshold levels: one vector for all items, or (N, K-1), one for each."""
         return found.at if isinstance(found, Point) else found.at_items(self.coded)
 
-    def shares_groups_with(self, other: Side) -> bool:
-        """As `Side`."""
-        return isinstance(other, Items) and bool(np.intersect1d(self.coded.group, other.coded.group).size)
+    def shares_groups_with(self, other: SplitHalf) -> bool:
+        """As `SplitHalf`."""
+        return isinstance(other, ItemHalf) and bool(np.intersect1d(self.coded.group, other.coded.group).size)
 
-    def sample(self, found: Found, loss: Loss) -> Sample:
-        """As `Side`."""
+    def sample(self, found: OperatingPoint, loss: Loss) -> Sample:
+        """As `SplitHalf`."""
         return sample_of(self.coded.losses(self.at(found), loss), self.coded.group)
 
     def sample_alone(self, rung: int, loss: Loss) -> Sample:
-        """As `Side`."""
+        """As `SplitHalf`."""
         return sample_of(lost_alone(self.coded, rung, loss), self.coded.group)
 
-    def half(self, found: Found, loss: Loss) -> Half:
-        """As `Side`."""
+    def figures(self, found: OperatingPoint, loss: Loss) -> HalfFigures:
+        """As `SplitHalf`."""
         coded, at = self.coded, self.at(found)
         ends = np.bincount(coded.shipped(at), minlength=len(coded.rungs)).tolist()
         lost = coded.losses(at, "false_confident"), coded.losses(at, loss)
-        return self._half(coded.scores(at), int(coded.costs(at).sum()), lost, ends)
+        return self._figures(coded.scores(at), int(coded.costs(at).sum()), lost, ends)
 
-    def half_alone(self, rung: int, loss: Loss) -> Half:
-        """As `Side`."""
+    def figures_alone(self, rung: int, loss: Loss) -> HalfFigures:
+        """As `SplitHalf`."""
         ends = [len(self) if number == rung else 0 for number in range(len(self.rungs))]
         lost = lost_alone(self.coded, rung, "false_confident"), lost_alone(self.coded, rung, loss)
-        return self._half(self.coded.alone[:, rung], int(self.coded.cost[:, rung].sum()), lost, ends)
+        return self._figures(self.coded.alone[:, rung], int(self.coded.cost[:, rung].sum()), lost, ends)
 
-    def by_task(self, found: Found, loss: Loss) -> dict[str, Half]:
-        """The figures of each task that has items here."""
+    def by_task(self, found: OperatingPoint, loss: Loss) -> dict[str, HalfFigures]:
+        """The figures of each task that has items in this half."""
         parts = {task: self.coded.rows(self.coded.task == code) for code, task in enumerate(self.coded.tasks)}
-        return {task: Items(part).half(found, loss) for task, part in parts.items() if len(part)}
+        return {task: ItemHalf(part).figures(found, loss) for task, part in parts.items() if len(part)}
 
-    def _half(self, scores: Values, cost: int, lost: tuple[Truths, Truths], ends: list[int]) -> Half:
+    def _figures(self, scores: Values, cost: int, lost: tuple[Truths, Truths], ends: list[int]) -> HalfFigures:
         shipped = dict(zip(self.rungs, ends, strict=True))
         ci95 = interval_of(scores, self.coded.group)
-        return Half(len(self), float(scores.mean()), ci95, cost, float(lost[0].mean()), float(lost[1].mean()), shipped)
+        return HalfFigures(
+            len(self), float(scores.mean()), ci95, cost, float(lost[0].mean()), float(lost[1].mean()), shipped
+        )
 
 
 @dataclass(frozen=True, slots=True, eq=False)
-class Tallied:
-    """A side of which only the counts are known; every item counts as a unit of its own."""
+class CountedHalf:
+    """A half of which only the counts are known; every item is a unit of its own."""
 
     tally: Counts
 
     @property
     def rungs(self) -> tuple[str, ...]:
-        """As `Side` has it, and so are the others."""
+        """As `SplitHalf`."""
         return self.tally.rungs
 
     @property
     def right_at(self) -> float:
-        """As `Side`."""
+        """As `SplitHalf`."""
         return self.tally.right_at
 
     @property
     def units(self) -> int:
-        """As `Side`: the items."""
+        """The number of items."""
         return len(self)
 
     def __len__(self) -> int:
         return self.tally.n
 
     def counts(self) -> Counts:
-        """As `Side`."""
+        """As `SplitHalf`."""
         return self.tally
 
-    def shares_groups_with(self, other: Side) -> bool:
-        """Not that counts could tell: what had groups of several items is not asked to prove anything."""
+    def shares_groups_with(self, other: SplitHalf) -> bool:
+        """False for another half: counts have no groups, and tables with groups of several items are never certified."""
         return other is self
 
-    def sample(self, found: Found, loss: Loss) -> Sample:
-        """As `Side`."""
+    def sample(self, found: OperatingPoint, loss: Loss) -> Sample:
+        """As `SplitHalf`."""
         return counted_sample(self._point(found, loss).losses, len(self))
 
     def sample_alone(self, rung: int, loss: Loss) -> Sample:
-        """As `Side`."""
+        """As `SplitHalf`."""
         return counted_sample(self._lost_alone(rung, loss), len(self))
 
-    def half(self, found: Found, loss: Loss) -> Half:
-        """As `Side`."""
+    def figures(self, found: OperatingPoint, loss: Loss) -> HalfFigures:
+        """As `SplitHalf`."""
         point = self._point(found, loss)
         false_confident = self._point(found, "false_confident").losses / len(self)
         shipped = dict(zip(self.rungs, point.shipped, strict=True))
         ci95 = self._interval(point.quality * len(self))
-        return Half(len(self), point.quality, ci95, point.cost, false_confident, point.losses / len(self), shipped)
+        return HalfFigures(
+            len(self), point.quality, ci95, point.cost, false_confident, point.losses / len(self), shipped
+        )
 
-    def half_alone(self, rung: int, loss: Loss) -> Half:
-        """As `Side`."""
+    def figures_alone(self, rung: int, loss: Loss) -> HalfFigures:
+        """As `SplitHalf`."""
         n, sums = len(self), float(self.tally.alone[rung])
         false_confident, lost = (self._lost_alone(rung, one) / n for one in ("false_confident", loss))
         shipped = {name: n if number == rung else 0 for number, name in enumerate(self.rungs)}
         cost = int(self.tally.cost[:, rung].sum())
-        return Half(n, sums / n, self._interval(sums), cost, false_confident, lost, shipped)
+        return HalfFigures(n, sums / n, self._interval(sums), cost, false_confident, lost, shipped)
 
-    def _point(self, found: Found, loss: Loss) -> Point:
-        assert isinstance(found, Point)  # counts know no tasks, so nothing by task is looked for in them
+    def _point(self, found: OperatingPoint, loss: Loss) -> Point:
+        assert isinstance(found, Point)  # counts have no tasks, so no search by task runs on them
         return point_at(self.tally, found.at, loss)
 
     def _lost_alone(self, rung: int, loss: Loss) -> int:
@@ -233,7 +240,7 @@ class Tallied:
         return int(self.tally.regressed[:, rung].sum()) if loss == "regression" else int(self.tally.alone_wrong[rung])
 
     def _interval(self, right: float) -> Interval | None:
-        """Wilson's, where all scores are 0 or 1; of others the sums do not tell the spread."""
+        """Wilson's interval if all scores are 0 or 1; else None, since the sums do not give the variance."""
         tally = self.tally
         if not len(self) or bool((tally.score != tally.items[:, None] - tally.wrong).any()):
             return None
@@ -246,11 +253,11 @@ class Tallied:
         return float(made.low), float(made.high)
 
 
-def lost_alone(coded: Coded, rung: int, loss: Loss) -> Truths:
-    """(N,): which items one model alone loses, asked everything.
+def lost_alone(coded: CodedCorpus, rung: int, loss: Loss) -> Truths:
+    """(N,): the items that one model loses if it alone answers every request.
 
-    It is counted as if it stood where it stands on the whole ladder: one below the top ships every answer below the top,
-    so all that it gets wrong is `false_confident`; the top itself has no loss of either kind.
+    A model below the top ships all its answers below the top, so all its wrong answers are `false_confident`. The top
+    model has no loss of either kind, by definition.
     """
     wrong = coded.alone[:, rung] < coded.right_at
     if rung == coded.top:

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from cascade.calibration.proof.pareto_testing import Target
 from cascade.core.errors import ConfigurationError
 
-__all__ = ["Budget", "MinQuality", "Objective", "parse_quality", "told"]
+__all__ = ["Budget", "MinQuality", "Objective", "describe", "parse_quality"]
 
 
 @dataclass(frozen=True, slots=True)
@@ -33,8 +33,8 @@ Objective = Target | MinQuality | Budget
 """A `Target` minimises cost subject to a certified loss rate."""
 
 
-def told(objective: Objective) -> str:
-    """An objective in short."""
+def describe(objective: Objective) -> str:
+    """An objective in a few words, e.g. `false_confident <= 0.02 at 0.95`."""
     if isinstance(objective, Target):
         return f"{objective.loss} <= {objective.alpha:g} at {1 - objective.delta:g}"
     if isinstance(objective, MinQuality):
@@ -43,7 +43,7 @@ def told(objective: Objective) -> str:
 
 
 def parse_quality(text: str) -> MinQuality:
-    """`0.9`, or `95%top`. Raises ConfigurationError."""
+    """Read `0.9` (a mean score) or `95%top` (a share of the top rung's). Raises ConfigurationError."""
     share = text.removesuffix("%top")
     try:
         value = float(share) / (100 if share != text else 1)

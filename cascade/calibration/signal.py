@@ -1,6 +1,6 @@
 """How good each rung's confidence is: discrimination (AUROC), calibration (ECE), and the gain over random escalation.
 
-All figures are of the replies that have a confidence and may ship by it; the others climb under any thresholds.
+All figures are of the replies that have a confidence and may ship by it. All other replies climb under any thresholds.
 """
 
 from __future__ import annotations
@@ -9,17 +9,17 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 from cascade.calibration.search.counts import Counts
-from cascade.calibration.search.levels import Coded
+from cascade.calibration.search.levels import CodedCorpus
 from cascade.replay.arrays import np
 from cascade.replay.intervals import MOST_FOR_BOOTSTRAP, Interval
 
 if TYPE_CHECKING:
-    from cascade.replay.arrays import Codes, Floats, Whole
+    from cascade.replay.arrays import Codes, Floats, Ints
 
-__all__ = ["MOST_BINS", "Signal", "auroc_of", "bins_of", "ece_of", "gain_over_random", "signals", "tallied_signals"]
+__all__ = ["MOST_BINS", "Signal", "auroc_of", "bins_of", "counted_signals", "ece_of", "gain_over_random", "signals"]
 
 MOST_BINS = 24
-"""Levels that are looked at one by one; where there are more, neighbours stand together in bins of equal mass."""
+"""Up to this many levels, each is a bin of its own; more are joined into bins of equal mass."""
 
 _DRAWS = 1_000
 _SEED = 20_260_104
@@ -28,13 +28,13 @@ _Z_TWO_SIDED_95 = 1.959963984540054
 
 @dataclass(frozen=True, slots=True)
 class Signal:
-    """One rung's. `items` are those it was measured on.
+    """How good one rung's confidence is, on `items` replies. Figures are None without items.
 
-    auroc     the chance that a right reply is more confident than a wrong one, ties ½; None: all right, or all wrong
-    ece       |accuracy - mean confidence| in each bin of `bins_of`, weighted by its items; None without items, as the means
-    levels    how many distinct confidences there are
-    gain      mean score that escalating the least confident share adds over the same share at random, mean over all
-              shares; `gain_ci95` by groups, None where fewer than two leave nothing to draw from
+    auroc     the chance that a right reply has a higher confidence than a wrong one, ties ½; None: all right, or all wrong
+    ece       |accuracy - mean confidence| in each bin of `bins_of`, weighted by its items
+    levels    the number of distinct confidences
+    gain      the mean score added by escalating the least confident share over escalating the same share at random,
+              averaged over all shares; `gain_ci95`: by groups, None for fewer than two groups
     """
 
     items: int
@@ -48,11 +48,11 @@ class Signal:
 
     @property
     def beats_random(self) -> bool:
-        """Only where the whole interval is above 0: without one nothing is known."""
+        """Whether the whole interval is above 0. False without an interval."""
         return self.gain_ci95 is not None and self.gain_ci95[0] > 0
 
     def fields(self) -> dict[str, Any]:
-        """As `calibrate --json` has it."""
+        """The fields of `calibrate --json`."""
         return {
             "auroc": self.auroc,
             "ece": self.ece,
@@ -67,13 +67,13 @@ class Signal:
 _NOTHING = Signal(0, None, None, 0, None, None, 0.0, None)
 
 
-def signals(coded: Coded) -> dict[str, Signal]:
-    """By rung; the top one is asked plainly and has none."""
+def signals(coded: CodedCorpus) -> dict[str, Signal]:
+    """By rung below the top; the top rung is asked without triage and has no confidence."""
     return {rung: _signal(coded, index) for index, rung in enumerate(coded.rungs[: coded.top])}
 
 
-def tallied_signals(counts: Counts) -> dict[str, Signal]:
-    """The same from a table of counts, which has no groups, and no spread of what escalating adds: no interval."""
+def counted_signals(counts: Counts) -> dict[str, Signal]:
+    """The same from a table of counts, without an interval: counts have neither groups nor single gains."""
     made: dict[str, Signal] = {}
     for index, (rung, levels) in enumerate(zip(counts.rungs, counts.levels, strict=False)):
         codes, size = counts.codes[:, index], len(levels)
@@ -86,7 +86,7 @@ def tallied_signals(counts: Counts) -> dict[str, Signal]:
     return made
 
 
-def _signal(coded: Coded, index: int) -> Signal:
+def _signal(coded: CodedCorpus, index: int) -> Signal:
     levels, every = coded.levels[index], coded.codes[:, index]
     rows = np.flatnonzero((every >= 1) & (every <= len(levels)))
     if not len(rows):
@@ -115,10 +115,10 @@ def _signal_of(levels: Floats, counts: Floats, rights: Floats, gain: float, ci95
 
 
 def bins_of(items: Whole | Floats) -> list[int]:
-    """Where each bin starts: an index into the levels, ascending, of which `items` has the counts.
+    """Where each bin starts: indices into the levels. `items`: how many items each level has, levels ascending.
 
-    Up to MOST_BINS levels that anything has are a bin each: self-reports clump, and a level is what is compared with the
-    threshold. Of more, neighbours join until they hold more than a MOST_BINS-th of the items; no level is cut in two.
+    Up to MOST_BINS levels with items are one bin each: self-reports clump, and thresholds are compared with levels. With
+    more, neighbours are joined until a bin holds more than a MOST_BINS-th of the items. No level is split.
     """
     share = items.sum() / MOST_BINS if np.count_nonzero(items) > MOST_BINS else 0
     starts, held, is_full = list[int](), 0.0, True
@@ -132,12 +132,12 @@ def bins_of(items: Whole | Floats) -> list[int]:
 
 
 def ece_of(rights: Floats, counts: Floats, levels: Floats) -> float:
-    """The expected calibration error, from the right ones and all at each level: levelwise, or in bins of equal mass.
+    """The expected calibration error, from the right replies and all replies at each level, in the bins of `bins_of`.
 
     Bins of equal mass: Nixon, J., Dusenberry, M., Zhang, L., Jerfel, G. and Tran, D. (2019), Measuring calibration in
-    deep learning, CVPR Workshops. It is not debiased. A bin's own chance counts as error: m items of accuracy p that mean
-    what they say show about sqrt(2 p (1 - p) / (pi m)), so with 24 bins a perfect confidence shows some 0.02 at n = 5,000
-    and 0.05 at n = 1,000 (one bin an item: 1/3). In bins of equal mass that is less than of equal width: Roelofs, R.,
+    deep learning, CVPR Workshops. It is not debiased. A bin's sampling error counts as error: m
+    items of accuracy p with a perfect confidence show about sqrt(2 p (1 - p) / (pi m)), so with 24 bins a perfect
+    confidence shows some 0.02 at n = 5,000 and 0.05 at n = 1,000 (one bin per item: 1/3). In bins of equal mass that is less than of equal width: Roelofs, R.,
     Cain, N., Shlens, J. and Mozer, M. C. (2022), Mitigating bias in calibration error estimation, AISTATS.
     """
     starts = bins_of(counts)
@@ -145,9 +145,9 @@ def ece_of(rights: Floats, counts: Floats, levels: Floats) -> float:
 
 
 def auroc_of(rights: Floats, wrongs: Floats) -> float | None:
-    """From the right and the wrong ones at each level, levels ascending: the Mann-Whitney statistic with mid-ranks.
+    """From the right and wrong replies at each level, levels ascending: the Mann-Whitney statistic with mid-ranks.
 
-    Hanley, J. A. and McNeil, B. J. (1982), Radiology 143. None where there are none of one kind.
+    Hanley, J. A. and McNeil, B. J. (1982), Radiology 143. None if all are right or all are wrong.
     """
     pairs = float(rights.sum()) * float(wrongs.sum())
     below = np.cumsum(wrongs) - wrongs
@@ -157,12 +157,12 @@ def auroc_of(rights: Floats, wrongs: Floats) -> float | None:
 def gain_over_random(codes: Codes, gains: Floats, group: Codes) -> tuple[float, Interval | None]:
     """The area between two curves of mean score over the share that is escalated, and its 95 % interval.
 
-    One escalates by confidence, least first (of equals at random); the other, a straight line, at random. `codes` are
+    One escalates by confidence, least first (ties at random); the other, a straight line, at random. `codes` are
     levels from 0, `gains` what escalating adds to each item's score. Escalating a share s adds mean(gain; rank < s), so
     the area is -mean(gain x (mid-rank - ½)), mid-ranks from 0 to 1.
 
-    The interval is of the groups: up to 100,000 items a seeded bootstrap of 1,000 draws, ranks drawn anew; above it
-    the cluster-robust error of the influence function (as `corpora.intervals`, whose sources it shares).
+    The interval is clustered by group: up to 100,000 items a seeded bootstrap of 1,000 draws, with ranks recomputed in each;
+    above that the cluster-robust standard error of the influence function (as in `replay.intervals`, with its sources).
     """
     size = int(codes.max()) + 1
     _, which = np.unique(group, return_inverse=True)
@@ -172,7 +172,7 @@ def gain_over_random(codes: Codes, gains: Floats, group: Codes) -> tuple[float, 
         return area, None
     if len(codes) > MOST_FOR_BOOTSTRAP:
         return area, _robust(codes, gains, which, area)
-    # One cell for each level in each group: a draw weighs the cells, so its cost hangs on them and not on the items.
+    # One cell for each level in each group: a draw weights the cells, so its cost depends on them, not on the items.
     cell, inverse = np.unique(which * np.int64(size) + codes, return_inverse=True)
     items, sums = np.bincount(inverse), np.bincount(inverse, gains)
     level, owner = cell % size, cell // size
@@ -191,11 +191,13 @@ def _area(counts: Any, sums: Any) -> float:
     return -float((sums * (ranks - 0.5)).sum()) / n
 
 
-def _robust(codes: Codes, gains: Floats, which: Whole, area: float) -> Interval:
+def _robust(codes: Codes, gains: Floats, which: Ints, area: float) -> Interval:
     n, groups = len(codes), int(which.max()) + 1
     counts, sums = np.bincount(codes).astype(np.float64), np.bincount(codes, gains)
     ranks = (np.cumsum(counts) - counts / 2) / n
-    above = (sums.sum() - np.cumsum(sums) + sums / 2) / n  # what an item more at a level takes from those above it
+    above = (
+        sums.sum() - np.cumsum(sums) + sums / 2
+    ) / n  # the effect of one more item at a level on the ranks above it
     influence = -(gains * (ranks[codes] - 0.5) + above[codes]) + gains.mean() / 2
     influence -= influence.mean()
     parts = np.bincount(which, influence, groups)

@@ -95,7 +95,7 @@ class Tries:
 
 def _is_unreachable(state: tenacity.RetryCallState) -> bool:
     assert state.outcome is not None
-    outcome = state.outcome.result().outcome
+    outcome = state.outcome.result()
     return isinstance(outcome, Failure) and outcome.kind == "unreachable"
 
 

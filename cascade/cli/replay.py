@@ -21,7 +21,7 @@ from cascade.replay.figures import Figures, Single
 from cascade.replay.intervals import Interval
 from cascade.replay.mapping import OWN_LADDER, parse_override
 from cascade.replay.requirements import parse_requirement, require
-from cascade.replay.run import Replay, Wish, fields_of, replay_corpus
+from cascade.replay.run import Replay, ReplayOptions, fields_of, replay_corpus
 
 __all__ = ["ReplayOptions", "count_and_share", "per_thousand", "run_replay", "storm_guard_text"]
 
@@ -49,7 +49,7 @@ class ReplayOptions:
         if self.split not in get_args(Part):
             meant = did_you_mean(self.split, get_args(Part))
             raise ConfigurationError(f"--split {self.split}: there is no such part ({meant}use tune, certify or all)")
-        return Wish(
+        return ReplayOptions(
             policy=load_policy(self.policy) if self.policy else None,
             overrides=tuple(parse_override(text) for text in self.thresholds),
             part=cast("Part", self.split),
@@ -68,7 +68,7 @@ def run_replay(options: ReplayOptions, *, as_json: bool) -> None:
     results: list[tuple[str, dict[str, Any]]] = []
     for path in (find_corpus(path) for path in options.corpora):
         started = time.monotonic()
-        replay = _with_progress(path, wish)
+        replay = _with_progress(path, options)
         seconds = time.monotonic() - started
         results.append((str(path), fields_of(replay, seconds)))
         if not as_json:
@@ -84,7 +84,7 @@ def run_replay(options: ReplayOptions, *, as_json: bool) -> None:
         stderr.print(f"met: {requirement.text}", style="dim")
 
 
-def _with_progress(path: Path, wish: Wish) -> Replay:
+def _with_progress(path: Path, options: ReplayOptions) -> Replay:
     bar = Progress(
         TextColumn(f"replaying {escape(path.name)}"), BarColumn(), TextColumn("{task.completed:,.0f} items"),
         TimeElapsedColumn(), console=stderr, transient=True, disable=not stderr.is_terminal,
@@ -96,18 +96,18 @@ def _with_progress(path: Path, wish: Wish) -> Replay:
 
 def _print(replay: Replay) -> None:
     figures, manifest = replay.figures, replay.manifest
-    policy = replay.lens.plan.policy.name
+    policy = replay.mapping.plan.policy.name
     what = "its own ladder" if policy == OWN_LADDER else f"policy {policy}"
     what += f" at {_thresholds(replay)}"
     kind = "synthetic" if manifest.synthetic else "recorded"
-    part = "" if replay.wish.part == "all" else f", {replay.wish.part} part"
+    part = "" if replay.options.part == "all" else f", {replay.options.part} part"
     for warning in replay.warnings:
         stdout.print(f"warning: {warning}", style="bold")
     stdout.print(f"{_summary(replay)}", style="bold")
     stdout.print()
     rows = table(
         kind, "quality", "95 %", "USD", "USD per 1,000", "confidently wrong", "wrong",
-        title=f"{manifest.name}: {figures.items:,} {kind} items{part}, {what}, {replay.lens.plan.certificate}",
+        title=f"{manifest.name}: {figures.items:,} {kind} items{part}, {what}, {replay.mapping.plan.certificate}",
         right=("quality", "95 %", "USD", "USD per 1,000", "confidently wrong", "wrong"),
     )  # fmt: skip
     n = figures.items
@@ -170,7 +170,7 @@ def _print_comparison(replay: Replay) -> None:
     comparison = replay.comparison
     if comparison is None:
         return
-    title = f"{replay.lens.plan.policy.name} less {comparison.against}, on the same items"
+    title = f"{replay.mapping.plan.policy.name} less {comparison.against}, on the same items"
     rows = table("difference", "value", "95 %", title=title, right=("value", "95 %"))
     quality, cost, lost = comparison.quality, comparison.cost_per_request_usd, comparison.false_confident_rate
     rows.add_row("quality", f"{quality.value:+.4f}", _interval(quality.ci95))
@@ -217,10 +217,14 @@ def _is_beaten(figures: Figures, single: Single) -> bool:
 
 
 def _against(replay: Replay, rung: str) -> str:
-    figures, single, won = replay.figures, replay.figures.singles[rung], replay.beside[rung][1]
-    quality = f"{abs(won.value):.4f} {'lower' if won.value < 0 else 'higher'} quality" if won.value else "equal quality"
-    if won.ci95 is not None:
-        quality += f" ({won.ci95[0]:+.4f} to {won.ci95[1]:+.4f})"
+    figures, single, difference = replay.figures, replay.figures.singles[rung], replay.beside[rung][1]
+    quality = (
+        f"{abs(difference.value):.4f} {'lower' if difference.value < 0 else 'higher'} quality"
+        if difference.value
+        else "equal quality"
+    )
+    if difference.ci95 is not None:
+        quality += f" ({difference.ci95[0]:+.4f} to {difference.ci95[1]:+.4f})"
     if not single.cost:
         return f"Against {rung} alone: {quality}."
     ratio = figures.cost / single.cost - 1

@@ -5,7 +5,7 @@ from __future__ import annotations
 import sys
 from pathlib import Path
 
-from cascade.calibration.tables.parquet import PARTS, Tabulated, tabulate_corpus, write_counts
+from cascade.calibration.tables.parquet import PARTS, CountsTable, tabulate_corpus, write_counts
 from cascade.cli.output import print_json, stderr
 from cascade.core.errors import ConfigurationError
 from cascade.corpora.splits import Split
@@ -22,7 +22,7 @@ def run_tabulate(
     if out.suffix != ".parquet":
         raise ConfigurationError(f"{out}: a table of counts must end in .parquet")
     view = load_policy(policy) if policy else None
-    table: Tabulated | None = None
+    table: CountsTable | None = None
     for path in corpora:
         stderr.print(f"counting {path}", style="dim")
         part = tabulate_corpus(find_corpus(path), view, Split(tune, split_seed))

@@ -1,4 +1,4 @@
-"""The corpus format: recorded requests with every rung's reply. JSON lines (`.gz` too) or Parquet.
+"""The corpus format: recorded requests with every rung's reply, as JSON lines (also `.gz`) or Parquet.
 
 Read in this order: `items` (what a corpus holds), `reading`, `writing`, `splits` (tune and certify), `grading`.
 """

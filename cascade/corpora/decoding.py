@@ -1,7 +1,7 @@
-"""Decode what a corpus holds, a line at a time: bytes of JSON in, checked values out, or a `Flaw` that says what is wrong.
+"""Decode a corpus line by line: JSON bytes in, checked values out. Raises `LineError` for an invalid line.
 
-A line is decoded and checked in one go by msgspec. Only a line that this refuses is looked at again, slowly: to keep
-the keys that this version does not know, or to say what is wrong. A flaw quotes nothing of what users wrote.
+msgspec decodes and checks a line in one pass. Only a line that it refuses is decoded again, slowly, to keep unknown
+keys or to describe the error. Messages never quote user content.
 """
 
 from __future__ import annotations
@@ -16,31 +16,31 @@ from msgspec.structs import replace
 
 from cascade.corpora.items import Count, Item, LadderEntry, Manifest, RecordedReply, RecordedUsage
 
-__all__ = ["MAX_DEPTH", "Flaw", "TooDeep", "Unreadable", "decode_item", "decode_manifest", "name_item", "parse"]
+__all__ = ["MAX_DEPTH", "LineError", "TooDeep", "Unreadable", "decode_item", "decode_manifest", "name_item", "parse"]
 
 MAX_DEPTH: Final = 200
-"""JSON that nests deeper is refused: it could be read, but not everywhere be written again."""
+"""Deeper JSON is refused: it can be read, but cannot be written everywhere."""
 
 _ITEM = json.Decoder(Item)
 _JSON = json.Decoder()
 _NOT_JSON = (DecodeError, UnicodeDecodeError, RecursionError)
-_OURS = {"extra", "line"}  # fields of the values that are not keys of the format
-_ITEM_KEYS = frozenset(Item.__struct_fields__) - _OURS
-_REPLY_KEYS = frozenset(RecordedReply.__struct_fields__) - _OURS
-_RUNG_KEYS = frozenset(field.name for field in dataclasses.fields(LadderEntry)) - _OURS
-_MANIFEST_KEYS = frozenset(field.name for field in dataclasses.fields(Manifest)) - _OURS - {"name"}
+_INTERNAL = {"extra", "line"}  # fields that are not keys of the format
+_ITEM_KEYS = frozenset(Item.__struct_fields__) - _INTERNAL
+_REPLY_KEYS = frozenset(RecordedReply.__struct_fields__) - _INTERNAL
+_RUNG_KEYS = frozenset(field.name for field in dataclasses.fields(LadderEntry)) - _INTERNAL
+_MANIFEST_KEYS = frozenset(field.name for field in dataclasses.fields(Manifest)) - _INTERNAL - {"name"}
 _T = TypeVar("_T")
 
 
 class _Turn(Struct):
-    """What every turn of a conversation must have; it may have more."""
+    """The required fields of a conversation's turn; it may have others."""
 
     role: str
     content: str | list[dict[str, Any]]
 
 
 class _Usage(Struct):
-    """What we know of a usage; it may have more."""
+    """The known fields of a usage; it may have others."""
 
     input_tokens: Count = 0
     output_tokens: Count = 0
@@ -50,43 +50,43 @@ class _Usage(Struct):
     output_tokens_details: dict[str, Count] | None = None
 
 
-class Flaw(Exception):
-    """What is wrong with a line, and how to fix it; `item` is its id, where only the one who raises can tell it."""
+class LineError(Exception):
+    """An invalid line: the problem, how to fix it, and the item's id if the caller cannot read it from the line."""
 
     def __init__(self, problem: str, hint: str = "", item: str = "") -> None:
         super().__init__(problem)
         self.problem, self.hint, self.item = problem, hint, item
 
 
-class TooDeep(Flaw):
-    """A line that nests deeper than can be written again everywhere."""
+class TooDeep(LineError):
+    """A line that nests deeper than MAX_DEPTH."""
 
 
-class Unreadable(Flaw):
-    """Wrong with the file itself: what follows cannot be read, so it is not a line that could be skipped."""
+class Unreadable(LineError):
+    """The file itself is damaged: nothing after this can be read, so the line cannot be skipped."""
 
 
 def decode_manifest(line: bytes) -> Manifest:
-    """The manifest that line 1 holds. Raises Flaw."""
+    """Decode the manifest from line 1. Raises LineError."""
     raw = parse(line)
     if "corpus" not in raw:
-        raise Flaw("line 1 is not a manifest, it has no 'corpus'", "see the corpus format")
+        raise LineError("line 1 is not a manifest, it has no 'corpus'", "see the corpus format")
     version = raw.get("version")
     if type(version) is not int or version != 1:
-        raise Flaw("its corpus version is not supported", 'this release reads "version": 1')
-    known, extra = _part(raw, _MANIFEST_KEYS)
+        raise LineError("its corpus version is not supported", 'this release reads "version": 1')
+    known, extra = _split_known(raw, _MANIFEST_KEYS)
     known["name"] = extra.pop("corpus")
     del extra["version"]
     if isinstance(ladder := known.get("ladder"), list):
-        known["ladder"] = [_part_within(rung, _RUNG_KEYS) for rung in cast("list[object]", ladder)]
+        known["ladder"] = [_known_with_extra(rung, _RUNG_KEYS) for rung in cast("list[object]", ladder)]
     manifest = _build(Manifest, {**known, "extra": extra or None})
     if len(set(manifest.rungs)) != len(manifest.ladder):
-        raise Flaw("the ladder names a rung twice", "give each rung a name of its own")
+        raise LineError("the ladder names a rung twice", "give each rung a name of its own")
     return manifest
 
 
 def decode_item(line: bytes, rungs: frozenset[str]) -> Item:
-    """The item that a line holds, with replies of no other rungs than these. Raises Flaw."""
+    """Decode an item whose replies are of these rungs only. Raises LineError."""
     try:
         item = _ITEM.decode(line)
     except _NOT_JSON:
@@ -95,8 +95,8 @@ def decode_item(line: bytes, rungs: frozenset[str]) -> Item:
         _refuse_depth(item)
     replies = item.replies
     if not replies.keys() <= rungs:
-        strangers = ", ".join(repr(rung[:80]) for rung in replies if rung not in rungs)
-        raise Flaw(f"has a reply of {strangers}, not on the ladder", f"the ladder has {', '.join(sorted(rungs))}")
+        unknown = ", ".join(repr(rung[:80]) for rung in replies if rung not in rungs)
+        raise LineError(f"has a reply of {unknown}, not on the ladder", f"the ladder has {', '.join(sorted(rungs))}")
     if type(item.input) is list:
         _check_turns(item.input)
     for rung, reply in replies.items():
@@ -106,14 +106,14 @@ def decode_item(line: bytes, rungs: frozenset[str]) -> Item:
 
 
 def _decode_slowly(raw: dict[str, Any]) -> Item:
-    known, extra = _part(raw, _ITEM_KEYS)
+    known, extra = _split_known(raw, _ITEM_KEYS)
     replies: dict[str, RecordedReply] = {}
-    if isinstance(given := known.get("replies"), dict):
-        for rung, reply in cast("dict[str, object]", given).items():
-            said, further = (
-                _part(cast("dict[str, Any]", reply), _REPLY_KEYS) if isinstance(reply, dict) else (reply, {})
+    if isinstance(raw_replies := known.get("replies"), dict):
+        for rung, reply in cast("dict[str, object]", raw_replies).items():
+            fields, reply_extra = (
+                _split_known(cast("dict[str, Any]", reply), _REPLY_KEYS) if isinstance(reply, dict) else (reply, {})
             )
-            replies[rung] = replace(_build(RecordedReply, said, f"replies.{rung[:80]}"), extra=further or None)
+            replies[rung] = replace(_build(RecordedReply, fields, f"replies.{rung[:80]}"), extra=reply_extra or None)
         known["replies"] = {}
     return replace(_build(Item, known), replies=replies, extra=extra or None)
 
@@ -122,7 +122,7 @@ def _check_turns(turns: list[dict[str, Any]]) -> None:
     try:
         convert(turns, list[_Turn])
     except ValidationError:
-        raise Flaw(_BAD_INPUT) from None
+        raise LineError(_BAD_INPUT) from None
 
 
 def _check_usage(usage: RecordedUsage, rung: str) -> None:
@@ -137,12 +137,12 @@ def _refuse_depth(item: Item) -> None:
     for reply in item.replies.values():
         level += (reply.answer, reply.usage, reply.extra)
     for _ in range(MAX_DEPTH):
-        level = [inner for value in level if isinstance(value, (dict, list)) for inner in _within(value)]  # pyright: ignore[reportUnknownArgumentType]
+        level = [inner for value in level if isinstance(value, (dict, list)) for inner in _children(value)]  # pyright: ignore[reportUnknownArgumentType]
     if level:
         raise TooDeep(f"it nests deeper than {MAX_DEPTH} levels", "flatten it, or store it as a text")
 
 
-def _within(value: dict[str, object] | list[object]) -> Iterable[object]:
+def _children(value: dict[str, object] | list[object]) -> Iterable[object]:
     return value.values() if isinstance(value, dict) else value
 
 
@@ -153,77 +153,79 @@ def _build(of: type[_T], raw: object, where: str = "") -> _T:
         raise _explain(_with_key(str(error), of, raw), where) from None
 
 
-def _with_key(said: str, of: type[object], raw: object) -> str:
-    """What msgspec says, with the key's name where it says only that a value within a dict is wrong."""
-    within = re.search(r"`\$\.(\w+)\[\.\.\.]", said)
+def _with_key(message: str, of: type[object], raw: object) -> str:
+    """Msgspec's message, with the key's name where it gives only `[...]` for a value in a dict."""
+    within = re.search(r"`\$\.(\w+)\[\.\.\.]", message)
     if within is None or not isinstance(raw, dict):
-        return said
+        return message
     fields = cast("dict[str, Any]", raw)
     for key, value in fields[name := within[1]].items():
         try:
             convert({**fields, name: {key: value}}, of)
         except ValidationError:
-            return said.replace("[...]", f".{key[:80]}", 1)
-    return said
+            return message.replace("[...]", f".{key[:80]}", 1)
+    return message
 
 
 _BAD_INPUT = "input: must be a text, or a list of messages {role, content} that is not empty"
 
 
 def parse(line: bytes) -> dict[str, Any]:
-    """The JSON object that a line holds. Raises Flaw."""
+    """Decode a line's JSON object. Raises LineError."""
     if not line:
-        raise Flaw("the file is empty", "line 1 of a corpus is its manifest")
+        raise LineError("the file is empty", "line 1 of a corpus is its manifest")
     if line.isspace():
-        raise Flaw("the line is blank", "take it out")
+        raise LineError("the line is blank", "remove it")
     try:
         raw: object = _JSON.decode(line)
     except RecursionError:
         raise TooDeep("not JSON: it nests too deep") from None
     except _NOT_JSON as error:
-        raise Flaw(f"not JSON: {_plainly(error)}", "fix the line, or pass over such ones with --skip-bad") from None
+        raise LineError(
+            f"not JSON: {_reason_of(error)}", "fix the line, or leave out such lines with --skip-bad"
+        ) from None
     if not isinstance(raw, dict):
-        raise Flaw("the line is not a JSON object")
+        raise LineError("the line is not a JSON object")
     return cast("dict[str, Any]", raw)
 
 
-def _plainly(error: Exception) -> str:
+def _reason_of(error: Exception) -> str:
     if isinstance(error, UnicodeDecodeError):
         return "it is not UTF-8"
-    said = str(error).removeprefix("JSON is malformed: ")
-    return f"{said[:1].lower()}{said[1:]}"
+    message = str(error).removeprefix("JSON is malformed: ")
+    return f"{message[:1].lower()}{message[1:]}"
 
 
-def _part(raw: dict[str, Any], ours: frozenset[str]) -> tuple[dict[str, Any], dict[str, Any]]:
-    known = {key: value for key, value in raw.items() if key in ours}
-    return known, {key: value for key, value in raw.items() if key not in ours}
+def _split_known(raw: dict[str, Any], keys: frozenset[str]) -> tuple[dict[str, Any], dict[str, Any]]:
+    known = {key: value for key, value in raw.items() if key in keys}
+    return known, {key: value for key, value in raw.items() if key not in keys}
 
 
-def _part_within(value: object, ours: frozenset[str]) -> object:
+def _known_with_extra(value: object, keys: frozenset[str]) -> object:
     if not isinstance(value, dict):
         return value
-    known, extra = _part(cast("dict[str, Any]", value), ours)
+    known, extra = _split_known(cast("dict[str, Any]", value), keys)
     return {**known, "extra": extra or None}
 
 
-def _explain(said: str, within: str) -> Flaw:
-    """What msgspec says, as in "Expected `float`, got `str` - at `$.replies[...].score`", in our words."""
-    what, _, path = said.partition(" - at `$")
+def _explain(message: str, within: str) -> LineError:
+    """Reword msgspec's message, such as "Expected `float`, got `str` - at `$.replies[...].score`"."""
+    what, _, path = message.partition(" - at `$")
     path = re.sub(r"\[(\d+|\.\.\.)\]", r".\1", path.rstrip("`"))
     where = f"{within}{path}".strip(".")
     if where == "input" or where.startswith("input."):
-        return Flaw(_BAD_INPUT)
+        return LineError(_BAD_INPUT)
     if missing := re.fullmatch(r"Object missing required field `(\w+)`", what):
-        return Flaw(f"{where}.{missing[1]}: is missing".removeprefix("."))
+        return LineError(f"{where}.{missing[1]}: is missing".removeprefix("."))
     if what.startswith("Invalid enum value"):  # it quotes the value; `split` alone has a list of values
         what = "must be tune, certify or null"
-    return Flaw(f"{where or 'item'}: {what[:1].lower()}{what[1:]}")
+    return LineError(f"{where or 'item'}: {what[:1].lower()}{what[1:]}")
 
 
 def name_item(line: bytes) -> str:
-    """The id on a line that is wrong, for a message; empty where it cannot be told."""
+    """The id of an invalid line, for a message; "" if it cannot be read."""
     try:
         name = parse(line).get("id")
-    except Flaw:
+    except LineError:
         return ""
     return name[:80] if isinstance(name, str) else ""

@@ -1,4 +1,4 @@
-"""What must be on the disk before something else may happen: a file that was written, and the name it was given."""
+"""Flush files and folder entries to the disk."""
 
 from __future__ import annotations
 
@@ -9,8 +9,8 @@ __all__ = ["sync_file", "sync_folder"]
 
 
 def sync_file(path: Path) -> None:
-    """Have what was written to a file, by whomever, on the disk. Raises OSError where that cannot be."""
-    descriptor = os.open(path, os.O_RDWR)  # not every system syncs a file that is open for reading only
+    """Flush a file to the disk, whoever wrote it. Raises OSError if that fails."""
+    descriptor = os.open(path, os.O_RDWR)  # some systems cannot sync a file opened for reading only
     try:
         os.fsync(descriptor)
     finally:
@@ -18,10 +18,10 @@ def sync_file(path: Path) -> None:
 
 
 def sync_folder(folder: Path) -> None:
-    """A new file's name is on the disk only when its folder is. Raises OSError where that cannot be."""
+    """Flush a folder to the disk: only then is a new file's name durable. Raises OSError if that fails."""
     try:
         descriptor = os.open(folder, os.O_RDONLY)
-    except OSError:  # not every system opens folders
+    except OSError:  # some systems cannot open folders
         return
     try:
         os.fsync(descriptor)

@@ -1,6 +1,6 @@
-"""Encode what a corpus holds as the format's JSON, key by key: what is not said is left out, unless null means something.
+"""Encode manifests and items as JSON. Absent values are left out, except where null has a meaning.
 
-Whoever writes a corpus, whole or item by item, writes these bytes.
+Everything that writes a corpus, whole or item by item, writes these bytes.
 """
 
 from __future__ import annotations
@@ -14,12 +14,12 @@ from cascade.corpora.items import NOT_RECORDED, Item, LadderEntry, Manifest, Rec
 
 __all__ = ["encode_line", "raw_item", "raw_manifest"]
 
-# Left out where there is nothing to say; what is not listed is always written, for null means something there.
+# Keys left out if None. Others are always written: null has a meaning there.
 _OPTIONAL = frozenset({"task", "group", "split", "at", "usage", "cost_usd", "signals", "grader", "licence", "notes"})
 
 
 def encode_line(raw: dict[str, Any], where: str, item: str) -> bytes:
-    """One line. Raises CorpusError, naming `where` and the item, for what is not JSON (NaN, objects)."""
+    """One line of JSON. Raises CorpusError, naming `where` and the item, for what is not JSON (NaN, objects)."""
     try:
         return json.dumps(raw, ensure_ascii=False, allow_nan=False).encode() + b"\n"
     except (TypeError, ValueError, RecursionError) as error:
@@ -27,7 +27,7 @@ def encode_line(raw: dict[str, Any], where: str, item: str) -> bytes:
 
 
 def raw_manifest(manifest: Manifest) -> dict[str, Any]:
-    """The manifest's keys and values."""
+    """The manifest as a JSON object."""
     raw = {
         "corpus": manifest.name,
         "version": 1,
@@ -48,7 +48,7 @@ def _raw_rung(entry: LadderEntry) -> dict[str, Any]:
 
 
 def raw_item(item: Item) -> dict[str, Any]:
-    """An item's keys and values."""
+    """An item as a JSON object."""
     raw = {
         "id": item.id,
         "task": item.task,
@@ -75,9 +75,9 @@ def _raw_reply(reply: RecordedReply) -> dict[str, Any]:
 
 
 def _compact(raw: Mapping[str, Any], extra: Mapping[str, Any] | None) -> dict[str, Any]:
-    said = {
+    known = {
         key: value
         for key, value in raw.items()
         if value is not NOT_RECORDED and not (value is None and key in _OPTIONAL)
     }
-    return {**said, **{key: value for key, value in (extra or {}).items() if key not in raw}}
+    return {**known, **{key: value for key, value in (extra or {}).items() if key not in raw}}

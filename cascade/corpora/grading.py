@@ -1,17 +1,17 @@
-"""Graders: what an answer is worth beside the expected one, 0..1, or why that cannot be said. Named in the manifest.
+"""Graders compare an answer with the expected one and return a score, 0..1. The manifest names the grader.
 
-exact               the same text, letter by letter; another JSON value: the same value
-normalized          the same text but for case, white space, punctuation and typographic variants (NFKC)
-choice              the same letter of a multiple choice, or the option's own text
-numeric[:0.01|:1%]  the same number, but for a tolerance: absolute, or relative with %; the one number in the text counts
-contains            the expected text (of a list: every one) stands in the answer; case and white space do not matter
-pattern[:REGEX]     the answer matches REGEX (RE2, case-sensitive, anywhere), or without it the item's `expected`
-json_subset         all that `expected` has is in the answer's JSON, and equal; other keys do not matter
-module:function     called with (answer, expected, item); returns a bool, 0..1, or None where it cannot say
-judge[:RUNG]        a rung of the policy's ladder grades: see `judging`
+exact               the same text, character by character; other JSON values: the same value
+normalized          the same text, ignoring case, white space, punctuation and typographic variants (NFKC)
+choice              the same letter of a multiple choice, or that option's text
+numeric[:0.01|:1%]  the same number within a tolerance, absolute or (with %) relative; the text must have one number
+contains            the answer contains the expected text (of a list: every one), ignoring case and white space
+pattern[:REGEX]     the answer matches REGEX (RE2, case-sensitive, anywhere); without REGEX, the item's `expected`
+json_subset         the answer's JSON contains `expected`; other keys are ignored
+module:function     called with (answer, expected, item); returns a bool, 0..1, or None if it cannot grade
+judge[:RUNG]        a rung of the policy's ladder grades: see `recording.judging`
 
-A grader that cannot grade says so with `Ungraded`: nothing is scored 0 because it could not be read. Where no item has
-an expected answer, one that cannot grade without it (a function that returns None then) is given the baseline's.
+A grader that cannot grade returns `Ungraded`; an unreadable answer is never scored 0. If no item has an expected answer
+and the grader needs one (a function returns None then), the baseline's answer is the expected one.
 """
 
 from __future__ import annotations
@@ -37,7 +37,7 @@ __all__ = ["GRADERS", "Grade", "Graded", "Grader", "Ungraded", "bind_grader", "i
 GRADERS = (
     "exact", "normalized", "choice", "numeric", "contains", "pattern", "json_subset", "module:function", "judge",
 )  # fmt: skip
-"""What may be named, as the help tells it."""
+"""The names, for help texts."""
 
 _FUNCTION = re.compile(r"[A-Za-z_][\w.]*:[A-Za-z_]\w*\Z")
 
@@ -51,26 +51,26 @@ class Grade:
 
 @dataclass(frozen=True, slots=True)
 class Ungraded:
-    """Why there is no score, in a few words; quotes neither the input nor the answer."""
+    """Why there is no score. Never quotes the input or the answer."""
 
     reason: str
 
 
 Graded = Grade | Ungraded
 Grader = Callable[[Any, Item], Graded]
-"""Grades one answer (a JSON value, a text as a rule) to an item."""
+"""Grades an answer (a JSON value, usually text) to an item."""
 
 _NO_EXPECTED = Ungraded("the item has no expected answer")
 
 
 def judge_rung(name: str) -> str | None:
-    """The rung that a judge's name asks for: "" for the default one; None where `name` is not a judge's."""
+    """The rung in a judge's name ("" for the default rung); None if `name` is not a judge."""
     kind, _, rung = name.partition(":")
     return rung if kind == "judge" else None
 
 
 def is_grader(name: str) -> bool:
-    """Whether a manifest's `grader` names one that can be used here; other names are kept, and grade nothing."""
+    """Whether a manifest's `grader` can be used here. Other names are kept, and grade nothing."""
     try:
         return judge_rung(name) is not None or bind_grader(name) is not None
     except ConfigurationError:
@@ -78,10 +78,10 @@ def is_grader(name: str) -> bool:
 
 
 def bind_grader(name: str) -> Grader:
-    """The grader called `name`, ready to be used. Imports the module it names.
+    """The grader called `name`. Imports the module of `module:function`.
 
-    Raises ConfigurationError for a name that is none, a tolerance that is no number, a pattern that is not linear-time,
-    a function that is not there; and for `judge`, which asks a model and lives in `judging`.
+    Raises ConfigurationError for an unknown name, a tolerance that is not a number, a pattern that RE2 refuses or a
+    missing function, and for `judge`, which asks a model (see `recording.judging`).
     """
     kind, _, option = name.partition(":")
     if name in _PLAIN:
@@ -109,7 +109,7 @@ def _bounded(grader: Grader) -> Grader:
 
 
 def _text_of(value: object) -> str | None:
-    """A value that is a text, or written as one: numbers and booleans too. None for objects, lists and null."""
+    """A string, number or boolean as text; None for objects, lists and null."""
     if isinstance(value, str):
         return value
     if isinstance(value, bool):
@@ -121,8 +121,8 @@ def _exact(answer: Any, item: Item) -> Graded:
     if item.expected is None:
         return _NO_EXPECTED
     if isinstance(answer, str) and not isinstance(item.expected, str):
-        return _of(_same(_json_of(answer), item.expected))
-    return _of(_same(answer, item.expected))
+        return _grade(_same(_json_of(answer), item.expected))
+    return _grade(_same(answer, item.expected))
 
 
 def _same(one: object, other: object) -> bool:
@@ -149,11 +149,11 @@ def _normalized(answer: Any, item: Item) -> Graded:
     wanted = _bare(expected)
     if not wanted:
         return Ungraded("nothing is left of the expected answer without its punctuation")
-    return _of(_bare(text) == wanted)
+    return _grade(_bare(text) == wanted)
 
 
 def _bare(text: str) -> str:
-    """Case-folded words, one blank between them: what is neither letter, digit nor mark parts words."""
+    """Case-folded words with single spaces; anything but letters, digits and marks separates words."""
     folded = unicodedata.normalize("NFKC", text).casefold()
     return " ".join("".join(c if unicodedata.category(c)[0] in "LNM" else " " for c in folded).split())
 
@@ -172,18 +172,18 @@ def _choice(answer: Any, item: Item) -> Graded:
         return Ungraded("the expected answer is not a text" if expected is None else "the answer is not a text")
     options = _options(item)
     wanted = _letter(expected) or options.get(_bare(expected))
-    if wanted is None:  # the option's own text is expected, and nothing says which letter that is
+    if wanted is None:  # the expected answer is an option's text, whose letter is not known
         if not _bare(expected):
             return Ungraded("the expected answer is no choice")
         if _bare(text) == _bare(expected):
             return Grade(1.0)
         return Ungraded("the letter of the expected option is not known (give the item its `choices`)")
     given = _letter(text) or options.get(_bare(text))
-    return Ungraded("no choice is found in the answer") if given is None else _of(given == wanted)
+    return Ungraded("no choice is found in the answer") if given is None else _grade(given == wanted)
 
 
 def _options(item: Item) -> dict[str, str]:
-    """The letter of each option's text, where the item lists its `choices`."""
+    """The letter of each option's text, if the item lists its `choices`."""
     listed = (item.extra or {}).get("choices")
     if not isinstance(listed, list):
         return {}
@@ -192,7 +192,7 @@ def _options(item: Item) -> dict[str, str]:
 
 
 def _letter(text: str) -> str | None:
-    """The one letter that a text chooses; None where it chooses none, or more than one."""
+    """The letter that a text chooses; None if it chooses none or several."""
     bare = _bare(text)
     if len(bare) == 1 and "a" <= bare <= "z":
         return bare.upper()
@@ -204,7 +204,7 @@ def _letter(text: str) -> str | None:
 
 _NUMBER = re.compile(
     r"(?<![\w.,])[-+\u2212]?(?:(?:\d{1,3}(?:,\d{3}){1,30}|\d{1,100})(?:\.\d{1,100})?|\.\d{1,100})(?:[eE][-+]?\d{1,4})?"
-    r"(?!\w|[.,]\d)"  # 12,34 and 1.234.567 can be read in two ways: no number
+    r"(?!\w|[.,]\d)"  # 12,34 and 1.234.567 are ambiguous, so they are not numbers
 )
 
 
@@ -215,7 +215,7 @@ def _numeric(option: str) -> Grader:
     except InvalidOperation:
         tolerance = Decimal(-1)
     if not tolerance.is_finite() or tolerance < 0:
-        raise ConfigurationError(f"grader numeric: its tolerance {option[:40]!r} is no number (as in numeric:0.01)")
+        raise ConfigurationError(f"grader numeric: its tolerance {option[:40]!r} is not a number (as in numeric:0.01)")
 
     def grade(answer: Any, item: Item) -> Graded:
         if item.expected is None:
@@ -225,13 +225,13 @@ def _numeric(option: str) -> Grader:
             return Ungraded(f"the expected answer has {expected}")
         if isinstance(given, str):
             return Ungraded(f"the answer has {given}")
-        return _of(abs(given - expected) <= (tolerance * abs(expected) if relative else tolerance))
+        return _grade(abs(given - expected) <= (tolerance * abs(expected) if relative else tolerance))
 
     return grade
 
 
 def _number(value: object) -> Decimal | str:
-    """The one number that a value has, or what it has instead: none, or several that differ."""
+    """The only number in a value, or "no number" or "several numbers" as text."""
     text = None if isinstance(value, bool) else _text_of(value)
     if text is None:
         return "no number"
@@ -251,11 +251,11 @@ def _contains(answer: Any, item: Item) -> Graded:
         return Ungraded("the expected answer is neither a text nor a list of texts")
     if text is None:
         return Ungraded("the answer is not a text")
-    whole = _even(text)
-    return _of(all(_even(one or "") in whole for one in wanted))
+    normal = _normal(text)
+    return _grade(all(_normal(one or "") in normal for one in wanted))
 
 
-def _even(text: str) -> str:
+def _normal(text: str) -> str:
     return " ".join(unicodedata.normalize("NFKC", text).casefold().split())
 
 
@@ -267,7 +267,7 @@ def _pattern(pattern: str) -> Grader:
 
     def grade(answer: Any, _: Item) -> Graded:
         text = _text_of(answer)
-        return Ungraded("the answer is not a text") if text is None else _of(found(text))
+        return Ungraded("the answer is not a text") if text is None else _grade(found(text))
 
     return grade
 
@@ -292,16 +292,16 @@ def _json_subset(answer: Any, item: Item) -> Graded:
         return Ungraded("the expected answer is no JSON object or list")
     if given is _NOT_JSON:
         return Ungraded("the answer is not JSON")
-    return _of(_within(cast("object", expected), given))
+    return _grade(_is_subset(cast("object", expected), given))
 
 
-def _within(part: object, whole: object) -> bool:
+def _is_subset(part: object, whole: object) -> bool:
     if isinstance(part, dict) and isinstance(whole, dict):
         wanted, given = cast("dict[str, Any]", part), cast("dict[str, Any]", whole)
-        return all(key in given and _within(value, given[key]) for key, value in wanted.items())
+        return all(key in given and _is_subset(value, given[key]) for key, value in wanted.items())
     if isinstance(part, list) and isinstance(whole, list):
         first, second = cast("list[object]", part), cast("list[object]", whole)
-        return len(first) == len(second) and all(map(_within, first, second))
+        return len(first) == len(second) and all(map(_is_subset, first, second))
     return _same(cast("object", part), whole)
 
 
@@ -309,7 +309,7 @@ _NOT_JSON = object()
 
 
 def _json_of(text: str) -> object:
-    """The JSON value that a text is, a fence around it taken off; `_NOT_JSON` where it is none."""
+    """Parse a text as JSON, without a code fence around it; `_NOT_JSON` if it is not JSON."""
     bare = text.strip()
     if bare.startswith("```") and bare.endswith("```"):
         bare = bare[3:-3].removeprefix("json").strip()
@@ -326,12 +326,12 @@ def _function(path: str) -> Grader:
     except (ImportError, AttributeError) as problem:
         raise ConfigurationError(f"grader {path}: it cannot be used: {problem} (name it module:function)") from None
     if not callable(function) or inspect.iscoroutinefunction(function):
-        raise ConfigurationError(f"grader {path}: it is no plain function (of answer, expected and item)")
+        raise ConfigurationError(f"grader {path}: it is not a plain function (of answer, expected and item)")
 
     def grade(answer: Any, item: Item) -> Graded:
         try:
             value: object = function(answer, item.expected, _fields(item))
-        except Exception as problem:  # noqa: BLE001 - a caller's function: whatever it raises, the answer was paid for
+        except Exception as problem:  # noqa: BLE001 - it may raise anything, and the answer has been paid for
             return Ungraded(f"{path} raised {type(problem).__name__}")
         if value is None:
             return Ungraded(f"{path} returned None")
@@ -345,12 +345,12 @@ def _function(path: str) -> Grader:
 
 
 def _fields(item: Item) -> Mapping[str, Any]:
-    """What a caller's function is told of an item; its further keys too."""
+    """The fields of an item given to a caller's function, its unknown keys included."""
     ours = {"id": item.id, "input": item.input, "task": item.task, "group": item.group, "expected": item.expected}
     return {**(item.extra or {}), **ours}
 
 
-def _of(right: bool) -> Grade:
+def _grade(right: bool) -> Grade:
     return Grade(1.0 if right else 0.0)
 
 

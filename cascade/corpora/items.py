@@ -1,7 +1,7 @@
-"""What a corpus holds (version 1; the README shows the format): the manifest, its items, and what every rung answered when it was recorded.
+"""The values of a corpus (version 1): the manifest, its items, and each rung's recorded replies.
 
-Frozen values. Their annotations are also the file format's schema: `decoding` has msgspec build them straight from the
-bytes of a line, which checks every field. What a corpus has by the million is a `Struct`, the rest are dataclasses.
+All are frozen. Their annotations are the file format's schema: `decoding` has msgspec build them from the bytes of a
+line, checking every field. Values of which a corpus has millions are a `Struct`, the others dataclasses.
 """
 
 from __future__ import annotations
@@ -33,13 +33,13 @@ __all__ = [
 ]
 
 _Name = Annotated[str, Meta(min_length=1)]
-# Bounds far beyond what one reply can be, so that no sum over a corpus runs over.
+# Bounds far above any real reply, so that sums over a corpus cannot overflow.
 Count = Annotated[int, Meta(ge=0, le=10**8)]
 _Share = Annotated[float, Meta(ge=0, le=1)]
 _Score = Annotated[float, Meta(ge=-1e6, le=1e6)]
 _Usd = Annotated[float, Meta(ge=0, le=1000)]
 
-_TOLD = frozenset({"answer", "score", "usage", "cost_usd"})  # of a baseline that was asked apart
+_SEPARATE_KEYS = frozenset({"answer", "score", "usage", "cost_usd"})  # of a reply recorded outside `replies`
 _FAILED = frozenset(get_args(VerdictKind)) - {"answered", "declined"}
 
 RecordedUsage = dict[str, Any]
@@ -53,12 +53,12 @@ class NotRecorded(Enum):
 
 
 NOT_RECORDED: Final = NotRecorded.NOT_RECORDED
-"""Stands for an answer whose text was not recorded; None is an answer too, a declined one."""
+"""An answer whose text was not recorded. None, in contrast, is a declined answer."""
 
 
 @dataclass(frozen=True, slots=True)
 class LadderEntry:
-    """One rung that was recorded. `model` is None where only the rung's name is known."""
+    """A recorded rung. `model` is None if only the rung's name is known."""
 
     rung: _Name
     model: _Name | None = None
@@ -66,15 +66,15 @@ class LadderEntry:
 
     @property
     def name(self) -> str:
-        """The model's name, or the rung's where the model is not known."""
+        """The model's name, or the rung's if the model is not known."""
         return self.model or self.rung
 
 
 @dataclass(frozen=True, slots=True)
 class Manifest:
-    """Line 1 of a corpus. `right_at`: a score below it counts as wrong. `items`: how many follow, None if not said.
+    """Line 1 of a corpus. A score below `right_at` counts as wrong. `items`: how many follow, None if not given.
 
-    `extra`, here and below, keeps the keys that this version does not know: writing a corpus back loses nothing.
+    `extra`, here and below, holds keys unknown to this version, so that writing a corpus back loses nothing.
     """
 
     name: _Name
@@ -93,58 +93,59 @@ class Manifest:
         return tuple(entry.rung for entry in self.ladder)
 
     @property
-    def baseline_apart(self) -> str | None:
-        """What a baseline is called that was asked plainly, apart from the rungs; None where there is none."""
-        told = _within(_within(self.extra, "recorded"), "baseline")
-        return f"{told['model']} (plain)" if told.get("rung") is None and isinstance(told.get("model"), str) else None
+    def separate_baseline(self) -> str | None:
+        """The name of a baseline that was asked plainly, separately from the rungs; None if there is none."""
+        baseline = _object(_object(self.extra, "recorded"), "baseline")
+        model = baseline.get("model")
+        return f"{model} (plain)" if baseline.get("rung") is None and isinstance(model, str) else None
 
     @property
     def baseline_name(self) -> str | None:
-        """The model whose plain answers were recorded as the baseline's; None where that is not known."""
-        model = _within(_within(self.extra, "recorded"), "baseline").get("model")
+        """The model whose plain answers were recorded as the baseline; None if not known."""
+        model = _object(_object(self.extra, "recorded"), "baseline").get("model")
         return model if isinstance(model, str) else None
 
     @property
     def estimated(self) -> str | None:
-        """What of it is an estimate, in words; None where everything was observed, as far as is known."""
-        said = _within(self.extra, "estimate")
-        if not said:
+        """Describe which figures are estimates; None if none is known to be."""
+        estimate = _object(self.extra, "estimate")
+        if not estimate:
             return None
-        by = ", ".join(said[key] for key in ("usage", "cost_usd") if isinstance(said.get(key), str))
-        return f"costs are an estimate: {said.get('replies')} replies came without usage or cost ({by})"
+        by = ", ".join(estimate[key] for key in ("usage", "cost_usd") if isinstance(estimate.get(key), str))
+        return f"costs are an estimate: {estimate.get('replies')} replies came without usage or cost ({by})"
 
     @property
     def right_by_definition(self) -> tuple[str, int] | None:
-        """Whose answer the others were graded against, and on how many items: it scores 1 there, whatever it is."""
-        recorded = _within(self.extra, "recorded")
-        count = _within(recorded, "judge").get("right_by_definition", recorded.get("right_by_definition"))
-        name = self.baseline_apart or _within(recorded, "baseline").get("rung")
+        """The rung whose answer was the reference, and on how many items: there it scores 1 by definition."""
+        recorded = _object(self.extra, "recorded")
+        count = _object(recorded, "judge").get("right_by_definition", recorded.get("right_by_definition"))
+        name = self.separate_baseline or _object(recorded, "baseline").get("rung")
         return (name, count) if isinstance(name, str) and type(count) is int and count > 0 else None
 
     @property
     def judge_error(self) -> tuple[float, int] | None:
-        """The share of control items that the judge got wrong, and how many there were; None where that is not known."""
-        told = _within(_within(self.extra, "recorded"), "judge")
-        error, controls = told.get("error"), told.get("controls")
+        """The share of control items that the judge got wrong, and how many there were; None if not known."""
+        judge = _object(_object(self.extra, "recorded"), "judge")
+        error, controls = judge.get("error"), judge.get("controls")
         known = isinstance(error, (int, float)) and 0 <= error <= 1 and type(controls) is int and controls > 0
         return (float(error), controls) if known else None  # pyright: ignore[reportArgumentType, reportReturnType]
 
 
-def _within(told: Mapping[str, Any] | None, key: str) -> dict[str, Any]:
-    """What stands under a key that this version need not know; empty where that is no object."""
-    found = (told or {}).get(key)
+def _object(fields: Mapping[str, Any] | None, key: str) -> dict[str, Any]:
+    """The object under a key; empty if there is none."""
+    found = (fields or {}).get(key)
     return cast("dict[str, Any]", found) if isinstance(found, dict) else {}
 
 
-# The values below hold nothing that could hold them: the garbage collector need not walk through a million of them.
-# A name in parentheses keeps a field out of the format: a key `line` or `extra` is unknown there, as any other.
+# gc=False: these cannot be part of a reference cycle, so the garbage collector can skip millions of them.
+# A name in parentheses keeps a field out of the format: a key `line` or `extra` is unknown there, like any other.
 
 
 class RecordedReply(Struct, frozen=True, forbid_unknown_fields=True, gc=False):
-    """What one rung answered: `answer` is a JSON value, None where it declined, NOT_RECORDED where its text is missing.
+    """A rung's reply. `answer` is a JSON value, None if declined, NOT_RECORDED if its text is missing.
 
-    `confidence` is 0..1, None where there was none. `cost_usd` is what it cost when it was recorded, in USD.
-    `signals` are other confidences recorded beside it, by source; they are never compared with `confidence`.
+    `confidence` is 0..1, None if there was none. `cost_usd` is its cost when recorded. `signals` are other recorded
+    confidences, by source; they are never compared with `confidence`.
     """
 
     confidence: _Share | None = None
@@ -157,12 +158,12 @@ class RecordedReply(Struct, frozen=True, forbid_unknown_fields=True, gc=False):
 
     @property
     def has_answer(self) -> bool:
-        """Whether the text was recorded; a declined answer (None) was."""
+        """Whether the answer was recorded; a declined one (None) was."""
         return self.answer is not NOT_RECORDED
 
     @property
     def failed(self) -> VerdictKind | None:
-        """What became of a reply that brought no answer, where the recording says so under `verdict`."""
+        """Why a reply has no answer, if the recording says so under `verdict`."""
         if self.answer is not None or not self.extra:
             return None
         kind = self.extra.get("verdict")
@@ -170,23 +171,23 @@ class RecordedReply(Struct, frozen=True, forbid_unknown_fields=True, gc=False):
 
     @property
     def can_be_priced(self) -> bool:
-        """Whether its usage says enough to compute a cost from."""
+        """Whether its usage suffices to compute a cost."""
         return self.usage is not None and "input_tokens" in self.usage and "output_tokens" in self.usage
 
     @property
     def tokens(self) -> Usage:
-        """The recorded usage as billed tokens; all zero where none was recorded."""
+        """The recorded usage as billed tokens; all zero if none was recorded."""
         usage = self.usage
-        if usage is not None and len(usage) == 2 and self.can_be_priced:  # nearly all are so, and checked when decoded
+        if usage is not None and len(usage) == 2 and self.can_be_priced:  # the common case; checked when decoded
             return Usage(usage["input_tokens"], usage["output_tokens"])
         return Usage.from_api(usage or {})
 
 
 class Item(Struct, frozen=True, forbid_unknown_fields=True, gc=False, eq=False):
-    """One recorded request with every rung's reply. `at` is its arrival in seconds, `line` its line in the file.
+    """A recorded request with each rung's reply. `at` is its arrival in seconds, `line` its line in the file.
 
-    `group` names what must never be split between tuning and certifying (None: identical inputs share one). Two items
-    are equal where all but the `line` is.
+    Items of one `group` are never split between tuning and certifying (None: identical inputs share one). Equality
+    ignores `line`.
     """
 
     id: _Name
@@ -209,18 +210,20 @@ class Item(Struct, frozen=True, forbid_unknown_fields=True, gc=False, eq=False):
 
     @property
     def baseline(self) -> RecordedReply | None:
-        """The plain answer of a baseline that was asked apart from the rungs; None where there is none."""
-        return self.apart("baseline")
+        """The plain answer of a baseline that was asked separately from the rungs; None if there is none."""
+        return self.separate_reply("baseline")
 
-    def apart(self, key: str) -> RecordedReply | None:
-        """An answer that was recorded apart from the rungs', under one of the item's further keys."""
+    def separate_reply(self, key: str) -> RecordedReply | None:
+        """A reply recorded outside `replies`, under another key of the item; None if there is none."""
         try:
-            return convert({name: value for name, value in self.extra[key].items() if name in _TOLD}, RecordedReply)  # type: ignore[index]
+            return convert(
+                {name: value for name, value in self.extra[key].items() if name in _SEPARATE_KEYS}, RecordedReply
+            )  # type: ignore[index]
         except (KeyError, TypeError, AttributeError, ValidationError):
             return None
 
     def reply(self, rung: str) -> RecordedReply:
-        """What `rung` answered. Raises CorpusError, naming item and rung, where that was not recorded."""
+        """The reply of `rung`. Raises CorpusError, naming item and rung, if it was not recorded."""
         if (found := self.replies.get(rung)) is not None:
             return found
         raise CorpusError(
@@ -233,9 +236,9 @@ class Item(Struct, frozen=True, forbid_unknown_fields=True, gc=False, eq=False):
 
 @dataclass(frozen=True, slots=True)
 class Corpus:
-    """A whole corpus in memory. `source` is where it was read from, for messages.
+    """A whole corpus in memory. `source` is its path, for messages.
 
-    `skipped` counts the lines that were passed over as bad, `problems` describes the first of them.
+    `skipped` counts the invalid lines that were left out; `problems` describes the first of them.
     """
 
     manifest: Manifest
@@ -245,14 +248,14 @@ class Corpus:
     problems: tuple[str, ...] = ()
 
 
-def text_of(asked: str | Sequence[Mapping[str, Any]]) -> str:
-    """The text that an input asks with: itself, or that of the last user message. No user message: empty.
+def text_of(messages: str | Sequence[Mapping[str, Any]]) -> str:
+    """The text of an input: the string itself, or the text of the last user message ("" if there is none).
 
-    Of several text blocks each is a line; a turn that has none, but tool results, asks with the results' text.
+    Text blocks are joined by line breaks. A turn with tool results but no text gives the results' text.
     """
-    if isinstance(asked, str):
-        return asked
-    last = next((message for message in reversed(asked) if message.get("role") == "user"), None)
+    if isinstance(messages, str):
+        return messages
+    last = next((message for message in reversed(messages) if message.get("role") == "user"), None)
     return _text_of_content(last.get("content")) if last else ""
 
 

@@ -1,19 +1,19 @@
-"""A corpus as Parquet (extra `parquet`): a row an item, flat columns that any engine can query without knowing us.
+"""A corpus as Parquet (extra `parquet`): one row per item, in flat columns that any engine can query.
 
 | column | type | holds |
 |---|---|---|
 | `id`, `task`, `group`, `split` | text | as in the JSON form |
 | `at` | double | seconds |
-| `input` / `messages` | text | the input where it is a text / the list of messages, as JSON |
-| `expected` | text | JSON, so that `1` and `"1"` stay apart |
-| `<rung>.confidence`, `.score`, `.cost_usd` | double | null where there is none |
-| `<rung>.answer` | text | JSON: `null` as JSON is a declined answer, a null cell one whose text was not recorded |
-| `<rung>.input_tokens`, `.output_tokens` | int64 | of its usage |
-| `<rung>.more` | text | JSON: the rest of its usage, its signals, and unknown keys; a null cell in all its columns is no reply |
+| `input` / `messages` | text | the input if it is text / the list of messages, as JSON |
+| `expected` | text | JSON, so that `1` and `"1"` differ |
+| `<rung>.confidence`, `.score`, `.cost_usd` | double | null if absent |
+| `<rung>.answer` | text | JSON: `null` is a declined answer, a null cell an answer whose text was not recorded |
+| `<rung>.input_tokens`, `.output_tokens` | int64 | from its usage |
+| `<rung>.more` | text | JSON: the rest of its usage, its signals, unknown keys. All of a rung's cells null: no reply |
 | `extra` | text | JSON: unknown keys of the item |
 
-The manifest is JSON too, under `cascade.corpus` in the file's key-value metadata. Columns that we do not know become
-unknown keys of the item. A row is handed on as the line of JSON that it stands for, so both forms are checked alike.
+The manifest is JSON under `cascade.corpus` in the file's key-value metadata. Unknown columns become unknown keys of the
+item. A row is converted to its line of JSON, so both forms are checked alike.
 """
 
 from __future__ import annotations
@@ -30,7 +30,7 @@ from typing import Any, Final, cast
 from pydantic_core import from_json, to_json
 
 from cascade.core.errors import CorpusError, MissingExtra
-from cascade.corpora.decoding import Flaw, Unreadable
+from cascade.corpora.decoding import LineError, Unreadable
 from cascade.corpora.encoding import encode_line, raw_item, raw_manifest
 from cascade.corpora.items import Item, Manifest
 from cascade.corpora.lines import MAX_LINE_BYTES
@@ -40,19 +40,19 @@ __all__ = ["COUNTS_KEY", "MANIFEST_KEY", "Rows", "load_pyarrow", "open_table", "
 MANIFEST_KEY: Final = b"cascade.corpus"
 
 COUNTS_KEY: Final = b"cascade.counts"
-"""Of a table of counts, which is no corpus: `calibration.tabulating` reads it."""
+"""The metadata key of a table of counts, which is not a corpus: see `calibration.tables.parquet`."""
 
 _TEXTS = ("id", "task", "group", "split", "input")
 _JSONS = ("messages", "expected", "extra")
 _NUMBERS = ("confidence", "score", "cost_usd")
 _TOKENS = ("input_tokens", "output_tokens")
-_ROW_GROUP = 4096  # rows: small enough to stream, large enough to compress and to prune
-_BATCH = 64  # rows held at once; repeated texts are held once (see `open_table`)
-_BOMB_BYTES, _BOMB_RATIO = 256 * 1024 * 1024, 100  # a column chunk that unpacks to more than both of these is refused
+_ROW_GROUP = 4096  # rows: small enough to stream, large enough to compress and prune
+_BATCH = 64  # rows held at once; a repeated text is held once (see `open_table`)
+_BOMB_BYTES, _BOMB_RATIO = 256 * 1024 * 1024, 100  # a column chunk that decompresses to more than both is refused
 
 
 def load_pyarrow() -> Any:
-    """`pyarrow`, its `parquet` included. Raises MissingExtra where they are not installed."""
+    """Import `pyarrow` with `pyarrow.parquet`. Raises MissingExtra if not installed."""
     try:
         import pyarrow as pa  # noqa: PLC0415 # pyright: ignore[reportMissingTypeStubs]
         import pyarrow.parquet  # noqa: PLC0415 # pyright: ignore[reportMissingTypeStubs, reportUnusedImport]
@@ -64,18 +64,18 @@ def load_pyarrow() -> Any:
 def open_table(path: str | os.PathLike[str]) -> Any:
     """Open a Parquet file (a `pyarrow.parquet.ParquetFile`) for reading rows in bounded memory.
 
-    Raises CorpusError where it is not one, or where a column would unpack to out of all proportion.
+    Raises CorpusError if it is not Parquet, or if a column looks like a decompression bomb.
     """
     pa, where = load_pyarrow(), os.fspath(path)
     try:
-        with Path(path).open("rb"):  # for the plain error of a missing file: Arrow's differs between versions
+        with Path(path).open("rb"):  # for a stable error if the file is missing: Arrow's differs between versions
             pass
         schema = pa.parquet.read_schema(where)
-        # As dictionaries, one long text in a million rows is held once and not a million times.
+        # Read as dictionaries, a long text in a million rows is held once.
         texts = [field.name for field in schema if pa.types.is_string(field.type)]
         table = pa.parquet.ParquetFile(where, read_dictionary=texts, pre_buffer=False)
     except pa.ArrowException as error:
-        raise CorpusError(f"is not Parquet: {_first_line(error)}", where=where, hint="is the file whole?") from None
+        raise CorpusError(f"is not Parquet: {_first_line(error)}", where=where, hint="is the file complete?") from None
     except OSError as error:
         problem = f"cannot be read: {error.strerror or _first_line(error)}"
         raise CorpusError(problem, where=where, hint="check the path") from error
@@ -84,40 +84,40 @@ def open_table(path: str | os.PathLike[str]) -> Any:
     for chunk in chunks:
         if chunk.total_uncompressed_size > max(_BOMB_BYTES, _BOMB_RATIO * chunk.total_compressed_size):
             table.close()
-            problem = f"column {chunk.path_in_schema!r} would unpack to {chunk.total_uncompressed_size} bytes"
+            problem = f"column {chunk.path_in_schema!r} would decompress to {chunk.total_uncompressed_size} bytes"
             raise CorpusError(problem, where=where, hint="write it again with smaller row groups")
     return table
 
 
 def table_rows(table: Any) -> Generator[dict[str, Any]]:
-    """The rows of an open Parquet file as Python values. Raises Unreadable where it is damaged."""
+    """The rows of an open Parquet file as Python values. Raises Unreadable if it is damaged."""
     pa = load_pyarrow()
     try:
         for batch in table.iter_batches(batch_size=_BATCH, use_threads=False):
             columns = {name: batch.column(number) for number, name in enumerate(batch.schema.names)}
             if len(columns) < batch.num_columns:
-                raise Unreadable("two columns have one name", "rename one of them")
+                raise Unreadable("two columns have the same name", "rename one of them")
             lists = [_values(column) for column in columns.values()]
             for values in zip(*lists, strict=True):
                 yield dict(zip(columns, values, strict=True))
-    except (pa.ArrowException, OSError, ValueError, OverflowError) as error:  # a damaged page is any of these
-        raise Unreadable(f"cannot be read further: {_first_line(error)}", "is the file whole?") from error
+    except (pa.ArrowException, OSError, ValueError, OverflowError) as error:  # a damaged page raises any of these
+        raise Unreadable(f"cannot be read further: {_first_line(error)}", "is the file complete?") from error
 
 
 def _values(column: Any) -> list[Any]:
-    """A column's values; what a dictionary holds once is made once, as long as a batch is held."""
+    """A column's values in a batch. A dictionary's entry is converted once, not once per row."""
     if not hasattr(column, "dictionary"):
         return cast("list[Any]", column.to_pylist())
-    made: dict[int | None, Any] = {None: None}
+    converted: dict[int | None, Any] = {None: None}
     indices = cast("list[int | None]", column.indices.to_pylist())
     for index in indices:
-        if index not in made:
-            made[index] = column.dictionary[index].as_py()
-    return [made[index] for index in indices]
+        if index not in converted:
+            converted[index] = column.dictionary[index].as_py()
+    return [converted[index] for index in indices]
 
 
 class Rows:
-    """The rows of a Parquet file, each as the line of JSON that it stands for: a source of a corpus, as `Lines` is."""
+    """The rows of a Parquet file, each as its line of JSON. The same interface as `Lines`."""
 
     def __init__(self, path: str | os.PathLike[str], limit: int = MAX_LINE_BYTES) -> None:
         self.source = os.fspath(path)
@@ -129,31 +129,31 @@ class Rows:
 
     @property
     def where(self) -> str:
-        """The file and the row that was read last, from 1."""
+        """The file and the row read last, from 1."""
         return f"{self.source}:row {self.number}"
 
     def close(self) -> None:
-        """Close the file; closing twice does no harm."""
+        """Close the file. May be called twice."""
         self._rows.close()
         self._table.close()
 
     def read_manifest(self) -> bytes:
-        """The manifest's JSON. Raises Flaw where the file has none."""
+        """The manifest's JSON. Raises LineError if the file has none."""
         metadata = cast("dict[bytes, bytes]", self._table.metadata.metadata or {})
         if (manifest := metadata.get(MANIFEST_KEY)) is None:
             if COUNTS_KEY in metadata:
-                raise Flaw("is a table of counts", "`cascade calibrate --counts` reads it")
+                raise LineError("is a table of counts", "`cascade calibrate --counts` reads it")
             key = MANIFEST_KEY.decode()
-            raise Flaw(f"has no manifest under {key!r} in its metadata", "see the corpus format")
+            raise LineError(f"has no manifest under {key!r} in its metadata", "see the corpus format")
         try:
             ladder = from_json(manifest)["ladder"]
             self._rungs = tuple(str(entry["rung"]) for entry in ladder)
         except (ValueError, KeyError, TypeError):
-            pass  # what is wrong with it is said by the one who decodes it
+            pass  # decode_manifest describes the error
         return manifest
 
     def read(self) -> bytes:
-        """The next row as JSON, empty at the end. Raises Flaw for a cell that is wrong, Unreadable for a damaged file."""
+        """The next row as JSON, b"" at the end. Raises LineError for an invalid cell, Unreadable for a damaged file."""
         self.number += 1
         row = next(self._rows, None)
         if row is None:
@@ -161,10 +161,10 @@ class Rows:
         name = row["id"][:80] if isinstance(row.get("id"), str) else ""
         try:
             line = to_json(_item_of(row, self._rungs), inf_nan_mode="constants")
-        except Flaw as flaw:
-            raise Flaw(flaw.problem, flaw.hint, name) from None
+        except LineError as error:
+            raise LineError(error.problem, error.hint, name) from None
         except ValueError as error:
-            raise Flaw("a cell holds what JSON cannot", "cast it to text or a number", name) from error
+            raise LineError("a cell holds what JSON cannot", "cast it to text or a number", name) from error
         if len(line) > self._limit:
             raise Unreadable(f"the row is longer than {self._limit} bytes", "split or shorten the item")
         return line
@@ -177,14 +177,14 @@ def _item_of(row: dict[str, Any], rungs: Iterable[str]) -> dict[str, Any]:
     for name in (*_TEXTS, "at"):
         value = row.pop(name, None)
         if value is not None:
-            raw[name] = _plain(name, value)
+            raw[name] = _finite(name, value)
     if parsed["messages"] is not None:
         raw["input"] = parsed["messages"]
     extra: Any = {} if parsed["extra"] is None else parsed["extra"]
     if not isinstance(extra, dict):
-        raise Flaw("extra: is not a JSON object")
-    strangers = {name: _plain(name, value) for name, value in row.items() if value is not None}
-    return {**strangers, **extra, **raw, "expected": parsed["expected"], "replies": replies}
+        raise LineError("extra: is not a JSON object")
+    unknown = {name: _finite(name, value) for name, value in row.items() if value is not None}
+    return {**unknown, **extra, **raw, "expected": parsed["expected"], "replies": replies}
 
 
 def _reply_of(row: dict[str, Any], rung: str) -> dict[str, Any] | None:
@@ -195,31 +195,31 @@ def _reply_of(row: dict[str, Any], rung: str) -> dict[str, Any] | None:
         return None
     reply: dict[str, Any] = {} if more is None else more
     if not isinstance(reply, dict):  # pyright: ignore[reportUnnecessaryIsInstance]
-        raise Flaw(f"{rung}.more: is not a JSON object")
+        raise LineError(f"{rung}.more: is not a JSON object")
     tokens = {name: _whole(flat.pop(name)) for name in _TOKENS}
-    if said := _said(tokens):
+    if known := _without_nulls(tokens):
         if not isinstance(usage := reply.get("usage", {}), dict):
-            raise Flaw(f"{rung}.more: its usage is not a JSON object")
-        reply["usage"] = {**cast("dict[str, Any]", usage), **said}
+            raise LineError(f"{rung}.more: its usage is not a JSON object")
+        reply["usage"] = {**cast("dict[str, Any]", usage), **known}
     if answer is not None:
         reply["answer"] = _from_json(f"{rung}.answer", answer)
-    return {**reply, **_said({name: _plain(f"{rung}.{name}", value) for name, value in flat.items()})}
+    return {**reply, **_without_nulls({name: _finite(f"{rung}.{name}", value) for name, value in flat.items()})}
 
 
-def _said(values: Mapping[str, Any]) -> dict[str, Any]:
+def _without_nulls(values: Mapping[str, Any]) -> dict[str, Any]:
     return {name: value for name, value in values.items() if value is not None}
 
 
-def _plain(name: str, value: object) -> object:
+def _finite(name: str, value: object) -> object:
     if isinstance(value, Decimal):
         value = float(value)
     if isinstance(value, float) and not math.isfinite(value):
-        raise Flaw(f"{name}: is NaN or infinite", "write null where there is nothing")
+        raise LineError(f"{name}: is NaN or infinite", "write null for an absent value")
     return value
 
 
 def _whole(value: object) -> object:
-    """Tools without a null for whole numbers write 12 as 12.0."""
+    """Tools without nullable integers write 12 as 12.0."""
     return int(value) if isinstance(value, float) and value.is_integer() else value
 
 
@@ -229,11 +229,11 @@ def _from_json(name: str, text: object) -> Any:
     try:
         return from_json(cast("str", text), allow_inf_nan=False)
     except (ValueError, TypeError):
-        raise Flaw(f"{name}: is not JSON", "a text stands in quotes there") from None
+        raise LineError(f"{name}: is not JSON", "text needs quotes there") from None
 
 
 def write_rows(path: Path, manifest: Manifest, items: Iterable[Item], where: str) -> int:
-    """Write items as rows; returns how many. Raises CorpusError for what cannot be written, OSError for the disk's."""
+    """Write items as rows, and return how many. Raises CorpusError for invalid values, OSError if writing fails."""
     pa = load_pyarrow()
     types = {name: pa.string() for name in (*_TEXTS, *_JSONS)} | {"at": pa.float64()}
     for rung in manifest.rungs:
@@ -256,7 +256,7 @@ def write_rows(path: Path, manifest: Manifest, items: Iterable[Item], where: str
 
 def _row_of(item: Item, where: str) -> dict[str, Any]:
     raw = raw_item(item)
-    encode_line(raw, where, item.id)  # what the JSON form refuses (NaN, half a surrogate) is refused here in its words
+    encode_line(raw, where, item.id)  # raises for what the JSON form refuses (NaN, unpaired surrogates)
     known = {name: raw.pop(name, None) for name in (*_TEXTS, "at", "expected", "replies")}
     row = {name: known[name] for name in (*_TEXTS, "at")}
     if not isinstance(known["input"], str):

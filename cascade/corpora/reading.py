@@ -1,10 +1,9 @@
-"""Read a corpus (version 1): JSON lines, plain or gzip, or Parquet; the manifest first, then one item after the other.
+"""Read a corpus (version 1): JSON lines, plain or gzip, or Parquet; first the manifest, then the items.
 
-A corpus comes from elsewhere, so nothing of it is taken on trust: lines are bounded (a decompression bomb never
-grows in memory), every field is checked, and what is wrong is one `CorpusError` that names the file, the line and the
-item, and quotes nothing of what users wrote.
+Corpora are untrusted input. Lines have a maximum length (a decompression bomb does not fill the memory) and every field
+is checked. An invalid line raises a `CorpusError` that names file, line and item, and never quotes user content.
 
-Where the lines come from is `lines` (JSON) or `parquet`; what one says is `decoding`'s.
+`lines` (JSON) or `parquet` reads the lines, `decoding` decodes them.
 """
 
 from __future__ import annotations
@@ -15,7 +14,7 @@ from typing import TYPE_CHECKING, Final, NoReturn, Protocol, Self
 from msgspec.structs import force_setattr
 
 from cascade.core.errors import CorpusError
-from cascade.corpora.decoding import Flaw, Unreadable, decode_item, decode_manifest, name_item
+from cascade.corpora.decoding import LineError, Unreadable, decode_item, decode_manifest, name_item
 from cascade.corpora.items import Corpus, Item, Manifest
 from cascade.corpora.lines import MAX_LINE_BYTES, Lines
 
@@ -26,11 +25,11 @@ if TYPE_CHECKING:
 __all__ = ["MAX_LINE_BYTES", "MAX_PROBLEMS", "CorpusReader", "open_corpus", "read_corpus"]
 
 MAX_PROBLEMS: Final = 1000
-"""Of the lines that are skipped all are counted, but only this many are described."""
+"""How many skipped lines are described; all are counted."""
 
 
 class _Source(Protocol):
-    """Where the lines come from: each is the JSON of one item; `number` is the last one's, `where` names it."""
+    """A reader of lines, each the JSON of one item. `number` and `where` are of the line read last."""
 
     number: int
 
@@ -42,10 +41,10 @@ class _Source(Protocol):
 
 
 class CorpusReader:
-    """An open corpus: `manifest` at once, the items by iterating, once. A context manager; made by `open_corpus`.
+    """An open corpus, from `open_corpus`: `manifest`, and the items by iterating once. A context manager.
 
-    With `skip_bad` a line that is wrong is passed over: `skipped` counts them, `problems` describes the first 1,000.
-    What cannot be read further (a damaged file, a line past the bound) stops the reading all the same.
+    With `skip_bad` invalid lines are left out: `skipped` counts them, `problems` describes the first 1,000. A damaged
+    file or a line that is too long still stops the reading.
     """
 
     def __init__(self, path: str | os.PathLike[str], max_line_bytes: int, *, skip_bad: bool = False) -> None:
@@ -70,24 +69,24 @@ class CorpusReader:
 
     @property
     def problems(self) -> tuple[str, ...]:
-        """What was wrong with the lines that were skipped, the first 1,000 of them: file, line, item, problem."""
+        """The problems of the first 1,000 skipped lines: file, line, item, problem."""
         return tuple(self._problems)
 
     @property
     def where(self) -> str:
-        """The file, and the line or row that was read last."""
+        """The file, and the line or row read last."""
         return self._lines.where
 
     def place(self, number: int) -> str:
-        """Where the item with this `line` stands, in words."""
+        """Where the item with this `line` is: "on line 3", "in row 3"."""
         return f"{'in row' if self.source.endswith('.parquet') else 'on line'} {number}"
 
     def close(self) -> None:
-        """Close the file; closing twice does no harm."""
+        """Close the file. May be called twice."""
         self._lines.close()
 
     def skip(self, problem: CorpusError) -> None:
-        """Count an item as skipped; raises the problem where bad ones are not to be skipped."""
+        """Count an item as skipped; without `skip_bad`, raise the problem."""
         if not self._skip_bad:
             raise problem
         self.skipped += 1
@@ -103,30 +102,34 @@ class CorpusReader:
                 if not (line := lines.read()):
                     break
                 item = decode_item(line, rungs)
-            except Unreadable as flaw:
-                self._refuse(flaw)
-            except Flaw as flaw:
+            except Unreadable as error:
+                self._refuse(error)
+            except LineError as error:
                 bad += 1
-                self.skip(self._error(flaw, item=flaw.item or name_item(line)))
+                self.skip(self._error(error, item=error.item or name_item(line)))
                 continue
-            force_setattr(item, "line", lines.number)  # still being made: nobody else has seen it
+            force_setattr(item, "line", lines.number)  # frozen, but not yet handed out
             good += 1
             yield item
         if self.manifest.items not in (None, good + bad):
-            said = self.manifest.items
-            self._refuse(Flaw(f"the file ends after {good + bad} items, its manifest says {said}", "is it cut short?"))
+            self._refuse(
+                LineError(
+                    f"the file ends after {good + bad} items, its manifest says {self.manifest.items}",
+                    "is it truncated?",
+                )
+            )
 
     def _read_manifest(self) -> Manifest:
         try:
             return decode_manifest(self._lines.read_manifest())
-        except Flaw as flaw:
-            self._refuse(flaw)
+        except LineError as error:
+            self._refuse(error)
 
-    def _error(self, flaw: Flaw, *, item: str = "") -> CorpusError:
-        return CorpusError(flaw.problem, where=self._lines.where, item=item, hint=flaw.hint)
+    def _error(self, error: LineError, *, item: str = "") -> CorpusError:
+        return CorpusError(error.problem, where=self._lines.where, item=item, hint=error.hint)
 
-    def _refuse(self, flaw: Flaw) -> NoReturn:
-        raise self._error(flaw) from flaw.__cause__
+    def _refuse(self, error: LineError) -> NoReturn:
+        raise self._error(error) from error.__cause__
 
 
 def open_corpus(
@@ -134,8 +137,8 @@ def open_corpus(
 ) -> CorpusReader:
     """Open a corpus (`.jsonl`, `.jsonl.gz` or `.parquet`) for streaming. Memory is bounded by the longest line.
 
-    `skip_bad` passes over lines that are wrong and counts them (`CorpusReader.skipped`). Raises CorpusError where the
-    file, or while iterating a line of it, cannot be read; MissingExtra for Parquet where pyarrow is not installed.
+    `skip_bad` leaves out and counts invalid lines (`CorpusReader.skipped`). Raises CorpusError if the file, or a line
+    while iterating, cannot be read; MissingExtra for Parquet without pyarrow.
     """
     return CorpusReader(path, max_line_bytes, skip_bad=skip_bad)
 
@@ -143,9 +146,9 @@ def open_corpus(
 def read_corpus(
     path: str | os.PathLike[str], *, max_line_bytes: int = MAX_LINE_BYTES, skip_bad: bool = False
 ) -> Corpus:
-    """Read a whole corpus into memory. Raises as `open_corpus` does; unlike streaming, also for an id that occurs twice.
+    """Read a whole corpus into memory. Raises as `open_corpus` does and, unlike streaming, for a repeated id.
 
-    With `skip_bad` a second item of the same id is skipped too; `Corpus.skipped` and `.problems` tell what was.
+    With `skip_bad` a second item of the same id is skipped too; see `Corpus.skipped` and `.problems`.
     """
     with open_corpus(path, max_line_bytes=max_line_bytes, skip_bad=skip_bad) as reader:
         items: dict[str, Item] = {}
@@ -161,6 +164,6 @@ def read_corpus(
 def _open_source(path: str, max_line_bytes: int) -> _Source:
     if not path.endswith(".parquet"):
         return Lines(path, max_line_bytes)
-    from cascade.corpora.parquet import Rows  # noqa: PLC0415 - only who has such a file needs it
+    from cascade.corpora.parquet import Rows  # noqa: PLC0415 - an extra
 
     return Rows(path, max_line_bytes)

@@ -1,7 +1,7 @@
-"""Tune and certify: which half of a corpus an item belongs to. A group is never split, and a split never changes.
+"""Split a corpus into a tuning and a certifying half. A group is never split, and a seed always gives the same split.
 
-An item's own `split` counts. Where it says nothing, its group is hashed with the split's seed (no group: identical
-inputs share one), so the same seed gives the same halves wherever and in whatever order a corpus is read.
+An item's own `split` decides. Otherwise its group is hashed with the seed (no group: identical inputs share one), so
+the halves do not depend on the machine or on the order of the items.
 """
 
 from __future__ import annotations
@@ -21,7 +21,7 @@ Part = Literal["tune", "certify", "all"]
 
 
 def group_key(item: Item) -> tuple[str, str]:
-    """What is never split: the item's group, or its input where it has none."""
+    """The key of what is never split: the item's group, or its input if it has none."""
     if item.group is not None:
         return ("group", item.group)
     if isinstance(item.input, str):
@@ -31,7 +31,7 @@ def group_key(item: Item) -> tuple[str, str]:
 
 @dataclass(frozen=True, slots=True)
 class Split:
-    """A way to part a corpus: the share of the groups that tunes (0..1), and the seed. Raises ConfigurationError."""
+    """How to split: the tuning share of the groups (0..1), and the seed. Raises ConfigurationError if invalid."""
 
     tune: float = 0.5
     seed: int = 0
@@ -44,15 +44,15 @@ class Split:
         """The half an item belongs to."""
         if item.split is not None:
             return item.split
-        return "tune" if _drawn(item, self.seed) < self.tune else "certify"
+        return "tune" if _position(item, self.seed) < self.tune else "certify"
 
     def only(self, part: Part, items: Iterable[Item]) -> Iterator[Item]:
         """The items of one half, or all of them."""
         return iter(items) if part == "all" else (item for item in items if self.part_of(item) == part)
 
 
-def _drawn(item: Item, seed: int) -> float:
-    """A number from 0 to 1 that hangs on the seed and the item's group alone."""
+def _position(item: Item, seed: int) -> float:
+    """A number in 0..1 that depends on the seed and the item's group alone."""
     kind, key = group_key(item)
     text = f"{seed}\0{kind}\0{key}".encode("utf-8", "surrogatepass")
     return int.from_bytes(hashlib.blake2b(text, digest_size=8).digest()) / 2.0**64

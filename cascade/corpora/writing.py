@@ -1,4 +1,4 @@
-"""Write a corpus (version 1; the README shows the format): the same manifest and items always make the same bytes, gzip's header included."""
+"""Write a corpus (version 1). The same manifest and items always give the same bytes, including gzip's header."""
 
 from __future__ import annotations
 
@@ -21,27 +21,25 @@ _SUFFIXES = (".jsonl", ".jsonl.gz", ".parquet")
 
 
 def check_target(path: str | os.PathLike[str]) -> None:
-    """Refuse, before anything is paid, a file that would not be what its name says, or could not be written.
+    """Check a corpus's file name before anything is paid.
 
-    Raises ConfigurationError for a name that is no corpus's, MissingExtra for Parquet without pyarrow.
+    Raises ConfigurationError for an unknown suffix, MissingExtra for Parquet without pyarrow.
     """
     name = Path(path).name
     if not name.endswith(_SUFFIXES):
-        raise ConfigurationError(
-            f"{os.fspath(path)}: a corpus is not written under such a name (end it in {', '.join(_SUFFIXES)})"
-        )
+        raise ConfigurationError(f"{os.fspath(path)}: not a corpus's file name (end it in {', '.join(_SUFFIXES)})")
     if name.endswith(".parquet"):
-        from cascade.corpora.parquet import load_pyarrow  # noqa: PLC0415 - only who wants such a file needs it
+        from cascade.corpora.parquet import load_pyarrow  # noqa: PLC0415 - an extra
 
         load_pyarrow()
 
 
 def write_corpus(path: str | os.PathLike[str], manifest: Manifest, items: Iterable[Item]) -> None:
-    """Write a corpus to `path`, gzip where it ends in `.gz`, Parquet in `.parquet`; the file appears whole or not at all.
+    """Write a corpus to `path`: gzip if it ends in `.gz`, Parquet if it ends in `.parquet`.
 
-    When this returns it is on the disk, so that a power cut does not take it, and what was there before it, away.
-    A sequence of items also sets the manifest's count. Raises CorpusError for what is not JSON (NaN, objects), for a
-    count that is not the manifest's, and where the file cannot be written; MissingExtra for Parquet without pyarrow.
+    The file appears complete or not at all: it is flushed to the disk before it replaces an older one. A sequence of
+    items also sets the manifest's count. Raises CorpusError for values that are not JSON (NaN, objects), a count other
+    than the manifest's, or a file that cannot be written; MissingExtra for Parquet without pyarrow.
     """
     if isinstance(items, Sequence):
         manifest = replace(manifest, items=len(items))
@@ -51,7 +49,7 @@ def write_corpus(path: str | os.PathLike[str], manifest: Manifest, items: Iterab
         with ExitStack() as stack:
             stack.callback(draft.unlink, missing_ok=True)
             if target.suffix == ".parquet":
-                from cascade.corpora.parquet import write_rows  # noqa: PLC0415 - only who wants such a file needs it
+                from cascade.corpora.parquet import write_rows  # noqa: PLC0415 - an extra
 
                 count = write_rows(draft, manifest, items, os.fspath(path))
             else:
@@ -65,12 +63,12 @@ def write_corpus(path: str | os.PathLike[str], manifest: Manifest, items: Iterab
             sync_folder(target.parent)
     except OSError as error:
         problem = f"cannot be written: {error.strerror or error}"
-        raise CorpusError(problem, where=os.fspath(path), hint="check the path and its rights") from error
+        raise CorpusError(problem, where=os.fspath(path), hint="check the path and its permissions") from error
 
 
 def _write_lines(raw: BinaryIO, manifest: Manifest, items: Iterable[Item], *, packed: bool, where: str) -> int:
     with ExitStack() as stack:
-        # No name and no time in gzip's header, or the same corpus would make other bytes every second.
+        # No name or time in gzip's header: the bytes must depend on the corpus alone.
         file = stack.enter_context(gzip.GzipFile("", "wb", 9, raw, mtime=0)) if packed else raw
         file.write(encode_line(raw_manifest(manifest), f"{where}:1", ""))
         count = 0

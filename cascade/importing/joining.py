@@ -14,7 +14,7 @@ from cascade.core.errors import CorpusError, RequestError
 from cascade.core.messages import Request
 from cascade.core.requests import read_messages
 from cascade.core.triage import check_request
-from cascade.corpora.decoding import Flaw, TooDeep, decode_item
+from cascade.corpora.decoding import LineError, TooDeep, decode_item
 from cascade.corpora.items import Item, LadderEntry, Manifest
 from cascade.importing.estimating import ESTIMATE, estimated, prices_of
 from cascade.importing.rows import Row
@@ -170,8 +170,8 @@ def _item(
         return decode_item(line, rungs), holes
     except TooDeep:
         raise
-    except Flaw as flaw:
-        raise CorpusError(flaw.problem, where=held.where, item=name[:80], hint=flaw.hint) from None
+    except LineError as error:
+        raise CorpusError(error.problem, where=held.where, item=name[:80], hint=error.hint) from None
 
 
 def _finite(key: str, value: Any) -> Any:

@@ -13,7 +13,7 @@ from typing import Any, Final, cast
 from pydantic_core import from_json
 
 from cascade.core.errors import CorpusError
-from cascade.corpora.decoding import Flaw
+from cascade.corpora.decoding import LineError
 from cascade.corpora.lines import MAX_LINE_BYTES, Lines, open_bytes
 
 __all__ = ["MAX_DOCUMENT_BYTES", "json_array", "json_document", "json_lines", "parse_object", "refuse_pickle", "table"]
@@ -151,8 +151,8 @@ def _parquet(path: str) -> Iterator[tuple[str, dict[str, Any]]]:
     try:
         for number, row in enumerate(table_rows(opened), 1):
             yield f"{path}:row {number}", row
-    except Flaw as flaw:
-        raise CorpusError(flaw.problem, where=f"{path}:row {number + 1}", hint=flaw.hint) from flaw
+    except LineError as error:
+        raise CorpusError(error.problem, where=f"{path}:row {number + 1}", hint=error.hint) from error
     finally:
         opened.close()
 
@@ -160,8 +160,8 @@ def _parquet(path: str) -> Iterator[tuple[str, dict[str, Any]]]:
 def _read(lines: Lines) -> bytes:
     try:
         return lines.read()
-    except Flaw as flaw:
-        raise CorpusError(flaw.problem, where=lines.where, hint=flaw.hint) from flaw
+    except LineError as error:
+        raise CorpusError(error.problem, where=lines.where, hint=error.hint) from error
 
 
 def _parse(text: bytes, where: str) -> object:

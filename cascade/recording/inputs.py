@@ -22,7 +22,7 @@ from msgspec.structs import replace
 
 from cascade.core.errors import ConfigurationError, CorpusError, RequestError
 from cascade.core.triage import check_request
-from cascade.corpora.decoding import Flaw, decode_item, name_item, parse
+from cascade.corpora.decoding import LineError, decode_item, name_item, parse
 from cascade.corpora.items import Item, Manifest
 from cascade.corpora.reading import MAX_LINE_BYTES, read_corpus
 from cascade.importing.csv_map import read_asked
@@ -128,9 +128,9 @@ def _mapped(rows: Iterator[tuple[str, dict[str, Any]]], maps: tuple[tuple[str, s
 def _row_item(row: Row) -> Item:
     try:
         item = decode_item(to_json({**row.about, "id": row.id, "replies": {}}), frozenset())
-    except Flaw as flaw:
-        hint = "" if "--skip-bad" in flaw.hint else flaw.hint
-        raise CorpusError(flaw.problem, where=row.where, item=row.id, hint=hint or _WANTED) from None
+    except LineError as error:
+        hint = "" if "--skip-bad" in error.hint else error.hint
+        raise CorpusError(error.problem, where=row.where, item=row.id, hint=hint or _WANTED) from None
     return replace(item, line=int("".join(filter(str.isdecimal, row.where.rpartition(":")[2])) or 0))
 
 
@@ -151,9 +151,9 @@ def _array(source: str, maps: tuple[tuple[str, str], ...]) -> Inputs:
 def _object(line: bytes, where: str) -> dict[str, Any]:
     try:
         return parse(line)
-    except Flaw as flaw:
-        hint = "" if "--skip-bad" in flaw.hint else flaw.hint
-        raise CorpusError(flaw.problem, where=where, hint=hint or _WANTED) from None
+    except LineError as error:
+        hint = "" if "--skip-bad" in error.hint else error.hint
+        raise CorpusError(error.problem, where=where, hint=hint or _WANTED) from None
 
 
 def _refuse_maps(maps: tuple[tuple[str, str], ...], why: str) -> None:
@@ -185,7 +185,7 @@ def _lines(path: Path, limit: int) -> Generator[tuple[int, bytes]]:
 def _is_manifest(line: bytes) -> bool:
     try:
         raw = parse(line)
-    except Flaw:
+    except LineError:
         return False
     return "corpus" in raw and "input" not in raw
 
@@ -197,9 +197,9 @@ def _json_item(line: bytes, number: int, source: str) -> Item:
         name = name_item(line)
         known = {key: value for key, value in raw.items() if key not in _NOT_KEPT}
         return replace(decode_item(to_json({**known, "replies": {}}), frozenset()), line=number)
-    except Flaw as flaw:
-        hint = "" if "--skip-bad" in flaw.hint else flaw.hint  # nothing is passed over here: it would not be asked
-        raise CorpusError(flaw.problem, where=where, item=name, hint=hint or _WANTED) from None
+    except LineError as error:
+        hint = "" if "--skip-bad" in error.hint else error.hint  # nothing is passed over here: it would not be asked
+        raise CorpusError(error.problem, where=where, item=name, hint=hint or _WANTED) from None
 
 
 def _kept(further: dict[str, Any]) -> dict[str, Any] | None:

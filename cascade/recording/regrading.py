@@ -90,7 +90,7 @@ def entries_of(kept: Corpus) -> Iterator[dict[str, Any]]:
         for rung, reply in item.replies.items():
             yield _entry(item.id, rung, reply, reply.extra or {})
         for who, key in ((BASELINE, "baseline"), (AGAIN, AGAIN_KEY)):
-            if (apart := item.apart(key)) is not None:
+            if (apart := item.separate_reply(key)) is not None:
                 yield _entry(item.id, who, apart, (item.extra or {})[key])
 
 

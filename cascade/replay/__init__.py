@@ -1,7 +1,7 @@
-"""Replay: the rule over a whole corpus, and what that comes to in quality and money.
+"""Replay: apply the rule to a whole corpus, and measure quality and cost.
 
-Read in this order: `driver` (one item, by the engine's own path), `mapping` (which recorded rung stands for which),
-`columns` (a corpus as arrays), `vectorised` (the rule for all items at once), `outcomes` and `figures`, `run`.
+Read in this order: `driver` (one item, through `core.climb`), `mapping` (which recorded rung is which rung of the
+policy), `columns` (a corpus as arrays), `vectorised` (the rule for all items at once), `outcomes`, `figures`, `run`.
 """
 
 from __future__ import annotations

@@ -1,4 +1,4 @@
-"""numpy, imported when it is first used: it is an extra, and nothing but the work on whole corpora needs it."""
+"""numpy, imported on first use (it is an extra), and short names for array types."""
 
 from __future__ import annotations
 
@@ -12,15 +12,15 @@ if TYPE_CHECKING:
     from numpy.typing import NDArray
 
     Floats = NDArray[np.float64]
-    Whole = NDArray[np.int64]
+    Ints = NDArray[np.int64]
     Codes = NDArray[np.int32]
-    Small = NDArray[np.int8]
-    Truths = NDArray[np.bool_]
+    Int8s = NDArray[np.int8]
+    Bools = NDArray[np.bool_]
 else:
-    Floats = Whole = Codes = Small = Truths = Any
+    Floats = Ints = Codes = Int8s = Bools = Any
 
     class _Lazy:
-        """Stands for the module until one of its names is asked for."""
+        """A stand-in for the module: imports it when an attribute is first read."""
 
         def __getattr__(self, name: str) -> Any:
             try:
@@ -33,13 +33,13 @@ else:
 
     np = _Lazy()
 
-__all__ = ["Codes", "Floats", "Growing", "Small", "Truths", "Whole", "np"]
+__all__ = ["Bools", "Codes", "ColumnBuilder", "Floats", "Int8s", "Ints", "np"]
 
-_FULL = 1 << 14  # Python's own numbers held at once, before they become an array
+_FULL = 1 << 14  # Python numbers held before they are packed into an array
 
 
-class Growing:
-    """A column while it grows: `add` takes a few values at a time, `whole` is the array of all of them."""
+class ColumnBuilder:
+    """Builds a column: `add` appends values, `array` returns all of them."""
 
     __slots__ = ("_kind", "_loose", "_parts")
 
@@ -49,13 +49,13 @@ class Growing:
         self._parts: list[Any] = []
 
     def add(self, values: Iterable[Any]) -> None:
-        """Put these at the end; None is NaN in a column of floats."""
+        """Append values; None becomes NaN in a column of floats."""
         self._loose += values
         if len(self._loose) >= _FULL:
             self._pack()
 
-    def whole(self) -> Any:
-        """The column; it may grow further."""
+    def array(self) -> Any:
+        """The column so far; more may be added afterwards."""
         self._pack()
         if len(self._parts) > 1:
             self._parts = [np.concatenate(self._parts)]

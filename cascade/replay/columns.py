@@ -1,7 +1,7 @@
-"""A corpus as columns: what replay and calibration count with, built in one pass while the corpus is read.
+"""A corpus as columns, built in one pass while it is read. Replay and calibration count on these.
 
-Of the texts nothing is kept but what a plan makes of them (a `View`): which task an item belongs to, and which answers
-fail its checks. So a corpus of a million items of three rungs takes some 300 MB, whatever its texts weigh.
+No text is kept, only what depends on it under a policy (`MappedColumns`): each item's task and which answers fail their
+checks. A corpus of a million items and three rungs therefore takes about 300 MB, however long its texts are.
 """
 
 from __future__ import annotations
@@ -20,11 +20,11 @@ from cascade.core.trail import Verdict, VerdictKind
 from cascade.core.triage import check_request, wants_triage
 from cascade.corpora.items import NOT_RECORDED, Item, Manifest, RecordedReply
 from cascade.corpora.splits import group_key
-from cascade.replay.arrays import Growing, np
+from cascade.replay.arrays import ColumnBuilder, np
 from cascade.replay.driver import CostOf, recorded_verdict, request_of
 
 if TYPE_CHECKING:
-    from cascade.replay.arrays import Codes, Floats, Small, Truths, Whole
+    from cascade.replay.arrays import Bools, Codes, Floats, Int8s, Ints
 
 __all__ = [
     "ANSWERED",
@@ -34,34 +34,34 @@ __all__ = [
     "NO_COST",
     "UNRECORDED",
     "Columns",
+    "MappedColumns",
     "PolicyMapping",
     "RungColumns",
-    "View",
-    "no_cost",
+    "missing_cost",
     "read_columns",
 ]
 
 MISSING, ANSWERED, UNRECORDED, DECLINED = range(4)
-"""What `RungColumns.answer` holds: no reply, an answer with its text, one whose text was not recorded, a declined one."""
+"""Codes in `RungColumns.answer`: no reply, an answer, an answer whose text was not recorded, a declined one."""
 
 FAILED: dict[VerdictKind, int] = {
     "malformed": 4, "truncated": 5, "refused": 6, "overflow": 7, "failed": 8,
 }  # fmt: skip
-"""And what it holds of a reply without an answer whose recording says what became of it."""
+"""Further codes there: replies without an answer whose recorded verdict says why."""
 
 NO_COST = -1
-"""Stands in a column of costs where none was recorded."""
+"""Marks a cost that was not recorded."""
 
 _HINT = "record it, or leave the item out (--skip-bad does)"
 
-Refuse = Callable[[CorpusError], object]
-"""Told of an item that cannot be used; it raises, or returns to have the item left out."""
+OnBadItem = Callable[[CorpusError], object]
+"""Called for an item that cannot be used. It raises, or returns to leave the item out."""
 
-_CHUNK = 32  # items held at once: more give the garbage collector more to walk through, and leave the fast memory
+_CHUNK = 32  # items held at once: larger chunks cost garbage collection and cache misses
 
 
 class _Absent(str):
-    """The answer of a reply that is not there."""
+    """The type of the answer of a missing reply."""
 
     __slots__ = ()
 
@@ -72,9 +72,9 @@ _ANSWER_KINDS: dict[type, int] = {type(NOT_RECORDED): UNRECORDED, type(None): DE
 
 @dataclass(frozen=True, slots=True)
 class PolicyMapping:
-    """A plan that looks at a corpus: `rungs` names the corpus's rung for each of the plan's own, in the ladder's order.
+    """A plan applied to a corpus: `rungs` names the corpus's rung for each rung of the plan, in the ladder's order.
 
-    `cost_of`: a reply's cost is the recorded one, or its usage at the policy's prices.
+    `cost_of`: whether a reply's cost is the recorded one, or its usage at the policy's prices.
     """
 
     plan: Plan
@@ -83,43 +83,43 @@ class PolicyMapping:
 
     @property
     def names(self) -> tuple[str, ...]:
-        """The plan's own names of its rungs."""
+        """The plan's names of its rungs."""
         return tuple(rung.rung for rung in self.plan.policy.ladder)
 
 
 @dataclass(frozen=True, slots=True, eq=False)
 class RungColumns:
-    """One rung's replies: `confidence` and `score` are NaN where there is none, `cost` is nano-USD or NO_COST."""
+    """One rung's replies. `confidence` and `score`: NaN if absent. `cost`: nano-USD or NO_COST. `answer`: a code."""
 
     confidence: Floats
     score: Floats
-    cost: Whole
-    answer: Small
+    cost: Ints
+    answer: Int8s
 
 
 @dataclass(frozen=True, slots=True, eq=False)
-class View:
-    """A corpus as one plan sees it. `task` indexes `tasks`; `floor` is what tampering raises (None: nowhere).
+class MappedColumns:
+    """The columns that depend on a policy. `task` indexes `tasks`; `floor` is set by tampering flags (None: by none).
 
-    `failed`, a rung of the plan: which of its answers fail the checks (None: none does). `cost`: nano-USD, by rung.
-    `confidence`, by rung: what its threshold is held against: the recorded one, or the score that the policy's scorer
-    makes of it (NaN where there is no answer to score).
+    By rung of the plan: `failed` marks the answers that fail a check (None: the policy has no checks), `cost` is
+    nano-USD, and `confidence` is what the threshold is compared with: the recorded confidence, or the policy's scorer
+    applied to it (NaN if there is no answer to score).
     """
 
-    lens: PolicyMapping
+    mapping: PolicyMapping
     tasks: tuple[str, ...]
     task: Codes
-    floor: Small | None
-    failed: tuple[Truths | None, ...]
-    cost: tuple[Whole, ...]
+    floor: Int8s | None
+    failed: tuple[Bools | None, ...]
+    cost: tuple[Ints, ...]
     confidence: tuple[Floats, ...]
 
 
 @dataclass(frozen=True, slots=True, eq=False)
 class Columns:
-    """A corpus, item by item in the order of the file. `group` numbers the groups as they first appear, from 0.
+    """A corpus in file order. `group` numbers the groups from 0, in order of first appearance.
 
-    `at` is the arrival in seconds, NaN where it is not known. `line` is the item's line in the file.
+    `at` is the arrival in seconds, NaN if not known. `line` is the item's line in the file.
     """
 
     source: str
@@ -134,63 +134,64 @@ class Columns:
         return len(self.ids)
 
     def error(self, row: int, problem: str, hint: str = "") -> CorpusError:
-        """The error that names the item at `row`."""
+        """A CorpusError that names the item at `row`."""
         return CorpusError(problem, where=f"{self.source}:{self.line[row]}", item=self.ids[row], hint=hint)
 
 
 def read_columns(
     items: Iterable[Item],
     manifest: Manifest,
-    lenses: Sequence[PolicyMapping] = (),
+    mappings: Sequence[PolicyMapping] = (),
     *,
     source: str = "corpus",
-    refuse: Refuse | None = None,
-    whole: bool = False,
-    each: Callable[[Sequence[Item]], object] | None = None,
-) -> tuple[Columns, tuple[View, ...]]:
-    """Read the items into columns, with a view for each lens; `each` is shown the items that were taken, in pieces.
+    on_bad_item: OnBadItem | None = None,
+    complete: bool = False,
+    on_items: Callable[[Sequence[Item]], object] | None = None,
+) -> tuple[Columns, tuple[MappedColumns, ...]]:
+    """Read items into columns, and MappedColumns for each mapping. `on_items` receives the accepted items in chunks.
 
-    Raises CorpusError for an id that occurs twice and for an input that cannot be asked (an empty text, a conversation
-    that the assistant ends); `refuse` may return instead, to leave such an item out. `whole` refuses also an item that
-    has not a graded, priced reply of every rung of every lens: without it that is an error only where the rule asks one.
+    Raises CorpusError for a repeated id and for an input that cannot be asked (empty, or ending with the assistant's
+    turn). `on_bad_item` may return instead of raising: the item is then left out. `complete` also rejects items without
+    a graded, priced reply of every rung of every mapping; otherwise a missing reply is an error only if the rule asks
+    for it.
     """
-    apart = manifest.baseline_apart
-    body = _Body((*manifest.rungs, apart) if apart else manifest.rungs)
-    eyes = [_Eye(lens) for lens in lenses]
-    vet = _Vet(source, refuse or _raise, lenses if whole else ())
+    baseline = manifest.separate_baseline
+    builder = _ColumnsBuilder((*manifest.rungs, baseline) if baseline else manifest.rungs)
+    mapped_builders = [_MappedColumnsBuilder(mapping) for mapping in mappings]
+    validator = _ItemValidator(source, on_bad_item or _raise, mappings if complete else ())
     stream = iter(items)
     while chunk := list(islice(stream, _CHUNK)):
-        taken = vet.passed(chunk)
-        replies = {rung: _replies(taken, rung) for rung in manifest.rungs}
-        body.take(taken, replies | ({apart: [item.baseline or _NO_REPLY for item in taken]} if apart else {}))
-        for eye in eyes:
-            eye.take(taken, replies)
-        if each is not None:
-            each(taken)
-    columns = body.columns(source, manifest)
-    return columns, tuple(eye.view(columns) for eye in eyes)
+        valid = validator.valid(chunk)
+        replies = {rung: _replies(valid, rung) for rung in manifest.rungs}
+        builder.add(valid, replies | ({baseline: [item.baseline or _NO_REPLY for item in valid]} if baseline else {}))
+        for mapped_builder in mapped_builders:
+            mapped_builder.add(valid, replies)
+        if on_items is not None:
+            on_items(valid)
+    columns = builder.build(source, manifest)
+    return columns, tuple(mapped_builder.build(columns) for mapped_builder in mapped_builders)
 
 
-def no_cost(lens: PolicyMapping, index: int, item: str, where: str) -> CorpusError:
-    """The error for a reply whose cost is not known: that is never taken as 0."""
-    what = "cost_usd" if lens.cost_of == "recorded" else "usage"
-    return CorpusError(f"the reply of {lens.rungs[index]!r} has no {what}", where=where, item=item, hint=_HINT)
+def missing_cost(mapping: PolicyMapping, index: int, item: str, where: str) -> CorpusError:
+    """The error for a reply whose cost is not known. An unknown cost is never counted as 0."""
+    what = "cost_usd" if mapping.cost_of == "recorded" else "usage"
+    return CorpusError(f"the reply of {mapping.rungs[index]!r} has no {what}", where=where, item=item, hint=_HINT)
 
 
 def _raise(problem: CorpusError) -> None:
     raise problem
 
 
-class _Vet:
-    """Looks for what makes an item unusable, before anything is made of it."""
+class _ItemValidator:
+    """Finds items that cannot be used. `complete`: the mappings whose every rung needs a graded, priced reply."""
 
-    def __init__(self, source: str, refuse: Refuse, whole: Sequence[PolicyMapping]) -> None:
-        self._source, self._refuse, self._whole = source, refuse, whole
-        self._seen: set[str] = set()
+    def __init__(self, source: str, on_bad_item: OnBadItem, complete: Sequence[PolicyMapping]) -> None:
+        self._source, self._on_bad_item, self._complete = source, on_bad_item, complete
+        self._ids: set[str] = set()
 
-    def passed(self, chunk: list[Item]) -> list[Item]:
-        """The items that may be used; the others were told to `refuse`."""
-        odd = [
+    def valid(self, chunk: list[Item]) -> list[Item]:
+        """The items that can be used; `on_bad_item` is called for the others."""
+        suspicious = [
             item
             for item in chunk
             if type(item.input) is not str
@@ -198,23 +199,23 @@ class _Vet:
             or item.input.isspace()
             or (item.extra is not None and "system" in item.extra)
         ]
-        bad = {id(item) for item in odd if not self._can_be_asked(item)}
-        taken = [item for item in chunk if id(item) not in bad] if bad else chunk
-        ids = {item.id for item in taken}
-        if len(ids) != len(taken) or not self._seen.isdisjoint(ids):
-            taken = [item for item in taken if self._is_first(item)]
-        self._seen |= ids
-        return [item for item in taken if self._is_whole(item)] if self._whole else taken
+        bad = {id(item) for item in suspicious if not self._can_be_asked(item)}
+        valid = [item for item in chunk if id(item) not in bad] if bad else chunk
+        ids = {item.id for item in valid}
+        if len(ids) != len(valid) or not self._ids.isdisjoint(ids):
+            valid = [item for item in valid if self._is_first(item)]
+        self._ids |= ids
+        return [item for item in valid if self._is_complete(item)] if self._complete else valid
 
-    def _is_whole(self, item: Item) -> bool:
-        for lens in self._whole:
-            for index, rung in enumerate(lens.rungs):
+    def _is_complete(self, item: Item) -> bool:
+        for mapping in self._complete:
+            for index, rung in enumerate(mapping.rungs):
                 if (reply := item.replies.get(rung)) is None:
-                    self._tell(item, f"no reply of rung {rung!r} was recorded", _HINT)
+                    self._reject(item, f"no reply of rung {rung!r} was recorded", _HINT)
                 elif reply.score is None:
-                    self._tell(item, f"the reply of {rung!r} has no score", "grade it, or leave the item out")
-                elif not (reply.cost_usd is not None if lens.cost_of == "recorded" else reply.can_be_priced):
-                    self._refuse(no_cost(lens, index, item.id, f"{self._source}:{item.line}"))
+                    self._reject(item, f"the reply of {rung!r} has no score", "grade it, or leave the item out")
+                elif not (reply.cost_usd is not None if mapping.cost_of == "recorded" else reply.can_be_priced):
+                    self._on_bad_item(missing_cost(mapping, index, item.id, f"{self._source}:{item.line}"))
                 else:
                     continue
                 return False
@@ -224,52 +225,56 @@ class _Vet:
         try:
             check_request(request_of(item))
         except RequestError as problem:
-            self._tell(item, str(problem), "leave the item out")
+            self._reject(item, str(problem), "leave the item out")
             return False
         return True
 
     def _is_first(self, item: Item) -> bool:
-        if item.id in self._seen:
-            self._tell(item, "the id occurs twice", "give each item an id of its own")
+        if item.id in self._ids:
+            self._reject(item, "the id occurs twice", "give each item an id of its own")
             return False
-        self._seen.add(item.id)
+        self._ids.add(item.id)
         return True
 
-    def _tell(self, item: Item, problem: str, hint: str) -> None:
-        self._refuse(CorpusError(problem, where=f"{self._source}:{item.line}", item=item.id, hint=hint))
+    def _reject(self, item: Item, problem: str, hint: str) -> None:
+        self._on_bad_item(CorpusError(problem, where=f"{self._source}:{item.line}", item=item.id, hint=hint))
 
 
-class _Body:
-    """The columns that no plan has a part in, while they grow."""
+class _ColumnsBuilder:
+    """Builds the columns that do not depend on a policy."""
 
     def __init__(self, rungs: Sequence[str]) -> None:
         self._ids: list[str] = []
-        self._keys, self._lines, self._at = Growing(np.int64), Growing(np.int32), Growing(np.float64)
-        self._rungs = {rung: _GrowingRung() for rung in rungs}
+        self._keys, self._lines, self._at = ColumnBuilder(np.int64), ColumnBuilder(np.int32), ColumnBuilder(np.float64)
+        self._rungs = {rung: _RungColumnsBuilder() for rung in rungs}
 
-    def take(self, items: list[Item], replies: Mapping[str, list[RecordedReply]]) -> None:
+    def add(self, items: list[Item], replies: Mapping[str, list[RecordedReply]]) -> None:
         self._ids += [item.id for item in items]
-        # Only ever compared with one another: the hash of a text differs from run to run, what equals what does not.
+        # Hashes of texts differ between runs, but the keys are only compared with each other.
         self._keys.add([hash(group_key(item)) for item in items])
         self._lines.add([item.line for item in items])
         self._at.add([item.at for item in items])
-        for rung, growing in self._rungs.items():
-            growing.take(replies[rung])
+        for rung, builder in self._rungs.items():
+            builder.add(replies[rung])
 
-    def columns(self, source: str, manifest: Manifest) -> Columns:
-        rungs = {rung: growing.columns() for rung, growing in self._rungs.items()}
-        group = _by_appearance(self._keys.whole())
-        return Columns(source, manifest, self._ids, self._lines.whole(), group, self._at.whole(), rungs)
+    def build(self, source: str, manifest: Manifest) -> Columns:
+        rungs = {rung: builder.build() for rung, builder in self._rungs.items()}
+        group = _by_appearance(self._keys.array())
+        return Columns(source, manifest, self._ids, self._lines.array(), group, self._at.array(), rungs)
 
 
-class _GrowingRung:
-    """One rung's columns, while they grow."""
+class _RungColumnsBuilder:
+    """Builds one rung's columns."""
 
     def __init__(self) -> None:
-        self._confidence, self._score, self._usd = Growing(np.float64), Growing(np.float64), Growing(np.float64)
-        self._answer = Growing(np.int8)
+        self._confidence, self._score, self._usd = (
+            ColumnBuilder(np.float64),
+            ColumnBuilder(np.float64),
+            ColumnBuilder(np.float64),
+        )
+        self._answer = ColumnBuilder(np.int8)
 
-    def take(self, replies: list[RecordedReply]) -> None:
+    def add(self, replies: list[RecordedReply]) -> None:
         self._confidence.add([reply.confidence for reply in replies])
         self._score.add([reply.score for reply in replies])
         self._usd.add([reply.cost_usd for reply in replies])
@@ -281,56 +286,56 @@ class _GrowingRung:
             kinds = [code if (failed := reply.failed) is None else FAILED[failed] for reply, code in pairs]
         self._answer.add(kinds)
 
-    def columns(self) -> RungColumns:
-        usd = self._usd.whole()
+    def build(self) -> RungColumns:
+        usd = self._usd.array()
         cost = np.where(np.isnan(usd), NO_COST, np.rint(usd * 1e9)).astype(np.int64)
-        return RungColumns(self._confidence.whole(), self._score.whole(), cost, self._answer.whole())
+        return RungColumns(self._confidence.array(), self._score.array(), cost, self._answer.array())
 
 
-class _Eye:
-    """What one plan makes of the texts, while they are there."""
+class _MappedColumnsBuilder:
+    """Builds the columns that depend on a policy, while the texts are in memory."""
 
-    def __init__(self, lens: PolicyMapping) -> None:
-        plan = lens.plan
-        self._lens, self._plan = lens, plan
+    def __init__(self, mapping: PolicyMapping) -> None:
+        plan = mapping.plan
+        self._mapping, self._plan = mapping, plan
         self._tests_text = any(task.when is not None for task in plan.policy.tasks)
         self._checks = bool(plan.shared_checks) or any(plan.checks.values())
         self._codes: dict[str, int] = {}
-        self._task, self._floor = Growing(np.int32), Growing(np.int8)
-        self._failed = [Growing(np.bool_) for _ in lens.rungs]
-        self._cost = [Growing(np.int64) for _ in lens.rungs]
+        self._task, self._floor = ColumnBuilder(np.int32), ColumnBuilder(np.int8)
+        self._failed = [ColumnBuilder(np.bool_) for _ in mapping.rungs]
+        self._cost = [ColumnBuilder(np.int64) for _ in mapping.rungs]
         scorer = plan.policy.scorer or {}
-        self._scored = {index: Growing(np.float64) for index, name in enumerate(lens.names) if name in scorer}
+        self._scored = {index: ColumnBuilder(np.float64) for index, name in enumerate(mapping.names) if name in scorer}
 
-    def take(self, items: list[Item], replies: Mapping[str, list[RecordedReply]]) -> None:
+    def add(self, items: list[Item], replies: Mapping[str, list[RecordedReply]]) -> None:
         names = self._classify(items) if self._tests_text else [OTHER if i.task is None else i.task for i in items]
         codes = self._codes
         for name in dict.fromkeys(names):
             codes.setdefault(name, len(codes))
         self._task.add([codes[name] for name in names])
-        for index, rung in enumerate(self._lens.rungs):
+        for index, rung in enumerate(self._mapping.rungs):
             if self._checks:
                 self._failed[index].add(self._fails(index, names, replies[rung]))
-            if self._lens.cost_of == "policy":
+            if self._mapping.cost_of == "policy":
                 rates = self._plan.rates[index]
                 self._cost[index].add(
                     [prices.cost(rates, one.tokens) if one.can_be_priced else NO_COST for one in replies[rung]]
                 )
         if self._scored:
-            self._score(items, names, [replies[rung] for rung in self._lens.rungs])
+            self._score(items, names, [replies[rung] for rung in self._mapping.rungs])
 
     def _score(self, items: list[Item], names: list[str], replies: list[list[RecordedReply]]) -> None:
-        """Score by the live rule's own function: a sum in another order might fall on the other side of a threshold."""
+        """Score by the live rule's own function: adding in another order could cross a threshold."""
         policy, last = self._plan.policy, max(self._scored)
         for number, (item, task) in enumerate(zip(items, names, strict=True)):
             characters = request_of(item).turn_characters()
-            taken: list[Verdict] = []
+            verdicts: list[Verdict] = []
             for index in range(last + 1):
                 verdict = recorded_verdict(replies[index][number], triage=True)
-                taken.append(scored(policy, Facts(characters, task, (*taken, verdict))))
+                verdicts.append(scored(policy, Facts(characters, task, (*verdicts, verdict))))
                 if index in self._scored:
-                    known = taken[-1].kind == "answered"
-                    self._scored[index].add([taken[-1].confidence if known else None])
+                    known = verdicts[-1].kind == "answered"
+                    self._scored[index].add([verdicts[-1].confidence if known else None])
 
     def _classify(self, items: list[Item]) -> list[str]:
         matches = [self._plan.signals.classify(request_of(item)) for item in items]
@@ -345,19 +350,19 @@ class _Eye:
             for name, reply in zip(names, replies, strict=True)
         ]
 
-    def view(self, columns: Columns) -> View:
-        lens = self._lens
-        floor = self._floor.whole() if self._tests_text else None
-        failed = tuple(growing.whole() if self._checks else None for growing in self._failed)
-        if lens.cost_of == "policy":
-            cost = tuple(growing.whole() for growing in self._cost)
+    def build(self, columns: Columns) -> MappedColumns:
+        mapping = self._mapping
+        floor = self._floor.array() if self._tests_text else None
+        failed = tuple(builder.array() if self._checks else None for builder in self._failed)
+        if mapping.cost_of == "policy":
+            cost = tuple(builder.array() for builder in self._cost)
         else:
-            cost = tuple(columns.rungs[rung].cost for rung in lens.rungs)
+            cost = tuple(columns.rungs[rung].cost for rung in mapping.rungs)
         confidence = tuple(
-            self._scored[index].whole() if index in self._scored else columns.rungs[rung].confidence
-            for index, rung in enumerate(lens.rungs)
+            self._scored[index].array() if index in self._scored else columns.rungs[rung].confidence
+            for index, rung in enumerate(mapping.rungs)
         )
-        return View(lens, tuple(self._codes), self._task.whole(), floor, failed, cost, confidence)
+        return MappedColumns(mapping, tuple(self._codes), self._task.array(), floor, failed, cost, confidence)
 
 
 def _replies(items: list[Item], rung: str) -> list[RecordedReply]:
@@ -367,8 +372,8 @@ def _replies(items: list[Item], rung: str) -> list[RecordedReply]:
         return [item.replies.get(rung, _NO_REPLY) for item in items]
 
 
-def _by_appearance(keys: Whole) -> Codes:
-    """The same values as numbers from 0, in the order in which they first appear."""
+def _by_appearance(keys: Ints) -> Codes:
+    """The values numbered from 0, in order of first appearance."""
     _, first, inverse = np.unique(keys, return_index=True, return_inverse=True)
     rank = np.empty(len(first), np.int32)
     rank[np.argsort(first)] = np.arange(len(first), dtype=np.int32)

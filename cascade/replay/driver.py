@@ -1,7 +1,7 @@
-"""The replay driver: the climb of `core.climb`, answered from a corpus. No clock but the items' own, no network.
+"""The replay driver: runs `core.climb` with replies from a corpus. Time is the items' arrival; there is no network.
 
-A recorded reply is judged by the words a live one is judged by (`core.triage.judge`), so a threshold means the same in
-both. Its cost is the recorded one, or its usage at the policy's prices.
+Recorded replies are judged by the function that judges live ones (`core.triage.judge`), so a threshold means the same
+in both. A reply's cost is the recorded one, or its usage at the policy's prices.
 """
 
 from __future__ import annotations
@@ -21,37 +21,37 @@ from cascade.core.trail import Answer, Verdict
 from cascade.core.triage import judge
 from cascade.corpora.items import Item, RecordedReply
 
-__all__ = ["CostOf", "Tell", "recorded_verdict", "replay_item", "request_of"]
+__all__ = ["CostOf", "OnChange", "recorded_verdict", "replay_item", "request_of"]
 
 CostOf = Literal["recorded", "policy"]
 """Where a reply's cost comes from: its `cost_usd`, or its usage at the policy's prices."""
 
-Tell = Callable[[Change], object]
-"""Hears what changes at a storm guard."""
+OnChange = Callable[[Change], object]
+"""Called for each change of a storm guard."""
 
-_CALM = Situation()
+_NO_GUARD = Situation()
 
 
 def request_of(item: Item) -> Request:
-    """The request that an item records; its key `system` is the system prompt. Raises RequestError where it is none."""
+    """The request that an item records; its key `system` is the system prompt. Raises RequestError if invalid."""
     system = _system(item.extra["system"]) if item.extra and "system" in item.extra else None
     return Request(messages=read_messages(item.input), system=system, task=item.task, id=item.id)
 
 
-def _system(said: object) -> str | tuple[Block, ...] | None:
-    """A system prompt as a request has it: a text, or text blocks; texts in a list are a block each."""
-    if said is None or isinstance(said, str):
-        return said or None
-    if not isinstance(said, list):
+def _system(value: object) -> str | tuple[Block, ...] | None:
+    """A request's system prompt: text, or text blocks. A string in a list becomes a block."""
+    if value is None or isinstance(value, str):
+        return value or None
+    if not isinstance(value, list):
         raise RequestError("system: must be a text, or a list of text blocks")
-    return tuple(_blocks(cast("list[object]", said))) or None
+    return tuple(_blocks(cast("list[object]", value))) or None
 
 
 def _blocks(parts: list[object]) -> Iterator[Block]:
     for part in parts:
         if isinstance(part, str):
             yield {"type": "text", "text": part}
-        elif isinstance(part, list):  # the blocks of one turn, where there were several
+        elif isinstance(part, list):  # the blocks of one of several system turns
             yield from _blocks(cast("list[object]", part))
         else:
             block = cast("dict[str, Any]", part) if isinstance(part, dict) else {}
@@ -61,12 +61,12 @@ def _blocks(parts: list[object]) -> Iterator[Block]:
 
 
 def recorded_verdict(reply: RecordedReply, *, triage: bool) -> Verdict:
-    """What the rule makes of a recorded reply. `triage`: the rung was asked for its confidence (not the last one)."""
+    """The verdict on a recorded reply. `triage`: the rung was asked for its confidence (every rung but the last)."""
     if (failed := reply.failed) is not None:
         return Verdict(failed, detail="recorded")
     if not triage:
         return Verdict("answered", text=_plain(reply))
-    if not reply.has_answer:  # its text is not known, but it was graded: it counts as answered
+    if not reply.has_answer:  # the text was not recorded, but it was graded: it counts as answered
         verdict = judge(reply.confidence, "", structured=False)
         return Verdict("answered", verdict.confidence, verdict.source) if verdict.kind == "answered" else verdict
     if isinstance(reply.answer, str) or reply.answer is None:
@@ -82,17 +82,17 @@ def replay_item(
     guard: Guard | None = None,
     request: Request | None = None,
     rungs: Sequence[str] | None = None,
-    tell: Tell | None = None,
+    on_change: OnChange | None = None,
 ) -> Answer:
-    """Climb for one item. `guard` is told each step at the item's `at`; `request` replaces the item's own.
+    """Climb for one item. `guard` observes each step at the item's `at`; `request` replaces the item's own.
 
-    `rungs` names the corpus's rung for each of the plan's (None: they have the same names); `tell` hears what changes
-    at the guard. Raises CorpusError where the rule reaches a rung that was not recorded, and what the climb itself
-    raises.
+    `rungs` names the corpus's rung for each rung of the plan (None: the names are equal). `on_change` is called for
+    each change of the guard. Raises CorpusError if the rule reaches a reply that was not recorded, and whatever
+    `climb` raises.
     """
     steps = climb(plan, request or request_of(item))
     ladder, top = plan.policy.ladder, plan.policy.top
-    watch = guard if item.at is not None else None
+    active = guard if item.at is not None else None
     try:
         wanted = next(steps)
         while True:
@@ -102,21 +102,21 @@ def replay_item(
                 usage = reply.tokens
                 cost = _cost(plan, index, reply, usage, cost_of)
                 wanted = steps.send(Recorded(recorded_verdict(reply, triage=index != top), usage, cost))
-            elif watch is None:
-                wanted = steps.send(_CALM)
+            elif active is None:
+                wanted = steps.send(_NO_GUARD)
             else:
-                wanted = steps.send(_situation(watch, wanted, item.at or 0.0, tell))
+                wanted = steps.send(_situation(active, wanted, item.at or 0.0, on_change))
     except StopIteration as done:
         return done.value
 
 
-def _situation(guard: Guard, step: Observation, now: float, tell: Tell | None) -> Situation:
+def _situation(guard: Guard, step: Observation, now: float, on_change: OnChange | None) -> Situation:
     action, changes = guard.observe(
         step.task, step.rung, natural=step.natural, failed=step.failed, storm_cost=step.storm_cost, now=now
     )
-    if tell is not None:
+    if on_change is not None:
         for change in changes:
-            tell(change)
+            on_change(change)
     return Situation(None if action == "alert" else action)
 
 

@@ -1,6 +1,6 @@
-"""The engine's own path over a corpus: `replay_item` for every item, its trails written down as the columns hold them.
+"""Replay through the engine's own path: `replay_item` for every item, its answer encoded as `Outcomes`.
 
-Slower than `vectorised` and in nothing else different; a property test holds the two equal.
+Slower than `vectorised`, with the same results: a property test holds the two equal.
 """
 
 from __future__ import annotations
@@ -14,12 +14,12 @@ from cascade.core.storm import Change, Guard
 from cascade.core.trail import Step
 from cascade.corpora.items import Item
 from cascade.replay.arrays import np
-from cascade.replay.columns import PolicyMapping, no_cost
-from cascade.replay.driver import Tell, replay_item
-from cascade.replay.outcomes import NOBODY, REASONS, STOPS, Outcomes, Storms
+from cascade.replay.columns import PolicyMapping, missing_cost
+from cascade.replay.driver import OnChange, replay_item
+from cascade.replay.outcomes import NO_RUNG, REASONS, STOPS, Outcomes, Storms
 
 if TYPE_CHECKING:
-    from cascade.replay.arrays import Whole
+    from cascade.replay.arrays import Ints
 
 __all__ = ["ExactRun"]
 
@@ -28,68 +28,70 @@ _STOPS = {stop: code for code, stop in enumerate(STOPS)}
 
 
 class ExactRun:
-    """Takes a corpus in pieces, in the order of its rows. With a storm guard it keeps the items: they climb at the end.
+    """Replays a corpus given in chunks, in file order. With a storm guard, items climb in order of arrival, at the end.
 
-    Raises CorpusError where the rule reaches a reply that was not recorded or priced.
+    Raises CorpusError if the rule reaches a reply that was not recorded or priced.
     """
 
-    def __init__(self, lens: PolicyMapping, source: str = "corpus") -> None:
-        self._lens, self._source = lens, source
-        # A climb that has nothing to ship is a value here, not an error: the next item wants its turn.
-        policy = lens.plan.policy.model_copy(update={"exhausted": "abstain"})
-        self._plan = replace(lens.plan, policy=policy)
-        self._settings = lens.plan.policy.storm_guard
+    def __init__(self, mapping: PolicyMapping, source: str = "corpus") -> None:
+        self._mapping, self._source = mapping, source
+        # A climb that ends without an answer must not stop the others: it abstains instead of raising.
+        policy = mapping.plan.policy.model_copy(update={"exhausted": "abstain"})
+        self._plan = replace(mapping.plan, policy=policy)
+        self._settings = mapping.plan.policy.storm_guard
         self._kept: list[Item] = []
         self._rows: list[tuple[int, ...]] = []
 
     def take(self, items: Sequence[Item]) -> None:
-        """Climb for these items, or keep them for the order of arrival."""
+        """Climb for these items, or keep them until `outcomes`."""
         if self._settings is not None:
             self._kept += items
         else:
-            self._rows += [self._climbed(item) for item in items]
+            self._rows += [self._climb(item) for item in items]
 
     def outcomes(self) -> Outcomes:
-        """What became of all of them."""
+        """The outcomes of all items."""
         storms = Storms(off="no storm guard in the policy")
         if self._settings is not None:
             storms = self._climb_in_order(Guard(self._settings, self._plan.escalation))
-        width = 4 + len(self._lens.rungs) - 1
-        table: Whole = np.array(self._rows, np.int64).reshape(len(self._rows), width)
+        width = 4 + len(self._mapping.rungs) - 1
+        table: Ints = np.array(self._rows, np.int64).reshape(len(self._rows), width)
         shipped, last, stopped, *reasons = (table[:, n].astype(np.int8) for n in range(width - 1))
         return Outcomes(shipped, last, stopped, table[:, -1].copy(), tuple(reasons), storms)
 
     def _climb_in_order(self, guard: Guard) -> Storms:
         timed = [(item.at, row) for row, item in enumerate(self._kept) if item.at is not None]
-        made: dict[int, tuple[int, ...]] = {}
+        encoded: dict[int, tuple[int, ...]] = {}
         changes: list[tuple[str, Change]] = []
         for _, row in sorted(timed):
             item = self._kept[row]
-            made[row] = self._climbed(item, guard, lambda change, name=item.id: changes.append((name, change)))
-        self._rows = [made.get(row) or self._climbed(item) for row, item in enumerate(self._kept)]
+            encoded[row] = self._climb(item, guard, lambda change, name=item.id: changes.append((name, change)))
+        self._rows = [encoded.get(row) or self._climb(item) for row, item in enumerate(self._kept)]
         if not timed:
             return Storms(off="no arrival times")
         return Storms(None, tuple(changes), len(self._kept) - len(timed))
 
-    def _climbed(self, item: Item, guard: Guard | None = None, tell: Tell | None = None) -> tuple[int, ...]:
-        lens = self._lens
+    def _climb(self, item: Item, guard: Guard | None = None, on_change: OnChange | None = None) -> tuple[int, ...]:
+        mapping = self._mapping
         try:
-            answer = replay_item(self._plan, item, cost_of=lens.cost_of, guard=guard, rungs=lens.rungs, tell=tell)
-        except CorpusError as problem:  # the item does not know its file
+            answer = replay_item(
+                self._plan, item, cost_of=mapping.cost_of, guard=guard, rungs=mapping.rungs, on_change=on_change
+            )
+        except CorpusError as problem:  # an item does not know its file
             raise CorpusError(
                 problem.problem, where=f"{self._source}:{item.line}", item=problem.item, hint=problem.hint
             ) from None
         for step in answer.steps:
-            reply = item.reply(lens.rungs[step.index])
-            known = reply.cost_usd is not None if lens.cost_of == "recorded" else reply.can_be_priced
+            reply = item.reply(mapping.rungs[step.index])
+            known = reply.cost_usd is not None if mapping.cost_of == "recorded" else reply.can_be_priced
             if not known:
-                raise no_cost(lens, step.index, item.id, f"{self._source}:{item.line}")
-        return _coded(answer.steps, answer.rung, answer.degraded or answer.abstained, lens)
+                raise missing_cost(mapping, step.index, item.id, f"{self._source}:{item.line}")
+        return _encode(answer.steps, answer.rung, answer.degraded or answer.abstained, mapping)
 
 
-def _coded(steps: tuple[Step, ...], rung: str | None, stop: str | None, lens: PolicyMapping) -> tuple[int, ...]:
-    reasons = [0] * (len(lens.rungs) - 1)
-    shipped, cost = NOBODY, 0
+def _encode(steps: tuple[Step, ...], rung: str | None, stop: str | None, mapping: PolicyMapping) -> tuple[int, ...]:
+    reasons = [0] * (len(mapping.rungs) - 1)
+    shipped, cost = NO_RUNG, 0
     for step in steps:
         cost += step.cost_nanousd
         if step.reason is not None:

@@ -1,4 +1,4 @@
-"""The figures of a run over a corpus: quality, cost, confidently wrong answers, and every single model."""
+"""Figures of a run over a corpus: quality, cost, confidently wrong answers, and each model alone."""
 
 from __future__ import annotations
 
@@ -16,9 +16,9 @@ __all__ = ["Figures", "Single", "figures_of"]
 
 @dataclass(frozen=True, slots=True)
 class Single:
-    """One model asked everything: mean score, its cost in nano-USD, and how many of its answers are wrong.
+    """One model alone, answering every item: its mean score, cost in nano-USD, and number of wrong answers.
 
-    `recorded_as` is the corpus's name of it, where it is another one.
+    `recorded_as` is its name in the corpus; "" if that is the same.
     """
 
     quality: float
@@ -29,11 +29,11 @@ class Single:
 
 @dataclass(frozen=True)
 class Figures:
-    """What the answers to `items` requests come to.
+    """The figures of `items` answered requests.
 
-    `quality`: mean score, an abstained one counts 0. `cost`: nano-USD, every step. `false_confident`: shipped below
-    the top, and wrong. `escalations`: how many requests each rung did not ship itself, and `reached` how many it saw.
-    `natural`: the same for natural reasons only. `singles`: every model of the ladder by itself, from the same replies.
+    `quality`: mean score; abstained counts 0. `cost`: nano-USD of all steps. `false_confident`: shipped below the top
+    rung, and wrong. By rung: `reached` counts the requests it was asked, `escalations` those it did not ship, `natural`
+    those escalated for natural reasons. `singles`: each model alone, from the same replies.
     """
 
     items: int
@@ -62,20 +62,20 @@ class Figures:
 
     @property
     def escalation_rates(self) -> dict[str, float]:
-        """For each rung the share of those that reached it and were sent up; 0 where none did."""
+        """For each rung, the share of the requests it was asked that were escalated; 0 if there were none."""
         return {rung: self.escalations[rung] / max(1, reached) for rung, reached in self.reached.items()}
 
     @property
     def savings_vs_top(self) -> float | None:
-        """The share of the top model's cost that is saved; None where that is not known, or nothing."""
+        """The share of the top model's cost that is saved; None if that cost is unknown or 0."""
         top = self.singles.get([*self.shipped][-1])
         return 1 - self.cost / top.cost if top is not None and top.cost else None
 
     @property
     def random_mix(self) -> tuple[float, int] | None:
-        """Expected quality and cost (nano-USD) if the same number of requests climbed as far, drawn at random.
+        """Expected quality and cost (nano-USD) if as many requests, drawn at random, climbed as far.
 
-        The gain from confidence is the cascade's difference to this. None where a single model's figures are not known.
+        The cascade's difference from this is the gain from confidence. None if a single model's figures are unknown.
         """
         if not self.items or any(rung not in self.singles for rung in self.shipped):
             return None
@@ -85,20 +85,19 @@ class Figures:
 
     @property
     def nearest(self) -> str | None:
-        """The single model whose quality is nearest to the cascade's."""
+        """The single model closest to the cascade in quality."""
         return min(self.singles, key=lambda rung: abs(self.singles[rung].quality - self.quality), default=None)
 
     @property
-    def rival(self) -> str | None:
-        """The cheapest single model that is at least as good; None where none is."""
+    def cheapest_as_good(self) -> str | None:
+        """The cheapest single model that is at least as good; None if there is none."""
         good = [rung for rung, single in self.singles.items() if single.quality >= self.quality]
         return min(good, key=lambda rung: self.singles[rung].cost, default=None)
 
     def single_false_confident(self, rung: str) -> int | None:
-        """How many answers of one model alone are wrong and shipped below the top: all its wrong ones, of the top's none.
+        """How many wrong answers one model alone ships below the top rung: all its wrong ones, or 0 for the top model.
 
-        None for a model that is no rung of the ladder: it is neither below the top nor the top. `calibrate` counts in the
-        same way (`sides.lost_alone`).
+        None for a model that is not a rung of the ladder. `calibrate` counts in the same way.
         """
         if rung not in self.shipped:
             return None
@@ -106,7 +105,7 @@ class Figures:
 
     @property
     def false_confident_rate(self) -> float:
-        """Over all requests."""
+        """The share of all requests."""
         return self.false_confident / self.items if self.items else 0.0
 
 
@@ -115,15 +114,9 @@ def figures_of(
 ) -> Figures:
     """The figures of `answers`, one for each of `items`; `ladder` names the rungs, cheapest first.
 
-    Raises CorpusError where a shipped reply has no score or a single model's cost was not recorded.
+    Raises CorpusError if a shipped reply has no score, or a reply's cost was not recorded.
     """
-    shipped, reached, escalations, natural, reasons = (
-        Counter[str](),
-        Counter[str](),
-        Counter[str](),
-        Counter[str](),
-        Counter[str](),
-    )
+    shipped, reached, escalations, natural, reasons = (Counter[str]() for _ in range(5))
     total, false_confident, wrong, degraded, abstained, cost = 0.0, 0, 0, 0, 0, 0
     for item, answer in zip(items, answers, strict=True):
         cost += answer.cost_nanousd

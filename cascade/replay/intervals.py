@@ -1,11 +1,11 @@
-"""95 % intervals of a mean over items that come in groups: the groups are drawn, never the items.
+"""95 % intervals of a mean over grouped items. Groups are resampled, not items.
 
-Items of one group (ten runs of one question, one customer's tickets) tell less than as many strangers do; intervals
-that forget it are several times too narrow.
+Items of one group (ten runs of one question, one customer's tickets) are not independent. Intervals that ignore this
+are several times too narrow.
 
-Up to 100,000 items a grouped bootstrap, seeded: Davison, A. C. and Hinkley, D. V. (1997), Bootstrap Methods and their
-Application, 3.8; percentiles of 1,000 draws. Above it the cluster-robust standard error: Liang, K.-Y. and Zeger, S. L.
-(1986), Biometrika 73, with the factor G / (G - 1).
+Up to 100,000 items: a seeded grouped bootstrap, percentiles of 1,000 draws; Davison, A. C. and Hinkley, D. V. (1997),
+Bootstrap Methods and their Application, 3.8. Above that: the cluster-robust standard error; Liang, K.-Y. and
+Zeger, S. L. (1986), Biometrika 73, with the factor G / (G - 1).
 """
 
 from __future__ import annotations
@@ -23,16 +23,16 @@ __all__ = ["MOST_FOR_BOOTSTRAP", "Interval", "interval_of"]
 Interval = tuple[float, float]
 
 MOST_FOR_BOOTSTRAP = 100_000
-"""Items; above this the standard error says the same, in a hundredth of the time."""
+"""Items. Above this, the standard error gives the same interval in a hundredth of the time."""
 
 _DRAWS = 1_000
 _SEED = 20_260_101
-_AT_ONCE = 1 << 20  # numbers drawn at once, for the memory
+_AT_ONCE = 1 << 20  # numbers drawn at once, to bound memory
 _Z_TWO_SIDED_95 = 1.959963984540054
 
 
 def interval_of(values: Floats, group: Codes, most_for_bootstrap: int = MOST_FOR_BOOTSTRAP) -> Interval | None:
-    """The 95 % interval of the mean of `values`; None where fewer than two groups leave nothing to draw from."""
+    """The 95 % interval of the mean of `values`; None for fewer than two groups."""
     _, which = np.unique(group, return_inverse=True)
     sums: Floats = np.bincount(which, weights=values).astype(np.float64)
     counts: Floats = np.bincount(which).astype(np.float64)

@@ -1,4 +1,4 @@
-"""How a policy looks at a corpus: which recorded rung stands for each of the policy's, and the ladder that needs none."""
+"""Match a policy's rungs to a corpus's, or build a policy from the corpus's own ladder."""
 
 from __future__ import annotations
 
@@ -32,24 +32,24 @@ __all__ = [
 ]
 
 THRESHOLD = 0.80
-"""What every rung but the last ships at where nobody said otherwise: a guess, uncertified."""
+"""The default threshold of every rung but the last. It is a guess, and uncertified."""
 
 OWN_LADDER = "corpus-ladder"
-"""The name of the policy that a corpus replays under without one."""
+"""The name of the policy built from a corpus's own ladder."""
 
-_UNPRICED = Rates(((0, RateTier(0, 0, 0, 0, 0)),))  # stands where recorded costs are used, and is never asked
+_UNPRICED = Rates(((0, RateTier(0, 0, 0, 0, 0)),))  # a placeholder, never read: recorded costs are used
 
 
 @dataclass(frozen=True, slots=True)
 class Override:
-    """A threshold of the command line: `where` is `rung` or `task:rung`, `value` None is `never`."""
+    """A threshold given on the command line. `where` is `rung` or `task:rung`; `value` None is `never`."""
 
     where: str
     value: float | None
 
 
 def parse_override(text: str) -> Override:
-    """`[task:]rung=x`, x from 0 to 1 or `never`. Raises ConfigurationError."""
+    """Parse `[task:]rung=x`, x from 0 to 1 or `never`. Raises ConfigurationError."""
     where, _, value = text.rpartition("=")
     try:
         number = None if value == "never" else float(value)
@@ -61,16 +61,15 @@ def parse_override(text: str) -> Override:
 
 
 def own_mapping(manifest: Manifest, overrides: Sequence[Override] = (), *, reprice: bool = False) -> PolicyMapping:
-    """The corpus's own ladder: 0.80 on every rung but the last; no guard, checks, floors or tampering rule.
+    """The corpus's own ladder: 0.80 on every rung but the last, without guard, checks, floors or tampering rule.
 
-    Built without a policy's invariants, which are about models that are to be asked: nothing is asked here, and what
-    was recorded may have any names in any order. Raises CorpusError for a ladder of one rung, PolicyError where
-    `reprice` meets a model that has no list price.
+    The policy is not validated: its invariants concern models that will be asked, and a corpus may have any names in
+    any order. Raises CorpusError for a ladder of one rung, PolicyError if `reprice` meets a model without a list price.
     """
     rungs, last = manifest.rungs, len(manifest.ladder) - 1
     if not last:
-        raise CorpusError("its ladder has one rung: there is nothing to climb", hint="record at least two")
-    own, by_task = _sorted_out(overrides, rungs)
+        raise CorpusError("its ladder has one rung: there is nothing to escalate to", hint="record at least two")
+    own, by_task = _split_overrides(overrides, rungs)
     thresholds = {rung: own.get(rung, THRESHOLD) for rung in rungs[:last]}
     ladder = tuple(
         Rung.model_construct(rung=entry.rung, model=entry.name, max_tokens=1, threshold=thresholds.get(entry.rung))
@@ -86,9 +85,9 @@ def own_mapping(manifest: Manifest, overrides: Sequence[Override] = (), *, repri
 def mapping_of(
     policy: Policy, manifest: Manifest, overrides: Sequence[Override] = (), *, reprice: bool = False
 ) -> PolicyMapping:
-    """A policy, matched to the corpus's rungs by their names, else by their models.
+    """A policy with its rungs matched to the corpus's, by name or else by model.
 
-    Raises CorpusError where a rung of the policy was not recorded, and what `make_plan` raises.
+    Raises CorpusError if a rung of the policy was not recorded, and whatever `make_plan` raises.
     """
     names = tuple(rung.rung for rung in policy.ladder)
     rungs = tuple(_match(policy, rung, manifest) for rung in policy.ladder)
@@ -98,54 +97,55 @@ def mapping_of(
             problem = f"rungs {first!r} and {names[number]!r} of policy {policy.name!r} both match its rung {rung!r}"
             raise CorpusError(problem, hint="give the policy's rungs the corpus's names")
     if overrides:
-        policy = _overridden(policy, *_sorted_out(overrides, names))
+        policy = _overridden(policy, *_split_overrides(overrides, names))
     return PolicyMapping(make_plan(policy), rungs, "policy" if reprice else "recorded")
 
 
-def other_models(lens: PolicyMapping, manifest: Manifest) -> list[str]:
-    """In words, where the corpus recorded another model than the policy asks, by rung."""
+def other_models(mapping: PolicyMapping, manifest: Manifest) -> list[str]:
+    """Describe, by rung, where the corpus recorded a model other than the policy's."""
     recorded = {entry.rung: entry.model for entry in manifest.ladder}
     pairs = [
-        (rung.rung, recorded[name], rung.model) for rung, name in zip(lens.plan.policy.ladder, lens.rungs, strict=True)
+        (rung.rung, recorded[name], rung.model)
+        for rung, name in zip(mapping.plan.policy.ladder, mapping.rungs, strict=True)
     ]
     return [
-        f"{rung!r} was recorded with {was}, the policy asks {asks}"
-        for rung, was, asks in pairs
-        if was is not None and lens.plan.policy.name != OWN_LADDER and _model(was) != _model(asks)
+        f"{rung!r} was recorded with {model}, the policy asks {own}"
+        for rung, model, own in pairs
+        if model is not None and mapping.plan.policy.name != OWN_LADDER and _model(model) != _model(own)
     ]
 
 
 def undefined_tasks(policy: Policy, tasks: Sequence[str]) -> str | None:
-    """In words, which of a corpus's tasks the policy does not define, and which it does; None where that is no matter.
+    """Describe which of a corpus's tasks the policy does not define; None if none, or if it defines no tasks.
 
-    A policy without tasks treats all alike. A name that it does not define may be a mere label, or a typo.
+    An undefined name may be just a label, or a typo.
     """
     defined = [task.name for task in policy.tasks]
     unknown = [task for task in tasks if task not in defined and task != OTHER]
     if not defined or not unknown:
         return None
-    said = (f"{task} ({meant.rstrip()})" if (meant := did_you_mean(task, defined)) else task for task in unknown)
+    names = (f"{task} ({meant.rstrip()})" if (meant := did_you_mean(task, defined)) else task for task in unknown)
     return (
-        f"the corpus has tasks that policy {policy.name} does not define: {listed(said)}; it defines {listed(defined)}."
+        f"the corpus has tasks that policy {policy.name} does not define: {listed(names)}; it defines {listed(defined)}."
         " Items of undefined tasks follow the ladder's own thresholds"
     )
 
 
-def overridden_tasks(overrides: Sequence[Override], lens: PolicyMapping) -> tuple[str, ...]:
+def overridden_tasks(overrides: Sequence[Override], mapping: PolicyMapping) -> tuple[str, ...]:
     """The tasks that the overrides name."""
-    return tuple(task for one in overrides if (task := _task_and_rung(one.where, lens.names)[0]) is not None)
+    return tuple(task for one in overrides if (task := _task_and_rung(one.where, mapping.names)[0]) is not None)
 
 
 def _match(policy: Policy, rung: Rung, manifest: Manifest) -> str:
     if rung.rung in manifest.rungs:
         return rung.rung
-    taken = {one.rung for one in policy.ladder}
+    names = {one.rung for one in policy.ladder}
     same = [
-        entry.rung for entry in manifest.ladder if entry.rung not in taken and _model(entry.name) == _model(rung.model)
+        entry.rung for entry in manifest.ladder if entry.rung not in names and _model(entry.name) == _model(rung.model)
     ]
     if len(same) == 1:
         return same[0]
-    has = ", ".join(_said(entry) for entry in manifest.ladder)
+    has = ", ".join(_describe(entry) for entry in manifest.ladder)
     problem = f"has no rung {rung.rung!r} ({rung.model}), which policy {policy.name!r} asks"
     raise CorpusError(problem, hint=f"it has {has}: give a --policy with these rungs or models, or none")
 
@@ -155,14 +155,14 @@ def _model(name: str) -> str:
     return known.canonical if known else name
 
 
-def _said(entry: LadderEntry) -> str:
+def _describe(entry: LadderEntry) -> str:
     return entry.rung if entry.model in (None, entry.rung) else f"{entry.rung} ({entry.model})"
 
 
-def _sorted_out(
+def _split_overrides(
     overrides: Sequence[Override], rungs: Sequence[str]
 ) -> tuple[dict[str, float | None], dict[str, dict[str, float | None]]]:
-    """The overrides of the ladder, and those by task."""
+    """The overrides of the ladder, and those of each task, by rung."""
     own: dict[str, float | None] = {}
     by_task: dict[str, dict[str, float | None]] = {}
     for override in overrides:
@@ -181,7 +181,7 @@ def _sorted_out(
 def _task_and_rung(where: str, rungs: Sequence[str]) -> tuple[str | None, str]:
     if where in rungs:
         return None, where
-    for colon in re.finditer(":", where):  # names of models and of tasks may hold one themselves
+    for colon in re.finditer(":", where):  # names of models and tasks may contain colons
         task, rung = where[: colon.start()], where[colon.end() :]
         if task and rung in rungs:
             return task, rung
@@ -215,9 +215,5 @@ def _list_price(rung: Rung) -> Rates:
 
 
 def _compile_nothing(_pattern: str) -> Matcher:
-    """Finds nothing: a ladder without tasks has no signals, and no floor that tampering could raise."""
-
-    def found(_text: str) -> bool:
-        return False
-
-    return found
+    """A matcher that never matches: a ladder without tasks has no signals and no tampering rule."""
+    return lambda _text: False

@@ -1,4 +1,4 @@
-"""What became of every item, whoever drove: the columns that the engine's path and the vectorised one must agree on."""
+"""The outcome of every item, and figures from it. `exact` and `vectorised` both produce `Outcomes`, and must agree."""
 
 from __future__ import annotations
 
@@ -9,14 +9,14 @@ from typing import TYPE_CHECKING, get_args
 from cascade.core.storm import Change
 from cascade.core.trail import NATURAL, Degraded, Reason
 from cascade.replay.arrays import np
-from cascade.replay.columns import MISSING, NO_COST, Columns, View
+from cascade.replay.columns import MISSING, NO_COST, Columns, MappedColumns
 from cascade.replay.figures import Figures, Single
 
 if TYPE_CHECKING:
-    from cascade.replay.arrays import Floats, Small, Truths, Whole
+    from cascade.replay.arrays import Bools, Floats, Int8s, Ints
 
 __all__ = [
-    "NOBODY",
+    "NO_RUNG",
     "REASONS",
     "STOPS",
     "Outcomes",
@@ -28,21 +28,21 @@ __all__ = [
     "total",
 ]
 
-NOBODY = -1
-"""Stands for the rung that shipped where none did."""
+NO_RUNG = -1
+"""Marks that no rung shipped."""
 
 REASONS: tuple[str, ...] = ("", *get_args(Reason))
-"""Codes of reasons: the index of each; 0 is none."""
+"""Reasons; a reason's code is its index, 0 is none."""
 
 STOPS: tuple[str, ...] = ("", *get_args(Degraded))
-"""Codes of what stopped a climb: the index of each; 0 is nothing."""
+"""What stopped a climb; its code is its index, 0 is nothing."""
 
 
 @dataclass(frozen=True, slots=True)
 class Storms:
-    """What the storm guard told: its changes, each with the id of the item at which it came.
+    """The storm guard's changes, each with the id of the item that caused it.
 
-    `off` says why there was no guard, where there was none; `unwatched` counts the items without an arrival time.
+    `off` says why there was no guard (None: there was one). `unwatched` counts the items without an arrival time.
     """
 
     off: str | None = None
@@ -52,51 +52,53 @@ class Storms:
 
 @dataclass(frozen=True, slots=True, eq=False)
 class Outcomes:
-    """An item each: the rung that shipped (or NOBODY), the last one asked, what stopped the climb, nano-USD spent.
+    """For each item: the rung that shipped (or NO_RUNG), the last rung asked, what stopped the climb, and nano-USD.
 
-    `reasons`: for each rung why it sent the item up, 0 where it did not.
+    `reasons`: for each rung, the code of why the item was escalated there; 0 if it was not.
     """
 
-    shipped: Small
-    last: Small
-    stopped: Small
-    cost: Whole
-    reasons: tuple[Small, ...]
+    shipped: Int8s
+    last: Int8s
+    stopped: Int8s
+    cost: Ints
+    reasons: tuple[Int8s, ...]
     storms: Storms
 
 
-def scores_of(columns: Columns, view: View, outcomes: Outcomes) -> Floats:
-    """Each item's score: that of the reply that shipped, 0 where none did.
+def scores_of(columns: Columns, mapped: MappedColumns, outcomes: Outcomes) -> Floats:
+    """Each item's score: that of the shipped reply, or 0 if none was shipped.
 
-    Raises CorpusError, naming item and rung, where a reply that shipped was not graded.
+    Raises CorpusError, naming item and rung, if a shipped reply was not graded.
     """
     scores = np.zeros(len(columns), np.float64)
-    for index, rung in enumerate(view.lens.rungs):
+    for index, rung in enumerate(mapped.mapping.rungs):
         np.copyto(scores, columns.rungs[rung].score, where=outcomes.shipped == index)
     ungraded = np.isnan(scores)
     if ungraded.any():
         row = int(ungraded.argmax())
-        rung = view.lens.rungs[int(outcomes.shipped[row])]
+        rung = mapped.mapping.rungs[int(outcomes.shipped[row])]
         hint = "grade it, or leave the item out (--skip-bad does)"
         raise columns.error(row, f"the reply of {rung!r} has no score", hint)
     return scores
 
 
-def false_confident(view: View, outcomes: Outcomes, scores: Floats, right_at: float) -> Truths:
-    """Which items were shipped below the top rung, and wrong."""
+def false_confident(mapped: MappedColumns, outcomes: Outcomes, scores: Floats, right_at: float) -> Bools:
+    """Which items were shipped below the top rung and are wrong."""
     shipped = outcomes.shipped
-    return (scores < right_at) & (shipped != NOBODY) & (shipped != len(view.lens.rungs) - 1)
+    return (scores < right_at) & (shipped != NO_RUNG) & (shipped != len(mapped.mapping.rungs) - 1)
 
 
-def tally(columns: Columns, view: View, outcomes: Outcomes, scores: Floats | None = None) -> dict[str, Figures]:
-    """The figures of each task, in the order in which the tasks appear; `total` adds them up.
+def tally(
+    columns: Columns, mapped: MappedColumns, outcomes: Outcomes, scores: Floats | None = None
+) -> dict[str, Figures]:
+    """The figures of each task, in order of first appearance; `total` adds them up.
 
-    Raises CorpusError where a reply that shipped was not graded.
+    Raises CorpusError if a shipped reply was not graded.
     """
-    scores = scores_of(columns, view, outcomes) if scores is None else scores
-    tasks, rungs = len(view.tasks), len(view.lens.rungs)
-    # Everything that is counted is one cell of a table: a pass for each figure would take ten times as long.
-    task = view.task.astype(np.intp)
+    scores = scores_of(columns, mapped, outcomes) if scores is None else scores
+    tasks, rungs = len(mapped.tasks), len(mapped.mapping.rungs)
+    # One table holds all counts: a pass for each figure would take ten times as long.
+    task = mapped.task.astype(np.intp)
     cell = task * (rungs + 1)
     cell += outcomes.shipped
     cell += 1
@@ -105,34 +107,34 @@ def tally(columns: Columns, view: View, outcomes: Outcomes, scores: Floats | Non
     cell *= 2
     cell += scores < columns.manifest.right_at
     counts = np.bincount(cell, minlength=tasks * (rungs + 1) * rungs * 2).reshape(tasks, rungs + 1, rungs, 2)
-    degraded = np.bincount(task[(outcomes.stopped != 0) & (outcomes.shipped != NOBODY)], minlength=tasks)
+    degraded = np.bincount(task[(outcomes.stopped != 0) & (outcomes.shipped != NO_RUNG)], minlength=tasks)
     sums = np.bincount(task, weights=scores, minlength=tasks)
-    costs = np.bincount(task, weights=outcomes.cost, minlength=tasks)  # exact: whole numbers far below 2**53
-    sent_up = np.zeros((rungs, tasks, len(REASONS)), np.int64)  # nobody is sent up from the top
+    costs = np.bincount(task, weights=outcomes.cost, minlength=tasks)  # exact: integers far below 2**53
+    escalated = np.zeros((rungs, tasks, len(REASONS)), np.int64)  # the top rung never escalates
     for index, reasons in enumerate(outcomes.reasons):
         cells = np.bincount(task * len(REASONS) + reasons, minlength=tasks * len(REASONS))
-        sent_up[index] = cells.reshape(tasks, len(REASONS))
+        escalated[index] = cells.reshape(tasks, len(REASONS))
     return {
-        name: _figures(view, counts[n], sent_up[:, n], (float(sums[n]), int(costs[n]), int(degraded[n])))
-        for n, name in enumerate(view.tasks)
+        name: _figures(mapped, counts[n], escalated[:, n], (float(sums[n]), int(costs[n]), int(degraded[n])))
+        for n, name in enumerate(mapped.tasks)
     }
 
 
-def _figures(view: View, counts: Whole, sent_up: Whole, sums: tuple[float, int, int]) -> Figures:
+def _figures(mapped: MappedColumns, counts: Ints, escalated: Ints, sums: tuple[float, int, int]) -> Figures:
     """The figures of one task from its counts (shipped + 1, last asked, wrong), reasons by rung, and sums."""
-    names = view.lens.names
+    names = mapped.mapping.names
     n, top = int(counts.sum()), len(names) - 1
     by_rung, by_last = counts.sum((1, 2)), counts.sum((0, 2))
     natural = [code for code, reason in enumerate(REASONS) if reason in NATURAL]
-    reasons = {reason: int(sent_up[:, code].sum()) for code, reason in enumerate(REASONS) if code}
+    reasons = {reason: int(escalated[:, code].sum()) for code, reason in enumerate(REASONS) if code}
     return Figures(
         items=n,
         quality=sums[0] / n if n else 0.0,
         cost=sums[1],
         shipped={name: int(by_rung[i + 1]) for i, name in enumerate(names)},
         reached={name: int(by_last[i:].sum()) for i, name in enumerate(names)},
-        escalations={name: int(sent_up[i, 1:].sum()) for i, name in enumerate(names)},
-        natural={name: int(sent_up[i, natural].sum()) for i, name in enumerate(names)},
+        escalations={name: int(escalated[i, 1:].sum()) for i, name in enumerate(names)},
+        natural={name: int(escalated[i, natural].sum()) for i, name in enumerate(names)},
         reasons={reason: count for reason, count in sorted(reasons.items(), key=lambda one: -one[1]) if count},
         false_confident=int(counts[1 : top + 1, :, 1].sum()),
         wrong=int(counts[:, :, 1].sum()) + int(counts[0, :, 0].sum()),
@@ -142,27 +144,27 @@ def _figures(view: View, counts: Whole, sent_up: Whole, sums: tuple[float, int, 
     )
 
 
-def singles_of(columns: Columns, view: View) -> dict[str, Single]:
-    """Every recorded model by itself: the plan's rungs by their names there, then the corpus's others.
+def singles_of(columns: Columns, mapped: MappedColumns) -> dict[str, Single]:
+    """Each recorded model alone: the plan's rungs by the plan's names, then the corpus's other rungs.
 
-    A model of which some item has no reply, score or cost is left out: nothing is guessed.
+    A model without a reply, score or cost on some item is left out.
     """
-    right_at, others = columns.manifest.right_at, [rung for rung in columns.rungs if rung not in view.lens.rungs]
-    spoken = dict(zip(view.lens.names, zip(view.lens.rungs, view.cost, strict=True), strict=True))
-    if view.lens.cost_of == "recorded":
-        spoken |= {rung: (rung, columns.rungs[rung].cost) for rung in others if rung not in spoken}
-    found: dict[str, Single] = {}
-    for name, (rung, cost) in spoken.items():
+    right_at, others = columns.manifest.right_at, [rung for rung in columns.rungs if rung not in mapped.mapping.rungs]
+    by_name = dict(zip(mapped.mapping.names, zip(mapped.mapping.rungs, mapped.cost, strict=True), strict=True))
+    if mapped.mapping.cost_of == "recorded":
+        by_name |= {rung: (rung, columns.rungs[rung].cost) for rung in others if rung not in by_name}
+    singles: dict[str, Single] = {}
+    for name, (rung, cost) in by_name.items():
         replies = columns.rungs[rung]
         total = float(replies.score.sum())
         if len(columns) and total == total and (cost != NO_COST).all() and (replies.answer != MISSING).all():  # noqa: PLR0124
             wrong = int(np.count_nonzero(replies.score < right_at))
-            found[name] = Single(total / len(columns), int(cost.sum()), wrong, rung)
-    return found
+            singles[name] = Single(total / len(columns), int(cost.sum()), wrong, rung)
+    return singles
 
 
 def total(parts: dict[str, Figures], singles: dict[str, Single]) -> Figures:
-    """The figures of a whole corpus from those of its tasks."""
+    """The figures of a whole corpus, from those of its tasks."""
     items = sum(part.items for part in parts.values())
     quality = sum(part.quality * part.items for part in parts.values())
 

@@ -1,4 +1,4 @@
-"""Requirements on a result's figures, for a build script: `quality>=0.9`."""
+"""Requirements on the figures of a result, for build scripts: `quality>=0.9`."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ _FORM = re.compile(r"\s*(?P<name>\S.*?)\s*(?P<operator>>=|<=|==|>|<)\s*(?P<numbe
 
 @dataclass(frozen=True, slots=True)
 class Requirement:
-    """`name` is a numeric field of the JSON result, dotted where it stands inside another."""
+    """`name` is a numeric field of the JSON result, with dots for nested fields."""
 
     text: str
     name: str
@@ -33,7 +33,7 @@ class Requirement:
     number: float
 
     def check(self, figures: Mapping[str, float | None], where: str) -> None:
-        """Raises RequirementNotMet where the figure is not so, or not known; ConfigurationError where there is none."""
+        """Raises RequirementNotMet if the figure fails or is unknown, ConfigurationError if there is no such figure."""
         if self.name not in figures:
             top = [name for name in figures if "." not in name]
             meant = did_you_mean(self.name, figures)
@@ -49,7 +49,7 @@ class Requirement:
 
 
 def parse_requirement(text: str) -> Requirement:
-    """`name`, one of >= <= > < ==, and a number. Raises ConfigurationError."""
+    """Parse a name, one of >= <= > < ==, and a number. Raises ConfigurationError."""
     found = _FORM.fullmatch(text)
     try:
         if found:
@@ -62,7 +62,7 @@ def parse_requirement(text: str) -> Requirement:
 
 
 def require(requirements: Sequence[Requirement], result: Mapping[str, Any], where: str) -> None:
-    """Check every requirement against a result's numeric fields. Raises RequirementNotMet for the first that fails."""
+    """Check each requirement against a result's numeric fields. Raises RequirementNotMet for the first that fails."""
     figures = dict(_flat(result, ""))
     for requirement in requirements:
         requirement.check(figures, where)

@@ -1,12 +1,12 @@
-"""Replay a whole corpus: read once, decided by the vectorised rule or by the engine's own, and counted.
+"""Replay a whole corpus: read it once, decide each item (`vectorised` or `exact`), and count.
 
-The result is a `Replay`; `fields_of` is its JSON. `warnings` and `notes` say what limits the figures.
+The result is a `Replay`; `fields_of` gives its JSON. `warnings` and `notes` name the limits of the figures.
 """
 
 from __future__ import annotations
 
 import os
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -17,8 +17,8 @@ from cascade.corpora.grading import judge_rung
 from cascade.corpora.items import Item, Manifest
 from cascade.corpora.reading import CorpusReader, open_corpus
 from cascade.corpora.splits import Part, Split
-from cascade.replay.arrays import Truths, np
-from cascade.replay.columns import UNRECORDED, Columns, PolicyMapping, View, read_columns
+from cascade.replay.arrays import Bools, np
+from cascade.replay.columns import UNRECORDED, Columns, MappedColumns, PolicyMapping, read_columns
 from cascade.replay.comparison import Comparison, Difference, compare
 from cascade.replay.exact import ExactRun
 from cascade.replay.figures import Figures, Single
@@ -35,17 +35,17 @@ from cascade.replay.mapping import (
 from cascade.replay.outcomes import REASONS, STOPS, Outcomes, scores_of, singles_of, tally, total
 from cascade.replay.vectorised import evaluate
 
-__all__ = ["Replay", "Wish", "fields_of", "replay_corpus"]
+__all__ = ["Replay", "ReplayOptions", "fields_of", "replay_corpus"]
 
-_MOST_BESIDE = 10_000  # items bootstrapped for the single models: two intervals each would take longer than the replay
+_MOST_BESIDE = 10_000  # above this no bootstrap for single models: two intervals each would take longer than the replay
 
 Progress = Callable[[int, int | None], object]
-"""Told how many items were read so far, and how many the manifest says there are."""
+"""Called with the number of items read so far, and the number in the manifest (None: not given)."""
 
 
 @dataclass(frozen=True, slots=True)
-class Wish:
-    """How to replay. `policy` None: the corpus's own ladder. `overrides` are of its thresholds, not of `against`'s."""
+class ReplayOptions:
+    """How to replay. `policy` None: the corpus's own ladder. `overrides` change its thresholds, not `against`'s."""
 
     policy: Policy | None = None
     overrides: tuple[Override, ...] = ()
@@ -59,14 +59,14 @@ class Wish:
 
 @dataclass(frozen=True, slots=True, eq=False)
 class Replay:
-    """What a replay came to. `tasks` are the figures of each task, `intervals` the quality's; "" is of all of them.
+    """The result of a replay. `tasks`: figures by task. `intervals`: of the quality, by task; "" is the whole corpus.
 
-    `beside`, for each single model: its quality's interval, and the paired difference of the cascade's quality to it.
+    `beside`: for each single model the interval of its quality, and the cascade's quality minus its own, paired.
     """
 
     manifest: Manifest
-    wish: Wish
-    lens: PolicyMapping
+    options: ReplayOptions
+    mapping: PolicyMapping
     figures: Figures
     tasks: dict[str, Figures]
     intervals: dict[str, Interval | None]
@@ -79,64 +79,65 @@ class Replay:
     problems: tuple[str, ...]
 
 
-def replay_corpus(path: str | os.PathLike[str], wish: Wish, progress: Progress | None = None) -> Replay:
+def replay_corpus(path: str | os.PathLike[str], options: ReplayOptions, progress: Progress | None = None) -> Replay:
     """Replay the corpus at `path`. Raises CorpusError, PolicyError, ConfigurationError and MissingExtra."""
-    with open_corpus(path, skip_bad=wish.skip_bad) as reader:
+    with open_corpus(path, skip_bad=options.skip_bad) as reader:
         try:
-            lenses = _lenses(reader.manifest, wish)
-        except CorpusError as problem:  # the lens does not know where the corpus is from
+            mappings = _mappings(reader.manifest, options)
+        except CorpusError as problem:  # a mapping does not know the corpus's path
             raise CorpusError(problem.problem, where=reader.source, hint=problem.hint) from None
-        runs = [ExactRun(lens, reader.source) for lens in lenses] if wish.exact else []
+        runs = [ExactRun(mapping, reader.source) for mapping in mappings] if options.exact else []
 
-        def each(items: Sequence[Item]) -> None:
+        def on_items(items: Sequence[Item]) -> None:
             for run in runs:
                 run.take(items)
 
-        items = wish.split.only(wish.part, _counted(reader, progress) if progress else reader)
-        columns, views = read_columns(
+        items = options.split.only(options.part, _with_progress(reader, progress) if progress else reader)
+        columns, by_mapping = read_columns(
             items,
             reader.manifest,
-            lenses,
+            mappings,
             source=reader.source,
-            refuse=reader.skip,
-            whole=wish.skip_bad,
-            each=each if runs else None,
+            on_bad_item=reader.skip,
+            complete=options.skip_bad,
+            on_items=on_items if runs else None,
         )
         if not len(columns):
-            which = "" if wish.part == "all" else f" in its {wish.part} part"
+            which = "" if options.part == "all" else f" in its {options.part} part"
             raise CorpusError(f"has no items{which}", where=reader.source, hint="give another --split, or record items")
-        outcomes = [run.outcomes() for run in runs] or [evaluate(columns, view) for view in views]
-        return _replay(columns, list(zip(views, outcomes, strict=True)), wish, reader)
+        outcomes = [run.outcomes() for run in runs] or [evaluate(columns, mapped) for mapped in by_mapping]
+        return _replay(columns, list(zip(by_mapping, outcomes, strict=True)), options, reader)
 
 
-def _lenses(manifest: Manifest, wish: Wish) -> list[PolicyMapping]:
-    if wish.policy is None:
-        lenses = [own_mapping(manifest, wish.overrides, reprice=wish.reprice)]
+def _mappings(manifest: Manifest, options: ReplayOptions) -> list[PolicyMapping]:
+    if options.policy is None:
+        mappings = [own_mapping(manifest, options.overrides, reprice=options.reprice)]
     else:
-        lenses = [mapping_of(wish.policy, manifest, wish.overrides, reprice=wish.reprice)]
-    return [*lenses, mapping_of(wish.against, manifest, reprice=wish.reprice)] if wish.against else lenses
+        mappings = [mapping_of(options.policy, manifest, options.overrides, reprice=options.reprice)]
+    return [*mappings, mapping_of(options.against, manifest, reprice=options.reprice)] if options.against else mappings
 
 
-def _counted(items: Iterable[Item], progress: Progress) -> Iterator[Item]:
-    said = getattr(getattr(items, "manifest", None), "items", None)
-    for number, item in enumerate(items, 1):
+def _with_progress(reader: CorpusReader, progress: Progress) -> Iterator[Item]:
+    for number, item in enumerate(reader, 1):
         if not number % 1024:
-            progress(number, said)
+            progress(number, reader.manifest.items)
         yield item
 
 
-def _replay(columns: Columns, runs: list[tuple[View, Outcomes]], wish: Wish, reader: CorpusReader) -> Replay:
-    view, outcomes = runs[0]
-    _refuse_unknown_tasks(view, wish, reader.source)
-    scores = scores_of(columns, view, outcomes)
-    tasks = tally(columns, view, outcomes, scores)
+def _replay(
+    columns: Columns, runs: list[tuple[MappedColumns, Outcomes]], options: ReplayOptions, reader: CorpusReader
+) -> Replay:
+    mapped, outcomes = runs[0]
+    _refuse_unknown_tasks(mapped, options, reader.source)
+    scores = scores_of(columns, mapped, outcomes)
+    tasks = tally(columns, mapped, outcomes, scores)
     intervals = {"": interval_of(scores, columns.group)}
-    for code, task in enumerate(view.tasks if len(view.tasks) > 1 else ()):
-        rows = np.flatnonzero(view.task == code)
+    for code, task in enumerate(mapped.tasks if len(mapped.tasks) > 1 else ()):
+        rows = np.flatnonzero(mapped.task == code)
         intervals[task] = interval_of(scores[rows], columns.group[rows])
-    if len(view.tasks) == 1:
-        intervals[view.tasks[0]] = intervals[""]
-    figures = total(tasks, singles_of(columns, view))
+    if len(mapped.tasks) == 1:
+        intervals[mapped.tasks[0]] = intervals[""]
+    figures = total(tasks, singles_of(columns, mapped))
     beside: dict[str, tuple[Interval | None, Difference]] = {}
     for name, single in figures.singles.items():
         alone = columns.rungs[single.recorded_as or name].score
@@ -145,24 +146,24 @@ def _replay(columns: Columns, runs: list[tuple[View, Outcomes]], wish: Wish, rea
         beside[name] = interval_of(alone, columns.group, _MOST_BESIDE), difference
     return Replay(
         columns.manifest,
-        wish,
-        view.lens,
+        options,
+        mapped.mapping,
         figures,
         tasks,
         intervals,
         beside,
-        _storms(view, outcomes),
+        _storms(mapped, outcomes),
         compare(columns, runs[0], runs[1]) if len(runs) > 1 else None,
-        tuple(_warnings(columns.manifest, view)),
-        tuple(_notes(columns, view, outcomes, figures, wish)),
+        tuple(_warnings(columns.manifest, mapped)),
+        tuple(_notes(columns, mapped, outcomes, figures, options)),
         reader.skipped,
         reader.problems,
     )
 
 
-def _refuse_unknown_tasks(view: View, wish: Wish, source: str) -> None:
-    known = {*view.tasks, *(task.name for task in (wish.policy.tasks if wish.policy else ()))}
-    for task in overridden_tasks(wish.overrides, view.lens):
+def _refuse_unknown_tasks(mapped: MappedColumns, options: ReplayOptions, source: str) -> None:
+    known = {*mapped.tasks, *(task.name for task in (options.policy.tasks if options.policy else ()))}
+    for task in overridden_tasks(options.overrides, mapped.mapping):
         if task not in known:
             meant = did_you_mean(task, known)
             raise ConfigurationError(
@@ -170,19 +171,19 @@ def _refuse_unknown_tasks(view: View, wish: Wish, source: str) -> None:
             )
 
 
-def _storms(view: View, outcomes: Outcomes) -> dict[str, Any]:
+def _storms(mapped: MappedColumns, outcomes: Outcomes) -> dict[str, Any]:
     storms = outcomes.storms
     if storms.off is not None:
         return {"off": storms.off}
-    sent_up = [reasons == REASONS.index("storm") for reasons in outcomes.reasons]
+    escalated = [reasons == REASONS.index("storm") for reasons in outcomes.reasons]
     kinds = [change.kind for _, change in storms.changes if change.what == "storm"]
     return {
         "tripped": kinds.count("tripped"),
         "released": kinds.count("released"),
         "limit_wrong": kinds.count("limit_wrong"),
-        "escalated": int(np.count_nonzero(np.any(sent_up, axis=0))),
+        "escalated": int(np.count_nonzero(np.any(escalated, axis=0))),
         "held": int(np.count_nonzero(outcomes.stopped == STOPS.index("storm"))),
-        "cost_usd": _storm_cost(view, outcomes, sent_up) / 1e9,
+        "cost_usd": _storm_cost(mapped, outcomes, escalated) / 1e9,
         "unwatched": storms.unwatched,
         "changes": [
             {"item": item, "event": change.kind, "task": change.task, "rung": change.rung, "rate": change.rate,
@@ -192,31 +193,33 @@ def _storms(view: View, outcomes: Outcomes) -> dict[str, Any]:
     }  # fmt: skip
 
 
-def _storm_cost(view: View, outcomes: Outcomes, sent_up: Sequence[Truths]) -> int:
-    """Nano-USD of every step after one that only a storm sent up: without it none of them would have been taken."""
+def _storm_cost(mapped: MappedColumns, outcomes: Outcomes, escalated: Sequence[Bools]) -> int:
+    """Nano-USD of the steps that follow an escalation by the storm guard: without it there would be none of them."""
     cost, after = 0, np.zeros(len(outcomes.last), np.bool_)
-    for index, up in enumerate(sent_up):
-        after |= up
-        if index + 1 < len(view.cost):
-            cost += int(view.cost[index + 1][after & (outcomes.last > index)].sum())
+    for index, rows in enumerate(escalated):
+        after |= rows
+        if index + 1 < len(mapped.cost):
+            cost += int(mapped.cost[index + 1][after & (outcomes.last > index)].sum())
     return cost
 
 
-def _warnings(manifest: Manifest, view: View) -> Iterator[str]:
-    if others := other_models(view.lens, manifest):
+def _warnings(manifest: Manifest, mapped: MappedColumns) -> Iterator[str]:
+    if others := other_models(mapped.mapping, manifest):
         yield f"these are other models' replies: {'; '.join(others)}"
-    policy = view.lens.plan.policy
-    if policy.name != OWN_LADDER and (differ := undefined_tasks(policy, view.tasks)) is not None:
+    policy = mapped.mapping.plan.policy
+    if policy.name != OWN_LADDER and (differ := undefined_tasks(policy, mapped.tasks)) is not None:
         yield differ
     if (estimated := manifest.estimated) is not None:
         yield estimated
 
 
-def _notes(columns: Columns, view: View, outcomes: Outcomes, figures: Figures, wish: Wish) -> Iterator[str]:
-    if wish.against and wish.overrides:
-        yield f"--threshold changes {view.lens.plan.policy.name} only, not {wish.against.name}"
+def _notes(
+    columns: Columns, mapped: MappedColumns, outcomes: Outcomes, figures: Figures, options: ReplayOptions
+) -> Iterator[str]:
+    if options.against and options.overrides:
+        yield f"--threshold changes {mapped.mapping.plan.policy.name} only, not {options.against.name}"
     if "recorded" in (columns.manifest.extra or {}):
-        below = ", ".join(view.lens.names[:-1])
+        below = ", ".join(mapped.mapping.names[:-1])
         yield f"{below} alone: as asked by triage, whose prompt is part of the cost (record --baseline asks one plainly)"
     if (known := columns.manifest.right_by_definition) is not None:
         whose = "the" if judge_rung(columns.manifest.grader or "") is None else "the judge's"
@@ -225,27 +228,29 @@ def _notes(columns: Columns, view: View, outcomes: Outcomes, figures: Figures, w
         yield "the storm guard is off here: the items have no arrival times (`at`)"
     elif outcomes.storms.unwatched:
         yield f"the storm guard leaves out {outcomes.storms.unwatched} items without an arrival time (`at`)"
-    if any(failed is not None for failed in view.failed):
-        silent = sum(int(np.count_nonzero(columns.rungs[rung].answer == UNRECORDED)) for rung in view.lens.rungs)
+    if any(failed is not None for failed in mapped.failed):
+        silent = sum(int(np.count_nonzero(columns.rungs[rung].answer == UNRECORDED)) for rung in mapped.mapping.rungs)
         if silent:
             yield f"{silent} replies were recorded without their text: they count as passing every check"
-    unknown = [name for name in (*view.lens.names, *columns.rungs) if name not in figures.singles]
-    unknown = [name for name in dict.fromkeys(unknown) if name in view.lens.names or name not in view.lens.rungs]
+    unknown = [name for name in (*mapped.mapping.names, *columns.rungs) if name not in figures.singles]
+    unknown = [
+        name for name in dict.fromkeys(unknown) if name in mapped.mapping.names or name not in mapped.mapping.rungs
+    ]
     if unknown:
         yield f"no figures for {', '.join(unknown)} alone: not every item has a graded, priced reply of it"
-    if not wish.reprice and wish.policy is not None:
+    if not options.reprice and options.policy is not None:
         yield "costs are the recorded ones; --reprice takes the policy's prices"
 
 
 def fields_of(replay: Replay, seconds: float) -> dict[str, Any]:
-    """A replay as `--json` prints it."""
+    """A replay as `--json` prints it. `seconds`: how long it took."""
     figures, manifest = replay.figures, replay.manifest
     singles = {rung: figures.singles.get(rung) for rung in dict.fromkeys((*figures.shipped, *figures.singles))}
     mix = figures.random_mix
     fields: dict[str, Any] = {
         "corpus": manifest.name,
-        "policy": replay.lens.plan.policy.name,
-        "thresholds": {rung.rung: rung.threshold for rung in replay.lens.plan.policy.ladder[:-1]},
+        "policy": replay.mapping.plan.policy.name,
+        "thresholds": {rung.rung: rung.threshold for rung in replay.mapping.plan.policy.ladder[:-1]},
         **_figures_fields(figures, replay.intervals[""]),
         "reasons": dict(figures.reasons),
         "storms": replay.storms,
@@ -260,12 +265,12 @@ def fields_of(replay: Replay, seconds: float) -> dict[str, Any]:
     }
     if manifest.synthetic:
         fields["synthetic"] = True
-    if replay.wish.part != "all":
-        split = replay.wish.split
-        fields["split"] = {"part": replay.wish.part, "tune": split.tune, "seed": split.seed}
+    if replay.options.part != "all":
+        split = replay.options.split
+        fields["split"] = {"part": replay.options.part, "tune": split.tune, "seed": split.seed}
     if replay.comparison is not None:
         fields["against"] = _comparison_fields(replay.comparison)
-    if replay.wish.skip_bad:
+    if replay.options.skip_bad:
         fields["skipped"] = replay.skipped
         fields["problems"] = list(replay.problems)
     return fields | {"notes": [*replay.warnings, *replay.notes]}
@@ -275,7 +280,7 @@ def _figures_fields(figures: Figures, interval: Interval | None) -> dict[str, An
     return {
         "items": figures.items,
         "quality": figures.quality,
-        "quality_ci95": list(interval) if interval else None,
+        "quality_ci95": interval,
         "cost_usd": figures.cost_usd,
         "cost_per_request_usd": figures.cost_per_request_usd,
         "shipped": dict(figures.shipped),
@@ -294,21 +299,18 @@ def _single_fields(figures: Figures, rung: str, single: Single | None) -> dict[s
 
 
 def _beside_fields(interval: Interval | None, difference: Difference) -> dict[str, Any]:
-    return {
-        "quality_ci95": list(interval) if interval else None,
-        "cascade_less_it": {
-            "quality": difference.value,
-            "ci95": list(difference.ci95) if difference.ci95 else None,
-        },
-    }
+    return {"quality_ci95": interval, "cascade_less_it": {"quality": difference.value, "ci95": difference.ci95}}
 
 
 def _comparison_fields(comparison: Comparison) -> dict[str, Any]:
-    fields = {
-        key: {"difference": value.value, "ci95": list(value.ci95) if value.ci95 else None}
-        if isinstance(value, Difference)
-        else list(value)
-        for key in ("quality", "cost_per_request_usd", "false_confident_rate", "to_right", "to_wrong")
-        for value in (getattr(comparison, key),)
+    differences: dict[str, Difference] = {
+        "quality": comparison.quality,
+        "cost_per_request_usd": comparison.cost_per_request_usd,
+        "false_confident_rate": comparison.false_confident_rate,
     }
-    return {"policy": comparison.against, **fields}
+    return {
+        "policy": comparison.against,
+        **{key: {"difference": one.value, "ci95": one.ci95} for key, one in differences.items()},
+        "to_right": comparison.to_right,
+        "to_wrong": comparison.to_wrong,
+    }

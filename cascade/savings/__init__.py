@@ -1,7 +1,7 @@
-"""What would it do to my bill? Today's bill from a usage export, the bill under a policy, and where routing does not pay.
+"""Savings: today's bill from a usage export, the bill under a policy, and advice on whether routing pays.
 
-Read in this order: `columns`, `files` and `usage` (the export), `rates`, `bill` and `periods` (today), `mixes` and `projection` (under the
-policy), `advice`. Every figure that was not observed is an `estimate`.
+Read in this order: `columns`, `files` and `usage` (the export); `rates`, `bill` and `periods` (today); `mixes` and
+`projection` (under the policy); `advice`. Every figure that was not observed is an `estimate`.
 """
 
 from __future__ import annotations
@@ -9,7 +9,7 @@ from __future__ import annotations
 from cascade.savings.advice import Advice, Case, Finding, advise
 from cascade.savings.bill import Basis, Bill, BillLine, Caching, make_bill
 from cascade.savings.columns import FIELDS, Field, read_map
-from cascade.savings.mixes import Mix, Observed, observe, read_mix
+from cascade.savings.mixes import Mix, ReplayedCorpus, mix_of_corpus, read_mix
 from cascade.savings.periods import DAYS_A_MONTH, Period
 from cascade.savings.projection import Projection, Variant, project
 from cascade.savings.rates import PriceBook, read_prices
@@ -27,16 +27,16 @@ __all__ = [
     "Field",
     "Finding",
     "Mix",
-    "Observed",
     "Period",
     "PriceBook",
     "Projection",
+    "ReplayedCorpus",
     "Slice",
     "UsageExport",
     "Variant",
     "advise",
     "make_bill",
-    "observe",
+    "mix_of_corpus",
     "project",
     "read_map",
     "read_mix",

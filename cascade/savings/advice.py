@@ -1,8 +1,8 @@
-"""Does routing pay? It often does not: little to save, or a confidence that does not separate right answers from wrong.
+"""Does routing pay? Often not: there is little to save, or the confidence does not separate right answers from wrong.
 
-It is said to pay only where nothing is open that could turn the verdict (`_OPEN`): above all the number of requests, for
-the triage prompt of each is paid too. The more requests share the same tokens, the less routing saves, so the verdict turns
-at one number at most, which is named. The limits below are judgement, not measurement; each says why.
+The verdict is "pays" only if nothing is unsettled that could reverse it (`_UNSETTLED`). Above all that is the number of
+requests, since each pays for the triage prompt: for the same tokens, more requests mean a smaller saving, so the verdict
+reverses at one number at most, which is named. The limits below are judgement, not measurement; each gives its reason.
 """
 
 from __future__ import annotations
@@ -15,22 +15,22 @@ from typing import Final, Literal
 
 from cascade.core.policy import Policy
 from cascade.savings.bill import Basis, Bill
-from cascade.savings.mixes import Mix, Observed
+from cascade.savings.mixes import Mix, ReplayedCorpus
 from cascade.savings.periods import Period
 from cascade.savings.projection import Projection
 
 __all__ = ["FEW_ITEMS", "FEW_REQUESTS", "NO_SIGNAL", "SMALL_SAVING_USD", "Advice", "Case", "Finding", "advise"]
 
 FEW_ITEMS: Final = 100
-"""Of a corpus. With fewer, each item moves its quality by more than a point: too few for a verdict."""
+"""Items of a corpus. With fewer, each changes its quality by more than a point: too few for a verdict."""
 FEW_REQUESTS: Final = 3_000
-"""A month. A certificate (2 %, 95 %) needs 149 graded requests at the least, and again after each change of a model."""
+"""Requests a month. A certificate (2 %, 95 %) needs at least 149 graded requests, and again after each model change."""
 SMALL_SAVING_USD: Final = 50
-"""A month. A corpus must be recorded, graded and kept up: less than this does not pay for an hour of that."""
+"""USD a month. A corpus must be recorded, graded and maintained: less does not pay for an hour of that."""
 OTHER_SIZE: Final = 10
-"""Times. Where a request of the export costs so many times more, or less, than one of the corpus, it is another kind of request."""
+"""A factor. If the export's requests cost this much more or less than the corpus's, they are of another kind."""
 NO_SIGNAL: Final = 0.60
-"""AUROC of the first rung's confidence; 0.5 is a coin. Measured models below this were no better than random."""
+"""AUROC of the first rung's confidence; 0.5 is chance. Measured models below this were no better than random."""
 
 _NANO = 1_000_000_000
 
@@ -41,7 +41,7 @@ Code = Literal[
 ]  # fmt: skip
 
 
-_OPEN: Final[dict[str, str]] = {
+_UNSETTLED: Final[dict[str, str]] = {
     "requests_unknown": "the number of requests is not known (--requests N)",
     "few_requests": "there are too few requests to prove thresholds on",
     "few_items": "the corpus has too few items to say",
@@ -49,12 +49,12 @@ _OPEN: Final[dict[str, str]] = {
     "other_size": "the corpus's requests are of another size",
     "uncertified": "the policy's thresholds are not certified (`cascade calibrate`)",
 }
-"""What keeps the verdict open, in a few words, by the finding's code."""
+"""By the finding's code: what leaves the verdict unsettled, in a few words."""
 
 
 @dataclass(frozen=True, slots=True)
 class Finding:
-    """One thing to know. `against`: it speaks against routing; otherwise it is not known, or depends on the user."""
+    """One finding. `against`: it speaks against routing; otherwise it is unknown, or for the user to weigh."""
 
     code: Code
     message: str
@@ -64,9 +64,9 @@ class Finding:
 
 @dataclass(frozen=True, slots=True)
 class Advice:
-    """`pays` None: what was given does not settle it, or money is saved at a loss of quality, which is the user's to weigh.
+    """`pays` None: unsettled, or money is saved at a loss of quality, which is for the user to weigh.
 
-    `verdict` is the same in one sentence. `instead`: the rung that does it alone, no dearer and no worse; None: none does.
+    `verdict`: the same in one sentence. `instead`: the rung that alone is no dearer and no worse; None if there is none.
     """
 
     pays: bool | None
@@ -77,10 +77,10 @@ class Advice:
 
 @dataclass(frozen=True, slots=True)
 class Case:
-    """What the advice is about. `headline`: the bill under the policy in nano-USD, or None without a mix.
+    """The input of `advise`. `headline`: the bill under the policy in nano-USD; None without a mix.
 
-    `certified`: the policy's certificate holds. `triage_is_paid`: the headline includes the triage prompt where the number
-    of requests is known (not so for the routed bill).
+    `certified`: whether the policy's certificate is valid. `triage_is_paid`: whether the headline includes the triage prompt
+    if the number of requests is known (the routed bill does not).
     """
 
     bill: Bill
@@ -95,7 +95,7 @@ class Case:
 
     @property
     def most_requests(self) -> int | None:
-        """From how many requests on, of the same tokens, nothing is saved; None: not known, or at no number."""
+        """The number of requests from which nothing is saved, at the same tokens; None if unknown, or if there is none."""
         climb, each = self.projection.as_today.climb, self.projection.triage_each
         if climb is None or not each or not self.triage_is_paid:
             return None
@@ -103,49 +103,49 @@ class Case:
 
 
 def advise(case: Case) -> Advice:
-    """Every finding, those against routing first."""
+    """All findings, those against routing first, and the verdict."""
     instead = _instead(case)
     rival = (instead[1],) if instead else tuple(_stakes(case))
-    found = (*_money(case), *_quality(case), *_fit(case), *rival)
+    found = (*_money(case), *_quality(case), *_representative(case), *rival)
     findings = tuple(sorted(found, key=lambda finding: not finding.against))
-    seen = case.mix.observed if case.mix else None
-    few = f"; {_few(seen)}" if seen and seen.items < FEW_ITEMS else ""
+    corpus = case.mix.observed if case.mix else None
+    few = f"; {_few_items(corpus)}" if corpus and corpus.items < FEW_ITEMS else ""
     if instead:
         rung, dominated = instead
-        told = f"routing does not pay here: {dominated.message}: use {rung} alone"
-        if seen and (best := _best(case, seen)) and best[1] != rung:
-            told += f" ({_quality_told(case, seen)})"
-        return Advice(False, told + few, rung, findings)
+        text = f"routing does not pay here: {dominated.message}: use {rung} alone"
+        if corpus and (best := _best(case, corpus)) and best[1] != rung:
+            text += f" ({_quality_text(case, corpus)})"
+        return Advice(False, text + few, rung, findings)
     if any(finding.against for finding in findings):
         return Advice(
             False,
-            "routing does not pay here" + (f" ({_quality_told(case, seen)})" if seen else "") + few,
+            "routing does not pay here" + (f" ({_quality_text(case, corpus)})" if corpus else "") + few,
             None,
             findings,
         )
-    pays, told = _in_favour(case, seen, findings)
-    return Advice(pays, told + few, None, findings)
+    pays, text = _in_favour(case, corpus, findings)
+    return Advice(pays, text + few, None, findings)
 
 
-def _in_favour(case: Case, seen: Observed | None, findings: Sequence[Finding]) -> tuple[bool | None, str]:
-    """Nothing speaks against it: what it saves, and what that does to the quality, in one sentence."""
-    if seen is None or case.headline is None:
+def _in_favour(case: Case, corpus: ReplayedCorpus | None, findings: Sequence[Finding]) -> tuple[bool | None, str]:
+    """The verdict if no finding is against routing: what it saves, and at what quality."""
+    if corpus is None or case.headline is None:
         return None, "whether routing pays is not known"
-    saves = f"saves {_saves(case, case.headline)}"
-    best = _best(case, seen)
+    saves = f"saves {_saving_text(case, case.headline)}"
+    best = _best(case, corpus)
     if best is None:
-        return None, f"routing {saves}, but whether the answers are as good is not known: {_quality_told(case, seen)}"
-    if seen.quality < best[0]:
-        falls = f"quality falls from {best[0]:.4f} ({best[1]} alone) to {seen.quality:.4f} on the corpus"
+        return None, f"routing {saves}, but whether the answers are as good is not known: {_quality_text(case, corpus)}"
+    if corpus.quality < best[0]:
+        falls = f"quality falls from {best[0]:.4f} ({best[1]} alone) to {corpus.quality:.4f} on the corpus"
         return None, f"routing {saves}, but {falls}: the answers are not as good"
-    saves += f", at no lower quality than any single model's: {_quality_told(case, seen)}"
-    if open_ := [_OPEN[finding.code] for finding in findings if finding.code in _OPEN]:
-        return None, f"whether routing pays is not settled: {' and '.join(open_)}; it {saves}"
+    saves += f", at no lower quality than any single model's: {_quality_text(case, corpus)}"
+    if unsettled := [_UNSETTLED[finding.code] for finding in findings if finding.code in _UNSETTLED]:
+        return None, f"whether routing pays is not settled: {' and '.join(unsettled)}; it {saves}"
     return True, f"routing pays: it {saves}"
 
 
-def _saves(case: Case, headline: int) -> str:
-    """The saving a month; a range where the number of requests is not known."""
+def _saving_text(case: Case, headline: int) -> str:
+    """The saving a month; an upper limit if the number of requests is not known."""
     today = case.bill.cost
     usd = float((today - headline) * case.period.months / _NANO)
     share = float(1 - Fraction(headline, today))
@@ -155,62 +155,62 @@ def _saves(case: Case, headline: int) -> str:
     return f"at most {usd:,.2f} USD a month ({share:.1%}{limit}, estimate)"
 
 
-def _best(case: Case, seen: Observed) -> tuple[float, str] | None:
-    """The best single model: its quality on the corpus, and its rung. None where none is known."""
-    known = [(single[0], rung) for rung, single in zip(case.projection.rungs, seen.singles, strict=True) if single]
+def _best(case: Case, corpus: ReplayedCorpus) -> tuple[float, str] | None:
+    """The best single model: its quality on the corpus, and its rung. None if no single model's quality is known."""
+    known = [(single[0], rung) for rung, single in zip(case.projection.rungs, corpus.singles, strict=True) if single]
     return max(known, key=lambda one: one[0], default=None)
 
 
-def _quality_told(case: Case, seen: Observed) -> str:
-    best = _best(case, seen)
+def _quality_text(case: Case, corpus: ReplayedCorpus) -> str:
+    best = _best(case, corpus)
     beside = (
         f"against {best[0]:.4f} of the best single model, {best[1]}"
         if best
         else "no single model is known to compare with"
     )
-    return f"quality {seen.quality:.4f} on the corpus, {beside}"
+    return f"quality {corpus.quality:.4f} on the corpus, {beside}"
 
 
-def _few(seen: Observed) -> str:
-    return f"few items ({seen.items}): an estimate"
+def _few_items(corpus: ReplayedCorpus) -> str:
+    return f"few items ({corpus.items}): an estimate"
 
 
 def _money(case: Case) -> Iterator[Finding]:
     today, cheapest = case.bill.cost, min(case.projection.as_today.alone)
     month = case.period.months
     if case.requests is None:
-        told = "the export does not say how many requests there were (--requests N): the triage prompt of each is not in the bill"
-        yield Finding("requests_unknown", told, "estimate", False)
+        text = "the export does not say how many requests there were (--requests N): the triage prompt of each is not in the bill"
+        yield Finding("requests_unknown", text, "estimate", False)
     elif case.requests * month < FEW_REQUESTS:
-        told = f"{float(case.requests * month):,.0f} requests a month: too few to prove thresholds on (below {FEW_REQUESTS:,})"
-        yield Finding("few_requests", told, case.period.month_basis, False)
+        text = f"{float(case.requests * month):,.0f} requests a month: too few to prove thresholds on (below {FEW_REQUESTS:,})"
+        yield Finding("few_requests", text, case.period.month_basis, False)
     if today <= cheapest:
-        told = "today's bill is no higher than the first rung's would be for everything: there is nothing cheaper to route to"
-        yield Finding("cheapest_already", told, "estimate", True)
+        text = "today's bill is no higher than the first rung's would be for everything: there is nothing cheaper to route to"
+        yield Finding("cheapest_already", text, "estimate", True)
         return
     most = (today - cheapest) * month
     if case.headline is None:
         if most < SMALL_SAVING_USD * _NANO:
-            yield _small(most, "even if the first rung answered everything,")
+            yield _small_saving(most, "even if the first rung answered everything,")
         yield Finding("mix_unknown", "no mix: give --corpus (measured) or --mix (a guess)", "estimate", False)
         return
     saved = (today - case.headline) * month
     if saved <= 0:
-        told = f"the bill under the policy is {float(-saved / _NANO):,.2f} USD a month above today's"
+        text = f"the bill under the policy is {float(-saved / _NANO):,.2f} USD a month above today's"
         if case.requests and case.most_requests:
-            told += (
+            text += (
                 f", with the triage prompt of {case.requests:,} requests in the period; from {case.most_requests:,} on"
                 " nothing is saved"
             )
-        yield Finding("dearer_than_today", told, "estimate", True)
+        yield Finding("dearer_than_today", text, "estimate", True)
     elif saved < SMALL_SAVING_USD * _NANO:
-        yield _small(saved, "under the policy")
+        yield _small_saving(saved, "under the policy")
     yield from _break_even(case)
 
 
-def _small(saved: Fraction, how: str) -> Finding:
-    told = f"{how} it saves {float(saved / _NANO):,.2f} USD a month: less than keeping a corpus costs"
-    return Finding("small_saving", told, "estimate", True)
+def _small_saving(saved: Fraction, how: str) -> Finding:
+    text = f"{how} it saves {float(saved / _NANO):,.2f} USD a month: less than keeping a corpus costs"
+    return Finding("small_saving", text, "estimate", True)
 
 
 def _break_even(case: Case) -> Iterator[Finding]:
@@ -219,49 +219,51 @@ def _break_even(case: Case) -> Iterator[Finding]:
     limit, measured = case.projection.break_even_today, case.mix.escalation[0]
     if limit is None or limit < measured:
         at = "at no escalation rate" if limit is None else f"up to an escalation rate of {float(limit):.1%}"
-        told = f"a climb breaks even with today's bill {at}; the corpus escalates {float(measured):.1%}"
-        yield Finding("break_even", told, "estimate", True)
+        text = f"a climb breaks even with today's bill {at}; the corpus escalates {float(measured):.1%}"
+        yield Finding("break_even", text, "estimate", True)
 
 
 def _quality(case: Case) -> Iterator[Finding]:
-    seen = case.mix.observed if case.mix else None
-    if seen is None:
-        told = "how well the first rung's confidence separates right answers from wrong is not measured: give --corpus"
-        yield Finding("signal_unknown", told, "estimate", False)
+    corpus = case.mix.observed if case.mix else None
+    if corpus is None:
+        text = "how well the first rung's confidence separates right answers from wrong is not measured: give --corpus"
+        yield Finding("signal_unknown", text, "estimate", False)
         return
     basis: Basis = "measured"
-    if seen.items < FEW_ITEMS:
+    if corpus.items < FEW_ITEMS:
         basis = "estimate"
-        yield Finding("few_items", f"the mix and the quality are those of {_few(seen)}", basis, False)
-    if seen.others:
-        yield Finding("other_models", f"these are other models' replies: {'; '.join(seen.others)}", "measured", False)
+        yield Finding("few_items", f"the mix and the quality are those of {_few_items(corpus)}", basis, False)
+    if corpus.others:
+        yield Finding("other_models", f"these are other models' replies: {'; '.join(corpus.others)}", "measured", False)
     first = case.projection.rungs[0]
-    if seen.auroc is None:
+    if corpus.auroc is None:
         yield Finding("no_signal", f"{first}'s confidence cannot be judged on this corpus", basis, True)
-    elif seen.auroc < NO_SIGNAL:
-        told = f"{first}'s confidence separates right answers from wrong hardly better than chance (AUROC {seen.auroc:.2f})"
-        yield Finding("no_signal", told, basis, True)
-    if seen.tasks < 2 and not any(task.floor or task.ceiling for task in case.policy.tasks if task.name != "tampering"):
-        told = "one task and no floors: nothing but its confidence distinguishes a request"
-        yield Finding("uniform_stakes", told, basis, False)
+    elif corpus.auroc < NO_SIGNAL:
+        text = f"{first}'s confidence separates right answers from wrong hardly better than chance (AUROC {corpus.auroc:.2f})"
+        yield Finding("no_signal", text, basis, True)
+    if corpus.tasks < 2 and not any(
+        task.floor or task.ceiling for task in case.policy.tasks if task.name != "tampering"
+    ):
+        text = "one task and no floors: nothing but its confidence distinguishes a request"
+        yield Finding("uniform_stakes", text, basis, False)
 
 
-def _fit(case: Case) -> Iterator[Finding]:
-    """Whether the corpus and its policy stand for this traffic."""
-    seen = case.mix.observed if case.mix else None
-    if seen is None:
+def _representative(case: Case) -> Iterator[Finding]:
+    """Whether the corpus represents this traffic, and the policy is certified."""
+    corpus = case.mix.observed if case.mix else None
+    if corpus is None:
         return
     if not case.certified:
-        told = f"policy {case.policy.name} is not certified: `cascade calibrate` may choose other thresholds, or advise against"
-        yield Finding("uncertified", told, "measured", False)
+        text = f"policy {case.policy.name} is not certified: `cascade calibrate` may choose other thresholds, or advise against"
+        yield Finding("uncertified", text, "measured", False)
     for rung, cost, recorded in zip(
-        case.projection.rungs, case.projection.as_today.alone, seen.single_costs, strict=True
+        case.projection.rungs, case.projection.as_today.alone, corpus.single_costs, strict=True
     ):
         if case.requests and cost and recorded:
-            here, there = Fraction(cost, case.requests), Fraction(recorded, seen.items)
+            here, there = Fraction(cost, case.requests), Fraction(recorded, corpus.items)
             if not 1 / OTHER_SIZE < here / there < OTHER_SIZE:
-                told = f"a request costs {_usd(here)} USD on {rung} alone, one of the corpus {_usd(there)}: another kind of request"
-                yield Finding("other_size", told, "estimate", False)
+                text = f"a request costs {_usd(here)} USD on {rung} alone, one of the corpus {_usd(there)}: another kind of request"
+                yield Finding("other_size", text, "estimate", False)
                 return
 
 
@@ -270,33 +272,33 @@ def _usd(nano: Fraction) -> str:
 
 
 def _instead(case: Case) -> tuple[str, Finding] | None:
-    """The best of the single models that are at least as good, and no dearer on the export's traffic or in the corpus."""
-    seen = case.mix.observed if case.mix else None
-    if seen is None or case.headline is None:
+    """The best single model that is at least as good as the cascade, and no dearer on the export's traffic or the corpus."""
+    corpus = case.mix.observed if case.mix else None
+    if corpus is None or case.headline is None:
         return None
     found: list[tuple[float, bool, str]] = []
-    alone = zip(case.projection.rungs, case.projection.as_today.alone, seen.singles, seen.single_costs, strict=True)
+    alone = zip(case.projection.rungs, case.projection.as_today.alone, corpus.singles, corpus.single_costs, strict=True)
     for rung, cost, single, recorded in alone:
         if single is None:
             continue
-        quality, there = single[0], recorded is not None and seen.cost is not None and recorded <= seen.cost
-        if quality >= seen.quality and (cost <= case.headline or there):
+        quality, there = single[0], recorded is not None and corpus.cost is not None and recorded <= corpus.cost
+        if quality >= corpus.quality and (cost <= case.headline or there):
             found.append((quality, cost <= case.headline, rung))
     if not found:
         return None
     quality, here, rung = max(found, key=lambda one: one[0])
-    told = f"{rung} alone costs no more{'' if here else ' on the corpus'} and is at least as good"
-    told += f" ({quality:.4f} against {seen.quality:.4f})"
-    return rung, Finding("dominated", told, "estimate" if here or seen.items < FEW_ITEMS else "measured", True)
+    text = f"{rung} alone costs no more{'' if here else ' on the corpus'} and is at least as good"
+    text += f" ({quality:.4f} against {corpus.quality:.4f})"
+    return rung, Finding("dominated", text, "estimate" if here or corpus.items < FEW_ITEMS else "measured", True)
 
 
 def _stakes(case: Case) -> Iterator[Finding]:
-    seen = case.mix.observed if case.mix else None
-    if seen is None or case.headline is None or (single := seen.singles[-1]) is None:
+    corpus = case.mix.observed if case.mix else None
+    if corpus is None or case.headline is None or (single := corpus.singles[-1]) is None:
         return
     top, alone = case.projection.rungs[-1], case.projection.as_today.alone[-1]
-    more_wrong = seen.wrong - single[1]
+    more_wrong = corpus.wrong - single[1]
     if more_wrong > 0 and case.requests and alone > case.headline:
         each = (alone - case.headline) / (more_wrong * case.requests) / _NANO
-        told = f"against {top} alone {more_wrong:.1%} more answers are wrong: it pays where such a mistake costs less than {each:,.4f} USD"
-        yield Finding("stakes", told, "estimate", False)
+        text = f"against {top} alone {more_wrong:.1%} more answers are wrong: it pays where such a mistake costs less than {each:,.4f} USD"
+        yield Finding("stakes", text, "estimate", False)

@@ -1,7 +1,7 @@
 """Today's bill: the export's tokens at today's prices, by model.
 
-The tokens are measured. The money is too where it can only be one amount; where a model's price depends on the length
-of the prompt and a row is a sum of many requests, the average prompt decides, and the line is an `estimate`.
+The tokens are measured, and so is the cost if it is certain. If a model's price depends on the prompt's length and a row is a
+sum of many requests, the average prompt decides the price, and the line is an `estimate`.
 """
 
 from __future__ import annotations
@@ -18,13 +18,13 @@ from cascade.savings.usage import Slice
 __all__ = ["CACHE_HITS", "Basis", "Bill", "BillLine", "Caching", "make_bill", "with_caching"]
 
 Basis = Literal["measured", "estimate"]
-"""Whether a figure was observed. All that rests on anything that was not observed is an estimate."""
+"""Whether a figure was observed. Everything that depends on something unobserved is an estimate."""
 
 Caching = Literal["as_exported", "none", "assumed"]
-"""Prompt caching: as in the export, none of it, or an assumed share of what is plain input in the export."""
+"""Prompt caching: as in the export, none, or with an assumed share of the export's uncached input cached."""
 
 CACHE_HITS: Final = 0.9
-"""Of the tokens that are assumed to be cached, the share that is read; the rest is written (5m). A guess."""
+"""The share of the assumed cached tokens that is read; the rest is written (5m). A guess."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -41,7 +41,7 @@ class BillLine:
 
 @dataclass(frozen=True, slots=True)
 class Bill:
-    """Today's bill of the whole export. `otherwise`: the same by (caching, all of it in batch), always an estimate."""
+    """Today's bill for the whole export. `otherwise`: the cost by (caching, all in batch), always an estimate."""
 
     lines: tuple[BillLine, ...]
     otherwise: Mapping[tuple[Caching, bool], int]
@@ -53,7 +53,7 @@ class Bill:
 
     @property
     def basis(self) -> Basis:
-        """Measured only where every line is."""
+        """Measured only if every line is."""
         return "measured" if all(line.basis == "measured" for line in self.lines) else "estimate"
 
 
@@ -76,7 +76,7 @@ def make_bill(slices: Sequence[Slice], book: PriceBook, cached_share: Fraction |
 
 
 def with_caching(slices: Sequence[Slice], share: Fraction | None) -> dict[Caching, Sequence[Slice]]:
-    """The traffic as it is, without prompt caching, and (`share` given) with that share of its plain input cached."""
+    """The traffic as exported, without prompt caching, and (with a `share`) with that share of uncached input cached."""
     ways: dict[Caching, Sequence[Slice]] = {"as_exported": slices, "none": [_uncached(part) for part in slices]}
     if share is not None:
         ways["assumed"] = [_cached(part, share) for part in slices]

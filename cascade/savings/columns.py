@@ -1,13 +1,13 @@
-"""What the columns of usage exports are called, and which of our fields each one is.
+"""The column names of usage exports, and the field that each one is.
 
 Names as the exports write them (November 2026): the Claude Console's usage CSV and the Admin API's usage report,
 LiteLLM's spend logs and daily tables, Helicone's and Langfuse's request exports, OpenRouter's activity, OpenAI's usage
-(its CSV and its API's JSON), OpenTelemetry's GenAI attributes. Case, spaces and punctuation do not matter; a nested JSON key is its path.
+(its CSV and its API's JSON), OpenTelemetry's GenAI attributes. Case, spaces and punctuation are ignored; a nested JSON key
+is named by its path.
 
-Two kinds of input must not be mixed up: `input` is what was billed at the full input price (the Messages API's
-`input_tokens`, which excludes cached tokens), `prompt` is the whole prompt, cached or not (LiteLLM, OpenTelemetry, and
-OpenAI, who call that `input_tokens` too). Where a row has cached tokens and a total of its own, the total settles which it
-is (`usage`), whatever the name.
+There are two kinds of input. `input` was billed at the full input price (the Messages API's `input_tokens`, which excludes
+cached tokens). `prompt` is the whole prompt, cached or not (LiteLLM, OpenTelemetry, and OpenAI, which also calls it
+`input_tokens`). If a row has cached tokens and a total, the total decides which kind it is, whatever the name (`usage`).
 """
 
 from __future__ import annotations
@@ -24,11 +24,12 @@ Field = Literal[
     "model", "requests", "input", "prompt", "output", "cache_read", "cache_write", "cache_write_5m", "cache_write_1h",
     "date", "tier", "request_id", "total",
 ]  # fmt: skip
-"""`cache_write` is a write of unknown lifetime: it counts as 5m, the API's default. `tier`: standard or batch. `total`: all tokens of the row."""
+"""`cache_write` has an unknown lifetime and counts as 5m, the API's default. `tier`: standard or batch. `total`: all tokens of
+the row."""
 
 FIELDS: Final[tuple[Field, ...]] = get_args(Field)
 
-# Within a field the first name that the file has is taken.
+# The first name that the file has is used.
 ALIASES: Final[Mapping[Field, tuple[str, ...]]] = {
     "model": (
         "model", "model_version", "model_id", "model_name", "provided_model_name", "request_model", "response_model",
@@ -98,7 +99,7 @@ _KNOWN: Final = frozenset(plain(alias) for aliases in ALIASES.values() for alias
 
 
 def read_map(pairs: Iterable[str]) -> dict[Field, str]:
-    """What `--map field=column` says. Raises UsageExportError for a field there is not."""
+    """Read `--map field=column`. Raises UsageExportError for an unknown field."""
     given: dict[Field, str] = {}
     for pair in pairs:
         field, equals, column = (part.strip() for part in pair.partition("="))
@@ -113,7 +114,7 @@ def read_map(pairs: Iterable[str]) -> dict[Field, str]:
 
 
 def find_columns(names: Iterable[str], given: Mapping[Field, str]) -> dict[Field, str]:
-    """Which of these columns each field is; `given` beats the known names. Fields that none is are left out."""
+    """The column of each field; `given` (from `--map`) takes precedence. Fields without a column are left out."""
     there = list(dict.fromkeys(names))
     by_plain = {plain(name): name for name in reversed(there)}
     found: dict[Field, str] = {}
@@ -137,12 +138,12 @@ def find_columns(names: Iterable[str], given: Mapping[Field, str]) -> dict[Field
         found.setdefault("prompt", found["input"])
         del found["input"]
     if "input" in found and "prompt" not in given:
-        found.pop("prompt", None)  # both are there: the exact one is taken
+        found.pop("prompt", None)  # both are there: `input` is exact
     return found
 
 
 def unread(names: Iterable[str], found: Mapping[Field, str]) -> list[str]:
-    """Columns that are not read though their names suggest cached tokens or the number of requests."""
+    """Columns not read although their names suggest cached tokens or the number of requests."""
     taken, counted = set(found.values()), bool(found.keys() & {"requests", "request_id"})
     return [
         name
@@ -154,25 +155,25 @@ def unread(names: Iterable[str], found: Mapping[Field, str]) -> list[str]:
 
 
 def is_usage(found: Mapping[Field, str]) -> bool:
-    """Whether a row with these columns has any usage at all (a trace's other spans do not)."""
+    """Whether rows with these columns have usage (a trace's other spans do not)."""
     return bool(found.keys() & {"model", "input", "prompt", "output"})
 
 
 def check_columns(found: Mapping[Field, str], names: Iterable[str], where: str, given: Mapping[Field, str]) -> None:
-    """Raise UsageExportError that names what is missing; a cost export, which has no tokens, is called one."""
+    """Raise UsageExportError that names the missing columns, or says that it is a cost export, which has no tokens."""
     there = list(names)
     missing: list[Field] = [field for field in _NEEDED if field not in found]
     if "input" not in found and "prompt" not in found:
         missing.append("input")
     if missing:
-        problem = _what_is_missing(missing, {plain(name) for name in there})
+        problem = _missing_text(missing, {plain(name) for name in there})
         if missing[0] in given:
             problem = f"has no column {given[missing[0]]!r}, which --map says is {missing[0]!r}"
         shown = ", ".join(name[:60] for name in there[:30])
         raise UsageExportError(problem, where=where, hint=f"it has: {shown}{', …' if len(there) > 30 else ''}")
 
 
-def _what_is_missing(missing: list[Field], there: set[str]) -> str:
+def _missing_text(missing: list[Field], there: set[str]) -> str:
     if {"tokentype", "costusd"} <= there:
         return "this is a cost export: it has amounts but no tokens; export the usage instead"
     which = ", ".join(repr(field) for field in missing)

@@ -19,7 +19,7 @@ _Row = tuple[int, dict[str, Any]]
 
 
 def rows_of(path: Path, source: str) -> Iterator[_Row]:
-    """Every row with its line (or number). Raises UsageExportError where the file cannot be read."""
+    """Every row with its line (or number). Raises UsageExportError if the file cannot be read."""
     try:
         with path.open(encoding="utf-8-sig", newline="") as file:
             head = file.read(4096).lstrip()
@@ -62,7 +62,7 @@ def _table(file: io.TextIOWrapper, source: str, head: str) -> Iterator[_Row]:
 
 
 def _expanded(row: dict[str, Any]) -> dict[str, Any]:
-    """A row whose usage is one JSON cell (Langfuse's CSV), as if its keys were columns."""
+    """The row with a usage cell in JSON (Langfuse's CSV) expanded into columns."""
     for name in tuple(row):
         if plain(name) in ("usage", "usagedetails") and str(row[name]).startswith("{"):
             try:
@@ -100,7 +100,7 @@ def _parse(text: str, where: str) -> Any:
 
 
 def _objects(value: Any, where: str) -> Iterator[dict[str, Any]]:
-    """The rows in a JSON value: itself, a list's, or those under `data` and `results` (the Admin API's report)."""
+    """The rows of a JSON value: the object itself, a list's objects, or those under `data` and `results` (Admin API)."""
     if isinstance(value, list):
         for one in cast("list[Any]", value):
             yield from _objects(one, where)

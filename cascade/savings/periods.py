@@ -1,4 +1,4 @@
-"""The days that an export covers, how that is known, and what of a day's or a month's money was observed."""
+"""The days that an export covers, and whether a day's or a month's cost is measured or estimated."""
 
 from __future__ import annotations
 
@@ -15,23 +15,23 @@ DAYS_A_MONTH: Final = 30
 
 @dataclass(frozen=True, slots=True)
 class Period:
-    """`days`, above 0; `told` says in words how they are known; `assumed`: they were not given."""
+    """`days`: above 0. `source`: in words, how they are known. `assumed`: they were neither given nor in the export."""
 
     days: Fraction
-    told: str
+    source: str
     assumed: bool = False
 
     @property
     def months(self) -> Fraction:
-        """What makes a month's amount of the whole period's."""
+        """The factor from the whole period's amount to a month's."""
         return DAYS_A_MONTH / self.days
 
     @property
     def day_basis(self) -> Basis:
-        """Of the mean of a day."""
+        """The basis of a day's mean."""
         return "estimate" if self.assumed else "measured"
 
     @property
     def month_basis(self) -> Basis:
-        """Of a month: observed only where the export covers just that, an estimate where it was scaled."""
+        """The basis of a month's amount: measured only if the export covers exactly a month, else scaled."""
         return "measured" if self.months == 1 and not self.assumed else "estimate"

@@ -1,13 +1,13 @@
 """The bill under the policy: every model alone, routed, and as the climb that a cascade is.
 
-*Routed* lets each request pay one model only, as if somebody knew beforehand which: savings are usually published so. A
-cascade does not know it beforehand; it asks the first rung, and each further one only if it must, and pays them all. The
-two are never the same figure, so both are shown.
+*Routed*: each request pays for one model only, as if the right one were known beforehand. Published savings are usually of this
+kind. A cascade does not know it beforehand: it calls the first rung, then the next ones only if needed, and pays for all of
+them. The two figures differ, so both are shown.
 
-All of it is an estimate, whatever the basis of the mix: the same tokens are priced at another model's rates, though
+All of it is an estimate, whatever the basis of the mix: the same tokens are priced at another model's rates, although
 another model counts and writes differently (the 5.5 tokenizer counts some 30 % more than Haiku 4.5's and Sonnet 4.6's),
-upper rungs think, a share of the requests is taken to be the same share of the tokens, and each model has a prompt
-cache of its own, which fewer requests keep warm.
+upper rungs think, a share of the requests is assumed to be the same share of the tokens, and each model has its own
+prompt cache, which fewer requests keep warm.
 """
 
 from __future__ import annotations
@@ -30,16 +30,17 @@ from cascade.savings.usage import Slice
 __all__ = ["RATES", "Projection", "Variant", "project"]
 
 RATES: Final = tuple(Fraction(step, 100) for step in range(0, 61, 10))
-"""The escalation rates that the table shows: 0 to 60 %."""
+"""The escalation rates in the table: 0 to 60 %."""
 
 
 @dataclass(frozen=True, slots=True)
 class Variant:
-    """The traffic billed in one way. All in nano-USD. `alone`: every model by itself, by rung.
+    """The cost of the traffic under one kind of caching and batching, in nano-USD.
 
-    `routed`: each request pays the rung that answers. `climb`: the rungs below are paid too. `climb_with_triage`: and
-    the triage prompt, on every rung below the top; None where the number of requests is not known. Without a mix
-    `routed` and both climbs are None.
+    alone              by rung: if this model alone answers everything
+    routed             each request pays for the rung that answers; None without a mix
+    climb              the rungs below are paid for, too; None without a mix
+    climb_with_triage  and the triage prompt on every rung below the top; also None if the number of requests is not known
     """
 
     caching: Caching
@@ -51,17 +52,20 @@ class Variant:
 
     @property
     def full_climb(self) -> int | None:
-        """The climb with all of it that is known."""
+        """The climb, with triage if that is known."""
         return self.climb if self.climb_with_triage is None else self.climb_with_triage
 
 
 @dataclass(frozen=True, slots=True)
 class Projection:
-    """`as_today`: caching and batch as in the export; `variants`: all ways. `at_rate`: the climb's cost by rate.
+    """The bill under the policy, in nano-USD.
 
-    `triage_each`: what the triage prompt adds for one request under the mix, in nano-USD; None without a mix.
-    `break_even`: for each model alone (the first rung aside) and for today's bill, the highest escalation rate of the
-    first rung at which the climb costs no more, in steps of 0.01 %; None: at none.
+    triage       tokens that triage adds to a request: input, output
+    as_today     caching and batch as in the export; `variants`: all combinations
+    at_rate      the climb's cost by escalation rate of the first rung
+    break_even   for each model alone above the first rung: the highest escalation rate at which the climb costs no more, in
+                 steps of 0.01 %; None if there is none. `break_even_today`: the same against today's bill
+    triage_each  the cost of triage per request under the mix; None without a mix
     """
 
     rungs: tuple[str, ...]
@@ -116,7 +120,7 @@ def _variant(
 def _climb_at(
     slices: Sequence[Slice], ladder: Sequence[Rates], triage: tuple[int, int], mix: Mix | None
 ) -> Callable[[Fraction], int]:
-    """The climb's cost if the first rung escalates at a rate: the rungs above it as in the mix, else at the same rate."""
+    """The climb's cost by the first rung's escalation rate; rungs above as in the mix, without one at the same rate."""
     extra = _triage_costs(slices, ladder, triage, all_batch=False) or (0,) * len(ladder)
     costs = [_cost(rates, slices, all_batch=False) + more for rates, more in zip(ladder, extra, strict=True)]
 
@@ -130,7 +134,7 @@ def _climb_at(
 
 
 def _break_even(climb_at: Callable[[Fraction], int], cost: int) -> Fraction | None:
-    low, high = -1, 10_000  # the climb's cost rises with the rate: halve until the step is found
+    low, high = -1, 10_000  # the climb's cost rises with the rate: bisect
     while low < high:
         middle = (low + high + 1) // 2
         if climb_at(Fraction(middle, 10_000)) <= cost:
@@ -143,7 +147,7 @@ def _break_even(climb_at: Callable[[Fraction], int], cost: int) -> Fraction | No
 def _triage_costs(
     slices: Sequence[Slice], ladder: Sequence[Rates], triage: tuple[int, int], *, all_batch: bool
 ) -> tuple[int, ...] | None:
-    """What triage adds at each rung if all requests reach it, in nano-USD; None: their number is not known."""
+    """The cost of triage at each rung if all requests reach it, in nano-USD; None if their number is not known."""
     added: list[Slice] = []
     for part in slices:
         if part.requests is None:
@@ -155,7 +159,7 @@ def _triage_costs(
 
 
 def _triage_each(slices: Sequence[Slice], ladder: Sequence[Rates], triage: tuple[int, int], mix: Mix) -> Fraction:
-    """Of one request; in batch as often as the export's tokens are."""
+    """The cost of triage per request; the batch share is that of the export's tokens."""
     usage, weights = Usage(*triage), {False: 0, True: 0}
     for part in slices:
         weights[part.batch] += part.usage.prompt_tokens + part.usage.output_tokens

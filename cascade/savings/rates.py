@@ -1,6 +1,6 @@
 """Prices for a usage export: list prices, the policy's, or the user's own (`--price model=in/out`); batch at half.
 
-All arithmetic is `core.prices`: whole nano-USD, rounded once for each sum of tokens that is priced alike.
+All arithmetic is in `core.prices`: whole nano-USD, rounded once for each sum of tokens at one price.
 """
 
 from __future__ import annotations
@@ -27,7 +27,7 @@ _HINT = "--price MODEL=IN/OUT or MODEL=IN/OUT/CACHE_READ/CACHE_WRITE, in USD per
 
 
 class PriceBook:
-    """What a model costs: `--price` first, then the policy's own price for it, then the list. Compiled once."""
+    """The prices of models: from `--price`, else from the policy, else list prices. Compiled once."""
 
     def __init__(self, own: Mapping[str, Price], policy: Policy) -> None:
         self._own = {_canonical(model): price for model, price in own.items()}
@@ -35,7 +35,7 @@ class PriceBook:
         self._known: dict[str, Rates] = {}
 
     def rates(self, model: str, where: str = "usage") -> Rates:
-        """Raises UsageExportError, which names `where`, for a model that has no price: never a price of 0."""
+        """A model's prices. Raises UsageExportError, which names `where`, if it has none."""
         if (known := self._known.get(model)) is None:
             known = self._known[model] = self._look_up(model, where)
         return known
@@ -54,12 +54,12 @@ class PriceBook:
 
 
 def read_prices(pairs: Iterable[str]) -> dict[str, Price]:
-    """What `--price` says, by model. Raises UsageExportError where that is no price."""
+    """Read `--price`, by model. Raises UsageExportError if one is invalid."""
     own: dict[str, Price] = {}
     for pair in pairs:
-        model, equals, told = pair.rpartition("=")
+        model, equals, amounts = pair.rpartition("=")
         try:
-            numbers = [Decimal(part.strip()) for part in told.split("/")]
+            numbers = [Decimal(part.strip()) for part in amounts.split("/")]
         except InvalidOperation:
             numbers = []
         if not equals or not model.strip() or len(numbers) not in (2, 4) or not all(_is_price(one) for one in numbers):
@@ -78,7 +78,7 @@ def halved(rates: Rates) -> Rates:
 
 
 def cost_of(rates: Rates, slices: Sequence[Slice]) -> int:
-    """What these slices cost at `rates`, in nano-USD. The tier is that of the average prompt; the lowest if unknown."""
+    """The cost of these slices at `rates`, in nano-USD. The average prompt decides the tier; the lowest if unknown."""
     by_tier: defaultdict[RateTier, Usage] = defaultdict(Usage)
     for part in slices:
         by_tier[tier_of(rates, part)] += part.usage

@@ -1,8 +1,8 @@
-"""Read a usage export (its rows: `files`).
+"""Read a usage export (`files` reads its rows).
 
-A row is either one request or a sum of many (a day of one model). Rows are added up as they are read, by model, batch
-and size of the average prompt, since prices depend on those; memory does not grow with the file. A blank token cell is
-0; everything else that is not a whole number is an error with its line. Nothing of what users wrote is kept or quoted.
+A row is one request, or a sum of many (a day of one model). Rows are added up as they are read, by model, batch and size of
+the average prompt, since prices depend on those; memory does not grow with the file. A blank token cell is 0. Any other
+cell that is not a whole number is an error that names its line. Prompts and answers are neither kept nor quoted.
 """
 
 from __future__ import annotations
@@ -33,10 +33,10 @@ _INCLUDES: Final = {True: "includes", False: "does not include"}
 
 @dataclass(frozen=True, slots=True)
 class Slice:
-    """Usage of one model that is priced alike. `requests` None: the export does not say how many there were.
+    """Usage of one model at one price. `requests` None: the export does not give their number.
 
-    `size`: the average prompt lies in (size x 1,000, (size + 1) x 1,000] tokens; None where it is not known.
-    `single`: every row was one request, so that its price tier is certain. `where`: file and line of its first row.
+    `size`: the average prompt is in (size x 1,000, (size + 1) x 1,000] tokens; None if not known.
+    `single`: every row was one request, so its price tier is certain. `where`: file and line of its first row.
     """
 
     model: str
@@ -50,10 +50,10 @@ class Slice:
 
 @dataclass(frozen=True, slots=True)
 class UsageExport:
-    """A whole export. `days`: from the first date to the last, both included; None where it has no dates.
+    """A whole export. `days`: from the first date to the last, both included; None without dates.
 
-    `skipped`: rows without usage; `totals`: rows that are the sum of others, and not counted again. `unread`: columns
-    that no field is, though their names say that they might be.
+    `skipped`: rows without usage. `totals`: rows that are the sum of others, not counted again. `unread`: columns not read
+    although their names suggest usage.
     """
 
     source: str
@@ -75,26 +75,26 @@ class UsageExport:
 
     @property
     def requests(self) -> int | None:
-        """All requests, or None where the export does not say."""
+        """The number of requests; None if the export does not give it."""
         counts = [part.requests for part in self.slices]
         return None if None in counts else sum(count or 0 for count in counts)
 
 
 def read_usage(path: str | os.PathLike[str], given: Mapping[Field, str] | None = None) -> UsageExport:
-    """Read an export; `given` says which column a field is, where the known names do not (`--map`).
+    """Read an export. `given`: columns by field, from `--map`, in addition to the known names.
 
-    Raises UsageExportError with file and line where it cannot be read.
+    Raises UsageExportError with file and line if it cannot be read.
     """
     source = os.fspath(path)
-    told = _Told(given or {}, source)
+    column_map = _ColumnMap(given or {}, source)
     sums: dict[tuple[str, bool, int | None, bool], tuple[int | None, Usage, str]] = {}
     first: dt.date | None = None
     last: dt.date | None = None
     rows = skipped = totals = 0
     for line, row in rows_of(Path(path), source):
         where = f"{source}:{line}"
-        columns = told.columns(row, where)
-        read = _Reader(row, columns, where, told)
+        columns = column_map.columns(row, where)
+        read = _Reader(row, columns, where, column_map)
         usage, model = read.usage(), read.text("model")
         if model is None and usage == Usage():
             skipped += 1  # a span, or a total, without tokens
@@ -112,16 +112,16 @@ def read_usage(path: str | os.PathLike[str], given: Mapping[Field, str] | None =
         sums[key] = (None if requests is None or count is None else count + requests, total + usage, start)
         if (day := read.date()) is not None:
             first, last = min(first or day, day), max(last or day, day)
-    found = told.all(empty=not rows)
+    found = column_map.all(empty=not rows)
     slices = tuple(Slice(*key, *value) for key, value in sums.items())
     days = (last - first).days + 1 if first and last else None
-    return UsageExport(source, slices, rows, skipped, days, found, totals, told.unread(found))
+    return UsageExport(source, slices, rows, skipped, days, found, totals, column_map.unread(found))
 
 
 def with_requests(export: UsageExport, requests: int) -> UsageExport:
-    """The export with the number of requests that its user knows, spread by their tokens over what it has no counts of.
+    """The export with a total number of requests, distributed by tokens over the slices without a count.
 
-    It sets the average prompt, and so the price tier. Raises UsageExportError where there is nothing left to say.
+    This sets the average prompt, and so the price tier. Raises UsageExportError if the export already counts as many.
     """
     counted = sum(part.requests or 0 for part in export.slices)
     open_ = [part for part in export.slices if part.requests is None]
@@ -147,8 +147,8 @@ def _size(usage: Usage, requests: int | None) -> int | None:
     return (max(usage.prompt_tokens, 1) - 1) // (requests * SIZE_STEP) if requests else None
 
 
-class _Told:
-    """Which column is which field, for rows that need not have the same keys: one that only a later row has counts."""
+class _ColumnMap:
+    """The column of each field, for rows whose keys may differ: a column that only a later row has counts, too."""
 
     def __init__(self, given: Mapping[Field, str], source: str) -> None:
         self._given, self._source = given, source
@@ -165,21 +165,21 @@ class _Told:
         return found
 
     def settle(self, column: str, where: str, *, includes: bool) -> None:
-        """Note whether an input column includes cached tokens. Raises UsageExportError where an earlier row says otherwise."""
+        """Note whether an input column includes cached tokens. Raises UsageExportError if an earlier row differs."""
         before, first = self._settled.setdefault(column, (includes, where))
         if before != includes:
             raise UsageExportError(
                 f"{column!r} {_INCLUDES[includes]} the cached tokens here, but {_INCLUDES[before]} them at {first}",
                 where=where,
-                hint=_say_which(column),
+                hint=_map_hint(column),
             )
 
     def unread(self, found: Mapping[Field, str]) -> tuple[str, ...]:
-        """The columns of the whole file that nothing was made of, though they are called as if something were in them."""
+        """Columns of the whole file that were not read although their names suggest usage."""
         return tuple(unread(dict.fromkeys(name for names in self._by_names for name in names), found))
 
     def all(self, *, empty: bool) -> dict[Field, str]:
-        """Of the whole file. Raises UsageExportError where there was no usage, or a given column was never seen."""
+        """The columns of the whole file. Raises UsageExportError without usage, or if a column from `--map` is missing."""
         found: dict[Field, str] = {}
         for columns in self._by_names.values():
             found |= columns
@@ -200,16 +200,18 @@ class _Told:
 
 
 class _Reader:
-    """One row, by our fields."""
+    """One row, read by field."""
 
-    def __init__(self, row: Mapping[str, Any], columns: Mapping[Field, str], where: str, told: _Told) -> None:
-        self._row, self._columns, self._where, self._told = row, columns, where, told
+    def __init__(
+        self, row: Mapping[str, Any], columns: Mapping[Field, str], where: str, column_map: _ColumnMap
+    ) -> None:
+        self._row, self._columns, self._where, self._map = row, columns, where, column_map
 
     def _value(self, field: Field) -> Any:
         return self._row.get(self._columns[field]) if field in self._columns else None
 
     def text(self, field: Field) -> str | None:
-        """A text, None where it is blank."""
+        """A text; None if blank."""
         value = self._value(field)
         if value is None or (isinstance(value, str) and not value.strip()):
             return None
@@ -222,7 +224,7 @@ class _Reader:
     def usage(self) -> Usage:
         """The billed tokens."""
         five, hour, read = self.tokens("cache_write_5m"), self.tokens("cache_write_1h"), self.tokens("cache_read")
-        # A write given both as a whole and by lifetime is one write, as in the API's own usage object.
+        # A write given both as a total and by lifetime is counted once, as in the API's usage object.
         five = max(five, self.tokens("cache_write") - hour)
         cached, output = five + hour + read, self.tokens("output")
         field: Field = "input" if "input" in self._columns else "prompt"
@@ -239,13 +241,13 @@ class _Reader:
         return Usage(tokens, output, five, hour, read)
 
     def _includes(self, field: Field, tokens: int, cached: int, output: int) -> bool:
-        """Whether the input includes the cached tokens: by the row's total where it has one, else by the column's name.
+        """Whether the input includes the cached tokens: by the row's total if it has one, else by the column's name.
 
-        Raises UsageExportError where the total fits neither, or the rows of a file do not agree.
+        Raises UsageExportError if the total fits neither, or if the rows of a file disagree.
         """
         by_name = field == "prompt"
         total = self._whole("total")
-        if field not in self._columns or self._told.is_given:
+        if field not in self._columns or self._map.is_given:
             return by_name
         column = self._columns[field]
         if not total:
@@ -253,7 +255,7 @@ class _Reader:
         elif total == tokens + cached + output:
             includes = False
         elif total == tokens + output:
-            # Less than the cached tokens cannot include them: then it is the total that leaves them out.
+            # An input below the cached tokens cannot include them; then the total leaves them out.
             includes = cached <= tokens
         else:
             names = ", ".join(
@@ -265,13 +267,13 @@ class _Reader:
                 f"{self._columns['total']!r} is {total:,}, which neither {tokens + output:,} (with the cached tokens in"
                 f" {column!r}) nor {tokens + cached + output:,} (without) explains: {names} do not add up to it",
                 where=self._where,
-                hint=_say_which(column),
+                hint=_map_hint(column),
             )
-        self._told.settle(column, self._where, includes=includes)
+        self._map.settle(column, self._where, includes=includes)
         return includes
 
     def requests(self) -> int | None:
-        """How many requests the row stands for: as it says, or one where it has a request's id; else None."""
+        """How many requests the row stands for: its count, or 1 if it has a request id; else None."""
         if "requests" in self._columns:
             return self._whole("requests") or None
         return 1 if self.text("request_id") else None
@@ -320,5 +322,5 @@ class _Reader:
         return int(number)
 
 
-def _say_which(column: str) -> str:
+def _map_hint(column: str) -> str:
     return f"--map prompt={column} if it includes them, --map input={column} if not"

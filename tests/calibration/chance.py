@@ -11,13 +11,13 @@ from typing import Any
 import numpy as np
 
 from cascade.calibration.search.frontier import Loss
-from cascade.calibration.search.levels import Coded, code_columns
+from cascade.calibration.search.levels import CodedCorpus, code_columns
 from cascade.core.climb import Plan
 from cascade.core.policy import Policy, Rung, Task
 from cascade.core.prices import Rates, RateTier
 from cascade.core.signals import Matcher, Signals
 from cascade.corpora import NOT_RECORDED, Item, LadderEntry, Manifest, RecordedReply
-from cascade.replay.columns import Columns, PolicyMapping, View, read_columns
+from cascade.replay.columns import Columns, MappedColumns, PolicyMapping, read_columns
 from cascade.replay.outcomes import Outcomes, false_confident, scores_of
 from cascade.replay.vectorised import evaluate
 
@@ -30,11 +30,13 @@ LEVELS = {2: 6, 3: 5, 4: 3, 5: 2}
 """Distinct confidences a rung, by the number of rungs: few enough to try them all."""
 
 
-def drawn(seed: int, rungs: int, *, items: int = 14, levels: int = 0, calm: bool = False) -> tuple[Columns, View]:
+def drawn(
+    seed: int, rungs: int, *, items: int = 14, levels: int = 0, calm: bool = False
+) -> tuple[Columns, MappedColumns]:
     """A corpus of `items` on `rungs`; unless `calm` with declined, refused and unparsed replies, floors and ceilings."""
     manifest, made = drawn_items(seed, rungs, items=items, levels=levels, calm=calm)
     tasks = () if calm else _tasks(random.Random(seed), manifest.rungs)
-    columns, (view,) = read_columns(made, manifest, [lens_at(manifest.rungs, tasks, (None,) * (rungs - 1))])
+    columns, (view,) = read_columns(made, manifest, [mapping_at(manifest.rungs, tasks, (None,) * (rungs - 1))])
     return columns, view
 
 
@@ -49,12 +51,12 @@ def drawn_items(
     return Manifest("drawn", tuple(LadderEntry(name) for name in names), synthetic=True), made
 
 
-def coded_of(seed: int, rungs: int, **more: Any) -> Coded:
+def coded_of(seed: int, rungs: int, **more: Any) -> CodedCorpus:
     """The same, coded."""
     return code_columns(*drawn(seed, rungs, **more))
 
 
-def lens_at(names: Sequence[str], tasks: tuple[Task, ...], thresholds: Sequence[float | None]) -> PolicyMapping:
+def mapping_at(names: Sequence[str], tasks: tuple[Task, ...], thresholds: Sequence[float | None]) -> PolicyMapping:
     """A ladder at these thresholds, built past the invariants that are about real models."""
     ladder = tuple(
         Rung.model_construct(rung=name, model=name, max_tokens=1, threshold=threshold)
@@ -64,21 +66,23 @@ def lens_at(names: Sequence[str], tasks: tuple[Task, ...], thresholds: Sequence[
     return PolicyMapping(Plan(policy, (_FREE,) * len(ladder), Signals(policy, _find_nothing), {}, ()), tuple(names))
 
 
-def replayed(columns: Columns, view: View, thresholds: Sequence[float | None]) -> Outcomes:
+def replayed(columns: Columns, view: MappedColumns, thresholds: Sequence[float | None]) -> Outcomes:
     """What the replay makes of the corpus at these thresholds."""
-    return evaluate(columns, replace(view, lens=lens_at(view.lens.names, view.lens.plan.policy.tasks, thresholds)))
+    return evaluate(
+        columns, replace(view, mapping=mapping_at(view.mapping.names, view.mapping.plan.policy.tasks, thresholds))
+    )
 
 
-def lost(columns: Columns, view: View, outcomes: Outcomes, loss: Loss) -> int:
+def lost(columns: Columns, view: MappedColumns, outcomes: Outcomes, loss: Loss) -> int:
     """The losses of a replay, by the words of the design."""
     scores, right_at = scores_of(columns, view, outcomes), columns.manifest.right_at
     if loss == "false_confident":
         return int(np.count_nonzero(false_confident(view, outcomes, scores, right_at)))
-    top_right = columns.rungs[view.lens.rungs[-1]].score >= right_at
+    top_right = columns.rungs[view.mapping.rungs[-1]].score >= right_at
     return int(np.count_nonzero(top_right & (scores < right_at)))
 
 
-def tried(columns: Columns, view: View, coded: Coded) -> dict[Loss, list[Tried]]:
+def tried(columns: Columns, view: View, coded: CodedCorpus) -> dict[Loss, list[Tried]]:
     """Every vector of level numbers with its mean score, cost (nano-USD) and losses, by one replay each."""
     found: dict[Loss, list[Tried]] = {"false_confident": [], "regression": []}
     for at in product(*(range(1, len(own) + 2) for own in coded.levels)):

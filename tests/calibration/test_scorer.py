@@ -13,7 +13,7 @@ import numpy as np
 import pytest
 from msgspec.structs import replace as changed
 
-from cascade.calibration.scorer import Gatherer, Learned, Material, learn, rescored, scores_under
+from cascade.calibration.scorer import FeatureCollector, FeatureTable, LearnedScorer, learn, rescored, scores_under
 from cascade.calibration.search.frontier import frontier
 from cascade.calibration.search.levels import code_columns
 from cascade.calibration.signal import signals
@@ -21,7 +21,7 @@ from cascade.core.errors import ConfigurationError
 from cascade.core.scoring import logistic
 from cascade.corpora import NOT_RECORDED, Corpus, Item, LadderEntry, Manifest, RecordedReply, read_corpus
 from cascade.corpora.splits import Split
-from cascade.replay.columns import Columns, PolicyMapping, View, read_columns
+from cascade.replay.columns import Columns, MappedColumns, PolicyMapping, read_columns
 from cascade.replay.exact import ExactRun
 from cascade.replay.mapping import own_mapping
 from cascade.replay.outcomes import Outcomes
@@ -51,21 +51,21 @@ def drawn(n: int, seed: int = 1, *, agreeing: bool = True, groups: int | None = 
     return Corpus(Manifest("drawn", tuple(LadderEntry(rung) for rung in RUNGS), synthetic=True), tuple(items))
 
 
-def gathered(corpus: Corpus) -> tuple[Columns, View, Material]:
+def gathered(corpus: Corpus) -> tuple[Columns, View, FeatureTable]:
     """The columns, the raw view, and what a scorer can be learned from."""
     lens = own_mapping(corpus.manifest)
-    gatherer = Gatherer(lens)
-    columns, (view,) = read_columns(corpus.items, corpus.manifest, [lens], each=gatherer.take)
-    return columns, view, gatherer.material(view)
+    collector = FeatureCollector(lens)
+    columns, (view,) = read_columns(corpus.items, corpus.manifest, [lens], each=collector.add)
+    return columns, view, collector.table(view)
 
 
-def learned(corpus: Corpus, trains: Any = None, seed: int = 0, **more: Any) -> Learned:
+def learned(corpus: Corpus, trains: Any = None, seed: int = 0, **more: Any) -> LearnedScorer:
     """A scorer of the whole corpus, or of a part."""
-    columns, view, material = gathered(corpus)
-    return learn(material, columns, view, np.ones(len(columns), bool) if trains is None else trains, seed, **more)
+    columns, view, table = gathered(corpus)
+    return learn(table, columns, view, np.ones(len(columns), bool) if trains is None else trains, seed, **more)
 
 
-def weights_of(made: Learned, rung: str) -> dict[str, float]:
+def weights_of(made: LearnedScorer, rung: str) -> dict[str, float]:
     """A rung's weights by feature."""
     return {feature.name: feature.weight for feature in made.scorer[rung].features}
 
@@ -73,14 +73,14 @@ def weights_of(made: Learned, rung: str) -> dict[str, float]:
 def test_agreement_is_found_where_it_tells() -> None:
     """By far the heaviest weight; and the rung it makes sure ranks right above wrong, which its self-report did not."""
     corpus = drawn(1_500)
-    columns, view, material = gathered(corpus)
+    columns, view, table = gathered(corpus)
     trains = np.arange(1_500) < 750
-    made = learn(material, columns, view, trains)
+    made = learn(table, columns, view, trains)
     weights = weights_of(made, "mid")
     assert max(weights, key=lambda name: abs(weights[name])) == "agrees:low"
     assert weights["agrees:low"] > 0.4
     raw = signals(code_columns(columns, view).rows(~trains))["mid"]
-    scored = signals(code_columns(columns, rescored(view, made.scorer, material)).rows(~trains))["mid"]
+    scored = signals(code_columns(columns, rescored(view, made.scorer, table)).rows(~trains))["mid"]
     assert raw.auroc is not None
     assert scored.auroc is not None
     assert scored.auroc > raw.auroc + 0.08
@@ -91,9 +91,9 @@ def test_agreement_is_found_where_it_tells() -> None:
 def test_a_score_is_meant_as_it_is_said() -> None:
     """On rows it has not seen, of those it gives p about p are right."""
     corpus = drawn(4_000)
-    columns, view, material = gathered(corpus)
-    made = learn(material, columns, view, np.arange(4_000) < 2_000)
-    scores, right = scores_under(made.scorer, material)[1], columns.rungs["mid"].score
+    columns, view, table = gathered(corpus)
+    made = learn(table, columns, view, np.arange(4_000) < 2_000)
+    scores, right = scores_under(made.scorer, table)[1], columns.rungs["mid"].score
     assert scores is not None
     for low, high in ((0.0, 0.75), (0.75, 1.01)):
         rows = (scores >= low) & (scores < high) & (np.arange(4_000) >= 2_000)
@@ -103,12 +103,12 @@ def test_a_score_is_meant_as_it_is_said() -> None:
 def test_the_weights_are_those_of_the_least_penalised_loss() -> None:
     """No small step from them lowers the log loss and the ridge together."""
     corpus = drawn(600)
-    columns, view, material = gathered(corpus)
-    made = learn(material, columns, view, np.ones(600, bool))
+    columns, view, table = gathered(corpus)
+    made = learn(table, columns, view, np.ones(600, bool))
     scoring, right = made.scorer["mid"], columns.rungs["mid"].score
-    places = [material.names[1].index(feature.name) for feature in scoring.features]
+    places = [table.names[1].index(feature.name) for feature in scoring.features]
     means, scales = (np.array([getattr(one, name) for one in scoring.features]) for name in ("mean", "scale"))
-    matrix = (material.values[1][:, places] - means) / scales
+    matrix = (table.values[1][:, places] - means) / scales
     weights = np.array([feature.weight for feature in scoring.features])
 
     def loss(weights: Any, bias: float) -> float:
@@ -136,10 +136,10 @@ def test_out_of_fold_scores_know_nothing_of_their_own_group() -> None:
             items[row], replies={**items[row].replies, "mid": changed(old, score=1 - (old.score or 0))}
         )
     other = Corpus(corpus.manifest, tuple(items))
-    material, after = gathered(other)[2], learned(other, ridges=(10.0,))
+    table, after = gathered(other)[2], learned(other, ridges=(10.0,))
     assert weights_of(before, "mid").keys() == weights_of(after, "mid").keys()
     assert (before.out_of_fold[1][victim] == after.out_of_fold[1][victim]).all()
-    assert (scores_under(before.scorer, material)[1] != scores_under(after.scorer, material)[1]).any()
+    assert (scores_under(before.scorer, table)[1] != scores_under(after.scorer, table)[1]).any()
     others = np.setdiff1d(np.arange(400), victim)
     assert (before.out_of_fold[1][others] != after.out_of_fold[1][others]).any()
 
@@ -165,10 +165,10 @@ def test_the_rows_that_do_not_train_have_no_part_in_it() -> None:
 def test_thresholds_are_tuned_on_scores_that_do_not_know_the_answer() -> None:
     """Where rows trained, their out-of-fold scores stand in the view; all others have the written scorer's own."""
     corpus = drawn(600)
-    columns, view, material = gathered(corpus)
+    columns, view, table = gathered(corpus)
     trains = np.arange(600) < 300
-    made = learn(material, columns, view, trains)
-    own, honest = (rescored(view, made.scorer, material, *more) for more in ((), (made.out_of_fold,)))
+    made = learn(table, columns, view, trains)
+    own, honest = (rescored(view, made.scorer, table, *more) for more in ((), (made.out_of_fold,)))
     for index in range(2):
         assert np.array_equal(honest.confidence[index][trains], made.out_of_fold[index][trains])
         assert np.array_equal(honest.confidence[index][~trains], own.confidence[index][~trains])
@@ -180,10 +180,10 @@ def test_the_same_seed_learns_the_same_scorer() -> None:
     assert learned(drawn(500), seed=4).scorer == learned(drawn(500), seed=4).scorer
 
 
-def outcomes_of(corpus: Corpus, lens: PolicyMapping) -> tuple[View, Outcomes, Outcomes]:
+def outcomes_of(corpus: Corpus, mapping: PolicyMapping) -> tuple[MappedColumns, Outcomes, Outcomes]:
     """What replay and the engine's own path make of it."""
-    run = ExactRun(lens)
-    columns, (view,) = read_columns(corpus.items, corpus.manifest, [lens], each=run.take)
+    run = ExactRun(mapping)
+    columns, (view,) = read_columns(corpus.items, corpus.manifest, [mapping], on_items=run.take)
     return view, evaluate(columns, view), run.outcomes()
 
 
@@ -203,14 +203,14 @@ def hurt(corpus: Corpus) -> Corpus:
 def test_scores_in_bulk_are_the_live_rules_own() -> None:
     """To the last bit, so that a threshold parts the items live where it parted them when it was chosen."""
     corpus = hurt(drawn(800))
-    columns, view, material = gathered(corpus)
-    made = learn(material, columns, view, np.ones(800, bool))
-    bulk = rescored(view, made.scorer, material)
+    columns, view, table = gathered(corpus)
+    made = learn(table, columns, view, np.ones(800, bool))
+    bulk = rescored(view, made.scorer, table)
     median = {rung: float(np.nanmedian(bulk.confidence[index])) for index, rung in enumerate(RUNGS[:2])}
-    policy = bulk.lens.plan.policy
+    policy = bulk.mapping.plan.policy
     ladder = tuple(rung.model_copy(update={"threshold": median.get(rung.rung)}) for rung in policy.ladder)
-    plan = replace(bulk.lens.plan, policy=policy.model_copy(update={"ladder": ladder}))
-    again, fast, slow = outcomes_of(corpus, replace(bulk.lens, plan=plan))
+    plan = replace(bulk.mapping.plan, policy=policy.model_copy(update={"ladder": ladder}))
+    again, fast, slow = outcomes_of(corpus, replace(bulk.mapping, plan=plan))
     for index in range(3):
         assert np.array_equal(again.confidence[index], bulk.confidence[index], equal_nan=True)
     assert fast.shipped.tolist() == slow.shipped.tolist()
@@ -254,20 +254,20 @@ def test_a_rung_of_which_too_little_is_known_keeps_its_self_report() -> None:
     """The others are scored; of this one it is said why not."""
     corpus = drawn(300)
     items = [changed(i, replies={**i.replies, "low": changed(i.replies["low"], score=1.0)}) for i in corpus.items]
-    columns, view, material = gathered(Corpus(corpus.manifest, tuple(items)))
-    made = learn(material, columns, view, np.ones(300, bool))
+    columns, view, table = gathered(Corpus(corpus.manifest, tuple(items)))
+    made = learn(table, columns, view, np.ones(300, bool))
     assert [*made.scorer] == ["mid"]
     assert "300 right and 0 wrong" in made.left_out["low"]
-    assert rescored(view, made.scorer, material).confidence[0] is view.confidence[0]
+    assert rescored(view, made.scorer, table).confidence[0] is view.confidence[0]
 
 
 def test_a_new_scorer_takes_the_place_of_the_old_one() -> None:
     """Also where it leaves a rung out: that one's thresholds are held against its self-report again, as they are live."""
     corpus = hurt(drawn(400))
-    columns, view, material = gathered(corpus)
-    made = learn(material, columns, view, np.ones(400, bool))
-    once = rescored(view, {"low": made.scorer["low"]}, material)
-    twice = rescored(once, {"mid": made.scorer["mid"]}, material)
+    columns, view, table = gathered(corpus)
+    made = learn(table, columns, view, np.ones(400, bool))
+    once = rescored(view, {"low": made.scorer["low"]}, table)
+    twice = rescored(once, {"mid": made.scorer["mid"]}, table)
     (again,) = read_columns(corpus.items, corpus.manifest, [twice.lens])[1]
     assert [*(again.lens.plan.policy.scorer or {})] == ["mid"]
     assert not np.array_equal(once.confidence[0], view.confidence[0], equal_nan=True)
@@ -334,9 +334,9 @@ def test_its_gain_is_more_than_chance_where_there_are_thousands_of_groups(
 def test_a_scorer_does_not_make_a_single_model_worse_than_it_is(real_corpus: Callable[[str], Path]) -> None:
     """Translation by three Claude models: also scored, the top's quality costs more by cascade than by the top alone."""
     corpus = read_corpus(real_corpus("translation-claude"))
-    columns, view, material = gathered(corpus)
-    made = learn(material, columns, view, np.array([Split(0.5, 0).part_of(item) == "tune" for item in corpus.items]))
-    coded = code_columns(columns, rescored(view, made.scorer, material))
+    columns, view, table = gathered(corpus)
+    made = learn(table, columns, view, np.array([Split(0.5, 0).part_of(item) == "tune" for item in corpus.items]))
+    coded = code_columns(columns, rescored(view, made.scorer, table))
     held = coded.rows(np.array([Split(0.5, 0).part_of(item) == "certify" for item in corpus.items]))
     top = held.alone[:, held.top].mean()
     reached = [point for point in frontier(held.counts()) if point.quality >= top - 1e-9]

@@ -8,21 +8,21 @@ from itertools import product
 import numpy as np
 import pytest
 
-from cascade.calibration.halves import Half, Items, Tallied
+from cascade.calibration.halves import CountedHalf, HalfFigures, ItemHalf
 from cascade.calibration.proof.pareto_testing import Target, certify
 from cascade.calibration.search.counts import Loss
 from cascade.calibration.search.frontier import point_at, risk_path
-from cascade.calibration.search.levels import Coded
+from cascade.calibration.search.levels import CodedCorpus
 
 from .chance import coded_of
 
 
-def ungrouped(coded: Coded) -> Coded:
+def ungrouped(coded: CodedCorpus) -> CodedCorpus:
     """Each item a group of its own."""
     return replace(coded, group=np.arange(len(coded), dtype=np.int32))
 
 
-def bare(half: Half) -> Half:
+def bare(half: HalfFigures) -> HalfFigures:
     """Without the interval: that of counts is another method's."""
     return replace(half, ci95=None)
 
@@ -33,15 +33,15 @@ def test_counts_tell_what_the_items_tell(rungs: int, loss: Loss) -> None:
     """Every figure and every sample, under every vector of thresholds and of every model alone."""
     for seed in range(10):
         coded = ungrouped(coded_of(seed, rungs, calm=True, items=30, levels=2))
-        items, tallied = Items(coded), Tallied(coded.counts())
+        items, tallied = ItemHalf(coded), CountedHalf(coded.counts())
         assert (items.units, items.rungs, items.right_at) == (tallied.units, tallied.rungs, tallied.right_at)
         for at in product(*(range(1, len(own) + 2) for own in coded.levels)):
             point = point_at(tallied.counts(), at, loss)
-            assert bare(items.half(point, loss)) == bare(tallied.half(point, loss))
+            assert bare(items.figures(point, loss)) == bare(tallied.figures(point, loss))
             one, other = items.sample(point, loss), tallied.sample(point, loss)
             assert (one.units, one.n, one.errors, one.rate) == (other.units, other.n, other.errors, other.rate)
         for rung in range(rungs):
-            assert bare(items.half_alone(rung, loss)) == bare(tallied.half_alone(rung, loss))
+            assert bare(items.figures_alone(rung, loss)) == bare(tallied.figures_alone(rung, loss))
             assert items.sample_alone(rung, loss).errors == tallied.sample_alone(rung, loss).errors
 
 
@@ -53,8 +53,8 @@ def test_counts_prove_what_the_items_prove() -> None:
     for alpha in (0.05, 0.2, 0.5):
         target = Target("false_confident", alpha, 0.05)
         path = risk_path(tune.counts(), "false_confident")
-        by_items = certify(path, Items(tune), Items(held), target)
-        by_counts = certify(path, Tallied(tune.counts()), Tallied(held.counts()), target)
+        by_items = certify(path, ItemHalf(tune), ItemHalf(held), target)
+        by_counts = certify(path, CountedHalf(tune.counts()), CountedHalf(held.counts()), target)
         assert by_items == by_counts
 
 
@@ -63,9 +63,11 @@ def test_an_interval_of_counts_is_near_that_of_the_items_and_none_where_scores_a
     coded = ungrouped(coded_of(3, 3, calm=True, items=4_000))
     coded = replace(coded, score=np.rint(coded.score), alone=np.rint(coded.alone))
     point = point_at(coded.counts(), tuple(2 for _ in coded.levels))
-    exact, counted = (side.half(point, "false_confident").ci95 for side in (Items(coded), Tallied(coded.counts())))
+    exact, counted = (
+        side.figures(point, "false_confident").ci95 for side in (ItemHalf(coded), CountedHalf(coded.counts()))
+    )
     assert exact
     assert counted
     assert counted == pytest.approx(exact, abs=(exact[1] - exact[0]) / 10)
     graded = replace(coded, score=coded.score * 0.75, alone=coded.alone * 0.75)
-    assert Tallied(graded.counts()).half(point, "false_confident").ci95 is None
+    assert CountedHalf(graded.counts()).figures(point, "false_confident").ci95 is None

@@ -10,7 +10,7 @@ from typing import Any
 import numpy as np
 import pytest
 
-from cascade.calibration.search.levels import Coded, code_columns
+from cascade.calibration.search.levels import CodedCorpus, code_columns
 from cascade.calibration.signal import MOST_BINS, auroc_of, bins_of, ece_of, gain_over_random, signals
 from cascade.corpora import Item, LadderEntry, Manifest, RecordedReply, read_corpus
 from cascade.replay.columns import read_columns
@@ -19,7 +19,7 @@ from cascade.replay.mapping import own_mapping
 from .chance import coded_of
 
 
-def coded_rows(rows: list[tuple[float | None, float, float]], groups: list[str] | None = None) -> Coded:
+def coded_rows(rows: list[tuple[float | None, float, float]], groups: list[str] | None = None) -> CodedCorpus:
     """Two rungs: the first one's confidence, its score, the second one's score."""
     manifest = Manifest("by hand", (LadderEntry("low"), LadderEntry("top")))
     items = [
@@ -49,7 +49,7 @@ def test_the_figures_are_those_counted_by_hand() -> None:
     assert signal.mean_confidence == pytest.approx(3.0 / 5)
 
 
-def meant_as_said(chance: np.random.Generator, n: int, off: float = 0.0) -> Coded:
+def meant_as_said(chance: np.random.Generator, n: int, off: float = 0.0) -> CodedCorpus:
     """`n` replies, each with a confidence of its own that is right as often as it says, but for `off`."""
     said = np.round(chance.uniform(0.2, 0.8, n), 12)
     right = chance.random(n) < said + off

@@ -14,7 +14,7 @@ from cascade.cli.demo.certified import TARGET, CertifiedPolicy, calibrate_ticket
 from cascade.corpora import Item, read_corpus, write_corpus
 from cascade.corpora.splits import group_key
 from cascade.policy.shipped import shipped
-from cascade.replay.run import Replay, Wish, replay_corpus
+from cascade.replay.run import Replay, ReplayOptions, replay_corpus
 from tests.cli.conftest import Ran, Run, Runner
 
 
@@ -68,7 +68,7 @@ def holds(scene: dict[str, Any], replay: Replay) -> None:
 def test_the_guessed_scene_is_the_pure_rules(shown: dict[str, Any], tickets: Path, exact: bool) -> None:
     """What is printed of 0.80 equals the rule replayed on the same tickets, guard and all."""
     assert (shown["synthetic"], shown["items"], shown["certificate"]) == (True, TICKETS, "uncertified")
-    holds(shown, replay_corpus(tickets, Wish(demo_policy(), reprice=True, exact=exact)))
+    holds(shown, replay_corpus(tickets, ReplayOptions(demo_policy(), reprice=True, exact=exact)))
 
 
 @pytest.mark.parametrize("exact", [True, False])
@@ -76,7 +76,7 @@ def test_the_certified_scene_is_the_pure_rules(
     shown: dict[str, Any], tickets: Path, found: CertifiedPolicy, exact: bool
 ) -> None:
     """So does what is printed of the certified thresholds, with the certified escalation in the guard's limit."""
-    replay = replay_corpus(tickets, Wish(found.policy, reprice=True, exact=exact))
+    replay = replay_corpus(tickets, ReplayOptions(found.policy, reprice=True, exact=exact))
     holds(shown["certified"], replay)
     for rung, (interval, _) in replay.beside.items():
         assert interval is not None

@@ -116,7 +116,7 @@ def test_a_table_of_another_engine_is_read(tmp_path: Path) -> None:
 BROKEN: list[tuple[dict[str, Any], str]] = [
     ({"input": None}, "row 2: item 'i-2': input: "),
     ({"split": "test"}, "row 2: item 'i-2': split: "),
-    ({"expected": "Lima"}, "row 2: item 'i-2': expected: is not JSON (a text stands in quotes there)"),
+    ({"expected": "Lima"}, "row 2: item 'i-2': expected: is not JSON (text needs quotes there)"),
     ({"extra": "[]"}, "row 2: item 'i-2': extra: is not a JSON object"),
     ({"haiku.more": "7"}, "row 2: item 'i-2': haiku.more: is not a JSON object"),
     ({"haiku.more": '{"usage": 7}'}, "row 2: item 'i-2': replies.haiku.usage: "),

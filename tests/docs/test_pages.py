@@ -144,7 +144,9 @@ def test_nothing_waits_to_be_filled_in() -> None:
 
 def test_the_readme_shows_what_the_demo_prints() -> None:
     """Every line shown of `make demo` is printed by it."""
-    shown = next(block.text for block in blocks_of(ROOT / "README.md") if "synthetic" in block.text)
+    shown = next(
+        block.text for block in blocks_of(ROOT / "README.md") if block.language == "text" and "synthetic" in block.text
+    )
     command = [sys.executable, "-m", "cascade", "demo"]
     printed = subprocess.run(command, capture_output=True, text=True, check=True, timeout=TIMEOUT_S).stdout
     lines = {" ".join(line.split()) for line in printed.splitlines()}

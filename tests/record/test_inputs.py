@@ -267,10 +267,10 @@ def test_a_replay_refuses_a_system_prompt_that_is_none_with_its_line(
 ) -> None:
     """Its signals see the request that was recorded; one that cannot be made is a line of the file, and may be skipped."""
     pytest.importorskip("numpy")
-    from cascade.replay.run import Wish, replay_corpus  # noqa: PLC0415 - an extra
+    from cascade.replay.run import ReplayOptions, replay_corpus  # noqa: PLC0415 - an extra
 
     first = structs.replace(corpus.items[0], extra={"system": 5})
     write_corpus(tmp_path / "c.jsonl", corpus.manifest, (first, *corpus.items[1:]))
     with pytest.raises(CorpusError, match=r"c\.jsonl:2: item 'i-0': system: must be a text, or a list of text blocks"):
-        replay_corpus(tmp_path / "c.jsonl", Wish(exact=exact))
-    assert replay_corpus(tmp_path / "c.jsonl", Wish(exact=exact, skip_bad=True)).skipped == 1
+        replay_corpus(tmp_path / "c.jsonl", ReplayOptions(exact=exact))
+    assert replay_corpus(tmp_path / "c.jsonl", ReplayOptions(exact=exact, skip_bad=True)).skipped == 1

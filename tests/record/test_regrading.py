@@ -197,7 +197,7 @@ def test_who_is_right_by_definition_is_kept_and_told_in_a_replay(
 ) -> None:
     """Without expected answers the judge's reference scores 1 because it is the reference: the manifest says so."""
     pytest.importorskip("numpy")
-    from cascade.replay.run import Wish, replay_corpus  # noqa: PLC0415 - an extra
+    from cascade.replay.run import ReplayOptions, replay_corpus  # noqa: PLC0415 - an extra
 
     emulator = emulate(corpus, verdicts(corpus, fair))
     record(emulator, inputs=bare(corpus, expected=False), grader="judge")
@@ -206,9 +206,9 @@ def test_who_is_right_by_definition_is_kept_and_told_in_a_replay(
     told = {"rung": "opus", "model": "claude-opus-5-5", "right_by_definition": 6, "controls": 12, "error": 0.0}
     assert manifest.extra["recorded"]["judge"] == told
     note = "opus is right by definition on 6 items: it was the judge's reference"
-    assert note in replay_corpus(tmp_path / "corpus.jsonl", Wish()).notes
+    assert note in replay_corpus(tmp_path / "corpus.jsonl", ReplayOptions()).notes
     record(emulate(corpus), target=tmp_path / "exact.jsonl", inputs=bare(corpus), grader="exact")
-    assert not [one for one in replay_corpus(tmp_path / "exact.jsonl", Wish()).notes if "by definition" in one]
+    assert not [one for one in replay_corpus(tmp_path / "exact.jsonl", ReplayOptions()).notes if "by definition" in one]
 
 
 def test_a_manifest_that_says_nonsense_of_a_judge_is_no_trouble(corpus: Corpus) -> None:

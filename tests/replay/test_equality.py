@@ -18,7 +18,7 @@ from cascade.core.storm import Guard
 from cascade.corpora import Corpus, Item, read_corpus
 from cascade.policy.loading import load_policy
 from cascade.replay import replay_item
-from cascade.replay.columns import Columns, PolicyMapping, View, read_columns
+from cascade.replay.columns import Columns, MappedColumns, PolicyMapping, read_columns
 from cascade.replay.exact import ExactRun
 from cascade.replay.figures import figures_of
 from cascade.replay.mapping import OWN_LADDER, mapping_of, own_mapping, parse_override
@@ -35,19 +35,19 @@ def scenes(draw: st.DrawFn) -> tuple[Corpus, PolicyMapping]:
     corpus = draw(corpora(names))
     reprice = draw(st.booleans())
     if draw(st.integers(0, 4)):
-        lens = mapping_of(draw(policies(names)), corpus.manifest, reprice=reprice)
+        mapping = mapping_of(draw(policies(names)), corpus.manifest, reprice=reprice)
         return corpus, dataclasses.replace(
-            lens, plan=dataclasses.replace(lens.plan, escalation=draw(escalations(names)))
+            mapping, plan=dataclasses.replace(mapping.plan, escalation=draw(escalations(names)))
         )
     overrides = [parse_override(text) for text in draw(st.sampled_from([(), ("r0=never",), ("one:r0=0.25", "r0=1")]))]
     return corpus, own_mapping(corpus.manifest, overrides)
 
 
-def both(corpus: Corpus, lens: PolicyMapping) -> tuple[Columns, View, Outcomes, Outcomes]:
+def both(corpus: Corpus, mapping: PolicyMapping) -> tuple[Columns, MappedColumns, Outcomes, Outcomes]:
     """The columns, and what either path makes of them."""
-    run = ExactRun(lens)
-    columns, (view,) = read_columns(corpus.items, corpus.manifest, [lens], each=run.take)
-    return columns, view, evaluate(columns, view), run.outcomes()
+    run = ExactRun(mapping)
+    columns, (mapped,) = read_columns(corpus.items, corpus.manifest, [mapping], on_items=run.take)
+    return columns, mapped, evaluate(columns, mapped), run.outcomes()
 
 
 def rows_of(outcomes: Outcomes) -> list[tuple[int, ...]]:
@@ -60,9 +60,9 @@ def rows_of(outcomes: Outcomes) -> list[tuple[int, ...]]:
 @given(scene=scenes())
 def test_the_vectorised_replay_is_the_engines_own_path(scene: tuple[Corpus, PolicyMapping]) -> None:
     """Who shipped, who was asked, why each rung sent it up, what stopped it, nano-USD, and every storm."""
-    corpus, lens = scene
-    _, _, fast, slow = both(corpus, lens)
-    event("scored" if lens.plan.policy.scorer else "self-reported")
+    corpus, mapping = scene
+    _, _, fast, slow = both(corpus, mapping)
+    event("scored" if mapping.plan.policy.scorer else "self-reported")
     event("storms" if fast.storms.changes else f"no storms: {fast.storms.off}")
     for code in {int(code) for code in slow.stopped}:
         event(f"stopped: {STOPS[code]}")
@@ -72,16 +72,16 @@ def test_the_vectorised_replay_is_the_engines_own_path(scene: tuple[Corpus, Poli
     assert fast.storms == slow.storms
 
 
-def climbs(corpus: Corpus, lens: PolicyMapping) -> list[Answer | AllRungsFailed]:
+def climbs(corpus: Corpus, mapping: PolicyMapping) -> list[Answer | AllRungsFailed]:
     """Every item through `replay_item` itself, in order of arrival where a guard watches."""
-    policy = lens.plan.policy
-    guard = Guard(policy.storm_guard, lens.plan.escalation) if policy.storm_guard else None
+    policy = mapping.plan.policy
+    guard = Guard(policy.storm_guard, mapping.plan.escalation) if policy.storm_guard else None
     timed = sorted((i.at, n) for n, i in enumerate(corpus.items) if i.at is not None)
     order = [n for _, n in timed] + [n for n, item in enumerate(corpus.items) if item.at is None]
     made: dict[int, Answer | AllRungsFailed] = {}
     for number in order:
         try:
-            made[number] = replay_item(lens.plan, corpus.items[number], cost_of=lens.cost_of, guard=guard)
+            made[number] = replay_item(mapping.plan, corpus.items[number], cost_of=mapping.cost_of, guard=guard)
         except AllRungsFailed as failed:
             made[number] = failed
     return [made[number] for number in range(len(corpus.items))]
@@ -91,12 +91,12 @@ def climbs(corpus: Corpus, lens: PolicyMapping) -> list[Answer | AllRungsFailed]
 @given(scene=scenes())
 def test_the_counted_figures_are_those_of_the_answers(scene: tuple[Corpus, PolicyMapping]) -> None:
     """Figures counted from columns equal the figures counted from each answer's own trail."""
-    corpus, lens = scene
-    answers = climbs(corpus, lens)
-    columns, view, fast, _ = both(corpus, lens)
-    counted = total(tally(columns, view, fast), singles_of(columns, view))
+    corpus, mapping = scene
+    answers = climbs(corpus, mapping)
+    columns, mapped, fast, _ = both(corpus, mapping)
+    counted = total(tally(columns, mapped, fast), singles_of(columns, mapped))
     kept = [(item, answer) for item, answer in zip(corpus.items, answers, strict=True) if isinstance(answer, Answer)]
-    told = figures_of([item for item, _ in kept], [answer for _, answer in kept], lens.names)
+    told = figures_of([item for item, _ in kept], [answer for _, answer in kept], mapping.names)
     failed = [answer for answer in answers if isinstance(answer, AllRungsFailed)]
     assert counted.items == told.items + len(failed)
     assert counted.quality * counted.items == pytest.approx(told.quality * told.items)
@@ -122,9 +122,9 @@ def test_the_drawn_scenes_reach_everything() -> None:
     @settings(max_examples=100, database=None)
     @given(scene=scenes())
     def look(scene: tuple[Corpus, PolicyMapping]) -> None:
-        corpus, lens = scene
-        columns, (view,) = read_columns(corpus.items, corpus.manifest, [lens])
-        fast = evaluate(columns, view)
+        corpus, mapping = scene
+        columns, (mapped,) = read_columns(corpus.items, corpus.manifest, [mapping])
+        fast = evaluate(columns, mapped)
         reasons.update(REASONS[code] for one in fast.reasons for code in one.tolist())
         stops.update(STOPS[code] for code in fast.stopped.tolist())
         changes.update(change.kind for _, change in fast.storms.changes)
@@ -153,20 +153,20 @@ def test_both_paths_refuse_what_was_not_recorded(lacking: str, data: st.DataObje
     """A reply that the rule reaches and that is not there, or has no cost, is an error naming item and rung."""
     names = ("r0", "r1", "r2")
     corpus = data.draw(corpora(names))
-    lens = own_mapping(corpus.manifest)
-    _, _, whole, _ = both(corpus, lens)
+    mapping = own_mapping(corpus.manifest)
+    _, _, whole, _ = both(corpus, mapping)
     victim = data.draw(st.integers(0, len(corpus.items) - 1))
     rung = data.draw(st.sampled_from(names))
     bad = [without(item, rung, lacking) if n == victim else item for n, item in enumerate(corpus.items)]
     hurt = Corpus(corpus.manifest, tuple(bad))
-    columns, (view,) = read_columns(hurt.items, hurt.manifest, [lens])
-    run = ExactRun(lens)
+    columns, (mapped,) = read_columns(hurt.items, hurt.manifest, [mapping])
+    run = ExactRun(mapping)
     if whole.last[victim] < names.index(rung):  # the rule does not get there: nothing is missed
         run.take(hurt.items)
-        assert rows_of(evaluate(columns, view)) == rows_of(run.outcomes()) == rows_of(whole)
-        assert rung not in singles_of(columns, view)
+        assert rows_of(evaluate(columns, mapped)) == rows_of(run.outcomes()) == rows_of(whole)
+        assert rung not in singles_of(columns, mapped)
         return
-    fast, slow = complain(lambda: evaluate(columns, view)), complain(lambda: run.take(hurt.items))
+    fast, slow = complain(lambda: evaluate(columns, mapped)), complain(lambda: run.take(hurt.items))
     assert fast == slow
     assert fast.startswith(f"i{victim}: ")
     assert repr(rung) in fast
@@ -189,9 +189,9 @@ def test_both_paths_agree_on_recorded_corpora(
 ) -> None:
     """Real confidences, costs and answers: no row differs."""
     corpus = read_corpus(real_corpus(name))
-    lens = own_mapping(corpus.manifest)
-    assert lens.plan.policy.name == OWN_LADDER
-    _, _, fast, slow = both(corpus, lens)
+    mapping = own_mapping(corpus.manifest)
+    assert mapping.plan.policy.name == OWN_LADDER
+    _, _, fast, slow = both(corpus, mapping)
     assert rows_of(fast) == rows_of(slow)
     assert len(np.unique(fast.shipped)) == 3
 
@@ -202,8 +202,8 @@ def test_storms_agree_on_the_shipped_corpus(support: Path) -> None:
     policy = load_policy("support", environment={})
     guard = {"rate": 0.35, "window": 200, "min_samples": 50}
     values = policy.model_dump(by_alias=True, exclude_unset=True)
-    lens = mapping_of(Policy.model_validate({**values, "storm_guard": guard}), corpus.manifest, reprice=True)
-    _, _, fast, slow = both(corpus, lens)
+    mapping = mapping_of(Policy.model_validate({**values, "storm_guard": guard}), corpus.manifest, reprice=True)
+    _, _, fast, slow = both(corpus, mapping)
     assert rows_of(fast) == rows_of(slow)
     assert fast.storms == slow.storms
     assert {change.kind for _, change in fast.storms.changes} >= {"tripped", "released"}

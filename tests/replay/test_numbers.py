@@ -126,7 +126,7 @@ def test_an_input_that_cannot_be_asked_is_refused_by_name(asked: object) -> None
     with pytest.raises(CorpusError, match=r"file\.jsonl:7: item 'b': "):
         read_columns([bad], Manifest("m", LADDER), source="file.jsonl")
     skipped: list[CorpusError] = []
-    columns, _ = read_columns([bad, item("c", 0.9, (1.0, 1.0))], Manifest("m", LADDER), refuse=skipped.append)
+    columns, _ = read_columns([bad, item("c", 0.9, (1.0, 1.0))], Manifest("m", LADDER), on_bad_item=skipped.append)
     assert (columns.ids, len(skipped)) == (["c"], 1)
 
 

@@ -11,10 +11,10 @@ from typing import Any
 import pytest
 import yaml
 
-from cascade.calibration.report import Chosen, input_of, write_report
+from cascade.calibration.report import ChosenThresholds, input_of, write_report
 from cascade.calibration.search.frontier import point_at
 from cascade.replay.mapping import Override
-from cascade.replay.run import Replay, Wish, replay_corpus
+from cascade.replay.run import Replay, ReplayOptions, replay_corpus
 
 from .builders import SUPPORT, counts_of, drawn
 
@@ -107,7 +107,7 @@ def support(driver: Any, tmp_path: Path) -> Browser:
 def replayed(thresholds: Mapping[str, str]) -> Replay:
     """The shipped corpus replayed at thresholds as the page writes them."""
     overrides = tuple(Override(rung, None if x == "never" else float(x)) for rung, x in thresholds.items())
-    return replay_corpus(SUPPORT, Wish(overrides=overrides))
+    return replay_corpus(SUPPORT, ReplayOptions(overrides=overrides))
 
 
 def test_moving_the_sliders_by_keys_shows_what_replay_says(support: Browser) -> None:
@@ -164,7 +164,7 @@ def test_copied_yaml_is_what_the_sliders_say(support: Browser) -> None:
 def test_the_chosen_thresholds_come_back(driver: Any, tmp_path: Path, certificate: str | None, said: str) -> None:
     """The sliders start at what was chosen, the button brings it back, and only then is the YAML as it was chosen."""
     counts = counts_of(SUPPORT)
-    chosen = Chosen(point_at(counts, (10, 8)), certificate, (0.9, 0.95))
+    chosen = ChosenThresholds(point_at(counts, (10, 8)), certificate, (0.9, 0.95))
     write_report(tmp_path / "r.html", input_of(counts, corpus="support", synthetic=True, chosen=chosen))
     page = Browser(driver, tmp_path / "r.html")
     quality, text = page.value("quality"), page.find("yaml").text
@@ -183,7 +183,9 @@ def test_thresholds_by_task_are_handed_out_above_the_sliders(driver: Any, tmp_pa
     shared, found = point_at(counts, (10, 8)), point_at(counts, (6, 5))
     point = replace(found, at=shared.at, thresholds=shared.thresholds)
     tasks = {"routine": (0.85, None), "no": (1e-05, 0.78)}
-    given = input_of(counts, corpus="support", synthetic=True, chosen=Chosen(point, "proved", (0.9, 0.95), tasks))
+    given = input_of(
+        counts, corpus="support", synthetic=True, chosen=ChosenThresholds(point, "proved", (0.9, 0.95), tasks)
+    )
     write_report(tmp_path / "r.html", given)
     page = Browser(driver, tmp_path / "r.html")
     page.driver.execute_cdp_cmd("Browser.grantPermissions", {"permissions": ["clipboardReadWrite"]})

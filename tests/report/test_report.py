@@ -16,13 +16,13 @@ import yaml
 
 from cascade.calibration.objectives import Budget
 from cascade.calibration.proof.pareto_testing import Target
-from cascade.calibration.report import Chosen, TaskRow, input_of, render_report, write_report
+from cascade.calibration.report import ChosenThresholds, TaskRow, input_of, render_report, write_report
 from cascade.calibration.report.build import report_of
 from cascade.calibration.report.inputs import guess_of, reliability_of, singles_of
 from cascade.calibration.report.ladder import MOST_LETTERS, states_of, yaml_of
 from cascade.calibration.report.page import MOST_BYTES
 from cascade.calibration.report.table import Table, table_of
-from cascade.calibration.run import Calibration, Wish, calibrate
+from cascade.calibration.run import Calibration, CalibrationOptions, calibrate
 from cascade.calibration.search.frontier import point_at
 from cascade.core.errors import ConfigurationError
 from cascade.policy.loading import load_policy
@@ -155,7 +155,7 @@ def test_hostile_names_are_texts_everywhere() -> None:
         "limit": 0.35,
     }
     given = replace(
-        input_of(counts, corpus=HOSTILE[0], synthetic=True, chosen=Chosen(point, HOSTILE[1], None, dict.fromkeys(HOSTILE, (0.5, None)))),
+        input_of(counts, corpus=HOSTILE[0], synthetic=True, chosen=ChosenThresholds(point, HOSTILE[1], None, dict.fromkeys(HOSTILE, (0.5, None)))),
         title=HOSTILE[0], advice=HOSTILE[1], tasks=(task,), storms={"changes": [change]}, notes=HOSTILE,
         signals={rungs[0]: {"auroc": 0.7, "ece": None, "beats_random": False}}, baselines=dict.fromkeys(HOSTILE, (0.5, 0.001)),
     )  # fmt: skip
@@ -209,7 +209,7 @@ def test_figures_without_a_script_are_those_of_the_chosen_point() -> None:
     counts = counts_of(SUPPORT)
     point = point_at(counts, (9, 11))
     given = input_of(
-        counts, corpus="support", synthetic=True, chosen=Chosen(point, "false_confident <= 6%", (0.9, 0.95))
+        counts, corpus="support", synthetic=True, chosen=ChosenThresholds(point, "false_confident <= 6%", (0.9, 0.95))
     )
     page = Page(render_report(given))
     shown = {a["id"]: a.get("data-value") for tag, a in page.elements if tag == "output"}
@@ -221,7 +221,7 @@ def test_figures_without_a_script_are_those_of_the_chosen_point() -> None:
         "Certified.",
         "false_confident <= 6%",
         "0.9000 to 0.9500",
-        "as many climbing, drawn at random",
+        "random escalation, as often as chosen",
         "opus alone",
     ):
         assert said in text
@@ -262,8 +262,8 @@ def test_without_jinja2_the_extra_is_named() -> None:
 @pytest.fixture(scope="module")
 def by_task() -> Calibration:
     """Calibrate the shipped history, each large task with thresholds of its own."""
-    wish = Wish(Target(alpha=0.1), load_policy("support"), per_task=True)
-    return calibrate([find_corpus(Path("history"))], wish)
+    options = CalibrationOptions(Target(alpha=0.1), load_policy("support"), per_task=True)
+    return calibrate([find_corpus(Path("history"))], options)
 
 
 def outputs(page: Page) -> dict[str, float]:
@@ -308,7 +308,8 @@ def test_yaml_by_task_is_left_out_where_it_would_weigh_too_much() -> None:
     few = {f"t{number}": (0.5, None, 0.25) for number in range(2)}
     many = {f"t{number}" * 30: (0.5, None, 0.25) for number in range(256)}
     small, large = (
-        input_of(counts, corpus="c", synthetic=False, chosen=Chosen(point, None, None, tasks)) for tasks in (few, many)
+        input_of(counts, corpus="c", synthetic=False, chosen=ChosenThresholds(point, None, None, tasks))
+        for tasks in (few, many)
     )
     assert 0 < len(yaml_of(small) or "") <= MOST_LETTERS
     assert yaml_of(large) is None
@@ -327,7 +328,9 @@ def test_dearer_than_the_top_is_said_as_dearer() -> None:
     ):
         point = point_at(counts, at)
         text = "".join(
-            Page(render_report(input_of(counts, corpus="c", synthetic=True, chosen=Chosen(point, None)))).texts
+            Page(
+                render_report(input_of(counts, corpus="c", synthetic=True, chosen=ChosenThresholds(point, None)))
+            ).texts
         )
         share = abs(1 - point.cost / int(counts.cost[:, -1].sum()))
         assert f"{label}{share:.1%}" in text
@@ -336,7 +339,7 @@ def test_dearer_than_the_top_is_said_as_dearer() -> None:
 
 def test_where_a_single_model_is_better_the_advice_warns_and_the_certificate_does_not_cheer() -> None:
     """The advice in the warning colour comes first; what is certified is said neutrally, as not advised."""
-    result = calibrate([find_corpus(Path("history"))], Wish(Target(alpha=0.1), load_policy("support")))
+    result = calibrate([find_corpus(Path("history"))], CalibrationOptions(Target(alpha=0.1), load_policy("support")))
     advised = report_of(result, "Cascade", {})
     assert advised.advised
     dear = replace(result, choice=replace(result.choice, advice="single:opus"))
@@ -355,13 +358,13 @@ def test_where_a_single_model_is_better_the_advice_warns_and_the_certificate_doe
 def test_yaml_is_as_calibrated_only_where_it_was_certified() -> None:
     """Chosen for a budget it is not certified; of a learned score it is so only with what scores; else never."""
     path = [find_corpus(Path("history"))]
-    budget = report_of(calibrate(path, Wish(Budget(0.0015), load_policy("support"))), "a", {})
+    budget = report_of(calibrate(path, CalibrationOptions(Budget(0.0015), load_policy("support"))), "a", {})
     assert states_of(budget)[0] == "as chosen, not certified"
-    frontier = report_of(calibrate(path, Wish(None, load_policy("support"))), "a", {})
+    frontier = report_of(calibrate(path, CalibrationOptions(None, load_policy("support"))), "a", {})
     assert frontier.advised
     assert {*states_of(frontier)} == {"set by hand in a report, not certified"}
     counts = counts_of(SUPPORT)
-    learned = Chosen(point_at(counts, (9, 11)), "proved", scored=True)
+    learned = ChosenThresholds(point_at(counts, (9, 11)), "proved", scored=True)
     told = states_of(input_of(counts, corpus="c", synthetic=True, chosen=learned))
     assert told[0] == "as calibrated, of the learned score that --write adds"
 
@@ -370,10 +373,12 @@ def test_without_a_choice_the_random_mix_is_told_as_that_of_where_the_sliders_st
     """On a frontier's page as many climb at random as at 0.80, and the picture and the table say so."""
     counts = counts_of(SUPPORT)
     text = render_report(input_of(counts, corpus="c", synthetic=True))
-    assert ">as many as at 0.80, at random</text>" in text
-    assert "as many climbing as at 0.80 on every rung, drawn at random" in text
-    chosen = render_report(input_of(counts, corpus="c", synthetic=True, chosen=Chosen(point_at(counts, (9, 11)), None)))
-    assert ">as many, at random</text>" in chosen
+    assert ">random, as often as at 0.80</text>" in text
+    assert "random escalation, as often as at 0.80 on every rung" in text
+    chosen = render_report(
+        input_of(counts, corpus="c", synthetic=True, chosen=ChosenThresholds(point_at(counts, (9, 11)), None))
+    )
+    assert ">random, as often</text>" in chosen
     assert "as at 0.80" not in chosen
 
 

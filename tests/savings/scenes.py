@@ -12,7 +12,7 @@ from cascade.corpora import open_corpus
 from cascade.policy.loading import load_policy
 from cascade.policy.shipped import shipped
 from cascade.replay.run import Replay, Wish, replay_corpus
-from cascade.savings import Advice, Case, Mix, Period, PriceBook, Slice, advise, make_bill, observe, project
+from cascade.savings import Advice, Case, Mix, Period, PriceBook, Slice, advise, make_bill, mix_of_corpus, project
 
 
 def one(
@@ -27,14 +27,14 @@ def measured(policy: Policy) -> Mix:
     path = shipped("corpora", "support")
     assert path is not None
     with open_corpus(path) as reader:
-        return observe(reader, policy)
+        return mix_of_corpus(reader, policy)
 
 
 def replayed(policy: Policy) -> Replay:
     """The shipped corpus as `cascade replay` has it."""
     path = shipped("corpora", "support")
     assert path is not None
-    return replay_corpus(path, Wish(policy))
+    return replay_corpus(path, ReplayOptions(policy))
 
 
 def advised(
@@ -85,7 +85,7 @@ def corpus_of(
 def said_of(path: Path) -> Mix:
     """The mix of a corpus under the default policy."""
     with open_corpus(path) as reader:
-        return observe(reader, load_policy("default"))
+        return mix_of_corpus(reader, load_policy("default"))
 
 
 def observed(folder: Path, said: Sequence[Said], *, tokens: tuple[int, int, int] = (100, 100, 100)) -> Mix:

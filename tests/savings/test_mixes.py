@@ -11,7 +11,7 @@ import pytest
 from cascade.core.errors import CorpusError
 from cascade.corpora import open_corpus
 from cascade.policy.loading import load_policy
-from cascade.savings import observe
+from cascade.savings import mix_of_corpus
 from tests.savings.scenes import LARGE, advised, measured, replayed
 
 
@@ -28,7 +28,7 @@ def test_a_measured_mix_is_what_replay_measures(name: str) -> None:
     assert (seen.items, seen.quality, seen.wrong, seen.cost) == (
         1200, figures.quality, figures.wrong / 1200, figures.cost,
     )  # fmt: skip
-    singles = [figures.singles[rung] for rung in replay.lens.names]
+    singles = [figures.singles[rung] for rung in replay.mapping.names]
     assert seen.singles == tuple((single.quality, single.wrong / 1200) for single in singles)
     assert seen.single_costs == tuple(single.cost for single in singles)
     assert name != "support" or replay.storms["escalated"] > 0  # so that the guard is part of what is compared
@@ -55,7 +55,7 @@ def test_a_corpus_with_other_names_is_matched_by_its_models(tmp_path: Path) -> N
     rungs = ("small=claude-haiku-5-5", "mid=claude-sonnet-5-5", "big=claude-opus-5-5")
     path = written(tmp_path, rungs, ", ".join(f'"{name}": {REPLY}' for name in ("small", "mid", "big")))
     with open_corpus(path) as reader:
-        assert observe(reader, load_policy("default")).shares == (1, 0, 0)
+        assert mix_of_corpus(reader, load_policy("default")).shares == (1, 0, 0)
 
 
 def test_an_id_that_occurs_twice_is_not_counted_twice(tmp_path: Path) -> None:
@@ -64,14 +64,14 @@ def test_an_id_that_occurs_twice_is_not_counted_twice(tmp_path: Path) -> None:
     path = written(tmp_path, ("haiku", "sonnet", "opus"), replies, replies)
     path.write_text(path.read_text().replace('"i1"', '"i0"'))
     with open_corpus(path) as reader, pytest.raises(CorpusError, match=r"made.jsonl:3: item 'i0': the id occurs twice"):
-        observe(reader, load_policy("default"))
+        mix_of_corpus(reader, load_policy("default"))
 
 
 def test_a_rung_that_some_items_lack_has_no_figures_alone(tmp_path: Path) -> None:
     """The climb never asks for it, so the mix is measured; what Sonnet and Opus alone would do is not known, and not guessed."""
     path = written(tmp_path, ("haiku", "sonnet", "opus"), f'"haiku": {REPLY}')
     with open_corpus(path) as reader:
-        mix = observe(reader, load_policy("default"))
+        mix = mix_of_corpus(reader, load_policy("default"))
     assert mix.observed is not None
     assert (mix.observed.singles, mix.observed.single_costs) == (((1, 0), None, None), (1_000_000, None, None))
     assert advised(LARGE, mix).instead == "haiku"
@@ -82,7 +82,9 @@ def test_other_models_replies_are_told(tmp_path: Path) -> None:
     rungs = ("haiku=claude-haiku-4-5", "sonnet", "opus")
     path = written(tmp_path, rungs, ", ".join(f'"{name}": {REPLY}' for name in ("haiku", "sonnet", "opus")))
     with open_corpus(path) as reader:
-        findings = {one.code: one.message for one in advised(LARGE, observe(reader, load_policy("default"))).findings}
+        findings = {
+            one.code: one.message for one in advised(LARGE, mix_of_corpus(reader, load_policy("default"))).findings
+        }
     assert "'haiku' was recorded with claude-haiku-4-5, the policy asks claude-haiku-5-5" in findings["other_models"]
 
 
@@ -91,7 +93,7 @@ def test_a_corpus_without_the_policys_rungs_is_refused(tmp_path: Path) -> None:
     path = tmp_path / "other.jsonl"
     path.write_text('{"corpus": "other", "version": 1, "ladder": [{"rung": "small"}, {"rung": "big"}]}\n')
     with open_corpus(path) as reader, pytest.raises(CorpusError, match=r"has no rung 'haiku'.*it has small, big"):
-        observe(reader, load_policy("default"))
+        mix_of_corpus(reader, load_policy("default"))
 
 
 def test_a_corpus_that_cannot_measure_is_refused(tmp_path: Path) -> None:
@@ -108,7 +110,7 @@ def test_a_corpus_that_cannot_measure_is_refused(tmp_path: Path) -> None:
     ):
         path.write_text(head + items)
         with open_corpus(path) as reader, pytest.raises(CorpusError, match=problem):
-            observe(reader, load_policy("default"))
+            mix_of_corpus(reader, load_policy("default"))
 
 
 @pytest.mark.parametrize("exhausted", ["ship", "abstain"])
@@ -124,7 +126,7 @@ def test_what_nobody_answers_is_wrong_and_counts_for_the_top(tmp_path: Path, exh
     )
     policy = load_policy("default").model_copy(update={"exhausted": exhausted})
     with open_corpus(path) as reader:
-        mix = observe(reader, policy)
+        mix = mix_of_corpus(reader, policy)
     assert (mix.shares, mix.reached) == ((0, 0, 1), (1, 1, 1))
     assert mix.observed is not None
     assert (mix.observed.quality, mix.observed.wrong, mix.observed.auroc, mix.observed.cost) == (0, 1, None, None)

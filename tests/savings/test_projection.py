@@ -23,7 +23,7 @@ from cascade.savings import (
     Slice,
     advise,
     make_bill,
-    observe,
+    mix_of_corpus,
     project,
     read_mix,
     read_prices,
@@ -252,7 +252,7 @@ def test_a_confidence_that_tells_nothing_is_no_signal(tmp_path: Path) -> None:
     path = tmp_path / "flat.jsonl"
     path.write_text("\n".join(lines) + "\n")
     with open_corpus(path) as reader:
-        mix = observe(reader, load_policy("default"))
+        mix = mix_of_corpus(reader, load_policy("default"))
     assert mix.observed is not None
     assert mix.observed.auroc == 0.5
     advice = advised(LARGE, mix)

@@ -15,10 +15,10 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from cascade.calibration.bounds import Sample, chance_of_passing, keeps, passes, units_needed, upper_bound
-from cascade.calibration.halves import Found, Side
-from cascade.calibration.proof.power import Foresight
+from cascade.calibration.halves import OperatingPoint, SplitHalf
+from cascade.calibration.proof.power import ExpectedLosses
 from cascade.calibration.search.counts import Loss as CountedLoss
-from cascade.calibration.search.levels import NOT_COUNTED, Coded
+from cascade.calibration.search.levels import NOT_COUNTED, CodedCorpus
 from cascade.core.errors import ConfigurationError
 from cascade.core.policy.certificate import Certificate, Escalation, Hashes, Loss, Units, weighting_of
 from cascade.policy.certificates import hash_of, hash_of_file
@@ -42,22 +42,22 @@ __all__ = [
 ]
 
 FEWEST_OF_TASK = 50
-"""Items of a task, counted at a rung, for a rate of its own: from here on its standard error, at most 0.071, is below the
-margin of 0.10 that the storm guard adds. With fewer, the rung's rate of all tasks is the better guess."""
+"""Items that a task needs at a rung for its own escalation rate: from here on the standard error, at most 0.071, is below the
+margin of 0.10 that the storm guard adds. With fewer, the rung's rate over all tasks is the better estimate."""
 
 MOST_TASKS = 256
-"""Tasks with rates of their own, as many as a policy may define."""
+"""The most tasks with their own rates: as many as a policy may define."""
 
 _LONGEST_TASK = 128
-_SURE = 0.9  # the predicted probability of passing that the walk starts at
+_LIKELY = 0.9  # the predicted probability of passing at which the sequence of tests starts
 
 
 @dataclass(frozen=True, slots=True)
 class Target:
-    """What is to be certified: the rate of `loss` is at most `alpha`, at confidence level 1 - `delta`.
+    """The claim to certify: the rate of `loss` is at most `alpha`, at confidence level 1 - `delta`.
 
-    `disagreement` is counted as false_confident is, on a corpus whose scores say how far an answer agrees with the
-    baseline's. Raises ConfigurationError where alpha or delta is not between 0 and 1.
+    `disagreement` is counted as `false_confident`, on a corpus whose scores measure agreement with the baseline's answers.
+    Raises ConfigurationError if alpha or delta is not between 0 and 1.
     """
 
     loss: Loss = "false_confident"
@@ -71,15 +71,15 @@ class Target:
 
     @property
     def counted(self) -> CountedLoss:
-        """The loss as the table of counts has it."""
+        """The loss under its name in the table of counts."""
         return "regression" if self.loss == "regression" else "false_confident"
 
 
 @dataclass(frozen=True, slots=True)
 class Tested:
-    """One vector of thresholds on held-out data.
+    """Thresholds tested on held-out data.
 
-    `errors`: how many of the `n` units have the loss, None for groups and graded losses. `rate`: the mean loss, each unit
+    `errors`: how many of the `n` units have the loss; None for groups and graded losses. `rate`: the mean loss, each unit
     weighted equally. `upper_bound`: the upper confidence limit of the rate at 1 - delta.
     """
 
@@ -91,18 +91,18 @@ class Tested:
 
     @property
     def weighting(self) -> str:
-        """What the mean is over, in words."""
+        """What the mean is taken over, e.g. "every group weighted equally"."""
         return weighting_of(self.units)
 
 
 @dataclass(frozen=True, slots=True)
 class Certified:
-    """The last point that passed its test: the cheapest that is certified.
+    """The last point that passed its test: the cheapest certified one.
 
-    `tested`: its figures on the certify half. `walked`: how many points were tested, the one that failed included.
+    `tested`: its figures on the certify half. `walked`: how many points were tested, including the one that failed.
     """
 
-    point: Found
+    point: OperatingPoint
     target: Target
     tested: Tested
     walked: int
@@ -142,7 +142,7 @@ class NotCertified:
     `undecided`: the rate is not shown to be above alpha either.
     """
 
-    point: Found
+    point: OperatingPoint
     target: Target
     tested: Tested
     further_units_needed: int | None
@@ -150,23 +150,27 @@ class NotCertified:
 
 
 def certify(
-    path: Sequence[Found], tune: Side, held: Side, target: Target, foresight: Foresight | None = None
+    path: Sequence[OperatingPoint],
+    tune: SplitHalf,
+    held_out: SplitHalf,
+    target: Target,
+    expected: ExpectedLosses | None = None,
 ) -> Certified | NotCertified:
-    """Walk along `path`, the `risk_path` of `tune`'s counts, on `held`: the two share levels, and no group.
+    """Walk along `path`, the `risk_path` of `tune`'s counts, on `held_out`: the two share levels, and no group.
 
-    `foresight`: what each point is expected to lose on other data; None: what it lost on `tune`.
+    `expected`: what each point is expected to lose on other data; None: what it lost on `tune`.
 
     Raises ConfigurationError for an empty path, or where a group has items in both halves.
     """
     if not path:
         raise ConfigurationError("the tuning half has no items, so there is nothing to certify (give --tune 0.5)")
-    if tune.shares_groups_with(held):
+    if tune.shares_groups_with(held_out):
         raise ConfigurationError("a group has items in both halves, so nothing can be certified (split by group)")
-    start = start_on(len(path), foresight or (lambda at: tune.sample(path[at], target.counted)), held.units, target)
-    best: tuple[Found, Sample] | None = None
+    start = start_on(len(path), expected or (lambda at: tune.sample(path[at], target.counted)), held_out.units, target)
+    best: tuple[OperatingPoint, Sample] | None = None
     walked = 0
     for point in path[start:]:
-        sample = held.sample(point, target.counted)
+        sample = held_out.sample(point, target.counted)
         walked += 1
         if not passes(sample, target.alpha, target.delta):
             if best is None:
@@ -177,28 +181,28 @@ def certify(
     return Certified(best[0], target, _tested(best[1], target.delta), walked)
 
 
-def start_on(points: int, foresight: Foresight, n: int, target: Target) -> int:
-    """Where the walk starts: at the most losses that n units of the other half would likely (0.9) show to be few enough.
+def start_on(points: int, expected: ExpectedLosses, n: int, target: Target) -> int:
+    """The first point to test: the one with the most losses that n certify units pass with predicted probability 0.9.
 
-    Higher up a start would most often fail at once, and prove nothing; further down each step is one more test to pass.
+    A later start would often fail at once and certify nothing; an earlier one adds tests that must all pass.
     """
 
     def likely(index: int) -> bool:
-        return chance_of_passing(foresight(index), n, target.alpha, target.delta) >= _SURE
+        return chance_of_passing(expected(index), n, target.alpha, target.delta) >= _LIKELY
 
     low, high = 0, points
-    while high - low > 1:  # the more losses, the less likely: from here on the point at low is likely, or the first
+    while high - low > 1:  # more losses are less likely to pass; the point at `low` is likely to pass, or is the first
         middle = (low + high) // 2
         low, high = (middle, high) if likely(middle) else (low, middle)
     return low
 
 
-def escalation_of(coded: Coded, at: At) -> Escalation:
-    """For each rung below the top, the share of those that reach it whose own reply does not stand; by task as well.
+def escalation_of(coded: CodedCorpus, at: At) -> Escalation:
+    """By rung below the top, and by task: the share of the requests reaching it whose reply would not ship there.
 
-    It is what the storm guard counts: neither floors and ceilings, which its confidence has no part in, nor errors and
-    overflows; and nothing where the threshold is `never`. A task has a rate of its own where at least FEWEST_OF_TASK of it
-    are counted; of more than MOST_TASKS of them those with the most items have one.
+    Counted as the storm guard does: floors, ceilings, errors and overflows are left out, and so are rungs whose threshold
+    is `never`. A task needs FEWEST_OF_TASK counted items for its own rate. With more than MOST_TASKS tasks, those with the
+    most items have one.
     """
     ends, levels = coded.shipped(at), np.asarray(at).T
     own = coded.codes if coded.natural is None else coded.natural
@@ -223,7 +227,7 @@ def escalation_of(coded: Coded, at: At) -> Escalation:
 
 
 def _can_be_named(task: str) -> bool:
-    """Whether a policy can hold it as a key: a corpus may name tasks with anything, and `${…}` would be expanded."""
+    """Whether a policy can hold the name as a key: a corpus may use any name, and `${…}` would be expanded."""
     return 0 < len(task) <= _LONGEST_TASK and task.isprintable() and "$" not in task
 
 
@@ -237,7 +241,7 @@ def _tested(sample: Sample, delta: float) -> Tested:
     return Tested(sample.units, sample.n, sample.errors, sample.rate, upper_bound(sample, delta))
 
 
-def _not_certified(point: Found, sample: Sample, target: Target) -> NotCertified:
+def _not_certified(point: OperatingPoint, sample: Sample, target: Target) -> NotCertified:
     needed = units_needed(sample, target.alpha, target.delta)
     further = None if needed is None else max(1, needed - sample.n)
     undecided = keeps(sample, target.alpha, target.delta) is None

@@ -1,4 +1,4 @@
-"""Corpora and policies that must not be calibrated together or tested against each other."""
+"""Checks before calibrating or testing: which corpora and policies may be combined."""
 
 from __future__ import annotations
 
@@ -14,25 +14,25 @@ from cascade.policy.certificates import changed_parts
 from cascade.replay.columns import PolicyMapping
 from cascade.replay.mapping import other_models
 
-__all__ = ["joint_manifest", "refuse_own_scorer", "refuse_to_hold"]
+__all__ = ["joint_manifest", "refuse_in_sample_scorer", "refuse_recheck"]
 
 
 def joint_manifest(readers: Sequence[CorpusReader]) -> Manifest:
-    """Of corpora that are read as one. Raises CorpusError where they are of other ladders, models or graders."""
+    """The manifest of corpora read as one. Raises CorpusError if ladders, models or graders differ."""
     first = readers[0].manifest
     for reader in readers[1:]:
-        if _ladder_told(reader.manifest) != _ladder_told(first):
-            problem = f"its ladder is {_ladder_told(reader.manifest)}, the first corpus's is {_ladder_told(first)}"
+        if _ladder_text(reader.manifest) != _ladder_text(first):
+            problem = f"its ladder is {_ladder_text(reader.manifest)}, the first corpus's is {_ladder_text(first)}"
             hint = "calibrate them separately"
             raise CorpusError(problem, where=reader.source, hint=hint)
         if reader.manifest.grader != first.grader:
             problem = f"its grader is {_grader(reader.manifest.grader)}, the first corpus's is {_grader(first.grader)}"
             raise CorpusError(problem, where=reader.source, hint="use one grader for all, or calibrate them separately")
-    # A certificate on synthetic items is not one on recorded items, whichever corpus comes first.
+    # One synthetic corpus makes the whole synthetic, whichever comes first.
     return replace(first, synthetic=any(reader.manifest.synthetic for reader in readers))
 
 
-def _ladder_told(manifest: Manifest) -> str:
+def _ladder_text(manifest: Manifest) -> str:
     ladder = (
         entry.rung if entry.model in (None, entry.rung) else f"{entry.rung} ({entry.model})"
         for entry in manifest.ladder
@@ -44,10 +44,10 @@ def _grader(name: str | None) -> str:
     return name or "not named"
 
 
-def refuse_own_scorer(policy: Policy | None, sources: Sequence[str]) -> None:
-    """Refuse a scorer that was learned on these items: its scores are in-sample, under any split.
+def refuse_in_sample_scorer(policy: Policy | None, sources: Sequence[str]) -> None:
+    """Raise PolicyError if the policy's scorer was learned on these items: its scores are in-sample under any split.
 
-    Raises PolicyError. `policy`: the one whose scorer is to be used as it is.
+    `policy`: the one whose scorer is used unchanged; None: no scorer is.
     """
     if policy is None or policy.scorer is None or policy.certificate is None:
         return
@@ -58,11 +58,11 @@ def refuse_own_scorer(policy: Policy | None, sources: Sequence[str]) -> None:
         )
 
 
-def refuse_to_hold(policy: Policy, manifest: Manifest, lens: PolicyMapping, sources: Sequence[str]) -> None:
-    """Refuse to test a certificate on something else than what it is about. Raises PolicyError and CorpusError."""
+def refuse_recheck(policy: Policy, manifest: Manifest, mapping: PolicyMapping, sources: Sequence[str]) -> None:
+    """Raise PolicyError or CorpusError if this corpus cannot test the policy's certificate."""
     certificate = policy.certificate
     if certificate is None:
-        return  # `hold_against` says so
+        return  # `recheck_corpus` raises
     if changed := changed_parts(policy):
         problem = f"changed since it was certified: {', '.join(changed)}"
         raise PolicyError(
@@ -71,7 +71,7 @@ def refuse_to_hold(policy: Policy, manifest: Manifest, lens: PolicyMapping, sour
     problem, hint = "", "give another corpus"
     if certificate.hashes.corpus == hash_of_corpus(sources):
         problem = "is the corpus that the certificate was made from"
-    elif others := other_models(lens, manifest):
+    elif others := other_models(mapping, manifest):
         problem = f"these are other models' replies: {'; '.join(others)}"
     elif certificate.grader != manifest.grader:
         problem = f"its grader is {_grader(manifest.grader)}, the certificate's is {_grader(certificate.grader)}"

@@ -8,20 +8,20 @@ from typing import Literal
 
 from cascade.calibration.bounds import keeps, lower_bound, sample_of, units_needed, upper_bound
 from cascade.calibration.proof.pareto_testing import Target, Tested
-from cascade.calibration.search.levels import Coded
+from cascade.calibration.search.levels import CodedCorpus
 from cascade.core.errors import CorpusError, PolicyError
 from cascade.core.policy import Policy
-from cascade.replay.arrays import Truths, np
+from cascade.replay.arrays import Bools, np
 
-__all__ = ["Against", "hold_against", "levels_at", "losses_under"]
+__all__ = ["Recheck", "levels_at", "losses_under", "recheck_corpus"]
 
 
 @dataclass(frozen=True, slots=True)
-class Against:
-    """A certificate tested on a fresh corpus, at the certificate's own delta.
+class Recheck:
+    """A certificate tested on a fresh corpus, at the certificate's delta.
 
-    `holds`: the corpus alone shows the bound again. `no_longer`: it shows that the rate is above it. `too_few`: it shows
-    neither; `further_units_needed` more would show it at the observed rate (None: no number would).
+    `holds`: the corpus alone confirms the bound. `no_longer`: it shows that the rate is above the bound. `too_few`: it
+    shows neither; `further_units_needed` more would confirm it at the observed rate (None: no number would).
     """
 
     verdict: Literal["holds", "no_longer", "too_few"]
@@ -31,10 +31,10 @@ class Against:
     further_units_needed: int | None
 
 
-def hold_against(coded: Coded, policy: Policy) -> Against:
-    """Test a policy's certificate on a corpus, coded as the policy's plan sees it.
+def recheck_corpus(coded: CodedCorpus, policy: Policy) -> Recheck:
+    """Test a policy's certificate on a corpus that was coded under the policy.
 
-    Raises PolicyError where the policy has no certificate, CorpusError where the corpus has no items or another right_at.
+    Raises PolicyError if the policy has no certificate, CorpusError if the corpus has no items or another right_at.
     """
     certificate = policy.certificate
     if certificate is None:
@@ -51,13 +51,13 @@ def hold_against(coded: Coded, policy: Policy) -> Against:
     tested = Tested(sample.units, sample.n, sample.errors, sample.rate, upper)
     shown = keeps(sample, target.alpha, target.delta)
     if shown is not None:
-        return Against("holds" if shown else "no_longer", target, tested, lower, None)
+        return Recheck("holds" if shown else "no_longer", target, tested, lower, None)
     needed = units_needed(sample, target.alpha, target.delta)
-    return Against("too_few", target, tested, lower, None if needed is None else max(1, needed - sample.n))
+    return Recheck("too_few", target, tested, lower, None if needed is None else max(1, needed - sample.n))
 
 
-def losses_under(coded: Coded, policy: Policy, target: Target) -> Truths:
-    """(N,): which items are lost under a policy's own thresholds, each task's by its own."""
+def losses_under(coded: CodedCorpus, policy: Policy, target: Target) -> Truths:
+    """(N,): which items are lost under a policy's thresholds, including those by task."""
     lost = np.zeros(len(coded), np.bool_)
     for number, task in enumerate(coded.tasks):
         rows = np.flatnonzero(coded.task == number)
@@ -66,7 +66,7 @@ def losses_under(coded: Coded, policy: Policy, target: Target) -> Truths:
     return lost
 
 
-def levels_at(coded: Coded, thresholds: Sequence[float | None]) -> tuple[int, ...]:
-    """The level numbers that a ladder's thresholds stand for: of each, the lowest observed level that it lets ship."""
-    pairs = zip(coded.levels, thresholds, strict=False)  # the last threshold is the top's, which has none
+def levels_at(coded: CodedCorpus, thresholds: Sequence[float | None]) -> tuple[int, ...]:
+    """The level numbers of a ladder's thresholds: for each, the lowest observed level that ships."""
+    pairs = zip(coded.levels, thresholds, strict=False)  # the last threshold is the top rung's: none
     return tuple(len(own) + 1 if x is None else int(np.searchsorted(own, x)) + 1 for own, x in pairs)

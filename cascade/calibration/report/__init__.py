@@ -1,12 +1,12 @@
-"""The report people tune with: one HTML page that needs no network, with the table of counts inside it.
+"""The HTML report for tuning thresholds: one page that needs no network, with the table of counts inside it.
 
-`inputs` is what a page is made of, `table` the counts that its sliders sum, `drawing` its pictures, `ladder` its YAML, `page`
-the HTML.
+`build` makes a `ReportInput` (`inputs`) of a calibration. `table` holds the counts that the sliders sum, `drawing` the charts,
+`ladder` the YAML, `page` the HTML.
 """
 
 from __future__ import annotations
 
-from cascade.calibration.report.inputs import Chosen, ReportInput, TaskRow, input_of
+from cascade.calibration.report.inputs import ChosenThresholds, ReportInput, TaskRow, input_of
 from cascade.calibration.report.page import render_report, write_report
 
-__all__ = ["Chosen", "ReportInput", "TaskRow", "input_of", "render_report", "write_report"]
+__all__ = ["ChosenThresholds", "ReportInput", "TaskRow", "input_of", "render_report", "write_report"]

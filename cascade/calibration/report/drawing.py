@@ -1,4 +1,4 @@
-"""The page's pictures as numbers: scales, ticks and places in SVG's units. What they look like is the template's and the CSS's."""
+"""The geometry of the page's charts: scales, ticks and positions in SVG units. The template and the CSS style them."""
 
 from __future__ import annotations
 
@@ -13,14 +13,14 @@ from cascade.calibration.search.counts import Counts
 __all__ = ["Axis", "Frontier", "Mark", "Reliability", "draw_frontier", "draw_reliability"]
 
 _MOST_POINTS = 400
-"""Of the frontier that are drawn; more are finer than a pixel."""
+"""The most points of the frontier to draw; more would be finer than a pixel."""
 
-_LETTER, _LINE = 7.2, 16.0  # about how wide a letter and how high a line of a label is
+_LETTER, _LINE = 7.2, 16.0  # approximate width of a letter and height of a line, in SVG units
 
 
 @dataclass(frozen=True, slots=True)
 class Axis:
-    """A linear scale: values from `low` to `high` stand at `start` to `end`; `ticks` are (place, text)."""
+    """A linear scale: values from `low` to `high` map to positions `start` to `end`; `ticks` are (position, text)."""
 
     low: float
     high: float
@@ -29,7 +29,7 @@ class Axis:
     ticks: tuple[tuple[float, str], ...]
 
     def __call__(self, value: float) -> float:
-        """Where a value stands; outside of the axis, at its edge."""
+        """The position of a value; values outside are clamped."""
         share = (min(max(value, self.low), self.high) - self.low) / (self.high - self.low)
         return round(self.start + share * (self.end - self.start), 2)
 
@@ -51,7 +51,7 @@ class Mark:
 class Frontier:
     """Quality over cost: the steps of the frontier, its single points where they are few, and the marks.
 
-    `interval`: the chosen point's quality, from and to, in places; x is the point's.
+    `interval`: the chosen point's x, and the ends of its quality interval, as positions.
     """
 
     width: int
@@ -66,7 +66,7 @@ class Frontier:
 
 @dataclass(frozen=True, slots=True)
 class Reliability:
-    """One rung's confidence against how often it is right. `dots`: x, y, radius and the level they are of."""
+    """One rung's confidence against how often it is right. `dots`: x, y, radius and level. `silent`: replies without a level."""
 
     rung: str
     x: Axis
@@ -81,12 +81,12 @@ def per_thousand(cost_per_request: float) -> float:
     return cost_per_request * 1000
 
 
-def draw_frontier(given: ReportInput, width: int = 760, height: int = 420) -> Frontier:
+def draw_frontier(report: ReportInput, width: int = 760, height: int = 420) -> Frontier:
     """The frontier with every baseline and the chosen point."""
-    n = max(1, given.counts.n)
-    points = [(point.cost / n / 1e6, point.quality) for point in given.frontier]
-    singles = [(per_thousand(cost), quality, name) for name, (quality, cost) in given.baselines.items()]
-    chosen = given.chosen
+    n = max(1, report.counts.n)
+    points = [(point.cost / n / 1e6, point.quality) for point in report.frontier]
+    singles = [(per_thousand(cost), quality, name) for name, (quality, cost) in report.baselines.items()]
+    chosen = report.chosen
     here = [(chosen.point.cost / n / 1e6, chosen.point.quality)] if chosen else []
     ci = chosen.quality_ci95 if chosen else None
     costs = [0.0, *(x for x, *_ in (*points, *singles, *here))]
@@ -95,7 +95,7 @@ def draw_frontier(given: ReportInput, width: int = 760, height: int = 420) -> Fr
     y = _axis(_padded(qualities), height - 52, 20, about=6)
     shown = _thinned(points, _MOST_POINTS)
     wanted = [(x(a), y(b), "chosen", "chosen") for a, b in here]
-    wanted += [(x(a), y(b), _said(name, chosen is None), name.partition(":")[0]) for a, b, name in singles]
+    wanted += [(x(a), y(b), _label(name, chosen is None), name.partition(":")[0]) for a, b, name in singles]
     interval = (x(here[0][0]), y(ci[0]), y(ci[1])) if ci and here else None
     places = [(x(a), y(b)) for a, b in shown]
     dots = tuple(places) if len(shown) <= 80 else ()
@@ -127,7 +127,7 @@ def draw_reliability(counts: Counts, rung: int, width: int = 340, height: int = 
 
 
 def _stairs(points: Sequence[tuple[float, float]]) -> str:
-    """A path that goes up at a point's cost: between two of them the cheaper one is what can be had."""
+    """A step path: between two points, the cheaper one is what can be reached."""
     if not points:
         return ""
     (x, y), *rest = points
@@ -170,18 +170,18 @@ def _nice(step: float) -> float:
     return next(nice * magnitude for nice in (1, 2, 2.5, 5, 10) if nice * magnitude >= step * 0.999)
 
 
-def _said(name: str, guessed: bool) -> str:
-    """A baseline's label. `guessed`: nothing was chosen, so that as many climb at random as at 0.80."""
+def _label(name: str, is_guess: bool) -> str:
+    """A baseline's label. `is_guess`: nothing was chosen, so the random mix climbs as often as at 0.80."""
     kind, _, rung = name.partition(":")
     if kind == "single" and rung:
         return f"{rung[:40]} alone"
     if name == "random_mix":
-        return "as many as at 0.80, at random" if guessed else "as many, at random"
+        return "random, as often as at 0.80" if is_guess else "random, as often"
     return name[:48]
 
 
 def _boxes_of(stairs: Sequence[tuple[float, float]]) -> list[tuple[float, float, float, float]]:
-    """What the line covers: each of its steps, across and up."""
+    """The boxes that the step path covers, horizontal and vertical."""
     boxes: list[tuple[float, float, float, float]] = []
     for (x, y), (right, above) in pairwise(stairs):
         boxes += [(x, y - 3, right, y + 3), (right - 3, above, right + 3, y)]
@@ -191,7 +191,7 @@ def _boxes_of(stairs: Sequence[tuple[float, float]]) -> list[tuple[float, float,
 def _labelled(
     wanted: Sequence[tuple[float, float, str, str]], width: int, covered: Sequence[tuple[float, float, float, float]]
 ) -> Iterator[Mark]:
-    """Each with its label where it lies over no other one, no point and no line, as far as there is such a place."""
+    """Each mark with its label where it overlaps other labels, points and lines least."""
     taken = [(x - 7, y - 7, x + 7, y + 7) for x, y, *_ in wanted] + list(covered)
     for x, y, label, kind in wanted:
         long = len(label) * _LETTER

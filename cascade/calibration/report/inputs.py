@@ -1,4 +1,4 @@
-"""What a report is made of: one frozen value, most of which the table of counts gives by itself."""
+"""The content of a report as one frozen value; most of it follows from the table of counts."""
 
 from __future__ import annotations
 
@@ -14,18 +14,29 @@ from cascade.replay.arrays import np
 from cascade.replay.mapping import THRESHOLD
 
 if TYPE_CHECKING:
-    from cascade.replay.arrays import Whole
+    from cascade.replay.arrays import Ints
 
-__all__ = ["Chosen", "Level", "ReportInput", "TaskRow", "guess_of", "input_of", "reliability_of", "singles_of"]
+__all__ = [
+    "ChosenThresholds",
+    "Level",
+    "ReportInput",
+    "TaskRow",
+    "guess_of",
+    "input_of",
+    "reliability_of",
+    "singles_of",
+]
 
 
 @dataclass(frozen=True, slots=True)
-class Chosen:
-    """The thresholds that calibrate chose, as they do on the report's counts.
+class ChosenThresholds:
+    """The thresholds that calibrate chose, with their figures on the report's counts.
 
-    `certificate`: what was proved of them, in words; None: nothing. `quality_ci95` is of the mean score. `by_task`: the
-    tasks that have thresholds of their own, by rung below the top; then `point` has the others', and all tasks' figures.
-    `scored`: they are thresholds of a learned score, not of what the rungs say themselves.
+    certificate   what was certified, in words; None: nothing
+    quality_ci95  of the mean score
+    by_task       by task with its own thresholds, those by rung below the top; `point` then has the shared thresholds, and the
+                  figures of all tasks
+    scored        whether they are thresholds of a learned score, not of the self-reports
     """
 
     point: Point
@@ -50,7 +61,7 @@ class TaskRow:
 
 @dataclass(frozen=True, slots=True)
 class Level:
-    """What one level of a rung's confidence is worth: `items` replies at it, `right` of them. Joined: from `low` on."""
+    """One level of a rung's confidence, or several joined from `low` to `high`: `items` replies, `right` of them right."""
 
     low: float
     high: float
@@ -60,11 +71,12 @@ class Level:
 
 @dataclass(frozen=True, slots=True, eq=False)
 class ReportInput:
-    """Everything on the page. Names may be anyone's: they are escaped there.
+    """Everything on the page. Names are untrusted text; the template escapes them.
 
-    `advice` is the headline, one sentence; `advised` False: it warns, for a cascade is not what it says. `baselines`: quality and USD per request by name, e.g. "single:opus",
-    "random_mix". `signals`: by rung, as `calibrate --json` has them. `storms`: as `replay --json` has them,
-    of `arrived` requests (None: not known).
+    advice     the headline, one sentence; `advised` False: it advises against the cascade, and is shown as a warning
+    baselines  quality and USD per request by name, e.g. "single:opus", "random_mix"
+    signals    by rung, as in `calibrate --json`
+    storms     as in `replay --json`, of `arrived` requests (None: not known)
     """
 
     title: str
@@ -75,7 +87,7 @@ class ReportInput:
     loss: Loss
     frontier: tuple[Point, ...]
     baselines: Mapping[str, tuple[float, float]]
-    chosen: Chosen | None = None
+    chosen: ChosenThresholds | None = None
     signals: Mapping[str, Mapping[str, Any]] = field(default_factory=dict[str, Mapping[str, Any]])
     tasks: tuple[TaskRow, ...] = ()
     storms: Mapping[str, Any] = field(default_factory=dict[str, Any])
@@ -85,7 +97,7 @@ class ReportInput:
 
     @property
     def by_task(self) -> bool:
-        """Whether tasks have thresholds of their own, so that the sliders' one set for all is not what was chosen."""
+        """Whether tasks have their own thresholds, which the sliders' one set for all tasks cannot show."""
         return self.chosen is not None and bool(self.chosen.by_task)
 
 
@@ -95,9 +107,9 @@ def input_of(
     corpus: str,
     synthetic: bool,
     loss: Loss = "false_confident",
-    chosen: Chosen | None = None,
+    chosen: ChosenThresholds | None = None,
 ) -> ReportInput:
-    """As much of a report as the counts alone give; the rest is put in with `dataclasses.replace`."""
+    """The part of a report that follows from the counts; add the rest with `dataclasses.replace`."""
     point = chosen.point if chosen else point_at(counts, guess_of(counts), loss)
     singles = singles_of(counts)
     baselines = {f"single:{rung}": own for rung, own in singles.items()}
@@ -114,12 +126,12 @@ def input_of(
 
 
 def guess_of(counts: Counts) -> tuple[int, ...]:
-    """The levels that a threshold of 0.80 on every rung stands for: where everyone starts."""
+    """The levels of the default threshold, 0.80, on every rung."""
     return tuple(int(np.searchsorted(own, THRESHOLD)) + 1 for own in counts.levels)
 
 
 def singles_of(counts: Counts) -> dict[str, tuple[float, float]]:
-    """Every rung by itself: quality, and USD per request."""
+    """Every rung alone: quality, and USD per request."""
     n = max(1, counts.n)
     return {
         rung: (float(counts.alone[index]) / n, int(counts.cost[:, index].sum()) / n / 1e9)
@@ -128,14 +140,14 @@ def singles_of(counts: Counts) -> dict[str, tuple[float, float]]:
 
 
 def reliability_of(counts: Counts, rung: int) -> tuple[tuple[Level, ...], int]:
-    """What each level of a rung's confidence is worth over all items, and how many replies have no level at all."""
+    """How often a rung is right at each level of its confidence; and how many replies have no level."""
     codes, own = counts.codes[:, rung], counts.levels[rung]
     size = len(own)
-    items: Whole = np.bincount(codes, counts.items, size + 2).astype(np.int64)
-    wrong: Whole = np.bincount(codes, counts.wrong[:, rung], size + 2).astype(np.int64)
+    items: Ints = np.bincount(codes, counts.items, size + 2).astype(np.int64)
+    wrong: Ints = np.bincount(codes, counts.wrong[:, rung], size + 2).astype(np.int64)
     starts = bins_of(items[1 : size + 1])  # as the rung's ECE is counted
     levels: list[Level] = []
     for first, end in zip(starts, [*starts[1:], size], strict=False):
-        held, lost = int(items[first + 1 : end + 1].sum()), int(wrong[first + 1 : end + 1].sum())
-        levels.append(Level(float(own[first]), float(own[end - 1]), held, held - lost))
+        n, lost = int(items[first + 1 : end + 1].sum()), int(wrong[first + 1 : end + 1].sum())
+        levels.append(Level(float(own[first]), float(own[end - 1]), n, n - lost))
     return tuple(levels), int(items[0] + items[size + 1])

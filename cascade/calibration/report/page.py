@@ -1,4 +1,4 @@
-"""A report as HTML: one page with everything in it. Names and texts are anyone's, so jinja2 escapes all of them."""
+"""Render a report as one self-contained HTML page. Names and texts are untrusted, so jinja2 escapes all of them."""
 
 from __future__ import annotations
 
@@ -20,16 +20,16 @@ from cascade.policy.editing import threshold_text
 __all__ = ["MOST_BYTES", "render_report", "write_report"]
 
 MOST_BYTES = 500_000
-"""What a page may weigh at most."""
+"""The maximum size of a page."""
 
 _ASSETS = Path(__file__).parent / "assets"
 _MOST_ROWS = 60
-"""Rows of any one table on the page."""
+"""The most rows of any table on the page."""
 
 
-def write_report(path: str | os.PathLike[str], given: ReportInput) -> None:
-    """Put the page at `path`, whole or not at all. Raises MissingExtra without jinja2, ConfigurationError for a bad path."""
-    page = render_report(given).encode()
+def write_report(path: str | os.PathLike[str], report: ReportInput) -> None:
+    """Write the page atomically. Raises MissingExtra without jinja2, ConfigurationError if `path` cannot be written."""
+    page = render_report(report).encode()
     target = Path(path)
     try:
         with tempfile.TemporaryDirectory(prefix=f".{target.name}.", dir=target.parent) as folder:
@@ -43,8 +43,8 @@ def write_report(path: str | os.PathLike[str], given: ReportInput) -> None:
         ) from problem
 
 
-def render_report(given: ReportInput) -> str:
-    """The page. It needs no network, holds the table of counts, and weighs less than MOST_BYTES."""
+def render_report(report: ReportInput) -> str:
+    """The page. It needs no network, holds the table of counts, and is smaller than MOST_BYTES."""
     try:
         import jinja2  # noqa: PLC0415 - an extra
     except ImportError:
@@ -67,66 +67,66 @@ def render_report(given: ReportInput) -> str:
     environment.filters.update(filters)  # pyright: ignore[reportUnknownMemberType] - jinja2 does not type them
     style, script = (_ASSETS.joinpath(name).read_text(encoding="utf-8") for name in ("report.css", "report.js"))
     return environment.get_template("report.html.j2").render(
-        **_values(given),
+        **_values(report),
         style=style,
         script=script,
-        # What may run or style here is exactly this: the browser itself refuses the network and anything slipped in.
+        # Only this script and this style may load: the browser refuses the network and anything injected.
         policy=f"default-src 'none'; style-src '{_hash(style)}'; script-src '{_hash(script)}'; base-uri 'none'; form-action 'none'",
     )
 
 
-def _values(given: ReportInput) -> dict[str, Any]:
-    counts = given.counts
+def _values(report: ReportInput) -> dict[str, Any]:
+    counts = report.counts
     n, top = counts.n, len(counts.rungs) - 1
     top_cost = int(counts.cost[:, top].sum())
-    at = given.chosen.point.at if given.chosen else guess_of(counts)
-    point = given.chosen.point if given.chosen and not given.by_task else point_at(counts, at, given.loss)
-    table = table_of(counts, at, given.loss)
-    drawn = draw_frontier(given)
+    at = report.chosen.point.at if report.chosen else guess_of(counts)
+    point = report.chosen.point if report.chosen and not report.by_task else point_at(counts, at, report.loss)
+    table = table_of(counts, at, report.loss)
+    drawn = draw_frontier(report)
     return {
-        "given": given,
+        "report": report,
         "n": n,
         "rungs": counts.rungs,
         "below": counts.rungs[:-1],
         "point": point,
-        "start": _told(point, n, top_cost),
-        "picked": _told(given.chosen.point, n, top_cost) if given.chosen else None,
-        "picked_yaml": yaml_of(given) if given.by_task else None,
+        "start": _figures_of(point, n, top_cost),
+        "picked": _figures_of(report.chosen.point, n, top_cost) if report.chosen else None,
+        "picked_yaml": yaml_of(report) if report.by_task else None,
         "flow": _flow(point, n),
         "table": table,
-        "data": _data(given, table, drawn.x, drawn.y),
+        "data": _data(report, table, drawn.x, drawn.y),
         "drawn": drawn,
         "reliabilities": [draw_reliability(counts, rung) for rung in range(top)],
-        "frontier_rows": [(one, _told(one, n, top_cost)) for one in _spread(given.frontier)],
-        "tasks": given.tasks[:_MOST_ROWS],
-        "baselines": list(given.baselines.items())[:_MOST_ROWS],
-        "changes": list(given.storms.get("changes", ()))[:_MOST_ROWS],
-        "risk": "confidently wrong" if given.loss == "false_confident" else "worse than the top rung",
+        "frontier_rows": [(one, _figures_of(one, n, top_cost)) for one in _spread(report.frontier)],
+        "tasks": report.tasks[:_MOST_ROWS],
+        "baselines": list(report.baselines.items())[:_MOST_ROWS],
+        "changes": list(report.storms.get("changes", ()))[:_MOST_ROWS],
+        "risk": "confidently wrong" if report.loss == "false_confident" else "worse than the top rung",
     }
 
 
-def _data(given: ReportInput, table: Table, x: Any, y: Any) -> dict[str, Any]:
-    chosen, moved = states_of(given)
+def _data(report: ReportInput, table: Table, x: Any, y: Any) -> dict[str, Any]:
+    chosen, moved = states_of(report)
     axes = {name: [axis.low, axis.high, axis.start, axis.end] for name, axis in (("x", x), ("y", y))}
     return {
         **table.fields,
         "start": list(table.at),
         "chosen": chosen,
         "moved": moved,
-        "corpus": given.corpus[:200],
+        "corpus": report.corpus[:200],
         **axes,
     }
 
 
-def _told(point: Point, n: int, top_cost: int) -> dict[str, Any]:
-    """Quality, USD per 1,000 requests, the joint rate of the loss, and the share of the top's cost that is saved."""
+def _figures_of(point: Point, n: int, top_cost: int) -> dict[str, Any]:
+    """Quality, USD per 1,000 requests, the loss rate over all requests, and the share saved of the top rung's cost."""
     saved = 1 - point.cost / top_cost if top_cost else None
     n = max(1, n)
     return {"quality": point.quality, "cost": point.cost / n / 1e6, "risk": point.losses / n, "saved": saved}
 
 
 def _flow(point: Point, n: int) -> list[dict[str, float]]:
-    """For each rung how many reached it and how many ended there."""
+    """For each rung, how many requests reached it and how many ended there."""
     return [{"reached": sum(point.shipped[index:]), "here": here, "n": n} for index, here in enumerate(point.shipped)]
 
 
@@ -149,11 +149,11 @@ def _share(value: float) -> str:
 
 
 def _saving(value: float | None) -> str:
-    """How much cheaper or dearer: the label beside it says which."""
+    """The saving without its sign: the label beside it says cheaper or dearer."""
     return "–" if value is None else f"{abs(value):.1%}"
 
 
 def _short(text: object, most: int = 200) -> str:
-    """Names are anyone's, and a page of 500 KB has no room for all of a megabyte."""
-    said = str(text)
-    return said if len(said) <= most else f"{said[: most - 1]}…"
+    """Names may be very long; the page has a maximum size."""
+    whole = str(text)
+    return whole if len(whole) <= most else f"{whole[: most - 1]}…"

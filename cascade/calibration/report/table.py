@@ -1,4 +1,4 @@
-"""The table of counts that a page's sliders sum: exact at every threshold that they offer, and small enough to inline."""
+"""The table of counts that the sliders sum: exact at every threshold they offer, and small enough to inline."""
 
 from __future__ import annotations
 
@@ -12,20 +12,20 @@ from cascade.policy.editing import threshold_text
 from cascade.replay.arrays import np
 
 if TYPE_CHECKING:
-    from cascade.replay.arrays import Whole
+    from cascade.replay.arrays import Ints
 
 __all__ = ["MOST_BYTES", "Table", "table_of"]
 
 MOST_BYTES = 300_000
-"""What the table may take of the page's 500 KB."""
+"""The table's share of the page's 500 KB."""
 
-_MOST_ROWS = 30_000  # more of them are never small enough: they are not even tried
+_MOST_ROWS = 30_000  # more rows never fit, so they are not tried
 _KEPT = (256, 128, 64, 48, 32, 24, 16, 12, 8, 6, 4, 3, 2)
 
 
 @dataclass(frozen=True, slots=True, eq=False)
 class Table:
-    """`fields` is what the page's JSON holds, `at` where its sliders start; `thinned` says what was left out, if anything."""
+    """`fields`: the page's JSON; `at`: where the sliders start; `thinned`: a note on levels left out, if any."""
 
     fields: dict[str, Any]
     at: tuple[int, ...]
@@ -34,9 +34,9 @@ class Table:
 
 
 def table_of(counts: Counts, at: Sequence[int], loss: Loss, *, most_bytes: int = MOST_BYTES) -> Table:
-    """The counts as columns, with fewer levels where all of them would be more than `most_bytes` of JSON.
+    """The counts as columns, with fewer levels if all of them would be more than `most_bytes` of JSON.
 
-    Fewer levels mean fewer thresholds to choose from, `at` and `never` always among them; what is summed at them is exact.
+    Fewer levels mean fewer thresholds to choose from, always including `at` and `never`. Figures at them are exact.
     """
     if len(counts) <= _MOST_ROWS and _size(table := _table(counts, at, loss)) <= most_bytes:
         return table
@@ -52,7 +52,7 @@ def table_of(counts: Counts, at: Sequence[int], loss: Loss, *, most_bytes: int =
                 f"{len(own)} of {len(all_)} at {rung}"
                 for own, all_, rung in zip(steps, counts.levels, counts.rungs[:-1], strict=True)
             )
-            note = f"The sliders offer some of the observed levels, to keep this page small: {offered}. Their figures are exact."
+            note = f"To keep this page small, the sliders offer only some of the observed levels: {offered}. Figures at those are exact."
             table = replace(_table(thin, places, loss), thinned=note)
             if _size(table) <= most_bytes:
                 return table
@@ -79,7 +79,7 @@ def _table(counts: Counts, at: Sequence[int], loss: Loss) -> Table:
 
 
 def _short(column: list[Any]) -> list[Any]:
-    """Whole numbers without a decimal point: a third of the page."""
+    """Whole numbers without a decimal point, which saves a third of the page."""
     return [int(x) if isinstance(x, float) and x.is_integer() else x for x in column]
 
 
@@ -88,7 +88,7 @@ def _size(table: Table) -> int:
 
 
 def _steps(counts: Counts, rung: int, keep: int, at: int) -> Whole:
-    """At most `keep` + 1 levels: about equally many items between them, and the one where the slider stands."""
+    """At most `keep` + 1 levels: about equally many items between them, and the one where the slider starts."""
     size = len(counts.levels[rung])
     if size <= keep:
         return np.arange(1, size + 1)
@@ -99,7 +99,7 @@ def _steps(counts: Counts, rung: int, keep: int, at: int) -> Whole:
 
 
 def _thinned(counts: Counts, steps: Sequence[Whole]) -> Counts:
-    """The same items under fewer levels: a code is how many of the steps it reaches."""
+    """The same items on fewer levels: a code is the number of levels it reaches."""
     codes = np.empty_like(counts.codes)
     for rung, own in enumerate(steps):
         renumbered = np.searchsorted(own, np.arange(len(counts.levels[rung]) + 2), "right")

@@ -1,6 +1,6 @@
 """Baselines besides the single models: random escalation at the same rate, and shorter ladders that are valid.
 
-A ladder that ends below the top is counted as a single model is (`sides.lost_alone`): wrong answers of its last rung are
+A ladder that ends below the top is counted as a single model is (`halves.lost_alone`): wrong answers of its last rung are
 losses. Otherwise leaving out rungs would look safe.
 """
 
@@ -28,16 +28,16 @@ __all__ = [
 
 @dataclass(frozen=True, slots=True)
 class Shorter:
-    """A ladder with rungs left out: their names, its frontier over its own thresholds, cheapest first."""
+    """A ladder with rungs left out: the remaining rungs, and the frontier of its thresholds, cheapest first."""
 
     rungs: tuple[str, ...]
     frontier: tuple[Point, ...]
 
 
 def random_mix(shipped: Sequence[int], alone: Sequence[tuple[float, float]]) -> tuple[float, float]:
-    """Expected quality and cost if the same number of requests climbed as far, drawn at random; in the singles' unit.
+    """Expected quality and cost if as many requests climbed to each rung, chosen at random; in the unit of `alone`.
 
-    `shipped`: at how many items the climb ends at each rung; `alone`: each rung's quality and cost, asked everything.
+    `shipped`: how many climbs end at each rung. `alone`: each rung's quality and cost if it answers every request.
     """
     items, reached, quality, cost = max(1, sum(shipped)), sum(shipped), 0.0, 0.0
     for count, single in zip(shipped, alone, strict=True):
@@ -48,27 +48,27 @@ def random_mix(shipped: Sequence[int], alone: Sequence[tuple[float, float]]) -> 
 
 
 def shorter_ladders(policy: Policy) -> tuple[tuple[int, ...], ...]:
-    """The ladders that come of leaving rungs out of the policy's, as indices into it; the longest first.
+    """The policy's ladder with rungs left out: indices into it, longest first.
 
-    Each starts at the first rung and obeys the ladder's rules, so none of them jumps to Opus. A rung that a task names
-    as its floor or its ceiling stays.
+    Each starts at the first rung and is a valid ladder, so none jumps to Opus. Rungs that are a task's floor or ceiling
+    are kept.
     """
     ladder = policy.ladder
     named = {name for task in policy.tasks for name in (task.floor, task.ceiling) if name is not None}
-    held = {index for index, rung in enumerate(ladder) if rung.rung in named}
+    needed = {index for index, rung in enumerate(ladder) if rung.rung in named}
     return tuple(
         kept
         for size in range(len(ladder) - 1, 1, -1)
         for rest in combinations(range(1, len(ladder)), size - 1)
-        if held <= set(kept := (0, *rest)) and _is_a_ladder([ladder[index] for index in kept])
+        if needed <= set(kept := (0, *rest)) and _is_a_ladder([ladder[index] for index in kept])
     )
 
 
 def shorter_counts(counts: Counts, kept: Sequence[int]) -> Counts:
-    """The counts as a ladder with only these rungs has them. Its last rung is asked plainly, and ships whatever it says.
+    """The counts of a ladder with only these rungs. Its last rung is asked without triage and always ships.
 
-    Losses stay those of the whole ladder. What the last rung would say without the triage's rules was not recorded: its
-    recorded reply stands for it.
+    Losses stay those of the whole ladder. The last rung's reply without the triage prompt was not recorded: its recorded
+    reply is used.
     """
     every, asked = list(kept), list(kept[:-1])
     return replace(
@@ -87,14 +87,14 @@ def shorter_counts(counts: Counts, kept: Sequence[int]) -> Counts:
 
 
 def shorter_frontiers(counts: Counts, policy: Policy, loss: Loss = "false_confident") -> Iterator[Shorter]:
-    """Every shorter ladder that obeys the rules, with its frontier."""
+    """Every valid shorter ladder with its frontier."""
     for kept in shorter_ladders(policy):
         less = shorter_counts(counts, kept)
         yield Shorter(less.rungs, frontier(less, loss))
 
 
 def _is_a_ladder(rungs: Sequence[Rung]) -> bool:
-    """By the order of its models alone: a rung that becomes the last one just loses its threshold."""
+    """Whether the order of the models is valid; thresholds are set as each position requires."""
     *below, last = (Rung.model_construct(rung=rung.rung, model=rung.model, max_tokens=1) for rung in rungs)
     with_thresholds = (rung.model_copy(update={"threshold": 1.0}) for rung in below)
     return next(ladder_faults((*with_thresholds, last)), None) is None

@@ -1,13 +1,13 @@
-"""Thresholds of each task's own under one shared bound: per-task frontiers, joined exactly.
+"""Thresholds by task under one shared bound: per-task frontiers, joined exactly.
 
-How many losses each task may have is chosen for all tasks together: a (min,+) dynamic programme on the integer count,
+The losses allowed to each task are chosen for all tasks together: a (min,+) dynamic programme on the integer count,
 
     f_t(L) = min over the task's own points (l, c) of f_(t-1)(L - l) + c,
 
-the knapsack of multiple choice (Kellerer, Pferschy, Pisinger: Knapsack Problems, 2004, ch. 11). A Lagrangian (one price
+the multiple-choice knapsack problem (Kellerer, Pferschy, Pisinger: Knapsack Problems, 2004, ch. 11). A Lagrangian (one price
 of a loss for all tasks) finds only the points on the convex hull, and was 8-11 % dearer on the recorded corpora. Only
-tasks with many items get thresholds of their own; the others share one vector, as one more task. Items without a task
-that the policy knows are always among those: theirs are the ladder's own thresholds.
+tasks with many items get their own thresholds; all others share one vector, as if they were one task. Items without a
+task of the policy are always among those: they have the ladder's own thresholds.
 """
 
 from __future__ import annotations
@@ -18,29 +18,29 @@ from typing import TYPE_CHECKING, Any, Literal, cast
 
 from cascade.calibration.search.counts import Counts, Loss
 from cascade.calibration.search.frontier import Point, risk_path
-from cascade.calibration.search.levels import Coded
+from cascade.calibration.search.levels import CodedCorpus
 from cascade.core.policy import OTHER
 from cascade.replay.arrays import np
 
 if TYPE_CHECKING:
     from cascade.replay.arrays import Codes, Floats
 
-__all__ = ["FEWEST", "ByTask", "Counted", "best_by_task", "large_tasks", "path_by_task"]
+__all__ = ["FEWEST", "ByTask", "LossOrWrong", "best_by_task", "large_tasks", "path_by_task"]
 
 FEWEST = 500
-"""Labelled items a task must have for thresholds of its own: with fewer they follow its chance."""
+"""Graded items that a task needs for its own thresholds: with fewer, they follow chance."""
 
-Counted = Loss | Literal["wrong"]
-"""What is counted against the bound: a loss, or every wrong answer (so that the others are the right ones)."""
+LossOrWrong = Loss | Literal["wrong"]
+"""What is counted against the bound: a loss, or every wrong answer (for a bound on quality)."""
 
 _EVERY = 1_000_000_000  # points on a task's own path: all of them
 
 
 @dataclass(frozen=True, slots=True)
 class ByTask:
-    """Thresholds by task. `tasks`: of each with enough items. `shared`: of all others, None where there are none.
+    """Thresholds by task. `tasks`: for each with enough items. `shared`: for all other items; None if there are none.
 
-    `quality`: mean score. `cost`: nano-USD, all items. `losses`: how many of all items, or how many wrong answers.
+    `quality`: mean score. `cost`: nano-USD, all items. `losses`: how many losses, or wrong answers.
     """
 
     tasks: Mapping[str, Point]
@@ -49,19 +49,19 @@ class ByTask:
     cost: int
     losses: int
 
-    def at_items(self, coded: Coded) -> Codes:
-        """(N, K-1): the threshold levels of every item of `coded`, which must have the same levels.
+    def at_items(self, coded: CodedCorpus) -> Codes:
+        """(N, K-1): the threshold levels for every item of `coded`, which must have the same levels.
 
-        A task that was not there when they were chosen has the shared ones, and where there are none ships only at the
-        top: nothing is known of it.
+        A task that was not there at the choice has the shared ones. Without those it ships only at the top rung: nothing
+        is known of it.
         """
         rest = self.shared.at if self.shared else tuple(len(own) + 1 for own in coded.levels)
         table = np.array([self.tasks[name].at if name in self.tasks else rest for name in coded.tasks], np.int32)
         return table.reshape(len(coded.tasks), len(coded.levels))[coded.task]
 
 
-def large_tasks(coded: Coded, fewest: int = FEWEST) -> frozenset[str]:
-    """The tasks with so many items that thresholds of their own can be trusted."""
+def large_tasks(coded: CodedCorpus, fewest: int = FEWEST) -> frozenset[str]:
+    """The tasks with at least `fewest` items."""
     sizes = np.bincount(coded.task, minlength=len(coded.tasks)).tolist()
     return frozenset(
         name for name, size in zip(coded.tasks, sizes, strict=True) if size >= max(1, fewest) and name != OTHER
@@ -69,12 +69,13 @@ def large_tasks(coded: Coded, fewest: int = FEWEST) -> frozenset[str]:
 
 
 def best_by_task(
-    coded: Coded, bound: int, counted: Counted = "false_confident", own: Collection[str] | None = None
+    coded: CodedCorpus, bound: int, counted: LossOrWrong = "false_confident", own: Collection[str] | None = None
 ) -> ByTask | None:
-    """The least cost with at most `bound` losses (or wrong answers) in all; None where no thresholds have so few.
+    """The least cost with at most `bound` losses (or wrong answers) in all; None if no thresholds have so few.
 
-    `own`: the tasks that get thresholds of their own (None: the large ones of `coded`). For a quality wanted of scores
-    that are 0 or 1: `counted` "wrong", and `bound` the wrong answers it leaves room for. Exact as long as no task's levels must be thinned (see `frontier.surface`).
+    `own`: the tasks with their own thresholds (None: the large ones of `coded`). For a minimum quality with scores of 0 or
+    1, give `counted` "wrong" and the number of wrong answers it allows. Exact unless a task's levels are thinned (see
+    `frontier.surface`).
     """
     units = _units(coded, counted, own)
     costs, choices = _joined(units, bound)
@@ -84,11 +85,16 @@ def best_by_task(
 
 
 def path_by_task(
-    coded: Coded, counted: Counted, most: int = 60, *, bound: int | None = None, own: Collection[str] | None = None
+    coded: CodedCorpus,
+    counted: LossOrWrong,
+    most: int = 60,
+    *,
+    bound: int | None = None,
+    own: Collection[str] | None = None,
 ) -> tuple[ByTask, ...]:
-    """What no other thresholds beat in both losses and cost: losses ascending, cost falling; `most` of them.
+    """The Pareto-optimal points in losses and cost: losses ascending, cost falling; at most `most` of them.
 
-    `bound`: more losses than that are of no interest. `own`: as above. Thinned as `risk_path`, evenly by cost.
+    `bound`: the most losses considered. `own`: as in `best_by_task`. Thinned evenly by cost, as in `risk_path`.
     """
     units = _units(coded, counted, own)
     costs, choices = _joined(units, len(coded) if bound is None else bound)
@@ -105,14 +111,14 @@ def path_by_task(
 
 @dataclass(frozen=True, slots=True)
 class _Unit:
-    """A task, or all the small ones (`name` None), with its own path: counts ascending, costs falling."""
+    """A task, or all small ones together (`name` None), with its path: losses ascending, costs falling."""
 
     name: str | None
     items: int
     path: tuple[Point, ...]
 
 
-def _units(coded: Coded, counted: Counted, own: Collection[str] | None) -> list[_Unit]:
+def _units(coded: CodedCorpus, counted: LossOrWrong, own: Collection[str] | None) -> list[_Unit]:
     chosen = large_tasks(coded) if own is None else own
     units: list[_Unit] = []
     small = np.ones(len(coded), np.bool_)
@@ -126,7 +132,7 @@ def _units(coded: Coded, counted: Counted, own: Collection[str] | None) -> list[
     return units
 
 
-def _path(counts: Counts, counted: Counted) -> tuple[Point, ...]:
+def _path(counts: Counts, counted: LossOrWrong) -> tuple[Point, ...]:
     if counted == "wrong":
         return risk_path(replace(counts, false_confident=counts.wrong), "false_confident", _EVERY)
     return risk_path(counts, counted, _EVERY)
@@ -151,7 +157,7 @@ def _joined(units: Sequence[_Unit], bound: int) -> tuple[Floats, list[Any]]:
 
 
 def _chosen(units: Sequence[_Unit], choices: Sequence[Any], place: int) -> ByTask:
-    """Back from the last unit to the first: whose point it was, and what that left for the others."""
+    """Trace back from the last unit to the first: its chosen point, and the losses left for the others."""
     points: list[Point] = []
     for unit, choice in zip(reversed(units), reversed(choices), strict=True):
         points.append(unit.path[int(choice[place])])

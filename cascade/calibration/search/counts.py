@@ -1,7 +1,7 @@
-"""The table of counts: all that a search for thresholds needs of a corpus, as sums that can be built in parts and added.
+"""The table of counts: all that a search for thresholds needs of a corpus, as sums that can be computed in parts and added.
 
-A row stands for all items whose replies have the same level at every rung; how many there are does not depend on how
-many items there are. Any engine's GROUP BY makes one (`tabulating` describes the file).
+A row stands for all items whose replies have the same level at every rung, so the number of rows is bounded by the levels,
+not by the items. Any query engine's GROUP BY computes one (`tables.parquet` describes the file).
 """
 
 from __future__ import annotations
@@ -15,13 +15,13 @@ from cascade.core.errors import CorpusError
 from cascade.replay.arrays import np
 
 if TYPE_CHECKING:
-    from cascade.replay.arrays import Codes, Floats, Whole
+    from cascade.replay.arrays import Codes, Floats, Ints
 
 __all__ = ["DENSE", "GRID", "Counts", "Loss", "cells_of", "thresholds_of"]
 
 Loss = Literal["false_confident", "regression"]
-"""What counts as a loss, joint over all requests: an answer from below the top rung that is wrong; or one that is wrong
-where the top rung was right."""
+"""What counts as a loss, over all requests. `false_confident`: a wrong answer shipped below the top rung. `regression`: a wrong
+answer where the top rung was right."""
 
 GRID = 2.0**30
 """Scores are rounded to 1 / this: then sums are exact in any order, and equal outcomes have equal sums."""
@@ -29,36 +29,36 @@ GRID = 2.0**30
 _SUMS = ("items", "score", "cost", "wrong", "false_confident", "regressed")
 
 DENSE = 4_000_000
-"""Cells up to which counting by cell is quicker than sorting, and small enough."""
+"""The most cells for which counting by cell is faster than sorting, and fits in memory."""
 
 
 @dataclass(frozen=True, slots=True, eq=False)
 class Counts:
-    """M rows on K rungs: a code vector each, and sums over its items. Codes, levels and columns are as in `Coded`.
+    """M rows on K rungs: a code vector each, with sums over its items. Codes, levels and columns are as in `CodedCorpus`.
 
     items      (M,): how many
-    score      (M, K): sum of the scores of what is returned where the climb ends at that rung
+    score      (M, K): sum of the scores of what is returned if the climb ends at that rung
     cost       (M, K): nano-USD, each rung's own
-    wrong      (M, K): how many of what is returned there are wrong
-    false_confident (M, K): how many of those come from below the top; at the top 0, but for best helds
-    regressed  (M, K): how many are wrong where the top rung's own answer is right
+    wrong      (M, K): how many of the answers returned there are wrong
+    false_confident (M, K): how many of those come from below the top; at the top 0, except for best held answers
+    regressed  (M, K): how many are wrong although the top rung's own answer is right
     alone      (K,) sum of each single model's scores; alone_wrong (K,): how many of them are wrong
 
-    Where there are more different vectors than are worth finding, each item is a row, and of those with one vector too
-    (their counts of losses are bytes); `merged` unites them.
+    If grouping by vector does not pay, each item is a row of its own (its counts of losses are bytes), so vectors may
+    repeat; `merged` groups them.
     """
 
     rungs: tuple[str, ...]
     levels: tuple[Floats, ...]
     codes: Codes
-    items: Whole
+    items: Ints
     score: Floats
-    cost: Whole
-    wrong: Whole
-    false_confident: Whole
-    regressed: Whole
+    cost: Ints
+    wrong: Ints
+    false_confident: Ints
+    regressed: Ints
     alone: Floats
-    alone_wrong: Whole
+    alone_wrong: Ints
     right_at: float
 
     def __len__(self) -> int:
@@ -70,11 +70,11 @@ class Counts:
         return int(self.items.sum())
 
     def lost(self, loss: Loss) -> Whole:
-        """(M, K): how many losses there are where the climbs end at that rung."""
+        """(M, K): how many losses there are if the climbs end at that rung."""
         return self.false_confident if loss == "false_confident" else self.regressed
 
     def __add__(self, other: Counts) -> Counts:
-        """The counts of both: levels that only one of them knows are united. Raises CorpusError for other ladders."""
+        """The counts of both, on the union of their levels. Raises CorpusError for different ladders."""
         if self.rungs != other.rungs or self.right_at != other.right_at:
             mine, its = (f"{' → '.join(one.rungs)} with right_at {one.right_at:g}" for one in (self, other))
             problem = f"different ladders cannot be added: {mine}, and {its}"
@@ -89,11 +89,11 @@ class Counts:
         return Counts(self.rungs, levels, codes, **sums, **singles, right_at=self.right_at).merged()
 
     def at_levels(self, levels: Sequence[Floats]) -> Counts:
-        """The same by other levels, of which its own are some."""
+        """The same counts on other levels, a superset of its own."""
         return replace(self, levels=tuple(levels), codes=_recoded(self, levels))
 
     def merged(self) -> Counts:
-        """The same with one row for each code vector, in their order."""
+        """The same counts with one row for each code vector, sorted."""
         radices = [len(own) + 2 for own in self.levels]
         if prod(radices) <= DENSE:
             codes, sums = self._by_cell(radices)
@@ -110,7 +110,7 @@ class Counts:
             matrix = getattr(self, name)
             made = np.empty((len(found), matrix.shape[1]), np.float64 if name == "score" else np.int64, order="F")
             for rung in range(matrix.shape[1]):
-                if not matrix[:, rung].any():  # as the losses of the top rung
+                if not matrix[:, rung].any():  # e.g. the losses of the top rung
                     made[:, rung] = 0
                     continue
                 made[:, rung] = np.bincount(cell, matrix[:, rung], cells)[found]  # exact: whole, far below 2**53
@@ -122,18 +122,18 @@ class Counts:
         sums = {name: self._summed(name, order, starts) for name in _SUMS}
         return self.codes[order[starts]], sums
 
-    def _summed(self, name: str, order: Whole, starts: Whole) -> Any:
+    def _summed(self, name: str, order: Ints, starts: Ints) -> Any:
         column = getattr(self, name)[order]
         return np.add.reduceat(column, starts, axis=0, dtype=np.float64 if name == "score" else np.int64)
 
 
 def thresholds_of(levels: Sequence[Floats], at: Sequence[int]) -> tuple[float | None, ...]:
-    """The thresholds that a vector of level numbers stands for; None is `never`."""
+    """The thresholds of a vector of level numbers; None is `never`."""
     return tuple(float(own[j - 1]) if j <= len(own) else None for own, j in zip(levels, at, strict=True))
 
 
 def cells_of(codes: Codes | Whole, radices: Sequence[int]) -> Whole:
-    """(N,): each row's place in a table of these radices, the last one running fastest."""
+    """(N,): each row's cell in a table of this shape, the last axis varying fastest."""
     cell = np.zeros(len(codes), np.intp)
     for index, radix in enumerate(radices):
         cell *= radix
@@ -150,7 +150,7 @@ def _recoded(part: Counts, levels: Sequence[Floats]) -> Codes:
 
 
 def _runs(codes: Codes) -> tuple[Whole, Whole]:
-    """An order in which equal rows stand together, and where each run of them starts."""
+    """An order in which equal rows are adjacent, and where each run of them starts."""
     order = np.lexsort(codes.T[::-1])
     ranked = codes[order]
     new = np.concatenate([[True], np.any(ranked[1:] != ranked[:-1], axis=1)]) if len(codes) else np.zeros(0, np.bool_)

@@ -1,11 +1,11 @@
 """The exact frontier of a ladder: every vector of thresholds at once, by prefix sums over the table of counts.
 
-A climb goes past rung k where each code so far is below its threshold's level a_k. So the sum of scores is
+A climb goes past rung k if every code so far is below its threshold's level a_k. So the sum of scores is
 
     Q(a) = Σ q_1 + Σ_k Σ over c_1 < a_1 … c_k < a_k of (q_(k+1) - q_k)
 
-and cost and losses alike: K-1 tables of 1 … K-1 dimensions, summed up along every axis. That takes O(N + Π m_k) for all
-thresholds together, where trying them one by one takes O(N) for each.
+and so are cost and losses: K-1 tables of 1 … K-1 dimensions, summed along every axis. That takes O(N + Π m_k) for all
+thresholds together; trying them one by one takes O(N) for each.
 """
 
 from __future__ import annotations
@@ -20,7 +20,7 @@ from cascade.calibration.search.counts import Counts, Loss, cells_of, thresholds
 from cascade.replay.arrays import np
 
 if TYPE_CHECKING:
-    from cascade.replay.arrays import Floats, Whole
+    from cascade.replay.arrays import Floats, Ints
 
 __all__ = [
     "CELLS",
@@ -36,20 +36,20 @@ __all__ = [
 ]
 
 CELLS = 4_000_000
-"""Vectors of thresholds that are looked at together; where there are more, the rungs' levels are thinned."""
+"""The most vectors of thresholds evaluated together; with more, the rungs' levels are thinned to quantiles."""
 
 QUANTILES = 512
-"""Levels that a thinned rung keeps at most: on continuous scores they lose at most 0.15 % of cost."""
+"""The most levels that a thinned rung keeps: on continuous scores this costs at most 0.15 %."""
 
 _BUCKETS = 1 << 12
 
 
 @dataclass(frozen=True, slots=True)
 class Point:
-    """What one vector of thresholds comes to on the items counted.
+    """One vector of thresholds and its figures on the items counted.
 
-    `at`: the level's number at each rung but the top, len(levels)+1 for `never`. `quality`: mean score. `cost`:
-    nano-USD, all items. `losses`: how many items. `shipped`: at how many items the climb ends at each rung.
+    `at`: the level's number at each rung below the top, len(levels)+1 for `never`. `quality`: mean score. `cost`: nano-USD,
+    all items. `losses`: how many items have the loss. `shipped`: how many climbs end at each rung.
     """
 
     at: tuple[int, ...]
@@ -64,12 +64,12 @@ class Point:
 class Surface:
     """Sums over all items for every vector of thresholds: arrays of K-1 dimensions.
 
-    Place i on axis k is threshold level steps[k][i]. `thinned`: for each rung how many levels were kept where quantile
-    levels were needed, None where the rung has all of its own.
+    Index i on axis k is threshold level steps[k][i]. `thinned`: for each rung how many quantile levels were kept; None if all
+    levels were.
     """
 
     counts: Counts
-    steps: tuple[Whole, ...]
+    steps: tuple[Ints, ...]
     quality: Floats
     cost: Floats
     losses: Floats
@@ -77,7 +77,7 @@ class Surface:
 
 
 def surface(counts: Counts, loss: Loss, *, cells: int = CELLS) -> Surface:
-    """Quality, cost and losses of every vector of thresholds; of quantile levels where there are more than `cells`."""
+    """Quality, cost and losses of every vector of thresholds; of quantile levels if there are more than `cells`."""
     steps, thinned = _steps(counts, cells)
     codes, shape = _coarse(counts, steps), tuple(len(own) for own in steps)
     lost = counts.lost(loss)
@@ -97,20 +97,20 @@ def surface(counts: Counts, loss: Loss, *, cells: int = CELLS) -> Surface:
 
 
 def thinned_levels(counts: Counts, *, cells: int = CELLS) -> tuple[int | None, ...]:
-    """For each rung below the top how many quantile levels are looked at where they are not all; None where they are."""
+    """For each rung below the top, how many quantile levels are searched; None if all levels are."""
     return _steps(counts, cells)[1]
 
 
 def frontier(counts: Counts, loss: Loss = "false_confident") -> tuple[Point, ...]:
-    """Every vector of thresholds that no cheaper or equally dear one reaches in quality: cost ascending, quality rising."""
+    """The Pareto-optimal vectors of thresholds in cost and quality: both ascending."""
     whole = surface(counts, loss)
     return _points(whole, _pareto(whole.cost, -whole.quality, whole.losses))
 
 
 def risk_path(counts: Counts, loss: Loss, most: int = 60) -> tuple[Point, ...]:
-    """The vectors that no other one beats in both losses and cost: losses ascending, cost falling; `most` of them.
+    """The Pareto-optimal vectors in losses and cost: losses ascending, cost falling; at most `most` of them.
 
-    Where there are more, those remain whose costs are spread most evenly, both ends among them.
+    If there are more, those are kept whose costs are spread most evenly, including both ends.
     """
     whole = surface(counts, loss)
     chosen = _pareto(whole.losses, whole.cost, -whole.quality)
@@ -122,7 +122,7 @@ def risk_path(counts: Counts, loss: Loss, most: int = 60) -> tuple[Point, ...]:
 
 
 def point_at(counts: Counts, at: Sequence[int], loss: Loss = "false_confident") -> Point:
-    """What these levels come to: one pass over the table of counts."""
+    """The figures of these threshold levels, in one pass over the table of counts."""
     top, ends = len(counts.rungs) - 1, np.full(len(counts), len(counts.rungs) - 1, np.int64)
     for index in reversed(range(top)):
         ends[counts.codes[:, index] >= at[index]] = index
@@ -139,7 +139,7 @@ def point_at(counts: Counts, at: Sequence[int], loss: Loss = "false_confident") 
 
 
 def _steps(counts: Counts, cells: int) -> tuple[tuple[Whole, ...], tuple[int | None, ...]]:
-    """The threshold levels to look at on each rung, and how many they are where they are not all."""
+    """The threshold levels to search on each rung; and how many they are, None if all."""
     sizes = [len(own) + 1 for own in counts.levels]
     if prod(sizes) <= cells:
         return tuple(np.arange(1, size + 1) for size in sizes), (None,) * len(sizes)
@@ -155,7 +155,7 @@ def _steps(counts: Counts, cells: int) -> tuple[tuple[Whole, ...], tuple[int | N
 
 
 def _quantiles(counts: Counts, rung: int, keep: int) -> Whole:
-    """At most `keep` of the rung's levels, with about equally many items between them; the lowest is one of them."""
+    """At most `keep` of the rung's levels, with about equally many items between them, including the lowest."""
     size = len(counts.levels[rung])
     mass = np.bincount(counts.codes[:, rung], counts.items, size + 2)[1 : size + 1]
     below = np.cumsum(mass) - mass
@@ -164,7 +164,7 @@ def _quantiles(counts: Counts, rung: int, keep: int) -> Whole:
 
 
 def _coarse(counts: Counts, steps: Sequence[Whole]) -> Whole:
-    """(M, K-1): below how many of the rung's steps each row's code still ships: 0 none … all of them."""
+    """(M, K-1): at how many of the rung's threshold levels each row's code ships."""
     codes = np.empty(counts.codes.shape, np.int64, order="F")
     for rung, own in enumerate(steps):
         renumbered = np.searchsorted(own, np.arange(len(counts.levels[rung]) + 2), "right")
@@ -173,7 +173,7 @@ def _coarse(counts: Counts, steps: Sequence[Whole]) -> Whole:
 
 
 def _below(table: Any) -> Floats:
-    """The sums over all codes below each threshold: what always ends at the rung (the last code) is below none."""
+    """The sums over all codes below each threshold. The last code (always ends at the rung) is below none."""
     table = table[tuple(slice(0, size - 1) for size in table.shape)]
     for axis in range(table.ndim):
         table = np.cumsum(table, axis=axis)
@@ -181,17 +181,17 @@ def _below(table: Any) -> Floats:
 
 
 def _pareto(first: Floats, second: Floats, third: Floats) -> Whole:
-    """The flat places where `second` falls strictly as `first` rises; of equals the least `third`, then the highest thresholds."""
+    """The flat indices where `second` falls strictly as `first` rises; ties by least `third`, then highest thresholds."""
     a, b, c = first.ravel(), second.ravel(), third.ravel()
-    kept = _not_plainly_beaten(a, b)
+    kept = _not_clearly_dominated(a, b)
     a, b, c = a[kept], b[kept], c[kept]
     order = np.lexsort((-kept, c, b, a))
     best = np.minimum.accumulate(b[order])
     return kept[order[np.concatenate([[True], best[1:] < best[:-1]])]]
 
 
-def _not_plainly_beaten(a: Floats, b: Floats) -> Whole:
-    """All places but those that one in a lower bucket of `a` beats in `b`: few are left, and sorting them is cheap."""
+def _not_clearly_dominated(a: Floats, b: Floats) -> Whole:
+    """All indices except those that one in a lower bucket of `a` beats in `b`: few remain, so sorting is cheap."""
     low, high = float(a.min()), float(a.max())
     bucket = ((a - low) * ((_BUCKETS - 1) / max(high - low, 1e-300))).astype(np.intp)
     least = np.full(_BUCKETS, np.inf)
@@ -200,10 +200,10 @@ def _not_plainly_beaten(a: Floats, b: Floats) -> Whole:
     return np.flatnonzero(b < before[bucket])
 
 
-def _points(whole: Surface, places: Whole) -> tuple[Point, ...]:
+def _points(whole: Surface, places: Ints) -> tuple[Point, ...]:
     counts, grid = whole.counts, np.unravel_index(places, whole.cost.shape)
     at = np.stack([own[where] for own, where in zip(whole.steps, grid, strict=True)], axis=1)
-    passed = [np.full(len(places), counts.n, np.int64)]  # how many climbs get to each rung
+    passed = [np.full(len(places), counts.n, np.int64)]  # how many climbs reach each rung
     codes = _coarse(counts, whole.steps)
     for rung in range(len(whole.steps)):
         radices = [len(own) + 1 for own in whole.steps[: rung + 1]]
@@ -213,7 +213,7 @@ def _points(whole: Surface, places: Whole) -> tuple[Point, ...]:
     n = max(1, counts.n)
     columns: list[list[Any]] = [
         [tuple(one) for one in at.tolist()],
-        list(zip(*(_named(own, at[:, rung]) for rung, own in enumerate(counts.levels)), strict=True)),
+        list(zip(*(_thresholds_at(own, at[:, rung]) for rung, own in enumerate(counts.levels)), strict=True)),
         (whole.quality.ravel()[places] / n).tolist(),
         whole.cost.ravel()[places].astype(np.int64).tolist(),
         whole.losses.ravel()[places].astype(np.int64).tolist(),
@@ -222,6 +222,6 @@ def _points(whole: Surface, places: Whole) -> tuple[Point, ...]:
     return tuple(map(Point, *columns))
 
 
-def _named(levels: Floats, at: Whole) -> list[float | None]:
-    """The thresholds of one rung that these level numbers stand for."""
+def _thresholds_at(levels: Floats, at: Whole) -> list[float | None]:
+    """The thresholds of these level numbers at one rung."""
     return [None if value == np.inf else value for value in np.append(levels, np.inf)[at - 1].tolist()]

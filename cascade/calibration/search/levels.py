@@ -1,8 +1,8 @@
-"""A corpus as a plan sees it, each reply's confidence as the number of its level: what every search below works on.
+"""A corpus under a policy, with each reply's confidence as the number of its level. Every search works on these codes.
 
-Confidences clump, and `>=` ships a whole clump: so a threshold is worth one of the values that were observed, or
-`never`, and two thresholds between the same two values are one. Comparing level numbers is therefore exact, and it is
-no second rule: which replies may ship at all, at which floor and up to which ceiling, is asked of the replay's own.
+Confidences clump, and `>=` ships a whole clump. So only the observed values, and `never`, differ as thresholds, and
+comparing level numbers is exact. It is not a second rule: which replies may ship at all, with floors and ceilings, is
+decided by `replay.vectorised`.
 """
 
 from __future__ import annotations
@@ -15,21 +15,21 @@ from typing import TYPE_CHECKING, Any, cast
 from cascade.calibration.search.counts import DENSE, GRID, Counts, Loss, thresholds_of
 from cascade.core.errors import CorpusError
 from cascade.replay.arrays import np
-from cascade.replay.columns import MISSING, NO_COST, Columns, View, no_cost
-from cascade.replay.outcomes import NOBODY
+from cascade.replay.columns import MISSING, NO_COST, Columns, MappedColumns, missing_cost
+from cascade.replay.outcomes import NO_RUNG
 from cascade.replay.vectorised import NOT_COUNTED as NOT_COUNTED_REASONS
 from cascade.replay.vectorised import Rule
 
 if TYPE_CHECKING:
-    from cascade.replay.arrays import Codes, Floats, Small, Truths, Whole
+    from cascade.replay.arrays import Bools, Codes, Floats, Int8s, Ints
 
     At = Sequence[int] | Codes
     """Threshold levels: K-1 numbers for all items, or (N, K-1), each item its own."""
 
-__all__ = ["NOT_COUNTED", "Coded", "code_columns", "code_levels"]
+__all__ = ["NOT_COUNTED", "CodedCorpus", "code_columns", "code_levels"]
 
 NOT_COUNTED = -1
-"""Stands in `Coded.natural` for a reply that says nothing of its rung's confidence."""
+"""In `CodedCorpus.natural`: a reply that carries no information on its rung's confidence."""
 
 _FEW = 1024  # levels up to which searching them beats sorting the whole column
 _SAMPLE = 8192
@@ -38,22 +38,22 @@ _HINT = "grade it, or leave the item out (--skip-bad does)"
 
 
 @dataclass(frozen=True, slots=True, eq=False)
-class Coded:
+class CodedCorpus:
     """N items on K rungs, named as in the plan, cheapest first. The matrices are stored column by column.
 
-    levels   K-1 of them: the distinct confidences with which a reply could ship at that rung, ascending
+    levels   for each of K-1 rungs: the distinct confidences with which a reply could ship there, ascending
     codes    (N, K-1): j = the reply's confidence is levels[j-1]; 0 = it never ships there on its own (no or NaN
              confidence, declined, malformed, a failed check, below its floor); len(levels)+1 = the climb always ends
              there, whatever the threshold (the task's ceiling)
-    score    (N, K): of the answer that is returned where the climb ends at that rung. That is the rung's own, but where
-             the last reply cannot ship: then it is the best held's, 0 where none was held
-    alone    (N, K): of the rung's own reply; the same array as `score` where the two never differ
+    score    (N, K): of the answer returned if the climb ends at that rung: the rung's own, or if that cannot ship the best
+             held answer, with 0 if none was held
+    alone    (N, K): of the rung's own reply; the same array as `score` if the two never differ
     cost     (N, K) nano-USD, each rung's own
-    returned (N, K): whose answer is returned where the climb ends at that rung, NOBODY for none; None: always its own
+    returned (N, K): whose answer is returned if the climb ends at that rung, NOBODY for none; None: always its own
     group    (N,); task (N,) into `tasks`
-    right_at a score below it is wrong
-    natural  (N, K-1): as codes, floors and ceilings aside: the level up to which the reply would stand by its own
-             confidence, 0 for none, NOT_COUNTED for an error or an overflow; None: the same as codes everywhere
+    right_at a score below this is wrong
+    natural  (N, K-1): as codes, without floors and ceilings: the highest level at which the reply would ship by its own
+             confidence, 0 for none, NOT_COUNTED for an error or an overflow; None: equal to codes
     """
 
     rungs: tuple[str, ...]
@@ -61,8 +61,8 @@ class Coded:
     codes: Codes
     score: Floats
     alone: Floats
-    cost: Whole
-    returned: Small | None
+    cost: Ints
+    returned: Int8s | None
     group: Codes
     task: Codes
     tasks: tuple[str, ...]
@@ -79,23 +79,23 @@ class Coded:
 
     @property
     def wrong(self) -> Truths:
-        """(N, K): whether what is returned where the climb ends at that rung is wrong; no answer is wrong, too."""
+        """(N, K): whether the answer returned if the climb ends at that rung is wrong; no answer counts as wrong."""
         return self.score < self.right_at
 
     def lost(self, loss: Loss) -> Truths:
-        """(N, K): whether it is a loss that the climb ends at that rung."""
+        """(N, K): whether it is a loss if the climb ends at that rung."""
         wrong = self.wrong
         if loss == "regression":
             return wrong & (self.alone[:, self.top] >= self.right_at)[:, None]
         if self.returned is None:
             wrong[:, self.top] = False
             return wrong
-        return wrong & (self.returned != NOBODY) & (self.returned != self.top)
+        return wrong & (self.returned != NO_RUNG) & (self.returned != self.top)
 
-    def shipped(self, at: At) -> Small:
+    def shipped(self, at: At) -> Int8s:
         """(N,): the rung at which each climb ends under these levels; `score`, `wrong` and `lost` have its column."""
         ends = np.full(len(self), self.top, np.int8)
-        levels = np.asarray(at).T  # one a rung, or for every item its own
+        levels = np.asarray(at).T  # one number per rung, or one per item
         for index in reversed(range(self.top)):
             ends[self.codes[:, index] >= levels[index]] = index
         return ends
@@ -105,29 +105,29 @@ class Coded:
         return np.take_along_axis(self.score, self.shipped(at).astype(np.intp)[:, None], 1)[:, 0]
 
     def costs(self, at: At) -> Whole:
-        """(N,): what each item costs under these levels, in nano-USD: every rung that was asked."""
+        """(N,): what each item costs under these levels, in nano-USD: the sum over all rungs called."""
         ends, spent = self.shipped(at), self.cost[:, 0].copy()
         for index in range(1, len(self.rungs)):
             spent += self.cost[:, index] * (ends >= index)
         return spent
 
-    def losses(self, at: At, loss: Loss) -> Truths:
+    def losses(self, at: At, loss: Loss) -> Bools:
         """(N,): which items are lost under these levels."""
         return np.take_along_axis(self.lost(loss), self.shipped(at).astype(np.intp)[:, None], 1)[:, 0]
 
     def thresholds(self, at: Sequence[int]) -> tuple[float | None, ...]:
-        """The thresholds that these levels stand for; None is `never`."""
+        """The thresholds of these levels; None is `never`."""
         return thresholds_of(self.levels, at)
 
-    def rows(self, which: Truths | Whole) -> Coded:
-        """A part of the items, with the same levels: by a mask, or by row numbers."""
+    def rows(self, which: Truths | Whole) -> CodedCorpus:
+        """Some of the items, with the same levels: by mask or by row number."""
         chosen = np.flatnonzero(which) if which.dtype == np.bool_ else which
 
         def some(matrix: Any) -> Any:
             return np.asfortranarray(matrix[chosen])
 
         score = some(self.score)
-        return Coded(
+        return CodedCorpus(
             self.rungs,
             self.levels,
             some(self.codes),
@@ -143,7 +143,7 @@ class Coded:
         )
 
     def counts(self) -> Counts:
-        """The table of counts; a row an item where the distinct code vectors would be too many to be worth finding."""
+        """The table of counts, with one row per item if there could be too many code vectors to group by."""
         rows: dict[str, Any] = {
             "items": np.ones(len(self), np.int64),
             "score": self.score,
@@ -161,23 +161,23 @@ class Coded:
         return replace(counts, **whole)
 
 
-def code_columns(columns: Columns, view: View) -> Coded:
-    """The corpus as the plan of `view` sees it. The storm guard has no part in it.
+def code_columns(columns: Columns, view: View) -> CodedCorpus:
+    """Code a corpus under the policy of `view`. The storm guard is ignored.
 
-    Raises CorpusError, naming item and rung, where a reply is missing, has no score or has no cost.
+    Raises CorpusError, naming item and rung, if a reply is missing, or has no score or no cost.
     """
     rule = Rule(columns, view)
     _require(columns, view)
     n, top = len(columns), rule.top
-    scores = [columns.rungs[rung].score for rung in view.lens.rungs]
+    scores = [columns.rungs[rung].score for rung in view.mapping.rungs]
     alone = _stacked([np.rint(score * GRID) / GRID for score in scores], np.float64)
     codes = np.zeros((n, top), np.int32, order="F")
-    replies = [rule.replies(index, _ALL) for index in range(top + 1)]
+    replies = [rule.reply_reasons(index, _ALL) for index in range(top + 1)]
     stands = [why == 0 for why in replies]
     ceiling = rule.ceiling(_ALL) if rule.has_ceilings else None
     levels: list[Floats] = []
     for index in range(top):
-        ships = rule.floored(index, _ALL, np.where(stands[index], np.int8(0), np.int8(1))) == 0
+        ships = rule.with_floor(index, _ALL, np.where(stands[index], np.int8(0), np.int8(1))) == 0
         found, codes[:, index] = code_levels(view.confidence[index], ships)
         levels.append(found)
         if ceiling is not None:
@@ -188,16 +188,16 @@ def code_columns(columns: Columns, view: View) -> Coded:
     cost = _stacked(view.cost, np.int64)
     right_at = columns.manifest.right_at
     names, tasks = view.lens.names, view.tasks
-    return Coded(
+    return CodedCorpus(
         names, tuple(levels), codes, score, alone, cost, returned, columns.group, view.task, tasks, right_at, natural
     )
 
 
 def code_levels(values: Floats, ships: Truths) -> tuple[Floats, Codes]:
-    """The distinct values among those that may ship, ascending; and for each its number from 1, 0 for the others."""
+    """The distinct values among those that may ship, ascending; and each value's number from 1, 0 for the others."""
     n = len(values)
     known = np.unique(values[:: max(1, n // _SAMPLE)])
-    for _ in range(2):  # a value that the sample has not is most often one of a few
+    for _ in range(2):  # values missing from the sample are usually few
         known = known[: int(np.searchsorted(known, np.inf, "right"))]  # NaN is last
         if not len(known) or len(known) > _FEW:
             break
@@ -215,7 +215,7 @@ def code_levels(values: Floats, ships: Truths) -> tuple[Floats, Codes]:
     return levels, codes
 
 
-def _only_used(known: Floats, codes: Whole) -> tuple[Floats, Codes]:
+def _only_used(known: Floats, codes: Ints) -> tuple[Floats, Codes]:
     used = np.bincount(codes, minlength=len(known) + 1)[1:] > 0
     if used.all():
         return known, codes.astype(np.int32)
@@ -223,7 +223,7 @@ def _only_used(known: Floats, codes: Whole) -> tuple[Floats, Codes]:
     return known[used], renumbered[codes]
 
 
-def _stacked(columns: Sequence[Floats] | Sequence[Whole], kind: type) -> Any:
+def _stacked(columns: Sequence[Floats] | Sequence[Ints], kind: type) -> Any:
     matrix = cast("Any", np.empty((len(columns[0]), len(columns)), kind, order="F"))
     for index, column in enumerate(columns):
         matrix[:, index] = column
@@ -231,7 +231,7 @@ def _stacked(columns: Sequence[Floats] | Sequence[Whole], kind: type) -> Any:
 
 
 def _natural(rule: Rule, replies: Sequence[Small], levels: Sequence[Floats], codes: Codes) -> Codes | None:
-    """`Coded.natural`: thresholds are levels, so a confidence between two of them stands where the lower one does."""
+    """`CodedCorpus.natural`: thresholds are levels, so a confidence between two levels ships where the lower one does."""
     below = range(rule.top)
     failed = [np.isin(replies[index], NOT_COUNTED_REASONS) for index in below]
     if not rule.has_floors and not rule.has_ceilings and not any(one.any() for one in failed):
@@ -240,36 +240,36 @@ def _natural(rule: Rule, replies: Sequence[Small], levels: Sequence[Floats], cod
     for index in below:
         stands = replies[index] == 0
         natural[:, index] = 0
-        natural[stands, index] = np.searchsorted(levels[index], rule.view.confidence[index][stands], "right")
+        natural[stands, index] = np.searchsorted(levels[index], rule.mapped.confidence[index][stands], "right")
         natural[failed[index], index] = NOT_COUNTED
     return natural
 
 
 def _returned(stands: Sequence[Truths], ceiling: Small | None) -> Small | None:
-    """Whose answer is returned where the climb ends at each rung; None where that is always the rung's own."""
+    """Whose answer is returned if the climb ends at each rung; None if always the rung's own."""
     top = len(stands) - 1
     if ceiling is None and stands[top].all():
         return None
     returned = np.empty((len(stands[0]), top + 1), np.int8, order="F")
-    held = np.full(len(stands[0]), NOBODY, np.int8)
+    held = np.full(len(stands[0]), NO_RUNG, np.int8)
     for index, standing in enumerate(stands):
         held[standing] = index
-        # Below the top a climb ends where the reply stands, or at the ceiling, where the best held is returned.
+        # Below the top a climb ends where the reply ships, or at the ceiling, where the best held answer is returned.
         returned[:, index] = held if index == top else index
         if ceiling is not None and index != top:
             returned[:, index] = np.where(ceiling == index, held, returned[:, index])
     return returned
 
 
-def _scores_returned(alone: Floats, returned: Small) -> Floats:
+def _scores_returned(alone: Floats, returned: Int8s) -> Floats:
     score = np.take_along_axis(alone, np.maximum(returned, 0).astype(np.intp), 1)
-    score[returned == NOBODY] = 0.0
+    score[returned == NO_RUNG] = 0.0
     return np.asfortranarray(score)
 
 
-def _require(columns: Columns, view: View) -> None:
+def _require(columns: Columns, view: MappedColumns) -> None:
     faults: list[tuple[int, CorpusError]] = []
-    for index, (rung, cost) in enumerate(zip(view.lens.rungs, view.cost, strict=True)):
+    for index, (rung, cost) in enumerate(zip(view.mapping.rungs, view.cost, strict=True)):
         replies = columns.rungs[rung]
         lacking = {
             "no reply of rung {!r} was recorded": replies.answer == MISSING,
@@ -280,7 +280,7 @@ def _require(columns: Columns, view: View) -> None:
             if missed.any():
                 row = int(missed.argmax())
                 where = f"{columns.source}:{columns.line[row]}"
-                error = no_cost(view.lens, index, columns.ids[row], where)
+                error = missing_cost(view.mapping, index, columns.ids[row], where)
                 faults.append((row, columns.error(row, problem.format(rung), _HINT) if problem else error))
                 break
     if faults:

@@ -1,6 +1,6 @@
-"""Checks of a Parquet file that is read as a table of counts: its metadata, its columns and their ranges.
+"""Check a Parquet file read as a table of counts: its metadata, its columns and their ranges.
 
-An impossible count would not fail later; it would make a false certificate. `tabulating` describes the file.
+An impossible count would not fail later but make a false certificate. `tables.parquet` describes the file.
 """
 
 from __future__ import annotations
@@ -18,14 +18,14 @@ from cascade.corpora.parquet import COUNTS_KEY
 from cascade.replay.arrays import np
 
 if TYPE_CHECKING:
-    from cascade.replay.arrays import Truths
+    from cascade.replay.arrays import Bools
 
-__all__ = ["SLACK", "Told", "checked_columns", "told_of"]
+__all__ = ["SLACK", "CountsMetadata", "checked_columns", "read_metadata"]
 
 SLACK: Final = 1e-9
-"""An engine's sum of scores is off by less, as a share of what it could be."""
+"""Tolerance for a query engine's sum of scores, as a share of the sum's range."""
 
-_MOST = 2.0**53  # beyond it a float, which sums pass through, is not exact
+_MOST = 2.0**53  # beyond it floats, which sums pass through, are not exact
 
 _HINT = "make it with `cascade tabulate`, or with the columns that cascade.calibration.tables.parquet describes"
 
@@ -43,8 +43,8 @@ class _Alone(Struct, frozen=True):
     wrong: tuple[int, ...]
 
 
-class Told(Struct, frozen=True):
-    """The metadata, with defaults."""
+class CountsMetadata(Struct, frozen=True):
+    """The file's metadata, with defaults."""
 
     rungs: tuple[_Rung, ...] = ()
     right_at: float = 0.5
@@ -60,28 +60,28 @@ class Told(Struct, frozen=True):
     alone: dict[str, _Alone] = {}
 
 
-def told_of(table: Any, where: str) -> Told:
-    """The metadata; rungs default to the columns', the corpus's name to the file's."""
+def read_metadata(table: Any, where: str) -> CountsMetadata:
+    """Read the metadata. Rungs default to those of the columns, the corpus's name to the file's."""
     ending, names = ".cost_nano_usd", cast("list[str]", table.column_names)
     for name in sorted({name for name in names if names.count(name) > 1}):
         raise CorpusError(f"two columns are called {name!r}", where=where, hint="rename one of them")
     raw = cast("dict[bytes, bytes]", table.schema.metadata or {}).get(COUNTS_KEY)
     try:
-        told = msgjson.decode(raw, type=Told) if raw else Told()
+        metadata = msgjson.decode(raw, type=CountsMetadata) if raw else CountsMetadata()
     except (MsgspecError, UnicodeDecodeError):
         raise CorpusError(f"its {COUNTS_KEY.decode()} metadata is damaged", where=where, hint=_HINT) from None
-    rungs = told.rungs or tuple(_Rung(name.removesuffix(ending)) for name in names if name.endswith(ending))
+    rungs = metadata.rungs or tuple(_Rung(name.removesuffix(ending)) for name in names if name.endswith(ending))
     if len({one.rung for one in rungs}) < max(2, len(rungs)):
         raise CorpusError("is not a table of counts: it has no two rungs", where=where, hint=_HINT)
-    return structs.replace(told, rungs=rungs, corpora=told.corpora or (Path(where).name.partition(".")[0],))
+    return structs.replace(metadata, rungs=rungs, corpora=metadata.corpora or (Path(where).name.partition(".")[0],))
 
 
 def checked_columns(
     pa: Any, table: Any, rungs: Sequence[str], scores: tuple[float, float], where: str
 ) -> dict[str, Any]:
-    """The columns as arrays: counts as int64, the others as float64. Raises CorpusError for what cannot be."""
+    """The columns as arrays: counts as int64, the others as float64. Raises CorpusError for missing or impossible values."""
     columns: dict[str, Any] = {}
-    for name, needed in _known(rungs):
+    for name, needed in _expected_columns(rungs):
         if name in table.column_names:
             columns[name] = _checked(name, _numbers(pa, table.column(name)), where)
         elif needed:
@@ -94,7 +94,7 @@ def checked_columns(
 
 
 def _checked(name: str, column: Any, where: str) -> Any:
-    """A column by itself."""
+    """Check one column."""
     if column.dtype.kind not in "iuf":
         raise CorpusError(f"column {name!r} does not hold numbers", where=where, hint=_HINT)
     kind = name.rpartition(".")[2]
@@ -115,7 +115,7 @@ def _checked(name: str, column: Any, where: str) -> Any:
 
 
 def _check_sums(columns: Mapping[str, Any], rung: str, scores: tuple[float, float], where: str) -> None:
-    """A rung's columns beside one another."""
+    """Check a rung's columns against each other."""
     items, name = columns["items"], f"{rung}.score"
     score, (low, high) = columns[name], (bound * items for bound in scores)
     slack = SLACK * (high - low)
@@ -130,15 +130,15 @@ def _check_sums(columns: Mapping[str, Any], rung: str, scores: tuple[float, floa
             _refuse(part, columns[part], columns[part] > wrong, what, where=where, hint=hint)
 
 
-def _refuse(name: str, column: Any, bad: Truths, what: str, *, where: str, hint: str) -> None:
+def _refuse(name: str, column: Any, bad: Bools, what: str, *, where: str, hint: str) -> None:
     if bad.any():
         row = int(bad.argmax())
         value = "an empty cell" if np.isnan(column[row]) else f"{column[row]:.12g}"
         raise CorpusError(f"column {name!r}, row {row + 1}: {value} {what}", where=where, hint=hint)
 
 
-def _known(rungs: Sequence[str]) -> Iterator[tuple[str, bool]]:
-    """The columns of a table but for `part`, and whether it must have them."""
+def _expected_columns(rungs: Sequence[str]) -> Iterator[tuple[str, bool]]:
+    """The columns of a table except `part`, and whether each is required."""
     yield "items", True
     for rung in rungs:
         below = rung != rungs[-1]
@@ -149,6 +149,6 @@ def _known(rungs: Sequence[str]) -> Iterator[tuple[str, bool]]:
 
 
 def _numbers(pa: Any, column: Any) -> Any:
-    """A column as an array, an empty cell as NaN; engines give sums of whole numbers as decimals."""
+    """A column as an array, empty cells as NaN. Some engines return sums of integers as decimals."""
     is_odd = pa.types.is_decimal(column.type) or pa.types.is_null(column.type)
     return (column.cast(pa.float64()) if is_odd else column).to_numpy()

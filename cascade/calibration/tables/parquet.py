@@ -1,35 +1,35 @@
-"""Tables of counts as Parquet files, made from corpora here or by any engine's GROUP BY (extra `parquet`).
+"""Tables of counts as Parquet files, made by `cascade tabulate` or by any query engine's GROUP BY (extra `parquet`).
 
 A row stands for all items of one part whose replies have the same confidence at every rung below the top:
 
 | column | type | holds |
 |---|---|---|
-| `part` | text | `tune` or `certify`; no such column: all of it tunes |
+| `part` | text | `tune` or `certify`; without this column all rows are `tune` |
 | `<rung>.confidence` | double | below the top only; null: the reply never ships on its own (none, declined, malformed, a failed check, below its floor); infinite: the climb always ends there (the task's ceiling) |
 | `items` | int64 | how many items: COUNT(*) |
-| `<rung>.score` | double | the sum of the scores of what is returned where the climb ends at that rung |
+| `<rung>.score` | double | the sum of the scores of what is returned if the climb ends at that rung |
 | `<rung>.cost_nano_usd` | int64 | the sum of the rung's own costs, in 1e-9 USD |
 | `<rung>.wrong` | int64 | how many of those scores are below `right_at` |
-| `<rung>.regressed` | int64 | of these, where the top rung is right; not for the top, where it is 0 |
-| `<rung>.false_confident` | int64 | may be left out: as `wrong` below the top, and 0 there |
+| `<rung>.regressed` | int64 | how many of these the top rung has right; left out for the top rung, where it is 0 |
+| `<rung>.false_confident` | int64 | optional; default: `wrong` below the top rung, 0 at the top |
 
 Counts are whole, 0 <= regressed <= wrong <= items and 0 <= false_confident <= wrong; a confidence is 0 to 1.
 
-`cascade.counts` in the file's key-value metadata is JSON, every key of which may be missing:
+`cascade.counts` in the file's key-value metadata is JSON. Every key is optional:
 
-- `rungs`: cheapest first, each with its `model` or null; else as the columns stand, their models unknown.
-- `right_at`: else 0.5. `scores`: between which two numbers each score lies; else 0 and 1. `grader`, `synthetic`.
-- `corpora`: names. `sources`: their files' SHA-256, so that none counts twice.
-- `grouped`, else true: false promises that every item is a group of its own over all tables that are ever added, and
-  then the counts can carry a certificate. Items with the same input are of one group, unless they name others.
-- `named_groups`, else as `grouped`: whether any item names its group. Two tables whose items do may share some, so that
-  their sum is `grouped`. An input that two files share is not seen: count such files as one corpus.
-- `counted_as`: a hash of what else decides shipping: tasks, checks, scorer.
-- `items`: by part, how many; `alone`: by part, the single models' sums of `score` and `wrong`, where a best held or a
-  ceiling makes them differ from the rows'. There must be both where a `false_confident` is not what it may be left out for.
+- `rungs`: cheapest first, each with its `model` or null. Default: in the order of the columns, with unknown models.
+- `right_at`: default 0.5. `scores`: the range of each score, default 0 and 1. `grader`, `synthetic`.
+- `corpora`: names. `sources`: their files' SHA-256, so that none is counted twice.
+- `grouped`, default true: false guarantees that every item is a group of its own over all tables that are ever added.
+  Only then can the counts be certified. Items with the same input form one group, unless they name groups.
+- `named_groups`, default as `grouped`: whether any item names its group. Two such tables may share groups, so their sum is
+  `grouped`. An input that occurs in two files is not detected: count such files as one corpus.
+- `counted_as`: a hash of the policy's tasks, checks and scorer, which also decide what ships.
+- `items`: the number of items by part. `alone`: by part, the single models' sums of `score` and `wrong`, if best held
+  answers or a ceiling make them differ from the rows'. Both are required if `false_confident` differs from its default.
 
-Tables are added by `calibrate --counts`, never by concatenating files: `sources`, `grouped` and `alone` of one would be
-taken for all. Some of the rows are a table too, but where `alone` was of more.
+Add tables with `calibrate --counts`, never by concatenating files: the metadata of one would be taken for all. A subset of
+the rows is a valid table, unless `alone` was given.
 
 In SQL, for a ladder of two: `SELECT part, "a.confidence", COUNT(*) AS items, SUM(a_score) AS "a.score", … GROUP BY 1, 2`.
 """
@@ -44,8 +44,8 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final, cast
 
 from cascade.calibration.search.counts import GRID, Counts
-from cascade.calibration.search.levels import Coded, code_columns
-from cascade.calibration.tables.checks import SLACK, Told, checked_columns, told_of
+from cascade.calibration.search.levels import CodedCorpus, code_columns
+from cascade.calibration.tables.checks import SLACK, CountsMetadata, checked_columns, read_metadata
 from cascade.core.errors import CorpusError
 from cascade.core.policy import Policy
 from cascade.corpora.items import Item
@@ -58,12 +58,12 @@ from cascade.replay.columns import read_columns
 from cascade.replay.mapping import mapping_of, own_mapping
 
 if TYPE_CHECKING:
-    from cascade.replay.arrays import Floats, Truths
+    from cascade.replay.arrays import Bools, Floats
 
 __all__ = [
     "COUNTS_KEY",
     "PARTS",
-    "Tabulated",
+    "CountsTable",
     "counted_as",
     "read_counts",
     "tabulate_coded",
@@ -72,17 +72,19 @@ __all__ = [
 ]
 
 PARTS: Final = ("tune", "certify")
-"""The parts of a table, in this order."""
+"""The parts of a table, in order."""
 
 
 @dataclass(frozen=True, slots=True, eq=False)
-class Tabulated:
-    """A table of counts with what must be known of it. The parts share their levels, so a point holds for both.
+class CountsTable:
+    """A table of counts with its metadata. The parts share their levels, so an operating point applies to both.
 
-    `models`: by rung, None where it is not known. `corpora`: the names of what was counted. `grouped`: a group may have
-    several items, so that counts alone prove nothing. `counted_as`: see `counted_as`; None where it is not known.
-    `sources`: SHA-256 of the files that were counted, where they are known. `named_groups`: an item may name its group,
-    so that another table may have more of it. `scores`: between which each score lies.
+    models        by rung; None if not known
+    corpora       the names of the corpora counted; `sources`: SHA-256 of their files, if known
+    grouped       whether a group may have several items, so that the counts cannot be certified
+    named_groups  whether an item may name its group, so that another table may have more items of it
+    counted_as    see the function `counted_as`; None if not known
+    scores        the range of each score
     """
 
     parts: Mapping[str, Counts]
@@ -106,15 +108,15 @@ class Tabulated:
         """Both parts together."""
         return self.parts["tune"] + self.parts["certify"]
 
-    def __add__(self, other: Tabulated) -> Tabulated:
-        """The counts of both. Raises CorpusError for another ladder, and for a file that is in both.
+    def __add__(self, other: CountsTable) -> CountsTable:
+        """The counts of both. Raises CorpusError for different ladders, models or policies, and for a file that is in both.
 
-        Groups that both name may be the same ones: then the sum is `grouped`, for which of them are cannot be seen.
+        If both have named groups, they may share some, so the sum is `grouped`.
         """
         if self.models != other.models:
-            told = " and ".join(", ".join(str(model) for model in one.models) for one in (self, other))
+            models = " and ".join(", ".join(str(model) for model in one.models) for one in (self, other))
             raise CorpusError(
-                f"these are of different models: {told}", where="counts", hint="calibrate them separately"
+                f"these are of different models: {models}", where="counts", hint="calibrate them separately"
             )
         if self.counted_as != other.counted_as:
             raise CorpusError("these were counted under different policies", where="counts", hint="use one for all")
@@ -138,19 +140,19 @@ class Tabulated:
 
 
 def counted_as(policy: Policy) -> str:
-    """A hash of what decides which replies may ship at which threshold: tasks but for their thresholds, checks, scorer."""
+    """A hash of what, besides thresholds, decides which replies ship: tasks, checks and scorer."""
     decides = policy.model_dump(
         mode="json", by_alias=True, include={"tasks", "checks", "scorer"}, exclude_defaults=True
     )
     tasks = [{key: value for key, value in task.items() if key != "thresholds"} for task in decides.get("tasks", ())]
-    bare = [task for task in tasks if set(task) != {"name"}]  # such a task is a name for what the caller says
+    bare = [task for task in tasks if set(task) != {"name"}]  # a task with nothing but a name decides nothing
     return hash_of(json.dumps({**decides, "tasks": bare}, sort_keys=True).encode())
 
 
 def tabulate_corpus(
     path: str | os.PathLike[str], policy: Policy | None = None, split: Split | None = None
-) -> Tabulated:
-    """Count a corpus as `policy` sees it (None: its own ladder). Raises CorpusError, PolicyError and MissingExtra."""
+) -> CountsTable:
+    """Count a corpus under `policy` (None: its own ladder). Raises CorpusError, PolicyError and MissingExtra."""
     split, tunes, named = split or Split(), list[bool](), False
 
     def each(items: Sequence[Item]) -> None:
@@ -161,10 +163,10 @@ def tabulate_corpus(
     with open_corpus(path) as reader:
         manifest = reader.manifest
         try:
-            lens = own_mapping(manifest) if policy is None else mapping_of(policy, manifest)
-        except CorpusError as problem:  # the lens does not know where the corpus is from
+            mapping = own_mapping(manifest) if policy is None else mapping_of(policy, manifest)
+        except CorpusError as problem:  # it does not name the file
             raise CorpusError(problem.problem, where=reader.source, hint=problem.hint) from None
-        columns, (view,) = read_columns(reader, manifest, [lens], source=reader.source, each=each)
+        columns, (view,) = read_columns(reader, manifest, [mapping], source=reader.source, each=each)
         if not len(columns):
             raise CorpusError("has no items", where=reader.source, hint="record some")
     models = {entry.rung: entry.model for entry in manifest.ladder}
@@ -173,25 +175,25 @@ def tabulate_corpus(
     both = (coded.score, coded.alone)
     scores = min(0.0, *(float(one.min()) for one in both)), max(1.0, *(float(one.max()) for one in both))
     grouped = len(np.unique(columns.group)) < len(columns)
-    return Tabulated(
-        parts, tuple(models[rung] for rung in lens.rungs), (manifest.name,), grouped, manifest.synthetic, manifest.grader,
-        counted_as(lens.plan.policy), (hash_of_file(path),), named, scores,
+    return CountsTable(
+        parts, tuple(models[rung] for rung in mapping.rungs), (manifest.name,), grouped, manifest.synthetic, manifest.grader,
+        counted_as(mapping.plan.policy), (hash_of_file(path),), named, scores,
     )  # fmt: skip
 
 
-def tabulate_coded(coded: Coded, tunes: Truths) -> dict[str, Counts]:
-    """The two parts' tables; `tunes` says of each item whether it is of the first."""
+def tabulate_coded(coded: CodedCorpus, tunes: Truths) -> dict[str, Counts]:
+    """The tables of the two parts; `tunes`: whether each item is in the tune part."""
     return {part: coded.rows(rows).counts().merged() for part, rows in zip(PARTS, (tunes, ~tunes), strict=True)}
 
 
-def write_counts(path: str | os.PathLike[str], table: Tabulated) -> int:
-    """Write the table; returns its rows. The file appears whole or not at all. Raises CorpusError and MissingExtra."""
+def write_counts(path: str | os.PathLike[str], table: CountsTable) -> int:
+    """Write the table atomically; returns the number of rows. Raises CorpusError and MissingExtra."""
     pa, target = load_pyarrow(), Path(path)
     columns = {name: np.concatenate([one[name] for one in (_columns(part, table.parts[part]) for part in PARTS)])
                for name in _columns("tune", table.parts["tune"])}  # fmt: skip
     arrays = {name: pa.array(column, mask=np.isnan(column) if name.endswith(".confidence") else None)
               for name, column in columns.items()}  # fmt: skip
-    told = {
+    metadata = {
         "version": 1,
         "rungs": [{"rung": rung, "model": model} for rung, model in zip(table.rungs, table.models, strict=True)],
         "right_at": table.parts["tune"].right_at,
@@ -205,9 +207,9 @@ def write_counts(path: str | os.PathLike[str], table: Tabulated) -> int:
         "scores": list(table.scores),
         "items": {part: one.n for part, one in table.parts.items()},
         "alone": {part: {"score": one.alone.tolist(), "wrong": one.alone_wrong.tolist()}
-                  for part, one in table.parts.items() if _apart(one)},
+                  for part, one in table.parts.items() if _stores_alone(one)},
     }  # fmt: skip
-    made = pa.table(arrays).replace_schema_metadata({COUNTS_KEY: json.dumps(told, ensure_ascii=False).encode()})
+    made = pa.table(arrays).replace_schema_metadata({COUNTS_KEY: json.dumps(metadata, ensure_ascii=False).encode()})
     draft = target.with_name(f".{target.name}.{os.getpid()}")
     try:
         pa.parquet.write_table(made, draft, compression="zstd")
@@ -220,8 +222,8 @@ def write_counts(path: str | os.PathLike[str], table: Tabulated) -> int:
     return made.num_rows
 
 
-def read_counts(path: str | os.PathLike[str]) -> Tabulated:
-    """Read a table of counts, whoever made it. Raises CorpusError where it is not one, and MissingExtra."""
+def read_counts(path: str | os.PathLike[str]) -> CountsTable:
+    """Read a table of counts. Raises CorpusError if it is not a valid one, and MissingExtra."""
     pa, where = load_pyarrow(), os.fspath(path)
     with open_table(path) as file:
         try:
@@ -230,9 +232,9 @@ def read_counts(path: str | os.PathLike[str]) -> Tabulated:
             raise CorpusError(
                 f"cannot be read: {str(error)[:200]}", where=where, hint="check that the file is complete"
             ) from error
-    told = told_of(table, where)
-    rungs = tuple(one.rung for one in told.rungs)
-    columns = checked_columns(pa, table, rungs, told.scores, where)
+    metadata = read_metadata(table, where)
+    rungs = tuple(one.rung for one in metadata.rungs)
+    columns = checked_columns(pa, table, rungs, metadata.scores, where)
     parts = np.array(
         table.column("part").to_pylist() if "part" in table.column_names else ["tune"] * len(table), object
     )
@@ -242,11 +244,11 @@ def read_counts(path: str | os.PathLike[str]) -> Tabulated:
     made: dict[str, Counts] = {}
     for part in PARTS:
         some = {name: column[parts == part] for name, column in columns.items()}
-        made[part] = _with_alone(_counts_of(some, rungs, levels, told.right_at), part, told, where)
-    named = told.grouped if told.named_groups is None else told.named_groups
-    return Tabulated(
-        made, tuple(one.model for one in told.rungs), told.corpora, told.grouped, told.synthetic, told.grader,
-        told.counted_as, told.sources, named, told.scores,
+        made[part] = _with_alone(_counts_of(some, rungs, levels, metadata.right_at), part, metadata, where)
+    named = metadata.grouped if metadata.named_groups is None else metadata.named_groups
+    return CountsTable(
+        made, tuple(one.model for one in metadata.rungs), metadata.corpora, metadata.grouped, metadata.synthetic, metadata.grader,
+        metadata.counted_as, metadata.sources, named, metadata.scores,
     )  # fmt: skip
 
 
@@ -263,25 +265,25 @@ def _columns(part: str, counts: Counts) -> dict[str, Any]:
     return columns
 
 
-def _strays(counts: Counts) -> bool:
-    """Whether the losses show that somewhere another answer is returned than the rung's own."""
+def _has_held_answers(counts: Counts) -> bool:
+    """Whether the losses show that another answer than the rung's own was returned for some items."""
     below = counts.false_confident[:, :-1] != counts.wrong[:, :-1]
     return bool(below.any() or counts.false_confident[:, -1].any())
 
 
-def _apart(counts: Counts) -> bool:
-    """Whether the single models' sums must be stored: they differ from the rows', or the rows do not show them."""
+def _stores_alone(counts: Counts) -> bool:
+    """Whether the single models' sums must be stored because they do not follow from the rows."""
     same = np.array_equal(counts.alone, counts.score.sum(axis=0))
-    return not same or not np.array_equal(counts.alone_wrong, counts.wrong.sum(axis=0)) or _strays(counts)
+    return not same or not np.array_equal(counts.alone_wrong, counts.wrong.sum(axis=0)) or _has_held_answers(counts)
 
 
-def _with_alone(counts: Counts, part: str, told: Told, where: str) -> Counts:
-    """The counts with the single models' sums in place of the rows'. Raises CorpusError where they are missing."""
-    n, items, alone = counts.n, told.items.get(part), told.alone.get(part)
+def _with_alone(counts: Counts, part: str, metadata: CountsMetadata, where: str) -> Counts:
+    """The counts with the single models' sums from the metadata. Raises CorpusError if they are needed and missing."""
+    n, items, alone = counts.n, metadata.items.get(part), metadata.alone.get(part)
     if items is not None and n > items:
         problem = f"part {part}: its rows count {n:,} items, its metadata {items:,}, as in a concatenated file"
         raise CorpusError(problem, where=where, hint="give the tables one by one, --counts adds them; or count again")
-    if not n or (alone is None and not _strays(counts)):
+    if not n or (alone is None and not _has_held_answers(counts)):
         return counts
     if alone is None or n != items:
         problem = (
@@ -289,7 +291,7 @@ def _with_alone(counts: Counts, part: str, told: Told, where: str) -> Counts:
         )
         raise CorpusError(problem, where=where, hint="count again, or give `items` and `alone` of these rows")
     score, wrong = np.array(alone.score, np.float64), np.array(alone.wrong, np.float64)
-    low, high = (bound * n for bound in told.scores)
+    low, high = (bound * n for bound in metadata.scores)
     slack = SLACK * (high - low)
     fits = score.shape == wrong.shape == (len(counts.rungs),) and bool(((wrong >= 0) & (wrong <= n)).all())
     if not fits or bool(((score < low - slack) | (score > high + slack)).any()):
@@ -307,7 +309,7 @@ def _counts_of(
     levels: tuple[Floats, ...],
     right_at: float,
 ) -> Counts:
-    """One part's rows, the single models' sums taken to be theirs."""
+    """One part's counts, with the single models' sums computed from the rows."""
     n, top = len(columns["items"]), rungs[-1]
     codes = np.zeros((n, len(levels)), np.int32, order="F")
     for index, (rung, own) in enumerate(zip(rungs, levels, strict=False)):

@@ -11,7 +11,7 @@ from cascade.calibration.objectives import Budget, Objective, parse_quality
 from cascade.calibration.proof.pareto_testing import Target
 from cascade.calibration.report import write_report
 from cascade.calibration.report.build import report_of
-from cascade.calibration.run import Calibration, Wish, calibrate, calibrate_counts, hold
+from cascade.calibration.run import Calibration, CalibrationOptions, calibrate, calibrate_counts, recheck
 from cascade.cli.calibrate.disagreement import agreement_of, print_agreement
 from cascade.cli.calibrate.output import (
     fields_of,

@@ -6,9 +6,9 @@ from collections.abc import Mapping
 from dataclasses import asdict
 from typing import Any
 
-from cascade.calibration.objectives import Budget, Objective, told
+from cascade.calibration.objectives import Budget, Objective, describe
 from cascade.calibration.proof.pareto_testing import Certified, NotCertified, Target
-from cascade.calibration.run import Calibration, Half
+from cascade.calibration.run import Calibration, HalfFigures
 from cascade.calibration.search.frontier import Point
 from cascade.cli.output import stdout, table
 from cascade.core.policy.certificate import Certificate
@@ -35,7 +35,7 @@ def refusal_text(result: Calibration, objective: Objective) -> str:
     best = f"; best single model: {_bare(result.choice.advice)}" if result.choice.advice else ""
     proof = result.choice.proof
     if not isinstance(proof, NotCertified):
-        return f"no thresholds reach {told(objective)}{best}"
+        return f"no thresholds reach {describe(objective)}{best}"
     tested = proof.tested
     if result.others:
         needs = "other models' replies certify nothing for the policy"
@@ -44,7 +44,7 @@ def refusal_text(result: Calibration, objective: Objective) -> str:
     else:
         needs = f"at the observed rate no number of {tested.units} is enough"
     return (
-        f"nothing could be certified: {told(objective)} (observed {tested.rate:.4g} on {tested.n:,} held-out"
+        f"nothing could be certified: {describe(objective)} (observed {tested.rate:.4g} on {tested.n:,} held-out"
         f" {tested.units}, upper bound {tested.upper_bound:.4g}; {needs}{best})"
     )
 
@@ -67,7 +67,7 @@ def verdict_text(result: Calibration) -> str:
 
 def _verdict(result: Calibration) -> str:
     if result.choice.too_few:
-        n, units = result.held.units, "items" if result.held.units == len(result.held) else "groups"
+        n, units = result.held_out.units, "items" if result.held_out.units == len(result.held_out) else "groups"
         if result.others or result.further_units is None:
             return (
                 f"too few to say: {n:,} held-out {units} show neither that the objective is met nor that it is missed"
@@ -77,15 +77,15 @@ def _verdict(result: Calibration) -> str:
             " (both halves together)"
         )
     if result.choice.advice == "cascade":
-        if isinstance(result.wish.objective, Budget):
+        if isinstance(result.options.objective, Budget):
             return "cascade: better than every single model within the budget"
         return "cascade: cheaper than every single model that meets the objective"
     if result.choice.advice is None:
         return "neither a cascade nor a single model meets the objective"
     single = _bare(result.choice.advice)
-    if isinstance(result.wish.objective, Budget):
+    if isinstance(result.options.objective, Budget):
         return f"do not cascade here: {single} alone is within the budget, and no cascade that is does better"
-    by_definition = isinstance(result.wish.objective, Target) and single == result.held.rungs[-1]
+    by_definition = isinstance(result.options.objective, Target) and single == result.held_out.rungs[-1]
     how = " (the top's answers never count as this loss)" if by_definition else ""
     return f"do not cascade here: {single} alone meets the objective{how}, and no cascade that does is cheaper"
 
@@ -114,7 +114,7 @@ def notes_of(result: Calibration) -> list[str]:
             f"the loss rate over all items is {choice.certify.lost:.1%}, above {objective.alpha:.3g}: the certificate is of"
             " the mean over groups, and large groups do worse"
         )
-    policy = result.wish.policy
+    policy = result.options.policy
     if policy is not None and (differ := undefined_tasks(policy, result.tasks)) is not None:
         notes.append(differ)
     defined = {task.name for task in policy.tasks} if policy is not None else result.own_tasks
@@ -130,7 +130,7 @@ def certificate_text(proof: Certified) -> str:
     tested = proof.tested
     errors = f"{tested.errors} errors in " if tested.errors is not None else ""
     return (
-        f"certified: {told(proof.target)}: {errors}{tested.n:,} {tested.units} ({tested.weighting}), upper bound"
+        f"certified: {describe(proof.target)}: {errors}{tested.n:,} {tested.units} ({tested.weighting}), upper bound"
         f" {tested.upper_bound:.4f}"
     )
 
@@ -139,9 +139,9 @@ def fields_of(result: Calibration, certificate: Certificate | None, seconds: flo
     """The JSON of `calibrate --json`."""
     n = len(result.tune)
     mix = result.choice.random_mix
-    objective = result.wish.objective
+    objective = result.options.objective
     return {
-        "objective": "none: the frontier of the whole corpus" if objective is None else told(objective),
+        "objective": "none: the frontier of the whole corpus" if objective is None else describe(objective),
         "feasible": result.feasible,
         "thresholds": result.thresholds,
         "tasks": {task: {"thresholds": own} for task, own in result.task_thresholds.items()},
@@ -152,7 +152,7 @@ def fields_of(result: Calibration, certificate: Certificate | None, seconds: flo
         else None,
         "tune": _half(result.choice.tune),
         "certify": _half(result.choice.certify),
-        "frontier": [_point(result.held.rungs, point, n) for point in result.choice.frontier],
+        "frontier": [_point(result.held_out.rungs, point, n) for point in result.choice.frontier],
         "baselines": {
             **{
                 f"single:{rung}": {**(_half(single.figures) or {}), "meets": single.meets}
@@ -160,7 +160,7 @@ def fields_of(result: Calibration, certificate: Certificate | None, seconds: flo
             },
             "random_mix": None if mix is None else {"quality": mix[0], "cost_per_request_usd": mix[1]},
         },
-        "thinned": dict(zip(result.held.rungs, result.choice.thinned, strict=False)),
+        "thinned": dict(zip(result.held_out.rungs, result.choice.thinned, strict=False)),
         "signal": {rung: signal.fields() for rung, signal in result.signal.items()},
         "shorter": [
             {"rungs": list(one.rungs), "frontier": [_point(one.rungs, point, n, "loss_rate") for point in one.frontier]}
@@ -184,7 +184,7 @@ def _not_certified(proof: NotCertified, in_all: int | None) -> dict[str, Any]:
     }  # fmt: skip
 
 
-def _half(half: Half | None) -> dict[str, Any] | None:
+def _half(half: HalfFigures | None) -> dict[str, Any] | None:
     if half is None:
         return None
     return {
@@ -211,7 +211,7 @@ def print_calibration(result: Calibration, objective: Objective, certificate: Ce
     """Print the verdict, the chosen thresholds beside every single model, and the quality of each confidence."""
     _print_verdict(result)
     kind = "synthetic" if result.manifest.synthetic else "recorded"
-    title = f"{result.manifest.name}: {told(objective)}, on {len(result.held):,} held-out {kind} items"
+    title = f"{result.manifest.name}: {describe(objective)}, on {len(result.held_out):,} held-out {kind} items"
     right = ("quality", "95 %", "USD per 1,000", "confidently wrong")
     rows = table(kind, "quality", "95 %", "USD per 1,000", "confidently wrong", "meets it", title=title, right=right)
     if result.choice.certify is not None:
@@ -275,7 +275,9 @@ def _print_tasks(result: Calibration) -> None:
 
 def _print_thinned(result: Calibration) -> None:
     kept = [
-        f"{levels} of {rung}" for rung, levels in zip(result.held.rungs, result.choice.thinned, strict=False) if levels
+        f"{levels} of {rung}"
+        for rung, levels in zip(result.held_out.rungs, result.choice.thinned, strict=False)
+        if levels
     ]
     if kept:
         stdout.print(
@@ -324,7 +326,7 @@ def _proof(result: Calibration) -> str:
     return "certified" if isinstance(result.choice.proof, Certified) and not result.others else "chosen"
 
 
-def _row(half: Half) -> tuple[str, ...]:
+def _row(half: HalfFigures) -> tuple[str, ...]:
     ci95 = f"{half.ci95[0]:.4f}–{half.ci95[1]:.4f}" if half.ci95 else "not known"
     return f"{half.quality:.4f}", ci95, f"{1e3 * half.cost_per_request_usd:.4f}", f"{half.false_confident:.1%}"
 
@@ -348,7 +350,7 @@ def print_frontier(result: Calibration) -> None:
     every = max(1, len(result.choice.frontier) // _MOST_POINTS)
     shown = [*result.choice.frontier[:-1:every], result.choice.frontier[-1]]
     for point in shown:
-        named = dict(zip(result.held.rungs, point.thresholds, strict=False))
+        named = dict(zip(result.held_out.rungs, point.thresholds, strict=False))
         rows.add_row(
             thresholds_text(named), f"{point.quality:.4f}", f"{point.cost / 1e6 / n:.4f}", f"{point.losses / n:.1%}"
         )

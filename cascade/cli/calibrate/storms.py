@@ -11,7 +11,7 @@ from cascade.calibration.run import Calibration
 from cascade.cli.output import stdout
 from cascade.cli.replay import storm_guard_text
 from cascade.core.policy.certificate import Certificate
-from cascade.replay.run import Wish, replay_corpus
+from cascade.replay.run import ReplayOptions, replay_corpus
 
 __all__ = ["print_storms", "storms_of"]
 
@@ -22,12 +22,12 @@ def storms_of(paths: Sequence[Path], result: Calibration, certificate: Certifica
     The policy carries the certificate, whose escalation rates are part of the guard's limit. None without a policy that
     has a guard, or without chosen thresholds. Off for several corpora and for counts: the guard needs one order of arrival.
     """
-    policy = result.wish.policy
+    policy = result.options.policy
     if policy is None or policy.storm_guard is None or not result.feasible:
         return None
     if len(paths) > 1 or result.counted:
         return {"off": f"{'tables of counts' if result.counted else 'several corpora'} have no common order of arrival"}
-    return dict(replay_corpus(paths[0], Wish(result.policy_with(certificate), skip_bad=result.wish.skip_bad)).storms)
+    return dict(replay_corpus(paths[0], Wish(result.policy_with(certificate), skip_bad=result.options.skip_bad)).storms)
 
 
 def print_storms(storms: dict[str, Any] | None, result: Calibration) -> None:
@@ -37,10 +37,10 @@ def print_storms(storms: dict[str, Any] | None, result: Calibration) -> None:
     stdout.print(storm_guard_text(storms))
     if not storms.get("cost_usd") or result.choice.certify is None:
         return
-    extra = storms["cost_usd"] / (len(result.tune) + len(result.held))
+    extra = storms["cost_usd"] / (len(result.tune) + len(result.held_out))
     total = result.choice.certify.cost_per_request_usd + extra
     stdout.print(f"the storm guard adds {1e3 * extra:.4f} USD per 1,000 requests: about {1e3 * total:.4f} in all")
-    objective = result.wish.objective
+    objective = result.options.objective
     if isinstance(objective, Budget):
         if total > objective.usd:
             stdout.print(

@@ -63,7 +63,9 @@ def print_scene(found: CertifiedPolicy, guess: Run, run: Run) -> None:
     for status, count in Counter(answer.certificate for answer in run.answers).items():
         stdout.print(f"{count} of {len(run.answers)} answers carry: {status}")
     stdout.print(_against_guess(guess.figures, run.figures))
-    rivals = dict.fromkeys(rung for rung in (run.policy.ladder[-1].rung, run.figures.rival) if rung is not None)
+    rivals = dict.fromkeys(
+        rung for rung in (run.policy.ladder[-1].rung, run.figures.cheapest_as_good) if rung is not None
+    )
     stdout.print(" ".join(against(run.figures, rung) for rung in rivals))
     more("the same from files", f"cascade calibrate {_OTHERS} --policy support --max-risk {TARGET.alpha:g}")
 

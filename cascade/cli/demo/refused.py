@@ -26,16 +26,14 @@ _WORKLOAD = "coding"
 def refusals() -> tuple[Calibration, ...]:
     """The coding requests calibrated once for each of TARGETS."""
     policy = load_policy(_WORKLOAD, environment={})
-    return tuple(calibrate([synthetic_corpus(_WORKLOAD)], Wish(target, policy)) for target in TARGETS)
+    return tuple(calibrate([synthetic_corpus(_WORKLOAD)], CalibrationOptions(target, policy)) for target in TARGETS)
 
 
 def print_scene(results: Sequence[Calibration]) -> None:
     """Print the verdicts, their figures, and the quality of each confidence."""
     first = results[0]
     stdout.print("\n3. where the tool refuses", style="bold")
-    title = (
-        f"{_items(first):,} synthetic requests to a coding assistant, policy {_WORKLOAD}; {len(first.held):,} held out"
-    )
+    title = f"{_items(first):,} synthetic requests to a coding assistant, policy {_WORKLOAD}; {len(first.held_out):,} held out"
     heads = ("quality", "95 %", "USD/1,000", "confidently wrong", f"at most {TARGET.alpha:.0%}")
     rows = table("synthetic", *heads, title=title, right=heads[:-1])
     if first.choice.certify is not None:
@@ -54,10 +52,10 @@ def print_scene(results: Sequence[Calibration]) -> None:
 
 
 def _items(result: Calibration) -> int:
-    return len(result.tune) + len(result.held)
+    return len(result.tune) + len(result.held_out)
 
 
-def _row(half: Half) -> tuple[str, ...]:
+def _row(half: HalfFigures) -> tuple[str, ...]:
     ci95 = f"{half.ci95[0]:.3f}–{half.ci95[1]:.3f}" if half.ci95 else "not known"
     return f"{half.quality:.3f}", ci95, f"{1e3 * half.cost_per_request_usd:.4f}", f"{half.false_confident:.1%}"
 

@@ -23,7 +23,7 @@ from cascade.savings import (
     UsageExport,
     advise,
     make_bill,
-    observe,
+    mix_of_corpus,
     project,
     read_map,
     read_mix,

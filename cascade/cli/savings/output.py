@@ -80,7 +80,7 @@ def report_fields(result: SavingsReport) -> dict[str, Any]:
             "unread_columns": list(result.export.unread),
             "columns": dict(result.export.columns),
             "requests": result.export.requests,
-            "days": {"value": float(period.days), "from": period.told},
+            "days": {"value": float(period.days), "from": period.source},
         },
         "policy": result.policy.name,
         "certificate": _certificate_text(result.policy),
@@ -207,7 +207,7 @@ def show_report(result: SavingsReport, *, more: bool) -> None:
     requests = "number of requests not known" if export.requests is None else f"{export.requests:,} requests"
     stdout.print(
         f"{export.source}: {export.rows:,} rows, {requests}, {usage.prompt_tokens:,} tokens in"
-        f" ({usage.cache_read:,} read from cache), {usage.output_tokens:,} out; {float(result.period.days):g} days ({result.period.told})"
+        f" ({usage.cache_read:,} read from cache), {usage.output_tokens:,} out; {float(result.period.days):g} days ({result.period.source})"
     )
     if export.totals:
         stdout.print(f"note: total rows, not counted again: {export.totals:,}", style="dim")

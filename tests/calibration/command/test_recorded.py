@@ -9,10 +9,9 @@ import pytest
 
 from benchmarks.recorded import main, row_of
 from cascade.calibration.proof.pareto_testing import Target
-from cascade.calibration.run import Wish, calibrate
+from cascade.calibration.run import CalibrationOptions, calibrate
 from cascade.policy.shipped import find_corpus
-from cascade.replay.run import Wish as Replayed
-from cascade.replay.run import replay_corpus
+from cascade.replay.run import ReplayOptions, replay_corpus
 
 PAGE = Path(__file__).resolve().parents[3] / "docs" / "figures.md"
 SHORT = ("coding-claims", "mmlupro-gpt41", "translation-claude")
@@ -38,10 +37,10 @@ CORPORA = (
 def test_a_row_is_the_tools_own_verdict(name: str, alpha: float, verdict: str, advice: str | None) -> None:
     """A cascade that is cheaper but worse, a loss and a refusal, each with the figures of the certify half and none of the tune half."""
     path = find_corpus(name)
-    result = calibrate([path], Wish(Target("false_confident", alpha)))
+    result = calibrate([path], CalibrationOptions(Target("false_confident", alpha)))
     row, guess = row_of(path, alpha), replay_corpus(path, Replayed(part="certify"))
     assert (row.raw.verdict, result.choice.advice) == (verdict, advice)
-    assert row.items == guess.figures.items == len(result.held)
+    assert row.items == guess.figures.items == len(result.held_out)
     assert (row.guess.quality, row.guess.ci95) == (guess.figures.quality, guess.intervals[""])
     assert row.guess.false_confident == guess.figures.false_confident_rate
     assert row.top.quality == result.choice.singles["opus"].figures.quality

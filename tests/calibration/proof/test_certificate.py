@@ -9,7 +9,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from cascade.calibration.halves import Items
+from cascade.calibration.halves import ItemHalf
 from cascade.calibration.proof.pareto_testing import (
     Certified,
     NotCertified,
@@ -19,10 +19,10 @@ from cascade.calibration.proof.pareto_testing import (
     hash_of_corpus,
     start_on,
 )
-from cascade.calibration.proof.power import Foresight
-from cascade.calibration.proof.recheck import Against, hold_against, levels_at
+from cascade.calibration.proof.power import ExpectedLosses
+from cascade.calibration.proof.recheck import Recheck, levels_at, recheck_corpus
 from cascade.calibration.search.frontier import Point, point_at, risk_path
-from cascade.calibration.search.levels import Coded
+from cascade.calibration.search.levels import CodedCorpus
 from cascade.core.errors import ConfigurationError, CorpusError, PolicyError
 from cascade.core.policy import Policy
 from cascade.core.policy.certificate import Escalation
@@ -34,7 +34,7 @@ LEVELS = np.array([0.5, 0.8, 0.9])
 ALPHA = Target("false_confident", 0.02, 0.05)
 
 
-def coded(*kinds: tuple[int, int, int], group: int = 1, first_group: int = 0, right_at: float = 0.5) -> Coded:
+def coded(*kinds: tuple[int, int, int], group: int = 1, first_group: int = 0, right_at: float = 0.5) -> CodedCorpus:
     """Two rungs. Each kind: (level of the lower rung's confidence, whether it is right there, how many items); the top is right."""
     codes = np.concatenate([np.full(n, level, np.int32) for level, _, n in kinds])
     right = np.concatenate([np.full(n, float(right)) for _, right, n in kinds])
@@ -42,24 +42,24 @@ def coded(*kinds: tuple[int, int, int], group: int = 1, first_group: int = 0, ri
     score = np.asfortranarray(np.stack([right, np.ones(n)], axis=1))
     cost = np.asfortranarray(np.tile(np.array([1, 5]), (n, 1)))
     groups = (np.arange(n, dtype=np.int32) // group + first_group).astype(np.int32)
-    return Coded(
+    return CodedCorpus(
         ("r0", "r1"), (LEVELS,), codes[:, None], score, score, cost, None, groups, np.zeros(n, np.int32), ("other",), right_at
     )  # fmt: skip
 
 
-def beside(tune: Coded, *kinds: tuple[int, int, int], group: int = 1) -> Coded:
+def beside(tune: CodedCorpus, *kinds: tuple[int, int, int], group: int = 1) -> CodedCorpus:
     """The other half: groups of its own."""
     return coded(*kinds, group=group, first_group=int(tune.group.max()) + 1)
 
 
-def walked(tune: Coded, held: Coded, target: Target = ALPHA) -> Certified | NotCertified:
+def walked(tune: CodedCorpus, held: CodedCorpus, target: Target = ALPHA) -> Certified | NotCertified:
     """Certify along the tune half's own path."""
-    return certify(risk_path(tune.counts(), target.counted), Items(tune), Items(held), target)
+    return certify(risk_path(tune.counts(), target.counted), ItemHalf(tune), ItemHalf(held), target)
 
 
-def seen_on(path: Sequence[Point], tune: Coded) -> Foresight:
+def seen_on(path: Sequence[Point], tune: CodedCorpus) -> ExpectedLosses:
     """Each point's losses as the tune half has them."""
-    return lambda index: Items(tune).sample(path[index], "false_confident")
+    return lambda index: ItemHalf(tune).sample(path[index], "false_confident")
 
 
 CLEAR = ((3, 1, 500), (2, 1, 480), (2, 0, 20), (1, 1, 400), (1, 0, 100))
@@ -88,7 +88,7 @@ def test_the_walk_stops_at_the_first_that_fails() -> None:
     tune = coded(*CLEAR)
     held = beside(tune, (3, 0, 60), (3, 1, 440), (2, 1, 500), (1, 1, 500))
     path = risk_path(tune.counts(), "false_confident")
-    found = certify(path, Items(tune), Items(held), Target("false_confident", 0.005, 0.05))
+    found = certify(path, ItemHalf(tune), ItemHalf(held), Target("false_confident", 0.005, 0.05))
     assert isinstance(found, NotCertified)
     assert isinstance(found.point, Point)
     assert found.point.thresholds == (0.9,)
@@ -118,7 +118,7 @@ def test_the_start_does_not_depend_on_the_outcomes_of_the_other_half() -> None:
     """It is given a number of units, and nothing else: two halves of one size are walked from the same place."""
     tune = coded(*CLEAR)
     good, bad = beside(tune, (3, 1, 3000)), beside(tune, (3, 0, 3000))
-    assert Items(good).units == Items(bad).units == 3000
+    assert ItemHalf(good).units == ItemHalf(bad).units == 3000
     failed = walked(tune, bad)
     assert isinstance(failed, NotCertified)
     path = risk_path(tune.counts(), "false_confident")
@@ -148,7 +148,7 @@ def test_an_empty_half_is_told() -> None:
     """No tune half: nothing to certify; no certify half: nothing proved, and no number of units is made up."""
     tune = coded(*CLEAR)
     with pytest.raises(ConfigurationError, match=r"half has no items.*--tune"):
-        certify((), Items(tune), Items(tune), ALPHA)
+        certify((), ItemHalf(tune), ItemHalf(tune), ALPHA)
     found = walked(tune, tune.rows(np.zeros(len(tune), np.bool_)))
     assert isinstance(found, NotCertified)
     assert (found.tested.n, found.tested.upper_bound, found.further_units_needed) == (0, 1.0, None)
@@ -165,10 +165,10 @@ def test_a_regression_is_counted_only_where_the_top_is_right() -> None:
     """The top is right everywhere here, so both losses are one; where it is wrong too, there is no regression."""
     corpus = coded(*CLEAR)
     at = point_at(corpus.counts(), (2,))
-    assert Items(corpus).sample(at, "regression").errors == 20
+    assert ItemHalf(corpus).sample(at, "regression").errors == 20
     corpus.score[:, 1] = 0.0
-    assert Items(corpus).sample(at, "regression").errors == 0
-    assert Items(corpus).sample(at, "false_confident").errors == 20
+    assert ItemHalf(corpus).sample(at, "regression").errors == 0
+    assert ItemHalf(corpus).sample(at, "false_confident").errors == 20
 
 
 def test_the_escalation_is_of_those_that_reach_a_rung() -> None:
@@ -190,9 +190,9 @@ def test_a_corpus_is_named_by_its_bytes(tmp_path: Path) -> None:
 PROVED: Policy = certified(policy_of(0.8))
 
 
-def against(*kinds: tuple[int, int, int], policy: Policy = PROVED, group: int = 1) -> Against:
+def against(*kinds: tuple[int, int, int], policy: Policy = PROVED, group: int = 1) -> Recheck:
     """The certificate of a policy at 0.8, held against this corpus."""
-    return hold_against(coded(*kinds, group=group), policy)
+    return recheck_corpus(coded(*kinds, group=group), policy)
 
 
 def test_a_fresh_corpus_confirms_a_certificate_or_breaks_it_or_is_too_small() -> None:
@@ -220,10 +220,10 @@ def test_each_task_is_held_to_its_own_thresholds() -> None:
     """A task that never ships below the top cannot lose there."""
     policy = certified(policy_of(0.8, tasks=[{"name": "hard", "thresholds": {"r0": "never"}}]))
     corpus = coded((2, 0, 100), (3, 1, 400))
-    lost = hold_against(corpus, policy)
+    lost = recheck_corpus(corpus, policy)
     assert lost.tested.errors == 100
     hard = replace(corpus, tasks=("hard",))
-    assert hold_against(hard, policy).tested.errors == 0
+    assert recheck_corpus(hard, policy).tested.errors == 0
 
 
 @pytest.mark.parametrize(
@@ -239,6 +239,6 @@ def test_what_cannot_be_held_against_is_told() -> None:
     with pytest.raises(PolicyError, match="has no certificate"):
         against((3, 1, 10), policy=policy_of(0.8))
     with pytest.raises(CorpusError, match="no items"):
-        hold_against(coded((3, 1, 1)).rows(np.zeros(1, np.bool_)), PROVED)
+        recheck_corpus(coded((3, 1, 1)).rows(np.zeros(1, np.bool_)), PROVED)
     with pytest.raises(CorpusError, match=r"right_at: .*0\.7.*0\.5"):
-        hold_against(coded((3, 1, 10), right_at=0.7), PROVED)
+        recheck_corpus(coded((3, 1, 10), right_at=0.7), PROVED)

@@ -28,7 +28,7 @@ from cascade.policy.plans import make_plan
 from cascade.replay import replay_item
 from cascade.replay.columns import PolicyMapping, read_columns
 from cascade.replay.driver import recorded_verdict, request_of
-from tests.calibration.chance import drawn, drawn_items, lens_at
+from tests.calibration.chance import drawn, drawn_items, mapping_at
 from tests.cli.conftest import Run
 from tests.core.builders import policy_of
 from tests.live.conftest import HAIKU, OPUS, SONNET
@@ -50,9 +50,9 @@ def observed(plan: Plan, item: Item) -> Iterator[Observation]:
         return
 
 
-def counted(lens: PolicyMapping, items: list[Item]) -> Escalation:
+def counted(mapping: PolicyMapping, items: list[Item]) -> Escalation:
     """The rates, from the observations of all climbs."""
-    plan = replace(lens.plan, policy=lens.plan.policy.model_copy(update={"exhausted": "abstain"}))
+    plan = replace(mapping.plan, policy=mapping.plan.policy.model_copy(update={"exhausted": "abstain"}))
     seen, up = Counter[tuple[str, str]](), Counter[tuple[str, str]]()
     for one in (one for item in items for one in observed(plan, item) if one.natural is not None):
         for task in ("", one.task):
@@ -71,10 +71,10 @@ def test_the_certified_rates_are_what_the_guard_counts(seed: int) -> None:
     rungs = 2 + seed % 2
     columns, view = drawn(seed, rungs, items=400)
     manifest, items = drawn_items(seed, rungs, items=400)
-    coded, tasks = code_columns(columns, view), view.lens.plan.policy.tasks
+    coded, tasks = code_columns(columns, view), view.mapping.plan.policy.tasks
     for at in random.Random(seed).sample([*product(*(range(1, len(own) + 2) for own in coded.levels))], 4):
-        lens = lens_at(manifest.rungs, tasks, coded.thresholds(at))
-        assert escalation_of(coded, at) == counted(lens, items)
+        mapping = mapping_at(manifest.rungs, tasks, coded.thresholds(at))
+        assert escalation_of(coded, at) == counted(mapping, items)
 
 
 @pytest.mark.parametrize("seed", range(8))
@@ -84,7 +84,7 @@ def test_thresholds_by_task_are_counted_each_at_its_own(seed: int) -> None:
     manifest, items = drawn_items(seed, 3, items=400)
     coded, chance = code_columns(columns, view), random.Random(seed)
     at = {task: tuple(chance.randint(1, len(own) + 1) for own in coded.levels) for task in coded.tasks}
-    bounds = {task.name: task for task in view.lens.plan.policy.tasks}
+    bounds = {task.name: task for task in view.mapping.plan.policy.tasks}
     tasks = tuple(
         bounds.get(name, Task.model_construct(name=name)).model_copy(
             update={"thresholds": dict(zip(manifest.rungs, coded.thresholds(at[name]), strict=False))}
@@ -92,7 +92,7 @@ def test_thresholds_by_task_are_counted_each_at_its_own(seed: int) -> None:
         for name in coded.tasks
     )
     by_item = np.array([at[coded.tasks[code]] for code in coded.task], np.int32)
-    assert escalation_of(coded, by_item) == counted(lens_at(manifest.rungs, tasks, (0.5, 0.5)), items)
+    assert escalation_of(coded, by_item) == counted(mapping_at(manifest.rungs, tasks, (0.5, 0.5)), items)
 
 
 def test_a_floor_is_no_escalation_and_its_confidence_counts_all_the_same() -> None:
@@ -119,7 +119,7 @@ def test_a_task_needs_fifty_items_for_a_rate_of_its_own_and_a_name_that_yaml_hol
         Item(f"{task} {n}", f"{task} {n}", replies, task=task) for task, size in sizes.items() for n in range(size)
     ]
     manifest = Manifest("many", (LadderEntry("r0"), LadderEntry("r1")))
-    columns, (view,) = read_columns(items, manifest, [lens_at(manifest.rungs, (), (0.5,))])
+    columns, (view,) = read_columns(items, manifest, [mapping_at(manifest.rungs, (), (0.5,))])
     assert escalation_of(code_columns(columns, view), (1,)) == Escalation({"r0": 0.0}, {"enough one": {"r0": 0.0}})
 
 
@@ -160,7 +160,7 @@ def tripped(policy: Policy, items: list[Item]) -> set[tuple[str, str]]:
         set[tuple[str, str]](),
     )
     for item in items:
-        replay_item(plan, item, guard=guard, tell=lambda change: found.add((change.task, change.rung)))
+        replay_item(plan, item, guard=guard, on_change=lambda change: found.add((change.task, change.rung)))
     return found
 
 

@@ -8,14 +8,14 @@ import numpy as np
 import pytest
 
 from cascade.calibration.choice import prove
-from cascade.calibration.halves import Items, Tallied
+from cascade.calibration.halves import CountedHalf, ItemHalf
 from cascade.calibration.proof.pareto_testing import Certified, Target, certify
-from cascade.calibration.proof.power import folds_of, foresee
+from cascade.calibration.proof.power import expected_losses, folds_of
 from cascade.calibration.search.frontier import risk_path
-from cascade.calibration.search.levels import Coded
+from cascade.calibration.search.levels import CodedCorpus
 
 
-def continuous(n: int, seed: int, group: int = 1) -> Coded:
+def continuous(n: int, seed: int, group: int = 1) -> CodedCorpus:
     """Two rungs whose confidence is the chance of being right, each item's a level of its own; the top is right."""
     chance = np.random.default_rng(seed)
     sure = chance.uniform(0.4, 1.0, (n, 2))
@@ -24,12 +24,12 @@ def continuous(n: int, seed: int, group: int = 1) -> Coded:
     codes = np.asfortranarray(np.argsort(np.argsort(sure, axis=0), axis=0).astype(np.int32) + 1)
     cost = np.asfortranarray(np.tile(np.array([1, 5, 25], np.int64), (n, 1)))
     groups = (np.arange(n) // group).astype(np.int32)
-    return Coded(
+    return CodedCorpus(
         ("a", "b", "c"), levels, codes, score, score, cost, None, groups, np.zeros(n, np.int32), ("other",), 0.5
     )
 
 
-def halves(n: int, seed: int) -> tuple[Coded, Coded]:
+def halves(n: int, seed: int) -> tuple[CodedCorpus, CodedCorpus]:
     """Two sides of one drawing."""
     whole = continuous(2 * n, seed)
     first = np.arange(2 * n) < n
@@ -52,12 +52,12 @@ def test_the_luck_of_the_choice_is_seen_through() -> None:
         tune, held = halves(300, seed)
         path = risk_path(tune.counts(), "false_confident")
         at = next(index for index, point in enumerate(path) if point.losses >= 0.06 * len(tune))
-        foresight = foresee(
-            path, Items(tune), "false_confident", lambda part: risk_path(part.counts(), "false_confident", 400)
+        foresight = expected_losses(
+            path, ItemHalf(tune), "false_confident", lambda part: risk_path(part.counts(), "false_confident", 400)
         )
         counted += path[at].losses / len(tune)
         foreseen += foresight(at).rate
-        came += Items(held).sample(path[at], "false_confident").rate
+        came += ItemHalf(held).sample(path[at], "false_confident").rate
     assert counted < 0.85 * came
     assert foreseen == pytest.approx(came, rel=0.1)
 
@@ -67,8 +67,8 @@ def test_of_counts_only_what_was_seen_is_known() -> None:
     tune, _ = halves(300, 1)
     counts = tune.counts()
     path = risk_path(counts, "false_confident")
-    foresight = foresee(
-        path, Tallied(counts), "false_confident", lambda part: risk_path(part.counts(), "false_confident")
+    foresight = expected_losses(
+        path, CountedHalf(counts), "false_confident", lambda part: risk_path(part.counts(), "false_confident")
     )
     assert [foresight(index).errors for index in range(len(path))] == [point.losses for point in path]
 
@@ -79,8 +79,8 @@ def test_most_walks_over_a_continuous_score_begin_where_they_pass() -> None:
     for seed in range(24):
         tune, held = halves(300, seed)
         path = risk_path(tune.counts(), "false_confident")
-        plain += isinstance(certify(path, Items(tune), Items(held), target), Certified)
-        foreseen += isinstance(prove(Items(tune), Items(held), target), Certified)
+        plain += isinstance(certify(path, ItemHalf(tune), ItemHalf(held), target), Certified)
+        foreseen += isinstance(prove(ItemHalf(tune), ItemHalf(held), target), Certified)
     assert foreseen >= 19
     assert foreseen > plain
 
@@ -92,8 +92,8 @@ def test_clumped_levels_are_foreseen_at_the_point_itself() -> None:
     codes = np.asfortranarray(np.where(tune.codes > 3_200, 2, 1).astype(np.int32))
     clumped = replace(tune, levels=two, codes=codes)
     path = risk_path(clumped.counts(), "false_confident")
-    foresight = foresee(
-        path, Items(clumped), "false_confident", lambda part: risk_path(part.counts(), "false_confident")
+    foresight = expected_losses(
+        path, ItemHalf(clumped), "false_confident", lambda part: risk_path(part.counts(), "false_confident")
     )
     assert len(path) > 2
     assert [foresight(index).errors for index in range(len(path))] == [point.losses for point in path]

@@ -16,7 +16,7 @@ from cascade.policy.certificates import certified_escalation, changed_parts, has
 from cascade.policy.loading import load_policy, parse_policy
 from cascade.policy.plans import make_plan
 from cascade.policy.shipped import shipped
-from cascade.replay.run import Wish, replay_corpus
+from cascade.replay.run import ReplayOptions, replay_corpus
 from tests.calibration.certified import certificate_for, certified, with_keys
 from tests.cli.conftest import Run
 
@@ -131,7 +131,7 @@ def test_replay_expects_the_certified_rate_as_the_live_guard_does() -> None:
 
     def told(escalation: dict[str, float], *, exact: bool) -> dict[str, Any]:
         policy = certified(load_policy("support"), escalation=escalation)
-        return dict(replay_corpus(corpus, Wish(policy, exact=exact)).storms)
+        return dict(replay_corpus(corpus, ReplayOptions(policy, exact=exact)).storms)
 
     bare, proved = told({}, exact=False), told({"haiku": 0.95, "sonnet": 0.95}, exact=False)
     assert bare["tripped"]

@@ -12,10 +12,10 @@ import numpy as np
 import pytest
 
 from cascade import Policy
-from cascade.calibration.halves import Items, lost_alone
+from cascade.calibration.halves import ItemHalf, lost_alone
 from cascade.calibration.search.baselines import random_mix, shorter_counts, shorter_frontiers, shorter_ladders
 from cascade.calibration.search.frontier import frontier, point_at
-from cascade.calibration.search.levels import Coded, Loss, code_columns
+from cascade.calibration.search.levels import CodedCorpus, Loss, code_columns
 from cascade.corpora import read_corpus
 from cascade.replay.columns import read_columns
 from cascade.replay.mapping import own_mapping
@@ -43,7 +43,7 @@ def test_a_single_model_is_the_ladder_that_always_ends_there(seed: int, loss: Lo
     """Quality, wrong and lost answers are those of shipping everything there; its cost is its own alone."""
     coded = coded_of(seed, 3, calm=True)
     for index, rung in enumerate(coded.rungs):
-        single = Items(coded).half_alone(index, loss)
+        single = ItemHalf(coded).figures_alone(index, loss)
         at = [1 if index == other else len(levels) + 1 for other, levels in enumerate(coded.levels)]
         always = replace(coded, codes=np.maximum(coded.codes, 1))
         assert single.quality == pytest.approx(always.scores(at).mean())
@@ -93,7 +93,7 @@ def test_shorter_ladders_obey_the_rules(policy: Policy, ladders: list[tuple[str,
     assert [tuple(names[index] for index in kept) for kept in shorter_ladders(policy)] == ladders
 
 
-def brute(coded: Coded, kept: tuple[int, ...], loss: Loss) -> dict[tuple[int, ...], tuple[float, int, int]]:
+def brute(coded: CodedCorpus, kept: tuple[int, ...], loss: Loss) -> dict[tuple[int, ...], tuple[float, int, int]]:
     """Quality, cost and losses of every vector of thresholds of a shorter ladder, item by item."""
     found: dict[tuple[int, ...], tuple[float, int, int]] = {}
     lost = np.stack([lost_alone(coded, index, loss) for index in range(len(coded.rungs))], axis=1)
@@ -136,16 +136,16 @@ def test_every_shorter_ladder_comes_with_its_frontier() -> None:
 def test_on_raw_claude_confidences_a_single_model_is_better(real_corpus: Callable[[str], Path]) -> None:
     """MMLU-Pro: at nine tenths of the gap the top alone is cheaper than every cascade, short or long."""
     corpus = read_corpus(real_corpus("mmlupro-claude"))
-    lens = own_mapping(corpus.manifest)
-    columns, (view,) = read_columns(corpus.items, corpus.manifest, [lens])
+    mapping = own_mapping(corpus.manifest)
+    columns, (view,) = read_columns(corpus.items, corpus.manifest, [mapping])
     coded = code_columns(columns, view)
     counts = coded.counts()
-    alone = {rung: Items(coded).half_alone(index, "false_confident") for index, rung in enumerate(coded.rungs)}
+    alone = {rung: ItemHalf(coded).figures_alone(index, "false_confident") for index, rung in enumerate(coded.rungs)}
     low, high = (alone[rung].quality for rung in ("claude-3-haiku", "claude-3-7-sonnet"))
     target = low + 0.9 * (high - low)
     good = [rung for rung in alone if alone[rung].quality >= target]
     single = alone[min(good, key=lambda rung: alone[rung].cost)]
     assert good == ["claude-3-7-sonnet"]
-    every = [frontier(counts), *(one.frontier for one in shorter_frontiers(counts, lens.plan.policy))]
+    every = [frontier(counts), *(one.frontier for one in shorter_frontiers(counts, mapping.plan.policy))]
     assert len(every) == 3
     assert all(point.cost > single.cost for points in every for point in points if point.quality >= target)

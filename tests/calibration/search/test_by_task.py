@@ -11,14 +11,14 @@ import pytest
 
 from cascade.calibration.search.by_task import ByTask, best_by_task, large_tasks, path_by_task
 from cascade.calibration.search.frontier import risk_path
-from cascade.calibration.search.levels import Coded, code_columns
+from cascade.calibration.search.levels import CodedCorpus, code_columns
 from cascade.corpora import read_corpus
 from cascade.replay.columns import read_columns
 from cascade.replay.mapping import own_mapping
 from tests.calibration.chance import coded_of
 
 
-def everything(coded: Coded, counted: str, fewest: int) -> list[tuple[int, int]]:
+def everything(coded: CodedCorpus, counted: str, fewest: int) -> list[tuple[int, int]]:
     """(count, cost) of every choice of thresholds for every named task of at least `fewest` items, and for the rest."""
     sizes = np.bincount(coded.task, minlength=len(coded.tasks))
     big = [code for code, size in enumerate(sizes.tolist()) if size >= fewest and coded.tasks[code] != "other"]
@@ -28,7 +28,7 @@ def everything(coded: Coded, counted: str, fewest: int) -> list[tuple[int, int]]
     return [(sum(one[0] for one in chosen), sum(one[1] for one in chosen)) for chosen in product(*options)]
 
 
-def choices(part: Coded, counted: str) -> list[tuple[int, int]]:
+def choices(part: CodedCorpus, counted: str) -> list[tuple[int, int]]:
     """(count, cost) of every vector of thresholds on these items."""
     found: set[tuple[int, int]] = set()
     for at in product(*(range(1, len(own) + 2) for own in part.levels)):
@@ -40,7 +40,7 @@ def choices(part: Coded, counted: str) -> list[tuple[int, int]]:
     return sorted(found)
 
 
-def figures(coded: Coded, chosen: ByTask, counted: str) -> tuple[int, int]:
+def figures(coded: CodedCorpus, chosen: ByTask, counted: str) -> tuple[int, int]:
     """Count and cost of what was chosen, item by item."""
     at = chosen.at_items(coded)
     wrong = coded.scores(at) < coded.right_at

@@ -15,10 +15,10 @@ import pytest
 
 from cascade.calibration.search.counts import Counts
 from cascade.calibration.search.frontier import frontier, point_at, risk_path
-from cascade.calibration.search.levels import Coded, code_columns
+from cascade.calibration.search.levels import CodedCorpus, code_columns
 from cascade.calibration.tables.parquet import (
     COUNTS_KEY,
-    Tabulated,
+    CountsTable,
     read_counts,
     tabulate_coded,
     tabulate_corpus,
@@ -28,7 +28,7 @@ from cascade.core.errors import CorpusError
 from cascade.corpora import Item, LadderEntry, Manifest, RecordedReply, read_corpus, write_corpus
 from cascade.corpora.splits import Split
 from cascade.replay.columns import read_columns
-from tests.calibration.chance import coded_of, drawn_items, lens_at
+from tests.calibration.chance import coded_of, drawn_items, mapping_at
 from tests.cli.conftest import Run, run, runner
 
 __all__ = ["run", "runner"]
@@ -52,7 +52,7 @@ def parts_of(seed: int, cut: int) -> tuple[Counts, Counts, Counts]:
     _, items = drawn_items(seed, 3, items=60)
 
     def count(some: list[Item]) -> Counts:
-        columns, (view,) = read_columns(some, MANIFEST, [lens_at(MANIFEST.rungs, (), (None, None))])
+        columns, (view,) = read_columns(some, MANIFEST, [mapping_at(MANIFEST.rungs, (), (None, None))])
         return code_columns(columns, view).counts()
 
     return count(items), count(items[:cut]), count(items[cut:])
@@ -97,11 +97,11 @@ def test_counts_of_another_ladder_do_not_add() -> None:
         _ = one + other
 
 
-def table_of(seed: int = 1, items: int = 80) -> tuple[Coded, Tabulated]:
+def table_of(seed: int = 1, items: int = 80) -> tuple[CodedCorpus, CountsTable]:
     """A drawn corpus as a table, a third of it to tune on."""
     coded = coded_of(seed, 3, items=items)
     parts = tabulate_coded(coded, np.arange(items) % 3 == 0)
-    return coded, Tabulated(parts, ("m0", None, "m2"), ("drawn",), grouped=True, synthetic=True)
+    return coded, CountsTable(parts, ("m0", None, "m2"), ("drawn",), grouped=True, synthetic=True)
 
 
 def test_a_table_comes_back_from_its_file(tmp_path: Path) -> None:
@@ -133,7 +133,7 @@ def test_tables_of_two_files_add_up() -> None:
         assert held.losses == sum(apart)
 
 
-def at_of(table: Tabulated, thresholds: tuple[float | None, ...]) -> list[int]:
+def at_of(table: CountsTable, thresholds: tuple[float | None, ...]) -> list[int]:
     """The level numbers that these thresholds are in a table."""
     levels = table.parts["certify"].levels
     return [
@@ -299,7 +299,7 @@ def test_tabulate_writes_what_the_corpus_counts_to(tmp_path: Path, run: Run) -> 
     assert 0 < wanted < 45
     assert table.models == ("model-0", "model-1", "model-2")
     assert table.synthetic
-    columns, (view,) = read_columns(read_corpus(path).items, MANIFEST, [lens_at(MANIFEST.rungs, (), (None, None))])
+    columns, (view,) = read_columns(read_corpus(path).items, MANIFEST, [mapping_at(MANIFEST.rungs, (), (None, None))])
     assert frontier(table.whole) == frontier(code_columns(columns, view).counts())
 
 

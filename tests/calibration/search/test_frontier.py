@@ -11,13 +11,13 @@ import pytest
 from msgspec.structs import replace
 
 from cascade.calibration.search.frontier import Point, frontier, point_at, risk_path, surface
-from cascade.calibration.search.levels import Coded, code_columns
+from cascade.calibration.search.levels import CodedCorpus, code_columns
 from cascade.core.errors import CorpusError
 from cascade.corpora import Item, read_corpus
 from cascade.replay.columns import read_columns
 from cascade.replay.mapping import own_mapping
 from cascade.replay.outcomes import scores_of
-from tests.calibration.chance import Tried, coded_of, drawn, drawn_items, lens_at, lost, replayed, tried
+from tests.calibration.chance import Tried, coded_of, drawn, drawn_items, lost, mapping_at, replayed, tried
 
 SEEDS = [pytest.param(range(start, start + 25), rungs, id=f"{rungs} rungs, from {start}")
          for rungs in (2, 3, 4, 5) for start in (0, 25)]  # fmt: skip
@@ -120,7 +120,7 @@ def test_a_recorded_corpus_has_its_replays_figures(real_corpus: Callable[[str], 
     assert all(a.cost < b.cost and a.quality < b.quality for a, b in pairwise(points))
 
 
-def continuous(items: int) -> Coded:
+def continuous(items: int) -> CodedCorpus:
     """A ladder of three whose confidences are all different, and say something."""
     chance = np.random.default_rng(3)
     levels, codes, scores = [], np.empty((items, 2), np.int32), np.empty((items, 3))
@@ -133,7 +133,9 @@ def continuous(items: int) -> Coded:
             codes[:, rung] = inverse + 1
     cost = np.array([1000, 3000, 5000]) + chance.integers(0, 500, (items, 3))
     nothing = np.zeros(items, np.int32)
-    return Coded(("a", "b", "c"), tuple(levels), codes, scores, scores, cost, None, nothing, nothing, ("other",), 0.5)
+    return CodedCorpus(
+        ("a", "b", "c"), tuple(levels), codes, scores, scores, cost, None, nothing, nothing, ("other",), 0.5
+    )
 
 
 def test_too_many_vectors_are_thinned_and_told() -> None:
@@ -175,7 +177,7 @@ def test_thinning_spares_the_rungs_that_have_few_levels(sizes: tuple[int, int], 
     coded = continuous(500)
     codes = np.stack(confidence, axis=1).astype(np.int32)
     levels = tuple(np.linspace(0.1, 0.9, size) for size in sizes)
-    counts = Coded(coded.rungs, levels, codes, coded.score, coded.score, coded.cost, None, coded.group, coded.task,
+    counts = CodedCorpus(coded.rungs, levels, codes, coded.score, coded.score, coded.cost, None, coded.group, coded.task,
                    coded.tasks, 0.5).counts()  # fmt: skip
     whole = surface(counts, "regression", cells=cells)
     assert whole.cost.size <= cells
@@ -229,7 +231,7 @@ def test_what_was_not_recorded_is_refused_by_name(lacking: str, problem: str) ->
     if lacking != "reply":
         replies["r1"] = replace(victim.replies["r1"], **{lacking: None})
     items[4] = replace(victim, replies=replies)
-    columns, (view,) = read_columns(items, manifest, [lens_at(manifest.rungs, (), (0.5, 0.5))])
+    columns, (view,) = read_columns(items, manifest, [mapping_at(manifest.rungs, (), (0.5, 0.5))])
     with pytest.raises(CorpusError, match=problem) as caught:
         code_columns(columns, view)
     assert caught.value.item == "i4"

@@ -1,5 +1,5 @@
 "use strict";
-// The sliders of a report. What is shown is summed from the table of counts in the page: a row stands for all requests whose
+// The sliders of a report. Figures are summed from the table of counts in the page: a row stands for all requests whose
 // replies have the same levels. A climb ends at the first rung whose level number reaches the slider's.
 (() => {
   const data = JSON.parse(document.getElementById("data").textContent);
@@ -41,16 +41,16 @@
     return start + ((Math.min(Math.max(value, low), high) - low) / (high - low)) * (end - start);
   }
 
-  // Words that YAML 1.1 takes for something else, and texts that are not plain words, are quoted.
+  // Quote what YAML 1.1 would not read as a string, and everything but plain words.
   const word = (text) =>
     /^[A-Za-z][A-Za-z0-9_.-]*$/.test(text) && !/^(y|n|yes|no|on|off|true|false|null)$/i.test(text) ? text : JSON.stringify(text);
   const line = (text) => text.replace(/[\u0000-\u001f\u007f-\u009f\u2028\u2029\ufeff]/g, " ");
 
   function yaml(at, found, state) {
-    const told = [`quality ${found.quality.toFixed(4)}, risk ${percent(found.risk)}`, `${found.perThousand.toFixed(4)} USD per 1,000`];
+    const comments = [`quality ${found.quality.toFixed(4)}, risk ${percent(found.risk)}`, `${found.perThousand.toFixed(4)} USD per 1,000`];
     const rungs = data.rungs.map((rung, index) =>
       index === top ? `  - {rung: ${word(rung)}}` : `  - {rung: ${word(rung)}, threshold: ${data.labels[index][at[index] - 1]}}`);
-    return [`# ${line(data.corpus)}: ${state}`, ...told.map((text) => `# ${text}`), "ladder:", ...rungs, ""].join("\n");
+    return [`# ${line(data.corpus)}: ${state}`, ...comments.map((text) => `# ${text}`), "ladder:", ...rungs, ""].join("\n");
   }
 
   function show() {
@@ -85,7 +85,7 @@
     return found;
   }
 
-  function say(text, where = "said") {
+  function announce(text, where = "said") {
     byId(where).textContent = text;
   }
 
@@ -95,32 +95,32 @@
     try {
       await navigator.clipboard.writeText(text);
     } catch {
-      // Not everywhere may a page write to the clipboard: then what is selected is copied, or stays selected for the reader.
+      // If the page may not write to the clipboard: copy the selection, or leave it selected for the reader.
       const range = document.createRange();
       range.selectNodeContents(byId(copies));
       const selection = getSelection();
       selection.removeAllRanges();
       selection.addRange(range);
       if (!document.execCommand("copy")) {
-        say("Selected: copy it with the keyboard.", said);
+        announce("Selected: copy it with the keyboard.", said);
         return;
       }
     }
-    say("Copied.", said);
+    announce("Copied.", said);
   }
 
   for (const slider of sliders) {
     slider.addEventListener("input", show);
-    // Told to screen readers when the slider rests, not at every step.
+    // Announced to screen readers when the slider rests, not at every step.
     slider.addEventListener("change", () => {
       const found = show();
-      say(`Quality ${found.quality.toFixed(4)}, ${found.perThousand.toFixed(4)} USD per 1,000, risk ${percent(found.risk)}.`);
+      announce(`Quality ${found.quality.toFixed(4)}, ${found.perThousand.toFixed(4)} USD per 1,000, risk ${percent(found.risk)}.`);
     });
   }
   byId("reset").addEventListener("click", () => {
     sliders.forEach((slider, rung) => { slider.value = String(data.start[rung]); });
     show();
-    say("The thresholds are back.");
+    announce("Thresholds reset.");
   });
   document.querySelectorAll("[data-copies]").forEach((button) => { button.addEventListener("click", copy); });
   document.documentElement.classList.add("live");
