@@ -66,7 +66,7 @@ def main() -> None:
         _compare(name, 1)
 
 
-def drawn_columns(n: int, rungs: int, levels: int) -> tuple[Columns, View]:
+def drawn_columns(n: int, rungs: int, levels: int) -> tuple[Columns, MappedColumns]:
     """`n` items on `rungs` rungs with `levels` informative confidences each (0: continuous)."""
     chance = np.random.default_rng(1)
     made: dict[str, RungColumns] = {}
@@ -83,7 +83,7 @@ def drawn_columns(n: int, rungs: int, levels: int) -> tuple[Columns, View]:
     line, nothing = np.arange(2, n + 2, dtype=np.int32), np.zeros(n, np.int32)
     columns = Columns("drawn", manifest, [""] * n, line, line, np.full(n, np.nan), made)
     costs, confidences = tuple(one.cost for one in made.values()), tuple(one.confidence for one in made.values())
-    return columns, View(own_mapping(manifest), ("other",), nothing, None, (None,) * rungs, costs, confidences)
+    return columns, MappedColumns(own_mapping(manifest), ("other",), nothing, None, (None,) * rungs, costs, confidences)
 
 
 def _compare(name: str, repeats: int) -> None:
@@ -107,7 +107,7 @@ def _compare(name: str, repeats: int) -> None:
         )
 
 
-def _grid_search(coded: Coded) -> list[Point]:
+def _grid_search(coded: CodedCorpus) -> list[Point]:
     """40 vectors on an even grid up to 1, each evaluated on the score and cost of every item, as in a replay."""
     found: list[Point] = []
     for thresholds in product(*GRIDS[coded.top]):

@@ -15,9 +15,8 @@ from html import escape
 from pathlib import Path
 
 from cascade.calibration.proof.pareto_testing import Target
-from cascade.calibration.run import Calibration, Wish, calibrate
-from cascade.replay.run import Wish as ReplaySettings
-from cascade.replay.run import replay_corpus
+from cascade.calibration.run import Calibration, CalibrationOptions, calibrate
+from cascade.replay.run import ReplayOptions, replay_corpus
 
 HERE = Path(__file__).resolve().parent
 RECORDED = HERE.parents[1] / "shared" / "corpora" / "mmlupro-gpt41.jsonl.gz"
@@ -46,8 +45,10 @@ def main() -> None:
     parser.add_argument("--max-risk", type=float, default=0.1)
     parser.add_argument("-o", "--output", type=Path, default=HERE.parent / "docs" / "assets" / "cost-quality.svg")
     options = parser.parse_args()
-    result = calibrate([options.corpus], Wish(Target("false_confident", options.max_risk, 0.05), scorer=True))
-    guess = replay_corpus(options.corpus, ReplaySettings(part="certify")).figures
+    result = calibrate(
+        [options.corpus], CalibrationOptions(Target("false_confident", options.max_risk, 0.05), scorer=True)
+    )
+    guess = replay_corpus(options.corpus, ReplayOptions(part="certify")).figures
     svg = draw(result, (1e3 * guess.cost_per_request_usd, guess.quality), options.max_risk)
     options.output.parent.mkdir(parents=True, exist_ok=True)
     options.output.write_text(svg, encoding="utf-8")

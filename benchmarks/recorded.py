@@ -34,8 +34,7 @@ from cascade.calibration.proof.pareto_testing import NotCertified, Target
 from cascade.calibration.run import Calibration, CalibrationOptions, HalfFigures, calibrate
 from cascade.core.errors import ConfigurationError
 from cascade.replay.intervals import Interval
-from cascade.replay.run import Replay, replay_corpus
-from cascade.replay.run import Wish as ReplaySettings
+from cascade.replay.run import Replay, ReplayOptions, replay_corpus
 
 __all__ = ["Cell", "Outcome", "Row", "main", "row_of"]
 
@@ -105,9 +104,9 @@ def main(arguments: list[str] | None = None) -> None:
 
 def row_of(path: Path, alpha: float) -> Row:
     """Calibrate one corpus, by its own confidences and by a learned score, beside the guess, on its certify half."""
-    result = calibrate([path], Wish(Target("false_confident", alpha, DELTA)))
-    guess = replay_corpus(path, ReplaySettings(part="certify"))
-    held = result.held
+    result = calibrate([path], CalibrationOptions(Target("false_confident", alpha, DELTA)))
+    guess = replay_corpus(path, ReplayOptions(part="certify"))
+    held = result.held_out
     *below, top = [_of_half(rung, single.figures) for rung, single in result.choice.singles.items()]
     return Row(
         result.manifest.name,

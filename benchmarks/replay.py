@@ -61,7 +61,7 @@ def main() -> None:
         whole = _best(lambda: _read_and_count(path), given.repeats)
         scale = yardstick * given.lines / given.items
         _row("end to end from .jsonl.gz, point figures", whole, given.lines, scale, ">= 60,000 items/s")
-        with_tasks = _best(lambda: replay_corpus(path, Wish()), given.repeats)
+        with_tasks = _best(lambda: replay_corpus(path, ReplayOptions()), given.repeats)
         _row("  the same with tasks and 95 % intervals", with_tasks, given.lines, scale, "")
         engine_items = read_corpus(path).items[:2_000]
     mapping = own_mapping(MANIFEST)
@@ -74,7 +74,7 @@ def main() -> None:
     print(f"\npeak memory of reading and replaying {given.items:,} items: {int(done.stdout):,} MB (bound: <= 600 MB)")
 
 
-def drawn_columns(n: int) -> tuple[Columns, View]:
+def drawn_columns(n: int) -> tuple[Columns, MappedColumns]:
     """`n` items, drawn directly as columns."""
     chance = np.random.default_rng(1)
     rungs = {
@@ -90,7 +90,7 @@ def drawn_columns(n: int) -> tuple[Columns, View]:
     columns = Columns("drawn", MANIFEST, [""] * n, line, group, np.full(n, np.nan), rungs)
     task = chance.integers(0, len(TASKS), n).astype(np.int32)
     cost, confidence = (tuple(getattr(one, name) for one in rungs.values()) for name in ("cost", "confidence"))
-    return columns, View(own_mapping(MANIFEST), TASKS, task, None, (None,) * len(RUNGS), cost, confidence)
+    return columns, MappedColumns(own_mapping(MANIFEST), TASKS, task, None, (None,) * len(RUNGS), cost, confidence)
 
 
 def drawn_items(n: int) -> Iterator[Item]:

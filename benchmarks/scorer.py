@@ -94,9 +94,9 @@ def main(arguments: list[str] | None = None) -> None:
 def compare(path: Path, seeds: list[int], draws: int = DRAWS) -> dict[str, dict[tuple[str, str], Comparison]]:
     """By reading, then by seed (or MEAN) and share of the gap (or RANGE, the mean over all shares)."""
     corpus = read_corpus(path)
-    lens = _lens(corpus.manifest)
-    collector = FeatureCollector(lens)
-    columns, (view,) = read_columns(corpus.items, corpus.manifest, [lens], each=collector.add)
+    mapping = _mapping(corpus.manifest)
+    collector = FeatureCollector(mapping)
+    columns, (view,) = read_columns(corpus.items, corpus.manifest, [mapping], on_items=collector.add)
     table, raw = collector.table(view), code_columns(columns, view)
     weights = _weights(int(columns.group.max()) + 1, draws)
     costs: dict[str, list[list[Any]]] = {reading: [] for reading in READINGS}
@@ -114,10 +114,10 @@ def compare(path: Path, seeds: list[int], draws: int = DRAWS) -> dict[str, dict[
     return {reading: _rows(seeds, groups, np.array(made)) for reading, made in costs.items()}
 
 
-def _lens(manifest: Manifest) -> PolicyMapping:
+def _mapping(manifest: Manifest) -> PolicyMapping:
     """The corpus's own ladder with the check `not_empty`, which every live policy has."""
-    lens = own_mapping(manifest)
-    return replace(lens, plan=replace(lens.plan, shared_checks=(bind_check(Check(not_empty=True)),)))
+    mapping = own_mapping(manifest)
+    return replace(mapping, plan=replace(mapping.plan, shared_checks=(bind_check(Check(not_empty=True)),)))
 
 
 def _weights(groups: int, draws: int) -> Any:
@@ -127,7 +127,7 @@ def _weights(groups: int, draws: int) -> Any:
     return np.stack([np.ones(groups, np.int64), *drawn]).astype(np.float64)
 
 
-def _grid(tunes: Coded) -> list[tuple[int, ...]]:
+def _grid(tunes: CodedCorpus) -> list[tuple[int, ...]]:
     """All vectors of levels: for each rung all levels, or MOST quantiles of the tuning rows; and `never`."""
     axes: list[list[int]] = []
     for own, codes in zip(tunes.levels, tunes.codes.T, strict=True):
@@ -140,7 +140,7 @@ def _grid(tunes: Coded) -> list[tuple[int, ...]]:
     return list(product(*axes))
 
 
-def _path(tunes: Coded) -> list[tuple[int, ...]]:
+def _path(tunes: CodedCorpus) -> list[tuple[int, ...]]:
     """The frontier of the grid on the tuning rows, cheapest first."""
     grid = _grid(tunes)
     quality, cost = (np.array([of(at).sum() for at in grid]) for of in (tunes.scores, tunes.costs))
@@ -149,7 +149,7 @@ def _path(tunes: Coded) -> list[tuple[int, ...]]:
     return [grid[at] for at in order[np.diff(best, prepend=-1.0) > 0].tolist()]
 
 
-def _costs(held: Coded, ats: list[tuple[int, ...]], weights: Any, reading: str) -> Any:
+def _costs(held: CodedCorpus, ats: list[tuple[int, ...]], weights: Any, reading: str) -> Any:
     """(draws, shares): the cost, over the top's alone, of the cheapest or first of `ats` that reaches each share."""
     there, which = np.unique(held.group, return_inverse=True)
     drawn = weights[:, there]

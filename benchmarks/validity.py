@@ -131,7 +131,7 @@ def _errs(kind: Kind, rung: int) -> float:
     return min(kind.errs[rung], 1 / float(_EASE[-1]))
 
 
-def draw(scene: Scene, chance: np.random.Generator) -> Coded:
+def draw(scene: Scene, chance: np.random.Generator) -> CodedCorpus:
     """Draw a corpus of the scene, as codes and scores."""
     groups = scene.n // scene.size
     kind = np.repeat(chance.choice(len(scene.kinds), groups, p=[one.share for one in scene.kinds]), scene.size)
@@ -161,20 +161,20 @@ def halves(coded: CodedCorpus, chance: np.random.Generator) -> tuple[CodedCorpus
     return coded.rows(mask), coded.rows(~mask)
 
 
-def proved(coded: Coded, chance: np.random.Generator) -> tuple[int, ...] | None:
+def proved(coded: CodedCorpus, chance: np.random.Generator) -> tuple[int, ...] | None:
     """The levels certified as by `calibrate`; None if there are none."""
     tune, held = halves(coded, chance)
     found = prove(ItemHalf(tune), ItemHalf(held), TARGET)
     return found.point.at if isinstance(found, Certified) and isinstance(found.point, Point) else None
 
 
-def counted(path: Sequence[Point], coded: Coded) -> tuple[int, ...] | None:
+def counted(path: Sequence[Point], coded: CodedCorpus) -> tuple[int, ...] | None:
     """The cheapest levels with few enough losses on the data they were chosen on: the common practice."""
     few = [point.at for point in path if point.losses <= TARGET.alpha * len(coded)]
     return few[-1] if few else None
 
 
-def tested_on_the_same(path: Sequence[Point], coded: Coded) -> tuple[int, ...] | None:
+def tested_on_the_same(path: Sequence[Point], coded: CodedCorpus) -> tuple[int, ...] | None:
     """The cheapest levels that pass the test on the data they were chosen on: an invalid certificate."""
     few = [point.at for point in path if point.losses < TARGET.alpha * len(coded)]  # more would not pass
     return next((at for at in reversed(few) if _seems_proved(coded, at)), None)
@@ -185,7 +185,7 @@ def _seems_proved(coded: CodedCorpus, at: Sequence[int]) -> bool:
     return passes(sample, TARGET.alpha, TARGET.delta)
 
 
-def proved_by_rows(coded: Coded, chance: np.random.Generator) -> tuple[int, ...] | None:
+def proved_by_rows(coded: CodedCorpus, chance: np.random.Generator) -> tuple[int, ...] | None:
     """The certified walk, with every item treated as its own group."""
     tune, held = halves(coded, chance)
     best: tuple[int, ...] | None = None

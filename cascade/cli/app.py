@@ -180,9 +180,9 @@ def replay(  # noqa: PLR0913, PLR0917 - options
     as_json: Annotated[bool, JSON] = False,
 ) -> None:
     """Show what a policy would have done on a corpus, beside every single model. Calls no model."""
-    from cascade.cli.replay import ReplayOptions, run_replay  # noqa: PLC0415
+    from cascade.cli.replay import CommandOptions, run_replay  # noqa: PLC0415
 
-    options = ReplayOptions(
+    options = CommandOptions(
         corpora=tuple(corpora), policy=policy, thresholds=tuple(threshold or ()), split=split, tune=tune,
         split_seed=split_seed, reprice=reprice, exact_engine=exact_engine, against=against,
         requirements=tuple(require or ()), skip_bad=skip_bad,

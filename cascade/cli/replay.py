@@ -1,4 +1,4 @@
-"""`cascade replay`: what a policy, or a corpus's own ladder at 0.80, would have done on the corpus."""
+"""`cascade replay`: what a policy, or the corpus's own ladder at 0.80, would have done on recorded requests."""
 
 from __future__ import annotations
 
@@ -23,14 +23,14 @@ from cascade.replay.mapping import OWN_LADDER, parse_override
 from cascade.replay.requirements import parse_requirement, require
 from cascade.replay.run import Replay, ReplayOptions, fields_of, replay_corpus
 
-__all__ = ["ReplayOptions", "count_and_share", "per_thousand", "run_replay", "storm_guard_text"]
+__all__ = ["CommandOptions", "count_and_share", "describe_storms", "per_thousand", "run_replay"]
 
 _MOST_FLIPPED = 20  # ids shown to a person; --json has them all
 
 
 @dataclass(frozen=True, slots=True)
-class ReplayOptions:
-    """The command's arguments."""
+class CommandOptions:
+    """The command line's arguments."""
 
     corpora: tuple[Path, ...]
     policy: str | None
@@ -44,8 +44,8 @@ class ReplayOptions:
     requirements: tuple[str, ...]
     skip_bad: bool
 
-    def settings(self) -> Wish:
-        """The replay's settings. Raises ConfigurationError and PolicyError."""
+    def parse(self) -> ReplayOptions:
+        """The options that they mean. Raises ConfigurationError and PolicyError."""
         if self.split not in get_args(Part):
             meant = did_you_mean(self.split, get_args(Part))
             raise ConfigurationError(f"--split {self.split}: there is no such part ({meant}use tune, certify or all)")
@@ -61,12 +61,12 @@ class ReplayOptions:
         )
 
 
-def run_replay(options: ReplayOptions, *, as_json: bool) -> None:
+def run_replay(command: CommandOptions, *, as_json: bool) -> None:
     """Replay each corpus, print the result, then check the requirements."""
-    requirements = [parse_requirement(text) for text in options.requirements]
-    wish = options.settings()
+    requirements = [parse_requirement(text) for text in command.requirements]
+    options = command.parse()
     results: list[tuple[str, dict[str, Any]]] = []
-    for path in (find_corpus(path) for path in options.corpora):
+    for path in (find_corpus(path) for path in command.corpora):
         started = time.monotonic()
         replay = _with_progress(path, options)
         seconds = time.monotonic() - started
@@ -91,7 +91,7 @@ def _with_progress(path: Path, options: ReplayOptions) -> Replay:
     )  # fmt: skip
     with bar:
         task = bar.add_task("read", total=None)
-        return replay_corpus(path, wish, lambda done, total: bar.update(task, completed=done, total=total))
+        return replay_corpus(path, options, lambda done, total: bar.update(task, completed=done, total=total))
 
 
 def _print(replay: Replay) -> None:
@@ -133,7 +133,7 @@ def _print_rest(replay: Replay) -> None:
     if len(replay.tasks) > 1:
         stdout.print(_task_rows(replay))
     if "off" not in replay.storms:
-        stdout.print(storm_guard_text(replay.storms))
+        stdout.print(describe_storms(replay.storms))
     _print_comparison(replay)
     if replay.skipped:
         stdout.print(f"{replay.skipped:,} bad lines were skipped; the first: {replay.problems[0]}")
@@ -156,8 +156,8 @@ def _task_rows(replay: Replay) -> Any:
     return rows
 
 
-def storm_guard_text(storms: dict[str, Any]) -> str:
-    """What the storm guard did in a replay, in one line."""
+def describe_storms(storms: dict[str, Any]) -> str:
+    """Describe what the storm guard did in a replay, in one line."""
     if "off" in storms:
         return f"storm guard: off ({storms['off']})"
     return (
@@ -188,22 +188,19 @@ def _some(ids: Sequence[str]) -> str:
 
 
 def _thresholds(replay: Replay) -> str:
-    ladder = replay.lens.plan.policy.ladder[:-1]
+    ladder = replay.mapping.plan.policy.ladder[:-1]
     thresholds = ", ".join(
         f"{rung.rung} {'never' if rung.threshold is None else format(rung.threshold, 'g')}" for rung in ladder
     )
-    return (
-        f"{thresholds} (and others by task)"
-        if any(task.thresholds for task in replay.lens.plan.policy.tasks)
-        else thresholds
-    )
+    varies = any(task.thresholds for task in replay.mapping.plan.policy.tasks)
+    return f"{thresholds} (and others by task)" if varies else thresholds
 
 
 def _summary(replay: Replay) -> str:
     """Cost and quality against the top model, the cheapest as good, and the nearest in quality."""
     figures = replay.figures
     top = list(figures.shipped)[-1]
-    rivals = dict.fromkeys(rung for rung in (top, figures.rival, figures.nearest) if rung in figures.singles)
+    rivals = dict.fromkeys(rung for rung in (top, figures.cheapest_as_good, figures.nearest) if rung in figures.singles)
     sentences = [_against(replay, rung) for rung in rivals if rung is not None]
     beaten = [rung for rung in figures.singles if _is_beaten(figures, figures.singles[rung])]
     if beaten:

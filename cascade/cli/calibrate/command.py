@@ -103,8 +103,8 @@ def run_calibrate(options: CalibrateOptions, *, as_json: bool) -> None:
     paths = list(options.corpora) if options.counts else [find_corpus(path) for path in options.corpora]
     agreement = None if options.counts else agreement_of(paths, objective, skip_bad=options.skip_bad)
     split = Split(options.tune, options.split_seed)
-    wish = Wish(objective, policy, split, options.per_task, options.scorer, options.skip_bad)
-    result = calibrate_counts(paths, wish) if options.counts else calibrate(paths, wish)
+    settings = CalibrationOptions(objective, policy, split, options.per_task, options.scorer, options.skip_bad)
+    result = calibrate_counts(paths, settings) if options.counts else calibrate(paths, settings)
     certificate = result.certificate()
     storms = storms_of(paths, result, certificate)
     fields = fields_of(result, certificate, time.monotonic() - started) | {"storms": storms}
@@ -147,7 +147,7 @@ def _policy_of(options: CalibrateOptions) -> Policy | None:
 
 def _report(path: Path, result: Calibration, storms: dict[str, Any] | None) -> None:
     advice = "The frontier of the whole corpus: nothing chosen, nothing certified."
-    if result.wish.objective is not None:
+    if result.options.objective is not None:
         advice = verdict_text(result)
     write_report(path, report_of(result, f"{advice[:1].upper()}{advice[1:]}", storms or {}, notes_of(result)))
     stderr.print(f"report: {path}", style="dim")
@@ -161,7 +161,7 @@ def run_against(options: CalibrateOptions, *, as_json: bool) -> None:
         raise ConfigurationError("--against tests one policy's certificate: it takes corpora and no other option")
     policy = load_policy(options.against or "")
     started = time.monotonic()
-    manifest, found = hold([find_corpus(path) for path in options.corpora], policy, skip_bad=options.skip_bad)
+    manifest, found = recheck([find_corpus(path) for path in options.corpora], policy, skip_bad=options.skip_bad)
     tested, texts = found.tested, {"holds": "holds", "no_longer": "no longer holds", "too_few": "too few to say"}
     claim = f"{found.target.loss} <= {found.target.alpha:g} at {1 - found.target.delta:g}"
     observed = f"{tested.rate:.4g} on {tested.n:,} {tested.units}, {found.lower_bound:.4g} to {tested.upper_bound:.4g}"

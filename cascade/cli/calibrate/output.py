@@ -92,7 +92,7 @@ def _verdict(result: Calibration) -> str:
 
 def notes_of(result: Calibration) -> list[str]:
     """Caveats: other models, what the certificate averages over, tasks that differ from the policy's."""
-    choice, objective, notes = result.choice, result.wish.objective, list[str]()
+    choice, objective, notes = result.choice, result.options.objective, list[str]()
     if (others := other_models_text(result)) is not None:
         notes.append(others)
     if choice.chosen is not None and not choice.holds:
@@ -342,7 +342,7 @@ def _threshold(value: float | None) -> str:
 
 def print_frontier(result: Calibration) -> None:
     """Print the frontier of all items, thinned to a short table."""
-    n = len(result.held)
+    n = len(result.held_out)
     for note in notes_of(result):
         stdout.print(f"warning: {note}")
     stdout.print("the frontier of the whole corpus: no split, no choice, nothing certified", style="bold")

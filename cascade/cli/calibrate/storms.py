@@ -9,7 +9,7 @@ from typing import Any
 from cascade.calibration.objectives import Budget
 from cascade.calibration.run import Calibration
 from cascade.cli.output import stdout
-from cascade.cli.replay import storm_guard_text
+from cascade.cli.replay import describe_storms
 from cascade.core.policy.certificate import Certificate
 from cascade.replay.run import ReplayOptions, replay_corpus
 
@@ -27,14 +27,16 @@ def storms_of(paths: Sequence[Path], result: Calibration, certificate: Certifica
         return None
     if len(paths) > 1 or result.counted:
         return {"off": f"{'tables of counts' if result.counted else 'several corpora'} have no common order of arrival"}
-    return dict(replay_corpus(paths[0], Wish(result.policy_with(certificate), skip_bad=result.options.skip_bad)).storms)
+    return dict(
+        replay_corpus(paths[0], ReplayOptions(result.policy_with(certificate), skip_bad=result.options.skip_bad)).storms
+    )
 
 
 def print_storms(storms: dict[str, Any] | None, result: Calibration) -> None:
     """Print what the guard does, its cost (not in the table), and whether that changes the advice."""
     if storms is None:
         return
-    stdout.print(storm_guard_text(storms))
+    stdout.print(describe_storms(storms))
     if not storms.get("cost_usd") or result.choice.certify is None:
         return
     extra = storms["cost_usd"] / (len(result.tune) + len(result.held_out))

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from cascade.calibration.proof.pareto_testing import Certified, Target
-from cascade.calibration.run import Calibration, Wish, calibrate
+from cascade.calibration.run import Calibration, CalibrationOptions, calibrate
 from cascade.cli.calibrate.output import certificate_text, refusal_text, thresholds_text
 from cascade.cli.demo.stage import HEADS, Run, against, more, row_of, single_row
 from cascade.cli.emulate import synthetic_corpus
@@ -37,12 +37,12 @@ class CertifiedPolicy:
     @property
     def items(self) -> int:
         """The number of items in both halves."""
-        return len(self.result.tune) + len(self.result.held)
+        return len(self.result.tune) + len(self.result.held_out)
 
 
 def calibrate_tickets(policy: Policy) -> CertifiedPolicy:
     """Calibrate `policy` on the shipped history. Raises RequirementNotMet if nothing can be certified."""
-    result = calibrate([synthetic_corpus(_OTHERS)], Wish(TARGET, policy))
+    result = calibrate([synthetic_corpus(_OTHERS)], CalibrationOptions(TARGET, policy))
     certificate = result.certificate()
     if certificate is None or not isinstance(result.choice.proof, Certified):
         raise RequirementNotMet(refusal_text(result, TARGET))

@@ -6,7 +6,7 @@ from collections.abc import Sequence
 from typing import Any
 
 from cascade.calibration.proof.pareto_testing import Target
-from cascade.calibration.run import Calibration, Half, Wish, calibrate
+from cascade.calibration.run import Calibration, CalibrationOptions, HalfFigures, calibrate
 from cascade.cli.calibrate.output import fields_of as fields_of_calibration
 from cascade.cli.calibrate.output import meets_text, refusal_text, thresholds_text, verdict_text
 from cascade.cli.demo.certified import TARGET

@@ -197,17 +197,17 @@ def run_explain(options: ExplainOptions, *, as_json: bool) -> None:
 
 
 def _show_storms(storms: dict[str, Any]) -> None:
-    from cascade.cli.replay import storm_guard_text  # noqa: PLC0415 - only with a corpus
+    from cascade.cli.replay import describe_storms  # noqa: PLC0415 - only with a corpus
 
     kind = "synthetic" if storms["synthetic"] else "recorded"
-    stdout.print(f"on {storms['corpus']} ({storms['items']:,} {kind} items): {storm_guard_text(storms)}")
+    stdout.print(f"on {storms['corpus']} ({storms['items']:,} {kind} items): {describe_storms(storms)}")
 
 
 def _storms_on(corpus: str, policy: Policy) -> dict[str, Any]:
     """What the storm guard does on the replayed corpus, as in `replay --json`, and the corpus's name and size."""
-    from cascade.replay.run import Wish, replay_corpus  # noqa: PLC0415 - only with a corpus
+    from cascade.replay.run import ReplayOptions, replay_corpus  # noqa: PLC0415 - only with a corpus
 
-    replay = replay_corpus(find_corpus(corpus), Wish(policy))
+    replay = replay_corpus(find_corpus(corpus), ReplayOptions(policy))
     about = {"corpus": replay.manifest.name, "synthetic": replay.manifest.synthetic, "items": replay.figures.items}
     return {**about, **replay.storms}
 

@@ -92,7 +92,7 @@ def _mix(options: SavingsOptions, policy: Policy) -> Mix | None:
     if options.corpus is None:
         return None
     with open_corpus(find_corpus(options.corpus)) as reader:
-        return observe(reader, policy)
+        return mix_of_corpus(reader, policy)
 
 
 def _period(options: SavingsOptions, export: UsageExport) -> Period:
