@@ -88,12 +88,12 @@ def test_missing_items_are_exit_4_with_their_reason(corpus: Corpus, emulate: Emu
 @pytest.mark.parametrize(
     ("extra", "why"),
     [
-        (("--max-usd", "-1"), "--max-usd: -1.0 is no amount of money"),
-        (("--max-usd", "nan"), "--max-usd: nan is no amount of money"),
+        (("--max-usd", "-1"), "--max-usd: -1.0 must be an amount"),
+        (("--max-usd", "nan"), "--max-usd: nan must be an amount"),
         (("--grader", "exactly"), "none called 'exactly' (did you mean 'exact'? there are"),
         (("--map", "input=question"), "a corpus has the fields already"),
         (("--map", "question"), "--map question: must be NAME=VALUE"),
-        (("--out", "c.txt"), "c.txt: a corpus is not written under such a name"),
+        (("--out", "c.txt"), "c.txt: not a corpus's file name"),
         (("--rungs", "fable"), "no rung 'fable'"),
         (("--rungs", "sonet"), "did you mean 'sonnet'? it has haiku, sonnet, opus"),
         (("--policy", "nowhere.yaml"), "nowhere.yaml"),
@@ -122,7 +122,7 @@ def test_a_stop_by_signal_loses_nothing_that_is_paid(corpus: Corpus, emulate: Em
     emulator.arm(process.pid, 8, at_bill=False)
     _, err = process.communicate(timeout=60)
     assert process.returncode == 130
-    assert "cascade: Ctrl-C: no further call is made; waiting for 4 calls that are out" in err
+    assert "cascade: Ctrl-C: no further call is made; waiting for 4 paid calls in flight" in err
     assert "Ctrl-C again stops at once" in err
     assert "cascade: stopped by Ctrl-C; the same command continues from c.jsonl.journal" in err
     assert len(journal_of(home / "c.jsonl")) == emulator.billed.replies < 36
@@ -180,7 +180,9 @@ def test_what_is_graded_without_an_expected_answer_is_said_before_it_is_paid(
     (home / "bare.csv").write_text("input\nquestion 0?\nquestion 1?\n", encoding="utf-8")
     process = Here(home, emulate(corpus, faults="spend_cap"), "bare.csv", *COMMAND[1:], "--grader", "exact")
     _, err = process.communicate(timeout=60)
-    assert err.startswith("cascade: nothing is `expected`: answers are graded by agreement with the baseline's.")
+    assert err.startswith(
+        "cascade: no input has an `expected` answer: answers are graded by agreement with the baseline's."
+    )
     assert "--map expected=COLUMN" in err
 
 
@@ -203,5 +205,5 @@ def test_the_help_says_what_nobody_shall_learn_afterwards(corpus: Corpus, emulat
     assert "store your inputs and all answers" in said
     assert "--map input=question --map expected=answer" in said
     assert "expected (the right answer, for the grader)" in said
-    assert "A call that was in flight at a kill counts with the most it may have cost" in said
-    assert "Each call may take the policy's deadline_s by itself" in said
+    assert "A call in flight when a run was killed counts at the most" in said
+    assert "Each call may take the policy's deadline_s" in said

@@ -11,7 +11,7 @@ from cascade.core.policy import Policy
 from cascade.corpora import open_corpus
 from cascade.policy.loading import load_policy
 from cascade.policy.shipped import shipped
-from cascade.replay.run import Replay, Wish, replay_corpus
+from cascade.replay.run import Replay, ReplayOptions, replay_corpus
 from cascade.savings import Advice, Case, Mix, Period, PriceBook, Slice, advise, make_bill, mix_of_corpus, project
 
 
