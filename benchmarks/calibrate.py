@@ -1,9 +1,9 @@
-"""How fast thresholds are searched: `python benchmarks/calibrate.py [--items N] [--repeats N]`.
+"""The speed of the threshold search: `python benchmarks/calibrate.py [--items N] [--repeats N]`.
 
-Columns are drawn in memory (synthetic, seeded). Told apart: giving each confidence its level's number, and the search
-itself: the tables, and the frontier of all vectors of thresholds. Beside it the yardstick (numpy's sort of one column),
-and what people do without it: a plain grid search, whose best point is dearer. The memory is the peak of a process of
-its own that codes and searches, less what the drawn columns and the interpreter take, over the columns' own size.
+Columns are drawn in memory (synthetic, seeded). Two times are measured: coding each confidence as its level's number, and
+the search itself (the tables, and the frontier of all vectors of thresholds). They are compared with a yardstick (numpy's
+sort of one column) and with a plain grid search, whose best point costs more. The memory is the peak of a separate process
+that codes and searches, without the interpreter and the drawn columns, divided by the columns' size.
 """
 
 from __future__ import annotations
@@ -42,19 +42,19 @@ def main() -> None:
     """Measure, and print the table."""
     parser = argparse.ArgumentParser(description=(__doc__ or "").splitlines()[0])
     parser.add_argument("--items", type=int, default=1_000_000, help="default 1,000,000")
-    parser.add_argument("--repeats", type=int, default=5, help="of each; the best counts (default 5)")
+    parser.add_argument("--repeats", type=int, default=5, help="runs of each; the shortest counts (default 5)")
     parser.add_argument("--peak", help=argparse.SUPPRESS)
     given = parser.parse_args()
     if given.peak:
         print(_peak(given.items, given.peak))
         return
     n = given.items
-    # First of all: a process starts with the peak of the one that started it.
+    # Measured first, because a process inherits its parent's peak.
     peaks = {name: _peak_of(n, name) for name in SCENES}
     column = np.random.default_rng(0).random(n)
     yardstick = _best(lambda: np.sort(column), given.repeats)
     print(f"{n:,} items; yardstick: np.sort of one column: {yardstick * 1e3:.0f} ms (synthetic data)\n")
-    print("what                                  coding s   search s   x sort   wanted       peak / columns   wanted")
+    print("what                                  coding s   search s   x sort   bound        peak / columns   bound")
     for name, (rungs, levels, wanted) in SCENES.items():
         columns, view = drawn_columns(n, rungs, levels)
         coding = _best(lambda: code_columns(columns, view), given.repeats)  # noqa: B023 - used at once
@@ -67,27 +67,27 @@ def main() -> None:
 
 
 def drawn_columns(n: int, rungs: int, levels: int) -> tuple[Columns, MappedColumns]:
-    """`n` items on `rungs` of `levels` distinct confidences each (0: continuous) that say something of being right."""
+    """`n` items on `rungs` rungs with `levels` informative confidences each (0: continuous)."""
     chance = np.random.default_rng(1)
     made: dict[str, RungColumns] = {}
     hard = chance.random(n)
     for number in range(rungs):
         skill = np.clip(1 - hard + 0.12 * number + chance.normal(0, 0.15, n), 0, 1)
-        # Overconfident, as the real ones are: most of the mass on the top levels.
-        said = skill ** (0.4 + 0.2 * number)
-        confidence = np.round(said * (levels - 1)) / (levels - 1) if levels else said
+        # Overconfident, as real confidences are: most of the mass is on the top levels.
+        stated = skill ** (0.4 + 0.2 * number)
+        confidence = np.round(stated * (levels - 1)) / (levels - 1) if levels else stated
         score = (chance.random(n) < skill).astype(np.float64)
         cost = PRICES[number] + chance.integers(0, 500, n)
         made[f"r{number}"] = RungColumns(confidence, score, cost, np.ones(n, np.int8))
     manifest = Manifest("benchmark", tuple(LadderEntry(rung) for rung in made), grader="drawn", synthetic=True)
     line, nothing = np.arange(2, n + 2, dtype=np.int32), np.zeros(n, np.int32)
     columns = Columns("drawn", manifest, [""] * n, line, line, np.full(n, np.nan), made)
-    costs, said = tuple(one.cost for one in made.values()), tuple(one.confidence for one in made.values())
-    return columns, MappedColumns(own_mapping(manifest), ("other",), nothing, None, (None,) * rungs, costs, said)
+    costs, confidences = tuple(one.cost for one in made.values()), tuple(one.confidence for one in made.values())
+    return columns, MappedColumns(own_mapping(manifest), ("other",), nothing, None, (None,) * rungs, costs, confidences)
 
 
 def _compare(name: str, repeats: int) -> None:
-    """What a plain grid search over the same data takes, and what its best points cost more."""
+    """Print the time of a plain grid search over the same data, and the extra cost of its best points."""
     rungs, levels, _ = SCENES[name]
     coded = code_columns(*drawn_columns(GRID_ITEMS, rungs, levels))
     points = frontier(coded.counts())
@@ -100,12 +100,15 @@ def _compare(name: str, repeats: int) -> None:
         wanted = points[0].quality + share * (top - points[0].quality)
         exact = next(point for point in points if point.quality >= wanted)
         found = min((point for point in grid if point.quality >= wanted), key=lambda point: point.cost, default=None)
-        told = f"  {share:4.0%} of the way to the best quality ({wanted:.4f}): exact {_said(exact)}"
-        print(told + (f"; grid {_said(found)}, {found.cost / exact.cost - 1:.1%} dearer" if found else "; grid: none"))
+        text = f"  {share:4.0%} of the way to the best quality ({wanted:.4f}): exact {_point_text(exact)}"
+        print(
+            text
+            + (f"; grid {_point_text(found)}, {found.cost / exact.cost - 1:.1%} dearer" if found else "; grid: none")
+        )
 
 
 def _grid_search(coded: CodedCorpus) -> list[Point]:
-    """40 vectors on an even grid up to 1, each evaluated as a replay would: score and cost of every item."""
+    """40 vectors on an even grid up to 1, each evaluated on the score and cost of every item, as in a replay."""
     found: list[Point] = []
     for thresholds in product(*GRIDS[coded.top]):
         at = tuple(int(np.searchsorted(own, one)) + 1 for own, one in zip(coded.levels, thresholds, strict=True))
@@ -114,9 +117,9 @@ def _grid_search(coded: CodedCorpus) -> list[Point]:
     return found
 
 
-def _said(point: Point) -> str:
-    told = ", ".join("never" if one is None else f"{one:.3g}" for one in point.thresholds)
-    return f"({told}) {point.cost / 1e9:.3f} USD"
+def _point_text(point: Point) -> str:
+    thresholds = ", ".join("never" if one is None else f"{one:.3g}" for one in point.thresholds)
+    return f"({thresholds}) {point.cost / 1e9:.3f} USD"
 
 
 def _peak_of(n: int, name: str) -> float:
@@ -127,7 +130,7 @@ def _peak_of(n: int, name: str) -> float:
 
 
 def _peak(n: int, name: str) -> float:
-    """Peak memory of this process, over that of the input columns, once it has coded and searched them."""
+    """Peak memory of this process after coding and searching, divided by the size of the input columns."""
     rungs, levels, _ = SCENES[name]
     point_at(code_columns(*drawn_columns(100, rungs, levels)).counts(), (1,) * (rungs - 1))  # everything is imported
     bare = _resident()
@@ -145,7 +148,7 @@ def _resident() -> int:
 
 
 def _best(run: Callable[[], object], repeats: int) -> float:
-    """The shortest of several runs, in seconds of one core's time: what else the machine does only ever adds."""
+    """The shortest of several runs, in seconds of CPU time: other load only adds to it."""
     times: list[float] = []
     for _ in range(repeats):
         started = time.process_time()

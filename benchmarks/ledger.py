@@ -1,16 +1,16 @@
-"""What the ledger costs, against the bounds it is held to: `python benchmarks/ledger.py [--quick] [--folder DIR]`.
+"""The ledger's overhead and its bounds: `python benchmarks/ledger.py [--quick] [--folder DIR]`.
 
-On the caller's thread, a step: what the hook takes from `begin` to the end, waits included, over the steps of the request
-(one to three). Sustained: steps a second from the hook to the disk, durable at the end. `costs`: reading the sums of a million
-steps. Each is measured in turn with bare `sqlite3` that writes the very same rows with the same commits, in one run: on a noisy machine
-only their ratio means much. `synchronous` is told; at FULL each commit waits for the disk, whose own time is told too.
+Caller's thread, per step: the hook's time from `begin` to the end, waits included, divided by the request's steps (one to
+three). Sustained: steps per second from the hook to the disk, durable at the end. `costs`: reading the sums of a million
+steps. Each is interleaved with bare `sqlite3` that writes the same rows with the same commits: on a noisy machine only
+their ratio means much. `synchronous` is printed; with FULL each commit waits for the disk, whose own time is printed too.
 
-The bounds were set with a machine in mind on which a bare commit of one row takes 25 µs (NORMAL) and 143 µs (FULL). This
-run's own are measured between the others and told. Where they are within 1.5 times of those, the figures that were measured
-are judged; else the estimate beside them: measured x reference / this run's. That is an estimate and no measurement: it
-takes disk and cores to be slower by the same factor, and nothing but such a machine can show that a bound holds there.
+The bounds were set for a machine on which a bare commit of one row takes 25 µs (NORMAL) and 143 µs (FULL). This run's bare
+commits are measured between the other measurements, and printed. If they are within a factor of 1.5 of the reference, the
+measured figures are tested against the bounds; otherwise an estimate is: measured x reference / this run's. It assumes that
+disk and cores are slower by the same factor; only a measurement on such a machine can show that a bound holds there.
 
-Exits with 1 where what is judged does not hold. `--folder` is where the ledgers are made: on the disk that is to be measured.
+Exits with 1 if a bound does not hold. `--folder` puts the ledgers on the disk to be measured.
 """
 
 from __future__ import annotations
@@ -54,16 +54,16 @@ Row = tuple[int, float, str, str, bytes, bytes]
 
 
 @dataclass(frozen=True, slots=True)
-class Told:
-    """What a driver tells of one request."""
+class RequestEvents:
+    """What a driver reports of one request."""
 
     begun: Begun
     calls: tuple[Calling, ...]
     end: Ended
 
 
-def requests(plan: Plan) -> Iterator[Told]:
-    """Requests without end, of one, two and three steps in turn."""
+def requests(plan: Plan) -> Iterator[RequestEvents]:
+    """Endless requests, with one, two and three steps in turn."""
     ladder, usage = plan.policy.ladder, Usage(310, 49)
     verdict = Verdict("answered", 0.9, "self_reported", _TEXT[:200])
     trails: list[tuple[Step, ...]] = []
@@ -89,23 +89,23 @@ def requests(plan: Plan) -> Iterator[Told]:
         )  # fmt: skip
         calls = tuple(Calling(at, ladder[at], steps[:at], 1_000_000) for at in range(len(steps)))
         begun = Begun(plan, request, "other", "cascade", _START + number / 100, number % 64)
-        yield Told(begun, calls, Ended(steps, answer, None, 1.2345, 900_000))
+        yield RequestEvents(begun, calls, Ended(steps, answer, None, 1.2345, 900_000))
 
 
-def tell(hook: LedgerHook, told: Told) -> None:
-    """Tell the hook as a driver does, and wait for what it asks to be waited for."""
-    track = hook.begin(told.begun)
-    for call in told.calls:
+def report(hook: LedgerHook, events: RequestEvents) -> None:
+    """Call the hook as a driver does, and wait for the futures that it returns."""
+    track = hook.begin(events.begun)
+    for call in events.calls:
         wanted = track.calling(call)
         if wanted is not None:
             wait((wanted,))
-    wanted = track.ended(told.end)
+    wanted = track.ended(events.end)
     if wanted is not None:
         wait((wanted,))
 
 
 class Bare:
-    """The same rows by hand: no thread, no chain, no sums."""
+    """The same rows with bare sqlite3: no thread, no hash chain, no sums."""
 
     def __init__(self, path: Path, synchronous: str) -> None:
         self._connection = sqlite3.connect(path, isolation_level=None)
@@ -114,7 +114,7 @@ class Bare:
         self._seq = 0
 
     def write(self, count: int) -> None:
-        """One transaction of so many rows."""
+        """Write `count` rows in one transaction."""
         rows: list[Row] = []
         for _ in range(count):
             self._seq += 1
@@ -129,14 +129,14 @@ class Bare:
 
 
 class Yardstick:
-    """Bare commits of one row, measured between the other measurements: the machine may be busier at one time than another."""
+    """Bare commits of one row, measured between the other measurements, because the load varies."""
 
     def __init__(self, folder: Path) -> None:
         self._bare = {sync: Bare(folder / f"yardstick-{sync}.db", sync) for sync in REFERENCE_US}
         self._took: dict[str, list[float]] = {sync: [] for sync in REFERENCE_US}
 
     def measure(self) -> None:
-        """A hundred more of each."""
+        """Time a hundred more commits of each kind."""
         for sync, bare in self._bare.items():
             self._took[sync] += [seconds(lambda bare=bare: bare.write(1)) * 1e6 for _ in range(100)]
 
@@ -152,7 +152,7 @@ class Yardstick:
 
 @dataclass(frozen=True, slots=True)
 class Figure:
-    """One measurement against its bound. `slower`: by how much this run's bare commit is above the reference's."""
+    """One measurement and its bound. `slower`: this run's bare commit time over the reference's."""
 
     what: str
     measured: float
@@ -163,29 +163,29 @@ class Figure:
 
     @property
     def estimate(self) -> float:
-        """What it would be where a bare commit takes what the reference's does."""
+        """The figure scaled to the reference's bare commit time."""
         return self.measured * self.slower if self.rate else self.measured / self.slower
 
     @property
     def near(self) -> bool:
-        """Whether this machine is near enough to the reference to judge what was measured."""
+        """Whether this machine is close enough to the reference to test the measured figure."""
         return 1 / _NEAR <= self.slower <= _NEAR
 
     @property
     def holds(self) -> bool:
-        """Whether what is judged is within the bound."""
+        """Whether the tested figure is within the bound."""
         judged = self.measured if self.near else self.estimate
         return judged >= self.bound if self.rate else judged <= self.bound
 
     def line(self) -> str:
-        """Its line in the table."""
+        """The figure's line in the table."""
         verdict = f"{'holds' if self.holds else 'FAILS'} ({'measured' if self.near else 'ESTIMATE'})"
         figures = f"{self.measured:>12,.1f}{self.bound:>10,.0f}{self.bare:>12,.1f}{self.measured / self.bare:>8.2f}"
         return f"{self.what:42}{figures}{self.estimate:>12,.1f}  {verdict}"
 
 
 def seconds(call: Callable[[], object]) -> float:
-    """How long it takes."""
+    """The duration of a call."""
     started = time.perf_counter()
     call()
     return time.perf_counter() - started
@@ -204,11 +204,11 @@ def on_the_callers_thread(folder: Path, plan: Plan, settings: Ledger, count: int
     bare = Bare(folder / f"bare-{settings.durability}.db", "FULL" if commits else "NORMAL")
     ours: list[float] = []
     theirs: list[float] = []
-    for number, told in enumerate(islice(requests(plan), count + 60)):
-        steps = len(told.calls)
+    for number, events in enumerate(islice(requests(plan), count + 60)):
+        steps = len(events.calls)
         rows = [2] * (steps + 1) if commits else [steps + 2]
         pair: list[tuple[list[float], Callable[[], object]]] = [
-            (ours, lambda told=told: tell(hook, told)),
+            (ours, lambda events=events: report(hook, events)),
             (theirs, lambda rows=rows: [bare.write(some) for some in rows]),
         ]
         for times, call in pair if number % 2 else reversed(pair):
@@ -223,7 +223,7 @@ def on_the_callers_thread(folder: Path, plan: Plan, settings: Ledger, count: int
 
 
 def sustained(folder: Path, plan: Plan, rounds: int) -> tuple[float, float]:
-    """Steps a second, the best round of each: hook, thread, chain, sums, disk; and bare sqlite3 in transactions of 2,000 rows."""
+    """Steps per second, the best round of each: the ledger, and bare sqlite3 in transactions of 2,000 rows."""
     writer, hook = writer_at(folder, "sustained", Ledger())
     bare = Bare(folder / "bare-sustained.db", "NORMAL")
     stream = requests(plan)
@@ -231,14 +231,14 @@ def sustained(folder: Path, plan: Plan, rounds: int) -> tuple[float, float]:
     theirs: list[float] = []
     for _ in range(rounds):
         some = list(islice(stream, 9_000))
-        steps = sum(len(told.calls) for told in some)
+        steps = sum(len(events.calls) for events in some)
         entries = steps + 2 * len(some)
 
-        def all_of_them(some: Sequence[Told] = some) -> None:
-            for told in some:
-                tell(hook, told)
+        def all_of_them(some: Sequence[RequestEvents] = some) -> None:
+            for events in some:
+                report(hook, events)
             if not writer.flush(60) or writer.dropped:
-                sys.exit("rows were dropped: what was measured is not what was written")
+                sys.exit("rows were dropped: the measurement is invalid")
 
         ours.append(steps / seconds(all_of_them))
         theirs.append(steps / seconds(lambda entries=entries: [bare.write(2_000) for _ in range(entries // 2_000)]))
@@ -248,7 +248,7 @@ def sustained(folder: Path, plan: Plan, rounds: int) -> tuple[float, float]:
 
 
 def a_ledger_of(path: Path, steps: int) -> None:
-    """A ledger whose sums are those of so many steps, spread over a month, eight workflows, three tasks and three rungs."""
+    """Make a ledger with the sums of `steps` steps over a month, eight workflows, three tasks and three rungs."""
     store = SqliteStore(path, synchronous="NORMAL")
     store.open("benchmark")
     buckets = _DAYS * 86_400 // BUCKET_S
@@ -275,7 +275,7 @@ def a_ledger_of(path: Path, steps: int) -> None:
 
 
 def costs(folder: Path, steps: int) -> tuple[float, float | None]:
-    """Seconds to read the sums; and of `cascade costs` on them, where that command is there."""
+    """Seconds to read the sums, and seconds of `cascade costs`, None if it fails."""
     path = folder / "costs.db"
     a_ledger_of(path, steps)
     reader = SqliteReader(path)
@@ -300,7 +300,7 @@ def costs(folder: Path, steps: int) -> tuple[float, float | None]:
 
 
 def disk_us(folder: Path) -> float:
-    """What the disk itself takes to make 4 KB durable, p50."""
+    """The disk's time to make 4 KB durable, p50, in µs."""
     with (folder / "disk").open("wb", buffering=0) as file:
 
         def sync() -> None:
@@ -313,10 +313,8 @@ def disk_us(folder: Path) -> float:
 def main() -> int:
     """Measure, and print the table."""
     parser = argparse.ArgumentParser(description=(__doc__ or "").splitlines()[0])
-    parser.add_argument("--quick", action="store_true", help="a tenth of it")
-    parser.add_argument(
-        "--folder", type=Path, help="where the ledgers are made (default: the folder for temporary files)"
-    )
+    parser.add_argument("--quick", action="store_true", help="a tenth of the work")
+    parser.add_argument("--folder", type=Path, help="folder for the ledgers (default: the system's temporary folder)")
     given = parser.parse_args()
     share = 10 if given.quick else 1
     plan = make_plan(load_policy("default", environment={}))
@@ -335,8 +333,8 @@ def main() -> int:
         read, command = costs(folder, 1_000_000 // share)
     slower = {sync: took / REFERENCE_US[sync] for sync, took in bare.items()}
     figures = (
-        Figure("batched, caller's thread, µs a step p50", batched, BATCHED_US, bare_batched, slower["NORMAL"]),
-        Figure("commit, caller's thread, µs a step p50", commit, COMMIT_US, bare_commit, slower["FULL"]),
+        Figure("batched, caller's thread, µs per step p50", batched, BATCHED_US, bare_batched, slower["NORMAL"]),
+        Figure("commit, caller's thread, µs per step p50", commit, COMMIT_US, bare_commit, slower["FULL"]),
         Figure("batched, sustained, steps/s", rate, STEPS_A_SECOND, bare_rate, slower["NORMAL"], rate=True),
     )
     print(
@@ -361,7 +359,7 @@ def main() -> int:
     )
     if not all(figure.near for figure in figures):
         print(
-            "A bare commit here is not within 1.5 times of the reference's: there the estimate is judged, and proves nothing."
+            "A bare commit here is not within a factor of 1.5 of the reference: the estimate is tested instead, and proves nothing."
         )
     return 0 if read <= COSTS_S and all(figure.holds for figure in figures) else 1
 

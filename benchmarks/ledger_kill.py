@@ -1,21 +1,21 @@
-"""The ledger under kill -9: what was returned is on record, what was paid is accounted for.
+"""The ledger under SIGKILL: every returned answer is recorded, and every paid call is accounted for.
 
     python benchmarks/ledger_kill.py [--kills 100] [--seed 0] [--quick] [--postgres URL] [--folder DIR]
 
-A process asks the emulator, 64 requests at a time (`AsyncCascade` and `Cascade` in turn, `durability: commit`), and tells each
-answer on a pipe as soon as it has it. It is killed with SIGKILL a moment after one of its first calls, both drawn, again and
-again, on one ledger: SQLite's and, with `--postgres` (an empty database's address), Postgres's. After each kill it must hold that
+A process asks the emulator, 64 requests at a time (`AsyncCascade` and `Cascade` in turn, `durability: commit`), and writes
+each answer to a pipe as soon as it has it. It is killed a random moment after one of its first calls, again and again, on one
+ledger: SQLite and, with `--postgres` (an empty database's address), Postgres. After each kill
 
-    every answer that was returned has exactly one outcome on record, and so has no request more than one;
-    calls without an outcome (`open`, no `step`) are no more than the 64 that can have been in flight;
-    every settled call was billed, and every call that was billed is settled or open: call by call, not just in number;
-    `ledger verify` finds nothing, in all that the ledger holds.
+    every returned answer has exactly one recorded outcome, and no request has more than one;
+    calls without a result (`open`, no `step`) are at most the 64 that can have been in flight;
+    every settled call was billed, and every billed call is settled or open: call by call, not only in number;
+    `ledger verify` finds nothing in the whole ledger.
 
-Where the ledger said before the kill that it cannot be written, answers go on without it, and the first and the third are not
-asked for; such kills are counted. So settled <= billed <= settled + unsettled. Two things stand between the last two, and both are told: a call that was put on
-record and had not reached the emulator yet, and one that had, but whose asker was gone before there was a reply to bill.
-A provider may bill that one as well: "taken in" counts it. A killed process is no power cut: what the disk makes of a
-sync is not tried here. Exits with 1 where any of it does not hold.
+If the ledger reported before the kill that it could not be written, answers continue without it, and the first and third
+are not required; such kills are counted. So settled <= billed <= settled + unsettled. The last two differ by calls that were
+recorded but had not reached the emulator, and by calls that had, but whose process was gone before there was a reply to
+bill; both are printed. A provider may bill the latter too: "taken in" counts them. A killed process is not a power cut: the
+disk's handling of a sync is not tested. Exits with 1 if any of this does not hold.
 """
 
 from __future__ import annotations
@@ -54,9 +54,9 @@ from cascade.ledger.verifying.verification import verify
 _T = TypeVar("_T")
 
 AT_ONCE = 64
-LATENCY_S = 0.0005  # of one token: a reply takes some 20 ms, so that a kill finds calls in flight
-CALLS = 300  # a kill comes after one of so many first calls
-WITHIN_S = 0.03  # and within this time after it: anywhere between it and the next step's record
+LATENCY_S = 0.0005  # per token: a reply takes about 20 ms, so that calls are in flight at a kill
+CALLS = 300  # a kill follows one of this many first calls
+WITHIN_S = 0.03  # and comes within this time after it, before or after the next record
 ITEMS = 1_000  # more than a run can ask
 MODELS = {"haiku": "claude-haiku-5-5", "sonnet": "claude-sonnet-5-5", "opus": "claude-opus-5-5"}
 POLICY = """
@@ -70,15 +70,15 @@ ledger: {durability: commit}
 """
 
 Call = tuple[str, int]
-"""A model, and the number of what it was asked: no process asks the same twice."""
+"""A model and the question's number: no process asks the same twice."""
 
 
 @dataclass(frozen=True, slots=True)
 class Kill:
-    """What one kill left behind. Numbers of answers that were returned, and of calls.
+    """The state after one kill: numbers of returned answers and of calls.
 
-    `down`: how often the ledger said that it could not be written (a server that is too slow to answer in time is as good as
-    gone): then nothing is promised of what waited. `faults`: what must not be.
+    `down`: how often the ledger reported that it could not be written (a timeout counts); entries that waited may then be
+    lost. `faults`: violated claims.
     """
 
     returned: int
@@ -96,12 +96,12 @@ class Kill:
 
     @property
     def unpaid(self) -> int:
-        """Calls that it had, but whose asker was gone before there was a reply to bill."""
+        """Calls that reached the emulator, whose process was gone before there was a reply to bill."""
         return self.taken_in - self.billed
 
 
 class Watched(Emulator):
-    """Counts what it was asked and what it billed, call by call; kills the process that asks, a moment after one of them."""
+    """Counts received and billed calls, and kills the asking process a moment after one of them."""
 
     def __init__(self, corpus: Corpus, *, calls: int, delay_s: float) -> None:
         super().__init__(corpus, token_latency_s=LATENCY_S)
@@ -111,18 +111,18 @@ class Watched(Emulator):
         self._armed: threading.Timer | None = None
 
     def arm(self, process: subprocess.Popen[str]) -> None:
-        """Kill `process` so long after so many calls."""
+        """Kill `process` after the set number of calls and delay."""
         self._armed = threading.Timer(self._delay_s, lambda: os.kill(process.pid, signal.SIGKILL))
 
     def catch_up(self) -> None:
-        """Return when what was sent before this has been read."""
-        for _ in range(3):  # its loop takes turns: by then the others had theirs
+        """Return when all bytes sent before this have been read."""
+        for _ in range(3):  # after three turns of its loop the other connections had theirs
             with closing(HTTPConnection(self.host, self.port)) as late:
                 late.request("GET", "/v1/models")
                 late.getresponse().read()
 
     def note(self, request: Any) -> None:
-        """A call came in."""
+        """Count a call."""
         super().note(request)
         if request.method != "POST":
             return
@@ -132,21 +132,21 @@ class Watched(Emulator):
             self._armed.start()
 
     def bill(self, model: str, usage: Usage, *, whole: bool) -> None:
-        """A reply is paid for; its number of input tokens says which it is."""
+        """Count a billed reply; its number of input tokens identifies the question."""
         super().bill(model, usage, whole=whole)
         self.paid[model, usage.input_tokens] += 1
 
 
 def main() -> int:
-    """Run it and print what came of it."""
+    """Run the benchmark, and print its results."""
     options = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     options.add_argument("--kills", type=int, default=100, help="for each ledger (default 100)")
     options.add_argument("--quick", action="store_true", help="5 kills")
     options.add_argument("--seed", type=int, default=0)
     options.add_argument(
-        "--postgres", metavar="URL", help="an empty database's address; without it only SQLite is tried"
+        "--postgres", metavar="URL", help="an empty database's address; without it only SQLite is tested"
     )
-    options.add_argument("--folder", help="where the SQLite ledger is made: on the disk that is to be tried")
+    options.add_argument("--folder", help="folder for the SQLite ledger, on the disk to test")
     asked = options.parse_args()
     kills = 5 if asked.quick else asked.kills
     sound = True
@@ -155,14 +155,14 @@ def main() -> int:
         if asked.postgres:
             addresses["Postgres"] = asked.postgres
         else:
-            print("no --postgres URL: only SQLite is tried")
+            print("no --postgres URL: only SQLite is tested")
         for name, address in addresses.items():
-            sound &= told(name, tuple(series(address, Path(folder), kills, asked.seed)))
+            sound &= print_series(name, tuple(series(address, Path(folder), kills, asked.seed)))
     return 0 if sound else 1
 
 
-def told(name: str, kills: tuple[Kill, ...]) -> bool:
-    """Print what came of a series; whether all held."""
+def print_series(name: str, kills: tuple[Kill, ...]) -> bool:
+    """Print the results of a series; returns whether every claim held."""
     equal = sum(kill.billed == kill.settled + kill.unsettled for kill in kills)
     taken = sum(not kill.unsent for kill in kills)
     print(f"{name}: {len(kills)} kills -9 under {AT_ONCE} concurrent asks, durability: commit")
@@ -170,13 +170,13 @@ def told(name: str, kills: tuple[Kill, ...]) -> bool:
     print(f"  unsettled: {sum(k.unsettled for k in kills)}, at most {max(k.unsettled for k in kills)} after one kill")
     print(f"  billed {sum(k.billed for k in kills)}; settled <= billed <= settled + unsettled: {len(kills)} kills")
     print(
-        f"  billed = settled + unsettled: {equal} kills; else {sum(k.unpaid for k in kills)} calls were taken in, their asker"
+        f"  billed = settled + unsettled: {equal} kills; else {sum(k.unpaid for k in kills)} calls were taken in, their process"
     )
     print(f"  gone before a reply, and {sum(k.unsent for k in kills)} were on record and not sent yet")
     print(f"  taken in = settled + unsettled: {taken} kills")
     if down := sum(kill.down > 0 for kill in kills):
         print(
-            f"  the ledger said that it could not be written before {down} kills: what it missed is not counted against it"
+            f"  the ledger reported before {down} kills that it could not be written: missing entries are no fault there"
         )
     faults = [f"  kill {number}: {fault}" for number, kill in enumerate(kills) for fault in kill.faults]
     print(
@@ -186,7 +186,7 @@ def told(name: str, kills: tuple[Kill, ...]) -> bool:
 
 
 def series(address: str, folder: Path, kills: int, seed: int, calls: int = CALLS) -> Iterator[Kill]:
-    """Kill so many processes, one after the other, each after one of so many first calls; look at the ledger after each."""
+    """Kill `kills` processes in turn, each after one of its first `calls` calls, and check the ledger after each."""
     chance, corpus = random.Random(seed), _corpus()
     policy = folder / "kill.yaml"
     policy.write_text(POLICY, encoding="utf-8")
@@ -211,7 +211,7 @@ def series(address: str, folder: Path, kills: int, seed: int, calls: int = CALLS
         reader = open_reader(address)
         try:
             down = sum("ledger_down" in line for line in err.splitlines())
-            after, kill = _look(reader, after, out.splitlines(keepends=True), emulator, down)
+            after, kill = _check(reader, after, out.splitlines(keepends=True), emulator, down)
             found = verify(reader)
         finally:
             reader.close()
@@ -222,8 +222,8 @@ def series(address: str, folder: Path, kills: int, seed: int, calls: int = CALLS
         yield replace(kill, faults=tuple(faults))
 
 
-def _look(reader: Reader, after: int, lines: list[str], emulator: Watched, down: int) -> tuple[int, Kill]:
-    """Hold what one process left in the ledger against what it said, and what the emulator saw."""
+def _check(reader: Reader, after: int, lines: list[str], emulator: Watched, down: int) -> tuple[int, Kill]:
+    """Compare one process's ledger entries with the answers it returned and the calls the emulator saw."""
     asked: dict[str, int] = {}
     opens, settled, costs = Counter[Call](), Counter[Call](), Counter[str]()
     outcomes: dict[str, list[OutcomeBody]] = {}
@@ -239,7 +239,7 @@ def _look(reader: Reader, after: int, lines: list[str], emulator: Watched, down:
             costs[entry.request] += step.cost
         else:
             outcomes.setdefault(entry.request, []).append(_read(entry.body, OutcomeBody))
-    returned = [line.strip() for line in lines if line.endswith("\n")]  # the last may have been cut by the kill
+    returned = [line.strip() for line in lines if line.endswith("\n")]  # the kill may have cut the last line
     unsettled = opens - settled
     faults = {
         "requests with more than one outcome": [one for one, ends in outcomes.items() if len(ends) > 1],
@@ -251,7 +251,7 @@ def _look(reader: Reader, after: int, lines: list[str], emulator: Watched, down:
         "calls settled, and not billed": list(settled - emulator.paid),
         f"calls unsettled, of {AT_ONCE} in flight": list(unsettled.elements()) if unsettled.total() > AT_ONCE else [],
     }
-    if not down:  # else answers are given all the same, and what waits for the ledger goes with the process
+    if not down:  # otherwise answers continue, and entries that wait for the ledger are lost with the process
         faults |= {
             "answers returned, and not on record": [one for one in returned if one not in outcomes],
             "calls billed, and neither settled nor open": list(emulator.paid - settled - unsettled),
@@ -269,7 +269,7 @@ def _read(body: bytes, kind: type[_T]) -> _T:
 
 
 def _corpus() -> Corpus:
-    """Questions no two of which are alike; a third is sure at once, a third climbs once, a third twice."""
+    """Distinct questions; a third is answered at once, a third climbs once, a third twice."""
 
     def reply(number: int, confidence: float | None) -> RecordedReply:
         usage: RecordedUsage = {"input_tokens": number, "output_tokens": 20 + number % 40}
@@ -292,7 +292,7 @@ def _corpus() -> Corpus:
 
 
 def child(kind: str, policy: str, address: str) -> None:
-    """What is killed: ask one question after the other, 64 at a time, and tell which are answered."""
+    """The process to be killed: ask questions, 64 at a time, and report which are answered."""
     numbers = count(1)
     if kind == "async":
         asyncio.run(_ask_async(policy, address, numbers))
@@ -304,20 +304,20 @@ def child(kind: str, policy: str, address: str) -> None:
 
 def _ask(cascade: Cascade, numbers: Iterator[int]) -> None:
     while (number := next(numbers)) <= ITEMS:
-        _tell(cascade.ask(f"Question {number}", metadata={"number": str(number)}).request_id)
+        _report(cascade.ask(f"Question {number}", metadata={"number": str(number)}).request_id)
 
 
 async def _ask_async(policy: str, address: str, numbers: Iterator[int]) -> None:
     async def work(cascade: AsyncCascade) -> None:
         while (number := next(numbers)) <= ITEMS:
-            _tell((await cascade.ask(f"Question {number}", metadata={"number": str(number)})).request_id)
+            _report((await cascade.ask(f"Question {number}", metadata={"number": str(number)})).request_id)
 
     async with AsyncCascade(policy, ledger=address) as cascade:
         await asyncio.gather(*(work(cascade) for _ in range(AT_ONCE)))
 
 
-def _tell(request: str) -> None:
-    os.write(1, f"{request}\n".encode())  # one write: it is on the pipe, whole, when this returns
+def _report(request: str) -> None:
+    os.write(1, f"{request}\n".encode())  # one write: the whole line is on the pipe when this returns
 
 
 if __name__ == "__main__":

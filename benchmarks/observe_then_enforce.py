@@ -1,9 +1,9 @@
-"""Watch, calibrate on what was seen, then switch on: `python benchmarks/observe_then_enforce.py [--items N]`.
+"""Observe, calibrate on the observations, enforce: `python benchmarks/observe_then_enforce.py [--items N]`.
 
-A desk's synthetic tickets, on the emulator. First `mode: observe`: the baseline answers, every request is also put to the ladder.
-Then `record --from-ledger` and `calibrate --write`, and the policy it wrote answers half of the customers; the other half is
-the holdout, on which `costs` measures the saving. The truth it is held against is known here: every ticket, replayed. At
-last `mode off`, which must be in force on the next request. Exit 1 where any of it does not hold.
+Synthetic support tickets, on the emulator. With `mode: observe` the baseline answers, and every request is also sent to the
+ladder. Then `record --from-ledger` and `calibrate --write`; the calibrated policy answers half of the customers, and the other
+half is the holdout, on which `costs` measures the saving. It is compared with the true saving, from a replay of every
+ticket. Finally `mode off` must be in force on the next request. Exits with 1 if any of this does not hold.
 """
 
 from __future__ import annotations
@@ -50,7 +50,7 @@ ledger: {content: true}
 
 @dataclass(frozen=True, slots=True)
 class Found:
-    """What came of it. Money in USD a request; `saved`: the measured saving and its interval."""
+    """The results. Money in USD per request; `saved`: the measured saving and its interval."""
 
     arms: tuple[Counter[str], Counter[str]]
     corpus_items: int
@@ -61,20 +61,20 @@ class Found:
 
     @property
     def faults(self) -> tuple[str, ...]:
-        """What does not hold."""
+        """The claims that do not hold."""
         low, high = self.saved[1:]
-        said = {
-            "the baseline did not answer what was observed": self.arms[0].keys() != {"observe"},
-            "the corpus of what was observed could not be certified": not self.certified,
-            "the rollout has no two sides": self.arms[1].keys() != {"cascade", "holdout"},
+        checks = {
+            "the baseline did not answer all observed requests": self.arms[0].keys() != {"observe"},
+            "no certificate from the observed requests": not self.certified,
+            "the rollout does not have both arms": self.arms[1].keys() != {"cascade", "holdout"},
             "the true saving is outside the interval": not low <= self.truth <= high,
             "mode off was not in force on the next request": self.after_off != "bypass",
         }
-        return tuple(fault for fault, is_so in said.items() if is_so)
+        return tuple(fault for fault, failed in checks.items() if failed)
 
 
 def run(items: Sequence[Item], emulator: Emulator, folder: Path, command: Command) -> Found:
-    """All of it, in a folder of its own. `command` runs `cascade …` and gives what it prints with --json."""
+    """Run every step in `folder`. `command` runs `cascade … --json` and returns its output."""
     path = folder / "desk.yaml"
     path.write_text(POLICY, encoding="utf-8")
     with _home(folder):
@@ -98,15 +98,15 @@ def run(items: Sequence[Item], emulator: Emulator, folder: Path, command: Comman
 
 
 async def _ask(path: Path, items: Sequence[Item], emulator: Emulator) -> list[Answer]:
-    """Put every item to a driver of the policy, some at a time."""
-    places = asyncio.Semaphore(AT_A_TIME)
+    """Ask every item of a driver with this policy, AT_A_TIME at once."""
+    slots = asyncio.Semaphore(AT_A_TIME)
     async with (
         anthropic.AsyncAnthropic(base_url=emulator.base_url, api_key="test", max_retries=0) as client,
         AsyncCascade(path, client=client) as driver,
     ):
 
         async def one(item: Item) -> Answer:
-            async with places:
+            async with slots:
                 named = {"customer": item.group or item.id, "workflow": "desk"}
                 return await driver.ask(item.input, task=item.task, metadata=named)
 
@@ -114,7 +114,7 @@ async def _ask(path: Path, items: Sequence[Item], emulator: Emulator) -> list[An
 
 
 def _truth(path: Path, items: Sequence[Item]) -> float:
-    """What the ladder saves a request against the baseline on all of the items, in USD, at the list prices."""
+    """The true saving per request against the baseline over all items, in USD at list prices."""
     plan = make_plan(load_policy(path))
     climbed = sum(replay_item(plan, item, cost_of="policy").cost_nanousd for item in items)
     alone = sum((item.replies["opus"].cost_usd or 0.0) for item in items)
@@ -122,7 +122,7 @@ def _truth(path: Path, items: Sequence[Item]) -> float:
 
 
 def _per_request(saving: dict[str, Any]) -> tuple[float, float, float]:
-    """The measured saving and its interval, in USD a request; what was not measured ends it."""
+    """The measured saving and its interval, in USD per request. Exits if it was not measured."""
     if saving["basis"] != "holdout":
         raise SystemExit(f"the saving was not measured: {saving}")
     low, high = saving["saved_usd_ci95"]
@@ -131,7 +131,7 @@ def _per_request(saving: dict[str, Any]) -> tuple[float, float, float]:
 
 
 def in_a_process(*arguments: str) -> Any:
-    """Run a command as a user runs it."""
+    """Run a command in a process of its own, with --json."""
     done = subprocess.run(
         [sys.executable, "-m", "cascade", *arguments, "--json"], capture_output=True, text=True, check=False
     )
@@ -142,7 +142,7 @@ def in_a_process(*arguments: str) -> Any:
 
 @contextmanager
 def _home(folder: Path) -> Iterator[None]:
-    """CASCADE_HOME in the folder."""
+    """Set CASCADE_HOME to a folder in `folder`."""
     before = os.environ.get("CASCADE_HOME")
     os.environ["CASCADE_HOME"] = str(folder / "home")
     try:
@@ -155,7 +155,7 @@ def _home(folder: Path) -> Iterator[None]:
 
 
 def main() -> None:
-    """Run it, and print what came of it."""
+    """Run the benchmark, and print its results."""
     parser = argparse.ArgumentParser(description=(__doc__ or "").splitlines()[0])
     parser.add_argument("--items", type=int, default=2400, help="tickets (default and most: 2,400)")
     count: int = parser.parse_args().items
@@ -172,7 +172,7 @@ def main() -> None:
     )
     print(f"enforced on half of the customers: {dict(sorted(found.arms[1].items()))}")
     print(
-        f"saved a request, measured on the holdout: {saved:.6f} USD (95%: {low:.6f} to {high:.6f}); the truth: {found.truth:.6f}"
+        f"saved per request, measured on the holdout: {saved:.6f} USD (95%: {low:.6f} to {high:.6f}); true saving: {found.truth:.6f}"
     )
     print(f"after `cascade mode off` the next request is: {found.after_off}")
     if found.faults:

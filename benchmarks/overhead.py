@@ -1,8 +1,8 @@
-"""What `ask` costs beside the SDK call that it makes: `python benchmarks/overhead.py [--pairs N]`.
+"""The overhead of `ask` over the bare SDK call: `python benchmarks/overhead.py [--pairs N]`.
 
-Each pair is one `Cascade.ask` and one bare `messages.create` with the very parameters that the ask sends, in turn, over
-the same loopback connection kind, against the emulator in a process of its own. Quoted are the median of the paired
-differences and its spread; single figures on a noisy machine mean little. `decide` and the imports are measured beside.
+Each pair is one `Cascade.ask` and one bare `messages.create` with the same parameters, interleaved, each over its own
+loopback connection to the emulator, which runs in another process. Reported are the median of the paired differences and
+its quartiles; single times on a noisy machine mean little. `decide` and the imports are measured separately.
 """
 
 from __future__ import annotations
@@ -76,7 +76,7 @@ def _text(size: int) -> str:
 
 @contextmanager
 def _emulator(policy: Policy) -> Iterator[str]:
-    """The emulator in a process of its own, so that its work is not ours; answers at Haiku, always."""
+    """The emulator in another process, so that its work is not measured; Haiku answers every request."""
     entries = tuple(LadderEntry(rung.rung, rung.model) for rung in policy.ladder)
     usage: RecordedUsage = {"input_tokens": 300, "output_tokens": 40}
     answer = "It left our warehouse this morning and arrives on Thursday." * 2
@@ -119,7 +119,7 @@ def _measure(policy: Policy, base_url: str, size: int, pairs: int) -> tuple[list
             bare()
         asks: list[float] = []
         bares: list[float] = []
-        for number in range(pairs):  # A B, B A, …: whoever goes first gains nothing
+        for number in range(pairs):  # A B, B A, …: the order favours neither
             order = ((ask, asks), (bare, bares)) if number % 2 else ((bare, bares), (ask, asks))
             for call, times in order:
                 times.append(_seconds(call))

@@ -1,10 +1,10 @@
-"""Cost against quality on a recorded corpus, as an SVG: every single model, the cascade's frontier, what was certified.
+"""Cost against quality on a recorded corpus, as an SVG: single models, the cascade's frontier, the certified point.
 
     python benchmarks/plot.py [CORPUS] [--max-risk 0.1] [-o docs/assets/cost-quality.svg]
 
-Everything is drawn on the certify half. The curve is the tune half's frontier (on a learned score), each of its
-thresholds replayed on the other half, so it shows what a choice was worth and not what it promised. The dashed line is
-what a coin that sends requests to one of two single models would reach.
+All points are measured on the certify half. The curve is the tuning half's frontier (on a learned score), with each of
+its thresholds replayed on the certify half, so that it shows held-out quality. The dashed line is random routing between
+two single models.
 """
 
 from __future__ import annotations
@@ -44,13 +44,15 @@ def main() -> None:
     parser.add_argument("corpus", nargs="?", type=Path, default=RECORDED)
     parser.add_argument("--max-risk", type=float, default=0.1)
     parser.add_argument("-o", "--output", type=Path, default=HERE.parent / "docs" / "assets" / "cost-quality.svg")
-    wish = parser.parse_args()
-    result = calibrate([wish.corpus], CalibrationOptions(Target("false_confident", wish.max_risk, 0.05), scorer=True))
-    guess = replay_corpus(wish.corpus, ReplayOptions(part="certify")).figures
-    svg = draw(result, (1e3 * guess.cost_per_request_usd, guess.quality), wish.max_risk)
-    wish.output.parent.mkdir(parents=True, exist_ok=True)
-    wish.output.write_text(svg, encoding="utf-8")
-    print(wish.output)
+    options = parser.parse_args()
+    result = calibrate(
+        [options.corpus], CalibrationOptions(Target("false_confident", options.max_risk, 0.05), scorer=True)
+    )
+    guess = replay_corpus(options.corpus, ReplayOptions(part="certify")).figures
+    svg = draw(result, (1e3 * guess.cost_per_request_usd, guess.quality), options.max_risk)
+    options.output.parent.mkdir(parents=True, exist_ok=True)
+    options.output.write_text(svg, encoding="utf-8")
+    print(options.output)
 
 
 def draw(result: Calibration, guess: tuple[float, float], risk: float) -> str:

@@ -1,11 +1,11 @@
-"""`cascade record`, killed with -9 at random moments and resumed: nothing is lost, and nothing paid twice.
+"""Kill `cascade record` with SIGKILL at random moments and resume it: no reply is lost, and none is paid twice.
 
     python benchmarks/record_kill.py [--kills 20] [--items 120] [--concurrency 4] [--seed 0]
 
 Records part of the synthetic support corpus from the emulator, over a socket, with faults (429, 529, 500, resets) and a
-latency for every token. Each run is killed at a moment drawn within its first calls; the last is left to finish. The
-corpus must be that of an undisturbed run, byte for byte; no call whose reply is in the journal may be made again; and
-what was paid beyond one reply a call must have been in flight at a kill. Exits with 1 where any of that does not hold.
+latency per token. Each run is killed at a random moment within its first calls; the last run finishes. The corpus must
+equal that of an undisturbed run, byte for byte; no call whose reply is in the journal may be repeated; and each reply
+paid beyond one per call must have been in flight at a kill. Exits with 1 if any of this does not hold.
 """
 
 from __future__ import annotations
@@ -30,12 +30,12 @@ from cascade.policy.loading import load_policy
 from cascade.policy.shipped import shipped
 
 FAULTS = "rate_limit=0.05,overloaded=0.05,server_error=0.05,reset=0.05,retry_after=0.02"
-LATENCY_S = 0.0005  # of one token: a reply takes some 5 to 30 ms, so that a kill finds calls in flight
+LATENCY_S = 0.0005  # per token: a reply takes about 5 to 30 ms, so that calls are in flight at a kill
 WITHIN_S = 0.2  # a kill comes within this time after a run's first call
 
 
 class Watched(Emulator):
-    """Counts who was asked what, and kills a process a while after its first call."""
+    """Counts calls by model and text, and kills a process some time after its first call."""
 
     def __init__(self, corpus: Corpus, **options: Any) -> None:
         super().__init__(corpus, **options)
@@ -43,11 +43,11 @@ class Watched(Emulator):
         self._armed: threading.Timer | None = None
 
     def arm(self, process: subprocess.Popen[str], delay_s: float) -> None:
-        """Kill `process` so long after the next call."""
+        """Kill `process` this long after the next call."""
         self._armed = threading.Timer(delay_s, lambda: os.kill(process.pid, signal.SIGKILL))
 
     def note(self, request: Any) -> None:
-        """A call came in."""
+        """Count a call."""
         super().note(request)
         self.asked[request.body["model"], text_of(request.body["messages"])] += 1
         timer, self._armed = self._armed, None
@@ -56,39 +56,39 @@ class Watched(Emulator):
 
 
 def main() -> int:
-    """Run it and print what came of it."""
+    """Run the benchmark, and print its results."""
     options = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     for name, default in (("kills", 20), ("items", 120), ("concurrency", 4), ("seed", 0)):
         options.add_argument(f"--{name}", type=int, default=default)
-    asked = options.parse_args()
-    chance, corpus = random.Random(asked.seed), different_inputs(asked.items)
+    given = options.parse_args()
+    chance, corpus = random.Random(given.seed), different_inputs(given.items)
     with tempfile.TemporaryDirectory() as folder:
         home = Path(folder)
         write_corpus(home / "inputs.jsonl", corpus.manifest, corpus.items)
-        with Watched(corpus, faults=FAULTS, seed=asked.seed, token_latency_s=LATENCY_S) as emulator:
-            kills, repeated = kill_again_and_again(home, emulator, corpus, asked.kills, asked.concurrency, chance)
+        with Watched(corpus, faults=FAULTS, seed=given.seed, token_latency_s=LATENCY_S) as emulator:
+            kills, repeated = kill_again_and_again(home, emulator, corpus, given.kills, given.concurrency, chance)
             paid = emulator.billed.replies
         with Watched(corpus) as calm:
-            start(home, calm, "calm.jsonl", asked.concurrency).communicate()
+            start(home, calm, "calm.jsonl", given.concurrency).communicate()
         same = (home / "killed.jsonl").read_bytes() == (home / "calm.jsonl").read_bytes()
         equal = read_corpus(home / "killed.jsonl").items == corpus.items
-    calls = 3 * asked.items
+    calls = 3 * given.items
     print(
-        f"synthetic support corpus: {asked.items} items, {calls} calls, {asked.concurrency} items at a time, {FAULTS}"
+        f"synthetic support corpus: {given.items} items, {calls} calls, {given.concurrency} items at a time, {FAULTS}"
     )
-    print(f"killed {kills} times (of {asked.kills} runs)")
+    print(f"killed {kills} times (of {given.kills} runs)")
     print(
-        f"replies paid: {paid}; beyond one a call: {paid - calls}, in flight at a kill at most {kills * asked.concurrency}"
+        f"replies paid: {paid}; beyond one per call: {paid - calls}, in flight at a kill at most {kills * given.concurrency}"
     )
-    print(f"calls made again though their reply was in the journal: {repeated}")
-    print(f"the corpus is that of an undisturbed run, byte for byte: {same}; equals its source: {equal}")
-    return 0 if same and equal and not repeated and 0 <= paid - calls <= kills * asked.concurrency else 1
+    print(f"calls repeated although their reply was in the journal: {repeated}")
+    print(f"the corpus equals that of an undisturbed run, byte for byte: {same}; equals its source: {equal}")
+    return 0 if same and equal and not repeated and 0 <= paid - calls <= kills * given.concurrency else 1
 
 
 def different_inputs(items: int) -> Corpus:
-    """Items of the support corpus no two of which ask the same: the emulator tells replies apart by that.
+    """Items of the support corpus with distinct inputs, by which the emulator finds their replies.
 
-    Left out are the few with a triage reply without a confidence: live that is malformed, and its text is not kept.
+    The few with a triage reply without a confidence are left out: live it is malformed, and its text is not kept.
     """
     path = shipped("corpora", "support")
     assert path is not None
@@ -101,7 +101,7 @@ def different_inputs(items: int) -> Corpus:
 def kill_again_and_again(
     home: Path, emulator: Watched, corpus: Corpus, kills: int, concurrency: int, chance: random.Random
 ) -> tuple[int, int]:
-    """How many runs were killed before they were done, and how many calls were made again for nothing."""
+    """The number of runs killed before their end, and of calls repeated although their reply was known."""
     done = repeated = 0
     names = {rung.rung: rung.model for rung in load_policy("default").ladder}
     texts = {item.id: text_of(item.input) for item in corpus.items}
@@ -131,7 +131,7 @@ def start(home: Path, emulator: Emulator, target: str, concurrency: int) -> subp
 
 
 def journalled(home: Path) -> list[tuple[str, str]]:
-    """(item, rung) of every reply that is on the disk."""
+    """(item, rung) of every reply in the journal."""
     path = home / "killed.jsonl.journal"
     whole = path.read_text(encoding="utf-8") if path.exists() else ""
     lines = [json.loads(line) for line in whole[: whole.rfind("\n") + 1].splitlines()[1:]]

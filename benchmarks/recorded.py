@@ -1,25 +1,25 @@
-"""What calibration comes to on recorded corpora of real models: wins, losses and refusals, one row each.
+"""Calibration on recorded corpora of real models: wins, losses and refusals, one row per corpus.
 
     python benchmarks/recorded.py [CORPUS…] [--max-risk 0.1 0.05] [--markdown]
 
-CORPUS is a recorded corpus (default: all beside the checkout under ../shared/corpora). Every figure is of the certify
-half, which the search never saw: the corpus's own ladder at a raw 0.80 on every rung, the thresholds that `calibrate`
-certified, those it certified on a learned score (`--scorer`), the best single model below the top, and the top alone.
-USD are per 1,000 requests.
+CORPUS is a recorded corpus (default: all under ../shared/corpora, beside the checkout). All figures are measured on the
+certify half, which the search never saw: the corpus's own ladder at a raw 0.80 on every rung, the thresholds that
+`calibrate` certified, those it certified on a learned score (`--scorer`), the best single model below the top, and the
+top alone. USD are per 1,000 requests.
 
-The target is one for all rows: confidently wrong (shipped below the top, and wrong) in at most `--max-risk` of all
-requests, at 95 %. 0.1 follows from how many units there are, before any outcome is read: it is the smallest of 0.01,
-0.02, 0.05 and 0.1 that the smallest certify half can prove with a single mistake in it. At 0.05 those 62 groups would
-have to be spotless. Each further target is told in a line below the table.
+All rows have the same target: confidently wrong (shipped below the top, and wrong) in at most `--max-risk` of all
+requests, at 95 %. 0.1 was chosen by the number of units, before any outcome was read: it is the smallest of 0.01, 0.02,
+0.05 and 0.1 that the smallest certify half can prove with one mistake in it. At 0.05 those 62 groups would have to be
+without a mistake. Each further target is summarised in a line below the table.
 
-    win      certified, and cheaper than every single model that meets the target ("within noise": by its sample mean alone)
-    cheaper, but worse   the same, with a quality that is measurably lower
-    loss     a single model meets it for no more money: the tool says "do not cascade here"
-    refused  nothing could be certified: how many more graded units would do
+    win      certified, and cheaper than every single model that meets the target ("within noise": only by the sample mean)
+    cheaper, but worse   the same, with measurably lower quality
+    loss     a single model meets the target at no higher cost: the tool says "do not cascade here"
+    refused  nothing could be certified: how many more graded units are needed
 
-Quality is no part of the target, and a sample's saving is not proved: beside each verdict stand cost and quality against
-the cheapest single model that meets the target (the top, where none is named), with the 95 % intervals of the paired
-differences (groups are drawn).
+Quality is not part of the target, and the saving is not certified: each verdict is followed by cost and quality against
+the cheapest single model that meets the target (the top, if none is named), with 95 % intervals of the paired
+differences (groups are resampled).
 """
 
 from __future__ import annotations
@@ -60,7 +60,7 @@ class Cell:
 
 @dataclass(frozen=True, slots=True)
 class Outcome:
-    """What one calibration came to: the certified cell, None where there is none; the verdict, and what it rests on."""
+    """The result of one calibration: the certified cell (None without one), the verdict, and its reason."""
 
     cell: Cell | None
     verdict: str
@@ -72,7 +72,7 @@ class Outcome:
 
 @dataclass(frozen=True, slots=True)
 class Row:
-    """One corpus at one target. `units`: what is counted, and how many the certify half has; `best`: below the top."""
+    """One corpus at one target. `units`: their kind and number in the certify half; `best`: below the top."""
 
     corpus: str
     items: int
@@ -89,16 +89,16 @@ def main(arguments: list[str] | None = None) -> None:
     parser = argparse.ArgumentParser(description="Calibration on recorded corpora: wins, losses and refusals.")
     parser.add_argument("corpora", nargs="*", type=Path, default=sorted(RECORDED.glob("*.jsonl.gz")))
     parser.add_argument("--max-risk", type=float, nargs="+", default=[0.1, 0.05])
-    parser.add_argument("--markdown", action="store_true", help="as the README has it")
-    wish = parser.parse_args(arguments)
-    if not wish.corpora:
+    parser.add_argument("--markdown", action="store_true", help="print a Markdown table")
+    options = parser.parse_args(arguments)
+    if not options.corpora:
         parser.error("there are no recorded corpora under ../shared/corpora: name some")
-    first, *others = wish.max_risk
-    rows = [row_of(path, first) for path in wish.corpora]
-    print("\n".join(_markdown(rows, first) if wish.markdown else _text(rows, first)))
+    first, *others = options.max_risk
+    rows = [row_of(path, first) for path in options.corpora]
+    print("\n".join(_markdown(rows, first) if options.markdown else _text(rows, first)))
     for alpha in others:
-        print(f"\n{_line([row_of(path, alpha) for path in wish.corpora], alpha)}")
-    if not wish.markdown:
+        print(f"\n{_line([row_of(path, alpha) for path in options.corpora], alpha)}")
+    if not options.markdown:
         print(f"\n{_why(rows)}")
 
 
@@ -138,7 +138,7 @@ def _outcome(result: Calibration) -> Outcome:
     assert choice.versus is not None  # the top meets every risk
     versus = choice.versus
     cost, quality = versus.cost_ci95, versus.quality_ci95
-    told = (
+    compared = (
         f"cost {_between([f'{x:+.0%}' for x in (versus.cost, *(cost or ()))])},"
         f" quality {_between([f'{x:+.3f}' for x in (versus.quality, *(quality or ()))])}"
     )
@@ -149,11 +149,11 @@ def _outcome(result: Calibration) -> Outcome:
         verdict = "win, within noise"
     else:
         verdict = "cheaper, but worse" if quality is not None and quality[1] < 0 else "win"
-    return Outcome(_of_half(_thresholds(result), choice.certify), verdict, f"{whom}{told}")
+    return Outcome(_of_half(_thresholds(result), choice.certify), verdict, f"{whom}{compared}")
 
 
-def _between(told: Sequence[str]) -> str:
-    return f"{told[0]} ({told[1]} to {told[2]})" if len(told) > 1 else told[0]
+def _between(texts: Sequence[str]) -> str:
+    return f"{texts[0]} ({texts[1]} to {texts[2]})" if len(texts) > 1 else texts[0]
 
 
 def _of_half(name: str, half: HalfFigures) -> Cell:
@@ -196,29 +196,27 @@ def _markdown(rows: Sequence[Row], alpha: float) -> list[str]:
 
 def _line(rows: Sequence[Row], alpha: float) -> str:
     ways = {"": [row.raw for row in rows], ", with `--scorer`": [row.scored for row in rows]}
-    return "\n".join(f"At {alpha:.0%}{way}: {_told(rows, outcomes)}." for way, outcomes in ways.items())
+    return "\n".join(f"At {alpha:.0%}{way}: {_verdicts(rows, outcomes)}." for way, outcomes in ways.items())
 
 
-def _told(rows: Sequence[Row], outcomes: Sequence[Outcome]) -> str:
-    told: list[str] = []
+def _verdicts(rows: Sequence[Row], outcomes: Sequence[Outcome]) -> str:
+    parts: list[str] = []
     for verdict in ("win", "win, within noise", "cheaper, but worse", "loss", "refused"):
         named = [
             f"`{row.corpus}`" + (f" ({one.why})" if verdict != "loss" else "")
             for row, one in zip(rows, outcomes, strict=True)
             if one.verdict == verdict
         ]
-        told += [f"{verdict} on {', '.join(named)}"] if named else []
-    return "; ".join(told)
+        parts += [f"{verdict} on {', '.join(named)}"] if named else []
+    return "; ".join(parts)
 
 
 def _why(rows: Sequence[Row]) -> str:
     fewest = min(rows, key=lambda row: row.units[1])
     units, n = fewest.units
     most = {alpha: most_errors(n, alpha, DELTA) for alpha in ROUND}
-    told = ", ".join(f"{alpha:g}: {'none proves it' if k < 0 else k}" for alpha, k in most.items())
-    return (
-        f"the smallest certify half is {fewest.corpus}'s, {n} {units}; how many of them may be lost at a risk of {told}"
-    )
+    mistakes = ", ".join(f"{alpha:g}: {'none proves it' if k < 0 else k}" for alpha, k in most.items())
+    return f"the smallest certify half is {fewest.corpus}'s, {n} {units}; how many of them may be lost at a risk of {mistakes}"
 
 
 if __name__ == "__main__":

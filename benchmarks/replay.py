@@ -1,10 +1,10 @@
-"""How fast a corpus is replayed: `python benchmarks/replay.py [--items N] [--lines N] [--repeats N]`.
+"""The speed of replay: `python benchmarks/replay.py [--items N] [--lines N] [--repeats N]`.
 
-Three ways, on three rungs: the vectorised point figures from columns in memory, end to end from a `.jsonl.gz` of some
-900 bytes a line, and the engine's own rule item by item. Beside them the yardstick: numpy's sort of one column of the
-same length, for a figure in seconds says little of another machine. The corpus is drawn (synthetic, seeded). Runs are
-short and many, and the best counts: on a machine that others use a long one always meets them. The memory
-is the peak of a process of its own that reads a million items and replays them.
+Measured on three rungs: the vectorised point figures from columns in memory, end to end from a `.jsonl.gz` of about 900
+bytes a line, and the engine's own rule item by item. The yardstick is numpy's sort of one column of the same length,
+because seconds do not compare between machines. The corpus is drawn (synthetic, seeded). Runs are short and repeated, and
+the shortest counts, so that other load matters little. The memory is the peak of a separate process that reads and
+replays a million items.
 """
 
 from __future__ import annotations
@@ -40,9 +40,9 @@ _WORDS = ("parcel", "invoice", "refund", "yesterday", "account", "please", "numb
 def main() -> None:
     """Measure, and print the table."""
     parser = argparse.ArgumentParser(description=(__doc__ or "").splitlines()[0])
-    parser.add_argument("--items", type=int, default=1_000_000, help="in memory (default 1,000,000)")
-    parser.add_argument("--lines", type=int, default=10_000, help="in the file (default 10,000)")
-    parser.add_argument("--repeats", type=int, default=20, help="of each; the best counts (default 20)")
+    parser.add_argument("--items", type=int, default=1_000_000, help="items in memory (default 1,000,000)")
+    parser.add_argument("--lines", type=int, default=10_000, help="items in the file (default 10,000)")
+    parser.add_argument("--repeats", type=int, default=20, help="runs of each; the shortest counts (default 20)")
     parser.add_argument("--peak", type=int, help=argparse.SUPPRESS)
     given = parser.parse_args()
     if given.peak:
@@ -51,7 +51,7 @@ def main() -> None:
     columns, view = drawn_columns(given.items)
     yardstick = _best(lambda: np.sort(columns.rungs["small"].cost), given.repeats)
     print(f"yardstick: np.sort of one column of {given.items:,}: {yardstick * 1e3:.0f} ms\n")
-    print("what                                            seconds    items/s   x sort   wanted")
+    print("what                                            seconds    items/s   x sort   bound")
     points = _best(lambda: point_figures(columns, view), given.repeats)
     _row(f"point figures, {given.items:,} x 3, from memory", points, given.items, yardstick, "<= 0.25 s")
     with tempfile.TemporaryDirectory() as folder:
@@ -61,8 +61,8 @@ def main() -> None:
         whole = _best(lambda: _read_and_count(path), given.repeats)
         scale = yardstick * given.lines / given.items
         _row("end to end from .jsonl.gz, point figures", whole, given.lines, scale, ">= 60,000 items/s")
-        told = _best(lambda: replay_corpus(path, ReplayOptions()), given.repeats)
-        _row("  the same with tasks and 95 % intervals", told, given.lines, scale, "")
+        with_tasks = _best(lambda: replay_corpus(path, ReplayOptions()), given.repeats)
+        _row("  the same with tasks and 95 % intervals", with_tasks, given.lines, scale, "")
         engine_items = read_corpus(path).items[:2_000]
     mapping = own_mapping(MANIFEST)
     engine = _best(lambda: ExactRun(mapping).take(engine_items), given.repeats)
@@ -71,11 +71,11 @@ def main() -> None:
     done = subprocess.run(
         [sys.executable, __file__, "--peak", str(given.items)], capture_output=True, text=True, check=True
     )
-    print(f"\npeak memory of reading and replaying {given.items:,} items: {int(done.stdout):,} MB (wanted: <= 600 MB)")
+    print(f"\npeak memory of reading and replaying {given.items:,} items: {int(done.stdout):,} MB (bound: <= 600 MB)")
 
 
 def drawn_columns(n: int) -> tuple[Columns, MappedColumns]:
-    """`n` items as columns, without the detour over items."""
+    """`n` items, drawn directly as columns."""
     chance = np.random.default_rng(1)
     rungs = {
         rung: RungColumns(
@@ -89,8 +89,8 @@ def drawn_columns(n: int) -> tuple[Columns, MappedColumns]:
     line, group = np.arange(2, n + 2, dtype=np.int32), np.arange(n, dtype=np.int32)
     columns = Columns("drawn", MANIFEST, [""] * n, line, group, np.full(n, np.nan), rungs)
     task = chance.integers(0, len(TASKS), n).astype(np.int32)
-    cost, said = (tuple(getattr(one, name) for one in rungs.values()) for name in ("cost", "confidence"))
-    return columns, MappedColumns(own_mapping(MANIFEST), TASKS, task, None, (None,) * len(RUNGS), cost, said)
+    cost, confidence = (tuple(getattr(one, name) for one in rungs.values()) for name in ("cost", "confidence"))
+    return columns, MappedColumns(own_mapping(MANIFEST), TASKS, task, None, (None,) * len(RUNGS), cost, confidence)
 
 
 def drawn_items(n: int) -> Iterator[Item]:
@@ -133,7 +133,7 @@ def _peak(n: int) -> int:
 
 
 def _best(run: Callable[[], object], repeats: int) -> float:
-    """The shortest of several runs, in seconds of one core's time: what else the machine does only ever adds."""
+    """The shortest of several runs, in seconds of CPU time: other load only adds to it."""
     times: list[float] = []
     for _ in range(repeats):
         started = time.process_time()

@@ -1,25 +1,25 @@
-"""What a learned scorer is worth: the cost of the same quality on held groups, against the raw confidence's thresholds.
+"""The value of a learned scorer: cost at equal quality on held-out groups, against thresholds on the raw confidence.
 
     python benchmarks/scorer.py [CORPUS…] [--seeds 0 1 2 3 4]
 
 CORPUS is a recorded corpus (default: mmlupro-gpt41 and coding-claims, beside the checkout under ../shared/corpora). Each
-seed parts the groups as `calibrate --scorer` does: half of them train the scorer, and tune by the scores of models that
-have not seen the row's group; the other half is held. The quality asked for is a share of the gap between the first rung's and the top's on the held half: 90 % is the headline;
-the mean over 50 to 100 % stands beside it, for raw confidences clump: one threshold further may cost half as much again,
-so that a single share says much of where it falls between two clumps. An empty answer ships on neither side, as it never
-does live: else the scorer would be praised for what `not_empty` sees for nothing. Two readings, the same for both sides:
+seed splits the groups as `calibrate --scorer` does: one half trains the scorer, and tunes on scores of models that did
+not see the row's group; the other half is held out. The target quality is a share of the gap between the first rung and
+the top on the held half. 90 % is the headline. The mean over 50 to 100 % is shown too, because raw confidences clump: the
+next threshold may cost half as much again, so that one share depends on where it falls between two clumps. Empty answers
+ship in neither case, as live; otherwise the scorer would be credited for what `not_empty` does. Two readings:
 
-held frontier     the cost of the cheapest thresholds that reach it on the held half: all raw levels, or 50 quantiles a
-                  rung of the score. What a confidence can do; but thresholds are chosen where they are read, so both
-                  sides look a little too good, and the one with more thresholds to choose from a little more.
+held frontier     the cost of the cheapest thresholds that reach the target on the held half: all raw levels, or 50
+                  quantiles of the score per rung. It shows what a confidence can do; but thresholds are chosen on the
+                  data that measures them, so both look slightly too good, and more so with more thresholds.
 tuned path        nothing is chosen on the held half: the frontier of the tuning rows is a path of thresholds, cheapest
-                  first; the cost is that of its first point that reaches it on the held half, else the top's alone.
-                  As lived, and noisy: a share of the gap is known to a few hundredths at 3,300 items, to a tenth at 56
-                  groups.
+                  first; the cost is that of its first point that reaches the target on the held half, else the top's
+                  alone. Realistic but noisy: a share of the gap is known to a few hundredths at 3,300 items, to a tenth
+                  at 56 groups.
 
-Nothing is interpolated. 95 % intervals are percentiles: the groups are drawn, 500 times, and every draw is read anew
-with the same scorers and paths; that of a mean over seeds is over their readings of the same draws, for their halves
-overlap. They do not hold what another half would have learned: for that, look at the seeds.
+Nothing is interpolated. 95 % intervals are bootstrap percentiles over 500 resamples of the groups, with the same scorers
+and paths; for a mean over seeds the seeds share the resamples, because their halves overlap. They do not include the
+variation from training on another half: for that, compare the seeds.
 """
 
 from __future__ import annotations
@@ -56,7 +56,7 @@ DRAWS = 500
 
 @dataclass(frozen=True, slots=True)
 class Comparison:
-    """Costs as shares of what the top alone costs, and the 95 % interval of scored - raw. `groups` are the held ones."""
+    """Costs as shares of the top's alone, and the 95 % interval of scored - raw. `groups`: how many are held out."""
 
     groups: int
     raw: float
@@ -65,17 +65,17 @@ class Comparison:
 
 
 def main(arguments: list[str] | None = None) -> None:
-    """Print the tables; exit 1 where the mean over the seeds, on the held frontier, is not below the raw one."""
+    """Print the tables; exits with 1 if the mean over the seeds, on the held frontier, is not below the raw one."""
     parser = argparse.ArgumentParser(description="The scorer against raw thresholds, at equal quality on held groups.")
     parser.add_argument("corpora", nargs="*", type=Path, default=[RECORDED / f"{name}.jsonl.gz" for name in CORPORA])
     parser.add_argument("--seeds", type=int, nargs="+", default=[0, 1, 2, 3, 4])
-    wish = parser.parse_args(arguments)
+    options = parser.parse_args(arguments)
     worse = False
-    for path in wish.corpora:
+    for path in options.corpora:
         if not path.is_file():
-            print(f"{path.name}: not there, skipped")
+            print(f"{path.name}: not found, skipped")
             continue
-        for reading, rows in compare(path, wish.seeds).items():
+        for reading, rows in compare(path, options.seeds).items():
             print(f"\n{path.name.removesuffix('.jsonl.gz')}, {reading}: cost at a share of the gap, held half; top = 1")
             print(
                 f"{'seed':>6} {'groups':>7} {'share':>9} {'raw':>7} {'scorer':>7} {'scorer / raw':>13}  difference, 95 %"
@@ -115,20 +115,20 @@ def compare(path: Path, seeds: list[int], draws: int = DRAWS) -> dict[str, dict[
 
 
 def _mapping(manifest: Manifest) -> PolicyMapping:
-    """The corpus's own ladder, and the check that live no policy can do without: an empty answer never ships."""
+    """The corpus's own ladder with the check `not_empty`, which every live policy has."""
     mapping = own_mapping(manifest)
     return replace(mapping, plan=replace(mapping.plan, shared_checks=(bind_check(Check(not_empty=True)),)))
 
 
 def _weights(groups: int, draws: int) -> Any:
-    """(draws + 1, groups): how often each is drawn; the first row is what was seen."""
+    """(draws + 1, groups): how often each group is drawn; the first row is the data itself."""
     chance = np.random.default_rng(20_260_105)
     drawn = [np.bincount(chance.integers(0, groups, groups), minlength=groups) for _ in range(draws)]
     return np.stack([np.ones(groups, np.int64), *drawn]).astype(np.float64)
 
 
 def _grid(tunes: CodedCorpus) -> list[tuple[int, ...]]:
-    """All vectors of levels: of each rung all there are, or MOST quantiles of the tuning rows; and `never`."""
+    """All vectors of levels: for each rung all levels, or MOST quantiles of the tuning rows; and `never`."""
     axes: list[list[int]] = []
     for own, codes in zip(tunes.levels, tunes.codes.T, strict=True):
         steps = np.arange(1, len(own) + 1)
@@ -141,7 +141,7 @@ def _grid(tunes: CodedCorpus) -> list[tuple[int, ...]]:
 
 
 def _path(tunes: CodedCorpus) -> list[tuple[int, ...]]:
-    """Those of the grid that no cheaper one equals on the tuning rows: their frontier, cheapest first."""
+    """The frontier of the grid on the tuning rows, cheapest first."""
     grid = _grid(tunes)
     quality, cost = (np.array([of(at).sum() for at in grid]) for of in (tunes.scores, tunes.costs))
     order = np.lexsort((-quality, cost))
@@ -150,7 +150,7 @@ def _path(tunes: CodedCorpus) -> list[tuple[int, ...]]:
 
 
 def _costs(held: CodedCorpus, ats: list[tuple[int, ...]], weights: Any, reading: str) -> Any:
-    """(draws, shares): the cost, over the top's alone, of the cheapest of `ats`, or of the first, that reaches it."""
+    """(draws, shares): the cost, over the top's alone, of the cheapest or first of `ats` that reaches each share."""
     there, which = np.unique(held.group, return_inverse=True)
     drawn = weights[:, there]
 
@@ -169,7 +169,7 @@ def _costs(held: CodedCorpus, ats: list[tuple[int, ...]], weights: Any, reading:
 
 
 def _rows(seeds: list[int], groups: list[int], costs: Any) -> dict[tuple[str, str], Comparison]:
-    """Of (seeds, sides, draws, shares): each seed at the headline, the mean at every share, and over all of them."""
+    """From (seeds, scored or not, draws, shares): each seed at the headline, and the means."""
     headline, mean, held = _percent(HEADLINE), costs.mean(0), round(sum(groups) / len(groups))
     each = zip(seeds, groups, costs[..., HEADLINE], strict=True)
     rows = {(str(seed), headline): _row(number, one) for seed, number, one in each}

@@ -1,8 +1,8 @@
-"""The picture of a report in the documentation: `python benchmarks/screenshot.py [-o FILE] [--whole]`.
+"""Make the documentation's screenshot of a report: `python benchmarks/screenshot.py [-o FILE] [--whole]`.
 
-The report is what `cascade calibrate history --policy support --max-risk 0.1 --report` writes from the synthetic
-tickets; headless Chromium shows it by day, 1,200 pixels wide, down to the end of the frontier (`--whole`: all of it). It
-needs the extra dev, and Chromium with its driver on PATH.
+The report is written by `cascade calibrate history --policy support --max-risk 0.1 --report` from synthetic tickets.
+Headless Chromium shows it in the light theme, 1,200 pixels wide, down to the end of the frontier (`--whole`: all of it).
+Needs the extra dev, and Chromium with its driver on PATH.
 """
 
 from __future__ import annotations
@@ -27,23 +27,23 @@ FLAGS = ("--headless", "--no-sandbox", "--disable-gpu", "--disable-dev-shm-usage
 
 
 def main() -> None:
-    """Write the report, show it, and keep the picture."""
-    parser = argparse.ArgumentParser(description="Make the README's picture of a report.")
+    """Write the report, and save its screenshot."""
+    parser = argparse.ArgumentParser(description="Make the documentation's screenshot of a report.")
     parser.add_argument("-o", "--output", type=Path, default=TARGET)
     parser.add_argument("--whole", action="store_true", help="the whole page, not only down to the frontier")
-    wish = parser.parse_args()
+    options = parser.parse_args()
     with tempfile.TemporaryDirectory() as folder:
         page = Path(folder) / "report.html"
         command = [sys.executable, "-m", "cascade.cli", *CALIBRATE, "--report", str(page)]
         subprocess.run(command, check=True, stdout=subprocess.DEVNULL)
-        picture = shoot(page, whole=wish.whole)
-    assert wish.whole or len(picture) < MOST_BYTES, f"{len(picture):,} bytes are too many for a README"
-    wish.output.write_bytes(picture)
-    print(f"wrote {wish.output} ({len(picture):,} bytes)")
+        picture = shoot(page, whole=options.whole)
+    assert options.whole or len(picture) < MOST_BYTES, f"{len(picture):,} bytes are too many for the documentation"
+    options.output.write_bytes(picture)
+    print(f"wrote {options.output} ({len(picture):,} bytes)")
 
 
 def shoot(page: Path, *, whole: bool = False) -> bytes:
-    """The page as PNG. Raises SystemExit where there is no browser."""
+    """The page as PNG. Exits if there is no browser."""
     from selenium import webdriver  # noqa: PLC0415 - an extra
     from selenium.webdriver.chrome.options import Options  # noqa: PLC0415
     from selenium.webdriver.chrome.service import Service  # noqa: PLC0415

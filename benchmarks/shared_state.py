@@ -1,10 +1,10 @@
 """Many processes on one Redis: `python benchmarks/shared_state.py [--processes 8] [--concurrency 16] [--quick]`.
 
-Real processes ask the emulator on loopback with the guard and a `reject` budget of 1.00 USD in one redis-server, which
-this starts on a free port. Shown: what the emulator billed (by its own tally, priced) never passes the budget; the guard
-trips once for all and releases once for all; and both again with Redis killed (SIGKILL) and restarted, empty, in the
-middle. Replies and their usage are synthetic. Exits with 1 where something does not hold. Where the machine is so busy that
-Redis takes more than 50 ms, processes go on alone for a second (state_down), and what their own guard says is marked so.
+Processes ask the emulator on loopback, with the storm guard and a `reject` budget of 1.00 USD in one redis-server, which
+this starts on a free port. Tested: the emulator's own bill never exceeds the budget; the guard trips once and releases once
+for all processes; and both again with Redis killed (SIGKILL) and restarted empty in the middle. Replies and their usage are
+synthetic. Exits with 1 if any of this does not hold. If Redis takes more than 50 ms on a busy machine, processes continue
+on their own for a second (state_down), and events of their own guards are marked so.
 """
 
 from __future__ import annotations
@@ -44,7 +44,7 @@ WAIT_S = 120.0
 
 
 def main() -> int:
-    """Show it, and print what was seen."""
+    """Run the benchmark, and print its results."""
     parser = argparse.ArgumentParser(description=(__doc__ or "").splitlines()[0])
     parser.add_argument("--processes", type=int, default=8)
     parser.add_argument("--concurrency", type=int, default=16, help="asks at a time, each process")
@@ -60,9 +60,9 @@ def main() -> int:
         print(f"{processes} processes × {concurrency} concurrent asks, one Redis; synthetic replies")
         for broken in (False, True):
             name = "Redis killed and restarted empty in the middle" if broken else "Redis stays"
-            told = stage.spend(broken=broken)
-            print(f"\n{name}\n  budget {LIMIT_USD:.2f} USD: {told}")
-            faults += told.faults
+            spending = stage.spend(broken=broken)
+            print(f"\n{name}\n  budget {LIMIT_USD:.2f} USD: {spending}")
+            faults += spending.faults
             storm = stage.storm(broken=broken)
             print(f"  guard: {storm}")
             faults += storm.faults
@@ -71,8 +71,8 @@ def main() -> int:
     return 1 if faults else 0
 
 
-class Told(dict[str, Any]):
-    """What was seen, and what of it must not be."""
+class Results(dict[str, Any]):
+    """Figures of a scene, and the faults under `wrong`."""
 
     @property
     def faults(self) -> list[str]:
@@ -84,7 +84,7 @@ class Told(dict[str, Any]):
 
 
 class Redis:
-    """redis-server on a free port; what it held is gone when it is killed."""
+    """redis-server on a free port, without persistence."""
 
     def __init__(self) -> None:
         with socket.socket() as free:
@@ -118,7 +118,7 @@ class Redis:
 
 
 class Worker:
-    """A process that asks, told what by lines on its stdin."""
+    """A process that asks, controlled by lines on its stdin."""
 
     def __init__(self, base_url: str, redis: str, home: str) -> None:
         self._process = subprocess.Popen(
@@ -183,7 +183,7 @@ class Stage:
             billed += number * prices.cost(rates, one)  # not of the sum: a long prompt has a price of its own
         return billed / 1e9
 
-    def spend(self, *, broken: bool) -> Told:
+    def spend(self, *, broken: bool) -> Results:
         """All ask until nobody is let in any more."""
         name = f"spend-{'broken' if broken else 'whole'}"
         before = self.billed_usd()
@@ -195,16 +195,16 @@ class Stage:
         if broken:
             breaking.join()
         billed, answered = self.billed_usd() - before, sum(one["cost"] for one in done) / 1e9
-        told = Told(
+        results = Results(
             billed_usd=round(billed, 6), in_answers_usd=round(answered, 6), answers=sum(one["answers"] for one in done),
             refused=sum(one["refused"] for one in done), events=events(done),
         )  # fmt: skip
-        told["wrong"] = [f"{name}: {what}" for what, bad in (
+        results["wrong"] = [f"{name}: {what}" for what, bad in (
             (f"{billed} USD were billed", billed > LIMIT_USD),
             (f"{answered} USD in answers", answered > billed + 1e-9),
             (f"only {billed} USD could be spent", billed < LIMIT_USD * 0.5),
         ) if bad]  # fmt: skip
-        return told
+        return results
 
     def _break(self, when: Callable[[], bool]) -> None:
         until = time.monotonic() + WAIT_S
@@ -214,8 +214,8 @@ class Stage:
         time.sleep(0.3)
         self.redis.start()
 
-    def storm(self, *, broken: bool) -> Told:
-        """Unsure replies until the guard trips, sure ones until it releases: each is told once, and all act on it."""
+    def storm(self, *, broken: bool) -> Results:
+        """Unsure replies until the guard trips, sure ones until it releases; each event occurs once, and applies to all."""
         guard = {"rate": 0.35, "window": 500, "min_samples": 100, "dwell_s": 0.0}
         self.all(do="open", policy={"name": f"storm-{'broken' if broken else 'whole'}", "storm_guard": guard})
         few = {"do": "ask", "concurrency": self._concurrency}
@@ -230,21 +230,21 @@ class Stage:
         under = self.all(**few, sure=True, times=1)
         released = self.all(**few, sure=True, times=-(-300 // len(self.workers)))
         after = self.all(**few, sure=True, times=1)
-        told = Told(
+        results = Results(
             tripping=events(tripped), acting_on_it=sum(one["stormed"] for one in under), releasing=events(released),
             stormed_after=sum(one["stormed"] for one in after),
         )  # fmt: skip
-        told["wrong"] = [f"guard, {'broken' if broken else 'whole'}: {what}" for what, bad in (
+        results["wrong"] = [f"guard, {'broken' if broken else 'whole'}: {what}" for what, bad in (
             ("it did not trip once", events(tripped).get("storm_tripped") != 1),
             ("not all act on it", any(one["stormed"] != 1 for one in under)),
             ("it did not release once", events(released).get("storm_released") != 1),
             ("not all are released", any(one["stormed"] for one in after)),
         ) if bad]  # fmt: skip
-        return told
+        return results
 
 
 def events(done: Sequence[dict[str, Any]]) -> dict[str, int]:
-    """What was told, by all."""
+    """Sum the workers' counts."""
     counted = Counter(event for one in done for event in one["events"])
     return {name: count for name, count in sorted(counted.items()) if name not in ("uncertified", "budget_alert")}
 
@@ -259,7 +259,7 @@ def policy(name: str, **more: Any) -> Policy:
 
 
 def corpus(items: int = 20) -> Corpus:
-    """Sure ones, which Haiku answers, and unsure ones, which go up one rung; one in ten of those goes to the top."""
+    """Sure items, which Haiku answers, and unsure ones, which climb one rung; one in ten of those climbs to the top."""
     made: list[Item] = []
     for number in range(items):
         for sure in (True, False):
@@ -284,7 +284,7 @@ def text(sure: bool, number: int) -> str:
 
 
 class Asking:
-    """A worker's own side: one driver at a time, and what comes of its asks."""
+    """Inside a worker: one driver at a time, and the counts of its asks."""
 
     def __init__(self, base_url: str, redis: str) -> None:
         import anthropic  # noqa: PLC0415 - only workers ask
@@ -292,7 +292,7 @@ class Asking:
         self._client = anthropic.Anthropic(base_url=base_url, api_key="none", max_retries=0)
         self._redis, self._lock = redis, threading.Lock()
         self._driver: Cascade | None = None
-        self._told: Counter[str] = Counter()
+        self._counts: Counter[str] = Counter()
 
     def open(self, wanted: dict[str, Any]) -> None:
         """Take up a policy."""
@@ -306,16 +306,16 @@ class Asking:
 
     def do(self, wanted: dict[str, Any]) -> dict[str, int]:
         """What a line on stdin says; counts of what came of it, and the cost in nano-USD."""
-        self._told = Counter(answers=0, cost=0, refused=0, stormed=0)
+        self._counts = Counter(answers=0, cost=0, refused=0, stormed=0)
         if wanted["do"] == "open":
             self.open(wanted)
-            return dict(self._told)
+            return dict(self._counts)
         with ThreadPoolExecutor(wanted["concurrency"]) as pool:
             if wanted["do"] == "spend":
                 list(pool.map(lambda first: self._spend(first, wanted["patience_s"]), range(wanted["concurrency"])))
             else:
                 list(pool.map(lambda number: self._ask(wanted["sure"], number), range(wanted["times"])))
-        return dict(self._told)
+        return dict(self._counts)
 
     def _ask(self, sure: bool, number: int) -> bool:
         assert self._driver is not None
@@ -323,10 +323,10 @@ class Asking:
             answer = self._driver.ask(text(sure, number % 20))
         except BudgetExceeded as error:
             with self._lock:
-                self._told.update(refused=1, cost=sum(step.cost_nanousd for step in error.steps))
+                self._counts.update(refused=1, cost=sum(step.cost_nanousd for step in error.steps))
             return False
         with self._lock:
-            self._told.update(answers=1, cost=answer.cost_nanousd, stormed=answer.steps[0].reason == "storm")
+            self._counts.update(answers=1, cost=answer.cost_nanousd, stormed=answer.steps[0].reason == "storm")
         return True
 
     def _spend(self, number: int, patience_s: float) -> None:
@@ -341,7 +341,7 @@ class Asking:
 
 
 def work(base_url: str, redis: str) -> None:
-    """A worker: does what stdin says, a line each; answers each with a line."""
+    """A worker: runs each command line from stdin, and answers each with a line."""
     import structlog  # noqa: PLC0415 - only workers listen
 
     seen: list[str] = []
@@ -353,8 +353,8 @@ def work(base_url: str, redis: str) -> None:
     structlog.configure(processors=[note])
     asking = Asking(base_url, redis)
     for line in sys.stdin:
-        told = asking.do(json.loads(line))
-        print(json.dumps({**told, "events": seen}), flush=True)
+        counts = asking.do(json.loads(line))
+        print(json.dumps({**counts, "events": seen}), flush=True)
         seen.clear()
     asking.close()
 

@@ -1,17 +1,17 @@
-"""Makes the synthetic corpora of this project: `python benchmarks/simulate.py SCENARIO [-o FILE] [--seed N]`.
+"""Make the synthetic corpora of this project: `python benchmarks/simulate.py SCENARIO [-o FILE] [--seed N]`.
 
-Nothing in these corpora was observed. They exist so that the demo, the tests and the benchmarks have requests with
-every rung's reply that may be shipped with the project; each carries `"synthetic": true`, and so must every table that
-is made from one. What is assumed stands where it is used:
+Nothing in these corpora was observed. They give the demo, the tests and the benchmarks requests with every rung's reply
+that can be shipped with the project. Each is marked `"synthetic": true`, and so must be every table made from one. The
+assumptions are documented where they are used:
 
 - `simulation/replies.py`: how difficulty makes right and wrong replies, confidences, tokens and costs
 - `simulation/support.py`: the scenario `support`: its mix, traffic, customers, accuracies, and its one storm
 - `simulation/support_*.py`: the texts
-- `simulation/history.py`: the scenario `history`: what the same desk was asked before, by other customers
+- `simulation/history.py`: the scenario `history`: earlier tickets of other customers
 - `simulation/coding.py`: the scenario `coding`: its mix, repositories and accuracies; `coding_*.py`: the texts
 - `simulation/storm.py`: the scenario `storm`: its traffic and its three storms; `storm_texts.py`: what they ask
 
-The same seed gives the same items, byte for byte, on every Python from 3.11 on (`simulation/draws.py` says how). The
+The same seed gives the same items, byte for byte, on every Python from 3.11 on (see `simulation/draws.py`). The
 gzip container is written with a fixed level and no time stamp, but zlib builds pack differently: compare what is
 inside. Standard library only; it takes nothing from the `cascade` package, so that neither can hide the other's faults.
 """
@@ -47,17 +47,17 @@ CORPORA = Path(__file__).parent / "corpora"
 
 @dataclass(frozen=True, slots=True)
 class Scenario:
-    """What the command can make: `simulate` turns a seed into items, `notes` go into the manifest."""
+    """A scenario: `simulate` turns a seed into items, `notes` go into the manifest."""
 
     simulate: Callable[[int], list[Item]]
     notes: str
     seed: int
 
 
-# Seeds are picked: of 0 to 30 one whose sample lies near the assumed rates, and in which the storm guard sees every
-# storm that there is and no other. In `support` they differ: haiku .77-.80 right with an AUROC of .67-.74, the cascade
-# .83-.87; with seed 24 the guard sees no storm, with 17 and 20 it also sees one elsewhere. That of
-# `history` is the nearest to its assumed rates alone.
+# Seeds are chosen from 0 to 30: one whose sample is near the assumed rates, and in which the storm guard detects every
+# storm and no other. In `support` they differ: haiku .77-.80 right with an AUROC of .67-.74, the cascade
+# .83-.87; with seed 24 the guard detects no storm, with 17 and 20 it also
+# detects one elsewhere. The seed of `history` is only the nearest to its assumed rates.
 SCENARIOS = {
     "coding": Scenario(simulate_coding, CODING_NOTES, 11),
     "history": Scenario(simulate_history, HISTORY_NOTES, 19),
@@ -92,7 +92,7 @@ def _compress(content: bytes) -> bytes:
 
 
 def main() -> None:
-    """Writes the corpus and prints what is in it."""
+    """Write the corpus, and print a summary."""
     parser = argparse.ArgumentParser(description="Make a synthetic corpus of this project.")
     parser.add_argument("scenario", choices=sorted(SCENARIOS))
     parser.add_argument("-o", "--output", type=Path, help="default: benchmarks/corpora/SCENARIO.jsonl.gz")

@@ -1,14 +1,13 @@
-"""Does a certificate keep its word? `python benchmarks/validity.py [--runs N] [--seed S] [--json]`.
+"""The validity of certificates: `python benchmarks/validity.py [--runs N] [--seed S] [--json]`.
 
-Corpora are drawn (synthetic, seeded) from populations whose true rate of loss is known exactly for every vector of
-thresholds. Each is split, calibrated and certified as `cascade calibrate` does it: alpha 2 %, delta 5 %. Told beside
-it, for a procedure that never certifies keeps its word too: how often it certifies, what its thresholds cost against
-the cheapest that truly keep alpha, and how often easier ways break theirs: taking the cheapest thresholds whose losses
-on the data are few enough as they are counted; testing them, but on the same data; and counting the items of a group as
-if they were strangers.
+Corpora are drawn (synthetic, seeded) from populations whose true loss rate is known exactly for every vector of
+thresholds. Each is split, calibrated and certified as by `cascade calibrate`: alpha 2 %, delta 5 %. A procedure that never
+certifies is valid too, so the table also shows how often it certifies, what its thresholds cost against the cheapest that
+truly meet alpha, and how often simpler procedures break their bound: choosing the cheapest thresholds with few enough
+losses on the data; testing them on the same data; and treating the items of a group as independent.
 
-It fails where the certified bound is broken in more runs than delta allows, within three binomial standard errors, or
-where the good signal is certified in fewer than 80 % of the runs.
+Exits with 1 if the certified bound is broken in more runs than delta allows, within three binomial standard errors, or if
+the good signal is certified in fewer than 80 % of the runs.
 """
 
 from __future__ import annotations
@@ -35,7 +34,7 @@ from cascade.replay.arrays import Floats
 TARGET = Target("false_confident", 0.02, 0.05)
 RUNGS = ("haiku", "sonnet", "opus")
 COST = np.array([1_000, 3_000, 5_000])
-"""Nano-USD a call, at 1 : 3 : 5; every item alike."""
+"""Nano-USD per call, at 1 : 3 : 5, the same for every item."""
 LEVELS = np.array([0.3, 0.5, 0.6, 0.7, 0.75, 0.8, 0.85, 0.9, 0.95, 0.99])
 _LEAST_POWER = 0.80
 
@@ -53,7 +52,7 @@ _FLAT = _spread(8, 10, 12, 13, 13, 12, 11, 9, 7, 5)
 
 @dataclass(frozen=True, slots=True)
 class Kind:
-    """A kind of item: how many of all are, how often each rung errs at the mean difficulty, and the odds of its levels.
+    """A kind of item: its share, each rung's error rate at the mean difficulty, and the distribution of its levels.
 
     `right`, `wrong`: the distribution over LEVELS of the confidence of right and of wrong answers, the same on both
     rungs below the top.
@@ -67,7 +66,7 @@ class Kind:
 
 @dataclass(frozen=True, slots=True)
 class Scene:
-    """A population: its kinds of items, n of them a corpus in groups of `size`; a group's items are of one kind."""
+    """A population: its kinds of items, drawn as corpora of n items in groups of `size` of one kind."""
 
     name: str
     n: int
@@ -79,7 +78,7 @@ SCENES = (
     Scene("good signal", 3_000, (Kind(1.0, (0.30, 0.15, 0.08), _RIGHT, _WRONG),)),
     Scene("overconfident at the top", 3_000, (Kind(1.0, (0.30, 0.12, 0.08), _CLUMPED, _PROUD),)),
     Scene("useless signal", 3_000, (Kind(1.0, (0.30, 0.15, 0.08), _FLAT, _FLAT),)),
-    # Three groups in a hundred are of a kind that the lower rungs do not understand, and do not know it.
+    # On three groups in a hundred the lower rungs are often wrong, and as confident as when right.
     Scene(
         "clustered groups",
         16_000,
@@ -92,11 +91,11 @@ SCENES = (
 )
 
 _EASE = np.linspace(0.25, 1.75, 31)
-"""Difficulties, equally likely: a rung errs so many times as often as at the mean one. They tie the rungs' errors."""
+"""Difficulties, equally likely, as multiples of the mean error rate. They correlate the rungs' errors."""
 
 
 class Truth:
-    """What every vector of thresholds truly comes to in a scene: `risk` and `cost` (nano-USD a request), by levels - 1."""
+    """The true `risk` and `cost` (nano-USD per request) of every vector of thresholds, by levels - 1."""
 
     def __init__(self, scene: Scene) -> None:
         m = len(LEVELS)
@@ -120,11 +119,11 @@ class Truth:
         self.oracle = float(self.cost[self.risk <= TARGET.alpha].min())
 
     def breaks(self, at: Sequence[int]) -> bool:
-        """Whether the true rate is above what was certified."""
+        """Whether the true loss rate exceeds the certified bound."""
         return bool(self.risk[at[0] - 1, at[1] - 1] > TARGET.alpha)
 
     def cost_of(self, at: Sequence[int]) -> float:
-        """The true cost, in nano-USD a request."""
+        """The true cost, in nano-USD per request."""
         return float(self.cost[at[0] - 1, at[1] - 1])
 
 
@@ -133,7 +132,7 @@ def _errs(kind: Kind, rung: int) -> float:
 
 
 def draw(scene: Scene, chance: np.random.Generator) -> CodedCorpus:
-    """A corpus of the scene: codes and scores, as reading one would give."""
+    """Draw a corpus of the scene, as codes and scores."""
     groups = scene.n // scene.size
     kind = np.repeat(chance.choice(len(scene.kinds), groups, p=[one.share for one in scene.kinds]), scene.size)
     ease = chance.choice(_EASE, scene.n)
@@ -163,20 +162,20 @@ def halves(coded: CodedCorpus, chance: np.random.Generator) -> tuple[CodedCorpus
 
 
 def proved(coded: CodedCorpus, chance: np.random.Generator) -> tuple[int, ...] | None:
-    """The levels that are certified as `calibrate` certifies them; None where none are."""
+    """The levels certified as by `calibrate`; None if there are none."""
     tune, held = halves(coded, chance)
     found = prove(ItemHalf(tune), ItemHalf(held), TARGET)
     return found.point.at if isinstance(found, Certified) and isinstance(found.point, Point) else None
 
 
 def counted(path: Sequence[Point], coded: CodedCorpus) -> tuple[int, ...] | None:
-    """The cheapest levels whose losses on the data they were found on are few enough as counted: what most people do."""
+    """The cheapest levels with few enough losses on the data they were chosen on: the common practice."""
     few = [point.at for point in path if point.losses <= TARGET.alpha * len(coded)]
     return few[-1] if few else None
 
 
 def tested_on_the_same(path: Sequence[Point], coded: CodedCorpus) -> tuple[int, ...] | None:
-    """The cheapest levels that pass the test, but on the data they were found on: what a certificate must not be."""
+    """The cheapest levels that pass the test on the data they were chosen on: an invalid certificate."""
     few = [point.at for point in path if point.losses < TARGET.alpha * len(coded)]  # more would not pass
     return next((at for at in reversed(few) if _seems_proved(coded, at)), None)
 
@@ -187,7 +186,7 @@ def _seems_proved(coded: CodedCorpus, at: Sequence[int]) -> bool:
 
 
 def proved_by_rows(coded: CodedCorpus, chance: np.random.Generator) -> tuple[int, ...] | None:
-    """The certified walk, but every item counted as if it were a group of its own."""
+    """The certified walk, with every item treated as its own group."""
     tune, held = halves(coded, chance)
     best: tuple[int, ...] | None = None
     for point in risk_path(tune.counts(), TARGET.counted):
@@ -200,7 +199,7 @@ def proved_by_rows(coded: CodedCorpus, chance: np.random.Generator) -> tuple[int
 
 @dataclass(slots=True)
 class Tally:
-    """How one way fared over the runs of a scene."""
+    """The results of one procedure over the runs of a scene."""
 
     runs: int = 0
     certified: int = 0
@@ -217,7 +216,7 @@ class Tally:
 
     @property
     def broken_rate(self) -> float:
-        """The share of all runs in which what was certified is not so."""
+        """The share of runs in which the certified bound is broken."""
         return self.broken / max(1, self.runs)
 
     @property
@@ -227,7 +226,7 @@ class Tally:
 
     @property
     def cost_vs_oracle(self) -> float | None:
-        """The mean true cost of what was certified, over that of the cheapest that truly keep alpha."""
+        """The mean true cost of the certified thresholds, over that of the cheapest that truly meet alpha."""
         return float(np.mean(self.costs)) if self.costs else None
 
     @property
@@ -239,7 +238,7 @@ class Tally:
 
 @dataclass(slots=True)
 class Result:
-    """A scene's runs, by the way they were calibrated."""
+    """A scene's runs, by procedure."""
 
     scene: Scene
     certified: Tally = field(default_factory=Tally)
@@ -249,7 +248,7 @@ class Result:
 
 
 def simulate(scene: Scene, runs: int, seed: int) -> Result:
-    """Draw `runs` corpora of a scene, and calibrate each of them in every way."""
+    """Draw `runs` corpora of a scene, and calibrate each by every procedure."""
     truth, result = Truth(scene), Result(scene)
     for chance in _chances(runs, seed, scene.name):
         coded = draw(scene, chance)
@@ -267,7 +266,7 @@ def _chances(runs: int, seed: int, name: str) -> Iterator[np.random.Generator]:
         yield np.random.default_rng([seed, run, *name.encode()])
 
 
-def told(result: Result) -> dict[str, Any]:
+def fields_of(result: Result) -> dict[str, Any]:
     """The figures of one scene."""
     own, scene = result.certified, result.scene
     units = "items" if scene.size == 1 else f"items in {scene.n // scene.size:,} groups"
@@ -281,7 +280,7 @@ def told(result: Result) -> dict[str, Any]:
 
 
 def main() -> int:
-    """Print the table; 1 where the promise is not kept."""
+    """Print the table; returns 1 if a certificate is not valid."""
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0] if __doc__ else "")
     parser.add_argument("--runs", type=int, default=2_000)
     parser.add_argument("--seed", type=int, default=0)
@@ -290,13 +289,13 @@ def main() -> int:
     started = time.perf_counter()
     results = [simulate(scene, asked.runs, asked.seed) for scene in SCENES]
     seconds = time.perf_counter() - started
-    rows = [told(result) for result in results]
+    rows = [fields_of(result) for result in results]
     good = all(one.certified.keeps_its_word for one in results) and results[0].certified.power >= _LEAST_POWER
     if asked.json:
         print(json.dumps({"synthetic": True, "alpha": TARGET.alpha, "delta": TARGET.delta, "kept": good,
                           "seconds": round(seconds, 1), "scenes": rows}, indent=2))  # fmt: skip
         return 0 if good else 1
-    print(f"synthetic, {asked.runs:,} runs a scene: false-confident <= {TARGET.alpha:.0%} at {1 - TARGET.delta:.0%}")
+    print(f"synthetic, {asked.runs:,} runs per scene: false-confident <= {TARGET.alpha:.0%} at {1 - TARGET.delta:.0%}")
     print(
         f"{'':26}{'certified':>10}{'broken':>9}{'cost/oracle':>13}{'as counted':>12}{'same data':>11}{'by rows':>9}  corpus"
     )
@@ -306,7 +305,7 @@ def main() -> int:
             f"{row['scene']:26}{row['certified']:>10.1%}{row['broken']:>9.1%}{cost if cost is None else f'{cost:.3f}':>13}"
             f"{row['broken_as_counted']:>12.1%}{row['broken_same_data']:>11.1%}{'' if by_rows is None else f'{by_rows:.1%}':>9}  {row['corpus']}"
         )
-    print(f"{seconds:.0f} s; {'every promise kept' if good else 'a promise is broken'}")
+    print(f"{seconds:.0f} s; {'every bound holds' if good else 'a bound is broken'}")
     return 0 if good else 1
 
 

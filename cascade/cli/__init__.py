@@ -1,8 +1,8 @@
 """The command line: `cascade ask | demo | doctor | replay | calibrate | costs | ledger | policy …`.
 
-Exit codes: 0 ok, 1 unexpected, 2 usage, policy or corpus error, 3 not feasible or a requirement
-not met, 4 upstream failure, 5 budget exhausted, 130 stopped by Ctrl-C, 141 its reader left before the end. The result
-goes to stdout and nothing else does; an error is one line on stderr (with `--json`: one JSON object).
+Exit codes: 0 ok, 1 unexpected, 2 usage, policy or corpus error, 3 not feasible or a requirement not met, 4 upstream
+failure, 5 budget exhausted, 130 stopped by Ctrl-C, 141 stdout was closed early. Only the result goes to stdout; an error
+is one line on stderr (with `--json`: one JSON object).
 """
 
 from __future__ import annotations
@@ -10,7 +10,7 @@ from __future__ import annotations
 import sys
 from pathlib import Path
 
-from cascade.cli.streams import PIPE_CLOSED, is_closed_pipe, open_missing, say_unwritable, settle, unwritable
+from cascade.cli.streams import PIPE_CLOSED, flush_streams, is_closed_pipe, open_missing, report_unwritable, unwritable
 from cascade.core.errors import CascadeError, MissingExtra
 
 __all__ = ["main"]
@@ -19,18 +19,18 @@ __all__ = ["main"]
 def main() -> None:
     """Run the command line and exit."""
     open_missing()
-    sys.path.append(str(Path.cwd()))  # so that a policy's `module:function` may stand beside it, as with `python -m`
+    sys.path.append(str(Path.cwd()))  # for a policy's `module:function`, as with `python -m`
     try:
         code = run(sys.argv[1:])
-    except KeyboardInterrupt:  # so early that not all was imported
+    except KeyboardInterrupt:  # before `run` could catch it
         code = 130
-    sys.exit(settle(code))
+    sys.exit(flush_streams(code))
 
 
 def run(arguments: list[str]) -> int:
     """Run one command; returns its exit code."""
     try:
-        from cascade.cli import output  # noqa: PLC0415 - typer and rich are an extra: without them one line, no traceback
+        from cascade.cli import output  # noqa: PLC0415 - typer and rich are an extra
         from cascade.cli.app import UsageProblem, app  # noqa: PLC0415
     except ModuleNotFoundError as missing:
         if missing.name not in ("rich", "typer"):
@@ -55,5 +55,5 @@ def run(arguments: list[str]) -> int:
         if is_closed_pipe(problem):  # `cascade … | head -1`
             return PIPE_CLOSED
         if isinstance(problem, OSError) and unwritable(problem):
-            return say_unwritable(problem)
+            return report_unwritable(problem)
         raise

@@ -10,12 +10,12 @@ from cascade.core.errors import ClimbError, RequestError
 from cascade.core.trail import Answer, trail_text
 from cascade.engine import Cascade
 
-__all__ = ["Wish", "read_text", "run_ask"]
+__all__ = ["AskOptions", "read_text", "run_ask"]
 
 
 @dataclass(frozen=True, slots=True)
-class Wish:
-    """What was asked for on the command line."""
+class AskOptions:
+    """The command's arguments."""
 
     text: str
     policy: str | None
@@ -29,28 +29,28 @@ class Wish:
 
 
 def read_text(text: str) -> str:
-    """The text itself, or standard input where it is `-`."""
+    """The text itself, or standard input if it is `-`."""
     if text != "-":
         return text
     try:
-        return sys.stdin.read().removesuffix("\n")  # the one that echo and editors add
+        return sys.stdin.read().removesuffix("\n")  # as added by echo and editors
     except UnicodeDecodeError:
         raise RequestError("standard input is not UTF-8 text") from None
 
 
-def run_ask(wish: Wish, *, explain: bool, as_json: bool) -> None:
+def run_ask(options: AskOptions, *, explain: bool, as_json: bool) -> None:
     """Ask, and print the answer; the trail goes to stderr."""
-    metadata = _pairs(wish.metadata)
-    with Cascade(wish.policy, ledger=wish.ledger) as driver:
+    metadata = _pairs(options.metadata)
+    with Cascade(options.policy, ledger=options.ledger) as driver:
         try:
             answer = driver.ask(
-                read_text(wish.text),
-                system=wish.system,
-                task=wish.task,
-                flags=wish.flags,
+                read_text(options.text),
+                system=options.system,
+                task=options.task,
+                flags=options.flags,
                 metadata=metadata,
-                max_tokens=wish.max_tokens,
-                deadline_s=wish.deadline_s,
+                max_tokens=options.max_tokens,
+                deadline_s=options.deadline_s,
             )
         except ClimbError as error:
             if explain and not as_json:
@@ -61,29 +61,29 @@ def run_ask(wish: Wish, *, explain: bool, as_json: bool) -> None:
         return
     if answer.text is not None:
         sys.stdout.write(answer.text + "\n")
-    _tell(answer, explain=explain)
+    _print_notes(answer, explain=explain)
 
 
-def _pairs(given: tuple[str, ...]) -> dict[str, str]:
+def _pairs(texts: tuple[str, ...]) -> dict[str, str]:
     pairs: dict[str, str] = {}
-    for one in given:
-        name, equals, value = one.partition("=")
+    for text in texts:
+        name, equals, value = text.partition("=")
         if not name or not equals:
-            raise RequestError(f"--metadata: {one!r} is not NAME=VALUE (as in --metadata customer=c-17)")
+            raise RequestError(f"--metadata: {text!r} is not NAME=VALUE (as in --metadata customer=c-17)")
         pairs[name] = value
     return pairs
 
 
-_BASELINE_BECAUSE = {
+_BASELINE_REASONS = {
     "bypass": "the mode is off",
     "observe": "the mode is observe",
     "holdout": "this request is in the rollout's holdout",
 }
 
 
-def _tell(answer: Answer, *, explain: bool) -> None:
-    if answer.arm in _BASELINE_BECAUSE:
-        stderr.print(f"{answer.arm}: the baseline answered, {_BASELINE_BECAUSE[answer.arm]} (see `cascade mode`)")
+def _print_notes(answer: Answer, *, explain: bool) -> None:
+    if answer.arm in _BASELINE_REASONS:
+        stderr.print(f"{answer.arm}: the baseline answered, {_BASELINE_REASONS[answer.arm]} (see `cascade mode`)")
     if answer.abstained is not None:
         stderr.print(f"no answer: the policy abstains ({answer.abstained})")
     elif answer.degraded is not None:

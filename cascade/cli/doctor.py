@@ -1,4 +1,4 @@
-"""`cascade doctor`: what is there, what is missing, what to do. It spends nothing."""
+"""`cascade doctor`: check the setup, and say how to fix what is missing. Costs nothing."""
 
 from __future__ import annotations
 
@@ -33,7 +33,7 @@ _EXIT = {"configuration": 2, "upstream": 4}
 
 @dataclass(frozen=True, slots=True)
 class Finding:
-    """One thing looked at. `blame` says whose fault a failure is; it makes the exit code."""
+    """The result of one check. `blame` says whose fault a failure is, and sets the exit code."""
 
     what: str
     state: Literal["ok", "warning", "missing"]
@@ -43,7 +43,7 @@ class Finding:
 
 
 def run_doctor(policy_name: str | None, *, as_json: bool) -> int:
-    """Print the findings; returns 0 where nothing is missing, else 2 (configuration) or 4 (upstream)."""
+    """Print the findings; returns 0 if nothing is missing, else 2 (configuration) or 4 (upstream)."""
     findings = [_python(), _extras()]
     name = policy_name or default_policy()
     try:
@@ -53,8 +53,8 @@ def run_doctor(policy_name: str | None, *, as_json: bool) -> int:
         findings.append(Finding("policy", "missing", str(problem), "fix it, then `cascade policy check`"))
     else:
         findings.append(_policy(policy, plan))
-        findings.append(Finding("prices", "ok", "every model on the ladder has one (`cascade policy show`)"))
-        findings += _kept(policy)
+        findings.append(Finding("prices", "ok", "every model on the ladder has a price (`cascade policy show`)"))
+        findings += [_mode(policy), _ledger(policy), _state()]
         findings.extend(_endpoints(policy))
     missing = [finding for finding in findings if finding.state == "missing"]
     if as_json:
@@ -71,15 +71,10 @@ def run_doctor(policy_name: str | None, *, as_json: bool) -> int:
 
 
 def _policy(policy: Policy, plan: Plan) -> Finding:
-    said = f"{policy.name} ({policy.hash[:12]}), {plan.certificate}"
+    found = f"{policy.name} ({policy.hash[:12]}), {plan.certificate}"
     if plan.stale:
-        return Finding("policy", "warning", f"{said}: {', '.join(plan.stale)} changed", "cascade policy check")
-    return Finding("policy", "ok", said if policy.certificate else f"{said}: its thresholds are a guess")
-
-
-def _kept(policy: Policy) -> list[Finding]:
-    """The mode in force, the ledger and the state. A ledger or a server that is away costs no answer: a warning."""
-    return [_mode(policy), _ledger(policy), _state()]
+        return Finding("policy", "warning", f"{found}: {', '.join(plan.stale)} changed", "cascade policy check")
+    return Finding("policy", "ok", found if policy.certificate else f"{found}: its thresholds are a guess")
 
 
 def _mode(policy: Policy) -> Finding:
@@ -102,14 +97,14 @@ def _ledger(policy: Policy) -> Finding:
         if "://" not in address and not Path(address).exists():
             folder = next(path for path in Path(address).parents if path.exists())
             if folder.is_dir() and os.access(folder, os.W_OK):
-                return Finding("ledger", "ok", f"{where}: begins with the first request")
+                return Finding("ledger", "ok", f"{where}: created with the first request")
             return Finding(
-                "ledger", "warning", f"{where}: {folder} cannot be written", "set CASCADE_HOME, or fix its rights"
+                "ledger", "warning", f"{where}: {folder} cannot be written", "set CASCADE_HOME, or fix its permissions"
             )
         with reading(None):
             return Finding("ledger", "ok", where)
     except CascadeError as problem:
-        return Finding("ledger", "warning", str(problem), "requests are answered all the same; rows wait in memory")
+        return Finding("ledger", "warning", str(problem), "requests are still answered; rows wait in memory")
 
 
 def _state() -> Finding:
@@ -118,7 +113,7 @@ def _state() -> Finding:
     except CascadeError as wrong:
         return Finding("state", "missing", str(wrong), "correct CASCADE_STATE, or unset it")
     if problem is not None:
-        return Finding("state", "warning", f"{where}: {problem}", "each process goes on alone until it is back")
+        return Finding("state", "warning", f"{where}: {problem}", "each process continues on its own until it is back")
     return Finding("state", "ok", where)
 
 
@@ -189,7 +184,7 @@ def _structured(model: ModelStatus) -> Finding:
             what, "missing", "no structured outputs", "triage needs them: name another model", blame="upstream"
         )
     if model.structured_outputs is None:
-        return Finding(what, "warning", "the endpoint does not say", "ask once: cascade ask --explain hello")
+        return Finding(what, "warning", "the endpoint does not report it", "ask once: cascade ask --explain hello")
     return Finding(what, "ok", "structured outputs")
 
 
@@ -197,5 +192,7 @@ def _clock(skew_s: float | None) -> Finding:
     if skew_s is None:
         return Finding("clock", "warning", "the endpoint sends no date")
     if abs(skew_s) > _MOST_SKEW_S:
-        return Finding("clock", "warning", f"{abs(skew_s):.0f} s off the endpoint's", "set this machine's clock (NTP)")
-    return Finding("clock", "ok", f"within {max(1, abs(round(skew_s)))} s of the endpoint's")
+        return Finding(
+            "clock", "warning", f"{abs(skew_s):.0f} s off the endpoint's clock", "set this machine's clock (NTP)"
+        )
+    return Finding("clock", "ok", f"within {max(1, abs(round(skew_s)))} s of the endpoint's clock")

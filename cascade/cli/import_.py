@@ -1,4 +1,4 @@
-"""`cascade import`: what other tools recorded, as a corpus."""
+"""`cascade import`: convert other tools' logs to a corpus."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ _ENDINGS = (".jsonl", ".jsonl.gz", ".parquet")
 
 @dataclass(frozen=True, slots=True)
 class ImportOptions:
-    """What was asked for on the command line; `rungs`, `maps` and `models` as NAME=VALUE."""
+    """The command's arguments; `rungs`, `maps` and `models` are NAME=VALUE texts."""
 
     format: str
     sources: tuple[str, ...]
@@ -40,30 +40,32 @@ class ImportOptions:
     force: bool = False
 
 
-def run_import(wish: ImportOptions, *, as_json: bool) -> None:
-    """Write the corpus; stdout says what is in it, stderr what was not in the sources."""
-    if not wish.output.name.endswith(_ENDINGS):
-        raise ConfigurationError(f"{wish.output}: a corpus ends in {', '.join(_ENDINGS[:-1])} or {_ENDINGS[-1]}")
-    if wish.output.exists() and not wish.force:
-        raise ConfigurationError(f"{wish.output}: exists (give another -o, or --force)")
+def run_import(options: ImportOptions, *, as_json: bool) -> None:
+    """Write the corpus; print its size on stdout, and what the sources lacked on stderr."""
+    if not options.output.name.endswith(_ENDINGS):
+        raise ConfigurationError(f"{options.output}: a corpus ends in {', '.join(_ENDINGS[:-1])} or {_ENDINGS[-1]}")
+    if options.output.exists() and not options.force:
+        raise ConfigurationError(f"{options.output}: exists (give another -o, or --force)")
     imported = import_corpus(
-        wish.format,
-        wish.sources,
-        name=wish.name or wish.output.name.partition(".")[0] or "imported",
-        rungs=pairs(wish.rungs, "--rung"),
-        models=pairs(wish.models, "--model"),
-        options=Options(wish.filter, wish.metric, pairs(wish.maps, "--map"), wish.confidence, wish.estimate_usage),
-        keep_incomplete=wish.keep_incomplete,
+        options.format,
+        options.sources,
+        name=options.name or options.output.name.partition(".")[0] or "imported",
+        rungs=pairs(options.rungs, "--rung"),
+        models=pairs(options.models, "--model"),
+        options=Options(
+            options.filter, options.metric, pairs(options.maps, "--map"), options.confidence, options.estimate_usage
+        ),
+        keep_incomplete=options.keep_incomplete,
     )
-    write_corpus(wish.output, imported.manifest, imported.items)
-    notices, obstacle = tuple(_notices(imported, ordered=bool(wish.rungs))), _obstacle(imported)
+    write_corpus(options.output, imported.manifest, imported.items)
+    notices, obstacle = tuple(_notices(imported, ordered=bool(options.rungs))), _obstacle(imported)
     if as_json:
-        print_json({**_fields(imported, wish.output, notices), "cannot_be_replayed": obstacle})
+        print_json({**_fields(imported, options.output, notices), "cannot_be_replayed": obstacle})
         return
     for notice in notices:
         stderr.print(notice, markup=False)
     rungs = " → ".join(imported.manifest.rungs)
-    sys.stdout.write(f"{wish.output}: {_items(len(imported.items))}, {rungs}\n")
+    sys.stdout.write(f"{options.output}: {_items(len(imported.items))}, {rungs}\n")
     if obstacle is not None:
         sys.stdout.write(f"cannot be replayed yet: {obstacle}\n")
 
@@ -90,21 +92,21 @@ def _fields(imported: Imported, path: Path, notices: Sequence[str]) -> dict[str,
 
 def _notices(imported: Imported, *, ordered: bool) -> Iterator[str]:
     if not ordered:
-        yield "the ladder is in the order of the sources; --rung NAME=… says another, cheapest first"
+        yield "the ladder is in the order of the sources; --rung NAME=… gives another order, cheapest first"
     if imported.other_models:
         yield f"not on the ladder: {', '.join(imported.other_models)}"
     if imported.unmapped:
-        yield f"not imported, for no --map names them: the columns {listed(imported.unmapped)}"
+        yield f"not imported, as no --map names them: the columns {listed(imported.unmapped)}"
     for rung, count in imported.missing.items():
         if count:
             failed = f", its call failed in {imported.failed[rung]:,}" if imported.failed[rung] else ""
             yield f"{rung}: no reply in {_items(count)}{failed}"
     if imported.left_out:
-        yield f"left out: {_items(imported.left_out)}, for want of a rung's reply (--keep-incomplete keeps what there is)"
+        yield f"left out: {_items(imported.left_out)}, because a rung's reply is missing (--keep-incomplete keeps them)"
     if imported.unusable:
         yield f"left out: {_items(imported.unusable)} that cannot be asked or stored, the first: {imported.first_problem}"
     if imported.differing:
-        yield f"{_items(imported.differing)} asked in other words in another source; the first one's are kept"
+        yield f"{_items(imported.differing)} with another text in another source; the first source's text is kept"
     if imported.nulled:
         yield f"{_items(imported.nulled)} held NaN or Infinity, which JSON does not have: null in the corpus"
     yield from _lacking(imported)
@@ -118,37 +120,39 @@ def _lacking(imported: Imported) -> Iterator[str]:
     top = imported.manifest.rungs[-1]
     priceable = all(reply.can_be_priced for item in imported.items for reply in item.replies.values())
     meanings = {
-        "confidence": "below the top rung such a reply never ships",
+        "confidence": "below the top rung they never ship",
         "score": "grade them before you replay",
         "cost_usd": "replay with --reprice" if priceable else "not all have usage that could be priced instead",
     }
     for key, so in meanings.items():
         lacking = {rung: counts[key] for rung, counts in imported.without.items() if counts[key]}
         if key == "confidence":
-            lacking.pop(top, None)  # nobody asks the top rung for one
+            lacking.pop(top, None)  # the top rung is not asked for a confidence
         if lacking:
-            told = ", ".join(f"{rung} {count:,} of {replies[rung]:,}" for rung, count in lacking.items())
-            yield f"replies without {key}: {told} ({so})"
+            by_rung = ", ".join(f"{rung} {count:,} of {replies[rung]:,}" for rung, count in lacking.items())
+            yield f"replies without {key}: {by_rung} ({so})"
 
 
 def _obstacle(imported: Imported) -> str | None:
-    """What keeps every item from being replayed, and what to add; None where some can be."""
+    """Why no item can be replayed, and what to add; None if some can."""
     rungs = imported.manifest.rungs
-    told: list[str] = []
+    problems: list[str] = []
     if len(rungs) == 1:
-        told.append(f"{rungs[0]} is its only rung, add a dearer one (--rung, or with csv --map NAME.score=COLUMN)")
-    if bare := _nowhere(imported, lambda reply: reply.score is not None):
-        told.append(f"no score ({bare}), add one to every reply")
-    unpaid = _nowhere(imported, lambda reply: reply.cost_usd is not None)
-    unused = _nowhere(imported, lambda reply: reply.can_be_priced)
+        problems.append(
+            f"{rungs[0]} is its only rung, add a stronger one (--rung, or with csv --map NAME.score=COLUMN)"
+        )
+    if bare := _missing_everywhere(imported, lambda reply: reply.score is not None):
+        problems.append(f"no score ({bare}), add one to every reply")
+    unpaid = _missing_everywhere(imported, lambda reply: reply.cost_usd is not None)
+    unused = _missing_everywhere(imported, lambda reply: reply.can_be_priced)
     if unpaid and unused:
         way = "" if imported.estimated else ", or estimate the usage: --estimate-usage"
-        told.append(f"no cost ({unpaid}) and no usage ({unused}), add cost_usd, or input and output tokens{way}")
-    return "; ".join(told) or None
+        problems.append(f"no cost ({unpaid}) and no usage ({unused}), add cost_usd, or input and output tokens{way}")
+    return "; ".join(problems) or None
 
 
-def _nowhere(imported: Imported, known: Callable[[RecordedReply], bool]) -> str:
-    """Of how many items each rung lacks what is to be known, if no item has it of every rung; else empty."""
+def _missing_everywhere(imported: Imported, known: Callable[[RecordedReply], bool]) -> str:
+    """How many items lack a known value, by rung; empty if some item has it for every rung."""
     lacking = dict.fromkeys(imported.manifest.rungs, 0)
     for item in imported.items:
         without = [rung for rung in lacking if rung not in item.replies or not known(item.replies[rung])]

@@ -1,4 +1,4 @@
-"""`cascade init`: a commented policy to start from."""
+"""`cascade init`: write a commented starter policy."""
 
 from __future__ import annotations
 
@@ -57,9 +57,9 @@ storm_guard: {{rate: 0.35}}
 
 
 def run_init(path: Path, *, force: bool, as_json: bool) -> None:
-    """Write the policy, and beside it the schema that its first line names. An existing policy only with `force`."""
+    """Write the policy and, beside it, the schema that its first line names. `force` overwrites a policy."""
     if path.exists() and not force:
-        raise ConfigurationError(f"{path}: exists (give another name, or --force to write over it)")
+        raise ConfigurationError(f"{path}: exists (give another name, or --force to overwrite it)")
     name = path.name.partition(".")[0]
     if re.match(NAME, name) is None:
         name = "mine"
@@ -68,7 +68,7 @@ def run_init(path: Path, *, force: bool, as_json: bool) -> None:
     schema = path.with_name(_SCHEMA)
     try:
         path.write_text(text, encoding="utf-8")
-        if not schema.exists():  # it may be somebody's own, or of another version
+        if not schema.exists():  # never overwrite the user's file
             schema.write_text(json.dumps(policy_schema(), ensure_ascii=False, indent=2) + "\n", encoding="utf-8")
     except OSError as problem:
         raise ConfigurationError(f"{path}: cannot be written: {problem.strerror} (check the folder)") from None
@@ -76,7 +76,7 @@ def run_init(path: Path, *, force: bool, as_json: bool) -> None:
     steps = [
         (f"cascade policy check {named}", "after every change"),
         (f"cascade doctor --policy {named}", "key, endpoint, models and prices; spends nothing"),
-        (f"cascade ask 'What is a cascade?' --policy {named} --explain", "one answer, and how it came about"),
+        (f"cascade ask 'What is a cascade?' --policy {named} --explain", "one answer, with its trail"),
         (f"cascade record questions.csv -o corpus.jsonl --policy {named} --grader normalized", "your own questions, asked of every rung"),
         (f"cascade calibrate corpus.jsonl --policy {named}", "thresholds that hold on them"),
     ]  # fmt: skip

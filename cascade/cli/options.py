@@ -4,16 +4,18 @@ from __future__ import annotations
 
 import typer
 
-__all__ = ["JSON", "LEDGER", "LOOKS", "POLICY", "SEED", "SKIP", "TUNE"]
+__all__ = ["CORPUS_POLICY", "JSON", "LEDGER", "POLICY", "SKIP_BAD", "SPLIT_SEED", "TUNE"]
 
 JSON = typer.Option("--json", help="Print the result as JSON.")
 LEDGER = typer.Option(
-    "--ledger", help="A path or postgresql://… Default: CASCADE_LEDGER, else ledger.db in CASCADE_HOME."
+    "--ledger", help="The ledger: a path or postgresql://… Default: CASCADE_LEDGER, else ledger.db in CASCADE_HOME."
 )
-TUNE = typer.Option(help="The share of the groups that tunes, where the items do not say.")
-SEED = typer.Option(help="Another seed parts the groups another way.")
-SKIP = typer.Option("--skip-bad", help="Pass over bad lines and ungraded or unpriced items, and count them.")
-LOOKS = typer.Option("--policy", "-p", help="A path, or a shipped name. Default: the corpus's own ladder.")
+TUNE = typer.Option(help="The share of the groups in the tuning half, unless the items name their half.")
+SPLIT_SEED = typer.Option(help="The seed of the random split into halves.")
+SKIP_BAD = typer.Option("--skip-bad", help="Skip and count invalid lines and items without a score or cost.")
+CORPUS_POLICY = typer.Option(
+    "--policy", "-p", help="A policy file, or a shipped policy's name. Default: the corpus's own ladder."
+)
 POLICY = typer.Option(
-    "--policy", "-p", help="A path, or a shipped policy's name. Default: CASCADE_POLICY, else default."
+    "--policy", "-p", help="A policy file, or a shipped policy's name. Default: CASCADE_POLICY, else `default`."
 )

@@ -1,7 +1,7 @@
-"""What all commands share of their output: the result on stdout, everything else on stderr, one line for an error.
+"""Output of all commands: the result on stdout, everything else on stderr, one line per error.
 
-Nothing is lost in a narrow terminal: text breaks at words, and a table that does not fit becomes a list (`_PlainTable`). What
-is piped is not wrapped.
+In a narrow terminal text wraps at words, and a table that does not fit becomes a list (`_PlainTable`). Piped output is not
+wrapped.
 """
 
 from __future__ import annotations
@@ -35,23 +35,24 @@ __all__ = [
     "usd",
 ]
 
-_PIPE_WIDTH = 120  # columns where there is no terminal to ask
-_STEERING = {code: f"\\x{code:02x}" for code in (*range(0x20), *range(0x7F, 0xA0)) if chr(code) not in "\n\t"}
-_HANGING = re.compile(r"\s*(?:\S+\s{2,})?")  # where a line's text begins, after its indent and its label
+_PIPE_WIDTH = 120  # columns, without a terminal
+_CONTROL_CHARACTERS = {code: f"\\x{code:02x}" for code in (*range(0x20), *range(0x7F, 0xA0)) if chr(code) not in "\n\t"}
+_HANGING = re.compile(r"\s*(?:\S+\s{2,})?")  # a line's indent and label
 
 
 class _Plain(Console):
-    """Prints what users wrote as it is, but for the characters that would steer their terminal; `wraps` at words."""
+    """Prints text without markup and with control characters escaped; with `wraps` it wraps at words."""
 
     wraps: bool = False
 
     def print(self, *objects: Any, **options: Any) -> None:
         super().print(
-            *(self.fitted(one.translate(_STEERING)) if isinstance(one, str) else one for one in objects), **options
+            *(self.fitted(one.translate(_CONTROL_CHARACTERS)) if isinstance(one, str) else one for one in objects),
+            **options,
         )
 
     def fitted(self, text: str) -> str:
-        """The text in lines that fit, each going on below where its text began."""
+        """The text wrapped to the width, with a hanging indent."""
         if not self.wraps:
             return text
         return "\n".join(_wrapped(line, self.width) for line in text.split("\n"))
@@ -62,7 +63,7 @@ def _wrapped(line: str, width: int) -> str:
         return line
     start = _HANGING.match(line)
     indent = start.end() if start and start.end() < width // 2 else 0
-    # An id or a path stays whole, to be copied.
+    # Ids and paths stay whole, so that they can be copied.
     return textwrap.fill(
         line,
         width,
@@ -74,16 +75,15 @@ def _wrapped(line: str, width: int) -> str:
 
 
 class _PlainTable(Table):
-    """A row stays a row, whatever stands in its cells.
+    """A table with one line per row: line breaks and control characters in cells are escaped.
 
-    Where it is wider than the terminal, its heads break at words; where that does not suffice it becomes a list, an
-    entry a row.
+    If it is wider than the terminal, its heads wrap at words; if it still does not fit, it is printed as a list.
     """
 
     heading: str | None = None
 
     def add_row(self, *cells: Any, **options: Any) -> None:
-        plain = {**_STEERING, ord("\n"): "\\n", ord("\t"): " "}
+        plain = {**_CONTROL_CHARACTERS, ord("\n"): "\\n", ord("\t"): " "}
         super().add_row(*(cell.translate(plain) if isinstance(cell, str) else cell for cell in cells), **options)
 
     def __rich_console__(self, console: Console, options: ConsoleOptions) -> RenderResult:
@@ -91,13 +91,13 @@ class _PlainTable(Table):
             yield Text(console.fitted(self.heading) if isinstance(console, _Plain) else self.heading, style="bold")
         heads = [str(column.header) for column in self.columns]
         cells = [[str(cell) for cell in column.cells] for column in self.columns]
-        room = options.max_width - 2 * (len(heads) - 1)  # two columns between
-        if sum(max(map(cell_len, (head, *own))) for head, own in zip(heads, cells, strict=True)) > room:
+        available = options.max_width - 2 * (len(heads) - 1)  # two spaces between columns
+        if sum(max(map(cell_len, (head, *own))) for head, own in zip(heads, cells, strict=True)) > available:
             least = [
                 max(map(cell_len, (*head.split(), *(own if column.justify == "right" else " ".join(own).split()), "")))
                 for column, head, own in zip(self.columns, heads, cells, strict=True)
             ]
-            if sum(least) > room:
+            if sum(least) > available:
                 numbered = all(cell[:1].isdigit() for cell in cells[0])
                 if heads[0] and not numbered:
                     yield Text(heads[0], style="dim")
@@ -112,7 +112,7 @@ class _PlainTable(Table):
 
 
 def _entry(name: str, heads: Sequence[str], values: Sequence[str], width: int) -> Iterator[Text]:
-    """A row as a list: its name, and below it each head with its value, as many in a line as fit."""
+    """A row as a list entry: its name, then heads with values, as many per line as fit."""
     yield Text(name)
     line = ""
     for head, value in zip(heads, values, strict=True):
@@ -127,12 +127,11 @@ def _entry(name: str, heads: Sequence[str], values: Sequence[str], width: int) -
 
 
 def _console(stream: TextIO, *, stderr: bool) -> Console:
-    # readline exports COLUMNS and LINES to every child of a Python that has loaded it: no user asked for that width.
-    asks = stream.isatty() or ("COLUMNS" in os.environ and "LINES" not in os.environ)
-    # No markup: what users wrote is printed as it is.
-    width = None if asks else _PIPE_WIDTH
+    # readline exports COLUMNS and LINES together to child processes; COLUMNS alone was set by a user.
+    wraps = stream.isatty() or ("COLUMNS" in os.environ and "LINES" not in os.environ)
+    width = None if wraps else _PIPE_WIDTH
     made = _Plain(stderr=stderr, highlight=False, markup=False, soft_wrap=True, width=width)
-    made.wraps = asks
+    made.wraps = wraps
     return made
 
 
@@ -141,9 +140,9 @@ stderr = _console(sys.stderr, stderr=True)
 
 
 def configure_logs() -> None:
-    """Send structlog's events to stderr, one JSON object a line. Only the command line does this, never the library.
+    """Send structlog's events to stderr, one JSON object per line. Only the command line does this, never the library.
 
-    What a command says itself is not warned of: each is a process of its own, and would be warned of its policy each time.
+    UncertifiedWarning is off: commands print the certificate's state themselves.
     """
     warnings.simplefilter("ignore", UncertifiedWarning)
     structlog.configure(
@@ -157,12 +156,12 @@ def configure_logs() -> None:
 
 
 def print_json(value: Any) -> None:
-    """The result as JSON on stdout."""
+    """Print the result as JSON on stdout."""
     sys.stdout.write(json.dumps(value, ensure_ascii=False, indent=2, allow_nan=False) + "\n")
 
 
 def report(error: Exception, code: int, *, as_json: bool) -> int:
-    """One line on stderr (or one JSON object) about an error, and one for each of its notes; returns the exit code."""
+    """Print an error and its notes on stderr, one line each, or as one JSON object; returns the exit code."""
     message = " ".join((error.format_message() if hasattr(error, "format_message") else str(error)).split())  # type: ignore[attr-defined]
     notes: list[str] = list(getattr(error, "__notes__", ()))
     text = "".join(f"cascade: {line}\n" for line in (message, *notes))
@@ -173,29 +172,29 @@ def report(error: Exception, code: int, *, as_json: bool) -> int:
         if isinstance(error, ClimbError):
             body |= {"cost_usd": error.cost_usd, "steps": [step.to_dict() for step in error.steps]}
         text = json.dumps(body, ensure_ascii=False) + "\n"
-    with suppress(BrokenPipeError):  # where nobody reads it, the exit code says it still
+    with suppress(BrokenPipeError):  # the exit code reports it too
         sys.stderr.write(text)
     return code
 
 
 def pairs(texts: Sequence[str], option: str) -> tuple[tuple[str, str], ...]:
-    """What was given as NAME=VALUE. Raises ConfigurationError, naming the option."""
+    """Parse NAME=VALUE texts. Raises ConfigurationError, naming the option."""
     parted = [text.partition("=") for text in texts]
     for (name, _, value), text in zip(parted, texts, strict=True):
         if not name or not value:
-            raise ConfigurationError(f"{option} {text}: is not NAME=VALUE")
+            raise ConfigurationError(f"{option} {text}: must be NAME=VALUE")
     return tuple((name, value) for name, _, value in parted)
 
 
 def table(*columns: str, title: str | None = None, right: Sequence[str] = ()) -> Table:
     """A plain table; the columns named in `right` are right-aligned."""
     made = _PlainTable(box=None, pad_edge=False, header_style="dim")
-    made.heading = title and title.translate(_STEERING)
+    made.heading = title and title.translate(_CONTROL_CHARACTERS)
     for column in columns:
         made.add_column(column, justify="right" if column in right else "left", overflow="fold")
     return made
 
 
 def usd(nano: int) -> str:
-    """Nano-USD for people."""
+    """Nano-USD as text in USD."""
     return f"{nano / 1e9:.6f}" if nano else "0"

@@ -1,4 +1,4 @@
-"""`cascade record`."""
+"""`cascade record`: make a corpus by asking every rung."""
 
 from __future__ import annotations
 
@@ -35,7 +35,7 @@ _STOPPED: dict[StopKind, int] = {"cap": 5, "interrupted": 130}
 
 @dataclass(frozen=True, slots=True)
 class RecordOptions:
-    """What was asked for on the command line."""
+    """The command's arguments."""
 
     inputs: Path | None
     target: Path
@@ -51,34 +51,36 @@ class RecordOptions:
     maps: tuple[str, ...] = ()
 
 
-def run_record(wish: RecordOptions, *, as_json: bool) -> int:
-    """Record, and print what it came to. Where items are missing 5 for the cap, 130 for Ctrl-C, 4 for another reason."""
-    if wish.max_usd is not None and not 0 <= wish.max_usd < float("inf"):
-        raise ConfigurationError(f"--max-usd: {wish.max_usd} is no amount of money (as in --max-usd 2.50)")
-    policy = load_policy(wish.policy or default_policy())
-    inputs, known = _inputs(wish, policy)
+def run_record(options: RecordOptions, *, as_json: bool) -> int:
+    """Record, and print the result. Exit code if items are missing: 5 for the cap, 130 for Ctrl-C, else 4."""
+    if options.max_usd is not None and not 0 <= options.max_usd < float("inf"):
+        raise ConfigurationError(
+            f"--max-usd: {options.max_usd} must be an amount in USD, 0 or more (as in --max-usd 2.50)"
+        )
+    policy = load_policy(options.policy or default_policy())
+    inputs, known = _inputs(options, policy)
     settings = Settings(
         policy=policy,
-        target=wish.target,
-        rungs=tuple(filter(None, (name.strip() for name in (wish.rungs or "").split(",")))),
-        baseline=policy.baseline if wish.from_ledger is not None else wish.baseline,
-        grader=wish.grader,
-        cap=None if wish.max_usd is None else int(Decimal(str(wish.max_usd)) * 1_000_000_000),
-        concurrency=wish.concurrency,
-        name=wish.name,
-        baseline_twice=wish.baseline_twice,
+        target=options.target,
+        rungs=tuple(filter(None, (name.strip() for name in (options.rungs or "").split(",")))),
+        baseline=policy.baseline if options.from_ledger is not None else options.baseline,
+        grader=options.grader,
+        cap=None if options.max_usd is None else int(Decimal(str(options.max_usd)) * 1_000_000_000),
+        concurrency=options.concurrency,
+        name=options.name,
+        baseline_twice=options.baseline_twice,
     )
     if is_complete(settings, inputs):
         count = len(inputs.items)
         if as_json:
             print_json({"corpus": str(settings.target), "items": count, "complete": count, "final": True, "calls": 0})
         else:
-            stdout.print(f"{settings.target!s} is this very recording, and whole: nothing was asked")
+            stdout.print(f"{settings.target!s} holds this recording, complete: no call was made")
         return 0
     try:
         report = asyncio.run(_recorded(settings, inputs, known))
     except asyncio.CancelledError:
-        lost = "what was out is asked again, and counts toward --max-usd with the most that it may have cost"
+        lost = "calls in flight are made again, and count toward --max-usd at the most that they may have cost"
         stderr.print(f"cascade: stopped at once; {_go_on(settings)}; {lost}")
         return _STOPPED["interrupted"]
     if as_json:
@@ -90,24 +92,24 @@ def run_record(wish: RecordOptions, *, as_json: bool) -> int:
     return _STOPPED.get(report.stop.kind, _UPSTREAM) if report.stop is not None else _UPSTREAM
 
 
-def _inputs(wish: RecordOptions, policy: Policy) -> tuple[Inputs, tuple[dict[str, Any], ...]]:
-    """What is to be recorded, and the replies that a ledger has of it already."""
-    if wish.from_ledger is None:
-        if wish.inputs is None:
-            raise ConfigurationError("record: give INPUTS, or --from-ledger for what `mode: observe` has seen")
-        inputs = read_inputs(wish.inputs, maps=pairs(wish.maps, "--map"))
+def _inputs(options: RecordOptions, policy: Policy) -> tuple[Inputs, tuple[dict[str, Any], ...]]:
+    """The inputs to record, and the replies that the ledger already holds."""
+    if options.from_ledger is None:
+        if options.inputs is None:
+            raise ConfigurationError("record: give INPUTS, or --from-ledger for what `mode: observe` recorded")
+        inputs = read_inputs(options.inputs, maps=pairs(options.maps, "--map"))
         if inputs.unused:
-            stderr.print(
-                f"cascade: columns that are not used: {', '.join(inputs.unused)} (--map FIELD=COLUMN uses one)"
-            )
+            stderr.print(f"cascade: unused columns: {', '.join(inputs.unused)} (--map FIELD=COLUMN uses one)")
         return inputs, ()
-    if wish.inputs is not None or wish.maps or wish.rungs or wish.baseline or wish.baseline_twice:
-        raise ConfigurationError("--from-ledger: the inputs, rungs and baseline are those that were observed")
-    with reading(wish.from_ledger or None) as reader:
+    if options.inputs is not None or options.maps or options.rungs or options.baseline or options.baseline_twice:
+        raise ConfigurationError(
+            "--from-ledger: the inputs, rungs and baseline are those that were recorded in the ledger"
+        )
+    with reading(options.from_ledger or None) as reader:
         found = read_observations(reader, policy)
     if found.left_out:
         why = "; ".join(f"{reason} ({count})" for reason, count in found.left_out.items())
-        stderr.print(f"cascade: {sum(found.left_out.values())} observed requests are left out: {why}")
+        stderr.print(f"cascade: {sum(found.left_out.values())} observed requests were left out: {why}")
     return found.inputs, found.entries
 
 
@@ -118,18 +120,18 @@ async def _recorded(settings: Settings, inputs: Inputs, known: tuple[dict[str, A
     )  # fmt: skip
     task = bar.add_task("record", total=len(inputs.items), money="0")
 
-    def on_progress(progress: RecordingProgress) -> None:
+    def show_progress(progress: RecordingProgress) -> None:
         bar.update(task, completed=progress.complete, money=usd(progress.spent))
 
-    recorder = Recorder.open(settings, inputs, on_progress=on_progress, known=known)
+    recorder = Recorder.open(settings, inputs, on_progress=show_progress, known=known)
     if recorder.grader is None:
         stderr.print(
-            "cascade: no grader, so scores will be null: the same command with --grader grades later, without a further call"
+            "cascade: no grader, so scores will be null; the same command with --grader grades them later without further calls"
         )
     elif not known and all(item.expected is None for item in inputs.items):
         stderr.print(
-            "cascade: nothing is `expected`: answers are graded by agreement with the baseline's. Where the right ones are"
-            " known, give them as `expected` (--map expected=COLUMN)"
+            "cascade: no input has an `expected` answer: answers are graded by agreement with the baseline's. If you know"
+            " the right answers, give them as `expected` (--map expected=COLUMN)"
         )
     _on_signals(recorder, settings.policy.deadline_s)
     with bar:
@@ -137,7 +139,7 @@ async def _recorded(settings: Settings, inputs: Inputs, known: tuple[dict[str, A
 
 
 def _on_signals(recorder: Recorder, longest_s: float) -> None:
-    """The first Ctrl-C lets the calls that are out come home: they are paid. The second ends it at once."""
+    """The first Ctrl-C waits for the calls in flight, which are paid for; the second stops at once."""
     loop, running = asyncio.get_running_loop(), asyncio.current_task()
 
     def once(number: signal.Signals) -> None:
@@ -148,9 +150,9 @@ def _on_signals(recorder: Recorder, longest_s: float) -> None:
             return
         recorder.stop("interrupted", name)
         out = recorder.in_flight
-        waits = f"waiting for {_calls(out)}, at most {longest_s:g} s" if out else "writing what there is"
+        waits = f"waiting for {_calls(out)}, at most {longest_s:g} s" if out else "writing the corpus"
         stderr.print(
-            f"cascade: {name}: no further call is made; {waits}. {name} again stops at once, and loses what they return"
+            f"cascade: {name}: no further call is made; {waits}. {name} again stops at once, and loses their replies"
         )
 
     for number in (signal.SIGINT, signal.SIGTERM):
@@ -159,7 +161,7 @@ def _on_signals(recorder: Recorder, longest_s: float) -> None:
 
 
 def _calls(count: int) -> str:
-    return "1 call that is out and paid for" if count == 1 else f"{count} calls that are out and paid for"
+    return "1 paid call in flight" if count == 1 else f"{count} paid calls in flight"
 
 
 def _fields(report: Report, target: Path) -> dict[str, Any]:
@@ -204,15 +206,15 @@ def _fields(report: Report, target: Path) -> dict[str, Any]:
 
 def _print(report: Report, settings: Settings) -> None:
     stdout.print(
-        f"{_standing(report, settings.target)}; {report.calls} calls in this run,"
+        f"{_status(report, settings.target)}; {report.calls} calls in this run,"
         f" {report.reused} replies taken from {'the corpus' if report.regraded else 'the journal'};"
         f" {usd(report.spent)} USD in all{'; not graded' if report.grader is None and report.complete else ''}"
     )
     if report.unanswered:
         stdout.print(
             f"{report.unanswered} calls were in flight when an earlier run was killed, and may have been paid: they count"
-            f" toward the cap with an upper bound of what they may have cost, {usd(report.unanswered_cost)} USD"
-            " (estimate: each byte taken for a token, and all of max_tokens as used)"
+            f" toward the cap at an upper bound of their cost, {usd(report.unanswered_cost)} USD"
+            " (estimate: one token per byte, and all of max_tokens used)"
         )
     if report.grader is not None and report.ungraded:
         reasons = Counter(reason for _, _, reason in report.ungraded)
@@ -223,20 +225,20 @@ def _print(report: Report, settings: Settings) -> None:
             f" null: {why}: {_listed(ids)}"
         )
     if judge := report.judge:
-        told = f"judge {judge.rung} ({judge.model}): {judge.judged} judgements for {usd(judge.cost)} USD of it"
+        text = f"judge {judge.rung} ({judge.model}): {judge.judged} judgements for {usd(judge.cost)} USD of it"
         if judge.error is None:
-            told += "; its error is not known: there was no control item"
+            text += "; its error rate is not known: there was no control item"
         else:
-            told += (
+            text += (
                 f"; on {judge.controls} control items it erred {judge.too_low + judge.too_high} times ({judge.error:.0%}:"
-                f" {judge.too_low} too low, {judge.too_high} too high), {judge.deviation:.3f} off in the mean"
+                f" {judge.too_low} too low, {judge.too_high} too high), mean deviation {judge.deviation:.3f}"
             )
         if judge.by_definition:
-            told += f"; {judge.by_definition} answers of the baseline are right by definition"
-        stdout.print(told)
+            text += f"; {judge.by_definition} answers of the baseline are right by definition"
+        stdout.print(text)
     elif report.by_definition:
         stdout.print(
-            "nothing is expected: scores are agreement with the baseline's plain answers, of which"
+            "no expected answers: scores are agreement with the baseline's plain answers, of which"
             f" {report.by_definition} are right by definition"
         )
     if (noise := report.noise) is not None:
@@ -247,19 +249,19 @@ def _print(report: Report, settings: Settings) -> None:
     if report.failed:
         why = "; ".join(f"{reason} ({count})" for reason, count in Counter(report.failed.values()).most_common(_SHOWN))
         stderr.print(f"cascade: {len(report.failed)} items failed: {why}: {_listed(list(report.failed))}")
-    _tell_stop(report, settings)
+    _print_stop(report, settings)
 
 
-def _standing(report: Report, target: Path) -> str:
+def _status(report: Report, target: Path) -> str:
     if report.regraded and report.grader:
-        told = f"{report.complete} of {report.items} items of {target!s} graded anew with {report.grader}"
-        return told if report.complete == report.items else f"{told}, the file is as it was"
+        text = f"{report.complete} of {report.items} items of {target!s} graded anew with {report.grader}"
+        return text if report.complete == report.items else f"{text}, the file is unchanged"
     if not report.complete:
         return f"0 of {report.items} items recorded, {target!s} is not written yet"
     return f"{report.complete} of {report.items} items in {target!s}"
 
 
-def _tell_stop(report: Report, settings: Settings) -> None:
+def _print_stop(report: Report, settings: Settings) -> None:
     if report.is_final:
         return
     go_on = _go_on(settings)
@@ -270,7 +272,7 @@ def _tell_stop(report: Report, settings: Settings) -> None:
         stderr.print(f"cascade: {what}; {go_on}")
     elif report.stop.kind == "cap":
         stderr.print(
-            f"cascade: stopped at the cap of {usd(settings.cap or 0)} USD; it can be passed by one call at most, here by no more than"
+            f"cascade: stopped at the cap of {usd(settings.cap or 0)} USD; one call may exceed it, here by at most"
             f" {usd(report.overshoot)} USD. Raise --max-usd, and {go_on}"
         )
     elif report.stop.kind == "interrupted":
@@ -280,8 +282,8 @@ def _tell_stop(report: Report, settings: Settings) -> None:
 
 
 def _go_on(settings: Settings) -> str:
-    beside = journal_path(settings.target)
-    return f"the same command goes on from {beside!s}" if beside.exists() else "the same command begins it"
+    journal = journal_path(settings.target)
+    return f"the same command continues from {journal!s}" if journal.exists() else "the same command starts it"
 
 
 def _listed(ids: list[str]) -> str:

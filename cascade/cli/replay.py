@@ -23,7 +23,7 @@ from cascade.replay.mapping import OWN_LADDER, parse_override
 from cascade.replay.requirements import parse_requirement, require
 from cascade.replay.run import Replay, ReplayOptions, fields_of, replay_corpus
 
-__all__ = ["CommandOptions", "describe_storms", "run_replay"]
+__all__ = ["CommandOptions", "count_and_share", "describe_storms", "per_thousand", "run_replay"]
 
 _MOST_FLIPPED = 20  # ids shown to a person; --json has them all
 
@@ -113,13 +113,13 @@ def _print(replay: Replay) -> None:
     n = figures.items
     rows.add_row(
         "cascade", f"{figures.quality:.4f}", _interval(replay.intervals[""]),
-        f"{figures.cost_usd:.4f}", _per_thousand(figures.cost, n),
-        _share(figures.false_confident, n), _share(figures.wrong, n),
+        f"{figures.cost_usd:.4f}", per_thousand(figures.cost, n),
+        count_and_share(figures.false_confident, n), count_and_share(figures.wrong, n),
     )  # fmt: skip
     for rung in figures.singles:
         rows.add_row(f"{rung} alone", *_single(figures, rung, replay.beside[rung][0]))
     if (mix := figures.random_mix) is not None:
-        rows.add_row("random escalation", f"{mix[0]:.4f}", "", f"{mix[1] / 1e9:.4f}", _per_thousand(mix[1], n), "", "")
+        rows.add_row("random escalation", f"{mix[0]:.4f}", "", f"{mix[1] / 1e9:.4f}", per_thousand(mix[1], n), "", "")
     stdout.print(rows)
     _print_rest(replay)
 
@@ -150,7 +150,7 @@ def _task_rows(replay: Replay) -> Any:
         first = next(iter(part.escalations.values()))
         rows.add_row(
             task, f"{part.items:,}", f"{part.quality:.4f}", _interval(replay.intervals[task]),
-            _per_thousand(part.cost, part.items), _share(part.false_confident, part.items),
+            per_thousand(part.cost, part.items), count_and_share(part.false_confident, part.items),
             f"{first / max(1, part.items):.1%}",
         )  # fmt: skip
     return rows
@@ -235,9 +235,9 @@ def _single(figures: Figures, rung: str, interval: Interval | None) -> tuple[str
         f"{single.quality:.4f}",
         _interval(interval),
         f"{single.cost / 1e9:.4f}",
-        _per_thousand(single.cost, n),
-        "not a rung" if below_top is None else _share(below_top, n),
-        _share(single.wrong, n),
+        per_thousand(single.cost, n),
+        "not a rung" if below_top is None else count_and_share(below_top, n),
+        count_and_share(single.wrong, n),
     )
 
 
@@ -245,9 +245,11 @@ def _interval(interval: Interval | None) -> str:
     return f"{interval[0]:.4f}–{interval[1]:.4f}" if interval else "not known"
 
 
-def _per_thousand(cost: int, n: int) -> str:
+def per_thousand(cost: int, n: int) -> str:
+    """The cost per 1,000 requests in USD, from nano-USD for `n`."""
     return f"{cost / 1e6 / max(1, n):.4f}"
 
 
-def _share(count: int, n: int) -> str:
+def count_and_share(count: int, n: int) -> str:
+    """Such as "12 (2.0%)"."""
     return f"{count:,} ({count / max(1, n):.1%})"

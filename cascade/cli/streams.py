@@ -1,23 +1,22 @@
-"""Standard streams that are closed, that nobody reads any more, or that a full disk stands behind."""
+"""Standard streams that are missing, closed by their reader, or on a full disk."""
 
 from __future__ import annotations
 
 import errno
 import os
 import sys
-from collections.abc import Iterator
 from typing import TextIO
 
-__all__ = ["PIPE_CLOSED", "is_closed_pipe", "open_missing", "say_unwritable", "settle", "unwritable"]
+__all__ = ["PIPE_CLOSED", "flush_streams", "is_closed_pipe", "open_missing", "report_unwritable", "unwritable"]
 
 PIPE_CLOSED = 141
-"""The exit code of a command whose reader left before its end (`… | head -1`): what shells see where SIGPIPE ends one."""
+"""The exit code when the reader of stdout has gone (`… | head -1`): the same as after SIGPIPE."""
 
 _FULL = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG, errno.EIO)
 
 
 def open_missing() -> None:
-    """Give a command that was started without a standard stream (`>&-`) one that leads nowhere."""
+    """Open the null device for each standard stream that the command was started without (`>&-`)."""
     for name in ("stdout", "stderr"):
         if getattr(sys, name) is None:
             nowhere = os.open(os.devnull, os.O_WRONLY)
@@ -25,7 +24,7 @@ def open_missing() -> None:
 
 
 def is_closed_pipe(problem: BaseException | None) -> bool:
-    """Whether it is a reader who left, also where rich or click made an exit of it."""
+    """Whether the error is a broken pipe, also one that rich or click turned into SystemExit."""
     return isinstance(problem, BrokenPipeError) or (
         isinstance(problem, SystemExit)
         and isinstance(problem.__context__, OSError)
@@ -34,34 +33,29 @@ def is_closed_pipe(problem: BaseException | None) -> bool:
 
 
 def unwritable(problem: OSError) -> bool:
-    """Whether the disk behind a stream took no more. Of a file with a name the command itself says it."""
+    """Whether writing to a stream failed for want of space. Errors that name a file are the command's own."""
     return problem.errno in _FULL and problem.filename is None
 
 
-def say_unwritable(problem: OSError) -> int:
-    """One line, and the exit code."""
+def report_unwritable(problem: OSError) -> int:
+    """Report it in one line; returns the exit code."""
     sys.stderr.write(f"cascade: the result cannot be written: {problem.strerror}\n")
     return 1
 
 
-def settle(code: int) -> int:
-    """Write out what is still to be written, so that the interpreter finds nothing to complain of; the exit code."""
-    for stream in _streams():
+def flush_streams(code: int) -> int:
+    """Flush the streams, so that the interpreter reports no error at exit; returns the exit code."""
+    for stream in (sys.stdout, sys.stderr):
         try:
             stream.flush()
         except OSError as problem:
-            _lead_nowhere(stream)
+            _discard(stream)
             if unwritable(problem) and stream is sys.stdout and not code:
-                code = say_unwritable(problem)
+                code = report_unwritable(problem)
     return code
 
 
-def _streams() -> Iterator[TextIO]:
-    yield sys.stdout
-    yield sys.stderr
-
-
-def _lead_nowhere(stream: TextIO) -> None:
+def _discard(stream: TextIO) -> None:
     nowhere = os.open(os.devnull, os.O_WRONLY)
     os.dup2(nowhere, stream.fileno())
     os.close(nowhere)

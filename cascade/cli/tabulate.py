@@ -1,4 +1,4 @@
-"""`cascade tabulate`: corpora as one table of counts, a Parquet file that `calibrate --counts` reads and adds up."""
+"""`cascade tabulate`: count corpora into one Parquet table for `calibrate --counts`."""
 
 from __future__ import annotations
 
@@ -18,16 +18,16 @@ __all__ = ["run_tabulate"]
 def run_tabulate(
     corpora: tuple[Path, ...], out: Path, policy: str | None, *, tune: float, split_seed: int, as_json: bool
 ) -> None:
-    """Write the table; stdout says what is in it."""
+    """Write the table, and print its size."""
     if out.suffix != ".parquet":
-        raise ConfigurationError(f"{out}: a table of counts ends in .parquet")
+        raise ConfigurationError(f"{out}: a table of counts must end in .parquet")
     view = load_policy(policy) if policy else None
     table: CountsTable | None = None
     for path in corpora:
         stderr.print(f"counting {path}", style="dim")
         part = tabulate_corpus(find_corpus(path), view, Split(tune, split_seed))
         table = part if table is None else table + part
-    assert table is not None  # the command line asks for at least one
+    assert table is not None  # the argument is required
     rows = write_counts(out, table)
     items = {part: table.parts[part].n for part in PARTS}
     if as_json:
@@ -46,7 +46,7 @@ def run_tabulate(
         return
     if table.grouped:
         stderr.print(
-            "groups have several items, or may: these counts can show a frontier, but carry no certificate", style="dim"
+            "groups have, or may have, several items: these counts give a frontier, but no certificate", style="dim"
         )
-    told = ", ".join(f"{part} {count:,}" for part, count in items.items())
-    sys.stdout.write(f"{out}: {sum(items.values()):,} items ({told}) in {rows:,} rows, {' → '.join(table.rungs)}\n")
+    counts = ", ".join(f"{part} {count:,}" for part, count in items.items())
+    sys.stdout.write(f"{out}: {sum(items.values()):,} items ({counts}) in {rows:,} rows, {' → '.join(table.rungs)}\n")

@@ -10,7 +10,7 @@ from typing import Any
 import pytest
 
 from cascade.cli.demo import TICKETS, demo_policy
-from cascade.cli.demo.certified import TARGET, Found, calibrated
+from cascade.cli.demo.certified import TARGET, CertifiedPolicy, calibrate_tickets
 from cascade.corpora import Item, read_corpus, write_corpus
 from cascade.corpora.splits import group_key
 from cascade.policy.shipped import shipped
@@ -45,9 +45,9 @@ def tickets(support: Path, asked: tuple[Item, ...], tmp_path_factory: pytest.Tem
 
 
 @pytest.fixture(scope="module")
-def found() -> Found:
+def found() -> CertifiedPolicy:
     """What `calibrate` makes of the policy and the history."""
-    return calibrated(demo_policy())
+    return calibrate_tickets(demo_policy())
 
 
 def holds(scene: dict[str, Any], replay: Replay) -> None:
@@ -72,7 +72,9 @@ def test_the_guessed_scene_is_the_pure_rules(shown: dict[str, Any], tickets: Pat
 
 
 @pytest.mark.parametrize("exact", [True, False])
-def test_the_certified_scene_is_the_pure_rules(shown: dict[str, Any], tickets: Path, found: Found, exact: bool) -> None:
+def test_the_certified_scene_is_the_pure_rules(
+    shown: dict[str, Any], tickets: Path, found: CertifiedPolicy, exact: bool
+) -> None:
     """So does what is printed of the certified thresholds, with the certified escalation in the guard's limit."""
     replay = replay_corpus(tickets, ReplayOptions(found.policy, reprice=True, exact=exact))
     holds(shown["certified"], replay)
@@ -81,7 +83,7 @@ def test_the_certified_scene_is_the_pure_rules(shown: dict[str, Any], tickets: P
         assert shown["certified"]["baselines"][f"single:{rung}"]["quality_ci95"] == list(interval)
 
 
-def test_the_certified_answers_carry_what_was_proved(shown: dict[str, Any], found: Found) -> None:
+def test_the_certified_answers_carry_what_was_proved(shown: dict[str, Any], found: CertifiedPolicy) -> None:
     """Thresholds and certificate are `calibrate`'s; every one of the 600 answers names it."""
     scene = shown["certified"]
     assert scene["thresholds"] == found.result.thresholds
@@ -91,7 +93,7 @@ def test_the_certified_answers_carry_what_was_proved(shown: dict[str, Any], foun
     assert scene["policy_hash"] == found.policy.hash != shown["policy_hash"]
 
 
-def test_nothing_that_is_asked_had_a_part_in_the_thresholds(found: Found, asked: tuple[Item, ...]) -> None:
+def test_nothing_that_is_asked_had_a_part_in_the_thresholds(found: CertifiedPolicy, asked: tuple[Item, ...]) -> None:
     """No ticket and no customer of the 600 is in the corpus that tunes and certifies."""
     path = shipped("corpora", "history")
     assert path is not None

@@ -52,7 +52,7 @@ def test_nothing_is_written_over_unless_it_is_asked_for(run: Run, tmp_path: Path
     (tmp_path / "policy.schema.json").write_text("mine too", encoding="utf-8")
     refused = run("init")
     assert (refused.code, refused.out) == (2, "")
-    assert refused.err == "cascade: policy.yaml: exists (give another name, or --force to write over it)\n"
+    assert refused.err == "cascade: policy.yaml: exists (give another name, or --force to overwrite it)\n"
     assert (tmp_path / "policy.yaml").read_text(encoding="utf-8") == "mine"
     assert run("init", "--force").code == 0
     assert run("policy", "check", "policy.yaml").code == 0
@@ -91,9 +91,9 @@ def test_the_next_steps_can_be_taken(run: Run, emulator: Emulator) -> None:
 @pytest.mark.parametrize(
     ("models", "named"),
     [
-        (("gpt-4.1-nano", "claude-sonnet-5-5"), "not known here: gpt-4.1-nano (one)."),
-        (("claude-haiku-5-5", "gpt-4.1"), "not known here: gpt-4.1 (two)."),
-        (("gpt-4.1-nano", "gpt-4.1"), "not known here: gpt-4.1-nano (one), gpt-4.1 (two)."),
+        (("gpt-4.1-nano", "claude-sonnet-5-5"), "not known: gpt-4.1-nano (one)."),
+        (("claude-haiku-5-5", "gpt-4.1"), "not known: gpt-4.1 (two)."),
+        (("gpt-4.1-nano", "gpt-4.1"), "not known: gpt-4.1-nano (one), gpt-4.1 (two)."),
         (("claude-haiku-5-5", "claude-sonnet-5-5"), ""),
     ],
 )

@@ -10,7 +10,7 @@ from pathlib import Path
 
 import pytest
 
-from cascade.cli.mode import run_mode
+from cascade.cli.mode.command import run_mode
 from cascade.core.errors import CascadeError, ConfigurationError
 from cascade.engine.mode_switch import ModeSwitch, SwitchFile, read_switch_file, switch_path
 
@@ -45,7 +45,7 @@ def test_it_shows_what_is_in_force_and_why(capsys: Captured, monkeypatch: pytest
     monkeypatch.setenv("CASCADE_MODE", "observe")
     run_mode(None, None, as_json=False)
     assert capsys.readouterr().out.startswith(
-        "default: observe (from CASCADE_MODE)\n  the policy itself says enforce\n"
+        "default: observe (from CASCADE_MODE)\n  the policy's own mode: enforce\n"
     )
     run_mode("off", None, as_json=False)
     assert "default: off (from the switch for all, " in capsys.readouterr().out
@@ -62,8 +62,7 @@ def test_a_switch_for_all_says_which_policies_it_does_not_reach(capsys: Captured
     run_mode("enforce", "support", as_json=False)
     run_mode("off", None, as_json=False)
     assert (
-        "policy support keeps a switch of its own, enforce (cascade mode clear --policy support)"
-        in capsys.readouterr().err
+        "policy support keeps its own switch, enforce (cascade mode clear --policy support)" in capsys.readouterr().err
     )
     run_mode("clear", "support", as_json=False)
     assert read_switch_file(switch_path()) == SwitchFile("off")
@@ -97,4 +96,4 @@ def test_what_cannot_be_meant_changes_nothing(home: Path, capsys: Captured) -> N
     assert "no policy in-code here" in capsys.readouterr().err
     assert ModeSwitch("in-code", "enforce").in_force(log=False).mode == "off"
     run_mode(None, "another", as_json=False)
-    assert capsys.readouterr().out.startswith("another: nothing is switched, the policy itself decides\n")
+    assert capsys.readouterr().out.startswith("another: no switch is set")

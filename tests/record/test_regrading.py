@@ -22,9 +22,7 @@ from .conftest import POLICY, YAML, Here, Killer, Record, head_of, start
 from .test_judging import COST, bare, fair, verdicts
 
 Emulate = Callable[..., Killer]
-NOT_GRADED = (
-    "cascade: no grader, so scores will be null: the same command with --grader grades later, without a further call\n"
-)
+NOT_GRADED = "cascade: no grader, so scores will be null; the same command with --grader grades them later without further calls\n"
 
 
 @pytest.fixture
@@ -70,7 +68,7 @@ def test_without_a_grader_it_is_told_before_a_call_is_paid_and_graded_later_for_
     assert emulator.billed.replies == 18
     assert not list(home.glob("*.journal"))
     out, _ = Here(home, emulator, *COMMAND, "--grader", "exact").communicate(timeout=60)
-    assert out == "c.jsonl is this very recording, and whole: nothing was asked\n"
+    assert "no call was made" in out
 
 
 def test_the_warning_comes_before_the_first_call(corpus: Corpus, emulate: Emulate, home: Path) -> None:

@@ -73,13 +73,13 @@ def test_the_command_says_how_to_go_on_and_is_exit_5(
     assert process.returncode == 5
     assert "items in c.jsonl" in out
     assert err.startswith("cascade: stopped at the cap of 0.003000 USD")
-    assert "Raise --max-usd, and the same command goes on from c.jsonl.journal" in err
+    assert "Raise --max-usd, and the same command continues from c.jsonl.journal" in err
     process = Here(tmp_path, emulate(corpus), source.name, "-o", "d.jsonl", "-p", "policy.yaml", "--max-usd", "0")
     out, err = process.communicate(timeout=60)
     assert process.returncode == 5
     assert out == "0 of 12 items recorded, d.jsonl is not written yet; 0 calls in this run, 0 replies taken from the journal; 0 USD in all\n"  # fmt: skip
     assert err.startswith("cascade: stopped at the cap of 0 USD")
-    assert err.endswith("Raise --max-usd, and the same command begins it\n")
+    assert err.endswith("Raise --max-usd, and the same command starts it\n")
 
 
 def test_what_a_kill_left_unanswered_counts_toward_the_cap(

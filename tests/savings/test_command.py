@@ -118,7 +118,7 @@ def test_the_published_figures_come_out_of_the_command(day: Path, said_by: str) 
         "today": 0.877, "haiku": -1.3, "sonnet": 0.387, "opus": 0.877,
     }  # fmt: skip
     assert told["today"]["usd"] == 33.75
-    assert told["today"]["prices"] == "list prices, or as the policy or --price says"
+    assert told["today"]["prices"] == "list prices, unless the policy or --price sets them"
 
 
 def test_the_published_figure_of_100m_output_tokens_comes_out_of_the_command(tmp_path: Path) -> None:

@@ -8,7 +8,7 @@ from typing import Any
 
 import pytest
 
-from cascade.cli.savings.command import Sought, run_savings
+from cascade.cli.savings.command import SavingsOptions, run_savings
 from cascade.core.messages import Usage
 from tests.savings.scenes import advised, good_corpus, one, said_of
 
@@ -23,7 +23,7 @@ def advice_of(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> Any:
     usage.write_text(EXPORT)
 
     def told(requests: int | None = None, **more: Any) -> dict[str, Any]:
-        run_savings(Sought(usage, corpus=str(corpus), requests=requests, **more), as_json=True)
+        run_savings(SavingsOptions(usage, corpus=str(corpus), requests=requests, **more), as_json=True)
         return json.loads(capsys.readouterr().out)
 
     return told

@@ -1,4 +1,4 @@
-"""`cascade calibrate`: choose thresholds on recorded cases and certify them, or say that a single model is better."""
+"""`cascade calibrate`: choose thresholds on a corpus and certify them, or report that a single model is better."""
 
 from __future__ import annotations
 
@@ -14,13 +14,13 @@ from cascade.calibration.report.build import report_of
 from cascade.calibration.run import Calibration, CalibrationOptions, calibrate, calibrate_counts, recheck
 from cascade.cli.calibrate.disagreement import agreement_of, print_agreement
 from cascade.cli.calibrate.output import (
-    advice_told,
     fields_of,
     notes_of,
-    others_told,
+    other_models_text,
     print_calibration,
     print_frontier,
-    refusal_told,
+    refusal_text,
+    verdict_text,
 )
 from cascade.cli.calibrate.storms import print_storms, storms_of
 from cascade.cli.output import print_json, stderr, stdout
@@ -38,7 +38,7 @@ __all__ = ["CalibrateOptions", "run_calibrate"]
 
 @dataclass(frozen=True, slots=True)
 class CalibrateOptions:
-    """The command line, as given."""
+    """The command's arguments."""
 
     corpora: tuple[Path, ...]
     policy: str | None
@@ -90,30 +90,30 @@ class CalibrateOptions:
         return {"--max-risk": self.max_risk, "--min-quality": self.min_quality, "--budget": self.budget}
 
 
-def run_calibrate(asked: CalibrateOptions, *, as_json: bool) -> None:
+def run_calibrate(options: CalibrateOptions, *, as_json: bool) -> None:
     """Calibrate, print the result and, with --write, write it into a policy.
 
-    Raises RequirementNotMet (exit 3) where nothing meets the objective, PolicyError where the result is not written.
+    Raises RequirementNotMet (exit 3) if nothing meets the objective, PolicyError if the result is not written.
     """
-    if asked.against is not None:
-        run_against(asked, as_json=as_json)
+    if options.against is not None:
+        run_against(options, as_json=as_json)
         return
-    objective, policy = asked.objective, _policy_of(asked)
+    objective, policy = options.objective, _policy_of(options)
     started = time.monotonic()
-    paths = list(asked.corpora) if asked.counts else [find_corpus(path) for path in asked.corpora]
-    agreement = None if asked.counts else agreement_of(paths, objective, skip_bad=asked.skip_bad)
-    split = Split(asked.tune, asked.split_seed)
-    wish = CalibrationOptions(objective, policy, split, asked.per_task, asked.scorer, asked.skip_bad)
-    result = calibrate_counts(paths, wish) if asked.counts else calibrate(paths, wish)
+    paths = list(options.corpora) if options.counts else [find_corpus(path) for path in options.corpora]
+    agreement = None if options.counts else agreement_of(paths, objective, skip_bad=options.skip_bad)
+    split = Split(options.tune, options.split_seed)
+    settings = CalibrationOptions(objective, policy, split, options.per_task, options.scorer, options.skip_bad)
+    result = calibrate_counts(paths, settings) if options.counts else calibrate(paths, settings)
     certificate = result.certificate()
     storms = storms_of(paths, result, certificate)
     fields = fields_of(result, certificate, time.monotonic() - started) | {"storms": storms}
     if agreement is not None:
-        fields["disagreement"] = agreement.fields(asked.max_risk or 0.0)
-    if asked.report is not None:
-        _report(asked.report, result, storms)
-    refused = _refused(asked, result)
-    diff = _written(asked, result, certificate) if refused is None or asked.dry_run else None
+        fields["disagreement"] = agreement.fields(options.max_risk or 0.0)
+    if options.report is not None:
+        _report(options.report, result, storms)
+    refusal = _refusal(options, result)
+    diff = _write(options, result, certificate) if refusal is None or options.dry_run else None
     if as_json:
         print_json(fields | ({"diff": diff} if diff is not None else {}))
     elif objective is None:
@@ -125,46 +125,46 @@ def run_calibrate(asked: CalibrateOptions, *, as_json: bool) -> None:
         if diff is not None:
             stdout.print(f"\n{diff or 'nothing to change'}".rstrip("\n"))
     if diff is not None:
-        stderr.print(f"--dry-run: {asked.write} is unchanged" if asked.dry_run else f"written: {asked.write}")
+        stderr.print(f"--dry-run: {options.write} is unchanged" if options.dry_run else f"written: {options.write}")
     if objective is not None and not result.feasible:
-        unchanged = f"; {asked.write} is unchanged" if asked.write else ""
-        raise RequirementNotMet(f"{refusal_told(result, objective)}{unchanged}")
-    if refused is not None:
-        raise refused
+        unchanged = f"; {options.write} is unchanged" if options.write else ""
+        raise RequirementNotMet(f"{refusal_text(result, objective)}{unchanged}")
+    if refusal is not None:
+        raise refusal
 
 
-def _policy_of(asked: CalibrateOptions) -> Policy | None:
-    """The policy to calibrate, which is the one to write. Raises ConfigurationError where two are named."""
-    if asked.write and asked.policy and asked.write != asked.policy:
+def _policy_of(options: CalibrateOptions) -> Policy | None:
+    """The policy to calibrate, which is also the one to write. Raises ConfigurationError if two are given."""
+    if options.write and options.policy and options.write != options.policy:
         raise ConfigurationError(
-            f"--policy {asked.policy} and --write {asked.write} differ: the policy calibrated is the one written (give --write)"
+            f"--policy {options.policy} and --write {options.write} differ: the policy calibrated is the one written (give --write)"
         )
-    if (asked.dry_run or asked.force) and not asked.write:
+    if (options.dry_run or options.force) and not options.write:
         raise ConfigurationError("--dry-run and --force need --write POLICY")
-    chosen = asked.write or asked.policy
+    chosen = options.write or options.policy
     return load_policy(chosen) if chosen else None
 
 
 def _report(path: Path, result: Calibration, storms: dict[str, Any] | None) -> None:
     advice = "The frontier of the whole corpus: nothing chosen, nothing certified."
     if result.options.objective is not None:
-        advice = advice_told(result)
+        advice = verdict_text(result)
     write_report(path, report_of(result, f"{advice[:1].upper()}{advice[1:]}", storms or {}, notes_of(result)))
     stderr.print(f"report: {path}", style="dim")
 
 
-def run_against(asked: CalibrateOptions, *, as_json: bool) -> None:
-    """Whether a policy's certificate still holds on fresh corpora. Raises RequirementNotMet unless that is shown."""
-    others = (asked.policy, asked.write, asked.report, asked.max_risk, asked.min_quality, asked.budget)
-    flags = (asked.frontier_only, asked.per_task, asked.scorer, asked.counts, asked.dry_run, asked.force)
+def run_against(options: CalibrateOptions, *, as_json: bool) -> None:
+    """Test whether a policy's certificate holds on fresh corpora. Raises RequirementNotMet unless it is shown to."""
+    others = (options.policy, options.write, options.report, options.max_risk, options.min_quality, options.budget)
+    flags = (options.frontier_only, options.per_task, options.scorer, options.counts, options.dry_run, options.force)
     if any(one is not None for one in others) or any(flags):
         raise ConfigurationError("--against tests one policy's certificate: it takes corpora and no other option")
-    policy = load_policy(asked.against or "")
+    policy = load_policy(options.against or "")
     started = time.monotonic()
-    manifest, found = recheck([find_corpus(path) for path in asked.corpora], policy, skip_bad=asked.skip_bad)
-    tested, words = found.tested, {"holds": "holds", "no_longer": "no longer holds", "too_few": "too few to say"}
+    manifest, found = recheck([find_corpus(path) for path in options.corpora], policy, skip_bad=options.skip_bad)
+    tested, texts = found.tested, {"holds": "holds", "no_longer": "no longer holds", "too_few": "too few to say"}
     claim = f"{found.target.loss} <= {found.target.alpha:g} at {1 - found.target.delta:g}"
-    seen = f"{tested.rate:.4g} on {tested.n:,} {tested.units}, {found.lower_bound:.4g} to {tested.upper_bound:.4g}"
+    observed = f"{tested.rate:.4g} on {tested.n:,} {tested.units}, {found.lower_bound:.4g} to {tested.upper_bound:.4g}"
     if as_json:
         print_json({
             "policy": policy.name, "corpus": manifest.name, "verdict": found.verdict, "claim": claim,
@@ -173,38 +173,38 @@ def run_against(asked: CalibrateOptions, *, as_json: bool) -> None:
             "further_units_needed": found.further_units_needed, "seconds": round(time.monotonic() - started, 3),
         })  # fmt: skip
     else:
-        stdout.print(f"{words[found.verdict]}: {claim} (observed {seen})", style="bold")
+        stdout.print(f"{texts[found.verdict]}: {claim} (observed {observed})", style="bold")
     if found.verdict != "holds":
         needed = found.further_units_needed
         more = f"; about {needed:,} more {tested.units} are needed at the observed rate" if needed else ""
-        raise RequirementNotMet(f"the certificate of {policy.name}: {words[found.verdict]} on {manifest.name}{more}")
+        raise RequirementNotMet(f"the certificate of {policy.name}: {texts[found.verdict]} on {manifest.name}{more}")
 
 
-def _refused(asked: CalibrateOptions, result: Calibration) -> PolicyError | None:
-    """Why the policy is left unchanged without --force; None where it is written, or where there is nothing to write."""
-    if asked.write is None or not result.feasible or asked.force:
+def _refusal(options: CalibrateOptions, result: Calibration) -> PolicyError | None:
+    """Why the policy is not written without --force; None if it is written, or if there is nothing to write."""
+    if options.write is None or not result.feasible or options.force:
         return None
     if result.choice.advice != "cascade":
         hint = "--force writes the thresholds anyway"
-        return PolicyError(f"unchanged: {advice_told(result)}", where=asked.write, hint=hint)
-    if (others := others_told(result)) is not None:
+        return PolicyError(f"unchanged: {verdict_text(result)}", where=options.write, hint=hint)
+    if (others := other_models_text(result)) is not None:
         problem = f"unchanged: {others}"
-        return PolicyError(problem, where=asked.write, hint="--force writes the thresholds, uncertified")
+        return PolicyError(problem, where=options.write, hint="--force writes the thresholds, uncertified")
     return None
 
 
-def _written(asked: CalibrateOptions, result: Calibration, certificate: Certificate | None) -> str | None:
+def _write(options: CalibrateOptions, result: Calibration, certificate: Certificate | None) -> str | None:
     """The change to the policy's text, as a diff; written unless --dry-run. None without --write or without a result."""
-    if asked.write is None or not result.feasible:
+    if options.write is None or not result.feasible:
         return None
-    path = find_policy(asked.write)
-    before = path.read_bytes().decode()  # with the line ends it has
+    path = find_policy(options.write)
+    before = path.read_bytes().decode()  # keeps its line ends
     blocks: dict[str, dict[str, Any] | None] = {
         "certificate": None if certificate is None else certificate.model_dump(mode="json", exclude_none=True)
     }
     if result.learned is not None:
         blocks["scorer"] = {rung: one.model_dump(mode="json") for rung, one in result.learned.scorer.items()}
     after = edit_policy(before, result.thresholds, result.task_thresholds, blocks, where=str(path), folder=path.parent)
-    if not asked.dry_run:
+    if not options.dry_run:
         write_policy(path, after)
     return diff_of(before, after, str(path))

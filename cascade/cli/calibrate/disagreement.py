@@ -24,9 +24,9 @@ _TAIL = 0.025  # of a two-sided 95 % interval
 
 @dataclass(frozen=True, slots=True)
 class Agreement:
-    """What the corpora's manifests say about their scores. `judge_error`: the error rate, and on how many control items.
+    """How the corpora were scored. `judge_error`: the error rate, and the number of control items.
 
-    `noise` adds up the corpora that measured it; None where none did.
+    `noise` is summed over the corpora that measured it; None if none did.
     """
 
     graders: tuple[str, ...]
@@ -36,7 +36,7 @@ class Agreement:
 
     @property
     def noise_ci95(self) -> tuple[float, float] | None:
-        """The noise floor's exact binomial interval (Clopper and Pearson 1934): its items are of different groups."""
+        """The noise floor's exact binomial interval (Clopper and Pearson 1934): its items are in different groups."""
         if self.noise is None:
             return None
         lost = np.zeros(self.noise.items)
@@ -45,7 +45,7 @@ class Agreement:
         return lower_bound(sample, _TAIL), upper_bound(sample, _TAIL)
 
     def fields(self, alpha: float) -> dict[str, Any]:
-        """As `calibrate --json` has it, under `disagreement`."""
+        """The fields of `calibrate --json` under `disagreement`."""
         noise, error = self.noise, self.judge_error
         return {
             "judged_by": list(self.graders),
@@ -58,9 +58,9 @@ class Agreement:
 
 
 def agreement_of(paths: Sequence[Path], objective: Objective | None, *, skip_bad: bool = False) -> Agreement | None:
-    """What is known about the scores where the loss is `disagreement`; None for other objectives. Reads the corpora.
+    """How the corpora were scored, if the loss is `disagreement`; None for other objectives. Reads the corpora.
 
-    Raises ConfigurationError where items have an expected answer: their scores compare with that, not with the baseline.
+    Raises ConfigurationError if items have an expected answer: their scores compare with that, not with the baseline.
     """
     if not isinstance(objective, Target) or objective.loss != "disagreement":
         return None
@@ -93,16 +93,16 @@ def agreement_of(paths: Sequence[Path], objective: Objective | None, *, skip_bad
 
 
 def print_agreement(agreement: Agreement | None, objective: Objective | None) -> None:
-    """The grader, the baseline, the judge's error rate, and the noise floor beside alpha."""
+    """Print the grader, the baseline, the judge's error rate, and the noise floor beside alpha."""
     if agreement is None or not isinstance(objective, Target):
         return
-    told = f"scores: by {' and '.join(agreement.graders)}"
+    text = f"scores: by {' and '.join(agreement.graders)}"
     if agreement.against:
-        told += f", compared with the plain answers of {' and '.join(agreement.against)}"
+        text += f", compared with the plain answers of {' and '.join(agreement.against)}"
     if agreement.judge_error is not None:
         share, controls = agreement.judge_error
-        told += f"; judge's error rate: {share:.1%} of {controls:,} control items"
-    stdout.print(told)
+        text += f"; judge's error rate: {share:.1%} of {controls:,} control items"
+    stdout.print(text)
     noise, interval, alpha = agreement.noise, agreement.noise_ci95, objective.alpha
     if noise is None or interval is None:
         stdout.print(

@@ -1,4 +1,4 @@
-"""The result of a calibration in words, as a table and as JSON."""
+"""The output of `cascade calibrate`: sentences, tables and JSON."""
 
 from __future__ import annotations
 
@@ -15,23 +15,23 @@ from cascade.core.policy.certificate import Certificate
 from cascade.replay.mapping import undefined_tasks
 
 __all__ = [
-    "advice_told",
-    "certificate_told",
+    "certificate_text",
     "fields_of",
-    "meets_told",
+    "meets_text",
     "notes_of",
-    "others_told",
+    "other_models_text",
     "print_calibration",
     "print_frontier",
-    "refusal_told",
-    "thresholds_told",
+    "refusal_text",
+    "thresholds_text",
+    "verdict_text",
 ]
 
-_MOST_POINTS = 12  # of the frontier, shown to a person; --json has them all
+_MOST_POINTS = 12  # of the frontier, in the table; --json has them all
 
 
-def refusal_told(result: Calibration, objective: Objective) -> str:
-    """Why nothing was found, what is missing, and the best single model. Of other models' replies nothing is promised."""
+def refusal_text(result: Calibration, objective: Objective) -> str:
+    """Why no thresholds were found, how many items are missing, and the best single model."""
     best = f"; best single model: {_bare(result.choice.advice)}" if result.choice.advice else ""
     proof = result.choice.proof
     if not isinstance(proof, NotCertified):
@@ -53,14 +53,14 @@ def _bare(advice: str | None) -> str:
     return (advice or "").removeprefix("single:")
 
 
-def others_told(result: Calibration) -> str | None:
-    """That other models were recorded than the policy asks, and what follows; None where they are the same."""
+def other_models_text(result: Calibration) -> str | None:
+    """A warning if the corpus holds other models than the policy's; None if they are the same."""
     if not result.others:
         return None
     return f"these are other models' replies: {'; '.join(result.others)}: nothing is certified for the policy"
 
 
-def advice_told(result: Calibration) -> str:
+def verdict_text(result: Calibration) -> str:
     """The verdict in one sentence."""
     return f"{'for the recorded models: ' if result.others else ''}{_verdict(result)}"
 
@@ -91,42 +91,42 @@ def _verdict(result: Calibration) -> str:
 
 
 def notes_of(result: Calibration) -> list[str]:
-    """The limits of the result: other models, what the certificate averages over, tasks that differ from the policy's."""
-    choice, objective, told = result.choice, result.options.objective, list[str]()
-    if (others := others_told(result)) is not None:
-        told.append(others)
+    """Caveats: other models, what the certificate averages over, tasks that differ from the policy's."""
+    choice, objective, notes = result.choice, result.options.objective, list[str]()
+    if (others := other_models_text(result)) is not None:
+        notes.append(others)
     if choice.chosen is not None and not choice.holds:
-        told.append(
+        notes.append(
             "the objective is not met on the held-out items: the chosen thresholds met it on the tuning half only"
         )
     for rung, why in (result.learned.left_out if result.learned else {}).items():
-        told.append(f"{rung} keeps its own confidence; no scorer was learned for it: {why}")
+        notes.append(f"{rung} keeps its own confidence; no scorer was learned for it: {why}")
     if (estimated := result.manifest.estimated) is not None:
-        told.append(estimated)
-    silent = [rung for rung, signal in result.signal.items() if not signal.items]
-    if silent:
-        told.append(
-            f"{' and '.join(silent)} never ships on its own: none of its replies that may ship has a confidence"
+        notes.append(estimated)
+    without = [rung for rung, signal in result.signal.items() if not signal.items]
+    if without:
+        notes.append(
+            f"{' and '.join(without)} never ships on its own: none of its replies that may ship has a confidence"
         )
     by_groups = isinstance(choice.proof, Certified) and choice.proof.tested.units == "groups"
     if by_groups and choice.certify and isinstance(objective, Target) and choice.certify.lost > objective.alpha:
-        told.append(
+        notes.append(
             f"the loss rate over all items is {choice.certify.lost:.1%}, above {objective.alpha:.3g}: the certificate is of"
             " the mean over groups, and large groups do worse"
         )
     policy = result.options.policy
     if policy is not None and (differ := undefined_tasks(policy, result.tasks)) is not None:
-        told.append(differ)
+        notes.append(differ)
     defined = {task.name for task in policy.tasks} if policy is not None else result.own_tasks
     for task in sorted(result.own_tasks - defined):
-        told.append(
+        notes.append(
             f"task {task!r} gets thresholds of its own and is added to the policy, for requests with task={task!r}"
         )
-    return told
+    return notes
 
 
-def certificate_told(proof: Certified) -> str:
-    """The certificate in a line: the bound, on how many units, and the upper confidence limit."""
+def certificate_text(proof: Certified) -> str:
+    """The certificate in one line: the claim, the number of units, and the upper confidence limit."""
     tested = proof.tested
     errors = f"{tested.errors} errors in " if tested.errors is not None else ""
     return (
@@ -208,7 +208,7 @@ def _point(rungs: tuple[str, ...], point: Point, n: int, losses: str = "false_co
 
 
 def print_calibration(result: Calibration, objective: Objective, certificate: Certificate | None) -> None:
-    """The verdict, the chosen thresholds beside every single model, and what each signal is worth."""
+    """Print the verdict, the chosen thresholds beside every single model, and the quality of each confidence."""
     _print_verdict(result)
     kind = "synthetic" if result.manifest.synthetic else "recorded"
     title = f"{result.manifest.name}: {describe(objective)}, on {len(result.held_out):,} held-out {kind} items"
@@ -217,10 +217,10 @@ def print_calibration(result: Calibration, objective: Objective, certificate: Ce
     if result.choice.certify is not None:
         by_task = "by task, else " if result.own_tasks else ""
         rows.add_row(
-            f"cascade at {by_task}{thresholds_told(result.thresholds)}", *_row(result.choice.certify), _yes(result)
+            f"cascade at {by_task}{thresholds_text(result.thresholds)}", *_row(result.choice.certify), _proof(result)
         )
     for rung, single in result.choice.singles.items():
-        rows.add_row(f"{rung} alone", *_row(single.figures), meets_told(single.meets))
+        rows.add_row(f"{rung} alone", *_row(single.figures), meets_text(single.meets))
     if result.choice.random_mix is not None:
         quality, usd = result.choice.random_mix
         rows.add_row("random escalation", f"{quality:.4f}", "", f"{1e3 * usd:.4f}", "", "")
@@ -231,7 +231,7 @@ def print_calibration(result: Calibration, objective: Objective, certificate: Ce
             f"against {versus.rung} alone: cost {cost}, quality {_between(f'{versus.quality:+.4f}', versus.quality_ci95, '+.4f')}"
         )
     if isinstance(result.choice.proof, Certified) and certificate is not None:
-        stdout.print(f"\n{certificate_told(result.choice.proof)}")
+        stdout.print(f"\n{certificate_text(result.choice.proof)}")
     elif not isinstance(objective, Target) and result.feasible:
         stdout.print("\nchosen on the tuning half and not certified (only --max-risk certifies)")
     _print_tasks(result)
@@ -243,18 +243,18 @@ def print_calibration(result: Calibration, objective: Objective, certificate: Ce
 
 
 def _print_verdict(result: Calibration) -> None:
-    others = others_told(result)
-    if others is not None:  # first: everything below is of those models
+    others = other_models_text(result)
+    if others is not None:  # first, because it applies to everything below
         stdout.print(f"warning: {others}", style="bold")
-    stdout.print(advice_told(result), style="bold")
+    stdout.print(verdict_text(result), style="bold")
     for note in notes_of(result):
         if note != others:
             stdout.print(f"warning: {note}")
     stdout.print()
 
 
-def meets_told(meets: bool | None) -> str:
-    """The cell of a single model: None is what the items show neither way."""
+def meets_text(meets: bool | None) -> str:
+    """Whether a single model meets the objective; None if the items show neither."""
     return {True: "yes", False: "no", None: "not shown"}[meets]
 
 
@@ -290,9 +290,9 @@ def _print_signal(result: Calibration) -> None:
     rows = table("confidence of", *heads, title=f"confidence, on all {result.items:,} items", right=heads[:-1])
     for rung, one in result.signal.items():
         gain = one.gain_ci95
-        told = f"{'yes' if one.beats_random else 'no'} ({gain[0]:+.4f} to {gain[1]:+.4f})" if gain else "not known"
+        gained = f"{'yes' if one.beats_random else 'no'} ({gain[0]:+.4f} to {gain[1]:+.4f})" if gain else "not known"
         rows.add_row(rung, _number(one.auroc), _number(one.ece), f"{one.levels:,}", _number(one.accuracy),
-                     _number(one.mean_confidence), told)  # fmt: skip
+                     _number(one.mean_confidence), gained)  # fmt: skip
     stdout.print()
     stdout.print(rows)
     poor = [rung for rung, one in result.signal.items() if not one.beats_random]
@@ -301,10 +301,11 @@ def _print_signal(result: Calibration) -> None:
 
 
 def _print_shorter(result: Calibration, objective: Objective) -> None:
-    """The cheapest point of each shorter ladder with the chosen one's risk or quality, both on the tune half."""
+    """Print the cheapest point of each shorter ladder with the chosen risk or quality, both on the tuning half."""
     if result.choice.chosen is None or result.choice.tune is None:
         return
     chosen = result.choice.chosen
+    how = "with no more losses" if isinstance(objective, Target) else "with no lower quality"
     for one in result.choice.shorter:
         good = [
             point for point in one.frontier
@@ -313,19 +314,15 @@ def _print_shorter(result: Calibration, objective: Objective) -> None:
         best = min(good, key=lambda point: point.cost, default=None)
         if best is not None and chosen.cost:
             share = best.cost / chosen.cost - 1
-            told = f"{abs(share):.0%} {'cheaper' if share < 0 else 'dearer'} on the tuning half"
-            stdout.print(f"shorter ladder {' → '.join(one.rungs)}, {_what(objective)}: {told}")
-
-
-def _what(objective: Objective) -> str:
-    return "with no more losses" if isinstance(objective, Target) else "with no lower quality"
+            compared = f"{abs(share):.0%} {'cheaper' if share < 0 else 'dearer'} on the tuning half"
+            stdout.print(f"shorter ladder {' → '.join(one.rungs)}, {how}: {compared}")
 
 
 def _number(value: float | None) -> str:
     return "" if value is None else f"{value:.3f}"
 
 
-def _yes(result: Calibration) -> str:
+def _proof(result: Calibration) -> str:
     return "certified" if isinstance(result.choice.proof, Certified) and not result.others else "chosen"
 
 
@@ -334,8 +331,8 @@ def _row(half: HalfFigures) -> tuple[str, ...]:
     return f"{half.quality:.4f}", ci95, f"{1e3 * half.cost_per_request_usd:.4f}", f"{half.false_confident:.1%}"
 
 
-def thresholds_told(thresholds: Mapping[str, float | None]) -> str:
-    """By rung, in a line."""
+def thresholds_text(thresholds: Mapping[str, float | None]) -> str:
+    """Thresholds by rung, in one line."""
     return ", ".join(f"{rung} {_threshold(x)}" for rung, x in thresholds.items())
 
 
@@ -344,7 +341,7 @@ def _threshold(value: float | None) -> str:
 
 
 def print_frontier(result: Calibration) -> None:
-    """The frontier of all items, thinned to what a person reads."""
+    """Print the frontier of all items, thinned to a short table."""
     n = len(result.held_out)
     for note in notes_of(result):
         stdout.print(f"warning: {note}")
@@ -355,7 +352,7 @@ def print_frontier(result: Calibration) -> None:
     for point in shown:
         named = dict(zip(result.held_out.rungs, point.thresholds, strict=False))
         rows.add_row(
-            thresholds_told(named), f"{point.quality:.4f}", f"{point.cost / 1e6 / n:.4f}", f"{point.losses / n:.1%}"
+            thresholds_text(named), f"{point.quality:.4f}", f"{point.cost / 1e6 / n:.4f}", f"{point.losses / n:.1%}"
         )
     for rung, single in result.choice.singles.items():
         alone = single.figures

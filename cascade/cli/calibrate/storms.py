@@ -1,4 +1,4 @@
-"""What the storm guard would do at the thresholds that `calibrate` chose, and what that costs."""
+"""What the storm guard would do at the chosen thresholds, and its cost."""
 
 from __future__ import annotations
 
@@ -33,7 +33,7 @@ def storms_of(paths: Sequence[Path], result: Calibration, certificate: Certifica
 
 
 def print_storms(storms: dict[str, Any] | None, result: Calibration) -> None:
-    """The line that `replay` prints, the guard's cost (which the table leaves out), and whether it changes the advice."""
+    """Print what the guard does, its cost (not in the table), and whether that changes the advice."""
     if storms is None:
         return
     stdout.print(describe_storms(storms))

@@ -1,4 +1,7 @@
-"""`cascade costs`: what the ledger's sums say of a period. Reads no entry but those of the dearest requests."""
+"""`cascade costs`: spend, escalation and savings of a period, from the ledger's sums.
+
+Only the most expensive requests are read one by one.
+"""
 
 from __future__ import annotations
 
@@ -8,8 +11,8 @@ from dataclasses import dataclass
 from decimal import Decimal
 from typing import cast
 
-from cascade.cli.costs.output import Account, Large, account_fields, show_account, write_csv
-from cascade.cli.mode import named_policy
+from cascade.cli.costs.output import CostsReport, Large, report_fields, show_report, write_csv
+from cascade.cli.mode.command import named_policy
 from cascade.cli.output import print_json
 from cascade.core.errors import ConfigurationError, PolicyError
 from cascade.core.policy import Policy
@@ -34,39 +37,39 @@ class CostsOptions:
     as_csv: bool = False
 
 
-def run_costs(wish: CostsOptions, *, as_json: bool, now: Callable[[], float] = time.time) -> None:
-    """Print the figures. `now` gives Unix seconds. Raises ConfigurationError, LedgerError where the ledger cannot be read."""
-    if wish.by not in BYS:
-        raise ConfigurationError(f"--by {wish.by[:40]!r}: not a dimension (give one of {', '.join(BYS)})")
-    if wish.as_csv and as_json:
-        raise ConfigurationError("--csv, --json: both were given (give one of them)")
-    period = read_since(wish.since, now())
-    name, limit = _asked(wish)
-    with reading(wish.ledger) as reader:
-        account = _read(reader, wish, period, name, limit)
-    if wish.as_csv:
-        write_csv(account)
+def run_costs(options: CostsOptions, *, as_json: bool, now: Callable[[], float] = time.time) -> None:
+    """Print the figures. `now` gives Unix seconds. Raises ConfigurationError, and LedgerError if the ledger cannot be read."""
+    if options.by not in BYS:
+        raise ConfigurationError(f"--by {options.by[:40]!r}: not a dimension (give one of {', '.join(BYS)})")
+    if options.as_csv and as_json:
+        raise ConfigurationError("--csv, --json: give one of them, not both")
+    period = read_since(options.since, now())
+    name, limit = _policy_and_limit(options)
+    with reading(options.ledger) as reader:
+        report = _read(reader, options, period, name, limit)
+    if options.as_csv:
+        write_csv(report)
     elif as_json:
-        print_json(account_fields(account))
+        print_json(report_fields(report))
     else:
-        show_account(account)
+        show_report(report)
 
 
-def _asked(wish: CostsOptions) -> tuple[str | None, int | None]:
-    """Which policy, by its name, and what a request may cost before it is listed, in nano-USD."""
+def _policy_and_limit(options: CostsOptions) -> tuple[str | None, int | None]:
+    """The name of the only policy to count, and the cost above which requests are listed, in nano-USD."""
     loaded: Policy | None = None
     try:
-        name, loaded = named_policy(wish.policy)
+        name, loaded = named_policy(options.policy)
     except PolicyError:
-        if wish.policy is not None:
+        if options.policy is not None:
             raise
-        name = ""  # it was looked for only for its budget
+        name = ""  # needed only for its budget
     limits = [limit.call_usd for limit in loaded.budget if limit.call_usd is not None] if loaded is not None else []
-    told = Decimal(str(wish.call_usd)) if wish.call_usd is not None else min(limits, default=None)
-    return (name if wish.policy is not None else None), None if told is None else int(told * 1_000_000_000)
+    threshold = Decimal(str(options.call_usd)) if options.call_usd is not None else min(limits, default=None)
+    return (name if options.policy is not None else None), None if threshold is None else int(threshold * 1_000_000_000)
 
 
-def _read(reader: Reader, wish: CostsOptions, period: Period, policy: str | None, limit: int | None) -> Account:
+def _read(reader: Reader, options: CostsOptions, period: Period, policy: str | None, limit: int | None) -> CostsReport:
     earlier = period.before
     now = PeriodSums.of(reader.spend(period.since, period.until), reader.traffic(period.since, period.until), policy)
     before = PeriodSums.of(
@@ -76,4 +79,4 @@ def _read(reader: Reader, wish: CostsOptions, period: Period, policy: str | None
     if limit is not None:
         found = reader.large(limit, period.since, period.until, _MOST_LARGE + 1)
         large = Large(limit, tuple(found[:_MOST_LARGE]), more=len(found) > _MOST_LARGE)
-    return Account(costs(now, before, cast("By", wish.by)), period, reader.where, policy, large)
+    return CostsReport(costs(now, before, cast("By", options.by)), period, reader.where, policy, large)

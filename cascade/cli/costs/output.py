@@ -12,7 +12,7 @@ from typing import Any, Final
 from cascade.cli.output import stdout, table, usd
 from cascade.costs import Costs, Interval, Line, Period, Saving
 
-__all__ = ["Account", "Large", "account_fields", "show_account", "write_csv"]
+__all__ = ["CostsReport", "Large", "report_fields", "show_report", "write_csv"]
 
 _BAR: Final = 24  # columns of the longest bar
 _EIGHTHS: Final = " ▏▎▍▌▋▊▉"
@@ -21,7 +21,7 @@ _LISTED: Final = 10
 
 @dataclass(frozen=True, slots=True)
 class Large:
-    """Requests that cost more than `limit` (nano-USD), the dearest first: (id, cost). `more`: there are more still."""
+    """Requests that cost more than `limit` (nano-USD), most expensive first: (id, cost). `more`: the list is cut short."""
 
     limit: int
     requests: tuple[tuple[str, int], ...]
@@ -29,8 +29,8 @@ class Large:
 
 
 @dataclass(frozen=True, slots=True)
-class Account:
-    """All that is shown. `where`: the ledger; `policy`: the only one that is counted, None for all."""
+class CostsReport:
+    """The figures to print. `where`: the ledger; `policy`: the only policy counted, None for all."""
 
     costs: Costs
     period: Period
@@ -39,17 +39,17 @@ class Account:
     large: Large | None
 
 
-def account_fields(account: Account) -> dict[str, Any]:
-    """As `--json` prints it. Money in USD, rates from 0 to 1, changes of rates in percentage points."""
-    found, period = account.costs, account.period
+def report_fields(report: CostsReport) -> dict[str, Any]:
+    """The fields of `--json`. Money in USD, rates from 0 to 1, changes of rates in percentage points."""
+    found, period = report.costs, report.period
     head = found.workflows
-    large = account.large
+    large = report.large
     return {
         "since": _iso(period.since),
         "until": _iso(period.until),
         "before_since": _iso(period.before.since),
-        "ledger": account.where,
-        "policy": account.policy,
+        "ledger": report.where,
+        "policy": report.policy,
         "by": found.by,
         **_line_fields(found.total),
         "lines": [{found.by: line.name, **_line_fields(line)} for line in found.lines],
@@ -121,24 +121,24 @@ def _saving_fields(saving: Saving) -> dict[str, Any]:
     }
 
 
-def write_csv(account: Account) -> None:
-    """The table of the chosen dimension, a row a name; what is not known is empty."""
+def write_csv(report: CostsReport) -> None:
+    """Write the table of the chosen dimension, one row per name; unknown values are empty."""
     writer = csv.writer(sys.stdout, lineterminator="\n")
-    rows = [{account.costs.by: line.name, **_line_fields(line)} for line in account.costs.lines]
-    writer.writerow([account.costs.by, *_line_fields(account.costs.total)])
+    rows = [{report.costs.by: line.name, **_line_fields(line)} for line in report.costs.lines]
+    writer.writerow([report.costs.by, *_line_fields(report.costs.total)])
     writer.writerows(["" if value is None else value for value in row.values()] for row in rows)
 
 
-def show_account(account: Account) -> None:
-    """For people."""
-    found, total = account.costs, account.costs.total
-    of = f" · policy {account.policy}" if account.policy is not None else ""
-    stdout.print(f"{account.period.label} · {account.where}{of}")
+def show_report(report: CostsReport) -> None:
+    """Print the report as text and tables."""
+    found, total = report.costs, report.costs.total
+    of = f" · policy {report.policy}" if report.policy is not None else ""
+    stdout.print(f"{report.period.label} · {report.where}{of}")
     if not total.steps and not total.requests:
-        whose = "" if account.policy is None else f" by policy {account.policy!r}"
+        whose = "" if report.policy is None else f" by policy {report.policy!r}"
         stdout.print(f"nothing was spent{whose} in this period (--since goes further back)")
         return
-    _show_head(total)
+    _show_total(total)
     _show_saving(found)
     stdout.print()
     _show_lines(found)
@@ -151,12 +151,14 @@ def show_account(account: Account) -> None:
     head = found.workflows
     if head is not None and head.of > 1:
         names = ", ".join(f"{line.name} {_percent(line.share)}" for line in head.lines)
-        stdout.print(f"\n{len(head.lines)} of {head.of} workflows make {_percent(head.share)} of the spend: {names}")
-    if account.large is not None:
-        _show_large(account.large, account.policy)
+        stdout.print(
+            f"\n{len(head.lines)} of {head.of} workflows account for {_percent(head.share)} of the spend: {names}"
+        )
+    if report.large is not None:
+        _show_large(report.large, report.policy)
 
 
-def _show_head(total: Line) -> None:
+def _show_total(total: Line) -> None:
     notes = [f"{_change(total.cost, total.cost_before)} against the period before"] if total.cost_before else []
     if total.shadow:
         notes.append(f"{usd(total.shadow)} of it for {total.shadow_steps} shadow steps")
@@ -184,21 +186,21 @@ def _show_saving(found: Costs) -> None:
 
 def _saved(saving: Saving) -> str:
     if not saving.requests:
-        return "not known: there is no answered request to compare"
+        return "not known: no answered request to compare"
     share = f", {_percent(saving.relative)}" if saving.relative is not None else ""
     if saving.interval is None or saving.relative_interval is None:
         return f"{_money(saving.saved)} USD{share} against the baseline (estimate, from the tokens of {saving.requests} requests)"
     money, part = saving.interval, saving.relative_interval
     return (
-        f"{_money(saving.saved)} USD{share} against the baseline, measured on {saving.holdout} held out; at 95 %"
+        f"{_money(saving.saved)} USD{share} against the baseline, measured on {saving.holdout} held-out requests; at 95 %"
         f" {_money(money.low)} to {_money(money.high)} USD, {_percent(part.low)} to {_percent(part.high)}"
     )
 
 
 def _show_lines(found: Costs) -> None:
     by, lines = found.by, found.lines
-    asks = by not in ("rung", "model")
-    figures = ("requests", "USD/resolved") if asks else ("steps",)
+    by_request = by not in ("rung", "model")
+    figures = ("requests", "USD/resolved") if by_request else ("steps",)
     shadows = ("shadow steps",) if any(line.shadow_steps for line in lines) else ()
     numbers = ("USD", "share", *figures, "escalated", "errors", *shadows)
     shown = table(
@@ -210,7 +212,7 @@ def _show_lines(found: Costs) -> None:
     )
     most = max((line.cost for line in lines), default=0)
     for line in lines:
-        own = (str(line.requests), _money(line.cost_per_resolved)) if asks else (str(line.steps),)
+        own = (str(line.requests), _money(line.cost_per_resolved)) if by_request else (str(line.steps),)
         more = (str(line.shadow_steps),) if shadows else ()
         shown.add_row(
             line.name, _bar(line.cost, most), usd(line.cost), _percent(line.share), *own, _escalated(line),
@@ -247,7 +249,7 @@ def _show_large(large: Large, policy: str | None) -> None:
 
 
 def _bar(value: int, most: int) -> str:
-    """In eighths of a column, rounded; anything above 0 shows."""
+    """A bar in eighths of a column; any value above 0 is visible."""
     eighths = max(1, round(value / most * _BAR * 8)) if value and most else 0
     return "█" * (eighths // 8) + _EIGHTHS[eighths % 8].strip()
 
@@ -265,7 +267,7 @@ def _percent(share: float) -> str:
 
 
 def _escalated(line: Line) -> str:
-    """As in "2 of 5 (40.0 %)"; empty where there is nothing to count."""
+    """Such as "2 of 5 (40.0 %)"; empty if nothing was counted."""
     return "" if line.escalation is None else f"{line.escalated} of {line.climbs} ({_percent(line.escalation)})"
 
 

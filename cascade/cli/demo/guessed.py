@@ -1,4 +1,4 @@
-"""Scene 1: thresholds of 0.80, a storm that the guard sees, and an outage in the middle of a climb."""
+"""Scene 1: thresholds of 0.80, a storm that trips the guard, and an outage in the middle of a climb."""
 
 from __future__ import annotations
 
@@ -6,7 +6,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from cascade.cli.demo.stage import HEADS, Run, against, more, row_of, single_row, storm_told
+from cascade.cli.demo.stage import HEADS, Run, against, more, row_of, single_row, storm_text
 from cascade.cli.output import stdout, table, usd
 from cascade.core.errors import AllRungsFailed
 from cascade.core.policy import Policy
@@ -20,16 +20,16 @@ __all__ = ["Outage", "fields_of", "outages", "print_scene"]
 
 @dataclass(frozen=True, slots=True)
 class Outage:
-    """One ticket asked while some models are down: what was down, and what became of it."""
+    """One ticket asked while the models in `down` fail, and its result."""
 
     down: tuple[str, ...]
     answer: Answer | None
     steps: tuple[Step, ...]
-    said: str
+    result: str
 
 
 def outages(policy: Policy, client: Any, emulator: Any, run: Run) -> tuple[Outage, ...]:
-    """A ticket that climbs to the top is asked again while the rungs above the first, then all, are down."""
+    """Ask a ticket that climbs to the top again, with the second, all but the first, then all models down."""
     driver = Cascade(policy, client=client, ledger="off", state="memory")
     item = next(item for item, answer in zip(run.corpus.items, run.answers, strict=True) if _climbs_by_itself(answer))
     models = [rung.model for rung in policy.ladder]
@@ -48,12 +48,12 @@ def _with_down(driver: Cascade, emulator: Any, item: Item, down: tuple[str, ...]
         return Outage(down, None, error.steps, str(error))
     finally:
         emulator.faults = None
-    said = f"degraded: {answer.degraded}" if answer.degraded else "answered as usual"
-    return Outage(down, answer, answer.steps, f"{answer.rung}'s answer ships, {said}")
+    how = f"degraded: {answer.degraded}" if answer.degraded else "answered as usual"
+    return Outage(down, answer, answer.steps, f"{answer.rung}'s answer ships, {how}")
 
 
-def print_scene(run: Run, seen: Sequence[Outage]) -> None:
-    """The table, the storm and the outage."""
+def print_scene(run: Run, results: Sequence[Outage]) -> None:
+    """Print the table, the storm and the outage."""
     figures = run.figures
     stdout.print("1. thresholds 0.80, as everyone ships them", style="bold")
     title = f"{figures.items} synthetic support tickets, policy support, thresholds 0.80: a guess, uncertified"
@@ -74,17 +74,17 @@ def print_scene(run: Run, seen: Sequence[Outage]) -> None:
     more("one ticket's trail", "cascade ask --explain (try it on `cascade emulate`)")
     _print_storm(run)
     stdout.print("\nan outage in the middle of a climb")
-    for outage in seen:
-        stdout.print(f"{', '.join(outage.down)} down: {outage.said}")
+    for outage in results:
+        stdout.print(f"{', '.join(outage.down)} down: {outage.result}")
         if outage.answer is not None and outage.answer.degraded:
             stdout.print(trail_text(outage.steps, outage.answer.rung, stdout.width))
-    more("your own outage", f"cascade emulate --faults overloaded,model={seen[0].down[0]}")
+    more("your own outage", f"cascade emulate --faults overloaded,model={results[0].down[0]}")
 
 
 def _print_storm(run: Run) -> None:
     stdout.print("\na storm")
     for storm in run.storms:
-        stdout.print(storm_told(storm))
+        stdout.print(storm_text(storm))
     sent_up = run.figures.reasons.get("storm", 0)
     stdout.print(f"{sent_up} answers were not trusted meanwhile and went one rung up, for {usd(run.storm_cost)} USD")
     guard = run.policy.storm_guard
@@ -103,8 +103,8 @@ def _verdict(figures: Figures, top: str) -> str:
     return f"{against(figures, top)}{beaten} A guessed threshold ships confident mistakes: measure yours before you trust it."
 
 
-def fields_of(run: Run, seen: Sequence[Outage]) -> dict[str, Any]:
-    """The scene as JSON: the demo's own keys."""
+def fields_of(run: Run, results: Sequence[Outage]) -> dict[str, Any]:
+    """The scene's fields, at the top level of the JSON."""
     singles = {
         f"single:{rung}": {"quality": one.quality, "cost_usd": one.cost / 1e9, "wrong": one.wrong}
         for rung, one in run.figures.singles.items()
@@ -117,8 +117,8 @@ def fields_of(run: Run, seen: Sequence[Outage]) -> dict[str, Any]:
         **run.fields,
         "baselines": singles,
         "outages": [
-            {"down": list(outage.down), "said": outage.said, "steps": [step.to_dict() for step in outage.steps],
+            {"down": list(outage.down), "said": outage.result, "steps": [step.to_dict() for step in outage.steps],
              "answer": outage.answer.to_dict() if outage.answer else None}
-            for outage in seen
+            for outage in results
         ],
     }  # fmt: skip

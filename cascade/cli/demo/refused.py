@@ -1,4 +1,4 @@
-"""Scene 3: a workload where `calibrate` refuses: what it can certify there costs more than the top model alone."""
+"""Scene 3: a workload where `calibrate` advises against a cascade: it would cost more than the top model."""
 
 from __future__ import annotations
 
@@ -7,8 +7,8 @@ from typing import Any
 
 from cascade.calibration.proof.pareto_testing import Target
 from cascade.calibration.run import Calibration, CalibrationOptions, HalfFigures, calibrate
-from cascade.cli.calibrate.output import advice_told, meets_told, refusal_told, thresholds_told
 from cascade.cli.calibrate.output import fields_of as fields_of_calibration
+from cascade.cli.calibrate.output import meets_text, refusal_text, thresholds_text, verdict_text
 from cascade.cli.demo.certified import TARGET
 from cascade.cli.demo.stage import more
 from cascade.cli.emulate import synthetic_corpus
@@ -18,7 +18,7 @@ from cascade.policy.loading import load_policy
 __all__ = ["TARGETS", "fields_of", "print_scene", "refusals"]
 
 TARGETS = (TARGET, Target(TARGET.loss, TARGET.alpha / 2, TARGET.delta))
-"""What is asked for: the same as of the tickets, and half the risk."""
+"""The objectives: that of the tickets, and half its risk."""
 
 _WORKLOAD = "coding"
 
@@ -30,7 +30,7 @@ def refusals() -> tuple[Calibration, ...]:
 
 
 def print_scene(results: Sequence[Calibration]) -> None:
-    """What the tool says, the figures it says it by, and what each confidence is worth."""
+    """Print the verdicts, their figures, and the quality of each confidence."""
     first = results[0]
     stdout.print("\n3. where the tool refuses", style="bold")
     title = f"{_items(first):,} synthetic requests to a coding assistant, policy {_WORKLOAD}; {len(first.held_out):,} held out"
@@ -39,13 +39,13 @@ def print_scene(results: Sequence[Calibration]) -> None:
     if first.choice.certify is not None:
         rows.add_row("certified", *_row(first.choice.certify), "yes")
     for rung, single in first.choice.singles.items():
-        rows.add_row(f"{rung} alone", *_row(single.figures), meets_told(single.meets))
+        rows.add_row(f"{rung} alone", *_row(single.figures), meets_text(single.meets))
     stdout.print(rows)
     if first.feasible:
-        stdout.print(f"certified: {thresholds_told(first.thresholds)}")
+        stdout.print(f"certified: {thresholds_text(first.thresholds)}")
     for result, target in zip(results, TARGETS, strict=True):
-        says = advice_told(result) if result.feasible else refusal_told(result, target)
-        stdout.print(f"at most {target.alpha:.0%}: {says}{'' if result.feasible else '; exit 3'}")
+        text = verdict_text(result) if result.feasible else refusal_text(result, target)
+        stdout.print(f"at most {target.alpha:.0%}: {text}{'' if result.feasible else '; exit 3'}")
     worth = (f"{rung} {one.auroc:.0%}" for rung, one in first.signal.items() if one.auroc is not None)
     stdout.print(f"their confidence ranks a right answer above a wrong one in: {', '.join(worth)} (a coin: 50%)")
     more("the same from files", f"cascade calibrate {_WORKLOAD} --policy {_WORKLOAD} --max-risk {TARGET.alpha:g}")
@@ -61,14 +61,14 @@ def _row(half: HalfFigures) -> tuple[str, ...]:
 
 
 def fields_of(results: Sequence[Calibration]) -> dict[str, Any]:
-    """The scene as JSON: `refused`. Each attempt as `calibrate --json` has it, without its frontier."""
+    """The fields of `refused` in the JSON: each attempt as in `calibrate --json`, without its frontier."""
     attempts: list[dict[str, Any]] = []
     for result, target in zip(results, TARGETS, strict=True):
         fields = fields_of_calibration(result, result.certificate(), 0.0)
         kept = {key: value for key, value in fields.items() if key not in ("frontier", "shorter", "seconds", "tune")}
         attempts.append({
             **kept,
-            "told": advice_told(result) if result.feasible else refusal_told(result, target),
+            "told": verdict_text(result) if result.feasible else refusal_text(result, target),
             "exit_code": 0 if result.feasible else 3,
         })  # fmt: skip
     return {"corpus": _WORKLOAD, "synthetic": True, "items": _items(results[0]), "attempts": attempts}

@@ -1,4 +1,4 @@
-"""The three scenes, one after the other, printed as they end."""
+"""Run the three scenes, and print each as it ends."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from tempfile import TemporaryDirectory
 from cascade.claude import connect
 from cascade.cli.demo import certified, guessed, refused
 from cascade.cli.demo.stage import TICKETS, ask_all, demo_policy
-from cascade.cli.emulate import support_corpus
+from cascade.cli.emulate import synthetic_corpus
 from cascade.cli.output import print_json, stderr
 from cascade.core.errors import MissingExtra
 from cascade.corpora import Corpus, read_corpus
@@ -23,7 +23,7 @@ _NEEDS = {"h11": "emulator", "numpy": "numbers", "scipy": "numbers"}
 
 
 def run_demo(*, as_json: bool) -> None:
-    """Run it and print the report. Raises MissingExtra before anything is asked."""
+    """Run the demo and print its report. Raises MissingExtra before the first request."""
     for module, extra in _NEEDS.items():
         if find_spec(module) is None:
             raise MissingExtra("the demo", extra)
@@ -35,13 +35,13 @@ def run_demo(*, as_json: bool) -> None:
 
     started = time.monotonic()
     policy = demo_policy()
-    whole = read_corpus(support_corpus())
+    whole = read_corpus(synthetic_corpus("support"))
     corpus = Corpus(whole.manifest, whole.items[:TICKETS], whole.source)
-    with _whatever_the_switch(), Emulator(corpus) as emulator, connect(emulator.base_url, "demo") as client:
+    with _without_mode_switch(), Emulator(corpus) as emulator, connect(emulator.base_url, "demo") as client:
         guess = ask_all(policy, client, corpus, "at 0.80")
         outages = guessed.outages(policy, client, emulator, guess)
         show(lambda: guessed.print_scene(guess, outages))
-        found = certified.calibrated(policy)
+        found = certified.calibrate_tickets(policy)
         proved = ask_all(found.policy, client, corpus, "as certified")
         show(lambda: certified.print_scene(found, guess, proved))
     refusals = refused.refusals()
@@ -59,8 +59,8 @@ def run_demo(*, as_json: bool) -> None:
 
 
 @contextmanager
-def _whatever_the_switch() -> Generator[None]:
-    """The demo is of the ladder: a mode that this machine is switched to is none of its business."""
+def _without_mode_switch() -> Generator[None]:
+    """Ignore this machine's mode switch: the demo always uses the ladder."""
     before = {name: os.environ.get(name) for name in ("CASCADE_HOME", "CASCADE_MODE")}
     with TemporaryDirectory() as home:
         os.environ["CASCADE_HOME"] = home

@@ -1,4 +1,4 @@
-"""What the scenes share: tickets asked one by one on a clock of their own, and what that came to."""
+"""Shared by the scenes: ask the tickets on a simulated clock, and compute the figures."""
 
 from __future__ import annotations
 
@@ -10,6 +10,7 @@ import structlog
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn
 
 from cascade.cli.output import stderr, stdout
+from cascade.cli.replay import count_and_share, per_thousand
 from cascade.core.policy import Policy
 from cascade.core.trail import Answer
 from cascade.corpora import Corpus, Item
@@ -31,7 +32,7 @@ __all__ = [
     "more",
     "row_of",
     "single_row",
-    "storm_told",
+    "storm_text",
 ]
 
 TICKETS = 600
@@ -39,7 +40,7 @@ HEADS = ("quality", "95 %", "USD/1,000", "wrong shipped", "confidently wrong")
 
 
 def demo_policy() -> Policy:
-    """The shipped `support` policy, with a guard that can make up its mind within 600 tickets, and short retries."""
+    """The shipped `support` policy, with short retries and a storm guard that can decide within 600 tickets."""
     values = load_policy("support", environment={}).model_dump(by_alias=True, exclude_unset=True)
     guard: dict[str, Any] = {**(values.get("storm_guard") or {}), "window": 200, "min_samples": 50}
     changes: dict[str, Any] = {"storm_guard": guard, "retry": {"attempts": 2, "max_wait_s": 0.05}}
@@ -48,7 +49,7 @@ def demo_policy() -> Policy:
 
 @dataclass(frozen=True, slots=True)
 class Storm:
-    """A change of the storm guard: at which ticket (from 1), and the event's fields."""
+    """A storm guard event: the ticket's number (from 1) and the event's fields."""
 
     ticket: int
     event: str
@@ -56,13 +57,13 @@ class Storm:
 
     @property
     def fields(self) -> dict[str, Any]:
-        """As the JSON has it."""
+        """The event's fields in the JSON."""
         return {"ticket": self.ticket, "event": self.event, **self.details}
 
 
 @dataclass(frozen=True, slots=True)
 class Run:
-    """The tickets asked under one policy. `intervals`: of the quality, by single model; "" is the cascade's."""
+    """The tickets asked under one policy. `intervals`: quality intervals by single model; "" is the cascade."""
 
     policy: Policy
     corpus: Corpus
@@ -73,7 +74,7 @@ class Run:
 
     @property
     def storm_cost(self) -> int:
-        """What the storm guard added, in nano-USD: every step after one that only a storm sent up."""
+        """The storm guard's extra cost in nano-USD: every step after one that escalated for a storm."""
         total = 0
         for answer in self.answers:
             sent_up = next(
@@ -84,7 +85,7 @@ class Run:
 
     @property
     def fields(self) -> dict[str, Any]:
-        """As the JSON has it, without the single models."""
+        """The run's fields in the JSON, without the single models."""
         figures, ci95 = self.figures, self.intervals[""]
         return {
             **{key: value for key, value in asdict(figures).items() if key not in ("singles", "cost")},
@@ -97,7 +98,7 @@ class Run:
 
 
 class _Stage:
-    """The demo's clock and its ears: tickets arrive when the corpus says so, events are kept for the report."""
+    """The simulated clock, set to each ticket's arrival time, and a listener that collects storm guard events."""
 
     def __init__(self) -> None:
         self.now = 0.0
@@ -108,14 +109,14 @@ class _Stage:
         return self.now
 
     def listen(self, _logger: object, _method: str, event: Mapping[str, Any]) -> Mapping[str, Any]:
-        if "rung" in event:  # the guards'; the other events say nothing of the tickets
+        if "rung" in event:  # only the guards' events name a rung
             details = {key: value for key, value in event.items() if key not in ("event", "hint")}
             self.storms.append(Storm(self.ticket, event["event"], details))
         raise structlog.DropEvent
 
 
 def ask_all(policy: Policy, client: Any, corpus: Corpus, how: str) -> Run:
-    """Every ticket in its order, by a driver of its own. `how`: what the bar says of it."""
+    """Ask every ticket in order, with a new driver. `how` is shown in the progress bar."""
     stage, answers = _Stage(), list[Answer]()
     structlog.configure(processors=[stage.listen])
     driver = Cascade(policy, client=client, ledger="off", state="memory", clock=stage.clock)
@@ -137,7 +138,7 @@ def ask_all(policy: Policy, client: Any, corpus: Corpus, how: str) -> Run:
 
 
 def _interval(items: Sequence[Item], shipped: Sequence[str | None]) -> Interval | None:
-    """Of the mean score, where each item is answered by the rung named beside it: customers are drawn, not tickets."""
+    """The interval of the mean score if each item is answered by its rung in `shipped`; resamples customers."""
     groups = dict[tuple[str, str], int]()
     group = np.array([groups.setdefault(group_key(item), len(groups)) for item in items], np.int32)
     scores = [0.0 if rung is None else item.reply(rung).score or 0.0 for item, rung in zip(items, shipped, strict=True)]
@@ -148,8 +149,8 @@ def row_of(run: Run) -> tuple[str, ...]:
     """The cascade's cells under HEADS."""
     figures, n = run.figures, run.figures.items
     return (
-        f"{figures.quality:.3f}", _ci95(run.intervals[""]), _per_thousand(figures.cost, n), _share(figures.wrong, n),
-        _share(figures.false_confident, n),
+        f"{figures.quality:.3f}", _ci95(run.intervals[""]), per_thousand(figures.cost, n), count_and_share(figures.wrong, n),
+        count_and_share(figures.false_confident, n),
     )  # fmt: skip
 
 
@@ -158,12 +159,12 @@ def single_row(run: Run, rung: str, single: Single) -> tuple[str, ...]:
     n, ci95 = run.figures.items, _ci95(run.intervals[rung])
     below_top = run.figures.single_false_confident(rung) or 0
     return (
-        f"{single.quality:.3f}", ci95, _per_thousand(single.cost, n), _share(single.wrong, n), _share(below_top, n),
+        f"{single.quality:.3f}", ci95, per_thousand(single.cost, n), count_and_share(single.wrong, n), count_and_share(below_top, n),
     )  # fmt: skip
 
 
 def against(figures: Figures, rung: str) -> str:
-    """The cascade beside a single model, in a sentence."""
+    """The cascade against a single model, in one sentence."""
     single = figures.singles[rung]
     dearer, better = figures.cost / single.cost - 1, figures.quality - single.quality
     return (
@@ -173,12 +174,12 @@ def against(figures: Figures, rung: str) -> str:
 
 
 def more(what: str, command: str) -> None:
-    """Where to look on."""
+    """Print a command that shows more."""
     stdout.print(f"  {what}: {command}", style="dim")
 
 
-def storm_told(storm: Storm) -> str:
-    """A change of the guard in a line."""
+def storm_text(storm: Storm) -> str:
+    """A storm guard event in one line."""
     details = storm.details
     where = f"{details.get('task', 'all')} at {details['rung']}"
     seen = (
@@ -189,11 +190,3 @@ def storm_told(storm: Storm) -> str:
 
 def _ci95(interval: Interval | None) -> str:
     return f"{interval[0]:.3f}–{interval[1]:.3f}" if interval else "not known"
-
-
-def _per_thousand(cost: int, n: int) -> str:
-    return f"{cost / 1e6 / n:.4f}"
-
-
-def _share(count: int, n: int) -> str:
-    return f"{count} ({count / n:.1%})"

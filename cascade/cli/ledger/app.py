@@ -11,24 +11,24 @@ from cascade.cli.options import JSON, LEDGER
 
 __all__ = ["ledger_app"]
 
-ledger_app = typer.Typer(help="The record of every step and answer.", rich_markup_mode=None)
+ledger_app = typer.Typer(help="Verify, export and show the ledger, and erase texts from it.", rich_markup_mode=None)
 
-_SINCE = typer.Option(help="From then on: 7d, 12h, 30m, or a date or time (2026-11-21, 2026-11-21T10:00; UTC).")
-_UNTIL = typer.Option(help="Before then; as --since.")
+_SINCE = typer.Option(help="From this time on: 7d, 12h, 30m, or a date or time (2026-11-21, 2026-11-21T10:00; UTC).")
+_UNTIL = typer.Option(help="Before this time; same forms as --since.")
 
 
 @ledger_app.command("verify")
 def ledger_verify(
     ledger: Annotated[str | None, LEDGER] = None,
     heads: Annotated[
-        Path | None, typer.Option(help="Heads that were written before: finds a cut tail and a writer that is gone.")
+        Path | None, typer.Option(help="Heads written earlier, to detect a truncated chain or a missing writer.")
     ] = None,
     write_heads: Annotated[
-        Path | None, typer.Option("--write-heads", help="Write the heads there; keep them on another machine.")
+        Path | None, typer.Option("--write-heads", help="Write the heads to this file; keep it on another machine.")
     ] = None,
     as_json: Annotated[bool, JSON] = False,
 ) -> int:
-    """Is everything on record as it was written? Exit 3 where something was changed, cut, moved or taken away."""
+    """Check that no entry was changed, moved or removed since it was written; exit 3 if one was."""
     from cascade.cli.ledger.command import run_verify  # noqa: PLC0415
 
     return run_verify(ledger, heads, write_heads, as_json=as_json)
@@ -38,16 +38,20 @@ def ledger_verify(
 def ledger_export(
     output: Annotated[
         Path | None,
-        typer.Option("--output", "-o", help="A file; .parquet: a row a step. Default: JSON lines on standard output."),
+        typer.Option(
+            "--output",
+            "-o",
+            help="The file to write; .parquet has a row per step. Default: JSON lines on standard output.",
+        ),
     ] = None,
     ledger: Annotated[str | None, LEDGER] = None,
     since: Annotated[str | None, _SINCE] = None,
     until: Annotated[str | None, _UNTIL] = None,
-    content: Annotated[bool, typer.Option("--content", help="Also prompts and answers, where they are kept.")] = False,
-    force: Annotated[bool, typer.Option("--force", help="Write over the file where it exists.")] = False,
+    content: Annotated[bool, typer.Option("--content", help="Include prompts and answers, if they were kept.")] = False,
+    force: Annotated[bool, typer.Option("--force", help="Overwrite the file if it exists.")] = False,
     as_json: Annotated[bool, JSON] = False,
 ) -> None:
-    """What is on record, a request a line: what was asked, each step, how it ended. Money in nano-USD."""
+    """Export the ledger, one request per line: the request, its steps and its outcome. Costs are in nano-USD."""
     from cascade.cli.ledger.command import ExportOptions, run_export  # noqa: PLC0415
 
     run_export(ExportOptions(ledger, output, since, until, content, force), as_json=as_json)
@@ -55,12 +59,14 @@ def ledger_export(
 
 @ledger_app.command("tail")
 def ledger_tail(
-    count: Annotated[int, typer.Option("-n", "--lines", help="So many entries.", min=0, max=100_000)] = 20,
-    follow: Annotated[bool, typer.Option("--follow", "-f", help="Go on with what is added. Ctrl-C stops it.")] = False,
+    count: Annotated[
+        int, typer.Option("-n", "--lines", help="The number of entries to show.", min=0, max=100_000)
+    ] = 20,
+    follow: Annotated[bool, typer.Option("--follow", "-f", help="Keep printing new entries; Ctrl-C stops it.")] = False,
     ledger: Annotated[str | None, LEDGER] = None,
     as_json: Annotated[bool, JSON] = False,
 ) -> None:
-    """The last entries, a line each."""
+    """Show the latest entries, one per line."""
     from cascade.cli.ledger.command import run_tail  # noqa: PLC0415
 
     run_tail(ledger, count, goes_on=follow, as_json=as_json)
@@ -70,13 +76,13 @@ def ledger_tail(
 def ledger_erase(
     where: Annotated[
         list[str],
-        typer.Option(help="NAME=VALUE of the caller's metadata, or request=ID; repeated: all of them must match."),
+        typer.Option(help="NAME=VALUE of the request's metadata, or request=ID; may be repeated, all must match."),
     ],
-    dry_run: Annotated[bool, typer.Option("--dry-run", help="Only say how many.")] = False,
+    dry_run: Annotated[bool, typer.Option("--dry-run", help="Only count the matches.")] = False,
     ledger: Annotated[str | None, LEDGER] = None,
     as_json: Annotated[bool, JSON] = False,
 ) -> None:
-    """Remove prompts and answers for good; the books, and the chain that vouches for them, stay."""
+    """Erase prompts and answers permanently; the entries and their hash chain stay."""
     from cascade.cli.ledger.command import run_erase  # noqa: PLC0415
 
     run_erase(ledger, where, dry_run=dry_run, as_json=as_json)

@@ -1,4 +1,4 @@
-"""What `cascade ledger verify | export | tail | erase` do."""
+"""`cascade ledger verify | export | tail | erase`."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ from typing import IO, Any
 import msgspec
 from rich.progress import Progress, TextColumn, TimeElapsedColumn
 
-from cascade.cli.output import print_json, stderr, stdout, usd
+from cascade.cli.output import pairs, print_json, stderr, stdout, usd
 from cascade.core.errors import ConfigurationError, LedgerError
 from cascade.costs import read_moment
 from cascade.ledger.exporting import line_of, write_parquet
@@ -26,9 +26,9 @@ from cascade.ledger.verifying.verification import Verification, read_heads, veri
 
 __all__ = ["ExportOptions", "follow", "run_erase", "run_export", "run_tail", "run_verify"]
 
-_SHOWN = 20  # findings that people are told
+_SHOWN = 20  # findings that are printed; --json has them all
 _POLL_S = 0.5
-_TOLD = {
+_SUMMARY_FIELDS = {
     "request": ("policy", "task", "arm", "metadata"),
     "open": ("rung", "model"),
     "step": ("rung", "verdict", "confidence", "reason", "cost", "detail"),
@@ -40,7 +40,7 @@ _UNSAFE = ("cut", "gone", "rewritten")
 
 @dataclass(frozen=True, slots=True)
 class ExportOptions:
-    """What was asked for on the command line."""
+    """The command's arguments."""
 
     ledger: str | None = None
     output: Path | None = None
@@ -51,7 +51,7 @@ class ExportOptions:
 
 
 def run_verify(ledger: str | None, heads: Path | None, write_to: Path | None, *, as_json: bool) -> int:
-    """Verify; what was found goes to stdout. Exit 3 where it is not sound."""
+    """Verify, and print the findings on stdout; returns 3 if the ledger is not sound."""
     against = None if heads is None else read_heads(_read(heads), str(heads))
     bar = Progress(
         TextColumn("{task.completed:,.0f} entries"), TimeElapsedColumn(), console=stderr, transient=True,
@@ -60,7 +60,7 @@ def run_verify(ledger: str | None, heads: Path | None, write_to: Path | None, *,
     with reading(ledger) as reader, bar:
         looking = bar.add_task("", total=None)
         found = verify(reader, against, progress=lambda entries: bar.update(looking, completed=entries))
-    # Heads of a chain that lost its end must not take the place of those that show it.
+    # Heads of a truncated chain must not replace those that prove the truncation.
     written = write_to is not None and not any(one.kind in _UNSAFE for one in found.findings)
     if write_to is not None and written:
         with _created(write_to, force=True) as file:
@@ -74,56 +74,56 @@ def run_verify(ledger: str | None, heads: Path | None, write_to: Path | None, *,
         held = {name: msgspec.structs.asdict(head) for name, head in found.heads.items()}
         print_json({"ledger": found.where, "sound": found.is_sound, **fields, "findings": listed, "heads": held})
     else:
-        _tell(found)
+        _print_findings(found)
     if write_to is not None and not written:
-        stderr.print(f"{write_to}: not written, for the ledger is not what its heads were taken of")
+        stderr.print(f"{write_to}: not written, because the ledger does not match its earlier heads")
     return 0 if found.is_sound else 3
 
 
-def _tell(found: Verification) -> None:
+def _print_findings(found: Verification) -> None:
     for one in found.findings[:_SHOWN]:
         stdout.print(one.message)
     count = len(found.findings) + found.more
     if count > _SHOWN:
         stdout.print(f"and {count - _SHOWN:,} more (--json lists {'the first' if found.more else 'them'})")
-    looked = f"{found.entries:,} entries of {found.writers:,} writers, {found.texts:,} texts"
-    loose = f"; {found.unsettled:,} calls never settled" if found.unsettled else ""
+    checked = f"{found.entries:,} entries of {found.writers:,} writers, {found.texts:,} texts"
+    unsettled = f"; {found.unsettled:,} calls without a result" if found.unsettled else ""
     verdict = "sound" if found.is_sound else f"NOT SOUND, {count:,} findings"
-    stdout.print(f"{found.where}: {verdict} ({looked}{loose})")
+    stdout.print(f"{found.where}: {verdict} ({checked}{unsettled})")
 
 
-def run_export(wish: ExportOptions, *, as_json: bool) -> None:
-    """Export; with a file, stdout says what is in it."""
+def run_export(options: ExportOptions, *, as_json: bool) -> None:
+    """Export to a file and print the counts, or export to stdout."""
     now = time.time()
     since, until = (
-        None if told is None else read_moment(told, now, option)
-        for told, option in ((wish.since, "--since"), (wish.until, "--until"))
+        None if text is None else read_moment(text, now, option)
+        for text, option in ((options.since, "--since"), (options.until, "--until"))
     )
-    with reading(wish.ledger) as reader, reader.snapshot():
+    with reading(options.ledger) as reader, reader.snapshot():
         gathered = gather(reader, since, until)
-        if wish.content:
+        if options.content:
             gathered = with_texts(reader, gathered)
-        if wish.output is None:
+        if options.output is None:
             for one in gathered:
-                sys.stdout.write(line_of(one, content=wish.content).decode())
+                sys.stdout.write(line_of(one, content=options.content).decode())
             return
         steps: int | None = None
-        with _created(wish.output, force=wish.force) as file:
-            if wish.output.name.endswith(".parquet"):
-                requests, steps = write_parquet(gathered, file, content=wish.content)
+        with _created(options.output, force=options.force) as file:
+            if options.output.name.endswith(".parquet"):
+                requests, steps = write_parquet(gathered, file, content=options.content)
             else:
                 requests = 0
-                for requests, one in enumerate(gathered, 1):  # noqa: B007 - counted as they go by
-                    file.write(line_of(one, content=wish.content))
+                for requests, one in enumerate(gathered, 1):  # noqa: B007 - only counted
+                    file.write(line_of(one, content=options.content))
     if as_json:
-        print_json({"output": str(wish.output), "requests": requests, **({} if steps is None else {"steps": steps})})
+        print_json({"output": str(options.output), "requests": requests, **({} if steps is None else {"steps": steps})})
     else:
-        told = "" if steps is None else f", {steps:,} steps"
-        sys.stdout.write(f"{wish.output}: {requests:,} requests{told}\n")
+        counted = "" if steps is None else f", {steps:,} steps"
+        sys.stdout.write(f"{options.output}: {requests:,} requests{counted}\n")
 
 
 def run_tail(ledger: str | None, count: int, *, goes_on: bool, as_json: bool) -> None:
-    """The last entries; where it goes on, also those to come."""
+    """Print the latest entries and, with `goes_on`, new ones as they come."""
     with reading(ledger) as reader:
         entries = reader.last(max(count, 1))
         for entry in entries[len(entries) - count :] if count else ():
@@ -135,7 +135,7 @@ def run_tail(ledger: str | None, count: int, *, goes_on: bool, as_json: bool) ->
 
 
 def follow(ask: Callable[[int], Iterable[Entry]], after: int, pause: Callable[[], object]) -> Iterator[Entry]:
-    """What is added behind the entry `after`; `pause` is called whenever there is no more of it."""
+    """Entries added after the entry with id `after`; `pause` is called whenever there are no more."""
     while True:
         for entry in ask(after):
             after = entry.id
@@ -154,28 +154,24 @@ def _show(entry: Entry, *, as_json: bool) -> None:
         sys.stdout.write(msgspec.json.encode({**head, "request": entry.request, "body": body}).decode() + "\n")
         return
     when = datetime.fromtimestamp(entry.at, UTC).strftime("%Y-%m-%d %H:%M:%S")
-    stdout.print(f"{when}  {entry.kind:<7}  {entry.request}  {_said(entry.kind, body)}")
+    stdout.print(f"{when}  {entry.kind:<7}  {entry.request}  {_summary(entry.kind, body)}")
 
 
-def _said(kind: str, body: Any) -> str:
-    """The few words of an entry that a person looks for."""
-    told = {name: body[name] for name in _TOLD[kind] if body.get(name) not in (None, False, "", {}, [])}
-    if "cost" in told:
-        told["cost"] = f"{usd(told['cost'])} USD"
-    if isinstance(named := told.get("metadata"), dict):
-        told["metadata"] = ",".join(f"{name}={value}" for name, value in named.items())  # pyright: ignore[reportUnknownVariableType]
-    return " ".join(f"{name}={value}" if name in _NAMED else str(value) for name, value in told.items())
+def _summary(kind: str, body: Any) -> str:
+    """The main fields of an entry, in one line."""
+    fields = {name: body[name] for name in _SUMMARY_FIELDS[kind] if body.get(name) not in (None, False, "", {}, [])}
+    if "cost" in fields:
+        fields["cost"] = f"{usd(fields['cost'])} USD"
+    if isinstance(named := fields.get("metadata"), dict):
+        fields["metadata"] = ",".join(f"{name}={value}" for name, value in named.items())  # pyright: ignore[reportUnknownVariableType]
+    return " ".join(f"{name}={value}" if name in _NAMED else str(value) for name, value in fields.items())
 
 
 def run_erase(ledger: str | None, where: Sequence[str], *, dry_run: bool, as_json: bool) -> None:
-    """Remove the texts of all requests that match; stdout says how many."""
-    pairs = [text.partition("=") for text in where]
-    for text, (name, _, value) in zip(where, pairs, strict=True):
-        if not name or not value:
-            raise ConfigurationError(f"--where {text}: is not NAME=VALUE")
-    wanted = {name: value for name, _, value in pairs}
-    if len(wanted) < len(pairs):
-        raise ConfigurationError("--where: names something twice (run it once for each value)")
+    """Erase the texts of all requests that match, and print how many."""
+    wanted = dict(pairs(where, "--where"))
+    if len(wanted) < len(where):
+        raise ConfigurationError("--where: the same name is given twice (run it once for each value)")
     with reading(ledger) as reader:
         requests = reader.find(wanted)
         texts = sum(1 for _ in reader.contents(requests)) if dry_run else reader.erase(requests)
@@ -188,7 +184,7 @@ def run_erase(ledger: str | None, where: Sequence[str], *, dry_run: bool, as_jso
 
 @contextmanager
 def _created(path: Path, *, force: bool) -> Generator[IO[bytes]]:
-    """A new file, its owner's alone; half of one is not left behind."""
+    """Write a file atomically, readable by its owner only."""
     if path.exists() and not force:
         raise ConfigurationError(f"{path}: exists (give another -o, or --force)")
     part = path.with_name(f"{path.name}.part")

@@ -10,16 +10,18 @@ from cascade.cli.options import JSON, POLICY
 
 __all__ = ["policy_app"]
 
-policy_app = typer.Typer(help="Look at policies.", rich_markup_mode=None)
+policy_app = typer.Typer(help="Check and inspect policies.", rich_markup_mode=None)
 
 
 @policy_app.command("check")
 def policy_check(
-    name: Annotated[str | None, typer.Argument(metavar="[POLICY]", help="A path or a shipped name.")] = None,
+    name: Annotated[
+        str | None, typer.Argument(metavar="POLICY", help="A policy file, or a shipped policy's name.")
+    ] = None,
     policy: Annotated[str | None, POLICY] = None,
     as_json: Annotated[bool, JSON] = False,
 ) -> None:
-    """Is the policy usable? Names file:line:column, the key and how to fix it where it is not."""
+    """Check a policy; errors name the file, line, column and key, and how to fix it."""
     from cascade.cli.policy.command import run_check  # noqa: PLC0415
 
     run_check(name or policy, as_json=as_json)
@@ -27,11 +29,13 @@ def policy_check(
 
 @policy_app.command("show")
 def policy_show(
-    name: Annotated[str | None, typer.Argument(metavar="[POLICY]", help="A path or a shipped name.")] = None,
+    name: Annotated[
+        str | None, typer.Argument(metavar="POLICY", help="A policy file, or a shipped policy's name.")
+    ] = None,
     policy: Annotated[str | None, POLICY] = None,
     as_json: Annotated[bool, JSON] = False,
 ) -> None:
-    """The policy as it is in force: rungs with their prices, tasks, guard, defaults filled in."""
+    """Show a policy with its defaults filled in: rungs and prices, tasks, storm guard."""
     from cascade.cli.policy.command import run_show  # noqa: PLC0415
 
     run_show(name or policy, as_json=as_json)
@@ -39,7 +43,7 @@ def policy_show(
 
 @policy_app.command("schema")
 def policy_schema(as_json: Annotated[bool, JSON] = True) -> None:  # noqa: ARG001 - it is JSON either way
-    """The JSON Schema of the policy file, for editors."""
+    """Print the JSON Schema of the policy file, for editors."""
     from cascade.cli.policy.command import run_schema  # noqa: PLC0415
 
     run_schema()
@@ -47,17 +51,19 @@ def policy_schema(as_json: Annotated[bool, JSON] = True) -> None:  # noqa: ARG00
 
 @policy_app.command("explain")
 def policy_explain(
-    text: Annotated[str, typer.Argument(help="A request; - reads it from standard input.")],
+    text: Annotated[str, typer.Argument(help="The request; - reads it from standard input.")],
     policy: Annotated[str | None, POLICY] = None,
-    task: Annotated[str | None, typer.Option(help="The task the caller would name.")] = None,
-    flag: Annotated[list[str] | None, typer.Option(help="A flag the caller would give; may be repeated.")] = None,
+    task: Annotated[str | None, typer.Option(help="The task that the caller would give.")] = None,
+    flag: Annotated[list[str] | None, typer.Option(help="A flag that the caller would give; may be repeated.")] = None,
     corpus: Annotated[
         str | None,
-        typer.Option("--corpus", "-c", help="Also: how often the storm guard would trip on it, and for what money."),
+        typer.Option(
+            "--corpus", "-c", help="Also show how often the storm guard would trip on this corpus, and at what cost."
+        ),
     ] = None,
     as_json: Annotated[bool, JSON] = False,
 ) -> None:
-    """What the policy makes of a request: its task, flags, floor and thresholds. Asks no model."""
-    from cascade.cli.policy.command import Question, run_explain  # noqa: PLC0415
+    """Show how a policy treats a request: its task, flags, floor and thresholds. Calls no model."""
+    from cascade.cli.policy.command import ExplainOptions, run_explain  # noqa: PLC0415
 
-    run_explain(Question(text, policy, task, tuple(flag or ()), corpus), as_json=as_json)
+    run_explain(ExplainOptions(text, policy, task, tuple(flag or ()), corpus), as_json=as_json)

@@ -25,12 +25,12 @@ from cascade.policy.loading import load_policy, policy_schema
 from cascade.policy.plans import baseline_rung, make_plan
 from cascade.policy.shipped import find_corpus
 
-__all__ = ["Question", "run_check", "run_explain", "run_schema", "run_show"]
+__all__ = ["ExplainOptions", "run_check", "run_explain", "run_schema", "run_show"]
 
 
 @dataclass(frozen=True, slots=True)
-class Question:
-    """What `explain` was asked: a request, and a corpus (a path or a shipped name) to see the storm guard at work on."""
+class ExplainOptions:
+    """The arguments of `policy explain`; the storm guard is replayed on `corpus` (a path or a shipped name)."""
 
     text: str
     policy: str | None = None
@@ -45,7 +45,7 @@ def _load(name: str | None) -> tuple[Policy, Plan]:
 
 
 def run_check(name: str | None, *, as_json: bool) -> None:
-    """Print that the policy is usable; errors say where it is not, and what its certificate no longer holds for."""
+    """Print that the policy is valid. Raises PolicyError if it is not, or if its certificate no longer holds."""
     policy, plan = _load(name)
     if plan.stale:
         raise PolicyError(
@@ -56,8 +56,8 @@ def run_check(name: str | None, *, as_json: bool) -> None:
         )
     ladder, not_checked = " → ".join(rung.rung for rung in policy.ladder), _not_checked(policy)
     if as_json:
-        told = {"ok": True, "policy": policy.name, "hash": policy.hash, "certificate": plan.certificate}
-        print_json({**told, "not_checked": not_checked})
+        fields = {"ok": True, "policy": policy.name, "hash": policy.hash, "certificate": plan.certificate}
+        print_json({**fields, "not_checked": not_checked})
         return
     sys.stdout.write(
         f"ok: {policy.name} ({policy.hash[:12]}), {ladder}, {len(policy.tasks)} tasks, {plan.certificate}\n"
@@ -67,14 +67,14 @@ def run_check(name: str | None, *, as_json: bool) -> None:
 
 
 def _not_checked(policy: Policy) -> list[str]:
-    """What a policy that passes has not been checked for, each with what to do."""
+    """What a check cannot tell about a valid policy, each with what to do."""
     rungs = unranked(policy.ladder)
     if not rungs:
         return []
     models = ", ".join(f"{rung.model} ({rung.rung})" for rung in rungs)
-    order = f"the order of the ladder: how capable these models are is not known here: {models}."
+    order = f"the order of the ladder, because the capability of these models is not known: {models}."
     return [
-        f"{order} Put the rungs from the cheapest to the strongest (`cascade record` and `cascade replay` show if going up helps)"
+        f"{order} Put the rungs from the cheapest to the strongest (`cascade record` and `cascade replay` show whether escalating helps)"
     ]
 
 
@@ -92,10 +92,10 @@ def run_show(name: str | None, *, as_json: bool) -> None:
             for rung, rates in zip(policy.ladder, plan.rates, strict=True)
         }
         body = policy.model_dump(mode="json", by_alias=True, exclude_none=True)
-        told = {"hash": policy.hash, "standing": plan.certificate, "changed": list(plan.stale)}
-        print_json({**body, "certificate": body.get("certificate"), **told, "prices_usd_per_mtok": prices})
+        state = {"hash": policy.hash, "standing": plan.certificate, "changed": list(plan.stale)}
+        print_json({**body, "certificate": body.get("certificate"), **state, "prices_usd_per_mtok": prices})
         return
-    stdout.print(f"{policy.name}  {policy.hash[:12]}  {_standing(policy, plan)}", style="bold")
+    stdout.print(f"{policy.name}  {policy.hash[:12]}  {_certificate_text(policy, plan)}", style="bold")
     rungs = table(
         "rung", "model", "ships at", "max_tokens", "thinking", "USD/M tokens in", "out", right=("max_tokens",)
     )
@@ -131,33 +131,33 @@ def run_show(name: str | None, *, as_json: bool) -> None:
 
 
 def _run(policy: Policy) -> str:
-    """How it is run: mode, baseline, rollout, ledger."""
+    """Mode, rollout, baseline and ledger, in one line."""
     rollout, ledger = policy.rollout, policy.ledger
     share = f", {rollout.percent:g} % climb, by {rollout.by}" if rollout is not None else ""
-    watched = ""
+    observed = ""
     if policy.mode == "observe":
         cap = "no cap" if policy.observe.daily_usd is None else f"{policy.observe.daily_usd} USD a day"
-        watched = f", {policy.observe.sample:.0%} also put to the ladder ({cap})"
-    kept = "off"
+        observed = f", {policy.observe.sample:.0%} also sent to the ladder ({cap})"
+    ledger_text = "off"
     if ledger.enabled:
         texts = "with texts" if ledger.content else "without texts"
-        kept = f"{ledger.durability}, {texts}{f', kept {ledger.keep_days} days' if ledger.keep_days else ''}"
-        kept += f", redacted by {ledger.redact}" if ledger.redact else ""
-    return f"mode {policy.mode} (`cascade mode` tells what is in force){share}{watched}; baseline {baseline_rung(policy).model}; ledger {kept}"
+        ledger_text = f"{ledger.durability}, {texts}{f', kept {ledger.keep_days} days' if ledger.keep_days else ''}"
+        ledger_text += f", redacted by {ledger.redact}" if ledger.redact else ""
+    return f"mode {policy.mode} (`cascade mode` shows the mode in force){share}{observed}; baseline {baseline_rung(policy).model}; ledger {ledger_text}"
 
 
 def _budget(limits: Limits) -> str:
     spans = (("a day", limits.daily_usd), ("a month", limits.monthly_usd), ("a request", limits.call_usd))
     amounts = ", ".join(f"{usd} USD {span}" for span, usd in spans if usd is not None)
-    return f"{amounts} per {limits.per}, {limits.on_exhausted}, told at {limits.alert_at:.0%} ({limits.timezone})"
+    return f"{amounts} per {limits.per}, {limits.on_exhausted}, alert at {limits.alert_at:.0%} ({limits.timezone})"
 
 
-def run_explain(asked: Question, *, as_json: bool) -> None:
-    """Print what the policy makes of a request, without asking a model. Raises what a replay does where there is a corpus."""
-    policy, plan = _load(asked.policy)
-    task = asked.task
-    request = Request(messages=read_messages(read_text(asked.text)), task=task, flags=frozenset(asked.flags))
-    storms = None if asked.corpus is None else _storms_on(asked.corpus, policy)
+def run_explain(options: ExplainOptions, *, as_json: bool) -> None:
+    """Print how the policy treats a request, without calling a model. With a corpus, raises what a replay raises."""
+    policy, plan = _load(options.policy)
+    task = options.task
+    request = Request(messages=read_messages(read_text(options.text)), task=task, flags=frozenset(options.flags))
+    storms = None if options.corpus is None else _storms_on(options.corpus, policy)
     match = plan.signals.classify(request)
     route = policy.route(match.task)
     floor = max(route.floor, match.floor)
@@ -174,12 +174,12 @@ def run_explain(asked: Question, *, as_json: bool) -> None:
         print_json(body | {"tokens_estimate": tokens, "floor": policy.ladder[floor].rung,
                            "ceiling": policy.ladder[route.ceiling].rung, "checks": checks, "ladder": rungs})  # fmt: skip
         return
-    why = "the first of the policy's tasks whose test holds"
+    why = "the first task whose `when` matches"
     if task is not None:
         known = any(one.name == task for one in policy.tasks)
-        why = "as the caller says" if known else "as the caller says; the policy has no such task: treated as other"
+        why = "given by the caller" if known else "given by the caller, but not in the policy: treated as other"
     elif match.task == OTHER:
-        why = "no test of the policy's tasks holds"
+        why = "no task's `when` matches"
     stdout.print(f"task {match.task}: {why}")
     stdout.print(
         f"flags: {', '.join(sorted(match.flags)) or 'none'}; about {request.characters() // 4:,} tokens (estimate)"
@@ -191,36 +191,36 @@ def run_explain(asked: Question, *, as_json: bool) -> None:
         )
     stdout.print(rows)
     stdout.print(f"every answer must pass: {', '.join(checks)}")
-    stdout.print(f"answers carry: {_standing(policy, plan)}")
+    stdout.print(f"answers carry: {_certificate_text(policy, plan)}")
     if storms is not None:
         _show_storms(storms)
 
 
 def _show_storms(storms: dict[str, Any]) -> None:
-    from cascade.cli.replay import describe_storms  # noqa: PLC0415 - only who gives a corpus needs it
+    from cascade.cli.replay import describe_storms  # noqa: PLC0415 - only with a corpus
 
     kind = "synthetic" if storms["synthetic"] else "recorded"
     stdout.print(f"on {storms['corpus']} ({storms['items']:,} {kind} items): {describe_storms(storms)}")
 
 
 def _storms_on(corpus: str, policy: Policy) -> dict[str, Any]:
-    """What the storm guard does on a replayed corpus, as `replay` tells it, and which corpus that is."""
-    from cascade.replay.run import ReplayOptions, replay_corpus  # noqa: PLC0415 - only who gives a corpus needs it
+    """What the storm guard does on the replayed corpus, as in `replay --json`, and the corpus's name and size."""
+    from cascade.replay.run import ReplayOptions, replay_corpus  # noqa: PLC0415 - only with a corpus
 
     replay = replay_corpus(find_corpus(corpus), ReplayOptions(policy))
-    told = {"corpus": replay.manifest.name, "synthetic": replay.manifest.synthetic, "items": replay.figures.items}
-    return {**told, **replay.storms}
+    about = {"corpus": replay.manifest.name, "synthetic": replay.manifest.synthetic, "items": replay.figures.items}
+    return {**about, **replay.storms}
 
 
 def _what_happens(policy: Policy, number: int, floor: int, ceiling: int, threshold: float | None) -> str:
     if number > ceiling:
-        return "never asked: above the task's ceiling"
+        return "not called: above the task's ceiling"
     if number < floor:
-        return f"asked, never ships: the floor is {policy.ladder[floor].rung}"
+        return f"called, never ships: the floor is {policy.ladder[floor].rung}"
     if number == policy.top:
-        return "asked plainly, without triage; ships"
+        return "called without the triage prompt; ships"
     if threshold is None:
-        return "asked, never ships on its own"
+        return "called, never ships on its own"
     return f"ships at confidence {threshold:g} or above, else one rung up"
 
 
@@ -245,14 +245,14 @@ def _limits(guard: StormGuard, whose: str, rates: Mapping[str, float]) -> str:
     return whose + ", ".join(f"{rung} {storm_limit(guard, rate):g}" for rung, rate in rates.items())
 
 
-def _standing(policy: Policy, plan: Plan) -> str:
-    """What the answers carry, and why."""
+def _certificate_text(policy: Policy, plan: Plan) -> str:
+    """The certificate's state, and why."""
     certificate = policy.certificate
     if certificate is None:
-        return f"{plan.certificate}: its thresholds are not proved on a corpus"
+        return f"{plan.certificate}: its thresholds are not certified on a corpus"
     if plan.stale:
         return f"{plan.certificate}: {_changed(plan)} since its certificate was made"
-    errors = "" if certificate.errors is None else f", {certificate.errors} lost"
+    errors = "" if certificate.errors is None else f", {certificate.errors} errors"
     judged = "" if certificate.grader is None else f", as judged by {certificate.grader}"
     if certificate.grader_error is not None:
         judged += f", wrong on {certificate.grader_error:.1%} of its control items"
@@ -272,10 +272,10 @@ def _threshold(value: float | None) -> str:
 
 def _thinking(rung: Rung) -> str:
     thinking = f"budget {rung.thinking.budget_tokens}" if isinstance(rung.thinking, Budget) else rung.thinking
-    said = [thinking] if thinking else []
+    parts = [thinking] if thinking else []
     if rung.effort:
-        said.append(f"effort {rung.effort}")
-    return ", ".join(said) or "model's own"
+        parts.append(f"effort {rung.effort}")
+    return ", ".join(parts) or "model's own"
 
 
 def _usd(rate: int) -> str:

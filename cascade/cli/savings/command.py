@@ -1,4 +1,4 @@
-"""`cascade savings`: today's bill from a usage export, and the bill under a policy. Asks no model, spends nothing."""
+"""`cascade savings`: today's bill from a usage export, and the bill under a policy. Calls no model."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ from fractions import Fraction
 from pathlib import Path
 
 from cascade.cli.output import print_json
-from cascade.cli.savings.output import Outlook, headline_of, outlook_fields, show_outlook
+from cascade.cli.savings.output import SavingsReport, headline_of, report_fields, show_report
 from cascade.core.errors import UsageExportError
 from cascade.core.policy import Policy
 from cascade.corpora import open_corpus
@@ -32,13 +32,13 @@ from cascade.savings import (
     with_requests,
 )
 
-__all__ = ["Sought", "run_savings"]
+__all__ = ["SavingsOptions", "run_savings"]
 
 _ASSUMED_DAYS = 30
 
 
 @dataclass(frozen=True, slots=True)
-class Sought:
+class SavingsOptions:
     """The command's arguments. `routed`: the headline is the routed bill, not the climb's."""
 
     usage: Path
@@ -53,50 +53,55 @@ class Sought:
     prices: tuple[str, ...] = ()
 
 
-def run_savings(sought: Sought, *, more: bool = False, as_json: bool) -> None:
-    """Print what the policy would do to the bill, all of it with `more`. Raises UsageExportError, PolicyError and CorpusError."""
-    result = _work_out(sought)
+def run_savings(options: SavingsOptions, *, more: bool = False, as_json: bool) -> None:
+    """Print the bill today and under the policy, with all tables if `more`.
+
+    Raises UsageExportError, PolicyError and CorpusError.
+    """
+    result = _compute(options)
     if as_json:
-        print_json(outlook_fields(result))
+        print_json(report_fields(result))
     else:
-        show_outlook(result, more=more or sought.cached is not None)  # who gave a share wants to see it
+        show_report(result, more=more or options.cached is not None)  # --cached asks for the table of variants
 
 
-def _work_out(sought: Sought) -> Outlook:
-    if sought.mix is not None and sought.corpus is not None:
-        raise UsageExportError("both were given", where="--mix, --corpus", hint="give one of them")
-    policy = load_policy(sought.policy or default_policy())
-    book = PriceBook(read_prices(sought.prices), policy)
-    export = read_usage(sought.usage, read_map(sought.columns))
-    if sought.requests is not None:
-        export = with_requests(export, sought.requests)
-    mix = _mix(sought, policy)
-    cached = _cached_share(sought.cached)
+def _compute(options: SavingsOptions) -> SavingsReport:
+    if options.mix is not None and options.corpus is not None:
+        raise UsageExportError("both were given", where="--mix, --corpus", hint="give only one")
+    policy = load_policy(options.policy or default_policy())
+    book = PriceBook(read_prices(options.prices), policy)
+    export = read_usage(options.usage, read_map(options.columns))
+    if options.requests is not None:
+        export = with_requests(export, options.requests)
+    mix = _mix(options, policy)
+    cached = _cached_share(options.cached)
     bill = make_bill(export.slices, book, cached)
     projection = project(export.slices, policy, book, mix, bill.cost, cached)
-    period = _period(sought, export)
-    headline = headline_of(projection.as_today, routed=sought.routed)
+    period = _period(options, export)
+    headline = headline_of(projection.as_today, routed=options.routed)
     certified = policy.certificate is not None and not changed_parts(policy)
-    case = Case(bill, projection, policy, mix, headline, export.requests, period, certified, not sought.routed)
-    return Outlook(export, policy, bill, mix, projection, advise(case), period, sought.routed, case.most_requests)
+    case = Case(bill, projection, policy, mix, headline, export.requests, period, certified, not options.routed)
+    return SavingsReport(
+        export, policy, bill, mix, projection, advise(case), period, options.routed, case.most_requests
+    )
 
 
-def _mix(sought: Sought, policy: Policy) -> Mix | None:
-    if sought.mix is not None:
-        return read_mix(sought.mix, [rung.rung for rung in policy.ladder])
-    if sought.corpus is None:
+def _mix(options: SavingsOptions, policy: Policy) -> Mix | None:
+    if options.mix is not None:
+        return read_mix(options.mix, [rung.rung for rung in policy.ladder])
+    if options.corpus is None:
         return None
-    with open_corpus(find_corpus(sought.corpus)) as reader:
+    with open_corpus(find_corpus(options.corpus)) as reader:
         return mix_of_corpus(reader, policy)
 
 
-def _period(sought: Sought, export: UsageExport) -> Period:
-    if sought.period_days is not None:
-        if not 0 < sought.period_days < 100_000:
+def _period(options: SavingsOptions, export: UsageExport) -> Period:
+    if options.period_days is not None:
+        if not 0 < options.period_days < 100_000:
             raise UsageExportError(
                 "must be above 0", where="--period-days", hint="give the number of days that the export covers"
             )
-        return Period(Fraction(str(sought.period_days)), "given")
+        return Period(Fraction(str(options.period_days)), "given")
     if export.days is not None:
         return Period(Fraction(export.days), "the export's dates")
     return Period(Fraction(_ASSUMED_DAYS), "assumed: the export has no dates, --period-days N", assumed=True)

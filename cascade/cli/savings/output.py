@@ -14,14 +14,14 @@ from cascade.savings import Advice, Basis, Bill, Mix, Period, Projection, UsageE
 from cascade.savings.advice import FEW_ITEMS
 from cascade.savings.periods import DAYS_A_MONTH
 
-__all__ = ["Outlook", "headline_of", "outlook_fields", "show_outlook"]
+__all__ = ["SavingsReport", "headline_of", "report_fields", "show_report"]
 
-_PRICES: Final = "list prices, or as the policy or --price says"
+_PRICES: Final = "list prices, unless the policy or --price sets them"
 
 
 @dataclass(frozen=True, slots=True)
-class Outlook:
-    """All that the command found. `period`: what the export covers; `most_requests`: see `savings.Case`."""
+class SavingsReport:
+    """The command's result. `period`: what the export covers; `most_requests`: see `savings.Case`."""
 
     export: UsageExport
     policy: Policy
@@ -35,17 +35,17 @@ class Outlook:
 
     @property
     def headline(self) -> int | None:
-        """The bill under the policy that counts, in nano-USD."""
+        """The reported bill under the policy, in nano-USD."""
         return headline_of(self.projection.as_today, routed=self.routed)
 
 
 def headline_of(variant: Variant, *, routed: bool) -> int | None:
-    """The routed bill where that was asked for, else the climb's with all of it that is known."""
+    """The routed bill if `routed`, else the climb's, with triage tokens if they are known."""
     return variant.routed if routed else variant.full_climb
 
 
-def outlook_fields(result: Outlook) -> dict[str, Any]:
-    """As `--json` prints it: beside each figure its basis."""
+def report_fields(result: SavingsReport) -> dict[str, Any]:
+    """The fields of `--json`: each figure with its basis."""
     bill, projection, period = result.bill, result.projection, result.period
     today = bill.cost
 
@@ -83,7 +83,7 @@ def outlook_fields(result: Outlook) -> dict[str, Any]:
             "days": {"value": float(period.days), "from": period.source},
         },
         "policy": result.policy.name,
-        "certificate": _standing(result.policy),
+        "certificate": _certificate_text(result.policy),
         "today": {
             **_money(today, period, bill.basis),
             "prices": _PRICES,
@@ -133,7 +133,7 @@ def outlook_fields(result: Outlook) -> dict[str, Any]:
 
 
 def _money(nano: int, period: Period, basis: Basis) -> dict[str, Any]:
-    """An amount over the export's period (`basis` is of that), a day and a month, each with its own basis."""
+    """An amount over the export's period (with `basis`), per day and per month, each with its own basis."""
     a_day = Fraction(nano) / period.days / 1_000_000_000
     return {
         "usd": nano / 1e9,
@@ -146,7 +146,7 @@ def _money(nano: int, period: Period, basis: Basis) -> dict[str, Any]:
 
 
 def _saved(cost: int, against: int) -> float | None:
-    """The share that `cost` saves, negative where it is dearer; None against nothing."""
+    """The share that `cost` saves, negative if it costs more; None if `against` is 0."""
     return float(1 - Fraction(cost, against)) if against else None
 
 
@@ -154,18 +154,18 @@ def _rate(rate: Fraction | None) -> dict[str, Any]:
     return {"rate": None if rate is None else float(rate), "basis": "estimate"}
 
 
-def _mix_fields(result: Outlook) -> dict[str, Any] | None:
+def _mix_fields(result: SavingsReport) -> dict[str, Any] | None:
     mix = result.mix
     if mix is None:
         return None
     rungs = result.projection.rungs
-    told: dict[str, Any] = {
+    fields: dict[str, Any] = {
         "shares": {rung: float(share) for rung, share in zip(rungs, mix.shares, strict=True)},
         "escalation_rate": {rung: float(rate) for rung, rate in zip(rungs, mix.escalation, strict=False)},
         "basis": mix.basis,
     }
     if (seen := mix.observed) is not None:
-        told["corpus"] = {
+        fields["corpus"] = {
             "corpus": seen.corpus,
             "items": seen.items,
             "synthetic": seen.synthetic,
@@ -180,7 +180,7 @@ def _mix_fields(result: Outlook) -> dict[str, Any] | None:
             "auroc": seen.auroc,
             "basis": "measured",
         }
-    return told
+    return fields
 
 
 def _usage_fields(usage: Usage) -> dict[str, Any]:
@@ -199,8 +199,8 @@ def _usage_fields(usage: Usage) -> dict[str, Any]:
 _CACHING = {"as_exported": "as in the export", "none": "none", "assumed": "as assumed"}
 
 
-def show_outlook(result: Outlook, *, more: bool) -> None:
-    """The verdict, why, today's bill and the one under the policy; with `more` caching, batch and escalation rates too."""
+def show_report(result: SavingsReport, *, more: bool) -> None:
+    """Print the verdict, its reasons, and both bills; with `more` also caching, batch and escalation rates."""
     _show_advice(result)
     stdout.print()
     export, usage = result.export, result.export.usage
@@ -222,7 +222,7 @@ def show_outlook(result: Outlook, *, more: bool) -> None:
         stdout.print("note: --more shows prompt caching, batch, and other escalation rates", style="dim")
 
 
-def _show_today(result: Outlook) -> None:
+def _show_today(result: SavingsReport) -> None:
     title = f"today's bill ({_PRICES})"
     scaled = [
         name if basis == "measured" else f"{name} (estimate)"
@@ -240,15 +240,15 @@ def _show_today(result: Outlook) -> None:
 _NUMBERS = ("USD", "USD/day", "USD/month")
 
 
-def _standing(policy: Policy) -> str:
+def _certificate_text(policy: Policy) -> str:
     return certificate_text(policy, changed_parts(policy))
 
 
-def _show_policy(result: Outlook) -> None:
+def _show_policy(result: SavingsReport) -> None:
     projection, now, mix = result.projection, result.projection.as_today, result.mix
     against = {"today": result.bill.cost, **dict(zip(projection.rungs[1:], now.alone[1:], strict=True))}
     heads = [f"saved: {name}" for name in against]
-    title = f"under policy {result.policy.name} ({_standing(result.policy)}), {_mix_title(result)}"
+    title = f"under policy {result.policy.name} ({_certificate_text(result.policy)}), {_mix_title(result)}"
     rows = table("", "USD", "USD/day", "USD/month", *heads, "basis", title=title, right=(*_NUMBERS, *heads))
     bills = [(f"{rung} alone", cost) for rung, cost in zip(projection.rungs, now.alone, strict=True)]
     if mix is not None and now.routed is not None and now.climb is not None:
@@ -270,7 +270,7 @@ def _show_policy(result: Outlook) -> None:
         )
 
 
-def _mix_title(result: Outlook) -> str:
+def _mix_title(result: SavingsReport) -> str:
     mix = result.mix
     if mix is None:
         return "no mix given"
@@ -284,7 +284,7 @@ def _mix_title(result: Outlook) -> str:
     return f"mix {shares} (measured on {made} {seen.corpus}, {seen.items:,} items{few})"
 
 
-def _show_variants(result: Outlook) -> None:
+def _show_variants(result: SavingsReport) -> None:
     title = "with and without prompt caching and batch, USD/month (estimate)"
     top = result.projection.rungs[-1]
     columns = ("today", f"{top} alone", "under the policy")
@@ -306,7 +306,7 @@ def _show_variants(result: Outlook) -> None:
         )
 
 
-def _show_rates(result: Outlook) -> None:
+def _show_rates(result: SavingsReport) -> None:
     projection = result.projection
     first, top = projection.rungs[0], projection.rungs[-1]
     above = "the rungs above it as in the mix" if result.mix else "the rungs above it the same"
@@ -319,8 +319,8 @@ def _show_rates(result: Outlook) -> None:
     stdout.print(rows)
     limits = {"today's bill": projection.break_even_today}
     limits |= {f"{rung} alone": rate for rung, rate in zip(projection.rungs[1:], projection.break_even, strict=True)}
-    told = ", ".join(f"{name} {_limit(rate)}" for name, rate in limits.items())
-    stdout.print(f"It breaks even (estimate) with: {told}")
+    limits_text = ", ".join(f"{name} {_limit(rate)}" for name, rate in limits.items())
+    stdout.print(f"It breaks even (estimate) with: {limits_text}")
 
 
 def _limit(rate: Fraction | None) -> str:
@@ -329,14 +329,14 @@ def _limit(rate: Fraction | None) -> str:
     return "at any x" if rate == 1 else f"at x = {float(rate):.2%}"
 
 
-def _show_advice(result: Outlook) -> None:
+def _show_advice(result: SavingsReport) -> None:
     stdout.print(result.advice.verdict, style="bold")
     for finding in result.advice.findings:
-        stdout.print(f"  {'against' if finding.against else 'mind'}: {finding.message} ({finding.basis})")
+        stdout.print(f"  {'against' if finding.against else 'note'}: {finding.message} ({finding.basis})")
 
 
-def _amounts(nano: int, result: Outlook) -> tuple[str, str, str]:
-    """An amount for people: over the period, a day, a month."""
+def _amounts(nano: int, result: SavingsReport) -> tuple[str, str, str]:
+    """An amount as text: over the period, per day, per month."""
     a_day = Fraction(nano) / result.period.days
     return _usd(Fraction(nano)), _usd(a_day), _usd(a_day * DAYS_A_MONTH)
 

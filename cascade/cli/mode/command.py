@@ -1,4 +1,4 @@
-"""`cascade mode`: the switch of this machine, and what is in force."""
+"""`cascade mode`: set this machine's switch, and show the mode in force."""
 
 from __future__ import annotations
 
@@ -18,25 +18,23 @@ __all__ = ["named_policy", "run_mode"]
 
 
 def run_mode(word: str | None, policy: str | None, *, as_json: bool) -> None:
-    """Turn the switch, or show it. Raises ConfigurationError for a word that is none, and a home that cannot be written."""
+    """Set or show the switch. Raises ConfigurationError for an unknown mode, or if CASCADE_HOME cannot be written."""
     path = switch_path()
     name, loaded = named_policy(policy) if policy is not None else _default()
     if word is not None:
         if word != "clear" and word not in MODES:
-            raise ConfigurationError(
-                f"mode {word[:40]!r}: there is none of this name (give {', '.join(MODES)} or clear)"
-            )
+            raise ConfigurationError(f"mode {word[:40]!r}: not a mode (give {', '.join(MODES)} or clear)")
         if policy is not None and loaded is None:
-            stderr.print(f"note: there is no policy {name} here to look at; the switch is for one of that name")
-        _turn(path, word, None if policy is None else name)
+            stderr.print(f"note: no policy {name} here to check; the switch applies to any policy of that name")
+        _set(path, word, None if policy is None else name)
     _show(path, name, loaded, as_json=as_json)
 
 
-def _turn(path: Path, word: str, name: str | None) -> None:
+def _set(path: Path, word: str, name: str | None) -> None:
     try:
         before = read_switch_file(path)
-    except ConfigurationError as problem:  # what was in it is lost, but a switch that cannot be turned is worse
-        stderr.print(f"note: written anew, for it was no good: {problem}")
+    except ConfigurationError as problem:  # losing its contents is better than a switch that cannot be set
+        stderr.print(f"note: the switch file was invalid and is written anew: {problem}")
         before = SwitchFile()
     if word == "clear":
         write_switch_file(SwitchFile() if name is None else before.with_mode(None, name), path)
@@ -45,11 +43,11 @@ def _turn(path: Path, word: str, name: str | None) -> None:
     write_switch_file(after, path)
     for own, other in after.policies.items():
         if name is None and other != word:
-            stderr.print(f"note: policy {own} keeps a switch of its own, {other} (cascade mode clear --policy {own})")
+            stderr.print(f"note: policy {own} keeps its own switch, {other} (cascade mode clear --policy {own})")
 
 
 def _default() -> tuple[str, Policy | None]:
-    """The default policy, as far as it can be looked at: the switch for all must turn also where its file is broken."""
+    """The default policy, or only its name if its file is invalid: the switch for all can be set all the same."""
     try:
         return named_policy(None)
     except CascadeError as problem:
@@ -58,9 +56,9 @@ def _default() -> tuple[str, Policy | None]:
 
 
 def named_policy(policy: str | None) -> tuple[str, Policy | None]:
-    """A policy by its path or name, or the default one: its name, and itself where it is to be found here.
+    """A policy's name and, if found, the policy; by its path or name, or the default one.
 
-    A name may be that of a policy made in code. Raises PolicyError for a file that is none.
+    A name without a file may belong to a policy made in code. Raises PolicyError for an invalid file.
     """
     wanted = policy or default_policy()
     try:
@@ -74,8 +72,8 @@ def named_policy(policy: str | None) -> tuple[str, Policy | None]:
 
 def _show(path: Path, name: str, loaded: Policy | None, *, as_json: bool) -> None:
     switches = read_switch_file(path)
-    said = os.environ.get("CASCADE_MODE") or None
-    # Of a policy that is not here its own word is not known: what the switch or the environment says of it is.
+    environment = os.environ.get("CASCADE_MODE") or None
+    # Without the policy its own mode is not known, only the switch and the environment.
     in_force = ModeSwitch(name, loaded.mode if loaded else "enforce").in_force(log=False)
     known = loaded is not None or in_force.source != "policy"
     if as_json:
@@ -85,7 +83,7 @@ def _show(path: Path, name: str, loaded: Policy | None, *, as_json: bool) -> Non
             "source": in_force.source if known else None,
             "configured": loaded.mode if loaded else None,
             "switch": {"file": str(path), "all": switches.all, "policies": dict(switches.policies)},
-            "CASCADE_MODE": said,
+            "CASCADE_MODE": environment,
         }
         print_json(fields)
         return
@@ -98,10 +96,10 @@ def _show(path: Path, name: str, loaded: Policy | None, *, as_json: bool) -> Non
     if known:
         stdout.print(f"{name}: {in_force.mode} (from {why[in_force.source]})")
     else:
-        stdout.print(f"{name}: nothing is switched, the policy itself decides")
+        stdout.print(f"{name}: no switch is set, the policy's own mode applies")
     if in_force.source != "policy" and loaded is not None and loaded.mode != in_force.mode:
-        stdout.print(f"  the policy itself says {loaded.mode}")
-    for source, word in (("switch for all", switches.all), ("CASCADE_MODE", said)):
+        stdout.print(f"  the policy's own mode: {loaded.mode}")
+    for source, word in (("switch for all", switches.all), ("CASCADE_MODE", environment)):
         if word is not None and in_force.source != source:
             stdout.print(f"  {source}: {word}")
     for own, word in switches.policies.items():

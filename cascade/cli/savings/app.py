@@ -1,0 +1,64 @@
+"""`cascade savings`: its argument and options."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from cascade.cli.options import JSON, POLICY
+
+__all__ = ["savings"]
+
+
+def savings(  # noqa: PLR0913, PLR0917 - options
+    usage: Annotated[Path, typer.Argument(help="A usage export: CSV, JSON lines or JSON.")],
+    policy: Annotated[str | None, POLICY] = None,
+    corpus: Annotated[
+        str | None, typer.Option("--corpus", "-c", help="Measure the mix on this corpus, under the policy.")
+    ] = None,
+    mix: Annotated[
+        str | None,
+        typer.Option(help="An assumed mix: the percentage of requests that each rung answers, as in 80/15/5."),
+    ] = None,
+    routed: Annotated[
+        bool,
+        typer.Option(
+            "--routed/--climb", help="The bill to report: one model per request, or every rung on the way up."
+        ),
+    ] = False,
+    period_days: Annotated[
+        float | None, typer.Option(help="The days that the export covers. Default: from its dates.")
+    ] = None,
+    requests: Annotated[
+        int | None, typer.Option(help="The number of requests, where the export does not give it.", min=1)
+    ] = None,
+    cached: Annotated[
+        float | None, typer.Option(help="Also show the bill with this share of the input cached, from 0 to 1.")
+    ] = None,
+    column: Annotated[
+        list[str] | None,
+        typer.Option(
+            "--map",
+            help="FIELD=COLUMN for a column whose name is not recognised; may be repeated. FIELD: model, requests, input"
+            " (without cached tokens), prompt (with them), output, cache_read, cache_write, cache_write_5m, cache_write_1h,"
+            " date, tier, request_id.",
+        ),
+    ] = None,
+    price: Annotated[
+        list[str] | None, typer.Option(help="MODEL=IN/OUT in USD per million tokens; may be repeated.")
+    ] = None,
+    more: Annotated[
+        bool, typer.Option("--more", help="Also show prompt caching, batch, and other escalation rates.")
+    ] = False,
+    as_json: Annotated[bool, JSON] = False,
+) -> None:
+    """Compare today's bill, from a usage export, with the bill under a policy. Calls no model."""
+    from cascade.cli.savings.command import SavingsOptions, run_savings  # noqa: PLC0415
+
+    options = SavingsOptions(
+        usage=usage, policy=policy, corpus=corpus, mix=mix, routed=routed, period_days=period_days, requests=requests,
+        cached=cached, columns=tuple(column or ()), prices=tuple(price or ()),
+    )  # fmt: skip
+    run_savings(options, more=more, as_json=as_json)
