@@ -13,7 +13,7 @@ from rich.progress import BarColumn, Progress, TextColumn, TimeElapsedColumn
 
 from cascade.cli.output import print_json, stderr, stdout, table
 from cascade.core.errors import ConfigurationError
-from cascade.core.suggestions import did_you_mean
+from cascade.core.text.suggestions import did_you_mean
 from cascade.corpora.splits import Part, Split
 from cascade.policy.loading import load_policy
 from cascade.policy.shipped import find_corpus

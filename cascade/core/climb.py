@@ -23,11 +23,11 @@ from cascade.core.budgets import Refusal
 from cascade.core.decision import Abstain, Call, Ship, Situation, decide, own_reason
 from cascade.core.errors import AllRungsFailed, BudgetExceeded, DeadlineExceeded, UpstreamRejected
 from cascade.core.messages import Failure, Reply, Request, Usage
-from cascade.core.parsing import Repair
 from cascade.core.policy import OTHER, Policy
 from cascade.core.policy.certificate import UNCERTIFIED, Escalation
 from cascade.core.scoring import Facts, scored
 from cascade.core.signals import Match, Signals
+from cascade.core.text.parsing import Repair
 from cascade.core.trail import NATURAL, Answer, Degraded, Step, Verdict
 from cascade.core.triage import check_request, read_reply, wants_triage
 

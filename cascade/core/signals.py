@@ -12,9 +12,9 @@ from __future__ import annotations
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 
-from cascade.core import tampering
 from cascade.core.messages import Request
 from cascade.core.policy import OTHER, Policy, When
+from cascade.core.text import tampering
 
 __all__ = ["CHARACTERS_PER_TOKEN", "Compiler", "Match", "Matcher", "Signals", "words_pattern"]
 

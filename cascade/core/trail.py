@@ -11,8 +11,8 @@ from pydantic_core import to_jsonable_python
 from typing_extensions import TypeVar  # typing's has no defaults before Python 3.13
 
 from cascade.core.messages import Usage
-from cascade.core.suggestions import closest
-from cascade.core.tables import html_table, text_table
+from cascade.core.text.suggestions import closest
+from cascade.core.text.tables import html_table, text_table
 
 __all__ = [
     "NATURAL",

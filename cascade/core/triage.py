@@ -18,8 +18,8 @@ from typing import Any
 from cascade.core.errors import RequestError
 from cascade.core.messages import Block, Reply, Request
 from cascade.core.models import rules_of
-from cascade.core.parsing import Repair, is_unicode, parse
 from cascade.core.policy import Budget, Policy, Rung
+from cascade.core.text.parsing import Repair, is_unicode, parse
 from cascade.core.trail import Verdict
 
 __all__ = [

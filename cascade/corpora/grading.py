@@ -28,7 +28,7 @@ from decimal import Decimal, InvalidOperation
 from typing import Any, cast
 
 from cascade.core.errors import ConfigurationError
-from cascade.core.suggestions import did_you_mean
+from cascade.core.text.suggestions import did_you_mean
 from cascade.corpora.items import Item
 from cascade.policy.patterns import compile_exact
 

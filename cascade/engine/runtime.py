@@ -18,7 +18,7 @@ from cascade.core.messages import Request
 from cascade.core.modes import arm_of, share_of, slot_of, unit_of
 from cascade.core.policy import OTHER, Policy, Rung
 from cascade.core.policy.certificate import UNCERTIFIED
-from cascade.core.suggestions import closest
+from cascade.core.text.suggestions import closest
 from cascade.core.trail import Arm
 from cascade.engine.arguments import AskArguments, default_policy
 from cascade.engine.mode_switch import ModeSwitch

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Collection, Iterable
 
 from cascade.core.errors import RequestError
-from cascade.core.suggestions import closest
+from cascade.core.text.suggestions import closest
 
 __all__ = ["check_keywords"]
 

@@ -17,7 +17,7 @@ from dataclasses import dataclass, replace
 from typing import Any, Final
 
 from cascade.core.errors import ConfigurationError, CorpusError
-from cascade.core.suggestions import closest, did_you_mean, listed
+from cascade.core.text.suggestions import closest, did_you_mean, listed
 from cascade.importing.rows import Options, Row, name_hint, text_or_none
 from cascade.importing.sources import table
 

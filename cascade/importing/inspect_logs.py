@@ -13,7 +13,7 @@ from collections.abc import Iterator, Mapping
 from typing import Any, Final, cast
 
 from cascade.core.errors import CorpusError
-from cascade.core.suggestions import listed
+from cascade.core.text.suggestions import listed
 from cascade.importing.rows import (
     Options,
     Row,

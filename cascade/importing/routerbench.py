@@ -10,7 +10,7 @@ from collections.abc import Iterator
 from typing import Any
 
 from cascade.core.errors import CorpusError
-from cascade.core.suggestions import listed
+from cascade.core.text.suggestions import listed
 from cascade.importing.rows import Options, Row, name_hint, number, score_of, text_or_none
 from cascade.importing.sources import table
 

@@ -12,7 +12,7 @@ from typing import Any, Final, cast
 from pydantic_core import from_json
 
 from cascade.core.errors import CorpusError
-from cascade.core.suggestions import did_you_mean, listed
+from cascade.core.text.suggestions import did_you_mean, listed
 
 __all__ = [
     "Options",

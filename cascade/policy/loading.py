@@ -12,13 +12,13 @@ import yaml
 from pydantic import ValidationError
 
 from cascade.core.errors import PolicyError
-from cascade.core.parsing import is_unicode
 from cascade.core.policy import Fault, Policy
-from cascade.core.suggestions import closest, did_you_mean
+from cascade.core.text.parsing import is_unicode
+from cascade.core.text.suggestions import closest, did_you_mean
+from cascade.policy.errors import dotted, faults_despite, known_keys, printable, words_for, yaml_words
 from cascade.policy.nodes import Node
 from cascade.policy.plans import binding_faults
 from cascade.policy.shipped import names, shipped
-from cascade.policy_errors import dotted, faults_despite, known_keys, printable, words_for, yaml_words
 
 __all__ = ["compose", "dump", "find_policy", "load_policy", "parse_policy", "policy_schema"]
 

@@ -7,10 +7,10 @@ from dataclasses import replace
 
 from cascade.core.climb import BoundCheck, Plan
 from cascade.core.errors import PolicyError
-from cascade.core.parsing import Repair
 from cascade.core.policy import Check, Fault, Policy, Rung, Task, When
 from cascade.core.policy.certificate import UNCERTIFIED, Escalation
 from cascade.core.signals import Signals, words_pattern
+from cascade.core.text.parsing import Repair
 from cascade.policy.budgets import budget_faults, import_function
 from cascade.policy.certificates import certificate_text, certified_escalation, changed_parts
 from cascade.policy.checks import bind_check

@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import Literal
 
 from cascade.core.errors import CorpusError
-from cascade.core.suggestions import did_you_mean
+from cascade.core.text.suggestions import did_you_mean
 
 __all__ = ["Kind", "find_corpus", "names", "shipped"]
 

@@ -15,9 +15,9 @@ from typing import Any
 from cascade.core import prices
 from cascade.core.errors import ConfigurationError
 from cascade.core.messages import Failure, Reply, Request, Usage
-from cascade.core.parsing import Repair
 from cascade.core.policy import Policy, Rung
-from cascade.core.suggestions import did_you_mean
+from cascade.core.text.parsing import Repair
+from cascade.core.text.suggestions import did_you_mean
 from cascade.core.trail import Verdict
 from cascade.core.triage import Prompt, build_prompt, read_reply, wants_triage
 from cascade.corpora.items import NOT_RECORDED, LadderEntry, RecordedReply

@@ -13,7 +13,7 @@ from cascade.core.models import identify
 from cascade.core.policy import OTHER, Policy, Rung, Task
 from cascade.core.prices import Rates, RateTier
 from cascade.core.signals import Matcher, Signals
-from cascade.core.suggestions import did_you_mean, listed
+from cascade.core.text.suggestions import did_you_mean, listed
 from cascade.corpora.items import LadderEntry, Manifest
 from cascade.policy.plans import make_plan
 from cascade.policy.pricing import NoPrice, rates_of

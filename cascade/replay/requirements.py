@@ -9,7 +9,7 @@ from dataclasses import dataclass
 from typing import Any, cast
 
 from cascade.core.errors import ConfigurationError, RequirementNotMet
-from cascade.core.suggestions import did_you_mean, listed
+from cascade.core.text.suggestions import did_you_mean, listed
 
 __all__ = ["Requirement", "parse_requirement", "require"]
 

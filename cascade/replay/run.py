@@ -12,7 +12,7 @@ from typing import Any
 
 from cascade.core.errors import ConfigurationError, CorpusError
 from cascade.core.policy import Policy
-from cascade.core.suggestions import did_you_mean, listed
+from cascade.core.text.suggestions import did_you_mean, listed
 from cascade.corpora.grading import judge_rung
 from cascade.corpora.items import Item, Manifest
 from cascade.corpora.reading import CorpusReader, open_corpus

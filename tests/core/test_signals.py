@@ -10,7 +10,7 @@ import pytest
 from cascade.core.messages import Request
 from cascade.core.policy import Task, When
 from cascade.core.signals import Match, Signals
-from cascade.core.tampering import FLAG
+from cascade.core.text.tampering import FLAG
 from cascade.policy.patterns import compile_blind, compile_exact
 
 from .builders import answer_of, policy_of, reply, request_of

@@ -13,7 +13,7 @@ from hypothesis import strategies as st
 
 from cascade.core.policy import Task, When
 from cascade.core.signals import Signals
-from cascade.core.tampering import FLAG, PATTERNS
+from cascade.core.text.tampering import FLAG, PATTERNS
 from cascade.policy.patterns import compile_blind
 
 from .builders import policy_of, request_of

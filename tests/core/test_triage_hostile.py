@@ -14,7 +14,7 @@ from hypothesis import strategies as st
 from json_repair import loads
 
 from cascade.core.messages import Reply, Usage
-from cascade.core.parsing import Repair
+from cascade.core.text.parsing import Repair
 from cascade.core.trail import Verdict
 from cascade.core.triage import read_reply
 

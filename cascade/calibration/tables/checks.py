@@ -13,7 +13,7 @@ from msgspec import Meta, MsgspecError, Struct, structs
 from msgspec import json as msgjson
 
 from cascade.core.errors import CorpusError
-from cascade.core.suggestions import did_you_mean, listed
+from cascade.core.text.suggestions import did_you_mean, listed
 from cascade.corpora.parquet import COUNTS_KEY
 from cascade.replay.arrays import np
 

@@ -27,7 +27,7 @@ from cascade.cli.output import print_json, stderr, stdout
 from cascade.core.errors import ConfigurationError, PolicyError, RequirementNotMet
 from cascade.core.policy import Policy
 from cascade.core.policy.certificate import Certificate, Loss
-from cascade.core.suggestions import did_you_mean
+from cascade.core.text.suggestions import did_you_mean
 from cascade.corpora.splits import Split
 from cascade.policy.editing import diff_of, edit_policy, write_policy
 from cascade.policy.loading import find_policy, load_policy

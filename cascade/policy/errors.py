@@ -13,7 +13,7 @@ from typing import Any, cast
 from pydantic import ValidationError
 
 from cascade.core.policy import Fault, Policy
-from cascade.core.suggestions import closest, did_you_mean
+from cascade.core.text.suggestions import closest, did_you_mean
 
 __all__ = ["dotted", "faults_despite", "known_keys", "printable", "words_for", "yaml_words"]
 

@@ -1,0 +1,1 @@
+"""Helpers on text that the other modules of core use: JSON read strictly, tables, misspelt names, tampering patterns."""
