@@ -74,7 +74,7 @@ class Ended:
     error: BaseException | None
     latency_s: float
     estimate: int | None = None
-    """The estimated cost of the baseline alone, from the tokens seen, in nano-USD; None if the baseline answered."""
+    """The estimated cost of the baseline alone, from the tokens seen, in nano-USD; None if the baseline answered, nothing was answered, or usage was an estimate."""
 
 
 class Track(Protocol):

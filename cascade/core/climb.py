@@ -1,6 +1,6 @@
 """The climb, without I/O: a generator that yields what it needs and is sent what came of it.
 
-    climb ── Ask(rung) ──────────> driver          the driver calls the model, reads a corpus, fills a batch …
+    climb ── Ask(rung) ──────────> driver          the driver calls the model, or reads a corpus
     climb <─ Reply | Failure | Recorded ─ driver
     climb ── Observation ────────> driver          the driver asks the storm guard and reads the clock
     climb <─ Situation ─────────── driver
@@ -8,7 +8,7 @@
     climb <─ Refusal ───────────── driver          the rule decides again, now out of budget
     … until the rule ships: the generator returns the Answer, or raises a ClimbError with the trail.
 
-Live, replay, batch and the gateway run this one generator, so they differ only in who answers.
+Live and replay run this one generator, so they differ only in who answers.
 """
 
 from __future__ import annotations

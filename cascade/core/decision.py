@@ -1,4 +1,4 @@
-"""The rule: one pure function that decides what happens next. Every driver (live, replay, batch, gateway) uses it.
+"""The rule: one pure function that decides what happens next. Every driver uses it: live and replay.
 
 Whatever affects whether a reply ships must be decided here, or be an argument of this function.
 
@@ -23,8 +23,8 @@ __all__ = ["Abstain", "Call", "Decision", "Ship", "Situation", "best_held", "dec
 class Situation:
     """What the rule needs to know besides the trail, as of the last step.
 
-    `storm`: "escalate" if the storm guard distrusts the last step's rung; "hold" once it has held this climb below the
-    top. `out_of`: what has run out. `floor`: the lowest rung that may ship this request (an index), raised by tampering.
+    `storm`: "escalate" if the storm guard distrusts the last step's rung; "hold" from the step at which it says
+    so to the end of the climb. `out_of`: what has run out. `floor`: the lowest rung whose answer stands (an index), raised by tampering.
     """
 
     storm: Literal["escalate", "hold"] | None = None

@@ -1,7 +1,7 @@
 """What is known of Claude models: canonical names, order of capability, and what each one accepts.
 
-The policy's invariants, the prompt builder and the emulator read this one table. Of a model that is not in it nothing is
-assumed but that its endpoint speaks the Messages API.
+The policy's invariants, the prompt builder and the emulator read this one table. For a model outside it
+we assume only that its endpoint speaks the Messages API.
 """
 
 from __future__ import annotations

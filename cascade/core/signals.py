@@ -3,7 +3,7 @@
 Deterministic and linear in the text. Patterns are RE2's, compiled by the injected `Compiler`. All patterns joined into
 one are searched first, so a request without any signal is read only once.
 
-`tampering` is a built-in flag (`core.tampering`): the text tries to dictate its own verdict. A floor of a task that
+`tampering` is a built-in flag (`core.text.tampering`): the text tries to dictate its own verdict. A floor of a task that
 tests this flag applies even if the caller names another task.
 """
 

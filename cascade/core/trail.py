@@ -44,7 +44,7 @@ Degraded = Literal[
 """What stopped the climb, so that the best held answer was shipped, or none."""
 
 MaybeNone: TypeAlias = Any
-"""Marks `X | None` where None is rare: `X | MaybeNone` does not make every caller check for it, and completes as X."""
+"""An optional type whose None is rare: type checkers demand no check for None, and editors complete it as X."""
 
 _Data_co = TypeVar("_Data_co", covariant=True, default=Any)
 
@@ -63,7 +63,7 @@ class Verdict:
 
     `confidence`: 0..1 with its named `source`; None from the last rung, which is not asked for one, and for a failure.
     `text` and `data` are set if `kind` is "answered"; `data` is the parsed value if the request has a schema.
-    `repaired`: the JSON was broken and has been repaired, see `core.parsing`. `detail`: in a few words what was wrong,
+    `repaired`: the JSON was broken and has been repaired, see `core.text.parsing`. `detail`: in a few words what was wrong,
     without the prompt's or the answer's text. `self_reported`: the model's own number, if a score replaced it.
     `unknown_stop`: the text is complete, but its stop reason, named in `detail`, is unknown to this version; such an
     answer may be held, but never stands by itself.

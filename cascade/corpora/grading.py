@@ -8,7 +8,7 @@ contains            the answer contains the expected text (of a list: every one)
 pattern[:REGEX]     the answer matches REGEX (RE2, case-sensitive, anywhere); without REGEX, the item's `expected`
 json_subset         the answer's JSON contains `expected`; other keys are ignored
 module:function     called with (answer, expected, item); returns a bool, 0..1, or None if it cannot grade
-judge[:RUNG]        a rung of the policy's ladder grades: see `recording.judging`
+judge[:RUNG]        a rung of the policy's ladder grades: see `recording.judge`
 
 A grader that cannot grade returns `Ungraded`; an unreadable answer is never scored 0. If no item has an expected answer
 and the grader needs one (a function returns None then), the baseline's answer is the expected one.
@@ -81,7 +81,7 @@ def bind_grader(name: str) -> Grader:
     """The grader called `name`. Imports the module of `module:function`.
 
     Raises ConfigurationError for an unknown name, a tolerance that is not a number, a pattern that RE2 refuses or a
-    missing function, and for `judge`, which asks a model (see `recording.judging`).
+    missing function, and for `judge`, which asks a model (see `recording.judge`).
     """
     kind, _, option = name.partition(":")
     if name in _PLAIN:

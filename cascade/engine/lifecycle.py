@@ -90,7 +90,7 @@ class RungCaller:
         self.tracks: Tracks = runtime.begin(context, task)
 
     def run_blocking(self, function: Callable[[], _T], *, may_wait: bool = False) -> Generator[Effect, Any, _T]:
-        """Run a function of the state or the budgets. `may_wait`: it may block although the state is not remote."""
+        """Run a function of the state or the budgets. `may_wait`: treat it as blocking even with local state, since it may query the ledger."""
         if may_wait or self.runtime.state.is_remote:
             return (yield RunBlocking(function))
         return function()

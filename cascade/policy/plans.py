@@ -148,7 +148,7 @@ def _bound(checks: tuple[Check, ...]) -> tuple[BoundCheck, ...]:
 
 
 def _repair() -> Repair | None:
-    """json-repair, if installed; `core.parsing` decides which repairs to accept."""
+    """json-repair, if installed; `core.text.parsing` decides which repairs to accept."""
     try:
         from json_repair import loads  # noqa: PLC0415 - an extra, and only wanted when a reply is broken
     except ImportError:

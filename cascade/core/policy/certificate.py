@@ -76,8 +76,8 @@ class Certificate(Frozen):
     upper_bound: _Rate
     """The upper confidence limit of the rate at 1 - delta for these thresholds by themselves; at most alpha."""
     escalation: dict[Name, _Rate] = Field(default_factory=dict[str, float])
-    """For each rung below the top, the share of those that reached it whose own reply did not stand: what the storm guard
-    expects of a task that is not in `escalation_by_task`."""
+    """For each rung below the top: of the requests that reached it, the share whose reply did not stand by itself. The storm
+    guard expects this rate of tasks that `escalation_by_task` does not list."""
     escalation_by_task: dict[_Task, dict[Name, _Rate]] | None = None
     """The same for single tasks, of which enough reached the rung."""
     grader: Text | None = None

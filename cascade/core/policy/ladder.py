@@ -136,7 +136,7 @@ class Rung(Frozen):
     effort: Effort | None = None
     """Default: the model's own."""
     timeout_s: Seconds | None = None
-    """Of one HTTP attempt. Default: what the deadline leaves."""
+    """Of one HTTP attempt. Default: what the deadline leaves; below the top, half of it."""
     price: Price | None = None
     """For a model that has no price in the table, or a price of your own."""
     discount: Annotated[float, Strict(), Field(ge=0, lt=1, allow_inf_nan=False)] = 0.0

@@ -139,7 +139,7 @@ class Task(Frozen):
     when: When | None = None
     """Without it only a caller's `task=` selects it."""
     floor: Name | None = None
-    """The lowest rung that may ship."""
+    """The lowest rung whose answer stands. One from below it is returned only if everything above fails, marked degraded."""
     ceiling: Name | None = None
     """The highest rung that is asked."""
     thresholds: dict[Name, Threshold] = Field(default_factory=dict[str, "float | None"])
