@@ -72,6 +72,8 @@ def policy_page() -> str:
 
 
 def _table(schema: Schema) -> Iterator[str]:
+    # A part that may also be written as a bare string has its keys in one of its forms.
+    schema = next((form for form in (schema, *schema.get("anyOf", ())) if "properties" in form), schema)
     required = set(schema.get("required", ()))
     yield "| key | values | default | meaning |"
     yield "|---|---|---|---|"
@@ -140,7 +142,8 @@ def command_page() -> str:
         "",
         "Results go to stdout, everything else to stderr. `--json` prints one JSON document.",
         "Exit codes: 0 ok · 1 unexpected · 2 usage, policy or corpus error · 3 not feasible, or a requirement not met ·",
-        "4 upstream failure · 5 budget exhausted · 130 Ctrl-C. `cascade COMMAND --help` prints the same as below.",
+        "4 upstream failure · 5 budget exhausted · 130 Ctrl-C · 141 the reader of a pipe went away. `cascade COMMAND --help` prints the",
+        "same as below.",
         "",
         *_commands(cast("Any", root), "cascade"),
     ]

@@ -23,7 +23,7 @@ version: 1
 name: {name}
 
 # From the cheapest model to the strongest. Every request starts at the first rung and goes up one rung at a time. A rung's
-# answer is used where its confidence is `threshold` or more; the last rung has no threshold, its answer is always used.
+# answer is used where its confidence is `threshold` or more; the last rung has no threshold: its answer is used if it passes the checks.
 # 0.80 is a guess, and answers are marked "uncertified", until `cascade calibrate` has proved thresholds on your own data.
 ladder:
   - {{rung: haiku, model: claude-haiku-5-5, threshold: 0.80, max_tokens: 1024, thinking: disabled}}

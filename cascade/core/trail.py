@@ -12,7 +12,7 @@ from typing_extensions import TypeVar  # typing's has no defaults before Python 
 
 from cascade.core.messages import Usage
 from cascade.core.text.suggestions import closest
-from cascade.core.text.tables import html_table, text_table
+from cascade.core.text.tables import html_table, text_list, text_table
 
 __all__ = [
     "NATURAL",
@@ -251,16 +251,13 @@ class Answer(Generic[_Data_co]):
 
 
 _SHORT = 60  # characters of an answer in its repr
-_WIDE, _NARROW_COLUMNS = 100, 6  # below this width only the first columns of the trail are shown
+_WIDE = 100  # characters; below that the trail is a list, so that no column is lost
 
 
 def trail_text(steps: Sequence[Step], shipped: str | None, width: int) -> str:
-    """The trail as a plain table, one row per step, in `width` characters. `shipped`: the rung that was shipped."""
+    """The trail in `width` characters: a plain table, one row per step, or a list. `shipped`: the rung that was shipped."""
     rows = _rows(steps, shipped)
-    if width >= _WIDE:
-        return text_table(rows, width)
-    left_out = ", ".join(rows[0][_NARROW_COLUMNS:])
-    return f"{text_table([row[:_NARROW_COLUMNS] for row in rows], width)}\n(below {_WIDE} columns without: {left_out})"
+    return text_table(rows, width) if width >= _WIDE else text_list(rows, width)
 
 
 def _rows(steps: Sequence[Step], shipped: str | None) -> list[tuple[str, ...]]:

@@ -146,7 +146,7 @@ def test_an_answer_is_copied_pickled_and_replaced_as_any_value() -> None:
 
 @pytest.mark.parametrize("width", [60, 140])
 def test_rich_shows_the_text_and_the_trail_as_they_are(width: int) -> None:
-    """No markup of the answer's is obeyed, no line is wider than the terminal; what a narrow one leaves out is named."""
+    """No markup of the answer's is obeyed, no line is wider than the terminal; a narrow one gets a list, which leaves nothing out."""
     stream = io.StringIO()
     Console(file=stream, width=width, force_terminal=False).print(climbed("[bold red] [/b] :smile:"))
     shown = stream.getvalue()
@@ -154,8 +154,7 @@ def test_rich_shows_the_text_and_the_trail_as_they_are(width: int) -> None:
     assert "confidence" in shown
     assert "USD" in shown
     assert max(map(len, shown.splitlines())) <= width
-    assert ("without: model, attempts, ms" in shown) is (width == 60)
-    assert ("model-0" in shown) is (width == 140)
+    assert all(word in shown for word in ("model-0", "attempts", "ms"))
     assert "SECRET" not in shown
 
 

@@ -149,7 +149,7 @@ class Task(Frozen):
 
 
 class StormGuard(Frozen):
-    """Watches each task's escalation rate at each rung. Each default's reason stands in the README."""
+    """Watches each task's escalation rate at each rung. The reason for each default is in the documentation (Concepts)."""
 
     rate: Annotated[float, Strict(), Field(gt=0, lt=1, allow_inf_nan=False)] = 0.35
     """The rate of escalation that still counts as normal."""

@@ -6,7 +6,7 @@ import textwrap
 from collections.abc import Sequence
 from html import escape
 
-__all__ = ["html_table", "text_table"]
+__all__ = ["html_table", "text_list", "text_table"]
 
 _CONTROL = {code: f"\\x{code:02x}" for code in (*range(0x20), *range(0x7F, 0xA0))}
 _GAP = "  "
@@ -25,6 +25,16 @@ def text_table(rows: Sequence[Sequence[str]], width: int) -> str:
         for at in range(max(map(len, folded))):
             pieces = (cell[at] if at < len(cell) else "" for cell in folded)
             lines.append(_GAP.join(map(str.ljust, pieces, widths)).rstrip())
+    return "\n".join(lines)
+
+
+def text_list(rows: Sequence[Sequence[str]], width: int) -> str:
+    """The rows as a list, for where a table does not fit: the first cell, then heads with values, in `width` characters."""
+    heads, *entries = [[cell.translate(_CONTROL) for cell in row] for row in rows]
+    lines: list[str] = []
+    for entry in entries:
+        pairs = " · ".join(f"{head} {cell}" for head, cell in zip(heads[1:], entry[1:], strict=True) if cell)
+        lines += [f"{heads[0]} {entry[0]}", *textwrap.wrap(pairs, width, initial_indent="  ", subsequent_indent="  ")]
     return "\n".join(lines)
 
 

@@ -205,7 +205,7 @@ def test_policy_show_and_explain_tell_the_standing(run: Run, tmp_path: Path) -> 
     good = written(PROVED, tmp_path / "good.yaml")
     stale = written(rung(0, threshold=0.5), tmp_path / "stale.yaml")
     shown = " ".join(run("policy", "show", good).out.split())
-    assert "certified: false_confident <= 0.02 at 0.95 (386 items, 3 lost, each item weighted equally" in shown
+    assert "certified: false_confident <= 0.02 at 0.95 (386 items, 3 errors, each item weighted equally" in shown
     assert "by certificate: haiku 0.5, sonnet 0.35" in shown
     for command in (("policy", "show", stale), ("policy", "explain", "hello", "--policy", stale)):
         assert "uncertified: thresholds changed since its certificate was made" in " ".join(run(*command).out.split())

@@ -308,7 +308,7 @@ def test_tabulate_adds_corpora_and_tells_groups(tmp_path: Path, run: Run) -> Non
     one, two = support_like(tmp_path / "a.jsonl", None), support_like(tmp_path / "b.jsonl", 30)
     done = run("tabulate", str(one), str(two), "-o", "t.parquet")
     assert "180 items" in done.out
-    assert "carry no certificate" in done.err
+    assert "no certificate" in done.err
     assert same(read_counts(tmp_path / "t.parquet").whole, (tabulate_corpus(one) + tabulate_corpus(two)).whole)
 
 
@@ -317,7 +317,7 @@ def test_tabulate_refuses_what_it_cannot_make(tmp_path: Path, run: Run) -> None:
     path = support_like(tmp_path / "c.jsonl", None)
     done = run("tabulate", str(path), "-o", "c.csv")
     assert done.code == 2
-    assert "ends in .parquet" in done.err
+    assert ".parquet" in done.err
     bare = Item("x", "x", {f"r{n}": RecordedReply(0.5, "a", None if n else 1.0, cost_usd=0.1) for n in range(3)})
     write_corpus(tmp_path / "bare.jsonl", MANIFEST, [bare])
     done = run("tabulate", "bare.jsonl", "-o", "c.parquet")

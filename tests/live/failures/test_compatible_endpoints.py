@@ -150,7 +150,7 @@ def test_an_unknown_stop_reason_on_half_a_json_is_not_held(asking: Asking, scrip
     """Nor repaired: below the top only sound JSON shows that nothing is missing."""
     cut = (200, {}, message_body('{"confidence": 0.9, "answer": "half of a sen', stop_reason="what"))
     nothing = (200, {}, message_body("", stop_reason="what"))
-    with pytest.raises(AllRungsFailed, match=r"haiku: malformed \[stopped by what\]") as caught:
+    with pytest.raises(AllRungsFailed, match=r"haiku.*: malformed \[stopped by what\]") as caught:
         asking(ladder(), script(cut, cut, nothing)).ask("sure")
     assert [step.verdict.kind for step in caught.value.steps] == ["malformed", "malformed", "answered"]
     assert caught.value.steps[-1].verdict.failed_checks == ("not_empty",)

@@ -167,6 +167,6 @@ def test_a_callers_own_time_limit_is_theirs(emulate: Emulate) -> None:
 @pytest.mark.parametrize("deadline_s", [0, -1, float("nan")])
 def test_a_deadline_that_is_none_is_refused(asking: Asking, emulator: Emulator, deadline_s: float) -> None:
     """Before anything is asked."""
-    with pytest.raises(RequestError, match=r"deadline_s: .* is not a number of seconds"):
+    with pytest.raises(RequestError, match=r"deadline_s: "):
         asking(ladder(), emulator).ask("sure", deadline_s=deadline_s)
     assert emulator.requests == ()

@@ -129,7 +129,7 @@ def test_retry_after_is_capped_by_the_longest_wait(asking: Asking, script: Scrip
 def test_a_wait_is_known_in_each_form_and_told(asking: Asking, emulate: Emulate, fault: str, form: str) -> None:
     """Ten minutes are not waited for; that they were asked for stands in the trail and in the error."""
     emulator = emulate(faults=f"{fault},retry_after=600,retry_after_as={form}")
-    with pytest.raises(AllRungsFailed, match=r"haiku: failed \[\w+, HTTP \d+, asks to wait 600 s\]") as caught:
+    with pytest.raises(AllRungsFailed, match=r"asks to wait 600 s") as caught:
         asking(ladder(retry=Retry(attempts=2, max_wait_s=0.001)), emulator).ask("sure")
     assert [step.attempts for step in caught.value.steps] == [2, 2, 2]
     assert caught.value.steps[0].verdict.detail.endswith(", asks to wait 600 s")

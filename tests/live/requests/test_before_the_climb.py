@@ -61,13 +61,13 @@ def test_more_than_a_model_can_answer_with_is_refused_before_anything_is_sent(
     asking: Asking, emulator: Emulator
 ) -> None:
     """The error names the rung, its model and the maximum; also where only a rung above the first has it."""
-    with pytest.raises(RequestError, match=rf"max_tokens: 1000000000 .* rung haiku .* {HAIKU} is 128000"):
+    with pytest.raises(RequestError, match=rf"max_tokens: 1000000000 .* rung haiku.* {HAIKU} .*128000"):
         asking(ladder(), emulator).ask("sure", max_tokens=10**9)
     first, second, top = ladder().ladder
     above = ladder().model_copy(
         update={"ladder": (first, second.model_copy(update={"model": "claude-haiku-4-5"}), top)}
     )
-    with pytest.raises(RequestError, match=r"max_tokens: 64001 .* rung sonnet .* is 64000"):
+    with pytest.raises(RequestError, match=r"max_tokens: 64001 .* rung sonnet.* 64000"):
         asking(above, emulator).ask("sure", max_tokens=64_001)
     assert emulator.requests == ()
 
