@@ -98,7 +98,9 @@ class Emulator:
             listener = socket.create_server((self.host, self.port), family=family, backlog=_BACKLOG)
         except OSError as error:
             why = os.strerror(error.errno) if error.errno else str(error)
-            raise ConfigurationError(f"emulator: cannot listen on {self.host}:{self.port}: {why}") from error
+            raise ConfigurationError(
+                f"emulator: cannot listen on {self.host}:{self.port}: {why} (stop what listens there, or give another port)"
+            ) from error
         self.port = listener.getsockname()[1]
         ready = threading.Event()
         self._thread = threading.Thread(
