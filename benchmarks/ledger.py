@@ -28,7 +28,7 @@ from dataclasses import dataclass
 from itertools import islice
 from pathlib import Path
 
-from cascade.core.climb import Plan
+from cascade.core.plans import Plan
 from cascade.core.messages import Request, Usage
 from cascade.core.policy.operations import Ledger
 from cascade.core.trail import Answer, Step, Verdict

@@ -18,10 +18,10 @@ from contextlib import suppress
 from dataclasses import dataclass
 from typing import Any, Protocol
 
-from cascade.core.climb import Plan
 from cascade.core.messages import Request
+from cascade.core.plans import Plan
 from cascade.core.policy import Rung
-from cascade.core.trail import Answer, Arm, Step
+from cascade.core.trail import Answer, Arm, Sample, Step
 
 __all__ = ["Begun", "Calling", "Ended", "Hook", "Track", "Tracks", "Wait", "begin", "wait", "wait_async"]
 
@@ -56,13 +56,16 @@ class Calling:
     """A call that is about to be made.
 
     `steps`: those before it, each with its escalation reason. `bound`: the most it may cost, in nano-USD; 0 if it was not
-    computed.
+    computed. For a rung that is asked more than once, `taken`: the calls of this step before it, and `number`: the
+    sample's, from 0 (None: a rung asked once, or the judge of a vote).
     """
 
     index: int
     rung: Rung
     steps: tuple[Step, ...]
     bound: int = 0
+    taken: tuple[Sample, ...] = ()
+    number: int | None = None
 
 
 @dataclass(frozen=True, slots=True)

@@ -12,8 +12,8 @@ from typing import Literal
 
 from cascade.claude import EndpointStatus, ModelStatus, inspect_endpoint
 from cascade.cli.output import print_json, stdout, table
-from cascade.core.climb import Plan
 from cascade.core.errors import CascadeError
+from cascade.core.plans import Plan
 from cascade.core.policy import Policy, Rung
 from cascade.engine import default_policy
 from cascade.engine.mode_switch import ModeSwitch

@@ -88,13 +88,17 @@ def own_reason(route: Route, top: int, step: Step) -> Reason | None:
     The storm guard counts these reasons, but not `error` and `overflow`, which are not natural (see `trail.NATURAL`).
     """
     verdict = step.verdict
+    if verdict.vote is not None and verdict.vote.reason is not None:
+        return verdict.vote.reason
     if verdict.kind != "answered":
         return _BY_VERDICT[verdict.kind]
     if verdict.unknown_stop:
         return "malformed"
     if verdict.failed_checks:
         return "check_failed"
-    if step.index != top:
+    if verdict.is_unchecked:
+        return "error"
+    if step.index != top and not route.by_agreement[step.index]:
         threshold = route.thresholds[step.index]
         if threshold is None or verdict.confidence is None or not verdict.confidence >= threshold:
             return "low_confidence"
@@ -127,6 +131,7 @@ def _stop_reason(route: Route, top: int, step: Step, situation: Situation, reaso
 def best_held(trail: tuple[Step, ...]) -> Step | None:
     """The highest step that was answered and passed every check; truncated text is never held."""
     for step in reversed(trail):
-        if step.verdict.kind == "answered" and not step.verdict.failed_checks:
+        verdict = step.verdict
+        if verdict.kind == "answered" and not verdict.failed_checks and not verdict.is_unchecked:
             return step
     return None

@@ -6,7 +6,6 @@ the policy (`scorer`); `calibration.scorer` fits them.
 
 from __future__ import annotations
 
-import unicodedata
 from collections.abc import Callable
 from dataclasses import dataclass, replace
 from functools import lru_cache
@@ -14,9 +13,10 @@ from math import exp, log, log1p
 
 from cascade.core.policy import Policy
 from cascade.core.policy.scorer import Scoring
+from cascade.core.text.answers import normalised
 from cascade.core.trail import Verdict
 
-__all__ = ["DECIMALS", "Facts", "logistic", "normalised", "score", "scored", "value_of"]
+__all__ = ["DECIMALS", "Facts", "logistic", "score", "scored", "value_of"]
 
 DECIMALS = 6
 """Scores are rounded to this, so that a threshold means the same on machines whose logarithms differ in the last bit."""
@@ -82,21 +82,6 @@ def _reader(name: str, rungs: tuple[str, ...]) -> Callable[[Facts], float | None
         return lambda facts: log1p(facts.characters)
     read, index = _OF_A_RUNG[kind], rungs.index(of) if of else len(rungs) - 1
     return lambda facts: read(facts, index)
-
-
-def normalised(text: str) -> str:
-    """The text for comparing answers: case-folded words and numbers, separated by single spaces.
-
-    Punctuation is dropped, except a sign or a point of a number: 1.5 is not 15, and -3 is not 3.
-    """
-    folded = unicodedata.normalize("NFKC", text).casefold()
-    kept = (c if _is_content(c, folded[n + 1 : n + 2]) else " " for n, c in enumerate(folded))
-    return " ".join("".join(kept).split())
-
-
-def _is_content(character: str, following: str) -> bool:
-    category = unicodedata.category(character)
-    return category[0] in "LNMS" or (character in "-.,/:%" and following.isdigit())
 
 
 def _level(facts: Facts, index: int) -> float | None:

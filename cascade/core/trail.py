@@ -13,15 +13,18 @@ from typing_extensions import TypeVar  # typing's has no defaults before Python 
 from cascade.core.messages import Usage
 from cascade.core.text.suggestions import closest
 from cascade.core.text.tables import html_table, text_list, text_table
+from cascade.core.voting import Vote
 
 __all__ = [
     "NATURAL",
     "Answer",
     "Arm",
+    "CheckResult",
     "ConfidenceSource",
     "Degraded",
     "MaybeNone",
     "Reason",
+    "Sample",
     "Step",
     "Verdict",
     "VerdictKind",
@@ -29,11 +32,11 @@ __all__ = [
 ]
 
 VerdictKind = Literal["answered", "declined", "malformed", "truncated", "refused", "overflow", "failed"]
-ConfidenceSource = Literal["self_reported", "calibrated", "tool_use"]
+ConfidenceSource = Literal["self_reported", "agreement", "calibrated", "tool_use"]
 
 Reason = Literal[
-    "error", "overflow", "refused", "truncated", "malformed", "declined", "check_failed", "low_confidence",
-    "floor", "storm",
+    "error", "overflow", "refused", "truncated", "malformed", "declined", "check_failed", "disagreement",
+    "low_confidence", "floor", "storm",
 ]  # fmt: skip
 """Why a step did not ship: the first of these that holds."""
 
@@ -53,8 +56,25 @@ Arm = Literal["cascade", "holdout", "observe", "shadow", "bypass"]
 mode observe. `shadow`: the ladder in mode observe, recorded in the ledger but never returned. `bypass`: the baseline, in
 mode off."""
 
-NATURAL: frozenset[str] = frozenset({"refused", "truncated", "malformed", "declined", "check_failed", "low_confidence"})
+NATURAL: frozenset[str] = frozenset(
+    {"refused", "truncated", "malformed", "declined", "check_failed", "disagreement", "low_confidence"}
+)
 """The reasons that depend on the traffic. Only these count for the storm guard and the quality statistics."""
+
+
+@dataclass(frozen=True, slots=True)
+class CheckResult:
+    """What an external check said of an answer.
+
+    `passed` None: it could not say, for the reason in `detail`; `blocks`: the answer then does not stand. `seconds`: the
+    time that it took.
+    """
+
+    name: str
+    passed: bool | None
+    blocks: bool = True
+    seconds: float = 0.0
+    detail: str = ""
 
 
 @dataclass(frozen=True, slots=True)
@@ -65,6 +85,7 @@ class Verdict:
     `text` and `data` are set if `kind` is "answered"; `data` is the parsed value if the request has a schema.
     `repaired`: the JSON was broken and has been repaired, see `core.text.parsing`. `detail`: in a few words what was wrong,
     without the prompt's or the answer's text. `self_reported`: the model's own number, if a score replaced it.
+    `vote`: how the samples of the rung agreed, if it is asked more than once. `checks`: the results of external checks.
     `unknown_stop`: the text is complete, but its stop reason, named in `detail`, is unknown to this version; such an
     answer may be held, but never stands by itself.
     """
@@ -79,16 +100,63 @@ class Verdict:
     detail: str = ""
     self_reported: float | None = None
     unknown_stop: bool = False
+    vote: Vote | None = None
+    checks: tuple[CheckResult, ...] = ()
+
+    @property
+    def is_unchecked(self) -> bool:
+        """Whether an external check that must pass could not say."""
+        return any(result.passed is None and result.blocks for result in self.checks)
 
     @property
     def stated(self) -> float | None:
-        """The confidence that the model itself gave."""
-        return self.self_reported if self.source == "calibrated" else self.confidence
+        """The confidence that the model itself gave; of a vote, the mean of those that agree."""
+        return self.self_reported if self.source in ("calibrated", "agreement") else self.confidence
+
+
+@dataclass(frozen=True, slots=True)
+class Sample:
+    """One call of a rung that is asked more than once. `cost_nanousd` is exact.
+
+    `number` counts from 0. `is_judge`: not a sample, but the call that grouped the answers of those before it.
+    """
+
+    number: int
+    variant: str
+    model: str
+    verdict: Verdict
+    usage: Usage = Usage()
+    cost_nanousd: int = 0
+    attempts: int = 1
+    latency_s: float = 0.0
+    request_id: str | None = None
+    is_judge: bool = False
+
+    def to_dict(self) -> dict[str, Any]:
+        """The sample as JSON values, without its text."""
+        return {
+            "number": self.number,
+            "variant": self.variant,
+            "model": self.model,
+            "judge": self.is_judge,
+            "verdict": self.verdict.kind,
+            "confidence": self.verdict.confidence,
+            "detail": self.verdict.detail,
+            "failed_checks": list(self.verdict.failed_checks),
+            "cost_nanousd": self.cost_nanousd,
+            "usage": asdict(self.usage),
+            "attempts": self.attempts,
+            "latency_s": round(self.latency_s, 4),
+            "request_id": self.request_id,
+        }
 
 
 @dataclass(frozen=True, slots=True)
 class Step:
-    """One rung's try. `cost_nanousd` is exact. `reason`: why it escalated; None for the last step."""
+    """One rung's try. `cost_nanousd` is exact. `reason`: why it escalated; None for the last step.
+
+    `samples`: its calls, if the rung is asked more than once; usage, cost, attempts and latency are their sums.
+    """
 
     index: int
     rung: str
@@ -100,6 +168,7 @@ class Step:
     latency_s: float = 0.0
     request_id: str | None = None
     reason: Reason | None = None
+    samples: tuple[Sample, ...] = ()
 
     @property
     def cost_usd(self) -> float:
@@ -115,6 +184,7 @@ class Step:
             "confidence": self.verdict.confidence,
             "detail": self.verdict.detail,
             "failed_checks": list(self.verdict.failed_checks),
+            **({"checks": [asdict(result) for result in self.verdict.checks]} if self.verdict.checks else {}),
             "repaired": self.verdict.repaired,
             "unknown_stop": self.verdict.unknown_stop,
             "reason": self.reason,
@@ -124,6 +194,7 @@ class Step:
             "attempts": self.attempts,
             "latency_s": round(self.latency_s, 4),
             "request_id": self.request_id,
+            **({"vote": _vote_fields(self)} if self.samples else {}),
         }
 
     if not TYPE_CHECKING:  # hidden from type checkers, which would accept any attribute
@@ -250,6 +321,18 @@ class Answer(Generic[_Data_co]):
             raise _no_attribute(self, name)
 
 
+def _vote_fields(step: Step) -> dict[str, Any]:
+    vote = step.verdict.vote
+    return {
+        "agreed": len(vote.members) if vote else 0,
+        "agree": vote.agree if vote else None,
+        "max": vote.most if vote else None,
+        "asked": vote.asked if vote else 0,
+        "members": list(vote.members) if vote else [],
+        "samples": [sample.to_dict() for sample in step.samples],
+    }
+
+
 _SHORT = 60  # characters of an answer in its repr
 _WIDE = 100  # characters; below that the trail is a list, so that no column is lost
 
@@ -271,10 +354,30 @@ def _rows(steps: Sequence[Step], shipped: str | None) -> list[tuple[str, ...]]:
         shown += " (usage: estimate)" if step.usage.is_estimate else ""
         confidence = "" if verdict.confidence is None else f"{verdict.confidence:g}"
         cost = f"{step.cost_usd:.6f}" if step.cost_nanousd else "0"
+        if verdict.vote is not None:
+            shown += f" ({_vote_text(verdict.vote)})"
         then = _fate(step, shipped)
         more = (step.model, str(step.attempts), f"{step.latency_s * 1e3:.0f}")
         rows.append((str(number), step.rung, shown, confidence, then, cost, *more))
+        rows += [_sample_row(number, step, sample) for sample in step.samples]
     return rows
+
+
+def _vote_text(vote: Vote) -> str:
+    return f"{len(vote.members)} of {vote.asked} samples agree, {vote.agree} of {vote.most} needed"
+
+
+def _sample_row(number: int, step: Step, sample: Sample) -> tuple[str, ...]:
+    """The cells of one sample, or of a call that grouped the answers of those before it."""
+    verdict, vote = sample.verdict, step.verdict.vote
+    shown = " ".join((verdict.kind, *(f"[{name}]" for name in verdict.failed_checks)))
+    shown += f" ({verdict.detail})" if verdict.detail else ""
+    confidence = "" if verdict.confidence is None else f"{verdict.confidence:g}"
+    agrees = not sample.is_judge and vote is not None and sample.number in vote.members
+    cost = f"{sample.cost_nanousd / 1e9:.6f}" if sample.cost_nanousd else "0"
+    more = (sample.model, str(sample.attempts), f"{sample.latency_s * 1e3:.0f}")
+    label = f"{number}.judge" if sample.is_judge else f"{number}.{sample.number + 1}"
+    return (label, f"  {sample.variant}", shown, confidence, "agrees" if agrees else "", cost, *more)
 
 
 def _fate(step: Step, shipped: str | None) -> str:

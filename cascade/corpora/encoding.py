@@ -9,13 +9,20 @@ import json
 from collections.abc import Mapping
 from typing import Any
 
+from msgspec import to_builtins
+
 from cascade.core.errors import CorpusError
-from cascade.corpora.items import NOT_RECORDED, Item, LadderEntry, Manifest, RecordedReply
+from cascade.corpora.items import NOT_RECORDED, Item, LadderEntry, Manifest, RecordedGroups, RecordedReply
 
 __all__ = ["encode_line", "raw_item", "raw_manifest"]
 
 # Keys left out if None. Others are always written: null has a meaning there.
-_OPTIONAL = frozenset({"task", "group", "split", "at", "usage", "cost_usd", "signals", "grader", "licence", "notes"})
+_OPTIONAL = frozenset(
+    {
+        "task", "group", "split", "at", "usage", "cost_usd", "signals", "variant", "checks", "samples", "groups", "grader",
+        "licence", "notes", "temperature",
+    }
+)  # fmt: skip
 
 
 def encode_line(raw: dict[str, Any], where: str, item: str) -> bytes:
@@ -37,6 +44,7 @@ def raw_manifest(manifest: Manifest) -> dict[str, Any]:
         "synthetic": manifest.synthetic,
         "licence": manifest.licence,
         "notes": manifest.notes,
+        "temperature": manifest.temperature,
     }
     if manifest.items is not None:
         raw["items"] = manifest.items
@@ -70,8 +78,17 @@ def _raw_reply(reply: RecordedReply) -> dict[str, Any]:
         "usage": reply.usage,
         "cost_usd": reply.cost_usd,
         "signals": reply.signals,
+        "variant": reply.variant,
+        "checks": None if reply.checks is None else to_builtins(reply.checks),
+        "samples": None if reply.samples is None else [_raw_reply(sample) for sample in reply.samples],
+        "groups": None if reply.groups is None else [_raw_groups(judged) for judged in reply.groups],
     }
     return _compact(raw, reply.extra)
+
+
+def _raw_groups(judged: RecordedGroups) -> dict[str, Any]:
+    raw: dict[str, Any] = to_builtins(judged)
+    return {key: value for key, value in raw.items() if value is not None or key == "groups"}
 
 
 def _compact(raw: Mapping[str, Any], extra: Mapping[str, Any] | None) -> dict[str, Any]:

@@ -28,6 +28,7 @@ from decimal import Decimal, InvalidOperation
 from typing import Any, cast
 
 from cascade.core.errors import ConfigurationError
+from cascade.core.text.answers import choice_in, numbers_in, words_of
 from cascade.core.text.suggestions import did_you_mean
 from cascade.corpora.items import Item
 from cascade.policy.patterns import compile_exact
@@ -146,22 +147,10 @@ def _normalized(answer: Any, item: Item) -> Graded:
         return Ungraded("the expected answer is not a text")
     if text is None:
         return Ungraded("the answer is not a text")
-    wanted = _bare(expected)
+    wanted = words_of(expected)
     if not wanted:
         return Ungraded("nothing is left of the expected answer without its punctuation")
-    return _grade(_bare(text) == wanted)
-
-
-def _bare(text: str) -> str:
-    """Case-folded words with single spaces; anything but letters, digits and marks separates words."""
-    folded = unicodedata.normalize("NFKC", text).casefold()
-    return " ".join("".join(c if unicodedata.category(c)[0] in "LNM" else " " for c in folded).split())
-
-
-_LETTER_FIRST = re.compile(r"[\s*_\"'`]*(?:[(\[]([A-Za-z])[)\]]|([A-Za-z])[*_]{0,2}[).:](?=\s|\*|\Z))")
-_LETTER_NAMED = re.compile(
-    r"\b(?:answer|option|choice)\b(?:\s{1,4}is)?\s{0,4}:?[\s*_\"'`]{0,6}[(\[]?([A-Z])(?![\w'’])", re.IGNORECASE
-)
+    return _grade(words_of(text) == wanted)
 
 
 def _choice(answer: Any, item: Item) -> Graded:
@@ -171,14 +160,14 @@ def _choice(answer: Any, item: Item) -> Graded:
     if expected is None or text is None:
         return Ungraded("the expected answer is not a text" if expected is None else "the answer is not a text")
     options = _options(item)
-    wanted = _letter(expected) or options.get(_bare(expected))
+    wanted = choice_in(expected) or options.get(words_of(expected))
     if wanted is None:  # the expected answer is an option's text, whose letter is not known
-        if not _bare(expected):
+        if not words_of(expected):
             return Ungraded("the expected answer is no choice")
-        if _bare(text) == _bare(expected):
+        if words_of(text) == words_of(expected):
             return Grade(1.0)
         return Ungraded("the letter of the expected option is not known (give the item its `choices`)")
-    given = _letter(text) or options.get(_bare(text))
+    given = choice_in(text) or options.get(words_of(text))
     return Ungraded("no choice is found in the answer") if given is None else _grade(given == wanted)
 
 
@@ -188,24 +177,7 @@ def _options(item: Item) -> dict[str, str]:
     if not isinstance(listed, list):
         return {}
     texts = [_text_of(one) or "" for one in cast("list[object]", listed)[:26]]
-    return {_bare(text): chr(ord("A") + number) for number, text in enumerate(texts) if _bare(text)}
-
-
-def _letter(text: str) -> str | None:
-    """The letter that a text chooses; None if it chooses none or several."""
-    bare = _bare(text)
-    if len(bare) == 1 and "a" <= bare <= "z":
-        return bare.upper()
-    if first := _LETTER_FIRST.match(text):
-        return (first[1] or first[2]).upper()
-    named = {found.upper() for found in _LETTER_NAMED.findall(text)}
-    return named.pop() if len(named) == 1 else None
-
-
-_NUMBER = re.compile(
-    r"(?<![\w.,])[-+\u2212]?(?:(?:\d{1,3}(?:,\d{3}){1,30}|\d{1,100})(?:\.\d{1,100})?|\.\d{1,100})(?:[eE][-+]?\d{1,4})?"
-    r"(?!\w|[.,]\d)"  # 12,34 and 1.234.567 are ambiguous, so they are not numbers
-)
+    return {words_of(text): chr(ord("A") + number) for number, text in enumerate(texts) if words_of(text)}
 
 
 def _numeric(option: str) -> Grader:
@@ -235,9 +207,9 @@ def _number(value: object) -> Decimal | str:
     text = None if isinstance(value, bool) else _text_of(value)
     if text is None:
         return "no number"
-    found = {Decimal(one.replace(",", "").replace("\u2212", "-")) for one in _NUMBER.findall(text)}
+    found = numbers_in(text)
     if len(found) == 1:
-        return found.pop()
+        return next(iter(found))
     return "several numbers" if found else "no number"
 
 

@@ -27,6 +27,8 @@ __all__ = [
     "LadderEntry",
     "Manifest",
     "NotRecorded",
+    "RecordedCheck",
+    "RecordedGroups",
     "RecordedReply",
     "RecordedUsage",
     "text_of",
@@ -38,6 +40,7 @@ Count = Annotated[int, Meta(ge=0, le=10**8)]
 _Share = Annotated[float, Meta(ge=0, le=1)]
 _Score = Annotated[float, Meta(ge=-1e6, le=1e6)]
 _Usd = Annotated[float, Meta(ge=0, le=1000)]
+_Place = Annotated[int, Meta(ge=0, le=10_000)]
 
 _SEPARATE_KEYS = frozenset({"answer", "score", "usage", "cost_usd"})  # of a reply recorded outside `replies`
 _FAILED = frozenset(get_args(VerdictKind)) - {"answered", "declined"}
@@ -74,6 +77,8 @@ class LadderEntry:
 class Manifest:
     """Line 1 of a corpus. A score below `right_at` counts as wrong. `items`: how many follow, None if not given.
 
+    `temperature`: of the samples, if it is known. At 0 they tell nothing of what they would be at the model's default.
+
     `extra`, here and below, holds keys unknown to this version, so that writing a corpus back loses nothing.
     """
 
@@ -85,6 +90,7 @@ class Manifest:
     licence: str | None = None
     notes: str | None = None
     items: Count | None = None
+    temperature: float | None = None
     extra: dict[str, Any] | None = None
 
     @property
@@ -141,11 +147,34 @@ def _object(fields: Mapping[str, Any] | None, key: str) -> dict[str, Any]:
 # A name in parentheses keeps a field out of the format: a key `line` or `extra` is unknown there, like any other.
 
 
+class RecordedCheck(Struct, frozen=True, forbid_unknown_fields=True, gc=False):
+    """The result of an external check: whether it passed (None: it could not say), and the seconds it took."""
+
+    passed: bool | None = None
+    seconds: Annotated[float, Meta(ge=0)] = 0.0
+
+
+class RecordedGroups(Struct, frozen=True, forbid_unknown_fields=True, gc=False):
+    """How a judge grouped the answers of some samples by meaning.
+
+    `of`: the samples, as numbers from 0 in the order of recording. `groups`: the same numbers by group; None if the
+    grouping contradicted itself.
+    """
+
+    of: tuple[_Place, ...]
+    groups: tuple[tuple[_Place, ...], ...] | None = None
+    usage: RecordedUsage | None = None
+    cost_usd: _Usd | None = None
+
+
 class RecordedReply(Struct, frozen=True, forbid_unknown_fields=True, gc=False):
     """A rung's reply. `answer` is a JSON value, None if declined, NOT_RECORDED if its text is missing.
 
     `confidence` is 0..1, None if there was none. `cost_usd` is its cost when recorded. `signals` are other recorded
-    confidences, by source; they are never compared with `confidence`.
+    confidences, by source; they are never compared with `confidence`. `checks` are the results of external checks, by name.
+
+    A rung that was asked several times: this is sample 0, asked with the prompt that `variant` names; `samples` are the
+    further ones, and `groups` how a judge grouped their answers.
     """
 
     confidence: _Share | None = None
@@ -154,7 +183,23 @@ class RecordedReply(Struct, frozen=True, forbid_unknown_fields=True, gc=False):
     usage: RecordedUsage | None = None
     cost_usd: _Usd | None = None
     signals: dict[str, float] | None = None
+    variant: _Name | None = None
+    checks: dict[str, bool | RecordedCheck | None] | None = None
+    samples: tuple[RecordedReply, ...] | None = None
+    groups: tuple[RecordedGroups, ...] | None = None
     extra: dict[str, Any] | None = field(default=None, name="(extra)")
+
+    @property
+    def every(self) -> tuple[RecordedReply, ...]:
+        """All samples, this one first."""
+        return (self, *self.samples) if self.samples else (self,)
+
+    def check(self, name: str) -> RecordedCheck | None:
+        """The result of an external check; None if it was not recorded."""
+        if not self.checks or name not in self.checks:
+            return None
+        found = self.checks[name]
+        return found if isinstance(found, RecordedCheck) else RecordedCheck(found)
 
     @property
     def has_answer(self) -> bool:

@@ -8,7 +8,7 @@ import sys
 import threading
 import time
 from collections.abc import Callable, Generator, Sequence
-from concurrent.futures import ThreadPoolExecutor
+from concurrent.futures import Future, ThreadPoolExecutor
 from contextlib import closing
 from pathlib import Path
 from types import TracebackType
@@ -20,7 +20,16 @@ from cascade.core.messages import Failure, Reply
 from cascade.core.policy import Policy
 from cascade.core.trail import Answer
 from cascade.engine.arguments import AskArguments, AskOptions, Prompt, lists_options
-from cascade.engine.lifecycle import Await, Effect, NotSent, Send, run_request
+from cascade.engine.lifecycle import (
+    Await,
+    Effect,
+    NotSent,
+    RunBlocking,
+    RunCancellable,
+    Send,
+    SendAll,
+    run_request,
+)
 from cascade.engine.observing import ShadowSlots, run_shadow, shadow_context
 from cascade.engine.runtime import RequestContext, Runtime, RuntimeOptions
 from cascade.forks import renew_in_children
@@ -123,10 +132,14 @@ class Cascade(_Driver[Claude]):
                 while True:
                     if isinstance(effect, Send):
                         effect = lifecycle.send(self._call(lifecycle, effect))
+                    elif isinstance(effect, SendAll):
+                        effect = lifecycle.send(self._call_all(lifecycle, effect))
                     elif isinstance(effect, Await):
                         effect = lifecycle.send(wait(effect.waits))
-                    else:
+                    elif isinstance(effect, RunBlocking):
                         effect = lifecycle.send(effect.function())
+                    else:
+                        effect = lifecycle.send(self._run_cancellable(lifecycle, effect))
             except StopIteration as done:
                 return done.value
 
@@ -135,6 +148,31 @@ class Cascade(_Driver[Claude]):
             return self._claude.call(effect.prompt, effect.time_out_at)
         except BaseException as error:
             lifecycle.throw(error)  # the hooks are notified, and the reservation is settled, before it is raised here
+            raise
+
+    def _call_all(self, lifecycle: Generator[Effect, Any, Any], effect: SendAll) -> tuple[Reply | Failure, ...]:
+        """Each call on a thread of its own. The threads are daemons: an interrupted caller does not wait for them."""
+        outcomes: list[Future[Reply | Failure]] = [Future() for _ in effect.calls]
+
+        def call(send: Send, outcome: Future[Reply | Failure]) -> None:
+            try:
+                outcome.set_result(self._claude.call(send.prompt, send.time_out_at))
+            except BaseException as error:  # noqa: BLE001 - raised on the caller's thread
+                outcome.set_exception(error)
+
+        try:
+            for pair in zip(effect.calls, outcomes, strict=True):
+                threading.Thread(target=call, args=pair, name="cascade-sample", daemon=True).start()
+            return tuple(outcome.result() for outcome in outcomes)
+        except BaseException as error:
+            lifecycle.throw(error)
+            raise
+
+    def _run_cancellable(self, lifecycle: Generator[Effect, Any, Any], effect: RunCancellable) -> Any:
+        try:
+            return effect.function(threading.Event())
+        except BaseException as error:
+            lifecycle.throw(error)
             raise
 
     def _start_shadow(self, context: RequestContext, answer: Answer) -> None:
@@ -226,8 +264,12 @@ class AsyncCascade(_Driver[AsyncClaude]):
                 while True:
                     if isinstance(effect, Send):
                         effect = lifecycle.send(await self._call(lifecycle, effect))
+                    elif isinstance(effect, SendAll):
+                        effect = lifecycle.send(await self._call_all(lifecycle, effect))
                     elif isinstance(effect, Await):
                         effect = lifecycle.send(await wait_async(effect.waits))
+                    elif isinstance(effect, RunCancellable):
+                        effect = lifecycle.send(await _run_cancellable(lifecycle, effect))
                     else:
                         result, cancelled = await _in_thread(effect.function)
                         effect = lifecycle.send(result)
@@ -241,6 +283,19 @@ class AsyncCascade(_Driver[AsyncClaude]):
             return await self._claude.call(effect.prompt, effect.time_out_at)
         except BaseException as error:
             lifecycle.throw(error)  # the hooks are notified, and the reservation is settled, before it is raised here
+            raise
+
+    async def _call_all(self, lifecycle: Generator[Effect, Any, Any], effect: SendAll) -> tuple[Reply | Failure, ...]:
+        try:
+            async with asyncio.TaskGroup() as together:
+                calls = [together.create_task(self._claude.call(one.prompt, one.time_out_at)) for one in effect.calls]
+            return tuple(call.result() for call in calls)
+        except BaseExceptionGroup as errors:
+            error = errors.exceptions[0]
+            lifecycle.throw(error)
+            raise error from None
+        except BaseException as error:
+            lifecycle.throw(error)
             raise
 
     async def _shadow(self, context: RequestContext, answer: Answer) -> None:
@@ -274,6 +329,19 @@ class AsyncCascade(_Driver[AsyncClaude]):
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
         await self.aclose()
+
+
+async def _run_cancellable(lifecycle: Generator[Effect, Any, Any], effect: RunCancellable) -> Any:
+    """Run it in a thread. A cancellation ends it early, and is raised once it has ended."""
+    event = threading.Event()
+    running = asyncio.get_running_loop().run_in_executor(None, effect.function, event)
+    try:
+        return await asyncio.shield(running)
+    except BaseException as error:
+        event.set()
+        await asyncio.wait([running])
+        lifecycle.throw(error)
+        raise
 
 
 async def _in_thread(function: Callable[[], Any]) -> tuple[Any, asyncio.CancelledError | None]:

@@ -11,22 +11,26 @@ differ only in how they wait.
 from __future__ import annotations
 
 from asyncio import CancelledError
-from collections.abc import Callable, Generator
+from collections.abc import Callable, Generator, Sequence
 from contextlib import closing
 from dataclasses import dataclass, replace
 from functools import partial
+from threading import Event
 from typing import Any, TypeVar
 
 from cascade.budgets.gate import BudgetReservation, bound_of
 from cascade.core import prices
 from cascade.core.budgets import Refusal
-from cascade.core.climb import Ask, Observation
+from cascade.core.climb import Observation
 from cascade.core.decision import Situation
 from cascade.core.errors import ClimbError
+from cascade.core.grouping import build_judge_prompt
 from cascade.core.messages import Failure, Reply, Usage
-from cascade.core.trail import Answer, Step
+from cascade.core.sampling import Ask, AskJudge, AskSamples, Stepping, Taken, Verify
+from cascade.core.trail import Answer, CheckResult, Step
 from cascade.core.triage import Prompt, build_prompt, triage_tokens
 from cascade.engine.runtime import RequestContext, Runtime
+from cascade.engine.verifying import run_check
 from cascade.hooks import Calling, Ended, Tracks, Wait
 
 __all__ = [
@@ -35,8 +39,10 @@ __all__ = [
     "Lifecycle",
     "NotSent",
     "RunBlocking",
+    "RunCancellable",
     "RungCaller",
     "Send",
+    "SendAll",
     "notify_ended",
     "run_request",
 ]
@@ -56,6 +62,13 @@ class Send:
 
 
 @dataclass(frozen=True, slots=True)
+class SendAll:
+    """Make these calls at the same time, and send back a tuple of their replies or failures, in this order."""
+
+    calls: tuple[Send, ...]
+
+
+@dataclass(frozen=True, slots=True)
 class Await:
     """Wait until the hooks' records are durable."""
 
@@ -69,18 +82,35 @@ class RunBlocking:
     function: Callable[[], Any]
 
 
+@dataclass(frozen=True, slots=True)
+class RunCancellable:
+    """Call a function that may take seconds, and send back its result. It ends early once the event it is given is set."""
+
+    function: Callable[[Event], Any]
+
+
 class NotSent(CancelledError):
     """Thrown into the generator where the request is cancelled before its next effect has begun."""
 
 
-Effect = Send | Await | RunBlocking
+Effect = Send | SendAll | Await | RunBlocking | RunCancellable
 Lifecycle = Generator[Effect, Any, Answer]
 
 
-class RungCaller:
-    """Calls the rungs of one request. Shadow requests (`observing`) use it too."""
+@dataclass(frozen=True, slots=True)
+class _Call:
+    """One call to be made. `bound`: the most it may cost, in nano-USD; 0 if nothing needs it."""
 
-    __slots__ = ("context", "reservation", "runtime", "tracks")
+    prompt: Prompt
+    rates: prices.Rates
+    bound: int
+    calling: Calling
+
+
+class RungCaller:
+    """Makes the calls of one request. Shadow requests (`observing`) use it too."""
+
+    __slots__ = ("_vote_ends_at", "context", "reservation", "runtime", "tracks")
 
     def __init__(self, runtime: Runtime, context: RequestContext, task: str) -> None:
         self.runtime, self.context = runtime, context
@@ -88,6 +118,7 @@ class RungCaller:
             task, context.request.metadata, is_shadow=context.arm == "shadow"
         )
         self.tracks: Tracks = runtime.begin(context, task)
+        self._vote_ends_at = 0.0
 
     def run_blocking(self, function: Callable[[], _T], *, may_wait: bool = False) -> Generator[Effect, Any, _T]:
         """Run a function of the state or the budgets. `may_wait`: treat it as blocking even with local state, since it may query the ledger."""
@@ -95,36 +126,104 @@ class RungCaller:
             return (yield RunBlocking(function))
         return function()
 
-    def call(self, index: int, steps: tuple[Step, ...]) -> Generator[Effect, Any, Reply | Failure | Refusal]:
-        """Call a rung if every budget has room for the call. A Refusal says that one has not."""
-        context, plan = self.context, self.context.plan
-        prompt, rates = build_prompt(plan.policy, index, context.request), plan.rates[index]
-        reservation, attempts = self.reservation, self.runtime.policy.retry.attempts
-        bound = bound_of(rates, prompt, attempts) if reservation.has_budgets or self.runtime.needs_bounds else 0
-        if reservation.has_budgets:
-            first = index == 0 and context.arm != "shadow"  # a soft limit does not let a shadow request pass
-            admit = partial(reservation.admit, bound, first=first)
-            refusal = yield from self.run_blocking(admit, may_wait=reservation.may_wait())
-            if refusal is not None:
-                return refusal
-        is_sent = False
+    def take(self, stepping: Stepping) -> Generator[Effect, Any, Taken]:
+        """Do what one step asks for, until it is taken."""
         try:
-            waits = self.tracks.calling(Calling(index, prompt.rung, steps, bound))
-            if waits:
-                yield Await(waits)
+            event = next(stepping)
+            while True:
+                event = stepping.send((yield from self.answer(event)))
+        except StopIteration as done:
+            return done.value
+
+    def answer(self, event: Ask | AskSamples | AskJudge | Verify) -> Generator[Effect, Any, Any]:
+        """What the climb is sent for this event. A Refusal says that a budget has no room for the call."""
+        if isinstance(event, Ask):
+            call = self._call(event.index, event.steps)
+            return (yield from self._make((call,), self._time_out_at(event.index)))[0]
+        if isinstance(event, AskSamples):
+            if not event.taken:  # one time-out for the whole vote
+                self._vote_ends_at = self._time_out_at(event.index)
+            calls = tuple(self._sample_call(event, number) for number in event.numbers)
+            return (yield from self._make(calls, self._vote_ends_at))
+        if isinstance(event, AskJudge):
+            return (yield from self._make((self._judge_call(event),), self._vote_ends_at))[0]
+        return (yield from self._verify(event))
+
+    def _call(self, index: int, steps: tuple[Step, ...]) -> _Call:
+        plan = self.context.plan
+        prompt, rates = build_prompt(plan.policy, index, self.context.request), plan.rates[index]
+        bound = self._bound(prompt, rates)
+        return _Call(prompt, rates, bound, Calling(index, prompt.rung, steps, bound))
+
+    def _sample_call(self, event: AskSamples, number: int) -> _Call:
+        plan, variant = self.context.plan, event.samples.variant(number)
+        prompt = build_prompt(plan.policy, event.index, self.context.request, variant)
+        rates = plan.rates_of(event.index, variant)
+        bound = self._bound(prompt, rates)
+        return _Call(prompt, rates, bound, Calling(event.index, prompt.rung, event.steps, bound, event.taken, number))
+
+    def _judge_call(self, event: AskJudge) -> _Call:
+        plan = self.context.plan
+        prompt = build_judge_prompt(plan.policy, self.context.request, event.answers)
+        bound = self._bound(prompt, plan.rates[0])
+        return _Call(prompt, plan.rates[0], bound, Calling(event.index, prompt.rung, event.steps, bound, event.taken))
+
+    def _bound(self, prompt: Prompt, rates: prices.Rates) -> int:
+        needed = self.reservation.has_budgets or self.runtime.needs_bounds
+        return bound_of(rates, prompt, self.runtime.policy.retry.attempts) if needed else 0
+
+    def _make(
+        self, calls: Sequence[_Call], time_out_at: float
+    ) -> Generator[Effect, Any, tuple[Reply | Failure | Refusal, ...]]:
+        """Make calls at the same time, each once every budget has room for it; the first Refusal holds for those after it."""
+        reservation = self.reservation
+        admitted, refusal = list[_Call](), None
+        is_sent, is_settled = False, False
+        try:
+            for call in calls:
+                refusal = yield from self._admit(call)
+                if refusal is not None:
+                    break
+                admitted.append(call)
+                waits = self.tracks.calling(call.calling)
+                if waits:
+                    yield Await(waits)
             is_sent = True
-            outcome: Reply | Failure = yield Send(prompt, self._time_out_at(index))
+            outcomes: tuple[Reply | Failure, ...] = yield from _send(admitted, time_out_at)
+            is_settled = True
         except BaseException as error:
             # Cancelled: nothing may be awaited any more. A call that was sent counts as the most it may have cost.
-            if reservation.has_budgets:
-                reservation.settle(bound, bound if is_sent and not isinstance(error, NotSent) else 0)
+            if reservation.has_budgets and not is_settled:
+                for call in admitted:
+                    spent = call.bound if is_sent and not isinstance(error, NotSent) else 0
+                    reservation.settle(call.bound, spent)
             raise
         if reservation.has_budgets:
-            cost = prices.total(rates, outcome.billed)
-            if isinstance(outcome, Failure) and outcome.kind in _REPLY_LOST and outcome.attempts:
-                cost = max(cost, bound)
-            yield from self.run_blocking(partial(reservation.settle, bound, cost))
-        return outcome
+            for call, outcome in zip(admitted, outcomes, strict=True):
+                cost = prices.total(call.rates, outcome.billed)
+                if isinstance(outcome, Failure) and outcome.kind in _REPLY_LOST and outcome.attempts:
+                    cost = max(cost, call.bound)
+                yield from self.run_blocking(partial(reservation.settle, call.bound, cost))
+        refused = () if refusal is None else (refusal,) * (len(calls) - len(admitted))
+        return (*outcomes, *refused)
+
+    def _admit(self, call: _Call) -> Generator[Effect, Any, Refusal | None]:
+        reservation, calling = self.reservation, call.calling
+        if not reservation.has_budgets:
+            return None
+        # A soft limit lets the first call of a request pass, but not a shadow request.
+        first = calling.index == 0 and not calling.taken and not calling.number and self.context.arm != "shadow"
+        admit = partial(reservation.admit, call.bound, first=first)
+        return (yield from self.run_blocking(admit, may_wait=reservation.may_wait()))
+
+    def _verify(self, event: Verify) -> Generator[Effect, Any, tuple[CheckResult, ...]]:
+        """Run the external checks of one answer, one after the other, each within the deadline."""
+        results: list[CheckResult] = []
+        for verifier in event.verifiers:
+            left = max(0.0, self.context.time_out_at - self.runtime.options.clock())
+            run = partial(run_check, verifier, event.text or "", self.context.request, left)
+            results.append((yield RunCancellable(run)))
+        return tuple(results)
 
     def _time_out_at(self, index: int) -> float:
         """When this rung's call times out: a rung below the top leaves half of the remaining time to the rungs above it."""
@@ -134,22 +233,28 @@ class RungCaller:
         return now + (self.context.time_out_at - now) / 2
 
 
+def _send(calls: Sequence[_Call], time_out_at: float) -> Generator[Effect, Any, tuple[Reply | Failure, ...]]:
+    if len(calls) == 1:
+        return ((yield Send(calls[0].prompt, time_out_at)),)
+    return (yield SendAll(tuple(Send(call.prompt, time_out_at) for call in calls))) if calls else ()
+
+
 def run_request(runtime: Runtime, context: RequestContext) -> Lifecycle:
     """Run one request to its answer. Raises what its climb raises. Closing the generator cancels the request."""
     climb = context.climb
     with closing(climb):
         event = next(climb)  # raises RequestError if a rung cannot take the request; nothing has begun by then
-        assert isinstance(event, Ask), "a climb begins by asking"
+        assert isinstance(event, (Ask, AskSamples)), "a climb begins by asking"
         rung_caller = RungCaller(runtime, context, event.task)
         steps: tuple[Step, ...] = ()
         try:
             try:
                 while True:
-                    steps = event.steps
-                    if isinstance(event, Ask):
-                        event = climb.send((yield from rung_caller.call(event.index, steps)))
-                    else:
+                    steps = steps if isinstance(event, Verify) else event.steps
+                    if isinstance(event, Observation):
                         event = climb.send((yield from _situation(rung_caller, event)))
+                    else:
+                        event = climb.send((yield from rung_caller.answer(event)))
             except StopIteration as done:
                 answer: Answer = replace(done.value, arm=context.arm, latency_s=runtime.elapsed(context))
         except ClimbError as error:

@@ -13,11 +13,10 @@ from collections.abc import Generator
 from dataclasses import replace
 from typing import Any
 
-from cascade.core.budgets import Refusal
-from cascade.core.climb import Ask, Recorded, climb, step_of
+from cascade.core.climb import Observation, climb
 from cascade.core.decision import Call, Situation
 from cascade.core.errors import ClimbError
-from cascade.core.messages import Reply
+from cascade.core.sampling import Taking, take_step
 from cascade.core.trail import Answer, Step
 from cascade.engine.lifecycle import Effect, RungCaller, notify_ended
 from cascade.engine.runtime import RequestContext, Runtime
@@ -104,18 +103,18 @@ def shadow_context(runtime: Runtime, context: RequestContext) -> RequestContext:
 def run_shadow(runtime: Runtime, context: RequestContext, answered: Answer) -> Generator[Effect, Any, None]:
     """Call every rung but the one that gave `answered`. A failed call, or a budget without room, ends it."""
     rung_caller = RungCaller(runtime, context, answered.task)
+    checks = runtime.plan.checks_for(answered.task, context.checks, context.accept)
     steps: list[Step] = []
     error: BaseException | None = None
     try:
         for index, rung in enumerate(runtime.policy.ladder):
             if index == runtime.policy.top and rung == runtime.baseline.policy.ladder[0]:
                 break  # the baseline's reply is in the request's own record
-            outcome = yield from rung_caller.call(index, tuple(steps))
-            if isinstance(outcome, Refusal):
-                break
-            checks = (*runtime.plan.shared_checks, *runtime.plan.checks.get(answered.task, ()), *context.checks)
-            steps.append(step_of(runtime.plan, context.request, Call(index), outcome, checks, context.accept))
-            if not isinstance(outcome, Reply):
+            taking = Taking(runtime.plan, context.request, answered.task, checks, tuple(steps))
+            taken = yield from rung_caller.take(take_step(taking, Call(index)))
+            if taken.step is not None:
+                steps.append(taken.step)
+            if taken.refusal is not None or steps[-1].verdict.kind in ("failed", "overflow"):
                 break
         answer = _would_ship(runtime, context, steps, answered)
     except ClimbError as problem:
@@ -136,13 +135,13 @@ def _would_ship(runtime: Runtime, context: RequestContext, steps: list[Step], an
     try:
         event = next(running)
         while True:
-            if not isinstance(event, Ask):
+            if isinstance(event, Observation):
                 event = running.send(Situation())
                 continue
             step = step_at.get(event.index)
             if step is None:
                 return None
-            event = running.send(Recorded(step.verdict, step.usage, step.cost_nanousd))
+            event = running.send(step)
     except StopIteration as done:
         return replace(done.value, arm="shadow")
     finally:

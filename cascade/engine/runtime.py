@@ -12,10 +12,11 @@ from typing import Any
 
 from cascade.budgets.gate import Gate
 from cascade.budgets.notices import Notices
-from cascade.core.climb import Accept, BoundCheck, Climb, Plan, climb
+from cascade.core.climb import Climb, climb
 from cascade.core.errors import ConfigurationError, UncertifiedWarning
 from cascade.core.messages import Request
 from cascade.core.modes import arm_of, share_of, slot_of, unit_of
+from cascade.core.plans import Accept, BoundCheck, Plan
 from cascade.core.policy import OTHER, Policy, Rung
 from cascade.core.policy.certificate import UNCERTIFIED
 from cascade.core.text.suggestions import closest

@@ -8,8 +8,8 @@ import json
 from collections.abc import Callable, Sequence
 from typing import Any
 
-from cascade.core.climb import BoundCheck
 from cascade.core.errors import MissingExtra, PolicyError, RequestError
+from cascade.core.plans import BoundCheck
 from cascade.core.policy import Check
 from cascade.policy.patterns import compile_exact
 

@@ -5,10 +5,13 @@ from __future__ import annotations
 from collections.abc import Iterator
 from dataclasses import replace
 
-from cascade.core.climb import BoundCheck, Plan
 from cascade.core.errors import PolicyError
-from cascade.core.policy import Check, Fault, Policy, Rung, Task, When
+from cascade.core.plans import BoundCheck, Plan
+from cascade.core.policy import Check, Fault, Policy, Rung, Samples, Task, Variant, When
 from cascade.core.policy.certificate import UNCERTIFIED, Escalation
+from cascade.core.policy.ladder import asked_as
+from cascade.core.prices import Rates
+from cascade.core.sameness import KeyOf, key_function
 from cascade.core.signals import Signals, words_pattern
 from cascade.core.text.parsing import Repair
 from cascade.policy.budgets import budget_faults, import_function
@@ -42,7 +45,41 @@ def make_plan(policy: Policy) -> Plan:
         certificate=certificate_text(policy, stale),
         stale=stale,
         escalation=certified_escalation(policy, stale),
+        panel=_panel(policy),
+        keys=_keys(policy),
     )
+
+
+def _samples_in(policy: Policy) -> Iterator[tuple[tuple[str | int, ...], Rung, Samples]]:
+    """Every `samples` of the policy, with its path and its rung."""
+    for number, rung in enumerate(policy.ladder):
+        if rung.samples is not None:
+            yield ("ladder", number, "samples"), rung, rung.samples
+    rungs = {rung.rung: rung for rung in policy.ladder}
+    for number, task in enumerate(policy.tasks):
+        for name, samples in task.samples.items():
+            if samples is not None:
+                yield ("tasks", number, "samples", name), rungs[name], samples
+
+
+def _panel(policy: Policy) -> dict[Variant, Rates]:
+    """The prices of the variants that name another model."""
+    return {
+        variant: rates_of(asked_as(rung, variant))
+        for _, rung, samples in _samples_in(policy)
+        for variant in samples.variants
+        if variant.model is not None
+    }
+
+
+def _keys(policy: Policy) -> dict[str, KeyOf]:
+    """By `samples.same` as text, the function that compares answers."""
+    return {
+        str(samples.same): key_function(
+            samples.same, import_function(samples.same.function) if samples.same.function else None
+        )
+        for _, _, samples in _samples_in(policy)
+    }
 
 
 def baseline_plan(plan: Plan) -> Plan:
@@ -103,12 +140,31 @@ def binding_faults(policy: Policy) -> Iterator[Fault]:
         except LookupError as problem:
             hint = "name a function as module:function, in a module that can be imported"
             yield Fault(("ledger", "redact"), str(problem), hint)
+    for at, rung, samples in _samples_in(policy):
+        yield from _sample_faults(at, rung, samples)
     yield from _check_faults(("checks",), policy.checks)
     for number, task in enumerate(policy.tasks):
         if task.when is not None:
             yield from _pattern_faults(("tasks", number, "when"), task.when)
         yield from _check_faults(("tasks", number, "checks"), task.checks)
     yield from budget_faults(policy.budget)
+
+
+def _sample_faults(at: tuple[str | int, ...], rung: Rung, samples: Samples) -> Iterator[Fault]:
+    for number, variant in enumerate(samples.variants):
+        if variant.model is None:
+            continue
+        try:
+            rates_of(asked_as(rung, variant))
+        except NoPrice as problem:
+            hint = "give the variant a price: {input: …, output: …} in USD per million tokens, or correct the name"
+            yield Fault((*at, "variants", number, "model"), str(problem), hint)
+    if samples.same.function is not None:
+        try:
+            import_function(samples.same.function)
+        except LookupError as problem:
+            hint = "name a function as module:function, in a module that can be imported"
+            yield Fault((*at, "same"), str(problem), hint)
 
 
 _LINEAR = "RE2 runs in linear time and has no back-references or look-around: write it without"

@@ -12,9 +12,10 @@ from itertools import islice
 from typing import TYPE_CHECKING
 
 from cascade.core import prices
-from cascade.core.climb import Plan, apply_checks
 from cascade.core.errors import CorpusError, RequestError
+from cascade.core.plans import Plan
 from cascade.core.policy import OTHER
+from cascade.core.sampling import apply_checks
 from cascade.core.scoring import Facts, scored
 from cascade.core.trail import Verdict, VerdictKind
 from cascade.core.triage import check_request, wants_triage
@@ -344,7 +345,7 @@ class _MappedColumnsBuilder:
 
     def _fails(self, index: int, names: list[str], replies: list[RecordedReply]) -> list[bool]:
         plan, triage = self._plan, wants_triage(self._plan.policy, index)
-        checks = {name: (*plan.shared_checks, *plan.checks.get(name, ())) for name in set(names)}
+        checks = {name: plan.checks_for(name).functions for name in set(names)}
         return [
             bool(apply_checks(recorded_verdict(reply, triage=triage), checks[name], None).failed_checks)
             for name, reply in zip(names, replies, strict=True)

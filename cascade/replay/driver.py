@@ -11,15 +11,20 @@ from collections.abc import Callable, Iterator, Sequence
 from typing import Any, Literal, cast
 
 from cascade.core import prices
-from cascade.core.climb import Ask, Observation, Plan, Recorded, climb
+from cascade.core.climb import Observation, climb
 from cascade.core.decision import Situation
-from cascade.core.errors import RequestError
+from cascade.core.errors import CorpusError, RequestError
+from cascade.core.grouping import grouping_text
 from cascade.core.messages import Block, Request, Usage
+from cascade.core.plans import BoundVerifier, Plan
+from cascade.core.policy import Variant
 from cascade.core.requests import read_messages
+from cascade.core.sampling import Ask, AskJudge, AskSamples, Event, Recorded
 from cascade.core.storm import Change, Guard
-from cascade.core.trail import Answer, Verdict
-from cascade.core.triage import verdict_on
+from cascade.core.trail import Answer, CheckResult, Verdict
+from cascade.core.triage import triage_name, verdict_on
 from cascade.corpora.items import Item, RecordedReply
+from cascade.replay.samples import lacks_sample, places_of, variant_names
 
 __all__ = ["CostOf", "OnChange", "recorded_verdict", "replay_item", "request_of"]
 
@@ -60,18 +65,20 @@ def _blocks(parts: list[object]) -> Iterator[Block]:
             yield block
 
 
-def recorded_verdict(reply: RecordedReply, *, triage: bool) -> Verdict:
-    """The verdict on a recorded reply. `triage`: the rung was asked for its confidence (every rung but the last)."""
+def recorded_verdict(reply: RecordedReply, *, triage: bool, in_vote: bool = False) -> Verdict:
+    """The verdict on a recorded reply. `triage`: the rung was asked for its confidence (every rung but the last).
+
+    `in_vote`: it is a sample, whose answer counts without a confidence.
+    """
     if (failed := reply.failed) is not None:
         return Verdict(failed, detail="recorded")
     if not triage:
         return Verdict("answered", text=_plain(reply))
     if not reply.has_answer:  # the text was not recorded, but it was graded: it counts as answered
-        verdict = verdict_on(reply.confidence, "", structured=False)
+        verdict = verdict_on(reply.confidence, "", structured=False, in_vote=in_vote)
         return Verdict("answered", verdict.confidence, verdict.source) if verdict.kind == "answered" else verdict
-    if isinstance(reply.answer, str) or reply.answer is None:
-        return verdict_on(reply.confidence, reply.answer, structured=False)
-    return verdict_on(reply.confidence, reply.answer, structured=True)
+    structured = not (isinstance(reply.answer, str) or reply.answer is None)
+    return verdict_on(reply.confidence, reply.answer, structured=structured, in_vote=in_vote)
 
 
 def replay_item(
@@ -91,23 +98,91 @@ def replay_item(
     `climb` raises.
     """
     steps = climb(plan, request or request_of(item))
-    ladder, top = plan.policy.ladder, plan.policy.top
     active = guard if item.at is not None else None
+    recording = _Recording(plan, item, cost_of, rungs)
     try:
         wanted = next(steps)
         while True:
-            if isinstance(wanted, Ask):
-                index = wanted.index
-                reply = item.reply(rungs[index] if rungs is not None else ladder[index].rung)
-                usage = reply.tokens
-                cost = _cost(plan, index, reply, usage, cost_of)
-                wanted = steps.send(Recorded(recorded_verdict(reply, triage=index != top), usage, cost))
+            if not isinstance(wanted, Observation):
+                wanted = steps.send(recording.answer(wanted))
             elif active is None:
                 wanted = steps.send(_NO_GUARD)
             else:
                 wanted = steps.send(_situation(active, wanted, item.at or 0.0, on_change))
     except StopIteration as done:
         return done.value
+
+
+class _Recording:
+    """Answers what the climb asks for from one item."""
+
+    def __init__(self, plan: Plan, item: Item, cost_of: CostOf, rungs: Sequence[str] | None) -> None:
+        self._plan, self._item, self._cost_of = plan, item, cost_of
+        self._rungs = rungs or tuple(rung.rung for rung in plan.policy.ladder)
+        self._places: tuple[int | None, ...] = ()  # of the rung that is being asked: where each sample is recorded
+
+    def answer(self, event: Event) -> Any:
+        """What the climb is sent. Raises CorpusError for what was not recorded."""
+        index = event.index
+        reply = self._item.reply(self._rungs[index])
+        if isinstance(event, Ask):
+            verdict = recorded_verdict(reply, triage=index != self._plan.policy.top)
+            return Recorded(verdict, reply.tokens, self._cost(index, reply, None))
+        if isinstance(event, AskSamples):
+            own, wanted = triage_name(self._plan.policy), variant_names(self._plan.policy, event.samples)
+            self._places = places_of([sample.variant for sample in reply.every], wanted, own)
+            return tuple(self._sample(index, reply, event, number, wanted[number]) for number in event.numbers)
+        if isinstance(event, AskJudge):
+            return self._judged(index, reply, event)
+        place = 0 if event.number is None else self._places[event.number]
+        asked = reply.every[place or 0]
+        return tuple(self._checked(asked, verifier) for verifier in event.verifiers)
+
+    def _sample(self, index: int, reply: RecordedReply, event: AskSamples, number: int, wanted: str) -> Recorded:
+        place = self._places[number]
+        if place is None:
+            hint = "record more samples (--samples), or ask for fewer"
+            raise self._error(lacks_sample(self._rungs[index], number, wanted, reply), hint)
+        sample = reply.every[place]
+        if not sample.has_answer and sample.failed is None:
+            problem = f"the answer of sample {number + 1} of rung {self._rungs[index]!r} was not recorded"
+            raise self._error(problem, "votes compare answers: record them")
+        verdict = recorded_verdict(sample, triage=True, in_vote=True)
+        return Recorded(verdict, sample.tokens, self._cost(index, sample, event.samples.variant(number)))
+
+    def _judged(self, index: int, reply: RecordedReply, event: AskJudge) -> Recorded:
+        of = tuple(self._places[number] for number in event.numbers)
+        judged = next((one for one in reply.groups or () if one.of == of), None)
+        if judged is None:
+            samples = ", ".join(str(number + 1) for number in event.numbers)
+            problem = f"no judge's grouping of samples {samples} of rung {self._rungs[index]!r} was recorded"
+            raise self._error(problem, "record it (--same judge), or compare the answers in another way")
+        if judged.groups is None:
+            verdict = Verdict("malformed", detail="recorded")
+        else:
+            group = {place: n for n, members in enumerate(judged.groups) for place in members}
+            verdict = Verdict("answered", text=grouping_text([group[place] for place in judged.of]))
+        usage = Usage.from_api(judged.usage or {})
+        recorded = self._cost_of == "recorded" and judged.cost_usd is not None
+        cost = round((judged.cost_usd or 0) * 1e9) if recorded else prices.cost(self._plan.rates[0], usage)
+        return Recorded(verdict, usage, cost)
+
+    def _checked(self, reply: RecordedReply, verifier: BoundVerifier) -> CheckResult:
+        found = reply.check(verifier.name)
+        if found is None:
+            raise self._error(
+                f"no result of the check {verifier.name!r} was recorded", "record it, or leave the check out"
+            )
+        return CheckResult(verifier.name, found.passed, verifier.blocks, found.seconds)
+
+    def _cost(self, index: int, reply: RecordedReply, variant: Variant | None) -> int:
+        if self._cost_of == "recorded" and reply.cost_usd is not None:
+            return round(reply.cost_usd * 1e9)
+        return prices.cost(self._plan.rates_of(index, variant), reply.tokens)
+
+    def _error(self, problem: str, hint: str) -> CorpusError:
+        where = f"line {self._item.line}" if self._item.line else "corpus"
+        return CorpusError(problem, where=where, item=self._item.id, hint=hint)
 
 
 def _situation(guard: Guard, step: Observation, now: float, on_change: OnChange | None) -> Situation:
@@ -126,9 +201,3 @@ def _plain(reply: RecordedReply) -> str | None:
     if reply.answer is None:
         return ""
     return reply.answer if isinstance(reply.answer, str) else json.dumps(reply.answer, ensure_ascii=False)
-
-
-def _cost(plan: Plan, index: int, reply: RecordedReply, usage: Usage, cost_of: CostOf) -> int:
-    if cost_of == "recorded" and reply.cost_usd is not None:
-        return round(reply.cost_usd * 1e9)
-    return prices.cost(plan.rates[index], usage)

@@ -7,9 +7,9 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from cascade.core.climb import Plan
 from cascade.core.errors import ConfigurationError, CorpusError, PolicyError
 from cascade.core.models import identify
+from cascade.core.plans import Plan
 from cascade.core.policy import OTHER, Policy, Rung, Task
 from cascade.core.prices import Rates, RateTier
 from cascade.core.signals import Matcher, Signals

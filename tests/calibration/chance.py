@@ -12,7 +12,7 @@ import numpy as np
 
 from cascade.calibration.search.frontier import Loss
 from cascade.calibration.search.levels import CodedCorpus, code_columns
-from cascade.core.climb import Plan
+from cascade.core.plans import Plan
 from cascade.core.policy import Policy, Rung, Task
 from cascade.core.prices import Rates, RateTier
 from cascade.core.signals import Matcher, Signals

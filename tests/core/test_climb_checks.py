@@ -8,9 +8,10 @@ from typing import Any
 import pytest
 from pydantic import BaseModel, field_validator
 
-from cascade.core.climb import BoundCheck, Recorded
 from cascade.core.errors import AllRungsFailed, PolicyError, RequestError
+from cascade.core.plans import BoundCheck
 from cascade.core.policy import Check, Task
+from cascade.core.sampling import Recorded
 from cascade.core.trail import Verdict
 from cascade.policy.checks import bind_callables, bind_check
 from cascade.policy.plans import make_plan

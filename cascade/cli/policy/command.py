@@ -10,9 +10,9 @@ from typing import Any
 
 from cascade.cli.ask import read_text
 from cascade.cli.output import print_json, stdout, table
-from cascade.core.climb import Plan
 from cascade.core.errors import PolicyError
 from cascade.core.messages import Request
+from cascade.core.plans import Plan
 from cascade.core.policy import OTHER, Budget, Policy, Rung, StormGuard
 from cascade.core.policy.certificate import Escalation
 from cascade.core.policy.ladder import unranked

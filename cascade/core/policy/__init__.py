@@ -1,6 +1,6 @@
 """The policy as frozen pydantic models that check their invariants: no YAML, no I/O.
 
-`model` (the whole policy), `ladder` (rungs, thresholds), `operations` (mode, ledger, budgets), `certificate`, `scorer`.
+`model` (the whole policy), `ladder` (rungs, thresholds), `samples` (a rung asked more than once), `operations` (mode, ledger, budgets), `certificate`, `scorer`.
 """
 
 from __future__ import annotations
@@ -21,6 +21,7 @@ from cascade.core.policy.model import (
     Triage,
     When,
 )
+from cascade.core.policy.samples import Samples, Variant
 
 __all__ = [
     "OTHER",
@@ -33,8 +34,10 @@ __all__ = [
     "Retry",
     "Route",
     "Rung",
+    "Samples",
     "StormGuard",
     "Task",
     "Triage",
+    "Variant",
     "When",
 ]

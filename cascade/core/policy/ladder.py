@@ -7,24 +7,24 @@ for what its model accepts.
 from __future__ import annotations
 
 from collections.abc import Iterator
-from decimal import Decimal
-from functools import cached_property
-from typing import Annotated, Literal
+from typing import Annotated, Any, Literal
 
-from pydantic import (
-    BaseModel,
-    BeforeValidator,
-    ConfigDict,
-    Discriminator,
-    Field,
-    Strict,
-    StringConstraints,
-    Tag,
-    WithJsonSchema,
-)
-from pydantic_core import PydanticCustomError
+from pydantic import Discriminator, Field, Strict, StringConstraints, Tag
 
 from cascade.core.models import Effort, identify, rules_of
+from cascade.core.policy.base import (
+    LONGEST_S,
+    NAME,
+    NEVER,
+    Fault,
+    Frozen,
+    Name,
+    Price,
+    Seconds,
+    Text,
+    Threshold,
+)
+from cascade.core.policy.samples import Samples, Variant
 
 __all__ = [
     "LONGEST_S",
@@ -39,69 +39,11 @@ __all__ = [
     "Seconds",
     "Text",
     "Threshold",
+    "asked_as",
     "ladder_faults",
+    "sample_faults",
     "unranked",
 ]
-
-NEVER = "never"
-
-NAME = r"^[A-Za-z0-9][A-Za-z0-9._:@/-]{0,127}$"
-"""What rungs, tasks and policies may be called."""
-
-Name = Annotated[str, Strict(), StringConstraints(pattern=NAME)]
-Text = Annotated[str, Strict(), StringConstraints(min_length=1)]
-LONGEST_S = 86_400.0
-"""A day: the longest time-out, wait or deadline. Some systems' clocks do not accept much more."""
-
-Seconds = Annotated[float, Strict(), Field(gt=0, le=LONGEST_S, allow_inf_nan=False)]
-_Usd = Annotated[Decimal, Field(ge=0, allow_inf_nan=False)]
-
-
-def _threshold(value: object) -> object:
-    if value is None or value == NEVER:
-        return None
-    if isinstance(value, bool) or not isinstance(value, (int, float)) or not 0 <= value <= 1:
-        raise PydanticCustomError("threshold", "a threshold is a number from 0 to 1, or never")
-    return float(value)
-
-
-Threshold = Annotated[
-    float | None,
-    BeforeValidator(_threshold),
-    WithJsonSchema({"anyOf": [{"type": "number", "minimum": 0, "maximum": 1}, {"enum": [NEVER, None]}]}),
-]
-"""A rung ships at confidence >= threshold; None (`never`, null) means it never ships on its own."""
-
-
-class Fault(ValueError):
-    """A broken invariant of a policy: `key` is the path of the key, `hint` says what to do.
-
-    `others`: on the first fault of a policy, the further ones.
-    """
-
-    def __init__(self, key: tuple[str | int, ...], problem: str, hint: str) -> None:
-        self.key, self.problem, self.hint = key, problem, hint
-        self.others: tuple[Fault, ...] = ()
-        super().__init__(f"{problem} ({hint})")
-
-
-class Frozen(BaseModel):
-    """Base of every part of a policy: frozen, and without unknown keys."""
-
-    model_config = ConfigDict(
-        frozen=True, extra="forbid", use_attribute_docstrings=True, ignored_types=(cached_property,)
-    )
-
-
-class Price(Frozen):
-    """List prices in USD per million tokens, for a model that has none in the price table."""
-
-    input: _Usd
-    output: _Usd
-    cache_read: _Usd | None = None
-    """Default: the input price."""
-    cache_write: _Usd | None = None
-    """Default: the input price."""
 
 
 class Budget(Frozen):
@@ -130,7 +72,10 @@ class Rung(Frozen):
     max_tokens: Annotated[int, Strict(), Field(ge=1, le=1_000_000)]
     """Bounds the answer; the envelope's and thinking's allowance is added."""
     threshold: Threshold = None
-    """Ships at this confidence or above; `never`: not on its own. Required on every rung but the last."""
+    """Ships at this confidence or above; `never`: not on its own. Required on every rung but the last, and optional with
+    `samples`: without it, their agreement alone decides."""
+    samples: Samples | None = None
+    """Ask this rung several times, and ship what enough of the samples agree on. Default: ask it once."""
     thinking: ThinkingMode | None = None
     """Default: the model's own."""
     effort: Effort | None = None
@@ -159,10 +104,36 @@ def ladder_faults(ladder: tuple[Rung, ...]) -> Iterator[Fault]:
         given = "threshold" in rung.model_fields_set
         if rung is last and given:
             yield Fault((*at, "threshold"), "the last rung must not have a threshold: it answers plainly", "remove it")
-        if rung is not last and not given:
+        if rung is last and rung.samples is not None:
+            problem = "the last rung has no samples: its one answer ships"
+            yield Fault((*at, "samples"), problem, "remove them")
+        if rung is not last and not given and rung.samples is None:
             yield Fault(at, f"rung {rung.rung!r} needs a threshold", "add threshold: 0.80, or threshold: never")
+        if rung.samples is not None:
+            yield from sample_faults((*at, "samples"), rung, rung.samples)
         yield from _model_faults(at, rung)
     yield from _order_faults(ladder)
+
+
+def asked_as(rung: Rung, variant: Variant) -> Rung:
+    """The rung as a variant asks it: with its model and endpoint, if the variant names another model."""
+    if variant.model is None:
+        return rung
+    own: dict[str, Any] = {
+        "model": variant.model, "price": variant.price, "base_url": variant.base_url,
+        "api_key_env": variant.api_key_env, "thinking": None, "effort": None, "discount": 0.0,
+    }  # fmt: skip
+    return rung.model_copy(update=own)
+
+
+def sample_faults(at: tuple[str | int, ...], rung: Rung, samples: Samples) -> Iterator[Fault]:
+    """The variants whose model is stronger than their rung's: a vote must not skip rungs of the ladder."""
+    own = identify(rung.model)
+    for number, variant in enumerate(samples.variants):
+        other = identify(variant.model) if variant.model is not None else None
+        if own is not None and other is not None and other.rank > own.rank:
+            problem = f"{variant.model} is stronger than {rung.model}, at whose rung it would vote"
+            yield Fault((*at, "variants", number, "model"), problem, "name a model of the rung's class or below")
 
 
 def unranked(ladder: tuple[Rung, ...]) -> tuple[Rung, ...]:

@@ -14,9 +14,11 @@ from typing import Annotated, Any, Literal
 from pydantic import BeforeValidator, ConfigDict, Field, Strict, StringConstraints, model_validator
 from pydantic_core import PydanticCustomError
 
+from cascade.core.policy.base import Fault, Frozen, Name, Price, Seconds, Text, Threshold
 from cascade.core.policy.certificate import Certificate
-from cascade.core.policy.ladder import Budget, Fault, Frozen, Name, Price, Rung, Seconds, Text, Threshold, ladder_faults
+from cascade.core.policy.ladder import Budget, Rung, ladder_faults, sample_faults
 from cascade.core.policy.operations import Ledger, LedgerKey, Limits, Mode, Observe, Rollout
+from cascade.core.policy.samples import Order, Samples
 from cascade.core.policy.scorer import Scoring, scorer_faults
 
 __all__ = [
@@ -54,8 +56,9 @@ def _one_or_more(value: Any) -> Any:
 class Triage(Frozen):
     """How the rungs below the top are asked."""
 
-    order: Literal["confidence_first", "answer_first"] = "confidence_first"
-    """Which of the two the model writes first."""
+    order: Order = "confidence_first"
+    """In which order the model writes its confidence and answer. `steps`: brief reasoning, answer, confidence. `doubt`: its
+    best alternative and what would make it wrong, answer, confidence."""
     prompt: Text | None = None
     """In a file: the name of a text file beside the policy. In code: the text itself. Default: built in."""
 
@@ -144,6 +147,8 @@ class Task(Frozen):
     """The highest rung that is asked."""
     thresholds: dict[Name, Threshold] = Field(default_factory=dict[str, "float | None"])
     """Thresholds that replace the ladder's, by rung."""
+    samples: dict[Name, Samples | None] = Field(default_factory=dict[str, "Samples | None"])
+    """Samples that replace the ladder's, by rung; null: ask that rung once."""
     checks: tuple[Check, ...] = ()
     """Beside the policy's own."""
 
@@ -184,11 +189,20 @@ class Retry(Frozen):
 
 @dataclass(frozen=True, slots=True)
 class Route:
-    """What the ladder means for one task: a threshold per rung, and the indices of its floor and ceiling."""
+    """What the ladder means for one task: by rung a threshold and samples, and the indices of its floor and ceiling.
+
+    `by_agreement`: for each rung, whether the agreement of its samples alone decides; its threshold is None then.
+    """
 
     thresholds: tuple[float | None, ...]
     floor: int
     ceiling: int
+    samples: tuple[Samples | None, ...] = ()
+    by_agreement: tuple[bool, ...] = ()
+
+    def decides(self, index: int) -> bool:
+        """Whether answers of the rung at `index` may ship on their own: it has a threshold, or its samples' agreement."""
+        return self.thresholds[index] is not None or self.by_agreement[index]
 
 
 class Policy(Frozen):
@@ -248,14 +262,25 @@ class Policy(Frozen):
     @cached_property
     def _routes(self) -> dict[str, Route]:
         index = {rung.rung: number for number, rung in enumerate(self.ladder)}
-        routes = {OTHER: Route(tuple(rung.threshold for rung in self.ladder), 0, self.top)}
+        routes = {OTHER: self._route_of(None, 0, self.top)}
         for task in self.tasks:
-            routes[task.name] = Route(
-                tuple(task.thresholds.get(rung.rung, rung.threshold) for rung in self.ladder),
-                index[task.floor] if task.floor else 0,
-                index[task.ceiling] if task.ceiling else self.top,
-            )
+            floor, ceiling = index[task.floor] if task.floor else 0, index[task.ceiling] if task.ceiling else self.top
+            routes[task.name] = self._route_of(task, floor, ceiling)
         return routes
+
+    def _route_of(self, task: Task | None, floor: int, ceiling: int) -> Route:
+        thresholds = task.thresholds if task else {}
+        samples = tuple((task.samples if task else {}).get(rung.rung, rung.samples) for rung in self.ladder)
+        return Route(
+            tuple(thresholds.get(rung.rung, rung.threshold) for rung in self.ladder),
+            floor,
+            ceiling,
+            samples,
+            tuple(
+                own is not None and "threshold" not in rung.model_fields_set and rung.rung not in thresholds
+                for rung, own in zip(self.ladder, samples, strict=True)
+            ),
+        )
 
     def route(self, task: str) -> Route:
         """The thresholds, floor and ceiling for `task`; those of `other` for a task that the policy does not list."""
@@ -303,5 +328,23 @@ def _task_faults(policy: Policy, names: list[str]) -> Iterator[Fault]:
             elif rung == names[-1]:
                 problem = "the last rung has no threshold: it answers plainly"
                 yield Fault((*at, "thresholds", rung), problem, "remove it")
+        yield from _task_sample_faults(policy, at, task, names)
         if task.floor in names and task.ceiling in names and names.index(task.floor) > names.index(task.ceiling):
             yield Fault((*at, "ceiling"), "the ceiling is below the floor", "raise the ceiling or lower the floor")
+
+
+def _task_sample_faults(policy: Policy, at: tuple[str | int, ...], task: Task, names: list[str]) -> Iterator[Fault]:
+    for name, samples in task.samples.items():
+        here = (*at, "samples", name)
+        if name not in names:
+            yield Fault(here, f"there is no rung {name!r} on the ladder", f"use one of {', '.join(names[:-1])}")
+            continue
+        if name == names[-1]:
+            yield Fault(here, "the last rung has no samples: its one answer ships", "remove them")
+            continue
+        rung = policy.ladder[names.index(name)]
+        if samples is not None:
+            yield from sample_faults(here, rung, samples)
+        elif "threshold" not in rung.model_fields_set and name not in task.thresholds:
+            problem = f"without samples rung {name!r} needs a threshold"
+            yield Fault(here, problem, f"add thresholds: {{{name}: 0.80}} to the task")

@@ -10,8 +10,10 @@ from hypothesis import strategies as st
 
 from cascade import Answer, ClimbError, Policy
 from cascade.core import prices
-from cascade.core.climb import Ask, Plan, Recorded, climb
+from cascade.core.climb import climb
 from cascade.core.decision import Situation
+from cascade.core.plans import Plan
+from cascade.core.sampling import Ask, Recorded
 from cascade.core.trail import Step, Verdict
 from cascade.core.triage import wants_triage
 from cascade.corpora import Corpus, Item, LadderEntry, Manifest, RecordedReply
@@ -216,6 +218,6 @@ def test_the_drawn_scenes_reach_every_reason() -> None:
 
 def test_a_step_of_the_trail_says_all_that_tell_compares() -> None:
     """Guards `tell`: a field that Step gets later must be compared, or be said to differ."""
-    compared = {"rung", "reason", "cost_nanousd", "usage", "verdict", "index", "model"}
+    compared = {"rung", "reason", "cost_nanousd", "usage", "verdict", "index", "model", "samples"}
     of_the_wire = {"attempts", "latency_s", "request_id"}
     assert set(Step.__slots__) == compared | of_the_wire

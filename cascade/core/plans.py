@@ -1,0 +1,88 @@
+"""A policy, ready to run: its prices, signals and checks, bound. `policy.plans` makes it; `core.climb` runs it."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
+from typing import Any
+
+from cascade.core import prices
+from cascade.core.policy import Policy, Variant
+from cascade.core.policy.certificate import UNCERTIFIED, Escalation
+from cascade.core.sameness import KeyOf
+from cascade.core.signals import Signals
+from cascade.core.text.parsing import Repair
+
+__all__ = ["Accept", "BoundCheck", "BoundVerifier", "Checks", "Plan"]
+
+Accept = Callable[[str], Any]
+"""Turns an answer's JSON text into the caller's type; raises, usually ValueError, if it does not fit."""
+
+
+@dataclass(frozen=True, slots=True)
+class BoundCheck:
+    """A check, ready to be called with the answer's text. Only True passes."""
+
+    name: str
+    test: Callable[[str], object]
+
+
+@dataclass(frozen=True, slots=True)
+class BoundVerifier:
+    """An external check, which the driver runs. `command`: what it needs to run it; opaque here.
+
+    `blocks`: an answer that it could not judge escalates; otherwise it passes, and the trail says so.
+    """
+
+    name: str
+    command: Any
+    blocks: bool = True
+
+
+@dataclass(frozen=True, slots=True)
+class Checks:
+    """What an answer must pass: functions, called here, and verifiers, run by the driver.
+
+    `accept`: parses the answer into the caller's type.
+    """
+
+    functions: tuple[BoundCheck, ...] = ()
+    verifiers: tuple[BoundVerifier, ...] = ()
+    accept: Accept | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Plan:
+    """A policy, ready to run.
+
+    `rates`: prices by rung index. `checks`: by task, besides `shared_checks`; `verifiers` likewise. `repair`: the parser
+    for broken JSON, if one is installed. `certificate`: the text that answers carry. `stale`: the parts of the policy that
+    changed since it was certified. `escalation`: the certified escalation rates, for the storm guard. `panel`: the prices
+    of variants that name another model. `keys`: by `samples.same` as text, the function that compares answers.
+    """
+
+    policy: Policy
+    rates: tuple[prices.Rates, ...]
+    signals: Signals
+    checks: Mapping[str, tuple[BoundCheck, ...]]
+    shared_checks: tuple[BoundCheck, ...]
+    repair: Repair | None = None
+    certificate: str = UNCERTIFIED
+    stale: tuple[str, ...] = ()
+    escalation: Escalation = field(default_factory=Escalation)
+    verifiers: Mapping[str, tuple[BoundVerifier, ...]] = field(default_factory=dict[str, "tuple[BoundVerifier, ...]"])
+    shared_verifiers: tuple[BoundVerifier, ...] = ()
+    panel: Mapping[Variant, prices.Rates] = field(default_factory=dict[Variant, prices.Rates])
+    keys: Mapping[str, KeyOf] = field(default_factory=dict[str, KeyOf])
+
+    def checks_for(self, task: str, more: tuple[BoundCheck, ...] = (), accept: Accept | None = None) -> Checks:
+        """The checks of a task's answers, with the caller's own."""
+        return Checks(
+            (*self.shared_checks, *self.checks.get(task, ()), *more),
+            (*self.shared_verifiers, *self.verifiers.get(task, ())),
+            accept,
+        )
+
+    def rates_of(self, index: int, variant: Variant | None) -> prices.Rates:
+        """The prices of a call of the rung at `index`, as this variant asks it."""
+        return self.rates[index] if variant is None or variant.model is None else self.panel[variant]

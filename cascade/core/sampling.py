@@ -1,0 +1,388 @@
+"""One step of the climb, without I/O: a rung's one reply, or its samples until they agree or no longer can.
+
+    take_step ── Ask(rung) ─────────────────> driver      a rung that is asked once: its reply, failure or Refusal
+    take_step ── AskSamples(rung, numbers) ─> driver      a wave of samples: one outcome each, in their order
+    take_step ── AskJudge(answers) ─────────> driver      the first rung groups the answers by meaning
+    take_step ── Verify(verifiers, text) ───> driver      external checks of one answer: one result each
+
+A sample of another model (`Variant.model`) is priced at its own rates. `core.voting` counts; this module asks.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Generator, Hashable, Sequence
+from dataclasses import dataclass, field, replace
+from typing import Any
+
+from cascade.core import prices
+from cascade.core.budgets import Refusal
+from cascade.core.decision import Call
+from cascade.core.grouping import groups_of, read_groups
+from cascade.core.messages import Failure, Reply, Request, Usage
+from cascade.core.plans import Accept, BoundCheck, BoundVerifier, Checks, Plan
+from cascade.core.policy import OTHER, Samples, Variant
+from cascade.core.policy.ladder import asked_as
+from cascade.core.trail import CheckResult, Sample, Step, Verdict
+from cascade.core.triage import read_reply, triage_name, wants_triage
+from cascade.core.voting import Vote, count, decided, mean_report
+
+__all__ = [
+    "Ask",
+    "AskJudge",
+    "AskSamples",
+    "Event",
+    "Outcome",
+    "Recorded",
+    "Taken",
+    "Taking",
+    "Verify",
+    "apply_checks",
+    "step_of",
+    "take_step",
+]
+
+
+@dataclass(frozen=True, slots=True)
+class Ask:
+    """Requests the reply of the rung at `index`. `steps`: those before it, each with its escalation reason."""
+
+    index: int
+    task: str = field(default=OTHER, compare=False)
+    steps: tuple[Step, ...] = field(default=(), compare=False)
+
+
+@dataclass(frozen=True, slots=True)
+class AskSamples:
+    """Requests these samples of the rung at `index`, at once. `taken`: the calls of this step so far."""
+
+    index: int
+    numbers: tuple[int, ...]
+    samples: Samples = field(compare=False)
+    task: str = field(default=OTHER, compare=False)
+    steps: tuple[Step, ...] = field(default=(), compare=False)
+    taken: tuple[Sample, ...] = field(default=(), compare=False)
+
+
+@dataclass(frozen=True, slots=True)
+class AskJudge:
+    """Requests that the first rung groups these answers by meaning: the samples of the rung at `index` so far.
+
+    `numbers`: the samples whose answers these are.
+    """
+
+    index: int
+    numbers: tuple[int, ...]
+    answers: tuple[str, ...] = field(compare=False)
+    task: str = field(default=OTHER, compare=False)
+    steps: tuple[Step, ...] = field(default=(), compare=False)
+    taken: tuple[Sample, ...] = field(default=(), compare=False)
+
+
+@dataclass(frozen=True, slots=True)
+class Verify:
+    """Requests the results of external checks of one answer. `number`: of the sample, None for a rung asked once.
+
+    `text` is None for a recorded answer whose text was not recorded.
+    """
+
+    index: int
+    verifiers: tuple[BoundVerifier, ...]
+    text: str | None = field(compare=False)
+    number: int | None = None
+    task: str = field(default=OTHER, compare=False)
+
+
+@dataclass(frozen=True, slots=True)
+class Recorded:
+    """A rung's reply from a corpus: its verdict, usage and cost in nano-USD."""
+
+    verdict: Verdict
+    usage: Usage = Usage()
+    cost: int = 0
+
+
+Outcome = Reply | Failure | Recorded
+Event = Ask | AskSamples | AskJudge | Verify
+Sent = Any
+"""What a driver sends: an Outcome or a Refusal for Ask and AskJudge, a tuple of them for AskSamples, for Verify a tuple of
+CheckResult. For Ask and AskSamples it may also send a Step that was taken before."""
+
+
+@dataclass(frozen=True, slots=True)
+class Taking:
+    """What one step is taken for. `steps`: those before it, each with its escalation reason."""
+
+    plan: Plan
+    request: Request
+    task: str
+    checks: Checks
+    steps: tuple[Step, ...] = ()
+
+
+@dataclass(frozen=True, slots=True)
+class Taken:
+    """What came of asking a rung. `step` None: nothing was asked, because of `refusal`.
+
+    `refusal`: a budget had no room for a call. `rejected`: the endpoint refused the request itself.
+    """
+
+    step: Step | None
+    refusal: Refusal | None = None
+    rejected: Failure | None = None
+
+
+Stepping = Generator[Event, Sent, Taken]
+
+
+def take_step(taking: Taking, call: Call) -> Stepping:
+    """Ask one rung: once, or until its samples agree or no longer can."""
+    policy = taking.plan.policy
+    samples = policy.route(taking.task).samples[call.index] if call.index != policy.top else None
+    if samples is not None:
+        return (yield from _take_vote(taking, call.index, samples))
+    outcome = yield Ask(call.index, taking.task, taking.steps)
+    if isinstance(outcome, Refusal):
+        return Taken(None, outcome)
+    if isinstance(outcome, Step):
+        return Taken(replace(outcome, index=call.index, reason=None))
+    step = step_of(taking.plan, taking.request, call.index, outcome, taking.checks)
+    return Taken((yield from _verified(taking, step)), rejected=_rejected(outcome))
+
+
+def _rejected(outcome: Outcome) -> Failure | None:
+    return outcome if isinstance(outcome, Failure) and outcome.kind == "rejected" else None
+
+
+def step_of(
+    plan: Plan, request: Request, index: int, outcome: Outcome, checks: Checks, variant: Variant | None = None
+) -> Step:
+    """The outcome of a call as a step: verdict, functions among the checks, and cost. `variant`: of a sample."""
+    rung, rates = plan.policy.ladder[index], plan.rates_of(index, variant)
+    model = rung.model if variant is None else asked_as(rung, variant).model
+    if isinstance(outcome, Recorded):
+        verdict = apply_checks(outcome.verdict, checks.functions, checks.accept)
+        return Step(index, rung.rung, model, verdict, outcome.usage, outcome.cost)
+    if isinstance(outcome, Failure):
+        kind = "overflow" if outcome.kind == "overflow" else "failed"
+        verdict = Verdict(kind, detail=outcome.summary)
+    else:
+        verdict = read_reply(
+            outcome,
+            triage=wants_triage(plan.policy, index),
+            structured=request.schema is not None,
+            in_text=request.prompt_schema is not None,
+            repair=plan.repair,
+            in_vote=variant is not None,
+        )
+        verdict = apply_checks(verdict, checks.functions, checks.accept)
+    return Step(
+        index,
+        rung.rung,
+        model,
+        verdict,
+        sum(outcome.spent, outcome.usage),
+        prices.total(rates, outcome.billed),
+        outcome.attempts,
+        outcome.latency_s,
+        outcome.request_id,
+    )
+
+
+def apply_checks(verdict: Verdict, checks: tuple[BoundCheck, ...], accept: Accept | None) -> Verdict:
+    """The verdict with the names of the checks that failed. A recorded answer without its text is not checked again."""
+    if verdict.kind != "answered" or verdict.text is None or not (checks or accept):
+        return verdict
+    failed: list[str] = []
+    data = verdict.data
+    if accept is not None:
+        try:
+            data = accept(verdict.text)
+        except Exception as problem:  # noqa: BLE001 - the caller's validators may raise anything: the answer was paid for
+            failed.append(f"response_model ({type(problem).__name__})")
+    for check in checks:
+        try:
+            passed = check.test(verdict.text)
+        except Exception as problem:  # noqa: BLE001 - a caller's function may raise anything: the answer was paid for
+            failed.append(f"{check.name} (raised {type(problem).__name__})")
+            continue
+        if passed is not True:
+            failed.append(check.name if passed is False else f"{check.name} (returned {type(passed).__name__})")
+    if failed or data is not verdict.data:
+        return replace(verdict, failed_checks=tuple(failed), data=None if failed else data)
+    return verdict
+
+
+def _verified(taking: Taking, step: Step, number: int | None = None) -> Generator[Event, Sent, Step]:
+    """The step with the results of the verifiers, if its answer passed everything else."""
+    verdict, verifiers = step.verdict, taking.checks.verifiers
+    if not verifiers or verdict.kind != "answered" or verdict.failed_checks or verdict.unknown_stop:
+        return step
+    results: tuple[CheckResult, ...] = yield Verify(step.index, verifiers, verdict.text, number, taking.task)
+    failed = tuple(result.name for result in results if result.passed is False)
+    verdict = replace(verdict, failed_checks=failed, data=None if failed else verdict.data, checks=results)
+    return replace(step, verdict=verdict)
+
+
+class _Poll:
+    """The calls of one rung so far: their samples, and the groups of their answers."""
+
+    def __init__(self, taking: Taking, index: int, samples: Samples) -> None:
+        self.taking, self.index, self.samples = taking, index, samples
+        self.key = taking.plan.keys[str(samples.same)]
+        self.calls: list[Sample] = []  # samples and the judge's calls, in order
+        self.steps: list[Step] = []  # of each sample
+        self.groups: list[Hashable | None] = []  # of each sample's answer by its text; None agrees with nothing
+        self.judged: dict[int, int] | None = None  # of each answer, by the judge's last grouping
+        self.judge_failed = False
+
+    @property
+    def asked(self) -> int:
+        return len(self.steps)
+
+    @property
+    def answered(self) -> list[int]:
+        """The samples with an answer that can agree."""
+        return [number for number, group in enumerate(self.groups) if group is not None]
+
+    def add(self, step: Step, variant: str) -> None:
+        verdict = step.verdict
+        can_agree = (
+            verdict.kind == "answered"
+            and verdict.text is not None
+            and not verdict.failed_checks
+            and not verdict.is_unchecked
+            and not verdict.unknown_stop
+        )
+        self.groups.append(self.key(verdict.text) if can_agree and verdict.text is not None else None)
+        self.calls.append(
+            Sample(
+                self.asked, variant, step.model, verdict, step.usage, step.cost_nanousd, step.attempts, step.latency_s,
+                step.request_id,
+            )
+        )  # fmt: skip
+        self.steps.append(step)
+
+    def vote(self) -> Vote:
+        """The vote so far, by the judge's groups if it has grouped these answers."""
+        failed = sum(step.verdict.kind == "failed" or step.verdict.is_unchecked for step in self.steps)
+        overflow = any(step.verdict.kind == "overflow" for step in self.steps)
+        groups: Sequence[Hashable | None] = self.groups
+        if self.judged is not None:
+            groups = [self.judged.get(number) for number in range(self.asked)]
+        if self.judge_failed:
+            failed = self.samples.agree
+        return count(self.samples.agree, self.samples.max, groups, failed=failed, overflow=overflow)
+
+    def is_decided(self, vote: Vote) -> bool:
+        """Whether no further sample can change the outcome. Until a judge has grouped them, all answers might be the same."""
+        if self.samples.same.kind == "judge" and self.judged is None and not (vote.reached or vote.overflow):
+            return len(self.answered) + vote.most - vote.asked < vote.agree
+        return decided(vote)
+
+    @property
+    def needs_judge(self) -> bool:
+        """Whether a grouping by meaning could tell more than the texts do."""
+        answered = self.answered
+        different = len({self.groups[number] for number in answered}) > 1
+        return self.samples.same.kind == "judge" and len(answered) >= self.samples.agree and different
+
+    def step(self, vote: Vote, latency_s: float) -> Step:
+        """All calls as one step."""
+        first = self.steps[vote.members[0]] if vote.members else self.steps[-1]
+        verdict = self._verdict(vote, first.verdict)
+        usage = self.calls[0].usage
+        for call in self.calls[1:]:
+            usage = usage + call.usage
+        return replace(
+            first,
+            verdict=verdict,
+            usage=usage,
+            cost_nanousd=sum(call.cost_nanousd for call in self.calls),
+            attempts=sum(call.attempts for call in self.calls),
+            latency_s=latency_s,
+            samples=tuple(self.calls),
+        )
+
+    def _verdict(self, vote: Vote, first: Verdict) -> Verdict:
+        """The first member's verdict, with the confidence of those that agree.
+
+        If agreement alone decides, it is agree / max: a label, not a probability. Otherwise it is their mean self-report.
+        """
+        if not vote.members:
+            return replace(first, confidence=None, source=None, vote=vote)
+        mean = mean_report([self.steps[number].verdict.confidence for number in vote.members])
+        if not self.taking.plan.policy.route(self.taking.task).by_agreement[self.index]:
+            source = None if mean is None else "self_reported"
+            return replace(first, confidence=mean, source=source, vote=vote)
+        share = vote.agree / vote.most if vote.reached else None
+        source = None if share is None else "agreement"
+        return replace(first, confidence=share, source=source, self_reported=mean, vote=vote)
+
+
+def _take_vote(taking: Taking, index: int, samples: Samples) -> Stepping:
+    """Ask for samples in waves until the vote is decided."""
+    poll, latency_s = _Poll(taking, index, samples), 0.0
+    refusal: Refusal | None = None
+    rejected: Failure | None = None
+    while True:
+        numbers = tuple(range(poll.asked, min(samples.max, poll.asked + samples.at_once)))
+        outcomes = yield AskSamples(index, numbers, samples, taking.task, taking.steps, tuple(poll.calls))
+        if isinstance(outcomes, Step):
+            return Taken(replace(outcomes, index=index, reason=None))
+        slowest = 0.0
+        for number, outcome in zip(numbers, outcomes, strict=True):
+            if isinstance(outcome, Refusal):  # and so were those after it
+                refusal = outcome
+                break
+            variant = samples.variant(number)
+            step = step_of(taking.plan, taking.request, index, outcome, taking.checks, variant)
+            step = yield from _verified(taking, step, number)
+            poll.add(step, variant.label(triage_name(taking.plan.policy)))
+            slowest, rejected = max(slowest, step.latency_s), rejected or _rejected(outcome)
+        latency_s += slowest
+        if not poll.calls:
+            return Taken(None, refusal)
+        if refusal is None and rejected is None and poll.needs_judge:
+            judged = yield from _judge(poll)
+            refusal, rejected = judged.refusal, judged.rejected
+            latency_s += judged.step.latency_s if judged.step else 0.0
+        vote = poll.vote()
+        if rejected is not None or refusal is not None or poll.is_decided(vote):
+            step = poll.step(vote, latency_s)
+            return Taken(step, None if vote.reached else refusal, rejected)
+
+
+def _judge(poll: _Poll) -> Stepping:
+    """Have the answers so far grouped by meaning. The step is the judge's call."""
+    taking, numbers = poll.taking, tuple(poll.answered)
+    texts = tuple(poll.steps[number].verdict.text or "" for number in numbers)
+    outcome = yield AskJudge(poll.index, numbers, texts, taking.task, taking.steps, tuple(poll.calls))
+    if isinstance(outcome, Refusal):
+        return Taken(None, outcome)
+    call = _judge_call(taking, outcome, len(numbers))
+    groups = groups_of(call.verdict.text or "", len(numbers)) if call.verdict.kind == "answered" else None
+    poll.judged = dict(zip(numbers, groups, strict=True)) if groups is not None else None
+    poll.judge_failed = call.verdict.kind in ("failed", "overflow")
+    poll.calls.append(
+        Sample(
+            poll.asked - 1, "judge", call.model, call.verdict, call.usage, call.cost_nanousd, call.attempts,
+            call.latency_s, call.request_id, is_judge=True,
+        )
+    )  # fmt: skip
+    return Taken(call, rejected=_rejected(outcome))
+
+
+def _judge_call(taking: Taking, outcome: Outcome, answers: int) -> Step:
+    """The judge's call as a step of the first rung; its text is the grouping."""
+    rung = taking.plan.policy.ladder[0]
+    if isinstance(outcome, Recorded):
+        return Step(0, rung.rung, rung.model, outcome.verdict, outcome.usage, outcome.cost)
+    if isinstance(outcome, Failure):
+        verdict = Verdict("overflow" if outcome.kind == "overflow" else "failed", detail=outcome.summary)
+    else:
+        verdict = read_groups(outcome, answers)
+    cost = prices.total(taking.plan.rates[0], outcome.billed)
+    usage = sum(outcome.spent, outcome.usage)
+    return Step(
+        0, rung.rung, rung.model, verdict, usage, cost, outcome.attempts, outcome.latency_s, outcome.request_id
+    )  # fmt: skip
