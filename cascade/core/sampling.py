@@ -253,7 +253,7 @@ class _Poll:
             and not verdict.is_unchecked
             and not verdict.unknown_stop
         )
-        self.groups.append(self.key(verdict.text) if can_agree and verdict.text is not None else None)
+        self.groups.append(self._group(verdict.text) if can_agree and verdict.text is not None else None)
         self.calls.append(
             Sample(
                 self.asked, variant, step.model, verdict, step.usage, step.cost_nanousd, step.attempts, step.latency_s,
@@ -261,6 +261,11 @@ class _Poll:
             )
         )  # fmt: skip
         self.steps.append(step)
+
+    def _group(self, text: str) -> Hashable:
+        """The answer's key; an answer without a key is a group of its own."""
+        key = self.key(text)
+        return (self.asked,) if key is None else (None, key)
 
     def vote(self) -> Vote:
         """The vote so far, by the judge's groups if it has grouped these answers."""

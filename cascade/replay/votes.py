@@ -44,7 +44,7 @@ class SampleColumns:
 
     variant     into `names`, -1 for a sample that was not recorded
     state       CAN_AGREE, … under the policy's checks
-    key         numbers of equal answers within an item, by `Samples.same` as text
+    key         numbers of equal answers within an item, by `Samples.same` as text; -1 for an answer that equals no other
     confidence  NaN if none was reported; score: NaN if not graded; cost: nano-USD or a negative number
     """
 
@@ -239,8 +239,8 @@ def _groups(keys: Sequence[Codes], states: Sequence[Int8s]) -> list[Int8s]:
     for k, key in enumerate(keys):
         group = np.full(len(key), k, np.int8)
         for j in reversed(range(k)):
-            np.copyto(group, np.int8(j), where=(keys[j] == key) & (made[j] >= 0))
-        group[(states[k] != CAN_AGREE) | (key < 0)] = -1
+            np.copyto(group, np.int8(j), where=(keys[j] == key) & (key >= 0) & (made[j] >= 0))
+        group[states[k] != CAN_AGREE] = -1
         made.append(group)
     return made
 
