@@ -1,0 +1,228 @@
+"""Run a verifier on an answer: in a process of its own, under a supervisor that leaves nothing of it running.
+
+A verifier runs as the caller's user and in the caller's working directory. It is bounded and cleaned up after, but it is no
+sandbox: it can read what the user can.
+"""
+
+from __future__ import annotations
+
+import errno
+import json
+import os
+import secrets
+import select
+import shutil
+import signal
+import subprocess
+import sys
+import tempfile
+import threading
+import time
+from collections.abc import Mapping
+from contextlib import ExitStack, suppress
+from pathlib import Path
+from typing import Any, Literal, Self
+
+from cascade.core.verification import Verification, Verifier
+from cascade.verifiers.code_blocks import first_code_block
+
+__all__ = ["MOST_BYTES", "VISIBLE", "run_verifier"]
+
+VISIBLE = frozenset({
+    "PATH", "HOME", "LANG", "LANGUAGE", "TMPDIR", "TZ", "PYTHONPATH", "PYTHONHOME", "PYTHONUTF8", "PYTHONIOENCODING",
+    "PYTHONDONTWRITEBYTECODE",
+})  # fmt: skip
+"""The environment variables that every verifier sees, where they are set; beside them LC_… and those its check names."""
+
+MOST_BYTES = 1_000_000
+"""What a verifier may print, on stdout and stderr together. It is dropped as it comes."""
+
+_SUPERVISOR = str(Path(__file__).with_name("supervisor.py"))
+_LOOK_S = 0.02  # how often `cancel` is looked at: an Event cannot be waited for together with a pipe
+_PATIENCE_S = 5.0  # for killing and cleaning up; then the caller goes on, and the supervisor too
+_UNSTARTED = {
+    errno.ENOENT: "program not found",
+    errno.EACCES: "program not executable",
+    errno.ENOEXEC: "program not executable",
+}
+_Said = tuple[Literal["passed", "failed", "unknown"], str]
+
+
+def run_verifier(
+    command: Verifier,
+    answer: str,
+    request: Mapping[str, Any],
+    *,
+    time_out_s: float,
+    cancel: threading.Event | None = None,
+) -> Verification:
+    """What the program says of the answer: exit status 0 passes it, 1 fails it, all else is `unknown`.
+
+    On its stdin it reads one JSON object: `{"answer": …, "request": …}`, with `"file"` where `extract` is `code`: the path
+    of a file that holds the answer's first fenced code block, which is also its last argument. An answer without one fails.
+    The file is in a folder of its own that is removed afterwards.
+
+    `unknown`: another status, a signal, no end within `time_out_s`, `cancel` set, more than `MOST_BYTES` printed, a program
+    that cannot be started. Whatever happens, also if the caller is killed, the program and its descendants are killed; on
+    Linux those too that left its process group. May be called from several threads. Blocks for `time_out_s` and the few
+    seconds that killing may take at most. Raises TypeError or ValueError for a request that is not JSON.
+    """
+    begun = time.monotonic()
+    result, detail = _verify(command, answer, request, time_out_s, cancel)
+    return Verification(result, detail, time.monotonic() - begun)
+
+
+def _verify(
+    command: Verifier, answer: str, request: Mapping[str, Any], time_out_s: float, cancel: threading.Event | None
+) -> _Said:
+    payload: dict[str, Any] = {"answer": answer, "request": dict(request)}
+    words, code, path = list(command.command), None, ""
+    if command.extract == "code":
+        block = first_code_block(answer)
+        if block is None:
+            return "failed", "no code block"
+        code = block.code
+        path = str(Path(tempfile.gettempdir(), f"cascade-{secrets.token_hex(16)}", block.file_name))
+        payload["file"] = path
+        words.append(path)
+    if not sys.executable or os.name != "posix":
+        return "unknown", "not available on this system"
+    with ExitStack() as stack:
+        try:
+            stdin = _file(stack, json.dumps(payload).encode())
+            source = -1 if code is None else _file(stack, code.encode(errors="replace"))
+            names = sorted(name for name in os.environ if name in _visible(command) or name.startswith("LC_"))
+            process = subprocess.Popen(  # noqa: S603 - the policy's program, without a shell
+                [
+                    sys.executable, "-I", "-S", _SUPERVISOR, str(os.getpid()), str(time_out_s), str(MOST_BYTES),
+                    str(stdin), str(source), path, ",".join(names), *words,
+                ],
+                bufsize=0, stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=subprocess.DEVNULL,
+                pass_fds=[one for one in (stdin, source) if one >= 0], start_new_session=True,
+            )  # fmt: skip
+        except OSError as problem:
+            return "unknown", _unstarted(problem.errno or 0)
+        supervised = stack.enter_context(_Supervised(process, path))
+        return _words(supervised.wait(time_out_s, cancel), time_out_s)
+
+
+def _visible(command: Verifier) -> frozenset[str]:
+    return VISIBLE.union(command.env)
+
+
+def _file(stack: ExitStack, content: bytes) -> int:
+    """A file without a name that holds the content: in memory where the system can, else in the temporary folder."""
+    if hasattr(os, "memfd_create"):
+        descriptor = os.memfd_create("cascade")
+    else:
+        with tempfile.TemporaryFile() as file:
+            descriptor = os.dup(file.fileno())
+    stack.callback(os.close, descriptor)
+    view = memoryview(content)
+    while view:
+        view = view[os.write(descriptor, view) :]
+    os.lseek(descriptor, 0, os.SEEK_SET)
+    return descriptor
+
+
+class _Supervised:
+    """A supervisor that runs. Leaving the context ends it, and all that it started."""
+
+    def __init__(self, process: subprocess.Popen[bytes], path: str) -> None:
+        self._process, self._path = process, path
+        self._heard = b""
+        self._ended = False
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self._stop()
+        self._listen(time.monotonic() + _PATIENCE_S, None)
+        assert self._process.stdin is not None
+        assert self._process.stdout is not None
+        self._process.stdin.close()
+        self._process.stdout.close()
+        if not self._ended:  # it still tries to kill something; its end is awaited elsewhere
+            threading.Thread(target=self._process.wait, name="cascade-verifier", daemon=True).start()
+            return
+        self._process.wait()
+        if len(self._heard.splitlines()) < 2:  # it was killed, so its work is left to us
+            self._clean_up()
+
+    def wait(self, time_out_s: float, cancel: threading.Event | None) -> bytes:
+        """The last line that the supervisor said; empty if it was killed before it could say how the program ended."""
+        self._listen(time.monotonic() + time_out_s + _PATIENCE_S, cancel)
+        if not self._ended:
+            self._stop()
+            with suppress(OSError):
+                self._process.send_signal(signal.SIGCONT)  # the program may have stopped it
+            self._listen(time.monotonic() + _PATIENCE_S, None)
+        lines = self._heard.splitlines()
+        return lines[-1] if lines and not lines[-1].startswith(b"started") else b"" if self._ended else b"left"
+
+    def _listen(self, until: float, cancel: threading.Event | None) -> None:
+        """Read until the supervisor ends, or a moment."""
+        assert self._process.stdout is not None
+        poll = select.poll()
+        poll.register(self._process.stdout, select.POLLIN)
+        while not self._ended:
+            left_s = until - time.monotonic()
+            if left_s <= 0:
+                return
+            if cancel is not None and cancel.is_set():
+                self._stop()
+                cancel, until = None, time.monotonic() + _PATIENCE_S
+            if poll.poll(1000 * min(left_s, left_s if cancel is None else _LOOK_S)):
+                read = self._process.stdout.read(4096)
+                self._heard += read or b""
+                self._ended = not read
+
+    def _stop(self) -> None:
+        """Make the supervisor end the program."""
+        assert self._process.stdin is not None
+        with suppress(OSError):  # it has ended already
+            self._process.stdin.write(b".")  # closing is not enough where a fork of this process holds the pipe as well
+
+    def _clean_up(self) -> None:
+        started, _, pid = self._heard.decode().partition(" ")
+        if started == "started" and pid.endswith("\n"):
+            with suppress(OSError):
+                os.killpg(int(pid), signal.SIGKILL)
+        if self._path:
+            shutil.rmtree(Path(self._path).parent, ignore_errors=True)
+
+
+def _words(line: bytes, time_out_s: float) -> _Said:
+    """A supervisor's last line as a result."""
+    kind, _, number = line.decode().partition(" ")
+    if kind == "exit" and number in ("0", "1"):
+        return ("passed", "") if number == "0" else ("failed", "exit status 1")
+    match kind:
+        case "exit":
+            return "unknown", f"exit status {number}"
+        case "signal":
+            return "unknown", f"killed by {_signal_name(int(number))}"
+        case "timeout":
+            return "unknown", f"not finished within {time_out_s:g} s"
+        case "flood":
+            return "unknown", f"printed more than {MOST_BYTES:,} bytes"
+        case "cancelled":
+            return "unknown", "cancelled"
+        case "unstarted":
+            return "unknown", _unstarted(int(number))
+        case "left":
+            return "unknown", "could not be killed"
+        case _:
+            return "unknown", "its supervisor was killed"
+
+
+def _signal_name(number: int) -> str:
+    try:
+        return signal.Signals(number).name
+    except ValueError:  # a real-time signal
+        return f"signal {number}"
+
+
+def _unstarted(number: int) -> str:
+    return _UNSTARTED.get(number) or f"could not be started ({errno.errorcode.get(number, 'unknown error')})"
