@@ -29,8 +29,8 @@ from cascade.verifiers.code_blocks import first_code_block
 __all__ = ["MOST_BYTES", "VISIBLE", "run_verifier"]
 
 VISIBLE = frozenset({
-    "PATH", "HOME", "LANG", "LANGUAGE", "TMPDIR", "TZ", "PYTHONPATH", "PYTHONHOME", "PYTHONUTF8", "PYTHONIOENCODING",
-    "PYTHONDONTWRITEBYTECODE",
+    "PATH", "HOME", "LANG", "LANGUAGE", "TMPDIR", "TZ", "LD_LIBRARY_PATH", "DYLD_LIBRARY_PATH", "PYTHONPATH",
+    "PYTHONHOME", "PYTHONUTF8", "PYTHONIOENCODING", "PYTHONDONTWRITEBYTECODE",
 })  # fmt: skip
 """The environment variables that every verifier sees, where they are set; beside them LC_… and those its check names."""
 
@@ -39,7 +39,8 @@ MOST_BYTES = 1_000_000
 
 _SUPERVISOR = str(Path(__file__).with_name("supervisor.py"))
 _LOOK_S = 0.02  # how often `cancel` is looked at: an Event cannot be waited for together with a pipe
-_PATIENCE_S = 5.0  # for killing and cleaning up; then the caller goes on, and the supervisor too
+_GRACE_S = 2.0  # for the supervisor's start and its clean-up, beyond the program's time
+_PATIENCE_S = 5.0  # for one that does not keep to that; then the caller goes on, and it goes on killing by itself
 _UNSTARTED = {
     errno.ENOENT: "program not found",
     errno.EACCES: "program not executable",
@@ -76,38 +77,34 @@ def _verify(
     command: Verifier, answer: str, request: Mapping[str, Any], time_out_s: float, cancel: threading.Event | None
 ) -> _Said:
     payload: dict[str, Any] = {"answer": answer, "request": dict(request)}
-    words, code, path = list(command.command), None, ""
-    if command.extract == "code":
-        block = first_code_block(answer)
-        if block is None:
-            return "failed", "no code block"
-        code = block.code
-        path = str(Path(tempfile.gettempdir(), f"cascade-{secrets.token_hex(16)}", block.file_name))
-        payload["file"] = path
-        words.append(path)
+    words, code = list(command.command), None
     if not sys.executable or os.name != "posix":
         return "unknown", "not available on this system"
+    if command.extract == "code" and (code := first_code_block(answer)) is None:
+        return "failed", "no code block"
+    if cancel is not None and cancel.is_set():
+        return "unknown", "cancelled"
+    visible = VISIBLE.union(command.env)
+    environment = {name: value for name, value in os.environ.items() if name in visible or name.startswith("LC_")}
+    source, path = -1, ""
     with ExitStack() as stack:
         try:
+            if code is not None:
+                path = str(Path(tempfile.gettempdir(), f"cascade-{secrets.token_hex(16)}", code.file_name))
+                source = _file(stack, code.code.encode(errors="replace"))
+                payload["file"] = path
+                words.append(path)
             stdin = _file(stack, json.dumps(payload).encode())
-            source = -1 if code is None else _file(stack, code.encode(errors="replace"))
-            names = sorted(name for name in os.environ if name in _visible(command) or name.startswith("LC_"))
+            limits = [str(os.getpid()), str(time_out_s), str(MOST_BYTES)]
             process = subprocess.Popen(  # noqa: S603 - the policy's program, without a shell
-                [
-                    sys.executable, "-I", "-S", _SUPERVISOR, str(os.getpid()), str(time_out_s), str(MOST_BYTES),
-                    str(stdin), str(source), path, ",".join(names), *words,
-                ],
-                bufsize=0, stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=subprocess.DEVNULL,
+                [sys.executable, "-I", "-S", _SUPERVISOR, *limits, str(stdin), str(source), path, *words],
+                env=environment, bufsize=0, stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=subprocess.DEVNULL,
                 pass_fds=[one for one in (stdin, source) if one >= 0], start_new_session=True,
             )  # fmt: skip
         except OSError as problem:
             return "unknown", _unstarted(problem.errno or 0)
         supervised = stack.enter_context(_Supervised(process, path))
         return _words(supervised.wait(time_out_s, cancel), time_out_s)
-
-
-def _visible(command: Verifier) -> frozenset[str]:
-    return VISIBLE.union(command.env)
 
 
 def _file(stack: ExitStack, content: bytes) -> int:
@@ -131,14 +128,14 @@ class _Supervised:
     def __init__(self, process: subprocess.Popen[bytes], path: str) -> None:
         self._process, self._path = process, path
         self._heard = b""
-        self._ended = False
+        self._ended = self._waited = False
 
     def __enter__(self) -> Self:
         return self
 
     def __exit__(self, *_: object) -> None:
-        self._stop()
-        self._listen(time.monotonic() + _PATIENCE_S, None)
+        if not self._ended and not self._waited:  # interrupted
+            self._end()
         assert self._process.stdin is not None
         assert self._process.stdout is not None
         self._process.stdin.close()
@@ -147,19 +144,27 @@ class _Supervised:
             threading.Thread(target=self._process.wait, name="cascade-verifier", daemon=True).start()
             return
         self._process.wait()
-        if len(self._heard.splitlines()) < 2:  # it was killed, so its work is left to us
+        if not self._said():  # it was killed, so its work is left to us
             self._clean_up()
 
-    def wait(self, time_out_s: float, cancel: threading.Event | None) -> bytes:
-        """The last line that the supervisor said; empty if it was killed before it could say how the program ended."""
-        self._listen(time.monotonic() + time_out_s + _PATIENCE_S, cancel)
+    def wait(self, time_out_s: float, cancel: threading.Event | None) -> str:
+        """How the program ended, in the supervisor's words; empty if that was killed before it could say."""
+        self._listen(time.monotonic() + time_out_s + _GRACE_S, cancel)
         if not self._ended:
-            self._stop()
-            with suppress(OSError):
-                self._process.send_signal(signal.SIGCONT)  # the program may have stopped it
-            self._listen(time.monotonic() + _PATIENCE_S, None)
-        lines = self._heard.splitlines()
-        return lines[-1] if lines and not lines[-1].startswith(b"started") else b"" if self._ended else b"left"
+            self._end()
+        self._waited = True
+        return self._said() if self._ended else "left"
+
+    def _said(self) -> str:
+        lines = self._heard.decode().splitlines()
+        return "" if not lines or lines[-1].startswith("started") else lines[-1]
+
+    def _end(self) -> None:
+        """Make the supervisor end the program, and wait for that."""
+        self._stop()
+        with suppress(OSError):
+            self._process.send_signal(signal.SIGCONT)  # the program may have stopped it
+        self._listen(time.monotonic() + _PATIENCE_S, None)
 
     def _listen(self, until: float, cancel: threading.Event | None) -> None:
         """Read until the supervisor ends, or a moment."""
@@ -193,9 +198,9 @@ class _Supervised:
             shutil.rmtree(Path(self._path).parent, ignore_errors=True)
 
 
-def _words(line: bytes, time_out_s: float) -> _Said:
+def _words(line: str, time_out_s: float) -> _Said:
     """A supervisor's last line as a result."""
-    kind, _, number = line.decode().partition(" ")
+    kind, _, number = line.partition(" ")
     if kind == "exit" and number in ("0", "1"):
         return ("passed", "") if number == "0" else ("failed", "exit status 1")
     match kind:
@@ -211,10 +216,12 @@ def _words(line: bytes, time_out_s: float) -> _Said:
             return "unknown", "cancelled"
         case "unstarted":
             return "unknown", _unstarted(int(number))
+        case "unwritten":
+            return "unknown", f"no file for the answer's code ({_code(int(number))})"
         case "left":
             return "unknown", "could not be killed"
         case _:
-            return "unknown", "its supervisor was killed"
+            return "unknown", "its supervisor ended early"
 
 
 def _signal_name(number: int) -> str:
@@ -225,4 +232,8 @@ def _signal_name(number: int) -> str:
 
 
 def _unstarted(number: int) -> str:
-    return _UNSTARTED.get(number) or f"could not be started ({errno.errorcode.get(number, 'unknown error')})"
+    return _UNSTARTED.get(number) or f"could not be started ({_code(number)})"
+
+
+def _code(number: int) -> str:
+    return errno.errorcode.get(number, f"error {number}")

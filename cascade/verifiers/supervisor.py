@@ -26,12 +26,11 @@ _CHUNK = 1 << 16
 
 
 def main() -> None:
-    """Run `PARENT TIME_OUT_S MOST_BYTES STDIN_FD CODE_FD CODE_PATH NAMES PROGRAM ARGUMENTS…`.
+    """Run `PARENT TIME_OUT_S MOST_BYTES STDIN_FD CODE_FD CODE_PATH PROGRAM ARGUMENTS…`.
 
-    CODE_FD holds what is written to CODE_PATH, in a folder that is made and removed here; -1 for none. NAMES: the variables
-    that the program may see, separated by commas.
+    CODE_FD holds what is written to CODE_PATH, in a folder that is made and removed here; -1 for none.
     """
-    parent, time_out_s, most, stdin, code, path, names, *command = sys.argv[1:]
+    parent, time_out_s, most, stdin, code, path, *command = sys.argv[1:]
     for ignored in (signal.SIGTERM, signal.SIGINT, signal.SIGHUP):  # only the caller ends it
         signal.signal(ignored, signal.SIG_IGN)
     signal.pthread_sigmask(signal.SIG_SETMASK, ())
@@ -39,36 +38,31 @@ def main() -> None:
         if descriptor >= 0:
             os.set_inheritable(descriptor, False)
     _prctl(_SET_CHILD_SUBREAPER, 1)
-    environment = {name: os.environ[name] for name in names.split(",") if name in os.environ}
-    folder = os.path.dirname(path)
-    if folder:
-        os.mkdir(folder, 0o700)
     try:
-        if folder:
-            _copy(int(code), path)
-        said = _Run(command, environment, int(stdin)).run(int(parent), float(time_out_s), int(most))
+        said = _copy(int(code), path) if path else ""
+        said = said or _Run(command, int(stdin)).run(int(parent), float(time_out_s), int(most))
     finally:
-        if folder:
-            _remove(folder)
+        if path:
+            _remove(os.path.dirname(path))
     _say(said)
 
 
 class _Run:
     """One run of a program."""
 
-    def __init__(self, command: list[str], environment: dict[str, str], stdin: int) -> None:
+    def __init__(self, command: list[str], stdin: int) -> None:
         self._status: int | None = None
         self._woken, wake = os.pipe()
         for end in (self._woken, wake):
             os.set_blocking(end, False)
-        signal.signal(signal.SIGCHLD, lambda *_: None)  # not ignored: the kernel would discard the exit status
+        signal.signal(signal.SIGCHLD, _notice)  # not ignored: the kernel would discard the exit status
         signal.set_wakeup_fd(wake, warn_on_full_buffer=False)
         self._output, output = os.pipe()
         os.set_blocking(self._output, False)
         failed, failure = os.pipe()
         self._pid = os.fork()
         if self._pid == 0:
-            _become(command, environment, stdin, output, failure)
+            _become(command, stdin, output, failure)
         os.close(output)
         os.close(failure)
         _say(f"started {self._pid}")
@@ -146,7 +140,7 @@ class _Run:
                 os.read(self._woken, _CHUNK)
 
 
-def _become(command: list[str], environment: dict[str, str], stdin: int, output: int, failure: int) -> None:
+def _become(command: list[str], stdin: int, output: int, failure: int) -> None:
     """In the child: turn into the program. Does not return."""
     try:
         signal.set_wakeup_fd(-1)
@@ -160,11 +154,15 @@ def _become(command: list[str], environment: dict[str, str], stdin: int, output:
         os.dup2(output, 2)
         for changed in ("SIGTERM", "SIGINT", "SIGHUP", "SIGPIPE", "SIGXFSZ", "SIGCHLD"):  # two are Python's doing
             signal.signal(getattr(signal, changed), signal.SIG_DFL)
-        os.execvpe(command[0], command, environment)
+        os.execvp(command[0], command)
     except OSError as problem:
         os.write(failure, str(problem.errno or 0).encode())
     finally:
         os._exit(127)
+
+
+def _notice(_number: int, _frame: object) -> None:
+    """Does nothing; that there is a handler makes the signal wake the poll."""
 
 
 def _prctl(option: int, value: int) -> None:
@@ -214,19 +212,30 @@ def _parents() -> dict[int, tuple[int, int]]:
     return found
 
 
-def _copy(source: int, path: str) -> None:
-    target = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600)
-    while piece := os.read(source, _CHUNK):
-        while piece:
-            piece = piece[os.write(target, piece) :]
-    os.close(target)
+def _copy(source: int, path: str) -> str:
+    """Copy a file to `path`, in a new folder that only this user may enter. Returns what to say if it cannot be."""
+    try:
+        os.mkdir(os.path.dirname(path), 0o700)
+        target = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600)
+        while piece := os.read(source, _CHUNK):
+            while piece:
+                piece = piece[os.write(target, piece) :]
+        os.close(target)
+    except OSError as problem:
+        return f"unwritten {problem.errno or errno.EIO}"
+    return ""
 
 
 def _remove(folder: str) -> None:
-    """Remove a folder with what the program left in it, even where it took its own rights away."""
+    """Remove a folder with what the program left in it, even where it took rights away, or put a link or a file there."""
     import shutil  # noqa: PLC0415 - slow to import, and seldom needed
 
-    os.chmod(folder, 0o700)
+    if os.path.islink(folder) or os.path.isfile(folder):
+        with suppress(OSError):
+            os.unlink(folder)
+        return
+    with suppress(OSError):
+        os.chmod(folder, 0o700)
     for root, names, _ in os.walk(folder):
         for name in names:
             inner = os.path.join(root, name)
