@@ -13,7 +13,7 @@ from cascade.core.signals import Signals, words_pattern
 from cascade.core.text.parsing import Repair
 from cascade.policy.budgets import budget_faults, import_function
 from cascade.policy.certificates import certificate_text, certified_escalation, changed_parts
-from cascade.policy.checks import bind_check
+from cascade.policy.checks import bind_check, unusable_command
 from cascade.policy.patterns import compile_blind, compile_exact
 from cascade.policy.pricing import NoPrice, rates_of
 
@@ -85,7 +85,7 @@ def baseline_rung(policy: Policy, wanted: str | None = None) -> Rung:
 
 
 def binding_faults(policy: Policy) -> Iterator[Fault]:
-    """Why a valid policy cannot be bound on this machine: missing prices, unusable patterns, functions or time zones."""
+    """Why a valid policy cannot be bound on this machine: no price or program, unusable patterns, functions or time zones."""
     for number, rung in enumerate(policy.ladder):
         try:
             rates_of(rung)
@@ -141,6 +141,8 @@ def _check_faults(at: tuple[str | int, ...], checks: tuple[Check, ...]) -> Itera
                 compile_exact(check.pattern)
             except ValueError as problem:
                 yield Fault((*at, number, "pattern"), f"not a linear-time pattern: {problem}", _LINEAR)
+        if (unusable := unusable_command(check)) is not None:
+            yield Fault((*at, number, "command"), *unusable)
 
 
 def _bound(checks: tuple[Check, ...]) -> tuple[BoundCheck, ...]:

@@ -18,6 +18,8 @@ import sys
 import time
 from contextlib import suppress
 
+__all__ = ["main"]
+
 _LINUX = sys.platform == "linux"
 _SET_PDEATHSIG, _SET_CHILD_SUBREAPER = 1, 36
 _LOOK_S = 1.0  # a caller that died while a fork of it holds our stdin open is noticed within this time

@@ -1,6 +1,6 @@
 """The policy as frozen pydantic models that check their invariants: no YAML, no I/O.
 
-`model` (the whole policy), `ladder` (rungs, thresholds), `operations` (mode, ledger, budgets), `certificate`, `scorer`.
+`model` (the whole policy), `ladder` (rungs, thresholds), `checks`, `operations` (mode, ledger, budgets), `certificate`, `scorer`.
 """
 
 from __future__ import annotations
