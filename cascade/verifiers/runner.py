@@ -221,7 +221,7 @@ def _words(line: str, time_out_s: float) -> _Said:
         case "left":
             return "unknown", "could not be killed"
         case _:
-            return "unknown", "its supervisor ended early"
+            return "unknown", "its supervisor was killed"
 
 
 def _signal_name(number: int) -> str:

@@ -1,7 +1,7 @@
 """The process between `run_verifier` and the program it runs: bounds the program, and kills all that comes of it.
 
-    caller ── stdin: any byte, or its end, means stop ────────> supervisor ── fork, exec ──────> program
-           <── stdout: `started PID`, then how it ended ───────            <── output: counted, dropped ──
+    caller ── stdin: any byte, or its end, means stop ──> supervisor ── fork ──> shield ── fork, exec ──> program
+           <── stdout: `started PID`, then how it ended ─            <────────── output: counted, dropped ───────
 
 It is a script of its own that imports nothing of `cascade`, so that it starts in milliseconds: `python -I -S supervisor.py`
 with the arguments that `main` lists. On Linux it is a subreaper (prctl(2)): a descendant whose parent ends becomes its
@@ -50,38 +50,46 @@ def main() -> None:
 
 
 class _Run:
-    """One run of a program."""
+    """One run of a program. Its parent is not this process but a shield, which waits for it and tells how it ended.
+
+    The program has the rights to kill or stop its parent, and code under test may: then this process is still there.
+    """
 
     def __init__(self, command: list[str], stdin: int) -> None:
-        self._status: int | None = None
-        self._woken, wake = os.pipe()
-        for end in (self._woken, wake):
-            os.set_blocking(end, False)
+        self._woken, wake = _pipe()
+        os.set_blocking(wake, False)
         signal.signal(signal.SIGCHLD, _notice)  # not ignored: the kernel would discard the exit status
         signal.set_wakeup_fd(wake, warn_on_full_buffer=False)
-        self._output, output = os.pipe()
-        os.set_blocking(self._output, False)
+        self._output, output = _pipe()
+        self._relayed, relay = _pipe()
         failed, failure = os.pipe()
-        self._pid = os.fork()
-        if self._pid == 0:
-            _become(command, stdin, output, failure)
-        os.close(output)
-        os.close(failure)
-        _say(f"started {self._pid}")
-        self._failure = os.read(failed, 16).decode()  # ends when exec closes it
+        self._shield = os.fork()
+        if self._shield == 0:
+            _be_shield(command, (stdin, output, output), relay, failure)
+        for end in (output, relay, failure):
+            os.close(end)
+        self._failure = os.read(failed, 16).decode()  # ends when the shield has closed it, and exec in the program
+        self._heard, self._shielded = "", True
 
     def run(self, parent: int, time_out_s: float, most: int) -> str:
         """Wait for its end, or end it. Returns how it ended."""
         said = f"unstarted {self._failure}" if self._failure else self._watch(parent, time_out_s, most)
         self._kill_all()
+        _take_precedence(taken=False)
         return said
+
+    def _relay(self) -> list[str]:
+        """What the shield has told so far: the program's id, its exit code."""
+        with suppress(BlockingIOError):
+            self._heard += os.read(self._relayed, _CHUNK).decode()
+        return self._heard.splitlines()
 
     def _watch(self, parent: int, time_out_s: float, most: int) -> str:
         until, printed = time.monotonic() + time_out_s, 0
         poll = select.poll()
         for descriptor in (0, self._output, self._woken):
             poll.register(descriptor, select.POLLIN)
-        while self._status is None:
+        while self._shielded:
             left_s = until - time.monotonic()
             if left_s <= 0:
                 return "timeout"
@@ -98,43 +106,48 @@ class _Run:
             if self._woken in ready:
                 os.read(self._woken, _CHUNK)
                 self._reap()
-        code = os.waitstatus_to_exitcode(self._status)
-        return f"exit {code}" if code >= 0 else f"signal {-code}"
+        _, *ended = self._relay() or [""]
+        code = int(ended[0]) if ended else None
+        return "unshielded" if code is None else f"exit {code}" if code >= 0 else f"signal {-code}"
 
     def _reap(self) -> bool:
         """Collect those that ended. Whether there is a child left."""
         while True:
             try:
-                pid, status = os.waitpid(-1, os.WNOHANG)
+                pid, _ = os.waitpid(-1, os.WNOHANG)
             except ChildProcessError:
                 return False
             if pid == 0:
                 return True
-            if pid == self._pid:
-                self._status = status
+            if pid == self._shield:
+                self._shielded = False
 
     def _kill_all(self) -> None:
         """Kill the program and its descendants until there is no child left.
 
-        A group is killed as a whole, which no fork escapes. Those that make a new session for each child are raced: the
-        list of our own children is short and fast to read, all of /proc is read now and then.
+        A group is killed as a whole, which no fork escapes. Those that make a new session for each child are raced: lists
+        of children are fast to read. All of /proc is read now and then, for the groups and for children of threads.
         """
-        groups, until = {self._pid}, time.monotonic() + _KILL_FOR_S
+        groups, until = {int(pid) for pid in self._relay()[:1]}, time.monotonic() + _KILL_FOR_S
         poll = select.poll()
         poll.register(self._woken, select.POLLIN)
         for attempt in range(1_000_000):
-            pids = _children() if _LINUX else []
-            if _LINUX and (attempt % 16 == 1):
+            if self._shielded or attempt == 1:  # not where nothing is left
+                _take_precedence(taken=True)
+            pids = [self._shield] if self._shielded else list[int]()
+            if _LINUX:
+                pids += _family()
+            if _LINUX and attempt % 16 == 1:
                 descendants = _descendants()
-                pids = [*pids, *descendants]
-                groups |= set(descendants.values())
-            for group in groups:
+                pids += descendants
+                groups.update(descendants.values())
+            for group in groups - {os.getpgid(0)}:
                 with suppress(OSError):
                     os.killpg(group, signal.SIGKILL)
-            for pid in pids:
+            for pid in reversed(pids):  # the youngest first: the least likely to have moved on
                 with suppress(OSError):
                     os.kill(pid, signal.SIGKILL)
-            groups = {self._pid} if self._status is None else set[int]()
+            groups.clear()
             if not self._reap() or time.monotonic() > until:
                 return
             poll.poll(min(10, attempt))  # until one of them has died
@@ -142,24 +155,59 @@ class _Run:
                 os.read(self._woken, _CHUNK)
 
 
-def _become(command: list[str], stdin: int, output: int, failure: int) -> None:
-    """In the child: turn into the program. Does not return."""
+def _take_precedence(*, taken: bool) -> None:
+    """Run before all that forks faster than it is killed, or no longer. Without the right to it, that race is fair."""
+    if _LINUX:
+        with suppress(OSError):
+            os.sched_setscheduler(0, os.SCHED_FIFO if taken else os.SCHED_OTHER, os.sched_param(int(taken)))
+
+
+def _pipe() -> tuple[int, int]:
+    """A pipe that reading from does not block."""
+    reading, writing = os.pipe()
+    os.set_blocking(reading, False)
+    return reading, writing
+
+
+def _be_shield(command: list[str], streams: tuple[int, int, int], relay: int, failure: int) -> None:
+    """In the child: start the program, tell its id, wait for it, tell its exit code. Does not return."""
     try:
         signal.set_wakeup_fd(-1)
         parent = os.getppid()
-        os.setsid()
-        _prctl(_SET_PDEATHSIG, signal.SIGKILL)
-        if os.getppid() != parent:
-            os._exit(127)
-        os.dup2(stdin, 0)
-        os.dup2(output, 1)
-        os.dup2(output, 2)
-        for changed in ("SIGTERM", "SIGINT", "SIGHUP", "SIGPIPE", "SIGXFSZ", "SIGCHLD"):  # two are Python's doing
-            signal.signal(getattr(signal, changed), signal.SIG_DFL)
-        os.execvp(command[0], command)
+        os.setpgid(0, 0)  # a group of its own: the program may kill its parent's
+        _die_with(parent)
+        shield, program = os.getpid(), os.fork()
+        if program == 0:
+            _be_program(command, streams, shield)
+        _say(f"started {program}")
+        os.write(relay, f"{program}\n".encode())
+        os.close(failure)
+        for descriptor in (0, 1, *streams):
+            with suppress(OSError):
+                os.close(descriptor)
+        _, status = os.waitpid(program, 0)
+        os.write(relay, f"{os.waitstatus_to_exitcode(status)}\n".encode())
     except OSError as problem:
         os.write(failure, str(problem.errno or 0).encode())
     finally:
+        os._exit(127)  # never 0: in the program's process that would pass the answer
+
+
+def _be_program(command: list[str], streams: tuple[int, int, int], shield: int) -> None:
+    """In the shield's child: turn into the program. Raises OSError if there is none; does not return."""
+    os.setsid()
+    _die_with(shield)
+    for number, descriptor in enumerate(streams):
+        os.dup2(descriptor, number)
+    for changed in ("SIGTERM", "SIGINT", "SIGHUP", "SIGPIPE", "SIGXFSZ", "SIGCHLD"):  # two are Python's doing
+        signal.signal(getattr(signal, changed), signal.SIG_DFL)
+    os.execvp(command[0], command)
+
+
+def _die_with(parent: int) -> None:
+    """Be killed when the parent dies, where the system can."""
+    _prctl(_SET_PDEATHSIG, signal.SIGKILL)
+    if os.getppid() != parent:
         os._exit(127)
 
 
@@ -179,13 +227,15 @@ def _prctl(option: int, value: int) -> None:
         return
 
 
-def _children() -> list[int]:
-    """The ids of this process's own children."""
-    try:
-        with open("/proc/thread-self/children", "rb") as file:
-            return [int(pid) for pid in file.read().split()]
-    except OSError:  # a kernel without the file
-        return [pid for pid, parent in _parents().items() if parent[0] == os.getpid()]
+def _family() -> list[int]:
+    """This process's descendants, parents before children; without those that a further thread of one has started."""
+    found, number = [os.getpid()], 0
+    while number < len(found):
+        pid = found[number]
+        number += 1
+        with suppress(OSError), open(f"/proc/{pid}/task/{pid}/children", "rb") as file:
+            found += [int(child) for child in file.read().split()]
+    return found[1:]
 
 
 def _descendants() -> dict[int, int]:

@@ -106,17 +106,39 @@ def test_one_that_closes_all_its_streams_is_still_waited_for(held: Held) -> None
 
 
 @LINUX
-def test_one_that_kills_its_supervisor_dies_with_it(held: Held) -> None:
-    """So do those in its process group."""
-    text = "if os.fork() == 0: time.sleep(600)\nos.kill(os.getppid(), signal.SIGKILL); time.sleep(600)"
+@pytest.mark.parametrize("kill", ["os.kill(os.getppid(), 9)", "os.killpg(os.getpgid(os.getppid()), 9)"])
+def test_one_that_kills_its_parent_leaves_nothing_either(held: Held, kill: str) -> None:
+    """Daemons with sessions of their own included: it is not its parent that finds them."""
+    text = DEAF + DAEMON + f"daemon(); daemon()\n{kill}; time.sleep(600)"
+    assert outcome(text, held) == ("unknown", "its supervisor was killed")
+
+
+@LINUX
+def test_one_that_kills_all_above_it_but_the_caller_dies_with_them(held: Held) -> None:
+    """So do those in its process group; the limit of what can be promised of a program with the caller's rights."""
+    text = (
+        "if os.fork() == 0: time.sleep(600)\n"
+        "supervisor = int(open(f'/proc/{os.getppid()}/stat').read().rpartition(')')[2].split()[1])\n"
+        "os.kill(supervisor, 9); os.kill(os.getppid(), 9); time.sleep(600)"
+    )
     one = run_verifier(program(Held.HOLD + text, held.path), "4", REQUEST, time_out_s=60.0)
-    assert (one.result, one.detail) == ("unknown", "its supervisor ended early")
-    held.await_end()  # to its end: killed, but not waited for by us
+    assert (one.result, one.detail) == ("unknown", "its supervisor was killed")
+    held.await_end()  # they have been killed, which is not yet the end of them
 
 
-def test_one_that_stops_its_supervisor_is_ended_all_the_same(held: Held) -> None:
-    """The caller notices, and wakes the supervisor."""
+def test_one_that_stops_its_parent_is_ended_at_its_time_out(held: Held) -> None:
+    """It is not its parent that watches the clock."""
     text = "os.kill(os.getppid(), signal.SIGSTOP); time.sleep(600)"
+    assert outcome(text, held, SHORT_S) == ("unknown", "not finished within 0.5 s")
+
+
+@LINUX
+def test_one_that_stops_its_supervisor_is_ended_all_the_same(held: Held) -> None:
+    """The caller notices, and wakes it."""
+    text = (
+        "supervisor = int(open(f'/proc/{os.getppid()}/stat').read().rpartition(')')[2].split()[1])\n"
+        "os.kill(supervisor, signal.SIGSTOP); time.sleep(600)"
+    )
     assert outcome(text, held, SHORT_S)[0] == "unknown"
 
 
