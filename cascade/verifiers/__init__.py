@@ -7,6 +7,6 @@ code.
 from __future__ import annotations
 
 from cascade.core.verification import Verification, Verifier
-from cascade.verifiers.runner import run_verifier
+from cascade.verifiers.runner import request_values, run_verifier
 
-__all__ = ["Verification", "Verifier", "run_verifier"]
+__all__ = ["Verification", "Verifier", "request_values", "run_verifier"]

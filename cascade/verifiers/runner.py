@@ -21,12 +21,13 @@ import time
 from collections.abc import Mapping
 from contextlib import ExitStack, suppress
 from pathlib import Path
-from typing import Any, Literal, Self
+from typing import Any, Literal, Self, cast
 
+from cascade.core.messages import Request
 from cascade.core.verification import Verification, Verifier
 from cascade.verifiers.code_blocks import first_code_block
 
-__all__ = ["MOST_BYTES", "VISIBLE", "run_verifier"]
+__all__ = ["MOST_BYTES", "VISIBLE", "request_values", "run_verifier"]
 
 VISIBLE = frozenset({
     "PATH", "HOME", "LANG", "LANGUAGE", "TMPDIR", "TZ", "LD_LIBRARY_PATH", "DYLD_LIBRARY_PATH", "PYTHONPATH",
@@ -46,7 +47,17 @@ _UNSTARTED = {
     errno.EACCES: "program not executable",
     errno.ENOEXEC: "program not executable",
 }
+_ENDED = {
+    "cancelled": "cancelled",
+    "flood": f"printed more than {MOST_BYTES:,} bytes",
+    "left": "could not be killed",
+}
 _Said = tuple[Literal["passed", "failed", "unknown"], str]
+
+
+def request_values(request: Request, task: str) -> dict[str, Any]:
+    """What a verifier is told of a request: `messages` and `system` in the Messages API's shapes, and the task it was given."""
+    return {"messages": request.messages, "system": request.system, "task": task}
 
 
 def run_verifier(
@@ -66,7 +77,7 @@ def run_verifier(
     `unknown`: another status, a signal, no end within `time_out_s`, `cancel` set, more than `MOST_BYTES` printed, a program
     that cannot be started. Whatever happens, also if the caller is killed, the program and its descendants are killed; on
     Linux those too that left its process group. May be called from several threads. Blocks for `time_out_s` and the few
-    seconds that killing may take at most. Raises TypeError or ValueError for a request that is not JSON.
+    seconds that killing may take at most. Raises nothing. Blocks of the SDK's classes are written as their JSON.
     """
     begun = time.monotonic()
     result, detail = _verify(command, answer, request, time_out_s, cancel)
@@ -94,7 +105,7 @@ def _verify(
                 source = _file(stack, code.code.encode(errors="replace"))
                 payload["file"] = path
                 words.append(path)
-            stdin = _file(stack, json.dumps(payload).encode())
+            stdin = _file(stack, json.dumps(payload, default=_plain).encode())
             limits = [str(os.getpid()), str(time_out_s), str(MOST_BYTES)]
             process = subprocess.Popen(  # noqa: S603 - the policy's program, without a shell
                 [sys.executable, "-I", "-S", _SUPERVISOR, *limits, str(stdin), str(source), path, *words],
@@ -103,8 +114,20 @@ def _verify(
             )  # fmt: skip
         except OSError as problem:
             return "unknown", _unstarted(problem.errno or 0)
+        except (TypeError, ValueError, RecursionError):
+            return "unknown", "the request cannot be written as JSON"
         supervised = stack.enter_context(_Supervised(process, path))
         return _words(supervised.wait(time_out_s, cancel), time_out_s)
+
+
+def _plain(value: object) -> object:
+    """A value of the request that `json` does not know, in terms that it does."""
+    if isinstance(value, Mapping):
+        return dict(cast("Mapping[str, Any]", value))
+    dump = getattr(value, "model_dump", None)  # a block of one of the SDK's classes
+    if callable(dump):
+        return dump(mode="json")
+    raise TypeError
 
 
 def _file(stack: ExitStack, content: bytes) -> int:
@@ -201,27 +224,23 @@ class _Supervised:
 def _words(line: str, time_out_s: float) -> _Said:
     """A supervisor's last line as a result."""
     kind, _, number = line.partition(" ")
-    if kind == "exit" and number in ("0", "1"):
-        return ("passed", "") if number == "0" else ("failed", "exit status 1")
-    match kind:
-        case "exit":
+    match kind, number:
+        case "exit", "0":
+            return "passed", ""
+        case "exit", "1":
+            return "failed", "exit status 1"
+        case "exit", _:
             return "unknown", f"exit status {number}"
-        case "signal":
+        case "signal", _:
             return "unknown", f"killed by {_signal_name(int(number))}"
-        case "timeout":
+        case "timeout", _:
             return "unknown", f"not finished within {time_out_s:g} s"
-        case "flood":
-            return "unknown", f"printed more than {MOST_BYTES:,} bytes"
-        case "cancelled":
-            return "unknown", "cancelled"
-        case "unstarted":
+        case "unstarted", _:
             return "unknown", _unstarted(int(number))
-        case "unwritten":
+        case "unwritten", _:
             return "unknown", f"no file for the answer's code ({_code(int(number))})"
-        case "left":
-            return "unknown", "could not be killed"
         case _:
-            return "unknown", "its supervisor was killed"
+            return "unknown", _ENDED.get(kind, "its supervisor was killed")
 
 
 def _signal_name(number: int) -> str:

@@ -29,6 +29,10 @@ def daemon():
             time.sleep(600)
         os._exit(0)
 """
+SUPERVISOR = """
+shield = os.getppid()
+supervisor = int(open(f'/proc/{shield}/stat').read().rpartition(')')[2].split()[1])
+"""
 LINUX = pytest.mark.skipif(sys.platform != "linux", reason="only Linux finds what left the process group")
 
 
@@ -118,8 +122,8 @@ def test_one_that_kills_all_above_it_but_the_caller_dies_with_them(held: Held) -
     """So do those in its process group; the limit of what can be promised of a program with the caller's rights."""
     text = (
         "if os.fork() == 0: time.sleep(600)\n"
-        "supervisor = int(open(f'/proc/{os.getppid()}/stat').read().rpartition(')')[2].split()[1])\n"
-        "os.kill(supervisor, 9); os.kill(os.getppid(), 9); time.sleep(600)"
+        + SUPERVISOR
+        + "os.kill(supervisor, 9); os.kill(shield, 9); time.sleep(600)"
     )
     one = run_verifier(program(Held.HOLD + text, held.path), "4", REQUEST, time_out_s=60.0)
     assert (one.result, one.detail) == ("unknown", "its supervisor was killed")
@@ -135,16 +139,16 @@ def test_one_that_stops_its_parent_is_ended_at_its_time_out(held: Held) -> None:
 @LINUX
 def test_one_that_stops_its_supervisor_is_ended_all_the_same(held: Held) -> None:
     """The caller notices, and wakes it."""
-    text = (
-        "supervisor = int(open(f'/proc/{os.getppid()}/stat').read().rpartition(')')[2].split()[1])\n"
-        "os.kill(supervisor, signal.SIGSTOP); time.sleep(600)"
-    )
+    text = SUPERVISOR + "os.kill(supervisor, signal.SIGSTOP); time.sleep(600)"
     assert outcome(text, held, SHORT_S)[0] == "unknown"
 
 
+@LINUX
 def test_signals_to_the_supervisor_do_not_keep_it_from_its_work(held: Held) -> None:
     """SIGHUP, SIGINT, SIGPIPE and SIGTERM."""
-    text = "for number in (1, 2, 13, 15): os.kill(os.getppid(), number)\ntime.sleep(600)"
+    text = SUPERVISOR + (
+        "for number in (1, 2, 13, 15): os.kill(shield, number); os.kill(supervisor, number)\ntime.sleep(600)"
+    )
     assert outcome(text, held, SHORT_S) == ("unknown", "not finished within 0.5 s")
 
 

@@ -11,11 +11,14 @@ import sys
 import threading
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
+from types import MappingProxyType
 from typing import Any
 
 import pytest
+from anthropic.types import TextBlock
 
-from cascade.verifiers import Verification, Verifier, run_verifier
+from cascade.core.messages import Request
+from cascade.verifiers import Verification, Verifier, request_values, run_verifier
 from cascade.verifiers.runner import VISIBLE
 from tests.verifiers.programs import Held, program
 
@@ -197,8 +200,25 @@ def test_a_caller_that_ignores_its_childrens_ends_or_blocks_signals_gets_the_sam
     assert ran.stdout.split() == ["passed", "failed", "unknown"]
 
 
-def test_a_request_that_is_no_json_is_the_callers_mistake() -> None:
-    """It raises, and is no result."""
-    bad: Any = {"messages": object()}
-    with pytest.raises(TypeError):
-        run_verifier(program(""), "4", bad, time_out_s=60.0)
+def test_a_request_is_told_as_the_api_would_read_it(tmp_path: Path) -> None:
+    """Also where the caller passes on blocks of the SDK's classes from an answer, and mappings of its own."""
+    block = TextBlock(type="text", text="2 + 2?", citations=None)
+    turns = (MappingProxyType({"role": "user", "content": [block]}),)
+    request = Request(messages=turns, system="Sums only.", metadata={"customer": "c"})
+    values = request_values(request, "sums")
+    assert run_verifier(program(SAVE, tmp_path / "stdin"), "4", values, time_out_s=60.0).result == "passed"
+    told = json.loads((tmp_path / "stdin").read_bytes())["request"]
+    text = {"type": "text", "text": "2 + 2?", "citations": None}
+    assert told == {"messages": [{"role": "user", "content": [text]}], "system": "Sums only.", "task": "sums"}
+
+
+def test_a_request_that_is_no_json_says_nothing_and_why() -> None:
+    """An object that nothing knows, a structure without end, and one that is too deep."""
+    endless: list[Any] = []
+    endless.append(endless)
+    deep: list[Any] = []
+    for _ in range(100_000):
+        deep = [deep]
+    for bad in (object(), endless, deep, b"bytes", {("a", "tuple"): 1}):
+        one = run_verifier(program(""), "4", {"messages": bad}, time_out_s=60.0)
+        assert (one.result, one.detail) == ("unknown", "the request cannot be written as JSON")
