@@ -138,6 +138,9 @@ def _file(stack: ExitStack, content: bytes) -> int:
         with tempfile.TemporaryFile() as file:
             descriptor = os.dup(file.fileno())
     stack.callback(os.close, descriptor)
+    while descriptor <= 2:  # the caller has closed a stream; the supervisor has its own there
+        descriptor = os.dup(descriptor)
+        stack.callback(os.close, descriptor)
     view = memoryview(content)
     while view:
         view = view[os.write(descriptor, view) :]

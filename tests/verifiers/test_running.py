@@ -200,6 +200,20 @@ def test_a_caller_that_ignores_its_childrens_ends_or_blocks_signals_gets_the_sam
     assert ran.stdout.split() == ["passed", "failed", "unknown"]
 
 
+@pytest.mark.parametrize("closed", ["<&-", "2>&-", "<&- 2>&-"])
+def test_a_caller_that_has_closed_its_streams_gets_the_same_results(closed: str) -> None:
+    """As a daemon may. What it opens next gets their numbers."""
+    script = (
+        "import json, sys\nfrom cascade.verifiers import Verifier, run_verifier\n"
+        "text = \"import json, sys; raise SystemExit(json.load(sys.stdin)['answer'] != '4')\"\n"
+        "for answer in ('4', '5'):\n"
+        "    verifier = Verifier('x', (sys.executable, '-c', text))\n"
+        "    print(run_verifier(verifier, answer, {}, time_out_s=60).result)\n"
+    )
+    shell = ["sh", "-c", f'exec "$0" -c "$1" {closed}', sys.executable, script]
+    assert subprocess.run(shell, stdout=subprocess.PIPE, text=True, check=True).stdout.split() == ["passed", "failed"]
+
+
 def test_a_request_is_told_as_the_api_would_read_it(tmp_path: Path) -> None:
     """Also where the caller passes on blocks of the SDK's classes from an answer, and mappings of its own."""
     block = TextBlock(type="text", text="2 + 2?", citations=None)
