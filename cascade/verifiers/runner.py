@@ -38,7 +38,10 @@ VISIBLE = frozenset({
 MOST_BYTES = 1_000_000
 """What a verifier may print, on stdout and stderr together. It is dropped as it comes."""
 
-_SUPERVISOR = str(Path(__file__).with_name("supervisor.py"))
+_FOLDER = str(Path(__file__).parent)
+_SUPERVISOR = "import sys; sys.path.append(sys.argv.pop(1)); import supervisor; supervisor.start()"
+"""Imported and not run as a script, which Python would compile anew each time."""
+
 _LOOK_S = 0.02  # how often `cancel` is looked at: an Event cannot be waited for together with a pipe
 _GRACE_S = 2.0  # for the supervisor's start and its clean-up, beyond the program's time
 _PATIENCE_S = 5.0  # for one that does not keep to that; then the caller goes on, and it goes on killing by itself
@@ -108,7 +111,7 @@ def _verify(
             stdin = _file(stack, json.dumps(payload, default=_plain).encode())
             limits = [str(os.getpid()), str(time_out_s), str(MOST_BYTES)]
             process = subprocess.Popen(  # noqa: S603 - the policy's program, without a shell
-                [sys.executable, "-I", "-S", _SUPERVISOR, *limits, str(stdin), str(source), path, *words],
+                [sys.executable, "-I", "-S", "-c", _SUPERVISOR, _FOLDER, *limits, str(stdin), str(source), path, *words],
                 env=environment, bufsize=0, stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=subprocess.DEVNULL,
                 pass_fds=[one for one in (stdin, source) if one >= 0], start_new_session=True,
             )  # fmt: skip

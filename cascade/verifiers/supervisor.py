@@ -3,8 +3,7 @@
     caller ── stdin: any byte, or its end, means stop ──> supervisor ── fork ──> shield ── fork, exec ──> program
            <── stdout: `started PID`, then how it ended ─            <────────── output: counted, dropped ───────
 
-It is a script of its own that imports nothing of `cascade`, so that it starts in milliseconds: `python -I -S supervisor.py`
-with the arguments that `main` lists. On Linux it is a subreaper (prctl(2)): a descendant whose parent ends becomes its
+It is a module by itself that imports nothing of `cascade`, so that it starts in milliseconds, with `python -I -S`. On Linux it is a subreaper (prctl(2)): a descendant whose parent ends becomes its
 child, whatever session it is in, so that it can be found and killed. Elsewhere only the program's process group is.
 """
 
@@ -18,7 +17,7 @@ import sys
 import time
 from contextlib import suppress
 
-__all__ = ["main"]
+__all__ = ["start"]
 
 _LINUX = sys.platform == "linux"
 _SET_PDEATHSIG, _SET_CHILD_SUBREAPER = 1, 36
@@ -27,11 +26,19 @@ _KILL_FOR_S = 30.0  # what has not died of SIGKILL by then is in the kernel's ha
 _CHUNK = 1 << 16
 
 
-def main() -> None:
-    """Run `PARENT TIME_OUT_S MOST_BYTES STDIN_FD CODE_FD CODE_PATH PROGRAM ARGUMENTS…`.
+def start() -> None:
+    """Run what the arguments say, which are `PARENT TIME_OUT_S MOST_BYTES STDIN_FD CODE_FD CODE_PATH PROGRAM ARGUMENTS…`.
 
-    CODE_FD holds what is written to CODE_PATH, in a folder that is made and removed here; -1 for none.
+    CODE_FD holds what is written to CODE_PATH, in a folder that is made and removed here; -1 for none. Ends this process.
     """
+    try:
+        _supervise()
+    except OSError as problem:
+        _say(f"unstarted {problem.errno or errno.EIO}")
+    os._exit(0)  # nothing is left to finalize, and that takes its time
+
+
+def _supervise() -> None:
     parent, time_out_s, most, stdin, code, path, *command = sys.argv[1:]
     for ignored in (signal.SIGTERM, signal.SIGINT, signal.SIGHUP):  # only the caller ends it
         signal.signal(ignored, signal.SIG_IGN)
@@ -300,11 +307,3 @@ def _remove(folder: str) -> None:
 def _say(line: str) -> None:
     with suppress(OSError):  # the caller is gone
         os.write(1, f"{line}\n".encode())
-
-
-if __name__ == "__main__":
-    try:
-        main()
-    except OSError as problem:
-        _say(f"unstarted {problem.errno or errno.EIO}")
-    os._exit(0)  # nothing is left to finalize, and that takes its time
