@@ -182,7 +182,9 @@ class _Supervised:
         if not self._ended:
             self._end()
         self._waited = True
-        return self._said() if self._ended else "left"
+        said = self._said() if self._ended else "left"
+        is_late = said == "cancelled" and (cancel is None or not cancel.is_set())  # the supervisor was slow, or stopped
+        return "timeout" if is_late else said
 
     def _said(self) -> str:
         lines = self._heard.decode().splitlines()
