@@ -19,11 +19,12 @@ from cascade.core.budgets import Refusal
 from cascade.core.decision import Call
 from cascade.core.grouping import groups_of, read_groups
 from cascade.core.messages import Failure, Reply, Request, Usage
-from cascade.core.plans import Accept, BoundCheck, BoundVerifier, Checks, Plan
+from cascade.core.plans import Accept, BoundCheck, Checks, Plan
 from cascade.core.policy import OTHER, Samples, Variant
 from cascade.core.policy.ladder import asked_as
 from cascade.core.trail import CheckResult, Sample, Step, Verdict
 from cascade.core.triage import read_reply, triage_name, wants_triage
+from cascade.core.verification import Verifier
 from cascade.core.voting import Vote, count, decided, mean_report
 
 __all__ = [
@@ -86,7 +87,7 @@ class Verify:
     """
 
     index: int
-    verifiers: tuple[BoundVerifier, ...]
+    verifiers: tuple[Verifier, ...]
     text: str | None = field(compare=False)
     number: int | None = None
     task: str = field(default=OTHER, compare=False)

@@ -16,13 +16,14 @@ from cascade.core.decision import Call, Situation
 from cascade.core.errors import CorpusError, RequestError
 from cascade.core.grouping import grouping_text
 from cascade.core.messages import Block, Request, Usage
-from cascade.core.plans import BoundVerifier, Plan
+from cascade.core.plans import Plan
 from cascade.core.policy import Variant
 from cascade.core.requests import read_messages
 from cascade.core.sampling import Ask, AskJudge, AskSamples, Event, Recorded, Taken, Taking, take_step
 from cascade.core.storm import Change, Guard
 from cascade.core.trail import Answer, CheckResult, Step, Verdict
 from cascade.core.triage import triage_name, verdict_on
+from cascade.core.verification import Verifier
 from cascade.corpora.items import Item, RecordedReply
 from cascade.replay.samples import lacks_sample, places_of, variant_names
 
@@ -186,7 +187,7 @@ class _Recording:
         cost = round((judged.cost_usd or 0) * 1e9) if recorded else prices.cost(self._plan.rates[0], usage)
         return Recorded(verdict, usage, cost)
 
-    def _checked(self, reply: RecordedReply, verifier: BoundVerifier) -> CheckResult:
+    def _checked(self, reply: RecordedReply, verifier: Verifier) -> CheckResult:
         found = reply.check(verifier.name)
         if found is None:
             raise self._error(

@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any
 
 from cascade.core import prices
 from cascade.core.errors import CorpusError
-from cascade.core.plans import BoundVerifier, Plan
+from cascade.core.plans import Plan
 from cascade.core.policy import Policy, Samples, Variant
 from cascade.core.policy.samples import Same
 from cascade.core.sameness import key_function
@@ -43,6 +43,7 @@ from cascade.replay.votes import (
 
 if TYPE_CHECKING:
     from cascade.replay.arrays import Floats, Ints
+from cascade.core.verification import Verifier
 
 __all__ = ["JudgedVotes", "SamplesBuilder", "VotesBuilder", "put_to_vote", "stuck_at", "verdict_at"]
 
@@ -324,7 +325,7 @@ def verdict_at(mapping: PolicyMapping, index: int, item: Item, reply: RecordedRe
         return Verdict("malformed", detail="not recorded")
 
 
-def stuck_at(verdict: Verdict, reply: RecordedReply, verifiers: Sequence[BoundVerifier]) -> tuple[bool, int]:
+def stuck_at(verdict: Verdict, reply: RecordedReply, verifiers: Sequence[Verifier]) -> tuple[bool, int]:
     """Whether an external check fails a recorded answer that passed the others; and UNCHECKED or NO_CHECK, or 0."""
     if verdict.kind != "answered" or verdict.failed_checks:
         return False, 0

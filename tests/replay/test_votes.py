@@ -15,9 +15,9 @@ from msgspec.structs import replace
 
 from cascade import Policy
 from cascade.core.errors import CorpusError
-from cascade.core.plans import BoundVerifier
 from cascade.core.policy import Samples
 from cascade.core.sameness import key_function
+from cascade.core.verification import Verifier
 from cascade.core.voting import Vote, count, decided
 from cascade.corpora import NOT_RECORDED, Corpus, Item, LadderEntry, Manifest, RecordedReply
 from cascade.replay import replay_item
@@ -119,7 +119,7 @@ def voting(seed: int) -> tuple[Corpus, PolicyMapping]:
     manifest = Manifest("drawn", tuple(LadderEntry(name, f"model-{name}") for name in names))
     mapping = mapping_of(policy, manifest, reprice=chance.random() < 0.5)
     if chance.random() < 0.5:
-        verifier = BoundVerifier("tests", None, blocks=chance.random() < 0.7)
+        verifier = Verifier("tests", ("true",), on_error=chance.choice(["climb", "climb", "pass"]))
         mapping = dataclasses.replace(mapping, plan=dataclasses.replace(mapping.plan, shared_verifiers=(verifier,)))
     return Corpus(manifest, tuple(item_of(chance, names, number) for number in range(30))), mapping
 
@@ -170,7 +170,7 @@ def test_both_paths_refuse_a_sample_that_was_not_recorded(lacking: str) -> None:
         corpus, mapping = voting(seed)
         mapping = dataclasses.replace(mapping, cost_of="recorded")
         if lacking == "check":
-            plan = dataclasses.replace(mapping.plan, shared_verifiers=(BoundVerifier("tests", None),))
+            plan = dataclasses.replace(mapping.plan, shared_verifiers=(Verifier("tests", ("true",)),))
             mapping = dataclasses.replace(mapping, plan=plan)
         victim, place = seed % len(corpus.items), seed % 5
         items = [hurt(item, place, lacking) if n == victim else item for n, item in enumerate(corpus.items)]
