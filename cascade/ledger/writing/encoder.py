@@ -243,10 +243,7 @@ def _vote(step: Step) -> VoteBody | None:
 
 def _open(call: Calling, plan: Plan) -> OpenBody:
     """The announcement. The judge of a vote is of the rung whose samples it groups."""
-    place = len(call.taken)
-    if call.number is not None:  # of a wave, whose calls are announced one after the other
-        place += call.number - sum(not one.is_judge for one in call.taken)
-    return OpenBody(call.index, plan.policy.ladder[call.index].rung, call.rung.model, call.bound, place)
+    return OpenBody(call.index, plan.policy.ladder[call.index].rung, call.rung.model, call.bound, call.place)
 
 
 def _outcome(context: RequestContext, end: RequestEnd) -> OutcomeBody:

@@ -11,7 +11,6 @@ import pytest
 
 from cascade import AsyncCascade, Cascade, Policy, cli
 from cascade.corpora import Corpus, Item
-from cascade.ledger.opening import open_ledger
 from cascade.ledger.reading import reading
 from cascade.ledger.verifying.verification import verify
 from tests.live.conftest import COST, HAIKU, Asking, Emulate, Emulator, corpus, ladder, reply
@@ -31,7 +30,9 @@ def votes(text: str, *answers: str) -> tuple[Item, ...]:
 def questions() -> Corpus:
     """Agreement with the fourth sample, none with the third, and with the third of three."""
     return corpus(
-        *votes("agree", "yes", "no", "yes", "yes"), *votes("differ", "one", "two", "three"), *votes("same", "a", "a", "a")
+        *votes("agree", "yes", "no", "yes", "yes"),
+        *votes("differ", "one", "two", "three"),
+        *votes("same", "a", "a", "a"),
     )
 
 
