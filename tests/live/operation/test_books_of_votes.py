@@ -10,9 +10,11 @@ import anthropic
 import pytest
 
 from cascade import AsyncCascade, Cascade, Policy, cli
+from cascade.core.errors import CorpusError
 from cascade.corpora import Corpus, Item
 from cascade.ledger.reading import reading
 from cascade.ledger.verifying.verification import verify
+from cascade.recording.from_ledger import read_observations
 from tests.live.conftest import COST, HAIKU, Asking, Emulate, Emulator, corpus, ladder, reply
 from tests.live.operation.test_books import bodies, entries
 
@@ -203,3 +205,44 @@ def test_the_commands_show_a_vote_as_one_step(
     exported = [json.loads(line) for line in capsys.readouterr().out.splitlines()]
     assert [len(one["steps"]) for one in exported] == [4, 4, 3]
     assert sum(step["cost"] for one in exported for step in one["steps"]) == sum(a.cost_nanousd for a in answers)
+
+
+def test_a_vote_beside_the_answer_is_on_record_and_is_no_corpus(emulate: Emulate) -> None:
+    """`mode: observe`: each sample is a row of the shadow. It was curtailed, so it is left out of a corpus, and that is told."""
+    policy = asked_often(mode="observe", observe={"sample": 1.0}, ledger={"content": True})
+    emulator = emulate(questions())
+    client = anthropic.Anthropic(base_url=emulator.base_url, api_key="test", max_retries=0)
+    with client, Cascade(policy, client=client) as driver:
+        assert driver.ask("agree").arm == "observe"
+    kept = entries()
+    (shadow,) = [body for body in bodies(kept, "request") if body["arm"] == "shadow"]
+    rows = [row for row in bodies(kept, "step") if row["id"] == shadow["id"]]
+    assert [(row["rung"], row.get("sample")) for row in rows] == [
+        ("haiku", 0), ("haiku", 1), ("haiku", 2), ("haiku", 3), ("sonnet", None),
+    ]  # fmt: skip
+    with reading(None) as reader, pytest.raises(CorpusError, match=r"asked more than once .*\(1\)"):
+        read_observations(reader, policy)
+
+
+@pytest.mark.parametrize(("samples", "rows"), [(True, 1), (False, 0)])
+def test_a_shadow_that_the_end_of_the_loop_cuts_off_is_over(emulate: Emulate, *, samples: bool, rows: int) -> None:
+    """Its outcome says that it was cancelled, and has the cost of what came before; the call under way stays open."""
+    emulator = emulate(questions(), faults=f"timeout,model={HAIKU},after={rows},times=1")
+    options: dict[str, Any] = {"mode": "observe", "observe": {"sample": 1.0}, "ledger": {"durability": "commit"}}
+
+    async def scene() -> None:
+        async with anthropic.AsyncAnthropic(base_url=emulator.base_url, api_key="test") as client:
+            driver = AsyncCascade(asked_often(**options) if samples else ladder(**options), client=client)
+            assert (await driver.ask("agree")).arm == "observe"
+            async with asyncio.timeout(30):
+                while len(emulator.requests) < rows + 2:  # noqa: ASYNC110 - they come from another thread
+                    await asyncio.sleep(0.005)
+
+    asyncio.run(scene())  # it cancels what is still running
+    kept = entries()
+    (shadow,) = [body["id"] for body in bodies(kept, "request") if body["arm"] == "shadow"]
+    (outcome,) = [body for body in bodies(kept, "outcome") if body["id"] == shadow]
+    assert (outcome["error"], outcome["cost"], outcome["steps"]) == ("cancelled", rows * COST["haiku"], 0)
+    assert len([row for row in bodies(kept, "step") if row["id"] == shadow]) == rows
+    with reading(None) as reader:
+        assert verify(reader).unsettled == 1
