@@ -2,13 +2,16 @@
 
 from __future__ import annotations
 
+import json
 import sqlite3
 from contextlib import closing
 from dataclasses import replace
+from io import BytesIO
 from pathlib import Path
 from typing import Any
 
 import psycopg
+import pyarrow.parquet as pq
 import pytest
 
 from cascade.core.messages import Usage
@@ -16,9 +19,10 @@ from cascade.core.policy.operations import Ledger
 from cascade.core.trail import Sample, Step, Verdict
 from cascade.core.voting import Vote
 from cascade.hooks import Calling, Ended
+from cascade.ledger.exporting import line_of, write_parquet
 from cascade.ledger.hook import LedgerHook
 from cascade.ledger.opening import open_ledger, open_reader
-from cascade.ledger.requests import gather
+from cascade.ledger.requests import gather, with_texts
 from cascade.ledger.verifying.verification import verify
 
 from .scenes import LONG_S, NOW, PLAN, answer_of, begin, bodies, steps_of
@@ -125,6 +129,41 @@ def test_a_request_cut_off_in_a_vote_costs_what_its_samples_did(address: str) ->
     cut, answered = bodies(kept, "outcome")
     assert (cut["error"], cut["cost"], cut["steps"], cut["slot"]) == ("cancelled", 330_000, 0, 7)
     assert (answered["cost"], answered["steps"]) == (730_000, 2)
+
+
+def test_an_export_has_a_row_for_each_call(address: str) -> None:
+    """In Parquet as in JSON lines, each with its own text; the vote is on the last row of the step."""
+    write(address, "a", (*VOTE, Calling(1, NEXT, (STEP,), 9)), whole("a"))
+    file = BytesIO()
+    with closing(open_reader(address)) as reader:
+        assert write_parquet(with_texts(reader, gather(reader)), file, content=True) == (1, 5)
+        (line,) = [line_of(one) for one in gather(reader)]
+    columns = [
+        "step",
+        "call",
+        "sample",
+        "variant",
+        "judge",
+        "more",
+        "answer",
+        "samples_agreed",
+        "samples_asked",
+        "samples_needed",
+    ]
+    assert [tuple(row[name] for name in columns) for row in pq.read_table(file).to_pylist()] == [
+        (0, 0, 0, "steps", False, True, "an answer", None, None, None),
+        (0, 1, 1, "other", False, True, "an answer", None, None, None),
+        (0, 2, None, None, True, True, "[[1], [2]]", None, None, None),
+        (0, 3, 2, "steps", False, False, None, 1, 3, 2),
+        (1, 0, None, None, False, False, "an answer 1", None, None, None),
+    ]  # fmt: skip
+    assert [step["vote"] and step["vote"]["members"] for step in json.loads(line)["steps"]] == [
+        None,
+        None,
+        None,
+        [0],
+        None,
+    ]
 
 
 def test_a_person_sees_votes_in_the_views(address: str) -> None:
