@@ -155,6 +155,7 @@ def main() -> int:
     options.add_argument("--folder", help="folder for the SQLite ledger, on the disk to test")
     asked = options.parse_args()
     kills = 5 if asked.quick else asked.kills
+    calls = CALLS if asked.at_once is None else 4 * CALLS  # of a vote there are up to four
     sound = True
     with tempfile.TemporaryDirectory(dir=asked.folder) as folder:
         addresses = {"SQLite": str(Path(folder) / "ledger.db")}
@@ -163,7 +164,9 @@ def main() -> int:
         else:
             print("no --postgres URL: only SQLite is tested")
         for name, address in addresses.items():
-            sound &= print_series(name, tuple(series(address, Path(folder), kills, asked.seed, at_once=asked.at_once)))
+            sound &= print_series(
+                name, tuple(series(address, Path(folder), kills, asked.seed, calls, at_once=asked.at_once))
+            )
     return 0 if sound else 1
 
 
