@@ -162,15 +162,17 @@ class LedgerTrack:
         entries = first + (end is not None)
         if new:
             passed, self._taken = len(self._taken), ()
-            entries += sum(len(step.samples) or 1 for step in new) - passed
+            entries += len(new) - passed
+            for step in new:
+                if step.samples:
+                    entries += len(step.samples) - 1
         if call is not None and len(call.taken) > len(self._taken):
             unfinished = UnfinishedVote(call.index, len(self._taken), call.taken[len(self._taken) :])
             self._taken = call.taken
             entries += len(unfinished.calls)
         announced = call if self._writer.commits else None
         entries += announced is not None
+        at = self._clock()
         return self._writer.put(
-            PendingEntries(
-                context, self._clock(), entries, first, new, announced, end, passed=passed, unfinished=unfinished
-            )
+            PendingEntries(context, at, entries, first, new, announced, end, None, passed, unfinished)
         )
