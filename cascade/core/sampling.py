@@ -282,7 +282,7 @@ class _Poll:
     def is_decided(self, vote: Vote) -> bool:
         """Whether no further sample can change the outcome. Until a judge has grouped them, all answers might be the same."""
         if self.samples.same.kind == "judge" and self.judged is None and not (vote.reached or vote.overflow):
-            return len(self.answered) + vote.most - vote.asked < vote.agree
+            return vote.asked == vote.most or len(self.answered) + vote.most - vote.asked < vote.agree
         return decided(vote)
 
     @property
