@@ -159,7 +159,7 @@ def _reply_slowly(raw: object, where: str, *, is_sample: bool = False) -> Record
         )
     if isinstance(checks := fields.get("checks"), dict):
         results = cast("dict[str, object]", checks)
-        nested = {name: result for name, result in results.items() if isinstance(result, dict)}
+        nested = {name: cast("object", result) for name, result in results.items() if isinstance(result, dict)}
         fields["checks"] = {**results, **dict.fromkeys(nested)}
         read = {name: _part_slowly(RecordedCheck, nested[name], f"{where}.checks.{name[:80]}") for name in nested}
         parts["checks"] = {**results, **read}
