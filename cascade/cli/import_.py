@@ -35,6 +35,7 @@ class ImportOptions:
     metric: str | None = None
     confidence: str | None = None
     estimate_usage: bool = False
+    grader: str | None = None
     name: str | None = None
     keep_incomplete: bool = False
     force: bool = False
@@ -53,7 +54,12 @@ def run_import(options: ImportOptions, *, as_json: bool) -> None:
         rungs=pairs(options.rungs, "--rung"),
         models=pairs(options.models, "--model"),
         options=Options(
-            options.filter, options.metric, pairs(options.maps, "--map"), options.confidence, options.estimate_usage
+            options.filter,
+            options.metric,
+            pairs(options.maps, "--map"),
+            options.confidence,
+            options.estimate_usage,
+            options.grader,
         ),
         keep_incomplete=options.keep_incomplete,
     )
@@ -82,6 +88,12 @@ def _fields(imported: Imported, path: Path, notices: Sequence[str]) -> dict[str,
         "unusable": imported.unusable,
         "nulled": imported.nulled,
         "estimated": imported.estimated,
+        "samples": {
+            rung: {"further": further, "without_score": unscored}
+            for rung, (further, unscored) in imported.samples.items()
+        },
+        "graded": imported.graded,
+        "ungraded": imported.ungraded,
         "differing_inputs": imported.differing,
         "other_models": list(imported.other_models),
         "unmapped": list(imported.unmapped),
@@ -109,7 +121,18 @@ def _notices(imported: Imported, *, ordered: bool) -> Iterator[str]:
         yield f"{_items(imported.differing)} with another text in another source; the first source's text is kept"
     if imported.nulled:
         yield f"{_items(imported.nulled)} held NaN or Infinity, which JSON does not have: null in the corpus"
+    yield from _samples(imported)
     yield from _lacking(imported)
+
+
+def _samples(imported: Imported) -> Iterator[str]:
+    for rung, (further, unscored) in imported.samples.items():
+        asked = f"{rung} was asked more than once: {further:,} further samples"
+        lacking = f", {unscored:,} of them without a score, so that a vote for one cannot be graded (--grader NAME grades them)"
+        yield asked + (lacking if unscored else "")
+    if imported.graded or imported.ungraded:
+        failed = f"; {imported.ungraded:,} could not be graded" if imported.ungraded else ""
+        yield f"graded here, as the source had no score: {imported.graded:,} answers{failed}"
 
 
 def _lacking(imported: Imported) -> Iterator[str]:
