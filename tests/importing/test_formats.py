@@ -282,9 +282,8 @@ def test_rows_of_a_table_with_one_id_are_samples(tmp_path: Path) -> None:
     assert [one.answer for one in second.reply("haiku").every] == ["41", "42"]
     assert (first.input, first.expected, first.reply("opus").samples) == ("Capital of Peru?", "Lima", None)
     assert imported.samples == {"haiku": (3, 2)}
-    for ending in ("jsonl", "parquet"):
-        write_corpus(tmp_path / f"c.{ending}", imported.manifest, imported.items)
-        assert read_corpus(tmp_path / f"c.{ending}").items == imported.items
+    write_corpus(tmp_path / "c.jsonl", imported.manifest, imported.items)
+    assert read_corpus(tmp_path / "c.jsonl").items == imported.items
 
 
 def test_the_same_table_twice_is_an_error(tmp_path: Path) -> None:
