@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import sys
 from collections.abc import Callable, Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
@@ -88,10 +88,7 @@ def _fields(imported: Imported, path: Path, notices: Sequence[str]) -> dict[str,
         "unusable": imported.unusable,
         "nulled": imported.nulled,
         "estimated": imported.estimated,
-        "samples": {
-            rung: {"further": further, "without_score": unscored}
-            for rung, (further, unscored) in imported.samples.items()
-        },
+        "samples": {rung: asdict(counts) for rung, counts in imported.samples.items()},
         "graded": imported.graded,
         "ungraded": imported.ungraded,
         "differing_inputs": imported.differing,
@@ -126,10 +123,16 @@ def _notices(imported: Imported, *, ordered: bool) -> Iterator[str]:
 
 
 def _samples(imported: Imported) -> Iterator[str]:
-    for rung, (further, unscored) in imported.samples.items():
-        asked = f"{rung} was asked more than once: {further:,} further samples"
-        lacking = f", {unscored:,} of them without a score, so that a vote for one cannot be graded (--grader NAME grades them)"
-        yield asked + (lacking if unscored else "")
+    for rung, counts in imported.samples.items():
+        lacking = [
+            f"{count:,} of them without {what}"
+            for count, what in (
+                (counts.without_score, "a score, so that a vote for one cannot be graded (--grader NAME grades them)"),
+                (counts.without_cost, "cost and usage (--estimate-usage estimates them)"),
+            )
+            if count
+        ]
+        yield ", ".join((f"{rung} was asked more than once: {counts.further:,} further samples", *lacking))
     if imported.graded or imported.ungraded:
         failed = f"; {imported.ungraded:,} could not be graded" if imported.ungraded else ""
         yield f"graded here, as the source had no score: {imported.graded:,} answers{failed}"

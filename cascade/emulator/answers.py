@@ -6,8 +6,9 @@ import os
 import threading
 from collections import Counter
 from collections.abc import Mapping
-from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
+
+from msgspec.structs import replace
 
 from cascade.core.errors import ConfigurationError
 from cascade.core.policy.samples import ORDERS
@@ -29,14 +30,6 @@ Source = Corpus | str | os.PathLike[str]
 """A corpus or its path."""
 
 
-@dataclass(slots=True)
-class _Recorded:
-    """A model's replies to one text: sample 0 of each item, and all samples by the variant that they were asked with."""
-
-    first: list[RecordedReply] = field(default_factory=list[RecordedReply])
-    by_variant: dict[str | None, list[RecordedReply]] = field(default_factory=dict[str | None, list[RecordedReply]])
-
-
 class Answers:
     """The recorded replies of one or more corpora, by model, text and variant of triage. Thread-safe.
 
@@ -50,7 +43,7 @@ class Answers:
     def __init__(self, sources: Source | Iterable[Source], *, canned: bool = False) -> None:
         self._canned = canned
         self.names: Mapping[str, str] = NAMES
-        self._recorded: dict[tuple[str, str], _Recorded] = {}
+        self._replies: dict[tuple[str, str], list[RecordedReply]] = {}
         self._served: Counter[tuple[str, str, str | None]] = Counter()
         self._fallbacks: Counter[tuple[str, str]] = Counter()
         self._lock = threading.Lock()
@@ -96,8 +89,8 @@ class Answers:
         if request.to_group is not None:
             return RecordedReply(answer=group_answers(request.to_group))
         model, text = request.model, request.text
-        if recorded := self._recorded.get((model, text)):
-            reply = self._next(request, recorded, advance=advance)
+        if replies := self._replies.get((model, text)):
+            reply = self._next(request, replies, advance=advance)
             if reply.has_answer:
                 return reply
             problem = "the text of the reply was not recorded"
@@ -109,10 +102,11 @@ class Answers:
         searched = f"{self._items} items of {len(self.models)} models"
         raise ApiError(404, "not_found_error", f"emulator: {problem} for {sought} (searched {searched}; {_HINT})")
 
-    def _next(self, request: ApiRequest, recorded: _Recorded, *, advance: bool) -> RecordedReply:
+    def _next(self, request: ApiRequest, recorded: list[RecordedReply], *, advance: bool) -> RecordedReply:
+        samples = [sample for reply in recorded for sample in reply.every]
         names = (request.variant, None) if request.variant else (None, _OWN_PROMPT)
-        found = next((name for name in names if name in recorded.by_variant), _FIRST)
-        replies = recorded.first if found == _FIRST else recorded.by_variant[found]
+        found = next((name for name in names if any(sample.variant == name for sample in samples)), _FIRST)
+        replies = recorded if found == _FIRST else [sample for sample in samples if sample.variant == found]
         with self._lock:
             key = (request.model, request.text, found)
             reply = replies[self._served[key] % len(replies)]
@@ -135,16 +129,15 @@ class Answers:
             self._items += 1
             text = text_of(item.input)
             for rung, reply in item.replies.items():
-                recorded = self._recorded.setdefault((names[rung], text), _Recorded())
-                recorded.first.append(reply)
+                self._replies.setdefault((names[rung], text), []).append(reply)
+                if reply.variant is None and reply.samples is None:
+                    continue
                 for sample in reply.every:
-                    recorded.by_variant.setdefault(sample.variant, []).append(sample)
                     if (vote := _voter_of(sample.variant)) is not None:
                         model, prompt = vote
                         voters[model] = None
-                        theirs = self._recorded.setdefault((model, text), _Recorded())
-                        theirs.first.append(sample)
-                        theirs.by_variant.setdefault(prompt, []).append(sample)
+                        single = replace(sample, variant=prompt, samples=None, groups=None)
+                        self._replies.setdefault((model, text), []).append(single)
 
 
 def _voter_of(variant: str | None) -> tuple[str, str] | None:

@@ -19,11 +19,20 @@ from cascade.corpora.items import Item, LadderEntry, Manifest
 from cascade.importing.estimating import ESTIMATE, list_prices, with_estimates
 from cascade.importing.rows import Row
 
-__all__ = ["Imported", "Joiner", "count_missing", "count_samples"]
+__all__ = ["Imported", "Joiner", "SampleCounts", "count_missing", "count_samples"]
 
 _UNSTORABLE: Final = (
     "holds what JSON cannot (an unpaired surrogate, which is half a character, or bytes) or nests too deep"
 )
+
+
+@dataclass(frozen=True, slots=True)
+class SampleCounts:
+    """The samples of a rung beyond its replies: how many, without a score, and without both cost and usage."""
+
+    further: int
+    without_score: int = 0
+    without_cost: int = 0
 
 
 @dataclass(frozen=True, slots=True)
@@ -35,8 +44,8 @@ class Imported:
     `first_problem`: the first one's reason. `differing`: items with another input in a later source (the first is kept).
     `other_models`: models that are not on the ladder. `without`: how many replies have no confidence, score or cost, by
     rung. `unmapped`: columns that no `--map` names. `nulled`: items with NaN or Infinity, which became null. `estimated`:
-    replies whose usage or cost is an estimate. `samples`: how many further samples there are, and how many of them have no
-    score, by rung. `graded`: answers that `grader` graded; `ungraded`: those that it could not grade.
+    replies whose usage or cost is an estimate. `samples`: how many further samples each rung has, and how many of them lack
+    something. `graded`: answers that `grader` graded; `ungraded`: those that it could not grade.
     """
 
     manifest: Manifest
@@ -52,7 +61,7 @@ class Imported:
     first_problem: str = ""
     nulled: int = 0
     estimated: int = 0
-    samples: Mapping[str, tuple[int, int]] = field(default_factory=dict[str, tuple[int, int]])
+    samples: Mapping[str, SampleCounts] = field(default_factory=dict[str, SampleCounts])
     graded: int = 0
     ungraded: int = 0
 
@@ -226,15 +235,20 @@ def _empty_error(items: int, gaps: str, unusable: Sequence[str]) -> CorpusError:
     return CorpusError("; ".join(filter(None, (lacking, asked))), where="import", hint=hint)
 
 
-def count_samples(items: Iterable[Item], rungs: Iterable[str]) -> dict[str, tuple[int, int]]:
-    """How many further samples each rung has, and how many of them have no score; without the rungs that have none."""
-    counts = {rung: [0, 0] for rung in rungs}
-    for item in items:
-        for rung, reply in item.replies.items():
-            for sample in reply.samples or ():
-                counts[rung][0] += 1
-                counts[rung][1] += sample.score is None
-    return {rung: (further, unscored) for rung, (further, unscored) in counts.items() if further}
+def count_samples(items: Sequence[Item], rungs: Iterable[str]) -> dict[str, SampleCounts]:
+    """The further samples of each rung that has some."""
+    by_rung = {
+        rung: [one for item in items if rung in item.replies for one in item.replies[rung].every[1:]] for rung in rungs
+    }
+    return {
+        rung: SampleCounts(
+            len(samples),
+            sum(one.score is None for one in samples),
+            sum(one.cost_usd is None and not one.can_be_priced for one in samples),
+        )
+        for rung, samples in by_rung.items()
+        if samples
+    }
 
 
 def count_missing(items: Iterable[Item], ladder: Iterable[LadderEntry]) -> dict[str, dict[str, int]]:

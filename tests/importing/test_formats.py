@@ -13,6 +13,7 @@ from cascade.core.errors import ConfigurationError, CorpusError
 from cascade.corpora import read_corpus, write_corpus
 from cascade.corpora.items import NOT_RECORDED
 from cascade.importing import FORMATS, Imported, Options, import_corpus
+from cascade.importing.joining import SampleCounts
 
 FIXTURES = Path(__file__).parent / "fixtures"
 SMALL = str(FIXTURES / "lm_eval" / "small" / "samples_trivia_2026-01-05T10-00-00.123456.jsonl")
@@ -246,7 +247,7 @@ def test_a_repeated_test_of_promptfoo_is_one_item(tmp_path: Path) -> None:
     first, *_, last = imported.items
     assert [item.id for item in imported.items] == ["0", "1", "2", "6"]
     assert [reply.score for reply in first.reply(haiku).every] == [1.0, 0.5]
-    assert (last.reply(haiku).samples, imported.samples) == (None, {haiku: (3, 0), opus: (2, 0)})
+    assert (last.reply(haiku).samples, imported.samples[haiku]) == (None, SampleCounts(3))
     path.write_text("".join(json.dumps(result) + "\n" for result in (*results, results[0])))
     with pytest.raises(CorpusError, match="item '0': has a second reply of"):
         import_corpus("promptfoo", [str(path)], name="c")
@@ -281,7 +282,7 @@ def test_rows_of_a_table_with_one_id_are_samples(tmp_path: Path) -> None:
     assert told == [("steps", "Lima", 1.0), ("doubt", "Lima.", 1.0), ("doubt", "Quito", None)]
     assert [one.answer for one in second.reply("haiku").every] == ["41", "42"]
     assert (first.input, first.expected, first.reply("opus").samples) == ("Capital of Peru?", "Lima", None)
-    assert imported.samples == {"haiku": (3, 2)}
+    assert imported.samples == {"haiku": SampleCounts(3, 2, 3)}
     write_corpus(tmp_path / "c.jsonl", imported.manifest, imported.items)
     assert read_corpus(tmp_path / "c.jsonl").items == imported.items
 
@@ -299,10 +300,10 @@ def test_a_grader_scores_what_has_no_score(tmp_path: Path) -> None:
     first, second = imported.items
     assert [one.score for one in first.reply("haiku").every] == [1.0, 1.0, 0.0]
     assert [one.score for one in second.reply("haiku").every] == [0.0, 1.0]
-    assert (imported.graded, imported.ungraded, imported.samples) == (2, 0, {"haiku": (3, 0)})
+    assert (imported.graded, imported.ungraded, imported.samples) == (2, 0, {"haiku": SampleCounts(3, 0, 3)})
     assert imported.manifest.grader == "recorded csv score, else normalized"
     numeric = sampled(tmp_path / "t.csv", grader="numeric")
-    assert (numeric.graded, numeric.ungraded, numeric.samples) == (1, 1, {"haiku": (3, 1)})
+    assert (numeric.graded, numeric.ungraded, numeric.samples) == (1, 1, {"haiku": SampleCounts(3, 1, 3)})
     for name, problem in (("judge", "a judge asks a model"), ("exakt", "did you mean 'exact'")):
         with pytest.raises(ConfigurationError, match=problem):
             sampled(tmp_path / "t.csv", grader=name)

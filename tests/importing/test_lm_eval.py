@@ -15,6 +15,7 @@ from cascade.corpora import read_corpus, write_corpus
 from cascade.corpora.items import NOT_RECORDED, LadderEntry, RecordedReply
 from cascade.importing import Imported, Options, import_corpus
 from cascade.importing.estimating import list_prices, with_estimates
+from cascade.importing.joining import SampleCounts
 
 
 def written(number: int = 0, **more: Any) -> dict[str, Any]:
@@ -50,7 +51,7 @@ def test_every_sample_is_kept_and_survives_a_round_trip(tmp_path: Path, ending: 
     (item,) = made.items
     assert (item.reply("m").answer, item.reply("m").score) == ("42", 1.0)
     assert item.reply("m").samples == (RecordedReply(answer="41"), RecordedReply(answer="42", score=1.0))
-    assert made.samples == {"m": (2, 1)}
+    assert made.samples == {"m": SampleCounts(2, 1, 2)}
     write_corpus(tmp_path / f"c.{ending}", made.manifest, made.items)
     assert read_corpus(tmp_path / f"c.{ending}").items == made.items
 
@@ -84,7 +85,7 @@ def test_a_metric_that_is_a_list_scores_each_response(tmp_path: Path, filtered: 
         ("41", 0.0),
         ("40", None),
     ]
-    assert made.samples == {"m": (2, 1)}
+    assert made.samples == {"m": SampleCounts(2, 1, 2)}
 
 
 def test_a_grader_scores_the_samples_that_the_log_does_not(tmp_path: Path) -> None:
