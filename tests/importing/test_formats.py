@@ -243,7 +243,7 @@ def test_a_repeated_test_of_promptfoo_is_one_item(tmp_path: Path) -> None:
     path = tmp_path / "r.jsonl"
     path.write_text("".join(json.dumps(result) + "\n" for result in (*results, *again, other)))
     imported = import_corpus("promptfoo", [str(path)], name="c", keep_incomplete=True)
-    haiku, opus = imported.manifest.rungs
+    haiku, _opus = imported.manifest.rungs
     first, *_, last = imported.items
     assert [item.id for item in imported.items] == ["0", "1", "2", "6"]
     assert [reply.score for reply in first.reply(haiku).every] == [1.0, 0.5]
