@@ -122,7 +122,7 @@ def row_of(path: Path, alpha: float) -> Row:
 
 def _scored(path: Path, alpha: float) -> Outcome:
     try:
-        return _outcome(calibrate([path], CalibrationOptions(Target("false_confident", alpha, DELTA), scorer=True)))
+        return _outcome(calibrate([path], CalibrationOptions(Target("false_confident", alpha, DELTA), scorer="right")))
     except ConfigurationError:  # too few wrong answers to learn from
         return Outcome(None, "refused", "too little to learn a score from")
 

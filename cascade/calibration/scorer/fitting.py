@@ -9,7 +9,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from cascade.core.policy.scorer import Feature, Scoring, ScoringTarget
 from cascade.replay.arrays import np
@@ -91,7 +91,8 @@ def _penalty(matrix: Floats, ridge: float) -> Floats:
 
 def _fit_linear(matrix: Floats, observed: Floats, ridge: float, start: Floats | None = None) -> Floats:  # noqa: ARG001
     """The weights that minimise half the sum of squares plus penalty; in closed form, so it needs no start."""
-    return np.linalg.solve(matrix.T @ matrix + np.diag(_penalty(matrix, ridge)), matrix.T @ observed)
+    weights: Any = np.linalg.solve(matrix.T @ matrix + np.diag(_penalty(matrix, ridge)), matrix.T @ observed)
+    return weights
 
 
 def _squares(totals: Floats, observed: Floats) -> Floats:

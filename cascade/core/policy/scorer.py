@@ -82,9 +82,7 @@ def _faults(rung: str, scoring: Scoring, names: list[str]) -> Iterator[Fault]:
         if kind in _OF_LOWER_RUNGS and of in names:
             yield Fault(here, f"{of!r} has not answered yet when {rung!r} is scored", "name a lower rung")
         else:
-            hint = (
-                "use level, logit, log_input, log_answer, task:NAME, is:LEVEL, or level:, logit: or agrees: and a lower rung"
-            )
+            hint = "use level, logit, log_input, log_answer, task:NAME, is:LEVEL, or level:, logit: or agrees: and a lower rung"
             yield Fault(here, f"an unknown feature {feature.name!r}", hint)
 
 
