@@ -13,7 +13,7 @@ from __future__ import annotations
 
 from collections.abc import Collection, Sequence
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any, cast
+from typing import TYPE_CHECKING, Any
 
 from cascade.calibration.bounds import Sample, sample_of
 from cascade.calibration.halves import ItemHalf, OperatingPoint, SplitHalf
@@ -119,13 +119,11 @@ class _Search:
 
     def path(self, side: SplitHalf, part: SplitHalf) -> _Path:
         """The path of `side`, to be evaluated on `part`."""
-        points = self._points(side)
-        if isinstance(self.objective, Target):
-            risks = np.array([point.losses / len(side) for point in points])
-        else:
-            risks = np.array([1.0 - point.quality for point in points])
-        order = np.argsort(risks, kind="stable")
-        return _Path([points[place] for place in order.tolist()], risks[order], part)
+        points = sorted(self._points(side), key=lambda point: self._risk(point, len(side)))
+        return _Path(points, np.array([self._risk(point, len(side)) for point in points]), part)
+
+    def _risk(self, point: OperatingPoint, n: int) -> float:
+        return point.losses / max(1, n) if isinstance(self.objective, Target) else 1.0 - point.quality
 
     def _points(self, side: SplitHalf) -> Sequence[OperatingPoint]:
         target = isinstance(self.objective, Target)
@@ -137,12 +135,13 @@ class _Search:
         return path_by_task(side.coded, "wrong", len(side) + 1, own=self.own)
 
     def crossed(self, tune: SplitHalf) -> list[_Path]:
-        """A path for each fold, found on the other folds. For counts and very many items, one path in-sample."""
+        """A path for each fold, found on the other folds. In-sample for counts, one group, and very many items."""
         if not isinstance(tune, ItemHalf) or len(tune) > _ENOUGH:
             return [self.path(tune, tune)]
         folds = folds_of(tune.coded.group)
         parts = [(tune.coded.rows(folds != fold), tune.coded.rows(folds == fold)) for fold in np.unique(folds).tolist()]
-        return [self.path(ItemHalf(rest), ItemHalf(part)) for rest, part in parts if len(rest)]
+        found = [self.path(ItemHalf(rest), ItemHalf(part)) for rest, part in parts if len(rest)]
+        return found or [self.path(tune, tune)]
 
 
 def _standing(candidate: Candidate, objective: Objective, own: Collection[str] | None) -> Standing:
@@ -186,7 +185,7 @@ def _limits(path: _Path) -> list[float]:
     if len(path.points) <= _LIMITS:
         return path.risks.tolist()
     spent: Floats = np.array([-float(point.cost) for point in path.points], np.float64)
-    wanted = cast("Floats", np.linspace(float(spent[0]), float(spent[-1]), _LIMITS))
+    wanted: Floats = np.linspace(float(spent[0]), float(spent[-1]), _LIMITS)
     places = np.unique(np.minimum(np.searchsorted(np.maximum.accumulate(spent), wanted), len(spent) - 1))
     return path.risks[places].tolist()
 

@@ -1,15 +1,16 @@
 """Learn a rung's score: whether its answer is right, or what the best rung above would gain.
 
-`right` is a logistic regression. `gain` is a linear one of (score of the best rung above - score here), on the levels of
-the self-report, too, for its relation to the gain need not be monotone. The best rung above is the one with the highest
-mean score on the training rows: nobody knows beforehand which rung will be right, so the maximum by item is not to be had.
-(On the recorded corpora both cost the same to 0.003 of the top's cost, at 90 % of the gap, where there are thousands of
-groups.) Gain instead of right: Jitkrittum, W. et al. (2023), When does confidence-based cascade deferral suffice?, NeurIPS.
+`right` is a logistic regression. `gain` is a linear one of (score of the best rung above - score here). The levels of the
+self-report can be features of it, each its own, for the gain need not rise or fall with them. The best rung above is the
+one with the highest mean score on the training rows: nobody knows beforehand which rung will be right, so the maximum by
+item is not to be had. (On recorded corpora of thousands of groups both cost the same to 0.003 of the top's cost, at 90 %
+of the gap.) Gain instead of right: Jitkrittum, W. et al. (2023), When does confidence-based cascade deferral suffice?,
+NeurIPS.
 
-The strength of the ridge, and whether lengths and the interaction of agreement and self-report are features, is chosen by
-cross-validation over whole groups, because rows of one group are dependent (a length may identify the group). The simplest
-candidate within one standard error of the best is taken: Breiman, L. et al. (1984), Classification and Regression
-Trees, 3.4.3.
+The strength of the ridge, and whether lengths, levels and the interaction of agreement and self-report are features, is
+chosen by cross-validation over whole groups, because rows of one group are dependent (a length may identify the group).
+The simplest candidate within one standard error of the best is taken: Breiman, L. et al. (1984), Classification and
+Regression Trees, 3.4.3.
 """
 
 from __future__ import annotations
@@ -147,15 +148,12 @@ class _Training:
 
     def _features(self) -> Iterator[list[str]]:
         """The choices of features, the simplest first."""
-        names = list(self.table.names[self.index])
-        if self.target == "gain":
-            names += levels_of(self.table, self.index, self.rows)
         interactions = interactions_of(self.table.rungs, self.index)
+        levels = levels_of(self.table, self.index, self.rows) if self.target == "gain" else ()
         for lengths in (False, True):
-            own = [name for name in names if lengths or name not in LENGTHS]
-            yield own
-            if interactions:
-                yield [*own, *interactions]
+            own = [name for name in self.table.names[self.index] if lengths or name not in LENGTHS]
+            for more in dict.fromkeys(((), interactions, levels, (*interactions, *levels))):
+                yield [*own, *more]
 
     def _is_as_good(self, worse_by: Floats) -> bool:
         _, which = np.unique(self.group, return_inverse=True)
