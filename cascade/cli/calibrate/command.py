@@ -12,7 +12,7 @@ from cascade.calibration.proof.pareto_testing import Target
 from cascade.calibration.report import write_report
 from cascade.calibration.report.build import report_of
 from cascade.calibration.run import Calibration, CalibrationOptions, calibrate, calibrate_counts, recheck
-from cascade.calibration.scored import ScorerTarget
+from cascade.calibration.scored import ScorerTarget, targets_of
 from cascade.cli.calibrate.candidates import scorer_fields
 from cascade.cli.calibrate.disagreement import agreement_of, print_agreement
 from cascade.cli.calibrate.output import (
@@ -90,15 +90,18 @@ class CalibrateOptions:
 
     @property
     def target(self) -> ScorerTarget | None:
-        """What a score is to predict, None without one. Raises ConfigurationError for another word."""
-        if self.scorer_target is None:
-            return "right" if self.scorer else None
-        if self.scorer_target not in (known := get_args(ScorerTarget)):
-            meant = did_you_mean(self.scorer_target, known)
+        """What a score is to predict, None without one. Raises ConfigurationError for what does not suit the objective."""
+        asked = self.scorer_target or ("right" if self.scorer else None)
+        if asked is None:
+            return None
+        if asked not in (known := get_args(ScorerTarget)):
+            meant = did_you_mean(asked, known)
             raise ConfigurationError(
-                f"--scorer-target {self.scorer_target}: there is no such target ({meant}use right, gain or best)"
+                f"--scorer-target {asked}: there is no such target ({meant}use right, gain or best)"
             )
-        return cast("ScorerTarget", self.scorer_target)
+        target = cast("ScorerTarget", asked)
+        targets_of(target, self.objective)
+        return target
 
     @property
     def _objectives(self) -> dict[str, object]:
@@ -113,12 +116,12 @@ def run_calibrate(options: CalibrateOptions, *, as_json: bool) -> None:
     if options.against is not None:
         run_against(options, as_json=as_json)
         return
-    objective, policy = options.objective, _policy_of(options)
+    objective, target, policy = options.objective, options.target, _policy_of(options)
     started = time.monotonic()
     paths = list(options.corpora) if options.counts else [find_corpus(path) for path in options.corpora]
     agreement = None if options.counts else agreement_of(paths, objective, skip_bad=options.skip_bad)
     split = Split(options.tune, options.split_seed)
-    settings = CalibrationOptions(objective, policy, split, options.per_task, options.target, options.skip_bad)
+    settings = CalibrationOptions(objective, policy, split, options.per_task, target, options.skip_bad)
     result = calibrate_counts(paths, settings) if options.counts else calibrate(paths, settings)
     certificate = result.certificate()
     storms = storms_of(paths, result, certificate)
