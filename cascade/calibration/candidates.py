@@ -11,8 +11,9 @@ than was asked for, too; therefore the search aims higher until the evaluation m
 
 from __future__ import annotations
 
-from collections.abc import Collection, Sequence
+from collections.abc import Collection, Iterator, Sequence
 from dataclasses import dataclass
+from functools import cache
 from typing import TYPE_CHECKING, Any
 
 from cascade.calibration.bounds import Sample, sample_of
@@ -22,7 +23,9 @@ from cascade.calibration.proof.pareto_testing import Target, start_on
 from cascade.calibration.proof.power import folds_of
 from cascade.calibration.scorer import LearnedScorer
 from cascade.calibration.search.by_task import path_by_task
+from cascade.calibration.search.counts import Loss
 from cascade.calibration.search.frontier import frontier, risk_path
+from cascade.calibration.search.levels import CodedCorpus
 from cascade.replay.arrays import np
 
 if TYPE_CHECKING:
@@ -89,21 +92,16 @@ def pick(candidates: Sequence[Candidate], objective: Objective, own: Collection[
 
 
 @dataclass(frozen=True, slots=True, eq=False)
-class _Outcome:
-    """Figures at thresholds: mean cost in nano-USD, mean score, the objective's losses by unit."""
-
-    cost: float
-    quality: float
-    losses: Sample
-
-
-@dataclass(frozen=True, slots=True, eq=False)
 class _Path:
-    """Points in order of rising risk and falling cost, found on some items and evaluated on `part`."""
+    """Points in order of rising risk and falling cost, found on some items and evaluated on `part`.
+
+    `in_sample`: whether those are the same items, so that the points' own figures are the evaluation.
+    """
 
     points: Sequence[OperatingPoint]
     risks: Floats
     part: SplitHalf
+    in_sample: bool
 
     def at(self, limit: float) -> OperatingPoint:
         """The cheapest point of at most this risk, else the one of least risk."""
@@ -120,7 +118,7 @@ class _Search:
     def path(self, side: SplitHalf, part: SplitHalf) -> _Path:
         """The path of `side`, to be evaluated on `part`."""
         points = sorted(self._points(side), key=lambda point: self._risk(point, len(side)))
-        return _Path(points, np.array([self._risk(point, len(side)) for point in points]), part)
+        return _Path(points, np.array([self._risk(point, len(side)) for point in points]), part, side is part)
 
     def _risk(self, point: OperatingPoint, n: int) -> float:
         return point.losses / max(1, n) if isinstance(self.objective, Target) else 1.0 - point.quality
@@ -147,33 +145,32 @@ class _Search:
 def _standing(candidate: Candidate, objective: Objective, own: Collection[str] | None) -> Standing:
     tune, search = candidate.tune, _Search(objective, own)
     paths, limits = search.crossed(tune), _limits(search.path(tune, tune))
-    made: dict[int, _Outcome] = {}
+    loss = loss_of(objective)
 
-    def outcome(place: int) -> _Outcome:
-        if place not in made:
-            made[place] = _evaluated(paths, limits[place], objective)
-        return made[place]
+    @cache
+    def expected(place: int) -> Sample:
+        return _losses(paths, limits[place], loss)
 
     if isinstance(objective, Target):
-        place = start_on(len(limits), lambda at: outcome(at).losses, candidate.held_out.units, objective)
-        meets = outcome(place).losses.rate <= objective.alpha
+        place = start_on(len(limits), expected, candidate.held_out.units, objective)
+        meets = expected(place).rate <= objective.alpha
     else:
-        place, meets = _best(objective, [outcome(at) for at in range(len(limits))], _top_quality(tune))
-    found = outcome(place)
-    return Standing(candidate.name, found.cost / 1e9, found.quality, found.losses.rate, meets)
+        place, meets = _best(objective, [_cost_and_quality(paths, limit) for limit in limits], _top_quality(tune))
+    cost, quality = _cost_and_quality(paths, limits[place])
+    return Standing(candidate.name, cost / 1e9, quality, expected(place).rate, meets)
 
 
-def _best(objective: MinQuality | Budget, outcomes: Sequence[_Outcome], of_top: float) -> tuple[int, bool]:
-    """The place of the best outcome by the objective, and whether it meets it."""
-    places = range(len(outcomes))
+def _best(objective: MinQuality | Budget, found: Sequence[tuple[float, float]], of_top: float) -> tuple[int, bool]:
+    """The place of the best (cost, quality) by the objective, and whether it meets it."""
+    places = range(len(found))
     if isinstance(objective, Budget):
-        good = [place for place in places if outcomes[place].cost <= objective.usd * 1e9]
-        best = max(good, key=lambda place: outcomes[place].quality, default=None)
-        return (best, True) if best is not None else (min(places, key=lambda place: outcomes[place].cost), False)
+        good = [place for place in places if found[place][0] <= objective.usd * 1e9]
+        best = max(good, key=lambda place: found[place][1], default=None)
+        return (best, True) if best is not None else (min(places, key=lambda place: found[place][0]), False)
     wanted = wanted_quality(objective, of_top) - 1e-12
-    good = [place for place in places if outcomes[place].quality >= wanted]
-    best = min(good, key=lambda place: outcomes[place].cost, default=None)
-    return (best, True) if best is not None else (max(places, key=lambda place: outcomes[place].quality), False)
+    good = [place for place in places if found[place][1] >= wanted]
+    best = min(good, key=lambda place: found[place][0], default=None)
+    return (best, True) if best is not None else (max(places, key=lambda place: found[place][1]), False)
 
 
 def _top_quality(tune: SplitHalf) -> float:
@@ -190,23 +187,30 @@ def _limits(path: _Path) -> list[float]:
     return path.risks[places].tolist()
 
 
-def _evaluated(paths: Sequence[_Path], limit: float, objective: Objective) -> _Outcome:
-    """The thresholds of each path at this limit on the risk, on the items that it is evaluated on; all items together."""
-    loss = loss_of(objective)
-    if not isinstance(paths[0].part, ItemHalf):
+def _cost_and_quality(paths: Sequence[_Path], limit: float) -> tuple[float, float]:
+    """Mean cost in nano-USD and mean score, all parts together, at each path's thresholds for this limit on the risk."""
+    if paths[0].in_sample:
         point = paths[0].at(limit)
-        n = len(paths[0].part)
-        return _Outcome(point.cost / n, point.quality, paths[0].part.sample(point, loss))
-    scores, costs, losses, groups = list[Any](), list[Any](), list[Any](), list[Any]()
+        return point.cost / max(1, len(paths[0].part)), point.quality
+    cost, quality, n = 0, 0.0, 0
+    for coded, at in _thresholds(paths, limit):
+        cost, quality, n = cost + int(coded.costs(at).sum()), quality + float(coded.scores(at).sum()), n + len(coded)
+    return cost / n, quality / n
+
+
+def _losses(paths: Sequence[_Path], limit: float, loss: Loss) -> Sample:
+    """The losses by unit at the same thresholds."""
+    if paths[0].in_sample:
+        return paths[0].part.sample(paths[0].at(limit), loss)
+    parts = [(coded.losses(at, loss), coded.group) for coded, at in _thresholds(paths, limit)]
+    return sample_of(*(np.concatenate(columns) for columns in zip(*parts, strict=True)))
+
+
+def _thresholds(paths: Sequence[_Path], limit: float) -> Iterator[tuple[CodedCorpus, Any]]:
+    """The items of each path's part, and the threshold levels for them."""
     for path in paths:
-        assert isinstance(path.part, ItemHalf)
-        coded, at = path.part.coded, path.part.at(path.at(limit))
-        scores.append(coded.scores(at))
-        costs.append(coded.costs(at))
-        losses.append(coded.losses(at, loss))
-        groups.append(coded.group)
-    sample = sample_of(np.concatenate(losses), np.concatenate(groups))
-    return _Outcome(float(np.concatenate(costs).mean()), float(np.concatenate(scores).mean()), sample)
+        assert isinstance(path.part, ItemHalf)  # counts have no folds
+        yield path.part.coded, path.part.at(path.at(limit))
 
 
 def describe_comparison(compared: Comparison, objective: Objective) -> str:

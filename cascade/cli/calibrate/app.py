@@ -52,7 +52,7 @@ def calibrate(  # noqa: PLR0913, PLR0917 - options
     scorer_target: Annotated[
         str | None,
         typer.Option(
-            help="What --scorer predicts: right (the default), gain (of the best rung above; not for confident mistakes), or"
+            help="What --scorer (implied) predicts: right (the default), gain (of the best rung above; not for confident mistakes), or"
             " best (try both). The models' own confidences are used where they do better on the tuning half."
         ),
     ] = None,
