@@ -68,11 +68,10 @@ class Asked:
 def compare_agreement(items: int = ITEMS) -> str:
     """The table of measured and simulated figures."""
     told = figures_of(_simulate(items))
-    rows = [
+    title = (
         "how samples agree: measured on date-samples (369 items, four prompts in turn), simulated with its accuracies"
-        f" ({items:,} items)",
-        f"{'':<52}{'measured':>10}{'simulated':>11}{'off by':>8}",
-    ]
+    )
+    rows = [f"{title} ({items:,} items)", f"{'':<52}{'measured':>10}{'simulated':>11}{'off by':>8}"]
     rows += [
         f"{name:<52}{value:>10.3f}{told[name]:>11.3f}{told[name] - value:>+8.3f}" for name, value in MEASURED.items()
     ]

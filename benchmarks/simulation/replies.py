@@ -173,7 +173,7 @@ def answer_all(
 
 
 def _ask(ticket: Ticket, by: tuple[Rung, Profile], item: tuple[float, int], draws: Draws, again: Draws | None) -> Reply:
-    (rung, profile), (difficulty, system_tokens) = by, item
+    rung, (difficulty, system_tokens) = by[0], item
     # Every draw is made whether it is needed or not: the next item's chance must not hang on this item's luck.
     own, noise = draws.normal(), draws.normal()
     mute, slip = draws.chance(rung.mute), draws.pick(ticket.wrong)
