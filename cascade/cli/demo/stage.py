@@ -172,10 +172,9 @@ def against(figures: Figures, rung: str) -> str:
     """The cascade against a single model, in one sentence."""
     single = figures.singles[rung]
     dearer, better = figures.cost / single.cost - 1, figures.quality - single.quality
-    return (
-        f"Against {rung} alone: {abs(dearer):.0%} {'dearer' if dearer > 0 else 'cheaper'}, {abs(better):.3f}"
-        f" {'lower' if better < 0 else 'higher'} quality."
-    )
+    by = f"{abs(better):.3f}"
+    quality = "the same" if not float(by) else f"{by} {'lower' if better < 0 else 'higher'}"
+    return f"Against {rung} alone: {abs(dearer):.0%} {'dearer' if dearer > 0 else 'cheaper'}, {quality} quality."
 
 
 def more(what: str, command: str) -> None:
