@@ -14,7 +14,7 @@ from cascade.cli.calibrate.app import calibrate
 from cascade.cli.costs.app import costs
 from cascade.cli.ledger.app import ledger_app
 from cascade.cli.mode.app import mode
-from cascade.cli.options import CORPUS_POLICY, JSON, LEDGER, POLICY, SKIP_BAD, SPLIT_SEED, TUNE
+from cascade.cli.options import CORPUS_POLICY, JSON, LEDGER, POLICY, SAME, SKIP_BAD, SPLIT_SEED, TUNE
 from cascade.cli.policy.app import policy_app
 from cascade.cli.savings.app import savings
 
@@ -156,6 +156,13 @@ def replay(  # noqa: PLR0913, PLR0917 - options
         list[str] | None,
         typer.Option(help="[TASK:]RUNG=X, a threshold from 0 to 1, or never; may be repeated."),
     ] = None,
+    samples: Annotated[
+        list[str] | None,
+        typer.Option(
+            help="RUNG=M/N[:VARIANT,...]: ask the rung up to N times, until M answers are the same; or RUNG=once. May be repeated."
+        ),
+    ] = None,
+    same: Annotated[str | None, SAME] = None,
     split: Annotated[str, typer.Option(help="The part of the corpus to replay: tune, certify or all.")] = "all",
     tune: Annotated[float, TUNE] = 0.5,
     split_seed: Annotated[int, SPLIT_SEED] = 0,
@@ -185,7 +192,7 @@ def replay(  # noqa: PLR0913, PLR0917 - options
     options = CommandOptions(
         corpora=tuple(corpora), policy=policy, thresholds=tuple(threshold or ()), split=split, tune=tune,
         split_seed=split_seed, reprice=reprice, exact_engine=exact_engine, against=against,
-        requirements=tuple(require or ()), skip_bad=skip_bad,
+        requirements=tuple(require or ()), skip_bad=skip_bad, samples=tuple(samples or ()), same=same,
     )  # fmt: skip
     run_replay(options, as_json=as_json)
 
