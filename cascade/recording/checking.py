@@ -1,0 +1,82 @@
+"""External checks of recorded answers: run once on every answer, and never again for the same answer.
+
+Their results stand in the corpus under `checks`, since a replay runs no program. Checks that are functions are not stored:
+a replay runs them again.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import hashlib
+import json
+from collections import Counter
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+from cascade.core.errors import ConfigurationError
+from cascade.core.messages import Request
+from cascade.core.plans import BoundVerifier
+from cascade.core.trail import CheckResult
+from cascade.corpora.items import RecordedCheck
+from cascade.recording.journal import Journal
+
+__all__ = ["CheckCounts", "Checker", "Verify", "check_hash", "check_key"]
+
+Verify = Callable[[BoundVerifier, str, Request], CheckResult]
+"""Runs one external check of an answer to a request, in a thread of its own."""
+
+
+def check_hash(verifier: BoundVerifier) -> str:
+    """SHA-256 of a check's command and its settings: with another command the results no longer hold."""
+    return hashlib.sha256(f"{verifier.name}\n{verifier.command!r}".encode()).hexdigest()
+
+
+def check_key(name: str, command: str, item: str, answer: str) -> str:
+    """What the journal finds a result by. `command`: the check's hash."""
+    return hashlib.sha256(json.dumps([name, command, item, answer]).encode()).hexdigest()
+
+
+@dataclass(frozen=True, slots=True)
+class CheckCounts:
+    """How many answers an external check passed, failed, and could not judge."""
+
+    passed: int = 0
+    failed: int = 0
+    unknown: int = 0
+
+
+class Checker:
+    """Runs external checks, and keeps their results in the journal."""
+
+    def __init__(self, journal: Journal, verify: Verify | None) -> None:
+        self._journal, self._verify = journal, verify
+
+    async def check(self, verifiers: Sequence[BoundVerifier], item: str, request: Request, answer: str) -> None:
+        """Run the checks that this answer to the item has no result of."""
+        for verifier in verifiers:
+            key = check_key(verifier.name, check_hash(verifier), item, answer)
+            if key in self._journal.checked:
+                continue
+            if self._verify is None:
+                raise ConfigurationError(f"nothing runs the check {verifier.name!r} (leave it out of the policy)")
+            result = await asyncio.to_thread(self._verify, verifier, answer, request)
+            entry: dict[str, Any] = {
+                "checked": key, "item": item, "check": verifier.name, "passed": result.passed, "seconds": result.seconds,
+            }  # fmt: skip
+            await asyncio.to_thread(self._journal.append, entry, sync=False)
+
+    def counts(self) -> dict[str, CheckCounts]:
+        """How many answers each check passed, failed and could not judge, by its name."""
+        found: dict[str, Counter[bool | None]] = {}
+        for entry in self._journal.checked.values():
+            found.setdefault(entry["check"], Counter())[entry["passed"]] += 1
+        return {name: CheckCounts(many[True], many[False], many[None]) for name, many in found.items()}
+
+    def results(self, verifiers: Sequence[BoundVerifier], item: str, answer: str) -> dict[str, RecordedCheck]:
+        """The results of an answer that has been checked, by the check's name."""
+        found: dict[str, RecordedCheck] = {}
+        for verifier in verifiers:
+            entry = self._journal.checked[check_key(verifier.name, check_hash(verifier), item, answer)]
+            found[verifier.name] = RecordedCheck(entry["passed"], entry["seconds"])
+        return found
