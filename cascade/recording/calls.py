@@ -135,7 +135,8 @@ class RecordingPlan:
 
     def samples_for(self, task: str, respondent: Respondent) -> tuple[Respondent, ...]:
         """The samples of a rung for a request of this task; empty if it is asked once, as a baseline is."""
-        return self.samples.get((task, respondent.name), ())
+        listed = any(one.name == task for one in self.plan.policy.tasks)
+        return self.samples.get((task if listed else OTHER, respondent.name), ())
 
     @property
     def prompts(self) -> dict[str, str]:

@@ -130,6 +130,14 @@ class Recorder:
         return self._state.in_flight
 
     @property
+    def samples(self) -> dict[str, int]:
+        """By rung how often it is asked at most for an item, for rungs that are asked more than once."""
+        found: dict[str, int] = {}
+        for (_, rung), many in self._plan.samples.items():
+            found[rung] = max(found.get(rung, 0), len(many))
+        return found
+
+    @property
     def calls_left(self) -> int:
         """How many replies are missing; groupings and judgements come on top."""
         replies, known = self._replies, self._journal.replies
