@@ -14,12 +14,34 @@ from typing import Any, Final, TypeVar, cast
 from msgspec import DecodeError, Struct, ValidationError, convert, json
 from msgspec.structs import replace
 
-from cascade.corpora.items import Count, Item, LadderEntry, Manifest, RecordedReply, RecordedUsage
+from cascade.corpora.items import (
+    Count,
+    Item,
+    LadderEntry,
+    Manifest,
+    RecordedCheck,
+    RecordedGroups,
+    RecordedReply,
+    RecordedUsage,
+)
 
-__all__ = ["MAX_DEPTH", "LineError", "TooDeep", "Unreadable", "decode_item", "decode_manifest", "name_item", "parse"]
+__all__ = [
+    "MAX_DEPTH",
+    "MAX_SAMPLES",
+    "LineError",
+    "TooDeep",
+    "Unreadable",
+    "decode_item",
+    "decode_manifest",
+    "name_item",
+    "parse",
+]
 
 MAX_DEPTH: Final = 200
 """Deeper JSON is refused: it can be read, but cannot be written everywhere."""
+
+MAX_SAMPLES: Final = 10_000
+"""The most samples of a rung, its first reply included."""
 
 _ITEM = json.Decoder(Item)
 _JSON = json.Decoder()
@@ -30,6 +52,7 @@ _REPLY_KEYS = frozenset(RecordedReply.__struct_fields__) - _INTERNAL
 _RUNG_KEYS = frozenset(field.name for field in dataclasses.fields(LadderEntry)) - _INTERNAL
 _MANIFEST_KEYS = frozenset(field.name for field in dataclasses.fields(Manifest)) - _INTERNAL - {"name"}
 _T = TypeVar("_T")
+_S = TypeVar("_S", bound=Struct)
 
 
 class _Turn(Struct):
@@ -91,17 +114,18 @@ def decode_item(line: bytes, rungs: frozenset[str]) -> Item:
         item = _ITEM.decode(line)
     except _NOT_JSON:
         item = _decode_slowly(parse(line))
-    if line.count(b"[") + line.count(b"{") > MAX_DEPTH:
+    lists = line.count(b"[")  # also those in texts, so 0 means that there are none
+    if lists + line.count(b"{") > MAX_DEPTH:
         _refuse_depth(item)
     replies = item.replies
     if not replies.keys() <= rungs:
         unknown = ", ".join(repr(rung[:80]) for rung in replies if rung not in rungs)
         raise LineError(f"has a reply of {unknown}, not on the ladder", f"the ladder has {', '.join(sorted(rungs))}")
-    if type(item.input) is list:
-        _check_turns(item.input)
     for rung, reply in replies.items():
         if reply.usage:
             _check_usage(reply.usage, rung)
+    if lists:
+        _check_lists(item)
     return item
 
 
@@ -110,36 +134,118 @@ def _decode_slowly(raw: dict[str, Any]) -> Item:
     replies: dict[str, RecordedReply] = {}
     if isinstance(raw_replies := known.get("replies"), dict):
         for rung, reply in cast("dict[str, object]", raw_replies).items():
-            fields, reply_extra = (
-                _split_known(cast("dict[str, Any]", reply), _REPLY_KEYS) if isinstance(reply, dict) else (reply, {})
-            )
-            replies[rung] = replace(_build(RecordedReply, fields, f"replies.{rung[:80]}"), extra=reply_extra or None)
+            replies[rung] = _reply_slowly(reply, f"replies.{rung[:80]}")
         known["replies"] = {}
     return replace(_build(Item, known), replies=replies, extra=extra or None)
 
 
-def _check_turns(turns: list[dict[str, Any]]) -> None:
-    try:
-        convert(turns, list[_Turn])
-    except ValidationError:
-        raise LineError(_BAD_INPUT) from None
+def _reply_slowly(raw: object, where: str, *, is_sample: bool = False) -> RecordedReply:
+    """A reply with its unknown keys, and those of its samples, checks and groups."""
+    if not isinstance(raw, dict):
+        return _build(RecordedReply, raw, where)
+    fields, extra = _split_known(cast("dict[str, Any]", raw), _REPLY_KEYS)
+    parts: dict[str, Any] = {"extra": extra or None}
+    if isinstance(samples := fields.get("samples"), list) and not is_sample:
+        fields["samples"] = None
+        parts["samples"] = tuple(
+            _reply_slowly(sample, f"{where}.samples[{n}]", is_sample=True)
+            for n, sample in enumerate(cast("list[object]", samples))
+        )
+    if isinstance(groups := fields.get("groups"), list):
+        fields["groups"] = None
+        parts["groups"] = tuple(
+            _part_slowly(RecordedGroups, judged, f"{where}.groups[{n}]")
+            for n, judged in enumerate(cast("list[object]", groups))
+        )
+    if isinstance(checks := fields.get("checks"), dict):
+        results = cast("dict[str, object]", checks)
+        nested = {name: cast("object", result) for name, result in results.items() if isinstance(result, dict)}
+        fields["checks"] = {**results, **dict.fromkeys(nested)}
+        read = {name: _part_slowly(RecordedCheck, nested[name], f"{where}.checks.{name[:80]}") for name in nested}
+        parts["checks"] = {**results, **read}
+    return replace(_build(RecordedReply, fields, where), **parts)
 
 
-def _check_usage(usage: RecordedUsage, rung: str) -> None:
+def _part_slowly(of: type[_S], raw: object, where: str) -> _S:
+    if not isinstance(raw, dict):
+        return _build(of, raw, where)
+    known, extra = _split_known(cast("dict[str, Any]", raw), frozenset(of.__struct_fields__) - _INTERNAL)
+    return replace(_build(of, known, where), extra=extra or None)
+
+
+def _check_lists(item: Item) -> None:
+    if type(item.input) is list:
+        try:
+            convert(item.input, list[_Turn])
+        except ValidationError:
+            raise LineError(_BAD_INPUT) from None
+    for rung, reply in item.replies.items():
+        if reply.samples is not None or reply.groups is not None:
+            _check_samples(reply, rung)
+
+
+def _check_usage(usage: RecordedUsage, rung: str, part: str = "") -> None:
     for count in usage.values():
         if type(count) is not int or count < 0:
-            _build(_Usage, usage, f"replies.{rung[:80]}.usage")
+            _build(_Usage, usage, f"replies.{rung[:80]}{part}.usage")
             return
+
+
+def _check_samples(reply: RecordedReply, rung: str) -> None:
+    samples = reply.samples or ()
+    if len(samples) >= MAX_SAMPLES:
+        raise LineError(f"replies.{rung[:80]}.samples: there are more than {MAX_SAMPLES - 1}", "leave some out")
+    for number, sample in enumerate(samples):
+        if sample.usage:
+            _check_usage(sample.usage, rung, f".samples[{number}]")
+        if sample.samples is not None or sample.groups is not None:
+            key = "groups" if sample.samples is None else "samples"
+            problem = f"replies.{rung[:80]}.samples[{number}].{key}: a sample has none of its own"
+            raise LineError(
+                problem, "put all samples of a rung, and the groups of their answers, beside its first reply"
+            )
+    seen: set[tuple[int, ...]] = set()
+    for number, judged in enumerate(reply.groups or ()):
+        part = f".groups[{number}]"
+        if judged.usage:
+            _check_usage(judged.usage, rung, part)
+        if (problem := _problem_with_groups(judged, 1 + len(samples))) or judged.of in seen:
+            problem = problem or "of: the same samples are grouped twice"
+            raise LineError(f"replies.{rung[:80]}{part}.{problem}", "samples are numbered from 0, the reply itself")
+        seen.add(judged.of)
+
+
+def _problem_with_groups(judged: RecordedGroups, samples: int) -> str:
+    """Why this is no grouping of some of a reply's samples; "" if it is one."""
+    if max(judged.of) >= samples:
+        return f"of: there is no sample {max(judged.of)}, the reply has {samples}"
+    if len(set(judged.of)) != len(judged.of):
+        return "of: a sample is named twice"
+    if judged.groups is None:
+        return ""
+    if not all(judged.groups) or sorted(place for members in judged.groups for place in members) != sorted(judged.of):
+        return "groups: not every sample under `of` is in exactly one group"
+    return ""
 
 
 def _refuse_depth(item: Item) -> None:
     level: list[object] = [item.input, item.expected, item.extra]
     for reply in item.replies.values():
-        level += (reply.answer, reply.usage, reply.extra)
+        # Parquet holds all samples in one cell, so they are measured together.
+        level += (reply.answer, _values_in(reply), [_values_in(sample) for sample in reply.samples or ()])
     for _ in range(MAX_DEPTH):
         level = [inner for value in level if isinstance(value, (dict, list)) for inner in _children(value)]  # pyright: ignore[reportUnknownArgumentType]
     if level:
         raise TooDeep(f"it nests deeper than {MAX_DEPTH} levels", "flatten it, or store it as a text")
+
+
+def _values_in(reply: RecordedReply) -> list[object]:
+    """The values of a reply that may be nested, each as deep as in its JSON."""
+    checks = [
+        [*(check.extra or {}).values()] for check in (reply.checks or {}).values() if isinstance(check, RecordedCheck)
+    ]
+    groups = [[judged.usage, *(judged.extra or {}).values()] for judged in reply.groups or ()]
+    return [reply.answer, reply.usage, *(reply.extra or {}).values(), checks, groups]
 
 
 def _children(value: dict[str, object] | list[object]) -> Iterable[object]:

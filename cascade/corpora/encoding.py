@@ -9,10 +9,16 @@ import json
 from collections.abc import Mapping
 from typing import Any
 
-from msgspec import to_builtins
-
 from cascade.core.errors import CorpusError
-from cascade.corpora.items import NOT_RECORDED, Item, LadderEntry, Manifest, RecordedGroups, RecordedReply
+from cascade.corpora.items import (
+    NOT_RECORDED,
+    Item,
+    LadderEntry,
+    Manifest,
+    RecordedCheck,
+    RecordedGroups,
+    RecordedReply,
+)
 
 __all__ = ["encode_line", "raw_item", "raw_manifest"]
 
@@ -79,16 +85,22 @@ def _raw_reply(reply: RecordedReply) -> dict[str, Any]:
         "cost_usd": reply.cost_usd,
         "signals": reply.signals,
         "variant": reply.variant,
-        "checks": None if reply.checks is None else to_builtins(reply.checks),
+        "checks": None if reply.checks is None else {name: _raw_check(check) for name, check in reply.checks.items()},
         "samples": None if reply.samples is None else [_raw_reply(sample) for sample in reply.samples],
         "groups": None if reply.groups is None else [_raw_groups(judged) for judged in reply.groups],
     }
     return _compact(raw, reply.extra)
 
 
+def _raw_check(check: bool | RecordedCheck | None) -> bool | dict[str, Any] | None:
+    if not isinstance(check, RecordedCheck):
+        return check
+    return _compact({"passed": check.passed, "seconds": check.seconds}, check.extra)
+
+
 def _raw_groups(judged: RecordedGroups) -> dict[str, Any]:
-    raw: dict[str, Any] = to_builtins(judged)
-    return {key: value for key, value in raw.items() if value is not None or key == "groups"}
+    raw: dict[str, Any] = {"of": judged.of, "usage": judged.usage, "cost_usd": judged.cost_usd}
+    return {**_compact(raw, judged.extra), "groups": judged.groups}
 
 
 def _compact(raw: Mapping[str, Any], extra: Mapping[str, Any] | None) -> dict[str, Any]:

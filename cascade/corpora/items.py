@@ -40,6 +40,7 @@ Count = Annotated[int, Meta(ge=0, le=10**8)]
 _Share = Annotated[float, Meta(ge=0, le=1)]
 _Score = Annotated[float, Meta(ge=-1e6, le=1e6)]
 _Usd = Annotated[float, Meta(ge=0, le=1000)]
+_Seconds = Annotated[float, Meta(ge=0, le=1e6)]
 _Place = Annotated[int, Meta(ge=0, le=10_000)]
 
 _SEPARATE_KEYS = frozenset({"answer", "score", "usage", "cost_usd"})  # of a reply recorded outside `replies`
@@ -151,7 +152,8 @@ class RecordedCheck(Struct, frozen=True, forbid_unknown_fields=True, gc=False):
     """The result of an external check: whether it passed (None: it could not say), and the seconds it took."""
 
     passed: bool | None = None
-    seconds: Annotated[float, Meta(ge=0)] = 0.0
+    seconds: _Seconds = 0.0
+    extra: dict[str, Any] | None = field(default=None, name="(extra)")
 
 
 class RecordedGroups(Struct, frozen=True, forbid_unknown_fields=True, gc=False):
@@ -161,10 +163,11 @@ class RecordedGroups(Struct, frozen=True, forbid_unknown_fields=True, gc=False):
     grouping contradicted itself.
     """
 
-    of: tuple[_Place, ...]
+    of: Annotated[tuple[_Place, ...], Meta(min_length=1)]
     groups: tuple[tuple[_Place, ...], ...] | None = None
     usage: RecordedUsage | None = None
     cost_usd: _Usd | None = None
+    extra: dict[str, Any] | None = field(default=None, name="(extra)")
 
 
 class RecordedReply(Struct, frozen=True, forbid_unknown_fields=True, gc=False):

@@ -9,7 +9,9 @@
 | `<rung>.confidence`, `.score`, `.cost_usd` | double | null if absent |
 | `<rung>.answer` | text | JSON: `null` is a declined answer, a null cell an answer whose text was not recorded |
 | `<rung>.input_tokens`, `.output_tokens` | int64 | from its usage |
-| `<rung>.more` | text | JSON: the rest of its usage, its signals, unknown keys. All of a rung's cells null: no reply |
+| `<rung>.variant` | text | the prompt it was asked with |
+| `<rung>.samples` | text | JSON: the list of the further samples, each as in the JSON form |
+| `<rung>.more` | text | JSON: the rest of its usage, signals, checks, groups, unknown keys. All of a rung's cells null: no reply |
 | `extra` | text | JSON: unknown keys of the item |
 
 The manifest is JSON under `cascade.corpus` in the file's key-value metadata. Unknown columns become unknown keys of the
@@ -46,6 +48,7 @@ _TEXTS = ("id", "task", "group", "split", "input")
 _JSONS = ("messages", "expected", "extra")
 _NUMBERS = ("confidence", "score", "cost_usd")
 _TOKENS = ("input_tokens", "output_tokens")
+_REPLY_TEXTS = ("answer", "variant", "samples", "more")
 _ROW_GROUP = 4096  # rows: small enough to stream, large enough to compress and prune
 _BATCH = 64  # rows held at once; a repeated text is held once (see `open_table`)
 _BOMB_BYTES, _BOMB_RATIO = 256 * 1024 * 1024, 100  # a column chunk that decompresses to more than both is refused
@@ -189,10 +192,10 @@ def _item_of(row: dict[str, Any], rungs: Iterable[str]) -> dict[str, Any]:
 
 def _reply_of(row: dict[str, Any], rung: str) -> dict[str, Any] | None:
     flat = {name: row.pop(f"{rung}.{name}", None) for name in (*_NUMBERS, *_TOKENS)}
-    answer = row.pop(f"{rung}.answer", None)
-    more: Any = _from_json(f"{rung}.more", row.pop(f"{rung}.more", None))
-    if more is None and answer is None and all(value is None for value in flat.values()):
+    texts = {name: row.pop(f"{rung}.{name}", None) for name in _REPLY_TEXTS}
+    if all(value is None for value in (*flat.values(), *texts.values())):
         return None
+    more: Any = _from_json(f"{rung}.more", texts["more"])
     reply: dict[str, Any] = {} if more is None else more
     if not isinstance(reply, dict):  # pyright: ignore[reportUnnecessaryIsInstance]
         raise LineError(f"{rung}.more: is not a JSON object")
@@ -201,8 +204,11 @@ def _reply_of(row: dict[str, Any], rung: str) -> dict[str, Any] | None:
         if not isinstance(usage := reply.get("usage", {}), dict):
             raise LineError(f"{rung}.more: its usage is not a JSON object")
         reply["usage"] = {**cast("dict[str, Any]", usage), **known}
-    if answer is not None:
-        reply["answer"] = _from_json(f"{rung}.answer", answer)
+    for name in ("answer", "samples"):
+        if texts[name] is not None:
+            reply[name] = _from_json(f"{rung}.{name}", texts[name])
+    if texts["variant"] is not None:
+        reply["variant"] = texts["variant"]
     return {**reply, **_without_nulls({name: _finite(f"{rung}.{name}", value) for name, value in flat.items()})}
 
 
@@ -239,7 +245,7 @@ def write_rows(path: Path, manifest: Manifest, items: Iterable[Item], where: str
     for rung in manifest.rungs:
         types |= {f"{rung}.{name}": pa.float64() for name in _NUMBERS}
         types |= {f"{rung}.{name}": pa.int64() for name in _TOKENS}
-        types |= {f"{rung}.answer": pa.string(), f"{rung}.more": pa.string()}
+        types |= {f"{rung}.{name}": pa.string() for name in _REPLY_TEXTS}
     line = encode_line(raw_manifest(manifest), f"{where}:manifest", "")
     schema = pa.schema(types, metadata={MANIFEST_KEY: line.strip()})
     rest, count = iter(items), 0
@@ -269,9 +275,10 @@ def _row_of(item: Item, where: str) -> dict[str, Any]:
 
 
 def _cells_of(reply: dict[str, Any]) -> dict[str, Any]:
-    cells = {name: reply.pop(name, None) for name in _NUMBERS}
-    if "answer" in reply:
-        cells["answer"] = _to_json(reply.pop("answer"))
+    cells = {name: reply.pop(name, None) for name in (*_NUMBERS, "variant")}
+    for name in ("answer", "samples"):
+        if name in reply:
+            cells[name] = _to_json(reply.pop(name))
     usage = dict(reply.pop("usage", None) or {}) if (used := "usage" in reply) else {}
     for name in _TOKENS:
         if isinstance(tokens := usage.get(name), int) and abs(tokens) < 1 << 63:

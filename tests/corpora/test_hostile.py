@@ -32,9 +32,11 @@ def honest(number: int) -> dict[str, Any]:
     """An item with every key of the format."""
     usage = {"input_tokens": 12, "output_tokens": 3, "cache_read_input_tokens": 1}
     reply = {"confidence": 0.9, "answer": "a", "score": 1.0, "usage": usage, "cost_usd": 0.1, "signals": {"logit": 0.5}}
+    further = [{**reply, "variant": "steps", "checks": {"tests": {"passed": True, "seconds": 0.5}}}]
+    groups = [{"of": [0, 1], "groups": [[0, 1]], "usage": dict(usage), "cost_usd": 0.1}]
     return {
         "id": f"i-{number}", "task": "t", "group": "g", "split": "tune", "at": 1.5, "input": "q", "expected": "a",
-        "replies": {"haiku": dict(reply), "opus": {**reply, "answer": None}},
+        "replies": {"haiku": {**reply, "samples": further, "groups": groups}, "opus": {**reply, "answer": None}},
     }  # fmt: skip
 
 

@@ -13,9 +13,11 @@ from typing import Any
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
+from msgspec.structs import replace
 
 from cascade.core.errors import CorpusError
 from cascade.corpora import Item, LadderEntry, Manifest, RecordedReply, open_corpus, read_corpus, write_corpus
+from cascade.corpora.items import RecordedCheck, RecordedGroups
 
 pa = pytest.importorskip("pyarrow")
 parquet = pytest.importorskip("pyarrow.parquet")
@@ -51,7 +53,9 @@ _JSON: st.SearchStrategy[Any] = st.recursive(
     max_leaves=6,
 )  # fmt: skip
 _SOME = st.none() | st.floats(0, 1)
-_REPLY = st.builds(
+_UNKNOWN = st.none() | st.dictionaries(st.sampled_from(["seconds_", "haiku.score", ""]), _JSON, min_size=1)
+_CHECK = st.none() | st.booleans() | st.builds(RecordedCheck, st.none() | st.booleans(), st.floats(0, 9), _UNKNOWN)
+_ANSWERED = st.builds(
     RecordedReply,
     confidence=_SOME,
     answer=_JSON,
@@ -63,8 +67,24 @@ _REPLY = st.builds(
     ),
     cost_usd=_SOME,
     signals=st.none() | st.dictionaries(st.text("xyz", max_size=3), st.floats(0, 1), max_size=2),
-    extra=st.none() | st.dictionaries(st.sampled_from(["seconds", "haiku.score", ""]), _JSON, min_size=1),
+    variant=st.none() | st.text(st.characters(codec="utf-8"), min_size=1, max_size=3),
+    checks=st.none() | st.dictionaries(st.text("xyz", max_size=3), _CHECK, max_size=2),
+    extra=_UNKNOWN,
 ) | st.just(RecordedReply())
+_GROUPS = st.sampled_from([None, ((0,), (1,)), ((1, 0),)]).flatmap(
+    lambda groups: st.builds(
+        RecordedGroups, st.just((0, 1)), st.just(groups), st.none() | st.just({"x": 1}), _SOME, _UNKNOWN
+    )
+)
+_REPLY = (
+    st.builds(
+        replace,
+        _ANSWERED,
+        samples=st.lists(_ANSWERED, min_size=1, max_size=3).map(tuple),
+        groups=st.none() | st.tuples() | st.tuples(_GROUPS),
+    )
+    | _ANSWERED
+)
 _ITEM = st.builds(
     Item,
     id=st.just("i"),
@@ -99,10 +119,27 @@ def test_other_engines_find_flat_typed_columns(tmp_path: Path) -> None:
     assert {name: row[name] for name in row if name.startswith("haiku.")} == {
         "haiku.confidence": 0.5, "haiku.score": 1.0, "haiku.cost_usd": 0.25, "haiku.input_tokens": 3,
         "haiku.output_tokens": 2, "haiku.answer": '{"a": 1}', "haiku.more": '{"usage": {"service_tier": "batch"}}',
+        "haiku.variant": None, "haiku.samples": None,
     }  # fmt: skip
     assert (row["gpt-4.1.answer"], row["gpt-4.1.score"], row["gpt-4.1.confidence"]) == ("null", 0.0, None)
     assert (row["input"], row["messages"], row["at"], row["task"]) == ("q", None, 1.5, "t")
     assert json.loads(table.schema.metadata[KEY])["items"] == 1
+
+
+def test_samples_are_json_that_other_engines_can_query(tmp_path: Path) -> None:
+    """`<rung>.variant` is text, `<rung>.samples` the list of the further samples, `null` answers included."""
+    further = (RecordedReply(0.5, "no", 0.0, variant="steps"), RecordedReply(answer=None, checks={"tests": False}))
+    reply = RecordedReply(
+        0.9, "yes", 1.0, variant="doubt", samples=further, groups=(RecordedGroups((0, 1), ((0,), (1,))),)
+    )
+    write_corpus(tmp_path / "c.parquet", Manifest("c", LADDER), [Item("i", "q", {"haiku": reply})])
+    (row,) = parquet.read_table(tmp_path / "c.parquet").to_pylist()
+    assert (row["haiku.variant"], row["haiku.answer"]) == ("doubt", '"yes"')
+    assert json.loads(row["haiku.samples"]) == [
+        {"confidence": 0.5, "answer": "no", "score": 0.0, "variant": "steps"},
+        {"confidence": None, "answer": None, "score": None, "checks": {"tests": False}},
+    ]
+    assert json.loads(row["haiku.more"]) == {"groups": [{"of": [0, 1], "groups": [[0], [1]]}]}
 
 
 def test_a_table_of_another_engine_is_read(tmp_path: Path) -> None:
@@ -125,6 +162,10 @@ BROKEN: list[tuple[dict[str, Any], str]] = [
     ({"haiku.confidence": 1.5}, "row 2: item 'i-2': replies.haiku.confidence: "),
     ({"haiku.score": float("nan")}, "row 2: item 'i-2': "),
     ({"haiku.input_tokens": -1}, "row 2: item 'i-2': replies.haiku.usage.input_tokens: "),
+    ({"haiku.samples": '{"answer": "no"}'}, "row 2: item 'i-2': replies.haiku.samples: "),
+    ({"haiku.samples": '[{"score": "secret"}]'}, "row 2: item 'i-2': replies.haiku.samples[0].score: "),
+    ({"haiku.samples": "secret"}, "row 2: item 'i-2': haiku.samples: is not JSON"),
+    ({"haiku.variant": ""}, "row 2: item 'i-2': replies.haiku.variant: "),
     ({"blob": b"\xff"}, "row 2: item 'i-2': a cell holds what JSON cannot"),
 ]
 
