@@ -275,7 +275,8 @@ class _Poll:
 
     def is_decided(self, vote: Vote) -> bool:
         """Whether no further sample can change the outcome. Until a judge has grouped them, all answers might be the same."""
-        if self.samples.same.kind == "judge" and self.judged is None and not (vote.reached or vote.overflow):
+        ended = vote.reached or vote.overflow or vote.asked == vote.most
+        if self.samples.same.kind == "judge" and self.judged is None and not ended:
             return len(self.answered) + vote.most - vote.asked < vote.agree
         return decided(vote)
 
