@@ -23,7 +23,6 @@ from cascade.emulator.requests import ApiRequest
 from cascade.emulator.server import SeenRequest
 from cascade.policy.plans import make_plan
 from cascade.recording.calls import make_recording_plan
-from cascade.recording.inputs import read_inputs
 from cascade.recording.journal import journal_path
 from cascade.recording.samples import SampleOptions, with_samples
 from cascade.replay.driver import replay_item
@@ -31,6 +30,7 @@ from cascade.replay.driver import replay_item
 from .conftest import HAIKU, OPUS, POLICY, SONNET, YAML, Here, Killer, Record, journal_of, start
 
 VARIANTS = ("confidence_first", "answer_first")
+COST_USD = 0.000015  # 100 * 0.10 + 10 * 0.50 millionths: a call of Haiku
 CAREFUL = "Be careful. Reply with JSON: confidence, then answer."
 
 
@@ -120,7 +120,7 @@ def test_every_sample_is_asked_stored_and_graded(record: Record, emulate: Emulat
         assert len({sample.answer for sample in samples}) > 1
         for sample in samples:
             assert sample.score == float(sample.answer in ("A", "A."))
-            assert (sample.tokens.input_tokens, sample.cost_usd) == (100, 100 * 0.1e-6 + 10 * 0.5e-6)
+            assert (sample.tokens.input_tokens, sample.cost_usd) == (100, COST_USD)
         assert item.replies["sonnet"].samples is None
         assert item.replies["sonnet"].variant is None
         assert item.replies["opus"].samples is None
@@ -167,7 +167,9 @@ def test_more_samples_and_variants_later_ask_only_for_what_is_missing(
         after = item.replies["haiku"].every
         assert [sample.variant for sample in after[:2]] == ["answer_first", "careful.txt"]
         assert len(after) == 6
-        assert {id(s) for s in before if s not in after} == set()
+        blank = {"score": None, "samples": None}
+        kept = [structs.replace(sample, **blank) for sample in after]
+        assert all(structs.replace(sample, **blank) in kept for sample in before)
     with pytest.raises(CorpusError, match="it exists already"):  # fewer are there already: nothing to do
         record(emulator, policy=sampled({"haiku": 2}, VARIANTS))
     hashes = (read_corpus(tmp_path / "corpus.jsonl").manifest.extra or {})["recorded"]["hashes"]
@@ -193,7 +195,6 @@ def test_a_changed_prompt_voids_its_own_samples_only(
     assert emulator.times(HAIKU, careful.read_text()) == {2}
     assert all([s.variant for s in i.replies["haiku"].every] == ["confidence_first", "careful.txt"] * 2 for i in made(tmp_path))  # fmt: skip
     if killed:
-        assert again.spent == sum(reply.usage.cost for reply in ()) + again.spent
         assert again.spent > sum(round((s.cost_usd or 0) * 1e9) for i in made(tmp_path) for r in i.replies.values() for s in r.every)  # fmt: skip
 
 
@@ -236,7 +237,7 @@ def test_a_replay_finds_the_groups_of_every_vote(record: Record, emulate: Emulat
     groups = [one for item in items for rung in ("haiku", "sonnet") for one in item.replies[rung].groups or ()]
     assert any(one.groups is None for one in groups)
     assert any(one.groups is not None for one in groups)
-    assert all(one.cost_usd == 100 * 0.1e-6 + 10 * 0.5e-6 for one in groups)
+    assert all(one.cost_usd == COST_USD for one in groups)
     judged = 0
     for most in range(2, 6):
         for agree in range(2, most + 1):
@@ -247,7 +248,7 @@ def test_a_replay_finds_the_groups_of_every_vote(record: Record, emulate: Emulat
                 plan = make_plan(Policy.model_validate(raw))
                 for item in items:
                     answer = replay_item(plan, item)
-                    judged += sum(sample.is_judge for step in answer.trail for sample in step.samples)
+                    judged += sum(sample.is_judge for step in answer.steps for sample in step.samples)
     assert judged > 20
 
 
@@ -357,11 +358,10 @@ def test_what_cannot_be_recorded_is_said_before_a_call(
     assert why in " ".join(err.split())
 
 
-def test_two_prompts_never_share_a_name(tmp_path: Path) -> None:
+def test_two_prompts_never_share_a_name() -> None:
     """A corpus tells prompts apart by name, so two of one name are refused before a call."""
     raw = POLICY.model_dump(by_alias=True, exclude_unset=True)
     for rung, text in zip(raw["ladder"], ("one", "two"), strict=False):
         rung["samples"] = {"max": 2, "agree": 2, "variants": [{"name": "mine", "prompt": text}]}
     with pytest.raises(ConfigurationError, match="two different variants are named 'mine'"):
         make_recording_plan(Policy.model_validate(raw))
-    assert read_inputs is not None
