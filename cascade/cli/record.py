@@ -73,6 +73,7 @@ def run_record(options: RecordOptions, *, as_json: bool) -> int:
         concurrency=options.concurrency,
         name=options.name,
         baseline_twice=options.baseline_twice,
+        asks_samples=options.from_ledger is None,
     )
     if is_complete(settings, inputs):
         count = len(inputs.items)

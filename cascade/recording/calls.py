@@ -16,7 +16,7 @@ from typing import Any
 from cascade.core import prices
 from cascade.core.errors import ConfigurationError
 from cascade.core.messages import Failure, Reply, Request, Usage
-from cascade.core.plans import Plan
+from cascade.core.plans import BoundVerifier, Plan
 from cascade.core.policy import OTHER, Policy, Rung, Variant
 from cascade.core.policy.ladder import asked_as
 from cascade.core.text.parsing import Repair
@@ -137,6 +137,11 @@ class RecordingPlan:
         """The samples of a rung for a request of this task; empty if it is asked once, as a baseline is."""
         listed = any(one.name == task for one in self.plan.policy.tasks)
         return self.samples.get((task if listed else OTHER, respondent.name), ())
+
+    @property
+    def verifiers(self) -> tuple[BoundVerifier, ...]:
+        """The external checks of all tasks."""
+        return (*self.plan.shared_verifiers, *(one for many in self.plan.verifiers.values() for one in many))
 
     @property
     def prompts(self) -> dict[str, str]:

@@ -10,7 +10,7 @@ import asyncio
 import hashlib
 import json
 from collections import Counter
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -21,7 +21,7 @@ from cascade.core.trail import CheckResult
 from cascade.corpora.items import RecordedCheck
 from cascade.recording.journal import Journal
 
-__all__ = ["CheckCounts", "Checker", "Verify", "check_hash", "check_key"]
+__all__ = ["CheckCounts", "Checker", "Verify", "check_entry", "check_hash", "check_key"]
 
 Verify = Callable[[BoundVerifier, str, Request], CheckResult]
 """Runs one external check of an answer to a request, in a thread of its own."""
@@ -35,6 +35,14 @@ def check_hash(verifier: BoundVerifier) -> str:
 def check_key(name: str, command: str, item: str, answer: str) -> str:
     """What the journal finds a result by. `command`: the check's hash."""
     return hashlib.sha256(json.dumps([name, command, item, answer]).encode()).hexdigest()
+
+
+def check_entry(name: str, command: str, item: str, answer: str, result: RecordedCheck) -> dict[str, Any]:
+    """A result as a line of the journal. `command`: the check's hash."""
+    return {
+        "checked": check_key(name, command, item, answer), "item": item, "check": name, "command": command,
+        "passed": result.passed, "seconds": result.seconds,
+    }  # fmt: skip
 
 
 @dataclass(frozen=True, slots=True)
@@ -55,22 +63,22 @@ class Checker:
     async def check(self, verifiers: Sequence[BoundVerifier], item: str, request: Request, answer: str) -> None:
         """Run the checks that this answer to the item has no result of."""
         for verifier in verifiers:
-            key = check_key(verifier.name, check_hash(verifier), item, answer)
-            if key in self._journal.checked:
+            command = check_hash(verifier)
+            if check_key(verifier.name, command, item, answer) in self._journal.checked:
                 continue
             if self._verify is None:
                 raise ConfigurationError(f"nothing runs the check {verifier.name!r} (leave it out of the policy)")
             result = await asyncio.to_thread(self._verify, verifier, answer, request)
-            entry: dict[str, Any] = {
-                "checked": key, "item": item, "check": verifier.name, "passed": result.passed, "seconds": result.seconds,
-            }  # fmt: skip
+            entry = check_entry(verifier.name, command, item, answer, RecordedCheck(result.passed, result.seconds))
             await asyncio.to_thread(self._journal.append, entry, sync=False)
 
-    def counts(self) -> dict[str, CheckCounts]:
+    def counts(self, verifiers: Iterable[BoundVerifier]) -> dict[str, CheckCounts]:
         """How many answers each check passed, failed and could not judge, by its name."""
+        commands = {check_hash(verifier): verifier.name for verifier in verifiers}
         found: dict[str, Counter[bool | None]] = {}
         for entry in self._journal.checked.values():
-            found.setdefault(entry["check"], Counter())[entry["passed"]] += 1
+            if (name := commands.get(entry["command"])) is not None:
+                found.setdefault(name, Counter())[entry["passed"]] += 1
         return {name: CheckCounts(many[True], many[False], many[None]) for name, many in found.items()}
 
     def results(self, verifiers: Sequence[BoundVerifier], item: str, answer: str) -> dict[str, RecordedCheck]:

@@ -22,7 +22,7 @@ def holds_samples(complete: Corpus, recording: RecordingPlan) -> bool:
     asks_judge = any(one.is_judged for many in recording.samples.values() for one in many)
     if asks_judge and SameJudgeReport.read(complete.manifest, judge_hash()) is None:
         return False
-    if not (recording.samples or plan.shared_verifiers or plan.verifiers):
+    if not (recording.samples or recording.verifiers):
         return True
     own = own_sample(plan.policy)
     rungs = [one for one in recording.respondents if one.name != BASELINE]

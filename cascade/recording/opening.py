@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import glob
 from collections.abc import Iterable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from itertools import chain
 from typing import Any
 
@@ -52,7 +52,7 @@ def is_complete(settings: Settings, inputs: Inputs) -> bool:
 
     Raises ConfigurationError for an unknown grader, PolicyError as `make_recording_plan` does.
     """
-    plan = make_recording_plan(settings.policy, settings.rungs, settings.baseline)
+    plan = _plan_of(settings)
     if settings.grader:
         check_grader(settings.grader, settings.policy)
     if journal_path(settings.target).exists():
@@ -69,7 +69,7 @@ def open_recording(settings: Settings, inputs: Inputs, known: Iterable[dict[str,
     """
     target = settings.target
     check_target(target)
-    plan = make_recording_plan(settings.policy, settings.rungs, settings.baseline)
+    plan = _plan_of(settings)
     sample = draw_sample(inputs.items, settings.baseline_twice)
     hashes = {"inputs": inputs.hash, **plan.hashes()}
     complete = find_complete_recording(target, hashes)
@@ -91,6 +91,11 @@ def open_recording(settings: Settings, inputs: Inputs, known: Iterable[dict[str,
         journal.close()
         raise
     return OpenRecording(settings, inputs, plan, hashes, complete, grader, sample, journal)
+
+
+def _plan_of(settings: Settings) -> RecordingPlan:
+    plan = make_recording_plan(settings.policy, settings.rungs, settings.baseline)
+    return plan if settings.asks_samples else replace(plan, samples={})
 
 
 def _has_all(complete: Corpus, settings: Settings, inputs: Inputs, plan: RecordingPlan) -> bool:

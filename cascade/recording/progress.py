@@ -27,7 +27,8 @@ class Settings:
     """What to record, how, and where. `cap`: nano-USD over all runs of this recording; None: no limit.
 
     `baseline_twice`: how many items the baseline answers a second time (see `noise_floor`). `verify`: runs the policy's
-    external checks; None if it has none.
+    external checks; None if it has none. `asks_samples`: whether a rung with samples is asked for them; without it only what is
+    there already is recorded.
     """
 
     policy: Policy
@@ -40,6 +41,7 @@ class Settings:
     name: str | None = None
     baseline_twice: int = 0
     verify: Verify | None = None
+    asks_samples: bool = True
 
 
 @dataclass(frozen=True, slots=True)

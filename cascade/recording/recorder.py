@@ -355,10 +355,11 @@ class Recorder:
 
     def _more_hashes(self) -> dict[str, dict[str, str]]:
         """Hashes by name: of the samples' prompts and of the checks' commands; those that a complete corpus tells are kept."""
-        plan = self._plan.plan
-        verifiers = (*plan.shared_verifiers, *(one for many in plan.verifiers.values() for one in many))
         before = recorded_hashes(self._complete.manifest) if self._complete else {}
-        checks: dict[str, str] = {**before.get("checks", {}), **{one.name: check_hash(one) for one in verifiers}}
+        checks: dict[str, str] = {
+            **before.get("checks", {}),
+            **{one.name: check_hash(one) for one in self._plan.verifiers},
+        }
         found: dict[str, dict[str, str]] = {"prompts": self._replies.prompts, "checks": checks}
         return {name: hashes for name, hashes in found.items() if hashes}
 

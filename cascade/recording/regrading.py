@@ -19,7 +19,7 @@ from cascade.corpora.grading import bind_grader, is_grader, judge_rung
 from cascade.corpora.items import Corpus, Item, Manifest, RecordedReply
 from cascade.corpora.reading import open_corpus, read_corpus
 from cascade.recording.calls import BASELINE, Key, plain_respondent
-from cascade.recording.checking import check_key
+from cascade.recording.checking import check_entry
 from cascade.recording.grouping import SameJudgeReport, group_key, grouping_entry, judge_hash
 from cascade.recording.inputs import Inputs
 from cascade.recording.noise_floor import BASELINE_AGAIN, BASELINE_AGAIN_KEY
@@ -128,8 +128,7 @@ def _checked(item: str, sample: RecordedReply, commands: Mapping[str, str]) -> I
     for name in sample.checks or ():
         result = sample.check(name)
         if result is not None and name in commands:
-            key = check_key(name, commands[name], item, str(sample.answer))
-            yield {"checked": key, "item": item, "check": name, "passed": result.passed, "seconds": result.seconds}
+            yield check_entry(name, commands[name], item, str(sample.answer), result)
 
 
 def _grouped(plan: Plan, item: Item, reply: RecordedReply) -> Iterator[dict[str, Any]]:

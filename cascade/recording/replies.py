@@ -125,7 +125,7 @@ class Replies:
 
     def check_counts(self) -> dict[str, CheckCounts]:
         """The results of the external checks, by name."""
-        return self._checker.counts()
+        return self._checker.counts(self._plan.verifiers)
 
     def judged_answer(self, item: Item) -> str | None:
         """The first answer of a rung whose samples a judge groups; None if there is none."""

@@ -45,7 +45,7 @@ class Drawn(Answers):
         """The next answer to this text; the judge's groups by the first letter."""
         usage = {"input_tokens": 100, "output_tokens": 10}
         if request.schema is not None and "groups" in request.schema.get("properties", {}):
-            shown = json.loads(request.text)["answers"]
+            shown: dict[str, str] = json.loads(request.text)["answers"]
             groups: dict[str, list[int]] = {}
             for number, text in shown.items():
                 groups.setdefault(text.removeprefix("Answer:").strip()[0], []).append(int(number))
@@ -54,7 +54,7 @@ class Drawn(Answers):
         key = request.model, request.text
         self.asked[key] += advance
         chance = random.Random(f"{key} {self.asked[key]}")
-        text: str | None = chance.choice(["A", "A.", "Aa", "B", "Bb", "C", None])
+        text = chance.choice(["A", "A.", "Aa", "B", "Bb", "C", None])
         if not request.triage:
             text = "A"
         return RecordedReply(chance.choice([0.5, 0.9, None]), text, usage=usage)
@@ -174,6 +174,14 @@ def test_more_samples_and_variants_later_ask_only_for_what_is_missing(
         record(emulator, policy=sampled({"haiku": 2}, VARIANTS))
     hashes = (read_corpus(tmp_path / "corpus.jsonl").manifest.extra or {})["recorded"]["hashes"]
     assert set(hashes["prompts"]) == {"confidence_first", "answer_first", "careful.txt"}
+
+
+def test_what_a_ledger_holds_is_recorded_without_asking_for_samples(
+    record: Record, emulate: Emulate, tmp_path: Path
+) -> None:
+    """`--from-ledger` calls no model but a judge: the policy's samples are not asked for."""
+    assert record(emulate(), policy=sampled({"": 3}), asks_samples=False).calls == 4 * 3
+    assert all(reply.samples is None for item in made(tmp_path) for reply in item.replies.values())
 
 
 @pytest.mark.parametrize("killed", [False, True])
@@ -323,6 +331,20 @@ def test_another_models_vote_is_asked_at_its_endpoint_and_priced_as_its_own(
         own, guest = item.replies["haiku"].every
         assert (own.variant, guest.variant) == ("confidence_first", "guest")
         assert guest.cost_usd == pytest.approx(100 * 3e-6 + 10 * 7e-6)
+
+
+def test_the_command_tells_what_it_asks_and_what_came_of_it(emulate: Emulate, tmp_path: Path, corpus: Corpus) -> None:
+    """How many calls there are to make, before them; the samples, the judge's errors and its money, after them."""
+    write_corpus(tmp_path / "inputs.jsonl", corpus.manifest, corpus.items)
+    (tmp_path / "policy.yaml").write_text(YAML, encoding="utf-8")
+    ran = Here(tmp_path, emulate(), "inputs.jsonl", "--policy", "policy.yaml", "--samples", "haiku=3", "--same", "judge",
+               "-o", "c.jsonl")  # fmt: skip
+    out, err = (" ".join(text.split()) for text in ran.communicate(timeout=60))
+    assert ran.returncode == 0
+    assert "cascade: asks haiku 3 times an item: 20 calls to make, judgements aside" in err
+    assert "samples: haiku 3" in out
+    assert "answers grouped by meaning by haiku (claude-haiku-5-5):" in out
+    assert "95 % interval" in out
 
 
 def test_a_recording_without_samples_is_as_it_always_was() -> None:
