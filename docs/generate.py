@@ -17,6 +17,8 @@ Schema = Mapping[str, Any]
 
 _INNER = {
     "Rung": "ladder[]",
+    "Samples": "ladder[].samples",
+    "Variant": "ladder[].samples.variants[]",
     "Price": "ladder[].price",
     "Budget": "ladder[].thinking",
     "Triage": "triage",
