@@ -22,7 +22,7 @@ from cascade.core.messages import Failure, Reply, Request
 from cascade.core.plans import Plan
 from cascade.core.sampling import apply_checks
 from cascade.core.triage import Prompt
-from cascade.corpora.items import Manifest, RecordedGroups, RecordedReply
+from cascade.corpora.items import Item, Manifest, RecordedGroups, RecordedReply
 from cascade.recording.calls import EntryOf, Respondent, usage_fields
 from cascade.recording.journal import Journal
 from cascade.replay.driver import recorded_verdict
@@ -179,21 +179,27 @@ class Pair:
     same: bool
 
 
-def make_pairs(answers: Sequence[tuple[str, Request, str]], limit: int = CONTROLS) -> list[Pair]:
+def make_pairs(answers: Sequence[tuple[Item, Request, str]], limit: int = CONTROLS) -> list[Pair]:
     """Pairs, spread evenly over (item, request, answer): half of them the same, half answers to different items.
 
-    Answers to different items that have the same words are no pair: nothing tells whether they differ.
+    Answers to different items that have the same words, or whose items expect the same, are no pair: they may not differ.
     """
     half = max(1, limit // 2)
     step = max(1, len(answers) // half)
     pairs: list[Pair] = []
     for at in range(0, len(answers), step)[:half]:
         item, request, own = answers[at]
-        pairs.append(Pair(item, request, (own, f"Answer:\n\n{own.strip()}\n"), same=True))
-        others = (other for _, _, other in (*answers[at + 1 :], *answers[:at]))
-        foreign = next((other for other in others if other.split() != own.split()), None)
+        pairs.append(Pair(item.id, request, (own, f"Answer:\n\n{own.strip()}\n"), same=True))
+        foreign = next(
+            (
+                text
+                for other, _, text in (*answers[at + 1 :], *answers[:at])
+                if text.split() != own.split() and (item.expected is None or item.expected != other.expected)
+            ),
+            None,
+        )
         if foreign is not None:
-            pairs.append(Pair(item, request, (own, foreign), same=False))
+            pairs.append(Pair(item.id, request, (own, foreign), same=False))
     return pairs
 
 

@@ -287,10 +287,10 @@ class Recorder:
             return grouper.report(known.controls, known.apart, known.together)
         done = (item for item in self._inputs.items if item.id in self._state.complete)
         found = ((item, self._replies.judged_answer(item)) for item in done)
-        answers = [(item.id, self._replies.request(item), text) for item, text in found if text is not None]
+        answers = [(item, self._replies.request(item), text) for item, text in found if text is not None]
         report = await grouper.test(make_pairs(answers))
         for item, _, _ in answers:
-            self._state.failed.pop(item, None)  # the item is complete; only a control failed
+            self._state.failed.pop(item.id, None)  # the item is complete; only a control failed
         return report
 
     def _write(self) -> None:

@@ -14,7 +14,7 @@ from typing import Any
 import pytest
 from msgspec import structs
 
-from cascade.core.errors import ConfigurationError, CorpusError
+from cascade.core.errors import CorpusError
 from cascade.core.policy import Policy
 from cascade.core.triage import RULES
 from cascade.corpora import Corpus, Item, RecordedReply, read_corpus, write_corpus
@@ -22,7 +22,6 @@ from cascade.emulator.answers import Answers
 from cascade.emulator.requests import ApiRequest
 from cascade.emulator.server import SeenRequest
 from cascade.policy.plans import make_plan
-from cascade.recording.calls import make_recording_plan
 from cascade.recording.journal import journal_path
 from cascade.recording.samples import SampleOptions, with_samples
 from cascade.replay.driver import replay_item
@@ -85,7 +84,8 @@ Emulate = Callable[..., Sampled]
 @pytest.fixture
 def corpus(corpus: Corpus) -> Corpus:
     """Four items with texts of their own; the answers are right if they are A."""
-    items = [structs.replace(item, input=f"question {n}?", expected="A") for n, item in enumerate(corpus.items[:4])]
+    asked = enumerate(corpus.items[:4])
+    items = [structs.replace(item, input=f"question {n}?", expected=["A", "a"][n % 2]) for n, item in asked]
     return replace(corpus, items=tuple(items), manifest=replace(corpus.manifest, grader="normalized"))
 
 
@@ -238,6 +238,31 @@ def test_killed_between_any_two_calls_it_pays_no_sample_twice(emulate: Emulate, 
     assert "holds this recording, complete: no call was made" in out
 
 
+def test_from_whatever_line_of_its_journal_it_goes_on_with_what_is_missing(
+    record: Record, emulate: Emulate, tmp_path: Path
+) -> None:
+    """Cut after any outcome, of a reply as of a grouping: only the calls after it are made again."""
+    policy, target = sampled({"haiku": 3, "sonnet": 2}, VARIANTS, judge=True), tmp_path / "corpus.jsonl"
+    emulator = emulate()
+    for cap in range(2_000_000, 100_000_000, 100_000):  # stopped as late as possible, since the end removes the journal
+        kept = journal_path(target).read_bytes() if journal_path(target).exists() else b""
+        if record(emulator, policy=policy, cap=cap, concurrency=1).is_final:
+            break
+    lines = kept.splitlines(keepends=True)
+    outcomes = [number for number, line in enumerate(lines) if number and b'"most"' not in line]
+    assert len(outcomes) > 4 * 5
+    for last in outcomes[::4]:
+        target.unlink()
+        journal_path(target).write_bytes(b"".join(lines[: last + 1]))
+        reused = [json.loads(line) for line in lines[1 : last + 1] if b'"most"' not in line]
+        report = record(emulator, policy=policy)
+        assert report.is_final
+        assert report.same is not None
+        assert report.reused == sum("verdict" in entry for entry in reused)
+        assert report.calls == 4 * 6 + report.same.groupings - len(reused)
+        assert [[len(reply.every) for reply in item.replies.values()] for item in made(tmp_path)] == [[3, 2, 1]] * 4
+
+
 def test_a_replay_finds_the_groups_of_every_vote(record: Record, emulate: Emulate, tmp_path: Path) -> None:
     """For each (agree, max) up to what was recorded, on every item: nothing is missing, and contradictions are kept."""
     record(emulate(), policy=sampled({"": 5}, judge=True))
@@ -308,7 +333,7 @@ def test_grading_again_keeps_samples_and_groups(
     for item, was in zip(after.items, before, strict=True):
         assert item.replies["haiku"].groups == was.replies["haiku"].groups
         for sample, old in zip(item.replies["haiku"].every, was.replies["haiku"].every, strict=True):
-            assert sample.score == float(sample.answer == "A")
+            assert sample.score == float(sample.answer == item.expected)
             blank = {"score": None, "samples": None}
             assert structs.replace(sample, **blank) == structs.replace(old, **blank)
 
@@ -345,45 +370,3 @@ def test_the_command_tells_what_it_asks_and_what_came_of_it(emulate: Emulate, tm
     assert "samples: haiku 3" in out
     assert "answers grouped by meaning by haiku (claude-haiku-5-5):" in out
     assert "95 % interval" in out
-
-
-def test_a_recording_without_samples_is_as_it_always_was() -> None:
-    """The hashes that its journal begins with, and that a corpus has, are those of the version before samples."""
-    hashes = make_recording_plan(POLICY).hashes()
-    assert hashes["ladder"] == "1366b88541848be5c984dc7fc0097bbc7447856e449282245bb7013f29c74a31"
-    assert hashes["baseline"] == "0f5252b5e4aebdc7b0f8dd3759c1daf373233e464bb1b4bd7b3a90bb318418c8"
-    assert make_recording_plan(sampled({"": 3}, VARIANTS)).hashes() == hashes
-
-
-@pytest.mark.parametrize(
-    ("options", "why"),
-    [
-        (["--samples", "1"], "--samples 1: not a number of samples"),
-        (["--samples", "haiku=many"], "not a number of samples"),
-        (["--samples", "hiaku=3"], "no such rung below the top"),
-        (["--samples", "opus=3"], "no such rung below the top"),
-        (["--variants", "steps"], "give --samples N too"),
-        (["--samples", "3", "--variants", "stepz"], "there is no variant 'stepz'"),
-        (["--samples", "3", "--same", "exact"], "only judge is recorded"),
-    ],
-)
-def test_what_cannot_be_recorded_is_said_before_a_call(
-    emulate: Emulate, tmp_path: Path, corpus: Corpus, options: list[str], why: str
-) -> None:
-    """In one line, with exit code 2."""
-    write_corpus(tmp_path / "inputs.jsonl", corpus.manifest, corpus.items)
-    (tmp_path / "policy.yaml").write_text(YAML, encoding="utf-8")
-    emulator = emulate()
-    ran = Here(tmp_path, emulator, "inputs.jsonl", "--policy", "policy.yaml", "-o", "c.jsonl", *options)
-    _, err = ran.communicate(timeout=60)
-    assert (ran.returncode, emulator.requests) == (2, ())
-    assert why in " ".join(err.split())
-
-
-def test_two_prompts_never_share_a_name() -> None:
-    """A corpus tells prompts apart by name, so two of one name are refused before a call."""
-    raw = POLICY.model_dump(by_alias=True, exclude_unset=True)
-    for rung, text in zip(raw["ladder"], ("one", "two"), strict=False):
-        rung["samples"] = {"max": 2, "agree": 2, "variants": [{"name": "mine", "prompt": text}]}
-    with pytest.raises(ConfigurationError, match="two different variants are named 'mine'"):
-        make_recording_plan(Policy.model_validate(raw))
