@@ -108,6 +108,12 @@ def _sample_options(options: RecordOptions) -> SampleOptions:
             " answers (set samples.same in the policy)"
         )
     found = SampleOptions(parse_counts(options.samples), _names(options.variants), options.same == "judge")
+    rungs = _names(options.rungs)
+    for rung in filter(None, found.counts if rungs else ()):
+        if rung not in rungs:
+            raise ConfigurationError(
+                f"--samples {rung}={found.counts[rung]}: --rungs leaves this rung out (name it there too)"
+            )
     if options.from_ledger is not None and found != SampleOptions():
         raise ConfigurationError("--from-ledger: the samples are those that were recorded in the ledger")
     return found

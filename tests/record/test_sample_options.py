@@ -37,6 +37,7 @@ def test_a_recording_without_samples_is_as_it_always_was() -> None:
         (["--samples", "hiaku=3"], "no such rung below the top"),
         (["--samples", "opus=3"], "no such rung below the top"),
         (["--variants", "steps"], "give --samples N too"),
+        (["--samples", "haiku=3", "--rungs", "sonnet"], "--rungs leaves this rung out"),
         (["--samples", "3", "--variants", "stepz"], "there is no variant 'stepz'"),
         (["--samples", "3", "--same", "exact"], "only judge is recorded"),
     ],
