@@ -28,8 +28,8 @@ from dataclasses import dataclass
 from itertools import islice
 from pathlib import Path
 
-from cascade.core.plans import Plan
 from cascade.core.messages import Request, Usage
+from cascade.core.plans import Plan
 from cascade.core.policy.operations import Ledger
 from cascade.core.trail import Answer, Step, Verdict
 from cascade.hooks import Begun, Calling, Ended, wait

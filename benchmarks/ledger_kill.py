@@ -1,6 +1,6 @@
 """The ledger under SIGKILL: every returned answer is recorded, and every paid call is accounted for.
 
-    python benchmarks/ledger_kill.py [--kills 100] [--seed 0] [--quick] [--postgres URL] [--folder DIR]
+    python benchmarks/ledger_kill.py [--kills 100] [--seed 0] [--quick] [--at-once N] [--postgres URL] [--folder DIR]
 
 A process asks the emulator, 64 requests at a time (`AsyncCascade` and `Cascade` in turn, `durability: commit`), and writes
 each answer to a pipe as soon as it has it. It is killed a random moment after one of its first calls, again and again, on one
@@ -53,7 +53,7 @@ from cascade.ledger.verifying.verification import verify
 
 _T = TypeVar("_T")
 
-AT_ONCE = 64
+AT_ONCE = 64  # requests
 LATENCY_S = 0.0005  # per token: a reply takes about 20 ms, so that calls are in flight at a kill
 CALLS = 300  # a kill follows one of this many first calls
 WITHIN_S = 0.03  # and comes within this time after it, before or after the next record
@@ -63,14 +63,17 @@ POLICY = """
 version: 1
 name: kill
 ladder:
-  - {rung: haiku, model: claude-haiku-5-5, threshold: 0.80, max_tokens: 1024, thinking: disabled}
+  - {rung: haiku, model: claude-haiku-5-5, threshold: 0.80, max_tokens: 1024, thinking: disabledSAMPLES}
   - {rung: sonnet, model: claude-sonnet-5-5, threshold: 0.80, max_tokens: 4096, effort: low}
   - {rung: opus, model: claude-opus-5-5, max_tokens: 8192}
 ledger: {durability: commit}
 """
 
+SAMPLES = "samples: {max: 4, agree: 3, same: exact, at_once: "
+"""With `--at-once`: Haiku is asked until three answers are the same, so many at a time."""
+
 Call = tuple[str, int]
-"""A model and the question's number: no process asks the same twice."""
+"""A model and the question's number: no process asks the same question twice, but a rung may be asked it several times."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -144,11 +147,15 @@ def main() -> int:
     options.add_argument("--quick", action="store_true", help="5 kills")
     options.add_argument("--seed", type=int, default=0)
     options.add_argument(
+        "--at-once", type=int, metavar="N", help="ask Haiku until 3 of at most 4 samples are the same, N at a time"
+    )
+    options.add_argument(
         "--postgres", metavar="URL", help="an empty database's address; without it only SQLite is tested"
     )
     options.add_argument("--folder", help="folder for the SQLite ledger, on the disk to test")
     asked = options.parse_args()
     kills = 5 if asked.quick else asked.kills
+    calls = CALLS if asked.at_once is None else 4 * CALLS  # of a vote there are up to four
     sound = True
     with tempfile.TemporaryDirectory(dir=asked.folder) as folder:
         addresses = {"SQLite": str(Path(folder) / "ledger.db")}
@@ -157,7 +164,9 @@ def main() -> int:
         else:
             print("no --postgres URL: only SQLite is tested")
         for name, address in addresses.items():
-            sound &= print_series(name, tuple(series(address, Path(folder), kills, asked.seed)))
+            sound &= print_series(
+                name, tuple(series(address, Path(folder), kills, asked.seed, calls, at_once=asked.at_once))
+            )
     return 0 if sound else 1
 
 
@@ -185,11 +194,17 @@ def print_series(name: str, kills: tuple[Kill, ...]) -> bool:
     return not faults
 
 
-def series(address: str, folder: Path, kills: int, seed: int, calls: int = CALLS) -> Iterator[Kill]:
-    """Kill `kills` processes in turn, each after one of its first `calls` calls, and check the ledger after each."""
-    chance, corpus = random.Random(seed), _corpus()
+def series(
+    address: str, folder: Path, kills: int, seed: int, calls: int = CALLS, *, at_once: int | None = None
+) -> Iterator[Kill]:
+    """Kill `kills` processes in turn, each after one of its first `calls` calls, and check the ledger after each.
+
+    `at_once`: Haiku is asked several times, so many at a time; None: once.
+    """
+    chance, corpus = random.Random(seed), _corpus(repeated=at_once is not None)
     policy = folder / "kill.yaml"
-    policy.write_text(POLICY, encoding="utf-8")
+    samples = "" if at_once is None else f", {SAMPLES}{at_once}}}"
+    policy.write_text(POLICY.replace("SAMPLES", samples), encoding="utf-8")
     after = unsettled = 0
     for number in range(kills):
         with Watched(corpus, calls=chance.randint(1, calls), delay_s=chance.uniform(0, WITHIN_S)) as emulator:
@@ -211,7 +226,8 @@ def series(address: str, folder: Path, kills: int, seed: int, calls: int = CALLS
         reader = open_reader(address)
         try:
             down = sum("ledger_down" in line for line in err.splitlines())
-            after, kill = _check(reader, after, out.splitlines(keepends=True), emulator, down)
+            most = AT_ONCE * (at_once or 1)
+            after, kill = _check(reader, after, out.splitlines(keepends=True), emulator, down, most)
             found = verify(reader)
         finally:
             reader.close()
@@ -222,8 +238,11 @@ def series(address: str, folder: Path, kills: int, seed: int, calls: int = CALLS
         yield replace(kill, faults=tuple(faults))
 
 
-def _check(reader: Reader, after: int, lines: list[str], emulator: Watched, down: int) -> tuple[int, Kill]:
-    """Compare one process's ledger entries with the answers it returned and the calls the emulator saw."""
+def _check(reader: Reader, after: int, lines: list[str], emulator: Watched, down: int, most: int) -> tuple[int, Kill]:
+    """Compare one process's ledger entries with the answers it returned and the calls the emulator saw.
+
+    `most`: calls that may have been in flight.
+    """
     asked: dict[str, int] = {}
     opens, settled, costs = Counter[Call](), Counter[Call](), Counter[str]()
     outcomes: dict[str, list[OutcomeBody]] = {}
@@ -249,7 +268,7 @@ def _check(reader: Reader, after: int, lines: list[str], emulator: Watched, down
         "answers returned twice": [one for one, times in Counter(returned).items() if times > 1],
         "calls settled, and never put on record before": list(settled - opens),
         "calls settled, and not billed": list(settled - emulator.paid),
-        f"calls unsettled, of {AT_ONCE} in flight": list(unsettled.elements()) if unsettled.total() > AT_ONCE else [],
+        f"calls unsettled, of {most} in flight": list(unsettled.elements()) if unsettled.total() > most else [],
     }
     if not down:  # otherwise answers continue, and entries that wait for the ledger are lost with the process
         faults |= {
@@ -268,24 +287,28 @@ def _read(body: bytes, kind: type[_T]) -> _T:
     return msgspec.json.decode(body, type=kind)
 
 
-def _corpus() -> Corpus:
-    """Distinct questions; a third is answered at once, a third climbs once, a third twice."""
+def _corpus(*, repeated: bool) -> Corpus:
+    """Distinct questions; a third is answered at once, a third climbs once, a third twice.
 
-    def reply(number: int, confidence: float | None) -> RecordedReply:
+    `repeated`: to those that climb once Haiku gives three answers in turn, on which it does not agree.
+    """
+
+    def reply(number: int, confidence: float | None, text: str) -> RecordedReply:
         usage: RecordedUsage = {"input_tokens": number, "output_tokens": 20 + number % 40}
-        return RecordedReply(confidence, f"Answer {number}.", 1.0, usage)
+        return RecordedReply(confidence, text, 1.0, usage)
 
     items = tuple(
         Item(
-            f"kill-{number}",
+            f"kill-{number}-{again}",
             f"Question {number}",
             {
-                "haiku": reply(number, 0.9 if number % 3 == 0 else 0.2),
-                "sonnet": reply(number, 0.9 if number % 3 == 1 else 0.2),
-                "opus": reply(number, None),
+                "haiku": reply(number, 0.9 if number % 3 == 0 else 0.2, f"Answer {number} {again}."),
+                "sonnet": reply(number, 0.9 if number % 3 == 1 else 0.2, f"Answer {number}."),
+                "opus": reply(number, None, f"Answer {number}."),
             },
         )
         for number in range(1, ITEMS + 1)
+        for again in range(3 if repeated and number % 3 == 1 else 1)
     )
     ladder = tuple(LadderEntry(rung, model) for rung, model in MODELS.items())
     return Corpus(Manifest("kill", ladder, synthetic=True, items=len(items)), items)

@@ -23,7 +23,8 @@ import numpy as np
 
 from cascade.corpora import Item, LadderEntry, Manifest, RecordedReply, open_corpus, read_corpus, write_corpus
 from cascade.corpora.items import RecordedUsage
-from cascade.replay.columns import Columns, MappedColumns, PolicyMapping, RungColumns, read_columns
+from cascade.replay.building import read_columns
+from cascade.replay.columns import Columns, MappedColumns, PolicyMapping, RungColumns
 from cascade.replay.exact import ExactRun
 from cascade.replay.mapping import own_mapping
 from cascade.replay.outcomes import singles_of, tally, total

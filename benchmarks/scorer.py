@@ -39,7 +39,8 @@ from cascade.core.policy import Check
 from cascade.corpora import Manifest, read_corpus
 from cascade.corpora.splits import Split
 from cascade.policy.checks import bind_check
-from cascade.replay.columns import PolicyMapping, read_columns
+from cascade.replay.building import read_columns
+from cascade.replay.columns import PolicyMapping
 from cascade.replay.mapping import own_mapping
 
 __all__ = ["Comparison", "compare", "main"]

@@ -23,7 +23,9 @@ from cascade.core.plans import Plan
 from cascade.core.policy import Rung
 from cascade.core.trail import Answer, Arm, Sample, Step
 
-__all__ = ["Begun", "Calling", "Ended", "Hook", "Track", "Tracks", "Wait", "begin", "wait", "wait_async"]
+__all__ = [
+    "Begun", "Calling", "Ended", "Hook", "Track", "Tracks", "Wait", "begin", "unfinished_calls", "wait", "wait_async",
+]  # fmt: skip
 
 Wait = Future[Any]
 """Done when a record is durable, or cannot be made durable for now. Its result and its failure are ignored.
@@ -67,6 +69,14 @@ class Calling:
     taken: tuple[Sample, ...] = ()
     number: int | None = None
 
+    @property
+    def place(self) -> int:
+        """The call's number within its step, from 0: of the samples and the judge's calls; 0 for a rung asked once."""
+        if self.number is None:
+            return len(self.taken)
+        asked = sum(not one.is_judge for one in self.taken)
+        return len(self.taken) + self.number - asked  # samples of a wave are announced one after the other
+
 
 @dataclass(frozen=True, slots=True)
 class Ended:
@@ -78,6 +88,14 @@ class Ended:
     latency_s: float
     estimate: int | None = None
     """The estimated cost of the baseline alone, from the tokens seen, in nano-USD; None if the baseline answered, nothing was answered, or usage was an estimate."""
+
+
+def unfinished_calls(last: Calling | None, end: Ended) -> tuple[Sample, ...]:
+    """The calls of a step that was not completed, because the request was cut off in the middle of a vote.
+
+    They are billed, and in none of the steps. `last`: the last call that was announced.
+    """
+    return last.taken if last is not None and len(last.steps) == len(end.steps) else ()
 
 
 class Track(Protocol):

@@ -47,7 +47,8 @@ from cascade.corpora.splits import Split
 from cascade.policy.certificates import hash_of, hashes_of
 from cascade.policy.pricing import NoPrice
 from cascade.replay.arrays import np
-from cascade.replay.columns import PolicyMapping, read_columns
+from cascade.replay.building import read_columns
+from cascade.replay.columns import PolicyMapping
 from cascade.replay.mapping import Override, mapping_for, mapping_of, other_models, own_mapping
 
 __all__ = [

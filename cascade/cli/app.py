@@ -330,7 +330,10 @@ def import_(  # noqa: PLR0913, PLR0917 - options
     ] = None,
     column: Annotated[
         list[str] | None,
-        typer.Option("--map", help="csv: FIELD=COLUMN, such as id=qid or haiku.score=h_ok; may be repeated."),
+        typer.Option(
+            "--map",
+            help="csv: FIELD=COLUMN, such as id=qid or haiku.score=h_ok; may be repeated. Rows with one id are samples.",
+        ),
     ] = None,
     model: Annotated[
         list[str] | None,
@@ -352,6 +355,12 @@ def import_(  # noqa: PLR0913, PLR0917 - options
         bool,
         typer.Option("--estimate-usage", help="Estimate missing usage (characters / 4) and costs (list prices)."),
     ] = False,
+    grader: Annotated[
+        str | None,
+        typer.Option(
+            help="Grade answers, those of further samples too, that have no score in the files: exact, normalized, choice, …"
+        ),
+    ] = None,
     name: Annotated[str | None, typer.Option(help="The corpus's name. Default: the file's.")] = None,
     keep_incomplete: Annotated[
         bool,
@@ -368,7 +377,7 @@ def import_(  # noqa: PLR0913, PLR0917 - options
     options = ImportOptions(
         format=format_name, sources=tuple(sources or ()), output=output, rungs=tuple(rung or ()),
         maps=tuple(column or ()), models=tuple(model or ()), filter=filter_name, metric=metric, confidence=confidence,
-        estimate_usage=estimate_usage, name=name, keep_incomplete=keep_incomplete, force=force,
+        estimate_usage=estimate_usage, grader=grader, name=name, keep_incomplete=keep_incomplete, force=force,
     )  # fmt: skip
     run_import(options, as_json=as_json)
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import sys
 from collections.abc import Callable, Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
@@ -35,6 +35,7 @@ class ImportOptions:
     metric: str | None = None
     confidence: str | None = None
     estimate_usage: bool = False
+    grader: str | None = None
     name: str | None = None
     keep_incomplete: bool = False
     force: bool = False
@@ -53,7 +54,12 @@ def run_import(options: ImportOptions, *, as_json: bool) -> None:
         rungs=pairs(options.rungs, "--rung"),
         models=pairs(options.models, "--model"),
         options=Options(
-            options.filter, options.metric, pairs(options.maps, "--map"), options.confidence, options.estimate_usage
+            options.filter,
+            options.metric,
+            pairs(options.maps, "--map"),
+            options.confidence,
+            options.estimate_usage,
+            options.grader,
         ),
         keep_incomplete=options.keep_incomplete,
     )
@@ -82,6 +88,9 @@ def _fields(imported: Imported, path: Path, notices: Sequence[str]) -> dict[str,
         "unusable": imported.unusable,
         "nulled": imported.nulled,
         "estimated": imported.estimated,
+        "samples": {rung: asdict(counts) for rung, counts in imported.samples.items()},
+        "graded": imported.graded,
+        "ungraded": imported.ungraded,
         "differing_inputs": imported.differing,
         "other_models": list(imported.other_models),
         "unmapped": list(imported.unmapped),
@@ -109,7 +118,24 @@ def _notices(imported: Imported, *, ordered: bool) -> Iterator[str]:
         yield f"{_items(imported.differing)} with another text in another source; the first source's text is kept"
     if imported.nulled:
         yield f"{_items(imported.nulled)} held NaN or Infinity, which JSON does not have: null in the corpus"
+    yield from _samples(imported)
     yield from _lacking(imported)
+
+
+def _samples(imported: Imported) -> Iterator[str]:
+    for rung, counts in imported.samples.items():
+        lacking = [
+            f"{count:,} of them without {what}"
+            for count, what in (
+                (counts.without_score, "a score, so that a vote for one cannot be graded (--grader NAME grades them)"),
+                (counts.without_cost, "cost and usage (--estimate-usage estimates them)"),
+            )
+            if count
+        ]
+        yield ", ".join((f"{rung} was asked more than once: {counts.further:,} further samples", *lacking))
+    if imported.graded or imported.ungraded:
+        failed = f"; {imported.ungraded:,} could not be graded" if imported.ungraded else ""
+        yield f"graded here, as the source had no score: {imported.graded:,} answers{failed}"
 
 
 def _lacking(imported: Imported) -> Iterator[str]:

@@ -12,8 +12,9 @@ from cascade.core.policy.certificate import UNCERTIFIED, Escalation
 from cascade.core.sameness import KeyOf
 from cascade.core.signals import Signals
 from cascade.core.text.parsing import Repair
+from cascade.core.verification import Verifier
 
-__all__ = ["Accept", "BoundCheck", "BoundVerifier", "Checks", "Plan"]
+__all__ = ["Accept", "BoundCheck", "Checks", "Plan"]
 
 Accept = Callable[[str], Any]
 """Turns an answer's JSON text into the caller's type; raises, usually ValueError, if it does not fit."""
@@ -28,18 +29,6 @@ class BoundCheck:
 
 
 @dataclass(frozen=True, slots=True)
-class BoundVerifier:
-    """An external check, which the driver runs. `command`: what it needs to run it; opaque here.
-
-    `blocks`: an answer that it could not judge escalates; otherwise it passes, and the trail says so.
-    """
-
-    name: str
-    command: Any
-    blocks: bool = True
-
-
-@dataclass(frozen=True, slots=True)
 class Checks:
     """What an answer must pass: functions, called here, and verifiers, run by the driver.
 
@@ -47,7 +36,7 @@ class Checks:
     """
 
     functions: tuple[BoundCheck, ...] = ()
-    verifiers: tuple[BoundVerifier, ...] = ()
+    verifiers: tuple[Verifier, ...] = ()
     accept: Accept | None = None
 
 
@@ -70,8 +59,8 @@ class Plan:
     certificate: str = UNCERTIFIED
     stale: tuple[str, ...] = ()
     escalation: Escalation = field(default_factory=Escalation)
-    verifiers: Mapping[str, tuple[BoundVerifier, ...]] = field(default_factory=dict[str, "tuple[BoundVerifier, ...]"])
-    shared_verifiers: tuple[BoundVerifier, ...] = ()
+    verifiers: Mapping[str, tuple[Verifier, ...]] = field(default_factory=dict[str, "tuple[Verifier, ...]"])
+    shared_verifiers: tuple[Verifier, ...] = ()
     panel: Mapping[Variant, prices.Rates] = field(default_factory=dict[Variant, prices.Rates])
     keys: Mapping[str, KeyOf] = field(default_factory=dict[str, KeyOf])
 

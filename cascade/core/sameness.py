@@ -1,6 +1,6 @@
 """When two samples' answers are the same: each kind gives an answer a key, and answers with equal keys are the same.
 
-So being the same is an equivalence, whatever the order of the answers. An answer without a key (None) agrees with none.
+So being the same is an equivalence, whatever the order of the answers. An answer without a key (None) agrees with no other.
 """
 
 from __future__ import annotations

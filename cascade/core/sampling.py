@@ -19,11 +19,12 @@ from cascade.core.budgets import Refusal
 from cascade.core.decision import Call
 from cascade.core.grouping import groups_of, read_groups
 from cascade.core.messages import Failure, Reply, Request, Usage
-from cascade.core.plans import Accept, BoundCheck, BoundVerifier, Checks, Plan
+from cascade.core.plans import Accept, BoundCheck, Checks, Plan
 from cascade.core.policy import OTHER, Samples, Variant
 from cascade.core.policy.ladder import asked_as
 from cascade.core.trail import CheckResult, Sample, Step, Verdict
 from cascade.core.triage import read_reply, triage_name, wants_triage
+from cascade.core.verification import Verifier
 from cascade.core.voting import Vote, count, decided, mean_report
 
 __all__ = [
@@ -86,7 +87,7 @@ class Verify:
     """
 
     index: int
-    verifiers: tuple[BoundVerifier, ...]
+    verifiers: tuple[Verifier, ...]
     text: str | None = field(compare=False)
     number: int | None = None
     task: str = field(default=OTHER, compare=False)
@@ -253,7 +254,7 @@ class _Poll:
             and not verdict.is_unchecked
             and not verdict.unknown_stop
         )
-        self.groups.append(self.key(verdict.text) if can_agree and verdict.text is not None else None)
+        self.groups.append(self._group(verdict.text) if can_agree and verdict.text is not None else None)
         self.calls.append(
             Sample(
                 self.asked, variant, step.model, verdict, step.usage, step.cost_nanousd, step.attempts, step.latency_s,
@@ -261,6 +262,11 @@ class _Poll:
             )
         )  # fmt: skip
         self.steps.append(step)
+
+    def _group(self, text: str) -> Hashable:
+        """The answer's key; an answer without a key is a group of its own."""
+        key = self.key(text)
+        return (self.asked,) if key is None else (None, key)
 
     def vote(self) -> Vote:
         """The vote so far, by the judge's groups if it has grouped these answers."""
@@ -275,9 +281,8 @@ class _Poll:
 
     def is_decided(self, vote: Vote) -> bool:
         """Whether no further sample can change the outcome. Until a judge has grouped them, all answers might be the same."""
-        ended = vote.reached or vote.overflow or vote.asked == vote.most
-        if self.samples.same.kind == "judge" and self.judged is None and not ended:
-            return len(self.answered) + vote.most - vote.asked < vote.agree
+        if self.samples.same.kind == "judge" and self.judged is None and not (vote.reached or vote.overflow):
+            return vote.asked == vote.most or len(self.answered) + vote.most - vote.asked < vote.agree
         return decided(vote)
 
     @property

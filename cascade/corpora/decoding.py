@@ -184,10 +184,12 @@ def _check_lists(item: Item) -> None:
             _check_samples(reply, rung)
 
 
-def _check_usage(usage: RecordedUsage, rung: str, part: str = "") -> None:
+def _check_usage(usage: RecordedUsage, rung: str, part: str = "", number: int = 0) -> None:
+    """`part`: "samples" or "groups", of which `number` has this usage."""
     for count in usage.values():
         if type(count) is not int or count < 0:
-            _build(_Usage, usage, f"replies.{rung[:80]}{part}.usage")
+            within = f".{part}[{number}]" if part else ""
+            _build(_Usage, usage, f"replies.{rung[:80]}{within}.usage")
             return
 
 
@@ -197,7 +199,7 @@ def _check_samples(reply: RecordedReply, rung: str) -> None:
         raise LineError(f"replies.{rung[:80]}.samples: there are more than {MAX_SAMPLES - 1}", "leave some out")
     for number, sample in enumerate(samples):
         if sample.usage:
-            _check_usage(sample.usage, rung, f".samples[{number}]")
+            _check_usage(sample.usage, rung, "samples", number)
         if sample.samples is not None or sample.groups is not None:
             key = "groups" if sample.samples is None else "samples"
             problem = f"replies.{rung[:80]}.samples[{number}].{key}: a sample has none of its own"
@@ -208,7 +210,7 @@ def _check_samples(reply: RecordedReply, rung: str) -> None:
     for number, judged in enumerate(reply.groups or ()):
         part = f".groups[{number}]"
         if judged.usage:
-            _check_usage(judged.usage, rung, part)
+            _check_usage(judged.usage, rung, "groups", number)
         if (problem := _problem_with_groups(judged, 1 + len(samples))) or judged.of in seen:
             problem = problem or "of: the same samples are grouped twice"
             raise LineError(f"replies.{rung[:80]}{part}.{problem}", "samples are numbered from 0, the reply itself")

@@ -3,13 +3,20 @@
 from __future__ import annotations
 
 import os
+import threading
 from collections import Counter
+from collections.abc import Mapping
 from typing import TYPE_CHECKING
 
+from msgspec.structs import replace
+
 from cascade.core.errors import ConfigurationError
+from cascade.core.policy.samples import ORDERS
 from cascade.corpora import Corpus, RecordedReply, open_corpus, text_of
+from cascade.emulator.prompts import NAMES, group_answers
 from cascade.emulator.requests import ApiError
 from cascade.emulator.schemas import example_of
+from cascade.logs import log_event
 
 if TYPE_CHECKING:
     from collections.abc import Iterable
@@ -24,30 +31,52 @@ Source = Corpus | str | os.PathLike[str]
 
 
 class Answers:
-    """The recorded replies of one or more corpora, by model and text. Not thread-safe: only the server's loop uses it.
+    """The recorded replies of one or more corpora, by model, text and variant of triage. Thread-safe.
 
-    Several replies of a model to one text are returned in corpus order, over and over. `canned`: a request without a
-    recorded reply, of any model, gets an answer that says so instead of a 404.
+    Several replies of a model to one text are returned in corpus order, over and over: all samples of the variant that is
+    asked for, else those that name none, since they were asked with the policy's own triage, else sample 0. `fallbacks`
+    counts the requests whose variant was not recorded; the first of each is logged. Where a variant is another model's vote
+    ("model/prompt"), that model answers with it. `canned`: a request without a recorded reply, of any model, gets an answer
+    that says so instead of a 404.
     """
 
     def __init__(self, sources: Source | Iterable[Source], *, canned: bool = False) -> None:
         self._canned = canned
+        self.names: Mapping[str, str] = NAMES
         self._replies: dict[tuple[str, str], list[RecordedReply]] = {}
-        self._served: Counter[tuple[str, str]] = Counter()
+        self._served: Counter[tuple[str, str, str | None]] = Counter()
+        self._fallbacks: Counter[tuple[str, str]] = Counter()
+        self._lock = threading.Lock()
         self._items = 0
         models: dict[str, None] = {}
+        voters: dict[str, None] = {}
         for source in _listed(sources):
             if isinstance(source, Corpus):
-                self._index(source.manifest, source.items)
+                self._index(source.manifest, source.items, voters)
                 manifest = source.manifest
             else:
                 with open_corpus(source) as reader:
                     manifest = reader.manifest
-                    self._index(manifest, reader)
+                    self._index(manifest, reader, voters)
             models.update((entry.name, None) for entry in manifest.ladder)
         if not models and not canned:
             raise ConfigurationError("emulator: there is nothing to answer from (give it a corpus)")
-        self.models = tuple(models)
+        self.models = tuple(models | voters)
+
+    @property
+    def fallbacks(self) -> Mapping[tuple[str, str], int]:
+        """How many requests got another variant's reply since theirs was not recorded, by model and variant."""
+        with self._lock:
+            return dict(self._fallbacks)
+
+    def recognise(self, prompts: Mapping[str, str]) -> None:
+        """Know further triage prompts: texts by the variant's name in the corpora. The built-in ones are known."""
+        self.names = {**self.names, **{text: name for name, text in prompts.items()}}
+
+    def reset(self) -> None:
+        """Start again with the first sample of everything."""
+        with self._lock:
+            self._served.clear()
 
     def check_model(self, model: str) -> None:
         """Raise the API's 404 for a model that is in no corpus."""
@@ -57,11 +86,12 @@ class Answers:
 
     def find(self, request: ApiRequest, *, advance: bool = True) -> RecordedReply:
         """The next recorded reply; without `advance` the following request gets the same. Raises a 404 if there is none."""
-        model, text = key = request.model, request.text
-        if replies := self._replies.get(key):
-            reply = replies[self._served[key] % len(replies)]
+        if request.to_group is not None:
+            return RecordedReply(answer=group_answers(request.to_group))
+        model, text = request.model, request.text
+        if replies := self._replies.get((model, text)):
+            reply = self._next(request, replies, advance=advance)
             if reply.has_answer:
-                self._served[key] += advance
                 return reply
             problem = "the text of the reply was not recorded"
         else:
@@ -72,15 +102,53 @@ class Answers:
         searched = f"{self._items} items of {len(self.models)} models"
         raise ApiError(404, "not_found_error", f"emulator: {problem} for {sought} (searched {searched}; {_HINT})")
 
-    def _index(self, manifest: Manifest, items: Iterable[Item]) -> None:
+    def _next(self, request: ApiRequest, recorded: list[RecordedReply], *, advance: bool) -> RecordedReply:
+        samples = [sample for reply in recorded for sample in reply.every]
+        names = (request.variant, None) if request.variant else (None, _OWN_PROMPT)
+        found = next((name for name in names if any(sample.variant == name for sample in samples)), _FIRST)
+        replies = recorded if found == _FIRST else [sample for sample in samples if sample.variant == found]
+        with self._lock:
+            key = (request.model, request.text, found)
+            reply = replies[self._served[key] % len(replies)]
+            self._served[key] += advance and reply.has_answer
+            # Corpora that name no variant were mostly asked with the default one.
+            lacks = found == _FIRST or (found is None and request.variant not in (None, ORDERS[0]))
+            if not lacks or not request.triage:
+                return reply
+            variant = request.variant or _OWN_PROMPT
+            self._fallbacks[request.model, variant] += 1
+            is_news = self._fallbacks[request.model, variant] == 1
+        if is_news:
+            event = "emulator: no sample of this variant was recorded, another's is returned"
+            log_event("warning", event, model=request.model, variant=variant)
+        return reply
+
+    def _index(self, manifest: Manifest, items: Iterable[Item], voters: dict[str, None]) -> None:
         names = {entry.rung: entry.name for entry in manifest.ladder}
         for item in items:
             self._items += 1
             text = text_of(item.input)
             for rung, reply in item.replies.items():
                 self._replies.setdefault((names[rung], text), []).append(reply)
+                if reply.variant is None and reply.samples is None:
+                    continue
+                for sample in reply.every:
+                    if (vote := _voter_of(sample.variant)) is not None:
+                        model, prompt = vote
+                        voters[model] = None
+                        single = replace(sample, variant=prompt, samples=None, groups=None)
+                        self._replies.setdefault((model, text), []).append(single)
 
 
+def _voter_of(variant: str | None) -> tuple[str, str] | None:
+    """The model and the prompt of a variant that is another model's vote; None if it is not one."""
+    model, _, prompt = (variant or "").rpartition("/")
+    return (model, prompt) if model and prompt in _PROMPTS else None
+
+
+_OWN_PROMPT = "prompt"  # the name of a policy's own text, as a variant
+_PROMPTS = frozenset({*ORDERS, _OWN_PROMPT})
+_FIRST = ""  # no variant has this name
 _HINT = "`cascade emulate --any` gives a canned answer to unknown requests"
 _CONFIDENCE = 0.9  # above the thresholds of the shipped policies
 

@@ -9,8 +9,10 @@ from typing import TYPE_CHECKING, Any, Final, NoReturn, cast, get_args
 
 from cascade.core.messages import Request
 from cascade.core.models import Effort, Thinking, rules_of
+from cascade.core.triage import KEYS
 from cascade.corpora import text_of
 from cascade.emulator.messages import encode
+from cascade.emulator.prompts import NAMES, answers_to_group, variant_of
 from cascade.emulator.requests import ApiError, ApiRequest
 from cascade.emulator.schemas import check_schema
 
@@ -72,6 +74,7 @@ _BLOCKS = frozenset(
         "mcp_tool_result",
     }
 )
+_VERDICT_KEYS = frozenset(key for keys in KEYS.values() for key in keys)
 _MAX_CACHE_MARKS = 4
 _MIN_BUDGET = 1024
 
@@ -85,8 +88,11 @@ def check_headers(headers: Mapping[str, str]) -> None:
         _refuse("anthropic-version: header is required")
 
 
-def read_request(body: object, *, beta: bool) -> ApiRequest:
-    """Check the body of POST /v1/messages as the API does. `beta`: accept the beta fields too."""
+def read_request(body: object, *, beta: bool, names: Mapping[str, str] = NAMES) -> ApiRequest:
+    """Check the body of POST /v1/messages as the API does. `beta`: accept the beta fields too.
+
+    `names`: of the triage prompts that are recognised, by their text.
+    """
     fields = _object(body, "body")
     _check_fields(fields, _CREATED | _BETA if beta else _CREATED, "")
     model = _check_shared(fields)
@@ -96,7 +102,17 @@ def read_request(body: object, *, beta: bool) -> ApiRequest:
     if triage:
         shared = {key: form[key] for key in ("$defs",) if key in form}
         form = {"anyOf": [form["properties"]["answer"]], **shared}
-    return ApiRequest(model, text, fields.get("stream") is True, triage, _estimate(fields), form or None)
+    system = fields.get("system")
+    return ApiRequest(
+        model,
+        text,
+        fields.get("stream") is True,
+        triage,
+        _estimate(fields),
+        form or None,
+        variant_of(system, names) if triage else None,
+        answers_to_group(system, text),
+    )
 
 
 def read_count(body: object, *, beta: bool) -> int:
@@ -264,7 +280,7 @@ def _triage_keys(fields: dict[str, Any]) -> tuple[str, ...]:
         return ()
     # The API puts required properties first, each part in the schema's order.
     ordered = sorted(properties, key=lambda name: name not in required)
-    return tuple(name for name in ordered if name in ("confidence", "answer"))
+    return tuple(name for name in ordered if name in _VERDICT_KEYS)
 
 
 def _count_marks(fields: dict[str, Any]) -> int:

@@ -204,7 +204,7 @@ class Connection:
         else:
             beta = query.get("beta") == ["true"] or "anthropic-beta" in headers
             if route == _MESSAGES:
-                await self._create(read_request(parsed, beta=beta))
+                await self._create(read_request(parsed, beta=beta, names=self._emulator.answers.names))
             else:
                 await self._send_json(200, {"input_tokens": read_count(parsed, beta=beta)})
 

@@ -20,6 +20,12 @@ __all__ = ["EmulatedReply", "encode", "error_event", "error_json", "make_reply",
 
 PROSE = "I am quite sure about this one, and would rather explain it in my own words than fill in a form."
 _DELTA = 16  # characters in a delta of a stream: about four tokens
+_NOTES: dict[str, str | None] = {
+    "reasoning": "[emulator] The steps were not recorded.",
+    "alternative": None,
+    "doubt": "[emulator] Doubts were not recorded.",
+}
+"""What a verdict says under the keys of which a corpus holds nothing."""
 _BAD_CONFIDENCES = (1.5, -0.1, 85)
 
 
@@ -41,8 +47,8 @@ def make_reply(request: ApiRequest, recorded: RecordedReply, fault: FaultKind | 
     if fault == "bad_confidence":
         confidence = _BAD_CONFIDENCES[int(chance(seed, request.text) * len(_BAD_CONFIDENCES))]
     if request.triage:
-        verdict = {"confidence": confidence, "answer": answer}
-        keys = [key for key in request.triage if key == "answer" or confidence is not None]
+        verdict = {**_NOTES, "confidence": confidence, "answer": answer}
+        keys = [key for key in request.triage if key != "confidence" or confidence is not None]
         text = _dump({key: verdict[key] for key in keys})
     else:
         text = answer if isinstance(answer, str) else "" if answer is None else _dump(answer)

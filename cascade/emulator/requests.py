@@ -26,7 +26,8 @@ class ApiError(Exception):
 class ApiRequest:
     """A valid request. `text`: its last user turn. `triage`: the keys of the verdict it asks for, in order.
 
-    `schema`: of the answer, without the verdict around it; None if the answer is plain text.
+    `schema`: of the answer, without the verdict around it; None if the answer is plain text. `variant`: the name of the
+    triage prompt, None if it is not known. `to_group`: the answers that a judge is asked to group, if it is that.
     """
 
     model: str
@@ -35,3 +36,5 @@ class ApiRequest:
     triage: tuple[str, ...]
     estimated_tokens: int
     schema: dict[str, Any] | None = None
+    variant: str | None = None
+    to_group: tuple[str, ...] | None = None

@@ -54,8 +54,8 @@ class Emulator:
     """A Messages API on loopback that answers from corpora or their paths. A context manager; it stops on exit.
 
     `faults`: a spec or a list (see `faults`). `seed`: makes their choice repeatable. `token_latency_s`: seconds per output
-    token. `canned`: unknown texts and models get an answer that says so. While it runs, any thread may read the properties
-    and set `faults`.
+    token. `canned`: unknown texts and models get an answer that says so. While it runs, any thread may read the properties,
+    set `faults`, and use `answers`.
     """
 
     def __init__(

@@ -221,7 +221,7 @@ class RungCaller:
         results: list[CheckResult] = []
         for verifier in event.verifiers:
             left = max(0.0, self.context.time_out_at - self.runtime.options.clock())
-            run = partial(run_check, verifier, event.text or "", self.context.request, left)
+            run = partial(run_check, verifier, event.text or "", self.context.request, event.task, left)
             results.append((yield RunCancellable(run)))
         return tuple(results)
 

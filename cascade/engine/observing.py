@@ -8,6 +8,7 @@ would have shipped. Nobody gets that answer. Its cost counts in the policy's bud
 from __future__ import annotations
 
 import threading
+from asyncio import CancelledError
 from collections import Counter
 from collections.abc import Generator
 from dataclasses import replace
@@ -114,13 +115,15 @@ def run_shadow(runtime: Runtime, context: RequestContext, answered: Answer) -> G
             taken = yield from rung_caller.take(take_step(taking, Call(index)))
             if taken.step is not None:
                 steps.append(taken.step)
-            if taken.refusal is not None or steps[-1].verdict.kind in ("failed", "overflow"):
+            stopped = taken.refusal is not None or taken.rejected is not None
+            if stopped or steps[-1].verdict.kind in ("failed", "overflow"):
                 break
         answer = _would_ship(runtime, context, steps, answered)
     except ClimbError as problem:
         answer, error = None, problem
-    except GeneratorExit:
-        rung_caller.tracks.ended(Ended(tuple(steps), None, None, runtime.elapsed(context)))
+    except BaseException as problem:  # nothing may be awaited any more
+        raised = None if isinstance(problem, (GeneratorExit, CancelledError)) else problem
+        rung_caller.tracks.ended(Ended(tuple(steps), None, raised, runtime.elapsed(context)))
         raise
     yield from notify_ended(rung_caller, Ended(tuple(steps), answer, error, runtime.elapsed(context)))
 

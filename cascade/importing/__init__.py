@@ -14,6 +14,7 @@ from cascade.core.errors import ConfigurationError
 from cascade.corpora.items import LadderEntry, Manifest
 from cascade.importing.csv_map import read_csv
 from cascade.importing.estimating import ESTIMATE, METHODS
+from cascade.importing.grading import with_grades
 from cascade.importing.inspect_logs import read_inspect
 from cascade.importing.joining import Imported, Joiner
 from cascade.importing.lm_eval import read_lm_eval
@@ -84,7 +85,9 @@ def import_corpus(
     grader = f"recorded {format_name} {options.metric or 'score'}" + (f" ({options.filter})" if options.filter else "")
     manifest = Manifest(name, tuple(entry for entry, _ in ladder), grader, notes=f"imported from {format_name}")
     imported = joiner.corpus(manifest, keys, keep_incomplete=keep_incomplete, estimate_usage=options.estimate_usage)
-    return _with_estimate_notes(imported) if imported.estimated else imported
+    if imported.estimated:
+        imported = _with_estimate_notes(imported)
+    return with_grades(imported, options.grader) if options.grader else imported
 
 
 def _with_models(

@@ -2,8 +2,11 @@
 
 Fields: `id` and `input` (both needed), `system`, `expected`, `task`, `group`, `split`, `at` (seconds), `extra.<name>`, and
 of each rung `<rung>.confidence`, `.score`, `.cost_usd`, `.answer`, `.declined`, `.input_tokens`, `.output_tokens`,
-`.signals.<source>`. An empty cell is a missing value. A rung whose cells are all empty has no reply. `declined` (true or
-false) says that a rung answered null. Columns that are not mapped are not imported, and are reported.
+`.variant`, `.signals.<source>`. An empty cell is a missing value. A rung whose cells are all empty has no reply. `declined`
+(true or false) says that a rung answered null. Columns that are not mapped are not imported, and are reported.
+
+Several rows with one id are one item: a rung's reply in the first is its reply, those in the others are further samples,
+and `variant` names the prompt of each. The cells of rungs that were asked once are empty in the other rows.
 
 `read_items` reads inputs for `cascade record`: without replies. A row without an id is `row-N`, and a column with a
 field's name is that field, unless it is mapped.
@@ -31,7 +34,7 @@ _COMMON_NAMES = {
 }
 _NUMBERS = {"confidence", "score", "cost_usd"}
 _COUNTS = {"input_tokens", "output_tokens"}
-_REPLY = _NUMBERS | _COUNTS | {"answer", "declined"}
+_REPLY = _NUMBERS | _COUNTS | {"answer", "declined", "variant"}
 _TRUTHS: Final = {"true": True, "false": False, "yes": True, "no": False, "1": True, "0": False}
 
 
@@ -53,9 +56,18 @@ def read_csv(path: str, options: Options, _rung: str | None) -> Iterator[Row]:
     if not any(field.rung for field in fields):
         raise ConfigurationError("csv: no rung is mapped: --map haiku.answer=COLUMN")
     mapped, is_first = {field.column for field in fields}, True
+    inputs: dict[str, object] = {}
     for where, cells in table(path):
         _check_columns(fields, cells, where)
         row = _row(cells, where, fields)
+        if row.id in inputs:
+            given = row.fields.get("input")
+            if given is not None and given != inputs[row.id]:
+                hint = "rows with one id are samples of one item: give each item an id of its own"
+                raise CorpusError("its id occurred before, with another input", where=where, item=row.id, hint=hint)
+            row = replace(row, repeat=where)
+        else:
+            inputs[row.id] = row.fields.get("input")
         yield replace(row, unmapped=tuple(name for name in cells if name not in mapped)) if is_first else row
         is_first = False
 
@@ -147,8 +159,13 @@ def _row(cells: Mapping[str, Any], where: str, fields: tuple[_Field, ...], defau
         name,
         where,
         item_fields,
-        {rung: reply for rung, reply in replies.items() if not all(map(_is_not_finite, reply.values()))},
+        {rung: reply for rung, reply in replies.items() if _is_reply(reply)},
     )
+
+
+def _is_reply(reply: Mapping[str, Any]) -> bool:
+    """Whether a rung's cells say anything besides its prompt."""
+    return not all(_is_not_finite(value) for key, value in reply.items() if key != "variant")
 
 
 def _is_empty(cell: object, field: _Field) -> bool:
@@ -169,6 +186,8 @@ def _put(reply: dict[str, Any], field: _Field, cell: object, place: tuple[str, s
     elif field.name == "answer":
         if "answer" not in reply:  # declined takes precedence
             reply["answer"] = cell
+    elif field.name == "variant":
+        reply["variant"] = str(cell)
     elif field.name == "declined":
         if _truth(cell, field.column, where, item):
             reply["answer"] = None

@@ -19,11 +19,20 @@ from cascade.corpora.items import Item, LadderEntry, Manifest
 from cascade.importing.estimating import ESTIMATE, list_prices, with_estimates
 from cascade.importing.rows import Row
 
-__all__ = ["Imported", "Joiner"]
+__all__ = ["Imported", "Joiner", "SampleCounts", "count_missing", "count_samples"]
 
 _UNSTORABLE: Final = (
     "holds what JSON cannot (an unpaired surrogate, which is half a character, or bytes) or nests too deep"
 )
+
+
+@dataclass(frozen=True, slots=True)
+class SampleCounts:
+    """The samples of a rung beyond its replies: how many, without a score, and without both cost and usage."""
+
+    further: int
+    without_score: int = 0
+    without_cost: int = 0
 
 
 @dataclass(frozen=True, slots=True)
@@ -35,7 +44,8 @@ class Imported:
     `first_problem`: the first one's reason. `differing`: items with another input in a later source (the first is kept).
     `other_models`: models that are not on the ladder. `without`: how many replies have no confidence, score or cost, by
     rung. `unmapped`: columns that no `--map` names. `nulled`: items with NaN or Infinity, which became null. `estimated`:
-    replies whose usage or cost is an estimate.
+    replies whose usage or cost is an estimate. `samples`: how many further samples each rung has, and how many of them lack
+    something. `graded`: answers that `grader` graded; `ungraded`: those that it could not grade.
     """
 
     manifest: Manifest
@@ -51,6 +61,9 @@ class Imported:
     first_problem: str = ""
     nulled: int = 0
     estimated: int = 0
+    samples: Mapping[str, SampleCounts] = field(default_factory=dict[str, SampleCounts])
+    graded: int = 0
+    ungraded: int = 0
 
 
 @dataclass(slots=True)
@@ -58,8 +71,13 @@ class _Joined:
     where: str
     fields: dict[str, Any]
     content_hash: str | None
-    replies: dict[str, Mapping[str, Any]] = field(default_factory=dict[str, Mapping[str, Any]])
+    replies: dict[str, dict[str, Mapping[str, Any]]] = field(default_factory=dict[str, dict[str, Mapping[str, Any]]])
     differs: bool = False
+
+    def reply(self, model: str) -> Mapping[str, Any]:
+        """A model's reply; those of further repetitions are its samples."""
+        first, *further = self.replies[model].values()
+        return {**first, "samples": [*first.get("samples", ()), *further]} if further else first
 
 
 class Joiner:
@@ -92,10 +110,11 @@ class Joiner:
             )
             joined.fields = {**row.fields, **joined.fields}
             for model, reply in row.replies.items():
-                if model in joined.replies:
+                given = joined.replies.setdefault(model, {})
+                if row.repeat in given:
                     problem = f"has a second reply of {model!r}"
                     raise CorpusError(problem, where=row.where, item=row.id, hint="import each run once")
-                joined.replies[model] = reply
+                given[row.repeat] = reply
             for model in (*row.replies, *row.failed):
                 self._models.setdefault(model)
                 if row.model_name and self.model_names.setdefault(model, row.model_name) != row.model_name:
@@ -115,7 +134,7 @@ class Joiner:
         rates = list_prices(manifest.ladder) if estimate_usage else {}
         left_out = differing = nulled = marked = 0
         for name, joined in self._items.items():
-            replies = {rung: joined.replies[model] for rung, model in models.items() if model in joined.replies}
+            replies = {rung: joined.reply(model) for rung, model in models.items() if model in joined.replies}
             absent = [rung for rung in manifest.rungs if rung not in replies]
             missing.update(absent)
             if absent and not (keep_incomplete and replies):
@@ -154,11 +173,12 @@ class Joiner:
             unusable=len(unusable),
             differing=differing,
             other_models=tuple(model for model in self._models if model not in set(models.values())),
-            without=_count_missing(items, manifest.ladder),
+            without=count_missing(items, manifest.ladder),
             unmapped=tuple(self._unmapped),
             first_problem=unusable[0] if unusable else "",
             nulled=nulled,
             estimated=marked,
+            samples=count_samples(items, manifest.rungs),
         )
 
 
@@ -169,7 +189,7 @@ def _item(
     raw = {**joined.fields, "id": name, "replies": replies}
     line, plain = to_json(raw, inf_nan_mode="null"), to_json(raw, inf_nan_mode="constants")
     if has_nulls := line != plain:
-        known = {rung: {key: _finite(key, value) for key, value in reply.items()} for rung, reply in replies.items()}
+        known = {rung: _finite_reply(reply) for rung, reply in replies.items()}
         line = to_json({**raw, "replies": known}, inf_nan_mode="null")
     try:
         return decode_item(line, rungs), has_nulls
@@ -177,6 +197,14 @@ def _item(
         raise
     except LineError as error:
         raise CorpusError(error.problem, where=joined.where, item=name[:80], hint=error.hint) from None
+
+
+def _finite_reply(reply: Mapping[str, Any]) -> dict[str, Any]:
+    """A reply whose numbers, and those of its samples, are finite where the format has no null."""
+    finite = {key: _finite(key, value) for key, value in reply.items()}
+    if isinstance(samples := reply.get("samples"), list):
+        finite["samples"] = [_finite_reply(sample) for sample in cast("list[dict[str, Any]]", samples)]
+    return finite
 
 
 def _finite(key: str, value: Any) -> Any:
@@ -207,7 +235,24 @@ def _empty_error(items: int, gaps: str, unusable: Sequence[str]) -> CorpusError:
     return CorpusError("; ".join(filter(None, (lacking, asked))), where="import", hint=hint)
 
 
-def _count_missing(items: Iterable[Item], ladder: Iterable[LadderEntry]) -> dict[str, dict[str, int]]:
+def count_samples(items: Sequence[Item], rungs: Iterable[str]) -> dict[str, SampleCounts]:
+    """The further samples of each rung that has some."""
+    by_rung = {
+        rung: [one for item in items if rung in item.replies for one in item.replies[rung].every[1:]] for rung in rungs
+    }
+    return {
+        rung: SampleCounts(
+            len(samples),
+            sum(one.score is None for one in samples),
+            sum(one.cost_usd is None and not one.can_be_priced for one in samples),
+        )
+        for rung, samples in by_rung.items()
+        if samples
+    }
+
+
+def count_missing(items: Iterable[Item], ladder: Iterable[LadderEntry]) -> dict[str, dict[str, int]]:
+    """How many replies have no confidence, score or cost, by rung."""
     counts = {entry.rung: {"confidence": 0, "score": 0, "cost_usd": 0} for entry in ladder}
     for item in items:
         for rung, reply in item.replies.items():

@@ -5,8 +5,9 @@ doc_id occurs once for each filter. Older versions did not name the filters, and
 names neither the model nor the cost. `doc`, `doc_hash` and every metric (under the reply's `metrics`) are kept too.
 
 Several responses (`repeats`): the reply is the first one, the others are `samples`. The filter's answer and the score were
-logged once, so a sample has its raw response, and a score only if its text equals the first. If the filter kept several
-answers, the metric is of all of them, and none has a score. A vote (`maj@8`) is one reply, with the vote's answer and
+logged once, so a sample has its raw response, and a score only if its text equals the first (a grader can grade the others).
+If the filter kept several answers, the metric is of all of them, and none has a score. A metric that is a list has a score
+of each. A vote (`maj@8`) is one reply, with the vote's answer and
 score; `responses` are the votes. If a filter extracted the answer from a response, the reply's `response` is the whole.
 
 Multiple choice: only log-likelihoods were recorded, so the reply has no answer. `logprobs` are in the order of the
@@ -97,13 +98,15 @@ def _row(line: dict[str, Any], where: str, task: str | None, rung: str, options:
     requests = _requests(line.get("arguments"))
     if not requests or not isinstance(prompt := requests[0][0], str):
         raise CorpusError("arguments: hold no prompt", where=where, item=name)
-    score = score_of(line.get(metric), metric, where, name)
+    value: object = line.get(metric)
+    each = _each_scored(line, value, metric, (where, name))
+    score = None if each else score_of(value, metric, where, name)
     reply: dict[str, Any] = {"metrics": {key: line.get(key) for key in metrics}}
     if likelihoods := _likelihoods(line, requests):
         reply |= {} if score is None else {"score": score}
         reply |= _choice_fields(likelihoods, metric, confident=options.confidence == "logprob")
     else:
-        reply |= _answered(line, score)
+        reply |= each or _answered(line, score)
     fields = {**prompt_fields(prompt), "expected": line.get("target")}
     if task:
         fields["task"] = task
@@ -129,6 +132,20 @@ def _listed(value: object) -> list[object]:
     if isinstance(value, dict):
         return list(cast("dict[str, object]", value).values())
     return cast("list[object]", value) if isinstance(value, list) else []
+
+
+def _each_scored(line: Mapping[str, Any], value: object, metric: str, place: tuple[str, str]) -> dict[str, Any]:
+    """The reply and its samples if the metric is a list with a score of each response; empty if it is not."""
+    scores: list[object] = cast("list[object]", value) if isinstance(value, list) else []
+    for texts in (_texts(line.get("filtered_resps")), _texts(line.get("resps"))):
+        if scores and len(texts) == len(scores):
+            known = [score_of(score, metric, *place) for score in scores]
+            first, *further = [
+                {"answer": text} | ({} if score is None else {"score": score})
+                for text, score in zip(texts, known, strict=True)
+            ]
+            return {**first, "samples": further} if further else first
+    return {}
 
 
 def _answered(line: Mapping[str, Any], score: float | None) -> dict[str, Any]:

@@ -3,10 +3,14 @@
 A result: `testIdx, promptId, provider {id, label}, prompt {raw}, vars, testCase, response {output, cached, cost}, score,
 namedScores, failureReason, cost, tokenUsage {prompt, completion, cached}`. A result that failed with an error (not an assertion)
 is no reply. A reply from promptfoo's own cache gets neither usage nor cost, for they are not the model's.
+
+With `--repeat` each repetition is a test of its own, with another testIdx: tests that are equal in all else are one item, and
+the replies of the second and later ones further samples.
 """
 
 from __future__ import annotations
 
+import json
 from collections.abc import Iterable, Iterator, Mapping
 from typing import Any, Final, cast
 
@@ -35,8 +39,9 @@ def read_promptfoo(path: str, options: Options, _rung: str | None) -> Iterator[R
     prompts: dict[str, int] = {}
     for _, result in results:
         prompts.setdefault(_prompt_key(result), len(prompts))
+    first: dict[str, str] = {}
     for where, result in results:
-        yield _row(result, where, prompts, options)
+        yield _row(result, where, prompts, first, options)
 
 
 def _results(path: str) -> Iterable[tuple[str, dict[str, Any]]]:
@@ -50,13 +55,19 @@ def _results(path: str) -> Iterable[tuple[str, dict[str, Any]]]:
     return objects_in(cast("list[object]", found), f"{path}:results")
 
 
-def _row(result: dict[str, Any], where: str, prompts: Mapping[str, int], options: Options) -> Row:
+def _row(
+    result: dict[str, Any], where: str, prompts: Mapping[str, int], first: dict[str, str], options: Options
+) -> Row:
+    """A result as a row. `first`: the number of the first of equal tests, by what they ask; the result's is added."""
     if (test := text_or_none(result.get("testIdx"))) is None:
         raise CorpusError(
             "has no testIdx",
             where=where,
             hint=f"{name_hint('testIdx', result)}; export it with a promptfoo that writes version 3",
         )
+    asked = [_prompt_key(result), result.get("prompt"), result.get("vars"), result.get("testCase")]
+    index, test = test, first.setdefault(json.dumps(asked, sort_keys=True), test)
+    repeat = "" if index == test else index
     name = test if len(prompts) == 1 else f"{test}/{prompts[_prompt_key(result)]}"
     raw = object_at(result, "prompt").get("raw")
     if not isinstance(raw, str):
@@ -71,7 +82,7 @@ def _row(result: dict[str, Any], where: str, prompts: Mapping[str, int], options
     model, response = _provider(result, where), object_at(result, "response")
     if result.get("failureReason") == _FAILED or not response or response.get("error"):
         return Row(name, where, fields, failed=(model,))
-    return Row(name, where, fields, {model: _reply(result, response, options, where, name)})
+    return Row(name, where, fields, {model: _reply(result, response, options, where, name)}, repeat=repeat)
 
 
 def _reply(

@@ -35,7 +35,8 @@ _MAX_FLOAT: Final = 1.7e308  # a larger integer has no float
 class Options:
     """What to read of a source: a `filter` and a `metric` by name; `maps`: pairs of a field and its column.
 
-    `confidence`: what to use as the replies' confidence. `estimate_usage`: estimate missing usage and cost.
+    `confidence`: what to use as the replies' confidence. `estimate_usage`: estimate missing usage and cost. `grader`: grades
+    the answers, those of further samples too, for which the source has no score.
     """
 
     filter: str | None = None
@@ -43,6 +44,7 @@ class Options:
     maps: tuple[tuple[str, str], ...] = ()
     confidence: str | None = None
     estimate_usage: bool = False
+    grader: str | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -52,7 +54,8 @@ class Row:
     `fields`: the item's keys except id and replies, unknown ones included. `replies`: by the model's name in the source,
     or by the rung if the file was given as one rung's; `model_name` is then the model's name. `failed`: models that
     returned an error. `content_hash`: must be equal wherever this id occurs. `unmapped`: columns of the table that are
-    not imported; only in a table's first row.
+    not imported; only in a table's first row. `repeat`: names this repetition, if the source asked several times: the
+    replies of one model in different repetitions of an item are its samples.
     """
 
     id: str
@@ -63,6 +66,7 @@ class Row:
     content_hash: str | None = None
     model_name: str | None = None
     unmapped: tuple[str, ...] = ()
+    repeat: str = ""
 
 
 def number(value: object, name: str, where: str, item: str) -> float | None:

@@ -1,4 +1,4 @@
-"""`ledger export`: requests for other tools. JSON lines have one request a line, Parquet one step a row.
+"""`ledger export`: requests for other tools. JSON lines have one request a line, Parquet one call a row.
 
 A line: `{"id", "at", "writer", "request": {…}, "steps": [{"at", …}], "outcome": {…} | null, "open": false, "unsettled":
 [{…}], "texts": {…}}`. The bodies are those of `records`, complete; `texts` is present only if requested. `open`: no outcome is on
@@ -22,15 +22,15 @@ _ROW_GROUP = 4_096  # rows in memory at once
 
 _TEXTS = (
     "request", "writer", "policy", "policy_hash", "prompt_hash", "task", "arm", "workflow", "customer", "key", "metadata",
-    "observed_as", "rung", "model", "verdict", "source", "reason", "failed_checks", "detail", "upstream_id",
+    "observed_as", "rung", "model", "verdict", "source", "reason", "failed_checks", "detail", "upstream_id", "variant",
     "answered_rung", "degraded", "abstained", "error", "certificate",
 )  # fmt: skip
 _NUMBERS = (
     "step", "cost", "input_tokens", "output_tokens", "cache_write_5m", "cache_write_1h", "cache_read", "thinking_tokens",
-    "attempts", "request_cost",
+    "attempts", "call", "sample", "samples_asked", "samples_agreed", "samples_needed", "request_cost",
 )  # fmt: skip
 _FLOATS = ("at", "step_at", "confidence", "self_reported", "latency_ms", "request_latency_ms")
-_FLAGS = ("repaired", "is_estimate", "resolved", "open")
+_FLAGS = ("repaired", "is_estimate", "judge", "more", "resolved", "open")
 _CONTENT = ("prompt", "answer")
 
 _encode = msgspec.json.encode
@@ -54,7 +54,11 @@ def line_of(one: RequestRecord, *, content: bool = False) -> bytes:
 
 
 def rows_of(one: RequestRecord, *, content: bool = False) -> Iterator[dict[str, Any]]:
-    """A request as rows, one a step; none for a request without steps."""
+    """A request as rows, one a call; none for a request without steps.
+
+    A rung that is asked more than once has a row for each call. `more`: not the last of its step; only the last has the step's
+    `reason` and `samples_asked`, `samples_agreed` (the same) and `samples_needed`.
+    """
     request, outcome = one.request, one.outcome
     shared: dict[str, Any] = {
         "request": one.id, "at": one.at, "writer": one.writer, "policy": request.policy, "policy_hash": request.policy_hash,
@@ -74,11 +78,13 @@ def rows_of(one: RequestRecord, *, content: bool = False) -> Iterator[dict[str, 
         body = msgspec.structs.asdict(step)
         row = shared | {name: body[name] for name in (*_TEXTS, *_NUMBERS, *_FLOATS, *_FLAGS) if name in body}
         row |= {"step": step.index, "step_at": at, "failed_checks": _encode(step.failed_checks).decode()}
-        yield row | ({"answer": one.texts.get(f"step:{step.index}")} if content else {})
+        if (vote := step.vote) is not None:
+            row |= {"samples_asked": vote.asked, "samples_agreed": vote.agreed, "samples_needed": vote.agree}
+        yield row | ({"answer": one.texts.get(step.part)} if content else {})
 
 
 def write_parquet(records: Iterable[RequestRecord], file: IO[bytes], *, content: bool = False) -> tuple[int, int]:
-    """Write one row a step; returns (requests, steps). Raises MissingExtra if pyarrow is not installed."""
+    """Write one row a call; returns (requests, calls). Raises MissingExtra if pyarrow is not installed."""
     try:
         import pyarrow as pa  # noqa: PLC0415 # pyright: ignore[reportMissingTypeStubs]
         import pyarrow.parquet  # noqa: PLC0415 # pyright: ignore[reportMissingTypeStubs, reportUnusedImport]
@@ -89,7 +95,7 @@ def write_parquet(records: Iterable[RequestRecord], file: IO[bytes], *, content:
     types |= {name: arrow.float64() for name in _FLOATS} | {name: arrow.bool_() for name in _FLAGS}
     types |= {name: arrow.string() for name in _CONTENT if content}
     schema = arrow.schema(types)
-    requests = steps = 0
+    requests = calls = 0
 
     def rows() -> Iterator[dict[str, Any]]:
         nonlocal requests
@@ -100,6 +106,6 @@ def write_parquet(records: Iterable[RequestRecord], file: IO[bytes], *, content:
     remaining = rows()
     with arrow.parquet.ParquetWriter(file, schema, compression="zstd") as writer:
         while chunk := list(islice(remaining, _ROW_GROUP)):
-            steps += len(chunk)
+            calls += len(chunk)
             writer.write_batch(arrow.RecordBatch.from_pylist(chunk, schema=schema))
-    return requests, steps
+    return requests, calls

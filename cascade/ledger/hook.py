@@ -12,11 +12,19 @@ from dataclasses import dataclass
 from typing import Any, Protocol
 
 from cascade.core.policy.operations import Ledger
-from cascade.core.trail import Answer, Step
+from cascade.core.trail import Answer, Sample, Step
 from cascade.hooks import Begun, Calling, Ended, Wait
 from cascade.ledger.prompts import Redact, bind_redact, snapshot
 
-__all__ = ["EntrySink", "LedgerHook", "LedgerTrack", "PendingEntries", "RequestContext", "RequestEnd"]
+__all__ = [
+    "EntrySink",
+    "LedgerHook",
+    "LedgerTrack",
+    "PendingEntries",
+    "RequestContext",
+    "RequestEnd",
+    "UnfinishedVote",
+]
 
 
 @dataclass(slots=True)
@@ -38,19 +46,35 @@ class RequestContext:
 
 
 @dataclass(frozen=True, slots=True)
+class UnfinishedVote:
+    """Calls of a rung that is asked more than once, whose step is not complete. `first`: the first one's number within it."""
+
+    index: int
+    first: int
+    calls: tuple[Sample, ...]
+
+
+@dataclass(frozen=True, slots=True)
 class RequestEnd:
-    """How a request ended. `error`: the name of the error's class, or "cancelled"."""
+    """How a request ended. `error`: the name of the error's class, or "cancelled".
+
+    `unfinished`: calls of a step that was not completed, because the request was cut off in the middle of a vote.
+    """
 
     answer: Answer | None
     error: str | None
     steps: tuple[Step, ...]
     latency_s: float
     estimate: int | None
+    unfinished: tuple[Sample, ...] = ()
 
 
 @dataclass(slots=True)
 class PendingEntries:
-    """Entries of one request that are written together or not at all. `entries`: how many; `first`: including the request's own."""
+    """Entries of one request that are written together or not at all. `entries`: how many; `first`: including the request's own.
+
+    `passed`: how many calls of the first of `steps` were passed on before, as an `unfinished` vote.
+    """
 
     context: RequestContext
     at: float
@@ -60,6 +84,8 @@ class PendingEntries:
     call: Calling | None = None
     end: RequestEnd | None = None
     wait: Wait | None = None
+    passed: int = 0
+    unfinished: UnfinishedVote | None = None
 
 
 class EntrySink(Protocol):
@@ -97,33 +123,56 @@ class LedgerHook:
 
 
 class LedgerTrack:
-    """Records one request. A step is passed on when the next call begins (its reason is known only then), or at the end."""
+    """Records one request. A step is passed on when the next call begins (its reason is known only then), or at the end.
 
-    __slots__ = ("_clock", "_context", "_recorded", "_writer")
+    A rung that is asked more than once has an entry for each call, passed on when the next one begins, so that a crash loses at
+    most the calls in flight. The last of them goes with its step.
+    """
+
+    __slots__ = ("_clock", "_context", "_recorded", "_taken", "_writer")
 
     def __init__(self, writer: EntrySink, context: RequestContext, clock: Callable[[], float]) -> None:
         self._writer, self._context, self._clock = writer, context, clock
         self._recorded = 0  # steps passed on
+        self._taken: tuple[Sample, ...] = ()  # calls passed on of the step after them
 
     def calling(self, call: Calling) -> Wait | None:
         """Before each call. With `durability: commit` the call is announced, and what to wait for is returned."""
         if self._writer.commits:
             return self._record(call.steps, call=call)
-        return self._record(call.steps) if len(call.steps) > self._recorded else None
+        if len(call.steps) > self._recorded or len(call.taken) > len(self._taken):
+            return self._record(call.steps, call=call)
+        return None
 
     def ended(self, end: Ended) -> Wait | None:
         """The request ended: an answer, an error or a cancellation."""
         error = type(end.error).__name__ if end.error is not None else "cancelled" if end.answer is None else None
+        unfinished = self._taken if len(end.steps) == self._recorded else ()
         return self._record(
-            end.steps, end=RequestEnd(end.answer, error, end.steps, end.latency_s, end.estimate)
+            end.steps, end=RequestEnd(end.answer, error, end.steps, end.latency_s, end.estimate, unfinished)
         )  # not the error itself: it keeps its frames, and they keep everything, alive
 
     def _record(
         self, steps: tuple[Step, ...], *, call: Calling | None = None, end: RequestEnd | None = None
     ) -> Wait | None:
-        context = self._context
+        context, passed, unfinished = self._context, 0, None
         new = steps[self._recorded :] if self._recorded else steps
         self._recorded = len(steps)
         first, context.is_first = context.is_first, False
-        entries = first + len(new) + (call is not None) + (end is not None)
-        return self._writer.put(PendingEntries(context, self._clock(), entries, first, new, call, end))
+        entries = first + (end is not None)
+        if new:
+            passed, self._taken = len(self._taken), ()
+            entries += len(new) - passed
+            for step in new:
+                if step.samples:
+                    entries += len(step.samples) - 1
+        if call is not None and len(call.taken) > len(self._taken):
+            unfinished = UnfinishedVote(call.index, len(self._taken), call.taken[len(self._taken) :])
+            self._taken = call.taken
+            entries += len(unfinished.calls)
+        announced = call if self._writer.commits else None
+        entries += announced is not None
+        at = self._clock()
+        return self._writer.put(
+            PendingEntries(context, at, entries, first, new, announced, end, None, passed, unfinished)
+        )

@@ -6,7 +6,7 @@ itself is stored separately (`content`) and can be removed without breaking the 
 
     request   once, before its first call (`commit`) or with its first step (`batched`)
     open      only with `durability: commit`: a call is about to be made. It has no step until it is settled.
-    step      a call's result, and the reason if it was escalated
+    step      a call's result, and the reason if it was escalated; one for each call of a rung that is asked more than once
     outcome   once: who answered, and the total cost
 """
 
@@ -36,7 +36,10 @@ __all__ = [
     "SpendKey",
     "StepBody",
     "TrafficKey",
+    "VoteBody",
+    "call_number",
     "matches",
+    "text_part",
 ]
 
 Kind = Literal["request", "open", "step", "outcome"]
@@ -78,19 +81,60 @@ def matches(body: bytes | str, wanted: Mapping[str, str]) -> bool:
     return all(metadata.get(name) == value for name, value in wanted.items())
 
 
+_STEP_BITS = 16  # of a call's number, for the index of its rung
+
+
+def call_number(index: int, call: int) -> int:
+    """A number for the `call`th call, from 0, of the rung at `index`: unique in a request, and `index` for a rung asked once."""
+    return call << _STEP_BITS | index
+
+
+def text_part(index: int, call: int | None = None) -> str:
+    """The name of an answer's text: "step:1", or "step:1/2" for the third call of a rung that is asked more than once."""
+    return f"step:{index}" if call is None else f"step:{index}/{call}"
+
+
 class OpenBody(msgspec.Struct, frozen=True, gc=False, omit_defaults=True):
-    """A call that is about to be made. `bound`: the most it may cost, in nano-USD (0: not computed)."""
+    """A call that is about to be made. `bound`: the most it may cost, in nano-USD (0: not computed). `call`: see `StepBody`."""
 
     index: int
     rung: str
     model: str
     bound: int = 0
+    call: int = 0
+
+    @property
+    def number(self) -> int:
+        """Its number within the request."""
+        return call_number(self.index, self.call)
+
+
+class VoteBody(msgspec.Struct, frozen=True, gc=False):
+    """How a rung's samples agreed: `agree` were needed of at most `max`, `asked` were asked, `members` are those that agree.
+
+    `confidence`, `source`: the step's, which a threshold was held against.
+    """
+
+    agree: int
+    max: int
+    asked: int
+    members: list[int]
+    confidence: float | None = None
+    source: str | None = None
+
+    @property
+    def agreed(self) -> int:
+        """How many samples agree."""
+        return len(self.members)
 
 
 class StepBody(msgspec.Struct, frozen=True, gc=False, omit_defaults=True):
     """A call's result. `cost` in nano-USD; tokens as in `core.messages.Usage`; `content`: the answer's digest.
 
-    `is_estimate`: the endpoint did not report all tokens; tokens and cost are upper bounds.
+    `is_estimate`: the endpoint did not report all tokens; tokens and cost are upper bounds. For a rung that is asked more
+    than once there is one for each call. `call`: the call's number within the step, from 0; `sample`: the sample's;
+    `judge`: not a sample, but the call that grouped the answers before it; `more`: not the last call of its step. Only the
+    last has the step's `reason` and `vote`. All of them are defaults for a rung that is asked once.
     """
 
     index: int
@@ -116,12 +160,33 @@ class StepBody(msgspec.Struct, frozen=True, gc=False, omit_defaults=True):
     upstream_id: str | None = None
     content: str | None = None
     is_estimate: bool = False
+    call: int = 0
+    sample: int | None = None
+    variant: str | None = None
+    judge: bool = False
+    more: bool = False
+    vote: VoteBody | None = None
+
+    @property
+    def number(self) -> int:
+        """The call's number within the request."""
+        return call_number(self.index, self.call)
+
+    @property
+    def in_vote(self) -> bool:
+        """Whether its rung is asked more than once."""
+        return self.sample is not None or self.judge
+
+    @property
+    def part(self) -> str:
+        """The name of its text."""
+        return text_part(self.index, self.call if self.in_vote else None)
 
 
 class OutcomeBody(msgspec.Struct, frozen=True, gc=False, omit_defaults=True):
     """How a request ended. `error`: the error's class. `resolved`: there is an answer, and it is not degraded.
 
-    `estimate`: what the baseline alone would have cost (nano-USD), from the tokens seen; None if the baseline answered.
+    `cost` includes samples whose step was not completed, `steps` does not. `estimate`: what the baseline alone would have cost (nano-USD), from the tokens seen; None if the baseline answered.
     `slot`: see `core.modes`.
     """
 
@@ -158,7 +223,7 @@ class Entry:
 
 @dataclass(frozen=True, slots=True)
 class Content:
-    """A stored text: `part` is "prompt" (JSON of system and messages) or "step:0", "step:1" … (the answer's text)."""
+    """A stored text: `part` is "prompt" (JSON of system and messages) or "step:0" … (an answer's text: `text_part`)."""
 
     request: str
     part: str
@@ -197,7 +262,7 @@ class TrafficKey(NamedTuple):
 
 @dataclass(frozen=True, slots=True)
 class OpenCall:
-    """A call that was announced and has no step yet. `step`: its index; `bound` in nano-USD; the rest as in `SpendKey`.
+    """A call that was announced and has no step yet. `step`: its `call_number`; `bound` in nano-USD; the rest as in `SpendKey`.
 
     It stays if its process was killed or its caller went away, because its cost is unknown.
     """
@@ -221,9 +286,10 @@ Row = tuple[int, float, Kind, str, bytes, bytes]
 class Batch:
     """The contents of one transaction. `entries`: one writer's, in order.
 
-    `spend`: steps, escalated (including errors), cost, input (whole prompt), output tokens, errors. `traffic`: requests, answers,
+    `spend`: steps, escalated (including errors), cost, input (whole prompt), output tokens, errors; a step counts once, however
+    many calls it took. `traffic`: requests, answers,
     resolved, escalated, cost, cost squared (a float, for intervals), estimate, estimated (requests that have an estimate).
-    `opened`: announced calls by (request, step); `settled`: calls announced in earlier batches that have their step in this one.
+    `opened`: announced calls by (request, call number); `settled`: calls announced in earlier batches that have their step in this one.
     """
 
     entries: list[Row] = field(default_factory=list[Row])

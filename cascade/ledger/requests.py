@@ -29,9 +29,10 @@ _read_outcome = msgspec.json.Decoder(OutcomeBody).decode
 
 @dataclass(slots=True)
 class RequestRecord:
-    """All that is recorded of one request. `steps`: (Unix seconds, step); `open_calls`: announced calls without a step.
+    """All that is recorded of one request.
 
-    `texts`: by part, if they were requested and are stored. `outcome` None: no end is on record.
+    `steps`: (Unix seconds, a call's result); `open_calls`: announced calls without one, by number. `texts`: by part, if they
+    were requested and are stored. `outcome` None: no end is on record.
     """
 
     id: str
@@ -72,11 +73,11 @@ def _add(running: dict[str, RequestRecord], entry: Entry, until: float | None) -
         return None
     if entry.kind == "open":
         call = _read_open(entry.body)
-        one.open_calls[call.index] = call
+        one.open_calls[call.number] = call
     elif entry.kind == "step":
         step = _read_step(entry.body)
         one.steps.append((entry.at, step))
-        one.open_calls.pop(step.index, None)
+        one.open_calls.pop(step.number, None)
     else:
         one.outcome, one.ended = _read_outcome(entry.body), entry.at
         return running.pop(entry.request)

@@ -1,6 +1,7 @@
 """Sums of entries: the writer adds them to each batch; `verifying.totals` computes them again and compares.
 
-A step counts in the quarter of an hour of its own entry, a request in that of its outcome's entry. `workflow` and `key` come from the
+A step counts in the quarter of an hour of its own entry, a request in that of its outcome's entry. Of a rung that is asked more than
+once, every call's cost and tokens count by its own model, and the step once, with its last call. `workflow` and `key` come from the
 caller's metadata. A request has escalated if more than one rung was called.
 """
 
@@ -39,7 +40,7 @@ def bucket_of(at: float) -> int:
 
 
 def add_step(batch: Batch, at: float, request: RequestBody, step: StepBody) -> None:
-    """Count a step. `at`: its entry's time."""
+    """Count a step, or one call of it. `at`: its entry's time."""
     metadata = request.metadata
     key = _make(SpendKey, (
         bucket_of(at), request.policy, request.task, metadata.get("workflow", ""), metadata.get("key", ""), request.arm, step.rung,
@@ -48,7 +49,7 @@ def add_step(batch: Batch, at: float, request: RequestBody, step: StepBody) -> N
     sums = batch.spend.get(key)
     if sums is None:
         sums = batch.spend[key] = [0, 0, 0, 0, 0, 0]
-    sums[0] += 1
+    sums[0] += not step.more
     sums[1] += step.reason is not None
     sums[2] += step.cost
     sums[3] += step.input_tokens + step.cache_write_5m + step.cache_write_1h + step.cache_read
@@ -59,16 +60,17 @@ def add_step(batch: Batch, at: float, request: RequestBody, step: StepBody) -> N
 def add_open(batch: Batch, at: float, request: RequestBody, request_id: str, call: OpenBody) -> None:
     """Count a call that is about to be made. `at`: its entry's time."""
     metadata = request.metadata
-    batch.opened[request_id, call.index] = OpenCall(
-        request_id, call.index, at, request.policy, request.task, metadata.get("workflow", ""), metadata.get("key", ""),
+    number = call.number
+    batch.opened[request_id, number] = OpenCall(
+        request_id, number, at, request.policy, request.task, metadata.get("workflow", ""), metadata.get("key", ""),
         request.arm, call.bound,
     )  # fmt: skip
 
 
-def settle_open(batch: Batch, request_id: str, step: int) -> None:
-    """An announced call has its step now."""
-    if batch.opened.pop((request_id, step), None) is None:
-        batch.settled.append((request_id, step))
+def settle_open(batch: Batch, request_id: str, number: int) -> None:
+    """An announced call has its step now. `number`: its `call_number`."""
+    if batch.opened.pop((request_id, number), None) is None:
+        batch.settled.append((request_id, number))
 
 
 def add_outcome(batch: Batch, at: float, request: RequestBody, outcome: OutcomeBody) -> None:

@@ -1,26 +1,58 @@
-"""Checks on answers as functions: those of the policy, and those of the caller."""
+"""Checks on answers, ready to be used: the policy's functions and programs, and the caller's functions."""
 
 from __future__ import annotations
 
 import importlib
 import inspect
 import json
+import os
+import shutil
 from collections.abc import Callable, Sequence
 from typing import Any
 
 from cascade.core.errors import MissingExtra, PolicyError, RequestError
 from cascade.core.plans import BoundCheck
 from cascade.core.policy import Check
+from cascade.core.verification import Verifier
 from cascade.policy.patterns import compile_exact
 
-__all__ = ["CallerCheck", "bind_callables", "bind_check"]
+__all__ = ["CallerCheck", "bind_callables", "bind_check", "bound", "unusable_command"]
 
 CallerCheck = Callable[[str], bool]
 """Called with the answer's text. Only True passes."""
 
 
+def bound(checks: Sequence[Check]) -> tuple[tuple[BoundCheck, ...], tuple[Verifier, ...]]:
+    """A policy's checks: those that are functions, and those that run a program, each in their order.
+
+    Raises PolicyError if a function, pattern or schema cannot be used; MissingExtra if one needs an optional package.
+    """
+    functions = tuple(bind_check(check) for check in checks if check.command is None)
+    verifiers = tuple(
+        Verifier(check.name, check.command, check.timeout_s, check.on_error, check.extract, check.env)
+        for check in checks
+        if check.command is not None
+    )
+    return functions, verifiers
+
+
+def unusable_command(check: Check) -> tuple[str, str] | None:
+    """Why a check's program cannot be run here, and what to do; None if it can, or the check has none."""
+    if check.command is None:
+        return None
+    if os.name != "posix":
+        return (
+            "a check's command needs Linux, macOS or another POSIX system",
+            "name a function as module:function instead",
+        )
+    program = check.command[0]
+    if shutil.which(program) is None:
+        return f"the program {program!r} cannot be found or executed", "install it, correct its name, or give its path"
+    return None
+
+
 def bind_check(check: Check) -> BoundCheck:
-    """A policy's check as a function. Raises PolicyError if its function, pattern or schema cannot be used."""
+    """A policy's check as a function. Raises PolicyError if it is none, or if its function, pattern or schema is unusable."""
     if check.pattern is not None:
         return BoundCheck(check.name, _pattern(check.pattern))
     if check.max_chars is not None:
@@ -30,7 +62,13 @@ def bind_check(check: Check) -> BoundCheck:
         return BoundCheck(check.name, _json_schema(check.json_schema))
     if check.function is not None:
         return BoundCheck(check.name, _function(check.function))
-    return BoundCheck(check.name, _not_empty)
+    if check.not_empty is not None:
+        return BoundCheck(check.name, _not_empty)
+    raise PolicyError(
+        f"{check.name} runs a program, which is not available here",
+        key="checks",
+        hint="name a function as module:function",
+    )
 
 
 def bind_callables(functions: Sequence[CallerCheck]) -> tuple[BoundCheck, ...]:

@@ -23,6 +23,8 @@ _NAME = "letters, digits and . _ - : / @, of which the first is a letter or digi
 _PATTERNS = {
     "base_url": ("must be an address without a user name", "write http://… or https://…"),
     "api_key_env": ("must be the name of an environment variable, not the key", "as in api_key_env: MY_API_KEY"),
+    "command": ("must not contain the character NUL", "remove it"),
+    "env": ("must be the name of an environment variable, not its value", "as in env: [DATABASE_URL]"),
     "function": ("must name a function", "write module:function"),
     "redact": ("must name a function", "write module:function"),
     "notify": ("must name a function or an address", "write module:function or https://…"),
@@ -39,6 +41,8 @@ _LISTS = {
     "ladder": "start each rung with '- ', as in - {rung: haiku, model: claude-haiku-5-5, threshold: 0.80, max_tokens: 1024}",
     "tasks": "start each task with '- ', as in - {name: refund, when: {words: [refund]}}",
     "checks": "as in checks: [not_empty]",
+    "command": "as in command: [python, run_tests.py]",
+    "env": "as in env: [DATABASE_URL]",
     "words": "as in words: [refund, chargeback]",
 }
 _MAPPINGS = {

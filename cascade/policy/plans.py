@@ -6,7 +6,7 @@ from collections.abc import Iterator
 from dataclasses import replace
 
 from cascade.core.errors import PolicyError
-from cascade.core.plans import BoundCheck, Plan
+from cascade.core.plans import Plan
 from cascade.core.policy import Check, Fault, Policy, Rung, Samples, Task, Variant, When
 from cascade.core.policy.certificate import UNCERTIFIED, Escalation
 from cascade.core.policy.ladder import asked_as
@@ -16,7 +16,7 @@ from cascade.core.signals import Signals, words_pattern
 from cascade.core.text.parsing import Repair
 from cascade.policy.budgets import budget_faults, import_function
 from cascade.policy.certificates import certificate_text, certified_escalation, changed_parts
-from cascade.policy.checks import bind_check
+from cascade.policy.checks import bound, unusable_command
 from cascade.policy.patterns import compile_blind, compile_exact
 from cascade.policy.pricing import NoPrice, rates_of
 
@@ -34,17 +34,21 @@ def make_plan(policy: Policy) -> Plan:
     for fault in binding_faults(policy):
         raise PolicyError(fault.problem, where=f"policy {policy.name!r}", key=_dotted(fault.key), hint=fault.hint)
     stale = changed_parts(policy)
+    by_task = {task.name: bound(task.checks) for task in policy.tasks if task.checks}
     listed = policy.checks if _NOT_EMPTY in policy.checks else (_NOT_EMPTY, *policy.checks)
+    shared = bound(listed)
     return Plan(
         policy=policy,
         rates=tuple(rates_of(rung) for rung in policy.ladder),
         signals=Signals(policy, compile_blind),
-        checks={task.name: _bound(task.checks) for task in policy.tasks if task.checks},
-        shared_checks=_bound(listed),
+        checks={name: functions for name, (functions, _) in by_task.items()},
+        shared_checks=shared[0],
         repair=_repair(),
         certificate=certificate_text(policy, stale),
         stale=stale,
         escalation=certified_escalation(policy, stale),
+        verifiers={name: verifiers for name, (_, verifiers) in by_task.items()},
+        shared_verifiers=shared[1],
         panel=_panel(policy),
         keys=_keys(policy),
     )
@@ -102,8 +106,8 @@ def baseline_plan(plan: Plan) -> Plan:
     )
     vars(single)["hash"] = policy.hash
     return replace(
-        plan, policy=single, rates=(rates,), checks={}, shared_checks=_bound((_NOT_EMPTY,)), certificate=UNCERTIFIED,
-        stale=(), escalation=Escalation(),
+        plan, policy=single, rates=(rates,), checks={}, shared_checks=bound((_NOT_EMPTY,))[0], certificate=UNCERTIFIED,
+        stale=(), escalation=Escalation(), verifiers={}, shared_verifiers=(),
     )  # fmt: skip
 
 
@@ -122,7 +126,7 @@ def baseline_rung(policy: Policy, wanted: str | None = None) -> Rung:
 
 
 def binding_faults(policy: Policy) -> Iterator[Fault]:
-    """Why a valid policy cannot be bound on this machine: missing prices, unusable patterns, functions or time zones."""
+    """Why a valid policy cannot be bound on this machine: no price or program, unusable patterns, functions or time zones."""
     for number, rung in enumerate(policy.ladder):
         try:
             rates_of(rung)
@@ -197,10 +201,8 @@ def _check_faults(at: tuple[str | int, ...], checks: tuple[Check, ...]) -> Itera
                 compile_exact(check.pattern)
             except ValueError as problem:
                 yield Fault((*at, number, "pattern"), f"not a linear-time pattern: {problem}", _LINEAR)
-
-
-def _bound(checks: tuple[Check, ...]) -> tuple[BoundCheck, ...]:
-    return tuple(bind_check(check) for check in checks)
+        if (unusable := unusable_command(check)) is not None:
+            yield Fault((*at, number, "command"), *unusable)
 
 
 def _repair() -> Repair | None:

@@ -33,7 +33,8 @@ _BATCH = 500  # requests whose texts are fetched together
 class Observations:
     """The observed requests as `inputs`, and every rung's reply to them as journal `entries`.
 
-    `left_out`: how many observed requests are missing from them, by reason.
+    `left_out`: how many observed requests are missing from them, by reason. Votes are: they end as soon as they are decided, and a
+    corpus of samples must have them all.
     """
 
     inputs: Inputs
@@ -69,6 +70,9 @@ def read_observations(
         shadow = shadows.get(name)
         if shadow is None:
             continue
+        if any(step.in_vote for step in requests[shadow].steps):  # curtailed: its further samples were never asked
+            left_out["a rung was asked more than once (`samples`): record such a policy with `cascade record`"] += 1
+            continue
         replies = _replies(plan, policy, one, requests[shadow])
         reason = _exclusion(plan, one, replies)
         if reason is not None:
@@ -103,13 +107,16 @@ def _replies(
     plan: RecordingPlan, policy: Policy, answered: _LedgerRequest, shadow: _LedgerRequest
 ) -> list[dict[str, Any]]:
     """The replies of every rung and the baseline as journal entries; replies of other models than the policy's are dropped."""
-    replies: list[dict[str, Any]] = []
-    for place, step in enumerate(shadow.steps):
-        if step.index < len(policy.ladder) and step.model == policy.ladder[step.index].model:
-            replies.append(_reply(policy.ladder[step.index].rung, step, shadow.texts.get(f"step:{place}")))
-    for place, step in enumerate(answered.steps[-1:], start=len(answered.steps) - 1):
-        if step.model == plan.find(plan.baseline).rung.model:
-            replies.append(_reply(plan.baseline, step, answered.texts.get(f"step:{place}")))
+    replies = [
+        _reply(policy.ladder[step.index].rung, step, shadow.texts.get(step.part))
+        for step in shadow.steps
+        if step.index < len(policy.ladder) and step.model == policy.ladder[step.index].model
+    ]
+    replies += [
+        _reply(plan.baseline, step, answered.texts.get(step.part))
+        for step in answered.steps[-1:]
+        if step.model == plan.find(plan.baseline).rung.model
+    ]
     return [reply for reply in replies if reply["verdict"] != "failed"]
 
 

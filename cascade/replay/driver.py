@@ -12,21 +12,22 @@ from typing import Any, Literal, cast
 
 from cascade.core import prices
 from cascade.core.climb import Observation, climb
-from cascade.core.decision import Situation
+from cascade.core.decision import Call, Situation
 from cascade.core.errors import CorpusError, RequestError
 from cascade.core.grouping import grouping_text
 from cascade.core.messages import Block, Request, Usage
-from cascade.core.plans import BoundVerifier, Plan
+from cascade.core.plans import Plan
 from cascade.core.policy import Variant
 from cascade.core.requests import read_messages
-from cascade.core.sampling import Ask, AskJudge, AskSamples, Event, Recorded
+from cascade.core.sampling import Ask, AskJudge, AskSamples, Event, Recorded, Taken, Taking, take_step
 from cascade.core.storm import Change, Guard
-from cascade.core.trail import Answer, CheckResult, Verdict
+from cascade.core.trail import Answer, CheckResult, Step, Verdict
 from cascade.core.triage import triage_name, verdict_on
+from cascade.core.verification import Verifier
 from cascade.corpora.items import Item, RecordedReply
 from cascade.replay.samples import lacks_sample, places_of, variant_names
 
-__all__ = ["CostOf", "OnChange", "recorded_verdict", "replay_item", "request_of"]
+__all__ = ["CostOf", "OnChange", "recorded_step", "recorded_verdict", "replay_item", "request_of"]
 
 CostOf = Literal["recorded", "policy"]
 """Where a reply's cost comes from: its `cost_usd`, or its usage at the policy's prices."""
@@ -113,6 +114,25 @@ def replay_item(
         return done.value
 
 
+def recorded_step(
+    plan: Plan, item: Item, index: int, task: str, rungs: Sequence[str] | None = None, cost_of: CostOf = "recorded"
+) -> Step:
+    """The step that the rung at `index` takes for an item, with its samples if it is asked more than once.
+
+    The scorer is not applied. Raises CorpusError for what was not recorded.
+    """
+    recording = _Recording(plan, item, cost_of, rungs)
+    stepping = take_step(Taking(plan, request_of(item), task, plan.checks_for(task)), Call(index))
+    try:
+        event = next(stepping)
+        while True:
+            event = stepping.send(recording.answer(event))
+    except StopIteration as done:
+        taken: Taken = done.value
+    assert taken.step is not None, "a recording refuses nothing"
+    return taken.step
+
+
 class _Recording:
     """Answers what the climb asks for from one item."""
 
@@ -167,7 +187,7 @@ class _Recording:
         cost = round((judged.cost_usd or 0) * 1e9) if recorded else prices.cost(self._plan.rates[0], usage)
         return Recorded(verdict, usage, cost)
 
-    def _checked(self, reply: RecordedReply, verifier: BoundVerifier) -> CheckResult:
+    def _checked(self, reply: RecordedReply, verifier: Verifier) -> CheckResult:
         found = reply.check(verifier.name)
         if found is None:
             raise self._error(

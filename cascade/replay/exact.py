@@ -12,11 +12,13 @@ from typing import TYPE_CHECKING
 from cascade.core.errors import CorpusError
 from cascade.core.storm import Change, Guard
 from cascade.core.trail import Step
-from cascade.corpora.items import Item
+from cascade.core.triage import triage_name
+from cascade.corpora.items import Item, RecordedReply
 from cascade.replay.arrays import np
 from cascade.replay.columns import PolicyMapping, missing_cost
 from cascade.replay.driver import OnChange, replay_item
 from cascade.replay.outcomes import NO_RUNG, REASONS, STOPS, Outcomes, Storms
+from cascade.replay.samples import places_of
 
 if TYPE_CHECKING:
     from cascade.replay.arrays import Ints
@@ -82,11 +84,27 @@ class ExactRun:
                 problem.problem, where=f"{self._source}:{item.line}", item=problem.item, hint=problem.hint
             ) from None
         for step in answer.steps:
+            if step.samples:
+                self._require_costs(item, step)
+                continue
             reply = item.reply(mapping.rungs[step.index])
-            known = reply.cost_usd is not None if mapping.cost_of == "recorded" else reply.can_be_priced
-            if not known:
+            if not self._has_cost(reply):
                 raise missing_cost(mapping, step.index, item.id, f"{self._source}:{item.line}")
         return _encode(answer.steps, answer.rung, answer.degraded or answer.abstained, mapping)
+
+    def _has_cost(self, reply: RecordedReply) -> bool:
+        return reply.cost_usd is not None if self._mapping.cost_of == "recorded" else reply.can_be_priced
+
+    def _require_costs(self, item: Item, step: Step) -> None:
+        """Raises CorpusError for a sample of the step whose cost is not known."""
+        rung, policy = self._mapping.rungs[step.index], self._plan.policy
+        every = item.reply(rung).every
+        wanted = [sample.variant for sample in step.samples if not sample.is_judge]
+        for number, place in enumerate(places_of([one.variant for one in every], wanted, triage_name(policy))):
+            if not self._has_cost(every[place or 0]):
+                problem = f"sample {number + 1} of rung {rung!r} (variant {wanted[number]}) has no cost"
+                where = f"{self._source}:{item.line}"
+                raise CorpusError(problem, where=where, item=item.id, hint="record it, or ask for fewer samples")
 
 
 def _encode(steps: tuple[Step, ...], rung: str | None, stop: str | None, mapping: PolicyMapping) -> tuple[int, ...]:

@@ -71,8 +71,8 @@ def scores_of(columns: Columns, mapped: MappedColumns, outcomes: Outcomes) -> Fl
     Raises CorpusError, naming item and rung, if a shipped reply was not graded.
     """
     scores = np.zeros(len(columns), np.float64)
-    for index, rung in enumerate(mapped.mapping.rungs):
-        np.copyto(scores, columns.rungs[rung].score, where=outcomes.shipped == index)
+    for index in range(len(mapped.mapping.rungs)):
+        np.copyto(scores, mapped.score(columns, index), where=outcomes.shipped == index)
     ungraded = np.isnan(scores)
     if ungraded.any():
         row = int(ungraded.argmax())
@@ -150,7 +150,8 @@ def singles_of(columns: Columns, mapped: MappedColumns) -> dict[str, Single]:
     A model without a reply, score or cost on some item is left out.
     """
     right_at, others = columns.manifest.right_at, [rung for rung in columns.rungs if rung not in mapped.mapping.rungs]
-    by_name = dict(zip(mapped.mapping.names, zip(mapped.mapping.rungs, mapped.cost, strict=True), strict=True))
+    costs = [mapped.single_cost(index) for index in range(len(mapped.mapping.rungs))]
+    by_name = dict(zip(mapped.mapping.names, zip(mapped.mapping.rungs, costs, strict=True), strict=True))
     if mapped.mapping.cost_of == "recorded":
         by_name |= {rung: (rung, columns.rungs[rung].cost) for rung in others if rung not in by_name}
     singles: dict[str, Single] = {}

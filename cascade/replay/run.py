@@ -18,7 +18,8 @@ from cascade.corpora.items import Item, Manifest
 from cascade.corpora.reading import CorpusReader, open_corpus
 from cascade.corpora.splits import Part, Split
 from cascade.replay.arrays import Bools, np
-from cascade.replay.columns import UNRECORDED, Columns, MappedColumns, PolicyMapping, read_columns
+from cascade.replay.building import read_columns
+from cascade.replay.columns import UNRECORDED, Columns, MappedColumns, PolicyMapping
 from cascade.replay.comparison import Comparison, Difference, compare
 from cascade.replay.exact import ExactRun
 from cascade.replay.figures import Figures, Single

@@ -14,7 +14,17 @@ from cascade.core.errors import CorpusError
 from cascade.core.policy import StormGuard
 from cascade.core.storm import Change, Guard
 from cascade.replay.arrays import np
-from cascade.replay.columns import DECLINED, FAILED, MISSING, NO_COST, Columns, MappedColumns, missing_cost
+from cascade.replay.columns import (
+    DECLINED,
+    FAILED,
+    MISSING,
+    NO_CHECK,
+    NO_COST,
+    UNCHECKED,
+    Columns,
+    MappedColumns,
+    missing_cost,
+)
 from cascade.replay.outcomes import NO_RUNG, REASONS, STOPS, Outcomes, Storms
 
 if TYPE_CHECKING:
@@ -25,6 +35,7 @@ __all__ = ["NOT_COUNTED", "Rule", "evaluate", "in_order"]
 _MALFORMED, _DECLINED = REASONS.index("malformed"), REASONS.index("declined")
 _CHECK_FAILED, _LOW = REASONS.index("check_failed"), REASONS.index("low_confidence")
 _FLOOR, _STORM = REASONS.index("floor"), REASONS.index("storm")
+_DISAGREEMENT = REASONS.index("disagreement")
 _ERROR, _OVERFLOW = REASONS.index("error"), REASONS.index("overflow")
 _CEILING, _HELD = STOPS.index("ceiling"), STOPS.index("storm")
 _NEVER = 2.0  # above every confidence
@@ -85,6 +96,8 @@ class Rule:
             reasons[failed[rows]] = _CHECK_FAILED
         if index != self.top:
             unscored = np.isnan(self.rungs[index].confidence[rows])
+            if (ballot := self.mapped.vote(index)) is not None and ballot.rows is not None:
+                unscored &= ~ballot.rows[rows]
             if unscored.any():
                 reasons[unscored] = _MALFORMED
                 answer = np.where(unscored & (answer == DECLINED), np.int8(0), answer)
@@ -92,7 +105,21 @@ class Rule:
         if odd.any():
             codes = np.array(_AT_TOP if index == self.top else _BELOW, np.int8)[answer[odd]]
             reasons[odd] = np.where(codes != 0, codes, reasons[odd])
+        if self.mapped.stuck:
+            reasons[(self.mapped.stuck[index][rows] == UNCHECKED) & (reasons == 0)] = _ERROR
+        if index != self.top and (ballot := self.mapped.vote(index)) is not None:
+            missing = self.rungs[index].answer[rows] == MISSING
+            voted = ballot.reason[rows]
+            reasons = voted if ballot.rows is None else np.where(ballot.rows[rows], voted, reasons)
+            reasons = np.where(missing, np.int8(_DISAGREEMENT), reasons)  # an error, if the rule asks for it
         return reasons
+
+    def held(self, index: int, rows: Rows, replies: Int8s) -> Bools:
+        """Which replies may be returned where the climb stops: those that can ship, and answers that lost a vote."""
+        if (ballot := self.mapped.vote(index)) is None:
+            return replies == 0
+        lost = ballot.held[rows]
+        return (replies == 0) | (lost if ballot.rows is None else lost & ballot.rows[rows])
 
     def natural_reasons(self, index: int, rows: Rows, replies: Int8s) -> Int8s:
         """`replies`, plus low_confidence where only the threshold prevents shipping."""
@@ -100,6 +127,8 @@ class Rule:
             return replies
         # The same comparison as in core.decision. NaN never ships, and nothing ships at `never`.
         confident = self.mapped.confidence[index][rows] >= self._thresholds(index, rows)
+        if (ballot := self.mapped.vote(index)) is not None:
+            confident |= ballot.alone[rows]
         return np.where(confident | (replies != 0), replies, np.int8(_LOW))
 
     def _thresholds(self, index: int, rows: Rows) -> Any:
@@ -133,7 +162,13 @@ class Rule:
         for index, (replies, own) in enumerate(zip(self.rungs, self.mapped.cost, strict=True)):
             asked = last >= index
             cost += own * asked
-            for lacking, error in ((replies.answer == MISSING, self._missing), (own == NO_COST, self._unpriced)):
+            kinds = [(replies.answer == MISSING, self._missing), (own == NO_COST, self._unpriced)]
+            if (ballot := self.mapped.vote(index)) is not None:
+                kinds[1] = (own == NO_COST) & (ballot.lacking < 0), self._unpriced
+                kinds.append(((ballot.lacking >= 0) & (replies.answer != MISSING), self._lacking))
+            if self.mapped.stuck:
+                kinds.append((self.mapped.stuck[index] == NO_CHECK, self._unchecked))
+            for lacking, error in kinds:
                 missed = lacking & asked
                 if missed.any():
                     row = int(missed.argmax())
@@ -145,6 +180,19 @@ class Rule:
     def _missing(self, index: int, row: int) -> CorpusError:
         problem = f"no reply of rung {self.mapped.mapping.rungs[index]!r} was recorded"
         return self.columns.error(row, problem, "record it, or leave the item out (--skip-bad does)")
+
+    def _lacking(self, index: int, row: int) -> CorpusError:
+        ballot = self.mapped.vote(index)
+        assert ballot is not None
+        rung, number = self.mapped.mapping.rungs[index], int(ballot.lacking[row])
+        problem = f"sample {number + 1} of rung {rung!r} (variant {ballot.wanted[number]}) cannot be used"
+        hint = "record it with its answer, cost and checks, or ask for fewer samples"
+        return self.columns.error(row, problem, hint)
+
+    def _unchecked(self, index: int, row: int) -> CorpusError:
+        rung = self.mapped.mapping.rungs[index]
+        problem = f"the reply of {rung!r} has no result of an external check"
+        return self.columns.error(row, problem, "record it, or leave the check out")
 
     def _unpriced(self, index: int, row: int) -> CorpusError:
         where = f"{self.columns.source}:{self.columns.line[row]}"
@@ -162,7 +210,7 @@ def _climb_unguarded(rule: Rule, storms: Storms | None = None) -> Outcomes:
         last[rows] = index
         replies = rule.reply_reasons(index, rows)
         why = rule.with_floor(index, rows, rule.natural_reasons(index, rows, replies))
-        fallback[rows] = np.where(replies == 0, np.int8(index), fallback[rows])
+        fallback[rows] = np.where(rule.held(index, rows, replies), np.int8(index), fallback[rows])
         shipped[rows] = np.where(why == 0, np.int8(index), shipped[rows])
         climbs_on = why != 0
         if index == top or rule.has_ceilings:
@@ -190,7 +238,7 @@ class _GuardedClimbs:
     def __init__(self, rule: Rule, settings: StormGuard) -> None:
         self._rule, self._guard = rule, Guard(settings, rule.mapped.mapping.plan.escalation)
         self._changes: list[tuple[str, Change]] = []
-        self._counted = [[threshold is not None for threshold in route.thresholds] for route in rule.routes]
+        self._counted = [[route.decides(index) for index in range(len(route.thresholds))] for route in rule.routes]
 
     def climb(self, order: Ints) -> Outcomes:
         """Items with an arrival time climb under the guard, in `order`; the others without it."""
@@ -214,7 +262,8 @@ class _GuardedClimbs:
             replies = rule.reply_reasons(index, rows)
             natural = rule.natural_reasons(index, rows, replies)
             why = rule.with_floor(index, rows, natural)
-            by_rung.append([one.tolist() for one in (replies, natural, why, cost[rows])])
+            held = rule.held(index, rows, replies)
+            by_rung.append([one.tolist() for one in (held, natural, why, cost[rows])])
         by_row = [list(zip(*one, strict=True)) for one in by_rung]
         tasks: list[int] = rule.mapped.task[rows].tolist()
         ceilings: list[int] = rule.ceiling(rows).tolist()
@@ -225,14 +274,14 @@ class _GuardedClimbs:
             yield self._climb_one(tasks[place], ceilings[place], at[place], rungs, columns.ids[row])
 
     def _climb_one(
-        self, task: int, ceiling: int, now: float, rungs: list[tuple[int, int, int, int]], name: str
+        self, task: int, ceiling: int, now: float, rungs: list[tuple[bool, int, int, int]], name: str
     ) -> tuple[int, ...]:
-        """One row's values; `rungs` has (reply's reason, natural reason, reason with floor, cost) of each rung."""
+        """One row's values; `rungs` has (whether its answer may be held, natural reason, reason with floor, cost) of each."""
         rule, top = self._rule, self._rule.top
         counted = self._counted[task]
         reasons, fallback, holding, index = [0] * top, NO_RUNG, False, 0
         while True:
-            reply, natural, why, cost = rungs[index]
+            held, natural, why, cost = rungs[index]
             action, changes = self._guard.observe(
                 rule.mapped.tasks[task],
                 rule.names[index],
@@ -243,7 +292,7 @@ class _GuardedClimbs:
             )
             self._changes += [(name, change) for change in changes]
             holding = holding or action == "hold"
-            if reply == 0:
+            if held:
                 fallback = index
             if why == 0 and index != top and action == "escalate" and not holding:
                 why = _STORM

@@ -11,7 +11,8 @@ from cascade.core.errors import CorpusError, UsageExportError
 from cascade.core.policy import Policy
 from cascade.corpora import CorpusReader
 from cascade.replay.arrays import np
-from cascade.replay.columns import ANSWERED, NO_COST, UNRECORDED, Columns, MappedColumns, read_columns
+from cascade.replay.building import read_columns
+from cascade.replay.columns import ANSWERED, NO_COST, UNRECORDED, Columns, MappedColumns
 from cascade.replay.mapping import mapping_for, other_models
 from cascade.replay.outcomes import singles_of, tally, total
 from cascade.replay.vectorised import evaluate

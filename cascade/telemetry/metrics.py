@@ -10,9 +10,9 @@ from weakref import WeakKeyDictionary
 
 from cascade.core.errors import MissingExtra
 from cascade.core.policy import OTHER
-from cascade.core.trail import Step
+from cascade.core.trail import Sample, Step
 from cascade.forks import renew_in_children
-from cascade.hooks import Begun, Calling, Ended
+from cascade.hooks import Begun, Calling, Ended, unfinished_calls
 
 if TYPE_CHECKING:
     from prometheus_client import CollectorRegistry, Counter, Histogram
@@ -30,6 +30,7 @@ class Prometheus:
         cascade_request_seconds{policy,arm}                a histogram
         cascade_steps_total{policy,rung,model,verdict,reason}    reason: why it escalated; "" if it did not
         cascade_step_seconds{policy,rung,model}            a histogram
+        cascade_calls_total{policy,rung,model,verdict}     more than steps, where a rung is asked more than once
         cascade_escalations_total{policy,task,rung,reason}
         cascade_degraded_total{policy,task,why}            what stopped the climb
         cascade_cost_usd_total{policy,rung,model,arm}
@@ -51,7 +52,8 @@ class Prometheus:
         policy = begun.plan.policy
         is_own = any(task.name == begun.task for task in policy.tasks)
         task = begun.task if is_own else self._metrics.tasks.label(begun.task)
-        return _Track(self._metrics, policy.name, task, begun.arm)
+        rungs = tuple(rung.rung for rung in policy.ladder)
+        return _Track(self._metrics, policy.name, task, begun.arm, rungs)
 
 
 class _Tasks:
@@ -77,6 +79,7 @@ class _Metrics:
     seconds: Histogram
     steps: Counter
     step_seconds: Histogram
+    calls: Counter
     escalations: Counter
     degraded: Counter
     cost: Counter
@@ -93,6 +96,7 @@ def _create_metrics(registry: CollectorRegistry) -> _Metrics:
         Histogram("cascade_request_seconds", "Duration of a request.", ("policy", "arm"), registry=registry, buckets=_BUCKETS_S),
         Counter("cascade_steps_total", "Rungs that were called.", (*call, "verdict", "reason"), registry=registry),
         Histogram("cascade_step_seconds", "Duration of a rung's step.", call, registry=registry, buckets=_BUCKETS_S),
+        Counter("cascade_calls_total", "Calls of models: each sample, too.", (*call, "verdict"), registry=registry),
         Counter("cascade_escalations_total", "Steps that did not ship.", ("policy", "task", "rung", "reason"), registry=registry),
         Counter("cascade_degraded_total", "Requests whose climb was stopped.", ("policy", "task", "why"), registry=registry),
         Counter("cascade_cost_usd_total", "Cost of calls, in USD.", (*call, "arm"), registry=registry),
@@ -127,16 +131,18 @@ _registries = _Registries()
 class _Track:
     """The track of one request."""
 
-    __slots__ = ("_arm", "_metrics", "_policy", "_task")
+    __slots__ = ("_arm", "_last", "_metrics", "_policy", "_rungs", "_task")
 
-    def __init__(self, metrics: _Metrics, policy: str, task: str, arm: str) -> None:
-        self._metrics, self._policy, self._task, self._arm = metrics, policy, task, arm
+    def __init__(self, metrics: _Metrics, policy: str, task: str, arm: str, rungs: tuple[str, ...]) -> None:
+        self._metrics, self._policy, self._task, self._arm, self._rungs = metrics, policy, task, arm, rungs
+        self._last: Calling | None = None
 
     def calling(self, call: Calling) -> None:
-        """Calls are counted at the end, as steps."""
+        """Calls are counted at the end."""
+        self._last = call
 
     def ended(self, end: Ended) -> None:
-        """Count the request, and each of its steps."""
+        """Count the request, each of its steps and each of its calls."""
         metrics, answer = self._metrics, end.answer
         outcome, why = "answered", None
         if answer is None:
@@ -151,16 +157,24 @@ class _Track:
         if why is not None:
             metrics.degraded.labels(self._policy, self._task, why).inc()
         for step in end.steps:
-            self._count(step)
+            self._count_step(step)
+            for call in step.samples or (step,):
+                self._count_call(step.rung, call)
+        for call in unfinished_calls(self._last, end):
+            assert self._last is not None
+            self._count_call(self._rungs[self._last.index], call)
 
-    def _count(self, step: Step) -> None:
-        metrics, usage = self._metrics, step.usage
-        call = (self._policy, step.rung, step.model)
-        metrics.steps.labels(*call, step.verdict.kind, step.reason or "").inc()
-        metrics.step_seconds.labels(*call).observe(step.latency_s)
-        metrics.cost.labels(*call, self._arm).inc(step.cost_nanousd / 1e9)
+    def _count_step(self, step: Step) -> None:
+        metrics, labels = self._metrics, (self._policy, step.rung, step.model)
+        metrics.steps.labels(*labels, step.verdict.kind, step.reason or "").inc()
+        metrics.step_seconds.labels(*labels).observe(step.latency_s)
         if step.reason is not None:
             metrics.escalations.labels(self._policy, self._task, step.rung, step.reason).inc()
+
+    def _count_call(self, rung: str, call: Step | Sample) -> None:
+        metrics, usage, labels = self._metrics, call.usage, (self._policy, rung, call.model)
+        metrics.calls.labels(*labels, call.verdict.kind).inc()
+        metrics.cost.labels(*labels, self._arm).inc(call.cost_nanousd / 1e9)
         kinds = {
             "input": usage.input_tokens,
             "output": usage.output_tokens,
@@ -169,4 +183,4 @@ class _Track:
         }
         for kind, count in kinds.items():
             if count:
-                metrics.tokens.labels(*call, kind).inc(count)
+                metrics.tokens.labels(*labels, kind).inc(count)

@@ -4,6 +4,8 @@
     ├── chat claude-haiku-5-5               cascade.reason: low_confidence
     └── chat claude-sonnet-5-5
 
+A rung that is asked more than once has a span for each call; the last of them has the step's reason, and the vote.
+
 Spans hold names, amounts and reasons. They hold no text of a prompt or an answer, and no error message, which may quote one.
 """
 
@@ -16,8 +18,8 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 from cascade.core.errors import MissingExtra
-from cascade.core.trail import Step
-from cascade.hooks import Begun, Calling, Ended
+from cascade.core.trail import Sample, Step
+from cascade.hooks import Begun, Calling, Ended, unfinished_calls
 from cascade.telemetry import names
 
 if TYPE_CHECKING:
@@ -85,7 +87,7 @@ class _Instruments:
 class _Climb:
     """The spans of one request. Its context is never attached, so that concurrent requests cannot mix."""
 
-    __slots__ = ("_call", "_context", "_instruments", "_shared", "_span", "_started")
+    __slots__ = ("_calls", "_context", "_instruments", "_last", "_rungs", "_shared", "_span", "_started")
 
     def __init__(self, instruments: _Instruments, begun: Begun, parent: Context) -> None:
         from opentelemetry.trace import SpanKind, set_span_in_context  # noqa: PLC0415 - an extra
@@ -105,22 +107,27 @@ class _Climb:
             names.WORKFLOW, parent, SpanKind.INTERNAL, _known({**self._shared, **own}), start_time=self._started
         )
         self._context = set_span_in_context(self._span, parent)
-        self._call: _Call | None = None
+        self._rungs = tuple(rung.rung for rung in policy.ladder)
+        self._calls: list[_Call] = []  # under way; several only in a wave of samples
+        self._last: Calling | None = None
 
     def calling(self, call: Calling) -> None:
-        """End the previous call's span, and start this call's."""
-        self._end_call(call.steps, None)
-        self._call = _Call(self._instruments, call, self._shared, self._context)
+        """End the spans of the calls whose results are known, and start this call's."""
+        self._end_calls(call.steps, call.taken)
+        self._last, shared = call, {**self._shared, names.RUNG: self._rungs[call.index]}
+        self._calls.append(_Call(self._instruments, call, shared, self._context))
 
     def ended(self, end: Ended) -> None:
-        """End the last call's span, and the climb's."""
+        """End the spans of the last calls, and the climb's."""
         from opentelemetry.trace import StatusCode  # noqa: PLC0415 - an extra
 
         why = None if end.answer is not None else _error_name(end.error)
-        self._end_call(end.steps, why)
+        self._end_calls(end.steps, ())
+        for call in self._calls:
+            call.end(None, None, why or names.CANCELLED)
         now, span, answer = self._instruments.wall(), self._span, end.answer
         known: Attributes = {
-            names.COST_USD: sum(step.cost_nanousd for step in end.steps) / 1e9,
+            names.COST_USD: sum(one.cost_nanousd for one in (*end.steps, *unfinished_calls(self._last, end))) / 1e9,
             names.ESCALATIONS: max(len(end.steps) - 1, 0),
             names.ERROR_TYPE: why,
         }
@@ -140,25 +147,31 @@ class _Climb:
         measured = {**self._shared, names.OPERATION: names.WORKFLOW, names.ERROR_TYPE: why}
         self._instruments.durations.record((now - self._started) / 1e9, _known(measured), self._context)
 
-    def _end_call(self, steps: tuple[Step, ...], why: str | None) -> None:
-        call, self._call = self._call, None
-        if call is not None:
-            call.end(steps[call.place] if call.place < len(steps) else None, why or names.CANCELLED)
+    def _end_calls(self, steps: tuple[Step, ...], taken: tuple[Sample, ...]) -> None:
+        """End the spans of those that are in `steps`, or in `taken`, the calls of the step after them."""
+        under_way: list[_Call] = []
+        for call in self._calls:
+            step = steps[call.step] if call.step < len(steps) else None
+            known = (step.samples or (step,)) if step is not None else taken
+            if call.place < len(known):
+                call.end(known[call.place], step if call.place + 1 == len(known) else None, names.CANCELLED)
+            else:
+                under_way.append(call)
+        self._calls = under_way
 
 
 class _Call:
     """The span of one call. Its result is known when the next call begins, or the request ends."""
 
-    __slots__ = ("_context", "_instruments", "_measured", "_span", "_started", "place")
+    __slots__ = ("_context", "_instruments", "_measured", "_span", "_started", "place", "step")
 
     def __init__(self, instruments: _Instruments, call: Calling, shared: Attributes, parent: Context) -> None:
         from opentelemetry.trace import SpanKind, set_span_in_context  # noqa: PLC0415 - an extra
 
-        self.place, self._instruments, self._started = len(call.steps), instruments, instruments.wall()
-        model, rung = call.rung.model, call.rung.rung
-        self._measured: Attributes = {
-            **shared, names.OPERATION: names.CHAT, names.REQUEST_MODEL: model, names.RUNG: rung,
-        }  # fmt: skip
+        self.step, self.place = len(call.steps), call.place
+        self._instruments, self._started = instruments, instruments.wall()
+        model = call.rung.model
+        self._measured: Attributes = {**shared, names.OPERATION: names.CHAT, names.REQUEST_MODEL: model}
         self._span: Span = instruments.tracer.start_span(
             f"{names.CHAT} {model}",
             parent,
@@ -168,38 +181,41 @@ class _Call:
         )
         self._context = set_span_in_context(self._span, parent)
 
-    def end(self, step: Step | None, why: str) -> None:
-        """End the span. It lasts as long as the step; without a step the call was interrupted just now, by `why`."""
+    def end(self, result: Step | Sample | None, step: Step | None, why: str) -> None:
+        """End the span. It lasts as long as the call; without a result the call was interrupted just now, by `why`.
+
+        `step`: its step, if this was the last call of it.
+        """
         from opentelemetry.trace import StatusCode  # noqa: PLC0415 - an extra
 
         now = self._instruments.wall()
-        end = now if step is None else min(now, self._started + int(step.latency_s * 1e9))
-        error = why if step is None else _error_of(step)
-        self._span.set_attributes(
-            _known(_of_step(step) if step is not None else {}) | _known({names.ERROR_TYPE: error})
-        )
+        end = now if result is None else min(now, self._started + int(result.latency_s * 1e9))
+        error = why if result is None else _error_of(result)
+        found = _of_call(result) if result is not None else {}
+        found |= _of_step(step) if step is not None else {}
+        self._span.set_attributes(_known(found | {names.ERROR_TYPE: error}))
         if error is not None:
             self._span.set_status(StatusCode.ERROR)
         self._span.end(end)
-        self._measure(step, (end - self._started) / 1e9, error)
+        self._measure(result, (end - self._started) / 1e9, error)
 
-    def _measure(self, step: Step | None, seconds: float, error: str | None) -> None:
+    def _measure(self, result: Step | Sample | None, seconds: float, error: str | None) -> None:
         measured = self._measured
-        if step is not None and step.verdict.kind != "failed":
-            measured = {**measured, names.RESPONSE_MODEL: step.model}
+        if result is not None and result.verdict.kind != "failed":
+            measured = {**measured, names.RESPONSE_MODEL: result.model}
         self._instruments.durations.record(seconds, _known({**measured, names.ERROR_TYPE: error}), self._context)
-        if step is None or (not step.usage.prompt_tokens and not step.usage.output_tokens):
+        if result is None or (not result.usage.prompt_tokens and not result.usage.output_tokens):
             return
-        for kind, count in (("input", step.usage.prompt_tokens), ("output", step.usage.output_tokens)):
+        for kind, count in (("input", result.usage.prompt_tokens), ("output", result.usage.output_tokens)):
             self._instruments.tokens.record(count, {**measured, names.TOKEN_TYPE: kind}, self._context)
 
 
-def _of_step(step: Step) -> Attributes:
-    verdict, usage = step.verdict, step.usage
+def _of_call(call: Step | Sample) -> Attributes:
+    verdict, usage = call.verdict, call.usage
     replied = verdict.kind != "failed"
     finished = "refusal" if verdict.kind == "refused" else _FINISHED.get(verdict.detail)
-    return {
-        names.RESPONSE_MODEL: step.model if replied else None,
+    found: Attributes = {
+        names.RESPONSE_MODEL: call.model if replied else None,
         names.FINISH_REASONS: (finished,) if finished else None,
         names.INPUT_TOKENS: usage.prompt_tokens,
         names.OUTPUT_TOKENS: usage.output_tokens,
@@ -208,12 +224,24 @@ def _of_step(step: Step) -> Attributes:
         names.VERDICT: verdict.kind,
         names.CONFIDENCE: verdict.confidence,
         names.CONFIDENCE_SOURCE: verdict.source,
-        names.REASON: step.reason,
-        names.COST_USD: step.cost_nanousd / 1e9,
+        names.COST_USD: call.cost_nanousd / 1e9,
         names.USAGE_IS_ESTIMATE: usage.is_estimate or None,
-        names.ATTEMPTS: step.attempts,
-        names.UPSTREAM_REQUEST_ID: step.request_id,
+        names.ATTEMPTS: call.attempts,
+        names.UPSTREAM_REQUEST_ID: call.request_id,
     }
+    if isinstance(call, Sample):
+        of_sample = {names.SAMPLE: call.number, names.VARIANT: call.variant}
+        found |= {names.IS_JUDGE: True} if call.is_judge else of_sample
+    return found
+
+
+def _of_step(step: Step) -> Attributes:
+    """What only the last call of a step tells."""
+    found: Attributes = {names.REASON: step.reason}
+    if (vote := step.verdict.vote) is not None:
+        agreed = len(vote.members)
+        found |= {names.VOTE_AGREED: agreed, names.VOTE_ASKED: vote.asked, names.VOTE_NEEDED: vote.agree}
+    return found
 
 
 def _error_name(error: BaseException | None) -> str:
@@ -221,9 +249,9 @@ def _error_name(error: BaseException | None) -> str:
     return names.CANCELLED if error is None or isinstance(error, CancelledError) else type(error).__name__
 
 
-def _error_of(step: Step) -> str | None:
+def _error_of(call: Step | Sample) -> str | None:
     """The kind of failure: "overloaded", "timeout" …; None for a reply, even a useless one."""
-    return step.verdict.detail.partition(",")[0] if step.verdict.kind == "failed" else None
+    return call.verdict.detail.partition(",")[0] if call.verdict.kind == "failed" else None
 
 
 def _known(attributes: Attributes) -> Attributes:

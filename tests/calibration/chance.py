@@ -17,7 +17,8 @@ from cascade.core.policy import Policy, Rung, Task
 from cascade.core.prices import Rates, RateTier
 from cascade.core.signals import Matcher, Signals
 from cascade.corpora import NOT_RECORDED, Item, LadderEntry, Manifest, RecordedReply
-from cascade.replay.columns import Columns, MappedColumns, PolicyMapping, read_columns
+from cascade.replay.building import read_columns
+from cascade.replay.columns import Columns, MappedColumns, PolicyMapping
 from cascade.replay.outcomes import Outcomes, false_confident, scores_of
 from cascade.replay.vectorised import evaluate
 

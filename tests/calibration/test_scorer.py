@@ -21,7 +21,8 @@ from cascade.core.errors import ConfigurationError
 from cascade.core.scoring import logistic
 from cascade.corpora import NOT_RECORDED, Corpus, Item, LadderEntry, Manifest, RecordedReply, read_corpus
 from cascade.corpora.splits import Split
-from cascade.replay.columns import Columns, MappedColumns, PolicyMapping, read_columns
+from cascade.replay.building import read_columns
+from cascade.replay.columns import Columns, MappedColumns, PolicyMapping
 from cascade.replay.exact import ExactRun
 from cascade.replay.mapping import own_mapping
 from cascade.replay.outcomes import Outcomes

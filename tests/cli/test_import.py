@@ -206,6 +206,18 @@ def test_a_policy_without_samples_reads_the_first_alone(run: Run, tmp_path: Path
     assert found[0] == found[1]
 
 
+def test_what_samples_lack_is_told_with_what_helps(run: Run, tmp_path: Path) -> None:
+    """How many there are, without a score and without a cost, as a notice and in --json; both options fill the gaps."""
+    source = logged(tmp_path / "s.jsonl", [(["42", "41"], 1.0), (["42", "42"], 1.0)])
+    done = run("import", "lm-eval", "--rung", f"m={source}", "-o", "c.jsonl")
+    assert "m was asked more than once: 2 further samples, 1 of them without a score, so that" in done.err
+    assert "2 of them without cost and usage (--estimate-usage estimates them)" in done.err
+    options = ("--estimate-usage", "--grader", "contains", "--force", "--json")
+    told = run("import", "lm-eval", "--rung", f"m={source}", "-o", "c.jsonl", *options).json
+    assert told["samples"] == {"m": {"further": 2, "without_score": 0, "without_cost": 0}}
+    assert (told["graded"], told["ungraded"]) == (1, 0)
+
+
 def test_a_broken_sample_is_told_and_the_others_are_imported(run: Run, tmp_path: Path) -> None:
     """NaN and an unpaired surrogate: a line each on stderr, a count each in --json, and no option that is not there."""
     source = logged(tmp_path / "s.jsonl", [(["fine"], float("nan")), (["half \ud800"], 1.0), (["fine"], 1.0)])

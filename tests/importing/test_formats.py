@@ -13,6 +13,7 @@ from cascade.core.errors import ConfigurationError, CorpusError
 from cascade.corpora import read_corpus, write_corpus
 from cascade.corpora.items import NOT_RECORDED
 from cascade.importing import FORMATS, Imported, Options, import_corpus
+from cascade.importing.joining import SampleCounts
 
 FIXTURES = Path(__file__).parent / "fixtures"
 SMALL = str(FIXTURES / "lm_eval" / "small" / "samples_trivia_2026-01-05T10-00-00.123456.jsonl")
@@ -234,6 +235,80 @@ def test_promptfoo_by_a_named_score_and_from_lines(tmp_path: Path) -> None:
     assert import_corpus("promptfoo", [str(tmp_path / "r.jsonl")], name="c").items == promptfoo().items
 
 
+def test_a_repeated_test_of_promptfoo_is_one_item(tmp_path: Path) -> None:
+    """`--repeat` makes a test of each repetition: the same prompt, variables and checks are further samples."""
+    results = json.loads(Path(FOO).read_text())["results"]["results"]
+    again = [{**one, "testIdx": one["testIdx"] + 3, "score": 0.5} for one in results]
+    other = {**results[0], "testIdx": 6, "testCase": {"vars": results[0]["vars"], "assert": []}}
+    path = tmp_path / "r.jsonl"
+    path.write_text("".join(json.dumps(result) + "\n" for result in (*results, *again, other)))
+    imported = import_corpus("promptfoo", [str(path)], name="c", keep_incomplete=True)
+    haiku, _opus = imported.manifest.rungs
+    first, *_, last = imported.items
+    assert [item.id for item in imported.items] == ["0", "1", "2", "6"]
+    assert [reply.score for reply in first.reply(haiku).every] == [1.0, 0.5]
+    assert (last.reply(haiku).samples, imported.samples[haiku]) == (None, SampleCounts(3))
+    path.write_text("".join(json.dumps(result) + "\n" for result in (*results, results[0])))
+    with pytest.raises(CorpusError, match="item '0': has a second reply of"):
+        import_corpus("promptfoo", [str(path)], name="c")
+
+
+SAMPLED = """\
+qid,question,gold,h_ans,h_ok,prompt,o_ans,o_ok
+q1,Capital of Peru?,Lima,Lima,1,steps,Lima,1
+q2,6 times 7?,42,41,0,steps,42,1
+q1,,,Lima.,1,doubt,,
+q1,Capital of Peru?,Lima,Quito,,doubt,,
+q2,,,42,,doubt,,
+q2,,,,,doubt,,
+"""
+SAMPLED_MAPS = (
+    ("id", "qid"), ("input", "question"), ("expected", "gold"), ("haiku.answer", "h_ans"), ("haiku.score", "h_ok"),
+    ("haiku.variant", "prompt"), ("opus.answer", "o_ans"), ("opus.score", "o_ok"),
+)  # fmt: skip
+
+
+def sampled(path: Path, text: str = SAMPLED, **options: Any) -> Imported:
+    """The corpus of a table with several rows for an item."""
+    path.write_text(text)
+    return import_corpus("csv", [str(path)], name="c", options=Options(maps=SAMPLED_MAPS, **options))
+
+
+def test_rows_of_a_table_with_one_id_are_samples(tmp_path: Path) -> None:
+    """In their order, each with its variant; empty cells are no sample, and a rung that was asked once has none."""
+    imported = sampled(tmp_path / "t.csv")
+    first, second = imported.items
+    told = [(one.variant, one.answer, one.score) for one in first.reply("haiku").every]
+    assert told == [("steps", "Lima", 1.0), ("doubt", "Lima.", 1.0), ("doubt", "Quito", None)]
+    assert [one.answer for one in second.reply("haiku").every] == ["41", "42"]
+    assert (first.input, first.expected, first.reply("opus").samples) == ("Capital of Peru?", "Lima", None)
+    assert imported.samples == {"haiku": SampleCounts(3, 2, 3)}
+    write_corpus(tmp_path / "c.jsonl", imported.manifest, imported.items)
+    assert read_corpus(tmp_path / "c.jsonl").items == imported.items
+
+
+def test_the_same_table_twice_is_an_error(tmp_path: Path) -> None:
+    """Repeats are rows of one table; a second table with the same ids is a run imported twice."""
+    sampled(tmp_path / "t.csv")
+    with pytest.raises(CorpusError, match=r"item 'q1': has a second reply of 'haiku' \(import each run once\)"):
+        import_corpus("csv", [str(tmp_path / "t.csv")] * 2, name="c", options=Options(maps=SAMPLED_MAPS))
+
+
+def test_a_grader_scores_what_has_no_score(tmp_path: Path) -> None:
+    """Recorded scores stay; what the grader cannot grade stays without one, and both are counted."""
+    imported = sampled(tmp_path / "t.csv", grader="normalized")
+    first, second = imported.items
+    assert [one.score for one in first.reply("haiku").every] == [1.0, 1.0, 0.0]
+    assert [one.score for one in second.reply("haiku").every] == [0.0, 1.0]
+    assert (imported.graded, imported.ungraded, imported.samples) == (2, 0, {"haiku": SampleCounts(3, 0, 3)})
+    assert imported.manifest.grader == "recorded csv score, else normalized"
+    numeric = sampled(tmp_path / "t.csv", grader="numeric")
+    assert (numeric.graded, numeric.ungraded, numeric.samples) == (1, 1, {"haiku": SampleCounts(3, 1, 3)})
+    for name, problem in (("judge", "a judge asks a model"), ("exakt", "did you mean 'exact'")):
+        with pytest.raises(ConfigurationError, match=problem):
+            sampled(tmp_path / "t.csv", grader=name)
+
+
 def test_inspect_reads_letters_epochs_and_attachments() -> None:
     """C, I, P, numbers and words are scores as inspect reads them; a later epoch is an item; references are resolved."""
     imported = inspect_logs()
@@ -307,7 +382,7 @@ def test_a_table_says_what_its_columns_are_mapped_to() -> None:
         (("no,Lima", "perhaps,Lima"), r"h_null: is neither true nor false"),
         (("20,2,", "20.5,2,"), r"o_in: is not a number of tokens"),
         (("q3,", ","), r"table.csv:5: has no id"),
-        (("q3,", "q1,"), r"table.csv:5: item 'q1': has a second reply of 'opus-5.5'"),
+        (("q3,", "q1,"), r"table.csv:5: item 'q1': its id occurred before, with another input \(rows with one id are"),
         ((",easy", ""), r"table.csv:2: has 13 cells, the header has 14"),
         (("h_conf", "conf"), r"has no column 'h_conf' \(did you mean 'conf'\? it has qid, "),
         (("question", "gold"), r"table.csv:1: two columns"),

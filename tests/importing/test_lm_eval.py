@@ -12,9 +12,10 @@ import pytest
 
 from cascade.core.errors import ConfigurationError, CorpusError
 from cascade.corpora import read_corpus, write_corpus
-from cascade.corpora.items import NOT_RECORDED, LadderEntry
+from cascade.corpora.items import NOT_RECORDED, LadderEntry, RecordedReply
 from cascade.importing import Imported, Options, import_corpus
 from cascade.importing.estimating import list_prices, with_estimates
+from cascade.importing.joining import SampleCounts
 
 
 def written(number: int = 0, **more: Any) -> dict[str, Any]:
@@ -43,13 +44,14 @@ def imported(folder: Path, *lines: dict[str, Any], **options: Any) -> Imported:
 
 @pytest.mark.parametrize("ending", ["jsonl", "parquet"])
 def test_every_sample_is_kept_and_survives_a_round_trip(tmp_path: Path, ending: str) -> None:
-    """The first is the reply, `samples` are the further ones; a reader that knows nothing of them keeps them."""
+    """The first is the reply, `samples` are the further ones."""
     if ending == "parquet":
         pytest.importorskip("pyarrow")
     made = imported(tmp_path, written(resps=[["42", "41", "42"]]))
     (item,) = made.items
     assert (item.reply("m").answer, item.reply("m").score) == ("42", 1.0)
-    assert (item.reply("m").extra or {})["samples"] == [{"answer": "41"}, {"answer": "42", "score": 1.0}]
+    assert item.reply("m").samples == (RecordedReply(answer="41"), RecordedReply(answer="42", score=1.0))
+    assert made.samples == {"m": SampleCounts(2, 1, 2)}
     write_corpus(tmp_path / f"c.{ending}", made.manifest, made.items)
     assert read_corpus(tmp_path / f"c.{ending}").items == made.items
 
@@ -58,19 +60,46 @@ def test_a_filters_answer_is_the_first_responses(tmp_path: Path) -> None:
     """It was logged once: a further sample has its raw response, unless it is word for word the first one."""
     responses = ["It is 42.", "It is 41.", "It is 42."]
     (item,) = imported(tmp_path, written(resps=[responses], filter="strict")).items
-    first = {"answer": "42", "score": 1.0, "response": "It is 42."}
-    extra = item.reply("m").extra or {}
-    assert (item.reply("m").answer, extra["response"]) == ("42", "It is 42.")
-    assert extra["samples"] == [{"answer": "It is 41."}, first]
+    reply, other, same = item.reply("m").every
+    assert (reply.answer, (reply.extra or {})["response"]) == ("42", "It is 42.")
+    assert other == RecordedReply(answer="It is 41.")
+    assert same == RecordedReply(answer="42", score=1.0, extra={"response": "It is 42."})
 
 
 def test_a_filter_that_keeps_several_leaves_them_without_a_score(tmp_path: Path) -> None:
     """The metric is of all of them together (pass@k): it is under `metrics`, and no sample's score."""
     made = imported(tmp_path, written(resps=[["42", "41"]], filtered_resps=[["42", "41"]]))
     reply = made.items[0].reply("m")
-    assert (reply.answer, reply.score, (reply.extra or {})["samples"]) == ("42", None, [{"answer": "41"}])
+    assert (reply.answer, reply.score, reply.samples) == ("42", None, (RecordedReply(answer="41"),))
     assert (reply.extra or {})["metrics"] == {"exact_match": 1.0}
     assert made.without["m"]["score"] == 1
+
+
+@pytest.mark.parametrize("filtered", [["42"], ["42", "41", None], ["42", "41", "40"]])
+def test_a_metric_that_is_a_list_scores_each_response(tmp_path: Path, filtered: list[str | None]) -> None:
+    """Each sample has the score of its place; null is no score."""
+    line = written(resps=[["42", "41", "40"]], filtered_resps=[filtered], exact_match=[1.0, False, None])
+    made = imported(tmp_path, line)
+    assert [(one.answer, one.score) for one in made.items[0].reply("m").every] == [
+        ("42", 1.0),
+        ("41", 0.0),
+        ("40", None),
+    ]
+    assert made.samples == {"m": SampleCounts(2, 1, 2)}
+
+
+def test_a_grader_scores_the_samples_that_the_log_does_not(tmp_path: Path) -> None:
+    """The log's own score stays, and the manifest names both graders."""
+    made = imported(tmp_path, written(resps=[["42", "41", "42."]]), grader="numeric")
+    assert [one.score for one in made.items[0].reply("m").every] == [1.0, 0.0, 1.0]
+    assert made.manifest.grader == "recorded lm-eval score, else numeric"
+
+
+def test_what_json_does_not_have_is_left_out_of_samples_too(tmp_path: Path) -> None:
+    """NaN in a sample's score is null, and its item is counted."""
+    made = imported(tmp_path, written(resps=[["42", "41"]], exact_match=[1.0, math.nan]))
+    assert [one.score for one in made.items[0].reply("m").every] == [1.0, None]
+    assert made.nulled == 1
 
 
 @pytest.mark.parametrize(
@@ -183,8 +212,8 @@ def test_usage_is_estimated_only_where_asked_and_is_marked(tmp_path: Path) -> No
     made = imported(tmp_path, line, estimate_usage=True)
     reply = made.items[0].reply("m")
     assert (reply.usage, (reply.extra or {})["estimate"]) == ({"input_tokens": 5, "output_tokens": 5}, ["usage"])
-    sample = {"answer": "It is 41.", "usage": {"input_tokens": 5, "output_tokens": 3}, "estimate": ["usage"]}
-    assert (reply.extra or {})["samples"] == [sample]
+    usage = {"input_tokens": 5, "output_tokens": 3}
+    assert reply.samples == (RecordedReply(answer="It is 41.", usage=usage, extra={"estimate": ["usage"]}),)
     assert made.estimated == 1
     assert made.manifest.extra == {"estimate": {"replies": 1, "usage": "characters / 4", "cost_usd": "list prices"}}
     assert "usage or cost of 1 replies is an estimate" in (made.manifest.notes or "")

@@ -79,7 +79,7 @@ def test_what_never_ended_comes_last_and_says_so(tmp_path: Path) -> None:
     ended, cut = lines(path)
     assert (ended["id"], ended["open"], ended["unsettled"]) == ("one-1", False, [])
     assert (cut["id"], cut["open"], cut["outcome"], len(cut["steps"])) == ("one-0", True, None, 1)
-    assert cut["unsettled"] == [{"index": 1, "rung": "sonnet", "model": "claude-sonnet", "bound": 500}]
+    assert cut["unsettled"] == [{"index": 1, "rung": "sonnet", "model": "claude-sonnet", "bound": 500, "call": 0}]
 
 
 def test_a_row_of_parquet_is_a_step(path: Path) -> None:

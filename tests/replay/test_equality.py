@@ -18,7 +18,8 @@ from cascade.core.storm import Guard
 from cascade.corpora import Corpus, Item, read_corpus
 from cascade.policy.loading import load_policy
 from cascade.replay import replay_item
-from cascade.replay.columns import Columns, MappedColumns, PolicyMapping, read_columns
+from cascade.replay.building import read_columns
+from cascade.replay.columns import Columns, MappedColumns, PolicyMapping
 from cascade.replay.exact import ExactRun
 from cascade.replay.figures import figures_of
 from cascade.replay.mapping import OWN_LADDER, mapping_of, own_mapping, parse_override

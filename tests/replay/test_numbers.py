@@ -11,7 +11,7 @@ from msgspec.structs import replace
 from cascade.core.errors import ConfigurationError, CorpusError
 from cascade.corpora import Item, LadderEntry, Manifest
 from cascade.corpora.splits import Split
-from cascade.replay.columns import read_columns
+from cascade.replay.building import read_columns
 from cascade.replay.intervals import MOST_FOR_BOOTSTRAP, interval_of
 from cascade.replay.mapping import own_mapping
 

@@ -10,7 +10,7 @@ import numpy as np
 from cascade.calibration.search.counts import Counts
 from cascade.calibration.search.levels import code_columns
 from cascade.corpora.reading import open_corpus
-from cascade.replay.columns import read_columns
+from cascade.replay.building import read_columns
 from cascade.replay.mapping import own_mapping
 
 __all__ = ["SUPPORT", "counts_of", "drawn"]

@@ -54,7 +54,7 @@ from cascade.corpora.reading import open_corpus
 from cascade.corpora.splits import Split
 from cascade.policy.certificates import hash_of, hash_of_file
 from cascade.replay.arrays import np
-from cascade.replay.columns import read_columns
+from cascade.replay.building import read_columns
 from cascade.replay.mapping import mapping_for
 
 if TYPE_CHECKING:

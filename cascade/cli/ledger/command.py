@@ -31,10 +31,10 @@ _POLL_S = 0.5
 _SUMMARY_FIELDS = {
     "request": ("policy", "task", "arm", "metadata"),
     "open": ("rung", "model"),
-    "step": ("rung", "verdict", "confidence", "reason", "cost", "detail"),
+    "step": ("rung", "sample", "variant", "judge", "verdict", "confidence", "vote", "reason", "cost", "detail"),
     "outcome": ("arm", "rung", "degraded", "abstained", "error", "resolved", "cost"),
 }
-_NAMED = ("confidence", "reason", "degraded", "abstained", "error", "resolved")
+_NAMED = ("sample", "judge", "confidence", "vote", "reason", "degraded", "abstained", "error", "resolved")
 _UNSAFE = ("cut", "gone", "rewritten")
 
 
@@ -159,12 +159,19 @@ def _show(entry: Entry, *, as_json: bool) -> None:
 
 def _summary(kind: str, body: Any) -> str:
     """The main fields of an entry, in one line."""
-    fields = {name: body[name] for name in _SUMMARY_FIELDS[kind] if body.get(name) not in (None, False, "", {}, [])}
+    fields = {name: body[name] for name in _SUMMARY_FIELDS[kind] if _is_shown(body.get(name))}
     if "cost" in fields:
         fields["cost"] = f"{usd(fields['cost'])} USD"
+    if isinstance(vote := fields.get("vote"), dict):
+        fields["vote"] = f"{len(vote['members'])}/{vote['asked']}"  # pyright: ignore[reportUnknownArgumentType]
     if isinstance(named := fields.get("metadata"), dict):
         fields["metadata"] = ",".join(f"{name}={value}" for name, value in named.items())  # pyright: ignore[reportUnknownVariableType]
     return " ".join(f"{name}={value}" if name in _NAMED else str(value) for name, value in fields.items())
+
+
+def _is_shown(value: object) -> bool:
+    """Whether a field says anything; 0 does, and False does not."""
+    return value is not None and value is not False and value not in ("", {}, [])
 
 
 def run_erase(ledger: str | None, where: Sequence[str], *, dry_run: bool, as_json: bool) -> None:

@@ -1,6 +1,7 @@
 """The policy as frozen pydantic models that check their invariants: no YAML, no I/O.
 
-`model` (the whole policy), `ladder` (rungs, thresholds), `samples` (a rung asked more than once), `operations` (mode, ledger, budgets), `certificate`, `scorer`.
+`model` (the whole policy), `ladder` (rungs, thresholds), `samples` (a rung asked more than once), `checks`, `operations`
+(mode, ledger, budgets), `certificate`, `scorer`; `base` is what all of them are made of.
 """
 
 from __future__ import annotations

@@ -16,6 +16,7 @@ from pydantic_core import PydanticCustomError
 
 from cascade.core.policy.base import Fault, Frozen, Name, Price, Seconds, Text, Threshold
 from cascade.core.policy.certificate import Certificate
+from cascade.core.policy.checks import Check
 from cascade.core.policy.ladder import Budget, Rung, ladder_faults, sample_faults
 from cascade.core.policy.operations import Ledger, LedgerKey, Limits, Mode, Observe, Rollout
 from cascade.core.policy.samples import Order, Samples
@@ -87,52 +88,6 @@ class When(Frozen):
         if not self.model_fields_set:
             raise PydanticCustomError("empty_when", "an empty test matches nothing: give it a key, or leave `when` out")
         return self
-
-
-class Check(Frozen):
-    """A test on an answer: exactly one of these keys.
-
-    `not_empty` and `module:function` may be written as bare strings.
-    """
-
-    not_empty: Literal[True] | None = None
-    """There is something beside white space."""
-    pattern: Text | None = None
-    """The answer contains this pattern (RE2, case-sensitive; anchor it with ^ and $ for the whole text)."""
-    max_chars: _Count | None = None
-    """The answer has at most this many characters."""
-    json_schema: dict[str, Any] | None = None
-    """The answer is JSON that satisfies this schema."""
-    function: Annotated[str, Strict(), StringConstraints(pattern=r"^[A-Za-z_][\w.]*:[A-Za-z_]\w*$")] | None = None
-    """`module:function`, called with the answer's text; it returns True when the answer passes."""
-
-    @model_validator(mode="before")
-    @classmethod
-    def _from_string(cls, value: object) -> object:
-        if isinstance(value, str):
-            if value == "not_empty":
-                return {"not_empty": True}
-            if value == "review":
-                raise PydanticCustomError("check", "the check `review` is not available in this version")
-            if ":" in value:
-                return {"function": value}
-            raise PydanticCustomError(
-                "check", "an unknown check: use not_empty, pattern, max_chars, json_schema or module:function"
-            )
-        return value
-
-    @model_validator(mode="after")
-    def _exactly_one(self) -> Check:
-        if len(self.model_dump(exclude_none=True)) != 1:
-            raise PydanticCustomError(
-                "check", "a check has exactly one of not_empty, pattern, max_chars, json_schema, function"
-            )
-        return self
-
-    @property
-    def name(self) -> str:
-        """Its name on the trail."""
-        return self.function or next(iter(self.model_dump(exclude_none=True)))
 
 
 class Task(Frozen):

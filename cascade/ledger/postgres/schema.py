@@ -91,12 +91,14 @@ _OUTCOME = {
 }  # fmt: skip
 
 
-def _steps_view(fields: dict[str, str]) -> str:
+def _steps_view(fields: dict[str, str], *more: str) -> str:
+    """`more`: columns beside those of the fields. A field of more than one value is none."""
     defaults = {
         **dict.fromkeys(_TOKENS, "0"), "failed_checks": "'[]'", "detail": "''", "repaired": "false", "attempts": "1",
-        "latency_ms": "0", "is_estimate": "false",
+        "latency_ms": "0", "is_estimate": "false", "call": "0", "judge": "false", "more": "false",
     }  # fmt: skip
-    return _view("steps", "step", fields, ('b."index" AS step', _USD, *_columns(fields, **defaults)))
+    single = {name: kind for name, kind in fields.items() if name != "vote"}
+    return _view("steps", "step", fields, ('b."index" AS step', _USD, *more, *_columns(single, **defaults)))
 
 
 _VIEWS = (
@@ -145,6 +147,24 @@ def _errors(table: str, length: int) -> tuple[str, str]:
     )
 
 
+# Of a rung that is asked more than once each call is a row; `more`: not the last one of its step.
+_SAMPLES = (
+    "DROP VIEW steps",
+    _steps_view(
+        {
+            **_STEP, "is_estimate": "BOOLEAN", "call": "BIGINT", "sample": "BIGINT", "variant": "TEXT", "judge": "BOOLEAN",
+            "more": "BOOLEAN", "vote": "JSONB",
+        },
+        "CAST(b.vote ->> 'agree' AS BIGINT) AS needed", "CAST(b.vote ->> 'asked' AS BIGINT) AS asked",
+        "jsonb_array_length(b.vote -> 'members') AS agreed",
+    ),
+    "DROP VIEW opens",
+    _view(
+        "opens", "open", {**_OPEN, "call": "BIGINT"},
+        ('b."index" AS step', *_columns({**_OPEN, "call": "BIGINT"}, bound="0", call="0")),
+    ),
+)  # fmt: skip
+
 MIGRATIONS: tuple[tuple[str, ...], ...] = (
-    _TABLES, _VIEWS, _CALLS, _ESTIMATES, (*_errors("spend", BUCKET_S), *_errors("spend_days", DAY_S)),
+    _TABLES, _VIEWS, _CALLS, _ESTIMATES, (*_errors("spend", BUCKET_S), *_errors("spend_days", DAY_S)), _SAMPLES,
 )  # fmt: skip

@@ -122,6 +122,21 @@ def _errors(table: str, length: int) -> tuple[str, str]:
     )
 
 
+# Of a rung that is asked more than once each call is a row; `more`: not the last one of its step.
+_VOTE = (
+    "json_extract(e.body, '$.vote.agree') AS needed, json_extract(e.body, '$.vote.asked') AS asked,"
+    " json_array_length(e.body, '$.vote.members') AS agreed, "
+)
+_SAMPLES = (
+    "DROP VIEW steps",
+    _view(
+        "steps", "step", _STEP + _USD + _VOTE,
+        (*_STEP_FIELDS, "is_estimate=0", "call=0", "sample", "variant", "judge=0", "more=0"),
+    ),
+    "DROP VIEW opens",
+    _view("opens", "open", _STEP, ("rung", "model", "bound=0", "call=0")),
+)  # fmt: skip
+
 MIGRATIONS: tuple[tuple[str, ...], ...] = (
-    _TABLES, _VIEWS, _CALLS, _ESTIMATES, (*_errors("spend", BUCKET_S), *_errors("spend_days", DAY_S)),
+    _TABLES, _VIEWS, _CALLS, _ESTIMATES, (*_errors("spend", BUCKET_S), *_errors("spend_days", DAY_S)), _SAMPLES,
 )  # fmt: skip

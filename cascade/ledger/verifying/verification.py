@@ -232,14 +232,14 @@ class _Walk:
                     return
                 case "open":
                     if (request_state := self._open_requests.get(entry.request)) is not None:
-                        request_state.opens.add(_DECODE_OPEN(entry.body).index)
+                        request_state.opens.add(_DECODE_OPEN(entry.body).number)
                 case "step":
                     step = _DECODE_STEP(entry.body)
                     if (request_state := self._open_requests.get(entry.request)) is not None:
                         add_step(self.sums, entry.at, request_state.body, step)
-                        request_state.opens.discard(step.index)
+                        request_state.opens.discard(step.number)
                         if step.content is not None:
-                            request_state.texts[f"step:{step.index}"] = step.content
+                            request_state.texts[step.part] = step.content
                 case _:
                     outcome = _DECODE_OUTCOME(entry.body)
                     if (request_state := self._open_requests.pop(entry.request, None)) is not None:

@@ -4,16 +4,17 @@ from __future__ import annotations
 
 import os
 from collections import deque
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Iterator
 from typing import Any
 
 import msgspec
 
-from cascade.core.trail import Step
+from cascade.core.plans import Plan
+from cascade.core.trail import Sample, Step
 from cascade.hooks import Calling
 from cascade.ledger import prompts, sums
 from cascade.ledger.chain import content_digest, link, start
-from cascade.ledger.hook import PendingEntries, RequestContext, RequestEnd
+from cascade.ledger.hook import PendingEntries, RequestContext, RequestEnd, UnfinishedVote
 from cascade.ledger.records import (
     NO_SLOT,
     Batch,
@@ -24,6 +25,8 @@ from cascade.ledger.records import (
     RequestBody,
     Row,
     StepBody,
+    VoteBody,
+    text_part,
 )
 
 __all__ = ["Encoder"]
@@ -46,7 +49,7 @@ class Encoder:
     def begin(self, writer: str) -> None:
         """Begin another chain."""
         self._head, self._seq = start(writer), 0
-        self._open: set[tuple[str, int]] = set()  # announced calls without a step
+        self._open: dict[str, frozenset[int]] = {}  # the numbers of each request's announced calls without a step
 
     def encode(
         self, taken: deque[PendingEntries], most: int
@@ -97,10 +100,10 @@ class Encoder:
 
         if one.first:
             append(context.begun.at, "request", _bytes(body))
-        steps = [self._step(context, step, at, contents) for step in one.steps]
+        steps = list(self._calls(one, contents))
         for step in steps:
             append(at, "step", _bytes(step))
-        call = _open(one.call) if one.call is not None else None
+        call = _open(one.call, context.begun.plan) if one.call is not None else None
         if call is not None:
             append(at, "open", _bytes(call))
         outcome = _outcome(context, one.end) if one.end is not None else None
@@ -115,25 +118,25 @@ class Encoder:
             sums.add_step(batch, at, body, step)
         if outcome is not None:
             sums.add_outcome(batch, at, body, outcome)
-        self._note_calls(batch, one, body, request, call)
+        self._note_calls(batch, one, body, steps, call)
 
     def _note_calls(
-        self, batch: Batch, one: PendingEntries, body: RequestBody, request: str, call: OpenBody | None
+        self, batch: Batch, one: PendingEntries, body: RequestBody, steps: list[StepBody], call: OpenBody | None
     ) -> None:
-        if self._open:
-            self._settle(batch, one, request)
+        """Calls that were announced have their results; or never will, where the request was cut off."""
+        if not self._open and call is None:
+            return
+        request = _clean(one.context.begun.request.id)
+        numbers = self._open.pop(request, frozenset[int]())
+        for step in steps:
+            if step.number in numbers:
+                numbers -= {step.number}
+                sums.settle_open(batch, request, step.number)
         if call is not None:
-            self._open.add((request, call.index))
+            numbers |= {call.number}
             sums.add_open(batch, one.at, body, request, call)
-
-    def _settle(self, batch: Batch, one: PendingEntries, request: str) -> None:
-        """Calls that were announced have their steps; or never will, where the request was cut off."""
-        for step in one.steps:
-            if (request, step.index) in self._open:
-                self._open.remove((request, step.index))
-                sums.settle_open(batch, request, step.index)
-        if one.end is not None:
-            self._open -= {(request, index) for index in range(len(one.context.begun.plan.policy.ladder))}
+        if numbers and one.end is None:
+            self._open[request] = numbers
 
     def _request(self, context: RequestContext, contents: list[Content]) -> RequestBody:
         begun = context.begun
@@ -154,17 +157,43 @@ class Encoder:
             observed_as=begun.observed_as,
         )
 
-    def _step(self, context: RequestContext, step: Step, at: float, contents: list[Content]) -> StepBody:
-        verdict, usage, digests = step.verdict, step.usage, None
-        if context.content and verdict.text is not None:
-            digests = self._keep(context, f"step:{step.index}", at, verdict.text, contents)
-        return StepBody(  # by position: keywords would take twice as long, for every step
-            step.index, step.rung, step.model, verdict.kind, step.cost_nanousd,
-            usage.input_tokens, usage.output_tokens, usage.cache_write_5m, usage.cache_write_1h, usage.cache_read,
-            usage.thinking_tokens, verdict.confidence, verdict.source, verdict.self_reported, step.reason,
-            list(verdict.failed_checks), verdict.detail, verdict.repaired, step.attempts, _ms(step.latency_s),
-            step.request_id, digests, usage.is_estimate,
-        )  # fmt: skip
+    def _calls(self, one: PendingEntries, contents: list[Content]) -> Iterator[StepBody]:
+        """The results of the steps' calls, and of those of a vote that goes on."""
+        passed = one.passed
+        for step in one.steps:
+            if step.samples:
+                vote = UnfinishedVote(step.index, passed, step.samples[passed:])
+                yield from self._samples(one, vote, contents, step)
+            else:
+                digest = self._text(one, text_part(step.index), step.verdict.text, contents)
+                yield StepBody(*_call_fields(step, step.index, step.rung, step.reason, digest))
+            passed = 0
+        if one.unfinished is not None:
+            yield from self._samples(one, one.unfinished, contents, None)
+
+    def _samples(
+        self, one: PendingEntries, vote: UnfinishedVote, contents: list[Content], step: Step | None
+    ) -> Iterator[StepBody]:
+        """The results of some calls of a vote. `step`: what became of it, if the last of them was its last."""
+        rung, last = one.context.begun.plan.policy.ladder[vote.index].rung, vote.first + len(vote.calls) - 1
+        for call, sample in enumerate(vote.calls, vote.first):
+            done = step if call == last else None
+            digest = self._text(one, text_part(vote.index, call), sample.verdict.text, contents)
+            yield StepBody(
+                *_call_fields(sample, vote.index, rung, None if done is None else done.reason, digest),
+                call=call,
+                sample=None if sample.is_judge else sample.number,
+                variant=None if sample.is_judge else sample.variant,
+                judge=sample.is_judge,
+                more=done is None,
+                vote=None if done is None else _vote(done),
+            )
+
+    def _text(self, one: PendingEntries, part: str, text: str | None, contents: list[Content]) -> str | None:
+        """Add an answer's text to be stored, if the policy says so; returns its digest."""
+        return (
+            self._keep(one.context, part, one.at, text, contents) if one.context.content and text is not None else None
+        )
 
     def _keep(
         self, context: RequestContext, part: str, at: float, text: str | bytes, contents: list[Content]
@@ -193,13 +222,33 @@ class Encoder:
         return content_digest(salt, plain)
 
 
-def _open(call: Calling) -> OpenBody:
-    return OpenBody(call.index, call.rung.rung, call.rung.model, call.bound)
+def _call_fields(call: Step | Sample, index: int, rung: str, reason: str | None, digest: str | None) -> tuple[Any, ...]:
+    """The fields of `StepBody` that every call has, in its order: keywords would take twice as long, for every step."""
+    verdict, usage = call.verdict, call.usage
+    return (
+        index, rung, call.model, verdict.kind, call.cost_nanousd,
+        usage.input_tokens, usage.output_tokens, usage.cache_write_5m, usage.cache_write_1h, usage.cache_read,
+        usage.thinking_tokens, verdict.confidence, verdict.source, verdict.self_reported, reason,
+        list(verdict.failed_checks), verdict.detail, verdict.repaired, call.attempts, _ms(call.latency_s),
+        call.request_id, digest, usage.is_estimate,
+    )  # fmt: skip
+
+
+def _vote(step: Step) -> VoteBody | None:
+    verdict, vote = step.verdict, step.verdict.vote
+    if vote is None:
+        return None
+    return VoteBody(vote.agree, vote.most, vote.asked, list(vote.members), verdict.confidence, verdict.source)
+
+
+def _open(call: Calling, plan: Plan) -> OpenBody:
+    """The announcement. The judge of a vote is of the rung whose samples it groups."""
+    return OpenBody(call.index, plan.policy.ladder[call.index].rung, call.rung.model, call.bound, call.place)
 
 
 def _outcome(context: RequestContext, end: RequestEnd) -> OutcomeBody:
     begun, answer = context.begun, end.answer
-    cost = sum(step.cost_nanousd for step in end.steps)
+    cost = sum(step.cost_nanousd for step in (*end.steps, *end.unfinished))
     latency_ms = _ms(end.latency_s)
     if answer is None:
         return OutcomeBody(
@@ -209,7 +258,7 @@ def _outcome(context: RequestContext, end: RequestEnd) -> OutcomeBody:
             latency_ms,
             error=end.error,
             estimate=end.estimate,
-            slot=begun.slot if end.steps else NO_SLOT,  # no call was made, so nothing was saved
+            slot=begun.slot if end.steps or end.unfinished else NO_SLOT,  # no call was made, so nothing was saved
         )
     return OutcomeBody(  # by position, as above
         answer.arm, cost, len(end.steps), latency_ms, answer.rung, answer.model, answer.confidence,

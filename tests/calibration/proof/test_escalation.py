@@ -28,7 +28,8 @@ from cascade.corpora import Item, LadderEntry, Manifest, RecordedReply, write_co
 from cascade.policy.loading import load_policy
 from cascade.policy.plans import make_plan
 from cascade.replay import replay_item
-from cascade.replay.columns import PolicyMapping, read_columns
+from cascade.replay.building import read_columns
+from cascade.replay.columns import PolicyMapping
 from cascade.replay.driver import recorded_verdict, request_of
 from tests.calibration.chance import drawn, drawn_items, mapping_at
 from tests.cli.conftest import Run

@@ -17,7 +17,7 @@ from cascade.calibration.search.baselines import random_mix, shorter_counts, sho
 from cascade.calibration.search.frontier import frontier, point_at
 from cascade.calibration.search.levels import CodedCorpus, Loss, code_columns
 from cascade.corpora import read_corpus
-from cascade.replay.columns import read_columns
+from cascade.replay.building import read_columns
 from cascade.replay.mapping import own_mapping
 from tests.calibration.chance import coded_of
 

@@ -13,7 +13,7 @@ from cascade.calibration.search.by_task import ByTask, best_by_task, large_tasks
 from cascade.calibration.search.frontier import risk_path
 from cascade.calibration.search.levels import CodedCorpus, code_columns
 from cascade.corpora import read_corpus
-from cascade.replay.columns import read_columns
+from cascade.replay.building import read_columns
 from cascade.replay.mapping import own_mapping
 from tests.calibration.chance import coded_of
 

@@ -27,7 +27,7 @@ from cascade.calibration.tables.parquet import (
 from cascade.core.errors import CorpusError
 from cascade.corpora import Item, LadderEntry, Manifest, RecordedReply, read_corpus, write_corpus
 from cascade.corpora.splits import Split
-from cascade.replay.columns import read_columns
+from cascade.replay.building import read_columns
 from tests.calibration.chance import coded_of, drawn_items, mapping_at
 from tests.cli.conftest import Run, run, runner
 

@@ -14,7 +14,7 @@ from cascade.calibration.search.frontier import Point, frontier, point_at, risk_
 from cascade.calibration.search.levels import CodedCorpus, code_columns
 from cascade.core.errors import CorpusError
 from cascade.corpora import Item, read_corpus
-from cascade.replay.columns import read_columns
+from cascade.replay.building import read_columns
 from cascade.replay.mapping import own_mapping
 from cascade.replay.outcomes import scores_of
 from tests.calibration.chance import Tried, coded_of, drawn, drawn_items, lost, mapping_at, replayed, tried
