@@ -16,13 +16,14 @@ from typing import Any
 from cascade.core import prices
 from cascade.core.errors import ConfigurationError
 from cascade.core.messages import Failure, Reply, Request, Usage
-from cascade.core.plans import BoundVerifier, Plan
+from cascade.core.plans import Plan
 from cascade.core.policy import OTHER, Policy, Rung, Variant
 from cascade.core.policy.ladder import asked_as
 from cascade.core.text.parsing import Repair
 from cascade.core.text.suggestions import did_you_mean
 from cascade.core.trail import Verdict
 from cascade.core.triage import Prompt, build_prompt, read_reply, triage_name, wants_triage
+from cascade.core.verification import Verifier
 from cascade.corpora.items import NOT_RECORDED, LadderEntry, RecordedReply
 from cascade.policy.plans import baseline_rung, make_plan
 from cascade.policy.pricing import NoPrice, rates_of
@@ -139,7 +140,7 @@ class RecordingPlan:
         return self.samples.get((task if listed else OTHER, respondent.name), ())
 
     @property
-    def verifiers(self) -> tuple[BoundVerifier, ...]:
+    def verifiers(self) -> tuple[Verifier, ...]:
         """The external checks of all tasks."""
         return (*self.plan.shared_verifiers, *(one for many in self.plan.verifiers.values() for one in many))
 

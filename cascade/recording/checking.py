@@ -10,26 +10,23 @@ import asyncio
 import hashlib
 import json
 from collections import Counter
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from cascade.core.errors import ConfigurationError
 from cascade.core.messages import Request
-from cascade.core.plans import BoundVerifier
-from cascade.core.trail import CheckResult
+from cascade.core.verification import Verifier
 from cascade.corpora.items import RecordedCheck
+from cascade.engine.verifying import run_check
 from cascade.recording.journal import Journal
 
-__all__ = ["CheckCounts", "Checker", "Verify", "check_entry", "check_hash", "check_key"]
-
-Verify = Callable[[BoundVerifier, str, Request], CheckResult]
-"""Runs one external check of an answer to a request, in a thread of its own."""
+__all__ = ["CheckCounts", "Checker", "check_entry", "check_hash", "check_key"]
 
 
-def check_hash(verifier: BoundVerifier) -> str:
-    """SHA-256 of a check's command and its settings: with another command the results no longer hold."""
-    return hashlib.sha256(f"{verifier.name}\n{verifier.command!r}".encode()).hexdigest()
+def check_hash(verifier: Verifier) -> str:
+    """SHA-256 of how a check runs: with another command, time-out or environment its results no longer hold."""
+    how = [verifier.name, verifier.command, verifier.time_out_s, verifier.extract, verifier.env]
+    return hashlib.sha256(json.dumps(how).encode()).hexdigest()
 
 
 def check_key(name: str, command: str, item: str, answer: str) -> str:
@@ -55,24 +52,22 @@ class CheckCounts:
 
 
 class Checker:
-    """Runs external checks, and keeps their results in the journal."""
+    """Runs external checks, and keeps their results in the journal. `left_s`: how long one may take, as of a live request."""
 
-    def __init__(self, journal: Journal, verify: Verify | None) -> None:
-        self._journal, self._verify = journal, verify
+    def __init__(self, journal: Journal, left_s: float) -> None:
+        self._journal, self._left_s = journal, left_s
 
-    async def check(self, verifiers: Sequence[BoundVerifier], item: str, request: Request, answer: str) -> None:
+    async def check(self, verifiers: Sequence[Verifier], item: str, request: Request, task: str, answer: str) -> None:
         """Run the checks that this answer to the item has no result of."""
         for verifier in verifiers:
             command = check_hash(verifier)
             if check_key(verifier.name, command, item, answer) in self._journal.checked:
                 continue
-            if self._verify is None:
-                raise ConfigurationError(f"nothing runs the check {verifier.name!r} (leave it out of the policy)")
-            result = await asyncio.to_thread(self._verify, verifier, answer, request)
+            result = await asyncio.to_thread(run_check, verifier, answer, request, task, self._left_s)
             entry = check_entry(verifier.name, command, item, answer, RecordedCheck(result.passed, result.seconds))
             await asyncio.to_thread(self._journal.append, entry, sync=False)
 
-    def counts(self, verifiers: Iterable[BoundVerifier]) -> dict[str, CheckCounts]:
+    def counts(self, verifiers: Iterable[Verifier]) -> dict[str, CheckCounts]:
         """How many answers each check passed, failed and could not judge, by its name."""
         commands = {check_hash(verifier): verifier.name for verifier in verifiers}
         found: dict[str, Counter[bool | None]] = {}
@@ -81,7 +76,7 @@ class Checker:
                 found.setdefault(name, Counter())[entry["passed"]] += 1
         return {name: CheckCounts(many[True], many[False], many[None]) for name, many in found.items()}
 
-    def results(self, verifiers: Sequence[BoundVerifier], item: str, answer: str) -> dict[str, RecordedCheck]:
+    def results(self, verifiers: Sequence[Verifier], item: str, answer: str) -> dict[str, RecordedCheck]:
         """The results of an answer that has been checked, by the check's name."""
         found: dict[str, RecordedCheck] = {}
         for verifier in verifiers:

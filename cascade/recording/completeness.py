@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 
-from cascade.core.plans import BoundVerifier
+from cascade.core.verification import Verifier
 from cascade.corpora.items import Corpus, Item, RecordedReply
 from cascade.recording.calls import BASELINE, Key, RecordingPlan, Respondent
 from cascade.recording.checking import check_hash
@@ -43,7 +43,7 @@ def holds_samples(complete: Corpus, recording: RecordingPlan) -> bool:
     return True
 
 
-def _is_checked(complete: Corpus, reply: RecordedReply, verifiers: Sequence[BoundVerifier]) -> bool:
+def _is_checked(complete: Corpus, reply: RecordedReply, verifiers: Sequence[Verifier]) -> bool:
     commands: dict[str, str] = recorded_hashes(complete.manifest).get("checks", {}) if verifiers else {}
     answered = [sample for sample in reply.every if sample.answer is not None]
     return all(

@@ -11,7 +11,7 @@ from cascade.core.errors import CascadeError
 from cascade.core.policy import Policy
 from cascade.corpora.grading import Graded
 from cascade.recording.calls import Key
-from cascade.recording.checking import CheckCounts, Verify
+from cascade.recording.checking import CheckCounts
 from cascade.recording.grouping import SameJudgeReport
 from cascade.recording.judge import JudgeReport
 from cascade.recording.noise_floor import NoiseFloor
@@ -26,9 +26,8 @@ StopKind = Literal["cap", "interrupted", "refused", "outage"]
 class Settings:
     """What to record, how, and where. `cap`: nano-USD over all runs of this recording; None: no limit.
 
-    `baseline_twice`: how many items the baseline answers a second time (see `noise_floor`). `verify`: runs the policy's
-    external checks; None if it has none. `asks_samples`: whether a rung with samples is asked for them; without it only what is
-    there already is recorded.
+    `baseline_twice`: how many items the baseline answers a second time (see `noise_floor`). `asks_samples`: whether a rung with
+    samples is asked for them; without it only what is there already is recorded.
     """
 
     policy: Policy
@@ -40,7 +39,6 @@ class Settings:
     concurrency: int = 4
     name: str | None = None
     baseline_twice: int = 0
-    verify: Verify | None = None
     asks_samples: bool = True
 
 

@@ -83,7 +83,7 @@ class Recorder:
         judged = any(one.is_judged for many in self._plan.samples.values() for one in many)
         self._grouper = Grouper(self._plan.plan, self._journal, self._caller.call) if judged else None
         self._replies = Replies(
-            self._plan, self._journal, Checker(self._journal, self._settings.verify), again=self._again, twice=self._twice,
+            self._plan, self._journal, Checker(self._journal, policy.deadline_s), again=self._again, twice=self._twice,
             complete=self._complete,
         )  # fmt: skip
         # Without any expected answer, a grader that needs one grades by agreement with the baseline.

@@ -117,11 +117,12 @@ class Replies:
 
     async def check(self, item: Item) -> None:
         """Run the external checks on every answer of a rung that has no result yet."""
-        verifiers = self._plan.plan.checks_for(self.task(item)).verifiers
+        task = self.task(item)
+        verifiers = self._plan.plan.checks_for(task).verifiers
         for respondent in self.of(item) if verifiers else ():
             entry = self.entry(item, respondent)
             if entry["verdict"] == "answered" and respondent.name not in (BASELINE, BASELINE_AGAIN):
-                await self._checker.check(verifiers, item.id, self.request(item), str(entry["answer"]))
+                await self._checker.check(verifiers, item.id, self.request(item), task, str(entry["answer"]))
 
     def check_counts(self) -> dict[str, CheckCounts]:
         """The results of the external checks, by name."""

@@ -137,8 +137,9 @@ def test_a_policys_own_samples_are_recorded_by_task(
     """All `max` of them, never curtailed; a task's own number for its items only."""
     raw = POLICY.model_dump(by_alias=True, exclude_unset=True)
     raw["ladder"][0]["samples"] = {"max": 3, "agree": 2}
-    raw["tasks"] = [{"name": "t", "samples": {"haiku": None, "sonnet": {"max": 2, "agree": 2, "variants": ["steps"]}}}]
-    raw["tasks"][0]["samples"]["sonnet"]["variants"] = ["answer_first"]
+    raw["tasks"] = [
+        {"name": "t", "samples": {"haiku": None, "sonnet": {"max": 2, "agree": 2, "variants": ["steps", "doubt"]}}}
+    ]
     record(emulate(), policy=Policy.model_validate(raw))
     for item in made(tmp_path):
         counts = {rung: len(reply.every) for rung, reply in item.replies.items()}
