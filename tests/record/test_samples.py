@@ -305,6 +305,16 @@ def test_the_judges_errors_on_known_pairs_are_told(record: Record, emulate: Emul
     assert report.spent == same.cost + sum(round((r.cost_usd or 0) * 1e9) for r in replies)
 
 
+def test_a_recording_of_a_recording_is_the_same(record: Record, emulate: Emulate, tmp_path: Path) -> None:
+    """The emulator answers from a corpus with samples; asked again the same way, it gives the same corpus."""
+    policy = sampled({"haiku": 4, "sonnet": 3}, ("steps", "doubt", "confidence_first"))
+    record(emulate(), policy=policy)
+    first = read_corpus(tmp_path / "corpus.jsonl")
+    with Killer(first) as emulator:
+        record(emulator, policy=policy, target=tmp_path / "again.jsonl")
+    assert read_corpus(tmp_path / "again.jsonl").items == first.items
+
+
 def test_the_cap_holds_for_samples_and_groupings(record: Record, emulate: Emulate) -> None:
     """Raised step by step, no call is paid twice, and the cap is passed by one call at most."""
     emulator, calls, policy = emulate(), 0, sampled({"haiku": 4}, judge=True)
