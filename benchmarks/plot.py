@@ -46,7 +46,7 @@ def main() -> None:
     parser.add_argument("-o", "--output", type=Path, default=HERE.parent / "docs" / "assets" / "cost-quality.svg")
     options = parser.parse_args()
     result = calibrate(
-        [options.corpus], CalibrationOptions(Target("false_confident", options.max_risk, 0.05), scorer=True)
+        [options.corpus], CalibrationOptions(Target("false_confident", options.max_risk, 0.05), scorer="right")
     )
     guess = replay_corpus(options.corpus, ReplayOptions(part="certify")).figures
     svg = draw(result, (1e3 * guess.cost_per_request_usd, guess.quality), options.max_risk)

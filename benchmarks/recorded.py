@@ -17,6 +17,11 @@ without a mistake. Each further target is summarised in a line below the table.
     loss     a single model meets the target at no higher cost: the tool says "do not cascade here"
     refused  nothing could be certified: how many more graded units are needed
 
+A second table compares at equal quality: the least cost, as a share of the top's, that recovers 90 % of the gap between the
+first rung and the top on the same certify half, by raw confidences, by a score of being right and by a score of the gain
+(`benchmarks/scorer.py`, its reading "held frontier", and "tuned path" where nothing is chosen on the certify half). The last
+column is what `calibrate --min-quality … --scorer-target best` takes, by the tuning half alone, at 90 % of that half's gap.
+
 Quality is not part of the target, and the saving is not certified: each verdict is followed by cost and quality against
 the cheapest single model that meets the target (the top, if none is named), with 95 % intervals of the paired
 differences (groups are resampled).
@@ -29,18 +34,21 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
+from benchmarks.scorer import MEAN, READINGS, WAYS, Comparison, compare
 from cascade.calibration.bounds import most_errors
+from cascade.calibration.objectives import MinQuality
 from cascade.calibration.proof.pareto_testing import NotCertified, Target
 from cascade.calibration.run import Calibration, CalibrationOptions, HalfFigures, calibrate
 from cascade.core.errors import ConfigurationError
 from cascade.replay.intervals import Interval
 from cascade.replay.run import Replay, ReplayOptions, replay_corpus
 
-__all__ = ["Cell", "Outcome", "Row", "main", "row_of"]
+__all__ = ["Cell", "EqualQuality", "Outcome", "Row", "equal_quality_of", "main", "row_of"]
 
 RECORDED = Path(__file__).resolve().parents[2] / "shared" / "corpora"
 ROUND = (0.01, 0.02, 0.05, 0.1)
 DELTA = 0.05
+SHARE = 0.9
 
 
 @dataclass(frozen=True, slots=True)
@@ -84,6 +92,28 @@ class Row:
     top: Cell
 
 
+@dataclass(frozen=True, slots=True)
+class EqualQuality:
+    """One corpus at SHARE of the gap. `held`, `tuned`: by the two readings, None if there is too little to learn from.
+
+    taken    what `calibrate` takes on the tune half, its cost over the top's and its share of the gap, both held out
+    """
+
+    corpus: str
+    held: Comparison | None
+    tuned: Comparison | None
+    taken: str
+
+    def cells(self) -> list[str]:
+        """The row of the Markdown table."""
+        if self.held is None or self.tuned is None:
+            return [f"`{self.corpus}`", *(["too little to learn a score from"] + [""] * 5)]
+        held = [f"{self.held.cost[way]:.3f}, {self.held.false_confident[way]:.1%}" for way in WAYS]
+        low, high = self.held.against_right
+        by = f"{self.held.cost['gain'] - self.held.cost['right']:+.3f} ({low:+.3f} to {high:+.3f})"
+        return [f"`{self.corpus}`", *held, by, ", ".join(f"{self.tuned.cost[way]:.3f}" for way in WAYS), self.taken]
+
+
 def main(arguments: list[str] | None = None) -> None:
     """Print the table of the first target, and a line for each other."""
     parser = argparse.ArgumentParser(description="Calibration on recorded corpora: wins, losses and refusals.")
@@ -98,6 +128,7 @@ def main(arguments: list[str] | None = None) -> None:
     print("\n".join(_markdown(rows, first) if options.markdown else _text(rows, first)))
     for alpha in others:
         print(f"\n{_line([row_of(path, alpha) for path in options.corpora], alpha)}")
+    print("\n" + "\n".join(_equal_quality_table([equal_quality_of(path) for path in options.corpora])))
     if not options.markdown:
         print(f"\n{_why(rows)}")
 
@@ -120,9 +151,41 @@ def row_of(path: Path, alpha: float) -> Row:
     )
 
 
+def equal_quality_of(path: Path) -> EqualQuality:
+    """Raw confidences and both scores at equal quality on the certify half, and what calibrate takes."""
+    name = path.name.removesuffix(".jsonl.gz")
+    try:
+        found = compare(path, [0])
+        taken = _taken(path)
+    except ConfigurationError:  # too few outcomes of either kind
+        return EqualQuality(name, None, None, "")
+    held, tuned = (found[reading][MEAN, f"{SHARE:.0%}"] for reading in READINGS)
+    return EqualQuality(name, held, tuned, taken)
+
+
+def _taken(path: Path) -> str:
+    tune = calibrate([path], CalibrationOptions(MinQuality(1.0))).tune
+    first, top = (tune.figures_alone(index, "false_confident").quality for index in (0, len(tune.rungs) - 1))
+    result = calibrate([path], CalibrationOptions(MinQuality(first + SHARE * (top - first)), scorer="best"))
+    if result.compared is None or result.choice.certify is None:
+        return "nothing reaches it"
+    low, *_, high = [single.figures for single in result.choice.singles.values()]
+    figures = result.choice.certify
+    gap = (figures.quality - low.quality) / (high.quality - low.quality)
+    return f"{result.compared.winner.name}: {figures.cost / high.cost:.3f} at {gap:.0%}"
+
+
+def _equal_quality_table(rows: Sequence[EqualQuality]) -> list[str]:
+    heads = (f"recorded, {SHARE:.0%} of the gap", *(f"{way}: cost, confidently wrong" for way in WAYS),
+             "gain - right (95 %)", "nothing chosen there", "taken on the tuning half")  # fmt: skip
+    return [
+        f"| {' | '.join(heads)} |", f"|{'---|' * len(heads)}", *(f"| {' | '.join(row.cells())} |" for row in rows)
+    ]  # fmt: skip
+
+
 def _scored(path: Path, alpha: float) -> Outcome:
     try:
-        return _outcome(calibrate([path], CalibrationOptions(Target("false_confident", alpha, DELTA), scorer=True)))
+        return _outcome(calibrate([path], CalibrationOptions(Target("false_confident", alpha, DELTA), scorer="right")))
     except ConfigurationError:  # too few wrong answers to learn from
         return Outcome(None, "refused", "too little to learn a score from")
 

@@ -1,4 +1,4 @@
-"""The value of a learned scorer: cost at equal quality on held-out groups, against thresholds on the raw confidence.
+"""The value of a learned score: cost at equal quality on held-out groups, against thresholds on the raw confidence.
 
     python benchmarks/scorer.py [CORPUS…] [--seeds 0 1 2 3 4]
 
@@ -7,7 +7,11 @@ seed splits the groups as `calibrate --scorer` does: one half trains the scorer,
 not see the row's group; the other half is held out. The target quality is a share of the gap between the first rung and
 the top on the held half. 90 % is the headline. The mean over 50 to 100 % is shown too, because raw confidences clump: the
 next threshold may cost half as much again, so that one share depends on where it falls between two clumps. Empty answers
-ship in neither case, as live; otherwise the scorer would be credited for what `not_empty` does. Two readings:
+ship in no case, as live; otherwise the scorer would be credited for what `not_empty` does.
+
+Three ways: the raw confidence, a score of being right (`--scorer`), and a score of what the best rung above would gain
+(`--scorer-target gain`). Confidently wrong (shipped below the top, and wrong) is a share of the held half's items at the same
+thresholds: equal quality for less money may mean more of it. Two readings:
 
 held frontier     the cost of the cheapest thresholds that reach the target on the held half: all raw levels, or 50
                   quantiles of the score per rung. It shows what a confidence can do; but thresholds are chosen on the
@@ -26,6 +30,7 @@ from __future__ import annotations
 
 import argparse
 import sys
+from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from itertools import product
 from pathlib import Path
@@ -36,6 +41,7 @@ import numpy as np
 from cascade.calibration.scorer import FeatureCollector, learn, rescored
 from cascade.calibration.search.levels import CodedCorpus, code_columns
 from cascade.core.policy import Check
+from cascade.core.policy.scorer import ScoringTarget
 from cascade.corpora import Manifest, read_corpus
 from cascade.corpora.splits import Split
 from cascade.policy.checks import bind_check
@@ -43,7 +49,7 @@ from cascade.replay.building import read_columns
 from cascade.replay.columns import PolicyMapping
 from cascade.replay.mapping import own_mapping
 
-__all__ = ["Comparison", "compare", "main"]
+__all__ = ["MEAN", "READINGS", "WAYS", "Comparison", "compare", "main"]
 
 CORPORA = ("mmlupro-gpt41", "coding-claims")
 RECORDED = Path(__file__).resolve().parents[2] / "shared" / "corpora"
@@ -55,14 +61,22 @@ MOST = 50  # levels a rung of the scorer's
 DRAWS = 500
 
 
+TARGETS: tuple[ScoringTarget, ...] = ("right", "gain")
+WAYS = ("raw", *TARGETS)
+
+
 @dataclass(frozen=True, slots=True)
 class Comparison:
-    """Costs as shares of the top's alone, and the 95 % interval of scored - raw. `groups`: how many are held out."""
+    """By way: the cost, a share of the top's alone, and how much is confidently wrong. `groups`: how many are held out.
+
+    against_raw, against_right  the 95 % intervals of the differences in cost: right - raw and gain - raw; gain - right
+    """
 
     groups: int
-    raw: float
-    scored: float
-    difference_ci95: tuple[float, float]
+    cost: Mapping[str, float]
+    false_confident: Mapping[str, float]
+    against_raw: Mapping[str, tuple[float, float]]
+    against_right: tuple[float, float]
 
 
 def main(arguments: list[str] | None = None) -> None:
@@ -79,21 +93,29 @@ def main(arguments: list[str] | None = None) -> None:
         for reading, rows in compare(path, options.seeds).items():
             print(f"\n{path.name.removesuffix('.jsonl.gz')}, {reading}: cost at a share of the gap, held half; top = 1")
             print(
-                f"{'seed':>6} {'groups':>7} {'share':>9} {'raw':>7} {'scorer':>7} {'scorer / raw':>13}  difference, 95 %"
+                f"{'seed':>6} {'groups':>7} {'share':>9} {'raw':>7} {'right':>7} {'gain':>7}  right - raw, 95 %       "
+                "gain - right, 95 %       confidently wrong"
             )
             for (seed, share), row in rows.items():
-                low, high = row.difference_ci95
-                print(
-                    f"{seed:>6} {row.groups:>7} {share:>9} {row.raw:>7.3f} {row.scored:>7.3f} {row.scored / row.raw:>13.3f}"
-                    f"  {row.scored - row.raw:+.3f} [{low:+.3f}, {high:+.3f}]"
-                )
+                costs = " ".join(f"{row.cost[way]:>7.3f}" for way in WAYS)
+                wrong = " ".join(f"{row.false_confident[way]:.1%}" for way in WAYS)
+                right = _difference(row, "right", "raw", row.against_raw["right"])
+                gain = _difference(row, "gain", "right", row.against_right)
+                print(f"{seed:>6} {row.groups:>7} {share:>9} {costs}  {right}  {gain}  {wrong}")
             headline = rows[MEAN, _percent(HEADLINE)]
-            worse |= reading == READINGS[0] and headline.scored >= headline.raw
+            worse |= reading == READINGS[0] and headline.cost["right"] >= headline.cost["raw"]
     sys.exit(worse)
 
 
+def _difference(row: Comparison, way: str, other: str, ci95: tuple[float, float]) -> str:
+    return f"{row.cost[way] - row.cost[other]:+.3f} [{ci95[0]:+.3f}, {ci95[1]:+.3f}]"
+
+
 def compare(path: Path, seeds: list[int], draws: int = DRAWS) -> dict[str, dict[tuple[str, str], Comparison]]:
-    """By reading, then by seed (or MEAN) and share of the gap (or RANGE, the mean over all shares)."""
+    """By reading, then by seed (or MEAN) and share of the gap (or RANGE, the mean over all shares).
+
+    Raises ConfigurationError if there is too little to learn a score from.
+    """
     corpus = read_corpus(path)
     mapping = _mapping(corpus.manifest)
     collector = FeatureCollector(mapping)
@@ -106,11 +128,13 @@ def compare(path: Path, seeds: list[int], draws: int = DRAWS) -> dict[str, dict[
         split = Split(0.5, seed)
         held = np.array([split.part_of(item) == "certify" for item in corpus.items])
         groups.append(len(np.unique(columns.group[held])))
-        learned = learn(table, columns, view, ~held, seed)
-        scored = code_columns(columns, rescored(view, learned.scorer, table, learned.out_of_fold))
+        ways = [raw]
+        for target in TARGETS:
+            learned = learn(table, columns, view, ~held, seed, target=target)
+            ways.append(code_columns(columns, rescored(view, learned.scorer, table, learned.out_of_fold)))
         for reading, candidates in zip(READINGS, (_grid, _path), strict=True):
             costs[reading].append(
-                [_costs(one.rows(held), candidates(one.rows(~held)), weights, reading) for one in (raw, scored)]
+                [_costs(one.rows(held), candidates(one.rows(~held)), weights, reading) for one in ways]
             )
     return {reading: _rows(seeds, groups, np.array(made)) for reading, made in costs.items()}
 
@@ -151,7 +175,10 @@ def _path(tunes: CodedCorpus) -> list[tuple[int, ...]]:
 
 
 def _costs(held: CodedCorpus, ats: list[tuple[int, ...]], weights: Any, reading: str) -> Any:
-    """(draws, shares): the cost, over the top's alone, of the cheapest or first of `ats` that reaches each share."""
+    """(draws, shares, 2): of the cheapest or first of `ats` that reaches each share, the cost over the top's alone.
+
+    And how much of the held half is confidently wrong there.
+    """
     there, which = np.unique(held.group, return_inverse=True)
     drawn = weights[:, there]
 
@@ -160,28 +187,41 @@ def _costs(held: CodedCorpus, ats: list[tuple[int, ...]], weights: Any, reading:
 
     quality, cost = summed(held.scores(at) for at in ats), summed(held.costs(at) for at in ats)
     first, top, spent = summed((held.alone[:, 0], held.alone[:, held.top], held.cost[:, held.top])).T
+    wrong = np.array([held.losses(at, "false_confident").mean() for at in ats])
     found: list[Any] = []
     for share in SHARES:
         reached = quality >= (first + share * (top - first) - 1e-9)[:, None]
         cheapest = np.where(reached, cost, np.inf) if reading == READINGS[0] else ~reached
-        at = cheapest.argmin(1)
-        found.append(np.where(reached.any(1), cost[np.arange(len(cost)), at], spent) / spent)
+        at, any_of = cheapest.argmin(1), reached.any(1)
+        paid = np.where(any_of, cost[np.arange(len(cost)), at], spent) / spent
+        found.append(np.stack([paid, np.where(any_of, wrong[at], 0.0)], axis=1))
     return np.stack(found, axis=1)
 
 
-def _rows(seeds: list[int], groups: list[int], costs: Any) -> dict[tuple[str, str], Comparison]:
-    """From (seeds, scored or not, draws, shares): each seed at the headline, and the means."""
-    headline, mean, held = _percent(HEADLINE), costs.mean(0), round(sum(groups) / len(groups))
-    each = zip(seeds, groups, costs[..., HEADLINE], strict=True)
+def _rows(seeds: list[int], groups: list[int], figures: Any) -> dict[tuple[str, str], Comparison]:
+    """From (seeds, ways, draws, shares, 2): each seed at the headline, and the means."""
+    headline, mean, held = _percent(HEADLINE), figures.mean(0), round(sum(groups) / len(groups))
+    each = zip(seeds, groups, figures[..., HEADLINE, :], strict=True)
     rows = {(str(seed), headline): _row(number, one) for seed, number, one in each}
-    rows |= {(MEAN, _percent(place)): _row(held, mean[..., place]) for place in range(len(SHARES))}
-    return rows | {(MEAN, RANGE): _row(held, mean.mean(-1))}
+    rows |= {(MEAN, _percent(place)): _row(held, mean[..., place, :]) for place in range(len(SHARES))}
+    return rows | {(MEAN, RANGE): _row(held, mean.mean(-2))}
 
 
-def _row(groups: int, costs: Any) -> Comparison:
-    raw, scored = costs
-    low, high = np.quantile(scored[1:] - raw[1:], (0.025, 0.975))
-    return Comparison(groups, float(raw[0]), float(scored[0]), (float(low), float(high)))
+def _row(groups: int, figures: Any) -> Comparison:
+    """From (ways, draws, 2); the first draw is the data itself."""
+    costs: dict[str, Any] = dict(zip(WAYS, figures[..., 0], strict=True))
+
+    def ci95(way: str, other: str) -> tuple[float, float]:
+        low, high = np.quantile(costs[way][1:] - costs[other][1:], (0.025, 0.975))
+        return float(low), float(high)
+
+    return Comparison(
+        groups,
+        {way: float(own[0]) for way, own in costs.items()},
+        {way: float(own) for way, own in zip(WAYS, figures[:, 0, 1], strict=True)},
+        {way: ci95(way, "raw") for way in TARGETS},
+        ci95("gain", "right"),
+    )
 
 
 def _percent(place: int) -> str:

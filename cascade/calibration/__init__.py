@@ -7,7 +7,7 @@ Read in this order:
 2. `halves` (the two halves of the split), `bounds` (confidence limits), `proof.pareto_testing` (the test on held-out data),
    `proof.recheck` (a certificate tested on a fresh corpus).
 3. `choice` (the point that meets the objective, compared with every single model), `scorer` (a learned confidence),
-   `signal` (how good a confidence is).
+   `candidates` (which confidence to use, from the tune half alone), `signal` (how good a confidence is).
 4. `run` (all of it, on files), `tables` (tables of counts as files), `report` (the HTML page).
 """
 

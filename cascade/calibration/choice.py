@@ -8,12 +8,12 @@ from math import floor
 
 from cascade.calibration.bounds import keeps, units_needed
 from cascade.calibration.halves import HalfFigures, ItemHalf, OperatingPoint, SplitHalf
-from cascade.calibration.objectives import Budget, MinQuality, Objective
+from cascade.calibration.objectives import Budget, MinQuality, Objective, loss_of, wanted_quality
 from cascade.calibration.proof.pareto_testing import Certified, NotCertified, Target, certify
 from cascade.calibration.proof.power import expected_losses
 from cascade.calibration.search.baselines import ShorterLadder, random_mix, shorter_frontiers
 from cascade.calibration.search.by_task import best_by_task, path_by_task
-from cascade.calibration.search.counts import Counts, Loss
+from cascade.calibration.search.counts import Counts
 from cascade.calibration.search.frontier import Point, frontier, risk_path, thinned_levels
 from cascade.core.errors import ConfigurationError
 from cascade.core.policy import Policy
@@ -107,7 +107,7 @@ def choose(
         if not len(side):
             hint = "give another --tune or --split-seed, or more groups"
             raise ConfigurationError(f"the {name} half of the split has no items ({hint})")
-    counts, loss = tune.counts(), _loss(objective)
+    counts, loss = tune.counts(), loss_of(objective)
     points = frontier(counts)
     proof: Certified | NotCertified | None = None
     if isinstance(objective, Target):
@@ -168,16 +168,12 @@ def _items(side: SplitHalf) -> ItemHalf:
     return side
 
 
-def _loss(objective: Objective) -> Loss:
-    return objective.counted if isinstance(objective, Target) else "false_confident"
-
-
 def _best(points: Sequence[Point], counts: Counts, objective: MinQuality | Budget) -> Point | None:
     """The cheapest point of sufficient quality, or the best one within the budget; None if there is none."""
     if isinstance(objective, Budget):
         affordable = [point for point in points if point.cost <= objective.usd * 1e9 * counts.n]
         return affordable[-1] if affordable else None
-    wanted = _wanted(objective, float(counts.alone[-1]) / counts.n)
+    wanted = wanted_quality(objective, float(counts.alone[-1]) / counts.n)
     return next((point for point in points if point.quality >= wanted), None)
 
 
@@ -191,12 +187,8 @@ def _best_by_task(tune: ItemHalf, objective: MinQuality | Budget, own: Collectio
     if isinstance(objective, Budget):
         path = path_by_task(coded, "wrong", len(coded) + 1, own=own)
         return next((one for one in path if one.cost <= objective.usd * 1e9 * n), None)
-    wanted = _wanted(objective, float(coded.alone[:, coded.top].mean()))
+    wanted = wanted_quality(objective, float(coded.alone[:, coded.top].mean()))
     return best_by_task(coded, floor((1 - wanted) * n + 1e-9), "wrong", own=own)
-
-
-def _wanted(objective: MinQuality, of_top: float) -> float:
-    return objective.value * (of_top if objective.of_top else 1.0)
 
 
 def _single_model(
@@ -215,7 +207,7 @@ def _single_model(
 def _is_met(figures: HalfFigures, top: HalfFigures, objective: MinQuality | Budget) -> bool:
     """Whether figures of the certify half meet the objective as observed, without a test."""
     if isinstance(objective, MinQuality):
-        return figures.quality >= _wanted(objective, top.quality)
+        return figures.quality >= wanted_quality(objective, top.quality)
     return figures.cost_per_request_usd <= objective.usd
 
 

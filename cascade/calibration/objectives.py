@@ -5,9 +5,10 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 from cascade.calibration.proof.pareto_testing import Target
+from cascade.calibration.search.counts import Loss
 from cascade.core.errors import ConfigurationError
 
-__all__ = ["Budget", "MinQuality", "Objective", "describe", "parse_quality"]
+__all__ = ["Budget", "MinQuality", "Objective", "describe", "loss_of", "parse_quality", "wanted_quality"]
 
 
 @dataclass(frozen=True, slots=True)
@@ -31,6 +32,16 @@ class Budget:
 
 Objective = Target | MinQuality | Budget
 """A `Target` minimises cost subject to a certified loss rate."""
+
+
+def loss_of(objective: Objective) -> Loss:
+    """The loss that is counted under an objective: a target's own, else `false_confident`."""
+    return objective.counted if isinstance(objective, Target) else "false_confident"
+
+
+def wanted_quality(objective: MinQuality, of_top: float) -> float:
+    """The least mean score that meets it. `of_top`: the top rung's mean score on the same items."""
+    return objective.value * (of_top if objective.of_top else 1.0)
 
 
 def describe(objective: Objective) -> str:

@@ -2,6 +2,8 @@
 
     read → code levels → split by group → frontier of the tune half → an objective's point → figures of the certify half
 
+With a scorer, thresholds on the models' own confidences stay a candidate; `candidates` picks on the tune half alone.
+
 Only a `Target` is certified. For a quality or a budget, thresholds are chosen on the tune half, and their figures on the
 certify half are reported without a test. `calibrate_counts` starts from tables of counts, which replace the first three
 steps.
@@ -11,14 +13,15 @@ from __future__ import annotations
 
 import json
 import re
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from contextlib import ExitStack
 from dataclasses import dataclass, field
 from itertools import chain
 from math import ceil
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
+from cascade.calibration.candidates import Candidate, Comparison, pick
 from cascade.calibration.choice import Choice, SingleModel, choose, only_frontier
 from cascade.calibration.halves import CountedHalf, HalfFigures, ItemHalf, SplitHalf
 from cascade.calibration.objectives import Objective
@@ -32,7 +35,8 @@ from cascade.calibration.proof.pareto_testing import (
 )
 from cascade.calibration.proof.preconditions import joint_manifest, refuse_in_sample_scorer, refuse_recheck
 from cascade.calibration.proof.recheck import Recheck, recheck_corpus
-from cascade.calibration.scorer import FeatureCollector, LearnedScorer, learn, rescored
+from cascade.calibration.scored import ScorerTarget, scored_views, targets_of
+from cascade.calibration.scorer import FeatureCollector, LearnedScorer
 from cascade.calibration.search.by_task import FEWEST, ByTask, large_tasks
 from cascade.calibration.search.levels import CodedCorpus, code_columns
 from cascade.calibration.signal import Signal, counted_signals, signals
@@ -48,13 +52,17 @@ from cascade.policy.certificates import hash_of, hashes_of
 from cascade.policy.pricing import NoPrice
 from cascade.replay.arrays import np
 from cascade.replay.building import read_columns
-from cascade.replay.columns import PolicyMapping
+from cascade.replay.columns import MappedColumns, PolicyMapping
 from cascade.replay.mapping import Override, mapping_for, mapping_of, other_models, own_mapping
+
+if TYPE_CHECKING:
+    from cascade.replay.arrays import Bools
 
 __all__ = [
     "Calibration",
     "CalibrationOptions",
     "HalfFigures",
+    "ScorerTarget",
     "SingleModel",
     "calibrate",
     "calibrate_counts",
@@ -69,7 +77,8 @@ class CalibrationOptions:
     objective  None: compute the frontier of all items and choose nothing
     policy     None: the ladder recorded in the corpus
     per_task   give each task with at least `by_task.FEWEST` items its own thresholds
-    scorer     first learn a confidence on the tune half; thresholds are then tuned on its out-of-fold scores
+    scorer     first learn a confidence on the tune half; thresholds are then tuned on its out-of-fold scores, unless those
+               on the models' own confidences do better there. `gain` is not for a bound on confident mistakes
     skip_bad   leave out items that cannot be used, and count them, instead of raising
     """
 
@@ -77,7 +86,7 @@ class CalibrationOptions:
     policy: Policy | None = None
     split: Split = field(default_factory=Split)
     per_task: bool = False
-    scorer: bool = False
+    scorer: ScorerTarget | None = None
     skip_bad: bool = False
 
 
@@ -87,6 +96,8 @@ class Calibration:
 
     tune, held_out  the tune half and the certify half; the same object if there was no objective
     signal          how good each rung's confidence is, on all items; for a learned one, the tune half's scores are out of fold
+    learned         the scorer that was chosen; None: the models' own confidences
+    compared        how the candidates did on the tune half; None if there was one
     own_tasks       the tasks with their own thresholds
     tasks           all tasks of the items; empty for tables of counts
     counted         whether it comes from tables of counts
@@ -102,6 +113,7 @@ class Calibration:
     choice: Choice
     signal: dict[str, Signal]
     learned: LearnedScorer | None = None
+    compared: Comparison | None = None
     own_tasks: frozenset[str] = frozenset()
     tasks: tuple[str, ...] = ()
     counted: bool = False
@@ -163,8 +175,8 @@ class Calibration:
         if self.options.policy is None:
             return own_mapping(self.manifest, overrides).plan.policy
         changes: dict[str, Any] = {"certificate": None}
-        if self.learned is not None:
-            changes["scorer"] = dict(self.learned.scorer)
+        if self.options.scorer is not None:
+            changes["scorer"] = None if self.learned is None else dict(self.learned.scorer)
         return mapping_of(self.options.policy.model_copy(update=changes), self.manifest, overrides).plan.policy
 
     def policy_with(self, certificate: Certificate | None) -> Policy:
@@ -209,9 +221,10 @@ class Calibration:
 def calibrate(paths: Sequence[Path], options: CalibrationOptions) -> Calibration:
     """Read the corpora as one, and calibrate.
 
-    Raises CorpusError, PolicyError and MissingExtra; ConfigurationError if a half of the split is empty, or if no task is
-    large enough for its own thresholds.
+    Raises CorpusError, PolicyError and MissingExtra; ConfigurationError if a half of the split is empty, if no task is large
+    enough for its own thresholds, or if a scorer does not suit the objective or has too little to learn from.
     """
+    targets_of(options.scorer, options.objective)  # raises before anything is read
     with ExitStack() as stack:
         readers = [stack.enter_context(open_corpus(path, skip_bad=options.skip_bad)) for path in paths]
         manifest = joint_manifest(readers)
@@ -240,28 +253,45 @@ def calibrate(paths: Sequence[Path], options: CalibrationOptions) -> Calibration
         )
         if not len(columns):
             raise CorpusError("has no items", where=source, hint="record some")
-        is_tune, learned = np.array(tunes, np.bool_), None
-        if collector is not None:
-            table = collector.table(view)
-            learned = learn(table, columns, view, is_tune, options.split.seed)
-            view = rescored(view, learned.scorer, table, learned.out_of_fold)
-        coded = code_columns(columns, view)
-        own_tasks = _own_tasks(coded, options)
-        details: dict[str, Any] = {
-            "signal": signals(coded),
-            "learned": learned,
-            "own_tasks": own_tasks,
-            "tasks": coded.tasks,
-            "skipped": sum(reader.skipped for reader in readers),
-            "problems": tuple(problem for reader in readers for problem in reader.problems),
-        }
+        is_tune = np.array(tunes, np.bool_)
+        views: Iterable[tuple[MappedColumns, LearnedScorer | None]] = [(view, None)]
+        if collector is not None and options.scorer is not None:
+            table, seed = collector.table(view), options.split.seed
+            views = scored_views(options.scorer, options.objective, table, (columns, view), is_tune, seed)
+        made = [(code_columns(columns, one), learned) for one, learned in views]
+    own_tasks = _own_tasks(made[0][0], options)
+    candidates = [_candidate(coded, learned, is_tune, options) for coded, learned in made]
+    compared, place = None, 0
+    if options.objective is not None and len(candidates) > 1:
+        compared = pick(candidates, options.objective, own_tasks if options.per_task else None)
+        place = compared.chosen
+    coded, chosen = made[place][0], candidates[place]
+    return Calibration(
+        tuple(reader.source for reader in readers),
+        manifest,
+        mapping,
+        options,
+        chosen.tune,
+        chosen.held_out,
+        _choice(chosen.tune, chosen.held_out, options, mapping, own_tasks),
+        signals(coded),
+        chosen.learned,
+        compared,
+        own_tasks,
+        coded.tasks,
+        skipped=sum(reader.skipped for reader in readers),
+        problems=tuple(problem for reader in readers for problem in reader.problems),
+    )
+
+
+def _candidate(
+    coded: CodedCorpus, learned: LearnedScorer | None, is_tune: Bools, options: CalibrationOptions
+) -> Candidate:
+    name = "raw" if learned is None else learned.target
     if options.objective is None:
-        tune = held_out = ItemHalf(coded)
-    else:
-        tune, held_out = ItemHalf(coded.rows(is_tune)), ItemHalf(coded.rows(~is_tune))
-    choice = _choice(tune, held_out, options, mapping, own_tasks)
-    sources = tuple(reader.source for reader in readers)
-    return Calibration(sources, manifest, mapping, options, tune, held_out, choice, **details)
+        whole = ItemHalf(coded)
+        return Candidate(name, whole, whole, learned)
+    return Candidate(name, ItemHalf(coded.rows(is_tune)), ItemHalf(coded.rows(~is_tune)), learned)
 
 
 def calibrate_counts(paths: Sequence[Path], options: CalibrationOptions) -> Calibration:
@@ -304,7 +334,7 @@ def _check_counts_suffice(options: CalibrationOptions) -> None:
         raise ConfigurationError(
             "--loss disagreement: tables of counts do not name the baseline (give the corpora themselves)"
         )
-    for name, asked in (("--per-task", options.per_task), ("--scorer", options.scorer)):
+    for name, asked in (("--per-task", options.per_task), ("--scorer", options.scorer is not None)):
         if asked:
             raise ConfigurationError(f"{name}: tables of counts do not hold single items (give the corpora themselves)")
 

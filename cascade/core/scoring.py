@@ -1,7 +1,8 @@
 """The scorer: a confidence computed from what is known when a rung has answered, without a further call.
 
-A logistic of the self-report, the lengths, the task, and whether the rungs called so far agree. Its coefficients are in
-the policy (`scorer`); `calibration.scorer` fits them.
+A weighted sum of the self-report, the lengths, the task, and whether the rungs called so far agree. It predicts that the
+answer is right, or what the best rung above would gain: Jitkrittum, W. et al. (2023), When does confidence-based cascade
+deferral suffice?, NeurIPS. Its coefficients are in the policy (`scorer`); `calibration.scorer` fits them.
 """
 
 from __future__ import annotations
@@ -12,11 +13,11 @@ from functools import lru_cache
 from math import exp, log, log1p
 
 from cascade.core.policy import Policy
-from cascade.core.policy.scorer import Scoring
+from cascade.core.policy.scorer import INTERACTION, Scoring, ScoringTarget
 from cascade.core.text.answers import normalised
 from cascade.core.trail import Verdict
 
-__all__ = ["DECIMALS", "Facts", "logistic", "score", "scored", "value_of"]
+__all__ = ["DECIMALS", "Facts", "confidence_of", "logistic", "score", "scored", "value_of"]
 
 DECIMALS = 6
 """Scores are rounded to this, so that a threshold means the same on machines whose logarithms differ in the last bit."""
@@ -51,7 +52,7 @@ def scored(policy: Policy, facts: Facts) -> Verdict:
 
 
 def score(scoring: Scoring, facts: Facts, rungs: tuple[str, ...]) -> float:
-    """0..1: the logistic of bias + Σ weight x (value - mean) / scale. `rungs`: the names of the verdicts' rungs.
+    """0..1: `confidence_of` bias + Σ weight x (value - mean) / scale. `rungs`: the names of the verdicts' rungs.
 
     An unknown value (an answer that was not recorded, a lower rung that gave none) counts as its mean: it adds nothing.
     """
@@ -60,7 +61,16 @@ def score(scoring: Scoring, facts: Facts, rungs: tuple[str, ...]) -> float:
         value = value_of(feature.name, facts, rungs)
         if value is not None:
             total += feature.weight * ((value - feature.mean) / feature.scale)
-    return logistic(total)
+    return confidence_of(scoring.target, total)
+
+
+def confidence_of(target: ScoringTarget, total: float) -> float:
+    """0..1, rounded to DECIMALS: the logistic of `total` if it predicts `right`; (1 - total) / 2 if it predicts `gain`.
+
+    Both rise as escalating becomes less useful, so the one rule `confidence >= threshold` applies. For `gain`, 1 is
+    the worst loss by escalating, 0.5 no difference, 0 the highest gain; it is not a probability.
+    """
+    return logistic(total) if target == "right" else round(min(max((1.0 - total) / 2.0, 0.0), 1.0), DECIMALS)
 
 
 def logistic(total: float) -> float:
@@ -80,8 +90,28 @@ def _reader(name: str, rungs: tuple[str, ...]) -> Callable[[Facts], float | None
         return lambda facts: float(facts.task == of)
     if kind == "log_input":
         return lambda facts: log1p(facts.characters)
+    if kind == "is":
+        return _at_level(float(of))
+    if kind == "agrees" and of.endswith(INTERACTION):
+        return _times_logit(_reader(name.removesuffix(INTERACTION), rungs))
     read, index = _OF_A_RUNG[kind], rungs.index(of) if of else len(rungs) - 1
     return lambda facts: read(facts, index)
+
+
+def _at_level(level: float) -> Callable[[Facts], float | None]:
+    def read(facts: Facts) -> float | None:
+        stated = facts.verdicts[-1].stated
+        return None if stated is None else float(stated == level)
+
+    return read
+
+
+def _times_logit(agreement: Callable[[Facts], float | None]) -> Callable[[Facts], float | None]:
+    def read(facts: Facts) -> float | None:
+        agrees, logit = agreement(facts), _logit(facts, -1)
+        return None if agrees is None or logit is None else agrees * logit
+
+    return read
 
 
 def _level(facts: Facts, index: int) -> float | None:

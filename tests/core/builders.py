@@ -88,6 +88,7 @@ def run(
                 done.asked.append(wanted.index)
                 wanted = flow.send(next(replies))
             else:
+                assert isinstance(wanted, Observation)
                 done.observed.append(wanted)
                 wanted = flow.send(next(told, Situation()))
     except StopIteration as end:

@@ -9,7 +9,8 @@ import pytest
 
 from cascade.core.policy import Policy
 from cascade.core.policy.scorer import Feature, Scoring
-from cascade.core.scoring import Facts, logistic, normalised, score, value_of
+from cascade.core.scoring import Facts, confidence_of, logistic, score, value_of
+from cascade.core.text.answers import normalised
 from cascade.core.trail import Verdict
 from cascade.corpora import Item, RecordedReply
 from cascade.policy.plans import make_plan
@@ -57,12 +58,29 @@ def test_a_score_is_the_logistic_of_bias_and_weighted_standardised_values() -> N
     assert score(scorer, facts, ("r0", "r1")) == round(1 / (1 + exp(-total)), 6)
 
 
+def test_a_gain_is_the_sum_itself_and_makes_a_lower_confidence_the_higher_it_is() -> None:
+    """By hand: a level, an agreement, and the agreement times the logit; (1 - sum) / 2 of them."""
+    features = (term("is:0.9", -0.2, 0.5, 0.5), term("agrees:r0", -0.1), term("agrees:r0*logit", -0.05, 1.0, 2.0))
+    scorer = Scoring.model_validate({"target": "gain", **scoring(0.3, *features)})
+    facts = Facts(40, "law", (said(0.6, "Paris"), said(0.9, "paris!")))
+    gain = 0.3 - 0.2 * (1 - 0.5) / 0.5 - 0.1 - 0.05 * (log(9) - 1.0) / 2.0
+    assert score(scorer, facts, ("r0", "r1")) == round((1 - gain) / 2, 6)
+    less_sure = Facts(40, "law", (said(0.6, "Paris"), said(0.8, "Bonn")))
+    assert score(scorer, less_sure, ("r0", "r1")) < score(scorer, facts, ("r0", "r1"))
+
+
+@pytest.mark.parametrize(("gain", "number"), [(-1.0, 1.0), (0.0, 0.5), (1.0, 0.0), (-7.0, 1.0), (1e308, 0.0)])
+def test_a_gain_beyond_what_a_score_can_gain_is_a_confidence_all_the_same(gain: float, number: float) -> None:
+    """Between 0 and 1, and never higher for a higher gain."""
+    assert confidence_of("gain", gain) == number
+
+
 def test_what_is_not_known_adds_nothing() -> None:
     """An answer whose text was not recorded, and a lower rung that gave none, stand at their means."""
-    names = ("log_answer", "agrees:r0", "level:r0", "logit:r0")
+    names = ("log_answer", "agrees:r0", "agrees:r0*logit", "level:r0", "logit:r0")
     scorer = Scoring(bias=0.4, features=tuple(Feature(name=one, mean=5, scale=1, weight=3) for one in names))
     facts = Facts(40, "other", (Verdict("malformed"), said(0.9, None)))
-    assert [value_of(name, facts, ("r0", "r1")) for name in names] == [None] * 4
+    assert [value_of(name, facts, ("r0", "r1")) for name in names] == [None] * 5
     assert score(scorer, facts, ("r0", "r1")) == logistic(0.4)
 
 
@@ -181,3 +199,22 @@ def test_a_changed_weight_is_another_policy() -> None:
     """The policy's hash, which stands on every answer, knows the scorer."""
     other = {"r0": scoring(-2.0, term("level", 1.000001))}
     assert len({policy_of().hash, policy_of(scorer={"r0": SCORED["r0"]}).hash, policy_of(scorer=other).hash}) == 3
+
+
+def test_a_policy_without_a_target_is_the_one_it_was_before_there_were_targets() -> None:
+    """Its text, its hash and so its certificate: the default is left out wherever a scorer is written."""
+    told = {"r0": {"target": "right", **SCORED["r0"]}}
+    assert policy_of(scorer=told).hash == policy_of(scorer={"r0": SCORED["r0"]}).hash
+    assert "target" not in Scoring.model_validate(told["r0"]).model_dump()
+    gained = {"r0": {"target": "gain", **SCORED["r0"]}}
+    assert policy_of(scorer=gained).hash != policy_of(scorer=told).hash
+    assert Scoring.model_validate(gained["r0"]).model_dump(mode="json")["target"] == "gain"
+
+
+def test_a_gain_ships_what_no_rung_above_would_better() -> None:
+    """The same rule, confidence >= threshold; the source is `calibrated`, and the self-report stays on the trail."""
+    scorer = {"r0": {"target": "gain", **scoring(-0.7, term("is:0.4", 0.5))}}
+    answer = answer_of(policy_of(scorer=scorer), reply(0.3, "no idea"))
+    assert (answer.rung, answer.confidence, answer.confidence_source) == ("r0", 0.85, "calibrated")
+    assert answer.steps[0].verdict.self_reported == 0.3
+    assert answer_of(policy_of(scorer=scorer), reply(0.4, "no idea"), reply(0.9)).rung == "r1"

@@ -6,6 +6,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from typing import Any
 
+from cascade.calibration.candidates import describe_comparison
 from cascade.calibration.halves import HalfFigures, ItemHalf, OperatingPoint
 from cascade.calibration.objectives import describe
 from cascade.calibration.proof.pareto_testing import Certified, Target
@@ -34,6 +35,8 @@ def report_of(result: Calibration, advice: str, storms: Mapping[str, Any], warni
         every = "AUROC and ECE" + (" and the storm guard's figures" if storms and "off" not in storms else "")
         notes.append(f"Quality, cost and loss rates are of the {len(result.held_out):,} held-out items.")
         notes.append(f"{every} are of all {result.items:,} items. Objective: {describe(objective)}.")
+        if result.compared is not None:
+            notes.append(f"Confidence: {describe_comparison(result.compared, objective)}.")
     notes.append("The sliders move one set of thresholds for all tasks.")
     report = input_of(
         counts, corpus=result.manifest.name, synthetic=result.manifest.synthetic, loss=loss, chosen=chosen

@@ -49,6 +49,13 @@ def calibrate(  # noqa: PLR0913, PLR0917 - options
     scorer: Annotated[
         bool, typer.Option("--scorer", help="First learn a better confidence from the tuning half.")
     ] = False,
+    scorer_target: Annotated[
+        str | None,
+        typer.Option(
+            help="What --scorer (implied) predicts: right (the default), gain (of the best rung above; not for confident mistakes), or"
+            " best (try both). The models' own confidences are used where they do better on the tuning half."
+        ),
+    ] = None,
     against: Annotated[
         str | None,
         typer.Option(help="Only test whether this policy's certificate still holds on this fresh corpus."),
@@ -73,6 +80,6 @@ def calibrate(  # noqa: PLR0913, PLR0917 - options
     options = CalibrateOptions(
         corpora=tuple(corpora), policy=policy, max_risk=max_risk, delta=delta, loss=loss, min_quality=min_quality,
         budget=budget, frontier_only=frontier, tune=tune, split_seed=split_seed, per_task=per_task, scorer=scorer,
-        counts=counts, against=against, write=write, force=force, dry_run=dry_run, report=report, skip_bad=skip_bad,
+        scorer_target=scorer_target, counts=counts, against=against, write=write, force=force, dry_run=dry_run, report=report, skip_bad=skip_bad,
     )  # fmt: skip
     run_calibrate(options, as_json=as_json)

@@ -12,6 +12,8 @@ from cascade.calibration.proof.pareto_testing import Target
 from cascade.calibration.report import write_report
 from cascade.calibration.report.build import report_of
 from cascade.calibration.run import Calibration, CalibrationOptions, calibrate, calibrate_counts, recheck
+from cascade.calibration.scored import ScorerTarget, targets_of
+from cascade.cli.calibrate.candidates import scorer_fields
 from cascade.cli.calibrate.disagreement import agreement_of, print_agreement
 from cascade.cli.calibrate.output import (
     fields_of,
@@ -52,6 +54,7 @@ class CalibrateOptions:
     split_seed: int
     per_task: bool
     scorer: bool
+    scorer_target: str | None
     counts: bool
     against: str | None
     write: str | None
@@ -86,6 +89,21 @@ class CalibrateOptions:
         return parse_quality(self.min_quality) if self.min_quality is not None else Budget(self.budget or 0.0)
 
     @property
+    def target(self) -> ScorerTarget | None:
+        """What a score is to predict, None without one. Raises ConfigurationError for what does not suit the objective."""
+        asked = self.scorer_target or ("right" if self.scorer else None)
+        if asked is None:
+            return None
+        if asked not in (known := get_args(ScorerTarget)):
+            meant = did_you_mean(asked, known)
+            raise ConfigurationError(
+                f"--scorer-target {asked}: there is no such target ({meant}use right, gain or best)"
+            )
+        target = cast("ScorerTarget", asked)
+        targets_of(target, self.objective)
+        return target
+
+    @property
     def _objectives(self) -> dict[str, object]:
         return {"--max-risk": self.max_risk, "--min-quality": self.min_quality, "--budget": self.budget}
 
@@ -98,12 +116,12 @@ def run_calibrate(options: CalibrateOptions, *, as_json: bool) -> None:
     if options.against is not None:
         run_against(options, as_json=as_json)
         return
-    objective, policy = options.objective, _policy_of(options)
+    objective, target, policy = options.objective, options.target, _policy_of(options)
     started = time.monotonic()
     paths = list(options.corpora) if options.counts else [find_corpus(path) for path in options.corpora]
     agreement = None if options.counts else agreement_of(paths, objective, skip_bad=options.skip_bad)
     split = Split(options.tune, options.split_seed)
-    settings = CalibrationOptions(objective, policy, split, options.per_task, options.scorer, options.skip_bad)
+    settings = CalibrationOptions(objective, policy, split, options.per_task, target, options.skip_bad)
     result = calibrate_counts(paths, settings) if options.counts else calibrate(paths, settings)
     certificate = result.certificate()
     storms = storms_of(paths, result, certificate)
@@ -155,7 +173,10 @@ def _report(path: Path, result: Calibration, storms: dict[str, Any] | None) -> N
 
 def run_against(options: CalibrateOptions, *, as_json: bool) -> None:
     """Test whether a policy's certificate holds on fresh corpora. Raises RequirementNotMet unless it is shown to."""
-    others = (options.policy, options.write, options.report, options.max_risk, options.min_quality, options.budget)
+    others = (
+        options.policy, options.write, options.report, options.max_risk, options.min_quality, options.budget,
+        options.scorer_target,
+    )  # fmt: skip
     flags = (options.frontier_only, options.per_task, options.scorer, options.counts, options.dry_run, options.force)
     if any(one is not None for one in others) or any(flags):
         raise ConfigurationError("--against tests one policy's certificate: it takes corpora and no other option")
@@ -202,8 +223,8 @@ def _write(options: CalibrateOptions, result: Calibration, certificate: Certific
     blocks: dict[str, dict[str, Any] | None] = {
         "certificate": None if certificate is None else certificate.model_dump(mode="json", exclude_none=True)
     }
-    if result.learned is not None:
-        blocks["scorer"] = {rung: one.model_dump(mode="json") for rung, one in result.learned.scorer.items()}
+    if result.compared is not None:
+        blocks["scorer"] = scorer_fields(result)
     after = edit_policy(before, result.thresholds, result.task_thresholds, blocks, where=str(path), folder=path.parent)
     if not options.dry_run:
         write_policy(path, after)

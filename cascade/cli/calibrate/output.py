@@ -10,6 +10,7 @@ from cascade.calibration.objectives import Budget, Objective, describe
 from cascade.calibration.proof.pareto_testing import Certified, NotCertified, Target
 from cascade.calibration.run import Calibration, HalfFigures
 from cascade.calibration.search.frontier import Point
+from cascade.cli.calibrate.candidates import candidate_fields, print_candidates, scorer_fields
 from cascade.cli.output import stdout, table
 from cascade.core.policy.certificate import Certificate
 from cascade.replay.mapping import undefined_tasks
@@ -101,6 +102,11 @@ def notes_of(result: Calibration) -> list[str]:
         )
     for rung, why in (result.learned.left_out if result.learned else {}).items():
         notes.append(f"{rung} keeps its own confidence; no scorer was learned for it: {why}")
+    if result.learned is not None and result.learned.target == "gain":
+        notes.append(
+            "the confidence is of the gain of escalating, not the probability of being right: its AUROC and ECE say little, and"
+            " answers ship that are likely wrong if no rung above would do better"
+        )
     if (estimated := result.manifest.estimated) is not None:
         notes.append(estimated)
     without = [rung for rung, signal in result.signal.items() if not signal.items]
@@ -166,9 +172,8 @@ def fields_of(result: Calibration, certificate: Certificate | None, seconds: flo
             {"rungs": list(one.rungs), "frontier": [_point(one.rungs, point, n, "loss_rate") for point in one.frontier]}
             for one in result.choice.shorter
         ],
-        "scorer": None
-        if result.learned is None
-        else {rung: scoring.model_dump(mode="json") for rung, scoring in result.learned.scorer.items()},
+        "scorer": scorer_fields(result),
+        "candidates": candidate_fields(result),
         "versus": asdict(result.choice.versus) if result.choice.versus else None,
         "notes": notes_of(result),
         "seconds": round(seconds, 3),
@@ -236,6 +241,7 @@ def print_calibration(result: Calibration, objective: Objective, certificate: Ce
         stdout.print("\nchosen on the tuning half and not certified (only --max-risk certifies)")
     _print_tasks(result)
     _print_thinned(result)
+    print_candidates(result, objective)
     _print_signal(result)
     _print_shorter(result, objective)
     if result.skipped:

@@ -47,6 +47,7 @@ def observed(plan: Plan, item: Item) -> Iterator[Observation]:
                 reply = item.reply(plan.policy.ladder[wanted.index].rung)
                 wanted = steps.send(Recorded(recorded_verdict(reply, triage=wanted.index != plan.policy.top)))
             else:
+                assert isinstance(wanted, Observation)
                 yield wanted
                 wanted = steps.send(Situation())
     except StopIteration:
