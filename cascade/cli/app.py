@@ -263,6 +263,27 @@ def record(  # noqa: PLR0913, PLR0917 - options
         int,
         typer.Option(help="Ask the baseline a second time on this many items, to measure its noise floor.", min=0),
     ] = 0,
+    samples: Annotated[
+        list[str] | None,
+        typer.Option(
+            help="N: ask every rung below the top N times. RUNG=N: this rung; may be repeated. Default: what the policy asks"
+            " for, never curtailed. The top rung and the baseline are asked once."
+        ),
+    ] = None,
+    variants: Annotated[
+        str | None,
+        typer.Option(
+            help="The prompts of the samples in turn (a,b): confidence_first, answer_first, steps, doubt, a variant of the"
+            " policy, or a text file. Default: the policy's."
+        ),
+    ] = None,
+    same: Annotated[
+        str | None,
+        typer.Option(
+            help="judge: have the first rung group the samples' answers by meaning, for votes on free text. Other ways to"
+            " compare answers need no recording. Default: the policy's."
+        ),
+    ] = None,
     concurrency: Annotated[int, typer.Option(help="How many items to record at a time.", min=1, max=256)] = 4,
     name: Annotated[
         str | None, typer.Option(help="The corpus's name. Default: the name in INPUTS, else the file's.")
@@ -285,6 +306,9 @@ def record(  # noqa: PLR0913, PLR0917 - options
 
     Each call may take the policy's deadline_s: a recording asks every rung, it does not climb.
 
+    A later run may ask for more samples or further variants: what is recorded is not asked again. A variant's samples are
+    asked anew only if its prompt has changed.
+
     The corpus, and its journal until the corpus is complete, store your inputs and all answers, whatever the policy's
     ledger settings say.
     """
@@ -293,7 +317,7 @@ def record(  # noqa: PLR0913, PLR0917 - options
     options = RecordOptions(
         inputs=inputs, target=out, policy=policy, rungs=rungs, baseline=baseline, grader=grader, max_usd=max_usd,
         concurrency=concurrency, name=name, baseline_twice=baseline_twice, from_ledger=from_ledger,
-        maps=tuple(column or ()),
+        maps=tuple(column or ()), samples=tuple(samples or ()), variants=variants, same=same,
     )  # fmt: skip
     return run_record(options, as_json=as_json)
 
