@@ -12,6 +12,7 @@ from cascade.calibration.proof.pareto_testing import Target
 from cascade.calibration.report import write_report
 from cascade.calibration.report.build import report_of
 from cascade.calibration.run import Calibration, CalibrationOptions, calibrate, calibrate_counts, recheck
+from cascade.calibration.sampling import SampleSearch
 from cascade.calibration.scored import ScorerTarget, targets_of
 from cascade.cli.calibrate.candidates import scorer_fields
 from cascade.cli.calibrate.disagreement import agreement_of, print_agreement
@@ -24,6 +25,7 @@ from cascade.cli.calibrate.output import (
     refusal_text,
     verdict_text,
 )
+from cascade.cli.calibrate.samples import written_samples
 from cascade.cli.calibrate.storms import print_storms, storms_of
 from cascade.cli.output import print_json, stderr, stdout
 from cascade.core.errors import ConfigurationError, PolicyError, RequirementNotMet
@@ -34,6 +36,7 @@ from cascade.corpora.splits import Split
 from cascade.policy.editing import diff_of, edit_policy, write_policy
 from cascade.policy.loading import find_policy, load_policy
 from cascade.policy.shipped import find_corpus
+from cascade.replay.samples import parse_same, parse_samples
 
 __all__ = ["CalibrateOptions", "run_calibrate"]
 
@@ -62,6 +65,14 @@ class CalibrateOptions:
     dry_run: bool
     report: Path | None
     skip_bad: bool
+    samples: tuple[str, ...] = ()
+    same: str | None = None
+
+    @property
+    def sample_search(self) -> SampleSearch:
+        """What is asked of the samples. Raises ConfigurationError."""
+        given = tuple(parse_samples(text) for text in self.samples if text != "auto")
+        return SampleSearch(given, "auto" in self.samples, parse_same(self.same))
 
     @property
     def objective(self) -> Objective | None:
@@ -121,7 +132,9 @@ def run_calibrate(options: CalibrateOptions, *, as_json: bool) -> None:
     paths = list(options.corpora) if options.counts else [find_corpus(path) for path in options.corpora]
     agreement = None if options.counts else agreement_of(paths, objective, skip_bad=options.skip_bad)
     split = Split(options.tune, options.split_seed)
-    settings = CalibrationOptions(objective, policy, split, options.per_task, target, options.skip_bad)
+    settings = CalibrationOptions(
+        objective, policy, split, options.per_task, target, options.skip_bad, options.sample_search
+    )
     result = calibrate_counts(paths, settings) if options.counts else calibrate(paths, settings)
     certificate = result.certificate()
     storms = storms_of(paths, result, certificate)
@@ -175,7 +188,7 @@ def run_against(options: CalibrateOptions, *, as_json: bool) -> None:
     """Test whether a policy's certificate holds on fresh corpora. Raises RequirementNotMet unless it is shown to."""
     others = (
         options.policy, options.write, options.report, options.max_risk, options.min_quality, options.budget,
-        options.scorer_target,
+        options.scorer_target, options.same, options.samples or None,
     )  # fmt: skip
     flags = (options.frontier_only, options.per_task, options.scorer, options.counts, options.dry_run, options.force)
     if any(one is not None for one in others) or any(flags):
@@ -225,7 +238,11 @@ def _write(options: CalibrateOptions, result: Calibration, certificate: Certific
     }
     if result.compared is not None:
         blocks["scorer"] = scorer_fields(result)
-    after = edit_policy(before, result.thresholds, result.task_thresholds, blocks, where=str(path), folder=path.parent)
+    samples = written_samples(result, options.write)
+    thresholds = {rung: one for rung, one in result.thresholds.items() if rung not in result.by_agreement}
+    after = edit_policy(
+        before, thresholds, result.task_thresholds, blocks, samples, where=str(path), folder=path.parent
+    )
     if not options.dry_run:
         write_policy(path, after)
     return diff_of(before, after, str(path))
