@@ -32,7 +32,7 @@ if TYPE_CHECKING:
 
 __all__ = ["NOTES", "VARIANTS", "First", "Sample", "further_samples"]
 
-VARIANTS = ("confidence_first", "steps", "answer_first", "doubt")
+VARIANTS = ("confidence_first", "answer_first", "steps", "doubt")
 """The triage prompts, asked in turn."""
 
 NOTES = "further samples of haiku, one with each other triage prompt, agree as measured on other data (see `python benchmarks/simulate.py --agreement`)"

@@ -10,8 +10,9 @@ from typing import Any
 import pytest
 
 from cascade.cli.demo import TICKETS, demo_policy
-from cascade.cli.demo.certified import TARGET, VOTE, CertifiedPolicy, calibrate_tickets, with_samples
-from cascade.corpora import Item, read_corpus, write_corpus
+from cascade.cli.demo.certified import TARGET, CertifiedPolicy, calibrate_tickets
+from cascade.core.policy import Samples
+from cascade.corpora import Item, RecordedReply, read_corpus, write_corpus
 from cascade.corpora.splits import group_key
 from cascade.policy.shipped import shipped
 from cascade.replay.run import Replay, ReplayOptions, replay_corpus
@@ -46,14 +47,14 @@ def tickets(support: Path, asked: tuple[Item, ...], tmp_path_factory: pytest.Tem
 
 @pytest.fixture(scope="module")
 def found() -> CertifiedPolicy:
-    """What `calibrate` makes of the policy with samples and the history."""
-    return calibrate_tickets(with_samples(demo_policy()))
+    """What `calibrate --samples auto` makes of the policy and the history."""
+    return calibrate_tickets(demo_policy(), samples=True)
 
 
 @pytest.fixture(scope="module")
 def once() -> CertifiedPolicy:
     """The same without samples."""
-    return calibrate_tickets(demo_policy())
+    return calibrate_tickets(demo_policy(), samples=False)
 
 
 def holds(scene: dict[str, Any], replay: Replay) -> None:
@@ -121,28 +122,33 @@ def test_the_vote_wins_as_it_says(shown: dict[str, Any], printed: Ran) -> None:
 
 
 def test_the_mechanism_is_told_in_figures_of_the_trail(
-    shown: dict[str, Any], asked: tuple[Item, ...], printed: Ran
+    shown: dict[str, Any], found: CertifiedPolicy, asked: tuple[Item, ...], printed: Ran
 ) -> None:
     """Samples asked, votes that agree and how many of them are right, counted again from the corpus alone."""
-    told = shown["certified"]["samples"]
-    calls, agreed = 0, list[bool]()
-    for item in asked:
-        answers = [sample.answer for sample in item.reply("haiku").every]
-        for count in range(1, VOTE["max"] + 1):
-            most = max((answers[:count].count(one) for one in answers[:count] if one is not None), default=0)
-            if most == VOTE["agree"] or most + VOTE["max"] - count < VOTE["agree"]:
-                break
-        calls += count
-        if most == VOTE["agree"]:
-            agreed.append(
-                max(answers[:count], key=lambda one: one is not None and answers[:count].count(one)) == item.expected
-            )
-    assert told["asked_per_ticket"] == calls / TICKETS
+    told, vote = shown["certified"]["votes"], found.result.samples["haiku"]
+    ends = [curtailed(item.reply("haiku"), vote) for item in asked]
+    agreed = [answer == item.expected for item, (_, answer) in zip(asked, ends, strict=True) if answer is not None]
+    assert told["asked_per_ticket"] == sum(count for count, _ in ends) / TICKETS
     assert told["agreed"] == len(agreed) / TICKETS
     assert told["right_if_agreed"] == sum(agreed) / len(agreed)
     why, source = printed.out.split("\nWhy: ")[1].splitlines()[:2]
-    assert why.startswith(f"haiku is asked {calls / TICKETS:.1f} times a ticket")
+    assert why.startswith(f"haiku is asked {told['asked_per_ticket']:.1f} times a ticket")
     assert "simulated as measured on other data" in source
+
+
+def curtailed(reply: RecordedReply, vote: Samples) -> tuple[int, str | None]:
+    """How many samples are asked, and the answer that enough of them gave; None if they do not agree."""
+    by_variant = {sample.variant: sample.answer for sample in reply.every}
+    answers: list[str] = []
+    for number in range(vote.max):
+        if (answer := by_variant[vote.variant(number).label("")]) is not None:
+            answers.append(answer)
+        most = max(answers, key=answers.count, default="")
+        if answers.count(most) == vote.agree:
+            return number + 1, most
+        if answers.count(most) + vote.max - number - 1 < vote.agree:
+            break
+    return number + 1, None
 
 
 def test_nothing_that_is_asked_had_a_part_in_the_thresholds(found: CertifiedPolicy, asked: tuple[Item, ...]) -> None:
@@ -199,16 +205,20 @@ def test_the_demo_says_synthetic_and_where_to_see_more(printed: Ran) -> None:
     assert sum(line.startswith("synthetic ") for line in printed.out.splitlines()) == 3
     assert "uncertified" in printed.out
     for command in ("cascade demo --json", "cascade policy show support", "cascade ask --explain", "cascade emulate",
-                    "cascade calibrate history --policy support --max-risk 0.1",
+                    "cascade calibrate history --policy support --max-risk 0.1 --samples auto",
+                    "cascade calibrate history --policy support --max-risk 0.1\n",
                     "cascade calibrate coding --policy coding --max-risk 0.1"):  # fmt: skip
         assert command in printed.out
 
 
-def test_the_demos_own_hint_finds_the_same_thresholds(run: Run, shown: dict[str, Any]) -> None:
-    """The command it names makes the same proof from the shipped policy, which asks once."""
-    again = run("calibrate", "history", "--policy", "support", "--max-risk", "0.1", "--json").json
-    assert again["thresholds"] == shown["certified"]["once"]["thresholds"]
-    assert again["certificate"] == shown["certified"]["once"]["certificate"]
+@pytest.mark.parametrize("options", [(), ("--samples", "auto")], ids=["once", "samples"])
+def test_the_demos_own_hints_find_the_same(run: Run, shown: dict[str, Any], options: tuple[str, ...]) -> None:
+    """The commands it names make the same proofs from the shipped policy."""
+    again = run("calibrate", "history", "--policy", "support", "--max-risk", "0.1", *options, "--json").json
+    scene = shown["certified"] if options else shown["certified"]["once"]
+    assert again["thresholds"] == scene["thresholds"]
+    assert again["certificate"] == scene["certificate"]
+    assert again.get("samples", {}) == (shown["certified"]["samples"] if options else {})
 
 
 @pytest.mark.parametrize(("module", "extra"), [("numpy", "numbers"), ("scipy", "numbers"), ("h11", "emulator")])

@@ -1,32 +1,30 @@
-"""Scene 2: the same tickets, certified on other tickets, with the first rung asked several times; beside asking it once."""
+"""Scene 2: the same tickets, certified on other tickets, with samples that `calibrate` chose there; beside asking once."""
 
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
 
 from cascade.calibration.proof.pareto_testing import Certified, Target
-from cascade.calibration.run import Calibration, CalibrationOptions, calibrate
-from cascade.cli.calibrate.output import certificate_text, meets_text, refusal_text, thresholds_text, verdict_text
+from cascade.calibration.result import Calibration, CalibrationOptions
+from cascade.calibration.run import calibrate
+from cascade.calibration.sampling import SampleSearch
+from cascade.cli.calibrate.output import certificate_text, meets_text, refusal_text, verdict_text
+from cascade.cli.calibrate.samples import chosen_text, samples_json
 from cascade.cli.demo.stage import HEADS, Run, against, more, row_of, single_row
 from cascade.cli.emulate import synthetic_corpus
 from cascade.cli.output import stdout, table
 from cascade.cli.replay import per_thousand
 from cascade.core.errors import RequirementNotMet
-from cascade.core.policy import Policy
+from cascade.core.policy import Policy, Samples
 from cascade.core.policy.certificate import Certificate
-from cascade.core.policy.samples import ORDERS
 from cascade.replay.figures import Figures, answering_reply
 
-__all__ = ["TARGET", "VOTE", "CertifiedPolicy", "calibrate_tickets", "fields_of", "print_scene", "with_samples"]
+__all__ = ["TARGET", "CertifiedPolicy", "calibrate_tickets", "fields_of", "print_scene"]
 
 TARGET = Target("false_confident", 0.1)
 """The scenes' objective: at most one request in ten is answered wrongly below the top rung."""
-
-VOTE: Mapping[str, Any] = {"max": 4, "agree": 3, "variants": ORDERS}
-"""How the first rung is asked: the vote that did best on the measured data, not one picked on these tickets."""
 
 _OTHERS = "history"  # tickets of other customers, disjoint from the demo's
 
@@ -46,16 +44,13 @@ class CertifiedPolicy:
         return len(self.result.tune) + len(self.result.held_out)
 
 
-def with_samples(policy: Policy) -> Policy:
-    """The policy with its first rung asked as `VOTE` says."""
-    values = policy.model_dump(by_alias=True, exclude_unset=True)
-    first, *rest = values["ladder"]
-    return Policy.model_validate({**values, "ladder": [{**first, "samples": VOTE}, *rest]})
+def calibrate_tickets(policy: Policy, *, samples: bool) -> CertifiedPolicy:
+    """Calibrate `policy` on the shipped history; with `samples`, how often its rungs are asked is searched, too.
 
-
-def calibrate_tickets(policy: Policy) -> CertifiedPolicy:
-    """Calibrate `policy` on the shipped history. Raises RequirementNotMet if nothing can be certified."""
-    result = calibrate([synthetic_corpus(_OTHERS)], CalibrationOptions(TARGET, policy))
+    Raises RequirementNotMet if nothing can be certified.
+    """
+    options = CalibrationOptions(TARGET, policy, samples=SampleSearch(auto=samples))
+    result = calibrate([synthetic_corpus(_OTHERS)], options)
     certificate = result.certificate()
     if certificate is None or not isinstance(result.choice.proof, Certified):
         raise RequirementNotMet(refusal_text(result, TARGET))
@@ -64,12 +59,11 @@ def calibrate_tickets(policy: Policy) -> CertifiedPolicy:
 
 def print_scene(found: CertifiedPolicy, run: Run, once: Run, guess: Run) -> None:
     """Print the certified run with samples beside the one without, the guess and every single model; and why."""
-    first, vote = run.policy.ladder[0].rung, f"{VOTE['agree']} of {VOTE['max']}"
-    stdout.print(f"\n2. the same tickets, certified, with {first} asked until {vote} answers agree", style="bold")
-    title = f"{thresholds_text(found.result.thresholds)}: found and proved on {found.items:,} other tickets, of other customers"
+    stdout.print("\n2. the same tickets, certified, each rung asked as often as pays", style="bold")
+    title = f"{chosen_text(found.result.thresholds, found.result)}: found and proved on {found.items:,} other tickets, of other customers"
     heads = (*HEADS, f"at most {TARGET.alpha:.0%}")
     rows = table("synthetic", *heads, title=title, right=HEADS)
-    rows.add_row(f"{vote}, certified", *row_of(run), "certified")
+    rows.add_row(f"{_vote_text(run.policy)}, certified", *row_of(run), "certified")
     rows.add_row("once, certified", *row_of(once), "certified")
     rows.add_row("guessed 0.80", *row_of(guess), "not known")
     for rung, single in run.figures.singles.items():
@@ -89,14 +83,24 @@ def print_scene(found: CertifiedPolicy, run: Run, once: Run, guess: Run) -> None
     stdout.print(
         f"{' '.join(against(run.figures, rung) for rung in rivals)} The proof is of the mistakes, not of the money."
     )
-    stdout.print(_why(_facts(run)))
-    stdout.print(
-        "How often samples agree is simulated as measured on other data (GPT-3.5 on dates: one in ten unanimous votes was"
-        f" wrong). Of {run.policy.ladder[0].model} nothing was measured: record your own."
-    )
-    more(
-        "the same, asked once, from files", f"cascade calibrate {_OTHERS} --policy support --max-risk {TARGET.alpha:g}"
-    )
+    facts = _facts(run)
+    if facts is None:
+        stdout.print("Further samples are worth nothing here: each rung is asked once.")
+    else:
+        stdout.print(_why(facts))
+        stdout.print(
+            "How often samples agree is simulated as measured on other data (GPT-3.5 on dates: one in ten unanimous votes was"
+            f" wrong). Of {run.policy.ladder[0].model} nothing was measured: record your own."
+        )
+    command = f"cascade calibrate {_OTHERS} --policy support --max-risk {TARGET.alpha:g}"
+    more("the same from files, and what each sample buys", f"{command} --samples auto")
+    more("the same, asked once", command)
+
+
+def _vote_text(policy: Policy) -> str:
+    """How the first rung is asked, such as "3 of 4"."""
+    samples = policy.ladder[0].samples
+    return "once" if samples is None else f"{samples.agree} of {samples.max}"
 
 
 def _verdict(found: CertifiedPolicy, figures: Figures) -> str:
@@ -127,6 +131,7 @@ def _against(what: str, then: Figures, now: Figures) -> str:
 class _Facts:
     """What the first rung's votes are worth.
 
+    vote        as the policy has it
     samples     asked a ticket; `cost`: theirs, as a share of one call of the rung `above`
     agree       the share of the votes that agree; `right`: the share of those that are right
     right_once  the share of the first samples that are right
@@ -134,6 +139,7 @@ class _Facts:
 
     rung: str
     above: str
+    vote: Samples
     samples: float
     cost: float
     agree: float
@@ -141,7 +147,11 @@ class _Facts:
     right_once: float
 
 
-def _facts(run: Run) -> _Facts:
+def _facts(run: Run) -> _Facts | None:
+    """None if the first rung is asked once."""
+    vote = run.policy.ladder[0].samples
+    if vote is None:
+        return None
     first, above = (rung.rung for rung in run.policy.ladder[:2])
     figures, asked, right_at = run.figures, len(run.answers), run.corpus.manifest.right_at
     steps = [answer.steps[0] for answer in run.answers]
@@ -153,6 +163,7 @@ def _facts(run: Run) -> _Facts:
     return _Facts(
         first,
         above,
+        vote,
         sum(len(step.samples) for step in steps) / asked,
         sum(step.cost_nanousd for step in steps) / figures.singles[above].cost,
         len(agreed) / asked,
@@ -164,7 +175,7 @@ def _facts(run: Run) -> _Facts:
 def _why(facts: _Facts) -> str:
     return (
         f"Why: {facts.rung} is asked {facts.samples:.1f} times a ticket, for {facts.cost:.0%} of one call of {facts.above}."
-        f" {VOTE['agree']} answers agree on {facts.agree:.0%} of the tickets, and are right on {facts.right:.0%} of those;"
+        f" {facts.vote.agree} answers agree on {facts.agree:.0%} of the tickets, and are right on {facts.right:.0%} of those;"
         f" one answer is on {facts.right_once:.0%} of all."
     )
 
@@ -182,10 +193,10 @@ def fields_of(found: CertifiedPolicy, run: Run, without: CertifiedPolicy, once: 
     return {
         "calibrated_on": {"corpus": _OTHERS, "items": found.items},
         "advice": found.result.choice.advice,
-        "samples": {
-            "rung": facts.rung, "max": VOTE["max"], "agree": VOTE["agree"], "variants": list(VOTE["variants"]),
-            "asked_per_ticket": facts.samples, "cost_of_one_call_above": facts.cost, "agreed": facts.agree,
-            "right_if_agreed": facts.right, "right_once": facts.right_once,
+        "samples": samples_json(found.result),
+        "votes": None if facts is None else {
+            "rung": facts.rung, "asked_per_ticket": facts.samples, "cost_of_one_call_above": facts.cost,
+            "agreed": facts.agree, "right_if_agreed": facts.right, "right_once": facts.right_once,
         },
         **_certified_fields(found, run),
         "baselines": singles,
