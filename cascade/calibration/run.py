@@ -28,7 +28,7 @@ from cascade.calibration.proof.pareto_testing import (
 from cascade.calibration.proof.preconditions import joint_manifest, refuse_in_sample_scorer, refuse_recheck
 from cascade.calibration.proof.recheck import Recheck, recheck_corpus
 from cascade.calibration.result import Calibration, CalibrationOptions
-from cascade.calibration.sampling import mapping_with_samples, refuse_together, sampled_ways
+from cascade.calibration.sampling import mapping_with_samples, refuse_together, sampled_ways, with_thresholds
 from cascade.calibration.scored import ScorerTarget, scored_ways, targets_of
 from cascade.calibration.scorer import FeatureCollector
 from cascade.calibration.search.by_task import FEWEST, large_tasks
@@ -76,6 +76,8 @@ def calibrate(paths: Sequence[Path], options: CalibrationOptions) -> Calibration
         mapping, sought = mapping_with_samples(
             options.samples, options.policy, manifest, [reader.source for reader in readers]
         )
+        if options.scorer is not None:  # a score is compared with a threshold, so agreement alone cannot decide
+            mapping = with_thresholds(mapping)
         tunes: list[bool] = []
         collector = FeatureCollector(mapping) if options.scorer else None
 

@@ -39,6 +39,7 @@ __all__ = [
     "refuse_together",
     "sampled_ways",
     "what_samples_buy",
+    "with_thresholds",
 ]
 
 _MOST_TOGETHER = 240  # candidates up to which every combination of the rungs' samples is tried, else one rung at a time
@@ -67,6 +68,14 @@ def refuse_together(*, scorer: bool, per_task: bool) -> None:
         raise ConfigurationError(
             "--samples auto with --per-task: choose the samples first, then thresholds by task with --samples RUNG=M/N"
         )
+
+
+def with_thresholds(mapping: PolicyMapping) -> PolicyMapping:
+    """The mapping without rungs where agreement alone decides: each has a threshold."""
+    policy = mapping.plan.policy
+    alone = policy.route("").by_agreement
+    asked = {rung.rung: Asked(rung.samples) for rung, own in zip(policy.ladder, alone, strict=True) if own}
+    return asking(mapping, asked) if asked else mapping
 
 
 @dataclass(frozen=True, slots=True)
