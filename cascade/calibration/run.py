@@ -28,7 +28,13 @@ from cascade.calibration.proof.pareto_testing import (
 from cascade.calibration.proof.preconditions import joint_manifest, refuse_in_sample_scorer, refuse_recheck
 from cascade.calibration.proof.recheck import Recheck, recheck_corpus
 from cascade.calibration.result import Calibration, CalibrationOptions
-from cascade.calibration.sampling import mapping_with_samples, refuse_together, sampled_ways, with_thresholds
+from cascade.calibration.sampling import (
+    mapping_with_samples,
+    refuse_together,
+    refuse_unjudged,
+    sampled_ways,
+    with_thresholds,
+)
 from cascade.calibration.scored import ScorerTarget, scored_ways, targets_of
 from cascade.calibration.scorer import FeatureCollector
 from cascade.calibration.search.by_task import FEWEST, large_tasks
@@ -103,6 +109,8 @@ def calibrate(paths: Sequence[Path], options: CalibrationOptions) -> Calibration
         if not len(columns):
             raise CorpusError("has no items", where=source, hint="record some")
         is_tune = np.array(tunes, np.bool_)
+        if options.objective is not None:
+            refuse_unjudged(columns, view)
         ways: Iterable[Way]
         ways, not_judged = [Way("raw", view)], tuple[str, ...]()
         if collector is not None and options.scorer is not None:
