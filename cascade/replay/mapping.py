@@ -142,8 +142,6 @@ def asking(mapping: PolicyMapping, asked: Mapping[str, Asked]) -> PolicyMapping:
     policy = mapping.plan.policy
     ladder = tuple(rung if rung.rung not in asked else _asked_so(rung, asked[rung.rung]) for rung in policy.ladder)
     made = policy.model_copy(update={"ladder": ladder})
-    for name in ("_routes", "hash"):  # cached on the policy that was copied
-        vars(made).pop(name, None)
     return replace(mapping, plan=replace(mapping.plan, policy=made, keys={**mapping.plan.keys, **bound_keys(made)}))
 
 
