@@ -167,6 +167,9 @@ def _state_of(plan: Plan, reply: RecordedReply, task: str) -> tuple[int, str | N
     return state, verdict.text if state == CAN_AGREE else None
 
 
+_NOT_VOTED = (False, 0, -1, 0, 0, False, None, 0.0, 0, 0)
+
+
 class JudgedVotes:
     """Votes taken item by item while a corpus is read; the steps are the live rule's own."""
 
@@ -178,10 +181,14 @@ class JudgedVotes:
     def add(self, items: Sequence[Item], tasks: Sequence[str]) -> None:
         """Add the next items."""
         for item, task in zip(items, tasks, strict=True):
+            samples = self._plan.policy.route(task).samples[self._index]
+            if samples is None or samples.same.kind != "judge":  # of another task of the rung: not read
+                self._rows.append(_NOT_VOTED)
+                continue
             try:
                 step = recorded_step(self._plan, item, self._index, task, self._rungs, self._cost_of)
             except CorpusError:  # an error only if the rule reaches it
-                self._rows.append((False, 0, -1, 0, 0, False, None, 0.0, 0, 0))
+                self._rows.append(_NOT_VOTED)
                 continue
             self._rows.append(self._row(item, step))
 
