@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 import json
 import select
 import threading
@@ -12,9 +13,10 @@ from dataclasses import dataclass
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from typing import Any, Self
 
+from cascade import Policy
 from cascade.corpora import RecordedReply
 from cascade.emulator.prompts import NAMES, answers_to_group, group_answers, variant_of
-from tests.live.conftest import error_body, message_body
+from tests.live.conftest import HAIKU, SONNET, error_body, ladder, message_body, verdict
 
 HANG = "hang"
 """The connection stays open, without a byte, until the client closes it."""
@@ -60,7 +62,7 @@ class Provider:
 
             def do_POST(self) -> None:
                 body = json.loads(self.rfile.read(int(self.headers["content-length"])))
-                said = say(provider.take(body, self.headers["x-api-key"]))
+                said = say(provider.take(body, self.headers["x-api-key"] or self.headers["authorization"]))
                 if said == HANG:
                     provider.hanging.release()
                     while not ended.is_set() and not select.select([self.connection], [], [], 0.01)[0]:
@@ -145,3 +147,30 @@ def grouping_of(asked: Asked, model: str, usage: Any) -> Said:
     """What a judge says that compares words and numbers."""
     assert asked.to_group is not None
     return 200, message_body(json.dumps(group_answers(asked.to_group)), model=model, usage=usage)
+
+
+def says(confidence: float | None, answer: str | None) -> Said:
+    """A reply in the triage envelope; it costs COST of its rung."""
+    return 200, message_body(verdict(confidence, answer))
+
+
+def in_turn(*haiku: Said, above: Said | None = None) -> Callable[[Asked], Said]:
+    """Haiku says these in turn, the last one for ever; Sonnet "sonnet's" and Opus "opus's", or both `above`."""
+    turns = itertools.count()
+
+    def say(asked: Asked) -> Said:
+        if asked.model == HAIKU:
+            return haiku[min(next(turns), len(haiku) - 1)]
+        if above is not None:
+            return above
+        return says(0.9, "sonnet's") if asked.model == SONNET else (200, message_body("opus's"))
+
+    return say
+
+
+def asked_often(*, most: int = 5, agree: int = 4, samples: dict[str, Any] | None = None, **more: Any) -> Policy:
+    """Haiku is asked until `agree` of at most `most` answers are the same, which alone decides. `more`: keys of the policy."""
+    values = ladder(**more).model_dump(mode="json", exclude_defaults=True)
+    values["ladder"][0]["samples"] = {"max": most, "agree": agree, **(samples or {})}
+    del values["ladder"][0]["threshold"]
+    return Policy.model_validate(values)
