@@ -127,6 +127,7 @@ class Variant(Frozen):
         return prompt if self.model is None else f"{self.model}/{prompt}"
 
 
+_AS_TRIAGE = Variant()
 _AtLeastTwo = Annotated[int, Strict(), Field(ge=2, le=MOST_SAMPLES)]
 _SameKey = Annotated[
     Same,
@@ -182,7 +183,7 @@ class Samples(Frozen):
 
     def variant(self, number: int) -> Variant:
         """The variant of a sample, counted from 0."""
-        return self.variants[number % len(self.variants)] if self.variants else Variant()
+        return self.variants[number % len(self.variants)] if self.variants else _AS_TRIAGE
 
     def __str__(self) -> str:
         return f"{self.agree} of {self.max} ({self.same})"
