@@ -135,12 +135,16 @@ class _Editor:
         self._check_rungs(thresholds, list(by_name), rungs, "ladder")
         for rung, threshold in thresholds.items():
             number = by_name[rung]
-            pair = rungs.parts[number].find("threshold")
-            if pair is None:  # a rung with samples, whose agreement decided alone
-                self._add(rungs.parts[number], _entry("threshold", threshold, quoted=self._json))
-            else:
-                self._set(pair, _old(values["ladder"][number]["threshold"]), threshold, f"ladder[{number}].threshold")
-            values["ladder"][number]["threshold"] = threshold
+            self._set_rung(rungs.parts[number], values["ladder"][number], threshold, f"ladder[{number}].threshold")
+
+    def _set_rung(self, node: Node, rung: dict[str, Any], threshold: float | None, key: str) -> None:
+        """A rung's threshold. One with samples may have none: it is added, and then gates their self-reports."""
+        pair = node.find("threshold")
+        if pair is not None:
+            self._set(pair, _old(rung["threshold"]), threshold, key)
+        else:
+            self._add_key(node, "model", _entry("threshold", threshold, quoted=self._json))
+        rung["threshold"] = threshold
 
     def set_samples(self, samples: Mapping[str, Mapping[str, Any] | None], values: dict[str, Any]) -> None:
         """The samples of rungs, in flow style; None: the rung is asked once."""
@@ -193,16 +197,11 @@ class _Editor:
             old[rung] = threshold
         if not missing:
             return
-        name = task.find("name")
-        assert name is not None
         if found is not None:
             for rung, threshold in missing.items():
                 self._add(found[1], _entry(rung, threshold, quoted=self._json))
-        elif task.style == "flow":
-            self._add(task, self._thresholds(missing))
         else:
-            at = self._line_end(name[1].end)
-            self._edits.append(_Edit(at, at, f"{self._newline}{' ' * task.column}{self._thresholds(missing)}"))
+            self._add_key(task, "name", self._thresholds(missing))
 
     def _set(self, pair: tuple[Node, Node], old: float | None, new: float | None, key: str) -> None:
         name, node = pair
@@ -312,6 +311,15 @@ class _Editor:
             at = self._line_end(node.end)
             entry = f"{self._newline}{' ' * node.column}{entry}"
         self._edits.append(_Edit(at, at, entry))
+
+    def _add_key(self, node: Node, after: str, entry: str) -> None:
+        """Add a key to a mapping: on a line of its own below the key `after`, or, in flow style, at the end."""
+        before = node.find(after)
+        if node.style == "flow" or before is None:
+            self._add(node, entry)
+            return
+        at = self._line_end(before[1].end)
+        self._edits.append(_Edit(at, at, f"{self._newline}{' ' * node.column}{entry}"))
 
     def _append(self, lines: list[str]) -> None:
         """Add lines at the end of the document, after a blank line if the file has blank lines."""

@@ -342,6 +342,22 @@ def test_a_diff_is_one_that_patch_would_take() -> None:
     )
 
 
+def test_a_rung_with_samples_gets_the_threshold_that_it_had_not(tmp_path: Path) -> None:
+    """Flow and block style; a variant's file stays its name, and what is under samples is not touched."""
+    (tmp_path / "terse.txt").write_text("Be brief.", encoding="utf-8")
+    samples = "samples: {max: 5, agree: 4, variants: [steps, terse.txt]}"
+    flow = FLOW.replace("threshold: 0.80", samples)
+    assert edit_policy(flow, {"haiku": 0.9}, folder=tmp_path) == flow.replace(
+        "max_tokens: 1024}", "max_tokens: 1024, threshold: 0.90}"
+    )
+    block = BLOCK.replace("  threshold:   0.8    # a guess\n", f"  {samples}  # a vote\n")
+    edited = edit_policy(block, {"haiku": None, "sonnet": 0.5}, folder=tmp_path)
+    assert edited == block.replace("'claude-haiku-5-5'\n", "'claude-haiku-5-5'\n  threshold: never\n").replace(
+        "'never'", "0.50"
+    )
+    assert edit_policy(block, {}, folder=tmp_path) == block
+
+
 @pytest.mark.parametrize("style", STYLES.values(), ids=STYLES)
 def test_a_certificate_and_a_scorer_are_written_replaced_and_taken_out(style: str) -> None:
     """What calibrate writes reads back as the same values, is replaced by another, and leaves the text as it was."""
