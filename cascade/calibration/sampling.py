@@ -25,7 +25,14 @@ from cascade.replay.arrays import np
 from cascade.replay.columns import Columns, MappedColumns, PolicyMapping
 from cascade.replay.mapping import Asked, asking, mapping_for
 from cascade.replay.sampled import put_to_vote
-from cascade.replay.samples import SamplesOverride, as_variants, recorded_cycles, samples_from, samples_text, variant_names
+from cascade.replay.samples import (
+    SamplesOverride,
+    as_variants,
+    recorded_cycles,
+    samples_from,
+    samples_text,
+    variant_names,
+)
 from cascade.replay.votes import SampleColumns
 
 if TYPE_CHECKING:
@@ -35,9 +42,9 @@ __all__ = [
     "Bought",
     "SampleSearch",
     "Sought",
+    "brief_names",
     "mapping_with_samples",
     "refuse_together",
-    "brief_names",
     "sampled_ways",
     "variants_compared",
     "what_samples_buy",
