@@ -175,15 +175,28 @@ def mapping_with_samples(
         _refuse_curtailed(manifest, sources[0])
     if not search.auto:
         return mapping, Sought()
-    same = search.same or next((one.same for one in given.values() if one is not None), Same())
-    if same.kind == "judge":
-        raise ConfigurationError("--samples auto --same judge: a judge's groups are of one order (give RUNG=M/N)")
-    names = dict(zip(mapping.rungs, mapping.names, strict=True))
     ladder = policy.ladder if policy is not None else ()
+    same = search.same or _same_of([rung.samples for rung in ladder if rung.rung not in given])
+    if same.kind == "judge":
+        raise ConfigurationError(
+            "--samples auto: a judge's groups are of one order of the samples (give RUNG=M/N, or another --same)"
+        )
+    names = dict(zip(mapping.rungs, mapping.names, strict=True))
     listed = {rung.rung: rung.samples.variants for rung in ladder if rung.samples is not None and rung.samples.variants}
     found = {names[rung]: as_variants(cycle) for rung, cycle in cycles.items() if rung in names}
     variants = {rung: listed.get(rung, one) for rung, one in found.items() if rung not in given}
     return replace(mapping, same=same), Sought(variants, same)
+
+
+def _same_of(searched: Sequence[Samples | None]) -> Same:
+    """How the answers of the rungs that are searched are compared. Raises ConfigurationError if they differ in that."""
+    found = list(dict.fromkeys(one.same for one in searched if one is not None))
+    if len(found) > 1:
+        ways = " and ".join(map(str, found))
+        raise ConfigurationError(
+            f"--samples auto: the policy compares answers by {ways} (give one --same for all, or RUNG=M/N)"
+        )
+    return found[0] if found else Same()
 
 
 def sampled_ways(
