@@ -19,10 +19,12 @@ _SEED = 20_260_106
 _Z_TWO_SIDED_95 = 1.959963984540054
 
 
-def auroc_with_interval(values: Floats, right: Bools, group: Codes) -> tuple[float | None, Interval | None]:
+def auroc_with_interval(
+    values: Floats, right: Bools, group: Codes, most_for_bootstrap: int = MOST_FOR_BOOTSTRAP
+) -> tuple[float | None, Interval | None]:
     """AUROC of `values` (all known) and its 95 % interval.
 
-    Up to 100,000 items the percentiles of a seeded bootstrap of 1,000 draws of whole groups; above that the cluster-robust
+    Up to `most_for_bootstrap` items the percentiles of a seeded bootstrap of 1,000 draws of whole groups; above that the cluster-robust
     standard error of its influence function, DeLong, E. R. et al. (1988), Biometrics 44, summed by group. None if all are
     right or all wrong; no interval for fewer than two groups.
     """
@@ -35,7 +37,7 @@ def auroc_with_interval(values: Floats, right: Bools, group: Codes) -> tuple[flo
     groups = int(which.max()) + 1
     if area is None or groups < 2:
         return area, None
-    if len(values) > MOST_FOR_BOOTSTRAP:
+    if len(values) > most_for_bootstrap:
         return area, _robust(codes, right, which, area)
     cell, inverse = np.unique(which * np.int64(size) + codes, return_inverse=True)
     every, good = np.bincount(inverse), np.bincount(inverse, right)
