@@ -2,8 +2,8 @@
 
 The gap is between the first rung alone and the best single model. A ladder with more distinct confidences has more thresholds
 to choose from, and looks better on the rows it was chosen on. So thresholds are chosen on four fifths of the groups and
-evaluated on the last fifth, each in turn: Stone, M. (1974), JRSS B 36. The search aims at many qualities; the cost at a share
-of the gap is the least cost of an aim whose evaluation reaches it. Nothing is interpolated.
+evaluated on the last fifth, each in turn: Stone, M. (1974), JRSS B 36. The search aims at many shares of the gap of the groups
+that it sees, and beyond; the cost at a share is the least cost of an aim whose evaluation reaches it. Nothing is interpolated.
 
 Intervals are percentiles of a seeded bootstrap of 1,000 draws of whole groups, both ladders on the same draws, with gap, quality
 and costs counted anew in each. Above 2,000 groups, blocks of groups that are put together at random are drawn instead: their
@@ -14,6 +14,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from math import ceil
 from typing import TYPE_CHECKING
 
 from cascade.calibration.proof.power import folds_of
@@ -34,6 +35,11 @@ _SEED = 20_260_107
 _BLOCKS = 2_000
 _ENOUGH = 100_000  # items: from here on the optimism of in-sample figures is about a thousandth
 _TINY = 1e-9
+
+_BEYOND = (0.25, 0.5, 0.75, 1.0)
+"""How far from the levels of best quality to `never`: on other groups levels above the best may be needed. The last one
+always climbs to the top.
+"""
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -104,29 +110,39 @@ class Yardstick:
         """The ladders searched together: at each aim the cheapest of all their points."""
         whole = _union(ladders)
         aims = _aims_of(whole)
-        shape = (len(aims) + 1, self._blocks)
+        shape = (len(aims) + len(_BEYOND), self._blocks)
         cost, score = np.zeros(shape), np.zeros(shape)
         shipped = np.zeros((shape[0], len(self._plain.rungs)), np.int64)
         for fold in np.unique(self._folds).tolist():
             inside = self._folds == fold
-            found = whole if not self.out_of_fold else _union([one.rows(~inside) for one in ladders])
+            found, aimed = whole, aims
+            if self.out_of_fold:
+                found, aimed = _union([one.rows(~inside) for one in ladders]), self._aims_on(~inside, aims)
             parts = [one.rows(inside) for one in ladders]
-            self._evaluate(parts, inside, _reaching(found, aims), (cost, score, shipped))
-        ways = np.array([way for way, _ in _reaching(whole, aims)])
-        return Sweep(cost, score, shipped, np.append(ways, 0))
+            way, best = found[-1]
+            ats = [(which, point.at) for which, point in _reaching(found, aimed)]
+            ats += [(way, _beyond(best.at, parts[way], share)) for share in _BEYOND]
+            self._evaluate(parts, inside, ats, (cost, score, shipped))
+        ways = [way for way, _ in _reaching(whole, aims)] + [whole[-1][0]] * len(_BEYOND)
+        return Sweep(cost, score, shipped, np.array(ways))
+
+    def _aims_on(self, rows: Bools, aims: Floats) -> Floats:
+        """The aims on some of the items: at the same shares of their own gap, as groups differ in how hard they are."""
+        alone = self._plain.alone[rows]
+        first, gap = float(alone[:, 0].mean()), float(alone[:, self.best].mean() - alone[:, 0].mean())
+        scale = max(0.0, gap) / self.gap if self.gap > _TINY else 1.0
+        return first + (aims - self.qualities[0]) * scale
 
     def _evaluate(
         self,
         parts: Sequence[CodedCorpus],
         inside: Bools,
-        points: Sequence[tuple[int, Point]],
+        ats: Sequence[tuple[int, tuple[int, ...]]],
         sums: tuple[Floats, Floats, Ints],
     ) -> None:
-        """Add one fold's evaluation at each aim; the last row is of the ladder that always climbs to the top."""
+        """Add one fold's evaluation of each aim's ladder and levels."""
         cost, score, shipped = sums
         block = self._block[inside]
-        ats = [(way, point.at) for way, point in points]
-        ats.append((0, tuple(len(own) + 1 for own in parts[0].levels)))
         made: dict[tuple[int, tuple[int, ...]], tuple[Floats, Floats, Ints]] = {}
         for aim, (way, at) in enumerate(ats):
             if (way, at) not in made:
@@ -202,17 +218,22 @@ def _union(ladders: Sequence[CodedCorpus]) -> list[tuple[int, Point]]:
     return kept
 
 
-def _aims_of(points: Sequence[tuple[int, Point]]) -> list[float]:
+def _beyond(at: tuple[int, ...], coded: CodedCorpus, share: float) -> tuple[int, ...]:
+    """Levels between these and `never`."""
+    return tuple(level + ceil(share * (len(own) + 1 - level)) for level, own in zip(at, coded.levels, strict=True))
+
+
+def _aims_of(points: Sequence[tuple[int, Point]]) -> Floats:
     """The qualities of the points; of at most _AIMS of them, spread most evenly."""
     qualities: Floats = np.array([point.quality for _, point in points])
     if len(qualities) <= _AIMS:
-        return qualities.tolist()
+        return qualities
     wanted = np.linspace(float(qualities[0]), float(qualities[-1]), _AIMS)
-    return qualities[np.unique(np.searchsorted(qualities, wanted - _TINY))].tolist()
+    return qualities[np.unique(np.searchsorted(qualities, wanted - _TINY))]
 
 
-def _reaching(points: Sequence[tuple[int, Point]], aims: Sequence[float]) -> list[tuple[int, Point]]:
+def _reaching(points: Sequence[tuple[int, Point]], aims: Floats) -> list[tuple[int, Point]]:
     """For each aim the cheapest point of at least this quality, else the one of best quality."""
     qualities: Floats = np.array([point.quality for _, point in points])
-    places = np.minimum(np.searchsorted(qualities, np.array(aims) - _TINY), len(points) - 1)
+    places = np.minimum(np.searchsorted(qualities, aims - _TINY), len(points) - 1)
     return [points[place] for place in places.tolist()]

@@ -148,7 +148,7 @@ class _Bench:
         table = half.table
         for name in table.names[index]:
             if name.startswith("agrees:"):
-                values, label = table.column(index, name), f"same answer as {name.removeprefix('agrees:')}"
+                values, label = table.column(index, name), f"same as {name.removeprefix('agrees:')}"
                 yield self._row(index, label, "rungs", (values, own.score), (Decision(values),))
         for name, label in (("log_input", "length of the input"), ("log_answer", "length of the answer")):
             values = table.column(index, name)  # which way round, the other groups tell
