@@ -27,15 +27,26 @@ from cascade.calibration.search.counts import Loss
 from cascade.calibration.search.frontier import frontier, risk_path
 from cascade.calibration.search.levels import CodedCorpus
 from cascade.replay.arrays import np
+from cascade.replay.columns import MappedColumns, PolicyMapping
 
 if TYPE_CHECKING:
     from cascade.replay.arrays import Floats
 
-__all__ = ["Candidate", "Comparison", "Standing", "describe_comparison", "pick"]
+__all__ = ["Candidate", "Comparison", "Standing", "Way", "describe_comparison", "pick"]
 
 _ENOUGH = 100_000  # items: from here on the bias is about a thousandth, and cross-validation takes long
 _CLOSELY = 400  # points of a fold's path: enough that one is near any risk
 _LIMITS = 200  # limits on the risk that are tried
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class Way:
+    """One way to decide, on all items: the view, the scorer behind it, and the mapping where it has its own samples."""
+
+    name: str
+    view: MappedColumns
+    learned: LearnedScorer | None = None
+    mapping: PolicyMapping | None = None
 
 
 @dataclass(frozen=True, slots=True, eq=False)

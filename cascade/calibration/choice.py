@@ -7,14 +7,14 @@ from dataclasses import dataclass
 from math import floor
 
 from cascade.calibration.bounds import keeps, units_needed
-from cascade.calibration.halves import HalfFigures, ItemHalf, OperatingPoint, SplitHalf
+from cascade.calibration.halves import HalfFigures, ItemHalf, JointHalf, OperatingPoint, SplitHalf
 from cascade.calibration.objectives import Budget, MinQuality, Objective, loss_of, wanted_quality
 from cascade.calibration.proof.pareto_testing import Certified, NotCertified, Target, certify
 from cascade.calibration.proof.power import expected_losses
 from cascade.calibration.search.baselines import ShorterLadder, random_mix, shorter_frontiers
 from cascade.calibration.search.by_task import best_by_task, path_by_task
 from cascade.calibration.search.counts import Counts
-from cascade.calibration.search.frontier import Point, frontier, risk_path, thinned_levels
+from cascade.calibration.search.frontier import Point, thinned_levels
 from cascade.core.errors import ConfigurationError
 from cascade.core.policy import Policy
 from cascade.replay.intervals import Interval, interval_of
@@ -93,7 +93,7 @@ def only_frontier(side: SplitHalf) -> Choice:
         rung: SingleModel(side.figures_alone(index, "false_confident"), meets=None)
         for index, rung in enumerate(side.rungs)
     }
-    return Choice(frontier(counts), thinned_levels(counts), singles)
+    return Choice(side.frontier(), thinned_levels(counts), singles)
 
 
 def choose(
@@ -108,10 +108,10 @@ def choose(
             hint = "give another --tune or --split-seed, or more groups"
             raise ConfigurationError(f"the {name} half of the split has no items ({hint})")
     counts, loss = tune.counts(), loss_of(objective)
-    points = frontier(counts)
+    points = tune.frontier()
     proof: Certified | NotCertified | None = None
     if isinstance(objective, Target):
-        proof = prove(tune, held_out, objective, counts, own)
+        proof = prove(tune, held_out, objective, own)
         chosen = proof.point if isinstance(proof, Certified) else None
     elif own is None:
         chosen = _best(points, counts, objective)
@@ -145,20 +145,18 @@ def choose(
 
 
 def prove(
-    tune: SplitHalf,
-    held_out: SplitHalf,
-    target: Target,
-    counts: Counts | None = None,
-    own: Collection[str] | None = None,
+    tune: SplitHalf, held_out: SplitHalf, target: Target, own: Collection[str] | None = None
 ) -> Certified | NotCertified:
-    """Search on one half, certify on the other. `counts`: the tune half's, if already computed."""
+    """Search on one half, certify on the other."""
     loss = target.counted
     if own is None:
-        path: Sequence[OperatingPoint] = risk_path(counts or tune.counts(), loss)
-        expected = expected_losses(path, tune, loss, lambda part: risk_path(part.counts(), loss, _CLOSELY))
+        path: Sequence[OperatingPoint] = tune.risk_path(loss)
+        expected = expected_losses(path, tune, loss, lambda part: part.risk_path(loss, _CLOSELY))
     else:
         path = path_by_task(_items(tune).coded, loss, own=own)
-        expected = expected_losses(path, tune, loss, lambda part: path_by_task(part, loss, _CLOSELY, own=own))
+        expected = expected_losses(
+            path, tune, loss, lambda part: path_by_task(_items(part).coded, loss, _CLOSELY, own=own)
+        )
     return certify(path, tune, held_out, target, expected)
 
 
@@ -214,12 +212,15 @@ def _is_met(figures: HalfFigures, top: HalfFigures, objective: MinQuality | Budg
 def _versus(held_out: SplitHalf, chosen: OperatingPoint, singles: dict[str, SingleModel]) -> Versus | None:
     """Against the cheapest single model that meets the objective; None if there is none, or for counts."""
     good = [rung for rung, single in singles.items() if single.meets]
+    if isinstance(held_out, JointHalf):
+        held_out = held_out.way_of(chosen)
     if not good or not isinstance(held_out, ItemHalf):
         return None
     rung = min(good, key=lambda name: singles[name].figures.cost)
     coded, at, place = held_out.coded, held_out.at(chosen), held_out.rungs.index(rung)
-    quality = coded.scores(at) - coded.alone[:, place]
-    cost = (coded.costs(at) - coded.cost[:, place]) / max(1.0, float(coded.cost[:, place].mean()))
+    model_cost = coded.model_cost[:, place]
+    quality = coded.scores(at) - coded.model_score[:, place]
+    cost = (coded.costs(at) - model_cost) / max(1.0, float(model_cost.mean()))
     ci95 = interval_of(cost, coded.group), interval_of(quality, coded.group)
     return Versus(rung, float(cost.mean()), ci95[0], float(quality.mean()), ci95[1])
 

@@ -1,19 +1,19 @@
 """One half of the split (tune or certify), from single items or from a table of counts.
 
-`ItemHalf` has groups, tasks and confidence intervals. `CountedHalf` has sums only. They are enough for a certificate if
+`ItemHalf` has groups, tasks and confidence intervals. `JointHalf` is several of them, of the same items. `CountedHalf` has sums only. They are enough for a certificate if
 every item is a group of its own.
 """
 
 from __future__ import annotations
 
-from collections.abc import Mapping
-from dataclasses import dataclass
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any, Protocol
 
 from cascade.calibration.bounds import Sample, counted_sample, sample_of
 from cascade.calibration.search.by_task import ByTask
 from cascade.calibration.search.counts import Counts, Loss
-from cascade.calibration.search.frontier import Point, point_at
+from cascade.calibration.search.frontier import Point, frontier, point_at, risk_path, spread
 from cascade.calibration.search.levels import CodedCorpus
 from cascade.core.errors import MissingExtra
 from cascade.replay.arrays import np
@@ -24,7 +24,9 @@ if TYPE_CHECKING:
 
     Values = Any
 
-__all__ = ["CountedHalf", "HalfFigures", "ItemHalf", "OperatingPoint", "SplitHalf", "lost_alone"]
+__all__ = ["CountedHalf", "HalfFigures", "ItemHalf", "JointHalf", "OperatingPoint", "SplitHalf", "lost_alone"]
+
+_CLOSELY = 400  # points of one way's path: enough that one is near any loss rate
 
 OperatingPoint = Point | ByTask
 """Thresholds that a search found, with their figures: one vector for all tasks, or one for each large task."""
@@ -81,6 +83,14 @@ class SplitHalf(Protocol):
         """The table of counts."""
         ...
 
+    def frontier(self) -> tuple[Point, ...]:
+        """The Pareto-optimal points in cost and quality, both ascending."""
+        ...
+
+    def risk_path(self, loss: Loss, most: int = 60) -> tuple[Point, ...]:
+        """The Pareto-optimal points in losses, ascending, and cost, falling; at most `most` of them."""
+        ...
+
     def shares_groups_with(self, other: SplitHalf) -> bool:
         """Whether some group has items in both halves."""
         ...
@@ -130,6 +140,27 @@ class ItemHalf:
         """As `SplitHalf`."""
         return self.coded.counts()
 
+    def frontier(self) -> tuple[Point, ...]:
+        """As `SplitHalf`."""
+        return frontier(self.counts())
+
+    def risk_path(self, loss: Loss, most: int = 60) -> tuple[Point, ...]:
+        """As `SplitHalf`."""
+        return risk_path(self.counts(), loss, most)
+
+    def rows(self, which: Bools) -> ItemHalf:
+        """Some of the items."""
+        return ItemHalf(self.coded.rows(which))
+
+    @property
+    def group(self) -> Any:
+        """(N,): each item's group."""
+        return self.coded.group
+
+    def losses(self, found: OperatingPoint, loss: Loss) -> Bools:
+        """(N,): which items are lost at an operating point."""
+        return self.coded.losses(self.at(found), loss)
+
     def at(self, found: OperatingPoint) -> Any:
         """The threshold levels: one vector for all items, or (N, K-1), one for each."""
         return found.at if isinstance(found, Point) else found.at_items(self.coded)
@@ -140,7 +171,7 @@ class ItemHalf:
 
     def sample(self, found: OperatingPoint, loss: Loss) -> Sample:
         """As `SplitHalf`."""
-        return sample_of(self.coded.losses(self.at(found), loss), self.coded.group)
+        return sample_of(self.losses(found, loss), self.coded.group)
 
     def sample_alone(self, rung: int, loss: Loss) -> Sample:
         """As `SplitHalf`."""
@@ -157,7 +188,8 @@ class ItemHalf:
         """As `SplitHalf`."""
         ends = [len(self) if number == rung else 0 for number in range(len(self.rungs))]
         lost = lost_alone(self.coded, rung, "false_confident"), lost_alone(self.coded, rung, loss)
-        return self._figures(self.coded.alone[:, rung], int(self.coded.cost[:, rung].sum()), lost, ends)
+        coded = self.coded
+        return self._figures(coded.model_score[:, rung], int(coded.model_cost[:, rung].sum()), lost, ends)
 
     def by_task(self, found: OperatingPoint, loss: Loss) -> dict[str, HalfFigures]:
         """The figures of each task that has items in this half."""
@@ -170,6 +202,100 @@ class ItemHalf:
         return HalfFigures(
             len(self), float(scores.mean()), ci95, cost, float(lost[0].mean()), float(lost[1].mean()), shipped
         )
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class JointHalf:
+    """The same items looked at in several ways, such as votes of different samples; a point names its way.
+
+    Single models are the same in all ways: figures without a point are the first way's.
+    """
+
+    ways: tuple[ItemHalf, ...]
+
+    @property
+    def rungs(self) -> tuple[str, ...]:
+        """As `SplitHalf`."""
+        return self.ways[0].rungs
+
+    @property
+    def right_at(self) -> float:
+        """As `SplitHalf`."""
+        return self.ways[0].right_at
+
+    @property
+    def units(self) -> int:
+        """The number of groups."""
+        return self.ways[0].units
+
+    @property
+    def group(self) -> Any:
+        """(N,): each item's group."""
+        return self.ways[0].group
+
+    def __len__(self) -> int:
+        return len(self.ways[0])
+
+    def counts(self) -> Counts:
+        """The first way's table of counts."""
+        return self.ways[0].counts()
+
+    def frontier(self) -> tuple[Point, ...]:
+        """The union of the ways' frontiers, less the points that another way beats."""
+        found = sorted(
+            self._all(lambda way: way.frontier()), key=lambda one: (one.cost, -one.quality, one.losses, one.way)
+        )
+        kept: list[Point] = []
+        for point in found:
+            if not kept or point.quality > kept[-1].quality:
+                kept.append(point)
+        return tuple(kept)
+
+    def risk_path(self, loss: Loss, most: int = 60) -> tuple[Point, ...]:
+        """The union of the ways' paths, less the points that another way beats; at most `most` of them."""
+        found = self._all(lambda way: way.risk_path(loss, _CLOSELY))
+        kept: list[Point] = []
+        for point in sorted(found, key=lambda one: (one.losses, one.cost, -one.quality, one.way)):
+            if not kept or point.cost < kept[-1].cost:
+                kept.append(point)
+        costs: Any = np.array([point.cost for point in kept], np.float64)
+        places: list[int] = spread(costs, most).tolist()
+        return tuple(kept[place] for place in places)
+
+    def _all(self, search: Callable[[ItemHalf], Sequence[Point]]) -> list[Point]:
+        return [replace(point, way=number) for number, way in enumerate(self.ways) for point in search(way)]
+
+    def rows(self, which: Bools) -> JointHalf:
+        """Some of the items."""
+        return JointHalf(tuple(way.rows(which) for way in self.ways))
+
+    def way_of(self, found: OperatingPoint) -> ItemHalf:
+        """The items as the point looks at them."""
+        return self.ways[found.way if isinstance(found, Point) else 0]
+
+    def losses(self, found: OperatingPoint, loss: Loss) -> Bools:
+        """(N,): which items are lost at an operating point."""
+        return self.way_of(found).losses(found, loss)
+
+    def shares_groups_with(self, other: SplitHalf) -> bool:
+        """As `SplitHalf`."""
+        return isinstance(other, JointHalf) and self.ways[0].shares_groups_with(other.ways[0])
+
+    def sample(self, found: OperatingPoint, loss: Loss) -> Sample:
+        """As `SplitHalf`."""
+        return self.way_of(found).sample(found, loss)
+
+    def sample_alone(self, rung: int, loss: Loss) -> Sample:
+        """As `SplitHalf`."""
+        return self.ways[0].sample_alone(rung, loss)
+
+    def figures(self, found: OperatingPoint, loss: Loss) -> HalfFigures:
+        """As `SplitHalf`."""
+        return self.way_of(found).figures(found, loss)
+
+    def figures_alone(self, rung: int, loss: Loss) -> HalfFigures:
+        """As `SplitHalf`."""
+        return self.ways[0].figures_alone(rung, loss)
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -199,6 +325,14 @@ class CountedHalf:
     def counts(self) -> Counts:
         """As `SplitHalf`."""
         return self.tally
+
+    def frontier(self) -> tuple[Point, ...]:
+        """As `SplitHalf`."""
+        return frontier(self.tally)
+
+    def risk_path(self, loss: Loss, most: int = 60) -> tuple[Point, ...]:
+        """As `SplitHalf`."""
+        return risk_path(self.tally, loss, most)
 
     def shares_groups_with(self, other: SplitHalf) -> bool:
         """False for another half: counts have no groups, and tables with groups of several items are never certified."""
@@ -259,7 +393,7 @@ def lost_alone(coded: CodedCorpus, rung: int, loss: Loss) -> Bools:
     A model below the top ships all its answers below the top, so all its wrong answers are `false_confident`. The top
     model has no loss of either kind, by definition.
     """
-    wrong = coded.alone[:, rung] < coded.right_at
+    wrong = coded.model_score[:, rung] < coded.right_at
     if rung == coded.top:
         return np.zeros(len(coded), np.bool_)
     return wrong & (coded.alone[:, coded.top] >= coded.right_at) if loss == "regression" else wrong

@@ -11,49 +11,40 @@ steps.
 
 from __future__ import annotations
 
-import json
 import re
 from collections.abc import Iterable, Sequence
 from contextlib import ExitStack
-from dataclasses import dataclass, field
 from itertools import chain
-from math import ceil
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
-from cascade.calibration.candidates import Candidate, Comparison, pick
+from cascade.calibration.candidates import Candidate, Way, pick
 from cascade.calibration.choice import Choice, SingleModel, choose, only_frontier
-from cascade.calibration.halves import CountedHalf, HalfFigures, ItemHalf, SplitHalf
-from cascade.calibration.objectives import Objective
+from cascade.calibration.halves import CountedHalf, HalfFigures, ItemHalf, JointHalf, SplitHalf
 from cascade.calibration.proof.pareto_testing import (
-    Certificate,
-    Certified,
-    NotCertified,
     Target,
-    escalation_of,
     hash_of_corpus,
 )
 from cascade.calibration.proof.preconditions import joint_manifest, refuse_in_sample_scorer, refuse_recheck
 from cascade.calibration.proof.recheck import Recheck, recheck_corpus
-from cascade.calibration.scored import ScorerTarget, scored_views, targets_of
-from cascade.calibration.scorer import FeatureCollector, LearnedScorer
-from cascade.calibration.search.by_task import FEWEST, ByTask, large_tasks
+from cascade.calibration.result import Calibration, CalibrationOptions
+from cascade.calibration.sampling import mapping_with_samples, refuse_together, sampled_ways, with_thresholds
+from cascade.calibration.scored import ScorerTarget, scored_ways, targets_of
+from cascade.calibration.scorer import FeatureCollector
+from cascade.calibration.search.by_task import FEWEST, large_tasks
+from cascade.calibration.search.frontier import Point
 from cascade.calibration.search.levels import CodedCorpus, code_columns
-from cascade.calibration.signal import Signal, counted_signals, signals
+from cascade.calibration.signal import counted_signals, signals
 from cascade.calibration.tables.parquet import CountsTable, counted_as, read_counts
 from cascade.core.errors import ConfigurationError, CorpusError
 from cascade.core.policy import Policy
-from cascade.core.policy.certificate import Escalation
 from cascade.core.policy.ladder import NAME
 from cascade.corpora.items import Item, LadderEntry, Manifest
 from cascade.corpora.reading import open_corpus
-from cascade.corpora.splits import Split
-from cascade.policy.certificates import hash_of, hashes_of
-from cascade.policy.pricing import NoPrice
 from cascade.replay.arrays import np
 from cascade.replay.building import read_columns
-from cascade.replay.columns import MappedColumns, PolicyMapping
-from cascade.replay.mapping import Override, mapping_for, mapping_of, other_models, own_mapping
+from cascade.replay.columns import PolicyMapping
+from cascade.replay.mapping import mapping_for
 
 if TYPE_CHECKING:
     from cascade.replay.arrays import Bools
@@ -70,154 +61,6 @@ __all__ = [
 ]
 
 
-@dataclass(frozen=True, slots=True)
-class CalibrationOptions:
-    """How to calibrate.
-
-    objective  None: compute the frontier of all items and choose nothing
-    policy     None: the ladder recorded in the corpus
-    per_task   give each task with at least `by_task.FEWEST` items its own thresholds
-    scorer     first learn a confidence on the tune half; thresholds are then tuned on its out-of-fold scores, unless those
-               on the models' own confidences do better there. `gain` is not for a bound on confident mistakes
-    skip_bad   leave out items that cannot be used, and count them, instead of raising
-    """
-
-    objective: Objective | None
-    policy: Policy | None = None
-    split: Split = field(default_factory=Split)
-    per_task: bool = False
-    scorer: ScorerTarget | None = None
-    skip_bad: bool = False
-
-
-@dataclass(frozen=True, slots=True, eq=False)
-class Calibration:
-    """The result of a calibration: what was read, the two halves, and the `choice`.
-
-    tune, held_out  the tune half and the certify half; the same object if there was no objective
-    signal          how good each rung's confidence is, on all items; for a learned one, the tune half's scores are out of fold
-    learned         the scorer that was chosen; None: the models' own confidences
-    compared        how the candidates did on the tune half; None if there was one
-    own_tasks       the tasks with their own thresholds
-    tasks           all tasks of the items; empty for tables of counts
-    counted         whether it comes from tables of counts
-    skipped         how many items were left out, with the reasons of the first ones in `problems`
-    """
-
-    sources: tuple[str, ...]
-    manifest: Manifest
-    mapping: PolicyMapping
-    options: CalibrationOptions
-    tune: SplitHalf
-    held_out: SplitHalf
-    choice: Choice
-    signal: dict[str, Signal]
-    learned: LearnedScorer | None = None
-    compared: Comparison | None = None
-    own_tasks: frozenset[str] = frozenset()
-    tasks: tuple[str, ...] = ()
-    counted: bool = False
-    skipped: int = 0
-    problems: tuple[str, ...] = ()
-
-    @property
-    def items(self) -> int:
-        """How many items were read, both halves together."""
-        return len(self.held_out) if self.tune is self.held_out else len(self.tune) + len(self.held_out)
-
-    @property
-    def feasible(self) -> bool:
-        """Whether thresholds were found that meet the objective."""
-        return self.choice.chosen is not None
-
-    @property
-    def thresholds(self) -> dict[str, float | None]:
-        """By rung below the top; empty if nothing was chosen."""
-        chosen, rungs = self.choice.chosen, self.held_out.rungs[:-1]
-        if chosen is None:
-            return {}
-        shared = chosen.shared if isinstance(chosen, ByTask) else chosen
-        # Every item belonged to a large task. Nothing is known of other tasks, so they ship at the top rung only.
-        values = shared.thresholds if shared is not None else (None,) * len(rungs)
-        return dict(zip(rungs, values, strict=True))
-
-    @property
-    def task_thresholds(self) -> dict[str, dict[str, float | None]]:
-        """By task, then rung. Tasks of the policy that have no thresholds of their own get the ladder's."""
-        chosen, ladder = self.choice.chosen, self.thresholds
-        tasks = self.mapping.plan.policy.tasks if ladder else ()
-        made = {task.name: {rung: ladder[rung] for rung in task.thresholds} for task in tasks if task.thresholds}
-        if isinstance(chosen, ByTask):
-            made |= {task: dict(zip(ladder, own.thresholds, strict=True)) for task, own in chosen.tasks.items()}
-        return made
-
-    @property
-    def others(self) -> tuple[str, ...]:
-        """Descriptions of the rungs for which another model was recorded than the policy asks."""
-        return tuple(other_models(self.mapping, self.manifest))
-
-    @property
-    def further_units(self) -> int | None:
-        """How many more graded units are needed, both halves together; None if none are needed or no number is enough."""
-        proof, needed = self.choice.proof, self.choice.further_units_needed
-        if isinstance(proof, NotCertified) and needed is None:
-            needed = proof.further_units_needed
-        if needed is None:
-            return None
-        return ceil(needed * (self.tune.units + self.held_out.units) / max(1, self.held_out.units))
-
-    @property
-    def policy(self) -> Policy:
-        """The policy with the chosen thresholds in it, not yet with a certificate."""
-        overrides = [Override(rung, value) for rung, value in self.thresholds.items()]
-        for task, own in self.task_thresholds.items():
-            overrides += [Override(f"{task}:{rung}", value) for rung, value in own.items()]
-        if self.options.policy is None:
-            return own_mapping(self.manifest, overrides).plan.policy
-        changes: dict[str, Any] = {"certificate": None}
-        if self.options.scorer is not None:
-            changes["scorer"] = None if self.learned is None else dict(self.learned.scorer)
-        return mapping_of(self.options.policy.model_copy(update=changes), self.manifest, overrides).plan.policy
-
-    def policy_with(self, certificate: Certificate | None) -> Policy:
-        """The policy with the chosen thresholds and a certificate, as `--write` writes it.
-
-        Only if a policy was given: a corpus's own ladder is not a complete policy.
-        """
-        values = self.policy.model_dump(by_alias=True, exclude_unset=True)
-        return Policy.model_validate(values | ({"certificate": certificate.model_dump()} if certificate else {}))
-
-    def certificate(self) -> Certificate | None:
-        """The certificate with its hashes. Reads the corpora again to hash them.
-
-        None if nothing was certified, or if the corpus holds other models' replies than the policy asks: a certificate
-        does not carry over to other models.
-        """
-        proof, held_out = self.choice.proof, self.held_out
-        if not isinstance(proof, Certified) or self.choice.certify is None or self.others:
-            return None
-        if isinstance(held_out, ItemHalf):
-            escalation = escalation_of(held_out.coded, held_out.at(proof.point))
-        else:
-            escalation = _escalation(self.choice.certify, self.thresholds)
-        return proof.certificate(
-            {"corpus": hash_of_corpus(self.sources), **self._hashes()},
-            right_at=held_out.right_at,
-            escalation=escalation,
-            grader=self.manifest.grader,
-            grader_error=self.manifest.judge_error and self.manifest.judge_error[0],
-        )
-
-    def _hashes(self) -> dict[str, str]:
-        try:
-            return hashes_of(self.policy)
-        except NoPrice:  # the corpus's own ladder, with models that have no list price: recorded costs were used
-            ladder = {"ladder": self.held_out.rungs, "models": [entry.name for entry in self.manifest.ladder]}
-            thresholds = [list(self.thresholds.values()), self.task_thresholds]
-            rest = {"prompts": "as recorded", "prices": "as recorded", "thresholds": thresholds}
-            return {part: hash_of(json.dumps(value).encode()) for part, value in {**ladder, **rest}.items()}
-
-
 def calibrate(paths: Sequence[Path], options: CalibrationOptions) -> Calibration:
     """Read the corpora as one, and calibrate.
 
@@ -225,10 +68,16 @@ def calibrate(paths: Sequence[Path], options: CalibrationOptions) -> Calibration
     enough for its own thresholds, or if a scorer does not suit the objective or has too little to learn from.
     """
     targets_of(options.scorer, options.objective)  # raises before anything is read
+    if options.samples.auto:
+        refuse_together(scorer=options.scorer is not None, per_task=options.per_task)
     with ExitStack() as stack:
         readers = [stack.enter_context(open_corpus(path, skip_bad=options.skip_bad)) for path in paths]
         manifest = joint_manifest(readers)
-        mapping = mapping_for(options.policy, manifest, readers[0].source)
+        mapping, sought = mapping_with_samples(
+            options.samples, options.policy, manifest, [reader.source for reader in readers]
+        )
+        if options.scorer is not None:  # a score is compared with a threshold, so agreement alone cannot decide
+            mapping = with_thresholds(mapping)
         tunes: list[bool] = []
         collector = FeatureCollector(mapping) if options.scorer else None
 
@@ -254,26 +103,37 @@ def calibrate(paths: Sequence[Path], options: CalibrationOptions) -> Calibration
         if not len(columns):
             raise CorpusError("has no items", where=source, hint="record some")
         is_tune = np.array(tunes, np.bool_)
-        views: Iterable[tuple[MappedColumns, LearnedScorer | None]] = [(view, None)]
+        ways: Iterable[Way]
+        ways, not_judged = [Way("raw", view)], tuple[str, ...]()
         if collector is not None and options.scorer is not None:
             table, seed = collector.table(view), options.split.seed
-            views = scored_views(options.scorer, options.objective, table, (columns, view), is_tune, seed)
-        made = [(code_columns(columns, one), learned) for one, learned in views]
+            ways = scored_ways(options.scorer, options.objective, table, (columns, view), is_tune, seed)
+        elif sought.same is not None:
+            ways, not_judged = sampled_ways(columns, view, sought, is_tune)
+        made = [(code_columns(columns, way.view), way) for way in ways]
     own_tasks = _own_tasks(made[0][0], options)
-    candidates = [_candidate(coded, learned, is_tune, options) for coded, learned in made]
-    compared, place = None, 0
-    if options.objective is not None and len(candidates) > 1:
-        compared = pick(candidates, options.objective, own_tasks if options.per_task else None)
-        place = compared.chosen
-    coded, chosen = made[place][0], candidates[place]
+    candidates = [_candidate(coded, way, is_tune, options) for coded, way in made]
+    compared, place, joint = None, 0, None
+    if sought.same is not None and len(made) > 1:
+        tunes_of, held_of = zip(*map(_items_of, candidates), strict=True)
+        joint = JointHalf(tunes_of)
+        choice = _choice(joint, JointHalf(held_of), options, made[0][1].mapping or mapping, own_tasks)
+        place = choice.chosen.way if isinstance(choice.chosen, Point) else 0
+    else:
+        if options.objective is not None and len(candidates) > 1:
+            compared = pick(candidates, options.objective, own_tasks if options.per_task else None)
+            place = compared.chosen
+        chosen = candidates[place]
+        choice = _choice(chosen.tune, chosen.held_out, options, made[place][1].mapping or mapping, own_tasks)
+    (coded, way), chosen = made[place], candidates[place]
     return Calibration(
         tuple(reader.source for reader in readers),
         manifest,
-        mapping,
+        way.mapping or mapping,
         options,
         chosen.tune,
         chosen.held_out,
-        _choice(chosen.tune, chosen.held_out, options, mapping, own_tasks),
+        choice,
         signals(coded),
         chosen.learned,
         compared,
@@ -281,17 +141,23 @@ def calibrate(paths: Sequence[Path], options: CalibrationOptions) -> Calibration
         coded.tasks,
         skipped=sum(reader.skipped for reader in readers),
         problems=tuple(problem for reader in readers for problem in reader.problems),
+        not_judged=not_judged,
+        ways=tuple(one for _, one in made) if joint else (),
+        joint_tune=joint,
     )
 
 
-def _candidate(
-    coded: CodedCorpus, learned: LearnedScorer | None, is_tune: Bools, options: CalibrationOptions
-) -> Candidate:
-    name = "raw" if learned is None else learned.target
+def _items_of(candidate: Candidate) -> tuple[ItemHalf, ItemHalf]:
+    assert isinstance(candidate.tune, ItemHalf)
+    assert isinstance(candidate.held_out, ItemHalf)  # counts have no samples
+    return candidate.tune, candidate.held_out
+
+
+def _candidate(coded: CodedCorpus, way: Way, is_tune: Bools, options: CalibrationOptions) -> Candidate:
     if options.objective is None:
         whole = ItemHalf(coded)
-        return Candidate(name, whole, whole, learned)
-    return Candidate(name, ItemHalf(coded.rows(is_tune)), ItemHalf(coded.rows(~is_tune)), learned)
+        return Candidate(way.name, whole, whole, way.learned)
+    return Candidate(way.name, ItemHalf(coded.rows(is_tune)), ItemHalf(coded.rows(~is_tune)), way.learned)
 
 
 def calibrate_counts(paths: Sequence[Path], options: CalibrationOptions) -> Calibration:
@@ -334,7 +200,10 @@ def _check_counts_suffice(options: CalibrationOptions) -> None:
         raise ConfigurationError(
             "--loss disagreement: tables of counts do not name the baseline (give the corpora themselves)"
         )
-    for name, asked in (("--per-task", options.per_task), ("--scorer", options.scorer is not None)):
+    sampled = bool(options.samples.overrides) or options.samples.auto
+    for name, asked in (
+        ("--per-task", options.per_task), ("--scorer", options.scorer is not None), ("--samples", sampled),
+    ):  # fmt: skip
         if asked:
             raise ConfigurationError(f"{name}: tables of counts do not hold single items (give the corpora themselves)")
 
@@ -379,18 +248,6 @@ def _own_tasks(coded: CodedCorpus, options: CalibrationOptions) -> frozenset[str
         f"--per-task: no task has the {FEWEST} items that thresholds of its own need (the largest, {most!r}, has"
         f" {sizes[most]}; leave --per-task out)"
     )
-
-
-def _escalation(held_out: HalfFigures, thresholds: dict[str, float | None]) -> Escalation:
-    """As `escalation_of`, but from shipped counts, without tasks, floors and ceilings: counts do not hold those."""
-    rates: dict[str, float] = {}
-    reached = held_out.items
-    for rung, threshold in thresholds.items():
-        climbed = reached - held_out.shipped[rung]
-        if threshold is not None and reached:
-            rates[rung] = round(climbed / reached, 4)
-        reached = climbed
-    return Escalation(rates)
 
 
 def _manifest_of(table: CountsTable) -> Manifest:

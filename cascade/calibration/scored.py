@@ -5,9 +5,10 @@ from __future__ import annotations
 from collections.abc import Iterator
 from typing import TYPE_CHECKING, Literal
 
+from cascade.calibration.candidates import Way
 from cascade.calibration.objectives import Objective
 from cascade.calibration.proof.pareto_testing import Target
-from cascade.calibration.scorer import FeatureTable, LearnedScorer, learn, rescored
+from cascade.calibration.scorer import FeatureTable, learn, rescored
 from cascade.core.errors import ConfigurationError
 from cascade.core.policy.scorer import ScoringTarget
 from cascade.replay.columns import Columns, MappedColumns
@@ -15,7 +16,7 @@ from cascade.replay.columns import Columns, MappedColumns
 if TYPE_CHECKING:
     from cascade.replay.arrays import Bools
 
-__all__ = ["ScorerTarget", "scored_views", "targets_of"]
+__all__ = ["ScorerTarget", "scored_ways", "targets_of"]
 
 ScorerTarget = Literal["right", "gain", "best"]
 """What a learned score predicts; `best` tries both, where the objective allows both."""
@@ -40,14 +41,14 @@ def targets_of(asked: ScorerTarget | None, objective: Objective | None) -> tuple
     return () if asked is None else (asked,)
 
 
-def scored_views(
+def scored_ways(
     asked: ScorerTarget,
     objective: Objective | None,
     table: FeatureTable,
     read: tuple[Columns, MappedColumns],
     is_tune: Bools,
     seed: int,
-) -> Iterator[tuple[MappedColumns, LearnedScorer | None]]:
+) -> Iterator[Way]:
     """The view under each score learned from the tune half; before them, if there is an objective to choose by, the raw one.
 
     Raises ConfigurationError as `targets_of`, and if there is too little to learn any of the scores from.
@@ -55,7 +56,7 @@ def scored_views(
     columns, view = read
     failed: list[ConfigurationError] = []
     if objective is not None:
-        yield rescored(view, {}, table), None
+        yield Way("raw", rescored(view, {}, table))
     targets = targets_of(asked, objective)
     for target in targets:
         try:
@@ -63,6 +64,6 @@ def scored_views(
         except ConfigurationError as error:
             failed.append(error)
             continue
-        yield rescored(view, learned.scorer, table, learned.out_of_fold), learned
+        yield Way(target, rescored(view, learned.scorer, table, learned.out_of_fold), learned)
     if len(failed) == len(targets):
         raise failed[0]

@@ -14,7 +14,7 @@ from cascade.cli.calibrate.app import calibrate
 from cascade.cli.costs.app import costs
 from cascade.cli.ledger.app import ledger_app
 from cascade.cli.mode.app import mode
-from cascade.cli.options import CORPUS_POLICY, JSON, LEDGER, POLICY, SKIP_BAD, SPLIT_SEED, TUNE
+from cascade.cli.options import CORPUS_POLICY, JSON, LEDGER, POLICY, SAME, SKIP_BAD, SPLIT_SEED, TUNE
 from cascade.cli.policy.app import policy_app
 from cascade.cli.savings.app import savings
 
@@ -156,6 +156,13 @@ def replay(  # noqa: PLR0913, PLR0917 - options
         list[str] | None,
         typer.Option(help="[TASK:]RUNG=X, a threshold from 0 to 1, or never; may be repeated."),
     ] = None,
+    samples: Annotated[
+        list[str] | None,
+        typer.Option(
+            help="RUNG=M/N[:VARIANT,...]: ask the rung up to N times, until M answers are the same; or RUNG=once. May be repeated."
+        ),
+    ] = None,
+    same: Annotated[str | None, SAME] = None,
     split: Annotated[str, typer.Option(help="The part of the corpus to replay: tune, certify or all.")] = "all",
     tune: Annotated[float, TUNE] = 0.5,
     split_seed: Annotated[int, SPLIT_SEED] = 0,
@@ -185,7 +192,7 @@ def replay(  # noqa: PLR0913, PLR0917 - options
     options = CommandOptions(
         corpora=tuple(corpora), policy=policy, thresholds=tuple(threshold or ()), split=split, tune=tune,
         split_seed=split_seed, reprice=reprice, exact_engine=exact_engine, against=against,
-        requirements=tuple(require or ()), skip_bad=skip_bad,
+        requirements=tuple(require or ()), skip_bad=skip_bad, samples=tuple(samples or ()), same=same,
     )  # fmt: skip
     run_replay(options, as_json=as_json)
 
@@ -256,6 +263,27 @@ def record(  # noqa: PLR0913, PLR0917 - options
         int,
         typer.Option(help="Ask the baseline a second time on this many items, to measure its noise floor.", min=0),
     ] = 0,
+    samples: Annotated[
+        list[str] | None,
+        typer.Option(
+            help="N: ask every rung below the top N times. RUNG=N: this rung; may be repeated. Default: what the policy asks"
+            " for, never curtailed. The top rung and the baseline are asked once."
+        ),
+    ] = None,
+    variants: Annotated[
+        str | None,
+        typer.Option(
+            help="The prompts of the samples in turn (a,b): confidence_first, answer_first, steps, doubt, a variant of the"
+            " policy, or a text file. Default: the policy's."
+        ),
+    ] = None,
+    same: Annotated[
+        str | None,
+        typer.Option(
+            help="judge: have the first rung group the samples' answers by meaning, for votes on free text. Other ways to"
+            " compare answers need no recording. Default: the policy's."
+        ),
+    ] = None,
     concurrency: Annotated[int, typer.Option(help="How many items to record at a time.", min=1, max=256)] = 4,
     name: Annotated[
         str | None, typer.Option(help="The corpus's name. Default: the name in INPUTS, else the file's.")
@@ -278,6 +306,9 @@ def record(  # noqa: PLR0913, PLR0917 - options
 
     Each call may take the policy's deadline_s: a recording asks every rung, it does not climb.
 
+    A later run may ask for more samples or further variants: what is recorded is not asked again. A variant's samples are
+    asked anew only if its prompt has changed.
+
     The corpus, and its journal until the corpus is complete, store your inputs and all answers, whatever the policy's
     ledger settings say.
     """
@@ -286,7 +317,7 @@ def record(  # noqa: PLR0913, PLR0917 - options
     options = RecordOptions(
         inputs=inputs, target=out, policy=policy, rungs=rungs, baseline=baseline, grader=grader, max_usd=max_usd,
         concurrency=concurrency, name=name, baseline_twice=baseline_twice, from_ledger=from_ledger,
-        maps=tuple(column or ()),
+        maps=tuple(column or ()), samples=tuple(samples or ()), variants=variants, same=same,
     )  # fmt: skip
     return run_record(options, as_json=as_json)
 

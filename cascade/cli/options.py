@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import typer
 
-__all__ = ["CORPUS_POLICY", "JSON", "LEDGER", "POLICY", "SKIP_BAD", "SPLIT_SEED", "TUNE"]
+__all__ = ["CORPUS_POLICY", "JSON", "LEDGER", "POLICY", "SAME", "SKIP_BAD", "SPLIT_SEED", "TUNE"]
 
 JSON = typer.Option("--json", help="Print the result as JSON.")
 LEDGER = typer.Option(
@@ -12,6 +12,10 @@ LEDGER = typer.Option(
 )
 TUNE = typer.Option(help="The share of the groups in the tuning half, unless the items name their half.")
 SPLIT_SEED = typer.Option(help="The seed of the random split into halves.")
+SAME = typer.Option(
+    help="When the answers of two samples are the same: exact, normalized, choice, numeric[:TOLERANCE], json, judge or"
+    " module:function. Default: the policy's, else normalized."
+)
 SKIP_BAD = typer.Option("--skip-bad", help="Skip and count invalid lines and items without a score or cost.")
 CORPUS_POLICY = typer.Option(
     "--policy", "-p", help="A policy file, or a shipped policy's name. Default: the corpus's own ladder."

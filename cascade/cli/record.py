@@ -25,6 +25,7 @@ from cascade.recording.journal import journal_path
 from cascade.recording.opening import is_complete
 from cascade.recording.progress import RecordingProgress, Report, Settings, StopKind
 from cascade.recording.recorder import Recorder
+from cascade.recording.samples import SampleOptions, parse_counts, with_samples
 
 __all__ = ["RecordOptions", "run_record"]
 
@@ -49,6 +50,9 @@ class RecordOptions:
     baseline_twice: int
     from_ledger: str | None = None
     maps: tuple[str, ...] = ()
+    samples: tuple[str, ...] = ()
+    variants: str | None = None
+    same: str | None = None
 
 
 def run_record(options: RecordOptions, *, as_json: bool) -> int:
@@ -57,18 +61,19 @@ def run_record(options: RecordOptions, *, as_json: bool) -> int:
         raise ConfigurationError(
             f"--max-usd: {options.max_usd} must be an amount in USD, 0 or more (as in --max-usd 2.50)"
         )
-    policy = load_policy(options.policy or default_policy())
+    policy = with_samples(load_policy(options.policy or default_policy()), _sample_options(options))
     inputs, known = _inputs(options, policy)
     settings = Settings(
         policy=policy,
         target=options.target,
-        rungs=tuple(filter(None, (name.strip() for name in (options.rungs or "").split(",")))),
+        rungs=_names(options.rungs),
         baseline=policy.baseline if options.from_ledger is not None else options.baseline,
         grader=options.grader,
         cap=None if options.max_usd is None else int(Decimal(str(options.max_usd)) * 1_000_000_000),
         concurrency=options.concurrency,
         name=options.name,
         baseline_twice=options.baseline_twice,
+        asks_samples=options.from_ledger is None,
     )
     if is_complete(settings, inputs):
         count = len(inputs.items)
@@ -90,6 +95,28 @@ def run_record(options: RecordOptions, *, as_json: bool) -> int:
     if report.is_final:
         return 0
     return _STOPPED.get(report.stop.kind, _UPSTREAM) if report.stop is not None else _UPSTREAM
+
+
+def _names(text: str | None) -> tuple[str, ...]:
+    return tuple(filter(None, (name.strip() for name in (text or "").split(","))))
+
+
+def _sample_options(options: RecordOptions) -> SampleOptions:
+    if options.same not in (None, "judge"):
+        raise ConfigurationError(
+            f"--same {options.same}: only judge is recorded; other ways to compare answers are computed from the recorded"
+            " answers (set samples.same in the policy)"
+        )
+    found = SampleOptions(parse_counts(options.samples), _names(options.variants), options.same == "judge")
+    rungs = _names(options.rungs)
+    for rung in filter(None, found.counts if rungs else ()):
+        if rung not in rungs:
+            raise ConfigurationError(
+                f"--samples {rung}={found.counts[rung]}: --rungs leaves this rung out (name it there too)"
+            )
+    if options.from_ledger is not None and found != SampleOptions():
+        raise ConfigurationError("--from-ledger: the samples are those that were recorded in the ledger")
+    return found
 
 
 def _inputs(options: RecordOptions, policy: Policy) -> tuple[Inputs, tuple[dict[str, Any], ...]]:
@@ -133,6 +160,9 @@ async def _recorded(settings: Settings, inputs: Inputs, known: tuple[dict[str, A
             "cascade: no input has an `expected` answer: answers are graded by agreement with the baseline's. If you know"
             " the right answers, give them as `expected` (--map expected=COLUMN)"
         )
+    if recorder.samples and not known:
+        counts = ", ".join(f"{rung} {count} times" for rung, count in recorder.samples.items())
+        stderr.print(f"cascade: asks {counts} an item: {recorder.calls_left:,} calls to make, judgements aside")
     _on_signals(recorder, settings.policy.deadline_s)
     with bar:
         return await recorder.run()
@@ -197,6 +227,18 @@ def _fields(report: Report, target: Path) -> dict[str, Any]:
             "controls_unasked": judge.unasked,
         },
         "right_by_definition": report.by_definition,
+        "samples": dict(report.samples),
+        "same_judge": report.same
+        and {
+            **report.same.fields(),
+            "spent_usd": report.same.cost / 1e9,
+            "groupings": report.same.groupings,
+            "controls_unasked": report.same.unasked,
+        },
+        "checks": {
+            name: {"passed": one.passed, "failed": one.failed, "unknown": one.unknown}
+            for name, one in report.checks.items()
+        },
         "noise_floor": report.noise and {**report.noise.fields(), "rate": report.noise.rate},
         "stopped": report.stop and {"kind": report.stop.kind, "message": report.stop.message},
         "cap_overshoot_at_most_usd": report.overshoot / 1e9,
@@ -246,10 +288,35 @@ def _print(report: Report, settings: Settings) -> None:
             f"noise floor: asked twice, the baseline disagrees with itself on {noise.disagreed} of {noise.items} items"
             f" ({noise.rate:.1%})"
         )
+    _print_samples(report)
     if report.failed:
         why = "; ".join(f"{reason} ({count})" for reason, count in Counter(report.failed.values()).most_common(_SHOWN))
         stderr.print(f"cascade: {len(report.failed)} items failed: {why}: {_listed(list(report.failed))}")
     _print_stop(report, settings)
+
+
+def _print_samples(report: Report) -> None:
+    if report.samples:
+        stdout.print("samples: " + ", ".join(f"{rung} {count}" for rung, count in report.samples.items()))
+    if same := report.same:
+        text = (
+            f"answers grouped by meaning by {same.rung} ({same.model}): {same.groupings} groupings for {usd(same.cost)} USD"
+            " of it"
+        )
+        if same.error is None or same.error_ci95 is None:
+            text += "; its error rate is not known: there was no control item"
+        else:
+            low, high = same.error_ci95
+            text += (
+                f"; on {same.controls} pairs of known answers it erred {same.apart + same.together} times ({same.error:.0%},"
+                f" 95 % interval {low:.0%} to {high:.0%}: {same.apart} the same put apart, {same.together} different put"
+                " together)"
+            )
+        stdout.print(text)
+    for name, one in report.checks.items():
+        stdout.print(
+            f"check {name}: {one.passed} answers passed, {one.failed} failed, {one.unknown} it could not judge"
+        )
 
 
 def _status(report: Report, target: Path) -> str:

@@ -13,6 +13,7 @@ from rich.progress import BarColumn, Progress, TextColumn, TimeElapsedColumn
 
 from cascade.cli.output import print_json, stderr, stdout, table
 from cascade.core.errors import ConfigurationError
+from cascade.core.policy import Policy, Rung
 from cascade.core.text.suggestions import did_you_mean
 from cascade.corpora.splits import Part, Split
 from cascade.policy.loading import load_policy
@@ -22,6 +23,7 @@ from cascade.replay.intervals import Interval
 from cascade.replay.mapping import OWN_LADDER, parse_override
 from cascade.replay.requirements import parse_requirement, require
 from cascade.replay.run import Replay, ReplayOptions, fields_of, replay_corpus
+from cascade.replay.samples import parse_same, parse_samples, samples_text
 
 __all__ = ["CommandOptions", "count_and_share", "describe_storms", "per_thousand", "run_replay"]
 
@@ -43,6 +45,8 @@ class CommandOptions:
     against: str | None
     requirements: tuple[str, ...]
     skip_bad: bool
+    samples: tuple[str, ...] = ()
+    same: str | None = None
 
     def parse(self) -> ReplayOptions:
         """The options that they mean. Raises ConfigurationError and PolicyError."""
@@ -58,6 +62,8 @@ class CommandOptions:
             exact=self.exact_engine,
             against=load_policy(self.against) if self.against else None,
             skip_bad=self.skip_bad,
+            samples=tuple(parse_samples(text) for text in self.samples),
+            same=parse_same(self.same),
         )
 
 
@@ -130,6 +136,10 @@ def _print_rest(replay: Replay) -> None:
     abstained = f", nobody {figures.abstained:,}" if figures.abstained else ""
     reasons = ", ".join(f"{reason} {count:,}" for reason, count in figures.reasons.items())
     stdout.print(f"\nanswered by: {shipped}{abstained}\nclimbed because: {reasons or 'nothing climbed'}")
+    for rung, sampled in replay.samples.items():
+        stdout.print(
+            f"samples of {rung}: {sampled['calls_per_item']:.2f} calls an item, agreed on {sampled['agreed_rate']:.1%}"
+        )
     if len(replay.tasks) > 1:
         stdout.print(_task_rows(replay))
     if "off" not in replay.storms:
@@ -189,11 +199,17 @@ def _some(ids: Sequence[str]) -> str:
 
 def _thresholds(replay: Replay) -> str:
     ladder = replay.mapping.plan.policy.ladder[:-1]
-    thresholds = ", ".join(
-        f"{rung.rung} {'never' if rung.threshold is None else format(rung.threshold, 'g')}" for rung in ladder
-    )
+    thresholds = ", ".join(_of_rung(rung, replay.mapping.plan.policy) for rung in ladder)
     varies = any(task.thresholds for task in replay.mapping.plan.policy.tasks)
     return f"{thresholds} (and others by task)" if varies else thresholds
+
+
+def _of_rung(rung: Rung, policy: Policy) -> str:
+    """What a rung ships: its samples and its threshold."""
+    parts = [] if rung.samples is None else [samples_text(rung.samples, policy)]
+    if rung.samples is None or "threshold" in rung.model_fields_set:
+        parts.append("never" if rung.threshold is None else format(rung.threshold, "g"))
+    return f"{rung.rung} {' at '.join(parts)}"
 
 
 def _summary(replay: Replay) -> str:

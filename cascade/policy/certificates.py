@@ -8,9 +8,11 @@ import os
 from pathlib import Path
 from typing import Any
 
-from cascade.core.policy import Policy
+from cascade.core import grouping
+from cascade.core.policy import OTHER, Policy, Rung, Samples, Variant
 from cascade.core.policy.certificate import UNCERTIFIED, Escalation
-from cascade.core.triage import RULES
+from cascade.core.policy.ladder import asked_as
+from cascade.core.triage import RULES, rules_for, triage_name
 from cascade.logs import log_event
 from cascade.policy.pricing import rates_of
 
@@ -44,8 +46,10 @@ def hash_of_file(path: str | os.PathLike[str]) -> str:
 def hashes_of(policy: Policy) -> dict[str, str]:
     """The hashes of a policy's parts, by the certificate's names, without the corpus.
 
-    Defaults are left out, so that a key of a later version does not invalidate a certificate. Raises NoPrice for a model
-    without a price.
+    Defaults are left out, so that a key of a later version does not invalidate a certificate. A policy whose rungs are
+    asked more than once also has, by part: `models` and `prices` those of other models that vote; `prompts` the prompts
+    that are used, by name; `thresholds` max, agree, the variants' names and `same`. Raises NoPrice for a model without a
+    price.
     """
     rungs = [rung.model_dump(mode="json", include=_HOW_ASKED, exclude_defaults=True) for rung in policy.ladder]
     order = policy.triage.order
@@ -56,14 +60,66 @@ def hashes_of(policy: Policy) -> dict[str, str]:
         "ladder": rungs,
         "models": [rung.model for rung in policy.ladder],
         "prompts": [policy.triage.prompt or RULES[order], order],
-        "prices": [
-            [[above, tier.input, tier.output, tier.cache_write_5m, tier.cache_write_1h, tier.cache_read]
-             for above, tier in rates_of(rung).tiers]
-            for rung in policy.ladder
-        ],
+        "prices": [_prices(rung) for rung in policy.ladder],
         "thresholds": {**decides, "ladder": [rung.threshold for rung in policy.ladder]},
     }  # fmt: skip
+    if any(rung.samples for rung in policy.ladder) or any(task.samples for task in policy.tasks):
+        _add_samples(policy, parts)
     return {part: hash_of(json.dumps(value, sort_keys=True).encode()) for part, value in parts.items()}
+
+
+def _prices(rung: Rung) -> list[list[int]]:
+    return [
+        [above, tier.input, tier.output, tier.cache_write_5m, tier.cache_write_1h, tier.cache_read]
+        for above, tier in rates_of(rung).tiers
+    ]
+
+
+def _add_samples(policy: Policy, parts: dict[str, Any]) -> None:
+    """Add to each part what the samples rest on. How many are asked at once changes no outcome, so it is left out."""
+    own = triage_name(policy)
+    prompts: dict[str, list[Any]] = {}
+    panel: dict[str, list[Any]] = {}
+    for rung, samples in _asked(policy):
+        variants = (Variant(),) if samples is None else samples.variants or (Variant(),)
+        for variant in variants:
+            _add(prompts, variant.label(own), [*rules_for(policy, variant)])
+            if variant.model is not None:
+                _add(panel, variant.label(own), asked_as(rung, variant))
+        if samples is not None and samples.same.kind == "judge":
+            _add(prompts, "judge", grouping.RULES)
+    parts["prompts"] = prompts
+    if panel:
+        models = {name: [[rung.model, rung.base_url] for rung in rungs] for name, rungs in panel.items()}
+        parts["models"] = [*parts["models"], models]
+        parts["prices"] = [*parts["prices"], {name: [_prices(rung) for rung in rungs] for name, rungs in panel.items()}]
+    decides = parts["thresholds"]
+    for task, dumped in zip(policy.tasks, decides.get("tasks", ()), strict=True):
+        if task.samples:
+            dumped["samples"] = {name: _decisive(samples, own) for name, samples in task.samples.items()}
+    decides["samples"] = [_decisive(rung.samples, own) for rung in policy.ladder]
+    # An omitted threshold means that agreement decides; it is not `never`, though both are None.
+    decides["given"] = ["threshold" in rung.model_fields_set for rung in policy.ladder]
+
+
+def _asked(policy: Policy) -> list[tuple[Rung, Samples | None]]:
+    """Each rung below the top, as some task asks it."""
+    routes = [policy.route(name) for name in (OTHER, *(task.name for task in policy.tasks))]
+    return [(rung, route.samples[at]) for route in routes for at, rung in enumerate(policy.ladder[: policy.top])]
+
+
+def _add(to: dict[str, list[Any]], name: str, value: object) -> None:
+    listed = to.setdefault(name, [])
+    if value not in listed:
+        listed.append(value)
+
+
+def _decisive(samples: Samples | None, own: str) -> dict[str, Any] | None:
+    """What of the samples decides, prompts and models aside."""
+    if samples is None:
+        return None
+    names = [variant.label(own) for variant in samples.variants] or [own]
+    return {"max": samples.max, "agree": samples.agree, "variants": names, "same": str(samples.same)}
 
 
 def changed_parts(policy: Policy) -> tuple[str, ...]:

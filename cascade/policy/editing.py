@@ -28,17 +28,18 @@ __all__ = ["diff_of", "edit_policy", "threshold_text", "write_policy"]
 Thresholds = Mapping[str, float | None]
 
 
-def edit_policy(
+def edit_policy(  # noqa: PLR0913 - what may be changed
     text: str,
     thresholds: Thresholds,
     tasks: Mapping[str, Thresholds] | None = None,
     blocks: Mapping[str, Mapping[str, Any] | None] | None = None,
+    samples: Mapping[str, Mapping[str, Any] | None] | None = None,
     *,
     where: str = "policy",
     folder: Path | None = None,
     environment: Mapping[str, str] | None = None,
 ) -> str:
-    """The text with these thresholds (None: `never`), by rung and by task and rung, and these top-level blocks.
+    """The text with these thresholds (None: `never`), by rung and by task and rung, these top-level blocks, and samples by rung.
 
     A task or block that is missing is added at the end; a block that is None is removed. Values that are equal already
     keep their spelling. `where`, `folder` and `environment` are as in `loading.parse_policy`. Raises PolicyError with line
@@ -50,6 +51,7 @@ def edit_policy(
     editor = _Editor(text, where, root)
     meant = deepcopy(values)
     editor.set_ladder(thresholds, meant)
+    editor.set_samples(samples or {}, meant)
     editor.set_tasks(tasks or {}, meant)
     for name, block in (blocks or {}).items():
         editor.set_block(name, None if block is None else _plain(block), meant)
@@ -134,9 +136,28 @@ class _Editor:
         for rung, threshold in thresholds.items():
             number = by_name[rung]
             pair = rungs.parts[number].find("threshold")
-            assert pair is not None
-            self._set(pair, _old(values["ladder"][number]["threshold"]), threshold, f"ladder[{number}].threshold")
+            if pair is None:  # a rung with samples, whose agreement decided alone
+                self._add(rungs.parts[number], _entry("threshold", threshold, quoted=self._json))
+            else:
+                self._set(pair, _old(values["ladder"][number]["threshold"]), threshold, f"ladder[{number}].threshold")
             values["ladder"][number]["threshold"] = threshold
+
+    def set_samples(self, samples: Mapping[str, Mapping[str, Any] | None], values: dict[str, Any]) -> None:
+        """The samples of rungs, in flow style; None: the rung is asked once."""
+        numbers = {rung["rung"]: number for number, rung in enumerate(values["ladder"])}
+        for rung, block in samples.items():
+            number, plain = numbers[rung], None if block is None else _plain(block)
+            node = self._value_of("ladder").parts[number]
+            found, text = node.find("samples"), "null" if plain is None else self._flow(plain)
+            if found is not None:
+                old = found[1]
+                end = old.end if old.style == "flow" or old.kind == "scalar" else self._line_end(old.end)
+                self._edits.append(_Edit(old.start, end, text))
+            elif plain is None:
+                continue
+            else:
+                self._add(node, f"{_key('samples', quoted=self._json)}: {text}")
+            values["ladder"][number]["samples"] = plain
 
     def set_tasks(self, tasks: Mapping[str, Thresholds], values: dict[str, Any]) -> None:
         """The thresholds of tasks; a missing task is added after the others, for callers who name it."""

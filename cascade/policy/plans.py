@@ -20,7 +20,7 @@ from cascade.policy.checks import bound, unusable_command
 from cascade.policy.patterns import compile_blind, compile_exact
 from cascade.policy.pricing import NoPrice, rates_of
 
-__all__ = ["baseline_plan", "baseline_rung", "binding_faults", "make_plan"]
+__all__ = ["baseline_plan", "baseline_rung", "binding_faults", "bound_keys", "make_plan"]
 
 _NOT_EMPTY = Check(not_empty=True)
 
@@ -50,7 +50,7 @@ def make_plan(policy: Policy) -> Plan:
         verifiers={name: verifiers for name, (_, verifiers) in by_task.items()},
         shared_verifiers=shared[1],
         panel=_panel(policy),
-        keys=_keys(policy),
+        keys=bound_keys(policy),
     )
 
 
@@ -76,7 +76,7 @@ def _panel(policy: Policy) -> dict[Variant, Rates]:
     }
 
 
-def _keys(policy: Policy) -> dict[str, KeyOf]:
+def bound_keys(policy: Policy) -> dict[str, KeyOf]:
     """By `samples.same` as text, the function that compares answers."""
     return {
         str(samples.same): key_function(

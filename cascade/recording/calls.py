@@ -1,34 +1,42 @@
 """Which models a recording calls, with which prompts, and how their replies are stored.
 
-Each rung gets the prompt it gets live: triage below the top rung, a plain prompt on the top rung. The baseline gets a
-plain prompt. If the baseline is the top rung's model, the top rung's reply serves as the baseline's.
+Each rung gets the prompt it gets live: triage below the top rung, a plain prompt on the top rung. A rung with `samples` gets
+the prompt of each of its samples' variants in turn, all of them: a recording is never curtailed. The baseline gets a plain
+prompt. If the baseline is the top rung's model, the top rung's reply serves as the baseline's.
 """
 
 from __future__ import annotations
 
 import hashlib
 import json
-from collections.abc import Mapping
-from dataclasses import dataclass
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field, replace
 from typing import Any
 
 from cascade.core import prices
 from cascade.core.errors import ConfigurationError
 from cascade.core.messages import Failure, Reply, Request, Usage
-from cascade.core.policy import Policy, Rung
+from cascade.core.plans import Plan
+from cascade.core.policy import OTHER, Policy, Rung, Variant
+from cascade.core.policy.ladder import asked_as
 from cascade.core.text.parsing import Repair
 from cascade.core.text.suggestions import did_you_mean
 from cascade.core.trail import Verdict
-from cascade.core.triage import Prompt, build_prompt, read_reply, wants_triage
+from cascade.core.triage import Prompt, build_prompt, read_reply, triage_name, wants_triage
+from cascade.core.verification import Verifier
 from cascade.corpora.items import NOT_RECORDED, LadderEntry, RecordedReply
 from cascade.policy.plans import baseline_rung, make_plan
 from cascade.policy.pricing import NoPrice, rates_of
+from cascade.recording.samples import SampleId, prompt_hash, samples_of
 
 __all__ = [
     "BASELINE",
+    "EntryOf",
+    "Key",
     "RecordingPlan",
     "Respondent",
     "call_cost",
+    "entry_key",
     "journal_entry",
     "make_recording_plan",
     "plain_respondent",
@@ -39,23 +47,53 @@ __all__ = [
 BASELINE = "@baseline"
 """The baseline's name in a journal, if it is not the top rung. No rung can have this name."""
 
-_NOT_SHAPING = {"threshold", "timeout_s", "price", "discount", "api_key_env"}  # settings that do not change a reply
+# Settings that do not change a reply. Each sample's prompt has a hash of its own.
+_NOT_SHAPING = {"threshold", "timeout_s", "price", "discount", "api_key_env", "samples"}
+
+Key = tuple[str | int, ...]
+"""What a journal finds a reply by: the item and the respondent, and of a sample its variant, number and prompt's hash."""
+
+EntryOf = Callable[[Reply | Failure, int], dict[str, Any]]
+"""Turns an outcome and its cost, in nano-USD, into a line of the journal. Of the failures it gets overflows only."""
 
 
 @dataclass(frozen=True, slots=True)
 class Respondent:
-    """A model that answers every input: the rung at `index` of `policy`'s ladder. `name` stands in the journal."""
+    """A model that answers inputs: the rung at `index` of `policy`'s ladder. `name` stands in the journal.
+
+    `sample`: which of the rung's samples, None for a rung that is asked once. `variant`: how it is asked; None for a sample
+    that an earlier command recorded, and this one does not ask for. `must_fit`: a prompt that overflows its context window is a
+    failure, as of a judge. `is_judged`: a judge groups the samples' answers.
+    """
 
     name: str
     policy: Policy
     index: int
     rates: prices.Rates
     repair: Repair | None = None
+    sample: SampleId | None = None
+    variant: Variant | None = None
+    must_fit: bool = False
+    is_judged: bool = False
 
     @property
     def rung(self) -> Rung:
-        """The rung; a baseline that is not on the ladder is given as one."""
-        return self.policy.ladder[self.index]
+        """The rung as it is asked; a baseline that is not on the ladder is given as one."""
+        rung = self.policy.ladder[self.index]
+        return rung if self.variant is None else asked_as(rung, self.variant)
+
+    @property
+    def label(self) -> str:
+        """Its name for people."""
+        name, sample = self.name.removeprefix("@"), self.sample
+        return name if sample is None or sample.is_plain else f"{name}, {sample.variant} {sample.nth + 1}"
+
+    def key(self, item: str) -> Key:
+        """What the journal finds its reply to an item by."""
+        sample = self.sample
+        if sample is None or sample.is_plain:
+            return item, self.name
+        return item, self.name, sample.variant, sample.nth, sample.prompt
 
     @property
     def triage(self) -> bool:
@@ -64,19 +102,28 @@ class Respondent:
 
     def prompt(self, request: Request) -> Prompt:
         """The prompt for a request, exactly as live."""
-        return build_prompt(self.policy, self.index, request)
+        return build_prompt(self.policy, self.index, request, self.variant)
 
     def read(self, reply: Reply, *, structured: bool = False) -> Verdict:
         """The verdict on a reply, exactly as live."""
-        return read_reply(reply, triage=self.triage, structured=structured, repair=self.repair)
+        in_vote = self.sample is not None
+        return read_reply(reply, triage=self.triage, structured=structured, repair=self.repair, in_vote=in_vote)
 
 
 @dataclass(frozen=True, slots=True)
 class RecordingPlan:
-    """The respondents in call order. `baseline`: the name of the one whose answer is the baseline's."""
+    """The respondents in call order. `baseline`: the name of the one whose answer is the baseline's.
+
+    `plan`: the policy's. `samples`: by task and rung the samples in the order in which they are asked, for the rungs that
+    are asked more than once.
+    """
 
     respondents: tuple[Respondent, ...]
     baseline: str
+    plan: Plan
+    samples: Mapping[tuple[str, str], tuple[Respondent, ...]] = field(
+        default_factory=dict[tuple[str, str], "tuple[Respondent, ...]"]
+    )
 
     @property
     def ladder(self) -> tuple[LadderEntry, ...]:
@@ -86,6 +133,21 @@ class RecordingPlan:
     def find(self, name: str) -> Respondent:
         """The respondent of this name; there must be one."""
         return next(one for one in self.respondents if one.name == name)
+
+    def samples_for(self, task: str, respondent: Respondent) -> tuple[Respondent, ...]:
+        """The samples of a rung for a request of this task; empty if it is asked once, as a baseline is."""
+        listed = any(one.name == task for one in self.plan.policy.tasks)
+        return self.samples.get((task if listed else OTHER, respondent.name), ())
+
+    @property
+    def verifiers(self) -> tuple[Verifier, ...]:
+        """The external checks of all tasks."""
+        return (*self.plan.shared_verifiers, *(one for many in self.plan.verifiers.values() for one in many))
+
+    @property
+    def prompts(self) -> dict[str, str]:
+        """The hash of each variant's prompt, by its name; empty without samples."""
+        return {one.sample.variant: one.sample.prompt for many in self.samples.values() for one in many if one.sample}
 
     def hashes(self) -> dict[str, str]:
         """Hashes of all settings that change a reply: not of thresholds, prices, keys and timeouts."""
@@ -112,10 +174,35 @@ def make_recording_plan(policy: Policy, rungs: tuple[str, ...] = (), baseline: s
         for index, rung in enumerate(policy.ladder)
         if not rungs or rung.rung in rungs or index == policy.top
     )
+    samples = _sampled(plan, respondents)
     top = policy.ladder[policy.top]
     if baseline is None or baseline in (top.rung, top.model):
-        return RecordingPlan(respondents, top.rung)
-    return RecordingPlan((*respondents, _plain(policy, baseline, BASELINE, plan.repair)), BASELINE)
+        return RecordingPlan(respondents, top.rung, plan, samples)
+    separate = _plain(policy, baseline, BASELINE, plan.repair)
+    return RecordingPlan((*respondents, separate), BASELINE, plan, samples)
+
+
+def _sampled(plan: Plan, respondents: tuple[Respondent, ...]) -> dict[tuple[str, str], tuple[Respondent, ...]]:
+    policy = plan.policy
+    found: dict[tuple[str, str], tuple[Respondent, ...]] = {}
+    prompts = {triage_name(policy): prompt_hash(policy, 0, Variant())}
+    for task in (OTHER, *(task.name for task in policy.tasks)):
+        for one in respondents:
+            samples = policy.route(task).samples[one.index]
+            if samples is None or one.index == policy.top:
+                continue
+            base = replace(one, is_judged=samples.same.kind == "judge")
+            found[task, one.name] = tuple(
+                replace(base, sample=sample, variant=variant, rates=plan.rates_of(one.index, variant))
+                for sample, variant in samples_of(policy, one.index, samples)
+            )
+            for asked in found[task, one.name]:
+                assert asked.sample is not None
+                name, prompt = asked.sample.variant, asked.sample.prompt
+                if prompts.setdefault(name, prompt) != prompt:
+                    hint = "a corpus names each prompt: give one of them another `name`"
+                    raise ConfigurationError(f"two different variants are named {name!r} ({hint})")
+    return found
 
 
 def plain_respondent(policy: Policy, rung: str, name: str) -> Respondent:
@@ -143,14 +230,22 @@ def journal_entry(respondent: Respondent, item: str, outcome: Reply | Failure) -
     """A reply, or an overflowing context window, as a line of the journal."""
     verdict = respondent.read(outcome) if isinstance(outcome, Reply) else Verdict("overflow", detail="context window")
     return {
-        "item": item,
-        "ask": respondent.name,
+        **entry_key(item, respondent),
         "verdict": verdict.kind,
         "confidence": verdict.confidence,
         "answer": verdict.text,
         "usage": usage_fields(sum(outcome.spent, outcome.usage)),
         "cost": call_cost(respondent, outcome),
     }
+
+
+def entry_key(item: str, respondent: Respondent) -> dict[str, Any]:
+    """The fields of a journal line that say whose reply it is."""
+    fields: dict[str, Any] = {"item": item, "ask": respondent.name}
+    sample = respondent.sample
+    if sample is not None and not sample.is_plain:
+        fields |= {"variant": sample.variant, "n": sample.nth, "prompt": sample.prompt}
+    return fields
 
 
 def reply_from_entry(entry: Mapping[str, Any], score: float | None) -> RecordedReply:

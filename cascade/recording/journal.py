@@ -2,7 +2,7 @@
 
 JSON lines beside the corpus. Line 1, the head, holds hashes of what must not change (inputs, ladder, baseline). Each
 further line is the start of a call with an upper bound of its cost (`most`), or an outcome: a paid reply, a failure with
-its cost, or a judgement. A killed run loses nothing that had arrived: an unfinished last line is dropped, and only its
+its cost, a judgement, a grouping of answers by meaning (`grouped`) or the result of an external check (`checked`). A killed run loses nothing that had arrived: an unfinished last line is dropped, and only its
 call is made again. A call without an outcome may have been paid, so its upper bound counts toward the cap.
 
 One fsync per call: the one for its start also covers every outcome written before it.
@@ -15,6 +15,7 @@ import os
 import threading
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
+from itertools import chain
 from pathlib import Path
 from typing import Any, Self, cast
 
@@ -37,14 +38,19 @@ def journal_path(corpus: str | os.PathLike[str]) -> Path:
 class Journal:
     """An open journal and its entries. Made by `Journal.open`. A context manager.
 
-    `replies` by (item, respondent), `judged` by the judgement's key, `failures` in order. `unanswered`: calls without an
+    `replies` by (item, respondent), of a sample also its variant, number and prompt's hash; `judged`, `grouped` and `checked`
+    by their keys; `failures` in order. `unanswered`: calls without an
     outcome, by number; right after `open` these are calls of killed runs.
     """
 
     path: Path
     descriptor: int
-    replies: dict[tuple[str, str], dict[str, Any]] = field(default_factory=dict[tuple[str, str], dict[str, Any]])
+    replies: dict[tuple[str | int, ...], dict[str, Any]] = field(
+        default_factory=dict[tuple[str | int, ...], dict[str, Any]]
+    )
     judged: dict[str, dict[str, Any]] = field(default_factory=dict[str, dict[str, Any]])
+    grouped: dict[str, dict[str, Any]] = field(default_factory=dict[str, dict[str, Any]])
+    checked: dict[str, dict[str, Any]] = field(default_factory=dict[str, dict[str, Any]])
     failures: list[dict[str, Any]] = field(default_factory=list[dict[str, Any]])
     unanswered: dict[int, dict[str, Any]] = field(default_factory=dict[int, dict[str, Any]])
     _calls: int = 0
@@ -104,8 +110,25 @@ class Journal:
             self.judged[entry["judged"]] = entry
         elif "failure" in entry:
             self.failures.append(entry)
+        elif "grouped" in entry:
+            self.grouped[entry["grouped"]] = entry
+        elif "checked" in entry:
+            self.checked[entry["checked"]] = entry
         elif "item" in entry:
-            self.replies[entry["item"], entry["ask"]] = entry
+            self.replies[_reply_key(entry)] = entry
+
+    def holds(self, entry: Mapping[str, Any]) -> bool:
+        """Whether there is an outcome of the same call or check."""
+        for name, known in (("judged", self.judged), ("grouped", self.grouped), ("checked", self.checked)):
+            if name in entry:
+                return entry[name] in known
+        return _reply_key(entry) in self.replies
+
+    @property
+    def spent(self) -> int:
+        """The cost of all outcomes, in nano-USD; of prompts that have changed since, too."""
+        paid = (self.replies.values(), self.judged.values(), self.grouped.values(), self.failures)
+        return sum(entry["cost"] for entry in chain(*paid))
 
     def open_call(self, item: str, ask: str, most: int) -> int:
         """Record that a call is about to be made that costs at most `most` nano-USD. Its outcome has the number as `call`.
@@ -155,7 +178,8 @@ class Journal:
     def close(self, *, delete_empty: bool = False) -> None:
         """Close and unlock the file. `delete_empty`: delete it if it has no entries."""
         if self.descriptor >= 0:
-            if delete_empty and not (self.replies or self.judged or self.failures or self.unanswered):
+            kept = (self.replies, self.judged, self.grouped, self.checked, self.failures, self.unanswered)
+            if delete_empty and not any(kept):
                 self.path.unlink(missing_ok=True)
             os.close(self.descriptor)
             self.descriptor = -1
@@ -165,6 +189,12 @@ class Journal:
 
     def __exit__(self, *_: object) -> None:
         self.close()
+
+
+def _reply_key(entry: Mapping[str, Any]) -> tuple[str | int, ...]:
+    if "variant" not in entry:
+        return entry["item"], entry["ask"]
+    return entry["item"], entry["ask"], entry["variant"], entry["n"], entry["prompt"]
 
 
 def _decoded(complete: bytes, path: Path) -> Iterator[dict[str, Any]]:

@@ -10,14 +10,15 @@ from __future__ import annotations
 import hashlib
 import json
 from collections.abc import Awaitable, Callable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 from cascade.core.messages import Failure, Reply, Request
 from cascade.core.policy import Policy
+from cascade.core.triage import Prompt
 from cascade.corpora.grading import Grade, Graded, Ungraded
 from cascade.corpora.items import Item
-from cascade.recording.calls import Respondent, plain_respondent
+from cascade.recording.calls import EntryOf, Respondent, plain_respondent
 from cascade.recording.journal import Journal
 
 __all__ = ["CONTROLS", "RUBRIC", "Control", "Judge", "JudgeReport", "judge_text", "make_controls", "make_judge"]
@@ -41,7 +42,7 @@ _SCHEMA: dict[str, Any] = {
 CONTROLS = 10
 """Items that are judged with a known score, twice each: 20 calls, enough to detect a judge that cannot judge."""
 
-Call = Callable[[Respondent, Request, str], Awaitable[Reply | Failure | None]]
+Call = Callable[[Respondent, Prompt, str, EntryOf], Awaitable[Reply | Failure | None]]
 """Makes one paid call of a respondent for an item's id; None if the recording stopped before it."""
 
 
@@ -96,17 +97,16 @@ class Judge:
         key = self._key(text)
         if (entry := self._journal.judged.get(key)) is None:
             request = Request(({"role": "user", "content": text},), RUBRIC, schema=_SCHEMA)
-            outcome = await self._call(self.respondent, request, item.id)
+
+            def entry_of(reply: Reply | Failure, cost: int) -> dict[str, Any]:
+                return {"judged": key, "score": self._score(reply) if isinstance(reply, Reply) else None, "cost": cost}
+
+            outcome = await self._call(self.respondent, self.respondent.prompt(request), item.id, entry_of)
             if not isinstance(outcome, Reply):
                 return outcome
             entry = self._journal.judged[key]
         score = entry["score"]
         return Grade(score) if score is not None else Ungraded("the judge gave no score")
-
-    def entry_of(self, request: Request, reply: Reply, cost: int) -> dict[str, Any]:
-        """A judgement as a line of the journal."""
-        key = self._key(request.messages[0]["content"])
-        return {"judged": key, "score": self._score(reply), "cost": cost}
 
     def _key(self, text: str) -> str:
         return hashlib.sha256(json.dumps([self._settings, text]).encode()).hexdigest()
@@ -121,7 +121,8 @@ class Judge:
 
 def make_judge(policy: Policy, rung: str, journal: Journal, call: Call) -> Judge:
     """The judge at `rung` ("": the top one). Raises ConfigurationError for an unknown rung."""
-    return Judge(plain_respondent(policy, rung or policy.ladder[policy.top].rung, "@judge"), journal, call)
+    respondent = plain_respondent(policy, rung or policy.ladder[policy.top].rung, "@judge")
+    return Judge(replace(respondent, must_fit=True), journal, call)
 
 
 def judge_text(item: Item, reference: Any, answer: Any) -> str:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import glob
 from collections.abc import Iterable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from itertools import chain
 from typing import Any
 
@@ -12,6 +12,7 @@ from cascade.core.errors import CorpusError
 from cascade.corpora.items import Corpus
 from cascade.corpora.writing import check_target
 from cascade.recording.calls import RecordingPlan, make_recording_plan
+from cascade.recording.completeness import holds_samples
 from cascade.recording.inputs import Inputs
 from cascade.recording.journal import Journal, journal_path
 from cascade.recording.noise_floor import draw_sample, have_second_answers
@@ -51,13 +52,13 @@ def is_complete(settings: Settings, inputs: Inputs) -> bool:
 
     Raises ConfigurationError for an unknown grader, PolicyError as `make_recording_plan` does.
     """
-    plan = make_recording_plan(settings.policy, settings.rungs, settings.baseline)
+    plan = _plan_of(settings)
     if settings.grader:
         check_grader(settings.grader, settings.policy)
     if journal_path(settings.target).exists():
         return False
     complete = find_complete_recording(settings.target, {"inputs": inputs.hash, **plan.hashes()})
-    return complete is not None and _has_all(complete, settings, inputs)
+    return complete is not None and _has_all(complete, settings, inputs, plan)
 
 
 def open_recording(settings: Settings, inputs: Inputs, known: Iterable[dict[str, Any]] = ()) -> OpenRecording:
@@ -68,14 +69,14 @@ def open_recording(settings: Settings, inputs: Inputs, known: Iterable[dict[str,
     """
     target = settings.target
     check_target(target)
-    plan = make_recording_plan(settings.policy, settings.rungs, settings.baseline)
+    plan = _plan_of(settings)
     sample = draw_sample(inputs.items, settings.baseline_twice)
     hashes = {"inputs": inputs.hash, **plan.hashes()}
     complete = find_complete_recording(target, hashes)
     if grader := choose_grader(settings, inputs, complete):
         check_grader(grader, settings.policy)
     path = journal_path(target)
-    nothing_to_do = complete is None or _has_all(complete, settings, inputs)
+    nothing_to_do = complete is None or _has_all(complete, settings, inputs, plan)
     if target.exists() and not path.exists() and nothing_to_do:
         hint = "give another name, or move it away"
         raise CorpusError("it exists already, and no recording of it is under way", where=f"{target}", hint=hint)
@@ -83,8 +84,8 @@ def open_recording(settings: Settings, inputs: Inputs, known: Iterable[dict[str,
     try:
         for unfinished in target.parent.glob(f".{glob.escape(target.name)}.[0-9]*"):  # of a run killed while writing
             unfinished.unlink(missing_ok=True)
-        for entry in chain(entries_from_corpus(complete) if complete else (), known):
-            if (entry["item"], entry["ask"]) not in journal.replies:
+        for entry in chain(entries_from_corpus(complete, plan.plan) if complete else (), known):
+            if not journal.holds(entry):
                 journal.append(entry, sync=False)
     except BaseException:
         journal.close()
@@ -92,8 +93,16 @@ def open_recording(settings: Settings, inputs: Inputs, known: Iterable[dict[str,
     return OpenRecording(settings, inputs, plan, hashes, complete, grader, sample, journal)
 
 
-def _has_all(complete: Corpus, settings: Settings, inputs: Inputs) -> bool:
-    """Whether a complete recording has the wanted grades and second answers."""
-    return have_second_answers(complete.items, draw_sample(inputs.items, settings.baseline_twice)) and is_graded_by(
-        complete, inputs, choose_grader(settings, inputs, complete), settings.policy
+def _plan_of(settings: Settings) -> RecordingPlan:
+    plan = make_recording_plan(settings.policy, settings.rungs, settings.baseline)
+    return plan if settings.asks_samples else replace(plan, samples={})
+
+
+def _has_all(complete: Corpus, settings: Settings, inputs: Inputs, plan: RecordingPlan) -> bool:
+    """Whether a complete recording has the wanted grades, second answers, samples and results of checks."""
+    grader = choose_grader(settings, inputs, complete)
+    return (
+        have_second_answers(complete.items, draw_sample(inputs.items, settings.baseline_twice))
+        and is_graded_by(complete, inputs, grader, settings.policy)
+        and holds_samples(complete, plan)
     )

@@ -10,6 +10,9 @@ from typing import Literal
 from cascade.core.errors import CascadeError
 from cascade.core.policy import Policy
 from cascade.corpora.grading import Graded
+from cascade.recording.calls import Key
+from cascade.recording.checking import CheckCounts
+from cascade.recording.grouping import SameJudgeReport
 from cascade.recording.judge import JudgeReport
 from cascade.recording.noise_floor import NoiseFloor
 
@@ -23,7 +26,8 @@ StopKind = Literal["cap", "interrupted", "refused", "outage"]
 class Settings:
     """What to record, how, and where. `cap`: nano-USD over all runs of this recording; None: no limit.
 
-    `baseline_twice`: how many items the baseline answers a second time (see `noise_floor`).
+    `baseline_twice`: how many items the baseline answers a second time (see `noise_floor`). `asks_samples`: whether a rung with
+    samples is asked for them; without it only what is there already is recorded.
     """
 
     policy: Policy
@@ -35,6 +39,7 @@ class Settings:
     concurrency: int = 4
     name: str | None = None
     baseline_twice: int = 0
+    asks_samples: bool = True
 
 
 @dataclass(frozen=True, slots=True)
@@ -66,6 +71,8 @@ class Report:
     the cap and is not in `spent`. `overshoot`: an upper bound of how far the cap was passed. `grader` None: nothing was
     graded. `by_definition`: answers of the baseline that score 1 because the others are graded against them. `noise`: None
     if it was not measured. `regraded`: a complete corpus was graded again; it was replaced only if every item could be.
+    `samples`: by rung the most samples of an item that are in the corpus, for rungs asked more than once. `same`: of the judge
+    that groups answers by meaning. `checks`: the results of external checks, by name.
     """
 
     items: int
@@ -85,11 +92,15 @@ class Report:
     regraded: bool = False
     noise: NoiseFloor | None = None
     by_definition: int = 0
+    samples: Mapping[str, int] = field(default_factory=dict[str, int])
+    same: SameJudgeReport | None = None
+    checks: Mapping[str, CheckCounts] = field(default_factory=dict[str, "CheckCounts"])
 
     @property
     def is_final(self) -> bool:
         """Whether the corpus is complete and no call is left to make, control items included."""
-        return self.complete == self.items and not (self.judge and self.judge.unasked)
+        unasked = (self.judge and self.judge.unasked) or (self.same and self.same.unasked)
+        return self.complete == self.items and not unasked
 
 
 @dataclass
@@ -98,13 +109,15 @@ class State:
 
     complete: set[str] = field(default_factory=set[str])
     failed: dict[str, str] = field(default_factory=dict[str, str])
-    grades: dict[tuple[str, str], Graded] = field(default_factory=dict[tuple[str, str], Graded])
+    grades: dict[Key, Graded] = field(default_factory=dict[Key, Graded])
     calls: int = 0
     in_flight: int = 0
     reused: int = 0
     failures_in_a_row: int = 0
     by_definition: int = 0
     judge: JudgeReport | None = None
+    same: SameJudgeReport | None = None
+    samples: dict[str, int] = field(default_factory=dict[str, int])
     written: int = 0
     stop: Stop | None = None
     error: CascadeError | None = None

@@ -1,13 +1,13 @@
 """Record a corpus: call every rung and the baseline for every input and grade the replies. Resumable at any moment.
 
-inputs → call (as live) → journal, on the disk before the next call → grade → corpus, written as a whole
+inputs → call (as live) → journal, on the disk before the next call → check → group → grade → corpus, written as a whole
+
+A rung with `samples` is asked for all of them (`replies`), external checks are run on every answer (`checking`), and a judge
+groups answers by meaning where the policy's votes have one (`grouping`).
 
 The journal gets every paid reply as it arrives, and the same command resumes from it. The corpus holds the complete items,
 in the order of the inputs. It is replaced as a whole when it has grown by a quarter, and at the end, so it can be read at
 any time. Recording stores inputs and answers, whatever the policy says of its ledger: that is what a corpus is.
-
-A recording is not a climb: nobody waits for an item, and a rung's answer must not depend on how long the rungs before it
-took. So each call may take the policy's whole `deadline_s`, retries included.
 """
 
 from __future__ import annotations
@@ -17,21 +17,21 @@ import dataclasses
 import random
 import time
 from collections.abc import Callable, Iterable, Iterator
-from itertools import chain
 from typing import Any, Self
 
 from msgspec.structs import replace
 
 from cascade.claude import AsyncClaude
-from cascade.core.budgets import upper_bound
 from cascade.core.errors import CascadeError
-from cascade.core.messages import Failure, Reply, Request
-from cascade.core.models import STREAMS_ABOVE
+from cascade.core.messages import Failure, Reply
 from cascade.core.policy import Rung
 from cascade.corpora.grading import Grade, Graded, Grader, Ungraded, bind_grader, judge_rung
 from cascade.corpora.items import Item, Manifest
 from cascade.corpora.writing import write_corpus
-from cascade.recording.calls import BASELINE, Respondent, call_cost, journal_entry, reply_from_entry
+from cascade.recording.calling import Caller
+from cascade.recording.calls import BASELINE, Respondent, journal_entry
+from cascade.recording.checking import Checker, check_hash
+from cascade.recording.grouping import Grouper, SameJudgeReport, make_pairs
 from cascade.recording.inputs import Inputs
 from cascade.recording.judge import JudgeReport, make_controls, make_judge
 from cascade.recording.noise_floor import (
@@ -43,13 +43,11 @@ from cascade.recording.noise_floor import (
 )
 from cascade.recording.opening import OpenRecording, open_recording
 from cascade.recording.progress import RecordingProgress, Report, Settings, State, Stop, StopKind
-from cascade.recording.spending_cap import SpendingCap
-from cascade.replay.driver import request_of
+from cascade.recording.regrading import recorded_hashes
+from cascade.recording.replies import Replies
 
 __all__ = ["Recorder"]
 
-_REFUSED_ALL = (401, 402, 403, 404)  # the key, the account or the model is at fault: every other call would fail too
-_FAILURES_IN_A_ROW = 10
 _GROWTH = 1.25  # the corpus is written again when it is a quarter longer: in all a few times its own size
 
 Clock = Callable[[], float]
@@ -71,20 +69,25 @@ class Recorder:
         self._hashes, self._complete, self._journal = recording.hashes, recording.complete, recording.journal
         self._clock, self._on_progress, self._state = clock, on_progress, State()
         self._again = dataclasses.replace(self._plan.find(self._plan.baseline), name=BASELINE_AGAIN)
-        recorded_twice = (item for item, name in self._journal.replies if name == BASELINE_AGAIN)
+        recorded_twice = (str(key[0]) for key in self._journal.replies if key[1] == BASELINE_AGAIN)
         self._twice = recording.sample.union(recorded_twice)
         self._grader_name = name = recording.grader
         rung = judge_rung(name) if name else None
         self._grader: Grader | None = bind_grader(name) if name and rung is None else None
         policy = self._settings.policy
-        self._judge = None if rung is None else make_judge(policy, rung, self._journal, self._call)
+        self._claude = AsyncClaude(policy.retry, client, clock=clock, chance=chance)
+        self._caller = Caller(
+            self._settings, self._journal, self._state, self._claude, clock=clock, on_call=self._notify
+        )
+        self._judge = None if rung is None else make_judge(policy, rung, self._journal, self._caller.call)
+        judged = any(one.is_judged for many in self._plan.samples.values() for one in many)
+        self._grouper = Grouper(self._plan.plan, self._journal, self._caller.call) if judged else None
+        self._replies = Replies(
+            self._plan, self._journal, Checker(self._journal, policy.deadline_s), again=self._again, twice=self._twice,
+            complete=self._complete,
+        )  # fmt: skip
         # Without any expected answer, a grader that needs one grades by agreement with the baseline.
         self._by_agreement = all(item.expected is None for item in self._inputs.items)
-        paid = chain(self._journal.replies.values(), self._journal.judged.values(), self._journal.failures)
-        self._unanswered = len(self._journal.unanswered)
-        bound = sum(entry["most"] for entry in self._journal.unanswered.values())
-        self._spending = SpendingCap(self._settings.cap, sum(entry["cost"] for entry in paid), bound)
-        self._claude = AsyncClaude(policy.retry, client, clock=clock, chance=chance)
 
     @classmethod
     def open(
@@ -126,20 +129,35 @@ class Recorder:
         """The number of calls in flight; they will be billed."""
         return self._state.in_flight
 
+    @property
+    def samples(self) -> dict[str, int]:
+        """By rung how often it is asked at most for an item, for rungs that are asked more than once."""
+        found: dict[str, int] = {}
+        for (_, rung), many in self._plan.samples.items():
+            found[rung] = max(found.get(rung, 0), len(many))
+        return found
+
+    @property
+    def calls_left(self) -> int:
+        """How many replies are missing; groupings and judgements come on top."""
+        replies, known = self._replies, self._journal.replies
+        return sum(one.key(item.id) not in known for item in self._inputs.items for one in replies.of(item))
+
     def stop(self, kind: StopKind, message: str) -> None:
         """Make no further call, and wait for those in flight. The first reason is kept."""
-        self._state.stop = self._state.stop or Stop(kind, message)
+        self._caller.stop(kind, message)
 
     async def run(self) -> Report:
         """Make the missing calls, grade, and write the corpus. Raises errors no other call would avoid (a missing key)."""
         started, state = self._clock(), self._state
         try:
             # Answered items come first, so that reaching the cap at once does not make the corpus smaller.
-            waiting = iter(sorted(self._inputs.items, key=lambda item: not self._is_answered(item)))
+            waiting = iter(sorted(self._inputs.items, key=lambda item: not self._replies.is_answered(item)))
             async with asyncio.TaskGroup() as workers:
                 for _ in range(self._settings.concurrency):
                     workers.create_task(self._work(waiting))
             state.judge = await self._test_judge() if self._judge and state.error is None else None
+            state.same = await self._test_grouper(self._grouper) if self._grouper and state.error is None else None
             self._write()
             if state.error is not None:
                 raise state.error
@@ -165,84 +183,43 @@ class Recorder:
             if len(state.complete) >= max(1.0, state.written * _GROWTH):
                 self._write()
 
-    def _is_answered(self, item: Item) -> bool:
-        return all((item.id, respondent.name) in self._journal.replies for respondent in self._respondents_of(item))
-
-    def _respondents_of(self, item: Item) -> tuple[Respondent, ...]:
-        """The respondents of an item, in call order."""
-        return (*self._plan.respondents, self._again) if item.id in self._twice else self._plan.respondents
-
     async def _record(self, item: Item) -> None:
-        """Call the respondents that have not answered this item yet, one by one, and grade it once all have."""
-        state, request, whole = self._state, request_of(item), True
-        for respondent in self._respondents_of(item):
-            if (item.id, respondent.name) in self._journal.replies:
+        """Make the calls and checks that are missing of this item, one by one, and grade it once all are there."""
+        state, request, whole = self._state, self._replies.request(item), True
+        for respondent in self._replies.of(item):
+            key = respondent.key(item.id)
+            if key in self._journal.replies:
                 state.reused += 1
                 continue
-            outcome = await self._call(respondent, request, item.id)
-            if outcome is None:
+
+            def entry_of(outcome: Reply | Failure, _: int, respondent: Respondent = respondent) -> dict[str, Any]:
+                return journal_entry(respondent, item.id, outcome)
+
+            if await self._caller.call(respondent, respondent.prompt(request), item.id, entry_of) is None:
                 return
-            whole = whole and (item.id, respondent.name) in self._journal.replies
+            whole = whole and key in self._journal.replies
         await asyncio.to_thread(self._journal.sync)  # grading may take long, and no further call may come
-        if whole and await self._grade(item):
+        if not whole:
+            return
+        await self._replies.check(item)
+        if await self._group(item) and await self._grade(item):
             state.complete.add(item.id)
             state.failed.pop(item.id, None)
 
-    async def _call(self, respondent: Respondent, request: Request, item: str) -> Reply | Failure | None:
-        """Make one call and put its outcome in the journal; None if the recording stopped before it."""
-        state, prompt = self._state, respondent.prompt(request)
-        # If a reply is streamed, each attempt that breaks off is billed.
-        attempts = self._settings.policy.retry.attempts if prompt.max_tokens > STREAMS_ABOVE else 1
-        bound = attempts * upper_bound(respondent.rates, prompt)
-        if state.stop is not None or state.error is not None:
-            return None
-        await self._claude.prepare((respondent.rung,))  # without a key no call is made, so none may be put on record
-        if not await self._spending.admit(bound):
-            self.stop("cap", "the cap is reached")
-            return None
-        cost = 0
-        state.in_flight += 1
-        try:
-            number = await asyncio.to_thread(self._journal.open_call, item, respondent.name, bound)
-            outcome = await self._claude.call(prompt, self._clock() + self._settings.policy.deadline_s)
-            cost = call_cost(respondent, outcome)
-            entry = self._entry(respondent, request, item, outcome, cost)
-            await asyncio.to_thread(self._journal.append, {**entry, "call": number}, sync=False)
-        finally:
-            state.in_flight -= 1
-            await self._spending.settle(bound, cost)
-        state.calls += 1
-        self._notify()
-        return outcome
-
-    def _entry(
-        self, respondent: Respondent, request: Request, item: str, outcome: Reply | Failure, cost: int
-    ) -> dict[str, Any]:
-        """An outcome as a journal entry. Stops the recording if it must not go on after this outcome."""
-        state = self._state
-        if isinstance(outcome, Failure) and (outcome.kind != "overflow" or self._is_judge(respondent)):
-            why = f"{respondent.name.removeprefix('@')}: {outcome.summary}"
-            state.failed[item] = why
-            state.failures_in_a_row += 1
-            if outcome.kind == "spend_cap" or outcome.status in _REFUSED_ALL:
-                self.stop("refused", f"{why}: {' '.join(outcome.message.split())[:300]}")
-            elif outcome.kind == "unreachable":
-                self.stop("outage", f"{why}; check the endpoint: `cascade doctor`")
-            elif state.failures_in_a_row >= max(_FAILURES_IN_A_ROW, 2 * self._settings.concurrency):
-                self.stop("outage", f"{state.failures_in_a_row} calls in a row failed, the last with {why}")
-            return {"failure": outcome.kind, "item": item, "ask": respondent.name, "cost": cost}
-        state.failures_in_a_row = 0
-        if self._judge is not None and self._is_judge(respondent) and isinstance(outcome, Reply):
-            return self._judge.entry_of(request, outcome, cost)
-        return journal_entry(respondent, item, outcome)
-
-    def _is_judge(self, respondent: Respondent) -> bool:
-        return self._judge is not None and respondent is self._judge.respondent
+    async def _group(self, item: Item) -> bool:
+        """Have the answers of samples grouped by meaning; False if a grouping is missing."""
+        if self._grouper is None:
+            return True
+        request = self._replies.request(item)
+        for one in self._replies.groupings(item):
+            if await self._grouper.group(item.id, request, one.answers) is None:
+                return False
+        return True
 
     async def _grade(self, item: Item) -> bool:
         """Grade every reply to an item; False if a call of the judge failed."""
-        for respondent in self._respondents_of(item):
-            entry = self._journal.replies[item.id, respondent.name]
+        for respondent in self._replies.of(item):
+            entry = self._replies.entry(item, respondent)
             graded: Graded = Grade(0.0)  # no answer scores 0
             if respondent is self._again and self._reference(item) is None:
                 graded = Ungraded("the baseline's first reply was no answer")
@@ -251,7 +228,7 @@ class Recorder:
                 if given is None:
                     return False
                 graded = given
-            self._state.grades[item.id, respondent.name] = graded
+            self._state.grades[respondent.key(item.id)] = graded
         return True
 
     async def _grade_answer(self, item: Item, name: str, answer: Any) -> Graded | None:
@@ -299,9 +276,22 @@ class Recorder:
         rung = self._judge.respondent.rung
         failed = (entry for entry in self._journal.failures if entry["ask"] == self._judge.respondent.name)
         return JudgeReport(
-            rung.rung, rung.model, sum(entry["cost"] for entry in chain(judged, failed)), len(judged),
+            rung.rung, rung.model, sum(entry["cost"] for entry in (*judged, *failed)), len(judged),
             self._state.by_definition, len(deviations), low, high, sum(deviations) / len(deviations) if deviations else None, unasked,
         )  # fmt: skip
+
+    async def _test_grouper(self, grouper: Grouper) -> SameJudgeReport:
+        """Ask about the control items; the judge's errors. Those that a complete corpus tells of the same prompt hold."""
+        known = SameJudgeReport.read(self._complete.manifest, grouper.prompt) if self._complete else None
+        if known is not None:
+            return grouper.report(known.controls, known.apart, known.together)
+        done = (item for item in self._inputs.items if item.id in self._state.complete)
+        found = ((item, self._replies.judged_answer(item)) for item in done)
+        answers = [(item, self._replies.request(item), text) for item, text in found if text is not None]
+        report = await grouper.test(make_pairs(answers))
+        for item, _, _ in answers:
+            self._state.failed.pop(item.id, None)  # the item is complete; only a control failed
+        return report
 
     def _write(self) -> None:
         state = self._state
@@ -316,17 +306,19 @@ class Recorder:
         state.written = len(items)
 
     def _item(self, item: Item) -> Item:
-        def recorded_reply(respondent: Respondent) -> Any:
-            graded = self._state.grades[item.id, respondent.name]
-            score = graded.score if isinstance(graded, Grade) else None
-            return reply_from_entry(self._journal.replies[item.id, respondent.name], score)
+        def score(respondent: Respondent) -> float | None:
+            graded = self._state.grades[respondent.key(item.id)]
+            return graded.score if isinstance(graded, Grade) else None
 
-        recorded = {respondent.name: recorded_reply(respondent) for respondent in self._respondents_of(item)}
+        recorded = self._replies.recorded(item, score, self._grouper)
         extra = dict(item.extra or {})
         for name, key in ((BASELINE, "baseline"), (BASELINE_AGAIN, BASELINE_AGAIN_KEY)):
             if (reply := recorded.pop(name, None)) is not None:
                 extra[key] = {"answer": reply.answer, "score": reply.score, "usage": reply.usage,
                               "cost_usd": reply.cost_usd, **(reply.extra or {})}  # fmt: skip
+        for name, reply in recorded.items():
+            if reply.samples:
+                self._state.samples[name] = max(self._state.samples.get(name, 0), len(reply.every))
         return replace(item, replies=recorded, extra=extra or None)
 
     def _manifest(self, missing: int) -> Manifest:
@@ -335,8 +327,12 @@ class Recorder:
         recorded: dict[str, Any] = {
             "policy": settings.policy.name,
             "baseline": {"model": baseline.rung.model, "rung": None if baseline.name == BASELINE else baseline.name},
-            "hashes": self._hashes,
+            "hashes": {**self._hashes, **self._more_hashes()},
         }
+        if self._grouper is not None and self._state.same is not None:
+            recorded["same_judge"] = self._state.same.fields()
+        elif self._complete and (kept := SameJudgeReport.fields_in(self._complete.manifest)):
+            recorded["same_judge"] = kept
         if missing:
             recorded["missing"] = missing
         if self._judge is not None:
@@ -353,8 +349,19 @@ class Recorder:
             synthetic=given.synthetic if given else False,
             licence=given.licence if given else None,
             notes=given.notes if given else None,
+            temperature=self._complete.manifest.temperature if self._complete else None,
             extra={"recorded": recorded} | ({} if noise is None else {"noise_floor": noise.fields()}),
         )
+
+    def _more_hashes(self) -> dict[str, dict[str, str]]:
+        """Hashes by name: of the samples' prompts and of the checks' commands; those that a complete corpus tells are kept."""
+        before = recorded_hashes(self._complete.manifest) if self._complete else {}
+        checks: dict[str, str] = {
+            **before.get("checks", {}),
+            **{one.name: check_hash(one) for one in self._plan.verifiers},
+        }
+        found: dict[str, dict[str, str]] = {"prompts": self._replies.prompts, "checks": checks}
+        return {name: hashes for name, hashes in found.items() if hashes}
 
     def _noise(self) -> NoiseFloor | None:
         second = (self._state.grades.get((item, BASELINE_AGAIN)) for item in self._twice & self._state.complete)
@@ -373,20 +380,21 @@ class Recorder:
         state, items = self._state, len(self._inputs.items)
         if self._on_progress is not None:
             self._on_progress(
-                RecordingProgress(items, len(state.complete), state.reused, state.calls, self._spending.spent)
+                RecordingProgress(items, len(state.complete), state.reused, state.calls, self._caller.spending.spent)
             )
 
     def _report(self, seconds: float) -> Report:
-        state = self._state
+        state, spending = self._state, self._caller.spending
         ungraded = tuple(
             (item.id, respondent.name.removeprefix("@"), graded.reason)
             for item in self._inputs.items
-            for respondent in self._respondents_of(item)
-            if item.id in state.complete and isinstance(graded := state.grades[item.id, respondent.name], Ungraded)
+            for respondent in self._replies.of(item)
+            if item.id in state.complete and isinstance(graded := state.grades[respondent.key(item.id)], Ungraded)
         )
         return Report(
             items=len(self._inputs.items), complete=len(state.complete), calls=state.calls, reused=state.reused,
-            spent=self._spending.spent, unanswered=self._unanswered, unanswered_cost=self._spending.unanswered, failed=dict(state.failed), ungraded=ungraded, grader=self._grader_name, judge=state.judge,
+            spent=spending.spent, unanswered=self._caller.unanswered, unanswered_cost=spending.unanswered, failed=dict(state.failed), ungraded=ungraded, grader=self._grader_name, judge=state.judge,
             noise=self._noise(), by_definition=state.by_definition,
-            stop=state.stop, overshoot=self._spending.overshoot, seconds=seconds, regraded=self._complete is not None,
+            stop=state.stop, overshoot=spending.overshoot, seconds=seconds, regraded=self._complete is not None,
+            samples=state.samples, same=state.same, checks=self._replies.check_counts(),
         )  # fmt: skip

@@ -3,26 +3,28 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Sequence
-from dataclasses import dataclass
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, replace
 from typing import Any
 
 from cascade.core.errors import ConfigurationError, CorpusError, PolicyError
 from cascade.core.models import identify
 from cascade.core.plans import Plan
-from cascade.core.policy import OTHER, Policy, Rung, Task
+from cascade.core.policy import OTHER, Policy, Rung, Samples, Task
 from cascade.core.prices import Rates, RateTier
 from cascade.core.signals import Matcher, Signals
 from cascade.core.text.suggestions import did_you_mean, listed
 from cascade.corpora.items import LadderEntry, Manifest
-from cascade.policy.plans import make_plan
+from cascade.policy.plans import bound_keys, make_plan
 from cascade.policy.pricing import NoPrice, rates_of
 from cascade.replay.columns import PolicyMapping
 
 __all__ = [
     "OWN_LADDER",
     "THRESHOLD",
+    "Asked",
     "Override",
+    "asking",
     "mapping_for",
     "mapping_of",
     "other_models",
@@ -61,8 +63,16 @@ def parse_override(text: str) -> Override:
     return Override(where, number)
 
 
-def own_mapping(manifest: Manifest, overrides: Sequence[Override] = (), *, reprice: bool = False) -> PolicyMapping:
+def own_mapping(
+    manifest: Manifest,
+    overrides: Sequence[Override] = (),
+    *,
+    reprice: bool = False,
+    samples: Mapping[str, Samples | None] | None = None,
+) -> PolicyMapping:
     """The corpus's own ladder: 0.80 on every rung but the last, without guard, checks, floors or tampering rule.
+
+    `samples`: by rung; the agreement of a rung's samples decides alone, unless a threshold is given for it.
 
     The policy is not validated: its invariants concern models that will be asked, and a corpus may have any names in
     any order. Raises CorpusError for a ladder of one rung, PolicyError if `reprice` meets a model without a list price.
@@ -71,22 +81,37 @@ def own_mapping(manifest: Manifest, overrides: Sequence[Override] = (), *, repri
     if not last:
         raise CorpusError("its ladder has one rung: there is nothing to escalate to", hint="record at least two")
     own, by_task = _split_overrides(overrides, rungs)
-    thresholds = {rung: own.get(rung, THRESHOLD) for rung in rungs[:last]}
-    ladder = tuple(
-        Rung.model_construct(rung=entry.rung, model=entry.name, max_tokens=1, threshold=thresholds.get(entry.rung))
-        for entry in manifest.ladder
-    )
+    asked = samples or {}
+    for rung in asked:
+        _require_rung(rung, rungs)
+    thresholds: dict[str, float | None] = {
+        rung: own.get(rung, THRESHOLD) for rung in rungs[:last] if rung in own or not asked.get(rung)
+    }
+    thresholds[rungs[last]] = None
+    ladder = tuple(_own_rung(entry, asked.get(entry.rung), thresholds) for entry in manifest.ladder)
     tasks = tuple(Task.model_construct(name=name, thresholds=values) for name, values in by_task.items())
     policy = Policy.model_construct(version=1, name=OWN_LADDER, ladder=ladder, tasks=tasks, checks=())
     rates = tuple(_list_price(rung) if reprice else _UNPRICED for rung in ladder)
-    plan = Plan(policy, rates, Signals(policy, _compile_nothing), {}, ())
+    plan = Plan(policy, rates, Signals(policy, _compile_nothing), {}, (), keys=bound_keys(policy))
     return PolicyMapping(plan, rungs, "policy" if reprice else "recorded")
 
 
+def _own_rung(entry: LadderEntry, samples: Samples | None, thresholds: Mapping[str, float | None]) -> Rung:
+    values: dict[str, Any] = {"rung": entry.rung, "model": entry.name, "max_tokens": 1, "samples": samples}
+    if entry.rung in thresholds:
+        values["threshold"] = thresholds[entry.rung]
+    return Rung.model_construct(None, **values)
+
+
 def mapping_of(
-    policy: Policy, manifest: Manifest, overrides: Sequence[Override] = (), *, reprice: bool = False
+    policy: Policy,
+    manifest: Manifest,
+    overrides: Sequence[Override] = (),
+    *,
+    reprice: bool = False,
+    samples: Mapping[str, Samples | None] | None = None,
 ) -> PolicyMapping:
-    """A policy with its rungs matched to the corpus's, by name or else by model.
+    """A policy with its rungs matched to the corpus's, by name or else by model. `samples` replace the policy's, by rung.
 
     Raises CorpusError if a rung of the policy was not recorded, and whatever `make_plan` raises.
     """
@@ -97,15 +122,53 @@ def mapping_of(
             first = names[rungs.index(rung)]
             problem = f"rungs {first!r} and {names[number]!r} of policy {policy.name!r} both match its rung {rung!r}"
             raise CorpusError(problem, hint="give the policy's rungs the corpus's names")
-    if overrides:
-        policy = _overridden(policy, *_split_overrides(overrides, names))
+    for rung in samples or {}:
+        _require_rung(rung, names)
+    if overrides or samples:
+        policy = _overridden(policy, *_split_overrides(overrides, names), samples or {})
     return PolicyMapping(make_plan(policy), rungs, "policy" if reprice else "recorded")
 
 
-def mapping_for(policy: Policy | None, manifest: Manifest, where: str) -> PolicyMapping:
+@dataclass(frozen=True, slots=True)
+class Asked:
+    """How a rung is asked: its samples (None: once), and whether their agreement alone decides, without a threshold."""
+
+    samples: Samples | None
+    by_agreement: bool = False
+
+
+def asking(mapping: PolicyMapping, asked: Mapping[str, Asked]) -> PolicyMapping:
+    """The mapping with these rungs asked in this way. A rung that needs a threshold and has none gets THRESHOLD."""
+    policy = mapping.plan.policy
+    ladder = tuple(rung if rung.rung not in asked else _asked_so(rung, asked[rung.rung]) for rung in policy.ladder)
+    made = policy.model_copy(update={"ladder": ladder})
+    return replace(mapping, plan=replace(mapping.plan, policy=made, keys={**mapping.plan.keys, **bound_keys(made)}))
+
+
+def _asked_so(rung: Rung, asked: Asked) -> Rung:
+    values = {name: getattr(rung, name) for name in rung.model_fields_set} | {"samples": asked.samples}
+    if asked.by_agreement:
+        values.pop("threshold", None)
+    else:
+        values.setdefault("threshold", THRESHOLD)
+    return Rung.model_construct(None, **values)
+
+
+def _require_rung(rung: str, rungs: Sequence[str]) -> None:
+    if rung not in rungs[:-1]:
+        which = "the last rung has no samples" if rung == rungs[-1] else f"there is no rung {rung!r}"
+        meant = did_you_mean(rung, rungs[:-1])
+        raise ConfigurationError(f"--samples {rung}: {which} ({meant}use {' or '.join(rungs[:-1])})")
+
+
+def mapping_for(
+    policy: Policy | None, manifest: Manifest, where: str, samples: Mapping[str, Samples | None] | None = None
+) -> PolicyMapping:
     """`mapping_of`, or `own_mapping` without a policy. CorpusError names the corpus at `where`."""
     try:
-        return own_mapping(manifest) if policy is None else mapping_of(policy, manifest)
+        if policy is None:
+            return own_mapping(manifest, samples=samples)
+        return mapping_of(policy, manifest, samples=samples)
     except CorpusError as error:
         raise CorpusError(error.problem, where=where, hint=error.hint) from None
 
@@ -200,9 +263,17 @@ def _task_and_rung(where: str, rungs: Sequence[str]) -> tuple[str | None, str]:
     )
 
 
-def _overridden(policy: Policy, own: dict[str, float | None], by_task: dict[str, dict[str, float | None]]) -> Policy:
+def _overridden(
+    policy: Policy,
+    own: dict[str, float | None],
+    by_task: dict[str, dict[str, float | None]],
+    samples: Mapping[str, Samples | None],
+) -> Policy:
     values: dict[str, Any] = policy.model_dump(by_alias=True, exclude_unset=True)
     for rung in values["ladder"]:
+        if rung["rung"] in samples:
+            asked = samples[rung["rung"]]
+            rung["samples"] = None if asked is None else asked.model_dump(exclude_unset=True)
         if rung["rung"] in own:
             rung["threshold"] = own[rung["rung"]]
     tasks = [dict(task) for task in values.get("tasks", ())]

@@ -12,6 +12,7 @@ from typing import Any
 
 from cascade.core.errors import ConfigurationError, CorpusError
 from cascade.core.policy import Policy
+from cascade.core.policy.samples import Same
 from cascade.core.text.suggestions import did_you_mean, listed
 from cascade.corpora.grading import judge_rung
 from cascade.corpora.items import Item, Manifest
@@ -34,6 +35,7 @@ from cascade.replay.mapping import (
     undefined_tasks,
 )
 from cascade.replay.outcomes import REASONS, STOPS, Outcomes, scores_of, singles_of, tally, total
+from cascade.replay.samples import SamplesOverride, recorded_cycles, samples_fields, samples_from
 from cascade.replay.vectorised import evaluate
 
 __all__ = ["Replay", "ReplayOptions", "fields_of", "replay_corpus"]
@@ -46,7 +48,10 @@ Progress = Callable[[int, int | None], object]
 
 @dataclass(frozen=True, slots=True)
 class ReplayOptions:
-    """How to replay. `policy` None: the corpus's own ladder. `overrides` change its thresholds, not `against`'s."""
+    """How to replay. `policy` None: the corpus's own ladder. `overrides` and `samples` change it, not `against`.
+
+    `same`: how the samples' answers are compared; None: as the policy says, else normalized.
+    """
 
     policy: Policy | None = None
     overrides: tuple[Override, ...] = ()
@@ -56,6 +61,8 @@ class ReplayOptions:
     exact: bool = False
     against: Policy | None = None
     skip_bad: bool = False
+    samples: tuple[SamplesOverride, ...] = ()
+    same: Same | None = None
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -63,6 +70,7 @@ class Replay:
     """The result of a replay. `tasks`: figures by task. `intervals`: of the quality, by task; "" is the whole corpus.
 
     `beside`: for each single model the interval of its quality, and the cascade's quality minus its own, paired.
+    `samples`: of each rung that is asked more than once, how, and what came of it.
     """
 
     manifest: Manifest
@@ -78,13 +86,14 @@ class Replay:
     notes: tuple[str, ...]
     skipped: int
     problems: tuple[str, ...]
+    samples: dict[str, dict[str, Any]]
 
 
 def replay_corpus(path: str | os.PathLike[str], options: ReplayOptions, progress: Progress | None = None) -> Replay:
     """Replay the corpus at `path`. Raises CorpusError, PolicyError, ConfigurationError and MissingExtra."""
     with open_corpus(path, skip_bad=options.skip_bad) as reader:
         try:
-            mappings = _mappings(reader.manifest, options)
+            mappings = _mappings(reader, options)
         except CorpusError as problem:  # a mapping does not know the corpus's path
             raise CorpusError(problem.problem, where=reader.source, hint=problem.hint) from None
         runs = [ExactRun(mapping, reader.source) for mapping in mappings] if options.exact else []
@@ -110,12 +119,15 @@ def replay_corpus(path: str | os.PathLike[str], options: ReplayOptions, progress
         return _replay(columns, list(zip(by_mapping, outcomes, strict=True)), options, reader)
 
 
-def _mappings(manifest: Manifest, options: ReplayOptions) -> list[PolicyMapping]:
-    if options.policy is None:
-        mappings = [own_mapping(manifest, options.overrides, reprice=options.reprice)]
+def _mappings(reader: CorpusReader, options: ReplayOptions) -> list[PolicyMapping]:
+    manifest, policy, reprice = reader.manifest, options.policy, options.reprice
+    cycles = recorded_cycles(reader.source) if options.samples else {}
+    samples = samples_from(options.samples, policy, cycles, options.same)
+    if policy is None:
+        mappings = [own_mapping(manifest, options.overrides, reprice=reprice, samples=samples)]
     else:
-        mappings = [mapping_of(options.policy, manifest, options.overrides, reprice=options.reprice)]
-    return [*mappings, mapping_of(options.against, manifest, reprice=options.reprice)] if options.against else mappings
+        mappings = [mapping_of(policy, manifest, options.overrides, reprice=reprice, samples=samples)]
+    return [*mappings, mapping_of(options.against, manifest, reprice=reprice)] if options.against else mappings
 
 
 def _with_progress(reader: CorpusReader, progress: Progress) -> Iterator[Item]:
@@ -159,7 +171,28 @@ def _replay(
         tuple(_notes(columns, mapped, outcomes, figures, options)),
         reader.skipped,
         reader.problems,
+        _samples(mapped, outcomes),
     )
+
+
+def _samples(mapped: MappedColumns, outcomes: Outcomes) -> dict[str, dict[str, Any]]:
+    """By rung that is asked more than once: its samples, calls an item that reached it, and the share that agreed."""
+    made: dict[str, dict[str, Any]] = {}
+    for index, rung in enumerate(mapped.mapping.plan.policy.ladder):
+        ballot = mapped.vote(index)
+        if ballot is None:
+            continue
+        here = outcomes.last >= index
+        here = here if ballot.rows is None else here & ballot.rows
+        reached = int(np.count_nonzero(here))
+        made[rung.rung] = {
+            **(samples_fields(rung.samples, mapped.mapping.plan.policy) if rung.samples else {}),
+            "by_agreement": mapped.mapping.plan.policy.route("").by_agreement[index],
+            "items": reached,
+            "calls_per_item": float(ballot.asked[here].mean()) if reached else 0.0,
+            "agreed_rate": float((ballot.reason[here] == 0).mean()) if reached else 0.0,
+        }
+    return made
 
 
 def _refuse_unknown_tasks(mapped: MappedColumns, options: ReplayOptions, source: str) -> None:
@@ -252,6 +285,7 @@ def fields_of(replay: Replay, seconds: float) -> dict[str, Any]:
         "corpus": manifest.name,
         "policy": replay.mapping.plan.policy.name,
         "thresholds": {rung.rung: rung.threshold for rung in replay.mapping.plan.policy.ladder[:-1]},
+        **({"samples": replay.samples} if replay.samples else {}),
         **_figures_fields(figures, replay.intervals[""]),
         "reasons": dict(figures.reasons),
         "storms": replay.storms,

@@ -45,7 +45,7 @@ if TYPE_CHECKING:
     from cascade.replay.arrays import Floats, Ints
 from cascade.core.verification import Verifier
 
-__all__ = ["JudgedVotes", "SamplesBuilder", "VotesBuilder", "put_to_vote", "stuck_at", "verdict_at"]
+__all__ = ["JudgedVotes", "SamplesBuilder", "VotesBuilder", "put_to_vote", "stuck_at", "verdict_at", "voted_rungs"]
 
 _NO_COST = -1
 _ERROR, _OVERFLOW, _DISAGREEMENT = (REASONS.index(reason) for reason in ("error", "overflow", "disagreement"))
@@ -256,6 +256,11 @@ def put_to_vote(columns: Columns, mapped: MappedColumns, judged: Mapping[int, Vo
         made, cost[index], confidence[index] = _voted_at(columns, mapped, index, by_task, (judged or {}).get(index))
         votes.append(made)
     return replace(mapped, cost=tuple(cost), confidence=tuple(confidence), votes=tuple(votes) if any(votes) else ())
+
+
+def voted_rungs(policy: Policy) -> frozenset[str]:
+    """The rungs that are asked more than once, for some task."""
+    return frozenset(policy.ladder[index].rung for index in range(policy.top) if _samples_at(policy, index))
 
 
 def _samples_at(policy: Policy, index: int) -> dict[str, Samples | None]:

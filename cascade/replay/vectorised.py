@@ -167,7 +167,8 @@ class Rule:
                 kinds[1] = (own == NO_COST) & (ballot.lacking < 0), self._unpriced
                 kinds.append(((ballot.lacking >= 0) & (replies.answer != MISSING), self._lacking))
             if self.mapped.stuck:
-                kinds.append((self.mapped.stuck[index] == NO_CHECK, self._unchecked))
+                once = np.True_ if ballot is None else np.False_ if ballot.rows is None else ~ballot.rows
+                kinds.append(((self.mapped.stuck[index] == NO_CHECK) & once, self._unchecked))
             for lacking, error in kinds:
                 missed = lacking & asked
                 if missed.any():

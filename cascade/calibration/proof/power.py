@@ -12,9 +12,8 @@ from collections.abc import Callable, Sequence
 from typing import TYPE_CHECKING
 
 from cascade.calibration.bounds import Sample, sample_of
-from cascade.calibration.halves import ItemHalf, OperatingPoint, SplitHalf
+from cascade.calibration.halves import ItemHalf, JointHalf, OperatingPoint, SplitHalf
 from cascade.calibration.search.counts import Loss
-from cascade.calibration.search.levels import CodedCorpus
 from cascade.replay.arrays import np
 
 if TYPE_CHECKING:
@@ -33,13 +32,13 @@ def expected_losses(
     path: Sequence[OperatingPoint],
     tune: SplitHalf,
     loss: Loss,
-    search: Callable[[CodedCorpus], Sequence[OperatingPoint]],
+    search: Callable[[ItemHalf | JointHalf], Sequence[OperatingPoint]],
 ) -> ExpectedLosses:
     """Cross-validated losses of `path`, which `search` found on `tune`. In-sample for counts and above 100,000 items."""
-    if not isinstance(tune, ItemHalf) or len(tune) > _ENOUGH:
+    if not isinstance(tune, (ItemHalf, JointHalf)) or len(tune) > _ENOUGH:
         return lambda index: tune.sample(path[index], loss)
-    folds = folds_of(tune.coded.group)
-    pairs = [(fold, tune.coded.rows(folds != fold)) for fold in range(int(folds.max(initial=-1)) + 1)]
+    folds = folds_of(tune.group)
+    pairs = [(fold, tune.rows(folds != fold)) for fold in range(int(folds.max(initial=-1)) + 1)]
     paths = [(fold, len(rest), search(rest)) for fold, rest in pairs if len(rest)]
 
     def expected(index: int) -> Sample:
@@ -48,9 +47,8 @@ def expected_losses(
         for fold, n, found in paths:
             # The nearest, not the nearest below: with clumped levels one point has slightly different rates in each fold.
             nearest = min(found, key=lambda one: abs(one.losses - rate * n))
-            part = ItemHalf(tune.coded.rows(folds == fold))
-            lost[folds == fold] = part.coded.losses(part.at(nearest), loss)
-        return sample_of(lost, tune.coded.group)
+            lost[folds == fold] = tune.rows(folds == fold).losses(nearest, loss)
+        return sample_of(lost, tune.group)
 
     return expected
 

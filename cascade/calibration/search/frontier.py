@@ -32,6 +32,7 @@ __all__ = [
     "point_at",
     "quantile_levels",
     "risk_path",
+    "spread",
     "surface",
     "thinned_levels",
 ]
@@ -50,7 +51,8 @@ class Point:
     """One vector of thresholds and its figures on the items counted.
 
     `at`: the level's number at each rung below the top, len(levels)+1 for `never`. `quality`: mean score. `cost`: nano-USD,
-    all items. `losses`: how many items have the loss. `shipped`: how many climbs end at each rung.
+    all items. `losses`: how many items have the loss. `shipped`: how many climbs end at each rung. `way`: which of several
+    ways to look at the items (`halves.JointHalf`) the levels are of.
     """
 
     at: tuple[int, ...]
@@ -59,6 +61,7 @@ class Point:
     cost: int
     losses: int
     shipped: tuple[int, ...]
+    way: int = 0
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -115,11 +118,15 @@ def risk_path(counts: Counts, loss: Loss, most: int = 60) -> tuple[Point, ...]:
     """
     whole = surface(counts, loss)
     chosen = _pareto(whole.losses, whole.cost, -whole.quality)
-    if len(chosen) > most:
-        spent = -whole.cost.ravel()[chosen]
-        wanted = cast("Floats", np.linspace(spent[0], spent[-1], most))
-        chosen = chosen[np.unique(np.minimum(np.searchsorted(spent, wanted), len(chosen) - 1))]
-    return _points(whole, chosen)
+    return _points(whole, chosen[spread(whole.cost.ravel()[chosen], most)])
+
+
+def spread(costs: Floats, most: int) -> Ints:
+    """The places of at most `most` of these falling costs, those spread most evenly, including both ends."""
+    if len(costs) <= most:
+        return np.arange(len(costs))
+    wanted = cast("Floats", np.linspace(-costs[0], -costs[-1], most))
+    return np.unique(np.minimum(np.searchsorted(-costs, wanted), len(costs) - 1))
 
 
 def point_at(counts: Counts, at: Sequence[int], loss: Loss = "false_confident") -> Point:

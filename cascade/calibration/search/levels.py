@@ -48,7 +48,9 @@ class CodedCorpus:
     score    (N, K): of the answer returned if the climb ends at that rung: the rung's own, or if that cannot ship the best
              held answer, with 0 if none was held
     alone    (N, K): of the rung's own reply; the same array as `score` if the two never differ
-    cost     (N, K) nano-USD, each rung's own
+    cost     (N, K) nano-USD, each rung's own, with all of its samples
+    single   (N, K) scores and nano-USD of one reply of each model alone: they differ from `alone` and `cost` only where a
+             rung is asked more than once; None: nowhere
     returned (N, K): whose answer is returned if the climb ends at that rung, NO_RUNG for none; None: always its own
     group    (N,); task (N,) into `tasks`
     right_at a score below this is wrong
@@ -68,6 +70,17 @@ class CodedCorpus:
     tasks: tuple[str, ...]
     right_at: float
     natural: Codes | None = None
+    single: tuple[Floats, Ints] | None = None
+
+    @property
+    def model_score(self) -> Floats:
+        """(N, K): the score of one reply of each model alone."""
+        return self.alone if self.single is None else self.single[0]
+
+    @property
+    def model_cost(self) -> Ints:
+        """(N, K): nano-USD of one reply of each model alone."""
+        return self.cost if self.single is None else self.single[1]
 
     def __len__(self) -> int:
         return len(self.group)
@@ -140,6 +153,7 @@ class CodedCorpus:
             self.tasks,
             self.right_at,
             None if self.natural is None else some(self.natural),
+            None if self.single is None else (some(self.single[0]), some(self.single[1])),
         )
 
     def counts(self) -> Counts:
@@ -151,8 +165,8 @@ class CodedCorpus:
             "wrong": self.wrong,
             "false_confident": self.lost("false_confident"),
             "regressed": self.lost("regression"),
-            "alone": self.alone.sum(axis=0),
-            "alone_wrong": np.count_nonzero(self.alone < self.right_at, axis=0),
+            "alone": self.model_score.sum(axis=0),
+            "alone_wrong": np.count_nonzero(self.model_score < self.right_at, axis=0),
         }
         counts = Counts(self.rungs, self.levels, self.codes, **rows, right_at=self.right_at)
         if prod(len(own) + 2 for own in self.levels) <= DENSE:
@@ -169,28 +183,39 @@ def code_columns(columns: Columns, view: MappedColumns) -> CodedCorpus:
     rule = Rule(columns, view)
     _require(columns, view)
     n, top = len(columns), rule.top
-    scores = [columns.rungs[rung].score for rung in view.mapping.rungs]
-    alone = _stacked([np.rint(score * GRID) / GRID for score in scores], np.float64)
+    alone = _scores([view.score(columns, index) for index in range(top + 1)])
     codes = np.zeros((n, top), np.int32, order="F")
     replies = [rule.reply_reasons(index, _ALL) for index in range(top + 1)]
     stands = [why == 0 for why in replies]
+    held = [rule.held(index, _ALL, replies[index]) for index in range(top + 1)]
     ceiling = rule.ceiling(_ALL) if rule.has_ceilings else None
     levels: list[Floats] = []
     for index in range(top):
         ships = rule.with_floor(index, _ALL, np.where(stands[index], np.int8(0), np.int8(1))) == 0
+        if view.vote(index) is not None:  # those that agree may have reported nothing
+            ships &= ~np.isnan(view.confidence[index])
         found, codes[:, index] = code_levels(view.confidence[index], ships)
         levels.append(found)
         if ceiling is not None:
             codes[ceiling == index, index] = len(found) + 1
     natural = _natural(rule, replies, levels, codes)
-    returned = _returned(stands, ceiling)
+    returned = _returned(held, ceiling)
     score = alone if returned is None else _scores_returned(alone, returned)
     cost = _stacked(view.cost, np.int64)
     right_at = columns.manifest.right_at
     names, tasks = view.mapping.names, view.tasks
+    single = None
+    if view.votes:
+        own = _scores([columns.rungs[rung].score for rung in view.mapping.rungs])
+        single = own, _stacked([view.single_cost(index) for index in range(top + 1)], np.int64)
     return CodedCorpus(
-        names, tuple(levels), codes, score, alone, cost, returned, columns.group, view.task, tasks, right_at, natural
-    )
+        names, tuple(levels), codes, score, alone, cost, returned, columns.group, view.task, tasks, right_at, natural,
+        single,
+    )  # fmt: skip
+
+
+def _scores(scores: Sequence[Floats]) -> Floats:
+    return _stacked([np.rint(score * GRID) / GRID for score in scores], np.float64)
 
 
 def code_levels(values: Floats, ships: Bools) -> tuple[Floats, Codes]:
@@ -245,14 +270,17 @@ def _natural(rule: Rule, replies: Sequence[Int8s], levels: Sequence[Floats], cod
     return natural
 
 
-def _returned(stands: Sequence[Bools], ceiling: Int8s | None) -> Int8s | None:
-    """Whose answer is returned if the climb ends at each rung; None if always the rung's own."""
-    top = len(stands) - 1
-    if ceiling is None and stands[top].all():
+def _returned(holds: Sequence[Bools], ceiling: Int8s | None) -> Int8s | None:
+    """Whose answer is returned if the climb ends at each rung; None if always the rung's own.
+
+    `holds`: by rung, whose answer may be held.
+    """
+    top = len(holds) - 1
+    if ceiling is None and holds[top].all():
         return None
-    returned = np.empty((len(stands[0]), top + 1), np.int8, order="F")
-    held = np.full(len(stands[0]), NO_RUNG, np.int8)
-    for index, standing in enumerate(stands):
+    returned = np.empty((len(holds[0]), top + 1), np.int8, order="F")
+    held = np.full(len(holds[0]), NO_RUNG, np.int8)
+    for index, standing in enumerate(holds):
         held[standing] = index
         # Below the top a climb ends where the reply ships, or at the ceiling, where the best held answer is returned.
         returned[:, index] = held if index == top else index
@@ -270,10 +298,15 @@ def _scores_returned(alone: Floats, returned: Int8s) -> Floats:
 def _require(columns: Columns, view: MappedColumns) -> None:
     faults: list[tuple[int, CorpusError]] = []
     for index, (rung, cost) in enumerate(zip(view.mapping.rungs, view.cost, strict=True)):
-        replies = columns.rungs[rung]
+        replies, ballot = columns.rungs[rung], view.vote(index)
         lacking = {
             "no reply of rung {!r} was recorded": replies.answer == MISSING,
-            "the reply of {!r} has no score": np.isnan(replies.score),
+            "the reply of {!r} has no score": np.isnan(view.score(columns, index)) | np.isnan(replies.score),
+            "a sample of {!r} that the vote asks for was not recorded with its answer, cost and checks": np.zeros(
+                len(columns), np.bool_
+            )
+            if ballot is None
+            else ballot.lacking >= 0,
             "": cost == NO_COST,
         }
         for problem, missed in lacking.items():

@@ -90,7 +90,7 @@ def with_plurality(samples: SampleColumns, most: int) -> Plurality:
     return Plurality(np.where(largest > 0, largest / most, np.nan), score)
 
 
-def votes_on(samples: SampleColumns, most: int | None = None) -> Votes:
+def votes_on(samples: SampleColumns, rung: str, most: int | None = None) -> Votes:
     """Votes with `most` samples, or with each of _SIZES that are recorded, and every number that must agree."""
     sizes = (most,) if most else tuple(size for size in _SIZES if size <= len(samples))
     decisions: dict[tuple[int, int], Decision] = {}
@@ -98,12 +98,12 @@ def votes_on(samples: SampleColumns, most: int | None = None) -> Votes:
     for size in sizes:
         ordered = first_of(samples, size)
         for agree in range(2, size + 1):
-            made, setting = vote(Samples(max=size, agree=agree), ordered), f"samples: {{max: {size}, agree: {agree}}}"
+            made, setting = vote(Samples(max=size, agree=agree), ordered), f"--samples {rung}={agree}/{size}"
             sure = np.where(made.reached, agree / size, np.nan)
             decisions[size, agree] = Decision(sure, made.score, made.cost, f"{setting}, no threshold")
             told = np.where(made.reached, made.confidence, np.nan)
             if not np.isnan(told).all():
-                reports[size, agree] = Decision(told, made.score, made.cost, f"{setting} and a threshold")
+                reports[size, agree] = Decision(told, made.score, made.cost, f"{setting} with a threshold")
     return Votes(decisions, reports or None)
 
 

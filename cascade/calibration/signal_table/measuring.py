@@ -166,18 +166,18 @@ class _Bench:
         recorded = self.half.view.samples[index] if self.half.view.samples else None
         if recorded is None or len(recorded) < 2:
             return
-        samples = usable(recorded, self._same)
+        samples, rung = usable(recorded, self._same), self._rungs[index]
         why = self._why_not[index]
         if why is None and len(samples) < 2:
             why = "not every item has two samples with answer, score and cost"
         if why is not None:
-            yield _Measured(SignalRow(self._rungs[index], "agreement", "agreement", refused=why))
+            yield _Measured(SignalRow(rung, "agreement", "agreement", refused=why))
         else:
             for size in sorted({min(size, len(samples)) for size in (*_AGREEMENTS, len(samples))}):
-                found, ways = with_plurality(samples, size), tuple(votes_on(samples, size).decisions.values())
+                found, ways = with_plurality(samples, size), tuple(votes_on(samples, rung, size).decisions.values())
                 ranks = (found.agreement, found.score)
                 yield self._row(index, f"agreement of {size}", "agreement", ranks, ways, offered=True)
-            votes = votes_on(samples)
+            votes = votes_on(samples, rung)
             yield self._voted(index, "votes of any size", "agreement", tuple(votes.decisions.values()))
             if votes.reports is not None:
                 yield self._voted(index, "self-report if they agree", "agreeing", tuple(votes.reports.values()))

@@ -23,23 +23,34 @@ from cascade.corpora.reading import open_corpus
 from cascade.corpora.splits import Split
 from cascade.replay.arrays import np
 from cascade.replay.building import read_columns
-from cascade.replay.mapping import mapping_for
+from cascade.replay.columns import PolicyMapping
+from cascade.replay.mapping import Asked, asking, mapping_for
 
 __all__ = ["SignalOptions", "signals_of"]
 
 
 @dataclass(frozen=True, slots=True)
 class SignalOptions:
-    """How to measure. `policy` None: the ladder recorded in the corpus. `objective`: it may forbid a score of the gain."""
+    """How to measure. `policy` None: the ladder recorded in the corpus. `objective`: it may forbid a score of the gain.
+
+    `same_as`: how answers are compared; None: as the policy's first rung with samples does, by `normalized` without one.
+    """
 
     policy: Policy | None = None
     objective: Objective | None = None
     split: Split = field(default_factory=Split)
     skip_bad: bool = False
+    same_as: Same | None = None
 
     @property
     def same(self) -> Same:
-        """How answers are compared: as the policy's first rung with samples does, by `normalized` without one."""
+        """How answers are compared. Raises ConfigurationError for a judge, whose groups are of one vote only."""
+        if self.same_as is not None:
+            if self.same_as.kind == "judge":
+                raise ConfigurationError(
+                    "--signals --same judge: a judge's groups are of one vote (compare in another way)"
+                )
+            return self.same_as
         rungs = self.policy.ladder if self.policy is not None else ()
         found = [rung.samples.same for rung in rungs if rung.samples is not None]
         return next((same for same in found if same.kind != "judge"), Same())
@@ -62,7 +73,7 @@ def signals_of(paths: Sequence[Path], options: SignalOptions) -> SignalTable:
     with ExitStack() as stack:
         readers = [stack.enter_context(open_corpus(path, skip_bad=options.skip_bad)) for path in paths]
         manifest = joint_manifest(readers)
-        mapping = replace(mapping_for(options.policy, manifest, readers[0].source), same=options.same)
+        mapping = replace(_asked_once(mapping_for(options.policy, manifest, readers[0].source)), same=options.same)
         collector, tunes = SignalCollector(mapping), list[bool]()
 
         def each(items: Sequence[Item]) -> None:
@@ -80,3 +91,12 @@ def signals_of(paths: Sequence[Path], options: SignalOptions) -> SignalTable:
         )
     is_tune = np.array(tunes, np.bool_)
     return measure_signals(columns, view, is_tune, collector, targets=options.targets, seed=options.split.seed)
+
+
+def _asked_once(mapping: PolicyMapping) -> PolicyMapping:
+    """The mapping with every rung asked once, of all tasks: what features a scorer has does not depend on the policy's votes."""
+    policy = mapping.plan.policy
+    tasks = tuple(task.model_copy(update={"samples": {}}) if task.samples else task for task in policy.tasks)
+    plan = replace(mapping.plan, policy=policy.model_copy(update={"tasks": tasks}))
+    sampled = {rung.rung: Asked(None) for rung in policy.ladder[:-1] if rung.samples is not None}
+    return asking(replace(mapping, plan=plan), sampled)

@@ -7,7 +7,7 @@ from typing import Annotated
 
 import typer
 
-from cascade.cli.options import CORPUS_POLICY, JSON, SKIP_BAD, SPLIT_SEED, TUNE
+from cascade.cli.options import CORPUS_POLICY, JSON, SAME, SKIP_BAD, SPLIT_SEED, TUNE
 
 __all__ = ["calibrate"]
 
@@ -64,6 +64,14 @@ def calibrate(  # noqa: PLR0913, PLR0917 - options
             " beside an objective.",
         ),
     ] = False,
+    samples: Annotated[
+        list[str] | None,
+        typer.Option(
+            help="RUNG=M/N[:VARIANT,...]: ask the rung up to N times, until M answers are the same; RUNG=once; or auto: search the"
+            " recorded samples and variants beside the thresholds. May be repeated."
+        ),
+    ] = None,
+    same: Annotated[str | None, SAME] = None,
     against: Annotated[
         str | None,
         typer.Option(help="Only test whether this policy's certificate still holds on this fresh corpus."),
@@ -89,6 +97,7 @@ def calibrate(  # noqa: PLR0913, PLR0917 - options
         corpora=tuple(corpora), policy=policy, max_risk=max_risk, delta=delta, loss=loss, min_quality=min_quality,
         budget=budget, frontier_only=frontier, tune=tune, split_seed=split_seed, per_task=per_task, scorer=scorer,
         scorer_target=scorer_target, signals=signals, counts=counts, against=against, write=write, force=force, dry_run=dry_run, report=report, skip_bad=skip_bad,
+        samples=tuple(samples or ()), same=same,
     )  # fmt: skip
     run = run_signals if options.only_signals else run_calibrate
     run(options, as_json=as_json)

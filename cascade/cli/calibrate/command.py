@@ -12,6 +12,7 @@ from cascade.calibration.proof.pareto_testing import Target
 from cascade.calibration.report import write_report
 from cascade.calibration.report.build import report_of
 from cascade.calibration.run import Calibration, CalibrationOptions, calibrate, calibrate_counts, recheck
+from cascade.calibration.sampling import SampleSearch
 from cascade.calibration.scored import ScorerTarget, targets_of
 from cascade.calibration.signal_table import SignalOptions, SignalTable, signals_of
 from cascade.cli.calibrate.candidates import scorer_fields
@@ -25,6 +26,7 @@ from cascade.cli.calibrate.output import (
     refusal_text,
     verdict_text,
 )
+from cascade.cli.calibrate.samples import written_samples
 from cascade.cli.calibrate.signals import print_signals, signal_fields
 from cascade.cli.calibrate.storms import print_storms, storms_of
 from cascade.cli.output import print_json, stderr, stdout
@@ -36,6 +38,7 @@ from cascade.corpora.splits import Split
 from cascade.policy.editing import diff_of, edit_policy, write_policy
 from cascade.policy.loading import find_policy, load_policy
 from cascade.policy.shipped import find_corpus
+from cascade.replay.samples import parse_same, parse_samples
 
 __all__ = ["CalibrateOptions", "run_calibrate"]
 
@@ -65,6 +68,14 @@ class CalibrateOptions:
     dry_run: bool
     report: Path | None
     skip_bad: bool
+    samples: tuple[str, ...] = ()
+    same: str | None = None
+
+    @property
+    def sample_search(self) -> SampleSearch:
+        """What is asked of the samples. Raises ConfigurationError."""
+        given = tuple(parse_samples(text) for text in self.samples if text != "auto")
+        return SampleSearch(given, "auto" in self.samples, parse_same(self.same))
 
     @property
     def objective(self) -> Objective | None:
@@ -109,7 +120,14 @@ class CalibrateOptions:
     @property
     def only_signals(self) -> bool:
         """Whether signals are measured and nothing is chosen: `--signals` without an objective or what needs one."""
-        given = (*self._objectives.values(), self.write, self.report, self.scorer_target, self.against)
+        given = (
+            *self._objectives.values(),
+            self.write,
+            self.report,
+            self.scorer_target,
+            self.against,
+            self.samples or None,
+        )
         flags = (self.frontier_only, self.per_task, self.scorer, self.dry_run, self.force)
         return self.signals and all(one is None for one in given) and not any(flags)
 
@@ -132,7 +150,9 @@ def run_calibrate(options: CalibrateOptions, *, as_json: bool) -> None:
     agreement = None if options.counts else agreement_of(paths, objective, skip_bad=options.skip_bad)
     split = Split(options.tune, options.split_seed)
     found = _signals_of(options, paths, policy, objective)
-    settings = CalibrationOptions(objective, policy, split, options.per_task, target, options.skip_bad)
+    settings = CalibrationOptions(
+        objective, policy, split, options.per_task, target, options.skip_bad, options.sample_search
+    )
     result = calibrate_counts(paths, settings) if options.counts else calibrate(paths, settings)
     certificate = result.certificate()
     storms = storms_of(paths, result, certificate)
@@ -184,7 +204,7 @@ def _signals_of(
     if options.counts:
         raise ConfigurationError("--signals: tables of counts do not hold single items (give the corpora themselves)")
     split = Split(options.tune, options.split_seed)
-    return signals_of(paths, SignalOptions(policy, objective, split, options.skip_bad))
+    return signals_of(paths, SignalOptions(policy, objective, split, options.skip_bad, parse_same(options.same)))
 
 
 def _policy_of(options: CalibrateOptions) -> Policy | None:
@@ -212,7 +232,7 @@ def run_against(options: CalibrateOptions, *, as_json: bool) -> None:
     """Test whether a policy's certificate holds on fresh corpora. Raises RequirementNotMet unless it is shown to."""
     others = (
         options.policy, options.write, options.report, options.max_risk, options.min_quality, options.budget,
-        options.scorer_target,
+        options.scorer_target, options.same, options.samples or None,
     )  # fmt: skip
     flags = (
         options.frontier_only,
@@ -270,7 +290,11 @@ def _write(options: CalibrateOptions, result: Calibration, certificate: Certific
     }
     if result.compared is not None:
         blocks["scorer"] = scorer_fields(result)
-    after = edit_policy(before, result.thresholds, result.task_thresholds, blocks, where=str(path), folder=path.parent)
+    samples = written_samples(result, options.write)
+    thresholds = {rung: one for rung, one in result.thresholds.items() if rung not in result.by_agreement}
+    after = edit_policy(
+        before, thresholds, result.task_thresholds, blocks, samples, where=str(path), folder=path.parent
+    )
     if not options.dry_run:
         write_policy(path, after)
     return diff_of(before, after, str(path))

@@ -11,6 +11,7 @@ from cascade.calibration.proof.pareto_testing import Certified, NotCertified, Ta
 from cascade.calibration.run import Calibration, HalfFigures
 from cascade.calibration.search.frontier import Point
 from cascade.cli.calibrate.candidates import candidate_fields, print_candidates, scorer_fields
+from cascade.cli.calibrate.samples import bought_by, chosen_text, print_bought, samples_json, samples_of, threshold_json
 from cascade.cli.output import stdout, table
 from cascade.core.policy.certificate import Certificate
 from cascade.replay.mapping import undefined_tasks
@@ -107,6 +108,7 @@ def notes_of(result: Calibration) -> list[str]:
             "the confidence is of the gain of escalating, not the probability of being right: its AUROC and ECE say little, and"
             " answers ship that are likely wrong if no rung above would do better"
         )
+    notes += [f"no samples are chosen for {why}" for why in result.not_judged]
     if (estimated := result.manifest.estimated) is not None:
         notes.append(estimated)
     without = [rung for rung, signal in result.signal.items() if not signal.items]
@@ -149,7 +151,8 @@ def fields_of(result: Calibration, certificate: Certificate | None, seconds: flo
     return {
         "objective": "none: the frontier of the whole corpus" if objective is None else describe(objective),
         "feasible": result.feasible,
-        "thresholds": result.thresholds,
+        "thresholds": threshold_json(result),
+        **({"samples": samples_json(result)} if result.samples else {}),
         "tasks": {task: {"thresholds": own} for task, own in result.task_thresholds.items()},
         "advice": result.choice.advice,
         "certificate": certificate.model_dump(mode="json") if certificate else None,
@@ -158,7 +161,7 @@ def fields_of(result: Calibration, certificate: Certificate | None, seconds: flo
         else None,
         "tune": _half(result.choice.tune),
         "certify": _half(result.choice.certify),
-        "frontier": [_point(result.held_out.rungs, point, n) for point in result.choice.frontier],
+        "frontier": [_frontier_point(result, point, n) for point in result.choice.frontier],
         "baselines": {
             **{
                 f"single:{rung}": {**(_half(single.figures) or {}), "meets": single.meets}
@@ -174,6 +177,7 @@ def fields_of(result: Calibration, certificate: Certificate | None, seconds: flo
         ],
         "scorer": scorer_fields(result),
         "candidates": candidate_fields(result),
+        **({"further_samples": [asdict(one) for one in bought_by(result)]} if result.ways else {}),
         "versus": asdict(result.choice.versus) if result.choice.versus else None,
         "notes": notes_of(result),
         "seconds": round(seconds, 3),
@@ -203,6 +207,15 @@ def _half(half: HalfFigures | None) -> dict[str, Any] | None:
     }
 
 
+def _frontier_point(result: Calibration, point: Point, n: int) -> dict[str, Any]:
+    """A point of the frontier; if samples were compared, with those it is of."""
+    fields = _point(result.held_out.rungs, point, n)
+    mapping = result.ways[point.way].mapping if result.ways else None
+    if mapping is None:
+        return fields
+    return fields | {"samples": samples_of(mapping)}
+
+
 def _point(rungs: tuple[str, ...], point: Point, n: int, losses: str = "false_confident_rate") -> dict[str, Any]:
     return {
         "thresholds": dict(zip(rungs, point.thresholds, strict=False)),
@@ -222,7 +235,9 @@ def print_calibration(result: Calibration, objective: Objective, certificate: Ce
     if result.choice.certify is not None:
         by_task = "by task, else " if result.own_tasks else ""
         rows.add_row(
-            f"cascade at {by_task}{thresholds_text(result.thresholds)}", *_row(result.choice.certify), _proof(result)
+            f"cascade at {by_task}{chosen_text(result.thresholds, result)}",
+            *_row(result.choice.certify),
+            _proof(result),
         )
     for rung, single in result.choice.singles.items():
         rows.add_row(f"{rung} alone", *_row(single.figures), meets_text(single.meets))
@@ -242,6 +257,7 @@ def print_calibration(result: Calibration, objective: Objective, certificate: Ce
     _print_tasks(result)
     _print_thinned(result)
     print_candidates(result, objective)
+    print_bought(result)
     _print_signal(result)
     _print_shorter(result, objective)
     if result.skipped:

@@ -6,10 +6,10 @@ YAML and files are `cascade.policy.loading`'s. A Policy made in code is checked 
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from functools import cached_property
-from typing import Annotated, Any, Literal
+from typing import Annotated, Any, Literal, Self
 
 from pydantic import BeforeValidator, ConfigDict, Field, Strict, StringConstraints, model_validator
 from pydantic_core import PydanticCustomError
@@ -203,6 +203,13 @@ class Policy(Frozen):
             faults[0].others = faults[1:]
             raise faults[0]
         return self
+
+    def model_copy(self, *, update: Mapping[str, Any] | None = None, deep: bool = False) -> Self:
+        """As pydantic's, without what was computed from the values before they changed."""
+        made = super().model_copy(update=update, deep=deep)
+        for computed in ("hash", "_routes"):
+            vars(made).pop(computed, None)
+        return made
 
     @property
     def top(self) -> int:

@@ -13,7 +13,7 @@ from pydantic_core import PydanticCustomError
 
 from cascade.core.policy.base import Frozen, Name, Price, Text
 
-__all__ = ["ORDERS", "Order", "Same", "Samples", "Variant"]
+__all__ = ["MOST_SAMPLES", "ORDERS", "Order", "Same", "Samples", "Variant"]
 
 Order = Literal["confidence_first", "answer_first", "steps", "doubt"]
 """The built-in triage prompts, named after the order of their keys."""

@@ -81,6 +81,72 @@ def test_what_has_no_part_in_the_proof_may_change(keys: dict[str, Any]) -> None:
     assert hashes_of(changed(checks=["not_empty"])) == hashes_of(PROVED)
 
 
+def test_a_policy_without_samples_keeps_the_hashes_of_the_version_before_them() -> None:
+    """To the byte, or every certificate there is would be void. Prices are left out: their table changes."""
+    hashes = hashes_of(PROVED)
+    assert hashes["ladder"] == "sha256:cb28216478425647d1b7eb2962f45c3b215f96cfd71fed26d132e1d587ae6875"
+    assert hashes["models"] == "sha256:b8eac298ae7e1788fefebd6f3089b4a5630270a2c1d5daaa6e40c7e7a72d6de9"
+    assert hashes["prompts"] == "sha256:709103401cba5971121bd5fb463085c2727c4891133eb3f8fab14cf6522a8d84"
+    assert hashes["thresholds"] == "sha256:d8f1e95fb5ff713959020051ad9807509238fbdc289aa5a545ae0fa2e4c4929b"
+
+
+MINE = {"name": "mine", "prompt": "Say how sure you are."}
+GUEST = {"name": "guest", "model": "guest-1", "prompt": "steps", "price": {"input": "1", "output": "2"}}
+SAMPLES: dict[str, Any] = {"max": 5, "agree": 3, "variants": ["steps", MINE, GUEST]}
+TASK_SAMPLES: dict[str, Any] = {"max": 3, "agree": 2, "variants": ["doubt"]}
+
+
+def voting(rung: dict[str, Any], task: dict[str, Any] | None = None, **keys: Any) -> Policy:
+    """A policy whose first rung, and of a task the second, are asked several times."""
+    ladder = [one.model_dump(exclude_unset=True) for one in PROVED.ladder]
+    ladder[0]["samples"] = SAMPLES | rung
+    tasks = [{"name": "t", "samples": {"sonnet": TASK_SAMPLES | (task or {})}}]
+    return with_keys(PROVED, ladder=ladder, tasks=tasks, **keys)
+
+
+@pytest.mark.parametrize(
+    ("policy", "parts"),
+    [
+        (voting({"at_once": 5}), set[str]()),
+        (voting({}, {"at_once": 2}), set[str]()),
+        (voting({"max": 6}), {"thresholds"}),
+        (voting({"agree": 4}), {"thresholds"}),
+        (voting({"same": "exact"}), {"thresholds"}),
+        (voting({"same": "judge"}), {"thresholds", "prompts"}),
+        (voting({}, {"max": 4}), {"thresholds"}),
+        (voting({}, {"variants": ["answer_first"]}), {"thresholds", "prompts"}),
+        (voting({"variants": ["steps", MINE | {"prompt": "Be sure."}, GUEST]}), {"prompts"}),
+        (voting({"variants": ["steps", MINE | {"name": "his"}, GUEST]}), {"thresholds", "prompts"}),
+        (voting({"variants": ["steps", MINE, GUEST | {"model": "guest-2"}]}), {"models"}),
+        (voting({"variants": ["steps", MINE, GUEST | {"price": {"input": "1", "output": "3"}}]}), {"prices"}),
+        (voting({}, triage={"order": "answer_first"}), {"prompts"}),
+    ],
+)
+def test_of_samples_a_certificate_covers_what_decides(policy: Policy, parts: set[str]) -> None:
+    """Numbers, names and how answers are compared; the used prompts by name; the models that vote, and their prices."""
+    before, after = hashes_of(voting({})), hashes_of(policy)
+    assert {part for part in before if before[part] != after[part]} == parts
+
+
+def test_a_prompt_that_is_not_used_may_change() -> None:
+    """Where no rung is asked with the policy's own triage, another one voids nothing."""
+    ladder = [one.model_dump(exclude_unset=True) for one in PROVED.ladder]
+    for one in ladder[:2]:
+        one["samples"] = {"max": 3, "agree": 2, "variants": ["steps", "doubt"]}
+    before = with_keys(PROVED, ladder=ladder)
+    assert hashes_of(before) == hashes_of(with_keys(PROVED, ladder=ladder, triage={"prompt": "Be sure."}))
+    assert hashes_of(before)["prompts"] != hashes_of(PROVED)["prompts"]
+
+
+def test_no_threshold_is_not_never() -> None:
+    """With samples an omitted threshold leaves it to their agreement, and `never` ships nothing: other thresholds."""
+    ladder = [one.model_dump(exclude_unset=True) for one in PROVED.ladder]
+    ladder[0] |= {"samples": {"max": 3, "agree": 2}, "threshold": None}
+    never = hashes_of(with_keys(PROVED, ladder=ladder))
+    del ladder[0]["threshold"]
+    assert hashes_of(with_keys(PROVED, ladder=ladder))["thresholds"] != never["thresholds"]
+
+
 def test_a_price_that_changes_leaves_the_guard_what_it_expects() -> None:
     """The rates of escalation are the traffic's; a new threshold makes others, and then the guard has its own rate."""
     proved = Escalation({"haiku": 0.4, "sonnet": 0.1})

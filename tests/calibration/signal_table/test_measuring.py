@@ -53,7 +53,7 @@ def test_what_helps_is_told_from_what_does_not(table: SignalTable) -> None:
     assert first.difference_ci95 is not None
     assert first.difference_ci95[1] < 0
     assert table.verdict.startswith(f"turn on {first.signal} on low")
-    assert table.repeats["low"].startswith("repeats help: samples: {max: ")
+    assert table.repeats["low"].startswith("repeats help: --samples low=")
     assert row(table, "length of the input").verdict != "helps"
 
 
@@ -176,7 +176,7 @@ def test_agreement_is_the_commonest_answers_share() -> None:
     found = with_plurality(samples, 3)
     assert found.agreement.tolist() == pytest.approx([share for _, share, _ in cells], nan_ok=True)
     assert found.score.tolist() == [right[winner] for _, _, winner in cells]
-    for (most, agree), way in votes_on(samples).decisions.items():
+    for (most, agree), way in votes_on(samples, "low").decisions.items():
         for place, (answers, _, _) in enumerate(cells):
             asked, counted = 0, Counter[Any]()
             while (
@@ -207,7 +207,7 @@ def test_on_recorded_samples_agreement_ranks_as_published(real_corpus: Callable[
         right = found.score >= 0.5
         assert auroc_with_interval(found.agreement, right, columns.group)[0] == pytest.approx(area, abs=0.0006)
         assert right.mean() == pytest.approx(accuracy, abs=0.0006)
-    way, top = votes_on(samples, 4).decisions[4, 3], columns.rungs["strong"]
+    way, top = votes_on(samples, "cheap", 4).decisions[4, 3], columns.rungs["strong"]
     assert way.score is not None
     assert way.cost is not None
     ships = ~np.isnan(way.confidence)

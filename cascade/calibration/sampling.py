@@ -1,0 +1,231 @@
+"""The samples that `--samples auto` compares: for each rung that was recorded several times, how many, and of which variants.
+
+Each is a candidate of `candidates.pick`: the same corpus, put to another vote. They are fixed by the names of the recorded
+variants and their numbers alone, before any outcome is read.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass, field, replace
+from itertools import product
+from typing import TYPE_CHECKING, Any, cast
+
+from cascade.calibration.candidates import Way
+from cascade.calibration.halves import JointHalf
+from cascade.calibration.repeats import why_not_judged_by_rung
+from cascade.calibration.search.counts import Loss
+from cascade.calibration.search.frontier import Point
+from cascade.core.errors import ConfigurationError
+from cascade.core.policy import Policy, Samples, Variant
+from cascade.core.policy.samples import Same
+from cascade.core.triage import triage_name
+from cascade.corpora.items import Manifest
+from cascade.replay.arrays import np
+from cascade.replay.columns import Columns, MappedColumns, PolicyMapping
+from cascade.replay.mapping import Asked, asking, mapping_for
+from cascade.replay.sampled import put_to_vote
+from cascade.replay.samples import SamplesOverride, as_variants, recorded_cycles, samples_from, samples_text
+from cascade.replay.votes import SampleColumns
+
+if TYPE_CHECKING:
+    from cascade.replay.arrays import Bools
+
+__all__ = [
+    "Bought",
+    "SampleSearch",
+    "Sought",
+    "mapping_with_samples",
+    "refuse_together",
+    "sampled_ways",
+    "what_samples_buy",
+    "with_thresholds",
+]
+
+_MOST_TOGETHER = 240  # candidates up to which every combination of the rungs' samples is tried, else one rung at a time
+_COUNTS = (2, 3, 4, 5, 6, 8)
+
+
+@dataclass(frozen=True, slots=True)
+class SampleSearch:
+    """What is asked of the samples. `overrides`: given by rung; `auto`: search them on the other rungs.
+
+    `same`: how answers are compared; None: as the policy says, else normalized.
+    """
+
+    overrides: tuple[SamplesOverride, ...] = ()
+    auto: bool = False
+    same: Same | None = None
+
+
+def refuse_together(*, scorer: bool, per_task: bool) -> None:
+    """Raises ConfigurationError for what is not searched together with samples."""
+    if scorer:
+        raise ConfigurationError(
+            "--samples auto with --scorer: choose the samples first, then learn a score with --samples RUNG=M/N --scorer"
+        )
+    if per_task:
+        raise ConfigurationError(
+            "--samples auto with --per-task: choose the samples first, then thresholds by task with --samples RUNG=M/N"
+        )
+
+
+def with_thresholds(mapping: PolicyMapping) -> PolicyMapping:
+    """The mapping without rungs where agreement alone decides: each has a threshold."""
+    policy = mapping.plan.policy
+    alone = policy.route("").by_agreement
+    asked = {rung.rung: Asked(rung.samples) for rung, own in zip(policy.ladder, alone, strict=True) if own}
+    return asking(mapping, asked) if asked else mapping
+
+
+@dataclass(frozen=True, slots=True)
+class Bought:
+    """What further samples buy: the cheapest vote of at most `most` samples at a rung, on the tune half.
+
+    `name`: how the rungs are asked; `cost_per_request_usd`, `quality` and `losses` are of its cheapest thresholds that have
+    no more losses (for a `Target`; else no lower quality) than what was chosen.
+    """
+
+    most: int
+    name: str
+    cost_per_request_usd: float
+    quality: float
+    losses: int
+
+
+def what_samples_buy(ways: Sequence[Way], tune: JointHalf, chosen: Point, loss: Loss | None) -> list[Bought]:
+    """By the most samples at any rung, ascending: the best way with so many. `loss` None: by quality."""
+    best: dict[int, Bought] = {}
+    for way, half in zip(ways, tune.ways, strict=True):
+        ladder = way.mapping.plan.policy.ladder if way.mapping is not None else ()
+        most = max((rung.samples.max for rung in ladder if rung.samples is not None), default=1)
+        points = half.frontier() if loss is None else half.risk_path(loss, _MOST_TOGETHER)
+        good = [
+            point for point in points
+            if (point.quality >= chosen.quality - 1e-12 if loss is None else point.losses <= chosen.losses)
+        ]  # fmt: skip
+        if not good:
+            continue
+        point = min(good, key=lambda one: one.cost)
+        cost = point.cost / 1e9 / max(1, len(half))
+        if most not in best or cost < best[most].cost_per_request_usd:
+            best[most] = Bought(most, way.name, cost, point.quality, point.losses)
+    return [best[most] for most in sorted(best)]
+
+
+@dataclass(frozen=True, slots=True)
+class Sought:
+    """Which samples are searched: by rung the recorded variants in turn, and how answers are compared (None: no search)."""
+
+    variants: Mapping[str, Sequence[Variant]] = field(default_factory=dict[str, "Sequence[Variant]"])
+    same: Same | None = None
+
+
+def mapping_with_samples(
+    search: SampleSearch, policy: Policy | None, manifest: Manifest, sources: Sequence[str]
+) -> tuple[PolicyMapping, Sought]:
+    """The policy, or the corpus's own ladder, with the samples that are given; and those to search beside them.
+
+    `manifest` is of all corpora, `sources` are their paths. Raises ConfigurationError for samples that cannot be searched,
+    and what `mapping_for` raises.
+    """
+    cycles = recorded_cycles(sources[0]) if search.overrides or search.auto else {}
+    given = samples_from(search.overrides, policy, cycles, search.same)
+    mapping = mapping_for(policy, manifest, sources[0], given)
+    if search.auto or any(rung.samples is not None for rung in mapping.plan.policy.ladder):
+        _refuse_curtailed(manifest, sources[0])
+    if not search.auto:
+        return mapping, Sought()
+    same = search.same or next((one.same for one in given.values() if one is not None), Same())
+    if same.kind == "judge":
+        raise ConfigurationError("--samples auto --same judge: a judge's groups are of one order (give RUNG=M/N)")
+    names = dict(zip(mapping.rungs, mapping.names, strict=True))
+    ladder = policy.ladder if policy is not None else ()
+    listed = {rung.rung: rung.samples.variants for rung in ladder if rung.samples is not None and rung.samples.variants}
+    found = {names[rung]: as_variants(cycle) for rung, cycle in cycles.items() if rung in names}
+    variants = {rung: listed.get(rung, one) for rung, one in found.items() if rung not in given}
+    return replace(mapping, same=same), Sought(variants, same)
+
+
+def sampled_ways(
+    columns: Columns, view: MappedColumns, sought: Sought, is_tune: Bools
+) -> tuple[list[Way], tuple[str, ...]]:
+    """The candidates, the ladder without further samples first; and by rung why its samples are not judged.
+
+    Raises ConfigurationError if no rung was recorded more than once.
+    """
+    policy, same, variants = view.mapping.plan.policy, sought.same or Same(), sought.variants
+    options: dict[str, list[Asked]] = {}
+    refused: list[str] = []
+    recorded_at = view.samples[: policy.top] if view.samples else ()
+    reasons = why_not_judged_by_rung(columns.manifest, recorded_at, same) if any(recorded_at) else ()
+    for index, rung in enumerate(policy.ladder[:-1]):
+        recorded = view.samples[index] if view.samples else None
+        if recorded is None or rung.rung not in variants or len(recorded) < 2:
+            continue
+        if (why := reasons[index]) is not None:
+            refused.append(f"{rung.rung}: {why}")
+            continue
+        reports = any(bool((~np.isnan(one[is_tune])).any()) for one in recorded.confidence)
+        options[rung.rung] = list(_options(recorded, variants[rung.rung], same, policy, by_agreement=not reports))
+    if not options and not refused:
+        raise ConfigurationError(
+            "--samples auto: no rung was recorded more than once (record with --samples N, or leave it out)"
+        )
+    once = {rung: Asked(None) for rung in options}
+    combinations = _combinations(options)
+    return [_way(columns, view, once | dict(combination)) for combination in combinations], tuple(refused)
+
+
+def _options(
+    recorded: SampleColumns, variants: Sequence[Variant], same: Same, policy: Policy, *, by_agreement: bool
+) -> Iterator[Asked]:
+    """Every (max, agree) of every choice of variants that the corpus holds for all items."""
+    own = triage_name(policy)
+    layout = [recorded.names[int(code)] or own for code in (one[0] for one in recorded.variant) if code >= 0]
+    for chosen in _choices(variants):
+        names = [variant.label(own) for variant in chosen]
+        for most in _COUNTS:
+            asked = [names[number % len(names)] for number in range(most)]
+            if any(asked.count(name) > layout.count(name) for name in names) or (most < len(names)):
+                continue
+            for agree in range(most // 2 + 1, most + 1):
+                if agree >= 2:
+                    yield Asked(Samples(max=most, agree=agree, variants=tuple(chosen), same=same), by_agreement)
+
+
+def _choices(variants: Sequence[Variant]) -> Iterator[Sequence[Variant]]:
+    """All variants in turn, the first of them in turn, and each alone."""
+    distinct = list(dict.fromkeys(variants))
+    for length in range(len(distinct), 1, -1):
+        yield distinct[:length]
+    for variant in distinct:
+        yield [variant]
+
+
+def _combinations(options: Mapping[str, Sequence[Asked]]) -> list[list[tuple[str, Asked]]]:
+    every = [[(rung, Asked(None)), *((rung, one) for one in asked)] for rung, asked in options.items()]
+    together = 1
+    for one in every:
+        together *= len(one)
+    if together <= _MOST_TOGETHER:
+        return [list(one) for one in product(*every)]
+    return [[], *([pair] for one in every for pair in one[1:])]
+
+
+def _way(columns: Columns, view: MappedColumns, asked: Mapping[str, Asked]) -> Way:
+    mapping = asking(view.mapping, asked)
+    policy = mapping.plan.policy
+    samples = {rung: one.samples for rung, one in asked.items() if one.samples is not None}
+    texts = [f"{rung} {samples_text(one, policy)}" for rung, one in samples.items()]
+    voted = put_to_vote(columns, replace(view, mapping=mapping))
+    return Way("; ".join(texts) or "each rung once", voted, mapping=mapping)
+
+
+def _refuse_curtailed(manifest: Manifest, where: str) -> None:
+    """Raises ConfigurationError for a corpus whose samples were curtailed: what was not asked cannot be judged."""
+    recorded: Any = (manifest.extra or {}).get("recorded")
+    if isinstance(recorded, dict) and cast("dict[str, Any]", recorded).get("curtailed") is True:
+        raise ConfigurationError(
+            f"{where}: its samples were curtailed, so other votes cannot be judged (record them whole: cascade record)"
+        )

@@ -1,0 +1,130 @@
+"""The samples that `calibrate` uses or has chosen: as JSON, as text, and as a policy has them."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any
+
+from cascade.calibration.objectives import loss_of
+from cascade.calibration.proof.pareto_testing import Target
+from cascade.calibration.run import Calibration
+from cascade.calibration.sampling import Bought, what_samples_buy
+from cascade.calibration.search.frontier import Point
+from cascade.cli.output import stdout, table
+from cascade.core.errors import PolicyError
+from cascade.core.policy import Policy, Samples
+from cascade.core.policy.samples import Same
+from cascade.replay.columns import PolicyMapping
+from cascade.replay.samples import samples_fields, samples_text
+
+__all__ = [
+    "AGREEMENT",
+    "bought_by",
+    "chosen_text",
+    "print_bought",
+    "samples_json",
+    "samples_of",
+    "threshold_json",
+    "written_samples",
+]
+
+AGREEMENT = "agreement"
+"""In place of a threshold: the agreement of the rung's samples alone decides."""
+
+
+def samples_json(result: Calibration) -> dict[str, dict[str, Any]]:
+    """By rung that is asked more than once: its samples."""
+    return samples_of(result.mapping)
+
+
+def samples_of(mapping: PolicyMapping) -> dict[str, dict[str, Any]]:
+    """By rung that a mapping's policy asks more than once: its samples."""
+    policy = mapping.plan.policy
+    return {rung.rung: samples_fields(rung.samples, policy) for rung in policy.ladder if rung.samples is not None}
+
+
+def threshold_json(result: Calibration) -> dict[str, float | str | None]:
+    """By rung: its threshold, null for `never`, AGREEMENT where its samples decide alone."""
+    alone = result.by_agreement
+    return {rung: AGREEMENT if rung in alone and x is not None else x for rung, x in result.thresholds.items()}
+
+
+def chosen_text(thresholds: Mapping[str, float | None], result: Calibration) -> str:
+    """Thresholds and samples by rung, in one line, e.g. "haiku 3 of 4 the same at 0.8, sonnet 0.9"."""
+    policy, samples, alone = result.mapping.plan.policy, result.samples, result.by_agreement
+    return ", ".join(
+        f"{rung} {_of_rung(x, samples.get(rung), policy, rung in alone)}" for rung, x in thresholds.items()
+    )
+
+
+def _of_rung(threshold: float | None, samples: Samples | None, policy: Policy, alone: bool) -> str:
+    if threshold is None:
+        return "never"
+    if samples is None:
+        return f"{threshold:g}"
+    return samples_text(samples, policy) + ("" if alone else f" at {threshold:g}")
+
+
+def bought_by(result: Calibration) -> list[Bought]:
+    """What each further sample buys on the tuning half; empty if no samples were searched or nothing was chosen."""
+    chosen, objective = result.choice.chosen, result.options.objective
+    if result.joint_tune is None or not isinstance(chosen, Point) or objective is None:
+        return []
+    loss = loss_of(objective) if isinstance(objective, Target) else None
+    return what_samples_buy(result.ways, result.joint_tune, chosen, loss)
+
+
+def print_bought(result: Calibration) -> None:
+    """Print what each further sample buys."""
+    bought = bought_by(result)
+    if not bought:
+        return
+    how = "no more losses" if isinstance(result.options.objective, Target) else "no lower quality"
+    title = f"what further samples buy, on the tuning half, with {how} than chosen ({len(result.ways)} ways compared)"
+    rows = table(
+        "samples, at most", "quality", "USD per 1,000", "asked", title=title, right=("quality", "USD per 1,000")
+    )
+    for one in bought:
+        rows.add_row(str(one.most), f"{one.quality:.4f}", f"{1e3 * one.cost_per_request_usd:.4f}", one.name)
+    stdout.print()
+    stdout.print(rows)
+    if bought[0].most == 1 and min(bought, key=lambda one: one.cost_per_request_usd) is bought[0]:
+        stdout.print("further samples are worth nothing here: asking each rung once is as cheap")
+
+
+def written_samples(result: Calibration, where: str | None) -> dict[str, dict[str, Any] | None]:
+    """By rung whose samples change: what the policy is to have, None for none.
+
+    Raises PolicyError for samples that a policy's file cannot express: variants that it does not define, or a rung that has
+    a threshold although no reply of the corpus has a confidence to compare with it.
+    """
+    before = {rung.rung: rung for rung in result.options.policy.ladder} if result.options.policy is not None else {}
+    made: dict[str, dict[str, Any] | None] = {}
+    for rung, old in before.items():
+        new = result.samples.get(rung)
+        if rung in result.by_agreement and "threshold" in old.model_fields_set:
+            problem = (
+                f"no reply of {rung!r} in the corpus has a confidence, and the policy compares it with a threshold"
+            )
+            raise PolicyError(problem, where=where or "", hint="remove the rung's threshold: then agreement decides")
+        if new == old.samples:
+            continue
+        made[rung] = None if new is None else _block(new, old.samples, rung, where or "")
+    return made
+
+
+def _block(samples: Samples, old: Samples | None, rung: str, where: str) -> dict[str, Any]:
+    for variant in samples.variants:
+        known = variant.order is not None or (old is not None and variant in old.variants and variant.text is None)
+        if not known or variant.model is not None:
+            problem = f"rung {rung!r}: the chosen variant {variant.label('')!r} is none of the built-in prompts"
+            raise PolicyError(problem, where=where, hint="define it under the rung's `samples`, and give RUNG=M/N")
+    block: dict[str, Any] = {"max": samples.max, "agree": samples.agree}
+    if names := [variant.prompt for variant in samples.variants if variant.prompt is not None]:
+        block["variants"] = names
+    if samples.same != Same():
+        same = samples.same
+        block["same"] = (
+            {"numeric": same.tolerance} if same.tolerance else {"json": list(same.fields)} if same.fields else str(same)
+        )
+    return block

@@ -1,0 +1,66 @@
+"""Whether a complete recording holds the samples, groupings and results of checks that a command asks for."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+
+from cascade.core.verification import Verifier
+from cascade.corpora.items import Corpus, Item, RecordedReply
+from cascade.recording.calls import BASELINE, Key, RecordingPlan, Respondent
+from cascade.recording.checking import check_hash
+from cascade.recording.grouping import SameJudgeReport, agreeing_texts, judge_hash, prefixes
+from cascade.recording.regrading import recorded_hashes, sample_keys
+from cascade.recording.samples import own_sample
+from cascade.replay.driver import request_of
+
+__all__ = ["holds_samples"]
+
+
+def holds_samples(complete: Corpus, recording: RecordingPlan) -> bool:
+    """Whether no call and no check is left to make for a rung's samples."""
+    plan = recording.plan
+    asks_judge = any(one.is_judged for many in recording.samples.values() for one in many)
+    if asks_judge and SameJudgeReport.read(complete.manifest, judge_hash()) is None:
+        return False
+    if not (recording.samples or recording.verifiers):
+        return True
+    own = own_sample(plan.policy)
+    rungs = [one for one in recording.respondents if one.name != BASELINE]
+    for item in complete.items:
+        task = plan.signals.classify(request_of(item)).task
+        for rung in rungs:
+            reply = item.replies[rung.name]
+            samples = dict(
+                zip(sample_keys(complete.manifest, own, item.id, rung.name, reply), reply.every, strict=True)
+            )
+            wanted = recording.samples_for(task, rung)
+            if not all(one.key(item.id) in samples for one in wanted):
+                return False
+            if not _is_checked(complete, reply, plan.checks_for(task).verifiers):
+                return False
+            if not _is_grouped(recording, item, task, wanted, samples):
+                return False
+    return True
+
+
+def _is_checked(complete: Corpus, reply: RecordedReply, verifiers: Sequence[Verifier]) -> bool:
+    commands: dict[str, str] = recorded_hashes(complete.manifest).get("checks", {}) if verifiers else {}
+    answered = [sample for sample in reply.every if sample.answer is not None]
+    return all(
+        commands.get(verifier.name) == check_hash(verifier) and all(one.check(verifier.name) for one in answered)
+        for verifier in verifiers
+    )
+
+
+def _is_grouped(
+    recording: RecordingPlan, item: Item, task: str, wanted: Sequence[Respondent], samples: Mapping[Key, RecordedReply]
+) -> bool:
+    if not wanted or not wanted[0].is_judged:
+        return True
+    asked = recording.plan.policy.route(task).samples[wanted[0].index]
+    assert asked is not None
+    keys, replies = list(samples), [samples[one.key(item.id)] for one in wanted]
+    grouped = {one.of for one in next(iter(samples.values())).groups or ()}
+    places = [keys.index(one.key(item.id)) for one in wanted]
+    texts = agreeing_texts(recording.plan, task, replies)
+    return all(tuple(places[n] for n in of) in grouped for of in prefixes(texts, asked.agree))
