@@ -131,6 +131,10 @@ class _Bench:
                 f"no scorer ({target}) was learned: there are too few answers with a confidence to learn from"
             )
             return None
+        if target == "gain":
+            self.notes.append(
+                "a score of the gain ships wrong answers that no rung above would mend: not for a bound on confident mistakes"
+            )
         for rung, why in learned.left_out.items():
             self.notes.append(f"no scorer ({target}) was learned for {rung}: {why}")
         return learned.out_of_fold
