@@ -81,6 +81,7 @@ class Yardstick:
     best         the index of the single model of best quality, the cheapest of equals
     qualities    each model alone; `prices`: nano-USD, all items
     out_of_fold  whether thresholds are chosen on other groups than they are evaluated on
+    has_costs    whether there is a gap to close, and a price to compare with
     """
 
     def __init__(self, plain: CodedCorpus) -> None:
@@ -93,6 +94,7 @@ class Yardstick:
         places = range(len(plain.rungs))
         self.best = min(places, key=lambda place: (-self.qualities[place], self.prices[place]))
         self.gap = self.qualities[self.best] - self.qualities[0]
+        self.has_costs = self.gap > _TINY and self.prices[self.best] > 0
         _, which = np.unique(plain.group, return_inverse=True)
         self.groups = int(which.max()) + 1
         chance = np.random.default_rng(_SEED)
@@ -104,7 +106,7 @@ class Yardstick:
             self._drawn[draw] = np.bincount(chance.integers(0, blocks, blocks), minlength=blocks)
         first, best = (self._drawn @ self._summed(plain.alone[:, one]) for one in (0, self.best))
         self._first, self._gaps = first, best - first
-        self._spent = self._drawn @ self._summed(plain.cost[:, self.best])
+        self._spent = np.maximum(1.0, self._drawn @ self._summed(plain.cost[:, self.best]))  # a draw may miss all costs
 
     def sweep(self, ladders: Sequence[CodedCorpus]) -> Sweep:
         """The ladders searched together: at each aim the cheapest of all their points."""
@@ -156,8 +158,8 @@ class Yardstick:
             shipped[aim] += ends
 
     def costs(self, sweep: Sweep) -> tuple[CostAt, ...]:
-        """The cost at each of SHARES; empty where there is no gap."""
-        return tuple(self.cost(sweep, share) for share in SHARES) if self.gap > _TINY else ()
+        """The cost at each of SHARES; empty without `has_costs`."""
+        return tuple(self.cost(sweep, share) for share in SHARES) if self.has_costs else ()
 
     def cost(self, sweep: Sweep, share: float) -> CostAt:
         """The cost at a share of a gap above 0."""

@@ -114,7 +114,7 @@ class SignalTable:
 
     rungs       cheapest first; `qualities`, `prices`: each alone, its mean score and mean USD per request
     best        the single model that costs and gap refer to: the one of best quality, the cheapest of equals
-    gap         its quality minus the first rung's; 0: there is nothing to close, and there are no costs
+    gap         its quality minus the first rung's; 0: there is nothing to close, and there are no costs (nor if it is free)
     out_of_fold whether costs are of thresholds chosen on other groups; else on the same items
     repeats     by rung: what is to be said of asking it more than once
     advice      the signals to turn on, in this order
@@ -148,7 +148,8 @@ class SignalTable:
         if self.gap <= 0:
             return f"{self.best} alone is the best single model: there is no gap for a signal to close"
         shown = [step for step in self.advice if step.shown]
-        start = self.of(self.rungs[0])[0].costs
+        if not (start := self.of(self.rungs[0])[0].costs):
+            return f"{self.best} alone, the best single model, costs nothing: there is no cost to save"
         last = shown[-1].after if shown else next((one.cost for one in start if one.share == SHARES[1]), None)
         names = ", then ".join(f"{step.signal} on {step.rung}" for step in shown)
         does = f"turn on {names}" if shown else "no signal is shown to help beyond the self-reports"

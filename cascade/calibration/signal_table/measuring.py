@@ -79,7 +79,7 @@ def measure_signals(
         rows=rows,
         checks=tuple(bench.checks()),
         repeats={rung: said for rung in rungs[:-1] if (said := _of_repeats(rung, rows)) is not None},
-        advice=advise(half, yard, bench.plain, _offers(measured, rungs)) if yard.gap > 0 else (),
+        advice=advise(half, yard, bench.plain, _offers(measured, rungs)) if yard.has_costs else (),
         notes=tuple(bench.notes),
     )
 

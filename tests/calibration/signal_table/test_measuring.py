@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import random
 from collections import Counter
 from collections.abc import Callable
 from dataclasses import replace
@@ -12,15 +13,20 @@ import numpy as np
 import pytest
 from msgspec.structs import replace as changed
 
-from cascade.calibration.signal_table import SignalRow, SignalTable
+from cascade.calibration.search.levels import code_columns
+from cascade.calibration.signal_table import SignalCollector, SignalOptions, SignalRow, SignalTable, signals_of
 from cascade.calibration.signal_table.agreement import usable, votes_on, with_plurality
+from cascade.calibration.signal_table.deciding import coded_with, tune_half
 from cascade.calibration.signal_table.discrimination import auroc_with_interval
 from cascade.core.errors import ConfigurationError
+from cascade.core.policy import Policy, Samples
 from cascade.core.policy.samples import Same
-from cascade.corpora import Corpus, Item, RecordedReply, read_corpus
+from cascade.corpora import Corpus, Item, LadderEntry, Manifest, RecordedReply, read_corpus
 from cascade.corpora.splits import Split
+from cascade.corpora.writing import write_corpus
 from cascade.replay.building import read_columns
-from cascade.replay.mapping import own_mapping
+from cascade.replay.mapping import Asked, asking, own_mapping
+from cascade.replay.sampled import put_to_vote
 from tests.calibration.regrouped import in_samples
 
 from .told import MANIFEST, drawn, measured
@@ -150,6 +156,81 @@ def test_where_the_first_rung_is_the_best_there_is_no_gap() -> None:
     assert (table.best, table.gap, table.advice) == ("low", 0.0, ())
     assert "no gap for a signal to close" in table.verdict
     assert not any(one.costs for one in table.rows)
+
+
+def test_a_best_model_that_is_free_is_told_so() -> None:
+    """There is no price to compare with."""
+    items = [
+        changed(item, replies={**item.replies, "top": changed(item.replies["top"], cost_usd=0.0)})
+        for item in drawn(100).items
+    ]
+    table = measured(Corpus(MANIFEST, tuple(items)))
+    assert table.verdict == "top alone, the best single model, costs nothing: there is no cost to save"
+    assert (table.oracle, table.advice) == (None, ())
+
+
+def test_what_a_step_adds_is_measured_beside_those_before_it() -> None:
+    """Two rungs with a check each, both of which help: the second step starts where the first one ended."""
+    chance, items = random.Random(4), list[Item]()
+    for number in range(500):
+        replies = {"top": RecordedReply(answer="a", score=1.0, cost_usd=0.02)}
+        for rung, skill, usd in (("low", 0.5, 0.001), ("mid", 0.6, 0.004)):
+            right = chance.random() < skill
+            replies[rung] = RecordedReply(0.5, "a", float(right), cost_usd=usd, checks={f"{rung}-tests": right})
+        items.append(Item(str(number), f"q{number}", replies))
+    manifest = Manifest("two", tuple(LadderEntry(rung) for rung in ("low", "mid", "top")))
+    table = measured(Corpus(manifest, tuple(items)), targets=())
+    first, second = table.advice
+    assert {first.signal, second.signal} == {"check low-tests", "check mid-tests"}
+    assert first.shown
+    assert second.shown
+    assert second.before == first.after
+    assert second.after is not None
+    assert first.after is not None
+    assert second.after < first.after
+    assert table.oracle is not None
+    assert second.after == pytest.approx(table.oracle.cost, abs=0.12)
+
+
+@pytest.mark.parametrize(("most", "agree"), [(2, 2), (3, 2), (4, 2), (4, 3)])
+def test_a_votes_decision_is_the_vote_of_a_policy(most: int, agree: int) -> None:
+    """The same costs, the same answers shipped, and the same scores as the ladder that is put to this vote."""
+    corpus = drawn(300, 7)
+    mapping = replace(own_mapping(MANIFEST), same=Same())
+    collector = SignalCollector(mapping)
+    columns, (view,) = read_columns(corpus.items, MANIFEST, [mapping], on_items=collector.add)
+    every = np.ones(len(columns), np.bool_)
+    half = tune_half((columns, view), collector.features(view), collector.signals, collector.checks, every)
+    assert view.samples[0] is not None
+    votes = votes_on(usable(view.samples[0], str(Same())), "low")
+    assert votes.reports is not None
+    for by_agreement, way in ((True, votes.decisions[most, agree]), (False, votes.reports[most, agree])):
+        asked = {"low": Asked(Samples(max=most, agree=agree, same=Same()), by_agreement)}
+        expected = code_columns(columns, put_to_vote(columns, replace(view, mapping=asking(mapping, asked))))
+        found = coded_with(half, {0: way})
+        assert (found.cost == expected.cost).all()
+        assert (found.codes == expected.codes).all()
+        assert [one.tolist() for one in found.levels] == [one.tolist() for one in expected.levels]
+        ships = found.codes[:, 0] > 0
+        assert (found.score[ships] == expected.score[ships]).all()
+        assert (found.score[:, 1] == expected.score[:, 1]).all()
+
+
+def test_a_policys_own_samples_do_not_change_the_table(tmp_path: Path) -> None:
+    """They are one of the signals that are compared; the self-report is of one answer."""
+    corpus = drawn(150)
+    path = tmp_path / "told.jsonl"
+    write_corpus(path, corpus.manifest, corpus.items)
+    ladder: list[dict[str, Any]] = [
+        {"rung": "low", "model": "m-low", "threshold": 0.8, "max_tokens": 9, "price": {"input": 1, "output": 1}},
+        {"rung": "top", "model": "m-top", "max_tokens": 9, "price": {"input": 1, "output": 1}},
+    ]
+    sampled = [{**ladder[0], "samples": {"max": 3, "agree": 2}}, ladder[1]]
+    plain, voting = (
+        signals_of([path], SignalOptions(Policy.model_validate({"version": 1, "name": "p", "ladder": one})))
+        for one in (ladder, sampled)
+    )
+    assert plain.fields() == voting.fields()
 
 
 def test_agreement_is_the_commonest_answers_share() -> None:
