@@ -78,6 +78,8 @@ class Outcome:
     why: str
 
     def __str__(self) -> str:
+        if self.verdict == "–":
+            return self.why
         return " ".join([*([str(self.cell)] if self.cell else []), f"**{self.verdict}**: {self.why}"])
 
 
@@ -201,7 +203,7 @@ def _voted(path: Path, alpha: float) -> Outcome:
             [path], CalibrationOptions(Target("false_confident", alpha, DELTA), samples=SampleSearch(auto=True))
         )
     except ConfigurationError:  # no rung was recorded more than once
-        return Outcome(None, "–", "each model was asked once")
+        return Outcome(None, "–", "asked once")
     return Outcome(None, "not judged", "; ".join(result.not_judged)) if result.not_judged else _outcome(result)
 
 

@@ -37,6 +37,7 @@ __all__ = [
     "Sought",
     "mapping_with_samples",
     "refuse_together",
+    "refuse_unjudged",
     "sampled_ways",
     "what_samples_buy",
     "with_thresholds",
@@ -68,6 +69,25 @@ def refuse_together(*, scorer: bool, per_task: bool) -> None:
         raise ConfigurationError(
             "--samples auto with --per-task: choose the samples first, then thresholds by task with --samples RUNG=M/N"
         )
+
+
+def refuse_unjudged(columns: Columns, view: MappedColumns) -> None:
+    """Raises ConfigurationError where votes are asked for on samples that are no evidence on agreement."""
+    policy = view.mapping.plan.policy
+    recorded = view.samples[: policy.top] if view.samples else ()
+    for rung, samples, own in zip(policy.ladder, recorded, policy.route("").samples, strict=False):
+        if samples is None or own is None or own.same.kind == "judge":
+            continue
+        same = str(own.same)
+        why = why_not_judged_by_rung(
+            columns.manifest, [one if one and same in one.key else None for one in recorded], same
+        )
+        place = [one.rung for one in policy.ladder].index(rung.rung)
+        if why[place] is not None:
+            raise ConfigurationError(
+                f"the samples of {rung.rung} cannot be judged: {why[place]} (ask it once: --samples {rung.rung}=once, or"
+                " record samples at the default temperature)"
+            )
 
 
 def with_thresholds(mapping: PolicyMapping) -> PolicyMapping:

@@ -299,7 +299,15 @@ def _estimate(runtime: Runtime, context: RequestContext, answer: Answer) -> int 
         return prices.cost(runtime.baseline.rates[0], last.usage)
     shipped = next((step for step in answer.steps if step.rung == answer.rung), last)
     rules, envelope = triage_tokens(context.plan.policy)
-    usage = Usage(
-        max(1, answer.steps[0].usage.prompt_tokens - rules), max(1, shipped.usage.output_tokens - envelope)
-    )  # fmt: skip
+    asked, answered = _usage_of_one(answer.steps[0], 0), _usage_of_one(shipped)
+    usage = Usage(max(1, asked.prompt_tokens - rules), max(1, answered.output_tokens - envelope))
     return prices.cost(runtime.baseline.rates[0], usage)
+
+
+def _usage_of_one(step: Step, number: int | None = None) -> Usage:
+    """The usage of one call of a step: of this sample, else of the one whose answer it is."""
+    vote = step.verdict.vote
+    if not step.samples or vote is None:
+        return step.usage
+    wanted = number if number is not None else vote.members[0] if vote.members else 0
+    return next((call.usage for call in step.samples if call.number == wanted and not call.is_judge), step.usage)
