@@ -6,11 +6,8 @@ is loaded again and compared with the intended values; if it differs, PolicyErro
 
 from __future__ import annotations
 
-import difflib
 import json
 import math
-import os
-import stat
 from collections.abc import Mapping
 from copy import deepcopy
 from decimal import Decimal
@@ -23,7 +20,7 @@ from cascade.core.policy.ladder import NEVER
 from cascade.policy.loading import compose, dump, parse_policy
 from cascade.policy.nodes import Node
 
-__all__ = ["diff_of", "edit_policy", "threshold_text", "write_policy"]
+__all__ = ["edit_policy", "threshold_text"]
 
 Thresholds = Mapping[str, float | None]
 
@@ -64,39 +61,6 @@ def edit_policy(  # noqa: PLR0913 - what may be changed
     if (found := _difference(_normal(meant), _normal(read), "")) is not None:
         raise editor.refused("the edited text would not have the intended values", found)
     return edited
-
-
-def write_policy(path: str | os.PathLike[str], text: str) -> None:
-    """Replace the file atomically, keeping its permissions. Raises PolicyError."""
-    target = Path(os.path.realpath(path))  # a link stays a link
-    draft = target.with_name(f".{target.name}.{os.getpid()}")
-    try:
-        mode = stat.S_IMODE(target.stat().st_mode) if target.exists() else None
-        try:
-            with draft.open("xb") as file:
-                if mode is not None:
-                    draft.chmod(mode)
-                file.write(text.encode())
-                file.flush()
-                os.fsync(file.fileno())
-            draft.replace(target)
-        finally:
-            draft.unlink(missing_ok=True)
-    except OSError as problem:
-        reason = f"cannot be written: {problem.strerror or problem}"
-        raise PolicyError(reason, where=os.fspath(path), hint="check the path and its permissions") from problem
-
-
-def diff_of(before: str, after: str, name: str) -> str:
-    """The changes as a unified diff; empty if there are none."""
-    lines = difflib.unified_diff(_lines(before), _lines(after), name, name)
-    return "".join(line if line.endswith("\n") else f"{line}\n\\ No newline at end of file\n" for line in lines)
-
-
-def _lines(text: str) -> list[str]:
-    """Split at line feeds only: str.splitlines also breaks at characters that are part of a line."""
-    *lines, last = text.split("\n")
-    return [f"{line}\n" for line in lines] + ([last] if last else [])
 
 
 class _Edit(NamedTuple):

@@ -13,8 +13,9 @@ from cascade.core.errors import PolicyError
 from cascade.core.policy import Policy
 from cascade.core.policy.certificate import Certificate, Hashes
 from cascade.core.policy.scorer import Feature, Scoring
-from cascade.policy.editing import diff_of, edit_policy, write_policy
+from cascade.policy.editing import edit_policy
 from cascade.policy.loading import compose, parse_policy
+from cascade.policy.writing import diff_of, write_policy
 
 SHIPPED = sorted((Path(__file__).resolve().parents[2] / "policies").glob("*.yaml"))
 
