@@ -184,12 +184,13 @@ def _ask(ticket: Ticket, by: tuple[Rung, Profile], item: tuple[float, int], draw
     others = further_samples(
         First(difficulty, own, noise, slip, is_wrong), ticket.wrong, len(VARIANTS) - 1, SHARED, again
     )
-    reply["variant"], reply["samples"] = VARIANTS[0], []
+    samples: list[Reply] = []
+    reply["variant"], reply["samples"] = VARIANTS[0], samples
     for variant, sample in zip(VARIANTS[1:], others, strict=True):
         notes = again.between(*NOTES_TOKENS[variant]) if variant in NOTES_TOKENS else 0
         more = _reply(ticket, by, sample, again.chance(rung.mute), system_tokens + MORE_RULES.get(variant, 0), notes)
         more["variant"] = variant
-        reply["samples"].append(more)
+        samples.append(more)
     return reply
 
 
