@@ -41,7 +41,7 @@ from cascade.calibration.search.by_task import FEWEST, large_tasks
 from cascade.calibration.search.frontier import Point
 from cascade.calibration.search.levels import CodedCorpus, code_columns
 from cascade.calibration.signal import counted_signals, signals
-from cascade.calibration.tables.parquet import CountsTable, counted_as, read_counts
+from cascade.calibration.tables.parquet import CountsTable, counted_as, read_counts, refuse_samples
 from cascade.core.errors import ConfigurationError, CorpusError
 from cascade.core.policy import Policy
 from cascade.core.policy.ladder import NAME
@@ -117,7 +117,9 @@ def calibrate(paths: Sequence[Path], options: CalibrationOptions) -> Calibration
             table, seed = collector.table(view), options.split.seed
             ways = scored_ways(options.scorer, options.objective, table, (columns, view), is_tune, seed)
         elif sought.same is not None:
-            ways, not_judged = sampled_ways(columns, view, sought, is_tune)
+            ways, not_judged = sampled_ways(
+                columns, view, sought, is_tune if options.objective is not None else np.ones_like(is_tune)
+            )
         made = [(code_columns(columns, way.view), way) for way in ways]
     own_tasks = _own_tasks(made[0][0], options)
     candidates = [_candidate(coded, way, is_tune, options) for coded, way in made]
@@ -210,6 +212,7 @@ def calibrate_counts(paths: Sequence[Path], options: CalibrationOptions) -> Cali
         hint = "calibrate the corpora themselves, or choose with --min-quality, --budget or --frontier"
         raise CorpusError(problem, where=where, hint=hint)
     manifest = _manifest_of(table)
+    refuse_samples(options.policy)
     mapping = mapping_for(options.policy, manifest, where)
     if mapping.rungs != table.rungs or table.counted_as not in (None, counted_as(mapping.plan.policy)):
         problem = f"was counted under another policy, for the ladder {' → '.join(table.rungs)}"

@@ -1,7 +1,7 @@
 """The samples that `--samples auto` compares: for each rung that was recorded several times, how many, and of which variants.
 
-Each is a candidate of `candidates.pick`: the same corpus, put to another vote. They are fixed by the names of the recorded
-variants and their numbers alone, before any outcome is read.
+Each is the same corpus, put to another vote. They are fixed by the names of the recorded variants and their numbers, and by
+what the tune half shows of a rung: whether its samples differ, and whether it reports a confidence. The certify half is not read.
 """
 
 from __future__ import annotations
@@ -25,7 +25,14 @@ from cascade.replay.arrays import np
 from cascade.replay.columns import Columns, MappedColumns, PolicyMapping
 from cascade.replay.mapping import Asked, asking, mapping_for
 from cascade.replay.sampled import put_to_vote
-from cascade.replay.samples import SamplesOverride, as_variants, recorded_cycles, samples_from, samples_text
+from cascade.replay.samples import (
+    SamplesOverride,
+    as_variants,
+    recorded_cycles,
+    samples_from,
+    samples_text,
+    variant_names,
+)
 from cascade.replay.votes import SampleColumns
 
 if TYPE_CHECKING:
@@ -35,10 +42,12 @@ __all__ = [
     "Bought",
     "SampleSearch",
     "Sought",
+    "brief_names",
     "mapping_with_samples",
     "refuse_together",
     "refuse_unjudged",
     "sampled_ways",
+    "variants_compared",
     "what_samples_buy",
     "with_thresholds",
 ]
@@ -102,12 +111,13 @@ def with_thresholds(mapping: PolicyMapping) -> PolicyMapping:
 class Bought:
     """What further samples buy: the cheapest vote of at most `most` samples at a rung, on the tune half.
 
-    `name`: how the rungs are asked; `cost_per_request_usd`, `quality` and `losses` are of its cheapest thresholds that have
-    no more losses (for a `Target`; else no lower quality) than what was chosen.
+    `name`: how the rungs are asked, as in `Way`, whose place is `way`; `cost_per_request_usd`, `quality` and `losses` are of
+    its cheapest thresholds that have no more losses (for a `Target`; else no lower quality) than what was chosen.
     """
 
     most: int
     name: str
+    way: int
     cost_per_request_usd: float
     quality: float
     losses: int
@@ -116,9 +126,8 @@ class Bought:
 def what_samples_buy(ways: Sequence[Way], tune: JointHalf, chosen: Point, loss: Loss | None) -> list[Bought]:
     """By the most samples at any rung, ascending: the best way with so many. `loss` None: by quality."""
     best: dict[int, Bought] = {}
-    for way, half in zip(ways, tune.ways, strict=True):
-        ladder = way.mapping.plan.policy.ladder if way.mapping is not None else ()
-        most = max((rung.samples.max for rung in ladder if rung.samples is not None), default=1)
+    for place, (way, half) in enumerate(zip(ways, tune.ways, strict=True)):
+        most = max((samples.max for samples in _samples_of(way).values()), default=1)
         points = half.frontier() if loss is None else half.risk_path(loss, _MOST_TOGETHER)
         good = [
             point for point in points
@@ -129,8 +138,47 @@ def what_samples_buy(ways: Sequence[Way], tune: JointHalf, chosen: Point, loss: 
         point = min(good, key=lambda one: one.cost)
         cost = point.cost / 1e9 / max(1, len(half))
         if most not in best or cost < best[most].cost_per_request_usd:
-            best[most] = Bought(most, way.name, cost, point.quality, point.losses)
+            best[most] = Bought(most, way.name, place, cost, point.quality, point.losses)
     return [best[most] for most in sorted(best)]
+
+
+def variants_compared(ways: Sequence[Way]) -> dict[str, tuple[str, ...]]:
+    """By rung that some way asks more than once: the names of all variants that the ways ask, in their order."""
+    found: dict[str, dict[str, None]] = {}
+    for way in ways:
+        for rung, samples in _samples_of(way).items():
+            found.setdefault(rung, {}).update(dict.fromkeys(_names(way, samples)))
+    return {rung: tuple(names) for rung, names in found.items()}
+
+
+def brief_names(ways: Sequence[Way]) -> list[str]:
+    """The ways' names for a table, e.g. "3 of 4, all 4 variants"; with the rungs' names if several are asked more than once."""
+    every, made = variants_compared(ways), list[str]()
+    for way in ways:
+        asked = _samples_of(way)
+        parts = [_brief(rung, samples, _names(way, samples), every) for rung, samples in asked.items()]
+        made.append("; ".join(parts) or "once")
+    return made
+
+
+def _brief(rung: str, samples: Samples, names: Sequence[str], every: Mapping[str, Sequence[str]]) -> str:
+    if len(every[rung]) == 1:
+        which = ""
+    elif len(names) == len(every[rung]):
+        which = f", all {len(names)} variants"
+    else:
+        which = f", {', '.join(names)}"
+    return f"{f'{rung} ' if len(every) > 1 else ''}{samples.agree} of {samples.max}{which}"
+
+
+def _samples_of(way: Way) -> dict[str, Samples]:
+    ladder = way.mapping.plan.policy.ladder if way.mapping is not None else ()
+    return {rung.rung: rung.samples for rung in ladder if rung.samples is not None}
+
+
+def _names(way: Way, samples: Samples) -> list[str]:
+    assert way.mapping is not None  # it has samples
+    return list(dict.fromkeys(variant_names(way.mapping.plan.policy, samples)))
 
 
 @dataclass(frozen=True, slots=True)
@@ -156,28 +204,41 @@ def mapping_with_samples(
         _refuse_curtailed(manifest, sources[0])
     if not search.auto:
         return mapping, Sought()
-    same = search.same or next((one.same for one in given.values() if one is not None), Same())
-    if same.kind == "judge":
-        raise ConfigurationError("--samples auto --same judge: a judge's groups are of one order (give RUNG=M/N)")
-    names = dict(zip(mapping.rungs, mapping.names, strict=True))
     ladder = policy.ladder if policy is not None else ()
+    same = search.same or _same_of([rung.samples for rung in ladder if rung.rung not in given])
+    if same.kind == "judge":
+        raise ConfigurationError(
+            "--samples auto: a judge's groups are of one order of the samples (give RUNG=M/N, or another --same)"
+        )
+    names = dict(zip(mapping.rungs, mapping.names, strict=True))
     listed = {rung.rung: rung.samples.variants for rung in ladder if rung.samples is not None and rung.samples.variants}
     found = {names[rung]: as_variants(cycle) for rung, cycle in cycles.items() if rung in names}
     variants = {rung: listed.get(rung, one) for rung, one in found.items() if rung not in given}
     return replace(mapping, same=same), Sought(variants, same)
 
 
+def _same_of(searched: Sequence[Samples | None]) -> Same:
+    """How the answers of the rungs that are searched are compared. Raises ConfigurationError if they differ in that."""
+    found = list(dict.fromkeys(one.same for one in searched if one is not None))
+    if len(found) > 1:
+        ways = " and ".join(map(str, found))
+        raise ConfigurationError(
+            f"--samples auto: the policy compares answers by {ways} (give one --same for all, or RUNG=M/N)"
+        )
+    return found[0] if found else Same()
+
+
 def sampled_ways(
-    columns: Columns, view: MappedColumns, sought: Sought, is_tune: Bools
+    columns: Columns, view: MappedColumns, sought: Sought, read: Bools
 ) -> tuple[list[Way], tuple[str, ...]]:
     """The candidates, the ladder without further samples first; and by rung why its samples are not judged.
 
-    Raises ConfigurationError if no rung was recorded more than once.
+    `read`: the items that may be looked at to choose them, the tune half. Raises ConfigurationError if no rung was recorded more than once.
     """
     policy, same, variants = view.mapping.plan.policy, sought.same or Same(), sought.variants
     options: dict[str, list[Asked]] = {}
     refused: list[str] = []
-    recorded_at = view.samples[: policy.top] if view.samples else ()
+    recorded_at = [None if one is None else one.rows(read) for one in view.samples[: policy.top]]
     reasons = why_not_judged_by_rung(columns.manifest, recorded_at, same) if any(recorded_at) else ()
     for index, rung in enumerate(policy.ladder[:-1]):
         recorded = view.samples[index] if view.samples else None
@@ -186,7 +247,7 @@ def sampled_ways(
         if (why := reasons[index]) is not None:
             refused.append(f"{rung.rung}: {why}")
             continue
-        reports = any(bool((~np.isnan(one[is_tune])).any()) for one in recorded.confidence)
+        reports = any(bool((~np.isnan(one[read])).any()) for one in recorded.confidence)
         options[rung.rung] = list(_options(recorded, variants[rung.rung], same, policy, by_agreement=not reports))
     if not options and not refused:
         raise ConfigurationError(

@@ -198,12 +198,10 @@ class RungCaller:
                     spent = call.bound if is_sent and not isinstance(error, NotSent) else 0
                     reservation.settle(call.bound, spent)
             raise
-        if reservation.has_budgets:
-            for call, outcome in zip(admitted, outcomes, strict=True):
-                cost = prices.total(call.rates, outcome.billed)
-                if isinstance(outcome, Failure) and outcome.kind in _REPLY_LOST and outcome.attempts:
-                    cost = max(cost, call.bound)
-                yield from self.run_blocking(partial(reservation.settle, call.bound, cost))
+        if reservation.has_budgets and admitted:
+            # In one effect: a cancellation that arrives meanwhile is raised at the next one, when all are settled.
+            spent = [(call.bound, _spent(call, outcome)) for call, outcome in zip(admitted, outcomes, strict=True)]
+            yield from self.run_blocking(partial(_settle, reservation, spent))
         refused = () if refusal is None else (refusal,) * (len(calls) - len(admitted))
         return (*outcomes, *refused)
 
@@ -231,6 +229,18 @@ class RungCaller:
             return self.context.time_out_at
         now = self.runtime.options.clock()
         return now + (self.context.time_out_at - now) / 2
+
+
+def _spent(call: _Call, outcome: Reply | Failure) -> int:
+    """What a call counts as, in nano-USD: its cost, or the most it may have cost if its reply was lost."""
+    cost = prices.total(call.rates, outcome.billed)
+    lost = isinstance(outcome, Failure) and outcome.kind in _REPLY_LOST and outcome.attempts
+    return max(cost, call.bound) if lost else cost
+
+
+def _settle(reservation: BudgetReservation, spent: Sequence[tuple[int, int]]) -> None:
+    for bound, cost in spent:
+        reservation.settle(bound, cost)
 
 
 def _send(calls: Sequence[_Call], time_out_at: float) -> Generator[Effect, Any, tuple[Reply | Failure, ...]]:

@@ -46,7 +46,7 @@ from typing import TYPE_CHECKING, Any, Final, cast
 from cascade.calibration.search.counts import GRID, Counts
 from cascade.calibration.search.levels import CodedCorpus, code_columns
 from cascade.calibration.tables.checks import SLACK, CountsMetadata, checked_columns, read_metadata
-from cascade.core.errors import CorpusError
+from cascade.core.errors import ConfigurationError, CorpusError
 from cascade.core.policy import Policy
 from cascade.corpora.items import Item
 from cascade.corpora.parquet import COUNTS_KEY, load_pyarrow, open_table
@@ -66,6 +66,7 @@ __all__ = [
     "CountsTable",
     "counted_as",
     "read_counts",
+    "refuse_samples",
     "tabulate_coded",
     "tabulate_corpus",
     "write_counts",
@@ -149,10 +150,28 @@ def counted_as(policy: Policy) -> str:
     return hash_of(json.dumps({**decides, "tasks": bare}, sort_keys=True).encode())
 
 
+def refuse_samples(policy: Policy | None) -> None:
+    """Raises ConfigurationError for a policy that asks a rung more than once: a table of counts has one reply a rung."""
+    if policy is None:
+        return
+    asked = {rung.rung for rung in policy.ladder if rung.samples is not None}
+    asked |= {rung for task in policy.tasks for rung, samples in task.samples.items() if samples is not None}
+    if asked:
+        names = " and ".join(rung.rung for rung in policy.ladder if rung.rung in asked)
+        raise ConfigurationError(
+            f"policy {policy.name} asks {names} more than once: tables of counts have one reply a rung and cannot hold votes"
+            " (calibrate the corpora themselves)"
+        )
+
+
 def tabulate_corpus(
     path: str | os.PathLike[str], policy: Policy | None = None, split: Split | None = None
 ) -> CountsTable:
-    """Count a corpus under `policy` (None: its own ladder). Raises CorpusError, PolicyError and MissingExtra."""
+    """Count a corpus under `policy` (None: its own ladder).
+
+    Raises CorpusError, PolicyError and MissingExtra; ConfigurationError for a policy with samples.
+    """
+    refuse_samples(policy)
     split, tunes, named = split or Split(), list[bool](), False
 
     def each(items: Sequence[Item]) -> None:

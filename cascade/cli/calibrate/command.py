@@ -35,9 +35,10 @@ from cascade.core.policy import Policy
 from cascade.core.policy.certificate import Certificate, Loss
 from cascade.core.text.suggestions import did_you_mean
 from cascade.corpora.splits import Split
-from cascade.policy.editing import diff_of, edit_policy, write_policy
+from cascade.policy.editing import edit_policy
 from cascade.policy.loading import find_policy, load_policy
 from cascade.policy.shipped import find_corpus
+from cascade.policy.writing import diff_of, write_policy
 from cascade.replay.samples import parse_same, parse_samples
 
 __all__ = ["CalibrateOptions", "run_calibrate"]

@@ -11,7 +11,15 @@ from cascade.calibration.proof.pareto_testing import Certified, NotCertified, Ta
 from cascade.calibration.run import Calibration, HalfFigures
 from cascade.calibration.search.frontier import Point
 from cascade.cli.calibrate.candidates import candidate_fields, print_candidates, scorer_fields
-from cascade.cli.calibrate.samples import bought_by, chosen_text, print_bought, samples_json, samples_of, threshold_json
+from cascade.cli.calibrate.samples import (
+    asked_text,
+    bought_by,
+    chosen_text,
+    print_bought,
+    samples_json,
+    samples_of,
+    threshold_json,
+)
 from cascade.cli.output import stdout, table
 from cascade.core.policy.certificate import Certificate
 from cascade.replay.mapping import undefined_tasks
@@ -112,7 +120,7 @@ def notes_of(result: Calibration) -> list[str]:
     if (estimated := result.manifest.estimated) is not None:
         notes.append(estimated)
     without = [rung for rung, signal in result.signal.items() if not signal.items]
-    if without:
+    if without and not (result.ways and objective is None):  # a frontier of several ways, and this is the signal of one
         notes.append(
             f"{' and '.join(without)} never ships on its own: none of its replies that may ship has a confidence"
         )
@@ -310,14 +318,19 @@ def _print_thinned(result: Calibration) -> None:
 def _print_signal(result: Calibration) -> None:
     heads = ("AUROC", "ECE", "levels", "accuracy", "mean confidence", "beats random escalation")
     rows = table("confidence of", *heads, title=f"confidence, on all {result.items:,} items", right=heads[:-1])
-    for rung, one in result.signal.items():
+    alone = [rung for rung in result.signal if rung in result.by_agreement]
+    signals = {rung: one for rung, one in result.signal.items() if rung not in alone}
+    for rung, one in signals.items():
         gain = one.gain_ci95
         gained = f"{'yes' if one.beats_random else 'no'} ({gain[0]:+.4f} to {gain[1]:+.4f})" if gain else "not known"
         rows.add_row(rung, _number(one.auroc), _number(one.ece), f"{one.levels:,}", _number(one.accuracy),
                      _number(one.mean_confidence), gained)  # fmt: skip
     stdout.print()
-    stdout.print(rows)
-    poor = [rung for rung, one in result.signal.items() if not one.beats_random]
+    if signals:
+        stdout.print(rows)
+    if alone:
+        stdout.print(f"{' and '.join(alone)}: the agreement of the samples decides alone; no confidence is compared")
+    poor = [rung for rung, one in signals.items() if not one.beats_random]
     if poor:
         stdout.print(f"escalating by the confidence of {' and '.join(poor)} is not shown to beat escalating at random")
 
@@ -368,14 +381,15 @@ def print_frontier(result: Calibration) -> None:
     for note in notes_of(result):
         stdout.print(f"warning: {note}")
     stdout.print("the frontier of the whole corpus: no split, no choice, nothing certified", style="bold")
-    rows = table("thresholds", "quality", "USD per 1,000", "confidently wrong", right=("quality", "USD per 1,000"))
+    head = "samples and thresholds" if result.ways or result.samples else "thresholds"
+    rows = table(head, "quality", "USD per 1,000", "confidently wrong", right=("quality", "USD per 1,000"))
     every = max(1, len(result.choice.frontier) // _MOST_POINTS)
     shown = [*result.choice.frontier[:-1:every], result.choice.frontier[-1]]
     for point in shown:
         named = dict(zip(result.held_out.rungs, point.thresholds, strict=False))
-        rows.add_row(
-            thresholds_text(named), f"{point.quality:.4f}", f"{point.cost / 1e6 / n:.4f}", f"{point.losses / n:.1%}"
-        )
+        mapping = result.ways[point.way].mapping if result.ways else None
+        how = asked_text(named, mapping or result.mapping)
+        rows.add_row(how, f"{point.quality:.4f}", f"{point.cost / 1e6 / n:.4f}", f"{point.losses / n:.1%}")
     for rung, single in result.choice.singles.items():
         alone = single.figures
         rows.add_row(f"{rung} alone", f"{alone.quality:.4f}", f"{1e3 * alone.cost_per_request_usd:.4f}", "")

@@ -8,7 +8,7 @@ from typing import Any
 from cascade.calibration.objectives import loss_of
 from cascade.calibration.proof.pareto_testing import Target
 from cascade.calibration.run import Calibration
-from cascade.calibration.sampling import Bought, what_samples_buy
+from cascade.calibration.sampling import Bought, brief_names, variants_compared, what_samples_buy
 from cascade.calibration.search.frontier import Point
 from cascade.cli.output import stdout, table
 from cascade.core.errors import PolicyError
@@ -19,6 +19,7 @@ from cascade.replay.samples import samples_fields, samples_text
 
 __all__ = [
     "AGREEMENT",
+    "asked_text",
     "bought_by",
     "chosen_text",
     "print_bought",
@@ -51,10 +52,16 @@ def threshold_json(result: Calibration) -> dict[str, float | str | None]:
 
 def chosen_text(thresholds: Mapping[str, float | None], result: Calibration) -> str:
     """Thresholds and samples by rung, in one line, e.g. "haiku 3 of 4 the same at 0.8, sonnet 0.9"."""
-    policy, samples, alone = result.mapping.plan.policy, result.samples, result.by_agreement
-    return ", ".join(
-        f"{rung} {_of_rung(x, samples.get(rung), policy, rung in alone)}" for rung, x in thresholds.items()
-    )
+    return asked_text(thresholds, result.mapping)
+
+
+def asked_text(thresholds: Mapping[str, float | None], mapping: PolicyMapping) -> str:
+    """The same for other samples than the chosen ones: those of the mapping's policy."""
+    policy = mapping.plan.policy
+    asked = zip(policy.ladder, policy.route("").by_agreement, strict=True)
+    texts = {rung.rung: _of_rung(thresholds[rung.rung], rung.samples, policy, alone) for rung, alone in asked
+             if rung.rung in thresholds}  # fmt: skip
+    return ", ".join(f"{rung} {text}" for rung, text in texts.items())
 
 
 def _of_rung(threshold: float | None, samples: Samples | None, policy: Policy, alone: bool) -> str:
@@ -80,14 +87,20 @@ def print_bought(result: Calibration) -> None:
     if not bought:
         return
     how = "no more losses" if isinstance(result.options.objective, Target) else "no lower quality"
-    title = f"what further samples buy, on the tuning half, with {how} than chosen ({len(result.ways)} ways compared)"
-    rows = table(
-        "samples, at most", "quality", "USD per 1,000", "asked", title=title, right=("quality", "USD per 1,000")
-    )
+    variants, names = variants_compared(result.ways), brief_names(result.ways)
+    title = f"what further samples of {' and '.join(variants)} buy, on the tuning half, with {how} than chosen"
+    right = ("samples, at most", "quality", "USD per 1,000")
+    rows = table("samples, at most", "the same", *right[1:], title=title, right=right)
+    chosen = result.choice.chosen.way if isinstance(result.choice.chosen, Point) else None
     for one in bought:
-        rows.add_row(str(one.most), f"{one.quality:.4f}", f"{1e3 * one.cost_per_request_usd:.4f}", one.name)
+        mark = " (chosen)" if one.way == chosen else ""
+        cost = f"{1e3 * one.cost_per_request_usd:.4f}"
+        rows.add_row(str(one.most), f"{names[one.way]}{mark}", f"{one.quality:.4f}", cost)
     stdout.print()
     stdout.print(rows)
+    for rung, own in variants.items():
+        stdout.print(f"variants of {rung}, in turn: {', '.join(own)}")
+    stdout.print(f"{len(result.ways)} ways to ask were compared, each with all thresholds")
     if bought[0].most == 1 and min(bought, key=lambda one: one.cost_per_request_usd) is bought[0]:
         stdout.print("further samples are worth nothing here: asking each rung once is as cheap")
 
