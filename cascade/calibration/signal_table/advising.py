@@ -12,6 +12,9 @@ from cascade.calibration.signal_table.figures import SHARES, AdviceStep
 __all__ = ["Offer", "advise"]
 
 _DECIDING = SHARES[1]
+_MOST_TOGETHER = (
+    16  # ways of what is taken that are searched together with each further signal; else the one taken at 90 %
+)
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -37,20 +40,17 @@ def advise(half: TuneHalf, yard: Yardstick, plain: Sweep, offers: Sequence[Offer
     cheapest that remains is the last step, not shown to help.
     """
     steps: list[AdviceStep] = []
-    taken: dict[int, Decision] = {}
+    taken: list[Mapping[int, Decision]] = [{}]
     now, left = plain, list(offers)
     while left:
         ways = [_beside(taken, offer) for offer in left]
         sweeps = [yard.sweep([coded_with(half, way) for way in some]) for some in ways]
-        found = [
-            (offer, some, sweep, yard.difference(sweep, now, _DECIDING))
-            for offer, some, sweep in zip(left, ways, sweeps, strict=True)
-        ]
-        shown = [one for one in found if one[3].is_less]
-        offer, some, sweep, less = min(shown or found, key=lambda one: one[3].value)
+        found = [(place, sweep, yard.difference(sweep, now, _DECIDING)) for place, sweep in enumerate(sweeps)]
+        shown = [one for one in found if one[2].is_less]
+        place, sweep, less = min(shown or found, key=lambda one: one[2].value)
         if not shown and less.value >= 0:
             break
-        way = yard.way(sweep, _DECIDING)
+        offer, way = left[place], yard.way(sweep, _DECIDING) % len(left[place].ways)
         before, after = yard.cost(now, _DECIDING).cost, yard.cost(sweep, _DECIDING).cost
         steps.append(
             AdviceStep(
@@ -59,12 +59,16 @@ def advise(half: TuneHalf, yard: Yardstick, plain: Sweep, offers: Sequence[Offer
         )
         if not shown:
             break
-        taken, now = some[way], sweep
-        left = [one for one in left if one is not offer]
+        taken, now = ways[place], sweep
+        if len(taken) > _MOST_TOGETHER:
+            taken = [taken[yard.way(sweep, _DECIDING)]]
+        decided = set(taken[0])
+        left = [one for one in left if one is not offer and not (one.everywhere and set(one.ways[0]) <= decided)]
     return tuple(steps)
 
 
-def _beside(taken: Mapping[int, Decision], offer: Offer) -> list[dict[int, Decision]]:
+def _beside(taken: Sequence[Mapping[int, Decision]], offer: Offer) -> list[Mapping[int, Decision]]:
+    """The offer's ways beside each of those taken; the offer's own number varies fastest."""
     if offer.everywhere:
-        return [{**way, **taken} for way in offer.ways]
-    return [{**taken, **way} for way in offer.ways]
+        return [{**way, **before} for before in taken for way in offer.ways]
+    return [{**before, **way} for before in taken for way in offer.ways]

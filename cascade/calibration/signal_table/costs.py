@@ -35,6 +35,7 @@ _SEED = 20_260_107
 _BLOCKS = 2_000
 _ENOUGH = 100_000  # items: from here on the optimism of in-sample figures is about a thousandth
 _TINY = 1e-9
+_ANY = -1e9  # an aim below every quality: the cheapest point
 
 _BEYOND = (0.25, 0.5, 0.75, 1.0)
 """How far from the levels of best quality to `never`: on other groups levels above the best may be needed. The last one
@@ -226,12 +227,16 @@ def _beyond(at: tuple[int, ...], coded: CodedCorpus, share: float) -> tuple[int,
 
 
 def _aims_of(points: Sequence[tuple[int, Point]]) -> Floats:
-    """The qualities of the points; of at most _AIMS of them, spread most evenly."""
+    """Any quality, the points' qualities, and those halfway between them; of many points about _AIMS, spread most evenly.
+
+    Halfway to the point before, a point is found again on other groups where its quality is a little lower.
+    """
     qualities: Floats = np.array([point.quality for _, point in points])
-    if len(qualities) <= _AIMS:
-        return qualities
+    if 2 * len(qualities) <= _AIMS:
+        halfway = (qualities[1:] + qualities[:-1]) / 2
+        return np.concatenate([[_ANY], np.sort(np.concatenate([qualities, halfway]))])
     wanted = np.linspace(float(qualities[0]), float(qualities[-1]), _AIMS)
-    return qualities[np.unique(np.searchsorted(qualities, wanted - _TINY))]
+    return np.concatenate([[_ANY], qualities[np.unique(np.searchsorted(qualities, wanted - _TINY))]])
 
 
 def _reaching(points: Sequence[tuple[int, Point]], aims: Floats) -> list[tuple[int, Point]]:

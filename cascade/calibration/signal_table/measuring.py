@@ -147,8 +147,8 @@ class _Bench:
         yield from self._repeats(index)
         for name, passed in half.checks[index].items():
             gated = np.where(passed == 1, np.where(np.isnan(level), 1.0, level), np.nan)
-            ways = (Decision(passed), Decision(gated, setting=f"checks: the command {name!r}"))
-            yield self._row(index, f"check {name}", "check", (passed, own.score), ways, offered=True)
+            way = Decision(gated, setting=f"checks: the command {name!r}")
+            yield self._row(index, f"check {name}", "check", (passed, own.score), (way,), offered=True)
         table = half.table
         for name in table.names[index]:
             if name.startswith("agrees:"):

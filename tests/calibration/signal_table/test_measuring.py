@@ -63,6 +63,16 @@ def test_what_helps_is_told_from_what_does_not(table: SignalTable) -> None:
     assert row(table, "length of the input").verdict != "helps"
 
 
+def test_a_check_costs_what_it_fails() -> None:
+    """Out of fold as in-sample: whatever fails climbs, in every fold, and nothing else does."""
+    corpus = drawn(600, 3)
+    failed = np.mean([not (low.checks or {})["tests"] for low in (item.replies["low"] for item in corpus.items)])
+    table = measured(corpus, targets=())
+    (half, *_) = row(table, "check tests").costs
+    assert half.cost == pytest.approx((0.001 + 0.02 * failed) / 0.02)
+    assert half.shipped == pytest.approx((1 - failed, failed))
+
+
 def test_which_check_finds_which_mistakes_is_counted() -> None:
     """By hand: two of three mistakes found, one of two right answers blamed, one answer of which it could not say."""
     results = [(0.0, False), (0.0, False), (0.0, True), (1.0, True), (1.0, False), (1.0, None)]
