@@ -147,8 +147,8 @@ def test_another_model_votes_at_its_own_endpoint_with_its_own_key_and_price(
     assert [sample.cost_nanousd for sample in answer.steps[0].samples] == [ONE, usage]
     assert answer.cost_nanousd == ONE + usage
     assert ([asked.key for asked in first.asked], [asked.key for asked in second.asked]) == (
-        ["test"],
-        ["of-the-second"],
+        ["Bearer test"],
+        ["Bearer of-the-second"],
     )
     assert [(asked.model, asked.variant) for asked in second.asked] == [("small", "steps")]
 
