@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from contextlib import closing
 from typing import Any
 
 import pytest
@@ -138,7 +139,8 @@ def test_another_model_votes_at_its_own_endpoint_with_its_own_key_and_price(
     """Each endpoint sees its own key alone; the trail names the model; its tokens cost what it costs."""
     monkeypatch.setenv("SMALL_KEY", "of-the-second")
     first, second = provide(in_turn(says(0.9, "yes"))), provide(lambda _: says(0.7, "Yes."))
-    answer = asking(panel(second.base_url), first).ask("?")
+    with closing(asking(panel(second.base_url), first)) as driver:
+        answer = driver.ask("?")
     assert (answer.text, answer.rung, answer.confidence) == ("yes", "haiku", pytest.approx(2 / 3))
     assert [(sample.model, sample.variant) for sample in answer.steps[0].samples] == [
         (HAIKU, "confidence_first"), ("small", "small/steps"),
@@ -147,8 +149,8 @@ def test_another_model_votes_at_its_own_endpoint_with_its_own_key_and_price(
     assert [sample.cost_nanousd for sample in answer.steps[0].samples] == [ONE, usage]
     assert answer.cost_nanousd == ONE + usage
     assert ([asked.key for asked in first.asked], [asked.key for asked in second.asked]) == (
-        ["test"],
-        ["of-the-second"],
+        ["Bearer test"],
+        ["Bearer of-the-second"],
     )
     assert [(asked.model, asked.variant) for asked in second.asked] == [("small", "steps")]
 
@@ -159,8 +161,8 @@ def test_a_voter_without_its_key_is_told_before_anything_is_sent(
     """Nothing is paid for a vote that cannot be taken."""
     monkeypatch.delenv("SMALL_KEY", raising=False)
     first = provide(in_turn(says(0.9, "yes")))
-    with pytest.raises(MissingKey, match="SMALL_KEY"):
-        asking(panel("http://127.0.0.1:9"), first).ask("?")
+    with closing(asking(panel("http://127.0.0.1:9"), first)) as driver, pytest.raises(MissingKey, match="SMALL_KEY"):
+        driver.ask("?")
     assert first.asked == []
 
 
@@ -169,7 +171,8 @@ def test_a_voter_that_cannot_be_reached_is_a_failed_sample(
 ) -> None:
     """The others may still agree."""
     monkeypatch.setenv("SMALL_KEY", "x")
-    answer = asking(panel("http://127.0.0.1:9"), provide(in_turn(says(0.9, "yes")))).ask("?")
+    with closing(asking(panel("http://127.0.0.1:9"), provide(in_turn(says(0.9, "yes"))))) as driver:
+        answer = driver.ask("?")
     assert (answer.text, [sample.verdict.kind for sample in answer.steps[0].samples]) == (
         "yes", ["answered", "failed", "answered"],
     )  # fmt: skip
