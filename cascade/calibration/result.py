@@ -10,12 +10,20 @@ from typing import Any
 from cascade.calibration.candidates import Comparison, Way
 from cascade.calibration.choice import Choice
 from cascade.calibration.halves import HalfFigures, ItemHalf, JointHalf, SplitHalf
-from cascade.calibration.objectives import Objective
-from cascade.calibration.proof.pareto_testing import Certificate, Certified, NotCertified, escalation_of, hash_of_corpus
-from cascade.calibration.sampling import SampleSearch
+from cascade.calibration.objectives import Objective, loss_of
+from cascade.calibration.proof.pareto_testing import (
+    Certificate,
+    Certified,
+    NotCertified,
+    Target,
+    escalation_of,
+    hash_of_corpus,
+)
+from cascade.calibration.sampling import Bought, SampleSearch, what_samples_buy
 from cascade.calibration.scored import ScorerTarget
 from cascade.calibration.scorer import LearnedScorer
 from cascade.calibration.search.by_task import ByTask
+from cascade.calibration.search.frontier import Point
 from cascade.calibration.signal import Signal
 from cascade.core.policy import Policy, Samples
 from cascade.core.policy.certificate import Escalation
@@ -26,7 +34,7 @@ from cascade.policy.pricing import NoPrice
 from cascade.replay.columns import PolicyMapping
 from cascade.replay.mapping import Override, mapping_of, other_models, own_mapping
 
-__all__ = ["Calibration", "CalibrationOptions"]
+__all__ = ["Calibration", "CalibrationOptions", "alone_in"]
 
 
 @dataclass(frozen=True, slots=True)
@@ -96,9 +104,7 @@ class Calibration:
     @property
     def by_agreement(self) -> frozenset[str]:
         """The rungs where the agreement of the samples alone decides. Their threshold is a label, or None for `never`."""
-        policy = self.mapping.plan.policy
-        alone = policy.route("").by_agreement
-        return frozenset(rung.rung for rung, own in zip(policy.ladder, alone, strict=True) if own)
+        return alone_in(self.mapping)
 
     @property
     def items(self) -> int:
@@ -145,6 +151,19 @@ class Calibration:
         if needed is None:
             return None
         return ceil(needed * (self.tune.units + self.held_out.units) / max(1, self.held_out.units))
+
+    @property
+    def as_good_as_chosen(self) -> str:
+        """In which respect `further_samples` are as good as what was chosen."""
+        return "no more losses" if isinstance(self.options.objective, Target) else "no lower quality"
+
+    def further_samples(self) -> list[Bought]:
+        """What each further sample buys on the tune half; empty if no samples were compared or nothing was chosen."""
+        chosen, objective = self.choice.chosen, self.options.objective
+        if self.joint_tune is None or not isinstance(chosen, Point) or objective is None:
+            return []
+        loss = loss_of(objective) if isinstance(objective, Target) else None
+        return what_samples_buy(self.ways, self.joint_tune, chosen, loss)
 
     @property
     def policy(self) -> Policy:
@@ -201,6 +220,12 @@ class Calibration:
             thresholds = [list(self.thresholds.values()), self.task_thresholds]
             rest = {"prompts": "as recorded", "prices": "as recorded", "thresholds": thresholds}
             return {part: hash_of(json.dumps(value).encode()) for part, value in {**ladder, **rest}.items()}
+
+
+def alone_in(mapping: PolicyMapping) -> frozenset[str]:
+    """The rungs of the mapping's policy where the agreement of the samples alone decides."""
+    policy = mapping.plan.policy
+    return frozenset(rung.rung for rung, own in zip(policy.ladder, policy.route("").by_agreement, strict=True) if own)
 
 
 def _escalation(held_out: HalfFigures, thresholds: dict[str, float | None]) -> Escalation:

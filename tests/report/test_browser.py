@@ -15,8 +15,10 @@ from cascade.calibration.report import ChosenThresholds, input_of, write_report
 from cascade.calibration.search.frontier import point_at
 from cascade.replay.mapping import Override
 from cascade.replay.run import Replay, ReplayOptions, replay_corpus
+from cascade.replay.samples import SamplesOverride
 
 from .builders import SUPPORT, counts_of, drawn
+from .sampled import sampled
 
 webdriver = pytest.importorskip("selenium.webdriver", reason="selenium is not installed (the extra dev)")
 
@@ -274,4 +276,55 @@ def test_hostile_names_do_nothing_in_a_browser(driver: Any, tmp_path: Path) -> N
     assert page.driver.find_element(By.TAG_NAME, "h1").text == script
     assert yaml.safe_load(page.find("yaml").text)["ladder"][0] == {"rung": script, "threshold": float(shown)}
     assert yaml.safe_load(page.find("yaml").text)["ladder"][2] == {"rung": "no"}
+    assert page.complaints() == []
+
+
+def test_the_slider_over_samples_shows_what_each_further_one_buys(driver: Any, tmp_path: Path) -> None:
+    """By keys, from the fewest to the most: the figures of the command's table, its row marked, beside the chosen vote."""
+    _, result, report = sampled(tmp_path)
+    write_report(tmp_path / "r.html", report)
+    page = Browser(driver, tmp_path / "r.html")
+    bought = result.further_samples()
+    slider = page.find("votes")
+    slider.send_keys(Keys.HOME)
+    for number, one in enumerate(bought):
+        assert page.find("votes-most").text == str(one.most)
+        assert page.value("votes-quality") == one.quality
+        assert page.value("votes-cost") == pytest.approx(1e3 * one.cost_per_request_usd)
+        assert page.value("votes-risk") == one.losses / len(result.tune)
+        marked = page.run("return [...document.querySelectorAll('tr.at')].map((row) => row.dataset.vote)")
+        assert marked == [str(number)]
+        slider.send_keys(Keys.ARROW_RIGHT)
+    assert slider.accessible_name == "Samples, at most"
+    assert slider.get_attribute("aria-valuetext").startswith(f"{bought[-1].most}: ")
+    assert page.complaints() == []
+
+
+def test_the_thresholds_of_a_cascade_with_samples_are_its_replays(driver: Any, tmp_path: Path) -> None:
+    """Wherever the slider is: quality, cost and risk on the held-out half are what replay says of the same votes."""
+    corpus, result, report = sampled(tmp_path)
+    write_report(tmp_path / "r.html", report)
+    page = Browser(driver, tmp_path / "r.html")
+    made = result.samples["haiku"]
+    votes = SamplesOverride("haiku", made.agree, made.max, tuple(one.label("") for one in made.variants))
+    for key in (None, Keys.HOME, Keys.ARROW_RIGHT, Keys.END):
+        text = page.press(0, key) if key else page.find("threshold-0").text
+        threshold = Override("haiku", None if text == "never" else float(text))
+        figures = replay_corpus(corpus, ReplayOptions(overrides=(threshold,), part="certify", samples=(votes,))).figures
+        assert page.value("quality") == pytest.approx(figures.quality, abs=1e-9)
+        assert round(page.value("cost") * 1e6 * figures.items) == figures.cost
+        assert page.value("risk") == figures.false_confident_rate
+        rung = yaml.safe_load(page.find("yaml").text)["ladder"][0]
+        assert rung["samples"]["agree"] == made.agree
+        assert rung["threshold"] == (text if text == "never" else float(text))
+
+
+def test_agreement_takes_the_place_of_a_threshold(driver: Any, tmp_path: Path) -> None:
+    """Its slider has two places, and the YAML has a threshold only where the rung is never to ship."""
+    write_report(tmp_path / "r.html", sampled(tmp_path, reports=False).report)
+    page = Browser(driver, tmp_path / "r.html")
+    assert page.press(0, Keys.HOME) == "agreement"
+    assert "threshold" not in yaml.safe_load(page.find("yaml").text)["ladder"][0]
+    assert page.press(0, Keys.END) == "never"
+    assert yaml.safe_load(page.find("yaml").text)["ladder"][0]["threshold"] == "never"
     assert page.complaints() == []

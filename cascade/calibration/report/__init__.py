@@ -8,5 +8,15 @@ from __future__ import annotations
 
 from cascade.calibration.report.inputs import ChosenThresholds, ReportInput, TaskRow, input_of
 from cascade.calibration.report.page import render_report, write_report
+from cascade.calibration.report.samples import SampleReport, SampleRow
 
-__all__ = ["ChosenThresholds", "ReportInput", "TaskRow", "input_of", "render_report", "write_report"]
+__all__ = [
+    "ChosenThresholds",
+    "ReportInput",
+    "SampleReport",
+    "SampleRow",
+    "TaskRow",
+    "input_of",
+    "render_report",
+    "write_report",
+]

@@ -11,6 +11,7 @@ from cascade.calibration.halves import HalfFigures, ItemHalf, OperatingPoint
 from cascade.calibration.objectives import describe
 from cascade.calibration.proof.pareto_testing import Certified, Target
 from cascade.calibration.report import ChosenThresholds, ReportInput, TaskRow, input_of
+from cascade.calibration.report.samples import sample_report_of
 from cascade.calibration.run import Calibration
 from cascade.calibration.search.counts import Counts, Loss
 from cascade.calibration.search.frontier import Point, point_at
@@ -38,11 +39,26 @@ def report_of(result: Calibration, advice: str, storms: Mapping[str, Any], warni
         if result.compared is not None:
             notes.append(f"Confidence: {describe_comparison(result.compared, objective)}.")
     notes.append("The sliders move one set of thresholds for all tasks.")
+    singles = None
+    if result.samples:  # a rung's cost in the counts is that of its vote
+        singles = {
+            rung: (one.figures.quality, one.figures.cost_per_request_usd) for rung, one in choice.singles.items()
+        }
     report = input_of(
-        counts, corpus=result.manifest.name, synthetic=result.manifest.synthetic, loss=loss, chosen=chosen
+        counts,
+        corpus=result.manifest.name,
+        synthetic=result.manifest.synthetic,
+        loss=loss,
+        chosen=chosen,
+        singles=singles,
     )
+    joint = objective is None and bool(result.ways)
+    if joint:
+        notes.append("The frontier is of all samples compared. The sliders are of asking each rung once.")
     return replace(
         report,
+        frontier=choice.frontier if joint else report.frontier,
+        sampled=sample_report_of(result),
         advice=advice,
         signals={rung: signal.fields() for rung, signal in result.signal.items()},
         tasks=_tasks(result) if choice.chosen is not None else (),

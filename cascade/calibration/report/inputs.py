@@ -6,6 +6,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
+from cascade.calibration.report.samples import SampleReport
 from cascade.calibration.search.baselines import random_mix
 from cascade.calibration.search.counts import Counts, Loss
 from cascade.calibration.search.frontier import Point, frontier, point_at
@@ -97,6 +98,7 @@ class ReportInput:
     advised: bool = True
     arrived: int | None = None
     measured: SignalTable | None = None
+    sampled: SampleReport = field(default_factory=SampleReport)
 
     @property
     def by_task(self) -> bool:
@@ -111,10 +113,15 @@ def input_of(
     synthetic: bool,
     loss: Loss = "false_confident",
     chosen: ChosenThresholds | None = None,
+    singles: Mapping[str, tuple[float, float]] | None = None,
 ) -> ReportInput:
-    """The part of a report that follows from the counts; add the rest with `dataclasses.replace`."""
+    """The part of a report that follows from the counts; add the rest with `dataclasses.replace`.
+
+    `singles`: each model's quality, and USD per request, where the counts do not have them: their costs are of votes, a
+    single model is asked once. None: `singles_of` the counts.
+    """
     point = chosen.point if chosen else point_at(counts, guess_of(counts), loss)
-    singles = singles_of(counts)
+    singles = singles or singles_of(counts)
     baselines = {f"single:{rung}": own for rung, own in singles.items()}
     baselines["random_mix"] = random_mix(point.shipped, list(singles.values()))
     top = list(singles.values())[-1]

@@ -38,7 +38,7 @@ def yaml_of(report: ReportInput) -> str | None:
     )
     lines = [f"# {_line(text)}" for text in comments] + ["ladder:"]
     for rung, value in zip(below, point.thresholds, strict=True):
-        lines.append(f"  - {{{_pair('rung', rung)}, threshold: {threshold_text(value)}}}")
+        lines.append(f"  - {{{', '.join((_pair('rung', rung), *_keys(report, rung, value)))}}}")
     lines.append(f"  - {{{_pair('rung', counts.rungs[-1])}}}")
     if chosen.by_task:
         lines.append("tasks:")
@@ -58,6 +58,15 @@ def _state_text(report: ReportInput, chosen: ChosenThresholds) -> str:
 
 def _thresholds(below: Iterable[str], own: Iterable[float | None]) -> str:
     return ", ".join(f"{_key(rung)}: {threshold_text(value)}" for rung, value in zip(below, own, strict=True))
+
+
+def _keys(report: ReportInput, rung: str, value: float | None) -> list[str]:
+    """The other keys of a rung: its samples, and its threshold unless agreement decides."""
+    samples = report.sampled.yaml.get(rung)
+    keys = [] if samples is None else [f"samples: {samples}"]
+    if rung not in report.sampled.by_agreement or value is None:
+        keys.append(f"threshold: {threshold_text(value)}")
+    return keys
 
 
 def _pair(key: str, value: str) -> str:

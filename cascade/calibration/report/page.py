@@ -25,6 +25,7 @@ MOST_BYTES = 500_000
 _ASSETS = Path(__file__).parent / "assets"
 _MOST_ROWS = 60
 """The most rows of any table on the page."""
+_MOST_LETTERS = 200
 
 _MOST_SIGNALS = 25
 """The most signals of a rung."""
@@ -84,7 +85,7 @@ def _values(report: ReportInput) -> dict[str, Any]:
     top_cost = int(counts.cost[:, top].sum())
     at = report.chosen.point.at if report.chosen else guess_of(counts)
     point = report.chosen.point if report.chosen and not report.by_task else point_at(counts, at, report.loss)
-    table = table_of(counts, at, report.loss)
+    table = table_of(counts, at, report.loss, by_agreement=report.sampled.by_agreement)
     drawn = draw_frontier(report)
     return {
         "report": report,
@@ -103,6 +104,8 @@ def _values(report: ReportInput) -> dict[str, Any]:
         "frontier_rows": [(one, _figures_of(one, n, top_cost)) for one in thinned(report.frontier, _MOST_ROWS)],
         "most_rows": _MOST_SIGNALS,
         "tasks": report.tasks[:_MOST_ROWS],
+        "sampled": report.sampled,
+        "votes": report.sampled.rows[:_MOST_ROWS],
         "baselines": list(report.baselines.items())[:_MOST_ROWS],
         "changes": list(report.storms.get("changes", ()))[:_MOST_ROWS],
         "risk": "confidently wrong" if report.loss == "false_confident" else "worse than the top rung",
@@ -111,6 +114,7 @@ def _values(report: ReportInput) -> dict[str, Any]:
 
 def _data(report: ReportInput, table: Table, x: Any, y: Any) -> dict[str, Any]:
     chosen, moved = states_of(report)
+    rows = report.sampled.rows[:_MOST_ROWS]
     axes = {name: [axis.low, axis.high, axis.start, axis.end] for name, axis in (("x", x), ("y", y))}
     return {
         **table.fields,
@@ -119,6 +123,10 @@ def _data(report: ReportInput, table: Table, x: Any, y: Any) -> dict[str, Any]:
         "moved": moved,
         "corpus": report.corpus[:200],
         **axes,
+        "samples": [report.sampled.yaml.get(rung) for rung in report.counts.rungs],
+        "votes": [
+            [one.most, one.name[:_MOST_LETTERS], one.quality, 1e3 * one.cost_per_request, one.risk] for one in rows
+        ],
     }
 
 
@@ -151,7 +159,7 @@ def _saving(value: float | None) -> str:
     return "–" if value is None else f"{abs(value):.1%}"
 
 
-def _short(text: object, most: int = 200) -> str:
+def _short(text: object, most: int = _MOST_LETTERS) -> str:
     """Names may be very long; the page has a maximum size."""
     whole = str(text)
     return whole if len(whole) <= most else f"{whole[: most - 1]}…"

@@ -34,12 +34,20 @@ class Table:
     thinned: str | None
 
 
-def table_of(counts: Counts, at: Sequence[int], loss: Loss, *, most_bytes: int = MOST_BYTES) -> Table:
+def table_of(
+    counts: Counts,
+    at: Sequence[int],
+    loss: Loss,
+    *,
+    most_bytes: int = MOST_BYTES,
+    by_agreement: frozenset[str] = frozenset(),
+) -> Table:
     """The counts as columns, with fewer levels if all of them would be more than `most_bytes` of JSON.
 
+    `by_agreement`: the rungs whose levels are no confidences, so that they are named `agreement`.
     Fewer levels mean fewer thresholds to choose from, always including `at` and `never`. Figures at them are exact.
     """
-    if len(counts) <= _MOST_ROWS and _size(table := _table(counts, at, loss)) <= most_bytes:
+    if len(counts) <= _MOST_ROWS and _size(table := _table(counts, at, loss, by_agreement)) <= most_bytes:
         return table
     table = None
     for keep in _KEPT:
@@ -54,15 +62,18 @@ def table_of(counts: Counts, at: Sequence[int], loss: Loss, *, most_bytes: int =
                 for own, all_, rung in zip(steps, counts.levels, counts.rungs[:-1], strict=True)
             )
             note = f"To keep this page small, the sliders offer only some of the observed levels: {offered}. Figures at those are exact."
-            table = replace(_table(thin, places, loss), thinned=note)
+            table = replace(_table(thin, places, loss, by_agreement), thinned=note)
             if _size(table) <= most_bytes:
                 return table
     assert table is not None  # two levels a rung are a few hundred rows at most
     return table
 
 
-def _table(counts: Counts, at: Sequence[int], loss: Loss) -> Table:
-    labels = tuple((*(threshold_text(float(x)) for x in own), threshold_text(None)) for own in counts.levels)
+def _table(counts: Counts, at: Sequence[int], loss: Loss, by_agreement: frozenset[str]) -> Table:
+    labels = tuple(
+        (*("agreement" if rung in by_agreement else threshold_text(float(x)) for x in own), threshold_text(None))
+        for rung, own in zip(counts.rungs, counts.levels, strict=False)
+    )
     columns = {
         "codes": counts.codes,
         "score": counts.score,

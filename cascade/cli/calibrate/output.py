@@ -13,7 +13,6 @@ from cascade.calibration.search.frontier import Point
 from cascade.cli.calibrate.candidates import candidate_fields, print_candidates, scorer_fields
 from cascade.cli.calibrate.samples import (
     asked_text,
-    bought_by,
     chosen_text,
     print_bought,
     samples_json,
@@ -185,7 +184,7 @@ def fields_of(result: Calibration, certificate: Certificate | None, seconds: flo
         ],
         "scorer": scorer_fields(result),
         "candidates": candidate_fields(result),
-        **({"further_samples": [asdict(one) for one in bought_by(result)]} if result.ways else {}),
+        **({"further_samples": [asdict(one) for one in result.further_samples()]} if result.ways else {}),
         "versus": asdict(result.choice.versus) if result.choice.versus else None,
         "notes": notes_of(result),
         "seconds": round(seconds, 3),

@@ -5,10 +5,8 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any
 
-from cascade.calibration.objectives import loss_of
-from cascade.calibration.proof.pareto_testing import Target
 from cascade.calibration.run import Calibration
-from cascade.calibration.sampling import Bought, brief_names, variants_compared, what_samples_buy
+from cascade.calibration.sampling import brief_names, variants_compared
 from cascade.calibration.search.frontier import Point
 from cascade.cli.output import stdout, table
 from cascade.core.errors import PolicyError
@@ -20,7 +18,6 @@ from cascade.replay.samples import samples_fields, samples_text
 __all__ = [
     "AGREEMENT",
     "asked_text",
-    "bought_by",
     "chosen_text",
     "print_bought",
     "samples_json",
@@ -72,23 +69,13 @@ def _of_rung(threshold: float | None, samples: Samples | None, policy: Policy, a
     return samples_text(samples, policy) + ("" if alone else f" at {threshold:g}")
 
 
-def bought_by(result: Calibration) -> list[Bought]:
-    """What each further sample buys on the tuning half; empty if no samples were searched or nothing was chosen."""
-    chosen, objective = result.choice.chosen, result.options.objective
-    if result.joint_tune is None or not isinstance(chosen, Point) or objective is None:
-        return []
-    loss = loss_of(objective) if isinstance(objective, Target) else None
-    return what_samples_buy(result.ways, result.joint_tune, chosen, loss)
-
-
 def print_bought(result: Calibration) -> None:
     """Print what each further sample buys."""
-    bought = bought_by(result)
+    bought = result.further_samples()
     if not bought:
         return
-    how = "no more losses" if isinstance(result.options.objective, Target) else "no lower quality"
     variants, names = variants_compared(result.ways), brief_names(result.ways)
-    title = f"what further samples of {' and '.join(variants)} buy, on the tuning half, with {how} than chosen"
+    title = f"what further samples of {' and '.join(variants)} buy, on the tuning half, with {result.as_good_as_chosen} than chosen"
     right = ("samples, at most", "quality", "USD per 1,000")
     rows = table("samples, at most", "the same", *right[1:], title=title, right=right)
     chosen = result.choice.chosen.way if isinstance(result.choice.chosen, Point) else None

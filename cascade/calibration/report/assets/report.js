@@ -46,10 +46,14 @@
     /^[A-Za-z][A-Za-z0-9_.-]*$/.test(text) && !/^(y|n|yes|no|on|off|true|false|null)$/i.test(text) ? text : JSON.stringify(text);
   const line = (text) => text.replace(/[\u0000-\u001f\u007f-\u009f\u2028\u2029\ufeff]/g, " ");
 
+  // A rung's samples, and its threshold unless their agreement decides alone.
+  const keys = (rung, label) =>
+    `${data.samples[rung] ? `, samples: ${data.samples[rung]}` : ""}${label === "agreement" ? "" : `, threshold: ${label}`}`;
+
   function yaml(at, found, state) {
     const comments = [`quality ${found.quality.toFixed(4)}, risk ${percent(found.risk)}`, `${found.perThousand.toFixed(4)} USD per 1,000`];
     const rungs = data.rungs.map((rung, index) =>
-      index === top ? `  - {rung: ${word(rung)}}` : `  - {rung: ${word(rung)}, threshold: ${data.labels[index][at[index] - 1]}}`);
+      index === top ? `  - {rung: ${word(rung)}}` : `  - {rung: ${word(rung)}${keys(index, data.labels[index][at[index] - 1])}}`);
     return [`# ${line(data.corpus)}: ${state}`, ...comments.map((text) => `# ${text}`), "ladder:", ...rungs, ""].join("\n");
   }
 
@@ -123,6 +127,21 @@
     announce("Thresholds reset.");
   });
   document.querySelectorAll("[data-copies]").forEach((button) => { button.addEventListener("click", copy); });
+  const votes = byId("votes");
+  function showVote() {
+    const [most, name, quality, perThousand, risk] = data.votes[Number(votes.value)];
+    votes.setAttribute("aria-valuetext", `${most}: ${name}`);
+    byId("votes-most").textContent = most;
+    byId("votes-name").textContent = name;
+    put("votes-quality", quality.toFixed(4), quality);
+    put("votes-cost", number(perThousand, 4), perThousand);
+    put("votes-risk", percent(risk), risk);
+    document.querySelectorAll("[data-vote]").forEach((row) => { row.classList.toggle("at", row.dataset.vote === votes.value); });
+  }
+  if (votes) {
+    votes.addEventListener("input", showVote);
+    showVote();
+  }
   document.documentElement.classList.add("live");
   show();
 })();
