@@ -28,7 +28,7 @@ from cascade.calibration.proof.pareto_testing import (
 from cascade.calibration.proof.preconditions import joint_manifest, refuse_in_sample_scorer, refuse_recheck
 from cascade.calibration.proof.recheck import Recheck, recheck_corpus
 from cascade.calibration.result import Calibration, CalibrationOptions
-from cascade.calibration.sampling import mapping_with_samples, refuse_together, sampled_ways
+from cascade.calibration.sampling import mapping_with_samples, refuse_by_task, refuse_together, sampled_ways
 from cascade.calibration.scored import ScorerTarget, scored_ways, targets_of
 from cascade.calibration.scorer import FeatureCollector
 from cascade.calibration.search.by_task import FEWEST, large_tasks
@@ -76,6 +76,8 @@ def calibrate(paths: Sequence[Path], options: CalibrationOptions) -> Calibration
         mapping, sought = mapping_with_samples(
             options.samples, options.policy, manifest, [reader.source for reader in readers]
         )
+        if options.per_task:
+            refuse_by_task(mapping)
         tunes: list[bool] = []
         collector = FeatureCollector(mapping) if options.scorer else None
 

@@ -44,6 +44,7 @@ __all__ = [
     "Sought",
     "brief_names",
     "mapping_with_samples",
+    "refuse_by_task",
     "refuse_together",
     "sampled_ways",
     "variants_compared",
@@ -75,6 +76,18 @@ def refuse_together(*, scorer: bool, per_task: bool) -> None:
     if per_task:
         raise ConfigurationError(
             "--samples auto with --per-task: choose the samples first, then thresholds by task with --samples RUNG=M/N"
+        )
+
+
+def refuse_by_task(mapping: PolicyMapping) -> None:
+    """Raises ConfigurationError for thresholds by task where a rung has none, because agreement alone decides there.
+
+    A task's own threshold would be held against confidences that nothing reports, so its answers would never ship.
+    """
+    if alone := [rung for rung in mapping.names if rung in mapping.by_agreement]:
+        raise ConfigurationError(
+            f"--per-task: at {' and '.join(alone)} the agreement of the samples decides alone, so there are no thresholds to"
+            " choose by task (leave --per-task out, or give the rung a threshold)"
         )
 
 

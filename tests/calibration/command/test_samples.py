@@ -152,6 +152,14 @@ def test_what_cannot_be_asked_is_refused_with_what_to_do(
     assert "Traceback" not in ran.err
 
 
+def test_thresholds_by_task_are_refused_where_agreement_decides_alone(run: Run, tmp_path: Path) -> None:
+    """A task's own threshold would be held against confidences that nothing reports: what is written would not be what was certified."""
+    corpus = votes(tmp_path, reports=False)
+    ran = run("calibrate", corpus, *RISK, "--samples", "haiku=2/3", "--per-task")
+    assert ran.code == 2
+    assert "at haiku the agreement of the samples decides alone" in " ".join(ran.err.split())
+
+
 def test_more_samples_than_were_recorded_are_an_error_that_names_the_item(run: Run, tmp_path: Path) -> None:
     """Rather than a figure of something else."""
     ran = run("calibrate", votes(tmp_path), *RISK, "--samples", "haiku=5/9")
