@@ -29,6 +29,7 @@ from cascade.replay.samples import (
     SamplesOverride,
     as_variants,
     recorded_cycles,
+    reporting_rungs,
     samples_from,
     samples_text,
     variant_names,
@@ -184,6 +185,12 @@ def mapping_with_samples(
     cycles = recorded_cycles(sources[0]) if search.overrides or search.auto else {}
     given = samples_from(search.overrides, policy, cycles, search.same)
     mapping = mapping_for(policy, manifest, sources[0], given)
+    if policy is None and given:  # where there are confidences, thresholds are searched beside the vote
+        reporting = reporting_rungs(sources[0])
+        mapping = asking(
+            mapping,
+            {rung: Asked(one, by_agreement=one is not None and rung not in reporting) for rung, one in given.items()},
+        )
     if search.auto or any(rung.samples is not None for rung in mapping.plan.policy.ladder):
         _refuse_curtailed(manifest, sources[0])
     if not search.auto:

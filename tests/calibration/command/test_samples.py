@@ -106,6 +106,28 @@ def test_a_rung_that_is_better_asked_once_loses_its_samples(run: Run, tmp_path: 
     assert again["cost_per_request_usd"] == pytest.approx(told["certify"]["cost_per_request_usd"], rel=1e-9)
 
 
+def test_thresholds_are_chosen_beside_a_vote_that_is_given(run: Run, tmp_path: Path) -> None:
+    """A corpus with confidences has them compared; replay at this vote and threshold has the same figures."""
+    corpus = votes(tmp_path)
+    told = run("calibrate", corpus, "--samples", "haiku=3/4", *RISK, "--json").json
+    threshold = told["thresholds"]["haiku"]
+    assert told["samples"]["haiku"]["agree"] == 3
+    assert isinstance(threshold, float)
+    given = ("--samples", "haiku=3/4", "--threshold", f"haiku={threshold}")
+    again = run("replay", corpus, *given, "--split", "certify", "--json").json
+    assert again["quality"] == pytest.approx(told["certify"]["quality"], abs=1e-9)
+    assert again["cost_per_request_usd"] == pytest.approx(told["certify"]["cost_per_request_usd"], rel=1e-9)
+    without = run("calibrate", votes(tmp_path, reports=False), "--samples", "haiku=3/4", *RISK, "--json").json
+    assert without["thresholds"] == {"haiku": "agreement"}
+
+
+def test_a_score_may_be_learned_of_a_vote_that_is_given(run: Run, tmp_path: Path) -> None:
+    """As the refusal of `auto` with `--scorer` advises: the score, too, is compared with a threshold."""
+    told = run("calibrate", votes(tmp_path), "--samples", "haiku=3/4", "--scorer", *RISK, "--json")
+    assert told.code == 0
+    assert isinstance(told.json["thresholds"]["haiku"], float)
+
+
 def test_a_prompt_that_no_policy_knows_is_not_written(run: Run, tmp_path: Path) -> None:
     """A corpus may name its prompts as it likes; the policy is left as it was."""
     corpus, policy = votes(tmp_path, variants=("ours", "theirs")), tmp_path / "p.yaml"
