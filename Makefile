@@ -9,7 +9,7 @@ PARALLEL := --numprocesses auto --dist worksteal
 
 .SILENT:
 .DELETE_ON_ERROR:
-.PHONY: help demo test check lint types layers schema docs bench aimock lowest clean
+.PHONY: help demo test check lint types layers schema docs bench bench-samples aimock lowest clean
 
 help:
 	echo "make demo    the main job, offline and without a key"
@@ -17,6 +17,7 @@ help:
 	echo "make check   lint, types, layers, schema drift, documentation"
 	echo "make docs    the documentation, into .cache/site"
 	echo "make bench   the overhead over the bare SDK call"
+	echo "make bench-samples  what asking a rung several times costs beyond its calls"
 	echo "make lowest  every test again, on the lowest versions that pyproject.toml allows"
 	echo "make aimock  the independent emulator that one test uses (needs npm)"
 	echo "make clean   remove what was installed, built and cached"
@@ -52,6 +53,9 @@ docs: $(VENV)/.ready-dev
 
 bench: $(VENV)/.ready-dev
 	$(PYTHON) benchmarks/overhead.py
+
+bench-samples: $(VENV)/.ready-dev
+	$(PYTHON) benchmarks/samples.py
 
 aimock: $(LLMOCK)
 

@@ -4,7 +4,8 @@
 
 CORPUS is a recorded corpus (default: all under ../shared/corpora, beside the checkout). All figures are measured on the
 certify half, which the search never saw: the corpus's own ladder at a raw 0.80 on every rung, the thresholds that
-`calibrate` certified, those it certified on a learned score (`--scorer`), the best single model below the top, and the
+`calibrate` certified, those it certified on a learned score (`--scorer`) and with samples (`--samples auto`, where a rung was recorded more than
+once), the best single model below the top, and the
 top alone. USD are per 1,000 requests.
 
 All rows have the same target: confidently wrong (shipped below the top, and wrong) in at most `--max-risk` of all
@@ -39,9 +40,11 @@ from cascade.calibration.bounds import most_errors
 from cascade.calibration.objectives import MinQuality
 from cascade.calibration.proof.pareto_testing import NotCertified, Target
 from cascade.calibration.run import Calibration, CalibrationOptions, HalfFigures, calibrate
+from cascade.calibration.sampling import SampleSearch
 from cascade.core.errors import ConfigurationError
 from cascade.replay.intervals import Interval
 from cascade.replay.run import Replay, ReplayOptions, replay_corpus
+from cascade.replay.samples import samples_text
 
 __all__ = ["Cell", "EqualQuality", "Outcome", "Row", "equal_quality_of", "main", "row_of"]
 
@@ -75,6 +78,8 @@ class Outcome:
     why: str
 
     def __str__(self) -> str:
+        if self.verdict == "–":
+            return self.why
         return " ".join([*([str(self.cell)] if self.cell else []), f"**{self.verdict}**: {self.why}"])
 
 
@@ -88,6 +93,7 @@ class Row:
     guess: Cell
     raw: Outcome
     scored: Outcome
+    voted: Outcome
     best: Cell
     top: Cell
 
@@ -146,6 +152,7 @@ def row_of(path: Path, alpha: float) -> Row:
         _of_replay("raw 0.80", guess),
         _outcome(result),
         _scored(path, alpha),
+        _voted(path, alpha),
         max(below, key=lambda cell: cell.quality),
         top,
     )
@@ -190,6 +197,16 @@ def _scored(path: Path, alpha: float) -> Outcome:
         return Outcome(None, "refused", "too little to learn a score from")
 
 
+def _voted(path: Path, alpha: float) -> Outcome:
+    try:
+        result = calibrate(
+            [path], CalibrationOptions(Target("false_confident", alpha, DELTA), samples=SampleSearch(auto=True))
+        )
+    except ConfigurationError:  # no rung was recorded more than once
+        return Outcome(None, "–", "asked once")
+    return Outcome(None, "not judged", "; ".join(result.not_judged)) if result.not_judged else _outcome(result)
+
+
 def _outcome(result: Calibration) -> Outcome:
     """The tool's own verdict, and the certified cascade against the cheapest single model that meets the target."""
     choice, held = result.choice, result.held_out
@@ -230,7 +247,11 @@ def _of_replay(name: str, replay: Replay) -> Cell:
 
 
 def _thresholds(result: Calibration) -> str:
-    return ", ".join(f"{rung} {'never' if x is None else format(x, 'g')}" for rung, x in result.thresholds.items())
+    votes = {rung: samples_text(one, result.mapping.plan.policy) for rung, one in result.samples.items()}
+    return ", ".join(
+        f"{rung} {votes.get(rung, '')} {'never' if x is None else format(x, 'g')}".replace("  ", " ")
+        for rung, x in result.thresholds.items()
+    )
 
 
 def _text(rows: Sequence[Row], alpha: float) -> list[str]:
@@ -238,27 +259,29 @@ def _text(rows: Sequence[Row], alpha: float) -> list[str]:
     for row in rows:
         lines += ["", f"{row.corpus}: {row.items:,} items, {row.units[1]:,} {row.units[0]}"]
         ways = {"guess": row.guess, "certified": row.raw.cell, "certified, scored": row.scored.cell,
-                "best below the top": row.best, "top": row.top}  # fmt: skip
+                "certified, samples": row.voted.cell, "best below the top": row.best, "top": row.top}  # fmt: skip
         lines += [f"  {way:<19} {cell}   {cell.name}" for way, cell in ways.items() if cell is not None]
-        lines += [f"  {row.raw.verdict}: {row.raw.why}", f"  scored: {row.scored.verdict}: {row.scored.why}"]
+        for way, one in (("", row.raw), ("scored: ", row.scored), ("samples: ", row.voted)):
+            lines.append(f"  {way}{one.verdict}: {one.why}")
     return lines
 
 
 def _markdown(rows: Sequence[Row], alpha: float) -> list[str]:
     heads = (
-        "recorded: n in groups", "raw 0.80", f"certified ≤ {alpha:.0%}", "certified, `--scorer`", "best below the top",
-        "top model",
+        "recorded: n in groups", "raw 0.80", f"certified ≤ {alpha:.0%}", "certified, `--scorer`",
+        "certified, `--samples auto`", "best below the top", "top model",
     )  # fmt: skip
     lines = [f"| {' | '.join(heads)} |", f"|{'---|' * len(heads)}"]
     for row in rows:
         groups = f" in {row.units[1]:,}" if row.units[0] == "groups" else ""
-        cells = (f"`{row.corpus}`: {row.items:,}{groups}", row.guess, row.raw, row.scored, row.best, row.top)
+        cells = (f"`{row.corpus}`: {row.items:,}{groups}", row.guess, row.raw, row.scored, row.voted, row.best, row.top)
         lines.append(f"| {' | '.join(map(str, cells))} |")
     return lines
 
 
 def _line(rows: Sequence[Row], alpha: float) -> str:
     ways = {"": [row.raw for row in rows], ", with `--scorer`": [row.scored for row in rows]}
+    ways[", with `--samples auto`"] = [row.voted for row in rows]
     return "\n".join(f"At {alpha:.0%}{way}: {_verdicts(rows, outcomes)}." for way, outcomes in ways.items())
 
 

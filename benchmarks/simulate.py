@@ -1,10 +1,13 @@
 """Make the synthetic corpora of this project: `python benchmarks/simulate.py SCENARIO [-o FILE] [--seed N]`.
 
+`python benchmarks/simulate.py --agreement` makes none; it prints how simulated samples agree, beside measured ones.
+
 Nothing in these corpora was observed. They give the demo, the tests and the benchmarks requests with every rung's reply
 that can be shipped with the project. Each is marked `"synthetic": true`, and so must be every table made from one. The
 assumptions are documented where they are used:
 
 - `simulation/replies.py`: how difficulty makes right and wrong replies, confidences, tokens and costs
+- `simulation/samples.py`: how further samples of the first rung agree (in `support` and `history`)
 - `simulation/support.py`: the scenario `support`: its mix, traffic, customers, accuracies, and its one storm
 - `simulation/support_*.py`: the texts
 - `simulation/history.py`: the scenario `history`: earlier tickets of other customers
@@ -26,6 +29,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from simulation.agreement import compare_agreement
 from simulation.coding import NOTES as CODING_NOTES
 from simulation.coding import simulate_coding
 from simulation.history import NOTES as HISTORY_NOTES
@@ -92,12 +96,17 @@ def _compress(content: bytes) -> bytes:
 
 
 def main() -> None:
-    """Write the corpus, and print a summary."""
+    """Write the corpus and print a summary, or print how samples agree."""
     parser = argparse.ArgumentParser(description="Make a synthetic corpus of this project.")
-    parser.add_argument("scenario", choices=sorted(SCENARIOS))
+    what = parser.add_mutually_exclusive_group(required=True)
+    what.add_argument("scenario", nargs="?", choices=sorted(SCENARIOS))
+    what.add_argument("--agreement", action="store_true", help="only compare how samples agree with measured figures")
     parser.add_argument("-o", "--output", type=Path, help="default: benchmarks/corpora/SCENARIO.jsonl.gz")
     parser.add_argument("--seed", type=int, help="default: the scenario's own")
     options = parser.parse_args()
+    if options.agreement:
+        print(compare_agreement())
+        return
     name: str = options.scenario
     seed: int = SCENARIOS[name].seed if options.seed is None else options.seed
     path: Path = options.output or CORPORA / f"{name}.jsonl.gz"

@@ -12,6 +12,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
+from .samples import NOTES as ABOUT_SAMPLES
 from .support import HALF, STORM, arrivals, last_turn, simulate_support
 
 if TYPE_CHECKING:
@@ -26,6 +27,7 @@ SUPPORT_SEED = 29
 NOTES = (
     "made by `python benchmarks/simulate.py history`; every figure is an assumption of that file, none was measured; "
     f"{SHIFTS} shifts of {HALF} like the first {HALF} of `support`, of other customers, each with a payment outage; "
+    f"{ABOUT_SAMPLES}; "
     "single-model baselines are approximated from the same replies"
 )
 

@@ -15,6 +15,9 @@ and a poor ranking of right and wrong.
 - **Usage**: input = SYSTEM_TOKENS (the shop's rules; a scenario may have its own) + characters of the input / 4, + TRIAGE_TOKENS below the top;
   output = characters of the answer / 4, + ENVELOPE_TOKENS below the top. No thinking tokens and no prompt cache: real
   upper rungs think, so their cost is rather told too low here than too high.
+- **Further samples** of haiku, with the other triage prompts, in the scenarios that have them: `samples.py`. They are made after
+  the first one, from a stream of their own, and so change nothing of it. Each is as accurate as the first before `samples.py`
+  makes some items stuck. `steps` and `doubt` write notes first, and pay for them.
 - **Cost**: usage at list prices (November 2026), whole nano-USD per token, so that no rounding enters.
 """
 
@@ -24,15 +27,17 @@ import math
 from bisect import bisect_right
 from dataclasses import dataclass
 from itertools import accumulate
-from typing import TYPE_CHECKING, TypedDict
+from typing import TYPE_CHECKING, NotRequired, TypedDict
 
 from .draws import STANDARD_NORMAL, Draws
+from .samples import VARIANTS, First, Sample, further_samples
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping, Sequence
 
 __all__ = [
     "LADDER",
+    "SHARED",
     "Item",
     "Message",
     "Profile",
@@ -50,6 +55,9 @@ DECLINED = 0.07  # share of the unsure replies that give no answer
 TRIAGE_TOKENS = 250  # the triage rules, in the prompt of every rung below the top
 ENVELOPE_TOKENS = 14  # {"confidence": 0.95, "answer": "…"}
 SYSTEM_TOKENS = 420  # the shop's own system prompt
+# By variant: further tokens of the rules, and the notes that are written before the answer (from, to).
+MORE_RULES = {"steps": 33, "doubt": 42}
+NOTES_TOKENS = {"steps": (40, 100), "doubt": (25, 60)}
 CHARACTERS_PER_TOKEN = 4
 
 # Level -> weight within its half, from the least to the most sure.
@@ -65,13 +73,15 @@ class Usage(TypedDict):
 
 
 class Reply(TypedDict):
-    """What one rung replied, in the corpus's words."""
+    """What one rung replied, in the corpus's words. `variant`: its triage prompt; `samples`: the further ones."""
 
     confidence: float | None
     answer: str | None
     score: float
     usage: Usage
     cost_usd: float
+    variant: NotRequired[str]
+    samples: NotRequired[list[Reply]]
 
 
 class Message(TypedDict):
@@ -145,26 +155,60 @@ LADDER = (
 
 
 def answer_all(
-    ticket: Ticket, profiles: Mapping[str, Profile], draws: Draws, system_tokens: int = SYSTEM_TOKENS
+    ticket: Ticket,
+    profiles: Mapping[str, Profile],
+    draws: Draws,
+    system_tokens: int = SYSTEM_TOKENS,
+    again: Draws | None = None,
 ) -> dict[str, Reply]:
-    """Every rung's reply to one ticket; `profiles` by the rung's name, `system_tokens` of the scenario's own prompt."""
-    difficulty = draws.normal()
-    return {
-        rung.name: _answer(ticket, rung, profiles[rung.name], (difficulty, system_tokens), draws) for rung in LADDER
-    }
+    """Every rung's reply to one ticket; `profiles` by the rung's name, `system_tokens` of the scenario's own prompt.
+
+    `again`: the stream of the first rung's further samples, one with each other triage prompt; None: it is asked once.
+    """
+    difficulty, replies = draws.normal(), dict[str, Reply]()
+    for place, rung in enumerate(LADDER):
+        profile, asked_again = profiles[rung.name], again if place == 0 else None
+        replies[rung.name] = _ask(ticket, (rung, profile), (difficulty, system_tokens), draws, asked_again)
+    return replies
 
 
-def _answer(ticket: Ticket, rung: Rung, profile: Profile, item: tuple[float, int], draws: Draws) -> Reply:
-    difficulty, system_tokens = item
+def _ask(ticket: Ticket, by: tuple[Rung, Profile], item: tuple[float, int], draws: Draws, again: Draws | None) -> Reply:
+    rung, (difficulty, system_tokens) = by[0], item
     # Every draw is made whether it is needed or not: the next item's chance must not hang on this item's luck.
-    trouble = math.sqrt(SHARED) * difficulty + math.sqrt(1 - SHARED) * draws.normal()
-    sureness = -rung.insight * trouble + math.sqrt(1 - rung.insight**2) * draws.normal()
+    own, noise = draws.normal(), draws.normal()
     mute, slip = draws.chance(rung.mute), draws.pick(ticket.wrong)
+    reply = _reply(ticket, by, Sample(_trouble(difficulty, own), noise, slip), mute, system_tokens)
+    if again is None:
+        return reply
+    is_wrong = reply["answer"] not in (None, ticket.expected)
+    others = further_samples(
+        First(difficulty, own, noise, slip, is_wrong), ticket.wrong, len(VARIANTS) - 1, SHARED, again
+    )
+    samples: list[Reply] = []
+    reply["variant"], reply["samples"] = VARIANTS[0], samples
+    for variant, sample in zip(VARIANTS[1:], others, strict=True):
+        notes = again.between(*NOTES_TOKENS[variant]) if variant in NOTES_TOKENS else 0
+        more = _reply(ticket, by, sample, again.chance(rung.mute), system_tokens + MORE_RULES.get(variant, 0), notes)
+        more["variant"] = variant
+        samples.append(more)
+    return reply
+
+
+def _trouble(difficulty: float, own: float) -> float:
+    return math.sqrt(SHARED) * difficulty + math.sqrt(1 - SHARED) * own
+
+
+def _reply(
+    ticket: Ticket, by: tuple[Rung, Profile], sample: Sample, mute: bool, system_tokens: int, notes: int = 0
+) -> Reply:
+    """One sample as a reply. `notes`: tokens written before the answer."""
+    rung, profile = by
+    sureness = -rung.insight * sample.trouble + math.sqrt(1 - rung.insight**2) * sample.noise
     place = STANDARD_NORMAL.cdf(sureness)
     declined = not rung.is_top and place < profile.unsure * DECLINED
-    right = not declined and trouble < STANDARD_NORMAL.inv_cdf(profile.accuracy)
-    answer = None if declined else ticket.expected if right else slip
-    usage = _usage(ticket, rung, answer, system_tokens)
+    right = not (declined or sample.stuck) and sample.trouble < STANDARD_NORMAL.inv_cdf(profile.accuracy)
+    answer = None if declined else ticket.expected if right else sample.slip
+    usage = _usage(ticket, rung, answer, system_tokens, notes)
     cost = usage["input_tokens"] * rung.input_price + usage["output_tokens"] * rung.output_price
     return {
         "confidence": None if rung.is_top or mute else _level(place, profile.unsure),
@@ -188,12 +232,12 @@ def _at(weights: Mapping[float, int], quantile: float) -> float:
     return levels[min(bisect_right(bounds, quantile * bounds[-1]), len(levels) - 1)]
 
 
-def _usage(ticket: Ticket, rung: Rung, answer: str | None, system_tokens: int) -> Usage:
+def _usage(ticket: Ticket, rung: Rung, answer: str | None, system_tokens: int, notes: int) -> Usage:
     # -(-a // b) rounds up without floats.
     words_in = -(-ticket.characters // CHARACTERS_PER_TOKEN)
     words_out = -(-len(answer or "") // CHARACTERS_PER_TOKEN)
     triage, envelope = (0, 0) if rung.is_top else (TRIAGE_TOKENS, ENVELOPE_TOKENS)
-    return {"input_tokens": system_tokens + triage + words_in, "output_tokens": max(1, words_out + envelope)}
+    return {"input_tokens": system_tokens + triage + words_in, "output_tokens": max(1, words_out + envelope + notes)}
 
 
 def draw_new(ask: Callable[[Draws], Ticket], draws: Draws, seen: set[str]) -> Ticket:

@@ -11,6 +11,7 @@ import math
 from collections import Counter
 from typing import TYPE_CHECKING
 
+from .agreement import agreement_rows
 from .replies import LADDER, Item, Reply
 
 if TYPE_CHECKING:
@@ -28,6 +29,7 @@ def summarize(name: str, items: Sequence[Item]) -> str:
         "",
         *_rung_rows(items),
         "",
+        *([*samples, ""] if (samples := agreement_rows(items)) else ()),
         *_policy_rows(items),
         "",
         *_task_rows(items),

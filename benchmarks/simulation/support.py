@@ -10,6 +10,8 @@ Assumptions, each a constant below; none was measured:
 - A request belongs to one of 700 customers, drawn evenly: some write more than once. `group` is the customer.
 - Each rung's accuracy and share of unsure replies depends on the task alone (PROFILES). Over all: about .78, .90 and
   .95 right for haiku, sonnet, opus, while haiku says .86 on average.
+- Haiku's reply is recorded four times, once with each triage prompt (`samples.py`); sample 1 is what it was before there were
+  any. How they agree is fitted to measured data; that it holds for this task is assumed.
 - One storm: requests 265 to 339 fall into a payment outage. Their routine questions are about it, and haiku, which
   does not grasp the status notice, is unsure of nine in ten and right in half (OUTAGE). All other tasks go on as before.
   The outage is over at request 340, at once; from there to request 600 the routine questions are the usual ones.
@@ -22,6 +24,7 @@ from collections.abc import Callable, Container, Mapping
 
 from .draws import Draws
 from .replies import Item, Profile, Ticket, answer_all, draw_new
+from .samples import NOTES as ABOUT_SAMPLES
 from .support_orders import ask_multi_step, ask_single_tool
 from .support_routine import ask_about_outage, ask_routine
 from .support_threads import ask_long_transcript
@@ -49,7 +52,7 @@ STORM = range(265, 340)  # places of the items that arrive during the outage
 
 NOTES = (
     "made by `python benchmarks/simulate.py support`; every figure is an assumption of that file, none was measured; "
-    f"items {STORM.start}-{STORM.stop - 1} fall into a payment outage (the storm); single-model baselines are approximated from the same replies"
+    f"items {STORM.start}-{STORM.stop - 1} fall into a payment outage (the storm); {ABOUT_SAMPLES}; single-model baselines are approximated from the same replies"
 )
 
 _Profiles = Mapping[str, Profile]
@@ -79,6 +82,7 @@ def arrivals(
 ) -> list[Item]:
     """`halves` shifts of tickets. `storm`: places in the outage; `seen`: texts that may not come again, added to."""
     texts, outcomes, traffic = Draws(seed, "texts"), Draws(seed, "outcomes"), Draws(seed, "traffic")
+    again = Draws(seed, "samples")
     items: list[Item] = []
     at = 0.0
     for place, task in enumerate(draw_tasks(traffic, halves)):
@@ -93,7 +97,7 @@ def arrivals(
             "at": round(at, 2),
             "input": ticket.input,
             "expected": ticket.expected,
-            "replies": answer_all(ticket, OUTAGE if in_outage else PROFILES[task], outcomes),
+            "replies": answer_all(ticket, OUTAGE if in_outage else PROFILES[task], outcomes, again=again),
         })  # fmt: skip
     return items
 

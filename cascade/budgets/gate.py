@@ -11,6 +11,7 @@ With a remote state each of these takes at most one round trip, so an event loop
 from __future__ import annotations
 
 import time
+from collections import deque
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, replace
 from datetime import datetime, tzinfo
@@ -128,9 +129,14 @@ class Gate:
 
 
 class BudgetReservation:
-    """The budgets of one request, for one call at a time. It does nothing where no budget applies."""
+    """The budgets of one request. It does nothing where no budget applies.
 
-    __slots__ = ("_alerted", "_budgets", "_call_limits", "_gate", "_metadata", "_reserved", "_spent", "_task")
+    Several calls may be admitted before they are settled: the samples of a wave.
+    """
+
+    __slots__ = (
+        "_admitted", "_alerted", "_budgets", "_call_limits", "_gate", "_metadata", "_pending", "_spent", "_task",
+    )  # fmt: skip
 
     def __init__(self, gate: Gate, budgets: tuple[_Budget, ...], task: str, metadata: Mapping[str, str]) -> None:
         self._gate, self._budgets, self._task, self._metadata = gate, budgets, task, metadata
@@ -138,7 +144,8 @@ class BudgetReservation:
             (one.limits, int(one.limits.call_usd * 1_000_000_000)) for one in budgets if one.limits.call_usd is not None
         )
         self._spent = 0
-        self._reserved: tuple[ApplicableBudget, ...] = ()
+        self._pending = 0  # bounds of the calls that are admitted and not settled, in nano-USD
+        self._admitted: deque[tuple[ApplicableBudget, ...]] = deque()  # where each of them is reserved
         self._alerted: set[int] = set()
 
     @property
@@ -165,29 +172,32 @@ class BudgetReservation:
         """Reserve `bound` nano-USD for a call. A Refusal means that the call must not be made.
 
         `first`: it is the climb's first call, which a budget with `hold` always admits. A budget with `alert` admits all.
-        Each admission is followed by one `settle`, whatever becomes of the call.
+        Each admission is followed by one `settle`, whatever becomes of the call, in the order of admission.
         """
         for limits, limit in self._call_limits:
-            if _is_hard(limits.on_exhausted, first=first) and self._spent + bound > limit:
+            if _is_hard(limits.on_exhausted, first=first) and self._spent + self._pending + bound > limit:
                 soft = _SOFT_LIMIT if limits.on_exhausted == "hold" else ""
                 return Refusal(
                     f"the budget of {self._gate.policy} per request, {usd_text(limit)}, has no room for a call that may"
-                    f" cost {usd_text(bound)} on top of the {usd_text(self._spent)} spent{soft}",
+                    f" cost {usd_text(bound)} on top of the {usd_text(self._spent)} spent{self._under_way()}{soft}",
                 )
         applicable = self._gate.applicable(self._budgets, self._task, self._metadata) if self._budgets else ()
-        if not applicable:
-            return None
-        refused = self._gate.reserve(applicable, bound, first=first)
+        refused = self._gate.reserve(applicable, bound, first=first) if applicable else None
         if refused is None:
-            self._reserved = applicable
+            self._admitted.append(applicable)
+            self._pending += bound
             return None
         soft = _SOFT_LIMIT if refused.on_exhausted == "hold" else ""
         down = _STATE_DOWN if self._gate.is_down else ""
         return Refusal(f"{refused.description}, has no room for a call that may cost {usd_text(bound)}{down}{soft}")
 
     def settle(self, bound: int, cost: int) -> None:
-        """The call that was admitted with `bound` cost `cost`: 0 if it was not made. It counts in the period in which it was admitted."""
-        reserved, self._reserved = self._reserved, ()
+        """The first admitted call that is not settled yet, with `bound`, cost `cost`: 0 if it was not made.
+
+        It counts in the period in which it was admitted.
+        """
+        reserved = self._admitted.popleft()
+        self._pending -= bound
         self._spent += cost
         if reserved:
             self._gate.settle(reserved, bound, cost)
@@ -195,6 +205,9 @@ class BudgetReservation:
             if limits.on_exhausted == "alert" and self._spent > limit and number not in self._alerted:
                 self._alerted.add(number)
                 self._gate.notify_overspent_call(limits, limit, self._spent)
+
+    def _under_way(self) -> str:
+        return f", with up to {usd_text(self._pending)} under way" if self._pending else ""
 
 
 def _is_hard(on_exhausted: str, *, first: bool) -> bool:

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any, cast
 
 from cascade.corpora.items import Manifest
 from cascade.replay.arrays import np
@@ -63,17 +63,24 @@ def alike_cells(samples: SampleColumns, same: Same | str) -> AlikeCells:
 def why_not_judged(manifest: Manifest, samples: SampleColumns, same: Same | str) -> str | None:
     """Why these samples cannot show what agreement is worth; None if they can.
 
-    They cannot if the manifest says temperature 0, if no item has two samples, or if more than MOST_ALIKE of the cells are
-    all alike. To read one half of a split only, give `samples.rows(…)`.
+    They cannot if the manifest says temperature 0 or that samples were curtailed, if no item has two samples, or if more than
+    MOST_ALIKE of the cells are all alike. To read one half of a split only, give `samples.rows(…)`.
     """
     if manifest.temperature == 0:
         return f"the corpus was recorded at temperature 0: {_UNKNOWN}"
+    if _is_curtailed(manifest):
+        return "its samples were curtailed, so other votes cannot be judged (record them whole: cascade record)"
     found = alike_cells(samples, same)
     if (share := found.share) is None:
         return "no item has two samples whose answers can be compared"
     if share > MOST_ALIKE:
         return f"the samples are all alike in {share:.0%} of {found.cells:,} cells: {_UNKNOWN}"
     return None
+
+
+def _is_curtailed(manifest: Manifest) -> bool:
+    recorded: Any = (manifest.extra or {}).get("recorded")
+    return isinstance(recorded, dict) and cast("dict[str, Any]", recorded).get("curtailed") is True
 
 
 def why_not_judged_by_rung(

@@ -16,9 +16,9 @@ from collections.abc import Iterable, Sequence
 from contextlib import ExitStack
 from itertools import chain
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, NamedTuple
 
-from cascade.calibration.candidates import Candidate, Way, pick
+from cascade.calibration.candidates import Candidate, Comparison, Way, pick
 from cascade.calibration.choice import Choice, SingleModel, choose, only_frontier
 from cascade.calibration.halves import CountedHalf, HalfFigures, ItemHalf, JointHalf, SplitHalf
 from cascade.calibration.proof.pareto_testing import (
@@ -28,7 +28,14 @@ from cascade.calibration.proof.pareto_testing import (
 from cascade.calibration.proof.preconditions import joint_manifest, refuse_in_sample_scorer, refuse_recheck
 from cascade.calibration.proof.recheck import Recheck, recheck_corpus
 from cascade.calibration.result import Calibration, CalibrationOptions
-from cascade.calibration.sampling import mapping_with_samples, refuse_by_task, refuse_together, sampled_ways
+from cascade.calibration.sampling import (
+    mapping_with_samples,
+    refuse_by_task,
+    refuse_together,
+    refuse_unjudged,
+    sampled_ways,
+    with_thresholds,
+)
 from cascade.calibration.scored import ScorerTarget, scored_ways, targets_of
 from cascade.calibration.scorer import FeatureCollector
 from cascade.calibration.search.by_task import FEWEST, large_tasks
@@ -76,6 +83,8 @@ def calibrate(paths: Sequence[Path], options: CalibrationOptions) -> Calibration
         mapping, sought = mapping_with_samples(
             options.samples, options.policy, manifest, [reader.source for reader in readers]
         )
+        if options.scorer is not None:  # a score is compared with a threshold, so agreement alone cannot decide
+            mapping = with_thresholds(mapping)
         if options.per_task:
             refuse_by_task(mapping)
         tunes: list[bool] = []
@@ -103,6 +112,8 @@ def calibrate(paths: Sequence[Path], options: CalibrationOptions) -> Calibration
         if not len(columns):
             raise CorpusError("has no items", where=source, hint="record some")
         is_tune = np.array(tunes, np.bool_)
+        if options.objective is not None:
+            refuse_unjudged(columns, view)
         ways: Iterable[Way]
         ways, not_judged = [Way("raw", view)], tuple[str, ...]()
         if collector is not None and options.scorer is not None:
@@ -115,19 +126,9 @@ def calibrate(paths: Sequence[Path], options: CalibrationOptions) -> Calibration
         made = [(code_columns(columns, way.view), way) for way in ways]
     own_tasks = _own_tasks(made[0][0], options)
     candidates = [_candidate(coded, way, is_tune, options) for coded, way in made]
-    compared, place, joint = None, 0, None
-    if sought.same is not None and len(made) > 1:
-        tunes_of, held_of = zip(*map(_items_of, candidates), strict=True)
-        joint = JointHalf(tunes_of)
-        choice = _choice(joint, JointHalf(held_of), options, made[0][1].mapping or mapping, own_tasks)
-        place = choice.chosen.way if isinstance(choice.chosen, Point) else 0
-    else:
-        if options.objective is not None and len(candidates) > 1:
-            compared = pick(candidates, options.objective, own_tasks if options.per_task else None)
-            place = compared.chosen
-        chosen = candidates[place]
-        choice = _choice(chosen.tune, chosen.held_out, options, made[place][1].mapping or mapping, own_tasks)
-    (coded, way), chosen = made[place], candidates[place]
+    is_joint = sought.same is not None and len(made) > 1
+    found = (_chosen_jointly if is_joint else _chosen)(candidates, options, made[0][1].mapping or mapping, own_tasks)
+    (coded, way), chosen = made[found.place], candidates[found.place]
     return Calibration(
         tuple(reader.source for reader in readers),
         manifest,
@@ -135,18 +136,49 @@ def calibrate(paths: Sequence[Path], options: CalibrationOptions) -> Calibration
         options,
         chosen.tune,
         chosen.held_out,
-        choice,
+        found.choice,
         signals(coded),
         chosen.learned,
-        compared,
+        found.compared,
         own_tasks,
         coded.tasks,
         skipped=sum(reader.skipped for reader in readers),
         problems=tuple(problem for reader in readers for problem in reader.problems),
         not_judged=not_judged,
-        ways=tuple(one for _, one in made) if joint else (),
-        joint_tune=joint,
+        ways=tuple(one for _, one in made) if is_joint else (),
+        joint_tune=found.joint,
     )
+
+
+class _Found(NamedTuple):
+    """The choice, the place of the candidate that it is of, and how the candidates were compared."""
+
+    choice: Choice
+    place: int
+    compared: Comparison | None = None
+    joint: JointHalf | None = None
+
+
+def _chosen(
+    candidates: Sequence[Candidate], options: CalibrationOptions, mapping: PolicyMapping, own_tasks: frozenset[str]
+) -> _Found:
+    """Pick a candidate on the tune half, and choose its thresholds."""
+    compared, place = None, 0
+    if options.objective is not None and len(candidates) > 1:
+        compared = pick(candidates, options.objective, own_tasks if options.per_task else None)
+        place = compared.chosen
+    chosen = candidates[place]
+    return _Found(_choice(chosen.tune, chosen.held_out, options, mapping, own_tasks), place, compared)
+
+
+def _chosen_jointly(
+    candidates: Sequence[Candidate], options: CalibrationOptions, mapping: PolicyMapping, own_tasks: frozenset[str]
+) -> _Found:
+    """Choose on the union of the candidates' frontiers; the point names its candidate."""
+    tunes, held_out = zip(*map(_items_of, candidates), strict=True)
+    joint = JointHalf(tunes)
+    choice = _choice(joint, JointHalf(held_out), options, mapping, own_tasks)
+    return _Found(choice, choice.chosen.way if isinstance(choice.chosen, Point) else 0, None, joint)
 
 
 def _items_of(candidate: Candidate) -> tuple[ItemHalf, ItemHalf]:

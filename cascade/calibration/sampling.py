@@ -47,9 +47,11 @@ __all__ = [
     "mapping_with_samples",
     "refuse_by_task",
     "refuse_together",
+    "refuse_unjudged",
     "sampled_ways",
     "variants_compared",
     "what_samples_buy",
+    "with_thresholds",
 ]
 
 _MOST_TOGETHER = 240  # candidates up to which every combination of the rungs' samples is tried, else one rung at a time
@@ -90,6 +92,33 @@ def refuse_by_task(mapping: PolicyMapping) -> None:
             f"--per-task: at {' and '.join(alone)} the agreement of the samples decides alone, so there are no thresholds to"
             " choose by task (leave --per-task out, or give the rung a threshold)"
         )
+
+
+def refuse_unjudged(columns: Columns, view: MappedColumns) -> None:
+    """Raises ConfigurationError where votes are asked for on samples that are no evidence on agreement."""
+    policy = view.mapping.plan.policy
+    recorded = view.samples[: policy.top] if view.samples else ()
+    for rung, samples, own in zip(policy.ladder, recorded, policy.route("").samples, strict=False):
+        if samples is None or own is None or own.same.kind == "judge":
+            continue
+        same = str(own.same)
+        why = why_not_judged_by_rung(
+            columns.manifest, [one if one and same in one.key else None for one in recorded], same
+        )
+        place = [one.rung for one in policy.ladder].index(rung.rung)
+        if why[place] is not None:
+            raise ConfigurationError(
+                f"the samples of {rung.rung} cannot be judged: {why[place]} (ask it once: --samples {rung.rung}=once, or"
+                " record samples at the default temperature)"
+            )
+
+
+def with_thresholds(mapping: PolicyMapping) -> PolicyMapping:
+    """The mapping without rungs where agreement alone decides: each has a threshold."""
+    policy = mapping.plan.policy
+    alone = policy.route("").by_agreement
+    asked = {rung.rung: Asked(rung.samples) for rung, own in zip(policy.ladder, alone, strict=True) if own}
+    return asking(mapping, asked) if asked else mapping
 
 
 @dataclass(frozen=True, slots=True)

@@ -7,7 +7,8 @@ from dataclasses import dataclass
 
 from cascade.cli.output import print_json, stderr
 from cascade.core.errors import ClimbError, RequestError
-from cascade.core.trail import Answer, trail_text
+from cascade.core.trail import Answer
+from cascade.core.trail_table import trail_text
 from cascade.engine import Cascade
 
 __all__ = ["AskOptions", "read_text", "run_ask"]

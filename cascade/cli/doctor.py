@@ -135,7 +135,7 @@ def _endpoints(policy: Policy) -> list[Finding]:
         return rung.base_url or "", rung.api_key_env or ""
 
     findings: list[Finding] = []
-    for _, rungs in groupby(sorted(policy.ladder, key=endpoint), key=endpoint):
+    for _, rungs in groupby(sorted((*policy.ladder, *policy.panel), key=endpoint), key=endpoint):
         findings.extend(_findings(inspect_endpoint(list(rungs)), policy.ladder[-1].rung))
     return findings
 

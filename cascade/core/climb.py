@@ -159,7 +159,9 @@ def _exhausted(
 
 
 def _detail(step: Step) -> str:
-    detail = ", ".join(step.verdict.failed_checks) or step.verdict.detail
+    verdict = step.verdict
+    unsaid = (f"{result.name} could not say: {result.detail}" for result in verdict.checks if result.passed is None)
+    detail = ", ".join((*verdict.failed_checks, *unsaid)) or verdict.detail
     return f" [{detail}]" if detail else ""
 
 

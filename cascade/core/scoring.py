@@ -17,7 +17,7 @@ from cascade.core.policy.scorer import INTERACTION, Scoring, ScoringTarget
 from cascade.core.text.answers import normalised
 from cascade.core.trail import Verdict
 
-__all__ = ["DECIMALS", "Facts", "confidence_of", "logistic", "score", "scored", "value_of"]
+__all__ = ["DECIMALS", "Facts", "can_be_scored", "confidence_of", "logistic", "score", "scored", "value_of"]
 
 DECIMALS = 6
 """Scores are rounded to this, so that a threshold means the same on machines whose logarithms differ in the last bit."""
@@ -39,16 +39,23 @@ class Facts:
 
 
 def scored(policy: Policy, facts: Facts) -> Verdict:
-    """The last verdict; its confidence is the score, if the policy scores its rung and there is an answer."""
+    """The last verdict; its confidence is the score, if the policy scores its rung and there is an answer to score."""
     verdict = facts.verdicts[-1]
-    if policy.scorer is None or verdict.kind != "answered" or verdict.confidence is None:
+    if policy.scorer is None or not can_be_scored(verdict):
         return verdict
     names = tuple(rung.rung for rung in policy.ladder[: len(facts.verdicts)])
     scoring = policy.scorer.get(names[-1])
     if scoring is None:
         return verdict
     number = score(scoring, facts, names)
-    return replace(verdict, confidence=number, source="calibrated", self_reported=verdict.confidence)
+    return replace(verdict, confidence=number, source="calibrated", self_reported=verdict.stated)
+
+
+def can_be_scored(verdict: Verdict) -> bool:
+    """Whether there is an answer to score: one with a confidence, or one that enough samples agree on."""
+    if verdict.kind != "answered":
+        return False
+    return verdict.confidence is not None if verdict.vote is None else verdict.vote.reached
 
 
 def score(scoring: Scoring, facts: Facts, rungs: tuple[str, ...]) -> float:
@@ -138,9 +145,21 @@ def _agrees(facts: Facts, index: int) -> float | None:
     return float(one == other or (bool(bare := normalised(one)) and bare == normalised(other)))
 
 
+def _agreement(facts: Facts, index: int) -> float | None:
+    vote = facts.verdicts[index].vote
+    return None if vote is None else vote.share
+
+
+def _unanimous(facts: Facts, index: int) -> float | None:
+    vote = facts.verdicts[index].vote
+    return None if vote is None else float(vote.unanimous)
+
+
 _OF_A_RUNG: dict[str, Callable[[Facts, int], float | None]] = {
     "level": _level,
     "logit": _logit,
     "log_answer": _log_answer,
     "agrees": _agrees,
+    "agreement": _agreement,
+    "unanimous": _unanimous,
 }

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping
 from dataclasses import asdict, dataclass
 from typing import TYPE_CHECKING, Any, Generic, Literal, TypeAlias
 
@@ -12,7 +12,8 @@ from typing_extensions import TypeVar  # typing's has no defaults before Python 
 
 from cascade.core.messages import Usage
 from cascade.core.text.suggestions import closest
-from cascade.core.text.tables import html_table, text_list, text_table
+from cascade.core.text.tables import html_table
+from cascade.core.trail_table import trail_rows, trail_text
 from cascade.core.voting import Vote
 
 __all__ = [
@@ -28,7 +29,6 @@ __all__ = [
     "Step",
     "Verdict",
     "VerdictKind",
-    "trail_text",
 ]
 
 VerdictKind = Literal["answered", "declined", "malformed", "truncated", "refused", "overflow", "failed"]
@@ -143,6 +143,7 @@ class Sample:
             "confidence": self.verdict.confidence,
             "detail": self.verdict.detail,
             "failed_checks": list(self.verdict.failed_checks),
+            **_check_fields(self.verdict),
             "cost_nanousd": self.cost_nanousd,
             "usage": asdict(self.usage),
             "attempts": self.attempts,
@@ -184,7 +185,7 @@ class Step:
             "confidence": self.verdict.confidence,
             "detail": self.verdict.detail,
             "failed_checks": list(self.verdict.failed_checks),
-            **({"checks": [asdict(result) for result in self.verdict.checks]} if self.verdict.checks else {}),
+            **_check_fields(self.verdict),
             "repaired": self.verdict.repaired,
             "unknown_stop": self.verdict.unknown_stop,
             "reason": self.reason,
@@ -313,7 +314,7 @@ class Answer(Generic[_Data_co]):
 
     def _repr_html_(self) -> str:
         """For Jupyter: the text, the trail and a summary, escaped."""
-        return html_table(_rows(self.steps, self.rung), above=str(self), below=self._summary())
+        return html_table(trail_rows(self.steps, self.rung), above=str(self), below=self._summary())
 
     if not TYPE_CHECKING:
 
@@ -333,57 +334,11 @@ def _vote_fields(step: Step) -> dict[str, Any]:
     }
 
 
+def _check_fields(verdict: Verdict) -> dict[str, Any]:
+    return {"checks": [asdict(result) for result in verdict.checks]} if verdict.checks else {}
+
+
 _SHORT = 60  # characters of an answer in its repr
-_WIDE = 100  # characters; below that the trail is a list, so that no column is lost
-
-
-def trail_text(steps: Sequence[Step], shipped: str | None, width: int) -> str:
-    """The trail in `width` characters: a plain table, one row per step, or a list. `shipped`: the rung that was shipped."""
-    rows = _rows(steps, shipped)
-    return text_table(rows, width) if width >= _WIDE else text_list(rows, width)
-
-
-def _rows(steps: Sequence[Step], shipped: str | None) -> list[tuple[str, ...]]:
-    """The trail's cells, the column heads first."""
-    rows: list[tuple[str, ...]] = [("step", "rung", "verdict", "confidence", "then", "USD", "model", "attempts", "ms")]
-    for number, step in enumerate(steps, start=1):
-        verdict = step.verdict
-        shown = " ".join((verdict.kind, *(f"[{name}]" for name in verdict.failed_checks)))
-        shown += f" ({verdict.detail})" if verdict.detail else ""
-        shown += " (repaired)" if verdict.repaired else ""
-        shown += " (usage: estimate)" if step.usage.is_estimate else ""
-        confidence = "" if verdict.confidence is None else f"{verdict.confidence:g}"
-        cost = f"{step.cost_usd:.6f}" if step.cost_nanousd else "0"
-        if verdict.vote is not None:
-            shown += f" ({_vote_text(verdict.vote)})"
-        then = _fate(step, shipped)
-        more = (step.model, str(step.attempts), f"{step.latency_s * 1e3:.0f}")
-        rows.append((str(number), step.rung, shown, confidence, then, cost, *more))
-        rows += [_sample_row(number, step, sample) for sample in step.samples]
-    return rows
-
-
-def _vote_text(vote: Vote) -> str:
-    return f"{len(vote.members)} of {vote.asked} samples agree, {vote.agree} of {vote.most} needed"
-
-
-def _sample_row(number: int, step: Step, sample: Sample) -> tuple[str, ...]:
-    """The cells of one sample, or of a call that grouped the answers of those before it."""
-    verdict, vote = sample.verdict, step.verdict.vote
-    shown = " ".join((verdict.kind, *(f"[{name}]" for name in verdict.failed_checks)))
-    shown += f" ({verdict.detail})" if verdict.detail else ""
-    confidence = "" if verdict.confidence is None else f"{verdict.confidence:g}"
-    agrees = not sample.is_judge and vote is not None and sample.number in vote.members
-    cost = f"{sample.cost_nanousd / 1e9:.6f}" if sample.cost_nanousd else "0"
-    more = (sample.model, str(sample.attempts), f"{sample.latency_s * 1e3:.0f}")
-    label = f"{number}.judge" if sample.is_judge else f"{number}.{sample.number + 1}"
-    return (label, f"  {sample.variant}", shown, confidence, "agrees" if agrees else "", cost, *more)
-
-
-def _fate(step: Step, shipped: str | None) -> str:
-    if step.reason is None:
-        return "shipped" if step.rung == shipped else "not shipped"
-    return f"up: {step.reason}" + (", held and shipped" if step.rung == shipped else "")
 
 
 def _no_attribute(owner: Step | Answer[Any], name: str) -> AttributeError:

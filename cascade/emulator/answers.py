@@ -111,8 +111,8 @@ class Answers:
             key = (request.model, request.text, found)
             reply = replies[self._served[key] % len(replies)]
             self._served[key] += advance and reply.has_answer
-            # Corpora that name no variant were mostly asked with the default one.
-            lacks = found == _FIRST or (found is None and request.variant not in (None, ORDERS[0]))
+            # A corpus that names no variant was asked in a policy's own order, for which nobody had to name one.
+            lacks = found == _FIRST or (found is None and request.variant not in _UNNAMED)
             if not lacks or not request.triage:
                 return reply
             variant = request.variant or _OWN_PROMPT
@@ -148,6 +148,7 @@ def _voter_of(variant: str | None) -> tuple[str, str] | None:
 
 _OWN_PROMPT = "prompt"  # the name of a policy's own text, as a variant
 _PROMPTS = frozenset({*ORDERS, _OWN_PROMPT})
+_UNNAMED = (None, "confidence_first", "answer_first")
 _FIRST = ""  # no variant has this name
 _HINT = "`cascade emulate --any` gives a canned answer to unknown requests"
 _CONFIDENCE = 0.9  # above the thresholds of the shipped policies

@@ -187,7 +187,7 @@ class Cascade(_Driver[Claude]):
 
     def _shadow(self, context: RequestContext, answer: Answer) -> None:
         try:
-            self._claude.prepare(self.policy.ladder)
+            self._claude.prepare(self._runtime.ladder_of("cascade"))
             self._run(run_shadow(self._runtime, shadow_context(self._runtime, context), answer))
         except CascadeError as error:  # nobody waits for it: logged, not raised
             self._runtime.log_shadow_failure(error)
@@ -300,7 +300,7 @@ class AsyncCascade(_Driver[AsyncClaude]):
 
     async def _shadow(self, context: RequestContext, answer: Answer) -> None:
         try:
-            await self._claude.prepare(self.policy.ladder)
+            await self._claude.prepare(self._runtime.ladder_of("cascade"))
             await self._run(run_shadow(self._runtime, shadow_context(self._runtime, context), answer))
         except CascadeError as error:  # nobody waits for it: logged, not raised
             self._runtime.log_shadow_failure(error)

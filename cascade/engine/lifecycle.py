@@ -198,12 +198,10 @@ class RungCaller:
                     spent = call.bound if is_sent and not isinstance(error, NotSent) else 0
                     reservation.settle(call.bound, spent)
             raise
-        if reservation.has_budgets:
-            for call, outcome in zip(admitted, outcomes, strict=True):
-                cost = prices.total(call.rates, outcome.billed)
-                if isinstance(outcome, Failure) and outcome.kind in _REPLY_LOST and outcome.attempts:
-                    cost = max(cost, call.bound)
-                yield from self.run_blocking(partial(reservation.settle, call.bound, cost))
+        if reservation.has_budgets and admitted:
+            # In one effect: a cancellation that arrives meanwhile is raised at the next one, when all are settled.
+            spent = [(call.bound, _spent(call, outcome)) for call, outcome in zip(admitted, outcomes, strict=True)]
+            yield from self.run_blocking(partial(_settle, reservation, spent))
         refused = () if refusal is None else (refusal,) * (len(calls) - len(admitted))
         return (*outcomes, *refused)
 
@@ -231,6 +229,18 @@ class RungCaller:
             return self.context.time_out_at
         now = self.runtime.options.clock()
         return now + (self.context.time_out_at - now) / 2
+
+
+def _spent(call: _Call, outcome: Reply | Failure) -> int:
+    """What a call counts as, in nano-USD: its cost, or the most it may have cost if its reply was lost."""
+    cost = prices.total(call.rates, outcome.billed)
+    lost = isinstance(outcome, Failure) and outcome.kind in _REPLY_LOST and outcome.attempts
+    return max(cost, call.bound) if lost else cost
+
+
+def _settle(reservation: BudgetReservation, spent: Sequence[tuple[int, int]]) -> None:
+    for bound, cost in spent:
+        reservation.settle(bound, cost)
 
 
 def _send(calls: Sequence[_Call], time_out_at: float) -> Generator[Effect, Any, tuple[Reply | Failure, ...]]:
@@ -299,7 +309,15 @@ def _estimate(runtime: Runtime, context: RequestContext, answer: Answer) -> int 
         return prices.cost(runtime.baseline.rates[0], last.usage)
     shipped = next((step for step in answer.steps if step.rung == answer.rung), last)
     rules, envelope = triage_tokens(context.plan.policy)
-    usage = Usage(
-        max(1, answer.steps[0].usage.prompt_tokens - rules), max(1, shipped.usage.output_tokens - envelope)
-    )  # fmt: skip
+    asked, answered = _usage_of_one(answer.steps[0], 0), _usage_of_one(shipped)
+    usage = Usage(max(1, asked.prompt_tokens - rules), max(1, answered.output_tokens - envelope))
     return prices.cost(runtime.baseline.rates[0], usage)
+
+
+def _usage_of_one(step: Step, number: int | None = None) -> Usage:
+    """The usage of one call of a step: of this sample, else of the one whose answer it is."""
+    vote = step.verdict.vote
+    if not step.samples or vote is None:
+        return step.usage
+    wanted = number if number is not None else vote.members[0] if vote.members else 0
+    return next((call.usage for call in step.samples if call.number == wanted and not call.is_judge), step.usage)

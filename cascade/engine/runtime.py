@@ -115,8 +115,9 @@ class Runtime:
         return request, arm
 
     def ladder_of(self, arm: Arm) -> tuple[Rung, ...]:
-        """The rungs that may be called for this arm."""
-        return (self.plan if arm == "cascade" else self.baseline).policy.ladder
+        """The rungs that may be called for this arm, and the other models that vote at them."""
+        policy = (self.plan if arm == "cascade" else self.baseline).policy
+        return policy.ladder + policy.panel if arm == "cascade" else policy.ladder
 
     def start(self, arguments: AskArguments, request: Request, arm: Arm) -> RequestContext:
         """Begin a request. Its deadline runs from here."""

@@ -6,11 +6,8 @@ is loaded again and compared with the intended values; if it differs, PolicyErro
 
 from __future__ import annotations
 
-import difflib
 import json
 import math
-import os
-import stat
 from collections.abc import Mapping
 from copy import deepcopy
 from decimal import Decimal
@@ -23,7 +20,7 @@ from cascade.core.policy.ladder import NEVER
 from cascade.policy.loading import compose, dump, parse_policy
 from cascade.policy.nodes import Node
 
-__all__ = ["diff_of", "edit_policy", "threshold_text", "write_policy"]
+__all__ = ["edit_policy", "threshold_text"]
 
 Thresholds = Mapping[str, float | None]
 
@@ -66,39 +63,6 @@ def edit_policy(  # noqa: PLR0913 - what may be changed
     return edited
 
 
-def write_policy(path: str | os.PathLike[str], text: str) -> None:
-    """Replace the file atomically, keeping its permissions. Raises PolicyError."""
-    target = Path(os.path.realpath(path))  # a link stays a link
-    draft = target.with_name(f".{target.name}.{os.getpid()}")
-    try:
-        mode = stat.S_IMODE(target.stat().st_mode) if target.exists() else None
-        try:
-            with draft.open("xb") as file:
-                if mode is not None:
-                    draft.chmod(mode)
-                file.write(text.encode())
-                file.flush()
-                os.fsync(file.fileno())
-            draft.replace(target)
-        finally:
-            draft.unlink(missing_ok=True)
-    except OSError as problem:
-        reason = f"cannot be written: {problem.strerror or problem}"
-        raise PolicyError(reason, where=os.fspath(path), hint="check the path and its permissions") from problem
-
-
-def diff_of(before: str, after: str, name: str) -> str:
-    """The changes as a unified diff; empty if there are none."""
-    lines = difflib.unified_diff(_lines(before), _lines(after), name, name)
-    return "".join(line if line.endswith("\n") else f"{line}\n\\ No newline at end of file\n" for line in lines)
-
-
-def _lines(text: str) -> list[str]:
-    """Split at line feeds only: str.splitlines also breaks at characters that are part of a line."""
-    *lines, last = text.split("\n")
-    return [f"{line}\n" for line in lines] + ([last] if last else [])
-
-
 class _Edit(NamedTuple):
     start: int
     end: int
@@ -135,12 +99,16 @@ class _Editor:
         self._check_rungs(thresholds, list(by_name), rungs, "ladder")
         for rung, threshold in thresholds.items():
             number = by_name[rung]
-            pair = rungs.parts[number].find("threshold")
-            if pair is None:  # a rung with samples, whose agreement decided alone
-                self._add(rungs.parts[number], _entry("threshold", threshold, quoted=self._json))
-            else:
-                self._set(pair, _old(values["ladder"][number]["threshold"]), threshold, f"ladder[{number}].threshold")
-            values["ladder"][number]["threshold"] = threshold
+            self._set_rung(rungs.parts[number], values["ladder"][number], threshold, f"ladder[{number}].threshold")
+
+    def _set_rung(self, node: Node, rung: dict[str, Any], threshold: float | None, key: str) -> None:
+        """A rung's threshold. One with samples may have none: it is added, and then gates their self-reports."""
+        pair = node.find("threshold")
+        if pair is not None:
+            self._set(pair, _old(rung["threshold"]), threshold, key)
+        else:
+            self._add_key(node, "model", _entry("threshold", threshold, quoted=self._json))
+        rung["threshold"] = threshold
 
     def set_samples(self, samples: Mapping[str, Mapping[str, Any] | None], values: dict[str, Any]) -> None:
         """The samples of rungs, in flow style; None: the rung is asked once."""
@@ -193,16 +161,11 @@ class _Editor:
             old[rung] = threshold
         if not missing:
             return
-        name = task.find("name")
-        assert name is not None
         if found is not None:
             for rung, threshold in missing.items():
                 self._add(found[1], _entry(rung, threshold, quoted=self._json))
-        elif task.style == "flow":
-            self._add(task, self._thresholds(missing))
         else:
-            at = self._line_end(name[1].end)
-            self._edits.append(_Edit(at, at, f"{self._newline}{' ' * task.column}{self._thresholds(missing)}"))
+            self._add_key(task, "name", self._thresholds(missing))
 
     def _set(self, pair: tuple[Node, Node], old: float | None, new: float | None, key: str) -> None:
         name, node = pair
@@ -312,6 +275,15 @@ class _Editor:
             at = self._line_end(node.end)
             entry = f"{self._newline}{' ' * node.column}{entry}"
         self._edits.append(_Edit(at, at, entry))
+
+    def _add_key(self, node: Node, after: str, entry: str) -> None:
+        """Add a key to a mapping: on a line of its own below the key `after`, or, in flow style, at the end."""
+        before = node.find(after)
+        if node.style == "flow" or before is None:
+            self._add(node, entry)
+            return
+        at = self._line_end(before[1].end)
+        self._edits.append(_Edit(at, at, f"{self._newline}{' ' * node.column}{entry}"))
 
     def _append(self, lines: list[str]) -> None:
         """Add lines at the end of the document, after a blank line if the file has blank lines."""

@@ -13,11 +13,13 @@ from pydantic import ValidationError
 
 from cascade.core.errors import PolicyError
 from cascade.core.policy import Fault, Policy
+from cascade.core.policy.samples import ORDERS
 from cascade.core.text.parsing import is_unicode
 from cascade.core.text.suggestions import closest, did_you_mean
 from cascade.policy.errors import dotted, faults_despite, known_keys, printable, words_for, yaml_words
 from cascade.policy.nodes import Node
 from cascade.policy.plans import binding_faults
+from cascade.policy.prompts import read_prompts
 from cascade.policy.shipped import names, shipped
 
 __all__ = ["compose", "dump", "find_policy", "load_policy", "parse_policy", "policy_schema"]
@@ -53,10 +55,10 @@ def load_policy(source: str | Path, *, environment: Mapping[str, str] | None = N
 def parse_policy(
     text: str, *, where: str = "policy", folder: Path | None = None, environment: Mapping[str, str] | None = None
 ) -> Policy:
-    """The policy in a YAML text. `where` precedes line:column in errors; `folder` is where its prompt file is."""
+    """The policy in a YAML text. `where` precedes line:column in errors; `folder` is where its prompt files are."""
     document = _Document(text, where, os.environ if environment is None else environment)
     values = document.values()
-    document.read_prompt(values, folder)
+    document.read_prompts(values, folder)
     try:
         policy = Policy.model_validate(values, by_alias=True, by_name=False)
     except ValidationError as problems:
@@ -111,6 +113,9 @@ def policy_schema() -> dict[str, Any]:
         "description": check.pop("description"),
         "anyOf": [{"enum": ["not_empty"]}, {"type": "string", "pattern": r"^[A-Za-z_][\w.]*:[A-Za-z_]\w*$"}, check],
     }
+    variant = schema["$defs"]["Variant"]
+    named = {"type": "string", "minLength": 1, "examples": list(ORDERS)}
+    schema["$defs"]["Variant"] = {"description": variant.pop("description"), "anyOf": [named, variant]}
     for key, more in (("ledger", [{"enum": ["off", False]}]), ("budget", [{"$ref": "#/$defs/Limits"}])):
         whole = schema["properties"][key]  # also has a short form
         outer = {name: whole.pop(name) for name in ("description", "default", "maxItems") if name in whole}
@@ -259,16 +264,10 @@ class _Document:
             raise _Unread(f"the environment variable {name} is not set", f"set it, or write ${{{name}:-a default}}")
         return value
 
-    def read_prompt(self, values: dict[str, Any], folder: Path | None) -> None:
-        """Replace the file name in `triage.prompt` by the file's text."""
-        triage = values.get("triage")
-        name = triage.get("prompt") if isinstance(triage, dict) else None  # pyright: ignore
-        if not isinstance(name, str):
-            return
-        try:
-            triage["prompt"] = _prompt(name, folder)  # pyright: ignore[reportOptionalSubscript]
-        except _Unread as problem:
-            self._note(problem, self._at(("triage", "prompt"))[0], ("triage", "prompt"))
+    def read_prompts(self, values: dict[str, Any], folder: Path | None) -> None:
+        """Replace the names of prompt files by the files' texts."""
+        for path, problem, hint in read_prompts(values, folder):
+            self._note(_Unread(problem, hint), self._at(path)[0], path)
 
     # -- errors ------------------------------------------------------------------------------------------------
 
@@ -375,19 +374,6 @@ def _bound_structure(text: str) -> None:
             raise yaml.MarkedYAMLError(
                 problem="nested too deeply, or too large for a policy", problem_mark=event.start_mark
             )
-
-
-def _prompt(name: str, folder: Path | None) -> str:
-    if folder is None or Path(name).name != name:
-        raise _Unread(f"{name!r} is not the name of a file beside the policy", "give a bare file name")
-    try:
-        text = (folder / name).read_text(encoding="utf-8")
-    except (OSError, ValueError) as problem:
-        reason = problem.strerror if isinstance(problem, OSError) else "it is not UTF-8 text"
-        raise _Unread(f"the prompt file {name} cannot be read: {reason}", "check its name and content") from None
-    if not text.strip() or len(text) > _MOST_BYTES:
-        raise _Unread(f"the prompt file {name} is empty or larger than 1 MB", "give it a text") from None
-    return text
 
 
 def _shown(node: yaml.Node) -> str:

@@ -270,7 +270,8 @@ class _MappedColumnsBuilder:
         for name, reply in zip(names, replies, strict=True):
             checks = by_task[name]
             verdict = apply_checks(recorded_verdict(reply, triage=triage), checks.functions, None)
-            found = stuck_at(verdict, reply, checks.verifiers) if checks.verifiers else (False, 0)
+            is_voted = plan.policy.route(name).samples[index] is not None  # then each sample has its own check's result
+            found = stuck_at(verdict, reply, checks.verifiers) if checks.verifiers and not is_voted else (False, 0)
             fails.append(bool(verdict.failed_checks) or found[0])
             stuck.append(found[1])
         return fails, stuck

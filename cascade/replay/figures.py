@@ -8,10 +8,12 @@ from dataclasses import dataclass
 from functools import cached_property
 
 from cascade.core.errors import CorpusError
-from cascade.core.trail import NATURAL, Answer
-from cascade.corpora.items import Item
+from cascade.core.policy.samples import ORDERS
+from cascade.core.trail import NATURAL, Answer, Step
+from cascade.corpora.items import Item, RecordedReply
+from cascade.replay.samples import places_of
 
-__all__ = ["Figures", "Single", "figures_of"]
+__all__ = ["Figures", "Single", "answering_reply", "figures_of"]
 
 
 @dataclass(frozen=True, slots=True)
@@ -110,9 +112,16 @@ class Figures:
 
 
 def figures_of(
-    items: Sequence[Item], answers: Sequence[Answer], ladder: Sequence[str], *, right_at: float = 0.5
+    items: Sequence[Item],
+    answers: Sequence[Answer],
+    ladder: Sequence[str],
+    *,
+    right_at: float = 0.5,
+    own: str = ORDERS[0],
 ) -> Figures:
     """The figures of `answers`, one for each of `items`; `ladder` names the rungs, cheapest first.
+
+    `own`: the name of the policy's triage prompt, for samples that were recorded without a variant's name.
 
     Raises CorpusError if a shipped reply has no score, or a reply's cost was not recorded.
     """
@@ -131,7 +140,7 @@ def figures_of(
             abstained += 1
             wrong += 1
             continue
-        score = _score(item, answer.rung)
+        score = _score(item, answer.rung, _shipped(item, answer, own))
         total += score
         shipped[answer.rung] += 1
         if score < right_at:
@@ -155,18 +164,32 @@ def figures_of(
     )
 
 
-def _score(item: Item, rung: str) -> float:
-    score = item.reply(rung).score
-    if score is None:
+def answering_reply(item: Item, step: Step, own: str = ORDERS[0]) -> RecordedReply:
+    """The recorded reply that a step's answer is; of a vote, the first sample that agrees. `own` as in `figures_of`."""
+    reply, vote = item.reply(step.rung), step.verdict.vote
+    if vote is None or not vote.members:
+        return reply
+    every = reply.every
+    asked = [sample.variant for sample in step.samples if not sample.is_judge]
+    place = places_of([sample.variant for sample in every], asked, own)[vote.members[0]]
+    return every[place or 0]
+
+
+def _shipped(item: Item, answer: Answer, own: str) -> RecordedReply:
+    return answering_reply(item, next(step for step in reversed(answer.steps) if step.rung == answer.rung), own)
+
+
+def _score(item: Item, rung: str, reply: RecordedReply) -> float:
+    if reply.score is None:
         raise CorpusError(f"the reply of {rung!r} has no score", item=item.id, hint="grade it, or leave the item out")
-    return score
+    return reply.score
 
 
 def _single(items: Sequence[Item], rung: str, right_at: float) -> Single:
     costs = [item.reply(rung).cost_usd for item in items]
     if any(cost is None for cost in costs):
         raise CorpusError(f"a reply of {rung!r} has no cost_usd", hint="record its cost")
-    scores = [_score(item, rung) for item in items]
+    scores = [_score(item, rung, item.reply(rung)) for item in items]
     quality = sum(scores) / len(scores) if scores else 0.0
     wrong = sum(score < right_at for score in scores)
     return Single(quality, sum(round((cost or 0.0) * 1e9) for cost in costs), wrong)

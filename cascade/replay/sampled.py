@@ -45,7 +45,7 @@ if TYPE_CHECKING:
     from cascade.replay.arrays import Floats, Ints
 from cascade.core.verification import Verifier
 
-__all__ = ["JudgedVotes", "SamplesBuilder", "VotesBuilder", "put_to_vote", "stuck_at", "verdict_at"]
+__all__ = ["JudgedVotes", "SamplesBuilder", "VotesBuilder", "put_to_vote", "stuck_at", "verdict_at", "voted_rungs"]
 
 _NO_COST = -1
 _ERROR, _OVERFLOW, _DISAGREEMENT = (REASONS.index(reason) for reason in ("error", "overflow", "disagreement"))
@@ -167,6 +167,9 @@ def _state_of(plan: Plan, reply: RecordedReply, task: str) -> tuple[int, str | N
     return state, verdict.text if state == CAN_AGREE else None
 
 
+_NOT_VOTED = (False, 0, -1, 0, 0, False, None, 0.0, 0, 0)
+
+
 class JudgedVotes:
     """Votes taken item by item while a corpus is read; the steps are the live rule's own."""
 
@@ -178,10 +181,14 @@ class JudgedVotes:
     def add(self, items: Sequence[Item], tasks: Sequence[str]) -> None:
         """Add the next items."""
         for item, task in zip(items, tasks, strict=True):
+            samples = self._plan.policy.route(task).samples[self._index]
+            if samples is None or samples.same.kind != "judge":  # of another task of the rung: not read
+                self._rows.append(_NOT_VOTED)
+                continue
             try:
                 step = recorded_step(self._plan, item, self._index, task, self._rungs, self._cost_of)
             except CorpusError:  # an error only if the rule reaches it
-                self._rows.append((False, 0, -1, 0, 0, False, None, 0.0, 0, 0))
+                self._rows.append(_NOT_VOTED)
                 continue
             self._rows.append(self._row(item, step))
 
@@ -258,6 +265,11 @@ def put_to_vote(columns: Columns, mapped: MappedColumns, judged: Mapping[int, Vo
     return replace(mapped, cost=tuple(cost), confidence=tuple(confidence), votes=tuple(votes) if any(votes) else ())
 
 
+def voted_rungs(policy: Policy) -> frozenset[str]:
+    """The rungs that are asked more than once, for some task."""
+    return frozenset(policy.ladder[index].rung for index in range(policy.top) if _samples_at(policy, index))
+
+
 def _samples_at(policy: Policy, index: int) -> dict[str, Samples | None]:
     """By task, "" for all others: the samples of the rung at `index`; empty if no task has any."""
     found = {"": policy.route("").samples[index]}
@@ -271,39 +283,37 @@ def _voted_at(
     """The votes at one rung, with each item's cost and confidence there. `by_task`: the samples of each of its tasks."""
     policy, raw = mapped.mapping.plan.policy, columns.rungs[mapped.mapping.rungs[index]]
     n = len(columns)
-    base = mapped.alone_cost[index] if mapped.alone_cost else mapped.cost[index]
-    cost, confidence, score = base.copy(), raw.confidence.copy(), raw.score.copy()
-    reason, asked, agreed = np.zeros(n, np.int8), np.ones(n, np.int8), np.zeros(n, np.int8)
-    held, alone, put = np.zeros(n, np.bool_), np.zeros(n, np.bool_), np.zeros(n, np.bool_)
-    lacking, wanted = np.full(n, -1, np.int8), list[str]()
+    # cost, confidence, score, reason, held, asked, agreed, lacking: of one call, where no vote is taken
+    parts: list[Any] = [
+        mapped.alone_cost[index] if mapped.alone_cost else mapped.cost[index], raw.confidence, raw.score,
+        np.zeros(n, np.int8), np.zeros(n, np.bool_), np.ones(n, np.int8), np.zeros(n, np.int8), np.full(n, -1, np.int8),
+    ]  # fmt: skip
+    alone, put, wanted = np.zeros(n, np.bool_), np.zeros(n, np.bool_), list[str]()
     for samples in dict.fromkeys(one for one in by_task if one is not None):
         ballot = judged if samples.same.kind == "judge" else _vote_on(mapped, index, samples)
         if ballot is None:
             problem = "answers were to be compared by a judge, whose groups are not part of these columns"
             raise CorpusError(problem, where=columns.source, hint="compare them in another way (--same)")
         of_task = [task for task, one in enumerate(by_task) if one == samples]
-        rows = np.ones(n, np.bool_) if len(of_task) == len(by_task) else np.isin(mapped.task, of_task)
+        is_whole = len(of_task) == len(by_task)
+        rows = np.ones(n, np.bool_) if is_whole else np.isin(mapped.task, of_task)
         by_agreement = [code for code in of_task if policy.route(mapped.tasks[code]).by_agreement[index]]
-        own = rows & np.isin(mapped.task, by_agreement) if by_agreement else np.zeros(n, np.bool_)
-        np.copyto(cost, ballot.cost, where=rows)
-        np.copyto(score, ballot.score, where=rows)
-        np.copyto(confidence, ballot.confidence, where=rows)
-        confidence[own & ballot.reached] = samples.agree / samples.max
-        confidence[own & ~ballot.reached] = np.nan
+        own = rows & (True if len(by_agreement) == len(by_task) else np.isin(mapped.task, by_agreement))
+        sure = np.where(ballot.reached, samples.agree / samples.max, np.nan)
+        confidence = sure if own.all() else np.where(own, sure, ballot.confidence)
         could = (ballot.failed > 0) & (ballot.agreed + ballot.failed >= samples.agree)
-        why = np.where(ballot.overflow, _OVERFLOW, np.where(could, _ERROR, _DISAGREEMENT)).astype(np.int8)
-        np.copyto(reason, np.where(ballot.reached, np.int8(0), why), where=rows)
-        for whole, part in (
-            (held, ballot.has_answer),
-            (asked, ballot.asked),
-            (agreed, ballot.agreed),
-            (lacking, ballot.lacking),
-        ):
-            np.copyto(whole, part, where=rows)
+        reason = np.where(could, np.int8(_ERROR), np.int8(_DISAGREEMENT))
+        np.copyto(reason, np.int8(_OVERFLOW), where=ballot.overflow)
+        np.copyto(reason, np.int8(0), where=ballot.reached)
+        voted: tuple[Any, ...] = (
+            ballot.cost, confidence, ballot.score, reason, ballot.has_answer, ballot.asked, ballot.agreed, ballot.lacking,
+        )  # fmt: skip
+        parts = [new if is_whole else np.where(rows, new, old) for new, old in zip(voted, parts, strict=True)]
         alone |= own
         put |= rows
         wanted = wanted or list(variant_names(policy, samples))
     everywhere = None if put.all() else put
+    cost, confidence, score, reason, held, asked, agreed, lacking = parts
     return VotedColumns(everywhere, reason, held, alone, score, asked, agreed, lacking, tuple(wanted)), cost, confidence
 
 

@@ -181,74 +181,134 @@ def _distinct_rows(layouts: Any) -> tuple[Any, Any]:
 
 
 def vote(samples: Samples, ordered: SampleColumns) -> Voted:
-    """The vote of every item, on samples in the policy's order (`in_order_of`)."""
+    """The vote of every item, on samples in the policy's order (`in_order_of`).
+
+    Counts are int8 and are added in place: at a million items the time goes into reading and writing memory.
+    """
     most, agree, wave = samples.max, samples.agree, samples.at_once
     ((_, keys),) = ordered.key.items()
     states = ordered.state
-    n = len(states[0])
-    group = _groups(keys, states)
-    # rank: how many samples so far, this one included, have its answer. The largest rank so far is the largest group.
-    largest = np.zeros(n, np.int8)
-    ends = np.full(n, most - 1, np.int8)  # the sample after which the vote is decided
-    reach = np.full(n, most, np.int8)  # the sample with which enough agree
-    open_ = np.ones(n, np.bool_)
-    ranks: list[Int8s] = []
-    for k in range(most):
-        rank = np.ones(n, np.int8)
-        for j in range(k):
-            rank += group[j] == group[k]
-        rank[group[k] < 0] = 0
-        ranks.append(rank)
-        np.maximum(largest, rank, out=largest)
-        reached_now = (rank == agree) & (reach == most)
-        reach[reached_now] = k
-        over = (reach < most) | (states[k] == OVERFLOWS) | (largest + np.int8(most - k - 1) < agree)
-        ends[over & open_] = k
-        open_ &= ~over
-    asked = np.minimum(most, (ends // wave + 1) * wave).astype(np.int8)
+    group, rank = _groups_and_ranks(keys, states)
+    ends, reach = _ends(rank, states, agree)
+    asked = (ends if wave == 1 else ends // wave * wave) + np.int8(wave)
+    np.minimum(asked, most, out=asked)
     reached = reach < asked
-    best, size = np.full(n, -1, np.int8), np.zeros(n, np.int8)
-    failed, cost = np.zeros(n, np.int8), np.zeros(n, np.int64)
-    overflow, lacking = np.zeros(n, np.bool_), np.full(n, -1, np.int8)
+    counted = asked if wave == 1 else np.where(reached, reach + np.int8(1), asked)  # samples that decide the answer
+    best, size = _largest_group(group, rank, counted)
+    failed, lacking = _failed_and_lacking(ordered, asked)
+    overflow = _overflow(states, asked) & ~reached
+    cost = ordered.cost[0].copy()
+    total, reports, score = np.zeros(len(best)), np.zeros(len(best), np.int8), np.zeros(len(best))
     for k in range(most):
         here = asked > k
-        better = here & ~reached & ((ranks[k] > size) | ((ranks[k] == size) & (size > 0) & (group[k] < best)))
-        best[better], size[better] = group[k][better], ranks[k][better]
-        failed += here & (states[k] == CANNOT_SAY)
-        overflow |= here & (states[k] == OVERFLOWS)
-        np.copyto(lacking, np.int8(k), where=here & (lacking < 0) & ((states[k] > OVERFLOWS) | (ordered.cost[k] < 0)))
-        cost += np.where(here, ordered.cost[k], 0)
-        at_reach = reached & (reach == k)
-        best[at_reach], size[at_reach] = group[k][at_reach], agree
-    last = np.where(reached, reach, asked - 1)
-    total, reports, score = np.zeros(n), np.zeros(n, np.int8), np.zeros(n)
-    for k in range(most):
-        member = (group[k] == best) & (best >= 0) & (last >= k)
-        reported = member & ~np.isnan(ordered.confidence[k])
-        np.add(total, ordered.confidence[k], out=total, where=reported)
-        reports += reported
+        if k and here.any():
+            cost += ordered.cost[k] if here.all() else ordered.cost[k] * here
+        member = (group[k] == best) & (counted > k)
+        confidence = ordered.confidence[k]
+        member &= ~np.isnan(confidence)
+        total += np.where(member, confidence, 0.0)
+        reports += member.view(np.int8)
         np.copyto(score, ordered.score[k], where=best == k)
-    return Voted(
-        reached, asked, best, size, failed, overflow & ~reached, _means(total, reports), score, cost, lacking
-    )  # fmt: skip
+    return Voted(reached, asked, best, size, failed, overflow, _means(total, reports), score, cost, lacking)
 
 
-def _groups(keys: Sequence[Codes], states: Sequence[Int8s]) -> list[Int8s]:
-    """For each sample the first one with the same answer; -1 if it agrees with nothing."""
-    made: list[Int8s] = []
-    for k, key in enumerate(keys):
-        group = np.full(len(key), k, np.int8)
+def _groups_and_ranks(keys: Sequence[Codes], states: Sequence[Int8s]) -> tuple[list[Int8s], list[Int8s]]:
+    """For each sample the first one with the same answer, and how many there are up to it, itself included.
+
+    A sample that agrees with nothing has group -2 and rank 0.
+    """
+    groups: list[Int8s] = []
+    ranks: list[Int8s] = []
+    known: list[Any] = []
+    narrow = all(len(key) == 0 or key.max() <= _MOST_INT8 for key in keys)
+    for k, (key, state) in enumerate(zip(keys, states, strict=True)):
+        can_agree = state == CAN_AGREE
+        own = key.astype(np.int8) if narrow else key.copy()
+        np.copyto(own, own.dtype.type(-2 - k), where=(own < 0) | ~can_agree)  # equals no other sample's
+        group, rank = np.full(len(key), k, np.int8), can_agree.view(np.int8).copy()
         for j in reversed(range(k)):
-            np.copyto(group, np.int8(j), where=(keys[j] == key) & (key >= 0) & (made[j] >= 0))
-        group[states[k] != CAN_AGREE] = -1
-        made.append(group)
-    return made
+            alike = known[j] == own
+            rank += alike.view(np.int8)
+            np.copyto(group, np.int8(j), where=alike)
+        np.copyto(group, np.int8(-2), where=~can_agree)
+        known.append(own)
+        groups.append(group)
+        ranks.append(rank)
+    return groups, ranks
+
+
+def _ends(ranks: Sequence[Int8s], states: Sequence[Int8s], agree: int) -> tuple[Int8s, Int8s]:
+    """The sample after which each vote is decided; and the one with which enough agree, else the number of samples.
+
+    Each condition stays once it holds, so its first sample is the number of samples for which it did not hold.
+    """
+    n, most = len(ranks[0]), len(ranks)
+    largest, overflown = np.zeros(n, np.int8), np.zeros(n, np.bool_)
+    ends, reach = np.zeros(n, np.int8), np.zeros(n, np.int8)
+    for k, (rank, state) in enumerate(zip(ranks, states, strict=True)):
+        np.maximum(largest, rank, out=largest)
+        overflown |= state == OVERFLOWS
+        short = largest < agree
+        reach += short.view(np.int8)
+        short &= ~overflown
+        short &= largest >= agree - (most - k - 1)
+        ends += short.view(np.int8)
+    return ends, reach
+
+
+def _largest_group(groups: Sequence[Int8s], ranks: Sequence[Int8s], counted: Int8s) -> tuple[Int8s, Int8s]:
+    """Of the samples that count: the first of the largest group, the earlier one on a tie, and its size; -1 and 0 without any.
+
+    Size and place are compared in one number.
+    """
+    best = np.zeros(len(counted), np.int16)
+    for k, (group, rank) in enumerate(zip(groups, ranks, strict=True)):
+        place = rank.astype(np.int16)
+        place *= _PLACES
+        place -= group
+        place *= (rank > 0) & (counted > k)
+        np.maximum(best, place, out=best)
+    # size * _PLACES - first, so that the size is rounded up
+    size = (best + np.int16(_PLACES - 1)) // np.int16(_PLACES)
+    first = (size * np.int16(_PLACES) - best).astype(np.int8)
+    np.copyto(first, np.int8(-1), where=best == 0)
+    return first, size.astype(np.int8)
+
+
+def _failed_and_lacking(ordered: SampleColumns, asked: Int8s) -> tuple[Int8s, Int8s]:
+    """How many of the samples asked could not say, and the first of them that cannot be used, else -1."""
+    failed, lacking = np.zeros(len(asked), np.int8), np.full(len(asked), -1, np.int8)
+    for k in reversed(range(len(ordered))):
+        state, cost = ordered.state[k], ordered.cost[k]
+        unsaid = state == CANNOT_SAY
+        unsaid &= asked > k
+        failed += unsaid.view(np.int8)
+        if len(cost) and (cost.min() < 0 or state.max() > OVERFLOWS):
+            np.copyto(lacking, np.int8(k), where=(asked > k) & ((state > OVERFLOWS) | (cost < 0)))
+    return failed, lacking
+
+
+def _overflow(states: Sequence[Int8s], asked: Int8s) -> Bools:
+    """Whether the prompt did not fit for one of the samples asked."""
+    found = np.zeros(len(asked), np.bool_)
+    for k, state in enumerate(states):
+        found |= (state == OVERFLOWS) & (asked > k)
+    return found
+
+
+_MOST_INT8, _PLACES = 127, 64
+_UNIT = 10.0**VOTE_DECIMALS
 
 
 def _means(total: Floats, reports: Int8s) -> Floats:
-    """Rounded by Python, as `core.voting.mean_report` does: numpy rounds some numbers differently."""
+    """Rounded as Python does, and so `core.voting.mean_report`: numpy rounds otherwise near the half of a unit."""
     with np.errstate(invalid="ignore", divide="ignore"):
         means = total / reports
-    distinct, inverse = np.unique(means, return_inverse=True)
-    rounded: Any = np.array([round(mean, VOTE_DECIMALS) for mean in distinct.tolist()])
-    return rounded[inverse.reshape(-1)]
+        scaled = means * _UNIT
+        nearest = np.rint(scaled)
+        near_half = np.abs(np.abs(scaled - nearest) - 0.5) < 1e-6
+    nearest /= _UNIT
+    rows = np.flatnonzero(near_half)
+    if len(rows):
+        nearest[rows] = [round(mean, VOTE_DECIMALS) for mean in means[rows].tolist()]
+    return nearest

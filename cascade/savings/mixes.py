@@ -115,7 +115,8 @@ def _priced(views: Sequence[MappedColumns]) -> tuple[MappedColumns, bool]:
     for view in views:
         if any((cost != NO_COST).any() for cost in view.cost):
             return view, True
-    return replace(views[0], cost=tuple(np.zeros_like(cost) for cost in views[0].cost)), False
+    free = tuple(np.zeros_like(cost) for cost in views[0].cost)
+    return replace(views[0], cost=free, alone_cost=free), False
 
 
 def _graded_confidences(columns: Columns, view: MappedColumns) -> list[tuple[float, bool]]:

@@ -125,8 +125,25 @@ def test_every_budget_that_applies_must_have_room() -> None:
     reservation = gate.open("other", {"workflow": "nightly"})
     assert "test/workflow=nightly" in refusal(reservation.admit(2 * USD, first=True))
     assert not any(books.reserved.values())
-    reservation.settle(2 * USD, 0)
     assert not any(books.settled.values())
+
+
+def test_calls_at_the_same_time_are_each_reserved_and_each_settled() -> None:
+    """The samples of a wave: none is lost, and a request's own limit counts those under way."""
+    gate, books = gate_of(
+        {"daily_usd": 1, "on_exhausted": "reject"}, {"call_usd": "0.8", "on_exhausted": "reject"}
+    )  # fmt: skip
+    reservation = gate.open("other", {})
+    assert reservation.admit(USD * 3 // 10, first=True) is None
+    assert reservation.admit(USD * 4 // 10, first=False) is None
+    told = refusal(reservation.admit(USD * 2 // 10, first=False))
+    assert "with up to 0.7 USD under way" in told
+    assert sum(books.reserved.values()) == USD * 7 // 10
+    reservation.settle(USD * 3 // 10, USD // 10)
+    reservation.settle(USD * 4 // 10, USD // 5)
+    assert (sum(books.reserved.values()), sum(books.settled.values())) == (0, USD * 3 // 10)
+    assert reservation.spent == USD * 3 // 10
+    assert reservation.admit(USD * 2 // 10, first=False) is None
 
 
 def test_what_is_only_observed_has_a_cap_of_its_own() -> None:

@@ -73,6 +73,12 @@ def test_temperature_0_is_refused_whatever_the_samples_say() -> None:
     assert why_not_judged(warm, sampled(cells), EXACT) is None
 
 
+def test_curtailed_samples_are_refused() -> None:
+    """What was not asked once enough agreed cannot be put to another vote."""
+    curtailed = replace(MANIFEST, extra={"recorded": {"curtailed": True}})
+    assert "curtailed" in (why_not_judged(curtailed, sampled([["a", "b"]]), EXACT) or "")
+
+
 def test_without_a_second_sample_there_is_nothing_to_judge() -> None:
     """One sample an item."""
     assert "no item has two samples" in (why_not_judged(MANIFEST, sampled([["a"], ["b"]]), EXACT) or "")

@@ -84,6 +84,59 @@ def test_doctor_names_the_variable_of_a_rungs_own_key(run: Run, emulator: Emulat
     assert "FOO_KEY is not set" in ran.out
 
 
+VOTES = """\
+version: 1
+name: votes
+ladder:
+  - rung: haiku
+    model: claude-haiku-5-5
+    max_tokens: 1024
+    samples:
+      max: 5
+      agree: 4
+      at_once: 2
+      variants:
+        - confidence_first
+        - terse.txt
+        - {prompt: steps, model: small, price: {input: 1, output: 2}, base_url: "http://127.0.0.1:9", api_key_env: SMALL_KEY}
+  - {rung: sonnet, model: claude-sonnet-5-5, threshold: 0.80, max_tokens: 4096, samples: {max: 3, agree: 2, same: judge}}
+  - {rung: opus, model: claude-opus-5-5, max_tokens: 8192}
+tasks:
+  - {name: once, thresholds: {haiku: 0.9}, samples: {haiku: null}}
+checks: [{command: ["true"], name: tests}]
+"""
+
+
+def test_the_policy_commands_say_what_samples_do(run: Run, emulator: Emulator, tmp_path: Path) -> None:
+    """How often each rung is asked, in which ways, what ships; the other models with their prices; and doctor asks for their keys."""
+    (tmp_path / "votes.yaml").write_text(VOTES, encoding="utf-8")
+    (tmp_path / "terse.txt").write_text("Be brief.", encoding="utf-8")
+    asked = "asked up to 5 times (confidence_first, terse, small/steps, …), 2 at once; ships where 4 are the same"
+    checked = run("policy", "check", "votes.yaml").out.splitlines()
+    assert checked[1] == f"haiku is {asked}"
+    assert checked[2].endswith(
+        "2 are the same in meaning (as haiku groups them) and their mean confidence is 0.8 or above"
+    )
+    assert checked[3] == "task once: haiku is asked once"
+    wide = {"COLUMNS": "160"}
+    explained = run("policy", "explain", "hello", "--policy", "votes.yaml", environment=wide).out
+    assert f"{asked}, else one rung up" in " ".join(explained.split())
+    assert "every answer must pass: not_empty, tests" in explained
+    assert "ships at confidence 0.9" in run("policy", "explain", "x", "--task", "once", "--policy", "votes.yaml").out
+    values = run("policy", "explain", "hello", "--policy", "votes.yaml", "--json").json["ladder"]
+    assert [(rung.get("samples", {}).get("agree"), rung.get("by_agreement")) for rung in values] == [
+        (4, True), (2, False), (None, None),
+    ]  # fmt: skip
+    shown = run("policy", "show", "votes.yaml", environment=wide).out
+    assert "4 of 5" in shown
+    assert "2 of 3, 0.8" in shown
+    assert "vote at haiku" in shown
+    found = run("doctor", "--policy", "votes.yaml", "--json", emulator=emulator)
+    assert (found.code, "SMALL_KEY is not set" in found.out) == (2, True)
+    found = run("doctor", "--policy", "votes.yaml", "--json", emulator=emulator, environment={"SMALL_KEY": "x"})
+    assert (found.code, "127.0.0.1:9: connection refused" in found.out) == (4, True)
+
+
 def test_emulate_serves_until_it_is_stopped(run: Run, support: Path, bare_environment: dict[str, str]) -> None:
     """It prints what to export, answers `ask`, and ends on Ctrl-C without a traceback."""
     command = [sys.executable, "-m", "cascade.cli", "emulate", "--any", "--port", "0", "--json"]

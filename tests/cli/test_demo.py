@@ -11,7 +11,8 @@ import pytest
 
 from cascade.cli.demo import TICKETS, demo_policy
 from cascade.cli.demo.certified import TARGET, CertifiedPolicy, calibrate_tickets
-from cascade.corpora import Item, read_corpus, write_corpus
+from cascade.core.policy import Samples
+from cascade.corpora import Item, RecordedReply, read_corpus, write_corpus
 from cascade.corpora.splits import group_key
 from cascade.policy.shipped import shipped
 from cascade.replay.run import Replay, ReplayOptions, replay_corpus
@@ -46,8 +47,14 @@ def tickets(support: Path, asked: tuple[Item, ...], tmp_path_factory: pytest.Tem
 
 @pytest.fixture(scope="module")
 def found() -> CertifiedPolicy:
-    """What `calibrate` makes of the policy and the history."""
-    return calibrate_tickets(demo_policy())
+    """What `calibrate --samples auto` makes of the policy and the history."""
+    return calibrate_tickets(demo_policy(), samples=True)
+
+
+@pytest.fixture(scope="module")
+def once() -> CertifiedPolicy:
+    """The same without samples."""
+    return calibrate_tickets(demo_policy(), samples=False)
 
 
 def holds(scene: dict[str, Any], replay: Replay) -> None:
@@ -73,24 +80,75 @@ def test_the_guessed_scene_is_the_pure_rules(shown: dict[str, Any], tickets: Pat
 
 @pytest.mark.parametrize("exact", [True, False])
 def test_the_certified_scene_is_the_pure_rules(
-    shown: dict[str, Any], tickets: Path, found: CertifiedPolicy, exact: bool
+    shown: dict[str, Any], tickets: Path, found: CertifiedPolicy, once: CertifiedPolicy, exact: bool
 ) -> None:
-    """So does what is printed of the certified thresholds, with the certified escalation in the guard's limit."""
+    """So does what is printed of the certified thresholds, asked with samples and once."""
+    scene = shown["certified"]
     replay = replay_corpus(tickets, ReplayOptions(found.policy, reprice=True, exact=exact))
-    holds(shown["certified"], replay)
+    holds(scene, replay)
     for rung, (interval, _) in replay.beside.items():
         assert interval is not None
-        assert shown["certified"]["baselines"][f"single:{rung}"]["quality_ci95"] == list(interval)
+        assert scene["baselines"][f"single:{rung}"]["quality_ci95"] == list(interval)
+    without = replay_corpus(tickets, ReplayOptions(once.policy, reprice=True, exact=exact))
+    holds({**scene["once"], "baselines": scene["baselines"]}, without)
 
 
-def test_the_certified_answers_carry_what_was_proved(shown: dict[str, Any], found: CertifiedPolicy) -> None:
+def test_the_certified_answers_carry_what_was_proved(
+    shown: dict[str, Any], found: CertifiedPolicy, once: CertifiedPolicy
+) -> None:
     """Thresholds and certificate are `calibrate`'s; every one of the 600 answers names it."""
+    hashes = {shown["policy_hash"]}
+    for scene, proved in ((shown["certified"], found), (shown["certified"]["once"], once)):
+        assert scene["thresholds"] == proved.result.thresholds
+        assert scene["certificate"] == proved.certificate.model_dump(mode="json")
+        assert scene["certificate"]["upper_bound"] <= TARGET.alpha
+        assert scene["answers"] == {proved.certificate.summary: TICKETS}
+        assert scene["policy_hash"] == proved.policy.hash
+        hashes.add(scene["policy_hash"])
+    assert len(hashes) == 3
+
+
+def test_the_vote_wins_as_it_says(shown: dict[str, Any], printed: Ran) -> None:
+    """It costs less than every single model that may meet the bound and than asking once; if it did not, it would say so."""
     scene = shown["certified"]
-    assert scene["thresholds"] == found.result.thresholds
-    assert scene["certificate"] == found.certificate.model_dump(mode="json")
-    assert scene["certificate"]["upper_bound"] <= TARGET.alpha
-    assert scene["answers"] == {found.certificate.summary: TICKETS}
-    assert scene["policy_hash"] == found.policy.hash != shown["policy_hash"]
+    rivals = [one for one in scene["baselines"].values() if one["meets"] is not False]
+    assert len(rivals) == 2
+    assert scene["advice"] == "cascade"
+    assert all(scene["cost_usd"] < one["cost_usd"] for one in rivals)
+    assert "less than every single model that is not shown to miss the bound" in printed.out
+    assert "it does not win" not in printed.out
+    assert scene["cost_usd"] < scene["once"]["cost_usd"]
+    assert scene["quality"] > scene["once"]["quality"]
+
+
+def test_the_mechanism_is_told_in_figures_of_the_trail(
+    shown: dict[str, Any], found: CertifiedPolicy, asked: tuple[Item, ...], printed: Ran
+) -> None:
+    """Samples asked, votes that agree and how many of them are right, counted again from the corpus alone."""
+    told, vote = shown["certified"]["votes"], found.result.samples["haiku"]
+    ends = [curtailed(item.reply("haiku"), vote) for item in asked]
+    agreed = [answer == item.expected for item, (_, answer) in zip(asked, ends, strict=True) if answer is not None]
+    assert told["asked_per_ticket"] == sum(count for count, _ in ends) / TICKETS
+    assert told["agreed"] == len(agreed) / TICKETS
+    assert told["right_if_agreed"] == sum(agreed) / len(agreed)
+    why, source = printed.out.split("\nWhy: ")[1].splitlines()[:2]
+    assert why.startswith(f"haiku is asked {told['asked_per_ticket']:.1f} times a ticket")
+    assert "simulated as measured on other data" in source
+
+
+def curtailed(reply: RecordedReply, vote: Samples) -> tuple[int, str | None]:
+    """How many samples are asked, and the answer that enough of them gave; None if they do not agree."""
+    by_variant = {sample.variant: sample.answer for sample in reply.every}
+    answers: list[str] = []
+    for number in range(vote.max):
+        if (answer := by_variant[vote.variant(number).label("")]) is not None:
+            answers.append(answer)
+        most = max(answers, key=answers.count, default="")
+        if answers.count(most) == vote.agree:
+            return number + 1, most
+        if answers.count(most) + vote.max - number - 1 < vote.agree:
+            break
+    return number + 1, None
 
 
 def test_nothing_that_is_asked_had_a_part_in_the_thresholds(found: CertifiedPolicy, asked: tuple[Item, ...]) -> None:
@@ -109,6 +167,7 @@ def test_certified_thresholds_ship_fewer_confident_mistakes(shown: dict[str, Any
     assert scene["false_confident"] < shown["false_confident"]
     assert scene["false_confident_rate"] <= TARGET.alpha < shown["false_confident_rate"]
     assert scene["cost_usd"] > shown["cost_usd"]
+    assert scene["once"]["false_confident"] < shown["false_confident"]
     assert f"{scene['cost_usd'] / shown['cost_usd'] - 1:.0%} dearer" in printed.out
 
 
@@ -146,16 +205,20 @@ def test_the_demo_says_synthetic_and_where_to_see_more(printed: Ran) -> None:
     assert sum(line.startswith("synthetic ") for line in printed.out.splitlines()) == 3
     assert "uncertified" in printed.out
     for command in ("cascade demo --json", "cascade policy show support", "cascade ask --explain", "cascade emulate",
-                    "cascade calibrate history --policy support --max-risk 0.1",
+                    "cascade calibrate history --policy support --max-risk 0.1 --samples auto",
+                    "cascade calibrate history --policy support --max-risk 0.1\n",
                     "cascade calibrate coding --policy coding --max-risk 0.1"):  # fmt: skip
         assert command in printed.out
 
 
-def test_the_demos_own_hint_finds_the_same_thresholds(run: Run, shown: dict[str, Any]) -> None:
-    """The command it names makes the same proof from the shipped policy."""
-    again = run("calibrate", "history", "--policy", "support", "--max-risk", "0.1", "--json").json
-    assert again["thresholds"] == shown["certified"]["thresholds"]
-    assert again["certificate"] == shown["certified"]["certificate"]
+@pytest.mark.parametrize("options", [(), ("--samples", "auto")], ids=["once", "samples"])
+def test_the_demos_own_hints_find_the_same(run: Run, shown: dict[str, Any], options: tuple[str, ...]) -> None:
+    """The commands it names make the same proofs from the shipped policy."""
+    again = run("calibrate", "history", "--policy", "support", "--max-risk", "0.1", *options, "--json").json
+    scene = shown["certified"] if options else shown["certified"]["once"]
+    assert again["thresholds"] == scene["thresholds"]
+    assert again["certificate"] == scene["certificate"]
+    assert again.get("samples", {}) == (shown["certified"]["samples"] if options else {})
 
 
 @pytest.mark.parametrize(("module", "extra"), [("numpy", "numbers"), ("scipy", "numbers"), ("h11", "emulator")])

@@ -13,8 +13,9 @@ from cascade.core.errors import PolicyError
 from cascade.core.policy import Policy
 from cascade.core.policy.certificate import Certificate, Hashes
 from cascade.core.policy.scorer import Feature, Scoring
-from cascade.policy.editing import diff_of, edit_policy, write_policy
+from cascade.policy.editing import edit_policy
 from cascade.policy.loading import compose, parse_policy
+from cascade.policy.writing import diff_of, write_policy
 
 SHIPPED = sorted((Path(__file__).resolve().parents[2] / "policies").glob("*.yaml"))
 
@@ -340,6 +341,22 @@ def test_a_diff_is_one_that_patch_would_take() -> None:
     assert diff_of("a\nb", "a\nc", "p.yaml") == (
         "--- p.yaml\n+++ p.yaml\n@@ -1,2 +1,2 @@\n a\n-b\n\\ No newline at end of file\n+c\n\\ No newline at end of file\n"
     )
+
+
+def test_a_rung_with_samples_gets_the_threshold_that_it_had_not(tmp_path: Path) -> None:
+    """Flow and block style; a variant's file stays its name, and what is under samples is not touched."""
+    (tmp_path / "terse.txt").write_text("Be brief.", encoding="utf-8")
+    samples = "samples: {max: 5, agree: 4, variants: [steps, terse.txt]}"
+    flow = FLOW.replace("threshold: 0.80", samples)
+    assert edit_policy(flow, {"haiku": 0.9}, folder=tmp_path) == flow.replace(
+        "max_tokens: 1024}", "max_tokens: 1024, threshold: 0.90}"
+    )
+    block = BLOCK.replace("  threshold:   0.8    # a guess\n", f"  {samples}  # a vote\n")
+    edited = edit_policy(block, {"haiku": None, "sonnet": 0.5}, folder=tmp_path)
+    assert edited == block.replace("'claude-haiku-5-5'\n", "'claude-haiku-5-5'\n  threshold: never\n").replace(
+        "'never'", "0.50"
+    )
+    assert edit_policy(block, {}, folder=tmp_path) == block
 
 
 @pytest.mark.parametrize("style", STYLES.values(), ids=STYLES)

@@ -110,6 +110,13 @@ class Driver:
             return self._sync.ask(prompt, **more)
         return self._runner.run(self._async.ask(prompt, **more), context=copy_context())
 
+    def close(self) -> None:
+        """Close the clients that it made for endpoints of their own."""
+        if self._way == "sync":
+            self._sync.close()
+        else:
+            self._runner.run(self._async.aclose())
+
 
 class Asking(Protocol):
     """Make a driver: `asking(policy, endpoint)`."""

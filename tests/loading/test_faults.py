@@ -143,7 +143,7 @@ FAULTS: list[tuple[str, str, str, str, str, str]] = [
     (STORM, "deadline_s: ^0", "^", "deadline_s", "must be above 0, not 0", ""),
     (STORM, "deadline_s: ^.inf", "^", "deadline_s", "finite", ""),
     (STORM, "exhausted: ^guess", "^", "exhausted", "'ship' or 'abstain'", ""),
-    (STORM, "triage: {order: ^random}", "^", "triage.order", "'confidence_first' or 'answer_first'", ""),
+    (STORM, "triage: {order: ^random}", "^", "triage.order", "'confidence_first', 'answer_first', 'steps' or 'doubt'", ""),
     (STORM, "triage: {prompt: ^../p.txt}", "^", "triage.prompt", "not the name of a file beside", "bare file name"),
     # the scorer
     (STORM, "scorer: ^{}", "^", "scorer", "at least 1", ""),

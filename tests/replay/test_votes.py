@@ -83,6 +83,20 @@ def item_of(chance: random.Random, names: tuple[str, ...], number: int) -> Item:
     return Item(f"i{number}", chance.choice(INPUTS), replies, task=task, at=at, line=number + 2)
 
 
+def scorer_of(chance: random.Random, names: tuple[str, ...]) -> dict[str, Any]:
+    """A scorer of all rungs below the top, of what a vote makes known, too."""
+    made: dict[str, Any] = {}
+    for index, rung in enumerate(names[:-1]):
+        lower = [f"{kind}:{one}" for one in names[:index] for kind in ("agrees", "agreement", "unanimous", "level")]
+        known = ["level", "logit", "log_answer", "agreement", "unanimous", *lower]
+        features = [
+            {"name": name, "mean": 0.3, "scale": 0.5, "weight": chance.choice([-1.5, -0.3, 0.7, 2.0])}
+            for name in chance.sample(known, chance.randint(0, len(known)))
+        ]
+        made[rung] = {"bias": chance.choice([-1.0986122886681098, 0.0, 1.3862943611198906]), "features": features}
+    return made
+
+
 def voting(seed: int) -> tuple[Corpus, PolicyMapping]:
     """A random ladder that asks some rungs several times, and a corpus with samples for it."""
     chance = random.Random(seed)
@@ -113,6 +127,7 @@ def voting(seed: int) -> tuple[Corpus, PolicyMapping]:
         {
             "version": 1, "name": "drawn", "ladder": ladder, "tasks": tasks,
             "storm_guard": chance.choice([None, None, guard]),
+            "scorer": chance.choice([None, scorer_of(chance, names)]),
             "exhausted": chance.choice(["ship", "abstain"]),
         }
     )  # fmt: skip

@@ -11,6 +11,7 @@ from cascade.calibration.search.baselines import random_mix
 from cascade.calibration.search.counts import Counts, Loss
 from cascade.calibration.search.frontier import Point, frontier, point_at
 from cascade.calibration.signal import bins_of
+from cascade.calibration.signal_table import SignalTable
 from cascade.replay.arrays import np
 from cascade.replay.mapping import THRESHOLD
 
@@ -78,6 +79,7 @@ class ReportInput:
     baselines  quality and USD per request by name, e.g. "single:opus", "random_mix"
     signals    by rung, as in `calibrate --json`
     storms     as in `replay --json`, of `arrived` requests (None: not known)
+    measured   what each signal is worth on the tune half; None: not measured
     """
 
     title: str
@@ -95,6 +97,7 @@ class ReportInput:
     notes: tuple[str, ...] = ()
     advised: bool = True
     arrived: int | None = None
+    measured: SignalTable | None = None
     sampled: SampleReport = field(default_factory=SampleReport)
 
     @property

@@ -27,6 +27,9 @@ _MOST_ROWS = 60
 """The most rows of any table on the page."""
 _MOST_LETTERS = 200
 
+_MOST_SIGNALS = 25
+"""The most signals of a rung."""
+
 
 def write_report(path: str | os.PathLike[str], report: ReportInput) -> None:
     """Write the page atomically. Raises MissingExtra without jinja2, ConfigurationError if `path` cannot be written."""
@@ -99,6 +102,7 @@ def _values(report: ReportInput) -> dict[str, Any]:
         "drawn": drawn,
         "reliabilities": [draw_reliability(counts, rung) for rung in range(top)],
         "frontier_rows": [(one, _figures_of(one, n, top_cost)) for one in thinned(report.frontier, _MOST_ROWS)],
+        "most_rows": _MOST_SIGNALS,
         "tasks": report.tasks[:_MOST_ROWS],
         "sampled": report.sampled,
         "votes": report.sampled.rows[:_MOST_ROWS],

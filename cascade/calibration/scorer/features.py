@@ -2,16 +2,19 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
+from cascade.core.policy import OTHER
 from cascade.core.policy.scorer import INTERACTION
-from cascade.core.scoring import Facts, value_of
+from cascade.core.scoring import Facts, can_be_scored, value_of
+from cascade.core.trail import Verdict
 from cascade.corpora.items import Item, RecordedReply
 from cascade.replay.arrays import ColumnBuilder, np
 from cascade.replay.columns import MappedColumns, PolicyMapping
-from cascade.replay.driver import recorded_verdict, request_of
+from cascade.replay.driver import request_of
+from cascade.replay.sampled import verdict_at, voted_rungs
 
 if TYPE_CHECKING:
     from cascade.replay.arrays import Bools, Floats, Ints
@@ -49,10 +52,12 @@ class FeatureTable:
         return self.column(index, name.removesuffix(INTERACTION)) * self.column(index, "logit")
 
 
-def features_of(rungs: Sequence[str], index: int) -> tuple[str, ...]:
-    """The features known once the rung at `index` has answered, except the task."""
+def features_of(rungs: Sequence[str], index: int, voted: Collection[str] = ()) -> tuple[str, ...]:
+    """The features known once the rung at `index` has answered, except the task. `voted`: the rungs with samples."""
     lower = [f"{kind}:{rung}" for rung in rungs[:index] for kind in ("agrees", "logit", "level")]
-    return ("logit", "level", "log_input", "log_answer", *lower)
+    own = ("agreement", "unanimous") if rungs[index] in voted else ()
+    votes = [f"{kind}:{rung}" for rung in rungs[:index] if rung in voted for kind in ("agreement", "unanimous")]
+    return ("logit", "level", "log_input", "log_answer", *lower, *own, *votes)
 
 
 def interactions_of(rungs: Sequence[str], index: int) -> tuple[str, ...]:
@@ -73,7 +78,9 @@ class FeatureCollector:
 
     def __init__(self, mapping: PolicyMapping) -> None:
         self._mapping, self._rungs = mapping, mapping.names[:-1]
-        self._names = [features_of(self._rungs, index) for index in range(len(self._rungs))]
+        voted = voted_rungs(mapping.plan.policy)
+        self._names = [features_of(self._rungs, index, voted) for index in range(len(self._rungs))]
+        self._by_task = any(task.when is not None for task in mapping.plan.policy.tasks)
         self._values = [[ColumnBuilder(np.float64) for _ in names] for names in self._names]
         self._answered = [ColumnBuilder(np.bool_) for _ in self._rungs]
 
@@ -81,13 +88,15 @@ class FeatureCollector:
         """Add the next items, in the order of the columns."""
         for item in items:
             characters = request_of(item).turn_characters()
+            task = self._mapping.plan.signals.classify(request_of(item)).task if self._by_task else item.task or OTHER
             verdicts = tuple(
-                recorded_verdict(item.replies.get(rung, _NO_REPLY), triage=True) for rung in self._mapping.rungs[:-1]
+                verdict_at(self._mapping, index, item, item.replies.get(rung, _NO_REPLY), task)
+                for index, rung in enumerate(self._mapping.rungs[:-1])
             )
             for index in range(len(self._rungs)):
                 self._add(index, Facts(characters, "", verdicts[: index + 1]), self._rungs[: index + 1])
                 self._answered[index].add(
-                    [verdicts[index].kind == "answered" and self._mapping.rungs[index] in item.replies]
+                    [_can_be_scored(verdicts[index]) and self._mapping.rungs[index] in item.replies]
                 )
 
     def _add(self, index: int, facts: Facts, rungs: tuple[str, ...]) -> None:
@@ -107,6 +116,11 @@ class FeatureCollector:
                 matrix[:, place] = view.task == code
             values.append(matrix)
         return FeatureTable(self._rungs, names, tuple(values), tuple(one.array() for one in self._answered))
+
+
+def _can_be_scored(verdict: Verdict) -> bool:
+    """As the live rule; an answer without a vote counts as it did when it was recorded, whatever its confidence."""
+    return can_be_scored(verdict) if verdict.vote is not None else verdict.kind == "answered"
 
 
 def _tasks_of(view: MappedColumns) -> list[tuple[str, int]]:

@@ -96,7 +96,7 @@ def learn(
 
 def _outcomes(columns: Columns, view: MappedColumns, index: int, trains: Bools, target: ScoringTarget) -> Floats:
     """(N,): what the score of the rung at `index` is to predict, NaN if not known."""
-    here, *above = (columns.rungs[rung].score for rung in view.mapping.rungs[index:])
+    here, *above = (view.score(columns, place) for place in range(index, len(view.mapping.rungs)))
     if target == "right":
         return np.where(np.isnan(here), np.nan, here >= columns.manifest.right_at)
     means = [float(score[trains & ~np.isnan(score)].mean()) if trains.any() else 0.0 for score in above]

@@ -56,6 +56,14 @@ def calibrate(  # noqa: PLR0913, PLR0917 - options
             " best (try both). The models' own confidences are used where they do better on the tuning half."
         ),
     ] = None,
+    signals: Annotated[
+        bool,
+        typer.Option(
+            "--signals",
+            help="Measure on the tuning half what each signal (self-report, agreement, variants, checks, scorer) is worth, alone or"
+            " beside an objective.",
+        ),
+    ] = False,
     samples: Annotated[
         list[str] | None,
         typer.Option(
@@ -83,12 +91,13 @@ def calibrate(  # noqa: PLR0913, PLR0917 - options
     as_json: Annotated[bool, JSON] = False,
 ) -> None:
     """Choose thresholds on one half of a corpus and certify them on the other, beside every single model."""
-    from cascade.cli.calibrate.command import CalibrateOptions, run_calibrate  # noqa: PLC0415
+    from cascade.cli.calibrate.command import CalibrateOptions, run_calibrate, run_signals  # noqa: PLC0415
 
     options = CalibrateOptions(
         corpora=tuple(corpora), policy=policy, max_risk=max_risk, delta=delta, loss=loss, min_quality=min_quality,
         budget=budget, frontier_only=frontier, tune=tune, split_seed=split_seed, per_task=per_task, scorer=scorer,
-        scorer_target=scorer_target, counts=counts, against=against, write=write, force=force, dry_run=dry_run, report=report, skip_bad=skip_bad,
+        scorer_target=scorer_target, signals=signals, counts=counts, against=against, write=write, force=force, dry_run=dry_run, report=report, skip_bad=skip_bad,
         samples=tuple(samples or ()), same=same,
     )  # fmt: skip
-    run_calibrate(options, as_json=as_json)
+    run = run_signals if options.only_signals else run_calibrate
+    run(options, as_json=as_json)

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import time
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any, cast, get_args
 
@@ -14,6 +14,7 @@ from cascade.calibration.report.build import report_of
 from cascade.calibration.run import Calibration, CalibrationOptions, calibrate, calibrate_counts, recheck
 from cascade.calibration.sampling import SampleSearch
 from cascade.calibration.scored import ScorerTarget, targets_of
+from cascade.calibration.signal_table import SignalOptions, SignalTable, signals_of
 from cascade.cli.calibrate.candidates import scorer_fields
 from cascade.cli.calibrate.disagreement import agreement_of, print_agreement
 from cascade.cli.calibrate.output import (
@@ -26,6 +27,7 @@ from cascade.cli.calibrate.output import (
     verdict_text,
 )
 from cascade.cli.calibrate.samples import written_samples
+from cascade.cli.calibrate.signals import print_signals, signal_fields
 from cascade.cli.calibrate.storms import print_storms, storms_of
 from cascade.cli.output import print_json, stderr, stdout
 from cascade.core.errors import ConfigurationError, PolicyError, RequirementNotMet
@@ -33,9 +35,10 @@ from cascade.core.policy import Policy
 from cascade.core.policy.certificate import Certificate, Loss
 from cascade.core.text.suggestions import did_you_mean
 from cascade.corpora.splits import Split
-from cascade.policy.editing import diff_of, edit_policy, write_policy
+from cascade.policy.editing import edit_policy
 from cascade.policy.loading import find_policy, load_policy
 from cascade.policy.shipped import find_corpus
+from cascade.policy.writing import diff_of, write_policy
 from cascade.replay.samples import parse_same, parse_samples
 
 __all__ = ["CalibrateOptions", "run_calibrate"]
@@ -58,6 +61,7 @@ class CalibrateOptions:
     per_task: bool
     scorer: bool
     scorer_target: str | None
+    signals: bool
     counts: bool
     against: str | None
     write: str | None
@@ -115,6 +119,20 @@ class CalibrateOptions:
         return target
 
     @property
+    def only_signals(self) -> bool:
+        """Whether signals are measured and nothing is chosen: `--signals` without an objective or what needs one."""
+        given = (
+            *self._objectives.values(),
+            self.write,
+            self.report,
+            self.scorer_target,
+            self.against,
+            self.samples or None,
+        )
+        flags = (self.frontier_only, self.per_task, self.scorer, self.dry_run, self.force)
+        return self.signals and all(one is None for one in given) and not any(flags)
+
+    @property
     def _objectives(self) -> dict[str, object]:
         return {"--max-risk": self.max_risk, "--min-quality": self.min_quality, "--budget": self.budget}
 
@@ -132,27 +150,30 @@ def run_calibrate(options: CalibrateOptions, *, as_json: bool) -> None:
     paths = list(options.corpora) if options.counts else [find_corpus(path) for path in options.corpora]
     agreement = None if options.counts else agreement_of(paths, objective, skip_bad=options.skip_bad)
     split = Split(options.tune, options.split_seed)
+    found = _signals_of(options, paths, policy, objective)
     settings = CalibrationOptions(
         objective, policy, split, options.per_task, target, options.skip_bad, options.sample_search
     )
     result = calibrate_counts(paths, settings) if options.counts else calibrate(paths, settings)
     certificate = result.certificate()
     storms = storms_of(paths, result, certificate)
-    fields = fields_of(result, certificate, time.monotonic() - started) | {"storms": storms}
+    fields = fields_of(result, certificate, time.monotonic() - started) | {"storms": storms} | signal_fields(found)
     if agreement is not None:
         fields["disagreement"] = agreement.fields(options.max_risk or 0.0)
     if options.report is not None:
-        _report(options.report, result, storms)
+        _report(options.report, result, storms, found)
     refusal = _refusal(options, result)
     diff = _write(options, result, certificate) if refusal is None or options.dry_run else None
     if as_json:
         print_json(fields | ({"diff": diff} if diff is not None else {}))
     elif objective is None:
         print_frontier(result)
+        print_signals(found)
     else:
         print_calibration(result, objective, certificate)
         print_storms(storms, result)
         print_agreement(agreement, objective)
+        print_signals(found)
         if diff is not None:
             stdout.print(f"\n{diff or 'nothing to change'}".rstrip("\n"))
     if diff is not None:
@@ -162,6 +183,29 @@ def run_calibrate(options: CalibrateOptions, *, as_json: bool) -> None:
         raise RequirementNotMet(f"{refusal_text(result, objective)}{unchanged}")
     if refusal is not None:
         raise refusal
+
+
+def run_signals(options: CalibrateOptions, *, as_json: bool) -> None:
+    """Measure what each signal is worth on the tuning half, and choose nothing."""
+    started = time.monotonic()
+    paths = [path if options.counts else find_corpus(path) for path in options.corpora]
+    found = _signals_of(options, paths, _policy_of(options), None)
+    if as_json:
+        print_json(signal_fields(found) | {"seconds": round(time.monotonic() - started, 3)})
+    else:
+        print_signals(found)
+
+
+def _signals_of(
+    options: CalibrateOptions, paths: list[Path], policy: Policy | None, objective: Objective | None
+) -> SignalTable | None:
+    """What each signal is worth on the half that is tuned on; None without --signals."""
+    if not options.signals:
+        return None
+    if options.counts:
+        raise ConfigurationError("--signals: tables of counts do not hold single items (give the corpora themselves)")
+    split = Split(options.tune, options.split_seed)
+    return signals_of(paths, SignalOptions(policy, objective, split, options.skip_bad, parse_same(options.same)))
 
 
 def _policy_of(options: CalibrateOptions) -> Policy | None:
@@ -176,11 +220,12 @@ def _policy_of(options: CalibrateOptions) -> Policy | None:
     return load_policy(chosen) if chosen else None
 
 
-def _report(path: Path, result: Calibration, storms: dict[str, Any] | None) -> None:
+def _report(path: Path, result: Calibration, storms: dict[str, Any] | None, found: SignalTable | None) -> None:
     advice = "The frontier of the whole corpus: nothing chosen, nothing certified."
     if result.options.objective is not None:
         advice = verdict_text(result)
-    write_report(path, report_of(result, f"{advice[:1].upper()}{advice[1:]}", storms or {}, notes_of(result)))
+    report = report_of(result, f"{advice[:1].upper()}{advice[1:]}", storms or {}, notes_of(result))
+    write_report(path, replace(report, measured=found))
     stderr.print(f"report: {path}", style="dim")
 
 
@@ -190,7 +235,15 @@ def run_against(options: CalibrateOptions, *, as_json: bool) -> None:
         options.policy, options.write, options.report, options.max_risk, options.min_quality, options.budget,
         options.scorer_target, options.same, options.samples or None,
     )  # fmt: skip
-    flags = (options.frontier_only, options.per_task, options.scorer, options.counts, options.dry_run, options.force)
+    flags = (
+        options.frontier_only,
+        options.per_task,
+        options.scorer,
+        options.counts,
+        options.dry_run,
+        options.force,
+        options.signals,
+    )
     if any(one is not None for one in others) or any(flags):
         raise ConfigurationError("--against tests one policy's certificate: it takes corpora and no other option")
     policy = load_policy(options.against or "")

@@ -10,7 +10,8 @@ from cascade.cli.demo.stage import HEADS, Run, against, more, row_of, single_row
 from cascade.cli.output import stdout, table, usd
 from cascade.core.errors import AllRungsFailed
 from cascade.core.policy import Policy
-from cascade.core.trail import Answer, Step, trail_text
+from cascade.core.trail import Answer, Step
+from cascade.core.trail_table import trail_text
 from cascade.corpora import Item
 from cascade.engine import Cascade
 from cascade.replay.figures import Figures

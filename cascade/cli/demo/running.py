@@ -41,16 +41,18 @@ def run_demo(*, as_json: bool) -> None:
         guess = ask_all(policy, client, corpus, "at 0.80")
         outages = guessed.outages(policy, client, emulator, guess)
         show(lambda: guessed.print_scene(guess, outages))
-        found = certified.calibrate_tickets(policy)
-        proved = ask_all(found.policy, client, corpus, "as certified")
-        show(lambda: certified.print_scene(found, guess, proved))
+        once = certified.calibrate_tickets(policy, samples=False)
+        asked_once = ask_all(once.policy, client, corpus, "as certified")
+        found = certified.calibrate_tickets(policy, samples=True)
+        voted = ask_all(found.policy, client, corpus, "as certified, with samples")
+        show(lambda: certified.print_scene(found, voted, asked_once, guess))
     refusals = refused.refusals()
     show(lambda: refused.print_scene(refusals))
     seconds = time.monotonic() - started
     if as_json:
         print_json({
             **guessed.fields_of(guess, outages),
-            "certified": certified.fields_of(found, proved),
+            "certified": certified.fields_of(found, voted, once, asked_once),
             "refused": refused.fields_of(refusals),
             "seconds": round(seconds, 1),
         })  # fmt: skip

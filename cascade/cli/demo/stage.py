@@ -18,7 +18,7 @@ from cascade.corpora.splits import group_key
 from cascade.engine import Cascade
 from cascade.policy.loading import load_policy
 from cascade.replay.arrays import np
-from cascade.replay.figures import Figures, Single, figures_of
+from cascade.replay.figures import Figures, Single, answering_reply, figures_of
 from cascade.replay.intervals import Interval, interval_of
 
 __all__ = [
@@ -132,17 +132,22 @@ def ask_all(policy: Policy, client: Any, corpus: Corpus, how: str) -> Run:
             bar.advance(task)
     rungs = [rung.rung for rung in policy.ladder]
     figures = figures_of(corpus.items, answers, rungs, right_at=corpus.manifest.right_at)
-    intervals = {"": _interval(corpus.items, [answer.rung for answer in answers])}
-    intervals |= {rung: _interval(corpus.items, [rung] * len(answers)) for rung in rungs}
+    shipped = [_score(item, answer) for item, answer in zip(corpus.items, answers, strict=True)]
+    intervals = {"": _interval(corpus.items, shipped)}
+    intervals |= {rung: _interval(corpus.items, [item.reply(rung).score for item in corpus.items]) for rung in rungs}
     return Run(policy, corpus, tuple(answers), figures, intervals, tuple(stage.storms))
 
 
-def _interval(items: Sequence[Item], shipped: Sequence[str | None]) -> Interval | None:
-    """The interval of the mean score if each item is answered by its rung in `shipped`; resamples customers."""
+def _score(item: Item, answer: Answer) -> float | None:
+    step = next((step for step in reversed(answer.steps) if step.rung == answer.rung), None)
+    return None if step is None else answering_reply(item, step).score
+
+
+def _interval(items: Sequence[Item], scores: Sequence[float | None]) -> Interval | None:
+    """The interval of the mean score, None counting 0; resamples customers."""
     groups = dict[tuple[str, str], int]()
     group = np.array([groups.setdefault(group_key(item), len(groups)) for item in items], np.int32)
-    scores = [0.0 if rung is None else item.reply(rung).score or 0.0 for item, rung in zip(items, shipped, strict=True)]
-    return interval_of(np.array(scores, np.float64), group)
+    return interval_of(np.array([score or 0.0 for score in scores], np.float64), group)
 
 
 def row_of(run: Run) -> tuple[str, ...]:
@@ -167,10 +172,9 @@ def against(figures: Figures, rung: str) -> str:
     """The cascade against a single model, in one sentence."""
     single = figures.singles[rung]
     dearer, better = figures.cost / single.cost - 1, figures.quality - single.quality
-    return (
-        f"Against {rung} alone: {abs(dearer):.0%} {'dearer' if dearer > 0 else 'cheaper'}, {abs(better):.3f}"
-        f" {'lower' if better < 0 else 'higher'} quality."
-    )
+    by = f"{abs(better):.3f}"
+    quality = "the same" if not float(by) else f"{by} {'lower' if better < 0 else 'higher'}"
+    return f"Against {rung} alone: {abs(dearer):.0%} {'dearer' if dearer > 0 else 'cheaper'}, {quality} quality."
 
 
 def more(what: str, command: str) -> None:

@@ -10,19 +10,21 @@ from typing import Any
 
 from cascade.cli.ask import read_text
 from cascade.cli.output import print_json, stdout, table
+from cascade.cli.policy.samples import describe_samples, each_samples
 from cascade.core.errors import PolicyError
 from cascade.core.messages import Request
 from cascade.core.plans import Plan
-from cascade.core.policy import OTHER, Budget, Policy, Rung, StormGuard
+from cascade.core.policy import OTHER, Budget, Policy, Rung, Samples, StormGuard, Task
 from cascade.core.policy.certificate import Escalation
 from cascade.core.policy.ladder import unranked
 from cascade.core.policy.operations import Limits
-from cascade.core.prices import RateTier
+from cascade.core.prices import Rates, RateTier
 from cascade.core.requests import read_messages
 from cascade.core.storm import storm_limit
 from cascade.engine import default_policy
 from cascade.policy.loading import load_policy, policy_schema
 from cascade.policy.plans import baseline_rung, make_plan
+from cascade.policy.pricing import rates_of
 from cascade.policy.shipped import find_corpus
 
 __all__ = ["ExplainOptions", "run_check", "run_explain", "run_schema", "run_show"]
@@ -62,6 +64,8 @@ def run_check(name: str | None, *, as_json: bool) -> None:
     sys.stdout.write(
         f"ok: {policy.name} ({policy.hash[:12]}), {ladder}, {len(policy.tasks)} tasks, {plan.certificate}\n"
     )
+    for line in each_samples(policy):
+        sys.stdout.write(f"{line}\n")
     for one in not_checked:
         sys.stdout.write(f"not checked: {one}\n")
 
@@ -100,13 +104,14 @@ def run_show(name: str | None, *, as_json: bool) -> None:
         "rung", "model", "ships at", "max_tokens", "thinking", "USD/M tokens in", "out", right=("max_tokens",)
     )
     for rung, rates in zip(policy.ladder, plan.rates, strict=True):
-        prices = [(_usd(tier.input), _usd(tier.output)) for _, tier in rates.tiers]
-        last = rung is policy.ladder[-1]
-        rungs.add_row(
-            rung.rung, rung.model, "always" if last else _threshold(rung.threshold), f"{rung.max_tokens:,}",
-            _thinking(rung), " / ".join(price for price, _ in prices), " / ".join(price for _, price in prices),
-        )  # fmt: skip
+        ships = "always" if rung is policy.ladder[-1] else _ships_at(rung)
+        rungs.add_row(rung.rung, rung.model, ships, f"{rung.max_tokens:,}", _thinking(rung), *_prices(rates))
+    for voter in policy.panel:
+        vote = f"vote at {voter.rung}"
+        rungs.add_row("", voter.model, vote, f"{voter.max_tokens:,}", _thinking(voter), *_prices(rates_of(voter)))
     stdout.print(rungs)
+    for line in each_samples(policy):
+        stdout.print(line)
     if policy.tasks:
         tasks = table("task", "floor", "ceiling", "thresholds", "checks", "chosen by")
         for task in policy.tasks:
@@ -114,7 +119,7 @@ def run_show(name: str | None, *, as_json: bool) -> None:
                 task.name,
                 task.floor or "",
                 task.ceiling or "",
-                ", ".join(f"{rung} {_threshold(value)}" for rung, value in task.thresholds.items()),
+                ", ".join(_task_thresholds(task)),
                 ", ".join(check.name for check in task.checks),
                 "signals" if task.when else "task= only",
             )
@@ -123,7 +128,7 @@ def run_show(name: str | None, *, as_json: bool) -> None:
     stdout.print(
         f"storm guard: {_guard(guard, plan.escalation)};"
         f" deadline {policy.deadline_s:g} s; {policy.retry.attempts} attempts a rung;"
-        f" checks {', '.join(check.name for check in plan.shared_checks)}; exhausted: {policy.exhausted}"
+        f" checks {', '.join(check.name for check in (*plan.shared_checks, *plan.shared_verifiers))}; exhausted: {policy.exhausted}"
     )
     stdout.print(_run(policy))
     for limits in policy.budget:
@@ -161,10 +166,12 @@ def run_explain(options: ExplainOptions, *, as_json: bool) -> None:
     match = plan.signals.classify(request)
     route = policy.route(match.task)
     floor = max(route.floor, match.floor)
-    checks = [check.name for check in (*plan.shared_checks, *plan.checks.get(match.task, ()))]
+    every = plan.checks_for(match.task)
+    checks = [check.name for check in (*every.functions, *every.verifiers)]
     rungs = [
         {"rung": rung.rung, "model": rung.model, "may_ship": floor <= number <= route.ceiling,
-         "threshold": None if number == policy.top else route.thresholds[number]}
+         "threshold": None if number == policy.top else route.thresholds[number],
+         **_samples_fields(route.samples[number], by_agreement=route.by_agreement[number])}
         for number, rung in enumerate(policy.ladder)
     ]  # fmt: skip
     if as_json:
@@ -186,9 +193,7 @@ def run_explain(options: ExplainOptions, *, as_json: bool) -> None:
     )
     rows = table("rung", "model", "what happens")
     for number, rung in enumerate(policy.ladder):
-        rows.add_row(
-            rung.rung, rung.model, _what_happens(policy, number, floor, route.ceiling, route.thresholds[number])
-        )
+        rows.add_row(rung.rung, rung.model, _what_happens(policy, match.task, number, floor, route.ceiling))
     stdout.print(rows)
     stdout.print(f"every answer must pass: {', '.join(checks)}")
     stdout.print(f"answers carry: {_certificate_text(policy, plan)}")
@@ -212,16 +217,26 @@ def _storms_on(corpus: str, policy: Policy) -> dict[str, Any]:
     return {**about, **replay.storms}
 
 
-def _what_happens(policy: Policy, number: int, floor: int, ceiling: int, threshold: float | None) -> str:
+def _samples_fields(samples: Samples | None, *, by_agreement: bool) -> dict[str, Any]:
+    """Samples as JSON values; nothing for a rung that is asked once."""
+    if samples is None:
+        return {}
+    return {"samples": samples.model_dump(mode="json", exclude_none=True), "by_agreement": by_agreement}
+
+
+def _what_happens(policy: Policy, task: str, number: int, floor: int, ceiling: int) -> str:
+    route = policy.route(task)
     if number > ceiling:
         return "not called: above the task's ceiling"
     if number < floor:
         return f"called, never ships: the floor is {policy.ladder[floor].rung}"
     if number == policy.top:
         return "called without the triage prompt; ships"
-    if threshold is None:
+    if not route.decides(number):
         return "called, never ships on its own"
-    return f"ships at confidence {threshold:g} or above, else one rung up"
+    if route.samples[number] is not None:
+        return f"{describe_samples(policy, task, number)}, else one rung up"
+    return f"ships at confidence {route.thresholds[number]:g} or above, else one rung up"
 
 
 def _guard(guard: StormGuard | None, escalation: Escalation) -> str:
@@ -268,6 +283,25 @@ def _changed(plan: Plan) -> str:
 
 def _threshold(value: float | None) -> str:
     return "never" if value is None else f"{value:g}"
+
+
+def _ships_at(rung: Rung) -> str:
+    if rung.samples is None:
+        return _threshold(rung.threshold)
+    agree = f"{rung.samples.agree} of {rung.samples.max}"
+    return f"{agree}, {_threshold(rung.threshold)}" if "threshold" in rung.model_fields_set else agree
+
+
+def _task_thresholds(task: Task) -> list[str]:
+    """The task's own thresholds and samples."""
+    samples = [f"{rung} {'once' if own is None else f'{own.agree} of {own.max}'}" for rung, own in task.samples.items()]
+    return [*(f"{rung} {_threshold(value)}" for rung, value in task.thresholds.items()), *samples]
+
+
+def _prices(rates: Rates) -> tuple[str, str]:
+    """In and out, USD per million tokens."""
+    tiers = [(_usd(tier.input), _usd(tier.output)) for _, tier in rates.tiers]
+    return " / ".join(price for price, _ in tiers), " / ".join(price for _, price in tiers)
 
 
 def _thinking(rung: Rung) -> str:

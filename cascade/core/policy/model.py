@@ -17,7 +17,7 @@ from pydantic_core import PydanticCustomError
 from cascade.core.policy.base import Fault, Frozen, Name, Price, Seconds, Text, Threshold
 from cascade.core.policy.certificate import Certificate
 from cascade.core.policy.checks import Check
-from cascade.core.policy.ladder import Budget, Rung, ladder_faults, sample_faults
+from cascade.core.policy.ladder import Budget, Rung, asked_as, ladder_faults, sample_faults
 from cascade.core.policy.operations import Ledger, LedgerKey, Limits, Mode, Observe, Rollout
 from cascade.core.policy.samples import Order, Samples
 from cascade.core.policy.scorer import Scoring, scorer_faults
@@ -215,6 +215,19 @@ class Policy(Frozen):
     def top(self) -> int:
         """The index of the last rung."""
         return len(self.ladder) - 1
+
+    @cached_property
+    def panel(self) -> tuple[Rung, ...]:
+        """The other models that vote at rungs of the ladder, each once for its endpoint, as the rung that they are asked for."""
+        rungs = {rung.rung: rung for rung in self.ladder}
+        samples = [(rung, rung.samples) for rung in self.ladder]
+        samples += [(rungs[name], own) for task in self.tasks for name, own in task.samples.items()]
+        voters = [
+            asked_as(rung, variant) for rung, own in samples if own is not None for variant in own.variants if variant.model
+        ]  # fmt: skip
+        return tuple({(voter.model, voter.base_url, voter.api_key_env): voter for voter in reversed(voters)}.values())[
+            ::-1
+        ]
 
     @cached_property
     def hash(self) -> str:

@@ -8,7 +8,7 @@ from __future__ import annotations
 import re
 from typing import Annotated, Any, Literal, cast
 
-from pydantic import Field, Strict, StringConstraints, WithJsonSchema, model_validator
+from pydantic import Field, Strict, StringConstraints, ValidationInfo, WithJsonSchema, field_validator, model_validator
 from pydantic_core import PydanticCustomError
 
 from cascade.core.policy.base import Frozen, Name, Price, Text
@@ -101,6 +101,8 @@ class Variant(Frozen):
     def _has_a_name(self) -> Variant:
         if self.name is None and self.prompt is not None and self.prompt not in ORDERS:
             raise PydanticCustomError("variant", "a variant with a prompt of its own needs a name")
+        if self.name in ORDERS and self.prompt != self.name:
+            raise PydanticCustomError("variant", "{name} is a built-in prompt's name", {"name": self.name})
         if self.model is None:
             for key in ("price", "base_url", "api_key_env"):
                 if getattr(self, key) is not None:
@@ -125,6 +127,7 @@ class Variant(Frozen):
         return prompt if self.model is None else f"{self.model}/{prompt}"
 
 
+_AS_TRIAGE = Variant()
 _AtLeastTwo = Annotated[int, Strict(), Field(ge=2, le=MOST_SAMPLES)]
 _SameKey = Annotated[
     Same,
@@ -159,19 +162,28 @@ class Samples(Frozen):
     at_once: Annotated[int, Strict(), Field(ge=1, le=MOST_SAMPLES)] = 1
     """Samples asked at the same time. 1 makes no call that cannot change the outcome; more is faster and may cost more."""
 
-    @model_validator(mode="after")
-    def _can_agree(self) -> Samples:
-        if self.agree > self.max:
-            raise PydanticCustomError("samples", "agree must not exceed max: so many can never be the same")
-        names = [variant.label("") for variant in self.variants]
-        for variant, name in zip(self.variants, names, strict=True):
-            if names.count(name) > 1 and any(other != variant for other in self.variants if other.label("") == name):
+    @field_validator("agree")
+    @classmethod
+    def _can_agree(cls, agree: int, info: ValidationInfo) -> int:
+        most = info.data.get("max")
+        if most is not None and agree > most:
+            values = {"agree": agree, "max": most}
+            raise PydanticCustomError("samples", "{agree} of at most {max} samples can never be the same", values)
+        return agree
+
+    @field_validator("variants")
+    @classmethod
+    def _different_names(cls, variants: tuple[Variant, ...]) -> tuple[Variant, ...]:
+        known: dict[str, Variant] = {}
+        for variant in variants:
+            name = variant.label("")
+            if known.setdefault(name, variant) != variant:
                 raise PydanticCustomError("samples", "two different variants are named {name}", {"name": name})
-        return self
+        return variants
 
     def variant(self, number: int) -> Variant:
         """The variant of a sample, counted from 0."""
-        return self.variants[number % len(self.variants)] if self.variants else Variant()
+        return self.variants[number % len(self.variants)] if self.variants else _AS_TRIAGE
 
     def __str__(self) -> str:
         return f"{self.agree} of {self.max} ({self.same})"

@@ -28,7 +28,8 @@ class Feature(Frozen):
     name: Text
     """level, logit (of the rung's self-report), is:LEVEL (the self-report is this number), level:RUNG, logit:RUNG (of a
     lower rung's), log_input, log_answer (characters), agrees:RUNG (its answer is the same), agrees:RUNG*logit (that, times
-    the logit of the rung's self-report), task:NAME."""
+    the logit of the rung's self-report), task:NAME. Of a rung with samples: agreement (the share of the samples asked that
+    agree), unanimous, and those of a lower rung (agreement:RUNG, unanimous:RUNG); level is the mean of those that agree."""
     mean: _Number
     scale: Annotated[float, Strict(), Field(gt=0, allow_inf_nan=False)]
     weight: _Number
@@ -52,8 +53,8 @@ class Scoring(Frozen):
         return values
 
 
-_OWN_FEATURES = frozenset({"level", "logit", "log_input", "log_answer"})
-_OF_LOWER_RUNGS = frozenset({"level", "logit", "agrees"})
+_OWN_FEATURES = frozenset({"level", "logit", "log_input", "log_answer", "agreement", "unanimous"})
+_OF_LOWER_RUNGS = frozenset({"level", "logit", "agrees", "agreement", "unanimous"})
 
 
 def scorer_faults(scorer: Mapping[str, Scoring], names: list[str]) -> Iterator[Fault]:
@@ -82,7 +83,10 @@ def _faults(rung: str, scoring: Scoring, names: list[str]) -> Iterator[Fault]:
         if kind in _OF_LOWER_RUNGS and of in names:
             yield Fault(here, f"{of!r} has not answered yet when {rung!r} is scored", "name a lower rung")
         else:
-            hint = "use level, logit, log_input, log_answer, task:NAME, is:LEVEL, or level:, logit: or agrees: and a lower rung"
+            hint = (
+                "use level, logit, log_input, log_answer, agreement, unanimous, task:NAME, is:LEVEL, or level:, logit:, agrees:,"
+                " agreement: or unanimous: and a lower rung"
+            )
             yield Fault(here, f"an unknown feature {feature.name!r}", hint)
 
 

@@ -9,25 +9,38 @@ from decimal import Decimal
 __all__ = ["choice_in", "normalised", "number_in", "numbers_in", "words_of"]
 
 
+class _Kept(dict[int, int]):
+    """For str.translate: characters of these categories, and these characters, stay; any other becomes a space."""
+
+    def __init__(self, categories: str, characters: str = "") -> None:
+        super().__init__((ord(character), ord(character)) for character in characters)
+        self._categories = categories
+
+    def __missing__(self, code: int) -> int:
+        kept = code if unicodedata.category(chr(code))[0] in self._categories else 0x20
+        if len(self) < _MOST_KEPT:  # a text may have any of a million characters
+            self[code] = kept
+        return kept
+
+
+_MOST_KEPT = 10_000
+_IN_NUMBERS = re.compile(r"[-.,/:%](?=(.?))", re.DOTALL)
+_CONTENT, _WORDS = _Kept("LNMS", "-.,/:%"), _Kept("LNM")
+
+
 def normalised(text: str) -> str:
     """The text for comparing answers: case-folded words and numbers, separated by single spaces.
 
     Punctuation is dropped, except a sign or a point of a number: 1.5 is not 15, and -3 is not 3.
     """
     folded = unicodedata.normalize("NFKC", text).casefold()
-    kept = (c if _is_content(c, folded[n + 1 : n + 2]) else " " for n, c in enumerate(folded))
-    return " ".join("".join(kept).split())
-
-
-def _is_content(character: str, following: str) -> bool:
-    category = unicodedata.category(character)
-    return category[0] in "LNMS" or (character in "-.,/:%" and following.isdigit())
+    numbers = _IN_NUMBERS.sub(lambda mark: mark[0] if mark[1].isdigit() else " ", folded)
+    return " ".join(numbers.translate(_CONTENT).split())
 
 
 def words_of(text: str) -> str:
     """Case-folded words with single spaces; anything but letters, digits and marks separates words."""
-    folded = unicodedata.normalize("NFKC", text).casefold()
-    return " ".join("".join(c if unicodedata.category(c)[0] in "LNM" else " " for c in folded).split())
+    return " ".join(unicodedata.normalize("NFKC", text).casefold().translate(_WORDS).split())
 
 
 _LETTER_FIRST = re.compile(r"[\s*_\"'`]*(?:[(\[]([A-Za-z])[)\]]|([A-Za-z])[*_]{0,2}[).:](?=\s|\*|\Z))")

@@ -6,7 +6,7 @@ import textwrap
 from collections.abc import Sequence
 from html import escape
 
-__all__ = ["html_table", "text_list", "text_table"]
+__all__ = ["html_table", "text_entry", "text_list", "text_table"]
 
 _CONTROL = {code: f"\\x{code:02x}" for code in (*range(0x20), *range(0x7F, 0xA0))}
 _GAP = "  "
@@ -36,6 +36,11 @@ def text_list(rows: Sequence[Sequence[str]], width: int) -> str:
         pairs = " · ".join(f"{head} {cell}" for head, cell in zip(heads[1:], entry[1:], strict=True) if cell)
         lines += [f"{heads[0]} {entry[0]}", *textwrap.wrap(pairs, width, initial_indent="  ", subsequent_indent="  ")]
     return "\n".join(lines)
+
+
+def text_entry(text: str, width: int) -> str:
+    """A line below an entry of a list, in `width` characters; further lines of it are indented more."""
+    return textwrap.fill(text.translate(_CONTROL), width, initial_indent="  ", subsequent_indent="      ")
 
 
 def html_table(rows: Sequence[Sequence[str]], *, above: str, below: str) -> str:

@@ -44,9 +44,9 @@ AGREED_BLOCK = BLOCK.replace(
 )
 
 
-def votes(folder: Path, **drawn: Any) -> str:
+def votes(folder: Path, items: int = 400, **drawn: Any) -> str:
     """A corpus with samples, in a file."""
-    return str(write_votes(folder / "votes.jsonl", drawn_votes(3, 400, **drawn)))
+    return str(write_votes(folder / "votes.jsonl", drawn_votes(3, items, **drawn)))
 
 
 @pytest.mark.parametrize(
@@ -123,7 +123,7 @@ def test_thresholds_are_chosen_beside_a_vote_that_is_given(run: Run, tmp_path: P
 
 def test_a_score_may_be_learned_of_a_vote_that_is_given(run: Run, tmp_path: Path) -> None:
     """As the refusal of `auto` with `--scorer` advises: the score, too, is compared with a threshold."""
-    told = run("calibrate", votes(tmp_path), "--samples", "haiku=3/4", "--scorer", *RISK, "--json")
+    told = run("calibrate", votes(tmp_path, 3000), "--samples", "haiku=3/4", "--scorer", *RISK, "--json")
     assert told.code == 0
     assert isinstance(told.json["thresholds"]["haiku"], float)
 
