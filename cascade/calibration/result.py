@@ -34,7 +34,7 @@ from cascade.policy.pricing import NoPrice
 from cascade.replay.columns import PolicyMapping
 from cascade.replay.mapping import Override, mapping_of, other_models, own_mapping
 
-__all__ = ["Calibration", "CalibrationOptions", "alone_in"]
+__all__ = ["Calibration", "CalibrationOptions"]
 
 
 @dataclass(frozen=True, slots=True)
@@ -104,7 +104,7 @@ class Calibration:
     @property
     def by_agreement(self) -> frozenset[str]:
         """The rungs where the agreement of the samples alone decides. Their threshold is a label, or None for `never`."""
-        return alone_in(self.mapping)
+        return self.mapping.by_agreement
 
     @property
     def items(self) -> int:
@@ -220,12 +220,6 @@ class Calibration:
             thresholds = [list(self.thresholds.values()), self.task_thresholds]
             rest = {"prompts": "as recorded", "prices": "as recorded", "thresholds": thresholds}
             return {part: hash_of(json.dumps(value).encode()) for part, value in {**ladder, **rest}.items()}
-
-
-def alone_in(mapping: PolicyMapping) -> frozenset[str]:
-    """The rungs of the mapping's policy where the agreement of the samples alone decides."""
-    policy = mapping.plan.policy
-    return frozenset(rung.rung for rung, own in zip(policy.ladder, policy.route("").by_agreement, strict=True) if own)
 
 
 def _escalation(held_out: HalfFigures, thresholds: dict[str, float | None]) -> Escalation:

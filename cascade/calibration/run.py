@@ -30,6 +30,7 @@ from cascade.calibration.proof.recheck import Recheck, recheck_corpus
 from cascade.calibration.result import Calibration, CalibrationOptions
 from cascade.calibration.sampling import (
     mapping_with_samples,
+    refuse_by_task,
     refuse_together,
     refuse_unjudged,
     sampled_ways,
@@ -84,6 +85,8 @@ def calibrate(paths: Sequence[Path], options: CalibrationOptions) -> Calibration
         )
         if options.scorer is not None:  # a score is compared with a threshold, so agreement alone cannot decide
             mapping = with_thresholds(mapping)
+        if options.per_task:
+            refuse_by_task(mapping)
         tunes: list[bool] = []
         collector = FeatureCollector(mapping) if options.scorer else None
 

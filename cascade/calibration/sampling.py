@@ -29,6 +29,7 @@ from cascade.replay.samples import (
     SamplesOverride,
     as_variants,
     recorded_cycles,
+    reporting_rungs,
     samples_from,
     samples_text,
     variant_names,
@@ -44,6 +45,7 @@ __all__ = [
     "Sought",
     "brief_names",
     "mapping_with_samples",
+    "refuse_by_task",
     "refuse_together",
     "refuse_unjudged",
     "sampled_ways",
@@ -77,6 +79,18 @@ def refuse_together(*, scorer: bool, per_task: bool) -> None:
     if per_task:
         raise ConfigurationError(
             "--samples auto with --per-task: choose the samples first, then thresholds by task with --samples RUNG=M/N"
+        )
+
+
+def refuse_by_task(mapping: PolicyMapping) -> None:
+    """Raises ConfigurationError for thresholds by task where a rung has none, because agreement alone decides there.
+
+    A task's own threshold would be held against confidences that nothing reports, so its answers would never ship.
+    """
+    if alone := [rung for rung in mapping.names if rung in mapping.by_agreement]:
+        raise ConfigurationError(
+            f"--per-task: at {' and '.join(alone)} the agreement of the samples decides alone, so there are no thresholds to"
+            " choose by task (leave --per-task out, or give the rung a threshold)"
         )
 
 
@@ -200,6 +214,12 @@ def mapping_with_samples(
     cycles = recorded_cycles(sources[0]) if search.overrides or search.auto else {}
     given = samples_from(search.overrides, policy, cycles, search.same)
     mapping = mapping_for(policy, manifest, sources[0], given)
+    if policy is None and given:  # where there are confidences, thresholds are searched beside the vote
+        reporting = reporting_rungs(sources[0])
+        mapping = asking(
+            mapping,
+            {rung: Asked(one, by_agreement=one is not None and rung not in reporting) for rung, one in given.items()},
+        )
     if search.auto or any(rung.samples is not None for rung in mapping.plan.policy.ladder):
         _refuse_curtailed(manifest, sources[0])
     if not search.auto:

@@ -70,6 +70,12 @@ class PolicyMapping:
         """The plan's names of its rungs."""
         return tuple(rung.rung for rung in self.plan.policy.ladder)
 
+    @property
+    def by_agreement(self) -> frozenset[str]:
+        """The rungs, by the plan's names, where the agreement of the samples alone decides for requests without a task."""
+        alone = self.plan.policy.route("").by_agreement
+        return frozenset(rung for rung, own in zip(self.names, alone, strict=True) if own)
+
 
 @dataclass(frozen=True, slots=True, eq=False)
 class RungColumns:

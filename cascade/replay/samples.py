@@ -29,6 +29,7 @@ __all__ = [
     "parse_samples",
     "places_of",
     "recorded_cycles",
+    "reporting_rungs",
     "samples_fields",
     "samples_from",
     "samples_text",
@@ -90,6 +91,21 @@ def recorded_cycles(path: str | os.PathLike[str]) -> dict[str, tuple[str | None,
             if any(reply.samples for reply in item.replies.values()):
                 break
     return found
+
+
+def reporting_rungs(path: str | os.PathLike[str]) -> frozenset[str]:
+    """The rungs below the top of whose replies some have a confidence, by the first items. Raises CorpusError."""
+    found: set[str] = set()
+    with open_corpus(path, skip_bad=True) as reader:
+        rungs = frozenset(reader.manifest.rungs[:-1])
+        for item in islice(reader, _LOOKED_AT):
+            for rung in rungs - found:
+                reply = item.replies.get(rung)
+                if reply is not None and any(sample.confidence is not None for sample in reply.every):
+                    found.add(rung)
+            if len(found) == len(rungs):
+                break
+    return frozenset(found)
 
 
 def samples_from(

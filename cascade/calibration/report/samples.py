@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 
-from cascade.calibration.result import Calibration, alone_in
+from cascade.calibration.result import Calibration
 from cascade.calibration.sampling import brief_names, variants_compared
 from cascade.calibration.search.frontier import Point
 from cascade.policy.loading import dump
@@ -91,5 +91,7 @@ def sample_report_of(result: Calibration) -> SampleReport:
         variants_compared(result.ways),
         len(result.ways),
         tuple(names) if result.options.objective is None else (),
-        tuple(alone_in(way.mapping) for way in result.ways if way.mapping) if result.options.objective is None else (),
+        tuple(way.mapping.by_agreement for way in result.ways if way.mapping)
+        if result.options.objective is None
+        else (),
     )

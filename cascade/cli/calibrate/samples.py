@@ -55,13 +55,13 @@ def chosen_text(thresholds: Mapping[str, float | None], result: Calibration) -> 
 def asked_text(thresholds: Mapping[str, float | None], mapping: PolicyMapping) -> str:
     """The same for other samples than the chosen ones: those of the mapping's policy."""
     policy = mapping.plan.policy
-    asked = zip(policy.ladder, policy.route("").by_agreement, strict=True)
-    texts = {rung.rung: _of_rung(thresholds[rung.rung], rung.samples, policy, alone) for rung, alone in asked
-             if rung.rung in thresholds}  # fmt: skip
-    return ", ".join(f"{rung} {text}" for rung, text in texts.items())
+    samples, alone = {rung.rung: rung.samples for rung in policy.ladder}, mapping.by_agreement
+    return ", ".join(
+        f"{rung} {_of_rung(x, samples[rung], policy, alone=rung in alone)}" for rung, x in thresholds.items()
+    )
 
 
-def _of_rung(threshold: float | None, samples: Samples | None, policy: Policy, alone: bool) -> str:
+def _of_rung(threshold: float | None, samples: Samples | None, policy: Policy, *, alone: bool) -> str:
     if threshold is None:
         return "never"
     if samples is None:

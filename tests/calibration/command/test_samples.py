@@ -44,9 +44,9 @@ AGREED_BLOCK = BLOCK.replace(
 )
 
 
-def votes(folder: Path, **drawn: Any) -> str:
+def votes(folder: Path, items: int = 400, **drawn: Any) -> str:
     """A corpus with samples, in a file."""
-    return str(write_votes(folder / "votes.jsonl", drawn_votes(3, 400, **drawn)))
+    return str(write_votes(folder / "votes.jsonl", drawn_votes(3, items, **drawn)))
 
 
 @pytest.mark.parametrize(
@@ -106,6 +106,28 @@ def test_a_rung_that_is_better_asked_once_loses_its_samples(run: Run, tmp_path: 
     assert again["cost_per_request_usd"] == pytest.approx(told["certify"]["cost_per_request_usd"], rel=1e-9)
 
 
+def test_thresholds_are_chosen_beside_a_vote_that_is_given(run: Run, tmp_path: Path) -> None:
+    """A corpus with confidences has them compared; replay at this vote and threshold has the same figures."""
+    corpus = votes(tmp_path)
+    told = run("calibrate", corpus, "--samples", "haiku=3/4", *RISK, "--json").json
+    threshold = told["thresholds"]["haiku"]
+    assert told["samples"]["haiku"]["agree"] == 3
+    assert isinstance(threshold, float)
+    given = ("--samples", "haiku=3/4", "--threshold", f"haiku={threshold}")
+    again = run("replay", corpus, *given, "--split", "certify", "--json").json
+    assert again["quality"] == pytest.approx(told["certify"]["quality"], abs=1e-9)
+    assert again["cost_per_request_usd"] == pytest.approx(told["certify"]["cost_per_request_usd"], rel=1e-9)
+    without = run("calibrate", votes(tmp_path, reports=False), "--samples", "haiku=3/4", *RISK, "--json").json
+    assert without["thresholds"] == {"haiku": "agreement"}
+
+
+def test_a_score_may_be_learned_of_a_vote_that_is_given(run: Run, tmp_path: Path) -> None:
+    """As the refusal of `auto` with `--scorer` advises: the score, too, is compared with a threshold."""
+    told = run("calibrate", votes(tmp_path, 3000), "--samples", "haiku=3/4", "--scorer", *RISK, "--json")
+    assert told.code == 0
+    assert isinstance(told.json["thresholds"]["haiku"], float)
+
+
 def test_a_prompt_that_no_policy_knows_is_not_written(run: Run, tmp_path: Path) -> None:
     """A corpus may name its prompts as it likes; the policy is left as it was."""
     corpus, policy = votes(tmp_path, variants=("ours", "theirs")), tmp_path / "p.yaml"
@@ -150,6 +172,14 @@ def test_what_cannot_be_asked_is_refused_with_what_to_do(
     assert ran.code == 2
     assert said in " ".join(ran.err.split())
     assert "Traceback" not in ran.err
+
+
+def test_thresholds_by_task_are_refused_where_agreement_decides_alone(run: Run, tmp_path: Path) -> None:
+    """A task's own threshold would be held against confidences that nothing reports: what is written would not be what was certified."""
+    corpus = votes(tmp_path, reports=False)
+    ran = run("calibrate", corpus, *RISK, "--samples", "haiku=2/3", "--per-task")
+    assert ran.code == 2
+    assert "at haiku the agreement of the samples decides alone" in " ".join(ran.err.split())
 
 
 def test_more_samples_than_were_recorded_are_an_error_that_names_the_item(run: Run, tmp_path: Path) -> None:
