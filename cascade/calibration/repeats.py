@@ -22,6 +22,9 @@ __all__ = ["MOST_ALIKE", "AlikeCells", "alike_cells", "why_not_judged", "why_not
 MOST_ALIKE = 0.95
 """Where more cells than this are all alike, the samples are taken for repeats without randomness."""
 
+FEWEST_CELLS = 100
+"""Cells that one rung needs to speak for the others of its recording."""
+
 _UNKNOWN = "this tells nothing of agreement at the model's default temperature"
 
 
@@ -88,12 +91,16 @@ def why_not_judged_by_rung(
 ) -> tuple[str | None, ...]:
     """By rung: `why_not_judged`, "it was asked once" for a rung without samples.
 
-    Where the manifest does not say at which temperature the samples were drawn, one rung that is all alike speaks for the
-    whole recording: models differ a little at temperature 0, too. On recorded runs at temperature 0 one model's ten answers
+    Where the manifest does not say at which temperature the samples were drawn, one rung that is all alike, in at least
+    FEWEST_CELLS cells, speaks for the whole recording: models differ a little at temperature 0, too. On recorded runs at temperature 0 one model's ten answers
     were all alike in 99 % of cells, another's in 82 %.
     """
     found = [None if one is None else alike_cells(one, same) for one in samples]
-    alike = [number for number, one in enumerate(found) if one is not None and (one.share or 0.0) > MOST_ALIKE]
+    alike = [
+        number
+        for number, one in enumerate(found)
+        if one is not None and one.cells >= FEWEST_CELLS and (one.share or 0.0) > MOST_ALIKE
+    ]
     made: list[str | None] = []
     for one in samples:
         why = "it was asked once" if one is None else why_not_judged(manifest, one, same)

@@ -33,6 +33,7 @@ from cascade.policy.certificates import hash_of, hashes_of
 from cascade.policy.pricing import NoPrice
 from cascade.replay.columns import PolicyMapping
 from cascade.replay.mapping import Override, mapping_of, other_models, own_mapping
+from cascade.replay.samples import samples_fields
 
 __all__ = ["Calibration", "CalibrationOptions"]
 
@@ -217,7 +218,10 @@ class Calibration:
             return hashes_of(self.policy)
         except NoPrice:  # the corpus's own ladder, with models that have no list price: recorded costs were used
             ladder = {"ladder": self.held_out.rungs, "models": [entry.name for entry in self.manifest.ladder]}
-            thresholds = [list(self.thresholds.values()), self.task_thresholds]
+            thresholds: list[Any] = [list(self.thresholds.values()), self.task_thresholds]
+            if self.samples:
+                policy = self.mapping.plan.policy
+                thresholds.append({rung: samples_fields(one, policy) for rung, one in self.samples.items()})
             rest = {"prompts": "as recorded", "prices": "as recorded", "thresholds": thresholds}
             return {part: hash_of(json.dumps(value).encode()) for part, value in {**ladder, **rest}.items()}
 

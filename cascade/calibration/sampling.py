@@ -24,7 +24,7 @@ from cascade.corpora.items import Manifest
 from cascade.replay.arrays import np
 from cascade.replay.columns import Columns, MappedColumns, PolicyMapping
 from cascade.replay.mapping import Asked, asking, mapping_for
-from cascade.replay.sampled import put_to_vote
+from cascade.replay.sampled import put_to_vote, voted_rungs
 from cascade.replay.samples import (
     SamplesOverride,
     as_variants,
@@ -98,19 +98,21 @@ def refuse_unjudged(columns: Columns, view: MappedColumns) -> None:
     """Raises ConfigurationError where votes are asked for on samples that are no evidence on agreement."""
     policy = view.mapping.plan.policy
     recorded = view.samples[: policy.top] if view.samples else ()
-    for rung, samples, own in zip(policy.ladder, recorded, policy.route("").samples, strict=False):
-        if samples is None or own is None or own.same.kind == "judge":
-            continue
-        same = str(own.same)
-        why = why_not_judged_by_rung(
-            columns.manifest, [one if one and same in one.key else None for one in recorded], same
-        )
-        place = [one.rung for one in policy.ladder].index(rung.rung)
-        if why[place] is not None:
-            raise ConfigurationError(
-                f"the samples of {rung.rung} cannot be judged: {why[place]} (ask it once: --samples {rung.rung}=once, or"
-                " record samples at the default temperature)"
-            )
+    for index, rung in enumerate(policy.ladder[: policy.top]):
+        routes = [policy.route(task) for task in ("", *(task.name for task in policy.tasks))]
+        for same in {str(asked.same) for route in routes if (asked := route.samples[index]) is not None}:
+            if (why := _why_not_judged(columns.manifest, recorded, index, same)) is not None:
+                raise ConfigurationError(
+                    f"the samples of {rung.rung} cannot be judged: {why} (ask it once: --samples {rung.rung}=once, or"
+                    " record samples at the default temperature)"
+                )
+
+
+def _why_not_judged(manifest: Manifest, recorded: Sequence[SampleColumns | None], index: int, same: str) -> str | None:
+    comparable = [one if one is not None and same in one.key else None for one in recorded]
+    if not any(comparable) or comparable[index] is None:  # grouped by a judge: only the manifest can tell
+        return "the corpus was recorded at temperature 0" if manifest.temperature == 0 else None
+    return why_not_judged_by_rung(manifest, comparable, same)[index]
 
 
 def with_thresholds(mapping: PolicyMapping) -> PolicyMapping:
@@ -220,7 +222,7 @@ def mapping_with_samples(
             mapping,
             {rung: Asked(one, by_agreement=one is not None and rung not in reporting) for rung, one in given.items()},
         )
-    if search.auto or any(rung.samples is not None for rung in mapping.plan.policy.ladder):
+    if search.auto or voted_rungs(mapping.plan.policy):
         _refuse_curtailed(manifest, sources[0])
     if not search.auto:
         return mapping, Sought()
@@ -268,7 +270,9 @@ def sampled_ways(
             refused.append(f"{rung.rung}: {why}")
             continue
         reports = any(bool((~np.isnan(one[read])).any()) for one in recorded.confidence)
-        options[rung.rung] = list(_options(recorded, variants[rung.rung], same, policy, by_agreement=not reports))
+        options[rung.rung] = list(
+            _options(recorded, variants[rung.rung], same, policy, index, by_agreement=not reports)
+        )
     if not options and not refused:
         raise ConfigurationError(
             "--samples auto: no rung was recorded more than once (record with --samples N, or leave it out)"
@@ -279,11 +283,13 @@ def sampled_ways(
 
 
 def _options(
-    recorded: SampleColumns, variants: Sequence[Variant], same: Same, policy: Policy, *, by_agreement: bool
+    recorded: SampleColumns, variants: Sequence[Variant], same: Same, policy: Policy, index: int, *, by_agreement: bool
 ) -> Iterator[Asked]:
-    """Every (max, agree) of every choice of variants that the corpus holds for all items."""
-    own = triage_name(policy)
-    layout = [recorded.names[int(code)] or own for code in (one[0] for one in recorded.variant) if code >= 0]
+    """Every (max, agree) of every choice of variants that the corpus holds for all items; as many at once as the policy has."""
+    own, before = triage_name(policy), policy.ladder[index].samples
+    at_once = before.at_once if before is not None else 1
+    everywhere = [one[0] for one in recorded.variant if one[0] >= 0 and bool((one == one[0]).all())]
+    layout = [recorded.names[int(code)] or own for code in everywhere]
     for chosen in _choices(variants):
         names = [variant.label(own) for variant in chosen]
         for most in _COUNTS:
@@ -292,7 +298,10 @@ def _options(
                 continue
             for agree in range(most // 2 + 1, most + 1):
                 if agree >= 2:
-                    yield Asked(Samples(max=most, agree=agree, variants=tuple(chosen), same=same), by_agreement)
+                    samples = Samples(
+                        max=most, agree=agree, variants=tuple(chosen), same=same, at_once=min(at_once, most)
+                    )
+                    yield Asked(samples, by_agreement)
 
 
 def _choices(variants: Sequence[Variant]) -> Iterator[Sequence[Variant]]:

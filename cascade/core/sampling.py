@@ -150,7 +150,7 @@ def take_step(taking: Taking, call: Call) -> Stepping:
     return Taken((yield from _verified(taking, step)), rejected=_rejected(outcome))
 
 
-def _rejected(outcome: Outcome) -> Failure | None:
+def _rejected(outcome: Outcome | Refusal) -> Failure | None:
     return outcome if isinstance(outcome, Failure) and outcome.kind == "rejected" else None
 
 
@@ -234,7 +234,9 @@ class _Poll:
         self.steps: list[Step] = []  # of each sample
         self.groups: list[Hashable | None] = []  # of each sample's answer by its text; None agrees with nothing
         self.judged: dict[int, int] | None = None  # of each answer, by the judge's last grouping
+        self.grouped: list[int] = []  # the samples whose answers the judge was last given
         self.judge_failed = False
+        self.timed_out = False
 
     @property
     def asked(self) -> int:
@@ -273,9 +275,10 @@ class _Poll:
         failed = sum(step.verdict.kind == "failed" or step.verdict.is_unchecked for step in self.steps)
         overflow = any(step.verdict.kind == "overflow" for step in self.steps)
         groups: Sequence[Hashable | None] = self.groups
-        if self.judged is not None:
-            groups = [self.judged.get(number) for number in range(self.asked)]
-        if self.judge_failed:
+        if self.judged is not None:  # answers with the same text are the same, whatever a judge says
+            first = [None if group is None else self.groups.index(group) for group in self.groups]
+            groups = [None if number is None else self.judged.get(number) for number in first]
+        if self.judge_failed or self.timed_out:
             failed = self.samples.agree
         return count(self.samples.agree, self.samples.max, groups, failed=failed, overflow=overflow)
 
@@ -287,10 +290,13 @@ class _Poll:
 
     @property
     def needs_judge(self) -> bool:
-        """Whether a grouping by meaning could tell more than the texts do."""
-        answered = self.answered
-        different = len({self.groups[number] for number in answered}) > 1
-        return self.samples.same.kind == "judge" and len(answered) >= self.samples.agree and different
+        """Whether a grouping by meaning could tell more than the texts do, and than the last grouping did."""
+        answered, same = self.answered, self.samples.same.kind
+        overflow = any(step.verdict.kind == "overflow" for step in self.steps)
+        if same != "judge" or overflow or len(answered) < self.samples.agree or answered == self.grouped:
+            return False
+        by_text = count(self.samples.agree, self.samples.max, self.groups)
+        return not by_text.reached and len({self.groups[number] for number in answered}) > 1
 
     def step(self, vote: Vote, latency_s: float) -> Step:
         """All calls as one step."""
@@ -335,16 +341,18 @@ def _take_vote(taking: Taking, index: int, samples: Samples) -> Stepping:
         outcomes = yield AskSamples(index, numbers, samples, taking.task, taking.steps, tuple(poll.calls))
         if isinstance(outcomes, Step):
             return Taken(replace(outcomes, index=index, reason=None))
-        slowest = 0.0
+        slowest, rejected = 0.0, next(filter(None, map(_rejected, outcomes)), None)
         for number, outcome in zip(numbers, outcomes, strict=True):
             if isinstance(outcome, Refusal):  # and so were those after it
                 refusal = outcome
                 break
             variant = samples.variant(number)
             step = step_of(taking.plan, taking.request, index, outcome, taking.checks, variant)
-            step = yield from _verified(taking, step, number)
+            if rejected is None:  # it is raised at once: nothing is checked any more
+                step = yield from _verified(taking, step, number)
             poll.add(step, variant.label(triage_name(taking.plan.policy)))
-            slowest, rejected = max(slowest, step.latency_s), rejected or _rejected(outcome)
+            slowest = max(slowest, step.latency_s)
+            poll.timed_out |= isinstance(outcome, Failure) and outcome.kind == "deadline" and not outcome.attempts
         latency_s += slowest
         if not poll.calls:
             return Taken(None, refusal)
@@ -353,7 +361,7 @@ def _take_vote(taking: Taking, index: int, samples: Samples) -> Stepping:
             refusal, rejected = judged.refusal, judged.rejected
             latency_s += judged.step.latency_s if judged.step else 0.0
         vote = poll.vote()
-        if rejected is not None or refusal is not None or poll.is_decided(vote):
+        if rejected is not None or refusal is not None or poll.timed_out or poll.is_decided(vote):
             step = poll.step(vote, latency_s)
             return Taken(step, None if vote.reached else refusal, rejected)
 
@@ -365,6 +373,7 @@ def _judge(poll: _Poll) -> Stepping:
     outcome = yield AskJudge(poll.index, numbers, texts, taking.task, taking.steps, tuple(poll.calls))
     if isinstance(outcome, Refusal):
         return Taken(None, outcome)
+    poll.grouped = list(numbers)
     call = _judge_call(taking, outcome, len(numbers))
     groups = groups_of(call.verdict.text or "", len(numbers)) if call.verdict.kind == "answered" else None
     poll.judged = dict(zip(numbers, groups, strict=True)) if groups is not None else None

@@ -56,7 +56,8 @@ def _shown(step: Step) -> str:
 
 
 def _verdict(verdict: Verdict, *, is_estimate: bool) -> str:
-    parts = [verdict.kind, *(f"[{name}]" for name in verdict.failed_checks)]
+    why = {result.name: f": {result.detail}" for result in verdict.checks if result.passed is False and result.detail}
+    parts = [verdict.kind, *(f"[{name}{why.get(name, '')}]" for name in verdict.failed_checks)]
     parts += [f"({verdict.detail})"] if verdict.detail else []
     for result in verdict.checks:
         if result.passed is None:

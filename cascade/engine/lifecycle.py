@@ -110,7 +110,7 @@ class _Call:
 class RungCaller:
     """Makes the calls of one request. Shadow requests (`observing`) use it too."""
 
-    __slots__ = ("_vote_ends_at", "context", "reservation", "runtime", "tracks")
+    __slots__ = ("_step_ends_at", "context", "reservation", "runtime", "tracks")
 
     def __init__(self, runtime: Runtime, context: RequestContext, task: str) -> None:
         self.runtime, self.context = runtime, context
@@ -118,7 +118,7 @@ class RungCaller:
             task, context.request.metadata, is_shadow=context.arm == "shadow"
         )
         self.tracks: Tracks = runtime.begin(context, task)
-        self._vote_ends_at = 0.0
+        self._step_ends_at = 0.0
 
     def run_blocking(self, function: Callable[[], _T], *, may_wait: bool = False) -> Generator[Effect, Any, _T]:
         """Run a function of the state or the budgets. `may_wait`: treat it as blocking even with local state, since it may query the ledger."""
@@ -138,15 +138,15 @@ class RungCaller:
     def answer(self, event: Ask | AskSamples | AskJudge | Verify) -> Generator[Effect, Any, Any]:
         """What the climb is sent for this event. A Refusal says that a budget has no room for the call."""
         if isinstance(event, Ask):
-            call = self._call(event.index, event.steps)
-            return (yield from self._make((call,), self._time_out_at(event.index)))[0]
+            self._step_ends_at = self._time_out_at(event.index)
+            return (yield from self._make((self._call(event.index, event.steps),), self._step_ends_at))[0]
         if isinstance(event, AskSamples):
             if not event.taken:  # one time-out for the whole vote
-                self._vote_ends_at = self._time_out_at(event.index)
+                self._step_ends_at = self._time_out_at(event.index)
             calls = tuple(self._sample_call(event, number) for number in event.numbers)
-            return (yield from self._make(calls, self._vote_ends_at))
+            return (yield from self._make(calls, self._step_ends_at))
         if isinstance(event, AskJudge):
-            return (yield from self._make((self._judge_call(event),), self._vote_ends_at))[0]
+            return (yield from self._make((self._judge_call(event),), self._step_ends_at))[0]
         return (yield from self._verify(event))
 
     def _call(self, index: int, steps: tuple[Step, ...]) -> _Call:
@@ -215,10 +215,10 @@ class RungCaller:
         return (yield from self.run_blocking(admit, may_wait=reservation.may_wait()))
 
     def _verify(self, event: Verify) -> Generator[Effect, Any, tuple[CheckResult, ...]]:
-        """Run the external checks of one answer, one after the other, each within the deadline."""
+        """Run the external checks of one answer, one after the other, each within the time that its rung has."""
         results: list[CheckResult] = []
         for verifier in event.verifiers:
-            left = max(0.0, self.context.time_out_at - self.runtime.options.clock())
+            left = max(0.0, self._step_ends_at - self.runtime.options.clock())
             run = partial(run_check, verifier, event.text or "", self.context.request, event.task, left)
             results.append((yield RunCancellable(run)))
         return tuple(results)

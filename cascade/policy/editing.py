@@ -111,11 +111,13 @@ class _Editor:
         rung["threshold"] = threshold
 
     def set_samples(self, samples: Mapping[str, Mapping[str, Any] | None], values: dict[str, Any]) -> None:
-        """The samples of rungs, in flow style; None: the rung is asked once."""
+        """The samples of rungs, in flow style; None: the rung is asked once. Variants that are None stay as they are."""
         numbers = {rung["rung"]: number for number, rung in enumerate(values["ladder"])}
         for rung, block in samples.items():
             number, plain = numbers[rung], None if block is None else _plain(block)
             node = self._value_of("ladder").parts[number]
+            if plain is not None and "variants" in plain and plain["variants"] is None:
+                plain["variants"] = deepcopy(values["ladder"][number]["samples"]["variants"])
             found, text = node.find("samples"), "null" if plain is None else self._flow(plain)
             if found is not None:
                 old = found[1]

@@ -142,7 +142,7 @@ def _variant(policy: Policy, name: str) -> Variant:
         ) from None
     if not text.strip() or len(text) > _LONGEST_PROMPT:
         raise ConfigurationError(f"--variants: the file {name} is empty or larger than 1 MB (give it a text)")
-    return Variant(prompt=text, name=Path(name).name)
+    return Variant(prompt=text, name=Path(name).stem)
 
 
 def _all_samples(policy: Policy) -> Iterator[Samples]:

@@ -274,6 +274,8 @@ def _overridden(
         if rung["rung"] in samples:
             asked = samples[rung["rung"]]
             rung["samples"] = None if asked is None else asked.model_dump(exclude_unset=True)
+            if asked is None:  # agreement cannot decide any more
+                rung.setdefault("threshold", THRESHOLD)
         if rung["rung"] in own:
             rung["threshold"] = own[rung["rung"]]
     tasks = [dict(task) for task in values.get("tasks", ())]

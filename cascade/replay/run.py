@@ -284,7 +284,7 @@ def fields_of(replay: Replay, seconds: float) -> dict[str, Any]:
     fields: dict[str, Any] = {
         "corpus": manifest.name,
         "policy": replay.mapping.plan.policy.name,
-        "thresholds": {rung.rung: rung.threshold for rung in replay.mapping.plan.policy.ladder[:-1]},
+        "thresholds": _thresholds(replay.mapping.plan.policy),
         **({"samples": replay.samples} if replay.samples else {}),
         **_figures_fields(figures, replay.intervals[""]),
         "reasons": dict(figures.reasons),
@@ -309,6 +309,13 @@ def fields_of(replay: Replay, seconds: float) -> dict[str, Any]:
         fields["skipped"] = replay.skipped
         fields["problems"] = list(replay.problems)
     return fields | {"notes": [*replay.warnings, *replay.notes]}
+
+
+def _thresholds(policy: Policy) -> dict[str, float | str | None]:
+    """By rung: its threshold, null for `never`, "agreement" where its samples decide alone."""
+    alone = policy.route("").by_agreement
+    below = zip(policy.ladder[:-1], alone, strict=False)
+    return {rung.rung: "agreement" if own else rung.threshold for rung, own in below}
 
 
 def _figures_fields(figures: Figures, interval: Interval | None) -> dict[str, Any]:

@@ -53,6 +53,8 @@ def parse_samples(text: str) -> SamplesOverride:
     if rung and value == "once":
         return SamplesOverride(rung, 0, 0)
     found = re.fullmatch(r"(\d{1,2})/(\d{1,2})(?::(.+))?", value)
+    if value == "auto" or text == "auto":
+        raise ConfigurationError("--samples auto: it is for `calibrate`, which chooses (here give RUNG=M/N)")
     if not rung or found is None or not 2 <= int(found[1]) <= int(found[2]) <= MOST_SAMPLES:
         raise ConfigurationError(
             f"--samples {text}: not rung=M/N (M of at most N answers the same, 2 <= M <= N <= {MOST_SAMPLES}), as in haiku=3/4,"
@@ -134,7 +136,10 @@ def samples_from(
         else:
             variants = as_variants(cycles.get(override.rung, ()))
         compared = same or (before.same if before is not None else Same())
-        made[override.rung] = Samples(max=override.most, agree=override.agree, variants=variants, same=compared)
+        at_once = min(before.at_once, override.most) if before is not None else 1
+        made[override.rung] = Samples(
+            max=override.most, agree=override.agree, variants=variants, same=compared, at_once=at_once
+        )
     return made
 
 
@@ -188,9 +193,10 @@ def lacks_sample(rung: str, number: int, wanted: str, reply: RecordedReply | Non
 
 
 def samples_fields(samples: Samples, policy: Policy) -> dict[str, Any]:
-    """Samples as JSON values; the variants by name, each once."""
-    names = dict.fromkeys(variant_names(policy, samples))
-    return {"max": samples.max, "agree": samples.agree, "variants": list(names), "same": str(samples.same)}
+    """Samples as JSON values; the variants by name, in turn."""
+    own = triage_name(policy)
+    names = [variant.label(own) for variant in samples.variants] or [own]
+    return {"max": samples.max, "agree": samples.agree, "variants": names, "same": str(samples.same)}
 
 
 def samples_text(samples: Samples, policy: Policy) -> str:

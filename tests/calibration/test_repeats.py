@@ -92,10 +92,11 @@ def test_only_the_rows_given_are_read() -> None:
 
 
 def test_one_rung_that_is_all_alike_speaks_for_the_recording() -> None:
-    """Unless the corpus says its temperature; a rung that was asked once is told so."""
-    alike, varied = sampled([["a", "a"]]), sampled([["a", "b"]])
+    """In 100 cells or more, unless the corpus says its temperature; a rung that was asked once is told so."""
+    alike, varied = sampled([["a", "a"]] * 100), sampled([["a", "b"]] * 100)
+    assert why_not_judged_by_rung(MANIFEST, [sampled([["a", "b"]]), sampled([["a", "a"]])], EXACT)[0] is None
     first, second, third = why_not_judged_by_rung(MANIFEST, [varied, alike, None], EXACT)
-    assert "rung 2, of the same recording, are all alike in 100% of 1 cells" in (first or "")
+    assert "rung 2, of the same recording, are all alike in 100% of 100 cells" in (first or "")
     assert "all alike" in (second or "")
     assert third == "it was asked once"
     told = why_not_judged_by_rung(replace(MANIFEST, temperature=1.0), [varied, alike], EXACT)

@@ -166,7 +166,7 @@ def test_more_samples_and_variants_later_ask_only_for_what_is_missing(
     assert record(emulator, policy=policy).calls == 4
     for item, before in zip(made(tmp_path), before_last, strict=True):
         after = item.replies["haiku"].every
-        assert [sample.variant for sample in after[:2]] == ["answer_first", "careful.txt"]
+        assert [sample.variant for sample in after[:2]] == ["answer_first", "careful"]
         assert len(after) == 6
         blank = {"score": None, "samples": None}
         kept = [structs.replace(sample, **blank) for sample in after]
@@ -174,7 +174,7 @@ def test_more_samples_and_variants_later_ask_only_for_what_is_missing(
     with pytest.raises(CorpusError, match="it exists already"):  # fewer are there already: nothing to do
         record(emulator, policy=sampled({"haiku": 2}, VARIANTS))
     hashes = (read_corpus(tmp_path / "corpus.jsonl").manifest.extra or {})["recorded"]["hashes"]
-    assert set(hashes["prompts"]) == {"confidence_first", "answer_first", "careful.txt"}
+    assert set(hashes["prompts"]) == {"confidence_first", "answer_first", "careful"}
 
 
 def test_what_a_ledger_holds_is_recorded_without_asking_for_samples(
@@ -202,7 +202,7 @@ def test_a_changed_prompt_voids_its_own_samples_only(
     assert again.is_final
     assert emulator.times(HAIKU, RULES["confidence_first"]) == {2}
     assert emulator.times(HAIKU, careful.read_text()) == {2}
-    assert all([s.variant for s in i.replies["haiku"].every] == ["confidence_first", "careful.txt"] * 2 for i in made(tmp_path))  # fmt: skip
+    assert all([s.variant for s in i.replies["haiku"].every] == ["confidence_first", "careful"] * 2 for i in made(tmp_path))  # fmt: skip
     if killed:
         assert again.spent > sum(round((s.cost_usd or 0) * 1e9) for i in made(tmp_path) for r in i.replies.values() for s in r.every)  # fmt: skip
 

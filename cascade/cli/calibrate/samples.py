@@ -12,6 +12,7 @@ from cascade.cli.output import stdout, table
 from cascade.core.errors import PolicyError
 from cascade.core.policy import Policy, Samples
 from cascade.core.policy.samples import Same
+from cascade.core.triage import triage_name
 from cascade.replay.columns import PolicyMapping
 from cascade.replay.samples import samples_fields, samples_text
 
@@ -109,19 +110,27 @@ def written_samples(result: Calibration, where: str | None) -> dict[str, dict[st
             raise PolicyError(problem, where=where or "", hint="remove the rung's threshold: then agreement decides")
         if new == old.samples:
             continue
-        made[rung] = None if new is None else _block(new, old.samples, rung, where or "")
+        made[rung] = None if new is None else _block(new, old.samples, rung, where or "", result.mapping.plan.policy)
     return made
 
 
-def _block(samples: Samples, old: Samples | None, rung: str, where: str) -> dict[str, Any]:
-    for variant in samples.variants:
-        known = variant.order is not None or (old is not None and variant in old.variants and variant.text is None)
-        if not known or variant.model is not None:
-            problem = f"rung {rung!r}: the chosen variant {variant.label('')!r} is none of the built-in prompts"
-            raise PolicyError(problem, where=where, hint="define it under the rung's `samples`, and give RUNG=M/N")
+def _block(samples: Samples, old: Samples | None, rung: str, where: str, policy: Policy) -> dict[str, Any]:
+    """The YAML values of samples; variants that the file has already are None."""
     block: dict[str, Any] = {"max": samples.max, "agree": samples.agree}
-    if names := [variant.prompt for variant in samples.variants if variant.prompt is not None]:
-        block["variants"] = names
+    if old is not None and samples.variants == old.variants:
+        if samples.variants:
+            block["variants"] = None  # as the file has them
+    else:
+        own = triage_name(policy)
+        for variant in samples.variants:
+            if variant.order is None or variant.model is not None:
+                problem = f"rung {rung!r}: the chosen variant {variant.label(own)!r} is none of the built-in prompts"
+                hint = "list it alone under the rung's `samples`, and calibrate with --samples RUNG=M/N"
+                raise PolicyError(problem, where=where, hint=hint)
+        if samples.variants:
+            block["variants"] = [variant.prompt for variant in samples.variants]
+    if samples.at_once != 1:
+        block["at_once"] = samples.at_once
     if samples.same != Same():
         same = samples.same
         block["same"] = (

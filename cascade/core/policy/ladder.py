@@ -129,9 +129,10 @@ def asked_as(rung: Rung, variant: Variant) -> Rung:
 def sample_faults(at: tuple[str | int, ...], rung: Rung, samples: Samples) -> Iterator[Fault]:
     """The variants whose model is stronger than their rung's: a vote must not skip rungs of the ladder."""
     own = identify(rung.model)
+    most = own.rank if own is not None else 0  # of a rung whose model is not known here, no voter may be above Haiku
     for number, variant in enumerate(samples.variants):
         other = identify(variant.model) if variant.model is not None else None
-        if own is not None and other is not None and other.rank > own.rank:
+        if other is not None and other.rank > most:
             problem = f"{variant.model} is stronger than {rung.model}, at whose rung it would vote"
             yield Fault((*at, "variants", number, "model"), problem, "name a model of the rung's class or below")
 

@@ -135,8 +135,20 @@ def test_a_prompt_that_no_policy_knows_is_not_written(run: Run, tmp_path: Path) 
     ran = run("calibrate", corpus, "--samples", "auto", *RISK, "--write", str(policy))
     assert ran.code == 2
     assert "none of the built-in prompts" in ran.err
-    assert "define it under the rung's `samples`" in ran.err
+    assert "list it alone under the rung's `samples`" in ran.err
     assert policy.read_text() == FLOW
+
+
+def test_a_vote_is_written_with_the_prompts_that_the_policy_has(run: Run, tmp_path: Path) -> None:
+    """Of a file beside it, and of other models: the list stays as it is written."""
+    corpus, policy = votes(tmp_path, variants=("steps", "terse")), tmp_path / "p.yaml"
+    (tmp_path / "terse.txt").write_text("Be brief. Reply with JSON: confidence, then answer.")
+    old = "samples: {max: 2, agree: 2, variants: [steps, terse.txt]}, max_tokens: 500"
+    policy.write_text(FLOW.replace("max_tokens: 500", old, 1))
+    ran = run("calibrate", corpus, "--samples", "haiku=2/3", *RISK, "--write", str(policy), "--force")
+    assert ran.code == 0, ran.err
+    assert "variants: [steps, terse.txt]" in policy.read_text()
+    assert "max: 3, agree: 2" in policy.read_text()
 
 
 def test_agreement_is_not_written_beside_a_threshold_that_nothing_is_compared_with(run: Run, tmp_path: Path) -> None:
