@@ -246,3 +246,12 @@ def test_a_shadow_that_the_end_of_the_loop_cuts_off_is_over(emulate: Emulate, *,
     assert len([row for row in bodies(kept, "step") if row["id"] == shadow]) == rows
     with reading(None) as reader:
         assert verify(reader).unsettled == 1
+
+
+def test_what_the_baseline_would_have_cost_is_reckoned_from_one_call(asking: Asking, emulate: Emulate) -> None:
+    """A vote of three asks the same question three times; the baseline would have been asked once."""
+    emulator = emulate(questions())
+    asking(ladder(), emulator).ask("same")
+    asking(asked_often(), emulator).ask("same")
+    once, voted = (body["estimate"] for body in bodies(entries(), "outcome"))
+    assert once == voted > 0
