@@ -1,6 +1,8 @@
 """What asking a rung several times costs beyond its calls: `python benchmarks/samples.py [--pairs N] [--items N]`.
 
 overhead    `ask` with a vote of five samples over five bare calls of the driver, in interleaved pairs, by sample
+beyond      the time of such an `ask` beyond that of its own calls, by sample; and what a further sample adds to an `ask` that
+            makes one call, in interleaved pairs
 at_once     five samples at the same time over the slowest of the calls, at an endpoint that takes a fixed time
 replay      votes of 1e6 items × 5 samples × 3 rungs, and the climbs that follow, vectorised, from memory
 
@@ -82,8 +84,12 @@ def main() -> None:
     options = parser.parse_args()
     with _endpoint(0.0) as base_url:
         low, middle, high = _overhead(base_url, options.pairs)
+        vote, further = _beyond(base_url, options.pairs)
     print(
-        f"overhead beyond the calls: {middle * 1e3:.3f} ms a sample [{low * 1e3:.3f}, {high * 1e3:.3f}]"
+        f"beyond its own calls: {vote * 1e3:.3f} ms a sample of a vote, {further * 1e3:.3f} ms each further sample (medians)"
+    )
+    print(
+        f"overhead over bare calls: {middle * 1e3:.3f} ms a sample [{low * 1e3:.3f}, {high * 1e3:.3f}]"
         f" ({options.pairs} interleaved pairs of {_SAMPLES} samples; median and quartiles)"
     )
     with _endpoint(_DELAY_S) as base_url:
@@ -154,6 +160,33 @@ def _overhead(base_url: str, pairs: int) -> tuple[float, ...]:
                 called, asked = _seconds(calls), _seconds(ask)
             differences.append((asked - called) / _SAMPLES)
     return tuple(statistics.quantiles(differences, n=4))
+
+
+def _beyond(base_url: str, pairs: int) -> tuple[float, float]:
+    """Seconds beyond the calls: by sample of a vote; and of each further sample, over an `ask` that makes one call. Medians."""
+    once = _policy().model_dump(exclude_unset=True)
+    del once["ladder"][0]["samples"]
+    once["ladder"][0]["threshold"], once["name"] = 0.0, "once"
+    with (
+        anthropic.Anthropic(base_url=base_url, api_key="none", max_retries=0) as client,
+        Cascade(_policy(), client=client, ledger="off") as voting,
+        Cascade(Policy.model_validate(once), client=client, ledger="off") as asking,
+    ):
+        votes: list[float] = []
+        further: list[float] = []
+        for number in range(pairs + 10):
+            vote, single = _own_time(voting), _own_time(asking)
+            if number >= 10:
+                votes.append(vote / _SAMPLES)
+                further.append((vote - single) / (_SAMPLES - 1))
+    return statistics.median(votes), statistics.median(further)
+
+
+def _own_time(driver: Cascade) -> float:
+    """The time of one request less that of its calls."""
+    started = time.perf_counter()
+    answer = driver.ask("Where is my order?")
+    return time.perf_counter() - started - sum(step.latency_s for step in answer.steps)
 
 
 def _at_once(base_url: str) -> float:
