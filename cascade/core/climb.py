@@ -1,6 +1,6 @@
 """The climb, without I/O: a generator that yields what it needs and is sent what came of it.
 
-    climb ── Ask(rung) ──────────> driver          the driver calls the model, or reads a corpus (`core.sampling`
+    climb ── Ask(rung) ──────────> driver          the driver calls the model, or reads a corpus (`core.events`
     climb <─ Reply | Failure | Recorded ─ driver   has the other things it may ask for: samples, external checks)
     climb ── Observation ────────> driver          the driver asks the storm guard and reads the clock
     climb <─ Situation ─────────── driver
@@ -21,11 +21,12 @@ from typing import Any
 from cascade.core.budgets import Refusal
 from cascade.core.decision import Abstain, Ship, Situation, decide, own_reason
 from cascade.core.errors import AllRungsFailed, BudgetExceeded, DeadlineExceeded, UpstreamRejected
+from cascade.core.events import Event, Taking
 from cascade.core.messages import Request
 from cascade.core.plans import Accept, BoundCheck, Plan
 from cascade.core.policy import Policy
 from cascade.core.policy.certificate import UNCERTIFIED
-from cascade.core.sampling import Event, Taking, take_step
+from cascade.core.sampling import take_step
 from cascade.core.scoring import Facts, scored
 from cascade.core.signals import Match
 from cascade.core.trail import NATURAL, Answer, Degraded, Step, Verdict
@@ -57,7 +58,7 @@ class Observation:
 
 
 Climb = Generator[Event | Observation, Any, Answer]
-"""Yields what `core.sampling` asks for, and an Observation after each step, for which it is sent a Situation."""
+"""Yields the events of `core.events`, and an Observation after each step, for which it is sent a Situation."""
 
 
 def climb(

@@ -1,138 +1,40 @@
 """One step of the climb, without I/O: a rung's one reply, or its samples until they agree or no longer can.
 
-    take_step ── Ask(rung) ─────────────────> driver      a rung that is asked once: its reply, failure or Refusal
-    take_step ── AskSamples(rung, numbers) ─> driver      a wave of samples: one outcome each, in their order
-    take_step ── AskJudge(answers) ─────────> driver      the first rung groups the answers by meaning
-    take_step ── Verify(verifiers, text) ───> driver      external checks of one answer: one result each
-
-A sample of another model (`Variant.model`) is priced at its own rates. `core.voting` counts; this module asks.
+`core.events` has what it asks its driver for; `core.voting` counts the samples. A sample of another model (`Variant.model`)
+is priced at its own rates.
 """
 
 from __future__ import annotations
 
 from collections.abc import Generator, Hashable, Sequence
-from dataclasses import dataclass, field, replace
-from typing import Any
+from dataclasses import replace
 
 from cascade.core import prices
 from cascade.core.budgets import Refusal
 from cascade.core.decision import Call
+from cascade.core.events import (
+    Ask,
+    AskJudge,
+    AskSamples,
+    Event,
+    Outcome,
+    Recorded,
+    Sent,
+    Stepping,
+    Taken,
+    Taking,
+    Verify,
+)
 from cascade.core.grouping import groups_of, read_groups
-from cascade.core.messages import Failure, Reply, Request, Usage
+from cascade.core.messages import Failure, Request
 from cascade.core.plans import Accept, BoundCheck, Checks, Plan
-from cascade.core.policy import OTHER, Samples, Variant
+from cascade.core.policy import Samples, Variant
 from cascade.core.policy.ladder import asked_as
 from cascade.core.trail import CheckResult, Sample, Step, Verdict
 from cascade.core.triage import read_reply, triage_name, wants_triage
-from cascade.core.verification import Verifier
 from cascade.core.voting import Vote, count, decided, mean_report
 
-__all__ = [
-    "Ask",
-    "AskJudge",
-    "AskSamples",
-    "Event",
-    "Outcome",
-    "Recorded",
-    "Taken",
-    "Taking",
-    "Verify",
-    "apply_checks",
-    "step_of",
-    "take_step",
-]
-
-
-@dataclass(frozen=True, slots=True)
-class Ask:
-    """Requests the reply of the rung at `index`. `steps`: those before it, each with its escalation reason."""
-
-    index: int
-    task: str = field(default=OTHER, compare=False)
-    steps: tuple[Step, ...] = field(default=(), compare=False)
-
-
-@dataclass(frozen=True, slots=True)
-class AskSamples:
-    """Requests these samples of the rung at `index`, at once. `taken`: the calls of this step so far."""
-
-    index: int
-    numbers: tuple[int, ...]
-    samples: Samples = field(compare=False)
-    task: str = field(default=OTHER, compare=False)
-    steps: tuple[Step, ...] = field(default=(), compare=False)
-    taken: tuple[Sample, ...] = field(default=(), compare=False)
-
-
-@dataclass(frozen=True, slots=True)
-class AskJudge:
-    """Requests that the first rung groups these answers by meaning: the samples of the rung at `index` so far.
-
-    `numbers`: the samples whose answers these are.
-    """
-
-    index: int
-    numbers: tuple[int, ...]
-    answers: tuple[str, ...] = field(compare=False)
-    task: str = field(default=OTHER, compare=False)
-    steps: tuple[Step, ...] = field(default=(), compare=False)
-    taken: tuple[Sample, ...] = field(default=(), compare=False)
-
-
-@dataclass(frozen=True, slots=True)
-class Verify:
-    """Requests the results of external checks of one answer. `number`: of the sample, None for a rung asked once.
-
-    `text` is None for a recorded answer whose text was not recorded.
-    """
-
-    index: int
-    verifiers: tuple[Verifier, ...]
-    text: str | None = field(compare=False)
-    number: int | None = None
-    task: str = field(default=OTHER, compare=False)
-
-
-@dataclass(frozen=True, slots=True)
-class Recorded:
-    """A rung's reply from a corpus: its verdict, usage and cost in nano-USD."""
-
-    verdict: Verdict
-    usage: Usage = Usage()
-    cost: int = 0
-
-
-Outcome = Reply | Failure | Recorded
-Event = Ask | AskSamples | AskJudge | Verify
-Sent = Any
-"""What a driver sends: an Outcome or a Refusal for Ask and AskJudge, a tuple of them for AskSamples, for Verify a tuple of
-CheckResult. For Ask and AskSamples it may also send a Step that was taken before."""
-
-
-@dataclass(frozen=True, slots=True)
-class Taking:
-    """What one step is taken for. `steps`: those before it, each with its escalation reason."""
-
-    plan: Plan
-    request: Request
-    task: str
-    checks: Checks
-    steps: tuple[Step, ...] = ()
-
-
-@dataclass(frozen=True, slots=True)
-class Taken:
-    """What came of asking a rung. `step` None: nothing was asked, because of `refusal`.
-
-    `refusal`: a budget had no room for a call. `rejected`: the endpoint refused the request itself.
-    """
-
-    step: Step | None
-    refusal: Refusal | None = None
-    rejected: Failure | None = None
-
-
-Stepping = Generator[Event, Sent, Taken]
+__all__ = ["apply_checks", "step_of", "take_step"]
 
 
 def take_step(taking: Taking, call: Call) -> Stepping:
@@ -291,9 +193,10 @@ class _Poll:
     @property
     def needs_judge(self) -> bool:
         """Whether a grouping by meaning could tell more than the texts do, and than the last grouping did."""
-        answered, same = self.answered, self.samples.same.kind
-        overflow = any(step.verdict.kind == "overflow" for step in self.steps)
-        if same != "judge" or overflow or len(answered) < self.samples.agree or answered == self.grouped:
+        if self.samples.same.kind != "judge" or any(step.verdict.kind == "overflow" for step in self.steps):
+            return False
+        answered = self.answered
+        if len(answered) < self.samples.agree or answered == self.grouped:
             return False
         by_text = count(self.samples.agree, self.samples.max, self.groups)
         return not by_text.reached and len({self.groups[number] for number in answered}) > 1

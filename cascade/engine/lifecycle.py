@@ -24,9 +24,9 @@ from cascade.core.budgets import Refusal
 from cascade.core.climb import Observation
 from cascade.core.decision import Situation
 from cascade.core.errors import ClimbError
+from cascade.core.events import Ask, AskJudge, AskSamples, Stepping, Taken, Verify
 from cascade.core.grouping import build_judge_prompt
 from cascade.core.messages import Failure, Reply, Usage
-from cascade.core.sampling import Ask, AskJudge, AskSamples, Stepping, Taken, Verify
 from cascade.core.trail import Answer, CheckResult, Step
 from cascade.core.triage import Prompt, build_prompt, triage_tokens
 from cascade.engine.runtime import RequestContext, Runtime

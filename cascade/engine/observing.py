@@ -17,7 +17,8 @@ from typing import Any
 from cascade.core.climb import Observation, climb
 from cascade.core.decision import Call, Situation
 from cascade.core.errors import ClimbError
-from cascade.core.sampling import Taking, take_step
+from cascade.core.events import Taking
+from cascade.core.sampling import take_step
 from cascade.core.trail import Answer, Step
 from cascade.engine.lifecycle import Effect, RungCaller, notify_ended
 from cascade.engine.runtime import RequestContext, Runtime

@@ -14,12 +14,13 @@ from cascade.core import prices
 from cascade.core.climb import Observation, climb
 from cascade.core.decision import Call, Situation
 from cascade.core.errors import CorpusError, RequestError
+from cascade.core.events import Ask, AskJudge, AskSamples, Event, Recorded, Taken, Taking
 from cascade.core.grouping import grouping_text
 from cascade.core.messages import Block, Request, Usage
 from cascade.core.plans import Plan
 from cascade.core.policy import Variant
 from cascade.core.requests import read_messages
-from cascade.core.sampling import Ask, AskJudge, AskSamples, Event, Recorded, Taken, Taking, take_step
+from cascade.core.sampling import take_step
 from cascade.core.storm import Change, Guard
 from cascade.core.trail import Answer, CheckResult, Step, Verdict
 from cascade.core.triage import triage_name, verdict_on

@@ -11,11 +11,11 @@ from hypothesis import strategies as st
 
 from cascade.core.climb import Observation, climb
 from cascade.core.decision import Situation
+from cascade.core.events import Ask, Outcome
 from cascade.core.messages import Failure, Reply, Request, Usage
 from cascade.core.plans import Plan
 from cascade.core.policy import Policy, Task
 from cascade.core.requests import read_messages
-from cascade.core.sampling import Ask, Outcome
 from cascade.core.trail import Answer, Step, Verdict
 from cascade.policy.plans import make_plan
 

@@ -11,9 +11,9 @@ from hypothesis import strategies as st
 from cascade.core.climb import Observation, climb
 from cascade.core.decision import Situation
 from cascade.core.errors import AllRungsFailed, ClimbError, DeadlineExceeded, RequestError, UpstreamRejected
+from cascade.core.events import Recorded
 from cascade.core.messages import Usage
 from cascade.core.policy import Policy, Task
-from cascade.core.sampling import Recorded
 from cascade.core.trail import Verdict
 from cascade.policy.plans import make_plan
 

@@ -9,9 +9,9 @@ import pytest
 from pydantic import BaseModel, field_validator
 
 from cascade.core.errors import AllRungsFailed, PolicyError, RequestError
+from cascade.core.events import Recorded
 from cascade.core.plans import BoundCheck
 from cascade.core.policy import Check, Task
-from cascade.core.sampling import Recorded
 from cascade.core.trail import Verdict
 from cascade.policy.checks import bind_callables, bind_check
 from cascade.policy.plans import make_plan

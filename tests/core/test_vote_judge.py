@@ -5,9 +5,10 @@ from __future__ import annotations
 import json
 
 from cascade.core.decision import Call
+from cascade.core.events import AskJudge, AskSamples, Recorded, Taking
 from cascade.core.messages import Request
 from cascade.core.policy import OTHER, Policy
-from cascade.core.sampling import AskJudge, AskSamples, Recorded, Taking, take_step
+from cascade.core.sampling import take_step
 from cascade.core.trail import Step, Verdict
 from cascade.policy.plans import make_plan
 

@@ -19,10 +19,10 @@ from cascade.calibration.proof.pareto_testing import FEWEST_OF_TASK, escalation_
 from cascade.calibration.search.levels import code_columns
 from cascade.core.climb import Observation, climb
 from cascade.core.decision import Situation
+from cascade.core.events import Ask, Recorded
 from cascade.core.plans import Plan
 from cascade.core.policy import Task
 from cascade.core.policy.certificate import Escalation
-from cascade.core.sampling import Ask, Recorded
 from cascade.core.storm import Guard
 from cascade.corpora import Item, LadderEntry, Manifest, RecordedReply, write_corpus
 from cascade.policy.loading import load_policy

@@ -12,8 +12,8 @@ from cascade import Answer, ClimbError, Policy
 from cascade.core import prices
 from cascade.core.climb import climb
 from cascade.core.decision import Situation
+from cascade.core.events import Ask, Recorded
 from cascade.core.plans import Plan
-from cascade.core.sampling import Ask, Recorded
 from cascade.core.trail import Step, Verdict
 from cascade.core.triage import wants_triage
 from cascade.corpora import Corpus, Item, LadderEntry, Manifest, RecordedReply

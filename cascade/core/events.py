@@ -1,0 +1,126 @@
+"""What one step of the climb asks its driver for, and what it is sent back.
+
+Ask         the reply of a rung that is asked once         an Outcome, or a Refusal
+AskSamples  some samples of a rung, at once                 a tuple with one of these for each, in their order
+AskJudge    answers, grouped by meaning by the first rung  an Outcome, or a Refusal
+Verify      external checks of one answer                  a tuple with one CheckResult for each
+"""
+
+from __future__ import annotations
+
+from collections.abc import Generator
+from dataclasses import dataclass, field
+from typing import Any
+
+from cascade.core.budgets import Refusal
+from cascade.core.messages import Failure, Reply, Request, Usage
+from cascade.core.plans import Checks, Plan
+from cascade.core.policy import OTHER, Samples
+from cascade.core.trail import Sample, Step, Verdict
+from cascade.core.verification import Verifier
+
+__all__ = [
+    "Ask",
+    "AskJudge",
+    "AskSamples",
+    "Event",
+    "Outcome",
+    "Recorded",
+    "Sent",
+    "Stepping",
+    "Taken",
+    "Taking",
+    "Verify",
+]
+
+
+@dataclass(frozen=True, slots=True)
+class Ask:
+    """Requests the reply of the rung at `index`. `steps`: those before it, each with its escalation reason."""
+
+    index: int
+    task: str = field(default=OTHER, compare=False)
+    steps: tuple[Step, ...] = field(default=(), compare=False)
+
+
+@dataclass(frozen=True, slots=True)
+class AskSamples:
+    """Requests these samples of the rung at `index`, at once. `taken`: the calls of this step so far."""
+
+    index: int
+    numbers: tuple[int, ...]
+    samples: Samples = field(compare=False)
+    task: str = field(default=OTHER, compare=False)
+    steps: tuple[Step, ...] = field(default=(), compare=False)
+    taken: tuple[Sample, ...] = field(default=(), compare=False)
+
+
+@dataclass(frozen=True, slots=True)
+class AskJudge:
+    """Requests that the first rung groups these answers by meaning: the samples of the rung at `index` so far.
+
+    `numbers`: the samples whose answers these are.
+    """
+
+    index: int
+    numbers: tuple[int, ...]
+    answers: tuple[str, ...] = field(compare=False)
+    task: str = field(default=OTHER, compare=False)
+    steps: tuple[Step, ...] = field(default=(), compare=False)
+    taken: tuple[Sample, ...] = field(default=(), compare=False)
+
+
+@dataclass(frozen=True, slots=True)
+class Verify:
+    """Requests the results of external checks of one answer. `number`: of the sample, None for a rung asked once.
+
+    `text` is None for a recorded answer whose text was not recorded.
+    """
+
+    index: int
+    verifiers: tuple[Verifier, ...]
+    text: str | None = field(compare=False)
+    number: int | None = None
+    task: str = field(default=OTHER, compare=False)
+
+
+@dataclass(frozen=True, slots=True)
+class Recorded:
+    """A rung's reply from a corpus: its verdict, usage and cost in nano-USD."""
+
+    verdict: Verdict
+    usage: Usage = Usage()
+    cost: int = 0
+
+
+Outcome = Reply | Failure | Recorded
+Event = Ask | AskSamples | AskJudge | Verify
+Sent = Any
+"""What a driver sends: an Outcome or a Refusal for Ask and AskJudge, a tuple of them for AskSamples, for Verify a tuple of
+CheckResult. For Ask and AskSamples it may also send a Step that was taken before."""
+
+
+@dataclass(frozen=True, slots=True)
+class Taking:
+    """What one step is taken for. `steps`: those before it, each with its escalation reason."""
+
+    plan: Plan
+    request: Request
+    task: str
+    checks: Checks
+    steps: tuple[Step, ...] = ()
+
+
+@dataclass(frozen=True, slots=True)
+class Taken:
+    """What came of asking a rung. `step` None: nothing was asked, because of `refusal`.
+
+    `refusal`: a budget had no room for a call. `rejected`: the endpoint refused the request itself.
+    """
+
+    step: Step | None
+    refusal: Refusal | None = None
+    rejected: Failure | None = None
+
+
+Stepping = Generator[Event, Sent, Taken]
