@@ -51,10 +51,10 @@ MaybeNone: TypeAlias = Any
 
 _Data_co = TypeVar("_Data_co", covariant=True, default=Any)
 
-Arm = Literal["cascade", "holdout", "observe", "shadow", "bypass"]
+Arm = Literal["cascade", "holdout", "observe", "shadow", "bypass", "relay"]
 """Who answered. `cascade`: the ladder. `holdout`: the baseline, for requests outside the rollout. `observe`: the baseline, in
 mode observe. `shadow`: the ladder in mode observe, recorded in the ledger but never returned. `bypass`: the baseline, in
-mode off."""
+mode off. `relay`: a real model that the caller named, whose request the gateway passed through."""
 
 NATURAL: frozenset[str] = frozenset(
     {"refused", "truncated", "malformed", "declined", "check_failed", "disagreement", "low_confidence"}
