@@ -13,6 +13,7 @@ from cascade.gateway.counting import CountTokensEndpoint
 from cascade.gateway.dispatch import MessagesEndpoint
 from cascade.gateway.hub import Hub
 from cascade.gateway.middleware.authentication import AuthenticationMiddleware
+from cascade.gateway.middleware.concurrency import ConcurrencyMiddleware
 from cascade.gateway.middleware.paths import PathsMiddleware
 from cascade.gateway.middleware.problems import ProblemsMiddleware
 from cascade.gateway.models import ModelEndpoint, ModelsEndpoint
@@ -41,6 +42,7 @@ def make_app(hub: Hub) -> Starlette:
         middleware=[
             Middleware(ProblemsMiddleware),
             Middleware(PathsMiddleware),
+            Middleware(ConcurrencyMiddleware, hub=hub),
             Middleware(AuthenticationMiddleware),
         ],
         exception_handlers={HTTPException: _http_problem},

@@ -1,4 +1,4 @@
-"""Reads a request's body, within limits, and the two fields of it that decide where it goes."""
+"""Reads a request's body, within limits, and the field of it that decides where it goes."""
 
 from __future__ import annotations
 
@@ -25,7 +25,6 @@ class Head(msgspec.Struct, gc=False):
     """What decides where a request goes. Everything else in the body is skipped, not built."""
 
     model: str
-    stream: bool = False
 
 
 _decode_head = msgspec.json.Decoder(Head).decode
@@ -66,7 +65,7 @@ def _too_large(limits: Limits) -> Problem:
 
 
 def read_head(body: bytes) -> Head:
-    """The model, and whether the response is to be streamed. Raises Problem if the body is not such a request."""
+    """The model. Raises Problem if the body is not such a request."""
     try:
         return _decode_head(body)
     except msgspec.ValidationError as problem:

@@ -65,7 +65,7 @@ class Gateway:
         try:
             with asyncio.Runner(loop_factory=uvloop.new_event_loop) as runner:
                 runner.run(serve(self.settings, self._listening, ready=ready))
-        except BaseException as problem:
+        except BaseException as problem:  # noqa: BLE001 - raised where the gateway was started
             self._problem = problem
         finally:
             self._listening.close()
@@ -192,7 +192,7 @@ class Endpoint:
     async def _watch(reader: asyncio.StreamReader, exchange: Exchange) -> None:
         """Only a closed connection ends this: the next request comes after the response."""
         try:
-            while not reader.at_eof():
+            while not reader.at_eof():  # noqa: ASYNC110 - a stream has no event for its end
                 await asyncio.sleep(0.005)
         finally:
             if reader.at_eof():

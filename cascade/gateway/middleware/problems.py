@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import asyncio
+from contextlib import suppress
 from typing import TYPE_CHECKING
 
 from cascade.gateway.problems import Problem, send_problem
@@ -9,6 +11,10 @@ from cascade.logs import log_event
 
 if TYPE_CHECKING:
     from starlette.types import ASGIApp, Message, Receive, Scope, Send
+
+_TOO_LARGE = 413
+_DISCARDED = 64 * 1024 * 1024
+_DISCARDING_S = 10.0
 
 __all__ = ["ProblemsMiddleware"]
 
@@ -36,7 +42,10 @@ class ProblemsMiddleware:
         except Problem as problem:
             if started:
                 raise
-            await send_problem(send, problem)
+            if problem.status == _TOO_LARGE:
+                await _send_and_discard(problem, receive, send)
+            else:
+                await send_problem(send, problem)
         except Exception as error:
             log_event(
                 "error", "gateway_failed", error=type(error).__name__, path=scope["path"][:80], hint=_where(error)
@@ -44,6 +53,24 @@ class ProblemsMiddleware:
             if started:
                 raise
             await send_problem(send, Problem(500, "the gateway failed (its log names the error)"))
+
+
+async def _send_and_discard(problem: Problem, receive: Receive, send: Send) -> None:
+    """Respond, and read on for a while: a caller reads the response only once its body is sent, unless it is reset before."""
+
+    async def holding(message: Message) -> None:
+        await send({**message, "more_body": True} if message["type"] == "http.response.body" else message)
+
+    await send_problem(holding, problem)
+    left = _DISCARDED
+    with suppress(TimeoutError):
+        async with asyncio.timeout(_DISCARDING_S):
+            while left > 0:
+                message = await receive()
+                left -= len(message.get("body", b""))
+                if not message.get("more_body", False):
+                    break
+    await send({"type": "http.response.body", "body": b""})
 
 
 def _where(error: BaseException) -> str:
