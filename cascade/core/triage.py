@@ -97,7 +97,8 @@ class Prompt:
     """What one rung is asked. `schema` None: plain text. `max_tokens` includes all allowances.
 
     `user_id` goes to the API as `metadata.user_id`. `extra`: further parameters, as the caller gave them. `headers` go with
-    the call. `raw`: the whole request as the caller gave it; only its model is the rung's.
+    the call. `raw`: the whole request as the caller gave it; only its model is the rung's. `structured`: the answer has a
+    schema of the caller's.
     """
 
     rung: Rung
@@ -112,6 +113,7 @@ class Prompt:
     extra: Mapping[str, Any] = field(default_factory=dict[str, Any])
     headers: Mapping[str, str] = field(default_factory=dict[str, str])
     raw: Mapping[str, Any] | None = None
+    structured: bool = False
 
 
 def wants_triage(policy: Policy, index: int) -> bool:
@@ -196,7 +198,7 @@ def build_prompt(
     lines = lines_for(request, rung, triage=triage)
     shared: dict[str, Any] = {
         "rung": rung, "messages": history_for(request.messages, kept), "user_id": user_id, "tools": tools,
-        "tool_choice": choice, "extra": request.extra, "headers": request.headers,
+        "tool_choice": choice, "extra": request.extra, "headers": request.headers, "structured": request.schema is not None,
     }  # fmt: skip
     if not triage:
         own = request.top_extra.get("thinking")
