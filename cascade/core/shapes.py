@@ -20,7 +20,7 @@ _KINDS: dict[type, str] = {bool: "a boolean", int: "a number", float: "a number"
 
 
 def _is_object(value: object) -> TypeIs[Mapping[object, object]]:
-    return isinstance(value, Mapping)
+    return type(value) is dict or isinstance(value, Mapping)  # the usual type first: it is several times faster
 
 
 def object_at(where: str, value: object) -> Mapping[str, Any]:
