@@ -189,7 +189,9 @@ def build_prompt(
     if request.raw is not None:
         limit: Any = request.raw.get("max_tokens")
         max_tokens = limit if isinstance(limit, int) else rung.max_tokens
-        return Prompt(rung, request.messages, request.system, None, max_tokens, headers=request.headers, raw=request.raw)
+        return Prompt(
+            rung, request.messages, request.system, None, max_tokens, headers=request.headers, raw=request.raw
+        )
     tools, choice = tools_for(request, rung, triage=triage)
     lines = lines_for(request, rung, triage=triage)
     shared: dict[str, Any] = {
@@ -344,7 +346,7 @@ def read_begun(reply: Reply, first: Verdict, *, triage: bool) -> Verdict:
     if triage:
         reader = EnvelopeReader()
         text = reader.feed(reply.text)
-        is_whole = reader.ended
+        is_whole = reader.ended and not reader.bad_unicode
         if message is not None:
             stop = "end_turn" if reply.stop_reason in _COMPLETE else reply.stop_reason
             message = Message(message.id, ({"type": "text", "text": text},), stop)
