@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Callable, Iterator, Sequence
-from typing import Any, Literal, cast
+from typing import Any, cast
 
 from cascade.core import prices
 from cascade.core.climb import Observation, climb
@@ -26,12 +26,10 @@ from cascade.core.trail import Answer, CheckResult, Step, Verdict
 from cascade.core.triage import triage_name, verdict_on
 from cascade.core.verification import Verifier
 from cascade.corpora.items import Item, RecordedReply
+from cascade.replay.closing import CostOf
 from cascade.replay.samples import lacks_sample, places_of, variant_names
 
 __all__ = ["CostOf", "OnChange", "recorded_step", "recorded_verdict", "replay_item", "request_of"]
-
-CostOf = Literal["recorded", "policy"]
-"""Where a reply's cost comes from: its `cost_usd`, or its usage at the policy's prices."""
 
 OnChange = Callable[[Change], object]
 """Called for each change of a storm guard."""
