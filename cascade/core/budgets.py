@@ -127,7 +127,9 @@ def max_usage(prompt: Prompt) -> tuple[Usage, ...]:
         return value
 
     written = json.dumps(
-        [without_media(prompt.messages), without_media(prompt.system), prompt.schema], ensure_ascii=False, default=str
+        [without_media(part) for part in (prompt.messages, prompt.system, prompt.schema, prompt.tools, prompt.extra, prompt.raw)],
+        ensure_ascii=False,
+        default=str,
     )
     tokens = len(written.encode("utf-8", "replace")) + _OVERHEAD_TOKENS + media_tokens
     most = prompt.max_tokens

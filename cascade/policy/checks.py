@@ -63,7 +63,7 @@ def bind_check(check: Check) -> BoundCheck:
     if check.function is not None:
         return BoundCheck(check.name, _function(check.function))
     if check.not_empty is not None:
-        return BoundCheck(check.name, _not_empty)
+        return BoundCheck(check.name, _not_empty, by_first=True)
     raise PolicyError(
         f"{check.name} runs a program, which is not available here",
         key="checks",
