@@ -15,7 +15,7 @@ from cascade.core.plans import Plan
 from cascade.core.policy.samples import Same
 from cascade.core.trail import VerdictKind
 from cascade.corpora.items import Manifest
-from cascade.replay.driver import CostOf
+from cascade.replay.closing import CostOf
 from cascade.replay.votes import SampleColumns, VotedColumns
 
 if TYPE_CHECKING:
@@ -28,6 +28,7 @@ __all__ = [
     "MISSING",
     "NO_CHECK",
     "NO_COST",
+    "NO_HEAD",
     "UNCHECKED",
     "UNRECORDED",
     "Columns",
@@ -47,6 +48,9 @@ FAILED: dict[VerdictKind, int] = {
 
 NO_COST = -1
 """Marks a cost that was not recorded."""
+
+NO_HEAD = -2
+"""Marks, in `MappedColumns.left`, a reply that does not begin with its confidence and an answer: it is always read whole."""
 
 UNCHECKED, NO_CHECK = 1, 2
 """Codes in `MappedColumns.stuck`: an external check could not say, or its result was not recorded."""
@@ -96,7 +100,7 @@ class MappedColumns:
     applied to it (NaN if there is no answer to score). `stuck`: UNCHECKED or NO_CHECK where an external check could not say
     or its result was not recorded, else 0 (empty: nowhere). `votes`: of the rungs that are asked more than once, whose cost
     and confidence are the vote's. `samples`: their recorded samples. `alone_cost`: of one call. `left`: of a call that
-    early stop closes at its confidence, NO_COST where that is not known (None: it never does at this rung; empty: nowhere).
+    early stop closes at its confidence, NO_COST or NO_HEAD where there is none (None: it never does at this rung; empty: nowhere).
     """
 
     mapping: PolicyMapping

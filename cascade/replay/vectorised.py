@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, Any
 
 from cascade.core.errors import CorpusError
 from cascade.core.policy import StormGuard
-from cascade.core.storm import Change, Guard
+from cascade.core.storm import Action, Change, Guard
 from cascade.replay.arrays import np
 from cascade.replay.columns import (
     DECLINED,
@@ -40,7 +40,7 @@ _CHECK_FAILED, _LOW = REASONS.index("check_failed"), REASONS.index("low_confiden
 _FLOOR, _STORM = REASONS.index("floor"), REASONS.index("storm")
 _DISAGREEMENT = REASONS.index("disagreement")
 _ERROR, _OVERFLOW = REASONS.index("error"), REASONS.index("overflow")
-_CEILING, _HELD, _CUT = STOPS.index("ceiling"), STOPS.index("storm"), STOPS.index("truncated")
+_CEILING, _HELD = STOPS.index("ceiling"), STOPS.index("storm")
 _NEVER = 2.0  # above every confidence
 # The reason for each code of an answer. The top rung is asked plainly, so an empty answer is valid there.
 _BELOW = [0, 0, 0, _DECLINED, *(REASONS.index("error" if kind == "failed" else kind) for kind in FAILED)]
@@ -53,7 +53,12 @@ Rows = Any
 NOT_COUNTED = (_ERROR, _OVERFLOW)
 """Reasons that the storm guard does not count: they say nothing about a rung's confidence."""
 
-_AtRung = tuple[bool, int, int, int, tuple[int, int, bool] | None]
+_AtHead = tuple[int, int, bool, int]
+"""Of one reply at its confidence: natural reason, reason with floor, `Heads.ships` and `Heads.ended`."""
+
+_AtRung = tuple[bool, int, int, int, _AtHead | None]
+"""Of one reply: whether its answer may be held, natural reason, reason with floor, nano-USD, and what is decided early."""
+
 _ALL = slice(None)
 _PIECE = 1 << 16  # rows converted to Python numbers at once, to bound memory
 
@@ -238,13 +243,11 @@ def _climb_unguarded(rule: Rule, storms: Storms | None = None) -> Outcomes:
         held = rule.held(index, rows, replies)
         if (heads := rule.heads(index, rows)) is not None:
             early = rule.with_floor(index, rows, rule.early_reasons(index, rows, heads))
-            closes = heads.known & (early != 0)
-            if rule.has_ceilings:
-                closes &= ~rule.capped(index, rows)
+            closes = heads.known & (early != 0) & (~rule.capped(index, rows) if rule.early.may_close else np.False_)
+            begun = heads.ships & (early == 0)
             closed[index][rows] = closes
-            cut = heads.cut & (early == 0)
-            stopped[_at(rows, cut)] = _CUT
-            why = np.where(closes, early, np.where(cut, np.int8(0), why))
+            stopped[rows] = np.where(begun, heads.ended, stopped[rows])
+            why = np.where(closes, early, np.where(begun, np.int8(0), why))
             held &= ~closes
         fallback[rows] = np.where(held, np.int8(index), fallback[rows])
         shipped[rows] = np.where(why == 0, np.int8(index), shipped[rows])
@@ -309,51 +312,61 @@ class _GuardedClimbs:
             rungs = [rung[place] for rung in by_row]
             yield self._climb_one(tasks[place], ceilings[place], at[place], rungs, columns.ids[row])
 
-    def _early(self, index: int, rows: Ints, heads: Heads) -> Iterator[tuple[int, int, bool] | None]:
-        """By row: the natural reason and the reason with floor at the confidence, and whether a truncated rest ships; or None."""
+    def _early(self, index: int, rows: Ints, heads: Heads) -> Iterator[_AtHead | None]:
+        """By row what is decided at the confidence; None where nothing is."""
         natural = self._rule.early_reasons(index, rows, heads)
         why = self._rule.with_floor(index, rows, natural)
-        values = zip(natural.tolist(), why.tolist(), heads.cut.tolist(), strict=True)
+        values = zip(*(one.tolist() for one in (natural, why, heads.ships, heads.ended)), strict=True)
         return (own if known else None for known, own in zip(heads.known.tolist(), values, strict=True))
 
     def _climb_one(self, task: int, ceiling: int, now: float, rungs: list[_AtRung], name: str) -> tuple[int, ...]:
-        """One row's values; `rungs` has (whether its answer may be held, natural reason, reason with floor, cost, `_early`)."""
-        rule, top = self._rule, self._rule.top
-        counted = self._counted[task]
-        closed = [0] * top if rule.mapped.left else []
+        """One row's values."""
+        top, may_close = self._rule.top, self._rule.early.may_close
+        closed = [0] * top if self._rule.mapped.left else []
         reasons, fallback, holding, index = [0] * top, NO_RUNG, False, 0
         while True:
             held, natural, why, cost, early = rungs[index]
-            if early is not None:
-                natural = early[0]
-            action, changes = self._guard.observe(
-                rule.mapped.tasks[task],
-                rule.names[index],
-                natural=natural != 0 if index != top and counted[index] and natural not in NOT_COUNTED else None,
-                failed=natural == _ERROR,
-                storm_cost=cost if _STORM in reasons[:index] else 0,
-                now=now,
-            )
-            self._changes += [(name, change) for change in changes]
-            holding = holding or action == "hold"
-            distrusted = index != top and action == "escalate" and not holding
-            stops = index == top or index >= ceiling or (holding and index + 1 == top)
-            if early is not None:
-                decided = _STORM if early[1] == 0 and distrusted else early[1]
-                if decided and not stops:
-                    reasons[index], closed[index] = decided, 1
+            extra = cost if _STORM in reasons[:index] else 0
+            if early is None:
+                action = self._observe(task, index, natural, extra, now, name)
+            else:
+                at_head, decided, ships, ended = early
+                is_stopped = index >= ceiling or (holding and index + 1 == top)
+                # As `core.climb`: what only the whole answer can tell is observed after it.
+                is_early = ships or (may_close and decided != 0 and not is_stopped)
+                action = self._observe(task, index, at_head if is_early else natural, 0 if is_early else extra, now, name)
+                if is_early and decided == 0 and action == "escalate" and not holding:
+                    decided = _STORM
+                is_stopped = is_stopped or (action == "hold" and index + 1 == top)
+                if is_early and decided != 0 and may_close and not is_stopped:
+                    reasons[index], closed[index], holding = decided, 1, holding or action == "hold"
                     index += 1
                     continue
-                if early[2] and not decided:
-                    return (index, index, _CUT, *reasons, *closed)
+                if ships and decided == 0:
+                    return (index, index, ended, *reasons, *closed)
+            holding = holding or action == "hold"
             if held:
                 fallback = index
-            if why == 0 and distrusted:
+            if why == 0 and index != top and action == "escalate" and not holding:
                 why = _STORM
             if why == 0:
                 return (index, index, 0, *reasons, *closed)
-            if stops:
+            if index == top or index >= ceiling or (holding and index + 1 == top):
                 stop = _STOP_OF[why] if index == top else _CEILING if index >= ceiling else _HELD
                 return (fallback, index, stop, *reasons, *closed)
             reasons[index] = why
             index += 1
+
+    def _observe(self, task: int, index: int, natural: int, storm_cost: int, now: float, name: str) -> Action | None:
+        rule = self._rule
+        is_counted = index != rule.top and self._counted[task][index] and natural not in NOT_COUNTED
+        action, changes = self._guard.observe(
+            rule.mapped.tasks[task],
+            rule.names[index],
+            natural=natural != 0 if is_counted else None,
+            failed=natural == _ERROR,
+            storm_cost=storm_cost,
+            now=now,
+        )
+        self._changes += [(name, change) for change in changes]
+        return action
