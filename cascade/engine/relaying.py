@@ -170,7 +170,19 @@ class RelayRecorder:
 class Relayed:
     """One relayed request. `id` names it on the ledger. `body` may be set until `ended`, or `before_call`, is called."""
 
-    __slots__ = ("_at", "_metadata", "_priced", "_recorder", "_started", "_task", "_tracks", "body", "id")
+    __slots__ = (
+        "_at",
+        "_end",
+        "_metadata",
+        "_priced",
+        "_recorder",
+        "_started",
+        "_step",
+        "_task",
+        "_tracks",
+        "body",
+        "id",
+    )
 
     def __init__(
         self, recorder: RelayRecorder, priced: _Priced, body: Mapping[str, Any], metadata: Mapping[str, str], task: str
@@ -180,6 +192,8 @@ class Relayed:
         self._recorder, self._priced, self._metadata, self._task = recorder, priced, metadata, task
         self._started, self._at = recorder.now(), recorder.wall()
         self._tracks: Tracks | None = None
+        self._step: Step | None = None
+        self._end: RelayEnd | None = None
 
     @property
     def rates(self) -> prices.Rates:
@@ -204,8 +218,25 @@ class Relayed:
         step = Step(0, RELAY, priced.rung.model, verdict, usage, cost, 1, latency_s, end.upstream_id)
         error = None if end.cancelled or not failed else _error(end)
         answer = None if failed else self._answer(step, degraded, latency_s)
+        self._step, self._end = step, end
         self._begin().ended(Ended((step,), answer, error, latency_s))
         return cost
+
+    def counts_as(self, bound: int) -> int:
+        """What a budget counts: its cost; if its response was lost, which may have been billed, the most it may have cost."""
+        if self._step is None or self._end is None:
+            return bound
+        is_lost = self._end.cancelled and self._end.status is None
+        return max(self._step.cost_nanousd, bound) if is_lost else self._step.cost_nanousd
+
+    def trail(self) -> dict[str, Any]:
+        """The request as JSON values, once it has ended, with the names of `Answer.to_dict`."""
+        step = self._step
+        assert step is not None
+        return {
+            "request_id": self.id, "arm": RELAY, "model": step.model, "rung": None, "cost_nanousd": step.cost_nanousd,
+            "cost_usd": step.cost_usd, "latency_s": round(step.latency_s, 4), "task": self._task, "steps": [step.to_dict()],
+        }  # fmt: skip
 
     def _answer(self, step: Step, degraded: Degraded | None, latency_s: float) -> Answer:
         return Answer(

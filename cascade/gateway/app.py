@@ -9,14 +9,18 @@ from starlette.exceptions import HTTPException
 from starlette.middleware import Middleware
 from starlette.routing import Route
 
+from cascade.gateway.answers import AnswerEndpoint
 from cascade.gateway.counting import CountTokensEndpoint
 from cascade.gateway.dispatch import MessagesEndpoint
+from cascade.gateway.feedback import FeedbackEndpoint
+from cascade.gateway.health import HealthEndpoint, MetricsEndpoint
 from cascade.gateway.hub import Hub
 from cascade.gateway.middleware.authentication import AuthenticationMiddleware
 from cascade.gateway.middleware.concurrency import ConcurrencyMiddleware
 from cascade.gateway.middleware.paths import PathsMiddleware
 from cascade.gateway.middleware.problems import ProblemsMiddleware
 from cascade.gateway.models import ModelEndpoint, ModelsEndpoint
+from cascade.gateway.openapi import OpenApiEndpoint
 from cascade.gateway.problems import Problem
 
 if TYPE_CHECKING:
@@ -38,12 +42,17 @@ def make_app(hub: Hub) -> Starlette:
             route("/v1/messages/count_tokens", CountTokensEndpoint(hub), "POST"),
             route("/v1/models", ModelsEndpoint(hub), "GET"),
             route("/v1/models/{model}", ModelEndpoint(hub), "GET"),
+            route("/v1/answers/{request_id}", AnswerEndpoint(hub), "GET"),
+            route("/v1/feedback", FeedbackEndpoint(hub), "POST"),
+            route("/healthz", HealthEndpoint(hub), "GET"),
+            route("/metrics", MetricsEndpoint(hub), "GET"),
+            route("/openapi.json", OpenApiEndpoint(), "GET"),
         ],
         middleware=[
             Middleware(ProblemsMiddleware),
             Middleware(PathsMiddleware),
             Middleware(ConcurrencyMiddleware, hub=hub),
-            Middleware(AuthenticationMiddleware),
+            Middleware(AuthenticationMiddleware, hub=hub),
         ],
         exception_handlers={HTTPException: _http_problem},
     )
@@ -55,7 +64,7 @@ async def _http_problem(request: Request, error: Exception) -> Response:
     """The router's own errors, in the API's words."""
     assert isinstance(error, HTTPException)
     if error.status_code == 405:
-        allowed = (error.headers or {}).get("Allow", "")
+        allowed = (error.headers or {}).get("Allow", "").removesuffix(", HEAD").removeprefix("HEAD, ")
         raise Problem(
             405, f"{request.method} is not served here ({allowed} is)", headers=[(b"allow", allowed.encode())]
         )

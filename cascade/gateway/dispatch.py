@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import asyncio
 from typing import TYPE_CHECKING
 
 from cascade.gateway.bodies import CallerGone, Head, read_body, read_head
 from cascade.gateway.hub import Hub
+from cascade.gateway.keys.budgets import Reservation, relay_bound
 from cascade.gateway.policies import ServedPolicy, UnknownModel
 from cascade.gateway.problems import Problem
 from cascade.gateway.settings import VIRTUAL
@@ -34,8 +36,22 @@ class MessagesEndpoint:
         served = policy_for(hub, visit, head)
         if served is not None:
             raise Problem(503, "models that climb are not available in this build")
-        relayed = hub.recorder.begin(head.model, {}, metadata=visit.metadata(), task=visit.task or "other")
-        await hub.relay.messages((scope, receive, send), visit.headers, body, relayed)
+        await self._relay((scope, receive, send), visit, head.model, body)
+
+    async def _relay(self, exchange: tuple[Scope, Receive, Send], visit: Visit, model: str, body: bytes) -> None:
+        hub, key = self._hub, visit.key
+        relayed = hub.recorder.begin(model, {}, metadata=visit.metadata(), task=visit.task or "other")
+        reservation: Reservation | None = None
+        if key is not None and key.daily_usd is not None:
+            bound = relay_bound(relayed.rates, body)
+            reservation = await hub.blocking(lambda: hub.budgets.reserve(key, bound), may_wait=True)
+        try:
+            await hub.relay.messages(exchange, visit.headers, body, relayed)
+        finally:
+            if reservation is not None:
+                held = reservation
+                await asyncio.shield(hub.blocking(lambda: hub.budgets.settle(held, relayed.counts_as(held.bound))))
+        await hub.blocking(lambda: hub.answers.keep(relayed.id, key.id if key is not None else "", relayed.trail))
 
 
 def policy_for(hub: Hub, visit: Visit, head: Head) -> ServedPolicy | None:

@@ -11,7 +11,8 @@ import os
 import signal
 import socket
 from collections.abc import AsyncGenerator, Callable, Generator
-from contextlib import asynccontextmanager, contextmanager, suppress
+from contextlib import ExitStack, asynccontextmanager, contextmanager, suppress
+from tempfile import TemporaryDirectory
 from typing import TYPE_CHECKING, Any
 
 import uvicorn
@@ -20,9 +21,12 @@ from uvicorn.supervisors import Multiprocess
 from cascade.core.errors import CascadeError, ConfigurationError
 from cascade.gateway.app import make_app
 from cascade.gateway.hub import Clocks, Hub
+from cascade.gateway.keys.ring import KeyRing
 from cascade.gateway.protocol import protocol_with
-from cascade.gateway.settings import GatewaySettings
+from cascade.gateway.settings import VIRTUAL, GatewaySettings
+from cascade.ledger.gateway import GatewayTables
 from cascade.logs import log_event
+from cascade.policy.loading import load_policy
 
 if TYPE_CHECKING:
     from starlette.applications import Starlette
@@ -54,9 +58,11 @@ class GatewayServer(uvicorn.Server):
                 loop.remove_signal_handler(one)
 
 
-def check_settings(settings: GatewaySettings, *, has_keys: bool) -> None:
-    """Raise ConfigurationError for settings that are not safe, or cannot work."""
-    if not has_keys and not settings.host.startswith(_LOOPBACK):
+def check_settings(settings: GatewaySettings) -> None:
+    """Raise ConfigurationError for settings that are not safe, or cannot work; LedgerError if the keys cannot be read."""
+    keys = KeyRing(GatewayTables(None if settings.ledger == "off" else settings.ledger))
+    keys.read()
+    if keys.is_empty and not settings.host.startswith(_LOOPBACK):
         raise ConfigurationError(
             f"--host {settings.host}: without keys anybody could spend your money, so the gateway listens on loopback alone"
             " (make a key first: cascade serve keys create)"
@@ -84,12 +90,13 @@ def bind(settings: GatewaySettings) -> socket.socket:
 
 @asynccontextmanager
 async def _open_app(settings: GatewaySettings, clocks: Clocks | None) -> AsyncGenerator[tuple[Starlette, Hub]]:
-    hub = Hub.open(settings, clocks)
-    watching = asyncio.create_task(hub.policies.watch(settings.reload_s))
+    hub = await Hub.open(settings, clocks)
+    watching = (asyncio.create_task(hub.policies.watch(settings.reload_s)), asyncio.create_task(hub.watch_keys()))
     try:
         yield make_app(hub), hub
     finally:
-        watching.cancel()
+        for one in watching:
+            one.cancel()
         with suppress(TimeoutError):
             async with asyncio.timeout(_CANCEL_S):  # those that were cancelled have their last records to write
                 await hub.idle.wait()
@@ -103,6 +110,7 @@ def _config(app: Any, settings: GatewaySettings, **options: Any) -> uvicorn.Conf
         loop="uvloop",
         ws="none",
         log_config=None,
+        log_level="critical",  # what goes wrong in a request is logged by `middleware.problems`
         access_log=False,
         server_header=False,
         date_header=False,  # the endpoint's own comes back with its response
@@ -118,23 +126,40 @@ async def serve(
     listening: socket.socket,
     *,
     ready: Callable[[GatewayServer], None] | None = None,
+    models: Callable[[tuple[str, ...]], None] | None = None,
     clocks: Clocks | None = None,
 ) -> None:
-    """Serve until the server's `should_exit` is set, or a signal arrives. `ready` gets the server before it listens."""
-    async with _open_app(settings, clocks) as (app, _):
+    """Serve until the server's `should_exit` is set, or a signal arrives.
+
+    `ready` gets the server, `models` the names of the models that climb, once everything is loaded.
+    """
+    async with _open_app(settings, clocks) as (app, hub):
         server = GatewayServer(_config(app, settings, lifespan="off"))
+        if models is not None:
+            models(hub.policies.models)
         if ready is not None:
             ready(server)
         await server.serve(sockets=[listening])
 
 
-def run_gateway(settings: GatewaySettings, listening: socket.socket) -> None:
-    """Serve until SIGTERM or Ctrl-C, with `settings.workers` processes. Raises CascadeError for what cannot be used."""
+def run_gateway(settings: GatewaySettings, listening: socket.socket, ready: Callable[[tuple[str, ...]], None]) -> None:
+    """Serve until SIGTERM or Ctrl-C, with `settings.workers` processes. Raises CascadeError for what cannot be used.
+
+    `ready` gets the names of the models that climb, once everything is loaded.
+    """
     if settings.workers == 1:
         with asyncio.Runner(loop_factory=_loop_factory()) as runner:
-            runner.run(serve(settings, listening))
+            runner.run(serve(settings, listening, models=ready))
         return
+    ready(tuple(VIRTUAL + load_policy(source).name for source in settings.policies))
     os.environ[_SETTINGS] = json.dumps(settings.to_dict())
+    with ExitStack() as stack:
+        if "PROMETHEUS_MULTIPROC_DIR" not in os.environ:  # where the workers' metrics are added up
+            os.environ["PROMETHEUS_MULTIPROC_DIR"] = stack.enter_context(TemporaryDirectory(prefix="cascade-metrics-"))
+        _run_workers(settings, listening)
+
+
+def _run_workers(settings: GatewaySettings, listening: socket.socket) -> None:
     config = _config(
         "cascade.gateway.server:worker_app", settings, factory=True, lifespan="on", workers=settings.workers
     )

@@ -68,7 +68,6 @@ class GatewaySettings:
     auth: Auth = "key"
     ledger: str | None = None
     state: str | None = None
-    keys: str | None = None
     ping_s: float = 5.0
     reload_s: float = 1.0
     limits: Limits = field(default_factory=Limits)

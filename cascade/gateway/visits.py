@@ -22,10 +22,14 @@ _LONGEST_VALUE = 256
 
 @dataclass(frozen=True, slots=True)
 class Visit:
-    """A request's headers, and the key it came with (None: the gateway has none, and listens on loopback alone)."""
+    """A request's headers, and the key it came with (None: the gateway has no keys, and listens on loopback alone).
+
+    `is_trusted`: it came with a key, or needs none. Only `/healthz` and `/openapi.json` are served to others.
+    """
 
     headers: Incoming
     key: Key | None = None
+    is_trusted: bool = False
 
     @property
     def session(self) -> str:
