@@ -9,13 +9,17 @@ from contextlib import asynccontextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
 
+from cascade.budgets.gate import bound_of
 from cascade.core.errors import CascadeError, ConfigurationError
+from cascade.core.messages import Request
 from cascade.core.policy import Policy
 from cascade.core.text.suggestions import did_you_mean
+from cascade.core.triage import build_prompt
 from cascade.engine import AsyncCascade
 from cascade.gateway.settings import VIRTUAL, Route
 from cascade.logs import log_event
 from cascade.policy.loading import find_policy, load_policy
+from cascade.policy.pricing import rates_of
 
 __all__ = ["Loaded", "MakeDriver", "Policies", "ServedPolicy", "UnknownModel"]
 
@@ -34,6 +38,21 @@ class Loaded:
     driver: AsyncCascade
     uses: int = 0
     is_replaced: bool = False
+
+    def most_it_may_cost(self, request: Request) -> int:
+        """The most that a climb with this request may cost, in nano-USD: every rung, with all its attempts and samples.
+
+        Raises RequestError if a rung cannot take the request.
+        """
+        policy, total = self.policy, 0
+        voters = [rates_of(rung) for rung in policy.panel]
+        for index, rung in enumerate(policy.ladder):
+            prompt = build_prompt(policy, index, request)
+            samples = [rung.samples, *(task.samples.get(rung.rung) for task in policy.tasks)]
+            calls = max(1 if own is None else 2 * own.max for own in samples)  # at most one judgement for each sample
+            rates = (rates_of(rung), *(voters if calls > 1 else ()))
+            total += calls * max(bound_of(one, prompt, policy.retry.attempts) for one in rates)
+        return total
 
     @asynccontextmanager
     async def in_use(self) -> AsyncGenerator[AsyncCascade]:
