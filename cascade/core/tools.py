@@ -13,7 +13,7 @@ from typing import Any
 
 from cascade.core.errors import RequestError
 from cascade.core.loops import CALLS
-from cascade.core.messages import Block, Message, Reply, Request
+from cascade.core.messages import Block, Reply, Request
 from cascade.core.models import rules_of
 from cascade.core.policy import Rung
 from cascade.core.trail import Verdict
