@@ -201,8 +201,10 @@ def recall(state: State, place: Place) -> Recalled:
 
 
 def start_of(place: Place, recalled: Recalled, request: Request, plan: Plan) -> Start:
-    """Where the climb begins, the floor of its answer, and what the caller is told of both."""
+    """Where the climb begins, the floor of its answer, and what the caller is told of both. The baseline alone has one place."""
     policy = plan.policy
+    if policy.top == 0:
+        return Start()
     is_user = place.turn.kind == "user"
     floor, told = _floor_of(recalled.floor, policy, is_user=is_user)
     if is_user:

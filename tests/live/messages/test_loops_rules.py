@@ -9,10 +9,11 @@ from typing import Any
 
 import pytest
 
+from cascade.core.decision import Start
 from cascade.core.messages import Message, Reply, Request, Usage
 from cascade.core.policy import Policy
-from cascade.engine.continuing import KEEP_S, Memo, keys_of, lessons_of, read_place, recall, start_of
-from cascade.policy.plans import make_plan
+from cascade.engine.continuing import KEEP_S, Memo, Recalled, keys_of, lessons_of, read_place, recall, start_of
+from cascade.policy.plans import baseline_plan, make_plan
 from tests.core.builders import failure, policy_of, reply, run
 from tests.live.messages.conversations import SURE, UNSURE, Conversation, asks, result
 
@@ -280,6 +281,14 @@ def test_a_conversation_is_known_by_its_first_message_and_a_session_by_its_name(
     for session, raised in (("s1", True), ("s2", False), ("", False)):
         other = Conversation(policy, key="k1", session=session, state=one.state)
         assert bool(other.turn("anything", *(reply(SURE),) * (1 + raised)).notes) is raised
+
+
+def test_the_baseline_has_one_place_and_nothing_to_tell() -> None:
+    """A holdout's tool loop is on it from the first turn to the last."""
+    plan = baseline_plan(make_plan(policy_of(0.8, 0.8, sticky={})))
+    request = Request(({"role": "user", "content": "go"}, {"role": "assistant", "content": "…"}, result("t1")))
+    place = read_place(request, plan.policy)
+    assert start_of(place, Recalled(floor=Memo("test", "r2", 3)), request, plan) == Start()
 
 
 def test_a_plain_turn_does_not_ask_the_state() -> None:
