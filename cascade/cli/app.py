@@ -127,6 +127,9 @@ def emulate(  # noqa: PLR0913, PLR0917 - options
             "--any", help="Answer texts and models that are in no corpus with a canned answer, marked as such."
         ),
     ] = False,
+    caching: Annotated[
+        bool, typer.Option("--caching", help="Cache prompts that carry cache_control, and bill them as the API does.")
+    ] = False,
     as_json: Annotated[bool, JSON] = False,
 ) -> None:
     """Serve the Messages API on loopback, with answers from a corpus. Ctrl-C stops it."""
@@ -134,7 +137,7 @@ def emulate(  # noqa: PLR0913, PLR0917 - options
 
     run_emulator(
         corpus or [], host=host, port=port, faults=faults, seed=seed, token_latency_s=token_latency_ms / 1e3,
-        canned=canned, as_json=as_json,
+        canned=canned, caching=caching, as_json=as_json,
     )  # fmt: skip
 
 
