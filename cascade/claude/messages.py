@@ -6,19 +6,21 @@ A message carries its answer as `cascade`, beside the SDK's fields: it is no par
 from __future__ import annotations
 
 import io
-from collections.abc import AsyncIterator, Awaitable, Callable, Collection, Iterable, Iterator, Mapping
+from collections.abc import AsyncIterator, Callable, Collection, Iterable, Iterator, Mapping
 from typing import TYPE_CHECKING, Any, Protocol, TypeVar, cast
 
 import anthropic
 import pydantic
 from anthropic import types
+from anthropic._base_client import AsyncAPIClient, SyncAPIClient  # the base of all platforms' clients
 from anthropic.lib import streaming
 
-from cascade.core.errors import RequestError
+from cascade.core.errors import ConfigurationError, RequestError
 from cascade.core.message_events import message_dict
 from cascade.core.trail import Answer
 
 __all__ = [
+    "NOT_GIVEN",
     "AsyncEvents",
     "AsyncMessageStream",
     "AsyncMessageStreamManager",
@@ -27,10 +29,13 @@ __all__ = [
     "Message",
     "MessageStream",
     "MessageStreamManager",
+    "ParsedMessage",
     "Stream",
+    "TokensCount",
     "event_of",
     "format_of",
     "given",
+    "is_async",
     "message_of",
     "seconds_of",
 ]
@@ -44,6 +49,10 @@ if TYPE_CHECKING:
 
 else:
     Message = types.Message  # the very type: code that compares types sees no difference
+
+NOT_GIVEN = anthropic.NOT_GIVEN
+ParsedMessage = types.ParsedMessage
+TokensCount = types.MessageTokensCount
 
 _Format = TypeVar("_Format")
 
@@ -73,6 +82,13 @@ class AsyncEvents(Protocol):
     def answer(self) -> Answer: ...  # noqa: D102
     def __aiter__(self) -> AsyncIterator[dict[str, Any]]: ...
     async def aclose(self) -> None: ...  # noqa: D102
+
+
+def is_async(client: object) -> bool:
+    """Whether a client of the SDK is async. Raises ConfigurationError if it is no client of the SDK."""
+    if isinstance(client, (AsyncAPIClient, SyncAPIClient)):
+        return isinstance(client, AsyncAPIClient)
+    raise ConfigurationError(f"client: {type(client).__name__} is not a client of the anthropic SDK")
 
 
 def message_of(answer: Answer) -> Message:
@@ -286,12 +302,12 @@ class AsyncMessageStream(streaming.AsyncMessageStream[_Format]):
 class AsyncMessageStreamManager(streaming.AsyncMessageStreamManager[_Format]):
     """What `messages.stream` of an AsyncCascade returns: the climb begins where the block is entered."""
 
-    def __init__(self, begin: Callable[[], Awaitable[AsyncStream]], output_format: Any) -> None:
+    def __init__(self, begin: Callable[[], AsyncStream], output_format: Any) -> None:
         self._begin, self._format = begin, output_format
         self._stream: AsyncMessageStream[_Format] | None = None
 
     async def __aenter__(self) -> AsyncMessageStream[_Format]:
-        self._stream = AsyncMessageStream(await self._begin(), self._format)
+        self._stream = AsyncMessageStream(self._begin(), self._format)
         return self._stream
 
     async def __aexit__(self, *_: object) -> None:
