@@ -6,16 +6,17 @@ import random
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import ExitStack
 from contextvars import copy_context
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
-import anthropic
 import pytest
 from anthropic.lib.streaming._messages import accumulate_event
 
 from cascade import AsyncCascade, Cascade, Policy
 from cascade.emulator import Emulator, ScriptedReply
+from tests.live.conftest import OPUS, Connections, ladder
 
-from ..conftest import OPUS, Connections, ladder
+if TYPE_CHECKING:
+    import anthropic
 
 WAYS = ("create", "events", "stream", "async create", "async events", "async stream")
 """`create`; `create(stream=True)`, accumulated; `stream`; and the same of the async client."""

@@ -11,7 +11,8 @@ from typing import Any
 import pytest
 from pydantic import BaseModel
 
-from ..conftest import HAIKU, OPUS, SONNET, ladder
+from tests.live.conftest import HAIKU, OPUS, SONNET, ladder
+
 from .conftest import BASE, Open, plain, saying, text
 
 Say = Callable[..., Any]
