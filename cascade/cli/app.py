@@ -17,6 +17,7 @@ from cascade.cli.mode.app import mode
 from cascade.cli.options import CORPUS_POLICY, JSON, LEDGER, POLICY, SAME, SKIP_BAD, SPLIT_SEED, TUNE
 from cascade.cli.policy.app import policy_app
 from cascade.cli.savings.app import savings
+from cascade.cli.serve.app import serve_app
 
 __all__ = ["UsageProblem", "app"]
 
@@ -396,3 +397,4 @@ app.command()(costs)
 app.command()(mode)
 app.add_typer(ledger_app, name="ledger")
 app.add_typer(policy_app, name="policy")
+app.add_typer(serve_app, name="serve")
