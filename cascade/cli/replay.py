@@ -18,6 +18,7 @@ from cascade.core.text.suggestions import did_you_mean
 from cascade.corpora.splits import Part, Split
 from cascade.policy.loading import load_policy
 from cascade.policy.shipped import find_corpus
+from cascade.replay.early import EarlyStop
 from cascade.replay.figures import Figures, Single
 from cascade.replay.intervals import Interval
 from cascade.replay.mapping import OWN_LADDER, parse_override
@@ -47,6 +48,7 @@ class CommandOptions:
     skip_bad: bool
     samples: tuple[str, ...] = ()
     same: str | None = None
+    early_stop: bool = False
 
     def parse(self) -> ReplayOptions:
         """The options that they mean. Raises ConfigurationError and PolicyError."""
@@ -64,6 +66,7 @@ class CommandOptions:
             skip_bad=self.skip_bad,
             samples=tuple(parse_samples(text) for text in self.samples),
             same=parse_same(self.same),
+            early_stop=self.early_stop,
         )
 
 
@@ -140,6 +143,8 @@ def _print_rest(replay: Replay) -> None:
         stdout.print(
             f"samples of {rung}: {sampled['calls_per_item']:.2f} calls an item, agreed on {sampled['agreed_rate']:.1%}"
         )
+    if replay.early_stop is not None:
+        stdout.print(_early_stop(replay.early_stop, figures))
     if len(replay.tasks) > 1:
         stdout.print(_task_rows(replay))
     if "off" not in replay.storms:
@@ -149,6 +154,14 @@ def _print_rest(replay: Replay) -> None:
         stdout.print(f"{replay.skipped:,} bad lines were skipped; the first: {replay.problems[0]}")
     for note in replay.notes:
         stdout.print(f"note: {note}", style="dim")
+
+
+def _early_stop(early_stop: EarlyStop, figures: Figures) -> str:
+    """The cost with early stop and without it, in one line."""
+    without = figures.cost + early_stop.saved
+    closed = ", ".join(f"{rung} {count:,}" for rung, count in early_stop.closed.items())
+    share = f", {early_stop.saved / without:.1%} saved" if without else ""
+    return f"early stop: {figures.cost_usd:.4f} USD, without it {without / 1e9:.4f}{share}; closed at their confidence: {closed}"
 
 
 def _task_rows(replay: Replay) -> Any:

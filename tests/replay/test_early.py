@@ -38,7 +38,9 @@ def scenes(draw: st.DrawFn) -> tuple[Corpus, PolicyMapping]:
     if draw(st.booleans()):  # nothing but not_empty: an answer may ship at its confidence
         tasks = tuple(task.model_copy(update={"checks": ()}) for task in policy.tasks)
         policy = policy.model_copy(update={"checks": (), "tasks": tasks})
-        plan = dataclasses.replace(mapping.plan, checks={}, shared_checks=mapping_of(policy, corpus.manifest).plan.shared_checks)
+        plan = dataclasses.replace(
+            mapping.plan, checks={}, shared_checks=mapping_of(policy, corpus.manifest).plan.shared_checks
+        )
         mapping = dataclasses.replace(mapping, plan=plan)
     budget = draw(st.sampled_from([(), (), (), Limits(daily_usd=1), Limits(daily_usd=1, on_exhausted="hold")]))
     policy = policy.model_copy(update={"budget": (budget,) if budget else ()})
