@@ -126,8 +126,9 @@ def max_usage(prompt: Prompt) -> tuple[Usage, ...]:
             return [without_media(one) for one in value]  # pyright: ignore[reportUnknownVariableType]
         return value
 
+    further = filter(None, (prompt.tools, prompt.extra, prompt.raw))
     written = json.dumps(
-        [without_media(part) for part in (prompt.messages, prompt.system, prompt.schema, prompt.tools, prompt.extra, prompt.raw)],
+        [without_media(prompt.messages), without_media(prompt.system), prompt.schema, *map(without_media, further)],
         ensure_ascii=False,
         default=str,
     )

@@ -28,7 +28,7 @@ from cascade.core.decision import Abstain, Call, Ship, Situation, Start, decide,
 from cascade.core.early import can_close, can_ship
 from cascade.core.errors import AllRungsFailed, BudgetExceeded, DeadlineExceeded, StreamBroken, UpstreamRejected
 from cascade.core.events import Event, Finish, Taken, Taking
-from cascade.core.messages import Request
+from cascade.core.messages import Failure, Request
 from cascade.core.plans import Accept, BoundCheck, Checks, Plan
 from cascade.core.policy import Policy
 from cascade.core.policy.certificate import UNCERTIFIED
@@ -81,7 +81,7 @@ class Reading:
     may_close: bool = True
 
 
-def climb(  # noqa: PLR0913 - the caller's own checks and type, beside what every climb has
+def climb(
     plan: Plan,
     request: Request,
     *,
@@ -126,31 +126,50 @@ def climb(  # noqa: PLR0913 - the caller's own checks and type, beside what ever
         step, refusal = come.step, come.refusal or refusal
         if step is None:
             assert refusal is not None, "without a step there is a Refusal"
-            if not taken:
-                problem = f"{refusal.message}: nothing was asked and nothing was paid"
-                raise BudgetExceeded(problem, refused=refusal.message)
+            _require_asked(taken, refusal)
             taken[-1] = replace(taken[-1], reason=None)  # it did not escalate after all
             situation = replace(situation, out_of="budget")  # a storm stays in force
             continue
         # Without the storm neither this step nor any after it would have been taken.
         after_storm = after_storm or decision.reason == "storm"
-        if policy.scorer is not None and step.index != policy.top:
-            facts = Facts(request.turn_characters(), match.task, (*(one.verdict for one in taken), step.verdict))
-            step = replace(step, verdict=scored(policy, facts))
-        taken.append(step)
-        if (rejected := come.rejected) is not None:
-            raise UpstreamRejected(
-                f"{step.rung} ({step.model}): the endpoint refused the request, HTTP {rejected.status}:"
-                f" {rejected.message}",
-                status=rejected.status or 0,
-                request_id=rejected.request_id,
-                steps=tuple(taken),
-            )
+        taken.append(_scored(policy, request, match, taken, step))
+        if come.rejected is not None:
+            raise _rejected(come.rejected, tuple(taken))
         if latest is None:
             is_whole = come.refusal is None
             latest = yield _observation(policy, match, tuple(taken), after_storm=after_storm, is_whole=is_whole)
             assert isinstance(latest, Situation), "the driver must send a Situation for an Observation"
         situation = _later(situation, latest, refused=come.refusal is not None)
+
+
+@dataclass(frozen=True, slots=True)
+class _Early:
+    """What the first tokens of a reply may decide: that its stream is closed, that it ships. `streamed`: to the caller."""
+
+    close: bool
+    ship: bool
+    streamed: bool = True
+
+
+def _require_asked(taken: list[Step], refusal: Refusal) -> None:
+    """Raises BudgetExceeded if a budget refuses the first call."""
+    if not taken:
+        problem = f"{refusal.message}: nothing was asked and nothing was paid"
+        raise BudgetExceeded(problem, refused=refusal.message)
+
+
+def _scored(policy: Policy, request: Request, match: Match, before: list[Step], step: Step) -> Step:
+    """The step with the policy's score in place of the self-reported confidence, if it has a scorer."""
+    if policy.scorer is None or step.index == policy.top or step.verdict.source == "tool_use":
+        return step
+    facts = Facts(request.turn_characters(), match.task, (*(one.verdict for one in before), step.verdict))
+    return replace(step, verdict=scored(policy, facts))
+
+
+def _rejected(failure: Failure, steps: tuple[Step, ...]) -> UpstreamRejected:
+    step = steps[-1]
+    message = f"{step.rung} ({step.model}): the endpoint refused the request, HTTP {failure.status}: {failure.message}"
+    return UpstreamRejected(message, status=failure.status or 0, request_id=failure.request_id, steps=steps)
 
 
 def _may_decide_early(
@@ -165,13 +184,6 @@ def _may_decide_early(
     if not can_close(plan.policy, task, index, request):
         return None
     return _Early(reading.may_close, ships, reading.streamed) if reading.may_close or ships else None
-
-
-@dataclass(frozen=True, slots=True)
-class _Early:
-    close: bool
-    ship: bool
-    streamed: bool = True
 
 
 def _decide_early(
@@ -219,7 +231,13 @@ def _observation(
 
 
 def _exhausted(
-    plan: Plan, request: Request, match: Match, steps: tuple[Step, ...], why: Degraded, refusal: Refusal | None, notes: tuple[str, ...]
+    plan: Plan,
+    request: Request,
+    match: Match,
+    steps: tuple[Step, ...],
+    why: Degraded,
+    refusal: Refusal | None,
+    notes: tuple[str, ...],
 ) -> Answer:
     """No answer may be shipped: an answer without text, or the error that says why, as the policy has it."""
     if plan.policy.exhausted == "abstain":

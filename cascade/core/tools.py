@@ -12,7 +12,7 @@ from dataclasses import replace
 from typing import Any
 
 from cascade.core.errors import RequestError
-from cascade.core.messages import Block, Message, Reply, Request
+from cascade.core.messages import Block, Reply, Request
 from cascade.core.models import rules_of
 from cascade.core.policy import Rung
 from cascade.core.trail import Verdict

@@ -97,7 +97,8 @@ class Prompt:
     """What one rung is asked. `schema` None: plain text. `max_tokens` includes all allowances.
 
     `user_id` goes to the API as `metadata.user_id`. `extra`: further parameters, as the caller gave them. `headers` go with
-    the call. `raw`: the whole request as the caller gave it; only its model is the rung's.
+    the call. `raw`: the whole request as the caller gave it; only its model is the rung's. `structured`: the answer has a
+    schema of the caller's.
     """
 
     rung: Rung
@@ -112,6 +113,7 @@ class Prompt:
     extra: Mapping[str, Any] = field(default_factory=dict[str, Any])
     headers: Mapping[str, str] = field(default_factory=dict[str, str])
     raw: Mapping[str, Any] | None = None
+    structured: bool = False
 
 
 def wants_triage(policy: Policy, index: int) -> bool:
@@ -189,12 +191,14 @@ def build_prompt(
     if request.raw is not None:
         limit: Any = request.raw.get("max_tokens")
         max_tokens = limit if isinstance(limit, int) else rung.max_tokens
-        return Prompt(rung, request.messages, request.system, None, max_tokens, headers=request.headers, raw=request.raw)
+        return Prompt(
+            rung, request.messages, request.system, None, max_tokens, headers=request.headers, raw=request.raw
+        )
     tools, choice = tools_for(request, rung, triage=triage)
     lines = lines_for(request, rung, triage=triage)
     shared: dict[str, Any] = {
         "rung": rung, "messages": history_for(request.messages, kept), "user_id": user_id, "tools": tools,
-        "tool_choice": choice, "extra": request.extra, "headers": request.headers,
+        "tool_choice": choice, "extra": request.extra, "headers": request.headers, "structured": request.schema is not None,
     }  # fmt: skip
     if not triage:
         own = request.top_extra.get("thinking")
@@ -344,7 +348,7 @@ def read_begun(reply: Reply, first: Verdict, *, triage: bool) -> Verdict:
     if triage:
         reader = EnvelopeReader()
         text = reader.feed(reply.text)
-        is_whole = reader.ended
+        is_whole = reader.ended and not reader.bad_unicode
         if message is not None:
             stop = "end_turn" if reply.stop_reason in _COMPLETE else reply.stop_reason
             message = Message(message.id, ({"type": "text", "text": text},), stop)

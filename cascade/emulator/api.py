@@ -112,6 +112,7 @@ def read_request(body: object, *, beta: bool, names: Mapping[str, str] = NAMES) 
         form or None,
         variant_of(system, names) if triage else None,
         answers_to_group(system, text),
+        fields,
     )
 
 

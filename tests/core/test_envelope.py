@@ -12,6 +12,7 @@ from hypothesis import strategies as st
 
 from cascade.core.messages import Reply, Usage
 from cascade.core.text.envelope import EnvelopeReader, Head
+from cascade.core.text.parsing import is_visible
 from cascade.core.triage import read_reply
 
 
@@ -84,7 +85,7 @@ def test_every_piece_concatenated_is_the_answer() -> None:
         space = chance.choice(("", " ", "\n  "))
         reply = f'{space}{{{space}"confidence"{space}:{space}{number}{space},{space}"answer":{space}{written(answer, chance)}{space}}}'
         text, reader = read(splits(reply, chance))
-        if not answer.strip():
+        if not is_visible(answer):
             assert (reader.head, reader.failed, text) == (None, True, "")
             continue
         assert text == json.loads(reply)["answer"] == answer
@@ -102,8 +103,8 @@ def test_any_text_survives_any_split(answer: str, ascii_only: bool, data: st.Dat
     first = data.draw(st.integers(0, len(reply)))
     second = data.draw(st.integers(first, len(reply)))
     text, reader = read([reply[:first], reply[first:second], reply[second:]])
-    assert text == (answer if answer.strip() else "")
-    assert reader.failed is not bool(answer.strip())
+    assert text == (answer if is_visible(answer) else "")
+    assert reader.failed is not is_visible(answer)
 
 
 def test_the_head_comes_with_the_first_character_of_the_answer() -> None:
@@ -219,7 +220,7 @@ def test_the_head_agrees_with_the_reading_of_the_whole_reply() -> None:
             continue
         alike += 1
         head = reader.head
-        assert (head is None) is (verdict.kind == "answered" and not (verdict.text or "").strip())
+        assert (head is None) is (verdict.kind == "answered" and not is_visible(verdict.text or ""))
         if head is not None:
             assert (head.confidence, head.declined, text) == (
                 verdict.confidence,

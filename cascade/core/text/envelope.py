@@ -11,6 +11,8 @@ import re
 from dataclasses import dataclass
 from string import hexdigits
 
+from cascade.core.text.parsing import is_visible
+
 __all__ = ["EnvelopeReader", "Head"]
 
 _SPACE = " \t\n\r"
@@ -43,7 +45,7 @@ class EnvelopeReader:
     """Reads one reply. Feed it the reply's text in order, in pieces of any size.
 
     `head`: set once the number has ended and the answer has begun: at the n of null, or at the first character of a text
-    that is not white space, since a blank answer is none. `failed`: no head will come. `ended`: the answer's closing quote
+    that can be seen, since a blank answer is none. `failed`: no head will come. `ended`: the answer's closing quote
     has been read; what follows is ignored. After the head, `bad_unicode` says that the text held an unpaired surrogate,
     which is left out, and `broken` that it was not valid JSON; an escape that JSON does not have is kept as it stands.
     """
@@ -184,7 +186,7 @@ class EnvelopeReader:
             self._add(text[at:])
 
     def _add(self, text: str) -> None:
-        if self.head is None and not text.isspace():
+        if self.head is None and is_visible(text):
             self._set_head(self._quoted_at, declined=False)
         self._added.append(text)
 
