@@ -26,7 +26,7 @@ from cascade.replay.requirements import parse_requirement, require
 from cascade.replay.run import Replay, ReplayOptions, fields_of, replay_corpus
 from cascade.replay.samples import parse_same, parse_samples, samples_text
 
-__all__ = ["CommandOptions", "count_and_share", "describe_storms", "per_thousand", "run_replay"]
+__all__ = ["CommandOptions", "count_and_share", "describe_storms", "early_stop_text", "per_thousand", "run_replay"]
 
 _MOST_FLIPPED = 20  # ids shown to a person; --json has them all
 
@@ -144,7 +144,7 @@ def _print_rest(replay: Replay) -> None:
             f"samples of {rung}: {sampled['calls_per_item']:.2f} calls an item, agreed on {sampled['agreed_rate']:.1%}"
         )
     if replay.early_stop is not None:
-        stdout.print(_early_stop(replay.early_stop, figures))
+        stdout.print(early_stop_text(replay.early_stop, figures.cost))
     if len(replay.tasks) > 1:
         stdout.print(_task_rows(replay))
     if "off" not in replay.storms:
@@ -156,12 +156,14 @@ def _print_rest(replay: Replay) -> None:
         stdout.print(f"note: {note}", style="dim")
 
 
-def _early_stop(early_stop: EarlyStop, figures: Figures) -> str:
-    """The cost with early stop and without it, in one line."""
-    without = figures.cost + early_stop.saved
+def early_stop_text(early_stop: EarlyStop, cost: int) -> str:
+    """The cost with early stop (nano-USD) and without it, in one line."""
+    without = cost + early_stop.saved
     closed = ", ".join(f"{rung} {count:,}" for rung, count in early_stop.closed.items())
     share = f", {early_stop.saved / without:.1%} saved" if without else ""
-    return f"early stop: {figures.cost_usd:.4f} USD, without it {without / 1e9:.4f}{share}; closed at their confidence: {closed}"
+    return (
+        f"early stop: {cost / 1e9:.4f} USD, without it {without / 1e9:.4f}{share}; closed at their confidence: {closed}"
+    )
 
 
 def _task_rows(replay: Replay) -> Any:

@@ -20,7 +20,22 @@ from cascade.replay.outcomes import STOPS, Outcomes
 if TYPE_CHECKING:
     from cascade.replay.arrays import Bools, Int8s
 
-__all__ = ["EarlyRule", "EarlyStop", "Heads", "closed_costs", "early_rungs", "early_stop_of", "has_effect", "saved_at"]
+__all__ = [
+    "NO_EFFECT",
+    "EarlyRule",
+    "EarlyStop",
+    "Heads",
+    "closed_costs",
+    "early_rungs",
+    "early_stop_of",
+    "has_effect",
+    "saved_at",
+]
+
+NO_EFFECT = (
+    "early stop has no effect: it needs triage in the order confidence_first, no scorer, and a rung that is asked once"
+)
+"""What to say where it decides nothing."""
 
 _ANY = Request(messages=())  # a recorded request has no tools and no schema
 _ENDED_BADLY = tuple((FAILED[kind], STOPS.index(kind)) for kind in ("truncated", "refused"))

@@ -22,7 +22,7 @@ from cascade.replay.arrays import Bools, np
 from cascade.replay.building import read_columns
 from cascade.replay.columns import UNRECORDED, Columns, MappedColumns, PolicyMapping
 from cascade.replay.comparison import Comparison, Difference, compare
-from cascade.replay.early import EarlyStop, early_stop_of, has_effect, saved_at
+from cascade.replay.early import NO_EFFECT, EarlyStop, early_stop_of, has_effect, saved_at
 from cascade.replay.exact import ExactRun
 from cascade.replay.figures import Figures, Single
 from cascade.replay.intervals import Interval, interval_of
@@ -244,8 +244,8 @@ def _storm_cost(mapped: MappedColumns, outcomes: Outcomes, escalated: Sequence[B
     for index, rows in enumerate(escalated):
         after |= rows
         if index + 1 < len(mapped.cost):
-            rows = after & (outcomes.last > index)
-            cost += int(mapped.cost[index + 1][rows].sum()) - saved_at(mapped, outcomes, index + 1, rows)
+            asked = after & (outcomes.last > index)
+            cost += int(mapped.cost[index + 1][asked].sum()) - saved_at(mapped, outcomes, index + 1, asked)
     return cost
 
 
@@ -257,6 +257,8 @@ def _warnings(manifest: Manifest, mapped: MappedColumns) -> Iterator[str]:
         yield differ
     if (estimated := manifest.estimated) is not None:
         yield estimated
+    if policy.early_stop and not has_effect(mapped.mapping.plan, mapped.tasks):
+        yield NO_EFFECT
 
 
 def _notes(
@@ -278,8 +280,6 @@ def _notes(
         silent = sum(int(np.count_nonzero(columns.rungs[rung].answer == UNRECORDED)) for rung in mapped.mapping.rungs)
         if silent:
             yield f"{silent} replies were recorded without their text: they count as passing every check"
-    if mapped.mapping.plan.policy.early_stop and not has_effect(mapped.mapping.plan, mapped.tasks):
-        yield "early stop has no effect: it needs triage in the order confidence_first, no scorer, and a rung asked once"
     unknown = [name for name in (*mapped.mapping.names, *columns.rungs) if name not in figures.singles]
     unknown = [
         name for name in dict.fromkeys(unknown) if name in mapped.mapping.names or name not in mapped.mapping.rungs

@@ -56,11 +56,12 @@ def left_costs(
     view = rule.mapped
     left: Any = np.asfortranarray(np.stack(view.cost[: rule.top], axis=1))
     read = np.zeros_like(codes)
+    read[:] = [len(own) + 2 for own in levels]
     for index, one in enumerate(early[: rule.top]):
         own = view.left[index] if view.left else None
         if one is None or own is None:
             continue
-        left[one.closes, index] = own[one.closes]
+        left[one.closes, index], read[one.closes, index] = own[one.closes], 0
         # Below its floor, or declined, a reply escalates at its confidence, whatever the threshold is.
         above = rule.with_floor(index, _ALL, np.where(one.declined, np.int8(1), np.int8(0))) == 0
         whole = one.closes & above & (codes[:, index] == 0)

@@ -57,7 +57,7 @@ class CodedCorpus:
     right_at a score below this is wrong
     left     (N, K-1) nano-USD: of a reply that early stop closes at its confidence, else as `cost`; None: as `cost` everywhere
     read     (N, K-1): as codes, for replies that never ship: up to this level as the threshold the reply is read whole before it
-             escalates, above it the reply is closed; None with `left`
+             escalates, above it the reply is closed; above every level where it is never closed; None with `left`
     natural  (N, K-1): as codes, without floors and ceilings: the highest level at which the reply would ship by its own
              confidence, 0 for none, NOT_COUNTED for an error or an overflow; None: equal to codes
     """
@@ -128,11 +128,18 @@ class CodedCorpus:
         ends, spent = self.shipped(at), self.cost[:, 0].copy()
         for index in range(1, len(self.rungs)):
             spent += self.cost[:, index] * (ends >= index)
-        if self.left is not None and self.read is not None:
-            for index, level in enumerate(np.asarray(at).T):
-                closed = (ends > index) & (self.read[:, index] < level)
-                spent -= (self.cost[:, index] - self.left[:, index]) * closed
+        if self.left is not None:
+            spent -= ((self.cost[:, :-1] - self.left) * self.closed(at)).sum(axis=1)
         return spent
+
+    def closed(self, at: At) -> Bools:
+        """(N, K-1): which replies early stop closes under these levels."""
+        closed = np.zeros((len(self), self.top), np.bool_)
+        if self.read is not None:
+            ends = self.shipped(at)
+            for index, level in enumerate(np.asarray(at).T):
+                closed[:, index] = (ends > index) & (self.read[:, index] < level)
+        return closed
 
     def losses(self, at: At, loss: Loss) -> Bools:
         """(N,): which items are lost under these levels."""
@@ -194,7 +201,8 @@ class CodedCorpus:
         Where that depends on the threshold though the code does not (`read`), the item pays for a whole reply, and a row
         without an item, whose code is that of the confidence, takes back what closing saves.
         """
-        passed, saved = left.copy(order="F"), [np.flatnonzero(read[:, index] > 0) for index in range(self.top)]
+        depends = (read > 0) & (left != self.cost[:, :-1])
+        passed, saved = left.copy(order="F"), [np.flatnonzero(depends[:, index]) for index in range(self.top)]
         made = [counts]
         for index, rows in enumerate(saved):
             passed[rows, index] = self.cost[rows, index]
@@ -226,7 +234,7 @@ def code_columns(columns: Columns, view: MappedColumns) -> CodedCorpus:
     ceiling = rule.ceiling(_ALL) if rule.has_ceilings else None
     levels: list[Floats] = []
     for index in range(top):
-        may_ship = stands[index] if early[index] is None else stands[index] | early[index].begun
+        may_ship = stands[index] if (one := early[index]) is None else stands[index] | one.begun
         ships = rule.with_floor(index, _ALL, np.where(may_ship, np.int8(0), np.int8(1))) == 0
         if view.vote(index) is not None:  # those that agree may have reported nothing
             ships &= ~np.isnan(view.confidence[index])

@@ -5,6 +5,7 @@ from __future__ import annotations
 import dataclasses
 import random
 from collections.abc import Sequence
+from decimal import Decimal
 from itertools import product
 
 import numpy as np
@@ -32,7 +33,7 @@ _PRICED = Rates(((0, RateTier(1_000_000_000, 5_000_000_000, 0, 0, 0)),))
 def mapping_of(names: Sequence[str], tasks: tuple[Task, ...], kind: int, at: Sequence[float | None]) -> PolicyMapping:
     """A ladder that stops early. Kind 1 has a check that sees the whole answer, kind 2 a budget that forbids to close."""
     mapping = mapping_at(names, tasks, at)
-    budget = (Limits(daily_usd=1, on_exhausted="hold"),) if kind == 2 else ()
+    budget = (Limits(daily_usd=Decimal(1), on_exhausted="hold"),) if kind == 2 else ()
     policy = mapping.plan.policy.model_copy(update={"early_stop": True, "budget": budget})
     checks = (BoundCheck("short", lambda text: text != "b"),) if kind == 1 else ()
     plan = dataclasses.replace(mapping.plan, policy=policy, rates=(_PRICED,) * len(names), shared_checks=checks)
