@@ -49,7 +49,9 @@ def problem_of(error: CascadeError) -> Problem:
 
 def _of_all_rungs(error: ClimbError, message: str) -> Problem:
     details = [step.verdict.detail for step in error.steps if step.verdict.kind == "failed"]
-    if len(details) < len(error.steps) or not details:  # a rung replied: trying again would most likely be paid for nothing
+    if (
+        len(details) < len(error.steps) or not details
+    ):  # a rung replied: trying again would most likely be paid for nothing
         return Problem(502, message, headers=[_NO_RETRY])
     waits = [float(found.group(1)) for detail in details if (found := _WAIT.search(detail)) is not None]
     headers = [(b"retry-after", str(math.ceil(max(waits))).encode())] if waits else []

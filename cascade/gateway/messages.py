@@ -9,28 +9,30 @@ Until the first event or ping has gone out, an error is an HTTP status; after it
 from __future__ import annotations
 
 import asyncio
-import uuid
 from collections.abc import Mapping
 from contextlib import suppress
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any
 
 from pydantic_core import to_json
 
 from cascade.core.errors import CascadeError
 from cascade.core.message_events import message_dict
-from cascade.core.parameters import read_parameters
 from cascade.core.trail import Answer
 from cascade.engine import AsyncCascade
 from cascade.engine.arguments import MessageArguments
+from cascade.engine.events import AsyncMessageEvents
+from cascade.engine.messages import message_arguments
 from cascade.gateway.answers import trail_of
 from cascade.gateway.bodies import json_object
 from cascade.gateway.callers import Caller
 from cascade.gateway.failures import problem_of
+from cascade.gateway.headers import OWN
 from cascade.gateway.hub import Hub
 from cascade.gateway.keys.budgets import Reservation
 from cascade.gateway.policies import Loaded
 from cascade.gateway.problems import Problem, problem_event, send_json, send_problem
+from cascade.gateway.settings import VIRTUAL
 from cascade.gateway.visits import Visit
 
 if TYPE_CHECKING:
@@ -38,11 +40,9 @@ if TYPE_CHECKING:
 
 __all__ = ["Climbing"]
 
-_OF_THE_SDK = ("extra_headers", "extra_query", "extra_body", "betas", "timeout")
-"""Arguments of the SDK's methods. In a body they would be unknown fields, and the API refuses those."""
-
 _PING = b'event: ping\ndata: {"type": "ping"}\n\n'
 _STREAM_HEADERS = ((b"content-type", b"text/event-stream; charset=utf-8"), (b"cache-control", b"no-cache"))
+_PASSED = ("task", "flags", "metadata-")
 _OF_THE_CLIENT = frozenset({"anthropic-version"})  # it is the SDK's: it reads the responses
 
 
@@ -55,11 +55,10 @@ class _Climb:
     policy: str
     cost: int | None = None
     answer: Answer | None = None
-    stream: _Stream | None = field(default=None)
 
     @property
     def id(self) -> str:
-        return self.arguments.request.id
+        return self.arguments.given.id
 
 
 class Climbing:
@@ -74,7 +73,7 @@ class Climbing:
         stream = fields.get("stream", False)
         if not isinstance(stream, bool):
             raise Problem(400, "stream: true or false is needed")
-        climb = _Climb(loaded, self._arguments(visit, loaded, fields), loaded.policy.name)
+        climb = _Climb(loaded, self._arguments(visit, loaded, fields, streamed=stream), loaded.policy.name)
         reservation = await self._reserve(visit, climb)
         try:
             async with loaded.in_use() as driver:
@@ -89,37 +88,37 @@ class Climbing:
             key = visit.key.id if visit.key is not None else ""
             await hub.blocking(lambda: hub.answers.keep(climb.id, key, lambda: trail_of(answer)))
 
-    def _arguments(self, visit: Visit, loaded: Loaded, fields: Mapping[str, Any]) -> MessageArguments:
-        for name in _OF_THE_SDK:
-            if name in fields:
-                raise Problem(400, f"{name}: it is an argument of the SDK, and no field of a body (leave it out)")
-        forwarded = {
+    def _arguments(
+        self, visit: Visit, loaded: Loaded, fields: Mapping[str, Any], *, streamed: bool
+    ) -> MessageArguments:
+        headers = {
             name: value
             for name, value in visit.headers.forwarded
             if name.startswith("anthropic-") and name not in _OF_THE_CLIENT
         }
+        metadata = visit.metadata()  # within limits
+        headers |= {OWN + name: value for name, value in visit.headers.own.items() if name.startswith(_PASSED)}
         try:
-            request = read_parameters({**fields, "extra_headers": forwarded} if forwarded else fields)
+            arguments = message_arguments(
+                {**fields, "model": VIRTUAL + loaded.policy.name}, loaded.policy, headers=headers
+            )
         except CascadeError as error:
             raise problem_of(error) from None
-        metadata = visit.metadata()
+        request = arguments.given
         request = replace(
             request,
-            id=f"casc_{uuid.uuid4().hex}",
-            task=visit.task,
-            flags=visit.flags,
             metadata={**request.metadata, **metadata} if metadata else request.metadata,
             headers={**request.headers, **self._hub.upstream.forwarded_credentials(visit.headers)},
         )
         key = visit.key.id if visit.key is not None else ""
-        return MessageArguments(request, key=key, session=visit.session)
+        return replace(arguments, given=request, key=key, session=visit.session, streamed=streamed)
 
     async def _reserve(self, visit: Visit, climb: _Climb) -> Reservation | None:
         hub, key = self._hub, visit.key
         if key is None or key.daily_usd is None:
             return None
         try:
-            bound = climb.loaded.most_it_may_cost(climb.arguments.request)
+            bound = climb.loaded.most_it_may_cost(climb.arguments.given)
         except CascadeError as error:
             raise problem_of(error) from None
         return await hub.blocking(lambda: hub.budgets.reserve(key, bound), may_wait=True)
@@ -142,12 +141,14 @@ class Climbing:
         problem: Problem | None = None
         stream = _Stream(caller, climb)
         with caller:
-            events = driver.events(climb.arguments)
+            events: AsyncMessageEvents | None = None
             pinging = asyncio.create_task(stream.ping(self._hub.settings.ping_s))
             try:
+                events = await driver.events(climb.arguments)
                 async for event in events:
                     await stream.write(b"event: %b\ndata: %b\n\n" % (event["type"].encode(), to_json(event)))
                 answer = climb.answer = events.answer
+                assert answer is not None, "it is there after the last event"
                 climb.cost = answer.cost_nanousd
                 await stream.end()
             except CascadeError as error:
@@ -157,8 +158,9 @@ class Climbing:
                     await stream.end()
             finally:
                 pinging.cancel()
-                with suppress(CascadeError):
-                    await events.aclose()
+                if events is not None:
+                    with suppress(CascadeError):
+                        await events.aclose()
         if problem is not None and not stream.has_begun:
             await send_problem(send, problem, climb.id)
 

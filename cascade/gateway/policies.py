@@ -124,6 +124,11 @@ class Policies:
         """A policy by its name."""
         return self.served.get(name)
 
+    async def prepare(self) -> None:
+        """Make the clients of all rungs. Raises MissingKey if one has no credentials."""
+        for one in self.served.values():
+            await one.loaded.driver.prepare()
+
     async def watch(self, every_s: float) -> None:
         """Look for changed files, for ever. Nothing that goes wrong ends it."""
         while True:
@@ -154,6 +159,7 @@ class Policies:
                 one.problem = None
                 return
             driver = self._make(policy)
+            await driver.prepare()
         except CascadeError as problem:
             one.problem = str(problem)
             hint = "the policy before it stays in force"
