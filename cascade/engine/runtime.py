@@ -6,7 +6,7 @@ import random
 import time
 from asyncio import CancelledError
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
@@ -62,7 +62,7 @@ class RequestContext:
 
     `arm`: who answers it (`core.modes`). `slot`: its place in the rollout. `started` and `time_out_at` are on the driver's
     clock. `shadow_of`: the id of the request whose shadow this is. `reading`: whether replies are decided at their first
-    tokens. `key` and `session`: by which a tool loop is remembered.
+    tokens. `key` and `session`: by which a tool loop is remembered. `notes`: for the answer.
     """
 
     request: Request
@@ -77,9 +77,12 @@ class RequestContext:
     reading: Reading = WHOLE
     key: str = ""
     session: str = ""
+    notes: tuple[str, ...] = ()
 
     def begin(self, start: Start) -> Climb:
         """The request's climb, which raises RequestError at its first step if a rung cannot take the request."""
+        if self.notes:
+            start = replace(start, notes=(*self.notes, *start.notes))
         return climb(
             self.plan, self.request, checks=self.checks, accept=self.accept, start=start, reading=self.reading
         )  # fmt: skip
@@ -144,7 +147,7 @@ class Runtime:
         reading = Reading(self.policy.early_stop or arguments.streamed, arguments.streamed, self._may_close)
         return RequestContext(
             request, plan, arm, slot, started, time_out_at, checks, accept,
-            reading=reading, key=arguments.key, session=arguments.session,
+            reading=reading, key=arguments.key, session=arguments.session, notes=arguments.notes,
         )  # fmt: skip
 
     def _unit(self, request: Request) -> str | None:

@@ -36,7 +36,9 @@ def scenes(draw: st.DrawFn) -> tuple[Corpus, PolicyMapping]:
             mapping.plan, checks={}, shared_checks=mapping_of(policy, corpus.manifest).plan.shared_checks
         )
         mapping = dataclasses.replace(mapping, plan=plan)
-    budget = draw(st.sampled_from([(), (), (), Limits(daily_usd=Decimal(1)), Limits(daily_usd=Decimal(1), on_exhausted="hold")]))
+    budget = draw(
+        st.sampled_from([(), (), (), Limits(daily_usd=Decimal(1)), Limits(daily_usd=Decimal(1), on_exhausted="hold")])
+    )
     policy = policy.model_copy(update={"budget": (budget,) if budget else ()})
     plan = dataclasses.replace(mapping.plan, policy=policy, escalation=draw(escalations(names)))
     return corpus, dataclasses.replace(mapping, plan=plan)
