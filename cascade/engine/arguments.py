@@ -114,7 +114,7 @@ class AskArguments:
 
     @property
     def notes(self) -> tuple[str, ...]:
-        """What the answer tells of how the request was read."""
+        """What the answer tells the caller beside its trail, first of all."""
         return ()
 
     def request(self) -> Request:
@@ -157,8 +157,8 @@ class MessageArguments:
     """A request of the Messages API, already read.
 
     `deadline_s`: seconds for the whole climb, None: the policy's. `key` and `session`: whose conversation it is, and which:
-    tool loops are remembered by them. `streamed`: the caller is given the answer as it comes. `notes`: what the answer
-    tells of how the request was read.
+    tool loops are remembered by them. `streamed`: the caller is given the answer as it comes. `notes`: what the answer tells
+    the caller beside its trail, first of all.
     """
 
     given: Request

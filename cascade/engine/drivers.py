@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import copy
 import random
 import sys
 import threading
@@ -11,6 +12,7 @@ from collections.abc import AsyncGenerator, Callable, Generator, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from contextlib import aclosing, closing
 from dataclasses import dataclass
+from functools import cached_property
 from pathlib import Path
 from types import TracebackType
 from typing import Any, Generic, Self, TypeVar, Unpack, overload
@@ -34,6 +36,7 @@ from cascade.engine.lifecycle import (
     SendAll,
     run_request,
 )
+from cascade.engine.messages import AsyncMessages, Messages
 from cascade.engine.observing import ShadowSlots, run_shadow, shadow_context
 from cascade.engine.runtime import RequestContext, Runtime, RuntimeOptions
 from cascade.forks import renew_in_children
@@ -78,6 +81,15 @@ class _Driver(Generic[_Claude]):
         """For `forks`."""
         raise NotImplementedError
 
+    def on(self, client: Any) -> Self:
+        """The same policy, ledger and state on another client of the SDK. To close one of them is to close the ledger."""
+        other = copy.copy(self)
+        other._claude = self._claude.on(client)
+        vars(other).pop("messages", None)
+        other.renew_lock()
+        renew_in_children(other)
+        return other
+
 
 class Cascade(_Driver[Claude]):
     """A policy at work: `ask` answers a request with the cheapest rung that can be trusted with it.
@@ -94,6 +106,11 @@ class Cascade(_Driver[Claude]):
     """
 
     _claude_type = Claude
+
+    @cached_property
+    def messages(self) -> Messages:
+        """The SDK's `client.messages`, climbing: its parameters, its types."""
+        return Messages(self, self._claude)
 
     def renew_lock(self) -> None:
         """For `forks`: the threads that run shadow requests stay with the parent."""
@@ -311,6 +328,11 @@ class AsyncCascade(_Driver[AsyncClaude]):
     """
 
     _claude_type = AsyncClaude
+
+    @cached_property
+    def messages(self) -> AsyncMessages:
+        """The SDK's `client.messages`, climbing: its parameters, its types."""
+        return AsyncMessages(self, self._claude)
 
     def renew_lock(self) -> None:
         """For `forks`: the tasks that run shadow requests stay with the parent."""

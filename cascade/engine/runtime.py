@@ -6,7 +6,7 @@ import random
 import time
 from asyncio import CancelledError
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
@@ -62,7 +62,7 @@ class RequestContext:
 
     `arm`: who answers it (`core.modes`). `slot`: its place in the rollout. `started` and `time_out_at` are on the driver's
     clock. `shadow_of`: the id of the request whose shadow this is. `reading`: whether replies are decided at their first
-    tokens. `key` and `session`: by which a tool loop is remembered. `notes`: for the answer.
+    tokens. `key` and `session`: by which a tool loop is remembered. `notes`: told on the answer, before its own.
     """
 
     request: Request
@@ -81,8 +81,6 @@ class RequestContext:
 
     def begin(self, start: Start) -> Climb:
         """The request's climb, which raises RequestError at its first step if a rung cannot take the request."""
-        if self.notes:
-            start = replace(start, notes=(*self.notes, *start.notes))
         return climb(
             self.plan, self.request, checks=self.checks, accept=self.accept, start=start, reading=self.reading
         )  # fmt: skip
