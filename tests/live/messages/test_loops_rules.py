@@ -187,17 +187,18 @@ def test_the_thinking_of_the_rungs_own_turns_is_kept_and_of_no_other() -> None:
     """Those in a row that it made; a rung that takes over keeps nothing, and begins its own row."""
     one = talk(sticky={"loop_errors": 1})
     kept: list[set[str]] = []
-    one.turn("go", asks("a"))
+    one.turn("go", asks("a", thinks=True))
     for failed, call, following in (
-        (False, "a", "b"),
-        (False, "b", "c"),
-        (True, "c", "d"),
-        (False, "d", "e"),
-        (False, "e", "f"),
+        (0, "a", "b"),
+        (0, "b", "c"),
+        (1, "c", "d"),
+        (0, "d", "e"),
+        (0, "e", "f"),
+        (0, "f", "g"),
     ):
-        one.turn(result(call, failed=failed), asks(following))
+        one.turn(result(call, failed=bool(failed)), asks(following, thinks=following == "e"))
         kept.append(set(one.start.kept))
-    assert kept == [{"a"}, {"a", "b"}, set(), {"d"}, {"d", "e"}]
+    assert kept == [{"a"}, {"a", "b"}, set(), {"d"}, {"e"}, {"e", "f"}], "d has no thinking to keep"
 
 
 def test_a_warm_rung_is_told_with_what_leaving_it_would_cost() -> None:
