@@ -13,7 +13,7 @@ from cascade.core.messages import Request, Usage
 from cascade.core.plans import Checks
 from cascade.core.policy import Policy
 
-__all__ = ["can_close", "can_ship", "closed_usage", "position_of"]
+__all__ = ["can_close", "can_refuse", "can_ship", "closed_usage", "position_of"]
 
 _MOST_TOKENS = 12  # `{"confidence": 0.95, "answer": "` and the answer's first character
 _CHARACTERS_PER_TOKEN = 4
@@ -32,6 +32,11 @@ def can_close(policy: Policy, task: str, index: int, request: Request) -> bool:
         and policy.route(task).samples[index] is None
         and not request.tools
     )
+
+
+def can_refuse(policy: Policy) -> bool:
+    """Whether a budget could refuse the next rung. Then no reply is closed: its text may be needed as the best held."""
+    return any(limits.on_exhausted != "alert" for limits in policy.budget)
 
 
 def can_ship(checks: Checks, request: Request, *, is_top: bool = False) -> bool:

@@ -221,7 +221,7 @@ class _MappedColumnsBuilder:
         self._stuck = [ColumnBuilder(np.int8) for _ in mapping.rungs]
         self._voting = VotesBuilder(mapping)
         self._cost = [ColumnBuilder(np.int64) for _ in mapping.rungs]
-        self._left = [ColumnBuilder(np.int64) if early else None for early in early_rungs(plan)]
+        self._left = [ColumnBuilder(np.int64) if early else None for early in early_rungs(plan.policy)]
         scorer = plan.policy.scorer or {}
         self._scored = {index: ColumnBuilder(np.float64) for index, name in enumerate(mapping.names) if name in scorer}
 

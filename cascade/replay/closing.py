@@ -10,7 +10,7 @@ from typing import Literal
 
 from cascade.core import prices
 from cascade.core.climb import Reading
-from cascade.core.early import closed_usage, position_of
+from cascade.core.early import can_refuse, closed_usage, position_of
 from cascade.core.messages import Usage
 from cascade.core.policy import Policy
 from cascade.corpora.items import RecordedReply
@@ -25,8 +25,7 @@ _AFTER_HEAD = (None, "truncated", "refused")  # how a reply may end that began a
 
 def reading_of(policy: Policy) -> Reading:
     """How a policy's replies are read. None is closed where a budget could refuse the next call, as live."""
-    can_refuse = any(limits.on_exhausted != "alert" for limits in policy.budget)
-    return Reading(early=policy.early_stop, may_close=not can_refuse)
+    return Reading(early=policy.early_stop, may_close=not can_refuse(policy))
 
 
 def has_head(reply: RecordedReply) -> bool:

@@ -163,5 +163,7 @@ def missing_cost(mapping: PolicyMapping, index: int, item: str, where: str, *, c
         f"the reply of {mapping.rungs[index]!r} has no {what}",
         where=where,
         item=item,
-        hint="record it, or replay without early stop" if closed else "record it, or leave the item out (--skip-bad does)",
+        hint="record it, or replay without early stop"
+        if closed
+        else "record it, or leave the item out (--skip-bad does)",
     )

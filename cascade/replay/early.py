@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
@@ -9,16 +10,32 @@ from cascade.core import prices
 from cascade.core.early import can_close, can_ship
 from cascade.core.messages import Request
 from cascade.core.plans import Plan
+from cascade.core.policy import Policy
 from cascade.corpora.items import RecordedReply
 from cascade.replay.arrays import np
 from cascade.replay.closing import CostOf, closed_cost, has_head, reading_of
 from cascade.replay.columns import DECLINED, FAILED, NO_COST, NO_HEAD, MappedColumns, RungColumns
-from cascade.replay.outcomes import STOPS
+from cascade.replay.outcomes import STOPS, Outcomes
 
 if TYPE_CHECKING:
     from cascade.replay.arrays import Bools, Int8s
 
-__all__ = ["EarlyRule", "Heads", "closed_costs", "early_rungs"]
+__all__ = [
+    "NO_EFFECT",
+    "EarlyRule",
+    "EarlyStop",
+    "Heads",
+    "closed_costs",
+    "early_rungs",
+    "early_stop_of",
+    "has_effect",
+    "saved_at",
+]
+
+NO_EFFECT = (
+    "early stop has no effect: it needs triage in the order confidence_first, no scorer, and a rung that is asked once"
+)
+"""What to say where it decides nothing."""
 
 _ANY = Request(messages=())  # a recorded request has no tools and no schema
 _ENDED_BADLY = tuple((FAILED[kind], STOPS.index(kind)) for kind in ("truncated", "refused"))
@@ -36,13 +53,17 @@ def closed_costs(rates: prices.Rates, replies: list[RecordedReply], cost_of: Cos
     ]
 
 
-def early_rungs(plan: Plan) -> tuple[bool, ...]:
-    """By rung: whether early stop may decide a step of it, of some task."""
+def early_rungs(policy: Policy) -> tuple[bool, ...]:
+    """By rung: whether early stop may decide there, however often the rung is asked, and whatever scores it."""
+    is_on = policy.early_stop and policy.triage.order == "confidence_first"
+    return (*(is_on for _ in policy.ladder[:-1]), False)
+
+
+def has_effect(plan: Plan, tasks: Iterable[str]) -> bool:
+    """Whether early stop decides a step of one of these tasks."""
     policy = plan.policy
-    tasks = ("", *(task.name for task in policy.tasks))
-    return tuple(
-        policy.early_stop and any(can_close(policy, task, index, _ANY) for task in tasks)
-        for index in range(policy.top + 1)
+    return policy.early_stop and any(
+        can_close(policy, task, index, _ANY) for task in tasks for index in range(policy.top)
     )
 
 
@@ -95,3 +116,33 @@ class EarlyRule:
         for code, stop in _ENDED_BADLY:
             ended[answer == code] = stop
         return Heads(known, known & (answer == DECLINED), known & self._ships[task], ended)
+
+
+@dataclass(frozen=True, slots=True)
+class EarlyStop:
+    """What early stop did. `closed`: by rung, how many replies it closed. `saved`: nano-USD of what they did not write."""
+
+    closed: Mapping[str, int]
+    saved: int
+
+    def fields(self) -> dict[str, Any]:
+        """As JSON values."""
+        return {"saved_usd": self.saved / 1e9, "closed": dict(self.closed)}
+
+
+def early_stop_of(mapped: MappedColumns, outcomes: Outcomes) -> EarlyStop | None:
+    """What early stop did; None if no step of the policy is decided early."""
+    if not has_effect(mapped.mapping.plan, mapped.tasks):
+        return None
+    below = range(len(outcomes.closed))
+    closed = {mapped.mapping.names[index]: int(np.count_nonzero(outcomes.closed[index])) for index in below}
+    return EarlyStop(closed, sum(saved_at(mapped, outcomes, index) for index in below))
+
+
+def saved_at(mapped: MappedColumns, outcomes: Outcomes, index: int, rows: Bools | None = None) -> int:
+    """Nano-USD that the replies closed at this rung would have cost besides; `rows`: of these items alone."""
+    left = mapped.left[index] if index < len(outcomes.closed) else None
+    if left is None:
+        return 0
+    here = outcomes.closed[index] if rows is None else outcomes.closed[index] & rows
+    return int((mapped.cost[index][here] - left[here]).sum())

@@ -60,7 +60,7 @@ class ExactRun:
         below = len(self._mapping.rungs) - 1
         table: Ints = np.array(self._rows, np.int64).reshape(len(self._rows), 4 + 2 * below)
         shipped, last, stopped, *rest = (table[:, n].astype(np.int8) for n in range(3 + 2 * below))
-        early = any(early_rungs(self._plan))
+        early = any(early_rungs(self._plan.policy))
         closed = tuple(one.astype(np.bool_) for one in rest[below:]) if early else ()
         return Outcomes(shipped, last, stopped, table[:, -1].copy(), tuple(rest[:below]), storms, closed)
 

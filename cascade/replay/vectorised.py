@@ -334,7 +334,9 @@ class _GuardedClimbs:
                 is_stopped = index >= ceiling or (holding and index + 1 == top)
                 # As `core.climb`: what only the whole answer can tell is observed after it.
                 is_early = ships or (may_close and decided != 0 and not is_stopped)
-                action = self._observe(task, index, at_head if is_early else natural, 0 if is_early else extra, now, name)
+                action = self._observe(
+                    task, index, at_head if is_early else natural, 0 if is_early else extra, now, name
+                )
                 if is_early and decided == 0 and action == "escalate" and not holding:
                     decided = _STORM
                 is_stopped = is_stopped or (action == "hold" and index + 1 == top)

@@ -3,23 +3,17 @@
 from __future__ import annotations
 
 import dataclasses
-import json
+from decimal import Decimal
 
-import pytest
 from hypothesis import event, given, settings
 from hypothesis import strategies as st
-from msgspec.structs import replace
 
-from cascade import Policy
-from cascade.core.early import position_of
-from cascade.core.errors import AllRungsFailed, CorpusError, PolicyError
 from cascade.core.policy.operations import Limits
-from cascade.corpora import Corpus, Item, LadderEntry, Manifest, RecordedReply
-from cascade.replay import replay_item
+from cascade.corpora import Corpus
 from cascade.replay.building import read_columns
 from cascade.replay.columns import PolicyMapping
 from cascade.replay.exact import ExactRun
-from cascade.replay.mapping import mapping_of, own_mapping
+from cascade.replay.mapping import mapping_of
 from cascade.replay.outcomes import REASONS, STOPS, Outcomes
 from cascade.replay.vectorised import evaluate
 
@@ -38,9 +32,11 @@ def scenes(draw: st.DrawFn) -> tuple[Corpus, PolicyMapping]:
     if draw(st.booleans()):  # nothing but not_empty: an answer may ship at its confidence
         tasks = tuple(task.model_copy(update={"checks": ()}) for task in policy.tasks)
         policy = policy.model_copy(update={"checks": (), "tasks": tasks})
-        plan = dataclasses.replace(mapping.plan, checks={}, shared_checks=mapping_of(policy, corpus.manifest).plan.shared_checks)
+        plan = dataclasses.replace(
+            mapping.plan, checks={}, shared_checks=mapping_of(policy, corpus.manifest).plan.shared_checks
+        )
         mapping = dataclasses.replace(mapping, plan=plan)
-    budget = draw(st.sampled_from([(), (), (), Limits(daily_usd=1), Limits(daily_usd=1, on_exhausted="hold")]))
+    budget = draw(st.sampled_from([(), (), (), Limits(daily_usd=Decimal(1)), Limits(daily_usd=Decimal(1), on_exhausted="hold")]))
     policy = policy.model_copy(update={"budget": (budget,) if budget else ()})
     plan = dataclasses.replace(mapping.plan, policy=policy, escalation=draw(escalations(names)))
     return corpus, dataclasses.replace(mapping, plan=plan)
