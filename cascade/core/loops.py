@@ -263,12 +263,10 @@ def escalations_of(policy: Policy, certified: Escalation, task: str) -> tuple[Fr
 
 
 def warm_note(costs: WarmCosts, rung: str, first: str) -> str:
-    """What the caller is told of a loop that stays on its warm rung. Both amounts are estimates."""
+    """What the caller is told of a loop that stays on the rung whose cache was warm last. Both amounts are estimates."""
     stay, climb = f"{costs.stay / 1e9:.6f} USD", f"{costs.climb / 1e9:.6f} USD"
     if costs.climb > costs.stay:
-        return (
-            f"a turn on {rung}, whose cache is warm, is expected to cost {stay}; from {first} with cold caches {climb}"
-        )
+        return f"while the cache of {rung} is warm, a turn is expected to cost {stay} on it, and {climb} from {first} with cold caches"
     return (
         f"a turn from {first} would be expected to cost {climb}, even with cold caches, and {stay} on {rung}; a tool loop never"
         " falls to a lower rung"

@@ -209,7 +209,7 @@ def test_a_warm_rung_is_told_with_what_leaving_it_would_cost() -> None:
     one.turn("go", reply(UNSURE), asks("t1", usage=warm))
     answer = one.turn(result("t1"), asks("t2", usage=warm))
     assert answer.notes[0] == "continued on r1: it asked for t1"
-    assert answer.notes[1].startswith("a turn on r1, whose cache is warm, is expected to cost 0.")
+    assert answer.notes[1].startswith("while the cache of r1 is warm, a turn is expected to cost 0.")
     first = talk()
     first.turn("go", asks("t1", usage=warm))
     assert len(first.turn(result("t1"), reply(SURE)).notes) == 1
