@@ -172,15 +172,19 @@ def _floor_key(request: Request, sticky: Sticky | None, key: str, session: str) 
     if sticky.by == "session":
         return json.dumps(["floor of session", key, session]) if session else None
     first = next((message for message in request.messages if message.get("role") == "user"), None)
-    return None if first is None else json.dumps(["floor", key, _digest(first.get("content"))])
+    digest = _digest(first.get("content")) if first is not None else None
+    return None if digest is None else json.dumps(["floor", key, digest])
 
 
-def _digest(content: object) -> str:
-    """Of a message's blocks. Without their cache_control, which clients move on from turn to turn."""
+def _digest(content: object) -> str | None:
+    """Of a message's blocks, without their cache_control, which clients move on from turn to turn. None: it is no JSON, or too deep."""
     blocks: Any = [{"type": "text", "text": content}] if isinstance(content, str) else content
     if isinstance(blocks, (list, tuple)):
         blocks = [_uncached(block) for block in cast("Sequence[object]", blocks)]
-    text = json.dumps(blocks, sort_keys=True, default=str)
+    try:
+        text = json.dumps(blocks, sort_keys=True)
+    except (TypeError, ValueError, RecursionError):
+        return None
     return hashlib.sha256(text.encode()).hexdigest()
 
 

@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
+import asyncio
 from collections.abc import Callable, Iterator, Mapping
 from typing import Any
 
 import anthropic
 import pytest
 
-from cascade import Answer, Cascade, Policy
+from cascade import Answer, AsyncCascade, Cascade, Policy
 from cascade.core.messages import Usage
 from cascade.core.parameters import read_parameters
 from cascade.core.policy import Rung
@@ -17,6 +18,7 @@ from cascade.emulator import Emulator, ScriptedReply
 from cascade.engine.arguments import MessageArguments
 from cascade.policy.pricing import rates_of
 from tests.live.conftest import HAIKU, MODELS, OPUS, SONNET, ladder
+from tests.servers import RedisServer
 
 SEARCH = {
     "name": "search",
@@ -207,6 +209,40 @@ def test_after_a_climb_sticky_raises_the_floor_and_begins_at_haiku(at_work: AtWo
     assert answer.steps[0].reason == "floor"
     assert answer.notes == ("floor raised to sonnet for this turn",)
     assert rungs(agent.say("enough")) == ["haiku"]
+
+
+def test_drivers_of_both_kinds_share_a_loop_over_redis(
+    emulate: Callable[[Models], Emulator], client: anthropic.Anthropic, redis_server: RedisServer
+) -> None:
+    """A sync worker and an async one take turns; streamed or not, the next turn knows where the last one was."""
+    base_url = emulate(Models(SONNET)).base_url
+    policy = ladder(max_tokens=2_000).model_copy(update={"name": "loops-shared"})
+
+    async def talk() -> list[list[str]]:
+        async with (
+            anthropic.AsyncAnthropic(api_key="test", base_url=base_url) as own,
+            AsyncCascade(policy, client=own, state=redis_server.url) as other,
+        ):
+            with Cascade(policy, client=client.with_options(base_url=base_url), state=redis_server.url) as one:
+                by_one, params = climbing(one), list[dict[str, Any]]()
+                agent = Agent(lambda sent: (params.append(sent) or [], None))
+                asked: list[list[str]] = []
+                for turn in range(6):
+                    agent.say("find it") if turn == 0 else agent.hand_in(f"page {turn}")
+                    if turn % 3 == 0:
+                        blocks, answer = await asyncio.to_thread(by_one, params[-1])
+                    else:
+                        arguments = MessageArguments(read_parameters(params[-1]), streamed=turn % 3 == 1)
+                        events = await other.events(arguments)
+                        async for _ in events:
+                            pass
+                        answer = events.answer
+                        blocks = [dict(block) for block in answer.message.content]
+                    agent.messages[-1]["content"] = blocks
+                    asked.append(rungs(answer))
+                return asked
+
+    assert asyncio.run(talk()) == [["haiku", "sonnet"], *[["sonnet"]] * 5]
 
 
 @pytest.mark.parametrize("calls", [HAIKU, SONNET, OPUS])

@@ -284,6 +284,16 @@ def test_a_conversation_is_known_by_its_first_message_and_a_session_by_its_name(
         assert bool(other.turn("anything", *(reply(SURE),) * (1 + raised)).notes) is raised
 
 
+def test_a_first_message_that_cannot_be_hashed_has_no_floor() -> None:
+    """It is no JSON, or too deep for it: the API's to refuse, and no error of ours."""
+    deep: list[Any] = []
+    for _ in range(100_000):
+        deep = [deep]
+    for content in (deep, [{"type": "text", "text": {1, 2}}], [{"type": "x", 1: 2, "a": 3}]):
+        request = Request(({"role": "user", "content": content},))
+        assert read_place(request, policy_of(0.8, sticky={})).floor_key is None
+
+
 def test_the_baseline_has_one_place_and_nothing_to_tell() -> None:
     """A holdout's tool loop is on it from the first turn to the last."""
     plan = baseline_plan(make_plan(policy_of(0.8, 0.8, sticky={})))
