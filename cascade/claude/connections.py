@@ -184,6 +184,8 @@ def _without_retries(given: Any, *, asynchronous: bool) -> Any:
         raise ConfigurationError(f"client: {type(client).__name__} does not fit here (use it with {hint})")
     if not isinstance(client, wanted):
         raise ConfigurationError(f"client: {type(client).__name__} is not a client of the anthropic SDK")
+    if "cascade" in vars(client):
+        raise ConfigurationError("client: it was wrapped, so its messages climb already (give the client itself)")
     return given.with_options(max_retries=0)
 
 

@@ -14,6 +14,7 @@ from cascade.claude.retrying import Attempts, failure_from
 from cascade.claude.wire import Accumulator, reading
 from cascade.core.early import closed_usage
 from cascade.core.events import Early
+from cascade.core.message_events import block_stop, start_event, text_delta, text_start
 from cascade.core.messages import Failure, Reply, Usage
 from cascade.core.text.envelope import EnvelopeReader
 from cascade.core.triage import Prompt
@@ -21,10 +22,6 @@ from cascade.core.triage import Prompt
 __all__ = ["AsyncOpenReply", "OpenReply", "ReplyReader"]
 
 _CONTENT = frozenset({"content_block_start", "content_block_delta", "content_block_stop"})
-_TEXT_START: dict[str, Any] = {
-    "type": "content_block_start", "index": 0, "content_block": {"type": "text", "text": ""},
-}  # fmt: skip
-_TEXT_STOP: dict[str, Any] = {"type": "content_block_stop", "index": 0}
 
 
 class ReplyReader:
@@ -64,17 +61,20 @@ class ReplyReader:
         if added:
             if not self._begun:
                 self._begun = True
-                self._events.append(_TEXT_START)
-            delta = {"type": "text_delta", "text": added}
-            self._events.append({"type": "content_block_delta", "index": 0, "delta": delta})
+                self._events.append(text_start(0))
+            self._events.append(text_delta(0, added))
 
     def take(self) -> list[dict[str, Any]]:
         """The content events since the last time."""
         events, self._events = self._events, []
         if self._begun and not self._ended and self.billed.is_complete:
             self._ended = True
-            events.append(_TEXT_STOP)
+            events.append(block_stop(0))
         return events
+
+    def start_event(self) -> dict[str, Any]:
+        """The event that begins the message."""
+        return start_event(self.billed.message_id, self.billed.model, self.billed.usage)
 
     def closed(self, request_id: str | None) -> Reply:
         """The reply as it was when its stream was closed, with an estimate of its usage."""
@@ -134,7 +134,11 @@ class OpenReply:
             outcome = self._attempts.broken_off(outcome)
         self.outcome = self._attempts.result(outcome)
 
-    def close(self) -> Reply | Failure:
+    def start_event(self) -> dict[str, Any]:
+        """The event that begins the message."""
+        return self.reader.start_event()
+
+    def close(self) -> Reply:
         """Close the stream. Its usage up to here is an estimate."""
         self.stream.close()
         return self._attempts.result(self.reader.closed(self.request_id))
@@ -202,7 +206,15 @@ class AsyncOpenReply:
     async def _close(self) -> None:
         await self.stream.close()
 
-    async def close(self) -> Reply | Failure:
-        """As `OpenReply.close`."""
+    def start_event(self) -> dict[str, Any]:
+        """As `OpenReply.start_event`."""
+        return self.reader.start_event()
+
+    async def close(self) -> None:
+        """As `OpenReply.close`, but the reply is the `outcome`."""
         await self._close()
-        return self._attempts.result(self.reader.closed(self.request_id))
+        self.outcome = self._attempts.result(self.reader.closed(self.request_id))
+
+    async def abandon(self) -> None:
+        """Close the stream of a reply that nobody waits for any more."""
+        await self._close()

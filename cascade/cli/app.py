@@ -17,6 +17,7 @@ from cascade.cli.mode.app import mode
 from cascade.cli.options import CORPUS_POLICY, EARLY_STOP, JSON, LEDGER, POLICY, SAME, SKIP_BAD, SPLIT_SEED, TUNE
 from cascade.cli.policy.app import policy_app
 from cascade.cli.savings.app import savings
+from cascade.cli.serve.app import serve_app
 
 __all__ = ["UsageProblem", "app"]
 
@@ -127,6 +128,9 @@ def emulate(  # noqa: PLR0913, PLR0917 - options
             "--any", help="Answer texts and models that are in no corpus with a canned answer, marked as such."
         ),
     ] = False,
+    caching: Annotated[
+        bool, typer.Option("--caching", help="Cache prompts that carry cache_control, and bill them as the API does.")
+    ] = False,
     as_json: Annotated[bool, JSON] = False,
 ) -> None:
     """Serve the Messages API on loopback, with answers from a corpus. Ctrl-C stops it."""
@@ -134,7 +138,7 @@ def emulate(  # noqa: PLR0913, PLR0917 - options
 
     run_emulator(
         corpus or [], host=host, port=port, faults=faults, seed=seed, token_latency_s=token_latency_ms / 1e3,
-        canned=canned, as_json=as_json,
+        canned=canned, caching=caching, as_json=as_json,
     )  # fmt: skip
 
 
@@ -395,3 +399,4 @@ app.command()(costs)
 app.command()(mode)
 app.add_typer(ledger_app, name="ledger")
 app.add_typer(policy_app, name="policy")
+app.add_typer(serve_app, name="serve")

@@ -39,7 +39,7 @@ from cascade.core.tools import forced, takes_forced
 from cascade.core.trail import NATURAL, Answer, Degraded, Step, Verdict
 from cascade.core.triage import check_request
 
-__all__ = ["Climb", "Observation", "Reading", "climb"]
+__all__ = ["WHOLE", "Climb", "Observation", "Reading", "climb"]
 
 _NOT_PROVED = frozenset(
     {"error", "deadline", "budget", "storm"}
@@ -79,6 +79,10 @@ class Reading:
     early: bool = False
     streamed: bool = False
     may_close: bool = True
+
+
+WHOLE = Reading()
+"""Every reply is read whole before anything is decided."""
 
 
 def climb(

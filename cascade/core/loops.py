@@ -17,19 +17,32 @@ from fractions import Fraction
 from typing import Any, Literal, NamedTuple, cast
 
 from cascade.core.messages import Usage
-from cascade.core.plans import Plan
+from cascade.core.policy import Policy
+from cascade.core.policy.certificate import Escalation
 from cascade.core.prices import Rates, cost
-from cascade.core.tools import CALLS
 
 __all__ = [
-    "UNKNOWN_ESCALATION", "Turn", "TurnSize", "WarmCosts", "begin_at", "call_ids", "escalations_of", "read_turn",
-    "stuck_because", "warm_costs", "warm_note",
+    "CALLS",
+    "UNKNOWN_ESCALATION",
+    "Turn",
+    "TurnSize",
+    "WarmCosts",
+    "begin_at",
+    "call_ids",
+    "escalations_of",
+    "read_turn",
+    "stuck_because",
+    "warm_costs",
+    "warm_note",
 ]  # fmt: skip
 
 TurnKind = Literal["user", "tool_result", "pause"]
 
 UNKNOWN_ESCALATION = Fraction(35, 100)
 """The share of requests that a rung is taken to pass on, where no certificate says: the rate that the storm guard calls normal."""
+
+CALLS = frozenset({"tool_use", "server_tool_use", "mcp_tool_use"})
+"""The types of blocks that call a tool, the caller's or one that the API runs itself."""
 
 _SERVER_CALLS = CALLS - {"tool_use"}
 _THINKING = frozenset({"thinking", "redacted_thinking"})
@@ -203,7 +216,10 @@ class TurnSize:
 
 @dataclass(frozen=True, slots=True)
 class WarmCosts:
-    """What a turn is expected to cost, in nano-USD: begun on the warm rung (`stay`), or at the first rung (`climb`)."""
+    """What a turn is expected to cost until the warm rung has answered, in nano-USD.
+
+    `stay`: begun on the warm rung. `climb`: begun at the first rung, which may answer it before the warm rung is reached.
+    """
 
     stay: int
     climb: int
@@ -212,31 +228,23 @@ class WarmCosts:
 def warm_costs(rates: Sequence[Rates], escalations: Sequence[Fraction], warm: int, size: TurnSize) -> WarmCosts:
     """The expected cost of a turn that begins on the warm rung, and of one that begins at the first.
 
-    `rates` and `escalations` (the chance that a rung passes the turn on; the top's is not used) by rung. The warm rung reads its
-    cache; every other one that is reached writes the whole prefix at the price of a cache that lasts for five minutes.
-    Exact but for one rounding, half up.
+    `rates` and `escalations` (the chance that a rung passes the turn on) by rung. The warm rung reads its cache; each rung below it
+    that is reached writes the whole prefix, at the price of a cache that lasts for five minutes. What may come above the warm rung is
+    left out of both. Exact but for one rounding, half up.
     """
-    bills = [cost(one, _usage(size, is_warm=index == warm)) for index, one in enumerate(rates)]
-    return WarmCosts(_expected(bills, escalations, warm), _expected(bills, escalations, 0))
-
-
-def _usage(size: TurnSize, *, is_warm: bool) -> Usage:
-    read, written = (size.cached, 0) if is_warm else (0, size.cached)
-    return Usage(size.new, size.output, cache_write_5m=written, cache_read=read)
-
-
-def _expected(bills: Sequence[int], escalations: Sequence[Fraction], first: int) -> int:
     whole, reached = Fraction(0), Fraction(1)
-    for index in range(first, len(bills)):
-        whole += reached * bills[index]
-        reached *= escalations[index] if index < len(bills) - 1 else 0
-    return (2 * whole.numerator + whole.denominator) // (2 * whole.denominator)
+    for index in range(warm):
+        whole += reached * cost(rates[index], Usage(size.new, size.output, cache_write_5m=size.cached))
+        reached *= escalations[index]
+    stay = cost(rates[warm], Usage(size.new, size.output, cache_read=size.cached))
+    whole += reached * stay
+    return WarmCosts(stay, (2 * whole.numerator + whole.denominator) // (2 * whole.denominator))
 
 
-def escalations_of(plan: Plan, task: str) -> tuple[Fraction, ...]:
+def escalations_of(policy: Policy, certified: Escalation, task: str) -> tuple[Fraction, ...]:
     """By rung below the top, the chance that it passes a turn of this task on: the certified rate, else UNKNOWN_ESCALATION."""
-    policy, route = plan.policy, plan.policy.route(task)
-    rates = (plan.escalation.rate(task, rung.rung) for rung in policy.ladder[:-1])
+    route = policy.route(task)
+    rates = (certified.rate(task, rung.rung) for rung in policy.ladder[:-1])
     return tuple(
         Fraction(1) if not route.decides(index) else UNKNOWN_ESCALATION if rate is None else Fraction(rate)
         for index, rate in enumerate(rates)

@@ -134,7 +134,7 @@ class Request:
 class Message:
     """A message of the assistant in the API's own shape: its blocks, why it stopped, and at which stop sequence."""
 
-    id: str
+    id: str = field(compare=False)
     content: tuple[Block, ...]
     stop_reason: str
     stop_sequence: str | None = None

@@ -1,4 +1,4 @@
-"""Reads what a caller of the Messages API sends into a request: keyword arguments of `messages.create`, or a JSON body.
+"""Reads what a caller of the Messages API sends into a request: a JSON body, or the keywords of `messages.create`.
 
 Nothing is dropped. A parameter is read, or sent on as it is, or named in an error:
 - RequestError: it is invalid, so no model could take it;
@@ -18,7 +18,7 @@ from cascade.core.messages import Block, Request
 from cascade.core.models import Effort, Thinking, rules_of
 from cascade.core.shapes import list_at, object_at, shown, text_at, type_at, unicode_at
 
-__all__ = ["CannotClimb", "check_top", "read_parameters"]
+__all__ = ["CannotClimb", "check_top", "read_parameters", "split_keywords"]
 
 _DIRECT = "call the model itself for such a request, or set bypass: baseline in the policy"
 _SAMPLING = (
@@ -34,15 +34,13 @@ _UNCLIMBABLE = {
     "thread": f"the server would hold the conversation of one model, and a climb asks several ({_DIRECT})",
     "fallbacks": "the ladder decides which model answers, at a price that is known (leave it out, or set bypass: baseline)",
     "fallback_credit_token": "the ladder decides which model answers (leave it out, or set bypass: baseline)",
-    "extra_query": "a query cannot be sent for one request (pass it to the client: Anthropic(default_query=…))",
 }
-"""What no climb can honour, and why. The last one is no part of a body."""
+"""What no climb can honour, and why."""
 
 _IN_HEADERS = {"user_profile_id": "anthropic-user-profile-id", "workspace_id": "anthropic-workspace-id"}
 _OF_A_CLIENT = frozenset({"authorization", "x-api-key", "host", "content-length", "content-type", "connection"})
-_NOT_IN_BODY = frozenset(
-    {"model", "stream", "betas", "extra_body", "extra_headers", "extra_query", "timeout", *_IN_HEADERS}
-)
+_OF_THE_SDK = ("extra_body", "extra_headers", "extra_query", "betas", *_IN_HEADERS)
+_OWN = "x-cascade-"
 _ROLES = ("user", "assistant", "system")
 _NEEDED = {"text": "text", "tool_use": "id", "tool_result": "tool_use_id"}
 """The text that these blocks need."""
@@ -71,17 +69,16 @@ class _Read:
     reasons: list[str] = field(default_factory=list[str])
 
 
-def read_parameters(params: Mapping[str, Any]) -> Request:
-    """The request of these parameters, without an id.
+def read_parameters(body: Mapping[str, Any], headers: Mapping[str, str] | None = None) -> Request:
+    """The request of this body, without an id. `headers`, by lower-case name, go with every call.
 
     `thinking` and `output_config.effort` go to the top rung alone; below it the policy's own hold. `output_config.format`
     becomes the answer's schema. `metadata` may hold more than `user_id`: strings, for budgets, rollouts and the ledger.
-    Parameters that are not known here are sent to every rung. `model` and `stream` are the caller's to read. Raises
-    RequestError for what is invalid, and CannotClimb for what cannot climb.
+    Parameters that are not known here are sent to every rung. `model` and `stream` are the caller's to read. Of our own
+    headers, `x-cascade-task`, `-flags` (separated by commas) and `-metadata-NAME` become parts of the request; the caller
+    reads `-session`. Raises RequestError for what is invalid, and CannotClimb for what cannot climb.
     """
-    body = _body_of(params)
     read = _Read()
-    _read_headers(body, read)
     for name in ("messages", "max_tokens"):
         if name not in body:
             raise RequestError(f"{name}: it is missing (the Messages API requires it)")
@@ -91,15 +88,59 @@ def read_parameters(params: Mapping[str, Any]) -> Request:
             reader(value, read)
         elif name in _UNCLIMBABLE:
             _refuse(name, value, read)
-        elif name not in _NOT_IN_BODY:
+        elif name not in ("model", "stream"):
             read.extra[name] = value
-    if body.get("extra_query"):
-        read.reasons.append(f"extra_query: {_UNCLIMBABLE['extra_query']}")
+    for name, value in (headers or {}).items():
+        _read_header(name, value, read)
     _check_tools(read)
     if read.reasons:
-        raw = {name: value for name, value in body.items() if name not in _NOT_IN_BODY}
+        raw = {name: value for name, value in body.items() if name not in ("model", "stream")}
         raise CannotClimb("; ".join(read.reasons), Request(**read.values, headers=read.headers, raw=raw))
     return Request(**read.values, extra=read.extra, top_extra=read.top_extra, headers=read.headers)
+
+
+def split_keywords(keywords: Mapping[str, Any]) -> tuple[dict[str, Any], dict[str, str]]:
+    """The body and the headers that these keywords of the SDK's `messages.create` make. Raises RequestError."""
+    headers: dict[str, str] = {}
+    for name, value in _optional_object("extra_headers", keywords).items():
+        if name.lower() in _OF_A_CLIENT:
+            raise RequestError(
+                f"extra_headers: {name} belongs to the client (pass it there: Anthropic(default_headers=…))"
+            )
+        headers[name.lower()] = _header_at(f"extra_headers.{name}", value)
+    for name, header in _IN_HEADERS.items():
+        if name in keywords:
+            headers[header] = _header_at(name, keywords[name])
+    betas = () if keywords.get("betas") is None else list_at("betas", keywords["betas"], of="strings")
+    named = [headers.get("anthropic-beta", ""), *(_header_at("betas", one) for one in betas)]
+    if joined := ",".join(filter(None, named)):
+        headers["anthropic-beta"] = joined
+    if keywords.get("extra_query"):
+        raise RequestError(
+            "extra_query: a climb has no query of its own (pass it to the client: Anthropic(default_query=…))"
+        )
+    body = {name: value for name, value in keywords.items() if name not in _OF_THE_SDK}
+    return {**body, **_optional_object("extra_body", keywords)}, headers
+
+
+def _optional_object(name: str, keywords: Mapping[str, Any]) -> Mapping[str, Any]:
+    return {} if keywords.get(name) is None else object_at(name, keywords[name])
+
+
+def _read_header(name: str, value: str, read: _Read) -> None:
+    own = name.removeprefix(_OWN)
+    if own == name:
+        read.headers[name] = value
+    elif own == "task":
+        read.values["task"] = value
+    elif own == "flags":
+        read.values["flags"] = frozenset(flag.strip() for flag in value.split(",") if flag.strip())
+    elif own.startswith("metadata-"):
+        read.values["metadata"] = {**read.values.get("metadata", {}), own.removeprefix("metadata-"): value}
+    elif own != "session":
+        raise RequestError(
+            f"{shown(name)}: there is no such header (task, flags, session and metadata-NAME may follow {_OWN})"
+        )
 
 
 def check_top(request: Request, model: str) -> None:
@@ -117,35 +158,6 @@ def check_top(request: Request, model: str) -> None:
     if effort is not None and effort not in rules.efforts:
         accepted = f"use {', '.join(sorted(rules.efforts))}, or leave it out" if rules.efforts else "leave it out"
         raise RequestError(f"output_config.effort: {effort} is refused by {model}, the top rung ({accepted})")
-
-
-def _body_of(params: Mapping[str, Any]) -> Mapping[str, Any]:
-    """The parameters, with those of `extra_body`, which win as they do in the SDK."""
-    body = object_at("the parameters", params)
-    more = _optional_object("extra_body", body)
-    return {**body, **more} if more else body
-
-
-def _optional_object(name: str, body: Mapping[str, Any]) -> Mapping[str, Any]:
-    return {} if body.get(name) is None else object_at(name, body[name])
-
-
-def _read_headers(body: Mapping[str, Any], read: _Read) -> None:
-    """The headers that go with every call: `extra_headers`, `betas`, and the parameters that the SDK sends as headers."""
-    headers = read.headers
-    for name, value in _optional_object("extra_headers", body).items():
-        if name.lower() in _OF_A_CLIENT:
-            raise RequestError(
-                f"extra_headers: {name} belongs to the client (pass it there: Anthropic(default_headers=…))"
-            )
-        headers[name.lower()] = _header_at(f"extra_headers.{name}", value)
-    for name, header in _IN_HEADERS.items():
-        if name in body:
-            headers[header] = _header_at(name, body[name])
-    betas = () if body.get("betas") is None else list_at("betas", body["betas"], of="strings")
-    named = [headers.get("anthropic-beta", ""), *(_header_at("betas", one) for one in betas)]
-    if joined := ",".join(filter(None, named)):
-        headers["anthropic-beta"] = joined
 
 
 def _header_at(where: str, value: object) -> str:

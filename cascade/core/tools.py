@@ -12,13 +12,13 @@ from dataclasses import replace
 from typing import Any
 
 from cascade.core.errors import RequestError
+from cascade.core.loops import CALLS
 from cascade.core.messages import Block, Reply, Request
 from cascade.core.models import rules_of
 from cascade.core.policy import Rung
 from cascade.core.trail import Verdict
 
 __all__ = [
-    "CALLS",
     "ESCALATE",
     "RULE",
     "InputTest",
@@ -36,9 +36,6 @@ InputTest = Callable[[Any], bool]
 """Whether a tool call's input is valid."""
 
 ESCALATE = "cascade_escalate"
-CALLS = frozenset({"tool_use", "server_tool_use", "mcp_tool_use"})
-"""The types of blocks that call a tool, the caller's or one that the API runs itself."""
-
 _ESCALATE_TOOL: dict[str, Any] = {
     "name": ESCALATE,
     "description": "Hands this request to a stronger model, which takes over at once. Call it, and nothing else, when you are"

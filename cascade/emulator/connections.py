@@ -14,8 +14,9 @@ from pydantic_core import from_json
 from cascade.core.errors import MissingExtra
 from cascade.emulator.api import check_headers, read_count, read_request
 from cascade.emulator.catalogue import describe_model, list_models
+from cascade.emulator.content import encode
 from cascade.emulator.faults import BREAKS_OFF, Fault
-from cascade.emulator.messages import encode, error_event, error_json, message_json, stream_events
+from cascade.emulator.messages import error_event, error_json, message_json, stream_events
 from cascade.emulator.records import RawRequest, SeenRequest
 from cascade.emulator.requests import ApiError
 from cascade.emulator.responses import ERRORS, fault_error, headers_of
@@ -67,6 +68,7 @@ class Host(Protocol):
     replies: Replies
     records: Records
     token_latency_s: float
+    prefix_check: bool
 
     def next_id(self) -> int:
         """A number that is unique to a request."""
@@ -177,8 +179,15 @@ class Connection:
         else:
             beta = query.get("beta") == ["true"] or "anthropic-beta" in headers
             if route == _MESSAGES:
+                checked = read_request(
+                    parsed,
+                    beta=beta,
+                    names=self._emulator.answers.names,
+                    signed=self._emulator.replies.signed,
+                    prefix_check=self._emulator.prefix_check,
+                )
                 with records.opened("reply"):
-                    await self._create(read_request(parsed, beta=beta, names=self._emulator.answers.names), headers)
+                    await self._create(checked, headers)
             else:
                 await self._send_json(200, {"input_tokens": read_count(parsed, beta=beta)})
 

@@ -3,14 +3,25 @@
 from __future__ import annotations
 
 import json
-from typing import TYPE_CHECKING, Any, Final
+from typing import TYPE_CHECKING, Any, Final, cast
 
 from pydantic_core import from_json
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Mapping, Sequence
 
-__all__ = ["CALLS", "Content", "block_events", "characters_of", "cut_content", "sent_block", "stop_at", "tokens_of"]
+__all__ = [
+    "CALLS",
+    "Content",
+    "block_events",
+    "characters_of",
+    "cut_content",
+    "encode",
+    "sent_block",
+    "stop_at",
+    "tokens_of",
+    "unmarked",
+]
 
 Content = tuple["Mapping[str, Any]", ...]
 """The blocks of one message, in the Messages API's own shapes."""
@@ -33,6 +44,22 @@ def characters_of(block: Mapping[str, Any]) -> int:
 def tokens_of(blocks: Iterable[Mapping[str, Any]]) -> int:
     """Output tokens of blocks, estimated at four characters each, rounded up."""
     return -(-sum(map(characters_of, blocks)) // _TOKEN)
+
+
+def encode(value: object) -> bytes:
+    """`value` as compact JSON."""
+    return json.dumps(value, ensure_ascii=False, separators=(",", ":")).encode()
+
+
+def unmarked(block: Mapping[str, Any]) -> dict[str, Any]:
+    """The block without its cache_control: where a mark stands is no part of the prompt."""
+    bare = {key: value for key, value in block.items() if key != "cache_control"}
+    if isinstance(content := bare.get("content"), list):
+        inside = cast("list[object]", content)
+        bare["content"] = [
+            unmarked(cast("dict[str, Any]", part)) if isinstance(part, dict) else part for part in inside
+        ]
+    return bare
 
 
 def cut_content(content: Content, characters: int) -> Content:

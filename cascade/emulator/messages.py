@@ -8,9 +8,9 @@ from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING, Any
 
 from cascade.core.messages import Usage
-from cascade.emulator.content import block_events, characters_of, cut_content, sent_block
+from cascade.emulator.content import block_events, characters_of, cut_content, encode, sent_block
 from cascade.emulator.faults import chance
-from cascade.emulator.signatures import sign
+from cascade.emulator.signatures import prefix_of, sign
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Sequence
@@ -21,7 +21,7 @@ if TYPE_CHECKING:
     from cascade.emulator.requests import ApiError, ApiRequest
 
 __all__ = [
-    "EmulatedReply", "change_confidence", "change_reply", "encode", "error_event", "error_json", "make_reply",
+    "EmulatedReply", "change_confidence", "change_reply", "error_event", "error_json", "make_reply",
     "message_json", "stream_events", "verdict_text",
 ]  # fmt: skip
 
@@ -59,7 +59,7 @@ def make_reply(request: ApiRequest, recorded: RecordedReply, fault: FaultKind | 
         text = answer if isinstance(answer, str) else "" if answer is None else _dump(answer)
     usage = _full_usage(request, recorded, text)
     reply = EmulatedReply(_text(text), usage, raw_usage=dict(recorded.usage or {}))
-    return change_reply(reply, fault, request.model)
+    return change_reply(reply, fault, request)
 
 
 def verdict_text(keys: Sequence[str], confidence: float | None, answer: object) -> str:
@@ -77,14 +77,15 @@ def change_confidence(
     return _BAD_CONFIDENCES[int(chance(seed, request.text) * len(_BAD_CONFIDENCES))]
 
 
-def change_reply(reply: EmulatedReply, fault: FaultKind | None, model: str) -> EmulatedReply:
+def change_reply(reply: EmulatedReply, fault: FaultKind | None, request: ApiRequest) -> EmulatedReply:
     """The reply as a fault changes it; the usage stays."""
-    return replace(reply, **_changes(reply.content, model).get(fault or "", {})) if fault else reply
+    return replace(reply, **_changes(reply.content, request).get(fault, {})) if fault else reply
 
 
-def _changes(content: Content, model: str) -> dict[str, dict[str, Any]]:
+def _changes(content: Content, request: ApiRequest) -> dict[str, dict[str, Any]]:
     half = cut_content(content, sum(map(characters_of, content)) // 2)
-    thought = {"type": "thinking", "thinking": "", "signature": sign(model, "")}
+    signature = sign(request.model, "", prefix_of(request.body, request.body["messages"]))
+    thought = {"type": "thinking", "thinking": "", "signature": signature}
     return {
         "truncated_json": {"content": half, "stop_reason": "max_tokens"},
         "context_overflow": {"content": half, "stop_reason": "model_context_window_exceeded"},
@@ -166,11 +167,6 @@ def error_json(error: ApiError, request_id: str) -> dict[str, Any]:
 def error_event(error: ApiError, request_id: str) -> bytes:
     """An error inside a stream."""
     return _event(error_json(error, request_id))
-
-
-def encode(value: object) -> bytes:
-    """`value` as compact JSON."""
-    return json.dumps(value, ensure_ascii=False, separators=(",", ":")).encode()
 
 
 def _shares(reply: EmulatedReply, blocks: Sequence[tuple[dict[str, Any], list[dict[str, Any]]]]) -> Iterator[int]:

@@ -21,7 +21,7 @@ from cascade.core.messages import Usage
 from cascade.emulator.content import characters_of, cut_content, stop_at, tokens_of
 from cascade.emulator.messages import EmulatedReply, change_confidence, change_reply, verdict_text
 from cascade.emulator.requests import ApiError
-from cascade.emulator.signatures import sign
+from cascade.emulator.signatures import prefix_of, sign
 
 if TYPE_CHECKING:
     from cascade.emulator.content import Content
@@ -78,7 +78,7 @@ def make_scripted(
     request: ApiRequest, scripted: ScriptedReply, fault: FaultKind | None, seed: int, number: int
 ) -> EmulatedReply:
     """The reply as the request wants it, changed by the fault if any. `number`: the request's, from which ids are made."""
-    content = _complete(scripted.content, request.model, number)
+    content = _complete(scripted.content, request, number)
     if request.triage and scripted.confidence is not None and all(block["type"] == "text" for block in content):
         confidence = change_confidence(request, scripted.confidence, fault, seed)
         text = verdict_text(request.triage, confidence, _answer(content, request.schema))
@@ -91,10 +91,10 @@ def make_scripted(
         scripted.stop_sequence,
     )
     reply = _limit(reply, request.body)
-    return change_reply(_with_usage(reply, request, scripted.usage), fault, request.model)
+    return change_reply(_with_usage(reply, request, scripted.usage), fault, request)
 
 
-def _complete(blocks: Sequence[Mapping[str, Any]], model: str, number: int) -> Content:
+def _complete(blocks: Sequence[Mapping[str, Any]], request: ApiRequest, number: int) -> Content:
     made: list[Mapping[str, Any]] = []
     last_call = ""
     for index, given in enumerate(blocks):
@@ -105,7 +105,8 @@ def _complete(blocks: Sequence[Mapping[str, Any]], model: str, number: int) -> C
             last_call = block["id"]
         elif kind == "thinking":
             block = {"type": kind, "thinking": "", **block}
-            block.setdefault("signature", sign(model, block["thinking"]))
+            prefix = prefix_of(request.body, request.body["messages"])
+            block.setdefault("signature", sign(request.model, str(block["thinking"]), prefix))
         elif isinstance(kind, str) and kind.endswith("_tool_result"):
             block.setdefault("tool_use_id", last_call)
         try:

@@ -9,19 +9,21 @@ import asyncio
 import os
 import socket
 import threading
+import time
 from contextlib import suppress
 from itertools import count
 from typing import TYPE_CHECKING, Self
 
 from cascade.core.errors import ConfigurationError
 from cascade.emulator.answers import Answers
+from cascade.emulator.caching import PromptCache
 from cascade.emulator.connections import Connection
 from cascade.emulator.faults import Fault, FaultPlan, parse_faults
 from cascade.emulator.records import Billed, ClosedEarly, RawRequest, Records, SeenRequest, Tally
 from cascade.emulator.replies import Replies
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Mapping
+    from collections.abc import Callable, Iterable, Mapping
     from types import TracebackType
 
     from cascade.emulator.answers import Source
@@ -38,7 +40,9 @@ class Emulator:
 
     `faults`: a spec or a list (see `faults`). `seed`: makes their choice repeatable. `token_latency_s`: seconds per output
     token. `canned`: unknown texts and models get an answer that says so. `script`: asked before the corpora (see
-    `scripting`), for any model. `keep_requests`: how many requests are kept byte for byte, credentials included. While it
+    `scripting`), for any model. `keep_requests`: how many requests are kept byte for byte, credentials included.
+    `caching`: prompts are cached and billed as the API does it (see `caching`), their age told by `clock` (seconds).
+    `prefix_check`: thinking is refused where what stood before it has changed since, as for new accounts of the API. While it
     runs, any thread may read the properties, set `faults`, and use `answers`.
     """
 
@@ -54,11 +58,15 @@ class Emulator:
         canned: bool = False,
         script: Script | None = None,
         keep_requests: int = 0,
+        caching: bool = False,
+        prefix_check: bool = False,
+        clock: Callable[[], float] = time.monotonic,
     ) -> None:
         self.answers = Answers(corpora, canned=canned, may_be_empty=script is not None)
-        self.replies = Replies(self.answers, seed, script)
+        self.replies = Replies(self.answers, seed, script, PromptCache(clock) if caching else None)
         self.records = Records(keep_requests)
         self.host, self.port, self.seed, self.token_latency_s = host, port, seed, token_latency_s
+        self.prefix_check = prefix_check
         self._plan = FaultPlan(parse_faults(faults), seed)
         self._ids = count(1)
         self._thread: threading.Thread | None = None

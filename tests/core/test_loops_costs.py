@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import itertools
 import random
-from dataclasses import replace
 from fractions import Fraction
 from typing import Any
 
@@ -34,10 +33,12 @@ def default_rates() -> tuple[Rates, ...]:
 
 
 def test_a_turn_at_sixty_thousand_cached_tokens_costs_what_the_prices_say() -> None:
-    """By hand: Sonnet reads 60k at 0.10; Haiku writes them at 0.125, Opus at 5; each passes on a half."""
-    costs = warm_costs(default_rates(), (Fraction(1, 2), Fraction(1, 2)), 1, TurnSize(60_000))
-    haiku, sonnet, opus = 60_000 * 125, 60_000 * 100, 60_000 * 5_000
-    assert costs == WarmCosts(stay=sonnet + opus // 2, climb=haiku + sonnet // 2 + opus // 4)
+    """By hand: Sonnet reads 60k at 0.10, Opus at 0.20; Haiku writes them at 0.125, Sonnet at 2.50; each passes on a half."""
+    odds = (Fraction(1, 2), Fraction(1, 2))
+    haiku, sonnet, opus = 60_000 * 125, 60_000 * 100, 60_000 * 200
+    assert warm_costs(default_rates(), odds, 1, TurnSize(60_000)) == WarmCosts(sonnet, haiku + sonnet // 2)
+    written = 60_000 * 2_500
+    assert warm_costs(default_rates(), odds, 2, TurnSize(60_000)) == WarmCosts(opus, haiku + written // 2 + opus // 4)
 
 
 def test_input_and_output_count_at_every_rung_that_is_reached() -> None:
@@ -49,7 +50,7 @@ def test_input_and_output_count_at_every_rung_that_is_reached() -> None:
 def test_a_prompt_above_a_price_tier_is_priced_by_it_as_a_whole() -> None:
     """Haiku above 100k tokens costs five times as much."""
     costs = warm_costs(default_rates(), (Fraction(0), Fraction(0)), 2, TurnSize(100_001))
-    assert costs.climb == 100_001 * 625
+    assert costs.climb == 100_001 * 625, "and nothing is passed on"
 
 
 def test_the_expectation_equals_that_over_all_outcomes() -> None:
@@ -65,20 +66,21 @@ def test_the_expectation_equals_that_over_all_outcomes() -> None:
         )
         costs = warm_costs(plan.rates, odds, warm, size)
         assert costs == WarmCosts(
-            _by_outcomes(plan.rates, odds, warm, warm, size), _by_outcomes(plan.rates, odds, 0, warm, size)
+            cost(plan.rates[warm], Usage(size.new, size.output, cache_read=size.cached)),
+            _by_outcomes(plan.rates, odds[:warm], size),
         )
 
 
-def _by_outcomes(rates: Any, odds: list[Fraction], first: int, warm: int, size: TurnSize) -> int:
-    whole = Fraction(0)
-    for passes in itertools.product((True, False), repeat=len(odds)):
-        likely, spent, index = Fraction(1), 0, first
+def _by_outcomes(rates: Any, odds: list[Fraction], size: TurnSize) -> int:
+    whole, warm = Fraction(0), len(odds)
+    for passes in itertools.product((True, False), repeat=warm):
+        likely, spent, index = Fraction(1), 0, 0
         for odd, passed in zip(odds, passes, strict=True):
             likely *= odd if passed else 1 - odd
         while True:
             read, written = (size.cached, 0) if index == warm else (0, size.cached)
             spent += cost(rates[index], Usage(size.new, size.output, cache_write_5m=written, cache_read=read))
-            if index == len(odds) or not passes[index]:
+            if index == warm or not passes[index]:
                 break
             index += 1
         whole += likely * spent
@@ -104,12 +106,11 @@ def test_whatever_it_costs_a_loop_stays_and_the_note_says_which_is_cheaper() -> 
 
 def test_the_chances_are_the_certified_rates_else_the_stated_one() -> None:
     """A task's own before those of all; a rung that never ships passes everything on."""
-    plan = make_plan(policy_of(0.8, "never", 0.8, tasks=[{"name": "t", "thresholds": {"r1": 0.9}}]))
+    policy = policy_of(0.8, "never", 0.8, tasks=[{"name": "t", "thresholds": {"r1": 0.9}}])
     certified = Escalation({"r0": 0.25}, {"t": {"r0": 0.5, "r1": 0.125}})
-    known = replace(plan, escalation=certified)
-    assert escalations_of(plan, "t") == (UNKNOWN_ESCALATION,) * 3
-    assert escalations_of(known, "other") == (Fraction(1, 4), Fraction(1), UNKNOWN_ESCALATION)
-    assert escalations_of(known, "t") == (Fraction(1, 2), Fraction(1, 8), UNKNOWN_ESCALATION)
+    assert escalations_of(policy, Escalation(), "t") == (UNKNOWN_ESCALATION,) * 3
+    assert escalations_of(policy, certified, "other") == (Fraction(1, 4), Fraction(1), UNKNOWN_ESCALATION)
+    assert escalations_of(policy, certified, "t") == (Fraction(1, 2), Fraction(1, 8), UNKNOWN_ESCALATION)
 
 
 def test_the_stated_chance_is_what_the_storm_guard_calls_normal() -> None:

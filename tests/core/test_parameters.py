@@ -15,7 +15,7 @@ from pydantic import TypeAdapter
 
 from cascade.core.errors import RequestError
 from cascade.core.messages import Request
-from cascade.core.parameters import CannotClimb, check_top, read_parameters
+from cascade.core.parameters import CannotClimb, check_top, read_parameters, split_keywords
 
 HELLO = [{"role": "user", "content": "hello"}]
 TOOL = {
@@ -39,8 +39,8 @@ def body(**more: Any) -> dict[str, Any]:
 
 
 def read(**more: Any) -> Request:
-    """The request of such a body."""
-    return read_parameters(body(**more))
+    """The request of a call of the SDK with such keywords."""
+    return read_parameters(*split_keywords(body(**more)))
 
 
 EVERYTHING: dict[str, Any] = {
@@ -123,6 +123,26 @@ def test_headers_and_betas_go_with_every_call() -> None:
     assert request.extra == {}
 
 
+def test_our_own_headers_are_parts_of_the_request() -> None:
+    """They are sent to no model; the session is the caller's to read."""
+    own = {
+        "X-Cascade-Task": "refund",
+        "x-cascade-flags": "vip, new ,",
+        "x-cascade-session": "s",
+        "x-cascade-metadata-team": "a",
+    }
+    request = read(extra_headers=own, metadata={"user_id": "u"})
+    assert (request.task, request.flags, request.headers) == ("refund", frozenset({"vip", "new"}), {})
+    assert request.metadata == {"user_id": "u", "team": "a"}
+
+
+def test_a_json_body_has_no_keywords_of_the_sdk() -> None:
+    """What only the SDK's methods take is not known to the API: it is sent on, and the API refuses it."""
+    given_ = {"extra_headers": {"x": "y"}, "betas": ["b"], "timeout": 5}
+    request = read_parameters(body(**given_))
+    assert (request.extra, request.headers) == (given_, {})
+
+
 def test_metadata_holds_strings_for_the_ledger_beside_the_user() -> None:
     """An absent user is no user."""
     assert read(metadata={"user_id": None, "customer": "c-1"}).metadata == {"customer": "c-1"}
@@ -150,7 +170,6 @@ CANNOT: list[tuple[dict[str, Any], str]] = [
     ({"thread": {"type": "create"}}, "thread"),
     ({"fallbacks": "default"}, "fallbacks"),
     ({"fallback_credit_token": "t"}, "fallback_credit_token"),
-    ({"extra_query": {"a": "b"}}, "extra_query"),
     ({"max_tokens": 0}, "max_tokens"),
     ({"output_config": {"task_budget": {}}}, "output_config.task_budget"),
     ({"messages": [*HELLO, {"role": "assistant", "content": "The answer is ("}]}, "messages"),
@@ -166,10 +185,10 @@ CANNOT: list[tuple[dict[str, Any], str]] = [
 def test_what_cannot_climb_is_named_and_kept_for_the_baseline(given_: dict[str, Any], name: str) -> None:
     """The error says what to do, and carries the request unchanged."""
     whole = body(**given_, system="s", service_tier="auto")
-    with pytest.raises(CannotClimb, match=f"^{name}: .*bypass: baseline|^extra_query: .*default_query") as caught:
-        read_parameters(whole)
+    with pytest.raises(CannotClimb, match=f"^{name}: .*bypass: baseline") as caught:
+        read_parameters(*split_keywords(whole))
     request = caught.value.request
-    assert request.raw == {key: value for key, value in whole.items() if key not in ("model", "extra_query")}
+    assert request.raw == {key: value for key, value in whole.items() if key != "model"}
     assert request.messages == tuple(whole["messages"])
 
 
@@ -223,6 +242,8 @@ WRONG: list[tuple[dict[str, Any], str]] = [
     *(({"extra_headers": value}, "extra_headers") for value in (5, "x", [], {"a": 5}, {"a": "b\r\nc: d"}, {"a": "é"})),
     *(({"extra_headers": {name: "x"}}, "extra_headers") for name in ("Authorization", "x-api-key", "Host")),
     *(({"extra_body": value}, "extra_body") for value in (5, "x", [], {5: 6})),
+    ({"extra_query": {"a": "b"}}, "extra_query"),
+    ({"extra_headers": {"X-Cascade-Tsk": "a"}}, "'x-cascade-tsk'"),
     *(({"betas": value}, "betas") for value in (5, "x", [5], ["a\n"])),
     *(({"workspace_id": value}, "workspace_id") for value in (None, 5, "a\nb")),
 ]  # fmt: skip
@@ -232,7 +253,7 @@ WRONG: list[tuple[dict[str, Any], str]] = [
 def test_what_is_invalid_is_named(given_: dict[str, Any], name: str) -> None:
     """No model could take it, so it does not go to the baseline either."""
     with pytest.raises(RequestError, match=f"^{name}[:.]") as caught:
-        read_parameters(body(**given_))
+        read(**given_)
     assert not isinstance(caught.value, CannotClimb)
     assert "\n" not in str(caught.value)
 
@@ -253,7 +274,7 @@ def test_no_error_shows_a_prompt() -> None:
             {"role": "user", "content": ["SECRET"]},
         ]
         with pytest.raises(RequestError) as caught:
-            read_parameters(whole)
+            read_parameters(*split_keywords(whole))
         assert "SECRET" not in str(caught.value)
 
 
@@ -283,6 +304,8 @@ def test_no_json_raises_anything_else(given_: dict[str, Any], whole: bool) -> No
     """The gateway reads whatever is sent to it."""
     with contextlib.suppress(RequestError):
         read_parameters({**body(), **given_} if whole else given_)
+    with contextlib.suppress(RequestError):
+        read_parameters(*split_keywords({**body(), **given_} if whole else given_))
 
 
 def test_a_body_with_one_part_broken_is_refused_wherever_the_sdk_refuses_it() -> None:
