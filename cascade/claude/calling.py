@@ -36,6 +36,14 @@ class Claude:
         """Make the clients that the ladder needs. Raises MissingKey if an endpoint has no credentials."""
         self._connections.open(ladder)
 
+    def client_of(self, rung: Rung) -> Any:
+        """The SDK's client for a rung, without retries of its own."""
+        return self._connections.of(rung)
+
+    def on(self, client: Any) -> Claude:
+        """The same on another client of the caller's."""
+        return Claude(self._retry, client, clock=self._clock, chance=self._chance)
+
     def call(self, prompt: Prompt, time_out_at: float) -> Reply | Failure:
         """The rung's reply, or why there is none. `time_out_at`: seconds on the injected clock."""
         client = self._connections.of(prompt.rung)
@@ -133,6 +141,14 @@ class AsyncClaude:
     async def prepare(self, ladder: Sequence[Rung]) -> None:
         """As `Claude.prepare`."""
         await self._connections.open(ladder)
+
+    async def client_of(self, rung: Rung) -> Any:
+        """As `Claude.client_of`."""
+        return await self._connections.of(rung)
+
+    def on(self, client: Any) -> AsyncClaude:
+        """As `Claude.on`."""
+        return AsyncClaude(self._retry, client, clock=self._clock, chance=self._chance)
 
     async def call(self, prompt: Prompt, time_out_at: float) -> Reply | Failure:
         """As `Claude.call`."""

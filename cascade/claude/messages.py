@@ -6,7 +6,7 @@ A message carries its answer as `cascade`, beside the SDK's fields: it is no par
 from __future__ import annotations
 
 import io
-from collections.abc import AsyncIterator, Callable, Collection, Iterable, Iterator, Mapping
+from collections.abc import AsyncIterator, Awaitable, Callable, Collection, Iterable, Iterator, Mapping
 from typing import TYPE_CHECKING, Any, Protocol, TypeVar, cast
 
 import anthropic
@@ -70,7 +70,7 @@ class Events(Protocol):
     """The events of one request; `answer` is there after the last of them."""
 
     @property
-    def answer(self) -> Answer: ...  # noqa: D102
+    def answer(self) -> Answer | None: ...  # noqa: D102
     def __iter__(self) -> Iterator[dict[str, Any]]: ...
     def close(self) -> None: ...  # noqa: D102
 
@@ -79,7 +79,7 @@ class AsyncEvents(Protocol):
     """`Events` for asyncio."""
 
     @property
-    def answer(self) -> Answer: ...  # noqa: D102
+    def answer(self) -> Answer | None: ...  # noqa: D102
     def __aiter__(self) -> AsyncIterator[dict[str, Any]]: ...
     async def aclose(self) -> None: ...  # noqa: D102
 
@@ -176,7 +176,7 @@ class Stream(anthropic.Stream[types.RawMessageStreamEvent]):
     @property
     def cascade(self) -> Answer:
         """The answer. Raises AttributeError before the last event."""
-        return self._climb.answer
+        return _ended(self._climb.answer)
 
     def __iter__(self) -> Iterator[types.RawMessageStreamEvent]:
         return self._read
@@ -211,7 +211,7 @@ class AsyncStream(anthropic.AsyncStream[types.RawMessageStreamEvent]):
     @property
     def cascade(self) -> Answer:
         """The answer. Raises AttributeError before the last event."""
-        return self._climb.answer
+        return _ended(self._climb.answer)
 
     def __aiter__(self) -> AsyncIterator[types.RawMessageStreamEvent]:
         return self._read
@@ -227,6 +227,12 @@ class AsyncStream(anthropic.AsyncStream[types.RawMessageStreamEvent]):
 
         def __getattr__(self, name: str) -> Any:
             raise _no_attribute(self, name)
+
+
+def _ended(answer: Answer | None) -> Answer:
+    if answer is None:
+        raise AttributeError("the answer is there after the last event (read the stream to its end)", name="cascade")
+    return answer
 
 
 def _no_attribute(stream: object, name: str) -> AttributeError:
@@ -302,12 +308,12 @@ class AsyncMessageStream(streaming.AsyncMessageStream[_Format]):
 class AsyncMessageStreamManager(streaming.AsyncMessageStreamManager[_Format]):
     """What `messages.stream` of an AsyncCascade returns: the climb begins where the block is entered."""
 
-    def __init__(self, begin: Callable[[], AsyncStream], output_format: Any) -> None:
+    def __init__(self, begin: Callable[[], Awaitable[AsyncStream]], output_format: Any) -> None:
         self._begin, self._format = begin, output_format
         self._stream: AsyncMessageStream[_Format] | None = None
 
     async def __aenter__(self) -> AsyncMessageStream[_Format]:
-        self._stream = AsyncMessageStream(self._begin(), self._format)
+        self._stream = AsyncMessageStream(await self._begin(), self._format)
         return self._stream
 
     async def __aexit__(self, *_: object) -> None:

@@ -148,7 +148,7 @@ def check_top(request: Request, model: str) -> None:
     rules = rules_of(model)
     if rules is None:
         return
-    thinking, effort = request.top_extra.get("thinking"), request.top_extra.get("effort")
+    thinking, effort = request.top_extra.get("thinking"), request.top_extra.get("output_config", {}).get("effort")
     if thinking is not None and thinking["type"] not in rules.thinking:
         accepted = " or ".join(sorted(rules.thinking))
         raise RequestError(
@@ -332,7 +332,7 @@ def _read_output_config(value: object, read: _Read) -> None:
             efforts = get_args(Effort)
             if part not in efforts:
                 raise RequestError(f"output_config.effort: must be one of {', '.join(efforts)}")
-            read.top_extra["effort"] = part
+            read.top_extra["output_config"] = {"effort": part}
         elif name == "format":
             _read_format("output_config.format", part, read)
         else:

@@ -112,6 +112,11 @@ class AskArguments:
         """The conversation, as its caller names it."""
         return ""
 
+    @property
+    def notes(self) -> tuple[str, ...]:
+        """What the answer tells the caller beside its trail, first of all."""
+        return ()
+
     def request(self) -> Request:
         """The request. Raises RequestError if the arguments are invalid."""
         check_keywords(self.options, _KNOWN)
@@ -152,7 +157,8 @@ class MessageArguments:
     """A request of the Messages API, already read.
 
     `deadline_s`: seconds for the whole climb, None: the policy's. `key` and `session`: whose conversation it is, and which:
-    tool loops are remembered by them. `streamed`: the caller is given the answer as it comes.
+    tool loops are remembered by them. `streamed`: the caller is given the answer as it comes. `notes`: what the answer tells
+    the caller beside its trail, first of all.
     """
 
     given: Request
@@ -162,6 +168,7 @@ class MessageArguments:
     streamed: bool = False
     checks: Sequence[CallerCheck] = ()
     accept: Accept | None = None
+    notes: tuple[str, ...] = ()
 
     def request(self) -> Request:
         """The request, with an id. Raises RequestError for an invalid deadline."""

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import copy
 import random
 import sys
 import threading
@@ -11,15 +12,16 @@ from collections.abc import AsyncGenerator, Callable, Generator, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from contextlib import aclosing, closing
 from dataclasses import dataclass
+from functools import cached_property
 from pathlib import Path
 from types import TracebackType
 from typing import Any, Generic, Self, TypeVar, Unpack, overload
 
 from cascade.claude import AsyncClaude, AsyncOpenReply, Claude, OpenReply
 from cascade.core.errors import BlockingWarning, CascadeError
-from cascade.core.messages import Failure, Reply
+from cascade.core.messages import Failure, Reply, Request
 from cascade.core.policy import Policy
-from cascade.core.trail import Answer
+from cascade.core.trail import Answer, Arm
 from cascade.engine.arguments import Arguments, AskArguments, AskOptions, Prompt, lists_options
 from cascade.engine.events import AsyncMessageEvents, MessageEvents, answer_events, first_of
 from cascade.engine.lifecycle import (
@@ -34,6 +36,7 @@ from cascade.engine.lifecycle import (
     SendAll,
     run_request,
 )
+from cascade.engine.messages import AsyncMessages, Messages
 from cascade.engine.observing import ShadowSlots, run_shadow, shadow_context
 from cascade.engine.runtime import RequestContext, Runtime, RuntimeOptions
 from cascade.forks import renew_in_children
@@ -78,6 +81,15 @@ class _Driver(Generic[_Claude]):
         """For `forks`."""
         raise NotImplementedError
 
+    def on(self, client: Any) -> Self:
+        """The same policy, ledger and state on another client of the SDK. To close one of them is to close the ledger."""
+        other = copy.copy(self)
+        other._claude = self._claude.on(client)
+        vars(other).pop("messages", None)
+        other.renew_lock()
+        renew_in_children(other)
+        return other
+
 
 class Cascade(_Driver[Claude]):
     """A policy at work: `ask` answers a request with the cheapest rung that can be trusted with it.
@@ -94,6 +106,11 @@ class Cascade(_Driver[Claude]):
     """
 
     _claude_type = Claude
+
+    @cached_property
+    def messages(self) -> Messages:
+        """The SDK's `client.messages`, climbing: its parameters, its types."""
+        return Messages(self, self._claude)
 
     def renew_lock(self) -> None:
         """For `forks`: the threads that run shadow requests stay with the parent."""
@@ -312,6 +329,11 @@ class AsyncCascade(_Driver[AsyncClaude]):
 
     _claude_type = AsyncClaude
 
+    @cached_property
+    def messages(self) -> AsyncMessages:
+        """The SDK's `client.messages`, climbing: its parameters, its types."""
+        return AsyncMessages(self, self._claude)
+
     def renew_lock(self) -> None:
         """For `forks`: the tasks that run shadow requests stay with the parent."""
         self._background: set[asyncio.Task[None]] = set()
@@ -342,10 +364,10 @@ class AsyncCascade(_Driver[AsyncClaude]):
         context = await self._begin(arguments)
         return self._answered(context, await self._run(run_request(self._runtime, context)))
 
-    async def events(self, arguments: Arguments) -> AsyncMessageEvents:
-        """As `Cascade.events`."""
-        context = await self._begin(arguments)
-        return AsyncMessageEvents(context.request.id, self._events(context))
+    def events(self, arguments: Arguments) -> AsyncMessageEvents:
+        """As `Cascade.events`. RequestError for invalid arguments is raised at once."""
+        request, arm = self._runtime.read(arguments)
+        return AsyncMessageEvents(request.id, self._events(arguments, request, arm))
 
     async def _begin(self, arguments: Arguments) -> RequestContext:
         request, arm = self._runtime.read(arguments)
@@ -359,9 +381,12 @@ class AsyncCascade(_Driver[AsyncClaude]):
             running.add_done_callback(self._background.discard)
         return answer
 
-    async def _events(self, context: RequestContext) -> AsyncGenerator[dict[str, Any] | Answer[Any]]:
+    async def _events(
+        self, arguments: Arguments, request: Request, arm: Arm
+    ) -> AsyncGenerator[dict[str, Any] | Answer[Any]]:
         """The events, and at last the answer."""
-        begun = False
+        await self._claude.prepare(self._runtime.ladder_of(arm))
+        context, begun = self._runtime.start(arguments, request, arm), False
         async with aclosing(self._doing(run_request(self._runtime, context))) as running:
             async for event in running:
                 if isinstance(event, _Done):

@@ -326,7 +326,8 @@ def run_request(runtime: Runtime, context: RequestContext) -> Lifecycle:
                     else:
                         event = climb.send((yield from rung_caller.answer(event)))
             except StopIteration as done:
-                answer: Answer = replace(done.value, arm=context.arm, latency_s=runtime.elapsed(context))
+                notes = (*context.notes, *done.value.notes)
+                answer: Answer = replace(done.value, arm=context.arm, latency_s=runtime.elapsed(context), notes=notes)
         except ClimbError as error:
             yield from notify_ended(rung_caller, Ended(error.steps, None, error, runtime.elapsed(context)))
             raise

@@ -2,14 +2,13 @@
 
 from __future__ import annotations
 
-import uuid
 from collections.abc import Mapping
-from dataclasses import replace
 from typing import TYPE_CHECKING, Any, Literal, Protocol, overload
 
+from cascade.claude import AsyncClaude, Claude
 from cascade.core.errors import RequestError
 from cascade.core.parameters import CannotClimb, check_top, read_parameters, split_keywords
-from cascade.core.policy import Policy
+from cascade.core.policy import Policy, Rung
 from cascade.core.shapes import object_at, shown
 from cascade.core.trail import Answer
 from cascade.engine.arguments import MessageArguments
@@ -48,7 +47,6 @@ class Driver(Protocol):
 
     def respond(self, arguments: MessageArguments) -> Answer: ...
     def events(self, arguments: MessageArguments) -> Events: ...
-    def count_tokens(self, params: Mapping[str, Any]) -> TokensCount: ...
 
 
 class AsyncDriver(Protocol):
@@ -57,8 +55,7 @@ class AsyncDriver(Protocol):
     policy: Policy
 
     async def respond(self, arguments: MessageArguments) -> Answer: ...
-    def events(self, arguments: MessageArguments) -> AsyncEvents: ...
-    async def count_tokens(self, params: Mapping[str, Any]) -> TokensCount: ...
+    async def events(self, arguments: MessageArguments) -> AsyncEvents: ...
 
 
 def message_arguments(
@@ -67,6 +64,7 @@ def message_arguments(
     *,
     headers: Mapping[str, str] | None = None,
     deadline_s: float | None = None,
+    streamed: bool = False,
 ) -> MessageArguments:
     """The request that a body of the Messages API makes, with the headers that go with every call (lower-case names).
 
@@ -82,9 +80,8 @@ def message_arguments(
         if policy.bypass is None:
             raise
         request, notes = problem.request, (f"sent to the baseline unchanged: {problem}",)
-    request = replace(request, id=f"casc_{uuid.uuid4().hex}")
     session = (headers or {}).get("x-cascade-session", "")
-    return MessageArguments(request, deadline_s=deadline_s, session=session, notes=notes)
+    return MessageArguments(request, deadline_s, session=session, streamed=streamed, notes=notes)
 
 
 def _check_model(model: object, policy: Policy) -> None:
@@ -95,7 +92,7 @@ def _check_model(model: object, policy: Policy) -> None:
         raise RequestError(f"model: {shown(model)} is another policy; this one is {VIRTUAL}{policy.name}")
 
 
-def _arguments(keywords: dict[str, Any], policy: Policy) -> MessageArguments:
+def _arguments(keywords: dict[str, Any], policy: Policy, *, streamed: bool) -> MessageArguments:
     """The arguments of a call with these keywords of the SDK."""
     from cascade.claude.messages import seconds_of  # noqa: PLC0415 - it imports the SDK
 
@@ -103,7 +100,7 @@ def _arguments(keywords: dict[str, Any], policy: Policy) -> MessageArguments:
     body, headers = split_keywords(keywords)
     if _RAW in headers:
         raise RequestError(_UNAVAILABLE["with_raw_response"])
-    return message_arguments(body, policy, headers=headers, deadline_s=deadline_s)
+    return message_arguments(body, policy, headers=headers, deadline_s=deadline_s, streamed=streamed)
 
 
 def _given(keywords: Mapping[str, Any]) -> tuple[dict[str, Any], bool]:
@@ -129,6 +126,14 @@ def _formatted(keywords: Mapping[str, Any]) -> tuple[dict[str, Any], Any]:
     return {**known, "output_config": {**config, "format": format_of(output_format)}}, output_format
 
 
+def _counted(keywords: Mapping[str, Any], policy: Policy) -> tuple[dict[str, Any], Rung]:
+    """The keywords of `count_tokens` for the first rung, and that rung."""
+    known, _ = _given(keywords)
+    _check_model(known.get("model"), policy)
+    first = policy.ladder[0]
+    return {**known, "model": first.model}, first
+
+
 class _Resource:
     if not TYPE_CHECKING:  # hidden from type checkers, which would accept any attribute
 
@@ -145,8 +150,8 @@ class Messages(_Resource):
     whole climb; None or left out: the policy's `deadline_s`.
     """
 
-    def __init__(self, driver: Driver) -> None:
-        self._driver = driver
+    def __init__(self, driver: Driver, claude: Claude) -> None:
+        self._driver, self._claude = driver, claude
 
     @overload
     def create(self, *, stream: Literal[False] = False, **keywords: Any) -> Message: ...
@@ -159,7 +164,7 @@ class Messages(_Resource):
         from cascade.claude.messages import Stream, message_of  # noqa: PLC0415 - it imports the SDK
 
         known, stream = _given(keywords)
-        arguments = _arguments(known, self._driver.policy)
+        arguments = _arguments(known, self._driver.policy, streamed=stream)
         if stream:
             return Stream(self._driver.events(arguments))
         return message_of(self._driver.respond(arguments))
@@ -169,7 +174,7 @@ class Messages(_Resource):
         from cascade.claude.messages import MessageStreamManager, Stream  # noqa: PLC0415 - it imports the SDK
 
         known, output_format = _formatted(keywords)
-        arguments = _arguments(known, self._driver.policy)
+        arguments = _arguments(known, self._driver.policy, streamed=True)
         return MessageStreamManager(lambda: Stream(self._driver.events(arguments)), output_format)
 
     def parse(self, **keywords: Any) -> ParsedMessage[Any]:
@@ -179,16 +184,15 @@ class Messages(_Resource):
 
     def count_tokens(self, **keywords: Any) -> TokensCount:
         """As the SDK's `messages.count_tokens`, for the model of the first rung and without its triage rules."""
-        known, _ = _given(keywords)
-        _check_model(known.get("model"), self._driver.policy)
-        return self._driver.count_tokens(known)
+        known, first = _counted(keywords, self._driver.policy)
+        return self._claude.client_of(first).messages.count_tokens(**known)
 
 
 class AsyncMessages(_Resource):
     """`Messages` for asyncio."""
 
-    def __init__(self, driver: AsyncDriver) -> None:
-        self._driver = driver
+    def __init__(self, driver: AsyncDriver, claude: AsyncClaude) -> None:
+        self._driver, self._claude = driver, claude
 
     @overload
     async def create(self, *, stream: Literal[False] = False, **keywords: Any) -> Message: ...
@@ -201,9 +205,9 @@ class AsyncMessages(_Resource):
         from cascade.claude.messages import AsyncStream, message_of  # noqa: PLC0415 - it imports the SDK
 
         known, stream = _given(keywords)
-        arguments = _arguments(known, self._driver.policy)
+        arguments = _arguments(known, self._driver.policy, streamed=stream)
         if stream:
-            return AsyncStream(self._driver.events(arguments))
+            return AsyncStream(await self._driver.events(arguments))
         return message_of(await self._driver.respond(arguments))
 
     def stream(self, **keywords: Any) -> AsyncMessageStreamManager[Any]:
@@ -211,8 +215,12 @@ class AsyncMessages(_Resource):
         from cascade.claude.messages import AsyncMessageStreamManager, AsyncStream  # noqa: PLC0415 - it imports the SDK
 
         known, output_format = _formatted(keywords)
-        arguments = _arguments(known, self._driver.policy)
-        return AsyncMessageStreamManager(lambda: AsyncStream(self._driver.events(arguments)), output_format)
+        arguments = _arguments(known, self._driver.policy, streamed=True)
+
+        async def begin() -> AsyncStream:
+            return AsyncStream(await self._driver.events(arguments))
+
+        return AsyncMessageStreamManager(begin, output_format)
 
     async def parse(self, **keywords: Any) -> ParsedMessage[Any]:
         """As the SDK's `messages.parse`: a message whose `parsed_output` is of the type `output_format`."""
@@ -221,6 +229,5 @@ class AsyncMessages(_Resource):
 
     async def count_tokens(self, **keywords: Any) -> TokensCount:
         """As the SDK's `messages.count_tokens`, for the model of the first rung and without its triage rules."""
-        known, _ = _given(keywords)
-        _check_model(known.get("model"), self._driver.policy)
-        return await self._driver.count_tokens(known)
+        known, first = _counted(keywords, self._driver.policy)
+        return await (await self._claude.client_of(first)).messages.count_tokens(**known)

@@ -62,7 +62,7 @@ class RequestContext:
 
     `arm`: who answers it (`core.modes`). `slot`: its place in the rollout. `started` and `time_out_at` are on the driver's
     clock. `shadow_of`: the id of the request whose shadow this is. `reading`: whether replies are decided at their first
-    tokens. `key` and `session`: by which a tool loop is remembered.
+    tokens. `key` and `session`: by which a tool loop is remembered. `notes`: told on the answer, before its own.
     """
 
     request: Request
@@ -77,6 +77,7 @@ class RequestContext:
     reading: Reading = WHOLE
     key: str = ""
     session: str = ""
+    notes: tuple[str, ...] = ()
 
     def begin(self, start: Start) -> Climb:
         """The request's climb, which raises RequestError at its first step if a rung cannot take the request."""
@@ -144,7 +145,7 @@ class Runtime:
         reading = Reading(self.policy.early_stop or arguments.streamed, arguments.streamed, self._may_close)
         return RequestContext(
             request, plan, arm, slot, started, time_out_at, checks, accept,
-            reading=reading, key=arguments.key, session=arguments.session,
+            reading=reading, key=arguments.key, session=arguments.session, notes=arguments.notes,
         )  # fmt: skip
 
     def _unit(self, request: Request) -> str | None:

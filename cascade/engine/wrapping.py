@@ -30,18 +30,20 @@ def wrap(client: _Client, policy: Any = None, **options: Any) -> _Client:
     return _climbing(client, kind(policy, client=client, **options))
 
 
-def _climbing(client: _Client, driver: Cascade | AsyncCascade) -> _Client:
+def _climbing(client: Any, driver: Cascade | AsyncCascade) -> Any:
     """The copy. What it has of its own stands before its class's methods and before what the SDK computes once."""
-    climbing: Any = copy.copy(client)
+    climbing = copy.copy(client)
 
     def copied(**changes: Any) -> Any:
-        other: Any = client.copy(**changes)  # type: ignore[attr-defined]
+        other = client.copy(**changes)
         return _climbing(other, driver.on(other))
 
-    vars(climbing).update(messages=driver.messages, cascade=driver, copy=copied, with_options=copied)
-    vars(climbing)["close"] = _closing(client, driver)
+    own: dict[str, Any] = climbing.__dict__
+    own.update(
+        messages=driver.messages, cascade=driver, copy=copied, with_options=copied, close=_closing(client, driver)
+    )
     for name in ("with_raw_response", "with_streaming_response"):
-        vars(climbing).pop(name, None)  # made of the client's own messages, if it was used before
+        own.pop(name, None)  # made of the client's own messages, if it was used before
     return climbing
 
 

@@ -81,7 +81,7 @@ def test_every_parameter_of_the_sdk_has_its_place() -> None:
             name: EVERYTHING[name]
             for name in ("service_tier", "cache_control", "container", "inference_geo", "speed", "diagnostics")
         },
-        top_extra={"thinking": {"type": "adaptive"}, "effort": "low"},
+        top_extra={"thinking": {"type": "adaptive"}, "output_config": {"effort": "low"}},
         headers={"anthropic-user-profile-id": "p-1", "anthropic-workspace-id": "w-1"},
     )
 

@@ -124,6 +124,8 @@ def plain(message: anthropic.types.Message) -> dict[str, Any]:
         for name in ("id", "tool_use_id"):
             if name in block:
                 block[name] = number
+        if "signature" in block:  # it covers what was said before, ids included
+            block["signature"] = bool(block["signature"])
     return body
 
 

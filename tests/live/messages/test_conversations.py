@@ -190,11 +190,13 @@ def test_parse_returns_the_callers_type(stage: Open, connections: Any, on: str, 
 
 def test_a_truncated_answer_says_so(stage: Open) -> None:
     """On the top rung, as in the API."""
-    play = stage(lambda *_: saying(text("word " * 500), confidence=0.1))
+    cut = saying(text("word word"), confidence=None, stop_reason="max_tokens")
+    play = stage(lambda body, _: cut if body["model"] == OPUS else saying(confidence=0.5))
     keywords = {**BASE, "messages": [{"role": "user", "content": "Talk."}]}
-    climbed = play.climbing(**keywords)
-    assert climbed.stop_reason == "max_tokens"
-    assert climbed.content[0].text.startswith("word word")
+    direct, climbed = play.direct(**keywords), play.climbing(**keywords)
+    assert plain(climbed) == plain(direct)
+    assert (climbed.content[0].text, climbed.stop_reason) == ("word word", "max_tokens")
+    assert trail_of(play, climbed).degraded == "truncated"
 
 
 ODD = ["a", "é", " ", "\n", '"', "\\", "/", "\0", "\u2028", "漢", "😀", "{", "}", "\\u0041", "END"]

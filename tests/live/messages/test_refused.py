@@ -6,7 +6,7 @@ from typing import Any
 
 import pytest
 
-from cascade.core.errors import RequestError
+from cascade.core.errors import RequestError, UpstreamRejected
 from cascade.core.parameters import CannotClimb
 from tests.live.conftest import HAIKU, OPUS, ladder
 
@@ -48,11 +48,19 @@ def test_a_stream_is_wanted_or_not(stage: Open, stream: object) -> None:
         play.driver.messages.create(**ASKED, stream=stream)
 
 
-@pytest.mark.parametrize("keywords", [{"messages": PREFILL}, {"temperature": 0.3, "top_k": 5}])
-def test_bypass_sends_it_to_the_baseline_unchanged(stage: Open, keywords: dict[str, Any]) -> None:
+CITED = {
+    "type": "document", "citations": {"enabled": True},
+    "source": {"type": "text", "media_type": "text/plain", "data": "Three years."},
+}  # fmt: skip
+
+
+def test_bypass_sends_it_to_the_baseline_unchanged(stage: Open) -> None:
     """The very body but for the model, and the answer says that it did not climb, and why."""
     play = stage(lambda *_: saying(text("B)")), policy=ladder(bypass="baseline"))
-    asked: dict[str, Any] = {**ASKED, **keywords, "system": "s", "service_tier": "auto", "model": "claude-cascade-live"}
+    asked: dict[str, Any] = {
+        **ASKED, "messages": [{"role": "user", "content": [CITED]}], "model": "claude-cascade-live", "system": "s",
+        "service_tier": "auto", "output_config": {"effort": "low"}, "metadata": {"user_id": "u"},
+    }  # fmt: skip
     message = play.climbing(**asked)
     answer = trail_of(play, message)
     (body,) = (seen.body for seen in play.emulator.requests)
@@ -60,8 +68,16 @@ def test_bypass_sends_it_to_the_baseline_unchanged(stage: Open, keywords: dict[s
     assert (message.content[0].text, message.model) == ("B)", OPUS)
     assert (answer.arm, answer.bypass, answer.rung) == ("bypass", True, "opus")
     (note,) = answer.notes
-    assert note.startswith("sent to the baseline unchanged: ")
-    assert next(iter(keywords)) in note
+    assert note.startswith("sent to the baseline unchanged: messages.0.content.0.citations")
+
+
+def test_what_the_baseline_refuses_is_refused_in_the_apis_words(stage: Open) -> None:
+    """The bypass promises no more than the baseline alone."""
+    play = stage(lambda *_: saying(text("fine")), policy=ladder(bypass="baseline"))
+    with pytest.raises(UpstreamRejected, match="temperature") as caught:
+        play.climbing(**ASKED, temperature=0)
+    assert caught.value.status == 400
+    assert len(play.emulator.requests) == 1
 
 
 def test_what_is_invalid_is_refused_whatever_the_policy_says(stage: Open) -> None:

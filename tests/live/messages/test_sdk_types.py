@@ -12,6 +12,7 @@ from typing import Any
 import anthropic
 import pytest
 from anthropic import types
+from anthropic.lib import streaming
 
 from cascade.claude.messages import (
     NOT_GIVEN,
@@ -61,11 +62,9 @@ class Recorded:
         self.closed, self.read = 0, 0
 
     @property
-    def answer(self) -> Answer:
+    def answer(self) -> Answer | None:
         """There once all was read."""
-        if self.read < len(self._events):
-            raise AttributeError("not yet")
-        return self._answer
+        return self._answer if self.read == len(self._events) else None
 
     def __iter__(self) -> Iterator[dict[str, Any]]:
         for event in self._events:
@@ -178,7 +177,7 @@ def test_the_sdks_helper_reads_the_stream() -> None:
     answer = answer_of(*CONTENT, stop_reason="tool_use")
     recorded = Recorded(answer)
     with MessageStreamManager(lambda: Stream(recorded), NOT_GIVEN) as stream:
-        assert isinstance(stream, anthropic.lib.streaming.MessageStream)
+        assert isinstance(stream, streaming.MessageStream)
         assert "".join(stream.text_stream) == "Let me look. 😀"
         final: Any = stream.get_final_message()
     assert final.to_dict() == message_of(answer).to_dict()
@@ -192,9 +191,12 @@ def test_the_async_helper_reads_the_stream() -> None:
     answer = answer_of(*CONTENT, stop_reason="tool_use")
     recorded = Recorded(answer)
 
+    async def begin() -> AsyncStream:
+        return AsyncStream(recorded)
+
     async def read() -> Any:
-        async with AsyncMessageStreamManager(lambda: AsyncStream(recorded), NOT_GIVEN) as stream:
-            assert isinstance(stream, anthropic.lib.streaming.AsyncMessageStream)
+        async with AsyncMessageStreamManager(begin, NOT_GIVEN) as stream:
+            assert isinstance(stream, streaming.AsyncMessageStream)
             assert "".join([text async for text in stream.text_stream]) == "Let me look. 😀"
             final: Any = await stream.get_final_message()
         assert stream.cascade is answer
