@@ -21,7 +21,7 @@ from cascade.logs import log_event
 from cascade.policy.loading import find_policy, load_policy
 from cascade.policy.pricing import rates_of
 
-__all__ = ["Loaded", "MakeDriver", "Policies", "ServedPolicy", "UnknownModel"]
+__all__ = ["Loaded", "MakeDriver", "Policies", "ServedPolicy", "UnknownModel", "check_forwarded"]
 
 MakeDriver = Callable[[Policy], AsyncCascade]
 
@@ -76,6 +76,16 @@ class ServedPolicy:
     digest: str
     problem: str | None = None
     reloads: int = field(default=0)
+
+
+def check_forwarded(policy: Policy) -> None:
+    """Raise ConfigurationError if callers' credentials, which go with every call of a climb, would reach another endpoint."""
+    for rung in (*policy.ladder, *policy.panel):
+        if rung.base_url is not None or rung.api_key_env is not None:
+            raise ConfigurationError(
+                f"--auth forward: rung {rung.rung} of policy {policy.name} has an endpoint or a key of its own, and would get the"
+                " callers' keys (serve this policy with --auth key)"
+            )
 
 
 class Policies:
