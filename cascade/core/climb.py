@@ -221,7 +221,10 @@ def _decide_early(
 def _later(situation: Situation, latest: Situation, *, refused: bool = False) -> Situation:
     """The Situation after a step. A hold lasts for the whole climb; floor and start come from the request."""
     storm = "hold" if situation.storm == "hold" else latest.storm
-    return replace(situation, storm=storm, out_of="budget" if refused else latest.out_of)
+    out_of = "budget" if refused else latest.out_of
+    if (storm, out_of) == (situation.storm, situation.out_of):  # nearly always: a copy takes longer than to decide
+        return situation
+    return replace(situation, storm=storm, out_of=out_of)
 
 
 def _observation(

@@ -23,6 +23,7 @@ from cascade.core.prices import Rates, cost
 
 __all__ = [
     "CALLS",
+    "THINKING",
     "UNKNOWN_ESCALATION",
     "Turn",
     "TurnSize",
@@ -45,7 +46,8 @@ CALLS = frozenset({"tool_use", "server_tool_use", "mcp_tool_use"})
 """The types of blocks that call a tool, the caller's or one that the API runs itself."""
 
 _SERVER_CALLS = CALLS - {"tool_use"}
-_THINKING = frozenset({"thinking", "redacted_thinking"})
+THINKING = frozenset({"thinking", "redacted_thinking"})
+"""The types of blocks that hold a model's thinking. They are bound to it."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -87,10 +89,9 @@ def stuck_because(messages: object, loop_errors: int) -> str | None:
     Only the current loop counts: what came after the last message in which the user said something. The signs are about the newest
     turn, so that a loop climbs once for each, and a rung gets `loop_errors` failed calls of its own before the loop goes on.
     """
-    calls, results = _current_loop(messages)
+    calls, run, earlier = _current_loop(messages)
     if len(calls) > 1 and _tool_calls(calls[0]) & _tool_calls(calls[1]):
         return "the same tool call twice in a row"
-    run, earlier = _error_runs(results)
     least = max(1, loop_errors)
     if run // least > earlier // least:
         return f"{run} tool {'error' if run == 1 else 'errors'} in a row"
@@ -102,12 +103,15 @@ def stuck_because(messages: object, loop_errors: int) -> str | None:
 def call_ids(messages: object, turns: int) -> frozenset[str]:
     """The ids of all tool calls in the assistant's newest `turns` turns."""
     found: set[str] = set()
-    for turn in _turns(messages):
-        if turns < 1:
-            break
-        if turn.is_assistant:
-            found.update(_ids((block for block in turn.blocks if _kind(block) in CALLS), "id"))
+    was_assistant = False
+    for is_assistant, content in _contents(messages):
+        if is_assistant and not was_assistant:
             turns -= 1
+            if turns < 0:
+                break
+        was_assistant = is_assistant
+        if is_assistant and not isinstance(content, str):
+            found.update(_ids([block for block in _blocks(content) if _kind(block) in CALLS], "id"))
     return frozenset(found)
 
 
@@ -119,22 +123,26 @@ class _Turn(NamedTuple):
 
 
 def _turns(messages: object) -> Iterator[_Turn]:
-    """The turns, newest first. Anything that is no message is passed over."""
-    if not isinstance(messages, (list, tuple)):
-        return
+    """The turns, newest first."""
     side, contents = False, list[Any]()  # of the turn that is being collected, newest first
-    for message in reversed(cast("Sequence[Any]", messages)):
-        if not isinstance(message, Mapping):
-            continue
-        said = cast("Mapping[Any, Any]", message)
-        is_assistant = said.get("role") == "assistant"
+    for is_assistant, content in _contents(messages):
         if contents and is_assistant != side:
             yield _turn(side, contents)
             contents = []
         side = is_assistant
-        contents.append(said.get("content"))
+        contents.append(content)
     if contents:
         yield _turn(side, contents)
+
+
+def _contents(messages: object) -> Iterator[tuple[bool, Any]]:
+    """Of each message, newest first: whether it is the assistant's, and its content. Anything that is no message is passed over."""
+    if not isinstance(messages, (list, tuple)):
+        return
+    for message in reversed(cast("Sequence[Any]", messages)):
+        if type(message) is dict or isinstance(message, Mapping):
+            said = cast("Mapping[Any, Any]", message)
+            yield said.get("role") == "assistant", said.get("content")
 
 
 def _turn(is_assistant: bool, contents: list[Any]) -> _Turn:
@@ -147,19 +155,33 @@ def _blocks(content: Any) -> list[Any]:
     return list(content) if isinstance(content, (list, tuple)) else []  # pyright: ignore[reportUnknownArgumentType]
 
 
-def _current_loop(messages: object) -> tuple[list[list[Any]], list[list[Any]]]:
-    """The assistant's turns of the current loop, and the results of each turn after one, newest first."""
+def _current_loop(messages: object) -> tuple[list[list[Any]], int, int]:
+    """Of the current loop: the assistant's newest two turns, newest first; how many results failed in a row, now and one turn before.
+
+    It reads back no further than these need.
+    """
     calls: list[list[Any]] = []
-    results: list[list[Any]] = []
+    run, of_newest, is_failing, is_newest = 0, 0, True, True
     for turn in _turns(messages):
         if turn.is_assistant:
             calls.append(turn.blocks)
+            if len(calls) > 1 and not is_failing:
+                break
             continue
         answered = [block for block in turn.blocks if _kind(block) == "tool_result"]
-        results.append(answered)
+        if is_failing:
+            failed = _failed_last(answered)
+            run, of_newest = run + failed, failed if is_newest else of_newest
+            is_failing = failed == len(answered)
+        is_newest = False
         if not answered or len(answered) < len(turn.blocks):
             break  # the user said something
-    return calls, results
+    return calls[:2], run, run - of_newest
+
+
+def _failed_last(results: list[Any]) -> int:
+    """How many of the last results failed in a row."""
+    return next((at for at, block in enumerate(reversed(results)) if block.get("is_error") is not True), len(results))
 
 
 def _tool_calls(blocks: list[Any]) -> set[tuple[str, str]]:
@@ -174,34 +196,23 @@ def _tool_calls(blocks: list[Any]) -> set[tuple[str, str]]:
     return found
 
 
-def _error_runs(results: list[list[Any]]) -> tuple[int, int]:
-    """How many of the newest results failed in a row: up to now, and before the newest turn."""
-    run, of_newest = 0, 0
-    for number, answered in enumerate(results):
-        for block in reversed(answered):
-            if block.get("is_error") is not True:
-                return run, run - of_newest
-            run += 1
-            of_newest += number == 0
-    return run, run - of_newest
-
-
 def _says_something(block: Any) -> bool:
     kind = _kind(block)
     if kind == "text":
         text = block.get("text")
         return bool(text.strip() if isinstance(text, str) else text)
-    return kind is not None and kind not in _THINKING
+    return kind is not None and kind not in THINKING
 
 
 def _kind(block: Any) -> str | None:
-    kind = block.get("type") if isinstance(block, Mapping) else None  # pyright: ignore[reportUnknownVariableType, reportUnknownMemberType]
+    # The usual type first: it is several times faster.
+    kind = block.get("type") if type(block) is dict or isinstance(block, Mapping) else None  # pyright: ignore[reportUnknownVariableType, reportUnknownMemberType]
     return kind if isinstance(kind, str) else None
 
 
-def _ids(blocks: Iterator[Any] | Sequence[Any], name: str) -> tuple[str, ...]:
+def _ids(blocks: Sequence[Any], name: str) -> tuple[str, ...]:
     """Their ids, each once, in order."""
-    found = (block.get(name) for block in blocks)
+    found = [block.get(name) for block in blocks]
     return tuple(dict.fromkeys(one for one in found if isinstance(one, str) and one))
 
 
@@ -252,12 +263,10 @@ def escalations_of(policy: Policy, certified: Escalation, task: str) -> tuple[Fr
 
 
 def warm_note(costs: WarmCosts, rung: str, first: str) -> str:
-    """What the caller is told of a loop that stays on its warm rung. Both amounts are estimates."""
+    """What the caller is told of a loop that stays on the rung whose cache was warm last. Both amounts are estimates."""
     stay, climb = f"{costs.stay / 1e9:.6f} USD", f"{costs.climb / 1e9:.6f} USD"
     if costs.climb > costs.stay:
-        return (
-            f"a turn on {rung}, whose cache is warm, is expected to cost {stay}; from {first} with cold caches {climb}"
-        )
+        return f"while the cache of {rung} is warm, a turn is expected to cost {stay} on it, and {climb} from {first} with cold caches"
     return (
         f"a turn from {first} would be expected to cost {climb}, even with cold caches, and {stay} on {rung}; a tool loop never"
         " falls to a lower rung"

@@ -80,7 +80,7 @@ def finish_step(taking: Taking, early: Step, finish: Finish) -> Stepping:
             verdict = replace(
                 read_tools(verdict, outcome, taking.request, taking.checks.tools, triage=False), begun=True
             )  # fmt: skip
-    return Taken(replace(_priced(taking.plan, early.index, outcome, None), verdict=verdict))
+    return Taken(_priced(taking.plan, early.index, outcome, None, verdict))
 
 
 def _rejected(outcome: Outcome | Refusal) -> Failure | None:
@@ -110,20 +110,19 @@ def step_of(
         if request.tools:
             verdict = read_tools(verdict, outcome, request, checks.tools, triage=triage)
     verdict = apply_checks(verdict, checks.functions, checks.accept)
-    return replace(_priced(plan, index, outcome, variant), verdict=verdict)
+    return _priced(plan, index, outcome, variant, verdict)
 
 
-def _priced(plan: Plan, index: int, outcome: Outcome, variant: Variant | None) -> Step:
-    """The outcome of a call as a step without a verdict."""
+def _priced(plan: Plan, index: int, outcome: Outcome, variant: Variant | None, verdict: Verdict) -> Step:
+    """The outcome of a call as a step with this verdict."""
     rung = plan.policy.ladder[index]
     model = rung.model if variant is None else asked_as(rung, variant).model
-    none = Verdict("failed")
     if isinstance(outcome, Recorded):
-        return Step(index, rung.rung, model, none, outcome.usage, outcome.cost)
+        return Step(index, rung.rung, model, verdict, outcome.usage, outcome.cost)
     cost = prices.total(plan.rates_of(index, variant), outcome.billed)
     usage = sum(outcome.spent, outcome.usage)
     return Step(
-        index, rung.rung, model, none, usage, cost, outcome.attempts, outcome.latency_s, outcome.request_id
+        index, rung.rung, model, verdict, usage, cost, outcome.attempts, outcome.latency_s, outcome.request_id
     )  # fmt: skip
 
 

@@ -12,7 +12,7 @@ from dataclasses import replace
 from typing import Any
 
 from cascade.core.errors import RequestError
-from cascade.core.loops import CALLS
+from cascade.core.loops import CALLS, THINKING
 from cascade.core.messages import Block, Reply, Request
 from cascade.core.models import rules_of
 from cascade.core.policy import Rung
@@ -124,10 +124,7 @@ def history_for(messages: tuple[Block, ...], kept: frozenset[str]) -> tuple[Bloc
 
 
 def _thinks(message: Block) -> bool:
-    return any(_kind(block) in _THINKING for block in _blocks(message))
-
-
-_THINKING = frozenset({"thinking", "redacted_thinking"})
+    return any(_kind(block) in THINKING for block in _blocks(message))
 
 
 def _without_thinking(messages: tuple[Block, ...], kept: frozenset[str]) -> Iterator[Block]:
@@ -136,7 +133,7 @@ def _without_thinking(messages: tuple[Block, ...], kept: frozenset[str]) -> Iter
         if not _thinks(message) or any(_kind(block) in CALLS and block.get("id") in kept for block in blocks):
             yield message
             continue
-        rest = [block for block in blocks if _kind(block) not in _THINKING]
+        rest = [block for block in blocks if _kind(block) not in THINKING]
         if rest:
             yield {**message, "content": rest}
 

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any, Final, cast, get_args
 from cascade.core.models import Effort, Thinking, rules_of
 from cascade.core.triage import KEYS
 from cascade.corpora import text_of
-from cascade.emulator.caching import prompt_tokens
+from cascade.emulator.caching import check_marks, prompt_tokens
 from cascade.emulator.checks import check_fields, join_names, list_of, object_of, refuse, tag_of
 from cascade.emulator.conversations import check_calls, check_thinking_blocks
 from cascade.emulator.prompts import NAMES, answers_to_group, variant_of
@@ -153,6 +153,7 @@ def _check_shared(fields: dict[str, Any], *, beta: bool) -> str:
     _check_prefill(fields["messages"], model, has_format=has_format)
     _check_thinking(fields, model, beta=beta)
     check_tools(fields, model)
+    check_marks(fields)
     return model
 
 

@@ -16,6 +16,7 @@ from typing import TYPE_CHECKING, Any, Final, cast
 
 from cascade.core.messages import Request
 from cascade.core.models import identify
+from cascade.emulator.checks import check_fields, object_of, refuse, tag_of
 from cascade.emulator.content import CALLS, characters_of, encode, unmarked
 
 if TYPE_CHECKING:
@@ -23,7 +24,7 @@ if TYPE_CHECKING:
 
     from cascade.core.messages import Usage
 
-__all__ = ["PromptCache", "prompt_tokens"]
+__all__ = ["PromptCache", "check_marks", "prompt_tokens"]
 
 _MINIMA: Final[dict[tuple[str, tuple[int, ...]], int]] = {
     ("haiku", (4, 5)): 4096,
@@ -100,6 +101,42 @@ class PromptCache:
         self._entries.move_to_end(key)
         while len(self._entries) > _KEPT:
             self._entries.popitem(last=False)
+
+
+def check_marks(body: Mapping[str, Any]) -> None:
+    """Refuse marks that the API refuses: another type or time to live, and an hour after five minutes."""
+    is_short = False
+    for where, holder in _holders(body):
+        if holder.get("cache_control") is None:
+            continue
+        control = object_of(holder["cache_control"], f"{where}cache_control")
+        kind = tag_of(control, ("ephemeral",), f"{where}cache_control")
+        check_fields(control, {"type", "ttl"}, f"{where}cache_control.{kind}.")
+        ttl = control.get("ttl") or "5m"
+        if ttl not in ("5m", "1h"):
+            refuse(f"{where}cache_control.{kind}.ttl: Input should be '5m' or '1h'")
+        if ttl == "1h" and is_short:
+            refuse(
+                f"{where}cache_control.ttl: a ttl='1h' cache_control block must not come after a ttl='5m' cache_control "
+                "block. Note that blocks are processed in the following order: `tools`, `system`, `messages`."
+            )
+        is_short |= ttl == "5m"
+
+
+def _holders(body: Mapping[str, Any]) -> Iterator[tuple[str, Mapping[str, Any]]]:
+    """What can be marked in a valid request, with its path, in the order of the prompt; the request itself comes last."""
+    for at, tool in enumerate(body.get("tools") or ()):
+        yield f"tools.{at}.", tool
+    for at, block in enumerate(_blocks(body.get("system") or ())):
+        yield f"system.{at}.", block
+    for turn, message in enumerate(body["messages"]):
+        for at, block in enumerate(_blocks(message["content"])):
+            where = f"messages.{turn}.content.{at}."
+            inside = block.get("content") if block["type"] == "tool_result" else ()
+            for number, part in enumerate(_blocks(inside or ())):
+                yield f"{where}content.{number}.", part
+            yield where, block
+    yield "", body
 
 
 def minimum_of(model: str) -> int:

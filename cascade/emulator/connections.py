@@ -43,6 +43,8 @@ _READ = 1 << 16
 _TIMEOUT_S = 60.0
 _TRICKLE_S = 0.05
 _TRICKLE_BYTES = 16
+_SLOW_S = 1.0
+_BEGUN = 2  # message_start and ping: what a stream begins with before the model has written anything
 _SECRETS = frozenset({"authorization", "x-api-key", "cookie", "proxy-authorization"})
 _CLOSE_S = 5.0
 _MESSAGES, _MODELS = "/v1/messages", "/v1/models"
@@ -87,6 +89,7 @@ class Connection:
         self._http = h11.Connection(h11.SERVER)
         self._number, self._request_id = 0, ""
         self._pace: float | None = None  # seconds between two pieces of a trickling reply
+        self._slow_s: float | None = None  # seconds before the content of a stream that starts slowly
         # asyncio sets this only if the listener names its protocol. Without it each reply waits 40 ms for an ACK.
         writer.get_extra_info("socket").setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
 
@@ -114,7 +117,7 @@ class Connection:
 
     async def _serve_one(self) -> bool:
         """Answer one request. True if the connection can take another."""
-        self._number, self._pace = self._emulator.next_id(), None
+        self._number, self._pace, self._slow_s = self._emulator.next_id(), None, None
         self._request_id = f"req_{self._number:024x}"
         try:
             request, body = await self._receive()
@@ -220,14 +223,22 @@ class Connection:
         whole = False
         try:
             await self._send(self._head(200))
+            if self._slow_s is not None:
+                begun, events = events[:_BEGUN], events[_BEGUN:]
+                await self._send_events(begun, written)
+                await self._pause(self._slow_s)
             await self._send_events(events, written)
             whole = kind not in BREAKS_OFF
         except (_Closed, ConnectionError):
             self._emulator.records.note_closed(request.model, written.tokens)
             raise
         finally:
-            told = min(max(1, written.tokens if kind is None else 1), reply.usage.output_tokens)
-            usage = reply.usage if whole else replace(reply.usage, output_tokens=told)
+            usage = reply.usage
+            if kind in BREAKS_OFF:  # what message_start told
+                usage = replace(usage, output_tokens=min(1, usage.output_tokens), thinking_tokens=0)
+            elif not whole:
+                told = min(max(1, written.tokens), usage.output_tokens)
+                usage = replace(usage, output_tokens=told, thinking_tokens=min(told, usage.thinking_tokens))
             self._emulator.records.bill(request.model, usage, whole=whole)
         if kind == "cut":
             raise _Closed
@@ -254,6 +265,11 @@ class Connection:
         """Do what `fault` does before the reply. Returns if there is to be a reply, else raises."""
         if fault.kind == "trickle":
             self._pace = _TRICKLE_S if fault.delay_s is None else fault.delay_s
+            return
+        if fault.kind == "slow_start":
+            self._slow_s = _SLOW_S if fault.delay_s is None else fault.delay_s
+            if not request.stream:
+                await self._pause(self._slow_s)
             return
         if fault.kind == "timeout":
             await self._pause(_TIMEOUT_S if fault.delay_s is None else fault.delay_s)

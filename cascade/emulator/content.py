@@ -72,7 +72,7 @@ def cut_content(content: Content, characters: int) -> Content:
             kept.append(block)
             left -= length
             continue
-        if left > 0:
+        if left > len(block.get("name", "")):  # a name is never cut
             kept.append(_cut_block(block, left))
         break
     return tuple(kept)
@@ -123,8 +123,8 @@ def block_events(block: Mapping[str, Any]) -> tuple[dict[str, Any], list[dict[st
 def _cut_block(block: Mapping[str, Any], characters: int) -> Mapping[str, Any]:
     kind = block["type"]
     if kind in CALLS:
-        written = _written(block)[: max(0, characters - len(block["name"]))]
-        read: dict[str, Any] = from_json(written, allow_partial=True) if written else {}
+        written = _written(block)[: characters - len(block["name"])]
+        read: dict[str, Any] = from_json(written, allow_partial=True)
         return {**block, "input": read, _PARTIAL: written}
     cut = {**block, _TEXTS[kind]: block[_TEXTS[kind]][:characters]}
     return cut | {"signature": ""} if kind == "thinking" else cut  # a thought that was cut off is never signed

@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Any, Final, cast
 
 from cascade.core.models import identify
-from cascade.emulator.checks import object_of, refuse
+from cascade.emulator.checks import list_of, object_of, refuse
 from cascade.emulator.signatures import prefix_of, read_signature
 
 if TYPE_CHECKING:
@@ -86,8 +86,10 @@ def _check_block(block: dict[str, Any], role: str, message: str, where: str) -> 
             refuse(f"{where}.{kind}.{name}: Input should be a valid {'string' if form is str else 'dictionary'}")
     if role != _ROLES.get(kind, role):
         refuse(f"{message}: `{kind}` blocks can only be in `{_ROLES[kind]}` messages")
-    for at, inside in enumerate(_blocks(block) if kind == "tool_result" else ()):
-        object_of(inside, f"{where}.tool_result.content.{at}")
+    content = block.get("content") if kind == "tool_result" else None
+    if content is not None and not isinstance(content, str):
+        for at, inside in enumerate(list_of(content, f"{where}.tool_result.content")):
+            object_of(inside, f"{where}.tool_result.content.{at}")
 
 
 def _check_results(at: int, blocks: list[dict[str, Any]], calls: set[str]) -> None:

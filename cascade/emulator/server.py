@@ -155,7 +155,10 @@ class Emulator:
 
     @property
     def open_replies(self) -> int:
-        """How many replies to POST /v1/messages are not over yet, streams and others."""
+        """How many replies to POST /v1/messages are not over yet, streams and others.
+
+        Like the other two it is true a moment after a client has seen the end.
+        """
         return self.records.open_now("reply")
 
     @property

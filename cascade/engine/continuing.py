@@ -24,6 +24,7 @@ from typing import Any, cast
 from cascade.core.decision import Start
 from cascade.core.loops import (
     CALLS,
+    THINKING,
     Turn,
     TurnSize,
     begin_at,
@@ -68,7 +69,8 @@ _CHARACTERS_PER_TOKEN = 4
 class Memo:
     """What the state remembers of an answer. `rung`: the one that answered, and asked for tools; of a conversation: its floor.
 
-    `turns_left`: how many user turns the floor holds for. `run`: how many of the assistant's turns in a row were this rung's own.
+    `turns_left`: how many user turns the floor holds for. `run`: how many of the assistant's newest turns were this rung's
+    own, from the first on that holds its thinking; 0 if none does.
     `cached` and `output`: tokens of the prompt that its cache holds, and of its reply.
     """
 
@@ -170,15 +172,19 @@ def _floor_key(request: Request, sticky: Sticky | None, key: str, session: str) 
     if sticky.by == "session":
         return json.dumps(["floor of session", key, session]) if session else None
     first = next((message for message in request.messages if message.get("role") == "user"), None)
-    return None if first is None else json.dumps(["floor", key, _digest(first.get("content"))])
+    digest = _digest(first.get("content")) if first is not None else None
+    return None if digest is None else json.dumps(["floor", key, digest])
 
 
-def _digest(content: object) -> str:
-    """Of a message's blocks. Without their cache_control, which clients move on from turn to turn."""
+def _digest(content: object) -> str | None:
+    """Of a message's blocks, without their cache_control, which clients move on from turn to turn. None: it is no JSON, or too deep."""
     blocks: Any = [{"type": "text", "text": content}] if isinstance(content, str) else content
     if isinstance(blocks, (list, tuple)):
         blocks = [_uncached(block) for block in cast("Sequence[object]", blocks)]
-    text = json.dumps(blocks, sort_keys=True, default=str)
+    try:
+        text = json.dumps(blocks, sort_keys=True)
+    except (TypeError, ValueError, RecursionError):
+        return None
     return hashlib.sha256(text.encode()).hexdigest()
 
 
@@ -296,7 +302,7 @@ def lessons_of(place: Place, recalled: Recalled, start: Start, answer: Answer, p
     ids = _open_calls(answer.message)
     if ids:
         keys = keys_of(ids, place.key, place.session)
-        lessons.append(Lesson(keys, _memo_of(place.turn, recalled, shipped, policy)))
+        lessons.append(Lesson(keys, _memo_of(place.turn, recalled, answer.message, shipped, policy)))
     floor = _next_floor(place, recalled, start, answer, policy)
     if floor is not None and place.floor_key is not None:
         lessons.append(Lesson((place.floor_key,), floor))
@@ -315,12 +321,14 @@ def _open_calls(message: Message) -> list[str]:
     return [one for one in ids if isinstance(one, str) and one]
 
 
-def _memo_of(turn: Turn, recalled: Recalled, shipped: Step, policy: Policy) -> Memo:
+def _memo_of(turn: Turn, recalled: Recalled, message: Message, shipped: Step, policy: Policy) -> Memo:
     asked, usage = recalled.asked, shipped.usage
-    run = 1
+    run = 0
     is_own = asked is not None and not recalled.by_session and (asked.policy, asked.rung) == (policy.name, shipped.rung)
-    if asked is not None and is_own and turn.kind != "user":
+    if asked is not None and is_own and turn.kind != "user" and asked.run:
         run = asked.run + (turn.kind == "tool_result")  # a paused turn goes on: it is the same one
+    elif any(block.get("type") in THINKING for block in message.content):
+        run = 1
     cached = usage.cache_read + usage.cache_write_5m + usage.cache_write_1h
     return Memo(policy.name, shipped.rung, run=run, cached=cached, output=usage.output_tokens)
 

@@ -19,9 +19,9 @@ from typing import Any, Generic, Self, TypeVar, Unpack, overload
 
 from cascade.claude import AsyncClaude, AsyncOpenReply, Claude, OpenReply
 from cascade.core.errors import BlockingWarning, CascadeError
-from cascade.core.messages import Failure, Reply
+from cascade.core.messages import Failure, Reply, Request
 from cascade.core.policy import Policy
-from cascade.core.trail import Answer
+from cascade.core.trail import Answer, Arm
 from cascade.engine.arguments import Arguments, AskArguments, AskOptions, Prompt, lists_options
 from cascade.engine.events import AsyncMessageEvents, MessageEvents, answer_events, first_of
 from cascade.engine.lifecycle import (
@@ -364,10 +364,10 @@ class AsyncCascade(_Driver[AsyncClaude]):
         context = await self._begin(arguments)
         return self._answered(context, await self._run(run_request(self._runtime, context)))
 
-    async def events(self, arguments: Arguments) -> AsyncMessageEvents:
-        """As `Cascade.events`."""
-        context = await self._begin(arguments)
-        return AsyncMessageEvents(context.request.id, self._events(context))
+    def events(self, arguments: Arguments) -> AsyncMessageEvents:
+        """As `Cascade.events`. RequestError for invalid arguments is raised at once."""
+        request, arm = self._runtime.read(arguments)
+        return AsyncMessageEvents(request.id, self._events(arguments, request, arm))
 
     async def _begin(self, arguments: Arguments) -> RequestContext:
         request, arm = self._runtime.read(arguments)
@@ -381,9 +381,12 @@ class AsyncCascade(_Driver[AsyncClaude]):
             running.add_done_callback(self._background.discard)
         return answer
 
-    async def _events(self, context: RequestContext) -> AsyncGenerator[dict[str, Any] | Answer[Any]]:
+    async def _events(
+        self, arguments: Arguments, request: Request, arm: Arm
+    ) -> AsyncGenerator[dict[str, Any] | Answer[Any]]:
         """The events, and at last the answer."""
-        begun = False
+        await self._claude.prepare(self._runtime.ladder_of(arm))
+        context, begun = self._runtime.start(arguments, request, arm), False
         async with aclosing(self._doing(run_request(self._runtime, context))) as running:
             async for event in running:
                 if isinstance(event, _Done):

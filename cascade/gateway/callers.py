@@ -63,6 +63,8 @@ class Caller:
         except TimeoutError:
             self.gone = self.is_slow = True
             self.abort()
+            if self._task is not None and asyncio.current_task() is not self._task:
+                self._task.cancel()  # it was a ping that the caller did not take
             raise
         self.started = True
 

@@ -50,6 +50,12 @@ class Upstream:
         """The headers that authenticate a request with the endpoint."""
         return headers.credentials() if self._forwards else headers.with_key(self._key)
 
+    def forwarded_credentials(self, headers: Incoming) -> dict[str, str]:
+        """The caller's own credentials for a request that climbs, as the SDK sends them; empty where ours go upstream."""
+        if not self._forwards or not (token := headers.token):
+            return {}
+        return {"Authorization": f"Bearer {token}"}
+
     async def send(
         self, method: str, path: str, query: bytes, headers: Incoming, body: bytes | None = None, **options: Any
     ) -> aiohttp.ClientResponse:

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING
 from cascade.gateway.bodies import CallerGone, Head, read_body, read_head
 from cascade.gateway.hub import Hub
 from cascade.gateway.keys.budgets import Reservation, relay_bound
+from cascade.gateway.messages import Climbing
 from cascade.gateway.policies import ServedPolicy, UnknownModel
 from cascade.gateway.problems import Problem
 from cascade.gateway.settings import VIRTUAL
@@ -24,6 +25,7 @@ class MessagesEndpoint:
 
     def __init__(self, hub: Hub) -> None:
         self._hub = hub
+        self._climbing = Climbing(hub)
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         """Answer one request."""
@@ -35,7 +37,8 @@ class MessagesEndpoint:
         head = read_head(body)
         served = policy_for(hub, visit, head)
         if served is not None:
-            raise Problem(503, "models that climb are not available in this build")
+            await self._climbing.answer((scope, receive, send), visit, served.loaded, body)
+            return
         await self._relay((scope, receive, send), visit, head.model, body)
 
     async def _relay(self, exchange: tuple[Scope, Receive, Send], visit: Visit, model: str, body: bytes) -> None:

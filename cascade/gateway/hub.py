@@ -79,7 +79,9 @@ class Hub:
         """Load the policies and the keys. Raises CascadeError for what cannot be used."""
         upstream = Upstream(settings)
         try:
-            return cls._open(settings, upstream, clocks or Clocks())
+            hub = cls._open(settings, upstream, clocks or Clocks())
+            await hub.policies.prepare()
+            return hub
         except BaseException:
             await upstream.close()
             raise

@@ -9,13 +9,17 @@ from contextlib import asynccontextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
 
+from cascade.budgets.gate import bound_of
 from cascade.core.errors import CascadeError, ConfigurationError
+from cascade.core.messages import Request
 from cascade.core.policy import Policy
 from cascade.core.text.suggestions import did_you_mean
+from cascade.core.triage import build_prompt
 from cascade.engine import AsyncCascade
 from cascade.gateway.settings import VIRTUAL, Route
 from cascade.logs import log_event
 from cascade.policy.loading import find_policy, load_policy
+from cascade.policy.pricing import rates_of
 
 __all__ = ["Loaded", "MakeDriver", "Policies", "ServedPolicy", "UnknownModel"]
 
@@ -34,6 +38,21 @@ class Loaded:
     driver: AsyncCascade
     uses: int = 0
     is_replaced: bool = False
+
+    def most_it_may_cost(self, request: Request) -> int:
+        """The most that a climb with this request may cost, in nano-USD: every rung, with all its attempts and samples.
+
+        Raises RequestError if a rung cannot take the request.
+        """
+        policy, total = self.policy, 0
+        voters = [rates_of(rung) for rung in policy.panel]
+        for index, rung in enumerate(policy.ladder):
+            prompt = build_prompt(policy, index, request)
+            samples = [rung.samples, *(task.samples.get(rung.rung) for task in policy.tasks)]
+            calls = max(1 if own is None else 2 * own.max for own in samples)  # at most one judgement for each sample
+            rates = (rates_of(rung), *(voters if calls > 1 else ()))
+            total += calls * max(bound_of(one, prompt, policy.retry.attempts) for one in rates)
+        return total
 
     @asynccontextmanager
     async def in_use(self) -> AsyncGenerator[AsyncCascade]:
@@ -105,6 +124,11 @@ class Policies:
         """A policy by its name."""
         return self.served.get(name)
 
+    async def prepare(self) -> None:
+        """Make the clients of all rungs. Raises MissingKey if one has no credentials."""
+        for one in self.served.values():
+            await one.loaded.driver.prepare()
+
     async def watch(self, every_s: float) -> None:
         """Look for changed files, for ever. Nothing that goes wrong ends it."""
         while True:
@@ -135,6 +159,7 @@ class Policies:
                 one.problem = None
                 return
             driver = self._make(policy)
+            await driver.prepare()
         except CascadeError as problem:
             one.problem = str(problem)
             hint = "the policy before it stays in force"

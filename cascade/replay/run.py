@@ -264,8 +264,10 @@ def _warnings(manifest: Manifest, mapped: MappedColumns) -> Iterator[str]:
 def _notes(
     columns: Columns, mapped: MappedColumns, outcomes: Outcomes, figures: Figures, options: ReplayOptions
 ) -> Iterator[str]:
-    if options.against and options.overrides:
-        yield f"--threshold changes {mapped.mapping.plan.policy.name} only, not {options.against.name}"
+    given = {"--threshold": options.overrides, "--early-stop": options.early_stop}
+    if options.against and (flags := [flag for flag, value in given.items() if value]):
+        verb = "changes" if len(flags) == 1 else "change"
+        yield f"{' and '.join(flags)} {verb} {mapped.mapping.plan.policy.name} only, not {options.against.name}"
     if "recorded" in (columns.manifest.extra or {}):
         below = ", ".join(mapped.mapping.names[:-1])
         yield f"{below} alone: as asked by triage, whose prompt is part of the cost (record --baseline asks one plainly)"

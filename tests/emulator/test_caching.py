@@ -11,7 +11,9 @@ from hypothesis import strategies as st
 
 from cascade.core.messages import Usage
 from cascade.emulator import Emulator
+from cascade.emulator.api import read_request
 from cascade.emulator.caching import PromptCache, prompt_tokens
+from cascade.emulator.requests import ApiError
 
 from .conftest import CORPUS, HAIKU, SONNET, asking
 
@@ -182,6 +184,35 @@ def test_what_a_tool_was_called_with_is_a_part_of_the_prefix(bill: Bill) -> None
     assert written > 610
     assert bill(loop("Bern", "a")) == (written, 0, 0, 0)
     assert bill(loop("Biel", "a"))[0] == bill(loop("Bern", "b"))[0] == 0
+
+
+@pytest.mark.parametrize(
+    ("changes", "told"),
+    [
+        (
+            {"messages": turns([text(1, mark=_MARK), text(1, mark=_HOUR)])},
+            "messages.0.content.1.cache_control.ttl: a ttl='1h' cache_control block must not come after a ttl='5m'",
+        ),
+        (
+            {"tools": [{**_TOOL, "cache_control": _MARK}], "system": [text(1, mark=_HOUR)]},
+            "system.0.cache_control.ttl: a",
+        ),
+        ({"messages": turns([text(1, mark=_MARK)]), "cache_control": _HOUR}, "cache_control.ttl: a ttl='1h'"),
+        ({"cache_control": {"type": "ephemeral", "ttl": "2h"}}, "cache_control.ephemeral.ttl: Input should be '5m' or"),
+        ({"cache_control": {"type": "lasting"}}, "cache_control: Input tag 'lasting'"),
+        (
+            {"system": [{"type": "text", "text": "s", "cache_control": 1}]},
+            "system.0.cache_control: Input should be an object",
+        ),
+    ],
+    ids=["order", "order of parts", "order at the top", "ttl", "type", "shape"],
+)
+def test_marks_that_the_api_refuses_are_refused(changes: dict[str, Any], told: str) -> None:
+    """Whether prompts are cached or not; an hour before five minutes is taken."""
+    with pytest.raises(ApiError) as caught:
+        read_request({**asking(), **changes}, beta=False)
+    assert caught.value.message.startswith(told)
+    read_request({**asking(), "messages": turns([text(1, mark=_HOUR), text(1, mark=_MARK)])}, beta=False)
 
 
 @given(

@@ -9,8 +9,10 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from cascade.core.messages import Usage
 from cascade.emulator import Emulator
 from cascade.emulator.api import read_count, read_request
+from cascade.emulator.caching import PromptCache
 from cascade.emulator.requests import ApiError, ApiRequest
 from cascade.emulator.signatures import read_signature, sign
 
@@ -106,41 +108,50 @@ def test_turns_that_fit_are_taken(sent: dict[str, Any]) -> None:
     assert read_request(sent, beta=False).model == HAIKU
 
 
-_KIND = st.sampled_from([_CALL, _RESULT, _SEARCH, _FOUND, _TEXT, {"type": "thinking", "thinking": "", "signature": ""}])
-_ANY = st.none() | st.integers() | st.text(max_size=3) | st.lists(st.integers() | _KIND, max_size=2)
-
-
-@st.composite
-def _block(draw: st.DrawFn) -> dict[str, Any]:
-    block = dict(draw(_KIND))
-    for key in draw(st.sets(st.sampled_from([*block, "content", "cache_control"]), max_size=2)):
-        if key != "type":
-            block[key] = draw(_ANY)
-    return block
+_ANY = st.none() | st.integers() | st.text(max_size=3) | st.lists(st.integers() | st.just(_TEXT), max_size=2)
+_KEYS = st.sampled_from(
+    [
+        "id",
+        "name",
+        "input",
+        "content",
+        "tool_use_id",
+        "thinking",
+        "signature",
+        "text",
+        "type",
+        "cache_control",
+        "is_error",
+    ]
+)
 
 
 @given(
-    turns=st.lists(
-        st.tuples(st.sampled_from(["user", "assistant", "system"]), st.lists(_block(), min_size=1, max_size=4)),
-        min_size=1,
-        max_size=5,
-    ),
+    changes=st.lists(st.tuples(st.integers(0, 4), st.integers(0, 2), _KEYS, _ANY), max_size=3),
+    dropped=st.none() | st.integers(0, 4),
     model=st.sampled_from([HAIKU, "claude-haiku-4-5"]),
-    more=st.dictionaries(st.sampled_from(["thinking", "tools", "cache_control"]), _ANY, max_size=2),
+    more=st.dictionaries(st.sampled_from(["thinking", "tools", "system", "cache_control"]), _ANY, max_size=2),
 )
-def test_hostile_turns_are_taken_or_refused(turns: list[Any], model: str, more: dict[str, Any]) -> None:
-    """Whatever the blocks hold, the checks end in an answer or in an error of the API."""
-    sent = {
-        "model": model,
-        "max_tokens": 9,
-        "messages": [{"role": role, "content": blocks} for role, blocks in turns],
-        **more,
-    }
+def test_hostile_turns_are_taken_or_refused(
+    changes: list[Any], dropped: int | None, model: str, more: dict[str, Any]
+) -> None:
+    """Whatever becomes of a valid conversation's blocks, the checks end in an answer or in an error of the API."""
+    thought = {"type": "thinking", "thinking": "", "signature": sign(model, "", {})}
+    kinds = [(_TEXT,), (thought, _TEXT, _CALL), (_RESULT, _TEXT), (_SEARCH, _FOUND, other(_CALL)), (other(_RESULT),)]
+    turns = [[dict(block) for block in blocks] for blocks in kinds]
+    for turn, at, key, value in changes:
+        turns[turn][at % len(turns[turn])][key] = value
+    messages = [{"role": ("user", "assistant")[turn % 2], "content": blocks} for turn, blocks in enumerate(turns)]
+    sent = {**asking(model=model), "messages": [m for turn, m in enumerate(messages) if turn != dropped], **more}
     try:
-        outcome: object = read_request(sent, beta=False, prefix_check=True)
+        outcome: object = read_request(sent, beta=False)
     except ApiError as error:
         outcome = error.status
+    else:
+        assert PromptCache(lambda: 0.0).bill(model, sent, Usage(9, 1)).prompt_tokens >= 9
     assert outcome == 400 or isinstance(outcome, ApiRequest)
+    if not changes and dropped is None and not more:
+        assert outcome != 400
 
 
 def _think(sent: dict[str, Any], _headers: Any) -> list[dict[str, Any]]:

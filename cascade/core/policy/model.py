@@ -196,7 +196,7 @@ class Policy(Frozen):
     budget: Annotated[tuple[Limits, ...], BeforeValidator(_one_or_more)] = Field(default=(), max_length=32)
     """One budget, or a list: a call must have room in every one that applies."""
     sticky: Sticky | None = None
-    """Off when absent: after a climb the next turn of a conversation has the floor of its task."""
+    """After a climb, a floor for the next turns of the conversation. Off when absent."""
     early_stop: Annotated[bool, Strict()] = False
     """Close a reply's stream at its first tokens where its confidence escalates: neither its tokens nor its time are spent.
     A stream to the caller decides so in any case."""

@@ -63,14 +63,14 @@ class Rollout(Frozen):
 
 
 class Sticky(Frozen):
-    """How a conversation that had to climb is treated afterwards. Its tool loops stay on their rung in any case."""
+    """How a conversation that had to climb is treated afterwards. A tool loop stays on its rung in any case."""
 
     by: Literal["conversation", "session"] = "conversation"
     """What belongs together: the messages of one conversation, or what the caller names as one session."""
     cool_off: Annotated[int, Strict(), Field(ge=0, le=1000)] = 8
-    """For so many further user turns no rung below the one that answered ships its answer. The climb still starts at the first."""
+    """For so many further user turns no rung below the one that answered ships its answer. The climb begins at the first all the same."""
     loop_errors: Annotated[int, Strict(), Field(ge=1, le=100)] = 3
-    """Failed tool calls in a row after which a tool loop goes one rung up."""
+    """So many failed results in a row move a tool loop one rung up; 3 where `sticky` is absent."""
 
 
 class Ledger(Frozen):

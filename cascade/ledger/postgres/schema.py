@@ -176,4 +176,5 @@ _GATEWAY = (
 
 MIGRATIONS: tuple[tuple[str, ...], ...] = (
     _TABLES, _VIEWS, _CALLS, _ESTIMATES, (*_errors("spend", BUCKET_S), *_errors("spend_days", DAY_S)), _SAMPLES,
+    _GATEWAY,
 )  # fmt: skip

@@ -23,10 +23,11 @@ TOOLS = ({"name": "search", "input_schema": {"type": "object"}},)
 SURE, UNSURE = 0.9, 0.1
 
 
-def asks(*ids: str, **more: Any) -> Reply:
+def asks(*ids: str, thinks: bool = False, **more: Any) -> Reply:
     """A reply that calls a tool for each id."""
+    thinking = ({"type": "thinking", "thinking": "hm", "signature": "…"},) if thinks else ()
     blocks = tuple({"type": "tool_use", "id": one, "name": "search", "input": {"q": one}} for one in ids)
-    return reply(None, "", stop_reason="tool_use", message=Message("msg", blocks, "tool_use"), **more)
+    return reply(None, "", stop_reason="tool_use", message=Message("msg", (*thinking, *blocks), "tool_use"), **more)
 
 
 def result(*ids: str, failed: bool = False) -> dict[str, Any]:

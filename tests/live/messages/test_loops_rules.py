@@ -187,17 +187,18 @@ def test_the_thinking_of_the_rungs_own_turns_is_kept_and_of_no_other() -> None:
     """Those in a row that it made; a rung that takes over keeps nothing, and begins its own row."""
     one = talk(sticky={"loop_errors": 1})
     kept: list[set[str]] = []
-    one.turn("go", asks("a"))
+    one.turn("go", asks("a", thinks=True))
     for failed, call, following in (
-        (False, "a", "b"),
-        (False, "b", "c"),
-        (True, "c", "d"),
-        (False, "d", "e"),
-        (False, "e", "f"),
+        (0, "a", "b"),
+        (0, "b", "c"),
+        (1, "c", "d"),
+        (0, "d", "e"),
+        (0, "e", "f"),
+        (0, "f", "g"),
     ):
-        one.turn(result(call, failed=failed), asks(following))
+        one.turn(result(call, failed=bool(failed)), asks(following, thinks=following == "e"))
         kept.append(set(one.start.kept))
-    assert kept == [{"a"}, {"a", "b"}, set(), {"d"}, {"d", "e"}]
+    assert kept == [{"a"}, {"a", "b"}, set(), {"d"}, {"e"}, {"e", "f"}], "d has no thinking to keep"
 
 
 def test_a_warm_rung_is_told_with_what_leaving_it_would_cost() -> None:
@@ -208,7 +209,7 @@ def test_a_warm_rung_is_told_with_what_leaving_it_would_cost() -> None:
     one.turn("go", reply(UNSURE), asks("t1", usage=warm))
     answer = one.turn(result("t1"), asks("t2", usage=warm))
     assert answer.notes[0] == "continued on r1: it asked for t1"
-    assert answer.notes[1].startswith("a turn on r1, whose cache is warm, is expected to cost 0.")
+    assert answer.notes[1].startswith("while the cache of r1 is warm, a turn is expected to cost 0.")
     first = talk()
     first.turn("go", asks("t1", usage=warm))
     assert len(first.turn(result("t1"), reply(SURE)).notes) == 1
@@ -281,6 +282,16 @@ def test_a_conversation_is_known_by_its_first_message_and_a_session_by_its_name(
     for session, raised in (("s1", True), ("s2", False), ("", False)):
         other = Conversation(policy, key="k1", session=session, state=one.state)
         assert bool(other.turn("anything", *(reply(SURE),) * (1 + raised)).notes) is raised
+
+
+def test_a_first_message_that_cannot_be_hashed_has_no_floor() -> None:
+    """It is no JSON, or too deep for it: the API's to refuse, and no error of ours."""
+    deep: list[Any] = []
+    for _ in range(100_000):
+        deep = [deep]
+    for content in (deep, [{"type": "text", "text": {1, 2}}], [{"type": "x", 1: 2, "a": 3}]):
+        request = Request(({"role": "user", "content": content},))
+        assert read_place(request, policy_of(0.8, sticky={})).floor_key is None
 
 
 def test_the_baseline_has_one_place_and_nothing_to_tell() -> None:
