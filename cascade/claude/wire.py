@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Generator, Mapping
 from contextlib import contextmanager
 from dataclasses import replace
-from typing import Any, cast
+from typing import Any
 
 from pydantic_core import from_json
 
@@ -97,8 +97,8 @@ _COUNTED = frozenset(
 
 def _more(message: dict[str, Any]) -> dict[str, Any]:
     """What a message says beside what is read of it."""
-    usage: object = message.get("usage")
-    known = cast("Mapping[str, Any]", usage) if isinstance(usage, Mapping) else {}
+    usage: Any = message.get("usage")
+    known: dict[str, Any] = usage if isinstance(usage, dict) else {}  # pyright: ignore[reportUnknownVariableType]
     told = {name: value for name, value in known.items() if name not in _COUNTED and value is not None}
     more = {name: value for name, value in message.items() if name not in _READ and value is not None}
     return {**more, "usage": told} if told else more
