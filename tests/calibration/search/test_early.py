@@ -60,10 +60,12 @@ def _told(item: Item, chance: random.Random, *, capped: bool) -> Item:
     replies = {}
     for rung, reply in item.replies.items():
         usage = {"input_tokens": chance.randrange(1, 500), "output_tokens": chance.randrange(20, 500)}
-        told = replace(
-            reply, usage=usage, answer="b" if reply.answer == "a" and chance.random() < 0.4 else reply.answer
-        )
-        cut = reply.extra and reply.extra["verdict"] in ("truncated", "refused")
+        answer = "b" if reply.answer == "a" and chance.random() < 0.4 else reply.answer
+        verdict = reply.extra["verdict"] if reply.extra else None
+        if verdict == "truncated":
+            verdict = chance.choice(["truncated", "malformed", "overflow"])
+        cut = verdict not in (None, "odd", "failed")
+        told = replace(reply, usage=usage, answer=answer, extra={"verdict": verdict} if verdict else None)
         replies[rung] = replace(told, confidence=None) if capped and cut else told
     return replace(item, replies=replies)
 
