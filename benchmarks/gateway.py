@@ -1,0 +1,300 @@
+"""What the gateway costs: `python benchmarks/gateway.py [--quick] [--json] [--only PART] [--no-peers]`.
+
+latency      added to a direct SDK call, in interleaved rounds against the same endpoint: by a climb that ends on its first
+             rung, by a bare handler that only makes the SDK's call (the SDK's own share), and by a pass-through
+throughput   requests/s and processor time a request at 16 and 128 connections, beside LiteLLM's proxy and firstpass
+first_token  time to the first piece of the answer of a streamed climb, beside a direct stream and its tokens of confidence
+idle         resident memory with many silent streams open, over time
+
+Endpoint, gateway, peers and load are processes of their own on the loopback, and share the machine's cores: only ratios and
+paired differences mean something. Peers are installed into .cache/peers, and run as benchmarks/peers/ and
+benchmarks/gateway_servers.py say.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import os
+import statistics
+import sys
+import time
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import ExitStack, contextmanager
+from dataclasses import dataclass
+from typing import Any
+
+import anthropic
+from gateway_servers import (
+    MODEL,
+    Load,
+    Running,
+    Unavailable,
+    bare_handler,
+    cascade_gateway,
+    firstpass,
+    litellm,
+    started,
+    upstream,
+    version_of,
+)
+from gateway_upstream import ENVELOPE, tokens_before_answer
+
+PARTS = ("latency", "throughput", "first_token", "idle")
+_CLIMB = "claude-cascade-default"
+_QUESTION = "Where is my order? The customer wrote that the parcel had not arrived. " * 4
+_TOKEN_MS = 8.0
+_CONNECTIONS = (16, 128)
+
+
+@dataclass(frozen=True)
+class Sizes:
+    """How much is measured."""
+
+    rounds: int  # of latency
+    seconds: float  # of one load
+    repeats: int  # of each load
+    streams: int  # of first_token, each way
+    idle_s: float
+    more_workers: bool
+
+
+FULL = Sizes(rounds=500, seconds=2.5, repeats=3, streams=60, idle_s=60.0, more_workers=True)
+QUICK = Sizes(rounds=150, seconds=1.0, repeats=1, streams=20, idle_s=8.0, more_workers=False)
+IDLE_CONNECTIONS = 500
+
+
+def main() -> None:
+    """Measure, and print."""
+    parser = argparse.ArgumentParser(description=(__doc__ or "").splitlines()[0])
+    parser.add_argument("--quick", action="store_true", help="less of everything, in under a minute")
+    parser.add_argument("--json", action="store_true", help="one JSON object on standard output")
+    parser.add_argument("--only", action="append", choices=PARTS, help="one part (may be given more than once)")
+    parser.add_argument("--no-peers", action="store_true", help="without LiteLLM and firstpass")
+    options = parser.parse_args()
+    sizes = QUICK if options.quick else FULL
+    say: Callable[[str], None] = (lambda _: None) if options.json else (lambda line: print(line, flush=True))
+    results: dict[str, Any] = {"cores": os.cpu_count(), "load_average": os.getloadavg()[0]}
+    say(f"{os.cpu_count()} cores, load average {os.getloadavg()[0]:.1f} at the start; `durability: batched`")
+    for part in options.only or PARTS:
+        if part == "latency":
+            results[part] = latency(sizes, say)
+        elif part == "throughput":
+            results[part] = throughput(sizes, say, peers=not options.no_peers)
+        elif part == "first_token":
+            results[part] = first_token(sizes, say)
+        else:
+            results[part] = idle(sizes, say)
+    if options.json:
+        print(json.dumps(results, indent=1))
+
+
+def latency(sizes: Sizes, say: Callable[[str], None]) -> dict[str, Any]:
+    """The SDK's synchronous client calls each of the four in turn; what each adds to the direct call of the same round."""
+    with ExitStack() as stack:
+        endpoint = stack.enter_context(started(upstream()))
+        bare = stack.enter_context(started(bare_handler(endpoint.url)))
+        gateway = stack.enter_context(started(cascade_gateway(endpoint.url)))
+
+        def caller(url: str, model: str) -> Callable[[], None]:
+            client = stack.enter_context(anthropic.Anthropic(base_url=url, api_key="none", max_retries=0))
+
+            def call() -> None:
+                messages: Any = [{"role": "user", "content": _QUESTION}]
+                message = client.messages.create(model=model, max_tokens=500, messages=messages)
+                assert message.stop_reason == "end_turn", message
+
+            return call
+
+        calls = {
+            "direct": caller(endpoint.url, MODEL),
+            "bare": caller(bare.url, MODEL),
+            "pass": caller(gateway.url, MODEL),
+            "climb": caller(gateway.url, _CLIMB),
+        }
+        times: dict[str, list[float]] = {name: [] for name in calls}
+        names = list(calls)
+        for number in range(sizes.rounds + 30):
+            for name in names[number % 4 :] + names[: number % 4]:  # the order favours none
+                began = time.perf_counter()
+                calls[name]()
+                if number >= 30:
+                    times[name].append(time.perf_counter() - began)
+    added = {
+        "climb": _differences(times["climb"], times["direct"]),
+        "bare": _differences(times["bare"], times["direct"]),
+        "climb_over_bare": _differences(times["climb"], times["bare"]),
+        "pass": _differences(times["pass"], times["direct"]),
+    }
+    say(f"\nlatency: {sizes.rounds} interleaved rounds; the median of the paired difference, with its quartiles")
+    say(f"  direct call                             {statistics.median(times['direct']) * 1e3:7.3f} ms")
+    for name, told in (
+        ("climb", "a climb of one rung adds"),
+        ("bare", "  of it the SDK (a bare handler adds)"),
+        ("climb_over_bare", "  of it ours (the climb over that)"),
+        ("pass", "a pass-through adds"),
+    ):
+        low, middle, high = added[name]
+        say(f"  {told:<39} {middle:7.3f} ms   [{low:.3f}, {high:.3f}]")
+    return {
+        "rounds": sizes.rounds,
+        "direct_ms": statistics.median(times["direct"]) * 1e3,
+        "added_ms": {name: dict(zip(("q1", "median", "q3"), values, strict=True)) for name, values in added.items()},
+    }
+
+
+def _differences(ours: list[float], theirs: list[float]) -> tuple[float, ...]:
+    """Quartiles of the paired differences in milliseconds."""
+    return tuple(statistics.quantiles([(a - b) * 1e3 for a, b in zip(ours, theirs, strict=True)], n=4))
+
+
+@dataclass(frozen=True)
+class Contender:
+    """Where the load goes."""
+
+    name: str
+    server: Running
+    body: Mapping[str, Any]
+    path: str = "/v1/messages"
+
+
+def throughput(sizes: Sizes, say: Callable[[str], None], *, peers: bool) -> dict[str, Any]:
+    """Every contender in turn, over and over; medians of requests/s, and processor time by request."""
+    results: dict[str, Any] = {}
+    versions: dict[str, str] = {}
+    say(f"\nthroughput: {sizes.repeats} interleaved loads of {sizes.seconds:g} s each; medians")
+    for workers in (1, 2) if sizes.more_workers else (1,):
+        with _contenders(workers, peers=peers, say=say) as (contenders, found), Load() as load:
+            versions |= found
+            for connections in _CONNECTIONS:
+                table = _loads(contenders, load, connections, sizes)
+                results[f"{workers} worker(s), {connections} connections"] = table
+                best = max((row["per_s"] for name, row in table.items() if name.startswith("litellm")), default=0.0)
+                say(
+                    f"  {workers} worker(s), {connections} connections   requests/s   p50 ms   CPU ms/request   × LiteLLM"
+                )
+                for name, row in table.items():
+                    ratio = f"{row['per_s'] / best:8.1f}" if best else "       –"
+                    say(f"    {name:<38} {row['per_s']:8.0f} {row['p50_ms']:8.1f} {row['cpu_ms']:16.3f} {ratio}")
+    say(f"  versions: {', '.join(f'{name} {version}' for name, version in versions.items()) or 'no peers'};")
+    say("  × LiteLLM: over the better of its two Messages endpoints; 1.0 is that one")
+    return {"versions": versions, "loads": results}
+
+
+@contextmanager
+def _contenders(
+    workers: int, *, peers: bool, say: Callable[[str], None]
+) -> Iterator[tuple[list[Contender], dict[str, str]]]:
+    plain = {"model": MODEL, "max_tokens": 500, "messages": [{"role": "user", "content": _QUESTION}]}
+    versions: dict[str, str] = {}
+    with ExitStack() as stack:
+        endpoint = stack.enter_context(started(upstream()))
+        gateway = stack.enter_context(started(cascade_gateway(endpoint.url, workers)))
+        found = [
+            Contender("cascade, climb", gateway, {**plain, "model": _CLIMB}),
+            Contender("cascade, pass-through", gateway, plain),
+        ]
+        if peers:
+            try:
+                server = stack.enter_context(started(litellm(endpoint.url, workers)))
+                versions["litellm"] = version_of("litellm")
+                found.append(Contender("litellm, /v1/messages", server, plain))
+                found.append(Contender("litellm, /anthropic/v1/messages", server, plain, "/anthropic/v1/messages"))
+            except Unavailable as error:
+                say(f"  {error}")
+            try:
+                server = stack.enter_context(started(firstpass(endpoint.url)))
+                versions["firstpass"] = version_of("firstpass")
+                found.append(Contender("firstpass, enforce", server, plain))
+            except Unavailable as error:
+                say(f"  {error}")
+        found.append(Contender("the endpoint itself", endpoint, plain))
+        yield found, versions
+
+
+def _loads(contenders: list[Contender], load: Load, connections: int, sizes: Sizes) -> dict[str, dict[str, Any]]:
+    rows: dict[str, list[dict[str, Any]]] = {one.name: [] for one in contenders}
+    for repeat in range(-1, sizes.repeats):  # the first warms up
+        for one in contenders if repeat % 2 else reversed(contenders):
+            cpu = one.server.cpu_s()
+            row = load(
+                "load",
+                url=one.server.url,
+                path=one.path,
+                headers={"authorization": "Bearer none", "anthropic-version": "2026-10-21"},
+                body=one.body,
+                connections=connections,
+                seconds=sizes.seconds if repeat >= 0 else 0.5,
+            )
+            if set(row["statuses"]) != {"200"}:
+                raise SystemExit(f"{one.name}: {row['statuses']}: only 200 counts")
+            row["cpu_ms"] = (one.server.cpu_s() - cpu) / row["requests"] * 1e3
+            if repeat >= 0:
+                rows[one.name].append(row)
+    return {
+        name: {key: statistics.median(row[key] for row in got) for key in ("per_s", "p50_ms", "p99_ms", "cpu_ms")}
+        for name, got in rows.items()
+    }
+
+
+def first_token(sizes: Sizes, say: Callable[[str], None]) -> dict[str, Any]:
+    """The first piece of text of a climb's stream, and of the same endpoint's own stream of a plain answer."""
+    job: dict[str, Any] = {"path": "/v1/messages", "headers": {"authorization": "Bearer none"}, "marker": "text_delta"}
+    body = {"max_tokens": 500, "stream": True, "messages": [{"role": "user", "content": _QUESTION}]}
+    with (
+        started(upstream(token_ms=_TOKEN_MS)) as endpoint,
+        started(cascade_gateway(endpoint.url)) as gateway,
+        Load() as load,
+    ):
+        times: dict[str, list[float]] = {"direct": [], "pass": [], "climb": []}
+        for number in range(sizes.streams // 5 + 1):
+            for name, url, model in (
+                ("direct", endpoint.url, MODEL),
+                ("pass", gateway.url, MODEL),
+                ("climb", gateway.url, _CLIMB),
+            ):
+                got = load("first_token", url=url, body={**body, "model": model}, times=5, **job)
+                times[name] += got if number else []
+    direct, passed, climbed = (statistics.median(times[name]) * 1e3 for name in ("direct", "pass", "climb"))
+    tokens = tokens_before_answer()
+    over = climbed - direct - tokens * _TOKEN_MS
+    say(f"\nfirst_token: {sizes.streams} streams each way, {_TOKEN_MS:g} ms a token; medians")
+    say(f"  direct {direct:.2f} ms; pass-through {passed:.2f} ms (+{passed - direct:.2f}); climb {climbed:.2f} ms")
+    say(f"  the climb's tokens before its answer: {tokens}, of {ENVELOPE[:32]!r}…: {tokens * _TOKEN_MS:.0f} ms")
+    say(f"  over direct and those tokens: {over:.2f} ms")
+    return {"direct_ms": direct, "pass_ms": passed, "climb_ms": climbed, "tokens": tokens, "over_ms": over}
+
+
+def idle(sizes: Sizes, say: Callable[[str], None]) -> dict[str, Any]:
+    """Resident memory of the gateway with silent streams open: before, when all have begun, and from then on."""
+    body = {"model": _CLIMB, "max_tokens": 500, "stream": True, "messages": [{"role": "user", "content": _QUESTION}]}
+    with (
+        started(upstream(hold_s=sizes.idle_s + 120)) as endpoint,
+        started(cascade_gateway(endpoint.url)) as gateway,
+        Load() as load,
+    ):
+        job = {"url": gateway.url, "path": "/v1/messages", "headers": {"authorization": "Bearer none"}, "body": body}
+        load("load", connections=4, seconds=0.5, **{**job, "body": {**body, "stream": False}})  # all is imported
+        before = gateway.memory_mb()
+        begun = load("open", connections=IDLE_CONNECTIONS, **job)["begun"]
+        began = time.monotonic()
+        samples: list[tuple[float, float]] = []
+        while (at := time.monotonic() - began) <= sizes.idle_s:
+            samples.append((at, gateway.memory_mb()))
+            time.sleep(sizes.idle_s / 12)
+        closed = load("close")
+        time.sleep(1.0)
+        after = gateway.memory_mb()
+    settled = samples[2:]  # the first pings are written once
+    slope = statistics.linear_regression(*zip(*settled, strict=True)).slope * 60 * 1024
+    say(f"\nidle: {begun} of {IDLE_CONNECTIONS} streams open for {sizes.idle_s:g} s, {closed['lost']} lost")
+    say(f"  resident: {before:.1f} MB before, {samples[0][1]:.1f} MB with all open, {samples[-1][1]:.1f} MB at the end")
+    say(f"  slope {slope:+.0f} KB a minute over all streams; {after:.1f} MB after they were closed")
+    return {
+        "streams": begun, "lost": closed["lost"], "before_mb": before, "after_mb": after,
+        "samples_mb": [round(value, 2) for _, value in samples], "slope_kb_per_minute": slope,
+    }  # fmt: skip
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,279 @@
+"""The processes of the gateway's benchmark: the endpoint, the load, our gateway, and the peers in venvs of their own.
+
+    with started(upstream()) as endpoint, started(cascade_gateway(endpoint.url)) as gateway: …
+
+The peers are installed by pip under .cache/peers when they are first asked for; `Unavailable` says why one is not there.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import shutil
+import socket
+import subprocess
+import sys
+import tempfile
+import time
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager, suppress
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any, Self
+from urllib.error import HTTPError, URLError
+from urllib.request import Request, urlopen
+
+__all__ = [
+    "MODEL",
+    "Command",
+    "Load",
+    "Running",
+    "Unavailable",
+    "bare_handler",
+    "cascade_gateway",
+    "firstpass",
+    "litellm",
+    "started",
+    "upstream",
+    "version_of",
+]
+
+MODEL = "claude-haiku-5-5"
+_HERE = Path(__file__).resolve().parent
+_PEERS = _HERE.parent / ".cache" / "peers"
+_START_S = 180.0  # LiteLLM takes twenty seconds on a quiet machine
+_TICKS = os.sysconf("SC_CLK_TCK")
+
+# A handler that makes the SDK's call and nothing else: what any gateway that uses the SDK costs at least.
+_BARE = """
+import sys, anthropic, pydantic_core, uvicorn
+from contextlib import asynccontextmanager
+from starlette.applications import Starlette
+from starlette.responses import Response
+from starlette.routing import Route
+
+client = anthropic.AsyncAnthropic(
+    base_url=sys.argv[1], api_key="none", max_retries=0, http_client=anthropic.DefaultAioHttpClient()
+)
+
+async def messages(request):
+    message = await client.messages.create(**pydantic_core.from_json(await request.body()))
+    return Response(pydantic_core.to_json(message), media_type="application/json")
+
+app = Starlette(routes=[Route("/v1/messages", messages, methods=["POST"])])
+uvicorn.run(app, host="127.0.0.1", port=int(sys.argv[2]), access_log=False, log_level="error")
+"""
+
+
+class Unavailable(Exception):
+    """A peer that cannot be had here."""
+
+
+@dataclass(frozen=True)
+class Command:
+    """How to start a server. `ready`: the path that answers when it is up; None: it prints its address."""
+
+    name: str
+    argv: tuple[str, ...]
+    environment: Mapping[str, str] = field(default_factory=dict[str, str])
+    port: int = 0
+    ready: str | None = None
+
+
+@dataclass(frozen=True)
+class Running:
+    """A server that runs."""
+
+    name: str
+    url: str
+    process: subprocess.Popen[str]
+
+    def pids(self) -> list[int]:
+        """The process and all that it started."""
+        found = [self.process.pid]
+        for one in found:
+            with suppress(OSError):
+                for task in Path(f"/proc/{one}/task").iterdir():
+                    found += map(int, (task / "children").read_text().split())
+        return found
+
+    def cpu_s(self) -> float:
+        """Seconds of processor time that it and its children have taken."""
+        total = 0
+        for pid in self.pids():
+            with suppress(OSError):
+                values = Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()
+                total += int(values[11]) + int(values[12])
+        return total / _TICKS
+
+    def memory_mb(self) -> float:
+        """Resident memory of it and its children."""
+        total = 0
+        for pid in self.pids():
+            with suppress(OSError):
+                total += int(Path(f"/proc/{pid}/statm").read_text().split()[1])
+        return total * os.sysconf("SC_PAGE_SIZE") / 2**20
+
+
+@contextmanager
+def started(command: Command) -> Iterator[Running]:
+    """Run a server for as long as the block; its folder and home are its own. RuntimeError with its last words if it ends."""
+    folder = Path(tempfile.mkdtemp(prefix="cascade-gateway-bench-"))
+    environment = {"PATH": os.environ["PATH"], "HOME": str(folder), "CASCADE_HOME": str(folder), **command.environment}
+    log = folder / "log"
+    with log.open("wb") as errors:
+        process = subprocess.Popen(
+            command.argv,
+            cwd=folder,
+            env=environment,
+            stdin=subprocess.PIPE,
+            stdout=subprocess.PIPE if command.ready is None else errors,
+            stderr=errors,
+            text=True,
+        )
+    try:
+        if command.ready is None:
+            assert process.stdout is not None
+            url = process.stdout.readline().strip()
+        else:
+            url = f"http://127.0.0.1:{command.port}"
+            _wait_for(url + command.ready, process, log)
+        if not url:
+            raise RuntimeError(f"{command.name} did not start: {log.read_text()[-1500:]}")
+        yield Running(command.name, url, process)
+    finally:
+        assert process.stdin is not None
+        process.stdin.close()
+        if command.ready is not None:
+            process.terminate()
+        try:
+            process.wait(15)
+        except subprocess.TimeoutExpired:
+            process.kill()
+            process.wait()
+        shutil.rmtree(folder, ignore_errors=True)
+
+
+def _wait_for(url: str, process: subprocess.Popen[str], log: Path) -> None:
+    until = time.monotonic() + _START_S
+    while process.poll() is None and time.monotonic() < until:
+        try:
+            with urlopen(Request(url), timeout=5):  # noqa: S310 - our own loopback address
+                return
+        except HTTPError:  # it answers
+            return
+        except (URLError, OSError):
+            time.sleep(0.1)
+    raise RuntimeError(f"nothing answers at {url}: {log.read_text(errors='replace')[-1500:]}")
+
+
+def _free_port() -> int:
+    with socket.create_server(("127.0.0.1", 0)) as listening:
+        port: int = listening.getsockname()[1]
+    return port
+
+
+def upstream(token_ms: float = 0.0, hold_s: float = 0.0) -> Command:
+    """The endpoint of `gateway_upstream`."""
+    script = str(_HERE / "gateway_upstream.py")
+    return Command("endpoint", (sys.executable, script, "--token-ms", str(token_ms), "--hold-s", str(hold_s)))
+
+
+def bare_handler(endpoint: str) -> Command:
+    """The smallest gateway that uses the SDK."""
+    port = _free_port()
+    return Command("bare SDK handler", (sys.executable, "-c", _BARE, endpoint, str(port)), {}, port, "/")
+
+
+def cascade_gateway(endpoint: str, workers: int = 1, policy: str = "default") -> Command:
+    """Our gateway, with the shipped policy; its ledger is on, `durability: batched` as it comes."""
+    port = _free_port()
+    argv = (sys.executable, "-m", "cascade", "serve", "--policy", policy, "--port", str(port), "--upstream", endpoint)
+    more = ("--workers", str(workers)) if workers > 1 else ()
+    return Command(f"cascade, {workers} worker(s)", argv + more, {"ANTHROPIC_API_KEY": "none"}, port, "/healthz")
+
+
+def litellm(endpoint: str, workers: int = 1) -> Command:
+    """LiteLLM's proxy, as peers/litellm.yaml says and without all that it can leave out."""
+    port = _free_port()
+    program = _peer("litellm", "litellm[proxy]") / "litellm"
+    argv = (str(program), "--config", str(_HERE / "peers" / "litellm.yaml"), "--host", "127.0.0.1")
+    environment = {
+        "UPSTREAM": endpoint,
+        "ANTHROPIC_API_BASE": endpoint,  # of its pass-through
+        "ANTHROPIC_API_KEY": "none",
+        "LITELLM_LOCAL_MODEL_COST_MAP": "True",  # the list in the package, not one from the network
+        "LITELLM_MODE": "PRODUCTION",
+        "LITELLM_LOG": "ERROR",
+        "LITELLM_TELEMETRY": "False",
+        "LITELLM_DANGEROUSLY_PERMIT_WEAK_OR_UNSET_MASTER_KEY": "true",  # no key: nothing to check
+        "DISABLE_ADMIN_UI": "True",
+        "NO_DOCS": "True",
+    }
+    more = ("--port", str(port), "--num_workers", str(workers))
+    return Command(f"litellm, {workers} worker(s)", argv + more, environment, port, "/health/liveliness")
+
+
+def firstpass(endpoint: str) -> Command:
+    """firstpass, as peers/firstpass.toml says; it is one process with a thread for each core."""
+    port = _free_port()
+    program = _peer("firstpass", "firstpass") / "firstpass-proxy"
+    environment = {
+        "FIRSTPASS_BIND": f"127.0.0.1:{port}",
+        "FIRSTPASS_MODE": "enforce",
+        "FIRSTPASS_CONFIG": str(_HERE / "peers" / "firstpass.toml"),
+        "FIRSTPASS_UPSTREAM_ANTHROPIC": endpoint,
+        "ANTHROPIC_API_KEY": "none",
+        "RUST_LOG": "error",
+    }
+    return Command("firstpass", (str(program),), environment, port, "/healthz")
+
+
+def _peer(name: str, package: str) -> Path:
+    """The folder of a peer's programs; its venv is made when it is not there."""
+    folder = _PEERS / name
+    done = folder / ".ready"
+    if not done.is_file():
+        print(f"installing {package} into {folder.relative_to(_HERE.parent)} (once) ...", file=sys.stderr)
+        python = folder / "bin" / "python"
+        for argv in (
+            (sys.executable, "-m", "venv", "--clear", str(folder)),
+            (str(python), "-m", "pip", "install", "--quiet", package),
+        ):
+            made = subprocess.run(argv, stdin=subprocess.DEVNULL, capture_output=True, text=True, check=False)
+            if made.returncode:
+                said = (made.stderr or made.stdout).strip().splitlines()
+                raise Unavailable(f"{package} could not be installed: {said[-1] if said else made.returncode}")
+        done.touch()
+    return folder / "bin"
+
+
+def version_of(name: str) -> str:
+    """The version of a peer that is installed."""
+    code = f"import importlib.metadata; print(importlib.metadata.version({name!r}))"
+    argv = (str(_PEERS / name / "bin" / "python"), "-c", code)
+    return subprocess.run(argv, capture_output=True, text=True, check=True).stdout.strip()
+
+
+class Load:
+    """The process of `gateway_load`: a context manager; each call is one of its jobs."""
+
+    def __enter__(self) -> Self:
+        argv = (sys.executable, str(_HERE / "gateway_load.py"))
+        self._process = subprocess.Popen(argv, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True)
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        assert self._process.stdin is not None
+        self._process.stdin.close()
+        self._process.wait(30)
+
+    def __call__(self, do: str, **job: Any) -> Any:
+        """Have a job done. RuntimeError when it fails (its traceback is on standard error)."""
+        assert self._process.stdin is not None
+        assert self._process.stdout is not None
+        print(json.dumps({"do": do, **job}), file=self._process.stdin, flush=True)
+        line = self._process.stdout.readline()
+        if not line:
+            raise RuntimeError(f"the load ended during {do}")
+        return json.loads(line)
