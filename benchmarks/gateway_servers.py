@@ -41,6 +41,7 @@ __all__ = [
 MODEL = "claude-haiku-5-5"
 _HERE = Path(__file__).resolve().parent
 _PEERS = _HERE.parent / ".cache" / "peers"
+_PACKAGES = {"litellm": "litellm[proxy]", "firstpass": "firstpass"}
 _START_S = 180.0  # LiteLLM takes twenty seconds on a quiet machine
 _TICKS = os.sysconf("SC_CLK_TCK")
 
@@ -196,7 +197,7 @@ def cascade_gateway(endpoint: str, workers: int = 1, policy: str = "default") ->
 def litellm(endpoint: str, workers: int = 1) -> Command:
     """LiteLLM's proxy, as peers/litellm.yaml says and without all that it can leave out."""
     port = _free_port()
-    program = _peer("litellm", "litellm[proxy]") / "litellm"
+    program = _peer("litellm") / "litellm"
     argv = (str(program), "--config", str(_HERE / "peers" / "litellm.yaml"), "--host", "127.0.0.1")
     environment = {
         "UPSTREAM": endpoint,
@@ -217,7 +218,7 @@ def litellm(endpoint: str, workers: int = 1) -> Command:
 def firstpass(endpoint: str) -> Command:
     """firstpass, as peers/firstpass.toml says; it is one process with a thread for each core."""
     port = _free_port()
-    program = _peer("firstpass", "firstpass") / "firstpass-proxy"
+    program = _peer("firstpass") / "firstpass-proxy"
     environment = {
         "FIRSTPASS_BIND": f"127.0.0.1:{port}",
         "FIRSTPASS_MODE": "enforce",
@@ -229,9 +230,9 @@ def firstpass(endpoint: str) -> Command:
     return Command("firstpass", (str(program),), environment, port, "/healthz")
 
 
-def _peer(name: str, package: str) -> Path:
+def _peer(name: str) -> Path:
     """The folder of a peer's programs; its venv is made when it is not there."""
-    folder = _PEERS / name
+    folder, package = _PEERS / name, _PACKAGES[name]
     done = folder / ".ready"
     if not done.is_file():
         print(f"installing {package} into {folder.relative_to(_HERE.parent)} (once) ...", file=sys.stderr)
@@ -277,3 +278,9 @@ class Load:
         if not line:
             raise RuntimeError(f"the load ended during {do}")
         return json.loads(line)
+
+
+if __name__ == "__main__":  # install the peers, and say which they are
+    for peer in _PACKAGES:
+        _peer(peer)
+        print(peer, version_of(peer))
