@@ -1,7 +1,8 @@
 """What the gateway costs: `python benchmarks/gateway.py [--quick] [--json] [--only PART] [--no-peers]`.
 
 latency      added to a direct SDK call, in interleaved rounds against the same endpoint: by a climb that ends on its first
-             rung, by a bare handler that only makes the SDK's call (the SDK's own share), and by a pass-through
+             rung, and of it the share of a bare handler that only calls by the SDK; by a pass-through, and of it the share
+             of a bare handler that only relays
 throughput   requests/s and processor time a request at 16 and 128 connections, beside LiteLLM's proxy and firstpass
 first_token  time to the first piece of the answer of a streamed climb, beside a direct stream and its tokens of confidence
 idle         resident memory with many silent streams open, over time
@@ -34,6 +35,7 @@ from gateway_servers import (
     cascade_gateway,
     firstpass,
     litellm,
+    redis,
     started,
     upstream,
     version_of,
@@ -45,6 +47,7 @@ _CLIMB = "claude-cascade-default"
 _QUESTION = "Where is my order? The customer wrote that the parcel had not arrived. " * 4
 _TOKEN_MS = 8.0
 _CONNECTIONS = (16, 128)
+_WARM_UP = 40
 
 
 @dataclass(frozen=True)
@@ -90,56 +93,73 @@ def main() -> None:
 
 
 def latency(sizes: Sizes, say: Callable[[str], None]) -> dict[str, Any]:
-    """The SDK's synchronous client calls each of the four in turn; what each adds to the direct call of the same round."""
+    """The SDK's synchronous client calls each in turn; what each adds to the direct call of the same round."""
     with ExitStack() as stack:
         endpoint = stack.enter_context(started(upstream()))
-        bare = stack.enter_context(started(bare_handler(endpoint.url)))
-        gateway = stack.enter_context(started(cascade_gateway(endpoint.url)))
+        servers = {
+            "direct": endpoint,
+            "sdk": stack.enter_context(started(bare_handler(endpoint.url, "sdk"))),
+            "climb": stack.enter_context(started(cascade_gateway(endpoint.url))),
+            "relay": stack.enter_context(started(bare_handler(endpoint.url, "relay"))),
+            "pass": stack.enter_context(
+                started(cascade_gateway(endpoint.url))
+            ),  # its own process: its time is told apart
+        }
 
-        def caller(url: str, model: str) -> Callable[[], None]:
+        def caller(name: str) -> Callable[[], None]:
+            url = servers[name].url
             client = stack.enter_context(anthropic.Anthropic(base_url=url, api_key="none", max_retries=0))
 
             def call() -> None:
                 messages: Any = [{"role": "user", "content": _QUESTION}]
+                model = _CLIMB if name == "climb" else MODEL
                 message = client.messages.create(model=model, max_tokens=500, messages=messages)
                 assert message.stop_reason == "end_turn", message
 
             return call
 
-        calls = {
-            "direct": caller(endpoint.url, MODEL),
-            "bare": caller(bare.url, MODEL),
-            "pass": caller(gateway.url, MODEL),
-            "climb": caller(gateway.url, _CLIMB),
-        }
-        times: dict[str, list[float]] = {name: [] for name in calls}
-        names = list(calls)
-        for number in range(sizes.rounds + 30):
-            for name in names[number % 4 :] + names[: number % 4]:  # the order favours none
+        calls = {name: caller(name) for name in servers}
+        times: dict[str, list[float]] = {name: [] for name in servers}
+        names, cpu = list(calls), dict.fromkeys(servers, 0.0)
+        for number in range(sizes.rounds + _WARM_UP):
+            if number == _WARM_UP:
+                cpu = {name: server.cpu_s() for name, server in servers.items()}
+            for name in names[number % len(names) :] + names[: number % len(names)]:  # the order favours none
                 began = time.perf_counter()
                 calls[name]()
-                if number >= 30:
+                if number >= _WARM_UP:
                     times[name].append(time.perf_counter() - began)
-    added = {
-        "climb": _differences(times["climb"], times["direct"]),
-        "bare": _differences(times["bare"], times["direct"]),
-        "climb_over_bare": _differences(times["climb"], times["bare"]),
-        "pass": _differences(times["pass"], times["direct"]),
+        cpu_ms = {name: (server.cpu_s() - cpu[name]) / sizes.rounds * 1e3 for name, server in servers.items()}
+    pairs = {
+        "climb": ("climb", "direct"),
+        "sdk": ("sdk", "direct"),
+        "climb_over_sdk": ("climb", "sdk"),
+        "pass": ("pass", "direct"),
+        "relay": ("relay", "direct"),
+        "pass_over_relay": ("pass", "relay"),
+    }
+    added = {name: _differences(times[ours], times[theirs]) for name, (ours, theirs) in pairs.items()}
+    cpu_ms |= {
+        "climb_over_sdk": cpu_ms["climb"] - cpu_ms["sdk"],
+        "pass_over_relay": cpu_ms["pass"] - cpu_ms["relay"],
     }
     say(f"\nlatency: {sizes.rounds} interleaved rounds; the median of the paired difference, with its quartiles")
-    say(f"  direct call                             {statistics.median(times['direct']) * 1e3:7.3f} ms")
+    say(f"  direct call                              {statistics.median(times['direct']) * 1e3:7.3f} ms")
     for name, told in (
         ("climb", "a climb of one rung adds"),
-        ("bare", "  of it the SDK (a bare handler adds)"),
-        ("climb_over_bare", "  of it ours (the climb over that)"),
+        ("sdk", "  a bare handler that calls by the SDK"),
+        ("climb_over_sdk", "  our share: the climb over that"),
         ("pass", "a pass-through adds"),
+        ("relay", "  a bare handler that relays by aiohttp"),
+        ("pass_over_relay", "  our share: the pass-through over that"),
     ):
         low, middle, high = added[name]
-        say(f"  {told:<39} {middle:7.3f} ms   [{low:.3f}, {high:.3f}]")
+        say(f"  {told:<40} {middle:7.3f} ms   [{low:.3f}, {high:.3f}]   processor {cpu_ms[name]:.3f} ms")
     return {
         "rounds": sizes.rounds,
         "direct_ms": statistics.median(times["direct"]) * 1e3,
         "added_ms": {name: dict(zip(("q1", "median", "q3"), values, strict=True)) for name, values in added.items()},
+        "processor_ms": cpu_ms,
     }
 
 
@@ -164,21 +184,27 @@ def throughput(sizes: Sizes, say: Callable[[str], None], *, peers: bool) -> dict
     versions: dict[str, str] = {}
     say(f"\nthroughput: {sizes.repeats} interleaved loads of {sizes.seconds:g} s each; medians")
     for workers in (1, 2) if sizes.more_workers else (1,):
-        with _contenders(workers, peers=peers, say=say) as (contenders, found), Load() as load:
-            versions |= found
-            for connections in _CONNECTIONS:
-                table = _loads(contenders, load, connections, sizes)
-                results[f"{workers} worker(s), {connections} connections"] = table
-                best = max((row["per_s"] for name, row in table.items() if name.startswith("litellm")), default=0.0)
-                say(
-                    f"  {workers} worker(s), {connections} connections   requests/s   p50 ms   CPU ms/request   × LiteLLM"
-                )
-                for name, row in table.items():
-                    ratio = f"{row['per_s'] / best:8.1f}" if best else "       –"
-                    say(f"    {name:<38} {row['per_s']:8.0f} {row['p50_ms']:8.1f} {row['cpu_ms']:16.3f} {ratio}")
+        try:
+            with _contenders(workers, peers=peers, say=say) as (contenders, found), Load() as load:
+                versions |= found
+                for connections in _CONNECTIONS:
+                    table = _loads(contenders, load, connections, sizes)
+                    results[f"{workers} worker(s), {connections} connections"] = table
+                    _tell(f"{workers} worker(s), {connections} connections", table, say)
+        except Unavailable as error:
+            say(f"  {error}")
     say(f"  versions: {', '.join(f'{name} {version}' for name, version in versions.items()) or 'no peers'};")
     say("  × LiteLLM: over the better of its two Messages endpoints; 1.0 is that one")
     return {"versions": versions, "loads": results}
+
+
+def _tell(title: str, table: Mapping[str, Mapping[str, float]], say: Callable[[str], None]) -> None:
+    peers = [row for name, row in table.items() if name.startswith("litellm")]
+    say(f"  {title:<34}   requests/s  × LiteLLM   p50 ms   p99 ms   processor ms/request")
+    for name, row in table.items():
+        ratio = f"{row['per_s'] / max(peer['per_s'] for peer in peers):.2f}" if peers else "–"
+        times = f"{row['p50_ms']:8.1f} {row['p99_ms']:8.1f}"
+        say(f"    {name:<32}   {row['per_s']:10.0f} {ratio:>10} {times}   {row['cpu_ms']:20.3f}")
 
 
 @contextmanager
@@ -189,7 +215,8 @@ def _contenders(
     versions: dict[str, str] = {}
     with ExitStack() as stack:
         endpoint = stack.enter_context(started(upstream()))
-        gateway = stack.enter_context(started(cascade_gateway(endpoint.url, workers)))
+        state = stack.enter_context(started(redis())).url.replace("http:", "redis:") if workers > 1 else None
+        gateway = stack.enter_context(started(cascade_gateway(endpoint.url, workers, state)))
         found = [
             Contender("cascade, climb", gateway, {**plain, "model": _CLIMB}),
             Contender("cascade, pass-through", gateway, plain),

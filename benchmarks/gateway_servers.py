@@ -19,9 +19,9 @@ from collections.abc import Iterator, Mapping
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any, Self
+from typing import Any, Literal, Self
 from urllib.error import HTTPError, URLError
-from urllib.request import Request, urlopen
+from urllib.request import urlopen
 
 __all__ = [
     "MODEL",
@@ -33,6 +33,7 @@ __all__ = [
     "cascade_gateway",
     "firstpass",
     "litellm",
+    "redis",
     "started",
     "upstream",
     "version_of",
@@ -43,26 +44,37 @@ _HERE = Path(__file__).resolve().parent
 _PEERS = _HERE.parent / ".cache" / "peers"
 _PACKAGES = {"litellm": "litellm[proxy]", "firstpass": "firstpass"}
 _START_S = 180.0  # LiteLLM takes twenty seconds on a quiet machine
-_TICKS = os.sysconf("SC_CLK_TCK")
 
-# A handler that makes the SDK's call and nothing else: what any gateway that uses the SDK costs at least.
+# Handlers that make the call and nothing else, by the SDK and outside it: what any gateway on uvicorn costs at least.
 _BARE = """
-import sys, anthropic, pydantic_core, uvicorn
-from contextlib import asynccontextmanager
-from starlette.applications import Starlette
-from starlette.responses import Response
-from starlette.routing import Route
+import sys, aiohttp, anthropic, pydantic_core, uvicorn
 
-client = anthropic.AsyncAnthropic(
-    base_url=sys.argv[1], api_key="none", max_retries=0, http_client=anthropic.DefaultAioHttpClient()
-)
+endpoint, port, kind = sys.argv[1:]
 
-async def messages(request):
-    message = await client.messages.create(**pydantic_core.from_json(await request.body()))
-    return Response(pydantic_core.to_json(message), media_type="application/json")
+async def call_sdk(body):
+    message = await client.messages.create(**pydantic_core.from_json(body))
+    return pydantic_core.to_json(message)
 
-app = Starlette(routes=[Route("/v1/messages", messages, methods=["POST"])])
-uvicorn.run(app, host="127.0.0.1", port=int(sys.argv[2]), access_log=False, log_level="error")
+async def relay(body):
+    async with client.post(endpoint + "/v1/messages", data=body, headers={"content-type": "application/json"}) as response:
+        return await response.read()
+
+async def app(scope, receive, send):
+    global client
+    if client is None:
+        client = aiohttp.ClientSession() if kind == "relay" else anthropic.AsyncAnthropic(
+            base_url=endpoint, api_key="none", max_retries=0, http_client=anthropic.DefaultAioHttpClient())
+    body, more = b"", True
+    while more:
+        event = await receive()
+        body, more = body + event.get("body", b""), event.get("more_body", False)
+    reply = await (relay if kind == "relay" else call_sdk)(body) if body else b"{}"
+    headers = [(b"content-type", b"application/json"), (b"content-length", b"%d" % len(reply))]
+    await send({"type": "http.response.start", "status": 200, "headers": headers})
+    await send({"type": "http.response.body", "body": reply})
+
+client = None
+uvicorn.run(app, host="127.0.0.1", port=int(port), access_log=False, log_level="error", lifespan="off")
 """
 
 
@@ -72,7 +84,7 @@ class Unavailable(Exception):
 
 @dataclass(frozen=True)
 class Command:
-    """How to start a server. `ready`: the path that answers when it is up; None: it prints its address."""
+    """How to start a server. `ready`: the path that answers when it is up; empty: it takes connections; None: it prints its address."""
 
     name: str
     argv: tuple[str, ...]
@@ -99,13 +111,13 @@ class Running:
         return found
 
     def cpu_s(self) -> float:
-        """Seconds of processor time that it and its children have taken."""
+        """Seconds of processor time that it and its children have taken, by the scheduler's own count (nanoseconds)."""
         total = 0
         for pid in self.pids():
             with suppress(OSError):
-                values = Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()
-                total += int(values[11]) + int(values[12])
-        return total / _TICKS
+                for task in Path(f"/proc/{pid}/task").iterdir():
+                    total += int((task / "schedstat").read_text().split()[0])
+        return total / 1e9
 
     def memory_mb(self) -> float:
         """Resident memory of it and its children."""
@@ -138,7 +150,7 @@ def started(command: Command) -> Iterator[Running]:
             url = process.stdout.readline().strip()
         else:
             url = f"http://127.0.0.1:{command.port}"
-            _wait_for(url + command.ready, process, log)
+            _wait_for(command, process, log)
         if not url:
             raise RuntimeError(f"{command.name} did not start: {log.read_text()[-1500:]}")
         yield Running(command.name, url, process)
@@ -155,17 +167,20 @@ def started(command: Command) -> Iterator[Running]:
         shutil.rmtree(folder, ignore_errors=True)
 
 
-def _wait_for(url: str, process: subprocess.Popen[str], log: Path) -> None:
+def _wait_for(command: Command, process: subprocess.Popen[str], log: Path) -> None:
     until = time.monotonic() + _START_S
     while process.poll() is None and time.monotonic() < until:
         try:
-            with urlopen(Request(url), timeout=5):  # noqa: S310 - our own loopback address
+            if not command.ready:
+                socket.create_connection(("127.0.0.1", command.port), timeout=5).close()
+                return
+            with urlopen(f"http://127.0.0.1:{command.port}{command.ready}", timeout=5):
                 return
         except HTTPError:  # it answers
             return
         except (URLError, OSError):
             time.sleep(0.1)
-    raise RuntimeError(f"nothing answers at {url}: {log.read_text(errors='replace')[-1500:]}")
+    raise RuntimeError(f"{command.name} does not answer: {log.read_text(errors='replace')[-1500:]}")
 
 
 def _free_port() -> int:
@@ -180,18 +195,41 @@ def upstream(token_ms: float = 0.0, hold_s: float = 0.0) -> Command:
     return Command("endpoint", (sys.executable, script, "--token-ms", str(token_ms), "--hold-s", str(hold_s)))
 
 
-def bare_handler(endpoint: str) -> Command:
-    """The smallest gateway that uses the SDK."""
+def bare_handler(endpoint: str, kind: Literal["sdk", "relay"]) -> Command:
+    """The smallest gateway that calls by the SDK, or relays the bytes by aiohttp."""
     port = _free_port()
-    return Command("bare SDK handler", (sys.executable, "-c", _BARE, endpoint, str(port)), {}, port, "/")
+    return Command(f"bare {kind}", (sys.executable, "-c", _BARE, endpoint, str(port), kind), {}, port, "/")
 
 
-def cascade_gateway(endpoint: str, workers: int = 1, policy: str = "default") -> Command:
+def cascade_gateway(endpoint: str, workers: int = 1, state: str | None = None) -> Command:
     """Our gateway, with the shipped policy; its ledger is on, `durability: batched` as it comes."""
     port = _free_port()
-    argv = (sys.executable, "-m", "cascade", "serve", "--policy", policy, "--port", str(port), "--upstream", endpoint)
-    more = ("--workers", str(workers)) if workers > 1 else ()
-    return Command(f"cascade, {workers} worker(s)", argv + more, {"ANTHROPIC_API_KEY": "none"}, port, "/healthz")
+    argv = (
+        sys.executable,
+        "-m",
+        "cascade",
+        "serve",
+        "--policy",
+        "default",
+        "--port",
+        str(port),
+        "--upstream",
+        endpoint,
+    )
+    if workers > 1:
+        argv += ("--workers", str(workers))
+    if state:
+        argv += ("--state", state)
+    return Command(f"cascade, {workers} worker(s)", argv, {"ANTHROPIC_API_KEY": "none"}, port, "/healthz")
+
+
+def redis() -> Command:
+    """A shared state for several workers. Unavailable without redis-server."""
+    program, port = shutil.which("redis-server"), _free_port()
+    if program is None:
+        raise Unavailable("redis-server is not installed: several workers of cascade need one")
+    options = ("--bind", "127.0.0.1", "--port", str(port), "--save", "", "--appendonly", "no")
+    return Command("redis", (program, *options), {}, port, "")
 
 
 def litellm(endpoint: str, workers: int = 1) -> Command:
