@@ -1,6 +1,6 @@
 """What the gateway costs: `python benchmarks/gateway.py [--quick] [--json] [--only PART] [--no-peers]`.
 
-latency      added to a direct SDK call, in interleaved rounds against the same endpoint: by a climb that ends on its first
+latency      added to a direct SDK call, in interleaved pairs against the same endpoint: by a climb that ends on its first
              rung, and of it the share of a bare handler that only calls by the SDK; by a pass-through, and of it the share
              of a bare handler that only relays
 throughput   requests/s and processor time a request at 16 and 128 connections, beside LiteLLM's proxy and firstpass
@@ -47,14 +47,14 @@ _CLIMB = "claude-cascade-default"
 _QUESTION = "Where is my order? The customer wrote that the parcel had not arrived. " * 4
 _TOKEN_MS = 8.0
 _CONNECTIONS = (16, 128)
-_WARM_UP = 40
+_BLOCK = 25  # pairs of one way before the next: a process that runs often is not measured cold
 
 
 @dataclass(frozen=True)
 class Sizes:
     """How much is measured."""
 
-    rounds: int  # of latency
+    blocks: int  # of latency, of _BLOCK pairs each way
     seconds: float  # of one load
     repeats: int  # of each load
     streams: int  # of first_token, each way
@@ -62,8 +62,8 @@ class Sizes:
     more_workers: bool
 
 
-FULL = Sizes(rounds=500, seconds=2.5, repeats=3, streams=60, idle_s=60.0, more_workers=True)
-QUICK = Sizes(rounds=150, seconds=1.0, repeats=1, streams=20, idle_s=8.0, more_workers=False)
+FULL = Sizes(blocks=20, seconds=2.5, repeats=3, streams=60, idle_s=60.0, more_workers=True)
+QUICK = Sizes(blocks=6, seconds=1.0, repeats=1, streams=20, idle_s=8.0, more_workers=False)
 IDLE_CONNECTIONS = 500
 
 
@@ -93,7 +93,7 @@ def main() -> None:
 
 
 def latency(sizes: Sizes, say: Callable[[str], None]) -> dict[str, Any]:
-    """The SDK's synchronous client calls each in turn; what each adds to the direct call of the same round."""
+    """The SDK's synchronous client calls one way and directly, in pairs, in blocks that take turns; what each way adds."""
     with ExitStack() as stack:
         endpoint = stack.enter_context(started(upstream()))
         servers = {
@@ -119,32 +119,29 @@ def latency(sizes: Sizes, say: Callable[[str], None]) -> dict[str, Any]:
             return call
 
         calls = {name: caller(name) for name in servers}
-        times: dict[str, list[float]] = {name: [] for name in servers}
-        names, cpu = list(calls), dict.fromkeys(servers, 0.0)
-        for number in range(sizes.rounds + _WARM_UP):
-            if number == _WARM_UP:
-                cpu = {name: server.cpu_s() for name, server in servers.items()}
-            for name in names[number % len(names) :] + names[: number % len(names)]:  # the order favours none
-                began = time.perf_counter()
-                calls[name]()
-                if number >= _WARM_UP:
-                    times[name].append(time.perf_counter() - began)
-        cpu_ms = {name: (server.cpu_s() - cpu[name]) / sizes.rounds * 1e3 for name, server in servers.items()}
-    pairs = {
-        "climb": ("climb", "direct"),
-        "sdk": ("sdk", "direct"),
-        "climb_over_sdk": ("climb", "sdk"),
-        "pass": ("pass", "direct"),
-        "relay": ("relay", "direct"),
-        "pass_over_relay": ("pass", "relay"),
-    }
-    added = {name: _differences(times[ours], times[theirs]) for name, (ours, theirs) in pairs.items()}
-    cpu_ms |= {
-        "climb_over_sdk": cpu_ms["climb"] - cpu_ms["sdk"],
-        "pass_over_relay": cpu_ms["pass"] - cpu_ms["relay"],
-    }
-    say(f"\nlatency: {sizes.rounds} interleaved rounds; the median of the paired difference, with its quartiles")
-    say(f"  direct call                              {statistics.median(times['direct']) * 1e3:7.3f} ms")
+        ways = [name for name in calls if name != "direct"]
+        differences: dict[str, list[float]] = {name: [] for name in ways}
+        by_block: dict[str, list[float]] = {name: [] for name in ways}
+        direct: list[float] = []
+        cpu = dict.fromkeys(ways, 0.0)
+        for block in range(sizes.blocks + 1):
+            for name in ways[block % len(ways) :] + ways[: block % len(ways)]:  # the order favours none
+                before = servers[name].cpu_s()
+                pairs = [_pair(calls[name], calls["direct"], number) for number in range(_BLOCK)]
+                if block:  # the first warms up
+                    cpu[name] += servers[name].cpu_s() - before
+                    differences[name] += [(ours - theirs) * 1e3 for ours, theirs in pairs]
+                    by_block[name].append(statistics.median(differences[name][-_BLOCK:]))
+                    direct += [theirs * 1e3 for _, theirs in pairs]
+    count = sizes.blocks * _BLOCK
+    cpu_ms = {name: cpu[name] / count * 1e3 for name in ways}
+    added = {name: statistics.quantiles(differences[name], n=4) for name in ways}
+    for name, ours, theirs in (("climb_over_sdk", "climb", "sdk"), ("pass_over_relay", "pass", "relay")):
+        shares = [one - other for one, other in zip(by_block[ours], by_block[theirs], strict=True)]
+        added[name] = statistics.quantiles(shares, n=4)
+        cpu_ms[name] = cpu_ms[ours] - cpu_ms[theirs]
+    say(f"\nlatency: {count} interleaved pairs each; the median of the paired difference, with its quartiles")
+    say(f"  {'direct call':<40} {statistics.median(direct):7.3f} ms")
     for name, told in (
         ("climb", "a climb of one rung adds"),
         ("sdk", "  a bare handler that calls by the SDK"),
@@ -156,16 +153,21 @@ def latency(sizes: Sizes, say: Callable[[str], None]) -> dict[str, Any]:
         low, middle, high = added[name]
         say(f"  {told:<40} {middle:7.3f} ms   [{low:.3f}, {high:.3f}]   processor {cpu_ms[name]:.3f} ms")
     return {
-        "rounds": sizes.rounds,
-        "direct_ms": statistics.median(times["direct"]) * 1e3,
+        "pairs": count,
+        "direct_ms": statistics.median(direct),
         "added_ms": {name: dict(zip(("q1", "median", "q3"), values, strict=True)) for name, values in added.items()},
         "processor_ms": cpu_ms,
     }
 
 
-def _differences(ours: list[float], theirs: list[float]) -> tuple[float, ...]:
-    """Quartiles of the paired differences in milliseconds."""
-    return tuple(statistics.quantiles([(a - b) * 1e3 for a, b in zip(ours, theirs, strict=True)], n=4))
+def _pair(ours: Callable[[], None], theirs: Callable[[], None], number: int) -> tuple[float, float]:
+    """Seconds of one call each, A B or B A in turn."""
+    began = time.perf_counter()
+    (ours if number % 2 else theirs)()
+    middle = time.perf_counter()
+    (theirs if number % 2 else ours)()
+    first, second = middle - began, time.perf_counter() - middle
+    return (first, second) if number % 2 else (second, first)
 
 
 @dataclass(frozen=True)
