@@ -46,7 +46,6 @@ PARTS = ("latency", "throughput", "first_token", "idle")
 _CLIMB = "claude-cascade-default"
 _QUESTION = "Where is my order? The customer wrote that the parcel had not arrived. " * 4
 _TOKEN_MS = 8.0
-_CONNECTIONS = (16, 128)
 _BLOCK = 25  # pairs of one way before the next: a process that runs often is not measured cold
 
 
@@ -59,11 +58,12 @@ class Sizes:
     repeats: int  # of each load
     streams: int  # of first_token, each way
     idle_s: float
-    more_workers: bool
+    connections: tuple[int, ...]
+    workers: tuple[int, ...]
 
 
-FULL = Sizes(blocks=20, seconds=2.5, repeats=3, streams=60, idle_s=60.0, more_workers=True)
-QUICK = Sizes(blocks=6, seconds=1.0, repeats=1, streams=20, idle_s=8.0, more_workers=False)
+FULL = Sizes(blocks=20, seconds=2.5, repeats=3, streams=60, idle_s=60.0, connections=(16, 128), workers=(1, 2))
+QUICK = Sizes(blocks=6, seconds=1.5, repeats=1, streams=20, idle_s=5.0, connections=(16,), workers=(1,))
 IDLE_CONNECTIONS = 500
 
 
@@ -185,28 +185,33 @@ def throughput(sizes: Sizes, say: Callable[[str], None], *, peers: bool) -> dict
     results: dict[str, Any] = {}
     versions: dict[str, str] = {}
     say(f"\nthroughput: {sizes.repeats} interleaved loads of {sizes.seconds:g} s each; medians")
-    for workers in (1, 2) if sizes.more_workers else (1,):
+    for workers in sizes.workers:
         try:
             with _contenders(workers, peers=peers, say=say) as (contenders, found), Load() as load:
                 versions |= found
-                for connections in _CONNECTIONS:
+                for connections in sizes.connections:
                     table = _loads(contenders, load, connections, sizes)
                     results[f"{workers} worker(s), {connections} connections"] = table
                     _tell(f"{workers} worker(s), {connections} connections", table, say)
         except Unavailable as error:
             say(f"  {error}")
     say(f"  versions: {', '.join(f'{name} {version}' for name, version in versions.items()) or 'no peers'};")
-    say("  × LiteLLM: over the better of its two Messages endpoints; 1.0 is that one")
+    say(
+        "  × its: over LiteLLM's own Messages endpoint, × raw: over its pass-through to Anthropic; firstpass is one process of threads"
+    )
     return {"versions": versions, "loads": results}
 
 
+_LITELLM = {"its": "litellm, /v1/messages", "raw": "litellm, /anthropic (raw)"}
+
+
 def _tell(title: str, table: Mapping[str, Mapping[str, float]], say: Callable[[str], None]) -> None:
-    peers = [row for name, row in table.items() if name.startswith("litellm")]
-    say(f"  {title:<34}   requests/s  × LiteLLM   p50 ms   p99 ms   processor ms/request")
+    heads = "".join(f"{head:>12}" for head in ("requests/s", *(f"× {short}" for short in _LITELLM), "p50 ms", "p99 ms"))
+    say(f"  {title:<32}{heads}   processor ms/request")
     for name, row in table.items():
-        ratio = f"{row['per_s'] / max(peer['per_s'] for peer in peers):.2f}" if peers else "–"
-        times = f"{row['p50_ms']:8.1f} {row['p99_ms']:8.1f}"
-        say(f"    {name:<32}   {row['per_s']:10.0f} {ratio:>10} {times}   {row['cpu_ms']:20.3f}")
+        ratios = [f"{row['per_s'] / table[peer]['per_s']:.1f}" if peer in table else "–" for peer in _LITELLM.values()]
+        values = (f"{row['per_s']:.0f}", *ratios, f"{row['p50_ms']:.1f}", f"{row['p99_ms']:.1f}")
+        say(f"    {name:<30}{''.join(f'{value:>12}' for value in values)}   {row['cpu_ms']:20.3f}")
 
 
 @contextmanager
@@ -227,8 +232,9 @@ def _contenders(
             try:
                 server = stack.enter_context(started(litellm(endpoint.url, workers)))
                 versions["litellm"] = version_of("litellm")
-                found.append(Contender("litellm, /v1/messages", server, plain))
-                found.append(Contender("litellm, /anthropic/v1/messages", server, plain, "/anthropic/v1/messages"))
+                found.append(Contender(_LITELLM["its"], server, plain))
+                found.append(Contender("litellm, /chat/completions", server, plain, "/chat/completions"))
+                found.append(Contender(_LITELLM["raw"], server, plain, "/anthropic/v1/messages"))
             except Unavailable as error:
                 say(f"  {error}")
             try:
