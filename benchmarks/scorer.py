@@ -30,7 +30,7 @@ from __future__ import annotations
 
 import argparse
 import sys
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, replace
 from itertools import product
 from pathlib import Path
@@ -168,10 +168,22 @@ def _grid(tunes: CodedCorpus) -> list[tuple[int, ...]]:
 def _path(tunes: CodedCorpus) -> list[tuple[int, ...]]:
     """The frontier of the grid on the tuning rows, cheapest first."""
     grid = _grid(tunes)
-    quality, cost = (np.array([of(at).sum() for at in grid]) for of in (tunes.scores, tunes.costs))
+    score, spent, ends = _by_rung(tunes.score), _by_rung(tunes.cost.cumsum(1)), _ends(tunes, grid)
+    quality, cost = (np.array([of[at].sum() for at in ends]) for of in (score, spent))
     order = np.lexsort((-quality, cost))
     best = np.maximum.accumulate(quality[order])
     return [grid[at] for at in order[np.diff(best, prepend=-1.0) > 0].tolist()]
+
+
+def _by_rung(matrix: Any) -> Any:
+    """(N, K) as one row, rung by rung: `_ends` are places in it."""
+    return np.ascontiguousarray(matrix.T).ravel()
+
+
+def _ends(coded: CodedCorpus, ats: list[tuple[int, ...]]) -> list[Any]:
+    """For each of `ats` where its items' climbs end: found once, and read three times."""
+    items = np.arange(len(coded))
+    return [coded.shipped(at).astype(np.intp) * len(coded) + items for at in ats]
 
 
 def _costs(held: CodedCorpus, ats: list[tuple[int, ...]], weights: Any, reading: str) -> Any:
@@ -182,12 +194,14 @@ def _costs(held: CodedCorpus, ats: list[tuple[int, ...]], weights: Any, reading:
     there, which = np.unique(held.group, return_inverse=True)
     drawn = weights[:, there]
 
-    def summed(values: Any) -> Any:
+    def summed(values: Iterable[Any]) -> Any:
         return drawn @ np.stack([np.bincount(which, value) for value in values], axis=1)
 
-    quality, cost = summed(held.scores(at) for at in ats), summed(held.costs(at) for at in ats)
+    score, paid_in_all, lost = map(_by_rung, (held.score, held.cost.cumsum(1), held.lost("false_confident")))
+    ends = _ends(held, ats)
+    quality, cost = summed(score[at] for at in ends), summed(paid_in_all[at] for at in ends)
     first, top, spent = summed((held.alone[:, 0], held.alone[:, held.top], held.cost[:, held.top])).T
-    wrong = np.array([held.losses(at, "false_confident").mean() for at in ats])
+    wrong = np.array([lost[at].mean() for at in ends])
     found: list[Any] = []
     for share in SHARES:
         reached = quality >= (first + share * (top - first) - 1e-9)[:, None]

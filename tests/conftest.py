@@ -2,17 +2,20 @@
 
 from __future__ import annotations
 
+import gc
 import os
 from collections.abc import Callable, Iterator
 from contextlib import ExitStack
 from itertools import count
 from pathlib import Path
+from subprocess import CompletedProcess, run
 
 import pytest
 import structlog
 from hypothesis import settings
 
 from tests.servers import PostgresServer, RedisServer
+from tests.warm import WarmPython
 
 _RECORDED = Path(__file__).resolve().parents[2] / "shared" / "corpora"
 
@@ -20,6 +23,18 @@ _RECORDED = Path(__file__).resolve().parents[2] / "shared" / "corpora"
 settings.register_profile("local", deadline=None)
 settings.register_profile("ci", deadline=None, derandomize=True)
 settings.load_profile("ci" if os.environ.get("CI") else "local")
+
+
+# Each worker of the suite has a processor: threads of numpy's own would only wait for each other. Read when numpy is imported.
+for name in ("OPENBLAS_NUM_THREADS", "OMP_NUM_THREADS"):
+    os.environ.setdefault(name, "1")
+
+
+def pytest_collection_finish() -> None:
+    """What was imported and collected stays: no later search for garbage goes through it, and there are fewer of them."""
+    gc.collect()
+    gc.freeze()
+    gc.set_threshold(20_000, 20, 50)
 
 
 @pytest.fixture(scope="session")
@@ -60,6 +75,22 @@ def _logs() -> Iterator[None]:
     """Structlog is not configured when a test begins: a command configures it, and so does its `capture_logs`."""
     yield
     structlog.reset_defaults()
+
+
+@pytest.fixture(scope="session")
+def warm_python() -> Iterator[WarmPython]:
+    """A `python` that has its libraries loaded, for all tests of the session."""
+    with WarmPython() as warm:
+        yield warm
+
+
+@pytest.fixture(scope="session")
+def printed_demo(warm_python: WarmPython, tmp_path_factory: pytest.TempPathFactory) -> CompletedProcess[str]:
+    """`cascade demo` with an environment of its own: thousands of requests, once for all who read what it prints."""
+    home = tmp_path_factory.mktemp("demo")
+    environment = {"PATH": os.environ["PATH"], "HOME": str(home), "PYTHONWARNINGS": "error"}
+    command = [warm_python.python, "-m", "cascade.cli", "demo"]
+    return run(command, env=environment, cwd=home, capture_output=True, text=True, timeout=300, check=False)
 
 
 @pytest.fixture(scope="session")

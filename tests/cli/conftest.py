@@ -5,7 +5,6 @@ from __future__ import annotations
 import json
 import os
 import subprocess
-import sys
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -15,6 +14,7 @@ import pytest
 
 from cascade.emulator import Emulator
 from cascade.policy.shipped import shipped
+from tests.warm import WarmPython
 
 Run = Callable[..., "Ran"]
 
@@ -63,7 +63,7 @@ def bare_environment(tmp_path: Path) -> dict[str, str]:
 
 
 @pytest.fixture(scope="session")
-def runner() -> Runner:
+def runner(warm_python: WarmPython) -> Runner:
     """Makes a `run` that works in a directory."""
 
     def in_directory(home: Path) -> Run:
@@ -75,7 +75,7 @@ def runner() -> Runner:
         ) -> Ran:
             here = {"ANTHROPIC_BASE_URL": emulator.base_url, "ANTHROPIC_API_KEY": "sk-secret"} if emulator else {}
             done = subprocess.run(
-                [sys.executable, "-m", "cascade.cli", *arguments],
+                [warm_python.python, "-m", "cascade.cli", *arguments],
                 env={**_bare(home), **here, **(environment or {})},
                 cwd=home,
                 input=stdin,

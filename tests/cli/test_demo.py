@@ -26,9 +26,9 @@ def shown(runner: Runner, tmp_path_factory: pytest.TempPathFactory) -> dict[str,
 
 
 @pytest.fixture(scope="module")
-def printed(runner: Runner, tmp_path_factory: pytest.TempPathFactory) -> Ran:
+def printed(printed_demo: subprocess.CompletedProcess[str]) -> Ran:
     """What `cascade demo` prints."""
-    return runner(tmp_path_factory.mktemp("demo"))("demo")
+    return Ran(printed_demo.returncode, printed_demo.stdout, printed_demo.stderr)
 
 
 @pytest.fixture(scope="module")

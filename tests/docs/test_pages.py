@@ -6,7 +6,7 @@ import os
 import re
 import subprocess
 import sys
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import pytest
@@ -16,6 +16,7 @@ from cascade.emulator import Emulator
 from cascade.policy.loading import parse_policy
 from cascade.policy.plans import make_plan
 from cascade.policy.shipped import find_corpus
+from tests.warm import WarmPython
 
 from .pages import PAGES, ROOT, Block, blocks_of, name_of
 
@@ -61,27 +62,30 @@ def endpoint() -> Iterator[str]:
         yield emulator.base_url
 
 
-def environment(home: Path, base_url: str) -> dict[str, str]:
-    """What a reader has: this Python first on the path, an endpoint, a key, a home of their own."""
-    path = os.pathsep.join((str(Path(sys.executable).parent), os.environ.get("PATH", "")))
-    return {
-        "PATH": path, "HOME": str(home), "ANTHROPIC_BASE_URL": base_url, "ANTHROPIC_API_KEY": "none",
+Reader = Callable[[list[str]], "subprocess.CompletedProcess[str]"]
+
+
+@pytest.fixture
+def reader(tmp_path: Path, endpoint: str, warm_python: WarmPython) -> Reader:
+    """Runs a command with what a reader has: this Python first on the path, an endpoint, a key, a home of their own."""
+    path = os.pathsep.join((str(warm_python.path), str(Path(sys.executable).parent), os.environ.get("PATH", "")))
+    environment = {
+        "PATH": path, "HOME": str(tmp_path), "ANTHROPIC_BASE_URL": endpoint, "ANTHROPIC_API_KEY": "none",
         "COLUMNS": "110", "PYTHONPATH": str(ROOT),
     }  # fmt: skip
+    return lambda command: subprocess.run(
+        command, env=environment, cwd=tmp_path, capture_output=True, text=True, check=False, timeout=TIMEOUT_S
+    )
 
 
 @pytest.mark.parametrize("block", of("python"))
-def test_its_python_runs(block: Block, tmp_path: Path, endpoint: str) -> None:
+def test_its_python_runs(block: Block, tmp_path: Path, reader: Reader) -> None:
     """A script runs with nothing set but a key and an endpoint, and prints to stdout only; a test passes."""
     if "def test_" in block.text:
         (tmp_path / "test_example.py").write_text(block.text)
-        command = [sys.executable, "-m", "pytest", "-q", "-p", "no:cacheprovider"]
+        done = reader(["python", "-m", "pytest", "-q", "-p", "no:cacheprovider"])
     else:
-        command = [sys.executable, "-c", block.text]
-    done = subprocess.run(
-        command, env=environment(tmp_path, endpoint), cwd=tmp_path, capture_output=True, text=True, check=False,
-        timeout=TIMEOUT_S,
-    )  # fmt: skip
+        done = reader(["python", "-c", block.text])
     said = WARNED.sub("", done.stderr)
     assert (done.returncode, said) == (0, ""), done.stdout + done.stderr
 
@@ -96,7 +100,7 @@ def test_its_policies_load(block: Block, tmp_path: Path, monkeypatch: pytest.Mon
 
 
 @pytest.mark.parametrize("page", [pytest.param(page, id=name_of(page)) for page in PAGES])
-def test_its_commands_print_what_is_shown(page: Path, tmp_path: Path, endpoint: str) -> None:
+def test_its_commands_print_what_is_shown(page: Path, tmp_path: Path, reader: Reader) -> None:
     """All commands of a page run in order in one folder, and print each line that the page shows."""
     printed = ""
     for block in blocks_of(page):
@@ -106,7 +110,7 @@ def test_its_commands_print_what_is_shown(page: Path, tmp_path: Path, endpoint: 
         if block.title is not None:
             (tmp_path / block.title).write_text(block.text)
         elif block.language == "console":
-            printed = "".join(run(command, tmp_path, endpoint) for command in commands_of(block.text))
+            printed = "".join(run(command, reader) for command in commands_of(block.text))
         elif block.language == "text" and printed:
             lines = {" ".join(line.split()) for line in printed.splitlines()}
             missing = [line for line in block.text.splitlines() if line.strip() not in ("…", "")]
@@ -121,12 +125,9 @@ def commands_of(text: str) -> Iterator[str]:
             yield re.sub(r"\s{2,}#.*$", "", line[2:])
 
 
-def run(command: str, folder: Path, base_url: str) -> str:
+def run(command: str, reader: Reader) -> str:
     """Run one command as a shell would; what it printed, on both."""
-    done = subprocess.run(
-        ["bash", "-c", command], cwd=folder, env=environment(folder, base_url), capture_output=True, text=True,
-        check=False, timeout=TIMEOUT_S,
-    )  # fmt: skip
+    done = reader(["bash", "-c", command])
     assert done.returncode in {0, 3}, f"{command}\n{done.stdout}{done.stderr}"
     return done.stdout + done.stderr
 
@@ -145,14 +146,12 @@ def test_nothing_waits_to_be_filled_in() -> None:
             assert (ROOT / name).exists(), (page, name)
 
 
-def test_the_readme_shows_what_the_demo_prints() -> None:
+def test_the_readme_shows_what_the_demo_prints(printed_demo: subprocess.CompletedProcess[str]) -> None:
     """Every line shown of `make demo` is printed by it."""
     shown = next(
         block.text for block in blocks_of(ROOT / "README.md") if block.language == "text" and "synthetic" in block.text
     )
-    command = [sys.executable, "-m", "cascade", "demo"]
-    printed = subprocess.run(command, capture_output=True, text=True, check=True, timeout=TIMEOUT_S).stdout
-    lines = {" ".join(line.split()) for line in printed.splitlines()}
+    lines = {" ".join(line.split()) for line in printed_demo.stdout.splitlines()}
     assert [line for line in shown.splitlines() if line.strip("… ") and " ".join(line.split()) not in lines] == []
 
 

@@ -1,0 +1,183 @@
+"""A `python` that has its libraries loaded: for tests that start many processes, most of whose time would be imports.
+
+    with WarmPython() as warm:
+        subprocess.run([warm.python, "-m", "cascade.cli", "ask", "…"], env=…, cwd=…)
+
+`warm.python` is a small program. It hands its arguments, environment, folder and streams to a server that has imported
+other people's packages and nothing of cascade, and that forks. The child is a process like any other: it imports
+cascade, runs it at top level and ends as an interpreter does (threads, atexit, buffers); its exit code is the program's.
+
+What it cannot tell: how long imports take, what a missing library does, and what becomes of a signal to the program (its
+child is killed). Tests of those start `sys.executable`. So does the program itself for options and variables of Python
+that it does not know, and so it is on a system without `fork` and `pidfd_open`.
+"""
+
+from __future__ import annotations
+
+import os
+import shutil
+import subprocess
+import sys
+import tempfile
+from pathlib import Path
+from typing import Self
+
+__all__ = ["WarmPython"]
+
+# What the commands import, and what of it is loaded only when it is first needed.
+_LIBRARIES = (
+    "anthropic", "anthropic.resources.messages", "asyncio", "concurrent.futures.thread", "csv", "genai_prices.data_snapshot",
+    "gzip", "h11", "http.client", "http.server", "httpx2", "jinja2", "json_repair", "jsonschema_rs", "msgspec", "numpy.random",
+    "psycopg", "pydantic", "re2", "rich.table", "scipy.special", "sqlite3", "structlog", "tenacity", "typer", "yaml", "zstandard",
+)  # fmt: skip
+
+_SERVER = r"""
+import gc, importlib, marshal, os, runpy, select, signal, socket, sys, types, warnings
+
+ADDRESS, *LIBRARIES = sys.argv[1:]
+KEPT = sys.modules["__main__"]
+
+def load():
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        for name in LIBRARIES:
+            try:
+                importlib.import_module(name)
+            except ModuleNotFoundError:  # an extra that is not installed
+                pass
+    gc.collect()
+    gc.freeze()
+
+def serve(listening):
+    # An order for the child that is to run it; None once the tests have closed their end.
+    while True:
+        ready = select.select([listening, 0], [], [])[0]
+        try:
+            while os.waitpid(-1, os.WNOHANG)[0]:
+                pass
+        except ChildProcessError:
+            pass
+        if listening not in ready:
+            return None
+        program = listening.accept()[0]
+        if not os.fork():
+            listening.close()
+            return look_after(program)
+        program.close()
+
+def look_after(program):
+    # The order, in the process that is to run it; this one waits for that one's end, or for the program's.
+    size, streams, _, _ = socket.recv_fds(program, 4, 3)
+    told = program.recv(int.from_bytes(size, "big"), socket.MSG_WAITALL)
+    pid = os.fork()
+    if not pid:
+        program.close()
+        for at, stream in enumerate(streams):
+            os.dup2(stream, at)
+            os.close(stream)
+        return marshal.loads(told)
+    for stream in (*streams, 0, 1, 2):
+        os.close(stream)
+    end = os.pidfd_open(pid)
+    if end not in select.select([end, program], [], [])[0]:
+        os.kill(pid, signal.SIGKILL)
+    status = os.waitpid(pid, 0)[1]
+    try:
+        program.sendall(status.to_bytes(4, "big"))
+    except OSError:
+        pass
+    os._exit(0)
+
+def become(arguments, environment, folder):
+    # What an interpreter does before it runs anything; returns what that is.
+    os.chdir(folder)
+    os.environ.clear()
+    os.environ.update(environment)
+    sys.warnoptions[:] = [one for one in environment.get("PYTHONWARNINGS", "").split(",") if one]
+    warnings._processoptions(sys.warnoptions)
+    sys.dont_write_bytecode = bool(environment.get("PYTHONDONTWRITEBYTECODE"))
+    if environment.get("PYTHONUNBUFFERED"):
+        sys.stdout.reconfigure(write_through=True)
+    what, *rest = arguments
+    run = {"-c": run_code, "-m": run_module}.get(what, run_file)
+    first = {"-c": "", "-m": folder}.get(what, os.path.dirname(os.path.abspath(what)))
+    sys.path[:1] = [first, *filter(None, environment.get("PYTHONPATH", "").split(os.pathsep))]
+    sys.argv[:] = arguments if run is run_file else [what, *rest[1:]]
+    importlib.invalidate_caches()
+    return run, what if run is run_file else rest[0]
+
+def run_code(code):
+    main = sys.modules["__main__"] = types.ModuleType("__main__")
+    exec(compile(code, "<string>", "exec"), main.__dict__)
+
+def run_module(name):
+    runpy.run_module(name, run_name="__main__", alter_sys=True)
+
+def run_file(path):
+    runpy.run_path(path, run_name="__main__")
+
+load()
+listening = socket.socket(socket.AF_UNIX)
+listening.bind(ADDRESS)
+listening.listen(64)
+sys.stdout.write("ready\n")
+sys.stdout.flush()
+order = serve(listening)
+if order is not None:
+    run, what = become(*order)
+    run(what)
+"""
+
+_PROGRAM = r"""#!{python} -IS
+import _socket, marshal, os, sys
+BEFORE, KNOWN = {before!r}, ("PYTHONPATH", "PYTHONWARNINGS", "PYTHONDONTWRITEBYTECODE", "PYTHONUNBUFFERED")
+arguments = [*BEFORE, *sys.argv[1:]]
+known = all(name in KNOWN for name in os.environ if name.startswith("PYTHON"))
+if not known or not arguments or arguments[0][:1] == "-" and (arguments[0] not in ("-c", "-m") or len(arguments) < 2):
+    os.execv({python!r}, [{python!r}, *arguments])
+order = marshal.dumps((arguments, dict(os.environ), os.getcwd()))
+streams = b"".join(stream.to_bytes(4, sys.byteorder) for stream in (0, 1, 2))
+server = _socket.socket(_socket.AF_UNIX)
+server.connect({address!r})
+server.sendmsg([len(order).to_bytes(4, "big")], [(_socket.SOL_SOCKET, _socket.SCM_RIGHTS, streams)])
+server.sendall(order)
+status = int.from_bytes(server.recv(4, _socket.MSG_WAITALL), "big")
+if os.WIFSIGNALED(status):
+    if os.WTERMSIG(status) == 2:  # the others end this one as they are
+        import _signal
+        _signal.signal(2, _signal.SIG_DFL)
+    os.kill(os.getpid(), os.WTERMSIG(status))
+os._exit(os.WEXITSTATUS(status))
+"""
+
+
+class WarmPython:
+    """The server and its programs. `path`: a folder for the front of PATH; `python`: the `python` in it."""
+
+    def __init__(self) -> None:
+        self.path = Path(tempfile.mkdtemp(prefix="warm-"))  # short: a socket's address has its limit
+        self.python = str(self.path / "python")
+        self._server: subprocess.Popen[bytes] | None = None
+        if not hasattr(os, "fork") or not hasattr(os, "pidfd_open"):
+            self.path, self.python = Path(sys.executable).parent, sys.executable
+            return
+        address = str(self.path / "socket")
+        self._server = subprocess.Popen(
+            [sys.executable, "-c", _SERVER, address, *_LIBRARIES], stdin=subprocess.PIPE, stdout=subprocess.PIPE,
+            env={"PATH": os.environ.get("PATH", ""), "OPENBLAS_NUM_THREADS": "1"},
+        )  # fmt: skip
+        script = Path(sys.executable).with_name("cascade")
+        for name, before in (("python", []), ("cascade", [str(script)])):
+            program = self.path / name
+            program.write_text(_PROGRAM.format(python=sys.executable, before=before, address=address))
+            program.chmod(0o755)
+        assert self._server.stdout is not None
+        assert self._server.stdout.readline() == b"ready\n"
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        if self._server is not None:
+            self._server.communicate()  # it ends when its input does
+            shutil.rmtree(self.path)
