@@ -243,6 +243,8 @@ def _contenders(
                 found.append(Contender("firstpass, enforce", server, plain))
             except Unavailable as error:
                 say(f"  {error}")
+        bare = stack.enter_context(started(bare_handler(endpoint.url, "sdk")))
+        found.append(Contender("bare SDK handler, 1 worker", bare, plain))
         found.append(Contender("the endpoint itself", endpoint, plain))
         yield found, versions
 
