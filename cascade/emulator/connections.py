@@ -29,6 +29,7 @@ except ModuleNotFoundError as error:  # pragma: no cover - the SDK's own HTTP st
 if TYPE_CHECKING:
     from collections.abc import Mapping
 
+    from cascade.core.messages import Usage
     from cascade.emulator.answers import Answers
     from cascade.emulator.faults import FaultKind
     from cascade.emulator.messages import EmulatedReply
@@ -74,6 +75,14 @@ class Host(Protocol):
 
     def next_id(self) -> int:
         """A number that is unique to a request."""
+        ...
+
+    def note(self, request: SeenRequest) -> None:
+        """A request was received."""
+        ...
+
+    def bill(self, model: str, usage: Usage, *, whole: bool) -> None:
+        """A reply is billed. `whole` is false if it broke off."""
         ...
 
     def choose_fault(self, model: str) -> Fault | None:
@@ -161,7 +170,7 @@ class Connection:
         parsed = _parse(body)
         kept = {name: value for name, value in headers.items() if name not in _SECRETS}
         records = self._emulator.records
-        records.note(SeenRequest(method, target, kept, None if parsed is _UNREADABLE else parsed))
+        self._emulator.note(SeenRequest(method, target, kept, None if parsed is _UNREADABLE else parsed))
         if records.keeps_raw:
             records.note_raw(RawRequest(request.method, request.target, tuple(request.headers.raw_items()), body))
         url = urlsplit(target)
@@ -212,7 +221,7 @@ class Connection:
         if kind == "cut":
             await self._send(self._head(200, length=len(body)), h11.Data(data=body[: len(body) // 2]))
             raise _Closed
-        emulator.records.bill(request.model, reply.usage, whole=True)
+        emulator.bill(request.model, reply.usage, whole=True)
         await self._send_body(200, body)
 
     async def _stream(self, request: ApiRequest, reply: EmulatedReply, kind: FaultKind | None) -> None:
@@ -239,7 +248,7 @@ class Connection:
             elif not whole:
                 told = min(max(1, written.tokens), usage.output_tokens)
                 usage = replace(usage, output_tokens=told, thinking_tokens=min(told, usage.thinking_tokens))
-            self._emulator.records.bill(request.model, usage, whole=whole)
+            self._emulator.bill(request.model, usage, whole=whole)
         if kind == "cut":
             raise _Closed
         if kind in BREAKS_OFF:

@@ -26,6 +26,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Mapping
     from types import TracebackType
 
+    from cascade.core.messages import Usage
     from cascade.emulator.answers import Source
     from cascade.emulator.scripting import Script
 
@@ -147,6 +148,14 @@ class Emulator:
         Of a stream whose client went away, the output tokens that had been written are billed.
         """
         return self.records.billed
+
+    def note(self, request: SeenRequest) -> None:
+        """Record a received request. A subclass may do more at this moment."""
+        self.records.note(request)
+
+    def bill(self, model: str, usage: Usage, *, whole: bool) -> None:
+        """Bill a reply; `whole` is false if it broke off. A subclass may do more at this moment."""
+        self.records.bill(model, usage, whole=whole)
 
     @property
     def open_connections(self) -> int:
