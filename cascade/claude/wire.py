@@ -80,8 +80,28 @@ def _reply_of(message: Any, prompt: Prompt, request_id: str | None) -> Reply:
     if not isinstance(stop_reason, str):
         raise TypeError("stop_reason")
     usage = _usage_of(message.get("usage"), prompt)
-    whole = Message(str(message.get("id") or ""), content, stop_reason, message.get("stop_sequence"))
+    whole = Message(
+        str(message.get("id") or ""), content, stop_reason, message.get("stop_sequence"), _more(message)
+    )  # fmt: skip
     return Reply(text, stop_reason, usage, str(message.get("model", "")), request_id, message=whole)
+
+
+_READ = frozenset({"id", "type", "role", "model", "content", "stop_reason", "stop_sequence", "usage"})
+_COUNTED = frozenset(
+    {
+        "input_tokens", "output_tokens", "cache_creation_input_tokens", "cache_read_input_tokens", "cache_creation",
+        "output_tokens_details", "estimate",
+    }
+)  # fmt: skip
+
+
+def _more(message: dict[str, Any]) -> dict[str, Any]:
+    """What a message says beside what is read of it."""
+    usage: Any = message.get("usage")
+    known: dict[str, Any] = usage if isinstance(usage, dict) else {}  # pyright: ignore[reportUnknownVariableType]
+    told = {name: value for name, value in known.items() if name not in _COUNTED and value is not None}
+    more = {name: value for name, value in message.items() if name not in _READ and value is not None}
+    return {**more, "usage": told} if told else more
 
 
 def _usage_of(usage: Any, prompt: Prompt) -> Usage:
@@ -123,6 +143,7 @@ class Accumulator:
         self._blocks: dict[int, dict[str, Any]] = {}
         self._pieces: dict[int, list[str]] = {}  # of each block that is still being written
         self._usage: dict[str, Any] = {}
+        self._more: dict[str, Any] = {}
         self.model = self.message_id = ""
         self._stop_reason, self._stop_sequence, self._complete = "", None, False
         self._is_counted = False  # message_start counts only the first token of the output
@@ -134,7 +155,7 @@ class Accumulator:
             self._add_delta(event.index, event.delta)
         elif kind == "message_start":
             self.model, self.message_id = event.message.model, event.message.id
-            self._usage = _counts(event.message)
+            self._usage, self._more = _counts(event.message), event.message.to_dict(mode="json", warnings=False)
         elif kind == "content_block_start":
             self._blocks[event.index] = event.content_block.to_dict()
             self._pieces[event.index] = []
@@ -143,6 +164,7 @@ class Accumulator:
         elif kind == "message_delta":
             self._stop_reason = event.delta.stop_reason or ""
             self._stop_sequence = event.delta.stop_sequence
+            self._more |= event.delta.to_dict(mode="json", warnings=False)
             counts = _counts(event)
             self._usage |= counts
             self._is_counted = "output_tokens" in counts
@@ -186,6 +208,7 @@ class Accumulator:
             for index in tuple(self._pieces):
                 self._end_block(index)
             message = {
+                **self._more,
                 "id": self.message_id,
                 "content": [self._blocks[index] for index in sorted(self._blocks)],
                 "usage": self._usage if self._is_counted else {**self._usage, "output_tokens": None},

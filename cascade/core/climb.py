@@ -18,8 +18,9 @@ Live and replay run this one generator, so they differ only in who answers.
 
 from __future__ import annotations
 
-from collections.abc import Generator
+from collections.abc import Callable, Generator
 from dataclasses import dataclass, field, replace
+from functools import partial
 from itertools import groupby
 from typing import Any
 
@@ -73,12 +74,14 @@ class Reading:
     """How the replies of a climb are read. `early`: they may be decided at their first tokens.
 
     `streamed`: the caller is given the shipped text as it comes. `may_close`: whether a low rung's text can be given up. Not
-    where a budget could refuse the next call: the text might have to be shipped.
+    where a budget could refuse the next call: the text might have to be shipped. `messages`: the caller reads messages of the
+    API, which say why they ended: where nothing else may ship, the top rung's is returned as it is.
     """
 
     early: bool = False
     streamed: bool = False
     may_close: bool = True
+    messages: bool = False
 
 
 WHOLE = Reading()
@@ -107,6 +110,7 @@ def climb(
     if request.raw is None:
         check_request(request, policy.ladder)
     match = plan.signals.classify(request)
+    answer = partial(_answer, plan, request, match, start.notes)
     all_checks = plan.checks_for(match.task, checks, accept, request.tools)
     taken: list[Step] = []
     after_storm = False
@@ -116,9 +120,9 @@ def climb(
         steps = tuple(taken)
         decision = decide(policy, match.task, steps, situation)
         if isinstance(decision, Ship):
-            return _answer(plan, request, match, steps, decision.step, decision.degraded, start.notes)
+            return answer(steps, decision.step, decision.degraded)
         if isinstance(decision, Abstain):
-            return _exhausted(plan, request, match, steps, decision.why, refusal, start.notes)
+            return _exhausted(answer, plan, request, reading, steps, decision.why, refusal)
         if decision.reason is not None:
             taken[-1] = replace(taken[-1], reason=decision.reason)
         may = _may_decide_early(reading, plan, request, match.task, all_checks, decision.index)
@@ -237,18 +241,31 @@ def _observation(
     return Observation(match.task, step.index, step.rung, natural, reason == "error", cost, steps)
 
 
+def _as_it_is(top: int, request: Request, last: Step) -> Step | None:
+    """The top rung's message that is no answer, where it says itself why (truncated, refused); of a bypass, any message."""
+    verdict = last.verdict
+    is_told = verdict.kind != "answered" or request.raw is not None
+    if last.index != top or verdict.message is None or not is_told:
+        return None
+    text = "".join(block["text"] for block in verdict.message.content if block["type"] == "text")
+    return replace(last, verdict=replace(verdict, text=text))
+
+
 def _exhausted(
+    answer: Callable[[tuple[Step, ...], Step | None, Degraded], Answer],
     plan: Plan,
     request: Request,
-    match: Match,
+    reading: Reading,
     steps: tuple[Step, ...],
     why: Degraded,
     refusal: Refusal | None,
-    notes: tuple[str, ...],
 ) -> Answer:
     """No answer may be shipped: an answer without text, or the error that says why, as the policy has it."""
+    last = _as_it_is(plan.policy.top, request, steps[-1]) if reading.messages else None
+    if last is not None:
+        return answer((*steps[:-1], last), last, why)
     if plan.policy.exhausted == "abstain":
-        return _answer(plan, request, match, steps, None, why, notes)
+        return answer(steps, None, why)
     groups = groupby(steps, key=lambda step: f"{step.verdict.kind}{_detail(step)}")
     tried = "; ".join(f"{', '.join(step.rung for step in alike)}: {what}" for what, alike in groups)
     spent = f"{sum(step.cost_nanousd for step in steps) / 1e9:.6f} USD"
@@ -276,10 +293,10 @@ def _answer(
     plan: Plan,
     request: Request,
     match: Match,
+    notes: tuple[str, ...],
     steps: tuple[Step, ...],
     shipped: Step | None,
     degraded: Degraded | None,
-    notes: tuple[str, ...],
 ) -> Answer:
     verdict = shipped.verdict if shipped else Verdict("failed")
     usage, cost, attempts, latency_s = steps[0].usage, steps[0].cost_nanousd, steps[0].attempts, steps[0].latency_s

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from typing import Any
 
 from cascade.core.messages import Block, Message, Usage
@@ -21,6 +21,12 @@ __all__ = [
     "usage_dict",
 ]
 
+_FIRST_ONLY = (
+    "cache_creation",
+    "service_tier",
+    "inference_geo",
+    "speed",
+)  # of a usage: as in the API, the last event has none
 _WITH_INPUT = frozenset({"tool_use", "server_tool_use", "mcp_tool_use"})
 
 
@@ -41,7 +47,8 @@ def message_dict(answer: Answer) -> dict[str, Any]:
         "stop_reason": message.stop_reason,
         "stop_sequence": message.stop_sequence,
         "stop_details": None,
-        "usage": usage_dict(shipped.usage if shipped is not None else Usage()),
+        **message.more,
+        "usage": {**usage_dict(shipped.usage if shipped is not None else Usage()), **message.more.get("usage", {})},
     }
 
 
@@ -61,8 +68,13 @@ def usage_dict(usage: Usage) -> dict[str, Any]:
     }
 
 
-def start_event(id: str, model: str, usage: Usage) -> dict[str, Any]:  # noqa: A002 - the API's word
-    """The first event of a stream. `usage`: what is known of it so far, the prompt's tokens at least."""
+def start_event(
+    id: str,  # noqa: A002 - the API's word
+    model: str,
+    usage: Usage,
+    more: Mapping[str, Any] | None = None,
+) -> dict[str, Any]:
+    """The first event of a stream. `usage`: what is known of it so far, the prompt's tokens at least. `more`: of a Message."""
     message: dict[str, Any] = {
         "id": id,
         "type": "message",
@@ -72,7 +84,7 @@ def start_event(id: str, model: str, usage: Usage) -> dict[str, Any]:  # noqa: A
         "stop_reason": None,
         "stop_sequence": None,
         "stop_details": None,
-        "usage": usage_dict(usage),
+        "usage": {**usage_dict(usage), **(more or {}).get("usage", {})},
     }
     return {"type": "message_start", "message": message}
 
@@ -102,11 +114,13 @@ def content_events(message: Message, first: int = 0) -> Iterator[dict[str, Any]]
         yield block_stop(index)
 
 
-def end_events(stop_reason: str, stop_sequence: str | None, usage: Usage) -> tuple[dict[str, Any], ...]:
-    """The events that end a stream. `usage`: of the whole reply."""
-    counts = usage_dict(usage)
-    del counts["cache_creation"]  # as in the API, only the first event has it
-    delta = {"stop_reason": stop_reason, "stop_sequence": stop_sequence, "stop_details": None}
+def end_events(message: Message, usage: Usage) -> tuple[dict[str, Any], ...]:
+    """The events that end a message's stream. `usage`: of the whole reply."""
+    counts = {**usage_dict(usage), **message.more.get("usage", {})}
+    for name in _FIRST_ONLY:
+        counts.pop(name, None)
+    delta = {"stop_reason": message.stop_reason, "stop_sequence": message.stop_sequence}
+    delta |= {name: message.more.get(name) for name in ("stop_details", "container")}
     return {"type": "message_delta", "delta": delta, "usage": counts}, {"type": "message_stop"}
 
 

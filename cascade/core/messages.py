@@ -132,12 +132,16 @@ class Request:
 
 @dataclass(frozen=True, slots=True)
 class Message:
-    """A message of the assistant in the API's own shape: its blocks, why it stopped, and at which stop sequence."""
+    """A message of the assistant in the API's own shape: its blocks, why it stopped, and at which stop sequence.
+
+    `more`: what else the API said of it (stop_details, container …); its `usage` holds what is no count of tokens.
+    """
 
     id: str = field(compare=False)
     content: tuple[Block, ...]
     stop_reason: str
     stop_sequence: str | None = None
+    more: Mapping[str, Any] = field(default_factory=dict[str, Any], compare=False)
 
 
 @dataclass(frozen=True, slots=True)

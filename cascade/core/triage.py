@@ -309,13 +309,14 @@ def read_reply(
     `in_text`: the answer has a schema that the API did not enforce: it is JSON text, in the envelope a string of JSON.
     `in_vote`: a sample, whose answer counts without a confidence.
     """
+    message = None if triage or not is_unicode(reply.text) else reply.message
     if reply.stop_reason in _BY_STOP_REASON:
-        return _BY_STOP_REASON[reply.stop_reason]
+        return replace(_BY_STOP_REASON[reply.stop_reason], message=message)
     if reply.stop_reason in _COMPLETE:
         return _read_text(reply, triage=triage, structured=structured, in_text=in_text, repair=repair, in_vote=in_vote)
     detail = f"stopped by {reply.stop_reason[:40] or 'nothing'}"
     if reply.stop_reason in _INCOMPLETE:
-        return Verdict("malformed", detail=detail)
+        return Verdict("malformed", detail=detail, message=message)
     # A stop reason that is not known yet: the text may be truncated, unless it is valid JSON. Its confidence is ignored.
     verdict = _read_text(reply, triage=triage, structured=structured, in_text=in_text, repair=None, in_vote=in_vote)
     if verdict.kind != "answered":
@@ -351,7 +352,7 @@ def read_begun(reply: Reply, first: Verdict, *, triage: bool) -> Verdict:
         is_whole = reader.ended and not reader.bad_unicode
         if message is not None:
             stop = "end_turn" if reply.stop_reason in _COMPLETE else reply.stop_reason
-            message = Message(message.id, ({"type": "text", "text": text},), stop)
+            message = replace(message, content=({"type": "text", "text": text},), stop_reason=stop)
     verdict = _BY_STOP_REASON.get(reply.stop_reason)
     if verdict is None and reply.stop_reason in _COMPLETE and is_whole:
         verdict = Verdict("answered")

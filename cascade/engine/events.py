@@ -27,9 +27,9 @@ def answer_events(answer: Answer[Any], *, begun: bool) -> Iterator[dict[str, Any
     message, shipped = answer.message, answer.shipped
     usage = shipped.usage if shipped is not None else Usage()
     if not begun:
-        yield start_event(message.id or message_id(answer.request_id), answer.model or "", usage)
+        yield start_event(message.id or message_id(answer.request_id), answer.model or "", usage, message.more)
         yield from content_events(message)
-    yield from end_events(message.stop_reason, message.stop_sequence, usage)
+    yield from end_events(message, usage)
 
 
 class MessageEvents:

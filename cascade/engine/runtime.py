@@ -22,7 +22,7 @@ from cascade.core.policy import OTHER, Policy, Rung
 from cascade.core.policy.certificate import UNCERTIFIED
 from cascade.core.text.suggestions import closest
 from cascade.core.trail import Arm
-from cascade.engine.arguments import Arguments, default_policy
+from cascade.engine.arguments import Arguments, MessageArguments, default_policy
 from cascade.engine.mode_switch import ModeSwitch
 from cascade.hooks import Begun, Hook, Tracks, begin
 from cascade.ledger.hook import LedgerHook
@@ -142,7 +142,12 @@ class Runtime:
         slot = slot_of(self.policy.rollout, self.policy.name, self._unit(request))
         started = self.options.clock()
         time_out_at = started + (arguments.deadline_s or self.policy.deadline_s)
-        reading = Reading(self.policy.early_stop or arguments.streamed, arguments.streamed, self._may_close)
+        reading = Reading(
+            self.policy.early_stop or arguments.streamed,
+            arguments.streamed,
+            self._may_close,
+            messages=isinstance(arguments, MessageArguments),
+        )
         return RequestContext(
             request, plan, arm, slot, started, time_out_at, checks, accept,
             reading=reading, key=arguments.key, session=arguments.session, notes=arguments.notes,

@@ -47,9 +47,9 @@ def answer_of(message: Message | None, text: str | None = "yes", usage: Usage = 
 def events_of(answer: Answer) -> list[dict[str, Any]]:
     """The whole stream of an answer."""
     whole, message = message_dict(answer), answer.message
-    end = end_events(message.stop_reason, message.stop_sequence, Usage.from_api(whole["usage"]))
+    end = end_events(message, Usage.from_api(whole["usage"]))
     begun = Usage.from_api({**whole["usage"], "output_tokens": 1})
-    return [start_event(whole["id"], whole["model"], begun), *content_events(message), *end]
+    return [start_event(whole["id"], whole["model"], begun, message.more), *content_events(message), *end]
 
 
 def accumulated(events: Iterable[dict[str, Any]]) -> dict[str, Any]:

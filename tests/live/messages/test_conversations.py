@@ -188,15 +188,28 @@ def test_parse_returns_the_callers_type(stage: Open, connections: Any, on: str, 
     assert message.cascade.rung == "haiku"
 
 
-def test_a_truncated_answer_says_so(stage: Open) -> None:
-    """On the top rung, as in the API."""
-    cut = saying(text("word word"), confidence=None, stop_reason="max_tokens")
+@pytest.mark.parametrize(("stop_reason", "degraded"), [("max_tokens", "truncated"), ("refusal", "refused")])
+def test_what_is_no_whole_answer_says_so(stage: Open, stop_reason: str, degraded: str) -> None:
+    """Where nothing else may ship, the top rung's message is returned as the API sent it, and marked."""
+    cut = saying(text("word word"), confidence=None, stop_reason=stop_reason)
     play = stage(lambda body, _: cut if body["model"] == OPUS else saying(confidence=0.5))
     keywords = {**BASE, "messages": [{"role": "user", "content": "Talk."}]}
     direct, climbed = play.direct(**keywords), play.climbing(**keywords)
     assert plain(climbed) == plain(direct)
-    assert (climbed.content[0].text, climbed.stop_reason) == ("word word", "max_tokens")
-    assert trail_of(play, climbed).degraded == "truncated"
+    assert (climbed.content[0].text, climbed.stop_reason) == ("word word", stop_reason)
+    answer = trail_of(play, climbed)
+    assert (answer.degraded, answer.text, answer.rung) == (degraded, "word word", "opus")
+
+
+def test_a_held_answer_is_better_than_a_truncated_one(stage: Open, way: str) -> None:
+    """As in `ask`; a stream has begun to give it out by then."""
+    if "create" not in way:
+        pytest.skip("a stream has begun")
+    cut = saying(text("word word"), confidence=None, stop_reason="max_tokens")
+    play = stage(lambda body, _: cut if body["model"] == OPUS else saying(text("held"), confidence=0.5))
+    climbed = play.climbing(**BASE, messages=[{"role": "user", "content": "Talk."}])
+    assert (climbed.content[0].text, climbed.stop_reason) == ("held", "end_turn")
+    assert climbed.cascade.degraded == "truncated"
 
 
 ODD = ["a", "é", " ", "\n", '"', "\\", "/", "\0", "\u2028", "漢", "😀", "{", "}", "\\u0041", "END"]

@@ -10,8 +10,8 @@ from cascade.core.errors import RequestError, UpstreamRejected
 from cascade.core.parameters import CannotClimb
 from tests.live.conftest import HAIKU, OPUS, ladder
 
-from .conftest import BASE, Open, saying, text
-from .test_conversations import trail_of
+from .conftest import BASE, Open, plain, saying, text
+from .test_conversations import WEATHER, trail_of
 
 ASKED: dict[str, Any] = {**BASE, "messages": [{"role": "user", "content": "x"}]}
 PREFILL = [{"role": "user", "content": "x"}, {"role": "assistant", "content": "The answer is ("}]
@@ -69,6 +69,25 @@ def test_bypass_sends_it_to_the_baseline_unchanged(stage: Open) -> None:
     assert (answer.arm, answer.bypass, answer.rung) == ("bypass", True, "opus")
     (note,) = answer.notes
     assert note.startswith("sent to the baseline unchanged: messages.0.content.0.citations")
+
+
+CALL: dict[str, Any] = {"type": "tool_use", "name": "weather", "input": {"day": "not a number"}}
+
+
+@pytest.mark.parametrize(
+    ("content", "stop_reason"),
+    [((text("cut o"),), "max_tokens"), ((), "refusal"), ((CALL,), "tool_use"), ((), "end_turn")],
+)
+def test_whatever_the_baseline_says_is_returned(
+    stage: Open, content: tuple[dict[str, Any], ...], stop_reason: str
+) -> None:
+    """It was to be unchanged: nothing of it is checked."""
+    play = stage(lambda *_: saying(*content, stop_reason=stop_reason), policy=ladder(bypass="baseline"))
+    asked = {**ASKED, "messages": [{"role": "user", "content": [CITED]}], "tools": [WEATHER]}
+    direct, passed = play.direct(**asked), play.climbing(**asked)
+    assert plain(passed) == plain(direct)
+    assert passed.stop_reason == stop_reason
+    assert len(play.emulator.requests) == 2
 
 
 def test_what_the_baseline_refuses_is_refused_in_the_apis_words(stage: Open) -> None:

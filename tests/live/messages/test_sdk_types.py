@@ -57,7 +57,7 @@ class Recorded:
     def __init__(self, answer: Answer) -> None:
         whole, message = message_dict(answer), answer.message
         start = start_event(whole["id"], whole["model"], Usage(100, 1, cache_read=5))
-        end = end_events(message.stop_reason, message.stop_sequence, USAGE)
+        end = end_events(message, USAGE)
         self._events, self._answer = [start, *content_events(message), *end], answer
         self.closed, self.read = 0, 0
 
@@ -145,8 +145,8 @@ def test_a_stream_yields_the_sdks_events() -> None:
             _ = stream.cascade
         rest = list(stream)
     assert isinstance(rest[-1], types.RawMessageStopEvent)
-    assert [event.type for event in (first, *rest)] == [event["type"] for event in recorded]
     assert stream.cascade is answer
+    assert [event.type for event in (first, *rest)] == [event["type"] for event in recorded]
     assert recorded.closed
 
 
