@@ -4,8 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import hashlib
-from collections.abc import AsyncGenerator, Callable, Sequence
-from contextlib import asynccontextmanager
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -54,16 +53,16 @@ class Loaded:
             total += calls * max(bound_of(one, prompt, policy.retry.attempts) for one in rates)
         return total
 
-    @asynccontextmanager
-    async def in_use(self) -> AsyncGenerator[AsyncCascade]:
-        """The driver, which stays open inside."""
+    def enter(self) -> AsyncCascade:
+        """The driver, which stays open until `leave`."""
         self.uses += 1
-        try:
-            yield self.driver
-        finally:
-            self.uses -= 1
-            if self.is_replaced and not self.uses:
-                await self.driver.aclose()
+        return self.driver
+
+    async def leave(self) -> None:
+        """A request that used the driver has ended."""
+        self.uses -= 1
+        if self.is_replaced and not self.uses:
+            await self.driver.aclose()
 
 
 @dataclass(slots=True)
