@@ -41,7 +41,11 @@ if TYPE_CHECKING:
 __all__ = ["Climbing"]
 
 _PING = b'event: ping\ndata: {"type": "ping"}\n\n'
-_STREAM_HEADERS = ((b"content-type", b"text/event-stream; charset=utf-8"), (b"cache-control", b"no-cache"))
+_STREAM_HEADERS = (
+    (b"content-type", b"text/event-stream; charset=utf-8"),
+    (b"cache-control", b"no-cache"),
+    (b"x-accel-buffering", b"no"),
+)
 _PASSED = ("task", "flags", "metadata-")
 _OF_THE_CLIENT = frozenset({"anthropic-version"})  # it is the SDK's: it reads the responses
 
@@ -222,6 +226,8 @@ def _answer_headers(answer: Answer) -> list[tuple[bytes, bytes]]:
 
 def _header(value: str) -> bytes:
     """A header's value: what comes from an endpoint or a policy must not break the line."""
+    if value.isprintable():
+        return value.encode("ascii", "replace")
     return "".join(one if one.isprintable() else "?" for one in value).encode("ascii", "replace")
 
 
