@@ -265,3 +265,12 @@ def test_a_caller_that_stops_in_the_middle_of_its_body_leaves_nothing(
     assert gateway.send(post(CLAUDE_CODE_BODY, {})).startswith(b"HTTP/1.1 200 ")
     gateway.stop()
     assert len(upstream.exchanges) == len(gateway.records()) == 1
+
+
+@pytest.mark.parametrize("module", ["starlette", "uvicorn", "aiohttp"])
+def test_without_its_extra_it_says_what_to_install(module: str) -> None:
+    """In one line."""
+    code = f"import sys; sys.modules[{module!r}] = None; from cascade.cli import run; sys.exit(run(['serve']))"
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=False)
+    assert (done.returncode, done.stdout) == (2, "")
+    assert done.stderr == "cascade: the gateway needs an optional dependency (pip install 'cascade-ladder[gateway]')\n"
