@@ -166,6 +166,9 @@ def test_workers_share_what_they_know(tmp_path: Path, emulate: Callable[..., Emu
 
         wait_until(both, 6)
         assert fetch(f"{base_url}/v1/messages", asked("hard"))["model"] == "claude-sonnet-5-5"
+        with urllib.request.urlopen(f"{base_url}/metrics", timeout=30) as response:  # of both, whichever answers
+            metrics = response.read().decode()
+        assert 'cascade_requests_total{arm="cascade",outcome="answered",policy="small",task="other"} 1.0' in metrics
         process.send_signal(signal.SIGTERM)
         assert process.wait(60) == 0
     wait_until(lambda: not any(Path(f"/proc/{pid}").exists() for pid in pids), 3)
