@@ -113,7 +113,11 @@ def run_module(name):
     runpy.run_module(name, run_name="__main__", alter_sys=True)
 
 def run_file(path):
-    runpy.run_path(path, run_name="__main__")
+    main = sys.modules["__main__"] = types.ModuleType("__main__")
+    main.__file__ = os.path.abspath(path)
+    with open(path, "rb") as file:
+        source = file.read()
+    exec(compile(source, main.__file__, "exec"), main.__dict__)
 
 load()
 listening = socket.socket(socket.AF_UNIX)
@@ -144,18 +148,25 @@ if not known or not arguments or arguments[0][:1] == "-" and (arguments[0] not i
     run_itself()
 order = marshal.dumps((arguments, dict(os.environ), os.getcwd()))
 streams = b"".join(stream.to_bytes(4, sys.byteorder) for stream in (0, 1, 2))
+try:
+    for stream in (0, 1, 2):
+        os.fstat(stream)
+except OSError:  # it is closed
+    run_itself()
 server = _socket.socket(_socket.AF_UNIX)
 server.connect({address!r})
-try:
-    server.sendmsg([len(order).to_bytes(4, "big")], [(_socket.SOL_SOCKET, _socket.SCM_RIGHTS, streams)])
-except OSError:  # one of them is closed
-    run_itself()
+server.sendmsg([len(order).to_bytes(4, "big")], [(_socket.SOL_SOCKET, _socket.SCM_RIGHTS, streams)])
 server.sendall(order)
-child = int.from_bytes(server.recv(4, _socket.MSG_WAITALL), "big")
+def hear():
+    told = server.recv(4, _socket.MSG_WAITALL)
+    if len(told) < 4:
+        sys.exit("the server of warm pythons is gone")
+    return int.from_bytes(told, "big")
+child = hear()
 tell(child)
 for number in (2, 15):  # SIGINT, SIGTERM
     _signal.signal(number, lambda number, _: os.kill(child, number))
-status = int.from_bytes(server.recv(4, _socket.MSG_WAITALL), "big")
+status = hear()
 if os.WIFSIGNALED(status):
     if os.WTERMSIG(status) in (2, 15):
         _signal.signal(os.WTERMSIG(status), _signal.SIG_DFL)
@@ -185,7 +196,7 @@ class WarmPython:
         address = str(self.path / "socket")
         self._server = subprocess.Popen(
             [sys.executable, "-c", _SERVER, address, *_LIBRARIES], stdin=subprocess.PIPE, stdout=subprocess.PIPE,
-            env={"PATH": os.environ.get("PATH", ""), "OPENBLAS_NUM_THREADS": "1"},
+            env={"PATH": os.environ.get("PATH", ""), "OPENBLAS_NUM_THREADS": "1"}, start_new_session=True,  # not of Ctrl-C's
         )  # fmt: skip
         script = Path(sys.executable).with_name("cascade")
         for name, before in (("python", []), ("cascade", [str(script)])):
