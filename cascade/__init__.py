@@ -39,6 +39,7 @@ if TYPE_CHECKING:
         aask,
         ask,
         reload,
+        wrap,
     )
     from cascade.policy.loading import load_policy
 
@@ -68,6 +69,7 @@ __all__ = [
     "ask",
     "load_policy",
     "reload",
+    "wrap",
 ]
 
 _HOME = dict.fromkeys(__all__, "cascade.core.errors") | {
@@ -82,6 +84,7 @@ _HOME = dict.fromkeys(__all__, "cascade.core.errors") | {
     "ask": "cascade.engine",
     "load_policy": "cascade.policy.loading",
     "reload": "cascade.engine",
+    "wrap": "cascade.engine",
 }
 
 

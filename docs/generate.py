@@ -31,6 +31,7 @@ _INNER = {
     "Rollout": "rollout",
     "Ledger": "ledger",
     "Limits": "budget",
+    "Sticky": "sticky",
     "Scoring": "scorer.<rung>",
     "Feature": "scorer.<rung>.features[]",
     "Certificate": "certificate",

@@ -32,6 +32,7 @@ from cascade.corpora.splits import Split
 from cascade.policy.certificates import hash_of, hashes_of
 from cascade.policy.pricing import NoPrice
 from cascade.replay.columns import PolicyMapping
+from cascade.replay.early import EarlyStop
 from cascade.replay.mapping import Override, mapping_of, other_models, own_mapping
 from cascade.replay.samples import samples_fields
 
@@ -49,6 +50,7 @@ class CalibrationOptions:
                on the models' own confidences do better there. `gain` is not for a bound on confident mistakes
     skip_bad   leave out items that cannot be used, and count them, instead of raising
     samples    ask rungs more than once: as given, or searched beside the thresholds
+    early_stop price replies that are closed at their confidence, whatever the policy says
     """
 
     objective: Objective | None
@@ -58,6 +60,7 @@ class CalibrationOptions:
     scorer: ScorerTarget | None = None
     skip_bad: bool = False
     samples: SampleSearch = field(default_factory=SampleSearch)
+    early_stop: bool = False
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -73,6 +76,7 @@ class Calibration:
     counted         whether it comes from tables of counts
     skipped         how many items were left out, with the reasons of the first ones in `problems`
     not_judged      by rung: why its recorded samples are no evidence on agreement
+    unsaid          what early stop cannot know of replies that ended badly, if there are any
     ways            the samples that were compared, one way to vote each; empty if none were. A point of the frontier names its way
     joint_tune      the tune half in all of these ways
     """
@@ -95,12 +99,26 @@ class Calibration:
     not_judged: tuple[str, ...] = ()
     ways: tuple[Way, ...] = ()
     joint_tune: JointHalf | None = None
+    unsaid: str | None = None
 
     @property
     def samples(self) -> dict[str, Samples]:
         """By rung that is asked more than once: its samples."""
         ladder = self.mapping.plan.policy.ladder[:-1]
         return {rung.rung: rung.samples for rung in ladder if rung.samples is not None}
+
+    @property
+    def early_stop(self) -> EarlyStop | None:
+        """What early stop closes and saves on the certify half at the chosen thresholds; None without it."""
+        chosen, half = self.choice.chosen, self.held_out
+        if isinstance(half, JointHalf) and chosen is not None:
+            half = half.way_of(chosen)
+        if chosen is None or not isinstance(half, ItemHalf) or half.coded.left is None:
+            return None
+        coded, closed = half.coded, half.coded.closed(half.at(chosen))
+        counts: list[int] = closed.sum(axis=0).tolist()
+        saved = int(((coded.cost[:, :-1] - half.coded.left) * closed).sum())
+        return EarlyStop(dict(zip(coded.rungs, counts, strict=False)), saved)
 
     @property
     def by_agreement(self) -> frozenset[str]:
@@ -176,13 +194,17 @@ class Calibration:
         for task, own in self.task_thresholds.items():
             overrides += [Override(f"{task}:{rung}", value) for rung, value in own.items()]
         if self.options.policy is None:
-            return own_mapping(self.manifest, overrides, samples=samples).plan.policy
+            return own_mapping(
+                self.manifest, overrides, samples=samples, early_stop=self.options.early_stop
+            ).plan.policy
         changes: dict[str, Any] = {"certificate": None}
         if self.options.scorer is not None:
             changes["scorer"] = None if self.learned is None else dict(self.learned.scorer)
         asked = {rung.rung: samples.get(rung.rung) for rung in self.options.policy.ladder if rung.samples is not None}
         chosen = self.options.policy.model_copy(update=changes)
-        return mapping_of(chosen, self.manifest, overrides, samples=asked | samples).plan.policy
+        return mapping_of(
+            chosen, self.manifest, overrides, samples=asked | samples, early_stop=self.options.early_stop
+        ).plan.policy
 
     def policy_with(self, certificate: Certificate | None) -> Policy:
         """The policy with the chosen thresholds and a certificate, as `--write` writes it.

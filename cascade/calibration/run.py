@@ -42,7 +42,7 @@ from cascade.calibration.search.by_task import FEWEST, large_tasks
 from cascade.calibration.search.frontier import Point
 from cascade.calibration.search.levels import CodedCorpus, code_columns
 from cascade.calibration.signal import counted_signals, signals
-from cascade.calibration.tables.parquet import CountsTable, counted_as, read_counts, refuse_samples
+from cascade.calibration.tables.parquet import CountsTable, counted_as, read_counts, refuse_uncountable
 from cascade.core.errors import ConfigurationError, CorpusError
 from cascade.core.policy import Policy
 from cascade.core.policy.ladder import NAME
@@ -51,6 +51,7 @@ from cascade.corpora.reading import open_corpus
 from cascade.replay.arrays import np
 from cascade.replay.building import read_columns
 from cascade.replay.columns import PolicyMapping
+from cascade.replay.early import unsaid_beginnings
 from cascade.replay.mapping import mapping_for
 
 if TYPE_CHECKING:
@@ -81,7 +82,11 @@ def calibrate(paths: Sequence[Path], options: CalibrationOptions) -> Calibration
         readers = [stack.enter_context(open_corpus(path, skip_bad=options.skip_bad)) for path in paths]
         manifest = joint_manifest(readers)
         mapping, sought = mapping_with_samples(
-            options.samples, options.policy, manifest, [reader.source for reader in readers]
+            options.samples,
+            options.policy,
+            manifest,
+            [reader.source for reader in readers],
+            early_stop=options.early_stop,
         )
         if options.scorer is not None:  # a score is compared with a threshold, so agreement alone cannot decide
             mapping = with_thresholds(mapping)
@@ -147,6 +152,7 @@ def calibrate(paths: Sequence[Path], options: CalibrationOptions) -> Calibration
         not_judged=not_judged,
         ways=tuple(one for _, one in made) if is_joint else (),
         joint_tune=found.joint,
+        unsaid=unsaid_beginnings(columns, view),
     )
 
 
@@ -215,7 +221,7 @@ def calibrate_counts(paths: Sequence[Path], options: CalibrationOptions) -> Cali
         hint = "calibrate the corpora themselves, or choose with --min-quality, --budget or --frontier"
         raise CorpusError(problem, where=where, hint=hint)
     manifest = _manifest_of(table)
-    refuse_samples(options.policy)
+    refuse_uncountable(options.policy)
     mapping = mapping_for(options.policy, manifest, where)
     if mapping.rungs != table.rungs or table.counted_as not in (None, counted_as(mapping.plan.policy)):
         problem = f"was counted under another policy, for the ladder {' → '.join(table.rungs)}"
@@ -238,6 +244,7 @@ def _check_counts_suffice(options: CalibrationOptions) -> None:
     sampled = bool(options.samples.overrides) or options.samples.auto
     for name, asked in (
         ("--per-task", options.per_task), ("--scorer", options.scorer is not None), ("--samples", sampled),
+        ("--early-stop", options.early_stop),
     ):  # fmt: skip
         if asked:
             raise ConfigurationError(f"{name}: tables of counts do not hold single items (give the corpora themselves)")

@@ -13,6 +13,7 @@ import tenacity
 from cascade.claude.connections import AsyncConnections, Connections, ReachedEndpoints
 from cascade.claude.failures import OutOfTime
 from cascade.claude.retrying import Attempts, failure_from
+from cascade.claude.streaming import AsyncOpenReply, OpenReply, ReplyReader
 from cascade.claude.wire import Accumulator, outcome_of, parameters, reading
 from cascade.core.messages import Failure, Reply
 from cascade.core.models import STREAMS_ABOVE
@@ -35,6 +36,14 @@ class Claude:
         """Make the clients that the ladder needs. Raises MissingKey if an endpoint has no credentials."""
         self._connections.open(ladder)
 
+    def client_of(self, rung: Rung) -> Any:
+        """The SDK's client for a rung, without retries of its own."""
+        return self._connections.of(rung)
+
+    def on(self, client: Any) -> Claude:
+        """The same on another client of the caller's."""
+        return Claude(self._retry, client, clock=self._clock, chance=self._chance)
+
     def call(self, prompt: Prompt, time_out_at: float) -> Reply | Failure:
         """The rung's reply, or why there is none. `time_out_at`: seconds on the injected clock."""
         client = self._connections.of(prompt.rung)
@@ -45,6 +54,46 @@ class Claude:
         return attempts.result(
             retrying(lambda: attempts.count(self._reached.classify(client, self._attempt(client, prompt, attempts))))
         )
+
+    def open(self, prompt: Prompt, time_out_at: float, *, triage: bool) -> Reply | Failure | OpenReply:
+        """As `call`, but the reply may still be open: it is returned once its first tokens decide.
+
+        `triage`: the reply is an envelope.
+        """
+        client = self._connections.of(prompt.rung)
+        attempts = Attempts(self._retry, time_out_at, self._clock, self._chance)
+        if attempts.too_late:
+            return attempts.out_of_time()
+        retrying = tenacity.Retrying(sleep=time.sleep, **attempts.options())
+
+        def attempt() -> Failure | OpenReply | Reply:
+            return attempts.count(self._reached.classify(client, self._open(client, prompt, attempts, triage=triage)))
+
+        outcome = retrying(attempt)
+        return outcome if isinstance(outcome, OpenReply) else attempts.result(outcome)
+
+    def _open(self, client: Any, prompt: Prompt, attempts: Attempts, *, triage: bool) -> Reply | Failure | OpenReply:
+        left, params = attempts.seconds_left(prompt.rung), parameters(prompt)
+        until, reader = self._clock() + left, ReplyReader(prompt, triage=triage)
+        stream: Any = None
+        reply: OpenReply | None = None
+        try:
+            stream = client.messages.create(**params, stream=True, timeout=_timeout(left))
+            self._watch_body(stream.response, until)
+            reply = OpenReply(stream, reader, attempts)
+            outcome = reply.read_first()
+        except Exception as error:  # noqa: BLE001 - mapped in one place; errors that are not about the call are raised again
+            outcome = failure_from(error, reader.billed.usage)
+        except BaseException:
+            if stream is not None:
+                stream.close()
+            raise
+        if outcome is None and reply is not None:
+            return reply
+        assert outcome is not None, "without an open reply there is an outcome"
+        if stream is not None:
+            stream.close()
+        return outcome
 
     def _attempt(self, client: Any, prompt: Prompt, attempts: Attempts) -> Reply | Failure:
         left = attempts.seconds_left(prompt.rung)
@@ -93,6 +142,14 @@ class AsyncClaude:
         """As `Claude.prepare`."""
         await self._connections.open(ladder)
 
+    async def client_of(self, rung: Rung) -> Any:
+        """As `Claude.client_of`."""
+        return await self._connections.of(rung)
+
+    def on(self, client: Any) -> AsyncClaude:
+        """As `Claude.on`."""
+        return AsyncClaude(self._retry, client, clock=self._clock, chance=self._chance)
+
     async def call(self, prompt: Prompt, time_out_at: float) -> Reply | Failure:
         """As `Claude.call`."""
         client = await self._connections.of(prompt.rung)
@@ -105,6 +162,48 @@ class AsyncClaude:
             return attempts.count(self._reached.classify(client, await self._attempt(client, prompt, attempts)))
 
         return attempts.result(await retrying(attempt))
+
+    async def open(self, prompt: Prompt, time_out_at: float, *, triage: bool) -> Reply | Failure | AsyncOpenReply:
+        """As `Claude.open`."""
+        client = await self._connections.of(prompt.rung)
+        attempts = Attempts(self._retry, time_out_at, self._clock, self._chance)
+        if attempts.too_late:
+            return attempts.out_of_time()
+        retrying = tenacity.AsyncRetrying(sleep=asyncio.sleep, **attempts.options())
+
+        async def attempt() -> Failure | AsyncOpenReply | Reply:
+            opened = await self._open(client, prompt, attempts, triage=triage)
+            return attempts.count(self._reached.classify(client, opened))
+
+        outcome: Reply | Failure | AsyncOpenReply = await retrying(attempt)
+        return outcome if isinstance(outcome, AsyncOpenReply) else attempts.result(outcome)
+
+    async def _open(
+        self, client: Any, prompt: Prompt, attempts: Attempts, *, triage: bool
+    ) -> Reply | Failure | AsyncOpenReply:
+        left, params = attempts.seconds_left(prompt.rung), parameters(prompt)
+        until, reader = self._clock() + left, ReplyReader(prompt, triage=triage)
+        stream: Any = None
+        reply: AsyncOpenReply | None = None
+        try:
+            async with asyncio.timeout(left):
+                stream = await client.messages.create(**params, stream=True, timeout=_timeout(left))
+                reply = AsyncOpenReply(stream, reader, attempts, self._clock, until)
+                outcome = await reply.read_first()
+        except TimeoutError:
+            outcome = failure_from(OutOfTime(), reader.billed.usage)
+        except Exception as error:  # noqa: BLE001 - mapped in one place; errors that are not about the call are raised again
+            outcome = failure_from(error, reader.billed.usage)
+        except BaseException:
+            if stream is not None:
+                await stream.close()
+            raise
+        if outcome is None and reply is not None:
+            return reply
+        assert outcome is not None, "without an open reply there is an outcome"
+        if stream is not None:
+            await stream.close()
+        return outcome
 
     async def _attempt(self, client: Any, prompt: Prompt, attempts: Attempts) -> Reply | Failure:
         left, params = attempts.seconds_left(prompt.rung), parameters(prompt)

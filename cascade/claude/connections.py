@@ -12,18 +12,19 @@ import threading
 from collections.abc import AsyncGenerator, Callable, Sequence
 from dataclasses import replace
 from importlib import import_module
-from typing import Any
+from typing import Any, TypeVar
 from weakref import WeakKeyDictionary, ref
 
 from cascade.claude.failures import NO_KEY
 from cascade.core.errors import ConfigurationError, MissingKey
-from cascade.core.messages import Failure, Reply
+from cascade.core.messages import Failure
 from cascade.core.policy import Rung
 from cascade.forks import renew_in_children
 
 __all__ = ["AsyncConnections", "Connections", "ReachedEndpoints", "address_of", "connect", "own_client"]
 
 _Endpoint = tuple[str | None, str | None]
+_Attempt = TypeVar("_Attempt")
 
 _given_loops: WeakKeyDictionary[Any, ref[asyncio.AbstractEventLoop]] = WeakKeyDictionary()
 """The event loop that each async client of a caller is used in, across all drivers."""
@@ -128,10 +129,10 @@ class ReachedEndpoints:
     def __init__(self) -> None:
         self._answered: set[str] = set()
 
-    def classify(self, client: Any, outcome: Reply | Failure) -> Reply | Failure:
+    def classify(self, client: Any, outcome: _Attempt) -> _Attempt | Failure:
         """The outcome; if no connection could be made, with the endpoint's address and the kind by whether it ever answered."""
         address = address_of(client)
-        if isinstance(outcome, Reply) or outcome.status is not None:
+        if not isinstance(outcome, Failure) or outcome.status is not None:
             self._answered.add(address)
         elif outcome.kind == "unreachable":
             kind = "connection" if address in self._answered else "unreachable"
@@ -183,6 +184,8 @@ def _without_retries(given: Any, *, asynchronous: bool) -> Any:
         raise ConfigurationError(f"client: {type(client).__name__} does not fit here (use it with {hint})")
     if not isinstance(client, wanted):
         raise ConfigurationError(f"client: {type(client).__name__} is not a client of the anthropic SDK")
+    if "cascade" in vars(client):
+        raise ConfigurationError("client: it was wrapped, so its messages climb already (give the client itself)")
     return given.with_options(max_retries=0)
 
 

@@ -9,7 +9,7 @@ from __future__ import annotations
 import random
 from collections.abc import Callable
 from dataclasses import replace
-from typing import Any
+from typing import Any, TypeVar
 
 import tenacity
 
@@ -18,6 +18,9 @@ from cascade.core.messages import Failure, FailureKind, Reply, Usage
 from cascade.core.policy import Retry, Rung
 
 __all__ = ["Attempts", "failure_from"]
+
+_Attempt = TypeVar("_Attempt")
+_Outcome = TypeVar("_Outcome", Reply, Failure, Reply | Failure)
 
 _FIRST_WAIT_S = 0.5
 _RETRIED: frozenset[FailureKind] = frozenset(
@@ -52,12 +55,17 @@ class Attempts:
         left = max(self.time_out_at - self._clock(), 0.001)
         return min(left, rung.timeout_s) if rung.timeout_s else left
 
-    def count(self, attempt: Reply | Failure) -> Reply | Failure:
+    def count(self, attempt: _Attempt) -> _Attempt:
         """Count an attempt, and what it was billed if it failed."""
         self._attempts += 1
         if isinstance(attempt, Failure):
             self._spent.append(attempt.usage)
         return attempt
+
+    def broken_off(self, failure: Failure) -> Failure:
+        """The last attempt, which had begun to answer, failed after all."""
+        self._spent.append(failure.usage)
+        return failure
 
     @property
     def too_late(self) -> bool:
@@ -68,14 +76,14 @@ class Attempts:
         """The failure of a rung that was not asked for lack of time."""
         return Failure("deadline", "no time was left to ask", attempts=0)
 
-    def result(self, outcome: Reply | Failure) -> Reply | Failure:
+    def result(self, outcome: _Outcome) -> _Outcome:
         """The last attempt's outcome, with the number of attempts, their latency and their usage."""
         latency = self._clock() - self._started
         before = self._spent[:-1] if isinstance(outcome, Failure) else self._spent
         spent = tuple(usage for usage in before if usage != Usage())
         return replace(outcome, spent=spent, attempts=self._attempts, latency_s=latency)
 
-    def _is_transient(self, attempt: Reply | Failure) -> bool:
+    def _is_transient(self, attempt: object) -> bool:
         if not isinstance(attempt, Failure):
             return False
         return attempt.kind in _RETRIED if attempt.should_retry is None else attempt.should_retry
@@ -99,7 +107,7 @@ def _is_unreachable(state: tenacity.RetryCallState) -> bool:
     return isinstance(outcome, Failure) and outcome.kind == "unreachable"
 
 
-def _last_attempt(state: tenacity.RetryCallState) -> Reply | Failure:
+def _last_attempt(state: tenacity.RetryCallState) -> Any:
     assert state.outcome is not None
     return state.outcome.result()
 

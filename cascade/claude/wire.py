@@ -11,8 +11,8 @@ from pydantic_core import from_json
 
 from cascade.claude.failures import Unreadable, failure_of_body
 from cascade.core.budgets import max_usage
-from cascade.core.messages import Failure, Reply, Usage
-from cascade.core.policy import Budget
+from cascade.core.messages import Failure, Message, Reply, Usage
+from cascade.core.policy import Budget, Rung
 from cascade.core.triage import Prompt
 
 __all__ = ["Accumulator", "outcome_of", "parameters", "reading"]
@@ -20,28 +20,42 @@ __all__ = ["Accumulator", "outcome_of", "parameters", "reading"]
 
 def parameters(prompt: Prompt) -> dict[str, Any]:
     """The arguments of `messages.create` for a prompt, without any that neither the caller nor the policy set."""
-    rung = prompt.rung
     params: dict[str, Any] = {
-        "model": rung.model,
+        "model": prompt.rung.model,
         "max_tokens": prompt.max_tokens,
         "messages": list(prompt.messages),
     }
+    if prompt.headers:
+        params["extra_headers"] = dict(prompt.headers)
+    if prompt.raw is not None:
+        params["extra_body"] = {name: value for name, value in prompt.raw.items() if name not in ("model", "stream")}
+        return params
     if prompt.system:
         params["system"] = prompt.system if isinstance(prompt.system, str) else list(prompt.system)
     if prompt.user_id is not None:
         params["metadata"] = {"user_id": prompt.user_id}
+    extra = dict(prompt.extra)
+    thinking = extra.pop("thinking", None) or _thinking(prompt.rung)
+    output = _output_config(prompt, extra.pop("output_config", {}))
+    lists = {"tools": prompt.tools, "stop_sequences": prompt.stop_sequences}
+    params |= {name: list(values) for name, values in lists.items() if values}
+    named = {"thinking": thinking, "output_config": output, "tool_choice": prompt.tool_choice, "extra_body": extra}
+    return params | {name: value for name, value in named.items() if value}
+
+
+def _thinking(rung: Rung) -> dict[str, Any] | None:
     if isinstance(rung.thinking, Budget):
-        params["thinking"] = {"type": "enabled", "budget_tokens": rung.thinking.budget_tokens}
-    elif rung.thinking is not None:
-        params["thinking"] = {"type": rung.thinking}
-    output: dict[str, Any] = {}
-    if rung.effort is not None:
-        output["effort"] = rung.effort
+        return {"type": "enabled", "budget_tokens": rung.thinking.budget_tokens}
+    return None if rung.thinking is None else {"type": rung.thinking}
+
+
+def _output_config(prompt: Prompt, own: Mapping[str, Any]) -> dict[str, Any]:
+    """The rung's effort, or the caller's in `own`, and the format."""
+    output: dict[str, Any] = {} if prompt.rung.effort is None else {"effort": prompt.rung.effort}
+    output |= own
     if prompt.schema is not None:
         output["format"] = {"type": "json_schema", "schema": dict(prompt.schema)}
-    if output:
-        params["output_config"] = output
-    return params
+    return output
 
 
 def outcome_of(body: bytes, prompt: Prompt, headers: Mapping[str, str]) -> Reply | Failure:
@@ -60,12 +74,34 @@ def outcome_of(body: bytes, prompt: Prompt, headers: Mapping[str, str]) -> Reply
 
 
 def _reply_of(message: Any, prompt: Prompt, request_id: str | None) -> Reply:
-    text = "".join(block["text"] for block in message["content"] if block["type"] == "text")
+    content = tuple(message["content"])
+    text = "".join(block["text"] for block in content if block["type"] == "text")
     stop_reason = message.get("stop_reason") or ""
     if not isinstance(stop_reason, str):
         raise TypeError("stop_reason")
     usage = _usage_of(message.get("usage"), prompt)
-    return Reply(text, stop_reason, usage, str(message.get("model", "")), request_id)
+    whole = Message(
+        str(message.get("id") or ""), content, stop_reason, message.get("stop_sequence"), _more(message)
+    )  # fmt: skip
+    return Reply(text, stop_reason, usage, str(message.get("model", "")), request_id, message=whole)
+
+
+_READ = frozenset({"id", "type", "role", "model", "content", "stop_reason", "stop_sequence", "usage"})
+_COUNTED = frozenset(
+    {
+        "input_tokens", "output_tokens", "cache_creation_input_tokens", "cache_read_input_tokens", "cache_creation",
+        "output_tokens_details", "estimate",
+    }
+)  # fmt: skip
+
+
+def _more(message: dict[str, Any]) -> dict[str, Any]:
+    """What a message says beside what is read of it."""
+    usage: Any = message.get("usage")
+    known: dict[str, Any] = usage if isinstance(usage, dict) else {}  # pyright: ignore[reportUnknownVariableType]
+    told = {name: value for name, value in known.items() if name not in _COUNTED and value is not None}
+    more = {name: value for name, value in message.items() if name not in _READ and value is not None}
+    return {**more, "usage": told} if told else more
 
 
 def _usage_of(usage: Any, prompt: Prompt) -> Usage:
@@ -104,32 +140,64 @@ class Accumulator:
 
     def __init__(self, prompt: Prompt) -> None:
         self._prompt = prompt
-        self._texts: list[str] = []
+        self._blocks: dict[int, dict[str, Any]] = {}
+        self._pieces: dict[int, list[str]] = {}  # of each block that is still being written
         self._usage: dict[str, Any] = {}
-        self._stop_reason, self._model, self._complete = "", "", False
+        self._more: dict[str, Any] = {}
+        self.model = self.message_id = ""
+        self._stop_reason, self._stop_sequence, self._complete = "", None, False
         self._is_counted = False  # message_start counts only the first token of the output
 
     def add(self, event: Any) -> None:
         """Read the next event of the stream."""
-        if event.type == "message_start":
-            self._model = event.message.model
-            self._usage = _counts(event.message)
-        elif event.type == "content_block_start" and event.content_block.type == "text":
-            self._texts.append(event.content_block.text)
-        elif event.type == "content_block_delta" and event.delta.type == "text_delta":
-            self._texts.append(event.delta.text)
-        elif event.type == "message_delta":
+        kind = event.type
+        if kind == "content_block_delta":
+            self._add_delta(event.index, event.delta)
+        elif kind == "message_start":
+            self.model, self.message_id = event.message.model, event.message.id
+            self._usage, self._more = _counts(event.message), event.message.to_dict(mode="json", warnings=False)
+        elif kind == "content_block_start":
+            self._blocks[event.index] = event.content_block.to_dict()
+            self._pieces[event.index] = []
+        elif kind == "content_block_stop":
+            self._end_block(event.index)
+        elif kind == "message_delta":
             self._stop_reason = event.delta.stop_reason or ""
+            self._stop_sequence = event.delta.stop_sequence
+            self._more |= event.delta.to_dict(mode="json", warnings=False)
             counts = _counts(event)
             self._usage |= counts
             self._is_counted = "output_tokens" in counts
-        elif event.type == "message_stop":
+        elif kind == "message_stop":
             self._complete = True
+
+    def _add_delta(self, index: int, delta: Any) -> None:
+        key = _TEXT_OF_DELTA.get(delta.type)
+        if key is not None:
+            self._pieces[index].append(getattr(delta, key))
+        elif delta.type == "signature_delta":
+            self._blocks[index]["signature"] = delta.signature
+        elif delta.type == "citations_delta":
+            block = self._blocks[index]
+            block["citations"] = [*(block.get("citations") or ()), delta.citation.to_dict()]
+
+    def _end_block(self, index: int) -> None:
+        """Put a block's pieces together."""
+        block, text = self._blocks[index], "".join(self._pieces.pop(index, ()))
+        if block["type"] in ("text", "thinking"):
+            block[block["type"]] = block.get(block["type"], "") + text
+        elif text:
+            block["input"] = from_json(text)
 
     @property
     def usage(self) -> Usage:
         """What has been billed so far, according to the events."""
         return _billed({"usage": self._usage})
+
+    @property
+    def is_complete(self) -> bool:
+        """Whether the message has ended."""
+        return self._complete
 
     def outcome(self, request_id: str | None) -> Reply | Failure:
         """The whole message, or a Failure if the stream ended before the message did."""
@@ -137,10 +205,21 @@ class Accumulator:
             problem = "the stream ended before the message did"
             return Failure("connection", problem, usage=self.usage, request_id=request_id)
         with reading():
-            usage = self._usage if self._is_counted else {**self._usage, "output_tokens": None}
-            content = [{"type": "text", "text": "".join(self._texts)}]
-            message = {"content": content, "usage": usage, "stop_reason": self._stop_reason, "model": self._model}
+            for index in tuple(self._pieces):
+                self._end_block(index)
+            message = {
+                **self._more,
+                "id": self.message_id,
+                "content": [self._blocks[index] for index in sorted(self._blocks)],
+                "usage": self._usage if self._is_counted else {**self._usage, "output_tokens": None},
+                "stop_reason": self._stop_reason,
+                "stop_sequence": self._stop_sequence,
+                "model": self.model,
+            }
             return _reply_of(message, self._prompt, request_id)
+
+
+_TEXT_OF_DELTA = {"text_delta": "text", "thinking_delta": "thinking", "input_json_delta": "partial_json"}
 
 
 def _counts(holder: Any) -> dict[str, Any]:

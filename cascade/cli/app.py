@@ -14,9 +14,10 @@ from cascade.cli.calibrate.app import calibrate
 from cascade.cli.costs.app import costs
 from cascade.cli.ledger.app import ledger_app
 from cascade.cli.mode.app import mode
-from cascade.cli.options import CORPUS_POLICY, JSON, LEDGER, POLICY, SAME, SKIP_BAD, SPLIT_SEED, TUNE
+from cascade.cli.options import CORPUS_POLICY, EARLY_STOP, JSON, LEDGER, POLICY, SAME, SKIP_BAD, SPLIT_SEED, TUNE
 from cascade.cli.policy.app import policy_app
 from cascade.cli.savings.app import savings
+from cascade.cli.serve.app import serve_app
 
 __all__ = ["UsageProblem", "app"]
 
@@ -115,7 +116,7 @@ def emulate(  # noqa: PLR0913, PLR0917 - options
         typer.Option("--corpus", "-c", help="A corpus to answer from; may be repeated. Default: support."),
     ] = None,
     host: Annotated[str, typer.Option(help="The address to listen on.")] = "127.0.0.1",
-    port: Annotated[int, typer.Option(help="The port to listen on; 0 takes a free one.", min=0, max=65535)] = 8484,
+    port: Annotated[int, typer.Option(help="The port to listen on; 0 takes a free one.", min=0, max=65535)] = 8485,
     faults: Annotated[
         str | None, typer.Option(help="Faults to inject, such as rate_limit=0.1,overloaded=0.05.")
     ] = None,
@@ -127,6 +128,9 @@ def emulate(  # noqa: PLR0913, PLR0917 - options
             "--any", help="Answer texts and models that are in no corpus with a canned answer, marked as such."
         ),
     ] = False,
+    caching: Annotated[
+        bool, typer.Option("--caching", help="Cache prompts that carry cache_control, and bill them as the API does.")
+    ] = False,
     as_json: Annotated[bool, JSON] = False,
 ) -> None:
     """Serve the Messages API on loopback, with answers from a corpus. Ctrl-C stops it."""
@@ -134,7 +138,7 @@ def emulate(  # noqa: PLR0913, PLR0917 - options
 
     run_emulator(
         corpus or [], host=host, port=port, faults=faults, seed=seed, token_latency_s=token_latency_ms / 1e3,
-        canned=canned, as_json=as_json,
+        canned=canned, caching=caching, as_json=as_json,
     )  # fmt: skip
 
 
@@ -176,6 +180,7 @@ def replay(  # noqa: PLR0913, PLR0917 - options
     against: Annotated[
         str | None, typer.Option(help="Another policy, to compare with on the same items (paired differences).")
     ] = None,
+    early_stop: Annotated[bool, EARLY_STOP] = False,
     require: Annotated[
         list[str] | None,
         typer.Option(
@@ -193,6 +198,7 @@ def replay(  # noqa: PLR0913, PLR0917 - options
         corpora=tuple(corpora), policy=policy, thresholds=tuple(threshold or ()), split=split, tune=tune,
         split_seed=split_seed, reprice=reprice, exact_engine=exact_engine, against=against,
         requirements=tuple(require or ()), skip_bad=skip_bad, samples=tuple(samples or ()), same=same,
+        early_stop=early_stop,
     )  # fmt: skip
     run_replay(options, as_json=as_json)
 
@@ -393,3 +399,4 @@ app.command()(costs)
 app.command()(mode)
 app.add_typer(ledger_app, name="ledger")
 app.add_typer(policy_app, name="policy")
+app.add_typer(serve_app, name="serve")

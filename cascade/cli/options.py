@@ -4,11 +4,16 @@ from __future__ import annotations
 
 import typer
 
-__all__ = ["CORPUS_POLICY", "JSON", "LEDGER", "POLICY", "SAME", "SKIP_BAD", "SPLIT_SEED", "TUNE"]
+__all__ = ["CORPUS_POLICY", "EARLY_STOP", "JSON", "LEDGER", "POLICY", "SAME", "SKIP_BAD", "SPLIT_SEED", "TUNE"]
 
 JSON = typer.Option("--json", help="Print the result as JSON.")
 LEDGER = typer.Option(
     "--ledger", help="The ledger: a path or postgresql://… Default: CASCADE_LEDGER, else ledger.db in CASCADE_HOME."
+)
+EARLY_STOP = typer.Option(
+    "--early-stop",
+    help="As with `early_stop: true` in the policy: a reply that climbs because of its confidence is closed there, and costs its"
+    " prompt and its first tokens.",
 )
 TUNE = typer.Option(help="The share of the groups in the tuning half, unless the items name their half.")
 SPLIT_SEED = typer.Option(help="The seed of the random split into halves.")

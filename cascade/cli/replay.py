@@ -18,6 +18,7 @@ from cascade.core.text.suggestions import did_you_mean
 from cascade.corpora.splits import Part, Split
 from cascade.policy.loading import load_policy
 from cascade.policy.shipped import find_corpus
+from cascade.replay.early import EarlyStop
 from cascade.replay.figures import Figures, Single
 from cascade.replay.intervals import Interval
 from cascade.replay.mapping import OWN_LADDER, parse_override
@@ -25,7 +26,7 @@ from cascade.replay.requirements import parse_requirement, require
 from cascade.replay.run import Replay, ReplayOptions, fields_of, replay_corpus
 from cascade.replay.samples import parse_same, parse_samples, samples_text
 
-__all__ = ["CommandOptions", "count_and_share", "describe_storms", "per_thousand", "run_replay"]
+__all__ = ["CommandOptions", "count_and_share", "describe_storms", "early_stop_text", "per_thousand", "run_replay"]
 
 _MOST_FLIPPED = 20  # ids shown to a person; --json has them all
 
@@ -47,6 +48,7 @@ class CommandOptions:
     skip_bad: bool
     samples: tuple[str, ...] = ()
     same: str | None = None
+    early_stop: bool = False
 
     def parse(self) -> ReplayOptions:
         """The options that they mean. Raises ConfigurationError and PolicyError."""
@@ -64,6 +66,7 @@ class CommandOptions:
             skip_bad=self.skip_bad,
             samples=tuple(parse_samples(text) for text in self.samples),
             same=parse_same(self.same),
+            early_stop=self.early_stop,
         )
 
 
@@ -140,6 +143,8 @@ def _print_rest(replay: Replay) -> None:
         stdout.print(
             f"samples of {rung}: {sampled['calls_per_item']:.2f} calls an item, agreed on {sampled['agreed_rate']:.1%}"
         )
+    if replay.early_stop is not None:
+        stdout.print(early_stop_text(replay.early_stop, figures.cost))
     if len(replay.tasks) > 1:
         stdout.print(_task_rows(replay))
     if "off" not in replay.storms:
@@ -149,6 +154,16 @@ def _print_rest(replay: Replay) -> None:
         stdout.print(f"{replay.skipped:,} bad lines were skipped; the first: {replay.problems[0]}")
     for note in replay.notes:
         stdout.print(f"note: {note}", style="dim")
+
+
+def early_stop_text(early_stop: EarlyStop, cost: int) -> str:
+    """The cost with early stop (nano-USD) and without it, in one line."""
+    without = cost + early_stop.saved
+    closed = ", ".join(f"{rung} {count:,}" for rung, count in early_stop.closed.items())
+    share = f", {early_stop.saved / without:.1%} saved" if without else ""
+    return (
+        f"early stop: {cost / 1e9:.4f} USD, without it {without / 1e9:.4f}{share}; closed at their confidence: {closed}"
+    )
 
 
 def _task_rows(replay: Replay) -> Any:

@@ -126,8 +126,11 @@ def max_usage(prompt: Prompt) -> tuple[Usage, ...]:
             return [without_media(one) for one in value]  # pyright: ignore[reportUnknownVariableType]
         return value
 
+    further = filter(None, (prompt.tools, prompt.extra, prompt.raw))
     written = json.dumps(
-        [without_media(prompt.messages), without_media(prompt.system), prompt.schema], ensure_ascii=False, default=str
+        [without_media(prompt.messages), without_media(prompt.system), prompt.schema, *map(without_media, further)],
+        ensure_ascii=False,
+        default=str,
     )
     tokens = len(written.encode("utf-8", "replace")) + _OVERHEAD_TOKENS + media_tokens
     most = prompt.max_tokens

@@ -6,6 +6,11 @@
     climb <─ Situation ─────────── driver
     climb ── Ask(rung) ──────────> driver          where a budget does not allow the call:
     climb <─ Refusal ───────────── driver          the rule decides again, now out of budget
+    climb ── Ask(rung, early) ───> driver          where the confidence may decide before the answer is there:
+    climb <─ Early(confidence) ─── driver
+    climb ── Observation ────────> driver          as above; then the rule decides
+    climb ── Finish(action) ─────> driver          the reply is read to its end, or its stream is closed
+    climb <─ Reply | Failure ───── driver
     … until the rule ships: the generator returns the Answer, or raises a ClimbError with the trail.
 
 Live and replay run this one generator, so they differ only in who answers.
@@ -13,26 +18,29 @@ Live and replay run this one generator, so they differ only in who answers.
 
 from __future__ import annotations
 
-from collections.abc import Generator
+from collections.abc import Callable, Generator
 from dataclasses import dataclass, field, replace
+from functools import partial
 from itertools import groupby
 from typing import Any
 
 from cascade.core.budgets import Refusal
-from cascade.core.decision import Abstain, Ship, Situation, decide, own_reason
-from cascade.core.errors import AllRungsFailed, BudgetExceeded, DeadlineExceeded, UpstreamRejected
-from cascade.core.events import Event, Taking
-from cascade.core.messages import Request
-from cascade.core.plans import Accept, BoundCheck, Plan
+from cascade.core.decision import Abstain, Call, Ship, Situation, Start, decide, own_reason
+from cascade.core.early import can_close, can_ship
+from cascade.core.errors import AllRungsFailed, BudgetExceeded, DeadlineExceeded, StreamBroken, UpstreamRejected
+from cascade.core.events import Event, Finish, Taken, Taking
+from cascade.core.messages import Failure, Request
+from cascade.core.plans import Accept, BoundCheck, Checks, Plan
 from cascade.core.policy import Policy
 from cascade.core.policy.certificate import UNCERTIFIED
-from cascade.core.sampling import take_step
+from cascade.core.sampling import finish_step, take_step
 from cascade.core.scoring import Facts, scored
 from cascade.core.signals import Match
+from cascade.core.tools import forced, takes_forced
 from cascade.core.trail import NATURAL, Answer, Degraded, Step, Verdict
 from cascade.core.triage import check_request
 
-__all__ = ["Climb", "Observation", "climb"]
+__all__ = ["WHOLE", "Climb", "Observation", "Reading", "climb"]
 
 _NOT_PROVED = frozenset(
     {"error", "deadline", "budget", "storm"}
@@ -61,68 +69,162 @@ Climb = Generator[Event | Observation, Any, Answer]
 """Yields the events of `core.events`, and an Observation after each step, for which it is sent a Situation."""
 
 
+@dataclass(frozen=True, slots=True)
+class Reading:
+    """How the replies of a climb are read. `early`: they may be decided at their first tokens.
+
+    `streamed`: the caller is given the shipped text as it comes. `may_close`: whether a low rung's text can be given up. Not
+    where a budget could refuse the next call: the text might have to be shipped. `messages`: the caller reads messages of the
+    API, which say why they ended: where nothing else may ship, the top rung's is returned as it is.
+    """
+
+    early: bool = False
+    streamed: bool = False
+    may_close: bool = True
+    messages: bool = False
+
+
+WHOLE = Reading()
+"""Every reply is read whole before anything is decided."""
+
+
 def climb(
     plan: Plan,
     request: Request,
     *,
     checks: tuple[BoundCheck, ...] = (),
     accept: Accept | None = None,
+    start: Start | None = None,
+    reading: Reading | None = None,
 ) -> Climb:
     """Climb the ladder for one request.
 
-    `checks`: the caller's, besides the policy's. `accept`: parses the answer into the caller's type.
+    `checks`: the caller's, besides the policy's. `accept`: parses the answer into the caller's type. `start`: where the
+    climb begins, and `reading` how replies are read; the policy's `early_stop` decides where it is None.
     Raises RequestError before the first call if a rung cannot take the request. UpstreamRejected, AllRungsFailed,
-    DeadlineExceeded and BudgetExceeded carry the trail.
+    DeadlineExceeded, BudgetExceeded and StreamBroken carry the trail.
     """
     policy = plan.policy
-    check_request(request, policy.ladder)
+    start = start or Start()
+    reading = reading or Reading(early=policy.early_stop)
+    if request.raw is None:
+        check_request(request, policy.ladder)
     match = plan.signals.classify(request)
-    all_checks = plan.checks_for(match.task, checks, accept)
+    answer = partial(_answer, plan, request, match, start.notes)
+    all_checks = plan.checks_for(match.task, checks, accept, request.tools)
     taken: list[Step] = []
     after_storm = False
-    situation = Situation(floor=match.floor)
+    situation = Situation(floor=max(match.floor, start.floor), start=start.index)
     refusal: Refusal | None = None
     while True:
         steps = tuple(taken)
         decision = decide(policy, match.task, steps, situation)
         if isinstance(decision, Ship):
-            return _answer(plan, request, match, steps, decision.step, decision.degraded)
+            return answer(steps, decision.step, decision.degraded)
         if isinstance(decision, Abstain):
-            return _exhausted(plan, request, match, steps, decision.why, refusal)
+            return _exhausted(answer, plan, request, reading, steps, decision.why, refusal)
         if decision.reason is not None:
             taken[-1] = replace(taken[-1], reason=decision.reason)
-        taking = Taking(plan, request, match.task, all_checks, tuple(taken))
-        come = yield from take_step(taking, decision)
+        may = _may_decide_early(reading, plan, request, match.task, all_checks, decision.index)
+        taking = Taking(plan, request, match.task, all_checks, tuple(taken), early=may is not None)
+        come, latest = (yield from take_step(taking, decision)), None
+        if may is not None and come.is_early and come.step is not None:
+            after = after_storm or decision.reason == "storm"
+            come, latest = yield from _decide_early(taking, come.step, situation, may, match, after_storm=after)
         step, refusal = come.step, come.refusal or refusal
         if step is None:
             assert refusal is not None, "without a step there is a Refusal"
-            if not taken:
-                problem = f"{refusal.message}: nothing was asked and nothing was paid"
-                raise BudgetExceeded(problem, refused=refusal.message)
+            _require_asked(taken, refusal)
             taken[-1] = replace(taken[-1], reason=None)  # it did not escalate after all
             situation = replace(situation, out_of="budget")  # a storm stays in force
             continue
         # Without the storm neither this step nor any after it would have been taken.
         after_storm = after_storm or decision.reason == "storm"
-        if policy.scorer is not None and step.index != policy.top:
-            facts = Facts(request.turn_characters(), match.task, (*(one.verdict for one in taken), step.verdict))
-            step = replace(step, verdict=scored(policy, facts))
-        taken.append(step)
-        if (rejected := come.rejected) is not None:
-            raise UpstreamRejected(
-                f"{step.rung} ({step.model}): the endpoint refused the request, HTTP {rejected.status}:"
-                f" {rejected.message}",
-                status=rejected.status or 0,
-                request_id=rejected.request_id,
-                steps=tuple(taken),
-            )
-        latest = yield _observation(policy, match, tuple(taken), after_storm=after_storm, is_whole=come.refusal is None)
+        taken.append(_scored(policy, request, match, taken, step))
+        if come.rejected is not None:
+            raise _rejected(come.rejected, tuple(taken))
+        if latest is None:
+            is_whole = come.refusal is None
+            latest = yield _observation(policy, match, tuple(taken), after_storm=after_storm, is_whole=is_whole)
+            assert isinstance(latest, Situation), "the driver must send a Situation for an Observation"
+        situation = _later(situation, latest, refused=come.refusal is not None)
+
+
+@dataclass(frozen=True, slots=True)
+class _Early:
+    """What the first tokens of a reply may decide: that its stream is closed, that it ships. `streamed`: to the caller."""
+
+    close: bool
+    ship: bool
+    streamed: bool = True
+
+
+def _require_asked(taken: list[Step], refusal: Refusal) -> None:
+    """Raises BudgetExceeded if a budget refuses the first call."""
+    if not taken:
+        problem = f"{refusal.message}: nothing was asked and nothing was paid"
+        raise BudgetExceeded(problem, refused=refusal.message)
+
+
+def _scored(policy: Policy, request: Request, match: Match, before: list[Step], step: Step) -> Step:
+    """The step with the policy's score in place of the self-reported confidence, if it has a scorer."""
+    if policy.scorer is None or step.index == policy.top or step.verdict.source == "tool_use":
+        return step
+    facts = Facts(request.turn_characters(), match.task, (*(one.verdict for one in before), step.verdict))
+    return replace(step, verdict=scored(policy, facts))
+
+
+def _rejected(failure: Failure, steps: tuple[Step, ...]) -> UpstreamRejected:
+    step = steps[-1]
+    message = f"{step.rung} ({step.model}): the endpoint refused the request, HTTP {failure.status}: {failure.message}"
+    return UpstreamRejected(message, status=failure.status or 0, request_id=failure.request_id, steps=steps)
+
+
+def _may_decide_early(
+    reading: Reading, plan: Plan, request: Request, task: str, checks: Checks, index: int
+) -> _Early | None:
+    """What the first tokens of this rung's reply may decide; None if the reply is read whole."""
+    if not reading.early or request.raw is not None:
+        return None
+    ships = can_ship(checks, request, is_top=index == plan.policy.top)
+    if index == plan.policy.top:
+        return _Early(close=False, ship=True) if reading.streamed and ships else None
+    if not can_close(plan.policy, task, index, request):
+        return None
+    return _Early(reading.may_close, ships, reading.streamed) if reading.may_close or ships else None
+
+
+def _decide_early(
+    taking: Taking, first: Step, situation: Situation, may: _Early, match: Match, *, after_storm: bool
+) -> Generator[Event | Observation, Any, tuple[Taken, Situation | None]]:
+    """Decide on a reply's first tokens, and have it finished. The Situation is None if the step is still to be observed."""
+    policy, trail = taking.plan.policy, (*taking.steps, first)
+    latest: Situation | None = None
+    action = "read"
+    wish = decide(policy, taking.task, trail, replace(situation, storm="hold" if situation.storm == "hold" else None))
+    if may.ship or (may.close and isinstance(wish, Call)):
+        latest = yield _observation(policy, match, trail, after_storm=after_storm, is_whole=True)
         assert isinstance(latest, Situation), "the driver must send a Situation for an Observation"
-        # A hold lasts for the whole climb; the floor comes from the request itself.
-        storm = "hold" if situation.storm == "hold" else latest.storm
-        out_of = latest.out_of if come.refusal is None else "budget"
-        if (storm, out_of) != (situation.storm, situation.out_of):
-            situation = Situation(storm, out_of, match.floor)
+        wish = decide(policy, taking.task, trail, _later(situation, latest))
+        if isinstance(wish, Call):
+            action = "close" if may.close else "read"
+        elif isinstance(wish, Ship) and wish.degraded is None and may.ship:
+            action = "ship"
+    come = yield from finish_step(taking, first, Finish(first.index, action, taking.steps))
+    step = come.step
+    if action == "ship" and may.streamed and step is not None and step.verdict.kind in ("failed", "overflow"):
+        message = f"the reply of {step.rung} ({step.model}) broke off after it had begun: {step.verdict.detail}"
+        raise StreamBroken(f"{message} (ask again: nothing else was returned)", steps=(*taking.steps, step))
+    return come, latest
+
+
+def _later(situation: Situation, latest: Situation, *, refused: bool = False) -> Situation:
+    """The Situation after a step. A hold lasts for the whole climb; floor and start come from the request."""
+    storm = "hold" if situation.storm == "hold" else latest.storm
+    out_of = "budget" if refused else latest.out_of
+    if (storm, out_of) == (situation.storm, situation.out_of):  # nearly always: a copy takes longer than to decide
+        return situation
+    return replace(situation, storm=storm, out_of=out_of)
 
 
 def _observation(
@@ -133,16 +235,37 @@ def _observation(
     reason = own_reason(route, policy.top, step)
     counted = is_whole and step.index != policy.top and route.decides(step.index)
     natural = None if not counted or reason in ("error", "overflow") else reason in NATURAL
+    if step.verdict.source == "tool_use" and reason is None:  # it says nothing about the answers' confidence
+        natural = None
     cost = step.cost_nanousd if after_storm else 0
     return Observation(match.task, step.index, step.rung, natural, reason == "error", cost, steps)
 
 
+def _as_it_is(top: int, request: Request, last: Step) -> Step | None:
+    """The top rung's message that is no answer, where it says itself why (truncated, refused); of a bypass, any message."""
+    verdict = last.verdict
+    is_told = verdict.kind != "answered" or request.raw is not None
+    if last.index != top or verdict.message is None or not is_told:
+        return None
+    text = "".join(block["text"] for block in verdict.message.content if block["type"] == "text")
+    return replace(last, verdict=replace(verdict, text=text))
+
+
 def _exhausted(
-    plan: Plan, request: Request, match: Match, steps: tuple[Step, ...], why: Degraded, refusal: Refusal | None
+    answer: Callable[[tuple[Step, ...], Step | None, Degraded], Answer],
+    plan: Plan,
+    request: Request,
+    reading: Reading,
+    steps: tuple[Step, ...],
+    why: Degraded,
+    refusal: Refusal | None,
 ) -> Answer:
     """No answer may be shipped: an answer without text, or the error that says why, as the policy has it."""
+    last = _as_it_is(plan.policy.top, request, steps[-1]) if reading.messages else None
+    if last is not None:
+        return answer((*steps[:-1], last), last, why)
     if plan.policy.exhausted == "abstain":
-        return _answer(plan, request, match, steps, None, why)
+        return answer(steps, None, why)
     groups = groupby(steps, key=lambda step: f"{step.verdict.kind}{_detail(step)}")
     tried = "; ".join(f"{', '.join(step.rung for step in alike)}: {what}" for what, alike in groups)
     spent = f"{sum(step.cost_nanousd for step in steps) / 1e9:.6f} USD"
@@ -170,6 +293,7 @@ def _answer(
     plan: Plan,
     request: Request,
     match: Match,
+    notes: tuple[str, ...],
     steps: tuple[Step, ...],
     shipped: Step | None,
     degraded: Degraded | None,
@@ -179,6 +303,7 @@ def _answer(
     for step in steps[1:]:
         usage, cost = usage + step.usage, cost + step.cost_nanousd
         attempts, latency_s = attempts + step.attempts, latency_s + step.latency_s
+    proved = shipped is not None and degraded not in _NOT_PROVED and verdict.source != "tool_use"
     return Answer(
         text=verdict.text,
         data=verdict.data,
@@ -199,5 +324,14 @@ def _answer(
         metadata=request.metadata,
         policy=plan.policy.name,
         policy_hash=plan.policy.hash,
-        certificate=UNCERTIFIED if shipped is None or degraded in _NOT_PROVED else plan.certificate,
+        certificate=UNCERTIFIED if not proved else plan.certificate,
+        notes=(*notes, *_notes_of(plan, request, steps)) if notes or request.tool_choice else (),
     )
+
+
+def _notes_of(plan: Plan, request: Request, steps: tuple[Step, ...]) -> tuple[str, ...]:
+    """What the caller is told of a forced tool choice: which models could not be made to keep it."""
+    if not forced(request):
+        return ()
+    models = [step.model for step in steps if not takes_forced(plan.policy.ladder[step.index])]
+    return (f"tool_choice is asked for, not enforced, by {', '.join(dict.fromkeys(models))}",) if models else ()

@@ -2,8 +2,9 @@
 
 Whatever affects whether a reply ships must be decided here, or be an argument of this function.
 
-    no step yet                       -> Call the first rung
+    no step yet                       -> Call the first rung (a tool loop: the rung that it is on)
     the last step stands              -> Ship it
+    it was decided before its end     -> Ship it, marked degraded if it ended badly
     it has an escalation reason       -> Call the next rung: index + 1, never more
     the climb may not go on           -> Ship the best held answer, marked degraded; if none is held, Abstain
 """
@@ -16,7 +17,22 @@ from typing import Literal
 from cascade.core.policy import Policy, Route
 from cascade.core.trail import Degraded, Reason, Step
 
-__all__ = ["Abstain", "Call", "Decision", "Ship", "Situation", "best_held", "decide", "own_reason"]
+__all__ = ["Abstain", "Call", "Decision", "Ship", "Situation", "Start", "best_held", "decide", "own_reason"]
+
+
+@dataclass(frozen=True, slots=True)
+class Start:
+    """Where a climb begins: at the first rung, but for a turn of a tool loop.
+
+    `index`: the rung that asked for the tools whose results these are, or the one above it. `floor`: the lowest rung whose
+    answer stands, an index. `notes`: what the caller is told of it. `kept`: ids of the tool calls that the rung at `index`
+    made: the thinking beside them goes back to it.
+    """
+
+    index: int = 0
+    floor: int = 0
+    notes: tuple[str, ...] = ()
+    kept: frozenset[str] = frozenset()
 
 
 @dataclass(frozen=True, slots=True)
@@ -24,12 +40,14 @@ class Situation:
     """What the rule needs to know besides the trail, as of the last step.
 
     `storm`: "escalate" if the storm guard distrusts the last step's rung; "hold" from the step at which it says
-    so to the end of the climb. `out_of`: what has run out. `floor`: the lowest rung whose answer stands (an index), raised by tampering.
+    so to the end of the climb. `out_of`: what has run out. `floor`: the lowest rung whose answer stands (an index), raised by
+    tampering or by the conversation. `start`: the rung that is called first.
     """
 
     storm: Literal["escalate", "hold"] | None = None
     out_of: Literal["deadline", "budget"] | None = None
     floor: int = 0
+    start: int = 0
 
 
 @dataclass(frozen=True, slots=True)
@@ -70,11 +88,13 @@ _BY_VERDICT: dict[str, Reason] = {
 def decide(policy: Policy, task: str, trail: tuple[Step, ...], situation: Situation) -> Decision:
     """What to do next. Pure: the same arguments always give the same decision."""
     if not trail:
-        return Call(0)
+        return Call(situation.start)
     route, top, last = policy.route(task), policy.top, trail[-1]
     reason = own_reason(route, top, last) or _imposed_reason(route, top, last, situation)
     if reason is None:
         return Ship(last)
+    if last.verdict.begun:
+        return Ship(last, reason)  # pyright: ignore[reportArgumentType] - only what comes after its first tokens is a reason
     stop = _stop_reason(route, top, last, situation, reason)
     if stop is None:
         return Call(last.index + 1, reason)
@@ -98,10 +118,13 @@ def own_reason(route: Route, top: int, step: Step) -> Reason | None:
         return "check_failed"
     if verdict.is_unchecked:
         return "error"
-    if step.index != top and not route.by_agreement[step.index]:
-        threshold = route.thresholds[step.index]
-        if threshold is None or verdict.confidence is None or not verdict.confidence >= threshold:
-            return "low_confidence"
+    if step.index == top or (verdict.vote is not None and route.by_agreement[step.index]):
+        return None
+    threshold = route.thresholds[step.index]
+    if verdict.source == "tool_use":  # it has no confidence: only a rung that never ships does not ship it
+        return None if route.decides(step.index) else "low_confidence"
+    if threshold is None or verdict.confidence is None or not verdict.confidence >= threshold:
+        return "low_confidence"
     return None
 
 
@@ -129,9 +152,9 @@ def _stop_reason(route: Route, top: int, step: Step, situation: Situation, reaso
 
 
 def best_held(trail: tuple[Step, ...]) -> Step | None:
-    """The highest step that was answered and passed every check; truncated text is never held."""
+    """The highest step that was answered and passed every check; truncated text and closed streams are never held."""
     for step in reversed(trail):
         verdict = step.verdict
-        if verdict.kind == "answered" and not verdict.failed_checks and not verdict.is_unchecked:
+        if verdict.kind == "answered" and not (verdict.failed_checks or verdict.is_unchecked or verdict.closed):
             return step
     return None

@@ -14,7 +14,8 @@ CascadeError
     ├── UpstreamRejected      400, 401, 402, 403, 404, 413: the caller's or the configuration's fault
     ├── DeadlineExceeded      the deadline passed and no answer was held
     ├── BudgetExceeded        a budget does not allow the next call, and no answer was held            (exit 5)
-    └── AllRungsFailed        every rung was tried and none of their answers may be shipped
+    ├── AllRungsFailed        every rung was tried and none of their answers may be shipped
+    └── StreamBroken          the reply broke off after its first words had been given to the caller
 
 A message is one line: what, where, what to do. It holds no prompt, answer or key. Only UpstreamRejected quotes the
 endpoint, which may quote the request: treat its message as you treat the request.
@@ -41,6 +42,7 @@ __all__ = [
     "PolicyError",
     "RequestError",
     "RequirementNotMet",
+    "StreamBroken",
     "UncertifiedWarning",
     "UpstreamRejected",
     "UsageExportError",
@@ -164,6 +166,10 @@ class BudgetExceeded(ClimbError):
 
 class AllRungsFailed(ClimbError):
     """Every rung that may be tried was tried, and none of the answers may be shipped."""
+
+
+class StreamBroken(ClimbError):
+    """The reply broke off after its first words had been given to the caller: no other rung may repeat or continue them."""
 
 
 class UncertifiedWarning(UserWarning):

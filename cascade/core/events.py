@@ -1,6 +1,7 @@
 """What one step of the climb asks its driver for, and what it is sent back.
 
-Ask         the reply of a rung that is asked once         an Outcome, or a Refusal
+Ask         the reply of a rung that is asked once         an Outcome, a Refusal, or an Early
+Finish      the rest of a reply that is known as an Early  an Outcome
 AskSamples  some samples of a rung, at once                 a tuple with one of these for each, in their order
 AskJudge    answers, grouped by meaning by the first rung  an Outcome, or a Refusal
 Verify      external checks of one answer                  a tuple with one CheckResult for each
@@ -10,7 +11,7 @@ from __future__ import annotations
 
 from collections.abc import Generator
 from dataclasses import dataclass, field
-from typing import Any
+from typing import Any, Literal
 
 from cascade.core.budgets import Refusal
 from cascade.core.messages import Failure, Reply, Request, Usage
@@ -23,7 +24,9 @@ __all__ = [
     "Ask",
     "AskJudge",
     "AskSamples",
+    "Early",
     "Event",
+    "Finish",
     "Outcome",
     "Recorded",
     "Sent",
@@ -36,10 +39,35 @@ __all__ = [
 
 @dataclass(frozen=True, slots=True)
 class Ask:
-    """Requests the reply of the rung at `index`. `steps`: those before it, each with its escalation reason."""
+    """Requests the reply of the rung at `index`. `steps`: those before it, each with its escalation reason.
+
+    `early`: the driver may send an Early as soon as the reply's first tokens are there.
+    """
 
     index: int
     task: str = field(default=OTHER, compare=False)
+    steps: tuple[Step, ...] = field(default=(), compare=False)
+    early: bool = field(default=False, compare=False)
+
+
+@dataclass(frozen=True, slots=True)
+class Early:
+    """The first tokens of a reply: its confidence, and whether the answer is null. At the top rung: that it has begun."""
+
+    confidence: float | None = None
+    declined: bool = False
+
+
+@dataclass(frozen=True, slots=True)
+class Finish:
+    """What becomes of a reply whose first tokens are known.
+
+    ship: it is read to its end, and given to the caller as it comes. read: it is read to its end, and then judged. close:
+    its stream is closed; the Outcome has the usage up to there.
+    """
+
+    index: int
+    action: Literal["ship", "read", "close"]
     steps: tuple[Step, ...] = field(default=(), compare=False)
 
 
@@ -94,33 +122,39 @@ class Recorded:
 
 
 Outcome = Reply | Failure | Recorded
-Event = Ask | AskSamples | AskJudge | Verify
+Event = Ask | AskSamples | AskJudge | Finish | Verify
 Sent = Any
-"""What a driver sends: an Outcome or a Refusal for Ask and AskJudge, a tuple of them for AskSamples, for Verify a tuple of
+"""What a driver sends: an Outcome or a Refusal for Ask, AskJudge and Finish (for Ask also an Early), a tuple of them for AskSamples, for Verify a tuple of
 CheckResult. For Ask and AskSamples it may also send a Step that was taken before."""
 
 
 @dataclass(frozen=True, slots=True)
 class Taking:
-    """What one step is taken for. `steps`: those before it, each with its escalation reason."""
+    """What one step is taken for. `steps`: those before it, each with its escalation reason.
+
+    `early`: whether the step may be decided at the reply's first tokens.
+    """
 
     plan: Plan
     request: Request
     task: str
     checks: Checks
     steps: tuple[Step, ...] = ()
+    early: bool = False
 
 
 @dataclass(frozen=True, slots=True)
 class Taken:
     """What came of asking a rung. `step` None: nothing was asked, because of `refusal`.
 
-    `refusal`: a budget had no room for a call. `rejected`: the endpoint refused the request itself.
+    `refusal`: a budget had no room for a call. `rejected`: the endpoint refused the request itself. `is_early`: the step is
+    a reply's first tokens, to be finished (`sampling.finish_step`).
     """
 
     step: Step | None
     refusal: Refusal | None = None
     rejected: Failure | None = None
+    is_early: bool = False
 
 
 Stepping = Generator[Event, Sent, Taken]

@@ -2,16 +2,18 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
 from cascade.core import prices
+from cascade.core.messages import Block
 from cascade.core.policy import Policy, Variant
 from cascade.core.policy.certificate import UNCERTIFIED, Escalation
 from cascade.core.sameness import KeyOf
 from cascade.core.signals import Signals
 from cascade.core.text.parsing import Repair
+from cascade.core.tools import InputTest, bind_tools
 from cascade.core.verification import Verifier
 
 __all__ = ["Accept", "BoundCheck", "Checks", "Plan"]
@@ -22,22 +24,27 @@ Accept = Callable[[str], Any]
 
 @dataclass(frozen=True, slots=True)
 class BoundCheck:
-    """A check, ready to be called with the answer's text. Only True passes."""
+    """A check, ready to be called with the answer's text. Only True passes.
+
+    `by_first`: every answer passes it that has a first visible character.
+    """
 
     name: str
     test: Callable[[str], object]
+    by_first: bool = False
 
 
 @dataclass(frozen=True, slots=True)
 class Checks:
     """What an answer must pass: functions, called here, and verifiers, run by the driver.
 
-    `accept`: parses the answer into the caller's type.
+    `accept`: parses the answer into the caller's type. `tools`: by name, the test of a tool call's input, see `core.tools`.
     """
 
     functions: tuple[BoundCheck, ...] = ()
     verifiers: tuple[Verifier, ...] = ()
     accept: Accept | None = None
+    tools: Mapping[str, InputTest | None] = field(default_factory=dict[str, "InputTest | None"])
 
 
 @dataclass(frozen=True, slots=True)
@@ -48,6 +55,7 @@ class Plan:
     for broken JSON, if one is installed. `certificate`: the text that answers carry. `stale`: the parts of the policy that
     changed since it was certified. `escalation`: the certified escalation rates, for the storm guard. `panel`: the prices
     of variants that name another model. `keys`: by `samples.same` as text, the function that compares answers.
+    `compile_schema`: makes the test of a tool's input from its JSON schema; raises ValueError for an unusable one.
     """
 
     policy: Policy
@@ -63,13 +71,21 @@ class Plan:
     shared_verifiers: tuple[Verifier, ...] = ()
     panel: Mapping[Variant, prices.Rates] = field(default_factory=dict[Variant, prices.Rates])
     keys: Mapping[str, KeyOf] = field(default_factory=dict[str, KeyOf])
+    compile_schema: Callable[[Any], InputTest] = lambda _: bool
 
-    def checks_for(self, task: str, more: tuple[BoundCheck, ...] = (), accept: Accept | None = None) -> Checks:
-        """The checks of a task's answers, with the caller's own."""
+    def checks_for(
+        self,
+        task: str,
+        more: tuple[BoundCheck, ...] = (),
+        accept: Accept | None = None,
+        tools: Sequence[Block] = (),
+    ) -> Checks:
+        """The checks of a task's answers, with the caller's own. Raises RequestError for a tool whose schema cannot be used."""
         return Checks(
             (*self.shared_checks, *self.checks.get(task, ()), *more),
             (*self.shared_verifiers, *self.verifiers.get(task, ())),
             accept,
+            bind_tools(tools, self.compile_schema) if tools else {},
         )
 
     def rates_of(self, index: int, variant: Variant | None) -> prices.Rates:

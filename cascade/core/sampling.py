@@ -16,7 +16,9 @@ from cascade.core.events import (
     Ask,
     AskJudge,
     AskSamples,
+    Early,
     Event,
+    Finish,
     Outcome,
     Recorded,
     Sent,
@@ -28,28 +30,57 @@ from cascade.core.events import (
 from cascade.core.grouping import groups_of, read_groups
 from cascade.core.messages import Failure, Request
 from cascade.core.plans import Accept, BoundCheck, Checks, Plan
-from cascade.core.policy import Samples, Variant
+from cascade.core.policy import Policy, Samples, Variant
 from cascade.core.policy.ladder import asked_as
+from cascade.core.tools import read_tools
 from cascade.core.trail import CheckResult, Sample, Step, Verdict
-from cascade.core.triage import read_reply, triage_name, wants_triage
+from cascade.core.triage import read_begun, read_reply, stopped, triage_name, wants_triage
 from cascade.core.voting import Vote, count, decided, mean_report
 
-__all__ = ["apply_checks", "step_of", "take_step"]
+__all__ = ["apply_checks", "finish_step", "step_of", "take_step"]
 
 
 def take_step(taking: Taking, call: Call) -> Stepping:
     """Ask one rung: once, or until its samples agree or no longer can."""
-    policy = taking.plan.policy
+    policy, request = taking.plan.policy, taking.request
     samples = policy.route(taking.task).samples[call.index] if call.index != policy.top else None
-    if samples is not None:
+    if samples is not None and not request.tools:
         return (yield from _take_vote(taking, call.index, samples))
-    outcome = yield Ask(call.index, taking.task, taking.steps)
+    outcome = yield Ask(call.index, taking.task, taking.steps, taking.early)
     if isinstance(outcome, Refusal):
         return Taken(None, outcome)
     if isinstance(outcome, Step):
         return Taken(replace(outcome, index=call.index, reason=None))
-    step = step_of(taking.plan, taking.request, call.index, outcome, taking.checks)
+    if isinstance(outcome, Early):
+        return Taken(_first_tokens(policy, call.index, outcome), is_early=True)
+    step = step_of(taking.plan, request, call.index, outcome, taking.checks)
     return Taken((yield from _verified(taking, step)), rejected=_rejected(outcome))
+
+
+def _first_tokens(policy: Policy, index: int, early: Early) -> Step:
+    """A reply's first tokens as a step, for the rule to decide on. The text is not known yet."""
+    rung, source = policy.ladder[index], None if early.confidence is None else "self_reported"
+    kind = "declined" if early.declined else "answered"
+    return Step(index, rung.rung, rung.model, Verdict(kind, early.confidence, source, closed=early.declined))
+
+
+def finish_step(taking: Taking, early: Step, finish: Finish) -> Stepping:
+    """The step of a reply whose first tokens were `early`."""
+    outcome: Outcome = yield finish
+    if finish.action == "read" or isinstance(outcome, Failure):
+        step = step_of(taking.plan, taking.request, early.index, outcome, taking.checks)
+        return Taken((yield from _verified(taking, step)), rejected=_rejected(outcome))
+    if finish.action == "close":
+        verdict = replace(early.verdict, closed=True)
+    elif isinstance(outcome, Recorded):
+        verdict = replace(outcome.verdict, begun=True)
+    else:
+        verdict = read_begun(outcome, early.verdict, triage=wants_triage(taking.plan.policy, early.index))
+        if taking.request.tools:
+            verdict = replace(
+                read_tools(verdict, outcome, taking.request, taking.checks.tools, triage=False), begun=True
+            )  # fmt: skip
+    return Taken(_priced(taking.plan, early.index, outcome, None, verdict))
 
 
 def _rejected(outcome: Outcome | Refusal) -> Failure | None:
@@ -60,14 +91,10 @@ def step_of(
     plan: Plan, request: Request, index: int, outcome: Outcome, checks: Checks, variant: Variant | None = None
 ) -> Step:
     """The outcome of a call as a step: verdict, functions among the checks, and cost. `variant`: of a sample."""
-    rung, rates = plan.policy.ladder[index], plan.rates_of(index, variant)
-    model = rung.model if variant is None else asked_as(rung, variant).model
     if isinstance(outcome, Recorded):
-        verdict = apply_checks(outcome.verdict, checks.functions, checks.accept)
-        return Step(index, rung.rung, model, verdict, outcome.usage, outcome.cost)
-    if isinstance(outcome, Failure):
-        kind = "overflow" if outcome.kind == "overflow" else "failed"
-        verdict = Verdict(kind, detail=outcome.summary)
+        verdict = outcome.verdict
+    elif isinstance(outcome, Failure):
+        verdict = Verdict("overflow" if outcome.kind == "overflow" else "failed", detail=outcome.summary)
     else:
         verdict = read_reply(
             outcome,
@@ -77,23 +104,31 @@ def step_of(
             repair=plan.repair,
             in_vote=variant is not None,
         )
-        verdict = apply_checks(verdict, checks.functions, checks.accept)
+        triage = wants_triage(plan.policy, index)
+        if triage and request.stop_sequences:
+            verdict = stopped(verdict, request.stop_sequences)
+        if request.tools:
+            verdict = read_tools(verdict, outcome, request, checks.tools, triage=triage)
+    verdict = apply_checks(verdict, checks.functions, checks.accept)
+    return _priced(plan, index, outcome, variant, verdict)
+
+
+def _priced(plan: Plan, index: int, outcome: Outcome, variant: Variant | None, verdict: Verdict) -> Step:
+    """The outcome of a call as a step with this verdict."""
+    rung = plan.policy.ladder[index]
+    model = rung.model if variant is None else asked_as(rung, variant).model
+    if isinstance(outcome, Recorded):
+        return Step(index, rung.rung, model, verdict, outcome.usage, outcome.cost)
+    cost = prices.total(plan.rates_of(index, variant), outcome.billed)
+    usage = sum(outcome.spent, outcome.usage)
     return Step(
-        index,
-        rung.rung,
-        model,
-        verdict,
-        sum(outcome.spent, outcome.usage),
-        prices.total(rates, outcome.billed),
-        outcome.attempts,
-        outcome.latency_s,
-        outcome.request_id,
-    )
+        index, rung.rung, model, verdict, usage, cost, outcome.attempts, outcome.latency_s, outcome.request_id
+    )  # fmt: skip
 
 
 def apply_checks(verdict: Verdict, checks: tuple[BoundCheck, ...], accept: Accept | None) -> Verdict:
     """The verdict with the names of the checks that failed. A recorded answer without its text is not checked again."""
-    if verdict.kind != "answered" or verdict.text is None or not (checks or accept):
+    if verdict.kind != "answered" or verdict.text is None or verdict.source == "tool_use" or not (checks or accept):
         return verdict
     failed: list[str] = []
     data = verdict.data
@@ -119,6 +154,8 @@ def _verified(taking: Taking, step: Step, number: int | None = None) -> Generato
     """The step with the results of the verifiers, if its answer passed everything else."""
     verdict, verifiers = step.verdict, taking.checks.verifiers
     if not verifiers or verdict.kind != "answered" or verdict.failed_checks or verdict.unknown_stop:
+        return step
+    if verdict.source == "tool_use":
         return step
     results: tuple[CheckResult, ...] = yield Verify(step.index, verifiers, verdict.text, number, taking.task)
     failed = tuple(result.name for result in results if result.passed is False)

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any, Generic, Literal, TypeAlias
 from pydantic_core import to_jsonable_python
 from typing_extensions import TypeVar  # typing's has no defaults before Python 3.13
 
-from cascade.core.messages import Usage
+from cascade.core.messages import Message, Usage
 from cascade.core.text.suggestions import closest
 from cascade.core.text.tables import html_table
 from cascade.core.trail_table import trail_rows, trail_text
@@ -51,10 +51,10 @@ MaybeNone: TypeAlias = Any
 
 _Data_co = TypeVar("_Data_co", covariant=True, default=Any)
 
-Arm = Literal["cascade", "holdout", "observe", "shadow", "bypass"]
+Arm = Literal["cascade", "holdout", "observe", "shadow", "bypass", "relay"]
 """Who answered. `cascade`: the ladder. `holdout`: the baseline, for requests outside the rollout. `observe`: the baseline, in
 mode observe. `shadow`: the ladder in mode observe, recorded in the ledger but never returned. `bypass`: the baseline, in
-mode off."""
+mode off or for a request that cannot climb. `relay`: the model that the request names, through the gateway."""
 
 NATURAL: frozenset[str] = frozenset(
     {"refused", "truncated", "malformed", "declined", "check_failed", "disagreement", "low_confidence"}
@@ -87,7 +87,9 @@ class Verdict:
     without the prompt's or the answer's text. `self_reported`: the model's own number, if a score replaced it.
     `vote`: how the samples of the rung agreed, if it is asked more than once. `checks`: the results of external checks.
     `unknown_stop`: the text is complete, but its stop reason, named in `detail`, is unknown to this version; such an
-    answer may be held, but never stands by itself.
+    answer may be held, but never stands by itself. `message`: what a caller of the Messages API gets, where it is more than
+    one block of text that ended by itself. `closed`: the reply's stream was closed at its confidence, so there is no text
+    and nothing to hold. `begun`: it was decided at the reply's first tokens that it ships, whatever came after them.
     """
 
     kind: VerdictKind
@@ -102,6 +104,9 @@ class Verdict:
     unknown_stop: bool = False
     vote: Vote | None = None
     checks: tuple[CheckResult, ...] = ()
+    message: Message | None = None
+    closed: bool = False
+    begun: bool = False
 
     @property
     def is_unchecked(self) -> bool:
@@ -188,6 +193,7 @@ class Step:
             **_check_fields(self.verdict),
             "repaired": self.verdict.repaired,
             "unknown_stop": self.verdict.unknown_stop,
+            "closed": self.verdict.closed,
             "reason": self.reason,
             "cost_nanousd": self.cost_nanousd,
             "cost_usd": self.cost_usd,
@@ -215,6 +221,7 @@ class Answer(Generic[_Data_co]):
     "certified: false_confident <= 0.02 at 0.95", a proved bound on the rate of a loss with its probability; "uncertified"
     if nothing proves the policy's thresholds, if the policy has changed since, or if an error, the deadline, a budget or a
     storm made the answer degraded. `arm`: who answered, "cascade" or the baseline ("holdout", "observe", "bypass").
+    `notes`: what else the caller should know, such as why the climb began above the first rung.
     """
 
     text: str | MaybeNone
@@ -238,11 +245,27 @@ class Answer(Generic[_Data_co]):
     policy_hash: str
     certificate: str = "uncertified"
     arm: Arm = "cascade"
+    notes: tuple[str, ...] = ()
 
     @property
     def bypass(self) -> bool:
-        """Whether the baseline answered because the mode is off."""
+        """Whether the baseline answered because the mode is off, or because the request cannot climb."""
         return self.arm == "bypass"
+
+    @property
+    def shipped(self) -> Step | None:
+        """The step whose answer this is; None without one."""
+        return next((step for step in reversed(self.steps) if step.rung == self.rung), None)
+
+    @property
+    def message(self) -> Message:
+        """The answer as a message of the Messages API: a truncated or refused one says so in its `stop_reason`."""
+        shipped = self.shipped
+        message = shipped.verdict.message if shipped is not None else None
+        if message is not None:
+            return message
+        content = ({"type": "text", "text": self.text},) if self.text else ()
+        return Message("", content, "end_turn")
 
     @property
     def cost_usd(self) -> float:
@@ -273,6 +296,7 @@ class Answer(Generic[_Data_co]):
             "policy": self.policy,
             "policy_hash": self.policy_hash,
             "certificate": self.certificate,
+            "notes": list(self.notes),
             "steps": [step.to_dict() for step in self.steps],
         }
 

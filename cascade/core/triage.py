@@ -12,15 +12,17 @@ from __future__ import annotations
 
 import json
 from collections.abc import Iterable, Iterator, Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from typing import Any, cast
 
 from cascade.core.errors import RequestError
-from cascade.core.messages import Block, Reply, Request
+from cascade.core.messages import Block, Message, Reply, Request
 from cascade.core.models import rules_of
 from cascade.core.policy import Budget, Policy, Rung, Variant
 from cascade.core.policy.ladder import asked_as
+from cascade.core.text.envelope import EnvelopeReader
 from cascade.core.text.parsing import Repair, is_unicode, parse
+from cascade.core.tools import history_for, is_pause, lines_for, tools_for
 from cascade.core.trail import Verdict
 
 __all__ = [
@@ -29,8 +31,10 @@ __all__ = [
     "Prompt",
     "build_prompt",
     "check_request",
+    "read_begun",
     "read_reply",
     "rules_for",
+    "stopped",
     "triage_name",
     "triage_tokens",
     "verdict_on",
@@ -92,7 +96,9 @@ _THINKING_TOKENS = {"low": 2_048, "medium": 4_096, "high": 8_192, "xhigh": 16_38
 class Prompt:
     """What one rung is asked. `schema` None: plain text. `max_tokens` includes all allowances.
 
-    `user_id` goes to the API as `metadata.user_id`.
+    `user_id` goes to the API as `metadata.user_id`. `extra`: further parameters, as the caller gave them. `headers` go with
+    the call. `raw`: the whole request as the caller gave it; only its model is the rung's. `structured`: the answer has a
+    schema of the caller's.
     """
 
     rung: Rung
@@ -101,6 +107,13 @@ class Prompt:
     schema: Mapping[str, Any] | None
     max_tokens: int
     user_id: str | None = None
+    tools: tuple[Block, ...] = ()
+    tool_choice: Block | None = None
+    stop_sequences: tuple[str, ...] = ()
+    extra: Mapping[str, Any] = field(default_factory=dict[str, Any])
+    headers: Mapping[str, str] = field(default_factory=dict[str, str])
+    raw: Mapping[str, Any] | None = None
+    structured: bool = False
 
 
 def wants_triage(policy: Policy, index: int) -> bool:
@@ -130,7 +143,7 @@ def triage_tokens(policy: Policy) -> tuple[int, int]:
 
 def check_request(request: Request, ladder: Iterable[Rung] = ()) -> None:
     """Raises RequestError if a rung of the ladder cannot take the request: before anything is paid, nothing dropped."""
-    if request.messages[-1]["role"] != "user":
+    if request.messages[-1]["role"] != "user" and not is_pause(request.messages[-1]):
         raise RequestError(
             "prompt: the last message is the assistant's; a prefill cannot be combined with the triage's JSON format"
             " (end with a user message)"
@@ -138,11 +151,6 @@ def check_request(request: Request, ladder: Iterable[Rung] = ()) -> None:
     for number, message in enumerate(request.messages):
         content = message["content"]
         for block in () if isinstance(content, str) else _blocks_in(content):
-            if block.get("type") in ("thinking", "redacted_thinking"):
-                raise RequestError(
-                    f"prompt: message {number} contains a model's thinking, which no other model accepts"
-                    " (remove these blocks)"
-                )
             citations: Any = block.get("citations")
             if isinstance(citations, Mapping) and citations.get("enabled"):  # pyright: ignore[reportUnknownMemberType]
                 raise RequestError(
@@ -170,28 +178,53 @@ def _blocks_in(content: Any) -> Iterator[Mapping[str, Any]]:
             yield from _blocks_in(block.get("content"))  # pyright: ignore[reportUnknownMemberType]
 
 
-def build_prompt(policy: Policy, index: int, request: Request, variant: Variant | None = None) -> Prompt:
-    """What the rung at `index` is asked; as `variant`, if the rung is asked more than once."""
+def build_prompt(
+    policy: Policy, index: int, request: Request, variant: Variant | None = None, kept: frozenset[str] = frozenset()
+) -> Prompt:
+    """What the rung at `index` is asked; as `variant`, if the rung is asked more than once.
+
+    `kept`: ids of the tool calls that this rung made, beside which its thinking stays.
+    """
     rung = policy.ladder[index] if variant is None else asked_as(policy.ladder[index], variant)
     answer_tokens = request.max_tokens or rung.max_tokens
-    user_id = request.metadata.get("user_id")
-    if not wants_triage(policy, index):
-        max_tokens = _bounded(rung, answer_tokens + _thinking_allowance(rung))
+    user_id, triage = request.metadata.get("user_id"), wants_triage(policy, index)
+    if request.raw is not None:
+        limit: Any = request.raw.get("max_tokens")
+        max_tokens = limit if isinstance(limit, int) else rung.max_tokens
+        return Prompt(
+            rung, request.messages, request.system, None, max_tokens, headers=request.headers, raw=request.raw
+        )
+    tools, choice = tools_for(request, rung, triage=triage)
+    lines = lines_for(request, rung, triage=triage)
+    shared: dict[str, Any] = {
+        "rung": rung, "messages": history_for(request.messages, kept), "user_id": user_id, "tools": tools,
+        "tool_choice": choice, "extra": request.extra, "headers": request.headers, "structured": request.schema is not None,
+    }  # fmt: skip
+    if not triage:
+        own = request.top_extra.get("thinking")
+        max_tokens = answer_tokens if own is not None else answer_tokens + _thinking_allowance(rung)
         system = request.system
         if request.prompt_schema is not None:
             system = (*_blocks(system), _form(request.prompt_schema))
-        return Prompt(rung, request.messages, system, request.schema, max_tokens, user_id)
+        if lines:
+            system = (*_blocks(system), *lines)
+        shared["extra"] = {**request.extra, **request.top_extra}
+        return Prompt(
+            system=system,
+            schema=request.schema,
+            max_tokens=_bounded(rung, max_tokens),
+            stop_sequences=request.stop_sequences,
+            **shared,
+        )
     form = () if request.prompt_schema is None else (_form(request.prompt_schema, more=_FORM_IN_ENVELOPE),)
     rules, order = rules_for(policy, variant)
     allowance = _ENVELOPE_ALLOWANCE + answer_tokens // _ESCAPING_SHARE + _thinking_allowance(rung)
     allowance += _NOTES_TOKENS.get(order, 0)
     return Prompt(
-        rung,
-        request.messages,
-        (*_blocks(request.system), *form, {"type": "text", "text": rules}),
-        _envelope(request.schema, order),
-        _bounded(rung, answer_tokens + allowance),
-        user_id,
+        system=(*_blocks(request.system), *form, {"type": "text", "text": rules}, *lines),
+        schema=_envelope(request.schema, order),
+        max_tokens=_bounded(rung, answer_tokens + allowance),
+        **shared,
     )
 
 
@@ -276,13 +309,14 @@ def read_reply(
     `in_text`: the answer has a schema that the API did not enforce: it is JSON text, in the envelope a string of JSON.
     `in_vote`: a sample, whose answer counts without a confidence.
     """
+    message = None if triage or not is_unicode(reply.text) else reply.message
     if reply.stop_reason in _BY_STOP_REASON:
-        return _BY_STOP_REASON[reply.stop_reason]
+        return replace(_BY_STOP_REASON[reply.stop_reason], message=message)
     if reply.stop_reason in _COMPLETE:
         return _read_text(reply, triage=triage, structured=structured, in_text=in_text, repair=repair, in_vote=in_vote)
     detail = f"stopped by {reply.stop_reason[:40] or 'nothing'}"
     if reply.stop_reason in _INCOMPLETE:
-        return Verdict("malformed", detail=detail)
+        return Verdict("malformed", detail=detail, message=message)
     # A stop reason that is not known yet: the text may be truncated, unless it is valid JSON. Its confidence is ignored.
     verdict = _read_text(reply, triage=triage, structured=structured, in_text=in_text, repair=None, in_vote=in_vote)
     if verdict.kind != "answered":
@@ -296,7 +330,7 @@ def _read_text(
     if not (triage or structured or in_text):
         if not is_unicode(reply.text):
             return Verdict("malformed", detail="text is not valid Unicode")
-        return Verdict("answered", text=reply.text)
+        return Verdict("answered", text=reply.text, message=reply.message)
     value, repaired = parse(reply.text, repair, triage=triage)
     if repaired and value is None:
         return Verdict("malformed", detail="not JSON")
@@ -307,6 +341,39 @@ def _read_text(
     if repaired_within and value is None:
         return Verdict("malformed", detail="answer is not JSON", repaired=repaired)
     return _answered(value, verdict.confidence, structured=True, repaired=repaired or repaired_within)
+
+
+def read_begun(reply: Reply, first: Verdict, *, triage: bool) -> Verdict:
+    """The verdict on a reply that was shipped at its first tokens, of which `first` was made: as far as its text came."""
+    text, is_whole, message = reply.text, True, reply.message
+    if triage:
+        reader = EnvelopeReader()
+        text = reader.feed(reply.text)
+        is_whole = reader.ended and not reader.bad_unicode
+        if message is not None:
+            stop = "end_turn" if reply.stop_reason in _COMPLETE else reply.stop_reason
+            message = replace(message, content=({"type": "text", "text": text},), stop_reason=stop)
+    verdict = _BY_STOP_REASON.get(reply.stop_reason)
+    if verdict is None and reply.stop_reason in _COMPLETE and is_whole:
+        verdict = Verdict("answered")
+    if verdict is None:
+        verdict = Verdict("malformed", detail=f"stopped by {reply.stop_reason[:40] or 'nothing'}")
+    return replace(
+        verdict, confidence=first.confidence, source=first.source, text=text, message=message, begun=True
+    )  # fmt: skip
+
+
+def stopped(verdict: Verdict, sequences: Sequence[str]) -> Verdict:
+    """The verdict with its text cut before the first stop sequence in it."""
+    if verdict.kind != "answered" or verdict.text is None or verdict.data is not None:
+        return verdict
+    places = [(verdict.text.find(one), -len(one), one) for one in sequences if one and one in verdict.text]
+    if not places:
+        return verdict
+    at, _, sequence = min(places)
+    text = verdict.text[:at]
+    message = Message("", ({"type": "text", "text": text},) if text else (), "stop_sequence", sequence)
+    return replace(verdict, text=text, message=message)
 
 
 def _read_value(value: Any, *, triage: bool, structured: bool, repaired: bool, in_vote: bool) -> Verdict:

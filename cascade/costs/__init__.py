@@ -1,11 +1,12 @@
 """What was spent, on what, and what it saved: computed from the ledger's sums, which callers read.
 
 Read in this order: `rows` (the sums as read), `periods`, `tallies` (totals by dimension), `holdout` (the saving measured, with an interval),
-`reckoning` (everything together). Money is integer nano-USD; a saving that was not measured is an `estimate`.
+`reckoning` (everything together). `caching` reads entries, not sums: what prompt caches cost. Money is integer nano-USD; a saving that was not measured is an `estimate`.
 """
 
 from __future__ import annotations
 
+from cascade.costs.caching import LONGEST_REQUEST_S, CacheLine, Caches, caches
 from cascade.costs.holdout import Interval, Measured, TooFew, measure
 from cascade.costs.periods import Period, read_moment, read_since
 from cascade.costs.reckoning import Costs, Saving, TopWorkflows, costs
@@ -15,7 +16,10 @@ from cascade.costs.tallies import Line
 __all__ = [
     "ARMS",
     "BYS",
+    "LONGEST_REQUEST_S",
     "By",
+    "CacheLine",
+    "Caches",
     "Costs",
     "Interval",
     "Line",
@@ -27,6 +31,7 @@ __all__ = [
     "TooFew",
     "TopWorkflows",
     "TrafficRow",
+    "caches",
     "costs",
     "measure",
     "read_moment",

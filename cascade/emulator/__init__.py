@@ -3,8 +3,9 @@
     with Emulator("corpus.jsonl.gz", faults="overloaded=0.1") as emulator:
         client = anthropic.Anthropic(base_url=emulator.base_url, api_key="test")
 
-It refuses what the real API refuses, bills the recorded usage, and injects faults. Read in this order: `server` (the
-listener), `connections` (HTTP), `api` (validation), `answers` (recorded replies), `messages` (their form), `faults`.
+It refuses what the real API refuses, bills the recorded usage, and injects faults. A script answers what no corpus can:
+agent loops with tools. Read in this order: `server` (the listener), `connections` (HTTP), `api` (validation), `replies`,
+`scripting` and `answers` (their choice), `messages` (their form), `faults`.
 """
 
 from __future__ import annotations
@@ -13,9 +14,10 @@ from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
     from cascade.emulator.faults import Fault, parse_faults
+    from cascade.emulator.scripting import ScriptedReply
     from cascade.emulator.server import Emulator
 
-__all__ = ["Emulator", "Fault", "parse_faults"]
+__all__ = ["Emulator", "Fault", "ScriptedReply", "parse_faults"]
 
 
 def __getattr__(name: str) -> object:
@@ -24,6 +26,10 @@ def __getattr__(name: str) -> object:
         from cascade.emulator.server import Emulator  # noqa: PLC0415
 
         return Emulator
+    if name == "ScriptedReply":
+        from cascade.emulator.scripting import ScriptedReply  # noqa: PLC0415
+
+        return ScriptedReply
     if name in __all__:
         from cascade.emulator import faults  # noqa: PLC0415
 

@@ -37,10 +37,10 @@ class Answers:
     asked for, else those that name none, since they were asked with the policy's own triage, else sample 0. `fallbacks`
     counts the requests whose variant was not recorded; the first of each is logged. Where a variant is another model's vote
     ("model/prompt"), that model answers with it. `canned`: a request without a recorded reply, of any model, gets an answer
-    that says so instead of a 404.
+    that says so instead of a 404. `may_be_empty`: no corpus is needed, since a script answers too.
     """
 
-    def __init__(self, sources: Source | Iterable[Source], *, canned: bool = False) -> None:
+    def __init__(self, sources: Source | Iterable[Source], *, canned: bool = False, may_be_empty: bool = False) -> None:
         self._canned = canned
         self.names: Mapping[str, str] = NAMES
         self._replies: dict[tuple[str, str], list[RecordedReply]] = {}
@@ -59,7 +59,7 @@ class Answers:
                     manifest = reader.manifest
                     self._index(manifest, reader, voters)
             models.update((entry.name, None) for entry in manifest.ladder)
-        if not models and not canned:
+        if not models and not canned and not may_be_empty:
             raise ConfigurationError("emulator: there is nothing to answer from (give it a corpus)")
         self.models = tuple(models | voters)
 

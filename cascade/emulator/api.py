@@ -5,16 +5,18 @@ A model's rules come from `core.models`. Of a model that is not in that table no
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any, Final, NoReturn, cast, get_args
+from typing import TYPE_CHECKING, Any, Final, cast, get_args
 
-from cascade.core.messages import Request
 from cascade.core.models import Effort, Thinking, rules_of
 from cascade.core.triage import KEYS
 from cascade.corpora import text_of
-from cascade.emulator.messages import encode
+from cascade.emulator.caching import check_marks, prompt_tokens
+from cascade.emulator.checks import check_fields, join_names, list_of, object_of, refuse, tag_of
+from cascade.emulator.conversations import check_calls, check_thinking_blocks
 from cascade.emulator.prompts import NAMES, answers_to_group, variant_of
 from cascade.emulator.requests import ApiError, ApiRequest
 from cascade.emulator.schemas import check_schema
+from cascade.emulator.tools import check_tools
 
 if TYPE_CHECKING:
     from collections.abc import Collection, Iterator, Mapping
@@ -77,6 +79,7 @@ _BLOCKS = frozenset(
 _VERDICT_KEYS = frozenset(key for keys in KEYS.values() for key in keys)
 _MAX_CACHE_MARKS = 4
 _MIN_BUDGET = 1024
+_NOTHING: Final[dict[str, str]] = {}
 
 
 def check_headers(headers: Mapping[str, str]) -> None:
@@ -85,18 +88,27 @@ def check_headers(headers: Mapping[str, str]) -> None:
     if not bearer and not headers.get("x-api-key"):
         raise ApiError(401, "authentication_error", "x-api-key header is required")
     if not headers.get("anthropic-version"):
-        _refuse("anthropic-version: header is required")
+        refuse("anthropic-version: header is required")
 
 
-def read_request(body: object, *, beta: bool, names: Mapping[str, str] = NAMES) -> ApiRequest:
+def read_request(
+    body: object,
+    *,
+    beta: bool,
+    names: Mapping[str, str] = NAMES,
+    signed: Mapping[str, str] = _NOTHING,
+    prefix_check: bool = False,
+) -> ApiRequest:
     """Check the body of POST /v1/messages as the API does. `beta`: accept the beta fields too.
 
-    `names`: of the triage prompts that are recognised, by their text.
+    `names`: of the triage prompts that are recognised, by their text. `signed`: models by signatures that are not of the
+    emulator's own making. `prefix_check`: refuse thinking where what stood before it has changed.
     """
-    fields = _object(body, "body")
-    _check_fields(fields, _CREATED | _BETA if beta else _CREATED, "")
-    model = _check_shared(fields)
+    fields = object_of(body, "body")
+    check_fields(fields, _CREATED | _BETA if beta else _CREATED, "")
+    model = _check_shared(fields, beta=beta)
     _check_limits(fields, model)
+    check_thinking_blocks(fields, model, signed, prefix=prefix_check and not _drops_blocks(fields))
     text = text_of(cast("list[dict[str, Any]]", fields["messages"]))
     form, triage = _schema(fields), _triage_keys(fields)
     if triage:
@@ -108,162 +120,160 @@ def read_request(body: object, *, beta: bool, names: Mapping[str, str] = NAMES) 
         text,
         fields.get("stream") is True,
         triage,
-        _estimate(fields),
+        prompt_tokens(fields),
         form or None,
         variant_of(system, names) if triage else None,
         answers_to_group(system, text),
+        fields,
     )
 
 
 def read_count(body: object, *, beta: bool) -> int:
     """Check the body of POST /v1/messages/count_tokens and estimate its tokens, at four characters each."""
-    fields = _object(body, "body")
-    _check_fields(fields, _COUNTED | _BETA if beta else _COUNTED, "")
-    _check_shared(fields)
-    return _estimate(fields)
+    fields = object_of(body, "body")
+    check_fields(fields, _COUNTED | _BETA if beta else _COUNTED, "")
+    _check_shared(fields, beta=beta)
+    return prompt_tokens(fields)
 
 
-def _check_shared(fields: dict[str, Any]) -> str:
+def _check_shared(fields: dict[str, Any], *, beta: bool) -> str:
     model = fields.get("model")
     if not isinstance(model, str) or not model:
-        _refuse("model: Field required" if model is None else "model: Input should be a valid string")
+        refuse("model: Field required" if model is None else "model: Input should be a valid string")
     _check_messages(fields.get("messages"))
+    check_calls(fields["messages"])
     if isinstance(system := fields.get("system"), list):
-        for index, block in enumerate(_list(cast("object", system), "system")):
+        for index, block in enumerate(list_of(cast("object", system), "system")):
             _check_block(block, f"system.{index}", {"text"})
     elif system is not None and not isinstance(system, str):
-        _refuse("system: Input should be a valid string or a list of text blocks")
+        refuse("system: Input should be a valid string or a list of text blocks")
     if (marks := _count_marks(fields)) > _MAX_CACHE_MARKS:
-        _refuse(f"A maximum of {_MAX_CACHE_MARKS} blocks with cache_control may be provided. Found {marks}.")
+        refuse(f"A maximum of {_MAX_CACHE_MARKS} blocks with cache_control may be provided. Found {marks}.")
     has_format = _check_output_config(fields.get("output_config"), model)
     _check_prefill(fields["messages"], model, has_format=has_format)
-    _check_thinking(fields.get("thinking"), model, fields.get("max_tokens"))
-    _check_tools(fields, model)
+    _check_thinking(fields, model, beta=beta)
+    check_tools(fields, model)
+    check_marks(fields)
     return model
 
 
 def _check_limits(fields: dict[str, Any], model: str) -> None:
     limit = fields.get("max_tokens")
     if limit is None:
-        _refuse("max_tokens: Field required")
+        refuse("max_tokens: Field required")
     if type(limit) is not int or limit < 0:
-        _refuse("max_tokens: Input should be greater than or equal to 0")
+        refuse("max_tokens: Input should be greater than or equal to 0")
     if limit == 0:
-        _refuse(f"max_tokens: 0, which only warms the cache of {model}, is not emulated")
+        refuse(f"max_tokens: 0, which only warms the cache of {model}, is not emulated")
     rules = rules_of(model)
     if rules and limit > rules.max_output:
-        _refuse(
+        refuse(
             f"max_tokens: {limit} > {rules.max_output}, which is the maximum allowed number of output tokens for {model}"
         )
     if not isinstance(fields.get("stream", False), bool):
-        _refuse("stream: Input should be a valid boolean")
-    stops = _list(fields.get("stop_sequences") or [], "stop_sequences")
+        refuse("stream: Input should be a valid boolean")
+    stops = list_of(fields.get("stop_sequences") or [], "stop_sequences")
     if any(not isinstance(stop, str) or not stop.strip() for stop in stops):
-        _refuse("stop_sequences: each stop sequence must contain non-whitespace")
-    _check_fields(_object(fields.get("metadata", {}), "metadata"), {"user_id"}, "metadata.")
+        refuse("stop_sequences: each stop sequence must contain non-whitespace")
+    check_fields(object_of(fields.get("metadata", {}), "metadata"), {"user_id"}, "metadata.")
     if fields.get("service_tier", "auto") not in ("auto", "standard_only"):
-        _refuse("service_tier: Input should be 'auto' or 'standard_only'")
+        refuse("service_tier: Input should be 'auto' or 'standard_only'")
 
 
 def _check_messages(messages: object) -> None:
     if messages is None:
-        _refuse("messages: Field required")
-    turns = _list(messages, "messages")
+        refuse("messages: Field required")
+    turns = list_of(messages, "messages")
     if not turns:
-        _refuse("messages: at least one message is required")
+        refuse("messages: at least one message is required")
     for index, raw in enumerate(turns):
         where = f"messages.{index}"
-        message = _object(raw, where)
-        _check_fields(message, {"role", "content"}, f"{where}.")
+        message = object_of(raw, where)
+        check_fields(message, {"role", "content"}, f"{where}.")
         if message.get("role") not in ("user", "assistant", "system"):
-            _refuse(f"{where}.role: Input should be 'user', 'assistant' or 'system'")
+            refuse(f"{where}.role: Input should be 'user', 'assistant' or 'system'")
         content = message.get("content")
         if isinstance(content, list):
-            for number, block in enumerate(_list(cast("object", content), where)):
+            for number, block in enumerate(list_of(cast("object", content), where)):
                 _check_block(block, f"{where}.content.{number}", _BLOCKS)
         elif not isinstance(content, str):
-            _refuse(f"{where}.content: {'Field required' if content is None else 'Input should be a valid string'}")
+            refuse(f"{where}.content: {'Field required' if content is None else 'Input should be a valid string'}")
         if not content:
-            _refuse(f"{where}: all messages must have non-empty content")
+            refuse(f"{where}: all messages must have non-empty content")
 
 
 def _check_block(raw: object, where: str, kinds: Collection[str]) -> None:
-    block = _object(raw, where)
-    if _tag(block, kinds, where) == "text":
-        _check_fields(block, {"type", "text", "cache_control", "citations"}, f"{where}.text.")
+    block = object_of(raw, where)
+    if tag_of(block, kinds, where) == "text":
+        check_fields(block, {"type", "text", "cache_control", "citations"}, f"{where}.text.")
         if not isinstance(block.get("text"), str):
-            _refuse(f"{where}.text.text: Field required")
+            refuse(f"{where}.text.text: Field required")
         if not block["text"].strip():
-            _refuse(f"{where}.text.text: text content blocks must be non-empty")
+            refuse(f"{where}.text.text: text content blocks must be non-empty")
 
 
 def _check_prefill(messages: list[dict[str, Any]], model: str, *, has_format: bool) -> None:
-    if messages[-1]["role"] != "assistant":
+    if messages[-1]["role"] != "assistant" or _is_paused(messages[-1]["content"]):
         return
     if has_format:
-        _refuse("output_config.format: prefilling the assistant message is incompatible with a JSON format")
+        refuse("output_config.format: prefilling the assistant message is incompatible with a JSON format")
     rules = rules_of(model)
     if rules and not rules.prefill:
-        _refuse("This model does not support assistant message prefill. The conversation must end with a user message.")
+        refuse("This model does not support assistant message prefill. The conversation must end with a user message.")
 
 
-def _check_thinking(raw: object, model: str, max_tokens: object) -> None:
-    if raw is None:
+def _is_paused(content: object) -> bool:
+    """Whether the last turn was paused by pause_turn, and is sent back as it was for the model to go on."""
+    blocks = cast("list[dict[str, Any]]", content) if isinstance(content, list) else []
+    return any(block["type"] == "server_tool_use" for block in blocks)
+
+
+def _drops_blocks(fields: dict[str, Any]) -> bool:
+    """Whether the request asks to drop thinking blocks that do not fit, instead of being refused."""
+    thinking: dict[str, Any] = fields.get("thinking") or {}
+    return "block_binding" in thinking and thinking["block_binding"].get("prefix_mismatch_behavior") == "drop_block"
+
+
+def _check_thinking(fields: dict[str, Any], model: str, *, beta: bool) -> None:
+    if fields.get("thinking") is None:
         return
-    thinking = _object(raw, "thinking")
-    kind = _tag(thinking, get_args(Thinking), "thinking")
-    _check_fields(thinking, _THINKING_KEYS[kind], f"thinking.{kind}.")
+    thinking = object_of(fields["thinking"], "thinking")
+    kind = tag_of(thinking, get_args(Thinking), "thinking")
+    known = _THINKING_KEYS[kind]
+    check_fields(thinking, known | {"block_binding"} if beta else known, f"thinking.{kind}.")
+    object_of(thinking.get("block_binding", {}), f"thinking.{kind}.block_binding")
     rules = rules_of(model)
     if rules and kind not in rules.thinking:
-        _refuse(f"thinking.type: {kind!r} is not supported by this model (it takes {_join(rules.thinking)})")
+        refuse(f"thinking.type: {kind!r} is not supported by this model (it takes {join_names(rules.thinking)})")
     if kind == "enabled":
         budget = thinking.get("budget_tokens")
         if type(budget) is not int or budget < _MIN_BUDGET:
-            _refuse(f"thinking.enabled.budget_tokens: Input should be greater than or equal to {_MIN_BUDGET}")
+            refuse(f"thinking.enabled.budget_tokens: Input should be greater than or equal to {_MIN_BUDGET}")
+        max_tokens = fields.get("max_tokens")
         if isinstance(max_tokens, int) and budget >= max_tokens:
-            _refuse("`max_tokens` must be greater than `thinking.budget_tokens`")
+            refuse("`max_tokens` must be greater than `thinking.budget_tokens`")
 
 
 def _check_output_config(raw: object, model: str) -> bool:
-    config = _object({} if raw is None else raw, "output_config")
-    _check_fields(config, {"effort", "format"}, "output_config.")
+    config = object_of({} if raw is None else raw, "output_config")
+    check_fields(config, {"effort", "format"}, "output_config.")
     effort = config.get("effort")
     if effort is not None:
         rules = rules_of(model)
         if effort not in get_args(Effort):
-            _refuse(f"output_config.effort: Input should be {_join(get_args(Effort))}")
+            refuse(f"output_config.effort: Input should be {join_names(get_args(Effort))}")
         if rules and not rules.efforts:
-            _refuse("output_config.effort: this model does not support the effort parameter")
+            refuse("output_config.effort: this model does not support the effort parameter")
         if rules and effort not in rules.efforts:
-            _refuse(f"output_config.effort: this model takes {_join(rules.efforts)}, not {effort!r}")
+            refuse(f"output_config.effort: this model takes {join_names(rules.efforts)}, not {effort!r}")
     if config.get("format") is None:
         return False
-    form = _object(config["format"], "output_config.format")
-    _check_fields(form, {"type", "schema"}, "output_config.format.")
+    form = object_of(config["format"], "output_config.format")
+    check_fields(form, {"type", "schema"}, "output_config.format.")
     if form.get("type") != "json_schema":
-        _refuse("output_config.format.type: Input should be 'json_schema'")
-    check_schema(_object(form.get("schema"), "output_config.format.schema"))
+        refuse("output_config.format.type: Input should be 'json_schema'")
+    check_schema(object_of(form.get("schema"), "output_config.format.schema"))
     return True
-
-
-def _check_tools(fields: dict[str, Any], model: str) -> None:
-    tools = _list(fields.get("tools") or [], "tools")
-    names = [str(_object(tool, f"tools.{index}").get("name")) for index, tool in enumerate(tools)]
-    if len(set(names)) != len(names):
-        _refuse("tools: Tool names must be unique.")
-    if fields.get("tool_choice") is None:
-        return
-    choice = _object(fields["tool_choice"], "tool_choice")
-    kind = _tag(choice, ("auto", "any", "tool", "none"), "tool_choice")
-    allowed = {"type", "disable_parallel_tool_use", "name"} if kind == "tool" else {"type", "disable_parallel_tool_use"}
-    _check_fields(choice, allowed, f"tool_choice.{kind}.")
-    if not tools:
-        _refuse("tool_choice: may only be specified while providing tools")
-    rules = rules_of(model)
-    if kind in ("any", "tool") and rules and not rules.forced_tool_choice:
-        _refuse(f"tool_choice.type: {kind!r} forces tool use, which this model does not support (use 'auto')")
-    if kind == "tool" and choice.get("name") not in names:
-        _refuse(f"tool_choice: Tool {_brief(choice.get('name'))} not found in provided tools")
 
 
 def _schema(fields: dict[str, Any]) -> dict[str, Any]:
@@ -287,12 +297,6 @@ def _count_marks(fields: dict[str, Any]) -> int:
     return sum(isinstance(part, dict) and "cache_control" in part for part in _walk(fields))
 
 
-def _estimate(fields: dict[str, Any]) -> int:
-    request = Request(tuple(fields["messages"]), system=fields.get("system"))
-    tools = fields.get("tools")
-    return max(1, (request.characters() + (len(encode(tools)) if tools else 0)) // 4)
-
-
 def _walk(value: object) -> Iterator[object]:
     # `value` and every value nested in it.
     left = [value]
@@ -303,43 +307,3 @@ def _walk(value: object) -> Iterator[object]:
             left.extend(cast("dict[str, object]", part).values())
         elif isinstance(part, list):
             left.extend(cast("list[object]", part))
-
-
-def _check_fields(value: dict[str, Any], known: Collection[str], where: str) -> None:
-    for key in value:
-        if key not in known:
-            _refuse(f"{where}{key[:80]}: Extra inputs are not permitted")
-
-
-def _tag(value: dict[str, Any], known: Collection[str], where: str) -> str:
-    tag = value.get("type")
-    if isinstance(tag, str) and tag in known:
-        return tag
-    _refuse(f"{where}: Input tag {_brief(tag)} found using 'type' does not match any of the expected tags")
-    return None
-
-
-def _object(value: object, where: str) -> dict[str, Any]:
-    if isinstance(value, dict):
-        return cast("dict[str, Any]", value)
-    _refuse(f"{where}: Input should be an object")
-    return None
-
-
-def _list(value: object, where: str) -> list[object]:
-    if isinstance(value, list):
-        return cast("list[object]", value)
-    _refuse(f"{where}: Input should be a valid list")
-    return None
-
-
-def _brief(value: object) -> str:
-    return repr(value)[:80]
-
-
-def _join(names: Collection[str]) -> str:
-    return ", ".join(repr(name) for name in sorted(names))
-
-
-def _refuse(message: str) -> NoReturn:
-    raise ApiError(400, "invalid_request_error", message)

@@ -3,14 +3,10 @@
 from __future__ import annotations
 
 import asyncio
-import math
 import socket
 import struct
-import time
 from dataclasses import dataclass, replace
-from datetime import UTC, datetime, timedelta
-from email.utils import formatdate
-from typing import TYPE_CHECKING, Any, Final, Protocol
+from typing import TYPE_CHECKING, Protocol
 from urllib.parse import parse_qs, unquote, urlsplit
 
 from pydantic_core import from_json
@@ -18,16 +14,12 @@ from pydantic_core import from_json
 from cascade.core.errors import MissingExtra
 from cascade.emulator.api import check_headers, read_count, read_request
 from cascade.emulator.catalogue import describe_model, list_models
+from cascade.emulator.content import encode
 from cascade.emulator.faults import BREAKS_OFF, Fault
-from cascade.emulator.messages import (
-    encode,
-    error_event,
-    error_json,
-    make_reply,
-    message_json,
-    stream_events,
-)
+from cascade.emulator.messages import error_event, error_json, message_json, stream_events
+from cascade.emulator.records import RawRequest, SeenRequest
 from cascade.emulator.requests import ApiError
+from cascade.emulator.responses import ERRORS, fault_error, headers_of
 
 try:
     import h11
@@ -35,65 +27,51 @@ except ModuleNotFoundError as error:  # pragma: no cover - the SDK's own HTTP st
     raise MissingExtra("the emulator", "emulator") from error
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Mapping
+    from collections.abc import Mapping
 
     from cascade.core.messages import Usage
     from cascade.emulator.answers import Answers
     from cascade.emulator.faults import FaultKind
     from cascade.emulator.messages import EmulatedReply
+    from cascade.emulator.records import Records
+    from cascade.emulator.replies import Replies
     from cascade.emulator.requests import ApiRequest
 
-__all__ = ["Connection", "Host", "SeenRequest"]
+__all__ = ["Connection", "Host"]
 
 _MAX_BODY = 32 * 1024 * 1024  # the API's own limit
 _READ = 1 << 16
 _TIMEOUT_S = 60.0
 _TRICKLE_S = 0.05
 _TRICKLE_BYTES = 16
+_SLOW_S = 1.0
+_BEGUN = 2  # message_start and ping: what a stream begins with before the model has written anything
 _SECRETS = frozenset({"authorization", "x-api-key", "cookie", "proxy-authorization"})
 _CLOSE_S = 5.0
-_TOO_MANY = 429
 _MESSAGES, _MODELS = "/v1/messages", "/v1/models"
 _POSTED = (_MESSAGES, _MESSAGES + "/count_tokens")
 _UNREADABLE = object()
-_LIMITS: Final = {"requests": 4_000, "input-tokens": 2_000_000, "output-tokens": 400_000, "tokens": 2_400_000}
-_DATES: Final[dict[str, Callable[[int], str]]] = {
-    "date": lambda seconds: formatdate(seconds, usegmt=True),
-    "rfc850": lambda seconds: time.strftime("%A, %d-%b-%y %H:%M:%S GMT", time.gmtime(seconds)),
-    "asctime": lambda seconds: time.asctime(time.gmtime(seconds)),
-}
-_ERRORS: Final[dict[FaultKind, tuple[int, str, str]]] = {
-    "rate_limit": (429, "rate_limit_error", "This request would exceed your organization's rate limit."),
-    "spend_cap": (429, "rate_limit_error", "You have reached your organization's monthly API usage threshold."),
-    "overloaded": (529, "overloaded_error", "Overloaded"),
-    "stream_overloaded": (529, "overloaded_error", "Overloaded"),
-    "stream_unauthorized": (401, "authentication_error", "invalid bearer token"),
-    "server_error": (500, "api_error", "Internal server error"),
-    "unavailable": (503, "api_error", "Service unavailable"),
-    "context_overflow_400": (400, "invalid_request_error", "prompt is too long: 1000001 tokens > 1000000 maximum"),
-}
-
-
-@dataclass(frozen=True, slots=True)
-class SeenRequest:
-    """A received request without credentials. `body`: its JSON; None if there was none or it was invalid."""
-
-    method: str
-    path: str
-    headers: Mapping[str, str]
-    body: Any
 
 
 class _Closed(Exception):
     """The connection is closed: by the client, or by a fault."""
 
 
+@dataclass(slots=True)
+class _Written:
+    """The output tokens of a stream that have been written so far."""
+
+    tokens: int = 0
+
+
 class Host(Protocol):
     """What a connection needs from its server."""
 
     answers: Answers
-    seed: int
+    replies: Replies
+    records: Records
     token_latency_s: float
+    prefix_check: bool
 
     def note(self, request: SeenRequest) -> None:
         """Record a received request."""
@@ -118,16 +96,17 @@ class Connection:
     def __init__(self, emulator: Host, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
         self._emulator, self._reader, self._writer = emulator, reader, writer
         self._http = h11.Connection(h11.SERVER)
-        self._request_id = ""
+        self._number, self._request_id = 0, ""
         self._pace: float | None = None  # seconds between two pieces of a trickling reply
+        self._slow_s: float | None = None  # seconds before the content of a stream that starts slowly
         # asyncio sets this only if the listener names its protocol. Without it each reply waits 40 ms for an ACK.
         writer.get_extra_info("socket").setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
 
     async def run(self) -> None:
         """Serve until the connection is closed."""
         try:
-            while await self._serve_one():
-                self._http.start_next_cycle()
+            with self._emulator.records.opened("connection"):
+                await self._serve()
         except (_Closed, ConnectionError):
             pass
         except asyncio.CancelledError:
@@ -141,9 +120,14 @@ class Connection:
             except (OSError, TimeoutError):
                 self._writer.transport.abort()
 
+    async def _serve(self) -> None:
+        while await self._serve_one():
+            self._http.start_next_cycle()
+
     async def _serve_one(self) -> bool:
         """Answer one request. True if the connection can take another."""
-        self._request_id, self._pace = f"req_{self._emulator.next_id():024x}", None
+        self._number, self._pace, self._slow_s = self._emulator.next_id(), None, None
+        self._request_id = f"req_{self._number:024x}"
         try:
             request, body = await self._receive()
             await self._answer(request, body)
@@ -185,7 +169,10 @@ class Connection:
         headers = {name.decode(): value.decode("latin-1") for name, value in request.headers}
         parsed = _parse(body)
         kept = {name: value for name, value in headers.items() if name not in _SECRETS}
+        records = self._emulator.records
         self._emulator.note(SeenRequest(method, target, kept, None if parsed is _UNREADABLE else parsed))
+        if records.keeps_raw:
+            records.note_raw(RawRequest(request.method, request.target, tuple(request.headers.raw_items()), body))
         url = urlsplit(target)
         route, query = unquote(url.path).rstrip("/"), parse_qs(url.query)
         if route not in _POSTED and route != _MODELS and not route.startswith(_MODELS + "/"):
@@ -204,21 +191,30 @@ class Connection:
         else:
             beta = query.get("beta") == ["true"] or "anthropic-beta" in headers
             if route == _MESSAGES:
-                await self._create(read_request(parsed, beta=beta, names=self._emulator.answers.names))
+                checked = read_request(
+                    parsed,
+                    beta=beta,
+                    names=self._emulator.answers.names,
+                    signed=self._emulator.replies.signed,
+                    prefix_check=self._emulator.prefix_check,
+                )
+                with records.opened("reply"):
+                    await self._create(checked, headers)
             else:
                 await self._send_json(200, {"input_tokens": read_count(parsed, beta=beta)})
 
-    async def _create(self, request: ApiRequest) -> None:
+    async def _create(self, request: ApiRequest, headers: Mapping[str, str]) -> None:
         emulator = self._emulator
-        emulator.answers.check_model(request.model)
+        emulator.replies.check_model(emulator.answers, request.model)
+        emulator.records.count(request.model)
         fault = emulator.choose_fault(request.model)
         if fault is not None:
             await self._inject(fault, request)
         kind = fault.kind if fault else None
-        recorded = emulator.answers.find(request, advance=kind not in BREAKS_OFF)
-        reply = make_reply(request, recorded, kind, emulator.seed)
+        reply = await emulator.replies.choose(emulator.answers, request, headers, kind, self._number)
         if request.stream:
-            await self._stream(request, reply, kind)
+            with emulator.records.opened("stream"):
+                await self._stream(request, reply, kind)
             return
         await self._pause(reply.usage.output_tokens * emulator.token_latency_s)
         body = encode(message_json(request, reply, self._message_id))
@@ -232,21 +228,34 @@ class Connection:
         events = list(stream_events(request, reply, self._message_id))
         if kind in BREAKS_OFF:
             events = events[: len(events) // 2]
+        written = _Written()
         whole = False
-        await self._send(self._head(200))
         try:
-            await self._send_events(events)
+            await self._send(self._head(200))
+            if self._slow_s is not None:
+                begun, events = events[:_BEGUN], events[_BEGUN:]
+                await self._send_events(begun, written)
+                await self._pause(self._slow_s)
+            await self._send_events(events, written)
             whole = kind not in BREAKS_OFF
+        except (_Closed, ConnectionError):
+            self._emulator.records.note_closed(request.model, written.tokens)
+            raise
         finally:
-            usage = reply.usage if whole else replace(reply.usage, output_tokens=min(1, reply.usage.output_tokens))
+            usage = reply.usage
+            if kind in BREAKS_OFF:  # what message_start told
+                usage = replace(usage, output_tokens=min(1, usage.output_tokens), thinking_tokens=0)
+            elif not whole:
+                told = min(max(1, written.tokens), usage.output_tokens)
+                usage = replace(usage, output_tokens=told, thinking_tokens=min(told, usage.thinking_tokens))
             self._emulator.bill(request.model, usage, whole=whole)
         if kind == "cut":
             raise _Closed
         if kind in BREAKS_OFF:
-            await self._send(h11.Data(data=error_event(_error(Fault(kind)), self._request_id)))
+            await self._send(h11.Data(data=error_event(fault_error(Fault(kind)), self._request_id)))
         await self._send(h11.EndOfMessage())
 
-    async def _send_events(self, events: list[tuple[bytes, int]]) -> None:
+    async def _send_events(self, events: list[tuple[bytes, int]], written: _Written) -> None:
         latency = self._emulator.token_latency_s
         if not latency:
             await self._send(h11.Data(data=b"".join(event for event, _ in events)))
@@ -256,12 +265,20 @@ class Connection:
         for event, tokens in events:
             due += tokens * latency  # on a schedule, so that the errors of many short waits do not add up
             await self._pause(due - clock())
+            if self._reader.at_eof():
+                raise _Closed
             await self._send(h11.Data(data=event))
+            written.tokens += tokens
 
     async def _inject(self, fault: Fault, request: ApiRequest) -> None:
         """Do what `fault` does before the reply. Returns if there is to be a reply, else raises."""
         if fault.kind == "trickle":
             self._pace = _TRICKLE_S if fault.delay_s is None else fault.delay_s
+            return
+        if fault.kind == "slow_start":
+            self._slow_s = _SLOW_S if fault.delay_s is None else fault.delay_s
+            if not request.stream:
+                await self._pause(self._slow_s)
             return
         if fault.kind == "timeout":
             await self._pause(_TIMEOUT_S if fault.delay_s is None else fault.delay_s)
@@ -273,8 +290,8 @@ class Connection:
             self._writer.get_extra_info("socket").setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, linger)
             self._writer.transport.abort()
             raise _Closed
-        if fault.kind in _ERRORS and not (fault.kind in BREAKS_OFF and request.stream):
-            raise _error(fault)
+        if fault.kind in ERRORS and not (fault.kind in BREAKS_OFF and request.stream):
+            raise fault_error(fault)
 
     async def _pause(self, seconds: float) -> None:
         """Wait, and end if the client disconnects: its reply is then neither sent nor billed."""
@@ -305,18 +322,9 @@ class Connection:
 
     def _head(self, status: int, *, length: int | None = None, error: ApiError | None = None) -> h11.Response:
         """The status line and headers; without `length` those of a stream."""
-        stream, now = length is None, int(time.time())
-        headers = [
-            ("content-type", "text/event-stream; charset=utf-8" if stream else "application/json"),
-            ("cache-control", "no-cache") if stream else ("content-length", str(length)),
-            ("date", formatdate(now, usegmt=True)),
-            ("request-id", self._request_id),
-            ("anthropic-organization-id", "00000000-0000-4000-8000-000000000000"),
-            *_rate_limits(exhausted=status == _TOO_MANY),
-        ]
-        if error is not None and error.retry is not None:
-            headers += _retry_headers(error.retry, now)
-        return h11.Response(status_code=status, headers=headers)
+        return h11.Response(
+            status_code=status, headers=headers_of(status, self._request_id, length=length, error=error)
+        )
 
     async def _send(self, *events: h11.Event) -> None:
         pieces = [(event, self._http.send(event) or b"") for event in events]
@@ -330,42 +338,6 @@ class Connection:
                 await self._pause(self._pace)
                 self._writer.write(data[at : at + step])
                 await self._writer.drain()
-
-
-def _error(fault: Fault) -> ApiError:
-    status, category, message = _ERRORS[fault.kind]
-    if fault.kind == "rate_limit" and fault.retry_after is None:
-        fault = replace(fault, retry_after=1.0)
-    if fault.kind == "spend_cap":
-        fault = replace(fault, retry_after=None)
-        return ApiError(status, category, message, details="enforced_spend_limit_reached", retry=fault)
-    return ApiError(status, category, message, retry=fault)
-
-
-def _retry_headers(fault: Fault, now: int) -> list[tuple[str, str]]:
-    headers: list[tuple[str, str]] = []
-    if fault.should_retry is not None:
-        headers.append(("x-should-retry", str(fault.should_retry).lower()))
-    if fault.retry_after is None:
-        return headers
-    if fault.retry_after_as in _DATES:
-        return [*headers, ("retry-after", _DATES[fault.retry_after_as](now + math.ceil(fault.retry_after)))]
-    if fault.retry_after_as == "ms":
-        return [*headers, ("retry-after-ms", f"{fault.retry_after * 1e3:g}")]
-    return [*headers, ("retry-after", f"{fault.retry_after:g}")]
-
-
-def _rate_limits(*, exhausted: bool) -> list[tuple[str, str]]:
-    reset = (datetime.now(UTC) + timedelta(seconds=1)).strftime("%Y-%m-%dT%H:%M:%SZ")
-    return [
-        header
-        for name, limit in _LIMITS.items()
-        for header in (
-            (f"anthropic-ratelimit-{name}-limit", str(limit)),
-            (f"anthropic-ratelimit-{name}-remaining", "0" if exhausted else str(limit - 1)),
-            (f"anthropic-ratelimit-{name}-reset", reset),
-        )
-    ]
 
 
 def _parse(body: bytes) -> object:

@@ -35,6 +35,7 @@ FaultKind = Literal[
     "stream_unauthorized",  # the same with an authentication error; 401
     # A whole reply, billed as recorded:
     "trickle",  # a few bytes at a time, delay_s apart
+    "slow_start",  # a stream begins at once, and its content comes delay_s later
     "truncated_json",  # cut off, stop_reason max_tokens
     "context_overflow",  # cut off, stop_reason model_context_window_exceeded
     "prose",  # sentences where JSON was asked for
@@ -64,7 +65,7 @@ class Fault:
     `times`: how often at most. `retry_after`: seconds the client is asked to wait (rate_limit: 1 by default; other errors:
     no header). `retry_after_as`: its form: seconds, ms (`retry-after-ms`), or an HTTP date (whole seconds, rounded up).
     `should_retry`: the header `x-should-retry`. `delay_s`: seconds before the answer; of a timeout its length (60), of a
-    trickle the time between two pieces (0.05).
+    trickle the time between two pieces (0.05), of a slow_start 1.
     """
 
     kind: FaultKind

@@ -3,23 +3,29 @@
 from __future__ import annotations
 
 import json
+from collections import Counter
 from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING, Any
 
 from cascade.core.messages import Usage
+from cascade.emulator.content import block_events, characters_of, cut_content, encode, sent_block
 from cascade.emulator.faults import chance
+from cascade.emulator.signatures import prefix_of, sign
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
+    from collections.abc import Iterator, Sequence
 
     from cascade.corpora import RecordedReply
+    from cascade.emulator.content import Content
     from cascade.emulator.faults import FaultKind
     from cascade.emulator.requests import ApiError, ApiRequest
 
-__all__ = ["EmulatedReply", "encode", "error_event", "error_json", "make_reply", "message_json", "stream_events"]
+__all__ = [
+    "EmulatedReply", "change_confidence", "change_reply", "error_event", "error_json", "make_reply",
+    "message_json", "stream_events", "verdict_text",
+]  # fmt: skip
 
 PROSE = "I am quite sure about this one, and would rather explain it in my own words than fill in a form."
-_DELTA = 16  # characters in a delta of a stream: about four tokens
 _NOTES: dict[str, str | None] = {
     "reasoning": "[emulator] The steps were not recorded.",
     "alternative": None,
@@ -27,47 +33,73 @@ _NOTES: dict[str, str | None] = {
 }
 """What a verdict says under the keys of which a corpus holds nothing."""
 _BAD_CONFIDENCES = (1.5, -0.1, 85)
+_AT_END = frozenset({"output_tokens_details", "server_tool_use"})  # usage that is not known when a stream begins
+_ONLY_FIRST = frozenset({"cache_creation", "service_tier"})  # usage that message_delta does not repeat
 
 
 @dataclass(frozen=True, slots=True)
 class EmulatedReply:
-    """A reply to send: its text (no text block if empty), its stop reason and its usage."""
+    """A reply to send: its content blocks, its stop reason and its usage. `raw_usage`: further fields of the usage."""
 
-    text: str
+    content: Content
     usage: Usage
     stop_reason: str = "end_turn"
-    thinking: bool = False
+    stop_sequence: str | None = None
     has_usage: bool = True
     raw_usage: dict[str, Any] = field(default_factory=dict[str, Any])
 
 
 def make_reply(request: ApiRequest, recorded: RecordedReply, fault: FaultKind | None, seed: int) -> EmulatedReply:
     """The recorded answer as the request wants it, as a triage verdict or plain text, changed by the fault if any."""
-    confidence, answer = recorded.confidence, recorded.answer
-    if fault == "bad_confidence":
-        confidence = _BAD_CONFIDENCES[int(chance(seed, request.text) * len(_BAD_CONFIDENCES))]
+    answer = recorded.answer
     if request.triage:
-        verdict = {**_NOTES, "confidence": confidence, "answer": answer}
-        keys = [key for key in request.triage if key != "confidence" or confidence is not None]
-        text = _dump({key: verdict[key] for key in keys})
+        confidence = change_confidence(request, recorded.confidence, fault, seed)
+        text = verdict_text(request.triage, confidence, answer)
     else:
         text = answer if isinstance(answer, str) else "" if answer is None else _dump(answer)
-    reply = EmulatedReply(text, _full_usage(request, recorded, text), raw_usage=dict(recorded.usage or {}))
-    return replace(reply, **_fault_changes(text).get(fault or "", {}))
+    usage = _full_usage(request, recorded, text)
+    reply = EmulatedReply(_text(text), usage, raw_usage=dict(recorded.usage or {}))
+    return change_reply(reply, fault, request)
 
 
-def _fault_changes(text: str) -> dict[str, dict[str, Any]]:
-    half = text[: len(text) // 2]
+def verdict_text(keys: Sequence[str], confidence: float | None, answer: object) -> str:
+    """A triage verdict with these keys, in this order; without a confidence if there is none."""
+    verdict = {**_NOTES, "confidence": confidence, "answer": answer}
+    return _dump({key: verdict[key] for key in keys if key != "confidence" or confidence is not None})
+
+
+def change_confidence(
+    request: ApiRequest, confidence: float | None, fault: FaultKind | None, seed: int
+) -> float | None:
+    """The confidence, or one outside 0..1 if the fault asks for it."""
+    if fault != "bad_confidence":
+        return confidence
+    return _BAD_CONFIDENCES[int(chance(seed, request.text) * len(_BAD_CONFIDENCES))]
+
+
+def change_reply(reply: EmulatedReply, fault: FaultKind | None, request: ApiRequest) -> EmulatedReply:
+    """The reply as a fault changes it; the usage stays."""
+    return replace(reply, **_changes(reply.content, request).get(fault, {})) if fault else reply
+
+
+def _changes(content: Content, request: ApiRequest) -> dict[str, dict[str, Any]]:
+    half = cut_content(content, sum(map(characters_of, content)) // 2)
+    signature = sign(request.model, "", prefix_of(request.body, request.body["messages"]))
+    thought = {"type": "thinking", "thinking": "", "signature": signature}
     return {
-        "truncated_json": {"text": half, "stop_reason": "max_tokens"},
-        "context_overflow": {"text": half, "stop_reason": "model_context_window_exceeded"},
-        "prose": {"text": PROSE},
-        "refusal": {"text": "", "stop_reason": "refusal"},
-        "empty": {"text": ""},
+        "truncated_json": {"content": half, "stop_reason": "max_tokens"},
+        "context_overflow": {"content": half, "stop_reason": "model_context_window_exceeded"},
+        "prose": {"content": _text(PROSE)},
+        "refusal": {"content": (), "stop_reason": "refusal"},
+        "empty": {"content": ()},
         "no_usage": {"has_usage": False},
         "unknown_stop": {"stop_reason": "a_reason_of_the_future"},
-        "thinking": {"thinking": True},
+        "thinking": {"content": (thought, *content)},
     }
+
+
+def _text(text: str) -> Content:
+    return ({"type": "text", "text": text},) if text else ()
 
 
 def _full_usage(request: ApiRequest, recorded: RecordedReply, text: str) -> Usage:
@@ -82,17 +114,14 @@ def _full_usage(request: ApiRequest, recorded: RecordedReply, text: str) -> Usag
 
 def message_json(request: ApiRequest, reply: EmulatedReply, message_id: str) -> dict[str, Any]:
     """The whole message, as POST /v1/messages returns it."""
-    content = [{"type": "text", "text": reply.text}] if reply.text else []
-    if reply.thinking:
-        content.insert(0, {"type": "thinking", "thinking": "", "signature": "ZW11bGF0ZWQ="})
     return {
         "id": message_id,
         "type": "message",
         "role": "assistant",
         "model": request.model,
-        "content": content,
+        "content": [sent_block(block) for block in reply.content],
         "stop_reason": reply.stop_reason,
-        "stop_sequence": None,
+        "stop_sequence": reply.stop_sequence,
         "stop_details": _stop_details(reply),
         "usage": _usage_json(reply) if reply.has_usage else None,
     }
@@ -101,25 +130,29 @@ def message_json(request: ApiRequest, reply: EmulatedReply, message_id: str) -> 
 def stream_events(request: ApiRequest, reply: EmulatedReply, message_id: str) -> Iterator[tuple[bytes, int]]:
     """The events of a stream, each with its number of output tokens (for the latency)."""
     whole = message_json(request, reply, message_id)
-    # As in the API, message_start reports one output token and message_delta all of them.
-    first = {**whole["usage"], "output_tokens": min(1, reply.usage.output_tokens)} if reply.has_usage else None
-    empty: dict[str, Any] = {"content": [], "stop_reason": None, "stop_details": None, "usage": first}
-    yield _event({"type": "message_start", "message": {**whole, **empty}}), 0
+    first: dict[str, Any] | None = None
+    if reply.has_usage:  # as in the API, message_start reports one output token and message_delta all of them
+        first = {key: value for key, value in whole["usage"].items() if key not in _AT_END}
+        first["output_tokens"] = min(1, reply.usage.output_tokens)
+    empty: dict[str, Any] = {"content": [], "stop_reason": None, "stop_sequence": None, "stop_details": None}
+    yield _event({"type": "message_start", "message": {**whole, **empty, "usage": first}}), 0
     yield _event({"type": "ping"}), 0
-    left = reply.usage.output_tokens
-    for index, block in enumerate(whole["content"]):
-        start, deltas = _block_events(block)
+    blocks = [block_events(block) for block in reply.content]
+    shares = _shares(reply, blocks)
+    for index, (start, deltas) in enumerate(blocks):
         yield _event({"type": "content_block_start", "index": index, "content_block": start}), 0
-        for number, delta in enumerate(deltas):
-            share = left // (len(deltas) - number) if block["type"] == "text" else 0
-            left -= share
-            yield _event({"type": "content_block_delta", "index": index, "delta": delta}), share
+        for delta in deltas:
+            yield _event({"type": "content_block_delta", "index": index, "delta": delta}), next(shares)
         yield _event({"type": "content_block_stop", "index": index}), 0
-    delta = {"stop_reason": reply.stop_reason, "stop_sequence": None, "stop_details": _stop_details(reply)}
+    end = {
+        "stop_reason": reply.stop_reason,
+        "stop_sequence": reply.stop_sequence,
+        "stop_details": _stop_details(reply),
+    }
     total = None
     if reply.has_usage:
-        total = {key: value for key, value in whole["usage"].items() if key not in ("cache_creation", "service_tier")}
-    yield _event({"type": "message_delta", "delta": delta, "usage": total}), left
+        total = {key: value for key, value in whole["usage"].items() if key not in _ONLY_FIRST}
+    yield _event({"type": "message_delta", "delta": end, "usage": total}), next(shares)
     yield _event({"type": "message_stop"}), 0
 
 
@@ -136,17 +169,32 @@ def error_event(error: ApiError, request_id: str) -> bytes:
     return _event(error_json(error, request_id))
 
 
-def encode(value: object) -> bytes:
-    """`value` as compact JSON."""
-    return json.dumps(value, ensure_ascii=False, separators=(",", ":")).encode()
+def _shares(reply: EmulatedReply, blocks: Sequence[tuple[dict[str, Any], list[dict[str, Any]]]]) -> Iterator[int]:
+    """The output tokens of each delta, and what is left for the end.
+
+    Deltas of thinking share the thinking tokens if their number is known; all others share the rest evenly.
+    """
+    known = reply.usage.thinking_tokens
+    flat: list[
+        tuple[bool, bool]
+    ] = []  # of each delta: whether thinking tokens are meant for it, and whether it has any
+    for start, deltas in blocks:
+        is_thought = known > 0 and start["type"] == "thinking"
+        written = [_has_text(delta) for delta in deltas]
+        flat += [(is_thought, has_text or (is_thought and not any(written))) for has_text in written]
+    apart = known if any(is_thought for is_thought, _ in flat) else 0
+    left = {True: apart, False: reply.usage.output_tokens - apart}
+    number = Counter(is_thought for is_thought, carries in flat if carries)
+    for is_thought, carries in flat:
+        share = left[is_thought] // number[is_thought] if carries else 0
+        number[is_thought] -= carries
+        left[is_thought] -= share
+        yield share
+    yield left[True] + left[False]
 
 
-def _block_events(block: dict[str, Any]) -> tuple[dict[str, Any], list[dict[str, Any]]]:
-    if block["type"] == "thinking":
-        return {**block, "signature": ""}, [{"type": "signature_delta", "signature": block["signature"]}]
-    text: str = block["text"]
-    pieces = [text[at : at + _DELTA] for at in range(0, len(text), _DELTA)]
-    return {**block, "text": ""}, [{"type": "text_delta", "text": piece} for piece in pieces]
+def _has_text(delta: dict[str, Any]) -> bool:
+    return bool(delta.get("text") or delta.get("thinking") or delta.get("partial_json"))
 
 
 def _event(data: dict[str, Any]) -> bytes:

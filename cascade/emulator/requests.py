@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
+    from collections.abc import Mapping
+
     from cascade.emulator.faults import Fault
 
 __all__ = ["ApiError", "ApiRequest"]
@@ -28,6 +30,7 @@ class ApiRequest:
 
     `schema`: of the answer, without the verdict around it; None if the answer is plain text. `variant`: the name of the
     triage prompt, None if it is not known. `to_group`: the answers that a judge is asked to group, if it is that.
+    `body`: as it was sent.
     """
 
     model: str
@@ -38,3 +41,4 @@ class ApiRequest:
     schema: dict[str, Any] | None = None
     variant: str | None = None
     to_group: tuple[str, ...] | None = None
+    body: Mapping[str, Any] = field(default_factory=dict[str, Any])

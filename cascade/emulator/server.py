@@ -9,58 +9,47 @@ import asyncio
 import os
 import socket
 import threading
-from collections import deque
+import time
 from contextlib import suppress
-from dataclasses import dataclass, field
 from itertools import count
 from typing import TYPE_CHECKING, Self
 
 from cascade.core.errors import ConfigurationError
-from cascade.core.messages import Usage
 from cascade.emulator.answers import Answers
-from cascade.emulator.connections import Connection, SeenRequest
+from cascade.emulator.caching import PromptCache
+from cascade.emulator.connections import Connection
 from cascade.emulator.faults import Fault, FaultPlan, parse_faults
+from cascade.emulator.records import Billed, ClosedEarly, RawRequest, Records, SeenRequest, Tally
+from cascade.emulator.replies import Replies
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Mapping
+    from collections.abc import Callable, Iterable, Mapping
     from types import TracebackType
 
+    from cascade.core.messages import Usage
     from cascade.emulator.answers import Source
+    from cascade.emulator.scripting import Script
 
-__all__ = ["Billed", "Emulator", "SeenRequest", "Tally"]
+__all__ = ["Billed", "ClosedEarly", "Emulator", "RawRequest", "SeenRequest", "Tally"]
 
-_KEPT_REQUESTS = 10_000
 _BACKLOG = 1024
 _STOP_S = 10.0
-
-
-@dataclass(frozen=True, slots=True)
-class Tally:
-    """Billed replies: whole ones, ones that broke off, and the tokens of both."""
-
-    replies: int = 0
-    broken_off: int = 0
-    usage: Usage = Usage()
-
-
-@dataclass(frozen=True, slots=True)
-class Billed(Tally):
-    """Billed replies in all, and by model."""
-
-    models: Mapping[str, Tally] = field(default_factory=dict[str, Tally])
 
 
 class Emulator:
     """A Messages API on loopback that answers from corpora or their paths. A context manager; it stops on exit.
 
     `faults`: a spec or a list (see `faults`). `seed`: makes their choice repeatable. `token_latency_s`: seconds per output
-    token. `canned`: unknown texts and models get an answer that says so. While it runs, any thread may read the properties,
-    set `faults`, and use `answers`.
+    token. `canned`: unknown texts and models get an answer that says so. `script`: asked before the corpora (see
+    `scripting`), for any model. `keep_requests`: how many requests are kept byte for byte, credentials included.
+    `caching`: prompts are cached and billed as the API does it (see `caching`), their age told by `clock` (seconds).
+    `prefix_check`: thinking is refused where what stood before it has changed since, as for new accounts of the API. While it
+    runs, any thread may read the properties, set `faults`, and use `answers`.
     """
 
-    def __init__(
+    def __init__(  # noqa: PLR0913 - options
         self,
-        corpora: Source | Iterable[Source],
+        corpora: Source | Iterable[Source] = (),
         *,
         host: str = "127.0.0.1",
         port: int = 0,
@@ -68,13 +57,18 @@ class Emulator:
         seed: int = 0,
         token_latency_s: float = 0.0,
         canned: bool = False,
+        script: Script | None = None,
+        keep_requests: int = 0,
+        caching: bool = False,
+        prefix_check: bool = False,
+        clock: Callable[[], float] = time.monotonic,
     ) -> None:
-        self.answers = Answers(corpora, canned=canned)
+        self.answers = Answers(corpora, canned=canned, may_be_empty=script is not None)
+        self.replies = Replies(seed, script, PromptCache(clock) if caching else None)
+        self.records = Records(keep_requests)
         self.host, self.port, self.seed, self.token_latency_s = host, port, seed, token_latency_s
+        self.prefix_check = prefix_check
         self._plan = FaultPlan(parse_faults(faults), seed)
-        self._lock = threading.Lock()
-        self._received: deque[SeenRequest] = deque(maxlen=_KEPT_REQUESTS)
-        self._tallies: dict[str, Tally] = {}
         self._ids = count(1)
         self._thread: threading.Thread | None = None
         self._loop: asyncio.AbstractEventLoop | None = None
@@ -135,29 +129,59 @@ class Emulator:
     @property
     def requests(self) -> tuple[SeenRequest, ...]:
         """The last 10,000 requests, oldest first."""
-        with self._lock:
-            return tuple(self._received)
+        return self.records.seen
+
+    @property
+    def requests_by_model(self) -> Mapping[str, int]:
+        """How many valid requests for a message each model got, those that met a fault among them."""
+        return self.records.by_model
+
+    @property
+    def raw_requests(self) -> tuple[RawRequest, ...]:
+        """The last `keep_requests` requests, byte for byte, oldest first."""
+        return self.records.raw
 
     @property
     def billed(self) -> Billed:
-        """What was billed so far: every whole reply, and of a broken-off one the usage in its first event."""
-        with self._lock:
-            models = dict(self._tallies)
-        total = Tally()
-        for tally in models.values():
-            total = _add(total, tally)
-        return Billed(total.replies, total.broken_off, total.usage, models)
+        """What was billed so far: every whole reply, and of a broken-off one the usage in its first event.
+
+        Of a stream whose client went away, the output tokens that had been written are billed.
+        """
+        return self.records.billed
+
+    @property
+    def open_connections(self) -> int:
+        """How many clients are connected."""
+        return self.records.open_now("connection")
+
+    @property
+    def open_replies(self) -> int:
+        """How many replies to POST /v1/messages are not over yet, streams and others.
+
+        Like the other two it is true a moment after a client has seen the end.
+        """
+        return self.records.open_now("reply")
+
+    @property
+    def open_streams(self) -> int:
+        """How many streams are being written."""
+        return self.records.open_now("stream")
+
+    @property
+    def closed_early(self) -> tuple[ClosedEarly, ...]:
+        """The last 10,000 streams whose client went away, oldest first.
+
+        Without a latency a stream is written at once, so that nobody can close it early.
+        """
+        return self.records.closed_early
 
     def note(self, request: SeenRequest) -> None:
         """Record a received request (called by connections)."""
-        with self._lock:
-            self._received.append(request)
+        self.records.note(request)
 
     def bill(self, model: str, usage: Usage, *, whole: bool) -> None:
-        """Bill a reply (called by connections)."""
-        with self._lock:
-            tally = Tally(int(whole), int(not whole), usage)
-            self._tallies[model] = _add(self._tallies.get(model, Tally()), tally)
+        """Bill a reply (called by connections). `whole` is false if it broke off."""
+        self.records.bill(model, usage, whole=whole)
 
     def next_id(self) -> int:
         """A number that is unique to a request (called by connections)."""
@@ -184,7 +208,3 @@ class Emulator:
             task.cancel()
         await asyncio.gather(*tasks, return_exceptions=True)
         await server.wait_closed()
-
-
-def _add(one: Tally, other: Tally) -> Tally:
-    return Tally(one.replies + other.replies, one.broken_off + other.broken_off, one.usage + other.usage)

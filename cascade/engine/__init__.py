@@ -7,6 +7,7 @@ Read in this order:
 - `runtime`: what a driver holds: policy, mode, state, budgets, hooks, clocks
 - `lifecycle`: one request from its first call to its answer, as a generator without I/O
 - `drivers`: the two classes that run that generator and do the I/O, blocking or in asyncio
+- `messages`: `Cascade.messages`, which takes and returns the SDK's own types (`wrapping`: a client whose messages climb)
 - `observing`: the shadow requests of `mode: observe`
 - `mode_switch`: `cascade mode`, and the mode in force
 """
@@ -16,5 +17,6 @@ from __future__ import annotations
 from cascade.engine.api import aask, ask, reload
 from cascade.engine.arguments import AskOptions, Prompt, default_policy
 from cascade.engine.drivers import AsyncCascade, Cascade
+from cascade.engine.wrapping import wrap
 
-__all__ = ["AskOptions", "AsyncCascade", "Cascade", "Prompt", "aask", "ask", "default_policy", "reload"]
+__all__ = ["AskOptions", "AsyncCascade", "Cascade", "Prompt", "aask", "ask", "default_policy", "reload", "wrap"]

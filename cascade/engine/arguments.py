@@ -6,18 +6,28 @@ import inspect
 import os
 import uuid
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any, TypedDict, TypeVar
 
 from cascade.core.errors import RequestError
 from cascade.core.messages import Block, Request
+from cascade.core.plans import Accept
 from cascade.core.policy.ladder import LONGEST_S
 from cascade.core.requests import read_messages
 from cascade.engine.response_types import response_type
 from cascade.engine.unsupported import check_keywords
 from cascade.policy.checks import CallerCheck
 
-__all__ = ["AskArguments", "AskOptions", "Prompt", "default_policy", "lists_options"]
+__all__ = [
+    "Arguments",
+    "AskArguments",
+    "AskOptions",
+    "MessageArguments",
+    "Prompt",
+    "default_policy",
+    "lists_options",
+    "new_id",
+]
 
 Prompt = str | Sequence[Block]
 """A string, or a list of messages as the Messages API takes it (images and documents are passed through)."""
@@ -72,6 +82,41 @@ class AskArguments:
     response_model: Any
     options: AskOptions
 
+    @property
+    def checks(self) -> Sequence[CallerCheck]:
+        """The caller's own checks."""
+        return self.options.get("checks") or ()
+
+    @property
+    def accept(self) -> Accept | None:
+        """Parses the answer into the caller's type."""
+        return response_type(self.response_model).read if self.response_model is not None else None
+
+    @property
+    def deadline_s(self) -> float | None:
+        """Seconds for the whole climb; None: the policy's."""
+        return self.options.get("deadline_s")
+
+    @property
+    def streamed(self) -> bool:
+        """Whether the caller is given the answer as it comes."""
+        return False
+
+    @property
+    def key(self) -> str:
+        """Whose conversations these are."""
+        return ""
+
+    @property
+    def session(self) -> str:
+        """The conversation, as its caller names it."""
+        return ""
+
+    @property
+    def notes(self) -> tuple[str, ...]:
+        """What the answer tells the caller beside its trail, first of all."""
+        return ()
+
     def request(self) -> Request:
         """The request. Raises RequestError if the arguments are invalid."""
         check_keywords(self.options, _KNOWN)
@@ -103,8 +148,37 @@ class AskArguments:
             prompt_schema=answer_type.prompt_schema if answer_type else None,
             max_tokens=max_tokens,
             metadata=dict(metadata),  # pyright: ignore[reportUnknownArgumentType]
-            id=f"casc_{uuid.uuid4().hex}",
+            id=new_id(),
         )
+
+
+@dataclass(frozen=True, slots=True)
+class MessageArguments:
+    """A request of the Messages API, already read.
+
+    `deadline_s`: seconds for the whole climb, None: the policy's. `key` and `session`: whose conversation it is, and which:
+    tool loops are remembered by them. `streamed`: the caller is given the answer as it comes. `notes`: what the answer tells
+    the caller beside its trail, first of all.
+    """
+
+    given: Request
+    deadline_s: float | None = None
+    key: str = ""
+    session: str = ""
+    streamed: bool = False
+    checks: Sequence[CallerCheck] = ()
+    accept: Accept | None = None
+    notes: tuple[str, ...] = ()
+
+    def request(self) -> Request:
+        """The request, with an id. Raises RequestError for an invalid deadline."""
+        _check_deadline(self.deadline_s)
+        return self.given if self.given.id else replace(self.given, id=new_id())
+
+
+def new_id() -> str:
+    """The id of a new request."""
+    return f"casc_{uuid.uuid4().hex}"
 
 
 def _check_deadline(deadline_s: float | None) -> None:
@@ -115,3 +189,6 @@ def _check_deadline(deadline_s: float | None) -> None:
         raise RequestError(
             f"deadline_s: {deadline_s!r} must be a number of seconds above 0, and at most a day ({LONGEST_S:g})"
         )
+
+
+Arguments = AskArguments | MessageArguments

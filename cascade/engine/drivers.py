@@ -3,33 +3,40 @@
 from __future__ import annotations
 
 import asyncio
+import copy
 import random
 import sys
 import threading
 import time
-from collections.abc import Callable, Generator, Sequence
+from collections.abc import AsyncGenerator, Callable, Generator, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
-from contextlib import closing
+from contextlib import aclosing, closing
+from dataclasses import dataclass
+from functools import cached_property
 from pathlib import Path
 from types import TracebackType
 from typing import Any, Generic, Self, TypeVar, Unpack, overload
 
-from cascade.claude import AsyncClaude, Claude
+from cascade.claude import AsyncClaude, AsyncOpenReply, Claude, OpenReply
 from cascade.core.errors import BlockingWarning, CascadeError
-from cascade.core.messages import Failure, Reply
+from cascade.core.messages import Failure, Reply, Request
 from cascade.core.policy import Policy
-from cascade.core.trail import Answer
-from cascade.engine.arguments import AskArguments, AskOptions, Prompt, lists_options
+from cascade.core.trail import Answer, Arm
+from cascade.engine.arguments import Arguments, AskArguments, AskOptions, Prompt, lists_options
+from cascade.engine.events import AsyncMessageEvents, MessageEvents, answer_events, first_of
 from cascade.engine.lifecycle import (
     Await,
     Effect,
+    Finishing,
     NotSent,
+    Open,
     RunBlocking,
     RunCancellable,
     Send,
     SendAll,
     run_request,
 )
+from cascade.engine.messages import AsyncMessages, Messages
 from cascade.engine.observing import ShadowSlots, run_shadow, shadow_context
 from cascade.engine.runtime import RequestContext, Runtime, RuntimeOptions
 from cascade.forks import renew_in_children
@@ -74,6 +81,15 @@ class _Driver(Generic[_Claude]):
         """For `forks`."""
         raise NotImplementedError
 
+    def on(self, client: Any) -> Self:
+        """The same policy, ledger and state on another client of the SDK. To close one of them is to close the ledger."""
+        other = copy.copy(self)
+        other._claude = self._claude.on(client)
+        vars(other).pop("messages", None)
+        other.renew_lock()
+        renew_in_children(other)
+        return other
+
 
 class Cascade(_Driver[Claude]):
     """A policy at work: `ask` answers a request with the cheapest rung that can be trusted with it.
@@ -90,6 +106,11 @@ class Cascade(_Driver[Claude]):
     """
 
     _claude_type = Claude
+
+    @cached_property
+    def messages(self) -> Messages:
+        """The SDK's `client.messages`, climbing: its parameters, its types."""
+        return Messages(self, self._claude)
 
     def renew_lock(self) -> None:
         """For `forks`: the threads that run shadow requests stay with the parent."""
@@ -115,33 +136,119 @@ class Cascade(_Driver[Claude]):
     def ask(self, prompt: Prompt = "", *, response_model: Any = None, **options: Unpack[AskOptions]) -> Answer[Any]:
         """Answer one request. The arguments and errors are those of `cascade.ask`, without `policy`."""
         _warn_of_blocking()
-        arguments = AskArguments(prompt, response_model, options)
+        return self.respond(AskArguments(prompt, response_model, options))
+
+    def respond(self, arguments: Arguments) -> Answer[Any]:
+        """Answer one request of the Messages API that has been read already. Errors are those of `ask`."""
+        context = self._begin(arguments)
+        return self._answered(context, self._run(run_request(self._runtime, context)))
+
+    def events(self, arguments: Arguments) -> MessageEvents:
+        """Answer one request as the events of a stream of the Messages API.
+
+        An answer that is decided at its first tokens comes as it is written. Errors are those of `ask`, raised while it is
+        read.
+        """
+        context = self._begin(arguments)
+        return MessageEvents(context.request.id, self._events(context))
+
+    def _begin(self, arguments: Arguments) -> RequestContext:
         request, arm = self._runtime.read(arguments)
         self._claude.prepare(self._runtime.ladder_of(arm))
-        context = self._runtime.start(arguments, request, arm)
-        answer = self._run(run_request(self._runtime, context))
+        return self._runtime.start(arguments, request, arm)
+
+    def _answered(self, context: RequestContext, answer: Answer[Any]) -> Answer[Any]:
         if self._runtime.is_sampled(context) and self._shadow_slots.acquire():
             self._start_shadow(context, answer)
         return answer
 
+    def _events(self, context: RequestContext) -> Generator[dict[str, Any], None, Answer[Any]]:
+        begun = False
+        running = self._doing(run_request(self._runtime, context))
+        with closing(running):
+            while True:
+                try:
+                    event = next(running)
+                except StopIteration as done:
+                    answer: Answer[Any] = done.value
+                    break
+                begun = True
+                yield event
+        self._answered(context, answer)
+        yield from answer_events(answer, begun=begun)
+        return answer
+
     def _run(self, lifecycle: Generator[Effect, Any, _T]) -> _T:
         """Do what the lifecycle yields, until it returns."""
+        running = self._doing(lifecycle)
+        while True:
+            try:
+                next(running)
+            except StopIteration as done:
+                return done.value
+
+    def _doing(self, lifecycle: Generator[Effect, Any, _T]) -> Generator[dict[str, Any], None, _T]:
+        """Do what the lifecycle yields, until it returns. Yields the events of a reply that is given out as it comes."""
+        opened: OpenReply | None = None
         with closing(lifecycle):
             try:
                 effect = next(lifecycle)
                 while True:
-                    if isinstance(effect, Send):
-                        effect = lifecycle.send(self._call(lifecycle, effect))
-                    elif isinstance(effect, SendAll):
-                        effect = lifecycle.send(self._call_all(lifecycle, effect))
-                    elif isinstance(effect, Await):
-                        effect = lifecycle.send(wait(effect.waits))
-                    elif isinstance(effect, RunBlocking):
-                        effect = lifecycle.send(effect.function())
+                    if isinstance(effect, Open):
+                        outcome = self._open(lifecycle, effect)
+                        opened = outcome if isinstance(outcome, OpenReply) else None
+                        effect = lifecycle.send(first_of(outcome))
+                    elif isinstance(effect, Finishing):
+                        assert opened is not None, "only an open reply is finished"
+                        outcome = yield from self._finish(lifecycle, effect, opened)
+                        opened = None
+                        effect = lifecycle.send(outcome)
                     else:
-                        effect = lifecycle.send(self._run_cancellable(lifecycle, effect))
+                        effect = lifecycle.send(self._do(lifecycle, effect))
             except StopIteration as done:
                 return done.value
+            finally:
+                if opened is not None:
+                    opened.stream.close()
+
+    def _do(self, lifecycle: Generator[Effect, Any, Any], effect: Effect) -> Any:
+        """The result of an effect that leaves nothing open."""
+        if isinstance(effect, Send):
+            return self._call(lifecycle, effect)
+        if isinstance(effect, SendAll):
+            return self._call_all(lifecycle, effect)
+        if isinstance(effect, Await):
+            return wait(effect.waits)
+        if isinstance(effect, RunBlocking):
+            return effect.function()
+        assert isinstance(effect, RunCancellable), "there is no other effect"
+        return self._run_cancellable(lifecycle, effect)
+
+    def _open(self, lifecycle: Generator[Effect, Any, Any], effect: Open) -> Reply | Failure | OpenReply:
+        try:
+            return self._claude.open(effect.prompt, effect.time_out_at, triage=effect.triage)
+        except BaseException as error:
+            lifecycle.throw(error)
+            raise
+
+    def _finish(
+        self, lifecycle: Generator[Effect, Any, Any], effect: Finishing, opened: OpenReply
+    ) -> Generator[dict[str, Any], None, Reply | Failure]:
+        if effect.action == "close":
+            return opened.close()
+        try:
+            if effect.action == "ship":
+                yield opened.start_event()
+            for event in opened.rest():
+                if effect.action == "ship":
+                    yield event
+        except GeneratorExit:
+            raise
+        except BaseException as error:
+            lifecycle.throw(error)
+            raise
+        assert opened.outcome is not None, "a reply that was read to its end has an outcome"
+        return opened.outcome
 
     def _call(self, lifecycle: Generator[Effect, Any, Any], effect: Send) -> Reply | Failure:
         try:
@@ -222,6 +329,11 @@ class AsyncCascade(_Driver[AsyncClaude]):
 
     _claude_type = AsyncClaude
 
+    @cached_property
+    def messages(self) -> AsyncMessages:
+        """The SDK's `client.messages`, climbing: its parameters, its types."""
+        return AsyncMessages(self, self._claude)
+
     def renew_lock(self) -> None:
         """For `forks`: the tasks that run shadow requests stay with the parent."""
         self._background: set[asyncio.Task[None]] = set()
@@ -245,38 +357,99 @@ class AsyncCascade(_Driver[AsyncClaude]):
         self, prompt: Prompt = "", *, response_model: Any = None, **options: Unpack[AskOptions]
     ) -> Answer[Any]:
         """Answer one request. The arguments and errors are those of `cascade.ask`, without `policy`."""
-        arguments = AskArguments(prompt, response_model, options)
+        return await self.respond(AskArguments(prompt, response_model, options))
+
+    async def respond(self, arguments: Arguments) -> Answer[Any]:
+        """As `Cascade.respond`."""
+        context = await self._begin(arguments)
+        return self._answered(context, await self._run(run_request(self._runtime, context)))
+
+    def events(self, arguments: Arguments) -> AsyncMessageEvents:
+        """As `Cascade.events`. RequestError for invalid arguments is raised at once."""
+        request, arm = self._runtime.read(arguments)
+        return AsyncMessageEvents(request.id, self._events(arguments, request, arm))
+
+    async def _begin(self, arguments: Arguments) -> RequestContext:
         request, arm = self._runtime.read(arguments)
         await self._claude.prepare(self._runtime.ladder_of(arm))
-        context = self._runtime.start(arguments, request, arm)
-        answer = await self._run(run_request(self._runtime, context))
+        return self._runtime.start(arguments, request, arm)
+
+    def _answered(self, context: RequestContext, answer: Answer[Any]) -> Answer[Any]:
         if self._runtime.is_sampled(context) and self._shadow_slots.acquire():
             running = asyncio.create_task(self._shadow(context, answer))
             self._background.add(running)  # the loop itself holds a task only weakly
             running.add_done_callback(self._background.discard)
         return answer
 
+    async def _events(
+        self, arguments: Arguments, request: Request, arm: Arm
+    ) -> AsyncGenerator[dict[str, Any] | Answer[Any]]:
+        """The events, and at last the answer."""
+        await self._claude.prepare(self._runtime.ladder_of(arm))
+        context, begun = self._runtime.start(arguments, request, arm), False
+        async with aclosing(self._doing(run_request(self._runtime, context))) as running:
+            async for event in running:
+                if isinstance(event, _Done):
+                    answer = self._answered(context, event.value)
+                    for one in answer_events(answer, begun=begun):
+                        yield one
+                    yield answer
+                else:
+                    begun = True
+                    yield event
+
     async def _run(self, lifecycle: Generator[Effect, Any, _T]) -> _T:
         """Do what the lifecycle yields, until it returns."""
+        results = [event.value async for event in self._doing(lifecycle) if isinstance(event, _Done)]
+        return results[0]
+
+    async def _doing(self, lifecycle: Generator[Effect, Any, _T]) -> AsyncGenerator[dict[str, Any] | _Done[_T]]:
+        """As the sync driver's. The last one holds what the lifecycle returned."""
+        opened: AsyncOpenReply | None = None
         with closing(lifecycle):
             try:
                 effect = next(lifecycle)
                 while True:
-                    if isinstance(effect, Send):
-                        effect = lifecycle.send(await self._call(lifecycle, effect))
-                    elif isinstance(effect, SendAll):
-                        effect = lifecycle.send(await self._call_all(lifecycle, effect))
-                    elif isinstance(effect, Await):
-                        effect = lifecycle.send(await wait_async(effect.waits))
-                    elif isinstance(effect, RunCancellable):
-                        effect = lifecycle.send(await _run_cancellable(lifecycle, effect))
-                    else:
+                    if isinstance(effect, Open):
+                        outcome = await self._open(lifecycle, effect)
+                        opened = outcome if isinstance(outcome, AsyncOpenReply) else None
+                        effect = lifecycle.send(first_of(outcome))
+                    elif isinstance(effect, Finishing):
+                        assert opened is not None, "only an open reply is finished"
+                        async for event in _finish(lifecycle, effect, opened):
+                            yield event
+                        finished, opened = opened, None
+                        effect = lifecycle.send(finished.outcome)
+                    elif isinstance(effect, RunBlocking):
                         result, cancelled = await _in_thread(effect.function)
                         effect = lifecycle.send(result)
                         if cancelled is not None:
                             lifecycle.throw(NotSent(*cancelled.args))
+                    else:
+                        effect = lifecycle.send(await self._do(lifecycle, effect))
             except StopIteration as done:
-                return done.value
+                yield _Done(done.value)
+            finally:
+                if opened is not None:
+                    await opened.abandon()
+
+    async def _do(self, lifecycle: Generator[Effect, Any, Any], effect: Effect) -> Any:
+        """The result of an effect that leaves nothing open."""
+        if isinstance(effect, Send):
+            return await self._call(lifecycle, effect)
+        if isinstance(effect, SendAll):
+            return await self._call_all(lifecycle, effect)
+        if isinstance(effect, Await):
+            return await wait_async(effect.waits)
+        assert isinstance(effect, RunCancellable), "there is no other effect"
+        return await _run_cancellable(lifecycle, effect)
+
+    async def _open(self, lifecycle: Generator[Effect, Any, Any], effect: Open) -> Reply | Failure | AsyncOpenReply:
+        try:
+            return await self._claude.open(effect.prompt, effect.time_out_at, triage=effect.triage)
+        except BaseException as error:
+            lifecycle.throw(error)
+            raise
 
     async def _call(self, lifecycle: Generator[Effect, Any, Any], effect: Send) -> Reply | Failure:
         try:
@@ -329,6 +502,32 @@ class AsyncCascade(_Driver[AsyncClaude]):
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
         await self.aclose()
+
+
+async def _finish(
+    lifecycle: Generator[Effect, Any, Any], effect: Finishing, opened: AsyncOpenReply
+) -> AsyncGenerator[dict[str, Any]]:
+    if effect.action == "close":
+        await opened.close()
+        return
+    try:
+        if effect.action == "ship":
+            yield opened.start_event()
+        async for event in opened.rest():
+            if effect.action == "ship":
+                yield event
+    except GeneratorExit:
+        raise
+    except BaseException as error:
+        lifecycle.throw(error)
+        raise
+
+
+@dataclass(frozen=True, slots=True)
+class _Done(Generic[_T]):
+    """What a lifecycle returned."""
+
+    value: _T
 
 
 async def _run_cancellable(lifecycle: Generator[Effect, Any, Any], effect: RunCancellable) -> Any:

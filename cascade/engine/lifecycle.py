@@ -15,20 +15,21 @@ from collections.abc import Callable, Generator, Sequence
 from contextlib import closing
 from dataclasses import dataclass, replace
 from functools import partial
-from threading import Event
-from typing import Any, TypeVar
+from threading import Event as ThreadEvent
+from typing import Any, Literal, TypeVar
 
 from cascade.budgets.gate import BudgetReservation, bound_of
 from cascade.core import prices
 from cascade.core.budgets import Refusal
 from cascade.core.climb import Observation
-from cascade.core.decision import Situation
+from cascade.core.decision import Situation, Start
 from cascade.core.errors import ClimbError
-from cascade.core.events import Ask, AskJudge, AskSamples, Stepping, Taken, Verify
+from cascade.core.events import Ask, AskJudge, AskSamples, Early, Event, Finish, Stepping, Taken, Verify
 from cascade.core.grouping import build_judge_prompt
 from cascade.core.messages import Failure, Reply, Usage
 from cascade.core.trail import Answer, CheckResult, Step
-from cascade.core.triage import Prompt, build_prompt, triage_tokens
+from cascade.core.triage import Prompt, build_prompt, triage_tokens, wants_triage
+from cascade.engine.continuing import Place, Recalled, keep, lessons_of, read_place, recall, start_of
 from cascade.engine.runtime import RequestContext, Runtime
 from cascade.engine.verifying import run_check
 from cascade.hooks import Calling, Ended, Tracks, Wait
@@ -36,8 +37,10 @@ from cascade.hooks import Calling, Ended, Tracks, Wait
 __all__ = [
     "Await",
     "Effect",
+    "Finishing",
     "Lifecycle",
     "NotSent",
+    "Open",
     "RunBlocking",
     "RunCancellable",
     "RungCaller",
@@ -69,6 +72,25 @@ class SendAll:
 
 
 @dataclass(frozen=True, slots=True)
+class Open:
+    """Call the model and read its reply's first tokens. Send back an Early, and keep the reply open; or its whole outcome.
+
+    `triage`: the reply is an envelope.
+    """
+
+    prompt: Prompt
+    time_out_at: float
+    triage: bool
+
+
+@dataclass(frozen=True, slots=True)
+class Finishing:
+    """Finish the reply that is open, as `core.events.Finish` says, and send back its reply or failure."""
+
+    action: Literal["ship", "read", "close"]
+
+
+@dataclass(frozen=True, slots=True)
 class Await:
     """Wait until the hooks' records are durable."""
 
@@ -86,14 +108,14 @@ class RunBlocking:
 class RunCancellable:
     """Call a function that may take seconds, and send back its result. It ends early once the event it is given is set."""
 
-    function: Callable[[Event], Any]
+    function: Callable[[ThreadEvent], Any]
 
 
 class NotSent(CancelledError):
     """Thrown into the generator where the request is cancelled before its next effect has begun."""
 
 
-Effect = Send | SendAll | Await | RunBlocking | RunCancellable
+Effect = Send | SendAll | Open | Finishing | Await | RunBlocking | RunCancellable
 Lifecycle = Generator[Effect, Any, Answer]
 
 
@@ -105,26 +127,28 @@ class _Call:
     rates: prices.Rates
     bound: int
     calling: Calling
+    is_triage: bool = True
 
 
 class RungCaller:
     """Makes the calls of one request. Shadow requests (`observing`) use it too."""
 
-    __slots__ = ("_step_ends_at", "context", "reservation", "runtime", "tracks")
+    __slots__ = ("_open", "_step_ends_at", "context", "reservation", "runtime", "start", "tracks")
 
-    def __init__(self, runtime: Runtime, context: RequestContext, task: str) -> None:
-        self.runtime, self.context = runtime, context
+    def __init__(self, runtime: Runtime, context: RequestContext, task: str, start: Start | None = None) -> None:
+        self.runtime, self.context, self.start = runtime, context, start or Start()
         self.reservation: BudgetReservation = runtime.gate.open(
             task, context.request.metadata, is_shadow=context.arm == "shadow"
         )
         self.tracks: Tracks = runtime.begin(context, task)
         self._step_ends_at = 0.0
+        self._open: _Call | None = None  # whose reply is open
 
     def run_blocking(self, function: Callable[[], _T], *, may_wait: bool = False) -> Generator[Effect, Any, _T]:
         """Run a function of the state or the budgets. `may_wait`: treat it as blocking even with local state, since it may query the ledger."""
-        if may_wait or self.runtime.state.is_remote:
+        if may_wait:
             return (yield RunBlocking(function))
-        return function()
+        return (yield from _run_blocking(self.runtime, function))
 
     def take(self, stepping: Stepping) -> Generator[Effect, Any, Taken]:
         """Do what one step asks for, until it is taken."""
@@ -135,11 +159,14 @@ class RungCaller:
         except StopIteration as done:
             return done.value
 
-    def answer(self, event: Ask | AskSamples | AskJudge | Verify) -> Generator[Effect, Any, Any]:
+    def answer(self, event: Event) -> Generator[Effect, Any, Any]:
         """What the climb is sent for this event. A Refusal says that a budget has no room for the call."""
         if isinstance(event, Ask):
             self._step_ends_at = self._time_out_at(event.index)
-            return (yield from self._make((self._call(event.index, event.steps),), self._step_ends_at))[0]
+            calls = (self._call(event.index, event.steps),)
+            return (yield from self._make(calls, self._step_ends_at, early=event.early))[0]
+        if isinstance(event, Finish):
+            return (yield from self._finish(event))
         if isinstance(event, AskSamples):
             if not event.taken:  # one time-out for the whole vote
                 self._step_ends_at = self._time_out_at(event.index)
@@ -151,9 +178,11 @@ class RungCaller:
 
     def _call(self, index: int, steps: tuple[Step, ...]) -> _Call:
         plan = self.context.plan
-        prompt, rates = build_prompt(plan.policy, index, self.context.request), plan.rates[index]
+        kept = self.start.kept if index == self.start.index else frozenset[str]()
+        prompt, rates = build_prompt(plan.policy, index, self.context.request, kept=kept), plan.rates[index]
         bound = self._bound(prompt, rates)
-        return _Call(prompt, rates, bound, Calling(index, prompt.rung, steps, bound))
+        is_triage = wants_triage(plan.policy, index)
+        return _Call(prompt, rates, bound, Calling(index, prompt.rung, steps, bound), is_triage)
 
     def _sample_call(self, event: AskSamples, number: int) -> _Call:
         plan, variant = self.context.plan, event.samples.variant(number)
@@ -173,9 +202,12 @@ class RungCaller:
         return bound_of(rates, prompt, self.runtime.policy.retry.attempts) if needed else 0
 
     def _make(
-        self, calls: Sequence[_Call], time_out_at: float
-    ) -> Generator[Effect, Any, tuple[Reply | Failure | Refusal, ...]]:
-        """Make calls at the same time, each once every budget has room for it; the first Refusal holds for those after it."""
+        self, calls: Sequence[_Call], time_out_at: float, *, early: bool = False
+    ) -> Generator[Effect, Any, tuple[Reply | Failure | Refusal | Early, ...]]:
+        """Make calls at the same time, each once every budget has room for it; the first Refusal holds for those after it.
+
+        `early`: of a single call, send back its reply's first tokens; it is settled once `_finish` has finished it.
+        """
         reservation = self.reservation
         admitted, refusal = list[_Call](), None
         is_sent, is_settled = False, False
@@ -189,7 +221,14 @@ class RungCaller:
                 if waits:
                     yield Await(waits)
             is_sent = True
-            outcomes: tuple[Reply | Failure, ...] = yield from _send(admitted, time_out_at)
+            if early and admitted:
+                first = yield Open(admitted[0].prompt, time_out_at, admitted[0].is_triage)
+                if isinstance(first, Early):
+                    self._open = admitted[0]
+                    return (first,)
+                outcomes: tuple[Reply | Failure, ...] = (first,)
+            else:
+                outcomes = yield from _send(admitted, time_out_at)
             is_settled = True
         except BaseException as error:
             # Cancelled: nothing may be awaited any more. A call that was sent counts as the most it may have cost.
@@ -204,6 +243,22 @@ class RungCaller:
             yield from self.run_blocking(partial(_settle, reservation, spent))
         refused = () if refusal is None else (refusal,) * (len(calls) - len(admitted))
         return (*outcomes, *refused)
+
+    def _finish(self, event: Finish) -> Generator[Effect, Any, Reply | Failure]:
+        """Finish the reply that is open, and settle what it cost."""
+        call = self._open
+        assert call is not None, "only an open reply is finished"
+        outcome: Reply | Failure = yield Finishing(event.action)
+        self._open = None
+        if self.reservation.has_budgets:
+            yield from self.run_blocking(partial(_settle, self.reservation, [(call.bound, _spent(call, outcome))]))
+        return outcome
+
+    def abandon(self) -> None:
+        """The request has ended before the reply that is open: it counts as the most that it may have cost."""
+        call, self._open = self._open, None
+        if call is not None and self.reservation.has_budgets:
+            self.reservation.settle(call.bound, call.bound)
 
     def _admit(self, call: _Call) -> Generator[Effect, Any, Refusal | None]:
         reservation, calling = self.reservation, call.calling
@@ -251,11 +306,16 @@ def _send(calls: Sequence[_Call], time_out_at: float) -> Generator[Effect, Any, 
 
 def run_request(runtime: Runtime, context: RequestContext) -> Lifecycle:
     """Run one request to its answer. Raises what its climb raises. Closing the generator cancels the request."""
-    climb = context.climb
+    place = read_place(context.request, context.plan.policy, context.key, context.session)
+    recalled = Recalled()
+    if place.needs_recall and context.arm == "cascade":
+        recalled = yield from _run_blocking(runtime, partial(recall, runtime.state, place))
+    start = start_of(place, recalled, context.request, context.plan)
+    climb = context.begin(start)
     with closing(climb):
         event = next(climb)  # raises RequestError if a rung cannot take the request; nothing has begun by then
         assert isinstance(event, (Ask, AskSamples)), "a climb begins by asking"
-        rung_caller = RungCaller(runtime, context, event.task)
+        rung_caller = RungCaller(runtime, context, event.task, start)
         steps: tuple[Step, ...] = ()
         try:
             try:
@@ -266,17 +326,37 @@ def run_request(runtime: Runtime, context: RequestContext) -> Lifecycle:
                     else:
                         event = climb.send((yield from rung_caller.answer(event)))
             except StopIteration as done:
-                answer: Answer = replace(done.value, arm=context.arm, latency_s=runtime.elapsed(context))
+                notes = (*context.notes, *done.value.notes)
+                answer: Answer = replace(done.value, arm=context.arm, latency_s=runtime.elapsed(context), notes=notes)
+                steps = answer.steps
+            yield from _keep(runtime, context, place, recalled, start, answer)
         except ClimbError as error:
             yield from notify_ended(rung_caller, Ended(error.steps, None, error, runtime.elapsed(context)))
             raise
         except BaseException as error:  # nothing may be awaited any more
+            rung_caller.abandon()
             raised = None if isinstance(error, (GeneratorExit, CancelledError)) else error
             rung_caller.tracks.ended(Ended(steps, None, raised, runtime.elapsed(context)))
             raise
     estimate = _estimate(runtime, context, answer)
     yield from notify_ended(rung_caller, Ended(answer.steps, answer, None, answer.latency_s, estimate))
     return answer
+
+
+def _keep(
+    runtime: Runtime, context: RequestContext, place: Place, recalled: Recalled, start: Start, answer: Answer
+) -> Generator[Effect, Any, None]:
+    """Have the state remember what later turns of the conversation must know."""
+    lessons = lessons_of(place, recalled, start, answer, context.plan.policy) if context.arm == "cascade" else ()
+    if lessons:
+        yield from _run_blocking(runtime, partial(keep, runtime.state, lessons))
+
+
+def _run_blocking(runtime: Runtime, function: Callable[[], _T]) -> Generator[Effect, Any, _T]:
+    """Run a function of the state, which may take a round trip."""
+    if runtime.state.is_remote:
+        return (yield RunBlocking(function))
+    return function()
 
 
 def notify_ended(rung_caller: RungCaller, end: Ended) -> Generator[Effect, Any, None]:
@@ -300,16 +380,18 @@ def _estimate(runtime: Runtime, context: RequestContext, answer: Answer) -> int 
     """What the baseline alone might have cost, in nano-USD, from the tokens of the prompt and the shipped answer.
 
     If the top rung answered, its usage is the baseline's. Otherwise the tokens that triage adds are subtracted. None if
-    the usage is itself an estimate: a saving computed from it would be made up.
+    the usage is itself an estimate: a saving computed from it would be made up. (Of a closed reply only the output is one.)
     """
-    if context.arm != "cascade" or answer.usage.is_estimate:
+    if context.arm != "cascade":
         return None
-    top, last = context.plan.policy.top, answer.steps[-1]
-    if last.index == top and last.usage.output_tokens:
-        return prices.cost(runtime.baseline.rates[0], last.usage)
+    first, last = answer.steps[0], answer.steps[-1]
     shipped = next((step for step in answer.steps if step.rung == answer.rung), last)
+    if any(step.usage.is_estimate and not step.verdict.closed for step in answer.steps):
+        return None
+    if last.index == context.plan.policy.top and last.usage.output_tokens:
+        return prices.cost(runtime.baseline.rates[0], last.usage)
     rules, envelope = triage_tokens(context.plan.policy)
-    asked, answered = _usage_of_one(answer.steps[0], 0), _usage_of_one(shipped)
+    asked, answered = _usage_of_one(first, 0), _usage_of_one(shipped)
     usage = Usage(max(1, asked.prompt_tokens - rules), max(1, answered.output_tokens - envelope))
     return prices.cost(runtime.baseline.rates[0], usage)
 

@@ -105,7 +105,7 @@ def shadow_context(runtime: Runtime, context: RequestContext) -> RequestContext:
 def run_shadow(runtime: Runtime, context: RequestContext, answered: Answer) -> Generator[Effect, Any, None]:
     """Call every rung but the one that gave `answered`. A failed call, or a budget without room, ends it."""
     rung_caller = RungCaller(runtime, context, answered.task)
-    checks = runtime.plan.checks_for(answered.task, context.checks, context.accept)
+    checks = runtime.plan.checks_for(answered.task, context.checks, context.accept, context.request.tools)
     steps: list[Step] = []
     error: BaseException | None = None
     try:

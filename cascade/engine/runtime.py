@@ -12,7 +12,8 @@ from typing import Any
 
 from cascade.budgets.gate import Gate
 from cascade.budgets.notices import Notices
-from cascade.core.climb import Climb, climb
+from cascade.core.climb import WHOLE, Climb, Reading, climb
+from cascade.core.decision import Start
 from cascade.core.errors import ConfigurationError, UncertifiedWarning
 from cascade.core.messages import Request
 from cascade.core.modes import arm_of, share_of, slot_of, unit_of
@@ -21,9 +22,8 @@ from cascade.core.policy import OTHER, Policy, Rung
 from cascade.core.policy.certificate import UNCERTIFIED
 from cascade.core.text.suggestions import closest
 from cascade.core.trail import Arm
-from cascade.engine.arguments import AskArguments, default_policy
+from cascade.engine.arguments import Arguments, MessageArguments, default_policy
 from cascade.engine.mode_switch import ModeSwitch
-from cascade.engine.response_types import response_type
 from cascade.hooks import Begun, Hook, Tracks, begin
 from cascade.ledger.hook import LedgerHook
 from cascade.ledger.opening import open_ledger, spent_lookup
@@ -61,12 +61,12 @@ class RequestContext:
     """One running request.
 
     `arm`: who answers it (`core.modes`). `slot`: its place in the rollout. `started` and `time_out_at` are on the driver's
-    clock. `shadow_of`: the id of the request whose shadow this is.
+    clock. `shadow_of`: the id of the request whose shadow this is. `reading`: whether replies are decided at their first
+    tokens. `key` and `session`: by which a tool loop is remembered. `notes`: told on the answer, before its own.
     """
 
     request: Request
     plan: Plan
-    climb: Climb
     arm: Arm
     slot: int
     started: float
@@ -74,6 +74,16 @@ class RequestContext:
     checks: tuple[BoundCheck, ...] = ()
     accept: Accept | None = None
     shadow_of: str | None = None
+    reading: Reading = WHOLE
+    key: str = ""
+    session: str = ""
+    notes: tuple[str, ...] = ()
+
+    def begin(self, start: Start) -> Climb:
+        """The request's climb, which raises RequestError at its first step if a rung cannot take the request."""
+        return climb(
+            self.plan, self.request, checks=self.checks, accept=self.accept, start=start, reading=self.reading
+        )  # fmt: skip
 
     @property
     def is_guarded(self) -> bool:
@@ -105,12 +115,16 @@ class Runtime:
         self.gate = Gate(self.policy, self.state, self.notices, wall=options.wall)
         # Computing a bound reads the whole prompt, so it is done only where something needs it.
         self.needs_bounds = self.gate.has_budgets or (has_ledger and self.policy.ledger.durability == "commit")
+        # A budget that may refuse the next call: the answer so far must be kept for it.
+        self._may_close = all(limits.on_exhausted == "alert" for limits in self.policy.budget)
         warn_of_changes(self.policy, self.plan.stale)
 
-    def read(self, arguments: AskArguments) -> tuple[Request, Arm]:
+    def read(self, arguments: Arguments) -> tuple[Request, Arm]:
         """The request, and who answers it. Raises RequestError if the arguments are invalid."""
         request = arguments.request()
         self._warn_unknown_task(request.task)
+        if request.raw is not None:
+            return request, "bypass"
         arm = arm_of(self._switch.mode(), self.policy.rollout, self.policy.name, self._unit(request))
         return request, arm
 
@@ -119,18 +133,25 @@ class Runtime:
         policy = (self.plan if arm == "cascade" else self.baseline).policy
         return policy.ladder + policy.panel if arm == "cascade" else policy.ladder
 
-    def start(self, arguments: AskArguments, request: Request, arm: Arm) -> RequestContext:
+    def start(self, arguments: Arguments, request: Request, arm: Arm) -> RequestContext:
         """Begin a request. Its deadline runs from here."""
         plan = self.plan if arm == "cascade" else self.baseline
         if arm == "cascade":
             self._warn_uncertified()
-        checks = bind_callables(arguments.options.get("checks") or ())
-        accept = response_type(arguments.response_model).read if arguments.response_model is not None else None
-        running = climb(plan, request, checks=checks, accept=accept)
+        checks, accept = bind_callables(arguments.checks), arguments.accept
         slot = slot_of(self.policy.rollout, self.policy.name, self._unit(request))
         started = self.options.clock()
-        time_out_at = started + (arguments.options.get("deadline_s") or self.policy.deadline_s)
-        return RequestContext(request, plan, running, arm, slot, started, time_out_at, checks, accept)
+        time_out_at = started + (arguments.deadline_s or self.policy.deadline_s)
+        reading = Reading(
+            self.policy.early_stop or arguments.streamed,
+            arguments.streamed,
+            self._may_close,
+            messages=isinstance(arguments, MessageArguments),
+        )
+        return RequestContext(
+            request, plan, arm, slot, started, time_out_at, checks, accept,
+            reading=reading, key=arguments.key, session=arguments.session, notes=arguments.notes,
+        )  # fmt: skip
 
     def _unit(self, request: Request) -> str | None:
         unit = unit_of(self.policy.rollout, request.metadata, request.id)

@@ -24,7 +24,7 @@ from cascade.ledger.stores import Reader, Store
 from cascade.ledger.writing.writer import Writer
 from cascade.state import Seed
 
-__all__ = ["address_of", "display_address", "open_ledger", "open_reader", "spent_lookup"]
+__all__ = ["address_of", "display_address", "is_postgres", "open_ledger", "open_reader", "spent_lookup"]
 
 _SCHEMES = ("postgresql://", "postgres://", "postgresql+psycopg://")
 _SPENT_TIMEOUT_S = 1.0
@@ -36,7 +36,7 @@ def address_of(address: str | os.PathLike[str] | None = None) -> str:
     Raises ConfigurationError if the address is invalid.
     """
     named = os.fspath(address) if address is not None else os.environ.get("CASCADE_LEDGER") or str(home() / "ledger.db")
-    if _is_postgres(named):
+    if is_postgres(named):
         try:
             _ = urlsplit(named).port
         except ValueError:
@@ -55,12 +55,13 @@ def address_of(address: str | os.PathLike[str] | None = None) -> str:
 
 def display_address(address: str) -> str:
     """An address for messages: without user, password and parameters."""
-    if not _is_postgres(address):
+    if not is_postgres(address):
         return address
     return postgres_address(address)
 
 
-def _is_postgres(address: str) -> bool:
+def is_postgres(address: str) -> bool:
+    """Whether an address names a Postgres server."""
     return address.startswith(_SCHEMES)
 
 
@@ -92,7 +93,7 @@ def open_ledger(address: str | os.PathLike[str] | None, settings: Ledger) -> Wri
         writer = _open.writers.get((where, commits))
         if writer is None:
             connect = _connector(where, commits=commits)
-            local = not _is_postgres(where)  # a round trip to a server may take longer than a caller can wait
+            local = not is_postgres(where)  # a round trip to a server may take longer than a caller can wait
             writer = _open.writers[where, commits] = Writer(
                 connect, where=where_shown, commits=commits, callers_write=local
             )
@@ -101,7 +102,7 @@ def open_ledger(address: str | os.PathLike[str] | None, settings: Ledger) -> Wri
 
 
 def _connector(where: str, *, commits: bool) -> Callable[[], Store]:
-    if _is_postgres(where):
+    if is_postgres(where):
         from cascade.ledger.postgres.store import PostgresStore  # noqa: PLC0415 - an extra
 
         require()  # now: an error on the writer's thread would reach nobody
@@ -121,7 +122,7 @@ def open_reader(address: str | os.PathLike[str] | None = None, *, seconds: float
     `seconds`: the time limit of a query to a server.
     """
     where = address_of(address)
-    if _is_postgres(where):
+    if is_postgres(where):
         from cascade.ledger.postgres.store import PostgresReader  # noqa: PLC0415 - an extra
 
         return PostgresReader(where) if seconds is None else PostgresReader(where, seconds=seconds)

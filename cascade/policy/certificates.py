@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import Any
 
 from cascade.core import grouping
+from cascade.core.early import can_refuse
 from cascade.core.policy import OTHER, Policy, Rung, Samples, Variant
 from cascade.core.policy.certificate import UNCERTIFIED, Escalation
 from cascade.core.policy.ladder import asked_as
@@ -54,8 +55,10 @@ def hashes_of(policy: Policy) -> dict[str, str]:
     rungs = [rung.model_dump(mode="json", include=_HOW_ASKED, exclude_defaults=True) for rung in policy.ladder]
     order = policy.triage.order
     decides = policy.model_dump(
-        mode="json", by_alias=True, include={"tasks", "checks", "scorer"}, exclude_defaults=True
+        mode="json", by_alias=True, include={"tasks", "checks", "scorer", "early_stop"}, exclude_defaults=True
     )
+    if policy.early_stop:  # what is closed cannot be held; where a budget may refuse a call, nothing is closed
+        decides["early_stop"] = "ships" if can_refuse(policy) else "closes"
     parts: dict[str, Any] = {
         "ladder": rungs,
         "models": [rung.model for rung in policy.ladder],

@@ -8,15 +8,17 @@ import json
 import os
 import shutil
 from collections.abc import Callable, Sequence
+from functools import lru_cache
 from typing import Any
 
 from cascade.core.errors import MissingExtra, PolicyError, RequestError
 from cascade.core.plans import BoundCheck
 from cascade.core.policy import Check
+from cascade.core.text.parsing import is_visible
 from cascade.core.verification import Verifier
 from cascade.policy.patterns import compile_exact
 
-__all__ = ["CallerCheck", "bind_callables", "bind_check", "bound", "unusable_command"]
+__all__ = ["CallerCheck", "bind_callables", "bind_check", "bound", "compile_schema", "unusable_command"]
 
 CallerCheck = Callable[[str], bool]
 """Called with the answer's text. Only True passes."""
@@ -63,7 +65,7 @@ def bind_check(check: Check) -> BoundCheck:
     if check.function is not None:
         return BoundCheck(check.name, _function(check.function))
     if check.not_empty is not None:
-        return BoundCheck(check.name, _not_empty)
+        return BoundCheck(check.name, is_visible, by_first=True)
     raise PolicyError(
         f"{check.name} runs a program, which is not available here",
         key="checks",
@@ -85,11 +87,6 @@ def _plain(function: object) -> Callable[[str], object]:
         name = getattr(function, "__name__", "check")
         raise RequestError(f"checks: {name} is a coroutine function (give a plain function that returns True or False)")
     return function
-
-
-def _not_empty(text: str) -> bool:
-    """Whether the text has a visible character."""
-    return any(character.isprintable() and not character.isspace() for character in text)
 
 
 def _pattern(pattern: str) -> Callable[[str], object]:
@@ -115,23 +112,58 @@ def _function(path: str) -> Callable[[str], object]:
 
 def _json_schema(schema: dict[str, Any]) -> Callable[[str], object]:
     try:
+        is_valid = _validator(schema, "the json_schema check")
+    except ValueError as problem:
+        raise PolicyError(f"not a usable JSON schema: {problem}", key="checks") from None
+
+    def satisfied(text: str) -> bool:
+        try:
+            return is_valid(json.loads(text))
+        except (ValueError, RecursionError):
+            return False
+
+    return satisfied
+
+
+def compile_schema(schema: object) -> Callable[[Any], bool]:
+    """The test of a tool's input under its JSON schema. Raises ValueError if the schema cannot be used."""
+    if not isinstance(schema, dict):
+        raise ValueError("it must be a JSON schema, an object")  # noqa: TRY004 - the caller's data, not a bug
+    try:
+        written = json.dumps(schema, sort_keys=True)
+    except (ValueError, TypeError, RecursionError):
+        raise ValueError("it is not JSON") from None
+    return _compiled(written)
+
+
+@lru_cache(maxsize=1024)
+def _compiled(written: str) -> Callable[[Any], bool]:
+    """Compiled once: an agent sends the same tools with each of its requests."""
+    is_valid = _validator(json.loads(written), "a request with tools")
+
+    def satisfied(value: Any) -> bool:
+        try:
+            return is_valid(value)
+        except (ValueError, RecursionError):
+            return False
+
+    return satisfied
+
+
+def _validator(schema: dict[str, Any], what: str) -> Callable[[Any], bool]:
+    """Raises MissingExtra without the package, ValueError for an unusable schema."""
+    try:
         import jsonschema_rs  # noqa: PLC0415 - an extra
     except ImportError:
-        raise MissingExtra("the json_schema check", "schema") from None
+        raise MissingExtra(what, "schema") from None
 
     def refuse(uri: str) -> dict[str, Any]:
         raise ValueError(f"{uri} is not fetched: a schema must be self-contained")
 
     try:
         # RegexOptions: patterns in the schema run in linear time, like all patterns on user text.
-        validator = jsonschema_rs.validator_for(schema, retriever=refuse, pattern_options=jsonschema_rs.RegexOptions())
+        return jsonschema_rs.validator_for(
+            schema, retriever=refuse, pattern_options=jsonschema_rs.RegexOptions()
+        ).is_valid
     except ValueError as problem:
-        raise PolicyError(f"not a usable JSON schema: {str(problem).splitlines()[0]}", key="checks") from None
-
-    def satisfied(text: str) -> bool:
-        try:
-            return validator.is_valid(json.loads(text))
-        except (ValueError, RecursionError):
-            return False
-
-    return satisfied
+        raise ValueError(str(problem).splitlines()[0]) from None

@@ -31,6 +31,7 @@ from cascade.replay.columns import (
     missing_cost,
 )
 from cascade.replay.driver import recorded_verdict, request_of
+from cascade.replay.early import closed_costs, early_rungs
 from cascade.replay.sampled import VotesBuilder, stuck_at, verdict_at
 
 if TYPE_CHECKING:
@@ -220,6 +221,7 @@ class _MappedColumnsBuilder:
         self._stuck = [ColumnBuilder(np.int8) for _ in mapping.rungs]
         self._voting = VotesBuilder(mapping)
         self._cost = [ColumnBuilder(np.int64) for _ in mapping.rungs]
+        self._left = [ColumnBuilder(np.int64) if early else None for early in early_rungs(plan.policy)]
         scorer = plan.policy.scorer or {}
         self._scored = {index: ColumnBuilder(np.float64) for index, name in enumerate(mapping.names) if name in scorer}
 
@@ -239,6 +241,8 @@ class _MappedColumnsBuilder:
                 self._cost[index].add(
                     [prices.cost(rates, one.tokens) if one.can_be_priced else NO_COST for one in replies[rung]]
                 )
+            if (left := self._left[index]) is not None:
+                left.add(closed_costs(self._plan.rates[index], replies[rung], self._mapping.cost_of))
         self._voting.add(items, names)
         if self._scored:
             self._score(items, names, [replies[rung] for rung in self._mapping.rungs])
@@ -286,9 +290,10 @@ class _MappedColumnsBuilder:
             cost = tuple(columns.rungs[rung].cost for rung in mapping.rungs)
         confidence = tuple(columns.rungs[rung].confidence for rung in mapping.rungs)
         stuck = tuple(builder.array() for builder in self._stuck) if self._verifies else ()
+        left = tuple(None if builder is None else builder.array() for builder in self._left)
         mapped = MappedColumns(
             mapping, tuple(self._codes), self._task.array(), floor, failed, cost, confidence, stuck,
-            samples=self._voting.samples(), alone_cost=cost,
+            samples=self._voting.samples(), alone_cost=cost, left=left if any(self._left) else (),
         )  # fmt: skip
         mapped = self._voting.voted(columns, mapped)
         scored = tuple(

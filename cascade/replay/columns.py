@@ -15,7 +15,7 @@ from cascade.core.plans import Plan
 from cascade.core.policy.samples import Same
 from cascade.core.trail import VerdictKind
 from cascade.corpora.items import Manifest
-from cascade.replay.driver import CostOf
+from cascade.replay.closing import CostOf
 from cascade.replay.votes import SampleColumns, VotedColumns
 
 if TYPE_CHECKING:
@@ -28,6 +28,7 @@ __all__ = [
     "MISSING",
     "NO_CHECK",
     "NO_COST",
+    "NO_HEAD",
     "UNCHECKED",
     "UNRECORDED",
     "Columns",
@@ -47,6 +48,9 @@ FAILED: dict[VerdictKind, int] = {
 
 NO_COST = -1
 """Marks a cost that was not recorded."""
+
+NO_HEAD = -2
+"""Marks, in `MappedColumns.left`, a reply that does not begin with its confidence and an answer: it is always read whole."""
 
 UNCHECKED, NO_CHECK = 1, 2
 """Codes in `MappedColumns.stuck`: an external check could not say, or its result was not recorded."""
@@ -95,7 +99,8 @@ class MappedColumns:
     nano-USD, and `confidence` is what the threshold is compared with: the recorded confidence, or the policy's scorer
     applied to it (NaN if there is no answer to score). `stuck`: UNCHECKED or NO_CHECK where an external check could not say
     or its result was not recorded, else 0 (empty: nowhere). `votes`: of the rungs that are asked more than once, whose cost
-    and confidence are the vote's. `samples`: their recorded samples. `alone_cost`: of one call.
+    and confidence are the vote's. `samples`: their recorded samples. `alone_cost`: of one call. `left`: of a call that
+    early stop closes at its confidence, NO_COST or NO_HEAD where there is none (None: it never does at this rung; empty: nowhere).
     """
 
     mapping: PolicyMapping
@@ -109,6 +114,7 @@ class MappedColumns:
     votes: tuple[VotedColumns | None, ...] = ()
     samples: tuple[SampleColumns | None, ...] = ()
     alone_cost: tuple[Ints, ...] = ()
+    left: tuple[Ints | None, ...] = ()
 
     def vote(self, index: int) -> VotedColumns | None:
         """The votes at a rung; None if it is asked once."""
@@ -147,12 +153,17 @@ class Columns:
         return CorpusError(problem, where=f"{self.source}:{self.line[row]}", item=self.ids[row], hint=hint)
 
 
-def missing_cost(mapping: PolicyMapping, index: int, item: str, where: str) -> CorpusError:
-    """The error for a reply whose cost is not known. An unknown cost is never counted as 0."""
-    what = "cost_usd" if mapping.cost_of == "recorded" else "usage"
+def missing_cost(mapping: PolicyMapping, index: int, item: str, where: str, *, closed: bool = False) -> CorpusError:
+    """The error for a reply whose cost is not known. An unknown cost is never counted as 0.
+
+    `closed`: only its share up to the confidence is not known, for which early stop needs the usage.
+    """
+    what = "cost_usd" if mapping.cost_of == "recorded" and not closed else "usage"
     return CorpusError(
         f"the reply of {mapping.rungs[index]!r} has no {what}",
         where=where,
         item=item,
-        hint="record it, or leave the item out (--skip-bad does)",
+        hint="record it, or replay without early stop"
+        if closed
+        else "record it, or leave the item out (--skip-bad does)",
     )

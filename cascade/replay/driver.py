@@ -8,13 +8,13 @@ from __future__ import annotations
 
 import json
 from collections.abc import Callable, Iterator, Sequence
-from typing import Any, Literal, cast
+from typing import Any, cast
 
 from cascade.core import prices
 from cascade.core.climb import Observation, climb
 from cascade.core.decision import Call, Situation
 from cascade.core.errors import CorpusError, RequestError
-from cascade.core.events import Ask, AskJudge, AskSamples, Event, Recorded, Taken, Taking
+from cascade.core.events import Ask, AskJudge, AskSamples, Early, Event, Finish, Recorded, Taken, Taking
 from cascade.core.grouping import grouping_text
 from cascade.core.messages import Block, Request, Usage
 from cascade.core.plans import Plan
@@ -26,12 +26,10 @@ from cascade.core.trail import Answer, CheckResult, Step, Verdict
 from cascade.core.triage import triage_name, verdict_on
 from cascade.core.verification import Verifier
 from cascade.corpora.items import Item, RecordedReply
+from cascade.replay.closing import CostOf, closed_cost, has_head, is_declined, reading_of, tokens_of_closed
 from cascade.replay.samples import lacks_sample, places_of, variant_names
 
 __all__ = ["CostOf", "OnChange", "recorded_step", "recorded_verdict", "replay_item", "request_of"]
-
-CostOf = Literal["recorded", "policy"]
-"""Where a reply's cost comes from: its `cost_usd`, or its usage at the policy's prices."""
 
 OnChange = Callable[[Change], object]
 """Called for each change of a storm guard."""
@@ -99,7 +97,7 @@ def replay_item(
     each change of the guard. Raises CorpusError if the rule reaches a reply that was not recorded, and whatever
     `climb` raises.
     """
-    steps = climb(plan, request or request_of(item))
+    steps = climb(plan, request or request_of(item), reading=reading_of(plan.policy))
     active = guard if item.at is not None else None
     recording = _Recording(plan, item, cost_of, rungs)
     try:
@@ -138,7 +136,8 @@ class _Recording:
     """Answers what the climb asks for from one item."""
 
     def __init__(self, plan: Plan, item: Item, cost_of: CostOf, rungs: Sequence[str] | None) -> None:
-        self._plan, self._item, self._cost_of = plan, item, cost_of
+        self._plan, self._item = plan, item
+        self._cost_of: CostOf = cost_of
         self._rungs = rungs or tuple(rung.rung for rung in plan.policy.ladder)
         self._places: tuple[int | None, ...] = ()  # of the rung that is being asked: where each sample is recorded
 
@@ -146,7 +145,12 @@ class _Recording:
         """What the climb is sent. Raises CorpusError for what was not recorded."""
         index = event.index
         reply = self._item.reply(self._rungs[index])
-        if isinstance(event, Ask):
+        if isinstance(event, Ask) and event.early and has_head(reply):
+            return Early(float(reply.confidence or 0.0), is_declined(reply))
+        if isinstance(event, Finish) and event.action == "close":
+            cost = closed_cost(self._plan.rates[index], reply, self._cost_of)
+            return Recorded(Verdict("answered"), tokens_of_closed(reply), cost)
+        if isinstance(event, (Ask, Finish)):
             verdict = recorded_verdict(reply, triage=index != self._plan.policy.top)
             return Recorded(verdict, reply.tokens, self._cost(index, reply, None))
         if isinstance(event, AskSamples):

@@ -17,6 +17,7 @@ from cascade.corpora.items import Item, RecordedReply
 from cascade.replay.arrays import np
 from cascade.replay.columns import PolicyMapping, missing_cost
 from cascade.replay.driver import OnChange, replay_item
+from cascade.replay.early import early_rungs
 from cascade.replay.outcomes import NO_RUNG, REASONS, STOPS, Outcomes, Storms
 from cascade.replay.samples import places_of
 
@@ -56,10 +57,12 @@ class ExactRun:
         storms = Storms(off="no storm guard in the policy")
         if self._settings is not None:
             storms = self._climb_in_order(Guard(self._settings, self._plan.escalation))
-        width = 4 + len(self._mapping.rungs) - 1
-        table: Ints = np.array(self._rows, np.int64).reshape(len(self._rows), width)
-        shipped, last, stopped, *reasons = (table[:, n].astype(np.int8) for n in range(width - 1))
-        return Outcomes(shipped, last, stopped, table[:, -1].copy(), tuple(reasons), storms)
+        below = len(self._mapping.rungs) - 1
+        table: Ints = np.array(self._rows, np.int64).reshape(len(self._rows), 4 + 2 * below)
+        shipped, last, stopped, *rest = (table[:, n].astype(np.int8) for n in range(3 + 2 * below))
+        early = any(early_rungs(self._plan.policy))
+        closed = tuple(one.astype(np.bool_) for one in rest[below:]) if early else ()
+        return Outcomes(shipped, last, stopped, table[:, -1].copy(), tuple(rest[:below]), storms, closed)
 
     def _climb_in_order(self, guard: Guard) -> Storms:
         timed = [(item.at, row) for row, item in enumerate(self._kept) if item.at is not None]
@@ -88,8 +91,9 @@ class ExactRun:
                 self._require_costs(item, step)
                 continue
             reply = item.reply(mapping.rungs[step.index])
-            if not self._has_cost(reply):
-                raise missing_cost(mapping, step.index, item.id, f"{self._source}:{item.line}")
+            has_cost = self._has_cost(reply)
+            if not has_cost or (step.verdict.closed and not reply.can_be_priced):
+                raise missing_cost(mapping, step.index, item.id, f"{self._source}:{item.line}", closed=has_cost)
         return _encode(answer.steps, answer.rung, answer.degraded or answer.abstained, mapping)
 
     def _has_cost(self, reply: RecordedReply) -> bool:
@@ -108,12 +112,13 @@ class ExactRun:
 
 
 def _encode(steps: tuple[Step, ...], rung: str | None, stop: str | None, mapping: PolicyMapping) -> tuple[int, ...]:
-    reasons = [0] * (len(mapping.rungs) - 1)
+    reasons, closed = [0] * (len(mapping.rungs) - 1), [0] * (len(mapping.rungs) - 1)
     shipped, cost = NO_RUNG, 0
     for step in steps:
         cost += step.cost_nanousd
         if step.reason is not None:
             reasons[step.index] = _REASONS[step.reason]
+            closed[step.index] = step.verdict.closed
         if step.rung == rung:
             shipped = step.index
-    return (shipped, steps[-1].index, _STOPS[stop or ""], *reasons, cost)
+    return (shipped, steps[-1].index, _STOPS[stop or ""], *reasons, *closed, cost)

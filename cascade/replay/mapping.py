@@ -69,13 +69,15 @@ def own_mapping(
     *,
     reprice: bool = False,
     samples: Mapping[str, Samples | None] | None = None,
+    early_stop: bool = False,
 ) -> PolicyMapping:
     """The corpus's own ladder: 0.80 on every rung but the last, without guard, checks, floors or tampering rule.
 
     `samples`: by rung; the agreement of a rung's samples decides alone, unless a threshold is given for it.
 
     The policy is not validated: its invariants concern models that will be asked, and a corpus may have any names in
-    any order. Raises CorpusError for a ladder of one rung, PolicyError if `reprice` meets a model without a list price.
+    any order. Raises CorpusError for a ladder of one rung, PolicyError if `reprice` or `early_stop` meets a model without a
+    list price.
     """
     rungs, last = manifest.rungs, len(manifest.ladder) - 1
     if not last:
@@ -90,8 +92,11 @@ def own_mapping(
     thresholds[rungs[last]] = None
     ladder = tuple(_own_rung(entry, asked.get(entry.rung), thresholds) for entry in manifest.ladder)
     tasks = tuple(Task.model_construct(name=name, thresholds=values) for name, values in by_task.items())
-    policy = Policy.model_construct(version=1, name=OWN_LADDER, ladder=ladder, tasks=tasks, checks=())
-    rates = tuple(_list_price(rung) if reprice else _UNPRICED for rung in ladder)
+    policy = Policy.model_construct(
+        version=1, name=OWN_LADDER, ladder=ladder, tasks=tasks, checks=(), early_stop=early_stop
+    )
+    why = "--reprice" if reprice else "--early-stop" if early_stop else None
+    rates = tuple(_UNPRICED if why is None else _list_price(rung, why) for rung in ladder)
     plan = Plan(policy, rates, Signals(policy, _compile_nothing), {}, (), keys=bound_keys(policy))
     return PolicyMapping(plan, rungs, "policy" if reprice else "recorded")
 
@@ -110,8 +115,11 @@ def mapping_of(
     *,
     reprice: bool = False,
     samples: Mapping[str, Samples | None] | None = None,
+    early_stop: bool = False,
 ) -> PolicyMapping:
-    """A policy with its rungs matched to the corpus's, by name or else by model. `samples` replace the policy's, by rung.
+    """A policy with its rungs matched to the corpus's, by name or else by model.
+
+    `samples` replace the policy's, by rung. `early_stop` turns that on, whatever the policy says.
 
     Raises CorpusError if a rung of the policy was not recorded, and whatever `make_plan` raises.
     """
@@ -126,6 +134,8 @@ def mapping_of(
         _require_rung(rung, names)
     if overrides or samples:
         policy = _overridden(policy, *_split_overrides(overrides, names), samples or {})
+    if early_stop and not policy.early_stop:
+        policy = policy.model_copy(update={"early_stop": True})
     return PolicyMapping(make_plan(policy), rungs, "policy" if reprice else "recorded")
 
 
@@ -162,13 +172,18 @@ def _require_rung(rung: str, rungs: Sequence[str]) -> None:
 
 
 def mapping_for(
-    policy: Policy | None, manifest: Manifest, where: str, samples: Mapping[str, Samples | None] | None = None
+    policy: Policy | None,
+    manifest: Manifest,
+    where: str,
+    samples: Mapping[str, Samples | None] | None = None,
+    *,
+    early_stop: bool = False,
 ) -> PolicyMapping:
     """`mapping_of`, or `own_mapping` without a policy. CorpusError names the corpus at `where`."""
     try:
         if policy is None:
-            return own_mapping(manifest, samples=samples)
-        return mapping_of(policy, manifest, samples=samples)
+            return own_mapping(manifest, samples=samples, early_stop=early_stop)
+        return mapping_of(policy, manifest, samples=samples, early_stop=early_stop)
     except CorpusError as error:
         raise CorpusError(error.problem, where=where, hint=error.hint) from None
 
@@ -288,12 +303,12 @@ def _overridden(
     return Policy.model_validate({**values, "tasks": tasks})
 
 
-def _list_price(rung: Rung) -> Rates:
+def _list_price(rung: Rung, why: str) -> Rates:
     try:
         return rates_of(rung)
     except NoPrice as problem:
-        hint = "give a --policy that has one, or use the recorded costs: leave --reprice out"
-        raise PolicyError(str(problem), where="--reprice", key=rung.rung, hint=hint) from None
+        hint = f"give a --policy that has one, or use the recorded costs: leave {why} out"
+        raise PolicyError(str(problem), where=why, key=rung.rung, hint=hint) from None
 
 
 def _compile_nothing(_pattern: str) -> Matcher:

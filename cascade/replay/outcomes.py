@@ -54,7 +54,8 @@ class Storms:
 class Outcomes:
     """For each item: the rung that shipped (or NO_RUNG), the last rung asked, what stopped the climb, and nano-USD.
 
-    `reasons`: for each rung, the code of why the item was escalated there; 0 if it was not.
+    `reasons`: for each rung, the code of why the item was escalated there; 0 if it was not. `closed`: for each rung below the
+    top, whether early stop closed the reply at its confidence; empty without early stop.
     """
 
     shipped: Int8s
@@ -63,6 +64,7 @@ class Outcomes:
     cost: Ints
     reasons: tuple[Int8s, ...]
     storms: Storms
+    closed: tuple[Bools, ...] = ()
 
 
 def scores_of(columns: Columns, mapped: MappedColumns, outcomes: Outcomes) -> Floats:

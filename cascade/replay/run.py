@@ -22,6 +22,7 @@ from cascade.replay.arrays import Bools, np
 from cascade.replay.building import read_columns
 from cascade.replay.columns import UNRECORDED, Columns, MappedColumns, PolicyMapping
 from cascade.replay.comparison import Comparison, Difference, compare
+from cascade.replay.early import NO_EFFECT, EarlyStop, early_stop_of, has_effect, saved_at, unsaid_beginnings
 from cascade.replay.exact import ExactRun
 from cascade.replay.figures import Figures, Single
 from cascade.replay.intervals import Interval, interval_of
@@ -48,7 +49,7 @@ Progress = Callable[[int, int | None], object]
 
 @dataclass(frozen=True, slots=True)
 class ReplayOptions:
-    """How to replay. `policy` None: the corpus's own ladder. `overrides` and `samples` change it, not `against`.
+    """How to replay. `policy` None: the corpus's own ladder. `overrides`, `samples` and `early_stop` change it, not `against`.
 
     `same`: how the samples' answers are compared; None: as the policy says, else normalized.
     """
@@ -63,6 +64,7 @@ class ReplayOptions:
     skip_bad: bool = False
     samples: tuple[SamplesOverride, ...] = ()
     same: Same | None = None
+    early_stop: bool = False
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -70,7 +72,8 @@ class Replay:
     """The result of a replay. `tasks`: figures by task. `intervals`: of the quality, by task; "" is the whole corpus.
 
     `beside`: for each single model the interval of its quality, and the cascade's quality minus its own, paired.
-    `samples`: of each rung that is asked more than once, how, and what came of it.
+    `samples`: of each rung that is asked more than once, how, and what came of it. `early_stop`: what it closed and saved; None
+    without it.
     """
 
     manifest: Manifest
@@ -87,6 +90,7 @@ class Replay:
     skipped: int
     problems: tuple[str, ...]
     samples: dict[str, dict[str, Any]]
+    early_stop: EarlyStop | None = None
 
 
 def replay_corpus(path: str | os.PathLike[str], options: ReplayOptions, progress: Progress | None = None) -> Replay:
@@ -124,9 +128,15 @@ def _mappings(reader: CorpusReader, options: ReplayOptions) -> list[PolicyMappin
     cycles = recorded_cycles(reader.source) if options.samples else {}
     samples = samples_from(options.samples, policy, cycles, options.same)
     if policy is None:
-        mappings = [own_mapping(manifest, options.overrides, reprice=reprice, samples=samples)]
+        mappings = [
+            own_mapping(manifest, options.overrides, reprice=reprice, samples=samples, early_stop=options.early_stop)
+        ]
     else:
-        mappings = [mapping_of(policy, manifest, options.overrides, reprice=reprice, samples=samples)]
+        mappings = [
+            mapping_of(
+                policy, manifest, options.overrides, reprice=reprice, samples=samples, early_stop=options.early_stop
+            )
+        ]
     return [*mappings, mapping_of(options.against, manifest, reprice=reprice)] if options.against else mappings
 
 
@@ -167,11 +177,12 @@ def _replay(
         beside,
         _storms(mapped, outcomes),
         compare(columns, runs[0], runs[1]) if len(runs) > 1 else None,
-        tuple(_warnings(columns.manifest, mapped)),
+        tuple(_warnings(columns, mapped)),
         tuple(_notes(columns, mapped, outcomes, figures, options)),
         reader.skipped,
         reader.problems,
         _samples(mapped, outcomes),
+        early_stop_of(mapped, outcomes),
     )
 
 
@@ -233,11 +244,13 @@ def _storm_cost(mapped: MappedColumns, outcomes: Outcomes, escalated: Sequence[B
     for index, rows in enumerate(escalated):
         after |= rows
         if index + 1 < len(mapped.cost):
-            cost += int(mapped.cost[index + 1][after & (outcomes.last > index)].sum())
+            asked = after & (outcomes.last > index)
+            cost += int(mapped.cost[index + 1][asked].sum()) - saved_at(mapped, outcomes, index + 1, asked)
     return cost
 
 
-def _warnings(manifest: Manifest, mapped: MappedColumns) -> Iterator[str]:
+def _warnings(columns: Columns, mapped: MappedColumns) -> Iterator[str]:
+    manifest = columns.manifest
     if others := other_models(mapped.mapping, manifest):
         yield f"these are other models' replies: {'; '.join(others)}"
     policy = mapped.mapping.plan.policy
@@ -245,13 +258,19 @@ def _warnings(manifest: Manifest, mapped: MappedColumns) -> Iterator[str]:
         yield differ
     if (estimated := manifest.estimated) is not None:
         yield estimated
+    if policy.early_stop and not has_effect(mapped.mapping.plan, mapped.tasks):
+        yield NO_EFFECT
+    if (unsaid := unsaid_beginnings(columns, mapped)) is not None:
+        yield unsaid
 
 
 def _notes(
     columns: Columns, mapped: MappedColumns, outcomes: Outcomes, figures: Figures, options: ReplayOptions
 ) -> Iterator[str]:
-    if options.against and options.overrides:
-        yield f"--threshold changes {mapped.mapping.plan.policy.name} only, not {options.against.name}"
+    given = {"--threshold": options.overrides, "--early-stop": options.early_stop}
+    if options.against and (flags := [flag for flag, value in given.items() if value]):
+        verb = "changes" if len(flags) == 1 else "change"
+        yield f"{' and '.join(flags)} {verb} {mapped.mapping.plan.policy.name} only, not {options.against.name}"
     if "recorded" in (columns.manifest.extra or {}):
         below = ", ".join(mapped.mapping.names[:-1])
         yield f"{below} alone: as asked by triage, whose prompt is part of the cost (record --baseline asks one plainly)"
@@ -295,6 +314,7 @@ def fields_of(replay: Replay, seconds: float) -> dict[str, Any]:
         },
         "beside": {f"single:{rung}": _beside_fields(*beside) for rung, beside in replay.beside.items()},
         "savings_vs_top": figures.savings_vs_top,
+        **({"early_stop": replay.early_stop.fields()} if replay.early_stop else {}),
         "tasks": {task: _figures_fields(part, replay.intervals[task]) for task, part in replay.tasks.items()},
         "seconds": round(seconds, 3),
     }

@@ -7,12 +7,14 @@ guard's own statistic (`core.storm`).
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
+from dataclasses import replace
+from itertools import repeat
 from typing import TYPE_CHECKING, Any
 
 from cascade.core.errors import CorpusError
 from cascade.core.policy import StormGuard
-from cascade.core.storm import Change, Guard
+from cascade.core.storm import Action, Change, Guard
 from cascade.replay.arrays import np
 from cascade.replay.columns import (
     DECLINED,
@@ -25,6 +27,7 @@ from cascade.replay.columns import (
     MappedColumns,
     missing_cost,
 )
+from cascade.replay.early import EarlyRule, Heads
 from cascade.replay.outcomes import NO_RUNG, REASONS, STOPS, Outcomes, Storms
 
 if TYPE_CHECKING:
@@ -49,6 +52,12 @@ Rows = Any
 
 NOT_COUNTED = (_ERROR, _OVERFLOW)
 """Reasons that the storm guard does not count: they say nothing about a rung's confidence."""
+
+_AtHead = tuple[int, int, bool, int]
+"""Of one reply at its confidence: natural reason, reason with floor, `Heads.ships` and `Heads.ended`."""
+
+_AtRung = tuple[bool, int, int, int, _AtHead | None]
+"""Of one reply: whether its answer may be held, natural reason, reason with floor, nano-USD, and what is decided early."""
 
 _ALL = slice(None)
 _PIECE = 1 << 16  # rows converted to Python numbers at once, to bound memory
@@ -87,6 +96,7 @@ class Rule:
         self.has_ceilings = any(route.ceiling != self.top for route in self.routes)
         self.floors = np.array([route.floor for route in self.routes], np.int8)
         self.ceilings = np.array([route.ceiling for route in self.routes], np.int8)
+        self.early = EarlyRule(mapped)
 
     def reply_reasons(self, index: int, rows: Rows) -> Int8s:
         """Why each reply cannot ship whatever the thresholds are; 0 if it can."""
@@ -131,6 +141,16 @@ class Rule:
             confident |= ballot.alone[rows]
         return np.where(confident | (replies != 0), replies, np.int8(_LOW))
 
+    def heads(self, index: int, rows: Rows) -> Heads | None:
+        """The replies at their confidence, where early stop decides; None if it never does at this rung."""
+        return self.early.heads(index, rows, self.rungs[index])
+
+    def early_reasons(self, index: int, rows: Rows, heads: Heads) -> Int8s:
+        """As `natural_reasons`, of what is known at the confidence: declined or low_confidence; 0 where nothing is."""
+        confident = self.mapped.confidence[index][rows] >= self._thresholds(index, rows)
+        reasons = np.where(confident | ~heads.known, np.int8(0), np.int8(_LOW))
+        return np.where(heads.declined, np.int8(_DECLINED), reasons)
+
     def _thresholds(self, index: int, rows: Rows) -> Any:
         by_task = [_NEVER if (x := route.thresholds[index]) is None else x for route in self.routes]
         if len(set(by_task)) <= 1:
@@ -155,14 +175,18 @@ class Rule:
         own = self.ceilings[self.mapped.task[rows]]
         return own if self.raised is None else np.maximum(own, self.raised[rows])
 
-    def require(self, last: Int8s) -> Ints:
+    def require(self, last: Int8s, closed: Sequence[Bools] = ()) -> Ints:
         """Each item's cost in nano-USD. Raises CorpusError if a reply that was asked for is missing or has no cost."""
         cost = np.zeros(len(last), np.int64)
         faults: list[tuple[int, CorpusError]] = []
         for index, (replies, own) in enumerate(zip(self.rungs, self.mapped.cost, strict=True)):
             asked = last >= index
-            cost += own * asked
             kinds = [(replies.answer == MISSING, self._missing), (own == NO_COST, self._unpriced)]
+            if index < len(closed) and (left := self.mapped.left[index]) is not None:
+                cost += np.where(closed[index], left, own * asked)
+                kinds.append(((left == NO_COST) & (own != NO_COST) & closed[index], self._unpriced_closed))
+            else:
+                cost += own * asked
             if (ballot := self.mapped.vote(index)) is not None:
                 kinds[1] = (own == NO_COST) & (ballot.lacking < 0), self._unpriced
                 kinds.append(((ballot.lacking >= 0) & (replies.answer != MISSING), self._lacking))
@@ -199,6 +223,10 @@ class Rule:
         where = f"{self.columns.source}:{self.columns.line[row]}"
         return missing_cost(self.mapped.mapping, index, self.columns.ids[row], where)
 
+    def _unpriced_closed(self, index: int, row: int) -> CorpusError:
+        where = f"{self.columns.source}:{self.columns.line[row]}"
+        return missing_cost(self.mapped.mapping, index, self.columns.ids[row], where, closed=True)
+
 
 def _climb_unguarded(rule: Rule, storms: Storms | None = None) -> Outcomes:
     """All climbs, rung by rung. Without `storms` the result is preliminary: costs are 0, missing replies no error."""
@@ -206,12 +234,22 @@ def _climb_unguarded(rule: Rule, storms: Storms | None = None) -> Outcomes:
     shipped, last, stopped = np.full(n, NO_RUNG, np.int8), np.zeros(n, np.int8), np.zeros(n, np.int8)
     fallback = np.full(n, NO_RUNG, np.int8)  # the last rung whose reply may be returned where the climb stops
     reasons = tuple(np.zeros(n, np.int8) for _ in range(top))
+    closed = tuple(np.zeros(n, np.bool_) for _ in range(top)) if rule.mapped.left else ()
     rows: Rows = _ALL  # the items at this rung
     for index in range(top + 1):
         last[rows] = index
         replies = rule.reply_reasons(index, rows)
         why = rule.with_floor(index, rows, rule.natural_reasons(index, rows, replies))
-        fallback[rows] = np.where(rule.held(index, rows, replies), np.int8(index), fallback[rows])
+        held = rule.held(index, rows, replies)
+        if (heads := rule.heads(index, rows)) is not None:
+            early = rule.with_floor(index, rows, rule.early_reasons(index, rows, heads))
+            closes = heads.known & (early != 0) & (~rule.capped(index, rows) if rule.early.may_close else np.False_)
+            begun = heads.ships & (early == 0)
+            closed[index][rows] = closes
+            stopped[rows] = np.where(begun, heads.ended, stopped[rows])
+            why = np.where(closes, early, np.where(begun, np.int8(0), why))
+            held &= ~closes
+        fallback[rows] = np.where(held, np.int8(index), fallback[rows])
         shipped[rows] = np.where(why == 0, np.int8(index), shipped[rows])
         climbs_on = why != 0
         if index == top or rule.has_ceilings:
@@ -224,8 +262,8 @@ def _climb_unguarded(rule: Rule, storms: Storms | None = None) -> Outcomes:
             break
         rows, why = _at(rows, climbs_on), why[climbs_on]
         reasons[index][rows] = why
-    cost = rule.require(last) if storms else np.zeros(n, np.int64)
-    return Outcomes(shipped, last, stopped, cost, reasons, storms or Storms())
+    cost = rule.require(last, closed) if storms else np.zeros(n, np.int64)
+    return Outcomes(shipped, last, stopped, cost, reasons, storms or Storms(), closed)
 
 
 def _at(rows: Rows, which: Bools) -> Rows:
@@ -245,18 +283,17 @@ class _GuardedClimbs:
         """Items with an arrival time climb under the guard, in `order`; the others without it."""
         rule = self._rule
         outcomes = _climb_unguarded(rule)
-        arrays = (outcomes.shipped, outcomes.last, outcomes.stopped, *outcomes.reasons)
+        arrays = (outcomes.shipped, outcomes.last, outcomes.stopped, *outcomes.reasons, *outcomes.closed)
         for start in range(0, len(order), _PIECE):
             rows = order[start : start + _PIECE]
             for array, values in zip(arrays, zip(*self._climb_rows(rows), strict=True), strict=True):
                 array[rows] = values
         storms = Storms(None, tuple(self._changes), len(rule.columns) - len(order))
-        return Outcomes(
-            outcomes.shipped, outcomes.last, outcomes.stopped, rule.require(outcomes.last), outcomes.reasons, storms
-        )
+        cost = rule.require(outcomes.last, outcomes.closed)
+        return replace(outcomes, cost=cost, storms=storms)
 
     def _climb_rows(self, rows: Ints) -> Iterator[tuple[int, ...]]:
-        """For each row: (shipped, last, stopped, reasons …)."""
+        """For each row: (shipped, last, stopped, reasons …), and with early stop (closed …)."""
         rule, columns = self._rule, self._rule.columns
         by_rung: list[list[Any]] = []
         for index, cost in enumerate(rule.mapped.cost):
@@ -264,8 +301,9 @@ class _GuardedClimbs:
             natural = rule.natural_reasons(index, rows, replies)
             why = rule.with_floor(index, rows, natural)
             held = rule.held(index, rows, replies)
-            by_rung.append([one.tolist() for one in (held, natural, why, cost[rows])])
-        by_row = [list(zip(*one, strict=True)) for one in by_rung]
+            early = repeat(None) if (heads := rule.heads(index, rows)) is None else self._early(index, rows, heads)
+            by_rung.append([*(one.tolist() for one in (held, natural, why, cost[rows])), early])
+        by_row = [list(zip(*one, strict=False)) for one in by_rung]  # what is the same for all rows repeats
         tasks: list[int] = rule.mapped.task[rows].tolist()
         ceilings: list[int] = rule.ceiling(rows).tolist()
         at: list[float] = columns.at[rows].tolist()
@@ -274,33 +312,63 @@ class _GuardedClimbs:
             rungs = [rung[place] for rung in by_row]
             yield self._climb_one(tasks[place], ceilings[place], at[place], rungs, columns.ids[row])
 
-    def _climb_one(
-        self, task: int, ceiling: int, now: float, rungs: list[tuple[bool, int, int, int]], name: str
-    ) -> tuple[int, ...]:
-        """One row's values; `rungs` has (whether its answer may be held, natural reason, reason with floor, cost) of each."""
-        rule, top = self._rule, self._rule.top
-        counted = self._counted[task]
+    def _early(self, index: int, rows: Ints, heads: Heads) -> Iterator[_AtHead | None]:
+        """By row what is decided at the confidence; None where nothing is."""
+        natural = self._rule.early_reasons(index, rows, heads)
+        why = self._rule.with_floor(index, rows, natural)
+        values = zip(*(one.tolist() for one in (natural, why, heads.ships, heads.ended)), strict=True)
+        return (own if known else None for known, own in zip(heads.known.tolist(), values, strict=True))
+
+    def _climb_one(self, task: int, ceiling: int, now: float, rungs: list[_AtRung], name: str) -> tuple[int, ...]:
+        """One row's values."""
+        top, may_close = self._rule.top, self._rule.early.may_close
+        closed = [0] * top if self._rule.mapped.left else []
         reasons, fallback, holding, index = [0] * top, NO_RUNG, False, 0
         while True:
-            held, natural, why, cost = rungs[index]
-            action, changes = self._guard.observe(
-                rule.mapped.tasks[task],
-                rule.names[index],
-                natural=natural != 0 if index != top and counted[index] and natural not in NOT_COUNTED else None,
-                failed=natural == _ERROR,
-                storm_cost=cost if _STORM in reasons[:index] else 0,
-                now=now,
-            )
-            self._changes += [(name, change) for change in changes]
+            held, natural, why, cost, early = rungs[index]
+            extra = cost if _STORM in reasons[:index] else 0
+            if early is None:
+                action = self._observe(task, index, natural, extra, now, name)
+            else:
+                at_head, decided, ships, ended = early
+                is_stopped = index >= ceiling or (holding and index + 1 == top)
+                # As `core.climb`: what only the whole answer can tell is observed after it.
+                is_early = ships or (may_close and decided != 0 and not is_stopped)
+                action = self._observe(
+                    task, index, at_head if is_early else natural, 0 if is_early else extra, now, name
+                )
+                if is_early and decided == 0 and action == "escalate" and not holding:
+                    decided = _STORM
+                is_stopped = is_stopped or (action == "hold" and index + 1 == top)
+                if is_early and decided != 0 and may_close and not is_stopped:
+                    reasons[index], closed[index], holding = decided, 1, holding or action == "hold"
+                    index += 1
+                    continue
+                if ships and decided == 0:
+                    return (index, index, ended, *reasons, *closed)
             holding = holding or action == "hold"
             if held:
                 fallback = index
             if why == 0 and index != top and action == "escalate" and not holding:
                 why = _STORM
             if why == 0:
-                return (index, index, 0, *reasons)
+                return (index, index, 0, *reasons, *closed)
             if index == top or index >= ceiling or (holding and index + 1 == top):
                 stop = _STOP_OF[why] if index == top else _CEILING if index >= ceiling else _HELD
-                return (fallback, index, stop, *reasons)
+                return (fallback, index, stop, *reasons, *closed)
             reasons[index] = why
             index += 1
+
+    def _observe(self, task: int, index: int, natural: int, storm_cost: int, now: float, name: str) -> Action | None:
+        rule = self._rule
+        is_counted = index != rule.top and self._counted[task][index] and natural not in NOT_COUNTED
+        action, changes = self._guard.observe(
+            rule.mapped.tasks[task],
+            rule.names[index],
+            natural=natural != 0 if is_counted else None,
+            failed=natural == _ERROR,
+            storm_cost=storm_cost,
+            now=now,
+        )
+        self._changes += [(name, change) for change in changes]
+        return action

@@ -1,8 +1,11 @@
-"""The state that requests share: the storm guard's statistic, and what was spent of each budget. In memory, or in Redis.
+"""The state that requests share: the storm guard's statistic, what was spent of each budget, and what a request leaves for a later one.
+
+In memory, or in Redis.
 
     observe(Observation) ─> what the storm guard does at this rung
     reserve(budgets, bound) ─> None: the call may be made; an ApplicableBudget: this one refuses it
     settle(budgets, bound, cost) ─> the alerts that are due
+    remember(keys, value, ttl_s), recall(keys) ─> the value of the first key that is known
 
 Each is one decision, and one round trip with a remote state. None of them raises for the state's own faults: a Redis that is
 slow or unreachable is logged once, and this process goes on with what it knows itself.
@@ -68,6 +71,17 @@ class State(Protocol):
         Returns the alerts that are due, each once per period for all who share the state. The budgets are those of the
         reservation: a call's cost counts in the period in which it was admitted.
         """
+        ...
+
+    def remember(self, keys: Sequence[str], value: str, ttl_s: float) -> None:
+        """Keep a short value under each of the keys for `ttl_s` seconds; it replaces what was there. It may be forgotten sooner.
+
+        Keys are kept as digests. The value is kept as it is: it must not hold anything of what users wrote.
+        """
+        ...
+
+    def recall(self, keys: Sequence[str]) -> str | None:
+        """The value of the first of these keys that is known; None if none is."""
         ...
 
     def close(self) -> None:

@@ -1,7 +1,7 @@
-"""The state in memory: the storm guard of one driver, and the budget counters of one process.
+"""The state in memory: the storm guard of one driver; the budget counters and the remembered values of one process.
 
-Drivers with the same policy name and the same home share their counters, so that two of them cannot spend a budget twice. A
-forked child keeps what was settled; running calls are its parent's.
+Drivers with the same policy name and the same home share counters and values, so that two of them cannot spend a budget twice, and
+a new driver knows the loops of the one before it. A forked child keeps what was settled; running calls are its parent's.
 """
 
 from __future__ import annotations
@@ -9,7 +9,6 @@ from __future__ import annotations
 import threading
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
-from pathlib import Path
 
 from cascade.core.budgets import ApplicableBudget
 from cascade.core.climb import Observation
@@ -17,11 +16,12 @@ from cascade.core.policy import Policy
 from cascade.core.policy.certificate import Escalation
 from cascade.core.storm import Action
 from cascade.forks import renew_in_children
-from cascade.home import home
 from cascade.logs import log_event
 from cascade.state import Alert, Seed
 from cascade.state.memory_guard import MemoryGuard
+from cascade.state.registry import ProcessRegistry
 from cascade.state.seeds import SeedReader, alert_amounts
+from cascade.state.values import digest_of, process_values
 
 __all__ = ["BudgetCounters", "MemoryState", "process_counters"]
 
@@ -165,34 +165,12 @@ def _log_full(budget: ApplicableBudget, most: int) -> None:
     )
 
 
-class _Registry:
-    """The process's counters, by home and policy name. They outlive the drivers: a new driver must not start at zero."""
-
-    def __init__(self) -> None:
-        self._counters: dict[tuple[Path, str], BudgetCounters] = {}
-        self.renew_lock()
-        renew_in_children(self)
-
-    def renew_lock(self) -> None:
-        """For `forks`."""
-        self._lock = threading.Lock()
-
-    def get(self, key: tuple[Path, str]) -> BudgetCounters:
-        """The counters for a key, made at its first use."""
-        with self._lock:
-            return self._counters.setdefault(key, BudgetCounters())
-
-
-_registry = _Registry()
-
-
-def process_counters(policy: str) -> BudgetCounters:
-    """The counters that this process keeps for a policy's name, at the current home."""
-    return _registry.get((home().absolute(), policy))
+process_counters = ProcessRegistry(BudgetCounters).get
+"""The counters that this process keeps for a policy's name, at the current home."""
 
 
 class MemoryState:
-    """The state of one process. `clock`: seconds from any origin, for the storm guard."""
+    """The state of one process. `clock`: seconds from any origin, for the storm guard and for what expires."""
 
     is_remote = False
     is_down = False
@@ -202,6 +180,8 @@ class MemoryState:
     ) -> None:
         self._guard = MemoryGuard(policy.name, policy.storm_guard, clock, escalation)
         self._counters = process_counters(policy.name)
+        self._values = process_values(policy.name)
+        self._clock = clock
         self._seed = seed
 
     def observe(self, observation: Observation) -> Action | None:
@@ -219,6 +199,15 @@ class MemoryState:
     def settle(self, budgets: Sequence[ApplicableBudget], bound: int, cost: int) -> tuple[Alert, ...]:
         """As `State.settle`."""
         return self._counters.settle(budgets, bound, cost)
+
+    def remember(self, keys: Sequence[str], value: str, ttl_s: float) -> None:
+        """As `State.remember`."""
+        self._values.remember([digest_of(key) for key in keys], value, ttl_s, self._clock())
+
+    def recall(self, keys: Sequence[str]) -> str | None:
+        """As `State.recall`."""
+        found = self._values.recall([digest_of(key) for key in keys], self._clock())
+        return found[1] if found is not None else None
 
     def close(self) -> None:
         """Nothing is shared, so nothing is given back."""

@@ -1,8 +1,8 @@
-"""The state in Redis: one storm guard, and one set of budgets, for all processes and machines that share a server.
+"""The state in Redis: one storm guard, one set of budgets and of values, for all processes and machines that share a server.
 
 Each decision is one script and one round trip. While Redis is slow or unreachable, one caller per `retry_s` waits for at most
-`timeout_s`. The others go on at once with this process's own guard, which counts every step too, and with what the process
-holds of each hard budget (`redis_budgets`). The failure is logged once, and so is the recovery.
+`timeout_s`. The others go on at once with this process's own guard, which counts every step too, with what the process
+holds of each hard budget (`redis_budgets`), and with the values that it remembers itself (`redis_values`). The failure is logged once, and so is the recovery.
 
 Set Redis's `maxmemory-policy` to noeviction, so that no counter is lost. With `appendonly yes` a restart loses nothing.
 """
@@ -26,6 +26,7 @@ from cascade.state.circuit import RedisConnection
 from cascade.state.memory_guard import MemoryGuard, log_change
 from cascade.state.redis_budgets import Entitlements, RedisTimings
 from cascade.state.redis_guard import SharedGuard
+from cascade.state.redis_values import SharedValues
 
 __all__ = ["RedisState"]
 
@@ -59,6 +60,7 @@ class RedisState:
         self._own_guard = MemoryGuard(policy.name, policy.storm_guard, clock, escalation)
         self._shared_guard = SharedGuard(policy, escalation, self._connection, self._timings.at)
         self._budgets = Entitlements(policy.name, self._connection, clock, seed, self._timings)
+        self._values = SharedValues(policy.name, self._connection, clock)
         self.renew_lock()
         renew_in_children(self)
         # If nobody calls `close`: at garbage collection, or when the interpreter ends.
@@ -108,6 +110,14 @@ class RedisState:
     def settle(self, budgets: Sequence[ApplicableBudget], bound: int, cost: int) -> tuple[Alert, ...]:
         """As `State.settle`."""
         return self._budgets.settle(budgets, bound, cost)
+
+    def remember(self, keys: Sequence[str], value: str, ttl_s: float) -> None:
+        """As `State.remember`."""
+        self._values.remember(keys, value, ttl_s)
+
+    def recall(self, keys: Sequence[str]) -> str | None:
+        """As `State.recall`."""
+        return self._values.recall(keys)
 
     def held(self, budget: ApplicableBudget) -> tuple[int, int]:
         """What this process uses of a budget, and what it may use without asking Redis, in nano-USD."""

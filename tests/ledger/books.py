@@ -20,8 +20,11 @@ __all__ = ["AT", "NO_ERRORS", "Writer", "fill", "tamper", "write_many"]
 AT = 1_795_000_500.0
 """When the first request was asked, in Unix seconds."""
 
-NO_ERRORS = tuple(f"ALTER TABLE {table} DROP COLUMN errors" for table in ("spend", "spend_days"))
-"""What makes a ledger one of the version before errors were counted."""
+NO_ERRORS = (
+    *(f"ALTER TABLE {table} DROP COLUMN errors" for table in ("spend", "spend_days")),
+    *(f"DROP TABLE {table}" for table in ("gateway_keys", "feedback")),
+)
+"""What makes a ledger one of the version before errors were counted: and what came later is not there either."""
 
 _encode = msgspec.json.encode
 

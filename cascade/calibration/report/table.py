@@ -78,6 +78,7 @@ def _table(counts: Counts, at: Sequence[int], loss: Loss, by_agreement: frozense
         "codes": counts.codes,
         "score": counts.score,
         "cost": counts.cost,
+        **({} if counts.left is None else {"left": counts.left}),
         "lost": counts.lost(loss),
     }
     fields: dict[str, Any] = {

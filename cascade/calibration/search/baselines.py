@@ -83,6 +83,7 @@ def shorter_counts(counts: Counts, kept: Sequence[int]) -> Counts:
         regressed=np.asfortranarray(counts.regressed[:, every]),
         alone=counts.alone[every],
         alone_wrong=counts.alone_wrong[every],
+        left=None if counts.left is None else np.asfortranarray(counts.left[:, asked]),
     ).merged()
 
 

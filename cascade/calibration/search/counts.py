@@ -17,7 +17,7 @@ from cascade.replay.arrays import np
 if TYPE_CHECKING:
     from cascade.replay.arrays import Codes, Floats, Ints
 
-__all__ = ["DENSE", "GRID", "Counts", "Loss", "cells_of", "thresholds_of"]
+__all__ = ["DENSE", "GRID", "Counts", "Loss", "cells_of", "joined", "thresholds_of"]
 
 Loss = Literal["false_confident", "regression"]
 """What counts as a loss, over all requests. `false_confident`: a wrong answer shipped below the top rung. `regression`: a wrong
@@ -26,7 +26,7 @@ answer where the top rung was right."""
 GRID = 2.0**30
 """Scores are rounded to 1 / this: then sums are exact in any order, and equal outcomes have equal sums."""
 
-_SUMS = ("items", "score", "cost", "wrong", "false_confident", "regressed")
+_SUMS = ("items", "score", "cost", "wrong", "false_confident", "regressed")  # and `left`, if there is one
 
 DENSE = 4_000_000
 """The most cells for which counting by cell is faster than sorting, and fits in memory."""
@@ -39,6 +39,7 @@ class Counts:
     items      (M,): how many
     score      (M, K): sum of the scores of what is returned if the climb ends at that rung
     cost       (M, K): nano-USD, each rung's own
+    left       (M, K-1): nano-USD, each rung's own if the climb goes past it (early stop closes replies); None: as `cost`
     wrong      (M, K): how many of the answers returned there are wrong
     false_confident (M, K): how many of those come from below the top; at the top 0, except for best held answers
     regressed  (M, K): how many are wrong although the top rung's own answer is right
@@ -60,6 +61,7 @@ class Counts:
     alone: Floats
     alone_wrong: Ints
     right_at: float
+    left: Ints | None = None
 
     def __len__(self) -> int:
         return len(self.items)
@@ -68,6 +70,11 @@ class Counts:
     def n(self) -> int:
         """How many items were counted."""
         return int(self.items.sum())
+
+    @property
+    def passed(self) -> Ints:
+        """(M, K-1): nano-USD of each rung's own if the climb goes past it."""
+        return self.cost[:, :-1] if self.left is None else self.left
 
     def lost(self, loss: Loss) -> Ints:
         """(M, K): how many losses there are if the climbs end at that rung."""
@@ -80,17 +87,22 @@ class Counts:
             problem = f"different ladders cannot be added: {mine}, and {its}"
             raise CorpusError(problem, where="counts", hint="count both under one policy")
         levels = tuple(np.union1d(a, b) for a, b in zip(self.levels, other.levels, strict=True))
-        codes = np.concatenate([part.at_levels(levels).codes for part in (self, other)])
-        sums: dict[str, Any] = {name: np.concatenate([getattr(part, name) for part in (self, other)]) for name in _SUMS}
         singles: dict[str, Any] = {
             "alone": self.alone + other.alone,
             "alone_wrong": self.alone_wrong + other.alone_wrong,
         }
-        return Counts(self.rungs, levels, codes, **sums, **singles, right_at=self.right_at).merged()
+        return replace(joined([part.at_levels(levels) for part in (self, other)]), **singles).merged()
 
     def at_levels(self, levels: Sequence[Floats]) -> Counts:
         """The same counts on other levels, a superset of its own."""
         return replace(self, levels=tuple(levels), codes=_recoded(self, levels))
+
+    def without_items(self, codes: Codes, left: Ints) -> Counts:
+        """Rows that only change what is paid at the rungs that a climb leaves."""
+        empty: dict[str, Any] = {
+            name: np.zeros((len(codes), *getattr(self, name).shape[1:]), getattr(self, name).dtype) for name in _SUMS
+        }
+        return replace(self, codes=codes, left=left, **empty)
 
     def merged(self) -> Counts:
         """The same counts with one row for each code vector, sorted."""
@@ -101,12 +113,16 @@ class Counts:
             codes, sums = self._by_order()
         return replace(self, codes=codes, **sums)
 
+    @property
+    def _sums(self) -> tuple[str, ...]:
+        return _SUMS if self.left is None else (*_SUMS, "left")
+
     def _by_cell(self, radices: list[int]) -> tuple[Codes, dict[str, Any]]:
         cell, cells = cells_of(self.codes, radices), prod(radices)
         items = np.bincount(cell, self.items, cells)
-        found = np.flatnonzero(items)
+        found = np.flatnonzero(items if self.left is None else np.bincount(cell, minlength=cells))
         sums: dict[str, Any] = {"items": items[found].astype(np.int64)}
-        for name in _SUMS[1:]:
+        for name in self._sums[1:]:
             matrix = getattr(self, name)
             made = np.empty((len(found), matrix.shape[1]), np.float64 if name == "score" else np.int64, order="F")
             for rung in range(matrix.shape[1]):
@@ -119,12 +135,21 @@ class Counts:
 
     def _by_order(self) -> tuple[Codes, dict[str, Any]]:
         order, starts = _runs(self.codes)
-        sums = {name: self._summed(name, order, starts) for name in _SUMS}
+        sums = {name: self._summed(name, order, starts) for name in self._sums}
         return self.codes[order[starts]], sums
 
     def _summed(self, name: str, order: Ints, starts: Ints) -> Any:
         column = getattr(self, name)[order]
         return np.add.reduceat(column, starts, axis=0, dtype=np.float64 if name == "score" else np.int64)
+
+
+def joined(parts: Sequence[Counts]) -> Counts:
+    """The rows of all parts, which have the same levels, with the single models of the first."""
+    names = ["codes", *_SUMS]
+    rows: dict[str, Any] = {name: np.concatenate([getattr(part, name) for part in parts]) for name in names}
+    if any(part.left is not None for part in parts):
+        rows["left"] = np.concatenate([part.passed for part in parts])
+    return replace(parts[0], **rows)
 
 
 def thresholds_of(levels: Sequence[Floats], at: Sequence[int]) -> tuple[float | None, ...]:

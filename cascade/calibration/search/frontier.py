@@ -91,13 +91,18 @@ def surface(counts: Counts, loss: Loss, *, cells: int = CELLS) -> Surface:
         cell = cells_of(codes, radices)
         gains: tuple[Any, ...] = (
             counts.score[:, rung + 1] - counts.score[:, rung],
-            counts.cost[:, rung + 1],
+            counts.cost[:, rung + 1] if counts.left is None else _climbing(counts, rung),
             np.subtract(lost[:, rung + 1], lost[:, rung], dtype=np.float64),
         )
         for whole, gain in zip((quality, cost, losses), gains, strict=True):
             table = _below(np.bincount(cell, gain, prod(radices)).reshape(radices))
             np.add(whole, table.reshape(*table.shape, *([1] * (len(shape) - rung - 1))), out=whole)
     return Surface(counts, steps, quality, cost, losses, thinned)
+
+
+def _climbing(counts: Counts, rung: int) -> Ints:
+    """(M,): what a climb pays that goes past this rung and ends at the next, less what it pays if it ends here."""
+    return counts.cost[:, rung + 1] + counts.passed[:, rung] - counts.cost[:, rung]
 
 
 def thinned_levels(counts: Counts, *, cells: int = CELLS) -> tuple[int | None, ...]:
@@ -140,7 +145,9 @@ def point_at(counts: Counts, at: Sequence[int], loss: Loss = "false_confident") 
         here = ends == index
         score += float(counts.score[here, index].sum())
         losses += int(lost[here, index].sum())
-        cost += int(counts.cost[ends >= index, index].sum())
+        cost += int(counts.cost[ends >= index if counts.left is None else here, index].sum())
+        if counts.left is not None and index < top:
+            cost += int(counts.left[ends > index, index].sum())
         shipped[index] = int(counts.items[here].sum())
     thresholds = thresholds_of(counts.levels, at)
     return Point(tuple(int(one) for one in at), thresholds, score / max(1, counts.n), cost, losses, tuple(shipped))

@@ -12,7 +12,8 @@ from dataclasses import dataclass, replace
 from math import prod
 from typing import TYPE_CHECKING, Any, cast
 
-from cascade.calibration.search.counts import DENSE, GRID, Counts, Loss, thresholds_of
+from cascade.calibration.search.closing import AtConfidence, at_confidence, left_costs
+from cascade.calibration.search.counts import DENSE, GRID, Counts, Loss, joined, thresholds_of
 from cascade.core.errors import CorpusError
 from cascade.replay.arrays import np
 from cascade.replay.columns import MISSING, NO_COST, Columns, MappedColumns, missing_cost
@@ -54,6 +55,9 @@ class CodedCorpus:
     returned (N, K): whose answer is returned if the climb ends at that rung, NO_RUNG for none; None: always its own
     group    (N,); task (N,) into `tasks`
     right_at a score below this is wrong
+    left     (N, K-1) nano-USD: of a reply that early stop closes at its confidence, else as `cost`; None: as `cost` everywhere
+    read     (N, K-1): as codes, for replies that never ship: up to this level as the threshold the reply is read whole before it
+             escalates, above it the reply is closed; above every level where it is never closed; None with `left`
     natural  (N, K-1): as codes, without floors and ceilings: the highest level at which the reply would ship by its own
              confidence, 0 for none, NOT_COUNTED for an error or an overflow; None: equal to codes
     """
@@ -71,6 +75,8 @@ class CodedCorpus:
     right_at: float
     natural: Codes | None = None
     single: tuple[Floats, Ints] | None = None
+    left: Ints | None = None
+    read: Codes | None = None
 
     @property
     def model_score(self) -> Floats:
@@ -122,7 +128,18 @@ class CodedCorpus:
         ends, spent = self.shipped(at), self.cost[:, 0].copy()
         for index in range(1, len(self.rungs)):
             spent += self.cost[:, index] * (ends >= index)
+        if self.left is not None:
+            spent -= ((self.cost[:, :-1] - self.left) * self.closed(at)).sum(axis=1)
         return spent
+
+    def closed(self, at: At) -> Bools:
+        """(N, K-1): which replies early stop closes under these levels."""
+        closed = np.zeros((len(self), self.top), np.bool_)
+        if self.read is not None:
+            ends = self.shipped(at)
+            for index, level in enumerate(np.asarray(at).T):
+                closed[:, index] = (ends > index) & (self.read[:, index] < level)
+        return closed
 
     def losses(self, at: At, loss: Loss) -> Bools:
         """(N,): which items are lost under these levels."""
@@ -154,6 +171,8 @@ class CodedCorpus:
             self.right_at,
             None if self.natural is None else some(self.natural),
             None if self.single is None else (some(self.single[0]), some(self.single[1])),
+            None if self.left is None else some(self.left),
+            None if self.read is None else some(self.read),
         )
 
     def counts(self) -> Counts:
@@ -169,10 +188,33 @@ class CodedCorpus:
             "alone_wrong": np.count_nonzero(self.model_score < self.right_at, axis=0),
         }
         counts = Counts(self.rungs, self.levels, self.codes, **rows, right_at=self.right_at)
+        if self.left is not None and self.read is not None:
+            counts, rows = self._with_left(counts, self.left, self.read), {}
         if prod(len(own) + 2 for own in self.levels) <= DENSE:
             return counts.merged()
-        whole = {name: rows[name].view(np.int8) for name in ("wrong", "false_confident", "regressed")}
+        whole = {name: getattr(counts, name).astype(np.int8) for name in ("wrong", "false_confident", "regressed")}
         return replace(counts, **whole)
+
+    def _with_left(self, counts: Counts, left: Ints, read: Codes) -> Counts:
+        """The counts with what a climb pays at the rungs that it leaves.
+
+        Where that depends on the threshold though the code does not (`read`), the item pays for a whole reply, and a row
+        without an item, whose code is that of the confidence, takes back what closing saves.
+        """
+        depends = (read > 0) & (left != self.cost[:, :-1])
+        passed, saved = left.copy(order="F"), [np.flatnonzero(depends[:, index]) for index in range(self.top)]
+        made = [counts]
+        for index, rows in enumerate(saved):
+            passed[rows, index] = self.cost[rows, index]
+            less = np.zeros((len(rows), self.top), np.int64)
+            less[:, index] = left[rows, index] - self.cost[rows, index]
+            codes = counts.codes[rows]
+            codes[:, index] = read[rows, index]
+            for above in range(index + 1, self.top):
+                codes[:, above] = len(self.levels[above]) + 1
+            made.append(counts.without_items(codes, less))
+        made[0] = replace(counts, left=passed)
+        return joined(made)
 
 
 def code_columns(columns: Columns, view: MappedColumns) -> CodedCorpus:
@@ -181,7 +223,8 @@ def code_columns(columns: Columns, view: MappedColumns) -> CodedCorpus:
     Raises CorpusError, naming item and rung, if a reply is missing, or has no score or no cost.
     """
     rule = Rule(columns, view)
-    _require(columns, view)
+    early = at_confidence(rule)
+    _require(columns, view, early)
     n, top = len(columns), rule.top
     alone = _scores([view.score(columns, index) for index in range(top + 1)])
     codes = np.zeros((n, top), np.int32, order="F")
@@ -191,15 +234,16 @@ def code_columns(columns: Columns, view: MappedColumns) -> CodedCorpus:
     ceiling = rule.ceiling(_ALL) if rule.has_ceilings else None
     levels: list[Floats] = []
     for index in range(top):
-        ships = rule.with_floor(index, _ALL, np.where(stands[index], np.int8(0), np.int8(1))) == 0
+        may_ship = stands[index] if (one := early[index]) is None else stands[index] | one.begun
+        ships = rule.with_floor(index, _ALL, np.where(may_ship, np.int8(0), np.int8(1))) == 0
         if view.vote(index) is not None:  # those that agree may have reported nothing
             ships &= ~np.isnan(view.confidence[index])
         found, codes[:, index] = code_levels(view.confidence[index], ships)
         levels.append(found)
         if ceiling is not None:
             codes[ceiling == index, index] = len(found) + 1
-    natural = _natural(rule, replies, levels, codes)
-    returned = _returned(held, ceiling)
+    natural = _natural(rule, replies, levels, codes, early)
+    returned = _returned(held, ceiling, early)
     score = alone if returned is None else _scores_returned(alone, returned)
     cost = _stacked(view.cost, np.int64)
     right_at = columns.manifest.right_at
@@ -208,9 +252,10 @@ def code_columns(columns: Columns, view: MappedColumns) -> CodedCorpus:
     if view.votes:
         own = _scores([columns.rungs[rung].score for rung in view.mapping.rungs])
         single = own, _stacked([view.single_cost(index) for index in range(top + 1)], np.int64)
+    left, read = left_costs(rule, levels, codes, early)
     return CodedCorpus(
         names, tuple(levels), codes, score, alone, cost, returned, columns.group, view.task, tasks, right_at, natural,
-        single,
+        single, left, read,
     )  # fmt: skip
 
 
@@ -255,7 +300,13 @@ def _stacked(columns: Sequence[Floats] | Sequence[Ints], kind: type) -> Any:
     return matrix
 
 
-def _natural(rule: Rule, replies: Sequence[Int8s], levels: Sequence[Floats], codes: Codes) -> Codes | None:
+def _natural(
+    rule: Rule,
+    replies: Sequence[Int8s],
+    levels: Sequence[Floats],
+    codes: Codes,
+    early: Sequence[AtConfidence | None],
+) -> Codes | None:
     """`CodedCorpus.natural`: thresholds are levels, so a confidence between two levels ships where the lower one does."""
     below = range(rule.top)
     failed = [np.isin(replies[index], NOT_COUNTED_REASONS) for index in below]
@@ -264,16 +315,20 @@ def _natural(rule: Rule, replies: Sequence[Int8s], levels: Sequence[Floats], cod
     natural = codes.copy(order="F")
     for index in below:
         stands = replies[index] == 0
+        if (one := early[index]) is not None:
+            stands |= one.observed & ~one.declined
+            failed[index] &= ~one.observed
         natural[:, index] = 0
         natural[stands, index] = np.searchsorted(levels[index], rule.mapped.confidence[index][stands], "right")
         natural[failed[index], index] = NOT_COUNTED
     return natural
 
 
-def _returned(holds: Sequence[Bools], ceiling: Int8s | None) -> Int8s | None:
+def _returned(holds: Sequence[Bools], ceiling: Int8s | None, early: Sequence[AtConfidence | None]) -> Int8s | None:
     """Whose answer is returned if the climb ends at each rung; None if always the rung's own.
 
-    `holds`: by rung, whose answer may be held.
+    `holds`: by rung, whose answer may be held. A reply that early stop closes is not. At its ceiling a reply that ended badly
+    is taken to ship at its confidence, though at a higher threshold it does not: that counts rather too many losses.
     """
     top = len(holds) - 1
     if ceiling is None and holds[top].all():
@@ -281,11 +336,14 @@ def _returned(holds: Sequence[Bools], ceiling: Int8s | None) -> Int8s | None:
     returned = np.empty((len(holds[0]), top + 1), np.int8, order="F")
     held = np.full(len(holds[0]), NO_RUNG, np.int8)
     for index, standing in enumerate(holds):
-        held[standing] = index
+        before, one = held.copy() if early[index] is not None else held, early[index]
+        held[standing if one is None else standing | one.begun] = index
         # Below the top a climb ends where the reply ships, or at the ceiling, where the best held answer is returned.
         returned[:, index] = held if index == top else index
         if ceiling is not None and index != top:
             returned[:, index] = np.where(ceiling == index, held, returned[:, index])
+        if one is not None:
+            held = np.where(one.closes | one.begun, before, held)
     return returned
 
 
@@ -295,7 +353,7 @@ def _scores_returned(alone: Floats, returned: Int8s) -> Floats:
     return np.asfortranarray(score)
 
 
-def _require(columns: Columns, view: MappedColumns) -> None:
+def _require(columns: Columns, view: MappedColumns, early: Sequence[AtConfidence | None]) -> None:
     faults: list[tuple[int, CorpusError]] = []
     for index, (rung, cost) in enumerate(zip(view.mapping.rungs, view.cost, strict=True)):
         replies, ballot = columns.rungs[rung], view.vote(index)
@@ -309,12 +367,17 @@ def _require(columns: Columns, view: MappedColumns) -> None:
             else ballot.lacking >= 0,
             "": cost == NO_COST,
         }
+        if (one := early[index]) is not None and (left := view.left[index]) is not None:
+            lacking["closed"] = one.closes & (left == NO_COST)
         for problem, missed in lacking.items():
             if missed.any():
                 row = int(missed.argmax())
                 where = f"{columns.source}:{columns.line[row]}"
-                error = missing_cost(view.mapping, index, columns.ids[row], where)
-                faults.append((row, columns.error(row, problem.format(rung), _HINT) if problem else error))
+                if problem in ("", "closed"):
+                    error = missing_cost(view.mapping, index, columns.ids[row], where, closed=bool(problem))
+                else:
+                    error = columns.error(row, problem.format(rung), _HINT)
+                faults.append((row, error))
                 break
     if faults:
         raise min(faults, key=lambda fault: fault[0])[1]

@@ -94,9 +94,12 @@ def signals_of(paths: Sequence[Path], options: SignalOptions) -> SignalTable:
 
 
 def _asked_once(mapping: PolicyMapping) -> PolicyMapping:
-    """The mapping with every rung asked once, of all tasks: what features a scorer has does not depend on the policy's votes."""
+    """The mapping with every rung asked once, of all tasks, and its replies whole.
+
+    What features a scorer has does not depend on the policy's votes, and signals are compared at the cost of whole replies.
+    """
     policy = mapping.plan.policy
     tasks = tuple(task.model_copy(update={"samples": {}}) if task.samples else task for task in policy.tasks)
-    plan = replace(mapping.plan, policy=policy.model_copy(update={"tasks": tasks}))
+    plan = replace(mapping.plan, policy=policy.model_copy(update={"tasks": tasks, "early_stop": False}))
     sampled = {rung.rung: Asked(None) for rung in policy.ladder[:-1] if rung.samples is not None}
     return asking(replace(mapping, plan=plan), sampled)

@@ -66,7 +66,7 @@ __all__ = [
     "CountsTable",
     "counted_as",
     "read_counts",
-    "refuse_samples",
+    "refuse_uncountable",
     "tabulate_coded",
     "tabulate_corpus",
     "write_counts",
@@ -150,10 +150,15 @@ def counted_as(policy: Policy) -> str:
     return hash_of(json.dumps({**decides, "tasks": bare}, sort_keys=True).encode())
 
 
-def refuse_samples(policy: Policy | None) -> None:
-    """Raises ConfigurationError for a policy that asks a rung more than once: a table of counts has one reply a rung."""
+def refuse_uncountable(policy: Policy | None) -> None:
+    """Raises ConfigurationError for a policy that a table of counts cannot hold: it has one reply a rung, at one cost."""
     if policy is None:
         return
+    if policy.early_stop:
+        raise ConfigurationError(
+            f"policy {policy.name} stops early: tables of counts hold what whole replies cost, not closed ones"
+            " (calibrate the corpora themselves)"
+        )
     asked = {rung.rung for rung in policy.ladder if rung.samples is not None}
     asked |= {rung for task in policy.tasks for rung, samples in task.samples.items() if samples is not None}
     if asked:
@@ -169,9 +174,9 @@ def tabulate_corpus(
 ) -> CountsTable:
     """Count a corpus under `policy` (None: its own ladder).
 
-    Raises CorpusError, PolicyError and MissingExtra; ConfigurationError for a policy with samples.
+    Raises CorpusError, PolicyError and MissingExtra; ConfigurationError for a policy with samples or early stop.
     """
-    refuse_samples(policy)
+    refuse_uncountable(policy)
     split, tunes, named = split or Split(), list[bool](), False
 
     def each(items: Sequence[Item]) -> None:

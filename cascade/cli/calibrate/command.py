@@ -17,6 +17,7 @@ from cascade.calibration.scored import ScorerTarget, targets_of
 from cascade.calibration.signal_table import SignalOptions, SignalTable, signals_of
 from cascade.cli.calibrate.candidates import scorer_fields
 from cascade.cli.calibrate.disagreement import agreement_of, print_agreement
+from cascade.cli.calibrate.early import early_fields, print_early
 from cascade.cli.calibrate.output import (
     fields_of,
     notes_of,
@@ -71,6 +72,7 @@ class CalibrateOptions:
     skip_bad: bool
     samples: tuple[str, ...] = ()
     same: str | None = None
+    early_stop: bool = False
 
     @property
     def sample_search(self) -> SampleSearch:
@@ -152,12 +154,13 @@ def run_calibrate(options: CalibrateOptions, *, as_json: bool) -> None:
     split = Split(options.tune, options.split_seed)
     found = _signals_of(options, paths, policy, objective)
     settings = CalibrationOptions(
-        objective, policy, split, options.per_task, target, options.skip_bad, options.sample_search
+        objective, policy, split, options.per_task, target, options.skip_bad, options.sample_search, options.early_stop
     )
     result = calibrate_counts(paths, settings) if options.counts else calibrate(paths, settings)
     certificate = result.certificate()
     storms = storms_of(paths, result, certificate)
     fields = fields_of(result, certificate, time.monotonic() - started) | {"storms": storms} | signal_fields(found)
+    fields |= early_fields(result)
     if agreement is not None:
         fields["disagreement"] = agreement.fields(options.max_risk or 0.0)
     if options.report is not None:
@@ -171,6 +174,7 @@ def run_calibrate(options: CalibrateOptions, *, as_json: bool) -> None:
         print_signals(found)
     else:
         print_calibration(result, objective, certificate)
+        print_early(result)
         print_storms(storms, result)
         print_agreement(agreement, objective)
         print_signals(found)
@@ -204,6 +208,8 @@ def _signals_of(
         return None
     if options.counts:
         raise ConfigurationError("--signals: tables of counts do not hold single items (give the corpora themselves)")
+    if options.early_stop:
+        raise ConfigurationError("--signals: it compares signals at the cost of whole replies (leave --early-stop out)")
     split = Split(options.tune, options.split_seed)
     return signals_of(paths, SignalOptions(policy, objective, split, options.skip_bad, parse_same(options.same)))
 
@@ -217,7 +223,12 @@ def _policy_of(options: CalibrateOptions) -> Policy | None:
     if (options.dry_run or options.force) and not options.write:
         raise ConfigurationError("--dry-run and --force need --write POLICY")
     chosen = options.write or options.policy
-    return load_policy(chosen) if chosen else None
+    policy = load_policy(chosen) if chosen else None
+    if options.write and options.early_stop and policy is not None and not policy.early_stop:
+        hint = "add `early_stop: true` to it, and leave --early-stop out"
+        problem = "without early_stop its answers are not those that --early-stop would certify"
+        raise PolicyError(problem, where=options.write, key="early_stop", hint=hint)
+    return policy
 
 
 def _report(path: Path, result: Calibration, storms: dict[str, Any] | None, found: SignalTable | None) -> None:
@@ -243,6 +254,7 @@ def run_against(options: CalibrateOptions, *, as_json: bool) -> None:
         options.dry_run,
         options.force,
         options.signals,
+        options.early_stop,
     )
     if any(one is not None for one in others) or any(flags):
         raise ConfigurationError("--against tests one policy's certificate: it takes corpora and no other option")

@@ -11,7 +11,7 @@ from cascade.cli.options import JSON, LEDGER
 __all__ = ["costs"]
 
 
-def costs(
+def costs(  # noqa: PLR0913, PLR0917 - one for each option
     since: Annotated[
         str,
         typer.Option(
@@ -29,6 +29,10 @@ def costs(
         float | None,
         typer.Option(help="List requests that cost more. Default: call_usd of the policy's budget.", min=0),
     ] = None,
+    cache: Annotated[
+        bool,
+        typer.Option("--cache", help="Also what prompt caches cost, by rung. Reads every entry of the period: slower."),
+    ] = False,
     ledger: Annotated[str | None, LEDGER] = None,
     as_csv: Annotated[bool, typer.Option("--csv", help="Print the table of --by as CSV.")] = False,
     as_json: Annotated[bool, JSON] = False,
@@ -36,4 +40,4 @@ def costs(
     """Report spend, escalation rates and savings against the baseline, from the ledger."""
     from cascade.cli.costs.command import CostsOptions, run_costs  # noqa: PLC0415
 
-    run_costs(CostsOptions(since, by, policy, call_usd, ledger, as_csv), as_json=as_json)
+    run_costs(CostsOptions(since, by, policy, call_usd, ledger, as_csv, cache), as_json=as_json)

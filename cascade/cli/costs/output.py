@@ -10,7 +10,7 @@ from datetime import UTC, datetime
 from typing import Any, Final
 
 from cascade.cli.output import stdout, table, usd
-from cascade.costs import Costs, Interval, Line, Period, Saving
+from cascade.costs import CacheLine, Caches, Costs, Interval, Line, Period, Saving
 
 __all__ = ["CostsReport", "Large", "report_fields", "show_report", "write_csv"]
 
@@ -30,13 +30,14 @@ class Large:
 
 @dataclass(frozen=True, slots=True)
 class CostsReport:
-    """The figures to print. `where`: the ledger; `policy`: the only policy counted, None for all."""
+    """The figures to print. `where`: the ledger; `policy`: the only policy counted, None for all; `caches`: with --cache."""
 
     costs: Costs
     period: Period
     where: str
     policy: str | None
     large: Large | None
+    caches: Caches | None = None
 
 
 def report_fields(report: CostsReport) -> dict[str, Any]:
@@ -77,7 +78,25 @@ def report_fields(report: CostsReport) -> dict[str, Any]:
             "requests": [{"request": request, "cost_usd": _usd(cost)} for request, cost in large.requests],
             "more": large.more,
         },
+        "cache": None if report.caches is None else {
+            **_cache_fields(report.caches.total),
+            "rungs": {line.rung: _cache_fields(line) for line in report.caches.lines},
+            "estimated_calls": report.caches.estimated,
+            "unpriced_calls": report.caches.unpriced,
+        },
     }  # fmt: skip
+
+
+def _cache_fields(line: CacheLine) -> dict[str, Any]:
+    return {
+        "written_5m_tokens": line.written_5m,
+        "written_1h_tokens": line.written_1h,
+        "written_usd": _usd(line.written_cost),
+        "written_after_climb_tokens": line.cold,
+        "written_after_climb_usd": _usd(line.cold_cost),
+        "read_tokens": line.read,
+        "read_usd": _usd(line.read_cost),
+    }
 
 
 def _line_fields(line: Line) -> dict[str, Any]:
@@ -156,6 +175,9 @@ def show_report(report: CostsReport) -> None:
         )
     if report.large is not None:
         _show_large(report.large, report.policy)
+    if report.caches is not None:
+        stdout.print()
+        _show_caches(report.caches)
 
 
 def _show_total(total: Line) -> None:
@@ -246,6 +268,25 @@ def _show_large(large: Large, policy: str | None) -> None:
     stdout.print(f"\n{count} requests cost more than {usd(large.limit)} USD{of}")
     for request, cost in large.requests[:_LISTED]:
         stdout.print(f"  {request}  {usd(cost)}")
+
+
+def _show_caches(found: Caches) -> None:
+    if not found.lines:
+        stdout.print("no prompt cache was written or read in this period")
+        return
+    columns = ("written", "USD", "after a climb", "USD", "read", "USD")
+    shown = table("rung", *columns, title="prompt caches, by rung (tokens)", right=columns)
+    for line in (*found.lines, *((found.total,) if len(found.lines) > 1 else ())):
+        money = (usd(line.written_cost), usd(line.cold_cost), usd(line.read_cost))
+        counts = (f"{line.written:,}", f"{line.cold:,}", f"{line.read:,}")
+        shown.add_row(line.rung or "all", *(text for pair in zip(counts, money, strict=True) for text in pair))
+    stdout.print(shown)
+    for count, what in (
+        (found.estimated, "calls whose money is an estimate, since tokens or prices are not exactly those of the bill"),
+        (found.unpriced, "calls of models without a price, of which only the tokens are counted"),
+    ):
+        if count:
+            stdout.print(f"{what}: {count}")
 
 
 def _bar(value: int, most: int) -> str:

@@ -55,7 +55,7 @@ class Hashes(Frozen):
     prices: Hash
     """The rungs' prices, after discounts."""
     thresholds: Hash
-    """What decides shipping: thresholds, tasks with their tests, floors and ceilings, checks, the scorer."""
+    """What decides shipping: thresholds, tasks with their tests, floors and ceilings, checks, the scorer, early stop."""
 
 
 class Certificate(Frozen):

@@ -18,7 +18,7 @@ from cascade.core.policy.base import Fault, Frozen, Name, Price, Seconds, Text, 
 from cascade.core.policy.certificate import Certificate
 from cascade.core.policy.checks import Check
 from cascade.core.policy.ladder import Budget, Rung, asked_as, ladder_faults, sample_faults
-from cascade.core.policy.operations import Ledger, LedgerKey, Limits, Mode, Observe, Rollout
+from cascade.core.policy.operations import Ledger, LedgerKey, Limits, Mode, Observe, Rollout, Sticky
 from cascade.core.policy.samples import Order, Samples
 from cascade.core.policy.scorer import Scoring, scorer_faults
 
@@ -195,6 +195,13 @@ class Policy(Frozen):
     """`off`, or what is kept."""
     budget: Annotated[tuple[Limits, ...], BeforeValidator(_one_or_more)] = Field(default=(), max_length=32)
     """One budget, or a list: a call must have room in every one that applies."""
+    sticky: Sticky | None = None
+    """After a climb, a floor for the next turns of the conversation. Off when absent."""
+    early_stop: Annotated[bool, Strict()] = False
+    """Close a reply's stream at its first tokens where its confidence escalates: neither its tokens nor its time are spent.
+    A stream to the caller decides so in any case."""
+    bypass: Literal["baseline"] | None = None
+    """baseline: a request that cannot climb goes to the baseline unchanged, and the answer says so. Default: it is refused."""
 
     @model_validator(mode="after")
     def _invariants(self) -> Policy:

@@ -13,7 +13,7 @@ from pydantic_core import PydanticCustomError
 
 from cascade.core.policy.ladder import Frozen, Seconds
 
-__all__ = ["Function", "Ledger", "LedgerKey", "Limits", "Mode", "Observe", "OnExhausted", "Per", "Rollout"]
+__all__ = ["Function", "Ledger", "LedgerKey", "Limits", "Mode", "Observe", "OnExhausted", "Per", "Rollout", "Sticky"]
 
 Function = Annotated[str, Strict(), StringConstraints(pattern=r"^[A-Za-z_][\w.]*:[A-Za-z_]\w*$")]
 """`module:function`."""
@@ -60,6 +60,17 @@ class Rollout(Frozen):
     percent: Annotated[float, Strict(), Field(ge=0, le=100, allow_inf_nan=False)]
     by: _Label = "request"
     """The name in the caller's metadata that is never split (`customer`), or `request`: each by itself."""
+
+
+class Sticky(Frozen):
+    """How a conversation that had to climb is treated afterwards. A tool loop stays on its rung in any case."""
+
+    by: Literal["conversation", "session"] = "conversation"
+    """What belongs together: the messages of one conversation, or what the caller names as one session."""
+    cool_off: Annotated[int, Strict(), Field(ge=0, le=1000)] = 8
+    """For so many further user turns no rung below the one that answered ships its answer. The climb begins at the first all the same."""
+    loop_errors: Annotated[int, Strict(), Field(ge=1, le=100)] = 3
+    """So many failed results in a row move a tool loop one rung up; 3 where `sticky` is absent."""
 
 
 class Ledger(Frozen):

@@ -8,7 +8,7 @@ import string
 from collections.abc import Callable
 from typing import Any
 
-__all__ = ["Repair", "is_unicode", "parse"]
+__all__ = ["Repair", "is_unicode", "is_visible", "parse"]
 
 Repair = Callable[[str], object]
 """Parses broken JSON as well as it can; may return any value, or raise ValueError."""
@@ -31,6 +31,11 @@ def is_unicode(text: str) -> bool:
     except UnicodeEncodeError:
         return False
     return True
+
+
+def is_visible(text: str) -> bool:
+    """Whether the text has a character that can be seen."""
+    return any(character.isprintable() and not character.isspace() for character in text)
 
 
 class _Ambiguous(ValueError):

@@ -165,6 +165,16 @@ _SAMPLES = (
     ),
 )  # fmt: skip
 
+# A gateway's keys, and what callers said of answers (`ledger.gateway`).
+_GATEWAY = (
+    "CREATE TABLE gateway_keys (id TEXT PRIMARY KEY, at DOUBLE PRECISION NOT NULL, body TEXT NOT NULL)",
+    """CREATE TABLE feedback (
+        id BIGINT GENERATED ALWAYS AS IDENTITY PRIMARY KEY, request TEXT NOT NULL, at DOUBLE PRECISION NOT NULL,
+        score DOUBLE PRECISION NOT NULL, note TEXT, key TEXT NOT NULL)""",
+    "CREATE INDEX feedback_request ON feedback (request)",
+)
+
 MIGRATIONS: tuple[tuple[str, ...], ...] = (
     _TABLES, _VIEWS, _CALLS, _ESTIMATES, (*_errors("spend", BUCKET_S), *_errors("spend_days", DAY_S)), _SAMPLES,
+    _GATEWAY,
 )  # fmt: skip

@@ -137,6 +137,16 @@ _SAMPLES = (
     _view("opens", "open", _STEP, ("rung", "model", "bound=0", "call=0")),
 )  # fmt: skip
 
+# A gateway's keys, and what callers said of answers (`ledger.gateway`).
+_GATEWAY = (
+    "CREATE TABLE gateway_keys (id TEXT PRIMARY KEY, at REAL NOT NULL, body TEXT NOT NULL) STRICT",
+    """CREATE TABLE feedback (
+        id INTEGER PRIMARY KEY, request TEXT NOT NULL, at REAL NOT NULL, score REAL NOT NULL, note TEXT, key TEXT NOT NULL)
+        STRICT""",
+    "CREATE INDEX feedback_request ON feedback (request)",
+)
+
 MIGRATIONS: tuple[tuple[str, ...], ...] = (
     _TABLES, _VIEWS, _CALLS, _ESTIMATES, (*_errors("spend", BUCKET_S), *_errors("spend_days", DAY_S)), _SAMPLES,
+    _GATEWAY,
 )  # fmt: skip

@@ -72,16 +72,20 @@ def test_more_than_a_model_can_answer_with_is_refused_before_anything_is_sent(
     assert emulator.requests == ()
 
 
-def test_a_models_thinking_is_not_given_to_another(asking: Asking, emulator: Emulator) -> None:
-    """Thinking blocks are bound to their model; citations inside a tool's result are found too."""
-    thought = {"role": "assistant", "content": [{"type": "thinking", "thinking": "hm", "signature": "s"}]}
+def test_citations_cannot_climb(asking: Asking, emulator: Emulator) -> None:
+    """They do not go with the triage's JSON format; those inside a tool's result are found too."""
     document = {"type": "document", "source": {}, "citations": {"enabled": True}}
     cited = {"role": "user", "content": [{"type": "tool_result", "tool_use_id": "t", "content": [document]}]}
-    turn = {"role": "user", "content": "sure"}
-    for messages, says in (([turn, thought, turn], "thinking"), ([cited], "citations")):
-        with pytest.raises(RequestError, match=says):
-            asking(ladder(), emulator).ask(messages)
+    with pytest.raises(RequestError, match="citations"):
+        asking(ladder(), emulator).ask([cited])
     assert emulator.requests == ()
+
+
+def test_a_models_thinking_is_not_given_to_another(asking: Asking, emulator: Emulator) -> None:
+    """Thinking blocks are bound to their model: the history is sent without them."""
+    thought = {"role": "assistant", "content": [{"type": "thinking", "thinking": "hm", "signature": "s"}]}
+    turn = {"role": "user", "content": "sure"}
+    assert asking(ladder(), emulator).ask([turn, thought, turn]).text == "haiku's"
 
 
 def test_loops_are_let_go(emulate: Emulate, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -7,17 +7,18 @@
   const sliders = data.labels.map((_, rung) => byId(`slider-${rung}`));
   const top = data.rungs.length - 1;
   const rows = data.items.length;
+  const passed = data.left || data.cost; // what a climb pays at the rungs that it leaves: early stop closes replies
 
   function figures(at) {
     const ended = new Array(top + 1).fill(0);
     let score = 0, cost = 0, lost = 0;
     for (let row = 0; row < rows; row += 1) {
       let rung = 0;
-      cost += data.cost[0][row];
       while (rung < top && data.codes[rung][row] < at[rung]) {
+        cost += passed[rung][row];
         rung += 1;
-        cost += data.cost[rung][row];
       }
+      cost += data.cost[rung][row];
       score += data.score[rung][row];
       lost += data.lost[rung][row];
       ended[rung] += data.items[row];

@@ -1,0 +1,220 @@
+"""A reply that is read as it is written: its first tokens decide, then it is read on or closed.
+
+`ReplyReader` reads the events, without I/O. `OpenReply` and `AsyncOpenReply` hold the stream it reads.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import AsyncIterator, Callable, Iterator
+from typing import Any
+
+from cascade.claude.failures import OutOfTime
+from cascade.claude.retrying import Attempts, failure_from
+from cascade.claude.wire import Accumulator, reading
+from cascade.core.early import closed_usage
+from cascade.core.events import Early
+from cascade.core.message_events import block_stop, start_event, text_delta, text_start
+from cascade.core.messages import Failure, Reply, Usage
+from cascade.core.text.envelope import EnvelopeReader
+from cascade.core.triage import Prompt
+
+__all__ = ["AsyncOpenReply", "OpenReply", "ReplyReader"]
+
+_CONTENT = frozenset({"content_block_start", "content_block_delta", "content_block_stop"})
+
+
+class ReplyReader:
+    """Reads one reply. `first`: its first tokens, once they decide. `triage`: it is an envelope, else it is given out as it comes.
+
+    `take` returns what may be given to the caller, as content events of the Messages API; of an envelope the answer's text.
+    """
+
+    def __init__(self, prompt: Prompt, *, triage: bool) -> None:
+        self.billed = Accumulator(prompt)
+        self._envelope = EnvelopeReader(structured=prompt.structured) if triage else None
+        self._events: list[dict[str, Any]] = []
+        self._thinking = 0  # characters
+        self.first: Early | None = None
+        self._begun = self._ended = False
+
+    def add(self, event: Any) -> None:
+        """Read the next event of the stream."""
+        self.billed.add(event)
+        kind = event.type
+        if self._envelope is None:
+            if kind in _CONTENT:
+                self._events.append(event.to_dict(mode="json"))
+                self.first = self.first or Early()
+            return
+        if kind != "content_block_delta":
+            return
+        if event.delta.type == "thinking_delta":
+            self._thinking += len(event.delta.thinking)
+        elif event.delta.type == "text_delta":
+            self._add_text(self._envelope, event.delta.text)
+
+    def _add_text(self, envelope: EnvelopeReader, text: str) -> None:
+        added = envelope.feed(text)
+        if self.first is None and envelope.head is not None:
+            self.first = Early(envelope.head.confidence, envelope.head.declined)
+        if added:
+            if not self._begun:
+                self._begun = True
+                self._events.append(text_start(0))
+            self._events.append(text_delta(0, added))
+
+    def take(self) -> list[dict[str, Any]]:
+        """The content events since the last time."""
+        events, self._events = self._events, []
+        if self._begun and not self._ended and self.billed.is_complete:
+            self._ended = True
+            events.append(block_stop(0))
+        return events
+
+    def start_event(self) -> dict[str, Any]:
+        """The event that begins the message."""
+        return start_event(self.billed.message_id, self.billed.model, self.billed.usage)
+
+    def closed(self, request_id: str | None) -> Reply:
+        """The reply as it was when its stream was closed, with an estimate of its usage."""
+        head = self._envelope.head if self._envelope is not None else None
+        billed = self.billed.usage
+        thought = max(billed.thinking_tokens, -(-self._thinking // 4))
+        prompt = Usage(
+            billed.input_tokens, 0, billed.cache_write_5m, billed.cache_write_1h, billed.cache_read, thought
+        )  # fmt: skip
+        usage = closed_usage(prompt, head.position if head is not None else 0)
+        return Reply("", "", usage, self.billed.model, request_id)
+
+
+class OpenReply:
+    """A reply whose first tokens are known, and whose stream is open."""
+
+    def __init__(self, stream: Any, reader: ReplyReader, attempts: Attempts) -> None:
+        self.stream, self.reader, self._attempts = stream, reader, attempts
+        self._events = iter(stream)
+        self.outcome: Reply | Failure | None = None
+
+    @property
+    def request_id(self) -> str | None:
+        """The endpoint's id of the request."""
+        return self.stream.response.headers.get("request-id")
+
+    def read_first(self) -> Reply | Failure | None:
+        """Read up to the tokens that decide. If the reply ends before, it is returned."""
+        with reading():
+            for event in self._events:
+                self.reader.add(event)
+                if self.reader.first is not None:
+                    return None
+        return self.reader.billed.outcome(self.request_id)
+
+    def rest(self) -> Iterator[dict[str, Any]]:
+        """Read it to its end; yields its content events. `outcome` is set then."""
+        try:
+            yield from self.reader.take()
+            with reading():
+                for event in self._events:
+                    self.reader.add(event)
+                    yield from self.reader.take()
+            self._end(self.reader.billed.outcome(self.request_id))
+        except GeneratorExit:
+            self.stream.close()
+            raise
+        except Exception as error:  # noqa: BLE001 - mapped in one place; errors that are not about the call are raised again
+            self.stream.close()
+            self.outcome = self._attempts.result(
+                self._attempts.broken_off(failure_from(error, self.reader.billed.usage))
+            )
+
+    def _end(self, outcome: Reply | Failure) -> None:
+        self.stream.close()
+        if isinstance(outcome, Failure):
+            outcome = self._attempts.broken_off(outcome)
+        self.outcome = self._attempts.result(outcome)
+
+    def start_event(self) -> dict[str, Any]:
+        """The event that begins the message."""
+        return self.reader.start_event()
+
+    def close(self) -> Reply:
+        """Close the stream. Its usage up to here is an estimate."""
+        self.stream.close()
+        return self._attempts.result(self.reader.closed(self.request_id))
+
+
+class AsyncOpenReply:
+    """As `OpenReply`, for asyncio. `until`: when its time is up, on `clock`."""
+
+    def __init__(
+        self, stream: Any, reader: ReplyReader, attempts: Attempts, clock: Callable[[], float], until: float
+    ) -> None:
+        self.stream, self.reader, self._attempts = stream, reader, attempts
+        self._clock, self._until = clock, until
+        self._events = aiter(stream)
+        self.outcome: Reply | Failure | None = None
+
+    @property
+    def request_id(self) -> str | None:
+        """The endpoint's id of the request."""
+        return self.stream.response.headers.get("request-id")
+
+    async def read_first(self) -> Reply | Failure | None:
+        """As `OpenReply.read_first`."""
+        with reading():
+            async for event in self._events:
+                self.reader.add(event)
+                if self.reader.first is not None:
+                    return None
+        return self.reader.billed.outcome(self.request_id)
+
+    async def rest(self) -> AsyncIterator[dict[str, Any]]:
+        """As `OpenReply.rest`."""
+        try:
+            for event in self.reader.take():
+                yield event
+            with reading():
+                while (event := await self._next()) is not None:
+                    self.reader.add(event)
+                    for one in self.reader.take():
+                        yield one
+            await self._end(self.reader.billed.outcome(self.request_id))
+        except (GeneratorExit, asyncio.CancelledError):
+            await self._close()
+            raise
+        except Exception as error:  # noqa: BLE001 - mapped in one place; errors that are not about the call are raised again
+            await self._close()
+            self.outcome = self._attempts.result(
+                self._attempts.broken_off(failure_from(error, self.reader.billed.usage))
+            )
+
+    async def _next(self) -> Any:
+        """The next event, None at the end. Its time-out does not last while the caller has the last one."""
+        try:
+            async with asyncio.timeout(max(0.001, self._until - self._clock())):
+                return await anext(self._events, None)
+        except TimeoutError:
+            raise OutOfTime from None
+
+    async def _end(self, outcome: Reply | Failure) -> None:
+        await self._close()
+        if isinstance(outcome, Failure):
+            outcome = self._attempts.broken_off(outcome)
+        self.outcome = self._attempts.result(outcome)
+
+    async def _close(self) -> None:
+        await self.stream.close()
+
+    def start_event(self) -> dict[str, Any]:
+        """As `OpenReply.start_event`."""
+        return self.reader.start_event()
+
+    async def close(self) -> None:
+        """As `OpenReply.close`, but the reply is the `outcome`."""
+        await self._close()
+        self.outcome = self._attempts.result(self.reader.closed(self.request_id))
+
+    async def abandon(self) -> None:
+        """Close the stream of a reply that nobody waits for any more."""
+        await self._close()

@@ -1,0 +1,1 @@
+"""`cascade serve` and `cascade serve keys …`."""

@@ -1,0 +1,205 @@
+"""Tools: what a rung is sent of them, and what its calls mean.
+
+A rung below the top gets one tool more, `cascade_escalate`: a model that calls it hands the request to the next rung. A call
+whose input breaks the tool's schema fails a check. Any other call is the answer: the caller runs it, and its result comes with
+the caller's next request.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import replace
+from typing import Any
+
+from cascade.core.errors import RequestError
+from cascade.core.loops import CALLS, THINKING
+from cascade.core.messages import Block, Reply, Request
+from cascade.core.models import rules_of
+from cascade.core.policy import Rung
+from cascade.core.trail import Verdict
+
+__all__ = [
+    "ESCALATE",
+    "RULE",
+    "InputTest",
+    "bind_tools",
+    "forced",
+    "history_for",
+    "is_pause",
+    "lines_for",
+    "read_tools",
+    "takes_forced",
+    "tools_for",
+]
+
+InputTest = Callable[[Any], bool]
+"""Whether a tool call's input is valid."""
+
+ESCALATE = "cascade_escalate"
+_ESCALATE_TOOL: dict[str, Any] = {
+    "name": ESCALATE,
+    "description": "Hands this request to a stronger model, which takes over at once. Call it, and nothing else, when you are"
+    " not sure which tool to call or with what input, when the tools keep failing, or when you cannot answer well. It is"
+    " always acceptable. A confident mistake is the worst outcome.",
+    "input_schema": {
+        "type": "object",
+        "properties": {"reason": {"type": "string", "description": "Why, in a few words."}},
+        "required": ["reason"],
+        "additionalProperties": False,
+    },
+}
+
+RULE = f"""You may call the tools you are given. When the next step is a call, make the call and leave the JSON object out;
+when you have the final answer, reply with the JSON object. If you are not sure of the next step, call {ESCALATE}."""
+
+_FORCED_ANY = "The caller requires that this turn calls one of the tools: reply with a call, not with text."
+_FORCED_ONE = "The caller requires that this turn calls the tool {}: reply with that call, not with text."
+
+
+def bind_tools(tools: Sequence[Block], compile_schema: Callable[[Any], InputTest]) -> dict[str, InputTest | None]:
+    """By the name of each tool, the test of its input; None for a tool that the API defines itself.
+
+    Raises RequestError for a tool that is not one, or whose schema cannot be used.
+    """
+    bound: dict[str, InputTest | None] = {}
+    for number, tool in enumerate(tools):
+        name: object = tool.get("name")
+        if tool.get("type") == "mcp_toolset":
+            continue
+        if not isinstance(name, str) or not name:
+            raise RequestError(f"tools[{number}]: it has no name")
+        if name == ESCALATE:
+            raise RequestError(f"tools[{number}]: {ESCALATE} is cascade's own tool (give yours another name)")
+        if tool.get("type") not in (None, "custom"):
+            bound[name] = None
+            continue
+        try:
+            bound[name] = compile_schema(tool.get("input_schema"))
+        except (ValueError, TypeError) as problem:
+            raise RequestError(f"tools[{number}] ({name}): input_schema: {problem}") from None
+    return bound
+
+
+def forced(request: Request) -> bool:
+    """Whether the caller requires that the reply calls a tool."""
+    return request.tool_choice is not None and request.tool_choice.get("type") in ("any", "tool")
+
+
+def takes_forced(rung: Rung) -> bool:
+    """Whether the rung's model can be made to call a tool by `tool_choice`. A model that thinks cannot."""
+    rules = rules_of(rung.model)
+    return (rules is None or rules.forced_tool_choice) and rung.thinking in (None, "disabled")
+
+
+def tools_for(request: Request, rung: Rung, *, triage: bool) -> tuple[tuple[Block, ...], Block | None]:
+    """The tools and the tool choice that a rung is sent."""
+    if not request.tools:
+        return (), request.tool_choice
+    choice = request.tool_choice
+    if forced(request) and not takes_forced(rung):
+        assert choice is not None, "a forced choice is one"
+        kept = {key: value for key, value in choice.items() if key == "disable_parallel_tool_use"}
+        choice = {"type": "auto", **kept}
+    may_escalate = triage and (choice is None or choice.get("type") != "none")
+    return (*request.tools, *((_ESCALATE_TOOL,) if may_escalate else ())), choice
+
+
+def lines_for(request: Request, rung: Rung, *, triage: bool) -> tuple[Block, ...]:
+    """What the system prompt of a rung says about the tools, in blocks of their own."""
+    lines: list[str] = []
+    if triage and request.tools:
+        lines.append(RULE)
+    if request.tools and forced(request) and not takes_forced(rung):
+        assert request.tool_choice is not None, "a forced choice is one"
+        name = request.tool_choice.get("name")
+        lines.append(_FORCED_ONE.format(name) if name else _FORCED_ANY)
+    return tuple({"type": "text", "text": line} for line in lines)
+
+
+def history_for(messages: tuple[Block, ...], kept: frozenset[str]) -> tuple[Block, ...]:
+    """The messages without the thinking of other rungs. It stays beside tool calls whose ids are `kept`."""
+    if not any(_thinks(message) for message in messages):
+        return messages
+    return tuple(_without_thinking(messages, kept))
+
+
+def _thinks(message: Block) -> bool:
+    return any(_kind(block) in THINKING for block in _blocks(message))
+
+
+def _without_thinking(messages: tuple[Block, ...], kept: frozenset[str]) -> Iterator[Block]:
+    for message in messages:
+        blocks = _blocks(message)
+        if not _thinks(message) or any(_kind(block) in CALLS and block.get("id") in kept for block in blocks):
+            yield message
+            continue
+        rest = [block for block in blocks if _kind(block) not in THINKING]
+        if rest:
+            yield {**message, "content": rest}
+
+
+def is_pause(message: Block) -> bool:
+    """Whether this last message continues a turn that the API paused: the assistant's, with a call that the API runs itself."""
+    return message.get("role") == "assistant" and any(
+        _kind(block) in CALLS and _kind(block) != "tool_use" for block in _blocks(message)
+    )
+
+
+def read_tools(
+    verdict: Verdict, reply: Reply, request: Request, tests: Mapping[str, InputTest | None], *, triage: bool
+) -> Verdict:
+    """The verdict on a reply that may call tools. `verdict`: on its text; it stands if nothing is called."""
+    message = reply.message
+    if message is None or reply.stop_reason not in ("tool_use", "pause_turn"):
+        if forced(request) and verdict.kind == "answered":
+            return replace(verdict, failed_checks=("tool_choice (no tool was called)",))
+        return verdict
+    calls = [block for block in message.content if block.get("type") == "tool_use"]
+    if any(block.get("name") == ESCALATE for block in calls):
+        return Verdict("declined", detail=ESCALATE)
+    if reply.stop_reason == "tool_use" and not calls:
+        return Verdict("malformed", detail="stopped by tool_use, without a call")
+    failed = tuple(filter(None, (_fault(block, tests) for block in calls)))
+    wanted = (request.tool_choice or {}).get("name") if forced(request) else None
+    if wanted is not None and calls and all(block.get("name") != wanted for block in calls):
+        failed = (*failed, f"tool_choice ({wanted} was not called)")
+    shown = tuple(_unwrapped(message.content, verdict)) if triage else message.content
+    text = "".join(str(block.get("text", "")) for block in shown if block.get("type") == "text")
+    return Verdict(
+        "answered", None, "tool_use", text, failed_checks=failed, message=replace(message, content=shown)
+    )  # fmt: skip
+
+
+def _fault(call: Block, tests: Mapping[str, InputTest | None]) -> str | None:
+    """What is wrong with a call, without its input; None if nothing is."""
+    name = str(call.get("name"))
+    if name not in tests:
+        return "tool_use (a tool that is not there)"
+    test = tests[name]
+    if test is not None and not test(call.get("input")):
+        return f"tool_use ({name}: the input breaks its schema)"
+    return None
+
+
+def _unwrapped(content: tuple[Block, ...], verdict: Verdict) -> Iterator[Block]:
+    """The blocks of a reply below the top rung: text that is a triage reply gives way to its answer."""
+    if verdict.kind not in ("answered", "declined") or all(block.get("type") != "text" for block in content):
+        yield from content
+        return
+    is_told = False
+    for block in content:
+        if block.get("type") != "text":
+            yield block
+        elif not is_told:
+            is_told = True
+            if verdict.text:
+                yield {"type": "text", "text": verdict.text}
+
+
+def _kind(block: object) -> object:
+    return block.get("type") if isinstance(block, Mapping) else None  # pyright: ignore[reportUnknownVariableType, reportUnknownMemberType]
+
+
+def _blocks(message: Block) -> Sequence[Any]:
+    content = message.get("content")
+    return content if isinstance(content, (list, tuple)) else ()  # pyright: ignore[reportUnknownVariableType]

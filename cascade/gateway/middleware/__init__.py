@@ -1,0 +1,1 @@
+"""What every request passes, from the outside in: Problems, Paths, Concurrency, Authentication. Pure ASGI, one class a file."""

@@ -1,0 +1,49 @@
+"""Who is calling: reads the headers, and checks the key where the gateway has keys."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from cascade.gateway.headers import read_headers
+from cascade.gateway.hub import Hub
+from cascade.gateway.problems import Problem
+from cascade.gateway.visits import VISIT, Visit
+
+if TYPE_CHECKING:
+    from starlette.types import ASGIApp, Receive, Scope, Send
+
+__all__ = ["AuthenticationMiddleware"]
+
+_OPEN = frozenset({"/healthz", "/openapi.json"})
+"""Served without a key; `/healthz` then says no more than that it is alive."""
+
+
+class AuthenticationMiddleware:
+    """Leaves a Visit in the scope, or refuses (401).
+
+    A key comes as `x-cascade-key`, or where the gateway's own credentials go upstream, as `Authorization: Bearer` or `x-api-key`.
+    """
+
+    def __init__(self, app: ASGIApp, hub: Hub) -> None:
+        self._app, self._hub = app, hub
+        self._forwards = hub.settings.auth == "forward"
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        """Pass one request on."""
+        if scope["type"] == "http":
+            headers = read_headers(scope["headers"])
+            keys = self._hub.keys
+            if keys.is_empty:
+                scope[VISIT] = Visit(headers, is_trusted=True)
+            else:
+                token = headers.own.get("key", "") or ("" if self._forwards else headers.token)
+                key = keys.find(token) if token else None
+                if key is None and scope["path"] not in _OPEN:
+                    raise Problem(401, self._message(token))
+                scope[VISIT] = Visit(headers, key, is_trusted=key is not None)
+        await self._app(scope, receive, send)
+
+    def _message(self, token: str) -> str:
+        where = "x-cascade-key" if self._forwards else "Authorization: Bearer, or x-api-key"
+        what = "this key is unknown here, or revoked" if token else "this gateway needs one of its keys"
+        return f"{what} (send casc-… as {where}; `cascade serve keys create` makes one)"
