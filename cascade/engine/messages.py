@@ -55,7 +55,7 @@ class AsyncDriver(Protocol):
     policy: Policy
 
     async def respond(self, arguments: MessageArguments) -> Answer: ...
-    async def events(self, arguments: MessageArguments) -> AsyncEvents: ...
+    def events(self, arguments: MessageArguments) -> AsyncEvents: ...
 
 
 def message_arguments(
@@ -207,7 +207,7 @@ class AsyncMessages(_Resource):
         known, stream = _given(keywords)
         arguments = _arguments(known, self._driver.policy, streamed=stream)
         if stream:
-            return AsyncStream(await self._driver.events(arguments))
+            return AsyncStream(self._driver.events(arguments))
         return message_of(await self._driver.respond(arguments))
 
     def stream(self, **keywords: Any) -> AsyncMessageStreamManager[Any]:
@@ -216,11 +216,7 @@ class AsyncMessages(_Resource):
 
         known, output_format = _formatted(keywords)
         arguments = _arguments(known, self._driver.policy, streamed=True)
-
-        async def begin() -> AsyncStream:
-            return AsyncStream(await self._driver.events(arguments))
-
-        return AsyncMessageStreamManager(begin, output_format)
+        return AsyncMessageStreamManager(lambda: AsyncStream(self._driver.events(arguments)), output_format)
 
     async def parse(self, **keywords: Any) -> ParsedMessage[Any]:
         """As the SDK's `messages.parse`: a message whose `parsed_output` is of the type `output_format`."""
