@@ -4,12 +4,13 @@
 VENV   := .venv
 PYTHON := $(VENV)/bin/python
 LLMOCK := .cache/aimock/node_modules/.bin/llmock
+NPM_SDK := .cache/npm-sdk/node_modules/@anthropic-ai/sdk/package.json
 comma  := ,
 PARALLEL := --numprocesses auto --dist worksteal
 
 .SILENT:
 .DELETE_ON_ERROR:
-.PHONY: help demo test check lint types layers schema docs bench bench-samples aimock lowest clean
+.PHONY: help demo test check lint types layers schema docs bench bench-samples bench-gateway peers aimock npm-sdk clients lowest clean
 
 help:
 	echo "make demo    the main job, offline and without a key"
@@ -18,16 +19,20 @@ help:
 	echo "make docs    the documentation, into .cache/site"
 	echo "make bench   the overhead over the bare SDK call"
 	echo "make bench-samples  what asking a rung several times costs beyond its calls"
+	echo "make bench-gateway  what the gateway costs, beside LiteLLM and firstpass (ARGS='--quick')"
 	echo "make lowest  every test again, on the lowest versions that pyproject.toml allows"
 	echo "make aimock  the independent emulator that one test uses (needs npm)"
+	echo "make npm-sdk the npm SDK that some tests use (needs npm)"
+	echo "make clients other people's clients that some tests use: pydantic-ai, instructor, LangChain"
 	echo "make clean   remove what was installed, built and cached"
 
 demo: $(VENV)/.ready
 	$(VENV)/bin/cascade demo
 
-# Without the independent emulator its test is skipped, and says so: no npm, or no network, is no reason to fail here.
+# Without the independent emulator and the npm SDK their tests are skipped, and say so: no npm, or no network, is no reason to
+# fail here.
 test: $(VENV)/.ready-dev
-	! command -v npm >/dev/null || $(MAKE) aimock >/dev/null 2>&1 || true
+	! command -v npm >/dev/null || $(MAKE) --keep-going aimock npm-sdk >/dev/null 2>&1 || true
 	$(PYTHON) -m pytest $(PARALLEL) $(ARGS)
 
 check: lint types layers schema docs
@@ -57,12 +62,41 @@ bench: $(VENV)/.ready-dev
 bench-samples: $(VENV)/.ready-dev
 	$(PYTHON) benchmarks/samples.py
 
+bench-gateway: $(VENV)/.ready-dev
+	$(PYTHON) benchmarks/gateway.py $(ARGS)
+
+# The benchmark makes these venvs by itself when they are not there.
+peers: $(VENV)/.ready-dev
+	$(PYTHON) benchmarks/gateway_servers.py
+
 aimock: $(LLMOCK)
 
 $(LLMOCK):
-	mkdir -p .cache/aimock
-	npm install --prefix .cache/aimock --no-save --no-package-lock --no-audit --no-fund --loglevel=error \
-	  --fetch-retries=1 --fetch-timeout=30000 @copilotkit/aimock@1 </dev/null
+	$(call npm_install,aimock,@copilotkit/aimock@1)
+
+npm-sdk: $(NPM_SDK)
+
+$(NPM_SDK):
+	$(call npm_install,npm-sdk,@anthropic-ai/sdk@1)
+
+# $(call npm_install,FOLDER,PACKAGE): a package from npm, under .cache.
+define npm_install
+	mkdir -p .cache/$(1)
+	npm install --prefix .cache/$(1) --no-save --no-package-lock --no-audit --no-fund --loglevel=error \
+	  --fetch-retries=1 --fetch-timeout=30000 $(2) </dev/null
+endef
+
+# Each in a venv of its own: they want different versions of the SDK.
+clients: .cache/clients/pydantic-ai/.ready .cache/clients/instructor/.ready .cache/clients/langchain/.ready
+
+.cache/clients/pydantic-ai/.ready: PACKAGE := pydantic-ai-slim[anthropic]>=2.68,<3
+.cache/clients/instructor/.ready: PACKAGE := instructor[anthropic]>=1.17,<2
+.cache/clients/langchain/.ready: PACKAGE := langchain-anthropic>=1.7,<2
+
+.cache/clients/%/.ready: | $(VENV)/.ready-dev
+	$(PYTHON) -m venv --clear .cache/clients/$*
+	.cache/clients/$*/bin/python -m pip install --quiet '$(PACKAGE)' </dev/null
+	touch $@
 
 lowest: $(VENV)/.ready-dev
 	rm -rf .cache/lowest

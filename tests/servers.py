@@ -23,13 +23,13 @@ from typing import Any, NoReturn, Self
 
 import pytest
 
-__all__ = ["PostgresServer", "RedisServer", "Server"]
+__all__ = ["PostgresServer", "RedisServer", "Server", "absent"]
 
 _WAIT_S = 60.0  # a loaded machine is no failure
 _PORTS_TRIED = 5
 
 
-def _absent(name: str, told: str) -> NoReturn:
+def absent(name: str, told: str) -> NoReturn:
     """Skip the test; where this run must have the server (`.ci/run` says so), fail it."""
     if name in os.environ.get("CASCADE_TESTS_REQUIRE", "").split(","):
         pytest.fail(f"{told}, and CASCADE_TESTS_REQUIRE names {name}", pytrace=False)
@@ -180,7 +180,7 @@ class RedisServer(Server):
     name = "redis"
 
     def __init__(self, *options: str) -> None:
-        self._binary = shutil.which("redis-server") or _absent("redis", "redis-server is not installed")
+        self._binary = shutil.which("redis-server") or absent("redis", "redis-server is not installed")
         self._options = options
         super().__init__()
 
@@ -221,7 +221,7 @@ class PostgresServer(Server):
         for folder in (*here, *debian):
             if (folder / "postgres").is_file() and (folder / "initdb").is_file():
                 return folder
-        _absent("postgres", "PostgreSQL is not installed")
+        absent("postgres", "PostgreSQL is not installed")
 
     def _run_as(self) -> dict[str, Any]:
         return {"user": "postgres", "group": "postgres", "extra_groups": []} if os.geteuid() == 0 else {}

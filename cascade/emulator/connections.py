@@ -29,6 +29,7 @@ except ModuleNotFoundError as error:  # pragma: no cover - the SDK's own HTTP st
 if TYPE_CHECKING:
     from collections.abc import Mapping
 
+    from cascade.core.messages import Usage
     from cascade.emulator.answers import Answers
     from cascade.emulator.faults import FaultKind
     from cascade.emulator.messages import EmulatedReply
@@ -72,8 +73,24 @@ class Host(Protocol):
     token_latency_s: float
     prefix_check: bool
 
+    def note(self, request: SeenRequest) -> None:
+        """Record a received request."""
+        ...
+
+    def bill(self, model: str, usage: Usage, *, whole: bool) -> None:
+        """Bill a reply. `whole` is false if it broke off."""
+        ...
+
     def next_id(self) -> int:
         """A number that is unique to a request."""
+        ...
+
+    def note(self, request: SeenRequest) -> None:
+        """A request was received."""
+        ...
+
+    def bill(self, model: str, usage: Usage, *, whole: bool) -> None:
+        """A reply is billed. `whole` is false if it broke off."""
         ...
 
     def choose_fault(self, model: str) -> Fault | None:
@@ -161,7 +178,7 @@ class Connection:
         parsed = _parse(body)
         kept = {name: value for name, value in headers.items() if name not in _SECRETS}
         records = self._emulator.records
-        records.note(SeenRequest(method, target, kept, None if parsed is _UNREADABLE else parsed))
+        self._emulator.note(SeenRequest(method, target, kept, None if parsed is _UNREADABLE else parsed))
         if records.keeps_raw:
             records.note_raw(RawRequest(request.method, request.target, tuple(request.headers.raw_items()), body))
         url = urlsplit(target)
@@ -196,13 +213,13 @@ class Connection:
 
     async def _create(self, request: ApiRequest, headers: Mapping[str, str]) -> None:
         emulator = self._emulator
-        emulator.replies.check_model(request.model)
+        emulator.replies.check_model(emulator.answers, request.model)
         emulator.records.count(request.model)
         fault = emulator.choose_fault(request.model)
         if fault is not None:
             await self._inject(fault, request)
         kind = fault.kind if fault else None
-        reply = await emulator.replies.choose(request, headers, kind, self._number)
+        reply = await emulator.replies.choose(emulator.answers, request, headers, kind, self._number)
         if request.stream:
             with emulator.records.opened("stream"):
                 await self._stream(request, reply, kind)
@@ -212,7 +229,7 @@ class Connection:
         if kind == "cut":
             await self._send(self._head(200, length=len(body)), h11.Data(data=body[: len(body) // 2]))
             raise _Closed
-        emulator.records.bill(request.model, reply.usage, whole=True)
+        emulator.bill(request.model, reply.usage, whole=True)
         await self._send_body(200, body)
 
     async def _stream(self, request: ApiRequest, reply: EmulatedReply, kind: FaultKind | None) -> None:
@@ -239,7 +256,7 @@ class Connection:
             elif not whole:
                 told = min(max(1, written.tokens), usage.output_tokens)
                 usage = replace(usage, output_tokens=told, thinking_tokens=min(told, usage.thinking_tokens))
-            self._emulator.records.bill(request.model, usage, whole=whole)
+            self._emulator.bill(request.model, usage, whole=whole)
         if kind == "cut":
             raise _Closed
         if kind in BREAKS_OFF:

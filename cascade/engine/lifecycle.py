@@ -29,7 +29,7 @@ from cascade.core.grouping import build_judge_prompt
 from cascade.core.messages import Failure, Reply, Usage
 from cascade.core.trail import Answer, CheckResult, Step
 from cascade.core.triage import Prompt, build_prompt, triage_tokens, wants_triage
-from cascade.engine.continuing import Recalled, keep, lessons_of, read_place, recall, start_of
+from cascade.engine.continuing import Place, Recalled, keep, lessons_of, read_place, recall, start_of
 from cascade.engine.runtime import RequestContext, Runtime
 from cascade.engine.verifying import run_check
 from cascade.hooks import Calling, Ended, Tracks, Wait
@@ -328,6 +328,8 @@ def run_request(runtime: Runtime, context: RequestContext) -> Lifecycle:
             except StopIteration as done:
                 notes = (*context.notes, *done.value.notes)
                 answer: Answer = replace(done.value, arm=context.arm, latency_s=runtime.elapsed(context), notes=notes)
+                steps = answer.steps
+            yield from _keep(runtime, context, place, recalled, start, answer)
         except ClimbError as error:
             yield from notify_ended(rung_caller, Ended(error.steps, None, error, runtime.elapsed(context)))
             raise
@@ -336,12 +338,18 @@ def run_request(runtime: Runtime, context: RequestContext) -> Lifecycle:
             raised = None if isinstance(error, (GeneratorExit, CancelledError)) else error
             rung_caller.tracks.ended(Ended(steps, None, raised, runtime.elapsed(context)))
             raise
-    lessons = lessons_of(place, recalled, start, answer, context.plan.policy) if context.arm == "cascade" else ()
-    if lessons:
-        yield from _run_blocking(runtime, partial(keep, runtime.state, lessons))
     estimate = _estimate(runtime, context, answer)
     yield from notify_ended(rung_caller, Ended(answer.steps, answer, None, answer.latency_s, estimate))
     return answer
+
+
+def _keep(
+    runtime: Runtime, context: RequestContext, place: Place, recalled: Recalled, start: Start, answer: Answer
+) -> Generator[Effect, Any, None]:
+    """Have the state remember what later turns of the conversation must know."""
+    lessons = lessons_of(place, recalled, start, answer, context.plan.policy) if context.arm == "cascade" else ()
+    if lessons:
+        yield from _run_blocking(runtime, partial(keep, runtime.state, lessons))
 
 
 def _run_blocking(runtime: Runtime, function: Callable[[], _T]) -> Generator[Effect, Any, _T]:

@@ -20,7 +20,7 @@ from cascade.core.errors import CascadeError
 from cascade.core.message_events import message_dict
 from cascade.core.trail import Answer
 from cascade.engine import AsyncCascade
-from cascade.engine.arguments import MessageArguments
+from cascade.engine.arguments import MessageArguments, new_id
 from cascade.engine.events import AsyncMessageEvents
 from cascade.engine.messages import message_arguments
 from cascade.gateway.answers import trail_of
@@ -107,6 +107,7 @@ class Climbing:
         request = arguments.given
         request = replace(
             request,
+            id=new_id(),
             metadata={**request.metadata, **metadata} if metadata else request.metadata,
             headers={**request.headers, **self._hub.upstream.forwarded_credentials(visit.headers)},
         )
@@ -144,7 +145,7 @@ class Climbing:
             events: AsyncMessageEvents | None = None
             pinging = asyncio.create_task(stream.ping(self._hub.settings.ping_s))
             try:
-                events = await driver.events(climb.arguments)
+                events = driver.events(climb.arguments)
                 async for event in events:
                     await stream.write(b"event: %b\ndata: %b\n\n" % (event["type"].encode(), to_json(event)))
                 answer = climb.answer = events.answer

@@ -5,26 +5,36 @@ from __future__ import annotations
 import asyncio
 from typing import Any
 
+import uvicorn
 from uvicorn.protocols.http.httptools_impl import STATUS_LINE, HttpToolsProtocol
 
 from cascade.gateway.callers import ABORT
 from cascade.gateway.problems import Problem, problem_body
 from cascade.gateway.settings import Limits
 
-__all__ = ["GatewayProtocol", "protocol_with"]
+__all__ = ["GatewayConfig", "GatewayProtocol"]
 
 
 class _HeadTooLarge(Exception):
     """Raised in a callback of the parser, which then reads no further."""
 
 
+class GatewayConfig(uvicorn.Config):
+    """uvicorn's configuration, and the limits of the protocol. It goes to workers as it is: all of it can be pickled."""
+
+    def __init__(self, app: Any, limits: Limits, **options: Any) -> None:
+        super().__init__(app, http=GatewayProtocol, **options)
+        self.limits = limits
+
+
 class GatewayProtocol(HttpToolsProtocol):
     """One connection. A head that is too large, or too slow, closes it; so does whatever is not HTTP."""
 
-    limits: Limits = Limits()
+    config: GatewayConfig
 
-    def __init__(self, *arguments: Any, **options: Any) -> None:
-        super().__init__(*arguments, **options)
+    def __init__(self, config: GatewayConfig, *arguments: Any, **options: Any) -> None:
+        super().__init__(config, *arguments, **options)
+        self.limits = config.limits
         self._in_head = True
         self._head_bytes = 0
         self._head_timer: asyncio.TimerHandle | None = None
@@ -95,8 +105,3 @@ class GatewayProtocol(HttpToolsProtocol):
         if not self.transport.is_closing():
             self._refusal = Problem(408, f"the request's head did not arrive in {self.limits.head_s:g} s")
             self.send_400_response("")
-
-
-def protocol_with(limits: Limits) -> type[GatewayProtocol]:
-    """The protocol with these limits: uvicorn makes its instances."""
-    return type("GatewayProtocol", (GatewayProtocol,), {"limits": limits})

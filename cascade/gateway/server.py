@@ -22,7 +22,7 @@ from cascade.core.errors import CascadeError, ConfigurationError
 from cascade.gateway.app import make_app
 from cascade.gateway.hub import Clocks, Hub
 from cascade.gateway.keys.ring import KeyRing
-from cascade.gateway.protocol import protocol_with
+from cascade.gateway.protocol import GatewayConfig
 from cascade.gateway.settings import VIRTUAL, GatewaySettings
 from cascade.ledger.gateway import GatewayTables
 from cascade.logs import log_event
@@ -104,9 +104,9 @@ async def _open_app(settings: GatewaySettings, clocks: Clocks | None) -> AsyncGe
 
 
 def _config(app: Any, settings: GatewaySettings, **options: Any) -> uvicorn.Config:
-    return uvicorn.Config(
+    return GatewayConfig(
         app,
-        http=protocol_with(settings.limits),
+        settings.limits,
         loop="uvloop",
         ws="none",
         log_config=None,

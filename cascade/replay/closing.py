@@ -21,7 +21,6 @@ CostOf = Literal["recorded", "policy"]
 """Where a reply's cost comes from: its `cost_usd`, or its usage at the policy's prices."""
 
 _WHOLE = Reading()
-_AFTER_HEAD = (None, "truncated", "refused")  # how a reply may end that began as it should
 
 
 def reading_of(policy: Policy) -> Reading:
@@ -30,8 +29,11 @@ def reading_of(policy: Policy) -> Reading:
 
 
 def has_head(reply: RecordedReply) -> bool:
-    """Whether a reply began with its confidence and an answer that is not blank, whatever became of the rest of it."""
-    if reply.confidence is None or reply.failed not in _AFTER_HEAD:
+    """Whether a reply began with its confidence and an answer that is not blank, whatever became of the rest of it.
+
+    A reply that ended badly is recorded with its confidence if it began so. A call that failed brought no reply.
+    """
+    if reply.confidence is None or reply.failed == "failed":
         return False
     return not isinstance(reply.answer, str) or (bool(reply.answer) and not reply.answer.isspace())
 

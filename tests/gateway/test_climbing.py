@@ -179,9 +179,12 @@ def test_what_cannot_climb_is_a_400_that_names_it(
 ) -> None:
     """Nothing is dropped, and nothing is sent."""
     gateway = start(emulator.base_url)
-    for wrong in ({"temperature": 0.5}, {"messages": "text"}, {"max_tokens": "many"}, {"stop_sequences": [5]}):
-        response = gateway.send(raw("easy", stream=stream, **wrong) if "messages" not in wrong else
-            post(json.dumps({**asked(), **wrong, "stream": stream}).encode(), {}, target="/v1/messages"))  # fmt: skip
+    cases: list[dict[str, Any]] = [
+        {"temperature": 0.5}, {"messages": "text"}, {"max_tokens": "many"}, {"stop_sequences": [5]},
+    ]  # fmt: skip
+    for wrong in cases:
+        body = json.dumps({**asked(), **wrong, "stream": stream}).encode()
+        response = gateway.send(post(body, {}, target="/v1/messages"))
         assert response.startswith(b"HTTP/1.1 400 ")
         assert next(iter(wrong)) in json.loads(body_of(response))["error"]["message"]
     assert emulator.requests == ()
@@ -346,7 +349,7 @@ def test_a_tool_loop_over_the_sdk_goes_on_where_it_was(
 
     emulator = emulate(script=tools)
     client = sdk(start(emulator.base_url))
-    tool = {
+    tool: Any = {
         "name": "add",
         "input_schema": {"type": "object", "properties": {"a": {"type": "integer"}, "b": {"type": "integer"}}},
     }

@@ -233,7 +233,7 @@ def test_drivers_of_both_kinds_share_a_loop_over_redis(
                         blocks, answer = await asyncio.to_thread(by_one, params[-1])
                     else:
                         arguments = MessageArguments(read_parameters(params[-1]), streamed=turn % 3 == 1)
-                        events = await other.events(arguments)
+                        events = other.events(arguments)
                         async for _ in events:
                             pass
                         answer = events.answer
