@@ -175,15 +175,13 @@ def test_structured_output(stage: Open, confidence: float) -> None:
     assert json.loads(climbed.content[0].text) == {"item": "Lämpchen", "count": 2}
 
 
-@pytest.mark.parametrize("on", ["create", "async create"])
-def test_parse_returns_the_callers_type(stage: Open, connections: Any, on: str, way: str) -> None:
+@pytest.mark.parametrize("way", ["create", "async create"])
+def test_parse_returns_the_callers_type(stage: Open, connections: Any, way: str) -> None:
     """As the SDK's own `parse`."""
-    if way != "create":
-        pytest.skip("once for each client")
-    play = stage(lambda *_: saying(text('{"item": "lamp", "count": 2}')), on=on)
+    play = stage(lambda *_: saying(text('{"item": "lamp", "count": 2}')))
     keywords = {**BASE, "messages": [{"role": "user", "content": "Two lamps."}], "output_format": Order}
     asked = play.driver.messages.parse(**keywords)
-    message = connections.runner.run(asked) if on.startswith("async") else asked
+    message = connections.runner.run(asked) if way.startswith("async") else asked
     assert message.parsed_output == Order(item="lamp", count=2)
     assert message.cascade.rung == "haiku"
 
@@ -201,10 +199,9 @@ def test_what_is_no_whole_answer_says_so(stage: Open, stop_reason: str, degraded
     assert (answer.degraded, answer.text, answer.rung) == (degraded, "word word", "opus")
 
 
-def test_a_held_answer_is_better_than_a_truncated_one(stage: Open, way: str) -> None:
+@pytest.mark.parametrize("way", ["create", "async create"])
+def test_a_held_answer_is_better_than_a_truncated_one(stage: Open) -> None:
     """As in `ask`; a stream has begun to give it out by then."""
-    if "create" not in way:
-        pytest.skip("a stream has begun")
     cut = saying(text("word word"), confidence=None, stop_reason="max_tokens")
     play = stage(lambda body, _: cut if body["model"] == OPUS else saying(text("held"), confidence=0.5))
     climbed = play.climbing(**BASE, messages=[{"role": "user", "content": "Talk."}])
@@ -215,10 +212,9 @@ def test_a_held_answer_is_better_than_a_truncated_one(stage: Open, way: str) -> 
 ODD = ["a", "é", " ", "\n", '"', "\\", "/", "\0", "\u2028", "漢", "😀", "{", "}", "\\u0041", "END"]
 
 
-def test_every_text_delta_concatenated_is_the_answers_text(stage: Open, way: str) -> None:
+@pytest.mark.parametrize("way", ["events", "async events"])
+def test_every_text_delta_concatenated_is_the_answers_text(stage: Open) -> None:
     """For random texts, in the envelope and plain, in pieces that end within escapes and surrogate pairs."""
-    if way not in ("events", "async events"):
-        pytest.skip("of a stream")
     chance = random.Random(3)
     answers = ["".join(chance.choices(ODD, k=chance.randrange(1, 60))) + "." for _ in range(25)]
     play = stage(
