@@ -142,6 +142,20 @@ def test_where_nothing_answers_the_stream_raises_before_its_first_event(emulator
         next(stream)
 
 
+def test_a_bypass_is_given_out_as_it_comes(emulator: Emulator, connections: Connections) -> None:
+    """Unchanged in this, too."""
+    emulator.token_latency_s = 0.01
+    client = connections.sync_one.with_options(base_url=emulator.base_url)
+    cited = {"type": "text", "media_type": "text/plain", "data": "x"}
+    document = {"type": "document", "citations": {"enabled": True}, "source": cited}
+    with Cascade(ladder(bypass="baseline"), client=client, ledger="off") as driver:
+        stream = driver.messages.create(**{**ASKED, "messages": [{"role": "user", "content": [document]}]}, stream=True)
+        next(event for event in stream if event.type == "content_block_delta")
+        assert emulator.open_streams == 1
+        assert "".join(event.delta.text for event in stream if event.type == "content_block_delta") in LONG  # type: ignore[union-attr]
+    assert (stream.cascade.text, stream.cascade.arm, stream.cascade.degraded) == (LONG, "bypass", None)
+
+
 def test_a_stream_says_what_create_says(emulator: Emulator, driver: Cascade) -> None:
     """The same message and the same climb, but for what was closed early."""
     whole = driver.messages.create(**ASKED)
