@@ -11,7 +11,8 @@ from cascade.core.parameters import CannotClimb
 from tests.live.conftest import HAIKU, OPUS, ladder
 
 from .conftest import BASE, Open, plain, saying, text
-from .test_conversations import WEATHER, trail_of
+from .dialogues import WEATHER
+from .test_conversations import trail_of
 
 ASKED: dict[str, Any] = {**BASE, "messages": [{"role": "user", "content": "x"}]}
 PREFILL = [{"role": "user", "content": "x"}, {"role": "assistant", "content": "The answer is ("}]
