@@ -85,14 +85,6 @@ class Host(Protocol):
         """A number that is unique to a request."""
         ...
 
-    def note(self, request: SeenRequest) -> None:
-        """A request was received."""
-        ...
-
-    def bill(self, model: str, usage: Usage, *, whole: bool) -> None:
-        """A reply is billed. `whole` is false if it broke off."""
-        ...
-
     def choose_fault(self, model: str) -> Fault | None:
         """The fault of the next request to `model`, if any."""
         ...

@@ -149,14 +149,6 @@ class Emulator:
         """
         return self.records.billed
 
-    def note(self, request: SeenRequest) -> None:
-        """Record a received request. A subclass may do more at this moment."""
-        self.records.note(request)
-
-    def bill(self, model: str, usage: Usage, *, whole: bool) -> None:
-        """Bill a reply; `whole` is false if it broke off. A subclass may do more at this moment."""
-        self.records.bill(model, usage, whole=whole)
-
     @property
     def open_connections(self) -> int:
         """How many clients are connected."""
