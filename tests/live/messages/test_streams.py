@@ -54,7 +54,7 @@ def async_driver(emulator: Emulator, connections: Connections) -> AsyncCascade:
 
 def test_what_escalates_is_closed_at_its_confidence(emulator: Emulator, driver: Cascade) -> None:
     """The rung that is left bills at most 12 tokens of its answer, as an estimate; its text never reaches the caller."""
-    emulator.token_latency_s = 0.002  # as a model writes; else all of it is sent before anybody can close it
+    emulator.token_latency_s = 0.005  # as a model writes; else all of it is sent before anybody can close it
     with driver.messages.stream(**ASKED) as stream:
         said = "".join(stream.text_stream)
     assert said == LONG
@@ -78,8 +78,8 @@ def test_a_stream_that_is_left_early_ends_its_climb(emulator: Emulator, driver: 
         stream.close()
     else:
         del stream
+    assert reached(lambda: [closed.model for closed in emulator.closed_early] == [HAIKU, SONNET])
     assert reached(lambda: emulator.open_streams == 0)
-    assert [closed.model for closed in emulator.closed_early] == [HAIKU, SONNET]
 
 
 def test_an_async_stream_that_is_left_early_ends_its_climb(
@@ -94,8 +94,8 @@ def test_an_async_stream_that_is_left_early_ends_its_climb(
                 break
 
     connections.runner.run(leave())
+    assert reached(lambda: [closed.model for closed in emulator.closed_early] == [HAIKU, SONNET])
     assert reached(lambda: emulator.open_streams == 0)
-    assert [closed.model for closed in emulator.closed_early] == [HAIKU, SONNET]
 
 
 def test_a_stream_that_breaks_off_raises_and_repeats_nothing(emulator: Emulator, driver: Cascade) -> None:
