@@ -7,7 +7,7 @@ from typing import Any
 
 import pytest
 
-from cascade import AsyncCascade, Cascade, Policy
+from cascade import Answer, AsyncCascade, Cascade, Policy
 from cascade.emulator import Emulator
 from cascade.engine.messages import message_arguments
 from tests.live.conftest import HAIKU, SONNET, Connections
@@ -53,7 +53,12 @@ def test_the_callers_credentials_go_to_no_endpoint_of_a_rungs_own(
                 answer = driver.respond(arguments)
         else:
             client = connections.async_one.with_options(base_url=ours.base_url)
-            answer = connections.runner.run(AsyncCascade(policy, client=client, ledger="off").respond(arguments))
+
+            async def respond() -> Answer:
+                async with AsyncCascade(policy, client=client, ledger="off") as driver:
+                    return await driver.respond(arguments)
+
+            answer = connections.runner.run(respond())
         assert answer.rung == "sonnet"
         assert keys_seen(others) == [b"Bearer others"]
         assert keys_seen(ours) == [b"Bearer caller"]
