@@ -184,9 +184,9 @@ def _may_decide_early(
     reading: Reading, plan: Plan, request: Request, task: str, checks: Checks, index: int
 ) -> _Early | None:
     """What the first tokens of this rung's reply may decide; None if the reply is read whole."""
-    if not reading.early or request.raw is not None:
+    if not reading.early:
         return None
-    ships = can_ship(checks, request, is_top=index == plan.policy.top)
+    ships = request.raw is not None or can_ship(checks, request, is_top=index == plan.policy.top)
     if index == plan.policy.top:
         return _Early(close=False, ship=True) if reading.streamed and ships else None
     if not can_close(plan.policy, task, index, request):
