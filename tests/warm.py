@@ -7,9 +7,9 @@
 other people's packages and nothing of cascade, and that forks. The child is a process like any other: it imports
 cascade, runs it at top level and ends as an interpreter does (threads, atexit, buffers); its exit code is the program's.
 
-What it cannot tell: how long imports take, what a missing library does, and what becomes of a signal to the program (its
-child is killed). Tests of those start `sys.executable`. So does the program itself for options and variables of Python
-that it does not know, and so it is on a system without `fork` and `pidfd_open`.
+SIGINT and SIGTERM are handed on to the child; it is killed if the program is. What this cannot tell: how long imports
+take, and what a missing library does. Tests of those start `sys.executable`. So does the program for options and
+variables of Python that it does not know; and on a system without `fork` and `pidfd_open` it is that Python.
 """
 
 from __future__ import annotations
@@ -49,44 +49,43 @@ def load():
     gc.freeze()
 
 def serve(listening):
-    # An order for the child that is to run it; None once the tests have closed their end.
+    # An order, in the process that is to run it; None once the tests have closed their end.
+    running = {}  # the end of a child: the program that waits for it, and its id
     while True:
-        ready = select.select([listening, 0], [], [])[0]
-        try:
-            while os.waitpid(-1, os.WNOHANG)[0]:
-                pass
-        except ChildProcessError:
-            pass
-        if listening not in ready:
+        ready = select.select([listening, 0, *running, *(program for program, _ in running.values())], [], [])[0]
+        if listening in ready:
+            program = listening.accept()[0]
+            size, streams, _, _ = socket.recv_fds(program, 4, 3)
+            order = program.recv(int.from_bytes(size, "big"), socket.MSG_WAITALL)
+            pid = os.fork()
+            if not pid:
+                for at, stream in enumerate(streams):
+                    os.dup2(stream, at)
+                for other in (*streams, *running):
+                    os.close(other)
+                for other in (listening, program, *(program for program, _ in running.values())):
+                    other.close()
+                return marshal.loads(order)
+            for stream in streams:
+                os.close(stream)
+            running[os.pidfd_open(pid)] = program, pid
+            tell(program, pid)
+        elif 0 in ready:
             return None
-        program = listening.accept()[0]
-        if not os.fork():
-            listening.close()
-            return look_after(program)
-        program.close()
+        for end, (program, pid) in [*running.items()]:
+            if end in ready:
+                tell(program, os.waitpid(pid, 0)[1])
+                program.close()
+                os.close(end)
+                del running[end]
+            elif program in ready:  # it was killed
+                os.kill(pid, signal.SIGKILL)
 
-def look_after(program):
-    # The order, in the process that is to run it; this one waits for that one's end, or for the program's.
-    size, streams, _, _ = socket.recv_fds(program, 4, 3)
-    told = program.recv(int.from_bytes(size, "big"), socket.MSG_WAITALL)
-    pid = os.fork()
-    if not pid:
-        program.close()
-        for at, stream in enumerate(streams):
-            os.dup2(stream, at)
-            os.close(stream)
-        return marshal.loads(told)
-    for stream in (*streams, 0, 1, 2):
-        os.close(stream)
-    end = os.pidfd_open(pid)
-    if end not in select.select([end, program], [], [])[0]:
-        os.kill(pid, signal.SIGKILL)
-    status = os.waitpid(pid, 0)[1]
+def tell(program, number):
     try:
-        program.sendall(status.to_bytes(4, "big"))
+        program.sendall(number.to_bytes(4, "big"))
     except OSError:
         pass
-    os._exit(0)
 
 def become(arguments, environment, folder):
     # What an interpreter does before it runs anything; returns what that is.
@@ -129,7 +128,7 @@ if order is not None:
 """
 
 _PROGRAM = r"""#!{python} -IS
-import _socket, marshal, os, sys
+import _signal, _socket, marshal, os, sys
 BEFORE, KNOWN = {before!r}, ("PYTHONPATH", "PYTHONWARNINGS", "PYTHONDONTWRITEBYTECODE", "PYTHONUNBUFFERED")
 arguments = [*BEFORE, *sys.argv[1:]]
 known = all(name in KNOWN for name in os.environ if name.startswith("PYTHON"))
@@ -139,13 +138,18 @@ order = marshal.dumps((arguments, dict(os.environ), os.getcwd()))
 streams = b"".join(stream.to_bytes(4, sys.byteorder) for stream in (0, 1, 2))
 server = _socket.socket(_socket.AF_UNIX)
 server.connect({address!r})
-server.sendmsg([len(order).to_bytes(4, "big")], [(_socket.SOL_SOCKET, _socket.SCM_RIGHTS, streams)])
+try:
+    server.sendmsg([len(order).to_bytes(4, "big")], [(_socket.SOL_SOCKET, _socket.SCM_RIGHTS, streams)])
+except OSError:  # one of them is closed
+    os.execv({python!r}, [{python!r}, *arguments])
 server.sendall(order)
+child = int.from_bytes(server.recv(4, _socket.MSG_WAITALL), "big")
+for number in (2, 15):  # SIGINT, SIGTERM
+    _signal.signal(number, lambda number, _: os.kill(child, number))
 status = int.from_bytes(server.recv(4, _socket.MSG_WAITALL), "big")
 if os.WIFSIGNALED(status):
-    if os.WTERMSIG(status) == 2:  # the others end this one as they are
-        import _signal
-        _signal.signal(2, _signal.SIG_DFL)
+    if os.WTERMSIG(status) in (2, 15):
+        _signal.signal(os.WTERMSIG(status), _signal.SIG_DFL)
     os.kill(os.getpid(), os.WTERMSIG(status))
 os._exit(os.WEXITSTATUS(status))
 """

@@ -76,6 +76,7 @@ class Calibration:
     counted         whether it comes from tables of counts
     skipped         how many items were left out, with the reasons of the first ones in `problems`
     not_judged      by rung: why its recorded samples are no evidence on agreement
+    unsaid          what early stop cannot know of replies that ended badly, if there are any
     ways            the samples that were compared, one way to vote each; empty if none were. A point of the frontier names its way
     joint_tune      the tune half in all of these ways
     """
@@ -98,6 +99,7 @@ class Calibration:
     not_judged: tuple[str, ...] = ()
     ways: tuple[Way, ...] = ()
     joint_tune: JointHalf | None = None
+    unsaid: str | None = None
 
     @property
     def samples(self) -> dict[str, Samples]:

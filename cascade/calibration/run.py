@@ -51,6 +51,7 @@ from cascade.corpora.reading import open_corpus
 from cascade.replay.arrays import np
 from cascade.replay.building import read_columns
 from cascade.replay.columns import PolicyMapping
+from cascade.replay.early import unsaid_beginnings
 from cascade.replay.mapping import mapping_for
 
 if TYPE_CHECKING:
@@ -151,6 +152,7 @@ def calibrate(paths: Sequence[Path], options: CalibrationOptions) -> Calibration
         not_judged=not_judged,
         ways=tuple(one for _, one in made) if is_joint else (),
         joint_tune=found.joint,
+        unsaid=unsaid_beginnings(columns, view),
     )
 
 

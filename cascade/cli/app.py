@@ -116,7 +116,7 @@ def emulate(  # noqa: PLR0913, PLR0917 - options
         typer.Option("--corpus", "-c", help="A corpus to answer from; may be repeated. Default: support."),
     ] = None,
     host: Annotated[str, typer.Option(help="The address to listen on.")] = "127.0.0.1",
-    port: Annotated[int, typer.Option(help="The port to listen on; 0 takes a free one.", min=0, max=65535)] = 8484,
+    port: Annotated[int, typer.Option(help="The port to listen on; 0 takes a free one.", min=0, max=65535)] = 8485,
     faults: Annotated[
         str | None, typer.Option(help="Faults to inject, such as rate_limit=0.1,overloaded=0.05.")
     ] = None,

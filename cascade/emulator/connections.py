@@ -73,16 +73,16 @@ class Host(Protocol):
     token_latency_s: float
     prefix_check: bool
 
-    def next_id(self) -> int:
-        """A number that is unique to a request."""
-        ...
-
     def note(self, request: SeenRequest) -> None:
-        """A request was received."""
+        """Record a received request."""
         ...
 
     def bill(self, model: str, usage: Usage, *, whole: bool) -> None:
-        """A reply is billed. `whole` is false if it broke off."""
+        """Bill a reply. `whole` is false if it broke off."""
+        ...
+
+    def next_id(self) -> int:
+        """A number that is unique to a request."""
         ...
 
     def choose_fault(self, model: str) -> Fault | None:
@@ -205,13 +205,13 @@ class Connection:
 
     async def _create(self, request: ApiRequest, headers: Mapping[str, str]) -> None:
         emulator = self._emulator
-        emulator.replies.check_model(request.model)
+        emulator.replies.check_model(emulator.answers, request.model)
         emulator.records.count(request.model)
         fault = emulator.choose_fault(request.model)
         if fault is not None:
             await self._inject(fault, request)
         kind = fault.kind if fault else None
-        reply = await emulator.replies.choose(request, headers, kind, self._number)
+        reply = await emulator.replies.choose(emulator.answers, request, headers, kind, self._number)
         if request.stream:
             with emulator.records.opened("stream"):
                 await self._stream(request, reply, kind)

@@ -26,23 +26,25 @@ __all__ = ["Replies"]
 class Replies:
     """The replies of an emulator. `seed`: of the choices that faults make. `cache`: None if prompts are not cached."""
 
-    def __init__(
-        self, answers: Answers, seed: int, script: Script | None = None, cache: PromptCache | None = None
-    ) -> None:
-        self._answers, self._seed, self._script, self._cache = answers, seed, script, cache
+    def __init__(self, seed: int, script: Script | None = None, cache: PromptCache | None = None) -> None:
+        self._seed, self._script, self._cache = seed, script, cache
         self.signed: dict[str, str] = {}
         """The models of signatures that a script made up itself."""
 
-    def check_model(self, model: str) -> None:
+    def check_model(self, answers: Answers, model: str) -> None:
         """Raise the API's 404 for a model that can have no reply; a script may know any."""
         if self._script is None:
-            self._answers.check_model(model)
+            answers.check_model(model)
 
     async def choose(
-        self, request: ApiRequest, headers: Mapping[str, str], fault: FaultKind | None, number: int
+        self, answers: Answers, request: ApiRequest, headers: Mapping[str, str], fault: FaultKind | None, number: int
     ) -> EmulatedReply:
         """The reply, changed by the fault if any. Raises ApiError if there is none. `number`: unique to the request."""
-        reply = await self._find(request, headers, fault, number)
+        reply = await self._scripted(request, headers, fault, number)
+        if reply is None:
+            answers.check_model(request.model)
+            recorded = answers.find(request, advance=fault not in BREAKS_OFF)
+            reply = make_reply(request, recorded, fault, self._seed)
         for block in reply.content:
             signature = block["signature"] if block["type"] == "thinking" else ""  # thinking that was cut off has none
             if signature and read_signature(signature, block["thinking"]) is None:
@@ -51,16 +53,11 @@ class Replies:
             return reply
         return replace(reply, usage=self._cache.bill(request.model, request.body, reply.usage))
 
-    async def _find(
+    async def _scripted(
         self, request: ApiRequest, headers: Mapping[str, str], fault: FaultKind | None, number: int
-    ) -> EmulatedReply:
-        if self._script is not None:
-            scripted = await run_script(self._script, request, headers)
-            if scripted is not None:
-                return make_scripted(request, scripted, fault, self._seed, number)
-            self._answers.check_model(request.model)
-        recorded = self._answers.find(request, advance=fault not in BREAKS_OFF)
-        return make_reply(request, recorded, fault, self._seed)
+    ) -> EmulatedReply | None:
+        scripted = None if self._script is None else await run_script(self._script, request, headers)
+        return None if scripted is None else make_scripted(request, scripted, fault, self._seed, number)
 
 
 _TOLD = frozenset({"cache_creation", "cache_creation_input_tokens", "cache_read_input_tokens"})

@@ -64,7 +64,7 @@ class Emulator:
         clock: Callable[[], float] = time.monotonic,
     ) -> None:
         self.answers = Answers(corpora, canned=canned, may_be_empty=script is not None)
-        self.replies = Replies(self.answers, seed, script, PromptCache(clock) if caching else None)
+        self.replies = Replies(seed, script, PromptCache(clock) if caching else None)
         self.records = Records(keep_requests)
         self.host, self.port, self.seed, self.token_latency_s = host, port, seed, token_latency_s
         self.prefix_check = prefix_check
@@ -149,14 +149,6 @@ class Emulator:
         """
         return self.records.billed
 
-    def note(self, request: SeenRequest) -> None:
-        """Record a received request. A subclass may do more at this moment."""
-        self.records.note(request)
-
-    def bill(self, model: str, usage: Usage, *, whole: bool) -> None:
-        """Bill a reply; `whole` is false if it broke off. A subclass may do more at this moment."""
-        self.records.bill(model, usage, whole=whole)
-
     @property
     def open_connections(self) -> int:
         """How many clients are connected."""
@@ -182,6 +174,14 @@ class Emulator:
         Without a latency a stream is written at once, so that nobody can close it early.
         """
         return self.records.closed_early
+
+    def note(self, request: SeenRequest) -> None:
+        """Record a received request (called by connections)."""
+        self.records.note(request)
+
+    def bill(self, model: str, usage: Usage, *, whole: bool) -> None:
+        """Bill a reply (called by connections). `whole` is false if it broke off."""
+        self.records.bill(model, usage, whole=whole)
 
     def next_id(self) -> int:
         """A number that is unique to a request (called by connections)."""

@@ -9,7 +9,8 @@ from cascade.core.text.suggestions import closest
 
 __all__ = ["check_keywords"]
 
-_NOT_YET = "not available in this version (call the model with the SDK for such a request)"
+_MESSAGES = "ask() does not take it; Cascade().messages.create(…) does, with the SDK's own parameters"
+_STREAM = "ask() returns whole answers; Cascade().messages.stream(…) gives them as they come"
 _SAMPLING = "not available: the SDK's messages.create does not take it either (leave it out)"
 _CLIENT = "pass it to the client: Cascade(client=Anthropic({}=…))"
 _DRIVER = "pass it to the driver: Cascade({}=…)"
@@ -31,9 +32,10 @@ _INSTEAD = {
     **dict.fromkeys(
         ("billing_policy", "compaction", "container", "context_management", "diagnostics", "extra_body",
          "fallback_credit_token", "fallbacks", "inference_geo", "mcp_servers", "service_tier", "speed", "stop_sequences",
-         "stream", "thread", "tool_choice", "tools", "user_profile_id", "workspace_id"),
-        _NOT_YET,
+         "thread", "tool_choice", "tools", "user_profile_id", "workspace_id"),
+        _MESSAGES,
     ),
+    "stream": _STREAM,
     # of the SDK's clients, and of our drivers
     "api_key": "set ANTHROPIC_API_KEY, or " + _CLIENT.format("api_key"),
     "base_url": "set base_url on the policy's rung or ANTHROPIC_BASE_URL, or " + _CLIENT.format("base_url"),
@@ -45,7 +47,7 @@ _INSTEAD = {
     "max_completion_tokens": "use max_tokens=",
     "response_format": "use response_model=",
     "schema": "use response_model=",
-    "stop": _NOT_YET,
+    "stop": "Cascade().messages.create(stop_sequences=[…]) takes them",
     "user": "use metadata={'user_id': …}",
     "user_id": "use metadata={'user_id': …}",
 }  # fmt: skip

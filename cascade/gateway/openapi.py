@@ -18,6 +18,7 @@ if TYPE_CHECKING:
 __all__ = ["OpenApiEndpoint", "document"]
 
 _JSON = "application/json"
+_TEXT: dict[str, Any] = {"type": "string"}
 _REQUEST_ID = r"^casc_[0-9a-f]{32}$"
 
 
@@ -83,7 +84,7 @@ def _messages() -> dict[str, Any]:
         " stream: true the response is a stream of server-sent events."
     )
     found = _operation("createMessage", about, {"type": "object"}, statuses)
-    found["responses"]["200"]["content"]["text/event-stream"] = {"schema": {"type": "string"}}
+    found["responses"]["200"]["content"]["text/event-stream"] = {"schema": _object(event=_TEXT, data=_TEXT)}
     found["responses"]["200"]["headers"] = {
         f"x-cascade-{name}": {"description": text, "schema": {"type": "string"}}
         for name, text in (

@@ -19,6 +19,7 @@ from cascade.core.messages import Failure, Reply, Request, Usage
 from cascade.core.plans import Plan
 from cascade.core.policy import OTHER, Policy, Rung, Variant
 from cascade.core.policy.ladder import asked_as
+from cascade.core.text.envelope import EnvelopeReader
 from cascade.core.text.parsing import Repair
 from cascade.core.text.suggestions import did_you_mean
 from cascade.core.trail import Verdict
@@ -229,14 +230,24 @@ def call_cost(respondent: Respondent, outcome: Reply | Failure) -> int:
 def journal_entry(respondent: Respondent, item: str, outcome: Reply | Failure) -> dict[str, Any]:
     """A reply, or an overflowing context window, as a line of the journal."""
     verdict = respondent.read(outcome) if isinstance(outcome, Reply) else Verdict("overflow", detail="context window")
+    confidence = verdict.confidence
+    if verdict.kind not in ("answered", "declined") and isinstance(outcome, Reply) and respondent.triage:
+        confidence = _begun_with(outcome)
     return {
         **entry_key(item, respondent),
         "verdict": verdict.kind,
-        "confidence": verdict.confidence,
+        "confidence": confidence,
         "answer": verdict.text,
         "usage": usage_fields(sum(outcome.spent, outcome.usage)),
         "cost": call_cost(respondent, outcome),
     }
+
+
+def _begun_with(reply: Reply) -> float | None:
+    """The confidence that a reply began with which ended badly: early stop decides on it, so a replay needs it."""
+    reader = EnvelopeReader()
+    reader.feed(reply.text)
+    return reader.head.confidence if reader.head is not None else None
 
 
 def entry_key(item: str, respondent: Respondent) -> dict[str, Any]:

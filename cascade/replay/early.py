@@ -14,7 +14,7 @@ from cascade.core.policy import Policy
 from cascade.corpora.items import RecordedReply
 from cascade.replay.arrays import np
 from cascade.replay.closing import CostOf, closed_cost, has_head, reading_of
-from cascade.replay.columns import DECLINED, FAILED, NO_COST, NO_HEAD, MappedColumns, RungColumns
+from cascade.replay.columns import DECLINED, FAILED, NO_COST, NO_HEAD, Columns, MappedColumns, RungColumns
 from cascade.replay.outcomes import STOPS, Outcomes
 
 if TYPE_CHECKING:
@@ -30,6 +30,7 @@ __all__ = [
     "early_stop_of",
     "has_effect",
     "saved_at",
+    "unsaid_beginnings",
 ]
 
 NO_EFFECT = (
@@ -38,7 +39,7 @@ NO_EFFECT = (
 """What to say where it decides nothing."""
 
 _ANY = Request(messages=())  # a recorded request has no tools and no schema
-_ENDED_BADLY = tuple((FAILED[kind], STOPS.index(kind)) for kind in ("truncated", "refused"))
+_ENDED_BADLY = tuple((FAILED[kind], STOPS.index(kind)) for kind in FAILED if kind != "failed")
 
 
 def closed_costs(rates: prices.Rates, replies: list[RecordedReply], cost_of: CostOf) -> list[int]:
@@ -128,6 +129,22 @@ class EarlyStop:
     def fields(self) -> dict[str, Any]:
         """As JSON values."""
         return {"saved_usd": self.saved / 1e9, "closed": dict(self.closed)}
+
+
+def unsaid_beginnings(columns: Columns, mapped: MappedColumns) -> str | None:
+    """What to say of replies below the top that ended badly and have no confidence; None if there are none, or no early stop."""
+    policy, count = mapped.mapping.plan.policy, 0
+    for index in range(policy.top):
+        if policy.early_stop and can_close(policy, "", index, _ANY):
+            replies = columns.rungs[mapped.mapping.rungs[index]]
+            ended = np.isin(replies.answer, [code for code, _ in _ENDED_BADLY])
+            count += int(np.count_nonzero(ended & np.isnan(replies.confidence)))
+    if not count:
+        return None
+    return (
+        f"{count} replies ended badly and have no confidence: they climb here, as if they had not begun with one; live, a"
+        " truncated one that had may ship"
+    )
 
 
 def early_stop_of(mapped: MappedColumns, outcomes: Outcomes) -> EarlyStop | None:

@@ -22,7 +22,7 @@ from cascade.replay.arrays import Bools, np
 from cascade.replay.building import read_columns
 from cascade.replay.columns import UNRECORDED, Columns, MappedColumns, PolicyMapping
 from cascade.replay.comparison import Comparison, Difference, compare
-from cascade.replay.early import NO_EFFECT, EarlyStop, early_stop_of, has_effect, saved_at
+from cascade.replay.early import NO_EFFECT, EarlyStop, early_stop_of, has_effect, saved_at, unsaid_beginnings
 from cascade.replay.exact import ExactRun
 from cascade.replay.figures import Figures, Single
 from cascade.replay.intervals import Interval, interval_of
@@ -177,7 +177,7 @@ def _replay(
         beside,
         _storms(mapped, outcomes),
         compare(columns, runs[0], runs[1]) if len(runs) > 1 else None,
-        tuple(_warnings(columns.manifest, mapped)),
+        tuple(_warnings(columns, mapped)),
         tuple(_notes(columns, mapped, outcomes, figures, options)),
         reader.skipped,
         reader.problems,
@@ -249,7 +249,8 @@ def _storm_cost(mapped: MappedColumns, outcomes: Outcomes, escalated: Sequence[B
     return cost
 
 
-def _warnings(manifest: Manifest, mapped: MappedColumns) -> Iterator[str]:
+def _warnings(columns: Columns, mapped: MappedColumns) -> Iterator[str]:
+    manifest = columns.manifest
     if others := other_models(mapped.mapping, manifest):
         yield f"these are other models' replies: {'; '.join(others)}"
     policy = mapped.mapping.plan.policy
@@ -259,6 +260,8 @@ def _warnings(manifest: Manifest, mapped: MappedColumns) -> Iterator[str]:
         yield estimated
     if policy.early_stop and not has_effect(mapped.mapping.plan, mapped.tasks):
         yield NO_EFFECT
+    if (unsaid := unsaid_beginnings(columns, mapped)) is not None:
+        yield unsaid
 
 
 def _notes(

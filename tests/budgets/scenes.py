@@ -66,6 +66,12 @@ class Books:
         """As the state in memory."""
         return self._counters.settle(budgets, bound, cost)
 
+    def remember(self, keys: Sequence[str], value: str, ttl_s: float) -> None:
+        """Nothing is kept."""
+
+    def recall(self, keys: Sequence[str]) -> str | None:
+        """Nothing is known."""
+
     def close(self) -> None:
         """Nothing is held."""
 

@@ -7,7 +7,6 @@ import os
 import re
 import signal
 import subprocess
-import sys
 from pathlib import Path
 
 import pytest
@@ -17,6 +16,7 @@ from cascade.emulator import Emulator
 from cascade.policy.loading import load_policy, policy_schema
 from tests.cli import within
 from tests.cli.conftest import Run
+from tests.warm import WarmPython
 
 run = within.run
 
@@ -137,9 +137,11 @@ def test_the_policy_commands_say_what_samples_do(run: Run, emulator: Emulator, t
     assert (found.code, "127.0.0.1:9: connection refused" in found.out) == (4, True)
 
 
-def test_emulate_serves_until_it_is_stopped(run: Run, support: Path, bare_environment: dict[str, str]) -> None:
+def test_emulate_serves_until_it_is_stopped(
+    run: Run, support: Path, bare_environment: dict[str, str], warm_python: WarmPython
+) -> None:
     """It prints what to export, answers `ask`, and ends on Ctrl-C without a traceback."""
-    command = [sys.executable, "-m", "cascade.cli", "emulate", "--any", "--port", "0", "--json"]
+    command = [warm_python.python, "-m", "cascade.cli", "emulate", "--any", "--port", "0", "--json"]
     with subprocess.Popen(
         command, env=bare_environment, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True
     ) as server:

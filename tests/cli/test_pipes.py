@@ -11,25 +11,27 @@ from pathlib import Path
 import pytest
 
 from tests.ledger.books import fill
+from tests.warm import WarmPython
 
 CUT = 141
 """As a shell sees any command that SIGPIPE ended: what was to be said could not be said to its end."""
 
 
-@pytest.fixture
-def place(tmp_path: Path, support: Path) -> Path:
-    """A directory with a ledger of two thousand requests, a corpus and a policy that is broken."""
-    fill(tmp_path / "ledger.db", requests=1_000)
-    (tmp_path / "corpus.jsonl.gz").write_bytes(support.read_bytes())
-    (tmp_path / "broken.yaml").write_text("version: 1\nname: on\nlader: []\n")
-    return tmp_path
+@pytest.fixture(scope="module")
+def place(support: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A directory with a ledger of two thousand requests, a corpus and a policy that is broken: all are only read."""
+    place = tmp_path_factory.mktemp("place")
+    fill(place / "ledger.db", requests=1_000)
+    (place / "corpus.jsonl.gz").write_bytes(support.read_bytes())
+    (place / "broken.yaml").write_text("version: 1\nname: on\nlader: []\n")
+    return place
 
 
 Piped = Callable[..., tuple[int, str]]
 
 
 @pytest.fixture
-def piped(place: Path, bare_environment: dict[str, str]) -> Piped:
+def piped(place: Path, bare_environment: dict[str, str], warm_python: WarmPython) -> Piped:
     """Run a command whose reader takes `lines` lines of it and closes; its exit code and what it said on stderr."""
 
     def run(*arguments: str, lines: int, both: bool = False) -> tuple[int, str]:
@@ -37,7 +39,7 @@ def piped(place: Path, bare_environment: dict[str, str]) -> Piped:
         if not lines:
             os.close(reading)
         with subprocess.Popen(
-            [sys.executable, "-m", "cascade.cli", *arguments],
+            [warm_python.python, "-m", "cascade.cli", *arguments],
             env=bare_environment, cwd=place, stdin=subprocess.DEVNULL, stdout=writing,
             stderr=writing if both else subprocess.PIPE, text=True,
         ) as command:  # fmt: skip
@@ -66,11 +68,11 @@ LONG = [
 
 @pytest.mark.parametrize("arguments", SHORT, ids=" ".join)
 def test_a_short_output_nobody_reads_keeps_the_commands_own_exit_code(
-    piped: Piped, arguments: tuple[str, ...], place: Path, bare_environment: dict[str, str]
+    piped: Piped, arguments: tuple[str, ...], place: Path, bare_environment: dict[str, str], warm_python: WarmPython
 ) -> None:
     """The reader was gone before it began: what the command came to is its exit code all the same."""
     read = subprocess.run(
-        [sys.executable, "-m", "cascade.cli", *arguments],
+        [warm_python.python, "-m", "cascade.cli", *arguments],
         env=bare_environment, cwd=place, capture_output=True, check=False, timeout=60,
     )  # fmt: skip
     code, said = piped(*arguments, lines=0)

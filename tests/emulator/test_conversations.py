@@ -278,7 +278,7 @@ def test_thinking_is_bound_to_what_stood_before_it(
         caught.value
     )
     assert f"created: {differs}." in str(caught.value)
-    dropping = {"type": "adaptive", "block_binding": {"prefix_mismatch_behavior": "drop_block"}}
+    dropping: Any = {"type": "adaptive", "block_binding": {"prefix_mismatch_behavior": "drop_block"}}
     betas = {"anthropic-beta": "thinking-binding-controls-2026-08-01"}
     kept = client.messages.create(**changed, thinking=dropping, extra_headers=betas)
     assert kept.stop_reason == "tool_use"

@@ -11,6 +11,8 @@ import pytest
 
 from cascade.core.messages import Usage
 from cascade.emulator import Emulator
+from cascade.emulator.answers import Answers
+from cascade.emulator.server import SeenRequest
 
 from .conftest import CORPUS, HAIKU, SONNET, asking
 
@@ -109,3 +111,30 @@ def test_claude_codes_headers_and_unknown_ones_are_taken(emulator: Emulator) -> 
     system = [{"type": "text", "text": "You are Claude Code.", "cache_control": {"type": "ephemeral"}}]
     response = httpx2.post(f"{emulator.base_url}/v1/messages?beta=true", json=asking(system=system), headers=headers)
     assert response.status_code == 200
+
+
+class Watched(Emulator):
+    """An emulator of a test that looks on, and has answers of its own."""
+
+    def __init__(self) -> None:
+        super().__init__(CORPUS)
+        self.told: list[tuple[str, object]] = []
+
+    def note(self, request: SeenRequest) -> None:
+        """Look on."""
+        super().note(request)
+        self.told.append((request.method, len(self.requests)))
+
+    def bill(self, model: str, usage: Usage, *, whole: bool) -> None:
+        """Look on."""
+        super().bill(model, usage, whole=whole)
+        self.told.append((model, whole))
+
+
+def test_a_subclass_sees_requests_and_bills_and_may_change_the_answers() -> None:
+    """`note` and `bill` are called for each, and answers that are put in later are the ones that are given."""
+    with Watched() as emulator, anthropic.Anthropic(base_url=emulator.base_url, api_key="t", max_retries=0) as client:
+        emulator.answers = Answers((), canned=True)
+        message = client.messages.create(**asking("plain"))
+    assert message.content[0].to_dict()["text"].startswith("[canned answer]")  # type: ignore[attr-defined]
+    assert emulator.told == [("POST", 1), (HAIKU, True)]

@@ -72,7 +72,7 @@ def test_an_agent_loop_is_played_to_its_end(play: Make) -> None:
     client = play(script)
     messages: list[Any] = [{"role": "user", "content": "The weather in Zürich?"}]
     first = client.messages.create(model=HAIKU, max_tokens=100, tools=[_WEATHER], messages=messages)  # type: ignore[list-item]
-    call = first.content[0]
+    call: Any = first.content[0]
     assert (first.stop_reason, call.type, call.input) == ("tool_use", "tool_use", _CALL["input"])
     result = {"type": "tool_result", "tool_use_id": call.id, "content": "21 °C"}
     messages += [{"role": "assistant", "content": first.content}, {"role": "user", "content": [result]}]

@@ -5,7 +5,6 @@ from __future__ import annotations
 import json
 import os
 import subprocess
-import sys
 from pathlib import Path
 
 import pytest
@@ -13,6 +12,7 @@ import pytest
 from cascade.cli.mode.command import run_mode
 from cascade.core.errors import CascadeError, ConfigurationError
 from cascade.engine.mode_switch import ModeSwitch, SwitchFile, read_switch_file, switch_path
+from tests.warm import WarmPython
 
 Captured = pytest.CaptureFixture[str]
 
@@ -26,13 +26,16 @@ def home(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     return tmp_path / "home"
 
 
-def test_a_switch_in_another_process_is_in_force_on_the_next_request() -> None:
+def test_a_switch_in_another_process_is_in_force_on_the_next_request(warm_python: WarmPython) -> None:
     """The kill switch: `cascade mode off`, and back; a process that runs reads it without a restart."""
     switch = ModeSwitch("default", "enforce")
     assert switch.mode() == "enforce"
     for word, mode in (("off", "off"), ("clear", "enforce")):
         done = subprocess.run(
-            [sys.executable, "-m", "cascade.cli", "mode", word], env=dict(os.environ), capture_output=True, check=False
+            [warm_python.python, "-m", "cascade.cli", "mode", word],
+            env=dict(os.environ),
+            capture_output=True,
+            check=False,
         )
         assert (done.returncode, done.stderr) == (0, b"")
         assert switch.mode() == mode

@@ -14,6 +14,7 @@ import pytest
 from msgspec import structs
 
 from cascade.core.errors import ConfigurationError, CorpusError
+from cascade.core.policy.model import Triage
 from cascade.corpora import Corpus, Item, RecordedReply, read_corpus
 from cascade.policy.plans import make_plan
 from cascade.recording.calls import make_recording_plan
@@ -129,9 +130,29 @@ def test_a_reply_that_is_no_answer_is_recorded_as_one(
     assert report.is_final
     for item in made.items:
         reply = item.replies["haiku"]
-        assert (reply.confidence, reply.answer, reply.score, reply.extra) == (None, None, 0.0, {"verdict": verdict})
+        assert (reply.answer, reply.score, reply.extra) == (None, 0.0, {"verdict": verdict})
         assert (reply.cost_usd == 0) is (fault == "context_overflow_400")
         assert replay_item(make_plan(POLICY), item).rung != "haiku"
+
+
+@pytest.mark.parametrize("order", ["confidence_first", "answer_first"])
+def test_a_truncated_reply_keeps_the_confidence_that_it_began_with(
+    corpus: Corpus, record: Record, emulate: Emulate, tmp_path: Path, order: str
+) -> None:
+    """Early stop decides on it before the end comes. A reply that would have said it last has none."""
+    policy = POLICY.model_copy(update={"triage": Triage(order=order)})  # pyright: ignore[reportArgumentType]
+    long = [
+        structs.replace(
+            one, replies={**one.replies, "haiku": structs.replace(one.replies["haiku"], answer="well " * 30)}
+        )
+        for one in corpus.items
+    ]
+    record(emulate(replace(corpus, items=tuple(long)), faults=f"truncated_json,model={HAIKU}"), policy=policy)
+    said = [item.replies["haiku"].confidence for item in read_corpus(tmp_path / "corpus.jsonl").items]
+    meant = [item.replies["haiku"].confidence for item in corpus.items]
+    known = [pair for pair in zip(said, meant, strict=True) if pair[0] is not None]
+    assert all(one == other for one, other in known)
+    assert bool(known) == (order == "confidence_first")
 
 
 def test_only_some_rungs_may_be_asked_and_the_top_is_always(

@@ -149,7 +149,7 @@ def test_of_a_recorded_cost_the_share_is_taken_that_was_written(recorded: float,
         (RecordedReply(0.5, "maybe"), {"checks": [{"max_chars": 4}]}, True),
         (RecordedReply(0.5, " \n"), {}, False),
         (RecordedReply(None, "maybe"), {}, False),
-        (RecordedReply(0.5, None, extra={"verdict": "malformed"}), {}, False),
+        (RecordedReply(None, None, extra={"verdict": "truncated"}), {}, False),
         (RecordedReply(0.5, None, extra={"verdict": "failed"}), {}, False),
         (RecordedReply(0.9, "maybe"), {"checks": [{"max_chars": 4}]}, False),
         (RecordedReply(0.5, "maybe"), {"tasks": [{"name": "other", "ceiling": "low"}]}, False),
@@ -160,7 +160,7 @@ def test_of_a_recorded_cost_the_share_is_taken_that_was_written(recorded: float,
     ],
     ids=[
         "low", "declined", "text not recorded", "structured", "truncated", "floor", "budget that only alerts",
-        "low, whatever the checks", "blank", "no confidence", "malformed", "failed", "check failed", "ceiling",
+        "low, whatever the checks", "blank", "no confidence", "truncated before its confidence", "failed", "check failed", "ceiling",
         "budget that may refuse", "answer first", "scored", "off",
     ],
 )  # fmt: skip
@@ -180,7 +180,7 @@ def test_a_closed_answer_is_not_held() -> None:
         answered(low, top=failed)
 
 
-@pytest.mark.parametrize("verdict", ["truncated", "refused"])
+@pytest.mark.parametrize("verdict", ["truncated", "refused", "malformed", "overflow"])
 def test_a_reply_that_ends_badly_after_it_was_let_through_ships_degraded(verdict: str) -> None:
     """As live, where its first part is with the caller already. With a check that needs all of it, it climbs."""
     cut = RecordedReply(0.9, None, 0.0, usage=USAGE, extra={"verdict": verdict})
@@ -263,3 +263,15 @@ def test_where_early_stop_decides_nothing_that_is_said(run: Run, tmp_path: Path)
     told = run("replay", path, "--policy", str(tmp_path / "p.yaml"), "--early-stop", "--json").json
     assert "early_stop" not in told
     assert any(note.startswith("early stop has no effect") for note in told["notes"])
+
+
+def test_replies_that_ended_badly_without_a_confidence_are_told(run: Run, tmp_path: Path) -> None:
+    """Nobody knows whether they had begun: they climb, and the figures say so."""
+    corpus_file(tmp_path)
+    cut = RecordedReply(None, None, 0.0, usage=USAGE, cost_usd=0.0003, extra={"verdict": "truncated"})
+    items = [Item("i", "question", {"low": cut, "high": RecordedReply(None, "b", 1.0, usage=USAGE, cost_usd=0.001)})]
+    write_corpus(tmp_path / "cut.jsonl", MANIFEST, items)
+    command = ("replay", str(tmp_path / "cut.jsonl"), "--policy", str(tmp_path / "p.yaml"), "--json")
+    note = "1 replies ended badly and have no confidence"
+    assert any(one.startswith(note) for one in run(*command, "--early-stop").json["notes"])
+    assert not any(one.startswith(note) for one in run(*command).json["notes"])

@@ -5,28 +5,37 @@ from __future__ import annotations
 import json
 import os
 import subprocess
-import sys
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
 import pytest
 
+from tests.warm import WarmPython
+
 DAY = "date,model,requests,input_tokens,output_tokens\n2026-11-01,claude-opus-5-5,500,1000000,250000\n"
 PRICES = ("--price", "claude-haiku-5-5=0.80/4", "--price", "claude-sonnet-5-5=3/15", "--price", "claude-opus-5-5=15/75")
 
 
-def run(folder: Path, *arguments: str) -> subprocess.CompletedProcess[str]:
+Run = Callable[..., "subprocess.CompletedProcess[str]"]
+
+
+@pytest.fixture
+def run(warm_python: WarmPython) -> Run:
     """Run the command in a folder."""
-    return subprocess.run(
-        [sys.executable, "-m", "cascade.cli", "savings", *arguments],
-        cwd=folder,
-        env={"PATH": os.environ["PATH"], "HOME": str(folder), "PYTHONWARNINGS": "error"},
-        capture_output=True,
-        text=True,
-        timeout=120,
-        check=False,
-    )
+
+    def runs(folder: Path, *arguments: str) -> subprocess.CompletedProcess[str]:
+        return subprocess.run(
+            [warm_python.python, "-m", "cascade.cli", "savings", *arguments],
+            cwd=folder,
+            env={"PATH": os.environ["PATH"], "HOME": str(folder), "PYTHONWARNINGS": "error"},
+            capture_output=True,
+            text=True,
+            timeout=120,
+            check=False,
+        )
+
+    return runs
 
 
 @pytest.fixture
@@ -49,7 +58,7 @@ def figures(value: Any) -> Iterator[dict[str, Any]]:
             yield from figures(inner)
 
 
-def test_the_published_figures_are_printed(day: Path) -> None:
+def test_the_published_figures_are_printed(run: Run, day: Path) -> None:
     """1.80, 6.75, 33.75 and 4.14 USD a day; 87.7 % and 38.7 %; and the climb beside it."""
     ran = run(day.parent, "day.csv", "--mix", "80/15/5", *PRICES)
     assert (ran.returncode, ran.stderr) == (0, "")
@@ -63,7 +72,7 @@ def test_the_published_figures_are_printed(day: Path) -> None:
     assert "it pays every rung on the way up" in " ".join(ran.stdout.split())
 
 
-def test_every_figure_of_money_has_its_basis(day: Path) -> None:
+def test_every_figure_of_money_has_its_basis(run: Run, day: Path) -> None:
     """In JSON: today's bill is measured, all that the policy would do is an estimate."""
     told = json.loads(run(day.parent, "day.csv", "--mix", "80/15/5", *PRICES, "--json").stdout)
     assert all(figure["basis"] in ("measured", "estimate") for figure in figures(told))
@@ -75,7 +84,7 @@ def test_every_figure_of_money_has_its_basis(day: Path) -> None:
     assert [row["rate"] for row in told["at_escalation_rate"]] == [0, 0.1, 0.2, 0.3, 0.4, 0.5, 0.6]
 
 
-def test_a_corpus_measures_the_mix(day: Path) -> None:
+def test_a_corpus_measures_the_mix(run: Run, day: Path) -> None:
     """A shipped corpus by name; the mix says measured and synthetic, the bill under it still says estimate."""
     told = json.loads(run(day.parent, "day.csv", "--corpus", "support", "--policy", "support", "--json").stdout)
     assert told["mix"]["basis"] == "measured"
@@ -85,7 +94,7 @@ def test_a_corpus_measures_the_mix(day: Path) -> None:
     assert told["mix"]["corpus"]["singles"]["opus"]["cost_usd"] > told["mix"]["corpus"]["cost_usd"] > 0
 
 
-def test_the_headline_is_the_climb_unless_routed_is_asked_for(day: Path) -> None:
+def test_the_headline_is_the_climb_unless_routed_is_asked_for(run: Run, day: Path) -> None:
     """A cascade climbs: the routed figure counts only on request."""
     assert (
         json.loads(run(day.parent, "day.csv", "--mix", "80/15/5", "--json").stdout)["under_policy"]["headline"]
@@ -107,7 +116,7 @@ def policy_with(folder: Path, *prices: str) -> str:
 
 
 @pytest.mark.parametrize("said_by", ["policy", "option"])
-def test_the_published_figures_come_out_of_the_command(day: Path, said_by: str) -> None:
+def test_the_published_figures_come_out_of_the_command(run: Run, day: Path, said_by: str) -> None:
     """500 tasks a day at 0.80/4, 3/15 and 15/75: 1.80 / 6.75 / 33.75, 4.14 routed, whoever says the prices."""
     prices = ("-p", policy_with(day.parent, "0.80/4", "3/15", "15/75")) if said_by == "policy" else PRICES
     told = json.loads(run(day.parent, "day.csv", "--mix", "80/15/5", "--routed", *prices, "--json").stdout)
@@ -121,7 +130,7 @@ def test_the_published_figures_come_out_of_the_command(day: Path, said_by: str) 
     assert told["today"]["prices"] == "list prices, unless the policy or --price sets them"
 
 
-def test_the_published_figure_of_100m_output_tokens_comes_out_of_the_command(tmp_path: Path) -> None:
+def test_the_published_figure_of_100m_output_tokens_comes_out_of_the_command(run: Run, tmp_path: Path) -> None:
     """70/20/10 at 5, 15 and 25 USD per million out: 900 against 2,500; by the list prices of `classic`, or a policy's."""
     (tmp_path / "out.csv").write_text("model,input_tokens,output_tokens\nclaude-opus-5-5,0,100000000\n")
     own = policy_with(tmp_path, "1/5", "3/15", "5/25")
@@ -131,7 +140,7 @@ def test_the_published_figure_of_100m_output_tokens_comes_out_of_the_command(tmp
         assert told["routed"]["saved_against"]["opus"] == 0.64
 
 
-def test_the_published_bill_of_a_large_user_comes_out_of_the_command(tmp_path: Path) -> None:
+def test_the_published_bill_of_a_large_user_comes_out_of_the_command(run: Run, tmp_path: Path) -> None:
     """1.25B tokens in and 100M out at 5/25, that a policy's own price says: 8,750 USD, measured."""
     (tmp_path / "big.csv").write_text("model,input_tokens,output_tokens\nclaude-opus-5-5,1250000000,100000000\n")
     own = policy_with(tmp_path, "1/5", "3/15", "5/25")
@@ -141,7 +150,7 @@ def test_the_published_bill_of_a_large_user_comes_out_of_the_command(tmp_path: P
     assert at_list["usd"] == 1_250 * 4 + 100 * 20
 
 
-def test_the_verdict_says_what_the_saving_costs_in_quality(tmp_path: Path) -> None:
+def test_the_verdict_says_what_the_saving_costs_in_quality(run: Run, tmp_path: Path) -> None:
     """One line for people, the same sentence in JSON: money and quality together, and no word of paying."""
     (tmp_path / "much.csv").write_text(DAY.replace("500,1000000,250000", "50000,100000000,25000000"))
     options = ("much.csv", "--corpus", "support", "--policy", "support")
@@ -154,7 +163,7 @@ def test_the_verdict_says_what_the_saving_costs_in_quality(tmp_path: Path) -> No
     assert not any("routing pays" in line for line in shown)
 
 
-def test_the_verdict_stands_first_and_the_long_tables_only_with_more(day: Path) -> None:
+def test_the_verdict_stands_first_and_the_long_tables_only_with_more(run: Run, day: Path) -> None:
     """The verdict, today's bill, the bill under the policy; caching, batch and escalation rates on request."""
     plain = run(day.parent, "day.csv", "--mix", "80/15/5").stdout
     assert plain.startswith(("whether routing pays is not known", "routing does not pay here"))
@@ -165,7 +174,7 @@ def test_the_verdict_stands_first_and_the_long_tables_only_with_more(day: Path) 
     assert full.index("under policy") < full.index("with and without prompt caching") < full.index("breaks even")
 
 
-def test_a_month_that_was_not_observed_is_never_called_measured(day: Path) -> None:
+def test_a_month_that_was_not_observed_is_never_called_measured(run: Run, day: Path) -> None:
     """One day, scaled by thirty: its money is measured, its month an estimate; without dates its day is one too."""
     day.write_text(DAY.replace(",500,", ",50,"))
     day.with_name("dateless.csv").write_text("model,requests,input_tokens,output_tokens\nclaude-opus-5-5,50,1000,250\n")
@@ -185,7 +194,7 @@ def test_a_month_that_was_not_observed_is_never_called_measured(day: Path) -> No
         ]  # fmt: skip
 
 
-def test_what_was_passed_over_in_the_export_is_told(tmp_path: Path) -> None:
+def test_what_was_passed_over_in_the_export_is_told(run: Run, tmp_path: Path) -> None:
     """A total, and a column whose name says that it may be usage: a note for people, a key in JSON."""
     (tmp_path / "usage.csv").write_text(
         "model,requests,input_tokens,output_tokens,cached in\nclaude-opus-5-5,5,100,10,40\nTotal,5,100,10,40\n"
@@ -211,7 +220,7 @@ def test_what_was_passed_over_in_the_export_is_told(tmp_path: Path) -> None:
         (["day.csv", "--price", "x"], "--price: 'x'"),
     ],
 )
-def test_a_mistake_is_one_line_and_exit_code_2(day: Path, arguments: list[str], told: str) -> None:
+def test_a_mistake_is_one_line_and_exit_code_2(run: Run, day: Path, arguments: list[str], told: str) -> None:
     """Nothing on stdout, one line on stderr."""
     day.with_name("unpriced.csv").write_text(f"{DAY}2026-11-02,gpt-x,1,2,3\n2026-11-03,gpt-x,1,2,3\n")
     ran = run(day.parent, *arguments)

@@ -317,6 +317,7 @@ def _natural(
         stands = replies[index] == 0
         if (one := early[index]) is not None:
             stands |= one.observed & ~one.declined
+            failed[index] &= ~one.observed
         natural[:, index] = 0
         natural[stands, index] = np.searchsorted(levels[index], rule.mapped.confidence[index][stands], "right")
         natural[failed[index], index] = NOT_COUNTED

@@ -17,7 +17,8 @@ def early_fields(result: Calibration) -> dict[str, Any]:
     if not _is_on(result):
         return {}
     found = result.early_stop
-    return {"early_stop": {"saved_usd": 0.0, "closed": {}} if found is None else found.fields()}
+    fields: dict[str, Any] = {"saved_usd": 0.0, "closed": {}} if found is None else found.fields()
+    return {"early_stop": fields | ({"note": result.unsaid} if result.unsaid else {})}
 
 
 def print_early(result: Calibration) -> None:
@@ -26,6 +27,8 @@ def print_early(result: Calibration) -> None:
         return
     found = result.early_stop
     stdout.print(f"note: {NO_EFFECT}" if found is None else early_stop_text(found, result.choice.certify.cost))
+    if result.unsaid:
+        stdout.print(f"note: {result.unsaid}")
 
 
 def _is_on(result: Calibration) -> bool:

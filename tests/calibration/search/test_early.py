@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import random
+from collections import Counter
 from collections.abc import Sequence
 from decimal import Decimal
 from itertools import product
@@ -12,6 +13,7 @@ import numpy as np
 import pytest
 from msgspec.structs import replace
 
+from cascade.calibration.proof.pareto_testing import escalation_of
 from cascade.calibration.search.baselines import shorter_counts
 from cascade.calibration.search.by_task import best_by_task
 from cascade.calibration.search.frontier import point_at, surface
@@ -20,7 +22,9 @@ from cascade.core.plans import BoundCheck
 from cascade.core.policy import Task
 from cascade.core.policy.operations import Limits
 from cascade.core.prices import Rates, RateTier
+from cascade.core.storm import Action, Change, Guard
 from cascade.corpora import Item
+from cascade.replay import replay_item
 from cascade.replay.building import read_columns
 from cascade.replay.columns import Columns, MappedColumns, PolicyMapping
 from cascade.replay.outcomes import Outcomes, scores_of
@@ -41,29 +45,33 @@ def mapping_of(names: Sequence[str], tasks: tuple[Task, ...], kind: int, at: Seq
 
 
 def drawn(seed: int, rungs: int, kind: int, *, items: int = 14) -> tuple[Columns, MappedColumns]:
-    """A corpus with declined, truncated, refused and failing answers; with floors, and ceilings where nothing is cut off."""
-    manifest, made = drawn_items(seed, rungs, items=items)
+    """A corpus with declined, cut off and failing answers; with floors, and with ceilings where nothing is cut off."""
+    manifest, _ = drawn_items(seed, rungs, items=0)
     chance = random.Random(seed)
-    capped = seed % 3 == 0
     tasks = [Task.model_construct(name="floored", floor=manifest.rungs[chance.randrange(rungs)])]
-    if capped:
+    if seed % 3 == 0:
         tasks.append(Task.model_construct(name="capped", ceiling=manifest.rungs[chance.randrange(rungs)]))
-    columns, (view,) = read_columns(
-        [_told(item, chance, capped=capped) for item in made],
-        manifest,
-        [mapping_of(manifest.rungs, tuple(tasks), kind, (None,) * (rungs - 1))],
-    )
+    mapping = mapping_of(manifest.rungs, tuple(tasks), kind, (None,) * (rungs - 1))
+    columns, (view,) = read_columns(_items(seed, rungs, items), manifest, [mapping])
     return columns, view
+
+
+def _items(seed: int, rungs: int, items: int) -> list[Item]:
+    """The items of `drawn`."""
+    chance = random.Random(seed + 1)
+    return [_told(item, chance, capped=seed % 3 == 0) for item in drawn_items(seed, rungs, items=items)[1]]
 
 
 def _told(item: Item, chance: random.Random, *, capped: bool) -> Item:
     replies = {}
     for rung, reply in item.replies.items():
         usage = {"input_tokens": chance.randrange(1, 500), "output_tokens": chance.randrange(20, 500)}
-        told = replace(
-            reply, usage=usage, answer="b" if reply.answer == "a" and chance.random() < 0.4 else reply.answer
-        )
-        cut = reply.extra and reply.extra["verdict"] in ("truncated", "refused")
+        answer = "b" if reply.answer == "a" and chance.random() < 0.4 else reply.answer
+        verdict = reply.extra["verdict"] if reply.extra else None
+        if verdict == "truncated":
+            verdict = chance.choice(["truncated", "malformed"])
+        cut = verdict not in (None, "odd", "failed")
+        told = replace(reply, usage=usage, answer=answer, extra={"verdict": verdict} if verdict else None)
         replies[rung] = replace(told, confidence=None) if capped and cut else told
     return replace(item, replies=replies)
 
@@ -134,3 +142,35 @@ def test_thresholds_by_task_pay_what_their_items_pay() -> None:
     found = best_by_task(coded, 60, own=[name for name in coded.tasks if name != "other"])
     assert found is not None
     assert found.cost == int(coded.costs(found.at_items(coded)).sum())
+
+
+class Counting(Guard):
+    """A guard that never trips, and keeps what it is told: by rung, what was counted and what of it would have escalated."""
+
+    def __init__(self) -> None:
+        super().__init__(None)
+        self.seen, self.up = Counter[str](), Counter[str]()
+
+    def observe(
+        self, task: str, rung: str, *, natural: bool | None, failed: bool, storm_cost: int, now: float
+    ) -> tuple[Action | None, tuple[Change, ...]]:
+        """Count one step."""
+        self.seen[rung] += natural is not None
+        self.up[rung] += natural is True
+        return super().observe(task, rung, natural=natural, failed=failed, storm_cost=storm_cost, now=now)
+
+
+@pytest.mark.parametrize("kind", [0, 1, 2], ids=["no checks", "a check", "a budget"])
+def test_the_certified_rates_are_what_the_guard_counts(kind: int) -> None:
+    """What is decided at the confidence is counted there, whatever the rest of the reply would have been."""
+    for seed in range(6):
+        columns, view = drawn(seed, 3, kind, items=60)
+        coded, items = code_columns(columns, view), _items(seed, 3, 60)
+        for at in random.Random(seed).sample(every(coded), 4):
+            mapping = mapping_of(view.mapping.names, view.mapping.plan.policy.tasks, kind, coded.thresholds(at))
+            policy = mapping.plan.policy.model_copy(update={"exhausted": "abstain"})
+            guard = Counting()
+            for item in items:
+                replay_item(dataclasses.replace(mapping.plan, policy=policy), replace(item, at=0.0), guard=guard)
+            rates = {rung: round(guard.up[rung] / n, 4) for rung, n in guard.seen.items() if n}
+            assert escalation_of(coded, at).rungs == rates

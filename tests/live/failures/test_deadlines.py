@@ -6,7 +6,6 @@ import asyncio
 import os
 import signal
 import subprocess
-import sys
 import time
 
 import anthropic
@@ -15,6 +14,7 @@ import pytest
 from cascade import AsyncCascade, DeadlineExceeded, RequestError
 from cascade.emulator import Emulator
 from tests.live.conftest import COST, HAIKU, OPUS, SONNET, Asking, Emulate, Script, ladder, reasons
+from tests.warm import WarmPython
 
 SLACK_S = 1.5  # what a busy machine may add: less than any reply of a slow server takes by itself
 SLOW = "trickle,delay_s=0.05"  # a reply takes some five seconds
@@ -108,14 +108,16 @@ print(ask("sure"))
 
 @pytest.mark.parametrize("way", ["sync", "async"])
 @pytest.mark.parametrize("max_tokens", [500, LONG], ids=["whole", "streamed"])
-def test_ctrl_c_stops_a_climb_at_once(emulate: Emulate, tmp_path: object, way: str, max_tokens: int) -> None:
+def test_ctrl_c_stops_a_climb_at_once(
+    emulate: Emulate, tmp_path: object, warm_python: WarmPython, way: str, max_tokens: int
+) -> None:
     """KeyboardInterrupt comes through while a rung hangs, is not retried, and the ladder answers the next request."""
     emulator = emulate(faults="timeout,after=1,times=1")  # the second request is never answered
     policy = f"{tmp_path}/policy.yaml"
     with open(policy, "w", encoding="utf-8") as file:  # noqa: PTH123 - JSON is YAML
         file.write(ladder(max_tokens=max_tokens).model_dump_json(exclude_unset=True))
     environment = {**os.environ, "ANTHROPIC_API_KEY": "test", "ANTHROPIC_BASE_URL": emulator.base_url}
-    command = [sys.executable, "-c", INTERRUPTED, way, policy]
+    command = [warm_python.python, "-c", INTERRUPTED, way, policy]
     with subprocess.Popen(command, env=environment, stdout=-1, stderr=-1, text=True) as child:
         until = time.monotonic() + 60
         while len(emulator.requests) < 2 and time.monotonic() < until:

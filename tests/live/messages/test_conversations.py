@@ -72,13 +72,13 @@ SHOWN = [
     {"type": "image", "source": {"type": "url", "url": "https://example.org/a.png"}},
     {"type": "document", "source": {"type": "base64", "media_type": "application/pdf", "data": PIXEL}, "title": "A"},
     {"type": "document", "source": {"type": "text", "media_type": "text/plain", "data": "Three years."}},
-    {"type": "text", "text": "What is it?", "cache_control": {"type": "ephemeral", "ttl": "1h"}},
+    {"type": "text", "text": "What is it?", "cache_control": {"type": "ephemeral"}},
 ]
 
 
 def test_images_documents_and_cache_control_arrive_as_they_are(stage: Open) -> None:
     """Byte for byte, and at the head of the system prompt too."""
-    system = [{"type": "text", "text": "Be exact.", "cache_control": {"type": "ephemeral"}}]
+    system = [{"type": "text", "text": "Be exact.", "cache_control": {"type": "ephemeral", "ttl": "1h"}}]
     keywords: dict[str, Any] = {**BASE, "system": system, "messages": [{"role": "user", "content": SHOWN}]}
     play = stage(echo)
     direct, climbed = play.direct(**keywords), play.climbing(**keywords)

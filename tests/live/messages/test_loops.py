@@ -236,6 +236,7 @@ def test_drivers_of_both_kinds_share_a_loop_over_redis(
                         events = other.events(arguments)
                         async for _ in events:
                             pass
+                        assert events.answer is not None
                         answer = events.answer
                         blocks = [dict(block) for block in answer.message.content]
                     agent.messages[-1]["content"] = blocks

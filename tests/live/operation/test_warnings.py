@@ -7,7 +7,6 @@ import json
 import logging
 import os
 import subprocess
-import sys
 import warnings
 from pathlib import Path
 from typing import Any
@@ -20,6 +19,7 @@ from cascade import AsyncCascade, BlockingWarning, Cascade, UncertifiedWarning, 
 from cascade.emulator import Emulator
 from cascade.logs import log_event
 from tests.live.conftest import ladder
+from tests.warm import WarmPython
 
 SCRIPT = """
 import json, sys
@@ -31,34 +31,36 @@ with cascade.Cascade(cascade.load_policy(sys.argv[1])) as driver:
 """
 
 
-def run_script(emulator: Emulator, folder: Path, before: str = "", **environment: str) -> tuple[list[str], str]:
+def run_script(python: str, emulator: Emulator, folder: Path, before: str = "") -> tuple[list[str], str]:
     """A script's lines on stdout, and its stderr, in a process of its own; its ledger cannot be opened."""
     policy = folder / "policy.yaml"
     policy.write_text(ladder(tasks=[{"name": "refund", "floor": "sonnet"}]).model_dump_json(exclude_unset=True))
     (folder / "file").touch()
     done = subprocess.run(
-        [sys.executable, "-c", before + SCRIPT, str(policy)],
+        [python, "-c", before + SCRIPT, str(policy)],
         env={
             **os.environ, "ANTHROPIC_BASE_URL": emulator.base_url, "ANTHROPIC_API_KEY": "test",
-            "CASCADE_LEDGER": str(folder / "file" / "ledger.db"), **environment,
+            "CASCADE_LEDGER": str(folder / "file" / "ledger.db"),
         },
         capture_output=True, text=True, timeout=60, check=True,
     )  # fmt: skip
     return done.stdout.splitlines(), done.stderr
 
 
-def test_only_the_script_itself_writes_to_stdout(emulator: Emulator, tmp_path: Path) -> None:
+def test_only_the_script_itself_writes_to_stdout(warm_python: WarmPython, emulator: Emulator, tmp_path: Path) -> None:
     """`python script.py | jq` works: the ledger that is down, the task that is unknown and the guess are on stderr."""
-    out, err = run_script(emulator, tmp_path)
+    out, err = run_script(warm_python.python, emulator, tmp_path)
     assert [json.loads(line) for line in out] == [{"text": "haiku's"}] * 2
     assert [err.count(said) for said in ("UncertifiedWarning", "task_unknown", "ledger_down")] == [1, 1, 1]
     assert "did_you_mean='refund'" in err
 
 
-def test_structlog_gets_the_events_as_it_was_configured(emulator: Emulator, tmp_path: Path) -> None:
+def test_structlog_gets_the_events_as_it_was_configured(
+    warm_python: WarmPython, emulator: Emulator, tmp_path: Path
+) -> None:
     """The warning is not an event."""
     before = "import structlog\nstructlog.configure(processors=[structlog.processors.JSONRenderer()])\n"
-    out, err = run_script(emulator, tmp_path, before)
+    out, err = run_script(warm_python.python, emulator, tmp_path, before)
     events = {value["event"] for value in map(json.loads, out) if "event" in value}
     assert {"task_unknown", "ledger_down"} <= events
     assert "uncertified" not in events
@@ -128,7 +130,9 @@ asyncio.run(ask())
 """
 
 
-def test_a_sync_ask_in_a_running_loop_is_warned_of_once(emulator: Emulator, tmp_path: Path) -> None:
+def test_a_sync_ask_in_a_running_loop_is_warned_of_once(
+    warm_python: WarmPython, emulator: Emulator, tmp_path: Path
+) -> None:
     """It names `aask`. Outside a loop, and in a thread beside one, there is nothing to warn of."""
     policy = tmp_path / "policy.yaml"
     policy.write_text(ladder().model_dump_json(exclude_unset=True))
@@ -136,7 +140,7 @@ def test_a_sync_ask_in_a_running_loop_is_warned_of_once(emulator: Emulator, tmp_
 
     def said(before: str, code: str = LOOP) -> str:
         done = subprocess.run(
-            [sys.executable, "-c", before + code, str(policy)], env=environment, capture_output=True, text=True, timeout=60,
+            [warm_python.python, "-c", before + code, str(policy)], env=environment, capture_output=True, text=True, timeout=60,
             check=True,
         )  # fmt: skip
         return done.stderr

@@ -5,7 +5,6 @@ from __future__ import annotations
 import asyncio
 import gc
 import subprocess
-import sys
 import weakref
 from typing import Any
 
@@ -15,6 +14,7 @@ import cascade
 from cascade import Cascade, ConfigurationError, MissingKey, RequestError
 from cascade.emulator import Emulator
 from tests.live.conftest import HAIKU, Asking, Emulate, ladder
+from tests.warm import WarmPython
 
 from .test_credentials import ask, with_endpoint
 
@@ -131,10 +131,10 @@ sys.exit(os.waitstatus_to_exitcode(status))
 """
 
 
-def test_a_child_is_not_caught_in_its_parents_locks(emulate: Emulate) -> None:
+def test_a_child_is_not_caught_in_its_parents_locks(emulate: Emulate, warm_python: WarmPython) -> None:
     """Forked while another thread holds a lock, the child answers all the same."""
     environment = {"ANTHROPIC_BASE_URL": emulate().base_url, "ANTHROPIC_API_KEY": "test", "HOME": "/nonexistent"}
-    subprocess.run([sys.executable, "-c", _FORK], env=environment, check=True, timeout=60)
+    subprocess.run([warm_python.python, "-c", _FORK], env=environment, check=True, timeout=60)
 
 
 def test_a_trip_to_one_endpoint_needs_no_key_of_another(emulator: Emulator) -> None:

@@ -5,7 +5,6 @@ from __future__ import annotations
 import asyncio
 import gc
 import subprocess
-import sys
 import warnings
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
@@ -23,6 +22,7 @@ from cascade import AsyncCascade, Cascade, Policy, PolicyError
 from cascade.corpora import Item
 from cascade.emulator import Emulator
 from tests.live.conftest import COST, MODELS, Emulate, Script, corpus, ladder, message_body, reply, verdict
+from tests.warm import WarmPython
 
 MANY = 64
 
@@ -127,12 +127,14 @@ print("parent", text, status, driver.ask("sure"), flush=True)
 """
 
 
-def test_a_forked_child_opens_connections_of_its_own(emulator: Emulator, tmp_path: Any) -> None:
+def test_a_forked_child_opens_connections_of_its_own(
+    emulator: Emulator, tmp_path: Any, warm_python: WarmPython
+) -> None:
     """Parent and child ask at the same time on a ladder that has open connections, and get whole answers."""
     policy = tmp_path / "policy.yaml"
     policy.write_text(ladder().model_dump_json(exclude_unset=True))
     done = subprocess.run(
-        [sys.executable, "-c", FORKED, str(policy)], capture_output=True, text=True, timeout=60, check=False
+        [warm_python.python, "-c", FORKED, str(policy)], capture_output=True, text=True, timeout=60, check=False
     )
     lines = done.stdout.splitlines()
     assert (lines[0], sorted(lines[1:])) == ("opus's", ["child opus's", "parent opus's 0 haiku's"])
