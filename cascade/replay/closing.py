@@ -6,6 +6,7 @@ the bill of a closed stream. It is estimated as live (`core.early`), for a reply
 
 from __future__ import annotations
 
+from functools import lru_cache
 from typing import Literal
 
 from cascade.core import prices
@@ -43,10 +44,20 @@ def is_declined(reply: RecordedReply) -> bool:
     return reply.answer is None and reply.failed is None
 
 
-def tokens_of_closed(reply: RecordedReply) -> Usage:
-    """What is billed for a reply that is closed at its confidence, which it must have."""
+def tokens_of_closed(reply: RecordedReply, whole: Usage | None = None) -> Usage:
+    """What is billed for a reply that is closed at its confidence, which it must have. `whole`: its tokens, if they are known."""
     assert reply.confidence is not None, "without a confidence nothing is decided at it"
-    return closed_usage(reply.tokens, position_of(float(reply.confidence)))
+    whole = whole or reply.tokens
+    written = whole.thinking_tokens + _head_tokens(float(reply.confidence))
+    return Usage(
+        whole.input_tokens, written, whole.cache_write_5m, whole.cache_write_1h, whole.cache_read, whole.thinking_tokens,
+        is_estimate=True,
+    )  # fmt: skip
+
+
+@lru_cache(maxsize=4096)  # a corpus has few confidences and many replies
+def _head_tokens(confidence: float) -> int:
+    return closed_usage(Usage(), position_of(confidence)).output_tokens
 
 
 def closed_cost(rates: prices.Rates, reply: RecordedReply, cost_of: CostOf) -> int:
@@ -55,8 +66,9 @@ def closed_cost(rates: prices.Rates, reply: RecordedReply, cost_of: CostOf) -> i
     At the policy's prices; or of the recorded cost the share that the closed call is of the whole one at those prices, so
     that a discount of the recording is kept.
     """
-    closed = prices.cost(rates, tokens_of_closed(reply))
+    tokens = reply.tokens
+    closed = prices.cost(rates, tokens_of_closed(reply, tokens))
     if cost_of == "policy" or reply.cost_usd is None:
         return closed
-    recorded, whole = round(reply.cost_usd * 1e9), prices.cost(rates, reply.tokens)
+    recorded, whole = round(reply.cost_usd * 1e9), prices.cost(rates, tokens)
     return (2 * recorded * closed + whole) // (2 * whole) if whole else recorded
