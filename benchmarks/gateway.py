@@ -235,13 +235,13 @@ def _contenders(
                 found.append(Contender(_LITELLM["its"], server, plain))
                 found.append(Contender("litellm, /chat/completions", server, plain, "/chat/completions"))
                 found.append(Contender(_LITELLM["raw"], server, plain, "/anthropic/v1/messages"))
-            except Unavailable as error:
+            except (Unavailable, RuntimeError) as error:
                 say(f"  {error}")
             try:
                 server = stack.enter_context(started(firstpass(endpoint.url)))
                 versions["firstpass"] = version_of("firstpass")
                 found.append(Contender("firstpass, enforce", server, plain))
-            except Unavailable as error:
+            except (Unavailable, RuntimeError) as error:
                 say(f"  {error}")
         bare = stack.enter_context(started(bare_handler(endpoint.url, "sdk")))
         found.append(Contender("bare SDK handler, 1 worker", bare, plain))

@@ -43,7 +43,7 @@ MODEL = "claude-haiku-5-5"
 _HERE = Path(__file__).resolve().parent
 _PEERS = _HERE.parent / ".cache" / "peers"
 _PACKAGES = {"litellm": "litellm[proxy]", "firstpass": "firstpass"}
-_START_S = 180.0  # LiteLLM takes twenty seconds on a quiet machine
+_START_S = 300.0  # LiteLLM takes twenty seconds on a quiet machine, and minutes on a busy one
 
 # Handlers that make the call and nothing else, by the SDK and outside it: what any gateway on uvicorn costs at least.
 _BARE = """
