@@ -30,7 +30,7 @@ import sys
 import tempfile
 import threading
 from collections import Counter
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import closing
 from dataclasses import dataclass, replace
@@ -113,9 +113,9 @@ class Watched(Emulator):
         self._calls, self._delay_s = calls, delay_s
         self._armed: threading.Timer | None = None
 
-    def arm(self, process: subprocess.Popen[str]) -> None:
+    def arm(self, process: int) -> None:
         """Kill `process` after the set number of calls and delay."""
-        self._armed = threading.Timer(self._delay_s, lambda: os.kill(process.pid, signal.SIGKILL))
+        self._armed = threading.Timer(self._delay_s, lambda: os.kill(process, signal.SIGKILL))
 
     def catch_up(self) -> None:
         """Return when all bytes sent before this have been read."""
@@ -194,12 +194,30 @@ def print_series(name: str, kills: tuple[Kill, ...]) -> bool:
     return not faults
 
 
+Start = Callable[[list[str], dict[str, str]], tuple[subprocess.Popen[str], int]]
+"""Starts Python with these arguments and this environment; the process, and the id of what is to be killed."""
+
+
+def start_python(arguments: list[str], environment: dict[str, str]) -> tuple[subprocess.Popen[str], int]:
+    """Start this Python."""
+    pipe = subprocess.PIPE
+    process = subprocess.Popen([sys.executable, *arguments], env=environment, stdout=pipe, stderr=pipe, text=True)
+    return process, process.pid
+
+
 def series(
-    address: str, folder: Path, kills: int, seed: int, calls: int = CALLS, *, at_once: int | None = None
+    address: str,
+    folder: Path,
+    kills: int,
+    seed: int,
+    calls: int = CALLS,
+    *,
+    at_once: int | None = None,
+    start: Start = start_python,
 ) -> Iterator[Kill]:
     """Kill `kills` processes in turn, each after one of its first `calls` calls, and check the ledger after each.
 
-    `at_once`: Haiku is asked several times, so many at a time; None: once.
+    `at_once`: Haiku is asked several times, so many at a time; None: once. `start`: how the processes are started.
     """
     chance, corpus = random.Random(seed), _corpus(repeated=at_once is not None)
     policy = folder / "kill.yaml"
@@ -212,11 +230,9 @@ def series(
                 **os.environ, "ANTHROPIC_BASE_URL": emulator.base_url, "ANTHROPIC_API_KEY": "emulator",
                 "CASCADE_HOME": str(folder),
             }  # fmt: skip
-            command = [sys.executable, __file__, "--child", ("async", "threads")[number % 2], str(policy), address]
-            process = subprocess.Popen(
-                command, env=environment, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True
-            )
-            emulator.arm(process)
+            command = [__file__, "--child", ("async", "threads")[number % 2], str(policy), address]
+            process, victim = start(command, environment)
+            emulator.arm(victim)
             try:
                 out, err = process.communicate(timeout=120)
             finally:

@@ -27,6 +27,7 @@ if TYPE_CHECKING:
         MissingKey,
         PolicyError,
         RequestError,
+        StreamBroken,
         UncertifiedWarning,
         UpstreamRejected,
     )
@@ -62,6 +63,7 @@ __all__ = [
     "PolicyError",
     "RequestError",
     "Step",
+    "StreamBroken",
     "UncertifiedWarning",
     "UpstreamRejected",
     "Verdict",

@@ -157,16 +157,22 @@ def _commands(command: Any, path: str) -> Iterator[str]:
     for name, inner in sorted(command.commands.items()):
         whole = f"{path} {name}"
         if hasattr(inner, "commands"):
+            if inner.invoke_without_command:
+                yield from _command(inner, whole)
             yield from _commands(inner, whole)
-            continue
-        context = inner.make_context(whole, [], resilient_parsing=True)
-        usage = " ".join([whole, *inner.collect_usage_pieces(context)])
-        yield from (f"## `{whole}`", "", _flat(inner.help or ""), "", "```text", usage, "```", "")
-        rows = [record for one in inner.params if (record := one.get_help_record(context))]
-        if rows:
-            yield from ("| argument or option | meaning |", "|---|---|")
-            yield from (f"| `{_flat(names)}` | {_flat(said)} |" for names, said in rows)
-            yield ""
+        else:
+            yield from _command(inner, whole)
+
+
+def _command(inner: Any, whole: str) -> Iterator[str]:
+    context = inner.make_context(whole, [], resilient_parsing=True)
+    usage = " ".join([whole, *inner.collect_usage_pieces(context)])
+    yield from (f"## `{whole}`", "", _flat(inner.help or ""), "", "```text", usage, "```", "")
+    rows = [record for one in inner.params if (record := one.get_help_record(context))]
+    if rows:
+        yield from ("| argument or option | meaning |", "|---|---|")
+        yield from (f"| `{_flat(names)}` | {_flat(said)} |" for names, said in rows)
+        yield ""
 
 
 def main() -> int:

@@ -29,8 +29,11 @@ HEAVY = {
 }  # fmt: skip
 
 # Part of another's own interface: pydantic pins its core exactly and wants the other's TypedDict before Python 3.12; the SDK
-# lets errors of its transport through.
-BROUGHT = {"pydantic-core": "pydantic", "typing-extensions": "pydantic", "httpx2": "anthropic"}
+# lets errors of its transport through; aiohttp takes headers as a multidict, and uvicorn[standard] brings its loop.
+BROUGHT = {
+    "pydantic-core": "pydantic", "typing-extensions": "pydantic", "httpx2": "anthropic", "multidict": "aiohttp",
+    "yarl": "aiohttp", "uvloop": "uvicorn",
+}  # fmt: skip
 NAMESPACES = {"opentelemetry": "opentelemetry-api"}  # several distributions bring a part of it: the one that is meant
 HOSTS = {"pytest"}  # what loads a plugin of ours is there already: we ask nobody to install it
 

@@ -20,9 +20,9 @@ import subprocess
 import sys
 import tempfile
 from pathlib import Path
-from typing import Self
+from typing import Any, Self
 
-__all__ = ["WarmPython"]
+__all__ = ["WarmProcess", "WarmPython"]
 
 # What the commands import, and what of it is loaded only when it is first needed.
 _LIBRARIES = (
@@ -113,7 +113,11 @@ def run_module(name):
     runpy.run_module(name, run_name="__main__", alter_sys=True)
 
 def run_file(path):
-    runpy.run_path(path, run_name="__main__")
+    main = sys.modules["__main__"] = types.ModuleType("__main__")
+    main.__file__ = os.path.abspath(path)
+    with open(path, "rb") as file:
+        source = file.read()
+    exec(compile(source, main.__file__, "exec"), main.__dict__)
 
 load()
 listening = socket.socket(socket.AF_UNIX)
@@ -131,28 +135,52 @@ _PROGRAM = r"""#!{python} -IS
 import _signal, _socket, marshal, os, sys
 BEFORE, KNOWN = {before!r}, ("PYTHONPATH", "PYTHONWARNINGS", "PYTHONDONTWRITEBYTECODE", "PYTHONUNBUFFERED")
 arguments = [*BEFORE, *sys.argv[1:]]
+def tell(child):
+    if tells >= 0:
+        os.write(tells, child.to_bytes(4, "big"))
+        os.close(tells)
+def run_itself():
+    tell(os.getpid())
+    os.execv({python!r}, [{python!r}, *arguments])
+tells = int(os.environ.pop("WARM_TELLS", "-1"))
 known = all(name in KNOWN for name in os.environ if name.startswith("PYTHON"))
 if not known or not arguments or arguments[0][:1] == "-" and (arguments[0] not in ("-c", "-m") or len(arguments) < 2):
-    os.execv({python!r}, [{python!r}, *arguments])
+    run_itself()
 order = marshal.dumps((arguments, dict(os.environ), os.getcwd()))
 streams = b"".join(stream.to_bytes(4, sys.byteorder) for stream in (0, 1, 2))
+try:
+    for stream in (0, 1, 2):
+        os.fstat(stream)
+except OSError:  # it is closed
+    run_itself()
 server = _socket.socket(_socket.AF_UNIX)
 server.connect({address!r})
-try:
-    server.sendmsg([len(order).to_bytes(4, "big")], [(_socket.SOL_SOCKET, _socket.SCM_RIGHTS, streams)])
-except OSError:  # one of them is closed
-    os.execv({python!r}, [{python!r}, *arguments])
+server.sendmsg([len(order).to_bytes(4, "big")], [(_socket.SOL_SOCKET, _socket.SCM_RIGHTS, streams)])
 server.sendall(order)
-child = int.from_bytes(server.recv(4, _socket.MSG_WAITALL), "big")
+def hear():
+    told = server.recv(4, _socket.MSG_WAITALL)
+    if len(told) < 4:
+        sys.exit("the server of warm pythons is gone")
+    return int.from_bytes(told, "big")
+child = hear()
+tell(child)
 for number in (2, 15):  # SIGINT, SIGTERM
     _signal.signal(number, lambda number, _: os.kill(child, number))
-status = int.from_bytes(server.recv(4, _socket.MSG_WAITALL), "big")
+status = hear()
 if os.WIFSIGNALED(status):
     if os.WTERMSIG(status) in (2, 15):
         _signal.signal(os.WTERMSIG(status), _signal.SIG_DFL)
     os.kill(os.getpid(), os.WTERMSIG(status))
 os._exit(os.WEXITSTATUS(status))
 """
+
+
+class WarmProcess(subprocess.Popen[str]):
+    """A program with its streams in pipes. `child`: the process that it stands for."""
+
+    def __init__(self, command: list[str], **options: Any) -> None:
+        super().__init__(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True, **options)
+        self.child = self.pid
 
 
 class WarmPython:
@@ -168,7 +196,7 @@ class WarmPython:
         address = str(self.path / "socket")
         self._server = subprocess.Popen(
             [sys.executable, "-c", _SERVER, address, *_LIBRARIES], stdin=subprocess.PIPE, stdout=subprocess.PIPE,
-            env={"PATH": os.environ.get("PATH", ""), "OPENBLAS_NUM_THREADS": "1"},
+            env={"PATH": os.environ.get("PATH", ""), "OPENBLAS_NUM_THREADS": "1"}, start_new_session=True,  # not of Ctrl-C's
         )  # fmt: skip
         script = Path(sys.executable).with_name("cascade")
         for name, before in (("python", []), ("cascade", [str(script)])):
@@ -177,6 +205,18 @@ class WarmPython:
             program.chmod(0o755)
         assert self._server.stdout is not None
         assert self._server.stdout.readline() == b"ready\n"
+
+    def start(self, arguments: list[str], *, env: dict[str, str], cwd: Path | None = None) -> WarmProcess:
+        """A process whose output is read, and whose own id is known: that of what runs, not of the program."""
+        if self._server is None:
+            return WarmProcess([self.python, *arguments], env=env, cwd=cwd)
+        reading, writing = os.pipe()
+        with os.fdopen(reading, "rb") as told:
+            with os.fdopen(writing, "wb"):
+                here = {**env, "WARM_TELLS": str(writing)}
+                process = WarmProcess([self.python, *arguments], env=here, cwd=cwd, pass_fds=(writing,))
+            process.child = int.from_bytes(told.read(4), "big")
+        return process
 
     def __enter__(self) -> Self:
         return self

@@ -6,7 +6,7 @@ A message carries its answer as `cascade`, beside the SDK's fields: it is no par
 from __future__ import annotations
 
 import io
-from collections.abc import AsyncIterator, Awaitable, Callable, Collection, Iterable, Iterator, Mapping
+from collections.abc import AsyncIterator, Callable, Collection, Iterable, Iterator, Mapping
 from typing import TYPE_CHECKING, Any, Protocol, TypeVar, cast
 
 import anthropic
@@ -308,12 +308,12 @@ class AsyncMessageStream(streaming.AsyncMessageStream[_Format]):
 class AsyncMessageStreamManager(streaming.AsyncMessageStreamManager[_Format]):
     """What `messages.stream` of an AsyncCascade returns: the climb begins where the block is entered."""
 
-    def __init__(self, begin: Callable[[], Awaitable[AsyncStream]], output_format: Any) -> None:
+    def __init__(self, begin: Callable[[], AsyncStream], output_format: Any) -> None:
         self._begin, self._format = begin, output_format
         self._stream: AsyncMessageStream[_Format] | None = None
 
     async def __aenter__(self) -> AsyncMessageStream[_Format]:
-        self._stream = AsyncMessageStream(await self._begin(), self._format)
+        self._stream = AsyncMessageStream(self._begin(), self._format)
         return self._stream
 
     async def __aexit__(self, *_: object) -> None:

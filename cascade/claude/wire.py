@@ -25,8 +25,8 @@ def parameters(prompt: Prompt) -> dict[str, Any]:
         "max_tokens": prompt.max_tokens,
         "messages": list(prompt.messages),
     }
-    if prompt.headers:
-        params["extra_headers"] = dict(prompt.headers)
+    if headers := _headers(prompt):
+        params["extra_headers"] = headers
     if prompt.raw is not None:
         params["extra_body"] = {name: value for name, value in prompt.raw.items() if name not in ("model", "stream")}
         return params
@@ -41,6 +41,12 @@ def parameters(prompt: Prompt) -> dict[str, Any]:
     params |= {name: list(values) for name, values in lists.items() if values}
     named = {"thinking": thinking, "output_config": output, "tool_choice": prompt.tool_choice, "extra_body": extra}
     return params | {name: value for name, value in named.items() if value}
+
+
+def _headers(prompt: Prompt) -> dict[str, str]:
+    """The headers that go with the call. The caller's credentials go to nobody else's endpoint."""
+    own = prompt.rung.base_url is not None or prompt.rung.api_key_env is not None
+    return {name: value for name, value in prompt.headers.items() if not (own and name.lower() in _CREDENTIALS)}
 
 
 def _thinking(rung: Rung) -> dict[str, Any] | None:
@@ -86,6 +92,7 @@ def _reply_of(message: Any, prompt: Prompt, request_id: str | None) -> Reply:
     return Reply(text, stop_reason, usage, str(message.get("model", "")), request_id, message=whole)
 
 
+_CREDENTIALS = frozenset({"authorization", "x-api-key"})
 _READ = frozenset({"id", "type", "role", "model", "content", "stop_reason", "stop_sequence", "usage"})
 _COUNTED = frozenset(
     {

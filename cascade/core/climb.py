@@ -184,9 +184,9 @@ def _may_decide_early(
     reading: Reading, plan: Plan, request: Request, task: str, checks: Checks, index: int
 ) -> _Early | None:
     """What the first tokens of this rung's reply may decide; None if the reply is read whole."""
-    if not reading.early or request.raw is not None:
+    if not reading.early:
         return None
-    ships = can_ship(checks, request, is_top=index == plan.policy.top)
+    ships = request.raw is not None or can_ship(checks, request, is_top=index == plan.policy.top)
     if index == plan.policy.top:
         return _Early(close=False, ship=True) if reading.streamed and ships else None
     if not can_close(plan.policy, task, index, request):
@@ -212,6 +212,10 @@ def _decide_early(
             action = "ship"
     come = yield from finish_step(taking, first, Finish(first.index, action, taking.steps))
     step = come.step
+    if latest is not None and step is not None:
+        failed, extra = step.verdict.kind == "failed", step.cost_nanousd if after_storm else 0
+        if failed or extra:  # known only at its end: whether it came, and what it cost
+            yield Observation(match.task, step.index, step.rung, None, failed, extra, (*taking.steps, step))
     if action == "ship" and may.streamed and step is not None and step.verdict.kind in ("failed", "overflow"):
         message = f"the reply of {step.rung} ({step.model}) broke off after it had begun: {step.verdict.detail}"
         raise StreamBroken(f"{message} (ask again: nothing else was returned)", steps=(*taking.steps, step))

@@ -216,11 +216,7 @@ class AsyncMessages(_Resource):
 
         known, output_format = _formatted(keywords)
         arguments = _arguments(known, self._driver.policy, streamed=True)
-
-        async def begin() -> AsyncStream:
-            return AsyncStream(self._driver.events(arguments))
-
-        return AsyncMessageStreamManager(begin, output_format)
+        return AsyncMessageStreamManager(lambda: AsyncStream(self._driver.events(arguments)), output_format)
 
     async def parse(self, **keywords: Any) -> ParsedMessage[Any]:
         """As the SDK's `messages.parse`: a message whose `parsed_output` is of the type `output_format`."""

@@ -14,6 +14,7 @@ from cascade.budgets.gate import Gate
 from cascade.budgets.notices import Notices
 from cascade.core.climb import WHOLE, Climb, Reading, climb
 from cascade.core.decision import Start
+from cascade.core.early import can_refuse
 from cascade.core.errors import ConfigurationError, UncertifiedWarning
 from cascade.core.messages import Request
 from cascade.core.modes import arm_of, share_of, slot_of, unit_of
@@ -116,7 +117,7 @@ class Runtime:
         # Computing a bound reads the whole prompt, so it is done only where something needs it.
         self.needs_bounds = self.gate.has_budgets or (has_ledger and self.policy.ledger.durability == "commit")
         # A budget that may refuse the next call: the answer so far must be kept for it.
-        self._may_close = all(limits.on_exhausted == "alert" for limits in self.policy.budget)
+        self._may_close = not can_refuse(self.policy)
         warn_of_changes(self.policy, self.plan.stale)
 
     def read(self, arguments: Arguments) -> tuple[Request, Arm]:

@@ -8,11 +8,12 @@ from typing import TYPE_CHECKING, Any
 import msgspec
 from pydantic_core import from_json
 
+from cascade.gateway.callers import CONNECTION, Connection
 from cascade.gateway.problems import Problem
 from cascade.gateway.settings import Limits
 
 if TYPE_CHECKING:
-    from starlette.types import Receive, Scope
+    from starlette.types import Message, Receive, Scope
 
 __all__ = ["CallerGone", "Head", "json_object", "read_body", "read_head"]
 
@@ -35,16 +36,11 @@ async def read_body(scope: Scope, receive: Receive, limits: Limits) -> bytes:
     for name, value in scope["headers"]:
         if name == b"content-length" and int(value) > limits.body:  # the parser has checked that it is a number
             raise _too_large(limits)
+    connection: Connection = scope["extensions"][CONNECTION]
     pieces: list[bytes] = []
     size = 0
     while True:
-        try:
-            async with asyncio.timeout(limits.body_s):
-                message = await receive()
-        except TimeoutError:
-            raise Problem(
-                408, f"no piece of the body has arrived for {limits.body_s:g} s", headers=[(b"connection", b"close")]
-            ) from None
+        message = await receive() if connection.has_body else await _wait(receive, limits.body_s)
         if message["type"] == "http.disconnect":
             raise CallerGone
         piece: bytes = message.get("body", b"")
@@ -57,6 +53,15 @@ async def read_body(scope: Scope, receive: Receive, limits: Limits) -> bytes:
             pieces.append(piece)
             return b"".join(pieces)
         pieces.append(piece)
+
+
+async def _wait(receive: Receive, seconds: float) -> Message:
+    try:
+        async with asyncio.timeout(seconds):
+            return await receive()
+    except TimeoutError:
+        message = f"no piece of the body has arrived for {seconds:g} s"
+        raise Problem(408, message, headers=[(b"connection", b"close")]) from None
 
 
 def _too_large(limits: Limits) -> Problem:

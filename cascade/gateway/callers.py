@@ -3,16 +3,44 @@
 from __future__ import annotations
 
 import asyncio
-from types import TracebackType
-from typing import TYPE_CHECKING, Any, Self
+from collections.abc import Callable
+from typing import TYPE_CHECKING, Any, Protocol, Self
 
 if TYPE_CHECKING:
-    from starlette.types import Message, Receive, Scope, Send
+    from types import TracebackType
 
-__all__ = ["ABORT", "Caller"]
+    from starlette.types import Message, Scope, Send
 
-ABORT = "cascade.abort"
-"""In the scope's extensions: a function that resets the caller's connection at once."""
+__all__ = ["CONNECTION", "Caller", "Connection"]
+
+CONNECTION = "cascade.connection"
+"""In the scope's extensions: the caller's Connection."""
+
+
+class Connection(Protocol):
+    """What the server's protocol tells of a caller's connection. It costs nothing while all is well: no task, no timer."""
+
+    on_lost: Callable[[], None] | None
+    """Called when the connection is lost, if it is set."""
+
+    @property
+    def is_lost(self) -> bool:
+        """Whether the caller has gone."""
+        ...
+
+    @property
+    def is_full(self) -> bool:
+        """Whether the caller has yet to take what was sent: another piece would have to wait."""
+        ...
+
+    @property
+    def has_body(self) -> bool:
+        """Whether a piece of the body, or its end, has arrived and waits to be received."""
+        ...
+
+    def abort(self) -> None:
+        """Reset the connection."""
+        ...
 
 
 class Caller:
@@ -22,25 +50,27 @@ class Caller:
     cancellation: what follows runs to its end. `send` gives the caller `seconds` to take each piece.
     """
 
-    __slots__ = ("_listening", "_receive", "_scope", "_seconds", "_send", "_task", "gone", "is_slow", "started")
+    __slots__ = ("_connection", "_seconds", "_send", "_task", "gone", "is_slow", "started")
 
-    def __init__(self, scope: Scope, receive: Receive, send: Send, seconds: float) -> None:
-        self._scope, self._receive, self._send, self._seconds = scope, receive, send, seconds
+    def __init__(self, scope: Scope, send: Send, seconds: float) -> None:
+        self._connection: Connection = scope["extensions"][CONNECTION]
+        self._send, self._seconds = send, seconds
         self._task: asyncio.Task[Any] | None = None
-        self._listening: asyncio.Task[None] | None = None
         self.gone = False
         self.is_slow = False
         self.started = False
 
     def __enter__(self) -> Self:
         self._task = asyncio.current_task()
-        self._listening = asyncio.create_task(self._listen())
+        self._connection.on_lost = self._lost
+        if self._connection.is_lost:
+            self._lost()
         return self
 
     def __exit__(
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> bool:
-        self.stop_listening()
+        self._connection.on_lost = None
         if self.is_slow and kind is not None and issubclass(kind, TimeoutError):
             return True
         if self.gone and kind is not None and issubclass(kind, asyncio.CancelledError):
@@ -49,34 +79,31 @@ class Caller:
             return True
         return False
 
-    def stop_listening(self) -> None:
-        """Before the last piece goes out: the server reports the end of a response as a disconnection, too."""
-        if self._listening is not None:
-            self._listening.cancel()
-            self._listening = None
-
     async def send(self, message: Message) -> None:
         """Send a piece of the response. A caller that does not take it in time loses its connection: TimeoutError."""
+        if self._connection.is_full:
+            await self._send_slowly(message)
+        else:
+            await self._send(message)  # it is passed to the socket at once
+        self.started = True
+
+    async def _send_slowly(self, message: Message) -> None:
         try:
             async with asyncio.timeout(self._seconds):
                 await self._send(message)
         except TimeoutError:
             self.gone = self.is_slow = True
+            self._connection.on_lost = None
             self.abort()
             if self._task is not None and asyncio.current_task() is not self._task:
                 self._task.cancel()  # it was a ping that the caller did not take
             raise
-        self.started = True
 
     def abort(self) -> None:
         """Reset the caller's connection: what it has received is not the whole response."""
-        abort = self._scope.get("extensions", {}).get(ABORT)
-        if abort is not None:
-            abort()
+        self._connection.abort()
 
-    async def _listen(self) -> None:
-        while (await self._receive())["type"] != "http.disconnect":
-            pass
+    def _lost(self) -> None:
         self.gone = True
-        if self._listening is not None and self._task is not None:
+        if self._task is not None:
             self._task.cancel()

@@ -7,7 +7,6 @@ from io import BytesIO
 from typing import Any
 
 import aiohttp
-from multidict import CIMultiDict
 from yarl import URL
 
 from cascade.claude.upstream import upstream_client
@@ -66,7 +65,7 @@ class Upstream:
             method,
             URL(url, encoded=True),
             data=sent,
-            headers=CIMultiDict([*headers.forwarded, *self.credentials(headers)]),
+            headers=[*headers.forwarded, *self.credentials(headers)],
             allow_redirects=False,
             **options,
         )

@@ -39,7 +39,7 @@ class CountTokensEndpoint:
             body = to_json({**json_object(body), "model": served.loaded.policy.ladder[0].model})
         response: aiohttp.ClientResponse | None = None
         problem: Problem | None = None
-        with Caller(scope, receive, send, hub.settings.limits.write_s) as caller:
+        with Caller(scope, send, hub.settings.limits.write_s) as caller:
             try:
                 response = await hub.upstream.send("POST", scope["path"], scope["query_string"], visit.headers, body)
                 await relay_response(response, caller, None)

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable
 from dataclasses import dataclass, field
+from functools import lru_cache
 
 from cascade.gateway.problems import Problem
 
@@ -82,6 +83,7 @@ def read_headers(raw: _RawHeaders) -> Incoming:
     return found
 
 
+@lru_cache(maxsize=256)
 def _readable(codings: str) -> str:
     kept = [one for one in codings.split(",") if one.partition(";")[0].strip().lower() in _READABLE]
     return ",".join(kept).strip() or _NO_CODINGS

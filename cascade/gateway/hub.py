@@ -15,7 +15,7 @@ from cascade.gateway.answers import Answers
 from cascade.gateway.connections import Upstream
 from cascade.gateway.keys.budgets import KeyBudgets, open_gateway_state
 from cascade.gateway.keys.ring import KeyRing
-from cascade.gateway.policies import Policies
+from cascade.gateway.policies import Policies, check_forwarded
 from cascade.gateway.relay import Relay
 from cascade.gateway.settings import GatewaySettings
 from cascade.hooks import Hook
@@ -95,6 +95,8 @@ class Hub:
         metrics, hooks = _metrics()
 
         def make(policy: Policy) -> AsyncCascade:
+            if settings.auth == "forward":
+                check_forwarded(policy)
             return AsyncCascade(
                 policy, client=upstream.client, ledger=settings.ledger, state=settings.state, hooks=hooks,
                 clock=clocks.clock, wall=clocks.wall,

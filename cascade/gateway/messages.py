@@ -41,7 +41,11 @@ if TYPE_CHECKING:
 __all__ = ["Climbing"]
 
 _PING = b'event: ping\ndata: {"type": "ping"}\n\n'
-_STREAM_HEADERS = ((b"content-type", b"text/event-stream; charset=utf-8"), (b"cache-control", b"no-cache"))
+_STREAM_HEADERS = (
+    (b"content-type", b"text/event-stream; charset=utf-8"),
+    (b"cache-control", b"no-cache"),
+    (b"x-accel-buffering", b"no"),
+)
 _PASSED = ("task", "flags", "metadata-")
 _OF_THE_CLIENT = frozenset({"anthropic-version"})  # it is the SDK's: it reads the responses
 
@@ -76,10 +80,12 @@ class Climbing:
         climb = _Climb(loaded, self._arguments(visit, loaded, fields, streamed=stream), loaded.policy.name)
         reservation = await self._reserve(visit, climb)
         try:
-            async with loaded.in_use() as driver:
-                send = self._send_stream if stream else self._send_whole
-                await send(climb, driver, Caller(*exchange, hub.settings.limits.write_s), exchange[2])
+            send_answer = self._send_stream if stream else self._send_whole
+            await send_answer(
+                climb, loaded.enter(), Caller(exchange[0], exchange[2], hub.settings.limits.write_s), exchange[2]
+            )
         finally:
+            await loaded.leave()
             if reservation is not None:
                 cost = reservation.bound if climb.cost is None else climb.cost
                 await asyncio.shield(hub.blocking(lambda: hub.budgets.settle(reservation, cost)))
@@ -131,7 +137,6 @@ class Climbing:
                 answer = climb.answer = await driver.respond(climb.arguments)
                 climb.cost = answer.cost_nanousd
                 body = to_json(message_dict(answer))
-                caller.stop_listening()
                 await send_json(caller.send, 200, body, _answer_headers(answer))
             except CascadeError as error:
                 climb.cost, problem = _cost_of(error), problem_of(error)
@@ -187,7 +192,6 @@ class _Stream:
     async def end(self) -> None:
         """Nothing more will come."""
         async with self._lock:
-            self._caller.stop_listening()
             await self._caller.send({"type": "http.response.body", "body": b""})
 
     async def ping(self, every_s: float) -> None:
@@ -222,6 +226,8 @@ def _answer_headers(answer: Answer) -> list[tuple[bytes, bytes]]:
 
 def _header(value: str) -> bytes:
     """A header's value: what comes from an endpoint or a policy must not break the line."""
+    if value.isprintable():
+        return value.encode("ascii", "replace")
     return "".join(one if one.isprintable() else "?" for one in value).encode("ascii", "replace")
 
 

@@ -79,7 +79,7 @@ class ModelEndpoint:
     def __init__(self, hub: Hub) -> None:
         self._hub = hub
 
-    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:  # noqa: ARG002 - ASGI
         """Answer one request."""
         name: str = scope["path_params"]["model"]
         visit = visit_of(scope)
@@ -91,7 +91,7 @@ class ModelEndpoint:
             return
         response: aiohttp.ClientResponse | None = None
         problem: Problem | None = None
-        with Caller(scope, receive, send, self._hub.settings.limits.write_s) as caller:
+        with Caller(scope, send, self._hub.settings.limits.write_s) as caller:
             try:
                 response = await self._hub.upstream.send("GET", scope["path"], scope["query_string"], visit.headers)
                 await relay_response(response, caller, None)

@@ -4,8 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import hashlib
-from collections.abc import AsyncGenerator, Callable, Sequence
-from contextlib import asynccontextmanager
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -21,7 +20,7 @@ from cascade.logs import log_event
 from cascade.policy.loading import find_policy, load_policy
 from cascade.policy.pricing import rates_of
 
-__all__ = ["Loaded", "MakeDriver", "Policies", "ServedPolicy", "UnknownModel"]
+__all__ = ["Loaded", "MakeDriver", "Policies", "ServedPolicy", "UnknownModel", "check_forwarded"]
 
 MakeDriver = Callable[[Policy], AsyncCascade]
 
@@ -54,16 +53,16 @@ class Loaded:
             total += calls * max(bound_of(one, prompt, policy.retry.attempts) for one in rates)
         return total
 
-    @asynccontextmanager
-    async def in_use(self) -> AsyncGenerator[AsyncCascade]:
-        """The driver, which stays open inside."""
+    def enter(self) -> AsyncCascade:
+        """The driver, which stays open until `leave`."""
         self.uses += 1
-        try:
-            yield self.driver
-        finally:
-            self.uses -= 1
-            if self.is_replaced and not self.uses:
-                await self.driver.aclose()
+        return self.driver
+
+    async def leave(self) -> None:
+        """A request that used the driver has ended."""
+        self.uses -= 1
+        if self.is_replaced and not self.uses:
+            await self.driver.aclose()
 
 
 @dataclass(slots=True)
@@ -76,6 +75,16 @@ class ServedPolicy:
     digest: str
     problem: str | None = None
     reloads: int = field(default=0)
+
+
+def check_forwarded(policy: Policy) -> None:
+    """Raise ConfigurationError if callers' credentials, which go with every call of a climb, would reach another endpoint."""
+    for rung in (*policy.ladder, *policy.panel):
+        if rung.base_url is not None or rung.api_key_env is not None:
+            raise ConfigurationError(
+                f"--auth forward: rung {rung.rung} of policy {policy.name} has an endpoint or a key of its own, and would get the"
+                " callers' keys (serve this policy with --auth key)"
+            )
 
 
 class Policies:

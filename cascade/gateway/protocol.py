@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 import asyncio
+from collections.abc import Callable
 from typing import Any
 
 import uvicorn
 from uvicorn.protocols.http.httptools_impl import STATUS_LINE, HttpToolsProtocol
 
-from cascade.gateway.callers import ABORT
+from cascade.gateway.callers import CONNECTION
 from cascade.gateway.problems import Problem, problem_body
 from cascade.gateway.settings import Limits
 
@@ -35,6 +36,8 @@ class GatewayProtocol(HttpToolsProtocol):
     def __init__(self, config: GatewayConfig, *arguments: Any, **options: Any) -> None:
         super().__init__(config, *arguments, **options)
         self.limits = config.limits
+        self.is_lost = False
+        self.on_lost: Callable[[], None] | None = None
         self._in_head = True
         self._head_bytes = 0
         self._head_timer: asyncio.TimerHandle | None = None
@@ -48,7 +51,24 @@ class GatewayProtocol(HttpToolsProtocol):
     def connection_lost(self, exc: Exception | None) -> None:
         """The caller is gone."""
         self._stop_timer()
+        self.is_lost = True
         super().connection_lost(exc)
+        if self.on_lost is not None:
+            self.on_lost()
+
+    @property
+    def is_full(self) -> bool:
+        """As `Connection.is_full`."""
+        return self.flow.write_paused
+
+    @property
+    def has_body(self) -> bool:
+        """As `Connection.has_body`."""
+        return self.cycle.message_event.is_set()
+
+    def abort(self) -> None:
+        """As `Connection.abort`."""
+        self.transport.abort()
 
     def data_received(self, data: bytes) -> None:
         """Parse what has arrived."""
@@ -68,7 +88,7 @@ class GatewayProtocol(HttpToolsProtocol):
         if len(self.url) + sum(len(name) + len(value) + 4 for name, value in self.headers) > self.limits.headers:
             self._refusal = self._too_large()
             raise _HeadTooLarge
-        self.scope["extensions"] = {ABORT: self.transport.abort}  # type: ignore[typeddict-item]
+        self.scope["extensions"] = {CONNECTION: self}  # type: ignore[typeddict-item]
         super().on_headers_complete()
 
     def on_message_complete(self) -> None:

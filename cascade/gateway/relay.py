@@ -47,7 +47,7 @@ class Relay:
         if self._recorder.commits:
             relayed.body = _read(body)
             await wait_async(relayed.before_call())
-        call = _Call(Caller(*exchange, self._limits.write_s))
+        call = _Call(Caller(exchange[0], exchange[2], self._limits.write_s))
         try:
             await self._run(call, exchange, headers, body, relayed)
         except asyncio.CancelledError:  # the server is shutting down
@@ -132,7 +132,6 @@ async def relay_response(
     length = response.content_length
     if length is not None and length <= _WHOLE:
         whole = await response.read()
-        caller.stop_listening()
         await caller.send(start)
         await caller.send({"type": "http.response.body", "body": whole})
         if tee is not None:
@@ -144,7 +143,6 @@ async def relay_response(
         await caller.send({"type": "http.response.body", "body": piece, "more_body": True})
         if tee is not None:
             tee.feed(piece)
-    caller.stop_listening()
     await caller.send({"type": "http.response.body", "body": b""})
 
 

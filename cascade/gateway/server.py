@@ -1,4 +1,4 @@
-"""Serves the application: uvicorn on uvloop, in this process or in several, until SIGTERM or Ctrl-C.
+"""Serves the application: uvicorn, on uvloop where there is one, in this process or in several, until SIGTERM or Ctrl-C.
 
 At SIGTERM nothing new is accepted, running requests get `grace_s` to end, and are then cancelled, and recorded.
 """
@@ -107,7 +107,7 @@ def _config(app: Any, settings: GatewaySettings, **options: Any) -> uvicorn.Conf
     return GatewayConfig(
         app,
         settings.limits,
-        loop="uvloop",
+        loop="auto",  # uvloop, where there is one
         ws="none",
         log_config=None,
         log_level="critical",  # what goes wrong in a request is logged by `middleware.problems`
@@ -148,7 +148,8 @@ def run_gateway(settings: GatewaySettings, listening: socket.socket, ready: Call
     `ready` gets the names of the models that climb, once everything is loaded.
     """
     if settings.workers == 1:
-        with asyncio.Runner(loop_factory=_loop_factory()) as runner:
+        loop_factory = _config(None, settings).get_loop_factory()
+        with asyncio.Runner(loop_factory=loop_factory) as runner:
             runner.run(serve(settings, listening, models=ready))
         return
     ready(tuple(VIRTUAL + load_policy(source).name for source in settings.policies))
@@ -164,12 +165,6 @@ def _run_workers(settings: GatewaySettings, listening: socket.socket) -> None:
         "cascade.gateway.server:worker_app", settings, factory=True, lifespan="on", workers=settings.workers
     )
     Multiprocess(config, sockets=[listening]).run()
-
-
-def _loop_factory() -> Callable[[], asyncio.AbstractEventLoop]:
-    import uvloop  # noqa: PLC0415 - not on every platform
-
-    return uvloop.new_event_loop
 
 
 def worker_app() -> Any:

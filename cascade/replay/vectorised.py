@@ -56,8 +56,9 @@ NOT_COUNTED = (_ERROR, _OVERFLOW)
 _AtHead = tuple[int, int, bool, int]
 """Of one reply at its confidence: natural reason, reason with floor, `Heads.ships` and `Heads.ended`."""
 
-_AtRung = tuple[bool, int, int, int, _AtHead | None]
-"""Of one reply: whether its answer may be held, natural reason, reason with floor, nano-USD, and what is decided early."""
+_AtRung = tuple[bool, int, int, int, int, _AtHead | None]
+"""Of one reply: whether its answer may be held, natural reason, reason with floor, nano-USD, the same if its stream is closed, and
+what is decided early."""
 
 _ALL = slice(None)
 _PIECE = 1 << 16  # rows converted to Python numbers at once, to bound memory
@@ -302,7 +303,9 @@ class _GuardedClimbs:
             why = rule.with_floor(index, rows, natural)
             held = rule.held(index, rows, replies)
             early = repeat(None) if (heads := rule.heads(index, rows)) is None else self._early(index, rows, heads)
-            by_rung.append([*(one.tolist() for one in (held, natural, why, cost[rows])), early])
+            closed = rule.mapped.left[index] if index < len(rule.mapped.left) else None
+            left = repeat(0) if closed is None else closed[rows].tolist()
+            by_rung.append([*(one.tolist() for one in (held, natural, why, cost[rows])), left, early])
         by_row = [list(zip(*one, strict=False)) for one in by_rung]  # what is the same for all rows repeats
         tasks: list[int] = rule.mapped.task[rows].tolist()
         ceilings: list[int] = rule.ceiling(rows).tolist()
@@ -325,7 +328,7 @@ class _GuardedClimbs:
         closed = [0] * top if self._rule.mapped.left else []
         reasons, fallback, holding, index = [0] * top, NO_RUNG, False, 0
         while True:
-            held, natural, why, cost, early = rungs[index]
+            held, natural, why, cost, left, early = rungs[index]
             extra = cost if _STORM in reasons[:index] else 0
             if early is None:
                 action = self._observe(task, index, natural, extra, now, name)
@@ -340,7 +343,9 @@ class _GuardedClimbs:
                 if is_early and decided == 0 and action == "escalate" and not holding:
                     decided = _STORM
                 is_stopped = is_stopped or (action == "hold" and index + 1 == top)
-                if is_early and decided != 0 and may_close and not is_stopped:
+                is_closed = is_early and decided != 0 and may_close and not is_stopped
+                self._observe_end(task, index, (left if is_closed else cost) if is_early and extra else 0, now, name)
+                if is_closed:
                     reasons[index], closed[index], holding = decided, 1, holding or action == "hold"
                     index += 1
                     continue
@@ -358,6 +363,11 @@ class _GuardedClimbs:
                 return (fallback, index, stop, *reasons, *closed)
             reasons[index] = why
             index += 1
+
+    def _observe_end(self, task: int, index: int, storm_cost: int, now: float, name: str) -> None:
+        """Count what a step cost that was observed at its confidence, if a storm caused it: its cost is known at its end."""
+        if storm_cost:
+            self._observe(task, index, _OVERFLOW, storm_cost, now, name)
 
     def _observe(self, task: int, index: int, natural: int, storm_cost: int, now: float, name: str) -> Action | None:
         rule = self._rule

@@ -7,6 +7,7 @@ from itertools import product
 
 import numpy as np
 import pytest
+from scipy import stats
 
 from cascade.calibration.halves import CountedHalf, HalfFigures, ItemHalf
 from cascade.calibration.proof.pareto_testing import Target, certify
@@ -71,3 +72,15 @@ def test_an_interval_of_counts_is_near_that_of_the_items_and_none_where_scores_a
     assert counted == pytest.approx(exact, abs=(exact[1] - exact[0]) / 10)
     graded = replace(coded, score=coded.score * 0.75, alone=coded.alone * 0.75)
     assert CountedHalf(graded.counts()).figures(point, "false_confident").ci95 is None
+
+
+@pytest.mark.parametrize("share", [0.0, 0.1, 0.5, 1.0])
+def test_the_interval_of_counts_is_wilsons(share: float) -> None:
+    """Against scipy, from none right to all right."""
+    coded = ungrouped(coded_of(3, 3, calm=True, items=40))
+    right = np.repeat((np.arange(40) < 40 * share).astype(np.float64)[:, None], 3, axis=1)
+    coded = replace(coded, score=right, alone=right)
+    point = point_at(coded.counts(), tuple(2 for _ in coded.levels))
+    found = CountedHalf(coded.counts()).figures(point, "false_confident").ci95
+    expected = stats.binomtest(round(40 * share), 40).proportion_ci(0.95, "wilson")
+    assert found == pytest.approx((expected.low, expected.high), abs=1e-12)

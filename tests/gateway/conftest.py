@@ -33,7 +33,8 @@ def start(stack: ExitStack, tmp_path: Path) -> Callable[..., Gateway]:
 
     def begin(upstream: str, **options: Any) -> Gateway:
         options.setdefault("ledger", str(tmp_path / "ledger.db"))
-        options.setdefault("policies", (str(policy_file(tmp_path)),))
+        if "policies" not in options:
+            options["policies"] = (str(policy_file(tmp_path)),)
         return stack.enter_context(Gateway(GatewaySettings(upstream=upstream, port=0, **options)))
 
     return begin

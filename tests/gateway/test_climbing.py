@@ -25,7 +25,7 @@ from cascade.core.trail import Step, Verdict
 from cascade.emulator import Emulator, ScriptedReply
 from cascade.gateway.failures import problem_of
 from cascade.gateway.settings import Route
-from tests.gateway.serving import Gateway, received
+from tests.gateway.serving import Gateway, policy_file, received
 from tests.gateway.test_relay import body_of, dechunked, post
 
 if TYPE_CHECKING:
@@ -62,7 +62,7 @@ def text_of(message: anthropic.types.Message) -> str:
 
 def raw(question: str, headers: Mapping[str, str] | None = None, **more: Any) -> bytes:
     """One request's bytes."""
-    return post(json.dumps(asked(question, **more)).encode(), dict(headers or {}), target="/v1/messages")
+    return post(json.dumps({**asked(question), **more}).encode(), dict(headers or {}), target="/v1/messages")
 
 
 def events_of(response: bytes) -> list[dict[str, Any]]:
@@ -173,6 +173,29 @@ def test_with_auth_forward_a_climb_uses_the_caller_s_key(
     assert len(emulator.raw_requests) == 2
 
 
+def test_with_auth_forward_no_other_endpoint_gets_a_caller_s_key(start: Callable[..., Gateway], tmp_path: Path) -> None:
+    """A rung that has one is refused at the start."""
+    path = policy_file(tmp_path, "elsewhere")
+    path.write_text(path.read_text().replace("max_tokens: 256", "max_tokens: 256, base_url: 'http://127.0.0.1:1'"))
+    with pytest.raises(ConfigurationError, match=r"--auth forward: rung haiku of policy elsewhere has an endpoint"):
+        start("http://127.0.0.1:1", auth="forward", policies=(str(path),))
+
+
+def test_what_cannot_climb_goes_to_the_baseline_where_the_policy_says_so(
+    start: Callable[..., Gateway], emulator: Emulator, tmp_path: Path
+) -> None:
+    """Unchanged but for its model. What that says is the answer: here, that it takes no prefill either."""
+    path = policy_file(tmp_path)
+    path.write_text(path.read_text() + "bypass: baseline\n")
+    gateway = start(emulator.base_url, policies=(str(path),))
+    prefill = [{"role": "user", "content": "easy"}, {"role": "assistant", "content": "It"}]
+    assert b"does not support assistant message prefill" in gateway.send(raw("easy", messages=prefill))
+    (seen,) = emulator.requests
+    assert (seen.body["model"], seen.body["messages"]) == ("claude-sonnet-5-5", prefill)
+    gateway.stop()
+    assert [record.request.arm for record in gateway.records()] == ["bypass"]
+
+
 @pytest.mark.parametrize("stream", [False, True])
 def test_what_cannot_climb_is_a_400_that_names_it(
     start: Callable[..., Gateway], emulator: Emulator, stream: bool
@@ -192,12 +215,10 @@ def test_what_cannot_climb_is_a_400_that_names_it(
 
 def test_while_nothing_is_said_pings_are_sent(start: Callable[..., Gateway], emulate: Callable[..., Emulator]) -> None:
     """The first of them begins the response."""
-    go = asyncio.Event()
-    loops: list[asyncio.AbstractEventLoop] = []
+    go = threading.Event()
 
     async def waiting(body: dict[str, Any], headers: Mapping[str, str]) -> ScriptedReply:
-        loops.append(asyncio.get_running_loop())
-        await go.wait()
+        await asyncio.to_thread(go.wait, 20)
         return script(body, headers)
 
     gateway = start(emulate(script=waiting).base_url, ping_s=0.02)
@@ -208,7 +229,7 @@ def test_while_nothing_is_said_pings_are_sent(start: Callable[..., Gateway], emu
             piece = connection.recv(65536)
             assert piece
             seen += piece
-        loops[0].call_soon_threadsafe(go.set)
+        go.set()
         seen += received(connection)
     kinds = [event["type"] for event in events_of(seen)]
     assert kinds[:2] == ["ping", "ping"]

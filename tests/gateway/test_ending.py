@@ -166,6 +166,9 @@ def test_workers_share_what_they_know(tmp_path: Path, emulate: Callable[..., Emu
 
         wait_until(both, 6)
         assert fetch(f"{base_url}/v1/messages", asked("hard"))["model"] == "claude-sonnet-5-5"
+        with urllib.request.urlopen(f"{base_url}/metrics", timeout=30) as response:  # of both, whichever answers
+            metrics = response.read().decode()
+        assert 'cascade_requests_total{arm="cascade",outcome="answered",policy="small",task="other"} 1.0' in metrics
         process.send_signal(signal.SIGTERM)
         assert process.wait(60) == 0
     wait_until(lambda: not any(Path(f"/proc/{pid}").exists() for pid in pids), 3)
@@ -265,3 +268,12 @@ def test_a_caller_that_stops_in_the_middle_of_its_body_leaves_nothing(
     assert gateway.send(post(CLAUDE_CODE_BODY, {})).startswith(b"HTTP/1.1 200 ")
     gateway.stop()
     assert len(upstream.exchanges) == len(gateway.records()) == 1
+
+
+@pytest.mark.parametrize("module", ["starlette", "uvicorn", "aiohttp"])
+def test_without_its_extra_it_says_what_to_install(module: str) -> None:
+    """In one line."""
+    code = f"import sys; sys.modules[{module!r}] = None; from cascade.cli import run; sys.exit(run(['serve']))"
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=False)
+    assert (done.returncode, done.stdout) == (2, "")
+    assert done.stderr == "cascade: the gateway needs an optional dependency (pip install 'cascade-ladder[gateway]')\n"

@@ -220,6 +220,18 @@ def test_without_a_key_it_listens_on_loopback_alone(ring: KeyRing, tmp_path: Pat
     check_settings(settings)
 
 
+def test_without_a_key_no_web_page_is_served(start: Callable[..., Gateway], emulator: Emulator, ring: KeyRing) -> None:
+    """A page in a browser on this machine reaches the loopback, too; with a key it may."""
+    gateway = start(emulator.base_url)
+    for origin in ("https://evil.example", "null"):
+        assert error_of(ask(gateway, {"origin": origin, "content-type": "text/plain"})) == (403, "permission_error")
+    assert emulator.requests == ()
+    token, _ = ring.create("page")
+    wait_until(
+        lambda: ask(gateway, {"origin": "https://mine.example", "x-api-key": token}).startswith(b"HTTP/1.1 200 ")
+    )
+
+
 def test_a_key_is_made_listed_and_revoked_by_commands(run: Run, tmp_path: Path) -> None:
     """The key is shown once; the list has neither it nor its hash."""
     ledger = str(tmp_path / "ledger.db")

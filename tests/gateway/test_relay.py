@@ -8,6 +8,7 @@ import json
 import socket
 import threading
 from collections.abc import Callable
+from pathlib import Path
 from typing import Any
 
 import anthropic
@@ -15,7 +16,7 @@ import pytest
 
 from cascade.emulator import Emulator
 from tests.gateway.conftest import KEY
-from tests.gateway.serving import Endpoint, Gateway, chunk, json_response, received, sse_response
+from tests.gateway.serving import Endpoint, Gateway, chunk, json_response, policy_file, received, sse_response
 
 # As Claude Code sends it: its query, its headers, a system array with cache marks, odd white space and key order.
 CLAUDE_CODE_BODY = (
@@ -193,6 +194,39 @@ def test_a_relayed_request_is_on_the_ledger_at_its_price_with_arm_relay(
     assert (step.model, step.cost, step.upstream_id) == ("claude-opus-5-5", 1000 * 4_000 + 100 * 20_000, "req_7")
     assert record.outcome is not None
     assert (record.outcome.arm, record.outcome.resolved, record.outcome.cost) == ("relay", True, step.cost)
+
+
+def test_with_durability_commit_a_call_is_announced_before_it_is_made(
+    start: Callable[..., Gateway], endpoint: Callable[..., Endpoint], tmp_path: Path
+) -> None:
+    """It is on the disk while the endpoint has not answered yet."""
+    path = policy_file(tmp_path)
+    path.write_text(path.read_text() + "ledger: {durability: commit}\n")
+    go = threading.Event()
+    upstream = endpoint(lambda: go.wait(20), json_response(ANSWER))
+    gateway = start(upstream.base_url, policies=(str(path),))
+    with socket.create_connection(("127.0.0.1", gateway.port), timeout=20) as connection:
+        connection.sendall(post(CLAUDE_CODE_BODY, {}))
+        assert upstream.arrived.acquire(timeout=20)
+        (record,) = gateway.records()
+        assert [call.model for call in record.open_calls.values()] == ["claude-opus-5-5"]
+        go.set()
+        assert received(connection).endswith(ANSWER)
+    gateway.stop()
+    (record,) = gateway.records()
+    assert (len(record.steps), record.open_calls) == (1, {})
+
+
+def test_pipelined_requests_are_answered_in_their_order(
+    start: Callable[..., Gateway], endpoint: Callable[..., Endpoint]
+) -> None:
+    """Both are recorded."""
+    gateway = start(endpoint(json_response(ANSWER)).base_url)
+    count = post(CLAUDE_CODE_BODY, {}, target="/nothing")
+    response = gateway.send(post(CLAUDE_CODE_BODY, {}, close=False) + post(CLAUDE_CODE_BODY, {}, close=False) + count)
+    assert [int(line[:3]) for line in response.split(b"HTTP/1.1 ")[1:]] == [200, 200, 404]
+    gateway.stop()
+    assert len(gateway.records()) == 2
 
 
 def test_a_model_without_a_price_is_recorded_at_an_estimate_and_never_at_nothing(

@@ -7,8 +7,6 @@ import io
 import json
 import os
 import random
-import subprocess
-import sys
 from collections import Counter
 from collections.abc import Callable, Iterator
 from contextlib import ExitStack, redirect_stderr, redirect_stdout
@@ -29,6 +27,7 @@ from cascade.recording.calls import make_recording_plan
 from cascade.recording.inputs import Inputs, read_inputs
 from cascade.recording.progress import Report, Settings
 from cascade.recording.recorder import Recorder
+from tests.warm import WarmProcess, WarmPython
 
 HAIKU, SONNET, OPUS = "claude-haiku-5-5", "claude-sonnet-5-5", "claude-opus-5-5"
 POLICY = Policy.model_validate(
@@ -173,14 +172,20 @@ def record(tmp_path: Path, source: Path) -> Record:
     return run
 
 
-def start(home: Path, emulator: Emulator, *arguments: str) -> subprocess.Popen[str]:
+Start = Callable[..., WarmProcess]
+
+
+@pytest.fixture
+def start(warm_python: WarmPython) -> Start:
     """Start `cascade record` as a process of its own, in `home`."""
-    kept = {name: os.environ[name] for name in ("PATH", "SYSTEMROOT", "VIRTUAL_ENV") if name in os.environ}
-    here = {"ANTHROPIC_BASE_URL": emulator.base_url, "ANTHROPIC_API_KEY": "sk-secret", "PYTHONWARNINGS": "error"}
-    return subprocess.Popen(
-        [sys.executable, "-m", "cascade.cli", "record", *arguments],
-        cwd=home, env={**kept, **here, "HOME": str(home)}, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True,
-    )  # fmt: skip
+
+    def starts(home: Path, emulator: Emulator, *arguments: str) -> WarmProcess:
+        kept = {name: os.environ[name] for name in ("PATH", "SYSTEMROOT", "VIRTUAL_ENV") if name in os.environ}
+        here = {"ANTHROPIC_BASE_URL": emulator.base_url, "ANTHROPIC_API_KEY": "sk-secret", "PYTHONWARNINGS": "error"}
+        command = ["-m", "cascade.cli", "record", *arguments]
+        return warm_python.start(command, cwd=home, env={**kept, **here, "HOME": str(home)})
+
+    return starts
 
 
 class Here:

@@ -17,7 +17,7 @@ from cascade.corpora import Corpus, Item, read_corpus, write_corpus
 from cascade.recording.inputs import Inputs, read_inputs
 from cascade.recording.noise_floor import NoiseFloor, draw_sample, read_noise_floor
 
-from .conftest import OPUS, SONNET, YAML, Here, Killer, Record, journal_of, make_corpus, start
+from .conftest import OPUS, SONNET, YAML, Here, Killer, Record, Start, journal_of, make_corpus
 from .test_judging import bare, fair, verdicts
 
 Emulate = Callable[..., Killer]
@@ -134,7 +134,9 @@ def test_the_second_answers_are_asked_for_later_and_tell_the_noise_floor(
     }
 
 
-def test_the_second_answer_counts_toward_the_cap_and_is_paid_once_over_kills(emulate: Emulate, tmp_path: Path) -> None:
+def test_the_second_answer_counts_toward_the_cap_and_is_paid_once_over_kills(
+    start: Start, emulate: Emulate, tmp_path: Path
+) -> None:
     """Killed with -9 while it is asked: the same command goes on, and the corpus is that of an undisturbed run."""
     corpus = make_corpus(10)
     labels = [{"id": item.id, "input": item.input, "group": item.group} for item in corpus.items]
@@ -144,7 +146,7 @@ def test_the_second_answer_counts_toward_the_cap_and_is_paid_once_over_kills(emu
     emulator, target = emulate(corpus), tmp_path / "c.jsonl"
     for kill in range(4):
         process = start(tmp_path, emulator, *command, "-o", "c.jsonl")
-        emulator.arm(process.pid, 6 + kill, at_bill=kill % 2 == 1)
+        emulator.arm(process.child, 6 + kill, at_bill=kill % 2 == 1)
         process.communicate(timeout=60)
         assert process.returncode == -9
         assert emulator.billed.replies - len(journal_of(target)) <= kill + 1

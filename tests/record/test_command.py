@@ -14,7 +14,7 @@ from msgspec import structs
 
 from cascade.corpora import Corpus, read_corpus, write_corpus
 
-from .conftest import OPUS, SONNET, YAML, Here, Killer, journal_of, start
+from .conftest import OPUS, SONNET, YAML, Here, Killer, Start, journal_of
 
 Emulate = Callable[..., Killer]
 
@@ -114,12 +114,14 @@ def test_a_wrong_option_is_exit_2_in_one_line(
 
 
 @pytest.mark.skipif(sys.platform == "win32", reason="signals of POSIX")
-def test_a_stop_by_signal_loses_nothing_that_is_paid(corpus: Corpus, emulate: Emulate, home: Path) -> None:
+def test_a_stop_by_signal_loses_nothing_that_is_paid(
+    start: Start, corpus: Corpus, emulate: Emulate, home: Path
+) -> None:
     """Ctrl-C: what is in flight comes home and is kept, exit 130; the next run asks the rest."""
     emulator = emulate(corpus, token_latency_s=0.005)
     emulator.strike = signal.SIGINT
     process = start(home, emulator, *COMMAND)
-    emulator.arm(process.pid, 8, at_bill=False)
+    emulator.arm(process.child, 8, at_bill=False)
     _, err = process.communicate(timeout=60)
     assert process.returncode == 130
     assert "cascade: Ctrl-C: no further call is made; waiting for 4 paid calls in flight" in err
@@ -134,7 +136,9 @@ def test_a_stop_by_signal_loses_nothing_that_is_paid(corpus: Corpus, emulate: Em
 
 
 @pytest.mark.skipif(sys.platform == "win32", reason="signals of POSIX")
-def test_a_second_signal_stops_at_once_and_the_books_stay_right(corpus: Corpus, emulate: Emulate, home: Path) -> None:
+def test_a_second_signal_stops_at_once_and_the_books_stay_right(
+    start: Start, corpus: Corpus, emulate: Emulate, home: Path
+) -> None:
     """The endpoint takes its time: the first says at once what is waited for; what was out then counts as an upper bound."""
     emulator = emulate(corpus, token_latency_s=30.0)
     process = start(home, emulator, *COMMAND)

@@ -19,7 +19,7 @@ from cascade.recording.opening import is_complete
 from cascade.recording.progress import Settings
 from cascade.recording.regrading import entries_from_corpus
 
-from .conftest import POLICY, YAML, Here, Killer, Record, head_of, start
+from .conftest import POLICY, YAML, Here, Killer, Record, Start, head_of
 from .test_judging import COST, bare, fair, verdicts
 
 Emulate = Callable[..., Killer]
@@ -170,13 +170,15 @@ def test_a_judge_is_paid_afterwards_and_nobody_else(
     assert not is_complete(Settings(POLICY, target, grader="judge:sonnet"), bare(corpus))
 
 
-def test_killed_while_a_judge_grades_anew_no_reply_is_asked_again(corpus: Corpus, emulate: Emulate, home: Path) -> None:
+def test_killed_while_a_judge_grades_anew_no_reply_is_asked_again(
+    start: Start, corpus: Corpus, emulate: Emulate, home: Path
+) -> None:
     """The journal is made again from the corpus: a kill in the midst of that, or of judging, leaves the corpus whole."""
     emulator = emulate(corpus, verdicts(corpus, fair))
     Here(home, emulator, *COMMAND).communicate(timeout=60)
     before = (home / "c.jsonl").read_bytes()
     process = start(home, emulator, *COMMAND, "--grader", "judge")
-    emulator.arm(process.pid, 3, at_bill=False)
+    emulator.arm(process.child, 3, at_bill=False)
     process.communicate(timeout=60)
     assert process.returncode == -9
     assert (home / "c.jsonl").read_bytes() == before

@@ -19,13 +19,13 @@ from cascade.emulator.server import SeenRequest
 from cascade.recording.inputs import read_inputs
 from cascade.recording.journal import Journal
 
-from .conftest import OPUS, POLICY, YAML, Here, Killer, Record, head_of, journal_of, lines_of, make_corpus, start
+from .conftest import OPUS, POLICY, YAML, Here, Killer, Record, Start, head_of, journal_of, lines_of, make_corpus
 
 Emulate = Callable[..., Killer]
 CONCURRENCY = 3
 
 
-def test_killed_again_and_again_it_pays_each_call_once(emulate: Emulate, tmp_path: Path) -> None:
+def test_killed_again_and_again_it_pays_each_call_once(start: Start, emulate: Emulate, tmp_path: Path) -> None:
     """Five times kill -9 while it asks or is billed: the corpus is that of an undisturbed run, byte for byte.
 
     What is in the journal is never asked again; so a call is paid twice only where it was in flight at a kill.
@@ -43,7 +43,7 @@ def test_killed_again_and_again_it_pays_each_call_once(emulate: Emulate, tmp_pat
         known = {(models[entry["ask"]], texts[entry["item"]]) for entry in journal_of(target)}
         before = {call: emulator.asked[call] for call in known}
         process = start(tmp_path, emulator, *command, "corpus.jsonl")
-        emulator.arm(process.pid, chance.randrange(1, 14), at_bill=kill % 2 == 1)
+        emulator.arm(process.child, chance.randrange(1, 14), at_bill=kill % 2 == 1)
         process.communicate(timeout=60)
         assert process.returncode == -9
         assert {call: emulator.asked[call] for call in known} == before

@@ -26,7 +26,7 @@ from cascade.recording.journal import journal_path
 from cascade.recording.samples import SampleOptions, with_samples
 from cascade.replay.driver import replay_item
 
-from .conftest import HAIKU, OPUS, POLICY, SONNET, YAML, Here, Killer, Record, journal_of, start
+from .conftest import HAIKU, OPUS, POLICY, SONNET, YAML, Here, Killer, Record, Start, journal_of
 
 VARIANTS = ("confidence_first", "answer_first")
 COST_USD = 0.000015  # 100 * 0.10 + 10 * 0.50 millionths: a call of Haiku
@@ -207,7 +207,9 @@ def test_a_changed_prompt_voids_its_own_samples_only(
         assert again.spent > sum(round((s.cost_usd or 0) * 1e9) for i in made(tmp_path) for r in i.replies.values() for s in r.every)  # fmt: skip
 
 
-def test_killed_between_any_two_calls_it_pays_no_sample_twice(emulate: Emulate, tmp_path: Path, corpus: Corpus) -> None:
+def test_killed_between_any_two_calls_it_pays_no_sample_twice(
+    start: Start, emulate: Emulate, tmp_path: Path, corpus: Corpus
+) -> None:
     """What is in the journal is never asked again, groupings included; in the end all samples are there."""
     write_corpus(tmp_path / "inputs.jsonl", corpus.manifest, corpus.items)
     (tmp_path / "policy.yaml").write_text(YAML, encoding="utf-8")
@@ -217,7 +219,7 @@ def test_killed_between_any_two_calls_it_pays_no_sample_twice(emulate: Emulate, 
     for kill in range(4):
         before = journal_of(target)
         process = start(tmp_path, emulator, *command)
-        emulator.arm(process.pid, chance.randrange(3, 9), at_bill=kill % 2 == 1)
+        emulator.arm(process.child, chance.randrange(3, 9), at_bill=kill % 2 == 1)
         _, err = process.communicate(timeout=60)
         assert process.returncode == -9, err
         after = journal_of(target)

@@ -22,7 +22,7 @@ from cascade.recording.calls import make_recording_plan
 from cascade.recording.spending_cap import SpendingCap
 from cascade.replay.driver import request_of
 
-from .conftest import POLICY, YAML, Here, Killer, Record, start
+from .conftest import POLICY, YAML, Here, Killer, Record, Start
 
 Emulate = Callable[..., Killer]
 
@@ -83,7 +83,7 @@ def test_the_command_says_how_to_go_on_and_is_exit_5(
 
 
 def test_what_a_kill_left_unanswered_counts_toward_the_cap(
-    corpus: Corpus, emulate: Emulate, source: Path, tmp_path: Path
+    start: Start, corpus: Corpus, emulate: Emulate, source: Path, tmp_path: Path
 ) -> None:
     """Killed with -9 again and again as its reply is paid and on its way: the cap ends that, and is not passed.
 
@@ -97,7 +97,7 @@ def test_what_a_kill_left_unanswered_counts_toward_the_cap(
     command = (source.name, "-o", "c.jsonl", "-p", "policy.yaml", "--concurrency", "1", "--max-usd", f"{cap / 1e9:.9f}")
     for _ in range(3):
         process = start(tmp_path, emulator, *command, "--json")
-        emulator.arm(process.pid, 1, at_bill=True)
+        emulator.arm(process.child, 1, at_bill=True)
         process.communicate(timeout=60)
         assert process.returncode == -9
     process = Here(tmp_path, emulator, *command, "--json")
@@ -114,7 +114,9 @@ def test_what_a_kill_left_unanswered_counts_toward_the_cap(
     assert emulator.billed.replies == 3 + 36
 
 
-def test_a_missing_key_is_no_call_and_costs_nothing(corpus: Corpus, emulate: Emulate, source: Path) -> None:
+def test_a_missing_key_is_no_call_and_costs_nothing(
+    start: Start, corpus: Corpus, emulate: Emulate, source: Path
+) -> None:
     """It is found before the call is noted: nothing counts toward the cap, and no journal is left behind."""
     (source.parent / "policy.yaml").write_text(
         YAML.replace("thinking: disabled", "thinking: disabled, api_key_env: FOO_KEY"), encoding="utf-8"

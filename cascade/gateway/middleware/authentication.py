@@ -34,6 +34,7 @@ class AuthenticationMiddleware:
             headers = read_headers(scope["headers"])
             keys = self._hub.keys
             if keys.is_empty:
+                _refuse_pages(scope)
                 scope[VISIT] = Visit(headers, is_trusted=True)
             else:
                 token = headers.own.get("key", "") or ("" if self._forwards else headers.token)
@@ -47,3 +48,10 @@ class AuthenticationMiddleware:
         where = "x-cascade-key" if self._forwards else "Authorization: Bearer, or x-api-key"
         what = "this key is unknown here, or revoked" if token else "this gateway needs one of its keys"
         return f"{what} (send casc-… as {where}; `cascade serve keys create` makes one)"
+
+
+def _refuse_pages(scope: Scope) -> None:
+    """Without keys, any web page that a browser on this machine shows could spend the money: browsers say where a page is from."""
+    for name, _ in scope["headers"]:
+        if name == b"origin":
+            raise Problem(403, "requests of web pages need a key (make one: cascade serve keys create)")

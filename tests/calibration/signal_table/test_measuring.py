@@ -118,12 +118,17 @@ def test_samples_that_are_all_alike_are_not_judged() -> None:
     assert "temperature 0" in cold.repeats["low"]
 
 
-@pytest.mark.parametrize("how", ["permuted", "deleted", "turned"])
-def test_the_certify_half_is_never_read(how: str) -> None:
+def test_the_certify_half_is_never_read() -> None:
     """Its scores dealt out anew, taken away or turned round: the same table to the last digit."""
     corpus, split = drawn(400, groups=150), Split()
     tunes = np.array([split.part_of(item) == "tune" for item in corpus.items])
     before = measured(corpus, tunes).fields()
+    for how in ("permuted", "deleted", "turned"):
+        assert measured(replace(corpus, items=with_other_scores(corpus, tunes, how)), tunes).fields() == before, how
+
+
+def with_other_scores(corpus: Corpus, tunes: Any, how: str) -> tuple[Item, ...]:
+    """The items, with other scores where they do not tune."""
     held = np.flatnonzero(~tunes).tolist()
     dealt = dict(zip(held, np.random.default_rng(1).permutation(held).tolist(), strict=True))
 
@@ -131,7 +136,7 @@ def test_the_certify_half_is_never_read(how: str) -> None:
         own = corpus.items[place].replies[rung].score
         return {"deleted": None, "turned": 1.0 - (own or 0.0)}.get(how, corpus.items[dealt[place]].replies[rung].score)
 
-    items = [
+    return tuple(
         item
         if tunes[place]
         else changed(
@@ -146,8 +151,7 @@ def test_the_certify_half_is_never_read(how: str) -> None:
             },
         )
         for place, item in enumerate(corpus.items)
-    ]
-    assert measured(replace(corpus, items=tuple(items)), tunes).fields() == before
+    )
 
 
 def test_an_empty_tune_half_is_refused() -> None:

@@ -108,9 +108,9 @@ def stage(way: str, connections: Connections) -> Iterator[Open]:
     """Open a stage for a script, with a policy of the three models."""
     with ExitStack() as stack:
 
-        def start(script: Script, *, policy: Policy | None = None, on: str | None = None, **options: Any) -> Stage:
+        def start(script: Script, *, policy: Policy | None = None, **options: Any) -> Stage:
             emulator = stack.enter_context(Emulator((), script=script, **options))
-            return Stage(on or way, emulator, policy or ladder(), connections, stack)
+            return Stage(way, emulator, policy or ladder(), connections, stack)
 
         yield start
 

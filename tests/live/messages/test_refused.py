@@ -11,7 +11,8 @@ from cascade.core.parameters import CannotClimb
 from tests.live.conftest import HAIKU, OPUS, ladder
 
 from .conftest import BASE, Open, plain, saying, text
-from .test_conversations import WEATHER, trail_of
+from .dialogues import WEATHER
+from .test_conversations import trail_of
 
 ASKED: dict[str, Any] = {**BASE, "messages": [{"role": "user", "content": "x"}]}
 PREFILL = [{"role": "user", "content": "x"}, {"role": "assistant", "content": "The answer is ("}]
@@ -40,10 +41,11 @@ def test_what_cannot_climb_is_refused_before_anything_is_sent(stage: Open, keywo
     assert not play.emulator.requests
 
 
+@pytest.mark.parametrize("way", ["create"])
 @pytest.mark.parametrize("stream", [None, "yes", 1])
 def test_a_stream_is_wanted_or_not(stage: Open, stream: object) -> None:
     """Anything else is a mistake."""
-    play = stage(lambda *_: saying(text("fine")), on="create")
+    play = stage(lambda *_: saying(text("fine")))
     with pytest.raises(RequestError, match=r"^stream: "):
         play.driver.messages.create(**ASKED, stream=stream)
 
@@ -108,22 +110,21 @@ def test_what_is_invalid_is_refused_whatever_the_policy_says(stage: Open) -> Non
     assert not play.emulator.requests
 
 
+@pytest.mark.parametrize("way", ["create", "async create"])
 @pytest.mark.parametrize("name", ["with_raw_response", "with_streaming_response", "batches", "creat"])
 def test_what_messages_that_climb_lack_says_what_to_do(stage: Open, name: str) -> None:
     """An AttributeError, so that code which looks whether it is there sees that it is not."""
-    play = stage(lambda *_: saying(text("fine")), on="create")
+    play = stage(lambda *_: saying(text("fine")))
     with pytest.raises(AttributeError, match=f"{name}.*(climb|it has create)"):
         getattr(play.driver.messages, name)
 
 
-@pytest.mark.parametrize("on", ["create", "async create"])
-def test_tokens_are_counted_for_the_first_rung(stage: Open, connections: Any, way: str, on: str) -> None:
+@pytest.mark.parametrize("way", ["create", "async create"])
+def test_tokens_are_counted_for_the_first_rung(stage: Open, connections: Any, way: str) -> None:
     """By the model that is asked first; nothing is generated."""
-    if way != "create":
-        pytest.skip("once for each client")
-    play = stage(lambda *_: saying(text("fine")), on=on)
+    play = stage(lambda *_: saying(text("fine")))
     asked = play.driver.messages.count_tokens(model="claude-cascade-live", messages=ASKED["messages"])
-    count = connections.runner.run(asked) if on.startswith("async") else asked
+    count = connections.runner.run(asked) if way.startswith("async") else asked
     (seen,) = play.emulator.requests
     assert (seen.path, seen.body["model"]) == ("/v1/messages/count_tokens", HAIKU)
     assert count.input_tokens > 0

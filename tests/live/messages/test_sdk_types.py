@@ -191,11 +191,8 @@ def test_the_async_helper_reads_the_stream() -> None:
     answer = answer_of(*CONTENT, stop_reason="tool_use")
     recorded = Recorded(answer)
 
-    async def begin() -> AsyncStream:
-        return AsyncStream(recorded)
-
     async def read() -> Any:
-        async with AsyncMessageStreamManager(begin, NOT_GIVEN) as stream:
+        async with AsyncMessageStreamManager(lambda: AsyncStream(recorded), NOT_GIVEN) as stream:
             assert isinstance(stream, streaming.AsyncMessageStream)
             assert "".join([text async for text in stream.text_stream]) == "Let me look. 😀"
             final: Any = await stream.get_final_message()
