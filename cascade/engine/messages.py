@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from typing import TYPE_CHECKING, Any, Literal, Protocol, overload
+from typing import TYPE_CHECKING, Any, Literal, Protocol, TypeVar, overload
 
 from cascade.claude import AsyncClaude, Claude
 from cascade.core.errors import RequestError
@@ -31,6 +31,7 @@ __all__ = ["VIRTUAL", "AsyncMessages", "Messages", "message_arguments"]
 VIRTUAL = "claude-cascade-"
 """The model's name of a policy begins so; the policy's name follows."""
 
+_Format = TypeVar("_Format")
 _RAW = "x-stainless-raw-response"  # by this header the SDK's wrappers ask for a raw response
 _RESPONSES = "a climb is several HTTP responses: `cascade` on the message has the usage and the request id of each"
 _UNAVAILABLE = {
@@ -169,6 +170,10 @@ class Messages(_Resource):
             return Stream(self._driver.events(arguments))
         return message_of(self._driver.respond(arguments))
 
+    @overload
+    def stream(self, *, output_format: type[_Format], **keywords: Any) -> MessageStreamManager[_Format]: ...
+    @overload
+    def stream(self, **keywords: Any) -> MessageStreamManager[Any]: ...
     def stream(self, **keywords: Any) -> MessageStreamManager[Any]:
         """As the SDK's `messages.stream`: a context manager of a MessageStream, which carries the Answer as `cascade`."""
         from cascade.claude.messages import MessageStreamManager, Stream  # noqa: PLC0415 - it imports the SDK
@@ -177,8 +182,9 @@ class Messages(_Resource):
         arguments = _arguments(known, self._driver.policy, streamed=True)
         return MessageStreamManager(lambda: Stream(self._driver.events(arguments)), output_format)
 
-    def parse(self, **keywords: Any) -> ParsedMessage[Any]:
+    def parse(self, *, output_format: type[_Format], **keywords: Any) -> ParsedMessage[_Format]:
         """As the SDK's `messages.parse`: a message whose `parsed_output` is of the type `output_format`."""
+        keywords["output_format"] = output_format
         with self.stream(**keywords) as stream:
             return stream.get_final_message()
 
@@ -210,6 +216,10 @@ class AsyncMessages(_Resource):
             return AsyncStream(self._driver.events(arguments))
         return message_of(await self._driver.respond(arguments))
 
+    @overload
+    def stream(self, *, output_format: type[_Format], **keywords: Any) -> AsyncMessageStreamManager[_Format]: ...
+    @overload
+    def stream(self, **keywords: Any) -> AsyncMessageStreamManager[Any]: ...
     def stream(self, **keywords: Any) -> AsyncMessageStreamManager[Any]:
         """As the SDK's `messages.stream`: a context manager of an AsyncMessageStream, which carries the Answer as `cascade`."""
         from cascade.claude.messages import AsyncMessageStreamManager, AsyncStream  # noqa: PLC0415 - it imports the SDK
@@ -218,8 +228,9 @@ class AsyncMessages(_Resource):
         arguments = _arguments(known, self._driver.policy, streamed=True)
         return AsyncMessageStreamManager(lambda: AsyncStream(self._driver.events(arguments)), output_format)
 
-    async def parse(self, **keywords: Any) -> ParsedMessage[Any]:
+    async def parse(self, *, output_format: type[_Format], **keywords: Any) -> ParsedMessage[_Format]:
         """As the SDK's `messages.parse`: a message whose `parsed_output` is of the type `output_format`."""
+        keywords["output_format"] = output_format
         async with self.stream(**keywords) as stream:
             return await stream.get_final_message()
 
