@@ -5,6 +5,8 @@ from __future__ import annotations
 import os
 from io import BytesIO
 from typing import Any
+from urllib.parse import urlsplit
+from urllib.request import getproxies, proxy_bypass
 
 import aiohttp
 from yarl import URL
@@ -38,6 +40,7 @@ class Upstream:
             cookie_jar=aiohttp.DummyCookieJar(),
             timeout=aiohttp.ClientTimeout(total=None, sock_connect=limits.connect_s, sock_read=limits.read_s),
             auto_decompress=False,
+            proxy=_proxy_for(self.base),
             skip_auto_headers=_NOT_ADDED,
             max_line_size=limits.headers,
             max_field_size=limits.headers,
@@ -74,3 +77,12 @@ class Upstream:
         """Close all connections."""
         await self.client.close()
         await self._session.close()
+
+
+def _proxy_for(base: str) -> str | None:
+    """The proxy that the environment names for this address (`HTTPS_PROXY`, `NO_PROXY` …), as the SDK's client uses it, too.
+
+    It is read once: aiohttp would read the environment, and a file of passwords, at every request.
+    """
+    parts = urlsplit(base)
+    return None if proxy_bypass(parts.hostname or "") else getproxies().get(parts.scheme)

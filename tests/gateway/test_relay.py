@@ -196,6 +196,21 @@ def test_a_relayed_request_is_on_the_ledger_at_its_price_with_arm_relay(
     assert (record.outcome.arm, record.outcome.resolved, record.outcome.cost) == ("relay", True, step.cost)
 
 
+def test_a_proxy_that_the_environment_names_is_used(
+    start: Callable[..., Gateway], endpoint: Callable[..., Endpoint], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Unless it says that the endpoint needs none."""
+    proxy = endpoint(json_response(ANSWER))
+    monkeypatch.delenv("no_proxy", raising=False)
+    monkeypatch.setenv("NO_PROXY", "127.0.0.1")
+    monkeypatch.setenv("http_proxy", proxy.base_url)
+    assert body_of(start("http://api.example").send(post(CLAUDE_CODE_BODY, {}))) == ANSWER
+    assert [one.target for one in proxy.exchanges] == ["http://api.example/v1/messages?beta=true"]
+    direct = endpoint(json_response(ANSWER))
+    start(direct.base_url).send(post(CLAUDE_CODE_BODY, {}))
+    assert (len(direct.exchanges), len(proxy.exchanges)) == (1, 1)
+
+
 def test_with_durability_commit_a_call_is_announced_before_it_is_made(
     start: Callable[..., Gateway], endpoint: Callable[..., Endpoint], tmp_path: Path
 ) -> None:
