@@ -34,7 +34,8 @@ from cascade.core.policy import Policy, Samples, Variant
 from cascade.core.policy.ladder import asked_as
 from cascade.core.tools import read_tools
 from cascade.core.trail import CheckResult, Sample, Step, Verdict
-from cascade.core.triage import read_begun, read_reply, stopped, triage_name, wants_triage
+from cascade.core.triage import triage_name, wants_triage
+from cascade.core.verdicts import read_begun, read_reply, stopped
 from cascade.core.voting import Vote, count, decided, mean_report
 
 __all__ = ["apply_checks", "finish_step", "step_of", "take_step"]
