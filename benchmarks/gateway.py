@@ -62,7 +62,7 @@ class Sizes:
     workers: tuple[int, ...]
 
 
-FULL = Sizes(blocks=20, seconds=2.5, repeats=3, streams=60, idle_s=60.0, connections=(16, 128), workers=(1, 2))
+FULL = Sizes(blocks=20, seconds=2.0, repeats=3, streams=60, idle_s=60.0, connections=(16, 128), workers=(1, 2))
 QUICK = Sizes(blocks=6, seconds=1.5, repeats=1, streams=20, idle_s=5.0, connections=(16,), workers=(1,))
 IDLE_CONNECTIONS = 500
 
@@ -189,7 +189,7 @@ def throughput(sizes: Sizes, say: Callable[[str], None], *, peers: bool) -> dict
         try:
             with _contenders(workers, peers=peers, say=say) as (contenders, found), Load() as load:
                 versions |= found
-                for connections in sizes.connections:
+                for connections in sizes.connections if workers == 1 else sizes.connections[-1:]:
                     table = _loads(contenders, load, connections, sizes)
                     results[f"{workers} worker(s), {connections} connections"] = table
                     _tell(f"{workers} worker(s), {connections} connections", table, say)

@@ -14,6 +14,7 @@ from cascade.emulator import Emulator
 from cascade.gateway.keys.ring import KeyRing
 from cascade.gateway.openapi import document
 from cascade.ledger.gateway import GatewayTables
+from cascade.ledger.opening import open_reader
 from tests.gateway.serving import Endpoint, Gateway, json_response, policy_file
 from tests.gateway.test_climbing import MODEL, asked, script
 from tests.gateway.test_keys import wait_until
@@ -119,6 +120,27 @@ def test_a_caller_says_whether_an_answer_was_right(
     client.post("/v1/feedback", body={"request_id": request_id, "right": 0.75}, cast_to=dict[str, Any])
     kept = GatewayTables(str(tmp_path / "ledger.db")).feedback()
     assert [(one.request, one.score, one.note) for one in kept] == [(request_id, 0.0, None), (request_id, 0.75, None)]
+
+
+def test_a_note_is_kept_where_content_is_and_erased_with_it(
+    start: Callable[..., Gateway], emulator: Emulator, sdk: Callable[..., anthropic.Anthropic], tmp_path: Path
+) -> None:
+    """`ledger erase` removes it; what was said of the answer stays."""
+    path = policy_file(tmp_path)
+    path.write_text(path.read_text() + "ledger: {content: true}\n")
+    gateway = start(emulator.base_url, policies=(str(path),))
+    client = sdk(gateway)
+    request_id = client.messages.with_raw_response.create(**asked()).headers["x-cascade-request-id"]
+    said = {"request_id": request_id, "right": True, "note": "a name in it"}
+    assert "note" not in client.post("/v1/feedback", body=said, cast_to=dict[str, Any])
+    gateway.stop()
+    tables = GatewayTables(str(tmp_path / "ledger.db"))
+    assert [one.note for one in tables.feedback()] == ["a name in it"]
+    reader = open_reader(str(tmp_path / "ledger.db"))
+    assert reader.erase([request_id]) == 3  # the prompt, the answer, the note
+    reader.close()
+    assert [(one.score, one.note) for one in tables.feedback()] == [(1.0, None)]
+    assert b"a name in it" not in b"".join(one.read_bytes() for one in tmp_path.glob("ledger.db*"))
 
 
 @pytest.mark.parametrize(

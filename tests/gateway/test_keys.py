@@ -6,6 +6,7 @@ import hashlib
 import json
 import time
 from collections.abc import Callable
+from dataclasses import replace
 from decimal import Decimal
 from pathlib import Path
 from typing import Any
@@ -19,6 +20,7 @@ from cascade.gateway.keys.values import Key, id_of, make_key
 from cascade.gateway.server import check_settings
 from cascade.gateway.settings import GatewaySettings
 from cascade.ledger.gateway import Feedback, GatewayTables
+from cascade.ledger.opening import open_reader
 from tests.cli.conftest import Run
 from tests.cli.within import run
 from tests.gateway.serving import Gateway, policy_file
@@ -86,6 +88,10 @@ def test_keys_and_feedback_live_in_postgres_where_the_ledger_does(postgres_datab
     said = Feedback("casc_1", 0.5, 12.0, "so", key.id)
     tables.add_feedback(said)
     assert tables.feedback() == (said,)
+    reader = open_reader(postgres_database)
+    assert reader.erase(["casc_1"]) == 1
+    reader.close()
+    assert tables.feedback() == (replace(said, note=None),)
 
 
 @pytest.mark.parametrize("how", ["authorization", "x-api-key", "x-cascade-key"])

@@ -29,6 +29,7 @@ _READ_S = 30.0
 _AT_ONCE = 2_000  # rows that a reader fetches at once
 _numbers = count(1)  # of cursors
 _REMOVED_AT_ONCE = 1_000
+_FORGET_NOTES = "UPDATE feedback SET note = NULL WHERE note IS NOT NULL AND"
 _REMOVE_CONTENTS = (
     "DELETE FROM contents WHERE (request, part) IN (SELECT request, part FROM contents WHERE at < %(before)s"
     " ORDER BY at LIMIT %(most)s FOR UPDATE SKIP LOCKED)"
@@ -102,7 +103,9 @@ class PostgresStore:
                 some = connection.execute(_REMOVE_CONTENTS, {"before": before, "most": _REMOVED_AT_ONCE}).rowcount
             removed += some
             if some < _REMOVED_AT_ONCE:
-                return removed
+                break
+        with self._working() as connection:
+            return removed + connection.execute(f"{_FORGET_NOTES} at < %(before)s", {"before": before}).rowcount
 
     @contextmanager
     def _working(self) -> Generator[Connection]:
@@ -281,10 +284,12 @@ class PostgresReader:
         question = "DELETE FROM contents WHERE request = ANY(CAST(%(requests)s AS text[]))"
         with self._reading() as connection:
             count = connection.execute(question, {"requests": list(requests)}).rowcount
+            notes = f"{_FORGET_NOTES} request = ANY(CAST(%(requests)s AS text[]))"
+            count += connection.execute(notes, {"requests": list(requests)}).rowcount
             connection.commit()
             connection.autocommit = True
             try:
-                connection.execute(f"VACUUM {SCHEMA}.contents")
+                connection.execute(f"VACUUM {SCHEMA}.contents, {SCHEMA}.feedback")
             finally:
                 connection.autocommit = False
         return count

@@ -37,6 +37,8 @@ _MANY = 500  # ids in one query
 
 _INSERT_CONTENT = "INSERT INTO contents (request, part, at, salt, text) VALUES (?, ?, ?, ?, ?) ON CONFLICT DO NOTHING"
 
+_FORGET_NOTES = "UPDATE feedback SET note = NULL WHERE note IS NOT NULL AND"
+
 _OPEN = "INSERT OR REPLACE INTO calls (writer, request, step, at, policy, task, workflow, key, arm, bound) VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?)"
 _SETTLE = "DELETE FROM calls WHERE writer = ? AND request = ? AND step = ?"
 
@@ -160,6 +162,7 @@ class SqliteStore:
         with self._working() as connection:
             with transaction(connection):
                 count = connection.execute("DELETE FROM contents WHERE at < ?", (before,)).rowcount
+                count += connection.execute(f"{_FORGET_NOTES} at < ?", (before,)).rowcount
             if count:
                 connection.execute(
                     "PRAGMA wal_checkpoint(TRUNCATE)"
@@ -317,6 +320,7 @@ class SqliteReader:
                 for some, marks in _chunks(requests):
                     question = f"DELETE FROM contents WHERE request IN ({marks})"  # noqa: S608 - question marks
                     count += self._connection.execute(question, some).rowcount
+                    count += self._connection.execute(f"{_FORGET_NOTES} request IN ({marks})", some).rowcount
             # The log contains the old pages until it is emptied.
             busy, *_ = self._connection.execute("PRAGMA wal_checkpoint(TRUNCATE)").fetchone()
         if busy:
