@@ -35,7 +35,7 @@ async def read_body(scope: Scope, receive: Receive, limits: Limits) -> bytes:
     """The whole body. Raises Problem (413, 408), and CallerGone."""
     for name, value in scope["headers"]:
         if name == b"content-length" and int(value) > limits.body:  # the parser has checked that it is a number
-            raise _too_large(limits)
+            raise _too_large(limits, leaves_body=True)
     connection: Connection = scope["extensions"][CONNECTION]
     pieces: list[bytes] = []
     size = 0
@@ -46,7 +46,7 @@ async def read_body(scope: Scope, receive: Receive, limits: Limits) -> bytes:
         piece: bytes = message.get("body", b"")
         size += len(piece)
         if size > limits.body:
-            raise _too_large(limits)
+            raise _too_large(limits, leaves_body=message.get("more_body", False))
         if not message.get("more_body", False):
             if not pieces:
                 return piece
@@ -64,9 +64,11 @@ async def _wait(receive: Receive, seconds: float) -> Message:
         raise Problem(408, message, headers=[(b"connection", b"close")]) from None
 
 
-def _too_large(limits: Limits) -> Problem:
+def _too_large(limits: Limits, *, leaves_body: bool) -> Problem:
     message = f"the body is larger than {limits.body} bytes (send less, or raise --max-body)"
-    return Problem(413, message, headers=[(b"connection", b"close")])
+    problem = Problem(413, message, headers=[(b"connection", b"close")])
+    problem.leaves_body = leaves_body
+    return problem
 
 
 def read_head(body: bytes) -> Head:

@@ -149,6 +149,7 @@ class Climbing:
         with caller:
             events: AsyncMessageEvents | None = None
             pinging = asyncio.create_task(stream.ping(self._hub.settings.ping_s))
+            pinging.add_done_callback(_retrieve)  # a ping that is not taken in time ends this task, too: `Caller`
             try:
                 events = driver.events(climb.arguments)
                 async for event in events:
@@ -205,6 +206,12 @@ class _Stream:
     def _headers(self) -> list[tuple[bytes, bytes]]:
         own = (b"x-cascade-request-id", self._climb.id.encode()), (b"x-cascade-policy", self._climb.policy.encode())
         return [*_STREAM_HEADERS, *own]
+
+
+def _retrieve(task: asyncio.Task[None]) -> None:
+    """Take note of a task's error, so that asyncio does not log it."""
+    if not task.cancelled():
+        task.exception()
 
 
 def _answer_headers(answer: Answer) -> list[tuple[bytes, bytes]]:

@@ -25,7 +25,12 @@ Headers = Sequence[tuple[bytes, bytes]]
 
 
 class Problem(Exception):
-    """What a caller gets instead of a response. `message` holds nothing of the request but names that it needs to name."""
+    """What a caller gets instead of a response. `message` holds nothing of the request but names that it needs to name.
+
+    `leaves_body`: the rest of the request's body is still to come.
+    """
+
+    leaves_body = False
 
     def __init__(self, status: int, message: str, *, kind: str | None = None, headers: Headers = ()) -> None:
         self.status, self.message, self.headers = status, message, tuple(headers)

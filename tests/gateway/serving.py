@@ -119,8 +119,8 @@ class Exchange:
         return self.head.decode().split(" ")[1]
 
 
-Piece = bytes | Callable[[], Any]
-"""Bytes to send; or a function to wait for, such as an event's `wait`, in a thread."""
+Piece = bytes | Callable[[], Any] | None
+"""Bytes to send; or a function to wait for, such as an event's `wait`, in a thread; or None: the connection is reset."""
 
 
 class Endpoint:
@@ -173,7 +173,9 @@ class Endpoint:
                 self.arrived.release()
                 watching = asyncio.create_task(self._watch(reader, exchange))
                 for piece in self.pieces:
-                    if isinstance(piece, bytes):
+                    if piece is None:
+                        writer.transport.abort()
+                    elif isinstance(piece, bytes):
                         writer.write(piece)
                         await writer.drain()
                     else:

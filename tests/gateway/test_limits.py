@@ -226,3 +226,31 @@ def test_a_caller_that_does_not_read_loses_its_upstream_connection(
     assert record.outcome is not None
     assert record.outcome.error == "cancelled"
     assert record.steps[0][1].detail == "the caller read too slowly"
+
+
+def test_a_caller_that_does_not_take_its_pings_loses_its_climb(
+    start: Callable[..., Gateway], endpoint: Callable[..., Endpoint]
+) -> None:
+    """It would otherwise hold an upstream connection for as long as the rungs take."""
+    never = threading.Event()
+    upstream = endpoint(lambda: never.wait(20))
+    gateway = start(upstream.base_url, limits=Limits(write_s=0.2), ping_s=0.00001)
+    body = json.dumps(
+        {
+            "model": "claude-cascade-small",
+            "max_tokens": 9,
+            "stream": True,
+            "messages": [{"role": "user", "content": "hi"}],
+        }
+    )
+    with socket.socket() as connection:
+        connection.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, 2048)
+        connection.connect(("127.0.0.1", gateway.port))
+        connection.sendall(post(body.encode(), {}, target="/v1/messages"))
+        assert upstream.arrived.acquire(timeout=20)
+        assert upstream.exchanges[0].gone.wait(60)
+    never.set()
+    gateway.stop()
+    (record,) = gateway.records()
+    assert record.outcome is not None
+    assert record.outcome.error == "cancelled"

@@ -322,7 +322,7 @@ def test_a_stream_that_breaks_off_does_not_seem_to_end_well(
     """The last chunk is missing."""
     go = threading.Event()
     head, first, *_ = sse_response(START)
-    gateway = start(endpoint(head, first, lambda: go.wait(20), b"not a chunk\r\n").base_url)
+    gateway = start(endpoint(head, first, lambda: go.wait(20), None).base_url)
     with socket.create_connection(("127.0.0.1", gateway.port), timeout=20) as connection:
         connection.sendall(post(CLAUDE_CODE_BODY, {}, close=False))
         seen = b""
@@ -331,6 +331,10 @@ def test_a_stream_that_breaks_off_does_not_seem_to_end_well(
         go.set()
         seen += received(connection)
     assert not seen.endswith(b"0\r\n\r\n")
+    gateway.stop()
+    (record,) = gateway.records()
+    assert record.outcome is not None
+    assert (record.outcome.error, record.steps[0][1].is_estimate) == ("AllRungsFailed", True)
 
 
 def test_the_sdk_gets_the_same_through_the_gateway_as_directly(

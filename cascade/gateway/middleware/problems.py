@@ -12,7 +12,6 @@ from cascade.logs import log_event
 if TYPE_CHECKING:
     from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
-_TOO_LARGE = 413
 _DISCARDED = 64 * 1024 * 1024
 _DISCARDING_S = 10.0
 
@@ -42,7 +41,7 @@ class ProblemsMiddleware:
         except Problem as problem:
             if started:
                 raise
-            if problem.status == _TOO_LARGE:
+            if problem.leaves_body:
                 await _send_and_discard(problem, receive, send)
             else:
                 await send_problem(send, problem)
