@@ -32,9 +32,10 @@ from cascade.core.messages import Failure, Request
 from cascade.core.plans import Accept, BoundCheck, Checks, Plan
 from cascade.core.policy import Policy, Samples, Variant
 from cascade.core.policy.ladder import asked_as
-from cascade.core.tools import read_tools
+from cascade.core.tools import last_words, read_tools
 from cascade.core.trail import CheckResult, Sample, Step, Verdict
-from cascade.core.triage import read_begun, read_reply, stopped, triage_name, wants_triage
+from cascade.core.triage import triage_name, wants_triage
+from cascade.core.verdicts import read_begun, read_reply, stopped
 from cascade.core.voting import Vote, count, decided, mean_report
 
 __all__ = ["apply_checks", "finish_step", "step_of", "take_step"]
@@ -96,15 +97,15 @@ def step_of(
     elif isinstance(outcome, Failure):
         verdict = Verdict("overflow" if outcome.kind == "overflow" else "failed", detail=outcome.summary)
     else:
+        triage = wants_triage(plan.policy, index)
         verdict = read_reply(
-            outcome,
-            triage=wants_triage(plan.policy, index),
+            last_words(outcome) if triage and request.tools else outcome,
+            triage=triage,
             structured=request.schema is not None,
             in_text=request.prompt_schema is not None,
             repair=plan.repair,
             in_vote=variant is not None,
         )
-        triage = wants_triage(plan.policy, index)
         if triage and request.stop_sequences:
             verdict = stopped(verdict, request.stop_sequences)
         if request.tools:

@@ -13,7 +13,7 @@ from typing import Any
 
 from cascade.core.errors import RequestError
 from cascade.core.loops import CALLS, THINKING
-from cascade.core.messages import Block, Reply, Request
+from cascade.core.messages import Block, Message, Reply, Request
 from cascade.core.models import rules_of
 from cascade.core.policy import Rung
 from cascade.core.trail import Verdict
@@ -26,6 +26,7 @@ __all__ = [
     "forced",
     "history_for",
     "is_pause",
+    "last_words",
     "lines_for",
     "read_tools",
     "takes_forced",
@@ -145,6 +146,33 @@ def is_pause(message: Block) -> bool:
     )
 
 
+def last_words(reply: Reply) -> Reply:
+    """The reply with the text after the calls that the API ran itself: what a model says before them is not its answer."""
+    message = reply.message
+    at = _end_of_calls(message) if message is not None else 0
+    if message is None or not at or reply.stop_reason in ("tool_use", "pause_turn"):
+        return reply
+    text = "".join(str(block.get("text", "")) for block in message.content[at:] if block.get("type") == "text")
+    return replace(reply, text=text)
+
+
+def _end_of_calls(message: Message) -> int:
+    """How many of the message's blocks there are up to the last one that is neither text nor thinking."""
+    others = [index for index, block in enumerate(message.content) if block.get("type") not in ("text", *THINKING)]
+    return others[-1] + 1 if others else 0
+
+
+def _with_calls(verdict: Verdict, message: Message) -> Verdict:
+    """The verdict on an answer below the top rung, with the calls that the API ran itself before the answer's text."""
+    at = _end_of_calls(message)
+    if not at or verdict.kind != "answered" or verdict.text is None:
+        return verdict
+    ended = verdict.message or message  # it was cut at a stop sequence, or it ended by itself
+    content = (*message.content[:at], *(({"type": "text", "text": verdict.text},) if verdict.text else ()))
+    whole = replace(message, content=content, stop_reason=ended.stop_reason, stop_sequence=ended.stop_sequence)
+    return replace(verdict, message=whole)
+
+
 def read_tools(
     verdict: Verdict, reply: Reply, request: Request, tests: Mapping[str, InputTest | None], *, triage: bool
 ) -> Verdict:
@@ -153,7 +181,7 @@ def read_tools(
     if message is None or reply.stop_reason not in ("tool_use", "pause_turn"):
         if forced(request) and verdict.kind == "answered":
             return replace(verdict, failed_checks=("tool_choice (no tool was called)",))
-        return verdict
+        return _with_calls(verdict, message) if triage and message is not None else verdict
     calls = [block for block in message.content if block.get("type") == "tool_use"]
     if any(block.get("name") == ESCALATE for block in calls):
         return Verdict("declined", detail=ESCALATE)

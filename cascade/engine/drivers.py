@@ -9,43 +9,31 @@ import sys
 import threading
 import time
 from collections.abc import AsyncGenerator, Callable, Generator, Sequence
-from concurrent.futures import Future, ThreadPoolExecutor
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import aclosing, closing
-from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
 from types import TracebackType
 from typing import Any, Generic, Self, TypeVar, Unpack, overload
 
-from cascade.claude import AsyncClaude, AsyncOpenReply, Claude, OpenReply
+from cascade.claude import AsyncClaude, Claude
 from cascade.core.errors import BlockingWarning, CascadeError
-from cascade.core.messages import Failure, Reply, Request
+from cascade.core.messages import Request
 from cascade.core.policy import Policy
 from cascade.core.trail import Answer, Arm
 from cascade.engine.arguments import Arguments, AskArguments, AskOptions, Prompt, lists_options
-from cascade.engine.events import AsyncMessageEvents, MessageEvents, answer_events, first_of
-from cascade.engine.lifecycle import (
-    Await,
-    Effect,
-    Finishing,
-    NotSent,
-    Open,
-    RunBlocking,
-    RunCancellable,
-    Send,
-    SendAll,
-    run_request,
-)
+from cascade.engine.events import AsyncMessageEvents, MessageEvents, answer_events
+from cascade.engine.lifecycle import run_request
 from cascade.engine.messages import AsyncMessages, Messages
 from cascade.engine.observing import ShadowSlots, run_shadow, shadow_context
+from cascade.engine.performers import AsyncPerformer, Done, Performer
 from cascade.engine.runtime import RequestContext, Runtime, RuntimeOptions
 from cascade.forks import renew_in_children
-from cascade.hooks import Hook, wait, wait_async
+from cascade.hooks import Hook
 from cascade.logs import warn_caller
 
 __all__ = ["AsyncCascade", "Cascade"]
 
-_T = TypeVar("_T")
 _Data = TypeVar("_Data")
 _Claude = TypeVar("_Claude", Claude, AsyncClaude)
 
@@ -141,7 +129,7 @@ class Cascade(_Driver[Claude]):
     def respond(self, arguments: Arguments) -> Answer[Any]:
         """Answer one request of the Messages API that has been read already. Errors are those of `ask`."""
         context = self._begin(arguments)
-        return self._answered(context, self._run(run_request(self._runtime, context)))
+        return self._answered(context, Performer(self._claude).run(run_request(self._runtime, context)))
 
     def events(self, arguments: Arguments) -> MessageEvents:
         """Answer one request as the events of a stream of the Messages API.
@@ -164,7 +152,7 @@ class Cascade(_Driver[Claude]):
 
     def _events(self, context: RequestContext) -> Generator[dict[str, Any], None, Answer[Any]]:
         begun = False
-        running = self._doing(run_request(self._runtime, context))
+        running = Performer(self._claude).doing(run_request(self._runtime, context))
         with closing(running):
             while True:
                 try:
@@ -177,110 +165,6 @@ class Cascade(_Driver[Claude]):
         self._answered(context, answer)
         yield from answer_events(answer, begun=begun)
         return answer
-
-    def _run(self, lifecycle: Generator[Effect, Any, _T]) -> _T:
-        """Do what the lifecycle yields, until it returns."""
-        running = self._doing(lifecycle)
-        while True:
-            try:
-                next(running)
-            except StopIteration as done:
-                return done.value
-
-    def _doing(self, lifecycle: Generator[Effect, Any, _T]) -> Generator[dict[str, Any], None, _T]:
-        """Do what the lifecycle yields, until it returns. Yields the events of a reply that is given out as it comes."""
-        opened: OpenReply | None = None
-        with closing(lifecycle):
-            try:
-                effect = next(lifecycle)
-                while True:
-                    if isinstance(effect, Open):
-                        outcome = self._open(lifecycle, effect)
-                        opened = outcome if isinstance(outcome, OpenReply) else None
-                        effect = lifecycle.send(first_of(outcome))
-                    elif isinstance(effect, Finishing):
-                        assert opened is not None, "only an open reply is finished"
-                        outcome = yield from self._finish(lifecycle, effect, opened)
-                        opened = None
-                        effect = lifecycle.send(outcome)
-                    else:
-                        effect = lifecycle.send(self._do(lifecycle, effect))
-            except StopIteration as done:
-                return done.value
-            finally:
-                if opened is not None:
-                    opened.stream.close()
-
-    def _do(self, lifecycle: Generator[Effect, Any, Any], effect: Effect) -> Any:
-        """The result of an effect that leaves nothing open."""
-        if isinstance(effect, Send):
-            return self._call(lifecycle, effect)
-        if isinstance(effect, SendAll):
-            return self._call_all(lifecycle, effect)
-        if isinstance(effect, Await):
-            return wait(effect.waits)
-        if isinstance(effect, RunBlocking):
-            return effect.function()
-        assert isinstance(effect, RunCancellable), "there is no other effect"
-        return self._run_cancellable(lifecycle, effect)
-
-    def _open(self, lifecycle: Generator[Effect, Any, Any], effect: Open) -> Reply | Failure | OpenReply:
-        try:
-            return self._claude.open(effect.prompt, effect.time_out_at, triage=effect.triage)
-        except BaseException as error:
-            lifecycle.throw(error)
-            raise
-
-    def _finish(
-        self, lifecycle: Generator[Effect, Any, Any], effect: Finishing, opened: OpenReply
-    ) -> Generator[dict[str, Any], None, Reply | Failure]:
-        if effect.action == "close":
-            return opened.close()
-        try:
-            if effect.action == "ship":
-                yield opened.start_event()
-            for event in opened.rest():
-                if effect.action == "ship":
-                    yield event
-        except GeneratorExit:
-            raise
-        except BaseException as error:
-            lifecycle.throw(error)
-            raise
-        assert opened.outcome is not None, "a reply that was read to its end has an outcome"
-        return opened.outcome
-
-    def _call(self, lifecycle: Generator[Effect, Any, Any], effect: Send) -> Reply | Failure:
-        try:
-            return self._claude.call(effect.prompt, effect.time_out_at)
-        except BaseException as error:
-            lifecycle.throw(error)  # the hooks are notified, and the reservation is settled, before it is raised here
-            raise
-
-    def _call_all(self, lifecycle: Generator[Effect, Any, Any], effect: SendAll) -> tuple[Reply | Failure, ...]:
-        """Each call on a thread of its own. The threads are daemons: an interrupted caller does not wait for them."""
-        outcomes: list[Future[Reply | Failure]] = [Future() for _ in effect.calls]
-
-        def call(send: Send, outcome: Future[Reply | Failure]) -> None:
-            try:
-                outcome.set_result(self._claude.call(send.prompt, send.time_out_at))
-            except BaseException as error:  # noqa: BLE001 - raised on the caller's thread
-                outcome.set_exception(error)
-
-        try:
-            for pair in zip(effect.calls, outcomes, strict=True):
-                threading.Thread(target=call, args=pair, name="cascade-sample", daemon=True).start()
-            return tuple(outcome.result() for outcome in outcomes)
-        except BaseException as error:
-            lifecycle.throw(error)
-            raise
-
-    def _run_cancellable(self, lifecycle: Generator[Effect, Any, Any], effect: RunCancellable) -> Any:
-        try:
-            return effect.function(threading.Event())
-        except BaseException as error:
-            lifecycle.throw(error)
-            raise
 
     def _start_shadow(self, context: RequestContext, answer: Answer) -> None:
         """Run the shadow request in a background thread; the caller has its answer."""
@@ -295,7 +179,7 @@ class Cascade(_Driver[Claude]):
     def _shadow(self, context: RequestContext, answer: Answer) -> None:
         try:
             self._claude.prepare(self._runtime.ladder_of("cascade"))
-            self._run(run_shadow(self._runtime, shadow_context(self._runtime, context), answer))
+            Performer(self._claude).run(run_shadow(self._runtime, shadow_context(self._runtime, context), answer))
         except CascadeError as error:  # nobody waits for it: logged, not raised
             self._runtime.log_shadow_failure(error)
         finally:
@@ -362,7 +246,7 @@ class AsyncCascade(_Driver[AsyncClaude]):
     async def respond(self, arguments: Arguments) -> Answer[Any]:
         """As `Cascade.respond`."""
         context = await self._begin(arguments)
-        return self._answered(context, await self._run(run_request(self._runtime, context)))
+        return self._answered(context, await AsyncPerformer(self._claude).run(run_request(self._runtime, context)))
 
     def events(self, arguments: Arguments) -> AsyncMessageEvents:
         """As `Cascade.events`. RequestError for invalid arguments is raised at once."""
@@ -387,9 +271,9 @@ class AsyncCascade(_Driver[AsyncClaude]):
         """The events, and at last the answer."""
         await self._claude.prepare(self._runtime.ladder_of(arm))
         context, begun = self._runtime.start(arguments, request, arm), False
-        async with aclosing(self._doing(run_request(self._runtime, context))) as running:
+        async with aclosing(AsyncPerformer(self._claude).doing(run_request(self._runtime, context))) as running:
             async for event in running:
-                if isinstance(event, _Done):
+                if isinstance(event, Done):
                     answer = self._answered(context, event.value)
                     for one in answer_events(answer, begun=begun):
                         yield one
@@ -398,83 +282,12 @@ class AsyncCascade(_Driver[AsyncClaude]):
                     begun = True
                     yield event
 
-    async def _run(self, lifecycle: Generator[Effect, Any, _T]) -> _T:
-        """Do what the lifecycle yields, until it returns."""
-        results = [event.value async for event in self._doing(lifecycle) if isinstance(event, _Done)]
-        return results[0]
-
-    async def _doing(self, lifecycle: Generator[Effect, Any, _T]) -> AsyncGenerator[dict[str, Any] | _Done[_T]]:
-        """As the sync driver's. The last one holds what the lifecycle returned."""
-        opened: AsyncOpenReply | None = None
-        with closing(lifecycle):
-            try:
-                effect = next(lifecycle)
-                while True:
-                    if isinstance(effect, Open):
-                        outcome = await self._open(lifecycle, effect)
-                        opened = outcome if isinstance(outcome, AsyncOpenReply) else None
-                        effect = lifecycle.send(first_of(outcome))
-                    elif isinstance(effect, Finishing):
-                        assert opened is not None, "only an open reply is finished"
-                        async for event in _finish(lifecycle, effect, opened):
-                            yield event
-                        finished, opened = opened, None
-                        effect = lifecycle.send(finished.outcome)
-                    elif isinstance(effect, RunBlocking):
-                        result, cancelled = await _in_thread(effect.function)
-                        effect = lifecycle.send(result)
-                        if cancelled is not None:
-                            lifecycle.throw(NotSent(*cancelled.args))
-                    else:
-                        effect = lifecycle.send(await self._do(lifecycle, effect))
-            except StopIteration as done:
-                yield _Done(done.value)
-            finally:
-                if opened is not None:
-                    await opened.abandon()
-
-    async def _do(self, lifecycle: Generator[Effect, Any, Any], effect: Effect) -> Any:
-        """The result of an effect that leaves nothing open."""
-        if isinstance(effect, Send):
-            return await self._call(lifecycle, effect)
-        if isinstance(effect, SendAll):
-            return await self._call_all(lifecycle, effect)
-        if isinstance(effect, Await):
-            return await wait_async(effect.waits)
-        assert isinstance(effect, RunCancellable), "there is no other effect"
-        return await _run_cancellable(lifecycle, effect)
-
-    async def _open(self, lifecycle: Generator[Effect, Any, Any], effect: Open) -> Reply | Failure | AsyncOpenReply:
-        try:
-            return await self._claude.open(effect.prompt, effect.time_out_at, triage=effect.triage)
-        except BaseException as error:
-            lifecycle.throw(error)
-            raise
-
-    async def _call(self, lifecycle: Generator[Effect, Any, Any], effect: Send) -> Reply | Failure:
-        try:
-            return await self._claude.call(effect.prompt, effect.time_out_at)
-        except BaseException as error:
-            lifecycle.throw(error)  # the hooks are notified, and the reservation is settled, before it is raised here
-            raise
-
-    async def _call_all(self, lifecycle: Generator[Effect, Any, Any], effect: SendAll) -> tuple[Reply | Failure, ...]:
-        try:
-            async with asyncio.TaskGroup() as together:
-                calls = [together.create_task(self._claude.call(one.prompt, one.time_out_at)) for one in effect.calls]
-            return tuple(call.result() for call in calls)
-        except BaseExceptionGroup as errors:
-            error = errors.exceptions[0]
-            lifecycle.throw(error)
-            raise error from None
-        except BaseException as error:
-            lifecycle.throw(error)
-            raise
-
     async def _shadow(self, context: RequestContext, answer: Answer) -> None:
         try:
             await self._claude.prepare(self._runtime.ladder_of("cascade"))
-            await self._run(run_shadow(self._runtime, shadow_context(self._runtime, context), answer))
+            await AsyncPerformer(self._claude).run(
+                run_shadow(self._runtime, shadow_context(self._runtime, context), answer)
+            )
         except CascadeError as error:  # nobody waits for it: logged, not raised
             self._runtime.log_shadow_failure(error)
         except asyncio.CancelledError as error:  # the loop ended first
@@ -502,61 +315,6 @@ class AsyncCascade(_Driver[AsyncClaude]):
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
         await self.aclose()
-
-
-async def _finish(
-    lifecycle: Generator[Effect, Any, Any], effect: Finishing, opened: AsyncOpenReply
-) -> AsyncGenerator[dict[str, Any]]:
-    if effect.action == "close":
-        await opened.close()
-        return
-    try:
-        if effect.action == "ship":
-            yield opened.start_event()
-        async for event in opened.rest():
-            if effect.action == "ship":
-                yield event
-    except GeneratorExit:
-        raise
-    except BaseException as error:
-        lifecycle.throw(error)
-        raise
-
-
-@dataclass(frozen=True, slots=True)
-class _Done(Generic[_T]):
-    """What a lifecycle returned."""
-
-    value: _T
-
-
-async def _run_cancellable(lifecycle: Generator[Effect, Any, Any], effect: RunCancellable) -> Any:
-    """Run it in a thread. A cancellation ends it early, and is raised once it has ended."""
-    event = threading.Event()
-    running = asyncio.get_running_loop().run_in_executor(None, effect.function, event)
-    try:
-        return await asyncio.shield(running)
-    except BaseException as error:
-        event.set()
-        await asyncio.wait([running])
-        lifecycle.throw(error)
-        raise
-
-
-async def _in_thread(function: Callable[[], Any]) -> tuple[Any, asyncio.CancelledError | None]:
-    """The function's result, and the cancellation that arrived meanwhile.
-
-    A cancellation does not interrupt it: what it reserves or counts must not be lost, and it does not take long.
-    """
-    running = asyncio.get_running_loop().run_in_executor(None, function)
-    cancelled: asyncio.CancelledError | None = None
-    while True:
-        try:
-            return await asyncio.shield(running), cancelled
-        except asyncio.CancelledError as error:
-            if running.cancelled():
-                raise
-            cancelled = error
 
 
 def _warn_of_blocking() -> None:

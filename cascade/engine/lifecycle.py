@@ -15,8 +15,7 @@ from collections.abc import Callable, Generator, Sequence
 from contextlib import closing
 from dataclasses import dataclass, replace
 from functools import partial
-from threading import Event as ThreadEvent
-from typing import Any, Literal, TypeVar
+from typing import Any, TypeVar
 
 from cascade.budgets.gate import BudgetReservation, bound_of
 from cascade.core import prices
@@ -30,93 +29,19 @@ from cascade.core.messages import Failure, Reply, Usage
 from cascade.core.trail import Answer, CheckResult, Step
 from cascade.core.triage import Prompt, build_prompt, triage_tokens, wants_triage
 from cascade.engine.continuing import Place, Recalled, keep, lessons_of, read_place, recall, start_of
+from cascade.engine.effects import Await, Effect, Finishing, NotSent, Open, RunBlocking, RunCancellable, Send, SendAll
 from cascade.engine.runtime import RequestContext, Runtime
 from cascade.engine.verifying import run_check
-from cascade.hooks import Calling, Ended, Tracks, Wait
+from cascade.hooks import Calling, Ended, Tracks
 
-__all__ = [
-    "Await",
-    "Effect",
-    "Finishing",
-    "Lifecycle",
-    "NotSent",
-    "Open",
-    "RunBlocking",
-    "RunCancellable",
-    "RungCaller",
-    "Send",
-    "SendAll",
-    "notify_ended",
-    "run_request",
-]
+__all__ = ["Lifecycle", "RungCaller", "notify_ended", "run_request"]
 
 _T = TypeVar("_T")
 
+Lifecycle = Generator[Effect, Any, Answer]
+
 _REPLY_LOST = frozenset({"timeout", "deadline"})
 """Failures whose reply never came. It may have been billed, so a budget counts the most that the call may have cost."""
-
-
-@dataclass(frozen=True, slots=True)
-class Send:
-    """Call the model, and send back its reply or failure. `time_out_at` is on the driver's clock."""
-
-    prompt: Prompt
-    time_out_at: float
-
-
-@dataclass(frozen=True, slots=True)
-class SendAll:
-    """Make these calls at the same time, and send back a tuple of their replies or failures, in this order."""
-
-    calls: tuple[Send, ...]
-
-
-@dataclass(frozen=True, slots=True)
-class Open:
-    """Call the model and read its reply's first tokens. Send back an Early, and keep the reply open; or its whole outcome.
-
-    `triage`: the reply is an envelope.
-    """
-
-    prompt: Prompt
-    time_out_at: float
-    triage: bool
-
-
-@dataclass(frozen=True, slots=True)
-class Finishing:
-    """Finish the reply that is open, as `core.events.Finish` says, and send back its reply or failure."""
-
-    action: Literal["ship", "read", "close"]
-
-
-@dataclass(frozen=True, slots=True)
-class Await:
-    """Wait until the hooks' records are durable."""
-
-    waits: tuple[Wait, ...]
-
-
-@dataclass(frozen=True, slots=True)
-class RunBlocking:
-    """Call a function that may take a round trip, and send back its result. An event loop runs it in a thread."""
-
-    function: Callable[[], Any]
-
-
-@dataclass(frozen=True, slots=True)
-class RunCancellable:
-    """Call a function that may take seconds, and send back its result. It ends early once the event it is given is set."""
-
-    function: Callable[[ThreadEvent], Any]
-
-
-class NotSent(CancelledError):
-    """Thrown into the generator where the request is cancelled before its next effect has begun."""
-
-
-Effect = Send | SendAll | Open | Finishing | Await | RunBlocking | RunCancellable
-Lifecycle = Generator[Effect, Any, Answer]
 
 
 @dataclass(frozen=True, slots=True)

@@ -23,7 +23,8 @@ from cascade.core.text.envelope import EnvelopeReader
 from cascade.core.text.parsing import Repair
 from cascade.core.text.suggestions import did_you_mean
 from cascade.core.trail import Verdict
-from cascade.core.triage import Prompt, build_prompt, read_reply, triage_name, wants_triage
+from cascade.core.triage import Prompt, build_prompt, triage_name, wants_triage
+from cascade.core.verdicts import read_reply
 from cascade.core.verification import Verifier
 from cascade.corpora.items import NOT_RECORDED, LadderEntry, RecordedReply
 from cascade.policy.plans import baseline_rung, make_plan

@@ -1,6 +1,6 @@
 """The replay driver: runs `core.climb` with replies from a corpus. Time is the items' arrival; there is no network.
 
-Recorded replies are judged by the function that judges live ones (`core.triage.verdict_on`), so a threshold means the same
+Recorded replies are judged by the function that judges live ones (`core.verdicts.verdict_on`), so a threshold means the same
 in both. A reply's cost is the recorded one, or its usage at the policy's prices.
 """
 
@@ -23,7 +23,8 @@ from cascade.core.requests import read_messages
 from cascade.core.sampling import take_step
 from cascade.core.storm import Change, Guard
 from cascade.core.trail import Answer, CheckResult, Step, Verdict
-from cascade.core.triage import triage_name, verdict_on
+from cascade.core.triage import triage_name
+from cascade.core.verdicts import verdict_on
 from cascade.core.verification import Verifier
 from cascade.corpora.items import Item, RecordedReply
 from cascade.replay.closing import CostOf, closed_cost, has_head, is_declined, reading_of, tokens_of_closed

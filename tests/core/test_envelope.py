@@ -13,7 +13,7 @@ from hypothesis import strategies as st
 from cascade.core.messages import Reply, Usage
 from cascade.core.text.envelope import EnvelopeReader, Head
 from cascade.core.text.parsing import is_visible
-from cascade.core.triage import read_reply
+from cascade.core.verdicts import read_reply
 
 
 def read(pieces: Iterable[str], *, structured: bool = False) -> tuple[str, EnvelopeReader]:

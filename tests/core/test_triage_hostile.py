@@ -16,7 +16,7 @@ from json_repair import loads
 from cascade.core.messages import Reply, Usage
 from cascade.core.text.parsing import Repair
 from cascade.core.trail import Verdict
-from cascade.core.triage import read_reply
+from cascade.core.verdicts import read_reply
 
 NUMBER = re.compile(r"-?\d+(?:\.\d+)?(?:[eE][-+]?\d+)?")
 SOUND = [

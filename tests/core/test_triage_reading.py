@@ -12,7 +12,7 @@ from json_repair import loads
 
 from cascade.core.messages import Reply, Usage
 from cascade.core.trail import Verdict
-from cascade.core.triage import read_reply
+from cascade.core.verdicts import read_reply
 
 GOOD = '{"confidence": 0.9, "answer": "yes"}'
 

@@ -1,7 +1,7 @@
 """Reads a triage reply while it is being written: the confidence first, then the answer's text, piece by piece.
 
 Only the form of the order confidence_first is read, `{"confidence": 0.83, "answer": "…"}`, and only as strict JSON. For
-any other form there is no head, and the whole reply is judged by `core.triage` as usual: nothing is guessed here.
+any other form there is no head, and the whole reply is judged by `core.verdicts` as usual: nothing is guessed here.
 Each character is looked at once, however the reply is split.
 """
 

@@ -8,7 +8,7 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any
 
-from tests.live.conftest import OPUS
+from tests.live.conftest import HAIKU, OPUS
 
 from .conftest import BASE, saying, text
 
@@ -116,6 +116,30 @@ def thinking_between_calls(body: dict[str, Any], _: Any) -> Any:
     return saying({"type": "thinking", "thinking": "So."}, text("Warm."))
 
 
+_SEARCH = {"type": "web_search_20250305", "name": "web_search"}
+
+
+def pausing(body: dict[str, Any], _: Any) -> Any:
+    """Searches the web, by the API's own tool, and is paused before it has the result."""
+    if body["messages"][-1]["role"] == "user":
+        search = {"type": "server_tool_use", "name": "web_search", "input": {"query": "weather"}}
+        return saying(text("I look it up."), search, stop_reason="pause_turn")
+    result = {"type": "web_search_tool_result", "tool_use_id": body["messages"][-1]["content"][-1]["id"], "content": []}
+    again = {"type": "server_tool_use", "name": "web_search", "input": {"query": "weather today"}}
+    is_first = body["model"] == HAIKU
+    answer = json.dumps({"confidence": 0.9, "answer": "Warm."}) if is_first else "Warm."
+    found = {"type": "web_search_tool_result", "content": []}
+    return saying(result, text("One more."), again, found, text(answer), confidence=None)
+
+
+def sent_back(say: Say) -> list[Any]:
+    """Sends a paused turn back as it is, to be continued."""
+    messages: list[Any] = [user("The weather?")]
+    first = say(**BASE, tools=[_SEARCH], messages=messages)
+    messages += [{"role": "assistant", "content": first.content}]
+    return [first, say(**BASE, tools=[_SEARCH], messages=messages)]
+
+
 def cut_at_the_top(stop_reason: str) -> Callable[[dict[str, Any], Any], Any]:
     """Declines below the top, and ends there for this reason."""
     cut = saying(text("word word"), confidence=None, stop_reason=stop_reason)
@@ -139,6 +163,7 @@ DIALOGUES: dict[str, Dialogue] = {
     "images, documents and cache control": Dialogue(echo, asking(SHOWN, system=[_BE_EXACT])),
     "extended thinking on the top rung": Dialogue(thinking_at_the_top, asking("6 x 7?", thinking=_ADAPTIVE), "opus"),
     "a tool loop that thinks": Dialogue(thinking_between_calls, tool_loop, "opus"),
+    "a turn that the API paused": Dialogue(pausing, sent_back),
     "stop sequences": Dialogue(always(_COUNTED), _stopped),
     "stop sequences on the top rung": Dialogue(always(_COUNTED, confidence=BELOW), _stopped, "opus"),
     "structured output": Dialogue(always(_TWO_LAMPS), _structured),

@@ -1,0 +1,86 @@
+"""What a request's lifecycle asks its driver to do. `engine.lifecycle` yields these, `engine.performers` does them."""
+
+from __future__ import annotations
+
+from asyncio import CancelledError
+from collections.abc import Callable
+from dataclasses import dataclass
+from threading import Event
+from typing import Any, Literal
+
+from cascade.core.triage import Prompt
+from cascade.hooks import Wait
+
+__all__ = [
+    "Await",
+    "Effect",
+    "Finishing",
+    "NotSent",
+    "Open",
+    "RunBlocking",
+    "RunCancellable",
+    "Send",
+    "SendAll",
+]
+
+
+@dataclass(frozen=True, slots=True)
+class Send:
+    """Call the model, and send back its reply or failure. `time_out_at` is on the driver's clock."""
+
+    prompt: Prompt
+    time_out_at: float
+
+
+@dataclass(frozen=True, slots=True)
+class SendAll:
+    """Make these calls at the same time, and send back a tuple of their replies or failures, in this order."""
+
+    calls: tuple[Send, ...]
+
+
+@dataclass(frozen=True, slots=True)
+class Open:
+    """Call the model and read its reply's first tokens. Send back an Early, and keep the reply open; or its whole outcome.
+
+    `triage`: the reply is an envelope.
+    """
+
+    prompt: Prompt
+    time_out_at: float
+    triage: bool
+
+
+@dataclass(frozen=True, slots=True)
+class Finishing:
+    """Finish the reply that is open, as `core.events.Finish` says, and send back its reply or failure."""
+
+    action: Literal["ship", "read", "close"]
+
+
+@dataclass(frozen=True, slots=True)
+class Await:
+    """Wait until the hooks' records are durable."""
+
+    waits: tuple[Wait, ...]
+
+
+@dataclass(frozen=True, slots=True)
+class RunBlocking:
+    """Call a function that may take a round trip, and send back its result. An event loop runs it in a thread."""
+
+    function: Callable[[], Any]
+
+
+@dataclass(frozen=True, slots=True)
+class RunCancellable:
+    """Call a function that may take seconds, and send back its result. It ends early once the event it is given is set."""
+
+    function: Callable[[Event], Any]
+
+
+class NotSent(CancelledError):
+    """Thrown into the generator where the request is cancelled before its next effect has begun."""
+
+
+Effect = Send | SendAll | Open | Finishing | Await | RunBlocking | RunCancellable
