@@ -62,7 +62,7 @@ class Sizes:
     workers: tuple[int, ...]
 
 
-FULL = Sizes(blocks=20, seconds=2.0, repeats=3, streams=60, idle_s=60.0, connections=(16, 128), workers=(1, 2))
+FULL = Sizes(blocks=20, seconds=2.0, repeats=2, streams=40, idle_s=60.0, connections=(16, 128), workers=(1, 2))
 QUICK = Sizes(blocks=6, seconds=1.5, repeats=1, streams=20, idle_s=5.0, connections=(16,), workers=(1,))
 IDLE_CONNECTIONS = 500
 
