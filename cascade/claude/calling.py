@@ -4,11 +4,8 @@ from __future__ import annotations
 
 import asyncio
 import random
-import time
 from collections.abc import Callable, Iterator, Sequence
 from typing import Any
-
-import tenacity
 
 from cascade.claude.connections import AsyncConnections, Connections, ReachedEndpoints
 from cascade.claude.failures import OutOfTime
@@ -50,10 +47,11 @@ class Claude:
         attempts = Attempts(self._retry, time_out_at, self._clock, self._chance)
         if attempts.too_late:
             return attempts.out_of_time()
-        retrying = tenacity.Retrying(sleep=time.sleep, **attempts.options())
-        return attempts.result(
-            retrying(lambda: attempts.count(self._reached.classify(client, self._attempt(client, prompt, attempts))))
-        )
+
+        def attempt() -> Reply | Failure:
+            return attempts.count(self._reached.classify(client, self._attempt(client, prompt, attempts)))
+
+        return attempts.result(attempts.run(attempt))
 
     def open(self, prompt: Prompt, time_out_at: float, *, triage: bool) -> Reply | Failure | OpenReply:
         """As `call`, but the reply may still be open: it is returned once its first tokens decide.
@@ -64,12 +62,11 @@ class Claude:
         attempts = Attempts(self._retry, time_out_at, self._clock, self._chance)
         if attempts.too_late:
             return attempts.out_of_time()
-        retrying = tenacity.Retrying(sleep=time.sleep, **attempts.options())
 
         def attempt() -> Failure | OpenReply | Reply:
             return attempts.count(self._reached.classify(client, self._open(client, prompt, attempts, triage=triage)))
 
-        outcome = retrying(attempt)
+        outcome = attempts.run(attempt)
         return outcome if isinstance(outcome, OpenReply) else attempts.result(outcome)
 
     def _open(self, client: Any, prompt: Prompt, attempts: Attempts, *, triage: bool) -> Reply | Failure | OpenReply:
@@ -156,12 +153,11 @@ class AsyncClaude:
         attempts = Attempts(self._retry, time_out_at, self._clock, self._chance)
         if attempts.too_late:
             return attempts.out_of_time()
-        retrying = tenacity.AsyncRetrying(sleep=asyncio.sleep, **attempts.options())
 
         async def attempt() -> Reply | Failure:
             return attempts.count(self._reached.classify(client, await self._attempt(client, prompt, attempts)))
 
-        return attempts.result(await retrying(attempt))
+        return attempts.result(await attempts.run_async(attempt))
 
     async def open(self, prompt: Prompt, time_out_at: float, *, triage: bool) -> Reply | Failure | AsyncOpenReply:
         """As `Claude.open`."""
@@ -169,13 +165,12 @@ class AsyncClaude:
         attempts = Attempts(self._retry, time_out_at, self._clock, self._chance)
         if attempts.too_late:
             return attempts.out_of_time()
-        retrying = tenacity.AsyncRetrying(sleep=asyncio.sleep, **attempts.options())
 
         async def attempt() -> Failure | AsyncOpenReply | Reply:
             opened = await self._open(client, prompt, attempts, triage=triage)
             return attempts.count(self._reached.classify(client, opened))
 
-        outcome: Reply | Failure | AsyncOpenReply = await retrying(attempt)
+        outcome = await attempts.run_async(attempt)
         return outcome if isinstance(outcome, AsyncOpenReply) else attempts.result(outcome)
 
     async def _open(

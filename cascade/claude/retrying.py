@@ -6,8 +6,10 @@ climb's time has run out. As in the SDK, `x-should-retry` overrides what we woul
 
 from __future__ import annotations
 
+import asyncio
 import random
-from collections.abc import Callable
+import time
+from collections.abc import Awaitable, Callable
 from dataclasses import replace
 from typing import Any, TypeVar
 
@@ -32,7 +34,7 @@ _UNREACHABLE_WAIT_S = 0.25
 
 
 class Attempts:
-    """One rung's attempts: tenacity's options, and the totals."""
+    """One rung's attempts, and their totals."""
 
     def __init__(self, retry: Retry, time_out_at: float, clock: Callable[[], float], chance: random.Random) -> None:
         self._retry, self._clock, self.time_out_at = retry, clock, time_out_at
@@ -41,8 +43,28 @@ class Attempts:
         self._spent: list[Usage] = []
         self._attempts = 0
 
-    def options(self) -> dict[str, Any]:
-        """The arguments for tenacity."""
+    def run(self, attempt: Callable[[], _Attempt]) -> _Attempt:
+        """The outcome of the last attempt. The usual case, one that needs no second, goes past tenacity."""
+        first = attempt()
+        if not self._is_transient(first):
+            return first
+        begun = [first]
+        retrying = tenacity.Retrying(sleep=time.sleep, **self._options())
+        return retrying(lambda: begun.pop() if begun else attempt())
+
+    async def run_async(self, attempt: Callable[[], Awaitable[_Attempt]]) -> _Attempt:
+        """As `run`."""
+        first = await attempt()
+        if not self._is_transient(first):
+            return first
+        begun = [first]
+
+        async def again() -> _Attempt:
+            return begun.pop() if begun else await attempt()
+
+        return await tenacity.AsyncRetrying(sleep=asyncio.sleep, **self._options())(again)
+
+    def _options(self) -> dict[str, Any]:
         return {
             "retry": tenacity.retry_if_result(self._is_transient),
             "wait": self._wait,

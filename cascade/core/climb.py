@@ -246,9 +246,12 @@ def _observation(
 
 
 def _as_it_is(top: int, request: Request, last: Step) -> Step | None:
-    """The top rung's message that is no answer, where it says itself why (truncated, refused); of a bypass, any message."""
+    """The top rung's message that is no answer, where its caller can see why: truncated, refused, a call that breaks its schema.
+
+    Of a bypass, any message.
+    """
     verdict = last.verdict
-    is_told = verdict.kind != "answered" or request.raw is not None
+    is_told = verdict.kind != "answered" or verdict.source == "tool_use" or request.raw is not None
     if last.index != top or verdict.message is None or not is_told:
         return None
     text = "".join(block["text"] for block in verdict.message.content if block["type"] == "text")
