@@ -17,6 +17,7 @@ from tempfile import TemporaryDirectory
 from typing import TYPE_CHECKING, Any
 
 import uvicorn
+from uvicorn.config import STARTUP_FAILURE
 from uvicorn.supervisors import Multiprocess
 
 from cascade.core.errors import CascadeError, ConfigurationError
@@ -24,10 +25,9 @@ from cascade.gateway.app import make_app
 from cascade.gateway.hub import Clocks, Hub
 from cascade.gateway.keys.ring import KeyRing
 from cascade.gateway.protocol import GatewayConfig
-from cascade.gateway.settings import VIRTUAL, GatewaySettings
+from cascade.gateway.settings import GatewaySettings
 from cascade.ledger.gateway import GatewayTables
 from cascade.logs import log_event
-from cascade.policy.loading import load_policy
 
 if TYPE_CHECKING:
     from starlette.applications import Starlette
@@ -168,7 +168,7 @@ def run_gateway(settings: GatewaySettings, listening: socket.socket, ready: Call
         with asyncio.Runner(loop_factory=loop_factory) as runner:
             runner.run(serve(settings, listening, models=loaded))
         return
-    ready(tuple(VIRTUAL + load_policy(source).name for source in settings.policies))
+    ready(asyncio.run(_try_out(settings)))
     os.environ[_SETTINGS] = json.dumps(settings.to_dict())
     with ExitStack() as stack:
         if "PROMETHEUS_MULTIPROC_DIR" not in os.environ:  # where the workers' metrics are added up
@@ -176,11 +176,23 @@ def run_gateway(settings: GatewaySettings, listening: socket.socket, ready: Call
         _run_workers(settings, listening)
 
 
+async def _try_out(settings: GatewaySettings) -> tuple[str, ...]:
+    """Open everything as a worker will, and close it; the names of the models that climb. Raises CascadeError."""
+    hub = await Hub.open(settings)
+    try:
+        return hub.policies.models
+    finally:
+        await hub.close()
+
+
 def _run_workers(settings: GatewaySettings, listening: socket.socket) -> None:
     config = _config(
         "cascade.gateway.server:worker_app", settings, factory=True, lifespan="on", workers=settings.workers
     )
-    Multiprocess(config, sockets=[listening]).run()
+    workers = Multiprocess(config, sockets=[listening])
+    workers.run()
+    if any(one.exitcode == STARTUP_FAILURE for one in workers.processes):
+        raise ConfigurationError("a worker could not start, so all were ended (its own log line says why)")
 
 
 def worker_app() -> Any:
