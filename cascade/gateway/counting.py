@@ -34,6 +34,7 @@ class CountTokensEndpoint:
             body = await read_body(scope, receive, hub.settings.limits)
         except CallerGone:
             return
+        visit.check()
         served = policy_for(hub, visit, read_head(body))
         if served is not None:
             body = to_json({**json_object(body), "model": served.loaded.policy.ladder[0].model})

@@ -46,7 +46,7 @@ _STREAM_HEADERS = (
     (b"cache-control", b"no-cache"),
     (b"x-accel-buffering", b"no"),
 )
-_PASSED = ("task", "flags", "metadata-")
+_READ_HERE = frozenset({"key", "task"})
 _OF_THE_CLIENT = frozenset({"anthropic-version"})  # it is the SDK's: it reads the responses
 
 
@@ -103,7 +103,9 @@ class Climbing:
             if name.startswith("anthropic-") and name not in _OF_THE_CLIENT
         }
         metadata = visit.metadata()  # within limits
-        headers |= {OWN + name: value for name, value in visit.headers.own.items() if name.startswith(_PASSED)}
+        headers |= {OWN + name: value for name, value in visit.headers.own.items() if name not in _READ_HERE}
+        if visit.task is not None:
+            headers[OWN + "task"] = visit.task
         try:
             arguments = message_arguments(
                 {**fields, "model": VIRTUAL + loaded.policy.name}, loaded.policy, headers=headers
