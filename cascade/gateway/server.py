@@ -22,6 +22,7 @@ from uvicorn.supervisors import Multiprocess
 
 from cascade.core.errors import CascadeError, ConfigurationError
 from cascade.gateway.app import make_app
+from cascade.gateway.hosts import is_loopback
 from cascade.gateway.hub import Clocks, Hub
 from cascade.gateway.keys.ring import KeyRing
 from cascade.gateway.protocol import GatewayConfig
@@ -37,7 +38,6 @@ __all__ = ["GatewayServer", "bind", "check_settings", "run_gateway", "worker_app
 _SETTINGS = "CASCADE_GATEWAY_SETTINGS"
 _CANCEL_S = 5.0
 _BACKLOG = 2048
-_LOOPBACK = ("127.", "::1", "localhost")
 
 
 class GatewayServer(uvicorn.Server):
@@ -63,7 +63,7 @@ def check_settings(settings: GatewaySettings) -> None:
     """Raise ConfigurationError for settings that are not safe, or cannot work; LedgerError if the keys cannot be read."""
     keys = KeyRing(GatewayTables(None if settings.ledger == "off" else settings.ledger))
     keys.read()
-    if keys.is_empty and not settings.host.startswith(_LOOPBACK):
+    if keys.is_empty and not is_loopback(settings.host):
         raise ConfigurationError(
             f"--host {settings.host}: without keys anybody could spend your money, so the gateway listens on loopback alone"
             " (make a key first: cascade serve keys create)"

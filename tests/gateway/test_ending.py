@@ -9,6 +9,7 @@ import socket
 import subprocess
 import sys
 import threading
+import tomllib
 import urllib.request
 from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
@@ -306,7 +307,7 @@ def test_a_caller_that_stops_in_the_middle_of_its_body_leaves_nothing(
     gateway = start(upstream.base_url)
     for part in (
         b"POST /v1/mess",
-        b"POST /v1/messages HTTP/1.1\r\nhost: g\r\ncontent-length: 900\r\n\r\n{",
+        b"POST /v1/messages HTTP/1.1\r\nhost: localhost\r\ncontent-length: 900\r\n\r\n{",
         chunk(b"{"),
     ):
         with socket.create_connection(("127.0.0.1", gateway.port), timeout=20) as connection:
@@ -314,6 +315,13 @@ def test_a_caller_that_stops_in_the_middle_of_its_body_leaves_nothing(
     assert gateway.send(post(CLAUDE_CODE_BODY, {})).startswith(b"HTTP/1.1 200 ")
     gateway.stop()
     assert len(upstream.exchanges) == len(gateway.records()) == 1
+
+
+def test_its_extra_brings_what_the_command_needs() -> None:
+    """The command line, and the check of schemas: with the bounds of their own extras."""
+    root = Path(__file__).resolve().parents[2]
+    extras = tomllib.loads((root / "pyproject.toml").read_text(encoding="utf-8"))["project"]["optional-dependencies"]
+    assert {*extras["cli"], *extras["schema"]} <= set(extras["gateway"])
 
 
 @pytest.mark.parametrize("module", ["starlette", "uvicorn", "aiohttp"])

@@ -36,7 +36,7 @@ def get(gateway: Gateway, path: str, **headers: str) -> bytes:
     """A response."""
     lines = [
         f"GET {path} HTTP/1.1",
-        "host: g",
+        "host: localhost",
         "connection: close",
         *(f"{name}: {one}" for name, one in headers.items()),
     ]
@@ -261,10 +261,8 @@ def test_the_published_document_lists_what_is_served(start: Callable[..., Gatewa
     for path, operations in published["paths"].items():
         plain = path.replace("{model}", MODEL).replace("{request_id}", "casc_" + "0" * 32)
         for method in {"get", "post", "put", "delete"} & operations.keys():
-            request = (
-                f"{method.upper()} {plain} HTTP/1.1\r\nhost: g\r\ncontent-length: 2\r\nconnection: close\r\n\r\n{{}}"
-            )
+            request = f"{method.upper()} {plain} HTTP/1.1\r\nhost: localhost\r\ncontent-length: 2\r\nconnection: close\r\n\r\n{{}}"
             assert b" 405 " not in gateway.send(request.encode()).split(b"\r\n")[0]
         absent = "POST" if "get" in operations else "GET"
-        request = f"{absent} {plain} HTTP/1.1\r\nhost: g\r\ncontent-length: 0\r\nconnection: close\r\n\r\n"
+        request = f"{absent} {plain} HTTP/1.1\r\nhost: localhost\r\ncontent-length: 0\r\nconnection: close\r\n\r\n"
         assert error_of(gateway.send(request.encode()))[0] == 405
