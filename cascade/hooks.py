@@ -88,6 +88,8 @@ class Ended:
     latency_s: float
     estimate: int | None = None
     """The estimated cost of the baseline alone, from the tokens seen, in nano-USD; None if the baseline answered, nothing was answered, or usage was an estimate."""
+    is_known: bool = True
+    """Whether `steps` has all that was spent: not if a call was cut off before anything of its reply came."""
 
 
 def unfinished_calls(last: Calling | None, end: Ended) -> tuple[Sample, ...]:

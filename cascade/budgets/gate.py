@@ -32,12 +32,12 @@ _STATE_DOWN = " (the shared state cannot be reached, and this process has used u
 _SOFT_LIMIT = "; a soft limit: the first rung is still called"
 
 
-def bound_of(rates: prices.Rates, prompt: Prompt, attempts: int) -> int:
+def bound_of(rates: prices.Rates, prompt: Prompt, attempts: int, *, streamed: bool = False) -> int:
     """The most that a rung may cost with all the attempts it is allowed, in nano-USD.
 
-    Only streamed replies are billed for each attempt that breaks off.
+    Only streamed replies are billed for each attempt that breaks off. `streamed`: this one is, whatever its length.
     """
-    return upper_bound(rates, prompt) * (attempts if prompt.max_tokens > STREAMS_ABOVE else 1)
+    return upper_bound(rates, prompt) * (attempts if streamed or prompt.max_tokens > STREAMS_ABOVE else 1)
 
 
 @dataclass(frozen=True, slots=True)

@@ -10,7 +10,7 @@ from typing import Any
 from cascade.claude.connections import AsyncConnections, Connections, ReachedEndpoints
 from cascade.claude.failures import OutOfTime
 from cascade.claude.retrying import Attempts, failure_from
-from cascade.claude.streaming import AsyncOpenReply, OpenReply, ReplyReader
+from cascade.claude.streaming import AsyncOpenReply, OpenReply, ReadingTime, ReplyReader
 from cascade.claude.wire import Accumulator, outcome_of, parameters, reading
 from cascade.core.messages import Failure, Reply
 from cascade.core.models import STREAMS_ABOVE
@@ -71,13 +71,14 @@ class Claude:
 
     def _open(self, client: Any, prompt: Prompt, attempts: Attempts, *, triage: bool) -> Reply | Failure | OpenReply:
         left, params = attempts.seconds_left(prompt.rung), parameters(prompt)
-        until, reader = self._clock() + left, ReplyReader(prompt, triage=triage)
+        time = ReadingTime(self._clock, self._clock() + left, is_fixed=prompt.rung.timeout_s is not None)
+        reader = ReplyReader(prompt, triage=triage)
         stream: Any = None
         reply: OpenReply | None = None
         try:
             stream = client.messages.create(**params, stream=True, timeout=_timeout(left))
-            self._watch_body(stream.response, until)
-            reply = OpenReply(stream, reader, attempts)
+            self._watch_body(stream.response, time)
+            reply = OpenReply(stream, reader, attempts, time)
             outcome = reply.read_first()
         except Exception as error:  # noqa: BLE001 - mapped in one place; errors that are not about the call are raised again
             outcome = failure_from(error, reader.billed.usage)
@@ -94,31 +95,31 @@ class Claude:
 
     def _attempt(self, client: Any, prompt: Prompt, attempts: Attempts) -> Reply | Failure:
         left = attempts.seconds_left(prompt.rung)
-        until, params = self._clock() + left, parameters(prompt)
+        time, params = ReadingTime(self._clock, self._clock() + left), parameters(prompt)
         timeout = _timeout(left)
         billed = Accumulator(prompt)
         try:
             if prompt.max_tokens > STREAMS_ABOVE:
                 with client.messages.create(**params, stream=True, timeout=timeout) as stream:
-                    self._watch_body(stream.response, until)
+                    self._watch_body(stream.response, time)
                     with reading():
                         for event in stream:
                             billed.add(event)
                     return billed.outcome(stream.response.headers.get("request-id"))
             with client.messages.with_streaming_response.create(**params, timeout=timeout) as response:
-                self._watch_body(response.http_response, until)
+                self._watch_body(response.http_response, time)
                 return outcome_of(response.read(), prompt, response.headers)
         except Exception as error:  # noqa: BLE001 - mapped in one place; errors that are not about the call are raised again
             return failure_from(error, billed.usage)
 
-    def _watch_body(self, response: Any, until: float) -> None:
+    def _watch_body(self, response: Any, time: ReadingTime) -> None:
         """Check the clock at every piece of the body: the SDK's time-out is per read, and a slow body has many."""
         pieces = response.iter_bytes
 
         def watched(chunk_size: int | None = None) -> Iterator[bytes]:
             for piece in pieces(chunk_size):
                 yield piece
-                if self._clock() >= until:
+                if time.left <= 0:
                     raise OutOfTime
 
         response.iter_bytes = watched
@@ -177,13 +178,14 @@ class AsyncClaude:
         self, client: Any, prompt: Prompt, attempts: Attempts, *, triage: bool
     ) -> Reply | Failure | AsyncOpenReply:
         left, params = attempts.seconds_left(prompt.rung), parameters(prompt)
-        until, reader = self._clock() + left, ReplyReader(prompt, triage=triage)
+        time = ReadingTime(self._clock, self._clock() + left, is_fixed=prompt.rung.timeout_s is not None)
+        reader = ReplyReader(prompt, triage=triage)
         stream: Any = None
         reply: AsyncOpenReply | None = None
         try:
             async with asyncio.timeout(left):
                 stream = await client.messages.create(**params, stream=True, timeout=_timeout(left))
-                reply = AsyncOpenReply(stream, reader, attempts, self._clock, until)
+                reply = AsyncOpenReply(stream, reader, attempts, time)
                 outcome = await reply.read_first()
         except TimeoutError:
             outcome = failure_from(OutOfTime(), reader.billed.usage)

@@ -7,11 +7,12 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import AsyncIterator, Callable, Iterator
+from dataclasses import replace
 from typing import Any
 
 from cascade.claude.failures import OutOfTime
 from cascade.claude.retrying import Attempts, failure_from
-from cascade.claude.wire import Accumulator, reading
+from cascade.claude.wire import TEXT_OF_DELTA, Accumulator, reading
 from cascade.core.early import closed_usage
 from cascade.core.events import Early
 from cascade.core.message_events import block_stop, start_event, text_delta, text_start
@@ -19,8 +20,9 @@ from cascade.core.messages import Failure, Reply, Usage
 from cascade.core.text.envelope import EnvelopeReader
 from cascade.core.triage import Prompt
 
-__all__ = ["AsyncOpenReply", "OpenReply", "ReplyReader"]
+__all__ = ["AsyncOpenReply", "OpenReply", "ReadingTime", "ReplyReader"]
 
+_CHARACTERS_PER_TOKEN = 4
 _CONTENT = frozenset({"content_block_start", "content_block_delta", "content_block_stop"})
 
 
@@ -34,7 +36,7 @@ class ReplyReader:
         self.billed = Accumulator(prompt)
         self._envelope = EnvelopeReader(structured=prompt.structured) if triage else None
         self._events: list[dict[str, Any]] = []
-        self._thinking = 0  # characters
+        self._thinking = self._written = 0  # characters
         self.first: Early | None = None
         self._begun = self._ended = False
 
@@ -42,6 +44,8 @@ class ReplyReader:
         """Read the next event of the stream."""
         self.billed.add(event)
         kind = event.type
+        if kind == "content_block_delta":
+            self._written += len(getattr(event.delta, TEXT_OF_DELTA.get(event.delta.type, ""), ""))
         if self._envelope is None:
             if kind in _CONTENT:
                 self._events.append(event.to_dict(mode="json"))
@@ -79,7 +83,7 @@ class ReplyReader:
     def closed(self, request_id: str | None) -> Reply:
         """The reply as it was when its stream was closed, with an estimate of its usage."""
         head = self._envelope.head if self._envelope is not None else None
-        billed = self.billed.usage
+        billed = self.billed.prompt_usage
         thought = max(billed.thinking_tokens, -(-self._thinking // 4))
         prompt = Usage(
             billed.input_tokens, 0, billed.cache_write_5m, billed.cache_write_1h, billed.cache_read, thought
@@ -87,12 +91,46 @@ class ReplyReader:
         usage = closed_usage(prompt, head.position if head is not None else 0)
         return Reply("", "", usage, self.billed.model, request_id)
 
+    def abandoned(self, request_id: str | None) -> Reply:
+        """The reply as far as it came when nobody waited for it any more. Unless it was whole, its usage is an estimate."""
+        outcome = self.billed.outcome(request_id)
+        if isinstance(outcome, Reply):
+            return outcome
+        written = -(-self._written // _CHARACTERS_PER_TOKEN)
+        billed = self.billed.prompt_usage
+        usage = replace(billed, output_tokens=max(billed.output_tokens, written), is_estimate=True)
+        return Reply("", "", usage, self.billed.model, request_id)
+
+
+class ReadingTime:
+    """The time that one reply may take, on `clock`. The time in which its reader waits for the caller does not count."""
+
+    def __init__(self, clock: Callable[[], float], until: float, *, is_fixed: bool = False) -> None:
+        self._clock, self._until, self._is_fixed = clock, until, is_fixed
+
+    @property
+    def left(self) -> float:
+        """Seconds; 0 or less when it is up."""
+        return self._until - self._clock()
+
+    def extend(self, until: float) -> None:
+        """It may take longer, unless the rung has a time-out of its own."""
+        if not self._is_fixed:
+            self._until = max(self._until, until)
+
+    def paused(self, events: list[dict[str, Any]]) -> Iterator[dict[str, Any]]:
+        """The events; the time in which the caller has one does not count."""
+        for event in events:
+            began = self._clock()
+            yield event
+            self._until += self._clock() - began
+
 
 class OpenReply:
     """A reply whose first tokens are known, and whose stream is open."""
 
-    def __init__(self, stream: Any, reader: ReplyReader, attempts: Attempts) -> None:
-        self.stream, self.reader, self._attempts = stream, reader, attempts
+    def __init__(self, stream: Any, reader: ReplyReader, attempts: Attempts, time: ReadingTime) -> None:
+        self.stream, self.reader, self._attempts, self._time = stream, reader, attempts, time
         self._events = iter(stream)
         self.outcome: Reply | Failure | None = None
 
@@ -113,11 +151,11 @@ class OpenReply:
     def rest(self) -> Iterator[dict[str, Any]]:
         """Read it to its end; yields its content events. `outcome` is set then."""
         try:
-            yield from self.reader.take()
+            yield from self._time.paused(self.reader.take())
             with reading():
                 for event in self._events:
                     self.reader.add(event)
-                    yield from self.reader.take()
+                    yield from self._time.paused(self.reader.take())
             self._end(self.reader.billed.outcome(self.request_id))
         except GeneratorExit:
             self.stream.close()
@@ -138,6 +176,14 @@ class OpenReply:
         """The event that begins the message."""
         return self.reader.start_event()
 
+    def extend(self, until: float) -> None:
+        """It may take until then, on the driver's clock."""
+        self._time.extend(until)
+
+    def abandoned(self) -> Reply:
+        """What came of it, for the record."""
+        return self._attempts.result(self.reader.abandoned(self.request_id))
+
     def close(self) -> Reply:
         """Close the stream. Its usage up to here is an estimate."""
         self.stream.close()
@@ -145,13 +191,10 @@ class OpenReply:
 
 
 class AsyncOpenReply:
-    """As `OpenReply`, for asyncio. `until`: when its time is up, on `clock`."""
+    """As `OpenReply`, for asyncio."""
 
-    def __init__(
-        self, stream: Any, reader: ReplyReader, attempts: Attempts, clock: Callable[[], float], until: float
-    ) -> None:
-        self.stream, self.reader, self._attempts = stream, reader, attempts
-        self._clock, self._until = clock, until
+    def __init__(self, stream: Any, reader: ReplyReader, attempts: Attempts, time: ReadingTime) -> None:
+        self.stream, self.reader, self._attempts, self._time = stream, reader, attempts, time
         self._events = aiter(stream)
         self.outcome: Reply | Failure | None = None
 
@@ -172,12 +215,12 @@ class AsyncOpenReply:
     async def rest(self) -> AsyncIterator[dict[str, Any]]:
         """As `OpenReply.rest`."""
         try:
-            for event in self.reader.take():
-                yield event
+            for one in self._time.paused(self.reader.take()):
+                yield one
             with reading():
                 while (event := await self._next()) is not None:
                     self.reader.add(event)
-                    for one in self.reader.take():
+                    for one in self._time.paused(self.reader.take()):
                         yield one
             await self._end(self.reader.billed.outcome(self.request_id))
         except (GeneratorExit, asyncio.CancelledError):
@@ -192,7 +235,7 @@ class AsyncOpenReply:
     async def _next(self) -> Any:
         """The next event, None at the end. Its time-out does not last while the caller has the last one."""
         try:
-            async with asyncio.timeout(max(0.001, self._until - self._clock())):
+            async with asyncio.timeout(max(0.001, self._time.left)):
                 return await anext(self._events, None)
         except TimeoutError:
             raise OutOfTime from None
@@ -209,6 +252,14 @@ class AsyncOpenReply:
     def start_event(self) -> dict[str, Any]:
         """As `OpenReply.start_event`."""
         return self.reader.start_event()
+
+    def extend(self, until: float) -> None:
+        """As `OpenReply.extend`."""
+        self._time.extend(until)
+
+    def abandoned(self) -> Reply:
+        """As `OpenReply.abandoned`."""
+        return self._attempts.result(self.reader.abandoned(self.request_id))
 
     async def close(self) -> None:
         """As `OpenReply.close`, but the reply is the `outcome`."""

@@ -15,7 +15,7 @@ from cascade.core.messages import Failure, Message, Reply, Usage
 from cascade.core.policy import Budget, Rung
 from cascade.core.triage import Prompt
 
-__all__ = ["Accumulator", "outcome_of", "parameters", "reading"]
+__all__ = ["TEXT_OF_DELTA", "Accumulator", "outcome_of", "parameters", "reading"]
 
 
 def parameters(prompt: Prompt) -> dict[str, Any]:
@@ -28,7 +28,10 @@ def parameters(prompt: Prompt) -> dict[str, Any]:
     if headers := _headers(prompt):
         params["extra_headers"] = headers
     if prompt.raw is not None:
-        params["extra_body"] = {name: value for name, value in prompt.raw.items() if name not in ("model", "stream")}
+        body = {name: value for name, value in prompt.raw.items() if name not in ("model", "stream", "metadata")}
+        if prompt.user_id is not None:  # what else the metadata hold is ours
+            body["metadata"] = {"user_id": prompt.user_id}
+        params["extra_body"] = body
         return params
     if prompt.system:
         params["system"] = prompt.system if isinstance(prompt.system, str) else list(prompt.system)
@@ -179,7 +182,7 @@ class Accumulator:
             self._complete = True
 
     def _add_delta(self, index: int, delta: Any) -> None:
-        key = _TEXT_OF_DELTA.get(delta.type)
+        key = TEXT_OF_DELTA.get(delta.type)
         if key is not None:
             self._pieces[index].append(getattr(delta, key))
         elif delta.type == "signature_delta":
@@ -194,12 +197,19 @@ class Accumulator:
         if block["type"] in ("text", "thinking"):
             block[block["type"]] = block.get(block["type"], "") + text
         elif text:
-            block["input"] = from_json(text)
+            block["input"] = _input_of(text)
 
     @property
     def usage(self) -> Usage:
         """What has been billed so far, according to the events."""
         return _billed({"usage": self._usage})
+
+    @property
+    def prompt_usage(self) -> Usage:
+        """What the prompt is billed. If the endpoint does not say it, the most that it may be."""
+        if "input_tokens" in self._usage:
+            return self.usage
+        return replace(max_usage(self._prompt)[0], output_tokens=0, is_estimate=True)
 
     @property
     def is_complete(self) -> bool:
@@ -226,7 +236,15 @@ class Accumulator:
             return _reply_of(message, self._prompt, request_id)
 
 
-_TEXT_OF_DELTA = {"text_delta": "text", "thinking_delta": "thinking", "input_json_delta": "partial_json"}
+def _input_of(text: str) -> Any:
+    """A tool call's input; as far as it came, if the reply was cut off within it."""
+    try:
+        return from_json(text)
+    except ValueError:
+        return from_json(text, allow_partial=True)
+
+
+TEXT_OF_DELTA = {"text_delta": "text", "thinking_delta": "thinking", "input_json_delta": "partial_json"}
 
 
 def _counts(holder: Any) -> dict[str, Any]:

@@ -216,7 +216,7 @@ def _decide_early(
         failed, extra = step.verdict.kind == "failed", step.cost_nanousd if after_storm else 0
         if failed or extra:  # known only at its end: whether it came, and what it cost
             yield Observation(match.task, step.index, step.rung, None, failed, extra, (*taking.steps, step))
-    if action == "ship" and may.streamed and step is not None and step.verdict.kind in ("failed", "overflow"):
+    if action == "ship" and may.streamed and step is not None and not step.verdict.begun:
         message = f"the reply of {step.rung} ({step.model}) broke off after it had begun: {step.verdict.detail}"
         raise StreamBroken(f"{message} (ask again: nothing else was returned)", steps=(*taking.steps, step))
     return come, latest

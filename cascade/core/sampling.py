@@ -35,7 +35,7 @@ from cascade.core.policy.ladder import asked_as
 from cascade.core.tools import last_words, read_tools
 from cascade.core.trail import CheckResult, Sample, Step, Verdict
 from cascade.core.triage import triage_name, wants_triage
-from cascade.core.verdicts import read_begun, read_reply, stopped
+from cascade.core.verdicts import read_begun, read_beside_calls, read_reply, stopped
 from cascade.core.voting import Vote, count, decided, mean_report
 
 __all__ = ["apply_checks", "finish_step", "step_of", "take_step"]
@@ -81,6 +81,7 @@ def finish_step(taking: Taking, early: Step, finish: Finish) -> Stepping:
             verdict = replace(
                 read_tools(verdict, outcome, taking.request, taking.checks.tools, triage=False), begun=True
             )  # fmt: skip
+        verdict = replace(apply_checks(verdict, taking.checks.functions, None), begun=True)
     return Taken(_priced(taking.plan, early.index, outcome, None, verdict))
 
 
@@ -109,6 +110,8 @@ def step_of(
         if triage and request.stop_sequences:
             verdict = stopped(verdict, request.stop_sequences)
         if request.tools:
+            if triage and outcome.stop_reason in ("tool_use", "pause_turn"):
+                verdict = read_beside_calls(outcome, structured=request.schema is not None, repair=plan.repair)
             verdict = read_tools(verdict, outcome, request, checks.tools, triage=triage)
     verdict = apply_checks(verdict, checks.functions, checks.accept)
     return _priced(plan, index, outcome, variant, verdict)

@@ -7,6 +7,7 @@ the caller's next request.
 
 from __future__ import annotations
 
+import json
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import replace
 from typing import Any
@@ -16,6 +17,7 @@ from cascade.core.loops import CALLS, THINKING
 from cascade.core.messages import Block, Message, Reply, Request
 from cascade.core.models import rules_of
 from cascade.core.policy import Rung
+from cascade.core.text.parsing import is_unicode
 from cascade.core.trail import Verdict
 
 __all__ = [
@@ -71,6 +73,8 @@ def bind_tools(tools: Sequence[Block], compile_schema: Callable[[Any], InputTest
             raise RequestError(f"tools[{number}]: it has no name")
         if name == ESCALATE:
             raise RequestError(f"tools[{number}]: {ESCALATE} is cascade's own tool (give yours another name)")
+        if not is_unicode(json.dumps(tool, ensure_ascii=False, default=str)):
+            raise RequestError(f"tools[{number}]: it contains an unpaired surrogate (decode the text as UTF-8)")
         if tool.get("type") not in (None, "custom"):
             bound[name] = None
             continue
@@ -101,14 +105,17 @@ def tools_for(request: Request, rung: Rung, *, triage: bool) -> tuple[tuple[Bloc
         assert choice is not None, "a forced choice is one"
         kept = {key: value for key, value in choice.items() if key == "disable_parallel_tool_use"}
         choice = {"type": "auto", **kept}
-    may_escalate = triage and (choice is None or choice.get("type") != "none")
-    return (*request.tools, *((_ESCALATE_TOOL,) if may_escalate else ())), choice
+    return (*request.tools, *((_ESCALATE_TOOL,) if triage and _may_call(request) else ())), choice
+
+
+def _may_call(request: Request) -> bool:
+    return request.tool_choice is None or request.tool_choice.get("type") != "none"
 
 
 def lines_for(request: Request, rung: Rung, *, triage: bool) -> tuple[Block, ...]:
     """What the system prompt of a rung says about the tools, in blocks of their own."""
     lines: list[str] = []
-    if triage and request.tools:
+    if triage and request.tools and _may_call(request):
         lines.append(RULE)
     if request.tools and forced(request) and not takes_forced(rung):
         assert request.tool_choice is not None, "a forced choice is one"
@@ -183,7 +190,7 @@ def read_tools(
             return replace(verdict, failed_checks=("tool_choice (no tool was called)",))
         return _with_calls(verdict, message) if triage and message is not None else verdict
     calls = [block for block in message.content if block.get("type") == "tool_use"]
-    if any(block.get("name") == ESCALATE for block in calls):
+    if triage and any(block.get("name") == ESCALATE for block in calls):
         return Verdict("declined", detail=ESCALATE)
     if reply.stop_reason == "tool_use" and not calls:
         return Verdict("malformed", detail="stopped by tool_use, without a call")

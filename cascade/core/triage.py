@@ -134,7 +134,7 @@ def triage_tokens(policy: Policy) -> tuple[int, int]:
 
 def check_request(request: Request, ladder: Iterable[Rung] = ()) -> None:
     """Raises RequestError if a rung of the ladder cannot take the request: before anything is paid, nothing dropped."""
-    if request.messages[-1]["role"] != "user" and not is_pause(request.messages[-1]):
+    if request.messages[-1]["role"] == "assistant" and not is_pause(request.messages[-1]):
         raise RequestError(
             "prompt: the last message is the assistant's; a prefill cannot be combined with the triage's JSON format"
             " (end with a user message)"
@@ -183,7 +183,7 @@ def build_prompt(
         limit: Any = request.raw.get("max_tokens")
         max_tokens = limit if isinstance(limit, int) else rung.max_tokens
         return Prompt(
-            rung, request.messages, request.system, None, max_tokens, headers=request.headers, raw=request.raw
+            rung, request.messages, request.system, None, max_tokens, user_id, headers=request.headers, raw=request.raw
         )
     tools, choice = tools_for(request, rung, triage=triage)
     lines = lines_for(request, rung, triage=triage)

@@ -16,7 +16,7 @@ from cascade.core.text.envelope import EnvelopeReader
 from cascade.core.text.parsing import Repair, is_unicode, parse
 from cascade.core.trail import Verdict
 
-__all__ = ["read_begun", "read_reply", "stopped", "verdict_on"]
+__all__ = ["read_begun", "read_beside_calls", "read_reply", "stopped", "verdict_on"]
 
 _BY_STOP_REASON = {
     "max_tokens": Verdict("truncated", detail="max_tokens"),
@@ -75,13 +75,20 @@ def _read_text(
     return _answered(value, verdict.confidence, structured=True, repaired=repaired or repaired_within)
 
 
+def read_beside_calls(reply: Reply, *, structured: bool, repair: Repair | None) -> Verdict:
+    """The verdict on the text beside tool calls, below the top rung: it may be an envelope, or plain words."""
+    if not reply.text.strip():
+        return Verdict("malformed", detail="no text")
+    return _read_text(reply, triage=True, structured=structured, in_text=False, repair=repair, in_vote=True)
+
+
 def read_begun(reply: Reply, first: Verdict, *, triage: bool) -> Verdict:
     """The verdict on a reply that was shipped at its first tokens, of which `first` was made: as far as its text came."""
     text, is_whole, message = reply.text, True, reply.message
     if triage:
         reader = EnvelopeReader()
         text = reader.feed(reply.text)
-        is_whole = reader.ended and not reader.bad_unicode
+        is_whole = reader.ended and not (reader.bad_unicode or parse(reply.text, None, triage=True)[1])
         if message is not None:
             stop = "end_turn" if reply.stop_reason in _COMPLETE else reply.stop_reason
             message = replace(message, content=({"type": "text", "text": text},), stop_reason=stop)

@@ -16,6 +16,7 @@ from cascade.core.policy.ladder import LONGEST_S
 from cascade.core.requests import read_messages
 from cascade.engine.response_types import response_type
 from cascade.engine.unsupported import check_keywords
+from cascade.hooks import Ended
 from cascade.policy.checks import CallerCheck
 
 __all__ = [
@@ -23,11 +24,15 @@ __all__ = [
     "AskArguments",
     "AskOptions",
     "MessageArguments",
+    "OnEnd",
     "Prompt",
     "default_policy",
     "lists_options",
     "new_id",
 ]
+
+OnEnd = Callable[[Ended], None]
+"""Called with how a request ended. It must be fast, and must not raise."""
 
 Prompt = str | Sequence[Block]
 """A string, or a list of messages as the Messages API takes it (images and documents are passed through)."""
@@ -113,6 +118,11 @@ class AskArguments:
         return ""
 
     @property
+    def on_end(self) -> OnEnd | None:
+        """Called once with how the request ended."""
+        return None
+
+    @property
     def notes(self) -> tuple[str, ...]:
         """What the answer tells the caller beside its trail, first of all."""
         return ()
@@ -158,7 +168,7 @@ class MessageArguments:
 
     `deadline_s`: seconds for the whole climb, None: the policy's. `key` and `session`: whose conversation it is, and which:
     tool loops are remembered by them. `streamed`: the caller is given the answer as it comes. `notes`: what the answer tells
-    the caller beside its trail, first of all.
+    the caller beside its trail, first of all. `on_end`: called once, with how the request ended, even if it was cancelled.
     """
 
     given: Request
@@ -169,6 +179,7 @@ class MessageArguments:
     checks: Sequence[CallerCheck] = ()
     accept: Accept | None = None
     notes: tuple[str, ...] = ()
+    on_end: OnEnd | None = None
 
     def request(self) -> Request:
         """The request, with an id. Raises RequestError for an invalid deadline."""

@@ -8,10 +8,12 @@ from dataclasses import dataclass
 from threading import Event
 from typing import Any, Literal
 
+from cascade.core.messages import Reply
 from cascade.core.triage import Prompt
 from cascade.hooks import Wait
 
 __all__ = [
+    "Abandoned",
     "Await",
     "Effect",
     "Finishing",
@@ -53,9 +55,13 @@ class Open:
 
 @dataclass(frozen=True, slots=True)
 class Finishing:
-    """Finish the reply that is open, as `core.events.Finish` says, and send back its reply or failure."""
+    """Finish the reply that is open, as `core.events.Finish` says, and send back its reply or failure.
+
+    `time_out_at`: a reply that ships may take until then, since no rung above it is asked.
+    """
 
     action: Literal["ship", "read", "close"]
+    time_out_at: float
 
 
 @dataclass(frozen=True, slots=True)
@@ -81,6 +87,14 @@ class RunCancellable:
 
 class NotSent(CancelledError):
     """Thrown into the generator where the request is cancelled before its next effect has begun."""
+
+
+class Abandoned(CancelledError):
+    """Thrown into the generator where nobody waits any more for the reply that is open. `reply`: as far as it came."""
+
+    def __init__(self, reply: Reply) -> None:
+        self.reply = reply
+        super().__init__()
 
 
 Effect = Send | SendAll | Open | Finishing | Await | RunBlocking | RunCancellable

@@ -26,10 +26,21 @@ from cascade.core.errors import ClimbError
 from cascade.core.events import Ask, AskJudge, AskSamples, Early, Event, Finish, Stepping, Taken, Verify
 from cascade.core.grouping import build_judge_prompt
 from cascade.core.messages import Failure, Reply, Usage
-from cascade.core.trail import Answer, CheckResult, Step
+from cascade.core.trail import Answer, CheckResult, Step, Verdict
 from cascade.core.triage import Prompt, build_prompt, triage_tokens, wants_triage
 from cascade.engine.continuing import Place, Recalled, keep, lessons_of, read_place, recall, start_of
-from cascade.engine.effects import Await, Effect, Finishing, NotSent, Open, RunBlocking, RunCancellable, Send, SendAll
+from cascade.engine.effects import (
+    Abandoned,
+    Await,
+    Effect,
+    Finishing,
+    NotSent,
+    Open,
+    RunBlocking,
+    RunCancellable,
+    Send,
+    SendAll,
+)
 from cascade.engine.runtime import RequestContext, Runtime
 from cascade.engine.verifying import run_check
 from cascade.hooks import Calling, Ended, Tracks
@@ -58,7 +69,7 @@ class _Call:
 class RungCaller:
     """Makes the calls of one request. Shadow requests (`observing`) use it too."""
 
-    __slots__ = ("_open", "_step_ends_at", "context", "reservation", "runtime", "start", "tracks")
+    __slots__ = ("_open", "_step_ends_at", "context", "is_known", "reservation", "runtime", "start", "tracks")
 
     def __init__(self, runtime: Runtime, context: RequestContext, task: str, start: Start | None = None) -> None:
         self.runtime, self.context, self.start = runtime, context, start or Start()
@@ -68,6 +79,7 @@ class RungCaller:
         self.tracks: Tracks = runtime.begin(context, task)
         self._step_ends_at = 0.0
         self._open: _Call | None = None  # whose reply is open
+        self.is_known = True  # whether what was spent is in the steps
 
     def run_blocking(self, function: Callable[[], _T], *, may_wait: bool = False) -> Generator[Effect, Any, _T]:
         """Run a function of the state or the budgets. `may_wait`: treat it as blocking even with local state, since it may query the ledger."""
@@ -88,7 +100,7 @@ class RungCaller:
         """What the climb is sent for this event. A Refusal says that a budget has no room for the call."""
         if isinstance(event, Ask):
             self._step_ends_at = self._time_out_at(event.index)
-            calls = (self._call(event.index, event.steps),)
+            calls = (self._call(event.index, event.steps, early=event.early),)
             return (yield from self._make(calls, self._step_ends_at, early=event.early))[0]
         if isinstance(event, Finish):
             return (yield from self._finish(event))
@@ -101,11 +113,11 @@ class RungCaller:
             return (yield from self._make((self._judge_call(event),), self._step_ends_at))[0]
         return (yield from self._verify(event))
 
-    def _call(self, index: int, steps: tuple[Step, ...]) -> _Call:
+    def _call(self, index: int, steps: tuple[Step, ...], *, early: bool) -> _Call:
         plan = self.context.plan
         kept = self.start.kept if index == self.start.index else frozenset[str]()
         prompt, rates = build_prompt(plan.policy, index, self.context.request, kept=kept), plan.rates[index]
-        bound = self._bound(prompt, rates)
+        bound = self._bound(prompt, rates, streamed=early)
         is_triage = wants_triage(plan.policy, index)
         return _Call(prompt, rates, bound, Calling(index, prompt.rung, steps, bound), is_triage)
 
@@ -122,9 +134,9 @@ class RungCaller:
         bound = self._bound(prompt, plan.rates[0])
         return _Call(prompt, plan.rates[0], bound, Calling(event.index, prompt.rung, event.steps, bound, event.taken))
 
-    def _bound(self, prompt: Prompt, rates: prices.Rates) -> int:
+    def _bound(self, prompt: Prompt, rates: prices.Rates, *, streamed: bool = False) -> int:
         needed = self.reservation.has_budgets or self.runtime.needs_bounds
-        return bound_of(rates, prompt, self.runtime.policy.retry.attempts) if needed else 0
+        return bound_of(rates, prompt, self.runtime.policy.retry.attempts, streamed=streamed) if needed else 0
 
     def _make(
         self, calls: Sequence[_Call], time_out_at: float, *, early: bool = False
@@ -157,6 +169,7 @@ class RungCaller:
             is_settled = True
         except BaseException as error:
             # Cancelled: nothing may be awaited any more. A call that was sent counts as the most it may have cost.
+            self.is_known = self.is_known and (is_settled or not is_sent or isinstance(error, NotSent))
             if reservation.has_budgets and not is_settled:
                 for call in admitted:
                     spent = call.bound if is_sent and not isinstance(error, NotSent) else 0
@@ -173,24 +186,42 @@ class RungCaller:
         """Finish the reply that is open, and settle what it cost."""
         call = self._open
         assert call is not None, "only an open reply is finished"
-        outcome: Reply | Failure = yield Finishing(event.action)
+        outcome: Reply | Failure = yield Finishing(event.action, self.context.time_out_at)
         self._open = None
         if self.reservation.has_budgets:
             yield from self.run_blocking(partial(_settle, self.reservation, [(call.bound, _spent(call, outcome))]))
         return outcome
 
-    def abandon(self) -> None:
-        """The request has ended before the reply that is open: it counts as the most that it may have cost."""
+    def abandon(self, error: BaseException) -> Step | None:
+        """The request has ended before the reply that is open. The step that it is, as far as it came; None without one."""
         call, self._open = self._open, None
-        if call is not None and self.reservation.has_budgets:
-            self.reservation.settle(call.bound, call.bound)
+        if call is None:
+            return None
+        reply = error.reply if isinstance(error, Abandoned) else None
+        cost = call.bound if reply is None else prices.total(call.rates, reply.billed)
+        if self.reservation.has_budgets:
+            self.reservation.settle(call.bound, cost)
+        if reply is None:
+            self.is_known = False
+            return None
+        index, rung = call.calling.index, call.prompt.rung
+        verdict = Verdict("failed", detail="nobody waited for the rest of it")
+        return Step(
+            index, rung.rung, rung.model, verdict, sum(reply.spent, reply.usage), cost, reply.attempts, reply.latency_s,
+            reply.request_id,
+        )  # fmt: skip
 
     def _admit(self, call: _Call) -> Generator[Effect, Any, Refusal | None]:
         reservation, calling = self.reservation, call.calling
         if not reservation.has_budgets:
             return None
         # A soft limit lets the first call of a request pass, but not a shadow request.
-        first = calling.index == 0 and not calling.taken and not calling.number and self.context.arm != "shadow"
+        first = (
+            calling.index == self.start.index
+            and not calling.taken
+            and not calling.number
+            and self.context.arm != "shadow"
+        )
         admit = partial(reservation.admit, call.bound, first=first)
         return (yield from self.run_blocking(admit, may_wait=reservation.may_wait()))
 
@@ -259,9 +290,13 @@ def run_request(runtime: Runtime, context: RequestContext) -> Lifecycle:
             yield from notify_ended(rung_caller, Ended(error.steps, None, error, runtime.elapsed(context)))
             raise
         except BaseException as error:  # nothing may be awaited any more
-            rung_caller.abandon()
+            left = rung_caller.abandon(error)
+            if left is not None:  # it may have been observed already, by its first tokens
+                steps = (*(step for step in steps if step.index != left.index), left)
             raised = None if isinstance(error, (GeneratorExit, CancelledError)) else error
-            rung_caller.tracks.ended(Ended(steps, None, raised, runtime.elapsed(context)))
+            end = Ended(steps, None, raised, runtime.elapsed(context), is_known=rung_caller.is_known)
+            rung_caller.tracks.ended(end)
+            _report_end(context, end)
             raise
     estimate = _estimate(runtime, context, answer)
     yield from notify_ended(rung_caller, Ended(answer.steps, answer, None, answer.latency_s, estimate))
@@ -284,8 +319,14 @@ def _run_blocking(runtime: Runtime, function: Callable[[], _T]) -> Generator[Eff
     return function()
 
 
+def _report_end(context: RequestContext, end: Ended) -> None:
+    if context.on_end is not None:
+        context.on_end(end)
+
+
 def notify_ended(rung_caller: RungCaller, end: Ended) -> Generator[Effect, Any, None]:
     """Notify the hooks that a request has ended, and wait for the records that must be durable."""
+    _report_end(rung_caller.context, end)
     waits = rung_caller.tracks.ended(end)
     if waits:
         yield Await(waits)

@@ -6,13 +6,14 @@ import asyncio
 import threading
 from collections.abc import AsyncGenerator, Callable, Generator
 from concurrent.futures import Future
-from contextlib import closing
+from contextlib import closing, suppress
 from dataclasses import dataclass
 from typing import Any, Generic, TypeVar
 
 from cascade.claude import AsyncClaude, AsyncOpenReply, Claude, OpenReply
 from cascade.core.messages import Failure, Reply
 from cascade.engine.effects import (
+    Abandoned,
     Await,
     Effect,
     Finishing,
@@ -59,13 +60,17 @@ class Performer:
                         effect = lifecycle.send(first_of(outcome))
                     elif isinstance(effect, Finishing):
                         assert opened is not None, "only an open reply is finished"
-                        outcome = yield from self._finish(lifecycle, effect, opened)
+                        outcome = yield from self._finish(effect, opened)
                         opened = None
                         effect = lifecycle.send(outcome)
                     else:
                         effect = lifecycle.send(self._do(lifecycle, effect))
             except StopIteration as done:
                 return done.value
+            except BaseException:
+                if opened is not None:
+                    _abandon(lifecycle, opened)
+                raise
             finally:
                 if opened is not None:
                     opened.stream.close()
@@ -90,22 +95,15 @@ class Performer:
             lifecycle.throw(error)
             raise
 
-    def _finish(
-        self, lifecycle: Generator[Effect, Any, Any], effect: Finishing, opened: OpenReply
-    ) -> Generator[dict[str, Any], None, Reply | Failure]:
+    def _finish(self, effect: Finishing, opened: OpenReply) -> Generator[dict[str, Any], None, Reply | Failure]:
         if effect.action == "close":
             return opened.close()
-        try:
+        if effect.action == "ship":
+            opened.extend(effect.time_out_at)
+            yield opened.start_event()
+        for event in opened.rest():
             if effect.action == "ship":
-                yield opened.start_event()
-            for event in opened.rest():
-                if effect.action == "ship":
-                    yield event
-        except GeneratorExit:
-            raise
-        except BaseException as error:
-            lifecycle.throw(error)
-            raise
+                yield event
         assert opened.outcome is not None, "a reply that was read to its end has an outcome"
         return opened.outcome
 
@@ -173,33 +171,41 @@ class AsyncPerformer:
                         effect = lifecycle.send(first_of(outcome))
                     elif isinstance(effect, Finishing):
                         assert opened is not None, "only an open reply is finished"
-                        async for event in _finish(lifecycle, effect, opened):
+                        async for event in _finish(effect, opened):
                             yield event
                         finished, opened = opened, None
                         effect = lifecycle.send(finished.outcome)
-                    elif isinstance(effect, RunBlocking):
-                        result, cancelled = await _in_thread(effect.function)
-                        effect = lifecycle.send(result)
-                        if cancelled is not None:
-                            lifecycle.throw(NotSent(*cancelled.args))
                     else:
-                        effect = lifecycle.send(await self._do(lifecycle, effect))
+                        result, cancelled = await self._do(lifecycle, effect)
+                        effect = lifecycle.send(result)
+                        if cancelled is not None:  # it is raised before the next effect has begun
+                            lifecycle.throw(NotSent(*cancelled.args))
             except StopIteration as done:
-                yield Done(done.value)
+                ended = Done(done.value)
+            except BaseException:
+                if opened is not None:
+                    _abandon(lifecycle, opened)
+                raise
             finally:
                 if opened is not None:
                     await opened.abandon()
+        yield ended
 
-    async def _do(self, lifecycle: Generator[Effect, Any, Any], effect: Effect) -> Any:
-        """The result of an effect that leaves nothing open."""
+    async def _do(
+        self, lifecycle: Generator[Effect, Any, Any], effect: Effect
+    ) -> tuple[Any, asyncio.CancelledError | None]:
+        """The result of an effect that leaves nothing open, and the cancellation that arrived while it could not be interrupted."""
         if isinstance(effect, Send):
-            return await self._call(lifecycle, effect)
+            return await self._call(lifecycle, effect), None
         if isinstance(effect, SendAll):
-            return await self._call_all(lifecycle, effect)
+            return await self._call_all(lifecycle, effect), None
         if isinstance(effect, Await):
-            return await wait_async(effect.waits)
+            await wait_async(effect.waits)
+            return None, None
+        if isinstance(effect, RunBlocking):
+            return await _in_thread(effect.function)
         assert isinstance(effect, RunCancellable), "there is no other effect"
-        return await _run_cancellable(lifecycle, effect)
+        return await _run_cancellable(lifecycle, effect), None
 
     async def _open(self, lifecycle: Generator[Effect, Any, Any], effect: Open) -> Reply | Failure | AsyncOpenReply:
         try:
@@ -229,23 +235,22 @@ class AsyncPerformer:
             raise
 
 
-async def _finish(
-    lifecycle: Generator[Effect, Any, Any], effect: Finishing, opened: AsyncOpenReply
-) -> AsyncGenerator[dict[str, Any]]:
+async def _finish(effect: Finishing, opened: AsyncOpenReply) -> AsyncGenerator[dict[str, Any]]:
     if effect.action == "close":
         await opened.close()
         return
-    try:
+    if effect.action == "ship":
+        opened.extend(effect.time_out_at)
+        yield opened.start_event()
+    async for event in opened.rest():
         if effect.action == "ship":
-            yield opened.start_event()
-        async for event in opened.rest():
-            if effect.action == "ship":
-                yield event
-    except GeneratorExit:
-        raise
-    except BaseException as error:
-        lifecycle.throw(error)
-        raise
+            yield event
+
+
+def _abandon(lifecycle: Generator[Effect, Any, Any], opened: OpenReply | AsyncOpenReply) -> None:
+    """Nobody waits for the open reply any more: what came of it is recorded and settled."""
+    with suppress(BaseException):
+        lifecycle.throw(Abandoned(opened.abandoned()))
 
 
 async def _run_cancellable(lifecycle: Generator[Effect, Any, Any], effect: RunCancellable) -> Any:

@@ -23,7 +23,7 @@ from cascade.core.policy import OTHER, Policy, Rung
 from cascade.core.policy.certificate import UNCERTIFIED
 from cascade.core.text.suggestions import closest
 from cascade.core.trail import Arm
-from cascade.engine.arguments import Arguments, MessageArguments, default_policy
+from cascade.engine.arguments import Arguments, OnEnd, default_policy
 from cascade.engine.mode_switch import ModeSwitch
 from cascade.hooks import Begun, Hook, Tracks, begin
 from cascade.ledger.hook import LedgerHook
@@ -79,6 +79,7 @@ class RequestContext:
     key: str = ""
     session: str = ""
     notes: tuple[str, ...] = ()
+    on_end: OnEnd | None = None
 
     def begin(self, start: Start) -> Climb:
         """The request's climb, which raises RequestError at its first step if a rung cannot take the request."""
@@ -152,6 +153,7 @@ class Runtime:
         return RequestContext(
             request, plan, arm, slot, started, time_out_at, checks, accept,
             reading=reading, key=arguments.key, session=arguments.session, notes=arguments.notes,
+            on_end=arguments.on_end,
         )  # fmt: skip
 
     def _unit(self, request: Request) -> str | None:
