@@ -7,12 +7,12 @@ from __future__ import annotations
 
 import time
 from collections import OrderedDict
-from collections.abc import Callable
+from collections.abc import Callable, Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
 from pydantic_core import from_json, to_json
 
-from cascade.core.trail import Answer
+from cascade.core.trail import Answer, Arm, Step
 from cascade.gateway.problems import Problem, send_json
 from cascade.gateway.visits import visit_of
 from cascade.state import State
@@ -22,7 +22,7 @@ if TYPE_CHECKING:
 
     from cascade.gateway.hub import Hub
 
-__all__ = ["AnswerEndpoint", "Answers", "trail_of"]
+__all__ = ["AnswerEndpoint", "Answers", "trail_of", "trail_of_failure"]
 
 Trail = Callable[[], dict[str, Any]]
 
@@ -67,6 +67,17 @@ class Answers:
 def trail_of(answer: Answer) -> dict[str, Any]:
     """An answer as `Answer.to_dict`, without what users wrote."""
     return {name: value for name, value in answer.to_dict().items() if name not in _OMITTED}
+
+
+def trail_of_failure(
+    request_id: str, policy: str, arm: Arm, steps: Sequence[Step], error: Mapping[str, str]
+) -> dict[str, Any]:
+    """What is known of a request without an answer, with the names of `Answer.to_dict`. `error`: its type and message."""
+    cost = sum(step.cost_nanousd for step in steps)
+    return {
+        "request_id": request_id, "policy": policy, "arm": arm, "model": None, "rung": None, "cost_nanousd": cost,
+        "cost_usd": cost / 1e9, "steps": [step.to_dict() for step in steps], "error": dict(error),
+    }  # fmt: skip
 
 
 def _name(request_id: str) -> str:

@@ -34,6 +34,7 @@ class CountTokensEndpoint:
             body = await read_body(scope, receive, hub.settings.limits)
         except CallerGone:
             return
+        visit.check()
         served = policy_for(hub, visit, read_head(body))
         if served is not None:
             body = to_json({**json_object(body), "model": served.loaded.policy.ladder[0].model})
@@ -41,7 +42,9 @@ class CountTokensEndpoint:
         problem: Problem | None = None
         with Caller(scope, send, hub.settings.limits.write_s) as caller:
             try:
-                response = await hub.upstream.send("POST", scope["path"], scope["query_string"], visit.headers, body)
+                response = await hub.upstream.send(
+                    "POST", scope["path"], scope["query_string"], visit.headers.with_version(), body
+                )
                 await relay_response(response, caller, None)
             except (aiohttp.ClientError, TimeoutError, OSError) as error:
                 if caller.started or caller.gone:

@@ -34,6 +34,7 @@ class MessagesEndpoint:
             body = await read_body(scope, receive, hub.settings.limits)
         except CallerGone:
             return
+        visit.check()
         head = read_head(body)
         served = policy_for(hub, visit, head)
         if served is not None:

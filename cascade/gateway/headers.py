@@ -7,7 +7,7 @@ the gateway can read itself, because the usage must be read out of the response.
 from __future__ import annotations
 
 from collections.abc import Iterable
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from functools import lru_cache
 
 from cascade.gateway.problems import Problem
@@ -24,6 +24,7 @@ _HOP_BY_HOP = frozenset(
 )  # fmt: skip
 _NOT_FORWARDED = _HOP_BY_HOP | {b"host", b"content-length", b"expect"}
 _OWN = OWN.encode()
+_VERSION = ("anthropic-version", "2023-06-01")
 _NO_CODINGS = "identity"
 _READABLE = frozenset({"gzip", "x-gzip", "deflate", "identity"})
 
@@ -47,6 +48,12 @@ class Incoming:
         """The caller's credential, by whichever header it came."""
         scheme, _, token = self.authorization.partition(" ")
         return token.strip() if scheme.lower() == "bearer" else self.api_key
+
+    def with_version(self) -> Incoming:
+        """These headers; with a version of the API where the caller named none, without which its endpoint answers nothing."""
+        if any(name == _VERSION[0] for name, _ in self.forwarded):
+            return self
+        return replace(self, forwarded=[*self.forwarded, _VERSION])
 
     def credentials(self) -> list[tuple[str, str]]:
         """The caller's own credentials, as they came."""

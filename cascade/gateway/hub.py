@@ -12,6 +12,7 @@ from cascade.core.policy import Policy
 from cascade.engine import AsyncCascade
 from cascade.engine.relaying import RELAY, RelayRecorder
 from cascade.gateway.answers import Answers
+from cascade.gateway.arms import Arms
 from cascade.gateway.connections import Upstream
 from cascade.gateway.keys.budgets import KeyBudgets, open_gateway_state
 from cascade.gateway.keys.ring import KeyRing
@@ -55,6 +56,7 @@ class Hub:
     keys: KeyRing
     budgets: KeyBudgets
     answers: Answers
+    arms: Arms
     metrics: Any
     clocks: Clocks = field(default_factory=Clocks)
     running: int = 0
@@ -93,13 +95,14 @@ class Hub:
         keys = KeyRing(tables, clocks.wall)
         keys.read()
         metrics, hooks = _metrics()
+        arms = Arms()
 
         def make(policy: Policy) -> AsyncCascade:
             if settings.auth == "forward":
                 check_forwarded(policy)
             return AsyncCascade(
-                policy, client=upstream.client, ledger=settings.ledger, state=settings.state, hooks=hooks,
-                clock=clocks.clock, wall=clocks.wall,
+                policy, client=upstream.client, ledger=settings.ledger, state=settings.state,
+                hooks=(arms, *hooks), clock=clocks.clock, wall=clocks.wall,
             )  # fmt: skip
 
         policies = Policies(settings.policies, settings.routes, make)
@@ -114,7 +117,7 @@ class Hub:
         budgets = KeyBudgets(state, clocks.wall)
         answers = Answers(state, clocks.clock)
         return cls(
-            settings, upstream, policies, recorder, relay, state, tables, keys, budgets, answers, metrics, clocks
+            settings, upstream, policies, recorder, relay, state, tables, keys, budgets, answers, arms, metrics, clocks
         )
 
     @property

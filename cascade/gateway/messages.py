@@ -9,21 +9,21 @@ Until the first event or ping has gone out, an error is an HTTP status; after it
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from contextlib import suppress
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any
 
 from pydantic_core import to_json
 
-from cascade.core.errors import CascadeError
+from cascade.core.errors import CascadeError, UpstreamRejected
 from cascade.core.message_events import message_dict
-from cascade.core.trail import Answer
+from cascade.core.trail import Answer, Arm, Step
 from cascade.engine import AsyncCascade
 from cascade.engine.arguments import MessageArguments, new_id
 from cascade.engine.events import AsyncMessageEvents
 from cascade.engine.messages import message_arguments
-from cascade.gateway.answers import trail_of
+from cascade.gateway.answers import trail_of, trail_of_failure
 from cascade.gateway.bodies import json_object
 from cascade.gateway.callers import Caller
 from cascade.gateway.failures import problem_of
@@ -46,19 +46,43 @@ _STREAM_HEADERS = (
     (b"cache-control", b"no-cache"),
     (b"x-accel-buffering", b"no"),
 )
-_PASSED = ("task", "flags", "metadata-")
+_READ_HERE = frozenset({"key", "task"})
 _OF_THE_CLIENT = frozenset({"anthropic-version"})  # it is the SDK's: it reads the responses
 
 
 @dataclass(slots=True)
 class _Climb:
-    """One request on its way. `cost`: what it is known to have cost, in nano-USD; None while it is not known."""
+    """One request on its way. `cost`: what it is known to have cost, in nano-USD; None while it is not known.
+
+    `error`: what it ended with, and `problem` what its caller was told.
+    """
 
     loaded: Loaded
     arguments: MessageArguments
     policy: str
     cost: int | None = None
     answer: Answer | None = None
+    error: CascadeError | None = None
+    problem: Problem | None = None
+
+    def fail(self, error: CascadeError, arm: Arm) -> Problem:
+        """It has ended with an error: what its caller is told."""
+        self.cost, self.error = _cost_of(error), error
+        self.problem = problem_of(error).with_headers(_failure_headers(self.policy, self.cost, arm))
+        return self.problem
+
+    def trail(self, arm: Arm) -> Callable[[], dict[str, Any]] | None:
+        """What makes its trail; None if nothing is known of its end."""
+        if (answer := self.answer) is not None:
+            return lambda: trail_of(answer)
+        if self.error is None or self.problem is None:
+            return None
+        steps: tuple[Step, ...] = getattr(self.error, "steps", ())
+        message = self.problem.message
+        if isinstance(self.error, UpstreamRejected):  # it may quote the request
+            message = f"the endpoint refused the request itself (HTTP {self.error.status})"
+        error = {"type": self.problem.kind, "message": message}
+        return lambda: trail_of_failure(self.id, self.policy, arm, steps, error)
 
     @property
     def id(self) -> str:
@@ -77,22 +101,31 @@ class Climbing:
         stream = fields.get("stream", False)
         if not isinstance(stream, bool):
             raise Problem(400, "stream: true or false is needed")
-        climb = _Climb(loaded, self._arguments(visit, loaded, fields, streamed=stream), loaded.policy.name)
-        reservation = await self._reserve(visit, climb)
+        try:
+            climb = _Climb(loaded, self._arguments(visit, loaded, fields, streamed=stream), loaded.policy.name)
+            reservation = await self._reserve(visit, climb)
+        except Problem as problem:  # nothing was asked
+            raise problem.with_headers(_failure_headers(loaded.policy.name, 0, "cascade")) from None
+        hub.arms.expect(climb.id)
         try:
             send_answer = self._send_stream if stream else self._send_whole
             await send_answer(
                 climb, loaded.enter(), Caller(exchange[0], exchange[2], hub.settings.limits.write_s), exchange[2]
             )
         finally:
+            arm = self._arm(climb)
+            hub.arms.forget(climb.id)
             await loaded.leave()
             if reservation is not None:
                 cost = reservation.bound if climb.cost is None else climb.cost
                 await asyncio.shield(hub.blocking(lambda: hub.budgets.settle(reservation, cost)))
-        answer = climb.answer
-        if answer is not None:
+        trail = climb.trail(arm)
+        if trail is not None:
             key = visit.key.id if visit.key is not None else ""
-            await hub.blocking(lambda: hub.answers.keep(climb.id, key, lambda: trail_of(answer)))
+            await hub.blocking(lambda: hub.answers.keep(climb.id, key, trail))
+
+    def _arm(self, climb: _Climb) -> Arm:
+        return self._hub.arms.of(climb.id) or "cascade"
 
     def _arguments(
         self, visit: Visit, loaded: Loaded, fields: Mapping[str, Any], *, streamed: bool
@@ -103,7 +136,9 @@ class Climbing:
             if name.startswith("anthropic-") and name not in _OF_THE_CLIENT
         }
         metadata = visit.metadata()  # within limits
-        headers |= {OWN + name: value for name, value in visit.headers.own.items() if name.startswith(_PASSED)}
+        headers |= {OWN + name: value for name, value in visit.headers.own.items() if name not in _READ_HERE}
+        if visit.task is not None:
+            headers[OWN + "task"] = visit.task
         try:
             arguments = message_arguments(
                 {**fields, "model": VIRTUAL + loaded.policy.name}, loaded.policy, headers=headers
@@ -139,13 +174,13 @@ class Climbing:
                 body = to_json(message_dict(answer))
                 await send_json(caller.send, 200, body, _answer_headers(answer))
             except CascadeError as error:
-                climb.cost, problem = _cost_of(error), problem_of(error)
+                problem = climb.fail(error, self._arm(climb))
         if problem is not None:
             await send_problem(send, problem, climb.id)
 
     async def _send_stream(self, climb: _Climb, driver: AsyncCascade, caller: Caller, send: Send) -> None:
         problem: Problem | None = None
-        stream = _Stream(caller, climb)
+        stream = _Stream(caller, lambda: self._stream_headers(climb))
         with caller:
             events: AsyncMessageEvents | None = None
             pinging = asyncio.create_task(stream.ping(self._hub.settings.ping_s))
@@ -159,7 +194,7 @@ class Climbing:
                 climb.cost = answer.cost_nanousd
                 await stream.end()
             except CascadeError as error:
-                climb.cost, problem = _cost_of(error), problem_of(error)
+                problem = climb.fail(error, self._arm(climb))
                 if stream.has_begun:
                     await stream.write(problem_event(problem, climb.id))
                     await stream.end()
@@ -171,12 +206,17 @@ class Climbing:
         if problem is not None and not stream.has_begun:
             await send_problem(send, problem, climb.id)
 
+    def _stream_headers(self, climb: _Climb) -> list[tuple[bytes, bytes]]:
+        """They go out before the answer is known; who gives it is known by then."""
+        own = (b"x-cascade-request-id", climb.id.encode()), (b"x-cascade-policy", climb.policy.encode())
+        return [*_STREAM_HEADERS, *own, *_arm_header(self._arm(climb))]
+
 
 class _Stream:
     """The response to a streamed request. It begins with its first event, or the first ping."""
 
-    def __init__(self, caller: Caller, climb: _Climb) -> None:
-        self._caller, self._climb = caller, climb
+    def __init__(self, caller: Caller, headers: Callable[[], list[tuple[bytes, bytes]]]) -> None:
+        self._caller, self._headers = caller, headers
         self._lock = asyncio.Lock()  # of pings and events one goes out after the other
         self._written = 0
         self.has_begun = False
@@ -203,10 +243,6 @@ class _Stream:
             if self._written == before:
                 await self.write(_PING)
 
-    def _headers(self) -> list[tuple[bytes, bytes]]:
-        own = (b"x-cascade-request-id", self._climb.id.encode()), (b"x-cascade-policy", self._climb.policy.encode())
-        return [*_STREAM_HEADERS, *own]
-
 
 def _retrieve(task: asyncio.Task[None]) -> None:
     """Take note of a task's error, so that asyncio does not log it."""
@@ -228,7 +264,18 @@ def _answer_headers(answer: Answer) -> list[tuple[bytes, bytes]]:
         b"x-cascade-degraded": answer.degraded or answer.abstained,
         b"request-id": shipped.request_id if shipped is not None else None,
     }
-    return [(name, _header(value)) for name, value in values.items() if value is not None]
+    named = [(name, _header(value)) for name, value in values.items() if value is not None]
+    return [*named, *_arm_header(answer.arm)]
+
+
+def _failure_headers(policy: str, cost_nanousd: int, arm: Arm) -> list[tuple[bytes, bytes]]:
+    cost = f"{cost_nanousd / 1e9:.9f}".encode()
+    return [(b"x-cascade-policy", _header(policy)), (b"x-cascade-response-cost", cost), *_arm_header(arm)]
+
+
+def _arm_header(arm: Arm) -> list[tuple[bytes, bytes]]:
+    """Only where it was not the ladder that answered."""
+    return [] if arm == "cascade" else [(b"x-cascade-arm", arm.encode())]
 
 
 def _header(value: str) -> bytes:

@@ -55,7 +55,7 @@ class ModelsEndpoint:
         """The endpoint's answer; empty if there is none."""
         try:
             response = await self._hub.upstream.send(
-                "GET", "/v1/models", query, _uncompressed(headers), timeout=_TIMEOUT
+                "GET", "/v1/models", query, _uncompressed(headers.with_version()), timeout=_TIMEOUT
             )
             async with response:
                 body = await response.content.read(_MOST_BYTES)
@@ -93,7 +93,9 @@ class ModelEndpoint:
         problem: Problem | None = None
         with Caller(scope, send, self._hub.settings.limits.write_s) as caller:
             try:
-                response = await self._hub.upstream.send("GET", scope["path"], scope["query_string"], visit.headers)
+                response = await self._hub.upstream.send(
+                    "GET", scope["path"], scope["query_string"], visit.headers.with_version()
+                )
                 await relay_response(response, caller, None)
             except (aiohttp.ClientError, TimeoutError, OSError) as error:
                 if caller.started or caller.gone:

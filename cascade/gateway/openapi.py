@@ -5,6 +5,7 @@ Bodies of the Messages API are described only as far as the gateway reads them; 
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from importlib.metadata import PackageNotFoundError, version
 from typing import TYPE_CHECKING, Any
 
@@ -19,6 +20,7 @@ __all__ = ["OpenApiEndpoint", "document"]
 
 _JSON = "application/json"
 _TEXT: dict[str, Any] = {"type": "string"}
+_TASK: dict[str, Any] = {"type": "string", "pattern": r"^[A-Za-z0-9_.:-]{1,64}$"}
 _REQUEST_ID = r"^casc_[0-9a-f]{32}$"
 
 
@@ -90,6 +92,7 @@ def _messages() -> dict[str, Any]:
         for name, text in (
             ("request-id", "its id on the ledger"),
             ("policy", "the policy that it climbed by"),
+            ("arm", "who answered, where it was not the ladder: bypass, holdout or observe"),
             ("rung", "the rung that answered; not on streams"),
             ("model", "the model that answered; not on streams"),
             ("response-cost", "what it cost, in USD; not on streams"),
@@ -99,7 +102,7 @@ def _messages() -> dict[str, Any]:
         )
     }
     found["parameters"] = [
-        _header("x-cascade-task", "The request's task; otherwise by the policy's signals."),
+        _header("x-cascade-task", "The request's task; otherwise by the policy's signals.", _TASK),
         _header("x-cascade-flags", "Flags for the policy's signals, separated by commas."),
         _header("x-cascade-session", "The conversation that a tool loop belongs to."),
         _header("x-cascade-metadata-workflow", "One of x-cascade-metadata-NAME: for the ledger, budgets and rollouts."),
@@ -204,5 +207,5 @@ def _path(name: str, schema: dict[str, Any]) -> dict[str, Any]:
     return {"name": name, "in": "path", "required": True, "schema": schema}
 
 
-def _header(name: str, about: str) -> dict[str, Any]:
-    return {"name": name, "in": "header", "description": about, "schema": {"type": "string"}}
+def _header(name: str, about: str, schema: Mapping[str, Any] = _TEXT) -> dict[str, Any]:
+    return {"name": name, "in": "header", "description": about, "schema": schema}

@@ -96,13 +96,11 @@ class Policies:
         self.served: dict[str, ServedPolicy] = {}
         for source in sources:
             path = find_policy(source)
+            stamp, digest = _stamp(path), _digest(path)  # before it is read: a later edit is then seen as a change
             policy = load_policy(path)
             if policy.name in self.served:
-                raise ConfigurationError(
-                    f"--policy {source}: {self.served[policy.name].path} is called {policy.name}, too (rename one of them)"
-                )
-            loaded = Loaded(policy, make(policy))
-            self.served[policy.name] = ServedPolicy(path, loaded, _stamp(path), _digest(path))
+                raise ConfigurationError(_named_alike(source, path, policy.name, self.served[policy.name].path))
+            self.served[policy.name] = ServedPolicy(path, Loaded(policy, make(policy)), stamp, digest)
         for route in self._routes:
             if route.policy not in self.served:
                 hint = f"{did_you_mean(route.policy, tuple(self.served))}it serves {', '.join(self.served)}"
@@ -185,6 +183,12 @@ class Policies:
         """Close all drivers."""
         for one in self.served.values():
             await one.loaded.driver.aclose()
+
+
+def _named_alike(source: str, path: Path, name: str, other: Path) -> str:
+    if path.resolve() == other.resolve():
+        return f"--policy {source}: this file is given twice (leave one out)"
+    return f"--policy {source}: {other} is called {name}, too (rename one of them)"
 
 
 def _stamp(path: Path) -> tuple[int, int, int]:

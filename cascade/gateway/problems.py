@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import uuid
 from collections.abc import Mapping, Sequence
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Self
 
 from pydantic_core import to_json
 
@@ -36,6 +36,11 @@ class Problem(Exception):
         self.status, self.message, self.headers = status, message, tuple(headers)
         self.kind = kind or KINDS.get(status, "api_error" if status >= 500 else "invalid_request_error")
         super().__init__(message)
+
+    def with_headers(self, headers: Headers) -> Self:
+        """The same problem, with more headers."""
+        self.headers = (*self.headers, *headers)
+        return self
 
 
 def problem_body(problem: Problem, request_id: str) -> bytes:

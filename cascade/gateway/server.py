@@ -17,17 +17,18 @@ from tempfile import TemporaryDirectory
 from typing import TYPE_CHECKING, Any
 
 import uvicorn
+from uvicorn.config import STARTUP_FAILURE
 from uvicorn.supervisors import Multiprocess
 
 from cascade.core.errors import CascadeError, ConfigurationError
 from cascade.gateway.app import make_app
+from cascade.gateway.hosts import is_loopback
 from cascade.gateway.hub import Clocks, Hub
 from cascade.gateway.keys.ring import KeyRing
 from cascade.gateway.protocol import GatewayConfig
-from cascade.gateway.settings import VIRTUAL, GatewaySettings
+from cascade.gateway.settings import GatewaySettings
 from cascade.ledger.gateway import GatewayTables
 from cascade.logs import log_event
-from cascade.policy.loading import load_policy
 
 if TYPE_CHECKING:
     from starlette.applications import Starlette
@@ -37,7 +38,6 @@ __all__ = ["GatewayServer", "bind", "check_settings", "run_gateway", "worker_app
 _SETTINGS = "CASCADE_GATEWAY_SETTINGS"
 _CANCEL_S = 5.0
 _BACKLOG = 2048
-_LOOPBACK = ("127.", "::1", "localhost")
 
 
 class GatewayServer(uvicorn.Server):
@@ -63,7 +63,7 @@ def check_settings(settings: GatewaySettings) -> None:
     """Raise ConfigurationError for settings that are not safe, or cannot work; LedgerError if the keys cannot be read."""
     keys = KeyRing(GatewayTables(None if settings.ledger == "off" else settings.ledger))
     keys.read()
-    if keys.is_empty and not settings.host.startswith(_LOOPBACK):
+    if keys.is_empty and not is_loopback(settings.host):
         raise ConfigurationError(
             f"--host {settings.host}: without keys anybody could spend your money, so the gateway listens on loopback alone"
             " (make a key first: cascade serve keys create)"
@@ -168,7 +168,7 @@ def run_gateway(settings: GatewaySettings, listening: socket.socket, ready: Call
         with asyncio.Runner(loop_factory=loop_factory) as runner:
             runner.run(serve(settings, listening, models=loaded))
         return
-    ready(tuple(VIRTUAL + load_policy(source).name for source in settings.policies))
+    ready(asyncio.run(_try_out(settings)))
     os.environ[_SETTINGS] = json.dumps(settings.to_dict())
     with ExitStack() as stack:
         if "PROMETHEUS_MULTIPROC_DIR" not in os.environ:  # where the workers' metrics are added up
@@ -176,11 +176,23 @@ def run_gateway(settings: GatewaySettings, listening: socket.socket, ready: Call
         _run_workers(settings, listening)
 
 
+async def _try_out(settings: GatewaySettings) -> tuple[str, ...]:
+    """Open everything as a worker will, and close it; the names of the models that climb. Raises CascadeError."""
+    hub = await Hub.open(settings)
+    try:
+        return hub.policies.models
+    finally:
+        await hub.close()
+
+
 def _run_workers(settings: GatewaySettings, listening: socket.socket) -> None:
     config = _config(
         "cascade.gateway.server:worker_app", settings, factory=True, lifespan="on", workers=settings.workers
     )
-    Multiprocess(config, sockets=[listening]).run()
+    workers = Multiprocess(config, sockets=[listening])
+    workers.run()
+    if any(one.exitcode == STARTUP_FAILURE for one in workers.processes):
+        raise ConfigurationError("a worker could not start, so all were ended (its own log line says why)")
 
 
 def worker_app() -> Any:

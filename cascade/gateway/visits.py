@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
+import re
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
-from cascade.gateway.headers import Incoming
+from cascade.gateway.headers import OWN, Incoming
 from cascade.gateway.keys.values import Key
 from cascade.gateway.problems import Problem
 
@@ -16,6 +17,8 @@ __all__ = ["VISIT", "Visit", "visit_of"]
 
 VISIT = "cascade.visit"
 _METADATA = "metadata-"
+_KNOWN = frozenset({"task", "flags", "session", "key"})
+_TASK = re.compile(r"[A-Za-z0-9_.:-]{1,64}")
 _MOST_METADATA = 16
 _LONGEST_VALUE = 256
 
@@ -30,6 +33,17 @@ class Visit:
     headers: Incoming
     key: Key | None = None
     is_trusted: bool = False
+
+    def check(self) -> None:
+        """Raise Problem for a header `x-cascade-*` that there is not, and for a task that is no name."""
+        for name in self.headers.own:
+            if name not in _KNOWN and not name.startswith(_METADATA):
+                raise Problem(
+                    400,
+                    f"{OWN}{name[:60]}: there is no such header (task, flags, session, key and metadata-NAME may follow {OWN})",
+                )
+        if self.task is not None and _TASK.fullmatch(self.task) is None:
+            raise Problem(400, f"{OWN}task: write a name of at most 64 letters, digits, and _ . : -")
 
     @property
     def session(self) -> str:

@@ -9,6 +9,7 @@ import socket
 import subprocess
 import sys
 import threading
+import tomllib
 import urllib.request
 from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
@@ -210,7 +211,10 @@ def test_a_port_that_is_taken_is_told(tmp_path: Path) -> None:
         (("--policy", "nope", "--upstream", "http://127.0.0.1:1"), "there is no policy 'nope'"),
         (("--host", "0.0.0.0"), "without keys anybody could spend your money"),
         (("--workers", "2"), "needs a shared state"),
-        (("--policy", "default", "--policy", "default", "--upstream", "http://127.0.0.1:1"), "is called default, too"),
+        (
+            ("--policy", "default", "--policy", "default", "--upstream", "http://127.0.0.1:1"),
+            "this file is given twice",
+        ),
     ],
 )
 def test_what_it_cannot_be_started_with_is_told_in_one_line(
@@ -224,6 +228,49 @@ def test_what_it_cannot_be_started_with_is_told_in_one_line(
     assert message in ended.err
     assert ended.err.count("\n") == 1
     assert "secret" not in ended.err
+
+
+@pytest.mark.parametrize("arguments", [(), ("--workers", "2", "--state", "redis://127.0.0.1:1/0")])
+def test_without_credentials_it_does_not_say_that_it_serves(
+    run: Run, tmp_path: Path, arguments: tuple[str, ...]
+) -> None:
+    """With several workers it is found out before any of them starts; `--json` holds for the error, too."""
+    plain, as_json = (
+        run("serve", "--port", "0", "--ledger", str(tmp_path / "l.db"), *arguments, *more, environment={})
+        for more in ((), ("--json",))
+    )
+    assert (plain.code, plain.out, plain.err.count("\n")) == (2, "", 1)
+    assert plain.err.startswith("cascade: ANTHROPIC_API_KEY is not set")
+    assert (as_json.code, as_json.out) == (2, "")
+    assert "ANTHROPIC_API_KEY is not set" in json.dumps(json.loads(as_json.err))
+
+
+_LOSES_ITS_POLICY = """
+import sys
+from pathlib import Path
+from cascade.core.errors import ConfigurationError
+from cascade.gateway.server import bind, run_gateway
+from cascade.gateway.settings import GatewaySettings
+
+folder = Path(sys.argv[1])
+settings = GatewaySettings(
+    (str(folder / "small.yaml"),), port=0, workers=2, state=sys.argv[2], ledger=str(folder / "l.db")
+)
+try:
+    run_gateway(settings, bind(settings), lambda models: (folder / "small.yaml").unlink())
+except ConfigurationError as problem:
+    sys.exit(str(problem))
+"""
+
+
+def test_a_worker_that_cannot_start_ends_the_gateway_with_an_error(tmp_path: Path, redis_server: Any) -> None:
+    """Here the policy's file is removed between the check and the workers' start."""
+    policy_file(tmp_path)
+    environment = {**os.environ, "ANTHROPIC_API_KEY": "k", "CASCADE_HOME": str(tmp_path), "PYTHONWARNINGS": "ignore"}
+    command = [sys.executable, "-c", _LOSES_ITS_POLICY, str(tmp_path), redis_server.url]
+    done = subprocess.run(command, capture_output=True, text=True, check=False, env=environment, timeout=60)
+    assert done.returncode == 1
+    assert "a worker could not start" in done.stderr
 
 
 def test_without_a_key_of_its_own_it_says_what_to_do(
@@ -260,7 +307,7 @@ def test_a_caller_that_stops_in_the_middle_of_its_body_leaves_nothing(
     gateway = start(upstream.base_url)
     for part in (
         b"POST /v1/mess",
-        b"POST /v1/messages HTTP/1.1\r\nhost: g\r\ncontent-length: 900\r\n\r\n{",
+        b"POST /v1/messages HTTP/1.1\r\nhost: localhost\r\ncontent-length: 900\r\n\r\n{",
         chunk(b"{"),
     ):
         with socket.create_connection(("127.0.0.1", gateway.port), timeout=20) as connection:
@@ -268,6 +315,13 @@ def test_a_caller_that_stops_in_the_middle_of_its_body_leaves_nothing(
     assert gateway.send(post(CLAUDE_CODE_BODY, {})).startswith(b"HTTP/1.1 200 ")
     gateway.stop()
     assert len(upstream.exchanges) == len(gateway.records()) == 1
+
+
+def test_its_extra_brings_what_the_command_needs() -> None:
+    """The command line, and the check of schemas: with the bounds of their own extras."""
+    root = Path(__file__).resolve().parents[2]
+    extras = tomllib.loads((root / "pyproject.toml").read_text(encoding="utf-8"))["project"]["optional-dependencies"]
+    assert {*extras["cli"], *extras["schema"]} <= set(extras["gateway"])
 
 
 @pytest.mark.parametrize("module", ["starlette", "uvicorn", "aiohttp"])

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import json
 from collections.abc import Callable
 from pathlib import Path
@@ -10,9 +11,12 @@ from typing import Any
 import anthropic
 import pytest
 
+from cascade.core.policy import Policy
 from cascade.emulator import Emulator
+from cascade.engine import AsyncCascade
 from cascade.gateway.keys.ring import KeyRing
 from cascade.gateway.openapi import document
+from cascade.gateway.policies import Policies
 from cascade.ledger.gateway import GatewayTables
 from cascade.ledger.opening import open_reader
 from tests.gateway.serving import Endpoint, Gateway, json_response, policy_file
@@ -32,7 +36,7 @@ def get(gateway: Gateway, path: str, **headers: str) -> bytes:
     """A response."""
     lines = [
         f"GET {path} HTTP/1.1",
-        "host: g",
+        "host: localhost",
         "connection: close",
         *(f"{name}: {one}" for name, one in headers.items()),
     ]
@@ -222,6 +226,27 @@ def test_a_broken_policy_file_leaves_the_one_before_in_force(
     assert client.messages.create(**asked("easy")).model == "claude-sonnet-5-5"
 
 
+@pytest.mark.usefixtures("stack")
+def test_an_edit_while_the_gateway_starts_is_seen(tmp_path: Path) -> None:
+    """Between reading the file and making its driver, too: the first look for changes loads it."""
+    path = policy_file(tmp_path)
+
+    async def served() -> tuple[int, float | None]:
+        edits = iter([lambda: rewrite(tmp_path, threshold=0.99)])
+
+        def make(policy: Policy) -> AsyncCascade:
+            next(edits, lambda: None)()
+            return AsyncCascade(policy, ledger="off")
+
+        policies = Policies((str(path),), (), make)
+        await policies.reload_changed()
+        small = policies.served["small"]
+        await policies.close()
+        return small.reloads, small.loaded.policy.ladder[0].threshold
+
+    assert asyncio.run(served()) == (1, 0.99)
+
+
 def rewrite(folder: Path, threshold: float) -> None:
     """Replace the policy's file in one step."""
     (folder / "new").mkdir(exist_ok=True)
@@ -236,10 +261,8 @@ def test_the_published_document_lists_what_is_served(start: Callable[..., Gatewa
     for path, operations in published["paths"].items():
         plain = path.replace("{model}", MODEL).replace("{request_id}", "casc_" + "0" * 32)
         for method in {"get", "post", "put", "delete"} & operations.keys():
-            request = (
-                f"{method.upper()} {plain} HTTP/1.1\r\nhost: g\r\ncontent-length: 2\r\nconnection: close\r\n\r\n{{}}"
-            )
+            request = f"{method.upper()} {plain} HTTP/1.1\r\nhost: localhost\r\ncontent-length: 2\r\nconnection: close\r\n\r\n{{}}"
             assert b" 405 " not in gateway.send(request.encode()).split(b"\r\n")[0]
         absent = "POST" if "get" in operations else "GET"
-        request = f"{absent} {plain} HTTP/1.1\r\nhost: g\r\ncontent-length: 0\r\nconnection: close\r\n\r\n"
+        request = f"{absent} {plain} HTTP/1.1\r\nhost: localhost\r\ncontent-length: 0\r\nconnection: close\r\n\r\n"
         assert error_of(gateway.send(request.encode()))[0] == 405

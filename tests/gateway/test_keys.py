@@ -122,9 +122,9 @@ def test_wrong_missing_and_revoked_keys_are_refused_alike(
         headers = {"authorization": f"Bearer {value}"} if value else {}
         assert error_of(ask(gateway, headers)) == (401, "authentication_error")
     for path in ("/v1/models", "/metrics", "/v1/answers/casc_1", "/nothing"):
-        request = f"GET {path} HTTP/1.1\r\nhost: g\r\nconnection: close\r\n\r\n".encode()
+        request = f"GET {path} HTTP/1.1\r\nhost: localhost\r\nconnection: close\r\n\r\n".encode()
         assert error_of(gateway.send(request))[0] == 401
-    health = gateway.send(b"GET /healthz HTTP/1.1\r\nhost: g\r\nconnection: close\r\n\r\n")
+    health = gateway.send(b"GET /healthz HTTP/1.1\r\nhost: localhost\r\nconnection: close\r\n\r\n")
     assert body_of(health) == b'{"status":"ok"}'
     assert emulator.requests == ()
 
@@ -173,7 +173,7 @@ def test_a_key_s_policy_holds_for_all_of_its_requests(
     assert error_of(ask(gateway, {"x-api-key": token}, model="claude-cascade-other")) == (403, "permission_error")
     assert error_of(ask(gateway, {"x-api-key": lost})) == (403, "permission_error")
     listed = gateway.send(
-        f"GET /v1/models HTTP/1.1\r\nhost: g\r\nx-api-key: {token}\r\nconnection: close\r\n\r\n".encode()
+        f"GET /v1/models HTTP/1.1\r\nhost: localhost\r\nx-api-key: {token}\r\nconnection: close\r\n\r\n".encode()
     )
     ids = [one["id"] for one in json.loads(body_of(listed))["data"]]
     assert "claude-cascade-small" in ids
@@ -236,6 +236,58 @@ def test_without_a_key_no_web_page_is_served(start: Callable[..., Gateway], emul
     wait_until(
         lambda: ask(gateway, {"origin": "https://mine.example", "x-api-key": token}).startswith(b"HTTP/1.1 200 ")
     )
+
+
+def to_host(gateway: Gateway, *hosts: str, path: str = "/healthz", more: str = "") -> bytes:
+    """The response to a request with these `Host` headers."""
+    lines = "".join(f"host: {host}\r\n" for host in hosts)
+    return gateway.send(f"GET {path} HTTP/1.1\r\n{lines}{more}connection: close\r\n\r\n".encode())
+
+
+@pytest.mark.parametrize(
+    "host",
+    ["evil.example", "localhost.evil.example", "127.0.0.1.evil.example:8484", "127.evil.example", "localhost@evil.example",
+     "10.0.0.1", "0.0.0.0", "[::2]:8484", "::1", "localhost:80:80", "127.0.0.999", ""],
+)  # fmt: skip
+def test_without_a_key_a_request_to_another_name_is_refused(
+    start: Callable[..., Gateway], emulator: Emulator, ring: KeyRing, host: str
+) -> None:
+    """A page's own name that leads to this machine by now: to the browser it is no foreign page. With a key any name is served."""
+    gateway = start(emulator.base_url)
+    for path in ("/healthz", "/v1/models"):
+        assert error_of(to_host(gateway, host, path=path)) == (403, "permission_error")
+    assert emulator.requests == ()
+    token, _ = ring.create("ci")
+    wait_until(lambda: to_host(gateway, host, more=f"x-api-key: {token}\r\n").startswith(b"HTTP/1.1 200 "))
+
+
+@pytest.mark.parametrize("host", ["localhost", "LOCALHOST:8484", "127.0.0.1", "127.8.9.1:1", "[::1]", "[::1]:8484"])
+def test_without_a_key_every_name_of_the_loopback_is_served(
+    start: Callable[..., Gateway], emulator: Emulator, host: str
+) -> None:
+    """With a port, and without."""
+    assert to_host(start(emulator.base_url), host).startswith(b"HTTP/1.1 200 ")
+
+
+def test_a_request_without_one_host_is_malformed(
+    start: Callable[..., Gateway], emulator: Emulator, ring: KeyRing
+) -> None:
+    """In HTTP/1.1 there must be exactly one, with keys and without. HTTP/1.0 has none."""
+    gateway = start(emulator.base_url)
+    old = gateway.send(b"GET /healthz HTTP/1.0\r\n\r\n")
+    assert old.split(b" ")[1] == b"200"
+    for hosts in ((), ("localhost", "evil.example"), ("localhost", "localhost")):
+        assert error_of(to_host(gateway, *hosts)) == (400, "invalid_request_error")
+    ring.create("ci")
+    wait_until(lambda: to_host(gateway, "evil.example", path="/v1/models").startswith(b"HTTP/1.1 401 "))
+    assert error_of(to_host(gateway)) == (400, "invalid_request_error")
+
+
+@pytest.mark.parametrize("host", ["localhost.evil.example", "127.evil.example", "::11", "0.0.0.0", ""])
+def test_only_the_loopback_itself_is_listened_on_without_a_key(tmp_path: Path, host: str) -> None:
+    """A name that begins like it is another machine's."""
+    with pytest.raises(ConfigurationError, match="listens on loopback alone"):
+        check_settings(GatewaySettings(host=host, ledger=str(tmp_path / "ledger.db")))
 
 
 def test_a_key_is_made_listed_and_revoked_by_commands(run: Run, tmp_path: Path) -> None:

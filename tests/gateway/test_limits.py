@@ -14,7 +14,7 @@ from cascade.gateway.settings import GatewaySettings, Limits
 from tests.gateway.serving import Endpoint, Gateway, chunk, json_response, policy_file, received, sse_response
 from tests.gateway.test_relay import ANSWER, CLAUDE_CODE_BODY, DELTA, START, body_of, post
 
-HOST = b"host: gateway\r\n"
+HOST = b"host: localhost\r\n"
 
 
 def error_of(response: bytes) -> tuple[int, str]:
@@ -77,7 +77,7 @@ def test_a_caller_that_sends_all_of_a_large_body_still_gets_the_refusal(
 @pytest.mark.parametrize(
     "head",
     [
-        b"POST /v1/messages HTTP/1.1\r\nhost: g\r\n"
+        b"POST /v1/messages HTTP/1.1\r\nhost: localhost\r\n"
         + b"".join(b"x-%d: %s\r\n" % (n, b"v" * 100) for n in range(200))
         + b"\r\n",
         b"POST /v1/messages HTTP/1.1\r\nx-endless: " + b"v" * 20_000,
@@ -90,7 +90,7 @@ def test_a_head_that_is_too_large_is_refused(gateway: Gateway, head: bytes) -> N
     assert error_of(gateway.send(head))[0] == 431
 
 
-@pytest.mark.parametrize("sent", [b"", b"POST /v1/messages HTTP/1.1\r\nhost: g\r\nx: "])
+@pytest.mark.parametrize("sent", [b"", b"POST /v1/messages HTTP/1.1\r\nhost: localhost\r\nx: "])
 def test_a_head_that_does_not_arrive_in_time_closes_the_connection(gateway: Gateway, sent: bytes) -> None:
     """Connections that say nothing cost nothing for long."""
     began = time.monotonic()
@@ -100,36 +100,36 @@ def test_a_head_that_does_not_arrive_in_time_closes_the_connection(gateway: Gate
 
 def test_a_body_that_stops_arriving_is_refused(gateway: Gateway) -> None:
     """It holds no connection for ever."""
-    head = b"POST /v1/messages HTTP/1.1\r\nhost: g\r\ncontent-length: 50\r\n\r\n{"
+    head = b"POST /v1/messages HTTP/1.1\r\nhost: localhost\r\ncontent-length: 50\r\n\r\n{"
     assert error_of(gateway.send(head)) == (408, "timeout_error")
 
 
-SMUGGLED = b"GET /v1/models HTTP/1.1\r\nhost: g\r\n\r\n"
+SMUGGLED = b"GET /v1/models HTTP/1.1\r\nhost: localhost\r\n\r\n"
 
 
 @pytest.mark.parametrize(
     "request_bytes",
     [
-        b"POST /v1/messages HTTP/1.1\r\nhost: g\r\ncontent-length: 4\r\ntransfer-encoding: chunked\r\n\r\n0\r\n\r\n"
+        b"POST /v1/messages HTTP/1.1\r\nhost: localhost\r\ncontent-length: 4\r\ntransfer-encoding: chunked\r\n\r\n0\r\n\r\n"
         + SMUGGLED,
-        b"POST /v1/messages HTTP/1.1\r\nhost: g\r\ntransfer-encoding: chunked\r\ncontent-length: 4\r\n\r\n0\r\n\r\n"
+        b"POST /v1/messages HTTP/1.1\r\nhost: localhost\r\ntransfer-encoding: chunked\r\ncontent-length: 4\r\n\r\n0\r\n\r\n"
         + SMUGGLED,
-        b"POST /v1/messages HTTP/1.1\r\nhost: g\r\ncontent-length: 4\r\ncontent-length: 5\r\n\r\n{}{}{",
-        b"POST /v1/messages HTTP/1.1\r\nhost: g\r\ncontent-length: 4, 5\r\n\r\n{}{}{",
-        b"POST /v1/messages HTTP/1.1\r\nhost: g\r\ncontent-length: -1\r\n\r\n{}",
-        b"POST /v1/messages HTTP/1.1\r\nhost: g\r\ncontent-length: +2\r\n\r\n{}",
-        b"POST /v1/messages HTTP/1.1\r\nhost: g\r\ncontent-length: 0x2\r\n\r\n{}",
-        b"POST /v1/messages HTTP/1.1\r\nhost: g\r\ntransfer-encoding: chunked\r\n\r\nzz\r\n{}\r\n0\r\n\r\n",
-        b"POST /v1/messages HTTP/1.1\r\nhost: g\r\ntransfer-encoding: chunked\r\n\r\n-2\r\n{}\r\n0\r\n\r\n",
-        b"POST /v1/messages HTTP/1.1\r\nhost: g\r\ntransfer-encoding: xchunked\r\n\r\n2\r\n{}\r\n0\r\n\r\n",
-        b"POST /v1/messages HTTP/1.1\r\nhost: g\r\ntransfer-encoding: chunked, identity\r\n\r\n2\r\n{}\r\n0\r\n\r\n",
-        b"POST /v1/messages HTTP/1.1\r\nhost: g\r\ntransfer-encoding : chunked\r\n\r\n2\r\n{}\r\n0\r\n\r\n",
-        b"POST /v1/messages HTTP/1.1\r\nhost: g\r\nx-a: 1\r\n folded: 2\r\ncontent-length: 2\r\n\r\n{}",
-        b"POST /v1/messages HTTP/1.1\r\nhost: g\r\nx-a: 1\rx-b: 2\r\ncontent-length: 2\r\n\r\n{}",
-        b"POST /v1/messages HTTP/1.1\r\nhost: g\r\nx-a: 1\x00\r\ncontent-length: 2\r\n\r\n{}",
-        b"POST /v1/messages HTTP/1.1\r\nhost: g\r\nbad name: 1\r\ncontent-length: 2\r\n\r\n{}",
-        b"POST /v1/messages HTTP/1.1\r\nhost: g\r\n: 1\r\ncontent-length: 2\r\n\r\n{}",
-        b"POST /v1/messages HTTP/9.9\r\nhost: g\r\ncontent-length: 2\r\n\r\n{}",
+        b"POST /v1/messages HTTP/1.1\r\nhost: localhost\r\ncontent-length: 4\r\ncontent-length: 5\r\n\r\n{}{}{",
+        b"POST /v1/messages HTTP/1.1\r\nhost: localhost\r\ncontent-length: 4, 5\r\n\r\n{}{}{",
+        b"POST /v1/messages HTTP/1.1\r\nhost: localhost\r\ncontent-length: -1\r\n\r\n{}",
+        b"POST /v1/messages HTTP/1.1\r\nhost: localhost\r\ncontent-length: +2\r\n\r\n{}",
+        b"POST /v1/messages HTTP/1.1\r\nhost: localhost\r\ncontent-length: 0x2\r\n\r\n{}",
+        b"POST /v1/messages HTTP/1.1\r\nhost: localhost\r\ntransfer-encoding: chunked\r\n\r\nzz\r\n{}\r\n0\r\n\r\n",
+        b"POST /v1/messages HTTP/1.1\r\nhost: localhost\r\ntransfer-encoding: chunked\r\n\r\n-2\r\n{}\r\n0\r\n\r\n",
+        b"POST /v1/messages HTTP/1.1\r\nhost: localhost\r\ntransfer-encoding: xchunked\r\n\r\n2\r\n{}\r\n0\r\n\r\n",
+        b"POST /v1/messages HTTP/1.1\r\nhost: localhost\r\ntransfer-encoding: chunked, identity\r\n\r\n2\r\n{}\r\n0\r\n\r\n",
+        b"POST /v1/messages HTTP/1.1\r\nhost: localhost\r\ntransfer-encoding : chunked\r\n\r\n2\r\n{}\r\n0\r\n\r\n",
+        b"POST /v1/messages HTTP/1.1\r\nhost: localhost\r\nx-a: 1\r\n folded: 2\r\ncontent-length: 2\r\n\r\n{}",
+        b"POST /v1/messages HTTP/1.1\r\nhost: localhost\r\nx-a: 1\rx-b: 2\r\ncontent-length: 2\r\n\r\n{}",
+        b"POST /v1/messages HTTP/1.1\r\nhost: localhost\r\nx-a: 1\x00\r\ncontent-length: 2\r\n\r\n{}",
+        b"POST /v1/messages HTTP/1.1\r\nhost: localhost\r\nbad name: 1\r\ncontent-length: 2\r\n\r\n{}",
+        b"POST /v1/messages HTTP/1.1\r\nhost: localhost\r\n: 1\r\ncontent-length: 2\r\n\r\n{}",
+        b"POST /v1/messages HTTP/9.9\r\nhost: localhost\r\ncontent-length: 2\r\n\r\n{}",
         b"POST /v1/messages\r\n\r\n",
         b"\x16\x03\x01\x02\x00\x01\x00\x01\xfc\x03\x03",
     ],
@@ -164,7 +164,7 @@ def test_only_plain_and_listed_paths_are_served(gateway: Gateway, path: str) -> 
 
 def test_another_method_is_told_which_one_is_served(gateway: Gateway) -> None:
     """In the API's shape."""
-    response = gateway.send(b"GET /v1/messages HTTP/1.1\r\nhost: g\r\nconnection: close\r\n\r\n")
+    response = gateway.send(b"GET /v1/messages HTTP/1.1\r\nhost: localhost\r\nconnection: close\r\n\r\n")
     assert error_of(response) == (405, "invalid_request_error")
     assert b"\r\nallow: POST\r\n" in response
 

@@ -54,7 +54,7 @@ END = (
 
 def post(body: bytes, headers: dict[str, str], target: str = "/v1/messages?beta=true", close: bool = True) -> bytes:
     """A request's bytes."""
-    lines = [f"POST {target} HTTP/1.1", "host: gateway", f"content-length: {len(body)}"]
+    lines = [f"POST {target} HTTP/1.1", "host: localhost", f"content-length: {len(body)}"]
     lines += [f"{name}: {value}" for name, value in headers.items()]
     lines += ["connection: close"] if close else []
     return "\r\n".join(lines).encode() + b"\r\n\r\n" + body

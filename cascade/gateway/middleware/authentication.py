@@ -5,6 +5,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 from cascade.gateway.headers import read_headers
+from cascade.gateway.hosts import names_loopback
 from cascade.gateway.hub import Hub
 from cascade.gateway.problems import Problem
 from cascade.gateway.visits import VISIT, Visit
@@ -31,10 +32,11 @@ class AuthenticationMiddleware:
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         """Pass one request on."""
         if scope["type"] == "http":
+            host = _check_host(scope)
             headers = read_headers(scope["headers"])
             keys = self._hub.keys
             if keys.is_empty:
-                _refuse_pages(scope)
+                _refuse_pages(scope, host)
                 scope[VISIT] = Visit(headers, is_trusted=True)
             else:
                 token = headers.own.get("key", "") or ("" if self._forwards else headers.token)
@@ -50,8 +52,24 @@ class AuthenticationMiddleware:
         return f"{what} (send casc-… as {where}; `cascade serve keys create` makes one)"
 
 
-def _refuse_pages(scope: Scope) -> None:
-    """Without keys, any web page that a browser on this machine shows could spend the money: browsers say where a page is from."""
-    for name, _ in scope["headers"]:
-        if name == b"origin":
-            raise Problem(403, "requests of web pages need a key (make one: cascade serve keys create)")
+def _check_host(scope: Scope) -> bytes | None:
+    """The `Host`; None if a client of HTTP/1.0 sent none. Raises Problem unless there is exactly one."""
+    found = [value for name, value in scope["headers"] if name == b"host"]
+    if len(found) > 1 or (not found and scope["http_version"] != "1.0"):
+        raise Problem(400, "host: exactly one such header is needed")
+    return found[0] if found else None
+
+
+def _refuse_pages(scope: Scope, host: bytes | None) -> None:
+    """Without keys, any web page that a browser on this machine shows could spend the money.
+
+    Browsers say where a page is from, but not to the page's own site: whose name may lead to this machine by now.
+    """
+    if any(name == b"origin" for name, _ in scope["headers"]):
+        raise Problem(403, "requests of web pages need a key (make one: cascade serve keys create)")
+    if host is not None and not names_loopback(host):
+        raise Problem(
+            403,
+            "host: without keys, only requests to 127.0.0.1, localhost or [::1] are served"
+            " (use such an address, or make a key: cascade serve keys create)",
+        )
