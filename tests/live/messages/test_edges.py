@@ -52,7 +52,7 @@ class Endings:
 )
 def test_beside_a_call_only_the_words_of_an_envelope_are_shown(stage: Open, beside: str, shown: list[str]) -> None:
     """Below the top rung the text beside a call may be an envelope, which is ours."""
-    with_script = stage(lambda body, _: saying(text(beside), CALL, confidence=None))
+    with_script = stage(lambda *_: saying(text(beside), CALL, confidence=None))
     content = with_script.climbing(**ASKED, tools=[LOOK]).content
     assert [block.type for block in content] == shown
     assert all(block.text == "Let me look." for block in content if block.type == "text")
@@ -60,7 +60,7 @@ def test_beside_a_call_only_the_words_of_an_envelope_are_shown(stage: Open, besi
 
 def test_with_tool_choice_none_no_rung_is_told_of_tools(stage: Open) -> None:
     """Neither the tool that escalates nor the rule that names it is there."""
-    with_script = stage(lambda body, _: saying(text("yes")))
+    with_script = stage(lambda *_: saying(text("yes")))
     assert with_script.climbing(**ASKED, tools=[LOOK], tool_choice={"type": "none"}).content[0].text == "yes"
     (body,) = with_script.asked(HAIKU)
     assert [tool["name"] for tool in body["tools"]] == ["look"]
@@ -70,7 +70,7 @@ def test_with_tool_choice_none_no_rung_is_told_of_tools(stage: Open) -> None:
 @pytest.mark.parametrize("blocks", [[CALL | {"input": {"q": 1}}], [CALL | {"name": "other"}]])
 def test_a_broken_call_of_the_top_rung_is_shown_and_marked(stage: Open, blocks: list[dict[str, Any]]) -> None:
     """No rung is left, and the caller can tell the model: as it would be without the ladder, whichever way it is asked."""
-    with_script = stage(lambda body, _: saying(*blocks))
+    with_script = stage(lambda *_: saying(*blocks))
     message = with_script.climbing(**ASKED, tools=[LOOK])
     answer = message.cascade if hasattr(message, "cascade") else with_script.climbing.last.cascade
     assert [step.reason for step in answer.steps] == ["check_failed", "check_failed", None]
@@ -93,7 +93,7 @@ def test_an_empty_stream_of_the_top_rung_is_marked(connections: Connections) -> 
 
 def test_an_unpaired_surrogate_in_a_tool_is_refused_before_anything_is_sent(stage: Open) -> None:
     """It is no text, so no model could be sent it."""
-    with_script = stage(lambda body, _: saying(text("yes")))
+    with_script = stage(lambda *_: saying(text("yes")))
     with pytest.raises(RequestError, match=r"tools\[0\].*surrogate"):
         with_script.climbing(**ASKED, tools=[LOOK | {"description": "\ud800"}])
     assert with_script.emulator.requests == ()
@@ -104,7 +104,7 @@ def test_a_stream_that_is_left_is_on_record_as_far_as_it_came(connections: Conne
     """The prompt's tokens are known, the reply's are an estimate; a budget settles at that, not at the most it might have been."""
     policy = ladder(budget={"daily_usd": 1, "on_exhausted": "alert"})
     endings = Endings()
-    with Emulator((), script=lambda body, _: saying(text("word " * 80)), token_latency_s=0.002) as emulator:
+    with Emulator((), script=lambda *_: saying(text("word " * 80)), token_latency_s=0.002) as emulator:
         client = connections.sync_one.with_options(base_url=emulator.base_url)
         with Cascade(policy, client=client, ledger="off", hooks=[endings]) as driver:
             stream = driver.messages.create(**ASKED, stream=True)
@@ -123,7 +123,7 @@ def test_a_stream_that_is_left_is_on_record_as_far_as_it_came(connections: Conne
 @pytest.mark.parametrize("way", ["sync", "async"])
 def test_a_shipped_stream_has_the_whole_deadline(connections: Connections, way: str) -> None:
     """Half of it is kept for the rungs above, which are asked no more once it ships."""
-    with Emulator((), script=lambda body, _: saying(text("word " * 32)), token_latency_s=0.02) as emulator:
+    with Emulator((), script=lambda *_: saying(text("word " * 32)), token_latency_s=0.02) as emulator:
         if way == "sync":
             client: Any = connections.sync_one.with_options(base_url=emulator.base_url)
             with Cascade(ladder(deadline_s=1.5), client=client, ledger="off", chance=random.Random(0)) as driver:
@@ -144,7 +144,7 @@ def test_a_shipped_stream_has_the_whole_deadline(connections: Connections, way: 
 def test_a_reader_that_is_slow_breaks_no_stream(connections: Connections) -> None:
     """The deadline counts the time that the models take, not that of the caller."""
     clock = [0.0]
-    with Emulator((), script=lambda body, _: saying(text("word " * 20))) as emulator:
+    with Emulator((), script=lambda *_: saying(text("word " * 20))) as emulator:
         client = connections.sync_one.with_options(base_url=emulator.base_url)
         with Cascade(ladder(deadline_s=10), client=client, ledger="off", clock=lambda: clock[0]) as driver:
             said = ""
@@ -158,7 +158,7 @@ def test_a_reader_that_is_slow_breaks_no_stream(connections: Connections) -> Non
 def test_the_baselines_own_thinking_goes_back_to_it(connections: Connections) -> None:
     """With mode off a request goes unchanged to one model, whose thinking its tool loop needs."""
     thinking = {"type": "thinking", "thinking": "hm"}
-    with Emulator((), script=lambda body, _: saying(thinking, CALL)) as emulator:
+    with Emulator((), script=lambda *_: saying(thinking, CALL)) as emulator:
         client = connections.sync_one.with_options(base_url=emulator.base_url)
         with Cascade(ladder(mode="off"), client=client, ledger="off") as driver:
             first: Any = driver.messages.create(**ASKED, tools=[LOOK])
@@ -186,7 +186,7 @@ def test_a_rung_with_a_thinking_budget_goes_on_with_another_rungs_loop(connectio
         {"role": "assistant", "content": [CALL | {"id": "toolu_9"}]},
         {"role": "user", "content": [{"type": "tool_result", "tool_use_id": "toolu_9", "content": "21"}]},
     ]
-    with Emulator((), script=lambda body, _: saying(text("It is 21."))) as emulator:
+    with Emulator((), script=lambda *_: saying(text("It is 21."))) as emulator:
         client = connections.sync_one.with_options(base_url=emulator.base_url)
         made = type(policy).model_validate({"version": 1, "name": "old", "ladder": rungs})
         with Cascade(made, client=client, ledger="off") as driver:
