@@ -126,15 +126,15 @@ def test_a_shipped_stream_has_the_whole_deadline(connections: Connections, way: 
     with Emulator((), script=lambda *_: saying(text("word " * 32)), token_latency_s=0.02) as emulator:
         if way == "sync":
             client: Any = connections.sync_one.with_options(base_url=emulator.base_url)
-            with Cascade(ladder(deadline_s=1.5), client=client, ledger="off", chance=random.Random(0)) as driver:
-                with driver.messages.stream(**ASKED) as stream:
-                    said = "".join(stream.text_stream)
+            driver = Cascade(ladder(deadline_s=1.5), client=client, ledger="off", chance=random.Random(0))
+            with driver, driver.messages.stream(**ASKED) as stream:
+                said = "".join(stream.text_stream)
         else:
             client = connections.async_one.with_options(base_url=emulator.base_url)
 
             async def read() -> str:
-                driver = AsyncCascade(ladder(deadline_s=1.5), client=client, ledger="off")
-                async with driver.messages.stream(**ASKED) as stream:
+                other = AsyncCascade(ladder(deadline_s=1.5), client=client, ledger="off")
+                async with other.messages.stream(**ASKED) as stream:
                     return "".join([piece async for piece in stream.text_stream])
 
             said = connections.runner.run(read())
