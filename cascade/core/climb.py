@@ -246,12 +246,13 @@ def _observation(
 
 
 def _as_it_is(top: int, request: Request, last: Step) -> Step | None:
-    """The top rung's message that is no answer, where its caller can see why: truncated, refused, a call that breaks its schema.
+    """The top rung's message that is no answer, where its caller can see why: truncated, refused, a call that breaks its schema or is missing.
 
     Of a bypass, any message.
     """
     verdict = last.verdict
-    is_told = verdict.kind != "answered" or verdict.source == "tool_use" or request.raw is not None
+    is_call = verdict.source == "tool_use" or (forced(request) and bool(verdict.failed_checks))
+    is_told = verdict.kind != "answered" or is_call or request.raw is not None
     if last.index != top or verdict.message is None or not is_told:
         return None
     text = "".join(block["text"] for block in verdict.message.content if block["type"] == "text")
