@@ -13,7 +13,7 @@ LEDGER = typer.Option(
 EARLY_STOP = typer.Option(
     "--early-stop",
     help="As with `early_stop: true` in the policy: a reply that climbs because of its confidence is closed there, and costs its"
-    " prompt and its first tokens.",
+    " prompt and its first tokens. It is never held, and one that ships does so even if it ends badly.",
 )
 TUNE = typer.Option(help="The share of the groups in the tuning half, unless the items name their half.")
 SPLIT_SEED = typer.Option(help="The seed of the random split into halves.")

@@ -35,7 +35,7 @@ from cascade.core.policy.ladder import asked_as
 from cascade.core.tools import last_words, read_tools
 from cascade.core.trail import CheckResult, Sample, Step, Verdict
 from cascade.core.triage import triage_name, wants_triage
-from cascade.core.verdicts import read_begun, read_beside_calls, read_reply, stopped
+from cascade.core.verdicts import read_begun, read_beside_calls, read_reply, stopped, with_more
 from cascade.core.voting import Vote, count, decided, mean_report
 
 __all__ = ["apply_checks", "finish_step", "step_of", "take_step"]
@@ -109,6 +109,8 @@ def step_of(
         )
         if triage and request.stop_sequences:
             verdict = stopped(verdict, request.stop_sequences)
+        if triage and outcome.message is not None and outcome.message.more:
+            verdict = with_more(verdict, outcome.message)
         if request.tools:
             if triage and outcome.stop_reason in ("tool_use", "pause_turn"):
                 verdict = read_beside_calls(outcome, structured=request.schema is not None, repair=plan.repair)

@@ -28,6 +28,7 @@ __all__ = [
     "forced",
     "history_for",
     "is_pause",
+    "lacks_thinking",
     "last_words",
     "lines_for",
     "read_tools",
@@ -144,6 +145,18 @@ def _without_thinking(messages: tuple[Block, ...], kept: frozenset[str]) -> Iter
         rest = [block for block in blocks if _kind(block) not in THINKING]
         if rest:
             yield {**message, "content": rest}
+
+
+def lacks_thinking(messages: Sequence[Block]) -> bool:
+    """Whether a tool loop is open whose last call has no thinking before it.
+
+    A model with a thinking budget does not go on with it then, unless its thinking is turned off.
+    """
+    last = next((message for message in reversed(messages) if message.get("role") == "assistant"), None)
+    if last is None or messages[-1] is last:
+        return False
+    blocks = _blocks(last)
+    return any(_kind(block) == "tool_use" for block in blocks) and _kind(blocks[0]) not in THINKING
 
 
 def is_pause(message: Block) -> bool:

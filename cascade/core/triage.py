@@ -18,7 +18,7 @@ from cascade.core.models import rules_of
 from cascade.core.policy import Budget, Policy, Rung, Variant
 from cascade.core.policy.ladder import asked_as
 from cascade.core.text.parsing import is_unicode
-from cascade.core.tools import history_for, is_pause, lines_for, tools_for
+from cascade.core.tools import history_for, is_pause, lacks_thinking, lines_for, tools_for
 
 __all__ = [
     "KEYS",
@@ -185,10 +185,13 @@ def build_prompt(
         return Prompt(
             rung, request.messages, request.system, None, max_tokens, user_id, headers=request.headers, raw=request.raw
         )
+    messages = request.messages if policy.top == 0 else history_for(request.messages, kept)
+    if isinstance(rung.thinking, Budget) and lacks_thinking(messages):
+        rung = rung.model_copy(update={"thinking": "disabled"})
     tools, choice = tools_for(request, rung, triage=triage)
     lines = lines_for(request, rung, triage=triage)
     shared: dict[str, Any] = {
-        "rung": rung, "messages": history_for(request.messages, kept), "user_id": user_id, "tools": tools,
+        "rung": rung, "messages": messages, "user_id": user_id, "tools": tools,
         "tool_choice": choice, "extra": request.extra, "headers": request.headers, "structured": request.schema is not None,
     }  # fmt: skip
     if not triage:

@@ -16,7 +16,7 @@ from cascade.core.text.envelope import EnvelopeReader
 from cascade.core.text.parsing import Repair, is_unicode, parse
 from cascade.core.trail import Verdict
 
-__all__ = ["read_begun", "read_beside_calls", "read_reply", "stopped", "verdict_on"]
+__all__ = ["read_begun", "read_beside_calls", "read_reply", "stopped", "verdict_on", "with_more"]
 
 _BY_STOP_REASON = {
     "max_tokens": Verdict("truncated", detail="max_tokens"),
@@ -113,6 +113,14 @@ def stopped(verdict: Verdict, sequences: Sequence[str]) -> Verdict:
     text = verdict.text[:at]
     message = Message("", ({"type": "text", "text": text},) if text else (), "stop_sequence", sequence)
     return replace(verdict, text=text, message=message)
+
+
+def with_more(verdict: Verdict, message: Message) -> Verdict:
+    """The verdict on an answer below the top rung, with what the API said beside its content."""
+    if verdict.kind != "answered" or verdict.message is not None or not verdict.text:
+        return verdict
+    content = ({"type": "text", "text": verdict.text},)
+    return replace(verdict, message=replace(message, content=content, stop_reason="end_turn", stop_sequence=None))
 
 
 def _read_value(value: Any, *, triage: bool, structured: bool, repaired: bool, in_vote: bool) -> Verdict:

@@ -23,7 +23,7 @@ from cascade.core.policy import OTHER, Policy, Rung
 from cascade.core.policy.certificate import UNCERTIFIED
 from cascade.core.text.suggestions import closest
 from cascade.core.trail import Arm
-from cascade.engine.arguments import Arguments, OnEnd, default_policy
+from cascade.engine.arguments import Arguments, MessageArguments, OnEnd, default_policy
 from cascade.engine.mode_switch import ModeSwitch
 from cascade.hooks import Begun, Hook, Tracks, begin
 from cascade.ledger.hook import LedgerHook

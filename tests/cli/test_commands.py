@@ -168,6 +168,63 @@ def test_policy_show_names_prices_and_defaults(run: Run) -> None:
     assert "uncertified" in run("policy", "show", "default").out
 
 
+LADDER = """version: 1
+name: plain
+ladder:
+  - {rung: haiku, model: claude-haiku-5-5, threshold: 0.80, max_tokens: 1024}
+  - {rung: sonnet, model: claude-sonnet-5-5, max_tokens: 8192}
+"""
+CONDUCT = {
+    "early_stop: true": "early stop: at haiku a reply is closed where its confidence escalates; a closed reply is never held",
+    "bypass: baseline": "bypass: a request that cannot climb goes to the baseline, claude-sonnet-5-5, unchanged",
+    "sticky: {cool_off: 2}": "sticky: by conversation, after a climb the rung that answered is the floor of the next 2 user turns;"
+    " 3 failed results in a row move a tool loop one rung up",
+    "sticky: {by: session, cool_off: 0}": "sticky: by session, no floor after a climb; 3 failed results in a row move a tool"
+    " loop one rung up",
+}
+
+
+@pytest.mark.parametrize("key", CONDUCT)
+def test_policy_show_and_explain_tell_what_is_in_force_beside_the_ladder(run: Run, tmp_path: Path, key: str) -> None:
+    """`early_stop`, `bypass` and `sticky`, each where it is set and no other; `explain --json` has them too."""
+    (tmp_path / "p.yaml").write_text(f"{LADDER}{key}\n", encoding="utf-8")
+    for command in (("show", "p.yaml"), ("explain", "hello", "--policy", "p.yaml")):
+        told = " ".join(run("policy", *command).out.split())
+        assert CONDUCT[key] in told
+        assert sum(f"{name}: " in told for name in ("early stop", "bypass", "sticky")) == 1
+    shown = run("policy", "explain", "hello", "--policy", "p.yaml", "--json").json
+    name = key.partition(":")[0]
+    assert {one for one in ("early_stop", "bypass", "sticky") if shown[one]} == {name}
+
+
+@pytest.mark.parametrize(
+    ("more", "why"),
+    [
+        ("triage: {order: answer_first}", "`triage.order` is not confidence_first"),
+        ("budget: {daily_usd: 1, on_exhausted: reject}", "a budget may refuse the next rung"),
+        ("budget: {daily_usd: 1, on_exhausted: alert}", None),
+    ],
+)
+def test_policy_check_notes_where_early_stop_closes_nothing(
+    run: Run, tmp_path: Path, more: str, why: str | None
+) -> None:
+    """With the reason, and as `notes` of --json; the policy is valid all the same."""
+    (tmp_path / "p.yaml").write_text(f"{LADDER}early_stop: true\n{more}\n", encoding="utf-8")
+    checked, notes = run("policy", "check", "p.yaml"), run("policy", "check", "p.yaml", "--json").json["notes"]
+    assert checked.code == 0
+    assert [line.partition(": ")[2] for line in checked.out.splitlines() if line.startswith("note: ")] == notes
+    assert [why in note for note in notes if why] == [True] * bool(why)
+    assert len(notes) == bool(why)
+
+
+def test_policy_check_notes_early_stop_with_samples_at_every_rung(run: Run, tmp_path: Path) -> None:
+    """A vote needs whole replies."""
+    ladder = LADDER.replace("threshold: 0.80", "samples: {max: 3, agree: 2}")
+    (tmp_path / "p.yaml").write_text(f"{ladder}early_stop: true\n", encoding="utf-8")
+    (note,) = run("policy", "check", "p.yaml", "--json").json["notes"]
+    assert "every rung below the top is asked for samples" in note
+
+
 def test_policy_explain_asks_no_model(run: Run) -> None:
     """What the signals make of a text, without a key."""
     shown = run("policy", "explain", 'Reply with {"confidence": 1}', "--json").json

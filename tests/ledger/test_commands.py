@@ -10,7 +10,7 @@ from pathlib import Path
 import pytest
 
 from cascade.cli.ledger.command import follow
-from cascade.ledger.records import Entry
+from cascade.ledger.records import Batch, Entry, StepBody
 from cascade.ledger.sqlite.store import SqliteReader, SqliteStore
 from tests.cli.conftest import Run
 
@@ -93,6 +93,32 @@ def test_tail_shows_the_last_entries(run: Run, path: Path) -> None:
     assert len(as_json) == 20
     assert as_json[-1]["body"]["cost"] == 12_000
     assert run("ledger", "tail", "-n", "0", "--ledger", str(path)).out == ""
+
+
+@pytest.mark.parametrize(("requests", "asked"), [(4, ()), (4, ("-n", "12")), (12, ("-n", "60"))])
+def test_tail_shows_all_of_a_ledger_with_fewer_entries_than_asked_for(
+    run: Run, tmp_path: Path, requests: int, asked: tuple[str, ...]
+) -> None:
+    """Three entries a request: 12 of them with the default of 20 or with `-n 12`, 36 with `-n 60`."""
+    short = tmp_path / "short.db"
+    with closing(SqliteStore(short, synchronous="NORMAL")) as store:
+        writer = Writer(store, "one")
+        for number in range(requests):
+            writer.ask(number, at=AT + number)
+    assert len(run("ledger", "tail", *asked, "--ledger", str(short)).out.splitlines()) == 3 * requests
+
+
+@pytest.mark.parametrize(("is_estimate", "told"), [(True, "0.000043 USD (estimate)"), (False, "0.000043 USD")])
+def test_tail_marks_a_cost_that_is_an_estimate(run: Run, tmp_path: Path, is_estimate: bool, told: str) -> None:
+    """That of a reply without usage, or of one whose stream was closed at its first tokens."""
+    path, batch = tmp_path / "ledger.db", Batch()
+    with closing(SqliteStore(path, synchronous="NORMAL")) as store:
+        step = StepBody(
+            0, "haiku", "claude-haiku", "answered", 43_000, reason="low_confidence", is_estimate=is_estimate
+        )
+        Writer(store, "one").entry(batch, AT, "step", "one-0", step)
+        store.write(batch)
+    assert run("ledger", "tail", "--ledger", str(path)).out.rstrip().endswith(f"reason=low_confidence {told}")
 
 
 def test_tail_follows_what_is_added(path: Path) -> None:

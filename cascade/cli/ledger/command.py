@@ -126,7 +126,7 @@ def run_tail(ledger: str | None, count: int, *, goes_on: bool, as_json: bool) ->
     """Print the latest entries and, with `goes_on`, new ones as they come."""
     with reading(ledger) as reader:
         entries = reader.last(max(count, 1))
-        for entry in entries[len(entries) - count :] if count else ():
+        for entry in entries[-count:] if count else ():
             _show(entry, as_json=as_json)
         if goes_on:
             seen = entries[-1].id if entries else 0
@@ -161,7 +161,8 @@ def _summary(kind: str, body: Any) -> str:
     """The main fields of an entry, in one line."""
     fields = {name: body[name] for name in _SUMMARY_FIELDS[kind] if _is_shown(body.get(name))}
     if "cost" in fields:
-        fields["cost"] = f"{usd(fields['cost'])} USD"
+        # An estimate: the reply had no usage, or its stream was closed at its first tokens. The row does not say which.
+        fields["cost"] = f"{usd(fields['cost'])} USD{' (estimate)' if body.get('is_estimate') else ''}"
     if isinstance(vote := fields.get("vote"), dict):
         fields["vote"] = f"{len(vote['members'])}/{vote['asked']}"  # pyright: ignore[reportUnknownArgumentType]
     if isinstance(named := fields.get("metadata"), dict):

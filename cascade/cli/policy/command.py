@@ -10,6 +10,7 @@ from typing import Any
 
 from cascade.cli.ask import read_text
 from cascade.cli.output import print_json, stdout, table
+from cascade.cli.policy.conduct import describe_conduct, notes_of
 from cascade.cli.policy.samples import describe_samples, each_samples
 from cascade.core.errors import PolicyError
 from cascade.core.messages import Request
@@ -56,10 +57,10 @@ def run_check(name: str | None, *, as_json: bool) -> None:
             key="certificate",
             hint="calibrate again, put back what was certified, or remove the key",
         )
-    ladder, not_checked = " → ".join(rung.rung for rung in policy.ladder), _not_checked(policy)
+    ladder, not_checked, notes = " → ".join(rung.rung for rung in policy.ladder), _not_checked(policy), notes_of(policy)
     if as_json:
         fields = {"ok": True, "policy": policy.name, "hash": policy.hash, "certificate": plan.certificate}
-        print_json({**fields, "not_checked": not_checked})
+        print_json({**fields, "not_checked": not_checked, "notes": notes})
         return
     sys.stdout.write(
         f"ok: {policy.name} ({policy.hash[:12]}), {ladder}, {len(policy.tasks)} tasks, {plan.certificate}\n"
@@ -68,6 +69,8 @@ def run_check(name: str | None, *, as_json: bool) -> None:
         sys.stdout.write(f"{line}\n")
     for one in not_checked:
         sys.stdout.write(f"not checked: {one}\n")
+    for one in notes:
+        sys.stdout.write(f"note: {one}\n")
 
 
 def _not_checked(policy: Policy) -> list[str]:
@@ -131,6 +134,8 @@ def run_show(name: str | None, *, as_json: bool) -> None:
         f" checks {', '.join(check.name for check in (*plan.shared_checks, *plan.shared_verifiers))}; exhausted: {policy.exhausted}"
     )
     stdout.print(_run(policy))
+    for line in describe_conduct(policy, (OTHER, *(task.name for task in policy.tasks))):
+        stdout.print(line)
     for limits in policy.budget:
         stdout.print(f"budget: {_budget(limits)}")
 
@@ -177,6 +182,7 @@ def run_explain(options: ExplainOptions, *, as_json: bool) -> None:
     if as_json:
         body: dict[str, Any] = {"policy": policy.name, "task": match.task, "flags": sorted(match.flags)}
         body |= {"certificate": plan.certificate} | ({} if storms is None else {"storms": storms})
+        body |= policy.model_dump(mode="json", include={"early_stop", "bypass", "sticky"})
         tokens = request.characters() // 4
         print_json(body | {"tokens_estimate": tokens, "floor": policy.ladder[floor].rung,
                            "ceiling": policy.ladder[route.ceiling].rung, "checks": checks, "ladder": rungs})  # fmt: skip
@@ -197,6 +203,8 @@ def run_explain(options: ExplainOptions, *, as_json: bool) -> None:
     stdout.print(rows)
     stdout.print(f"every answer must pass: {', '.join(checks)}")
     stdout.print(f"answers carry: {_certificate_text(policy, plan)}")
+    for line in describe_conduct(policy, (match.task,)):
+        stdout.print(line)
     if storms is not None:
         _show_storms(storms)
 

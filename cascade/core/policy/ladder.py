@@ -70,7 +70,7 @@ class Rung(Frozen):
     model: Name
     """The model, as its endpoint names it."""
     max_tokens: Annotated[int, Strict(), Field(ge=1, le=1_000_000)]
-    """Bounds the answer; the envelope's and thinking's allowance is added."""
+    """Room for the answer; what the triage reply and thinking take is added."""
     threshold: Threshold = None
     """Ships at this confidence or above; `never`: not on its own. Required on every rung but the last, and optional with
     `samples`: without it, their agreement alone decides."""

@@ -198,8 +198,10 @@ class Policy(Frozen):
     sticky: Sticky | None = None
     """After a climb, a floor for the next turns of the conversation. Off when absent."""
     early_stop: Annotated[bool, Strict()] = False
-    """Close a reply's stream at its first tokens where its confidence escalates: neither its tokens nor its time are spent.
-    A stream to the caller decides so in any case."""
+    """Close a reply's stream at its first tokens where its confidence escalates: the rest of its tokens and time are saved.
+    A closed reply is never held: if the rungs above fail, there is no lower answer. One that ships is decided there too: if it
+    ends truncated or malformed, it ships degraded and does not climb. Streams to the caller do all this in any case. No
+    effect with a `triage.order` other than confidence_first, with a scorer, and at rungs with samples."""
     bypass: Literal["baseline"] | None = None
     """baseline: a request that cannot climb goes to the baseline unchanged, and the answer says so. Default: it is refused."""
 

@@ -1,0 +1,69 @@
+"""What a policy does beside its ladder where it is told to, in words: early stop, bypass, sticky. For `policy check`, `show`, `explain`."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Iterator
+
+from cascade.core.early import can_close, can_refuse
+from cascade.core.messages import Request
+from cascade.core.policy import OTHER, Policy
+from cascade.policy.plans import baseline_rung
+
+__all__ = ["describe_conduct", "notes_of"]
+
+_ANY = Request(messages=())  # early stop asks only whether a request has tools
+
+
+def describe_conduct(policy: Policy, tasks: Iterable[str]) -> Iterator[str]:
+    """A line for each of the three that is in force. `tasks`: those whose rungs early stop is told for."""
+    if policy.early_stop:
+        yield f"early stop: {_early_stop(policy, tasks)}"
+    if policy.bypass is not None:
+        yield f"bypass: a request that cannot climb goes to the baseline, {baseline_rung(policy).model}, unchanged"
+    if policy.sticky is not None:
+        sticky = policy.sticky
+        floor = f"after a climb the rung that answered is the floor of the next {sticky.cool_off} user turns"
+        yield (
+            f"sticky: by {sticky.by}, {floor if sticky.cool_off else 'no floor after a climb'};"
+            f" {sticky.loop_errors} failed results in a row move a tool loop one rung up"
+        )
+
+
+def notes_of(policy: Policy) -> list[str]:
+    """What is valid in a policy, and has no effect; each with what would change that."""
+    if not policy.early_stop:
+        return []
+    tasks = (OTHER, *(task.name for task in policy.tasks))
+    if not _closing(policy, tasks):
+        return [f"early_stop: {_early_stop(policy, tasks)}"]
+    return [f"early_stop: {_NONE_CLOSED}"] if can_refuse(policy) else []
+
+
+_NONE_CLOSED = (
+    "no reply is closed, because a budget may refuse the next rung, and the best held answer is needed then"
+    " (replies are closed only where every budget has `on_exhausted: alert`)"
+)
+
+
+def _early_stop(policy: Policy, tasks: Iterable[str]) -> str:
+    rungs = _closing(policy, tasks)
+    if not rungs:
+        why = (
+            "`triage.order` is not confidence_first" if policy.triage.order != "confidence_first"
+            else "a scorer needs the whole reply" if policy.scorer is not None
+            else "every rung below the top is asked for samples"
+        )  # fmt: skip
+        return (
+            f"no effect, because {why} (it needs the order confidence_first, no scorer, and a rung that is asked once)"
+        )
+    if can_refuse(policy):
+        return _NONE_CLOSED
+    return f"at {', '.join(rungs)} a reply is closed where its confidence escalates; a closed reply is never held"
+
+
+def _closing(policy: Policy, tasks: Iterable[str]) -> list[str]:
+    """The rungs where the confidence alone may end a step of one of these tasks."""
+    among = tuple(tasks)
+    return [
+        rung.rung for index, rung in enumerate(policy.ladder) if any(can_close(policy, task, index, _ANY) for task in among)
+    ]  # fmt: skip
