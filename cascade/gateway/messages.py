@@ -34,6 +34,7 @@ from cascade.gateway.policies import Loaded
 from cascade.gateway.problems import Problem, problem_event, send_json, send_problem
 from cascade.gateway.settings import VIRTUAL
 from cascade.gateway.visits import Visit
+from cascade.hooks import Ended
 
 if TYPE_CHECKING:
     from starlette.types import Receive, Scope, Send
@@ -52,37 +53,59 @@ _OF_THE_CLIENT = frozenset({"anthropic-version"})  # it is the SDK's: it reads t
 
 @dataclass(slots=True)
 class _Climb:
-    """One request on its way. `cost`: what it is known to have cost, in nano-USD; None while it is not known.
+    """One request on its way.
 
-    `error`: what it ended with, and `problem` what its caller was told.
+    `end`: how it ended, as the driver says, also if it was cancelled. `error`: what it ended with, and `problem` what its
+    caller was told.
     """
 
     loaded: Loaded
     arguments: MessageArguments
     policy: str
-    cost: int | None = None
     answer: Answer | None = None
+    end: Ended | None = None
     error: CascadeError | None = None
     problem: Problem | None = None
 
+    def __post_init__(self) -> None:
+        self.arguments = replace(self.arguments, on_end=self._ended)
+
+    def _ended(self, end: Ended) -> None:
+        self.end = end
+
+    @property
+    def cost(self) -> int | None:
+        """What it is known to have cost, in nano-USD; None while it is not known."""
+        if self.end is not None:
+            return sum(step.cost_nanousd for step in self.end.steps) if self.end.is_known else None
+        return 0 if self.error is not None else None  # refused before it began
+
     def fail(self, error: CascadeError, arm: Arm) -> Problem:
         """It has ended with an error: what its caller is told."""
-        self.cost, self.error = _cost_of(error), error
-        self.problem = problem_of(error).with_headers(_failure_headers(self.policy, self.cost, arm))
+        self.error = error
+        cost = sum(step.cost_nanousd for step in self._steps)
+        self.problem = problem_of(error).with_headers(_failure_headers(self.policy, cost, arm))
         return self.problem
 
     def trail(self, arm: Arm) -> Callable[[], dict[str, Any]] | None:
         """What makes its trail; None if nothing is known of its end."""
         if (answer := self.answer) is not None:
             return lambda: trail_of(answer)
-        if self.error is None or self.problem is None:
+        if self.problem is not None:
+            message = self.problem.message
+            if isinstance(self.error, UpstreamRejected):  # it may quote the request
+                message = f"the endpoint refused the request itself (HTTP {self.error.status})"
+            error = {"type": self.problem.kind, "message": message}
+        elif self.end is not None:
+            unknown = "" if self.end.is_known else "; what the last call cost is not known"
+            error = {"type": "cancelled", "message": f"the caller disconnected before the end{unknown}"}
+        else:
             return None
-        steps: tuple[Step, ...] = getattr(self.error, "steps", ())
-        message = self.problem.message
-        if isinstance(self.error, UpstreamRejected):  # it may quote the request
-            message = f"the endpoint refused the request itself (HTTP {self.error.status})"
-        error = {"type": self.problem.kind, "message": message}
-        return lambda: trail_of_failure(self.id, self.policy, arm, steps, error)
+        return lambda: trail_of_failure(self.id, self.policy, arm, self._steps, error)
+
+    @property
+    def _steps(self) -> tuple[Step, ...]:
+        return self.end.steps if self.end is not None else ()
 
     @property
     def id(self) -> str:
@@ -170,7 +193,6 @@ class Climbing:
         with caller:
             try:
                 answer = climb.answer = await driver.respond(climb.arguments)
-                climb.cost = answer.cost_nanousd
                 body = to_json(message_dict(answer))
                 await send_json(caller.send, 200, body, _answer_headers(answer))
             except CascadeError as error:
@@ -191,7 +213,6 @@ class Climbing:
                     await stream.write(b"event: %b\ndata: %b\n\n" % (event["type"].encode(), to_json(event)))
                 answer = climb.answer = events.answer
                 assert answer is not None, "it is there after the last event"
-                climb.cost = answer.cost_nanousd
                 await stream.end()
             except CascadeError as error:
                 problem = climb.fail(error, self._arm(climb))
@@ -283,7 +304,3 @@ def _header(value: str) -> bytes:
     if value.isprintable():
         return value.encode("ascii", "replace")
     return "".join(one if one.isprintable() else "?" for one in value).encode("ascii", "replace")
-
-
-def _cost_of(error: CascadeError) -> int:
-    return sum(step.cost_nanousd for step in getattr(error, "steps", ()))

@@ -4,9 +4,11 @@ from __future__ import annotations
 
 import hashlib
 import json
+import socket
 import time
 from collections.abc import Callable
 from dataclasses import replace
+from datetime import UTC, datetime
 from decimal import Decimal
 from pathlib import Path
 from typing import Any
@@ -21,6 +23,7 @@ from cascade.gateway.server import check_settings
 from cascade.gateway.settings import GatewaySettings
 from cascade.ledger.gateway import Feedback, GatewayTables
 from cascade.ledger.opening import open_reader
+from cascade.state.memory import process_counters
 from tests.cli.conftest import Run
 from tests.cli.within import run
 from tests.gateway.serving import Gateway, policy_file
@@ -196,6 +199,35 @@ def test_a_key_s_daily_budget_holds(
     spent = sum(record.outcome.cost for record in gateway.records() if record.outcome is not None)
     assert spent <= 100_000_000
     assert all(record.request.metadata == {"key": key.id} for record in gateway.records())
+
+
+def test_streams_that_are_left_early_do_not_use_up_a_key(
+    start: Callable[..., Gateway], emulate: Callable[..., Emulator], ring: KeyRing
+) -> None:
+    """They count as what came of them, as on the ledger: not as the most that the whole ladder may cost."""
+    emulator = emulate(script=script, token_latency_s=0.02)
+    token, key = ring.create("ci", daily_usd=Decimal("0.1"))  # room for one worst case, and not for two
+    gateway = start(emulator.base_url)
+    body = json.dumps(asked(stream=True)).encode()
+    for _ in range(3):
+        with socket.create_connection(("127.0.0.1", gateway.port), timeout=20) as connection:
+            connection.sendall(post(body, {"x-api-key": token}, target="/v1/messages"))
+            seen = b""
+            while b"content_block_delta" not in seen:
+                piece = connection.recv(65536)
+                assert piece, seen
+                seen += piece
+        wait_until(lambda: emulator.open_replies == 0)
+        request_id = seen.partition(b"x-cascade-request-id: ")[2].partition(b"\r\n")[0].decode()
+        path = f"GET /v1/answers/{request_id} HTTP/1.1\r\nhost: localhost\r\nx-api-key: {token}\r\nconnection: close\r\n\r\n"
+        wait_until(lambda path=path: gateway.send(path.encode()).startswith(b"HTTP/1.1 200 "))
+        found = json.loads(body_of(gateway.send(path.encode())))
+        assert (found["error"]["type"], [step["rung"] for step in found["steps"]]) == ("cancelled", ["haiku"])
+        assert found["cost_nanousd"] > 0
+    gateway.stop()
+    spent = sum(record.outcome.cost for record in gateway.records() if record.outcome is not None)
+    day = datetime.now(UTC).strftime("%Y-%m-%d")
+    assert process_counters("gateway").spent(f"gateway/key={key.id}|daily|{day}") == (spent, 0)
 
 
 def test_what_a_key_has_spent_is_known_after_a_restart(
