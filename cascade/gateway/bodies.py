@@ -32,8 +32,10 @@ _decode_head = msgspec.json.Decoder(Head).decode
 
 
 async def read_body(scope: Scope, receive: Receive, limits: Limits) -> bytes:
-    """The whole body. Raises Problem (413, 408), and CallerGone."""
+    """The whole body. Raises Problem (413, 408, 415), and CallerGone."""
     for name, value in scope["headers"]:
+        if name == b"content-encoding" and value.strip().lower() not in (b"", b"identity"):
+            raise _encoded()
         if name == b"content-length" and int(value) > limits.body:  # the parser has checked that it is a number
             raise _too_large(limits, leaves_body=True)
     connection: Connection = scope["extensions"][CONNECTION]
@@ -62,6 +64,16 @@ async def _wait(receive: Receive, seconds: float) -> Message:
     except TimeoutError:
         message = f"no piece of the body has arrived for {seconds:g} s"
         raise Problem(408, message, headers=[(b"connection", b"close")]) from None
+
+
+def _encoded() -> Problem:
+    problem = Problem(
+        415,
+        "content-encoding: a request's body is read as it is (send it uncompressed)",
+        headers=[(b"connection", b"close")],
+    )
+    problem.leaves_body = True
+    return problem
 
 
 def _too_large(limits: Limits, *, leaves_body: bool) -> Problem:

@@ -80,7 +80,7 @@ def _version() -> str:
 
 
 def _messages() -> dict[str, Any]:
-    statuses = [400, 401, 402, 403, 404, 405, 408, 409, 413, 429, 431, 500, 502, 503, 504, 529]
+    statuses = [400, 401, 402, 403, 404, 405, 408, 409, 413, 415, 429, 431, 500, 502, 503, 504, 529]
     about = (
         "A model claude-cascade-POLICY, or one that a route names, climbs. Any other is passed through untouched. With"
         " stream: true the response is a stream of server-sent events."
@@ -113,7 +113,7 @@ def _messages() -> dict[str, Any]:
 
 def _count_tokens() -> dict[str, Any]:
     about = "Counts a request's tokens; for a model that climbs, as its first rung's model counts."
-    statuses = [400, 401, 403, 404, 405, 408, 409, 413, 429, 500, 502, 504, 529]
+    statuses = [400, 401, 403, 404, 405, 408, 409, 413, 415, 429, 500, 502, 504, 529]
     found = _operation("countTokens", about, _object(input_tokens={"type": "integer"}), statuses)
     found["requestBody"] = _body({"$ref": "#/components/schemas/CountRequest"})
     return found
@@ -122,7 +122,7 @@ def _count_tokens() -> dict[str, Any]:
 def _feedback() -> dict[str, Any]:
     about = "Says whether an answer was right."
     found = _operation(
-        "giveFeedback", about, _object(recorded={"type": "boolean"}), [400, 401, 408, 409, 413, 503, 529]
+        "giveFeedback", about, _object(recorded={"type": "boolean"}), [400, 401, 408, 409, 413, 415, 503, 529]
     )
     found["requestBody"] = _body(
         {

@@ -10,6 +10,7 @@ an attempt of ours might be billed twice.
 from __future__ import annotations
 
 import asyncio
+import os
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
@@ -147,13 +148,28 @@ async def relay_response(
 
 
 def upstream_problem(error: Exception, *, sent: bool) -> Problem:
-    """What the caller is told of a connection that failed. It names no address: that is the operator's business."""
+    """What the caller is told of a connection that failed. The endpoint's address holds no credentials."""
     kind = type(error).__name__
+    if isinstance(error, aiohttp.ClientConnectorError):  # a time-out while connecting is none of these
+        why = _why_not_connected(error)
+        return Problem(
+            502,
+            f"the endpoint {error.host}:{error.port} cannot be reached: {why}"
+            " (check the gateway's --upstream and its network, then try again)",
+        )
     if isinstance(error, TimeoutError):
         return Problem(504, f"the endpoint did not answer in time ({kind})")
     if sent:
         return Problem(502, f"the endpoint's response broke off ({kind})")
     return Problem(502, f"the endpoint cannot be reached, or closed the connection ({kind})")
+
+
+def _why_not_connected(error: aiohttp.ClientConnectorError) -> str:
+    if isinstance(error, aiohttp.ClientConnectorDNSError):
+        return "its name does not resolve"
+    if isinstance(error, aiohttp.ClientSSLError):
+        return "no TLS connection"
+    return os.strerror(error.errno).lower() if error.errno else "no connection"
 
 
 def header_of(response: aiohttp.ClientResponse, name: bytes) -> bytes:

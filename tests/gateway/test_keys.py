@@ -341,6 +341,18 @@ def test_a_key_is_made_listed_and_revoked_by_commands(run: Run, tmp_path: Path) 
     assert (unknown.code, unknown.err.count("\n")) == (2, 1)
 
 
+def test_two_active_keys_cannot_have_one_name(run: Run, tmp_path: Path) -> None:
+    """`revoke NAME` could not tell them apart. The name of a revoked key is free again."""
+    create = ("serve", "keys", "create", "--name", "ci", "--ledger", str(tmp_path / "l.db"))
+    assert run(*create).code == 0
+    again = run(*create)
+    assert (again.code, again.out, again.err.count("\n")) == (2, "", 1)
+    assert "--name ci: there is an active key of this name" in again.err
+    assert run("serve", "keys", "revoke", "ci", "--ledger", str(tmp_path / "l.db")).code == 0
+    assert run(*create).code == 0
+    assert [run("serve", "keys", "create", *create[-2:]).code for _ in range(2)] == [0, 0]  # they have no name
+
+
 @pytest.mark.parametrize("usd", ["0", "-1", "nan", "a lot", "1e99"])
 def test_a_budget_that_is_none_is_refused(run: Run, tmp_path: Path, usd: str) -> None:
     """In one line that names the option."""

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import gzip
 import json
 import socket
 import threading
@@ -254,3 +255,11 @@ def test_a_caller_that_does_not_take_its_pings_loses_its_climb(
     (record,) = gateway.records()
     assert record.outcome is not None
     assert record.outcome.error == "cancelled"
+
+
+def test_a_compressed_body_is_refused_by_name(gateway: Gateway) -> None:
+    """It would be read as JSON that is none."""
+    response = gateway.send(post(gzip.compress(CLAUDE_CODE_BODY), {"content-encoding": "gzip"}))
+    assert error_of(response) == (415, "invalid_request_error")
+    assert "content-encoding" in json.loads(body_of(response))["error"]["message"]
+    assert gateway.send(post(CLAUDE_CODE_BODY, {"content-encoding": "identity"})).startswith(b"HTTP/1.1 200 ")

@@ -284,6 +284,10 @@ def test_an_endpoint_that_is_down_is_a_502_in_the_api_s_shape(
     assert response.startswith(b"HTTP/1.1 502 ")
     error = json.loads(body_of(response))
     assert (error["type"], error["error"]["type"]) == ("error", "api_error")
+    reached = (
+        f"the endpoint 127.0.0.1:{closed.port} cannot be reached: connection refused (check the gateway's --upstream"
+    )
+    assert error["error"]["message"].startswith(reached)
     gateway.stop()
     (record,) = gateway.records()
     assert record.id == error["request_id"]

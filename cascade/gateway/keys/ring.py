@@ -20,6 +20,8 @@ from cascade.logs import log_event
 
 __all__ = ["KeyRing"]
 
+_UNNAMED = "unnamed"  # what a key is called whose maker gave no name: there may be several
+
 
 class KeyRing:
     """The keys at a ledger's address. `wall`: Unix seconds."""
@@ -65,7 +67,12 @@ class KeyRing:
         return tuple(self._keys.values())
 
     def create(self, name: str, *, policy: str | None = None, daily_usd: Decimal | None = None) -> tuple[str, Key]:
-        """Make a key, and store what is stored of it. Raises LedgerError if that fails."""
+        """Make a key, and store what is stored of it. Raises LedgerError if that fails, ConfigurationError if its name is in use."""
+        self.read()
+        if name != _UNNAMED and any(key.name == name and key.revoked is None for key in self.all()):
+            raise ConfigurationError(
+                f"--name {name}: there is an active key of this name (give another, or revoke that one: cascade serve keys list)"
+            )
         token, key = make_key(name, self._wall(), policy=policy, daily_usd=daily_usd)
         self._put(key)
         return token, key
