@@ -143,9 +143,11 @@ def test_a_second_signal_stops_at_once_and_the_books_stay_right(
     emulator = emulate(corpus, token_latency_s=30.0)
     process = start(home, emulator, *COMMAND)
     assert process.stderr is not None
+    waiting = select.poll()
+    waiting.register(process.stderr, select.POLLIN)
     while len(emulator.requests) < 4:
         assert process.poll() is None
-        select.select([process.stderr], [], [], 0.02)
+        waiting.poll(20)
     process.send_signal(signal.SIGINT)
     said = process.stderr.readline()
     assert "waiting for 4 paid calls in flight, at most 120 s" in said

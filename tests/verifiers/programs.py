@@ -36,9 +36,10 @@ class Held:
 
     def await_end(self) -> None:
         """Wait for the death of the last writer."""
-        piece = b"more"
+        piece, waiting = b"more", select.poll()
+        waiting.register(self._reading, select.POLLIN)
         while piece:
-            assert select.select([self._reading], [], [], PATIENCE_S)[0], f"still running after {piece!r}"
+            assert waiting.poll(PATIENCE_S * 1e3), f"still running after {piece!r}"
             piece = os.read(self._reading, 65536)
 
     def wait_for(self, word: bytes) -> None:

@@ -281,5 +281,7 @@ def children_of(pid: int) -> list[int]:
 
 def await_end(watched: int) -> None:
     """Wait for the end of the process behind a pidfd, and close it."""
-    assert select.select([watched], [], [], 60.0)[0]
+    waiting = select.poll()
+    waiting.register(watched, select.POLLIN)
+    assert waiting.poll(60_000)
     os.close(watched)

@@ -65,7 +65,9 @@ class Provider:
                 said = say(provider.take(body, self.headers["x-api-key"] or self.headers["authorization"]))
                 if said == HANG:
                     provider.hanging.release()
-                    while not ended.is_set() and not select.select([self.connection], [], [], 0.01)[0]:
+                    waiting = select.poll()  # unlike select, it takes any number of open files
+                    waiting.register(self.connection, select.POLLIN)
+                    while not ended.is_set() and not waiting.poll(10):
                         pass
                     provider.gone.release()
                 if isinstance(said, str):
