@@ -10,8 +10,9 @@ from __future__ import annotations
 import argparse
 import statistics
 import time
+import warnings
 
-from cascade import Cascade
+from cascade import Cascade, UncertifiedWarning
 from cascade.claude import connect
 from cascade.core.policy import Policy
 from cascade.emulator import Emulator, ScriptedReply
@@ -36,6 +37,7 @@ def main() -> None:
     options = argparse.ArgumentParser(description=(__doc__ or "").splitlines()[0])
     options.add_argument("--pairs", type=int, default=10)
     pairs = options.parse_args().pairs
+    warnings.simplefilter("ignore", UncertifiedWarning)  # its thresholds are not what is measured
     policies = [
         Policy.model_validate({"version": 1, "name": f"early-{early}", "ladder": LADDER, "early_stop": early})
         for early in (True, False)

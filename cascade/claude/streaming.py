@@ -126,51 +126,17 @@ class ReadingTime:
             self._until += self._clock() - began
 
 
-class OpenReply:
-    """A reply whose first tokens are known, and whose stream is open."""
+class _Open:
+    """A reply whose first tokens are known, and whose stream is open. `outcome`: once it has been finished."""
 
     def __init__(self, stream: Any, reader: ReplyReader, attempts: Attempts, time: ReadingTime) -> None:
         self.stream, self.reader, self._attempts, self._time = stream, reader, attempts, time
-        self._events = iter(stream)
         self.outcome: Reply | Failure | None = None
 
     @property
-    def request_id(self) -> str | None:
+    def _request_id(self) -> str | None:
         """The endpoint's id of the request."""
         return self.stream.response.headers.get("request-id")
-
-    def read_first(self) -> Reply | Failure | None:
-        """Read up to the tokens that decide. If the reply ends before, it is returned."""
-        with reading():
-            for event in self._events:
-                self.reader.add(event)
-                if self.reader.first is not None:
-                    return None
-        return self.reader.billed.outcome(self.request_id)
-
-    def rest(self) -> Iterator[dict[str, Any]]:
-        """Read it to its end; yields its content events. `outcome` is set then."""
-        try:
-            yield from self._time.paused(self.reader.take())
-            with reading():
-                for event in self._events:
-                    self.reader.add(event)
-                    yield from self._time.paused(self.reader.take())
-            self._end(self.reader.billed.outcome(self.request_id))
-        except GeneratorExit:
-            self.stream.close()
-            raise
-        except Exception as error:  # noqa: BLE001 - mapped in one place; errors that are not about the call are raised again
-            self.stream.close()
-            self.outcome = self._attempts.result(
-                self._attempts.broken_off(failure_from(error, self.reader.billed.usage))
-            )
-
-    def _end(self, outcome: Reply | Failure) -> None:
-        self.stream.close()
-        if isinstance(outcome, Failure):
-            outcome = self._attempts.broken_off(outcome)
-        self.outcome = self._attempts.result(outcome)
 
     def start_event(self) -> dict[str, Any]:
         """The event that begins the message."""
@@ -182,26 +148,67 @@ class OpenReply:
 
     def abandoned(self) -> Reply:
         """What came of it, for the record."""
-        return self._attempts.result(self.reader.abandoned(self.request_id))
+        return self._attempts.result(self.reader.abandoned(self._request_id))
 
-    def close(self) -> Reply:
-        """Close the stream. Its usage up to here is an estimate."""
+    def _end(self) -> None:
+        """It has been read to its end."""
+        outcome = self.reader.billed.outcome(self._request_id)
+        if isinstance(outcome, Failure):
+            outcome = self._attempts.broken_off(outcome)
+        self.outcome = self._attempts.result(outcome)
+
+    def _break(self, error: Exception) -> None:
+        """Reading it raised an error; one that is not about the call is raised again."""
+        failure = failure_from(error, self.reader.billed.usage)
+        self.outcome = self._attempts.result(self._attempts.broken_off(failure))
+
+    def _close(self) -> None:
+        """Its stream was closed at its first tokens. Its usage up to there is an estimate."""
+        self.outcome = self._attempts.result(self.reader.closed(self._request_id))
+
+
+class OpenReply(_Open):
+    """A reply of the sync client."""
+
+    def __init__(self, stream: Any, reader: ReplyReader, attempts: Attempts, time: ReadingTime) -> None:
+        super().__init__(stream, reader, attempts, time)
+        self._events = iter(stream)
+
+    def read_first(self) -> Reply | Failure | None:
+        """Read up to the tokens that decide. If the reply ends before, it is returned."""
+        with reading():
+            for event in self._events:
+                self.reader.add(event)
+                if self.reader.first is not None:
+                    return None
+        return self.reader.billed.outcome(self._request_id)
+
+    def rest(self) -> Iterator[dict[str, Any]]:
+        """Read it to its end; yields its content events. `outcome` is set then."""
+        try:
+            yield from self._time.paused(self.reader.take())
+            with reading():
+                for event in self._events:
+                    self.reader.add(event)
+                    yield from self._time.paused(self.reader.take())
+            self._end()
+        except Exception as error:  # noqa: BLE001 - mapped in one place; errors that are not about the call are raised again
+            self._break(error)
+        finally:
+            self.stream.close()
+
+    def close(self) -> None:
+        """Close the stream; `outcome` is what came of it."""
         self.stream.close()
-        return self._attempts.result(self.reader.closed(self.request_id))
+        self._close()
 
 
-class AsyncOpenReply:
+class AsyncOpenReply(_Open):
     """As `OpenReply`, for asyncio."""
 
     def __init__(self, stream: Any, reader: ReplyReader, attempts: Attempts, time: ReadingTime) -> None:
-        self.stream, self.reader, self._attempts, self._time = stream, reader, attempts, time
+        super().__init__(stream, reader, attempts, time)
         self._events = aiter(stream)
-        self.outcome: Reply | Failure | None = None
-
-    @property
-    def request_id(self) -> str | None:
-        """The endpoint's id of the request."""
-        return self.stream.response.headers.get("request-id")
 
     async def read_first(self) -> Reply | Failure | None:
         """As `OpenReply.read_first`."""
@@ -210,7 +217,7 @@ class AsyncOpenReply:
                 self.reader.add(event)
                 if self.reader.first is not None:
                     return None
-        return self.reader.billed.outcome(self.request_id)
+        return self.reader.billed.outcome(self._request_id)
 
     async def rest(self) -> AsyncIterator[dict[str, Any]]:
         """As `OpenReply.rest`."""
@@ -222,15 +229,11 @@ class AsyncOpenReply:
                     self.reader.add(event)
                     for one in self._time.paused(self.reader.take()):
                         yield one
-            await self._end(self.reader.billed.outcome(self.request_id))
-        except (GeneratorExit, asyncio.CancelledError):
-            await self._close()
-            raise
+            self._end()
         except Exception as error:  # noqa: BLE001 - mapped in one place; errors that are not about the call are raised again
-            await self._close()
-            self.outcome = self._attempts.result(
-                self._attempts.broken_off(failure_from(error, self.reader.billed.usage))
-            )
+            self._break(error)
+        finally:
+            await self.stream.close()
 
     async def _next(self) -> Any:
         """The next event, None at the end. Its time-out does not last while the caller has the last one."""
@@ -240,32 +243,7 @@ class AsyncOpenReply:
         except TimeoutError:
             raise OutOfTime from None
 
-    async def _end(self, outcome: Reply | Failure) -> None:
-        await self._close()
-        if isinstance(outcome, Failure):
-            outcome = self._attempts.broken_off(outcome)
-        self.outcome = self._attempts.result(outcome)
-
-    async def _close(self) -> None:
-        await self.stream.close()
-
-    def start_event(self) -> dict[str, Any]:
-        """As `OpenReply.start_event`."""
-        return self.reader.start_event()
-
-    def extend(self, until: float) -> None:
-        """As `OpenReply.extend`."""
-        self._time.extend(until)
-
-    def abandoned(self) -> Reply:
-        """As `OpenReply.abandoned`."""
-        return self._attempts.result(self.reader.abandoned(self.request_id))
-
     async def close(self) -> None:
-        """As `OpenReply.close`, but the reply is the `outcome`."""
-        await self._close()
-        self.outcome = self._attempts.result(self.reader.closed(self.request_id))
-
-    async def abandon(self) -> None:
-        """Close the stream of a reply that nobody waits for any more."""
-        await self._close()
+        """As `OpenReply.close`."""
+        await self.stream.close()
+        self._close()

@@ -96,14 +96,15 @@ class Performer:
             raise
 
     def _finish(self, effect: Finishing, opened: OpenReply) -> Generator[dict[str, Any], None, Reply | Failure]:
-        if effect.action == "close":
-            return opened.close()
         if effect.action == "ship":
             opened.extend(effect.time_out_at)
             yield opened.start_event()
-        for event in opened.rest():
-            if effect.action == "ship":
-                yield event
+        if effect.action == "close":
+            opened.close()
+        else:
+            for event in opened.rest():
+                if effect.action == "ship":
+                    yield event
         assert opened.outcome is not None, "a reply that was read to its end has an outcome"
         return opened.outcome
 
@@ -188,7 +189,7 @@ class AsyncPerformer:
                 raise
             finally:
                 if opened is not None:
-                    await opened.abandon()
+                    await opened.stream.close()
         yield ended
 
     async def _do(

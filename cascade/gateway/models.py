@@ -8,12 +8,10 @@ from typing import TYPE_CHECKING, Any
 import aiohttp
 from pydantic_core import from_json, to_json
 
-from cascade.gateway.callers import Caller
 from cascade.gateway.headers import Incoming
 from cascade.gateway.hub import Hub
 from cascade.gateway.policies import ServedPolicy
 from cascade.gateway.problems import Problem, send_json
-from cascade.gateway.relay import relay_response, upstream_problem
 from cascade.gateway.settings import VIRTUAL
 from cascade.gateway.visits import Visit, visit_of
 from cascade.logs import log_event
@@ -89,24 +87,7 @@ class ModelEndpoint:
                 raise Problem(404, f"model: there is no {name[:100]} here ({', '.join(self._hub.policies.models)})")
             await send_json(send, 200, to_json(found))
             return
-        response: aiohttp.ClientResponse | None = None
-        problem: Problem | None = None
-        with Caller(scope, send, self._hub.settings.limits.write_s) as caller:
-            try:
-                response = await self._hub.upstream.send(
-                    "GET", scope["path"], scope["query_string"], visit.headers.with_version()
-                )
-                await relay_response(response, caller, None)
-            except (aiohttp.ClientError, TimeoutError, OSError) as error:
-                if caller.started or caller.gone:
-                    caller.abort()
-                    raise
-                problem = upstream_problem(error, sent=response is not None)
-            finally:
-                if response is not None:
-                    response.close()
-        if problem is not None:
-            raise problem
+        await self._hub.relay.unrecorded((scope, send), "GET", visit.headers.with_version())
 
 
 def _own_models(hub: Hub, visit: Visit) -> list[dict[str, Any]]:

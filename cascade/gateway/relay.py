@@ -86,6 +86,28 @@ class Relay:
             else:
                 await send_problem(send, call.problem, relayed.id)
 
+    async def unrecorded(
+        self, exchange: tuple[Scope, Send], method: str, headers: Incoming, body: bytes | None = None
+    ) -> None:
+        """Relay a request that costs nothing. Raises Problem if it fails before anything has gone out."""
+        scope, send = exchange
+        response: aiohttp.ClientResponse | None = None
+        problem: Problem | None = None
+        with Caller(scope, send, self._limits.write_s) as caller:
+            try:
+                response = await self._upstream.send(method, scope["path"], scope["query_string"], headers, body)
+                await relay_response(response, caller, None)
+            except (aiohttp.ClientError, TimeoutError, OSError) as error:
+                if caller.started or caller.gone:
+                    caller.abort()
+                    raise
+                problem = upstream_problem(error, sent=response is not None)
+            finally:
+                if response is not None:
+                    response.close()
+        if problem is not None:
+            raise problem
+
 
 @dataclass(slots=True)
 class _Call:
