@@ -23,7 +23,6 @@ __all__ = [
     "Arguments",
     "AskArguments",
     "AskOptions",
-    "MessageArguments",
     "OnEnd",
     "Prompt",
     "default_policy",
@@ -87,45 +86,12 @@ class AskArguments:
     response_model: Any
     options: AskOptions
 
-    @property
-    def checks(self) -> Sequence[CallerCheck]:
-        """The caller's own checks."""
-        return self.options.get("checks") or ()
-
-    @property
-    def accept(self) -> Accept | None:
-        """Parses the answer into the caller's type."""
-        return response_type(self.response_model).read if self.response_model is not None else None
-
-    @property
-    def deadline_s(self) -> float | None:
-        """Seconds for the whole climb; None: the policy's."""
-        return self.options.get("deadline_s")
-
-    @property
-    def streamed(self) -> bool:
-        """Whether the caller is given the answer as it comes."""
-        return False
-
-    @property
-    def key(self) -> str:
-        """Whose conversations these are."""
-        return ""
-
-    @property
-    def session(self) -> str:
-        """The conversation, as its caller names it."""
-        return ""
-
-    @property
-    def on_end(self) -> OnEnd | None:
-        """Called once with how the request ended."""
-        return None
-
-    @property
-    def notes(self) -> tuple[str, ...]:
-        """What the answer tells the caller beside its trail, first of all."""
-        return ()
+    def read(self) -> Arguments:
+        """The same as a request with what belongs to it. Raises RequestError if the arguments are invalid."""
+        request = self.request()
+        accept = response_type(self.response_model).read if self.response_model is not None else None
+        deadline_s, checks = self.options.get("deadline_s"), self.options.get("checks") or ()
+        return Arguments(request, deadline_s, checks=checks, accept=accept, is_message=False)
 
     def request(self) -> Request:
         """The request. Raises RequestError if the arguments are invalid."""
@@ -163,8 +129,8 @@ class AskArguments:
 
 
 @dataclass(frozen=True, slots=True)
-class MessageArguments:
-    """A request of the Messages API, already read.
+class Arguments:
+    """A request, already read. `is_message`: it is one of the Messages API, whose caller can read the API's own messages.
 
     `deadline_s`: seconds for the whole climb, None: the policy's. `key` and `session`: whose conversation it is, and which:
     tool loops are remembered by them. `streamed`: the caller is given the answer as it comes. `notes`: what the answer tells
@@ -180,6 +146,7 @@ class MessageArguments:
     accept: Accept | None = None
     notes: tuple[str, ...] = ()
     on_end: OnEnd | None = None
+    is_message: bool = True
 
     def request(self) -> Request:
         """The request, with an id. Raises RequestError for an invalid deadline."""
@@ -200,6 +167,3 @@ def _check_deadline(deadline_s: float | None) -> None:
         raise RequestError(
             f"deadline_s: {deadline_s!r} must be a number of seconds above 0, and at most a day ({LONGEST_S:g})"
         )
-
-
-Arguments = AskArguments | MessageArguments

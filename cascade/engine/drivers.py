@@ -124,7 +124,7 @@ class Cascade(_Driver[Claude]):
     def ask(self, prompt: Prompt = "", *, response_model: Any = None, **options: Unpack[AskOptions]) -> Answer[Any]:
         """Answer one request. The arguments and errors are those of `cascade.ask`, without `policy`."""
         _warn_of_blocking()
-        return self.respond(AskArguments(prompt, response_model, options))
+        return self.respond(AskArguments(prompt, response_model, options).read())
 
     def respond(self, arguments: Arguments) -> Answer[Any]:
         """Answer one request of the Messages API that has been read already. Errors are those of `ask`."""
@@ -241,7 +241,7 @@ class AsyncCascade(_Driver[AsyncClaude]):
         self, prompt: Prompt = "", *, response_model: Any = None, **options: Unpack[AskOptions]
     ) -> Answer[Any]:
         """Answer one request. The arguments and errors are those of `cascade.ask`, without `policy`."""
-        return await self.respond(AskArguments(prompt, response_model, options))
+        return await self.respond(AskArguments(prompt, response_model, options).read())
 
     async def respond(self, arguments: Arguments) -> Answer[Any]:
         """As `Cascade.respond`."""

@@ -11,7 +11,7 @@ from cascade.core.parameters import CannotClimb, check_top, read_parameters, spl
 from cascade.core.policy import Policy, Rung
 from cascade.core.shapes import object_at, shown
 from cascade.core.trail import Answer
-from cascade.engine.arguments import MessageArguments
+from cascade.engine.arguments import Arguments
 
 if TYPE_CHECKING:
     from cascade.claude.messages import (
@@ -46,8 +46,8 @@ class Driver(Protocol):
 
     policy: Policy
 
-    def respond(self, arguments: MessageArguments) -> Answer: ...
-    def events(self, arguments: MessageArguments) -> Events: ...
+    def respond(self, arguments: Arguments) -> Answer: ...
+    def events(self, arguments: Arguments) -> Events: ...
 
 
 class AsyncDriver(Protocol):
@@ -55,8 +55,8 @@ class AsyncDriver(Protocol):
 
     policy: Policy
 
-    async def respond(self, arguments: MessageArguments) -> Answer: ...
-    def events(self, arguments: MessageArguments) -> AsyncEvents: ...
+    async def respond(self, arguments: Arguments) -> Answer: ...
+    def events(self, arguments: Arguments) -> AsyncEvents: ...
 
 
 def message_arguments(
@@ -66,7 +66,7 @@ def message_arguments(
     headers: Mapping[str, str] | None = None,
     deadline_s: float | None = None,
     streamed: bool = False,
-) -> MessageArguments:
+) -> Arguments:
     """The request that a body of the Messages API makes, with the headers that go with every call (lower-case names).
 
     What cannot climb goes to the baseline if the policy says `bypass: baseline`, and the answer's notes say why. Raises
@@ -82,7 +82,7 @@ def message_arguments(
             raise
         request, notes = problem.request, (f"sent to the baseline unchanged: {problem}",)
     session = (headers or {}).get("x-cascade-session", "")
-    return MessageArguments(request, deadline_s, session=session, streamed=streamed, notes=notes)
+    return Arguments(request, deadline_s, session=session, streamed=streamed, notes=notes)
 
 
 def _check_model(model: object, policy: Policy) -> None:
@@ -93,7 +93,7 @@ def _check_model(model: object, policy: Policy) -> None:
         raise RequestError(f"model: {shown(model)} is another policy; this one is {VIRTUAL}{policy.name}")
 
 
-def _arguments(keywords: dict[str, Any], policy: Policy, *, streamed: bool) -> MessageArguments:
+def _arguments(keywords: dict[str, Any], policy: Policy, *, streamed: bool) -> Arguments:
     """The arguments of a call with these keywords of the SDK."""
     from cascade.claude.messages import seconds_of  # noqa: PLC0415 - it imports the SDK
 

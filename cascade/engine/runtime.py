@@ -23,7 +23,7 @@ from cascade.core.policy import OTHER, Policy, Rung
 from cascade.core.policy.certificate import UNCERTIFIED
 from cascade.core.text.suggestions import closest
 from cascade.core.trail import Arm
-from cascade.engine.arguments import Arguments, MessageArguments, OnEnd, default_policy
+from cascade.engine.arguments import Arguments, OnEnd, default_policy
 from cascade.engine.mode_switch import ModeSwitch
 from cascade.hooks import Begun, Hook, Tracks, begin
 from cascade.ledger.hook import LedgerHook
@@ -148,7 +148,7 @@ class Runtime:
             self.policy.early_stop or arguments.streamed,
             arguments.streamed,
             self._may_close,
-            messages=isinstance(arguments, MessageArguments),
+            messages=arguments.is_message,
         )
         return RequestContext(
             request, plan, arm, slot, started, time_out_at, checks, accept,

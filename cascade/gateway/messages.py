@@ -20,7 +20,7 @@ from cascade.core.errors import CascadeError, UpstreamRejected
 from cascade.core.message_events import message_dict
 from cascade.core.trail import Answer, Arm, Step
 from cascade.engine import AsyncCascade
-from cascade.engine.arguments import MessageArguments, new_id
+from cascade.engine.arguments import Arguments, new_id
 from cascade.engine.events import AsyncMessageEvents
 from cascade.engine.messages import message_arguments
 from cascade.gateway.answers import trail_of, trail_of_failure
@@ -60,7 +60,7 @@ class _Climb:
     """
 
     loaded: Loaded
-    arguments: MessageArguments
+    arguments: Arguments
     policy: str
     answer: Answer | None = None
     end: Ended | None = None
@@ -150,9 +150,7 @@ class Climbing:
     def _arm(self, climb: _Climb) -> Arm:
         return self._hub.arms.of(climb.id) or "cascade"
 
-    def _arguments(
-        self, visit: Visit, loaded: Loaded, fields: Mapping[str, Any], *, streamed: bool
-    ) -> MessageArguments:
+    def _arguments(self, visit: Visit, loaded: Loaded, fields: Mapping[str, Any], *, streamed: bool) -> Arguments:
         headers = {
             name: value
             for name, value in visit.headers.forwarded

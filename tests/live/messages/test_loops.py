@@ -15,7 +15,7 @@ from cascade.core.parameters import read_parameters
 from cascade.core.policy import Rung
 from cascade.core.prices import cost
 from cascade.emulator import Emulator, ScriptedReply
-from cascade.engine.arguments import MessageArguments
+from cascade.engine.arguments import Arguments
 from cascade.policy.pricing import rates_of
 from tests.live.conftest import HAIKU, MODELS, OPUS, SONNET, ladder
 from tests.servers import RedisServer
@@ -65,7 +65,7 @@ def climbing(cascade: Cascade, session: str = "") -> Send:
     """By a driver; also returns its answer."""
 
     def send(params: dict[str, Any]) -> tuple[list[dict[str, Any]], Answer[Any]]:
-        answer = cascade.respond(MessageArguments(read_parameters(params), session=session))
+        answer = cascade.respond(Arguments(read_parameters(params), session=session))
         return [dict(block) for block in answer.message.content], answer
 
     return send
@@ -232,7 +232,7 @@ def test_drivers_of_both_kinds_share_a_loop_over_redis(
                     if turn % 3 == 0:
                         blocks, answer = await asyncio.to_thread(by_one, params[-1])
                     else:
-                        arguments = MessageArguments(read_parameters(params[-1]), streamed=turn % 3 == 1)
+                        arguments = Arguments(read_parameters(params[-1]), streamed=turn % 3 == 1)
                         events = other.events(arguments)
                         async for _ in events:
                             pass
