@@ -6,6 +6,7 @@ from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import replace
 from itertools import islice
 from typing import TYPE_CHECKING
+from zlib import crc32
 
 from cascade.core import prices
 from cascade.core.errors import CorpusError, RequestError
@@ -159,12 +160,15 @@ class _ColumnsBuilder:
     def __init__(self, rungs: Sequence[str]) -> None:
         self._ids: list[str] = []
         self._keys, self._lines, self._at = ColumnBuilder(np.int64), ColumnBuilder(np.int32), ColumnBuilder(np.float64)
+        self._order = ColumnBuilder(np.int64)
         self._rungs = {rung: _RungColumnsBuilder() for rung in rungs}
 
     def add(self, items: list[Item], replies: Mapping[str, list[RecordedReply]]) -> None:
         self._ids += [item.id for item in items]
-        # Hashes of texts differ between runs, but the keys are only compared with each other.
-        self._keys.add([hash(group_key(item)) for item in items])
+        keys = [group_key(item) for item in items]
+        # Hashes of texts differ between runs, but they are only compared with each other. A checksum is the same in every run.
+        self._keys.add([hash(key) for key in keys])
+        self._order.add([crc32(key[1].encode("utf-8", "surrogatepass")) for key in keys])
         self._lines.add([item.line for item in items])
         self._at.add([item.at for item in items])
         for rung, builder in self._rungs.items():
@@ -172,7 +176,7 @@ class _ColumnsBuilder:
 
     def build(self, source: str, manifest: Manifest) -> Columns:
         rungs = {rung: builder.build() for rung, builder in self._rungs.items()}
-        group = _by_appearance(self._keys.array())
+        group = _numbered(self._keys.array(), self._order.array())
         return Columns(source, manifest, self._ids, self._lines.array(), group, self._at.array(), rungs)
 
 
@@ -309,9 +313,13 @@ def _replies(items: list[Item], rung: str) -> list[RecordedReply]:
         return [item.replies.get(rung, _NO_REPLY) for item in items]
 
 
-def _by_appearance(keys: Ints) -> Codes:
-    """The values numbered from 0, in order of first appearance."""
+def _numbered(keys: Ints, order: Ints) -> Codes:
+    """The groups numbered from 0 by `order`, the checksum of their names; groups whose checksums are equal by appearance.
+
+    A bet and a bootstrap take the groups in the order of their numbers. So it must not depend on the order of the file: a
+    corpus of live traffic is in the order in which requests happened to end.
+    """
     _, first, inverse = np.unique(keys, return_index=True, return_inverse=True)
     rank = np.empty(len(first), np.int32)
-    rank[np.argsort(first)] = np.arange(len(first), dtype=np.int32)
+    rank[np.lexsort((first, order[first]))] = np.arange(len(first), dtype=np.int32)
     return rank[inverse]

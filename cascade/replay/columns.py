@@ -132,7 +132,7 @@ class MappedColumns:
 
 @dataclass(frozen=True, slots=True, eq=False)
 class Columns:
-    """A corpus in file order. `group` numbers the groups from 0, in order of first appearance.
+    """A corpus in file order. `group` numbers the groups from 0, in an order that does not depend on the file's.
 
     `at` is the arrival in seconds, NaN if not known. `line` is the item's line in the file.
     """
