@@ -31,11 +31,13 @@ _INNER = {
     "Rollout": "rollout",
     "Ledger": "ledger",
     "Limits": "budget",
+    "Audit": "audit",
     "Sticky": "sticky",
     "Scoring": "scorer.<rung>",
     "Feature": "scorer.<rung>.features[]",
     "Certificate": "certificate",
     "Hashes": "certificate.hashes",
+    "PathStep": "certificate.path[]",
 }
 
 

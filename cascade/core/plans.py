@@ -55,6 +55,7 @@ class Plan:
     for broken JSON, if one is installed. `certificate`: the text that answers carry. `stale`: the parts of the policy that
     changed since it was certified. `escalation`: the certified escalation rates, for the storm guard. `panel`: the prices
     of variants that name another model. `keys`: by `samples.same` as text, the function that compares answers.
+    `epoch`: names what decides, for the audit: rates are of one epoch. `ratchet`: how many steps the thresholds were ratcheted.
     `compile_schema`: makes the test of a tool's input from its JSON schema; raises ValueError for an unusable one.
     """
 
@@ -72,6 +73,8 @@ class Plan:
     panel: Mapping[Variant, prices.Rates] = field(default_factory=dict[Variant, prices.Rates])
     keys: Mapping[str, KeyOf] = field(default_factory=dict[str, KeyOf])
     compile_schema: Callable[[Any], InputTest] = lambda _: bool
+    epoch: str = ""
+    ratchet: int = 0
 
     def checks_for(
         self,

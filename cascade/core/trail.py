@@ -51,10 +51,11 @@ MaybeNone: TypeAlias = Any
 
 _Data_co = TypeVar("_Data_co", covariant=True, default=Any)
 
-Arm = Literal["cascade", "holdout", "observe", "shadow", "bypass", "relay"]
+Arm = Literal["cascade", "holdout", "observe", "shadow", "bypass", "relay", "audit"]
 """Who answered. `cascade`: the ladder. `holdout`: the baseline, for requests outside the rollout. `observe`: the baseline, in
 mode observe. `shadow`: the ladder in mode observe, recorded in the ledger but never returned. `bypass`: the baseline, in
-mode off or for a request that cannot climb. `relay`: the model that the request names, through the gateway."""
+mode off or for a request that cannot climb. `relay`: the model that the request names, through the gateway. `audit`: the calls that grade a sampled request, recorded
+in the ledger but never returned."""
 
 NATURAL: frozenset[str] = frozenset(
     {"refused", "truncated", "malformed", "declined", "check_failed", "disagreement", "low_confidence"}

@@ -18,9 +18,11 @@ from cascade.logs import log_event
 from cascade.policy.pricing import rates_of
 
 __all__ = [
+    "certificate_digest",
     "certificate_text",
     "certified_escalation",
     "changed_parts",
+    "epoch_of",
     "hash_of",
     "hash_of_file",
     "hashes_of",
@@ -131,6 +133,20 @@ def changed_parts(policy: Policy) -> tuple[str, ...]:
         return ()
     certified = policy.certificate.hashes
     return tuple(part for part, now in hashes_of(policy).items() if getattr(certified, part) != now)
+
+
+def certificate_digest(policy: Policy) -> str:
+    """Names the policy's certificate; "" without one. A ratchet goes with one certificate, and ends with the next."""
+    if policy.certificate is None:
+        return ""
+    return hashlib.sha256(policy.certificate.model_dump_json(exclude_defaults=True).encode()).hexdigest()[:16]
+
+
+def epoch_of(policy: Policy, ratchet: int) -> str:
+    """Names what decides which answers ship, at this ratchet step. Prices do not: they change no answer."""
+    parts = {part: value for part, value in hashes_of(policy).items() if part != "prices"}
+    named = json.dumps([parts, certificate_digest(policy), ratchet], sort_keys=True)
+    return hashlib.sha256(named.encode()).hexdigest()[:16]
 
 
 def certificate_text(policy: Policy, changed: tuple[str, ...]) -> str:

@@ -15,7 +15,7 @@ from cascade.core.sameness import KeyOf, key_function
 from cascade.core.signals import Signals, words_pattern
 from cascade.core.text.parsing import Repair
 from cascade.policy.budgets import budget_faults, import_function
-from cascade.policy.certificates import certificate_text, certified_escalation, changed_parts
+from cascade.policy.certificates import certificate_text, certified_escalation, changed_parts, epoch_of
 from cascade.policy.checks import bound, compile_schema, unusable_command
 from cascade.policy.patterns import compile_blind, compile_exact
 from cascade.policy.pricing import NoPrice, rates_of
@@ -52,6 +52,7 @@ def make_plan(policy: Policy) -> Plan:
         panel=_panel(policy),
         keys=bound_keys(policy),
         compile_schema=compile_schema,
+        epoch=epoch_of(policy, 0),
     )
 
 

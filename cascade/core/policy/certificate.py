@@ -9,9 +9,9 @@ from typing import Annotated, Literal
 from pydantic import Field, Strict, StringConstraints, model_validator
 from pydantic_core import PydanticCustomError
 
-from cascade.core.policy.ladder import Frozen, Name, Text
+from cascade.core.policy.ladder import Frozen, Name, Text, Threshold
 
-__all__ = ["UNCERTIFIED", "Certificate", "Escalation", "Hash", "Hashes", "Loss", "Units", "weighting_of"]
+__all__ = ["UNCERTIFIED", "Certificate", "Escalation", "Hash", "Hashes", "Loss", "PathStep", "Units", "weighting_of"]
 
 UNCERTIFIED = "uncertified"
 """The certificate of an answer whose thresholds nothing proves."""
@@ -58,6 +58,17 @@ class Hashes(Frozen):
     """What decides shipping: thresholds, tasks with their tests, floors and ceilings, checks, the scorer, early stop."""
 
 
+class PathStep(Frozen):
+    """Thresholds with fewer losses than those before them on the path that was certified. `cascade audit` ratchets along it."""
+
+    thresholds: dict[Name, Threshold]
+    """By rung below the top, for the ladder."""
+    tasks: dict[_Task, dict[Name, Threshold]] = Field(default_factory=dict[str, "dict[str, float | None]"])
+    """The same for tasks with thresholds of their own."""
+    escalation: dict[Name, _Rate] = Field(default_factory=dict[str, float])
+    """The escalation rates on the certified corpus at these thresholds, as in the certificate."""
+
+
 class Certificate(Frozen):
     """With probability 1 - delta, the rate of the loss is at most alpha on traffic like the corpus."""
 
@@ -84,6 +95,10 @@ class Certificate(Frozen):
     """Who judged what is wrong."""
     grader_error: _Rate | None = None
     """Of a judge: the share of control items, whose score is known, that it got wrong."""
+    path: tuple[PathStep, ...] = Field(default=(), max_length=64)
+    """Steps toward fewer losses, each with fewer than the one before. The last ships nothing below the top."""
+    loss_by_task: dict[_Task, _Rate] | None = None
+    """By task, of which there were enough: the upper confidence limit of its own rate of the loss. The audit expects it of the task."""
     hashes: Hashes
 
     @model_validator(mode="after")

@@ -18,7 +18,7 @@ from cascade.core.policy.base import Fault, Frozen, Name, Price, Seconds, Text, 
 from cascade.core.policy.certificate import Certificate
 from cascade.core.policy.checks import Check
 from cascade.core.policy.ladder import Budget, Rung, asked_as, ladder_faults, sample_faults
-from cascade.core.policy.operations import Ledger, LedgerKey, Limits, Mode, Observe, Rollout, Sticky
+from cascade.core.policy.operations import Audit, Ledger, LedgerKey, Limits, Mode, Observe, Rollout, Sticky
 from cascade.core.policy.samples import Order, Samples
 from cascade.core.policy.scorer import Scoring, scorer_faults
 
@@ -106,6 +106,8 @@ class Task(Frozen):
     """Samples that replace the ladder's, by rung; null: ask that rung once."""
     checks: tuple[Check, ...] = ()
     """Beside the policy's own."""
+    grader: Text | None = None
+    """Who grades this task's answers in the audit, in place of `audit.grader`."""
 
 
 class StormGuard(Frozen):
@@ -195,6 +197,8 @@ class Policy(Frozen):
     """`off`, or what is kept."""
     budget: Annotated[tuple[Limits, ...], BeforeValidator(_one_or_more)] = Field(default=(), max_length=32)
     """One budget, or a list: a call must have room in every one that applies."""
+    audit: Audit | None = None
+    """Grade a sample of what was shipped, and notice when it gets worse. Off when absent."""
     sticky: Sticky | None = None
     """After a climb, a floor for the next turns of the conversation. Off when absent."""
     early_stop: Annotated[bool, Strict()] = False
@@ -277,8 +281,22 @@ def _faults(policy: Policy) -> Iterator[Fault]:
     yield from ladder_faults(policy.ladder)
     names = [rung.rung for rung in policy.ladder]
     yield from _task_faults(policy, names)
+    yield from _audit_faults(policy, names)
     yield from _certificate_faults(policy.certificate, names[:-1])
     yield from scorer_faults(policy.scorer or {}, names)
+
+
+def _audit_faults(policy: Policy, names: list[str]) -> Iterator[Fault]:
+    audit = policy.audit
+    if audit is None:
+        return
+    if not policy.ledger.enabled:
+        hint = "remove `ledger: off`, or the audit"
+        yield Fault(("audit",), "an audit needs the ledger: it is where the sampled requests wait", hint)
+    if audit.judge is not None and audit.judge not in names:
+        yield Fault(
+            ("audit", "judge"), f"there is no rung {audit.judge!r} on the ladder", f"use one of {', '.join(names)}"
+        )
 
 
 def _certificate_faults(certificate: Certificate | None, below: list[str]) -> Iterator[Fault]:

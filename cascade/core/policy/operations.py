@@ -1,4 +1,4 @@
-"""How a policy is operated: mode, rollout, ledger, budgets.
+"""How a policy is operated: mode, rollout, ledger, budgets, audit.
 
 None of these keys affects a verdict, a threshold or a certificate.
 """
@@ -11,9 +11,21 @@ from typing import Annotated, Literal
 from pydantic import BeforeValidator, Field, Strict, StringConstraints, WithJsonSchema, model_validator
 from pydantic_core import PydanticCustomError
 
-from cascade.core.policy.ladder import Frozen, Seconds
+from cascade.core.policy.ladder import Frozen, Name, Seconds, Text
 
-__all__ = ["Function", "Ledger", "LedgerKey", "Limits", "Mode", "Observe", "OnExhausted", "Per", "Rollout", "Sticky"]
+__all__ = [
+    "Audit",
+    "Function",
+    "Ledger",
+    "LedgerKey",
+    "Limits",
+    "Mode",
+    "Observe",
+    "OnExhausted",
+    "Per",
+    "Rollout",
+    "Sticky",
+]
 
 Function = Annotated[str, Strict(), StringConstraints(pattern=r"^[A-Za-z_][\w.]*:[A-Za-z_]\w*$")]
 """`module:function`."""
@@ -86,6 +98,34 @@ class Ledger(Frozen):
     """`module:function`, called with each text before it is stored; it returns the text to store."""
     durability: Literal["batched", "commit"] = "batched"
     """batched: on the disk within 200 ms. commit: each call is on the disk before it is made, its outcome before the answer."""
+
+
+class Audit(Frozen):
+    """Grading a sample of what was shipped. Off when absent. Needs a ledger; to grade answers, `ledger: {content: true}`."""
+
+    sample: Annotated[float, Strict(), Field(ge=0, le=1, allow_inf_nan=False)] = 0.01
+    """The share of all requests, by a hash of their ids. Only these count in the rates."""
+    lowest_confidence: Annotated[float, Strict(), Field(ge=0, le=1, allow_inf_nan=False)] = 0.05
+    """The share of shipped answers with the lowest confidence of their rung and source. They find faults; no rate counts them."""
+    daily_usd: _Usd | None = Decimal("1.00")
+    """What shadow answers and judgements may cost a day (UTC). Null: no cap."""
+    on_alarm: Literal["alert", "ratchet"] = "alert"
+    """When the rate of the loss is above what was certified. alert: only says so. ratchet: also one step toward fewer losses on the
+    certificate's path; without a certificate the first threshold rises by 0.1, to at most 0.9."""
+    arl: Annotated[int, Strict(), Field(ge=100, le=100_000_000)] = 10_000
+    """While the rate is at most what was certified, a false alarm comes on average after at least so many graded requests."""
+    max_rate: Annotated[float, Strict(), Field(gt=0, lt=1, allow_inf_nan=False)] | None = None
+    """The rate of the loss that is still right, where there is no certificate (default: 0.02). With one it is the certificate's alpha."""
+    grader: Text | None = None
+    """Who compares the shipped answer with the top rung's: a grader's name, or `judge`. Default: the certificate's, else `judge`."""
+    judge: Name | None = None
+    """The rung that judges. Default: the top rung."""
+    cost_of_error_usd: _Usd | None = None
+    """What a wrong answer costs, for the report's profit and loss."""
+    notify: tuple[_Notice, ...] = Field(default=(), max_length=8)
+    """Who is told of an alarm, beside the log: `module:function`, or an address that it is posted to as JSON."""
+    notify_timeout_s: Seconds = 5.0
+    """What one post to an address may take."""
 
 
 def _switch(value: object) -> object:

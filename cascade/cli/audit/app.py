@@ -1,0 +1,62 @@
+"""`cascade audit`: its commands and their options."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from cascade.cli.options import JSON, LEDGER, POLICY
+
+__all__ = ["audit_app"]
+
+audit_app = typer.Typer(
+    name="audit", help="Grade a sample of what was shipped, and notice when it gets worse.", no_args_is_help=True
+)
+
+
+@audit_app.command("run")
+def run(
+    policy: Annotated[str | None, POLICY] = None,
+    once: Annotated[bool, typer.Option("--once", help="Grade what is open, and end (the default).")] = False,
+    watch: Annotated[bool, typer.Option("--watch", help="Go on, and grade what is sampled from now on.")] = False,
+    max_usd: Annotated[
+        float | None,
+        typer.Option(help="Spend at most so much in this run, beside the policy's audit.daily_usd.", min=0),
+    ] = None,
+    ledger: Annotated[str | None, LEDGER] = None,
+    as_json: Annotated[bool, JSON] = False,
+) -> None:
+    """Ask the top rung for shadow answers, grade the sampled requests, and look for drift."""
+    from cascade.cli.audit.run import RunOptions, run_audit  # noqa: PLC0415
+
+    run_audit(RunOptions(policy, watch and not once, max_usd, ledger), as_json=as_json)
+
+
+@audit_app.command("report")
+def report(
+    policy: Annotated[str | None, POLICY] = None,
+    since: Annotated[
+        str, typer.Option(help="The start of the period: 7d, 24h, 2w, or a date or time (UTC without a zone).")
+    ] = "30d",
+    html: Annotated[Path | None, typer.Option(help="Also write the report as an HTML page.")] = None,
+    ledger: Annotated[str | None, LEDGER] = None,
+    as_json: Annotated[bool, JSON] = False,
+) -> None:
+    """Report what the audit found: rates by task and rung, drift, routing, profit and loss."""
+    from cascade.cli.audit.report import ReportOptions, run_report  # noqa: PLC0415
+
+    run_report(ReportOptions(policy, since, html, ledger), as_json=as_json)
+
+
+@audit_app.command("reset")
+def reset(
+    policy: Annotated[str | None, POLICY] = None,
+    ledger: Annotated[str | None, LEDGER] = None,
+    as_json: Annotated[bool, JSON] = False,
+) -> None:
+    """Undo the ratchet of a policy, and start the drift detectors anew."""
+    from cascade.cli.audit.reset import run_reset  # noqa: PLC0415
+
+    run_reset(policy, ledger, as_json=as_json)
