@@ -7,13 +7,22 @@ of known agreement are made of the traffic: a shadow answer beside itself, with 
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 
 from cascade.core.modes import share_of
 from cascade.ledger.audit import Control
 
-__all__ = ["FEWEST", "ControlItem", "Standing", "control_due", "first_controls", "judge_standing", "restated"]
+__all__ = [
+    "FEWEST",
+    "ControlItem",
+    "Standing",
+    "control_due",
+    "first_controls",
+    "judge_standing",
+    "restated",
+    "withheld_judges",
+]
 
 FEWEST = 12
 """A judge is believed only after so many control items, half of them right."""
@@ -159,6 +168,14 @@ def judge_standing(controls: Sequence[Control], judge: str) -> Standing:
         if (unusable or 0) > _MOST_WRONG:
             faults.append(f"of {unusable:.0%} of the control items it says nothing usable")
     return Standing(len(own), agree, disagree, unusable, not faults, "; ".join(faults))
+
+
+def withheld_judges(controls: Sequence[Control], judges: Iterable[str] = ()) -> dict[str, str]:
+    """Which judges are not believed, and why: of those that were tested, and of `judges`."""
+    standings = {
+        judge: judge_standing(controls, judge) for judge in dict.fromkeys((*judges, *(one.judge for one in controls)))
+    }
+    return {judge: standing.why for judge, standing in standings.items() if not standing.is_believed}
 
 
 def _share(relations: Sequence[str | None], wanted: str) -> float | None:

@@ -19,7 +19,7 @@ from cascade.core.policy import Policy
 from cascade.corpora.grading import Grade, Grader, bind_grader, is_grader, judge_rung
 from cascade.corpora.items import Item
 from cascade.ledger.audit import Grading, Sample
-from cascade.ledger.records import StepBody, text_part
+from cascade.ledger.records import ASKED_PART, StepBody, text_part
 from cascade.ledger.stores import Reader
 
 __all__ = ["Shipped", "compare", "grader_names", "grader_of", "graders_of", "grading_without_call", "read_shipped"]
@@ -115,18 +115,14 @@ def read_shipped(reader: Reader, sample: Sample, longest_s: float) -> Shipped | 
         text = texts.get(_voted_part(reader, sample, longest_s))
     if not text:
         return "no_answer_text"
-    prompt, asked = json.loads(texts["prompt"]), json.loads(texts.get("asked", "{}"))
+    prompt, asked = json.loads(texts["prompt"]), json.loads(texts.get(ASKED_PART, "{}"))
+    asked |= {name: tuple(asked[name]) for name in ("tools", "stop_sequences") if name in asked}
     system: Any = prompt.get("system")
     request = Request(
         messages=tuple(prompt["messages"]),
         system=tuple(system) if isinstance(system, list) else system,  # pyright: ignore[reportUnknownArgumentType]
         task=sample.task,
-        schema=asked.get("schema"),
-        prompt_schema=asked.get("prompt_schema"),
-        max_tokens=asked.get("max_tokens"),
-        tools=tuple(asked.get("tools") or ()),
-        tool_choice=asked.get("tool_choice"),
-        stop_sequences=tuple(asked.get("stop_sequences") or ()),
+        **asked,
     )
     return Shipped(request, text)
 
