@@ -24,6 +24,7 @@ __all__ = [
     "BUCKET_S",
     "DAY_S",
     "NO_SLOT",
+    "AuditRow",
     "Batch",
     "Content",
     "Entry",
@@ -39,6 +40,7 @@ __all__ = [
     "VoteBody",
     "call_number",
     "matches",
+    "storable",
     "text_part",
 ]
 
@@ -278,6 +280,28 @@ class OpenCall:
     bound: int
 
 
+class AuditRow(NamedTuple):
+    """A sampled request, as it is written with its outcome; see `ledger.audit.Sample`. `place`: its `index`; `flags`: as JSON."""
+
+    request: str
+    at: float
+    policy: str
+    epoch: str
+    task: str
+    workflow: str
+    why: str
+    rung: str
+    place: int
+    is_top: int
+    confidence: float | None
+    source: str | None
+    cost: int
+    estimate: int | None
+    flags: str
+    degraded: str | None
+    has_content: int
+
+
 Row = tuple[int, float, Kind, str, bytes, bytes]
 """An entry to write: (seq, at, kind, request, body, digest)."""
 
@@ -290,6 +314,7 @@ class Batch:
     many calls it took. `traffic`: requests, answers,
     resolved, escalated, cost, cost squared (a float, for intervals), estimate, estimated (requests that have an estimate).
     `opened`: announced calls by (request, call number); `settled`: calls announced in earlier batches that have their step in this one.
+    `samples`: requests that will be audited; the transaction is then synced, whatever the durability.
     """
 
     entries: list[Row] = field(default_factory=list[Row])
@@ -298,3 +323,11 @@ class Batch:
     traffic: dict[TrafficKey, list[float]] = field(default_factory=dict[TrafficKey, list[float]])
     opened: dict[tuple[str, int], OpenCall] = field(default_factory=dict[tuple[str, int], OpenCall])
     settled: list[tuple[str, int]] = field(default_factory=list[tuple[str, int]])
+    samples: list[AuditRow] = field(default_factory=list[AuditRow])
+
+
+def storable(text: str) -> str:
+    """The text without what a database refuses: unpaired surrogates and NUL."""
+    if "\0" in text:
+        text = text.replace("\0", "\N{REPLACEMENT CHARACTER}")
+    return text if text.isascii() else text.encode("utf-8", "replace").decode()

@@ -26,6 +26,7 @@ from cascade.ledger.records import (
     Row,
     StepBody,
     VoteBody,
+    storable,
     text_part,
 )
 
@@ -89,7 +90,7 @@ class Encoder:
         body: RequestBody | None = context.body
         if one.first or body is None:  # encoded again after an interruption: its texts belong to this batch
             body = context.body = self._request(context, contents if one.first else [])
-        request, seq, head = _clean(context.begun.request.id), self._seq, self._head
+        request, seq, head = storable(context.begun.request.id), self._seq, self._head
         rows: list[Row] = []
 
         def append(when: float, kind: Kind, written: bytes) -> None:
@@ -126,7 +127,7 @@ class Encoder:
         """Calls that were announced have their results; or never will, where the request was cut off."""
         if not self._open and call is None:
             return
-        request = _clean(one.context.begun.request.id)
+        request = storable(one.context.begun.request.id)
         numbers = self._open.pop(request, frozenset[int]())
         for step in steps:
             if step.number in numbers:
@@ -149,10 +150,10 @@ class Encoder:
             policy=policy.name,
             policy_hash=policy.hash,
             prompt_hash=prompts.prompt_hash(document),
-            task=_clean(begun.task),
+            task=storable(begun.task),
             arm=begun.arm,
             metadata=_names(context.metadata),
-            flags=sorted(map(_clean, begun.request.flags)) if begun.request.flags else [],
+            flags=sorted(map(storable, begun.request.flags)) if begun.request.flags else [],
             content=digests,
             observed_as=begun.observed_as,
         )
@@ -216,9 +217,9 @@ class Encoder:
                         hint="texts that `redact` fails on are not stored: fix the function",
                     )
                 return None
-        plain = text.decode() if isinstance(text, bytes) else _clean(text)
+        plain = text.decode() if isinstance(text, bytes) else storable(text)
         salt = os.urandom(_SALT_BYTES)
-        contents.append(Content(_clean(context.begun.request.id), part, at, salt, plain))
+        contents.append(Content(storable(context.begun.request.id), part, at, salt, plain))
         return content_digest(salt, plain)
 
 
@@ -271,13 +272,6 @@ def _ms(seconds: float) -> float:
     return int(seconds * 1e6) / 1e3
 
 
-def _clean(text: str) -> str:
-    """The text without what a database refuses: unpaired surrogates and NUL."""
-    if "\0" in text:
-        text = text.replace("\0", "\N{REPLACEMENT CHARACTER}")
-    return text if text.isascii() else text.encode("utf-8", "replace").decode()
-
-
 def _names(metadata: dict[str, str]) -> dict[str, str]:
     """The caller's names and values as strings that can be stored."""
     try:
@@ -286,7 +280,7 @@ def _names(metadata: dict[str, str]) -> dict[str, str]:
         together = "\0"
     if together.isascii() and "\0" not in together:
         return metadata
-    return {_clean(str(name)): _clean(str(value)) for name, value in metadata.items()}
+    return {storable(str(name)): storable(str(value)) for name, value in metadata.items()}
 
 
 def _bytes(body: msgspec.Struct) -> bytes:
@@ -298,7 +292,7 @@ def _bytes(body: msgspec.Struct) -> bytes:
 
 def _cleaned(value: Any) -> Any:
     if isinstance(value, str):
-        return _clean(value)
+        return storable(value)
     if isinstance(value, list):
         return [_cleaned(one) for one in value]  # pyright: ignore[reportUnknownVariableType]
     if isinstance(value, dict):
