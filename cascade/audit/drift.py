@@ -1,4 +1,4 @@
-"""What the audit's uniform sample says of the rate of the loss now, and whether a detector alarms. Pure: values in, values out.
+"""What the audit's uniform sample says of the rate of the loss now, and whether a detector alarms. `watch` is pure, `read_drift` reads.
 
 Counted are the uniform samples of the current epoch (what decides has not changed since), shipped after the last reset, that are graded or
 have a real outcome, in the order in which that became known. A loss is an answer that was shipped below the top rung and is wrong;
@@ -20,10 +20,23 @@ from cascade.audit.detector import Detectors, EDetector
 from cascade.audit.sequence import interval_at_all_times
 from cascade.core.policy import Policy
 from cascade.core.policy.operations import Audit
-from cascade.ledger.audit import Mark, Ratchet, Sample
+from cascade.ledger.audit import AuditTables, Mark, Ratchet, Sample
 from cascade.policy.certificates import certificate_digest, changed_parts, epoch_of
+from cascade.policy.ratchet import steps_of
 
-__all__ = ["MAX_RATE", "Drift", "Rate", "Seen", "is_loss", "judge_name", "step_in_force", "watch"]
+__all__ = [
+    "MAX_RATE",
+    "Drift",
+    "Rate",
+    "Seen",
+    "is_loss",
+    "judge_name",
+    "newest_reset",
+    "read_drift",
+    "step_in_force",
+    "told_alarms",
+    "watch",
+]
 
 MAX_RATE: Final = 0.02
 """The rate that is right where neither a certificate nor `audit.max_rate` says one."""
@@ -146,6 +159,14 @@ class Drift:
         }
 
 
+def read_drift(policy: Policy, tables: AuditTables, withheld: Mapping[str, str] | None = None) -> Drift:
+    """`watch` what is on the tables now. Raises LedgerDown, NoPrice."""
+    ratchet, marks = tables.ratchet(policy.name), tables.marks(policy.name)
+    reset = newest_reset(marks)
+    samples = tables.samples(policy.name, since=reset)
+    return watch(policy, Seen(ratchet, samples, marks), withheld)
+
+
 def watch(policy: Policy, seen: Seen, withheld: Mapping[str, str] | None = None) -> Drift:
     """Count what was seen. `withheld`: by judge ("judge:opus"), why it is not believed. Raises NoPrice."""
     return _Watching(policy, seen, withheld or {}).drift()
@@ -165,7 +186,24 @@ def judge_name(grader: str, policy: Policy) -> str:
 
 def step_in_force(policy: Policy, ratchet: Ratchet | None) -> int:
     """How many steps the policy is ratcheted now: a ratchet ends with its certificate."""
-    return ratchet.step if ratchet is not None and ratchet.certificate == certificate_digest(policy) else 0
+    if ratchet is None or ratchet.certificate != certificate_digest(policy):
+        return 0
+    return min(ratchet.step, steps_of(policy))  # a certificate that no longer holds has fewer
+
+
+def told_alarms(epoch: str, marks: Sequence[Mark]) -> dict[str, Mark]:
+    """The alarms that were told and stand, by task ("" for the policy): those of this epoch since the last reset, the first of each."""
+    reset = newest_reset(marks)
+    alarms: dict[str, Mark] = {}
+    for mark in marks:
+        if mark.kind == "alarm" and mark.at > reset and mark.details.get("epoch") == epoch:
+            alarms.setdefault(mark.details.get("task") or "", mark)
+    return alarms
+
+
+def newest_reset(marks: Sequence[Mark]) -> float:
+    """When the audit was reset last, in Unix seconds; 0 if it never was."""
+    return max((mark.at for mark in marks if mark.kind == "reset"), default=0.0)
 
 
 @dataclass(slots=True)
@@ -196,16 +234,12 @@ class _Watching:
         self._by_outcome_alone = 0
 
     def drift(self) -> Drift:
-        reset = max((mark.at for mark in self._seen.marks if mark.kind == "reset"), default=float("-inf"))
+        reset = newest_reset(self._seen.marks)
         current = [one for one in self._seen.samples if one.is_uniform and one.epoch == self._epoch and one.at > reset]
         known = [one for one in current if one.state != "open" or one.outcome is not None]
         for sample in sorted(known, key=_when_known):
             self._count(sample)
-        alarms: dict[str, Mark] = {
-            mark.details.get("task") or "": mark
-            for mark in self._seen.marks
-            if mark.kind == "alarm" and mark.at > reset and mark.details.get("epoch") == self._epoch
-        }
+        alarms = told_alarms(self._epoch, self._seen.marks)
         names = ["", *sorted(self._counts.keys() - {""})]
         return Drift(
             self._policy.name, self._epoch, self._step, self._seen.ratchet, self._alpha, self._certificate is not None,
