@@ -195,9 +195,9 @@ class AuditTables(SmallTables):
         are still there: they may have been erased meanwhile.
         """
         question = (
-            "UPDATE audit_samples SET shadow = CASE WHEN has_content = 1 THEN :shadow END, shadow_cost = shadow_cost + :cost,"
+            f"UPDATE audit_samples SET shadow = CASE WHEN has_content = 1 THEN :shadow END, shadow_cost = shadow_cost + :cost,"  # noqa: S608 - constants
             " bound = CASE WHEN bound > :cost THEN bound - :cost ELSE 0 END, leased_until = :until"
-            f" WHERE {_HELD}"  # noqa: S608 - constants
+            f" WHERE {_HELD}"
         )
         values = {"shadow": None if shadow is None else storable(shadow), "cost": cost, "until": now + seconds}
         return self._change(question, {**values, **_lease_values(leased)})

@@ -21,6 +21,7 @@ import msgspec
 from cascade.core.modes import NO_SLOT
 
 __all__ = [
+    "ASKED_PART",
     "BUCKET_S",
     "DAY_S",
     "NO_SLOT",
@@ -82,6 +83,9 @@ def matches(body: bytes | str, wanted: Mapping[str, str]) -> bool:
         return False
     return all(metadata.get(name) == value for name, value in wanted.items())
 
+
+ASKED_PART = "asked"
+"""The name of what a request asked for beside its prompt (`Content`)."""
 
 _STEP_BITS = 16  # of a call's number, for the index of its rung
 
@@ -189,7 +193,7 @@ class OutcomeBody(msgspec.Struct, frozen=True, gc=False, omit_defaults=True):
     """How a request ended. `error`: the error's class. `resolved`: there is an answer, and it is not degraded.
 
     `cost` includes samples whose step was not completed, `steps` does not. `estimate`: what the baseline alone would have cost (nano-USD), from the tokens seen; None if the baseline answered.
-    `slot`: see `core.modes`.
+    `slot`: see `core.modes`. `asked`: digest of the stored text of that part.
     """
 
     arm: str
@@ -207,6 +211,7 @@ class OutcomeBody(msgspec.Struct, frozen=True, gc=False, omit_defaults=True):
     certificate: str = "uncertified"
     estimate: int | None = None
     slot: int = 0
+    asked: str | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -225,7 +230,11 @@ class Entry:
 
 @dataclass(frozen=True, slots=True)
 class Content:
-    """A stored text: `part` is "prompt" (JSON of system and messages) or "step:0" … (an answer's text: `text_part`)."""
+    """A stored text. `part`: "prompt" (JSON of system and messages), "step:0" … (an answer's text: `text_part`), or "asked".
+
+    "asked" is there for a request that will be audited, if the caller set any of it: JSON of schema, prompt_schema, max_tokens, tools,
+    tool_choice, stop_sequences, and what `extra` and `top_extra` say of sampling and thinking. It is not redacted.
+    """
 
     request: str
     part: str
