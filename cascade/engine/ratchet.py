@@ -42,7 +42,7 @@ class RatchetInForce:
         self.renew_lock()
         renew_in_children(self)
         self._start(now)
-        if not self.settle(_FIRST_S):
+        if not self._wait(_FIRST_S):
             self._told_down(f"no answer within {_FIRST_S:g} s")
 
     def renew_lock(self) -> None:
@@ -56,7 +56,7 @@ class RatchetInForce:
             self._start(now)
         return self._plan
 
-    def settle(self, seconds: float) -> bool:
+    def _wait(self, seconds: float) -> bool:
         """Wait for the read that is under way; returns whether none is any more."""
         reading = self._reading
         if reading is not None:
