@@ -10,7 +10,7 @@ from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import Final, Literal
 
-from cascade.audit.rates import Interval, Loss, is_below
+from cascade.audit.rates import Interval, Loss, grouped, is_below
 from cascade.audit.sequence import interval_at_all_times
 from cascade.core.policy import Policy
 from cascade.core.policy.certificate import Escalation
@@ -132,10 +132,11 @@ def routing_of(
         by_task: dict[str, list[SpendRow]] = defaultdict(list)
         for row in reached:
             by_task[row.task].append(row)
+        sampled = dict(grouped(seen, lambda one: one.task))
         found = [_escalation(None, rung.rung, reached, certified.rungs.get(rung.rung), _went_up(seen, index))]
         for task, own in sorted(by_task.items()):
-            mine = [one for one in seen if one.task == task]
-            line = _escalation(task, rung.rung, own, certified.rate(task, rung.rung), _went_up(mine, index))
+            went_up = _went_up(sampled.get(task, ()), index)
+            line = _escalation(task, rung.rung, own, certified.rate(task, rung.rung), went_up)
             found.append(line and replace(line, is_own=rung.rung in certified.tasks.get(task, {})))
         lines += [line for line in found if line is not None]
     return Routing(tuple(lines), _top(policy, sums, samples), tuple(_trust(samples, loss, alpha)), alpha)
