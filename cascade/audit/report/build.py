@@ -7,7 +7,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 
 from cascade.audit.drift import RIGHT_AT, Drift
-from cascade.audit.rates import Loss, RateLine, is_below, rate_of, rates_of, skipped_because
+from cascade.audit.rates import Loss, RateLine, graded_by, is_below, rate_of, rates_of, skipped_because
 from cascade.audit.report.profit import Profit, profit_of
 from cascade.audit.report.texts import Texts
 from cascade.audit.report.thresholds import Alternative, alternatives_of
@@ -152,8 +152,11 @@ def _todo(policy: Policy, evidence: Evidence, requests: int, loss: Loss) -> Iter
     )
     if without:
         yield f"{without} answers could not be graded, since their texts are not in the ledger (`ledger: {{content: true}}`)"
-    for grader, why in evidence.withheld.items():
-        yield f"the rates of {grader} are withheld: it is not believed, since {why} (audit.judge names another rung)"
+    for grader in sorted({graded_by(one) for one in samples} & evidence.withheld.keys()):
+        yield (
+            f"the rates of {grader} are withheld: it is not believed, since {evidence.withheld[grader]} (cascade audit run tests it"
+            " again; audit.judge names another rung)"
+        )
 
 
 def _with_texts(sample: Sample, texts: Mapping[str, Texts]) -> Disagreement:

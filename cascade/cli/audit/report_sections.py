@@ -117,7 +117,7 @@ def _drift_text(rate: Rate) -> str:
         )
     if rate.value is None or rate.threshold is None:
         return text
-    return f"{text}; the detector is at {rate.value:.3g}, it alarms at {rate.threshold:g}"
+    return f"{text}; the detector is at {rate.value:,.0f}, it alarms at {rate.threshold:,.0f}"
 
 
 def _by_task(lines: Sequence[RateLine]) -> Section:

@@ -32,7 +32,7 @@ def show_report(report: AuditReport, where: str) -> None:
 def _show(section: Section) -> None:
     stdout.print(f"\n{section.title}")
     for fact in section.facts:
-        stdout.print(f"  {fact.label:<11} {fact.text}")
+        stdout.print(f"  {fact.label:<10}  {fact.text}")
     if section.rows:
         shown = table(*section.columns, right=section.right)
         for row in section.rows[:_MOST_ROWS]:
@@ -51,7 +51,7 @@ def _show_disagreements(report: AuditReport) -> None:
     for one in shown:
         stdout.print(f"  {heading_of(one)}")
         for label, text in texts_of(one):
-            stdout.print(f"    {label:<9} {_short(text)}")
+            stdout.print(f"    {label:<8}  {_short(text)}")
 
 
 def heading_of(one: Disagreement) -> str:
