@@ -7,8 +7,9 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 
-from cascade.audit.controls import withheld_judges
+from cascade.audit.controls import CONTROLS_S, withheld_judges
 from cascade.audit.drift import read_drift
+from cascade.audit.grading import judges_of
 from cascade.audit.rates import graded_by
 from cascade.audit.report.build import MOST_DISAGREEMENTS, Evidence, disagreements_of, loss_of, report_of
 from cascade.audit.report.texts import read_texts
@@ -18,6 +19,7 @@ from cascade.cli.audit.report_view import show_report
 from cascade.cli.output import print_json, stderr
 from cascade.core.policy import Policy
 from cascade.core.policy.certificate import Escalation
+from cascade.corpora.grading import judge_rung
 from cascade.costs import Period, PeriodSums, read_since
 from cascade.engine import default_policy
 from cascade.ledger.audit import AuditTables
@@ -59,8 +61,9 @@ def run_report(options: ReportOptions, *, as_json: bool, now: Callable[[], float
 
 def _evidence(policy: Policy, period: Period, reader: Reader, tables: AuditTables) -> Evidence:
     samples = tables.samples(policy.name, since=period.since, until=period.until)
-    judges = {name for one in samples if (name := graded_by(one)).startswith("judge:")}
-    withheld = withheld_judges(tables.controls(policy.name), sorted(judges))
+    judges = {name for one in samples if judge_rung(name := graded_by(one)) is not None}
+    controls = tables.controls(policy.name, since=period.until - CONTROLS_S)
+    withheld = withheld_judges(controls, (*judges_of(policy), *sorted(judges)))
     drift = read_drift(policy, tables, withheld)
     shown = disagreements_of(samples, loss_of(policy, withheld))[:MOST_DISAGREEMENTS]
     return Evidence(
