@@ -12,7 +12,7 @@ from typing import Any, Final
 from cascade.cli.output import stdout, table, usd
 from cascade.costs import CacheLine, Caches, Costs, Interval, Line, Period, Saving
 
-__all__ = ["CostsReport", "Large", "report_fields", "show_report", "write_csv"]
+__all__ = ["CostsReport", "Large", "report_fields", "saved_text", "saving_fields", "show_report", "write_csv"]
 
 _BAR: Final = 24  # columns of the longest bar
 _EIGHTHS: Final = " ▏▎▍▌▋▊▉"
@@ -76,8 +76,8 @@ def report_fields(report: CostsReport) -> dict[str, Any]:
             "share": head.share,
             "top": [{"workflow": line.name, "cost_usd": _usd(line.cost), "share": line.share} for line in head.lines],
         },
-        "saved": None if found.saving is None else _saving_fields(found.saving),
-        "saved_by_policy": [_saving_fields(one) for one in found.savings],
+        "saved": None if found.saving is None else saving_fields(found.saving),
+        "saved_by_policy": [saving_fields(one) for one in found.savings],
         "large": None if large is None else {
             "call_usd": _usd(large.limit),
             "requests": [{"request": request, "cost_usd": _usd(cost)} for request, cost in large.requests],
@@ -130,7 +130,8 @@ def _line_fields(line: Line) -> dict[str, Any]:
     }
 
 
-def _saving_fields(saving: Saving) -> dict[str, Any]:
+def saving_fields(saving: Saving) -> dict[str, Any]:
+    """A saving's fields of `--json`."""
     return {
         "policy": saving.policy,
         "basis": saving.basis,
@@ -209,15 +210,16 @@ def _show_total(total: Line) -> None:
 def _show_saving(found: Costs) -> None:
     if found.saving is None:
         return
-    stdout.print(f"saved       {_saved(found.saving)}")
+    stdout.print(f"saved       {saved_text(found.saving)}")
     for note in found.saving.notes:
         stdout.print(f"            {note}")
     if len(found.savings) > 1:
         for one in found.savings:
-            stdout.print(f"  {one.policy}: {_saved(one)}{''.join(f'; {note}' for note in one.notes)}")
+            stdout.print(f"  {one.policy}: {saved_text(one)}{''.join(f'; {note}' for note in one.notes)}")
 
 
-def _saved(saving: Saving) -> str:
+def saved_text(saving: Saving) -> str:
+    """A saving in words, with its basis."""
     if not saving.requests:
         return "not known: no answered request to compare"
     share = f", {_percent(saving.relative)}" if saving.relative is not None else ""
