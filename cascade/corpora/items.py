@@ -180,6 +180,16 @@ class RecordedReview(Struct, frozen=True, forbid_unknown_fields=True, gc=False):
     cost_usd: _Usd | None = None
     extra: dict[str, Any] | None = field(default=None, name="(extra)")
 
+    @property
+    def can_be_priced(self) -> bool:
+        """As of a reply."""
+        return self.usage is not None and "input_tokens" in self.usage and "output_tokens" in self.usage
+
+    @property
+    def tokens(self) -> Usage:
+        """As of a reply."""
+        return Usage.from_api(self.usage or {})
+
 
 class RecordedReply(Struct, frozen=True, forbid_unknown_fields=True, gc=False):
     """A rung's reply. `answer` is a JSON value, None if declined, NOT_RECORDED if its text is missing.

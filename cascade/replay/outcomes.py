@@ -55,7 +55,8 @@ class Outcomes:
     """For each item: the rung that shipped (or NO_RUNG), the last rung asked, what stopped the climb, and nano-USD.
 
     `reasons`: for each rung, the code of why the item was escalated there; 0 if it was not. `closed`: for each rung below the
-    top, whether early stop closed the reply at its confidence; empty without early stop.
+    top, whether early stop closed the reply at its confidence; empty without early stop. `reviews`: for each rung below the top,
+    what the review gate said of the answer, a code of `replay.reviews`; empty without a gate.
     """
 
     shipped: Int8s
@@ -65,6 +66,7 @@ class Outcomes:
     reasons: tuple[Int8s, ...]
     storms: Storms
     closed: tuple[Bools, ...] = ()
+    reviews: tuple[Int8s, ...] = ()
 
 
 def scores_of(columns: Columns, mapped: MappedColumns, outcomes: Outcomes) -> Floats:

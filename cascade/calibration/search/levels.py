@@ -18,8 +18,8 @@ from cascade.core.errors import CorpusError
 from cascade.replay.arrays import np
 from cascade.replay.columns import MISSING, NO_COST, Columns, MappedColumns, missing_cost
 from cascade.replay.outcomes import NO_RUNG
-from cascade.replay.vectorised import NOT_COUNTED as NOT_COUNTED_REASONS
-from cascade.replay.vectorised import Rule
+from cascade.replay.rule import NOT_COUNTED as NOT_COUNTED_REASONS
+from cascade.replay.rule import Rule
 
 if TYPE_CHECKING:
     from cascade.replay.arrays import Bools, Codes, Floats, Int8s, Ints
