@@ -14,6 +14,7 @@ from cascade.core.messages import Message, Usage
 from cascade.core.text.suggestions import closest
 from cascade.core.text.tables import html_table
 from cascade.core.trail_table import trail_rows, trail_text
+from cascade.core.verification import Review
 from cascade.core.voting import Vote
 
 __all__ = [
@@ -25,6 +26,7 @@ __all__ = [
     "Degraded",
     "MaybeNone",
     "Reason",
+    "Review",
     "Sample",
     "Step",
     "Verdict",
@@ -162,7 +164,8 @@ class Sample:
 class Step:
     """One rung's try. `cost_nanousd` is exact. `reason`: why it escalated; None for the last step.
 
-    `samples`: its calls, if the rung is asked more than once; usage, cost, attempts and latency are their sums.
+    `samples`: its calls, if the rung is asked more than once; usage, cost, attempts and latency are their sums. `review`: what a
+    rung above said of the answer, if it was asked; its usage, cost, attempts and latency are in the step's too.
     """
 
     index: int
@@ -176,6 +179,7 @@ class Step:
     request_id: str | None = None
     reason: Reason | None = None
     samples: tuple[Sample, ...] = ()
+    review: Review | None = None
 
     @property
     def cost_usd(self) -> float:
@@ -203,6 +207,7 @@ class Step:
             "latency_s": round(self.latency_s, 4),
             "request_id": self.request_id,
             **({"vote": _vote_fields(self)} if self.samples else {}),
+            **({"review": self.review.to_dict()} if self.review is not None else {}),
         }
 
     if not TYPE_CHECKING:  # hidden from type checkers, which would accept any attribute

@@ -16,7 +16,7 @@ from pydantic_core import PydanticCustomError
 
 from cascade.core.policy.base import Fault, Frozen, Name, Price, Seconds, Text, Threshold
 from cascade.core.policy.certificate import Certificate
-from cascade.core.policy.checks import Check
+from cascade.core.policy.checks import Check, review_faults
 from cascade.core.policy.ladder import Budget, Rung, asked_as, ladder_faults, sample_faults
 from cascade.core.policy.operations import Audit, Ledger, LedgerKey, Limits, Mode, Observe, Rollout, Sticky
 from cascade.core.policy.samples import Order, Samples
@@ -105,7 +105,7 @@ class Task(Frozen):
     samples: dict[Name, Samples | None] = Field(default_factory=dict[str, "Samples | None"])
     """Samples that replace the ladder's, by rung; null: ask that rung once."""
     checks: tuple[Check, ...] = ()
-    """Beside the policy's own."""
+    """Beside the policy's own. A review takes the place of the policy's."""
     grader: Text | None = None
     """Who grades this task's answers in the audit, in place of `audit.grader`."""
 
@@ -281,6 +281,7 @@ def _faults(policy: Policy) -> Iterator[Fault]:
     yield from ladder_faults(policy.ladder)
     names = [rung.rung for rung in policy.ladder]
     yield from _task_faults(policy, names)
+    yield from review_faults(("checks",), policy.checks, names)
     yield from _audit_faults(policy, names)
     yield from _certificate_faults(policy.certificate, names[:-1])
     yield from scorer_faults(policy.scorer or {}, names)
@@ -331,6 +332,7 @@ def _task_faults(policy: Policy, names: list[str]) -> Iterator[Fault]:
                 problem = "the last rung has no threshold: it answers plainly"
                 yield Fault((*at, "thresholds", rung), problem, "remove it")
         yield from _task_sample_faults(policy, at, task, names)
+        yield from review_faults((*at, "checks"), task.checks, names)
         if task.floor in names and task.ceiling in names and names.index(task.floor) > names.index(task.ceiling):
             yield Fault((*at, "ceiling"), "the ceiling is below the floor", "raise the ceiling or lower the floor")
 
