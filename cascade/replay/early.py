@@ -99,7 +99,8 @@ class EarlyRule:
         # What a reviewer may have to read is read whole before it ships.
         self._ships: list[Any] = [
             np.array(
-                [own and gates_at(plan, task, index) is None for task, own in zip(mapped.tasks, whole, strict=True)]
+                [own and gates_at(plan, task, index) is None for task, own in zip(mapped.tasks, whole, strict=True)],
+                np.bool_,
             )
             for index in range(len(mapped.left))
         ]

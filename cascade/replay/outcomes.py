@@ -11,6 +11,7 @@ from cascade.core.trail import NATURAL, Degraded, Reason
 from cascade.replay.arrays import np
 from cascade.replay.columns import MISSING, NO_COST, Columns, MappedColumns
 from cascade.replay.figures import Figures, Single
+from cascade.replay.reviews import NOT_REVIEWED, REJECTED, UNUSABLE, Reviews, gates_at
 
 if TYPE_CHECKING:
     from cascade.replay.arrays import Bools, Floats, Int8s, Ints
@@ -22,6 +23,8 @@ __all__ = [
     "Outcomes",
     "Storms",
     "false_confident",
+    "review_cost_at",
+    "reviews_of",
     "scores_of",
     "singles_of",
     "tally",
@@ -146,6 +149,27 @@ def _figures(mapped: MappedColumns, counts: Ints, escalated: Ints, sums: tuple[f
         abstained=int(by_rung[0]),
         singles={},
     )
+
+
+def reviews_of(mapped: MappedColumns, outcomes: Outcomes) -> dict[str, Reviews]:
+    """By rung whose answers a review gate may read: what it did there; empty without a gate."""
+    made: dict[str, Reviews] = {}
+    for index, codes in enumerate(outcomes.reviews):
+        if not any(gates_at(mapped.mapping.plan, task, index) for task in mapped.tasks):
+            continue
+        asked, rejected, unusable = codes != NOT_REVIEWED, codes == REJECTED, codes == UNUSABLE
+        counts = (int(np.count_nonzero(one)) for one in (asked, rejected, unusable))
+        made[mapped.mapping.names[index]] = Reviews(*counts, review_cost_at(mapped, outcomes, index))
+    return made
+
+
+def review_cost_at(mapped: MappedColumns, outcomes: Outcomes, index: int, rows: Bools | None = None) -> int:
+    """Nano-USD of the reviews of a rung's answers; `rows`: of these items alone."""
+    own = mapped.reviews[index] if index < len(outcomes.reviews) else None
+    if own is None:
+        return 0
+    asked = outcomes.reviews[index] != NOT_REVIEWED
+    return int(own.cost[asked if rows is None else asked & rows].sum())
 
 
 def singles_of(columns: Columns, mapped: MappedColumns) -> dict[str, Single]:
