@@ -126,7 +126,8 @@ class Verdict:
 class Sample:
     """One call of a rung that is asked more than once. `cost_nanousd` is exact.
 
-    `number` counts from 0. `is_judge`: not a sample, but the call that grouped the answers of those before it.
+    `number` counts from 0. `is_judge`: not a sample, but the call that grouped the answers of those before it. `is_review`: the
+    review of a step, as one of its calls (`review.calls_of`).
     """
 
     number: int
@@ -139,6 +140,7 @@ class Sample:
     latency_s: float = 0.0
     request_id: str | None = None
     is_judge: bool = False
+    is_review: bool = False
 
     def to_dict(self) -> dict[str, Any]:
         """The sample as JSON values, without its text."""

@@ -12,6 +12,7 @@ from dataclasses import dataclass
 from typing import Any, Protocol
 
 from cascade.core.policy.operations import Ledger
+from cascade.core.review import calls_of
 from cascade.core.trail import Answer, Sample, Step
 from cascade.hooks import Begun, Calling, Ended, Wait
 from cascade.ledger.prompts import Redact, bind_redact, snapshot
@@ -164,8 +165,8 @@ class LedgerTrack:
             passed, self._taken = len(self._taken), ()
             entries += len(new) - passed
             for step in new:
-                if step.samples:
-                    entries += len(step.samples) - 1
+                if step.samples or step.review is not None:
+                    entries += len(calls_of(step)) - 1
         if call is not None and len(call.taken) > len(self._taken):
             unfinished = UnfinishedVote(call.index, len(self._taken), call.taken[len(self._taken) :])
             self._taken = call.taken
