@@ -158,8 +158,10 @@ def reviews_of(mapped: MappedColumns, outcomes: Outcomes) -> dict[str, Reviews]:
         if not any(gates_at(mapped.mapping.plan, task, index) for task in mapped.tasks):
             continue
         asked, rejected, unusable = codes != NOT_REVIEWED, codes == REJECTED, codes == UNUSABLE
-        counts = (int(np.count_nonzero(one)) for one in (asked, rejected, unusable))
-        made[mapped.mapping.names[index]] = Reviews(*counts, review_cost_at(mapped, outcomes, index))
+        count = [int(np.count_nonzero(one)) for one in (asked, rejected, unusable)]
+        made[mapped.mapping.names[index]] = Reviews(
+            count[0], count[1], count[2], review_cost_at(mapped, outcomes, index)
+        )
     return made
 
 
