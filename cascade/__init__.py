@@ -40,6 +40,7 @@ if TYPE_CHECKING:
         aask,
         ask,
         reload,
+        report_outcome,
         wrap,
     )
     from cascade.policy.loading import load_policy
@@ -71,6 +72,7 @@ __all__ = [
     "ask",
     "load_policy",
     "reload",
+    "report_outcome",
     "wrap",
 ]
 
@@ -86,6 +88,7 @@ _HOME = dict.fromkeys(__all__, "cascade.core.errors") | {
     "ask": "cascade.engine",
     "load_policy": "cascade.policy.loading",
     "reload": "cascade.engine",
+    "report_outcome": "cascade.engine",
     "wrap": "cascade.engine",
 }
 

@@ -5,7 +5,7 @@ CascadeError
 │   ├── PolicyError           a policy that cannot be used; carries file, line, column, key
 │   ├── CorpusError           a corpus that cannot be read; carries file, line, item
 │   ├── UsageExportError      a usage export that cannot be read; carries file, line
-│   ├── LedgerError           a ledger that cannot be reached, read or written by a command
+│   ├── LedgerError           a ledger that cannot be reached, read or written
 │   ├── RequestError          a request that no rung could take (prefill, invalid messages …)
 │   └── MissingKey            no credentials for the endpoint of a rung
 ├── MissingExtra              an optional dependency is not installed                                  (exit 2)
@@ -95,7 +95,7 @@ class UsageExportError(ConfigurationError):
 
 
 class LedgerError(ConfigurationError):
-    """A ledger that a command cannot reach, read or write. Requests never fail with it."""
+    """A ledger that a command, or `report_outcome`, cannot reach, read or write. Requests never fail with it."""
 
 
 class RequestError(ConfigurationError):

@@ -203,6 +203,11 @@ class Guard:
             changes.append(Change(change[0], "storm", task, rung, change[1], watch.limit, change[2], lasted))
         return action, tuple(changes)
 
+    def expect(self, escalation: Escalation) -> None:
+        """From now on these rates are normal. All watches for storms begin anew: what they have counted was another rule's."""
+        if escalation != self.escalation:
+            self.escalation, self._storms = escalation, {}
+
     def _is_over_cap(self, now: float) -> bool:
         cap = self.settings.max_extra_usd_per_hour if self.settings else None
         if cap is None:

@@ -8,15 +8,27 @@ Read in this order:
 - `lifecycle`: one request from its first call to its answer, as a generator without I/O
 - `drivers`: the two classes that run that generator and do the I/O, blocking or in asyncio
 - `messages`: `Cascade.messages`, which takes and returns the SDK's own types (`wrapping`: a client whose messages climb)
+- `ratchet`: the thresholds that the audit has raised, read from the ledger (`outcomes`: what callers report of answers)
 - `observing`: the shadow requests of `mode: observe`
 - `mode_switch`: `cascade mode`, and the mode in force
 """
 
 from __future__ import annotations
 
-from cascade.engine.api import aask, ask, reload
+from cascade.engine.api import aask, ask, reload, report_outcome
 from cascade.engine.arguments import AskOptions, Prompt, default_policy
 from cascade.engine.drivers import AsyncCascade, Cascade
 from cascade.engine.wrapping import wrap
 
-__all__ = ["AskOptions", "AsyncCascade", "Cascade", "Prompt", "aask", "ask", "default_policy", "reload", "wrap"]
+__all__ = [
+    "AskOptions",
+    "AsyncCascade",
+    "Cascade",
+    "Prompt",
+    "aask",
+    "ask",
+    "default_policy",
+    "reload",
+    "report_outcome",
+    "wrap",
+]

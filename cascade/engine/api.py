@@ -1,8 +1,9 @@
-"""`ask`, `aask` and `reload`, on drivers that the process keeps between calls."""
+"""`ask`, `aask` and `reload`, on drivers that the process keeps between calls; and `report_outcome`, which needs none."""
 
 from __future__ import annotations
 
 import threading
+import time
 from pathlib import Path
 from typing import Any, TypeAlias, TypeVar, Unpack, overload
 
@@ -10,9 +11,11 @@ from cascade.core.policy import Policy
 from cascade.core.trail import Answer
 from cascade.engine.arguments import AskOptions, Prompt, default_policy, lists_options
 from cascade.engine.drivers import AsyncCascade, Cascade
+from cascade.engine.outcomes import keep_outcome, keeps_texts, read_outcome, without_note
 from cascade.forks import renew_in_children
+from cascade.ledger.gateway import GatewayTables
 
-__all__ = ["aask", "ask", "reload"]
+__all__ = ["aask", "ask", "reload", "report_outcome"]
 
 PolicyLike: TypeAlias = Policy | str | Path | None
 _Data = TypeVar("_Data")
@@ -122,3 +125,23 @@ def reload() -> None:
     one. A `Cascade` of your own is not affected: make a new one. Modules named by checks are not imported again.
     """
     _shared.forget()
+
+
+def report_outcome(
+    request_id: str, right: bool | float, *, note: str | None = None, ledger: str | Path | None = None
+) -> None:
+    """Report whether an answer was right, once you know: it was corrected, its ticket was opened again, its test passed.
+
+    `request_id`: the answer's own. `right`: True, False, or a number from 0 (wrong) to 1 (right). The audit believes it before
+    any grader; the newest report on an answer counts. `note`: why, in words; it is kept if the ledger holds the request's
+    texts. `ledger`: the address of the ledger that the request is on (default: `CASCADE_LEDGER`, else the file under
+    `CASCADE_HOME`).
+
+    Raises RequestError for an invalid argument, ConfigurationError if the ledger is off, LedgerError if it cannot be written.
+    """
+    said = read_outcome(request_id, right, note, at=time.time())
+    address = None if ledger is None else str(ledger)
+    tables = None if address == "off" else GatewayTables(address)
+    if tables is not None and said.note is not None and not keeps_texts(said.request, address):
+        said = without_note(said)
+    keep_outcome(tables, said)

@@ -185,6 +185,13 @@ class Cascade(_Driver[Claude]):
         finally:
             self._shadow_slots.release()
 
+    def report_outcome(self, request_id: str, right: bool | float, *, note: str | None = None) -> None:
+        """Report whether an answer was right. The arguments and errors are those of `cascade.report_outcome`.
+
+        `note` is kept if the policy's ledger keeps content.
+        """
+        self._runtime.report_outcome(request_id, right, note)
+
     def close(self) -> None:
         """Close the clients made here, and write the ledger. A client that was passed in stays open."""
         with self._lock:
@@ -295,6 +302,10 @@ class AsyncCascade(_Driver[AsyncClaude]):
             raise
         finally:
             self._shadow_slots.release()
+
+    async def report_outcome(self, request_id: str, right: bool | float, *, note: str | None = None) -> None:
+        """As `Cascade.report_outcome`."""
+        await asyncio.to_thread(self._runtime.report_outcome, request_id, right, note)
 
     async def aclose(self) -> None:
         """Wait for the running loop's shadow requests, close the clients made here for it, and write the ledger.

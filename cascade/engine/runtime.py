@@ -25,7 +25,11 @@ from cascade.core.text.suggestions import closest
 from cascade.core.trail import Arm
 from cascade.engine.arguments import Arguments, OnEnd, default_policy
 from cascade.engine.mode_switch import ModeSwitch
+from cascade.engine.outcomes import keep_outcome, read_outcome, without_note
+from cascade.engine.ratchet import RatchetInForce
 from cascade.hooks import Begun, Hook, Tracks, begin
+from cascade.ledger.audit import AuditTables
+from cascade.ledger.gateway import GatewayTables
 from cascade.ledger.hook import LedgerHook
 from cascade.ledger.opening import open_ledger, spent_lookup
 from cascade.logs import log_event, warn_caller
@@ -109,11 +113,18 @@ class Runtime:
         has_ledger = self.policy.ledger.enabled and options.ledger != "off"
         address = None if options.ledger is None else str(options.ledger)
         self._writer = open_ledger(address, self.policy.ledger) if has_ledger else None
+        self._outcomes = GatewayTables(address) if has_ledger else None
         self.hooks: tuple[Hook, ...] = tuple(options.hooks)
         if self._writer is not None:
             self.hooks = (LedgerHook(self._writer, self.policy.ledger), *self.hooks)
         seed = spent_lookup(address) if has_ledger else None
         self.state = open_state(options.state, self.policy, self.plan.escalation, options.clock, seed=seed)
+        self.ratchet: RatchetInForce | None = None
+        if has_ledger and self.policy.audit is not None and self.policy.audit.on_alarm == "ratchet":
+            tables, name = AuditTables(address), self.policy.name
+            self.ratchet = RatchetInForce(
+                self.plan, lambda: tables.ratchet(name), self.state.expect, options.clock()
+            )  # fmt: skip
         self.gate = Gate(self.policy, self.state, self.notices, wall=options.wall)
         # Computing a bound reads the whole prompt, so it is done only where something needs it.
         self.needs_bounds = self.gate.has_budgets or (has_ledger and self.policy.ledger.durability == "commit")
@@ -137,12 +148,12 @@ class Runtime:
 
     def start(self, arguments: Arguments, request: Request, arm: Arm) -> RequestContext:
         """Begin a request. Its deadline runs from here."""
-        plan = self.plan if arm == "cascade" else self.baseline
         if arm == "cascade":
             self._warn_uncertified()
         checks, accept = bind_callables(arguments.checks), arguments.accept
         slot = slot_of(self.policy.rollout, self.policy.name, self._unit(request))
         started = self.options.clock()
+        plan = self._plan_of(arm, started)
         time_out_at = started + (arguments.deadline_s or self.policy.deadline_s)
         reading = Reading(
             self.policy.early_stop or arguments.streamed,
@@ -155,6 +166,11 @@ class Runtime:
             reading=reading, key=arguments.key, session=arguments.session, notes=arguments.notes,
             on_end=arguments.on_end,
         )  # fmt: skip
+
+    def _plan_of(self, arm: Arm, now: float) -> Plan:
+        if arm != "cascade":
+            return self.baseline
+        return self.plan if self.ratchet is None else self.ratchet.plan(now)
 
     def _unit(self, request: Request) -> str | None:
         unit = unit_of(self.policy.rollout, request.metadata, request.id)
@@ -178,6 +194,11 @@ class Runtime:
     def is_sampled(self, context: RequestContext) -> bool:
         """Whether this request, which the baseline answered, gets a shadow request."""
         return context.arm == "observe" and share_of("observe", context.request.id) < self.policy.observe.sample
+
+    def report_outcome(self, request_id: str, right: bool | float, note: str | None) -> None:
+        """Put on record what came of an answer. See `cascade.report_outcome`."""
+        said = read_outcome(request_id, right, note, at=self.options.wall())
+        keep_outcome(self._outcomes, said if self.policy.ledger.content else without_note(said))
 
     def close(self) -> None:
         """Give back what is reserved, and write the ledger. It may wait for a slow disk, for a bounded time."""

@@ -165,7 +165,7 @@ class Policies:
             if policy.hash == one.loaded.policy.hash:
                 one.problem = None
                 return
-            driver = self._make(policy)
+            driver = await asyncio.to_thread(self._make, policy)  # its ledger may be slow
             await driver.prepare()
         except CascadeError as problem:
             one.problem = str(problem)

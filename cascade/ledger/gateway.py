@@ -6,19 +6,12 @@ connection of its own. Every method raises LedgerDown if it fails.
 
 from __future__ import annotations
 
-import os
-import re
-from collections.abc import Generator, Mapping, Sequence
-from contextlib import contextmanager
+from collections.abc import Sequence
 from dataclasses import dataclass
-from pathlib import Path
-from typing import Any, Protocol
 
-from cascade.ledger.opening import address_of, is_postgres
+from cascade.ledger.small_tables import SmallTables
 
 __all__ = ["Feedback", "GatewayTables"]
-
-_SECONDS = 2.0
 
 
 @dataclass(frozen=True, slots=True)
@@ -36,24 +29,12 @@ class Feedback:
     key: str = ""
 
 
-class _Execute(Protocol):
-    def __call__(self, question: str, values: Mapping[str, Any] = {}, /) -> Any: ...
-
-
-class GatewayTables:
-    """The tables at a ledger's address (default: as for the ledger). Raises ConfigurationError if the address is invalid."""
-
-    def __init__(self, address: str | None = None) -> None:
-        self._address = address_of(address)
-        self._is_postgres = is_postgres(self._address)
-        self._is_ready = False
+class GatewayTables(SmallTables):
+    """A gateway's tables; see `small_tables`. What only reads makes no ledger where there is none."""
 
     def keys(self) -> Sequence[str]:
         """The documents of all keys, in the order of their making."""
-        if not self._is_postgres and not Path(self._address).exists():
-            return ()
-        with self._transaction() as execute:
-            return tuple(body for (body,) in execute("SELECT body FROM gateway_keys ORDER BY at, id").fetchall())
+        return tuple(body for (body,) in self._read("SELECT body FROM gateway_keys ORDER BY at, id", {}))
 
     def put_key(self, key: str, at: float, body: str) -> None:
         """Add a key, or replace its document."""
@@ -74,49 +55,4 @@ class GatewayTables:
     def feedback(self, since: float = 0.0) -> Sequence[Feedback]:
         """What was said since then, oldest first."""
         question = "SELECT request, score, at, note, key FROM feedback WHERE at >= :since ORDER BY id"
-        with self._transaction() as execute:
-            return tuple(Feedback(*row) for row in execute(question, {"since": since}).fetchall())
-
-    @contextmanager
-    def _transaction(self) -> Generator[_Execute]:
-        with self._postgres() if self._is_postgres else self._sqlite() as execute:
-            yield execute
-
-    @contextmanager
-    def _sqlite(self) -> Generator[_Execute]:
-        from cascade.ledger.sqlite.connection import (  # noqa: PLC0415 - not needed with Postgres
-            connect,
-            migrate,
-            transaction,
-            translate_errors,
-        )
-
-        path = Path(self._address)
-        with translate_errors(path):
-            if not path.exists():
-                path.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
-                os.close(os.open(path, os.O_RDWR | os.O_CREAT, 0o600))
-            connection = connect(path)
-            try:
-                connection.execute("PRAGMA journal_mode = WAL")
-                migrate(connection, path)
-                with transaction(connection):
-                    yield connection.execute  # pyright: ignore[reportReturnType] - sqlite3's, whose values may be a mapping
-            finally:
-                connection.close()
-
-    @contextmanager
-    def _postgres(self) -> Generator[_Execute]:
-        from cascade.ledger.postgres.connection import Session, transaction  # noqa: PLC0415 - an extra
-
-        session = Session(self._address, seconds=_SECONDS)
-        connection = session.connect()
-        try:
-            if not self._is_ready:
-                session.migrate(connection, make=True)
-                self._is_ready = True
-            with session.translate_errors(), transaction(connection):
-                session.begin(connection)
-                yield lambda question, values={}: connection.execute(re.sub(r":(\w+)", r"%(\1)s", question), values)
-        finally:
-            connection.close()
+        return tuple(Feedback(*row) for row in self._read(question, {"since": since}))

@@ -6,14 +6,18 @@ could still change is copied.
 
 from __future__ import annotations
 
+import threading
 import time
 from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any, Protocol
 
+from cascade.core.auditing import LowestConfidence, Sampled, lowest_draw, why_sampled
+from cascade.core.messages import Request
 from cascade.core.policy.operations import Ledger
 from cascade.core.review import calls_of
 from cascade.core.trail import Answer, Sample, Step
+from cascade.forks import renew_in_children
 from cascade.hooks import Begun, Calling, Ended, Wait
 from cascade.ledger.prompts import Redact, bind_redact, snapshot
 
@@ -59,7 +63,8 @@ class UnfinishedVote:
 class RequestEnd:
     """How a request ended. `error`: the name of the error's class, or "cancelled".
 
-    `unfinished`: calls of a step that was not completed, because the request was cut off in the middle of a vote.
+    `unfinished`: calls of a step that was not completed, because the request was cut off in the middle of a vote. `sampled`: it
+    will be audited; `asked`: what its grading needs of the request beside the prompt, if content is kept.
     """
 
     answer: Answer | None
@@ -68,6 +73,8 @@ class RequestEnd:
     latency_s: float
     estimate: int | None
     unfinished: tuple[Sample, ...] = ()
+    sampled: Sampled | None = None
+    asked: dict[str, Any] | None = None
 
 
 @dataclass(slots=True)
@@ -87,6 +94,11 @@ class PendingEntries:
     wait: Wait | None = None
     passed: int = 0
     unfinished: UnfinishedVote | None = None
+
+    @property
+    def is_awaited(self) -> bool:
+        """Whether it must be durable before the request continues, whatever the durability: what is audited rests on it."""
+        return self.end is not None and self.end.sampled is not None
 
 
 class EntrySink(Protocol):
@@ -108,19 +120,40 @@ class LedgerHook:
     Raises PolicyError if `settings.redact` does not name a function.
     """
 
-    __slots__ = ("_clock", "_content", "_redact", "_writer")
+    __slots__ = ("__weakref__", "_clock", "_content", "_lock", "_lowest", "_redact", "_writer")
 
     def __init__(self, writer: EntrySink, settings: Ledger, *, clock: Callable[[], float] = time.time) -> None:
         self._writer, self._clock = writer, clock
         self._content = settings.content
         self._redact = bind_redact(settings.redact) if settings.redact is not None else None
+        self._lowest = LowestConfidence()
+        self.renew_lock()
+        renew_in_children(self)
+
+    def renew_lock(self) -> None:
+        """Called by `forks` in a child process."""
+        self._lock = threading.Lock()
 
     def begin(self, begun: Begun) -> LedgerTrack:
         """A request starts. Nothing is written yet."""
         request = begun.request
         prompt = (snapshot(request.system), snapshot(request.messages))
         context = RequestContext(begun, dict(request.metadata), prompt, self._content, self._redact)
-        return LedgerTrack(self._writer, context, self._clock)
+        return LedgerTrack(self._writer, context, self._clock, self._sampled)
+
+    def _sampled(self, begun: Begun, answer: Answer | None) -> Sampled | None:
+        """Whether the request will be audited: only what the ladder answered, or could not answer, is."""
+        audit = begun.plan.policy.audit
+        if audit is None or answer is None or begun.arm != "cascade":
+            return None
+        request, is_lowest = begun.request.id, False
+        if audit.lowest_confidence and answer.confidence is not None:
+            group = answer.rung or "", answer.confidence_source or ""
+            draw = lowest_draw(request)
+            with self._lock:
+                is_lowest = self._lowest.add(group, answer.confidence, draw, audit.lowest_confidence)
+        why = why_sampled(request, audit.sample, is_lowest)
+        return None if why is None else Sampled(why, begun.plan.epoch)
 
 
 class LedgerTrack:
@@ -130,10 +163,16 @@ class LedgerTrack:
     most the calls in flight. The last of them goes with its step.
     """
 
-    __slots__ = ("_clock", "_context", "_recorded", "_taken", "_writer")
+    __slots__ = ("_clock", "_context", "_recorded", "_sampled", "_taken", "_writer")
 
-    def __init__(self, writer: EntrySink, context: RequestContext, clock: Callable[[], float]) -> None:
-        self._writer, self._context, self._clock = writer, context, clock
+    def __init__(
+        self,
+        writer: EntrySink,
+        context: RequestContext,
+        clock: Callable[[], float],
+        sampled: Callable[[Begun, Answer | None], Sampled | None],
+    ) -> None:
+        self._writer, self._context, self._clock, self._sampled = writer, context, clock, sampled
         self._recorded = 0  # steps passed on
         self._taken: tuple[Sample, ...] = ()  # calls passed on of the step after them
 
@@ -146,11 +185,15 @@ class LedgerTrack:
         return None
 
     def ended(self, end: Ended) -> Wait | None:
-        """The request ended: an answer, an error or a cancellation."""
+        """The request ended: an answer, an error or a cancellation. What will be audited is to be waited for."""
+        begun = self._context.begun
+        sampled = self._sampled(begun, end.answer)
+        asked = _asked(begun.request) if sampled is not None and self._context.content else None
         error = type(end.error).__name__ if end.error is not None else "cancelled" if end.answer is None else None
         unfinished = self._taken if len(end.steps) == self._recorded else ()
         return self._record(
-            end.steps, end=RequestEnd(end.answer, error, end.steps, end.latency_s, end.estimate, unfinished)
+            end.steps,
+            end=RequestEnd(end.answer, error, end.steps, end.latency_s, end.estimate, unfinished, sampled, asked),
         )  # not the error itself: it keeps its frames, and they keep everything, alive
 
     def _record(
@@ -177,3 +220,18 @@ class LedgerTrack:
         return self._writer.put(
             PendingEntries(context, at, entries, first, new, announced, end, None, passed, unfinished)
         )
+
+
+_ASKED = ("schema", "prompt_schema", "max_tokens", "tools", "tool_choice", "stop_sequences")
+_EXTRA = ("thinking", "output_config", "temperature", "top_p", "top_k")
+"""Of the parameters that are passed on unchanged: others may hold what is secret, such as a token for another server."""
+
+
+def _asked(request: Request) -> dict[str, Any] | None:
+    """What the top rung is asked beside the prompt, as far as the caller set it; None if nothing."""
+    found = {name: snapshot(value) for name in _ASKED if (value := getattr(request, name))}
+    for part in ("extra", "top_extra"):
+        more = {name: snapshot(value) for name, value in getattr(request, part).items() if name in _EXTRA}
+        if more:
+            found[part] = more
+    return found or None

@@ -24,7 +24,15 @@ from cascade.ledger.stores import Reader, Store
 from cascade.ledger.writing.writer import Writer
 from cascade.state import Seed
 
-__all__ = ["address_of", "display_address", "is_postgres", "open_ledger", "open_reader", "spent_lookup"]
+__all__ = [
+    "address_of",
+    "display_address",
+    "flush_writers",
+    "is_postgres",
+    "open_ledger",
+    "open_reader",
+    "spent_lookup",
+]
 
 _SCHEMES = ("postgresql://", "postgres://", "postgresql+psycopg://")
 _SPENT_TIMEOUT_S = 1.0
@@ -137,14 +145,22 @@ def spent_lookup(address: str | os.PathLike[str] | None = None) -> Seed:
     The lookup returns 0 if there is no ledger, and raises LedgerDown if it cannot be read.
     """
     where = address_of(address)
-
-    def writers() -> list[Writer]:
-        with _open.lock:
-            return [writer for (at, _), writer in _open.writers.items() if at == where]
-
     with _open.lock:
         if where not in _open.lookups:
             _open.lookups[where] = SpentLookup(
-                display_address(where), lambda: open_reader(where, seconds=_SPENT_TIMEOUT_S), writers
+                display_address(where),
+                lambda: open_reader(where, seconds=_SPENT_TIMEOUT_S),
+                lambda: _writers_at(where),
             )
         return _open.lookups[where]
+
+
+def flush_writers(address: str | os.PathLike[str] | None = None) -> None:
+    """Write what this process has for the ledger at this address; it waits at most 2 s for each of its two writers."""
+    for writer in _writers_at(address_of(address)):
+        writer.flush()
+
+
+def _writers_at(where: str) -> list[Writer]:
+    with _open.lock:
+        return [writer for (at, _), writer in _open.writers.items() if at == where]

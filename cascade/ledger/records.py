@@ -21,9 +21,11 @@ import msgspec
 from cascade.core.modes import NO_SLOT
 
 __all__ = [
+    "ASKED_PART",
     "BUCKET_S",
     "DAY_S",
     "NO_SLOT",
+    "AuditRow",
     "Batch",
     "Content",
     "Entry",
@@ -39,6 +41,7 @@ __all__ = [
     "VoteBody",
     "call_number",
     "matches",
+    "storable",
     "text_part",
 ]
 
@@ -80,6 +83,9 @@ def matches(body: bytes | str, wanted: Mapping[str, str]) -> bool:
         return False
     return all(metadata.get(name) == value for name, value in wanted.items())
 
+
+ASKED_PART = "asked"
+"""The name of what a request asked for beside its prompt (`Content`)."""
 
 _STEP_BITS = 16  # of a call's number, for the index of its rung
 
@@ -190,7 +196,7 @@ class OutcomeBody(msgspec.Struct, frozen=True, gc=False, omit_defaults=True):
     """How a request ended. `error`: the error's class. `resolved`: there is an answer, and it is not degraded.
 
     `cost` includes samples whose step was not completed, `steps` does not. `estimate`: what the baseline alone would have cost (nano-USD), from the tokens seen; None if the baseline answered.
-    `slot`: see `core.modes`.
+    `slot`: see `core.modes`. `asked`: digest of the stored text of that part.
     """
 
     arm: str
@@ -208,6 +214,7 @@ class OutcomeBody(msgspec.Struct, frozen=True, gc=False, omit_defaults=True):
     certificate: str = "uncertified"
     estimate: int | None = None
     slot: int = 0
+    asked: str | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -226,7 +233,11 @@ class Entry:
 
 @dataclass(frozen=True, slots=True)
 class Content:
-    """A stored text: `part` is "prompt" (JSON of system and messages) or "step:0" … (an answer's text: `text_part`)."""
+    """A stored text. `part`: "prompt" (JSON of system and messages), "step:0" … (an answer's text: `text_part`), or "asked".
+
+    "asked" is there for a request that will be audited, if the caller set any of it: JSON of schema, prompt_schema, max_tokens, tools,
+    tool_choice, stop_sequences, and what `extra` and `top_extra` say of sampling and thinking. It is not redacted.
+    """
 
     request: str
     part: str
@@ -281,6 +292,28 @@ class OpenCall:
     bound: int
 
 
+class AuditRow(NamedTuple):
+    """A sampled request, as it is written with its outcome; see `ledger.audit.Sample`. `place`: its `index`; `flags`: as JSON."""
+
+    request: str
+    at: float
+    policy: str
+    epoch: str
+    task: str
+    workflow: str
+    why: str
+    rung: str
+    place: int
+    is_top: int
+    confidence: float | None
+    source: str | None
+    cost: int
+    estimate: int | None
+    flags: str
+    degraded: str | None
+    has_content: int
+
+
 Row = tuple[int, float, Kind, str, bytes, bytes]
 """An entry to write: (seq, at, kind, request, body, digest)."""
 
@@ -293,6 +326,7 @@ class Batch:
     many calls it took. `traffic`: requests, answers,
     resolved, escalated, cost, cost squared (a float, for intervals), estimate, estimated (requests that have an estimate).
     `opened`: announced calls by (request, call number); `settled`: calls announced in earlier batches that have their step in this one.
+    `samples`: requests that will be audited; the transaction is then synced, whatever the durability.
     """
 
     entries: list[Row] = field(default_factory=list[Row])
@@ -301,3 +335,11 @@ class Batch:
     traffic: dict[TrafficKey, list[float]] = field(default_factory=dict[TrafficKey, list[float]])
     opened: dict[tuple[str, int], OpenCall] = field(default_factory=dict[tuple[str, int], OpenCall])
     settled: list[tuple[str, int]] = field(default_factory=list[tuple[str, int]])
+    samples: list[AuditRow] = field(default_factory=list[AuditRow])
+
+
+def storable(text: str) -> str:
+    """The text without what a database refuses: unpaired surrogates and NUL."""
+    if "\0" in text:
+        text = text.replace("\0", "\N{REPLACEMENT CHARACTER}")
+    return text if text.isascii() else text.encode("utf-8", "replace").decode()

@@ -14,7 +14,7 @@ from cascade.core.prices import Rates
 from cascade.core.sameness import KeyOf, key_function
 from cascade.core.signals import Signals, words_pattern
 from cascade.core.text.parsing import Repair
-from cascade.policy.budgets import budget_faults, import_function
+from cascade.policy.budgets import audit_faults, budget_faults, import_function
 from cascade.policy.certificates import certificate_text, certified_escalation, changed_parts, epoch_of
 from cascade.policy.checks import bound, compile_schema, unusable_command
 from cascade.policy.patterns import compile_blind, compile_exact
@@ -169,6 +169,7 @@ def binding_faults(policy: Policy) -> Iterator[Fault]:
             yield from _pattern_faults(("tasks", number, "when"), task.when)
         yield from _check_faults(("tasks", number, "checks"), task.checks)
     yield from budget_faults(policy.budget)
+    yield from audit_faults(policy.audit)
 
 
 def _sample_faults(at: tuple[str | int, ...], rung: Rung, samples: Samples) -> Iterator[Fault]:

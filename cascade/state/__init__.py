@@ -19,6 +19,7 @@ from typing import Protocol
 
 from cascade.core.budgets import ApplicableBudget
 from cascade.core.climb import Observation
+from cascade.core.policy.certificate import Escalation
 from cascade.core.storm import Action
 
 __all__ = ["Alert", "Seed", "State"]
@@ -52,6 +53,10 @@ class State(Protocol):
 
     def observe(self, observation: Observation) -> Action | None:
         """Count a step. Returns the guard's action at its rung, as it was before this step was counted."""
+        ...
+
+    def expect(self, escalation: Escalation) -> None:
+        """From now on these escalation rates are normal: other thresholds are in force. What was counted of storms before is left out."""
         ...
 
     def may_wait(self, budgets: Sequence[ApplicableBudget]) -> bool:

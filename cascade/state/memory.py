@@ -188,6 +188,10 @@ class MemoryState:
         """As `State.observe`."""
         return self._guard.observe(observation)
 
+    def expect(self, escalation: Escalation) -> None:
+        """As `State.expect`."""
+        self._guard.expect(escalation)
+
     def may_wait(self, budgets: Sequence[ApplicableBudget]) -> bool:
         """As `State.may_wait`: for a new counter the ledger is queried."""
         return self._seed is not None and not self._counters.knows(budgets)

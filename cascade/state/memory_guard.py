@@ -61,6 +61,11 @@ class MemoryGuard:
             log_change(self._policy, change)
         return action
 
+    def expect(self, escalation: Escalation) -> None:
+        """As `State.expect`."""
+        with self._lock:
+            self._guard.expect(escalation)
+
     def count(self, observation: Observation) -> tuple[Action | None, tuple[Change, ...]]:
         """The same, but the changes are returned, not logged."""
         with self._lock:

@@ -89,6 +89,11 @@ class RedisState:
             log_change(self._policy, change, alone=shared is None)
         return action
 
+    def expect(self, escalation: Escalation) -> None:
+        """As `State.expect`. Processes that expect the same rates share their watches."""
+        self._own_guard.expect(escalation)
+        self._shared_guard.expect(escalation)
+
     def may_wait(self, budgets: Sequence[ApplicableBudget]) -> bool:
         """As `State.may_wait`."""
         return bool(budgets)

@@ -1,12 +1,14 @@
 """The storm guard of many processes: `guard.lua`, the twin of `core.storm.Guard`, called through a `RedisConnection`.
 
-Its watches belong to one content of a policy (its hash), because two versions of a policy escalate at different rates. They
-use the server's clock, so that machines whose clocks differ agree on how long a trip has lasted.
+Its watches belong to one content of a policy (its hash), because two versions of a policy escalate at different rates; those for
+storms also to the rates that are expected, which change when the policy is ratcheted. They use the server's clock, so that machines whose clocks differ agree on how long a trip has lasted.
 """
 
 from __future__ import annotations
 
+import json
 from collections.abc import Callable
+from hashlib import sha256
 from typing import Any, cast
 
 from cascade.core.climb import Observation
@@ -38,10 +40,15 @@ class SharedGuard:
     def __init__(
         self, policy: Policy, escalation: Escalation, connection: RedisConnection, at: Callable[[], float] | None = None
     ) -> None:
-        self._settings, self._escalation, self._connection, self._at = policy.storm_guard, escalation, connection, at
+        self._settings, self._connection, self._at = policy.storm_guard, connection, at
+        self._certified, self._expected = escalation, (escalation, "")
         self._prefix = f"cascade:{{{policy.name}}}:guard:{policy.hash[:16]}"
         self._fixed = (_KEEP_S, MOST_WATCHES, *_texts(Z_ONE_SIDED_95, CUSUM_TRIPS_AT, RELEASE_MARGIN), *_errors())
         self._storms = _storms(self._settings)
+
+    def expect(self, escalation: Escalation) -> None:
+        """As `State.expect`."""
+        self._expected = escalation, "" if escalation == self._certified else f"@{_digest(escalation)}"
 
     def observe(self, observation: Observation) -> tuple[Action | None, tuple[Change, ...]] | None:
         """Count a step. Returns the action before it, and the changes that it caused; None: no reply.
@@ -50,12 +57,13 @@ class SharedGuard:
         """
         task, rung = observation.task, observation.rung
         watch, shared = f"{rung}|{task}", f"{rung}|{OTHER}"
+        escalation, rates = self._expected
         keys = (
-            f"{self._prefix}:storms",
+            f"{self._prefix}:storms{rates}",
             f"{self._prefix}:errors",
             f"{self._prefix}:failed:{rung}",
-            f"{self._prefix}:recent:{watch}",
-            f"{self._prefix}:recent:{shared}",
+            f"{self._prefix}:recent{rates}:{watch}",
+            f"{self._prefix}:recent{rates}:{shared}",
             f"{self._prefix}:extra",
         )
         reply = self._connection.run(
@@ -71,8 +79,8 @@ class SharedGuard:
                 rung,
                 *self._fixed,
                 *self._storms,
-                *self._limits(task, rung),
-                *self._limits(OTHER, rung),
+                *self._limits(escalation.rate(task, rung)),
+                *self._limits(escalation.rate(OTHER, rung)),
                 repr(HOUR_S),
             ),
         )
@@ -82,11 +90,16 @@ class SharedGuard:
         changes = (*_change("errors", OTHER, rung, errors), *_change("storm", task, rung, storm))
         return cast("Action | None", action.decode() or None), changes
 
-    def _limits(self, task: str, rung: str) -> tuple[str, ...]:
+    def _limits(self, expected: float | None) -> tuple[str, ...]:
         if self._settings is None:
             return ("1", "0", "0")
-        limit = storm_limit(self._settings, self._escalation.rate(task, rung))
+        limit = storm_limit(self._settings, expected)
         return _texts(limit, *cusum_steps(limit))
+
+
+def _digest(escalation: Escalation) -> str:
+    rates = [dict(escalation.rungs), {task: dict(own) for task, own in escalation.tasks.items()}]
+    return sha256(json.dumps(rates, sort_keys=True).encode()).hexdigest()[:12]
 
 
 def _texts(*numbers: float) -> tuple[str, ...]:

@@ -9,7 +9,7 @@ __all__ = [
     "ABSTAINED", "ARM", "ATTEMPTS", "BUCKETS_S", "BUCKETS_TOKENS", "CACHE_READ", "CACHE_WRITTEN", "CANCELLED",
     "CHAT", "CONFIDENCE", "CONFIDENCE_SOURCE", "COST_USD", "DEGRADED", "DURATION", "ERROR_TYPE", "ESCALATIONS",
     "FINISH_REASONS", "INDEX", "INPUT_TOKENS", "IS_JUDGE", "IS_REVIEW", "OBSERVED_AS", "OPERATION", "OUTPUT_TOKENS", "POLICY", "POLICY_HASH",
-    "PROVIDER", "PROVIDER_NAME", "REASON", "REQUEST_ID", "REQUEST_MODEL", "RESPONSE_MODEL", "RUNG", "SAMPLE",
+    "PROVIDER", "PROVIDER_NAME", "RATCHET", "REASON", "REQUEST_ID", "REQUEST_MODEL", "RESPONSE_MODEL", "RUNG", "SAMPLE",
     "TASK", "TOKEN_TYPE", "TOKEN_USAGE", "UPSTREAM_REQUEST_ID", "VARIANT", "VERDICT", "VOTE_AGREED", "VOTE_ASKED",
     "VOTE_NEEDED", "WORKFLOW",
 ]  # fmt: skip
@@ -39,6 +39,7 @@ BUCKETS_S = tuple(0.01 * 2**power for power in range(14))
 # -- ours ------------------------------------------------------------------------------------------------------
 POLICY = "cascade.policy"
 POLICY_HASH = "cascade.policy_hash"
+RATCHET = "cascade.ratchet"  # the step in force; only if the thresholds were raised
 TASK = "cascade.task"
 ARM = "cascade.arm"
 REQUEST_ID = "cascade.request_id"

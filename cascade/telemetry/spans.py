@@ -99,6 +99,7 @@ class _Climb:
         own = {
             names.OPERATION: names.WORKFLOW,
             names.POLICY_HASH: policy.hash,
+            names.RATCHET: begun.plan.ratchet or None,
             names.TASK: begun.task,
             names.ARM: begun.arm,
             names.REQUEST_ID: begun.request.id,

@@ -10,6 +10,7 @@ from cascade.budgets.notices import Notices
 from cascade.core.budgets import ApplicableBudget
 from cascade.core.climb import Observation
 from cascade.core.policy import Policy
+from cascade.core.policy.certificate import Escalation
 from cascade.state import Alert
 from cascade.state.memory import BudgetCounters
 from tests.core.builders import policy_of
@@ -51,6 +52,9 @@ class Books:
         return {one.counter: self._counters.spent(one.counter)[1] for one in self.asked}
 
     def observe(self, observation: Observation) -> None:
+        """No guard."""
+
+    def expect(self, escalation: Escalation) -> None:
         """No guard."""
 
     def may_wait(self, budgets: Sequence[ApplicableBudget]) -> bool:

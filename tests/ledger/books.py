@@ -22,7 +22,17 @@ AT = 1_795_000_500.0
 
 NO_ERRORS = (
     *(f"ALTER TABLE {table} DROP COLUMN errors" for table in ("spend", "spend_days")),
-    *(f"DROP TABLE {table}" for table in ("gateway_keys", "feedback")),
+    *(
+        f"DROP TABLE {table}"
+        for table in (
+            "gateway_keys",
+            "feedback",
+            "audit_samples",
+            "audit_controls",
+            "audit_ratchets",
+            "audit_marks",
+        )
+    ),
 )
 """What makes a ledger one of the version before errors were counted: and what came later is not there either."""
 

@@ -60,3 +60,21 @@ def reset(
     from cascade.cli.audit.reset import run_reset  # noqa: PLC0415
 
     run_reset(policy, ledger, as_json=as_json)
+
+
+@audit_app.command("outcome")
+def outcome(
+    request_id: Annotated[str, typer.Argument(metavar="REQUEST_ID", help="The answer's request id, casc_….")],
+    right: Annotated[
+        str, typer.Argument(metavar="RIGHT", help="right, wrong, or a number from 0 (wrong) to 1 (right).")
+    ],
+    note: Annotated[
+        str | None, typer.Option(help="Why, in words; kept only where the ledger holds the request's texts.")
+    ] = None,
+    ledger: Annotated[str | None, LEDGER] = None,
+    as_json: Annotated[bool, JSON] = False,
+) -> None:
+    """Report whether an answer was right, as it turned out. The audit believes it before any grader."""
+    from cascade.cli.audit.outcome import run_outcome  # noqa: PLC0415
+
+    run_outcome(request_id, right, note, ledger, as_json=as_json)

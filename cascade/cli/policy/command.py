@@ -10,6 +10,7 @@ from typing import Any
 
 from cascade.cli.ask import read_text
 from cascade.cli.output import print_json, stdout, table
+from cascade.cli.policy.audit import audit_fields, describe_audit
 from cascade.cli.policy.conduct import describe_conduct, notes_of
 from cascade.cli.policy.reviews import describe_review, each_review, idle_reviews, review_fields
 from cascade.cli.policy.samples import describe_samples, each_samples
@@ -104,6 +105,8 @@ def run_show(name: str | None, *, as_json: bool) -> None:
         }
         body = policy.model_dump(mode="json", by_alias=True, exclude_none=True)
         state = {"hash": policy.hash, "standing": plan.certificate, "changed": list(plan.stale)}
+        audit = audit_fields(policy)
+        state |= {} if audit is None else {"audit_state": audit}
         print_json({**body, "certificate": body.get("certificate"), **state, "prices_usd_per_mtok": prices})
         return
     stdout.print(f"{policy.name}  {policy.hash[:12]}  {_certificate_text(policy, plan)}", style="bold")
@@ -144,6 +147,8 @@ def run_show(name: str | None, *, as_json: bool) -> None:
         stdout.print(line)
     for limits in policy.budget:
         stdout.print(f"budget: {_budget(limits)}")
+    for line in describe_audit(policy):
+        stdout.print(line)
 
 
 def _run(policy: Policy) -> str:

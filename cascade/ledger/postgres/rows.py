@@ -6,11 +6,11 @@ import hashlib
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-from cascade.ledger.records import Batch
+from cascade.ledger.records import AuditRow, Batch, storable
 
 __all__ = [
-    "ADD_CALLS", "ADD_CONTENTS", "ADD_ENTRIES", "ADD_SPEND", "ADD_SPEND_DAYS", "ADD_TRAFFIC", "ADD_TRAFFIC_DAYS", "SETTLE_CALLS", "SPEND", "SPEND_SUMS", "TRAFFIC",
-    "TRAFFIC_SUMS", "call_arrays", "content_arrays", "entry_arrays", "settled_arrays", "sum_arrays",
+    "ADD_CALLS", "ADD_CONTENTS", "ADD_ENTRIES", "ADD_SAMPLES", "ADD_SPEND", "ADD_SPEND_DAYS", "ADD_TRAFFIC", "ADD_TRAFFIC_DAYS", "SETTLE_CALLS", "SPEND", "SPEND_SUMS", "TRAFFIC",
+    "TRAFFIC_SUMS", "call_arrays", "content_arrays", "entry_arrays", "sample_arrays", "settled_arrays", "sum_arrays",
 ]  # fmt: skip
 
 SPEND = {
@@ -67,8 +67,23 @@ def call_arrays(batch: Batch) -> dict[str, Sequence[Any]]:
     found: dict[str, Sequence[Any]] = {"name": [name for name, _ in rows]}
     for column in [*_CALLS][1:]:
         values = [getattr(one, column) for _, one in rows]
-        found[column] = [_storable(one) if isinstance(one, str) else one for one in values]
+        found[column] = [storable(one) if isinstance(one, str) else one for one in values]
     return found
+
+
+_SAMPLES = {
+    "request": "text", "at": "double precision", "policy": "text", "epoch": "text", "task": "text", "workflow": "text",
+    "why": "text", "rung": "text", "place": "bigint", "is_top": "integer", "confidence": "double precision", "source": "text",
+    "cost": "bigint", "estimate": "bigint", "flags": "text", "degraded": "text", "has_content": "integer",
+}  # fmt: skip
+ADD_SAMPLES = _insert("audit_samples", _SAMPLES) + " ON CONFLICT DO NOTHING"
+
+
+def sample_arrays(batch: Batch) -> dict[str, Sequence[Any]]:
+    """The sampled requests' columns; empty if there are none."""
+    if not batch.samples:
+        return {}
+    return dict(zip(AuditRow._fields, map(list, zip(*batch.samples, strict=True)), strict=True))
 
 
 def settled_arrays(batch: Batch) -> dict[str, Sequence[Any]]:
@@ -97,13 +112,8 @@ def content_arrays(batch: Batch) -> dict[str, Sequence[Any]]:
     rows = [kept[name] for name in sorted(kept)]
     return {
         "request": [one.request for one in rows], "part": [one.part for one in rows], "at": [float(one.at) for one in rows],
-        "salt": [one.salt for one in rows], "text": [_storable(one.text) for one in rows],
+        "salt": [one.salt for one in rows], "text": [storable(one.text) for one in rows],
     }  # fmt: skip
-
-
-def _storable(text: str) -> str:
-    """The text without what Postgres refuses, matching its digest. One such text would block all later entries."""
-    return text.encode("utf-8", "replace").decode().replace("\0", "\N{REPLACEMENT CHARACTER}")
 
 
 def sum_arrays(columns: Mapping[str, str], sums: Mapping[Any, Sequence[float]]) -> dict[str, Sequence[Any]]:
@@ -111,7 +121,7 @@ def sum_arrays(columns: Mapping[str, str], sums: Mapping[Any, Sequence[float]]) 
     names = [*columns]
     rows: dict[bytes, list[Any]] = {}
     for key, added in sums.items():
-        fields = [_storable(one) if isinstance(one, str) else one for one in key]
+        fields = [storable(one) if isinstance(one, str) else one for one in key]
         name = hashlib.blake2b("\0".join(map(str, fields)).encode(), digest_size=16).digest()
         row = rows.get(name)
         if row is None:

@@ -174,7 +174,31 @@ _GATEWAY = (
     "CREATE INDEX feedback_request ON feedback (request)",
 )
 
+# What the audit keeps (`ledger.audit`). A sample is its outcome's twin; `owner` and `leased_until`: who grades it.
+_AUDIT = (
+    """CREATE TABLE audit_samples (
+        request TEXT PRIMARY KEY, at DOUBLE PRECISION NOT NULL, policy TEXT NOT NULL, epoch TEXT NOT NULL,
+        task TEXT NOT NULL, workflow TEXT NOT NULL, why TEXT NOT NULL, rung TEXT NOT NULL, place BIGINT NOT NULL, is_top INTEGER NOT NULL,
+        confidence DOUBLE PRECISION, source TEXT, cost BIGINT NOT NULL, estimate BIGINT, flags TEXT NOT NULL, degraded TEXT,
+        has_content INTEGER NOT NULL, state TEXT NOT NULL DEFAULT 'open', owner TEXT NOT NULL DEFAULT '',
+        leased_until DOUBLE PRECISION NOT NULL DEFAULT 0, bound BIGINT NOT NULL DEFAULT 0, tries BIGINT NOT NULL DEFAULT 0,
+        graded_at DOUBLE PRECISION NOT NULL DEFAULT 0, number BIGINT NOT NULL DEFAULT 0, grader TEXT NOT NULL DEFAULT '',
+        score DOUBLE PRECISION, relation TEXT, reason TEXT, skipped TEXT, grading_cost BIGINT NOT NULL DEFAULT 0, shadow TEXT,
+        shadow_cost BIGINT NOT NULL DEFAULT 0)""",
+    "CREATE INDEX audit_samples_open ON audit_samples (policy, state, at)",
+    "CREATE INDEX audit_samples_number ON audit_samples (policy, number)",
+    "CREATE INDEX audit_samples_at ON audit_samples (at)",
+    """CREATE TABLE audit_controls (
+        id BIGINT GENERATED ALWAYS AS IDENTITY PRIMARY KEY, policy TEXT NOT NULL, judge TEXT NOT NULL,
+        is_right INTEGER NOT NULL, relation TEXT, at DOUBLE PRECISION NOT NULL, cost BIGINT NOT NULL)""",
+    """CREATE TABLE audit_ratchets (
+        policy TEXT PRIMARY KEY, certificate TEXT NOT NULL, step BIGINT NOT NULL, at DOUBLE PRECISION NOT NULL)""",
+    """CREATE TABLE audit_marks (
+        id BIGINT GENERATED ALWAYS AS IDENTITY PRIMARY KEY, policy TEXT NOT NULL, at DOUBLE PRECISION NOT NULL,
+        kind TEXT NOT NULL, details TEXT NOT NULL)""",
+)
+
 MIGRATIONS: tuple[tuple[str, ...], ...] = (
     _TABLES, _VIEWS, _CALLS, _ESTIMATES, (*_errors("spend", BUCKET_S), *_errors("spend_days", DAY_S)), _SAMPLES,
-    _GATEWAY,
+    _GATEWAY, _AUDIT,
 )  # fmt: skip

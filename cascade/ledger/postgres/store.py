@@ -77,6 +77,7 @@ class PostgresStore:
                 return
             _send(connection, rows.ADD_ENTRIES, rows.entry_arrays(batch), writer=self._writer)
             _send(connection, rows.ADD_CONTENTS, rows.content_arrays(batch))
+            _send(connection, rows.ADD_SAMPLES, rows.sample_arrays(batch))
             _send(connection, rows.SETTLE_CALLS, rows.settled_arrays(batch), writer=self._writer)
             _send(connection, rows.ADD_CALLS, rows.call_arrays(batch), writer=self._writer)
             _send(connection, rows.ADD_SPEND, rows.sum_arrays(rows.SPEND, batch.spend))

@@ -21,7 +21,7 @@ from itertools import chain
 from pathlib import Path
 from typing import Any, Literal, TypeVar, cast
 
-from cascade.ledger.records import BUCKET_S, Batch, Content, Entry, Kind, SpendKey, TrafficKey, matches
+from cascade.ledger.records import BUCKET_S, AuditRow, Batch, Content, Entry, Kind, SpendKey, TrafficKey, matches
 from cascade.ledger.sqlite.connection import BUSY_MS, connect, migrate, transaction, translate_errors, version
 from cascade.ledger.stores import Filter, LedgerDown, NoLedger
 from cascade.ledger.sums import by_days, parts_of
@@ -36,6 +36,11 @@ _ROWS = 50  # entries in one statement
 _MANY = 500  # ids in one query
 
 _INSERT_CONTENT = "INSERT INTO contents (request, part, at, salt, text) VALUES (?, ?, ?, ?, ?) ON CONFLICT DO NOTHING"
+
+_INSERT_SAMPLE = (
+    f"INSERT INTO audit_samples ({', '.join(AuditRow._fields)})"  # noqa: S608 - constants
+    f" VALUES ({', '.join('?' * len(AuditRow._fields))}) ON CONFLICT DO NOTHING"
+)
 
 _FORGET_NOTES = "UPDATE feedback SET note = NULL WHERE note IS NOT NULL AND"
 
@@ -123,7 +128,7 @@ class SqliteStore:
 
     def write(self, batch: Batch) -> None:
         """Write a batch as one transaction. Writing the same batch again does nothing."""
-        with self._working() as connection, transaction(connection):
+        with self._working() as connection, self._synced(connection, batch), transaction(connection):
             if batch.entries and self._has(connection, batch.entries[0][0], batch.entries[-1][0]):
                 return
             self._insert_entries(connection, batch.entries)
@@ -133,10 +138,25 @@ class SqliteStore:
                 connection.executemany(_OPEN, [(self._writer, *astuple(call)) for call in batch.opened.values()])
             if batch.contents:
                 connection.executemany(_INSERT_CONTENT, map(_content_row, batch.contents))
+            if batch.samples:
+                connection.executemany(_INSERT_SAMPLE, batch.samples)
             _add(connection, "spend", batch.spend)
             _add(connection, "traffic", batch.traffic)
         if batch.entries:
             self._last = batch.entries[-1][0]
+
+    @contextmanager
+    def _synced(self, connection: sqlite3.Connection, batch: Batch) -> Generator[None]:
+        """A transaction with samples is on the disk when it is committed: their callers wait for it, whatever the durability."""
+        if not batch.samples or self._synchronous == "FULL":
+            yield
+            return
+        connection.execute("PRAGMA synchronous = FULL")
+        try:
+            yield
+        finally:
+            with suppress(sqlite3.Error):  # a broken connection is closed
+                connection.execute(f"PRAGMA synchronous = {self._synchronous}")
 
     def _insert_entries(self, connection: sqlite3.Connection, entries: Sequence[tuple[object, ...]]) -> None:
         """Many rows per statement: each statement releases the GIL once, and must compete for it again."""

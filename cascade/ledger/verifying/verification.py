@@ -20,7 +20,7 @@ import msgspec
 
 from cascade.core.errors import LedgerError
 from cascade.ledger.chain import content_digest, link, start
-from cascade.ledger.records import Batch, Entry, Kind, OpenBody, OutcomeBody, RequestBody, StepBody
+from cascade.ledger.records import ASKED_PART, Batch, Entry, Kind, OpenBody, OutcomeBody, RequestBody, StepBody
 from cascade.ledger.stores import Reader
 from cascade.ledger.sums import add_outcome, add_step
 from cascade.ledger.verifying.mismatches import Explanation, Mismatch, explain
@@ -244,6 +244,7 @@ class _Walk:
                     outcome = _DECODE_OUTCOME(entry.body)
                     if (request_state := self._open_requests.pop(entry.request, None)) is not None:
                         add_outcome(self.sums, entry.at, request_state.body, outcome)
+                        request_state.texts |= {} if outcome.asked is None else {ASKED_PART: outcome.asked}
                         self._close(writer, entry.request, request_state)
         except msgspec.MsgspecError:
             message = f"{writer}: {_describe(entry)} does not hold what such an entry holds"

@@ -17,7 +17,9 @@ from cascade.ledger import prompts, sums
 from cascade.ledger.chain import content_digest, link, start
 from cascade.ledger.hook import PendingEntries, RequestContext, RequestEnd, UnfinishedVote
 from cascade.ledger.records import (
+    ASKED_PART,
     NO_SLOT,
+    AuditRow,
     Batch,
     Content,
     Kind,
@@ -27,6 +29,7 @@ from cascade.ledger.records import (
     Row,
     StepBody,
     VoteBody,
+    storable,
     text_part,
 )
 
@@ -90,7 +93,7 @@ class Encoder:
         body: RequestBody | None = context.body
         if one.first or body is None:  # encoded again after an interruption: its texts belong to this batch
             body = context.body = self._request(context, contents if one.first else [])
-        request, seq, head = _clean(context.begun.request.id), self._seq, self._head
+        request, seq, head = storable(context.begun.request.id), self._seq, self._head
         rows: list[Row] = []
 
         def append(when: float, kind: Kind, written: bytes) -> None:
@@ -107,7 +110,7 @@ class Encoder:
         call = _open(one.call, context.begun.plan) if one.call is not None else None
         if call is not None:
             append(at, "open", _bytes(call))
-        outcome = _outcome(context, one.end) if one.end is not None else None
+        outcome = self._outcome(one, one.end, body, contents) if one.end is not None else None
         if outcome is not None:
             append(at, "outcome", _bytes(outcome))
         # Nothing fails from here on.
@@ -118,7 +121,7 @@ class Encoder:
         for step in steps:
             sums.add_step(batch, at, body, step)
         if outcome is not None:
-            sums.add_outcome(batch, at, body, outcome)
+            _add_outcome(batch, one, body, outcome)
         self._note_calls(batch, one, body, steps, call)
 
     def _note_calls(
@@ -127,7 +130,7 @@ class Encoder:
         """Calls that were announced have their results; or never will, where the request was cut off."""
         if not self._open and call is None:
             return
-        request = _clean(one.context.begun.request.id)
+        request = storable(one.context.begun.request.id)
         numbers = self._open.pop(request, frozenset[int]())
         for step in steps:
             if step.number in numbers:
@@ -150,10 +153,10 @@ class Encoder:
             policy=policy.name,
             policy_hash=policy.hash,
             prompt_hash=prompts.prompt_hash(document),
-            task=_clean(begun.task),
+            task=storable(begun.task),
             arm=begun.arm,
             metadata=_names(context.metadata),
-            flags=sorted(map(_clean, begun.request.flags)) if begun.request.flags else [],
+            flags=sorted(map(storable, begun.request.flags)) if begun.request.flags else [],
             content=digests,
             observed_as=begun.observed_as,
         )
@@ -228,10 +231,21 @@ class Encoder:
                         hint="texts that `redact` fails on are not stored: fix the function",
                     )
                 return None
-        plain = text.decode() if isinstance(text, bytes) else _clean(text)
-        salt = os.urandom(_SALT_BYTES)
-        contents.append(Content(_clean(context.begun.request.id), part, at, salt, plain))
-        return content_digest(salt, plain)
+        plain = text.decode() if isinstance(text, bytes) else storable(text)
+        return _store(context, part, at, plain, contents)
+
+    def _outcome(self, one: PendingEntries, end: RequestEnd, body: RequestBody, contents: list[Content]) -> OutcomeBody:
+        """How the request ended. What was asked beside the prompt is stored where the prompt is."""
+        asked = None
+        if end.asked is not None and body.content:
+            asked = _store(one.context, ASKED_PART, one.at, _bytes(end.asked).decode(), contents)
+        return _outcome(one.context, end, asked)
+
+
+def _store(context: RequestContext, part: str, at: float, plain: str, contents: list[Content]) -> str:
+    salt = os.urandom(_SALT_BYTES)
+    contents.append(Content(storable(context.begun.request.id), part, at, salt, plain))
+    return content_digest(salt, plain)
 
 
 def _call_fields(call: Step | Sample, index: int, rung: str, reason: str | None, digest: str | None) -> tuple[Any, ...]:
@@ -258,7 +272,24 @@ def _open(call: Calling, plan: Plan) -> OpenBody:
     return OpenBody(call.index, plan.policy.ladder[call.index].rung, call.rung.model, call.bound, call.place)
 
 
-def _outcome(context: RequestContext, end: RequestEnd) -> OutcomeBody:
+def _add_outcome(batch: Batch, one: PendingEntries, body: RequestBody, outcome: OutcomeBody) -> None:
+    """To the sums, and to what will be audited."""
+    sums.add_outcome(batch, one.at, body, outcome)
+    sampled = one.end.sampled if one.end is not None else None
+    if sampled is None:
+        return
+    begun = one.context.begun
+    ladder = begun.plan.policy.ladder
+    place = next((place for place, rung in enumerate(ladder) if rung.rung == outcome.rung), -1)
+    row = AuditRow(
+        storable(begun.request.id), one.at, body.policy, sampled.epoch, body.task, body.metadata.get("workflow", ""),
+        sampled.why, outcome.rung or "", place, int(place + 1 == len(ladder)), outcome.confidence, outcome.source,
+        outcome.cost, outcome.estimate, _encode(body.flags).decode(), outcome.degraded, int(bool(body.content)),
+    )  # fmt: skip
+    batch.samples.append(row)
+
+
+def _outcome(context: RequestContext, end: RequestEnd, asked: str | None) -> OutcomeBody:
     begun, answer = context.begun, end.answer
     cost = sum(step.cost_nanousd for step in (*end.steps, *end.unfinished))
     latency_ms = _ms(end.latency_s)
@@ -275,19 +306,12 @@ def _outcome(context: RequestContext, end: RequestEnd) -> OutcomeBody:
     return OutcomeBody(  # by position, as above
         answer.arm, cost, len(end.steps), latency_ms, answer.rung, answer.model, answer.confidence,
         answer.confidence_source, answer.degraded, answer.abstained, None,
-        answer.text is not None and answer.degraded is None, answer.certificate, end.estimate, begun.slot,
+        answer.text is not None and answer.degraded is None, answer.certificate, end.estimate, begun.slot, asked,
     )  # fmt: skip
 
 
 def _ms(seconds: float) -> float:
     return int(seconds * 1e6) / 1e3
-
-
-def _clean(text: str) -> str:
-    """The text without what a database refuses: unpaired surrogates and NUL."""
-    if "\0" in text:
-        text = text.replace("\0", "\N{REPLACEMENT CHARACTER}")
-    return text if text.isascii() else text.encode("utf-8", "replace").decode()
 
 
 def _names(metadata: dict[str, str]) -> dict[str, str]:
@@ -298,10 +322,10 @@ def _names(metadata: dict[str, str]) -> dict[str, str]:
         together = "\0"
     if together.isascii() and "\0" not in together:
         return metadata
-    return {_clean(str(name)): _clean(str(value)) for name, value in metadata.items()}
+    return {storable(str(name)): storable(str(value)) for name, value in metadata.items()}
 
 
-def _bytes(body: msgspec.Struct) -> bytes:
+def _bytes(body: msgspec.Struct | dict[str, Any]) -> bytes:
     try:
         return _encode(body)
     except UnicodeEncodeError:  # an unpaired surrogate in a name from the caller or the endpoint
@@ -310,9 +334,9 @@ def _bytes(body: msgspec.Struct) -> bytes:
 
 def _cleaned(value: Any) -> Any:
     if isinstance(value, str):
-        return _clean(value)
+        return storable(value)
     if isinstance(value, list):
         return [_cleaned(one) for one in value]  # pyright: ignore[reportUnknownVariableType]
     if isinstance(value, dict):
-        return {key: _cleaned(one) for key, one in value.items()}  # pyright: ignore[reportUnknownVariableType]
+        return {_cleaned(key): _cleaned(one) for key, one in value.items()}  # pyright: ignore[reportUnknownVariableType]
     return value

@@ -4,6 +4,8 @@
     commit    a blocking caller performs the write: all that waits, in one transaction, on its own thread (`commit`). If another
               thread is writing, or the caller cannot block, the daemon thread does it. Callers continue once it is durable.
 
+With `batched`, the outcome of a request that will be audited is waited for as well; the thread writes it at once.
+
 Whoever writes holds the write lock (`lock`).
 
 A ledger that is down delays nobody: waiting callers continue, entries stay in a bounded buffer, and the failed transaction is tried
@@ -65,13 +67,13 @@ class Writer(Writing):
         self._reset()
 
     def put(self, pending: PendingEntries) -> Wait | None:
-        """Accept entries. With `commit`, returns what to wait for, unless the ledger is down. Never blocks on the disk."""
+        """Accept entries. Returns what to wait for, with `commit` or if it will be audited, unless the ledger is down. Never blocks on the disk."""
         count, context, wait = pending.entries, pending.context, None
         with self._lock:
             room = self._bounds.waiting * (9 if pending.first else 10) // 10 - self._entries
             taken = count <= room and not context.lost
             if taken:
-                if self.commits and not self._down:
+                if (self.commits or pending.is_awaited) and not self._down:
                     wait = pending.wait = CommitFuture(self)
                 if not self._entries:
                     self._oldest_at = self._times.ticks()
