@@ -24,7 +24,7 @@ from cascade.policy.ratchet import describe_step, steps_of
 
 __all__ = ["AuditNotice", "DriftWatch", "Undone", "undo"]
 
-_NOTHING_LEFT = "nothing is left to ratchet: review the policy, and calibrate again"
+_CALIBRATE = "review the policy, and calibrate again"
 
 
 @dataclass(frozen=True, slots=True)
@@ -79,6 +79,10 @@ class DriftWatch:
             self._deliveries.drain(self._wait_s)
         return drift
 
+    def close(self, timeout_s: float) -> bool:
+        """Wait until all notices are sent; returns whether they are. At exit a process does it by itself."""
+        return self._deliveries.drain(timeout_s)
+
     def _is_first(self, drift: Drift, rate: Rate, now: float) -> bool:
         """Put the alarm on record; whether no other worker has before."""
         token = secrets.token_hex(8)
@@ -97,8 +101,8 @@ class DriftWatch:
             return
         what = describe_step(self._policy, step)
         self._tables.add_mark(Mark(drift.policy, now, "step", {"step": step, "steps": self._steps, "thresholds": what}))
-        left = "" if step < self._steps else f"; it was the last step, and {_NOTHING_LEFT} if it alarms again"
-        text = f"{drift.policy}: the audit has ratcheted the thresholds to step {step} of {self._steps}: {what}{left}"
+        left = "" if step < self._steps else f"; it was the last step: if it alarms again, {_CALIBRATE}"
+        text = f"{drift.policy}: the audit has ratcheted the thresholds: {what}{left}"
         self._tell(self._notice("audit_ratchet", drift, drift.alarms[0], step, text))
 
     def _alarm(self, drift: Drift, rate: Rate) -> AuditNotice:
@@ -111,7 +115,7 @@ class DriftWatch:
             f" (95 %: {low:.3g} to {high:.3g}), {losses} of the newest {results}"
         )
         if self._ratchets and drift.step >= self._steps:
-            text += f"; {_NOTHING_LEFT}"
+            text += f"; nothing is left to ratchet: {_CALIBRATE}"
         return self._notice("audit_alarm", drift, rate, drift.step, text)
 
     def _notice(

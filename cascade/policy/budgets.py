@@ -12,9 +12,9 @@ from urllib.parse import urlsplit
 from zoneinfo import ZoneInfo
 
 from cascade.core.policy.ladder import Fault
-from cascade.core.policy.operations import Limits
+from cascade.core.policy.operations import Audit, Limits
 
-__all__ = ["budget_faults", "import_function", "is_address", "notify_faults", "zone_of"]
+__all__ = ["audit_faults", "budget_faults", "import_function", "is_address", "zone_of"]
 
 
 @lru_cache(maxsize=64)
@@ -54,11 +54,16 @@ def budget_faults(budgets: Sequence[Limits]) -> Iterator[Fault]:
         except LookupError as problem:
             hint = "use a name such as Europe/Berlin, or install tzdata"
             yield Fault(("budget", number, "timezone"), str(problem), hint)
-        yield from notify_faults(limits.notify, "budget", number)
+        yield from _notify_faults(limits.notify, "budget", number)
 
 
-def notify_faults(targets: Sequence[str], *key: str | int) -> Iterator[Fault]:
-    """Faults of the `notify` under this key: functions that cannot be imported, invalid addresses."""
+def audit_faults(audit: Audit | None) -> Iterator[Fault]:
+    """Faults of an audit on this machine: functions that cannot be imported, invalid addresses."""
+    if audit is not None:
+        yield from _notify_faults(audit.notify, "audit")
+
+
+def _notify_faults(targets: Sequence[str], *key: str | int) -> Iterator[Fault]:
     for place, target in enumerate(targets):
         at = (*key, "notify", place)
         if not is_address(target):

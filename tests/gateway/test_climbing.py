@@ -36,11 +36,11 @@ LONG = 'A longer answer – ‘quoted’, "escaped",\nof several lines and 😀.
 
 
 def script(body: dict[str, Any], headers: Mapping[str, str]) -> ScriptedReply:
-    """Haiku is sure of `easy` alone, and declines what is `declined`."""
+    """Haiku is sure of `easy` alone, a little less so of `fair`, and declines what is `declined`."""
     question = body["messages"][-1]["content"]
     if "haiku" in body["model"]:
         content = () if question == "declined" else ({"type": "text", "text": f"haiku: {LONG}"},)
-        return ScriptedReply(content, confidence=0.95 if question == "easy" else 0.1)
+        return ScriptedReply(content, confidence={"easy": 0.95, "fair": 0.85}.get(question, 0.1))
     return ScriptedReply(({"type": "text", "text": f"sonnet: {LONG}"},))
 
 

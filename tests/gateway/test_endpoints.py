@@ -17,6 +17,7 @@ from cascade.engine import AsyncCascade
 from cascade.gateway.keys.ring import KeyRing
 from cascade.gateway.openapi import document
 from cascade.gateway.policies import Policies
+from cascade.ledger.audit import AuditTables, Ratchet
 from cascade.ledger.gateway import GatewayTables
 from cascade.ledger.opening import open_reader
 from tests.gateway.serving import Endpoint, Gateway, json_response, policy_file
@@ -24,6 +25,7 @@ from tests.gateway.test_climbing import MODEL, asked, script
 from tests.gateway.test_keys import wait_until
 from tests.gateway.test_limits import error_of
 from tests.gateway.test_relay import ANSWER, body_of, post
+from tests.live.audit.stepping import settled
 
 
 @pytest.fixture
@@ -245,6 +247,28 @@ def test_an_edit_while_the_gateway_starts_is_seen(tmp_path: Path) -> None:
         return small.reloads, small.loaded.policy.ladder[0].threshold
 
     assert asyncio.run(served()) == (1, 0.99)
+
+
+def test_a_gateway_climbs_at_the_ratchets_step_and_keeps_it_when_the_policy_changes(
+    start: Callable[..., Gateway], emulator: Emulator, sdk: Callable[..., anthropic.Anthropic], tmp_path: Path
+) -> None:
+    """The first threshold is 0.8 in the file and 0.9 at the step; another one is loaded, of the same certificate, and is raised too."""
+    path = policy_file(tmp_path, threshold=0.8)
+    path.write_text(f"{path.read_text()}audit: {{on_alarm: ratchet}}\n")
+    address = str(tmp_path / "ledger.db")
+    assert AuditTables(address).step_ratchet(None, Ratchet("small", "", 1, 0.0))
+    gateway = start(emulator.base_url, policies=(str(path),), reload_s=0.02)
+    client = sdk(gateway)
+    settled()
+    assert [client.messages.create(**asked(text)).model for text in ("easy", "fair")] == [
+        "claude-haiku-5-5", "claude-sonnet-5-5",
+    ]  # fmt: skip
+    draft = tmp_path / "draft"
+    draft.write_text(path.read_text().replace("0.8,", "0.79,"))
+    draft.replace(path)
+    wait_until(lambda: health(gateway)["policies"]["small"]["reloads"] == 1)
+    settled()
+    assert client.messages.create(**asked("fair")).model == "claude-sonnet-5-5"
 
 
 def rewrite(folder: Path, threshold: float) -> None:

@@ -110,6 +110,13 @@ class Driver:
             return self._sync.ask(prompt, **more)
         return self._runner.run(self._async.ask(prompt, **more), context=copy_context())
 
+    def report_outcome(self, *given: Any, **more: Any) -> None:
+        """Report whether an answer was right."""
+        if self._way == "sync":
+            self._sync.report_outcome(*given, **more)
+        else:
+            self._runner.run(self._async.report_outcome(*given, **more))
+
     def close(self) -> None:
         """Close the clients that it made for endpoints of their own."""
         if self._way == "sync":

@@ -3,16 +3,22 @@
 from __future__ import annotations
 
 import itertools
+from collections.abc import Callable
 from dataclasses import dataclass
 
+import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from structlog.testing import capture_logs
 
 from cascade.core.climb import Observation
 from cascade.core.policy import StormGuard
 from cascade.core.policy.certificate import Escalation
 from cascade.core.storm import Guard
+from cascade.state import State
 from cascade.state.circuit import RedisConnection
+from cascade.state.memory import MemoryState
+from cascade.state.redis import RedisState
 from cascade.state.redis_guard import SharedGuard
 from tests.servers import RedisServer
 from tests.state.builders import make_policy
@@ -84,3 +90,68 @@ def test_the_shared_guard_is_the_guard(
             assert next(shared).observe(seen) == wanted
     for connection in connections:
         connection.close()
+
+
+CERTIFIED, RAISED = Escalation({"haiku": 0.2}), Escalation({"haiku": 0.7}, {"a": {"haiku": 0.65}})
+
+MakeState = Callable[[], State]
+
+
+@pytest.fixture(params=["memory", "redis"])
+def make_state(request: pytest.FixtureRequest, redis_server: RedisServer) -> MakeState:
+    """Make states of one policy that expect the certified rates: of one process, or of several that share a Redis."""
+    guard = StormGuard(rate=0.05, window=40, min_samples=20, dwell_s=0.0)
+    policy = make_policy(f"expecting-{next(_numbers)}", storm_guard=guard)
+    if request.param == "memory":
+        return lambda: MemoryState(policy, CERTIFIED, lambda: 0.0)
+    return lambda: RedisState(redis_server.url, policy, CERTIFIED, lambda: 0.0)
+
+
+def half_escalate(*states: State, steps: int = 40) -> list[str]:
+    """The events of so many steps of Haiku's, of which every other one escalates; the states see them in turn."""
+    with capture_logs() as events:
+        for number, state in zip(range(steps), itertools.cycle(states), strict=False):
+            state.observe(Observation("a", 0, "haiku", natural=number % 2 == 0, failed=False))
+    return [event["event"] for event in events]
+
+
+def action(state: State) -> str | None:
+    """What the guard does with a step that it does not count."""
+    return state.observe(Observation("a", 0, "haiku", natural=None, failed=False))
+
+
+def test_the_guard_expects_the_rates_of_the_thresholds_in_force(make_state: MakeState) -> None:
+    """What is a storm at the certified rates is none where more escalations are expected, and one again when they are not."""
+    state = make_state()
+    assert half_escalate(state) == ["storm_tripped"]
+    assert action(state) == "escalate"
+    state.expect(RAISED)
+    assert action(state) is None
+    assert half_escalate(state) == []
+    state.expect(CERTIFIED)
+    half_escalate(state)
+    assert action(state) == "escalate"
+    state.close()
+
+
+def test_to_expect_the_same_again_forgets_nothing(make_state: MakeState) -> None:
+    """A policy without a certificate expects no rates at any step of its ratchet."""
+    state = make_state()
+    half_escalate(state)
+    state.expect(Escalation({"haiku": 0.2}))
+    assert action(state) == "escalate"
+    state.close()
+
+
+def test_processes_at_different_steps_do_not_count_each_others_requests(redis_server: RedisServer) -> None:
+    """One that has not yet read of a step is right about its own thresholds; those at one step share what they see."""
+    policy = make_policy(f"steps-{next(_numbers)}", storm_guard=StormGuard(rate=0.05, window=40, min_samples=20))
+    before, one, other = (RedisState(redis_server.url, policy, CERTIFIED, lambda: 0.0) for _ in range(3))
+    for state in (one, other):
+        state.expect(Escalation({"haiku": 0.25}))
+    assert half_escalate(before, steps=12) == []
+    assert half_escalate(one, other, steps=12) == []
+    assert half_escalate(one, other, steps=28) == ["storm_tripped"]
+    assert (action(before), action(one), action(other)) == (None, "escalate", "escalate")
+    for state in (before, one, other):
+        state.close()

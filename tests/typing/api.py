@@ -51,6 +51,15 @@ def plain(driver: Cascade) -> None:
         assert_type(answer.abstained is not None, bool)
 
 
+async def outcomes(driver: Cascade, async_driver: AsyncCascade) -> None:
+    """Right or wrong, or something between."""
+    answer = cascade.ask("hi")
+    assert_type(cascade.report_outcome(answer.request_id, True, note="fine", ledger="off"), None)
+    assert_type(driver.report_outcome(answer.request_id, 0.5), None)
+    assert_type(await async_driver.report_outcome(answer.request_id, False, note=None), None)
+    cascade.report_outcome(answer.request_id, "right")  # pyright: ignore[reportArgumentType]
+
+
 def modelled(driver: Cascade) -> None:
     """The data are the model's."""
     assert_type(cascade.ask("hi", response_model=Order), Answer[Order])

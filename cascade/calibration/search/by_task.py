@@ -122,7 +122,7 @@ def _units(coded: CodedCorpus, counted: LossOrWrong, own: Collection[str] | None
     chosen = large_tasks(coded) if own is None else own
     units: list[_Unit] = []
     small = np.ones(len(coded), np.bool_)
-    for code, name in enumerate(coded.tasks):
+    for name, code in sorted(zip(coded.tasks, range(len(coded.tasks)), strict=True)):  # not in the order of the file
         rows = coded.task == code
         if name in chosen and rows.any():
             units.append(_Unit(name, int(rows.sum()), _path(coded.rows(rows).counts(), counted)))

@@ -29,7 +29,9 @@ def audit_fields(policy: Policy) -> dict[str, Any] | None:
         "step": step,
         "thresholds": describe_step(policy, step) if step else None,
         "since": ratchet.at if ratchet is not None and step else None,
-        "alarms": [{"task": task or None, "at": mark.at, "rate": mark.details.get("rate")} for task, mark in alarms.items()],
+        "alarms": [
+            {"task": task or None, "at": mark.at, "rate": mark.details.get("rate")} for task, mark in alarms.items()
+        ],
     }
 
 
@@ -41,15 +43,16 @@ def describe_audit(policy: Policy) -> list[str]:
     audit, steps = policy.audit, fields["steps"]
     cap = "no cap" if audit.daily_usd is None else f"{audit.daily_usd} USD a day"
     can = f", of which there are {steps}" if audit.on_alarm == "ratchet" else ""
-    lines = [
+    settings = (
         f"audit: {audit.sample:.3g} of the requests, {audit.lowest_confidence:.3g} of the lowest confidences, {cap};"
         f" on an alarm: {audit.on_alarm}{can}; run length {audit.arl:,} graded requests"
-    ]
+    )
     if "problem" in fields:
-        return [*lines, f"audit: whether it was ratcheted is not known: {fields['problem']}"]
+        return [settings, f"audit: whether it was ratcheted is not known: {fields['problem']}"]
+    lines = [settings]
     if fields["step"]:
         lines.append(
-            f"ratcheted: step {fields['step']} of {steps} since {_when(fields['since'])}: {fields['thresholds']}"
+            f"ratcheted since {_when(fields['since'])}: {fields['thresholds']}"
             " (`cascade audit reset` undoes it, and so does a new certificate)"
         )
     for alarm in fields["alarms"]:

@@ -12,6 +12,7 @@ from cascade.cli.ask import read_text
 from cascade.cli.output import print_json, stdout, table
 from cascade.cli.policy.audit import audit_fields, describe_audit
 from cascade.cli.policy.conduct import describe_conduct, notes_of
+from cascade.cli.policy.reviews import describe_review, each_review, idle_reviews, review_fields
 from cascade.cli.policy.samples import describe_samples, each_samples
 from cascade.core.errors import PolicyError
 from cascade.core.messages import Request
@@ -59,6 +60,7 @@ def run_check(name: str | None, *, as_json: bool) -> None:
             hint="calibrate again, put back what was certified, or remove the key",
         )
     ladder, not_checked, notes = " → ".join(rung.rung for rung in policy.ladder), _not_checked(policy), notes_of(policy)
+    notes += idle_reviews(plan, (OTHER, *(task.name for task in policy.tasks)))
     if as_json:
         fields = {"ok": True, "policy": policy.name, "hash": policy.hash, "certificate": plan.certificate}
         print_json({**fields, "not_checked": not_checked, "notes": notes})
@@ -67,6 +69,8 @@ def run_check(name: str | None, *, as_json: bool) -> None:
         f"ok: {policy.name} ({policy.hash[:12]}), {ladder}, {len(policy.tasks)} tasks, {plan.certificate}\n"
     )
     for line in each_samples(policy):
+        sys.stdout.write(f"{line}\n")
+    for line in each_review(plan):
         sys.stdout.write(f"{line}\n")
     for one in not_checked:
         sys.stdout.write(f"not checked: {one}\n")
@@ -95,15 +99,7 @@ def run_show(name: str | None, *, as_json: bool) -> None:
     """Print the policy with its defaults and prices."""
     policy, plan = _load(name)
     if as_json:
-        prices = {
-            rung.rung: [{"above_prompt_tokens": above, **_per_million(tier)} for above, tier in rates.tiers]
-            for rung, rates in zip(policy.ladder, plan.rates, strict=True)
-        }
-        body = policy.model_dump(mode="json", by_alias=True, exclude_none=True)
-        state = {"hash": policy.hash, "standing": plan.certificate, "changed": list(plan.stale)}
-        audit = audit_fields(policy)
-        state |= {} if audit is None else {"audit_state": audit}
-        print_json({**body, "certificate": body.get("certificate"), **state, "prices_usd_per_mtok": prices})
+        print_json(_shown_fields(policy, plan))
         return
     stdout.print(f"{policy.name}  {policy.hash[:12]}  {_certificate_text(policy, plan)}", style="bold")
     rungs = table(
@@ -136,6 +132,8 @@ def run_show(name: str | None, *, as_json: bool) -> None:
         f" deadline {policy.deadline_s:g} s; {policy.retry.attempts} attempts a rung;"
         f" checks {', '.join(check.name for check in (*plan.shared_checks, *plan.shared_verifiers))}; exhausted: {policy.exhausted}"
     )
+    for line in each_review(plan):
+        stdout.print(line)
     stdout.print(_run(policy))
     for line in describe_conduct(policy, (OTHER, *(task.name for task in policy.tasks))):
         stdout.print(line)
@@ -143,6 +141,19 @@ def run_show(name: str | None, *, as_json: bool) -> None:
         stdout.print(f"budget: {_budget(limits)}")
     for line in describe_audit(policy):
         stdout.print(line)
+
+
+def _shown_fields(policy: Policy, plan: Plan) -> dict[str, Any]:
+    """What `policy show --json` prints."""
+    prices = {
+        rung.rung: [{"above_prompt_tokens": above, **_per_million(tier)} for above, tier in rates.tiers]
+        for rung, rates in zip(policy.ladder, plan.rates, strict=True)
+    }
+    body = policy.model_dump(mode="json", by_alias=True, exclude_none=True)
+    state = {"hash": policy.hash, "standing": plan.certificate, "changed": list(plan.stale)}
+    audit = audit_fields(policy)
+    state |= {} if audit is None else {"audit_state": audit}
+    return {**body, "certificate": body.get("certificate"), **state, "prices_usd_per_mtok": prices}
 
 
 def _run(policy: Policy) -> str:
@@ -188,6 +199,7 @@ def run_explain(options: ExplainOptions, *, as_json: bool) -> None:
         body: dict[str, Any] = {"policy": policy.name, "task": match.task, "flags": sorted(match.flags)}
         body |= {"certificate": plan.certificate} | ({} if storms is None else {"storms": storms})
         body |= policy.model_dump(mode="json", include={"early_stop", "bypass", "sticky"})
+        body |= review_fields(plan, match.task)
         tokens = request.characters() // 4
         print_json(body | {"tokens_estimate": tokens, "floor": policy.ladder[floor].rung,
                            "ceiling": policy.ladder[route.ceiling].rung, "checks": checks, "ladder": rungs})  # fmt: skip
@@ -207,6 +219,8 @@ def run_explain(options: ExplainOptions, *, as_json: bool) -> None:
         rows.add_row(rung.rung, rung.model, _what_happens(policy, match.task, number, floor, route.ceiling))
     stdout.print(rows)
     stdout.print(f"every answer must pass: {', '.join(checks)}")
+    for line in describe_review(plan, match.task):
+        stdout.print(line)
     stdout.print(f"answers carry: {_certificate_text(policy, plan)}")
     for line in describe_conduct(policy, (match.task,)):
         stdout.print(line)

@@ -146,7 +146,7 @@ def test_writing_puts_the_certificate_into_the_policy_in_place(run: Run, tmp_pat
     kept = [line for line in before.splitlines() if line in after.splitlines()]
     assert len(kept) >= len(before.splitlines()) - 4
     assert run("policy", "check", str(path)).code == 0
-    path.write_text(after.replace("threshold: 0.88", "threshold: 0.87", 1))
+    path.write_text(after.replace("threshold: 0.92", "threshold: 0.91", 1))
     stale = run("policy", "check", str(path))
     assert stale.code == 2
     assert "thresholds" in stale.err
