@@ -19,7 +19,7 @@ import subprocess
 import sys
 import tempfile
 import time
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from statistics import median, quantiles
@@ -188,8 +188,9 @@ class Run:
 
 @dataclass(frozen=True, slots=True)
 class Plan:
-    """How long to run: `change` calm requests, then bad ones until `calm_after` of them pass without an alarm, at most `most` in all.
+    """How long to run: `change` calm requests, then bad ones, at most `most` in all.
 
+    It ends when `calm_after` of them passed at a step whose expected error is below what was certified.
     `at_once`: requests, and samples that are audited, at a time; with 1 a run is the same each time.
     """
 
@@ -213,39 +214,43 @@ class _Running:
         self._watch = DriftWatch(self._policy, self._tables)
         self._stretches: dict[tuple[bool, int], list[Answer]] = {}
         self._alarms: list[int] = []
-        self._quiet = 0
-        self._spent = 0
+        self._quiet = self._sent = self._spent = 0
+        self._limit = self._watch.look(time.time()).alpha
 
     async def run(self) -> Run:
         plan = self._plan
         with Emulator(script=self._traffic.script) as emulator:
             async with anthropic.AsyncAnthropic(base_url=emulator.base_url, api_key="test", max_retries=0) as client:
-                for first in range(0, plan.most, plan.batch):
-                    is_bad = first >= plan.change
-                    await self._batch(client, range(first, first + plan.batch), bad=is_bad)
-                    if is_bad and self._quiet >= plan.calm_after:
-                        break
+                while self._sent < plan.most and self._quiet < plan.calm_after:
+                    await self._at_one_step(client)
         stretches = tuple(self._stretch(bad, step, found) for (bad, step), found in self._stretches.items())
-        drift = self._watch.look(time.time())
-        return Run(stretches, tuple(self._alarms), self._spent / 1e9, drift.alpha, steps_of(self._policy))
+        return Run(stretches, tuple(self._alarms), self._spent / 1e9, self._limit, steps_of(self._policy))
 
-    async def _batch(self, client: Any, numbers: Iterable[int], *, bad: bool) -> None:
-        """Ask these; then audit them. A new driver reads the step when it is made; one that is at work does every 5 s."""
-        step = step_in_force(self._policy, self._tables.ratchet(self._policy.name))
-        slots = asyncio.Semaphore(self._plan.at_once)
-        days = "bad" if bad else "calm"
+    async def _at_one_step(self, client: Any) -> None:
+        """Send batches until a step is taken. A new driver reads the step when it is made; one that is at work does every 5 s."""
+        step, plan = step_in_force(self._policy, self._tables.ratchet(self._policy.name)), self._plan
+        ladder = ratcheted(make_plan(self._policy), step).policy
+        is_enough = self._traffic.error(ladder, bad=True) <= self._limit
+        before = len(self._alarms)
         async with AsyncCascade(self._path, client=client, ledger=self._ledger) as driver:
+            while self._sent < plan.most and self._quiet < plan.calm_after and len(self._alarms) == before:
+                bad = self._sent >= plan.change
+                answers = await self._batch(driver, "bad" if bad else "calm")
+                self._stretches.setdefault((bad, step), []).extend(answers)
+                self._quiet += len(answers) if bad and is_enough else 0
+                settings = AuditSettings(self._policy, self._ledger, concurrency=plan.at_once)
+                self._spent += (await AuditWorker(settings, client=client, on_graded=self._look).run()).spent
 
-            async def ask(number: int) -> Answer:
-                async with slots:
-                    return await driver.ask(f"ticket {number} of {days} days")
+    async def _batch(self, driver: AsyncCascade, days: str) -> list[Answer]:
+        slots = asyncio.Semaphore(self._plan.at_once)
 
-            answers = await asyncio.gather(*map(ask, numbers))
-        self._stretches.setdefault((bad, step), []).extend(answers)
-        self._quiet += bad * len(answers)
-        settings = AuditSettings(self._policy, self._ledger, concurrency=self._plan.at_once)
-        run = await AuditWorker(settings, client=client, on_graded=self._look).run()
-        self._spent += run.spent
+        async def ask(number: int) -> Answer:
+            async with slots:
+                return await driver.ask(f"ticket {number} of {days} days")
+
+        numbers = range(self._sent, self._sent + self._plan.batch)
+        self._sent += self._plan.batch
+        return await asyncio.gather(*map(ask, numbers))
 
     def _look(self) -> None:
         drift = self._watch.look(time.time())
