@@ -135,11 +135,9 @@ def run_show(name: str | None, *, as_json: bool) -> None:
     for line in each_review(plan):
         stdout.print(line)
     stdout.print(_run(policy))
-    for line in describe_conduct(policy, (OTHER, *(task.name for task in policy.tasks))):
-        stdout.print(line)
-    for limits in policy.budget:
-        stdout.print(f"budget: {_budget(limits)}")
-    for line in describe_audit(policy):
+    conduct = describe_conduct(policy, (OTHER, *(task.name for task in policy.tasks)))
+    budgets = (f"budget: {_budget(limits)}" for limits in policy.budget)
+    for line in (*conduct, *budgets, *describe_audit(policy)):
         stdout.print(line)
 
 
