@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import os
 import threading
 from collections import Counter
@@ -13,7 +14,7 @@ from msgspec.structs import replace
 from cascade.core.errors import ConfigurationError
 from cascade.core.policy.samples import ORDERS
 from cascade.corpora import Corpus, RecordedReply, open_corpus, text_of
-from cascade.emulator.prompts import ACCEPTED, NAMES, group_answers
+from cascade.emulator.prompts import NAMES, group_answers, said_by_reviewer
 from cascade.emulator.requests import ApiError
 from cascade.emulator.schemas import example_of
 from cascade.logs import log_event
@@ -22,6 +23,7 @@ if TYPE_CHECKING:
     from collections.abc import Iterable
 
     from cascade.corpora import Item, Manifest
+    from cascade.corpora.items import RecordedReview
     from cascade.emulator.requests import ApiRequest
 
 __all__ = ["Answers", "Source"]
@@ -44,6 +46,7 @@ class Answers:
         self._canned = canned
         self.names: Mapping[str, str] = NAMES
         self._replies: dict[tuple[str, str], list[RecordedReply]] = {}
+        self._reviews: dict[tuple[str, str, str], RecordedReview] = {}
         self._served: Counter[tuple[str, str, str | None]] = Counter()
         self._fallbacks: Counter[tuple[str, str]] = Counter()
         self._lock = threading.Lock()
@@ -88,8 +91,11 @@ class Answers:
         """The next recorded reply; without `advance` the following request gets the same. Raises a 404 if there is none."""
         if request.to_group is not None:
             return RecordedReply(answer=group_answers(request.to_group))
-        if request.is_review:
-            return RecordedReply(answer=dict(ACCEPTED))
+        if request.to_review is not None:
+            review = self._reviews.get((request.model, *request.to_review))
+            if review is None:
+                return RecordedReply(answer=said_by_reviewer(True))
+            return RecordedReply(answer=said_by_reviewer(review.accepted), usage=review.usage)
         model, text = request.model, request.text
         if replies := self._replies.get((model, text)):
             reply = self._next(request, replies, advance=advance)
@@ -132,6 +138,11 @@ class Answers:
             text = text_of(item.input)
             for rung, reply in item.replies.items():
                 self._replies.setdefault((names[rung], text), []).append(reply)
+                if reply.review is not None and reply.review.rung in names:
+                    answer = (
+                        reply.answer if isinstance(reply.answer, str) else json.dumps(reply.answer, ensure_ascii=False)
+                    )
+                    self._reviews[names[reply.review.rung], text, answer] = reply.review
                 if reply.variant is None and reply.samples is None:
                     continue
                 for sample in reply.every:

@@ -1,7 +1,7 @@
 """Recognise what cascade asks by its system prompt: a variant of triage, the judge of a vote, or a review. Pure.
 
 The emulator's judge groups answers whose words and numbers are the same (`same: normalized`), for it cannot read. For the same
-reason its reviewer accepts every answer.
+reason its reviewer accepts every answer of which no review was recorded.
 """
 
 from __future__ import annotations
@@ -17,19 +17,10 @@ from cascade.core.triage import RULES
 if TYPE_CHECKING:
     from collections.abc import Iterable, Mapping, Sequence
 
-__all__ = ["ACCEPTED", "NAMES", "answers_to_group", "group_answers", "is_review", "variant_of"]
+__all__ = ["NAMES", "answer_to_review", "answers_to_group", "group_answers", "said_by_reviewer", "variant_of"]
 
 NAMES: Mapping[str, str] = {text: name for name, text in RULES.items()}
 """The built-in variants' names, by their text."""
-
-
-ACCEPTED: Mapping[str, str] = {"verdict": "accept", "reason": "The emulator accepts every answer."}
-"""What the emulator's reviewer replies."""
-
-
-def is_review(system: object) -> bool:
-    """Whether a request asks for the review of an answer."""
-    return REVIEW_RULES in _texts(system)
 
 
 def variant_of(system: object, names: Mapping[str, str]) -> str | None:
@@ -55,6 +46,28 @@ def group_answers(answers: Sequence[str]) -> dict[str, Any]:
     for number, answer in enumerate(answers, 1):
         groups.setdefault(normalised(answer) or answer, []).append(number)
     return {"groups": list(groups.values())}
+
+
+def answer_to_review(system: object, text: str) -> tuple[str, str] | None:
+    """The last user turn's text and the answer that a reviewer is to read; None if the request asks for something else."""
+    if REVIEW_RULES not in _texts(system):
+        return None
+    try:
+        shown: Any = json.loads(text)
+        turns = [turn["content"] for turn in shown["request"]["turns"] if turn["role"] == "user"]
+        asked = (
+            turns[-1] if isinstance(turns[-1], str) else "\n".join(part for part in turns[-1] if isinstance(part, str))
+        )
+        return asked, str(shown["answer"])
+    except (ValueError, TypeError, LookupError, RecursionError):
+        return None
+
+
+def said_by_reviewer(accepted: bool | None) -> str | dict[str, Any]:
+    """What the emulator's reviewer replies; None: prose."""
+    if accepted is None:
+        return "I cannot say."
+    return {"verdict": "accept" if accepted else "reject", "reason": "As it was recorded."}
 
 
 def _texts(system: object) -> Iterable[str]:

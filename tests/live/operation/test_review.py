@@ -15,20 +15,36 @@ from opentelemetry.sdk.trace.export.in_memory_span_exporter import InMemorySpanE
 from prometheus_client import CollectorRegistry
 from pydantic import BaseModel
 
-from cascade import AllRungsFailed, AsyncCascade, BudgetExceeded, Cascade, Policy, cli
+from cascade import AllRungsFailed, Answer, AsyncCascade, BudgetExceeded, Cascade, Policy, cli
 from cascade.budgets.gate import bound_of
 from cascade.core.messages import Request
 from cascade.core.requests import read_messages
 from cascade.core.review import build_review_prompt, calls_of
 from cascade.core.triage import build_prompt
+from cascade.corpora.items import RecordedReview
 from cascade.emulator import Emulator, ScriptedReply
-from cascade.emulator.prompts import is_review
+from cascade.emulator.prompts import answer_to_review
 from cascade.emulator.requests import ApiError
 from cascade.ledger.reading import reading
 from cascade.ledger.verifying.verification import verify
 from cascade.policy.plans import make_plan
+from cascade.replay import replay_item
 from cascade.telemetry import OpenTelemetry, Prometheus
-from tests.live.conftest import HAIKU, OPUS, SONNET, USAGE, Asking, Clock, Connections, Emulate, ladder, reasons
+from tests.live.conftest import (
+    HAIKU,
+    OPUS,
+    SONNET,
+    USAGE,
+    Asking,
+    Clock,
+    Connections,
+    Emulate,
+    corpus,
+    item,
+    ladder,
+    reasons,
+    reply,
+)
 from tests.live.operation.test_books import bodies, entries
 
 GATE: dict[str, Any] = {"kind": "review", "rung": "sonnet", "below": 0.95}
@@ -45,11 +61,11 @@ class Sum(BaseModel):
 
 def asked_to_review(body: Mapping[str, Any]) -> str | None:
     """The first turn of the request whose answer is to be reviewed; None if the body asks for something else."""
-    if not is_review(body.get("system")):
-        return None
     content = body["messages"][0]["content"]
-    shown = json.loads(content if isinstance(content, str) else content[-1]["text"])
-    return str(shown["request"]["turns"][0]["content"])
+    text = content if isinstance(content, str) else content[-1].get("text", "")
+    if answer_to_review(body.get("system"), text) is None:
+        return None
+    return str(json.loads(text)["request"]["turns"][0]["content"])
 
 
 def script(body: dict[str, Any], _: Mapping[str, str]) -> ScriptedReply:
@@ -202,6 +218,15 @@ def test_a_review_is_a_row_of_its_own_and_the_sums_add_up(asking: Asking, played
         ("haiku", SONNET): (0, 0, cost["haiku", SONNET]),
         ("sonnet", SONNET): (4, 0, cost["sonnet", SONNET]),
     }
+
+
+def test_what_the_baseline_would_have_cost_leaves_the_review_out(asking: Asking, played: Emulator) -> None:
+    """The estimate is of the prompt and the answer: a review is neither, so a saving is the smaller for it."""
+    for policy in (ladder(), gated()):
+        asking(policy, played).ask("accept")
+    plain, reviewed = bodies(entries(), "outcome")
+    assert plain["estimate"] == reviewed["estimate"] > 0
+    assert plain["cost"] < reviewed["cost"]
 
 
 def test_the_reviewers_words_are_stored_only_where_answers_are(asking: Asking, played: Emulator) -> None:
@@ -364,6 +389,37 @@ def test_nothing_ships_that_no_reviewer_could_read(asking: Asking, emulate: Emul
     )
     with pytest.raises(AllRungsFailed, match="review:sonnet could not say"):
         driver.ask("accept")
+
+
+def test_live_and_replay_agree_where_reviews_were_recorded(asking: Asking, emulate: Emulate) -> None:
+    """The emulator's reviewer says what the corpus has of it: the same rung ships, for the same reasons and money."""
+    verdicts: list[bool | None] = [True, False, None]
+    grid = [(confidence, accepted) for confidence in (0.7, 0.8, 0.94, 0.95, 1.0) for accepted in verdicts]
+    items = [
+        item(
+            f"question {confidence} {accepted}",
+            reply(
+                confidence,
+                "haiku's",
+                review=RecordedReview("sonnet", accepted, {"input_tokens": 70, "output_tokens": 9}),
+            ),
+            reply(0.96, "sonnet's"),
+            reply(None, "opus's"),
+        )
+        for confidence, accepted in grid
+    ]
+    policy = gated()
+    driver = asking(policy, emulate(corpus(*items)), ledger="off")
+    for one in items:
+        live, replayed = driver.ask(one.input), replay_item(make_plan(policy), one, cost_of="policy")
+        assert told(live) == told(replayed)
+    assert len({told(replay_item(make_plan(policy), one, cost_of="policy")) for one in items}) == 5
+
+
+def told(answer: Answer) -> tuple[Any, ...]:
+    """What must be the same live and in replay."""
+    reviews = tuple(step.review and step.review.accepted for step in answer.steps)
+    return (answer.rung, answer.cost_nanousd, answer.usage, *reasons(answer), *reviews)
 
 
 def test_the_emulators_own_reviewer_accepts(asking: Asking, emulator: Emulator) -> None:
