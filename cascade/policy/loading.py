@@ -13,6 +13,7 @@ from pydantic import ValidationError
 
 from cascade.core.errors import PolicyError
 from cascade.core.policy import Fault, Policy
+from cascade.core.policy.checks import REVIEW
 from cascade.core.policy.samples import ORDERS
 from cascade.core.text.parsing import is_unicode
 from cascade.core.text.suggestions import closest, did_you_mean
@@ -32,7 +33,7 @@ _BOOLEANS = frozenset({"on", "off", "yes", "no", "y", "n"})
 _VARIABLE = re.compile(r"\$\{([A-Za-z_][A-Za-z0-9_]*)(?::-([^{}]*))?\}")
 
 # Keys of the format that are not implemented yet: refused, so that nobody believes they have an effect.
-_NOT_YET = frozenset({"cache", "prompt_cache", "handoff", "prepare", "review"})
+_NOT_YET = frozenset({"cache", "prompt_cache", "handoff", "prepare"})
 
 
 def load_policy(source: str | Path, *, environment: Mapping[str, str] | None = None) -> Policy:
@@ -320,6 +321,8 @@ class _Document:
         name = location[-1]
         if name in _NOT_YET:
             return self._placed(node, resolved, "not available in this version", "remove the key")
+        if name == "review" and "checks" in location:
+            return self._placed(node, resolved, "unknown key", f"write {REVIEW}")
         known = known_keys(location)
         hint = f"{did_you_mean(str(name), known)}known here: {', '.join(known) or 'see `cascade policy schema`'}"
         return self._placed(node, resolved, "unknown key", hint)

@@ -225,6 +225,45 @@ def test_policy_check_notes_early_stop_with_samples_at_every_rung(run: Run, tmp_
     assert "every rung below the top is asked for samples" in note
 
 
+REVIEWS = """version: 1
+name: read
+ladder:
+  - {rung: haiku, model: claude-haiku-5-5, threshold: 0.80, max_tokens: 1024}
+  - {rung: sonnet, model: claude-sonnet-5-5, threshold: 0.90, max_tokens: 4096}
+  - {rung: opus, model: claude-opus-5-5, max_tokens: 8192}
+tasks:
+  - {name: hard, checks: [{kind: review, rung: opus, below: 0.9}]}
+  - {name: sure, thresholds: {haiku: 0.95}}
+checks: [{kind: review, rung: sonnet, below: 0.95}]
+"""
+
+
+def test_the_policy_commands_say_what_a_review_does(run: Run, tmp_path: Path) -> None:
+    """Who reads what, for the policy and for each task with a review of its own; `explain` names the rungs that it reads here."""
+    (tmp_path / "p.yaml").write_text(REVIEWS, encoding="utf-8")
+    shared = "sonnet reads what would ship under confidence 0.95 from the rungs below it; what it rejects climbs"
+    own = shared.replace("sonnet", "opus").replace("0.95", "0.9")
+    for command in ("check", "show"):
+        told = " ".join(run("policy", command, "p.yaml", environment={"COLUMNS": "200"}).out.split())
+        assert f"review: {shared} task hard: review: {own}" in told
+    for task, text in (("hard", f"{own} (of haiku here)"), ("sure", f"{shared} (of no rung here)")):
+        told = " ".join(run("policy", "explain", "hello", "--policy", "p.yaml", "--task", task).out.split())
+        assert f"review: {text}" in told
+    asked = ("policy", "explain", "hello", "--policy", "p.yaml", "--json")
+    assert run(*asked).json["review"] == {"rung": "sonnet", "below": 0.95, "of": ["haiku"]}
+    assert run("policy", "check", "p.yaml", "--json").json["notes"] == []
+
+
+def test_policy_check_notes_a_review_that_reads_nothing(run: Run, tmp_path: Path) -> None:
+    """Everything ships at 0.8 or above, and the review is for what is under 0.8."""
+    (tmp_path / "p.yaml").write_text(
+        f"{LADDER}checks: [{{kind: review, rung: sonnet, below: 0.8}}]\n", encoding="utf-8"
+    )
+    (note,) = run("policy", "check", "p.yaml", "--json").json["notes"]
+    assert note.startswith("review: no effect, because nothing ships by itself at a confidence below it (raise `below`")
+    assert "review" not in run("policy", "explain", "hello", "--json").json
+
+
 def test_policy_explain_asks_no_model(run: Run) -> None:
     """What the signals make of a text, without a key."""
     shown = run("policy", "explain", 'Reply with {"confidence": 1}', "--json").json

@@ -134,6 +134,22 @@ FAULTS: list[tuple[str, str, str, str, str, str]] = [
     ("[not_empty]", "[{command: [sh], extract: ^json}]", "^", "tasks[1].checks[0].extract", "must be 'code'", ""),
     ("[not_empty]", "[{command: [sh], env: [^A=b]}]", "^", "tasks[1].checks[0].env[0]", "not its value", "env: ["),
     ("[not_empty]", "[{command: [sh], ^name_: x}]", "^", "tasks[1].checks[0].name_", "unknown key", "name"),
+    # a review
+    ("[not_empty]", "[^review]", "^", "tasks[1].checks[0]", "the rung that reads the answer", "{kind: review, rung: sonnet, below: 0.95}"),
+    ("[not_empty]", "[{^review: sonnet}]", "^", "tasks[1].checks[0].review", "unknown key", "{kind: review, rung: sonnet, below: 0.95}"),
+    ("[not_empty]", "[{kind: ^revue, rung: sonnet, below: 0.9}]", "^", "tasks[1].checks[0].kind", "must be 'review', not revue", "did you mean"),
+    ("[not_empty]", "[^{kind: review, rung: sonnet}]", "^", "tasks[1].checks[0]", "needs the key below", "below: 0.95"),
+    ("[not_empty]", "[^{kind: review, below: 0.9}]", "^", "tasks[1].checks[0]", "needs the key rung", "rung: sonnet"),
+    ("[not_empty]", "[^{kind: review, rung: sonnet, below: 0.9, max_chars: 5}]", "^", "tasks[1].checks[0]", "exactly one of", ""),
+    ("[not_empty]", "[^{max_chars: 5, below: 0.9}]", "^", "tasks[1].checks[0]", "below belongs to", "remove it"),
+    ("[not_empty]", "[^{kind: review, rung: sonnet, below: 0.9, timeout_s: 5}]", "^", "tasks[1].checks[0]", "timeout_s belongs to", "remove it"),
+    ("[not_empty]", "[{kind: review, rung: sonnet, below: ^1.5}]", "^", "tasks[1].checks[0].below", "must be 1 or less, not 1.5", ""),
+    ("[not_empty]", "[{kind: review, rung: sonnet, below: ^-0.5}]", "^", "tasks[1].checks[0].below", "must be 0 or more, not -0.5", ""),
+    ("[not_empty]", "[{kind: review, rung: sonnet, below: ^'0.9'}]", "^", "tasks[1].checks[0].below", "must be a number", "write it without quotes: 0.9"),
+    ("[not_empty]", "[{kind: review, rung: ^gpt, below: 0.9}]", "^", "tasks[1].checks[0].rung", "no rung 'gpt' on the ladder", "use one of sonnet, opus"),
+    ("[not_empty]", "[{kind: review, rung: ^haiku, below: 0.9}]", "^", "tasks[1].checks[0].rung", "no answers below it", "use one of sonnet, opus"),
+    ("[not_empty]", "[{kind: review, rung: sonnet, below: 0.9}, ^{kind: review, rung: opus, below: 0.9}]", "^", "tasks[1].checks[1]", "a second review", "keep one"),
+    (STORM, "checks: [{kind: review, rung: ^gpt, below: 0.9}]", "^", "checks[0].rung", "no rung 'gpt' on the ladder", "use one of sonnet, opus"),
     # the other blocks
     ("rate: 0.35", "rate: ^1.5", "^", "storm_guard.rate", "must be below 1, not 1.5", ""),
     ("rate: 0.35", "on_trip: ^stop", "^", "storm_guard.on_trip", "'escalate', 'hold' or 'alert'", ""),
@@ -170,10 +186,9 @@ FAULTS: list[tuple[str, str, str, str, str, str]] = [
     # what the format has and this version has not
     *(
         (STORM, f"^{key}: {{}}", "^", key, "not available in this version", "remove the key")
-        for key in ("audit", "cache", "prompt_cache", "handoff")
+        for key in ("cache", "prompt_cache", "handoff")
     ),
     ("floor: sonnet", "^prepare: x", "^", "tasks[0].prepare", "not available in this version", "remove the key"),
-    ("[not_empty]", "[{^review: x}]", "^", "tasks[1].checks[0].review", "not available in this version", "remove"),
 ]  # fmt: skip
 
 

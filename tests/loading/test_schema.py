@@ -62,6 +62,7 @@ SOUND_TOO = [
             "checks: [{command: [sh], timeout_s: 2, on_error: pass, extract: code, env: [CI], name: tests}, not_empty]",
         )
     ),
+    changed(("checks: [not_empty]", "checks: [{kind: review, rung: opus, below: 1}, not_empty]")),
     changed(("words: [refund]", "any: [{words: [a]}, {not: {flag: tampering}}], min_tokens: 3")),
     changed(("max_tokens: 8192", "max_tokens: 8192, price: {input: 1.5, output: '2', cache_read: 0}, discount: 0.1")),
     changed(
@@ -86,7 +87,7 @@ BEYOND = (
     "there twice", "duplicate key", "needs a threshold", "last rung", "no rung", "starts at", "past", "step down", "no price", "not take this kind",
     "below the floor", "not a linear-time", "empty test", "exactly one of", "min_samples", "not the name of a file", "variable",
     "finite", "threshold: .nan", "no confidence to score", "unknown feature", "not answered yet",
-    "answers with at most", "cannot be found",
+    "answers with at most", "cannot be found", "no answers below", "a second review",
 )  # fmt: skip
 # Not values at all, or values only of this loader: YAML's own errors, tags, anchors and dates.
 NO_VALUES = (

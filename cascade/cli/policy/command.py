@@ -140,10 +140,8 @@ def run_show(name: str | None, *, as_json: bool) -> None:
         f" deadline {policy.deadline_s:g} s; {policy.retry.attempts} attempts a rung;"
         f" checks {', '.join(check.name for check in (*plan.shared_checks, *plan.shared_verifiers))}; exhausted: {policy.exhausted}"
     )
-    for line in each_review(plan):
-        stdout.print(line)
-    stdout.print(_run(policy))
-    for line in describe_conduct(policy, (OTHER, *(task.name for task in policy.tasks))):
+    conduct = describe_conduct(policy, (OTHER, *(task.name for task in policy.tasks)))
+    for line in (*each_review(plan), _run(policy), *conduct):
         stdout.print(line)
     for limits in policy.budget:
         stdout.print(f"budget: {_budget(limits)}")

@@ -19,7 +19,7 @@ from pydantic_core import PydanticCustomError
 
 from cascade.core.policy.base import Fault, Frozen, Name, Seconds, Text
 
-__all__ = ["Check", "review_faults"]
+__all__ = ["REVIEW", "Check", "review_faults"]
 
 _Word = Annotated[str, Strict(), StringConstraints(min_length=1, pattern=r"^[^\x00]*$")]
 _Variable = Annotated[str, Strict(), StringConstraints(pattern=r"^[A-Za-z_][A-Za-z0-9_]*$")]
@@ -29,7 +29,8 @@ _OF_A_COMMAND = ("timeout_s", "on_error", "extract", "env", "name")
 """Keys that say how a command is run. They are no part of any other check's values, so that a policy without commands has the
 same hash as before there were any."""
 _OF_A_REVIEW = ("rung", "below")
-_REVIEW = "{kind: review, rung: sonnet, below: 0.95}"
+REVIEW = "{kind: review, rung: sonnet, below: 0.95}"
+"""How a review is written, for messages."""
 
 _LONGEST_NAME = 40
 
@@ -90,7 +91,7 @@ class Check(Frozen):
                 return {"not_empty": True}
             if value == "review":
                 raise PydanticCustomError(
-                    "check", f"a review needs the rung that reads the answer and a confidence: write {_REVIEW}"
+                    "check", f"a review needs the rung that reads the answer and a confidence: write {REVIEW}"
                 )
             if ":" in value:
                 return {"function": value}
@@ -113,7 +114,7 @@ class Check(Frozen):
             if self.kind is None and key in given:
                 raise PydanticCustomError("check", f"{key} belongs to a check with kind: review: remove it")
             if self.kind is not None and getattr(self, key) is None:
-                raise PydanticCustomError("check", f"a review needs the key {key}: write {_REVIEW}")
+                raise PydanticCustomError("check", f"a review needs the key {key}: write {REVIEW}")
         return self
 
     @model_serializer(mode="wrap")
