@@ -10,7 +10,7 @@ from typing import Any
 from cascade.calibration.candidates import Comparison, Way
 from cascade.calibration.choice import Choice
 from cascade.calibration.gate import GateWorth
-from cascade.calibration.halves import HalfFigures, ItemHalf, JointHalf, SplitHalf
+from cascade.calibration.halves import ItemHalf, JointHalf, OperatingPoint, SplitHalf
 from cascade.calibration.objectives import Objective, loss_of
 from cascade.calibration.proof.pareto_testing import (
     Certificate,
@@ -19,7 +19,9 @@ from cascade.calibration.proof.pareto_testing import (
     Target,
     escalation_of,
     hash_of_corpus,
+    loss_limits,
 )
+from cascade.calibration.proof.stored_path import stored_path
 from cascade.calibration.sampling import Bought, SampleSearch, what_samples_buy
 from cascade.calibration.scored import ScorerTarget
 from cascade.calibration.scorer import LearnedScorer
@@ -27,7 +29,7 @@ from cascade.calibration.search.by_task import ByTask
 from cascade.calibration.search.frontier import Point
 from cascade.calibration.signal import Signal
 from cascade.core.policy import Policy, Samples
-from cascade.core.policy.certificate import Escalation
+from cascade.core.policy.certificate import Escalation, PathStep
 from cascade.corpora.items import Manifest
 from cascade.corpora.splits import Split
 from cascade.policy.certificates import hash_of, hashes_of
@@ -141,22 +143,24 @@ class Calibration:
     @property
     def thresholds(self) -> dict[str, float | None]:
         """By rung below the top; empty if nothing was chosen."""
-        chosen, rungs = self.choice.chosen, self.held_out.rungs[:-1]
-        if chosen is None:
-            return {}
-        shared = chosen.shared if isinstance(chosen, ByTask) else chosen
-        # Every item belonged to a large task. Nothing is known of other tasks, so they ship at the top rung only.
-        values = shared.thresholds if shared is not None else (None,) * len(rungs)
-        return dict(zip(rungs, values, strict=True))
+        return {} if self.choice.chosen is None else self._ladder_at(self.choice.chosen)
 
     @property
     def task_thresholds(self) -> dict[str, dict[str, float | None]]:
         """By task, then rung. Tasks of the policy that have no thresholds of their own get the ladder's."""
-        chosen, ladder = self.choice.chosen, self.thresholds
-        tasks = self.mapping.plan.policy.tasks if ladder else ()
+        return {} if self.choice.chosen is None else self._tasks_at(self.choice.chosen)
+
+    def _ladder_at(self, point: OperatingPoint) -> dict[str, float | None]:
+        rungs, shared = self.held_out.rungs[:-1], point.shared if isinstance(point, ByTask) else point
+        # Every item belonged to a large task. Nothing is known of other tasks, so they ship at the top rung only.
+        values = shared.thresholds if shared is not None else (None,) * len(rungs)
+        return dict(zip(rungs, values, strict=True))
+
+    def _tasks_at(self, point: OperatingPoint) -> dict[str, dict[str, float | None]]:
+        ladder, tasks = self._ladder_at(point), self.mapping.plan.policy.tasks
         made = {task.name: {rung: ladder[rung] for rung in task.thresholds} for task in tasks if task.thresholds}
-        if isinstance(chosen, ByTask):
-            made |= {task: dict(zip(ladder, own.thresholds, strict=True)) for task, own in chosen.tasks.items()}
+        if isinstance(point, ByTask):
+            made |= {task: dict(zip(ladder, own.thresholds, strict=True)) for task, own in point.tasks.items()}
         return made
 
     @property
@@ -226,17 +230,46 @@ class Calibration:
         proof, held_out = self.choice.proof, self.held_out
         if not isinstance(proof, Certified) or self.choice.certify is None or self.others:
             return None
+        never = PathStep(
+            thresholds=dict.fromkeys(self.thresholds),
+            tasks={task: dict.fromkeys(own) for task, own in self.task_thresholds.items()},
+        )
+        limits = None
         if isinstance(held_out, ItemHalf):
-            escalation = escalation_of(held_out.coded, held_out.at(proof.point))
-        else:
-            escalation = _escalation(self.choice.certify, self.thresholds)
+            limits = loss_limits(held_out.coded, held_out.at(proof.point), proof.target)
         return proof.certificate(
             {"corpus": hash_of_corpus(self.sources), **self._hashes()},
             right_at=held_out.right_at,
-            escalation=escalation,
+            escalation=self._escalation_at(proof.point),
             grader=self.manifest.grader,
             grader_error=self.manifest.judge_error and self.manifest.judge_error[0],
+            path=stored_path(proof, held_out, never, self._step),
+            loss_by_task=limits,
         )
+
+    def _step(self, point: OperatingPoint) -> PathStep | None:
+        """A point as a step of the path; None if agreement would have to decide at a rung that never ships as certified."""
+        ladder, alone = self._ladder_at(point), self.by_agreement
+        if any(self.thresholds[rung] is None and ladder[rung] is not None for rung in alone):
+            return None
+        # A rung that is left out stays as it is in the policy: the agreement of its samples decides.
+        thresholds = {rung: value for rung, value in ladder.items() if rung not in alone or value is None}
+        escalation = dict(self._escalation_at(point).rungs)
+        return PathStep(thresholds=thresholds, tasks=self._tasks_at(point), escalation=escalation)
+
+    def _escalation_at(self, point: OperatingPoint) -> Escalation:
+        """The escalation rates on the certify half; from counts without tasks, floors and ceilings, which they do not hold."""
+        held_out = self.held_out
+        if isinstance(held_out, ItemHalf):
+            return escalation_of(held_out.coded, held_out.at(point))
+        rates, shipped = dict[str, float](), held_out.figures(point, "false_confident").shipped
+        reached = len(held_out)
+        for rung, threshold in self._ladder_at(point).items():
+            climbed = reached - shipped[rung]
+            if threshold is not None and reached:
+                rates[rung] = round(climbed / reached, 4)
+            reached = climbed
+        return Escalation(rates)
 
     def _hashes(self) -> dict[str, str]:
         try:
@@ -249,15 +282,3 @@ class Calibration:
                 thresholds.append({rung: samples_fields(one, policy) for rung, one in self.samples.items()})
             rest = {"prompts": "as recorded", "prices": "as recorded", "thresholds": thresholds}
             return {part: hash_of(json.dumps(value).encode()) for part, value in {**ladder, **rest}.items()}
-
-
-def _escalation(held_out: HalfFigures, thresholds: dict[str, float | None]) -> Escalation:
-    """As `escalation_of`, but from shipped counts, without tasks, floors and ceilings: counts do not hold those."""
-    rates: dict[str, float] = {}
-    reached = held_out.items
-    for rung, threshold in thresholds.items():
-        climbed = reached - held_out.shipped[rung]
-        if threshold is not None and reached:
-            rates[rung] = round(climbed / reached, 4)
-        reached = climbed
-    return Escalation(rates)

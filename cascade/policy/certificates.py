@@ -27,6 +27,7 @@ __all__ = [
     "hash_of",
     "hash_of_file",
     "hashes_of",
+    "is_of_policy",
     "warn_of_changes",
 ]
 
@@ -58,7 +59,11 @@ def hashes_of(policy: Policy) -> dict[str, str]:
     rungs = [rung.model_dump(mode="json", include=_HOW_ASKED, exclude_defaults=True) for rung in policy.ladder]
     order = policy.triage.order
     decides = policy.model_dump(
-        mode="json", by_alias=True, include={"tasks", "checks", "scorer", "early_stop"}, exclude_defaults=True
+        mode="json",
+        by_alias=True,
+        include={"tasks", "checks", "scorer", "early_stop"},
+        exclude={"tasks": {"__all__": {"grader"}}},  # it judges answers that were shipped
+        exclude_defaults=True,
     )
     if policy.early_stop:  # what is closed cannot be held; where a budget may refuse a call, nothing is closed
         decides["early_stop"] = "ships" if can_refuse(policy) else "closes"
@@ -165,6 +170,11 @@ def certified_escalation(policy: Policy, changed: tuple[str, ...]) -> Escalation
     if policy.certificate is None or not _TRAFFIC.isdisjoint(changed):
         return Escalation()
     return policy.certificate.expected
+
+
+def is_of_policy(policy: Policy) -> bool:
+    """Whether the policy's certificate is of its answers: prices aside, nothing has changed since. Raises NoPrice."""
+    return policy.certificate is not None and _TRAFFIC.isdisjoint(changed_parts(policy))
 
 
 def warn_of_changes(policy: Policy, changed: tuple[str, ...]) -> None:

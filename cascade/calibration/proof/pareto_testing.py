@@ -11,16 +11,17 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from math import ceil
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from cascade.calibration.bounds import Sample, chance_of_passing, keeps, passes, units_needed, upper_bound
+from cascade.calibration.bounds import Sample, chance_of_passing, keeps, passes, sample_of, units_needed, upper_bound
 from cascade.calibration.halves import OperatingPoint, SplitHalf
 from cascade.calibration.proof.power import ExpectedLosses
 from cascade.calibration.search.counts import Loss as CountedLoss
 from cascade.calibration.search.levels import NOT_COUNTED, CodedCorpus
 from cascade.core.errors import ConfigurationError
-from cascade.core.policy.certificate import Certificate, Escalation, Hashes, Loss, Units, weighting_of
+from cascade.core.policy.certificate import Certificate, Escalation, Hashes, Loss, PathStep, Units, weighting_of
 from cascade.policy.certificates import hash_of, hash_of_file
 from cascade.replay.arrays import np
 
@@ -38,6 +39,7 @@ __all__ = [
     "certify",
     "escalation_of",
     "hash_of_corpus",
+    "loss_limits",
     "start_on",
 ]
 
@@ -100,12 +102,14 @@ class Certified:
     """The last point that passed its test: the cheapest certified one.
 
     `tested`: its figures on the certify half. `walked`: how many points were tested, including the one that failed.
+    `fewer`: the path's points with fewer losses on the tune half, the nearest first; the first of them passed the same test.
     """
 
     point: OperatingPoint
     target: Target
     tested: Tested
     walked: int
+    fewer: tuple[OperatingPoint, ...] = ()
 
     def certificate(
         self,
@@ -115,6 +119,8 @@ class Certified:
         escalation: Escalation = Escalation(),  # noqa: B008 - frozen, and without anything in it
         grader: str | None = None,
         grader_error: float | None = None,
+        path: Sequence[PathStep] = (),
+        loss_by_task: Mapping[str, float] | None = None,
     ) -> Certificate:
         """What goes into the policy. `hashes`: `hash_of_corpus` as corpus, and `hashes_of` the policy *as written*."""
         return Certificate(
@@ -130,6 +136,8 @@ class Certified:
             escalation_by_task={task: dict(rates) for task, rates in escalation.tasks.items()} or None,
             grader=grader,
             grader_error=grader_error,
+            path=tuple(path),
+            loss_by_task=dict(loss_by_task) if loss_by_task else None,
             hashes=Hashes(**hashes),
         )
 
@@ -167,18 +175,19 @@ def certify(
     if tune.shares_groups_with(held_out):
         raise ConfigurationError("a group has items in both halves, so nothing can be certified (split by group)")
     start = start_on(len(path), expected or (lambda at: tune.sample(path[at], target.counted)), held_out.units, target)
-    best: tuple[OperatingPoint, Sample] | None = None
+    best: tuple[int, Sample] | None = None
     walked = 0
-    for point in path[start:]:
-        sample = held_out.sample(point, target.counted)
+    for place in range(start, len(path)):
+        sample = held_out.sample(path[place], target.counted)
         walked += 1
         if not passes(sample, target.alpha, target.delta):
             if best is None:
-                return _not_certified(point, sample, target)
+                return _not_certified(path[place], sample, target)
             break
-        best = point, sample
+        best = place, sample
     assert best is not None  # the path has a first point: it failed, or it is the best
-    return Certified(best[0], target, _tested(best[1], target.delta), walked)
+    place, sample = best
+    return Certified(path[place], target, _tested(sample, target.delta), walked, tuple(path[:place])[::-1])
 
 
 def start_on(points: int, expected: ExpectedLosses, n: int, target: Target) -> int:
@@ -207,9 +216,7 @@ def escalation_of(coded: CodedCorpus, at: At) -> Escalation:
     ends, levels = coded.shipped(at), np.asarray(at).T
     own = coded.codes if coded.natural is None else coded.natural
     rungs, tasks = dict[str, float](), dict[str, dict[str, float]]()
-    sizes = np.bincount(coded.task, minlength=len(coded.tasks))
-    order: list[int] = np.argsort(-sizes, kind="stable").tolist()
-    most = [code for code in order if _can_be_named(coded.tasks[code])][:MOST_TASKS]
+    most = _largest_tasks(coded)
     for index, rung in enumerate(coded.rungs[: coded.top]):
         threshold = levels[index]
         counted = (ends >= index) & (own[:, index] != NOT_COUNTED) & (threshold <= len(coded.levels[index]))
@@ -221,12 +228,34 @@ def escalation_of(coded: CodedCorpus, at: At) -> Escalation:
         if not reached:
             continue
         rungs[rung] = round(int(np.count_nonzero(climbs)) / reached, 4)
-        of_task = np.bincount(coded.task[counted], minlength=len(sizes)).tolist()
-        up = np.bincount(coded.task[climbs], minlength=len(sizes)).tolist()
+        of_task = np.bincount(coded.task[counted], minlength=len(coded.tasks)).tolist()
+        up = np.bincount(coded.task[climbs], minlength=len(coded.tasks)).tolist()
         for code in most:
             if of_task[code] >= FEWEST_OF_TASK:
                 tasks.setdefault(coded.tasks[code], {})[rung] = round(up[code] / of_task[code], 4)
     return Escalation(rungs, tasks if len(coded.tasks) > 1 else {})
+
+
+def loss_limits(coded: CodedCorpus, at: At, target: Target) -> dict[str, float]:
+    """By task: the upper confidence limit, at 1 - delta, of its own rate of the loss; rounded up to four digits.
+
+    Each limit holds by itself, not all of them together. A task needs FEWEST_OF_TASK units. Empty if there is one task only:
+    its rate is the one that is certified.
+    """
+    limits, losses = dict[str, float](), coded.losses(at, target.counted)
+    for code in _largest_tasks(coded) if len(coded.tasks) > 1 else ():
+        rows = coded.task == code
+        sample = sample_of(losses[rows], coded.group[rows])
+        if sample.n >= FEWEST_OF_TASK:
+            limits[coded.tasks[code]] = min(1.0, ceil(upper_bound(sample, target.delta) * 1e4) / 1e4)
+    return limits
+
+
+def _largest_tasks(coded: CodedCorpus) -> list[int]:
+    """The codes of at most MOST_TASKS tasks that a policy can name, those with the most items first."""
+    sizes = np.bincount(coded.task, minlength=len(coded.tasks)).tolist()
+    order = sorted(range(len(sizes)), key=lambda code: (-sizes[code], coded.tasks[code]))
+    return [code for code in order if _can_be_named(coded.tasks[code])][:MOST_TASKS]
 
 
 def _can_be_named(task: str) -> bool:

@@ -301,12 +301,14 @@ def _write(options: CalibrateOptions, result: Calibration, certificate: Certific
     path = find_policy(options.write)
     before = path.read_bytes().decode()  # keeps its line ends
     blocks: dict[str, dict[str, Any] | None] = {
-        "certificate": None if certificate is None else certificate.model_dump(mode="json", exclude_none=True)
+        "certificate": None if certificate is None else certificate.model_dump(mode="json", exclude_defaults=True)
     }
     if result.compared is not None:
         blocks["scorer"] = scorer_fields(result)
     samples = written_samples(result, options.write)
-    thresholds = {rung: one for rung, one in result.thresholds.items() if rung not in result.by_agreement}
+    thresholds = {
+        rung: one for rung, one in result.thresholds.items() if rung not in result.by_agreement or one is None
+    }
     after = edit_policy(
         before, thresholds, result.task_thresholds, blocks, samples, where=str(path), folder=path.parent
     )

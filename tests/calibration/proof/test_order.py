@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import random
-from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -13,35 +12,12 @@ from cascade.calibration.choice import Versus
 from cascade.calibration.objectives import MinQuality, Objective
 from cascade.calibration.proof.pareto_testing import Target
 from cascade.calibration.run import CalibrationOptions, ScorerTarget, calibrate
-from cascade.corpora import Item, LadderEntry, Manifest, RecordedReply, write_corpus
-
-RUNGS = ("low", "mid", "top")
-TASKS = ("refund", "delivery", "other things")
+from tests.calibration.grouped import drawn_groups, write_groups
 
 
-def drawn(items: int, seed: int) -> tuple[Item, ...]:
-    """Groups of one to six items, of which one or two tasks are typical; what is said is worth something."""
-    chance = random.Random(seed)
-    made: list[Item] = []
-    customer = left = 0
-    for number in range(items):
-        if not left:
-            customer, left = customer + 1, chance.choice((1, 1, 2, 6))
-        left -= 1
-        replies: dict[str, RecordedReply] = {}
-        for rung, usd in zip(RUNGS, (0.0001, 0.002, 0.01), strict=True):
-            said = chance.choice((0.5, 0.7, 0.9, 0.99))
-            right = chance.random() < said + (1 - said) * RUNGS.index(rung) / 2
-            replies[rung] = RecordedReply(confidence=said, answer=f"{rung} {right}", score=float(right), cost_usd=usd)
-        task = TASKS[(customer + (chance.random() < 0.2)) % len(TASKS)]
-        made.append(Item(f"i{number}", f"question {number}", replies, task=task, group=f"customer {customer}"))
-    return tuple(made)
-
-
-def said_of(items: Sequence[Item], path: Path, options: CalibrationOptions) -> dict[str, Any]:
-    """All that a calibration says of these items in this order, but for the hash of the file."""
-    write_corpus(path, Manifest("drawn", tuple(LadderEntry(rung) for rung in RUNGS), synthetic=True), items)
-    found = calibrate([path], options)
+def said_of(corpus: Path, options: CalibrationOptions) -> dict[str, Any]:
+    """All that a calibration says of a corpus, but for the hash of the file."""
+    found = calibrate([corpus], options)
     certificate = found.certificate()
     return {
         "certificate": None if certificate is None else certificate.model_dump(exclude={"hashes": {"corpus"}}),
@@ -73,10 +49,10 @@ def test_rows_in_another_order_prove_the_same(
     tmp_path: Path, objective: Objective, per_task: bool, scorer: ScorerTarget | None
 ) -> None:
     """Certificate, thresholds, figures and every interval of grouped items are the same in any order."""
-    items = drawn(2_000, seed=7)
+    items = drawn_groups(2_000, seed=7)
     options = CalibrationOptions(objective, per_task=per_task, scorer=scorer)
-    first = said_of(items, tmp_path / "a.jsonl", options)
+    first = said_of(write_groups(tmp_path / "a.jsonl", items), options)
     assert (first["certificate"] is not None) == isinstance(objective, Target)
     for seed in range(2):
         shuffled = random.Random(seed).sample(items, len(items))
-        assert said_of(shuffled, tmp_path / "b.jsonl", options) == first
+        assert said_of(write_groups(tmp_path / "b.jsonl", shuffled), options) == first

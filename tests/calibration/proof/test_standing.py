@@ -20,6 +20,7 @@ from cascade.replay.run import ReplayOptions, replay_corpus
 from tests.calibration.certified import certificate_for, certified, with_keys
 from tests.cli.conftest import Run
 
+NEVER: dict[str, Any] = {"thresholds": {"haiku": None, "sonnet": None}}
 PROVED = certified(load_policy("support"), escalation={"haiku": 0.4, "sonnet": 0.1})
 
 
@@ -79,6 +80,14 @@ def test_what_has_no_part_in_the_proof_may_change(keys: dict[str, Any]) -> None:
     """A name, a deadline, retries and the guard leave it standing; so does a default that is written out."""
     assert changed_parts(changed(**keys)) == ()
     assert hashes_of(changed(checks=["not_empty"])) == hashes_of(PROVED)
+
+
+def test_who_grades_in_the_audit_has_no_part_in_the_proof() -> None:
+    """A task's grader judges answers that were shipped; nor does what the certificate itself says of its path."""
+    tasks = PROVED.model_dump(by_alias=True, exclude_unset=True)["tasks"]
+    assert hashes_of(changed(tasks=[{**task, "grader": "exact"} for task in tasks])) == hashes_of(PROVED)
+    more = {"path": [{"thresholds": {"haiku": None, "sonnet": None}}], "loss_by_task": {"refund": 0.04}}
+    assert hashes_of(certified(load_policy("support"), **more)) == hashes_of(load_policy("support"))
 
 
 def test_a_policy_without_samples_keeps_the_hashes_of_the_version_before_them() -> None:
@@ -233,6 +242,20 @@ def test_a_certificate_in_a_file_is_read_as_it_was_written(tmp_path: Path) -> No
         ),
         ({"escalation_by_task": {"billing": {"haiku": -0.1}}}, r"certificate\.escalation_by_task"),
         ({"escalation": {"haiku": 1.2}}, r"certificate\.escalation"),
+        (
+            {"path": [NEVER | {"escalation": {"opus": 0.1}}]},
+            r"path\[0\]\.escalation\.opus.*no rung 'opus' below the top",
+        ),
+        (
+            {"path": [{"thresholds": {"opus": 0.1}}, NEVER]},
+            r"path\[0\]\.thresholds\.opus.*no rung 'opus' below the top",
+        ),
+        ({"path": [NEVER | {"tasks": {"billing": {"haiku": None}}}]}, r"path\[0\]\.tasks\.billing.*no task 'billing'"),
+        ({"path": [NEVER | {"tasks": {"upset": {"opus": None}}}]}, r"path\[0\]\.tasks\.upset\.opus.*no rung 'opus'"),
+        ({"path": [NEVER, {"thresholds": {"haiku": 0.9, "sonnet": None}}]}, r"path\[1\].*must not ship below the top"),
+        ({"path": [{"thresholds": {"haiku": None}}]}, r"path\[0\].*must not ship below the top"),
+        ({"path": [NEVER | {"tasks": {"upset": {"sonnet": 0.9}}}]}, r"path\[0\].*must not ship below the top"),
+        ({"loss_by_task": {"billing": 1.2}}, r"certificate\.loss_by_task"),
         ({"hashes": {"corpus": "x"}}, r"certificate\.hashes"),
         ({"surprise": 1}, "unknown key"),
     ],
