@@ -8,6 +8,7 @@ assumptions are documented where they are used:
 
 - `simulation/replies.py`: how difficulty makes right and wrong replies, confidences, tokens and costs
 - `simulation/samples.py`: how further samples of the first rung agree (in `support` and `history`)
+- `simulation/reviews.py`: what a reviewer says of each answer (with `--reviews RUNG`; none of the project's own corpora has any)
 - `simulation/support.py`: the scenario `support`: its mix, traffic, customers, accuracies, and its one storm
 - `simulation/support_*.py`: the texts
 - `simulation/history.py`: the scenario `history`: earlier tickets of other customers
@@ -35,6 +36,7 @@ from simulation.coding import simulate_coding
 from simulation.history import NOTES as HISTORY_NOTES
 from simulation.history import simulate_history
 from simulation.replies import LADDER, Item
+from simulation.reviews import add_reviews
 from simulation.storm import NOTES as STORM_NOTES
 from simulation.storm import simulate_storm
 from simulation.summary import summarize
@@ -103,7 +105,13 @@ def main() -> None:
     what.add_argument("--agreement", action="store_true", help="only compare how samples agree with measured figures")
     parser.add_argument("-o", "--output", type=Path, help="default: benchmarks/corpora/SCENARIO.jsonl.gz")
     parser.add_argument("--seed", type=int, help="default: the scenario's own")
+    reviewers = [rung.name for rung in LADDER[1:]]
+    parser.add_argument(
+        "--reviews", choices=reviewers, help="add this rung's reviews of the answers below it; needs -o"
+    )
     options = parser.parse_args()
+    if options.reviews and not options.output:
+        parser.error("--reviews needs -o: the project's own corpora have none")
     if options.agreement:
         print(compare_agreement())
         return
@@ -111,6 +119,8 @@ def main() -> None:
     seed: int = SCENARIOS[name].seed if options.seed is None else options.seed
     path: Path = options.output or CORPORA / f"{name}.jsonl.gz"
     items = SCENARIOS[name].simulate(seed)
+    if options.reviews:
+        add_reviews(items, options.reviews, seed)
     content = render(name, items, seed)
     path.write_bytes(_compress(content) if path.suffix == ".gz" else content)
     print(summarize(name, items))

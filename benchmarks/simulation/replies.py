@@ -72,6 +72,15 @@ class Usage(TypedDict):
     output_tokens: int
 
 
+class Review(TypedDict):
+    """What a rung above said of an answer, in the corpus's words."""
+
+    rung: str
+    accepted: bool | None
+    usage: Usage
+    cost_usd: float
+
+
 class Reply(TypedDict):
     """What one rung replied, in the corpus's words. `variant`: its triage prompt; `samples`: the further ones."""
 
@@ -82,6 +91,7 @@ class Reply(TypedDict):
     cost_usd: float
     variant: NotRequired[str]
     samples: NotRequired[list[Reply]]
+    review: NotRequired[Review]
 
 
 class Message(TypedDict):

@@ -9,6 +9,7 @@ from typing import Any
 
 from cascade.calibration.candidates import Comparison, Way
 from cascade.calibration.choice import Choice
+from cascade.calibration.gate import GateWorth
 from cascade.calibration.halves import ItemHalf, JointHalf, OperatingPoint, SplitHalf
 from cascade.calibration.objectives import Objective, loss_of
 from cascade.calibration.proof.pareto_testing import (
@@ -81,6 +82,7 @@ class Calibration:
     unsaid          what early stop cannot know of replies that ended badly, if there are any
     ways            the samples that were compared, one way to vote each; empty if none were. A point of the frontier names its way
     joint_tune      the tune half in all of these ways
+    gate            what the policy's review gate is worth; None without a gate or an objective
     """
 
     sources: tuple[str, ...]
@@ -102,6 +104,7 @@ class Calibration:
     ways: tuple[Way, ...] = ()
     joint_tune: JointHalf | None = None
     unsaid: str | None = None
+    gate: GateWorth | None = None
 
     @property
     def samples(self) -> dict[str, Samples]:

@@ -20,6 +20,7 @@ from typing import TYPE_CHECKING, NamedTuple
 
 from cascade.calibration.candidates import Candidate, Comparison, Way, pick
 from cascade.calibration.choice import Choice, SingleModel, choose, only_frontier
+from cascade.calibration.gate import worth_of_gate
 from cascade.calibration.halves import CountedHalf, HalfFigures, ItemHalf, JointHalf, SplitHalf
 from cascade.calibration.proof.pareto_testing import (
     Target,
@@ -153,6 +154,7 @@ def calibrate(paths: Sequence[Path], options: CalibrationOptions) -> Calibration
         ways=tuple(one for _, one in made) if is_joint else (),
         joint_tune=found.joint,
         unsaid=unsaid_beginnings(columns, view),
+        gate=worth_of_gate(columns, way.view, is_tune, options.objective, found.choice.chosen),
     )
 
 

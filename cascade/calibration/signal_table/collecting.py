@@ -13,7 +13,10 @@ from cascade.replay.columns import MappedColumns, PolicyMapping
 if TYPE_CHECKING:
     from cascade.replay.arrays import Floats
 
-__all__ = ["SignalCollector"]
+__all__ = ["REVIEWED", "SignalCollector"]
+
+REVIEWED = "review:"
+"""How the name of a review begins, among the checks."""
 
 
 class SignalCollector:
@@ -66,3 +69,5 @@ def _results(reply: RecordedReply) -> Iterator[tuple[str, bool | None]]:
     for name in reply.checks or ():
         found = reply.check(name)
         yield name, None if found is None else found.passed
+    if reply.review is not None:
+        yield f"{REVIEWED}{reply.review.rung}", reply.review.accepted

@@ -6,6 +6,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING
 
+from cascade.calibration.gate import ungated
 from cascade.calibration.scorer import FeatureTable
 from cascade.calibration.search.levels import CodedCorpus, code_columns
 from cascade.replay.arrays import np
@@ -66,8 +67,8 @@ def tune_half(
     checks: tuple[Mapping[str, Floats], ...],
     is_tune: Bools,
 ) -> TuneHalf:
-    """The tune half of what was read, with every rung asked once and without a scorer."""
-    columns, view = read
+    """The tune half of what was read, with every rung asked once, without a scorer and without a review gate."""
+    columns, view = read[0], ungated(read[1])
     rows = np.flatnonzero(is_tune)
     rungs = {
         rung: RungColumns(one.confidence[rows], one.score[rows], one.cost[rows], one.answer[rows])
@@ -79,6 +80,7 @@ def tune_half(
     asked_once = replace(
         view,
         mapping=replace(view.mapping, plan=replace(view.mapping.plan, policy=policy)),
+        reviews=(),
         task=view.task[rows],
         floor=None if view.floor is None else view.floor[rows],
         failed=tuple(None if one is None else one[rows] for one in view.failed),

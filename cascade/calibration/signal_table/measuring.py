@@ -10,7 +10,7 @@ from cascade.calibration.repeats import why_not_judged_by_rung
 from cascade.calibration.scorer import learn
 from cascade.calibration.signal_table.advising import Offer, advise
 from cascade.calibration.signal_table.agreement import usable, variant_decisions, votes_on, with_plurality
-from cascade.calibration.signal_table.collecting import SignalCollector
+from cascade.calibration.signal_table.collecting import REVIEWED, SignalCollector
 from cascade.calibration.signal_table.costs import Sweep, Yardstick
 from cascade.calibration.signal_table.deciding import Decision, TuneHalf, coded_with, tune_half
 from cascade.calibration.signal_table.discrimination import auroc_with_interval
@@ -146,6 +146,11 @@ class _Bench:
         yield self._row(index, "self-report", "self_report", (level, own.score))
         yield from self._repeats(index)
         for name, passed in half.checks[index].items():
+            if name.startswith(
+                REVIEWED
+            ):  # what it costs to read so many answers is for `calibrate` with the gate to say
+                yield self._row(index, f"review by {name.removeprefix(REVIEWED)}", "check", (passed, own.score))
+                continue
             gated = np.where(passed == 1, np.where(np.isnan(level), 1.0, level), np.nan)
             way = Decision(gated, setting=f"checks: the command {name!r}")
             yield self._row(index, f"check {name}", "check", (passed, own.score), (way,), offered=True)

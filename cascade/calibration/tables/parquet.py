@@ -159,6 +159,11 @@ def refuse_uncountable(policy: Policy | None) -> None:
             f"policy {policy.name} stops early: tables of counts hold what whole replies cost, not closed ones"
             " (calibrate the corpora themselves)"
         )
+    if any(check.kind == "review" for one in (policy, *policy.tasks) for check in one.checks):
+        raise ConfigurationError(
+            f"policy {policy.name} has a review gate: tables of counts do not hold what reviews say and cost (calibrate the"
+            " corpora themselves)"
+        )
     asked = {rung.rung for rung in policy.ladder if rung.samples is not None}
     asked |= {rung for task in policy.tasks for rung, samples in task.samples.items() if samples is not None}
     if asked:
@@ -174,7 +179,7 @@ def tabulate_corpus(
 ) -> CountsTable:
     """Count a corpus under `policy` (None: its own ladder).
 
-    Raises CorpusError, PolicyError and MissingExtra; ConfigurationError for a policy with samples or early stop.
+    Raises CorpusError, PolicyError and MissingExtra; ConfigurationError for a policy with samples, early stop or a review gate.
     """
     refuse_uncountable(policy)
     split, tunes, named = split or Split(), list[bool](), False

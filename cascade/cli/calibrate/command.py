@@ -27,6 +27,7 @@ from cascade.cli.calibrate.output import (
     refusal_text,
     verdict_text,
 )
+from cascade.cli.calibrate.review import print_review, review_fields
 from cascade.cli.calibrate.samples import written_samples
 from cascade.cli.calibrate.signals import print_signals, signal_fields
 from cascade.cli.calibrate.storms import print_storms, storms_of
@@ -160,7 +161,7 @@ def run_calibrate(options: CalibrateOptions, *, as_json: bool) -> None:
     certificate = result.certificate()
     storms = storms_of(paths, result, certificate)
     fields = fields_of(result, certificate, time.monotonic() - started) | {"storms": storms} | signal_fields(found)
-    fields |= early_fields(result)
+    fields |= early_fields(result) | review_fields(result)
     if agreement is not None:
         fields["disagreement"] = agreement.fields(options.max_risk or 0.0)
     if options.report is not None:
@@ -175,6 +176,7 @@ def run_calibrate(options: CalibrateOptions, *, as_json: bool) -> None:
     else:
         print_calibration(result, objective, certificate)
         print_early(result)
+        print_review(result)
         print_storms(storms, result)
         print_agreement(agreement, objective)
         print_signals(found)

@@ -11,6 +11,7 @@ import numpy as np
 import pytest
 from msgspec.structs import replace
 
+from cascade.calibration.proof.pareto_testing import escalation_of
 from cascade.calibration.search.baselines import shorter_counts
 from cascade.calibration.search.by_task import best_by_task
 from cascade.calibration.search.frontier import frontier, point_at, risk_path, surface
@@ -19,13 +20,16 @@ from cascade.core.errors import CorpusError
 from cascade.core.plans import Plan, ReviewGate
 from cascade.core.policy import Task
 from cascade.core.prices import Rates, RateTier
-from cascade.corpora import Item
+from cascade.corpora import Item, Manifest
 from cascade.corpora.items import RecordedReview
+from cascade.replay import replay_item
 from cascade.replay.building import read_columns
 from cascade.replay.columns import Columns, MappedColumns, PolicyMapping
 from cascade.replay.outcomes import Outcomes, scores_of
 from cascade.replay.vectorised import evaluate
 from tests.calibration.chance import drawn_items, lost, mapping_at
+
+from .test_early import Counting
 
 _PRICED = Rates(((0, RateTier(1_000_000_000, 5_000_000_000, 0, 0, 0)),))
 
@@ -39,6 +43,13 @@ def mapping_of(view: PolicyMapping, at: Sequence[float | None]) -> PolicyMapping
 
 def drawn(seed: int, rungs: int, *, items: int = 14, early: bool = False) -> tuple[Columns, MappedColumns]:
     """A corpus with reviews of every answer, under gates that differ by task; with floors and ceilings."""
+    manifest, made, mapping = drawn_items_of(seed, rungs, items=items, early=early)
+    columns, (view,) = read_columns(made, manifest, [mapping])
+    return columns, view
+
+
+def drawn_items_of(seed: int, rungs: int, *, items: int, early: bool) -> tuple[Manifest, list[Item], PolicyMapping]:
+    """The same as items, and the policy."""
     manifest, made = drawn_items(seed, rungs, items=items)
     chance, names = random.Random(seed), manifest.rungs
     low = chance.randrange(rungs)
@@ -55,8 +66,7 @@ def drawn(seed: int, rungs: int, *, items: int = 14, early: bool = False) -> tup
         mapping.plan, policy=policy, rates=(_PRICED,) * rungs, reviews=gates, shared_review=shared
     )
     mapping = dataclasses.replace(mapping, plan=plan)
-    columns, (view,) = read_columns([_reviewed(item, chance, plan, early=early) for item in made], manifest, [mapping])
-    return columns, view
+    return manifest, [_reviewed(item, chance, plan, early=early) for item in made], mapping
 
 
 def _gate(chance: random.Random, names: Sequence[str]) -> ReviewGate:
@@ -145,6 +155,22 @@ def test_parts_add_up_to_the_whole_and_tasks_pay_for_their_own_reviews() -> None
         assert found is not None
         assert found.cost == int(coded.costs(found.at_items(coded)).sum())
         assert found.losses == int(coded.losses(found.at_items(coded), "false_confident").sum())
+
+
+@pytest.mark.parametrize("early", [False, True], ids=["whole replies", "early stop"])
+def test_the_certified_rates_are_what_the_guard_counts(early: bool) -> None:
+    """A rejection is a reason as natural as a low confidence; a review that could not be used is an error, not counted."""
+    for seed in range(6):
+        manifest, items, mapping = drawn_items_of(seed, 3, items=60, early=early)
+        columns, (view,) = read_columns(items, manifest, [mapping])
+        coded = code_columns(columns, view)
+        for at in random.Random(seed).sample(every(coded), 4):
+            plan, guard = mapping_of(view.mapping, coded.thresholds(at)).plan, Counting()
+            policy = plan.policy.model_copy(update={"exhausted": "abstain"})
+            for item in items:
+                replay_item(dataclasses.replace(plan, policy=policy), replace(item, at=0.0), guard=guard)
+            rates = {rung: round(guard.up[rung] / n, 4) for rung, n in guard.seen.items() if n}
+            assert escalation_of(coded, at).rungs == rates
 
 
 def test_a_model_alone_pays_no_review() -> None:
