@@ -59,7 +59,8 @@ class Calling:
 
     `steps`: those before it, each with its escalation reason. `bound`: the most it may cost, in nano-USD; 0 if it was not
     computed. For a rung that is asked more than once, `taken`: the calls of this step before it, and `number`: the
-    sample's, from 0 (None: a rung asked once, or the judge of a vote).
+    sample's, from 0 (None: a rung asked once, or the judge of a vote). `reviewed`: the step whose answer this call is to review;
+    it is not in `steps` yet.
     """
 
     index: int
@@ -68,10 +69,13 @@ class Calling:
     bound: int = 0
     taken: tuple[Sample, ...] = ()
     number: int | None = None
+    reviewed: Step | None = None
 
     @property
     def place(self) -> int:
-        """The call's number within its step, from 0: of the samples and the judge's calls; 0 for a rung asked once."""
+        """The call's number within its step, from 0: of the samples and the judge's calls, then the review; 0 for a rung asked once."""
+        if self.reviewed is not None:
+            return len(self.reviewed.samples) or 1
         if self.number is None:
             return len(self.taken)
         asked = sum(not one.is_judge for one in self.taken)

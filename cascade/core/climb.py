@@ -1,7 +1,7 @@
 """The climb, without I/O: a generator that yields what it needs and is sent what came of it.
 
     climb ── Ask(rung) ──────────> driver          the driver calls the model, or reads a corpus (`core.events`
-    climb <─ Reply | Failure | Recorded ─ driver   has the other things it may ask for: samples, external checks)
+    climb <─ Reply | Failure | Recorded ─ driver   has the other things it may ask for: samples, checks, reviews)
     climb ── Observation ────────> driver          the driver asks the storm guard and reads the clock
     climb <─ Situation ─────────── driver
     climb ── Ask(rung) ──────────> driver          where a budget does not allow the call:
@@ -33,6 +33,7 @@ from cascade.core.messages import Failure, Request
 from cascade.core.plans import Accept, BoundCheck, Checks, Plan
 from cascade.core.policy import Policy
 from cascade.core.policy.certificate import UNCERTIFIED
+from cascade.core.review import ask_review, may_review, needs_review
 from cascade.core.sampling import finish_step, take_step
 from cascade.core.scoring import Facts, scored
 from cascade.core.signals import Match
@@ -131,6 +132,7 @@ def climb(
         if may is not None and come.is_early and come.step is not None:
             after = after_storm or decision.reason == "storm"
             come, latest = yield from _decide_early(taking, come.step, situation, may, match, after_storm=after)
+        come = yield from _judged(taking, match, come, situation)
         step, refusal = come.step, come.refusal or refusal
         if step is None:
             assert refusal is not None, "without a step there is a Refusal"
@@ -140,7 +142,7 @@ def climb(
             continue
         # Without the storm neither this step nor any after it would have been taken.
         after_storm = after_storm or decision.reason == "storm"
-        taken.append(_scored(policy, request, match, taken, step))
+        taken.append(step)
         if come.rejected is not None:
             raise _rejected(come.rejected, tuple(taken))
         if latest is None:
@@ -166,7 +168,21 @@ def _require_asked(taken: list[Step], refusal: Refusal) -> None:
         raise BudgetExceeded(problem, refused=refusal.message)
 
 
-def _scored(policy: Policy, request: Request, match: Match, before: list[Step], step: Step) -> Step:
+def _judged(
+    taking: Taking, match: Match, come: Taken, situation: Situation
+) -> Generator[Event | Observation, Any, Taken]:
+    """The step with its score, and with its review where the policy wants one."""
+    if come.step is None:
+        return come
+    step = _scored(taking.plan.policy, taking.request, match, taking.steps, come.step)
+    gate = needs_review(taking.plan, match.task, step, situation)
+    if gate is None:
+        return come if step is come.step else replace(come, step=step)
+    step, unasked = yield from ask_review(taking, gate, step)
+    return replace(come, step=step, refusal=unasked or come.refusal)
+
+
+def _scored(policy: Policy, request: Request, match: Match, before: tuple[Step, ...], step: Step) -> Step:
     """The step with the policy's score in place of the self-reported confidence, if it has a scorer."""
     if policy.scorer is None or step.index == policy.top or step.verdict.source == "tool_use":
         return step
@@ -187,6 +203,7 @@ def _may_decide_early(
     if not reading.early:
         return None
     ships = request.raw is not None or can_ship(checks, request, is_top=index == plan.policy.top)
+    ships = ships and not may_review(plan, task, index)
     if index == plan.policy.top:
         return _Early(close=False, ship=True) if reading.streamed and ships else None
     if not can_close(plan.policy, task, index, request):

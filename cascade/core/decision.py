@@ -135,6 +135,8 @@ def _imposed_reason(route: Route, top: int, step: Step, situation: Situation) ->
             return "floor"
         if situation.storm == "escalate":
             return "storm"
+    if step.review is not None and step.review.refused:
+        return "error"  # it was to be reviewed, and the budget is out: what is held ships, degraded
     return None
 
 

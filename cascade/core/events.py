@@ -5,6 +5,7 @@ Finish      the rest of a reply that is known as an Early  an Outcome
 AskSamples  some samples of a rung, at once                 a tuple with one of these for each, in their order
 AskJudge    answers, grouped by meaning by the first rung  an Outcome, or a Refusal
 Verify      external checks of one answer                  a tuple with one CheckResult for each
+AskReview   what a rung above says of one answer            a Reply, a Failure or a Refusal; or a Review that was made before
 """
 
 from __future__ import annotations
@@ -23,6 +24,7 @@ from cascade.core.verification import Verifier
 __all__ = [
     "Ask",
     "AskJudge",
+    "AskReview",
     "AskSamples",
     "Early",
     "Event",
@@ -113,6 +115,22 @@ class Verify:
 
 
 @dataclass(frozen=True, slots=True)
+class AskReview:
+    """Requests that the rung at `reviewer` reviews the answer of the rung at `index`, which would ship.
+
+    `text` is None for a recorded answer whose text was not recorded. `steps`: the trail, the last of which is the step under
+    review. A Review that the driver sends is taken as it is: its `accepted`, usage, cost and latency (`rung` and `model` are the
+    driver's to fill in).
+    """
+
+    index: int
+    reviewer: int
+    text: str | None = field(compare=False)
+    task: str = field(default=OTHER, compare=False)
+    steps: tuple[Step, ...] = field(default=(), compare=False)
+
+
+@dataclass(frozen=True, slots=True)
 class Recorded:
     """A rung's reply from a corpus: its verdict, usage and cost in nano-USD."""
 
@@ -122,10 +140,10 @@ class Recorded:
 
 
 Outcome = Reply | Failure | Recorded
-Event = Ask | AskSamples | AskJudge | Finish | Verify
+Event = Ask | AskSamples | AskJudge | Finish | Verify | AskReview
 Sent = Any
 """What a driver sends: an Outcome or a Refusal for Ask, AskJudge and Finish (for Ask also an Early), a tuple of them for AskSamples, for Verify a tuple of
-CheckResult. For Ask and AskSamples it may also send a Step that was taken before."""
+CheckResult, for AskReview a Reply, a Failure, a Refusal or a Review. For Ask and AskSamples it may also send a Step that was taken before."""
 
 
 @dataclass(frozen=True, slots=True)

@@ -53,6 +53,18 @@ class Usage:
             self.is_estimate or other.is_estimate,
         )
 
+    def __sub__(self, other: Usage) -> Usage:
+        """What is left of a sum. An estimate stays one: it cannot be told which of the two was."""
+        return Usage(
+            self.input_tokens - other.input_tokens,
+            self.output_tokens - other.output_tokens,
+            self.cache_write_5m - other.cache_write_5m,
+            self.cache_write_1h - other.cache_write_1h,
+            self.cache_read - other.cache_read,
+            self.thinking_tokens - other.thinking_tokens,
+            self.is_estimate,
+        )
+
     @classmethod
     def from_api(cls, usage: Mapping[str, Any]) -> Usage:
         """Read the API's `usage` object. A cache write without the 5m/1h split counts as 5m, the API's default.

@@ -16,7 +16,7 @@ from cascade.core.text.parsing import Repair
 from cascade.core.tools import InputTest, bind_tools
 from cascade.core.verification import Verifier
 
-__all__ = ["Accept", "BoundCheck", "Checks", "Plan"]
+__all__ = ["Accept", "BoundCheck", "Checks", "Plan", "ReviewGate"]
 
 Accept = Callable[[str], Any]
 """Turns an answer's JSON text into the caller's type; raises, usually ValueError, if it does not fit."""
@@ -48,6 +48,20 @@ class Checks:
 
 
 @dataclass(frozen=True, slots=True)
+class ReviewGate:
+    """Answers of the rungs below the one at `index` that would ship at a confidence under `below` are read by it first."""
+
+    index: int
+    rung: str
+    below: float
+
+    @property
+    def name(self) -> str:
+        """Its name on the trail, among the checks."""
+        return f"review:{self.rung}"
+
+
+@dataclass(frozen=True, slots=True)
 class Plan:
     """A policy, ready to run.
 
@@ -55,6 +69,7 @@ class Plan:
     for broken JSON, if one is installed. `certificate`: the text that answers carry. `stale`: the parts of the policy that
     changed since it was certified. `escalation`: the certified escalation rates, for the storm guard. `panel`: the prices
     of variants that name another model. `keys`: by `samples.same` as text, the function that compares answers.
+    `reviews`: by task, the review that takes the place of `shared_review`.
     `epoch`: names what decides, for the audit: rates are of one epoch. `ratchet`: how many steps the thresholds were ratcheted.
     `compile_schema`: makes the test of a tool's input from its JSON schema; raises ValueError for an unusable one.
     """
@@ -75,6 +90,12 @@ class Plan:
     compile_schema: Callable[[Any], InputTest] = lambda _: bool
     epoch: str = ""
     ratchet: int = 0
+    reviews: Mapping[str, ReviewGate] = field(default_factory=dict[str, ReviewGate])
+    shared_review: ReviewGate | None = None
+
+    def review_of(self, task: str) -> ReviewGate | None:
+        """The review of a task's answers: its own, else the policy's, else None."""
+        return self.reviews.get(task, self.shared_review)
 
     def checks_for(
         self,

@@ -14,6 +14,7 @@ from cascade.core.messages import Message, Usage
 from cascade.core.text.suggestions import closest
 from cascade.core.text.tables import html_table
 from cascade.core.trail_table import trail_rows, trail_text
+from cascade.core.verification import Review
 from cascade.core.voting import Vote
 
 __all__ = [
@@ -25,6 +26,7 @@ __all__ = [
     "Degraded",
     "MaybeNone",
     "Reason",
+    "Review",
     "Sample",
     "Step",
     "Verdict",
@@ -124,7 +126,8 @@ class Verdict:
 class Sample:
     """One call of a rung that is asked more than once. `cost_nanousd` is exact.
 
-    `number` counts from 0. `is_judge`: not a sample, but the call that grouped the answers of those before it.
+    `number` counts from 0. `is_judge`: not a sample, but the call that grouped the answers of those before it. `is_review`: the
+    review of a step, as one of its calls (`review.calls_of`).
     """
 
     number: int
@@ -137,6 +140,7 @@ class Sample:
     latency_s: float = 0.0
     request_id: str | None = None
     is_judge: bool = False
+    is_review: bool = False
 
     def to_dict(self) -> dict[str, Any]:
         """The sample as JSON values, without its text."""
@@ -162,7 +166,8 @@ class Sample:
 class Step:
     """One rung's try. `cost_nanousd` is exact. `reason`: why it escalated; None for the last step.
 
-    `samples`: its calls, if the rung is asked more than once; usage, cost, attempts and latency are their sums.
+    `samples`: its calls, if the rung is asked more than once; usage, cost, attempts and latency are their sums. `review`: what a
+    rung above said of the answer, if it was asked; its usage, cost, attempts and latency are in the step's too.
     """
 
     index: int
@@ -176,6 +181,7 @@ class Step:
     request_id: str | None = None
     reason: Reason | None = None
     samples: tuple[Sample, ...] = ()
+    review: Review | None = None
 
     @property
     def cost_usd(self) -> float:
@@ -203,6 +209,7 @@ class Step:
             "latency_s": round(self.latency_s, 4),
             "request_id": self.request_id,
             **({"vote": _vote_fields(self)} if self.samples else {}),
+            **({"review": self.review.to_dict()} if self.review is not None else {}),
         }
 
     if not TYPE_CHECKING:  # hidden from type checkers, which would accept any attribute

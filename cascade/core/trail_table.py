@@ -9,7 +9,7 @@ from cascade.core.text.tables import text_entry, text_list, text_table
 from cascade.core.voting import Vote
 
 if TYPE_CHECKING:
-    from cascade.core.trail import Sample, Step, Verdict
+    from cascade.core.trail import Review, Sample, Step, Verdict
 
 __all__ = ["trail_rows", "trail_text"]
 
@@ -19,12 +19,13 @@ _WIDE_WITH_SAMPLES = 120
 
 def trail_text(steps: Sequence[Step], shipped: str | None, width: int) -> str:
     """The trail in `width` characters: a plain table, one row per step, or a list. `shipped`: the rung that was shipped."""
-    if width >= (_WIDE_WITH_SAMPLES if any(step.samples for step in steps) else _WIDE):
+    if width >= (_WIDE_WITH_SAMPLES if any(step.samples or step.review for step in steps) else _WIDE):
         return text_table(trail_rows(steps, shipped), width)
     lines: list[str] = []
     for number, step in enumerate(steps, start=1):
         lines.append(text_list([_HEADS, _step_row(number, step, shipped)], width))
         lines += [text_entry(_call_line(number, step, sample), width) for sample in step.samples]
+        lines += [text_entry(_review_line(number, step.review), width)] if step.review is not None else []
     return "\n".join(lines)
 
 
@@ -32,11 +33,12 @@ _HEADS = ("step", "rung", "verdict", "confidence", "then", "USD", "model", "atte
 
 
 def trail_rows(steps: Sequence[Step], shipped: str | None) -> list[tuple[str, ...]]:
-    """The trail's cells, the column heads first. Step 1's samples are 1.1, 1.2 …; a judge's call is 1.judge."""
+    """The trail's cells, the column heads first. Step 1's samples are 1.1, 1.2 …; a judge's call is 1.judge, its review 1.review."""
     rows: list[tuple[str, ...]] = [_HEADS]
     for number, step in enumerate(steps, start=1):
         rows.append(_step_row(number, step, shipped))
         rows += [_call_row(number, step, sample) for sample in step.samples]
+        rows += [_review_row(number, step.review)] if step.review is not None else []
     return rows
 
 
@@ -91,6 +93,27 @@ def _call_line(number: int, step: Step, sample: Sample) -> str:
     facts += [f"{sample.attempts} attempts"] if sample.attempts != 1 else []
     facts += [sample.model] if sample.model != step.model else []
     return f"{said}{f', {agrees}' if agrees else ''}; {', '.join(facts)}"
+
+
+def _review_row(number: int, review: Review) -> tuple[str, ...]:
+    """The cells of a review: its cost and time are in the step's too."""
+    return (
+        f"{number}.review", f"· {review.rung}", _review_shown(review), "", "", _usd(review.cost_nanousd), review.model,
+        str(review.attempts), _ms(review.latency_s),
+    )  # fmt: skip
+
+
+def _review_line(number: int, review: Review) -> str:
+    """The same in a line."""
+    facts = [f"{_usd(review.cost_nanousd)} USD", f"{_ms(review.latency_s)} ms"]
+    facts += [f"{review.attempts} attempts"] if review.attempts > 1 else []
+    return f"{number}.review {review.rung}: {_review_shown(review)}; {', '.join((*facts, review.model))}"
+
+
+def _review_shown(review: Review) -> str:
+    if review.accepted is None:
+        return f"not asked: {review.detail}" if review.refused else f"could not say: {review.detail}"
+    return f"{review.said}: {review.reason}" if review.reason else review.said
 
 
 def _label(number: int, sample: Sample) -> str:

@@ -26,6 +26,7 @@ __all__ = [
     "Prompt",
     "build_prompt",
     "check_request",
+    "room_for",
     "rules_for",
     "triage_name",
     "triage_tokens",
@@ -242,6 +243,11 @@ def _bounded(rung: Rung, max_tokens: int) -> int:
     """max_tokens with its allowances, capped at the model's maximum."""
     most = _max_output(rung)
     return max_tokens if most is None else min(max_tokens, most)
+
+
+def room_for(rung: Rung, tokens: int) -> int:
+    """max_tokens with which a rung has this many for its reply, after it has thought."""
+    return _bounded(rung, tokens + _thinking_allowance(rung))
 
 
 def _thinking_allowance(rung: Rung) -> int:

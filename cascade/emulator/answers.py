@@ -13,7 +13,7 @@ from msgspec.structs import replace
 from cascade.core.errors import ConfigurationError
 from cascade.core.policy.samples import ORDERS
 from cascade.corpora import Corpus, RecordedReply, open_corpus, text_of
-from cascade.emulator.prompts import NAMES, group_answers
+from cascade.emulator.prompts import ACCEPTED, NAMES, group_answers
 from cascade.emulator.requests import ApiError
 from cascade.emulator.schemas import example_of
 from cascade.logs import log_event
@@ -88,6 +88,8 @@ class Answers:
         """The next recorded reply; without `advance` the following request gets the same. Raises a 404 if there is none."""
         if request.to_group is not None:
             return RecordedReply(answer=group_answers(request.to_group))
+        if request.is_review:
+            return RecordedReply(answer=dict(ACCEPTED))
         model, text = request.model, request.text
         if replies := self._replies.get((model, text)):
             reply = self._next(request, replies, advance=advance)

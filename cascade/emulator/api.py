@@ -13,7 +13,7 @@ from cascade.corpora import text_of
 from cascade.emulator.caching import check_marks, prompt_tokens
 from cascade.emulator.checks import check_fields, join_names, list_of, object_of, refuse, tag_of
 from cascade.emulator.conversations import check_calls, check_thinking_blocks
-from cascade.emulator.prompts import NAMES, answers_to_group, variant_of
+from cascade.emulator.prompts import NAMES, answers_to_group, is_review, variant_of
 from cascade.emulator.requests import ApiError, ApiRequest
 from cascade.emulator.schemas import check_schema
 from cascade.emulator.tools import check_tools
@@ -125,6 +125,7 @@ def read_request(
         variant_of(system, names) if triage else None,
         answers_to_group(system, text),
         fields,
+        is_review(system),
     )
 
 

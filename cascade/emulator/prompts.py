@@ -1,6 +1,7 @@
-"""Recognise what cascade asks by its system prompt: a variant of triage, or the judge of a vote. Pure.
+"""Recognise what cascade asks by its system prompt: a variant of triage, the judge of a vote, or a review. Pure.
 
-The emulator's judge groups answers whose words and numbers are the same (`same: normalized`), for it cannot read.
+The emulator's judge groups answers whose words and numbers are the same (`same: normalized`), for it cannot read. For the same
+reason its reviewer accepts every answer.
 """
 
 from __future__ import annotations
@@ -9,16 +10,26 @@ import json
 from typing import TYPE_CHECKING, Any, cast
 
 from cascade.core.grouping import RULES as JUDGE_RULES
+from cascade.core.review import RULES as REVIEW_RULES
 from cascade.core.text.answers import normalised
 from cascade.core.triage import RULES
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Mapping, Sequence
 
-__all__ = ["NAMES", "answers_to_group", "group_answers", "variant_of"]
+__all__ = ["ACCEPTED", "NAMES", "answers_to_group", "group_answers", "is_review", "variant_of"]
 
 NAMES: Mapping[str, str] = {text: name for name, text in RULES.items()}
 """The built-in variants' names, by their text."""
+
+
+ACCEPTED: Mapping[str, str] = {"verdict": "accept", "reason": "The emulator accepts every answer."}
+"""What the emulator's reviewer replies."""
+
+
+def is_review(system: object) -> bool:
+    """Whether a request asks for the review of an answer."""
+    return REVIEW_RULES in _texts(system)
 
 
 def variant_of(system: object, names: Mapping[str, str]) -> str | None:

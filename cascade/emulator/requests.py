@@ -29,7 +29,8 @@ class ApiRequest:
     """A valid request. `text`: its last user turn. `triage`: the keys of the verdict it asks for, in order.
 
     `schema`: of the answer, without the verdict around it; None if the answer is plain text. `variant`: the name of the
-    triage prompt, None if it is not known. `to_group`: the answers that a judge is asked to group, if it is that.
+    triage prompt, None if it is not known. `to_group`: the answers that a judge is asked to group, if it is that. `is_review`: it
+    asks for the review of an answer.
     `body`: as it was sent.
     """
 
@@ -42,3 +43,4 @@ class ApiRequest:
     variant: str | None = None
     to_group: tuple[str, ...] | None = None
     body: Mapping[str, Any] = field(default_factory=dict[str, Any])
+    is_review: bool = False

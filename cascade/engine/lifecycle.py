@@ -23,9 +23,10 @@ from cascade.core.budgets import Refusal
 from cascade.core.climb import Observation
 from cascade.core.decision import Situation, Start
 from cascade.core.errors import ClimbError
-from cascade.core.events import Ask, AskJudge, AskSamples, Early, Event, Finish, Stepping, Taken, Verify
+from cascade.core.events import Ask, AskJudge, AskReview, AskSamples, Early, Event, Finish, Stepping, Taken, Verify
 from cascade.core.grouping import build_judge_prompt
 from cascade.core.messages import Failure, Reply, Usage
+from cascade.core.review import build_review_prompt, without_review
 from cascade.core.trail import Answer, CheckResult, Step, Verdict
 from cascade.core.triage import Prompt, build_prompt, triage_tokens, wants_triage
 from cascade.engine.continuing import Place, Recalled, keep, lessons_of, read_place, recall, start_of
@@ -111,6 +112,8 @@ class RungCaller:
             return (yield from self._make(calls, self._step_ends_at))
         if isinstance(event, AskJudge):
             return (yield from self._make((self._judge_call(event),), self._step_ends_at))[0]
+        if isinstance(event, AskReview):
+            return (yield from self._make((self._review_call(event),), self._step_ends_at))[0]
         return (yield from self._verify(event))
 
     def _call(self, index: int, steps: tuple[Step, ...], *, early: bool) -> _Call:
@@ -133,6 +136,13 @@ class RungCaller:
         prompt = build_judge_prompt(plan.policy, self.context.request, event.answers)
         bound = self._bound(prompt, plan.rates[0])
         return _Call(prompt, plan.rates[0], bound, Calling(event.index, prompt.rung, event.steps, bound, event.taken))
+
+    def _review_call(self, event: AskReview) -> _Call:
+        plan, (*before, step) = self.context.plan, event.steps
+        prompt = build_review_prompt(plan.policy, event.reviewer, self.context.request, event.text or "")
+        rates = plan.rates[event.reviewer]
+        bound = self._bound(prompt, rates)
+        return _Call(prompt, rates, bound, Calling(event.index, prompt.rung, tuple(before), bound, reviewed=step))
 
     def _bound(self, prompt: Prompt, rates: prices.Rates, *, streamed: bool = False) -> int:
         needed = self.reservation.has_budgets or self.runtime.needs_bounds
@@ -220,6 +230,7 @@ class RungCaller:
             calling.index == self.start.index
             and not calling.taken
             and not calling.number
+            and calling.reviewed is None
             and self.context.arm != "shadow"
         )
         admit = partial(reservation.admit, call.bound, first=first)
@@ -366,6 +377,6 @@ def _usage_of_one(step: Step, number: int | None = None) -> Usage:
     """The usage of one call of a step: of this sample, else of the one whose answer it is."""
     vote = step.verdict.vote
     if not step.samples or vote is None:
-        return step.usage
+        return without_review(step).usage
     wanted = number if number is not None else vote.members[0] if vote.members else 0
     return next((call.usage for call in step.samples if call.number == wanted and not call.is_judge), step.usage)

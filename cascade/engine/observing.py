@@ -135,7 +135,8 @@ def _would_ship(runtime: Runtime, context: RequestContext, steps: list[Step], an
     top = runtime.policy.ladder[runtime.policy.top]
     if len(step_at) == runtime.policy.top and top == runtime.baseline.policy.ladder[0]:
         step_at[runtime.policy.top] = replace(answered.steps[-1], index=runtime.policy.top)
-    running = climb(runtime.plan, context.request, checks=context.checks, accept=context.accept)
+    plan = replace(runtime.plan, reviews={}, shared_review=None)  # the rungs above are asked in any case
+    running = climb(plan, context.request, checks=context.checks, accept=context.accept)
     try:
         event = next(running)
         while True:

@@ -188,6 +188,28 @@ class AuditTables(SmallTables):
             execute(question, {"owner": owner, "until": until, "bound": bound, "request": sample.request})
             return Leased(sample, owner, until, tries)
 
+    def reserve(
+        self, leased: Leased, bound: int, now: float, seconds: float, *, cap: int | None, day: float
+    ) -> Literal["ok", "cap", "lost"]:
+        """Renew a lease, and reserve `bound` with it in place of what it reserved before: for the next call.
+
+        `cap`, `day`: as for `lease`. "cap": there is no room, and the lease is as it was. "lost": the lease ran out.
+        """
+        values = {
+            "policy": leased.sample.policy, "now": now, "since": int(day) // BUCKET_S * BUCKET_S,
+            "until": now + seconds, "bound": bound, **_lease_values(leased),
+        }  # fmt: skip
+        held = f"UPDATE audit_samples SET bound = :bound, leased_until = :until WHERE {_HELD}"  # noqa: S608 - constants
+        with self._alone() as execute:
+            reserved = "CASE WHEN leased_until > :now THEN bound ELSE 0 END"  # as `_COMMITTED` counts it
+            own = execute(f"SELECT {reserved} FROM audit_samples WHERE {_HELD}", values).fetchone()  # noqa: S608 - constants
+            if own is None:
+                return "lost"
+            if cap is not None and int(execute(_COMMITTED, values).fetchone()[0]) - int(own[0]) + bound > cap:
+                return "cap"
+            execute(held, values)
+            return "ok"
+
     def keep_shadow(self, leased: Leased, shadow: str | None, cost: int, now: float, seconds: float) -> bool:
         """Keep the shadow answer, so that it is not paid for again, and renew the lease. False if the lease is lost.
 
@@ -223,10 +245,14 @@ class AuditTables(SmallTables):
         }  # fmt: skip
         return self._change(question, {**values, **_lease_values(leased)})
 
-    def release(self, leased: Leased, *, retry_at: float = 0.0) -> None:
-        """Give a lease back without a grading; the sample is not leased again before `retry_at`. Does nothing if it is lost."""
-        question = f"UPDATE audit_samples SET owner = '', leased_until = :at, bound = 0 WHERE {_HELD}"  # noqa: S608 - constants
-        self._change(question, {"at": retry_at, **_lease_values(leased)})
+    def release(self, leased: Leased, *, retry_at: float = 0.0, tried: bool = True) -> None:
+        """Give a lease back without a grading; the sample is not leased again before `retry_at`. Does nothing if it is lost.
+
+        Not `tried`: the lease does not count in `tries`.
+        """
+        given_back = "owner = '', leased_until = :at, bound = 0, tries = tries - :untried"
+        question = f"UPDATE audit_samples SET {given_back} WHERE {_HELD}"  # noqa: S608 - constants
+        self._change(question, {"at": retry_at, "untried": int(not tried), **_lease_values(leased)})
 
     def samples(self, policy: str | None = None, *, since: float = 0.0, until: float | None = None) -> Sequence[Sample]:
         """The samples by `at`, each with the newest real outcome that was reported (`ledger.gateway`'s feedback)."""

@@ -30,7 +30,7 @@ _NUMBERS = (
     "attempts", "call", "sample", "samples_asked", "samples_agreed", "samples_needed", "request_cost",
 )  # fmt: skip
 _FLOATS = ("at", "step_at", "confidence", "self_reported", "latency_ms", "request_latency_ms")
-_FLAGS = ("repaired", "is_estimate", "judge", "more", "resolved", "open")
+_FLAGS = ("repaired", "is_estimate", "judge", "review", "more", "resolved", "open")
 _CONTENT = ("prompt", "answer")
 
 _encode = msgspec.json.encode
@@ -56,7 +56,7 @@ def line_of(one: RequestRecord, *, content: bool = False) -> bytes:
 def rows_of(one: RequestRecord, *, content: bool = False) -> Iterator[dict[str, Any]]:
     """A request as rows, one a call; none for a request without steps.
 
-    A rung that is asked more than once has a row for each call. `more`: not the last of its step; only the last has the step's
+    A rung that is asked more than once has a row for each call, and so has a review. `more`: not the one that completes its step; only the last has the step's
     `reason` and `samples_asked`, `samples_agreed` (the same) and `samples_needed`.
     """
     request, outcome = one.request, one.outcome

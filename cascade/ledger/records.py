@@ -141,6 +141,8 @@ class StepBody(msgspec.Struct, frozen=True, gc=False, omit_defaults=True):
     than once there is one for each call. `call`: the call's number within the step, from 0; `sample`: the sample's;
     `judge`: not a sample, but the call that grouped the answers before it; `more`: not the last call of its step. Only the
     last has the step's `reason` and `vote`. All of them are defaults for a rung that is asked once.
+    `review`: the call of a rung above that reviewed the step's answer, `variant` names that rung. It is `more` too, and follows the
+    entry that completes the step.
     """
 
     index: int
@@ -172,6 +174,7 @@ class StepBody(msgspec.Struct, frozen=True, gc=False, omit_defaults=True):
     judge: bool = False
     more: bool = False
     vote: VoteBody | None = None
+    review: bool = False
 
     @property
     def number(self) -> int:
@@ -180,8 +183,8 @@ class StepBody(msgspec.Struct, frozen=True, gc=False, omit_defaults=True):
 
     @property
     def in_vote(self) -> bool:
-        """Whether its rung is asked more than once."""
-        return self.sample is not None or self.judge
+        """Whether it is one of several calls of its step."""
+        return self.sample is not None or self.judge or self.review
 
     @property
     def part(self) -> str:

@@ -1,7 +1,7 @@
 """Sums of entries: the writer adds them to each batch; `verifying.totals` computes them again and compares.
 
 A step counts in the quarter of an hour of its own entry, a request in that of its outcome's entry. Of a rung that is asked more than
-once, every call's cost and tokens count by its own model, and the step once, with its last call. `workflow` and `key` come from the
+once, every call's cost and tokens count by its own model, and the step once, with its last call; a review counts likewise by the reviewer's model. `workflow` and `key` come from the
 caller's metadata. A request has escalated if more than one rung was called.
 """
 

@@ -1,4 +1,4 @@
-"""The time zones and notify targets that a policy's budgets name, and what is wrong with them."""
+"""The time zones and notify targets that a policy's budgets and audit name, and what is wrong with them."""
 
 from __future__ import annotations
 
@@ -12,9 +12,9 @@ from urllib.parse import urlsplit
 from zoneinfo import ZoneInfo
 
 from cascade.core.policy.ladder import Fault
-from cascade.core.policy.operations import Limits
+from cascade.core.policy.operations import Audit, Limits
 
-__all__ = ["budget_faults", "import_function", "is_address", "zone_of"]
+__all__ = ["audit_faults", "budget_faults", "import_function", "is_address", "zone_of"]
 
 
 @lru_cache(maxsize=64)
@@ -54,16 +54,26 @@ def budget_faults(budgets: Sequence[Limits]) -> Iterator[Fault]:
         except LookupError as problem:
             hint = "use a name such as Europe/Berlin, or install tzdata"
             yield Fault(("budget", number, "timezone"), str(problem), hint)
-        for place, target in enumerate(limits.notify):
-            key = ("budget", number, "notify", place)
-            if not is_address(target):
-                try:
-                    import_function(target)
-                except LookupError as problem:
-                    hint = "name a function as module:function, in a module that can be imported"
-                    yield Fault(key, str(problem), hint)
-            elif not _has_host(target):
-                yield Fault(key, "the address has no host", "write it as https://host/path")
+        yield from _notify_faults(limits.notify, "budget", number)
+
+
+def audit_faults(audit: Audit | None) -> Iterator[Fault]:
+    """Faults of an audit on this machine: functions that cannot be imported, invalid addresses."""
+    if audit is not None:
+        yield from _notify_faults(audit.notify, "audit")
+
+
+def _notify_faults(targets: Sequence[str], *key: str | int) -> Iterator[Fault]:
+    for place, target in enumerate(targets):
+        at = (*key, "notify", place)
+        if not is_address(target):
+            try:
+                import_function(target)
+            except LookupError as problem:
+                hint = "name a function as module:function, in a module that can be imported"
+                yield Fault(at, str(problem), hint)
+        elif not _has_host(target):
+            yield Fault(at, "the address has no host", "write it as https://host/path")
 
 
 def _has_host(address: str) -> bool:

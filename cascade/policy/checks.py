@@ -28,11 +28,11 @@ CallerCheck = Callable[[str], bool]
 
 
 def bound(checks: Sequence[Check]) -> tuple[tuple[BoundCheck, ...], tuple[Verifier, ...]]:
-    """A policy's checks: those that are functions, and those that run a program, each in their order.
+    """A policy's checks: those that are functions, and those that run a program, each in their order. Reviews are neither.
 
     Raises PolicyError if a function, pattern or schema cannot be used; MissingExtra if one needs an optional package.
     """
-    functions = tuple(bind_check(check) for check in checks if check.command is None)
+    functions = tuple(bind_check(check) for check in checks if check.command is None and check.kind is None)
     verifiers = tuple(
         Verifier(check.name, check.command, check.timeout_s, check.on_error, check.extract, check.env)
         for check in checks

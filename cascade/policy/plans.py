@@ -6,7 +6,7 @@ from collections.abc import Iterator
 from dataclasses import replace
 
 from cascade.core.errors import PolicyError
-from cascade.core.plans import Plan
+from cascade.core.plans import Plan, ReviewGate
 from cascade.core.policy import Check, Fault, Policy, Rung, Samples, Task, Variant, When
 from cascade.core.policy.certificate import UNCERTIFIED, Escalation
 from cascade.core.policy.ladder import asked_as
@@ -14,7 +14,7 @@ from cascade.core.prices import Rates
 from cascade.core.sameness import KeyOf, key_function
 from cascade.core.signals import Signals, words_pattern
 from cascade.core.text.parsing import Repair
-from cascade.policy.budgets import budget_faults, import_function
+from cascade.policy.budgets import audit_faults, budget_faults, import_function
 from cascade.policy.certificates import certificate_text, certified_escalation, changed_parts, epoch_of
 from cascade.policy.checks import bound, compile_schema, unusable_command
 from cascade.policy.patterns import compile_blind, compile_exact
@@ -53,6 +53,21 @@ def make_plan(policy: Policy) -> Plan:
         keys=bound_keys(policy),
         compile_schema=compile_schema,
         epoch=epoch_of(policy, 0),
+        reviews={task.name: gate for task in policy.tasks if (gate := _review_gate(policy, task.checks)) is not None},
+        shared_review=_review_gate(policy, policy.checks),
+    )
+
+
+def _review_gate(policy: Policy, checks: tuple[Check, ...]) -> ReviewGate | None:
+    """The review in a list of checks, which has at most one."""
+    names = [rung.rung for rung in policy.ladder]
+    return next(
+        (
+            ReviewGate(names.index(check.rung), check.rung, check.below)
+            for check in checks
+            if check.rung is not None and check.below is not None
+        ),
+        None,
     )
 
 
@@ -109,7 +124,7 @@ def baseline_plan(plan: Plan) -> Plan:
     vars(single)["hash"] = policy.hash
     return replace(
         plan, policy=single, rates=(rates,), checks={}, shared_checks=bound((_NOT_EMPTY,))[0], certificate=UNCERTIFIED,
-        stale=(), escalation=Escalation(), verifiers={}, shared_verifiers=(),
+        stale=(), escalation=Escalation(), verifiers={}, shared_verifiers=(), reviews={}, shared_review=None,
     )  # fmt: skip
 
 
@@ -154,6 +169,7 @@ def binding_faults(policy: Policy) -> Iterator[Fault]:
             yield from _pattern_faults(("tasks", number, "when"), task.when)
         yield from _check_faults(("tasks", number, "checks"), task.checks)
     yield from budget_faults(policy.budget)
+    yield from audit_faults(policy.audit)
 
 
 def _sample_faults(at: tuple[str | int, ...], rung: Rung, samples: Samples) -> Iterator[Fault]:

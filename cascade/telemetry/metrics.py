@@ -10,6 +10,7 @@ from weakref import WeakKeyDictionary
 
 from cascade.core.errors import MissingExtra
 from cascade.core.policy import OTHER
+from cascade.core.review import calls_of
 from cascade.core.trail import Sample, Step
 from cascade.forks import renew_in_children
 from cascade.hooks import Begun, Calling, Ended, unfinished_calls
@@ -167,7 +168,7 @@ class _Track:
             metrics.of("degraded", self._policy, self._task, why).inc()
         for step in end.steps:
             self._count_step(step)
-            for call in step.samples or (step,):
+            for call in calls_of(step):
                 self._count_call(step.rung, call)
         for call in unfinished_calls(self._last, end):
             assert self._last is not None

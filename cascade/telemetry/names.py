@@ -8,7 +8,7 @@ from __future__ import annotations
 __all__ = [
     "ABSTAINED", "ARM", "ATTEMPTS", "BUCKETS_S", "BUCKETS_TOKENS", "CACHE_READ", "CACHE_WRITTEN", "CANCELLED",
     "CHAT", "CONFIDENCE", "CONFIDENCE_SOURCE", "COST_USD", "DEGRADED", "DURATION", "ERROR_TYPE", "ESCALATIONS",
-    "FINISH_REASONS", "INDEX", "INPUT_TOKENS", "IS_JUDGE", "OBSERVED_AS", "OPERATION", "OUTPUT_TOKENS", "POLICY", "POLICY_HASH",
+    "FINISH_REASONS", "INDEX", "INPUT_TOKENS", "IS_JUDGE", "IS_REVIEW", "OBSERVED_AS", "OPERATION", "OUTPUT_TOKENS", "POLICY", "POLICY_HASH",
     "PROVIDER", "PROVIDER_NAME", "RATCHET", "REASON", "REQUEST_ID", "REQUEST_MODEL", "RESPONSE_MODEL", "RUNG", "SAMPLE",
     "TASK", "TOKEN_TYPE", "TOKEN_USAGE", "UPSTREAM_REQUEST_ID", "VARIANT", "VERDICT", "VOTE_AGREED", "VOTE_ASKED",
     "VOTE_NEEDED", "WORKFLOW",
@@ -60,6 +60,7 @@ UPSTREAM_REQUEST_ID = "cascade.upstream_request_id"
 SAMPLE = "cascade.sample"  # its number; this and those below only for a rung that is asked more than once
 VARIANT = "cascade.variant"
 IS_JUDGE = "cascade.judge"  # only if true
+IS_REVIEW = "cascade.review"  # only if true
 VOTE_AGREED = "cascade.vote.agreed"  # of the last call of the step, as the reason is
 VOTE_ASKED = "cascade.vote.asked"
 VOTE_NEEDED = "cascade.vote.needed"

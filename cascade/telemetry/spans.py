@@ -18,6 +18,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 from cascade.core.errors import MissingExtra
+from cascade.core.review import calls_of
 from cascade.core.trail import Sample, Step
 from cascade.hooks import Begun, Calling, Ended, unfinished_calls
 from cascade.telemetry import names
@@ -153,9 +154,10 @@ class _Climb:
         under_way: list[_Call] = []
         for call in self._calls:
             step = steps[call.step] if call.step < len(steps) else None
-            known = (step.samples or (step,)) if step is not None else taken
+            known = calls_of(step) if step is not None else taken
             if call.place < len(known):
-                call.end(known[call.place], step if call.place + 1 == len(known) else None, names.CANCELLED)
+                completes = step is not None and call.place + 1 == (len(step.samples) or 1)
+                call.end(known[call.place], step if completes else None, names.CANCELLED)
             else:
                 under_way.append(call)
         self._calls = under_way
@@ -232,7 +234,8 @@ def _of_call(call: Step | Sample) -> Attributes:
     }
     if isinstance(call, Sample):
         of_sample = {names.SAMPLE: call.number, names.VARIANT: call.variant}
-        found |= {names.IS_JUDGE: True} if call.is_judge else of_sample
+        of_review = {names.IS_REVIEW: True} if call.is_review else of_sample
+        found |= {names.IS_JUDGE: True} if call.is_judge else of_review
     return found
 
 

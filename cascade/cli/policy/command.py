@@ -10,7 +10,9 @@ from typing import Any
 
 from cascade.cli.ask import read_text
 from cascade.cli.output import print_json, stdout, table
+from cascade.cli.policy.audit import audit_fields, describe_audit
 from cascade.cli.policy.conduct import describe_conduct, notes_of
+from cascade.cli.policy.reviews import describe_review, each_review, idle_reviews, review_fields
 from cascade.cli.policy.samples import describe_samples, each_samples
 from cascade.core.errors import PolicyError
 from cascade.core.messages import Request
@@ -58,6 +60,7 @@ def run_check(name: str | None, *, as_json: bool) -> None:
             hint="calibrate again, put back what was certified, or remove the key",
         )
     ladder, not_checked, notes = " → ".join(rung.rung for rung in policy.ladder), _not_checked(policy), notes_of(policy)
+    notes += idle_reviews(plan, (OTHER, *(task.name for task in policy.tasks)))
     if as_json:
         fields = {"ok": True, "policy": policy.name, "hash": policy.hash, "certificate": plan.certificate}
         print_json({**fields, "not_checked": not_checked, "notes": notes})
@@ -66,6 +69,8 @@ def run_check(name: str | None, *, as_json: bool) -> None:
         f"ok: {policy.name} ({policy.hash[:12]}), {ladder}, {len(policy.tasks)} tasks, {plan.certificate}\n"
     )
     for line in each_samples(policy):
+        sys.stdout.write(f"{line}\n")
+    for line in each_review(plan):
         sys.stdout.write(f"{line}\n")
     for one in not_checked:
         sys.stdout.write(f"not checked: {one}\n")
@@ -100,6 +105,8 @@ def run_show(name: str | None, *, as_json: bool) -> None:
         }
         body = policy.model_dump(mode="json", by_alias=True, exclude_none=True)
         state = {"hash": policy.hash, "standing": plan.certificate, "changed": list(plan.stale)}
+        audit = audit_fields(policy)
+        state |= {} if audit is None else {"audit_state": audit}
         print_json({**body, "certificate": body.get("certificate"), **state, "prices_usd_per_mtok": prices})
         return
     stdout.print(f"{policy.name}  {policy.hash[:12]}  {_certificate_text(policy, plan)}", style="bold")
@@ -133,11 +140,15 @@ def run_show(name: str | None, *, as_json: bool) -> None:
         f" deadline {policy.deadline_s:g} s; {policy.retry.attempts} attempts a rung;"
         f" checks {', '.join(check.name for check in (*plan.shared_checks, *plan.shared_verifiers))}; exhausted: {policy.exhausted}"
     )
+    for line in each_review(plan):
+        stdout.print(line)
     stdout.print(_run(policy))
     for line in describe_conduct(policy, (OTHER, *(task.name for task in policy.tasks))):
         stdout.print(line)
     for limits in policy.budget:
         stdout.print(f"budget: {_budget(limits)}")
+    for line in describe_audit(policy):
+        stdout.print(line)
 
 
 def _run(policy: Policy) -> str:
@@ -183,6 +194,7 @@ def run_explain(options: ExplainOptions, *, as_json: bool) -> None:
         body: dict[str, Any] = {"policy": policy.name, "task": match.task, "flags": sorted(match.flags)}
         body |= {"certificate": plan.certificate} | ({} if storms is None else {"storms": storms})
         body |= policy.model_dump(mode="json", include={"early_stop", "bypass", "sticky"})
+        body |= review_fields(plan, match.task)
         tokens = request.characters() // 4
         print_json(body | {"tokens_estimate": tokens, "floor": policy.ladder[floor].rung,
                            "ceiling": policy.ladder[route.ceiling].rung, "checks": checks, "ladder": rungs})  # fmt: skip
@@ -202,6 +214,8 @@ def run_explain(options: ExplainOptions, *, as_json: bool) -> None:
         rows.add_row(rung.rung, rung.model, _what_happens(policy, match.task, number, floor, route.ceiling))
     stdout.print(rows)
     stdout.print(f"every answer must pass: {', '.join(checks)}")
+    for line in describe_review(plan, match.task):
+        stdout.print(line)
     stdout.print(f"answers carry: {_certificate_text(policy, plan)}")
     for line in describe_conduct(policy, (match.task,)):
         stdout.print(line)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator, Sequence
 from pathlib import PurePath
 from typing import Annotated, Any, Literal
 
@@ -16,30 +17,39 @@ from pydantic import (
 )
 from pydantic_core import PydanticCustomError
 
-from cascade.core.policy.base import Frozen, Name, Seconds, Text
+from cascade.core.policy.base import Fault, Frozen, Name, Seconds, Text
 
-__all__ = ["Check"]
+__all__ = ["Check", "review_faults"]
 
 _Word = Annotated[str, Strict(), StringConstraints(min_length=1, pattern=r"^[^\x00]*$")]
 _Variable = Annotated[str, Strict(), StringConstraints(pattern=r"^[A-Za-z_][A-Za-z0-9_]*$")]
 
-_KINDS = ("not_empty", "pattern", "max_chars", "json_schema", "function", "command")
+_KINDS = ("not_empty", "pattern", "max_chars", "json_schema", "function", "command", "kind")
 _OF_A_COMMAND = ("timeout_s", "on_error", "extract", "env", "name")
 """Keys that say how a command is run. They are no part of any other check's values, so that a policy without commands has the
 same hash as before there were any."""
+_OF_A_REVIEW = ("rung", "below")
+_REVIEW = "{kind: review, rung: sonnet, below: 0.95}"
 
 _LONGEST_NAME = 40
 
 
 class Check(Frozen):
-    """A test on an answer: exactly one of `not_empty`, `pattern`, `max_chars`, `json_schema`, `function` and `command`.
+    """A test on an answer: exactly one of `not_empty`, `pattern`, `max_chars`, `json_schema`, `function`, `command` and `kind`.
 
-    `not_empty` and `module:function` may be written as bare strings. The keys after `command` belong to it.
+    `not_empty` and `module:function` may be written as bare strings. The keys after `command` belong to it, `rung` and `below`
+    to `kind: review`.
     """
 
     model_config = ConfigDict(
         populate_by_name=True,
-        json_schema_extra={"dependentRequired": {key: ["command"] for key in _OF_A_COMMAND}},
+        json_schema_extra={
+            "dependentRequired": {
+                **{key: ["command"] for key in _OF_A_COMMAND},
+                **{key: ["kind"] for key in _OF_A_REVIEW},
+                "kind": [*_OF_A_REVIEW],
+            }
+        },
     )
 
     not_empty: Literal[True] | None = None
@@ -65,6 +75,12 @@ class Check(Frozen):
     """Environment variables that the program may see, beside PATH, HOME, the locale and Python's paths."""
     name_: Name | None = Field(default=None, alias="name")
     """Its name on the trail. Default: `command:` and the program's or script's."""
+    kind: Literal["review"] | None = None
+    """review: a rung above reads the answer before it ships, and accepts or rejects it."""
+    rung: Name | None = None
+    """The rung that reviews the answers of the rungs below it; its own and those above it are not reviewed."""
+    below: Annotated[float, Strict(), Field(ge=0, le=1, allow_inf_nan=False)] | None = None
+    """Answers under this confidence are reviewed. One at or above it ships without a review, as does one without a confidence."""
 
     @model_validator(mode="before")
     @classmethod
@@ -73,11 +89,14 @@ class Check(Frozen):
             if value == "not_empty":
                 return {"not_empty": True}
             if value == "review":
-                raise PydanticCustomError("check", "the check `review` is not available in this version")
+                raise PydanticCustomError(
+                    "check", f"a review needs the rung that reads the answer and a confidence: write {_REVIEW}"
+                )
             if ":" in value:
                 return {"function": value}
             raise PydanticCustomError(
-                "check", "an unknown check: use not_empty, pattern, max_chars, json_schema, module:function or command"
+                "check",
+                "an unknown check: use not_empty, pattern, max_chars, json_schema, module:function, command or kind: review",
             )
         return value
 
@@ -85,11 +104,16 @@ class Check(Frozen):
     def _exactly_one(self) -> Check:
         if sum(getattr(self, kind) is not None for kind in _KINDS) != 1:
             raise PydanticCustomError("check", f"a check has exactly one of {', '.join(_KINDS)}")
+        given = {name.rstrip("_") for name in self.model_fields_set}
         if self.command is None:
-            given = {name.rstrip("_") for name in self.model_fields_set}
             for key in _OF_A_COMMAND:
                 if key in given:
                     raise PydanticCustomError("check", f"{key} belongs to a check with a command: remove it")
+        for key in _OF_A_REVIEW:
+            if self.kind is None and key in given:
+                raise PydanticCustomError("check", f"{key} belongs to a check with kind: review: remove it")
+            if self.kind is not None and getattr(self, key) is None:
+                raise PydanticCustomError("check", f"a review needs the key {key}: write {_REVIEW}")
         return self
 
     @model_serializer(mode="wrap")
@@ -98,6 +122,9 @@ class Check(Frozen):
         if self.command is None:
             for key in ("command", "name_", *_OF_A_COMMAND):
                 values.pop(key, None)
+        if self.kind is None:
+            for key in ("kind", *_OF_A_REVIEW):
+                values.pop(key, None)
         return values
 
     @property
@@ -105,7 +132,24 @@ class Check(Frozen):
         """Its name on the trail."""
         if self.command is not None:
             return self.name_ or _name(self.command)
+        if self.kind is not None:
+            return f"{self.kind}:{self.rung}"
         return self.function or next(kind for kind in _KINDS if getattr(self, kind) is not None)
+
+
+def review_faults(at: tuple[str | int, ...], checks: Sequence[Check], rungs: Sequence[str]) -> Iterator[Fault]:
+    """What is wrong with the reviews in one list of checks, on a ladder with these rungs."""
+    reviews = [(number, check.rung) for number, check in enumerate(checks) if check.kind is not None]
+    for number, rung in reviews:
+        if rung not in rungs:
+            hint = f"use one of {', '.join(rungs[1:])}"
+            yield Fault((*at, number, "rung"), f"there is no rung {rung!r} on the ladder", hint)
+        elif rung == rungs[0]:
+            problem = f"{rung!r} is the first rung: there are no answers below it to review"
+            yield Fault((*at, number, "rung"), problem, f"use one of {', '.join(rungs[1:])}")
+    for number, _ in reviews[1:]:
+        problem = "a second review in one list: an answer is reviewed once at most"
+        yield Fault((*at, number), problem, "keep one, or give a task its own")
 
 
 def _name(command: tuple[str, ...]) -> str:

@@ -10,6 +10,7 @@ from typing import Any
 import msgspec
 
 from cascade.core.plans import Plan
+from cascade.core.review import calls_of, without_review
 from cascade.core.trail import Sample, Step
 from cascade.hooks import Calling
 from cascade.ledger import prompts, sums
@@ -169,8 +170,10 @@ class Encoder:
                 yield from self._samples(one, vote, contents, step)
             else:
                 digest = self._text(one, text_part(step.index), step.verdict.text, contents)
-                yield StepBody(*_call_fields(step, step.index, step.rung, step.reason, digest))
+                yield StepBody(*_call_fields(without_review(step), step.index, step.rung, step.reason, digest))
             passed = 0
+            if step.review is not None:
+                yield from self._review(one, step, contents)
         if one.unfinished is not None:
             yield from self._samples(one, one.unfinished, contents, None)
 
@@ -191,6 +194,15 @@ class Encoder:
                 more=done is None,
                 vote=None if done is None else _vote(done),
             )
+
+    def _review(self, one: PendingEntries, step: Step, contents: list[Content]) -> Iterator[StepBody]:
+        """The call that reviewed a step's answer, if it was made. Its text is the reason that the reviewer gave."""
+        number, call = len(step.samples) or 1, calls_of(step)[-1]
+        if not isinstance(call, Sample) or not call.is_review:
+            return
+        digest = self._text(one, text_part(step.index, number), call.verdict.text, contents)
+        fields = _call_fields(call, step.index, step.rung, None, digest)
+        yield StepBody(*fields, call=number, variant=call.variant, more=True, review=True)
 
     def _text(self, one: PendingEntries, part: str, text: str | None, contents: list[Content]) -> str | None:
         """Add an answer's text to be stored, if the policy says so; returns its digest."""
@@ -256,7 +268,7 @@ def _vote(step: Step) -> VoteBody | None:
 
 
 def _open(call: Calling, plan: Plan) -> OpenBody:
-    """The announcement. The judge of a vote is of the rung whose samples it groups."""
+    """The announcement. The judge of a vote is of the rung whose samples it groups, a review of the rung it reviews."""
     return OpenBody(call.index, plan.policy.ladder[call.index].rung, call.rung.model, call.bound, call.place)
 
 

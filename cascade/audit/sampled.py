@@ -1,0 +1,256 @@
+"""Grades one sampled request: the shadow answer, then the grader or the judge, each call under the caps.
+
+    nothing to ask ─> graded at once
+    content ─> shadow answer (kept: never paid for twice) ─> grader ─> grading
+                                                          └> control item, if one is due ─> judge ─> grading
+
+Before each call its bound is reserved with the lease, which renews it too. So a lease need only outlast one call.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, replace
+from typing import Literal
+
+from cascade.audit.calling import AuditCall, AuditCaller, Called
+from cascade.audit.controls import control_due, restated
+from cascade.audit.grading import Shipped, compare, grader_of, graders_of, grading_without_call, read_shipped
+from cascade.audit.judge import grading_of, judge_prompt, judge_request, judgement_of, read_judgement
+from cascade.core.messages import Failure, Reply
+from cascade.core.trail import Verdict
+from cascade.core.triage import Prompt, build_prompt
+from cascade.core.verdicts import read_reply
+from cascade.corpora.grading import Grader, judge_rung
+from cascade.ledger.audit import AuditTables, Control, Grading, Leased, Sample
+from cascade.ledger.opening import open_reader
+
+__all__ = [
+    "CONTROLS_S",
+    "CallFailed",
+    "LeaseLost",
+    "NoRoom",
+    "RunMoney",
+    "SampleGrader",
+    "Skipped",
+    "day_of",
+    "lease_s",
+]
+
+CONTROLS_S = 30 * 86_400.0
+"""A judge's control items of so many seconds count."""
+
+
+class NoRoom(Exception):
+    """A cap has no room for the next call: `daily_usd`, or `max_usd` of the run."""
+
+    def __init__(self, cap: Literal["daily_usd", "max_usd"]) -> None:
+        self.cap: Literal["daily_usd", "max_usd"] = cap
+        super().__init__(cap)
+
+
+class LeaseLost(Exception):
+    """The lease ran out, and another worker has it."""
+
+
+class CallFailed(Exception):
+    """A call brought no reply. `code`: what the sample is skipped with after too many tries."""
+
+    def __init__(self, code: str, failure: Failure) -> None:
+        self.code, self.failure = code, failure
+        super().__init__(failure.summary)
+
+
+class Skipped(Exception):
+    """The sample cannot be graded, for this reason. `cost`: of the call that showed it, in nano-USD."""
+
+    def __init__(self, code: str, cost: int = 0) -> None:
+        self.code, self.cost = code, cost
+        super().__init__(code)
+
+
+def lease_s(deadline_s: float) -> float:
+    """How long a lease runs, in seconds: a call and its records, with room for a slow disk."""
+    return deadline_s + min(30.0, max(1.0, deadline_s / 2))
+
+
+def day_of(now: float) -> float:
+    """The start of the day (UTC) that contains a time, in Unix seconds."""
+    return now // 86_400 * 86_400
+
+
+@dataclass(slots=True)
+class RunMoney:
+    """What this run spends, in nano-USD. `cap` None: no limit. A call whose reply was lost counts at its bound toward the cap."""
+
+    cap: int | None
+    spent: int = 0
+    counted: int = 0
+    reserved: int = 0
+
+    def reserve(self, bound: int) -> bool:
+        """Reserve a call's bound; False if the cap has no room for it."""
+        if self.cap is not None and self.counted + self.reserved + bound > self.cap:
+            return False
+        self.reserved += bound
+        return True
+
+    def settle(self, bound: int, called: Called | None) -> None:
+        """The call is over; None: it was not made."""
+        self.reserved -= bound
+        if called is not None:
+            self.spent += called.cost
+            self.counted += called.at_most
+
+
+class SampleGrader:
+    """Grades sampled requests of one policy. `wall`: Unix seconds.
+
+    Raises ConfigurationError if a grader cannot be used, MissingExtra likewise.
+    """
+
+    def __init__(
+        self, caller: AuditCaller, tables: AuditTables, address: str | None, money: RunMoney, wall: Callable[[], float]
+    ) -> None:
+        self._caller, self._tables, self._address, self._money, self._wall = caller, tables, address, money, wall
+        self._plan, self._policy = caller.plan, caller.plan.policy
+        audit = self._policy.audit
+        daily = audit.daily_usd if audit is not None else None
+        self._cap = None if daily is None else int(daily * 1_000_000_000)
+        self._graders: Mapping[str, Grader] = graders_of(self._policy)
+        self._seconds = lease_s(self._policy.deadline_s)
+        self._one_at_a_time = asyncio.Lock()  # else each task would ask the first control items
+        self.controls = 0
+        """Control items that were asked."""
+
+    async def grade(self, leased: Leased) -> Grading:
+        """The grading of a leased sample. Raises NoRoom, LeaseLost, CallFailed, LedgerDown."""
+        sample = leased.sample
+        found = grading_without_call(sample)
+        name = grader_of(self._policy, sample.task)
+        if found is not None:
+            return found if found.skipped is None else replace(found, grader=name)
+        try:
+            shipped = await asyncio.to_thread(self._read, sample)
+            shadow = sample.shadow
+            if shadow is None:
+                shadow = await self._shadow(leased, shipped)
+            if (grader := self._graders.get(name)) is not None:
+                grading = await self._compared(name, grader, sample, shipped, shadow)
+            else:
+                grading = await self._judged(name, leased, shipped, shadow)
+        except Skipped as skipped:
+            return Grading(name, skipped=skipped.code, cost=skipped.cost)
+        return grading if self._policy.ledger.content else replace(grading, reason=None)
+
+    def _read(self, sample: Sample) -> Shipped:
+        reader = open_reader(self._address)
+        try:
+            found = read_shipped(reader, sample, self._policy.deadline_s)
+        finally:
+            reader.close()
+        if isinstance(found, str):
+            raise Skipped(found)
+        return found
+
+    async def _compared(self, name: str, grader: Grader, sample: Sample, shipped: Shipped, shadow: str) -> Grading:
+        """The grading of a plain grader, which may be a user's function: it runs in a thread, and not for ever."""
+        comparing = asyncio.to_thread(compare, name, grader, sample, shipped, shadow)
+        try:
+            return await asyncio.wait_for(comparing, self._policy.deadline_s)
+        except TimeoutError:
+            return Grading(name, relation="cannot_tell", reason=f"{name} took longer than deadline_s")
+
+    async def _shadow(self, leased: Leased, shipped: Shipped) -> str:
+        policy, request = self._policy, shipped.request
+        prompt = build_prompt(policy, policy.top, request)
+
+        def read(reply: Reply) -> Verdict:
+            in_text = request.prompt_schema is not None
+            structured = request.schema is not None
+            return read_reply(reply, triage=False, structured=structured, in_text=in_text, repair=self._plan.repair)
+
+        called = await self._call(leased, "", policy.top, prompt, read, failed="shadow_failed")
+        verdict = called.verdict
+        if verdict.kind == "overflow":
+            raise Skipped("too_long", called.cost)
+        if verdict.kind != "answered" or not verdict.text:
+            raise Skipped("shadow_unusable", called.cost)
+        kept = verdict.text if policy.ledger.content else None
+        keep = self._tables.keep_shadow
+        if not await asyncio.to_thread(keep, leased, kept, called.cost, self._wall(), self._seconds):
+            raise LeaseLost
+        return verdict.text
+
+    async def _judged(self, name: str, leased: Leased, shipped: Shipped, shadow: str) -> Grading:
+        question = shipped.request.messages
+        async with self._one_at_a_time:
+            await self._test_judge(name, leased, question, shadow)
+        request = judge_request(question, shadow, shipped.text, system=shipped.request.system)
+        index = self._index_of(name)
+        called = await self._call(
+            leased,
+            "_judge",
+            index,
+            judge_prompt(self._policy, index, request),
+            self._judgement,
+            failed="judge_unusable",
+        )
+        if called.verdict.kind == "overflow":
+            raise Skipped("too_long", called.cost)
+        return grading_of(name, judgement_of(called.verdict), called.cost)
+
+    async def _test_judge(self, name: str, leased: Leased, question: object, shadow: str) -> None:
+        """Ask the control items that are due before this sample is judged."""
+        request, policy = leased.sample.request, self._policy.name
+        since, index, follows = self._wall() - CONTROLS_S, self._index_of(name), False
+        while True:
+            known = await asyncio.to_thread(self._tables.controls, policy, since=since)
+            item = control_due(known, name, restated(question, shadow), request, follows=follows)
+            if item is None:
+                return
+            asking = judge_request(item.question, item.reference, item.answer)
+            prompt = judge_prompt(self._policy, index, asking)
+            called = await self._call(
+                leased, f"_control_{len(known) + 1}", index, prompt, self._judgement, failed="judge_unusable"
+            )
+            said = judgement_of(called.verdict)
+            control = Control(name, item.is_right, said.relation if said else None, self._wall(), called.cost)
+            await asyncio.to_thread(self._tables.add_control, policy, control)
+            self.controls += 1
+            follows = True
+
+    def _judgement(self, reply: Reply) -> Verdict:
+        return read_judgement(reply, self._plan.repair)
+
+    def _index_of(self, judge: str) -> int:
+        rung = judge_rung(judge)
+        return next(index for index, one in enumerate(self._policy.ladder) if one.rung == rung)
+
+    async def _call(
+        self, leased: Leased, part: str, index: int, prompt: Prompt, read: Callable[[Reply], Verdict], *, failed: str
+    ) -> Called:
+        """Make one call under the caps. `part`: of the name of its request in the ledger; `failed`: the code if it fails."""
+        sample, bound = leased.sample, self._caller.bound(index, prompt)
+        if self._cap is not None and bound > self._cap:
+            raise Skipped("too_costly")
+        if not self._money.reserve(bound):
+            raise NoRoom("max_usd")
+        called: Called | None = None
+        try:
+            now = self._wall()
+            reserve = self._tables.reserve
+            room = await asyncio.to_thread(reserve, leased, bound, now, self._seconds, cap=self._cap, day=day_of(now))
+            if room == "lost":
+                raise LeaseLost
+            if room == "cap":
+                raise NoRoom("daily_usd")
+            again = f"_{leased.tries + 1}" if leased.tries else ""  # an id is never used twice
+            name = f"{sample.request}_audit{part}{again}"
+            made = called = await self._caller.call(AuditCall(name, sample.request, sample.task, index, prompt, read))
+        finally:
+            self._money.settle(bound, called)
+        if made.failure is not None and made.failure.kind != "overflow":
+            raise CallFailed(failed, made.failure)
+        return made

@@ -1,0 +1,291 @@
+"""The audit's worker: leases sampled requests one by one and has them graded, until none is left, a cap is reached, or it is stopped.
+
+Any number of workers may run, on any number of machines: a lease gives a sample to one of them, a lease that runs out gives it to
+another, and a worker without its lease throws its result away. The samples are graded in the order in which they were shipped, those
+that cost nothing too: graded ahead of the others, they would make the rate look better than it is while a cap holds those back.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import random
+import secrets
+import time
+from collections import Counter
+from collections.abc import Awaitable, Callable, Mapping
+from dataclasses import dataclass
+from typing import Any, Literal
+
+from cascade.audit.calling import AuditCaller, AuditWriter
+from cascade.audit.controls import Standing, judge_standing
+from cascade.audit.grading import grader_names, grader_of
+from cascade.audit.sampled import CONTROLS_S, CallFailed, LeaseLost, NoRoom, RunMoney, SampleGrader, lease_s
+from cascade.claude import AsyncClaude
+from cascade.core.errors import CascadeError, LedgerError, PolicyError
+from cascade.core.policy import Policy
+from cascade.corpora.grading import judge_rung
+from cascade.ledger.audit import AuditTables, Grading, Leased
+from cascade.ledger.opening import open_ledger
+from cascade.ledger.stores import LedgerDown
+from cascade.logs import log_event
+from cascade.policy.plans import make_plan
+
+__all__ = ["AuditRun", "AuditSettings", "AuditWorker", "Stop"]
+
+StopKind = Literal["daily_usd", "max_usd", "refused", "outage", "ledger", "interrupted"]
+
+_PASSING: frozenset[StopKind] = frozenset({"daily_usd", "outage", "ledger"})
+"""What a watch waits out: a cap has room again tomorrow, an endpoint and a ledger come back."""
+_NO_ROOM: Mapping[Literal["daily_usd", "max_usd"], str] = {
+    "daily_usd": "audit.daily_usd is spent: the rest waits until tomorrow (UTC), or raise it",
+    "max_usd": "--max-usd has no room for the next call: raise it to go on",
+}
+
+_AT_ONCE = 200  # samples between two looks at the drift
+_TRIES = 3
+_BACK_OFF_S, _LONGEST_BACK_OFF_S = 60.0, 3_600.0
+_HELD_S = 60.0
+_FAILURES_IN_A_ROW = 10
+_BELIEVABLE = 3  # so many failures in a row may still be the sample's fault
+_REFUSED_ALL = (401, 402, 403, 404)  # the key, the account or the model is at fault: every other call would fail too
+
+
+@dataclass(frozen=True, slots=True)
+class AuditSettings:
+    """What to audit. `ledger`: its address, None for the default. `cap`: of this run, in nano-USD; None: no limit.
+
+    `watches`: go on for ever, looking for samples every `poll_s` seconds. `concurrency`: samples at a time.
+    """
+
+    policy: Policy
+    ledger: str | None = None
+    cap: int | None = None
+    watches: bool = False
+    concurrency: int = 4
+    poll_s: float = 5.0
+
+
+@dataclass(frozen=True, slots=True)
+class Stop:
+    """Why a run stopped early. `message` is for people; it may quote the endpoint."""
+
+    kind: StopKind
+    message: str
+
+
+@dataclass(frozen=True, slots=True)
+class AuditRun:
+    """What a run did. Money in nano-USD.
+
+    `skipped`: by reason. `failed`: samples whose call failed and that are tried again later. `counts`: of all samples of the policy
+    afterwards, see `AuditTables.counts`. `standings`: of the judges that the policy needs, by name.
+    """
+
+    graded: int
+    skipped: Mapping[str, int]
+    failed: int
+    controls: int
+    spent: int
+    counts: Mapping[str, int]
+    standings: Mapping[str, Standing]
+    stop: Stop | None
+
+
+Wait = Callable[[float], Awaitable[None]]
+
+
+class AuditWorker:
+    """One run. `client`: an async client of the SDK. `clock`: seconds from any origin; `wall`: Unix seconds.
+
+    `on_graded` is called, in a thread, after each batch in which something was graded, and once at the end of a run without
+    `watches`. `on_change` is called after each sample. Raises PolicyError if the policy has no audit or cannot be used,
+    ConfigurationError for a grader that cannot.
+    """
+
+    def __init__(
+        self,
+        settings: AuditSettings,
+        *,
+        client: Any = None,
+        on_graded: Callable[[], object] = lambda: None,
+        on_change: Callable[[], object] = lambda: None,
+        clock: Callable[[], float] = time.monotonic,
+        wall: Callable[[], float] = time.time,
+        wait: Wait = asyncio.sleep,
+    ) -> None:
+        policy = settings.policy
+        if policy.audit is None:
+            hint = "add `audit: {sample: 0.01}`, and `ledger: {content: true}` so that answers can be graded"
+            raise PolicyError("this policy samples nothing", where=f"policy {policy.name!r}", key="audit", hint=hint)
+        self._settings, self._policy, self._wall, self._wait = settings, policy, wall, wait
+        self._on_graded, self._on_change = on_graded, on_change
+        self._tables = AuditTables(settings.ledger)
+        self._claude = AsyncClaude(policy.retry, client, clock=clock, chance=random.Random())  # noqa: S311 - jitter
+        commits = policy.ledger.model_copy(update={"durability": "commit"})
+        writer: AuditWriter = open_ledger(settings.ledger, commits)
+        caller = AuditCaller(make_plan(policy), writer, self._claude, clock=clock, wall=wall)
+        self._money = RunMoney(settings.cap)
+        self._grader = SampleGrader(caller, self._tables, settings.ledger, self._money, wall)
+        self._owner = secrets.token_hex(8)
+        self._graded, self._failed = 0, 0
+        self._skipped: Counter[str] = Counter()
+        self._in_batch, self._active, self._failures = 0, 0, 0
+        self._stop: Stop | None = None
+        self._error: CascadeError | LedgerDown | None = None
+        self._interrupted = asyncio.Event()
+
+    @property
+    def in_flight(self) -> int:
+        """The number of samples that are being graded now."""
+        return self._active
+
+    @property
+    def graded(self) -> int:
+        """How many samples this run has graded so far."""
+        return self._graded
+
+    @property
+    def stopped_by(self) -> Stop | None:
+        """Why no further sample is taken; None while the run goes on."""
+        return self._stop
+
+    def stop(self, kind: StopKind, message: str) -> None:
+        """Take no further sample, and finish those that are being graded. The first reason is kept, unless it may pass."""
+        if self._stop is None or self._stop.kind in _PASSING:
+            self._stop = Stop(kind, message)
+        if kind == "interrupted":
+            self._interrupted.set()
+
+    async def run(self) -> AuditRun:
+        """Grade what is open. Raises LedgerError if the ledger fails, and what no other call would avoid (MissingKey)."""
+        watches = self._settings.watches
+        try:
+            while True:
+                await self._batch()
+                if self._in_batch or not watches:
+                    await asyncio.to_thread(self._on_graded)
+                held = self._stop
+                if held is None and self._in_batch >= _AT_ONCE:
+                    continue
+                if not watches or (held is not None and held.kind not in _PASSING):
+                    break
+                await self._rest(self._settings.poll_s if held is None else _HELD_S)
+            return await self._result()
+        except LedgerDown as down:
+            raise LedgerError(str(down)) from None
+        finally:
+            await self._claude.aclose()
+
+    async def _batch(self) -> None:
+        """Grade up to a number of samples. Raises what no other sample would avoid."""
+        self._in_batch = 0
+        async with asyncio.TaskGroup() as tasks:
+            for _ in range(self._settings.concurrency):
+                tasks.create_task(self._work())
+        if self._error is not None:
+            raise self._error
+
+    async def _rest(self, seconds: float) -> None:
+        """Wait, unless the run is stopped. What held it up is then tried again."""
+        waiting = [asyncio.ensure_future(self._wait(seconds)), asyncio.ensure_future(self._interrupted.wait())]
+        try:
+            await asyncio.wait(waiting, return_when=asyncio.FIRST_COMPLETED)
+        finally:
+            for one in waiting:
+                one.cancel()
+        if self._stop is not None and self._stop.kind in _PASSING:
+            self._stop = None
+            self._failures = min(self._failures, _FAILURES_IN_A_ROW - 1)  # one more failure is enough to rest again
+
+    async def _work(self) -> None:
+        """Grade samples one by one, until there is none or no further one may be taken."""
+        name, seconds = self._policy.name, lease_s(self._policy.deadline_s)
+        lease = self._tables.lease
+        while self._stop is None and self._error is None and self._in_batch < _AT_ONCE:
+            try:
+                leased = await asyncio.to_thread(
+                    lease, name, self._owner, self._wall(), seconds, bound=0, cap=None, day=0.0
+                )
+                if not isinstance(leased, Leased):
+                    return
+                self._active += 1
+                try:
+                    no_room = await self._grade(leased)
+                finally:
+                    self._active -= 1
+            except LedgerDown as down:
+                self._ledger_down(down)
+                return
+            except CascadeError as error:  # no other sample would fare better
+                self._error = self._error or error
+                return
+            if no_room is not None:
+                if not self._active:  # else what the others have reserved may come free: the last of them goes on
+                    self.stop(no_room.cap, _NO_ROOM[no_room.cap])
+                return
+            self._on_change()
+
+    def _ledger_down(self, down: LedgerDown) -> None:
+        if self._settings.watches:
+            log_event("warning", "audit_ledger_down", policy=self._policy.name, error=str(down))
+            self.stop("ledger", str(down))
+        else:
+            self._error = self._error or down
+
+    async def _grade(self, leased: Leased) -> NoRoom | None:
+        """Grade one sample, or give it back. Returns the cap that has no room."""
+        try:
+            grading = await self._grader.grade(leased)
+        except NoRoom as no_room:
+            await asyncio.to_thread(self._tables.release, leased, tried=False)
+            return no_room
+        except LeaseLost:
+            return None
+        except CallFailed as failed:
+            await self._after_failure(leased, failed)
+            return None
+        except CascadeError:
+            await asyncio.to_thread(self._tables.release, leased, tried=False)
+            raise
+        self._failures = 0 if grading.cost else self._failures
+        await self._finish(leased, grading)
+        return None
+
+    async def _finish(self, leased: Leased, grading: Grading) -> None:
+        if not await asyncio.to_thread(self._tables.finish, leased, grading, self._wall()):
+            return
+        self._in_batch += 1
+        if grading.skipped is None:
+            self._graded += 1
+        else:
+            self._skipped[grading.skipped] += 1
+
+    async def _after_failure(self, leased: Leased, failed: CallFailed) -> None:
+        """Give the sample back, to be tried later; skip it after too many tries, unless all calls fail now."""
+        failure, name = failed.failure, self._policy.name
+        self._failures += 1
+        if failure.kind == "spend_cap" or failure.status in _REFUSED_ALL:
+            await asyncio.to_thread(self._tables.release, leased, tried=False)
+            self.stop("refused", f"{failure.summary}: {' '.join(failure.message.split())[:300]}")
+            return
+        if failure.kind == "unreachable" or self._failures >= _FAILURES_IN_A_ROW:
+            if self._stop is None:
+                log_event("warning", "audit_outage", policy=name, failure=failure.summary)
+            self.stop("outage", f"{failure.summary}; check the endpoint: `cascade doctor`")
+        elif leased.tries + 1 >= _TRIES and self._failures < _BELIEVABLE:
+            grader = grader_of(self._policy, leased.sample.task)
+            await self._finish(leased, Grading(grader, skipped=failed.code))
+            return
+        self._failed += 1
+        wait = min(_BACK_OFF_S * 10**leased.tries, _LONGEST_BACK_OFF_S)
+        await asyncio.to_thread(self._tables.release, leased, retry_at=self._wall() + wait)
+
+    async def _result(self) -> AuditRun:
+        name, now = self._policy.name, self._wall()
+        counts = await asyncio.to_thread(self._tables.counts, name, now)
+        controls = await asyncio.to_thread(self._tables.controls, name, since=now - CONTROLS_S)
+        judges = [one for one in grader_names(self._policy) if judge_rung(one) is not None]
+        return AuditRun(
+            self._graded, dict(self._skipped), self._failed, self._grader.controls, self._money.spent, counts,
+            {judge: judge_standing(controls, judge) for judge in judges}, self._stop,
+        )  # fmt: skip

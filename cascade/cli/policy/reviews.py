@@ -1,0 +1,59 @@
+"""What a policy's review does, in words: for `policy check`, `show` and `explain`."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+
+from cascade.core.plans import Plan, ReviewGate
+
+__all__ = ["describe_review", "each_review", "idle_reviews", "review_fields"]
+
+
+def each_review(plan: Plan) -> Iterator[str]:
+    """A line for the policy's review, then one for each task that has its own."""
+    if plan.shared_review is not None:
+        yield f"review: {_text(plan.shared_review)}"
+    for task, gate in plan.reviews.items():
+        yield f"task {task}: review: {_text(gate)}"
+
+
+def describe_review(plan: Plan, task: str) -> Iterator[str]:
+    """The line of a task's review, if there is one."""
+    gate = plan.review_of(task)
+    if gate is not None:
+        rungs = ", ".join(_reviewed(plan, task, gate)) or "no rung"
+        yield f"review: {_text(gate)} (of {rungs} here)"
+
+
+def review_fields(plan: Plan, task: str) -> dict[str, object]:
+    """A task's review as JSON values; nothing without one."""
+    gate = plan.review_of(task)
+    if gate is None:
+        return {}
+    return {"review": {"rung": gate.rung, "below": gate.below, "of": _reviewed(plan, task, gate)}}
+
+
+def idle_reviews(plan: Plan, tasks: tuple[str, ...]) -> Iterator[str]:
+    """Reviews that read no answer of any of these tasks, each with what would change that."""
+    named = (("review", plan.shared_review), *((f"task {task}: review", gate) for task, gate in plan.reviews.items()))
+    for name, gate in named:
+        of = [task for task in tasks if plan.review_of(task) is gate]
+        if gate is not None and not any(_reviewed(plan, task, gate) for task in of):
+            why = "nothing ships by itself at a confidence below it"
+            yield f"{name}: no effect, because {why} (raise `below` above the thresholds of the rungs under {gate.rung})"
+
+
+def _text(gate: ReviewGate) -> str:
+    return f"{gate.rung} reads what would ship under confidence {gate.below:g} from the rungs below it; what it rejects climbs"
+
+
+def _reviewed(plan: Plan, task: str, gate: ReviewGate) -> list[str]:
+    """The rungs of which an answer may ship by itself at a confidence under `below`."""
+    route, ladder = plan.policy.route(task), plan.policy.ladder
+    return [
+        ladder[index].rung
+        for index in range(route.floor, min(gate.index, route.ceiling + 1))
+        if not route.by_agreement[index]
+        and (threshold := route.thresholds[index]) is not None
+        and threshold < gate.below
+    ]
