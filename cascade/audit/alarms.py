@@ -102,7 +102,7 @@ class DriftWatch:
         what = describe_step(self._policy, step)
         self._tables.add_mark(Mark(drift.policy, now, "step", {"step": step, "steps": self._steps, "thresholds": what}))
         left = "" if step < self._steps else f"; it was the last step: if it alarms again, {_CALIBRATE}"
-        text = f"{drift.policy}: the audit has ratcheted the thresholds to step {step} of {self._steps}: {what}{left}"
+        text = f"{drift.policy}: the audit has ratcheted the thresholds: {what}{left}"
         self._tell(self._notice("audit_ratchet", drift, drift.alarms[0], step, text))
 
     def _alarm(self, drift: Drift, rate: Rate) -> AuditNotice:

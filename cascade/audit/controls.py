@@ -27,6 +27,8 @@ __all__ = [
 FEWEST = 12
 """A judge is believed only after so many control items, half of them right."""
 
+CONTROLS_S = 30 * 86_400.0
+"""A judge's control items of so many seconds count."""
 _NEWEST = 60  # of a judge's controls count: it may have changed since the older ones
 _MOST_WRONG = 0.2
 _SHARE = 0.1  # of the judged samples, each of which a control item accompanies

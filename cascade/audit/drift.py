@@ -21,8 +21,8 @@ from cascade.audit.sequence import interval_at_all_times
 from cascade.core.policy import Policy
 from cascade.core.policy.operations import Audit
 from cascade.ledger.audit import AuditTables, Mark, Ratchet, Sample
-from cascade.policy.certificates import certificate_digest, changed_parts, epoch_of
-from cascade.policy.ratchet import steps_of
+from cascade.policy.certificates import epoch_of, is_of_policy
+from cascade.policy.ratchet import step_in_force as ratchet_step
 
 __all__ = [
     "MAX_RATE",
@@ -186,9 +186,7 @@ def judge_name(grader: str, policy: Policy) -> str:
 
 def step_in_force(policy: Policy, ratchet: Ratchet | None) -> int:
     """How many steps the policy is ratcheted now: a ratchet ends with its certificate."""
-    if ratchet is None or ratchet.certificate != certificate_digest(policy):
-        return 0
-    return min(ratchet.step, steps_of(policy))  # a certificate that no longer holds has fewer
+    return 0 if ratchet is None else ratchet_step(policy, ratchet.certificate, ratchet.step)
 
 
 def told_alarms(epoch: str, marks: Sequence[Mark]) -> dict[str, Mark]:
@@ -222,8 +220,7 @@ class _Watching:
         self._policy, self._seen, self._withheld = policy, seen, withheld
         self._step = step_in_force(policy, seen.ratchet)
         self._epoch = epoch_of(policy, self._step)
-        # Prices change what an answer costs, not whether it is right.
-        holds = certificate if certificate is not None and not {*changed_parts(policy)} - {"prices"} else None
+        holds = certificate if is_of_policy(policy) else None
         self._certificate = holds
         self._right_at = RIGHT_AT if certificate is None else certificate.right_at
         self._alpha = audit.max_rate or MAX_RATE if holds is None else holds.alpha

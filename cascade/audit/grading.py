@@ -22,7 +22,16 @@ from cascade.ledger.audit import Grading, Sample
 from cascade.ledger.records import ASKED_PART, StepBody, text_part
 from cascade.ledger.stores import Reader
 
-__all__ = ["Shipped", "compare", "grader_names", "grader_of", "graders_of", "grading_without_call", "read_shipped"]
+__all__ = [
+    "Shipped",
+    "compare",
+    "grader_names",
+    "grader_of",
+    "graders_of",
+    "grading_without_call",
+    "judges_of",
+    "read_shipped",
+]
 
 _JUDGE = "judge"
 _SLACK_S = 60.0  # a request's entries lie within its deadline; clocks and a slow disk may add to it
@@ -60,6 +69,11 @@ def grader_of(policy: Policy, task: str) -> str:
 def grader_names(policy: Policy) -> tuple[str, ...]:
     """The graders that the audit of this policy may need, each once."""
     return tuple(dict.fromkeys(grader_of(policy, task) for task in (*(one.name for one in policy.tasks), "")))
+
+
+def judges_of(policy: Policy) -> tuple[str, ...]:
+    """Those of them that are judges."""
+    return tuple(name for name in grader_names(policy) if judge_rung(name) is not None)
 
 
 def graders_of(policy: Policy) -> Mapping[str, Grader]:

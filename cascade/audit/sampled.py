@@ -15,7 +15,7 @@ from dataclasses import dataclass, replace
 from typing import Literal
 
 from cascade.audit.calling import AuditCall, AuditCaller, Called
-from cascade.audit.controls import control_due, restated
+from cascade.audit.controls import CONTROLS_S, control_due, restated
 from cascade.audit.grading import Shipped, compare, grader_of, graders_of, grading_without_call, read_shipped
 from cascade.audit.judge import grading_of, judge_prompt, judge_request, judgement_of, read_judgement
 from cascade.core.messages import Failure, Reply
@@ -27,19 +27,15 @@ from cascade.ledger.audit import AuditTables, Control, Grading, Leased, Sample
 from cascade.ledger.opening import open_reader
 
 __all__ = [
-    "CONTROLS_S",
     "CallFailed",
     "LeaseLost",
     "NoRoom",
-    "RunMoney",
+    "RunState",
     "SampleGrader",
     "Skipped",
     "day_of",
     "lease_s",
 ]
-
-CONTROLS_S = 30 * 86_400.0
-"""A judge's control items of so many seconds count."""
 
 
 class NoRoom(Exception):
@@ -81,13 +77,17 @@ def day_of(now: float) -> float:
 
 
 @dataclass(slots=True)
-class RunMoney:
-    """What this run spends, in nano-USD. `cap` None: no limit. A call whose reply was lost counts at its bound toward the cap."""
+class RunState:
+    """What this run has spent, in nano-USD, and how many calls in a row have failed.
+
+    `cap` None: no limit. A call whose reply was lost counts at its bound toward the cap.
+    """
 
     cap: int | None
     spent: int = 0
     counted: int = 0
     reserved: int = 0
+    failures: int = 0
 
     def reserve(self, bound: int) -> bool:
         """Reserve a call's bound; False if the cap has no room for it."""
@@ -111,9 +111,9 @@ class SampleGrader:
     """
 
     def __init__(
-        self, caller: AuditCaller, tables: AuditTables, address: str | None, money: RunMoney, wall: Callable[[], float]
+        self, caller: AuditCaller, tables: AuditTables, address: str | None, state: RunState, wall: Callable[[], float]
     ) -> None:
-        self._caller, self._tables, self._address, self._money, self._wall = caller, tables, address, money, wall
+        self._caller, self._tables, self._address, self._state, self._wall = caller, tables, address, state, wall
         self._plan, self._policy = caller.plan, caller.plan.policy
         audit = self._policy.audit
         daily = audit.daily_usd if audit is not None else None
@@ -235,7 +235,7 @@ class SampleGrader:
         sample, bound = leased.sample, self._caller.bound(index, prompt)
         if self._cap is not None and bound > self._cap:
             raise Skipped("too_costly")
-        if not self._money.reserve(bound):
+        if not self._state.reserve(bound):
             raise NoRoom("max_usd")
         called: Called | None = None
         try:
@@ -250,7 +250,9 @@ class SampleGrader:
             name = f"{sample.request}_audit{part}{again}"
             made = called = await self._caller.call(AuditCall(name, sample.request, sample.task, index, prompt, read))
         finally:
-            self._money.settle(bound, called)
+            self._state.settle(bound, called)
         if made.failure is not None and made.failure.kind != "overflow":
+            self._state.failures += 1
             raise CallFailed(failed, made.failure)
+        self._state.failures = 0
         return made

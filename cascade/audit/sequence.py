@@ -16,7 +16,7 @@ from collections.abc import Callable
 __all__ = ["interval_at_all_times"]
 
 _PRIOR = (0.5, 4.5)  # any is valid; rates of a loss are small, and the intervals at small rates are narrower with it
-_HALVINGS = 40  # to 1e-12
+_HALVINGS = 30  # to 1e-9
 
 
 def interval_at_all_times(losses: int, n: int, *, delta: float = 0.05) -> tuple[float, float]:

@@ -17,13 +17,12 @@ from dataclasses import dataclass
 from typing import Any, Literal
 
 from cascade.audit.calling import AuditCaller, AuditWriter
-from cascade.audit.controls import Standing, judge_standing
-from cascade.audit.grading import grader_names, grader_of
-from cascade.audit.sampled import CONTROLS_S, CallFailed, LeaseLost, NoRoom, RunMoney, SampleGrader, lease_s
+from cascade.audit.controls import CONTROLS_S, Standing, judge_standing
+from cascade.audit.grading import grader_of, judges_of
+from cascade.audit.sampled import CallFailed, LeaseLost, NoRoom, RunState, SampleGrader, lease_s
 from cascade.claude import AsyncClaude
 from cascade.core.errors import CascadeError, LedgerError, PolicyError
 from cascade.core.policy import Policy
-from cascade.corpora.grading import judge_rung
 from cascade.ledger.audit import AuditTables, Grading, Leased
 from cascade.ledger.opening import open_ledger
 from cascade.ledger.stores import LedgerDown
@@ -124,12 +123,12 @@ class AuditWorker:
         commits = policy.ledger.model_copy(update={"durability": "commit"})
         writer: AuditWriter = open_ledger(settings.ledger, commits)
         caller = AuditCaller(make_plan(policy), writer, self._claude, clock=clock, wall=wall)
-        self._money = RunMoney(settings.cap)
-        self._grader = SampleGrader(caller, self._tables, settings.ledger, self._money, wall)
+        self._state = RunState(settings.cap)
+        self._grader = SampleGrader(caller, self._tables, settings.ledger, self._state, wall)
         self._owner = secrets.token_hex(8)
         self._graded, self._failed = 0, 0
         self._skipped: Counter[str] = Counter()
-        self._in_batch, self._active, self._failures = 0, 0, 0
+        self._in_batch, self._active = 0, 0
         self._stop: Stop | None = None
         self._error: CascadeError | LedgerDown | None = None
         self._interrupted = asyncio.Event()
@@ -195,7 +194,9 @@ class AuditWorker:
                 one.cancel()
         if self._stop is not None and self._stop.kind in _PASSING:
             self._stop = None
-            self._failures = min(self._failures, _FAILURES_IN_A_ROW - 1)  # one more failure is enough to rest again
+            self._state.failures = min(
+                self._state.failures, _FAILURES_IN_A_ROW - 1
+            )  # one more failure is enough to rest again
 
     async def _work(self) -> None:
         """Grade samples one by one, until there is none or no further one may be taken."""
@@ -247,7 +248,6 @@ class AuditWorker:
         except CascadeError:
             await asyncio.to_thread(self._tables.release, leased, tried=False)
             raise
-        self._failures = 0 if grading.cost else self._failures
         await self._finish(leased, grading)
         return None
 
@@ -263,16 +263,15 @@ class AuditWorker:
     async def _after_failure(self, leased: Leased, failed: CallFailed) -> None:
         """Give the sample back, to be tried later; skip it after too many tries, unless all calls fail now."""
         failure, name = failed.failure, self._policy.name
-        self._failures += 1
         if failure.kind == "spend_cap" or failure.status in _REFUSED_ALL:
             await asyncio.to_thread(self._tables.release, leased, tried=False)
             self.stop("refused", f"{failure.summary}: {' '.join(failure.message.split())[:300]}")
             return
-        if failure.kind == "unreachable" or self._failures >= _FAILURES_IN_A_ROW:
+        if failure.kind == "unreachable" or self._state.failures >= _FAILURES_IN_A_ROW:
             if self._stop is None:
                 log_event("warning", "audit_outage", policy=name, failure=failure.summary)
             self.stop("outage", f"{failure.summary}; check the endpoint: `cascade doctor`")
-        elif leased.tries + 1 >= _TRIES and self._failures < _BELIEVABLE:
+        elif leased.tries + 1 >= _TRIES and self._state.failures < _BELIEVABLE:
             grader = grader_of(self._policy, leased.sample.task)
             await self._finish(leased, Grading(grader, skipped=failed.code))
             return
@@ -284,8 +283,7 @@ class AuditWorker:
         name, now = self._policy.name, self._wall()
         counts = await asyncio.to_thread(self._tables.counts, name, now)
         controls = await asyncio.to_thread(self._tables.controls, name, since=now - CONTROLS_S)
-        judges = [one for one in grader_names(self._policy) if judge_rung(one) is not None]
         return AuditRun(
-            self._graded, dict(self._skipped), self._failed, self._grader.controls, self._money.spent, counts,
-            {judge: judge_standing(controls, judge) for judge in judges}, self._stop,
+            self._graded, dict(self._skipped), self._failed, self._grader.controls, self._state.spent, counts,
+            {judge: judge_standing(controls, judge) for judge in judges_of(self._policy)}, self._stop,
         )  # fmt: skip

@@ -143,6 +143,11 @@ def _print_rest(replay: Replay) -> None:
         stdout.print(
             f"samples of {rung}: {sampled['calls_per_item']:.2f} calls an item, agreed on {sampled['agreed_rate']:.1%}"
         )
+    for rung, one in replay.reviews.items():
+        stdout.print(
+            f"reviews of {rung}: {one.asked:,} answers, {one.rejected:,} rejected, {one.unusable:,} could not be used;"
+            f" {one.cost / 1e9:.4f} USD"
+        )
     if replay.early_stop is not None:
         stdout.print(early_stop_text(replay.early_stop, figures.cost))
     if len(replay.tasks) > 1:

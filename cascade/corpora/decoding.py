@@ -22,6 +22,7 @@ from cascade.corpora.items import (
     RecordedCheck,
     RecordedGroups,
     RecordedReply,
+    RecordedReview,
     RecordedUsage,
 )
 
@@ -124,6 +125,8 @@ def decode_item(line: bytes, rungs: frozenset[str]) -> Item:
     for rung, reply in replies.items():
         if reply.usage:
             _check_usage(reply.usage, rung)
+        if reply.review is not None and reply.review.usage:
+            _check_usage(reply.review.usage, rung, ".review")
     if lists:
         _check_lists(item)
     return item
@@ -157,6 +160,9 @@ def _reply_slowly(raw: object, where: str, *, is_sample: bool = False) -> Record
             _part_slowly(RecordedGroups, judged, f"{where}.groups[{n}]")
             for n, judged in enumerate(cast("list[object]", groups))
         )
+    if isinstance(review := fields.get("review"), dict):
+        fields["review"] = None
+        parts["review"] = _part_slowly(RecordedReview, cast("object", review), f"{where}.review")
     if isinstance(checks := fields.get("checks"), dict):
         results = cast("dict[str, object]", checks)
         nested = {name: cast("object", result) for name, result in results.items() if isinstance(result, dict)}
@@ -184,11 +190,10 @@ def _check_lists(item: Item) -> None:
             _check_samples(reply, rung)
 
 
-def _check_usage(usage: RecordedUsage, rung: str, part: str = "", number: int = 0) -> None:
-    """`part`: "samples" or "groups", of which `number` has this usage."""
+def _check_usage(usage: RecordedUsage, rung: str, within: str = "") -> None:
+    """`within`: the part of the reply that has this usage."""
     for count in usage.values():
         if type(count) is not int or count < 0:
-            within = f".{part}[{number}]" if part else ""
             _build(_Usage, usage, f"replies.{rung[:80]}{within}.usage")
             return
 
@@ -199,7 +204,9 @@ def _check_samples(reply: RecordedReply, rung: str) -> None:
         raise LineError(f"replies.{rung[:80]}.samples: there are more than {MAX_SAMPLES - 1}", "leave some out")
     for number, sample in enumerate(samples):
         if sample.usage:
-            _check_usage(sample.usage, rung, "samples", number)
+            _check_usage(sample.usage, rung, f".samples[{number}]")
+        if sample.review is not None and sample.review.usage:
+            _check_usage(sample.review.usage, rung, f".samples[{number}].review")
         if sample.samples is not None or sample.groups is not None:
             key = "groups" if sample.samples is None else "samples"
             problem = f"replies.{rung[:80]}.samples[{number}].{key}: a sample has none of its own"
@@ -210,7 +217,7 @@ def _check_samples(reply: RecordedReply, rung: str) -> None:
     for number, judged in enumerate(reply.groups or ()):
         part = f".groups[{number}]"
         if judged.usage:
-            _check_usage(judged.usage, rung, "groups", number)
+            _check_usage(judged.usage, rung, part)
         if (problem := _problem_with_groups(judged, 1 + len(samples))) or judged.of in seen:
             problem = problem or "of: the same samples are grouped twice"
             raise LineError(f"replies.{rung[:80]}{part}.{problem}", "samples are numbered from 0, the reply itself")
@@ -247,7 +254,8 @@ def _values_in(reply: RecordedReply) -> list[object]:
         [*(check.extra or {}).values()] for check in (reply.checks or {}).values() if isinstance(check, RecordedCheck)
     ]
     groups = [[judged.usage, *(judged.extra or {}).values()] for judged in reply.groups or ()]
-    return [reply.answer, reply.usage, *(reply.extra or {}).values(), checks, groups]
+    review = [reply.review.usage, *(reply.review.extra or {}).values()] if reply.review is not None else []
+    return [reply.answer, reply.usage, *(reply.extra or {}).values(), checks, groups, review]
 
 
 def _children(value: dict[str, object] | list[object]) -> Iterable[object]:

@@ -18,6 +18,7 @@ from cascade.corpora.items import (
     RecordedCheck,
     RecordedGroups,
     RecordedReply,
+    RecordedReview,
 )
 
 __all__ = ["encode_line", "raw_item", "raw_manifest"]
@@ -25,8 +26,8 @@ __all__ = ["encode_line", "raw_item", "raw_manifest"]
 # Keys left out if None. Others are always written: null has a meaning there.
 _OPTIONAL = frozenset(
     {
-        "task", "group", "split", "at", "usage", "cost_usd", "signals", "variant", "checks", "samples", "groups", "grader",
-        "licence", "notes", "temperature",
+        "task", "group", "split", "at", "usage", "cost_usd", "signals", "variant", "checks", "samples", "groups", "review",
+        "grader", "licence", "notes", "temperature",
     }
 )  # fmt: skip
 
@@ -88,6 +89,7 @@ def _raw_reply(reply: RecordedReply) -> dict[str, Any]:
         "checks": None if reply.checks is None else {name: _raw_check(check) for name, check in reply.checks.items()},
         "samples": None if reply.samples is None else [_raw_reply(sample) for sample in reply.samples],
         "groups": None if reply.groups is None else [_raw_groups(judged) for judged in reply.groups],
+        "review": None if reply.review is None else _raw_review(reply.review),
     }
     return _compact(raw, reply.extra)
 
@@ -101,6 +103,11 @@ def _raw_check(check: bool | RecordedCheck | None) -> bool | dict[str, Any] | No
 def _raw_groups(judged: RecordedGroups) -> dict[str, Any]:
     raw: dict[str, Any] = {"of": judged.of, "usage": judged.usage, "cost_usd": judged.cost_usd}
     return {**_compact(raw, judged.extra), "groups": judged.groups}
+
+
+def _raw_review(review: RecordedReview) -> dict[str, Any]:
+    raw = {"rung": review.rung, "accepted": review.accepted, "usage": review.usage, "cost_usd": review.cost_usd}
+    return _compact(raw, review.extra)
 
 
 def _compact(raw: Mapping[str, Any], extra: Mapping[str, Any] | None) -> dict[str, Any]:

@@ -30,6 +30,7 @@ __all__ = [
     "RecordedCheck",
     "RecordedGroups",
     "RecordedReply",
+    "RecordedReview",
     "RecordedUsage",
     "text_of",
 ]
@@ -170,6 +171,26 @@ class RecordedGroups(Struct, frozen=True, forbid_unknown_fields=True, gc=False):
     extra: dict[str, Any] | None = field(default=None, name="(extra)")
 
 
+class RecordedReview(Struct, frozen=True, forbid_unknown_fields=True, gc=False):
+    """What another rung said of an answer: `rung` read it, and accepted it or not (None: its reply could not be used)."""
+
+    rung: _Name
+    accepted: bool | None
+    usage: RecordedUsage | None = None
+    cost_usd: _Usd | None = None
+    extra: dict[str, Any] | None = field(default=None, name="(extra)")
+
+    @property
+    def can_be_priced(self) -> bool:
+        """As of a reply."""
+        return self.usage is not None and "input_tokens" in self.usage and "output_tokens" in self.usage
+
+    @property
+    def tokens(self) -> Usage:
+        """As of a reply."""
+        return Usage.from_api(self.usage or {})
+
+
 class RecordedReply(Struct, frozen=True, forbid_unknown_fields=True, gc=False):
     """A rung's reply. `answer` is a JSON value, None if declined, NOT_RECORDED if its text is missing.
 
@@ -177,7 +198,8 @@ class RecordedReply(Struct, frozen=True, forbid_unknown_fields=True, gc=False):
     confidences, by source; they are never compared with `confidence`. `checks` are the results of external checks, by name.
 
     A rung that was asked several times: this is sample 0, asked with the prompt that `variant` names; `samples` are the
-    further ones, and `groups` how a judge grouped their answers.
+    further ones, and `groups` how a judge grouped their answers. `review`: what a rung above said of the answer, for a policy
+    with a review gate; it was asked whatever the confidence is.
     """
 
     confidence: _Share | None = None
@@ -190,6 +212,7 @@ class RecordedReply(Struct, frozen=True, forbid_unknown_fields=True, gc=False):
     checks: dict[str, bool | RecordedCheck | None] | None = None
     samples: tuple[RecordedReply, ...] | None = None
     groups: tuple[RecordedGroups, ...] | None = None
+    review: RecordedReview | None = None
     extra: dict[str, Any] | None = field(default=None, name="(extra)")
 
     @property

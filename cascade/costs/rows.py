@@ -14,7 +14,8 @@ By = Literal["task", "rung", "model", "workflow", "policy", "day"]
 
 BYS: Final[tuple[By, ...]] = ("task", "rung", "model", "workflow", "policy", "day")
 ARMS: Final = ("cascade", "holdout", "observe", "shadow", "bypass", "relay", "audit")
-"""Who answered, see `core.trail.Arm`. A shadow's answer is returned to nobody: its cost is counted, its requests and steps are not."""
+"""Who answered, see `core.trail.Arm`. What a shadow or an audit
+finds is returned to nobody: its cost is counted, its requests and steps are not."""
 
 
 class SpendRow(NamedTuple):

@@ -17,10 +17,10 @@ _EPOCH = date(1970, 1, 1).toordinal()
 
 @dataclass(frozen=True, slots=True)
 class Line:
-    """The totals of one name. Money in nano-USD; `cost` includes `shadow`, the cost of shadow checks.
+    """The totals of one name. Money in nano-USD; `cost` includes `shadow`, the cost of shadow checks, and `audit`, the audit's.
 
-    `share` of the whole spend. `steps`: all but the shadows' (`shadow_steps`); `errors`: those of them that failed.
-    `requests`, `answers` and `resolved` without shadows; None where the sums do not have them (by rung: only who answered;
+    `share` of the whole spend. `steps`: all but theirs (`shadow_steps`, `audit_steps`); `errors`: those of them that failed.
+    `requests`, `answers` and `resolved` without shadows and audits; None where the sums do not have them (by rung: only who answered;
     by model: nothing of requests). `served`: what finished requests cost, so that a cost per answer includes no request
     that was still running when the period ended. `climbs`: answered requests of the ladder, `escalated`: those of them
     that took more than one step. Of a rung or a model: its steps that did not fail, and those of them that escalated.
@@ -29,9 +29,11 @@ class Line:
     name: str
     cost: int
     shadow: int
+    audit: int
     share: float
     steps: int
     shadow_steps: int
+    audit_steps: int
     errors: int
     input: int
     output: int
@@ -70,23 +72,27 @@ class Tally:
     """The totals of one name, while rows are added."""
 
     __slots__ = (
-        "answers", "climbs", "cost", "errors", "escalated", "input", "output", "requests", "resolved", "sent_up",
+        "answers", "audit", "audit_steps", "climbs", "cost", "errors", "escalated", "input", "output", "requests", "resolved", "sent_up",
         "served", "shadow", "shadow_steps", "steps", "tried",
     )  # fmt: skip
 
     def __init__(self) -> None:
         self.steps = self.cost = self.shadow = self.shadow_steps = self.input = self.output = self.tried = 0
-        self.errors = self.sent_up = 0
+        self.errors = self.sent_up = self.audit = self.audit_steps = 0
         self.requests = self.answers = self.resolved = self.served = self.climbs = self.escalated = 0
 
     def add_spend(self, row: SpendRow) -> None:
-        """Add steps, those of shadows separately. A failed step is an error, not an escalation."""
+        """Add steps, those of shadows and audits separately. A failed step is an error, not an escalation."""
         self.cost += row.cost
         self.input += row.input
         self.output += row.output
         if row.arm == "shadow":
             self.shadow += row.cost
             self.shadow_steps += row.steps
+            return
+        if row.arm == "audit":
+            self.audit += row.cost
+            self.audit_steps += row.steps
             return
         self.steps += row.steps
         self.errors += row.errors
@@ -95,8 +101,8 @@ class Tally:
             self.sent_up += row.escalated - row.errors
 
     def add_traffic(self, row: TrafficRow) -> None:
-        """Add requests; shadows are not counted."""
-        if row.arm == "shadow":
+        """Add requests; shadows and audits are not counted."""
+        if row.arm in ("shadow", "audit"):
             return
         self.requests += row.requests
         self.answers += row.answers
@@ -176,8 +182,8 @@ def _line(name: str, tally: Tally, before: Tally | None, whole: int, by: str) ->
     climbs, escalated = climbed(tally)
     earlier, sent = (0, 0) if before is None else climbed(before)
     return Line(
-        name, tally.cost, tally.shadow, tally.cost / whole if whole else 0.0, tally.steps, tally.shadow_steps,
-        tally.errors, tally.input, tally.output,
+        name, tally.cost, tally.shadow, tally.audit, tally.cost / whole if whole else 0.0, tally.steps,
+        tally.shadow_steps, tally.audit_steps, tally.errors, tally.input, tally.output,
         requests=None if of_steps else tally.requests,
         answers=None if by == "model" else tally.answers,
         resolved=None if by == "model" else tally.resolved,

@@ -25,14 +25,20 @@ _FIRST_S = 1.0
 
 
 class RatchetInForce:
-    """A policy's plan at its ratchet's step. Safe between threads. It is made with a first read, for which it waits at most 1 s.
+    """A policy's plan at its ratchet's step. Safe between threads. Making it waits for a first read, for at most `first_s` seconds.
 
     `read`: how far the policy was ratcheted, None: never; raises if that cannot be read. `expect`: called with the escalation
     rates of a step before it is in force. `now`: seconds on the clock of `plan`.
     """
 
     def __init__(
-        self, plan: Plan, read: Callable[[], Ratchet | None], expect: Callable[[Escalation], None], now: float
+        self,
+        plan: Plan,
+        read: Callable[[], Ratchet | None],
+        expect: Callable[[Escalation], None],
+        now: float,
+        *,
+        first_s: float = _FIRST_S,
     ) -> None:
         self._written = self._plan = plan
         self._certificate, self._steps = certificate_digest(plan.policy), steps_of(plan.policy)
@@ -42,8 +48,11 @@ class RatchetInForce:
         self.renew_lock()
         renew_in_children(self)
         self._start(now)
-        if not self._wait(_FIRST_S):
-            self._told_down(f"no answer within {_FIRST_S:g} s")
+        reading = self._reading
+        if reading is not None:
+            reading.join(first_s)
+            if reading.is_alive():
+                self._told_down(f"no answer within {first_s:g} s")
 
     def renew_lock(self) -> None:
         """For `forks`: a child has no reading thread."""
@@ -55,13 +64,6 @@ class RatchetInForce:
         if now >= self._next:
             self._start(now)
         return self._plan
-
-    def _wait(self, seconds: float) -> bool:
-        """Wait for the read that is under way; returns whether none is any more."""
-        reading = self._reading
-        if reading is not None:
-            reading.join(seconds)
-        return reading is None or not reading.is_alive()
 
     def _start(self, now: float) -> None:
         with self._lock:

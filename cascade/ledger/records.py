@@ -39,6 +39,7 @@ __all__ = [
     "StepBody",
     "TrafficKey",
     "VoteBody",
+    "audit_id",
     "call_number",
     "matches",
     "storable",
@@ -336,6 +337,11 @@ class Batch:
     opened: dict[tuple[str, int], OpenCall] = field(default_factory=dict[tuple[str, int], OpenCall])
     settled: list[tuple[str, int]] = field(default_factory=list[tuple[str, int]])
     samples: list[AuditRow] = field(default_factory=list[AuditRow])
+
+
+def audit_id(request: str) -> str:
+    """The id under which the calls that grade a sampled request are recorded."""
+    return f"{request}_audit"
 
 
 def storable(text: str) -> str:

@@ -8,10 +8,18 @@ from typing import Protocol
 
 from cascade.ledger.records import Batch, Content, Entry
 
-__all__ = ["Filter", "LedgerDown", "NoLedger", "Reader", "Store"]
+__all__ = ["CANNOT_BE_GRADED", "FORGET", "Filter", "LedgerDown", "NoLedger", "Reader", "Store"]
 
 Filter = Mapping[str, str]
 """Names and values of the caller's metadata that must all match; `request` matches the request's id."""
+
+FORGET = (
+    "UPDATE feedback SET note = NULL WHERE note IS NOT NULL AND",
+    "UPDATE audit_samples SET shadow = NULL, reason = NULL WHERE (shadow IS NOT NULL OR reason IS NOT NULL) AND",
+)
+"""Remove the texts that are not in `contents`; each wants a condition on `request` or `at`."""
+CANNOT_BE_GRADED = "UPDATE audit_samples SET has_content = 0 WHERE has_content = 1 AND"
+"""What is left to do where texts were removed."""
 
 
 class LedgerDown(Exception):
@@ -79,7 +87,7 @@ class Reader(Protocol):
         ...
 
     def erase(self, requests: Sequence[str]) -> int:
-        """Remove their texts (and salts) for good; returns how many texts. The entries stay."""
+        """Remove their texts (and salts) for good, those of their audit too; returns how many texts. The entries stay."""
         ...
 
     def spend(self, since: int, until: int, *, by_days: bool = True) -> Iterator[tuple[str | int, ...]]:
@@ -103,7 +111,8 @@ class Reader(Protocol):
     ) -> int:
         """What the steps of a policy cost in [since, until), in nano-USD: whole quarters of an hour, the one of `since` too.
 
-        For the whole policy (scope "policy"), or one task, workflow, key or arm. A call that was announced (`durability: commit`)
+        For the whole policy (scope "policy"), or one task, workflow, key or arm. Without the arm "audit" unless it is named: the
+        audit has a limit of its own. A call that was announced (`durability: commit`)
         and has no step counts at its bound, the most it may have cost. Calls of the writers in `alive` do not: the caller has
         reserved them.
         """

@@ -30,6 +30,7 @@ from cascade.corpora.items import NOT_RECORDED, LadderEntry, RecordedReply
 from cascade.policy.plans import baseline_rung, make_plan
 from cascade.policy.pricing import NoPrice, rates_of
 from cascade.recording.samples import SampleId, prompt_hash, samples_of
+from cascade.replay.reviews import gates_at, has_reviews, refuse_voted_reviews
 
 __all__ = [
     "BASELINE",
@@ -117,7 +118,7 @@ class RecordingPlan:
     """The respondents in call order. `baseline`: the name of the one whose answer is the baseline's.
 
     `plan`: the policy's. `samples`: by task and rung the samples in the order in which they are asked, for the rungs that
-    are asked more than once.
+    are asked more than once. `asks_reviews`: whether answers are reviewed, where the policy has a review gate.
     """
 
     respondents: tuple[Respondent, ...]
@@ -126,6 +127,19 @@ class RecordingPlan:
     samples: Mapping[tuple[str, str], tuple[Respondent, ...]] = field(
         default_factory=dict[tuple[str, str], "tuple[Respondent, ...]"]
     )
+    asks_reviews: bool = True
+
+    @property
+    def has_reviews(self) -> bool:
+        """Whether answers are reviewed."""
+        return self.asks_reviews and has_reviews(self.plan)
+
+    def reviewer_of(self, task: str, respondent: Respondent) -> int | None:
+        """The index of the rung that reviews a rung's answers to this task; None if none does, or if that is not recorded."""
+        gate = gates_at(self.plan, task, respondent.index) if self.asks_reviews else None
+        if gate is None or respondent.name == BASELINE:
+            return None
+        return gate[0] if any(one.name != BASELINE and one.index == gate[0] for one in self.respondents) else None
 
     @property
     def ladder(self) -> tuple[LadderEntry, ...]:
@@ -166,6 +180,7 @@ def make_recording_plan(policy: Policy, rungs: tuple[str, ...] = (), baseline: s
     ConfigurationError for a rung that is not on the ladder or a baseline without a price.
     """
     plan = make_plan(policy)
+    refuse_voted_reviews(plan)
     names = [rung.rung for rung in policy.ladder]
     for rung in rungs:
         if rung not in names:

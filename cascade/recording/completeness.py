@@ -1,4 +1,4 @@
-"""Whether a complete recording holds the samples, groupings and results of checks that a command asks for."""
+"""Whether a complete recording holds the samples, groupings, reviews and results of checks that a command asks for."""
 
 from __future__ import annotations
 
@@ -10,10 +10,11 @@ from cascade.recording.calls import BASELINE, Key, RecordingPlan, Respondent
 from cascade.recording.checking import check_hash
 from cascade.recording.grouping import SameJudgeReport, agreeing_texts, judge_hash, prefixes
 from cascade.recording.regrading import recorded_hashes, sample_keys
+from cascade.recording.reviewing import review_hash, reviewable
 from cascade.recording.samples import own_sample
 from cascade.replay.driver import request_of
 
-__all__ = ["holds_samples"]
+__all__ = ["holds_reviews", "holds_samples"]
 
 
 def holds_samples(complete: Corpus, recording: RecordingPlan) -> bool:
@@ -39,6 +40,24 @@ def holds_samples(complete: Corpus, recording: RecordingPlan) -> bool:
             if not _is_checked(complete, reply, plan.checks_for(task).verifiers):
                 return False
             if not _is_grouped(recording, item, task, wanted, samples):
+                return False
+    return True
+
+
+def holds_reviews(complete: Corpus, recording: RecordingPlan) -> bool:
+    """Whether no review is left to ask for."""
+    if not recording.has_reviews:
+        return True
+    plan, hashes = recording.plan, recorded_hashes(complete.manifest).get("reviews", {})
+    for item in complete.items:
+        task = plan.signals.classify(request_of(item)).task
+        for one in recording.respondents:
+            reviewer = recording.reviewer_of(task, one)
+            reply = item.replies[one.name] if reviewer is not None else None
+            if reviewer is None or reply is None or reviewable(plan, task, reply) is None:
+                continue
+            rung = plan.policy.ladder[reviewer].rung
+            if reply.review is None or reply.review.rung != rung or hashes.get(rung) != review_hash(plan, reviewer):
                 return False
     return True
 

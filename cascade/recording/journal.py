@@ -2,7 +2,7 @@
 
 JSON lines beside the corpus. Line 1, the head, holds hashes of what must not change (inputs, ladder, baseline). Each
 further line is the start of a call with an upper bound of its cost (`most`), or an outcome: a paid reply, a failure with
-its cost, a judgement, a grouping of answers by meaning (`grouped`) or the result of an external check (`checked`). A killed run loses nothing that had arrived: an unfinished last line is dropped, and only its
+its cost, a judgement, a grouping of answers by meaning (`grouped`), a review of an answer (`reviewed`) or the result of an external check (`checked`). A killed run loses nothing that had arrived: an unfinished last line is dropped, and only its
 call is made again. A call without an outcome may have been paid, so its upper bound counts toward the cap.
 
 One fsync per call: the one for its start also covers every outcome written before it.
@@ -38,7 +38,7 @@ def journal_path(corpus: str | os.PathLike[str]) -> Path:
 class Journal:
     """An open journal and its entries. Made by `Journal.open`. A context manager.
 
-    `replies` by (item, respondent), of a sample also its variant, number and prompt's hash; `judged`, `grouped` and `checked`
+    `replies` by (item, respondent), of a sample also its variant, number and prompt's hash; `judged`, `grouped`, `reviewed` and `checked`
     by their keys; `failures` in order. `unanswered`: calls without an
     outcome, by number; right after `open` these are calls of killed runs.
     """
@@ -50,6 +50,7 @@ class Journal:
     )
     judged: dict[str, dict[str, Any]] = field(default_factory=dict[str, dict[str, Any]])
     grouped: dict[str, dict[str, Any]] = field(default_factory=dict[str, dict[str, Any]])
+    reviewed: dict[str, dict[str, Any]] = field(default_factory=dict[str, dict[str, Any]])
     checked: dict[str, dict[str, Any]] = field(default_factory=dict[str, dict[str, Any]])
     failures: list[dict[str, Any]] = field(default_factory=list[dict[str, Any]])
     unanswered: dict[int, dict[str, Any]] = field(default_factory=dict[int, dict[str, Any]])
@@ -112,6 +113,8 @@ class Journal:
             self.failures.append(entry)
         elif "grouped" in entry:
             self.grouped[entry["grouped"]] = entry
+        elif "reviewed" in entry:
+            self.reviewed[entry["reviewed"]] = entry
         elif "checked" in entry:
             self.checked[entry["checked"]] = entry
         elif "item" in entry:
@@ -119,15 +122,21 @@ class Journal:
 
     def holds(self, entry: Mapping[str, Any]) -> bool:
         """Whether there is an outcome of the same call or check."""
-        for name, known in (("judged", self.judged), ("grouped", self.grouped), ("checked", self.checked)):
+        for name in ("judged", "grouped", "reviewed", "checked"):
             if name in entry:
-                return entry[name] in known
+                return entry[name] in getattr(self, name)
         return _reply_key(entry) in self.replies
 
     @property
     def spent(self) -> int:
         """The cost of all outcomes, in nano-USD; of prompts that have changed since, too."""
-        paid = (self.replies.values(), self.judged.values(), self.grouped.values(), self.failures)
+        paid = (
+            self.replies.values(),
+            self.judged.values(),
+            self.grouped.values(),
+            self.reviewed.values(),
+            self.failures,
+        )
         return sum(entry["cost"] for entry in chain(*paid))
 
     def open_call(self, item: str, ask: str, most: int) -> int:
@@ -178,7 +187,8 @@ class Journal:
     def close(self, *, delete_empty: bool = False) -> None:
         """Close and unlock the file. `delete_empty`: delete it if it has no entries."""
         if self.descriptor >= 0:
-            kept = (self.replies, self.judged, self.grouped, self.checked, self.failures, self.unanswered)
+            paid = (self.replies, self.judged, self.grouped, self.reviewed, self.failures, self.unanswered)
+            kept = (*paid, self.checked)
             if delete_empty and not any(kept):
                 self.path.unlink(missing_ok=True)
             os.close(self.descriptor)

@@ -12,7 +12,7 @@ from cascade.core.errors import CorpusError
 from cascade.corpora.items import Corpus
 from cascade.corpora.writing import check_target
 from cascade.recording.calls import RecordingPlan, make_recording_plan
-from cascade.recording.completeness import holds_samples
+from cascade.recording.completeness import holds_reviews, holds_samples
 from cascade.recording.inputs import Inputs
 from cascade.recording.journal import Journal, journal_path
 from cascade.recording.noise_floor import draw_sample, have_second_answers
@@ -95,14 +95,15 @@ def open_recording(settings: Settings, inputs: Inputs, known: Iterable[dict[str,
 
 def _plan_of(settings: Settings) -> RecordingPlan:
     plan = make_recording_plan(settings.policy, settings.rungs, settings.baseline)
-    return plan if settings.asks_samples else replace(plan, samples={})
+    return plan if settings.asks_samples else replace(plan, samples={}, asks_reviews=False)
 
 
 def _has_all(complete: Corpus, settings: Settings, inputs: Inputs, plan: RecordingPlan) -> bool:
-    """Whether a complete recording has the wanted grades, second answers, samples and results of checks."""
+    """Whether a complete recording has the wanted grades, second answers, samples, reviews and results of checks."""
     grader = choose_grader(settings, inputs, complete)
     return (
         have_second_answers(complete.items, draw_sample(inputs.items, settings.baseline_twice))
         and is_graded_by(complete, inputs, grader, settings.policy)
         and holds_samples(complete, plan)
+        and holds_reviews(complete, plan)
     )

@@ -15,6 +15,7 @@ from cascade.recording.checking import CheckCounts
 from cascade.recording.grouping import SameJudgeReport
 from cascade.recording.judge import JudgeReport
 from cascade.recording.noise_floor import NoiseFloor
+from cascade.recording.reviewing import ReviewCounts
 
 __all__ = ["RecordingProgress", "Report", "Settings", "State", "Stop", "StopKind"]
 
@@ -72,7 +73,7 @@ class Report:
     graded. `by_definition`: answers of the baseline that score 1 because the others are graded against them. `noise`: None
     if it was not measured. `regraded`: a complete corpus was graded again; it was replaced only if every item could be.
     `samples`: by rung the most samples of an item that are in the corpus, for rungs asked more than once. `same`: of the judge
-    that groups answers by meaning. `checks`: the results of external checks, by name.
+    that groups answers by meaning. `checks`: the results of external checks, by name. `reviews`: of the answers, None without a review gate.
     """
 
     items: int
@@ -95,6 +96,7 @@ class Report:
     samples: Mapping[str, int] = field(default_factory=dict[str, int])
     same: SameJudgeReport | None = None
     checks: Mapping[str, CheckCounts] = field(default_factory=dict[str, "CheckCounts"])
+    reviews: ReviewCounts | None = None
 
     @property
     def is_final(self) -> bool:

@@ -3,7 +3,7 @@
 inputs → call (as live) → journal, on the disk before the next call → check → group → grade → corpus, written as a whole
 
 A rung with `samples` is asked for all of them (`replies`), external checks are run on every answer (`checking`), and a judge
-groups answers by meaning where the policy's votes have one (`grouping`).
+groups answers by meaning where the policy's votes have one (`grouping`), and its review gate's rung reviews them (`reviewing`).
 
 The journal gets every paid reply as it arrives, and the same command resumes from it. The corpus holds the complete items,
 in the order of the inputs. It is replaced as a whole when it has grown by a quarter, and at the end, so it can be read at
@@ -45,6 +45,7 @@ from cascade.recording.opening import OpenRecording, open_recording
 from cascade.recording.progress import RecordingProgress, Report, Settings, State, Stop, StopKind
 from cascade.recording.regrading import recorded_hashes
 from cascade.recording.replies import Replies
+from cascade.recording.reviewing import Reviewer, review_hash
 
 __all__ = ["Recorder"]
 
@@ -82,8 +83,9 @@ class Recorder:
         self._judge = None if rung is None else make_judge(policy, rung, self._journal, self._caller.call)
         judged = any(one.is_judged for many in self._plan.samples.values() for one in many)
         self._grouper = Grouper(self._plan.plan, self._journal, self._caller.call) if judged else None
+        self._reviewer = Reviewer(self._plan.plan, self._journal, self._caller.call) if self._plan.has_reviews else None
         self._replies = Replies(
-            self._plan, self._journal, Checker(self._journal, policy.deadline_s), again=self._again, twice=self._twice,
+            self._plan, self._journal, Checker(self._journal, policy.deadline_s), self._reviewer, again=self._again, twice=self._twice,
             complete=self._complete,
         )  # fmt: skip
         # Without any expected answer, a grader that needs one grades by agreement with the baseline.
@@ -201,20 +203,9 @@ class Recorder:
         await asyncio.to_thread(self._journal.sync)  # grading may take long, and no further call may come
         if not whole:
             return
-        await self._replies.check(item)
-        if await self._group(item) and await self._grade(item):
+        if await self._replies.finish(item, self._grouper) and await self._grade(item):
             state.complete.add(item.id)
             state.failed.pop(item.id, None)
-
-    async def _group(self, item: Item) -> bool:
-        """Have the answers of samples grouped by meaning; False if a grouping is missing."""
-        if self._grouper is None:
-            return True
-        request = self._replies.request(item)
-        for one in self._replies.groupings(item):
-            if await self._grouper.group(item.id, request, one.answers) is None:
-                return False
-        return True
 
     async def _grade(self, item: Item) -> bool:
         """Grade every reply to an item; False if a call of the judge failed."""
@@ -354,13 +345,18 @@ class Recorder:
         )
 
     def _more_hashes(self) -> dict[str, dict[str, str]]:
-        """Hashes by name: of the samples' prompts and of the checks' commands; those that a complete corpus tells are kept."""
+        """Hashes by name: of the samples' prompts, of the checks' commands and of how reviews are asked for; those that a complete corpus tells are kept."""
         before = recorded_hashes(self._complete.manifest) if self._complete else {}
         checks: dict[str, str] = {
             **before.get("checks", {}),
             **{one.name: check_hash(one) for one in self._plan.verifiers},
         }
-        found: dict[str, dict[str, str]] = {"prompts": self._replies.prompts, "checks": checks}
+        plan = self._plan.plan
+        reviews: dict[str, str] = dict(before.get("reviews", {}))
+        for gate in (plan.shared_review, *plan.reviews.values()) if self._reviewer else ():
+            if gate is not None:
+                reviews[gate.rung] = review_hash(plan, gate.index)
+        found: dict[str, dict[str, str]] = {"prompts": self._replies.prompts, "checks": checks, "reviews": reviews}
         return {name: hashes for name, hashes in found.items() if hashes}
 
     def _noise(self) -> NoiseFloor | None:
@@ -397,4 +393,5 @@ class Recorder:
             noise=self._noise(), by_definition=state.by_definition,
             stop=state.stop, overshoot=spending.overshoot, seconds=seconds, regraded=self._complete is not None,
             samples=state.samples, same=state.same, checks=self._replies.check_counts(),
+            reviews=self._reviewer.counts() if self._reviewer else None,
         )  # fmt: skip

@@ -24,6 +24,7 @@ from cascade.recording.grouping import SameJudgeReport, group_key, grouping_entr
 from cascade.recording.inputs import Inputs
 from cascade.recording.noise_floor import BASELINE_AGAIN, BASELINE_AGAIN_KEY
 from cascade.recording.progress import Settings
+from cascade.recording.reviewing import review_entry, review_hash, review_key
 from cascade.recording.samples import SampleId, own_sample
 from cascade.replay.driver import request_of
 
@@ -86,7 +87,7 @@ def is_graded_by(kept: Corpus, inputs: Inputs, grader: str | None, policy: Polic
 
 
 def recorded_hashes(manifest: Manifest) -> dict[str, Any]:
-    """The hashes that a recording's manifest tells; of `prompts` and `checks` by name."""
+    """The hashes that a recording's manifest tells; of `prompts`, `checks` and `reviews` by name."""
     recorded: object = (manifest.extra or {}).get("recorded")
     found: object = cast("dict[str, Any]", recorded).get("hashes") if isinstance(recorded, dict) else None
     return cast("dict[str, Any]", found) if isinstance(found, dict) else {}
@@ -107,7 +108,7 @@ def sample_keys(manifest: Manifest, own: SampleId, item: str, rung: str, reply: 
 
 
 def entries_from_corpus(kept: Corpus, plan: Plan) -> Iterator[dict[str, Any]]:
-    """The replies of a complete recording as journal entries, with groupings of answers and results of checks."""
+    """The replies of a complete recording as journal entries, with groupings and reviews of answers, and results of checks."""
     own = own_sample(plan.policy)
     commands: dict[str, str] = recorded_hashes(kept.manifest).get("checks") or {}
     has_judge = SameJudgeReport.read(kept.manifest, judge_hash()) is not None
@@ -119,6 +120,7 @@ def entries_from_corpus(kept: Corpus, plan: Plan) -> Iterator[dict[str, Any]]:
                 yield _entry(item.id, rung, sample, sample.extra or {}) | more
                 yield from _checked(item.id, sample, commands)
             yield from _grouped(plan, item, reply) if has_judge else ()
+            yield from _reviewed(kept, plan, item, reply)
         for name, key in ((BASELINE, "baseline"), (BASELINE_AGAIN, BASELINE_AGAIN_KEY)):
             if (extra_reply := item.separate_reply(key)) is not None:
                 yield _entry(item.id, name, extra_reply, (item.extra or {})[key])
@@ -139,6 +141,17 @@ def _grouped(plan: Plan, item: Item, reply: RecordedReply) -> Iterator[dict[str,
         if one.groups is not None:
             groups = [[one.of.index(place) + 1 for place in members] for members in one.groups]
         yield grouping_entry(key, groups, one.usage, round((one.cost_usd or 0) * 1e9))
+
+
+def _reviewed(kept: Corpus, plan: Plan, item: Item, reply: RecordedReply) -> Iterator[dict[str, Any]]:
+    """The review of an answer, if the reviewer would be asked in the same way now."""
+    review, names = reply.review, [rung.rung for rung in plan.policy.ladder]
+    if review is None or review.rung not in names or reply.answer is None:
+        return
+    index = names.index(review.rung)
+    if recorded_hashes(kept.manifest).get("reviews", {}).get(review.rung) == review_hash(plan, index):
+        key = review_key(plan, request_of(item), str(reply.answer), index)
+        yield review_entry(key, review.accepted, review.usage, round((review.cost_usd or 0) * 1e9))
 
 
 def _entry(item: str, ask: str, reply: RecordedReply, extra: Mapping[str, Any]) -> dict[str, Any]:

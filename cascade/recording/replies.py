@@ -21,6 +21,7 @@ from cascade.recording.grouping import Grouper, SameJudgeReport, agreeing_texts,
 from cascade.recording.journal import Journal
 from cascade.recording.noise_floor import BASELINE_AGAIN
 from cascade.recording.regrading import sample_keys
+from cascade.recording.reviewing import Reviewer, reviewable
 from cascade.recording.samples import SampleId, own_sample
 from cascade.replay.driver import request_of
 
@@ -48,12 +49,13 @@ class Replies:
         plan: RecordingPlan,
         journal: Journal,
         checker: Checker,
+        reviewer: Reviewer | None,
         *,
         again: Respondent,
         twice: frozenset[str],
         complete: Corpus | None,
     ) -> None:
-        self._plan, self._journal, self._checker = plan, journal, checker
+        self._plan, self._journal, self._checker, self._reviewer = plan, journal, checker, reviewer
         self._again, self._twice = again, twice
         self._complete = complete
         self._recorded = {item.id: item for item in complete.items} if complete else {}
@@ -115,7 +117,34 @@ class Replies:
         """The reply as the journal has it."""
         return self._journal.replies[respondent.key(item.id)]
 
-    async def check(self, item: Item) -> None:
+    async def finish(self, item: Item, grouper: Grouper | None) -> bool:
+        """Have the answers checked, grouped by meaning and reviewed, as the policy has it; False if a call is missing."""
+        await self._check(item)
+        request = self.request(item)
+        for one in self.groupings(item) if grouper is not None else ():
+            if grouper is not None and await grouper.group(item.id, request, one.answers) is None:
+                return False
+        for answer, reviewer in self._reviews(item).values():
+            if self._reviewer is not None and not await self._reviewer.review(item.id, request, answer, reviewer):
+                return False
+        return True
+
+    def _reviews(self, item: Item) -> dict[str, tuple[str, int]]:
+        """By rung: the answer that is reviewed, and the index of the reviewer. Of an item whose answers are there and checked."""
+        found: dict[str, tuple[str, int]] = {}
+        task = self.task(item) if self._reviewer is not None else ""
+        for one in self.of(item) if self._reviewer is not None else ():
+            reviewer = (
+                self._plan.reviewer_of(task, one) if one.name != BASELINE_AGAIN and one.name not in found else None
+            )
+            if reviewer is None:
+                continue
+            answer = reviewable(self._plan.plan, task, self._reply(item, one, None))
+            if answer is not None:
+                found[one.name] = answer, reviewer
+        return found
+
+    async def _check(self, item: Item) -> None:
         """Run the external checks on every answer of a rung that has no result yet."""
         task = self.task(item)
         verifiers = self._plan.plan.checks_for(task).verifiers
@@ -190,13 +219,18 @@ class Replies:
         for one in self.groupings(item) if grouper is not None else ():
             assert grouper is not None
             groups.setdefault(one.rung, []).append(grouper.recorded(request, one.answers, one.of))
-        made: dict[str, RecordedReply] = {}
+        made, reviews = dict[str, RecordedReply](), self._reviews(item)
         for name, respondents in by_name.items():
             first, *more = (self._reply(item, one, score(one)) for one in respondents)
             found = groups.get(name, [])
             kept = self._kept_groups(item, name, respondents, grouper)
             found += (one for one in kept if all(one.of != other.of for other in found))
-            made[name] = structs.replace(first, samples=tuple(more) or None, groups=tuple(found) or None)
+            if name in reviews and self._reviewer is not None:
+                review = self._reviewer.recorded(request, *reviews[name])
+            else:  # what was paid for is kept
+                before = self._before(item, name).get(respondents[0].key(item.id))
+                review = before.review if before is not None else None
+            made[name] = structs.replace(first, samples=tuple(more) or None, groups=tuple(found) or None, review=review)
         return made
 
     def _kept_groups(

@@ -33,6 +33,7 @@ from cascade.replay.columns import (
 )
 from cascade.replay.driver import recorded_verdict, request_of
 from cascade.replay.early import closed_costs, early_rungs
+from cascade.replay.reviews import ReviewsBuilder, has_reviews, refuse_voted_reviews
 from cascade.replay.sampled import VotesBuilder, stuck_at, verdict_at
 
 if TYPE_CHECKING:
@@ -225,6 +226,11 @@ class _MappedColumnsBuilder:
         self._stuck = [ColumnBuilder(np.int8) for _ in mapping.rungs]
         self._voting = VotesBuilder(mapping)
         self._cost = [ColumnBuilder(np.int64) for _ in mapping.rungs]
+        refuse_voted_reviews(plan)
+        self._reviews = [
+            ReviewsBuilder(plan, index, mapping.rungs, mapping.cost_of)
+            for index in range(plan.policy.top if has_reviews(plan) else 0)
+        ]
         self._left = [ColumnBuilder(np.int64) if early else None for early in early_rungs(plan.policy)]
         scorer = plan.policy.scorer or {}
         self._scored = {index: ColumnBuilder(np.float64) for index, name in enumerate(mapping.names) if name in scorer}
@@ -247,6 +253,8 @@ class _MappedColumnsBuilder:
                 )
             if (left := self._left[index]) is not None:
                 left.add(closed_costs(self._plan.rates[index], replies[rung], self._mapping.cost_of))
+            if index < len(self._reviews):
+                self._reviews[index].add(names, replies[rung])
         self._voting.add(items, names)
         if self._scored:
             self._score(items, names, [replies[rung] for rung in self._mapping.rungs])
@@ -298,6 +306,7 @@ class _MappedColumnsBuilder:
         mapped = MappedColumns(
             mapping, tuple(self._codes), self._task.array(), floor, failed, cost, confidence, stuck,
             samples=self._voting.samples(), alone_cost=cost, left=left if any(self._left) else (),
+            reviews=tuple(builder.build() for builder in self._reviews),
         )  # fmt: skip
         mapped = self._voting.voted(columns, mapped)
         scored = tuple(

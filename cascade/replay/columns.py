@@ -16,6 +16,7 @@ from cascade.core.policy.samples import Same
 from cascade.core.trail import VerdictKind
 from cascade.corpora.items import Manifest
 from cascade.replay.closing import CostOf
+from cascade.replay.reviews import ReviewColumns
 from cascade.replay.votes import SampleColumns, VotedColumns
 
 if TYPE_CHECKING:
@@ -101,6 +102,7 @@ class MappedColumns:
     or its result was not recorded, else 0 (empty: nowhere). `votes`: of the rungs that are asked more than once, whose cost
     and confidence are the vote's. `samples`: their recorded samples. `alone_cost`: of one call. `left`: of a call that
     early stop closes at its confidence, NO_COST or NO_HEAD where there is none (None: it never does at this rung; empty: nowhere).
+    `reviews`: of the rungs whose answers a review gate may have read (empty: of none), whose cost is not in `cost`.
     """
 
     mapping: PolicyMapping
@@ -115,6 +117,7 @@ class MappedColumns:
     samples: tuple[SampleColumns | None, ...] = ()
     alone_cost: tuple[Ints, ...] = ()
     left: tuple[Ints | None, ...] = ()
+    reviews: tuple[ReviewColumns | None, ...] = ()
 
     def vote(self, index: int) -> VotedColumns | None:
         """The votes at a rung; None if it is asked once."""

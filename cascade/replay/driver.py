@@ -14,7 +14,7 @@ from cascade.core import prices
 from cascade.core.climb import Observation, climb
 from cascade.core.decision import Call, Situation
 from cascade.core.errors import CorpusError, RequestError
-from cascade.core.events import Ask, AskJudge, AskSamples, Early, Event, Finish, Recorded, Taken, Taking
+from cascade.core.events import Ask, AskJudge, AskReview, AskSamples, Early, Event, Finish, Recorded, Taken, Taking
 from cascade.core.grouping import grouping_text
 from cascade.core.messages import Block, Request, Usage
 from cascade.core.plans import Plan
@@ -22,12 +22,13 @@ from cascade.core.policy import Variant
 from cascade.core.requests import read_messages
 from cascade.core.sampling import take_step
 from cascade.core.storm import Change, Guard
-from cascade.core.trail import Answer, CheckResult, Step, Verdict
+from cascade.core.trail import Answer, CheckResult, Review, Step, Verdict
 from cascade.core.triage import triage_name
 from cascade.core.verdicts import verdict_on
 from cascade.core.verification import Verifier
 from cascade.corpora.items import Item, RecordedReply
 from cascade.replay.closing import CostOf, closed_cost, has_head, is_declined, reading_of, tokens_of_closed
+from cascade.replay.reviews import NO_REVIEW, REVIEW_HINT, no_review, no_review_cost, review_code, review_cost
 from cascade.replay.samples import lacks_sample, places_of, variant_names
 
 __all__ = ["CostOf", "OnChange", "recorded_step", "recorded_verdict", "replay_item", "request_of"]
@@ -146,6 +147,8 @@ class _Recording:
         """What the climb is sent. Raises CorpusError for what was not recorded."""
         index = event.index
         reply = self._item.reply(self._rungs[index])
+        if isinstance(event, AskReview):
+            return self._reviewed(reply, event)
         if isinstance(event, Ask) and event.early and has_head(reply):
             return Early(float(reply.confidence or 0.0), is_declined(reply))
         if isinstance(event, Finish) and event.action == "close":
@@ -192,6 +195,17 @@ class _Recording:
         recorded = self._cost_of == "recorded" and judged.cost_usd is not None
         cost = round((judged.cost_usd or 0) * 1e9) if recorded else prices.cost(self._plan.rates[0], usage)
         return Recorded(verdict, usage, cost)
+
+    def _reviewed(self, reply: RecordedReply, event: AskReview) -> Review:
+        rung, reviewer = self._rungs[event.index], self._rungs[event.reviewer]
+        found = reply.review
+        if found is None or review_code(found, reviewer) == NO_REVIEW:
+            raise self._error(no_review(rung, reviewer), REVIEW_HINT)
+        cost = review_cost(found, self._plan.rates[event.reviewer], self._cost_of)
+        if cost is None:
+            raise self._error(no_review_cost(rung, self._cost_of), REVIEW_HINT)
+        asked = self._plan.policy.ladder[event.reviewer]
+        return Review(asked.rung, asked.model, found.accepted, "recorded", found.tokens, cost)
 
     def _checked(self, reply: RecordedReply, verifier: Verifier) -> CheckResult:
         found = reply.check(verifier.name)

@@ -16,6 +16,7 @@ from cascade.replay.arrays import np
 from cascade.replay.closing import CostOf, closed_cost, has_head, reading_of
 from cascade.replay.columns import DECLINED, FAILED, NO_COST, NO_HEAD, Columns, MappedColumns, RungColumns
 from cascade.replay.outcomes import STOPS, Outcomes
+from cascade.replay.reviews import gates_at
 
 if TYPE_CHECKING:
     from cascade.replay.arrays import Bools, Int8s
@@ -94,17 +95,24 @@ class EarlyRule:
         plan, self._mapped = mapped.mapping.plan, mapped
         policy = plan.policy
         self.may_close = reading_of(policy).may_close
-        ships = [can_ship(plan.checks_for(task), _ANY) for task in mapped.tasks]
-        self._ships: Any = np.array(ships, np.bool_)
+        whole = [can_ship(plan.checks_for(task), _ANY) for task in mapped.tasks]
+        # What a reviewer may have to read is read whole before it ships.
+        self._ships: list[Any] = [
+            np.array(
+                [own and gates_at(plan, task, index) is None for task, own in zip(mapped.tasks, whole, strict=True)],
+                np.bool_,
+            )
+            for index in range(len(mapped.left))
+        ]
         self._decides: list[Any] = [
             np.array(
                 [
                     policy.early_stop and can_close(policy, task, index, _ANY) and (self.may_close or own)
-                    for task, own in zip(mapped.tasks, ships, strict=True)
+                    for task, own in zip(mapped.tasks, ships.tolist(), strict=True)
                 ],
                 np.bool_,
             )
-            for index in range(len(mapped.left))
+            for index, ships in enumerate(self._ships)
         ]
 
     def heads(self, index: int, rows: Any, replies: RungColumns) -> Heads | None:
@@ -116,7 +124,7 @@ class EarlyRule:
         ended = np.zeros(len(answer), np.int8)
         for code, stop in _ENDED_BADLY:
             ended[answer == code] = stop
-        return Heads(known, known & (answer == DECLINED), known & self._ships[task], ended)
+        return Heads(known, known & (answer == DECLINED), known & self._ships[index][task], ended)
 
 
 @dataclass(frozen=True, slots=True)

@@ -19,6 +19,7 @@ from cascade.replay.columns import PolicyMapping, missing_cost
 from cascade.replay.driver import OnChange, replay_item
 from cascade.replay.early import early_rungs
 from cascade.replay.outcomes import NO_RUNG, REASONS, STOPS, Outcomes, Storms
+from cascade.replay.reviews import ACCEPTED, REJECTED, UNUSABLE, has_reviews
 from cascade.replay.samples import places_of
 
 if TYPE_CHECKING:
@@ -27,6 +28,7 @@ if TYPE_CHECKING:
 __all__ = ["ExactRun"]
 
 _REASONS = {reason: code for code, reason in enumerate(REASONS)}
+_SAID = {True: ACCEPTED, False: REJECTED, None: UNUSABLE}
 _STOPS = {stop: code for code, stop in enumerate(STOPS)}
 
 
@@ -58,11 +60,12 @@ class ExactRun:
         if self._settings is not None:
             storms = self._climb_in_order(Guard(self._settings, self._plan.escalation))
         below = len(self._mapping.rungs) - 1
-        table: Ints = np.array(self._rows, np.int64).reshape(len(self._rows), 4 + 2 * below)
-        shipped, last, stopped, *rest = (table[:, n].astype(np.int8) for n in range(3 + 2 * below))
+        table: Ints = np.array(self._rows, np.int64).reshape(len(self._rows), 4 + 3 * below)
+        shipped, last, stopped, *rest = (table[:, n].astype(np.int8) for n in range(3 + 3 * below))
         early = any(early_rungs(self._plan.policy))
-        closed = tuple(one.astype(np.bool_) for one in rest[below:]) if early else ()
-        return Outcomes(shipped, last, stopped, table[:, -1].copy(), tuple(rest[:below]), storms, closed)
+        closed = tuple(one.astype(np.bool_) for one in rest[below : 2 * below]) if early else ()
+        reviews = tuple(rest[2 * below :]) if has_reviews(self._plan) else ()
+        return Outcomes(shipped, last, stopped, table[:, -1].copy(), tuple(rest[:below]), storms, closed, reviews)
 
     def _climb_in_order(self, guard: Guard) -> Storms:
         timed = [(item.at, row) for row, item in enumerate(self._kept) if item.at is not None]
@@ -112,13 +115,15 @@ class ExactRun:
 
 
 def _encode(steps: tuple[Step, ...], rung: str | None, stop: str | None, mapping: PolicyMapping) -> tuple[int, ...]:
-    reasons, closed = [0] * (len(mapping.rungs) - 1), [0] * (len(mapping.rungs) - 1)
+    reasons, closed, reviews = ([0] * (len(mapping.rungs) - 1) for _ in range(3))
     shipped, cost = NO_RUNG, 0
     for step in steps:
         cost += step.cost_nanousd
         if step.reason is not None:
             reasons[step.index] = _REASONS[step.reason]
             closed[step.index] = step.verdict.closed
+        if step.review is not None:
+            reviews[step.index] = _SAID[step.review.accepted]
         if step.rung == rung:
             shipped = step.index
-    return (shipped, steps[-1].index, _STOPS[stop or ""], *reasons, *closed, cost)
+    return (shipped, steps[-1].index, _STOPS[stop or ""], *reasons, *closed, *reviews, cost)

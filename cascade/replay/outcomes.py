@@ -11,6 +11,7 @@ from cascade.core.trail import NATURAL, Degraded, Reason
 from cascade.replay.arrays import np
 from cascade.replay.columns import MISSING, NO_COST, Columns, MappedColumns
 from cascade.replay.figures import Figures, Single
+from cascade.replay.reviews import NOT_REVIEWED, REJECTED, UNUSABLE, Reviews, gates_at
 
 if TYPE_CHECKING:
     from cascade.replay.arrays import Bools, Floats, Int8s, Ints
@@ -22,6 +23,8 @@ __all__ = [
     "Outcomes",
     "Storms",
     "false_confident",
+    "review_cost_at",
+    "reviews_of",
     "scores_of",
     "singles_of",
     "tally",
@@ -55,7 +58,8 @@ class Outcomes:
     """For each item: the rung that shipped (or NO_RUNG), the last rung asked, what stopped the climb, and nano-USD.
 
     `reasons`: for each rung, the code of why the item was escalated there; 0 if it was not. `closed`: for each rung below the
-    top, whether early stop closed the reply at its confidence; empty without early stop.
+    top, whether early stop closed the reply at its confidence; empty without early stop. `reviews`: for each rung below the top,
+    what the review gate said of the answer, a code of `replay.reviews`; empty without a gate.
     """
 
     shipped: Int8s
@@ -65,6 +69,7 @@ class Outcomes:
     reasons: tuple[Int8s, ...]
     storms: Storms
     closed: tuple[Bools, ...] = ()
+    reviews: tuple[Int8s, ...] = ()
 
 
 def scores_of(columns: Columns, mapped: MappedColumns, outcomes: Outcomes) -> Floats:
@@ -144,6 +149,29 @@ def _figures(mapped: MappedColumns, counts: Ints, escalated: Ints, sums: tuple[f
         abstained=int(by_rung[0]),
         singles={},
     )
+
+
+def reviews_of(mapped: MappedColumns, outcomes: Outcomes) -> dict[str, Reviews]:
+    """By rung whose answers a review gate may read: what it did there; empty without a gate."""
+    made: dict[str, Reviews] = {}
+    for index, codes in enumerate(outcomes.reviews):
+        if not any(gates_at(mapped.mapping.plan, task, index) for task in mapped.tasks):
+            continue
+        asked, rejected, unusable = codes != NOT_REVIEWED, codes == REJECTED, codes == UNUSABLE
+        count = [int(np.count_nonzero(one)) for one in (asked, rejected, unusable)]
+        made[mapped.mapping.names[index]] = Reviews(
+            count[0], count[1], count[2], review_cost_at(mapped, outcomes, index)
+        )
+    return made
+
+
+def review_cost_at(mapped: MappedColumns, outcomes: Outcomes, index: int, rows: Bools | None = None) -> int:
+    """Nano-USD of the reviews of a rung's answers; `rows`: of these items alone."""
+    own = mapped.reviews[index] if index < len(outcomes.reviews) else None
+    if own is None:
+        return 0
+    asked = outcomes.reviews[index] != NOT_REVIEWED
+    return int(own.cost[asked if rows is None else asked & rows].sum())
 
 
 def singles_of(columns: Columns, mapped: MappedColumns) -> dict[str, Single]:

@@ -6,7 +6,7 @@ The result is a `Replay`; `fields_of` gives its JSON. `warnings` and `notes` nam
 from __future__ import annotations
 
 import os
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -35,7 +35,18 @@ from cascade.replay.mapping import (
     own_mapping,
     undefined_tasks,
 )
-from cascade.replay.outcomes import REASONS, STOPS, Outcomes, scores_of, singles_of, tally, total
+from cascade.replay.outcomes import (
+    REASONS,
+    STOPS,
+    Outcomes,
+    review_cost_at,
+    reviews_of,
+    scores_of,
+    singles_of,
+    tally,
+    total,
+)
+from cascade.replay.reviews import Reviews
 from cascade.replay.samples import SamplesOverride, recorded_cycles, samples_fields, samples_from
 from cascade.replay.vectorised import evaluate
 
@@ -73,7 +84,7 @@ class Replay:
 
     `beside`: for each single model the interval of its quality, and the cascade's quality minus its own, paired.
     `samples`: of each rung that is asked more than once, how, and what came of it. `early_stop`: what it closed and saved; None
-    without it.
+    without it. `reviews`: by rung what the review gate did; empty without one.
     """
 
     manifest: Manifest
@@ -91,6 +102,7 @@ class Replay:
     problems: tuple[str, ...]
     samples: dict[str, dict[str, Any]]
     early_stop: EarlyStop | None = None
+    reviews: Mapping[str, Reviews] = field(default_factory=dict[str, Reviews])
 
 
 def replay_corpus(path: str | os.PathLike[str], options: ReplayOptions, progress: Progress | None = None) -> Replay:
@@ -183,6 +195,7 @@ def _replay(
         reader.problems,
         _samples(mapped, outcomes),
         early_stop_of(mapped, outcomes),
+        reviews_of(mapped, outcomes),
     )
 
 
@@ -246,6 +259,7 @@ def _storm_cost(mapped: MappedColumns, outcomes: Outcomes, escalated: Sequence[B
         if index + 1 < len(mapped.cost):
             asked = after & (outcomes.last > index)
             cost += int(mapped.cost[index + 1][asked].sum()) - saved_at(mapped, outcomes, index + 1, asked)
+            cost += review_cost_at(mapped, outcomes, index + 1, asked)
     return cost
 
 
@@ -314,6 +328,7 @@ def fields_of(replay: Replay, seconds: float) -> dict[str, Any]:
         },
         "beside": {f"single:{rung}": _beside_fields(*beside) for rung, beside in replay.beside.items()},
         "savings_vs_top": figures.savings_vs_top,
+        **({"reviews": {rung: one.fields() for rung, one in replay.reviews.items()}} if replay.reviews else {}),
         **({"early_stop": replay.early_stop.fields()} if replay.early_stop else {}),
         "tasks": {task: _figures_fields(part, replay.intervals[task]) for task, part in replay.tasks.items()},
         "seconds": round(seconds, 3),

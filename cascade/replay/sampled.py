@@ -25,6 +25,7 @@ from cascade.replay.columns import NO_CHECK as NO_RESULT
 from cascade.replay.columns import UNCHECKED, Columns, MappedColumns, PolicyMapping
 from cascade.replay.driver import CostOf, recorded_step, recorded_verdict
 from cascade.replay.outcomes import REASONS
+from cascade.replay.reviews import refuse_voted_reviews
 from cascade.replay.samples import places_of, variant_names
 from cascade.replay.votes import (
     AGREES_WITH_NONE,
@@ -262,6 +263,8 @@ def put_to_vote(columns: Columns, mapped: MappedColumns, judged: Mapping[int, Vo
             continue
         made, cost[index], confidence[index] = _voted_at(columns, mapped, index, by_task, (judged or {}).get(index))
         votes.append(made)
+    if any(votes):
+        refuse_voted_reviews(mapping.plan)
     return replace(mapped, cost=tuple(cost), confidence=tuple(confidence), votes=tuple(votes) if any(votes) else ())
 
 

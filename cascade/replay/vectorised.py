@@ -7,51 +7,28 @@ guard's own statistic (`core.storm`).
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator
 from dataclasses import replace
 from itertools import repeat
 from typing import TYPE_CHECKING, Any
 
-from cascade.core.errors import CorpusError
 from cascade.core.policy import StormGuard
 from cascade.core.storm import Action, Change, Guard
 from cascade.replay.arrays import np
-from cascade.replay.columns import (
-    DECLINED,
-    FAILED,
-    MISSING,
-    NO_CHECK,
-    NO_COST,
-    UNCHECKED,
-    Columns,
-    MappedColumns,
-    missing_cost,
-)
-from cascade.replay.early import EarlyRule, Heads
+from cascade.replay.columns import Columns, MappedColumns
+from cascade.replay.early import Heads
 from cascade.replay.outcomes import NO_RUNG, REASONS, STOPS, Outcomes, Storms
+from cascade.replay.reviews import NOT_REVIEWED
+from cascade.replay.rule import ALL, NOT_COUNTED, Rows, Rule, after_review, is_turned_down
 
 if TYPE_CHECKING:
-    from cascade.replay.arrays import Bools, Int8s, Ints
+    from cascade.replay.arrays import Bools, Ints
 
-__all__ = ["NOT_COUNTED", "Rule", "evaluate", "in_order"]
+__all__ = ["evaluate", "in_order"]
 
-_MALFORMED, _DECLINED = REASONS.index("malformed"), REASONS.index("declined")
-_CHECK_FAILED, _LOW = REASONS.index("check_failed"), REASONS.index("low_confidence")
-_FLOOR, _STORM = REASONS.index("floor"), REASONS.index("storm")
-_DISAGREEMENT = REASONS.index("disagreement")
-_ERROR, _OVERFLOW = REASONS.index("error"), REASONS.index("overflow")
+_STORM, _ERROR, _OVERFLOW = (REASONS.index(reason) for reason in ("storm", "error", "overflow"))
 _CEILING, _HELD = STOPS.index("ceiling"), STOPS.index("storm")
-_NEVER = 2.0  # above every confidence
-# The reason for each code of an answer. The top rung is asked plainly, so an empty answer is valid there.
-_BELOW = [0, 0, 0, _DECLINED, *(REASONS.index("error" if kind == "failed" else kind) for kind in FAILED)]
-_AT_TOP = [0, 0, 0, 0, *_BELOW[len(_BELOW) - len(FAILED) :]]
 _STOP_OF = [STOPS.index(reason) if reason in STOPS else 0 for reason in REASONS]  # by reason, at the top rung
-
-Rows = Any
-"""An index of columns: row numbers, or the slice of all rows."""
-
-NOT_COUNTED = (_ERROR, _OVERFLOW)
-"""Reasons that the storm guard does not count: they say nothing about a rung's confidence."""
 
 _AtHead = tuple[int, int, bool, int]
 """Of one reply at its confidence: natural reason, reason with floor, `Heads.ships` and `Heads.ended`."""
@@ -60,7 +37,6 @@ _AtRung = tuple[bool, int, int, int, int, _AtHead | None]
 """Of one reply: whether its answer may be held, natural reason, reason with floor, nano-USD, the same if its stream is closed, and
 what is decided early."""
 
-_ALL = slice(None)
 _PIECE = 1 << 16  # rows converted to Python numbers at once, to bound memory
 
 
@@ -82,153 +58,6 @@ def in_order(columns: Columns) -> Ints:
     return order[: int(np.count_nonzero(np.isfinite(columns.at)))]
 
 
-class Rule:
-    """A policy as arrays, applied to a corpus's columns."""
-
-    def __init__(self, columns: Columns, mapped: MappedColumns) -> None:
-        policy = mapped.mapping.plan.policy
-        self.columns, self.mapped = columns, mapped
-        self.names = mapped.mapping.names
-        self.rungs = [columns.rungs[rung] for rung in mapped.mapping.rungs]
-        self.top = len(self.rungs) - 1
-        self.routes = [policy.route(task) for task in mapped.tasks]
-        self.raised = mapped.floor if mapped.floor is not None and mapped.floor.any() else None
-        self.has_floors = self.raised is not None or any(route.floor for route in self.routes)
-        self.has_ceilings = any(route.ceiling != self.top for route in self.routes)
-        self.floors = np.array([route.floor for route in self.routes], np.int8)
-        self.ceilings = np.array([route.ceiling for route in self.routes], np.int8)
-        self.early = EarlyRule(mapped)
-
-    def reply_reasons(self, index: int, rows: Rows) -> Int8s:
-        """Why each reply cannot ship whatever the thresholds are; 0 if it can."""
-        failed, answer = self.mapped.failed[index], self.rungs[index].answer[rows]
-        reasons = np.zeros(len(answer), np.int8)
-        if failed is not None:
-            reasons[failed[rows]] = _CHECK_FAILED
-        if index != self.top:
-            unscored = np.isnan(self.rungs[index].confidence[rows])
-            if (ballot := self.mapped.vote(index)) is not None and ballot.rows is not None:
-                unscored &= ~ballot.rows[rows]
-            if unscored.any():
-                reasons[unscored] = _MALFORMED
-                answer = np.where(unscored & (answer == DECLINED), np.int8(0), answer)
-        odd = answer >= DECLINED
-        if odd.any():
-            codes = np.array(_AT_TOP if index == self.top else _BELOW, np.int8)[answer[odd]]
-            reasons[odd] = np.where(codes != 0, codes, reasons[odd])
-        if self.mapped.stuck:
-            reasons[(self.mapped.stuck[index][rows] == UNCHECKED) & (reasons == 0)] = _ERROR
-        if index != self.top and (ballot := self.mapped.vote(index)) is not None:
-            missing = self.rungs[index].answer[rows] == MISSING
-            voted = ballot.reason[rows]
-            reasons = voted if ballot.rows is None else np.where(ballot.rows[rows], voted, reasons)
-            reasons = np.where(missing, np.int8(_DISAGREEMENT), reasons)  # an error, if the rule asks for it
-        return reasons
-
-    def held(self, index: int, rows: Rows, replies: Int8s) -> Bools:
-        """Which replies may be returned where the climb stops: those that can ship, and answers that lost a vote."""
-        if (ballot := self.mapped.vote(index)) is None:
-            return replies == 0
-        lost = ballot.held[rows]
-        return (replies == 0) | (lost if ballot.rows is None else lost & ballot.rows[rows])
-
-    def natural_reasons(self, index: int, rows: Rows, replies: Int8s) -> Int8s:
-        """`replies`, plus low_confidence where only the threshold prevents shipping."""
-        if index == self.top:
-            return replies
-        # The same comparison as in core.decision. NaN never ships, and nothing ships at `never`.
-        confident = self.mapped.confidence[index][rows] >= self._thresholds(index, rows)
-        if (ballot := self.mapped.vote(index)) is not None:
-            confident |= ballot.alone[rows]
-        return np.where(confident | (replies != 0), replies, np.int8(_LOW))
-
-    def heads(self, index: int, rows: Rows) -> Heads | None:
-        """The replies at their confidence, where early stop decides; None if it never does at this rung."""
-        return self.early.heads(index, rows, self.rungs[index])
-
-    def early_reasons(self, index: int, rows: Rows, heads: Heads) -> Int8s:
-        """As `natural_reasons`, of what is known at the confidence: declined or low_confidence; 0 where nothing is."""
-        confident = self.mapped.confidence[index][rows] >= self._thresholds(index, rows)
-        reasons = np.where(confident | ~heads.known, np.int8(0), np.int8(_LOW))
-        return np.where(heads.declined, np.int8(_DECLINED), reasons)
-
-    def _thresholds(self, index: int, rows: Rows) -> Any:
-        by_task = [_NEVER if (x := route.thresholds[index]) is None else x for route in self.routes]
-        if len(set(by_task)) <= 1:
-            return by_task[0] if by_task else _NEVER
-        return np.array(by_task)[self.mapped.task[rows]]
-
-    def with_floor(self, index: int, rows: Rows, natural: Int8s) -> Int8s:
-        """`natural`, plus floor where only the floor prevents shipping."""
-        if not self.has_floors or index == self.top:
-            return natural
-        below = self.floors[self.mapped.task[rows]] > index
-        if self.raised is not None:
-            below |= self.raised[rows] > index
-        return np.where(below & (natural == 0), np.int8(_FLOOR), natural)
-
-    def capped(self, index: int, rows: Rows) -> Bools:
-        """Which items have their ceiling at or below this rung."""
-        return self.ceiling(rows) <= index
-
-    def ceiling(self, rows: Rows) -> Int8s:
-        """Each item's ceiling: its task's, or its own floor if that is higher."""
-        own = self.ceilings[self.mapped.task[rows]]
-        return own if self.raised is None else np.maximum(own, self.raised[rows])
-
-    def require(self, last: Int8s, closed: Sequence[Bools] = ()) -> Ints:
-        """Each item's cost in nano-USD. Raises CorpusError if a reply that was asked for is missing or has no cost."""
-        cost = np.zeros(len(last), np.int64)
-        faults: list[tuple[int, CorpusError]] = []
-        for index, (replies, own) in enumerate(zip(self.rungs, self.mapped.cost, strict=True)):
-            asked = last >= index
-            kinds = [(replies.answer == MISSING, self._missing), (own == NO_COST, self._unpriced)]
-            if index < len(closed) and (left := self.mapped.left[index]) is not None:
-                cost += np.where(closed[index], left, own * asked)
-                kinds.append(((left == NO_COST) & (own != NO_COST) & closed[index], self._unpriced_closed))
-            else:
-                cost += own * asked
-            if (ballot := self.mapped.vote(index)) is not None:
-                kinds[1] = (own == NO_COST) & (ballot.lacking < 0), self._unpriced
-                kinds.append(((ballot.lacking >= 0) & (replies.answer != MISSING), self._lacking))
-            if self.mapped.stuck:
-                once = np.True_ if ballot is None else np.False_ if ballot.rows is None else ~ballot.rows
-                kinds.append(((self.mapped.stuck[index] == NO_CHECK) & once, self._unchecked))
-            for lacking, error in kinds:
-                missed = lacking & asked
-                if missed.any():
-                    row = int(missed.argmax())
-                    faults.append((row, error(index, row)))
-        if faults:
-            raise min(faults, key=lambda fault: fault[0])[1]
-        return cost
-
-    def _missing(self, index: int, row: int) -> CorpusError:
-        problem = f"no reply of rung {self.mapped.mapping.rungs[index]!r} was recorded"
-        return self.columns.error(row, problem, "record it, or leave the item out (--skip-bad does)")
-
-    def _lacking(self, index: int, row: int) -> CorpusError:
-        ballot = self.mapped.vote(index)
-        assert ballot is not None
-        rung, number = self.mapped.mapping.rungs[index], int(ballot.lacking[row])
-        problem = f"sample {number + 1} of rung {rung!r} (variant {ballot.wanted[number]}) cannot be used"
-        hint = "record it with its answer, cost and checks, or ask for fewer samples"
-        return self.columns.error(row, problem, hint)
-
-    def _unchecked(self, index: int, row: int) -> CorpusError:
-        rung = self.mapped.mapping.rungs[index]
-        problem = f"the reply of {rung!r} has no result of an external check"
-        return self.columns.error(row, problem, "record it, or leave the check out")
-
-    def _unpriced(self, index: int, row: int) -> CorpusError:
-        where = f"{self.columns.source}:{self.columns.line[row]}"
-        return missing_cost(self.mapped.mapping, index, self.columns.ids[row], where)
-
-    def _unpriced_closed(self, index: int, row: int) -> CorpusError:
-        where = f"{self.columns.source}:{self.columns.line[row]}"
-        return missing_cost(self.mapped.mapping, index, self.columns.ids[row], where, closed=True)
-
-
 def _climb_unguarded(rule: Rule, storms: Storms | None = None) -> Outcomes:
     """All climbs, rung by rung. Without `storms` the result is preliminary: costs are 0, missing replies no error."""
     n, top = len(rule.columns), rule.top
@@ -236,12 +65,14 @@ def _climb_unguarded(rule: Rule, storms: Storms | None = None) -> Outcomes:
     fallback = np.full(n, NO_RUNG, np.int8)  # the last rung whose reply may be returned where the climb stops
     reasons = tuple(np.zeros(n, np.int8) for _ in range(top))
     closed = tuple(np.zeros(n, np.bool_) for _ in range(top)) if rule.mapped.left else ()
-    rows: Rows = _ALL  # the items at this rung
+    rows: Rows = ALL  # the items at this rung
     for index in range(top + 1):
         last[rows] = index
         replies = rule.reply_reasons(index, rows)
-        why = rule.with_floor(index, rows, rule.natural_reasons(index, rows, replies))
-        held = rule.held(index, rows, replies)
+        natural, held = rule.natural_reasons(index, rows, replies), rule.held(index, rows, replies)
+        if (said := rule.reviews(index, rows, natural)) is not None:
+            natural, held = after_review(natural, said), held & ~is_turned_down(said)
+        why = rule.with_floor(index, rows, natural)
         if (heads := rule.heads(index, rows)) is not None:
             early = rule.with_floor(index, rows, rule.early_reasons(index, rows, heads))
             closes = heads.known & (early != 0) & (~rule.capped(index, rows) if rule.early.may_close else np.False_)
@@ -263,13 +94,13 @@ def _climb_unguarded(rule: Rule, storms: Storms | None = None) -> Outcomes:
             break
         rows, why = _at(rows, climbs_on), why[climbs_on]
         reasons[index][rows] = why
-    cost = rule.require(last, closed) if storms else np.zeros(n, np.int64)
-    return Outcomes(shipped, last, stopped, cost, reasons, storms or Storms(), closed)
+    cost, reviews = rule.require(last, closed) if storms else (np.zeros(n, np.int64), ())
+    return Outcomes(shipped, last, stopped, cost, reasons, storms or Storms(), closed, reviews)
 
 
 def _at(rows: Rows, which: Bools) -> Rows:
     found = np.flatnonzero(which)
-    return found if rows is _ALL else rows[found]
+    return found if rows is ALL else rows[found]
 
 
 class _GuardedClimbs:
@@ -290,8 +121,8 @@ class _GuardedClimbs:
             for array, values in zip(arrays, zip(*self._climb_rows(rows), strict=True), strict=True):
                 array[rows] = values
         storms = Storms(None, tuple(self._changes), len(rule.columns) - len(order))
-        cost = rule.require(outcomes.last, outcomes.closed)
-        return replace(outcomes, cost=cost, storms=storms)
+        cost, reviews = rule.require(outcomes.last, outcomes.closed)
+        return replace(outcomes, cost=cost, storms=storms, reviews=reviews)
 
     def _climb_rows(self, rows: Ints) -> Iterator[tuple[int, ...]]:
         """For each row: (shipped, last, stopped, reasons …), and with early stop (closed …)."""
@@ -299,13 +130,21 @@ class _GuardedClimbs:
         by_rung: list[list[Any]] = []
         for index, cost in enumerate(rule.mapped.cost):
             replies = rule.reply_reasons(index, rows)
-            natural = rule.natural_reasons(index, rows, replies)
+            natural, held, paid = (
+                rule.natural_reasons(index, rows, replies),
+                rule.held(index, rows, replies),
+                cost[rows],
+            )
+            if (said := rule.reviews(index, rows, natural)) is not None and (
+                own := rule.mapped.reviews[index]
+            ) is not None:
+                natural, held = after_review(natural, said), held & ~is_turned_down(said)
+                paid = paid + np.where(said != NOT_REVIEWED, own.cost[rows], 0)
             why = rule.with_floor(index, rows, natural)
-            held = rule.held(index, rows, replies)
             early = repeat(None) if (heads := rule.heads(index, rows)) is None else self._early(index, rows, heads)
             closed = rule.mapped.left[index] if index < len(rule.mapped.left) else None
             left = repeat(0) if closed is None else closed[rows].tolist()
-            by_rung.append([*(one.tolist() for one in (held, natural, why, cost[rows])), left, early])
+            by_rung.append([*(one.tolist() for one in (held, natural, why, paid)), left, early])
         by_row = [list(zip(*one, strict=False)) for one in by_rung]  # what is the same for all rows repeats
         tasks: list[int] = rule.mapped.task[rows].tolist()
         ceilings: list[int] = rule.ceiling(rows).tolist()

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import json
+import time
 from collections import Counter
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
@@ -13,13 +14,13 @@ from typing import Any
 import anthropic
 
 from cascade import Cascade
-from cascade.audit.controls import first_controls
+from cascade.audit.controls import FEWEST, first_controls
 from cascade.audit.judge import RUBRIC
 from cascade.audit.worker import AuditRun, AuditSettings, AuditWorker
 from cascade.core.policy import Policy
 from cascade.emulator import Emulator
 from cascade.emulator.scripting import ScriptedReply
-from cascade.ledger.audit import AuditTables, Sample
+from cascade.ledger.audit import AuditTables, Control, Sample
 
 HAIKU, SONNET, OPUS = "claude-haiku-5-5", "claude-sonnet-5-5", "claude-opus-5-5"
 YAML: dict[str, Any] = {
@@ -64,14 +65,20 @@ def fair(shown: Mapping[str, Any]) -> list[dict[str, Any]]:
 class Scripted(Emulator):
     """Answers "right N" to "question N"; below the top rung "wrong N" where the question says wrong, and it declines "hard" ones.
 
-    `judge`: what a judge replies. `shadow`: what the top rung replies to a question, if not the right answer. `asked`: how often the
-    shadow, the judge of a question and the control items were asked.
+    `judge`: what a judge replies. `shadow`: what the top rung replies to a question, if not the right answer. `sampled`: the answers
+    below it, one after the other. `asked`: how often the shadow, the judge of a question and the control items were asked.
     """
 
-    def __init__(self, judge: Judge = fair, shadow: Callable[[str], Any] | None = None, **options: Any) -> None:
+    def __init__(
+        self,
+        judge: Judge = fair,
+        shadow: Callable[[str], Any] | None = None,
+        sampled: Callable[[], str] | None = None,
+        **options: Any,
+    ) -> None:
         super().__init__(script=self._reply, **options)
         self.asked: Counter[tuple[str, str]] = Counter()
-        self._judge, self._shadow = judge, shadow
+        self._judge, self._shadow, self._sampled = judge, shadow, sampled
 
     def _reply(self, body: dict[str, Any], _: Mapping[str, str]) -> Any:
         content = body["messages"][-1]["content"]
@@ -89,11 +96,13 @@ class Scripted(Emulator):
             if "hard" in question:
                 return ScriptedReply((), confidence=0.1)
             text = f"wrong {number}" if "wrong" in question else f"right {number}"
+            text = '{"n": 1, "city": "Zürich"}' if "json" in question else text
+            text = self._sampled() if self._sampled is not None else text
             return ScriptedReply([{"type": "text", "text": text}], confidence=0.9)
         self.asked["top", question] += 1
         if self._shadow is not None and (found := self._shadow(question)) is not None:
             return found
-        return [{"type": "text", "text": f"right {number}"}]
+        return ScriptedReply([{"type": "text", "text": f"right {number}"}], usage={"output_tokens": 400})
 
 
 @dataclass
@@ -116,17 +125,30 @@ class Scene:
                 self.ids[driver.ask(question, **asked).request_id] = question
         self.now = max(one.at for one in self.tables.samples()) + 1
 
+    def trust(self, judge: str) -> None:
+        """Put control items on record that this judge got right: it is not tested again for now."""
+        for item in first_controls()[:FEWEST]:
+            control = Control(judge, item.is_right, "agree" if item.is_right else "disagree", time.time())
+            self.tables.add_control(self.policy.name, control)
+
     def client(self) -> anthropic.Anthropic:
-        """The SDK's client of the emulator."""
-        return anthropic.Anthropic(base_url=self.emulator.base_url, api_key="test", max_retries=0)
+        """The SDK's client of the emulator. It loads no certificates, which takes longer than most tests."""
+        return anthropic.Anthropic(
+            base_url=self.emulator.base_url, api_key="test", http_client=anthropic.DefaultHttpxClient(verify=False)
+        )
+
+    def async_client(self) -> anthropic.AsyncAnthropic:
+        """The same, async."""
+        return anthropic.AsyncAnthropic(
+            base_url=self.emulator.base_url, api_key="test", http_client=anthropic.DefaultAsyncHttpxClient(verify=False)
+        )
 
     def audit(self, **options: Any) -> AuditRun:
         """One run of the audit; `settings=` are for `AuditSettings`, the rest for the worker."""
         settings = AuditSettings(options.pop("policy", self.policy), str(self.path), **options.pop("settings", {}))
 
         async def go() -> AuditRun:
-            address = self.emulator.base_url
-            async with anthropic.AsyncAnthropic(base_url=address, api_key="test", max_retries=0) as client:
+            async with self.async_client() as client:
                 return await AuditWorker(settings, client=client, wall=lambda: self.now, **options).run()
 
         return asyncio.run(go())

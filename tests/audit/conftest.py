@@ -20,7 +20,7 @@ def make_scene(tmp_path: Path) -> Iterator[MakeScene]:
     with ExitStack() as stack:
 
         def make(**options: Any) -> Scene:
-            emulated = {name: options.pop(name) for name in ("judge", "shadow") if name in options}
+            emulated = {name: options.pop(name) for name in ("judge", "shadow", "sampled") if name in options}
             emulator = stack.enter_context(Scripted(**emulated))
             return Scene(tmp_path / "ledger.db", emulator, policy(**options))
 

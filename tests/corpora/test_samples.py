@@ -1,4 +1,4 @@
-"""Samples in the corpus format: kept whole, checked as replies are, and refused where they contradict themselves."""
+"""Samples and reviews in the corpus format: kept whole, checked as replies are, and refused where they contradict themselves."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ import pytest
 from cascade.core.errors import CorpusError
 from cascade.corpora import Item, LadderEntry, Manifest, RecordedReply, read_corpus, write_corpus
 from cascade.corpora.decoding import MAX_DEPTH, MAX_SAMPLES
-from cascade.corpora.items import RecordedCheck, RecordedGroups
+from cascade.corpora.items import RecordedCheck, RecordedGroups, RecordedReview
 
 MANIFEST: dict[str, Any] = {"corpus": "c", "version": 1, "ladder": [{"rung": "haiku"}], "temperature": 0.7}
 REPLY: dict[str, Any] = {"confidence": 0.9, "answer": "yes", "score": 1.0}
@@ -35,12 +35,14 @@ def test_everything_a_sample_says_is_read_and_written_back(tmp_path: Path) -> No
     }  # fmt: skip
     groups = [{"of": [0, 1], "groups": [[1], [0]], "usage": usage, "cost_usd": 0.2, "by": "haiku"}]
     raw = {**REPLY, "variant": "doubt", "seconds": 2, "samples": [further], "groups": groups}
+    raw["review"] = {"rung": "sonnet", "accepted": None, "usage": usage, "cost_usd": 0.3, "why": "…"}
     reply = read_one(tmp_path, raw)
     assert reply.extra == {"seconds": 2}
     _, sample = reply.every
     assert (sample.variant, sample.answer, sample.extra) == ("steps", {"city": "Lima"}, {"region": "eu"})
     assert sample.check("tests") == RecordedCheck(None, 1.5, {"log": "…"})
     assert reply.groups == (RecordedGroups((0, 1), ((1,), (0,)), usage, 0.2, {"by": "haiku"}),)
+    assert reply.review == RecordedReview("sonnet", None, usage, 0.3, {"why": "…"})
     write_corpus(tmp_path / "again.jsonl", Manifest("c", (LadderEntry("haiku"),)), [Item("i", "q", {"haiku": reply})])
     assert json.loads((tmp_path / "again.jsonl").read_text().splitlines()[1])["replies"]["haiku"] == raw
 
@@ -68,6 +70,12 @@ BROKEN: list[tuple[dict[str, Any], str]] = [
     ({"samples": [REPLY], "groups": [{"of": [0, 1]}, {"of": [0, 1]}]}, "replies.haiku.groups[1].of: the same samples"),
     ({"samples": [REPLY], "groups": [{"of": [0, 1], "usage": {"input_tokens": 0.5}}]}, "replies.haiku.groups[0].usage.input"),
     ({"variant": ""}, "replies.haiku.variant: "),
+    ({"review": True}, "replies.haiku.review: "),
+    ({"review": {"rung": "sonnet"}}, "replies.haiku.review.accepted: is missing"),
+    ({"review": {"rung": "", "accepted": True}}, "replies.haiku.review.rung: "),
+    ({"review": {"rung": "sonnet", "accepted": "secret", "x": 1}}, "replies.haiku.review.accepted: "),
+    ({"review": {"rung": "s", "accepted": True, "cost_usd": -1}}, "replies.haiku.review.cost_usd: "),
+    ({"review": {"rung": "s", "accepted": True, "usage": {"input_tokens": -1}}}, "replies.haiku.review.usage.input_tokens: "),
 ]  # fmt: skip
 
 
@@ -86,7 +94,7 @@ def test_a_grouping_that_contradicted_itself_is_kept_as_such(tmp_path: Path) -> 
     assert reply.groups == (RecordedGroups((1, 0)),)
 
 
-@pytest.mark.parametrize("where", ["answer", "extra", "usage", "checks"])
+@pytest.mark.parametrize("where", ["answer", "extra", "usage", "checks", "review"])
 def test_samples_too_deep_to_be_written_everywhere_are_not_read(tmp_path: Path, where: str) -> None:
     """What is read can be written as Parquet too, where all samples of a rung are one cell."""
     pytest.importorskip("pyarrow")
@@ -98,6 +106,7 @@ def test_samples_too_deep_to_be_written_everywhere_are_not_read(tmp_path: Path, 
             "extra": {"seconds": deep},
             "usage": {"usage": {"other": deep}},
             "checks": {"checks": {"tests": {"passed": True, "log": deep}}},
+            "review": {"review": {"rung": "sonnet", "accepted": True, "log": deep}},
         }[where]
         try:
             reply = read_one(tmp_path, {**REPLY, "samples": [{**REPLY, **sample}]})

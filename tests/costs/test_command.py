@@ -197,6 +197,26 @@ def a_dead_endpoint(books: Bookkeeper) -> None:
         books.ask(NOW - 60, "shadow", [CENT, 2 * CENT], rung=None, resolved=False)
 
 
+def test_what_the_audit_cost_is_told_apart(books: Bookkeeper, tell: Tell) -> None:
+    """It is part of the spend, by task and rung too; its requests and steps are nobody's, and no escalation."""
+    books.ask(NOW - 60, "cascade", [CENT, 2 * CENT])
+    books.ask(NOW - 60, "audit", [5 * CENT], rung=None, resolved=False)
+    books.close()
+    told = json.loads(tell(as_json=True))
+    assert (told["cost_usd"], told["audit_usd"]) == (pytest.approx(0.08), pytest.approx(0.05))
+    assert (told["requests"], told["steps"], told["audit_steps"], told["escalated_of"]) == (1, 2, 1, 1)
+    assert told["cost_per_answer_usd"] == pytest.approx(0.03)
+    assert [(arm["arm"], arm["requests"], arm["audit_steps"]) for arm in told["arms"]] == [
+        ("cascade", 1, 0),
+        ("audit", 0, 1),
+    ]
+    (line,) = told["lines"]
+    assert (line["cost_usd"], line["audit_usd"], line["requests"]) == (pytest.approx(0.08), pytest.approx(0.05), 1)
+    text = tell()
+    assert "0.050000 of it for 1 audit steps" in text
+    assert "audit steps" in text.partition("by task")[2]
+
+
 def test_errors_and_shadows_are_no_escalations(books: Bookkeeper, tell: Tell) -> None:
     """By rung: two of five that Haiku answered escalated; four that failed and two shadows stand apart."""
     a_dead_endpoint(books)

@@ -25,6 +25,7 @@ from tests.gateway.test_climbing import MODEL, asked, script
 from tests.gateway.test_keys import wait_until
 from tests.gateway.test_limits import error_of
 from tests.gateway.test_relay import ANSWER, body_of, post
+from tests.live.audit.stepping import settled
 
 
 @pytest.fixture
@@ -258,6 +259,7 @@ def test_a_gateway_climbs_at_the_ratchets_step_and_keeps_it_when_the_policy_chan
     assert AuditTables(address).step_ratchet(None, Ratchet("small", "", 1, 0.0))
     gateway = start(emulator.base_url, policies=(str(path),), reload_s=0.02)
     client = sdk(gateway)
+    settled()
     assert [client.messages.create(**asked(text)).model for text in ("easy", "fair")] == [
         "claude-haiku-5-5", "claude-sonnet-5-5",
     ]  # fmt: skip
@@ -265,6 +267,7 @@ def test_a_gateway_climbs_at_the_ratchets_step_and_keeps_it_when_the_policy_chan
     draft.write_text(path.read_text().replace("0.8,", "0.79,"))
     draft.replace(path)
     wait_until(lambda: health(gateway)["policies"]["small"]["reloads"] == 1)
+    settled()
     assert client.messages.create(**asked("fair")).model == "claude-sonnet-5-5"
 
 

@@ -184,8 +184,9 @@ def steps_of(count: int, text: str = "an answer") -> tuple[Step, ...]:
 
 def begin(hook: LedgerHook, name: str, prompt: Any = "hello", *, at: float = NOW, **more: Any) -> Any:
     """Take up a request of this id."""
+    plan, arm, observed = more.pop("plan", PLAN), more.pop("arm", "cascade"), more.pop("observed_as", None)
     request = Request(read_messages(prompt), id=name, metadata=more.pop("metadata", {}), **more)
-    return hook.begin(Begun(PLAN, request, "other", "cascade", at, 7))
+    return hook.begin(Begun(plan, request, "other", arm, at, 7, observed))
 
 
 def calling(index: int, steps: tuple[Step, ...]) -> Calling:

@@ -15,6 +15,7 @@ from cascade.ledger.sqlite.store import SqliteReader, SqliteStore
 from tests.cli.conftest import Run
 
 from .books import AT, Writer, fill, tamper
+from .scenes import Scene
 
 
 @pytest.fixture
@@ -167,3 +168,17 @@ def test_erase_wants_to_know_whose(run: Run, path: Path, arguments: tuple[str, .
     assert refused.code == 2
     assert told in refused.err
     assert b"SECRET two 1" in path.read_bytes()
+
+
+def test_the_calls_of_the_audit_are_in_the_books(run: Run, tmp_path: Path) -> None:
+    """They are verified, shown and exported like any other, under their arm and with the request that they grade."""
+    scene = Scene(tmp_path / "ledger.db")
+    scene.ask("one")
+    scene.ask("one_audit", arm="audit", observed_as="one")
+    scene.flush()
+    where = ("--ledger", str(scene.path))
+    assert run("ledger", "verify", *where).code == 0
+    assert "audit" in run("ledger", "tail", *where).out
+    lines = [json.loads(line) for line in run("ledger", "export", *where).out.splitlines()]
+    asked = [(line["id"], line["request"]["arm"], line["request"]["observed_as"]) for line in lines]
+    assert asked == [("one", "cascade", None), ("one_audit", "audit", "one")]

@@ -11,11 +11,16 @@ from typing import Any
 import pytest
 import yaml
 
+from cascade.audit.report.texts import Texts
 from cascade.calibration.report import ChosenThresholds, input_of, write_report
 from cascade.calibration.search.frontier import point_at
+from cascade.cli.audit.report_page import write_page
 from cascade.replay.mapping import Override
 from cascade.replay.run import Replay, ReplayOptions, replay_corpus
 from cascade.replay.samples import SamplesOverride
+from tests.audit.samples import graded, sample
+from tests.audit.test_report import report as audit_report
+from tests.live.conftest import ladder
 
 from .builders import SUPPORT, counts_of, drawn
 from .sampled import sampled
@@ -327,4 +332,26 @@ def test_agreement_takes_the_place_of_a_threshold(driver: Any, tmp_path: Path) -
     assert "threshold" not in yaml.safe_load(page.find("yaml").text)["ladder"][0]
     assert page.press(0, Keys.END) == "never"
     assert yaml.safe_load(page.find("yaml").text)["ladder"][0]["threshold"] == "never"
+    assert page.complaints() == []
+
+
+@pytest.mark.parametrize("scheme", ["light", "dark"])
+def test_the_audits_page_can_be_read_and_its_hostile_texts_do_nothing(driver: Any, tmp_path: Path, scheme: str) -> None:
+    """By day and by night each text has a contrast of 4.5 or more; markup in answers is text, and nothing is fetched."""
+    hostile = "</pre><script>hacked=1</script><img src=x onerror=hacked=1>"
+    policy = ladder(audit={})
+    wrong = replace(sample(policy, 1, task=hostile, score=0.0, has_content=True), shadow=hostile)
+    found = audit_report([wrong, *graded(policy, [1.0] * 30)], policy, texts={wrong.request: Texts(hostile, hostile)})
+    write_page(tmp_path / "a.html", found, hostile)
+    page = Browser(driver, tmp_path / "a.html")
+    page.emulate(prefers_color_scheme=scheme)
+    try:
+        ratios: list[float] = page.run(CONTRAST)
+    finally:
+        page.emulate()
+    assert len(ratios) > 40
+    assert min(ratios) >= 4.5
+    assert page.run("return [typeof hacked, document.images.length, document.scripts.length]") == ["undefined", 0, 0]
+    assert page.run("return [...document.querySelectorAll('pre')].map((one) => one.textContent)") == [hostile] * 3
+    assert page.run("return performance.getEntriesByType('resource').length") == 0
     assert page.complaints() == []

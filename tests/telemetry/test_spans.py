@@ -139,6 +139,14 @@ def test_a_climbs_span_says_who_answered(seen: Seen) -> None:
     }
 
 
+def test_a_climbs_span_says_how_far_the_thresholds_were_raised(seen: Seen) -> None:
+    """By the audit's ratchet, and only then."""
+    for step in (0, 2):
+        told(seen.hook, UNSURE, begin=replace(begun(), plan=replace(PLAN, ratchet=step)))
+    climbs = [dict(one.attributes or {}) for one in seen.finished() if one.name == "invoke_workflow"]
+    assert [one.get("cascade.ratchet") for one in climbs] == [None, 2]
+
+
 def test_the_callers_span_is_the_climbs_parent(seen: Seen) -> None:
     """And a climb never becomes the caller's current span."""
     with seen.tracers.get_tracer("app").start_as_current_span("theirs") as theirs:

@@ -220,6 +220,9 @@ def escalation_of(coded: CodedCorpus, at: At) -> Escalation:
     for index, rung in enumerate(coded.rungs[: coded.top]):
         threshold = levels[index]
         counted = (ends >= index) & (own[:, index] != NOT_COUNTED) & (threshold <= len(coded.levels[index]))
+        if coded.reviews is not None:  # a review that could not be used is an error, where it is read
+            read = coded.reviews.level[:, index] >= threshold
+            counted &= ~(coded.reviews.unusable[:, index] & read)
         climbs = counted & (own[:, index] < threshold)
         reached = int(np.count_nonzero(counted))
         if not reached:

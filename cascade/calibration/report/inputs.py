@@ -143,9 +143,9 @@ def guess_of(counts: Counts) -> tuple[int, ...]:
 def singles_of(counts: Counts) -> dict[str, tuple[float, float]]:
     """Every rung alone: quality, and USD per request."""
     n = max(1, counts.n)
+    costs = counts.cost.sum(axis=0) if counts.alone_cost is None else counts.alone_cost
     return {
-        rung: (float(counts.alone[index]) / n, int(counts.cost[:, index].sum()) / n / 1e9)
-        for index, rung in enumerate(counts.rungs)
+        rung: (float(counts.alone[index]) / n, int(costs[index]) / n / 1e9) for index, rung in enumerate(counts.rungs)
     }
 
 

@@ -51,10 +51,11 @@ def shorter_ladders(policy: Policy) -> tuple[tuple[int, ...], ...]:
     """The policy's ladder with rungs left out: indices into it, longest first.
 
     Each starts at the first rung and is a valid ladder, so none jumps to Opus. Rungs that are a task's floor or ceiling
-    are kept.
+    are kept, and so are those that review answers.
     """
     ladder = policy.ladder
     named = {name for task in policy.tasks for name in (task.floor, task.ceiling) if name is not None}
+    named |= {check.rung for one in (policy, *policy.tasks) for check in one.checks if check.rung is not None}
     needed = {index for index, rung in enumerate(ladder) if rung.rung in named}
     return tuple(
         kept
@@ -83,6 +84,7 @@ def shorter_counts(counts: Counts, kept: Sequence[int]) -> Counts:
         regressed=np.asfortranarray(counts.regressed[:, every]),
         alone=counts.alone[every],
         alone_wrong=counts.alone_wrong[every],
+        alone_cost=None if counts.alone_cost is None else counts.alone_cost[every],
         left=None if counts.left is None else np.asfortranarray(counts.left[:, asked]),
     ).merged()
 

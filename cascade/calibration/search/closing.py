@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 from cascade.replay.arrays import np
-from cascade.replay.vectorised import Rule
+from cascade.replay.rule import Rule
 
 if TYPE_CHECKING:
     from cascade.replay.arrays import Bools, Codes, Floats, Ints

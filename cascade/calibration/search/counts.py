@@ -43,6 +43,7 @@ class Counts:
     wrong      (M, K): how many of the answers returned there are wrong
     false_confident (M, K): how many of those come from below the top; at the top 0, except for best held answers
     regressed  (M, K): how many are wrong although the top rung's own answer is right
+    alone_cost (K,) nano-USD of each single model, where `cost` holds more than that; None: as `cost`
     alone      (K,) sum of each single model's scores; alone_wrong (K,): how many of them are wrong
 
     If grouping by vector does not pay, each item is a row of its own (its counts of losses are bytes), so vectors may
@@ -62,6 +63,7 @@ class Counts:
     alone_wrong: Ints
     right_at: float
     left: Ints | None = None
+    alone_cost: Ints | None = None
 
     def __len__(self) -> int:
         return len(self.items)

@@ -14,12 +14,13 @@ from typing import TYPE_CHECKING, Any, cast
 
 from cascade.calibration.search.closing import AtConfidence, at_confidence, left_costs
 from cascade.calibration.search.counts import DENSE, GRID, Counts, Loss, joined, thresholds_of
-from cascade.core.errors import CorpusError
+from cascade.calibration.search.lacking import require_replies, require_reviews
+from cascade.calibration.search.reviewing import Gate, Reviewed, gates_of, read_levels, with_reviews
 from cascade.replay.arrays import np
-from cascade.replay.columns import MISSING, NO_COST, Columns, MappedColumns, missing_cost
+from cascade.replay.columns import Columns, MappedColumns
 from cascade.replay.outcomes import NO_RUNG
-from cascade.replay.vectorised import NOT_COUNTED as NOT_COUNTED_REASONS
-from cascade.replay.vectorised import Rule
+from cascade.replay.rule import NOT_COUNTED as NOT_COUNTED_REASONS
+from cascade.replay.rule import Rule
 
 if TYPE_CHECKING:
     from cascade.replay.arrays import Bools, Codes, Floats, Int8s, Ints
@@ -35,7 +36,6 @@ NOT_COUNTED = -1
 _FEW = 1024  # levels up to which searching them beats sorting the whole column
 _SAMPLE = 8192
 _ALL = slice(None)
-_HINT = "grade it, or leave the item out (--skip-bad does)"
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -58,6 +58,7 @@ class CodedCorpus:
     left     (N, K-1) nano-USD: of a reply that early stop closes at its confidence, else as `cost`; None: as `cost` everywhere
     read     (N, K-1): as codes, for replies that never ship: up to this level as the threshold the reply is read whole before it
              escalates, above it the reply is closed; above every level where it is never closed; None with `left`
+    reviews  what a review gate costs, and what it changes of what is returned; its costs are not in `cost`; None without a gate
     natural  (N, K-1): as codes, without floors and ceilings: the highest level at which the reply would ship by its own
              confidence, 0 for none, NOT_COUNTED for an error or an overflow; None: equal to codes
     """
@@ -77,6 +78,7 @@ class CodedCorpus:
     single: tuple[Floats, Ints] | None = None
     left: Ints | None = None
     read: Codes | None = None
+    reviews: Reviewed | None = None
 
     @property
     def model_score(self) -> Floats:
@@ -121,7 +123,19 @@ class CodedCorpus:
 
     def scores(self, at: At) -> Floats:
         """(N,): what each item scores under these levels."""
-        return np.take_along_axis(self.score, self.shipped(at).astype(np.intp)[:, None], 1)[:, 0]
+        ends = self.shipped(at)
+        if self.reviews is None or self.returned is None:
+            return np.take_along_axis(self.score, ends.astype(np.intp)[:, None], 1)[:, 0]
+        returned = self._returned(at, ends)
+        own = np.take_along_axis(self.alone, np.maximum(returned, 0).astype(np.intp)[:, None], 1)[:, 0]
+        return np.where(returned == NO_RUNG, 0.0, own)
+
+    def _returned(self, at: At, ends: Int8s) -> Int8s:
+        """(N,): whose answer is returned, of climbs that end at these rungs."""
+        if self.returned is None:
+            return ends
+        returned = np.take_along_axis(self.returned, ends.astype(np.intp)[:, None], 1)[:, 0]
+        return returned if self.reviews is None else self.reviews.returned(returned, ends, np.asarray(at).T)
 
     def costs(self, at: At) -> Ints:
         """(N,): what each item costs under these levels, in nano-USD: the sum over all rungs called."""
@@ -130,6 +144,8 @@ class CodedCorpus:
             spent += self.cost[:, index] * (ends >= index)
         if self.left is not None:
             spent -= ((self.cost[:, :-1] - self.left) * self.closed(at)).sum(axis=1)
+        if self.reviews is not None:
+            spent += self.reviews.costs(ends, np.asarray(at).T)
         return spent
 
     def closed(self, at: At) -> Bools:
@@ -143,7 +159,13 @@ class CodedCorpus:
 
     def losses(self, at: At, loss: Loss) -> Bools:
         """(N,): which items are lost under these levels."""
-        return np.take_along_axis(self.lost(loss), self.shipped(at).astype(np.intp)[:, None], 1)[:, 0]
+        ends = self.shipped(at)
+        if self.reviews is None or self.returned is None:
+            return np.take_along_axis(self.lost(loss), ends.astype(np.intp)[:, None], 1)[:, 0]
+        wrong, returned = self.scores(at) < self.right_at, self._returned(at, ends)
+        if loss == "regression":
+            return wrong & (self.alone[:, self.top] >= self.right_at)
+        return wrong & (returned != NO_RUNG) & (returned != self.top)
 
     def thresholds(self, at: Sequence[int]) -> tuple[float | None, ...]:
         """The thresholds of these levels; None is `never`."""
@@ -173,6 +195,7 @@ class CodedCorpus:
             None if self.single is None else (some(self.single[0]), some(self.single[1])),
             None if self.left is None else some(self.left),
             None if self.read is None else some(self.read),
+            None if self.reviews is None else self.reviews.rows(np.asarray(chosen, np.int64)),
         )
 
     def counts(self) -> Counts:
@@ -190,6 +213,8 @@ class CodedCorpus:
         counts = Counts(self.rungs, self.levels, self.codes, **rows, right_at=self.right_at)
         if self.left is not None and self.read is not None:
             counts, rows = self._with_left(counts, self.left, self.read), {}
+        if self.reviews is not None:
+            counts = with_reviews(self, self.reviews, replace(counts, alone_cost=self.model_cost.sum(axis=0)))
         if prod(len(own) + 2 for own in self.levels) <= DENSE:
             return counts.merged()
         whole = {name: getattr(counts, name).astype(np.int8) for name in ("wrong", "false_confident", "regressed")}
@@ -224,13 +249,18 @@ def code_columns(columns: Columns, view: MappedColumns) -> CodedCorpus:
     """
     rule = Rule(columns, view)
     early = at_confidence(rule)
-    _require(columns, view, early)
+    require_replies(columns, view, early)
     n, top = len(columns), rule.top
     alone = _scores([view.score(columns, index) for index in range(top + 1)])
     codes = np.zeros((n, top), np.int32, order="F")
     replies = [rule.reply_reasons(index, _ALL) for index in range(top + 1)]
     stands = [why == 0 for why in replies]
     held = [rule.held(index, _ALL, replies[index]) for index in range(top + 1)]
+    gates = gates_of(rule, replies)
+    require_reviews(columns, view, gates)
+    for index, gate in enumerate(gates):
+        if gate is not None:
+            stands[index] &= ~gate.turned_down
     ceiling = rule.ceiling(_ALL) if rule.has_ceilings else None
     levels: list[Floats] = []
     for index in range(top):
@@ -242,7 +272,11 @@ def code_columns(columns: Columns, view: MappedColumns) -> CodedCorpus:
         levels.append(found)
         if ceiling is not None:
             codes[ceiling == index, index] = len(found) + 1
-    natural = _natural(rule, replies, levels, codes, early)
+    reviews = read_levels(rule, gates, levels, held, ceiling, early)
+    for index, gate in enumerate(gates):
+        if gate is not None:
+            held[index] = held[index] & ~gate.turned_down
+    natural = _natural(rule, replies, gates, levels, codes, early)
     returned = _returned(held, ceiling, early)
     score = alone if returned is None else _scores_returned(alone, returned)
     cost = _stacked(view.cost, np.int64)
@@ -255,7 +289,7 @@ def code_columns(columns: Columns, view: MappedColumns) -> CodedCorpus:
     left, read = left_costs(rule, levels, codes, early)
     return CodedCorpus(
         names, tuple(levels), codes, score, alone, cost, returned, columns.group, view.task, tasks, right_at, natural,
-        single, left, read,
+        single, left, read, reviews,
     )  # fmt: skip
 
 
@@ -303,6 +337,7 @@ def _stacked(columns: Sequence[Floats] | Sequence[Ints], kind: type) -> Any:
 def _natural(
     rule: Rule,
     replies: Sequence[Int8s],
+    gates: Sequence[Gate | None],
     levels: Sequence[Floats],
     codes: Codes,
     early: Sequence[AtConfidence | None],
@@ -318,6 +353,8 @@ def _natural(
         if (one := early[index]) is not None:
             stands |= one.observed & ~one.declined
             failed[index] &= ~one.observed
+        if (gate := gates[index]) is not None:
+            stands &= ~gate.turned_down
         natural[:, index] = 0
         natural[stands, index] = np.searchsorted(levels[index], rule.mapped.confidence[index][stands], "right")
         natural[failed[index], index] = NOT_COUNTED
@@ -351,33 +388,3 @@ def _scores_returned(alone: Floats, returned: Int8s) -> Floats:
     score = np.take_along_axis(alone, np.maximum(returned, 0).astype(np.intp), 1)
     score[returned == NO_RUNG] = 0.0
     return np.asfortranarray(score)
-
-
-def _require(columns: Columns, view: MappedColumns, early: Sequence[AtConfidence | None]) -> None:
-    faults: list[tuple[int, CorpusError]] = []
-    for index, (rung, cost) in enumerate(zip(view.mapping.rungs, view.cost, strict=True)):
-        replies, ballot = columns.rungs[rung], view.vote(index)
-        lacking = {
-            "no reply of rung {!r} was recorded": replies.answer == MISSING,
-            "the reply of {!r} has no score": np.isnan(view.score(columns, index)) | np.isnan(replies.score),
-            "a sample of {!r} that the vote asks for was not recorded with its answer, cost and checks": np.zeros(
-                len(columns), np.bool_
-            )
-            if ballot is None
-            else ballot.lacking >= 0,
-            "": cost == NO_COST,
-        }
-        if (one := early[index]) is not None and (left := view.left[index]) is not None:
-            lacking["closed"] = one.closes & (left == NO_COST)
-        for problem, missed in lacking.items():
-            if missed.any():
-                row = int(missed.argmax())
-                where = f"{columns.source}:{columns.line[row]}"
-                if problem in ("", "closed"):
-                    error = missing_cost(view.mapping, index, columns.ids[row], where, closed=bool(problem))
-                else:
-                    error = columns.error(row, problem.format(rung), _HINT)
-                faults.append((row, error))
-                break
-    if faults:
-        raise min(faults, key=lambda fault: fault[0])[1]

@@ -27,11 +27,11 @@ def run(
     ] = None,
     ledger: Annotated[str | None, LEDGER] = None,
     as_json: Annotated[bool, JSON] = False,
-) -> None:
+) -> int:
     """Ask the top rung for shadow answers, grade the sampled requests, and look for drift."""
     from cascade.cli.audit.run import RunOptions, run_audit  # noqa: PLC0415
 
-    run_audit(RunOptions(policy, watch and not once, max_usd, ledger), as_json=as_json)
+    return run_audit(RunOptions(policy, watch and not once, max_usd, ledger), as_json=as_json)
 
 
 @audit_app.command("report")

@@ -2,9 +2,42 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+import asyncio
+import signal
+import time
+from contextlib import suppress
+from dataclasses import asdict, dataclass
+from decimal import Decimal
+from typing import Any
+
+from cascade.audit.alarms import DriftWatch
+from cascade.audit.controls import CONTROLS_S, Standing, withheld_judges
+from cascade.audit.drift import Drift, Rate
+from cascade.audit.grading import judges_of
+from cascade.audit.worker import AuditRun, AuditSettings, AuditWorker
+from cascade.cli.output import print_json, stderr, stdout, usd
+from cascade.core.errors import ConfigurationError
+from cascade.core.policy import Policy
+from cascade.engine import default_policy
+from cascade.ledger.audit import AuditTables
+from cascade.ledger.reading import reading
+from cascade.ledger.stores import LedgerDown
+from cascade.logs import log_event
+from cascade.policy.loading import load_policy
 
 __all__ = ["RunOptions", "run_audit"]
+
+_UPSTREAM = 4
+_REASONS = {
+    "no_content": "its texts are not kept",
+    "tool_use": "it shipped a tool call",
+    "no_answer_text": "the answer's text is not kept",
+    "shadow_failed": "the top rung could not be asked",
+    "shadow_unusable": "the top rung gave no whole answer",
+    "too_long": "it does not fit the context window",
+    "too_costly": "one call may cost more than audit.daily_usd",
+    "judge_unusable": "the judge said nothing usable",
+}
 
 
 @dataclass(frozen=True, slots=True)
@@ -17,6 +50,133 @@ class RunOptions:
     ledger: str | None
 
 
-def run_audit(options: RunOptions, *, as_json: bool) -> None:
-    """Run the audit."""
-    raise NotImplementedError
+def run_audit(options: RunOptions, *, as_json: bool) -> int:
+    """Run the audit, and print what it did. Exit code 4 if the endpoint refuses all calls or fails on all, 130 for Ctrl-C."""
+    if options.max_usd is not None and not 0 <= options.max_usd < float("inf"):
+        raise ConfigurationError(
+            f"--max-usd: {options.max_usd} must be an amount in USD, 0 or more (as in --max-usd 2.50)"
+        )
+    policy = load_policy(options.policy or default_policy())
+    cap = None if options.max_usd is None else int(Decimal(str(options.max_usd)) * 1_000_000_000)
+    settings = AuditSettings(policy, options.ledger, cap, watches=options.watch)
+    watching = _Watching(policy, AuditTables(options.ledger))
+    worker = AuditWorker(settings, on_graded=watching.look)
+    if not options.watch:
+        with reading(options.ledger):
+            pass  # says so if there is no ledger; a watch waits for its first sample
+    if not policy.ledger.content:
+        stderr.print(
+            "cascade: the ledger keeps no texts, so only answers of the top rung and reported outcomes count (ledger: {content: true}"
+            " keeps those of later requests)"
+        )
+    try:
+        run = asyncio.run(_audited(worker, policy))
+    except asyncio.CancelledError:
+        stderr.print("cascade: stopped at once; what was being graded is free again when its leases run out")
+        return 130
+    if as_json:
+        print_json(_fields(run, watching.drift))
+    else:
+        _print(run, watching.drift)
+    if run.stop is not None and run.stop.kind == "interrupted":
+        return 0 if options.watch else 130
+    return _UPSTREAM if run.stop is not None and run.stop.kind in ("refused", "outage") else 0
+
+
+class _Watching:
+    """Looks for drift after each batch. A look that fails is logged: the gradings stand, and the next look sees them."""
+
+    def __init__(self, policy: Policy, tables: AuditTables) -> None:
+        self._policy, self._tables = policy, tables
+        try:
+            self._watch = DriftWatch(policy, tables)
+        except LookupError as problem:
+            raise ConfigurationError(f"audit.notify: {problem.args[0] if problem.args else problem}") from None
+        self.drift: Drift | None = None
+
+    def look(self) -> None:
+        now = time.time()
+        try:
+            controls = self._tables.controls(self._policy.name, since=now - CONTROLS_S)
+            self.drift = self._watch.look(now, withheld_judges(controls, judges_of(self._policy)))
+        except LedgerDown as down:
+            log_event("warning", "audit_drift_unread", policy=self._policy.name, error=str(down))
+
+
+async def _audited(worker: AuditWorker, policy: Policy) -> AuditRun:
+    """Run it. The first signal waits for what is being graded, which is paid for; the second stops at once."""
+    loop, running = asyncio.get_running_loop(), asyncio.current_task()
+
+    def once(number: signal.Signals) -> None:
+        name = "Ctrl-C" if number is signal.SIGINT else number.name
+        if worker.stopped_by is not None and worker.stopped_by.kind == "interrupted":
+            assert running is not None
+            running.cancel()
+            return
+        worker.stop("interrupted", name)
+        if worker.in_flight:
+            stderr.print(
+                f"cascade: {name}: finishing {worker.in_flight} samples, at most {2 * policy.deadline_s:g} s; {name} again stops at once"
+            )
+
+    for number in (signal.SIGINT, signal.SIGTERM):
+        with suppress(NotImplementedError, RuntimeError):  # not on every system, and only in the main thread
+            loop.add_signal_handler(number, once, number)
+    return await worker.run()
+
+
+def _fields(run: AuditRun, drift: Drift | None) -> dict[str, Any]:
+    return {
+        "graded": run.graded,
+        "skipped": dict(run.skipped),
+        "failed": run.failed,
+        "control_items": run.controls,
+        "spent_usd": run.spent / 1e9,
+        "samples": dict(run.counts),
+        "judges": {name: asdict(standing) for name, standing in run.standings.items()},
+        "stopped": None if run.stop is None else {"by": run.stop.kind, "message": run.stop.message},
+        "drift": None if drift is None else drift.fields,
+    }
+
+
+def _print(run: AuditRun, drift: Drift | None) -> None:
+    skipped = sum(run.skipped.values())
+    stdout.print(f"graded {run.graded} samples, skipped {skipped}; {usd(run.spent)} USD")
+    for code, count in sorted(run.skipped.items()):
+        stdout.print(f"  {code}: {count} ({_REASONS.get(code, code)})")
+    for name, standing in run.standings.items():
+        stdout.print(f"{name}: {_standing(standing)}")
+    if (left := run.counts.get("open", 0)) > 0:
+        leased = run.counts.get("leased", 0)
+        later = f", {run.failed} of them failed now and are tried again later" if run.failed else ""
+        stdout.print(f"left open: {left}{later}{f', {leased} are being graded by other workers' if leased else ''}")
+    for rate in drift.rates if drift is not None else ():
+        stdout.print(_rate(rate, drift))
+    if run.stop is not None:
+        stderr.print(f"cascade: stopped: {run.stop.message}")
+
+
+def _standing(standing: Standing) -> str:
+    if not standing.controls:
+        return "not asked yet"
+    if not standing.is_believed:
+        return f"not believed, its rates are withheld: {standing.why}"
+    return (
+        f"believed: of {standing.controls} control items it let {standing.false_agree or 0:.0%} of the wrong ones pass and refused"
+        f" {standing.false_disagree or 0:.0%} of the right ones"
+    )
+
+
+def _rate(rate: Rate, drift: Drift | None) -> str:
+    assert drift is not None
+    whose = f"task {rate.task}" if rate.task else "all tasks"
+    if rate.withheld is not None:
+        return f"{whose}: the rate is withheld: {rate.withheld}"
+    if rate.rate is None or rate.interval is None:
+        return f"{whose}: nothing is known yet"
+    low, high = rate.interval
+    against = (
+        "" if rate.alpha is None else f", against {rate.alpha:.3g}{'' if drift.is_certified else ' (not certified)'}"
+    )
+    alarm = "; ALARM: more than that" if rate.is_alarming else ""
+    return f"{whose}: {rate.losses} of {rate.counted} wrong below the top rung ({rate.rate:.1%}, 95 %: {low:.1%} to {high:.1%}{against}){alarm}"

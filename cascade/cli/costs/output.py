@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import csv
 import sys
-from collections.abc import Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from typing import Any, Final
@@ -12,11 +12,16 @@ from typing import Any, Final
 from cascade.cli.output import stdout, table, usd
 from cascade.costs import CacheLine, Caches, Costs, Interval, Line, Period, Saving
 
-__all__ = ["CostsReport", "Large", "report_fields", "show_report", "write_csv"]
+__all__ = ["CostsReport", "Large", "report_fields", "saved_text", "saving_fields", "show_report", "write_csv"]
 
 _BAR: Final = 24  # columns of the longest bar
 _EIGHTHS: Final = " ▏▎▍▌▋▊▉"
 _LISTED: Final = 10
+_APART: Final[Mapping[str, Callable[[Line], int]]] = {
+    "shadow steps": lambda line: line.shadow_steps,
+    "audit steps": lambda line: line.audit_steps,
+}
+"""Steps whose answers are returned to nobody: a column each, where there are any."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -71,8 +76,8 @@ def report_fields(report: CostsReport) -> dict[str, Any]:
             "share": head.share,
             "top": [{"workflow": line.name, "cost_usd": _usd(line.cost), "share": line.share} for line in head.lines],
         },
-        "saved": None if found.saving is None else _saving_fields(found.saving),
-        "saved_by_policy": [_saving_fields(one) for one in found.savings],
+        "saved": None if found.saving is None else saving_fields(found.saving),
+        "saved_by_policy": [saving_fields(one) for one in found.savings],
         "large": None if large is None else {
             "call_usd": _usd(large.limit),
             "requests": [{"request": request, "cost_usd": _usd(cost)} for request, cost in large.requests],
@@ -105,8 +110,10 @@ def _line_fields(line: Line) -> dict[str, Any]:
         "cost_usd_before": _usd(line.cost_before),
         "share": line.share,
         "shadow_usd": _usd(line.shadow),
+        "audit_usd": _usd(line.audit),
         "steps": line.steps,
         "shadow_steps": line.shadow_steps,
+        "audit_steps": line.audit_steps,
         "errors": line.errors,
         "input_tokens": line.input,
         "output_tokens": line.output,
@@ -123,7 +130,8 @@ def _line_fields(line: Line) -> dict[str, Any]:
     }
 
 
-def _saving_fields(saving: Saving) -> dict[str, Any]:
+def saving_fields(saving: Saving) -> dict[str, Any]:
+    """A saving's fields of `--json`."""
     return {
         "policy": saving.policy,
         "basis": saving.basis,
@@ -182,8 +190,12 @@ def show_report(report: CostsReport) -> None:
 
 def _show_total(total: Line) -> None:
     notes = [f"{_change(total.cost, total.cost_before)} against the period before"] if total.cost_before else []
-    if total.shadow:
-        notes.append(f"{usd(total.shadow)} of it for {total.shadow_steps} shadow steps")
+    for cost, steps, what in (
+        (total.shadow, total.shadow_steps, "shadow"),
+        (total.audit, total.audit_steps, "audit"),
+    ):
+        if cost:
+            notes.append(f"{usd(cost)} of it for {steps} {what} steps")
     stdout.print(f"spend       {usd(total.cost)} USD" + (f" ({'; '.join(notes)})" if notes else ""))
     stdout.print(f"requests    {total.requests}, {total.answers} answered, {total.resolved} resolved")
     stdout.print(
@@ -198,15 +210,16 @@ def _show_total(total: Line) -> None:
 def _show_saving(found: Costs) -> None:
     if found.saving is None:
         return
-    stdout.print(f"saved       {_saved(found.saving)}")
+    stdout.print(f"saved       {saved_text(found.saving)}")
     for note in found.saving.notes:
         stdout.print(f"            {note}")
     if len(found.savings) > 1:
         for one in found.savings:
-            stdout.print(f"  {one.policy}: {_saved(one)}{''.join(f'; {note}' for note in one.notes)}")
+            stdout.print(f"  {one.policy}: {saved_text(one)}{''.join(f'; {note}' for note in one.notes)}")
 
 
-def _saved(saving: Saving) -> str:
+def saved_text(saving: Saving) -> str:
+    """A saving in words, with its basis."""
     if not saving.requests:
         return "not known: no answered request to compare"
     share = f", {_percent(saving.relative)}" if saving.relative is not None else ""
@@ -223,8 +236,8 @@ def _show_lines(found: Costs) -> None:
     by, lines = found.by, found.lines
     by_request = by not in ("rung", "model")
     figures = ("requests", "USD/resolved") if by_request else ("steps",)
-    shadows = ("shadow steps",) if any(line.shadow_steps for line in lines) else ()
-    numbers = ("USD", "share", *figures, "escalated", "errors", *shadows)
+    apart = tuple(name for name, steps_of in _APART.items() if any(steps_of(line) for line in lines))
+    numbers = ("USD", "share", *figures, "escalated", "errors", *apart)
     shown = table(
         by,
         "",
@@ -235,7 +248,7 @@ def _show_lines(found: Costs) -> None:
     most = max((line.cost for line in lines), default=0)
     for line in lines:
         own = (str(line.requests), _money(line.cost_per_resolved)) if by_request else (str(line.steps),)
-        more = (str(line.shadow_steps),) if shadows else ()
+        more = [str(_APART[name](line)) for name in apart]
         shown.add_row(
             line.name, _bar(line.cost, most), usd(line.cost), _percent(line.share), *own, _escalated(line),
             str(line.errors), *more,
@@ -247,7 +260,7 @@ def _show_arms(arms: Sequence[Line]) -> None:
     columns = ("requests", "resolved", "USD", "USD/answer")
     shown = table("arm", *columns, title="by arm", right=columns)
     for line in arms:
-        own = ("", "") if line.name == "shadow" else (str(line.requests), str(line.resolved))
+        own = ("", "") if line.name in ("shadow", "audit") else (str(line.requests), str(line.resolved))
         shown.add_row(line.name, *own, usd(line.cost), _money(line.cost_per_answer))
     stdout.print(shown)
 

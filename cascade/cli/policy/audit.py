@@ -52,7 +52,7 @@ def describe_audit(policy: Policy) -> list[str]:
     lines = [settings]
     if fields["step"]:
         lines.append(
-            f"ratcheted: step {fields['step']} of {steps} since {_when(fields['since'])}: {fields['thresholds']}"
+            f"ratcheted since {_when(fields['since'])}: {fields['thresholds']}"
             " (`cascade audit reset` undoes it, and so does a new certificate)"
         )
     for alarm in fields["alarms"]:

@@ -99,15 +99,7 @@ def run_show(name: str | None, *, as_json: bool) -> None:
     """Print the policy with its defaults and prices."""
     policy, plan = _load(name)
     if as_json:
-        prices = {
-            rung.rung: [{"above_prompt_tokens": above, **_per_million(tier)} for above, tier in rates.tiers]
-            for rung, rates in zip(policy.ladder, plan.rates, strict=True)
-        }
-        body = policy.model_dump(mode="json", by_alias=True, exclude_none=True)
-        state = {"hash": policy.hash, "standing": plan.certificate, "changed": list(plan.stale)}
-        audit = audit_fields(policy)
-        state |= {} if audit is None else {"audit_state": audit}
-        print_json({**body, "certificate": body.get("certificate"), **state, "prices_usd_per_mtok": prices})
+        print_json(_shown_fields(policy, plan))
         return
     stdout.print(f"{policy.name}  {policy.hash[:12]}  {_certificate_text(policy, plan)}", style="bold")
     rungs = table(
@@ -149,6 +141,19 @@ def run_show(name: str | None, *, as_json: bool) -> None:
         stdout.print(f"budget: {_budget(limits)}")
     for line in describe_audit(policy):
         stdout.print(line)
+
+
+def _shown_fields(policy: Policy, plan: Plan) -> dict[str, Any]:
+    """What `policy show --json` prints."""
+    prices = {
+        rung.rung: [{"above_prompt_tokens": above, **_per_million(tier)} for above, tier in rates.tiers]
+        for rung, rates in zip(policy.ladder, plan.rates, strict=True)
+    }
+    body = policy.model_dump(mode="json", by_alias=True, exclude_none=True)
+    state = {"hash": policy.hash, "standing": plan.certificate, "changed": list(plan.stale)}
+    audit = audit_fields(policy)
+    state |= {} if audit is None else {"audit_state": audit}
+    return {**body, "certificate": body.get("certificate"), **state, "prices_usd_per_mtok": prices}
 
 
 def _run(policy: Policy) -> str:

@@ -19,6 +19,7 @@ from cascade.core.policy import Policy
 from cascade.engine import default_policy
 from cascade.ledger.reading import reading
 from cascade.policy.loading import load_policy
+from cascade.policy.plans import make_plan
 from cascade.recording.from_ledger import read_observations
 from cascade.recording.inputs import Inputs, read_inputs
 from cascade.recording.journal import journal_path
@@ -26,6 +27,7 @@ from cascade.recording.opening import is_complete
 from cascade.recording.progress import RecordingProgress, Report, Settings, StopKind
 from cascade.recording.recorder import Recorder
 from cascade.recording.samples import SampleOptions, parse_counts, with_samples
+from cascade.replay.reviews import has_reviews
 
 __all__ = ["RecordOptions", "run_record"]
 
@@ -134,6 +136,11 @@ def _inputs(options: RecordOptions, policy: Policy) -> tuple[Inputs, tuple[dict[
         )
     with reading(options.from_ledger or None) as reader:
         found = read_observations(reader, policy)
+    if has_reviews(make_plan(policy)):
+        stderr.print(
+            "cascade: the ledger holds no reviews of observed answers: a replay of the review gate needs them"
+            " (`cascade record INPUTS` asks for them)"
+        )
     if found.left_out:
         why = "; ".join(f"{reason} ({count})" for reason, count in found.left_out.items())
         stderr.print(f"cascade: {sum(found.left_out.values())} observed requests were left out: {why}")
@@ -239,6 +246,13 @@ def _fields(report: Report, target: Path) -> dict[str, Any]:
             name: {"passed": one.passed, "failed": one.failed, "unknown": one.unknown}
             for name, one in report.checks.items()
         },
+        "reviews": report.reviews
+        and {
+            "accepted": report.reviews.accepted,
+            "rejected": report.reviews.rejected,
+            "unusable": report.reviews.unusable,
+            "spent_usd": report.reviews.cost / 1e9,
+        },
         "noise_floor": report.noise and {**report.noise.fields(), "rate": report.noise.rate},
         "stopped": report.stop and {"kind": report.stop.kind, "message": report.stop.message},
         "cap_overshoot_at_most_usd": report.overshoot / 1e9,
@@ -313,6 +327,11 @@ def _print_samples(report: Report) -> None:
                 " together)"
             )
         stdout.print(text)
+    if (said := report.reviews) is not None:
+        stdout.print(
+            f"reviews: {said.accepted} answers accepted, {said.rejected} rejected, {said.unusable} could not be used;"
+            f" {usd(said.cost)} USD of it"
+        )
     for name, one in report.checks.items():
         stdout.print(
             f"check {name}: {one.passed} answers passed, {one.failed} failed, {one.unknown} it could not judge"

@@ -18,8 +18,8 @@ import msgspec
 from cascade.ledger.postgres import rows
 from cascade.ledger.postgres.connection import ORDER, Connection, Session, scalar, transaction
 from cascade.ledger.postgres.schema import SCHEMA
-from cascade.ledger.records import BUCKET_S, Batch, Content, Entry, matches
-from cascade.ledger.stores import Filter, LedgerDown
+from cascade.ledger.records import BUCKET_S, Batch, Content, Entry, audit_id, matches
+from cascade.ledger.stores import CANNOT_BE_GRADED, FORGET, Filter, LedgerDown
 from cascade.ledger.sums import by_days, parts_of
 
 __all__ = ["PostgresReader", "PostgresStore"]
@@ -29,7 +29,6 @@ _READ_S = 30.0
 _AT_ONCE = 2_000  # rows that a reader fetches at once
 _numbers = count(1)  # of cursors
 _REMOVED_AT_ONCE = 1_000
-_FORGET_NOTES = "UPDATE feedback SET note = NULL WHERE note IS NOT NULL AND"
 _REMOVE_CONTENTS = (
     "DELETE FROM contents WHERE (request, part) IN (SELECT request, part FROM contents WHERE at < %(before)s"
     " ORDER BY at LIMIT %(most)s FOR UPDATE SKIP LOCKED)"
@@ -106,7 +105,9 @@ class PostgresStore:
             if some < _REMOVED_AT_ONCE:
                 break
         with self._working() as connection:
-            return removed + connection.execute(f"{_FORGET_NOTES} at < %(before)s", {"before": before}).rowcount
+            connection.execute(f"{CANNOT_BE_GRADED} at < %(before)s", {"before": before})
+            forgets = (f"{forget} at < %(before)s" for forget in FORGET)
+            return removed + sum(connection.execute(forget, {"before": before}).rowcount for forget in forgets)
 
     @contextmanager
     def _working(self) -> Generator[Connection]:
@@ -282,15 +283,16 @@ class PostgresReader:
 
         The table is vacuumed at once. The server's log and backups may still contain the texts.
         """
-        question = "DELETE FROM contents WHERE request = ANY(CAST(%(requests)s AS text[]))"
+        which = "request = ANY(CAST(%(requests)s AS text[]))"
+        values, count = {"requests": [*requests, *map(audit_id, requests)]}, 0
         with self._reading() as connection:
-            count = connection.execute(question, {"requests": list(requests)}).rowcount
-            notes = f"{_FORGET_NOTES} request = ANY(CAST(%(requests)s AS text[]))"
-            count += connection.execute(notes, {"requests": list(requests)}).rowcount
+            for forget in ("DELETE FROM contents WHERE", *FORGET):
+                count += connection.execute(f"{forget} {which}", values).rowcount
+            connection.execute(f"{CANNOT_BE_GRADED} {which}", values)
             connection.commit()
             connection.autocommit = True
             try:
-                connection.execute(f"VACUUM {SCHEMA}.contents, {SCHEMA}.feedback")
+                connection.execute(f"VACUUM {SCHEMA}.contents, {SCHEMA}.feedback, {SCHEMA}.audit_samples")
             finally:
                 connection.autocommit = False
         return count
@@ -325,6 +327,8 @@ class PostgresReader:
             "alive": list(alive),
         }
         of = "policy = %(policy)s"
+        if scope != "arm":
+            of += " AND arm <> 'audit'"
         if scope != "policy":
             of += f" AND { ({'task': 'task', 'workflow': 'workflow', 'key': 'key', 'arm': 'arm'}[scope]) } = %(value)s"
             values["value"] = value

@@ -19,52 +19,20 @@ from contextlib import contextmanager, suppress
 from dataclasses import astuple
 from itertools import chain
 from pathlib import Path
-from typing import Any, Literal, TypeVar, cast
+from typing import Any, Literal, cast
 
-from cascade.ledger.records import BUCKET_S, AuditRow, Batch, Content, Entry, Kind, SpendKey, TrafficKey, matches
+from cascade.ledger.records import BUCKET_S, Batch, Content, Entry, Kind, audit_id, matches
+from cascade.ledger.sqlite import rows
 from cascade.ledger.sqlite.connection import BUSY_MS, connect, migrate, transaction, translate_errors, version
-from cascade.ledger.stores import Filter, LedgerDown, NoLedger
-from cascade.ledger.sums import by_days, parts_of
+from cascade.ledger.stores import CANNOT_BE_GRADED, FORGET, Filter, LedgerDown, NoLedger
+from cascade.ledger.sums import parts_of
 
 __all__ = ["BUSY_MS", "SqliteReader", "SqliteStore"]
-
-_Key = TypeVar("_Key", SpendKey, TrafficKey)
 
 _CHECKPOINT_PAGES = 4_000  # 16 MB of log before a checkpoint
 _LOG_BYTES = 64 * 1024 * 1024  # the log's largest size after a checkpoint
 _ROWS = 50  # entries in one statement
 _MANY = 500  # ids in one query
-
-_INSERT_CONTENT = "INSERT INTO contents (request, part, at, salt, text) VALUES (?, ?, ?, ?, ?) ON CONFLICT DO NOTHING"
-
-_INSERT_SAMPLE = (
-    f"INSERT INTO audit_samples ({', '.join(AuditRow._fields)})"  # noqa: S608 - constants
-    f" VALUES ({', '.join('?' * len(AuditRow._fields))}) ON CONFLICT DO NOTHING"
-)
-
-_FORGET_NOTES = "UPDATE feedback SET note = NULL WHERE note IS NOT NULL AND"
-
-_OPEN = "INSERT OR REPLACE INTO calls (writer, request, step, at, policy, task, workflow, key, arm, bound) VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?)"
-_SETTLE = "DELETE FROM calls WHERE writer = ? AND request = ? AND step = ?"
-
-
-def _upsert(table: str, keys: str, sums: str) -> str:
-    names = sums.split(", ")
-    marks = ", ".join("?" * (len(keys.split(", ")) + len(names)))
-    added = ", ".join(f"{name} = {name} + excluded.{name}" for name in names)
-    head = f"INSERT INTO {table} ({keys}, {sums}) VALUES ({marks})"  # noqa: S608 - constants of this file
-    return f"{head} ON CONFLICT DO UPDATE SET {added}"
-
-
-_SPEND_KEYS = "bucket, policy, task, workflow, key, arm, rung, model"
-_SPEND_SUMS = "steps, escalated, cost, input, output, errors"
-_TRAFFIC_KEYS = "bucket, policy, task, workflow, arm, rung, slot"
-_TRAFFIC_SUMS = "requests, answers, resolved, escalated, cost, cost_squared, estimate, estimated"
-_ADD = {
-    table: _upsert(table, keys, sums)
-    for name, keys, sums in (("spend", _SPEND_KEYS, _SPEND_SUMS), ("traffic", _TRAFFIC_KEYS, _TRAFFIC_SUMS))
-    for table in (name, f"{name}_days")
-}
 
 
 class SqliteStore:
@@ -133,15 +101,15 @@ class SqliteStore:
                 return
             self._insert_entries(connection, batch.entries)
             if batch.settled:
-                connection.executemany(_SETTLE, [(self._writer, *call) for call in batch.settled])
+                connection.executemany(rows.SETTLE, [(self._writer, *call) for call in batch.settled])
             if batch.opened:
-                connection.executemany(_OPEN, [(self._writer, *astuple(call)) for call in batch.opened.values()])
+                connection.executemany(rows.OPEN, [(self._writer, *astuple(call)) for call in batch.opened.values()])
             if batch.contents:
-                connection.executemany(_INSERT_CONTENT, map(_content_row, batch.contents))
+                connection.executemany(rows.ADD_CONTENT, map(rows.content_row, batch.contents))
             if batch.samples:
-                connection.executemany(_INSERT_SAMPLE, batch.samples)
-            _add(connection, "spend", batch.spend)
-            _add(connection, "traffic", batch.traffic)
+                connection.executemany(rows.ADD_SAMPLE, batch.samples)
+            rows.add_sums(connection, "spend", batch.spend)
+            rows.add_sums(connection, "traffic", batch.traffic)
         if batch.entries:
             self._last = batch.entries[-1][0]
 
@@ -182,7 +150,8 @@ class SqliteStore:
         with self._working() as connection:
             with transaction(connection):
                 count = connection.execute("DELETE FROM contents WHERE at < ?", (before,)).rowcount
-                count += connection.execute(f"{_FORGET_NOTES} at < ?", (before,)).rowcount
+                count += sum(connection.execute(f"{forget} at < ?", (before,)).rowcount for forget in FORGET)
+                connection.execute(f"{CANNOT_BE_GRADED} at < ?", (before,))
             if count:
                 connection.execute(
                     "PRAGMA wal_checkpoint(TRUNCATE)"
@@ -221,19 +190,6 @@ class SqliteStore:
         if connection is not None:
             with suppress(sqlite3.Error):
                 connection.close()
-
-
-def _add(connection: sqlite3.Connection, table: str, sums: Mapping[_Key, Sequence[float]]) -> None:
-    if sums:
-        connection.executemany(_ADD[table], [(*key, *added) for key, added in sums.items()])
-        connection.executemany(_ADD[f"{table}_days"], [(*key, *added) for key, added in by_days(sums).items()])
-
-
-def _content_row(content: Content) -> tuple[str, str, float, bytes, str]:
-    text = content.text.encode(
-        "utf-8", "replace"
-    ).decode()  # matching its digest; an unpaired surrogate cannot be stored
-    return content.request, content.part, content.at, content.salt, text
 
 
 _ENTRIES = (
@@ -337,10 +293,10 @@ class SqliteReader:
         count = 0
         with translate_errors(self._path):
             with transaction(self._connection):
-                for some, marks in _chunks(requests):
-                    question = f"DELETE FROM contents WHERE request IN ({marks})"  # noqa: S608 - question marks
-                    count += self._connection.execute(question, some).rowcount
-                    count += self._connection.execute(f"{_FORGET_NOTES} request IN ({marks})", some).rowcount
+                for some, marks in _chunks([*requests, *map(audit_id, requests)]):
+                    for forget in ("DELETE FROM contents WHERE", *FORGET):
+                        count += self._connection.execute(f"{forget} request IN ({marks})", some).rowcount
+                    self._connection.execute(f"{CANNOT_BE_GRADED} request IN ({marks})", some)
             # The log contains the old pages until it is emptied.
             busy, *_ = self._connection.execute("PRAGMA wal_checkpoint(TRUNCATE)").fetchone()
         if busy:
@@ -352,11 +308,13 @@ class SqliteReader:
 
     def spend(self, since: int, until: int, *, by_days: bool = True) -> Iterator[tuple[str | int, ...]]:
         """Sums of steps over the buckets in [since, until), see `stores`."""
-        return self._sums("spend", _SPEND_KEYS, _SPEND_SUMS, parts_of("spend", since, until, by_days=by_days))
+        return self._sums("spend", rows.SPEND_KEYS, rows.SPEND_SUMS, parts_of("spend", since, until, by_days=by_days))
 
     def traffic(self, since: int, until: int, *, by_days: bool = True) -> Iterator[tuple[str | int | float, ...]]:
         """Sums of requests, the same way."""
-        return self._sums("traffic", _TRAFFIC_KEYS, _TRAFFIC_SUMS, parts_of("traffic", since, until, by_days=by_days))
+        return self._sums(
+            "traffic", rows.TRAFFIC_KEYS, rows.TRAFFIC_SUMS, parts_of("traffic", since, until, by_days=by_days)
+        )
 
     def _sums(self, table: str, keys: str, sums: str, parts: Sequence[tuple[str, int, int]]) -> Iterator[Any]:
         by = keys.replace("bucket", "bucket / 86400")
@@ -375,6 +333,8 @@ class SqliteReader:
             **{f"alive_{place}": name for place, name in enumerate(alive)},
         }  # fmt: skip
         of = "policy = :policy"
+        if scope != "arm":
+            of += " AND arm <> 'audit'"
         if scope != "policy":
             of += f" AND { ({'task': 'task', 'workflow': 'workflow', 'key': 'key', 'arm': 'arm'}[scope]) } = :value"
         names = ", ".join(f":alive_{place}" for place in range(len(alive)))
