@@ -50,10 +50,10 @@ class Grading:
 class Sample:
     """A sampled request, as it was shipped, and what was found of it so far.
 
-    `at`: Unix seconds of its outcome. `epoch`: see `core.auditing.Sampled`. `rung`: who answered, "" if nobody did; `index`: its
-    place on the ladder. `is_top`: that is the last rung. `cost`: of the climb; `estimate`: of the baseline alone, None if not known;
-    both in nano-USD. `number`: the order in which it was graded, from 1; 0 if it was not. `outcome`: the newest real outcome that was
-    reported, 0..1; it outranks `grading`. `shadow`: the shadow answer, where content is kept.
+    `at`: Unix seconds of its outcome. `epoch`: see `core.auditing.Sampled`. `rung`: who answered, "" if nobody did (it abstained);
+    `index`: its place on the ladder, -1 for nobody. `is_top`: that is the last rung. `cost`: of the climb; `estimate`: of the
+    baseline alone, None if not known; both in nano-USD. `number`: the order in which it was graded, from 1; 0 if it was not.
+    `outcome`: the newest real outcome that was reported, 0..1; it outranks `grading`. `shadow`: the shadow answer, where content is kept.
     """
 
     request: str
@@ -151,7 +151,8 @@ _FREE = "s.policy = :policy AND s.state = 'open' AND s.leased_until <= :now"
 _COMMITTED = (
     "SELECT (SELECT coalesce(sum(cost), 0) FROM spend WHERE bucket >= :since AND policy = :policy AND arm = 'audit')"
     " + (SELECT coalesce(sum(bound), 0) FROM calls WHERE at >= :since AND policy = :policy AND arm = 'audit')"
-    " + (SELECT coalesce(sum(bound), 0) FROM audit_samples WHERE policy = :policy AND owner <> '' AND leased_until > :now)"
+    " + (SELECT coalesce(sum(bound), 0) FROM audit_samples WHERE policy = :policy AND state = 'open'"
+    " AND owner <> '' AND leased_until > :now)"
 )  # one statement, so that a worker that finishes meanwhile is counted once
 _HELD = "request = :request AND state = 'open' AND owner = :owner AND tries = :number"
 

@@ -24,7 +24,9 @@ from cascade.core.trail import Answer, Step
 from cascade.hooks import Ended, Wait
 from cascade.ledger.audit import AuditTables, Sample
 from cascade.ledger.opening import open_reader
+from cascade.ledger.postgres.store import PostgresStore
 from cascade.ledger.sqlite.store import SqliteStore
+from cascade.ledger.stores import Store
 from cascade.ledger.verifying.verification import verify
 from cascade.policy.plans import make_plan
 from tests.warm import WarmPython
@@ -155,18 +157,24 @@ def test_it_is_synced_though_nothing_else_is(path: Path, monkeypatch: pytest.Mon
     assert found == [1, 2, 1]
 
 
+def store_at(address: str) -> Store:
+    """A writer's connection, which waits long for a busy machine."""
+    return PostgresStore(address, seconds=60) if "://" in address else SqliteStore(Path(address), synchronous="NORMAL")
+
+
 KILLED = """
 import os, signal, sys
+from cascade import hooks
 from cascade.core.policy.operations import Ledger
-from cascade.hooks import wait
 from cascade.ledger.hook import LedgerHook
-from cascade.ledger.opening import open_ledger
+from cascade.ledger.writing.writer import Writer
 from tests.ledger.scenes import ask
-from tests.ledger.test_audit_sampling import ALL
-writer = open_ledger(sys.argv[1], Ledger())
+from tests.ledger.test_audit_sampling import ALL, store_at
+hooks._LONGEST_WAIT_S = 60.0  # however busy the machine is
+writer = Writer(lambda: store_at(sys.argv[1]), where="here", commits=False)
 hook = LedgerHook(writer, Ledger())
 for number in range(3):
-    wait(ask(hook, f"r{number}", plan=ALL, steps=1 + number))
+    hooks.wait(ask(hook, f"r{number}", plan=ALL, steps=1 + number))
 os.kill(os.getpid(), signal.SIGKILL)
 """
 

@@ -13,11 +13,13 @@ from typing import Any
 
 import pytest
 
+from cascade.ledger import small_tables
 from cascade.ledger.audit import AuditTables, Control, Grading, Leased, Mark, Ratchet
 from cascade.ledger.gateway import Feedback, GatewayTables
 from cascade.ledger.opening import open_reader
 from cascade.ledger.postgres.store import PostgresStore
 from cascade.ledger.records import AuditRow, Batch, Content, OpenCall, SpendKey, audit_id
+from cascade.ledger.sqlite import connection
 from cascade.ledger.sqlite.store import SqliteStore
 from cascade.ledger.stores import Store
 from tests.warm import WarmPython
@@ -32,9 +34,16 @@ def address(request: pytest.FixtureRequest, tmp_path: Path) -> str:
     return str(tmp_path / "ledger.db") if request.param == "sqlite" else request.getfixturevalue("postgres_database")
 
 
+@pytest.fixture(autouse=True)
+def _patience(monkeypatch: pytest.MonkeyPatch) -> None:
+    """However busy the machine is, who waits for a lock gets it."""
+    monkeypatch.setattr(connection, "BUSY_MS", 60_000)
+    monkeypatch.setattr(small_tables, "_SECONDS", 60.0)
+
+
 def store_at(address: str, writer: str = "one") -> Store:
     """A writer's connection."""
-    store = PostgresStore(address) if "://" in address else SqliteStore(Path(address), synchronous="NORMAL")
+    store = PostgresStore(address, seconds=60) if "://" in address else SqliteStore(Path(address), synchronous="NORMAL")
     store.open(writer)
     return store
 
@@ -323,6 +332,7 @@ def test_texts_of_the_audit_go_with_those_of_the_request(
 
 WORKER = """
 import os, sys
+from cascade.ledger import small_tables
 from cascade.ledger.audit import AuditTables, Grading
 address, owner, now = sys.argv[1], sys.argv[2], float(sys.argv[3])
 tables = AuditTables(address)
