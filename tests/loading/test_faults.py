@@ -170,7 +170,7 @@ FAULTS: list[tuple[str, str, str, str, str, str]] = [
     # what the format has and this version has not
     *(
         (STORM, f"^{key}: {{}}", "^", key, "not available in this version", "remove the key")
-        for key in ("audit", "cache", "prompt_cache", "handoff")
+        for key in ("cache", "prompt_cache", "handoff")
     ),
     ("floor: sonnet", "^prepare: x", "^", "tasks[0].prepare", "not available in this version", "remove the key"),
     ("[not_empty]", "[{^review: x}]", "^", "tasks[1].checks[0].review", "not available in this version", "remove"),
