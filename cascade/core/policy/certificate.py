@@ -2,16 +2,28 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
 from typing import Annotated, Literal
 
 from pydantic import Field, Strict, StringConstraints, model_validator
 from pydantic_core import PydanticCustomError
 
+from cascade.core.policy.base import Fault
 from cascade.core.policy.ladder import Frozen, Name, Text, Threshold
 
-__all__ = ["UNCERTIFIED", "Certificate", "Escalation", "Hash", "Hashes", "Loss", "PathStep", "Units", "weighting_of"]
+__all__ = [
+    "UNCERTIFIED",
+    "Certificate",
+    "Escalation",
+    "Hash",
+    "Hashes",
+    "Loss",
+    "PathStep",
+    "Units",
+    "certificate_faults",
+    "weighting_of",
+]
 
 UNCERTIFIED = "uncertified"
 """The certificate of an answer whose thresholds nothing proves."""
@@ -129,3 +141,40 @@ class Certificate(Frozen):
 def weighting_of(units: Units) -> str:
     """What is weighted equally in the mean loss, in words."""
     return "each item weighted equally" if units == "items" else "each group weighted equally"
+
+
+def certificate_faults(certificate: Certificate | None, below: list[str], tasks: set[str]) -> Iterator[Fault]:
+    """What a certificate says of rungs and tasks that the policy does not have, and a path that does not end at the top."""
+    if certificate is None:
+        return
+    by_task = (certificate.escalation_by_task or {}).items()
+    for at, rates in (
+        (("escalation",), certificate.escalation),
+        *((("escalation_by_task", task), rates) for task, rates in by_task),
+    ):
+        for rung in rates:
+            if rung not in below:
+                hint = f"use one of {', '.join(below)}, or calibrate again"
+                yield Fault(("certificate", *at, rung), f"there is no rung {rung!r} below the top", hint)
+    yield from _path_faults(certificate.path, below, tasks)
+
+
+def _path_faults(path: tuple[PathStep, ...], below: list[str], tasks: set[str]) -> Iterator[Fault]:
+    hint = "calibrate again, or remove the path"
+    for number, step in enumerate(path):
+        at = ("certificate", "path", number)
+        own = ((("tasks", task), thresholds) for task, thresholds in step.tasks.items())
+        for key, rates in ((("thresholds",), step.thresholds), (("escalation",), step.escalation), *own):
+            for rung in rates:
+                if rung not in below:
+                    yield Fault((*at, *key, rung), f"there is no rung {rung!r} below the top", hint)
+        for task in step.tasks:
+            if task not in tasks:
+                yield Fault((*at, "tasks", task), f"there is no task {task!r}", hint)
+    if not path:
+        return
+    last = path[-1]
+    given = [*last.thresholds.values(), *(one for own in last.tasks.values() for one in own.values())]
+    if any(one is not None for one in given) or not last.thresholds.keys() >= set(below):
+        problem = "the path's last step must not ship below the top"
+        yield Fault(("certificate", "path", len(path) - 1), problem, hint)

@@ -15,7 +15,7 @@ from pydantic import BeforeValidator, ConfigDict, Field, Strict, StringConstrain
 from pydantic_core import PydanticCustomError
 
 from cascade.core.policy.base import Fault, Frozen, Name, Price, Seconds, Text, Threshold
-from cascade.core.policy.certificate import Certificate, PathStep
+from cascade.core.policy.certificate import Certificate, certificate_faults
 from cascade.core.policy.checks import Check, review_faults
 from cascade.core.policy.ladder import Budget, Rung, asked_as, ladder_faults, sample_faults
 from cascade.core.policy.operations import Audit, Ledger, LedgerKey, Limits, Mode, Observe, Rollout, Sticky
@@ -283,7 +283,7 @@ def _faults(policy: Policy) -> Iterator[Fault]:
     yield from _task_faults(policy, names)
     yield from review_faults(("checks",), policy.checks, names)
     yield from _audit_faults(policy, names)
-    yield from _certificate_faults(policy.certificate, names[:-1], {task.name for task in policy.tasks})
+    yield from certificate_faults(policy.certificate, names[:-1], {task.name for task in policy.tasks})
     yield from scorer_faults(policy.scorer or {}, names)
 
 
@@ -298,42 +298,6 @@ def _audit_faults(policy: Policy, names: list[str]) -> Iterator[Fault]:
         yield Fault(
             ("audit", "judge"), f"there is no rung {audit.judge!r} on the ladder", f"use one of {', '.join(names)}"
         )
-
-
-def _certificate_faults(certificate: Certificate | None, below: list[str], tasks: set[str]) -> Iterator[Fault]:
-    if certificate is None:
-        return
-    by_task = (certificate.escalation_by_task or {}).items()
-    for at, rates in (
-        (("escalation",), certificate.escalation),
-        *((("escalation_by_task", task), rates) for task, rates in by_task),
-    ):
-        for rung in rates:
-            if rung not in below:
-                hint = f"use one of {', '.join(below)}, or calibrate again"
-                yield Fault(("certificate", *at, rung), f"there is no rung {rung!r} below the top", hint)
-    yield from _path_faults(certificate.path, below, tasks)
-
-
-def _path_faults(path: tuple[PathStep, ...], below: list[str], tasks: set[str]) -> Iterator[Fault]:
-    hint = "calibrate again, or remove the path"
-    for number, step in enumerate(path):
-        at = ("certificate", "path", number)
-        own = ((("tasks", task), thresholds) for task, thresholds in step.tasks.items())
-        for key, rates in ((("thresholds",), step.thresholds), (("escalation",), step.escalation), *own):
-            for rung in rates:
-                if rung not in below:
-                    yield Fault((*at, *key, rung), f"there is no rung {rung!r} below the top", hint)
-        for task in step.tasks:
-            if task not in tasks:
-                yield Fault((*at, "tasks", task), f"there is no task {task!r}", hint)
-    if not path:
-        return
-    last = path[-1]
-    given = [*last.thresholds.values(), *(one for own in last.tasks.values() for one in own.values())]
-    if any(one is not None for one in given) or not last.thresholds.keys() >= set(below):
-        problem = "the path's last step must not ship below the top"
-        yield Fault(("certificate", "path", len(path) - 1), problem, hint)
 
 
 def _task_faults(policy: Policy, names: list[str]) -> Iterator[Fault]:

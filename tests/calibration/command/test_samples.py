@@ -82,6 +82,16 @@ def test_what_is_written_is_a_policy_with_the_certified_figures(
     assert told["certificate"]["upper_bound"] <= 0.15
 
 
+def test_a_vote_that_may_not_ship_is_written_as_never(run: Run, tmp_path: Path) -> None:
+    """Agreement alone decides where there is no threshold: left out, it would ship what was not certified."""
+    corpus, policy = votes(tmp_path, reports=False), tmp_path / "p.yaml"
+    policy.write_text(AGREED.replace("max: 2", "max: 3"))
+    told = run("calibrate", corpus, *RISK, "--write", str(policy), "--force", "--json").json
+    assert told["thresholds"] == {"haiku": None}
+    assert yaml.safe_load(policy.read_text())["ladder"][0]["threshold"] == "never"
+    assert run("policy", "check", str(policy)).code == 0
+
+
 @pytest.mark.parametrize("text", [AGREED, AGREED_BLOCK], ids=["flow", "block"])
 def test_a_rung_that_is_better_asked_once_loses_its_samples(run: Run, tmp_path: Path, text: str) -> None:
     """`samples: null` and a threshold, where a model's confidence says it all and one more call says nothing."""
