@@ -25,6 +25,7 @@ from cascade.core.verdicts import read_reply
 from cascade.corpora.grading import Grader, judge_rung
 from cascade.ledger.audit import AuditTables, Control, Grading, Leased, Sample
 from cascade.ledger.opening import open_reader
+from cascade.ledger.prompts import bind_redact, redacted
 
 __all__ = [
     "CallFailed",
@@ -118,6 +119,8 @@ class SampleGrader:
         audit = self._policy.audit
         daily = audit.daily_usd if audit is not None else None
         self._cap = None if daily is None else int(daily * 1_000_000_000)
+        redact = self._policy.ledger.redact
+        self._redact = bind_redact(redact) if redact is not None else None
         self._graders: Mapping[str, Grader] = graders_of(self._policy)
         self._seconds = lease_s(self._policy.deadline_s)
         self._one_at_a_time = asyncio.Lock()  # else each task would ask the first control items
@@ -142,7 +145,16 @@ class SampleGrader:
                 grading = await self._judged(name, leased, shipped, shadow)
         except Skipped as skipped:
             return Grading(name, skipped=skipped.code, cost=skipped.cost)
-        return grading if self._policy.ledger.content else replace(grading, reason=None)
+        return replace(grading, reason=self._storable(grading.reason))
+
+    def _storable(self, text: str | None) -> str | None:
+        """The text as the ledger may keep it; None if it may not."""
+        if text is None or not self._policy.ledger.content:
+            return None
+        try:
+            return text if self._redact is None else redacted(text, self._redact)
+        except Exception:  # noqa: BLE001 - a user's function: what it failed on must not be stored
+            return None
 
     def _read(self, sample: Sample) -> Shipped:
         reader = open_reader(self._address)
@@ -177,11 +189,11 @@ class SampleGrader:
             raise Skipped("too_long", called.cost)
         if verdict.kind != "answered" or not verdict.text:
             raise Skipped("shadow_unusable", called.cost)
-        kept = verdict.text if policy.ledger.content else None
+        kept = self._storable(verdict.text)
         keep = self._tables.keep_shadow
         if not await asyncio.to_thread(keep, leased, kept, called.cost, self._wall(), self._seconds):
             raise LeaseLost
-        return verdict.text
+        return kept or verdict.text  # what was shipped is kept as `redact` left it, and is compared with the same
 
     async def _judged(self, name: str, leased: Leased, shipped: Shipped, shadow: str) -> Grading:
         question = shipped.request.messages

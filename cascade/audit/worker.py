@@ -21,7 +21,7 @@ from cascade.audit.controls import CONTROLS_S, Standing, judge_standing
 from cascade.audit.grading import grader_of, judges_of
 from cascade.audit.sampled import CallFailed, LeaseLost, NoRoom, RunState, SampleGrader, lease_s
 from cascade.claude import AsyncClaude
-from cascade.core.errors import CascadeError, LedgerError, PolicyError
+from cascade.core.errors import CascadeError, LedgerError, MissingExtra, MissingKey, PolicyError
 from cascade.core.policy import Policy
 from cascade.ledger.audit import AuditTables, Grading, Leased
 from cascade.ledger.opening import open_ledger
@@ -245,9 +245,15 @@ class AuditWorker:
         except CallFailed as failed:
             await self._after_failure(leased, failed)
             return None
-        except CascadeError:
+        except LedgerDown:
+            raise
+        except (MissingKey, MissingExtra):  # no other sample would fare better
             await asyncio.to_thread(self._tables.release, leased, tried=False)
             raise
+        except Exception as problem:  # noqa: BLE001 - what was stored of one request must not stop the others
+            log_event("error", "audit_sample_failed", request=leased.sample.request, error=type(problem).__name__)
+            await self._try_later(leased, "unreadable")
+            return None
         await self._finish(leased, grading)
         return None
 
@@ -261,7 +267,7 @@ class AuditWorker:
             self._skipped[grading.skipped] += 1
 
     async def _after_failure(self, leased: Leased, failed: CallFailed) -> None:
-        """Give the sample back, to be tried later; skip it after too many tries, unless all calls fail now."""
+        """Give the sample back; stop the run if every other call would fail too."""
         failure, name = failed.failure, self._policy.name
         if failure.kind == "spend_cap" or failure.status in _REFUSED_ALL:
             await asyncio.to_thread(self._tables.release, leased, tried=False)
@@ -271,9 +277,13 @@ class AuditWorker:
             if self._stop is None:
                 log_event("warning", "audit_outage", policy=name, failure=failure.summary)
             self.stop("outage", f"{failure.summary}; check the endpoint: `cascade doctor`")
-        elif leased.tries + 1 >= _TRIES and self._state.failures < _BELIEVABLE:
+        await self._try_later(leased, failed.code)
+
+    async def _try_later(self, leased: Leased, code: str) -> None:
+        """Give the sample back for now. After too many tries it is skipped, unless all calls fail now."""
+        if leased.tries + 1 >= _TRIES and self._state.failures < _BELIEVABLE and self._stop is None:
             grader = grader_of(self._policy, leased.sample.task)
-            await self._finish(leased, Grading(grader, skipped=failed.code))
+            await self._finish(leased, Grading(grader, skipped=code))
             return
         self._failed += 1
         wait = min(_BACK_OFF_S * 10**leased.tries, _LONGEST_BACK_OFF_S)

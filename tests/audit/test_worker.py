@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import sqlite3
 from typing import Any
 
 import msgspec
@@ -334,6 +335,36 @@ def test_a_lost_lease_throws_the_result_away(make_scene: MakeScene) -> None:
     assert (run.graded, run.skipped, run.counts["leased"]) == (0, {}, 1)
     assert run.spent > 0
     assert scene.tables.keep_shadow(taken[0], "right 1", 0, scene.now, 100)
+
+
+def test_what_is_redacted_stays_so(make_scene: MakeScene) -> None:
+    """Shadow answer and reason are kept as `ledger.redact` leaves them; the shipped answer is compared with the same form."""
+    ledger = {"content": True, "redact": "tests.audit.test_worker:without_digits"}
+    scene = make_scene(ledger=ledger, audit=EXACT)
+    scene.ship("question 1", "question 2")
+    assert scene.audit().graded == 2
+    for sample in scene.samples.values():
+        assert (sample.shadow, sample.score) == ("right #", 1.0)
+
+
+def without_digits(text: str) -> str:
+    """What a policy's `redact` may be; it leaves the question's number to the emulator."""
+    return text if text.startswith("question") else "".join("#" if one.isdigit() else one for one in text)
+
+
+def test_a_request_that_cannot_be_asked_again_does_not_stop_the_others(make_scene: MakeScene) -> None:
+    """What was stored of it cannot be read: tried three times, then skipped with that reason."""
+    scene = make_scene(audit=EXACT)
+    scene.ship("question 1", "question 2")
+    with sqlite3.connect(scene.path) as connection:
+        connection.execute("UPDATE contents SET text = '{}' WHERE text LIKE '%question 1%'")
+    connection.close()
+    assert (scene.audit().graded, scene.audit().graded) == (1, 0)
+    for _ in range(2):
+        scene.now += 3_600
+        last = scene.audit()
+    assert last.skipped == {"unreadable": 1}
+    assert scene.emulator.asked == {("top", "question 2"): 1}
 
 
 def test_what_cannot_be_audited_is_refused_at_once(make_scene: MakeScene) -> None:

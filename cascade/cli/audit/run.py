@@ -37,6 +37,7 @@ _REASONS = {
     "too_long": "it does not fit the context window",
     "too_costly": "one call may cost more than audit.daily_usd",
     "judge_unusable": "the judge said nothing usable",
+    "unreadable": "what the ledger kept of it cannot be asked again",
 }
 
 

@@ -1,0 +1,155 @@
+"""`cascade audit run` as a person runs it: what it prints, its exit codes, and what it says is missing."""
+
+from __future__ import annotations
+
+import json
+import os
+import queue
+import signal
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pytest
+import yaml
+
+from cascade import cli
+from cascade.emulator.requests import ApiError
+from tests.audit.auditing import YAML, Scene
+from tests.audit.conftest import MakeScene, make_scene
+from tests.warm import WarmPython
+
+__all__ = ["make_scene"]
+
+Audit = Callable[..., tuple[int, str, str]]
+
+
+@pytest.fixture
+def audit(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> Audit:
+    """Run the command on a scene; returns its exit code, and what it wrote."""
+
+    def run(scene: Scene | None, *arguments: str, keys: dict[str, Any] | None = None) -> tuple[int, str, str]:
+        policy = YAML if scene is None else scene.policy.model_dump(mode="json", by_alias=True, exclude_defaults=True)
+        path = tmp_path / "shop.yaml"
+        path.write_text(yaml.safe_dump({"version": 1, **policy, **(keys or {})}), encoding="utf-8")
+        if scene is not None:
+            monkeypatch.setenv("ANTHROPIC_BASE_URL", scene.emulator.base_url)
+        monkeypatch.setenv("ANTHROPIC_API_KEY", "sk-secret")
+        capsys.readouterr()
+        code = cli.run(["audit", "run", "--policy", str(path), "--ledger", str(tmp_path / "ledger.db"), *arguments])
+        out, err = capsys.readouterr()
+        return code, out, err
+
+    return run
+
+
+def test_it_says_what_was_graded_and_skipped_and_how_the_judge_and_the_rate_stand(
+    make_scene: MakeScene, audit: Audit
+) -> None:
+    """In a few lines, and as JSON with the same figures."""
+    scene = make_scene()
+    scene.trust("judge:opus")
+    scene.ship("question 1", "question 2 wrong", "question 3 hard")
+    code, out, err = audit(scene)
+    assert (code, err) == (0, "")
+    lines = out.splitlines()
+    assert lines[0].startswith("graded 3 samples, skipped 0; 0.0")
+    assert lines[1].startswith("judge:opus: believed: of 1")
+    assert "all tasks: 1 of 3 wrong below the top rung (33.3%" in out
+    code, out, _ = audit(scene, "--json")
+    told = json.loads(out)
+    assert (code, told["graded"], told["spent_usd"], told["samples"]["graded"]) == (0, 0, 0.0, 3)
+    assert told["judges"]["judge:opus"]["is_believed"] is True
+    assert told["drift"]["rates"][0]["losses"] == 1
+    assert told["stopped"] is None
+
+
+def test_a_judge_that_always_agrees_is_named_and_its_rate_is_withheld(make_scene: MakeScene, audit: Audit) -> None:
+    """Every answer looks right to it; that is not told as a rate."""
+    agrees = [{"type": "text", "text": '{"reason": "yes", "relation": "agree"}'}]
+    scene = make_scene(judge=lambda _: agrees)
+    scene.ship("question 1 wrong")
+    code, out, _ = audit(scene)
+    assert code == 0
+    assert "judge:opus: not believed, its rates are withheld: it agrees with 100% of the answers" in out
+    assert "0 of 1 wrong" not in out
+
+
+def test_what_is_left_open_at_a_cap_is_told(make_scene: MakeScene, audit: Audit) -> None:
+    """With the way to go on; it is no failure."""
+    scene = make_scene(audit={"grader": "exact"})
+    scene.ship("question 1", "question 2")
+    code, out, err = audit(scene, "--max-usd", "0.0001")
+    assert (code, out.splitlines()) == (0, ["graded 0 samples, skipped 0; 0 USD", "left open: 2", out.splitlines()[-1]])
+    assert err == "cascade: stopped: --max-usd has no room for the next call: raise it to go on\n"
+
+
+def test_an_endpoint_that_refuses_the_key_ends_it_with_4(make_scene: MakeScene, audit: Audit) -> None:
+    """And with the reason; nothing is skipped for it."""
+
+    def refuse(_: str) -> None:
+        raise ApiError(401, "authentication_error", "invalid x-api-key")
+
+    scene = make_scene(audit={"grader": "exact"}, shadow=refuse)
+    scene.ship("question 1")
+    code, out, err = audit(scene)
+    assert code == 4
+    assert "HTTP 401: invalid x-api-key" in err
+    assert "left open: 1" in out
+
+
+def test_without_an_audit_a_ledger_or_content_it_says_what_is_missing(
+    make_scene: MakeScene, audit: Audit, tmp_path: Path
+) -> None:
+    """Each in one line, with the way to mend it."""
+    code, _, err = audit(None, keys={"audit": None})
+    assert code == 2
+    assert "audit: this policy samples nothing (add `audit: {sample: 0.01}`" in err
+    code, _, err = audit(None)
+    assert code == 2
+    assert f"{tmp_path / 'ledger.db'}: there is no ledger yet" in err
+    assert not (tmp_path / "ledger.db").exists()
+    scene = make_scene(ledger={"content": False})
+    scene.ship("question 1")
+    code, out, err = audit(scene)
+    assert code == 0
+    assert "no_content: 1 (its texts are not kept)" in out
+    assert "the ledger keeps no texts" in err
+    code, _, err = audit(scene, "--max-usd", "inf")
+    assert (code, "--max-usd: inf must be an amount in USD" in err) == (2, True)
+
+
+def test_a_signal_lets_what_is_being_graded_end(
+    make_scene: MakeScene, warm_python: WarmPython, bare_environment: dict[str, str], tmp_path: Path
+) -> None:
+    """SIGTERM while the first shadow answer is under way (the cap has room for one): it is graded, no other is begun, and a watch ends with 0."""
+    started: queue.SimpleQueue[int] = queue.SimpleQueue()
+
+    def shadow(_: str) -> None:
+        os.kill(started.get(timeout=60), signal.SIGTERM)
+
+    keys = {"audit": {"sample": 1.0, "lowest_confidence": 0, "daily_usd": "0.05", "grader": "exact"}}
+    scene = make_scene(shadow=shadow, **keys)
+    scene.ship("question 1", "question 2")
+    path = tmp_path / "shop.yaml"
+    path.write_text(yaml.safe_dump({**YAML, **keys}), encoding="utf-8")
+    here = {"ANTHROPIC_BASE_URL": scene.emulator.base_url, "ANTHROPIC_API_KEY": "sk-secret"}
+    command = [
+        "-m",
+        "cascade.cli",
+        "audit",
+        "run",
+        "--watch",
+        "--json",
+        "--policy",
+        str(path),
+        "--ledger",
+        str(scene.path),
+    ]
+    process = warm_python.start(command, env={**bare_environment, **here}, cwd=tmp_path)
+    started.put(process.child)
+    out, err = process.communicate(timeout=120)
+    told = json.loads(out)
+    assert (process.returncode, told["graded"], told["samples"]["open"]) == (0, 1, 1), err
+    assert told["stopped"]["by"] == "interrupted"
+    assert "SIGTERM: finishing" in err
