@@ -9,9 +9,20 @@ from typing import Any
 
 import pytest
 
+from cascade.audit import calling
+from cascade.ledger import small_tables
+from cascade.ledger.sqlite import connection
 from tests.audit.auditing import Scene, Scripted, policy
 
 MakeScene = Callable[..., Scene]
+
+
+@pytest.fixture(autouse=True)
+def patience(monkeypatch: pytest.MonkeyPatch) -> None:
+    """However busy the machine is, who waits for a lock or the disk gets it."""
+    monkeypatch.setattr(connection, "BUSY_MS", 60_000)
+    monkeypatch.setattr(small_tables, "_SECONDS", 60.0)
+    monkeypatch.setattr(calling, "_WRITE_S", 60.0)
 
 
 @pytest.fixture
