@@ -17,7 +17,9 @@ from operator import itemgetter
 from typing import Any, Final
 
 from cascade.audit.detector import Detectors, EDetector
+from cascade.audit.rates import OUTCOME, Loss, graded_by, is_below, skipped_because
 from cascade.audit.sequence import interval_at_all_times
+from cascade.core.modes import share_of
 from cascade.core.policy import Policy
 from cascade.core.policy.operations import Audit
 from cascade.ledger.audit import AuditTables, Mark, Ratchet, Sample
@@ -29,7 +31,6 @@ __all__ = [
     "Drift",
     "Rate",
     "Seen",
-    "is_loss",
     "judge_name",
     "newest_reset",
     "read_drift",
@@ -43,7 +44,7 @@ MAX_RATE: Final = 0.02
 RIGHT_AT: Final = 0.5
 
 _RECENT = 250
-_NOT_JUDGED = frozenset({"outcome", "top"})  # graders that compare with nothing
+_NOT_JUDGED = frozenset({OUTCOME, "top"})  # graders that compare with nothing
 
 
 @dataclass(frozen=True, slots=True)
@@ -172,13 +173,6 @@ def watch(policy: Policy, seen: Seen, withheld: Mapping[str, str] | None = None)
     return _Watching(policy, seen, withheld or {}).drift()
 
 
-def is_loss(sample: Sample, right_at: float) -> bool | None:
-    """Whether a loss was shipped; None if that is not known."""
-    if sample.is_top or not sample.rung:
-        return False
-    return None if sample.score is None else sample.score < right_at
-
-
 def judge_name(grader: str, policy: Policy) -> str:
     """A grader's name; `judge` alone is the top rung, and is named so."""
     return f"judge:{policy.ladder[policy.top].rung}" if grader == "judge" else grader
@@ -206,10 +200,26 @@ def newest_reset(marks: Sequence[Mark]) -> float:
 
 @dataclass(slots=True)
 class _Counts:
-    known: int = 0  # below the top
+    """Of one task, or of all. `known`, `compared`: answers that were shipped below the top."""
+
+    known: int = 0
     losses: list[bool] = field(default_factory=list[bool])
     unknown: Counter[str] = field(default_factory=Counter[str])
-    compared: int = 0  # below the top
+    compared: int = 0
+
+    def add(self, *, loss: bool, below: bool, compares: bool, share: float) -> bool:
+        """Count a result; returns whether the detector counts it. `share`: of the request, uniform in 0..1.
+
+        What is not below the top is always known: it counts with the probability with which the others are known, else their rate
+        would look lower than it is. That probability is of the results so far, so that it does not depend on this one.
+        """
+        others = self.known + self.unknown.total() + 1
+        if below or share * others < self.known + 1:
+            self.losses.append(loss)
+        counts = compares if below else share * others < self.compared + 1
+        self.known += below
+        self.compared += below and compares
+        return counts
 
 
 class _Watching:
@@ -222,7 +232,7 @@ class _Watching:
         self._epoch = epoch_of(policy, self._step)
         holds = certificate if is_of_policy(policy) else None
         self._certificate = holds
-        self._right_at = RIGHT_AT if certificate is None else certificate.right_at
+        self._loss = Loss(RIGHT_AT if certificate is None else certificate.right_at, withheld)
         self._alpha = audit.max_rate or MAX_RATE if holds is None else holds.alpha
         limits = {} if holds is None else holds.loss_by_task or {}
         self._detectors = Detectors(self._alpha, limits, audit.arl)
@@ -251,25 +261,22 @@ class _Watching:
         return judge_name(self._certificate.grader, self._policy)
 
     def _count(self, sample: Sample) -> None:
-        own = (self._counts[""], self._counts.setdefault(sample.task, _Counts()))
-        loss = is_loss(sample, self._right_at)
-        below = bool(sample.rung) and not sample.is_top
-        grader = "outcome" if sample.outcome is not None else sample.grading.grader if sample.grading else ""
-        disbelieved = below and grader in self._withheld
-        if loss is None or disbelieved:
-            skipped = sample.grading.skipped if sample.grading is not None else None
-            reason = f"{grader} is not believed" if disbelieved else skipped or "cannot_tell"
-            for counts in own:
+        below, grader = is_below(sample), graded_by(sample)
+        judged = self._loss.judged(sample) if below else "right"
+        own = self._counts.setdefault(sample.task, _Counts())
+        if judged not in ("right", "wrong"):
+            reason = f"{grader} is not believed" if judged == "withheld" else judged
+            reason = skipped_because(sample) if judged == "skipped" else reason
+            for counts in (self._counts[""], own):
                 counts.unknown[reason] += 1
             return
         compares = not below or self._compares(grader)
-        for counts in own:
-            counts.losses.append(loss)
-            counts.known += below
-            counts.compared += below and compares
-        if compares:
-            self._detectors.update(sample.task, float(loss))
-        else:
+        share = share_of("audit:known", sample.request)
+        for task, counts in (("", self._counts[""]), (sample.task, own)):
+            loss, detector = judged == "wrong", self._detector(task)
+            if counts.add(loss=loss, below=below, compares=compares, share=share) and detector is not None:
+                detector.update(float(loss))
+        if not compares:
             self._incomparable[grader] += 1
         self._by_outcome_alone += below and sample.state == "skipped"
 
@@ -322,7 +329,7 @@ class _Watching:
         if counts.unknown.total() > (counts.known + counts.unknown.total()) / 10:
             yield (
                 f"{counts.unknown.total()} of {counts.known + counts.unknown.total()} answers shipped below the top rung"
-                " are not counted, so the rate is too low if those are as often wrong as the others"
+                " are not known to be right or wrong; they are taken to be as often wrong as the others"
             )
         if certificate is not None and certificate.units == "groups":
             yield "the certificate weighs groups equally, the audit requests: groups that ask more weigh more"

@@ -15,8 +15,7 @@ from cascade.core.policy.certificate import Escalation
 from cascade.forks import renew_in_children
 from cascade.ledger.audit import Ratchet
 from cascade.logs import log_event
-from cascade.policy.certificates import certificate_digest
-from cascade.policy.ratchet import describe_step, ratcheted, steps_of
+from cascade.policy.ratchet import describe_step, ratcheted, step_in_force
 
 __all__ = ["RatchetInForce"]
 
@@ -41,8 +40,8 @@ class RatchetInForce:
         first_s: float = _FIRST_S,
     ) -> None:
         self._written = self._plan = plan
-        self._certificate, self._steps = certificate_digest(plan.policy), steps_of(plan.policy)
         self._read, self._expect = read, expect
+        self._found: Ratchet | None = None
         self._is_down = False
         self._next = now
         self.renew_lock()
@@ -84,10 +83,11 @@ class RatchetInForce:
             self._told_down(f"{type(problem).__name__}: {problem}")
             return
         self._is_down = False
+        if found == self._found:
+            return
+        self._found = found
         policy, before = self._written.policy, self._plan.ratchet
-        step = 0
-        if found is not None and found.certificate == self._certificate:
-            step = min(found.step, self._steps)
+        step = step_in_force(policy, found.certificate, found.step) if found is not None else 0
         if step == before:
             return
         plan = ratcheted(self._written, step)

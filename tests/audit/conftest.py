@@ -10,6 +10,7 @@ from typing import Any
 import pytest
 
 from cascade.audit import calling
+    monkeypatch.setattr(hooks, "_LONGEST_WAIT_S", 60.0)
 from cascade.ledger import small_tables
 from cascade.ledger.sqlite import connection
 from tests.audit.auditing import Scene, Scripted, policy
@@ -23,6 +24,7 @@ def patience(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(connection, "BUSY_MS", 60_000)
     monkeypatch.setattr(small_tables, "_SECONDS", 60.0)
     monkeypatch.setattr(calling, "_WRITE_S", 60.0)
+    monkeypatch.setattr(hooks, "_LONGEST_WAIT_S", 60.0)
 
 
 @pytest.fixture

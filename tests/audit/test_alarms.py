@@ -158,16 +158,18 @@ def test_with_alert_no_step_is_taken_and_an_alarm_that_stands_takes_one_when_tha
     assert tables.ratchet("live") == Ratchet("live", "", 1, 101.0)
 
 
-def test_a_certified_policy_ratchets_with_its_certificate(address: str) -> None:
+def test_a_certified_policy_ratchets_along_its_path(address: str) -> None:
     """A step goes with one certificate: what another one left behind is no step of it."""
-    policy, tables = certified(_policy(), grader="exact", loss="disagreement"), AuditTables(address)
+    path = [{"thresholds": {"haiku": 0.9, "sonnet": 0.9}}, {"thresholds": {"haiku": None, "sonnet": None}}]
+    policy, tables = certified(_policy(), grader="exact", loss="disagreement", path=path), AuditTables(address)
     assert tables.step_ratchet(None, Ratchet("live", "another", 2, 1.0))
     put(address, _bad(policy))
-    drift = DriftWatch(policy, tables).look(100.0)
+    with capture_logs() as events:
+        drift = DriftWatch(policy, tables).look(100.0)
     assert (drift.step, drift.is_certified, len(drift.alarms)) == (0, True, 1)
-    found = tables.ratchet("live")
-    expected = Ratchet("live", certificate_digest(policy), 1, 100.0)
-    assert found == (expected if steps_of(policy) else Ratchet("live", "another", 2, 1.0))
+    assert tables.ratchet("live") == Ratchet("live", certificate_digest(policy), 1, 100.0)
+    assert "certified path: haiku 0.9, sonnet 0.9" in events[-1]["text"]
+    assert (events[-1]["step"], events[-1]["steps"]) == (1, 2)
 
 
 @pytest.mark.parametrize("kind", ["sqlite", "postgres"])

@@ -174,7 +174,25 @@ def test_where_nothing_below_the_top_could_be_graded_there_is_no_rate() -> None:
     assert rate.withheld == "no answer that was shipped below the top rung could be graded (no_content)"
     some = _watch(PROVED, [*tops, *skipped, *[sample(PROVED, 200 + n) for n in range(10)]])
     assert (some.rates[0].rate, some.rates[0].unknown) == (0.0, 50)
-    assert any("50 of 60 answers shipped below the top rung are not counted" in note for note in some.notes)
+    assert any(
+        "50 of 60 answers shipped below the top rung are not known to be right or wrong" in note for note in some.notes
+    )
+
+
+def test_answers_of_the_top_rung_count_in_the_proportion_in_which_the_others_are_known() -> None:
+    """Half of what was shipped below the top cannot be graded: the rate is still that of all requests, and so is the alarm's."""
+    samples: list[Sample] = []
+    for n in range(1, 2_001):
+        if n % 2:
+            samples.append(sample(PROVED, n, is_top=True, grader="top"))
+        elif n % 4:
+            samples.append(sample(PROVED, n, state="skipped", grading=Grading("", skipped="tool_use")))
+        else:
+            samples.append(sample(PROVED, n, score=float(n % 20 != 0)))  # one of five is wrong, of half the requests
+    rate = _watch(PROVED, samples).rates[0]
+    assert (rate.losses, rate.unknown) == (100, 500)
+    assert rate.rate == pytest.approx(0.10, abs=0.005)
+    assert rate.compared == rate.counted == pytest.approx(1_000, abs=50)
 
 
 def test_each_ratchet_step_starts_the_detector_anew_and_a_new_certificate_ends_it() -> None:

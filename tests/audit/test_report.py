@@ -13,9 +13,12 @@ from cascade.audit.rates import Loss, RateLine, rate_of, rates_of
 from cascade.audit.report.build import AuditReport, Evidence, report_of
 from cascade.audit.report.thresholds import alternatives_of
 from cascade.audit.sequence import interval_at_all_times
+from cascade.cli.audit.report_sections import sections_of
 from cascade.core.policy import Policy
+from cascade.core.policy.certificate import Escalation
 from cascade.costs import Interval, Period, PeriodSums, Saving, SpendRow, costs
-from cascade.ledger.audit import Grading, Sample
+from cascade.ledger.audit import Grading, Mark, Ratchet, Sample
+from cascade.policy.certificates import certificate_digest
 from tests.audit.samples import graded, sample
 from tests.calibration.certified import certified
 from tests.costs.traffic import traffic
@@ -263,3 +266,64 @@ def test_a_report_with_nothing_to_say_says_what_to_do(
     found = report(samples, policy, PeriodSums((), rows))
     assert any(said in line for line in found.todo), found.todo
     assert (found.total.rate, found.alternatives) == (None, ())
+
+
+def facts(found: AuditReport) -> dict[str, list[tuple[str, bool]]]:
+    """What the report says, by label, and whether it warns."""
+    said: dict[str, list[tuple[str, bool]]] = {}
+    for section in sections_of(found):
+        for fact in section.facts:
+            said.setdefault(fact.label, []).append((fact.text, fact.warns))
+    return said
+
+
+def test_what_somebody_should_look_at_is_said_as_a_warning_with_what_explains_it() -> None:
+    """An alarm, its mark and the ratchet's step; a stale table; a crowded top rung; a rung that is trusted too far."""
+    proved = certified(
+        POLICY, grader="exact", escalation={"haiku": 0.2}, path=[{"thresholds": {"haiku": None, "sonnet": None}}]
+    )
+    ratchet = Ratchet("live", certificate_digest(proved), 1, 500_000.0)
+    samples = [sample(proved, n, step=1, task="code", score=float(n % 4 > 0)) for n in range(1, 201)]
+    mark = Mark("live", 400_000.0, "alarm", {"task": "", "epoch": "e", "results": 200, "losses": 50})
+    marks = [mark, replace(mark, at=400_001.0), Mark("live", 500_000.0, "step", {"step": 1, "thresholds": "never"})]
+    rows = [
+        *(
+            traffic("cascade", -1, 100, policy="live", task=task, rung=rung)
+            for task in ("code", "refund")
+            for rung in ("haiku",)
+        ),
+        traffic("cascade", -1, 100, policy="live", task="code", rung="opus"),
+    ]
+    steps = [
+        spend(task="code", steps=200, escalated=150, cost=1),
+        spend(task="refund", steps=100, escalated=20, cost=1),
+    ]
+    drift = watch(proved, Seen(ratchet, samples, [mark]))
+    found = report_of(
+        proved,
+        Evidence(PERIOD, samples, PeriodSums(tuple(steps), tuple(rows)), drift, {}, Escalation({"haiku": 0.2}), marks),
+    )
+    said = facts(found)
+    assert [(text.split(";")[1], warns) for text, warns in said["all"]] == [(" ALARM: the rate is above 2.00 %", True)]
+    assert said["alarm"] == [("1970-01-05T15:06:40+00:00 all requests: 50 of 200 wrong", True)]
+    assert said["step"] == [("1970-01-06T18:53:20+00:00 never", False)]
+    assert said["ratchet"][0][0].startswith("step 1 is in force, since 1970-01-06T18:53:20+00:00")
+    stale = [text for text, warns in said["stale"] if warns]
+    assert len(stale) == 2
+    assert stale[0].startswith(
+        "the routing table is stale: haiku escalates at least 51.9 % of all tasks, certified are 20.0 %"
+    )
+    assert "; of the excess: task code 100.0 %" in stale[0]
+    assert said["top rung"] == [(
+        "opus answers 33.3 % of the requests, 0.0 % of the cost: above 20.0 %, something is miscategorised; of the excess: task code 100.0 %",
+        True,
+    )]  # fmt: skip
+    ((trust, warns),) = said["trust"]
+    assert (trust.partition(":")[0], "systematically over-trusted (above 2.00 %)" in trust, warns) == (
+        "haiku",
+        True,
+        True,
+    )
+    assert said["break-even"][0][0].startswith("none: nothing is left of the saving")
+    calm = facts(report(graded(POLICY, [1.0] * 9), sums=sums()))
+    assert not any(warns for said_of in calm.values() for _, warns in said_of)

@@ -128,7 +128,7 @@ def report_of(policy: Policy, evidence: Evidence) -> AuditReport:
         alternatives=alternatives_of([one for one in uniform if one.epoch == last], loss),
         routing=routing_of(policy, evidence.sums, uniform, evidence.certified, loss, evidence.drift.alpha),
         drift=evidence.drift,
-        marks=tuple(evidence.marks),
+        marks=tuple(_told(evidence.marks)),
         todo=tuple(_todo(policy, evidence, requests, loss)),
     )
 
@@ -157,6 +157,17 @@ def _todo(policy: Policy, evidence: Evidence, requests: int, loss: Loss) -> Iter
             f"the rates of {grader} are withheld: it is not believed, since {evidence.withheld[grader]} (cascade audit run tests it"
             " again; audit.judge names another rung)"
         )
+
+
+def _told(marks: Sequence[Mark]) -> Iterator[Mark]:
+    """An alarm that several workers put on record is one: the first."""
+    seen: set[tuple[object, object]] = set()
+    for mark in marks:
+        alarm = (mark.details.get("epoch"), mark.details.get("task"))
+        if mark.kind != "alarm" or alarm not in seen:
+            yield mark
+        if mark.kind == "alarm":
+            seen.add(alarm)
 
 
 def _with_texts(sample: Sample, texts: Mapping[str, Texts]) -> Disagreement:

@@ -21,6 +21,8 @@ _MOST = 12
 
 _COMPARED = ("self_reported", "calibrated")  # confidences that a threshold is held against
 
+_Step = tuple[float | None, int, int, float]  # threshold; sent up by it: requests, wrong answers, and what that costs
+
 
 @dataclass(frozen=True, slots=True)
 class Alternative:
@@ -68,30 +70,31 @@ def _of_rung(own: Sequence[Sample], wrong: int, n: int, loss: Loss) -> list[Alte
     mean = sum(costs) / len(costs) if costs else None
     movable = sorted((one for one in own if _is_movable(one)), key=lambda one: one.confidence or 0.0)
     levels = [(level, list(some)) for level, some in groupby(movable, lambda one: one.confidence)]
-    rows: list[Alternative] = []
     moved = avoided = 0
     spent = 0.0
-    thresholds = [*(level for level, _ in levels), None]
-    for number, threshold in enumerate(thresholds):
-        left = wrong - avoided
-        extra = spent / n if mean is not None or not moved else None
-        rows.append(Alternative(
-            own[0].rung, threshold, number == 0, n, (len(own) - moved) / n, left / n, interval_at_all_times(left, n), avoided, extra,
-        ))  # fmt: skip
-        if number < len(levels):
-            going = levels[number][1]
-            moved += len(going)
-            avoided += sum(map(loss.is_wrong, going))
-            spent += sum(one.shadow_cost or mean or 0.0 for one in going)
-    return _thinned(rows) if levels else []
+    steps: list[_Step] = []
+    for level, going in levels:
+        steps.append((level, moved, avoided, spent))
+        moved += len(going)
+        avoided += sum(map(loss.is_wrong, going))
+        spent += sum(one.shadow_cost or mean or 0.0 for one in going)
+    steps.append((None, moved, avoided, spent))
+    return [
+        Alternative(
+            own[0].rung, threshold, gone == 0, n, (len(own) - gone) / n, (wrong - fewer) / n,
+            interval_at_all_times(wrong - fewer, n), fewer, cost / n if mean is not None or not gone else None,
+        )
+        for threshold, gone, fewer, cost in _thinned(steps)
+        if levels
+    ]  # fmt: skip
 
 
 def _is_movable(sample: Sample) -> bool:
     return sample.source in _COMPARED and sample.confidence is not None and sample.degraded is None
 
 
-def _thinned(rows: list[Alternative]) -> list[Alternative]:
-    if len(rows) <= _MOST:
-        return rows
-    step = (len(rows) - 1) / (_MOST - 1)
-    return [rows[round(number * step)] for number in range(_MOST)]
+def _thinned(steps: Sequence[_Step]) -> Sequence[_Step]:
+    if len(steps) <= _MOST:
+        return steps
+    apart = (len(steps) - 1) / (_MOST - 1)
+    return [steps[round(number * apart)] for number in range(_MOST)]

@@ -14,6 +14,7 @@ from cascade.audit.report.thresholds import Alternative
 from cascade.audit.routing import TOP_SHARE, Cause, EscalationLine, TopShare, TrustLine
 from cascade.cli.audit.report_fields import iso
 from cascade.cli.costs.output import saved_text
+from cascade.ledger.audit import Mark
 
 __all__ = ["Fact", "Section", "sections_of"]
 
@@ -101,10 +102,17 @@ def _drift(report: AuditReport) -> Iterator[Fact]:
         since = f", since {iso(drift.ratchet.at)}" if drift.ratchet is not None else ""
         yield Fact("ratchet", f"step {drift.step} is in force{since} (`cascade audit reset` undoes it)")
     for mark in report.marks[-_MOST_MARKS:]:
-        details = ", ".join(
-            f"{name} {value}" for name, value in mark.details.items() if isinstance(value, (str, int, float))
-        )
-        yield Fact(mark.kind, f"{iso(mark.at)} {details}".rstrip(), mark.kind == "alarm")
+        yield Fact(mark.kind, f"{iso(mark.at)} {_mark_text(mark)}".rstrip(), mark.kind == "alarm")
+
+
+def _mark_text(mark: Mark) -> str:
+    told = mark.details
+    if mark.kind == "alarm":
+        whose = f"task {told['task']}" if told.get("task") else "all requests"
+        return f"{whose}: {told.get('losses')} of {told.get('results')} wrong"
+    if mark.kind == "step":
+        return str(told.get("thresholds") or f"step {told.get('step')}")
+    return f"from step {told.get('step', 0)}"
 
 
 def _drift_text(rate: Rate) -> str:

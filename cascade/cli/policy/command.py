@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 import sys
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from typing import Any
 
@@ -132,15 +132,17 @@ def run_show(name: str | None, *, as_json: bool) -> None:
         f" deadline {policy.deadline_s:g} s; {policy.retry.attempts} attempts a rung;"
         f" checks {', '.join(check.name for check in (*plan.shared_checks, *plan.shared_verifiers))}; exhausted: {policy.exhausted}"
     )
-    for line in each_review(plan):
+    for line in _operation(policy, plan):
         stdout.print(line)
-    stdout.print(_run(policy))
-    for line in describe_conduct(policy, (OTHER, *(task.name for task in policy.tasks))):
-        stdout.print(line)
-    for limits in policy.budget:
-        stdout.print(f"budget: {_budget(limits)}")
-    for line in describe_audit(policy):
-        stdout.print(line)
+
+
+def _operation(policy: Policy, plan: Plan) -> Iterator[str]:
+    """Reviews, mode, conduct, budgets and audit, a line each."""
+    yield from each_review(plan)
+    yield _run(policy)
+    yield from describe_conduct(policy, (OTHER, *(task.name for task in policy.tasks)))
+    yield from (f"budget: {_budget(limits)}" for limits in policy.budget)
+    yield from describe_audit(policy)
 
 
 def _shown_fields(policy: Policy, plan: Plan) -> dict[str, Any]:

@@ -14,8 +14,8 @@ _WAIT_S = 60.0  # a loaded machine is no failure
 
 
 def audited(**more: Any) -> Policy:
-    """A policy whose first rung ships from 0.5 on, and whose audit may ratchet it."""
-    return ladder(thresholds=(0.5, 0.8), audit={"on_alarm": "ratchet"}, **more)
+    """A policy whose first rung ships from 0.5 on, and whose audit may ratchet it; `more` are arguments of `ladder`."""
+    return ladder(**{"thresholds": (0.5, 0.8), "audit": {"on_alarm": "ratchet"}, **more})
 
 
 def take_step(policy: Policy, step: int, address: str | None = None) -> None:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import subprocess
 import threading
+import uuid
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -16,13 +17,15 @@ from cascade import Policy
 from cascade.core.policy.certificate import Escalation
 from cascade.engine.ratchet import RatchetInForce
 from cascade.hooks import Begun
-from cascade.ledger.audit import Ratchet
+from cascade.ledger.audit import AuditTables, Ratchet
 from cascade.ledger.opening import open_ledger
 from cascade.ledger.stores import LedgerDown
+from cascade.policy.certificates import epoch_of
 from cascade.policy.plans import make_plan
 from tests.calibration.certified import certified
 from tests.live.audit.stepping import audited, settled, take_step
 from tests.live.conftest import Asking, Clock, Driver, Emulator, ladder
+from tests.servers import RedisServer
 from tests.warm import WarmPython
 
 ROOT = Path(__file__).resolve().parents[3]
@@ -160,6 +163,68 @@ def test_a_ledger_that_cannot_be_read_costs_no_answer(asking: Asking, emulator: 
 def told(events: list[Any]) -> list[str]:
     """What was logged of the ratchet."""
     return [event["event"].removeprefix("ratchet_") for event in events if event["event"].startswith("ratchet_")]
+
+
+NEVER: dict[str, Any] = {"thresholds": {"haiku": "never", "sonnet": "never"}}
+PATH: list[dict[str, Any]] = [
+    {"thresholds": {"haiku": 0.7, "sonnet": 0.8}, "escalation": {"haiku": 0.95, "sonnet": 0.5}}, NEVER,
+]  # fmt: skip
+
+
+def test_the_certified_path_is_climbed_to_its_end(asking: Asking, emulator: Emulator) -> None:
+    """Its last step ships nothing below the top. An alarm has shown the certificate to be wrong: answers no longer carry it."""
+    policy, clock = certified(audited(), path=PATH), Clock()
+    driver, found = asking(policy, emulator, clock=clock), list[Any]()
+    for step in (0, 1, 2):
+        take_step(policy, step)
+        refresh(driver, clock, 5.0 * (step + 1))
+        answers = [driver.ask(text) for text in ("unsure", "sure")]
+        found.append(([answer.rung for answer in answers], {answer.certificate for answer in answers}))
+    assert found == [
+        (["haiku", "haiku"], {"certified: false_confident <= 0.02 at 0.95"}),
+        (["sonnet", "haiku"], {"uncertified"}),
+        (["opus", "opus"], {"uncertified"}),
+    ]
+
+
+@pytest.mark.parametrize("shared", [False, True])
+def test_the_storm_guard_expects_the_steps_escalation(
+    asking: Asking, emulator: Emulator, redis_server: RedisServer, shared: bool
+) -> None:
+    """What is a storm before the step is none after it, and one again once it is undone: in memory and in Redis."""
+    guard: dict[str, Any] = {"rate": 0.05, "window": 20, "min_samples": 20, "dwell_s": 0}
+    written = audited(name=f"expecting-{uuid.uuid4().hex}", thresholds=(0.6, 0.8), storm_guard=guard)
+    policy = certified(written, escalation={"haiku": 0.2}, path=PATH)
+    clock = Clock()
+    driver = asking(policy, emulator, clock=clock, state=redis_server.url if shared else "memory")
+
+    def storms(step: int) -> set[str]:
+        take_step(policy, step)
+        refresh(driver, clock, clock.now + 5)
+        with capture_logs() as events:
+            for _ in range(25):
+                driver.ask("unsure")
+        return {event["event"] for event in events if event["event"].startswith("storm")}
+
+    assert storms(1) == set()
+    assert storms(0) == {"storm_tripped"}
+    assert storms(1) == set()
+    driver.close()
+
+
+def test_a_sampled_request_is_of_the_step_that_shipped_it(asking: Asking, emulator: Emulator) -> None:
+    """Rates are of one epoch; the outcome that was reported of it goes with it."""
+    policy, clock = audited(audit={"on_alarm": "ratchet", "sample": 1.0}), Clock()
+    driver = asking(policy, emulator, clock=clock)
+    settled()
+    first = driver.ask("sure")
+    take_step(policy, 1)
+    refresh(driver, clock, 5.0)
+    last = driver.ask("sure")
+    driver.report_outcome(last.request_id, 0.25)
+    samples = {sample.request: sample for sample in AuditTables().samples(policy.name)}
+    assert (samples[first.request_id].epoch, samples[first.request_id].score) == (epoch_of(policy, 0), None)
+    assert (samples[last.request_id].epoch, samples[last.request_id].score) == (epoch_of(policy, 1), 0.25)
 
 
 class Table:
