@@ -9,8 +9,8 @@ from typing import Any
 
 import pytest
 
+from cascade import hooks
 from cascade.audit import calling
-    monkeypatch.setattr(hooks, "_LONGEST_WAIT_S", 60.0)
 from cascade.ledger import small_tables
 from cascade.ledger.sqlite import connection
 from tests.audit.auditing import Scene, Scripted, policy
