@@ -37,15 +37,18 @@ from typing import Any
 import msgspec
 
 from cascade import Cascade
+from cascade.audit import calling
 from cascade.audit.controls import first_controls
 from cascade.audit.judge import RUBRIC
 from cascade.audit.worker import AuditSettings, AuditWorker
 from cascade.core.policy import Policy
 from cascade.emulator import Emulator
 from cascade.emulator.scripting import ScriptedReply
+from cascade.ledger import small_tables
 from cascade.ledger.audit import AuditTables
 from cascade.ledger.opening import open_reader
 from cascade.ledger.records import RequestBody
+from cascade.ledger.sqlite import connection
 from cascade.ledger.verifying.verification import verify
 from cascade.policy.loading import load_policy
 
@@ -117,7 +120,10 @@ class Watched(Emulator):
         if self._armed is not None and self.calls.total() >= self._armed[1]:
             process, _, delay_s = self._armed
             self._armed = None
-            threading.Timer(delay_s, _kill, (process,)).start()
+            if delay_s:
+                threading.Timer(delay_s, _kill, (process,)).start()
+            else:
+                _kill(process)
 
 
 @contextmanager
@@ -158,7 +164,7 @@ def run(
     samples: int,
     kills: int,
     seed: int,
-    deadline_s: float = 10.0,
+    deadline_s: float = 60.0,
     start: Start = start_python,
 ) -> Result:
     """Ship, kill, and look. `deadline_s`: short ones let the processes themselves take over what killed ones had."""
@@ -174,7 +180,8 @@ def run(
         killed, failed = 0, list[str]()
         for number in range(kills):
             process, victim = workers[number % 2]
-            emulator.arm(victim, chance.randint(1, 2 * AT_ONCE), chance.uniform(0, WITHIN_S))
+            after, delay_s = chance.randint(1, 2 * AT_ONCE), chance.uniform(0, WITHIN_S)
+            emulator.arm(victim, after, delay_s if number else 0.0)  # the first one comes before all can be done
             killed += _end(process, failed)
             workers[number % 2] = start(command, environment)
         for process, _ in workers:
@@ -224,16 +231,16 @@ def _look(address: str, emulator: Watched, shipped: Mapping[str, int], killed: i
         findings = [one.message for one in verify(reader).findings]
     finally:
         reader.close()
-    twice = {kind: emulator.calls[kind] - len(shipped) for kind in ("top", "judge")}
+    again = emulator.calls["top"] + emulator.calls["judge"] - 2 * len(shipped)
     faults = {
         "workers failed": failed,
         "samples are not graded as they should be": wrong,
         "numbers are not one for each": []
         if sorted(one.number for one in found.values()) == list(range(1, len(shipped) + 1))
         else ["they differ"],
-        f"calls were made twice, of {AT_ONCE} in flight at each of {killed} kills": [
-            f"{kind}: {more}" for kind, more in twice.items() if more > AT_ONCE * killed
-        ],
+        f"calls were made again, of {AT_ONCE} in flight at each of {killed} kills": [str(again)]
+        if again > AT_ONCE * killed
+        else [],
         "calls were taken in, and are not on record": [f"{emulator.calls.total()} of {opens}"]
         if emulator.calls.total() > opens
         else [],
@@ -264,7 +271,7 @@ def main() -> int:
             addresses["Postgres"] = asked.postgres
         for name, address in addresses.items():
             result = run(
-                address, Path(folder), samples=asked.samples, kills=asked.kills, seed=asked.seed, deadline_s=2.0
+                address, Path(folder), samples=asked.samples, kills=asked.kills, seed=asked.seed, deadline_s=10.0
             )
             sound &= not result.faults
             _print(name, result)
@@ -282,6 +289,8 @@ def _print(name: str, result: Result) -> None:
 
 if __name__ == "__main__":
     if sys.argv[1:2] == ["--child"]:
+        # A busy machine is no failure: who waits for a lock or the disk gets it.
+        connection.BUSY_MS, small_tables._SECONDS, calling._WRITE_S = 60_000, 60.0, 60.0
         asyncio.run(_work(load_policy(sys.argv[2]), sys.argv[3], time.time))
     else:
         sys.exit(main())

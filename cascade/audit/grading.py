@@ -99,10 +99,14 @@ def grading_without_call(sample: Sample) -> Grading | None:
 def compare(name: str, grader: Grader, sample: Sample, shipped: Shipped, shadow: str) -> Grading:
     """Grade the shipped answer against the shadow answer; one that cannot be graded is graded as `cannot_tell`."""
     answer, expected = shipped.text, shadow
-    if shipped.request.schema is not None or shipped.request.prompt_schema is not None:
+    request = shipped.request
+    if request.schema is not None or request.prompt_schema is not None:
         answer, expected = _value(answer), _value(expected)
-    messages = [dict(one) for one in shipped.request.messages]
-    item = Item(sample.request, messages, {}, task=sample.task, expected=expected)
+    messages = [dict(one) for one in request.messages]
+    plain = len(messages) == 1 and isinstance(messages[0]["content"], str)
+    asked = messages[0]["content"] if plain else messages
+    extra = None if request.system is None else {"system": request.system}
+    item = Item(sample.request, asked, {}, task=sample.task, expected=expected, extra=extra)
     found = grader(answer, item)
     if isinstance(found, Grade):
         return Grading(name, found.score)

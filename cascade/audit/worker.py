@@ -97,7 +97,7 @@ class AuditWorker:
     """One run. `client`: an async client of the SDK. `clock`: seconds from any origin; `wall`: Unix seconds.
 
     `on_graded` is called, in a thread, after each batch in which something was graded, and once at the end of a run without
-    `watches`. `on_change` is called after each sample. Raises PolicyError if the policy has no audit or cannot be used,
+    `watches`. Raises PolicyError if the policy has no audit or cannot be used,
     ConfigurationError for a grader that cannot.
     """
 
@@ -107,7 +107,6 @@ class AuditWorker:
         *,
         client: Any = None,
         on_graded: Callable[[], object] = lambda: None,
-        on_change: Callable[[], object] = lambda: None,
         clock: Callable[[], float] = time.monotonic,
         wall: Callable[[], float] = time.time,
         wait: Wait = asyncio.sleep,
@@ -117,7 +116,7 @@ class AuditWorker:
             hint = "add `audit: {sample: 0.01}`, and `ledger: {content: true}` so that answers can be graded"
             raise PolicyError("this policy samples nothing", where=f"policy {policy.name!r}", key="audit", hint=hint)
         self._settings, self._policy, self._wall, self._wait = settings, policy, wall, wait
-        self._on_graded, self._on_change = on_graded, on_change
+        self._on_graded = on_graded
         self._tables = AuditTables(settings.ledger)
         self._claude = AsyncClaude(policy.retry, client, clock=clock, chance=random.Random())  # noqa: S311 - jitter
         commits = policy.ledger.model_copy(update={"durability": "commit"})
@@ -137,11 +136,6 @@ class AuditWorker:
     def in_flight(self) -> int:
         """The number of samples that are being graded now."""
         return self._active
-
-    @property
-    def graded(self) -> int:
-        """How many samples this run has graded so far."""
-        return self._graded
 
     @property
     def stopped_by(self) -> Stop | None:
@@ -224,7 +218,6 @@ class AuditWorker:
                 if not self._active:  # else what the others have reserved may come free: the last of them goes on
                     self.stop(no_room.cap, _NO_ROOM[no_room.cap])
                 return
-            self._on_change()
 
     def _ledger_down(self, down: LedgerDown) -> None:
         if self._settings.watches:

@@ -21,6 +21,7 @@ from cascade.core.policy import Policy
 from cascade.emulator import Emulator
 from cascade.emulator.scripting import ScriptedReply
 from cascade.ledger.audit import AuditTables, Control, Sample
+from cascade.ledger.opening import open_ledger
 
 HAIKU, SONNET, OPUS = "claude-haiku-5-5", "claude-sonnet-5-5", "claude-opus-5-5"
 YAML: dict[str, Any] = {
@@ -34,7 +35,7 @@ YAML: dict[str, Any] = {
     "ledger": {"content": True},
     "audit": {"sample": 1.0, "lowest_confidence": 0, "daily_usd": None},
     "retry": {"attempts": 1},
-    "deadline_s": 10,
+    "deadline_s": 60,
 }
 
 Judge = Callable[[Mapping[str, Any]], list[dict[str, Any]] | ScriptedReply]
@@ -123,6 +124,7 @@ class Scene:
         with self.client() as client, Cascade(policy or self.policy, client=client, ledger=self.path) as driver:
             for question in questions:
                 self.ids[driver.ask(question, **asked).request_id] = question
+        assert open_ledger(self.path, (policy or self.policy).ledger).flush(60)
         self.now = max(one.at for one in self.tables.samples()) + 1
 
     def trust(self, judge: str) -> None:

@@ -165,20 +165,30 @@ def test_what_is_not_kept_cannot_be_graded_and_says_so(make_scene: MakeScene) ->
     assert scene.emulator.asked == {}
 
 
-def test_a_grader_that_cannot_tell_grades_without_a_score(make_scene: MakeScene) -> None:
-    """A grader of the user's own may raise what it likes: the sample is graded, and no rate counts it."""
-    scene = make_scene(audit={"grader": "numeric"}, tasks=[{"name": "own", "grader": "tests.audit.test_worker:fails"}])
+def test_a_grader_of_the_users_own_sees_the_request_and_may_fail(make_scene: MakeScene) -> None:
+    """It is given what `record` gives it. Where it or another cannot tell, the sample is graded, and no rate counts it."""
+    own = [{"name": name, "grader": f"tests.audit.test_worker:{name}"} for name in ("sees", "fails")]
+    scene = make_scene(audit={"grader": "numeric"}, tasks=own)
     scene.ship("question one")
-    scene.ship("question two", task="own")
-    assert scene.audit().graded == 2
+    scene.ship("question two", task="fails")
+    scene.ship("question three", task="sees", system="be brief")
+    assert scene.audit().graded == 3
     found = scene.samples
     assert graded(found["question one"]) == ("numeric", None, None)
     assert graded(found["question two"]) == ("tests.audit.test_worker:fails", None, None)
-    assert [one.grading.relation for one in found.values() if one.grading] == ["cannot_tell", "cannot_tell"]
+    assert graded(found["question three"]) == ("tests.audit.test_worker:sees", 0.75, None)
+    relations = {question: one.grading.relation for question, one in found.items() if one.grading}
+    assert relations == {"question one": "cannot_tell", "question two": "cannot_tell", "question three": None}
+
+
+def sees(answer: str, expected: str, item: dict[str, Any]) -> float:
+    """A grader of the user's own, which looks at all that it is given."""
+    given = (answer, expected, item["input"], item["system"], item["task"])
+    return 0.75 if given == ("right three", "right three", "question three", "be brief", "sees") else 0.0
 
 
 def fails(answer: str, expected: str, _: object) -> bool:
-    """A grader of the user's own."""
+    """One that raises."""
     raise ValueError(answer + expected)
 
 

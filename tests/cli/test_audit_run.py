@@ -16,10 +16,10 @@ import yaml
 from cascade import cli
 from cascade.emulator.requests import ApiError
 from tests.audit.auditing import YAML, Scene
-from tests.audit.conftest import MakeScene, make_scene
+from tests.audit.conftest import MakeScene, make_scene, patience
 from tests.warm import WarmPython
 
-__all__ = ["make_scene"]
+__all__ = ["make_scene", "patience"]
 
 Audit = Callable[..., tuple[int, str, str]]
 
