@@ -198,6 +198,8 @@ class _Recording:
 
     def _reviewed(self, reply: RecordedReply, event: AskReview) -> Review:
         rung, reviewer = self._rungs[event.index], self._rungs[event.reviewer]
+        if event.steps and event.steps[-1].samples:
+            raise self._error(f"the answer of a vote of {rung!r} has no recorded review", "ask the rung once")
         found = reply.review
         if found is None or review_code(found, reviewer) == NO_REVIEW:
             raise self._error(no_review(rung, reviewer), REVIEW_HINT)

@@ -245,6 +245,10 @@ def test_a_gate_over_votes_is_refused(tmp_path: Path) -> None:
     mapping = mapping_of(policy_with(CHECK, samples={"max": 2, "agree": 2}), Manifest("reviewed", LADDER))
     with pytest.raises(ConfigurationError, match="a review of a vote's answer is neither recorded nor replayed"):
         read_columns(ITEMS, Manifest("reviewed", LADDER), [mapping])
+    low = replace(ITEMS[0].reply("low"), variant="confidence_first")
+    voted = replace(ITEMS[0], replies={**ITEMS[0].replies, "low": replace(low, samples=(low,))})
+    with pytest.raises(CorpusError, match="the answer of a vote of 'low' has no recorded review"):
+        replay_item(mapping.plan, voted)
 
 
 def test_repriced_reviews_cost_the_reviewers_price() -> None:
