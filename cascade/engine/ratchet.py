@@ -1,7 +1,8 @@
 """The ratchet in force: the plan at the step that the audit has raised a policy's thresholds to (`cascade audit`).
 
 The step is kept in the ledger's database, where every process reads it: when its driver is made, and while requests come at most
-every 5 s, on a thread of its own. No request waits for a read. What cannot be read changes nothing: the last known step stays.
+every 5 s, on a thread of its own. No request waits for a read. What cannot be read changes nothing: the last known step stays, also
+where the ledger's file was moved or deleted.
 """
 
 from __future__ import annotations
@@ -81,6 +82,9 @@ class RatchetInForce:
             found = self._read()
         except Exception as problem:  # noqa: BLE001 - nobody waits for this thread, and requests go on whatever it is
             self._told_down(f"{type(problem).__name__}: {problem}")
+            return
+        if found is None and self._found is not None:  # a reset leaves a row with step 0
+            self._told_down("the ledger that held it is gone")
             return
         self._is_down = False
         if found == self._found:

@@ -266,6 +266,20 @@ def test_a_step_stays_while_the_ledger_is_down() -> None:
     assert told(events) == ["changed", "unreadable", "changed", "unreadable", "changed"]
 
 
+def test_a_step_stays_when_the_ledger_is_gone() -> None:
+    """Its file was moved or deleted: that is no reset, which would be on record. It is logged once, until a step is read again."""
+    found = iter((Ratchet("live", "", 2, 0.0), None, None, Ratchet("live", "", 0, 1.0)))
+    steps: list[int] = []
+    with capture_logs() as events:
+        ratchet = RatchetInForce(make_plan(audited()), lambda: next(found), no_guard, 0.0, first_s=60)
+        for number in range(4):
+            ratchet.plan(5.0 * number)
+            settled()
+            steps.append(ratchet.plan(5.0 * number).ratchet)
+    assert steps == [2, 2, 2, 0]
+    assert told(events) == ["changed", "unreadable", "changed"]
+
+
 def test_no_request_waits_for_a_read_that_hangs() -> None:
     """Nor does another read begin beside it; what it finds at last is in force."""
     may_end = threading.Event()
