@@ -212,6 +212,35 @@ def test_the_cap_counts_what_was_spent_since_and_what_is_reserved(
         assert isinstance(lease(154, NOW + 60), Leased)  # the leases are over
 
 
+def test_each_call_is_reserved_in_place_of_the_one_before_and_renews_the_lease(
+    put: Callable[..., AuditTables],
+) -> None:
+    """The cap counts the other leases and this call, not the call before it; without room, or a lease, nothing is changed."""
+    tables = put(2)
+    first, second = take(tables, bound=0), take(tables, owner="two", bound=30)
+
+    def reserve(leased: Leased, bound: int, now: float = NOW) -> str:
+        return tables.reserve(leased, bound, now, 60.0, cap=100, day=DAY)
+
+    assert [reserve(first, 70), reserve(first, 71), reserve(first, 60)] == ["ok", "cap", "ok"]
+    assert reserve(second, 41) == "cap"
+    assert reserve(first, 10, NOW + 59) == "ok"
+    assert reserve(second, 90, NOW + 59) == "ok"
+    third = take(
+        tables, NOW + 119.5, owner="three", bound=0
+    )  # what the first one had: renewed until then, and not for longer
+    assert third.sample == first.sample
+    assert reserve(first, 1, NOW + 119.5) == "lost"
+
+
+def test_a_lease_that_was_not_used_is_no_try(put: Callable[..., AuditTables]) -> None:
+    """Given back for want of money, a sample is tried as often as before."""
+    tables = put(1)
+    tables.release(take(tables))
+    tables.release(take(tables), tried=False)
+    assert take(tables).tries == 1
+
+
 def test_the_audits_spend_is_in_no_budget_of_the_policy(address: str) -> None:
     """It has a limit of its own: budgets are seeded without it; by its arm it is read."""
     with closing(store_at(address)) as store:
