@@ -10,7 +10,9 @@ Before each call its bound is reserved with the lease, which renews it too. So a
 from __future__ import annotations
 
 import asyncio
+import threading
 from collections.abc import Callable, Mapping
+from concurrent.futures import Future
 from dataclasses import dataclass, replace
 from typing import Literal
 
@@ -105,6 +107,24 @@ class RunState:
             self.counted += called.at_most
 
 
+def _in_own_thread(work: Callable[[], Grading]) -> asyncio.Future[Grading]:
+    """Run it in a thread that nobody waits for at exit: those of `asyncio.to_thread` are few, and one that hangs is lost to the rest."""
+    doing: Future[Grading] = Future()
+    doing.set_running_or_notify_cancel()  # it cannot be cancelled
+
+    def do() -> None:
+        try:
+            found = work()
+        except BaseException as problem:  # noqa: BLE001 - raised where it is awaited
+            doing.set_exception(problem)
+        else:
+            doing.set_result(found)
+
+    waiting = asyncio.wrap_future(doing)
+    threading.Thread(target=do, name="cascade-grader", daemon=True).start()
+    return waiting
+
+
 class SampleGrader:
     """Grades sampled requests of one policy. `wall`: Unix seconds.
 
@@ -168,7 +188,7 @@ class SampleGrader:
 
     async def _compared(self, name: str, grader: Grader, sample: Sample, shipped: Shipped, shadow: str) -> Grading:
         """The grading of a plain grader, which may be a user's function: it runs in a thread, and not for ever."""
-        comparing = asyncio.to_thread(compare, name, grader, sample, shipped, shadow)
+        comparing = _in_own_thread(lambda: compare(name, grader, sample, shipped, shadow))
         try:
             return await asyncio.wait_for(comparing, self._policy.deadline_s)
         except TimeoutError:

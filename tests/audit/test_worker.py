@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import asyncio
 import sqlite3
+import threading
+from concurrent.futures import ThreadPoolExecutor
 from typing import Any
 
 import msgspec
@@ -190,6 +192,32 @@ def sees(answer: str, expected: str, item: dict[str, Any]) -> float:
 def fails(answer: str, expected: str, _: object) -> bool:
     """One that raises."""
     raise ValueError(answer + expected)
+
+
+def test_a_grader_of_the_users_own_that_hangs_holds_up_nothing_else(make_scene: MakeScene) -> None:
+    """It has a thread of its own: the worker's few are free for the next sample, and at the end nobody waits for it."""
+    SECOND.clear()
+    scene = make_scene(audit={"grader": "tests.audit.test_worker:waits"})
+    scene.ship("question 1", "question 2")
+
+    async def go() -> int:
+        asyncio.get_running_loop().set_default_executor(ThreadPoolExecutor(1))
+        async with scene.async_client() as client:
+            settings = AuditSettings(scene.policy, str(scene.path))
+            return (await AuditWorker(settings, client=client, wall=lambda: scene.now).run()).graded
+
+    assert asyncio.run(go()) == 2
+    assert [one.score for one in scene.samples.values()] == [1.0, 1.0]
+
+
+SECOND = threading.Event()
+
+
+def waits(answer: str, _expected: str, _item: object) -> bool:
+    """Hangs at the first question until the second one is graded."""
+    if answer == "right 2":
+        SECOND.set()
+    return SECOND.wait(30)
 
 
 def test_a_vote_is_graded_by_the_text_that_it_shipped(make_scene: MakeScene) -> None:
