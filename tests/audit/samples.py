@@ -48,7 +48,7 @@ def put(address: str, samples: Sequence[Sample]) -> None:
     if address.startswith("postgresql://"):
         from cascade.ledger.postgres.store import PostgresStore  # noqa: PLC0415 - an extra
 
-        store = PostgresStore(address)
+        store = PostgresStore(address, seconds=60)  # however busy the machine is
     else:
         store = SqliteStore(Path(address), synchronous="NORMAL")
     with closing(store):
