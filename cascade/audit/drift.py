@@ -44,6 +44,7 @@ MAX_RATE: Final = 0.02
 RIGHT_AT: Final = 0.5
 
 _RECENT = 250
+_TOLD = 10  # samples of other thresholds in a row: at a change of them a few are no fault
 _NOT_JUDGED = frozenset({OUTCOME, "top"})  # graders that compare with nothing
 
 
@@ -239,10 +240,14 @@ class _Watching:
         self._counts: dict[str, _Counts] = {"": _Counts(), **{task: _Counts() for task in limits}}
         self._incomparable: Counter[str] = Counter()
         self._by_outcome_alone = 0
+        self._by_another = 0
 
     def drift(self) -> Drift:
         reset = newest_reset(self._seen.marks)
-        current = [one for one in self._seen.samples if one.is_uniform and one.epoch == self._epoch and one.at > reset]
+        uniform = [one for one in self._seen.samples if one.is_uniform and one.at > reset]
+        current = [one for one in uniform if one.epoch == self._epoch]
+        last = max((one.at for one in current), default=reset)
+        self._by_another = sum(one.at > last for one in uniform)
         known = [one for one in current if one.state != "open" or one.outcome is not None]
         for sample in sorted(known, key=_when_known):
             self._count(sample)
@@ -321,6 +326,11 @@ class _Watching:
         elif self._incomparable:
             graders, by = ", ".join(self._incomparable), self._grader or "a grader that it does not name"
             yield f"no detector counts the grades of {graders}: the certificate's rate was graded by {by}"
+        if self._by_another >= _TOLD:
+            yield (
+                f"the newest {self._by_another} samples count nowhere: other thresholds, or another version of the policy,"
+                " shipped them; if that goes on, what runs the audit or what answers has an old policy: start it again"
+            )
         if self._by_outcome_alone:
             yield (
                 f"{self._by_outcome_alone} results are known only from a reported outcome: if mostly bad answers are"

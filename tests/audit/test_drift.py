@@ -55,6 +55,16 @@ def test_only_the_uniform_sample_of_this_epoch_since_the_last_reset_counts() -> 
     assert (both.rates[0].counted, both.rates[0].losses) == (2, 1)
 
 
+def test_newer_samples_that_another_version_of_the_policy_shipped_are_told() -> None:
+    """A worker that was not started again after `calibrate --write` would find nothing wrong, for ever."""
+    others = [sample(PROVED, nth, score=0.0, epoch="another") for nth in range(2, 22)]
+    drift = _watch(PROVED, [sample(PROVED, 1), *others])
+    assert (drift.rates[0].counted, drift.alarms) == (1, ())
+    assert any("the newest 20 samples count nowhere" in note for note in drift.notes)
+    for samples in ([*others, sample(PROVED, 30)], [sample(PROVED, 1), *others[:5]]):
+        assert _watch(PROVED, samples).notes == ()
+
+
 def test_the_top_rungs_answers_and_no_answer_are_no_loss() -> None:
     """Whatever their score: the loss is an answer shipped below the top."""
     samples = [
