@@ -327,9 +327,9 @@ class AuditTables(SmallTables):
         self._change(question, {"policy": mark.policy, "at": mark.at, "kind": mark.kind, "details": details}, make=True)
 
     def marks(self, policy: str, *, since: float = 0.0) -> Sequence[Mark]:
-        """What happened, oldest first."""
+        """What happened, in the order in which it was put on record: workers' clocks differ, and who looks longer marks later."""
         question = (
-            "SELECT policy, at, kind, details FROM audit_marks WHERE policy = :policy AND at >= :since ORDER BY at, id"
+            "SELECT policy, at, kind, details FROM audit_marks WHERE policy = :policy AND at >= :since ORDER BY id"
         )
         found = self._read(question, {"policy": policy, "since": since})
         return tuple(Mark(name, at, kind, json.loads(details)) for name, at, kind, details in found)

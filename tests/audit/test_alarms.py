@@ -16,7 +16,7 @@ import pytest
 from structlog.testing import capture_logs
 
 from cascade.audit.alarms import DriftWatch, undo
-from cascade.audit.drift import Drift
+from cascade.audit.drift import Drift, Rate
 from cascade.core.errors import PolicyError
 from cascade.core.policy import Policy
 from cascade.ledger.audit import AuditTables, Mark, Ratchet
@@ -198,6 +198,27 @@ def test_two_workers_that_look_at_once_take_one_step(kind: str, address: str, re
     assert sum(event["event"] == "audit_ratchet" for event in events) == 1
     DriftWatch(policy, tables).look(101.0)
     assert tables.ratchet("live") == Ratchet("live", "", 1, 100.0)
+
+
+@pytest.mark.parametrize("kind", ["sqlite", "postgres"])
+def test_workers_whose_looks_overlap_tell_an_alarm_once(
+    kind: str, address: str, request: pytest.FixtureRequest
+) -> None:
+    """The one whose mark is first on record does, whatever time it names: its look may have begun later, or its clock be ahead."""
+    where = address if kind == "sqlite" else request.getfixturevalue("postgres_database")
+    policy = _policy(on_alarm="alert")
+    put(where, _bad(policy))
+
+    class Overtaken(DriftWatch):
+        """Has seen the alarm when another worker, which looks later, tells it."""
+
+        def _is_first(self, drift: Drift, rate: Rate, now: float) -> bool:
+            DriftWatch(policy, AuditTables(where)).look(now + 1)
+            return super()._is_first(drift, rate, now)
+
+    with capture_logs() as events:
+        Overtaken(policy, AuditTables(where)).look(100.0)
+    assert [event["event"] for event in events] == ["audit_alarm"]
 
 
 def test_a_reset_takes_the_steps_back_and_the_samples_so_far_no_longer_count(address: str) -> None:
