@@ -125,3 +125,12 @@ def test_a_step_is_told_in_one_line() -> None:
         "step 3 of 3, the last on the certified path: nothing ships below the top",
     ]
     assert describe_step(policy_of(0.7, 0.8), 1) == "step 1 of 2, uncertified: r0 0.8 (written: 0.7)"
+
+
+def test_the_last_step_names_the_tasks_whose_ceiling_is_below_the_top() -> None:
+    """Their climbs end there at every step, so what is held ships."""
+    tasks = [*TASKS, {"name": "brief", "ceiling": "r0"}, {"name": "free", "ceiling": "r2"}]
+    policy = certified(policy_of(0.8, 0.8, tasks=tasks), path=PATH)
+    told = "step 3 of 3, the last on the certified path: nothing ships below the top, but for brief: the ceiling is below it"
+    assert describe_step(policy, 3) == told
+    assert ratcheted(make_plan(policy), 3).policy.route("brief").ceiling == 0
