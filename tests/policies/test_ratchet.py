@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from typing import Any
 
 import pytest
@@ -114,6 +115,15 @@ def test_a_ratchet_goes_with_its_certificate() -> None:
     again = certified(policy_of(0.8, 0.8, tasks=TASKS), path=PATH, n=400)
     assert step_in_force(again, digest, 2) == 0
     assert step_in_force(policy_of(0.7, 0.8), "", 2) == 2
+
+
+def test_the_order_of_a_files_keys_is_no_other_certificate() -> None:
+    """A formatter that sorts keys neither undoes a ratchet nor begins an epoch."""
+    values = PROVED.model_dump(by_alias=True, exclude_unset=True, mode="json")
+    again = Policy.model_validate_json(json.dumps(values, sort_keys=True))
+    assert again.certificate == PROVED.certificate
+    assert certificate_digest(again) == certificate_digest(PROVED)
+    assert epoch_of(again, 2) == epoch_of(PROVED, 2)
 
 
 def test_a_step_is_told_in_one_line() -> None:
