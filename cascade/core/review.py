@@ -190,8 +190,8 @@ def _shown(content: Any, seen: list[Block]) -> Any:
 
 def _plain(block: Any) -> Any:
     """A block of one of the SDK's classes, of which a reply of the API consists, as the mapping that is sent."""
-    dump = None if isinstance(block, (str, Mapping)) else getattr(block, "model_dump", None)
-    return dump(mode="json", exclude_none=True) if callable(dump) else block
+    dump: Any = None if isinstance(block, (str, Mapping)) else getattr(block, "model_dump", None)
+    return dump(mode="json", exclude_none=True) if callable(dump) else block  # pyright: ignore[reportUnknownVariableType]
 
 
 def _kind(block: Any) -> str | None:
