@@ -174,7 +174,7 @@ def build_review_prompt(policy: Policy, reviewer: int, request: Request, answer:
 def _shown(content: Any, seen: list[Block]) -> Any:
     """Content as text and plain blocks; images and documents are moved to `seen`, and named by their number there."""
     if isinstance(content, (list, tuple)):
-        blocks = cast("Sequence[Any]", content)
+        blocks = [_plain(block) for block in cast("Sequence[Any]", content)]
         return [_shown(block, seen) for block in blocks if _kind(block) not in _HIDDEN]
     kind = _kind(content)
     if kind is None:
@@ -186,6 +186,12 @@ def _shown(content: Any, seen: list[Block]) -> Any:
         seen.append(bare)
         return f"[{kind}: number {len(seen)} of the blocks before this one]"
     return {**bare, "content": _shown(bare["content"], seen)} if "content" in bare else bare
+
+
+def _plain(block: Any) -> Any:
+    """A block of one of the SDK's classes, of which a reply of the API consists, as the mapping that is sent."""
+    dump: Any = None if isinstance(block, (str, Mapping)) else getattr(block, "model_dump", None)
+    return dump(mode="json", exclude_none=True) if callable(dump) else block  # pyright: ignore[reportUnknownVariableType]
 
 
 def _kind(block: Any) -> str | None:

@@ -147,7 +147,9 @@ def certificate_digest(policy: Policy) -> str:
     """Names the policy's certificate; "" without one. A ratchet goes with one certificate, and ends with the next."""
     if policy.certificate is None:
         return ""
-    return hashlib.sha256(policy.certificate.model_dump_json(exclude_defaults=True).encode()).hexdigest()[:16]
+    values = policy.certificate.model_dump(mode="json", exclude_defaults=True)
+    named = json.dumps(values, sort_keys=True)  # a file may be written again with its keys in another order
+    return hashlib.sha256(named.encode()).hexdigest()[:16]
 
 
 def epoch_of(policy: Policy, ratchet: int) -> str:

@@ -1,8 +1,8 @@
 """A policy's thresholds after alarms of the audit: one step toward fewer losses for each.
 
-With a certificate that holds, the steps are those of its stored path, the last of which ships nothing below the top. Without
-one the first rung's threshold rises by 0.1 a step, to at most 0.9, and nothing is proved of it. A step is always taken from the
-policy as it is written, so it does not matter how a process came to it.
+With a certificate that holds, the steps are those of its stored path, the last of which ships nothing below the top
+but for tasks with a ceiling there. Without one the first rung's threshold rises by 0.1 a step, to at most 0.9, and nothing is
+proved of it. A step is always taken from the policy as it is written, so it does not matter how a process came to it.
 """
 
 from __future__ import annotations
@@ -75,7 +75,7 @@ def describe_step(policy: Policy, step: int) -> str:
         return "not ratcheted"
     path = _path(policy)
     if path and step == count:
-        return f"step {step} of {count}, the last on the certified path: nothing ships below the top"
+        return f"step {step} of {count}, the last on the certified path: nothing ships below the top{_capped(policy)}"
     if path:
         own = path[step - 1]
         tasks = "".join(f"; {task}: {_listed(thresholds)}" for task, thresholds in own.tasks.items())
@@ -89,6 +89,13 @@ def _path(policy: Policy) -> tuple[PathStep, ...]:
     """The stored path, if it is of these thresholds and this traffic. Prices void a certificate, but ship the same answers."""
     certificate = policy.certificate
     return certificate.path if certificate is not None and certificate.path and is_of_policy(policy) else ()
+
+
+def _capped(policy: Policy) -> str:
+    """What ships below the top at every step: the best held answer, where a task's ceiling ends the climb."""
+    top = policy.ladder[-1].rung
+    capped = [task.name for task in policy.tasks if task.ceiling not in (None, top)]
+    return f", but for {', '.join(capped)}: the ceiling is below it" if capped else ""
 
 
 def _with_threshold(rung: Rung, thresholds: dict[str, float | None]) -> Rung:

@@ -5,6 +5,7 @@ Whatever the confidence is: so thresholds and the gate's `below` can be changed 
 
 from __future__ import annotations
 
+import asyncio
 import hashlib
 import json
 from collections import Counter
@@ -44,6 +45,7 @@ class Reviewer:
 
     def __init__(self, plan: Plan, journal: Journal, call: Call) -> None:
         self._plan, self._journal, self._call = plan, journal, call
+        self._asked = dict[str, asyncio.Lock]()  # by key: items that are recorded at once may have the same review
 
     async def review(self, item: str, request: Request, answer: str, index: int) -> bool:
         """Have an answer reviewed by the rung at `index`; whether there is a review.
@@ -51,16 +53,20 @@ class Reviewer:
         A request and answer that do not fit the reviewer's context window are a review that cannot be used, as live.
         """
         key = review_key(self._plan, request, answer, index)
-        if key not in self._journal.reviewed:
-            plan = self._plan
-            respondent = Respondent(REVIEW, plan.policy, index, plan.rates[index], plan.repair)
-
-            def entry_of(outcome: Reply | Failure, cost: int) -> dict[str, Any]:
-                accepted = read_review(plan, index, outcome).accepted
-                return review_entry(key, accepted, usage_fields(sum(outcome.spent, outcome.usage)), cost)
-
-            await self._call(respondent, build_review_prompt(plan.policy, index, request, answer), item, entry_of)
+        async with self._asked.setdefault(key, asyncio.Lock()):
+            if key not in self._journal.reviewed:
+                await self._ask(key, item, request, answer, index)
         return key in self._journal.reviewed
+
+    async def _ask(self, key: str, item: str, request: Request, answer: str, index: int) -> None:
+        plan = self._plan
+        respondent = Respondent(REVIEW, plan.policy, index, plan.rates[index], plan.repair)
+
+        def entry_of(outcome: Reply | Failure, cost: int) -> dict[str, Any]:
+            accepted = read_review(plan, index, outcome).accepted
+            return review_entry(key, accepted, usage_fields(sum(outcome.spent, outcome.usage)), cost)
+
+        await self._call(respondent, build_review_prompt(plan.policy, index, request, answer), item, entry_of)
 
     def recorded(self, request: Request, answer: str, index: int) -> RecordedReview:
         """A review that was asked for, as the corpus has it."""

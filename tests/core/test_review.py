@@ -8,6 +8,7 @@ from dataclasses import dataclass, field, replace
 from typing import Any
 
 import pytest
+from anthropic.types import TextBlock, ThinkingBlock, ToolUseBlock
 
 from cascade.core.budgets import Refusal
 from cascade.core.climb import Observation, Reading, climb
@@ -339,6 +340,19 @@ def test_images_and_documents_go_beside_the_object_that_names_them() -> None:
         [call],
         [{**result, "content": ["[document: number 2 of the blocks before this one]", "seen"]}],
     ]
+
+
+def test_blocks_of_the_sdks_classes_are_shown_as_what_is_sent() -> None:
+    """A conversation is often continued with a reply's own blocks: their texts are shown, thinking is not."""
+    blocks = [
+        ThinkingBlock(type="thinking", thinking="hm", signature="s"),
+        TextBlock(type="text", text="No."),
+        ToolUseBlock(type="tool_use", id="t", name="look", input={"at": 1}),
+    ]
+    turns = [{"role": "assistant", "content": blocks}, {"role": "user", "content": "Really?"}]
+    (message,) = build_review_prompt(gated(), 1, request_of(turns), "yes").messages
+    shown = json.loads(message["content"])["request"]["turns"][0]["content"]
+    assert shown == ["No.", {"type": "tool_use", "id": "t", "name": "look", "input": {"at": 1}}]
 
 
 def test_a_reviewer_that_thinks_has_room_for_its_reply() -> None:

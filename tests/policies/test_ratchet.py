@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from typing import Any
 
 import pytest
@@ -116,6 +117,15 @@ def test_a_ratchet_goes_with_its_certificate() -> None:
     assert step_in_force(policy_of(0.7, 0.8), "", 2) == 2
 
 
+def test_the_order_of_a_files_keys_is_no_other_certificate() -> None:
+    """A formatter that sorts keys neither undoes a ratchet nor begins an epoch."""
+    values = PROVED.model_dump(by_alias=True, exclude_unset=True, mode="json")
+    again = Policy.model_validate_json(json.dumps(values, sort_keys=True))
+    assert again.certificate == PROVED.certificate
+    assert certificate_digest(again) == certificate_digest(PROVED)
+    assert epoch_of(again, 2) == epoch_of(PROVED, 2)
+
+
 def test_a_step_is_told_in_one_line() -> None:
     """Its thresholds, and whether they were certified."""
     assert [describe_step(PROVED, step) for step in range(4)] == [
@@ -125,3 +135,12 @@ def test_a_step_is_told_in_one_line() -> None:
         "step 3 of 3, the last on the certified path: nothing ships below the top",
     ]
     assert describe_step(policy_of(0.7, 0.8), 1) == "step 1 of 2, uncertified: r0 0.8 (written: 0.7)"
+
+
+def test_the_last_step_names_the_tasks_whose_ceiling_is_below_the_top() -> None:
+    """Their climbs end there at every step, so what is held ships."""
+    tasks = [*TASKS, {"name": "brief", "ceiling": "r0"}, {"name": "free", "ceiling": "r2"}]
+    policy = certified(policy_of(0.8, 0.8, tasks=tasks), path=PATH)
+    told = "step 3 of 3, the last on the certified path: nothing ships below the top, but for brief: the ceiling is below it"
+    assert describe_step(policy, 3) == told
+    assert ratcheted(make_plan(policy), 3).policy.route("brief").ceiling == 0

@@ -10,6 +10,7 @@ from contextlib import ExitStack, closing
 from pathlib import Path
 
 import pytest
+from msgspec.structs import replace
 
 from cascade.core.errors import ConfigurationError
 from cascade.core.policy import Policy
@@ -126,6 +127,24 @@ def test_it_stops_at_the_cap_and_no_review_is_asked_for_twice(
     assert set(emulator.reviewed.values()) == {1}
     whole = sum(round((r.cost_usd or 0) * 1e9) for item in corpus.items for r in item.replies.values())
     assert spent == whole + COST * len(answers_below(read_corpus(tmp_path / "corpus.jsonl")))
+
+
+def test_items_with_the_same_answer_to_the_same_input_share_one_review(
+    record: Record, emulate: Emulate, tmp_path: Path
+) -> None:
+    """Recorded at once, too: each has the review, which is asked for and paid once."""
+    corpus = make_corpus(12)
+    first = corpus.items[0]
+    same = tuple(replace(first, id=item.id, group=None, split=None) for item in corpus.items)
+    emulator = emulate(Corpus(corpus.manifest, same))
+    write_corpus(tmp_path / "inputs.jsonl", corpus.manifest, same)
+    report = record(emulator, policy=GATED, grader="exact", concurrency=12)
+    assert list(emulator.reviewed.values()) == [1]
+    recorded = read_corpus(tmp_path / "corpus.jsonl")
+    reviews = [item.reply("haiku").review for item in recorded.items]
+    assert reviews == [reviews[0]] * 12
+    assert reviews[0] is not None
+    assert report.calls == 3 * 12 + 1
 
 
 def test_a_gate_that_is_added_later_asks_for_reviews_alone(

@@ -2,7 +2,8 @@
 
 It is the tune half's path from the certified point on, towards fewer losses. Points that the walk tested passed the same test
 as the certified one. Those before its start were not tested by themselves: on both halves they lose no more. The last step
-ships nothing below the top, so no loss is left; it is there even if the corpus has nothing in between.
+ships nothing below the top, so no loss is left but of tasks whose ceiling is there; it is there even if the corpus has nothing in
+between.
 """
 
 from __future__ import annotations
