@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import random
+import sqlite3
 import subprocess
 import threading
 from collections.abc import Callable, Iterator, Sequence
@@ -13,7 +14,6 @@ from typing import Any
 
 import pytest
 
-from cascade.ledger import small_tables
 from cascade.ledger.audit import AuditTables, Control, Grading, Leased, Mark, Ratchet
 from cascade.ledger.gateway import Feedback, GatewayTables
 from cascade.ledger.opening import open_reader
@@ -21,7 +21,7 @@ from cascade.ledger.postgres.store import PostgresStore
 from cascade.ledger.records import AuditRow, Batch, Content, OpenCall, SpendKey, audit_id
 from cascade.ledger.sqlite import connection
 from cascade.ledger.sqlite.store import SqliteStore
-from cascade.ledger.stores import Store
+from cascade.ledger.stores import LedgerDown, Store
 from tests.warm import WarmPython
 
 DAY = 1_795_046_400.0
@@ -36,9 +36,8 @@ def address(request: pytest.FixtureRequest, tmp_path: Path) -> str:
 
 @pytest.fixture(autouse=True)
 def _patience(monkeypatch: pytest.MonkeyPatch) -> None:
-    """However busy the machine is, who waits for a lock gets it."""
+    """However busy the machine is, a writer that waits for a lock gets it."""
     monkeypatch.setattr(connection, "BUSY_MS", 60_000)
-    monkeypatch.setattr(small_tables, "_SECONDS", 60.0)
 
 
 def store_at(address: str, writer: str = "one") -> Store:
@@ -313,6 +312,36 @@ def test_one_of_several_workers_takes_the_ratchets_step(address: str) -> None:
     assert tables.ratchet("other") is None
 
 
+def test_a_change_waits_for_the_locks_of_others_longer_than_a_writer_does(
+    put: Callable[..., AuditTables], address: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Several that change the tables at once all succeed, although a writer here would not wait at all."""
+    put(0)
+    monkeypatch.setattr(connection, "BUSY_MS", 0)
+
+    def add(worker: int) -> None:
+        for number in range(10):
+            AuditTables(address, seconds=60).add_mark(Mark("support", NOW + number, "step", {"by": worker}))
+
+    at_once([lambda worker=worker: add(worker) for worker in range(6)])
+    assert len(AuditTables(address).marks("support")) == 60
+
+
+def test_a_lock_that_is_held_too_long_is_an_error_that_says_how_long(tmp_path: Path) -> None:
+    """As long as the caller gave; then the same call succeeds when the lock is free."""
+    path = tmp_path / "ledger.db"
+    with closing(store_at(str(path))):
+        pass
+    mark = Mark("support", NOW, "reset")
+    with closing(sqlite3.connect(path)) as other:
+        other.execute("BEGIN IMMEDIATE")
+        with pytest.raises(LedgerDown, match=r"locked by another process for more than 0\.25 s"):
+            AuditTables(str(path), seconds=0.25).add_mark(mark)
+        other.execute("ROLLBACK")
+        AuditTables(str(path), seconds=0.25).add_mark(mark)
+    assert list(AuditTables(str(path)).marks("support")) == [mark]
+
+
 def test_controls_and_marks_are_kept_in_order(address: str) -> None:
     """By policy and from a time on."""
     tables = AuditTables(address)
@@ -361,7 +390,6 @@ def test_texts_of_the_audit_go_with_those_of_the_request(
 
 WORKER = """
 import os, sys
-from cascade.ledger import small_tables
 from cascade.ledger.audit import AuditTables, Grading
 address, owner, now = sys.argv[1], sys.argv[2], float(sys.argv[3])
 tables = AuditTables(address)
