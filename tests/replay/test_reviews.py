@@ -207,6 +207,13 @@ def test_the_trail_has_the_review(tmp_path: Path) -> None:
     assert (step.cost_nanousd, step.verdict.failed_checks, step.reason) == (3_000_000, ("review:mid",), "check_failed")
 
 
+def test_a_trail_tells_of_the_recording_only_where_the_review_said_nothing() -> None:
+    """An accepted or a rejected answer has no other detail than live; a review that could not be used has that reason."""
+    plan = mapping_of(policy_with(CHECK), Manifest("reviewed", LADDER)).plan
+    told = [replay_item(plan, one).steps[0].verdict.checks[-1].detail for one in ITEMS[:3]]
+    assert told == ["", "", "recorded"]
+
+
 LACKING = {
     "none": (None, "no review by 'mid' of the reply of rung 'low' was recorded"),
     "another reviewer's": (said(True, rung="top"), "no review by 'mid' of the reply of rung 'low' was recorded"),
