@@ -42,7 +42,7 @@ class Critical(Answers):
 
     def find(self, request: ApiRequest, *, advance: bool = True) -> RecordedReply:
         """The reply; a review depends on what is reviewed alone."""
-        if not request.is_review:
+        if request.to_review is None:
             return super().find(request, advance=advance)
         number = hashlib.sha256(request.text.encode()).digest()[0]
         words = "reject" if number % 3 == 0 else "perhaps" if number % 7 == 0 else "accept"
