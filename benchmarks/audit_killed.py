@@ -102,7 +102,8 @@ class Watched(Emulator):
         if body.get("system") == RUBRIC:
             shown = json.loads(content)
             question = shown["question"]
-            kind = "control" if isinstance(question, str) else "judge"
+            restated = shown["answer"] != shown["reference"] and shown["answer"].split() == shown["reference"].split()
+            kind = "control" if isinstance(question, str) or restated else "judge"
             known = self._known.get((question, shown["answer"])) if isinstance(question, str) else None
             agrees = shown["answer"].split() == shown["reference"].split() if known is None else known
             said = json.dumps({"reason": "so it is", "relation": "agree" if agrees else "disagree"})
