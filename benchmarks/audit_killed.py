@@ -44,7 +44,6 @@ from cascade.audit.worker import AuditSettings, AuditWorker
 from cascade.core.policy import Policy
 from cascade.emulator import Emulator
 from cascade.emulator.scripting import ScriptedReply
-from cascade.ledger import small_tables
 from cascade.ledger.audit import AuditTables
 from cascade.ledger.opening import open_reader
 from cascade.ledger.records import RequestBody
@@ -103,7 +102,8 @@ class Watched(Emulator):
         if body.get("system") == RUBRIC:
             shown = json.loads(content)
             question = shown["question"]
-            kind = "control" if isinstance(question, str) else "judge"
+            restated = shown["answer"] != shown["reference"] and shown["answer"].split() == shown["reference"].split()
+            kind = "control" if isinstance(question, str) or restated else "judge"
             known = self._known.get((question, shown["answer"])) if isinstance(question, str) else None
             agrees = shown["answer"].split() == shown["reference"].split() if known is None else known
             said = json.dumps({"reason": "so it is", "relation": "agree" if agrees else "disagree"})
@@ -290,7 +290,7 @@ def _print(name: str, result: Result) -> None:
 if __name__ == "__main__":
     if sys.argv[1:2] == ["--child"]:
         # A busy machine is no failure: who waits for a lock or the disk gets it.
-        connection.BUSY_MS, small_tables._SECONDS, calling._WRITE_S = 60_000, 60.0, 60.0
+        connection.BUSY_MS, calling._WRITE_S = 60_000, 60.0
         asyncio.run(_work(load_policy(sys.argv[2]), sys.argv[3], time.time))
     else:
         sys.exit(main())

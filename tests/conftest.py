@@ -125,3 +125,15 @@ def make_postgres() -> Iterator[Callable[[], PostgresServer]]:
 def postgres_database(postgres_server: PostgresServer) -> str:
     """The address of a fresh database."""
     return postgres_server.database()
+
+
+@pytest.fixture(scope="module")
+def _database_of_module(postgres_server: PostgresServer) -> str:
+    return postgres_server.database()
+
+
+@pytest.fixture
+def emptied_postgres(postgres_server: PostgresServer, _database_of_module: str) -> str:
+    """The address of a database without a ledger, the same for all tests of a module: for tests that leave nothing running."""
+    postgres_server.empty(_database_of_module)
+    return _database_of_module

@@ -23,6 +23,8 @@ from typing import Any, NoReturn, Self
 
 import pytest
 
+from cascade.ledger.postgres.schema import SCHEMA
+
 __all__ = ["PostgresServer", "RedisServer", "Server", "absent"]
 
 _WAIT_S = 60.0  # a loaded machine is no failure
@@ -203,7 +205,10 @@ class RedisServer(Server):
 
 
 class PostgresServer(Server):
-    """PostgreSQL, with fsync as it comes. Root cannot run it: then it is the user `postgres` who does."""
+    """PostgreSQL. Root cannot run it: then it is the user `postgres` who does.
+
+    Without fsync: tests kill processes, and what those have written is with the operating system by then.
+    """
 
     name = "postgres"
 
@@ -254,12 +259,23 @@ class PostgresServer(Server):
             connection.execute(psycopg.sql.SQL("CREATE DATABASE {}").format(psycopg.sql.Identifier(name)))
         return self._address(name)
 
+    def empty(self, address: str) -> None:
+        """Remove the ledger from a database. Whoever used it must be done."""
+        import psycopg.sql  # noqa: PLC0415 - as above
+
+        with psycopg.connect(address, autocommit=True) as connection:
+            connection.execute("SET lock_timeout = '60s'")
+            drop = psycopg.sql.SQL("DROP SCHEMA IF EXISTS {} CASCADE")
+            connection.execute(drop.format(psycopg.sql.Identifier(SCHEMA)))
+
     def _command(self) -> Sequence[str]:
         settings = (
             "listen_addresses=127.0.0.1",
             "unix_socket_directories=",
             "max_connections=200",
             "shared_buffers=16MB",
+            "fsync=off",
+            "full_page_writes=off",
         )
         options = [part for setting in settings for part in ("-c", setting)]
         return (str(self._bin / "postgres"), "-D", str(self.folder / "data"), "-p", str(self.port), *options)

@@ -121,7 +121,7 @@ class Runtime:
         self.state = open_state(options.state, self.policy, self.plan.escalation, options.clock, seed=seed)
         self.ratchet: RatchetInForce | None = None
         if has_ledger and self.policy.audit is not None and self.policy.audit.on_alarm == "ratchet":
-            tables, name = AuditTables(address), self.policy.name
+            tables, name = AuditTables(address, seconds=2.0), self.policy.name
             self.ratchet = RatchetInForce(
                 self.plan, lambda: tables.ratchet(name), self.state.expect, options.clock()
             )  # fmt: skip

@@ -158,7 +158,13 @@ _HELD = "request = :request AND state = 'open' AND owner = :owner AND tries = :n
 
 
 class AuditTables(SmallTables):
-    """The audit's tables in the ledger's database."""
+    """The audit's tables in the ledger's database.
+
+    Workers and commands can wait for a lock that many workers want, so `seconds` is long; what a request depends on gives less.
+    """
+
+    def __init__(self, address: str | None = None, *, seconds: float = 10.0) -> None:
+        super().__init__(address, seconds=seconds)
 
     def lease(
         self, policy: str, owner: str, now: float, seconds: float, *, bound: int, cap: int | None, day: float

@@ -14,8 +14,6 @@ from cascade.ledger.stores import NoLedger
 
 __all__ = ["Execute", "SmallTables"]
 
-_SECONDS = 2.0
-
 
 class Execute(Protocol):
     """Runs a statement whose values are named `:name`; returns the driver's cursor."""
@@ -26,9 +24,13 @@ class Execute(Protocol):
 
 
 class SmallTables:
-    """The tables at a ledger's address (default: as for the ledger). Raises ConfigurationError if the address is invalid."""
+    """The tables at a ledger's address (default: as for the ledger). Raises ConfigurationError if the address is invalid.
 
-    def __init__(self, address: str | None = None) -> None:
+    `seconds`: how long a call waits for another's lock.
+    """
+
+    def __init__(self, address: str | None = None, *, seconds: float = 2.0) -> None:
+        self._seconds = seconds
         self._address = address_of(address)
         self._is_postgres = is_postgres(self._address)
         self._is_ready = False
@@ -58,13 +60,13 @@ class SmallTables:
         )
 
         path = Path(self._address)
-        with translate_errors(path):
+        with translate_errors(path, self._seconds):
             if not path.exists():
                 if not make:
                     raise NoLedger(f"{path}: there is no ledger yet (send a request first, or name another)")
                 path.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
                 os.close(os.open(path, os.O_RDWR | os.O_CREAT, 0o600))
-            connection = connect(path)
+            connection = connect(path, self._seconds)
             try:
                 connection.execute("PRAGMA journal_mode = WAL")
                 migrate(connection, path)
@@ -77,7 +79,7 @@ class SmallTables:
     def _postgres(self, *, make: bool) -> Generator[Execute]:
         from cascade.ledger.postgres.connection import Session, transaction  # noqa: PLC0415 - an extra
 
-        session = Session(self._address, seconds=_SECONDS)
+        session = Session(self._address, seconds=self._seconds)
         connection = session.connect()
         try:
             if not self._is_ready:

@@ -207,7 +207,8 @@ class _Recording:
         if cost is None:
             raise self._error(no_review_cost(rung, self._cost_of), REVIEW_HINT)
         asked = self._plan.policy.ladder[event.reviewer]
-        return Review(asked.rung, asked.model, found.accepted, "recorded", found.tokens, cost)
+        detail = "recorded" if found.accepted is None else ""
+        return Review(asked.rung, asked.model, found.accepted, detail, found.tokens, cost)
 
     def _checked(self, reply: RecordedReply, verifier: Verifier) -> CheckResult:
         found = reply.check(verifier.name)

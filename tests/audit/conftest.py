@@ -11,8 +11,6 @@ import pytest
 
 from cascade import hooks
 from cascade.audit import calling
-from cascade.ledger import small_tables
-from cascade.ledger.sqlite import connection
 from tests.audit.auditing import Scene, Scripted, policy
 
 MakeScene = Callable[..., Scene]
@@ -20,9 +18,7 @@ MakeScene = Callable[..., Scene]
 
 @pytest.fixture(autouse=True)
 def patience(monkeypatch: pytest.MonkeyPatch) -> None:
-    """However busy the machine is, who waits for a lock or the disk gets it."""
-    monkeypatch.setattr(connection, "BUSY_MS", 60_000)
-    monkeypatch.setattr(small_tables, "_SECONDS", 60.0)
+    """However slow the disk is, who waits for it gets it."""
     monkeypatch.setattr(calling, "_WRITE_S", 60.0)
     monkeypatch.setattr(hooks, "_LONGEST_WAIT_S", 60.0)
 

@@ -107,7 +107,7 @@ def rows_of(outcomes: Outcomes) -> list[tuple[int, ...]]:
     return list(zip(*(column.tolist() for column in columns), strict=True))
 
 
-@settings(max_examples=60)
+@settings(max_examples=40)
 @given(scene=scenes())
 def test_the_vectorised_replay_is_the_engines_own_path(scene: tuple[Corpus, PolicyMapping]) -> None:
     """Who shipped, what was reviewed and what came of it, what was paid, to the nano-USD, and every storm."""
@@ -205,6 +205,13 @@ def test_the_trail_has_the_review(tmp_path: Path) -> None:
     assert step.review is not None
     assert (step.review.rung, step.review.accepted, step.review.cost_nanousd) == ("mid", False, 2_000_000)
     assert (step.cost_nanousd, step.verdict.failed_checks, step.reason) == (3_000_000, ("review:mid",), "check_failed")
+
+
+def test_a_trail_tells_of_the_recording_only_where_the_review_said_nothing() -> None:
+    """An accepted or a rejected answer has no other detail than live; a review that could not be used has that reason."""
+    plan = mapping_of(policy_with(CHECK), Manifest("reviewed", LADDER)).plan
+    told = [replay_item(plan, one).steps[0].verdict.checks[-1].detail for one in ITEMS[:3]]
+    assert told == ["", "", "recorded"]
 
 
 LACKING = {

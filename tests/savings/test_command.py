@@ -227,3 +227,17 @@ def test_a_mistake_is_one_line_and_exit_code_2(run: Run, day: Path, arguments: l
     assert (ran.returncode, ran.stdout) == (2, "")
     assert told in ran.stderr
     assert ran.stderr.count("\n") == 1
+
+
+@pytest.mark.parametrize("at", ["checks", "tasks[0].checks"])
+def test_a_policy_with_a_review_is_refused(run: Run, day: Path, at: str) -> None:
+    """What its reviews would cost is not in an export: no bill is shown without them, and the error says what tells it."""
+    path = day.parent / policy_with(day.parent, "0.80/4", "3/15", "15/75")
+    review = "checks: [{kind: review, rung: opus, below: 0.95}]"
+    more = review if at == "checks" else f"tasks: [{{name: refund, {review}}}]"
+    path.write_text(f"{path.read_text()}{more}\n")
+    ran = run(day.parent, "day.csv", "--mix", "80/15/5", "-p", "priced.yaml", "--json")
+    told = " ".join(ran.stderr.split())
+    assert (ran.returncode, ran.stdout) == (2, "")
+    assert f"{at}: a bill is not projected for a policy with a review" in told
+    assert "cascade calibrate" in told

@@ -8,7 +8,7 @@ from pathlib import Path
 
 from cascade.cli.output import print_json
 from cascade.cli.savings.output import SavingsReport, headline_of, report_fields, show_report
-from cascade.core.errors import UsageExportError
+from cascade.core.errors import PolicyError, UsageExportError
 from cascade.core.policy import Policy
 from cascade.corpora import open_corpus
 from cascade.engine import default_policy
@@ -69,6 +69,7 @@ def _compute(options: SavingsOptions) -> SavingsReport:
     if options.mix is not None and options.corpus is not None:
         raise UsageExportError("both were given", where="--mix, --corpus", hint="give only one")
     policy = load_policy(options.policy or default_policy())
+    _refuse_reviews(policy)
     book = PriceBook(read_prices(options.prices), policy)
     export = read_usage(options.usage, read_map(options.columns))
     if options.requests is not None:
@@ -84,6 +85,18 @@ def _compute(options: SavingsOptions) -> SavingsReport:
     return SavingsReport(
         export, policy, bill, mix, projection, advise(case), period, options.routed, case.most_requests
     )
+
+
+def _refuse_reviews(policy: Policy) -> None:
+    lists = {"checks": policy.checks} | {f"tasks[{n}].checks": task.checks for n, task in enumerate(policy.tasks)}
+    for key, checks in lists.items():
+        if any(check.kind == "review" for check in checks):
+            raise PolicyError(
+                "a bill is not projected for a policy with a review: a usage export does not tell what reviews would cost",
+                where=f"policy {policy.name!r}",
+                key=key,
+                hint="record the reviews and run `cascade calibrate`, or project the bill of the policy without the review",
+            )
 
 
 def _mix(options: SavingsOptions, policy: Policy) -> Mix | None:

@@ -14,13 +14,13 @@ from cascade.ledger.stores import LedgerDown
 __all__ = ["BUSY_MS", "connect", "migrate", "transaction", "translate_errors", "version"]
 
 BUSY_MS = 2_000
-"""How long a write waits for another process, in milliseconds."""
+"""How long a write waits for another process, in milliseconds, unless told otherwise."""
 
 _TROUBLES = {
     sqlite3.SQLITE_ERROR: "is not a ledger, or is damaged (name another, or move it away)",
     sqlite3.SQLITE_CONSTRAINT: "refuses the entries (does another process use the same writer name? give each its own)",
     sqlite3.SQLITE_FULL: "the disk is full (free some space; entries wait in memory)",
-    sqlite3.SQLITE_BUSY: f"locked by another process for more than {BUSY_MS / 1000:g} s (end that process)",
+    sqlite3.SQLITE_BUSY: "locked by another process for more than {seconds:g} s (end that process)",
     sqlite3.SQLITE_LOCKED: "locked by another connection (close it)",
     sqlite3.SQLITE_CORRUPT: "the file is damaged (move it away and a new one is made, or restore a backup)",
     sqlite3.SQLITE_NOTADB: "is not an SQLite file (name another, or move it away)",
@@ -32,15 +32,15 @@ _TROUBLES = {
 
 
 @contextmanager
-def translate_errors(path: Path) -> Generator[None]:
-    """Raise every SQLite and disk error as LedgerDown, without row contents."""
+def translate_errors(path: Path, seconds: float | None = None) -> Generator[None]:
+    """Raise every SQLite and disk error as LedgerDown, without row contents. `seconds`: as for `connect`."""
     try:
         yield
     except sqlite3.Error as error:
         code = getattr(error, "sqlite_errorcode", None)
         name = getattr(error, "sqlite_errorname", type(error).__name__)
         trouble = _TROUBLES.get((code or 0) & 0xFF, "SQLite failed (see sqlite.org/rescode.html)")
-        raise LedgerDown(f"{path}: {trouble} [{name}]") from None
+        raise LedgerDown(f"{path}: {trouble.format(seconds=_wait(seconds))} [{name}]") from None
     except OSError as error:
         raise LedgerDown(
             f"{path}: {error.strerror or type(error).__name__} (check the path and its permissions)"
@@ -49,12 +49,19 @@ def translate_errors(path: Path) -> Generator[None]:
         raise LedgerDown(f"{path}: a value cannot be stored [{type(error).__name__}]") from None
 
 
-def connect(path: Path) -> sqlite3.Connection:
-    """Open an existing file, in autocommit mode: transactions are explicit."""
+def _wait(seconds: float | None) -> float:
+    return BUSY_MS / 1000 if seconds is None else seconds
+
+
+def connect(path: Path, seconds: float | None = None) -> sqlite3.Connection:
+    """Open an existing file, in autocommit mode: transactions are explicit.
+
+    `seconds`: how long each statement waits for a lock; None: `BUSY_MS`.
+    """
     # Not bound to a thread: the module is serialised, and readers are shared under their owner's lock.
     connection = sqlite3.connect(
         f"{path.absolute().as_uri()}?mode=rw", uri=True, isolation_level=None, check_same_thread=False,
-        timeout=BUSY_MS / 1000,
+        timeout=_wait(seconds),
     )  # fmt: skip
     try:
         connection.execute("PRAGMA secure_delete = ON")

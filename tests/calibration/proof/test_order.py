@@ -53,6 +53,6 @@ def test_rows_in_another_order_prove_the_same(
     options = CalibrationOptions(objective, per_task=per_task, scorer=scorer)
     first = said_of(write_groups(tmp_path / "a.jsonl", items), options)
     assert (first["certificate"] is not None) == isinstance(objective, Target)
-    for seed in range(2):
+    for seed in range(1 if scorer else 2):
         shuffled = random.Random(seed).sample(items, len(items))
         assert said_of(write_groups(tmp_path / "b.jsonl", shuffled), options) == first
