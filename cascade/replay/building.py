@@ -39,7 +39,7 @@ from cascade.replay.sampled import VotesBuilder, stuck_at, verdict_at
 if TYPE_CHECKING:
     from cascade.replay.arrays import Codes, Ints
 
-__all__ = ["OnBadItem", "read_columns"]
+__all__ = ["OnBadItem", "group_codes", "read_columns"]
 
 _HINT = "record it, or leave the item out (--skip-bad does)"
 
@@ -168,8 +168,8 @@ class _ColumnsBuilder:
         self._ids += [item.id for item in items]
         keys = [group_key(item) for item in items]
         # Hashes of texts differ between runs, but they are only compared with each other. A checksum is the same in every run.
-        self._keys.add([hash(key) for key in keys])
-        self._order.add([_checksum(key[1].encode("utf-8", "surrogatepass")) for key in keys])
+        self._keys.add(list(map(hash, keys)))
+        self._order.add(list(map(_checksum, keys)))
         self._lines.add([item.line for item in items])
         self._at.add([item.at for item in items])
         for rung, builder in self._rungs.items():
@@ -322,8 +322,15 @@ def _replies(items: list[Item], rung: str) -> list[RecordedReply]:
         return [item.replies.get(rung, _NO_REPLY) for item in items]
 
 
-def _checksum(name: bytes) -> int:
-    """63 bits of two checksums, the same in every run and far quicker than a hash function."""
+def group_codes(items: Sequence[Item]) -> Codes:
+    """(N,): the number of each item's group, as `Columns.group` has it for a corpus of these items."""
+    keys = [group_key(item) for item in items]
+    return _numbered(np.array(list(map(hash, keys)), np.int64), np.array(list(map(_checksum, keys)), np.int64))
+
+
+def _checksum(key: tuple[str, str]) -> int:
+    """63 bits of two checksums of a group's name, the same in every run and far quicker than a hash function."""
+    name = key[1].encode("utf-8", "surrogatepass")
     return crc32(name) << 31 | adler32(name) >> 1
 
 

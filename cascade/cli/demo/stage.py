@@ -14,11 +14,11 @@ from cascade.cli.replay import count_and_share, per_thousand
 from cascade.core.policy import Policy
 from cascade.core.trail import Answer
 from cascade.corpora import Corpus, Item
-from cascade.corpora.splits import group_key
 from cascade.engine import Cascade
 from cascade.policy.loading import load_policy
 from cascade.replay.arrays import np
 from cascade.replay.figures import Figures, Single, answering_reply, figures_of
+from cascade.replay.building import group_codes
 from cascade.replay.intervals import Interval, interval_of
 
 __all__ = [
@@ -145,9 +145,7 @@ def _score(item: Item, answer: Answer) -> float | None:
 
 def _interval(items: Sequence[Item], scores: Sequence[float | None]) -> Interval | None:
     """The interval of the mean score, None counting 0; resamples customers."""
-    groups = dict[tuple[str, str], int]()
-    group = np.array([groups.setdefault(group_key(item), len(groups)) for item in items], np.int32)
-    return interval_of(np.array([score or 0.0 for score in scores], np.float64), group)
+    return interval_of(np.array([score or 0.0 for score in scores], np.float64), group_codes(items))
 
 
 def row_of(run: Run) -> tuple[str, ...]:
