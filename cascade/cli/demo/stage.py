@@ -17,8 +17,8 @@ from cascade.corpora import Corpus, Item
 from cascade.engine import Cascade
 from cascade.policy.loading import load_policy
 from cascade.replay.arrays import np
-from cascade.replay.figures import Figures, Single, answering_reply, figures_of
 from cascade.replay.building import group_codes
+from cascade.replay.figures import Figures, Single, answering_reply, figures_of
 from cascade.replay.intervals import Interval, interval_of
 
 __all__ = [
