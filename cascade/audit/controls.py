@@ -7,11 +7,15 @@ of known agreement are made of the traffic: a shadow answer beside itself, with 
 
 from __future__ import annotations
 
+import hashlib
 from collections.abc import Iterable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
+from cascade.audit.judge import RUBRIC
 from cascade.core.modes import share_of
-from cascade.ledger.audit import Control
+from cascade.core.policy import Policy
+from cascade.corpora.grading import judge_rung
+from cascade.ledger.audit import AuditTables, Control
 
 __all__ = [
     "FEWEST",
@@ -19,7 +23,9 @@ __all__ = [
     "Standing",
     "control_due",
     "first_controls",
+    "judge_id",
     "judge_standing",
+    "known_controls",
     "restated",
     "withheld_judges",
 ]
@@ -96,6 +102,25 @@ _PAIRS: tuple[tuple[str, str, str, str], ...] = (  # question, reference, an ans
 )
 
 
+def judge_id(policy: Policy, judge: str) -> str:
+    """The name under which a judge's control items are kept: another model, other settings or another rubric are another judge.
+
+    The plain name for a rung that is not on the ladder: all its items count.
+    """
+    rung = next((one for one in policy.ladder if one.rung == judge_rung(judge)), None)
+    if rung is None:
+        return judge
+    what = repr((rung.model, rung.effort, rung.thinking, RUBRIC))
+    return f"{judge}#{hashlib.sha256(what.encode()).hexdigest()[:12]}"
+
+
+def known_controls(policy: Policy, tables: AuditTables, now: float) -> tuple[Control, ...]:
+    """The control items of the judges as they are now, oldest first, by the judges' plain names. `now`: Unix seconds. Raises LedgerDown."""
+    found = tables.controls(policy.name, since=now - CONTROLS_S)
+    plain = ((one, one.judge.partition("#")[0]) for one in found)
+    return tuple(replace(one, judge=name) for one, name in plain if judge_id(policy, name) in (one.judge, name))
+
+
 def first_controls() -> tuple[ControlItem, ...]:
     """The built-in items, right and wrong ones in turn."""
     return tuple(
@@ -138,7 +163,7 @@ class Standing:
 
     `false_agree`: the share of the known disagreements that it called agreement; `false_disagree`: the other way round.
     `unusable`: the share of all without a usable word; the items are clear, so "cannot tell" is none. None without any.
-    `why`: in words, why it is not believed; "" if it is.
+    `why`: in words, why it is not believed; "" if it is. `is_tested`: enough of them count to decide it.
     """
 
     controls: int
@@ -147,6 +172,7 @@ class Standing:
     unusable: float | None
     is_believed: bool
     why: str
+    is_tested: bool
 
 
 def judge_standing(controls: Sequence[Control], judge: str) -> Standing:
@@ -158,7 +184,8 @@ def judge_standing(controls: Sequence[Control], judge: str) -> Standing:
     usable = sum(one.relation in ("agree", "disagree") for one in own)
     unusable = 1 - usable / len(own) if own else None
     faults: list[str] = []
-    if min(len(right), len(wrong)) < FEWEST // 2:
+    is_tested = min(len(right), len(wrong)) >= FEWEST // 2
+    if not is_tested:
         faults.append(
             f"it was tested on {len(right)} right and {len(wrong)} wrong control items, {FEWEST // 2} of each are needed"
         )
@@ -169,7 +196,7 @@ def judge_standing(controls: Sequence[Control], judge: str) -> Standing:
             faults.append(f"it disagrees with {disagree:.0%} of the answers that are known to be right")
         if (unusable or 0) > _MOST_WRONG:
             faults.append(f"of {unusable:.0%} of the control items it says nothing usable")
-    return Standing(len(own), agree, disagree, unusable, not faults, "; ".join(faults))
+    return Standing(len(own), agree, disagree, unusable, not faults, "; ".join(faults), is_tested)
 
 
 def withheld_judges(controls: Sequence[Control], judges: Iterable[str] = ()) -> dict[str, str]:

@@ -17,6 +17,7 @@ from operator import itemgetter
 from typing import Any, Final
 
 from cascade.audit.detector import Detectors, EDetector
+from cascade.audit.grading import grader_of
 from cascade.audit.rates import OUTCOME, Loss, graded_by, is_below, skipped_because
 from cascade.audit.sequence import interval_at_all_times
 from cascade.core.modes import share_of
@@ -249,6 +250,8 @@ class _Watching:
         last = max((one.at for one in current), default=reset)
         self._by_another = sum(one.at > last for one in uniform)
         known = [one for one in current if one.state != "open" or one.outcome is not None]
+        for sample in current:
+            self._hold(sample)
         for sample in sorted(known, key=_when_known):
             self._count(sample)
         alarms = told_alarms(self._epoch, self._seen.marks)
@@ -264,6 +267,15 @@ class _Watching:
         if self._certificate is None or self._certificate.grader is None:
             return None
         return judge_name(self._certificate.grader, self._policy)
+
+    def _hold(self, sample: Sample) -> None:
+        """An open sample that waits for a judge that is believed: those of the top rung are graded without it, and alone look perfect."""
+        if sample.state != "open" or sample.outcome is not None or not is_below(sample) or not self._withheld:
+            return
+        grader = grader_of(self._policy, sample.task)
+        if grader in self._withheld:
+            for counts in (self._counts[""], self._counts.setdefault(sample.task, _Counts())):
+                counts.unknown[f"{grader} is not believed"] += 1
 
     def _count(self, sample: Sample) -> None:
         below, grader = is_below(sample), graded_by(sample)

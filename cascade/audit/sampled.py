@@ -4,6 +4,8 @@
     content ─> shadow answer (kept: never paid for twice) ─> grader ─> grading
                                                           └> control item, if one is due ─> judge ─> grading
 
+A judge that its control items have shown not to be believed is asked nothing, and no shadow answer is asked for it: the sample waits.
+
 Before each call its bound is reserved with the lease, which renews it too. So a lease need only outlast one call.
 """
 
@@ -11,13 +13,13 @@ from __future__ import annotations
 
 import asyncio
 import threading
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from concurrent.futures import Future
 from dataclasses import dataclass, replace
 from typing import Literal
 
 from cascade.audit.calling import AuditCall, AuditCaller, Called
-from cascade.audit.controls import CONTROLS_S, control_due, restated
+from cascade.audit.controls import control_due, judge_id, judge_standing, known_controls, restated
 from cascade.audit.grading import Shipped, compare, grader_of, graders_of, grading_without_call, read_shipped
 from cascade.audit.judge import grading_of, judge_prompt, judge_request, judgement_of, read_judgement
 from cascade.core.messages import Failure, Reply
@@ -31,6 +33,7 @@ from cascade.ledger.prompts import bind_redact, redacted
 
 __all__ = [
     "CallFailed",
+    "Disbelieved",
     "LeaseLost",
     "NoRoom",
     "RunState",
@@ -51,6 +54,14 @@ class NoRoom(Exception):
 
 class LeaseLost(Exception):
     """The lease ran out, and another worker has it."""
+
+
+class Disbelieved(Exception):
+    """The judge that the sample needs is not believed."""
+
+    def __init__(self, judge: str) -> None:
+        self.judge = judge
+        super().__init__(judge)
 
 
 class CallFailed(Exception):
@@ -148,7 +159,7 @@ class SampleGrader:
         """Control items that were asked."""
 
     async def grade(self, leased: Leased) -> Grading:
-        """The grading of a leased sample. Raises NoRoom, LeaseLost, CallFailed, LedgerDown."""
+        """The grading of a leased sample. Raises NoRoom, LeaseLost, CallFailed, Disbelieved, LedgerDown."""
         sample = leased.sample
         found = grading_without_call(sample)
         name = grader_of(self._policy, sample.task)
@@ -156,16 +167,27 @@ class SampleGrader:
             return found if found.skipped is None else replace(found, grader=name)
         try:
             shipped = await asyncio.to_thread(self._read, sample)
-            shadow = sample.shadow
+            grader, shadow = self._graders.get(name), sample.shadow
+            if grader is None:
+                self._believe(name, await self._controls())
             if shadow is None:
                 shadow = await self._shadow(leased, shipped)
-            if (grader := self._graders.get(name)) is not None:
+            if grader is not None:
                 grading = await self._compared(name, grader, sample, shipped, shadow)
             else:
                 grading = await self._judged(name, leased, shipped, shadow)
         except Skipped as skipped:
             return Grading(name, skipped=skipped.code, cost=skipped.cost)
         return replace(grading, reason=self._storable(grading.reason))
+
+    async def _controls(self) -> tuple[Control, ...]:
+        return await asyncio.to_thread(known_controls, self._policy, self._tables, self._wall())
+
+    def _believe(self, judge: str, controls: Sequence[Control]) -> None:
+        """Raises Disbelieved, once enough control items have shown it: what such a judge says counts nowhere, but costs money."""
+        standing = judge_standing(controls, judge)
+        if standing.is_tested and not standing.is_believed:
+            raise Disbelieved(judge)
 
     def _storable(self, text: str | None) -> str | None:
         """The text as the ledger may keep it; None if it may not."""
@@ -236,9 +258,10 @@ class SampleGrader:
     async def _test_judge(self, name: str, leased: Leased, question: object, shadow: str) -> None:
         """Ask the control items that are due before this sample is judged."""
         request, policy = leased.sample.request, self._policy.name
-        since, index, follows = self._wall() - CONTROLS_S, self._index_of(name), False
+        index, follows = self._index_of(name), False
         while True:
-            known = await asyncio.to_thread(self._tables.controls, policy, since=since)
+            known = await self._controls()
+            self._believe(name, known)
             item = control_due(known, name, restated(question, shadow), request, follows=follows)
             if item is None:
                 return
@@ -248,7 +271,9 @@ class SampleGrader:
                 leased, f"_control_{len(known) + 1}", index, prompt, self._judgement, failed="judge_unusable"
             )
             said = judgement_of(called.verdict)
-            control = Control(name, item.is_right, said.relation if said else None, self._wall(), called.cost)
+            control = Control(
+                judge_id(self._policy, name), item.is_right, said.relation if said else None, self._wall(), called.cost
+            )
             await asyncio.to_thread(self._tables.add_control, policy, control)
             self.controls += 1
             follows = True

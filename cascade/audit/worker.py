@@ -17,9 +17,9 @@ from dataclasses import dataclass
 from typing import Any, Literal
 
 from cascade.audit.calling import AuditCaller, AuditWriter
-from cascade.audit.controls import CONTROLS_S, Standing, judge_standing
+from cascade.audit.controls import Standing, judge_standing, known_controls
 from cascade.audit.grading import grader_of, judges_of
-from cascade.audit.sampled import CallFailed, LeaseLost, NoRoom, RunState, SampleGrader, lease_s
+from cascade.audit.sampled import CallFailed, Disbelieved, LeaseLost, NoRoom, RunState, SampleGrader, lease_s
 from cascade.claude import AsyncClaude
 from cascade.core.errors import CascadeError, LedgerError, MissingExtra, MissingKey, PolicyError
 from cascade.core.policy import Policy
@@ -76,13 +76,15 @@ class Stop:
 class AuditRun:
     """What a run did. Money in nano-USD.
 
-    `skipped`: by reason. `failed`: samples whose call failed and that are tried again later. `counts`: of all samples of the policy
-    afterwards, see `AuditTables.counts`. `standings`: of the judges that the policy needs, by name.
+    `skipped`: by reason. `failed`: samples whose call failed and that are tried again later. `waiting`: samples that wait for a judge
+    that is believed, by the judge that is not. `counts`: of all samples of the policy afterwards, see `AuditTables.counts`.
+    `standings`: of the judges that the policy needs, by name.
     """
 
     graded: int
     skipped: Mapping[str, int]
     failed: int
+    waiting: Mapping[str, int]
     controls: int
     spent: int
     counts: Mapping[str, int]
@@ -127,6 +129,8 @@ class AuditWorker:
         self._owner = secrets.token_hex(8)
         self._graded, self._failed = 0, 0
         self._skipped: Counter[str] = Counter()
+        self._waiting: dict[str, str] = {}  # requests, each with the judge that is not believed
+        self._held: list[float] = []  # until when they were set aside
         self._in_batch, self._active = 0, 0
         self._stop: Stop | None = None
         self._error: CascadeError | LedgerDown | None = None
@@ -163,6 +167,8 @@ class AuditWorker:
                 if not watches or (held is not None and held.kind not in _PASSING):
                     break
                 await self._rest(self._settings.poll_s if held is None else _HELD_S)
+            for until in self._held:  # for the next run, which may have another judge
+                await asyncio.to_thread(self._tables.take_up, self._policy.name, until)
             return await self._result()
         except LedgerDown as down:
             raise LedgerError(str(down)) from None
@@ -235,6 +241,9 @@ class AuditWorker:
             return no_room
         except LeaseLost:
             return None
+        except Disbelieved as disbelieved:
+            await self._set_aside(leased, disbelieved.judge)
+            return None
         except CallFailed as failed:
             await self._after_failure(leased, failed)
             return None
@@ -250,10 +259,22 @@ class AuditWorker:
         await self._finish(leased, grading)
         return None
 
+    async def _set_aside(self, leased: Leased, judge: str) -> None:
+        """Give the sample back until the run ends, so that it goes on with others. After a kill it is free again within the hour.
+
+        All of them are set aside until the same time, by which `take_up` finds them.
+        """
+        now = self._wall()
+        if not self._held or now >= self._held[-1]:
+            self._held.append(now + _LONGEST_BACK_OFF_S + random.random())  # noqa: S311 - no other run's
+        self._waiting[leased.sample.request] = judge
+        await asyncio.to_thread(self._tables.release, leased, retry_at=self._held[-1], tried=False)
+
     async def _finish(self, leased: Leased, grading: Grading) -> None:
         if not await asyncio.to_thread(self._tables.finish, leased, grading, self._wall()):
             return
         self._in_batch += 1
+        self._waiting.pop(leased.sample.request, None)
         if grading.skipped is None:
             self._graded += 1
         else:
@@ -285,8 +306,9 @@ class AuditWorker:
     async def _result(self) -> AuditRun:
         name, now = self._policy.name, self._wall()
         counts = await asyncio.to_thread(self._tables.counts, name, now)
-        controls = await asyncio.to_thread(self._tables.controls, name, since=now - CONTROLS_S)
+        controls = await asyncio.to_thread(known_controls, self._policy, self._tables, now)
         return AuditRun(
-            self._graded, dict(self._skipped), self._failed, self._grader.controls, self._state.spent, counts,
+            self._graded, dict(self._skipped), self._failed, Counter(self._waiting.values()), self._grader.controls, self._state.spent,
+            counts,
             {judge: judge_standing(controls, judge) for judge in judges_of(self._policy)}, self._stop,
         )  # fmt: skip

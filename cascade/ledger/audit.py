@@ -261,6 +261,14 @@ class AuditTables(SmallTables):
         question = f"UPDATE audit_samples SET {given_back} WHERE {_HELD}"  # noqa: S608 - constants
         self._change(question, {"at": retry_at, "untried": int(not tried), **_lease_values(leased)})
 
+    def take_up(self, policy: str, until: float) -> None:
+        """Free the open samples that were given back until exactly this time (`release`'s `retry_at`)."""
+        question = (
+            "UPDATE audit_samples SET leased_until = 0"
+            " WHERE policy = :policy AND state = 'open' AND owner = '' AND leased_until = :until"
+        )
+        self._change(question, {"policy": policy, "until": until})
+
     def samples(self, policy: str | None = None, *, since: float = 0.0, until: float | None = None) -> Sequence[Sample]:
         """The samples by `at`, each with the newest real outcome that was reported (`ledger.gateway`'s feedback)."""
         question = f"SELECT {_SHIPPED} FROM audit_samples s WHERE s.at >= :since"  # noqa: S608 - constants

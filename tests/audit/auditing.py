@@ -14,7 +14,7 @@ from typing import Any
 import anthropic
 
 from cascade import Cascade
-from cascade.audit.controls import FEWEST, first_controls
+from cascade.audit.controls import FEWEST, first_controls, judge_id
 from cascade.audit.judge import RUBRIC
 from cascade.audit.worker import AuditRun, AuditSettings, AuditWorker
 from cascade.core.policy import Policy
@@ -130,7 +130,9 @@ class Scene:
     def trust(self, judge: str) -> None:
         """Put control items on record that this judge got right: it is not tested again for now."""
         for item in first_controls()[:FEWEST]:
-            control = Control(judge, item.is_right, "agree" if item.is_right else "disagree", time.time())
+            control = Control(
+                judge_id(self.policy, judge), item.is_right, "agree" if item.is_right else "disagree", time.time()
+            )
             self.tables.add_control(self.policy.name, control)
 
     def client(self) -> anthropic.Anthropic:

@@ -6,6 +6,8 @@ import json
 from pathlib import Path
 from typing import Any
 
+from cascade.audit.controls import judge_id
+from cascade.core.policy import Policy
 from cascade.ledger.audit import AuditTables, Control, Grading, Leased
 from cascade.ledger.records import AuditRow, Batch, Content, OutcomeBody, RequestBody, StepBody, text_part
 from cascade.ledger.sqlite.store import SqliteStore
@@ -19,8 +21,9 @@ _RUNGS = ("haiku", "sonnet", "opus")
 class AuditBooks:
     """Writes requests of a policy, at `at` and the seconds after it."""
 
-    def __init__(self, path: Path, policy: str, at: float, epoch: str) -> None:
-        self._path, self._policy, self._at, self._epoch, self._count = path, policy, at, epoch, 0
+    def __init__(self, path: Path, policy: Policy, at: float, epoch: str) -> None:
+        self._path, self._policy, self._at, self._epoch, self._count = path, policy.name, at, epoch, 0
+        self._judges = policy
         self._store = SqliteStore(path, synchronous="NORMAL")
         self._store.open("one")
 
@@ -69,7 +72,7 @@ class AuditBooks:
         for nth in range(12):
             is_right = nth % 2 == 0
             said = "agree" if is_right or agrees_with_wrong else "disagree"
-            tables.add_control(self._policy, Control(judge, is_right, said, self._at + nth))
+            tables.add_control(self._policy, Control(judge_id(self._judges, judge), is_right, said, self._at + nth))
 
     def close(self) -> None:
         """Close the ledger."""

@@ -6,10 +6,18 @@ from typing import Any
 
 import pytest
 
-from cascade.audit.controls import FEWEST, control_due, first_controls, judge_standing, restated, withheld_judges
+from cascade.audit.controls import (
+    FEWEST,
+    control_due,
+    first_controls,
+    judge_standing,
+    known_controls,
+    restated,
+    withheld_judges,
+)
 from cascade.audit.drift import read_drift
 from cascade.ledger.audit import Control, Relation
-from tests.audit.auditing import fair, said
+from tests.audit.auditing import Scene, fair, policy, said
 from tests.audit.conftest import MakeScene
 
 
@@ -37,11 +45,62 @@ def test_a_judge_that_cannot_judge_is_found_and_its_rates_are_withheld(
     assert FEWEST <= run.controls == standing.controls <= FEWEST + 2  # a tenth of the requests brings one more
     assert not standing.is_believed
     assert why in standing.why
-    withheld = withheld_judges(scene.tables.controls("shop"))
+    withheld = _withheld(scene)
     drift = read_drift(scene.policy, scene.tables, withheld)
     assert drift.rates[0].rate is None
-    if run.graded:
-        assert why in (drift.rates[0].withheld or "")
+    assert why in (drift.rates[0].withheld or "")
+
+
+AGREES: Any = said("agree")
+
+
+def test_a_judge_that_is_not_believed_is_paid_for_nothing_more(make_scene: MakeScene) -> None:
+    """Once its control items have shown it: no shadow answer, no judgement, no control item; what needs no judge is graded."""
+    scene = make_scene(judge=lambda _: AGREES, tasks=[{"name": "plain", "grader": "exact"}])
+    scene.ship(*(f"question {number}" for number in range(6)))
+    scene.ship("question 6", task="plain")
+    scene.ship("question 7 hard")
+    first = scene.audit(settings={"concurrency": 1})
+    assert (first.graded, first.skipped, first.waiting) == (2, {}, {"judge:opus": 6})
+    assert (first.controls, first.counts["open"], first.counts["leased"]) == (FEWEST, 6, 0)
+    asked = scene.emulator.asked
+    assert (asked["top", "question 0"], asked["top", "question 1"]) == (1, 0)
+    assert not any(kind == "judge" for kind, _ in asked)
+    second = scene.audit()
+    assert (second.spent, second.controls, second.waiting) == (0, 0, {"judge:opus": 6})
+    rates = {rate.task: rate for rate in read_drift(scene.policy, scene.tables, _withheld(scene)).rates}
+    assert (rates[""].withheld or "").startswith("judge:opus is not believed: it agrees with 100%")
+    assert rates["plain"].rate == 0
+
+
+@pytest.mark.parametrize("changed", [{"judge": "sonnet"}, {"grader": "exact"}])
+def test_the_next_run_with_another_judge_grades_what_waited_from_the_kept_shadow_answers(
+    make_scene: MakeScene, changed: dict[str, Any]
+) -> None:
+    """At once, or with another grader; the top rung is not asked again for what it has answered."""
+    replies = [AGREES] * FEWEST
+    scene = make_scene(judge=lambda shown: replies.pop() if replies else fair(shown))
+    scene.ship("question 1 wrong", "question 2")
+    assert scene.audit(settings={"concurrency": 1}).waiting == {"judge:opus": 2}
+    run = scene.audit(policy=policy(audit=changed))
+    assert (run.graded, run.waiting, run.counts["open"]) == (2, {}, 0)
+    assert [scene.samples[question].score for question in ("question 1 wrong", "question 2")] == [0.0, 1.0]
+    assert (scene.emulator.asked["top", "question 1 wrong"], scene.emulator.asked["top", "question 2"]) == (1, 1)
+
+
+def test_another_model_is_another_judge_though_its_rung_is_the_same(make_scene: MakeScene) -> None:
+    """Or with other settings: it starts with a clean record, and is tested."""
+    scene = make_scene(judge=lambda _: AGREES, audit={"judge": "sonnet"})
+    scene.ship("question 1 wrong")
+    assert scene.audit().waiting == {"judge:sonnet": 1}
+    haiku, sonnet, opus = scene.policy.model_dump(mode="json", exclude_defaults=True)["ladder"]
+    other = policy(audit={"judge": "sonnet"}, ladder=[haiku, {**sonnet, "effort": "high"}, opus])
+    run = scene.audit(policy=other)
+    assert (run.controls, run.waiting, run.standings["judge:sonnet"].controls) == (FEWEST, {"judge:sonnet": 1}, FEWEST)
+
+
+def _withheld(scene: Scene) -> dict[str, str]:
+    return withheld_judges(known_controls(scene.policy, scene.tables, scene.now))
 
 
 def test_a_fair_judge_is_believed_and_its_rates_are_told(make_scene: MakeScene) -> None:
@@ -54,7 +113,7 @@ def test_a_fair_judge_is_believed_and_its_rates_are_told(make_scene: MakeScene) 
     assert (standing.false_agree, standing.false_disagree, standing.unusable) == (0.0, 0.0, 0.0)
     assert FEWEST <= run.controls <= FEWEST + 4
     assert all(one.cost > 0 for one in scene.tables.controls("shop"))
-    drift = read_drift(scene.policy, scene.tables, withheld_judges(scene.tables.controls("shop")))
+    drift = read_drift(scene.policy, scene.tables, _withheld(scene))
     assert (drift.rates[0].losses, drift.rates[0].counted) == (1, 4)
 
 

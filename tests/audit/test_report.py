@@ -109,6 +109,20 @@ def test_rates_of_a_judge_that_is_not_believed_are_withheld_with_the_reason() ->
     assert found.profit is None
 
 
+def test_what_waits_for_a_judge_that_is_believed_is_told_with_what_helps() -> None:
+    """Another run of the audit would not grade it; before the judge is tested a run is what helps."""
+    samples = [sample(POLICY, nth, state="open", grading=None) for nth in range(3)]
+    samples.append(sample(POLICY, 3, grader="judge:opus"))
+    (waits, withheld) = report(samples, withheld={"judge:opus": "it errs"}, tested=frozenset({"judge:opus"})).todo
+    assert waits.startswith(
+        "3 sampled answers wait for a judge that is believed, since judge:opus is not: it errs (name another"
+    )
+    assert "name another rung in audit.judge" in withheld
+    (waits, withheld) = report(samples, withheld={"judge:opus": "it is new"}).todo
+    assert waits == "3 sampled answers are not graded yet (cascade audit run)"
+    assert withheld.endswith("it is new (cascade audit run tests it)")
+
+
 def test_real_outcomes_outrank_the_judge() -> None:
     """Either way, and they count under their own name, also where nothing was graded."""
     samples = [

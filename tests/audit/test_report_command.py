@@ -65,7 +65,7 @@ def policy(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> str:
 def books(tmp_path: Path, policy: str) -> AuditBooks:
     """The ledger where the command looks for it."""
     loaded = load_policy(policy)
-    return AuditBooks(tmp_path / "ledger.db", loaded.name, NOW - 7_200, epoch_of(loaded, 0))
+    return AuditBooks(tmp_path / "ledger.db", loaded, NOW - 7_200, epoch_of(loaded, 0))
 
 
 def fill(books: AuditBooks, *, agrees_with_wrong: bool = False) -> None:

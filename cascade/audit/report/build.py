@@ -7,6 +7,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 
 from cascade.audit.drift import RIGHT_AT, Drift
+from cascade.audit.grading import grader_of
 from cascade.audit.rates import Loss, RateLine, graded_by, is_below, rate_of, rates_of, skipped_because
 from cascade.audit.report.profit import Profit, profit_of
 from cascade.audit.report.texts import Texts
@@ -26,7 +27,8 @@ MOST_DISAGREEMENTS = 200
 class Evidence:
     """What a report is made from: all of one policy, in one period.
 
-    `withheld`: the judges that are not believed, by grader's name, with the reason. `certified`: the escalation rates that hold now.
+    `withheld`: the judges that are not believed, by grader's name, with the reason; `tested`: those that have had enough control
+    items to decide it. `certified`: the escalation rates that hold now.
     `drift`: what the detectors say now, whatever the period. `texts`: of `disagreements_of`, by request.
     """
 
@@ -38,6 +40,7 @@ class Evidence:
     certified: Escalation = field(default_factory=Escalation)
     marks: Sequence[Mark] = ()
     texts: Mapping[str, Texts] = field(default_factory=dict[str, Texts])
+    tested: frozenset[str] = frozenset()
 
 
 @dataclass(frozen=True, slots=True)
@@ -144,19 +147,28 @@ def _todo(policy: Policy, evidence: Evidence, requests: int, loss: Loss) -> Iter
         yield "the ladder was asked nothing in this period (--since goes further back)"
     elif not samples and audit is not None:
         yield f"none of {requests} requests was sampled: the share is {audit.sample:g} (audit.sample; --since goes further back)"
-    found = Counter(loss.judged(one) for one in samples if is_below(one))
-    if found["open"]:
-        yield f"{found['open']} sampled answers are not graded yet (cascade audit run)"
+    waiting = Counter(grader_of(policy, one.task) for one in samples if is_below(one) and loss.judged(one) == "open")
+    disbelieved = {judge: waiting.pop(judge, 0) for judge in sorted(evidence.tested & evidence.withheld.keys())}
+    if waiting:
+        yield f"{waiting.total()} sampled answers are not graded yet (cascade audit run)"
+    for judge, count in disbelieved.items():
+        if count:
+            yield (
+                f"{count} sampled answers wait for a judge that is believed, since {judge} is not: {evidence.withheld[judge]} (name"
+                " another rung in audit.judge, or another audit.grader)"
+            )
     without = sum(
         skipped_because(one) == "no_content" for one in samples if is_below(one) and loss.judged(one) == "skipped"
     )
     if without:
         yield f"{without} answers could not be graded, since their texts are not in the ledger (`ledger: {{content: true}}`)"
     for grader in sorted({graded_by(one) for one in samples} & evidence.withheld.keys()):
-        yield (
-            f"the rates of {grader} are withheld: it is not believed, since {evidence.withheld[grader]} (cascade audit run tests it"
-            " again; audit.judge names another rung)"
+        way = (
+            "name another rung in audit.judge, or another audit.grader"
+            if grader in evidence.tested
+            else "cascade audit run tests it"
         )
+        yield f"the rates of {grader} are withheld: it is not believed, since {evidence.withheld[grader]} ({way})"
 
 
 def _told(marks: Sequence[Mark]) -> Iterator[Mark]:

@@ -7,7 +7,7 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 
-from cascade.audit.controls import CONTROLS_S, withheld_judges
+from cascade.audit.controls import judge_standing, known_controls, withheld_judges
 from cascade.audit.drift import read_drift
 from cascade.audit.grading import judges_of
 from cascade.audit.rates import graded_by
@@ -62,7 +62,7 @@ def run_report(options: ReportOptions, *, as_json: bool, now: Callable[[], float
 def _evidence(policy: Policy, period: Period, reader: Reader, tables: AuditTables) -> Evidence:
     samples = tables.samples(policy.name, since=period.since, until=period.until)
     judges = {name for one in samples if judge_rung(name := graded_by(one)) is not None}
-    controls = tables.controls(policy.name, since=period.until - CONTROLS_S)
+    controls = known_controls(policy, tables, period.until)
     withheld = withheld_judges(controls, (*judges_of(policy), *sorted(judges)))
     drift = read_drift(policy, tables, withheld)
     shown = disagreements_of(samples, loss_of(policy, withheld))[:MOST_DISAGREEMENTS]
@@ -77,6 +77,7 @@ def _evidence(policy: Policy, period: Period, reader: Reader, tables: AuditTable
         _certified(policy, drift.step),
         tables.marks(policy.name, since=period.since),
         read_texts(reader, [one for one in shown if one.has_content], policy.deadline_s),
+        frozenset(name for name in withheld if judge_standing(controls, name).is_tested),
     )
 
 

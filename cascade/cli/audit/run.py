@@ -11,7 +11,7 @@ from decimal import Decimal
 from typing import Any
 
 from cascade.audit.alarms import DriftWatch
-from cascade.audit.controls import CONTROLS_S, Standing, withheld_judges
+from cascade.audit.controls import Standing, known_controls, withheld_judges
 from cascade.audit.drift import Drift, Rate
 from cascade.audit.grading import judges_of
 from cascade.audit.worker import AuditRun, AuditSettings, AuditWorker
@@ -98,7 +98,7 @@ class _Watching:
     def look(self) -> None:
         now = time.time()
         try:
-            controls = self._tables.controls(self._policy.name, since=now - CONTROLS_S)
+            controls = known_controls(self._policy, self._tables, now)
             self.drift = self._watch.look(now, withheld_judges(controls, judges_of(self._policy)))
         except LedgerDown as down:
             log_event("warning", "audit_drift_unread", policy=self._policy.name, error=str(down))
@@ -131,6 +131,7 @@ def _fields(run: AuditRun, drift: Drift | None) -> dict[str, Any]:
         "graded": run.graded,
         "skipped": dict(run.skipped),
         "failed": run.failed,
+        "waiting": dict(run.waiting),
         "control_items": run.controls,
         "spent_usd": run.spent / 1e9,
         "samples": dict(run.counts),
@@ -151,6 +152,11 @@ def _print(run: AuditRun, drift: Drift | None) -> None:
         leased = run.counts.get("leased", 0)
         later = f", {run.failed} of them failed now and are tried again later" if run.failed else ""
         stdout.print(f"left open: {left}{later}{f', {leased} are being graded by other workers' if leased else ''}")
+    for judge, count in run.waiting.items():
+        stdout.print(
+            f"{count} {'wait' if count > 1 else 'waits'} for a judge that is believed ({judge}: {run.standings[judge].why}): name another"
+            " rung in audit.judge, or another audit.grader"
+        )
     for rate in drift.rates if drift is not None else ():
         stdout.print(_rate(rate, drift))
     if run.stop is not None:
