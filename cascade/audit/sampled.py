@@ -16,9 +16,9 @@ import threading
 from collections.abc import Callable, Mapping, Sequence
 from concurrent.futures import Future
 from dataclasses import dataclass, replace
-from typing import Literal
 
 from cascade.audit.calling import AuditCall, AuditCaller, Called
+from cascade.audit.caps import Cap, daily_cap, smallest_call
 from cascade.audit.controls import control_due, judge_id, judge_standing, known_controls, restated
 from cascade.audit.grading import Shipped, compare, grader_of, graders_of, grading_without_call, read_shipped
 from cascade.audit.judge import grading_of, judge_prompt, judge_request, judgement_of, read_judgement
@@ -45,10 +45,11 @@ __all__ = [
 
 
 class NoRoom(Exception):
-    """A cap has no room for the next call: `daily_usd`, or `max_usd` of the run."""
+    """A cap has no room for the next call, which may cost `bound` nano-USD."""
 
-    def __init__(self, cap: Literal["daily_usd", "max_usd"]) -> None:
-        self.cap: Literal["daily_usd", "max_usd"] = cap
+    def __init__(self, cap: Cap, bound: int) -> None:
+        self.cap: Cap = cap
+        self.bound = bound
         super().__init__(cap)
 
 
@@ -147,9 +148,7 @@ class SampleGrader:
     ) -> None:
         self._caller, self._tables, self._address, self._state, self._wall = caller, tables, address, state, wall
         self._plan, self._policy = caller.plan, caller.plan.policy
-        audit = self._policy.audit
-        daily = audit.daily_usd if audit is not None else None
-        self._cap = None if daily is None else int(daily * 1_000_000_000)
+        self._cap, self._smallest = daily_cap(self._policy), smallest_call(self._plan)
         redact = self._policy.ledger.redact
         self._redact = bind_redact(redact) if redact is not None else None
         self._graders: Mapping[str, Grader] = graders_of(self._policy)
@@ -291,9 +290,11 @@ class SampleGrader:
         """Make one call under the caps. `part`: of the name of its request in the ledger; `failed`: the code if it fails."""
         sample, bound = leased.sample, self._caller.bound(index, prompt)
         if self._cap is not None and bound > self._cap:
+            if self._smallest > self._cap:  # the cap is at fault, not the sample
+                raise NoRoom("daily_usd", bound)
             raise Skipped("too_costly")
         if not self._state.reserve(bound):
-            raise NoRoom("max_usd")
+            raise NoRoom("max_usd", bound)
         called: Called | None = None
         try:
             now = self._wall()
@@ -302,7 +303,7 @@ class SampleGrader:
             if room == "lost":
                 raise LeaseLost
             if room == "cap":
-                raise NoRoom("daily_usd")
+                raise NoRoom("daily_usd", bound)
             again = f"_{leased.tries + 1}" if leased.tries else ""  # an id is never used twice
             name = f"{sample.request}_audit{part}{again}"
             made = called = await self._caller.call(AuditCall(name, sample.request, sample.task, index, prompt, read))

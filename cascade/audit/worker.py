@@ -17,9 +17,10 @@ from dataclasses import dataclass
 from typing import Any, Literal
 
 from cascade.audit.calling import AuditCaller, AuditWriter
+from cascade.audit.caps import cap_text, daily_cap
 from cascade.audit.controls import Standing, judge_standing, known_controls
 from cascade.audit.grading import grader_of, judges_of
-from cascade.audit.sampled import CallFailed, Disbelieved, LeaseLost, NoRoom, RunState, SampleGrader, lease_s
+from cascade.audit.sampled import CallFailed, Disbelieved, LeaseLost, NoRoom, RunState, SampleGrader, day_of, lease_s
 from cascade.claude import AsyncClaude
 from cascade.core.errors import CascadeError, LedgerError, MissingExtra, MissingKey, PolicyError
 from cascade.core.policy import Policy
@@ -35,10 +36,6 @@ StopKind = Literal["daily_usd", "max_usd", "refused", "outage", "ledger", "inter
 
 _PASSING: frozenset[StopKind] = frozenset({"daily_usd", "outage", "ledger"})
 """What a watch waits out: a cap has room again tomorrow, an endpoint and a ledger come back."""
-_NO_ROOM: Mapping[Literal["daily_usd", "max_usd"], str] = {
-    "daily_usd": "audit.daily_usd is spent: the rest waits until tomorrow (UTC), or raise it",
-    "max_usd": "--max-usd has no room for the next call: raise it to go on",
-}
 
 _AT_ONCE = 200  # samples between two looks at the drift
 _TRIES = 3
@@ -131,7 +128,7 @@ class AuditWorker:
         self._skipped: Counter[str] = Counter()
         self._waiting: dict[str, str] = {}  # requests, each with the judge that is not believed
         self._held: list[float] = []  # until when they were set aside
-        self._in_batch, self._active = 0, 0
+        self._in_batch, self._active, self._is_full = 0, 0, False
         self._stop: Stop | None = None
         self._error: CascadeError | LedgerDown | None = None
         self._interrupted = asyncio.Event()
@@ -166,6 +163,7 @@ class AuditWorker:
                     continue
                 if not watches or (held is not None and held.kind not in _PASSING):
                     break
+                self._tell_cap(held)
                 await self._rest(self._settings.poll_s if held is None else _HELD_S)
             for until in self._held:  # for the next run, which may have another judge
                 await asyncio.to_thread(self._tables.take_up, self._policy.name, until)
@@ -174,6 +172,13 @@ class AuditWorker:
             raise LedgerError(str(down)) from None
         finally:
             await self._claude.aclose()
+
+    def _tell_cap(self, held: Stop | None) -> None:
+        """A watch that waits for room says so: once, until it has graded something again."""
+        is_full = held is not None and held.kind == "daily_usd"
+        if held is not None and is_full and (self._in_batch or not self._is_full):
+            log_event("warning", "audit_cap", policy=self._policy.name, why=held.message)
+        self._is_full = is_full
 
     async def _batch(self) -> None:
         """Grade up to a number of samples. Raises what no other sample would avoid."""
@@ -214,6 +219,9 @@ class AuditWorker:
                     no_room = await self._grade(leased)
                 finally:
                     self._active -= 1
+                if no_room is not None and not self._active:
+                    # Else what the others have reserved may come free: the last of them goes on.
+                    await self._out_of_room(no_room)
             except LedgerDown as down:
                 self._ledger_down(down)
                 return
@@ -221,9 +229,14 @@ class AuditWorker:
                 self._error = self._error or error
                 return
             if no_room is not None:
-                if not self._active:  # else what the others have reserved may come free: the last of them goes on
-                    self.stop(no_room.cap, _NO_ROOM[no_room.cap])
                 return
+
+    async def _out_of_room(self, no_room: NoRoom) -> None:
+        now, limit = self._wall(), self._settings.cap if no_room.cap == "max_usd" else daily_cap(self._policy)
+        used = self._state.counted
+        if no_room.cap == "daily_usd":
+            used = await asyncio.to_thread(self._tables.committed, self._policy.name, now, day_of(now))
+        self.stop(no_room.cap, cap_text(no_room.cap, limit or 0, used, no_room.bound))
 
     def _ledger_down(self, down: LedgerDown) -> None:
         if self._settings.watches:

@@ -217,6 +217,11 @@ class AuditTables(SmallTables):
             execute(held, values)
             return "ok"
 
+    def committed(self, policy: str, now: float, day: float) -> int:
+        """What `cap` is compared with: spent since `day`, and reserved by running calls, in nano-USD."""
+        found = self._read(_COMMITTED, {"policy": policy, "now": now, "since": int(day) // BUCKET_S * BUCKET_S})
+        return int(found[0][0]) if found else 0
+
     def keep_shadow(self, leased: Leased, shadow: str | None, cost: int, now: float, seconds: float) -> bool:
         """Keep the shadow answer, so that it is not paid for again, and renew the lease. False if the lease is lost.
 

@@ -6,12 +6,14 @@ import asyncio
 import sqlite3
 import threading
 from concurrent.futures import ThreadPoolExecutor
+from decimal import Decimal
 from typing import Any
 
 import msgspec
 import pytest
 from pydantic import BaseModel
 
+from cascade.audit.caps import daily_note, smallest_call_usd
 from cascade.audit.sampled import lease_s
 from cascade.audit.worker import AuditSettings, AuditWorker
 from cascade.core.errors import ConfigurationError, LedgerError, PolicyError
@@ -275,11 +277,26 @@ def test_max_usd_is_of_one_run(make_scene: MakeScene) -> None:
     assert scene.audit().graded == 5 - first.graded
 
 
-def test_a_call_that_may_cost_more_than_the_cap_of_a_day_is_skipped(make_scene: MakeScene) -> None:
+def test_a_sample_whose_prompt_may_cost_more_than_the_cap_of_a_day_is_skipped(make_scene: MakeScene) -> None:
     """Else it would hold up all behind it for ever."""
-    scene = make_scene(audit={**EXACT, "daily_usd": "0.0001"})
-    scene.ship("question 1")
-    assert scene.audit().skipped == {"too_costly": 1}
+    smallest = smallest_call_usd(policy(audit=EXACT))
+    scene = make_scene(audit={**EXACT, "daily_usd": str(smallest + Decimal("0.001"))})
+    scene.ship("question 1 " + "and more " * 1_000, "question 2")
+    run = scene.audit()
+    assert (run.graded, run.skipped) == (1, {"too_costly": 1})
+
+
+def test_a_cap_of_a_day_below_the_smallest_call_skips_nothing(make_scene: MakeScene) -> None:
+    """The cap is at fault, not the samples: they stay open, and a higher cap grades them."""
+    smallest = smallest_call_usd(policy(audit=EXACT))
+    scene = make_scene(audit={**EXACT, "daily_usd": str(smallest - Decimal("0.000001"))})
+    scene.ship("question 1", "question 2")
+    run = scene.audit()
+    assert run.stop is not None
+    assert (run.stop.kind, run.graded, run.skipped, run.counts["open"]) == ("daily_usd", 0, {}, 2)
+    assert "no sample that needs a call is graded" in (daily_note(scene.policy) or "")
+    enough = policy(audit={**EXACT, "daily_usd": "1"})
+    assert (scene.audit(policy=enough).graded, daily_note(enough)) == (2, None)
 
 
 def test_a_failing_call_is_tried_again_later_and_at_most_three_times(make_scene: MakeScene) -> None:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import os
 import queue
+import re
 import signal
 from collections.abc import Callable
 from pathlib import Path
@@ -76,12 +77,24 @@ def test_a_judge_that_always_agrees_is_named_and_its_rate_is_withheld(make_scene
 
 
 def test_what_is_left_open_at_a_cap_is_told(make_scene: MakeScene, audit: Audit) -> None:
-    """With the way to go on; it is no failure."""
-    scene = make_scene(audit={"grader": "exact"})
+    """Exit code 5, with the amounts: what is spent, what the next call may cost; the amount that is told has room for it."""
+    scene = make_scene(audit={"grader": "exact", "daily_usd": "0.0002"})
     scene.ship("question 1", "question 2")
+    code, out, err = audit(scene)
+    assert (code, out.splitlines()[:2]) == (5, ["graded 0 samples, skipped 0; 0 USD", "left open: 2"])
+    said = r"cascade: stopped: audit.daily_usd: 0.00 of 0.0002 USD is spent or reserved by running calls, and the next call may cost (\S+) USD: raise it\n"
+    assert re.fullmatch(said, err), err
+    scene = make_scene(audit={"grader": "exact"})
     code, out, err = audit(scene, "--max-usd", "0.0001")
-    assert (code, out.splitlines()) == (0, ["graded 0 samples, skipped 0; 0 USD", "left open: 2", out.splitlines()[-1]])
-    assert err == "cascade: stopped: --max-usd has no room for the next call: raise it to go on\n"
+    said = (
+        r"cascade: stopped: --max-usd 0.0001: 0.00 USD is spent, and the next call may cost up to (\S+) USD: raise it\n"
+    )
+    told = re.fullmatch(said, err)
+    assert told is not None, err
+    assert (code, out.splitlines()[1]) == (5, "left open: 2")
+    code, out, _ = audit(scene, "--max-usd", told[1])
+    assert (code, out.splitlines()[0][:8]) == (5, "graded 1")
+    assert audit(scene)[0] == 0
 
 
 def test_an_endpoint_that_refuses_the_key_ends_it_with_4(make_scene: MakeScene, audit: Audit) -> None:

@@ -27,7 +27,7 @@ from cascade.policy.loading import load_policy
 
 __all__ = ["RunOptions", "run_audit"]
 
-_UPSTREAM = 4
+_UPSTREAM, _OUT_OF_BUDGET = 4, 5
 _REASONS = {
     "no_content": "its texts are not kept",
     "tool_use": "it shipped a tool call",
@@ -35,7 +35,7 @@ _REASONS = {
     "shadow_failed": "the top rung could not be asked",
     "shadow_unusable": "the top rung gave no whole answer",
     "too_long": "it does not fit the context window",
-    "too_costly": "one call may cost more than audit.daily_usd",
+    "too_costly": "with this prompt one call may cost more than audit.daily_usd",
     "judge_unusable": "the judge said nothing usable",
     "unreadable": "what the ledger kept of it cannot be asked again",
 }
@@ -52,7 +52,10 @@ class RunOptions:
 
 
 def run_audit(options: RunOptions, *, as_json: bool) -> int:
-    """Run the audit, and print what it did. Exit code 4 if the endpoint refuses all calls or fails on all, 130 for Ctrl-C."""
+    """Run the audit, and print what it did.
+
+    Exit code 4 if the endpoint refuses all calls or fails on all, 5 if a cap stopped it and samples are left open, 130 for Ctrl-C.
+    """
     if options.max_usd is not None and not 0 <= options.max_usd < float("inf"):
         raise ConfigurationError(
             f"--max-usd: {options.max_usd} must be an amount in USD, 0 or more (as in --max-usd 2.50)"
@@ -81,6 +84,8 @@ def run_audit(options: RunOptions, *, as_json: bool) -> int:
         _print(run, watching.drift)
     if run.stop is not None and run.stop.kind == "interrupted":
         return 0 if options.watch else 130
+    if run.stop is not None and run.stop.kind in ("daily_usd", "max_usd") and run.counts.get("open"):
+        return _OUT_OF_BUDGET
     return _UPSTREAM if run.stop is not None and run.stop.kind in ("refused", "outage") else 0
 
 
