@@ -62,6 +62,8 @@ class DriftWatch:
         self._targets = [target_of(one, audit.notify_timeout_s) for one in audit.notify]
         self._deliveries = Deliveries(_log)
         self._wait_s = len(self._targets) * audit.notify_timeout_s
+        self.notices: list[AuditNotice] = []
+        """What was told so far, oldest first. At most some of each epoch."""
 
     def look(self, now: float, withheld: Mapping[str, str] | None = None) -> Drift:
         """Read the drift, and act on alarms. `now`: Unix seconds. `withheld`: as for `watch`. Raises LedgerDown, NoPrice.
@@ -128,6 +130,7 @@ class DriftWatch:
         )  # fmt: skip
 
     def _tell(self, notice: AuditNotice) -> None:
+        self.notices.append(notice)
         body = asdict(notice)
         details = {name: value for name, value in body.items() if name != "event"}
         _log(notice.event, **details)

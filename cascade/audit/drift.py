@@ -124,7 +124,8 @@ class Drift:
 
     `epoch`, `step`: what decides now. `is_certified`: alpha is a certificate's that holds. `grader`: whose grades its alpha is about; None
     without one. `uncounted`: by reason, samples of which nothing is known. `incomparable`: by grader, results that no detector
-    counts. `open`: samples not graded yet. `notes`: what the figures do not say of themselves.
+    counts. `open`: samples not graded yet. `notes`: what the figures do not say of themselves. `elsewhere`: the one of them that says
+    that the newest samples are of another version of the policy; None: they are not.
     """
 
     policy: str
@@ -139,6 +140,7 @@ class Drift:
     uncounted: Mapping[str, int] = field(default_factory=dict[str, int])
     incomparable: Mapping[str, int] = field(default_factory=dict[str, int])
     notes: tuple[str, ...] = ()
+    elsewhere: str | None = None
 
     @property
     def alarms(self) -> tuple[Rate, ...]:
@@ -260,7 +262,17 @@ class _Watching:
             self._policy.name, self._epoch, self._step, self._seen.ratchet, self._alpha, self._certificate is not None,
             self._grader, tuple(self._rate(name, alarms.get(name)) for name in names), len(current) - len(known),
             dict(self._counts[""].unknown.most_common()), dict(self._incomparable.most_common()), tuple(self._notes()),
+            self._elsewhere,
         )  # fmt: skip
+
+    @property
+    def _elsewhere(self) -> str | None:
+        if self._by_another < _TOLD:
+            return None
+        return (
+            f"the newest {self._by_another} samples count nowhere: other thresholds, or another version of the policy,"
+            " shipped them; if that goes on, what runs the audit or what answers has an old policy: start it again"
+        )
 
     @property
     def _grader(self) -> str | None:
@@ -338,11 +350,8 @@ class _Watching:
         elif self._incomparable:
             graders, by = ", ".join(self._incomparable), self._grader or "a grader that it does not name"
             yield f"no detector counts the grades of {graders}: the certificate's rate was graded by {by}"
-        if self._by_another >= _TOLD:
-            yield (
-                f"the newest {self._by_another} samples count nowhere: other thresholds, or another version of the policy,"
-                " shipped them; if that goes on, what runs the audit or what answers has an old policy: start it again"
-            )
+        if self._elsewhere is not None:
+            yield self._elsewhere
         if self._by_outcome_alone:
             yield (
                 f"{self._by_outcome_alone} results are known only from a reported outcome: if mostly bad answers are"

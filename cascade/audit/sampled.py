@@ -12,6 +12,7 @@ Before each call its bound is reserved with the lease, which renews it too. So a
 from __future__ import annotations
 
 import asyncio
+import secrets
 import threading
 from collections.abc import Callable, Mapping, Sequence
 from concurrent.futures import Future
@@ -30,6 +31,7 @@ from cascade.corpora.grading import Grader, judge_rung
 from cascade.ledger.audit import AuditTables, Control, Grading, Leased, Sample
 from cascade.ledger.opening import open_reader
 from cascade.ledger.prompts import bind_redact, redacted
+from cascade.ledger.records import audit_id
 
 __all__ = [
     "CallFailed",
@@ -304,8 +306,8 @@ class SampleGrader:
                 raise LeaseLost
             if room == "cap":
                 raise NoRoom("daily_usd", bound)
-            again = f"_{leased.tries + 1}" if leased.tries else ""  # an id is never used twice
-            name = f"{sample.request}_audit{part}{again}"
+            # An id is never used twice, not even after a run that was refused, whose tries do not count.
+            name = f"{audit_id(sample.request)}{part}_{secrets.token_hex(4)}"
             made = called = await self._caller.call(AuditCall(name, sample.request, sample.task, index, prompt, read))
         finally:
             self._state.settle(bound, called)

@@ -75,7 +75,7 @@ class AuditRun:
 
     `skipped`: by reason. `failed`: samples whose call failed and that are tried again later. `waiting`: samples that wait for a judge
     that is believed, by the judge that is not. `counts`: of all samples of the policy afterwards, see `AuditTables.counts`.
-    `standings`: of the judges that the policy needs, by name.
+    `standings`: of the judges that the policy needs, by name. `leased_s`: in how many seconds all leases of others are over.
     """
 
     graded: int
@@ -86,6 +86,7 @@ class AuditRun:
     spent: int
     counts: Mapping[str, int]
     standings: Mapping[str, Standing]
+    leased_s: float
     stop: Stop | None
 
 
@@ -323,5 +324,6 @@ class AuditWorker:
         return AuditRun(
             self._graded, dict(self._skipped), self._failed, Counter(self._waiting.values()), self._grader.controls, self._state.spent,
             counts,
-            {judge: judge_standing(controls, judge) for judge in judges_of(self._policy)}, self._stop,
+            {judge: judge_standing(controls, judge) for judge in judges_of(self._policy)},
+            await asyncio.to_thread(self._tables.leased_for, name, now), self._stop,
         )  # fmt: skip

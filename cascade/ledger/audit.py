@@ -296,6 +296,15 @@ class AuditTables(SmallTables):
             found["leased"] += int(leased)
         return found
 
+    def leased_for(self, policy: str, now: float) -> float:
+        """In how many seconds all leases that run now are over; 0: none runs."""
+        question = (
+            "SELECT max(leased_until) FROM audit_samples"
+            " WHERE policy = :policy AND state = 'open' AND owner <> '' AND leased_until > :now"
+        )
+        found = self._read(question, {"policy": policy, "now": now})
+        return float(found[0][0]) - now if found and found[0][0] is not None else 0.0
+
     def add_control(self, policy: str, control: Control) -> None:
         """Put a judgement of a control item on record."""
         question = (

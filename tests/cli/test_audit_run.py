@@ -7,6 +7,7 @@ import os
 import queue
 import re
 import signal
+import time
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -95,6 +96,37 @@ def test_what_is_left_open_at_a_cap_is_told(make_scene: MakeScene, audit: Audit)
     code, out, _ = audit(scene, "--max-usd", told[1])
     assert (code, out.splitlines()[0][:8]) == (5, "graded 1")
     assert audit(scene)[0] == 0
+
+
+def test_an_alarm_and_a_step_of_the_run_are_told(make_scene: MakeScene, audit: Audit) -> None:
+    """As words and as JSON; afterwards the samples of the old thresholds are said to count nowhere, and that is logged."""
+    scene = make_scene(audit={"grader": "exact", "on_alarm": "ratchet", "arl": 100})
+    scene.ship(*(f"question {number} wrong" for number in range(15)))
+    code, out, _ = audit(scene)
+    assert (code, out.splitlines()[0][:26]) == (0, "graded 15 samples, skipped")
+    assert "ALARM: shop: the audit finds more wrong answers than 0.02 (not certified): 15 of 15 results" in out
+    assert "ratcheted: shop: the audit has ratcheted the thresholds: step 1 of 1, uncertified: haiku 0.9" in out
+    code, out, err = audit(scene, "--json")
+    told = json.loads(out)
+    assert (code, told["alarms"], told["steps"]) == (0, [], [])
+    assert err.count("audit_other_version") == 1
+    assert any("the newest 15 samples count nowhere" in note for note in told["drift"]["notes"])
+    assert "note: the newest 15 samples count nowhere" in audit(scene)[1]
+
+
+def test_leases_of_others_and_options_that_exclude_each_other(make_scene: MakeScene, audit: Audit) -> None:
+    """A lease may be that of a worker that was killed: when it ends is told. --once and --watch together are refused."""
+    scene = make_scene(audit={"grader": "exact"})
+    scene.ship("question 1", "question 2")
+    scene.tables.lease("shop", "killed", time.time(), 1_000, bound=0, cap=None, day=0)
+    code, out, _ = audit(scene)
+    assert (code, out.splitlines()[0][:27]) == (0, "graded 1 sample, skipped 0;")
+    said = r"left open: 1, 1 is leased to other workers, or to one that ended \(free in (\d+) s at most\)"
+    told = re.search(said, out)
+    assert told is not None, out
+    assert 0 < int(told[1]) <= 1_000
+    code, _, err = audit(scene, "--once", "--watch")
+    assert (code, "give one of --once and --watch" in err) == (2, True)
 
 
 def test_an_endpoint_that_refuses_the_key_ends_it_with_4(make_scene: MakeScene, audit: Audit) -> None:

@@ -31,7 +31,9 @@ def run(
     """Ask the top rung for shadow answers, grade the sampled requests, and look for drift."""
     from cascade.cli.audit.run import RunOptions, run_audit  # noqa: PLC0415
 
-    return run_audit(RunOptions(policy, watch and not once, max_usd, ledger), as_json=as_json)
+    if once and watch:
+        raise typer.BadParameter("give one of --once and --watch")
+    return run_audit(RunOptions(policy, watch, max_usd, ledger), as_json=as_json)
 
 
 @audit_app.command("report")

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import math
 import signal
 import time
 from contextlib import suppress
@@ -10,7 +11,7 @@ from dataclasses import asdict, dataclass
 from decimal import Decimal
 from typing import Any
 
-from cascade.audit.alarms import DriftWatch
+from cascade.audit.alarms import AuditNotice, DriftWatch
 from cascade.audit.controls import Standing, known_controls, withheld_judges
 from cascade.audit.drift import Drift, Rate
 from cascade.audit.grading import judges_of
@@ -79,9 +80,9 @@ def run_audit(options: RunOptions, *, as_json: bool) -> int:
         stderr.print("cascade: stopped at once; what was being graded is free again when its leases run out")
         return 130
     if as_json:
-        print_json(_fields(run, watching.drift))
+        print_json(_fields(run, watching))
     else:
-        _print(run, watching.drift)
+        _print(run, watching)
     if run.stop is not None and run.stop.kind == "interrupted":
         return 0 if options.watch else 130
     if run.stop is not None and run.stop.kind in ("daily_usd", "max_usd") and run.counts.get("open"):
@@ -99,6 +100,17 @@ class _Watching:
         except LookupError as problem:
             raise ConfigurationError(f"audit.notify: {problem.args[0] if problem.args else problem}") from None
         self.drift: Drift | None = None
+        self._is_elsewhere = False
+
+    @property
+    def alarms(self) -> list[AuditNotice]:
+        """Those of this run."""
+        return [one for one in self._watch.notices if one.event == "audit_alarm"]
+
+    @property
+    def steps(self) -> list[AuditNotice]:
+        """Those that this run has taken."""
+        return [one for one in self._watch.notices if one.event == "audit_ratchet"]
 
     def look(self) -> None:
         now = time.time()
@@ -107,6 +119,11 @@ class _Watching:
             self.drift = self._watch.look(now, withheld_judges(controls, judges_of(self._policy)))
         except LedgerDown as down:
             log_event("warning", "audit_drift_unread", policy=self._policy.name, error=str(down))
+            return
+        elsewhere = self.drift.elsewhere
+        if elsewhere is not None and not self._is_elsewhere:
+            log_event("warning", "audit_other_version", policy=self._policy.name, why=elsewhere)
+        self._is_elsewhere = elsewhere is not None
 
 
 async def _audited(worker: AuditWorker, policy: Policy) -> AuditRun:
@@ -120,9 +137,10 @@ async def _audited(worker: AuditWorker, policy: Policy) -> AuditRun:
             running.cancel()
             return
         worker.stop("interrupted", name)
+        samples = "sample" if worker.in_flight == 1 else "samples"
         if worker.in_flight:
             stderr.print(
-                f"cascade: {name}: finishing {worker.in_flight} samples, at most {2 * policy.deadline_s:g} s; {name} again stops at once"
+                f"cascade: {name}: finishing {worker.in_flight} {samples}, at most {2 * policy.deadline_s:g} s; {name} again stops at once"
             )
 
     for number in (signal.SIGINT, signal.SIGTERM):
@@ -131,7 +149,8 @@ async def _audited(worker: AuditWorker, policy: Policy) -> AuditRun:
     return await worker.run()
 
 
-def _fields(run: AuditRun, drift: Drift | None) -> dict[str, Any]:
+def _fields(run: AuditRun, watching: _Watching) -> dict[str, Any]:
+    drift = watching.drift
     return {
         "graded": run.graded,
         "skipped": dict(run.skipped),
@@ -142,13 +161,15 @@ def _fields(run: AuditRun, drift: Drift | None) -> dict[str, Any]:
         "samples": dict(run.counts),
         "judges": {name: asdict(standing) for name, standing in run.standings.items()},
         "stopped": None if run.stop is None else {"by": run.stop.kind, "message": run.stop.message},
+        "alarms": [asdict(one) for one in watching.alarms],
+        "steps": [asdict(one) for one in watching.steps],
         "drift": None if drift is None else drift.fields,
     }
 
 
-def _print(run: AuditRun, drift: Drift | None) -> None:
-    skipped = sum(run.skipped.values())
-    stdout.print(f"graded {run.graded} samples, skipped {skipped}; {usd(run.spent)} USD")
+def _print(run: AuditRun, watching: _Watching) -> None:
+    drift, skipped = watching.drift, sum(run.skipped.values())
+    stdout.print(f"graded {run.graded} sample{'' if run.graded == 1 else 's'}, skipped {skipped}; {usd(run.spent)} USD")
     for code, count in sorted(run.skipped.items()):
         stdout.print(f"  {code}: {count} ({_REASONS.get(code, code)})")
     for name, standing in run.standings.items():
@@ -156,14 +177,22 @@ def _print(run: AuditRun, drift: Drift | None) -> None:
     if (left := run.counts.get("open", 0)) > 0:
         leased = run.counts.get("leased", 0)
         later = f", {run.failed} of them failed now and are tried again later" if run.failed else ""
-        stdout.print(f"left open: {left}{later}{f', {leased} are being graded by other workers' if leased else ''}")
+        are = "is" if leased == 1 else "are"
+        others = f", {leased} {are} leased to other workers, or to one that ended (free in {math.ceil(run.leased_s)} s at most)"
+        stdout.print(f"left open: {left}{later}{others if leased else ''}")
     for judge, count in run.waiting.items():
         stdout.print(
             f"{count} {'wait' if count > 1 else 'waits'} for a judge that is believed ({judge}: {run.standings[judge].why}): name another"
             " rung in audit.judge, or another audit.grader"
         )
+    for one in watching.alarms:
+        stdout.print(f"ALARM: {one.text}")
+    for one in watching.steps:
+        stdout.print(f"ratcheted: {one.text}")
     for rate in drift.rates if drift is not None else ():
-        stdout.print(_rate(rate, drift))
+        stdout.print(_rate(rate, drift, "since the thresholds changed" if watching.steps else "yet"))
+    for note in drift.notes if drift is not None else ():
+        stdout.print(f"note: {note}")
     if run.stop is not None:
         stderr.print(f"cascade: stopped: {run.stop.message}")
 
@@ -179,13 +208,13 @@ def _standing(standing: Standing) -> str:
     )
 
 
-def _rate(rate: Rate, drift: Drift | None) -> str:
+def _rate(rate: Rate, drift: Drift | None, since: str) -> str:
     assert drift is not None
     whose = f"task {rate.task}" if rate.task else "all tasks"
     if rate.withheld is not None:
         return f"{whose}: the rate is withheld: {rate.withheld}"
     if rate.rate is None or rate.interval is None:
-        return f"{whose}: nothing is known yet"
+        return f"{whose}: nothing is known {since}"
     low, high = rate.interval
     against = (
         "" if rate.alpha is None else f", against {rate.alpha:.3g}{'' if drift.is_certified else ' (not certified)'}"
