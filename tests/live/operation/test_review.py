@@ -425,5 +425,7 @@ def told(answer: Answer) -> tuple[Any, ...]:
 def test_the_emulators_own_reviewer_accepts(asking: Asking, emulator: Emulator) -> None:
     """A corpus is enough to try a policy with a review."""
     answer = asking(gated(), emulator, ledger="off").ask("sure")
-    assert answer.steps[0].review is not None
-    assert (answer.text, answer.steps[0].review.accepted) == ("haiku's", True)
+    review = answer.steps[0].review
+    assert review is not None
+    assert (answer.text, review.accepted) == ("haiku's", True)
+    assert review.reason == "No review of this answer was recorded."
