@@ -150,6 +150,16 @@ FAULTS: list[tuple[str, str, str, str, str, str]] = [
     ("[not_empty]", "[{kind: review, rung: ^haiku, below: 0.9}]", "^", "tasks[1].checks[0].rung", "no answers below it", "use one of sonnet, opus"),
     ("[not_empty]", "[{kind: review, rung: sonnet, below: 0.9}, ^{kind: review, rung: opus, below: 0.9}]", "^", "tasks[1].checks[1]", "a second review", "keep one"),
     (STORM, "checks: [{kind: review, rung: ^gpt, below: 0.9}]", "^", "checks[0].rung", "no rung 'gpt' on the ladder", "use one of sonnet, opus"),
+    # graders of the audit
+    (STORM, "audit: {grader: ^exat}", "^", "audit.grader", "none called 'exat'", "did you mean 'exact'?"),
+    (STORM, "audit: {grader: ^numeric:x}", "^", "audit.grader", "its tolerance 'x' is not a number", "numeric:0.01"),
+    (STORM, "audit: {grader: ^'pattern:(a'}", "^", "audit.grader", "its pattern cannot be used", "RE2"),
+    (STORM, r"audit: {grader: ^'pattern:(a)\1'}", "^", "audit.grader", "its pattern cannot be used", "RE2"),
+    (STORM, "audit: {grader: ^'no_such_module:f'}", "^", "audit.grader", "No module named 'no_such_module'", "module:function"),
+    (STORM, "audit: {grader: ^'cascade:nothing'}", "^", "audit.grader", "has no attribute 'nothing'", "module:function"),
+    (STORM, "audit: {grader: ^'module:function'}", "^", "audit.grader", "none called 'module:function'", "there are exact"),
+    (STORM, "audit: {grader: ^'judge:gpt'}", "^", "audit.grader", "no rung 'gpt' on the ladder", "haiku, sonnet, opus"),
+    ("floor: sonnet", "grader: ^exactly", "^", "tasks[0].grader", "none called 'exactly'", "did you mean 'exact'?"),
     # the other blocks
     ("rate: 0.35", "rate: ^1.5", "^", "storm_guard.rate", "must be below 1, not 1.5", ""),
     ("rate: 0.35", "on_trip: ^stop", "^", "storm_guard.on_trip", "'escalate', 'hold' or 'alert'", ""),
