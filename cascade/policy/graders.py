@@ -41,15 +41,15 @@ def tolerance_of(option: str) -> tuple[Decimal, bool]:
 
 def unusable_grader(name: str) -> tuple[str, str] | None:
     """Why a grader that is no judge cannot be used here, and what to do; None if it can. Imports the module of `module:function`."""
-    kind, colon, option = name.partition(":")
+    kind, _, option = name.partition(":")
     try:
-        if kind == "numeric" and (option or not colon):
+        if kind == "numeric":
             tolerance_of(option)
         elif kind == "pattern" and option:
             compile_exact(option)
         elif kind not in GRADERS and _FUNCTION.match(name):
             import_function(name)
-        elif name not in GRADERS or name == "module:function":
+        elif name not in GRADERS:
             meant = did_you_mean(kind, [one.partition(":")[0] for one in GRADERS])
             return f"there is none called {name[:80]!r}", f"{meant}there are {', '.join(GRADERS)}"
     except ValueError as problem:
