@@ -138,6 +138,8 @@ FAULTS: list[tuple[str, str, str, str, str, str]] = [
     ("[not_empty]", "[^review]", "^", "tasks[1].checks[0]", "the rung that reads the answer", "{kind: review, rung: sonnet, below: 0.95}"),
     ("[not_empty]", "[{^review: sonnet}]", "^", "tasks[1].checks[0].review", "unknown key", "{kind: review, rung: sonnet, below: 0.95}"),
     ("[not_empty]", "[{kind: ^revue, rung: sonnet, below: 0.9}]", "^", "tasks[1].checks[0].kind", "must be 'review', not revue", "did you mean"),
+    ("[not_empty]", "[{kind: ^not_empty}]", "^", "tasks[1].checks[0].kind", "must be 'review', not not_empty", "write not_empty by itself"),
+    ("[not_empty]", "[{kind: review, rung: sonnet, ^above: 0.9}]", "^", "tasks[1].checks[0].above", "unknown key", "(known here: kind, rung, below)"),
     ("[not_empty]", "[^{kind: review, rung: sonnet}]", "^", "tasks[1].checks[0]", "needs the key below", "below: 0.95"),
     ("[not_empty]", "[^{kind: review, below: 0.9}]", "^", "tasks[1].checks[0]", "needs the key rung", "rung: sonnet"),
     ("[not_empty]", "[^{kind: review, rung: sonnet, below: 0.9, max_chars: 5}]", "^", "tasks[1].checks[0]", "exactly one of", ""),
@@ -157,7 +159,6 @@ FAULTS: list[tuple[str, str, str, str, str, str]] = [
     (STORM, r"audit: {grader: ^'pattern:(a)\1'}", "^", "audit.grader", "its pattern cannot be used", "RE2"),
     (STORM, "audit: {grader: ^'no_such_module:f'}", "^", "audit.grader", "No module named 'no_such_module'", "module:function"),
     (STORM, "audit: {grader: ^'cascade:nothing'}", "^", "audit.grader", "has no attribute 'nothing'", "module:function"),
-    (STORM, "audit: {grader: ^'module:function'}", "^", "audit.grader", "none called 'module:function'", "there are exact"),
     (STORM, "audit: {grader: ^'judge:gpt'}", "^", "audit.grader", "no rung 'gpt' on the ladder", "haiku, sonnet, opus"),
     ("floor: sonnet", "grader: ^exactly", "^", "tasks[0].grader", "none called 'exactly'", "did you mean 'exact'?"),
     # the other blocks
