@@ -144,19 +144,23 @@ def _todo(policy: Policy, evidence: Evidence, requests: int, loss: Loss) -> Iter
         yield "the ladder was asked nothing in this period (--since goes further back)"
     elif not samples and audit is not None:
         yield f"none of {requests} requests was sampled: the share is {audit.sample:g} (audit.sample; --since goes further back)"
-    found = Counter(loss.judged(one) for one in samples if is_below(one))
-    if found["open"]:
-        yield f"{found['open']} sampled answers are not graded yet (cascade audit run)"
-    without = sum(
-        skipped_because(one) == "no_content" for one in samples if is_below(one) and loss.judged(one) == "skipped"
-    )
-    if without:
-        yield f"{without} answers could not be graded, since their texts are not in the ledger (`ledger: {{content: true}}`)"
-    for grader in sorted({graded_by(one) for one in samples} & evidence.withheld.keys()):
+    below = [(one, loss.judged(one)) for one in samples if is_below(one)]
+    if count := sum(judged == "open" for _, judged in below):
+        yield f"{_answers(count, 'sampled ')} not graded yet (cascade audit run)"
+    skipped = Counter(skipped_because(one) for one, judged in below if judged == "skipped")
+    if count := skipped["no_content"]:
+        yield f"{_answers(count)} not graded, since the ledger does not hold {'its' if count == 1 else 'their'} texts (`ledger: {{content: true}}`)"
+    if count := skipped["too_costly"]:
+        yield f"{_answers(count)} not graded, since a call for {'it' if count == 1 else 'one'} may cost more than audit.daily_usd (raise it)"
+    for grader in sorted({graded_by(one) for one, judged in below if judged == "withheld"}):
         yield (
             f"the rates of {grader} are withheld: it is not believed, since {evidence.withheld[grader]} (cascade audit run tests it"
             " again; audit.judge names another rung)"
         )
+
+
+def _answers(count: int, kind: str = "") -> str:
+    return f"1 {kind}answer is" if count == 1 else f"{count} {kind}answers are"
 
 
 def _told(marks: Sequence[Mark]) -> Iterator[Mark]:
