@@ -1,7 +1,7 @@
 """Whether a review gate pays for itself: the same search on the tune half with the gate and without it, at one objective.
 
-Both are searched over one set of thresholds for all tasks. For a loss rate both may have as many losses as the chosen thresholds
-have on the tune half. Nothing is tested here: it compares two searches on the items that they were made on.
+Both are searched over one set of thresholds for all tasks. For a loss rate both may have as many losses as the chosen thresholds,
+be they by task, have on the tune half; where none were chosen, as many as the rate allows. Nothing is tested here: it compares two searches on the items that they were made on.
 """
 
 from __future__ import annotations
@@ -99,7 +99,7 @@ def worth_of_gate(
     halves = [ItemHalf(code_columns(columns, one).rows(is_tune)) for one in (view, ungated(view))]
     n, loss = len(halves[0]), loss_of(objective)
     most = floor(objective.alpha * n) if isinstance(objective, Target) else 0
-    if isinstance(chosen, Point):
+    if chosen is not None:
         most = int(halves[0].losses(chosen, loss).sum())
     found = [_best(half, objective, most) for half in halves]
     with_gate, without = (

@@ -26,6 +26,8 @@ from cascade.core.errors import ClimbError, ConfigurationError, UncertifiedWarni
 
 __all__ = [
     "configure_logs",
+    "escaped",
+    "one_line",
     "pairs",
     "print_json",
     "report",
@@ -36,7 +38,13 @@ __all__ = [
 ]
 
 _PIPE_WIDTH = 120  # columns, without a terminal
-_CONTROL_CHARACTERS = {code: f"\\x{code:02x}" for code in (*range(0x20), *range(0x7F, 0xA0)) if chr(code) not in "\n\t"}
+_BIDI = (*range(0x202A, 0x202F), *range(0x2066, 0x206A))  # these reorder what follows: a text could look like another
+_CONTROL_CHARACTERS = {
+    code: ascii(chr(code))[1:-1]
+    for code in (*range(0x20), *range(0x7F, 0xA0), 0x2028, 0x2029, *_BIDI)
+    if chr(code) not in "\n\t"
+}
+_IN_ONE_LINE = {**_CONTROL_CHARACTERS, ord("\n"): "\\n", ord("\t"): " "}
 _HANGING = re.compile(r"\s*(?:\S+\s{2,})?")  # a line's indent and label
 
 
@@ -47,7 +55,7 @@ class _Plain(Console):
 
     def print(self, *objects: Any, **options: Any) -> None:
         super().print(
-            *(self.fitted(one.translate(_CONTROL_CHARACTERS)) if isinstance(one, str) else one for one in objects),
+            *(self.fitted(escaped(one)) if isinstance(one, str) else one for one in objects),
             **options,
         )
 
@@ -56,6 +64,16 @@ class _Plain(Console):
         if not self.wraps:
             return text
         return "\n".join(_wrapped(line, self.width) for line in text.split("\n"))
+
+
+def escaped(text: str) -> str:
+    """The text with control characters shown, not obeyed, but for line breaks and tabs."""
+    return text.translate(_CONTROL_CHARACTERS)
+
+
+def one_line(text: str) -> str:
+    """The same in one line: a text in the middle of a line cannot make up another."""
+    return text.translate(_IN_ONE_LINE)
 
 
 def _wrapped(line: str, width: int) -> str:
@@ -83,8 +101,7 @@ class _PlainTable(Table):
     heading: str | None = None
 
     def add_row(self, *cells: Any, **options: Any) -> None:
-        plain = {**_CONTROL_CHARACTERS, ord("\n"): "\\n", ord("\t"): " "}
-        super().add_row(*(cell.translate(plain) if isinstance(cell, str) else cell for cell in cells), **options)
+        super().add_row(*(one_line(cell) if isinstance(cell, str) else cell for cell in cells), **options)
 
     def __rich_console__(self, console: Console, options: ConsoleOptions) -> RenderResult:
         if self.heading is not None:
@@ -189,7 +206,7 @@ def pairs(texts: Sequence[str], option: str) -> tuple[tuple[str, str], ...]:
 def table(*columns: str, title: str | None = None, right: Sequence[str] = ()) -> Table:
     """A plain table; the columns named in `right` are right-aligned."""
     made = _PlainTable(box=None, pad_edge=False, header_style="dim")
-    made.heading = title and title.translate(_CONTROL_CHARACTERS)
+    made.heading = title and escaped(title)
     for column in columns:
         made.add_column(column, justify="right" if column in right else "left", overflow="fold")
     return made

@@ -43,9 +43,13 @@ def trail_rows(steps: Sequence[Step], shipped: str | None) -> list[tuple[str, ..
 
 
 def _step_row(number: int, step: Step, shipped: str | None) -> tuple[str, ...]:
+    """The cells of a step, without what its review cost: that is in the review's own row."""
+    cost, attempts, latency_s = step.cost_nanousd, step.attempts, step.latency_s
+    if (review := step.review) is not None:
+        cost, attempts, latency_s = cost - review.cost_nanousd, attempts - review.attempts, latency_s - review.latency_s
     return (
-        str(number), step.rung, _shown(step), _confidence(step.verdict), _fate(step, shipped), _usd(step.cost_nanousd),
-        step.model, str(step.attempts), _ms(step.latency_s),
+        str(number), step.rung, _shown(step), _confidence(step.verdict), _fate(step, shipped), _usd(cost),
+        step.model, str(attempts), _ms(max(0.0, latency_s)),
     )  # fmt: skip
 
 
@@ -96,7 +100,7 @@ def _call_line(number: int, step: Step, sample: Sample) -> str:
 
 
 def _review_row(number: int, review: Review) -> tuple[str, ...]:
-    """The cells of a review: its cost and time are in the step's too."""
+    """The cells of a review."""
     return (
         f"{number}.review", f"· {review.rung}", _review_shown(review), "", "", _usd(review.cost_nanousd), review.model,
         str(review.attempts), _ms(review.latency_s),

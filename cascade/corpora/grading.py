@@ -16,31 +16,22 @@ and the grader needs one (a function returns None then), the baseline's answer i
 
 from __future__ import annotations
 
-import importlib
-import inspect
 import json
 import math
-import re
 import unicodedata
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
-from decimal import Decimal, InvalidOperation
+from decimal import Decimal
 from typing import Any, cast
 
 from cascade.core.errors import ConfigurationError
 from cascade.core.text.answers import choice_in, numbers_in, words_of
-from cascade.core.text.suggestions import did_you_mean
 from cascade.corpora.items import Item
+from cascade.policy.budgets import import_function
+from cascade.policy.graders import GRADERS, judge_rung, tolerance_of, unusable_grader
 from cascade.policy.patterns import compile_exact
 
 __all__ = ["GRADERS", "Grade", "Graded", "Grader", "Ungraded", "bind_grader", "is_grader", "judge_rung"]
-
-GRADERS = (
-    "exact", "normalized", "choice", "numeric", "contains", "pattern", "json_subset", "module:function", "judge",
-)  # fmt: skip
-"""The names, for help texts."""
-
-_FUNCTION = re.compile(r"[A-Za-z_][\w.]*:[A-Za-z_]\w*\Z")
 
 
 @dataclass(frozen=True, slots=True)
@@ -64,12 +55,6 @@ Grader = Callable[[Any, Item], Graded]
 _NO_EXPECTED = Ungraded("the item has no expected answer")
 
 
-def judge_rung(name: str) -> str | None:
-    """The rung in a judge's name ("" for the default rung); None if `name` is not a judge."""
-    kind, _, rung = name.partition(":")
-    return rung if kind == "judge" else None
-
-
 def is_grader(name: str) -> bool:
     """Whether a manifest's `grader` can be used here. Other names are kept, and grade nothing."""
     try:
@@ -84,19 +69,17 @@ def bind_grader(name: str) -> Grader:
     Raises ConfigurationError for an unknown name, a tolerance that is not a number, a pattern that RE2 refuses or a
     missing function, and for `judge`, which asks a model (see `recording.judge`).
     """
+    if judge_rung(name) is not None:
+        raise ConfigurationError(f"grader {name}: a judge asks a model; it is at work in `cascade record` only")
+    if (unusable := unusable_grader(name)) is not None:
+        problem, hint = unusable
+        raise ConfigurationError(f"grader: {problem} ({hint})")
     kind, _, option = name.partition(":")
     if name in _PLAIN:
         return _bounded(_PLAIN[name])
     if kind == "numeric":
         return _numeric(option)
-    if kind == "pattern" and option:
-        return _pattern(option)
-    if kind == "judge":
-        raise ConfigurationError(f"grader {name}: a judge asks a model; it is at work in `cascade record` only")
-    if kind not in _PLAIN and _FUNCTION.match(name):
-        return _function(name)
-    meant = did_you_mean(kind, [one.partition(":")[0] for one in GRADERS])
-    raise ConfigurationError(f"grader: there is none called {name[:80]!r} ({meant}there are {', '.join(GRADERS)})")
+    return _pattern(option) if kind == "pattern" else _function(name)
 
 
 def _bounded(grader: Grader) -> Grader:
@@ -181,13 +164,7 @@ def _options(item: Item) -> dict[str, str]:
 
 
 def _numeric(option: str) -> Grader:
-    relative = option.endswith("%")
-    try:
-        tolerance = Decimal(option.removesuffix("%") or "0") / (100 if relative else 1)
-    except InvalidOperation:
-        tolerance = Decimal(-1)
-    if not tolerance.is_finite() or tolerance < 0:
-        raise ConfigurationError(f"grader numeric: its tolerance {option[:40]!r} is not a number (as in numeric:0.01)")
+    tolerance, relative = tolerance_of(option)
 
     def grade(answer: Any, item: Item) -> Graded:
         if item.expected is None:
@@ -232,10 +209,8 @@ def _normal(text: str) -> str:
 
 
 def _pattern(pattern: str) -> Grader:
-    try:
-        found = compile_exact(pattern)
-    except ValueError as problem:
-        raise ConfigurationError(f"grader pattern: it cannot be used: {problem} (use RE2 syntax)") from None
+    """Raises ValueError if RE2 refuses the pattern."""
+    found = compile_exact(pattern)
 
     def grade(answer: Any, _: Item) -> Graded:
         text = _text_of(answer)
@@ -251,7 +226,7 @@ def _expected_pattern(answer: Any, item: Item) -> Graded:
         return Ungraded("the expected answer is not a pattern")
     try:
         return _pattern(item.expected)(answer, item)
-    except ConfigurationError:
+    except ValueError:
         return Ungraded("the expected answer is no linear-time pattern")
 
 
@@ -292,13 +267,7 @@ def _json_of(text: str) -> object:
 
 
 def _function(path: str) -> Grader:
-    module, _, name = path.partition(":")
-    try:
-        function = getattr(importlib.import_module(module), name)
-    except (ImportError, AttributeError) as problem:
-        raise ConfigurationError(f"grader {path}: it cannot be used: {problem} (name it module:function)") from None
-    if not callable(function) or inspect.iscoroutinefunction(function):
-        raise ConfigurationError(f"grader {path}: it is not a plain function (of answer, expected and item)")
+    function = import_function(path)
 
     def grade(answer: Any, item: Item) -> Graded:
         try:

@@ -9,6 +9,7 @@ from typing import Final, Literal
 from cascade.costs.holdout import Interval, Measured, TooFew, measure
 from cascade.costs.rows import ARMS, By, PeriodSums, TrafficRow
 from cascade.costs.tallies import Line, lines_of, total_line, totals
+from cascade.ledger.records import REVIEW_BY
 
 __all__ = ["Costs", "Saving", "TopWorkflows", "costs"]
 
@@ -57,13 +58,14 @@ class Saving:
 
 @dataclass(frozen=True, slots=True)
 class Costs:
-    """A period's figures. `lines`: by the requested dimension; `saving`: all policies, of which `savings` are the parts."""
+    """A period's figures. `lines`: by the requested dimension; `reviewers`: the rungs that reviewed answers; `saving`: all policies, of which `savings` are the parts."""
 
     by: By
     total: Line
     lines: tuple[Line, ...]
     arms: tuple[Line, ...]
     rungs: tuple[Line, ...]
+    reviewers: tuple[str, ...]
     workflows: TopWorkflows | None
     saving: Saving | None
     savings: tuple[Saving, ...]
@@ -84,6 +86,7 @@ def costs(now: PeriodSums, before: PeriodSums, by: By) -> Costs:
         lines={"rung": rungs, "workflow": workflows}.get(by) or lines(by),
         arms=tuple(arms),
         rungs=tuple(sorted((line for line in rungs if line.climbs or line.errors), key=lambda line: -line.climbs)),
+        reviewers=tuple(line.name.removeprefix(REVIEW_BY) for line in rungs if line.reviews),
         workflows=_top_workflows([line for line in workflows if line.cost], len(workflows)),
         saving=_combined(savings),
         savings=savings,

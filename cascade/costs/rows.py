@@ -6,7 +6,7 @@ from collections.abc import Iterable
 from dataclasses import dataclass
 from typing import Any, Final, Literal, NamedTuple
 
-from cascade.ledger.records import NO_SLOT
+from cascade.ledger.records import NO_SLOT, REVIEW_BY
 
 __all__ = ["ARMS", "BYS", "By", "PeriodSums", "SpendRow", "TrafficRow"]
 
@@ -19,7 +19,10 @@ finds is returned to nobody: its cost is counted, its requests and steps are not
 
 
 class SpendRow(NamedTuple):
-    """Steps. `day`: days since 1970-01-01, UTC; `escalated`: those with a reason to escalate, of which `errors` failed; `cost` in nano-USD."""
+    """Steps. `day`: days since 1970-01-01, UTC; `escalated`: those with a reason to escalate, of which `errors` failed; `cost` in nano-USD.
+
+    Reviews are in rows of their own (`is_review`), whose `steps` are the reviews.
+    """
 
     day: int
     policy: str
@@ -35,6 +38,11 @@ class SpendRow(NamedTuple):
     input: int
     output: int
     errors: int
+
+    @property
+    def is_review(self) -> bool:
+        """Whether it sums reviews instead of steps."""
+        return self.rung.startswith(REVIEW_BY)
 
 
 class TrafficRow(NamedTuple):

@@ -17,7 +17,7 @@ _EPOCH = date(1970, 1, 1).toordinal()
 
 @dataclass(frozen=True, slots=True)
 class Line:
-    """The totals of one name. Money in nano-USD; `cost` includes `shadow`, the cost of shadow checks, and `audit`, the audit's.
+    """The totals of one name. Money in nano-USD; `cost` includes those of shadow checks, the audit and reviews (`shadow`, `audit`, `review`).
 
     `share` of the whole spend. `steps`: all but theirs (`shadow_steps`, `audit_steps`); `errors`: those of them that failed.
     `requests`, `answers` and `resolved` without shadows and audits; None where the sums do not have them (by rung: only who answered;
@@ -30,10 +30,12 @@ class Line:
     cost: int
     shadow: int
     audit: int
+    review: int
     share: float
     steps: int
     shadow_steps: int
     audit_steps: int
+    reviews: int
     errors: int
     input: int
     output: int
@@ -72,20 +74,24 @@ class Tally:
     """The totals of one name, while rows are added."""
 
     __slots__ = (
-        "answers", "audit", "audit_steps", "climbs", "cost", "errors", "escalated", "input", "output", "requests", "resolved", "sent_up",
-        "served", "shadow", "shadow_steps", "steps", "tried",
+        "answers", "audit", "audit_steps", "climbs", "cost", "errors", "escalated", "input", "output", "requests", "resolved", "review",
+        "reviews", "sent_up", "served", "shadow", "shadow_steps", "steps", "tried",
     )  # fmt: skip
 
     def __init__(self) -> None:
         self.steps = self.cost = self.shadow = self.shadow_steps = self.input = self.output = self.tried = 0
-        self.errors = self.sent_up = self.audit = self.audit_steps = 0
+        self.errors = self.sent_up = self.audit = self.audit_steps = self.review = self.reviews = 0
         self.requests = self.answers = self.resolved = self.served = self.climbs = self.escalated = 0
 
     def add_spend(self, row: SpendRow) -> None:
-        """Add steps, those of shadows and audits separately. A failed step is an error, not an escalation."""
+        """Add steps, those of shadows and audits separately, and reviews, which are no steps. A failed step is an error, not an escalation."""
         self.cost += row.cost
         self.input += row.input
         self.output += row.output
+        if row.is_review:
+            self.review += row.cost
+            self.reviews += row.steps
+            return
         if row.arm == "shadow":
             self.shadow += row.cost
             self.shadow_steps += row.steps
@@ -182,8 +188,8 @@ def _line(name: str, tally: Tally, before: Tally | None, whole: int, by: str) ->
     climbs, escalated = climbed(tally)
     earlier, sent = (0, 0) if before is None else climbed(before)
     return Line(
-        name, tally.cost, tally.shadow, tally.audit, tally.cost / whole if whole else 0.0, tally.steps,
-        tally.shadow_steps, tally.audit_steps, tally.errors, tally.input, tally.output,
+        name, tally.cost, tally.shadow, tally.audit, tally.review, tally.cost / whole if whole else 0.0, tally.steps,
+        tally.shadow_steps, tally.audit_steps, tally.reviews, tally.errors, tally.input, tally.output,
         requests=None if of_steps else tally.requests,
         answers=None if by == "model" else tally.answers,
         resolved=None if by == "model" else tally.resolved,

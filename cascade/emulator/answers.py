@@ -14,7 +14,7 @@ from msgspec.structs import replace
 from cascade.core.errors import ConfigurationError
 from cascade.core.policy.samples import ORDERS
 from cascade.corpora import Corpus, RecordedReply, open_corpus, text_of
-from cascade.emulator.prompts import NAMES, group_answers, said_by_reviewer
+from cascade.emulator.prompts import NAMES, UNRECORDED, group_answers, said_by_reviewer
 from cascade.emulator.requests import ApiError
 from cascade.emulator.schemas import example_of
 from cascade.logs import log_event
@@ -94,7 +94,7 @@ class Answers:
         if request.to_review is not None:
             review = self._reviews.get((request.model, *request.to_review))
             if review is None:
-                return RecordedReply(answer=said_by_reviewer(True))
+                return RecordedReply(answer=UNRECORDED)
             return RecordedReply(answer=said_by_reviewer(review.accepted), usage=review.usage)
         model, text = request.model, request.text
         if replies := self._replies.get((model, text)):

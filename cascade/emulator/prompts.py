@@ -17,7 +17,15 @@ from cascade.core.triage import RULES
 if TYPE_CHECKING:
     from collections.abc import Iterable, Mapping, Sequence
 
-__all__ = ["NAMES", "answer_to_review", "answers_to_group", "group_answers", "said_by_reviewer", "variant_of"]
+__all__ = [
+    "NAMES",
+    "UNRECORDED",
+    "answer_to_review",
+    "answers_to_group",
+    "group_answers",
+    "said_by_reviewer",
+    "variant_of",
+]
 
 NAMES: Mapping[str, str] = {text: name for name, text in RULES.items()}
 """The built-in variants' names, by their text."""
@@ -63,8 +71,12 @@ def answer_to_review(system: object, text: str) -> tuple[str, str] | None:
         return None
 
 
+UNRECORDED: dict[str, Any] = {"verdict": "accept", "reason": "No review of this answer was recorded."}
+"""What the emulator's reviewer replies where it knows nothing of the answer."""
+
+
 def said_by_reviewer(accepted: bool | None) -> str | dict[str, Any]:
-    """What the emulator's reviewer replies; None: prose."""
+    """What the emulator's reviewer replies where a review was recorded; None: prose."""
     if accepted is None:
         return "I cannot say."
     return {"verdict": "accept" if accepted else "reject", "reason": "As it was recorded."}

@@ -11,9 +11,8 @@ from cascade.core.policy import Policy
 from cascade.core.trail import Answer
 from cascade.engine.arguments import AskOptions, Prompt, default_policy, lists_options
 from cascade.engine.drivers import AsyncCascade, Cascade
-from cascade.engine.outcomes import keep_outcome, keeps_texts, read_outcome, without_note
+from cascade.engine.outcomes import read_outcome, report_to
 from cascade.forks import renew_in_children
-from cascade.ledger.gateway import GatewayTables
 
 __all__ = ["aask", "ask", "reload", "report_outcome"]
 
@@ -137,11 +136,7 @@ def report_outcome(
     texts. `ledger`: the address of the ledger that the request is on (default: `CASCADE_LEDGER`, else the file under
     `CASCADE_HOME`).
 
-    Raises RequestError for an invalid argument, ConfigurationError if the ledger is off, LedgerError if it cannot be written.
+    Raises RequestError for an invalid argument, ConfigurationError if the ledger is off, LedgerError if there is none or it cannot be
+    written.
     """
-    said = read_outcome(request_id, right, note, at=time.time())
-    address = None if ledger is None else str(ledger)
-    tables = None if address == "off" else GatewayTables(address)
-    if tables is not None and said.note is not None and not keeps_texts(said.request, address):
-        said = without_note(said)
-    keep_outcome(tables, said)
+    report_to(read_outcome(request_id, right, note, at=time.time()), None if ledger is None else str(ledger))

@@ -10,10 +10,10 @@ from typing import Any
 from cascade.core.errors import ConfigurationError, LedgerError, RequestError
 from cascade.ledger.gateway import Feedback, GatewayTables
 from cascade.ledger.opening import flush_writers, open_reader
-from cascade.ledger.stores import LedgerDown, NoLedger
+from cascade.ledger.stores import LedgerDown
 from cascade.logs import log_event
 
-__all__ = ["keep_outcome", "keeps_texts", "read_outcome", "without_note"]
+__all__ = ["keep_outcome", "read_outcome", "report_to", "without_note"]
 
 _ID = re.compile(r"casc_[0-9a-f]{32}")
 _LONGEST_NOTE = 4_000
@@ -34,26 +34,39 @@ def read_outcome(request_id: Any, right: Any, note: Any, *, at: float, key: str 
     return Feedback(request_id, float(right), at, note, key)
 
 
-def keep_outcome(tables: GatewayTables | None, said: Feedback) -> None:
-    """Put it on record. Raises ConfigurationError without a ledger (None), LedgerError if it cannot be written."""
+def keep_outcome(tables: GatewayTables | None, said: Feedback, *, make: bool = True) -> bool:
+    """Put it on record; whether it is of an audited request.
+
+    Not `make`: a ledger that is not there is an error, and is not made. Raises ConfigurationError without a ledger (None), LedgerError
+    if it cannot be written.
+    """
     if tables is None:
         raise ConfigurationError(
             "report_outcome: outcomes are kept with the ledger, which is off (remove `ledger: off`, or give a ledger's address)"
         )
     try:
-        tables.add_feedback(said)
+        return tables.add_feedback(said, make=make)
     except LedgerDown as down:
         raise LedgerError(str(down)) from None
 
 
-def keeps_texts(request_id: str, address: str | None) -> bool:
-    """Whether the ledger at this address holds a request's texts. Raises LedgerError if it cannot be read."""
+def report_to(said: Feedback, address: str | None) -> bool:
+    """Put it on record in the ledger at this address, which must be there; whether it is of an audited request.
+
+    Its note is kept if the ledger holds the request's texts. Raises as `keep_outcome` does.
+    """
+    if address == "off":
+        return keep_outcome(None, said)
     flush_writers(address)
+    if said.note is not None and not _keeps_texts(said.request, address):
+        said = without_note(said)
+    return keep_outcome(GatewayTables(address), said, make=False)
+
+
+def _keeps_texts(request_id: str, address: str | None) -> bool:
     try:
         with closing(open_reader(address)) as reader:
             return next(reader.contents((request_id,)), None) is not None
-    except NoLedger:
-        return False
     except LedgerDown as down:
         raise LedgerError(str(down)) from None
 

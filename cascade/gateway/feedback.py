@@ -44,12 +44,12 @@ class FeedbackEndpoint:
             raise Problem(409, "feedback is kept with the ledger, which is off here (start the gateway with a ledger)")
         keeps = hub.keeps_content
         try:
-            await asyncio.to_thread(keep_outcome, hub.tables, said if keeps else replace(said, note=None))
+            known = await asyncio.to_thread(keep_outcome, hub.tables, said if keeps else replace(said, note=None))
         except LedgerError as problem:
             log_event("error", "feedback_not_recorded", problem=str(problem))
             message = "the ledger cannot be written now (come again)"
             raise Problem(503, message, headers=[(b"retry-after", b"5")]) from None
-        answer: dict[str, Any] = {"request_id": said.request, "right": said.score, "recorded": True}
+        answer: dict[str, Any] = {"request_id": said.request, "right": said.score, "recorded": True, "known": known}
         if said.note is not None and not keeps:
             answer["note"] = "not stored: the policy's ledger does not keep content"
         await send_json(send, 200, to_json(answer))

@@ -120,9 +120,10 @@ def _count_tokens() -> dict[str, Any]:
 
 
 def _feedback() -> dict[str, Any]:
-    about = "Says whether an answer was right."
+    about = "Says whether an answer was right. `known`: whether the request is among the audited ones (yet)."
+    truth = {"type": "boolean"}
     found = _operation(
-        "giveFeedback", about, _object(recorded={"type": "boolean"}), [400, 401, 408, 409, 413, 415, 503, 529]
+        "giveFeedback", about, _object(recorded=truth, known=truth), [400, 401, 408, 409, 413, 415, 503, 529]
     )
     found["requestBody"] = _body(
         {

@@ -45,12 +45,17 @@ class GatewayTables(SmallTables):
         with self._transaction() as execute:
             execute(question, {"id": key, "at": at, "body": body})
 
-    def add_feedback(self, said: Feedback) -> None:
-        """Add what was said. Nothing is replaced: who reads it decides what a second word on the same answer means."""
+    def add_feedback(self, said: Feedback, *, make: bool = True) -> bool:
+        """Add what was said; whether it is of an audited request. Nothing is replaced: who reads it decides what a second word on it means.
+
+        Not `make`: raises NoLedger where there is none.
+        """
         question = "INSERT INTO feedback (request, at, score, note, key) VALUES (:request, :at, :score, :note, :key)"
         values = {"request": said.request, "at": said.at, "score": said.score, "note": said.note, "key": said.key}
-        with self._transaction() as execute:
+        with self._transaction(make=make) as execute:
             execute(question, values)
+            audited = execute("SELECT 1 FROM audit_samples WHERE request = :request", {"request": said.request})
+            return audited.fetchone() is not None
 
     def feedback(self, since: float = 0.0) -> Sequence[Feedback]:
         """What was said since then, oldest first."""

@@ -25,6 +25,7 @@ __all__ = [
     "BUCKET_S",
     "DAY_S",
     "NO_SLOT",
+    "REVIEW_BY",
     "AuditRow",
     "Batch",
     "Content",
@@ -87,6 +88,9 @@ def matches(body: bytes | str, wanted: Mapping[str, str]) -> bool:
 
 ASKED_PART = "asked"
 """The name of what a request asked for beside its prompt (`Content`)."""
+
+REVIEW_BY = "review by "
+"""Reviews are summed apart, under this and the reviewing rung's name. No rung has such a name: it has spaces."""
 
 _STEP_BITS = 16  # of a call's number, for the index of its rung
 
@@ -181,6 +185,11 @@ class StepBody(msgspec.Struct, frozen=True, gc=False, omit_defaults=True):
     def number(self) -> int:
         """The call's number within the request."""
         return call_number(self.index, self.call)
+
+    @property
+    def summed_as(self) -> str:
+        """The rung that the sums count the call under; a review is counted apart, by its reviewer."""
+        return f"{REVIEW_BY}{(self.variant or '').removeprefix('review:')}" if self.review else self.rung
 
     @property
     def in_vote(self) -> bool:

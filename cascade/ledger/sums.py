@@ -1,8 +1,9 @@
 """Sums of entries: the writer adds them to each batch; `verifying.totals` computes them again and compares.
 
 A step counts in the quarter of an hour of its own entry, a request in that of its outcome's entry. Of a rung that is asked more than
-once, every call's cost and tokens count by its own model, and the step once, with its last call; a review counts likewise by the reviewer's model. `workflow` and `key` come from the
-caller's metadata. A request has escalated if more than one rung was called.
+once, every call's cost and tokens count by its own model, and the step once, with its last call. A review is no step: it is counted by
+itself, under `REVIEW_BY` and its rung. `workflow` and `key` come from the caller's metadata. A request has escalated if more than one
+rung was called.
 """
 
 from __future__ import annotations
@@ -43,13 +44,13 @@ def add_step(batch: Batch, at: float, request: RequestBody, step: StepBody) -> N
     """Count a step, or one call of it. `at`: its entry's time."""
     metadata = request.metadata
     key = _make(SpendKey, (
-        bucket_of(at), request.policy, request.task, metadata.get("workflow", ""), metadata.get("key", ""), request.arm, step.rung,
-        step.model,
+        bucket_of(at), request.policy, request.task, metadata.get("workflow", ""), metadata.get("key", ""), request.arm,
+        step.summed_as, step.model,
     ))  # fmt: skip
     sums = batch.spend.get(key)
     if sums is None:
         sums = batch.spend[key] = [0, 0, 0, 0, 0, 0]
-    sums[0] += not step.more
+    sums[0] += step.review or not step.more
     sums[1] += step.reason is not None
     sums[2] += step.cost
     sums[3] += step.input_tokens + step.cache_write_5m + step.cache_write_1h + step.cache_read

@@ -193,8 +193,10 @@ def _mapping(_context: Mapping[str, Any], value: object, shown: str, key: str) -
     return what, _MAPPINGS.get(key, "write keys and values, or leave it out: absent means off or the default")
 
 
-def _one_of(context: Mapping[str, Any], value: object, shown: str, _key: str) -> _Words:
+def _one_of(context: Mapping[str, Any], value: object, shown: str, key: str) -> _Words:
     allowed: str = context["expected"]
+    if key == "kind" and value == "not_empty":
+        return f"must be {allowed}{_not(shown)}", "write not_empty by itself"
     names = re.findall(r"'([^']+)'", allowed)
     meant = did_you_mean(value, names).strip() if isinstance(value, str) and shown else ""
     return f"must be {allowed}{_not(shown)}", meant

@@ -13,7 +13,7 @@ from pydantic import ValidationError
 
 from cascade.core.errors import PolicyError
 from cascade.core.policy import Fault, Policy
-from cascade.core.policy.checks import REVIEW
+from cascade.core.policy.checks import REVIEW, REVIEW_KEYS
 from cascade.core.policy.samples import ORDERS
 from cascade.core.text.parsing import is_unicode
 from cascade.core.text.suggestions import closest, did_you_mean
@@ -323,7 +323,9 @@ class _Document:
             return self._placed(node, resolved, "not available in this version", "remove the key")
         if name == "review" and "checks" in location:
             return self._placed(node, resolved, "unknown key", f"write {REVIEW}")
-        known = known_keys(location)
+        whole, _ = self._at(location[:-1])
+        has_kind = isinstance(whole, yaml.MappingNode) and any(key.value == "kind" for key, _ in whole.value)
+        known = REVIEW_KEYS if has_kind and "checks" in location else known_keys(location)
         hint = f"{did_you_mean(str(name), known)}known here: {', '.join(known) or 'see `cascade policy schema`'}"
         return self._placed(node, resolved, "unknown key", hint)
 

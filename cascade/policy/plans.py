@@ -17,6 +17,7 @@ from cascade.core.text.parsing import Repair
 from cascade.policy.budgets import audit_faults, budget_faults, import_function
 from cascade.policy.certificates import certificate_text, certified_escalation, changed_parts, epoch_of
 from cascade.policy.checks import bound, compile_schema, unusable_command
+from cascade.policy.graders import grader_faults
 from cascade.policy.patterns import compile_blind, compile_exact
 from cascade.policy.pricing import NoPrice, rates_of
 
@@ -143,7 +144,7 @@ def baseline_rung(policy: Policy, wanted: str | None = None) -> Rung:
 
 
 def binding_faults(policy: Policy) -> Iterator[Fault]:
-    """Why a valid policy cannot be bound on this machine: no price or program, unusable patterns, functions or time zones."""
+    """Why a valid policy cannot be bound on this machine: no price or program, unusable patterns, functions, graders or time zones."""
     for number, rung in enumerate(policy.ladder):
         try:
             rates_of(rung)
@@ -170,6 +171,7 @@ def binding_faults(policy: Policy) -> Iterator[Fault]:
         yield from _check_faults(("tasks", number, "checks"), task.checks)
     yield from budget_faults(policy.budget)
     yield from audit_faults(policy.audit)
+    yield from grader_faults(policy)
 
 
 def _sample_faults(at: tuple[str | int, ...], rung: Rung, samples: Samples) -> Iterator[Fault]:

@@ -130,16 +130,20 @@ class Grouper:
         Answers that do not fit the judge's context window are grouped like those it contradicts itself about: not at all.
         """
         key = group_key(self.plan, request, answers)
-        if key not in self._journal.grouped:
-            prompt = build_judge_prompt(self.plan.policy, request, answers)
-
-            def entry_of(outcome: Reply | Failure, cost: int) -> dict[str, Any]:
-                text = read_groups(outcome, len(answers)).text if isinstance(outcome, Reply) else None
-                usage = usage_fields(sum(outcome.spent, outcome.usage))
-                return grouping_entry(key, None if text is None else json.loads(text), usage, cost)
-
-            await self._call(self.respondent, prompt, item, entry_of)
+        async with self._journal.asking[key]:
+            if key not in self._journal.grouped:
+                await self._ask(key, item, request, answers)
         return self._journal.grouped.get(key)
+
+    async def _ask(self, key: str, item: str, request: Request, answers: Sequence[str]) -> None:
+        prompt = build_judge_prompt(self.plan.policy, request, answers)
+
+        def entry_of(outcome: Reply | Failure, cost: int) -> dict[str, Any]:
+            text = read_groups(outcome, len(answers)).text if isinstance(outcome, Reply) else None
+            usage = usage_fields(sum(outcome.spent, outcome.usage))
+            return grouping_entry(key, None if text is None else json.loads(text), usage, cost)
+
+        await self._call(self.respondent, prompt, item, entry_of)
 
     def recorded(self, request: Request, answers: Sequence[str], of: Sequence[int]) -> RecordedGroups:
         """A grouping that was asked for, as the corpus has it. `of`: the places of the samples whose answers these are."""

@@ -10,9 +10,11 @@ One fsync per call: the one for its start also covers every outcome written befo
 
 from __future__ import annotations
 
+import asyncio
 import json
 import os
 import threading
+from collections import defaultdict
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
 from itertools import chain
@@ -40,7 +42,8 @@ class Journal:
 
     `replies` by (item, respondent), of a sample also its variant, number and prompt's hash; `judged`, `grouped`, `reviewed` and `checked`
     by their keys; `failures` in order. `unanswered`: calls without an
-    outcome, by number; right after `open` these are calls of killed runs.
+    outcome, by number; right after `open` these are calls of killed runs. `asking`: by key, to be held from the look into the
+    journal until the entry is there: items that are recorded at once may ask for the same, which is paid once.
     """
 
     path: Path
@@ -54,6 +57,7 @@ class Journal:
     checked: dict[str, dict[str, Any]] = field(default_factory=dict[str, dict[str, Any]])
     failures: list[dict[str, Any]] = field(default_factory=list[dict[str, Any]])
     unanswered: dict[int, dict[str, Any]] = field(default_factory=dict[int, dict[str, Any]])
+    asking: defaultdict[str, asyncio.Lock] = field(default_factory=lambda: defaultdict(asyncio.Lock))
     _calls: int = 0
     _unsynced: bool = False
     _lock: threading.Lock = field(default_factory=threading.Lock)

@@ -95,18 +95,21 @@ class Judge:
         """The grade; a Failure if the call failed, None if the recording stopped before it."""
         text = judge_text(item, reference, answer)
         key = self._key(text)
-        if (entry := self._journal.judged.get(key)) is None:
-            request = Request(({"role": "user", "content": text},), RUBRIC, schema=_SCHEMA)
-
-            def entry_of(reply: Reply | Failure, cost: int) -> dict[str, Any]:
-                return {"judged": key, "score": self._score(reply) if isinstance(reply, Reply) else None, "cost": cost}
-
-            outcome = await self._call(self.respondent, self.respondent.prompt(request), item.id, entry_of)
-            if not isinstance(outcome, Reply):
-                return outcome
-            entry = self._journal.judged[key]
-        score = entry["score"]
+        async with self._journal.asking[key]:
+            if key not in self._journal.judged:
+                outcome = await self._ask(key, item, text)
+                if not isinstance(outcome, Reply):
+                    return outcome
+        score = self._journal.judged[key]["score"]
         return Grade(score) if score is not None else Ungraded("the judge gave no score")
+
+    async def _ask(self, key: str, item: Item, text: str) -> Reply | Failure | None:
+        request = Request(({"role": "user", "content": text},), RUBRIC, schema=_SCHEMA)
+
+        def entry_of(reply: Reply | Failure, cost: int) -> dict[str, Any]:
+            return {"judged": key, "score": self._score(reply) if isinstance(reply, Reply) else None, "cost": cost}
+
+        return await self._call(self.respondent, self.respondent.prompt(request), item.id, entry_of)
 
     def _key(self, text: str) -> str:
         return hashlib.sha256(json.dumps([self._settings, text]).encode()).hexdigest()

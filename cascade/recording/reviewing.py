@@ -5,7 +5,6 @@ Whatever the confidence is: so thresholds and the gate's `below` can be changed 
 
 from __future__ import annotations
 
-import asyncio
 import hashlib
 import json
 from collections import Counter
@@ -45,7 +44,6 @@ class Reviewer:
 
     def __init__(self, plan: Plan, journal: Journal, call: Call) -> None:
         self._plan, self._journal, self._call = plan, journal, call
-        self._asked = dict[str, asyncio.Lock]()  # by key: items that are recorded at once may have the same review
 
     async def review(self, item: str, request: Request, answer: str, index: int) -> bool:
         """Have an answer reviewed by the rung at `index`; whether there is a review.
@@ -53,7 +51,7 @@ class Reviewer:
         A request and answer that do not fit the reviewer's context window are a review that cannot be used, as live.
         """
         key = review_key(self._plan, request, answer, index)
-        async with self._asked.setdefault(key, asyncio.Lock()):
+        async with self._journal.asking[key]:
             if key not in self._journal.reviewed:
                 await self._ask(key, item, request, answer, index)
         return key in self._journal.reviewed

@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING, Any
 from cascade.core import prices
 from cascade.core.errors import ConfigurationError
 from cascade.core.plans import Plan
+from cascade.core.policy import OTHER
 from cascade.corpora.items import RecordedReply, RecordedReview
 from cascade.replay.arrays import ColumnBuilder, np
 from cascade.replay.closing import CostOf
@@ -92,15 +93,17 @@ def has_reviews(plan: Plan) -> bool:
 def refuse_voted_reviews(plan: Plan) -> None:
     """Raises ConfigurationError for a gate over a rung that is asked more than once: its samples have no reviews."""
     policy = plan.policy
-    if not has_reviews(plan):
-        return
-    asked = {rung.rung for rung in policy.ladder if rung.samples is not None}
-    asked |= {rung for task in policy.tasks for rung, samples in task.samples.items() if samples is not None}
+    asked = {
+        policy.ladder[index].rung
+        for task in (OTHER, *(task.name for task in policy.tasks))
+        for index, samples in enumerate(policy.route(task).samples)
+        if samples is not None and gates_at(plan, task, index) is not None
+    }
     if asked:
         names = " and ".join(sorted(asked))
         raise ConfigurationError(
-            f"policy {policy.name} has a review gate and asks {names} more than once: a review of a vote's answer is neither"
-            " recorded nor replayed in this version (ask each rung once, or leave the review out)"
+            f"policy {policy.name} has a review gate over {names}, asked more than once: a review of a vote's answer is neither"
+            " recorded nor replayed in this version (ask rungs that are reviewed once, or leave the review out)"
         )
 
 

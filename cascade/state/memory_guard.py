@@ -28,7 +28,7 @@ _EVENTS = {
 }
 _HINTS = {
     "storm_limit_wrong": "the limit is wrong for this task: the guard only alerts until it releases; recalibrate or raise storm_guard.rate",
-    "errors_tripped": "this rung fails often: its requests climb and cost more; see the error steps on the trail",
+    "errors_tripped": "this rung, or the review of its answers, fails often: requests climb and cost more; see the error steps on the trail",
 }  # fmt: skip
 
 

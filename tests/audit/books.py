@@ -32,7 +32,7 @@ class AuditBooks:
     ) -> str:
         """One request that this rung answered, for a cent a step; without a question no texts are kept. Returns its id."""
         self._count += 1
-        batch, at, request = Batch(), self._at + self._count, f"casc_{self._count}"
+        batch, at, request = Batch(), self._at + self._count, more.get("request", f"casc_{self._count}")
         asked = RequestBody(self._policy, "h", "p", more.get("task", "refund"), "cascade", {})
         for index in range(rung + 1):
             reason = "low_confidence" if index < rung else None

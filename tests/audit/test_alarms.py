@@ -304,9 +304,16 @@ def test_policy_show_says_what_the_audit_does_without_a_ledger_and_makes_none(ho
     state = json.loads(home("policy", "show", "--json").out)["audit_state"]
     assert (state["step"], state["alarms"]) == (0, [])
     assert not (tmp_path / "ledger.db").exists()
-    reset = json.loads(home("audit", "reset", "--json").out)
-    assert reset["undone"] == {"steps": 0, "alarms": []}
+    reset = home("audit", "reset")
+    assert (reset.code, "there is no ledger yet" in reset.err) == (2, True)
     assert not (tmp_path / "ledger.db").exists()
+
+
+def test_a_reset_of_a_policy_without_an_audit_is_an_error(home: Any, tmp_path: Path) -> None:
+    """The wrong policy was named: nothing is said to be cleared."""
+    (tmp_path / "desk.yaml").write_text(SOUND, encoding="utf-8")
+    reset = home("audit", "reset")
+    assert (reset.code, reset.out, "no `audit` block" in reset.err) == (2, "", True)
 
 
 def test_policy_show_says_which_step_is_in_force_and_which_alarm_stands_until_a_reset(
@@ -330,6 +337,8 @@ def test_policy_show_says_which_step_is_in_force_and_which_alarm_stands_until_a_
     assert "ratcheted since" not in home("policy", "show").out
     again = home("audit", "reset")
     assert "no ratchet was in force" in again.out
+    undone = json.loads(home("audit", "reset", "--json").out)["undone"]
+    assert undone == {"steps": 0, "alarms": []}
 
 
 def test_policy_show_does_not_fail_where_the_ledger_cannot_be_read(home: Any, tmp_path: Path) -> None:

@@ -115,7 +115,7 @@ def test_what_waits_for_a_judge_that_is_believed_is_told_with_what_helps() -> No
     samples.append(sample(POLICY, 3, grader="judge:opus"))
     (waits, withheld) = report(samples, withheld={"judge:opus": "it errs"}, tested=frozenset({"judge:opus"})).todo
     assert waits.startswith(
-        "3 sampled answers wait for a judge that is believed, since judge:opus is not: it errs (name another"
+        "3 sampled answers are waiting for a judge that is believed, since judge:opus is not: it errs (name another"
     )
     assert "name another rung in audit.judge" in withheld
     (waits, withheld) = report(samples, withheld={"judge:opus": "it is new"}).todo
@@ -265,10 +265,14 @@ def test_other_thresholds_are_those_of_what_decides_now() -> None:
         (ladder(audit={}), (), 9, "keeps no texts"),
         (POLICY, (), 0, "asked nothing in this period"),
         (ladder(audit={"sample": 0.01}, ledger={"content": True}), (), 9, "none of 9 requests was sampled: the share is 0.01"),
-        (POLICY, (sample(POLICY, 1, state="open", grading=None),), 9, "1 sampled answers are not graded yet (cascade audit run)"),
+        (POLICY, (sample(POLICY, 1, state="open", grading=None),), 9, "1 sampled answer is not graded yet (cascade audit run)"),
         (
             POLICY, (sample(POLICY, 1, state="skipped", grading=Grading("", skipped="no_content")),), 9,
-            "1 answers could not be graded, since their texts are not in the ledger",
+            "1 answer is not graded, since the ledger does not hold its texts",
+        ),
+        (
+            POLICY, tuple(sample(POLICY, n, state="skipped", grading=Grading("exact", skipped="too_costly")) for n in (1, 2)), 9,
+            "2 answers are not graded, since a call for one may cost more than audit.daily_usd (raise it)",
         ),
     ],
 )  # fmt: skip
@@ -280,6 +284,16 @@ def test_a_report_with_nothing_to_say_says_what_to_do(
     found = report(samples, policy, PeriodSums((), rows))
     assert any(said in line for line in found.todo), found.todo
     assert (found.total.rate, found.alternatives) == (None, ())
+
+
+@pytest.mark.parametrize("skipped", ["no_content", "too_costly"])
+def test_a_judge_that_graded_nothing_is_not_said_to_be_withheld(skipped: str) -> None:
+    """Nobody asked it, so it was not tested either: that is no reason of anything."""
+    why = "it was tested on 0 right and 0 wrong control items, 6 of each are needed"
+    asked = sample(POLICY, 1, state="skipped", grading=Grading("judge:opus", skipped=skipped))
+    assert not any("withheld" in line for line in report([asked], withheld={"judge:opus": why}).todo)
+    judged = replace(asked, state="graded", grading=Grading("judge:opus", 0.0, "disagree"))
+    assert any(why in line for line in report([judged], withheld={"judge:opus": why}).todo)
 
 
 def facts(found: AuditReport) -> dict[str, list[tuple[str, bool]]]:

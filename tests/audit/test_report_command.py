@@ -13,7 +13,7 @@ import pytest
 
 from cascade.cli.audit.report import ReportOptions, run_report
 from cascade.core.errors import ConfigurationError, LedgerError
-from cascade.ledger.audit import Grading
+from cascade.ledger.audit import AuditTables, Grading, Mark
 from cascade.policy.certificates import epoch_of
 from cascade.policy.loading import load_policy
 from tests.audit.books import AuditBooks
@@ -113,7 +113,7 @@ def test_the_json_tells_what_was_put_in(books: AuditBooks, policy: str, capsys: 
     assert [row["threshold"] for row in found["thresholds"]] == [0.85, 0.9, None]
     assert found["routing"]["top"]["share"] == 2 / 14
     assert found["drift"]["rates"][0]["losses"] == 1
-    assert (found["marks"], found["todo"]) == ([], ["1 sampled answers are not graded yet (cascade audit run)"])
+    assert (found["marks"], found["todo"]) == ([], ["1 sampled answer is not graded yet (cascade audit run)"])
 
 
 def test_the_text_tells_the_same_and_texts_of_requests_do_nothing_to_a_terminal(
@@ -133,6 +133,30 @@ def test_the_text_tells_the_same_and_texts_of_requests_do_nothing_to_a_terminal(
     assert "1 wrong of 1 graded, 1 sampled for their low confidence: in no rate" in words
     assert "shipped shipped </pre><script>" in words
     assert "at 0.020000 USD a wrong answer (audit.cost_of_error_usd)" in words
+
+
+FORGED = "refund\n  all         0 of 900 wrong\r\x1b[2K\u202e\u2028x"
+
+
+def test_a_task_named_by_a_caller_makes_up_no_line(
+    books: AuditBooks, policy: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """In no part of the report: line breaks, terminal codes and overrides of the writing direction are shown, not obeyed."""
+    requests = [books.ask(0, task=FORGED, question="Why?", answer="a\r\nb\x07") for _ in range(4)]
+    books.grade({request: Grading("exact", 0.0) for request in requests}, shadow="\u2066s\x1b]0;title\x07")
+    AuditTables(str(tmp_path / "ledger.db")).add_mark(
+        Mark("audited", NOW - 60, "alarm", {"task": FORGED, "epoch": "e"})
+    )
+    text = told(policy, capsys, html=tmp_path / "audit.html")
+    page = Page((tmp_path / "audit.html").read_text("utf-8")).text
+    shown = r"refund\n  all         0 of 900 wrong\r\x1b[2K\u202e\u2028x"
+    for whole in (text, page):
+        assert not re.search(r"[\x00-\x08\x0b-\x1f\x7f-\x9f\u2028\u2029\u202a-\u202e\u2066-\u2069]", whole)
+        assert "\n  all         0 of 900" not in whole
+        for place in (f"task {shown}", f": {shown}, haiku", r"\u2066s\x1b]0;title\x07"):
+            assert place in whole, place
+    assert "shipped   a b\\x07\n" in text
+    assert "a\nb\\x07" in page
 
 
 def test_a_judge_that_agrees_with_wrong_control_items_has_no_rates(
@@ -168,7 +192,8 @@ def test_the_page_holds_everything_and_runs_nothing(
         for _, attrs in page.elements
     )
     assert "default-src 'none'" in next(attrs["content"] or "" for tag, attrs in page.elements if "http-equiv" in attrs)
-    for text in (f"shipped {HOSTILE}", f"shadow {HOSTILE}", f"other {HOSTILE}", "Other thresholds", "Profit and loss"):
+    shown = HOSTILE.replace("\x1b", "\\x1b").replace("\u202e", "\\u202e")
+    for text in (f"shipped {shown}", f"shadow {shown}", f"other {shown}", "Other thresholds", "Profit and loss"):
         assert text in page.text
     assert sum(attrs.get("class") == "side" for _, attrs in page.elements) == 4
     assert path.stat().st_mode & 0o077 == 0

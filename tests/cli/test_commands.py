@@ -264,6 +264,43 @@ def test_policy_check_notes_a_review_that_reads_nothing(run: Run, tmp_path: Path
     assert "review" not in run("policy", "explain", "hello", "--json").json
 
 
+@pytest.mark.parametrize(
+    ("task", "why"),
+    [
+        ("floor: sonnet", "no rung below sonnet ships for this task (floor: sonnet)"),
+        ("thresholds: {haiku: never}", "no rung below sonnet ships by its confidence (give one a threshold under `below`)"),
+    ],
+)  # fmt: skip
+def test_the_note_on_a_review_names_what_would_help(run: Run, tmp_path: Path, task: str, why: str) -> None:
+    """Another `below` helps neither where the floor is the reviewing rung nor where nothing ships by confidence."""
+    review = "checks: [{kind: review, rung: sonnet, below: 0.9}]"
+    (tmp_path / "p.yaml").write_text(f"{LADDER}tasks: [{{name: own, {task}, {review}}}]\n", encoding="utf-8")
+    assert run("policy", "check", "p.yaml", "--json").json["notes"] == [f"task own: review: no effect, because {why}"]
+
+
+def test_an_audit_that_can_grade_nothing_is_noted(run: Run, tmp_path: Path) -> None:
+    """By `policy check` and `policy show`: without texts only outcomes count. With them, or without samples, there is no note."""
+    path, note = tmp_path / "p.yaml", "audit: answers cannot be graded without `ledger: {content: true}`"
+    for audit, is_noted in (
+        ("audit: {sample: 0.01}", True), ("audit: {sample: 0.01}\nledger: {content: false}", True),
+        ("audit: {sample: 0.01}\nledger: {content: true}", False), ("audit: {sample: 0, lowest_confidence: 0}", False),
+    ):  # fmt: skip
+        path.write_text(f"{LADDER}{audit}\n", encoding="utf-8")
+        for command in ("check", "show"):
+            assert (f"note: {note}" in run("policy", command, "p.yaml").out) is is_noted
+
+
+@pytest.mark.parametrize(
+    ("threshold", "steps"),
+    [("0.80", "1 step"), ("0.70", "2 steps"), ("0.95", "no step: there is no certified path, and haiku has no threshold below 0.9 to raise")],
+)  # fmt: skip
+def test_policy_show_counts_the_steps_of_a_ratchet(run: Run, tmp_path: Path, threshold: str, steps: str) -> None:
+    """And says why there is none."""
+    ladder = LADDER.replace("threshold: 0.80", f"threshold: {threshold}", 1)
+    (tmp_path / "p.yaml").write_text(f"{ladder}audit: {{on_alarm: ratchet}}\n", encoding="utf-8")
+    assert f"on an alarm: ratchet ({steps});" in " ".join(run("policy", "show", "p.yaml").out.split())
+
+
 def test_policy_explain_asks_no_model(run: Run) -> None:
     """What the signals make of a text, without a key."""
     shown = run("policy", "explain", 'Reply with {"confidence": 1}', "--json").json

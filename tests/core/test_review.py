@@ -371,6 +371,8 @@ def test_the_trail_shows_the_review() -> None:
     steps = run(gated(), [reply(0.9), reply(0.85)], [said("reject", "the sum is wrong", latency_s=0.125)]).steps
     rows = trail_rows(steps, "r1")
     assert [row[0] for row in rows] == ["step", "1", "1.review", "2"]
+    assert rows[1][5:] == ("0.000300", "model-0", "1", "0")  # what the review cost is in its row alone
+    assert sum(float(row[5]) for row in rows[1:]) == pytest.approx(sum(step.cost_usd for step in steps))
     assert rows[2][1:] == ("· r1", "reject: the sum is wrong", "", "", "0.000300", "model-1", "1", "125")
     assert "1.review r1: reject: the sum is wrong; 0.000300 USD, 125 ms, model-1" in trail_text(steps, "r1", 90)
     told = steps[0].to_dict()["review"]

@@ -41,9 +41,9 @@ class Bookkeeper:
     def ask(self, at: float, arm: str, costs: list[int], *, workflow: str = "", **more: Any) -> None:
         """One request, a step a cost; all but the last escalated, the first `errors` of them failed.
 
-        `more`: of its outcome, and `policy` and `task`.
+        `more`: of its outcome, and `policy` and `task`. `reviews`: what reviews of the first step by Sonnet cost.
         """
-        errors = more.pop("errors", 0)
+        errors, reviews = more.pop("errors", 0), more.pop("reviews", [])
         rungs = ["haiku", "sonnet", "opus"] if arm in ("cascade", "shadow") else ["opus"]
         metadata = {"workflow": workflow} if workflow else {}
         asked = RequestBody(more.pop("policy", "support"), "h", "p", more.pop("task", "refund"), arm, metadata)
@@ -51,8 +51,12 @@ class Bookkeeper:
             up = "error" if index < errors else "low_confidence" if index + 1 < len(costs) else None
             step = StepBody(index, rungs[index], f"claude-{rungs[index]}", "answered", cost, 100, 10, reason=up)
             add_step(self._batch, at, asked, step)
+        for cost in reviews:
+            marks = {"variant": "review:sonnet", "more": True, "review": True}
+            review = StepBody(0, "haiku", "claude-sonnet", "answered", cost, 50, 5, call=1, **marks)
+            add_step(self._batch, at, asked, review)
         fields = {"rung": rungs[len(costs) - 1], "resolved": True, **more}
-        outcome = OutcomeBody(arm, sum(costs), len(costs), 1.0, **fields)
+        outcome = OutcomeBody(arm, sum(costs) + sum(reviews), len(costs), 1.0, **fields)
         add_outcome(self._batch, at, asked, outcome)
         self._seq += 1
         name, body = f"casc_{self._seq}", msgspec.json.encode(outcome)
@@ -215,6 +219,26 @@ def test_what_the_audit_cost_is_told_apart(books: Bookkeeper, tell: Tell) -> Non
     text = tell()
     assert "0.050000 of it for 1 audit steps" in text
     assert "audit steps" in text.partition("by task")[2]
+
+
+def test_what_reviews_cost_is_told_apart(books: Bookkeeper, tell: Tell) -> None:
+    """Part of the spend, a line of its own by rung; no step, no error, and no rung that escalates."""
+    books.ask(NOW - 60, "cascade", [CENT, 2 * CENT], reviews=[4 * CENT])
+    books.ask(NOW - 60, "cascade", [CENT], reviews=[3 * CENT])
+    books.close()
+    told = json.loads(tell(as_json=True, by="rung"))
+    assert (told["cost_usd"], told["review_usd"]) == (pytest.approx(0.11), pytest.approx(0.07))
+    assert (told["reviews"], told["steps"], told["errors"]) == (2, 3, 0)
+    lines = {line["rung"]: (round(line["cost_usd"], 9), line["steps"], line["reviews"]) for line in told["lines"]}
+    assert lines == {"review by sonnet": (0.07, 0, 2), "haiku": (0.02, 2, 0), "sonnet": (0.02, 1, 0)}
+    assert {rung: (one["steps"], one["escalated"]) for rung, one in told["rungs"].items()} == {
+        "haiku": (2, 1), "sonnet": (1, 0),
+    }  # fmt: skip
+    by_model = {line["model"]: line["reviews"] for line in json.loads(tell(as_json=True, by="model"))["lines"]}
+    assert by_model == {"claude-haiku": 0, "claude-sonnet": 2}
+    text = tell()
+    assert "0.070000 of it for 2 reviews (by sonnet)" in text
+    assert "reviews" in text.partition("by task")[2]
 
 
 def test_errors_and_shadows_are_no_escalations(books: Bookkeeper, tell: Tell) -> None:

@@ -121,7 +121,7 @@ def test_a_caller_says_whether_an_answer_was_right(
     said = client.post(
         "/v1/feedback", body={"request_id": request_id, "right": False, "note": "wrong town"}, cast_to=dict[str, Any]
     )
-    assert said["recorded"] is True
+    assert (said["recorded"], said["known"]) == (True, False)  # this policy has no audit
     assert said["note"].startswith("not stored")
     client.post("/v1/feedback", body={"request_id": request_id, "right": 0.75}, cast_to=dict[str, Any])
     kept = GatewayTables(str(tmp_path / "ledger.db")).feedback()

@@ -393,8 +393,6 @@ def test_texts_of_the_audit_go_with_those_of_the_request(
 WORKER = """
 import os, sys
 from cascade.ledger.audit import AuditTables, Grading
-from cascade.ledger.sqlite import connection
-connection.BUSY_MS, small_tables._SECONDS = 60_000, 60.0  # as `_patience`
 address, owner, now = sys.argv[1], sys.argv[2], float(sys.argv[3])
 tables = AuditTables(address, seconds=60)
 while not isinstance(leased := tables.lease("support", owner, now, 5, bound=1, cap=None, day=0), str):

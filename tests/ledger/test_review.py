@@ -96,8 +96,8 @@ def test_a_review_is_a_row_and_the_step_counts_once(address: str, durability: st
         (1, "r1", "model-1", "answered", 300_000, None, None, None, None, None, None, 0.0),
     ]
     assert sums == [
-        ("r0", "model-0", 1, 1, 300_000, 100, 20, 0), ("r0", "model-1", 0, 0, 50_000, 40, 8, 0),
-        ("r1", "model-1", 1, 0, 300_000, 100, 20, 0),
+        ("r0", "model-0", 1, 1, 300_000, 100, 20, 0), ("r1", "model-1", 1, 0, 300_000, 100, 20, 0),
+        ("review by r1", "model-1", 1, 0, 50_000, 40, 8, 0),
     ]  # fmt: skip
     assert {part: text for part, text in texts.items() if part != "prompt"} == {
         "step:0": "an answer 0", "step:0/1": "it is wrong", "step:1": "an answer 1",

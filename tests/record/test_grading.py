@@ -185,8 +185,8 @@ def test_a_function_of_ones_own_grades_or_cannot(expected: Any, graded: Grade | 
         (r"pattern:(a)\1", "cannot be used"),
         ("cascade.nowhere:f", "cannot be used"),
         ("cascade:nothing", "cannot be used"),
-        ("cascade:__all__", "not a plain function"),
-        (f"{__name__}:awaited", "not a plain function"),
+        ("cascade:__all__", "not a plain (synchronous) function"),
+        (f"{__name__}:awaited", "not a plain (synchronous) function"),
         ("judge", "asks a model"),
     ],
 )

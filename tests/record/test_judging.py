@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from collections import Counter
 from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
@@ -80,6 +81,20 @@ def test_the_judge_is_asked_with_a_rubric_and_a_format(corpus: Corpus, record: R
     for body in asked:
         assert body["output_config"]["format"]["schema"]["required"] == ["score"]
         assert set(json.loads(body["messages"][0]["content"])) == {"question", "reference", "answer"}
+
+
+def test_a_judgement_that_items_share_is_paid_once(corpus: Corpus, record: Record, emulate: Emulate) -> None:
+    """Also where they ask for it at once: six items with one input and one answer a rung."""
+    first = corpus.items[0]
+    same = replace(corpus, items=tuple(structs.replace(first, id=i.id, group=None, split=None) for i in corpus.items))
+    emulator = emulate(same, verdicts(same, fair))
+    report = record(emulator, inputs=bare(same), grader="judge", concurrency=6)
+    asked = Counter(
+        request.body["messages"][0]["content"] for request in emulator.requests if request.body.get("system") == RUBRIC
+    )
+    assert set(asked.values()) == {1}
+    assert report.judge is not None
+    assert report.judge.cost == len(asked) * COST
 
 
 @pytest.mark.parametrize(

@@ -203,7 +203,7 @@ def test_a_replay_is_what_happens_live(
     assert set(kinds) == {"accept", "reject", "unusable"}
 
 
-def test_a_vote_and_a_gate_are_not_recorded_together(record: Record, emulate: Emulate, corpus: Corpus) -> None:
+def test_a_vote_under_a_gate_is_not_recorded(record: Record, emulate: Emulate, corpus: Corpus) -> None:
     """It is refused before anything is paid."""
     values = GATED.model_dump(by_alias=True, exclude_unset=True)
     values["ladder"][0]["samples"] = {"max": 2, "agree": 2}
@@ -211,3 +211,21 @@ def test_a_vote_and_a_gate_are_not_recorded_together(record: Record, emulate: Em
     with pytest.raises(ConfigurationError, match="review gate"):
         record(emulator, policy=Policy.model_validate(values))
     assert not emulator.requests
+
+
+def test_a_reviewer_that_is_asked_more_than_once_is_recorded_with_its_reviews(
+    record: Record, emulate: Emulate, corpus: Corpus, tmp_path: Path
+) -> None:
+    """Haiku's answers have reviews, Sonnet's samples have none, and a replay needs no more."""
+    values = GATED.model_dump(by_alias=True, exclude_unset=True)
+    values["ladder"][1].update({"samples": {"max": 2, "agree": 2}, "threshold": 0.5})
+    policy = Policy.model_validate(values)
+    report = record(emulate(corpus), policy=policy, grader="exact")
+    recorded = read_corpus(tmp_path / "corpus.jsonl")
+    reviews = sum(item.reply("haiku").review is not None for item in recorded.items)
+    assert reviews == len(answers_below(recorded)) > 0
+    assert all(len(item.reply("sonnet").every) == 2 for item in recorded.items)
+    assert report.calls == 4 * len(recorded.items) + reviews
+    steps = [step for item in recorded.items for step in replay_item(make_plan(policy), item).steps]
+    assert any(step.review is not None for step in steps)
+    assert any(step.samples and step.review is None for step in steps)

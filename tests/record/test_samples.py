@@ -22,6 +22,7 @@ from cascade.emulator.answers import Answers
 from cascade.emulator.requests import ApiRequest
 from cascade.emulator.server import SeenRequest
 from cascade.policy.plans import make_plan
+from cascade.recording.inputs import Inputs
 from cascade.recording.journal import journal_path
 from cascade.recording.samples import SampleOptions, with_samples
 from cascade.replay.driver import replay_item
@@ -305,6 +306,22 @@ def test_the_judges_errors_on_known_pairs_are_told(record: Record, emulate: Emul
     }  # fmt: skip
     replies = [r for i in made(tmp_path) for rung in i.replies.values() for r in rung.every]
     assert report.spent == same.cost + sum(round((r.cost_usd or 0) * 1e9) for r in replies)
+
+
+def test_answers_that_items_share_are_grouped_once(corpus: Corpus, record: Record, emulate: Emulate) -> None:
+    """Also where they are asked about at once: items with one input, whose answers are often the same."""
+    first = corpus.items[0]
+    same = tuple(structs.replace(first, id=f"i{n}", group=None, split=None, replies={}) for n in range(12))
+    emulator = emulate()
+    report = record(emulator, inputs=Inputs(same), policy=sampled({"haiku": 2}, judge=True), concurrency=12)
+    asked = Counter(
+        str(request.body["messages"])
+        for request in emulator.requests
+        if "groups" in str(request.body.get("output_config", ""))
+    )
+    assert set(asked.values()) == {1}
+    assert report.same is not None
+    assert report.same.groupings == len(asked)
 
 
 def test_a_recording_of_a_recording_is_the_same(record: Record, emulate: Emulate, tmp_path: Path) -> None:

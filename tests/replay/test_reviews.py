@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import json
+import random
 from pathlib import Path
 from typing import Any
 
@@ -28,6 +29,7 @@ from cascade.replay.vectorised import evaluate
 from tests.cli.conftest import Run
 
 from .scenes import corpora, escalations, policies
+from .test_votes import voting
 
 
 @st.composite
@@ -250,12 +252,45 @@ def test_a_policy_without_a_gate_reads_no_review() -> None:
 def test_a_gate_over_votes_is_refused(tmp_path: Path) -> None:
     """The answer of a vote has no recorded review: rather an error than a bill without it."""
     mapping = mapping_of(policy_with(CHECK, samples={"max": 2, "agree": 2}), Manifest("reviewed", LADDER))
-    with pytest.raises(ConfigurationError, match="a review of a vote's answer is neither recorded nor replayed"):
+    with pytest.raises(ConfigurationError, match="a review gate over low, asked more than once"):
         read_columns(ITEMS, Manifest("reviewed", LADDER), [mapping])
     low = replace(ITEMS[0].reply("low"), variant="confidence_first")
     voted = replace(ITEMS[0], replies={**ITEMS[0].replies, "low": replace(low, samples=(low,))})
     with pytest.raises(CorpusError, match="the answer of a vote of 'low' has no recorded review"):
         replay_item(mapping.plan, voted)
+
+
+def test_votes_of_rungs_that_no_gate_reviews_are_the_engines_own() -> None:
+    """Only the rungs below the gate's are asked once: from there on votes stay votes."""
+    votes = read = 0
+    for seed in range(30):
+        corpus, drawn = voting(seed)
+        names, chance = corpus.manifest.rungs, random.Random(seed)
+        reviewer = len(names) // 2
+        values = drawn.plan.policy.model_dump(by_alias=True, exclude_unset=True, exclude={"scorer", "storm_guard"})
+        for rung in values["ladder"][:reviewer]:
+            rung["threshold"] = 0.5
+            rung.pop("samples", None)
+        for task in values["tasks"]:
+            task["samples"] = {rung: own for rung, own in task["samples"].items() if rung in names[reviewer:]}
+        values["checks"] = [{"kind": "review", "rung": names[reviewer], "below": 1.0}]
+        mapping = mapping_of(Policy.model_validate(values), corpus.manifest)
+        review = [RecordedReview(names[reviewer], said, None, 0.000045) for said in (True, False, None)]
+        items = tuple(
+            replace(
+                item, replies={rung: replace(one, review=chance.choice(review)) for rung, one in item.replies.items()}
+            )
+            for item in corpus.items
+        )
+        fast, slow = both(Corpus(corpus.manifest, items), mapping)
+        assert rows_of(fast) == rows_of(slow), seed
+        read += sum(int((one != 0).sum()) for one in fast.reviews)
+        _, (mapped,) = read_columns(items, corpus.manifest, [mapping])
+        for index in range(reviewer, len(names) - 1):
+            if (ballot := mapped.vote(index)) is not None:
+                votes += int(((ballot.asked > 1) & (fast.last >= index)).sum())
+    assert read > 100
+    assert votes > 100
 
 
 def test_repriced_reviews_cost_the_reviewers_price() -> None:

@@ -21,6 +21,7 @@ from cascade.ledger.audit import Mark, Sample
 __all__ = ["MOST_DISAGREEMENTS", "AuditReport", "Disagreement", "Evidence", "disagreements_of", "loss_of", "report_of"]
 
 MOST_DISAGREEMENTS = 200
+_OTHER_JUDGE = "name another rung in audit.judge, or another audit.grader"
 
 
 @dataclass(frozen=True, slots=True)
@@ -147,28 +148,29 @@ def _todo(policy: Policy, evidence: Evidence, requests: int, loss: Loss) -> Iter
         yield "the ladder was asked nothing in this period (--since goes further back)"
     elif not samples and audit is not None:
         yield f"none of {requests} requests was sampled: the share is {audit.sample:g} (audit.sample; --since goes further back)"
-    waiting = Counter(grader_of(policy, one.task) for one in samples if is_below(one) and loss.judged(one) == "open")
+    below = [(one, loss.judged(one)) for one in samples if is_below(one)]
+    waiting = Counter(grader_of(policy, one.task) for one, judged in below if judged == "open")
     disbelieved = {judge: waiting.pop(judge, 0) for judge in sorted(evidence.tested & evidence.withheld.keys())}
     if waiting:
-        yield f"{waiting.total()} sampled answers are not graded yet (cascade audit run)"
+        yield f"{_answers(waiting.total(), 'sampled ')} not graded yet (cascade audit run)"
     for judge, count in disbelieved.items():
         if count:
             yield (
-                f"{count} sampled answers wait for a judge that is believed, since {judge} is not: {evidence.withheld[judge]} (name"
-                " another rung in audit.judge, or another audit.grader)"
+                f"{_answers(count, 'sampled ')} waiting for a judge that is believed, since {judge} is not: {evidence.withheld[judge]}"
+                f" ({_OTHER_JUDGE})"
             )
-    without = sum(
-        skipped_because(one) == "no_content" for one in samples if is_below(one) and loss.judged(one) == "skipped"
-    )
-    if without:
-        yield f"{without} answers could not be graded, since their texts are not in the ledger (`ledger: {{content: true}}`)"
-    for grader in sorted({graded_by(one) for one in samples} & evidence.withheld.keys()):
-        way = (
-            "name another rung in audit.judge, or another audit.grader"
-            if grader in evidence.tested
-            else "cascade audit run tests it"
-        )
+    skipped = Counter(skipped_because(one) for one, judged in below if judged == "skipped")
+    if count := skipped["no_content"]:
+        yield f"{_answers(count)} not graded, since the ledger does not hold {'its' if count == 1 else 'their'} texts (`ledger: {{content: true}}`)"
+    if count := skipped["too_costly"]:
+        yield f"{_answers(count)} not graded, since a call for {'it' if count == 1 else 'one'} may cost more than audit.daily_usd (raise it)"
+    for grader in sorted({graded_by(one) for one, judged in below if judged == "withheld"}):
+        way = _OTHER_JUDGE if grader in evidence.tested else "cascade audit run tests it"
         yield f"the rates of {grader} are withheld: it is not believed, since {evidence.withheld[grader]} ({way})"
+
+
+def _answers(count: int, kind: str = "") -> str:
+    return f"1 {kind}answer is" if count == 1 else f"{count} {kind}answers are"
 
 
 def _told(marks: Sequence[Mark]) -> Iterator[Mark]:

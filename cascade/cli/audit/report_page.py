@@ -11,6 +11,7 @@ from typing import Any
 from cascade.audit.report.build import AuditReport
 from cascade.cli.audit.report_sections import sections_of
 from cascade.cli.audit.report_view import heading_of, texts_of
+from cascade.cli.output import one_line
 from cascade.core.errors import ConfigurationError, MissingExtra
 
 __all__ = ["render_page", "write_page"]
@@ -58,6 +59,7 @@ def render_page(report: AuditReport, where: str) -> str:
         report=report,
         where=where,
         sections=() if report.is_empty else [one for one in sections_of(report) if one.facts or one.rows],
+        todo=[one_line(line) for line in report.todo],
         disagreements=[(heading_of(one), texts_of(one)) for one in report.disagreements],
         most_rows=_MOST_ROWS,
         style=style,

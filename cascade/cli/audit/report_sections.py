@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import NamedTuple
 
 from cascade.audit.drift import Rate
@@ -14,6 +14,7 @@ from cascade.audit.report.thresholds import Alternative
 from cascade.audit.routing import TOP_SHARE, Cause, EscalationLine, TopShare, TrustLine
 from cascade.cli.audit.report_fields import iso
 from cascade.cli.costs.output import saved_text
+from cascade.cli.output import one_line
 from cascade.ledger.audit import Mark
 
 __all__ = ["Fact", "Section", "sections_of"]
@@ -42,7 +43,14 @@ class Section:
 
 
 def sections_of(report: AuditReport) -> Iterator[Section]:
-    """Everything but the disagreements."""
+    """Everything but the disagreements. Callers name tasks and flags, so each text is escaped into one line."""
+    for one in _sections(report):
+        facts = tuple(Fact(one_line(fact.label), one_line(fact.text), fact.warns) for fact in one.facts)
+        rows = tuple(tuple(map(one_line, row)) for row in one.rows)
+        yield replace(one, facts=facts, rows=rows)
+
+
+def _sections(report: AuditReport) -> Iterator[Section]:
     yield Section("Shipped and wrong", tuple(_summary(report)))
     yield Section("Drift", tuple(_drift(report)))
     if report.audited:

@@ -6,7 +6,7 @@ from cascade.audit.rates import graded_by
 from cascade.audit.report.build import AuditReport, Disagreement
 from cascade.cli.audit.report_fields import iso
 from cascade.cli.audit.report_sections import Section, sections_of
-from cascade.cli.output import stdout, table
+from cascade.cli.output import escaped, one_line, stdout, table
 
 __all__ = ["show_report"]
 
@@ -19,7 +19,7 @@ def show_report(report: AuditReport, where: str) -> None:
     """Print the report as text and tables. `where`: the ledger."""
     stdout.print(f"{report.period.label} · {where} · policy {report.policy}")
     for line in report.todo:
-        stdout.print(f"to do       {line}")
+        stdout.print(f"to do       {one_line(line)}")
     if report.is_empty:
         return
     for section in sections_of(report):
@@ -55,18 +55,18 @@ def _show_disagreements(report: AuditReport) -> None:
 
 
 def heading_of(one: Disagreement) -> str:
-    """A disagreement in one line, without its texts."""
+    """A disagreement in one line, without its texts; escaped."""
     sample = one.sample
     confidence = "" if sample.confidence is None else f", confidence {sample.confidence:.2f}"
     score = "" if sample.score is None else f", score {sample.score:g}"
     why = "" if sample.is_uniform else ", sampled for its low confidence"
-    return (
+    return one_line(
         f"{iso(sample.at)} {sample.request}: {sample.task}, {sample.rung}{confidence}; {graded_by(sample)}{score}{why}"
     )
 
 
 def texts_of(one: Disagreement) -> list[tuple[str, str]]:
-    """The texts that are kept, with their labels."""
+    """The texts that are kept, with their labels; control characters but line breaks are escaped."""
     grading = one.sample.grading
     named = (
         ("asked", one.question),
@@ -74,7 +74,7 @@ def texts_of(one: Disagreement) -> list[tuple[str, str]]:
         ("top rung", one.sample.shadow),
         ("reason", None if grading is None else grading.reason),
     )
-    return [(label, text) for label, text in named if text]
+    return [(label, escaped(text.replace("\r\n", "\n"))) for label, text in named if text]
 
 
 def _short(text: str) -> str:

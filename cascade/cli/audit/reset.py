@@ -6,22 +6,24 @@ import time
 
 from cascade.audit.alarms import undo
 from cascade.cli.output import print_json, stdout
-from cascade.core.errors import LedgerError
+from cascade.core.errors import ConfigurationError
 from cascade.engine import default_policy
 from cascade.ledger.audit import AuditTables
-from cascade.ledger.stores import LedgerDown
+from cascade.ledger.reading import reading
 from cascade.policy.loading import load_policy
 
 __all__ = ["run_reset"]
 
 
 def run_reset(policy: str | None, ledger: str | None, *, as_json: bool) -> None:
-    """Undo the ratchet of a policy, and start its drift detectors anew. Raises LedgerError if the ledger cannot be written."""
+    """Undo the ratchet of a policy, and start its drift detectors anew. Raises ConfigurationError without an audit or a ledger."""
     loaded = load_policy(policy or default_policy())
-    try:
+    if loaded.audit is None:
+        raise ConfigurationError(
+            f"policy {loaded.name}: it has no `audit` block, so there is nothing to reset (add it, or name another policy)"
+        )
+    with reading(ledger):  # an error where there is none: the address may be mistaken
         undone = undo(loaded, AuditTables(ledger), time.time())
-    except LedgerDown as down:
-        raise LedgerError(str(down)) from None
     if as_json:
         tasks = [{"task": task or None} for task in undone.alarms]
         print_json({"policy": loaded.name, "undone": {"steps": undone.step, "alarms": tasks}})

@@ -20,8 +20,9 @@ _LISTED: Final = 10
 _APART: Final[Mapping[str, Callable[[Line], int]]] = {
     "shadow steps": lambda line: line.shadow_steps,
     "audit steps": lambda line: line.audit_steps,
+    "reviews": lambda line: line.reviews,
 }
-"""Steps whose answers are returned to nobody: a column each, where there are any."""
+"""Calls whose answers are returned to nobody: a column each, where there are any."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -111,9 +112,11 @@ def _line_fields(line: Line) -> dict[str, Any]:
         "share": line.share,
         "shadow_usd": _usd(line.shadow),
         "audit_usd": _usd(line.audit),
+        "review_usd": _usd(line.review),
         "steps": line.steps,
         "shadow_steps": line.shadow_steps,
         "audit_steps": line.audit_steps,
+        "reviews": line.reviews,
         "errors": line.errors,
         "input_tokens": line.input,
         "output_tokens": line.output,
@@ -165,7 +168,7 @@ def show_report(report: CostsReport) -> None:
         whose = "" if report.policy is None else f" by policy {report.policy!r}"
         stdout.print(f"nothing was spent{whose} in this period (--since goes further back)")
         return
-    _show_total(total)
+    _show_total(total, found.reviewers)
     _show_saving(found)
     stdout.print()
     _show_lines(found)
@@ -188,7 +191,7 @@ def show_report(report: CostsReport) -> None:
         _show_caches(report.caches)
 
 
-def _show_total(total: Line) -> None:
+def _show_total(total: Line, reviewers: Sequence[str]) -> None:
     notes = [f"{_change(total.cost, total.cost_before)} against the period before"] if total.cost_before else []
     for cost, steps, what in (
         (total.shadow, total.shadow_steps, "shadow"),
@@ -196,6 +199,9 @@ def _show_total(total: Line) -> None:
     ):
         if cost:
             notes.append(f"{usd(cost)} of it for {steps} {what} steps")
+    if total.reviews:
+        count = "1 review" if total.reviews == 1 else f"{total.reviews} reviews"
+        notes.append(f"{usd(total.review)} of it for {count} (by {' and '.join(reviewers)})")
     stdout.print(f"spend       {usd(total.cost)} USD" + (f" ({'; '.join(notes)})" if notes else ""))
     stdout.print(f"requests    {total.requests}, {total.answers} answered, {total.resolved} resolved")
     stdout.print(

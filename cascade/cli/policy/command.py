@@ -10,7 +10,7 @@ from typing import Any
 
 from cascade.cli.ask import read_text
 from cascade.cli.output import print_json, stdout, table
-from cascade.cli.policy.audit import audit_fields, describe_audit
+from cascade.cli.policy.audit import audit_fields, audit_notes, describe_audit
 from cascade.cli.policy.conduct import describe_conduct, notes_of
 from cascade.cli.policy.reviews import describe_review, each_review, idle_reviews, review_fields
 from cascade.cli.policy.samples import describe_samples, each_samples
@@ -60,7 +60,7 @@ def run_check(name: str | None, *, as_json: bool) -> None:
             hint="calibrate again, put back what was certified, or remove the key",
         )
     ladder, not_checked, notes = " → ".join(rung.rung for rung in policy.ladder), _not_checked(policy), notes_of(policy)
-    notes += idle_reviews(plan, (OTHER, *(task.name for task in policy.tasks)))
+    notes += (*idle_reviews(plan, (OTHER, *(task.name for task in policy.tasks))), *audit_notes(policy))
     if as_json:
         fields = {"ok": True, "policy": policy.name, "hash": policy.hash, "certificate": plan.certificate}
         print_json({**fields, "not_checked": not_checked, "notes": notes})

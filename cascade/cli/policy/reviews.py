@@ -39,8 +39,24 @@ def idle_reviews(plan: Plan, tasks: tuple[str, ...]) -> Iterator[str]:
     for name, gate in named:
         of = [task for task in tasks if plan.review_of(task) is gate]
         if gate is not None and not any(_reviewed(plan, task, gate) for task in of):
-            why = "nothing ships by itself at a confidence below it"
-            yield f"{name}: no effect, because {why} (raise `below` above the thresholds of the rungs under {gate.rung})"
+            yield f"{name}: no effect, because {_why_idle(plan, of, gate)}"
+
+
+def _why_idle(plan: Plan, tasks: list[str], gate: ReviewGate) -> str:
+    routes, ladder = [plan.policy.route(task) for task in tasks], plan.policy.ladder
+    shipping = [
+        route.thresholds[index] for route in routes for index in range(route.floor, min(gate.index, route.ceiling + 1))
+    ]
+    if not shipping:
+        floors = ", ".join(dict.fromkeys(ladder[route.floor].rung for route in routes))
+        whose = "this task" if len(tasks) == 1 else "these tasks"
+        return f"no rung below {gate.rung} ships for {whose} (floor: {floors})"
+    if all(threshold is None for threshold in shipping):
+        return f"no rung below {gate.rung} ships by its confidence (give one a threshold under `below`)"
+    return (
+        "nothing ships by itself at a confidence below it"
+        f" (raise `below` above the thresholds of the rungs under {gate.rung})"
+    )
 
 
 def _text(gate: ReviewGate) -> str:

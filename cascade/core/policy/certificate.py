@@ -108,7 +108,8 @@ class Certificate(Frozen):
     grader_error: _Rate | None = None
     """Of a judge: the share of control items, whose score is known, that it got wrong."""
     path: tuple[PathStep, ...] = Field(default=(), max_length=64)
-    """Steps toward fewer losses, each with fewer than the one before. The last ships nothing below the top."""
+    """Steps toward fewer losses, each with fewer than the one before. The last ships nothing below the top, but for tasks whose
+    ceiling is below it."""
     loss_by_task: dict[_Task, _Rate] | None = None
     """By task, of which there were enough: the upper confidence limit of its own rate of the loss. The audit expects it of the task."""
     hashes: Hashes

@@ -19,7 +19,7 @@ from pydantic_core import PydanticCustomError
 
 from cascade.core.policy.base import Fault, Frozen, Name, Seconds, Text
 
-__all__ = ["REVIEW", "Check", "review_faults"]
+__all__ = ["REVIEW", "REVIEW_KEYS", "Check", "review_faults"]
 
 _Word = Annotated[str, Strict(), StringConstraints(min_length=1, pattern=r"^[^\x00]*$")]
 _Variable = Annotated[str, Strict(), StringConstraints(pattern=r"^[A-Za-z_][A-Za-z0-9_]*$")]
@@ -29,6 +29,7 @@ _OF_A_COMMAND = ("timeout_s", "on_error", "extract", "env", "name")
 """Keys that say how a command is run. They are no part of any other check's values, so that a policy without commands has the
 same hash as before there were any."""
 _OF_A_REVIEW = ("rung", "below")
+REVIEW_KEYS = ("kind", *_OF_A_REVIEW)
 REVIEW = "{kind: review, rung: sonnet, below: 0.95}"
 """How a review is written, for messages."""
 

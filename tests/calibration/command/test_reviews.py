@@ -14,9 +14,9 @@ from cascade.corpora.items import RecordedReview
 from cascade.policy.certificates import changed_parts
 from cascade.policy.loading import load_policy
 from tests.calibration.certified import with_keys
-from tests.cli.conftest import Run, run, runner
+from tests.cli.within import Run, run
 
-__all__ = ["run", "runner"]
+__all__ = ["run"]
 
 LADDER = (
     LadderEntry("low", "claude-haiku-5-5"), LadderEntry("mid", "claude-sonnet-5-5"), LadderEntry("top", "claude-opus-5-5"),
@@ -37,7 +37,7 @@ BARE = {
 }
 
 
-def written(folder: Path, *, review_usd: float, seed: int = 3, items: int = 300) -> Path:
+def written(folder: Path, *, review_usd: float, seed: int = 3, items: int = 300, tasks: bool = False) -> Path:
     """A corpus in which a reviewer tells right from wrong better than the confidence does, at this price a review."""
     chance, made = random.Random(seed), list[Item]()
     for number in range(items):
@@ -50,7 +50,7 @@ def written(folder: Path, *, review_usd: float, seed: int = 3, items: int = 300)
             "mid": RecordedReply(chance.choice([0.8, 0.9, 1.0]), "b", float(chance.random() < 0.93), cost_usd=0.004),
             "top": RecordedReply(None, "c", float(chance.random() < 0.96), cost_usd=0.02),
         }
-        made.append(Item(f"i{number}", f"question {number}", replies))
+        made.append(Item(f"i{number}", f"question {number}", replies, task=f"t{number % 2}" if tasks else None))
     path = folder / "reviewed.jsonl"
     write_corpus(path, Manifest("reviewed", LADDER, synthetic=True), made)
     return path
@@ -67,6 +67,7 @@ def test_replay_says_the_same_of_both_halves(run: Run, tmp_path: Path) -> None:
     """Quality, cost with its reviews, who ships: at the chosen thresholds; and the certificate is of the gated policy."""
     corpus, policy = written(tmp_path, review_usd=0.001), policy_at(tmp_path, GATE)
     told = run("calibrate", str(corpus), "--policy", str(policy), "--json", "--max-risk", "0.12").json
+    assert told["review"]["with"]["loss_rate"] <= told["tune"]["false_confident_rate"]
     moved = [f"--threshold={rung}={'never' if x is None else x}" for rung, x in told["thresholds"].items()]
     for half in ("tune", "certify"):
         replayed = run("replay", str(corpus), "--policy", str(policy), "--json", "--split", half, *moved).json
@@ -75,9 +76,7 @@ def test_replay_says_the_same_of_both_halves(run: Run, tmp_path: Path) -> None:
             assert replayed[figure] == told[half][figure]
         for figure in ("quality", "cost_per_request_usd", "false_confident_rate"):
             assert replayed[figure] == pytest.approx(told[half][figure], rel=1e-9)
-    assert (
-        run("calibrate", str(corpus), "--policy", str(policy), "--max-risk", "0.12", "--write", str(policy)).code == 0
-    )
+    assert run("calibrate", str(corpus), "--policy", str(policy), "--max-risk=0.12", "--write", str(policy)).code == 0
     certified = load_policy(str(policy))
     assert certified.certificate is not None
     assert changed_parts(certified) == ()
@@ -101,6 +100,17 @@ def test_it_says_whether_the_gate_pays(run: Run, tmp_path: Path, review_usd: flo
     assert (review["with"]["cost_per_request_usd"] < review["without"]["cost_per_request_usd"]) == pays
     if pays:
         assert "the review gate pays (review by mid below 0.95" in run(*command, "--policy", str(policy)).out
+
+
+def test_both_sides_may_lose_as_much_as_thresholds_by_task_do(run: Run, tmp_path: Path) -> None:
+    """Not as much as the rate allows, which the chosen thresholds stay below to prove it."""
+    corpus, policy = written(tmp_path, review_usd=0.001, items=2_200, tasks=True), policy_at(tmp_path, GATE)
+    told = run("calibrate", str(corpus), "--policy", str(policy), "--json", "--max-risk", "0.12", "--per-task").json
+    lost, items = told["tune"]["false_confident_rate"], told["tune"]["items"]
+    assert set(told["tasks"]) == {"t0", "t1"}
+    assert 0 < lost < 0.12 - 1 / items
+    for side in ("with", "without"):
+        assert told["review"][side]["loss_rate"] <= lost
 
 
 def test_the_review_is_among_the_signals(run: Run, tmp_path: Path) -> None:

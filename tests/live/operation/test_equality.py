@@ -219,5 +219,6 @@ def test_the_drawn_scenes_reach_every_reason() -> None:
 def test_a_step_of_the_trail_says_all_that_tell_compares() -> None:
     """Guards `tell`: a field that Step gets later must be compared, or be said to differ."""
     compared = {"rung", "reason", "cost_nanousd", "usage", "verdict", "index", "model", "samples"}
+    reviewed = {"review"}  # by tests/replay/test_reviews.py
     of_the_wire = {"attempts", "latency_s", "request_id"}
-    assert set(Step.__slots__) == compared | of_the_wire
+    assert set(Step.__slots__) == compared | of_the_wire | reviewed

@@ -212,11 +212,12 @@ def test_a_review_is_a_row_of_its_own_and_the_sums_add_up(asking: Asking, played
     with reading(None) as reader:
         assert verify(reader).unsettled == 0
         sums = {row[6:8]: row[8:11] for row in reader.spend(0, 1 << 40)}
-    cost = {model: sum(row["cost"] for row in rows if (row["rung"], row["model"]) == model) for model in sums}
+    cost = {rung: sum(row["cost"] for row in rows if row["rung"] == rung) for rung in ("haiku", "sonnet")}
+    reviewed = sum(row["cost"] for row in reviews)
     assert sums == {
-        ("haiku", HAIKU): (5, 4, cost["haiku", HAIKU]),
-        ("haiku", SONNET): (0, 0, cost["haiku", SONNET]),
-        ("sonnet", SONNET): (4, 0, cost["sonnet", SONNET]),
+        ("haiku", HAIKU): (5, 4, cost["haiku"] - reviewed),
+        ("review by sonnet", SONNET): (5, 0, reviewed),
+        ("sonnet", SONNET): (4, 0, cost["sonnet"]),
     }
 
 
@@ -425,5 +426,7 @@ def told(answer: Answer) -> tuple[Any, ...]:
 def test_the_emulators_own_reviewer_accepts(asking: Asking, emulator: Emulator) -> None:
     """A corpus is enough to try a policy with a review."""
     answer = asking(gated(), emulator, ledger="off").ask("sure")
-    assert answer.steps[0].review is not None
-    assert (answer.text, answer.steps[0].review.accepted) == ("haiku's", True)
+    review = answer.steps[0].review
+    assert review is not None
+    assert (answer.text, review.accepted) == ("haiku's", True)
+    assert review.reason == "No review of this answer was recorded."
