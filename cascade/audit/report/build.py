@@ -149,7 +149,20 @@ def _todo(policy: Policy, evidence: Evidence, requests: int, loss: Loss) -> Iter
     elif not samples and audit is not None:
         yield f"none of {requests} requests was sampled: the share is {audit.sample:g} (audit.sample; --since goes further back)"
     below = [(one, loss.judged(one)) for one in samples if is_below(one)]
-    waiting = Counter(grader_of(policy, one.task) for one, judged in below if judged == "open")
+    yield from _open(policy, evidence, [one for one, judged in below if judged == "open"])
+    skipped = Counter(skipped_because(one) for one, judged in below if judged == "skipped")
+    if count := skipped["no_content"]:
+        yield f"{_answers(count)} not graded, since the ledger does not hold {'its' if count == 1 else 'their'} texts (`ledger: {{content: true}}`)"
+    if count := skipped["too_costly"]:
+        yield f"{_answers(count)} not graded, since a call for {'it' if count == 1 else 'one'} may cost more than audit.daily_usd (raise it)"
+    for grader in sorted({graded_by(one) for one, judged in below if judged == "withheld"}):
+        way = _OTHER_JUDGE if grader in evidence.tested else "cascade audit run tests it"
+        yield f"the rates of {grader} are withheld: it is not believed, since {evidence.withheld[grader]} ({way})"
+
+
+def _open(policy: Policy, evidence: Evidence, samples: Sequence[Sample]) -> Iterator[str]:
+    """What is not graded yet: another run grades it, or only another judge."""
+    waiting = Counter(grader_of(policy, one.task) for one in samples)
     disbelieved = {judge: waiting.pop(judge, 0) for judge in sorted(evidence.tested & evidence.withheld.keys())}
     if waiting:
         yield f"{_answers(waiting.total(), 'sampled ')} not graded yet (cascade audit run)"
@@ -159,14 +172,6 @@ def _todo(policy: Policy, evidence: Evidence, requests: int, loss: Loss) -> Iter
                 f"{_answers(count, 'sampled ')} waiting for a judge that is believed, since {judge} is not: {evidence.withheld[judge]}"
                 f" ({_OTHER_JUDGE})"
             )
-    skipped = Counter(skipped_because(one) for one, judged in below if judged == "skipped")
-    if count := skipped["no_content"]:
-        yield f"{_answers(count)} not graded, since the ledger does not hold {'its' if count == 1 else 'their'} texts (`ledger: {{content: true}}`)"
-    if count := skipped["too_costly"]:
-        yield f"{_answers(count)} not graded, since a call for {'it' if count == 1 else 'one'} may cost more than audit.daily_usd (raise it)"
-    for grader in sorted({graded_by(one) for one, judged in below if judged == "withheld"}):
-        way = _OTHER_JUDGE if grader in evidence.tested else "cascade audit run tests it"
-        yield f"the rates of {grader} are withheld: it is not believed, since {evidence.withheld[grader]} ({way})"
 
 
 def _answers(count: int, kind: str = "") -> str:
