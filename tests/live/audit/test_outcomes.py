@@ -106,7 +106,7 @@ def test_without_a_driver_a_note_is_kept_where_the_requests_texts_are(asking: As
 def test_the_command_reports_in_words_or_numbers(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     """To the ledger that is named, and says whether the request is audited; anything else is an error that says what to give."""
     address = str(tmp_path / "ledger.db")
-    audited = AuditBooks(tmp_path / "ledger.db", "small", 0.0, "epoch").ask(0, request=SOME_ID)
+    audited = AuditBooks(tmp_path / "ledger.db", cascade.load_policy("default"), 0.0, "epoch").ask(0, request=SOME_ID)
     other = "casc_" + "1" * 32
     for word in ("right", "wrong", "0.5"):
         assert cli.run(["audit", "outcome", audited, word, "--ledger", address]) == 0
