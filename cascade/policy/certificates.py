@@ -31,7 +31,7 @@ __all__ = [
     "warn_of_changes",
 ]
 
-_HOW_ASKED = {"rung", "max_tokens", "thinking", "effort", "base_url"}
+_HOW_ASKED = {"rung", "max_tokens", "thinking", "effort", "base_url", "provider"}
 _TRAFFIC = frozenset(
     {"ladder", "models", "prompts", "thresholds"}
 )  # prices change what an escalation costs, not how many
@@ -61,8 +61,8 @@ def hashes_of(policy: Policy) -> dict[str, str]:
     decides = policy.model_dump(
         mode="json",
         by_alias=True,
-        include={"tasks", "checks", "scorer", "early_stop"},
-        exclude={"tasks": {"__all__": {"grader"}}},  # it judges answers that were shipped
+        include={"tasks", "checks", "scorer", "early_stop", "prepare", "handoff"},
+        exclude={"tasks": {"__all__": {"grader", "cache"}}},  # these come after an answer was shipped
         exclude_defaults=True,
     )
     if policy.early_stop:  # what is closed cannot be held; where a budget may refuse a call, nothing is closed

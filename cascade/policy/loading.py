@@ -33,7 +33,7 @@ _BOOLEANS = frozenset({"on", "off", "yes", "no", "y", "n"})
 _VARIABLE = re.compile(r"\$\{([A-Za-z_][A-Za-z0-9_]*)(?::-([^{}]*))?\}")
 
 # Keys of the format that are not implemented yet: refused, so that nobody believes they have an effect.
-_NOT_YET = frozenset({"cache", "prompt_cache", "handoff", "prepare"})
+_NOT_YET = frozenset({"plan"})
 
 
 def load_policy(source: str | Path, *, environment: Mapping[str, str] | None = None) -> Policy:

@@ -117,6 +117,7 @@ def baseline_plan(plan: Plan) -> Plan:
     tasks = tuple(Task(name=task.name, when=task.when) for task in policy.tasks)
     changed = {
         "ladder": (rung,), "tasks": tasks, "checks": (_NOT_EMPTY,), "storm_guard": None, "certificate": None, "scorer": None,
+        "prepare": None, "handoff": None,
     }  # fmt: skip
     # A ladder of one rung breaks the invariants, so they are not checked. Its answers carry this policy's hash.
     single = Policy.model_construct(

@@ -197,9 +197,8 @@ FAULTS: list[tuple[str, str, str, str, str, str]] = [
     # what the format has and this version has not
     *(
         (STORM, f"^{key}: {{}}", "^", key, "not available in this version", "remove the key")
-        for key in ("cache", "prompt_cache", "handoff")
+        for key in ("plan",)
     ),
-    ("floor: sonnet", "^prepare: x", "^", "tasks[0].prepare", "not available in this version", "remove the key"),
 ]  # fmt: skip
 
 

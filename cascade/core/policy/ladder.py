@@ -90,6 +90,8 @@ class Rung(Frozen):
     """Any endpoint that speaks the Messages API. Without /v1. It gets no key but the one `api_key_env` names."""
     api_key_env: Annotated[str, Strict(), StringConstraints(pattern=r"^[A-Za-z_][A-Za-z0-9_]*$")] | None = None
     """The environment variable that holds this rung's key. Never the key itself."""
+    provider: Literal["anthropic", "openai"] = "anthropic"
+    """Whose API the endpoint speaks. `openai` needs the extra of that name, and cannot be the first rung."""
 
 
 def ladder_faults(ladder: tuple[Rung, ...]) -> Iterator[Fault]:

@@ -17,6 +17,7 @@ from pydantic_core import PydanticCustomError
 from cascade.core.policy.base import Fault, Frozen, Name, Price, Seconds, Text, Threshold
 from cascade.core.policy.certificate import Certificate, certificate_faults
 from cascade.core.policy.checks import Check, review_faults
+from cascade.core.policy.economy import HandoffKey, PrepareKey, PromptCache, ResponseCache, economy_faults
 from cascade.core.policy.ladder import Budget, Rung, asked_as, ladder_faults, sample_faults
 from cascade.core.policy.operations import Audit, Ledger, LedgerKey, Limits, Mode, Observe, Rollout, Sticky
 from cascade.core.policy.samples import Order, Samples
@@ -108,6 +109,12 @@ class Task(Frozen):
     """Beside the policy's own. A review takes the place of the policy's."""
     grader: Text | None = None
     """Who grades this task's answers in the audit, in place of `audit.grader`."""
+    cache: Annotated[bool, Strict()] | None = None
+    """true: equal requests have equal answers, so the response cache is used (needs the policy's `cache`). false: never."""
+    prepare: PrepareKey | None = None
+    """In place of the policy's."""
+    handoff: HandoffKey | None = None
+    """In place of the policy's; `none`: nothing."""
 
 
 class StormGuard(Frozen):
@@ -206,6 +213,15 @@ class Policy(Frozen):
     A closed reply is never held: if the rungs above fail, there is no lower answer. One that ships is decided there too: if it
     ends truncated or malformed, it ships degraded and does not climb. Streams to the caller do all this in any case. No
     effect with a `triage.order` other than confidence_first, with a scorer, and at rungs with samples."""
+    cache: ResponseCache | None = None
+    """Return earlier answers to equal requests. Off when absent."""
+    prompt_cache: PromptCache = "off"
+    """auto: use the API's cache for the beginnings of prompts (system, tools, history) that come again soon enough."""
+    prepare: PrepareKey | None = None
+    """`summarize` or `{trim: {…}}`: what is done to a long conversation before a rung is asked. Default: nothing."""
+    handoff: HandoffKey | None = None
+    """`none` (default): each rung is asked the original request. `doubt`: it is told why the rung below did not ship. `artifact`: it
+    writes a short plan, and a cheaper rung answers by it."""
     bypass: Literal["baseline"] | None = None
     """baseline: a request that cannot climb goes to the baseline unchanged, and the answer says so. Default: it is refused."""
 
@@ -285,6 +301,12 @@ def _faults(policy: Policy) -> Iterator[Fault]:
     yield from _audit_faults(policy, names)
     yield from certificate_faults(policy.certificate, names[:-1], {task.name for task in policy.tasks})
     yield from scorer_faults(policy.scorer or {}, names)
+    yield from economy_faults((), policy.prepare, policy.handoff, names)
+    for number, task in enumerate(policy.tasks):
+        yield from economy_faults(("tasks", number), task.prepare, task.handoff, names)
+        if task.cache and policy.cache is None:
+            problem = "the policy has no response cache"
+            yield Fault(("tasks", number, "cache"), problem, "add `cache: {}` to the policy, or remove it")
 
 
 def _audit_faults(policy: Policy, names: list[str]) -> Iterator[Fault]:
