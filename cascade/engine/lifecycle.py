@@ -254,6 +254,7 @@ class RungCaller:
             and not calling.taken
             and not calling.number
             and calling.reviewed is None
+            and calling.auxiliary is None
             and self.context.arm != "shadow"
         )
         admit = partial(reservation.admit, call.bound, first=first)
@@ -304,7 +305,7 @@ def run_request(runtime: Runtime, context: RequestContext) -> Lifecycle:
     climb = context.begin(start)
     with closing(climb):
         event = next(climb)  # raises RequestError if a rung cannot take the request; nothing has begun by then
-        assert isinstance(event, (Ask, AskSamples)), "a climb begins by asking"
+        assert isinstance(event, (Ask, AskSamples, AskAuxiliary)), "a climb begins by asking"
         rung_caller = RungCaller(runtime, context, event.task, start)
         steps: tuple[Step, ...] = ()
         try:
