@@ -100,7 +100,9 @@ class Context:
     def with_spent(self, step: Step) -> Step:
         """The step with the summary's call, if that stands with none yet."""
         call, self._beside = self._beside, None
-        return step if call is None else with_auxiliary(step, call)
+        if call is None:
+            return step
+        return replace(with_auxiliary(step, call), auxiliaries=(call, *step.auxiliaries))  # it was made first
 
     def notes(self, steps: Sequence[Step]) -> Iterator[str]:
         """What the caller is told: which rungs were not asked the whole conversation, and why there is no summary."""

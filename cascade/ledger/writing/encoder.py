@@ -162,20 +162,28 @@ class Encoder:
         )
 
     def _calls(self, one: PendingEntries, contents: list[Content]) -> Iterator[StepBody]:
-        """The results of the steps' calls, and of those of a vote that goes on."""
-        passed = one.passed
+        """The results of the steps' calls, and of those of a step that goes on."""
+        passed, passed_beside = one.passed, one.passed_beside
         for step in one.steps:
             if step.samples:
                 vote = UnfinishedVote(step.index, passed, step.samples[passed:])
                 yield from self._samples(one, vote, contents, step)
             else:
                 digest = self._text(one, text_part(step.index), step.verdict.text, contents)
-                yield StepBody(*_call_fields(bare_step(step), step.index, step.rung, step.reason, digest))
+                fields = _call_fields(bare_step(step), step.index, step.rung, step.reason, digest)
+                yield StepBody(*fields, prepared=_prepared(step)) if step.prepared is not None else StepBody(*fields)
             passed = 0
-            if step.review is not None or step.auxiliaries:
-                yield from self._beside(one, step, contents)
+            if step.review is not None and not step.review.refused:
+                own = len(step.samples) or 1
+                yield self._beside(one, step.index, calls_of(step)[own], own, contents)
+            for place, call in enumerate(step.auxiliaries[passed_beside:], FIRST_AUXILIARY + passed_beside):
+                yield self._beside(one, step.index, call, place, contents)
+            passed_beside = 0
         if one.unfinished is not None:
             yield from self._samples(one, one.unfinished, contents, None)
+        if one.beside is not None:
+            for place, call in enumerate(one.beside.calls, FIRST_AUXILIARY + one.beside.first):
+                yield self._beside(one, one.beside.index, call, place, contents)
 
     def _samples(
         self, one: PendingEntries, vote: UnfinishedVote, contents: list[Content], step: Step | None
@@ -193,25 +201,20 @@ class Encoder:
                 judge=sample.is_judge,
                 more=done is None,
                 vote=None if done is None else _vote(done),
+                prepared=None if done is None else _prepared(done),
             )
 
-    def _beside(self, one: PendingEntries, step: Step, contents: list[Content]) -> Iterator[StepBody]:
-        """The calls beside the rung's own: the review, whose text is the reviewer's reason, and the auxiliary ones."""
-        own = len(step.samples) or 1
-        beside = calls_of(step)[own:]
-        for place, call in enumerate(beside, len(step.auxiliaries) - len(beside)):
-            assert isinstance(call, Sample), "only the rung's own call is a step"
-            number = own if call.is_review else FIRST_AUXILIARY + place
-            digest = self._text(one, text_part(step.index, number), call.verdict.text, contents)
-            fields = _call_fields(call, step.index, step.rung, None, digest)
-            yield StepBody(
-                *fields,
-                call=number,
-                variant=call.variant,
-                more=True,
-                review=call.is_review,
-                auxiliary=call.auxiliary,
-            )
+    def _beside(
+        self, one: PendingEntries, index: int, call: Step | Sample, number: int, contents: list[Content]
+    ) -> StepBody:
+        """A call beside the rung's own: the review, whose text is the reviewer's reason, or an auxiliary one. `number`: its place."""
+        assert isinstance(call, Sample), "only the rung's own call is a step"
+        rung = one.context.begun.plan.policy.ladder[index].rung
+        digest = self._text(one, text_part(index, number), call.verdict.text, contents)
+        fields = _call_fields(call, index, rung, None, digest)
+        return StepBody(
+            *fields, call=number, variant=call.variant, more=True, review=call.is_review, auxiliary=call.auxiliary
+        )
 
     def _text(self, one: PendingEntries, part: str, text: str | None, contents: list[Content]) -> str | None:
         """Add an answer's text to be stored, if the policy says so; returns its digest."""
@@ -274,6 +277,10 @@ def _vote(step: Step) -> VoteBody | None:
     if vote is None:
         return None
     return VoteBody(vote.agree, vote.most, vote.asked, list(vote.members), verdict.confidence, verdict.source)
+
+
+def _prepared(step: Step) -> dict[str, Any] | None:
+    return None if step.prepared is None else step.prepared.to_dict()
 
 
 def _open(call: Calling, plan: Plan) -> OpenBody:
