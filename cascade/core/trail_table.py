@@ -58,11 +58,11 @@ def _step_row(number: int, step: Step, shipped: str | None) -> tuple[str, ...]:
 
 
 def _shown(step: Step) -> str:
-    """What was made of a step: how the samples voted, if there are any, else the verdict."""
-    vote = step.verdict.vote
+    """What was made of a step: how the samples voted, if there are any, else the verdict; and how its conversation was shortened."""
+    vote, prepared = step.verdict.vote, "" if step.prepared is None else f" ({step.prepared.said})"
     if vote is None:
-        return _verdict(step.verdict, is_estimate=step.usage.is_estimate)
-    return f"{step.verdict.kind}: {_vote_text(vote)}" if vote.members else _vote_text(vote)
+        return f"{_verdict(step.verdict, is_estimate=step.usage.is_estimate)}{prepared}"
+    return f"{f'{step.verdict.kind}: ' if vote.members else ''}{_vote_text(vote)}{prepared}"
 
 
 def _verdict(verdict: Verdict, *, is_estimate: bool) -> str:

@@ -22,7 +22,7 @@ _ROW_GROUP = 4_096  # rows in memory at once
 
 _TEXTS = (
     "request", "writer", "policy", "policy_hash", "prompt_hash", "task", "arm", "workflow", "customer", "key", "metadata",
-    "observed_as", "rung", "model", "verdict", "source", "reason", "failed_checks", "detail", "upstream_id", "variant",
+    "observed_as", "rung", "model", "verdict", "source", "reason", "failed_checks", "detail", "upstream_id", "variant", "auxiliary", "prepared",
     "answered_rung", "degraded", "abstained", "error", "certificate",
 )  # fmt: skip
 _NUMBERS = (
@@ -78,6 +78,7 @@ def rows_of(one: RequestRecord, *, content: bool = False) -> Iterator[dict[str, 
         body = msgspec.structs.asdict(step)
         row = shared | {name: body[name] for name in (*_TEXTS, *_NUMBERS, *_FLOATS, *_FLAGS) if name in body}
         row |= {"step": step.index, "step_at": at, "failed_checks": _encode(step.failed_checks).decode()}
+        row |= {"prepared": None if step.prepared is None else _encode(step.prepared).decode()}
         if (vote := step.vote) is not None:
             row |= {"samples_asked": vote.asked, "samples_agreed": vote.agreed, "samples_needed": vote.agree}
         yield row | ({"answer": one.texts.get(step.part)} if content else {})

@@ -187,7 +187,7 @@ class Recorder:
 
     async def _record(self, item: Item) -> None:
         """Make the calls and checks that are missing of this item, one by one, and grade it once all are there."""
-        state, request, whole = self._state, self._replies.request(item), True
+        state, whole = self._state, True
         for respondent in self._replies.of(item):
             key = respondent.key(item.id)
             if key in self._journal.replies:
@@ -197,7 +197,7 @@ class Recorder:
             def entry_of(outcome: Reply | Failure, _: int, respondent: Respondent = respondent) -> dict[str, Any]:
                 return journal_entry(respondent, item.id, outcome)
 
-            if await self._caller.call(respondent, respondent.prompt(request), item.id, entry_of) is None:
+            if await self._caller.call(respondent, self._replies.prompt(item, respondent), item.id, entry_of) is None:
                 return
             whole = whole and key in self._journal.replies
         await asyncio.to_thread(self._journal.sync)  # grading may take long, and no further call may come

@@ -20,6 +20,7 @@ from cascade.cli.calibrate.samples import (
     threshold_json,
 )
 from cascade.cli.output import stdout, table
+from cascade.core.context import not_recorded
 from cascade.core.policy.certificate import Certificate
 from cascade.replay.mapping import undefined_tasks
 
@@ -132,6 +133,7 @@ def notes_of(result: Calibration) -> list[str]:
     policy = result.options.policy
     if policy is not None and (differ := undefined_tasks(policy, result.tasks)) is not None:
         notes.append(differ)
+    notes += not_recorded(policy) if policy is not None else ()
     defined = {task.name for task in policy.tasks} if policy is not None else result.own_tasks
     for task in sorted(result.own_tasks - defined):
         notes.append(

@@ -1,9 +1,10 @@
-"""What a policy does beside its ladder where it is told to, in words: early stop, bypass, sticky. For `policy check`, `show`, `explain`."""
+"""What a policy does beside its ladder where it is told to, in words: early stop, prepare, bypass, sticky. For `policy check`, `show`, `explain`."""
 
 from __future__ import annotations
 
 from collections.abc import Iterable, Iterator
 
+from cascade.core.context import describe_prepare, not_recorded
 from cascade.core.early import can_close, can_refuse
 from cascade.core.messages import Request
 from cascade.core.policy import OTHER, Policy
@@ -15,9 +16,10 @@ _ANY = Request(messages=())  # early stop asks only whether a request has tools
 
 
 def describe_conduct(policy: Policy, tasks: Iterable[str]) -> Iterator[str]:
-    """A line for each of the three that is in force. `tasks`: those whose rungs early stop is told for."""
+    """A line or two for each that is in force. `tasks`: those for which it is told."""
     if policy.early_stop:
         yield f"early stop: {_early_stop(policy, tasks)}"
+    yield from _prepared(policy, tasks)
     if policy.bypass is not None:
         yield f"bypass: a request that cannot climb goes to the baseline, {baseline_rung(policy).model}, unchanged"
     if policy.sticky is not None:
@@ -27,6 +29,18 @@ def describe_conduct(policy: Policy, tasks: Iterable[str]) -> Iterator[str]:
             f"sticky: by {sticky.by}, {floor if sticky.cool_off else 'no floor after a climb'};"
             f" {sticky.loop_errors} failed results in a row move a tool loop one rung up"
         )
+
+
+def _prepared(policy: Policy, tasks: Iterable[str]) -> Iterator[str]:
+    """What is done to long conversations, once for the tasks that share it; and that a replay does not do it."""
+    by_text: dict[str, list[str]] = {}
+    for task in tasks:
+        if (text := describe_prepare(policy, task)) is not None:
+            by_text.setdefault(text, []).append(task)
+    for text, names in by_text.items():
+        of = "" if policy.prepare is not None and OTHER in names else f" of {', '.join(names)}"
+        yield f"prepare: long conversations{of} are {text}"
+    yield from (f"note: {note}" for note in not_recorded(policy))
 
 
 def notes_of(policy: Policy) -> list[str]:
