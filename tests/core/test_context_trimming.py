@@ -16,7 +16,7 @@ from cascade.core.messages import Block
 from cascade.core.models import rules_of
 from cascade.core.prepared import Prepared
 from cascade.emulator.api import read_request
-from cascade.emulator.signatures import sign
+from cascade.emulator.signatures import prefix_of, sign
 
 Messages = tuple[Block, ...]
 
@@ -291,8 +291,6 @@ def test_thinking_goes_with_the_first_change() -> None:
     """A model's thinking is bound to what stood before it: the API refuses it where that has changed."""
     first = loop(3)
     body: dict[str, Any] = {"system": [], "tools": [TOOL], "messages": list(first)}
-    from cascade.emulator.signatures import prefix_of  # noqa: PLC0415
-
     signed: Block = {"type": "thinking", "thinking": "hm", "signature": sign(HAIKU, "hm", prefix_of(body, first))}
     messages = (*first, said(signed, call("z")), user(result("z", "fine")))
     sent = {"model": HAIKU, "max_tokens": 9, "tools": [TOOL]}
