@@ -92,13 +92,8 @@ def test_the_text_of_a_summary_is_kept_only_where_texts_are(
     emulate: Emulate, played: Emulator, *, content: bool
 ) -> None:
     """It says what users wrote."""
-    client = anthropic.AsyncAnthropic(api_key="test", base_url=played.base_url)
-
-    async def ask() -> None:
-        async with AsyncCascade(summarising(ledger={"content": content}), client=client) as driver:
-            await driver.ask(TALK)
-
-    asyncio.run(ask())
+    with anthropic.Anthropic(api_key="test", base_url=played.base_url) as client:
+        Cascade(summarising(ledger={"content": content}), client=client).ask(TALK)
     entries()
     written = b"".join(path.read_bytes() for path in files())
     assert (SUMMARY.encode() in written) is content
@@ -139,8 +134,9 @@ def test_a_request_cut_off_after_its_summary_leaves_its_cost(emulate: Emulate, d
     hooks = (Prometheus(registry), OpenTelemetry(tracer_provider=provider))
 
     async def ask() -> None:
-        client = anthropic.AsyncAnthropic(api_key="test", base_url=emulator.base_url)
-        async with AsyncCascade(summarising(ledger={"durability": durability}), client=client, hooks=hooks) as driver:
+        policy = summarising(ledger={"durability": durability})
+        async with anthropic.AsyncAnthropic(api_key="test", base_url=emulator.base_url) as client:
+            driver = AsyncCascade(policy, client=client, hooks=hooks)
             task = asyncio.create_task(driver.ask(TALK))
             assert await asyncio.to_thread(reached.wait, 30)
             task.cancel()
@@ -197,7 +193,8 @@ def test_a_tool_loop_is_trimmed_and_goes_on_where_it_was(emulate: Emulate) -> No
     tool: Any = {"name": "look", "input_schema": {"type": "object"}}
     client = anthropic.Anthropic(api_key="test", base_url=emulator.base_url)
     talk: list[Any] = [{"role": "user", "content": "the task"}]
-    with Cascade(ladder(prepare={"trim": {"max_tokens": 1_200, "keep_turns": 2}}), client=client) as driver:
+    policy = ladder(prepare={"trim": {"max_tokens": 1_200, "keep_turns": 2}})
+    with client, Cascade(policy, client=client) as driver:
         for number in range(5):
             made = driver.messages.create(model="cascade", max_tokens=500, messages=talk, tools=[tool])
             calls = [block for block in made.content if block.type == "tool_use"]
