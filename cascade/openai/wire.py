@@ -120,7 +120,8 @@ def _part(block: Block) -> dict[str, Any]:
         return _text(block)
     source = block["source"]
     url = source["url"] if source["type"] == "url" else f"data:{source['media_type']};base64,{source['data']}"
-    return {"type": "image_url", "image_url": {"url": url}}
+    # Never more detail than "high": budgets count no more tokens than that takes.
+    return {"type": "image_url", "image_url": {"url": url, "detail": "high"}}
 
 
 def _text(block: Block) -> dict[str, Any]:
