@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
-from cascade.core.errors import MissingExtra, MissingKey
+from cascade.core.errors import MissingKey
 from cascade.core.policy import Rung
 from cascade.openai.connections import own_client
 from cascade.openai.failures import failure_of
@@ -19,12 +19,12 @@ _TIMEOUT_S = 10.0
 def inspect_endpoint(rungs: Sequence[Rung]) -> EndpointStatus:
     """Inspect the endpoint that these rungs share, by requesting each model's description, which is free.
 
-    It says nothing of a model but that it is there.
+    It says nothing of a model but that it is there. Raises MissingExtra without the SDK.
     """
     base_url = rungs[0].base_url or ""
     try:
         client = own_client(rungs[0])
-    except (MissingKey, MissingExtra) as problem:
+    except MissingKey as problem:
         return EndpointStatus(base_url, str(problem), True, (), None)
     with client:
         base_url = address_of(client)
