@@ -10,7 +10,7 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from decimal import Decimal
 from fractions import Fraction
-from itertools import combinations
+from itertools import combinations, permutations
 from typing import Final
 
 from cascade.core.models import identify
@@ -28,6 +28,7 @@ _GENERATIONS: Final = ("classic", "default")
 _READS: Final = ("0.5", "0.8")
 _BATCHES: Final = ("0.5", "1")
 _HITS: Final = ("0.1", "0.25")
+_MOST_NAMES: Final = 6
 
 
 @dataclass(frozen=True, slots=True)
@@ -44,7 +45,8 @@ class Alternative:
 class Way:
     """One thing that would make the routed bill `usd` (nano-USD in `amount`). `share` None: it cannot, by itself.
 
-    `assumption`: a share of the workload, or "unpaid": these names of the mix cost nothing (`names`), which comes nearest.
+    `assumption`: a share of the workload; "unpaid": these names of the mix cost nothing (`names`), which comes nearest; "mix": its
+    shares in another order, that of `names`, which is the cheapest.
     """
 
     assumption: str
@@ -57,6 +59,8 @@ def alternatives(priced: PricedWorkload, book: PriceBook) -> Iterator[Alternativ
     """The bills under other values of what is open, one at a time."""
     work = priced.workload
     yield from _generations(priced, book)
+    if (order := _cheapest_order(priced)) is not None:
+        yield Alternative("mix", _mix_text(work.mix), _mix_text(order.workload.mix), order.month())
     for name, models in work.models.items():
         for model in models[1:]:
             other = work.model_copy(update={"models": {**work.models, name: (model,)}})
@@ -84,7 +88,9 @@ def _generations(priced: PricedWorkload, book: PriceBook) -> Iterator[Alternativ
             continue
         moved = price_workload(work, other, book)
         yield Alternative("policy", policy.name, name, moved.month())
-        longer = {key: int(getattr(work, key) * NEWER_TOKENIZER) for key in ("input_tokens", "output_tokens", "router_tokens")}
+        longer = {
+            key: int(getattr(work, key) * NEWER_TOKENIZER) for key in ("input_tokens", "output_tokens", "router_tokens")
+        }
         if _is_newer(moved) and not _is_newer(priced):
             yield Alternative("policy", policy.name, f"{name}, 30 % more tokens", moved.with_values(**longer).month())
 
@@ -103,7 +109,10 @@ def _routers(priced: PricedWorkload) -> Iterator[Alternative]:
     for value, values in (
         ("no router", {"router_tokens": 0, "router_output_tokens": 0}),
         (f"{work.router_tokens:,} a {other}", {"router_per": other}),
-        (f"{work.router_tokens + work.input_tokens:,}: it reads the prompt, too", {"router_tokens": work.router_tokens + work.input_tokens}),
+        (
+            f"{work.router_tokens + work.input_tokens:,}: it reads the prompt, too",
+            {"router_tokens": work.router_tokens + work.input_tokens},
+        ),
     ):
         yield Alternative("router_tokens", per_call, value, priced.with_values(**values).month())
     first = priced.ladder[0].name
@@ -114,8 +123,14 @@ def _routers(priced: PricedWorkload) -> Iterator[Alternative]:
 def ways_to(priced: PricedWorkload, amount: int) -> Iterator[Way]:
     """What would make the routed bill `amount` (nano-USD): shares, each alone, and parts of the mix that cost nothing."""
     yield _unpaid(priced, amount)
+    if (order := _cheapest_order(priced)) is not None:
+        bill = order.month().routed
+        yield Way("mix", Fraction(1) if bill == amount else None, bill, tuple(order.workload.mix))
     for key in ("cache_read_share", "batch_share", "response_cache_share"):
-        low, high = getattr(priced.workload, key), 1 - priced.workload.cache_write_share if key == "cache_read_share" else 1
+        low, high = (
+            getattr(priced.workload, key),
+            1 - priced.workload.cache_write_share if key == "cache_read_share" else 1,
+        )
         # The bill is linear in each share.
         at_low, at_high = (priced.with_values(**{key: share}).month().routed for share in (low, Decimal(high)))
         reached = Fraction(at_low - amount, at_low - at_high) if at_low > at_high else Fraction(-1)
@@ -135,6 +150,20 @@ def _unpaid(priced: PricedWorkload, amount: int) -> Way:
     _, _, some, bill = min(found, key=lambda one: one[:2])
     share = sum((priced.workload.shares[name] for name in some), Fraction(0))
     return Way("unpaid", share, bill, some)
+
+
+def _cheapest_order(priced: PricedWorkload) -> PricedWorkload | None:
+    """The shares given to the same names in the order whose routed bill is the lowest; None if that is the order given."""
+    mix = priced.workload.mix
+    if len(mix) > _MOST_NAMES:
+        return None
+    orders = [dict(zip(order, mix.values(), strict=True)) for order in permutations(mix)]
+    found = min((priced.with_values(mix=order) for order in orders), key=lambda one: one.month().routed)
+    return found if found.month().routed < priced.month().routed else None
+
+
+def _mix_text(mix: dict[str, Decimal]) -> str:
+    return " / ".join(f"{name} {share.normalize():f}" for name, share in mix.items())
 
 
 def _percent(share: Decimal) -> str:

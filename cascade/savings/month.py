@@ -141,9 +141,7 @@ class PricedWorkload:
         read, write = Fraction(work.cache_read_share), Fraction(work.cache_write_share)
         return self._priced(caller, Fraction(work.input_tokens), Fraction(work.output_tokens), read, write)
 
-    def _priced(
-        self, caller: _Caller, tokens: Fraction, output: Fraction, read: Fraction, write: Fraction
-    ) -> Fraction:
+    def _priced(self, caller: _Caller, tokens: Fraction, output: Fraction, read: Fraction, write: Fraction) -> Fraction:
         """All calls of the month that are not answered from the response cache, live or in batches."""
         batch = Fraction(self.workload.batch_share) if identify(caller.model) else Fraction(0)
         live = self._each(caller.rates, tokens, output, read, write)
@@ -171,9 +169,7 @@ class PricedWorkload:
             return Fraction(0)
         tier = self._caller(work.router or self.ladder[0].name).rates.tier_of(Usage(work.router_tokens))
         times = self._calls() / (1 if work.router_per == "call" else Fraction(work.calls_per_ticket))
-        return times * Fraction(
-            work.router_tokens * tier.input + work.router_output_tokens * tier.output, _RATE_TOKENS
-        )
+        return times * Fraction(work.router_tokens * tier.input + work.router_output_tokens * tier.output, _RATE_TOKENS)
 
 
 def price_workload(workload: Workload, policy: Policy, book: PriceBook, where: str = "workload") -> PricedWorkload:
@@ -191,7 +187,9 @@ def price_workload(workload: Workload, policy: Policy, book: PriceBook, where: s
     for key in ("alone", "router"):
         if (name := getattr(workload, key)) is not None and name not in rungs:
             raise UsageExportError(
-                f"{key}: {name!r} is no rung of policy {policy.name!r}", where=where, hint=f"name one of {', '.join(rungs)}"
+                f"{key}: {name!r} is no rung of policy {policy.name!r}",
+                where=where,
+                hint=f"name one of {', '.join(rungs)}",
             )
     ladder = tuple(_Caller(name, model, book.rates(model, where)) for name, model in rungs.items())
     others = {name: _Caller(name, models[0], book.rates(models[0], where)) for name, models in workload.models.items()}

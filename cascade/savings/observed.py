@@ -11,16 +11,18 @@ from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 from decimal import Decimal
 from fractions import Fraction
-from typing import Any, Final
+from typing import Final
 
 from cascade.core import prices
+from cascade.core.estimates import baseline_usage
 from cascade.core.messages import Usage
 from cascade.core.policy import Policy
 from cascade.core.prices import Rates
-from cascade.core.triage import triage_tokens
+from cascade.core.trail import LADDER_ARMS
 from cascade.ledger.records import OutcomeBody, StepBody
 from cascade.ledger.requests import RequestRecord
 from cascade.policy.plans import baseline_rung
+from cascade.savings.bill import uncached
 from cascade.savings.mixes import Mix
 from cascade.savings.month import PricedWorkload, rounded
 from cascade.savings.parts import Parts
@@ -28,6 +30,7 @@ from cascade.savings.rates import PriceBook, halved
 
 __all__ = ["Observed", "observe"]
 
+_ARMS: Final = LADDER_ARMS | {"cache"}
 _PLACES: Final = Decimal("0.000001")
 
 
@@ -54,7 +57,7 @@ class Observed:
     shipped: dict[str, int] = field(default_factory=dict[str, int])
     reached: dict[str, int] = field(default_factory=dict[str, int])
     tokens: Usage = Usage()
-    parts: Parts = Parts()
+    parts: Parts = field(default_factory=Parts)
     first: float | None = None
     unanswered: int = 0
     unanswered_cost: int = 0
@@ -85,7 +88,10 @@ class Observed:
         """Who answered, and how far the climbs went; None without answers."""
         if not self.answered:
             return None
-        of = [[Fraction(counts.get(rung, 0), self.answered) for rung in self.rungs] for counts in (self.shipped, self.reached)]
+        of = [
+            [Fraction(counts.get(rung, 0), self.answered) for rung in self.rungs]
+            for counts in (self.shipped, self.reached)
+        ]
         return Mix(tuple(of[0]), tuple(of[1]), "measured")
 
     def applied_to(self, priced: PricedWorkload) -> PricedWorkload:
@@ -105,7 +111,7 @@ def observe(records: Iterable[RequestRecord], policy: Policy, book: PriceBook) -
         outcome = one.outcome
         if outcome is None:
             continue
-        if one.request.policy != policy.name or outcome.arm not in ("cascade", "batch", "cache"):
+        if one.request.policy != policy.name or outcome.arm not in _ARMS:
             seen.others += 1
             continue
         if outcome.arm == "cache":
@@ -113,7 +119,7 @@ def observe(records: Iterable[RequestRecord], policy: Policy, book: PriceBook) -
         elif outcome.rung is None:
             seen.unanswered += 1
             seen.unanswered_cost += outcome.cost
-        elif outcome.estimate is None or not one.steps:
+        elif outcome.estimate is None or not any(_is_rungs_own(step) for _, step in one.steps):
             seen.unknown += 1
         else:
             _add_climb(seen, one, outcome, _Prices(policy, book, baseline))
@@ -160,7 +166,7 @@ def _add_climb(seen: Observed, one: RequestRecord, outcome: OutcomeBody, known: 
 def _costs(step: StepBody, rates: Rates, *, in_batch: bool) -> tuple[int, int, bool]:
     """A call's cost live and uncached, live and as cached, and whether today's prices give what was recorded."""
     usage = _usage(step)
-    listed, bare = prices.cost(rates, usage), prices.cost(rates, _uncached(usage))
+    listed, bare = prices.cost(rates, usage), prices.cost(rates, uncached(usage))
     if in_batch:
         return bare, listed, step.cost in (prices.cost(halved(rates), usage), listed)
     scaled = rounded(Fraction(step.cost * bare, listed)) if listed else step.cost
@@ -168,33 +174,25 @@ def _costs(step: StepBody, rates: Rates, *, in_batch: bool) -> tuple[int, int, b
 
 
 def _reference_usage(steps: list[StepBody], outcome: OutcomeBody, policy: Policy) -> Usage:
-    """The tokens of the baseline's one call: the top rung's own; else the prompt's and the shipped answer's, without triage."""
-    shipped = _shipped(steps, outcome)
-    if shipped.rung == policy.ladder[-1].rung and shipped.output_tokens:
-        return _uncached(_usage(shipped))
-    rules, envelope = triage_tokens(policy)
-    asked = next((step for step in steps if _is_rungs_own(step)), steps[0])
-    return Usage(max(1, _usage(asked).prompt_tokens - rules), max(1, shipped.output_tokens - envelope))
+    """The tokens of the baseline's one call, by the rule of `Outcome.estimate`; nothing of them cached."""
+    own = [step for step in steps if _is_rungs_own(step)]
+    by_top = own[-1].index == policy.top and own[-1].output_tokens > 0
+    answered = own[-1] if by_top else _shipped(own, outcome)
+    return uncached(baseline_usage(policy, _usage(own[0]), _usage(answered), by_top=by_top))
 
 
-def _shipped(steps: list[StepBody], outcome: OutcomeBody) -> StepBody:
+def _shipped(own: list[StepBody], outcome: OutcomeBody) -> StepBody:
     """The call whose answer was returned: of a rung that was asked more than once, the first that agreed."""
-    own = [step for step in steps if step.rung == outcome.rung and _is_rungs_own(step)]
-    vote = next((step.vote for step in own if step.vote is not None), None)
-    if vote is not None and vote.members:
-        return next((step for step in own if step.sample == vote.members[0]), own[-1])
-    return own[-1] if own else steps[-1]
+    calls = [step for step in own if step.rung == outcome.rung] or own
+    vote = next((step.vote for step in calls if step.vote is not None), None)
+    wanted = vote.members[0] if vote is not None and vote.members else None
+    return next((step for step in calls if step.sample == wanted), calls[-1])
 
 
 def _is_rungs_own(step: StepBody) -> bool:
     """Whether it is a rung's answer, and no judge's, reviewer's or auxiliary call."""
-    auxiliary: Any = getattr(step, "auxiliary", None)
-    return not (step.judge or step.review or auxiliary)
+    return not (step.judge or step.review or step.auxiliary is not None)
 
 
 def _usage(step: StepBody) -> Usage:
     return Usage(step.input_tokens, step.output_tokens, step.cache_write_5m, step.cache_write_1h, step.cache_read)
-
-
-def _uncached(usage: Usage) -> Usage:
-    return Usage(usage.prompt_tokens, usage.output_tokens)

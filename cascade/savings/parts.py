@@ -7,7 +7,7 @@ begin with, so a batch then saves less on it.
 
 from __future__ import annotations
 
-from dataclasses import dataclass, fields
+from dataclasses import dataclass
 
 __all__ = ["Parts"]
 
@@ -41,4 +41,10 @@ class Parts:
         return self.reference - self.saved
 
     def __add__(self, other: Parts) -> Parts:
-        return Parts(*(getattr(self, one.name) + getattr(other, one.name) for one in fields(Parts)))
+        return Parts(
+            self.reference + other.reference,
+            self.climbing + other.climbing,
+            self.prompt_caching + other.prompt_caching,
+            self.batches + other.batches,
+            self.response_cache + other.response_cache,
+        )

@@ -10,7 +10,7 @@ from collections.abc import Mapping
 from decimal import Decimal
 from fractions import Fraction
 from pathlib import Path
-from typing import Annotated, Any, Final, Literal
+from typing import Annotated, Any, Final, Literal, cast
 
 from pydantic import BeforeValidator, Field, Strict, ValidationError, model_validator
 
@@ -33,7 +33,10 @@ _Percent = Annotated[Decimal, Field(ge=0, le=100, allow_inf_nan=False)]
 
 
 def _listed(value: object) -> object:
-    return {name: [one] if isinstance(one, str) else one for name, one in value.items()} if isinstance(value, dict) else value  # pyright: ignore
+    if not isinstance(value, dict):
+        return value
+    named = cast("dict[Any, Any]", value)
+    return {name: [models] if isinstance(models, str) else models for name, models in named.items()}
 
 
 class Published(Frozen):
@@ -42,6 +45,8 @@ class Published(Frozen):
     usd: _Amount
     alone_usd: _Amount | None = None
     """The bill that it is compared with: one model for everything."""
+    states: tuple[Name, ...] = ()
+    """The keys of the workload whose values were published. The others are assumptions."""
 
 
 class Workload(Frozen):
@@ -57,7 +62,11 @@ class Workload(Frozen):
     output_tokens: _Tokens
     mix: dict[Name, _Percent]
     """The share of the calls that each rung of the policy answers, or one of `models`."""
-    models: Annotated[dict[Name, Annotated[tuple[Text, ...], Field(min_length=1)]], BeforeValidator(_listed)] = {}
+    models: Annotated[
+        dict[Name, Annotated[tuple[Text, ...], Field(min_length=1)]],
+        BeforeValidator(_listed),
+        Field(default_factory=dict),
+    ]
     """The models of those in the mix that are not rungs. Of a list the first is used, the others are shown as alternatives."""
     policy: Text = "default"
     """A policy file or a shipped policy: the rungs' models and prices."""
@@ -84,7 +93,12 @@ class Workload(Frozen):
         if sum(self.mix.values()) not in (1, 100):
             raise Fault(("mix",), f"the shares add up to {sum(self.mix.values()):f}", "they must add up to 1 or to 100")
         if self.cache_read_share + self.cache_write_share > 1:
-            raise Fault(("cache_write_share",), "more than the whole input is cached", "the two shares add up to 1 at most")
+            raise Fault(
+                ("cache_write_share",), "more than the whole input is cached", "the two shares add up to 1 at most"
+            )
+        for number, key in enumerate(self.published.states if self.published else ()):
+            if key not in Workload.model_fields:
+                raise Fault(("published", "states", number), f"{key!r} is not a key of a workload", "remove it")
         for name in self.models.keys() - self.mix.keys():
             raise Fault(("models", name), f"{name!r} is not in the mix", "give it a share, or remove it")
         return self
@@ -118,7 +132,9 @@ def load_workload(source: str) -> Workload:
     except FileNotFoundError:
         known = shipped_workloads()
         hint = f"{did_you_mean(source, known)}give a path, or a shipped workload: {', '.join(known)}"
-        raise UsageExportError("there is no such file, and no shipped workload of that name", where=source, hint=hint) from None
+        raise UsageExportError(
+            "there is no such file, and no shipped workload of that name", where=source, hint=hint
+        ) from None
     except (OSError, UnicodeDecodeError) as problem:
         reason = problem.strerror if isinstance(problem, OSError) else "it is not UTF-8 text"
         raise UsageExportError(f"cannot be read: {reason}", where=source, hint="give a workload's file") from None

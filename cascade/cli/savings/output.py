@@ -10,18 +10,18 @@ from cascade.cli.output import stdout, table
 from cascade.core.messages import Usage
 from cascade.core.policy import Policy
 from cascade.policy.certificates import certificate_text, changed_parts
-from cascade.savings import Advice, Basis, Bill, Mix, Period, Projection, UsageExport, Variant
+from cascade.savings import Advice, Basis, Bill, Mix, Observed, Period, Projection, UsageExport, Variant
 from cascade.savings.advice import FEW_ITEMS
 from cascade.savings.periods import DAYS_A_MONTH
 
-__all__ = ["SavingsReport", "headline_of", "report_fields", "show_report"]
+__all__ = ["SavingsReport", "headline_of", "percent_text", "report_fields", "show_report", "usage_fields", "usd_text"]
 
 _PRICES: Final = "list prices, unless the policy or --price sets them"
 
 
 @dataclass(frozen=True, slots=True)
 class SavingsReport:
-    """The command's result. `period`: what the export covers; `most_requests`: see `savings.Case`."""
+    """The command's result. `period`: what the export covers; `most_requests`: see `savings.Case`; `seen`: the ledger that the mix is of."""
 
     export: UsageExport
     policy: Policy
@@ -32,6 +32,7 @@ class SavingsReport:
     period: Period
     routed: bool
     most_requests: int | None = None
+    seen: Observed | None = None
 
     @property
     def headline(self) -> int | None:
@@ -92,7 +93,7 @@ def report_fields(result: SavingsReport) -> dict[str, Any]:
                     "model": line.model,
                     "batch": line.batch,
                     "requests": line.requests,
-                    "usage": _usage_fields(line.usage),
+                    "usage": usage_fields(line.usage),
                     **_money(line.cost, period, line.basis),
                 }
                 for line in bill.lines
@@ -183,7 +184,8 @@ def _mix_fields(result: SavingsReport) -> dict[str, Any] | None:
     return fields
 
 
-def _usage_fields(usage: Usage) -> dict[str, Any]:
+def usage_fields(usage: Usage) -> dict[str, Any]:
+    """Tokens that were measured."""
     return {
         "input_tokens": usage.input_tokens,
         "output_tokens": usage.output_tokens,
@@ -259,7 +261,7 @@ def _show_policy(result: SavingsReport) -> None:
         if now.climb_with_triage is not None:
             bills.append(("climb, with triage prompt", now.climb_with_triage))
     for name, cost in bills:
-        saved = [_percent(_saved(cost, other)) for other in against.values()]
+        saved = [percent_text(_saved(cost, other)) for other in against.values()]
         rows.add_row(name, *_amounts(cost, result), *saved, "estimate")
     stdout.print(rows)
     if mix is not None:
@@ -277,6 +279,8 @@ def _mix_title(result: SavingsReport) -> str:
     shares = " / ".join(
         f"{rung} {float(share):.1%}" for rung, share in zip(result.projection.rungs, mix.shares, strict=True)
     )
+    if result.seen is not None:
+        return f"mix {shares} (observed in the ledger, {result.seen.answered:,} requests)"
     if (seen := mix.observed) is None:
         return f"mix {shares} (given: estimate)"
     made = "synthetic corpus" if seen.synthetic else "corpus"
@@ -315,7 +319,7 @@ def _show_rates(result: SavingsReport) -> None:
     rows = table("x", *heads, title=title, right=("x", *heads))
     for rate, cost in projection.at_rate:
         saved = (_saved(cost, result.bill.cost), _saved(cost, projection.as_today.alone[-1]))
-        rows.add_row(f"{float(rate):.0%}", *_amounts(cost, result)[1:], *(_percent(one) for one in saved))
+        rows.add_row(f"{float(rate):.0%}", *_amounts(cost, result)[1:], *(percent_text(one) for one in saved))
     stdout.print(rows)
     limits = {"today's bill": projection.break_even_today}
     limits |= {f"{rung} alone": rate for rung, rate in zip(projection.rungs[1:], projection.break_even, strict=True)}
@@ -338,13 +342,15 @@ def _show_advice(result: SavingsReport) -> None:
 def _amounts(nano: int, result: SavingsReport) -> tuple[str, str, str]:
     """An amount as text: over the period, per day, per month."""
     a_day = Fraction(nano) / result.period.days
-    return _usd(Fraction(nano)), _usd(a_day), _usd(a_day * DAYS_A_MONTH)
+    return usd_text(Fraction(nano)), usd_text(a_day), usd_text(a_day * DAYS_A_MONTH)
 
 
-def _usd(nano: Fraction) -> str:
+def usd_text(nano: Fraction) -> str:
+    """An amount (nano-USD) as text: cents, and below a dollar four digits."""
     amount = float(nano / 1_000_000_000)
-    return f"{amount:,.2f}" if amount >= 1 or not amount else f"{amount:.4f}"
+    return f"{amount:,.2f}" if abs(amount) >= 1 or not amount else f"{amount:.4f}"
 
 
-def _percent(share: float | None) -> str:
-    return "" if share is None else f"{share:.1%}"
+def percent_text(share: float | None, digits: int = 1) -> str:
+    """A share as text; "" for None."""
+    return "" if share is None else f"{share:.{digits}%}"
