@@ -255,20 +255,13 @@ def _show_assumptions(report: WorkloadReport) -> None:
 
 
 def _show_alternatives(report: WorkloadReport) -> None:
-    heads = ("alone", "routed", "climb")
-    rows = table(
-        "assumption",
-        "instead of",
-        "value",
-        *heads,
-        title="with one assumption changed, USD/month (estimate)",
-        right=heads,
-    )
-    month = report.month
-    rows.add_row("as described", "", "", *map(_month_text, (month.alone, month.routed, month.climb)))
-    for one in report.alternatives:
-        costs = (one.month.alone, one.month.routed, one.month.climb)
-        rows.add_row(one.assumption, one.given, one.value, *map(_month_text, costs))
+    heads, title = ("alone", "routed", "climb"), "with one assumption changed, USD/month (estimate)"
+    rows = table("assumption", "value", *heads, title=title, right=heads)
+    for assumption, value, month in (
+        ("as described", "", report.month),
+        *((one.assumption, one.value, one.month) for one in report.alternatives),
+    ):
+        rows.add_row(assumption, value, *map(_month_text, (month.alone, month.routed, month.climb)))
     stdout.print(rows)
 
 
