@@ -150,7 +150,7 @@ class PricedWorkload:
 
     def _each(self, rates: Rates, tokens: Fraction, output: Fraction, read: Fraction, write: Fraction) -> Fraction:
         # Triage is a part of the call's own prompt, whose length sets the price tier.
-        tier = rates.tier_of(Usage(max(ceil(tokens), self.workload.input_tokens)))
+        tier = rates.tier_of(Usage(ceil(max(tokens, self.workload.input_tokens))))
         nano = (
             tokens * (1 - read - write) * tier.input
             + tokens * read * tier.cache_read

@@ -24,14 +24,14 @@ from cascade.ledger.requests import RequestRecord
 from cascade.policy.plans import baseline_rung
 from cascade.savings.bill import uncached
 from cascade.savings.mixes import Mix
-from cascade.savings.month import PricedWorkload, rounded
+from cascade.savings.month import PricedWorkload, price_workload, rounded
 from cascade.savings.parts import Parts
 from cascade.savings.rates import PriceBook, halved
+from cascade.savings.workload import Workload
 
 __all__ = ["Observed", "observe"]
 
 _ARMS: Final = LADDER_ARMS | {"cache"}
-_PLACES: Final = Decimal("0.000001")
 
 
 @dataclass(slots=True)
@@ -95,12 +95,24 @@ class Observed:
         return Mix(tuple(of[0]), tuple(of[1]), "measured")
 
     def applied_to(self, priced: PricedWorkload) -> PricedWorkload:
-        """The workload with the observed shares in the place of its own; to six digits."""
-        rounded_shares = {
-            key: (Decimal(share.numerator) / Decimal(share.denominator)).quantize(_PLACES)
-            for key, share in self.shares.items()
+        """The workload with the observed shares in the place of its own."""
+        return priced.with_values(**self.shares)
+
+    def projected(self, usage: Usage, requests: int, policy: Policy, book: PriceBook) -> PricedWorkload | None:
+        """So many requests with this usage in all, with the observed mix and shares; None without answers."""
+        mix = self.mix
+        if mix is None:
+            return None
+        top = policy.ladder[-1].rung
+        plain = Workload(
+            version=1, name="export", tickets=requests, input_tokens=0, output_tokens=0, models={}, mix={top: Decimal(1)}
+        )  # fmt: skip
+        each = {
+            "input_tokens": Fraction(usage.prompt_tokens, requests),
+            "output_tokens": Fraction(usage.output_tokens, requests),
+            "mix": {rung: share for rung, share in zip(self.rungs, mix.shares, strict=True) if share},
         }
-        return priced.with_values(**rounded_shares)
+        return self.applied_to(price_workload(plain, policy, book)).with_values(**each)
 
 
 def observe(records: Iterable[RequestRecord], policy: Policy, book: PriceBook) -> Observed:

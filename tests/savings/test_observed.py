@@ -210,5 +210,31 @@ def test_an_export_takes_its_mix_from_the_ledger(books: Books, tell: Tell, tmp_p
     assert told["mix"]["basis"] == "measured"
     assert told["advice"]["routing_pays"] is None  # nothing is known of quality
     assert "observed in the ledger, 4 requests" in tell(usage=export)
+    assert (
+        told["parts"]["paid"]["usd"] == told["under_policy"]["climb_with_triage"]["usd"]
+    )  # nothing cached or in batches here
     with pytest.raises(UsageExportError, match=r"--mix, --ledger: both were given"):
         tell(usage=export, mix="80/15/5")
+
+
+def test_an_export_is_projected_with_all_that_the_ledger_shows(books: Books, tell: Tell, tmp_path: Path) -> None:
+    """Haiku alone, half of its input read from the prompt cache, half of the climbs in batches, a third returned again: by hand."""
+    cached = Usage(500, 10, cache_read=500)
+    for arm in ("cascade", "batch"):
+        books.ask([("haiku", cached)], arm)
+    books.hit(1)
+    books.close()
+    export = tmp_path / "usage.csv"
+    export.write_text("model,requests,input_tokens,output_tokens\nclaude-opus-5-5,3000,3000000,300000\n")
+    parts = json.loads(tell(as_json=True, usage=export))["parts"]
+    opus, haiku = 3 * 4.0 + 0.3 * 20.0, (3.0 + 0.003 * RULES) * 0.1 + (0.3 + 0.003 * ENVELOPE) * 0.5
+    caching = 1.5 * (0.1 - 0.01)
+    batches = (haiku - caching) / 4
+    assert {name: parts[name]["usd"] for name in parts} == pytest.approx({
+        "reference": opus, "climbing": opus - haiku, "prompt_caching": caching, "batches": batches,
+        "response_cache": (haiku - caching - batches) / 3, "paid": (haiku - caching - batches) * 2 / 3,
+        "saved": opus - (haiku - caching - batches) * 2 / 3,
+    })  # fmt: skip
+    assert "with the mix, the caches and the batches of the ledger" in tell(usage=export)
+    export.write_text("model,input_tokens,output_tokens\nclaude-opus-5-5,3000000,300000\n")
+    assert json.loads(tell(as_json=True, usage=export))["parts"] is None  # nobody knows how many requests

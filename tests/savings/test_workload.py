@@ -212,7 +212,7 @@ def test_the_ledgers_shares_take_the_place_of_the_described_ones(tell: Tell, tmp
     books.close()
     told = json.loads(tell(workload="customer-service", ledger=str(books.path), as_json=True))
     same = priced(load_workload("customer-service")).with_values(
-        cache_read_share=Decimal("0.5"), batch_share=Decimal("0.333333"), response_cache_share=Decimal("0.25")
+        cache_read_share=Decimal("0.5"), batch_share=Fraction(1, 3), response_cache_share=Decimal("0.25")
     )
     assert told["observed"]["usd_per_month"]["climb"] == same.month().climb / NANO
     assert "climb, with the ledger's shares" in tell(workload="customer-service", ledger=str(books.path))

@@ -34,8 +34,11 @@ def savings(  # noqa: PLR0913, PLR0917 - options
         ),
     ] = None,
     since: Annotated[
-        str, typer.Option(help="The start of the ledger's period: 7d, 24h, 2w, or a date or time (UTC without a zone).")
-    ] = "30d",
+        str | None,
+        typer.Option(
+            help="The start of the ledger's period: 7d, 24h, 2w, or a date or time (UTC without a zone). Default: 30d."
+        ),
+    ] = None,
     policy: Annotated[str | None, POLICY] = None,
     corpus: Annotated[
         str | None, typer.Option("--corpus", "-c", help="Measure the mix on this corpus, under the policy.")

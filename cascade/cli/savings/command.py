@@ -45,6 +45,7 @@ from cascade.savings import (
 __all__ = ["SavingsOptions", "run_savings"]
 
 _ASSUMED_DAYS = 30
+_SINCE = "30d"
 
 
 @dataclass(frozen=True, slots=True)
@@ -63,7 +64,12 @@ class SavingsOptions:
     prices: tuple[str, ...] = ()
     workload: str | None = None
     ledger: str | None = None
-    since: str = "30d"
+    since: str | None = None
+
+    @property
+    def with_ledger(self) -> bool:
+        """Whether the ledger is to be read beside an export or a workload."""
+        return self.ledger is not None or self.since is not None
 
     @property
     def of_an_export(self) -> tuple[str, ...]:
@@ -99,8 +105,9 @@ def _run_without_export(options: SavingsOptions, *, as_json: bool, now: Callable
     if options.workload is not None:
         workload = load_workload(options.workload)
         policy, book = _policy_and_prices(options, options.policy or workload.policy)
+        _refuse_reviews(policy)
         priced = price_workload(workload, policy, book, options.workload)
-        seen = None if options.ledger is None else _observe(options, policy, book, now).observed
+        seen = _observe(options, policy, book, now).observed if options.with_ledger else None
         show = workload_view.make_report(priced, book, seen, routed=options.routed)
         print_json(workload_view.report_fields(show)) if as_json else workload_view.show_report(show)
         return
@@ -115,7 +122,7 @@ def _observe(
     options: SavingsOptions, policy: Policy, book: PriceBook, now: Callable[[], float]
 ) -> ledger_view.LedgerReport:
     """What the ledger shows of the policy in the period."""
-    period = read_since(options.since, now())
+    period = read_since(options.since or _SINCE, now())
     with reading(options.ledger) as reader:
         observed = observe(gather(reader, period.since, period.until), policy, book)
         return ledger_view.LedgerReport(reader.where, policy, observed, period)
@@ -128,7 +135,7 @@ def _policy_and_prices(options: SavingsOptions, name: str) -> tuple[Policy, Pric
 
 def _compute(options: SavingsOptions, now: Callable[[], float]) -> SavingsReport:
     assert options.usage is not None
-    mixes = {"--mix": options.mix, "--corpus": options.corpus, "--ledger": options.ledger}
+    mixes = {"--mix": options.mix, "--corpus": options.corpus, "--ledger": options.ledger or options.since}
     if len(given := [name for name, value in mixes.items() if value is not None]) > 1:
         raise UsageExportError("both were given", where=", ".join(given[:2]), hint="each gives the mix: give only one")
     if options.workload is not None:
@@ -138,7 +145,7 @@ def _compute(options: SavingsOptions, now: Callable[[], float]) -> SavingsReport
     export = read_usage(options.usage, read_map(options.columns))
     if options.requests is not None:
         export = with_requests(export, options.requests)
-    seen = None if options.ledger is None else _observe(options, policy, book, now).observed
+    seen = _observe(options, policy, book, now).observed if options.with_ledger else None
     mix = seen.mix if seen is not None else _mix(options, policy)
     cached = _cached_share(options.cached)
     bill = make_bill(export.slices, book, cached)
@@ -147,8 +154,10 @@ def _compute(options: SavingsOptions, now: Callable[[], float]) -> SavingsReport
     headline = headline_of(projection.as_today, routed=options.routed)
     certified = policy.certificate is not None and not changed_parts(policy)
     case = Case(bill, projection, policy, mix, headline, export.requests, period, certified, not options.routed)
+    projected = seen.projected(export.usage, export.requests, policy, book) if seen and export.requests else None
+    parts = projected.parts(routed=False) if projected is not None else None
     return SavingsReport(
-        export, policy, bill, mix, projection, advise(case), period, options.routed, case.most_requests, seen
+        export, policy, bill, mix, projection, advise(case), period, options.routed, case.most_requests, seen, parts
     )
 
 

@@ -7,21 +7,16 @@ from dataclasses import dataclass
 from fractions import Fraction
 from typing import Any, Final
 
-from cascade.cli.output import stdout, table
-from cascade.cli.savings.output import percent_text, usage_fields, usd_text
+from cascade.cli.output import stdout
+from cascade.cli.savings.amounts import percent_text, usage_fields, usd_text
+from cascade.cli.savings.parts import parts_fields, parts_table
 from cascade.core.policy import Policy
 from cascade.costs import Period
 from cascade.policy.plans import baseline_rung
-from cascade.savings import DAYS_A_MONTH, Observed, Parts
+from cascade.savings import DAYS_A_MONTH, Observed
 
-__all__ = ["LedgerReport", "observed_fields", "parts_fields", "parts_table", "report_fields", "show_report"]
+__all__ = ["LedgerReport", "observed_fields", "report_fields", "show_report"]
 
-_PARTS: Final = {
-    "climbing": "climbing",
-    "prompt_caching": "prompt caching",
-    "batches": "batches",
-    "response_cache": "response cache",
-}
 _NANO: Final = 1_000_000_000
 _DAY_S: Final = 86_400
 
@@ -84,25 +79,6 @@ def observed_fields(seen: Observed) -> dict[str, Any]:
     }
 
 
-def parts_fields(parts: Parts, months: Fraction, *, paid: str) -> dict[str, Any]:
-    """Each part in USD, a month's amount, and as a share of the reference. `paid`: the basis of what is paid."""
-
-    def amount(nano: int, basis: str = "estimate") -> dict[str, Any]:
-        return {
-            "usd": nano / _NANO,
-            "usd_per_month": float(nano * months / _NANO),
-            "share": nano / parts.reference if parts.reference else None,
-            "basis": basis,
-        }
-
-    return {
-        "reference": amount(parts.reference),
-        **{name: amount(getattr(parts, name)) for name in _PARTS},
-        "saved": amount(parts.saved),
-        "paid": amount(parts.paid, paid),
-    }
-
-
 def show_report(report: LedgerReport) -> None:
     """Print the parts of the saving, the shares, and what was not counted."""
     seen = report.observed
@@ -128,22 +104,6 @@ def show_report(report: LedgerReport) -> None:
         )
     for note in _notes(report):
         stdout.print(f"note: {note}", style="dim")
-
-
-def parts_table(parts: Parts, months: Fraction, reference: str, *, paid: str) -> Any:
-    """The parts as a table that is read from top to bottom like an account."""
-    heads = ("USD", "USD/month (estimate)", "share")
-    rows = table("", *heads, "basis", title="where the saving comes from", right=heads)
-
-    def add(name: str, nano: int, basis: str = "estimate") -> None:
-        share = percent_text(nano / parts.reference) if parts.reference else ""
-        rows.add_row(name, usd_text(Fraction(nano)), usd_text(nano * months), share, basis)
-
-    add(reference, parts.reference)
-    for field, name in _PARTS.items():
-        add(f"saved by {name}", getattr(parts, field))
-    add("paid", parts.paid, paid)
-    return rows
 
 
 def _verdict(report: LedgerReport) -> str:

@@ -7,21 +7,26 @@ from fractions import Fraction
 from typing import Any, Final
 
 from cascade.cli.output import stdout, table
-from cascade.core.messages import Usage
+from cascade.cli.savings.amounts import percent_text, usage_fields, usd_text
+from cascade.cli.savings.parts import parts_fields, parts_table
 from cascade.core.policy import Policy
 from cascade.policy.certificates import certificate_text, changed_parts
-from cascade.savings import Advice, Basis, Bill, Mix, Observed, Period, Projection, UsageExport, Variant
+from cascade.savings import Advice, Basis, Bill, Mix, Observed, Parts, Period, Projection, UsageExport, Variant
 from cascade.savings.advice import FEW_ITEMS
 from cascade.savings.periods import DAYS_A_MONTH
 
-__all__ = ["SavingsReport", "headline_of", "percent_text", "report_fields", "show_report", "usage_fields", "usd_text"]
+__all__ = ["SavingsReport", "headline_of", "report_fields", "show_report"]
 
 _PRICES: Final = "list prices, unless the policy or --price sets them"
 
 
 @dataclass(frozen=True, slots=True)
 class SavingsReport:
-    """The command's result. `period`: what the export covers; `most_requests`: see `savings.Case`; `seen`: the ledger that the mix is of."""
+    """The command's result. `period`: what the export covers; `most_requests`: see `savings.Case`.
+
+    `seen`: the ledger that the mix is of. `parts`: of the saving on the export's traffic, with all that was observed there; None
+    without a ledger, or a number of requests.
+    """
 
     export: UsageExport
     policy: Policy
@@ -33,6 +38,7 @@ class SavingsReport:
     routed: bool
     most_requests: int | None = None
     seen: Observed | None = None
+    parts: Parts | None = None
 
     @property
     def headline(self) -> int | None:
@@ -108,6 +114,7 @@ def report_fields(result: SavingsReport) -> dict[str, Any]:
             "headline": "routed" if result.routed else "climb",
             "triage_tokens": {"input": projection.triage[0], "output": projection.triage[1], "basis": "estimate"},
         },
+        "parts": result.parts and parts_fields(result.parts, period.months, paid="estimate"),
         "variants": [variant(one) for one in projection.variants],
         "at_escalation_rate": [
             {"rate": float(rate), **_money(cost, period, "estimate"), "saved_against_today": _saved(cost, today)}
@@ -184,18 +191,6 @@ def _mix_fields(result: SavingsReport) -> dict[str, Any] | None:
     return fields
 
 
-def usage_fields(usage: Usage) -> dict[str, Any]:
-    """Tokens that were measured."""
-    return {
-        "input_tokens": usage.input_tokens,
-        "output_tokens": usage.output_tokens,
-        "cache_read": usage.cache_read,
-        "cache_write_5m": usage.cache_write_5m,
-        "cache_write_1h": usage.cache_write_1h,
-        "basis": "measured",
-    }
-
-
 # --- tables -----------------------------------------------------------------------------------------------------------
 
 _CACHING = {"as_exported": "as in the export", "none": "none", "assumed": "as assumed"}
@@ -217,6 +212,10 @@ def show_report(result: SavingsReport, *, more: bool) -> None:
         stdout.print(f"note: columns not read: {', '.join(export.unread)} (--map FIELD=COLUMN)", style="dim")
     _show_today(result)
     _show_policy(result)
+    if result.parts is not None:
+        title = "where a saving comes from, with the mix, the caches and the batches of the ledger"
+        reference = f"{result.projection.rungs[-1]} alone, live, uncached"
+        stdout.print(parts_table(result.parts, result.period.months, reference, paid="estimate", title=title))
     if more:
         _show_variants(result)
         _show_rates(result)
@@ -343,14 +342,3 @@ def _amounts(nano: int, result: SavingsReport) -> tuple[str, str, str]:
     """An amount as text: over the period, per day, per month."""
     a_day = Fraction(nano) / result.period.days
     return usd_text(Fraction(nano)), usd_text(a_day), usd_text(a_day * DAYS_A_MONTH)
-
-
-def usd_text(nano: Fraction) -> str:
-    """An amount (nano-USD) as text: cents, and below a dollar four digits."""
-    amount = float(nano / 1_000_000_000)
-    return f"{amount:,.2f}" if abs(amount) >= 1 or not amount else f"{amount:.4f}"
-
-
-def percent_text(share: float | None, digits: int = 1) -> str:
-    """A share as text; "" for None."""
-    return "" if share is None else f"{share:.{digits}%}"

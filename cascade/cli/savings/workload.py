@@ -8,8 +8,9 @@ from fractions import Fraction
 from typing import Any, Final
 
 from cascade.cli.output import stdout, table
-from cascade.cli.savings.ledger import observed_fields, parts_fields, parts_table
-from cascade.cli.savings.output import percent_text, usd_text
+from cascade.cli.savings.amounts import percent_text, usd_text
+from cascade.cli.savings.ledger import observed_fields
+from cascade.cli.savings.parts import parts_fields, parts_table
 from cascade.savings import (
     Alternative,
     Month,
