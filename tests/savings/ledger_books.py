@@ -40,10 +40,12 @@ class Books:
             )
             for place, (rung, usage) in enumerate(calls)
         )  # fmt: skip
-        answer = self._answer(steps, arm, calls[-1][0] if answered else None)
-        estimate = (
-            None if not answered else baseline_estimate(plan, baseline_plan(make_plan(self._policy)).rates[0], answer)
-        )
+        return self.record(steps, calls[-1][0] if answered else None, arm)
+
+    def record(self, steps: tuple[Step, ...], rung: str | None, arm: Arm = "cascade") -> int:
+        """One request with this trail, answered by `rung`; returns what it cost in nano-USD."""
+        plan, answer = make_plan(self._policy), self._answer(steps, arm, rung)
+        estimate = None if rung is None else baseline_estimate(plan, baseline_plan(plan).rates[0], answer)
         self._record(arm, steps, answer, estimate)
         return answer.cost_nanousd
 

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import json
 from collections.abc import Callable
+from contextlib import closing
+from dataclasses import replace
 from fractions import Fraction
 from pathlib import Path
 from typing import Any
@@ -16,7 +18,11 @@ from cascade.cli.savings.command import SavingsOptions, run_savings
 from cascade.core.errors import UsageExportError
 from cascade.core.messages import Usage
 from cascade.core.policy import Policy
+from cascade.core.step_calls import with_auxiliary
+from cascade.core.trail import Sample, Step, Verdict
 from cascade.core.triage import triage_tokens
+from cascade.core.verification import Review
+from cascade.core.voting import Vote
 from cascade.ledger.opening import open_reader
 from cascade.ledger.requests import gather
 from cascade.policy.loading import load_policy
@@ -53,11 +59,14 @@ def tell(books: Books, capsys: pytest.CaptureFixture[str]) -> Tell:
 def seen(books: Books, policy: Policy = POLICY) -> Observed:
     """What is in the ledger."""
     books.close()
-    reader = open_reader(books.path)
-    try:
+    with closing(open_reader(books.path)) as reader:
         return observe(gather(reader), policy, PriceBook({}, policy))
-    finally:
-        reader.close()
+
+
+def estimates_of(books: Books) -> list[int]:
+    """What the ledger itself says that the baseline would have cost."""
+    with closing(open_reader(books.path)) as reader:
+        return [one.outcome.estimate for one in gather(reader) if one.outcome and one.outcome.estimate]
 
 
 def test_each_part_is_what_it_saves_by_hand(books: Books) -> None:
@@ -114,9 +123,7 @@ def test_without_caches_the_reference_is_the_ledgers_own_estimate(books: Books) 
     for count in (1, 2, 3):
         books.ask(list(zip(("haiku", "sonnet", "opus"), usages, strict=False))[:count])
     found = seen(books)
-    reader = open_reader(books.path)
-    estimates = [one.outcome.estimate for one in gather(reader) if one.outcome and one.outcome.estimate]
-    reader.close()
+    estimates = estimates_of(books)
     assert len(estimates) == 3
     assert found.parts.reference == sum(estimates)
 
@@ -238,3 +245,29 @@ def test_an_export_is_projected_with_all_that_the_ledger_shows(books: Books, tel
     assert "with the mix, the caches and the batches of the ledger" in tell(usage=export)
     export.write_text("model,input_tokens,output_tokens\nclaude-opus-5-5,3000000,300000\n")
     assert json.loads(tell(as_json=True, usage=export))["parts"] is None  # nobody knows how many requests
+
+
+def test_votes_judges_reviews_and_auxiliary_calls_are_paid_and_answer_nothing(books: Books) -> None:
+    """Haiku was asked twice and its answers were compared, Sonnet's was reviewed, and there was a summary: each call at its own price."""
+    said = Verdict("answered", 0.9, "self_reported", "x")
+    vote = Vote(2, 2, 2, (1,), reached=False)
+    calls = (
+        Sample(0, "steps", "claude-haiku-5-5", said, asked(1_000, 10), 150_000),
+        Sample(1, "doubt", "claude-haiku-5-5", said, asked(2_000, 20), 250_000),
+        Sample(1, "judge", "claude-haiku-5-5", said, Usage(300, 5), 32_500, is_judge=True),
+    )
+    summary = Sample(0, "haiku", "claude-haiku-5-5", said, Usage(9_000, 900), 1_350_000, auxiliary="summary")
+    review = Review("opus", "claude-opus-5-5", accepted=True, usage=Usage(400, 4), cost_nanousd=1_680_000)
+    total = calls[0].usage + calls[1].usage + calls[2].usage
+    first = Step(
+        0, "haiku", "claude-haiku-5-5", replace(said, vote=vote), total, 432_500, reason="disagreement", samples=calls
+    )  # fmt: skip
+    usage = asked(1_500, 40)
+    second = Step(1, "sonnet", "claude-sonnet-5-5", said, usage + review.usage, 5_000_000 + 1_680_000, review=review)
+    shipped_by_vote = replace(first, reason=None, verdict=replace(said, vote=replace(vote, reached=True)))
+    paid = books.record((with_auxiliary(first, summary), second), "sonnet") + books.record((shipped_by_vote,), "haiku")
+    found, estimates = seen(books), estimates_of(books)
+    assert found.parts.reference == sum(estimates)
+    assert found.parts.paid == paid == 432_500 * 2 + 1_350_000 + 6_680_000
+    assert found.reached == {"haiku": 2, "sonnet": 1}
+    assert found.shipped == {"haiku": 1, "sonnet": 1}
