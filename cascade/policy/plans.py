@@ -22,7 +22,7 @@ from cascade.policy.graders import grader_faults
 from cascade.policy.patterns import compile_blind, compile_exact
 from cascade.policy.pricing import NoPrice, rates_of
 
-__all__ = ["baseline_plan", "baseline_rung", "binding_faults", "bound_keys", "make_plan"]
+__all__ = ["baseline_plan", "baseline_rung", "binding_faults", "bound_keys", "called_rungs", "make_plan"]
 
 _NOT_EMPTY = Check(not_empty=True)
 
@@ -60,6 +60,14 @@ def make_plan(policy: Policy, *, batch: bool = False) -> Plan:
         auxiliaries={rung.rung: (rung, rates_of(rung, batch=batch)) for _, rung in _summarisers(policy)},
         batch=batch,
     )
+
+
+def called_rungs(policy: Policy) -> Iterator[Rung]:
+    """Whatever the policy may call, as a rung: the ladder, the variants that name another model, and those that summarise."""
+    yield from policy.ladder
+    for _, rung, samples in _samples_in(policy):
+        yield from (asked_as(rung, variant) for variant in samples.variants if variant.model is not None)
+    yield from (rung for _, rung in _summarisers(policy))
 
 
 def _review_gate(policy: Policy, checks: tuple[Check, ...]) -> ReviewGate | None:
