@@ -7,7 +7,7 @@ from cascade.core.messages import Usage
 from cascade.core.plans import Plan
 from cascade.core.prices import Rates
 from cascade.core.step_calls import bare_step
-from cascade.core.trail import Answer, Step
+from cascade.core.trail import Answer, Sample, Step
 from cascade.core.triage import triage_tokens
 
 __all__ = ["baseline_estimate"]
@@ -23,12 +23,27 @@ def baseline_estimate(plan: Plan, baseline: Rates, answer: Answer) -> int | None
     shipped = next((step for step in answer.steps if step.rung == answer.rung), last)
     if any(step.usage.is_estimate and not step.verdict.closed for step in answer.steps):
         return None
-    if last.index == plan.policy.top and last.usage.output_tokens:
+    by_plan = _answering(shipped)
+    if last.index == plan.policy.top and last.usage.output_tokens and not _is_planned(last):
         return prices.cost(baseline, bare_step(last).usage)
+    if by_plan is not None and by_plan.auxiliary == "plain":
+        return prices.cost(baseline, by_plan.usage)
     rules, envelope = triage_tokens(plan.policy)
-    asked, answered = _usage_of_one(first, 0), _usage_of_one(shipped)
-    usage = Usage(max(1, asked.prompt_tokens - rules), max(1, answered.output_tokens - envelope))
+    asked, answered = _usage_of_one(first, 0), _usage_of_one(shipped) if by_plan is None else by_plan.usage
+    written = answered.output_tokens - (envelope if by_plan is None else 0)
+    usage = Usage(max(1, asked.prompt_tokens - rules), max(1, written))
     return prices.cost(baseline, usage)
+
+
+def _answering(step: Step) -> Sample | None:
+    """The auxiliary call that wrote the step's answer, where its rung planned; None where it answered itself."""
+    if not _is_planned(step):
+        return None
+    return next((call for call in reversed(step.auxiliaries) if call.auxiliary in ("execution", "plain")), None)
+
+
+def _is_planned(step: Step) -> bool:
+    return step.handed is not None and step.handed.kind == "artifact"
 
 
 def _usage_of_one(step: Step, number: int | None = None) -> Usage:

@@ -42,6 +42,7 @@ from cascade.core.messages import Failure, Reply
 from cascade.core.review import build_review_prompt
 from cascade.core.trail import LADDER_ARMS, Answer, CheckResult, Step, Verdict
 from cascade.core.triage import Prompt, build_prompt, wants_triage
+from cascade.engine.carrying import Carried, conversation_of
 from cascade.engine.continuing import Place, Recalled, keep, lessons_of, read_place, recall, start_of
 from cascade.engine.effects import (
     Abandoned,
@@ -128,8 +129,8 @@ class RungCaller:
         if isinstance(event, AskReview):
             return (yield from self._make((self._review_call(event),), self._step_ends_at))[0]
         if isinstance(event, AskAuxiliary):
-            call = self._auxiliary_call(event)
-            return (yield from self._make((call,), self._time_out_at(event.index)))[0]
+            self._step_ends_at = self._time_out_at(event.index)  # of its answer's checks too
+            return (yield from self._make((self._auxiliary_call(event),), self._step_ends_at))[0]
         return (yield from self._verify(event))
 
     def _call(self, event: Ask) -> _Call:
@@ -300,7 +301,12 @@ def run_request(runtime: Runtime, context: RequestContext) -> Lifecycle:
     recalled = Recalled()
     if place.needs_recall and context.arm == "cascade":
         recalled = yield from _run_blocking(runtime, partial(recall, runtime.state, place))
-    start = start_of(place, recalled, context.request, context.plan)
+    conversation, carried = None, Carried()
+    if context.arm == "cascade":
+        conversation = conversation_of(context.request, context.plan.policy, context.key, context.session)
+    if conversation is not None and conversation.key is not None:
+        carried = yield from _run_blocking(runtime, partial(conversation.recall, runtime.state))
+    start = replace(start_of(place, recalled, context.request, context.plan), carried=carried.artifact)
     climb = context.begin(start)
     with closing(climb):
         event = next(climb)  # raises RequestError if a rung cannot take the request; nothing has begun by then
@@ -310,7 +316,7 @@ def run_request(runtime: Runtime, context: RequestContext) -> Lifecycle:
         try:
             try:
                 while True:
-                    steps = steps if isinstance(event, Verify) else event.steps
+                    steps = _trail_of(event, steps)
                     if isinstance(event, Observation):
                         event = climb.send((yield from _situation(rung_caller, event)))
                     else:
@@ -320,6 +326,8 @@ def run_request(runtime: Runtime, context: RequestContext) -> Lifecycle:
                 answer: Answer = replace(done.value, arm=context.arm, latency_s=runtime.elapsed(context), notes=notes)
                 steps = answer.steps
             yield from _keep(runtime, context, place, recalled, start, answer)
+            if conversation is not None and conversation.has_news(carried, answer):
+                yield from _run_blocking(runtime, partial(conversation.keep, runtime.state, carried, answer))
         except ClimbError as error:
             yield from notify_ended(rung_caller, Ended(error.steps, None, error, runtime.elapsed(context)))
             raise
@@ -336,6 +344,15 @@ def run_request(runtime: Runtime, context: RequestContext) -> Lifecycle:
     estimate = baseline_estimate(context.plan, runtime.baseline.rates[0], answer) if is_ladder else None
     yield from notify_ended(rung_caller, Ended(answer.steps, answer, None, answer.latency_s, estimate))
     return answer
+
+
+def _trail_of(event: Event | Observation, steps: tuple[Step, ...]) -> tuple[Step, ...]:
+    """What has been taken by the time of an event, with the step that it belongs to as far as that was taken."""
+    if isinstance(event, Verify):
+        return steps
+    if isinstance(event, AskAuxiliary) and event.step is not None:
+        return (*event.steps, event.step)
+    return event.steps
 
 
 def _keep(

@@ -17,7 +17,7 @@ from pydantic_core import PydanticCustomError
 from cascade.core.policy.base import Fault, Frozen, Name, Price, Seconds, Text, Threshold
 from cascade.core.policy.certificate import Certificate, certificate_faults
 from cascade.core.policy.checks import Check, review_faults
-from cascade.core.policy.economy import HandoffKey, PrepareKey, PromptCache, ResponseCache, economy_faults
+from cascade.core.policy.economy import HandoffKey, PrepareKey, PromptCache, ResponseCache, economy_faults, planning_faults
 from cascade.core.policy.ladder import Budget, Rung, asked_as, ladder_faults, sample_faults
 from cascade.core.policy.operations import Audit, Ledger, LedgerKey, Limits, Mode, Observe, Rollout, Sticky
 from cascade.core.policy.samples import Order, Samples
@@ -301,9 +301,13 @@ def _faults(policy: Policy) -> Iterator[Fault]:
     yield from _audit_faults(policy, names)
     yield from certificate_faults(policy.certificate, names[:-1], {task.name for task in policy.tasks})
     yield from scorer_faults(policy.scorer or {}, names)
+    sampled = {rung.rung: rung.samples is not None for rung in policy.ladder}
     yield from economy_faults((), policy.prepare, policy.handoff, names)
+    yield from planning_faults((), policy.handoff, sampled)
     for number, task in enumerate(policy.tasks):
-        yield from economy_faults(("tasks", number), task.prepare, task.handoff, names)
+        at, own = ("tasks", number), {name: samples is not None for name, samples in task.samples.items()}
+        yield from economy_faults(at, task.prepare, task.handoff, names)
+        yield from planning_faults(at, task.handoff or (policy.handoff if own else None), sampled | own)
         if task.cache and policy.cache is None:
             problem = "the policy has no response cache"
             yield Fault(("tasks", number, "cache"), problem, "add `cache: {}` to the policy, or remove it")
