@@ -162,6 +162,8 @@ def best_held(trail: tuple[Step, ...]) -> Step | None:
     for step in reversed(trail):
         verdict = step.verdict
         is_plan = step.handed is not None and step.handed.is_open
-        if verdict.kind == "answered" and not (verdict.failed_checks or verdict.is_unchecked or verdict.closed or is_plan):
+        if verdict.kind == "answered" and not (
+            verdict.failed_checks or verdict.is_unchecked or verdict.closed or is_plan
+        ):
             return step
     return None

@@ -17,14 +17,29 @@ rung above wrote. `plain`: the top rung's own answer, after its plan did not lea
 class Prepared:
     """How the conversation was shortened before a rung was asked.
 
-    `tool_results`: results whose content was dropped. `turns`: turns that were dropped, or stand in the summary. `characters`: by
-    how many characters the prompt is shorter.
+    `tool_results`: results that stand without their content. `turns`: turns that were dropped, or stand in the summary. `characters`:
+    by how many characters the prompt is shorter. `over_tokens`: it is still above its limit by so many (characters / 4), since the rest
+    must stay.
     """
 
     kind: Literal["summary", "trim"]
     tool_results: int = 0
     turns: int = 0
     characters: int = 0
+    over_tokens: int = 0
+
+    @property
+    def said(self) -> str:
+        """In a few words: "trimmed: 3 tool results, 4 turns", "summary of 9 turns"."""
+        turns = f"{self.turns} turn{'' if self.turns == 1 else 's'}"
+        if self.kind == "summary":
+            return f"summary of {turns}"
+        results = f"{self.tool_results} tool result{'' if self.tool_results == 1 else 's'}"
+        gone = [text for count, text in ((self.tool_results, results), (self.turns, turns)) if count]
+        gone = gone or (["thinking"] if self.characters else ["nothing could go"])
+        return f"trimmed: {', '.join(gone)}" + (
+            f"; about {self.over_tokens} tokens too long" if self.over_tokens else ""
+        )
 
     def to_dict(self) -> dict[str, Any]:
         """As JSON values."""

@@ -227,6 +227,14 @@ class StepBody(msgspec.Struct, frozen=True, gc=False, omit_defaults=True):
         """The name of its text."""
         return text_part(self.index, self.call if self.in_vote else None)
 
+    @property
+    def digests(self) -> dict[str, str]:
+        """The digests of its texts, by their names."""
+        own = {} if self.content is None else {self.part: self.content}
+        if self.handed is not None and self.handed.content is not None:
+            own[handed_part(self.index)] = self.handed.content
+        return own
+
 
 class OutcomeBody(msgspec.Struct, frozen=True, gc=False, omit_defaults=True):
     """How a request ended. `error`: the error's class. `resolved`: there is an answer, and it is not degraded.
@@ -269,10 +277,9 @@ class Entry:
 
 @dataclass(frozen=True, slots=True)
 class Content:
-    """A stored text. `part`: "prompt" (JSON of system and messages), "step:0" … (an answer's text: `text_part`), "handed:1" … (a plan, as
-    JSON: `handed_part`), or "asked".
+    """A stored text. `part`: "prompt" (JSON of system and messages), "step:0" … (an answer's text: `text_part`), "handed:1" …, or "asked".
 
-    "asked" is there for a request that will be audited, if the caller set any of it: JSON of schema, prompt_schema, max_tokens, tools,
+    "handed:1" is the plan that the rung at 1 wrote, as JSON (`handed_part`). "asked" is there for a request that will be audited, if the caller set any of it: JSON of schema, prompt_schema, max_tokens, tools,
     tool_choice, stop_sequences, and what `extra` and `top_extra` say of sampling and thinking. It is not redacted.
     """
 
@@ -330,8 +337,10 @@ class OpenCall:
 
 
 class AuditRow(NamedTuple):
-    """A sampled request, as it is written with its outcome; see `ledger.audit.Sample`. `place`: its `index`; `flags`: as JSON.
-    `executed_by`: "" for nobody."""
+    """A sampled request, as it is written with its outcome; see `ledger.audit.Sample`.
+
+    `place`: its `index`; `flags`: as JSON; `executed_by`: "" for nobody.
+    """
 
     request: str
     at: float

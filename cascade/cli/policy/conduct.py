@@ -39,7 +39,8 @@ def _handoffs(policy: Policy, tasks: tuple[str, ...]) -> Iterator[str]:
         found.setdefault(handoff_text(policy, task), []).append(task)
     for text, some in found.items():
         if text is not None:
-            yield f"handoff{'' if len(found) == 1 else f' of {', '.join(some)}'}: {text}; replay and calibrate leave it out"
+            of = "" if len(found) == 1 else f" of {', '.join(some)}"
+            yield f"handoff{of}: {text}; replay and calibrate leave it out"
 
 
 def notes_of(policy: Policy) -> list[str]:

@@ -22,7 +22,7 @@ MUST_MENTION, FORBIDDEN = "handoff:must_mention", "handoff:forbidden"
 _LONGEST = {"intent": 1_500, "tone": 200, "next_action": 500}  # characters
 _LONGEST_PHRASE = 120
 _KEYS = frozenset({*_LONGEST, "must_mention", "forbidden"})
-_FOLDED = str.maketrans({"’": "'", "‘": "'", "“": '"', "”": '"', "*": None, "`": None})  # noqa: RUF001 - what models write
+_FOLDED = str.maketrans({"’": "'", "‘": "'", "“": '"', "”": '"', "*": None, "`": None})
 
 
 def read_artifact(value: object) -> tuple[dict[str, Any] | None, str]:
@@ -30,7 +30,7 @@ def read_artifact(value: object) -> tuple[dict[str, Any] | None, str]:
     if not isinstance(value, Mapping):
         return None, "plan is not a JSON object"
     given = cast("Mapping[str, Any]", value)
-    if given.keys() != _KEYS:
+    if set(given) != _KEYS:
         return None, "plan has not the keys that were asked for"
     plan: dict[str, Any] = {}
     for key, longest in _LONGEST.items():

@@ -9,7 +9,7 @@ All calls belong to the step of the rung that planned. Until it has an answer no
 
 from __future__ import annotations
 
-from collections.abc import Generator
+from collections.abc import Generator, Iterator, Sequence
 from dataclasses import dataclass, replace
 from typing import Any
 
@@ -23,19 +23,20 @@ from cascade.core.plans import Plan
 from cascade.core.prepared import AuxiliaryKind, Handed
 from cascade.core.sampling import apply_checks, verified
 from cascade.core.step_calls import with_auxiliary
-from cascade.core.trail import Answer, Step, Verdict
+from cascade.core.trail import Step, Verdict
 from cascade.core.triage import build_prompt
 from cascade.core.verdicts import read_reply
 
-__all__ = ["carry_out", "note_of"]
+__all__ = ["carry_out", "told_of"]
 
 _RETRIED = frozenset({"answered", "malformed", "truncated"})
 """What a plan's reply must be for the top rung to be asked again: refusals, overflows and failures would only be repeated."""
 
 
-def carry_out(passing: Passing, taking: Taking, asked: Taking, come: Taken, situation: Situation) -> _Calling:
-    """The step with its answer, or with what is told of the handoff. `asked`: as the rung was asked, `taking`: as it would be otherwise."""
-    if come.step is None or asked is taking:
+def carry_out(passing: Passing, taking: Taking, come: Taken, situation: Situation) -> _Calling:
+    """The step with its answer, and with what passed to its rung. `taking`: what it was taken for, without the handoff."""
+    asked = passing.asked
+    if come.step is None or asked is None:
         return come
     if not asked.request.wants_artifact:
         return replace(come, step=replace(come.step, handed=Handed("doubt", DOUBT_VERSION)))
@@ -43,12 +44,11 @@ def carry_out(passing: Passing, taking: Taking, asked: Taking, come: Taken, situ
     return (yield from run.answer(come))
 
 
-def note_of(answer_step: Step | None) -> str | None:
-    """What the caller is told of an answer by a plan; None of any other."""
-    handed = answer_step.handed if answer_step is not None else None
-    if answer_step is None or handed is None or handed.executed_by is None:
-        return None
-    return f"planned by {answer_step.rung} ({answer_step.model}), answered by {handed.executed_by} ({handed.model})"
+def told_of(steps: Sequence[Step]) -> Iterator[str]:
+    """What the caller is told of answers by plans: which rung planned, and which model wrote."""
+    for step in steps:
+        if (handed := step.handed) is not None and handed.executed_by is not None:
+            yield f"{step.rung}: planned by {step.model}, answered by {handed.executed_by} ({handed.model})"
 
 
 _Calling = Generator[Event, Sent, Taken]
@@ -104,7 +104,8 @@ class _Run:
         assert settings is not None, "a plan was asked for"
         executor = executor_of(policy, settings)
         block = execution_block(artifact, self.passing.carried)
-        called = yield from self._call(step, "execution", executor, replace(self.taking.request, handoff=(block,), top_extra={}))
+        request = self.passing.request_for(executor, self.taking.request)
+        called = yield from self._call(step, "execution", executor, replace(request, handoff=(block,), top_extra={}))
         if called.call is None:
             return Taken(step, called.refusal)
         step = with_auxiliary(step, called.call)
@@ -135,9 +136,7 @@ class _Run:
         )  # fmt: skip
         return Taken((yield from verified(self.taking, step)), rejected=_rejected(called, step.rung))
 
-    def _call(
-        self, step: Step, kind: AuxiliaryKind, index: int, request: Any
-    ) -> Generator[Event, Sent, Assisted]:
+    def _call(self, step: Step, kind: AuxiliaryKind, index: int, request: Any) -> Generator[Event, Sent, Assisted]:
         prompt = build_prompt(self.plan.policy, index, request, triage=False)
         return (yield from ask_auxiliary(self.taking, step.index, kind, prompt, self.plan.rates[index], step=step))
 

@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from typing import Any
 
+from cascade.core.context import Context
 from cascade.core.events import Taking
 from cascade.core.handoff.words import ARTIFACT_SCHEMA, ARTIFACT_VERSION, DOUBT_VERSION, doubt_block, plan_block
 from cascade.core.messages import Request
@@ -16,10 +17,8 @@ from cascade.core.triage import wants_triage
 
 __all__ = [
     "Passing",
-    "asked_with",
     "carries_plans",
     "executor_of",
-    "handoff_of",
     "handoff_text",
     "passing_of",
     "plans_at",
@@ -30,25 +29,56 @@ __all__ = [
 _PLAN_TOKENS = 1_024  # a plan takes less than 400; a caller's smaller limit is one of the answer
 
 
-@dataclass(frozen=True, slots=True)
 class Passing:
-    """What passes between the rungs of one climb. `carried`: the plan of the conversation's last answer, if one is known."""
+    """What passes between the rungs of one climb. `carried`: the plan of the conversation's last answer, if one is known.
 
-    handoff: Handoff
-    carried: Mapping[str, Any] | None = None
+    `asked`: what the last rung was asked with, where something passed to it; None else.
+    """
 
+    __slots__ = ("_context", "asked", "carried", "handoff")
 
-def handoff_of(policy: Policy, task: str) -> Handoff | None:
-    """The handoff of a task: its own, else the policy's. None: nothing passes."""
-    own = next((one.handoff for one in policy.tasks if one.name == task), None)
-    handoff = own if own is not None else policy.handoff
-    return handoff if handoff is not None and (handoff.doubt or handoff.artifact is not None) else None
+    def __init__(self, handoff: Handoff, carried: Mapping[str, Any] | None, context: Context | None) -> None:
+        self.handoff, self.carried, self._context = handoff, carried, context
+        self.asked: Taking | None = None
+
+    def request_for(self, index: int, request: Request) -> Request:
+        """The request as the rung at `index` is asked, without a handoff. `request`: as the caller made it."""
+        return request if self._context is None else self._context.request_for(index)
+
+    def ask(self, taking: Taking, index: int) -> Taking:
+        """What the rung at `index` is asked. The same `taking` where nothing passes to it: at the climb's first rung, for one.
+
+        A plan passes no checks of answers; it has its own (`artifacts`).
+        """
+        asked = self._asked(taking, index)
+        self.asked = None if asked is taking else asked
+        return asked
+
+    def _asked(self, taking: Taking, index: int) -> Taking:
+        if not taking.steps:
+            return taking
+        policy, request, artifact = taking.plan.policy, taking.request, self.handoff.artifact
+        if artifact is None:
+            block = doubt_block(taking.steps[-1])
+            return taking if block is None else replace(taking, request=replace(request, handoff=(block,)))
+        if not plans_at(policy, artifact, index):
+            return taking
+        planned = replace(
+            request,
+            schema=ARTIFACT_SCHEMA,
+            prompt_schema=None,
+            stop_sequences=(),  # of the answer
+            max_tokens=None if request.max_tokens is None else max(request.max_tokens, _PLAN_TOKENS),
+            handoff=(plan_block(self.carried, triage=wants_triage(policy, index)),),
+            wants_artifact=True,
+        )
+        return replace(taking, request=planned, checks=Checks(), early=False)
 
 
 def _every(policy: Policy) -> Iterator[Handoff]:
     """The handoffs of a policy that pass anything, of any task."""
     for one in (policy.handoff, *(task.handoff for task in policy.tasks)):
-        if one is not None and (one.doubt or one.artifact is not None):
+        if one is not None and _passes(one):
             yield one
 
 
@@ -67,13 +97,15 @@ def unrecorded(policy: Policy | None) -> tuple[str, ...]:
     """What is told of figures from a corpus: nothing of a handoff is in it. Empty without one."""
     if policy is None or not any(_every(policy)):
         return ()
-    return ("the policy's handoff is left out: a corpus holds replies to plain requests, and these figures are of those",)
+    return (
+        "the policy's handoff is left out: a corpus holds replies to plain requests, and these figures are of those",
+    )
 
 
 def handoff_text(policy: Policy, task: str) -> str | None:
     """What passes between rungs for a task, in one line; None for nothing."""
-    handoff = handoff_of(policy, task)
-    if handoff is None:
+    handoff = policy.route(task).handoff
+    if handoff is None or not _passes(handoff):
         return None
     if handoff.artifact is None:
         return "doubt: where a request climbs, the next rung is told why the answer below was not used"
@@ -82,17 +114,24 @@ def handoff_text(policy: Policy, task: str) -> str | None:
     return f"artifact: where a request climbs to {' or '.join(planning)}, it plans, and {executor} answers by the plan"
 
 
-def passing_of(policy: Policy, task: str, request: Request, carried: Mapping[str, Any] | None) -> Passing | None:
+def passing_of(
+    policy: Policy, task: str, request: Request, carried: Mapping[str, Any] | None, context: Context | None = None
+) -> Passing | None:
     """What passes in the climb of this request; None: every rung is asked the request alone.
 
-    A request with tools is never planned: its answer may be calls of tools, which no other rung makes.
+    A request with tools is never planned: its answer may be calls of tools, which no other rung makes. `context`: how the
+    conversation is shortened for each rung.
     """
-    handoff = handoff_of(policy, task)
-    if handoff is None or request.raw is not None:
+    handoff = policy.route(task).handoff
+    if handoff is None or request.raw is not None or not _passes(handoff):
         return None
     if handoff.artifact is not None and (request.tools or request.tool_choice is not None):
         return None
-    return Passing(handoff, carried if handoff.artifact is not None else None)
+    return Passing(handoff, carried, context)
+
+
+def _passes(handoff: Handoff) -> bool:
+    return handoff.doubt or handoff.artifact is not None
 
 
 def executor_of(policy: Policy, artifact: Artifact) -> int:
@@ -104,28 +143,3 @@ def plans_at(policy: Policy, artifact: Artifact, index: int) -> bool:
     """Whether the rung at `index` plans, where a request climbs to it."""
     names = artifact.planned_by
     return index > executor_of(policy, artifact) and (not names or policy.ladder[index].rung in names)
-
-
-def asked_with(passing: Passing, taking: Taking, index: int) -> Taking:
-    """What the rung at `index` is asked. The same `taking` where nothing passes to it: at the climb's first rung, for one.
-
-    A plan passes no checks of answers; it has its own (`artifacts`).
-    """
-    if not taking.steps:
-        return taking
-    policy, request, artifact = taking.plan.policy, taking.request, passing.handoff.artifact
-    if artifact is None:
-        block = doubt_block(taking.steps[-1])
-        return taking if block is None else replace(taking, request=replace(request, handoff=(block,)))
-    if not plans_at(policy, artifact, index):
-        return taking
-    planned = replace(
-        request,
-        schema=ARTIFACT_SCHEMA,
-        prompt_schema=None,
-        stop_sequences=(),  # of the answer
-        max_tokens=None if request.max_tokens is None else max(request.max_tokens, _PLAN_TOKENS),
-        handoff=(plan_block(passing.carried, triage=wants_triage(policy, index)),),
-        wants_artifact=True,
-    )
-    return replace(taking, request=planned, checks=Checks(), early=False)

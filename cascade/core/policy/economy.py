@@ -161,11 +161,14 @@ def planning_faults(at: tuple[str | int, ...], handoff: Handoff | None, sampled:
     if artifact is None:
         return
     names = list(sampled)
-    above = names[names.index(artifact.execute_on) + 1 if artifact.execute_on in sampled else 1 :]
+    executor = next((at for at, name in enumerate(names) if name == artifact.execute_on), 0)
+    above = names[executor + 1 :]
     for name in artifact.planned_by or above:
         if sampled.get(name):
             problem = f"rung {name!r} plans, and is asked for several samples: plans cannot be compared"
-            yield Fault((*at, "handoff", "artifact"), problem, "remove the rung's samples, or leave it out of planned_by")
+            yield Fault(
+                (*at, "handoff", "artifact"), problem, "remove the rung's samples, or leave it out of planned_by"
+            )
 
 
 def _unknown(at: tuple[str | int, ...], names: Sequence[Any], rungs: Sequence[str]) -> Iterator[Fault]:

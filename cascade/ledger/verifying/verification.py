@@ -20,7 +20,7 @@ import msgspec
 
 from cascade.core.errors import LedgerError
 from cascade.ledger.chain import content_digest, link, start
-from cascade.ledger.records import ASKED_PART, Batch, Entry, Kind, OpenBody, OutcomeBody, RequestBody, StepBody, handed_part
+from cascade.ledger.records import ASKED_PART, Batch, Entry, Kind, OpenBody, OutcomeBody, RequestBody, StepBody
 from cascade.ledger.stores import Reader
 from cascade.ledger.sums import add_outcome, add_step
 from cascade.ledger.verifying.mismatches import Explanation, Mismatch, explain
@@ -238,10 +238,7 @@ class _Walk:
                     if (request_state := self._open_requests.get(entry.request)) is not None:
                         add_step(self.sums, entry.at, request_state.body, step)
                         request_state.opens.discard(step.number)
-                        if step.content is not None:
-                            request_state.texts[step.part] = step.content
-                        if step.handed is not None and step.handed.content is not None:
-                            request_state.texts[handed_part(step.index)] = step.handed.content
+                        request_state.texts |= step.digests
                 case _:
                     outcome = _DECODE_OUTCOME(entry.body)
                     if (request_state := self._open_requests.pop(entry.request, None)) is not None:

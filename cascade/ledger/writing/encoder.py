@@ -174,7 +174,11 @@ class Encoder:
             else:
                 digest = self._text(one, text_part(step.index), step.verdict.text, contents)
                 fields = _call_fields(bare_step(step), step.index, step.rung, step.reason, digest)
-                yield StepBody(*fields) if step.handed is None else StepBody(*fields, handed=self._handed(one, step, contents))
+                yield (
+                    StepBody(*fields)
+                    if step.handed is None
+                    else StepBody(*fields, handed=self._handed(one, step, contents))
+                )
             passed = 0
             if step.review is not None or step.auxiliaries:
                 yield from self._beside(one, step, contents)
