@@ -99,7 +99,8 @@ class Request:
     `metadata` is the caller's; only its `user_id` goes to the API. `stop_sequences` end the answer: below the top rung it is
     cut there, the top rung is sent them. `extra`: further parameters of the API, sent to every rung unchanged; `top_extra`:
     those that only the top rung is sent (the caller's thinking and effort; below it the policy's hold). `headers` go with
-    every call. `raw`: a request that cannot climb, sent to the baseline as it is but for the model.
+    every call. `handoff`: what the rung is told beside the caller's system prompt, at its end. `wants_artifact`: it is asked for a
+    plan, not for the answer. `raw`: a request that cannot climb, sent to the baseline as it is but for the model.
     """
 
     messages: tuple[Block, ...]
@@ -118,6 +119,8 @@ class Request:
     top_extra: Mapping[str, Any] = field(default_factory=dict[str, Any])
     headers: Mapping[str, str] = field(default_factory=dict[str, str])
     raw: Mapping[str, Any] | None = None
+    handoff: tuple[Block, ...] = ()
+    wants_artifact: bool = False
 
     def user_text(self) -> str:
         """All text of the user's turns, with documents and tool results, joined by line breaks."""
