@@ -56,7 +56,7 @@ from cascade.engine.effects import (
     SendAll,
 )
 from cascade.engine.runtime import RequestContext, Runtime
-from cascade.engine.verifying import run_check
+from cascade.verifiers.checking import run_check
 from cascade.hooks import Calling, Ended, Tracks
 
 __all__ = ["Lifecycle", "RungCaller", "notify_ended", "run_request"]

@@ -17,7 +17,7 @@ from typing import Any
 from cascade.core.messages import Request
 from cascade.core.verification import Verifier
 from cascade.corpora.items import RecordedCheck
-from cascade.engine.verifying import run_check
+from cascade.verifiers.checking import run_check
 from cascade.recording.journal import Journal
 
 __all__ = ["CheckCounts", "Checker", "check_entry", "check_hash", "check_key"]
