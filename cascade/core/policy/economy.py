@@ -88,9 +88,7 @@ class Prepare(Frozen):
         return self
 
 
-PrepareKey = Annotated[
-    Prepare, BeforeValidator(_named, json_schema_input_type=Literal["summarize", "trim"] | Prepare)
-]
+PrepareKey = Annotated[Prepare, BeforeValidator(_named, json_schema_input_type=Literal["summarize", "trim"] | Prepare)]
 
 
 class Artifact(Frozen):
