@@ -143,9 +143,7 @@ class Climber:
         results = self._look_up(key)
         return results if isinstance(results, tuple) else self._verify(key, event, item.request)
 
-    def _wanted(
-        self, item: Item, event: _Calls, keys: Sequence[str], outcomes: Sequence[object]
-    ) -> Iterator[Wanted]:
+    def _wanted(self, item: Item, event: _Calls, keys: Sequence[str], outcomes: Sequence[object]) -> Iterator[Wanted]:
         """The calls whose outcomes are missing."""
         for place, (key, outcome) in enumerate(zip(keys, outcomes, strict=True)):
             if outcome is None:

@@ -42,4 +42,6 @@ def line_of(item: Item, ended: Finished) -> Line:
 
 def pending_line(name: str) -> bytes:
     """The line of an item that is not done yet."""
-    return msgspec.json.encode({**dict.fromkeys(_FIELDS), "id": name, "error": {"type": "NotDone", "message": "not done yet"}})
+    return msgspec.json.encode(
+        {**dict.fromkeys(_FIELDS), "id": name, "error": {"type": "NotDone", "message": "not done yet"}}
+    )

@@ -200,6 +200,12 @@ class CallStore:
             yield from page
             last = page[-1][0]
 
+    def params_at(self, part: Part, place: int) -> bytes | None:
+        """The parameters of one call of a part; None once its outcome is known."""
+        query = "SELECT params FROM calls WHERE part = ? AND place = ?"
+        found = self._database.execute(query, (part.id, place)).fetchone()
+        return None if found is None else found[0]
+
     def set_sending(self, part: Part, at: float) -> None:
         """The part is being sent."""
         self._database.execute("UPDATE parts SET state = 'sending', sent_at = ? WHERE id = ?", (at, part.id))
