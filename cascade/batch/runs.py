@@ -25,7 +25,7 @@ from cascade.core.policy import Policy
 from cascade.core.policy.operations import Mode
 from cascade.home import home
 
-__all__ = ["Run", "RunSettings", "find_run", "list_runs", "make_run", "new_run_id", "remove_run", "runs_folder"]
+__all__ = ["InputsDigest", "Run", "RunSettings", "find_run", "has_run", "list_runs", "make_run", "new_run_id", "remove_run", "runs_folder"]
 
 _NAME = re.compile(r"[a-zA-Z0-9_-]{1,40}\Z")
 _PAGE = 500
@@ -136,10 +136,15 @@ class InputsDigest:
         return self._digest.hexdigest()
 
 
+def has_run(name: str) -> bool:
+    """Whether there is a run of this name."""
+    return _NAME.match(name) is not None and (runs_folder() / name / "items.sqlite3").is_file()
+
+
 def find_run(name: str) -> Run:
     """The run of this name. Raises ConfigurationError if there is none."""
     folder = runs_folder() / name
-    if not _NAME.match(name) or not (folder / "items.sqlite3").is_file():
+    if not has_run(name):
         known = ", ".join(run.id for run in list_runs()[-5:]) or "none"
         raise ConfigurationError(f"batch run {name!r}: there is none in {runs_folder()} (the last ones: {known})")
     return Run(name, folder)

@@ -7,9 +7,12 @@ import time
 from asyncio import CancelledError
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
+from functools import partial
 from pathlib import Path
 from typing import Any
 
+from cascade.batch.recording import Books
+from cascade.batch.runs import RunSettings
 from cascade.budgets.gate import Gate
 from cascade.budgets.notices import Notices
 from cascade.core.climb import WHOLE, Climb, Reading, climb
@@ -31,16 +34,18 @@ from cascade.hooks import Begun, Hook, Tracks, begin
 from cascade.ledger.audit import AuditTables
 from cascade.ledger.gateway import GatewayTables
 from cascade.ledger.hook import LedgerHook
-from cascade.ledger.opening import open_ledger, spent_lookup
+from cascade.ledger.opening import open_ledger, open_reader, spent_lookup
 from cascade.logs import log_event, warn_caller
 from cascade.policy.certificates import warn_of_changes
 from cascade.policy.checks import bind_callables
 from cascade.policy.loading import load_policy
+from cascade.core.prices import Rates
 from cascade.policy.plans import baseline_plan, make_plan
 from cascade.state.opening import open_state
 
 __all__ = ["RequestContext", "Runtime", "RuntimeOptions"]
 
+_FLUSH_S = 60.0  # how long a batch run waits for a slow ledger, page by page
 _MAX_LOGGED = 1024  # log keys kept: a caller who names a task per customer must not fill the memory
 _warned_uncertified: set[str] = set()  # policies, once per process
 
@@ -195,6 +200,20 @@ class Runtime:
         """Whether this request, which the baseline answered, gets a shadow request."""
         return context.arm == "observe" and share_of("observe", context.request.id) < self.policy.observe.sample
 
+    def batch_settings(self, limit: int | None) -> RunSettings:
+        """What a batch run that begins now is begun with. `limit`: what it may spend, in nano-USD."""
+        mode = self._switch.mode()
+        if mode == "enforce":
+            self._warn_uncertified()
+        return RunSettings(self.policy, mode, self._plan_of("cascade", self.options.clock()).ratchet, limit)
+
+    def books(self, baseline: Rates) -> Books:
+        """The hooks of a batch run. `baseline`: the baseline's prices there."""
+        writer, address = self._writer, self.options.ledger
+        read = None if writer is None else partial(open_reader, None if address is None else str(address))
+        flush = _nothing if writer is None else partial(writer.flush, _FLUSH_S)
+        return Books(self.hooks, baseline, flush, self._log_hook_failure, self.options.wall, read)
+
     def report_outcome(self, request_id: str, right: bool | float, note: str | None) -> None:
         """Put on record what came of an answer. See `cascade.report_outcome`."""
         said = read_outcome(request_id, right, note, at=self.options.wall())
@@ -245,6 +264,10 @@ class Runtime:
             meant = closest(task, names)
             hint = {"did_you_mean": meant} if meant else {}
             log_event("warning", "task_unknown", policy=self.policy.name, task=task, **hint)
+
+
+def _nothing() -> None:
+    """There is no ledger to write."""
 
 
 def _check(options: RuntimeOptions) -> None:
