@@ -5,16 +5,19 @@ from __future__ import annotations
 import asyncio
 from collections.abc import AsyncGenerator, Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
+from functools import partial
 from typing import Any, Generic, TypedDict, TypeVar, cast
 
 from cascade.batch.calls import BatchLimits
 from cascade.batch.climbing import CallerChecks
 from cascade.batch.driver import Driver, Means, Progress
 from cascade.batch.items import Counts, ItemStore
+from cascade.batch.recording import Books
 from cascade.batch.runs import InputsDigest, Run, RunSettings, find_run, has_run, make_run, new_run_id
 from cascade.claude import Claude
 from cascade.core.errors import CascadeError, ConfigurationError, RequestError
 from cascade.core.messages import Block, Request
+from cascade.core.plans import Plan
 from cascade.core.trail import Answer
 from cascade.engine.arguments import AskArguments, AskOptions, Prompt
 from cascade.engine.response_types import response_type
@@ -27,6 +30,7 @@ __all__ = ["AsyncBatchRun", "BatchInput", "BatchItem", "BatchOptions", "BatchRun
 
 _Data = TypeVar("_Data")
 _PAGE = 100
+_FLUSH_S = 60.0  # how long a run waits for a slow ledger, page by page
 
 
 class BatchItem(TypedDict, total=False):
@@ -178,7 +182,8 @@ def open_batch(
     elif inputs is None:
         raise ConfigurationError("batch: give the inputs, or the run to take up again: batch(run=…)")
     else:
-        settings = runtime.batch_settings(_limit(options.get("max_usd")))
+        limit = _limit(options.get("max_usd"))
+        settings = RunSettings(runtime.policy, runtime.mode(), runtime.ratchet_step(), limit)
         run = make_run(name or new_run_id(), settings, _requests(inputs, response_model))
     accept = response_type(response_model).read if response_model is not None else None
     caller = CallerChecks(bind_callables(options.get("checks") or ()), accept)
@@ -196,12 +201,22 @@ def _means(
     plan, baseline = ratcheted(whole, settings.ratchet), baseline_plan(whole)
     now, deadline_s = runtime.options.clock, settings.policy.deadline_s
     means = Means(
-        plan, baseline, runtime.gate, runtime.books(baseline.rates[0]), claude.client_of,
+        plan, baseline, runtime.gate, _books(runtime, baseline), claude.client_of,
         lambda prompt: claude.call(prompt, now() + deadline_s), caller, options.get("limits") or BatchLimits(),
         clock=runtime.options.wall, on_progress=options.get("on_progress"),
     )  # fmt: skip
     wait = options.get("wait")
     return means if wait is None else replace(means, wait=wait)
+
+
+def _books(runtime: Runtime, baseline: Plan) -> Books:
+    ledger = runtime.ledger()
+    flush, read = (_nothing, None) if ledger is None else (partial(ledger[0], _FLUSH_S), ledger[1])
+    return Books(runtime.hooks, baseline.rates[0], flush, runtime.log_hook_failure, runtime.options.wall, read)
+
+
+def _nothing() -> None:
+    """There is no ledger to write."""
 
 
 def _requests(inputs: Iterable[BatchInput], response_model: Any) -> Iterator[tuple[str | None, Request]]:

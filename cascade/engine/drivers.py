@@ -14,7 +14,7 @@ from contextlib import aclosing, closing
 from functools import cached_property
 from pathlib import Path
 from types import TracebackType
-from typing import Any, Generic, Self, TypeVar, Unpack, overload
+from typing import TYPE_CHECKING, Any, Generic, Self, TypeVar, Unpack, overload
 
 from cascade.claude import AsyncClaude, Claude
 from cascade.core.errors import BlockingWarning, CascadeError, ConfigurationError
@@ -22,7 +22,6 @@ from cascade.core.messages import Request
 from cascade.core.policy import Policy
 from cascade.core.trail import Answer, Arm
 from cascade.engine.arguments import Arguments, AskArguments, AskOptions, Prompt, lists_options
-from cascade.engine.batching import AsyncBatchRun, BatchInput, BatchOptions, BatchRun, open_batch
 from cascade.engine.events import AsyncMessageEvents, MessageEvents, answer_events
 from cascade.engine.lifecycle import run_request
 from cascade.engine.messages import AsyncMessages, Messages
@@ -32,6 +31,9 @@ from cascade.engine.runtime import RequestContext, Runtime, RuntimeOptions
 from cascade.forks import renew_in_children
 from cascade.hooks import Hook
 from cascade.logs import warn_caller
+
+if TYPE_CHECKING:
+    from cascade.engine.batching import AsyncBatchRun, BatchInput, BatchOptions, BatchRun
 
 __all__ = ["AsyncCascade", "Cascade"]
 
@@ -209,6 +211,8 @@ class Cascade(_Driver[Claude]):
         `wait` is called with the seconds between two looks at the batches, `on_progress` with how far it is. Raises RequestError
         for an input that cannot be asked, ConfigurationError for a run that cannot be taken up with these arguments.
         """
+        from cascade.engine.batching import open_batch  # noqa: PLC0415 - few programs use it
+
         return open_batch(self._runtime, self._claude, inputs, response_model, options)
 
     def report_outcome(self, request_id: str, right: bool | float, *, note: str | None = None) -> None:
@@ -345,6 +349,8 @@ class AsyncCascade(_Driver[AsyncClaude]):
         self, inputs: Iterable[BatchInput] | None = None, *, response_model: Any = None, **options: Unpack[BatchOptions]
     ) -> AsyncBatchRun[Any]:
         """As `Cascade.batch`. It makes a sync client of its own: raises ConfigurationError if a `client` was passed in."""
+        from cascade.engine.batching import AsyncBatchRun, open_batch  # noqa: PLC0415 - few programs use it
+
         if self._has_client:
             raise ConfigurationError("batch: it needs a sync client (leave client= out, or use Cascade(client=…).batch)")
         claude = Claude(self.policy.retry, clock=time.monotonic, chance=random.Random())  # noqa: S311 - jitter, not a secret

@@ -11,8 +11,6 @@ from functools import partial
 from pathlib import Path
 from typing import Any
 
-from cascade.batch.recording import Books
-from cascade.batch.runs import RunSettings
 from cascade.budgets.gate import Gate
 from cascade.budgets.notices import Notices
 from cascade.core.climb import WHOLE, Climb, Reading, climb
@@ -24,6 +22,7 @@ from cascade.core.modes import arm_of, share_of, slot_of, unit_of
 from cascade.core.plans import Accept, BoundCheck, Plan
 from cascade.core.policy import OTHER, Policy, Rung
 from cascade.core.policy.certificate import UNCERTIFIED
+from cascade.core.policy.operations import Mode
 from cascade.core.text.suggestions import closest
 from cascade.core.trail import Arm
 from cascade.engine.arguments import Arguments, OnEnd, default_policy
@@ -35,17 +34,16 @@ from cascade.ledger.audit import AuditTables
 from cascade.ledger.gateway import GatewayTables
 from cascade.ledger.hook import LedgerHook
 from cascade.ledger.opening import open_ledger, open_reader, spent_lookup
+from cascade.ledger.stores import Reader
 from cascade.logs import log_event, warn_caller
 from cascade.policy.certificates import warn_of_changes
 from cascade.policy.checks import bind_callables
 from cascade.policy.loading import load_policy
-from cascade.core.prices import Rates
 from cascade.policy.plans import baseline_plan, make_plan
 from cascade.state.opening import open_state
 
 __all__ = ["RequestContext", "Runtime", "RuntimeOptions"]
 
-_FLUSH_S = 60.0  # how long a batch run waits for a slow ledger, page by page
 _MAX_LOGGED = 1024  # log keys kept: a caller who names a task per customer must not fill the memory
 _warned_uncertified: set[str] = set()  # policies, once per process
 
@@ -190,7 +188,7 @@ class Runtime:
         begun = Begun(
             context.plan, context.request, task, context.arm, self.options.wall(), context.slot, context.shadow_of
         )
-        return begin(self.hooks, begun, self._log_hook_failure)
+        return begin(self.hooks, begun, self.log_hook_failure)
 
     def elapsed(self, context: RequestContext) -> float:
         """Seconds since the request began."""
@@ -200,19 +198,23 @@ class Runtime:
         """Whether this request, which the baseline answered, gets a shadow request."""
         return context.arm == "observe" and share_of("observe", context.request.id) < self.policy.observe.sample
 
-    def batch_settings(self, limit: int | None) -> RunSettings:
-        """What a batch run that begins now is begun with. `limit`: what it may spend, in nano-USD."""
+    def mode(self) -> Mode:
+        """The mode in force. Warns, as a request of the ladder does, where no certificate proves the thresholds."""
         mode = self._switch.mode()
         if mode == "enforce":
             self._warn_uncertified()
-        return RunSettings(self.policy, mode, self._plan_of("cascade", self.options.clock()).ratchet, limit)
+        return mode
 
-    def books(self, baseline: Rates) -> Books:
-        """The hooks of a batch run. `baseline`: the baseline's prices there."""
-        writer, address = self._writer, self.options.ledger
-        read = None if writer is None else partial(open_reader, None if address is None else str(address))
-        flush = _nothing if writer is None else partial(writer.flush, _FLUSH_S)
-        return Books(self.hooks, baseline, flush, self._log_hook_failure, self.options.wall, read)
+    def ratchet_step(self) -> int:
+        """The step that the audit's ratchet has reached."""
+        return self._plan_of("cascade", self.options.clock()).ratchet
+
+    def ledger(self) -> tuple[Callable[[float], bool], Callable[[], Reader]] | None:
+        """How to write what waits, within seconds, and how to read it; None without a ledger."""
+        if self._writer is None:
+            return None
+        address = self.options.ledger
+        return self._writer.flush, partial(open_reader, None if address is None else str(address))
 
     def report_outcome(self, request_id: str, right: bool | float, note: str | None) -> None:
         """Put on record what came of an answer. See `cascade.report_outcome`."""
@@ -233,7 +235,8 @@ class Runtime:
                 hint = "the loop ended first: `await driver.aclose()`, or use the driver as a context manager"
             log_event("warning", "observe_failed", error=type(error).__name__, hint=hint)
 
-    def _log_hook_failure(self, name: str, problem: Exception) -> None:
+    def log_hook_failure(self, name: str, problem: Exception) -> None:
+        """Log that a hook failed; once per hook."""
         if self._is_first(f"hook {name}"):
             hint = "requests go on without this hook; logged once"
             log_event("error", "hook_failed", hook=name, error=type(problem).__name__, hint=hint)
@@ -264,10 +267,6 @@ class Runtime:
             meant = closest(task, names)
             hint = {"did_you_mean": meant} if meant else {}
             log_event("warning", "task_unknown", policy=self.policy.name, task=task, **hint)
-
-
-def _nothing() -> None:
-    """There is no ledger to write."""
 
 
 def _check(options: RuntimeOptions) -> None:
