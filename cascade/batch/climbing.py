@@ -17,7 +17,7 @@ from cascade.core.budgets import Refusal
 from cascade.core.climb import WHOLE, Observation, climb
 from cascade.core.decision import Situation
 from cascade.core.errors import BatchCanceled, CascadeError, ClimbError
-from cascade.core.events import Ask, AskAuxiliary, AskJudge, AskReview, AskSamples, Event, Verify
+from cascade.core.events import Ask, AskAuxiliary, AskJudge, AskReview, AskSamples, Verify
 from cascade.core.grouping import build_judge_prompt
 from cascade.core.messages import Failure, Reply, Request
 from cascade.core.plans import Accept, BoundCheck, Plan
@@ -103,7 +103,8 @@ class Climber:
         caller: CallerChecks | None = None,
         counts: bool = False,
     ) -> None:
-        self.plan, self.arm = plan, arm
+        self.plan = plan
+        self.arm: Arm = arm
         self._look_up, self._verify, self._counts = look_up, verify, counts
         self._caller = caller or CallerChecks()
 
@@ -112,16 +113,18 @@ class Climber:
         caller, known = self._caller, list[Known]()
         running = climb(self.plan, item.request, checks=caller.checks, accept=caller.accept, reading=WHOLE)
         task: str | None = None
+        event: Any
         with closing(running):
             try:
                 event = next(running)
-                task = event.task
+                task = str(event.task)
                 while True:
                     if isinstance(event, Observation):
                         event = running.send(_NOW)
                     elif isinstance(event, Verify):
                         event = running.send(self._verified(item, event))
                     else:
+                        assert isinstance(event, _Calls), "no reply is decided at its first tokens"
                         keys = _keys(item.n, event)
                         outcomes = _until_refused(tuple(map(self._look_up, keys)))
                         if self._counts:
@@ -179,7 +182,7 @@ class Climber:
         return plan.rates[index]
 
 
-def _keys(number: int, event: Event | Observation) -> tuple[str, ...]:
+def _keys(number: int, event: _Calls) -> tuple[str, ...]:
     """The keys of the calls that an event asks for: the item's number, the step's, and the call's within it."""
     at = f"{number}/{event.index}"
     if isinstance(event, Ask):
@@ -190,7 +193,6 @@ def _keys(number: int, event: Event | Observation) -> tuple[str, ...]:
         return (f"{at}/j{len(event.taken)}",)
     if isinstance(event, AskReview):
         return (f"{at}/r",)
-    assert isinstance(event, AskAuxiliary), "no reply is decided at its first tokens"
     return (f"{at}/a{event.number}",)
 
 

@@ -12,7 +12,7 @@ from collections.abc import Callable, Iterable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
 from itertools import islice
-from typing import Any, TypeVar
+from typing import Any, Self, TypeVar
 
 from cascade.batch.calls import BatchCall, BatchLimits, Stored
 from cascade.batch.climbing import CallerChecks, Climber, Finished, Waiting, Wanted
@@ -28,7 +28,7 @@ from cascade.core.messages import Failure, Reply, Request
 from cascade.core.modes import arm_of, unit_of
 from cascade.core.plans import Plan
 from cascade.core.policy import Rung
-from cascade.core.trail import CheckResult
+from cascade.core.trail import Arm, CheckResult
 from cascade.core.triage import Prompt
 from cascade.verifiers.checking import run_check
 
@@ -92,23 +92,24 @@ class Driver:
             self._sender.close()
             raise
         self._items, self._done = counts.items, counts.done
-        counted = self._budget.is_active
-        self._ladder, self._baseline = (
-            Climber(plan, arm, self._look_up, self._verify, caller=means.caller, counts=counted)
-            for plan, arm in ((means.plan, "batch"), (means.baseline, "bypass"))
-        )
+        self._ladder = self._climber(means.plan, "batch")
+        self._baseline = self._climber(means.baseline, "bypass")
         self._page: dict[str, Stored] = {}  # outcomes that have just come
         self._finished: list[tuple[Climber, Item, Finished]] = []
         self._calls: list[BatchCall] = []
         self._live: list[tuple[Item, Wanted]] = []
         self._recorded: set[str] = set()
 
+    def _climber(self, plan: Plan, arm: Arm) -> Climber:
+        counts = self._budget.is_active
+        return Climber(plan, arm, self._look_up, self._verify, caller=self._means.caller, counts=counts)
+
     def close(self) -> None:
         """Let another process drive the run."""
         self.store.close()
         self._sender.close()
 
-    def __enter__(self) -> Driver:
+    def __enter__(self) -> Self:
         return self
 
     def __exit__(self, *_: object) -> None:
@@ -157,9 +158,10 @@ class Driver:
                 self._climb(item)
         self._write()
         while self._live:
-            live, self._live = self._live, []
+            live = self._live
+            self._live = []
             with ThreadPoolExecutor(_LIVE_AT_ONCE, "cascade-batch") as pool:
-                outcomes = list(pool.map(lambda one: self._means.call(one[1].prompt), live))
+                outcomes = list(pool.map(self._means.call, [call.prompt for _, call in live]))
             with self.store.together():
                 for (_, call), outcome in zip(live, outcomes, strict=True):
                     self.store.say(call.key, outcome)
@@ -196,10 +198,10 @@ class Driver:
 
     def _write(self) -> None:
         """Store the calls of the next round, and put what has ended on record."""
-        calls, self._calls = self._calls, []
+        calls, finished = self._calls, self._finished
+        self._calls, self._finished = [], []
         for _ in self._sender.add(calls):
             pass  # the climb has looked for them: none is known
-        finished, self._finished = self._finished, []
         if finished:
             self.store.set_ending((item.n for _, item, _ in finished), time.time())
             books = self._means.books

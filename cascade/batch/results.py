@@ -4,13 +4,11 @@ from __future__ import annotations
 
 from typing import Any
 
-import msgspec
-
 from cascade.batch.calls import encode_json
 from cascade.batch.climbing import Finished
 from cascade.batch.items import Item, Line
 
-__all__ = ["line_of", "pending_line"]
+__all__ = ["line_of"]
 
 _FIELDS = (
     "id", "text", "rung", "model", "confidence", "degraded", "abstained", "error", "cost_usd", "escalations", "request_id",
@@ -38,10 +36,3 @@ def line_of(item: Item, ended: Finished) -> Line:
     name = type(error).__name__
     values["error"] = {"type": name, "message": str(error)}
     return Line(item.n, encode_json(values), name, None, cost)
-
-
-def pending_line(name: str) -> bytes:
-    """The line of an item that is not done yet."""
-    return msgspec.json.encode(
-        {**dict.fromkeys(_FIELDS), "id": name, "error": {"type": "NotDone", "message": "not done yet"}}
-    )

@@ -19,13 +19,25 @@ from pathlib import Path
 from cascade.batch.calls import encode_json
 from cascade.batch.database import lock_folder, make_folder, unlock
 from cascade.batch.items import Item, ItemStore
+from cascade.batch.store import CALLS_FILE
 from cascade.core.errors import ConfigurationError
 from cascade.core.messages import Request
 from cascade.core.policy import Policy
 from cascade.core.policy.operations import Mode
 from cascade.home import home
 
-__all__ = ["InputsDigest", "Run", "RunSettings", "find_run", "has_run", "list_runs", "make_run", "new_run_id", "remove_run", "runs_folder"]
+__all__ = [
+    "InputsDigest",
+    "Run",
+    "RunSettings",
+    "find_run",
+    "has_run",
+    "list_runs",
+    "make_run",
+    "new_run_id",
+    "remove_run",
+    "runs_folder",
+]
 
 _NAME = re.compile(r"[a-zA-Z0-9_-]{1,40}\Z")
 _PAGE = 500
@@ -82,12 +94,10 @@ def make_run(name: str, settings: RunSettings, inputs: Iterable[tuple[str | None
     try:
         store = ItemStore(folder)
         try:
-            if store.meta("loaded") is not None:
-                raise ConfigurationError(f"batch run {name}: there is one already (resume it, or choose another name)")
             _load(store, name, settings, inputs)
         except BaseException:
             store.close()
-            if not (folder / "calls.sqlite3").exists():
+            if not (folder / CALLS_FILE).exists():
                 shutil.rmtree(folder, ignore_errors=True)
             raise
         store.close()
@@ -97,6 +107,8 @@ def make_run(name: str, settings: RunSettings, inputs: Iterable[tuple[str | None
 
 
 def _load(store: ItemStore, name: str, settings: RunSettings, inputs: Iterable[tuple[str | None, Request]]) -> None:
+    if store.meta("loaded") is not None:
+        raise ConfigurationError(f"batch run {name}: there is one already (resume it, or choose another name)")
     policy = settings.policy.model_dump(mode="json", by_alias=True, exclude_unset=True)
     store.set_meta({
         "loaded": False, "policy": policy, "policy_name": settings.policy.name, "policy_hash": settings.policy.hash,

@@ -24,7 +24,7 @@ import msgspec
 from cascade.batch.calls import BatchCall, BatchLimits, decode_outcome, digest_of, encode_json, encode_outcome
 from cascade.batch.database import lock_folder, make_folder, unlock
 from cascade.batch.matching import Matcher
-from cascade.batch.store import CallStore, Part, Registered
+from cascade.batch.store import CALLS_FILE, CallStore, Part, Registered
 from cascade.claude.batches import BatchOutcome, create, request_of, results, retrieve
 from cascade.core.errors import BatchError, ConfigurationError
 from cascade.core.messages import Failure, Reply
@@ -72,9 +72,8 @@ class BatchSender:
         make_folder(folder)
         self._lock = lock_folder(folder)
         try:
-            self.store = CallStore(folder / "calls.sqlite3")
-            if (known := self.store.bind("run", run)) != run:
-                raise ConfigurationError(f"{folder}: it belongs to the batch run {known!r}, not to {run!r}")
+            self.store = CallStore(folder / CALLS_FILE)
+            _require_own(folder, run, self.store.bind("run", run))
         except BaseException:
             unlock(self._lock)
             raise
@@ -199,10 +198,10 @@ class BatchSender:
 
     def _match(self, client: Any, part: Part) -> None:
         found = self._matcher.find(client, part, self.store.batches())
-        if found == "none":
+        if found.batch is not None:
+            self.store.set_open(part, found.batch)
+        elif found.is_none:
             self.store.set_planned(part)
-        elif found != "wait":
-            self.store.set_open(part, found)
         self._failed_polls = 0
 
     def _read(self, client: Any, part: Part, batch: str) -> Iterator[list[tuple[str, Reply | Failure]]]:
@@ -250,6 +249,11 @@ class BatchSender:
         if run != self._run or not (round_number.isdecimal() and rest.isdecimal()):
             return None
         return int(round_number), int(rest)
+
+
+def _require_own(folder: Path, run: str, known: str) -> None:
+    if known != run:
+        raise ConfigurationError(f"{folder}: it belongs to the batch run {known!r}, not to {run!r}")
 
 
 def endpoint_of(rung: Rung) -> str:

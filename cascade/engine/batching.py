@@ -81,6 +81,12 @@ class BatchRun(Generic[_Data]):
         """Send what can be sent now, and return: the batches go on without this process. Raises BatchError, ConfigurationError."""
         with self._driver() as driver:
             driver.begin()
+        return self
+
+    def look(self) -> BatchRun[_Data]:
+        """Read the batches that have ended, send what follows from them, and return. Raises BatchError, ConfigurationError."""
+        with self._driver() as driver:
+            driver.begin()
             driver.go_on(wait=False)
         return self
 
@@ -146,6 +152,11 @@ class AsyncBatchRun(Generic[_Data]):
     async def send(self) -> AsyncBatchRun[_Data]:
         """As `BatchRun.send`."""
         await asyncio.to_thread(self.whole.send)
+        return self
+
+    async def look(self) -> AsyncBatchRun[_Data]:
+        """As `BatchRun.look`."""
+        await asyncio.to_thread(self.whole.look)
         return self
 
     async def run(self) -> list[Answer[_Data] | CascadeError]:
@@ -234,7 +245,7 @@ def _requests(inputs: Iterable[BatchInput], response_model: Any) -> Iterator[tup
 def _request(one: BatchInput, response_model: Any) -> tuple[str | None, Request]:
     if not isinstance(one, Mapping):
         return None, AskArguments(one, response_model, {}).request()
-    fields = dict(cast("BatchItem", one))
+    fields: dict[str, Any] = dict(one)
     if unknown := sorted(fields.keys() - _KEYS):
         raise RequestError(f"{unknown[0]!r} is not known here (an input has {', '.join(sorted(_KEYS))})")
     if "input" not in fields:

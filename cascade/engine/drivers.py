@@ -191,11 +191,19 @@ class Cascade(_Driver[Claude]):
 
     @overload
     def batch(
-        self, inputs: Iterable[BatchInput] | None = None, *, response_model: None = None, **options: Unpack[BatchOptions]
+        self,
+        inputs: Iterable[BatchInput] | None = None,
+        *,
+        response_model: None = None,
+        **options: Unpack[BatchOptions],
     ) -> BatchRun[None]: ...
     @overload
     def batch(
-        self, inputs: Iterable[BatchInput] | None = None, *, response_model: type[_Data], **options: Unpack[BatchOptions]
+        self,
+        inputs: Iterable[BatchInput] | None = None,
+        *,
+        response_model: type[_Data],
+        **options: Unpack[BatchOptions],
     ) -> BatchRun[_Data]: ...
     @overload
     def batch(
@@ -335,11 +343,19 @@ class AsyncCascade(_Driver[AsyncClaude]):
 
     @overload
     def batch(
-        self, inputs: Iterable[BatchInput] | None = None, *, response_model: None = None, **options: Unpack[BatchOptions]
+        self,
+        inputs: Iterable[BatchInput] | None = None,
+        *,
+        response_model: None = None,
+        **options: Unpack[BatchOptions],
     ) -> AsyncBatchRun[None]: ...
     @overload
     def batch(
-        self, inputs: Iterable[BatchInput] | None = None, *, response_model: type[_Data], **options: Unpack[BatchOptions]
+        self,
+        inputs: Iterable[BatchInput] | None = None,
+        *,
+        response_model: type[_Data],
+        **options: Unpack[BatchOptions],
     ) -> AsyncBatchRun[_Data]: ...
     @overload
     def batch(
@@ -352,7 +368,9 @@ class AsyncCascade(_Driver[AsyncClaude]):
         from cascade.engine.batching import AsyncBatchRun, open_batch  # noqa: PLC0415 - few programs use it
 
         if self._has_client:
-            raise ConfigurationError("batch: it needs a sync client (leave client= out, or use Cascade(client=…).batch)")
+            raise ConfigurationError(
+                "batch: it needs a sync client (leave client= out, or use Cascade(client=…).batch)"
+            )
         claude = Claude(self.policy.retry, clock=time.monotonic, chance=random.Random())  # noqa: S311 - jitter, not a secret
         return AsyncBatchRun(open_batch(self._runtime, claude, inputs, response_model, options))
 
