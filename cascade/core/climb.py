@@ -25,12 +25,15 @@ from itertools import groupby
 from typing import Any
 
 from cascade.core.budgets import Refusal, usd_text
+from cascade.core.carrying import check_carried
 from cascade.core.context import Context, context_of
 from cascade.core.decision import Abstain, Call, Ship, Situation, Start, decide, own_reason
 from cascade.core.early import can_close, can_ship
 from cascade.core.errors import AllRungsFailed, BudgetExceeded, DeadlineExceeded, StreamBroken, UpstreamRejected
 from cascade.core.events import Event, Finish, Taken, Taking
+from cascade.core.handoff import Passing, carry_out, passing_of
 from cascade.core.messages import Failure, Request
+from cascade.core.notes import told, told_of_choice
 from cascade.core.plans import Accept, BoundCheck, Checks, Plan
 from cascade.core.policy import Policy
 from cascade.core.policy.certificate import UNCERTIFIED
@@ -38,7 +41,7 @@ from cascade.core.review import ask_review, may_review, needs_review
 from cascade.core.sampling import finish_step, take_step
 from cascade.core.scoring import Facts, scored
 from cascade.core.signals import Match
-from cascade.core.tools import forced, takes_forced
+from cascade.core.tools import forced
 from cascade.core.trail import NATURAL, Answer, Degraded, Step, Verdict
 from cascade.core.triage import check_request
 
@@ -114,7 +117,8 @@ def climb(
     _check(request, policy)
     match = plan.signals.classify(request)
     context = None if reading.recorded else context_of(plan, request, match.task, start)
-    answer = partial(_answer, plan, request, match, partial(_told, start.notes, context))
+    passing = None if reading.recorded else passing_of(policy, match.task, request, start.carried, context)
+    answer = partial(_answer, plan, request, match, partial(told, start.notes, context, passing))
     all_checks = plan.checks_for(match.task, checks, accept, request.tools)
     taken: list[Step] = []
     after_storm = False
@@ -133,11 +137,12 @@ def climb(
         taking = Taking(plan, request, match.task, all_checks, tuple(taken), early=may is not None)
         if context is not None:
             taking = yield from context.prepare(taking, decision.index)
-        come, latest = (yield from take_step(taking, decision)), None
+        asked = taking if passing is None else passing.ask(taking, decision.index)
+        come, latest = (yield from take_step(asked, decision)), None
         if may is not None and come.is_early and come.step is not None:
             after = after_storm or decision.reason == "storm"
             come, latest = yield from _decide_early(taking, come.step, situation, may, match, after_storm=after)
-        come = yield from _judged(taking, request, match, come, situation, context)
+        come = yield from _judged(taking, request, match, come, situation, context, passing)
         step, refusal = come.step, come.refusal or refusal
         if step is None:
             assert refusal is not None, "without a step there is a Refusal"
@@ -170,11 +175,7 @@ def _check(request: Request, policy: Policy) -> None:
     """Raises RequestError if a rung cannot take the request. One that is passed on as it is, is the API's to check."""
     if request.raw is None:
         check_request(request, policy.ladder)
-
-
-def _told(notes: tuple[str, ...], context: Context | None, steps: tuple[Step, ...]) -> tuple[str, ...]:
-    """What the caller is told of where the climb began, and of how its conversation was shortened."""
-    return notes if context is None else (*notes, *context.notes(steps))
+    check_carried(request, policy.ladder, policy.panel)
 
 
 def _require_asked(taken: list[Step], refusal: Refusal, context: Context | None) -> None:
@@ -192,7 +193,13 @@ def _unescalated(step: Step, context: Context | None) -> Step:
 
 
 def _judged(
-    taking: Taking, request: Request, match: Match, come: Taken, situation: Situation, context: Context | None
+    taking: Taking,
+    request: Request,
+    match: Match,
+    come: Taken,
+    situation: Situation,
+    context: Context | None,
+    passing: Passing | None,
 ) -> Generator[Event | Observation, Any, Taken]:
     """The step with its score, which goes by the caller's own request, and with its review where the policy wants one."""
     step = come.step
@@ -201,6 +208,9 @@ def _judged(
     if context is not None:
         step = context.marked(step)
     step = _scored(taking.plan.policy, request, match, taking.steps, step)
+    if passing is not None:
+        come = yield from carry_out(passing, taking, replace(come, step=step), situation)
+        step = come.step or step
     gate = needs_review(taking.plan, match.task, step, situation)
     if gate is None:
         return come if step is come.step else replace(come, step=step)
@@ -379,13 +389,5 @@ def _answer(
         policy=plan.policy.name,
         policy_hash=plan.policy.hash,
         certificate=UNCERTIFIED if not proved else plan.certificate,
-        notes=(*notes, *_notes_of(plan, request, steps)) if notes or request.tool_choice else (),
+        notes=(*notes, *told_of_choice(plan, request, steps)) if notes or request.tool_choice else (),
     )
-
-
-def _notes_of(plan: Plan, request: Request, steps: tuple[Step, ...]) -> tuple[str, ...]:
-    """What the caller is told of a forced tool choice: which models could not be made to keep it."""
-    if not forced(request):
-        return ()
-    models = [step.model for step in steps if not takes_forced(plan.policy.ladder[step.index])]
-    return (f"tool_choice is asked for, not enforced, by {', '.join(dict.fromkeys(models))}",) if models else ()

@@ -50,15 +50,19 @@ class Prepared:
 class Handed:
     """What passed between rungs at a step. `doubt`: the rung was told why the one below did not ship. `artifact`: it wrote a plan.
 
-    `version`: names the words by which a plan was asked for. `executed_by`: the rung that answered by the plan; None if none did.
-    `artifact`: the plan itself, which may quote the request; it is kept where answers are.
+    `version`: names the words by which the doubt was told, or a plan asked for. `executed_by`: the rung that answered by the plan, with
+    its `model`; None if none did. `artifact`: the plan itself, which may quote the request; it is kept where answers are. `is_open`: the
+    step has no answer yet, but at most a plan.
     """
 
     kind: Literal["doubt", "artifact"]
     version: str = ""
     executed_by: str | None = None
     artifact: Mapping[str, Any] | None = None
+    model: str | None = None
+    is_open: bool = False
 
     def to_dict(self) -> dict[str, Any]:
-        """As JSON values, without the plan, which only the answer carries."""
-        return {"kind": self.kind, "version": self.version, "executed_by": self.executed_by}
+        """As JSON values, without the plan, which may quote the request."""
+        said = {"kind": self.kind, "version": self.version}
+        return said if self.kind == "doubt" else {**said, "executed_by": self.executed_by, "model": self.model}

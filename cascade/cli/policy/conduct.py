@@ -1,11 +1,12 @@
-"""What a policy does beside its ladder where it is told to, in words: early stop, prepare, bypass, sticky. For `policy check`, `show`, `explain`."""
+"""What a policy does beside its ladder where it is told to, in words: early stop, contexts, handoff, bypass, sticky. For `policy check`, `show`, `explain`."""
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 
 from cascade.core.context import describe_prepare, not_recorded
 from cascade.core.early import can_close, can_refuse
+from cascade.core.handoff.passing import handoff_text
 from cascade.core.messages import Request
 from cascade.core.policy import OTHER, Policy
 from cascade.policy.plans import baseline_rung
@@ -16,10 +17,13 @@ _ANY = Request(messages=())  # early stop asks only whether a request has tools
 
 
 def describe_conduct(policy: Policy, tasks: Iterable[str]) -> Iterator[str]:
-    """A line or two for each that is in force. `tasks`: those for which it is told."""
+    """A line for each of these that is in force. `tasks`: those that early stop, contexts and handoffs are told for."""
+    tasks = tuple(tasks)
     if policy.early_stop:
         yield f"early stop: {_early_stop(policy, tasks)}"
-    yield from _prepared(policy, tasks)
+    yield from _by_task("prepare", tasks, lambda task: describe_prepare(policy, task))
+    yield from (f"note: {note}" for note in not_recorded(policy))
+    yield from _by_task("handoff", tasks, lambda task: _handoff(policy, task))
     if policy.bypass is not None:
         yield f"bypass: a request that cannot climb goes to the baseline, {baseline_rung(policy).model}, unchanged"
     if policy.sticky is not None:
@@ -31,16 +35,20 @@ def describe_conduct(policy: Policy, tasks: Iterable[str]) -> Iterator[str]:
         )
 
 
-def _prepared(policy: Policy, tasks: Iterable[str]) -> Iterator[str]:
-    """What is done to long conversations, once for the tasks that share it; and that a replay does not do it."""
-    by_text: dict[str, list[str]] = {}
+def _handoff(policy: Policy, task: str) -> str | None:
+    text = handoff_text(policy, task)
+    return None if text is None else f"{text}; replay and calibrate leave it out"
+
+
+def _by_task(what: str, tasks: tuple[str, ...], text_of: Callable[[str], str | None]) -> Iterator[str]:
+    """A line for each way in which tasks have it, with the tasks where not all of them have it so."""
+    found: dict[str | None, list[str]] = {}
     for task in tasks:
-        if (text := describe_prepare(policy, task)) is not None:
-            by_text.setdefault(text, []).append(task)
-    for text, names in by_text.items():
-        of = "" if policy.prepare is not None and OTHER in names else f" of {', '.join(names)}"
-        yield f"prepare: long conversations{of} are {text}"
-    yield from (f"note: {note}" for note in not_recorded(policy))
+        found.setdefault(text_of(task), []).append(task)
+    for text, some in found.items():
+        if text is not None:
+            of = "" if len(found) == 1 else f" of {', '.join(some)}"
+            yield f"{what}{of}: {text}"
 
 
 def notes_of(policy: Policy) -> list[str]:
