@@ -336,6 +336,19 @@ def test_a_reviewer_is_shown_what_its_own_rung_would_be_asked(original: tuple[st
     assert run.answer.cost_nanousd == 3 * COST
 
 
+def test_a_rung_that_reviewed_with_the_original_is_itself_asked_with_the_summary() -> None:
+    """A review makes no summary; the rung's own step does."""
+    policy = policy_of(
+        checks=[{"kind": "review", "rung": "r1", "below": 0.95}],
+        prepare={"summarize": {**SUMMARIZE, "original_for": ("r0",)}},
+    )
+    reject = plain('{"verdict": "reject", "reason": "no"}')
+    run = drive(policy, 0.9, 0.9, replies=lambda event: reject if isinstance(event, AskReview) else None)
+    assert [type(event).__name__ for event in run.events] == ["Ask", "AskReview", "AskAuxiliary", "Ask"]
+    assert run.events[1].request.messages == TALK
+    assert len(run.messages(1)) == 4
+
+
 def test_the_thinking_of_an_open_loop_stays_where_nothing_is_dropped() -> None:
     """Where the conversation changes it goes: it is bound to what stood before it."""
     thought: Block = {"type": "thinking", "thinking": "hm", "signature": "s"}

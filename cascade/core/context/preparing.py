@@ -138,6 +138,7 @@ class Context:
         self._problem = _problem_of(came, rung)
         if not self._problem and came.reply is not None:
             self._summarised = with_summary(self._request.messages, parts, came.reply.text)
+            self._asked.clear()  # a reviewer may have been given the original before there was a summary
             self._problem = "" if self._summarised is not None else "it would not be shorter than what it stands for"
 
 
