@@ -21,6 +21,7 @@ from typing import Any, Protocol
 from cascade.core.messages import Request
 from cascade.core.plans import Plan
 from cascade.core.policy import Rung
+from cascade.core.step_calls import FIRST_AUXILIARY
 from cascade.core.trail import Answer, Arm, Sample, Step
 
 __all__ = [
@@ -60,7 +61,7 @@ class Calling:
     `steps`: those before it, each with its escalation reason. `bound`: the most it may cost, in nano-USD; 0 if it was not
     computed. For a rung that is asked more than once, `taken`: the calls of this step before it, and `number`: the
     sample's, from 0 (None: a rung asked once, or the judge of a vote). `reviewed`: the step whose answer this call is to review;
-    it is not in `steps` yet.
+    it is not in `steps` yet. `auxiliary`: of an auxiliary call, how many of its step came before it.
     """
 
     index: int
@@ -70,10 +71,16 @@ class Calling:
     taken: tuple[Sample, ...] = ()
     number: int | None = None
     reviewed: Step | None = None
+    auxiliary: int | None = None
 
     @property
     def place(self) -> int:
-        """The call's number within its step, from 0: of the samples and the judge's calls, then the review; 0 for a rung asked once."""
+        """The call's number within its step, from 0: of the samples and the judge's calls, then the review; 0 for a rung asked once.
+
+        Auxiliary calls are numbered from `step_calls.FIRST_AUXILIARY`.
+        """
+        if self.auxiliary is not None:
+            return FIRST_AUXILIARY + self.auxiliary
         if self.reviewed is not None:
             return len(self.reviewed.samples) or 1
         if self.number is None:

@@ -16,7 +16,8 @@ CascadeError
     ├── DeadlineExceeded      the deadline passed and no answer was held
     ├── BudgetExceeded        a budget does not allow the next call, and no answer was held            (exit 5)
     ├── AllRungsFailed        every rung was tried and none of their answers may be shipped
-    └── StreamBroken          the reply broke off after its first words had been given to the caller
+    ├── StreamBroken          the reply broke off after its first words had been given to the caller
+    └── BatchCanceled         a call was canceled within its batch, by whoever canceled the batch
 
 A message is one line: what, where, what to do. It holds no prompt, answer or key. Only UpstreamRejected quotes the
 endpoint, which may quote the request: treat its message as you treat the request.
@@ -31,6 +32,7 @@ from cascade.core.trail import Step
 
 __all__ = [
     "AllRungsFailed",
+    "BatchCanceled",
     "BatchError",
     "BlockingWarning",
     "BudgetExceeded",
@@ -187,6 +189,10 @@ class AllRungsFailed(ClimbError):
 
 class StreamBroken(ClimbError):
     """The reply broke off after its first words had been given to the caller: no other rung may repeat or continue them."""
+
+
+class BatchCanceled(ClimbError):
+    """A call was canceled within its batch, by whoever canceled the batch. It is not made again."""
 
 
 class UncertifiedWarning(UserWarning):

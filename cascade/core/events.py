@@ -6,6 +6,9 @@ AskSamples  some samples of a rung, at once                 a tuple with one of 
 AskJudge    answers, grouped by meaning by the first rung  an Outcome, or a Refusal
 Verify      external checks of one answer                  a tuple with one CheckResult for each
 AskReview   what a rung above says of one answer            a Reply, a Failure or a Refusal; or a Review that was made before
+AskAuxiliary  a call beside the rung's own                  a Reply, a Failure or a Refusal; or None where none is made (replay)
+
+An event carries the request as its rung is asked: it may have been shortened for it. Drivers build prompts from that one.
 """
 
 from __future__ import annotations
@@ -18,11 +21,15 @@ from cascade.core.budgets import Refusal
 from cascade.core.messages import Failure, Reply, Request, Usage
 from cascade.core.plans import Checks, Plan
 from cascade.core.policy import OTHER, Samples
+from cascade.core.prepared import AuxiliaryKind
+from cascade.core.prices import Rates
 from cascade.core.trail import Sample, Step, Verdict
+from cascade.core.triage import Prompt
 from cascade.core.verification import Verifier
 
 __all__ = [
     "Ask",
+    "AskAuxiliary",
     "AskJudge",
     "AskReview",
     "AskSamples",
@@ -50,6 +57,7 @@ class Ask:
     task: str = field(default=OTHER, compare=False)
     steps: tuple[Step, ...] = field(default=(), compare=False)
     early: bool = field(default=False, compare=False)
+    request: Request | None = field(default=None, compare=False, kw_only=True)
 
 
 @dataclass(frozen=True, slots=True)
@@ -83,6 +91,7 @@ class AskSamples:
     task: str = field(default=OTHER, compare=False)
     steps: tuple[Step, ...] = field(default=(), compare=False)
     taken: tuple[Sample, ...] = field(default=(), compare=False)
+    request: Request | None = field(default=None, compare=False, kw_only=True)
 
 
 @dataclass(frozen=True, slots=True)
@@ -98,6 +107,7 @@ class AskJudge:
     task: str = field(default=OTHER, compare=False)
     steps: tuple[Step, ...] = field(default=(), compare=False)
     taken: tuple[Sample, ...] = field(default=(), compare=False)
+    request: Request | None = field(default=None, compare=False, kw_only=True)
 
 
 @dataclass(frozen=True, slots=True)
@@ -128,6 +138,24 @@ class AskReview:
     text: str | None = field(compare=False)
     task: str = field(default=OTHER, compare=False)
     steps: tuple[Step, ...] = field(default=(), compare=False)
+    request: Request | None = field(default=None, compare=False, kw_only=True)
+
+
+@dataclass(frozen=True, slots=True)
+class AskAuxiliary:
+    """Requests a call beside the own one of the rung at `index`: `prompt`, which names the rung that is asked, at `rates`.
+
+    `steps`: the trail before that rung's step. `number`: how many auxiliary calls of its step came before. The climb goes on without it
+    where the driver sends None.
+    """
+
+    index: int
+    kind: AuxiliaryKind
+    prompt: Prompt = field(compare=False)
+    rates: Rates = field(compare=False)
+    number: int = 0
+    task: str = field(default=OTHER, compare=False)
+    steps: tuple[Step, ...] = field(default=(), compare=False)
 
 
 @dataclass(frozen=True, slots=True)
@@ -140,10 +168,10 @@ class Recorded:
 
 
 Outcome = Reply | Failure | Recorded
-Event = Ask | AskSamples | AskJudge | Finish | Verify | AskReview
+Event = Ask | AskSamples | AskJudge | Finish | Verify | AskReview | AskAuxiliary
 Sent = Any
 """What a driver sends: an Outcome or a Refusal for Ask, AskJudge and Finish (for Ask also an Early), a tuple of them for AskSamples, for Verify a tuple of
-CheckResult, for AskReview a Reply, a Failure, a Refusal or a Review. For Ask and AskSamples it may also send a Step that was taken before."""
+CheckResult, for AskReview a Reply, a Failure, a Refusal or a Review, for AskAuxiliary one of the first three or None. For Ask and AskSamples it may also send a Step that was taken before."""
 
 
 @dataclass(frozen=True, slots=True)

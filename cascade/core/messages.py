@@ -13,11 +13,12 @@ Block = Mapping[str, Any]
 
 FailureKind = Literal[
     "rate_limited", "spend_cap", "overloaded", "server", "connection", "unreachable", "timeout", "conflict",
-    "unreadable", "deadline", "overflow", "rejected",
+    "unreadable", "deadline", "overflow", "rejected", "expired", "canceled",
 ]  # fmt: skip
 """Why a call brought no reply. `overflow`: the prompt does not fit the context window. `rejected`: the request itself was
 refused, through the caller's or the configuration's fault. `unreadable`: HTTP 200, but not a message. `unreachable`: no
-connection to an endpoint that has never answered; `connection`: one that has answered before, or a broken connection."""
+connection to an endpoint that has never answered; `connection`: one that has answered before, or a broken connection.
+`expired`, `canceled`: of a call in a batch, which was not billed."""
 
 _PLAIN = frozenset({"input_tokens", "output_tokens"})
 
@@ -98,7 +99,8 @@ class Request:
     `metadata` is the caller's; only its `user_id` goes to the API. `stop_sequences` end the answer: below the top rung it is
     cut there, the top rung is sent them. `extra`: further parameters of the API, sent to every rung unchanged; `top_extra`:
     those that only the top rung is sent (the caller's thinking and effort; below it the policy's hold). `headers` go with
-    every call. `raw`: a request that cannot climb, sent to the baseline as it is but for the model.
+    every call. `handoff`: what the rung is told beside the caller's system prompt, at its end. `wants_artifact`: it is asked for a
+    plan, not for the answer. `raw`: a request that cannot climb, sent to the baseline as it is but for the model.
     """
 
     messages: tuple[Block, ...]
@@ -117,6 +119,8 @@ class Request:
     top_extra: Mapping[str, Any] = field(default_factory=dict[str, Any])
     headers: Mapping[str, str] = field(default_factory=dict[str, str])
     raw: Mapping[str, Any] | None = None
+    handoff: tuple[Block, ...] = ()
+    wants_artifact: bool = False
 
     def user_text(self) -> str:
         """All text of the user's turns, with documents and tool results, joined by line breaks."""

@@ -8,7 +8,7 @@ from typing import Any
 
 from cascade.core import prices
 from cascade.core.messages import Block
-from cascade.core.policy import Policy, Variant
+from cascade.core.policy import Policy, Rung, Variant
 from cascade.core.policy.certificate import UNCERTIFIED, Escalation
 from cascade.core.sameness import KeyOf
 from cascade.core.signals import Signals
@@ -70,6 +70,7 @@ class Plan:
     changed since it was certified. `escalation`: the certified escalation rates, for the storm guard. `panel`: the prices
     of variants that name another model. `keys`: by `samples.same` as text, the function that compares answers.
     `reviews`: by task, the review that takes the place of `shared_review`.
+    `auxiliaries`: the rungs beside the ladder that summarise, by name, with their prices. `batch`: its prices are those of batches.
     `epoch`: names what decides, for the audit: rates are of one epoch. `ratchet`: how many steps the thresholds were ratcheted.
     `compile_schema`: makes the test of a tool's input from its JSON schema; raises ValueError for an unusable one.
     """
@@ -92,6 +93,8 @@ class Plan:
     ratchet: int = 0
     reviews: Mapping[str, ReviewGate] = field(default_factory=dict[str, ReviewGate])
     shared_review: ReviewGate | None = None
+    auxiliaries: Mapping[str, tuple[Rung, prices.Rates]] = field(default_factory=dict[str, "tuple[Rung, prices.Rates]"])
+    batch: bool = False
 
     def review_of(self, task: str) -> ReviewGate | None:
         """The review of a task's answers: its own, else the policy's, else None."""

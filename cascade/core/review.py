@@ -20,18 +20,16 @@ from cascade.core.messages import Block, Failure, Reply, Request
 from cascade.core.plans import Plan, ReviewGate
 from cascade.core.policy import Policy
 from cascade.core.text.parsing import is_unicode, parse
-from cascade.core.trail import CheckResult, Review, Sample, Step, Verdict
+from cascade.core.trail import CheckResult, Review, Step
 from cascade.core.triage import Prompt, room_for
 
 __all__ = [
     "RULES",
     "ask_review",
     "build_review_prompt",
-    "calls_of",
     "may_review",
     "needs_review",
     "read_review",
-    "without_review",
 ]
 
 RULES = """You review an answer before it is sent. You are given one JSON object: the request, with its system prompt and the turns
@@ -86,7 +84,10 @@ def needs_review(plan: Plan, task: str, step: Step, situation: Situation) -> Rev
 
 def ask_review(taking: Taking, gate: ReviewGate, step: Step) -> Generator[Event, Sent, tuple[Step, Refusal | None]]:
     """Have the answer reviewed. The step then has the review; with the Refusal, if no budget had room for it."""
-    sent = yield AskReview(step.index, gate.index, step.verdict.text, taking.task, (*taking.steps, step))
+    trail = (*taking.steps, step)
+    sent = yield AskReview(
+        step.index, gate.index, step.verdict.text, taking.task, trail, request=taking.request
+    )  # fmt: skip
     if isinstance(sent, Refusal):
         rung = taking.plan.policy.ladder[gate.index]
         unasked = Review(rung.rung, rung.model, None, "the budget has no room", attempts=0, refused=True)
@@ -197,34 +198,3 @@ def _plain(block: Any) -> Any:
 def _kind(block: Any) -> str | None:
     """The type of a content block; None for anything else."""
     return block.get("type") if isinstance(block, Mapping) else None  # pyright: ignore
-
-
-def without_review(step: Step) -> Step:
-    """The step as it was before its review, whose tokens, cost, attempts and time are subtracted."""
-    review = step.review
-    if review is None:
-        return step
-    return replace(
-        step,
-        usage=step.usage - review.usage,
-        cost_nanousd=step.cost_nanousd - review.cost_nanousd,
-        attempts=step.attempts - review.attempts,
-        latency_s=max(0.0, round(step.latency_s - review.latency_s, 9)),
-        review=None,
-    )
-
-
-def calls_of(step: Step) -> tuple[Step | Sample, ...]:
-    """A step's calls in their order: the one call or the samples, then the review."""
-    review = step.review
-    if review is None:
-        return step.samples or (step,)
-    answered = step.samples or (without_review(step),)
-    if review.refused:
-        return answered
-    verdict = Verdict(cast("Any", review.kind), detail=review.detail or review.said, text=review.reason or None)
-    call = Sample(
-        0, f"review:{review.rung}", review.model, verdict, review.usage, review.cost_nanousd, review.attempts,
-        review.latency_s, review.request_id, is_review=True,
-    )  # fmt: skip
-    return (*answered, call)

@@ -47,7 +47,7 @@ def take_step(taking: Taking, call: Call) -> Stepping:
     samples = policy.route(taking.task).samples[call.index] if call.index != policy.top else None
     if samples is not None and not request.tools:
         return (yield from _take_vote(taking, call.index, samples))
-    outcome = yield Ask(call.index, taking.task, taking.steps, taking.early)
+    outcome = yield Ask(call.index, taking.task, taking.steps, taking.early, request=request)
     if isinstance(outcome, Refusal):
         return Taken(None, outcome)
     if isinstance(outcome, Step):
@@ -284,7 +284,10 @@ def _take_vote(taking: Taking, index: int, samples: Samples) -> Stepping:
     rejected: Failure | None = None
     while True:
         numbers = tuple(range(poll.asked, min(samples.max, poll.asked + samples.at_once)))
-        outcomes = yield AskSamples(index, numbers, samples, taking.task, taking.steps, tuple(poll.calls))
+        asked = AskSamples(
+            index, numbers, samples, taking.task, taking.steps, tuple(poll.calls), request=taking.request
+        )  # fmt: skip
+        outcomes = yield asked
         if isinstance(outcomes, Step):
             return Taken(replace(outcomes, index=index, reason=None))
         slowest, rejected = 0.0, next(filter(None, map(_rejected, outcomes)), None)
@@ -316,7 +319,10 @@ def _judge(poll: _Poll) -> Stepping:
     """Have the answers so far grouped by meaning. The step is the judge's call."""
     taking, numbers = poll.taking, tuple(poll.answered)
     texts = tuple(poll.steps[number].verdict.text or "" for number in numbers)
-    outcome = yield AskJudge(poll.index, numbers, texts, taking.task, taking.steps, tuple(poll.calls))
+    asked = AskJudge(
+        poll.index, numbers, texts, taking.task, taking.steps, tuple(poll.calls), request=taking.request
+    )  # fmt: skip
+    outcome = yield asked
     if isinstance(outcome, Refusal):
         return Taken(None, outcome)
     poll.grouped = list(numbers)

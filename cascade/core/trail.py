@@ -11,13 +11,15 @@ from pydantic_core import to_jsonable_python
 from typing_extensions import TypeVar  # typing's has no defaults before Python 3.13
 
 from cascade.core.messages import Message, Usage
-from cascade.core.text.suggestions import closest
+from cascade.core.prepared import AuxiliaryKind, Handed, Prepared
+from cascade.core.text.suggestions import no_attribute
 from cascade.core.text.tables import html_table
 from cascade.core.trail_table import trail_rows, trail_text
 from cascade.core.verification import Review
 from cascade.core.voting import Vote
 
 __all__ = [
+    "LADDER_ARMS",
     "NATURAL",
     "Answer",
     "Arm",
@@ -53,11 +55,14 @@ MaybeNone: TypeAlias = Any
 
 _Data_co = TypeVar("_Data_co", covariant=True, default=Any)
 
-Arm = Literal["cascade", "holdout", "observe", "shadow", "bypass", "relay", "audit"]
+Arm = Literal["cascade", "holdout", "observe", "shadow", "bypass", "relay", "audit", "batch", "cache"]
 """Who answered. `cascade`: the ladder. `holdout`: the baseline, for requests outside the rollout. `observe`: the baseline, in
 mode observe. `shadow`: the ladder in mode observe, recorded in the ledger but never returned. `bypass`: the baseline, in
-mode off or for a request that cannot climb. `relay`: the model that the request names, through the gateway. `audit`: the calls that grade a sampled request, recorded
-in the ledger but never returned."""
+mode off or for a request that cannot climb. `relay`: the model that the request names, through the gateway. `audit`: the calls
+that grade a sampled request, likewise. `batch`: the ladder, through the Message Batches API. `cache`: the response cache; no model was asked."""
+
+LADDER_ARMS: frozenset[str] = frozenset({"cascade", "batch"})
+"""The arms whose answers are the ladder's, by the rule."""
 
 NATURAL: frozenset[str] = frozenset(
     {"refused", "truncated", "malformed", "declined", "check_failed", "disagreement", "low_confidence"}
@@ -88,7 +93,7 @@ class Verdict:
     `text` and `data` are set if `kind` is "answered"; `data` is the parsed value if the request has a schema.
     `repaired`: the JSON was broken and has been repaired, see `core.text.parsing`. `detail`: in a few words what was wrong,
     without the prompt's or the answer's text. `self_reported`: the model's own number, if a score replaced it.
-    `vote`: how the samples of the rung agreed, if it is asked more than once. `checks`: the results of external checks.
+    `vote`: how the samples agreed. `checks`: the results of external checks.
     `unknown_stop`: the text is complete, but its stop reason, named in `detail`, is unknown to this version; such an
     answer may be held, but never stands by itself. `message`: what a caller of the Messages API gets, where it is more than
     one block of text that ended by itself. `closed`: the reply's stream was closed at its confidence, so there is no text
@@ -127,7 +132,7 @@ class Sample:
     """One call of a rung that is asked more than once. `cost_nanousd` is exact.
 
     `number` counts from 0. `is_judge`: not a sample, but the call that grouped the answers of those before it. `is_review`: the
-    review of a step, as one of its calls (`review.calls_of`).
+    review of a step, as one of its calls (`review.calls_of`). `auxiliary`: not a sample either, but a call beside the rung's own.
     """
 
     number: int
@@ -141,6 +146,7 @@ class Sample:
     request_id: str | None = None
     is_judge: bool = False
     is_review: bool = False
+    auxiliary: AuxiliaryKind | None = None
 
     def to_dict(self) -> dict[str, Any]:
         """The sample as JSON values, without its text."""
@@ -167,7 +173,8 @@ class Step:
     """One rung's try. `cost_nanousd` is exact. `reason`: why it escalated; None for the last step.
 
     `samples`: its calls, if the rung is asked more than once; usage, cost, attempts and latency are their sums. `review`: what a
-    rung above said of the answer, if it was asked; its usage, cost, attempts and latency are in the step's too.
+    rung above said of the answer, if it was asked. `auxiliaries`: calls made beside the rung's own. Usage, cost, attempts and latency
+    of both are in the step's too. `prepared`: how the conversation was shortened for this rung. `handed`: what passed between rungs.
     """
 
     index: int
@@ -182,6 +189,9 @@ class Step:
     reason: Reason | None = None
     samples: tuple[Sample, ...] = ()
     review: Review | None = None
+    auxiliaries: tuple[Sample, ...] = ()
+    prepared: Prepared | None = None
+    handed: Handed | None = None
 
     @property
     def cost_usd(self) -> float:
@@ -210,12 +220,19 @@ class Step:
             "request_id": self.request_id,
             **({"vote": _vote_fields(self)} if self.samples else {}),
             **({"review": self.review.to_dict()} if self.review is not None else {}),
+            **(
+                {"auxiliary": [{"kind": one.auxiliary, **one.to_dict()} for one in self.auxiliaries]}
+                if self.auxiliaries
+                else {}
+            ),
+            **({"prepared": self.prepared.to_dict()} if self.prepared is not None else {}),
+            **({"handed": self.handed.to_dict()} if self.handed is not None else {}),
         }
 
     if not TYPE_CHECKING:  # hidden from type checkers, which would accept any attribute
 
         def __getattr__(self, name: str) -> Any:
-            raise _no_attribute(self, name)
+            raise no_attribute(self, name)
 
 
 @dataclass(frozen=True, slots=True, repr=False)
@@ -228,7 +245,8 @@ class Answer(Generic[_Data_co]):
     `usage`, `cost_usd` and `attempts` include every step, failed ones too. `certificate`: for example
     "certified: false_confident <= 0.02 at 0.95", a proved bound on the rate of a loss with its probability; "uncertified"
     if nothing proves the policy's thresholds, if the policy has changed since, or if an error, the deadline, a budget or a
-    storm made the answer degraded. `arm`: who answered, "cascade" or the baseline ("holdout", "observe", "bypass").
+    storm made the answer degraded. `arm`: who answered, "cascade" or the baseline ("holdout", "observe", "bypass"). `cache`: "hit" if
+    the response cache returned it, "miss" if it was asked; None where it is not used.
     `notes`: what else the caller should know, such as why the climb began above the first rung.
     """
 
@@ -254,6 +272,7 @@ class Answer(Generic[_Data_co]):
     certificate: str = "uncertified"
     arm: Arm = "cascade"
     notes: tuple[str, ...] = ()
+    cache: Literal["hit", "miss"] | None = None
 
     @property
     def bypass(self) -> bool:
@@ -305,6 +324,7 @@ class Answer(Generic[_Data_co]):
             "policy_hash": self.policy_hash,
             "certificate": self.certificate,
             "notes": list(self.notes),
+            **({"cache": self.cache} if self.cache is not None else {}),
             "steps": [step.to_dict() for step in self.steps],
         }
 
@@ -351,7 +371,7 @@ class Answer(Generic[_Data_co]):
     if not TYPE_CHECKING:
 
         def __getattr__(self, name: str) -> Any:
-            raise _no_attribute(self, name)
+            raise no_attribute(self, name)
 
 
 def _vote_fields(step: Step) -> dict[str, Any]:
@@ -371,11 +391,3 @@ def _check_fields(verdict: Verdict) -> dict[str, Any]:
 
 
 _SHORT = 60  # characters of an answer in its repr
-
-
-def _no_attribute(owner: Step | Answer[Any], name: str) -> AttributeError:
-    """An AttributeError that lists the attributes; `name` is set, so Python adds no suggestion of its own."""
-    known = [one for one in dir(type(owner)) if not one.startswith("_")]
-    meant = closest(name, known) if not name.startswith("_") else None
-    hint = f" (did you mean {meant}?)" if meant else ""
-    return AttributeError(f"{type(owner).__name__} has no {name!r}{hint}; it has {', '.join(known)}", name=name)

@@ -19,13 +19,16 @@ _WIDE_WITH_SAMPLES = 120
 
 def trail_text(steps: Sequence[Step], shipped: str | None, width: int) -> str:
     """The trail in `width` characters: a plain table, one row per step, or a list. `shipped`: the rung that was shipped."""
-    if width >= (_WIDE_WITH_SAMPLES if any(step.samples or step.review for step in steps) else _WIDE):
+    if width >= (
+        _WIDE_WITH_SAMPLES if any(step.samples or step.review or step.auxiliaries for step in steps) else _WIDE
+    ):
         return text_table(trail_rows(steps, shipped), width)
     lines: list[str] = []
     for number, step in enumerate(steps, start=1):
         lines.append(text_list([_HEADS, _step_row(number, step, shipped)], width))
         lines += [text_entry(_call_line(number, step, sample), width) for sample in step.samples]
         lines += [text_entry(_review_line(number, step.review), width)] if step.review is not None else []
+        lines += [text_entry(_call_line(number, step, call), width) for call in step.auxiliaries]
     return "\n".join(lines)
 
 
@@ -33,20 +36,21 @@ _HEADS = ("step", "rung", "verdict", "confidence", "then", "USD", "model", "atte
 
 
 def trail_rows(steps: Sequence[Step], shipped: str | None) -> list[tuple[str, ...]]:
-    """The trail's cells, the column heads first. Step 1's samples are 1.1, 1.2 …; a judge's call is 1.judge, its review 1.review."""
+    """The trail's cells, the column heads first. Step 1's samples are 1.1, 1.2 …; a judge's call is 1.judge, its review 1.review, an auxiliary call 1.summary."""
     rows: list[tuple[str, ...]] = [_HEADS]
     for number, step in enumerate(steps, start=1):
         rows.append(_step_row(number, step, shipped))
         rows += [_call_row(number, step, sample) for sample in step.samples]
         rows += [_review_row(number, step.review)] if step.review is not None else []
+        rows += [_call_row(number, step, call) for call in step.auxiliaries]
     return rows
 
 
 def _step_row(number: int, step: Step, shipped: str | None) -> tuple[str, ...]:
-    """The cells of a step, without what its review cost: that is in the review's own row."""
+    """The cells of a step, without what its review and auxiliary calls cost: that is in rows of their own."""
     cost, attempts, latency_s = step.cost_nanousd, step.attempts, step.latency_s
-    if (review := step.review) is not None:
-        cost, attempts, latency_s = cost - review.cost_nanousd, attempts - review.attempts, latency_s - review.latency_s
+    for beside in (*step.auxiliaries, *(() if step.review is None else (step.review,))):
+        cost, attempts, latency_s = cost - beside.cost_nanousd, attempts - beside.attempts, latency_s - beside.latency_s
     return (
         str(number), step.rung, _shown(step), _confidence(step.verdict), _fate(step, shipped), _usd(cost),
         step.model, str(attempts), _ms(max(0.0, latency_s)),
@@ -121,6 +125,8 @@ def _review_shown(review: Review) -> str:
 
 
 def _label(number: int, sample: Sample) -> str:
+    if sample.auxiliary is not None:
+        return f"{number}.{sample.auxiliary}"
     return f"{number}.judge" if sample.is_judge else f"{number}.{sample.number + 1}"
 
 

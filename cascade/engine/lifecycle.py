@@ -23,12 +23,25 @@ from cascade.core.budgets import Refusal
 from cascade.core.climb import Observation
 from cascade.core.decision import Situation, Start
 from cascade.core.errors import ClimbError
-from cascade.core.events import Ask, AskJudge, AskReview, AskSamples, Early, Event, Finish, Stepping, Taken, Verify
+from cascade.core.estimates import baseline_estimate
+from cascade.core.events import (
+    Ask,
+    AskAuxiliary,
+    AskJudge,
+    AskReview,
+    AskSamples,
+    Early,
+    Event,
+    Finish,
+    Stepping,
+    Taken,
+    Verify,
+)
 from cascade.core.grouping import build_judge_prompt
-from cascade.core.messages import Failure, Reply, Usage
-from cascade.core.review import build_review_prompt, without_review
-from cascade.core.trail import Answer, CheckResult, Step, Verdict
-from cascade.core.triage import Prompt, build_prompt, triage_tokens, wants_triage
+from cascade.core.messages import Failure, Reply
+from cascade.core.review import build_review_prompt
+from cascade.core.trail import LADDER_ARMS, Answer, CheckResult, Step, Verdict
+from cascade.core.triage import Prompt, build_prompt, wants_triage
 from cascade.engine.continuing import Place, Recalled, keep, lessons_of, read_place, recall, start_of
 from cascade.engine.effects import (
     Abandoned,
@@ -101,7 +114,7 @@ class RungCaller:
         """What the climb is sent for this event. A Refusal says that a budget has no room for the call."""
         if isinstance(event, Ask):
             self._step_ends_at = self._time_out_at(event.index)
-            calls = (self._call(event.index, event.steps, early=event.early),)
+            calls = (self._call(event),)
             return (yield from self._make(calls, self._step_ends_at, early=event.early))[0]
         if isinstance(event, Finish):
             return (yield from self._finish(event))
@@ -114,32 +127,42 @@ class RungCaller:
             return (yield from self._make((self._judge_call(event),), self._step_ends_at))[0]
         if isinstance(event, AskReview):
             return (yield from self._make((self._review_call(event),), self._step_ends_at))[0]
+        if isinstance(event, AskAuxiliary):
+            call = self._auxiliary_call(event)
+            return (yield from self._make((call,), self._time_out_at(event.index)))[0]
         return (yield from self._verify(event))
 
-    def _call(self, index: int, steps: tuple[Step, ...], *, early: bool) -> _Call:
-        plan = self.context.plan
+    def _call(self, event: Ask) -> _Call:
+        plan, index = self.context.plan, event.index
         kept = self.start.kept if index == self.start.index else frozenset[str]()
-        prompt, rates = build_prompt(plan.policy, index, self.context.request, kept=kept), plan.rates[index]
-        bound = self._bound(prompt, rates, streamed=early)
+        prompt = build_prompt(plan.policy, index, event.request or self.context.request, kept=kept)
+        rates = plan.rates[index]
+        bound = self._bound(prompt, rates, streamed=event.early)
         is_triage = wants_triage(plan.policy, index)
-        return _Call(prompt, rates, bound, Calling(index, prompt.rung, steps, bound), is_triage)
+        return _Call(prompt, rates, bound, Calling(index, prompt.rung, event.steps, bound), is_triage)
+
+    def _auxiliary_call(self, event: AskAuxiliary) -> _Call:
+        bound = self._bound(event.prompt, event.rates)
+        calling = Calling(event.index, event.prompt.rung, event.steps, bound, auxiliary=event.number)
+        return _Call(event.prompt, event.rates, bound, calling)
 
     def _sample_call(self, event: AskSamples, number: int) -> _Call:
         plan, variant = self.context.plan, event.samples.variant(number)
-        prompt = build_prompt(plan.policy, event.index, self.context.request, variant)
+        prompt = build_prompt(plan.policy, event.index, event.request or self.context.request, variant)
         rates = plan.rates_of(event.index, variant)
         bound = self._bound(prompt, rates)
         return _Call(prompt, rates, bound, Calling(event.index, prompt.rung, event.steps, bound, event.taken, number))
 
     def _judge_call(self, event: AskJudge) -> _Call:
         plan = self.context.plan
-        prompt = build_judge_prompt(plan.policy, self.context.request, event.answers)
+        prompt = build_judge_prompt(plan.policy, event.request or self.context.request, event.answers)
         bound = self._bound(prompt, plan.rates[0])
         return _Call(prompt, plan.rates[0], bound, Calling(event.index, prompt.rung, event.steps, bound, event.taken))
 
     def _review_call(self, event: AskReview) -> _Call:
         plan, (*before, step) = self.context.plan, event.steps
-        prompt = build_review_prompt(plan.policy, event.reviewer, self.context.request, event.text or "")
+        request = event.request or self.context.request
+        prompt = build_review_prompt(plan.policy, event.reviewer, request, event.text or "")
         rates = plan.rates[event.reviewer]
         bound = self._bound(prompt, rates)
         return _Call(prompt, rates, bound, Calling(event.index, prompt.rung, tuple(before), bound, reviewed=step))
@@ -309,7 +332,8 @@ def run_request(runtime: Runtime, context: RequestContext) -> Lifecycle:
             rung_caller.tracks.ended(end)
             _report_end(context, end)
             raise
-    estimate = _estimate(runtime, context, answer)
+    is_ladder = context.arm in LADDER_ARMS
+    estimate = baseline_estimate(context.plan, runtime.baseline.rates[0], answer) if is_ladder else None
     yield from notify_ended(rung_caller, Ended(answer.steps, answer, None, answer.latency_s, estimate))
     return answer
 
@@ -351,32 +375,3 @@ def _situation(rung_caller: RungCaller, observation: Observation) -> Generator[E
         action = yield from rung_caller.run_blocking(partial(runtime.state.observe, observation))
     storm = None if action == "alert" else action
     return Situation(storm, "deadline" if runtime.options.clock() >= context.time_out_at else None)
-
-
-def _estimate(runtime: Runtime, context: RequestContext, answer: Answer) -> int | None:
-    """What the baseline alone might have cost, in nano-USD, from the tokens of the prompt and the shipped answer.
-
-    If the top rung answered, its usage is the baseline's. Otherwise the tokens that triage adds are subtracted. None if
-    the usage is itself an estimate: a saving computed from it would be made up. (Of a closed reply only the output is one.)
-    """
-    if context.arm != "cascade":
-        return None
-    first, last = answer.steps[0], answer.steps[-1]
-    shipped = next((step for step in answer.steps if step.rung == answer.rung), last)
-    if any(step.usage.is_estimate and not step.verdict.closed for step in answer.steps):
-        return None
-    if last.index == context.plan.policy.top and last.usage.output_tokens:
-        return prices.cost(runtime.baseline.rates[0], last.usage)
-    rules, envelope = triage_tokens(context.plan.policy)
-    asked, answered = _usage_of_one(first, 0), _usage_of_one(shipped)
-    usage = Usage(max(1, asked.prompt_tokens - rules), max(1, answered.output_tokens - envelope))
-    return prices.cost(runtime.baseline.rates[0], usage)
-
-
-def _usage_of_one(step: Step, number: int | None = None) -> Usage:
-    """The usage of one call of a step: of this sample, else of the one whose answer it is."""
-    vote = step.verdict.vote
-    if not step.samples or vote is None:
-        return without_review(step).usage
-    wanted = number if number is not None else vote.members[0] if vote.members else 0
-    return next((call.usage for call in step.samples if call.number == wanted and not call.is_judge), step.usage)

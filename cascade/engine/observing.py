@@ -17,7 +17,7 @@ from typing import Any
 from cascade.core.climb import Observation, climb
 from cascade.core.decision import Call, Situation
 from cascade.core.errors import ClimbError
-from cascade.core.events import Taking
+from cascade.core.events import AskAuxiliary, Taking
 from cascade.core.sampling import take_step
 from cascade.core.trail import Answer, Step
 from cascade.engine.lifecycle import Effect, RungCaller, notify_ended
@@ -142,6 +142,9 @@ def _would_ship(runtime: Runtime, context: RequestContext, steps: list[Step], an
         while True:
             if isinstance(event, Observation):
                 event = running.send(Situation())
+                continue
+            if isinstance(event, AskAuxiliary):
+                event = running.send(None)
                 continue
             step = step_at.get(event.index)
             if step is None:

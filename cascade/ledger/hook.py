@@ -15,7 +15,7 @@ from typing import Any, Protocol
 from cascade.core.auditing import LowestConfidence, Sampled, lowest_draw, why_sampled
 from cascade.core.messages import Request
 from cascade.core.policy.operations import Ledger
-from cascade.core.review import calls_of
+from cascade.core.step_calls import calls_of
 from cascade.core.trail import Answer, Sample, Step
 from cascade.forks import renew_in_children
 from cascade.hooks import Begun, Calling, Ended, Wait
@@ -208,7 +208,7 @@ class LedgerTrack:
             passed, self._taken = len(self._taken), ()
             entries += len(new) - passed
             for step in new:
-                if step.samples or step.review is not None:
+                if step.samples or step.review is not None or step.auxiliaries:
                     entries += len(calls_of(step)) - 1
         if call is not None and len(call.taken) > len(self._taken):
             unfinished = UnfinishedVote(call.index, len(self._taken), call.taken[len(self._taken) :])

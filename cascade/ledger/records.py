@@ -22,6 +22,7 @@ from cascade.core.modes import NO_SLOT
 
 __all__ = [
     "ASKED_PART",
+    "AUXILIARY",
     "BUCKET_S",
     "DAY_S",
     "NO_SLOT",
@@ -92,6 +93,9 @@ ASKED_PART = "asked"
 REVIEW_BY = "review by "
 """Reviews are summed apart, under this and the reviewing rung's name. No rung has such a name: it has spaces."""
 
+AUXILIARY = "auxiliary "
+"""Auxiliary calls are summed apart, under this and their kind."""
+
 _STEP_BITS = 16  # of a call's number, for the index of its rung
 
 
@@ -146,8 +150,9 @@ class StepBody(msgspec.Struct, frozen=True, gc=False, omit_defaults=True):
     than once there is one for each call. `call`: the call's number within the step, from 0; `sample`: the sample's;
     `judge`: not a sample, but the call that grouped the answers before it; `more`: not the last call of its step. Only the
     last has the step's `reason` and `vote`. All of them are defaults for a rung that is asked once.
-    `review`: the call of a rung above that reviewed the step's answer, `variant` names that rung. It is `more` too, and follows the
-    entry that completes the step.
+    `review`: the call of a rung above that reviewed the step's answer, `variant` names that rung. `auxiliary`: a call beside the rung's
+    own, by its kind, see `core.prepared`; `variant` names the rung that was asked. Both are `more` too, and follow the entry that
+    completes the step.
     """
 
     index: int
@@ -180,6 +185,7 @@ class StepBody(msgspec.Struct, frozen=True, gc=False, omit_defaults=True):
     more: bool = False
     vote: VoteBody | None = None
     review: bool = False
+    auxiliary: str | None = None
 
     @property
     def number(self) -> int:
@@ -188,13 +194,15 @@ class StepBody(msgspec.Struct, frozen=True, gc=False, omit_defaults=True):
 
     @property
     def summed_as(self) -> str:
-        """The rung that the sums count the call under; a review is counted apart, by its reviewer."""
+        """The rung that the sums count the call under. Reviews are counted apart, by their reviewer, and auxiliary calls, by their kind."""
+        if self.auxiliary is not None:
+            return f"{AUXILIARY}{self.auxiliary}"
         return f"{REVIEW_BY}{(self.variant or '').removeprefix('review:')}" if self.review else self.rung
 
     @property
     def in_vote(self) -> bool:
         """Whether it is one of several calls of its step."""
-        return self.sample is not None or self.judge or self.review
+        return self.sample is not None or self.judge or self.review or self.auxiliary is not None
 
     @property
     def part(self) -> str:

@@ -50,7 +50,7 @@ def add_step(batch: Batch, at: float, request: RequestBody, step: StepBody) -> N
     sums = batch.spend.get(key)
     if sums is None:
         sums = batch.spend[key] = [0, 0, 0, 0, 0, 0]
-    sums[0] += step.review or not step.more
+    sums[0] += step.review or step.auxiliary is not None or not step.more
     sums[1] += step.reason is not None
     sums[2] += step.cost
     sums[3] += step.input_tokens + step.cache_write_5m + step.cache_write_1h + step.cache_read

@@ -9,6 +9,7 @@ from cascade.core.errors import PolicyError
 from cascade.core.plans import Plan, ReviewGate
 from cascade.core.policy import Check, Fault, Policy, Rung, Samples, Task, Variant, When
 from cascade.core.policy.certificate import UNCERTIFIED, Escalation
+from cascade.core.policy.economy import Prepare
 from cascade.core.policy.ladder import asked_as
 from cascade.core.prices import Rates
 from cascade.core.sameness import KeyOf, key_function
@@ -26,8 +27,8 @@ __all__ = ["baseline_plan", "baseline_rung", "binding_faults", "bound_keys", "ma
 _NOT_EMPTY = Check(not_empty=True)
 
 
-def make_plan(policy: Policy) -> Plan:
-    """The policy, ready to run. Imports the modules that its checks name.
+def make_plan(policy: Policy, *, batch: bool = False) -> Plan:
+    """The policy, ready to run. Imports the modules that its checks name. `batch`: at the prices of the Message Batches API.
 
     Raises PolicyError if a model has no price, a pattern is not linear-time or a function cannot be imported; MissingExtra
     if a check needs an optional package. `not_empty` is always checked: an empty answer is never shipped.
@@ -40,7 +41,7 @@ def make_plan(policy: Policy) -> Plan:
     shared = bound(listed)
     return Plan(
         policy=policy,
-        rates=tuple(rates_of(rung) for rung in policy.ladder),
+        rates=tuple(rates_of(rung, batch=batch) for rung in policy.ladder),
         signals=Signals(policy, compile_blind),
         checks={name: functions for name, (functions, _) in by_task.items()},
         shared_checks=shared[0],
@@ -50,12 +51,14 @@ def make_plan(policy: Policy) -> Plan:
         escalation=certified_escalation(policy, stale),
         verifiers={name: verifiers for name, (_, verifiers) in by_task.items()},
         shared_verifiers=shared[1],
-        panel=_panel(policy),
+        panel=_panel(policy, batch=batch),
         keys=bound_keys(policy),
         compile_schema=compile_schema,
         epoch=epoch_of(policy, 0),
         reviews={task.name: gate for task in policy.tasks if (gate := _review_gate(policy, task.checks)) is not None},
         shared_review=_review_gate(policy, policy.checks),
+        auxiliaries={rung.rung: (rung, rates_of(rung, batch=batch)) for _, rung in _summarisers(policy)},
+        batch=batch,
     )
 
 
@@ -84,14 +87,24 @@ def _samples_in(policy: Policy) -> Iterator[tuple[tuple[str | int, ...], Rung, S
                 yield ("tasks", number, "samples", name), rungs[name], samples
 
 
-def _panel(policy: Policy) -> dict[Variant, Rates]:
+def _panel(policy: Policy, *, batch: bool) -> dict[Variant, Rates]:
     """The prices of the variants that name another model."""
     return {
-        variant: rates_of(asked_as(rung, variant))
+        variant: rates_of(asked_as(rung, variant), batch=batch)
         for _, rung, samples in _samples_in(policy)
         for variant in samples.variants
         if variant.model is not None
     }
+
+
+def _summarisers(policy: Policy) -> Iterator[tuple[tuple[str | int, ...], Rung]]:
+    """The rungs beside the ladder that summarise, with their paths. One name stands for one rung (`binding_faults`)."""
+    places: list[tuple[tuple[str | int, ...], Prepare | None]] = [(("prepare",), policy.prepare)]
+    places += [(("tasks", number, "prepare"), task.prepare) for number, task in enumerate(policy.tasks)]
+    for at, prepare in places:
+        summarize = prepare.summarize if prepare is not None else None
+        if summarize is not None and isinstance(summarize.by, Rung):
+            yield (*at, "summarize", "by"), summarize.by
 
 
 def bound_keys(policy: Policy) -> dict[str, KeyOf]:
@@ -113,7 +126,7 @@ def baseline_plan(plan: Plan) -> Plan:
     """
     policy = plan.policy
     rung = baseline_rung(policy)
-    rates = rates_of(rung)  # `binding_faults` has checked that there are some
+    rates = rates_of(rung, batch=plan.batch)  # `binding_faults` has checked that there are some
     tasks = tuple(Task(name=task.name, when=task.when) for task in policy.tasks)
     changed = {
         "ladder": (rung,), "tasks": tasks, "checks": (_NOT_EMPTY,), "storm_guard": None, "certificate": None, "scorer": None,
@@ -146,17 +159,7 @@ def baseline_rung(policy: Policy, wanted: str | None = None) -> Rung:
 
 def binding_faults(policy: Policy) -> Iterator[Fault]:
     """Why a valid policy cannot be bound on this machine: no price or program, unusable patterns, functions, graders or time zones."""
-    for number, rung in enumerate(policy.ladder):
-        try:
-            rates_of(rung)
-        except NoPrice as problem:
-            hint = "give the rung a price: {input: …, output: …} in USD per million tokens, or correct the name"
-            yield Fault(("ladder", number, "model"), str(problem), hint)
-    try:
-        if policy.baseline is not None:
-            rates_of(baseline_rung(policy))
-    except NoPrice as problem:
-        yield Fault(("baseline",), str(problem), "name a rung of the ladder, or a model that has a price")
+    yield from _price_faults(policy)
     if policy.ledger.redact is not None:
         try:
             import_function(policy.ledger.redact)
@@ -173,6 +176,25 @@ def binding_faults(policy: Policy) -> Iterator[Fault]:
     yield from budget_faults(policy.budget)
     yield from audit_faults(policy.audit)
     yield from grader_faults(policy)
+
+
+def _price_faults(policy: Policy) -> Iterator[Fault]:
+    """The rungs without a price: on the ladder, beside it, and the baseline."""
+    rungs: list[tuple[tuple[str | int, ...], Rung]] = [(("ladder", n), rung) for n, rung in enumerate(policy.ladder)]
+    named = {rung.rung: rung for rung in policy.ladder}
+    for at, rung in (*rungs, *_summarisers(policy)):
+        try:
+            rates_of(rung)
+        except NoPrice as problem:
+            hint = "give the rung a price: {input: …, output: …} in USD per million tokens, or correct the name"
+            yield Fault((*at, "model"), str(problem), hint)
+        if named.setdefault(rung.rung, rung) != rung and at[0] != "ladder":
+            yield Fault((*at, "rung"), f"another rung is called {rung.rung!r}", "give it a name of its own")
+    try:
+        if policy.baseline is not None:
+            rates_of(baseline_rung(policy))
+    except NoPrice as problem:
+        yield Fault(("baseline",), str(problem), "name a rung of the ladder, or a model that has a price")
 
 
 def _sample_faults(at: tuple[str | int, ...], rung: Rung, samples: Samples) -> Iterator[Fault]:

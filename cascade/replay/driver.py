@@ -14,7 +14,19 @@ from cascade.core import prices
 from cascade.core.climb import Observation, climb
 from cascade.core.decision import Call, Situation
 from cascade.core.errors import CorpusError, RequestError
-from cascade.core.events import Ask, AskJudge, AskReview, AskSamples, Early, Event, Finish, Recorded, Taken, Taking
+from cascade.core.events import (
+    Ask,
+    AskAuxiliary,
+    AskJudge,
+    AskReview,
+    AskSamples,
+    Early,
+    Event,
+    Finish,
+    Recorded,
+    Taken,
+    Taking,
+)
 from cascade.core.grouping import grouping_text
 from cascade.core.messages import Block, Request, Usage
 from cascade.core.plans import Plan
@@ -145,6 +157,8 @@ class _Recording:
 
     def answer(self, event: Event) -> Any:
         """What the climb is sent. Raises CorpusError for what was not recorded."""
+        if isinstance(event, AskAuxiliary):
+            return None  # the recorded replies are what the rungs said; what was asked beside them is not recorded
         index = event.index
         reply = self._item.reply(self._rungs[index])
         if isinstance(event, AskReview):

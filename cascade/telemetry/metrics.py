@@ -10,7 +10,7 @@ from weakref import WeakKeyDictionary
 
 from cascade.core.errors import MissingExtra
 from cascade.core.policy import OTHER
-from cascade.core.review import calls_of
+from cascade.core.step_calls import calls_of
 from cascade.core.trail import Sample, Step
 from cascade.forks import renew_in_children
 from cascade.hooks import Begun, Calling, Ended, unfinished_calls

@@ -18,7 +18,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 from cascade.core.errors import MissingExtra
-from cascade.core.review import calls_of
+from cascade.core.step_calls import call_at
 from cascade.core.trail import Sample, Step
 from cascade.hooks import Begun, Calling, Ended, unfinished_calls
 from cascade.telemetry import names
@@ -154,10 +154,12 @@ class _Climb:
         under_way: list[_Call] = []
         for call in self._calls:
             step = steps[call.step] if call.step < len(steps) else None
-            known = calls_of(step) if step is not None else taken
-            if call.place < len(known):
+            done = call_at(step, call.place) if step is not None else taken[call.place : call.place + 1]
+            if isinstance(done, tuple):
+                done = done[0] if done else None
+            if done is not None:
                 completes = step is not None and call.place + 1 == (len(step.samples) or 1)
-                call.end(known[call.place], step if completes else None, names.CANCELLED)
+                call.end(done, step if completes else None, names.CANCELLED)
             else:
                 under_way.append(call)
         self._calls = under_way

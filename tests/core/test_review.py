@@ -21,12 +21,11 @@ from cascade.core.policy import Policy
 from cascade.core.review import (
     RULES,
     build_review_prompt,
-    calls_of,
     may_review,
     needs_review,
     read_review,
-    without_review,
 )
+from cascade.core.step_calls import bare_step, calls_of
 from cascade.core.trail import Answer, CheckResult, Review, Step, Verdict
 from cascade.core.trail_table import trail_rows, trail_text
 from cascade.core.triage import RULES as TRIAGE_RULES
@@ -113,9 +112,7 @@ def test_an_accepted_answer_ships_and_its_step_includes_the_review() -> None:
     assert [(one.index, one.reviewer, one.text, [s.rung for s in one.steps]) for one in done.reviews] == [
         (0, 1, "yes", ["r0"])
     ]
-    assert without_review(step) == replace(
-        step, usage=USAGE, cost_nanousd=COST, attempts=1, latency_s=0.25, review=None
-    )
+    assert bare_step(step) == replace(step, usage=USAGE, cost_nanousd=COST, attempts=1, latency_s=0.25, review=None)
 
 
 def test_a_rejected_answer_failed_a_check_and_counts_for_the_storm_guard() -> None:
@@ -254,7 +251,7 @@ def test_a_driver_may_send_a_review_that_was_made_before() -> None:
 def test_a_step_that_was_reviewed_is_not_reviewed_again() -> None:
     """A driver that sends a step taken before sends its review with it."""
     (step,) = run(gated(), [reply(0.9)], [said()]).steps
-    assert needs_review(make_plan(gated()), "other", without_review(step), Situation()) is not None
+    assert needs_review(make_plan(gated()), "other", bare_step(step), Situation()) is not None
     assert run(gated(), [step], []).steps[0].review == step.review
 
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable
 
-__all__ = ["closest", "did_you_mean", "listed"]
+__all__ = ["closest", "did_you_mean", "listed", "no_attribute"]
 
 _MOST = 20  # names in a message
 _CLOSE = 0.65  # similarity: `suport` and `support` have 0.92, `rare` and `harder` 0.6
@@ -30,3 +30,11 @@ def listed(names: Iterable[str]) -> str:
     every = [name if name and name.isprintable() else repr(name) for name in names]
     more = f" and {len(every) - _MOST:,} more" if len(every) > _MOST else ""
     return f"{', '.join(every[:_MOST]) or 'none'}{more}"
+
+
+def no_attribute(owner: object, name: str) -> AttributeError:
+    """An AttributeError that lists the attributes; `name` is set, so Python adds no suggestion of its own."""
+    known = [one for one in dir(type(owner)) if not one.startswith("_")]
+    meant = closest(name, known) if not name.startswith("_") else None
+    hint = f" (did you mean {meant}?)" if meant else ""
+    return AttributeError(f"{type(owner).__name__} has no {name!r}{hint}; it has {', '.join(known)}", name=name)

@@ -10,7 +10,7 @@ from typing import Any
 import msgspec
 
 from cascade.core.plans import Plan
-from cascade.core.review import calls_of, without_review
+from cascade.core.step_calls import FIRST_AUXILIARY, bare_step, calls_of
 from cascade.core.trail import Sample, Step
 from cascade.hooks import Calling
 from cascade.ledger import prompts, sums
@@ -170,10 +170,10 @@ class Encoder:
                 yield from self._samples(one, vote, contents, step)
             else:
                 digest = self._text(one, text_part(step.index), step.verdict.text, contents)
-                yield StepBody(*_call_fields(without_review(step), step.index, step.rung, step.reason, digest))
+                yield StepBody(*_call_fields(bare_step(step), step.index, step.rung, step.reason, digest))
             passed = 0
-            if step.review is not None:
-                yield from self._review(one, step, contents)
+            if step.review is not None or step.auxiliaries:
+                yield from self._beside(one, step, contents)
         if one.unfinished is not None:
             yield from self._samples(one, one.unfinished, contents, None)
 
@@ -195,14 +195,23 @@ class Encoder:
                 vote=None if done is None else _vote(done),
             )
 
-    def _review(self, one: PendingEntries, step: Step, contents: list[Content]) -> Iterator[StepBody]:
-        """The call that reviewed a step's answer, if it was made. Its text is the reason that the reviewer gave."""
-        number, call = len(step.samples) or 1, calls_of(step)[-1]
-        if not isinstance(call, Sample) or not call.is_review:
-            return
-        digest = self._text(one, text_part(step.index, number), call.verdict.text, contents)
-        fields = _call_fields(call, step.index, step.rung, None, digest)
-        yield StepBody(*fields, call=number, variant=call.variant, more=True, review=True)
+    def _beside(self, one: PendingEntries, step: Step, contents: list[Content]) -> Iterator[StepBody]:
+        """The calls beside the rung's own: the review, whose text is the reviewer's reason, and the auxiliary ones."""
+        own = len(step.samples) or 1
+        beside = calls_of(step)[own:]
+        for place, call in enumerate(beside, len(step.auxiliaries) - len(beside)):
+            assert isinstance(call, Sample), "only the rung's own call is a step"
+            number = own if call.is_review else FIRST_AUXILIARY + place
+            digest = self._text(one, text_part(step.index, number), call.verdict.text, contents)
+            fields = _call_fields(call, step.index, step.rung, None, digest)
+            yield StepBody(
+                *fields,
+                call=number,
+                variant=call.variant,
+                more=True,
+                review=call.is_review,
+                auxiliary=call.auxiliary,
+            )
 
     def _text(self, one: PendingEntries, part: str, text: str | None, contents: list[Content]) -> str | None:
         """Add an answer's text to be stored, if the policy says so; returns its digest."""

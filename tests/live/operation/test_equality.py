@@ -220,5 +220,6 @@ def test_a_step_of_the_trail_says_all_that_tell_compares() -> None:
     """Guards `tell`: a field that Step gets later must be compared, or be said to differ."""
     compared = {"rung", "reason", "cost_nanousd", "usage", "verdict", "index", "model", "samples"}
     reviewed = {"review"}  # by tests/replay/test_reviews.py
+    only_live = {"auxiliaries", "prepared", "handed"}  # a replay makes no calls beside the rungs' own
     of_the_wire = {"attempts", "latency_s", "request_id"}
-    assert set(Step.__slots__) == compared | of_the_wire | reviewed
+    assert set(Step.__slots__) == compared | of_the_wire | reviewed | only_live

@@ -19,7 +19,8 @@ from cascade import AllRungsFailed, Answer, AsyncCascade, BudgetExceeded, Cascad
 from cascade.budgets.gate import bound_of
 from cascade.core.messages import Request
 from cascade.core.requests import read_messages
-from cascade.core.review import build_review_prompt, calls_of
+from cascade.core.review import build_review_prompt
+from cascade.core.step_calls import calls_of
 from cascade.core.triage import build_prompt
 from cascade.corpora.items import RecordedReview
 from cascade.emulator import Emulator, ScriptedReply

@@ -1,0 +1,40 @@
+"""What the baseline alone might have cost for a request that the ladder answered: an estimate from the tokens seen."""
+
+from __future__ import annotations
+
+from cascade.core import prices
+from cascade.core.messages import Usage
+from cascade.core.plans import Plan
+from cascade.core.prices import Rates
+from cascade.core.step_calls import bare_step
+from cascade.core.trail import Answer, Step
+from cascade.core.triage import triage_tokens
+
+__all__ = ["baseline_estimate"]
+
+
+def baseline_estimate(plan: Plan, baseline: Rates, answer: Answer) -> int | None:
+    """What the baseline alone might have cost, in nano-USD, from the tokens of the prompt and the shipped answer.
+
+    If the top rung answered, its usage is the baseline's. Otherwise the tokens that triage adds are subtracted. None if
+    the usage is itself an estimate: a saving computed from it would be made up. (Of a closed reply only the output is one.)
+    """
+    first, last = answer.steps[0], answer.steps[-1]
+    shipped = next((step for step in answer.steps if step.rung == answer.rung), last)
+    if any(step.usage.is_estimate and not step.verdict.closed for step in answer.steps):
+        return None
+    if last.index == plan.policy.top and last.usage.output_tokens:
+        return prices.cost(baseline, bare_step(last).usage)
+    rules, envelope = triage_tokens(plan.policy)
+    asked, answered = _usage_of_one(first, 0), _usage_of_one(shipped)
+    usage = Usage(max(1, asked.prompt_tokens - rules), max(1, answered.output_tokens - envelope))
+    return prices.cost(baseline, usage)
+
+
+def _usage_of_one(step: Step, number: int | None = None) -> Usage:
+    """The usage of one call of a step: of this sample, else of the one whose answer it is."""
+    vote = step.verdict.vote
+    if not step.samples or vote is None:
+        return bare_step(step).usage
+    wanted = number if number is not None else vote.members[0] if vote.members else 0
+    return next((call.usage for call in step.samples if call.number == wanted and not call.is_judge), step.usage)
