@@ -61,7 +61,7 @@ async def answer_visit(batches: Batches, visit: BatchVisit, fault: Fault | None)
             slow = fault if fault is not None and fault.kind == "slow_end" else None
             return batches.create(visit.body, visit.headers, beta=beta, slow=slow, url=url)
         case "list":
-            return batches.page(visit.query, url)
+            return await batches.page(visit.query, url)
         case "cancel":
             return batches.cancel(batch_id, url)
         case "delete":
