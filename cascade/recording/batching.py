@@ -32,6 +32,7 @@ from cascade.core.messages import Failure, Reply
 from cascade.core.policy import Rung
 from cascade.core.triage import Prompt
 from cascade.policy.pricing import rates_of
+from cascade.providers import Providers
 from cascade.recording.calling import Caller
 from cascade.recording.calls import BASELINE, EntryOf, Respondent, call_cost
 from cascade.recording.noise_floor import BASELINE_AGAIN
@@ -64,13 +65,13 @@ class _Call:
 
 
 class BatchCaller(Caller):
-    """Notes the calls that are asked for, and makes them together in `send`. `client_of`: the SDK's sync client for a rung."""
+    """Notes the calls that are asked for, and makes them together in `send`, with the sync clients of `models`."""
 
     is_deferred = True
 
-    def __init__(self, *given: Any, client_of: Callable[[Rung], Any], **more: Any) -> None:
+    def __init__(self, *given: Any, models: Providers, **more: Any) -> None:
         super().__init__(*given, **more)
-        self._client_of = client_of
+        self._models = models
         self._folder = batches_path(self._settings.target)
         self._noted: dict[str, _Call] = {}
         self._failed: set[str] = set()  # of this run: the next one asks again
@@ -139,6 +140,10 @@ class BatchCaller(Caller):
         while await self.send():
             await record()
 
+    def close(self) -> None:
+        """Close the clients."""
+        self._models.close()
+
     def remove(self) -> None:
         """Delete what is known of the batches, once the corpus holds everything."""
         shutil.rmtree(self._folder, ignore_errors=True)
@@ -156,7 +161,7 @@ class BatchCaller(Caller):
         for key, call in keys.items():
             if key in sent:
                 continue
-            self._client_of(call.respondent.rung)  # without a key no call is made, so none may be put on record
+            self._models.client_of(call.respondent.rung)  # without a key no call is made, so none may be put on record
             most = upper_bound(self._batch_rates(call.respondent), call.prompt)
             if not await self.spending.admit_now(most):
                 break
@@ -190,7 +195,7 @@ class BatchCaller(Caller):
     def _open(self) -> BatchSender:
         poll_s = self._settings.poll_s
         limits = BatchLimits(poll_s=poll_s, settle_s=min(_SETTLE_S, 2 * poll_s))
-        return BatchSender(self._folder, _run_of(self._folder), self._client_of, limits, wait=self._sleep)
+        return BatchSender(self._folder, _run_of(self._folder), self._models.client_of, limits, wait=self._sleep)
 
     def _sleep(self, seconds: float) -> None:
         if self._interrupt.wait(seconds):

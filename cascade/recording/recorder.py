@@ -22,13 +22,13 @@ from typing import Any, Self
 
 from msgspec.structs import replace
 
-from cascade.claude import AsyncClaude, Claude
 from cascade.core.errors import CascadeError
 from cascade.core.messages import Failure, Reply
 from cascade.core.policy import Rung
 from cascade.corpora.grading import Grade, Graded, Grader, Ungraded, bind_grader, judge_rung
 from cascade.corpora.items import Item, Manifest
 from cascade.corpora.writing import write_corpus
+from cascade.providers import AsyncProviders, Providers
 from cascade.recording.batching import BatchCaller
 from cascade.recording.calling import Caller
 from cascade.recording.calls import BASELINE, Respondent, journal_entry
@@ -79,11 +79,11 @@ class Recorder:
         self._grader: Grader | None = bind_grader(name) if name and rung is None else None
         policy = self._settings.policy
         batch = self._settings.batch
-        self._claude = AsyncClaude(policy.retry, None if batch else client, clock=clock, chance=chance)
+        self._claude = AsyncProviders(policy.retry, None if batch else client, clock=clock, chance=chance)
         shared = self._settings, self._journal, self._state, self._claude
         if batch:
-            client_of = Claude(policy.retry, client, clock=clock, chance=chance).client_of
-            self._caller: Caller = BatchCaller(*shared, client_of=client_of, clock=clock, on_call=self._notify)
+            models = Providers(policy.retry, client, clock=clock, chance=chance)
+            self._caller: Caller = BatchCaller(*shared, models=models, clock=clock, on_call=self._notify)
         else:
             self._caller = Caller(*shared, clock=clock, on_call=self._notify)
         self._judge = None if rung is None else make_judge(policy, rung, self._journal, self._caller.call)
@@ -173,6 +173,7 @@ class Recorder:
             return result
         finally:
             self._journal.close(delete_empty=True)
+            self._caller.close()
             await self._claude.aclose()
 
     async def _record_all(self, items: Sequence[Item]) -> None:
