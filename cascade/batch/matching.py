@@ -12,8 +12,9 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator
 from contextlib import closing
+from dataclasses import dataclass
 from datetime import UTC, datetime
-from typing import Any, Literal
+from typing import Any
 
 from cascade.batch.store import Part
 from cascade.claude.batches import BatchInfo, list_since, results
@@ -24,8 +25,13 @@ __all__ = ["Found", "Matcher"]
 
 _SKEW_S = 600.0  # how far the endpoint's clock may be from ours
 
-Found = str | Literal["wait", "none"]
-"""The id of the part's batch; "wait": it cannot be told yet; "none": it was not created."""
+
+@dataclass(frozen=True, slots=True)
+class Found:
+    """What is known of a part's batch: its id, or that it was not created (`is_none`), or nothing yet."""
+
+    batch: str | None = None
+    is_none: bool = False
 
 
 class Matcher:
@@ -50,11 +56,11 @@ class Matcher:
             if info.status != "ended":
                 undecided = True
             elif (place := self._first_of(client, info)) is not None and part.contains(*place):
-                return info.id
+                return Found(info.id)
         if undecided or has_time:
-            return "wait"
+            return Found()
         del self._since[part.id]
-        return "none"
+        return Found(is_none=True)
 
     def _candidates(self, client: Any, part: Part, known: set[str], *, latest: float) -> Iterator[BatchInfo]:
         earliest = datetime.fromtimestamp((part.sent_at or 0.0) - _SKEW_S, UTC)

@@ -24,11 +24,12 @@ import msgspec
 from cascade.batch.calls import BatchCall, BatchLimits, decode_outcome, digest_of, encode_json, encode_outcome
 from cascade.batch.database import lock_folder, make_folder, unlock
 from cascade.batch.matching import Matcher
-from cascade.batch.store import CallStore, Part, Registered
+from cascade.batch.store import CALLS_FILE, CallStore, Part, Registered
 from cascade.claude.batches import BatchOutcome, create, request_of, results, retrieve
 from cascade.core.errors import BatchError, ConfigurationError
 from cascade.core.messages import Failure, Reply
 from cascade.core.policy import Rung
+from cascade.core.triage import Prompt
 
 __all__ = ["BatchSender", "Outcomes", "endpoint_of"]
 
@@ -71,9 +72,8 @@ class BatchSender:
         make_folder(folder)
         self._lock = lock_folder(folder)
         try:
-            self.store = CallStore(folder / "calls.sqlite3")
-            if (known := self.store.bind("run", run)) != run:
-                raise ConfigurationError(f"{folder}: it belongs to the batch run {known!r}, not to {run!r}")
+            self.store = CallStore(folder / CALLS_FILE)
+            _require_own(folder, run, self.store.bind("run", run))
         except BaseException:
             unlock(self._lock)
             raise
@@ -95,19 +95,18 @@ class BatchSender:
         Raises BatchError if the endpoint cannot be used; what was sent is known on the disk, and the same calls go on where it
         stopped. Raises ConfigurationError for a call that a batch cannot hold, or that has another prompt than before.
         """
-        yield from self.begin(calls)
-        yield from self.collect()
-        while self.store.count_open(self._turn):
-            self.dispatch()
-            yield from self.collect()
-
-    def begin(self, calls: Iterable[BatchCall]) -> Outcomes:
-        """Store the calls, and send those that stand in no batch. Yields those whose outcome is known already."""
         self._turn = self.store.next_turn()
+        yield from self.add(calls)
+        while self.is_under_way or self.has_open:
+            self.dispatch()
+            for page in self.collect():
+                yield from page
+
+    def add(self, calls: Iterable[BatchCall]) -> Outcomes:
+        """Store the calls; `dispatch` sends them. Yields those whose outcome is known already."""
         for page in _pages(calls):
             for key, kind, written in self.store.register(self._turn, map(self._registered, page)):
                 yield key, _outcome(kind, written)
-        self.dispatch()
 
     def dispatch(self) -> None:
         """Send the calls that were asked for and stand in no batch, as one round. Raises BatchError."""
@@ -115,8 +114,8 @@ class BatchSender:
         for part in self.store.parts("planned"):
             self._create(part)
 
-    def collect(self, *, wait: bool = True) -> Outcomes:
-        """Yield the outcomes of what was sent, as the batches end. `wait`: until all have ended; otherwise one look at each.
+    def collect(self, *, wait: bool = True) -> Iterator[list[tuple[str, Reply | Failure]]]:
+        """Yield the outcomes of what was sent as the batches end, a page at a time. `wait`: until all have; otherwise one look at each.
 
         Calls that are to go again in the next round are not among them. Raises BatchError.
         """
@@ -129,10 +128,20 @@ class BatchSender:
                 return
             self._wait(self._limits.poll_s)
 
+    def outcome(self, key: str) -> Reply | Failure | None:
+        """What is stored of a call; None if its outcome is not known."""
+        found = self.store.outcome(key)
+        return None if found is None else _outcome(*found)
+
     @property
     def is_under_way(self) -> bool:
         """Whether any batch has not been read to its end."""
         return bool(self.store.parts("planned", "sending", "open"))
+
+    @property
+    def has_open(self) -> bool:
+        """Whether calls that were asked for stand in no batch: they go into the next round."""
+        return self.store.count_open(self._turn) > 0
 
     def _registered(self, call: BatchCall) -> Registered:
         rung = call.prompt.rung
@@ -164,7 +173,7 @@ class BatchSender:
         else:
             self.store.set_open(part, info.id)
 
-    def _look(self, part: Part) -> Generator[tuple[str, Reply | Failure], None, bool]:
+    def _look(self, part: Part) -> Generator[list[tuple[str, Reply | Failure]], None, bool]:
         """See what has become of a part; whether it is done. An endpoint that is down for a while is asked again."""
         try:
             if part.state == "planned":  # it turned out that it was not created
@@ -189,26 +198,26 @@ class BatchSender:
 
     def _match(self, client: Any, part: Part) -> None:
         found = self._matcher.find(client, part, self.store.batches())
-        if found == "none":
+        if found.batch is not None:
+            self.store.set_open(part, found.batch)
+        elif found.is_none:
             self.store.set_planned(part)
-        elif found != "wait":
-            self.store.set_open(part, found)
         self._failed_polls = 0
 
-    def _read(self, client: Any, part: Part, batch: str) -> Outcomes:
+    def _read(self, client: Any, part: Part, batch: str) -> Iterator[list[tuple[str, Reply | Failure]]]:
         """Store the results of a batch that has ended. It may have been read in part before."""
-        attempts = self._limits.attempts
-        read = results(client, batch)
+        read = results(client, batch, prompt_of=lambda custom_id: self._prompt_of(part, custom_id))
         with closing(read):
             for page in _pages(read):
-                lines = [line for custom_id, outcome in page if (line := self._line(part, custom_id, outcome))]
-                for key, kind, written in self.store.settle(part, self._turn, lines, attempts):
-                    yield key, _outcome(kind, written)
+                lines = (self._line(part, custom_id, outcome) for custom_id, outcome in page)
+                yield self._settle(part, filter(None, lines))
         missing = Failure("server", f"batch {batch} has ended without a result for this call")
-        lines = [(place, *encode_outcome(missing), True) for place in self.store.unsettled(part)]
-        for key, kind, written in self.store.settle(part, self._turn, lines, attempts):
-            yield key, _outcome(kind, written)
+        yield self._settle(part, [(place, *encode_outcome(missing), True) for place in self.store.unsettled(part)])
         self.store.set_read(part)
+
+    def _settle(self, part: Part, lines: Iterable[tuple[int, str, bytes, bool]]) -> list[tuple[str, Reply | Failure]]:
+        settled = self.store.settle(part, self._turn, lines, self._limits.attempts)
+        return [(key, _outcome(kind, written)) for key, kind, written in settled]
 
     def _line(self, part: Part, custom_id: str, outcome: BatchOutcome) -> tuple[int, str, bytes, bool] | None:
         """A result as it is stored; None for one that is not of this part."""
@@ -223,12 +232,28 @@ class BatchSender:
         is_transient = isinstance(outcome, Failure) and outcome.kind in _TRANSIENT
         return place[1], *encode_outcome(outcome), is_transient
 
+    def _prompt_of(self, part: Part, custom_id: str) -> Prompt | None:
+        """What was sent, as far as its most tokens depend on it; for an answer that does not say what it was billed."""
+        place = self._place_of(custom_id)
+        written = None if place is None or not part.contains(*place) else self.store.params_at(part, place[1])
+        if written is None:
+            return None
+        params = msgspec.json.decode(written)
+        extra = {name: params[name] for name in ("tools", "output_config", "thinking") if name in params}
+        rung = self.store.rung_at(part.endpoint)
+        return Prompt(rung, tuple(params["messages"]), params.get("system"), None, params["max_tokens"], extra=extra)
+
     def _place_of(self, custom_id: str) -> tuple[int, int] | None:
         run, _, rest = custom_id.rpartition("-")
         run, _, round_number = run.rpartition("-")
         if run != self._run or not (round_number.isdecimal() and rest.isdecimal()):
             return None
         return int(round_number), int(rest)
+
+
+def _require_own(folder: Path, run: str, known: str) -> None:
+    if known != run:
+        raise ConfigurationError(f"{folder}: it belongs to the batch run {known!r}, not to {run!r}")
 
 
 def endpoint_of(rung: Rung) -> str:

@@ -12,17 +12,17 @@ Every change is one transaction, on the disk before the next thing is done.
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator
-from dataclasses import dataclass
+from collections.abc import Callable, Iterable, Iterator
+from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Literal
+from typing import Final, Literal
 
 from cascade.batch.calls import BatchLimits
 from cascade.batch.database import connect, transaction
 from cascade.core.errors import ConfigurationError
 from cascade.core.policy import Rung
 
-__all__ = ["CallStore", "Part", "PartState", "Registered"]
+__all__ = ["CALLS_FILE", "BatchView", "CallStore", "Part", "PartState", "Registered", "views_of"]
 
 PartState = Literal["planned", "sending", "open", "read"]
 
@@ -42,6 +42,9 @@ CREATE TABLE IF NOT EXISTS calls (
 CREATE INDEX IF NOT EXISTS open_calls ON calls (id) WHERE is_open;
 CREATE INDEX IF NOT EXISTS calls_by_place ON calls (part, place) WHERE part IS NOT NULL;
 """
+CALLS_FILE: Final = "calls.sqlite3"
+"""The store's name in a run's folder."""
+
 _PAGE = 2_000  # rows read at once
 
 
@@ -200,6 +203,12 @@ class CallStore:
             yield from page
             last = page[-1][0]
 
+    def params_at(self, part: Part, place: int) -> bytes | None:
+        """The parameters of one call of a part; None once its outcome is known."""
+        query = "SELECT params FROM calls WHERE part = ? AND place = ?"
+        found = self._database.execute(query, (part.id, place)).fetchone()
+        return None if found is None else found[0]
+
     def set_sending(self, part: Part, at: float) -> None:
         """The part is being sent."""
         self._database.execute("UPDATE parts SET state = 'sending', sent_at = ? WHERE id = ?", (at, part.id))
@@ -255,3 +264,37 @@ class CallStore:
     def set_read(self, part: Part) -> None:
         """Every result of the part is stored."""
         self._database.execute("UPDATE parts SET state = 'read' WHERE id = ?", (part.id,))
+
+
+@dataclass(frozen=True, slots=True)
+class BatchView:
+    """A part as it is shown. `state`: "not sent yet", "being sent", "under way" or what the endpoint says, "read"."""
+
+    round: int
+    batch: str | None
+    calls: int
+    state: str
+    rung: Rung
+
+    @property
+    def fields(self) -> dict[str, object]:
+        """For JSON."""
+        return {"round": self.round, "batch": self.batch, "requests": self.calls, "state": self.state}
+
+
+_SHOWN = {"planned": "not sent yet", "sending": "being sent", "open": "under way", "read": "read"}
+
+
+def views_of(folder: Path, state_of: Callable[[BatchView], str]) -> list[BatchView]:
+    """The batches of a run in order. `state_of` says more of one that is under way."""
+    if not (folder / CALLS_FILE).is_file():
+        return []
+    store = CallStore(folder / CALLS_FILE, read_only=True)
+    try:
+        views = [
+            BatchView(part.round, part.batch, part.calls, _SHOWN[part.state], store.rung_at(part.endpoint))
+            for part in store.parts()
+        ]
+    finally:
+        store.close()
+    return [replace(view, state=state_of(view)) if view.state == _SHOWN["open"] else view for view in views]

@@ -138,7 +138,7 @@ def list_since(client: Any, since: datetime, *, page: int = _PAGE, retry: Retry 
 
 def results(
     client: Any, batch_id: str, *, prompt_of: Callable[[str], Prompt | None] = lambda _: None, retry: Retry = _RETRY
-) -> Iterator[tuple[str, BatchOutcome]]:
+) -> Generator[tuple[str, BatchOutcome]]:
     """What became of each request of an ended batch, by its custom_id: each once, in no order.
 
     Results that break off are read again, without those that were given already. A request may be missing where an endpoint

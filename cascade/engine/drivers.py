@@ -8,15 +8,15 @@ import random
 import sys
 import threading
 import time
-from collections.abc import AsyncGenerator, Callable, Generator, Sequence
+from collections.abc import AsyncGenerator, Callable, Generator, Iterable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import aclosing, closing
 from functools import cached_property
 from pathlib import Path
 from types import TracebackType
-from typing import Any, Generic, Self, TypeVar, Unpack, overload
+from typing import TYPE_CHECKING, Any, Generic, Self, TypeVar, Unpack, overload
 
-from cascade.core.errors import BlockingWarning, CascadeError
+from cascade.core.errors import BlockingWarning, CascadeError, ConfigurationError
 from cascade.core.messages import Request
 from cascade.core.policy import Policy
 from cascade.core.trail import Answer, Arm
@@ -31,6 +31,9 @@ from cascade.forks import renew_in_children
 from cascade.hooks import Hook
 from cascade.logs import warn_caller
 from cascade.providers import AsyncProviders, Providers
+
+if TYPE_CHECKING:
+    from cascade.engine.batching import AsyncBatchRun, BatchInput, BatchOptions, BatchRun
 
 __all__ = ["AsyncCascade", "Cascade"]
 
@@ -61,6 +64,7 @@ class _Driver(Generic[_Calling]):
         self._runtime = Runtime(policy, RuntimeOptions(ledger, state, tuple(hooks), clock, wall, chance))
         self.policy = self._runtime.policy
         self._claude = self._claude_type(self.policy.retry, client, clock=clock, chance=chance)
+        self._has_client = client is not None
         self._shadow_slots = ShadowSlots(self.policy.observe.concurrency)
         self.renew_lock()
         renew_in_children(self)
@@ -72,7 +76,7 @@ class _Driver(Generic[_Calling]):
     def on(self, client: Any) -> Self:
         """The same policy, ledger and state on another client of the SDK. To close one of them is to close the ledger."""
         other = copy.copy(self)
-        other._claude = self._claude.on(client)
+        other._claude, other._has_client = self._claude.on(client), True
         vars(other).pop("messages", None)
         other.renew_lock()
         renew_in_children(other)
@@ -184,6 +188,40 @@ class Cascade(_Driver[Providers]):
             self._runtime.log_shadow_failure(error)
         finally:
             self._shadow_slots.release()
+
+    @overload
+    def batch(
+        self,
+        inputs: Iterable[BatchInput] | None = None,
+        *,
+        response_model: None = None,
+        **options: Unpack[BatchOptions],
+    ) -> BatchRun[None]: ...
+    @overload
+    def batch(
+        self,
+        inputs: Iterable[BatchInput] | None = None,
+        *,
+        response_model: type[_Data],
+        **options: Unpack[BatchOptions],
+    ) -> BatchRun[_Data]: ...
+    @overload
+    def batch(
+        self, inputs: Iterable[BatchInput] | None = None, *, response_model: object, **options: Unpack[BatchOptions]
+    ) -> BatchRun[Any]: ...
+    def batch(
+        self, inputs: Iterable[BatchInput] | None = None, *, response_model: Any = None, **options: Unpack[BatchOptions]
+    ) -> BatchRun[Any]:
+        """Answer many inputs through the Message Batches API, at half the price and within a day or so. Nothing is sent yet.
+
+        `response_model` and `checks` hold for all. `run`: a name for it; if there is a run of this name, it is taken up again,
+        with these inputs or without any. `max_usd`: what the whole run may spend. `limits`: how calls are put into batches.
+        `wait` is called with the seconds between two looks at the batches, `on_progress` with how far it is. Raises RequestError
+        for an input that cannot be asked, ConfigurationError for a run that cannot be taken up with these arguments.
+        """
+        from cascade.engine.batching import open_batch  # noqa: PLC0415 - few programs use it
+
+        return open_batch(self._runtime, self._claude, inputs, response_model, options)
 
     def report_outcome(self, request_id: str, right: bool | float, *, note: str | None = None) -> None:
         """Report whether an answer was right. The arguments and errors are those of `cascade.report_outcome`.
@@ -302,6 +340,39 @@ class AsyncCascade(_Driver[AsyncProviders]):
             raise
         finally:
             self._shadow_slots.release()
+
+    @overload
+    def batch(
+        self,
+        inputs: Iterable[BatchInput] | None = None,
+        *,
+        response_model: None = None,
+        **options: Unpack[BatchOptions],
+    ) -> AsyncBatchRun[None]: ...
+    @overload
+    def batch(
+        self,
+        inputs: Iterable[BatchInput] | None = None,
+        *,
+        response_model: type[_Data],
+        **options: Unpack[BatchOptions],
+    ) -> AsyncBatchRun[_Data]: ...
+    @overload
+    def batch(
+        self, inputs: Iterable[BatchInput] | None = None, *, response_model: object, **options: Unpack[BatchOptions]
+    ) -> AsyncBatchRun[Any]: ...
+    def batch(
+        self, inputs: Iterable[BatchInput] | None = None, *, response_model: Any = None, **options: Unpack[BatchOptions]
+    ) -> AsyncBatchRun[Any]:
+        """As `Cascade.batch`. It makes a sync client of its own: raises ConfigurationError if a `client` was passed in."""
+        from cascade.engine.batching import AsyncBatchRun, open_batch  # noqa: PLC0415 - few programs use it
+
+        if self._has_client:
+            raise ConfigurationError(
+                "batch: it needs a sync client (leave client= out, or use Cascade(client=…).batch)"
+            )
+        claude = Providers(self.policy.retry, clock=time.monotonic, chance=random.Random())  # noqa: S311 - jitter, not a secret
+        return AsyncBatchRun(open_batch(self._runtime, claude, inputs, response_model, options))
 
     async def report_outcome(self, request_id: str, right: bool | float, *, note: str | None = None) -> None:
         """As `Cascade.report_outcome`."""

@@ -13,7 +13,6 @@ from __future__ import annotations
 
 import asyncio
 import hashlib
-import secrets
 import shutil
 import threading
 from collections import Counter
@@ -24,6 +23,7 @@ from typing import Any
 
 from cascade.batch import BatchCall, BatchLimits, BatchSender
 from cascade.batch.calls import encode_json
+from cascade.batch.naming import run_of
 from cascade.claude.batches import request_of
 from cascade.core import prices
 from cascade.core.budgets import upper_bound
@@ -195,7 +195,9 @@ class BatchCaller(Caller):
     def _open(self) -> BatchSender:
         poll_s = self._settings.poll_s
         limits = BatchLimits(poll_s=poll_s, settle_s=min(_SETTLE_S, 2 * poll_s))
-        return BatchSender(self._folder, _run_of(self._folder), self._models.client_of, limits, wait=self._sleep)
+        return BatchSender(
+            self._folder, run_of(self._folder, "record"), self._models.client_of, limits, wait=self._sleep
+        )
 
     def _sleep(self, seconds: float) -> None:
         if self._interrupt.wait(seconds):
@@ -207,16 +209,3 @@ def _name_of(respondent: Respondent, prompt: Prompt, item: str) -> str:
     is_reply = respondent.name in (BASELINE, BASELINE_AGAIN) or not respondent.name.startswith("@")
     key = respondent.key(item) if is_reply else (respondent.name,)
     return hashlib.sha256(encode_json([key, request_of("", prompt)["params"]])).hexdigest()[:40]
-
-
-def _run_of(folder: Path) -> str:
-    """The name of the recording's batch run, unique to the account: the one in its folder, or a new one."""
-    path = folder / "run"
-    try:
-        return path.read_text("ascii").strip()
-    except FileNotFoundError:
-        folder.mkdir(mode=0o700, parents=True, exist_ok=True)
-        new = path.with_name(f"run.{secrets.token_hex(4)}")
-        new.write_text(f"record-{secrets.token_hex(8)}", "ascii")
-        new.replace(path)
-        return path.read_text("ascii").strip()
