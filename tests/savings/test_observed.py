@@ -15,7 +15,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from cascade.cli.savings.command import SavingsOptions, run_savings
-from cascade.core.errors import UsageExportError
+from cascade.core.errors import LedgerError, UsageExportError
 from cascade.core.messages import Usage
 from cascade.core.policy import Policy
 from cascade.core.step_calls import with_auxiliary
@@ -271,3 +271,12 @@ def test_votes_judges_reviews_and_auxiliary_calls_are_paid_and_answer_nothing(bo
     assert found.parts.paid == paid == 432_500 * 2 + 1_350_000 + 6_680_000
     assert found.reached == {"haiku": 2, "sonnet": 1}
     assert found.shipped == {"haiku": 1, "sonnet": 1}
+
+
+def test_without_a_ledger_the_other_ways_are_named(tmp_path: Path) -> None:
+    """Whoever forgot the export is told of it; whoever named a ledger, of that ledger."""
+    with pytest.raises(LedgerError, match=r"name a usage export or a --workload"):
+        run_savings(SavingsOptions(), as_json=False)
+    with pytest.raises(LedgerError, match=r"none\.db: there is no ledger yet") as told:
+        run_savings(SavingsOptions(ledger=str(tmp_path / "none.db")), as_json=False)
+    assert "--workload" not in str(told.value)
