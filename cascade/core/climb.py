@@ -25,6 +25,7 @@ from itertools import groupby
 from typing import Any
 
 from cascade.core.budgets import Refusal
+from cascade.core.carrying import check_carried
 from cascade.core.decision import Abstain, Call, Ship, Situation, Start, decide, own_reason
 from cascade.core.early import can_close, can_ship
 from cascade.core.errors import AllRungsFailed, BudgetExceeded, DeadlineExceeded, StreamBroken, UpstreamRejected
@@ -110,6 +111,7 @@ def climb(
     reading = reading or Reading(early=policy.early_stop)
     if request.raw is None:
         check_request(request, policy.ladder)
+    check_carried(request, policy.ladder, policy.panel)
     match = plan.signals.classify(request)
     answer = partial(_answer, plan, request, match, start.notes)
     all_checks = plan.checks_for(match.task, checks, accept, request.tools)

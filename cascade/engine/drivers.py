@@ -16,7 +16,6 @@ from pathlib import Path
 from types import TracebackType
 from typing import Any, Generic, Self, TypeVar, Unpack, overload
 
-from cascade.claude import AsyncClaude, Claude
 from cascade.core.errors import BlockingWarning, CascadeError
 from cascade.core.messages import Request
 from cascade.core.policy import Policy
@@ -31,19 +30,20 @@ from cascade.engine.runtime import RequestContext, Runtime, RuntimeOptions
 from cascade.forks import renew_in_children
 from cascade.hooks import Hook
 from cascade.logs import warn_caller
+from cascade.providers import AsyncProviders, Providers
 
 __all__ = ["AsyncCascade", "Cascade"]
 
 _Data = TypeVar("_Data")
-_Claude = TypeVar("_Claude", Claude, AsyncClaude)
+_Calling = TypeVar("_Calling", Providers, AsyncProviders)
 
 _warned_of_blocking = threading.Event()
 
 
-class _Driver(Generic[_Claude]):
+class _Driver(Generic[_Calling]):
     """What both drivers hold."""
 
-    _claude_type: type[_Claude]
+    _claude_type: type[_Calling]
 
     def __init__(  # noqa: PLR0913 - the public contract
         self,
@@ -79,7 +79,7 @@ class _Driver(Generic[_Claude]):
         return other
 
 
-class Cascade(_Driver[Claude]):
+class Cascade(_Driver[Providers]):
     """A policy at work: `ask` answers a request with the cheapest rung that can be trusted with it.
 
     `policy`: a Policy, a path, or a shipped policy's name. `client`: any sync client of the SDK; by default one is made
@@ -93,7 +93,7 @@ class Cascade(_Driver[Claude]):
     later changes of either need a new driver.
     """
 
-    _claude_type = Claude
+    _claude_type = Providers
 
     @cached_property
     def messages(self) -> Messages:
@@ -211,14 +211,14 @@ class Cascade(_Driver[Claude]):
         self.close()
 
 
-class AsyncCascade(_Driver[AsyncClaude]):
+class AsyncCascade(_Driver[AsyncProviders]):
     """`Cascade` for asyncio: the same arguments, the same rule, awaited.
 
     It makes a client for each event loop. A `client` that was passed in serves one loop: in another one (a second
     `asyncio.run`) it raises ConfigurationError before anything is sent. `checks` are plain functions and run on the loop.
     """
 
-    _claude_type = AsyncClaude
+    _claude_type = AsyncProviders
 
     @cached_property
     def messages(self) -> AsyncMessages:

@@ -142,9 +142,11 @@ class Runtime:
         return request, arm
 
     def ladder_of(self, arm: Arm) -> tuple[Rung, ...]:
-        """The rungs that may be called for this arm, and the other models that vote at them."""
-        policy = (self.plan if arm == "cascade" else self.baseline).policy
-        return policy.ladder + policy.panel if arm == "cascade" else policy.ladder
+        """The rungs that may be called for this arm, the other models that vote at them, and those that summarise."""
+        if arm != "cascade":
+            return self.baseline.policy.ladder
+        beside = tuple(rung for rung, _ in self.plan.auxiliaries.values())
+        return self.policy.ladder + self.policy.panel + beside
 
     def start(self, arguments: Arguments, request: Request, arm: Arm) -> RequestContext:
         """Begin a request. Its deadline runs from here."""
