@@ -26,7 +26,7 @@ from cascade.savings.bill import uncached
 from cascade.savings.mixes import Mix
 from cascade.savings.month import PricedWorkload, price_workload, rounded
 from cascade.savings.parts import Parts
-from cascade.savings.rates import PriceBook, halved
+from cascade.savings.rates import BothRates, PriceBook
 from cascade.savings.workload import Workload
 
 __all__ = ["Observed", "observe"]
@@ -160,7 +160,7 @@ def _add_climb(seen: Observed, one: RequestRecord, outcome: OutcomeBody, known: 
     in_batch = outcome.arm == "batch"
     uncached = live = paid = 0
     for step in steps:
-        without, with_caching, exact = _costs(step, known.book.rates(step.model, "ledger"), in_batch=in_batch)
+        without, with_caching, exact = _costs(step, known.book.both(step.model, "ledger"), in_batch=in_batch)
         uncached, live, paid = uncached + without, live + with_caching, paid + step.cost
         seen.tokens += _usage(step)
         seen.estimated += not exact
@@ -175,12 +175,12 @@ def _add_climb(seen: Observed, one: RequestRecord, outcome: OutcomeBody, known: 
         seen.reached[rung] = seen.reached.get(rung, 0) + 1
 
 
-def _costs(step: StepBody, rates: Rates, *, in_batch: bool) -> tuple[int, int, bool]:
+def _costs(step: StepBody, rates: BothRates, *, in_batch: bool) -> tuple[int, int, bool]:
     """A call's cost live and uncached, live and as cached, and whether today's prices give what was recorded."""
     usage = _usage(step)
-    listed, bare = prices.cost(rates, usage), prices.cost(rates, uncached(usage))
-    if in_batch:
-        return bare, listed, step.cost in (prices.cost(halved(rates), usage), listed)
+    listed, bare = prices.cost(rates.live, usage), prices.cost(rates.live, uncached(usage))
+    if in_batch:  # a rung that batches do not reach is called live
+        return bare, listed, step.cost in (prices.cost(rates.batch, usage), listed)
     scaled = rounded(Fraction(step.cost * bare, listed)) if listed else step.cost
     return scaled, step.cost, step.cost == listed
 

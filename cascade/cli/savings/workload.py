@@ -129,7 +129,7 @@ def _month_fields(month: Month) -> dict[str, Any]:
 def _models(priced: PricedWorkload) -> Iterator[tuple[str, str, tuple[int, int]]]:
     """Name, model, and its prices in nano-USD per million tokens."""
     for one in (*priced.ladder, *priced.others.values()):
-        tier = one.rates.tiers[0][1]
+        tier = one.rates.live.tiers[0][1]
         yield one.name, one.model, (tier.input, tier.output)
 
 
