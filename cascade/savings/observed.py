@@ -188,9 +188,14 @@ def _costs(step: StepBody, rates: BothRates, *, in_batch: bool) -> tuple[int, in
 def _reference_usage(steps: list[StepBody], outcome: OutcomeBody, policy: Policy) -> Usage:
     """The tokens of the baseline's one call, by the rule of `Outcome.estimate`; nothing of them cached."""
     own = [step for step in steps if _is_rungs_own(step)]
-    by_top = own[-1].index == policy.top and own[-1].output_tokens > 0
-    answered = own[-1] if by_top else _shipped(own, outcome)
-    return uncached(baseline_usage(policy, _usage(own[0]), _usage(answered), by_top=by_top))
+    answered, how = _shipped(own, outcome), "triage"
+    at, last = answered.index, own[-1]
+    by_plan = [step for step in steps if step.index == at and step.auxiliary in ("execution", "plain")]
+    if by_plan:
+        answered, how = by_plan[-1], "top" if by_plan[-1].auxiliary == "plain" else "plan"
+    elif last.index == policy.top and last.output_tokens:
+        answered, how = last, "top"
+    return uncached(baseline_usage(policy, _usage(own[0]), _usage(answered), how))
 
 
 def _shipped(own: list[StepBody], outcome: OutcomeBody) -> StepBody:

@@ -18,6 +18,7 @@ from cascade.cli.savings.command import SavingsOptions, run_savings
 from cascade.core.errors import LedgerError, UsageExportError
 from cascade.core.messages import Usage
 from cascade.core.policy import Policy
+from cascade.core.prepared import Handed
 from cascade.core.step_calls import with_auxiliary
 from cascade.core.trail import Sample, Step, Verdict
 from cascade.core.triage import triage_tokens
@@ -280,3 +281,21 @@ def test_without_a_ledger_the_other_ways_are_named(tmp_path: Path) -> None:
     with pytest.raises(LedgerError, match=r"none\.db: there is no ledger yet") as told:
         run_savings(SavingsOptions(ledger=str(tmp_path / "none.db")), as_json=False)
     assert "--workload" not in str(told.value)
+
+
+def test_an_answer_by_a_plan_is_the_workers_and_the_planners_own_is_the_tops(books: Books) -> None:
+    """Opus planned, and Haiku answered; or the plan failed, and Opus answered itself: the reference is the ledger's own estimate."""
+    said = Verdict("answered", 0.9, "self_reported", "x")
+    first = Step(0, "haiku", "claude-haiku-5-5", said, asked(1_000, 10), 1, reason="low_confidence")
+    planned = Step(
+        2, "opus", "claude-opus-5-5", said, Usage(1_500, 70), 1, handed=Handed("artifact", executed_by="haiku")
+    )
+    worker = Sample(0, "haiku", "claude-haiku-5-5", said, Usage(1_700, 400), 1, auxiliary="execution")
+    itself = Sample(1, "opus", "claude-opus-5-5", said, Usage(1_600, 300), 1, auxiliary="plain")
+    books.record((first, with_auxiliary(planned, worker)), "opus")
+    books.record((first, with_auxiliary(with_auxiliary(planned, worker), itself)), "opus")
+    assert (
+        seen(books).parts.reference
+        == sum(estimates_of(books))
+        == 1_000 * 4_000 + 400 * 20_000 + 1_600 * 4_000 + 300 * 20_000
+    )
