@@ -42,6 +42,7 @@ from cascade.core.messages import Failure, Reply
 from cascade.core.review import build_review_prompt
 from cascade.core.trail import LADDER_ARMS, Answer, CheckResult, Step, Verdict
 from cascade.core.triage import Prompt, build_prompt, wants_triage
+from cascade.engine.cached import answer_once
 from cascade.engine.continuing import Place, Recalled, keep, lessons_of, read_place, recall, start_of
 from cascade.engine.effects import (
     Abandoned,
@@ -301,6 +302,22 @@ def run_request(runtime: Runtime, context: RequestContext) -> Lifecycle:
     if place.needs_recall and context.arm == "cascade":
         recalled = yield from _run_blocking(runtime, partial(recall, runtime.state, place))
     start = start_of(place, recalled, context.request, context.plan)
+    if context.cache_key is None:
+        return (yield from _climb(runtime, context, place, recalled, start))
+    if start != Start():  # what the conversation was before decides with it, and that is not in the key
+        return (yield from _climb(runtime, replace(context, cache_key=None), place, recalled, start))
+
+    def teaches_nothing(answer: Answer) -> bool:
+        return not lessons_of(place, recalled, start, answer, context.plan.policy)
+
+    return (
+        yield from answer_once(
+            runtime, context, lambda: _climb(runtime, context, place, recalled, start), teaches_nothing
+        )
+    )
+
+
+def _climb(runtime: Runtime, context: RequestContext, place: Place, recalled: Recalled, start: Start) -> Lifecycle:
     climb = context.begin(start)
     with closing(climb):
         event = next(climb)  # raises RequestError if a rung cannot take the request; nothing has begun by then
@@ -317,7 +334,10 @@ def run_request(runtime: Runtime, context: RequestContext) -> Lifecycle:
                         event = climb.send((yield from rung_caller.answer(event)))
             except StopIteration as done:
                 notes = (*context.notes, *done.value.notes)
-                answer: Answer = replace(done.value, arm=context.arm, latency_s=runtime.elapsed(context), notes=notes)
+                cache = None if context.cache_key is None else "miss"
+                answer: Answer = replace(
+                    done.value, arm=context.arm, latency_s=runtime.elapsed(context), notes=notes, cache=cache
+                )
                 steps = answer.steps
             yield from _keep(runtime, context, place, recalled, start, answer)
         except ClimbError as error:
