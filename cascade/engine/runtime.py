@@ -191,8 +191,16 @@ class Runtime:
 
     def begin(self, context: RequestContext, task: str) -> Tracks:
         """Notify the hooks that a request begins."""
+        cache = None if context.cache_key is None else "hit" if context.arm == "cache" else "miss"
         begun = Begun(
-            context.plan, context.request, task, context.arm, self.options.wall(), context.slot, context.shadow_of
+            context.plan,
+            context.request,
+            task,
+            context.arm,
+            self.options.wall(),
+            context.slot,
+            context.shadow_of,
+            cache,
         )
         return begin(self.hooks, begun, self._log_hook_failure)
 
