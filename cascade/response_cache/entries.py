@@ -14,8 +14,8 @@ __all__ = ["Entry"]
 
 _VERSION = 1
 _LONGEST = 16_000_000  # bytes: a larger answer is not worth its place
-_ENDS = frozenset({"end_turn", "stop_sequence"})
-_SOURCES = frozenset((None, *get_args(ConfidenceSource)))
+_ENDS = ("end_turn", "stop_sequence")
+_SOURCES = (None, *get_args(ConfidenceSource))
 _TEXTS = ("request", "task", "certificate", "rung", "model")
 _OWN = frozenset({"container", "usage"})  # of a message: they belong to the call that made it
 
