@@ -21,6 +21,7 @@ from cascade.cli.calibrate.samples import (
 )
 from cascade.cli.output import stdout, table
 from cascade.core.policy.certificate import Certificate
+from cascade.replay.cold import cold_note
 from cascade.replay.mapping import undefined_tasks
 
 __all__ = [
@@ -116,8 +117,8 @@ def notes_of(result: Calibration) -> list[str]:
             " answers ship that are likely wrong if no rung above would do better"
         )
     notes += [f"no samples are chosen for {why}" for why in result.not_judged]
-    if (estimated := result.manifest.estimated) is not None:
-        notes.append(estimated)
+    cold = None if result.counted else cold_note(result.mapping.plan.policy, result.mapping.cost_of)
+    notes += filter(None, (result.manifest.estimated, cold))
     without = [rung for rung, signal in result.signal.items() if not signal.items]
     if without and not (result.ways and objective is None):  # a frontier of several ways, and this is the signal of one
         notes.append(
