@@ -16,7 +16,7 @@ from cascade.core.prompt_caching import as_cold, minimum_of, prefix_tokens
 from cascade.corpora.items import Item
 from cascade.replay.closing import CostOf
 
-__all__ = ["cold_note", "climbs_cold", "cold_tokens", "recorded_prefix"]
+__all__ = ["climbs_cold", "cold_note", "cold_tokens", "recorded_prefix"]
 
 
 def climbs_cold(policy: Policy, index: int, cost_of: CostOf) -> bool:

@@ -309,8 +309,7 @@ def _notes(
     ]
     if unknown:
         yield f"no figures for {', '.join(unknown)} alone: not every item has a graded, priced reply of it"
-    if (cold := cold_note(mapped.mapping.plan.policy, mapped.mapping.cost_of)) is not None:
-        yield cold
+    yield from filter(None, (cold_note(mapped.mapping.plan.policy, mapped.mapping.cost_of),))
     if not options.reprice and options.policy is not None:
         yield "costs are the recorded ones; --reprice takes the policy's prices"
 
