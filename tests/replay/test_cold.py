@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -14,13 +15,14 @@ from cascade import Policy
 from cascade.calibration.search.levels import code_columns
 from cascade.core.messages import Usage
 from cascade.core.prices import cost
-from cascade.corpora import Corpus, Item, LadderEntry, Manifest, RecordedReply
+from cascade.corpora import Corpus, Item, LadderEntry, Manifest, RecordedReply, write_corpus
 from cascade.policy.pricing import rates_of
 from cascade.replay.building import read_columns
 from cascade.replay.columns import PolicyMapping
 from cascade.replay.mapping import mapping_of
 from cascade.replay.outcomes import singles_of
 from cascade.replay.vectorised import evaluate
+from tests.cli.conftest import Run
 
 from .scenes import corpora, policies
 from .test_equality import both, rows_of
@@ -55,7 +57,7 @@ def cached(policy: Policy, early_stop: bool = False, **more: Any) -> Policy:
 @st.composite
 def scenes(draw: st.DrawFn) -> tuple[Corpus, PolicyMapping]:
     """A corpus with conversations, systems, tools and caches in its usage; a policy with prompt caching, with early stop, votes."""
-    corpus = draw(corpora(NAMES))
+    corpus = draw(corpora(NAMES, most=20))
     items: list[Item] = []
     for item in corpus.items:
         replies = {rung: replace(one, usage=draw(USAGES)) for rung, one in item.replies.items()}
@@ -74,7 +76,7 @@ def scenes(draw: st.DrawFn) -> tuple[Corpus, PolicyMapping]:
     )
 
 
-@settings(max_examples=80)
+@settings(max_examples=50)
 @given(scene=scenes())
 def test_both_replays_price_the_same_cold_writes(scene: tuple[Corpus, PolicyMapping]) -> None:
     """To the nano-USD, with a guard and early stop; recorded costs stay what they are."""
@@ -162,3 +164,66 @@ def test_calibrate_prices_the_same_climbs(scene: tuple[Corpus, PolicyMapping]) -
     ]
     assert coded.model_cost.tolist() == plain
     assert coded.counts().cost.sum() >= coded.model_cost.sum()
+
+
+@pytest.fixture
+def warm(tmp_path: Path) -> tuple[str, str]:
+    """A corpus of twenty conversations, recorded without caches, and a policy with prompt caching: their paths."""
+    used = {"input_tokens": 3_000, "output_tokens": 10}
+    items = [
+        Item(
+            f"i{at}",
+            [*TURNS, {"role": "assistant", "content": str(at)}, {"role": "user", "content": "on"}],
+            {
+                "r0": RecordedReply(0.9 if at % 2 else 0.1, "no", 1.0, used, 0.001),
+                "r1": RecordedReply(0.9, "yes", 1.0, used, 0.01),
+                "r2": RecordedReply(None, "yes", 1.0, used, 0.1),
+            },
+        )
+        for at in range(20)
+    ]
+    write_corpus(
+        tmp_path / "warm.jsonl", Manifest("warm", tuple(map(LadderEntry, NAMES, MODELS)), synthetic=True), items
+    )
+    rungs = "".join(
+        f"  - {{rung: {rung}, model: {model}, max_tokens: 9{', threshold: 0.8' if rung != 'r2' else ''}}}\n"
+        for rung, model in zip(NAMES, MODELS, strict=True)
+    )
+    (tmp_path / "auto.yaml").write_text(f"version: 1\nname: auto\nprompt_cache: auto\nladder:\n{rungs}")
+    (tmp_path / "off.yaml").write_text(f"version: 1\nname: off-\nladder:\n{rungs}")
+    return str(tmp_path / "warm.jsonl"), str(tmp_path / "auto.yaml")
+
+
+def test_the_commands_tell_the_cold_writes_and_call_them_an_estimate(run: Run, warm: tuple[str, str]) -> None:
+    """`replay --reprice` and `calibrate --reprice` agree; without --reprice nothing is added, and that is said."""
+    corpus, auto = warm
+    off = auto.replace("auto.yaml", "off.yaml")
+    told = {policy: run("replay", corpus, "--policy", policy, "--reprice", "--json").json for policy in (auto, off)}
+    added = told[auto]["cold_writes_usd"]
+    assert added > 0
+    assert told[auto]["cost_usd"] - told[off]["cost_usd"] == pytest.approx(added, abs=1e-12)
+    assert told[auto]["baselines"] == told[off]["baselines"] | {"random_mix": told[auto]["baselines"]["random_mix"]}
+    assert "cold_writes_usd" not in told[off]
+    assert any("an estimate" in note and "cold cache write" in note for note in told[auto]["notes"])
+    exact = run("replay", corpus, "--policy", auto, "--reprice", "--exact-engine", "--json").json
+    assert (exact["cost_usd"], exact["cold_writes_usd"]) == (told[auto]["cost_usd"], added)
+    plain = run("replay", corpus, "--policy", auto, "--json").json
+    assert "cold_writes_usd" not in plain
+    assert any("--reprice adds the cold writes" in note for note in plain["notes"])
+
+    def dearest(policy: str, *more: str) -> dict[str, Any]:
+        return run("calibrate", corpus, "--policy", policy, "--frontier", *more, "--json").json
+
+    chosen = {policy: dearest(policy, "--reprice") for policy in (auto, off)}
+    assert any("an estimate" in note for note in chosen[auto]["notes"])
+    assert dearest(auto)["frontier"] == dearest(off)["frontier"], "recorded costs have no cold writes"
+    assert chosen[auto]["frontier"][-1]["cost_per_request_usd"] >= chosen[off]["frontier"][-1]["cost_per_request_usd"]
+
+
+def test_what_cannot_be_repriced_is_refused(run: Run, warm: tuple[str, str]) -> None:
+    """Tables of counts hold costs and no usage, signals are compared at the recorded costs, a certificate has none."""
+    corpus, auto = warm
+    for more in (("--counts", "--frontier"), ("--signals",), ("--against", auto)):
+        ran = run("calibrate", corpus, *(() if "--against" in more else ("--policy", auto)), *more, "--reprice")
+        assert ran.code == 2, more
+        assert "reprice" in ran.err or "no other option" in ran.err
