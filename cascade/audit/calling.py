@@ -15,7 +15,6 @@ from dataclasses import dataclass, replace
 from typing import Protocol
 
 from cascade.budgets.gate import bound_of
-from cascade.claude import AsyncClaude
 from cascade.core import prices
 from cascade.core.errors import AllRungsFailed
 from cascade.core.messages import Failure, Reply, Request
@@ -26,6 +25,7 @@ from cascade.core.triage import Prompt
 from cascade.hooks import Begun, Calling, Ended
 from cascade.ledger.hook import EntrySink, LedgerHook
 from cascade.ledger.stores import LedgerDown
+from cascade.providers import AsyncProviders
 
 __all__ = ["AuditCall", "AuditCaller", "AuditWriter", "Called"]
 
@@ -73,7 +73,7 @@ class AuditCaller:
         self,
         plan: Plan,
         writer: AuditWriter,
-        claude: AsyncClaude,
+        claude: AsyncProviders,
         *,
         clock: Callable[[], float],
         wall: Callable[[], float],

@@ -21,7 +21,6 @@ from cascade.audit.caps import cap_text, daily_cap
 from cascade.audit.controls import Standing, judge_standing, known_controls
 from cascade.audit.grading import grader_of, judges_of
 from cascade.audit.sampled import CallFailed, Disbelieved, LeaseLost, NoRoom, RunState, SampleGrader, day_of, lease_s
-from cascade.claude import AsyncClaude
 from cascade.core.errors import CascadeError, LedgerError, MissingExtra, MissingKey, PolicyError
 from cascade.core.policy import Policy
 from cascade.ledger.audit import AuditTables, Grading, Leased
@@ -29,6 +28,7 @@ from cascade.ledger.opening import open_ledger
 from cascade.ledger.stores import LedgerDown
 from cascade.logs import log_event
 from cascade.policy.plans import make_plan
+from cascade.providers import AsyncProviders
 
 __all__ = ["AuditRun", "AuditSettings", "AuditWorker", "Stop"]
 
@@ -118,7 +118,7 @@ class AuditWorker:
         self._settings, self._policy, self._wall, self._wait = settings, policy, wall, wait
         self._on_graded = on_graded
         self._tables = AuditTables(settings.ledger)
-        self._claude = AsyncClaude(policy.retry, client, clock=clock, chance=random.Random())  # noqa: S311 - jitter
+        self._claude = AsyncProviders(policy.retry, client, clock=clock, chance=random.Random())  # noqa: S311 - jitter
         commits = policy.ledger.model_copy(update={"durability": "commit"})
         writer: AuditWriter = open_ledger(settings.ledger, commits)
         caller = AuditCaller(make_plan(policy), writer, self._claude, clock=clock, wall=wall)

@@ -10,11 +10,11 @@ import asyncio
 from collections.abc import Callable
 from typing import Any
 
-from cascade.claude import AsyncClaude
 from cascade.core.budgets import upper_bound
 from cascade.core.messages import Failure, Reply
 from cascade.core.models import STREAMS_ABOVE
 from cascade.core.triage import Prompt
+from cascade.providers import AsyncProviders
 from cascade.recording.calls import EntryOf, Respondent, call_cost
 from cascade.recording.journal import Journal
 from cascade.recording.progress import Settings, State, Stop, StopKind
@@ -34,7 +34,7 @@ class Caller:
         settings: Settings,
         journal: Journal,
         state: State,
-        claude: AsyncClaude,
+        claude: AsyncProviders,
         *,
         clock: Callable[[], float],
         on_call: Callable[[], object],

@@ -21,13 +21,13 @@ from typing import Any, Self
 
 from msgspec.structs import replace
 
-from cascade.claude import AsyncClaude
 from cascade.core.errors import CascadeError
 from cascade.core.messages import Failure, Reply
 from cascade.core.policy import Rung
 from cascade.corpora.grading import Grade, Graded, Grader, Ungraded, bind_grader, judge_rung
 from cascade.corpora.items import Item, Manifest
 from cascade.corpora.writing import write_corpus
+from cascade.providers import AsyncProviders
 from cascade.recording.calling import Caller
 from cascade.recording.calls import BASELINE, Respondent, journal_entry
 from cascade.recording.checking import Checker, check_hash
@@ -76,7 +76,7 @@ class Recorder:
         rung = judge_rung(name) if name else None
         self._grader: Grader | None = bind_grader(name) if name and rung is None else None
         policy = self._settings.policy
-        self._claude = AsyncClaude(policy.retry, client, clock=clock, chance=chance)
+        self._claude = AsyncProviders(policy.retry, client, clock=clock, chance=chance)
         self._caller = Caller(
             self._settings, self._journal, self._state, self._claude, clock=clock, on_call=self._notify
         )

@@ -8,7 +8,7 @@ policy's prices alone (`--reprice`), and a single model's cost stays that of the
 from __future__ import annotations
 
 from dataclasses import replace
-from typing import Any, cast
+from typing import TYPE_CHECKING, Any, cast
 
 from cascade.core.messages import Request, Usage
 from cascade.core.policy import Policy, Rung
@@ -16,7 +16,10 @@ from cascade.core.prompt_caching import as_cold, minimum_of, prefix_tokens
 from cascade.corpora.items import Item
 from cascade.replay.closing import CostOf
 
-__all__ = ["climbs_cold", "cold_note", "cold_tokens", "recorded_prefix"]
+if TYPE_CHECKING:
+    from cascade.replay.columns import PolicyMapping
+
+__all__ = ["climbs_cold", "cold_notes", "cold_tokens", "recorded_prefix"]
 
 
 def climbs_cold(policy: Policy, index: int, cost_of: CostOf) -> bool:
@@ -24,16 +27,16 @@ def climbs_cold(policy: Policy, index: int, cost_of: CostOf) -> bool:
     return index > 0 and cost_of == "policy" and policy.prompt_cache == "auto"
 
 
-def cold_note(policy: Policy, cost_of: CostOf) -> str | None:
-    """What to say of the costs; None without `prompt_cache: auto`."""
-    if policy.prompt_cache != "auto":
-        return None
-    if cost_of == "recorded":
-        return "prompt_cache: auto changes no recorded cost; --reprice adds the cold writes that escalations pay"
-    return (
+def cold_notes(mapping: PolicyMapping) -> tuple[str, ...]:
+    """What to say of the costs; nothing without `prompt_cache: auto`."""
+    if mapping.plan.policy.prompt_cache != "auto":
+        return ()
+    if mapping.cost_of == "recorded":
+        return ("prompt_cache: auto changes no recorded cost; --reprice adds the cold writes that escalations pay",)
+    estimate = (
         "costs include an estimate: above the first rung the beginning of a prompt is priced as a cold cache write"
-        " (prompt_cache: auto); a single model's cost has none"
     )
+    return (f"{estimate} (prompt_cache: auto); a single model's cost has none",)
 
 
 def cold_tokens(rung: Rung, tokens: Usage, prefix: int) -> Usage:

@@ -11,6 +11,7 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from cascade.core.errors import ConfigurationError, CorpusError
+from cascade.core.handoff.passing import unrecorded
 from cascade.core.policy import Policy
 from cascade.core.policy.samples import Same
 from cascade.core.text.suggestions import did_you_mean, listed
@@ -20,7 +21,7 @@ from cascade.corpora.reading import CorpusReader, open_corpus
 from cascade.corpora.splits import Part, Split
 from cascade.replay.arrays import Bools, np
 from cascade.replay.building import read_columns
-from cascade.replay.cold import cold_note
+from cascade.replay.cold import cold_notes
 from cascade.replay.columns import UNRECORDED, Columns, MappedColumns, PolicyMapping
 from cascade.replay.comparison import Comparison, Difference, compare
 from cascade.replay.early import NO_EFFECT, EarlyStop, early_stop_of, has_effect, saved_at, unsaid_beginnings
@@ -309,7 +310,7 @@ def _notes(
     ]
     if unknown:
         yield f"no figures for {', '.join(unknown)} alone: not every item has a graded, priced reply of it"
-    yield from filter(None, (cold_note(mapped.mapping.plan.policy, mapped.mapping.cost_of),))
+    yield from (*unrecorded(mapped.mapping.plan.policy), *cold_notes(mapped.mapping))
     if not options.reprice and options.policy is not None:
         yield "costs are the recorded ones; --reprice takes the policy's prices"
 

@@ -313,7 +313,7 @@ def bare(body: dict[str, Any]) -> dict[str, Any]:
 def test_marking_changes_nothing_but_the_marks(request: Request, index: int, old: bool, data: st.DataObject) -> None:
     """The API takes every marked prompt; at most four marks; to mark again changes nothing; no bound is exceeded."""
     drawn: st.SearchStrategy[Ttl | None] = st.sampled_from(["5m", "1h", None])
-    ttls = {place: data.draw(drawn) for place in ("tools", "system", "earlier", "history")}
+    ttls: dict[str, Ttl | None] = {place: data.draw(drawn) for place in ("tools", "system", "earlier", "history")}
     policy = OLD if old else POLICY
     kept = frozenset(f"toolu_{at}" for at in range(99))
     prompt = build_prompt(policy, index, request, kept=kept)
