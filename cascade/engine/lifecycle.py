@@ -55,6 +55,7 @@ from cascade.engine.effects import (
     Send,
     SendAll,
 )
+from cascade.engine.prompt_marks import PromptMarks
 from cascade.engine.runtime import RequestContext, Runtime
 from cascade.engine.turns import ConversationTurn, begin_turn, run_blocking
 from cascade.hooks import Calling, Ended, Tracks
@@ -84,7 +85,7 @@ class _Call:
 class RungCaller:
     """Makes the calls of one request. Shadow requests (`observing`) use it too."""
 
-    __slots__ = ("_open", "_step_ends_at", "context", "is_known", "reservation", "runtime", "start", "tracks")
+    __slots__ = ("_marks", "_open", "_step_ends_at", "context", "is_known", "reservation", "runtime", "start", "tracks")
 
     def __init__(self, runtime: Runtime, context: RequestContext, task: str, start: Start | None = None) -> None:
         self.runtime, self.context, self.start = runtime, context, start or Start()
@@ -92,6 +93,7 @@ class RungCaller:
             task, context.request.metadata, is_shadow=context.arm == "shadow"
         )
         self.tracks: Tracks = runtime.begin(context, task)
+        self._marks = PromptMarks(runtime.intervals)
         self._step_ends_at = 0.0
         self._open: _Call | None = None  # whose reply is open
         self.is_known = True  # whether what was spent is in the steps
@@ -136,7 +138,8 @@ class RungCaller:
     def _call(self, event: Ask) -> _Call:
         plan, index = self.context.plan, event.index
         kept = self.start.kept if index == self.start.index else frozenset[str]()
-        prompt = build_prompt(plan.policy, index, event.request or self.context.request, kept=kept)
+        request = event.request or self.context.request
+        prompt = self._marks.mark(build_prompt(plan.policy, index, request, kept=kept), request)
         rates = plan.rates[index]
         bound = self._bound(prompt, rates, streamed=event.early)
         is_triage = wants_triage(plan.policy, index)
@@ -149,7 +152,8 @@ class RungCaller:
 
     def _sample_call(self, event: AskSamples, number: int) -> _Call:
         plan, variant = self.context.plan, event.samples.variant(number)
-        prompt = build_prompt(plan.policy, event.index, event.request or self.context.request, variant)
+        request = event.request or self.context.request
+        prompt = self._marks.mark(build_prompt(plan.policy, event.index, request, variant), request)
         rates = plan.rates_of(event.index, variant)
         bound = self._bound(prompt, rates)
         return _Call(prompt, rates, bound, Calling(event.index, prompt.rung, event.steps, bound, event.taken, number))

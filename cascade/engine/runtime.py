@@ -29,6 +29,7 @@ from cascade.core.trail import Arm
 from cascade.engine.arguments import Arguments, OnEnd, default_policy
 from cascade.engine.mode_switch import ModeSwitch
 from cascade.engine.outcomes import keep_outcome, read_outcome, without_note
+from cascade.engine.prompt_marks import PromptIntervals
 from cascade.engine.ratchet import RatchetInForce
 from cascade.hooks import Begun, Hook, Tracks, begin
 from cascade.ledger.audit import AuditTables
@@ -115,6 +116,7 @@ class Runtime:
         self.options = options
         self.plan = make_plan(self.policy)
         self.baseline = baseline_plan(self.plan)
+        self.intervals = PromptIntervals(options.clock) if self.policy.prompt_cache == "auto" else None
         self._switch = ModeSwitch(self.policy.name, self.policy.mode)
         self._logged: set[str] = set()
         self.notices = Notices(self.policy)
