@@ -7,7 +7,7 @@ from dataclasses import replace
 from typing import Any
 
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 from pydantic import BaseModel
 
@@ -37,8 +37,8 @@ from cascade.core.trail_table import trail_rows
 from cascade.core.triage import RULES, build_prompt
 from cascade.policy.certificates import hashes_of
 from cascade.policy.plans import make_plan
-from tests.core.builders import COST, answer_of, failure, policy_of, reply, request_of, step
-from tests.core.handing import GOOD, PLAN, handing, plain, planned, run, texts
+from tests.core.builders import COST, answer_of, failure, policy_of, reply, request_of, situations, step
+from tests.core.handing import GOOD, PLAN, Run, handing, plain, planned, run, texts
 
 
 def test_none_is_the_default_and_changes_nothing() -> None:
@@ -529,3 +529,76 @@ def test_the_words_are_a_part_of_what_a_certificate_holds_for() -> None:
 def test_the_answer_of_a_plain_climb_has_no_handoff_fields() -> None:
     """What is not there is not told."""
     assert "handed" not in answer_of(policy_of(), reply(0.9)).to_json()
+
+
+def test_a_plan_that_nobody_answered_by_is_not_reviewed() -> None:
+    """There is no answer to read."""
+    policy = handing(checks=[{"kind": "review", "rung": "r2", "below": 0.95}])
+    done = run(policy, [reply(0.2), planned(0.9), plain("no plan")], [None, plain("mine")])
+    assert (done.reviews, done.shipped.text) == ([], "mine")
+
+
+REPLIES = st.sampled_from(
+    [
+        planned(0.9),
+        planned(0.2),
+        planned(0.9, forbidden=["14 days"]),
+        planned(),
+        reply(0.9, None),
+        reply(0.9, "text"),
+        reply(0.2, "text"),
+        plain("prose"),
+        plain("cut", stop_reason="max_tokens"),
+        plain("no", stop_reason="refusal"),
+        plain("new", stop_reason="a_new_one"),
+        failure(),
+        failure("overflow", status=400),
+        failure("deadline", status=None, attempts=0),
+        failure(usage=plain().usage),
+    ]
+)
+EXECUTIONS = st.sampled_from(
+    [
+        plain(),
+        plain("nothing of it"),
+        plain(""),
+        plain("cut", stop_reason="max_tokens"),
+        failure(),
+        Refusal("no room"),
+        None,
+    ]
+)
+
+
+@settings(max_examples=300)
+@given(
+    gates=st.lists(st.sampled_from([0.0, 0.5, 0.9, "never"]), min_size=1, max_size=3),
+    replies=st.lists(REPLIES, min_size=4, max_size=4),
+    executions=st.lists(EXECUTIONS, min_size=6, max_size=6),
+    told=st.lists(situations(4), min_size=4, max_size=4),
+    floor=st.integers(0, 3),
+)
+def test_whatever_comes_a_plan_is_never_an_answer_and_every_call_is_paid(
+    gates: list[Any], replies: list[Any], executions: list[Any], told: list[Situation], floor: int
+) -> None:
+    """Any replies, executions, storms, deadlines and floors: the trail climbs by one, its money is that of the calls."""
+    policy = handing("artifact", *gates, exhausted="abstain")
+    record = Run()
+    start = Start(floor=min(floor, policy.top))
+    done = run(policy, replies, executions, into=record, situations=told, start=start)
+    answer = done.shipped
+    assert answer.text is None or "must_mention" not in answer.text
+    assert [one.index for one in answer.steps] == list(range(len(answer.steps)))
+    calls = [call for one in answer.steps for call in calls_of(one)]
+    assert answer.cost_nanousd == sum(call.cost_nanousd for call in calls)
+    assert len(calls) == len(record.asked) + sum(
+        not (sent is None or isinstance(sent, Refusal)) for sent in executions[: len(record.called)]
+    )
+    for one in answer.steps:
+        open_plan = one.handed is not None and one.handed.is_open
+        assert not open_plan or (one.verdict.text is None and one is not answer.shipped)
+        assert len(one.auxiliaries) <= (2 if one.index == policy.top else 1)
+    shipped = answer.shipped
+    if shipped is not None and shipped.handed is not None and shipped.handed.executed_by is not None:
+        assert shipped.handed.executed_by == "r0"
+        assert "14 days" in str(answer.text)

@@ -9,6 +9,7 @@ from pathlib import Path
 from cascade.cli.output import print_json
 from cascade.cli.savings.output import SavingsReport, headline_of, report_fields, show_report
 from cascade.core.errors import PolicyError, UsageExportError
+from cascade.core.handoff.passing import carries_plans
 from cascade.core.policy import Policy
 from cascade.corpora import open_corpus
 from cascade.engine import default_policy
@@ -70,6 +71,7 @@ def _compute(options: SavingsOptions) -> SavingsReport:
         raise UsageExportError("both were given", where="--mix, --corpus", hint="give only one")
     policy = load_policy(options.policy or default_policy())
     _refuse_reviews(policy)
+    _refuse_plans(policy)
     book = PriceBook(read_prices(options.prices), policy)
     export = read_usage(options.usage, read_map(options.columns))
     if options.requests is not None:
@@ -97,6 +99,16 @@ def _refuse_reviews(policy: Policy) -> None:
                 key=key,
                 hint="record the reviews and run `cascade calibrate`, or project the bill of the policy without the review",
             )
+
+
+def _refuse_plans(policy: Policy) -> None:
+    if carries_plans(policy):
+        raise PolicyError(
+            "a bill is not projected for a policy with plans: a usage export does not tell how long they would be",
+            where=f"policy {policy.name!r}",
+            key="handoff",
+            hint="project the bill of the policy with `handoff: none`",
+        )
 
 
 def _mix(options: SavingsOptions, policy: Policy) -> Mix | None:
