@@ -2,15 +2,17 @@
 
 from __future__ import annotations
 
+import asyncio
 import json
 from collections.abc import Mapping
 from typing import Any
 
+import anthropic
 import pytest
 from pydantic import BaseModel
 from structlog.testing import capture_logs
 
-from cascade import Answer, Policy, UpstreamRejected, cli
+from cascade import Answer, AsyncCascade, Cascade, Policy, UpstreamRejected, cli
 from cascade.audit.rates import Loss, rates_of
 from cascade.core.handoff.words import ARTIFACT_VERSION, is_plan_request, plan_in
 from cascade.core.messages import Request
@@ -23,6 +25,7 @@ from cascade.engine.carrying import Carried, conversation_of
 from cascade.ledger.audit import AuditTables
 from cascade.ledger.reading import reading
 from cascade.ledger.requests import gather, with_texts
+from cascade.ledger.verifying.verification import verify
 from cascade.state.opening import open_state
 from tests.live.conftest import HAIKU, OPUS, SONNET, USAGE, Asking, Driver, Emulate, corpus, item, ladder, reply
 from tests.live.operation.test_books import bodies, entries
@@ -242,6 +245,53 @@ def test_the_estimate_of_the_baseline_is_of_the_answer(asking: Asking, played: E
     asking(handing(), played).ask("sure")
     (outcome,) = bodies(entries(), "outcome")
     assert outcome["estimate"] > 0
+
+
+def test_a_request_that_is_cancelled_during_its_execution_is_booked(emulate: Emulate) -> None:
+    """The plan stands with what it cost; the execution that was sent stays announced, at the most that it may have cost."""
+    waiting = asyncio.Event()  # set by nobody: the request is cancelled
+
+    async def hang(body: dict[str, Any], headers: Mapping[str, str]) -> ScriptedReply:
+        if kind_of(body) == "execution":
+            await waiting.wait()
+        return play(body, headers)
+
+    emulator = emulate((), script=hang)
+
+    async def scene() -> None:
+        async with anthropic.AsyncAnthropic(base_url=emulator.base_url, api_key="test") as client:
+            task = asyncio.create_task(
+                AsyncCascade(handing(ledger={"durability": "commit"}), client=client).ask("sure")
+            )
+            async with asyncio.timeout(60):
+                while len(emulator.requests) < 3:  # noqa: ASYNC110 - they come from another thread
+                    await asyncio.sleep(0.005)
+            task.cancel()
+            with pytest.raises(asyncio.CancelledError):
+                await task
+
+    asyncio.run(scene())
+    kept = entries()
+    steps, (outcome,), opens = bodies(kept, "step"), bodies(kept, "outcome"), bodies(kept, "open")
+    assert [(one["model"], one.get("handed", {}).get("kind")) for one in steps] == [(HAIKU, None), (SONNET, "artifact")]
+    assert (outcome["error"], outcome["cost"]) == ("cancelled", sum(one["cost"] for one in steps))
+    assert [one["model"] for one in opens] == [HAIKU, SONNET, HAIKU]
+    with reading(None) as reader:
+        assert verify(reader).unsettled == 1
+
+
+def test_the_drop_in_client_returns_the_executed_message_and_its_turns_carry_plans(played: Emulator) -> None:
+    """Over the SDK's own client: content that is sent back as it came names the conversation."""
+    with (
+        anthropic.Anthropic(base_url=played.base_url, api_key="test") as client,
+        Cascade(handing(ledger=KEPT), client=client, ledger="off") as cascade,
+    ):
+        turns: list[Any] = [{"role": "user", "content": "sure one"}]
+        message = cascade.messages.create(model="x", max_tokens=500, messages=turns)
+        assert message.content[0].text == GOOD  # type: ignore[union-attr]
+        turns += [{"role": "assistant", "content": message.content}, {"role": "user", "content": "sure two"}]
+        cascade.messages.create(model="x", max_tokens=500, messages=turns)
+    assert ["(sure one)" in text for text in plans_asked(played)] == [False, True]
 
 
 def turn(driver: Driver, turns: list[dict[str, Any]], text: str, **more: Any) -> Answer:
