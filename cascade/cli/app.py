@@ -11,6 +11,7 @@ from typing import Annotated
 import typer
 
 from cascade.cli.audit.app import audit_app
+from cascade.cli.batch.app import batch_app
 from cascade.cli.calibrate.app import calibrate
 from cascade.cli.costs.app import costs
 from cascade.cli.ledger.app import ledger_app
@@ -299,6 +300,7 @@ def import_(  # noqa: PLR0913, PLR0917 - options
 app.command()(costs)
 app.command()(mode)
 app.add_typer(audit_app)
+app.add_typer(batch_app)
 app.add_typer(ledger_app, name="ledger")
 app.add_typer(policy_app, name="policy")
 app.add_typer(serve_app, name="serve")

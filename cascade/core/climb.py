@@ -25,6 +25,7 @@ from itertools import groupby
 from typing import Any
 
 from cascade.core.budgets import Refusal, usd_text
+from cascade.core.carrying import check_carried
 from cascade.core.context import Context, context_of
 from cascade.core.decision import Abstain, Call, Ship, Situation, Start, decide, own_reason
 from cascade.core.early import can_close, can_ship
@@ -174,6 +175,7 @@ def _check(request: Request, policy: Policy) -> None:
     """Raises RequestError if a rung cannot take the request. One that is passed on as it is, is the API's to check."""
     if request.raw is None:
         check_request(request, policy.ladder)
+    check_carried(request, policy.ladder, policy.panel)
 
 
 def _require_asked(taken: list[Step], refusal: Refusal, context: Context | None) -> None:

@@ -14,7 +14,7 @@ from typing import Any
 
 from cascade.core.errors import RequestError
 from cascade.core.messages import Block, Request
-from cascade.core.models import rules_of
+from cascade.core.models import ModelRules, rules_of
 from cascade.core.policy import Budget, Policy, Rung, Variant
 from cascade.core.policy.ladder import asked_as
 from cascade.core.text.parsing import is_unicode
@@ -81,6 +81,9 @@ _ENVELOPE_TOKENS = 14  # {"confidence": 0.95, "answer": "…"}
 _NOTES_TOKENS = {"steps": 512, "doubt": 256}  # room for what a prompt asks to be written before the answer
 _CHARACTERS_PER_TOKEN = 4
 _ESCAPING_SHARE = 8  # JSON escapes lengthen a text; an eighth covers many line breaks and quotes
+_OTHERS = ModelRules(
+    frozenset(), thinks_by_default=True, efforts=frozenset()
+)  # room for those that reason costs the others nothing
 _THINKING_TOKENS = {"low": 2_048, "medium": 4_096, "high": 8_192, "xhigh": 16_384, "max": 32_768}
 
 
@@ -242,7 +245,7 @@ def _form(schema: Mapping[str, Any], more: str = "") -> Block:
 
 
 def _max_output(rung: Rung) -> int | None:
-    rules = rules_of(rung.model)
+    rules = rules_of(rung.model) if rung.provider == "anthropic" else None
     return rules.max_output if rules else None
 
 
@@ -261,7 +264,7 @@ def _thinking_allowance(rung: Rung) -> int:
     """Tokens added for thinking, which counts toward max_tokens: without them the JSON would be truncated."""
     if isinstance(rung.thinking, Budget):
         return rung.thinking.budget_tokens
-    rules = rules_of(rung.model)
+    rules = rules_of(rung.model) if rung.provider == "anthropic" else _OTHERS
     thinks = rung.thinking != "disabled" if rung.thinking else rules is not None and rules.thinks_by_default
     if not thinks:
         return 0

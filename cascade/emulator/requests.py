@@ -32,7 +32,8 @@ class ApiRequest:
     triage prompt, None if it is not known. `to_group`: the answers that a judge is asked to group, if it is that. `to_review`: the
     user's text and the answer that a reviewer is to read, if it is that.
     `to_plan`: it asks for a plan in place of the answer; `plan`: the plan that is to be answered by, if it is that.
-    `body`: as it was sent.
+    `body`: as it was sent, of the chat completions API in the Messages API's form. `cached`: as the prompt cache reads it, if that is
+    another.
     """
 
     model: str
@@ -47,3 +48,4 @@ class ApiRequest:
     to_review: tuple[str, str] | None = None
     to_plan: bool = False
     plan: Mapping[str, Any] | None = None
+    cached: Mapping[str, Any] | None = None

@@ -76,7 +76,10 @@ class Conversation:
         planned = shipped.handed if shipped is not None and shipped.handed in new else None
         artifact = carried.artifact if planned is None else _storable(planned.artifact, self.policy.ledger)
         handoffs = carried.handoffs + len(new)
-        told = (answer.text, answer.message.content)  # callers send back either; of JSON the text may be spaced otherwise
+        told = (
+            answer.text,
+            answer.message.content,
+        )  # callers send back either; of JSON the text may be spaced otherwise
         turns = [(*self.request.messages, {"role": "assistant", "content": one}) for one in told if one]
         keys = dict.fromkeys(key for one in turns if (key := _key(self.request, one, self.who)) is not None)
         if keys:

@@ -56,8 +56,8 @@ from cascade.engine.effects import (
 )
 from cascade.engine.runtime import RequestContext, Runtime
 from cascade.engine.turns import begin_turn, run_blocking
-from cascade.engine.verifying import run_check
 from cascade.hooks import Calling, Ended, Tracks
+from cascade.verifiers.checking import run_check
 
 __all__ = ["Lifecycle", "RungCaller", "notify_ended", "run_request"]
 

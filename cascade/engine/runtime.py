@@ -7,6 +7,7 @@ import time
 from asyncio import CancelledError
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -21,6 +22,7 @@ from cascade.core.modes import arm_of, share_of, slot_of, unit_of
 from cascade.core.plans import Accept, BoundCheck, Plan
 from cascade.core.policy import OTHER, Policy, Rung
 from cascade.core.policy.certificate import UNCERTIFIED
+from cascade.core.policy.operations import Mode
 from cascade.core.text.suggestions import closest
 from cascade.core.trail import Arm
 from cascade.engine.arguments import Arguments, OnEnd, default_policy
@@ -31,7 +33,8 @@ from cascade.hooks import Begun, Hook, Tracks, begin
 from cascade.ledger.audit import AuditTables
 from cascade.ledger.gateway import GatewayTables
 from cascade.ledger.hook import LedgerHook
-from cascade.ledger.opening import open_ledger, spent_lookup
+from cascade.ledger.opening import open_ledger, open_reader, spent_lookup
+from cascade.ledger.stores import Reader
 from cascade.logs import log_event, warn_caller
 from cascade.policy.certificates import warn_of_changes
 from cascade.policy.checks import bind_callables
@@ -142,9 +145,11 @@ class Runtime:
         return request, arm
 
     def ladder_of(self, arm: Arm) -> tuple[Rung, ...]:
-        """The rungs that may be called for this arm, and the other models that vote at them."""
-        policy = (self.plan if arm == "cascade" else self.baseline).policy
-        return policy.ladder + policy.panel if arm == "cascade" else policy.ladder
+        """The rungs that may be called for this arm, the other models that vote at them, and those that summarise."""
+        if arm != "cascade":
+            return self.baseline.policy.ladder
+        beside = tuple(rung for rung, _ in self.plan.auxiliaries.values())
+        return self.policy.ladder + self.policy.panel + beside
 
     def start(self, arguments: Arguments, request: Request, arm: Arm) -> RequestContext:
         """Begin a request. Its deadline runs from here."""
@@ -185,7 +190,7 @@ class Runtime:
         begun = Begun(
             context.plan, context.request, task, context.arm, self.options.wall(), context.slot, context.shadow_of
         )
-        return begin(self.hooks, begun, self._log_hook_failure)
+        return begin(self.hooks, begun, self.log_hook_failure)
 
     def elapsed(self, context: RequestContext) -> float:
         """Seconds since the request began."""
@@ -194,6 +199,24 @@ class Runtime:
     def is_sampled(self, context: RequestContext) -> bool:
         """Whether this request, which the baseline answered, gets a shadow request."""
         return context.arm == "observe" and share_of("observe", context.request.id) < self.policy.observe.sample
+
+    def mode(self) -> Mode:
+        """The mode in force. Warns, as a request of the ladder does, where no certificate proves the thresholds."""
+        mode = self._switch.mode()
+        if mode == "enforce":
+            self._warn_uncertified()
+        return mode
+
+    def ratchet_step(self) -> int:
+        """The step that the audit's ratchet has reached."""
+        return self._plan_of("cascade", self.options.clock()).ratchet
+
+    def ledger(self) -> tuple[Callable[[float], bool], Callable[[], Reader]] | None:
+        """How to write what waits, within seconds, and how to read it; None without a ledger."""
+        if self._writer is None:
+            return None
+        address = self.options.ledger
+        return self._writer.flush, partial(open_reader, None if address is None else str(address))
 
     def report_outcome(self, request_id: str, right: bool | float, note: str | None) -> None:
         """Put on record what came of an answer. See `cascade.report_outcome`."""
@@ -214,7 +237,8 @@ class Runtime:
                 hint = "the loop ended first: `await driver.aclose()`, or use the driver as a context manager"
             log_event("warning", "observe_failed", error=type(error).__name__, hint=hint)
 
-    def _log_hook_failure(self, name: str, problem: Exception) -> None:
+    def log_hook_failure(self, name: str, problem: Exception) -> None:
+        """Log that a hook failed; once per hook."""
         if self._is_first(f"hook {name}"):
             hint = "requests go on without this hook; logged once"
             log_event("error", "hook_failed", hook=name, error=type(problem).__name__, hint=hint)

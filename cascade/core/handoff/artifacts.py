@@ -30,7 +30,7 @@ def read_artifact(value: object) -> tuple[dict[str, Any] | None, str]:
     if not isinstance(value, Mapping):
         return None, "plan is not a JSON object"
     given = cast("Mapping[str, Any]", value)
-    if frozenset(given) != _KEYS:
+    if given.keys() ^ _KEYS:
         return None, "plan has not the keys that were asked for"
     plan: dict[str, Any] = {}
     for key, longest in _LONGEST.items():

@@ -266,9 +266,10 @@ class Policy(Frozen):
         voters = [
             asked_as(rung, variant) for rung, own in samples if own is not None for variant in own.variants if variant.model
         ]  # fmt: skip
-        return tuple({(voter.model, voter.base_url, voter.api_key_env): voter for voter in reversed(voters)}.values())[
-            ::-1
-        ]
+        distinct = {
+            (voter.model, voter.base_url, voter.api_key_env, voter.provider): voter for voter in reversed(voters)
+        }
+        return tuple(distinct.values())[::-1]
 
     @cached_property
     def hash(self) -> str:
