@@ -42,6 +42,7 @@ from cascade.core.messages import Failure, Reply
 from cascade.core.review import build_review_prompt
 from cascade.core.trail import LADDER_ARMS, Answer, CheckResult, Step, Verdict
 from cascade.core.triage import Prompt, build_prompt, wants_triage
+from cascade.engine.cached import answer_once
 from cascade.engine.effects import (
     Abandoned,
     Await,
@@ -54,8 +55,9 @@ from cascade.engine.effects import (
     Send,
     SendAll,
 )
+from cascade.engine.prompt_marks import PromptMarks
 from cascade.engine.runtime import RequestContext, Runtime
-from cascade.engine.turns import begin_turn, run_blocking
+from cascade.engine.turns import ConversationTurn, begin_turn, run_blocking
 from cascade.hooks import Calling, Ended, Tracks
 from cascade.verifiers.checking import run_check
 
@@ -83,7 +85,7 @@ class _Call:
 class RungCaller:
     """Makes the calls of one request. Shadow requests (`observing`) use it too."""
 
-    __slots__ = ("_open", "_step_ends_at", "context", "is_known", "reservation", "runtime", "start", "tracks")
+    __slots__ = ("_marks", "_open", "_step_ends_at", "context", "is_known", "reservation", "runtime", "start", "tracks")
 
     def __init__(self, runtime: Runtime, context: RequestContext, task: str, start: Start | None = None) -> None:
         self.runtime, self.context, self.start = runtime, context, start or Start()
@@ -91,6 +93,7 @@ class RungCaller:
             task, context.request.metadata, is_shadow=context.arm == "shadow"
         )
         self.tracks: Tracks = runtime.begin(context, task)
+        self._marks = PromptMarks(runtime.intervals)
         self._step_ends_at = 0.0
         self._open: _Call | None = None  # whose reply is open
         self.is_known = True  # whether what was spent is in the steps
@@ -135,7 +138,8 @@ class RungCaller:
     def _call(self, event: Ask) -> _Call:
         plan, index = self.context.plan, event.index
         kept = self.start.kept if index == self.start.index else frozenset[str]()
-        prompt = build_prompt(plan.policy, index, event.request or self.context.request, kept=kept)
+        request = event.request or self.context.request
+        prompt = self._marks.mark(build_prompt(plan.policy, index, request, kept=kept), request)
         rates = plan.rates[index]
         bound = self._bound(prompt, rates, streamed=event.early)
         is_triage = wants_triage(plan.policy, index)
@@ -148,7 +152,8 @@ class RungCaller:
 
     def _sample_call(self, event: AskSamples, number: int) -> _Call:
         plan, variant = self.context.plan, event.samples.variant(number)
-        prompt = build_prompt(plan.policy, event.index, event.request or self.context.request, variant)
+        request = event.request or self.context.request
+        prompt = self._marks.mark(build_prompt(plan.policy, event.index, request, variant), request)
         rates = plan.rates_of(event.index, variant)
         bound = self._bound(prompt, rates)
         return _Call(prompt, rates, bound, Calling(event.index, prompt.rung, event.steps, bound, event.taken, number))
@@ -298,7 +303,16 @@ def _send(calls: Sequence[_Call], time_out_at: float) -> Generator[Effect, Any, 
 def run_request(runtime: Runtime, context: RequestContext) -> Lifecycle:
     """Run one request to its answer. Raises what its climb raises. Closing the generator cancels the request."""
     turn = yield from begin_turn(runtime, context)
-    start = turn.start
+    if context.cache_key is None:
+        return (yield from _climb(turn))
+    if turn.start != Start():  # what the conversation was before decides with it, and that is not in the key
+        return (yield from _climb(replace(turn, context=replace(context, cache_key=None))))
+    return (yield from answer_once(runtime, context, lambda: _climb(turn), lambda answer: not turn.teaches(answer)))
+
+
+def _climb(turn: ConversationTurn) -> Lifecycle:
+    """Climb for one request, with its hooks."""
+    runtime, context, start = turn.runtime, turn.context, turn.start
     climb = context.begin(start)
     with closing(climb):
         event = next(climb)  # raises RequestError if a rung cannot take the request; nothing has begun by then
@@ -315,7 +329,10 @@ def run_request(runtime: Runtime, context: RequestContext) -> Lifecycle:
                         event = climb.send((yield from rung_caller.answer(event)))
             except StopIteration as done:
                 notes = (*context.notes, *done.value.notes)
-                answer: Answer = replace(done.value, arm=context.arm, latency_s=runtime.elapsed(context), notes=notes)
+                cache = None if context.cache_key is None else "miss"
+                answer: Answer = replace(
+                    done.value, arm=context.arm, latency_s=runtime.elapsed(context), notes=notes, cache=cache
+                )
                 steps = answer.steps
             yield from turn.keep(answer)
         except ClimbError as error:

@@ -62,15 +62,15 @@ def _head_tokens(confidence: float) -> int:
     return closed_usage(Usage(), position_of(confidence)).output_tokens
 
 
-def closed_cost(rates: prices.Rates, reply: RecordedReply, cost_of: CostOf) -> int:
-    """Nano-USD of a reply that is closed at its confidence.
+def closed_cost(rates: prices.Rates, reply: RecordedReply, cost_of: CostOf, whole: Usage | None = None) -> int:
+    """Nano-USD of a reply that is closed at its confidence. `whole`: what the whole reply is billed, if not its recorded tokens.
 
     At the policy's prices; or of the recorded cost the share that the closed call is of the whole one at those prices, so
     that a discount of the recording is kept.
     """
-    tokens = reply.tokens
+    tokens = whole or reply.tokens
     closed = prices.cost(rates, tokens_of_closed(reply, tokens))
     if cost_of == "policy" or reply.cost_usd is None:
         return closed
-    recorded, whole = round(reply.cost_usd * 1e9), prices.cost(rates, tokens)
-    return (2 * recorded * closed + whole) // (2 * whole) if whole else recorded
+    recorded, cost = round(reply.cost_usd * 1e9), prices.cost(rates, tokens)
+    return (2 * recorded * closed + cost) // (2 * cost) if cost else recorded

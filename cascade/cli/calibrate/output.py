@@ -22,6 +22,7 @@ from cascade.cli.calibrate.samples import (
 from cascade.cli.output import stdout, table
 from cascade.core.handoff.passing import unrecorded
 from cascade.core.policy.certificate import Certificate
+from cascade.replay.cold import cold_notes
 from cascade.replay.mapping import undefined_tasks
 
 __all__ = [
@@ -117,8 +118,8 @@ def notes_of(result: Calibration) -> list[str]:
             " answers ship that are likely wrong if no rung above would do better"
         )
     notes += [*unrecorded(result.options.policy), *(f"no samples are chosen for {why}" for why in result.not_judged)]
-    if (estimated := result.manifest.estimated) is not None:
-        notes.append(estimated)
+    cold = () if result.counted else cold_notes(result.mapping)
+    notes += filter(None, (result.manifest.estimated, *cold))
     without = [rung for rung, signal in result.signal.items() if not signal.items]
     if without and not (result.ways and objective is None):  # a frontier of several ways, and this is the signal of one
         notes.append(
