@@ -368,7 +368,7 @@ class AuditRow(NamedTuple):
     flags: str
     degraded: str | None
     has_content: int
-    executed_by: str
+    executed_by: str = ""
 
 
 Row = tuple[int, float, Kind, str, bytes, bytes]
