@@ -5,12 +5,13 @@ from __future__ import annotations
 from cascade.core import prices
 from cascade.core.messages import Usage
 from cascade.core.plans import Plan
+from cascade.core.policy import Policy
 from cascade.core.prices import Rates
 from cascade.core.step_calls import bare_step
 from cascade.core.trail import Answer, Step
 from cascade.core.triage import triage_tokens
 
-__all__ = ["baseline_estimate"]
+__all__ = ["baseline_estimate", "baseline_usage"]
 
 
 def baseline_estimate(plan: Plan, baseline: Rates, answer: Answer) -> int | None:
@@ -23,12 +24,20 @@ def baseline_estimate(plan: Plan, baseline: Rates, answer: Answer) -> int | None
     shipped = next((step for step in answer.steps if step.rung == answer.rung), last)
     if any(step.usage.is_estimate and not step.verdict.closed for step in answer.steps):
         return None
-    if last.index == plan.policy.top and last.usage.output_tokens:
-        return prices.cost(baseline, bare_step(last).usage)
-    rules, envelope = triage_tokens(plan.policy)
-    asked, answered = _usage_of_one(first, 0), _usage_of_one(shipped)
-    usage = Usage(max(1, asked.prompt_tokens - rules), max(1, answered.output_tokens - envelope))
-    return prices.cost(baseline, usage)
+    by_top = last.index == plan.policy.top and bool(last.usage.output_tokens)
+    answered = bare_step(last).usage if by_top else _usage_of_one(shipped)
+    return prices.cost(baseline, baseline_usage(plan.policy, _usage_of_one(first, 0), answered, by_top=by_top))
+
+
+def baseline_usage(policy: Policy, asked: Usage, answered: Usage, *, by_top: bool) -> Usage:
+    """The tokens of the baseline's one call, from those of the first call and of the one that answered.
+
+    `by_top`: the top rung answered, without triage, so its usage is the baseline's.
+    """
+    if by_top:
+        return answered
+    rules, envelope = triage_tokens(policy)
+    return Usage(max(1, asked.prompt_tokens - rules), max(1, answered.output_tokens - envelope))
 
 
 def _usage_of_one(step: Step, number: int | None = None) -> Usage:

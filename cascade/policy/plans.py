@@ -22,7 +22,7 @@ from cascade.policy.graders import grader_faults
 from cascade.policy.patterns import compile_blind, compile_exact
 from cascade.policy.pricing import NoPrice, rates_of
 
-__all__ = ["baseline_plan", "baseline_rung", "binding_faults", "bound_keys", "make_plan"]
+__all__ = ["baseline_plan", "baseline_rung", "binding_faults", "bound_keys", "called_rungs", "make_plan"]
 
 _NOT_EMPTY = Check(not_empty=True)
 
@@ -65,6 +65,14 @@ def make_plan(policy: Policy, *, batch: bool = False) -> Plan:
 def _rates(rung: Rung, *, batch: bool) -> Rates:
     """A rung's rates. Message Batches has no other vendor's models: in a batch run they are called live, at list price."""
     return rates_of(rung, batch=batch and rung.provider == "anthropic")
+
+
+def called_rungs(policy: Policy) -> Iterator[Rung]:
+    """Whatever the policy may call, as a rung: the ladder, the variants that name another model, and those that summarise."""
+    yield from policy.ladder
+    for _, rung, samples in _samples_in(policy):
+        yield from (asked_as(rung, variant) for variant in samples.variants if variant.model is not None)
+    yield from (rung for _, rung in _summarisers(policy))
 
 
 def _review_gate(policy: Policy, checks: tuple[Check, ...]) -> ReviewGate | None:

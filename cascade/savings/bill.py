@@ -15,7 +15,7 @@ from cascade.core.messages import Usage
 from cascade.savings.rates import PriceBook, cost_of, halved
 from cascade.savings.usage import Slice
 
-__all__ = ["CACHE_HITS", "Basis", "Bill", "BillLine", "Caching", "make_bill", "with_caching"]
+__all__ = ["CACHE_HITS", "Basis", "Bill", "BillLine", "Caching", "make_bill", "uncached", "with_caching"]
 
 Basis = Literal["measured", "estimate"]
 """Whether a figure was observed. Everything that depends on something unobserved is an estimate."""
@@ -77,15 +77,18 @@ def make_bill(slices: Sequence[Slice], book: PriceBook, cached_share: Fraction |
 
 def with_caching(slices: Sequence[Slice], share: Fraction | None) -> dict[Caching, Sequence[Slice]]:
     """The traffic as exported, without prompt caching, and (with a `share`) with that share of uncached input cached."""
-    ways: dict[Caching, Sequence[Slice]] = {"as_exported": slices, "none": [_uncached(part) for part in slices]}
+    ways: dict[Caching, Sequence[Slice]] = {
+        "as_exported": slices,
+        "none": [replace(part, usage=uncached(part.usage)) for part in slices],
+    }
     if share is not None:
         ways["assumed"] = [_cached(part, share) for part in slices]
     return ways
 
 
-def _uncached(part: Slice) -> Slice:
-    usage = Usage(input_tokens=part.usage.prompt_tokens, output_tokens=part.usage.output_tokens)
-    return replace(part, usage=usage)
+def uncached(usage: Usage) -> Usage:
+    """The same tokens, none of them cached."""
+    return Usage(input_tokens=usage.prompt_tokens, output_tokens=usage.output_tokens)
 
 
 def _cached(part: Slice, share: Fraction) -> Slice:

@@ -18,6 +18,7 @@ from cascade.core.messages import Usage
 from cascade.core.models import identify
 from cascade.core.policy import Policy, Price, Rung
 from cascade.core.prices import Rates, RateTier
+from cascade.policy.plans import called_rungs
 from cascade.policy.pricing import NoPrice, rates_of
 from cascade.savings.usage import SIZE_STEP, Slice
 
@@ -31,7 +32,7 @@ class PriceBook:
 
     def __init__(self, own: Mapping[str, Price], policy: Policy) -> None:
         self._own = {_canonical(model): price for model, price in own.items()}
-        self._rungs = {_canonical(rung.model): rung for rung in policy.ladder if rung.price or rung.discount}
+        self._rungs = {_canonical(rung.model): rung for rung in called_rungs(policy) if rung.price or rung.discount}
         self._known: dict[str, Rates] = {}
 
     def rates(self, model: str, where: str = "usage") -> Rates:
