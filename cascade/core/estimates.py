@@ -2,13 +2,15 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 from cascade.core import prices
 from cascade.core.messages import Usage
 from cascade.core.plans import Plan
 from cascade.core.policy import Policy
 from cascade.core.prices import Rates
 from cascade.core.step_calls import bare_step
-from cascade.core.trail import Answer, Step
+from cascade.core.trail import Answer, Sample, Step
 from cascade.core.triage import triage_tokens
 
 __all__ = ["baseline_estimate", "baseline_usage"]
@@ -24,8 +26,17 @@ def baseline_estimate(plan: Plan, baseline: Rates, answer: Answer) -> int | None
     shipped = next((step for step in answer.steps if step.rung == answer.rung), last)
     if any(step.usage.is_estimate and not step.verdict.closed for step in answer.steps):
         return None
-    by_top = last.index == plan.policy.top and bool(last.usage.output_tokens)
-    answered = bare_step(last).usage if by_top else _usage_of_one(shipped)
+    by_plan = _answering(shipped)
+    if by_plan is not None:
+        by_top = by_plan.auxiliary == "plain"
+        answered = (
+            by_plan.usage
+            if by_top
+            else replace(by_plan.usage, output_tokens=by_plan.usage.output_tokens + _envelope(plan))
+        )
+    else:
+        by_top = last.index == plan.policy.top and bool(last.usage.output_tokens)
+        answered = bare_step(last).usage if by_top else _usage_of_one(shipped)
     return prices.cost(baseline, baseline_usage(plan.policy, _usage_of_one(first, 0), answered, by_top=by_top))
 
 
@@ -38,6 +49,22 @@ def baseline_usage(policy: Policy, asked: Usage, answered: Usage, *, by_top: boo
         return answered
     rules, envelope = triage_tokens(policy)
     return Usage(max(1, asked.prompt_tokens - rules), max(1, answered.output_tokens - envelope))
+
+
+def _envelope(plan: Plan) -> int:
+    """The tokens of a triage reply beside its answer, which the execution of a plan does not have."""
+    return triage_tokens(plan.policy)[1]
+
+
+def _answering(step: Step) -> Sample | None:
+    """The auxiliary call that wrote the step's answer, where its rung planned; None where it answered itself."""
+    if not _is_planned(step):
+        return None
+    return next((call for call in reversed(step.auxiliaries) if call.auxiliary in ("execution", "plain")), None)
+
+
+def _is_planned(step: Step) -> bool:
+    return step.handed is not None and step.handed.kind == "artifact"
 
 
 def _usage_of_one(step: Step, number: int | None = None) -> Usage:

@@ -21,12 +21,14 @@ __all__ = ["CostOf", "closed_cost", "has_head", "is_declined", "reading_of", "to
 CostOf = Literal["recorded", "policy"]
 """Where a reply's cost comes from: its `cost_usd`, or its usage at the policy's prices."""
 
-_WHOLE = Reading()
+_WHOLE = Reading(recorded=True)
 
 
 def reading_of(policy: Policy) -> Reading:
     """How a policy's replies are read. None is closed where a budget could refuse the next call, as live."""
-    return Reading(early=True, may_close=not can_refuse(policy)) if policy.early_stop else _WHOLE
+    if not policy.early_stop:
+        return _WHOLE
+    return Reading(early=True, may_close=not can_refuse(policy), recorded=True)
 
 
 def has_head(reply: RecordedReply) -> bool:

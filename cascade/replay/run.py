@@ -11,6 +11,7 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from cascade.core.errors import ConfigurationError, CorpusError
+from cascade.core.handoff.passing import unrecorded
 from cascade.core.policy import Policy
 from cascade.core.policy.samples import Same
 from cascade.core.text.suggestions import did_you_mean, listed
@@ -305,6 +306,7 @@ def _notes(
     ]
     if unknown:
         yield f"no figures for {', '.join(unknown)} alone: not every item has a graded, priced reply of it"
+    yield from unrecorded(mapped.mapping.plan.policy)
     if not options.reprice and options.policy is not None:
         yield "costs are the recorded ones; --reprice takes the policy's prices"
 

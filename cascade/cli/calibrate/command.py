@@ -33,6 +33,7 @@ from cascade.cli.calibrate.signals import print_signals, signal_fields
 from cascade.cli.calibrate.storms import print_storms, storms_of
 from cascade.cli.output import print_json, stderr, stdout
 from cascade.core.errors import ConfigurationError, PolicyError, RequirementNotMet
+from cascade.core.handoff.passing import unrecorded
 from cascade.core.policy import Policy
 from cascade.core.policy.certificate import Certificate, Loss
 from cascade.core.text.suggestions import did_you_mean
@@ -230,6 +231,10 @@ def _policy_of(options: CalibrateOptions) -> Policy | None:
         hint = "add `early_stop: true` to it, and leave --early-stop out"
         problem = "without early_stop its answers are not those that --early-stop would certify"
         raise PolicyError(problem, where=options.write, key="early_stop", hint=hint)
+    if options.write and unrecorded(policy):
+        problem = "a corpus holds replies to plain requests, so it proves nothing of answers after a handoff"
+        hint = "leave --write out to see thresholds, or write `handoff: none`"
+        raise PolicyError(problem, where=options.write, key="handoff", hint=hint)
     return policy
 
 
