@@ -140,9 +140,12 @@ def test_faults_have_that_apis_errors(
 
 def test_a_key_is_asked_for(emulator: Emulator) -> None:
     """Without one: 401."""
-    with openai.OpenAI(
-        base_url=f"{emulator.base_url}/v1", api_key="k", default_headers={"Authorization": "Basic x"}
-    ) as client, pytest.raises(openai.AuthenticationError):
+    with (
+        openai.OpenAI(
+            base_url=f"{emulator.base_url}/v1", api_key="k", default_headers={"Authorization": "Basic x"}
+        ) as client,
+        pytest.raises(openai.AuthenticationError),
+    ):
         create(client)
 
 

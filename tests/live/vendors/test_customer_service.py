@@ -6,18 +6,21 @@ import asyncio
 import json
 import random
 import time
+from typing import Any
 
 import pytest
 
 from cascade import Cascade
 from cascade.cli import run as run_command
+from cascade.core.handoff.words import ARTIFACT_SCHEMA
 from cascade.core.messages import Reply
+from cascade.core.strict import strict_fault
 from cascade.core.triage import Prompt
-from cascade.emulator import Emulator
+from cascade.emulator import Emulator, ScriptedReply
 from cascade.policy.loading import load_policy
 from cascade.policy.plans import make_plan
 from cascade.providers import AsyncProviders, Providers
-from tests.live.conftest import HAIKU, OPUS, SONNET, Emulate, corpus, item, reply
+from tests.live.conftest import HAIKU, OPUS, SONNET, Asking, Emulate, corpus, item, reply
 from tests.live.vendors.conftest import LUNA, at_home
 
 TICKETS = corpus(
@@ -40,6 +43,65 @@ def test_haiku_answers_most_tickets_and_hands_the_upset_on(desk: Emulator) -> No
         answer = driver.ask("Is this a supervisor matter?")
     assert (str(answer), answer.rung, answer.task) == ("Sonnet answers.", "sonnet", "upset")
     assert dict(desk.requests_by_model) == {HAIKU: 2, SONNET: 1}
+
+
+SUMMARY = "The customer ordered a lamp, W-4711. A refund of 20 EUR was promised."
+PLAN = {
+    "intent": "Confirm the refund of 20 EUR for W-4711.", "tone": "warm", "must_mention": ["W-4711"], "forbidden": ["guarantee"],
+    "next_action": "",
+}  # fmt: skip
+ANSWER = "We refund 20 EUR for W-4711."
+THREAD = [
+    {"role": "user", "content": "I ordered a lamp, W-4711. " + "It is broken. " * 400},
+    {"role": "assistant", "content": "You get 20 EUR back. " * 300},
+    {"role": "user", "content": "Thank you. " * 100},
+    {"role": "assistant", "content": "You are welcome."},
+    {"role": "user", "content": "Where is my money?"},
+]
+
+
+def clerk(body: dict[str, Any], headers: Any) -> Any:
+    """All four models: Luna summarises, Haiku and Sonnet are unsure, Opus plans, Haiku words the plan."""
+    said = {LUNA: SUMMARY, OPUS: json.dumps(PLAN), HAIKU: ANSWER, SONNET: "Perhaps."}[body["model"]]
+    return ScriptedReply([{"type": "text", "text": said}], confidence=0.2)
+
+
+@pytest.mark.parametrize("thread", ["long", "short", "with a document"])
+def test_the_whole_stack_at_work(
+    asking: Asking, emulate: Emulate, monkeypatch: pytest.MonkeyPatch, thread: str
+) -> None:
+    """Haiku hands on, Opus plans by the original, Haiku words it; a long thread was summarised first, once, by the other vendor.
+
+    That one cannot read documents: then the climb goes on with the original, and the answer says so.
+    """
+    emulator = at_home(emulate((), script=clerk), monkeypatch)
+    document = {"type": "document", "source": {"type": "text", "media_type": "text/plain", "data": "the invoice"}}
+    turns: list[Any] = THREAD if thread != "short" else THREAD[-1:]
+    if thread == "with a document":
+        turns = [
+            *THREAD[:2],
+            {"role": "user", "content": [document, {"type": "text", "text": "See there."}]},
+            *THREAD[3:],
+        ]
+    answer = asking(load_policy("customer-service"), emulator).ask(turns)
+    assert (answer.text, answer.rung) == (ANSWER, "opus")
+    asked = [request.body for request in emulator.requests]
+    models = [body["model"] for body in asked]
+    assert models == [*([LUNA] if thread == "long" else ()), HAIKU, SONNET, OPUS, HAIKU]
+    (haiku, _, opus, _) = asked[-4:]
+    assert (SUMMARY in json.dumps(haiku["messages"])) is (thread == "long")
+    assert SUMMARY not in json.dumps(opus["messages"])
+    assert sum(step.cost_nanousd for step in answer.steps) == round(answer.cost_usd * 1e9)
+    if thread == "long":
+        (summary,) = answer.steps[0].auxiliaries
+        assert (summary.model, summary.verdict.kind) == (LUNA, "answered")
+        assert 0 < summary.cost_nanousd < answer.steps[0].cost_nanousd
+    assert any("without a summary" in note for note in answer.notes) is (thread == "with a document")
+
+
+def test_a_plan_has_a_strict_form() -> None:
+    """So that another vendor's rung may plan too."""
+    assert strict_fault(ARTIFACT_SCHEMA) is None
 
 
 @pytest.mark.parametrize("way", ["sync", "async"])
