@@ -2,15 +2,23 @@
 
 from __future__ import annotations
 
+import json
 import sys
+from pathlib import Path
 from typing import Any, ClassVar
 
 import pytest
+from opentelemetry.sdk.metrics import MeterProvider
+from opentelemetry.sdk.trace import TracerProvider
+from opentelemetry.sdk.trace.export import SimpleSpanProcessor
+from opentelemetry.sdk.trace.export.in_memory_span_exporter import InMemorySpanExporter
 from pydantic import BaseModel
 
 from cascade import AsyncCascade, Cascade, MissingExtra, MissingKey, Policy
+from cascade.cli import run as run_command
 from cascade.core.errors import RequestError
 from cascade.emulator import Emulator, ScriptedReply
+from cascade.telemetry import OpenTelemetry
 from tests.live.conftest import HAIKU, SONNET, Asking, Emulate, Script
 from tests.live.vendors.conftest import CLIMBS, LUNA, at_home, mixed
 
@@ -300,3 +308,34 @@ def test_a_voter_may_be_of_another_vendor(asking: Asking, emulate: Emulate, monk
     answer = asking(Policy.model_validate({"version": 1, "name": "votes", "ladder": ladder}), emulator).ask("?")
     assert (answer.text, answer.rung) == ("42", "haiku")
     assert dict(emulator.requests_by_model) == {HAIKU: 1, LUNA: 1}
+
+
+def test_a_span_names_its_rungs_vendor(both: Emulator) -> None:
+    """Of each call; the climb's own is the first rung's, whose vendor is Anthropic by the law of the ladder."""
+    spans, tracers, meters = InMemorySpanExporter(), TracerProvider(), MeterProvider()
+    tracers.add_span_processor(SimpleSpanProcessor(spans))
+    with Cascade(mixed(), ledger="off", hooks=[OpenTelemetry(tracers, meters)]) as driver:
+        driver.ask("middle")
+    told = {span.name: (span.attributes or {})["gen_ai.provider.name"] for span in spans.get_finished_spans()}
+    assert told == {"invoke_workflow": "anthropic", f"chat {HAIKU}": "anthropic", f"chat {LUNA}": "openai"}
+    tracers.shutdown()
+    meters.shutdown()
+
+
+def test_a_recording_and_its_replay_know_another_vendors_rung(
+    both: Emulator, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """`record` asks it through its own API, and `replay` climbs over what was recorded as the live climb did."""
+    policy, inputs, made = tmp_path / "mixed.yaml", tmp_path / "inputs.jsonl", tmp_path / "made.jsonl"
+    policy.write_text(json.dumps(mixed().model_dump(mode="json", exclude_unset=True)))
+    inputs.write_text(
+        "".join(json.dumps({"id": text, "input": text, "expected": "luna's"}) + "\n" for text in ("middle", "top"))
+    )
+    code = run_command(
+        ["record", str(inputs), "-o", str(made), "--policy", str(policy), "--max-usd", "1", "--grader", "exact"]
+    )
+    assert code == 0, capsys.readouterr()
+    assert both.requests_by_model[LUNA] == 2
+    capsys.readouterr()
+    assert run_command(["replay", str(made), "--policy", str(policy), "--json"]) == 0
+    assert '"middle"' in capsys.readouterr().out
