@@ -9,6 +9,7 @@ import pytest
 from cascade.core.errors import PolicyError
 from cascade.core.policy import Policy, Rung
 from cascade.core.policy.ladder import asked_as
+from cascade.policy.certificates import hashes_of
 from cascade.policy.loading import parse_policy
 
 HAIKU, SONNET, OPUS = "claude-haiku-5-5", "claude-sonnet-5-5", "claude-opus-5-5"
@@ -94,6 +95,11 @@ def test_a_variant_is_of_the_vendor_that_it_names() -> None:
     assert [(voter.model, voter.provider) for voter in policy.panel] == [("gpt-6-luna", "openai")]
     claude = policy.ladder[0].samples
     assert claude is not None
+    there = values["ladder"][0]["samples"]["variants"]
+    values["ladder"][0]["samples"]["variants"] = [there[0], {"model": "gpt-6-luna", "price": {"input": 1, "output": 1}}]
+    other = Policy.model_validate(values)
+    assert hashes_of(policy)["models"] != hashes_of(other)["models"], "a certificate holds for one of them"
+    values["ladder"][0]["samples"]["variants"] = there
     votes = claude.variants[1].model_copy(update={"model": HAIKU, "provider": "anthropic"})
     assert asked_as(rung, votes).provider == "anthropic"
     values["ladder"][0]["samples"]["variants"][1] = {"prompt": "doubt", "provider": "openai"}
