@@ -1,6 +1,6 @@
 """A batch run that is killed (kill -9) in every phase: `python benchmarks/batch_killed.py [--items N]`.
 
-A process drives a run of the synthetic support corpus through the emulator's batch endpoint, which lets requests expire and fail. It is
+A process drives a run of a synthetic corpus through the emulator's batch endpoint, which lets requests expire and fail. It is
 killed at one phase after the other, and started again. Compared with the live climb of the same inputs (without a storm guard):
 
 - the outcomes are equal, and so is each item's trail of models; the spend is half
@@ -53,7 +53,16 @@ PHASES = (
 """Where a process is killed, and at the how-maniest time it comes there."""
 
 FAULTS = "expired=0.15;overloaded=0.1,on=items;slow_end,polls=1"
-CORPUS = Path(__file__).parent / "corpora" / "support.jsonl.gz"
+CORPUS = Path(__file__).parent / "corpora" / "history.jsonl.gz"
+
+_POLICY = """version: 1
+name: batch
+ladder:
+  - {rung: haiku,  model: claude-haiku-5-5,  threshold: 0.80, max_tokens: 1024, thinking: disabled}
+  - {rung: sonnet, model: claude-sonnet-5-5, threshold: 0.80, max_tokens: 4096, effort: low}
+  - {rung: opus,   model: claude-opus-5-5,   max_tokens: 8192}
+deadline_s: 3600
+"""
 
 Start = Callable[[list[str], dict[str, str]], "tuple[subprocess.Popen[str], int]"]
 """Starts a Python with arguments and an environment. Returns the process, and the id that is to be killed."""
@@ -151,7 +160,6 @@ def run(
     items: int,
     max_requests: int,
     phases: Sequence[str] = PHASES,
-    policy: str = "default",
     start: Start | None = None,
 ) -> Result:
     """Kill a run at each phase in turn, let it end, and compare. `home`: an empty folder."""
@@ -159,6 +167,8 @@ def run(
         json.dumps(item.input): item.input for item in read_corpus(CORPUS).items
     }  # the same prompt twice would be paid twice
     texts: list[Any] = list(given.values())[:items]
+    policy = str(home / "policy.yaml")
+    Path(policy).write_text(_POLICY)
     inputs = home / "inputs.json"
     inputs.write_text(json.dumps(texts))
     killed, faults = 0, list[str]()
