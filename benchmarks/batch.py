@@ -14,6 +14,7 @@ three in four of which ship at the first rung and one in twelve reaches the top.
 from __future__ import annotations
 
 import argparse
+import gc
 import json
 import os
 import resource
@@ -26,12 +27,11 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
-from cascade import Cascade
-from cascade.batch.calls import BatchLimits
-from cascade.batch import matching, sending
-from cascade.claude import batches
-
 from benchmarks import batch_killed
+from cascade import Cascade
+from cascade.batch import matching, sending
+from cascade.batch.calls import BatchLimits
+from cascade.claude import batches
 
 _SERVER = """
 import json, sys
@@ -106,13 +106,15 @@ def child(items: int, base_url: str) -> None:
     client = anthropic.Anthropic(base_url=base_url, api_key="test", max_retries=0)
     with Cascade("default", client=client) as driver:
         list(driver.batch(["Ticket 1 " + _FILLER], limits=BatchLimits(poll_s=0.01)))  # what is loaded once
+        gc.collect()
+        gc.freeze()  # as the command does
         outside.seconds = 0.0
         before, at, resident = time.process_time(), time.perf_counter(), _resident()
         inputs = ({"id": f"t-{n}", "input": f"Ticket {n} {_FILLER}"} for n in range(items))
         run = driver.batch(inputs, limits=BatchLimits(poll_s=0.05))
         run.drive()
         whole, wall, counts = time.process_time() - before, time.perf_counter() - at, run.counts
-    assert counts.done == items and set(counts.by_kind) == {"answer"}, counts
+    assert (counts.done, set(counts.by_kind)) == (items, {"answer"}), counts
     print(
         json.dumps({
             "items": items, "own_us": (whole - outside.seconds) / items * 1e6, "whole_us": whole / items * 1e6,

@@ -183,12 +183,15 @@ def run(
             if ended not in (0, -signal.SIGKILL):
                 faults.append(f"at {phase or 'the end'} the process ended with {ended}")
         paid, billed, batches = dict(emulator.batches.paid), emulator.batches.billed, _batches(emulator)
-    with Emulator(CORPUS) as emulator, connect(emulator.base_url, "test") as client:
-        with Cascade(policy, client=client, ledger="off") as driver:
-            run_of = driver.batch(run="killed")
-            ended_as = list(run_of)
-            counts = run_of.counts
-            live = [driver.ask(text) for text in texts]
+    with (
+        Emulator(CORPUS) as emulator,
+        connect(emulator.base_url, "test") as client,
+        Cascade(policy, client=client, ledger="off") as driver,
+    ):
+        run_of = driver.batch(run="killed")
+        ended_as = list(run_of)
+        counts = run_of.counts
+        live = [driver.ask(text) for text in texts]
     faults += _compare(ended_as, live)
     if counts.done != len(texts):
         faults.append(f"{counts.done} of {len(texts)} items are done")
