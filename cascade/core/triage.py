@@ -174,15 +174,22 @@ def _blocks_in(content: Any) -> Iterator[Mapping[str, Any]]:
 
 
 def build_prompt(
-    policy: Policy, index: int, request: Request, variant: Variant | None = None, kept: frozenset[str] = frozenset()
+    policy: Policy,
+    index: int,
+    request: Request,
+    variant: Variant | None = None,
+    kept: frozenset[str] = frozenset(),
+    *,
+    triage: bool | None = None,
 ) -> Prompt:
     """What the rung at `index` is asked; as `variant`, if the rung is asked more than once.
 
-    `kept`: ids of the tool calls that this rung made, beside which its thinking stays.
+    `kept`: ids of the tool calls that this rung made, beside which its thinking stays. `triage`: whether it is asked for its
+    confidence; None: as its place on the ladder has it.
     """
     rung = policy.ladder[index] if variant is None else asked_as(policy.ladder[index], variant)
     answer_tokens = request.max_tokens or rung.max_tokens
-    user_id, triage = request.metadata.get("user_id"), wants_triage(policy, index)
+    user_id, triage = request.metadata.get("user_id"), wants_triage(policy, index) if triage is None else triage
     if request.raw is not None:
         limit: Any = request.raw.get("max_tokens")
         max_tokens = limit if isinstance(limit, int) else rung.max_tokens
@@ -193,7 +200,7 @@ def build_prompt(
     if isinstance(rung.thinking, Budget) and lacks_thinking(messages):
         rung = rung.model_copy(update={"thinking": "disabled"})
     tools, choice = tools_for(request, rung, triage=triage)
-    lines = lines_for(request, rung, triage=triage)
+    lines = (*lines_for(request, rung, triage=triage), *request.handoff)
     shared: dict[str, Any] = {
         "rung": rung, "messages": messages, "user_id": user_id, "tools": tools,
         "tool_choice": choice, "extra": request.extra, "headers": request.headers, "structured": request.schema is not None,

@@ -199,24 +199,27 @@ class Connection:
             await self._answer_models(route.removeprefix(_MODELS).lstrip("/"), query)
         elif parsed is _UNREADABLE:
             raise ApiError(400, "invalid_request_error", "The request body is not valid JSON")
-        elif route == _CHAT:
-            asked = read_chat(parsed, names=self._emulator.answers.names)
+        else:
+            await self._answer_posted(route, query, headers, parsed)
+
+    async def _answer_posted(
+        self, route: str, query: dict[str, list[str]], headers: dict[str, str], parsed: object
+    ) -> None:
+        """Answer a request for a reply, of either API, or for a count of tokens."""
+        answers, records = self._emulator.answers, self._emulator.records
+        if route == _CHAT:
+            asked = read_chat(parsed, names=answers.names)
             with records.opened("reply"):
                 await self._create(asked, headers)
-        else:
-            beta = query.get("beta") == ["true"] or "anthropic-beta" in headers
-            if route == _MESSAGES:
-                checked = read_request(
-                    parsed,
-                    beta=beta,
-                    names=self._emulator.answers.names,
-                    signed=self._emulator.replies.signed,
-                    prefix_check=self._emulator.prefix_check,
-                )
-                with records.opened("reply"):
-                    await self._create(checked, headers)
-            else:
-                await self._send_json(200, {"input_tokens": read_count(parsed, beta=beta)})
+            return
+        beta = query.get("beta") == ["true"] or "anthropic-beta" in headers
+        if route != _MESSAGES:
+            await self._send_json(200, {"input_tokens": read_count(parsed, beta=beta)})
+            return
+        signed, prefix = self._emulator.replies.signed, self._emulator.prefix_check
+        checked = read_request(parsed, beta=beta, names=answers.names, signed=signed, prefix_check=prefix)
+        with records.opened("reply"):
+            await self._create(checked, headers)
 
     async def _answer_models(self, model: str, query: Mapping[str, list[str]]) -> None:
         """Describe a model; without a name, list them."""

@@ -116,7 +116,7 @@ def _priced(views: Sequence[MappedColumns]) -> tuple[MappedColumns, bool]:
         if any((cost != NO_COST).any() for cost in view.cost):
             return view, True
     free = tuple(np.zeros_like(cost) for cost in views[0].cost)
-    return replace(views[0], cost=free, alone_cost=free), False
+    return replace(views[0], cost=free, alone_cost=free, climb_cost=()), False
 
 
 def _auroc(columns: Columns, view: MappedColumns) -> float | None:
