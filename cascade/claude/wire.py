@@ -15,7 +15,7 @@ from cascade.core.messages import Failure, Message, Reply, Usage
 from cascade.core.policy import Budget, Rung
 from cascade.core.triage import Prompt
 
-__all__ = ["TEXT_OF_DELTA", "Accumulator", "outcome_of", "parameters", "reading"]
+__all__ = ["TEXT_OF_DELTA", "Accumulator", "outcome_of", "outcome_of_message", "parameters", "reading"]
 
 
 def parameters(prompt: Prompt) -> dict[str, Any]:
@@ -69,20 +69,30 @@ def _output_config(prompt: Prompt, own: Mapping[str, Any]) -> dict[str, Any]:
 
 def outcome_of(body: bytes, prompt: Prompt, headers: Mapping[str, str]) -> Reply | Failure:
     """The body of an HTTP 200 as a Reply, or a Failure with the billed usage if it is not a message."""
-    message: Any = None
-    request_id = headers.get("request-id")
     try:
         message = from_json(body, allow_inf_nan=False)
+    except ValueError as problem:
+        return _unreadable(problem, None, headers)
+    return outcome_of_message(message, prompt, headers)
+
+
+def outcome_of_message(message: Any, prompt: Prompt | None, headers: Mapping[str, str]) -> Reply | Failure:
+    """A message as a Reply, or a Failure if it is none. Without a prompt, one that does not say what was billed is none."""
+    try:
         with reading():
             if isinstance(message.get("error"), dict) and "content" not in message:
                 return failure_of_body(message, 200, headers)
-            return _reply_of(message, prompt, request_id)
+            return _reply_of(message, prompt, headers.get("request-id"))
     except (ValueError, Unreadable) as problem:
-        message_text = f"HTTP 200, but not a message ({type(problem.__cause__ or problem).__name__})"
-        return Failure("unreadable", message_text, status=200, usage=_billed(message), request_id=request_id)
+        return _unreadable(problem, message, headers)
 
 
-def _reply_of(message: Any, prompt: Prompt, request_id: str | None) -> Reply:
+def _unreadable(problem: Exception, message: Any, headers: Mapping[str, str]) -> Failure:
+    text = f"HTTP 200, but not a message ({type(problem.__cause__ or problem).__name__})"
+    return Failure("unreadable", text, status=200, usage=_billed(message), request_id=headers.get("request-id"))
+
+
+def _reply_of(message: Any, prompt: Prompt | None, request_id: str | None) -> Reply:
     content = tuple(message["content"])
     text = "".join(block["text"] for block in content if block["type"] == "text")
     stop_reason = message.get("stop_reason") or ""
@@ -114,7 +124,7 @@ def _more(message: dict[str, Any]) -> dict[str, Any]:
     return {**more, "usage": told} if told else more
 
 
-def _usage_of(usage: Any, prompt: Prompt) -> Usage:
+def _usage_of(usage: Any, prompt: Prompt | None) -> Usage:
     """The billed usage. Counts that are missing or invalid are set to their maximum, and marked as an estimate."""
     try:
         known = Usage.from_api(usage)
@@ -123,6 +133,8 @@ def _usage_of(usage: Any, prompt: Prompt) -> Usage:
         known, has_input, has_output = Usage(), False, False
     if has_input and has_output:
         return known
+    if prompt is None:
+        raise ValueError("usage")
     most = replace(max_usage(prompt)[0], is_estimate=True)
     if has_input:
         return replace(known, output_tokens=most.output_tokens, is_estimate=True)

@@ -11,7 +11,7 @@ from cascade.core.events import AskAuxiliary, Event, Sent, Taking
 from cascade.core.messages import Failure, Reply
 from cascade.core.prepared import AuxiliaryKind
 from cascade.core.prices import Rates
-from cascade.core.trail import Sample, Verdict
+from cascade.core.trail import Sample, Step, Verdict
 from cascade.core.triage import Prompt
 
 __all__ = ["Assisted", "ask_auxiliary"]
@@ -30,13 +30,20 @@ class Assisted:
 
 
 def ask_auxiliary(
-    taking: Taking, index: int, kind: AuxiliaryKind, prompt: Prompt, rates: Rates, *, number: int = 0
+    taking: Taking,
+    index: int,
+    kind: AuxiliaryKind,
+    prompt: Prompt,
+    rates: Rates,
+    *,
+    step: Step | None = None,
 ) -> Generator[Event, Sent, Assisted]:
-    """Make one auxiliary call for the step of the rung at `index`. `number`: how many of that step came before it.
+    """Make one auxiliary call for the step of the rung at `index`. `step`: that step, if more than this call belongs to it by now.
 
     Its verdict is answered if the reply ended by itself; what its text is worth is for the asker to say.
     """
-    sent = yield AskAuxiliary(index, kind, prompt, rates, number, taking.task, taking.steps)
+    number = len(step.auxiliaries) if step is not None else 0
+    sent = yield AskAuxiliary(index, kind, prompt, rates, number, taking.task, taking.steps, step)
     if sent is None:
         return Assisted(None)
     if isinstance(sent, Refusal):

@@ -9,13 +9,15 @@ CascadeError
 │   ├── RequestError          a request that no rung could take (prefill, invalid messages …)
 │   └── MissingKey            no credentials for the endpoint of a rung
 ├── MissingExtra              an optional dependency is not installed                                  (exit 2)
+├── BatchError                a call to the Message Batches API failed; carries the failure            (exit 4)
 ├── RequirementNotMet         a figure misses its requirement; the run itself succeeded                (exit 3)
 └── ClimbError                raised out of a climb; carries the trail of what was tried and paid      (exit 4)
     ├── UpstreamRejected      400, 401, 402, 403, 404, 413: the caller's or the configuration's fault
     ├── DeadlineExceeded      the deadline passed and no answer was held
     ├── BudgetExceeded        a budget does not allow the next call, and no answer was held            (exit 5)
     ├── AllRungsFailed        every rung was tried and none of their answers may be shipped
-    └── StreamBroken          the reply broke off after its first words had been given to the caller
+    ├── StreamBroken          the reply broke off after its first words had been given to the caller
+    └── BatchCanceled         a call was canceled within its batch, by whoever canceled the batch
 
 A message is one line: what, where, what to do. It holds no prompt, answer or key. Only UpstreamRejected quotes the
 endpoint, which may quote the request: treat its message as you treat the request.
@@ -25,10 +27,13 @@ There are two warnings: UncertifiedWarning, BlockingWarning.
 
 from __future__ import annotations
 
+from cascade.core.messages import Failure
 from cascade.core.trail import Step
 
 __all__ = [
     "AllRungsFailed",
+    "BatchCanceled",
+    "BatchError",
     "BlockingWarning",
     "BudgetExceeded",
     "CascadeError",
@@ -116,6 +121,20 @@ class MissingExtra(CascadeError):
         super().__init__(f"{what} needs an optional dependency (pip install 'cascade-ladder[{extra}]')")
 
 
+class BatchError(CascadeError):
+    """A call to the Message Batches API failed, after its retries. `failure` says why, in the terms of a call to a model.
+
+    `maybe_made`: a batch may have been made all the same, since the response was lost.
+    """
+
+    exit_code = 4
+
+    def __init__(self, what: str, failure: Failure, *, maybe_made: bool = False) -> None:
+        self.failure, self.maybe_made = failure, maybe_made
+        where = f" {failure.where}" if failure.where else ""
+        super().__init__(f"batches:{where} {what} failed: {failure.message or failure.kind} ({failure.summary})")
+
+
 class RequirementNotMet(CascadeError):
     """A figure misses its requirement (`--require`); the run itself succeeded."""
 
@@ -170,6 +189,10 @@ class AllRungsFailed(ClimbError):
 
 class StreamBroken(ClimbError):
     """The reply broke off after its first words had been given to the caller: no other rung may repeat or continue them."""
+
+
+class BatchCanceled(ClimbError):
+    """A call was canceled within its batch, by whoever canceled the batch. It is not made again."""
 
 
 class UncertifiedWarning(UserWarning):

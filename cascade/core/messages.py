@@ -13,11 +13,12 @@ Block = Mapping[str, Any]
 
 FailureKind = Literal[
     "rate_limited", "spend_cap", "overloaded", "server", "connection", "unreachable", "timeout", "conflict",
-    "unreadable", "deadline", "overflow", "rejected",
+    "unreadable", "deadline", "overflow", "rejected", "expired", "canceled",
 ]  # fmt: skip
 """Why a call brought no reply. `overflow`: the prompt does not fit the context window. `rejected`: the request itself was
 refused, through the caller's or the configuration's fault. `unreadable`: HTTP 200, but not a message. `unreachable`: no
-connection to an endpoint that has never answered; `connection`: one that has answered before, or a broken connection."""
+connection to an endpoint that has never answered; `connection`: one that has answered before, or a broken connection.
+`expired`, `canceled`: of a call in a batch, which was not billed."""
 
 _PLAIN = frozenset({"input_tokens", "output_tokens"})
 

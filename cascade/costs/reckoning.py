@@ -6,6 +6,7 @@ from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from typing import Final, Literal
 
+from cascade.core.trail import LADDER_ARMS
 from cascade.costs.holdout import Interval, Measured, TooFew, measure
 from cascade.costs.rows import ARMS, By, PeriodSums, TrafficRow
 from cascade.costs.tallies import Line, lines_of, total_line, totals
@@ -31,8 +32,8 @@ class Saving:
     """What one policy's ladder saved against its baseline, in nano-USD; or, with no policy, what all of them did.
 
     `basis`: "holdout" is measured, `interval` and `relative_interval` are at 95 %; "estimate" is computed from the tokens
-    seen. `requests`: those that are counted, all of them answered. `notes`: which requests are not counted, and why it
-    was not measured.
+    seen, of batches at their prices on both sides. `requests`: those that are counted, all of them answered. `notes`: which
+    requests are not counted, and why it was not measured.
     """
 
     policy: str | None
@@ -139,7 +140,7 @@ def _savings(sums: PeriodSums) -> tuple[Saving, ...]:
     return tuple(
         _saving(policy, rows, in_rollout.get(policy, ()))
         for policy, rows in sorted(requests.items())
-        if any(row.arm == "cascade" for row in rows)
+        if any(row.arm in LADDER_ARMS for row in rows)
     )
 
 
@@ -163,6 +164,8 @@ def _saving(policy: str, requests: Sequence[TrafficRow], in_rollout: Sequence[Tr
         others = _requests(requests, "cascade") - _requests(in_rollout, "cascade")
         if others:
             notes.append(f"{others} requests outside the rollout are not counted")
+        if batch := _requests(requests, "batch"):
+            notes.append(f"{batch} requests through batches are not counted: the holdout is asked live")
         if found.left_out:
             notes.append(f"{found.left_out} requests on days without a holdout are not counted")
         if found.unanswered:
@@ -173,15 +176,15 @@ def _saving(policy: str, requests: Sequence[TrafficRow], in_rollout: Sequence[Tr
             policy, "holdout", found.requests, found.cost, found.baseline, found.saved_interval, found.relative_interval,
             found.holdout, notes=tuple(notes),
         )  # fmt: skip
-    ladder = [row for row in requests if row.arm == "cascade"]
+    ladder = [row for row in requests if row.arm in LADDER_ARMS]
     answered = [row for row in ladder if row.rung]
     counted = [row for row in answered if row.estimated == row.requests]
     unanswered = [row for row in ladder if not row.rung]
-    if failed := _requests(unanswered, "cascade"):
+    if failed := _requests(unanswered, *LADDER_ARMS):
         cost = sum(row.cost for row in unanswered) / 1e9
         notes.append(f"{failed} failed or abstained requests are not counted (they cost {cost:.6f} USD)")
-    requests_counted = _requests(counted, "cascade")
-    if unknown := _requests(answered, "cascade") - requests_counted:
+    requests_counted = _requests(counted, *LADDER_ARMS)
+    if unknown := _requests(answered, *LADDER_ARMS) - requests_counted:
         notes.append(f"{unknown} requests without an estimate of the baseline's cost are not counted")
     return Saving(
         policy, "estimate", requests_counted, sum(row.cost for row in counted), float(sum(row.estimate for row in counted)),
@@ -189,8 +192,8 @@ def _saving(policy: str, requests: Sequence[TrafficRow], in_rollout: Sequence[Tr
     )  # fmt: skip
 
 
-def _requests(rows: Iterable[TrafficRow], arm: str) -> int:
-    return sum(row.requests for row in rows if row.arm == arm)
+def _requests(rows: Iterable[TrafficRow], *arms: str) -> int:
+    return sum(row.requests for row in rows if row.arm in arms)
 
 
 def _combined(savings: Sequence[Saving]) -> Saving | None:

@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from datetime import date
 from typing import Final
 
+from cascade.core.trail import LADDER_ARMS
 from cascade.costs.rows import By, PeriodSums, SpendRow, TrafficRow
 
 __all__ = ["Line", "Tally", "Totals", "lines_of", "total_line", "totals"]
@@ -102,7 +103,7 @@ class Tally:
             return
         self.steps += row.steps
         self.errors += row.errors
-        if row.arm == "cascade":
+        if row.arm in LADDER_ARMS:
             self.tried += row.steps - row.errors
             self.sent_up += row.escalated - row.errors
 
@@ -114,7 +115,7 @@ class Tally:
         self.answers += row.answers
         self.resolved += row.resolved
         self.served += row.cost
-        if row.arm == "cascade" and row.rung:
+        if row.arm in LADDER_ARMS and row.rung:
             self.climbs += row.requests
             self.escalated += row.escalated
 

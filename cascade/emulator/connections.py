@@ -6,14 +6,18 @@ import asyncio
 import socket
 import struct
 from dataclasses import dataclass, replace
-from typing import TYPE_CHECKING, Protocol
+from typing import TYPE_CHECKING, Any, Protocol
 from urllib.parse import parse_qs, unquote, urlsplit
 
 from pydantic_core import from_json
 
 from cascade.core.errors import MissingExtra
 from cascade.emulator.api import check_headers, read_count, read_request
+from cascade.emulator.batch_routes import BATCHES, BatchVisit, answer_visit, kept_body, pieces_of, read_visit
+from cascade.emulator.batches import MAX_BATCH_BYTES
 from cascade.emulator.catalogue import describe_model, list_models
+from cascade.emulator.chat import check_bearer, read_chat
+from cascade.emulator.completions import chat_error, chat_models, completion_json, describe_chat_model
 from cascade.emulator.content import encode
 from cascade.emulator.faults import BREAKS_OFF, Fault
 from cascade.emulator.messages import error_event, error_json, message_json, stream_events
@@ -31,7 +35,8 @@ if TYPE_CHECKING:
 
     from cascade.core.messages import Usage
     from cascade.emulator.answers import Answers
-    from cascade.emulator.faults import FaultKind
+    from cascade.emulator.batches import Batches
+    from cascade.emulator.faults import FaultKind, Place
     from cascade.emulator.messages import EmulatedReply
     from cascade.emulator.records import Records
     from cascade.emulator.replies import Replies
@@ -48,8 +53,8 @@ _SLOW_S = 1.0
 _BEGUN = 2  # message_start and ping: what a stream begins with before the model has written anything
 _SECRETS = frozenset({"authorization", "x-api-key", "cookie", "proxy-authorization"})
 _CLOSE_S = 5.0
-_MESSAGES, _MODELS = "/v1/messages", "/v1/models"
-_POSTED = (_MESSAGES, _MESSAGES + "/count_tokens")
+_MESSAGES, _MODELS, _CHAT = "/v1/messages", "/v1/models", "/v1/chat/completions"
+_POSTED = (_MESSAGES, _MESSAGES + "/count_tokens", _CHAT)
 _UNREADABLE = object()
 
 
@@ -70,6 +75,7 @@ class Host(Protocol):
     answers: Answers
     replies: Replies
     records: Records
+    batches: Batches
     token_latency_s: float
     prefix_check: bool
 
@@ -85,8 +91,8 @@ class Host(Protocol):
         """A number that is unique to a request."""
         ...
 
-    def choose_fault(self, model: str) -> Fault | None:
-        """The fault of the next request to `model`, if any."""
+    def choose_fault(self, model: str, place: Place = "messages") -> Fault | None:
+        """The fault of the next request to `model` there, if any."""
         ...
 
 
@@ -96,7 +102,7 @@ class Connection:
     def __init__(self, emulator: Host, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
         self._emulator, self._reader, self._writer = emulator, reader, writer
         self._http = h11.Connection(h11.SERVER)
-        self._number, self._request_id = 0, ""
+        self._number, self._request_id, self._is_chat = 0, "", False
         self._pace: float | None = None  # seconds between two pieces of a trickling reply
         self._slow_s: float | None = None  # seconds before the content of a stream that starts slowly
         # asyncio sets this only if the listener names its protocol. Without it each reply waits 40 ms for an ACK.
@@ -126,7 +132,7 @@ class Connection:
 
     async def _serve_one(self) -> bool:
         """Answer one request. True if the connection can take another."""
-        self._number, self._pace, self._slow_s = self._emulator.next_id(), None, None
+        self._number, self._pace, self._slow_s, self._is_chat = self._emulator.next_id(), None, None, False
         self._request_id = f"req_{self._number:024x}"
         try:
             request, body = await self._receive()
@@ -142,20 +148,20 @@ class Connection:
     async def _receive(self) -> tuple[h11.Request, bytes]:
         request: h11.Request | None = None
         pieces: list[bytes] = []
-        size = 0
+        size, most = 0, _MAX_BODY
         while True:
             match event := self._http.next_event():
                 case h11.Request():
                     request = event
+                    if request.target.split(b"?")[0].rstrip(b"/") == BATCHES.encode():
+                        most = MAX_BATCH_BYTES
                 case h11.Data():
                     size += len(event.data)
-                    if size <= _MAX_BODY:  # the rest is read and dropped, or the client would not read the answer
+                    if size <= most:  # the rest is read and dropped, or the client would not read the answer
                         pieces.append(bytes(event.data))
                 case h11.EndOfMessage() if request is not None:
-                    if size > _MAX_BODY:
-                        raise ApiError(
-                            413, "request_too_large", f"Request exceeds the maximum size of {_MAX_BODY} bytes"
-                        )
+                    if size > most:
+                        raise ApiError(413, "request_too_large", f"Request exceeds the maximum size of {most} bytes")
                     return request, b"".join(pieces)
                 case h11.NEED_DATA:
                     if self._http.they_are_waiting_for_100_continue:
@@ -170,38 +176,85 @@ class Connection:
         parsed = _parse(body)
         kept = {name: value for name, value in headers.items() if name not in _SECRETS}
         records = self._emulator.records
-        self._emulator.note(SeenRequest(method, target, kept, None if parsed is _UNREADABLE else parsed))
+        self._emulator.note(SeenRequest(method, target, kept, None if parsed is _UNREADABLE else kept_body(parsed)))
         if records.keeps_raw:
             records.note_raw(RawRequest(request.method, request.target, tuple(request.headers.raw_items()), body))
         url = urlsplit(target)
         route, query = unquote(url.path).rstrip("/"), parse_qs(url.query)
+        if (visit := read_visit(method, route, query, headers, parsed)) is not None:
+            check_headers(headers)
+            await self._answer_batches(visit)
+            return
         if route not in _POSTED and route != _MODELS and not route.startswith(_MODELS + "/"):
             raise ApiError(404, "not_found_error", f"{method} {route[:80]} is not emulated")
         if method != ("POST" if route in _POSTED else "GET"):
             raise ApiError(405, "invalid_request_error", f"{method} is not allowed on {route}")
-        check_headers(headers)
-        if route == _MODELS:
-            await self._send_json(200, list_models(self._emulator.answers.models, query))
-        elif route not in _POSTED:
-            model = route.removeprefix(_MODELS + "/")
-            self._emulator.answers.check_model(model)
-            await self._send_json(200, describe_model(model))
+        # Both APIs list models at one address; only the Messages API's clients send a version.
+        self._is_chat = route == _CHAT or (route not in _POSTED and "anthropic-version" not in headers)
+        if self._is_chat:
+            check_bearer(headers)
+        else:
+            check_headers(headers)
+        if route not in _POSTED:
+            await self._answer_models(route.removeprefix(_MODELS).lstrip("/"), query)
         elif parsed is _UNREADABLE:
             raise ApiError(400, "invalid_request_error", "The request body is not valid JSON")
         else:
-            beta = query.get("beta") == ["true"] or "anthropic-beta" in headers
-            if route == _MESSAGES:
-                checked = read_request(
-                    parsed,
-                    beta=beta,
-                    names=self._emulator.answers.names,
-                    signed=self._emulator.replies.signed,
-                    prefix_check=self._emulator.prefix_check,
-                )
-                with records.opened("reply"):
-                    await self._create(checked, headers)
-            else:
-                await self._send_json(200, {"input_tokens": read_count(parsed, beta=beta)})
+            await self._answer_posted(route, query, headers, parsed)
+
+    async def _answer_posted(
+        self, route: str, query: dict[str, list[str]], headers: dict[str, str], parsed: object
+    ) -> None:
+        """Answer a request for a reply, of either API, or for a count of tokens."""
+        answers, records = self._emulator.answers, self._emulator.records
+        if route == _CHAT:
+            asked = read_chat(parsed, names=answers.names)
+            with records.opened("reply"):
+                await self._create(asked, headers)
+            return
+        beta = query.get("beta") == ["true"] or "anthropic-beta" in headers
+        if route != _MESSAGES:
+            await self._send_json(200, {"input_tokens": read_count(parsed, beta=beta)})
+            return
+        signed, prefix = self._emulator.replies.signed, self._emulator.prefix_check
+        checked = read_request(parsed, beta=beta, names=answers.names, signed=signed, prefix_check=prefix)
+        with records.opened("reply"):
+            await self._create(checked, headers)
+
+    async def _answer_models(self, model: str, query: Mapping[str, list[str]]) -> None:
+        """Describe a model; without a name, list them."""
+        known, is_chat = self._emulator.answers.models, self._is_chat
+        if not model:
+            return await self._send_json(200, chat_models(known) if is_chat else list_models(known, query))
+        self._emulator.answers.check_model(model)
+        return await self._send_json(200, describe_chat_model(model) if is_chat else describe_model(model))
+
+    async def _answer_batches(self, visit: BatchVisit) -> None:
+        """Answer a request to the batch endpoints."""
+        fault = self._emulator.choose_fault("", visit.place)
+        kind = fault.kind if fault else None
+        if fault is not None and kind not in ("slow_end", "lost"):
+            await self._inject(fault, stream=False)
+        if visit.place == "results":
+            await self._send_results(list(self._emulator.batches.results(visit.batch_id)), kind)
+            return
+        if visit.place == "create" and visit.body is _UNREADABLE:
+            raise ApiError(400, "invalid_request_error", "The request body is not valid JSON")
+        data = encode(await answer_visit(self._emulator.batches, visit, fault))
+        if kind == "lost":
+            raise _Closed
+        if kind == "cut":
+            await self._send(self._head(200, length=len(data)), h11.Data(data=data[: len(data) // 2]))
+            raise _Closed
+        await self._send_body(200, data)
+
+    async def _send_results(self, lines: list[bytes], kind: FaultKind | None) -> None:
+        await self._send(self._head(200, lines=True))
+        for piece in pieces_of(lines, cut=kind == "cut"):
+            await self._send(h11.Data(data=piece))
+        if kind == "cut":
+            raise _Closed
+        await self._send(h11.EndOfMessage())
 
     async def _create(self, request: ApiRequest, headers: Mapping[str, str]) -> None:
         emulator = self._emulator
@@ -209,7 +262,7 @@ class Connection:
         emulator.records.count(request.model)
         fault = emulator.choose_fault(request.model)
         if fault is not None:
-            await self._inject(fault, request)
+            await self._inject(fault, stream=request.stream)
         kind = fault.kind if fault else None
         reply = await emulator.replies.choose(emulator.answers, request, headers, kind, self._number)
         if request.stream:
@@ -217,7 +270,8 @@ class Connection:
                 await self._stream(request, reply, kind)
             return
         await self._pause(reply.usage.output_tokens * emulator.token_latency_s)
-        body = encode(message_json(request, reply, self._message_id))
+        whole = completion_json if self._is_chat else message_json
+        body = encode(whole(request, reply, self._message_id))
         if kind == "cut":
             await self._send(self._head(200, length=len(body)), h11.Data(data=body[: len(body) // 2]))
             raise _Closed
@@ -270,14 +324,14 @@ class Connection:
             await self._send(h11.Data(data=event))
             written.tokens += tokens
 
-    async def _inject(self, fault: Fault, request: ApiRequest) -> None:
+    async def _inject(self, fault: Fault, *, stream: bool) -> None:
         """Do what `fault` does before the reply. Returns if there is to be a reply, else raises."""
         if fault.kind == "trickle":
             self._pace = _TRICKLE_S if fault.delay_s is None else fault.delay_s
             return
         if fault.kind == "slow_start":
             self._slow_s = _SLOW_S if fault.delay_s is None else fault.delay_s
-            if not request.stream:
+            if not stream:
                 await self._pause(self._slow_s)
             return
         if fault.kind == "timeout":
@@ -290,7 +344,7 @@ class Connection:
             self._writer.get_extra_info("socket").setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, linger)
             self._writer.transport.abort()
             raise _Closed
-        if fault.kind in ERRORS and not (fault.kind in BREAKS_OFF and request.stream):
+        if fault.kind in ERRORS and not (fault.kind in BREAKS_OFF and stream):
             raise fault_error(fault)
 
     async def _pause(self, seconds: float) -> None:
@@ -312,7 +366,8 @@ class Connection:
         return self._request_id.replace("req_", "msg_")
 
     async def _send_error(self, error: ApiError) -> None:
-        await self._send_json(error.status, error_json(error, self._request_id), error)
+        status, body = chat_error(error) if self._is_chat else (error.status, error_json(error, self._request_id))
+        await self._send_json(status, body, error)
 
     async def _send_json(self, status: int, value: object, error: ApiError | None = None) -> None:
         await self._send_body(status, encode(value), error)
@@ -320,11 +375,12 @@ class Connection:
     async def _send_body(self, status: int, body: bytes, error: ApiError | None = None) -> None:
         await self._send(self._head(status, length=len(body), error=error), h11.Data(data=body), h11.EndOfMessage())
 
-    def _head(self, status: int, *, length: int | None = None, error: ApiError | None = None) -> h11.Response:
+    def _head(
+        self, status: int, *, length: int | None = None, error: ApiError | None = None, lines: bool = False
+    ) -> h11.Response:
         """The status line and headers; without `length` those of a stream."""
-        return h11.Response(
-            status_code=status, headers=headers_of(status, self._request_id, length=length, error=error)
-        )
+        more: Any = {"length": length, "error": error, "lines": lines, "chat": self._is_chat}
+        return h11.Response(status_code=status, headers=headers_of(status, self._request_id, **more))
 
     async def _send(self, *events: h11.Event) -> None:
         pieces = [(event, self._http.send(event) or b"") for event in events]

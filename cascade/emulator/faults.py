@@ -3,6 +3,7 @@
 rate_limit=0.1,overloaded=0.05,retry_after=0.02      two kinds at these rates; the option holds for both
 reset,model=claude-haiku-5-5,after=10,times=3        each request to this model from the 11th on, three times
 server_error=0.5;trickle,delay_s=0.01                `;` separates groups: an option holds for its group only
+overloaded=0.1,on=items;slow_end,polls=3             only requests inside batches; each batch ends late
 """
 
 from __future__ import annotations
@@ -17,7 +18,7 @@ from cascade.core.errors import ConfigurationError
 if TYPE_CHECKING:
     from collections.abc import Iterable
 
-__all__ = ["BREAKS_OFF", "Fault", "FaultKind", "FaultPlan", "RetryAfterAs", "chance", "parse_faults"]
+__all__ = ["BREAKS_OFF", "Fault", "FaultKind", "FaultPlan", "Place", "RetryAfterAs", "chance", "parse_faults"]
 
 FaultKind = Literal[
     # No reply, nothing billed:
@@ -45,7 +46,16 @@ FaultKind = Literal[
     "no_usage",  # without usage, as some compatible endpoints send it
     "unknown_stop",  # a stop_reason that no client knows
     "thinking",  # as recorded, after a thinking block: valid, but a surprise to a client that reads content[0]
+    # Of batches; nothing is billed for the first three:
+    "expired",  # a request of a batch is not processed in time
+    "canceled",  # a request of a batch is canceled
+    "invalid_request",  # a request of a batch is refused, as the API does with params that it cannot take
+    "slow_end",  # a batch ends only after `polls` retrievals or `delay_s` on the emulator's clock
+    "lost",  # the batch is made (canceled, deleted), but the connection is closed without a response
 ]
+
+Place = Literal["messages", "items", "create", "list", "retrieve", "results", "cancel", "delete"]
+"""What a fault meets: POST /v1/messages, a request inside a batch, or one of the batch endpoints."""
 
 RetryAfterAs = Literal["seconds", "ms", "date", "rfc850", "asctime"]
 
@@ -53,8 +63,19 @@ _KINDS: frozenset[str] = frozenset(get_args(FaultKind))
 _FORMS: frozenset[str] = frozenset(get_args(RetryAfterAs))
 BREAKS_OFF: frozenset[str] = frozenset({"cut", "stream_overloaded", "stream_unauthorized"})
 """The faults that end a stream in the middle."""
+_PLACES: frozenset[Place] = frozenset(get_args(Place))
+_ENDPOINTS: frozenset[Place] = _PLACES - {"messages", "items"}
+_ONE_PLACE: dict[str, Place] = {
+    "expired": "items",
+    "canceled": "items",
+    "invalid_request": "items",
+    "slow_end": "create",
+}
+_OF_CONNECTIONS = frozenset({"reset", "timeout", "cut", "trickle"})
+_OF_HTTP = _OF_CONNECTIONS | {"rate_limit", "spend_cap", "unavailable", "overloaded", "server_error"}
+_NEVER_ITEMS = _OF_CONNECTIONS | {"rate_limit", "spend_cap", "unavailable", "slow_start", *BREAKS_OFF}
 _BOOLEANS = {"true": True, "false": False}
-_KNOWN = f"faults: {', '.join(sorted(_KINDS))}; options: model, after, times, retry_after, retry_after_as, should_retry, delay_s"
+_KNOWN = f"faults: {', '.join(sorted(_KINDS))}; options: model, on, after, times, retry_after, retry_after_as, should_retry, delay_s, polls"
 
 
 @dataclass(frozen=True, slots=True)
@@ -65,7 +86,8 @@ class Fault:
     `times`: how often at most. `retry_after`: seconds the client is asked to wait (rate_limit: 1 by default; other errors:
     no header). `retry_after_as`: its form: seconds, ms (`retry-after-ms`), or an HTTP date (whole seconds, rounded up).
     `should_retry`: the header `x-should-retry`. `delay_s`: seconds before the answer; of a timeout its length (60), of a
-    trickle the time between two pieces (0.05), of a slow_start 1.
+    trickle the time between two pieces (0.05), of a slow_start 1. `on`: only there (see `Place`); without it a fault meets
+    messages, and the requests of batches where it can. `polls`: of a slow_end, the retrievals that find the batch in progress.
     """
 
     kind: FaultKind
@@ -77,6 +99,8 @@ class Fault:
     delay_s: float | None = None
     retry_after_as: RetryAfterAs = "seconds"
     should_retry: bool | None = None
+    on: Place | None = None
+    polls: int | None = None
 
     def __post_init__(self) -> None:
         if self.kind not in _KINDS:
@@ -89,10 +113,35 @@ class Fault:
             raise ConfigurationError(
                 f"faults: {self.kind}: retry_after_as is {self.retry_after_as!r} (one of {', '.join(sorted(_FORMS))})"
             )
-        for name in ("after", "times", "retry_after", "delay_s"):
+        if self.on is not None and self.on not in _PLACES:
+            raise ConfigurationError(f"faults: {self.kind}: on is {self.on!r} (one of {', '.join(sorted(_PLACES))})")
+        if self.on is not None and not self.can_meet(self.on):
+            raise ConfigurationError(f"faults: {self.kind} cannot occur on {self.on}")
+        for name in ("after", "times", "retry_after", "delay_s", "polls"):
             value = getattr(self, name)
             if value is not None and not 0 <= value < float("inf"):
                 raise ConfigurationError(f"faults: {self.kind}: {name} is {value} (give a number from 0 up)")
+
+    def can_meet(self, place: Place) -> bool:
+        """Whether the fault can occur there at all."""
+        if self.kind in _ONE_PLACE:
+            return place == _ONE_PLACE[self.kind]
+        if self.kind == "lost":
+            return place in ("create", "cancel", "delete")
+        if place in _ENDPOINTS:
+            return self.kind in _OF_HTTP
+        return place == "messages" or self.kind not in _NEVER_ITEMS
+
+    def meets(self, place: Place, model: str) -> bool:
+        """Whether the fault is meant for a request there."""
+        if self.model not in (None, model):
+            return False
+        if self.on is None:
+            common = (
+                place in ("messages", "items") or self.kind in _ONE_PLACE or (self.kind == "lost" and place == "create")
+            )
+            return common and self.can_meet(place)
+        return self.on == place
 
 
 def parse_faults(spec: str | Iterable[Fault] | None) -> tuple[Fault, ...]:
@@ -110,13 +159,13 @@ def _parse_group(group: str) -> Iterable[Fault]:
     for part in filter(str.strip, group.split(",")):
         name, _, value = (piece.strip() for piece in part.partition("="))
         try:
-            if name in ("model", "retry_after_as") and value:
+            if name in ("model", "retry_after_as", "on") and value:
                 options[name] = value
             elif name == "should_retry":
                 if value not in _BOOLEANS:
                     raise ConfigurationError(f"faults: {part.strip()!r}: should_retry is true or false")
                 options[name] = _BOOLEANS[value]
-            elif name in ("after", "times"):
+            elif name in ("after", "times", "polls"):
                 options[name] = int(value)
             elif name in ("retry_after", "delay_s"):
                 options[name] = float(value)
@@ -142,18 +191,22 @@ class FaultPlan:
         self._matched: Counter[int] = Counter()
         self._injected: Counter[int] = Counter()
 
-    def choose(self, model: str) -> Fault | None:
-        """The fault of the next request to `model`, if any. Depends only on the seed and the order of requests."""
-        ordinal = self._requests[model]
-        self._requests[model] += 1
+    def choose(self, model: str, place: Place = "messages") -> Fault | None:
+        """The fault of the next request to `model` there, if any. Depends only on the seed and the order of requests.
+
+        `model` is "" where a request names none.
+        """
+        key = model if place == "messages" else f"{place} {model}"
+        ordinal = self._requests[key]
+        self._requests[key] += 1
         chosen: Fault | None = None
         for index, fault in enumerate(self.faults):
-            if fault.model not in (None, model):
+            if not fault.meets(place, model):
                 continue
             self._matched[index] += 1
             if chosen or self._matched[index] <= fault.after or self._injected[index] == fault.times:
                 continue
-            if chance(self.seed, index, model, ordinal) < fault.rate:
+            if chance(self.seed, index, key, ordinal) < fault.rate:
                 self._injected[index] += 1
                 chosen = fault
         return chosen

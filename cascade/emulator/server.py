@@ -16,6 +16,7 @@ from typing import TYPE_CHECKING, Self
 
 from cascade.core.errors import ConfigurationError
 from cascade.emulator.answers import Answers
+from cascade.emulator.batches import Batches
 from cascade.emulator.caching import PromptCache
 from cascade.emulator.connections import Connection
 from cascade.emulator.faults import Fault, FaultPlan, parse_faults
@@ -28,6 +29,7 @@ if TYPE_CHECKING:
 
     from cascade.core.messages import Usage
     from cascade.emulator.answers import Source
+    from cascade.emulator.faults import Place
     from cascade.emulator.scripting import Script
 
 __all__ = ["Billed", "ClosedEarly", "Emulator", "RawRequest", "SeenRequest", "Tally"]
@@ -42,9 +44,10 @@ class Emulator:
     `faults`: a spec or a list (see `faults`). `seed`: makes their choice repeatable. `token_latency_s`: seconds per output
     token. `canned`: unknown texts and models get an answer that says so. `script`: asked before the corpora (see
     `scripting`), for any model. `keep_requests`: how many requests are kept byte for byte, credentials included.
-    `caching`: prompts are cached and billed as the API does it (see `caching`), their age told by `clock` (seconds).
+    `caching`: prompts are cached and billed as the API does it (see `caching`), their age told by `clock` (seconds), as that of
+    batches is.
     `prefix_check`: thinking is refused where what stood before it has changed since, as for new accounts of the API. While it
-    runs, any thread may read the properties, set `faults`, and use `answers`.
+    runs, any thread may read the properties, set `faults`, and use `answers`; `batches` counts what batches had processed.
     """
 
     def __init__(  # noqa: PLR0913 - options
@@ -69,6 +72,7 @@ class Emulator:
         self.host, self.port, self.seed, self.token_latency_s = host, port, seed, token_latency_s
         self.prefix_check = prefix_check
         self._plan = FaultPlan(parse_faults(faults), seed)
+        self.batches = Batches(self, clock)
         self._ids = count(1)
         self._thread: threading.Thread | None = None
         self._loop: asyncio.AbstractEventLoop | None = None
@@ -187,9 +191,9 @@ class Emulator:
         """A number that is unique to a request (called by connections)."""
         return next(self._ids)
 
-    def choose_fault(self, model: str) -> Fault | None:
-        """The fault of the next request to `model`, if any (called by connections)."""
-        return self._plan.choose(model)
+    def choose_fault(self, model: str, place: Place = "messages") -> Fault | None:
+        """The fault of the next request to `model` there, if any (called by connections and batches)."""
+        return self._plan.choose(model, place)
 
     async def _serve(self, listener: socket.socket, ready: threading.Event) -> None:
         self._loop, self._stopping = asyncio.get_running_loop(), asyncio.Event()

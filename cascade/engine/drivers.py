@@ -5,23 +5,22 @@ from __future__ import annotations
 import asyncio
 import copy
 import random
-import sys
 import threading
 import time
-from collections.abc import AsyncGenerator, Callable, Generator, Sequence
+from collections.abc import AsyncGenerator, Callable, Generator, Iterable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import aclosing, closing
 from functools import cached_property
 from pathlib import Path
 from types import TracebackType
-from typing import Any, Generic, Self, TypeVar, Unpack, overload
+from typing import TYPE_CHECKING, Any, Generic, Self, TypeVar, Unpack, overload
 
-from cascade.claude import AsyncClaude, Claude
-from cascade.core.errors import BlockingWarning, CascadeError
+from cascade.core.errors import CascadeError, ConfigurationError
 from cascade.core.messages import Request
 from cascade.core.policy import Policy
 from cascade.core.trail import Answer, Arm
 from cascade.engine.arguments import Arguments, AskArguments, AskOptions, Prompt, lists_options
+from cascade.engine.blocking import warn_of_blocking
 from cascade.engine.cached import endpoint_of, with_cache
 from cascade.engine.events import AsyncMessageEvents, MessageEvents, answer_events
 from cascade.engine.lifecycle import run_request
@@ -31,20 +30,21 @@ from cascade.engine.performers import AsyncPerformer, Done, Performer
 from cascade.engine.runtime import RequestContext, Runtime, RuntimeOptions
 from cascade.forks import renew_in_children
 from cascade.hooks import Hook
-from cascade.logs import warn_caller
+from cascade.providers import AsyncProviders, Providers
+
+if TYPE_CHECKING:
+    from cascade.engine.batching import AsyncBatchRun, BatchInput, BatchOptions, BatchRun
 
 __all__ = ["AsyncCascade", "Cascade"]
 
 _Data = TypeVar("_Data")
-_Claude = TypeVar("_Claude", Claude, AsyncClaude)
-
-_warned_of_blocking = threading.Event()
+_Calling = TypeVar("_Calling", Providers, AsyncProviders)
 
 
-class _Driver(Generic[_Claude]):
+class _Driver(Generic[_Calling]):
     """What both drivers hold."""
 
-    _claude_type: type[_Claude]
+    _claude_type: type[_Calling]
 
     def __init__(  # noqa: PLR0913 - the public contract
         self,
@@ -63,7 +63,7 @@ class _Driver(Generic[_Claude]):
         self._runtime = Runtime(policy, RuntimeOptions(ledger, state, cache, tuple(hooks), clock, wall, chance))
         self.policy = self._runtime.policy
         self._claude = self._claude_type(self.policy.retry, client, clock=clock, chance=chance)
-        self._endpoint = endpoint_of(client)
+        self._has_client, self._endpoint = client is not None, endpoint_of(client)
         self._shadow_slots = ShadowSlots(self.policy.observe.concurrency)
         self.renew_lock()
         renew_in_children(self)
@@ -78,14 +78,14 @@ class _Driver(Generic[_Claude]):
     def on(self, client: Any) -> Self:
         """The same policy, ledger and state on another client of the SDK. To close one of them is to close the ledger."""
         other = copy.copy(self)
-        other._claude, other._endpoint = self._claude.on(client), endpoint_of(client)
+        other._claude, other._has_client, other._endpoint = self._claude.on(client), True, endpoint_of(client)
         vars(other).pop("messages", None)
         other.renew_lock()
         renew_in_children(other)
         return other
 
 
-class Cascade(_Driver[Claude]):
+class Cascade(_Driver[Providers]):
     """A policy at work: `ask` answers a request with the cheapest rung that can be trusted with it.
 
     `policy`: a Policy, a path, or a shipped policy's name. `client`: any sync client of the SDK; by default one is made
@@ -100,7 +100,7 @@ class Cascade(_Driver[Claude]):
     later changes of either need a new driver.
     """
 
-    _claude_type = Claude
+    _claude_type = Providers
 
     @cached_property
     def messages(self) -> Messages:
@@ -130,7 +130,7 @@ class Cascade(_Driver[Claude]):
     @lists_options
     def ask(self, prompt: Prompt = "", *, response_model: Any = None, **options: Unpack[AskOptions]) -> Answer[Any]:
         """Answer one request. The arguments and errors are those of `cascade.ask`, without `policy`."""
-        _warn_of_blocking()
+        warn_of_blocking()
         return self.respond(AskArguments(prompt, response_model, options).read())
 
     def respond(self, arguments: Arguments) -> Answer[Any]:
@@ -192,6 +192,40 @@ class Cascade(_Driver[Claude]):
         finally:
             self._shadow_slots.release()
 
+    @overload
+    def batch(
+        self,
+        inputs: Iterable[BatchInput] | None = None,
+        *,
+        response_model: None = None,
+        **options: Unpack[BatchOptions],
+    ) -> BatchRun[None]: ...
+    @overload
+    def batch(
+        self,
+        inputs: Iterable[BatchInput] | None = None,
+        *,
+        response_model: type[_Data],
+        **options: Unpack[BatchOptions],
+    ) -> BatchRun[_Data]: ...
+    @overload
+    def batch(
+        self, inputs: Iterable[BatchInput] | None = None, *, response_model: object, **options: Unpack[BatchOptions]
+    ) -> BatchRun[Any]: ...
+    def batch(
+        self, inputs: Iterable[BatchInput] | None = None, *, response_model: Any = None, **options: Unpack[BatchOptions]
+    ) -> BatchRun[Any]:
+        """Answer many inputs through the Message Batches API, at half the price and within a day or so. Nothing is sent yet.
+
+        `response_model` and `checks` hold for all. `run`: a name for it; if there is a run of this name, it is taken up again,
+        with these inputs or without any. `max_usd`: what the whole run may spend. `limits`: how calls are put into batches.
+        `wait` is called with the seconds between two looks at the batches, `on_progress` with how far it is. Raises RequestError
+        for an input that cannot be asked, ConfigurationError for a run that cannot be taken up with these arguments.
+        """
+        from cascade.engine.batching import open_batch  # noqa: PLC0415 - few programs use it
+
+        return open_batch(self._runtime, self._claude, inputs, response_model, options)
+
     def report_outcome(self, request_id: str, right: bool | float, *, note: str | None = None) -> None:
         """Report whether an answer was right. The arguments and errors are those of `cascade.report_outcome`.
 
@@ -218,14 +252,14 @@ class Cascade(_Driver[Claude]):
         self.close()
 
 
-class AsyncCascade(_Driver[AsyncClaude]):
+class AsyncCascade(_Driver[AsyncProviders]):
     """`Cascade` for asyncio: the same arguments, the same rule, awaited.
 
     It makes a client for each event loop. A `client` that was passed in serves one loop: in another one (a second
     `asyncio.run`) it raises ConfigurationError before anything is sent. `checks` are plain functions and run on the loop.
     """
 
-    _claude_type = AsyncClaude
+    _claude_type = AsyncProviders
 
     @cached_property
     def messages(self) -> AsyncMessages:
@@ -310,6 +344,39 @@ class AsyncCascade(_Driver[AsyncClaude]):
         finally:
             self._shadow_slots.release()
 
+    @overload
+    def batch(
+        self,
+        inputs: Iterable[BatchInput] | None = None,
+        *,
+        response_model: None = None,
+        **options: Unpack[BatchOptions],
+    ) -> AsyncBatchRun[None]: ...
+    @overload
+    def batch(
+        self,
+        inputs: Iterable[BatchInput] | None = None,
+        *,
+        response_model: type[_Data],
+        **options: Unpack[BatchOptions],
+    ) -> AsyncBatchRun[_Data]: ...
+    @overload
+    def batch(
+        self, inputs: Iterable[BatchInput] | None = None, *, response_model: object, **options: Unpack[BatchOptions]
+    ) -> AsyncBatchRun[Any]: ...
+    def batch(
+        self, inputs: Iterable[BatchInput] | None = None, *, response_model: Any = None, **options: Unpack[BatchOptions]
+    ) -> AsyncBatchRun[Any]:
+        """As `Cascade.batch`. It makes a sync client of its own: raises ConfigurationError if a `client` was passed in."""
+        from cascade.engine.batching import AsyncBatchRun, open_batch  # noqa: PLC0415 - few programs use it
+
+        if self._has_client:
+            raise ConfigurationError(
+                "batch: it needs a sync client (leave client= out, or use Cascade(client=…).batch)"
+            )
+        claude = Providers(self.policy.retry, clock=time.monotonic, chance=random.Random())  # noqa: S311 - jitter, not a secret
+        return AsyncBatchRun(open_batch(self._runtime, claude, inputs, response_model, options))
+
     async def report_outcome(self, request_id: str, right: bool | float, *, note: str | None = None) -> None:
         """As `Cascade.report_outcome`."""
         await asyncio.to_thread(self._runtime.report_outcome, request_id, right, note)
@@ -333,16 +400,3 @@ class AsyncCascade(_Driver[AsyncClaude]):
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
         await self.aclose()
-
-
-def _warn_of_blocking() -> None:
-    """Warn, once per process, that this call blocks an event loop. A notebook runs one for every cell, so not there."""
-    if _warned_of_blocking.is_set() or "ipykernel" in sys.modules:
-        return
-    try:
-        asyncio.get_running_loop()
-    except RuntimeError:
-        return
-    hint = "use `await cascade.aask(…)` or AsyncCascade here, or `await asyncio.to_thread(…)`"
-    warn_caller(f"ask() was called in a running event loop and blocks it until it returns: {hint}", BlockingWarning)
-    _warned_of_blocking.set()

@@ -43,7 +43,6 @@ from cascade.core.review import build_review_prompt
 from cascade.core.trail import LADDER_ARMS, Answer, CheckResult, Step, Verdict
 from cascade.core.triage import Prompt, build_prompt, wants_triage
 from cascade.engine.cached import answer_once
-from cascade.engine.continuing import Place, Recalled, keep, lessons_of, read_place, recall, start_of
 from cascade.engine.effects import (
     Abandoned,
     Await,
@@ -56,9 +55,11 @@ from cascade.engine.effects import (
     Send,
     SendAll,
 )
+from cascade.engine.prompt_marks import PromptMarks
 from cascade.engine.runtime import RequestContext, Runtime
-from cascade.engine.verifying import run_check
+from cascade.engine.turns import ConversationTurn, begin_turn, run_blocking
 from cascade.hooks import Calling, Ended, Tracks
+from cascade.verifiers.checking import run_check
 
 __all__ = ["Lifecycle", "RungCaller", "notify_ended", "run_request"]
 
@@ -84,7 +85,7 @@ class _Call:
 class RungCaller:
     """Makes the calls of one request. Shadow requests (`observing`) use it too."""
 
-    __slots__ = ("_open", "_step_ends_at", "context", "is_known", "reservation", "runtime", "start", "tracks")
+    __slots__ = ("_marks", "_open", "_step_ends_at", "context", "is_known", "reservation", "runtime", "start", "tracks")
 
     def __init__(self, runtime: Runtime, context: RequestContext, task: str, start: Start | None = None) -> None:
         self.runtime, self.context, self.start = runtime, context, start or Start()
@@ -92,6 +93,7 @@ class RungCaller:
             task, context.request.metadata, is_shadow=context.arm == "shadow"
         )
         self.tracks: Tracks = runtime.begin(context, task)
+        self._marks = PromptMarks(runtime.intervals)
         self._step_ends_at = 0.0
         self._open: _Call | None = None  # whose reply is open
         self.is_known = True  # whether what was spent is in the steps
@@ -100,7 +102,7 @@ class RungCaller:
         """Run a function of the state or the budgets. `may_wait`: treat it as blocking even with local state, since it may query the ledger."""
         if may_wait:
             return (yield RunBlocking(function))
-        return (yield from _run_blocking(self.runtime, function))
+        return (yield from run_blocking(self.runtime, function))
 
     def take(self, stepping: Stepping) -> Generator[Effect, Any, Taken]:
         """Do what one step asks for, until it is taken."""
@@ -129,14 +131,15 @@ class RungCaller:
         if isinstance(event, AskReview):
             return (yield from self._make((self._review_call(event),), self._step_ends_at))[0]
         if isinstance(event, AskAuxiliary):
-            call = self._auxiliary_call(event)
-            return (yield from self._make((call,), self._time_out_at(event.index)))[0]
+            self._step_ends_at = self._time_out_at(event.index)  # of its answer's checks too
+            return (yield from self._make((self._auxiliary_call(event),), self._step_ends_at))[0]
         return (yield from self._verify(event))
 
     def _call(self, event: Ask) -> _Call:
         plan, index = self.context.plan, event.index
         kept = self.start.kept if index == self.start.index else frozenset[str]()
-        prompt = build_prompt(plan.policy, index, event.request or self.context.request, kept=kept)
+        request = event.request or self.context.request
+        prompt = self._marks.mark(build_prompt(plan.policy, index, request, kept=kept), request)
         rates = plan.rates[index]
         bound = self._bound(prompt, rates, streamed=event.early)
         is_triage = wants_triage(plan.policy, index)
@@ -149,7 +152,8 @@ class RungCaller:
 
     def _sample_call(self, event: AskSamples, number: int) -> _Call:
         plan, variant = self.context.plan, event.samples.variant(number)
-        prompt = build_prompt(plan.policy, event.index, event.request or self.context.request, variant)
+        request = event.request or self.context.request
+        prompt = self._marks.mark(build_prompt(plan.policy, event.index, request, variant), request)
         rates = plan.rates_of(event.index, variant)
         bound = self._bound(prompt, rates)
         return _Call(prompt, rates, bound, Calling(event.index, prompt.rung, event.steps, bound, event.taken, number))
@@ -255,6 +259,7 @@ class RungCaller:
             and not calling.taken
             and not calling.number
             and calling.reviewed is None
+            and calling.auxiliary is None
             and self.context.arm != "shadow"
         )
         admit = partial(reservation.admit, call.bound, first=first)
@@ -297,37 +302,27 @@ def _send(calls: Sequence[_Call], time_out_at: float) -> Generator[Effect, Any, 
 
 def run_request(runtime: Runtime, context: RequestContext) -> Lifecycle:
     """Run one request to its answer. Raises what its climb raises. Closing the generator cancels the request."""
-    place = read_place(context.request, context.plan.policy, context.key, context.session)
-    recalled = Recalled()
-    if place.needs_recall and context.arm == "cascade":
-        recalled = yield from _run_blocking(runtime, partial(recall, runtime.state, place))
-    start = start_of(place, recalled, context.request, context.plan)
+    turn = yield from begin_turn(runtime, context)
     if context.cache_key is None:
-        return (yield from _climb(runtime, context, place, recalled, start))
-    if start != Start():  # what the conversation was before decides with it, and that is not in the key
-        return (yield from _climb(runtime, replace(context, cache_key=None), place, recalled, start))
-
-    def teaches_nothing(answer: Answer) -> bool:
-        return not lessons_of(place, recalled, start, answer, context.plan.policy)
-
-    return (
-        yield from answer_once(
-            runtime, context, lambda: _climb(runtime, context, place, recalled, start), teaches_nothing
-        )
-    )
+        return (yield from _climb(turn))
+    if turn.start != Start():  # what the conversation was before decides with it, and that is not in the key
+        return (yield from _climb(replace(turn, context=replace(context, cache_key=None))))
+    return (yield from answer_once(runtime, context, lambda: _climb(turn), lambda answer: not turn.teaches(answer)))
 
 
-def _climb(runtime: Runtime, context: RequestContext, place: Place, recalled: Recalled, start: Start) -> Lifecycle:
+def _climb(turn: ConversationTurn) -> Lifecycle:
+    """Climb for one request, with its hooks."""
+    runtime, context, start = turn.runtime, turn.context, turn.start
     climb = context.begin(start)
     with closing(climb):
         event = next(climb)  # raises RequestError if a rung cannot take the request; nothing has begun by then
-        assert isinstance(event, (Ask, AskSamples)), "a climb begins by asking"
+        assert isinstance(event, (Ask, AskSamples, AskAuxiliary)), "a climb begins by asking"
         rung_caller = RungCaller(runtime, context, event.task, start)
         steps: tuple[Step, ...] = ()
         try:
             try:
                 while True:
-                    steps = steps if isinstance(event, Verify) else event.steps
+                    steps = _trail_of(event, steps)
                     if isinstance(event, Observation):
                         event = climb.send((yield from _situation(rung_caller, event)))
                     else:
@@ -339,7 +334,7 @@ def _climb(runtime: Runtime, context: RequestContext, place: Place, recalled: Re
                     done.value, arm=context.arm, latency_s=runtime.elapsed(context), notes=notes, cache=cache
                 )
                 steps = answer.steps
-            yield from _keep(runtime, context, place, recalled, start, answer)
+            yield from turn.keep(answer)
         except ClimbError as error:
             yield from notify_ended(rung_caller, Ended(error.steps, None, error, runtime.elapsed(context)))
             raise
@@ -358,20 +353,13 @@ def _climb(runtime: Runtime, context: RequestContext, place: Place, recalled: Re
     return answer
 
 
-def _keep(
-    runtime: Runtime, context: RequestContext, place: Place, recalled: Recalled, start: Start, answer: Answer
-) -> Generator[Effect, Any, None]:
-    """Have the state remember what later turns of the conversation must know."""
-    lessons = lessons_of(place, recalled, start, answer, context.plan.policy) if context.arm == "cascade" else ()
-    if lessons:
-        yield from _run_blocking(runtime, partial(keep, runtime.state, lessons))
-
-
-def _run_blocking(runtime: Runtime, function: Callable[[], _T]) -> Generator[Effect, Any, _T]:
-    """Run a function of the state, which may take a round trip."""
-    if runtime.state.is_remote:
-        return (yield RunBlocking(function))
-    return function()
+def _trail_of(event: Event | Observation, steps: tuple[Step, ...]) -> tuple[Step, ...]:
+    """What has been taken by the time of an event, with the step that it belongs to as far as that was taken."""
+    if isinstance(event, Verify):
+        return steps
+    if isinstance(event, AskAuxiliary) and event.step is not None:
+        return (*event.steps, event.step)
+    return event.steps
 
 
 def _report_end(context: RequestContext, end: Ended) -> None:

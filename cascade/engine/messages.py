@@ -5,13 +5,13 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any, Literal, Protocol, TypeVar, overload
 
-from cascade.claude import AsyncClaude, Claude
 from cascade.core.errors import RequestError
 from cascade.core.parameters import CannotClimb, check_top, read_parameters, split_keywords
 from cascade.core.policy import Policy, Rung
 from cascade.core.shapes import object_at, shown
 from cascade.core.trail import Answer
 from cascade.engine.arguments import Arguments
+from cascade.providers import AsyncProviders, Providers
 
 if TYPE_CHECKING:
     from cascade.claude.messages import (
@@ -162,7 +162,7 @@ class Messages(_Resource):
     `extra_headers={"x-cascade-cache": "on"}` is `cache=True` of `ask`, "off" is False.
     """
 
-    def __init__(self, driver: Driver, claude: Claude) -> None:
+    def __init__(self, driver: Driver, claude: Providers) -> None:
         self._driver, self._claude = driver, claude
 
     @overload
@@ -208,7 +208,7 @@ class Messages(_Resource):
 class AsyncMessages(_Resource):
     """`Messages` for asyncio."""
 
-    def __init__(self, driver: AsyncDriver, claude: AsyncClaude) -> None:
+    def __init__(self, driver: AsyncDriver, claude: AsyncProviders) -> None:
         self._driver, self._claude = driver, claude
 
     @overload

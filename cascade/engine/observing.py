@@ -14,7 +14,7 @@ from collections.abc import Generator
 from dataclasses import replace
 from typing import Any
 
-from cascade.core.climb import Observation, climb
+from cascade.core.climb import Observation, Reading, climb
 from cascade.core.decision import Call, Situation
 from cascade.core.errors import ClimbError
 from cascade.core.events import AskAuxiliary, Taking
@@ -136,7 +136,8 @@ def _would_ship(runtime: Runtime, context: RequestContext, steps: list[Step], an
     if len(step_at) == runtime.policy.top and top == runtime.baseline.policy.ladder[0]:
         step_at[runtime.policy.top] = replace(answered.steps[-1], index=runtime.policy.top)
     plan = replace(runtime.plan, reviews={}, shared_review=None)  # the rungs above are asked in any case
-    running = climb(plan, context.request, checks=context.checks, accept=context.accept)
+    reading = Reading(early=plan.policy.early_stop, recorded=True)
+    running = climb(plan, context.request, checks=context.checks, accept=context.accept, reading=reading)
     try:
         event = next(running)
         while True:

@@ -10,7 +10,6 @@ from contextlib import closing, suppress
 from dataclasses import dataclass
 from typing import Any, Generic, TypeVar
 
-from cascade.claude import AsyncClaude, AsyncOpenReply, Claude, OpenReply
 from cascade.core.messages import Failure, Reply
 from cascade.engine.effects import (
     Abandoned,
@@ -27,6 +26,7 @@ from cascade.engine.effects import (
 )
 from cascade.engine.events import first_of
 from cascade.hooks import wait, wait_async
+from cascade.providers import AsyncOpenReply, AsyncProviders, OpenReply, Providers
 
 __all__ = ["AsyncPerformer", "Done", "Performer"]
 
@@ -36,7 +36,7 @@ _T = TypeVar("_T")
 class Performer:
     """Does effects, one after the other. Thread-safe."""
 
-    def __init__(self, claude: Claude) -> None:
+    def __init__(self, claude: Providers) -> None:
         self._claude = claude
 
     def run(self, lifecycle: Generator[Effect, Any, _T]) -> _T:
@@ -154,7 +154,7 @@ class Done(Generic[_T]):
 class AsyncPerformer:
     """As `Performer`, for asyncio."""
 
-    def __init__(self, claude: AsyncClaude) -> None:
+    def __init__(self, claude: AsyncProviders) -> None:
         self._claude = claude
 
     async def run(self, lifecycle: Generator[Effect, Any, _T]) -> _T:

@@ -7,6 +7,7 @@ import time
 from asyncio import CancelledError
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -22,17 +23,20 @@ from cascade.core.modes import arm_of, share_of, slot_of, unit_of
 from cascade.core.plans import Accept, BoundCheck, Plan
 from cascade.core.policy import OTHER, Policy, Rung
 from cascade.core.policy.certificate import UNCERTIFIED
+from cascade.core.policy.operations import Mode
 from cascade.core.text.suggestions import closest
 from cascade.core.trail import Arm
 from cascade.engine.arguments import Arguments, OnEnd, default_policy
 from cascade.engine.mode_switch import ModeSwitch
 from cascade.engine.outcomes import keep_outcome, read_outcome, without_note
+from cascade.engine.prompt_marks import PromptIntervals
 from cascade.engine.ratchet import RatchetInForce
 from cascade.hooks import Begun, Hook, Tracks, begin
 from cascade.ledger.audit import AuditTables
 from cascade.ledger.gateway import GatewayTables
 from cascade.ledger.hook import LedgerHook
-from cascade.ledger.opening import open_ledger, spent_lookup
+from cascade.ledger.opening import open_ledger, open_reader, spent_lookup
+from cascade.ledger.stores import Reader
 from cascade.logs import log_event, warn_caller
 from cascade.policy.certificates import warn_of_changes
 from cascade.policy.checks import bind_callables
@@ -112,6 +116,7 @@ class Runtime:
         self.options = options
         self.plan = make_plan(self.policy)
         self.baseline = baseline_plan(self.plan)
+        self.intervals = PromptIntervals(options.clock) if self.policy.prompt_cache == "auto" else None
         self._switch = ModeSwitch(self.policy.name, self.policy.mode)
         self._logged: set[str] = set()
         self.notices = Notices(self.policy)
@@ -151,9 +156,11 @@ class Runtime:
         return request, arm
 
     def ladder_of(self, arm: Arm) -> tuple[Rung, ...]:
-        """The rungs that may be called for this arm, and the other models that vote at them."""
-        policy = (self.plan if arm == "cascade" else self.baseline).policy
-        return policy.ladder + policy.panel if arm == "cascade" else policy.ladder
+        """The rungs that may be called for this arm, the other models that vote at them, and those that summarise."""
+        if arm != "cascade":
+            return self.baseline.policy.ladder
+        beside = tuple(rung for rung, _ in self.plan.auxiliaries.values())
+        return self.policy.ladder + self.policy.panel + beside
 
     def start(self, arguments: Arguments, request: Request, arm: Arm) -> RequestContext:
         """Begin a request. Its deadline runs from here."""
@@ -202,7 +209,7 @@ class Runtime:
             context.shadow_of,
             cache,
         )
-        return begin(self.hooks, begun, self._log_hook_failure)
+        return begin(self.hooks, begun, self.log_hook_failure)
 
     def elapsed(self, context: RequestContext) -> float:
         """Seconds since the request began."""
@@ -211,6 +218,24 @@ class Runtime:
     def is_sampled(self, context: RequestContext) -> bool:
         """Whether this request, which the baseline answered, gets a shadow request."""
         return context.arm == "observe" and share_of("observe", context.request.id) < self.policy.observe.sample
+
+    def mode(self) -> Mode:
+        """The mode in force. Warns, as a request of the ladder does, where no certificate proves the thresholds."""
+        mode = self._switch.mode()
+        if mode == "enforce":
+            self._warn_uncertified()
+        return mode
+
+    def ratchet_step(self) -> int:
+        """The step that the audit's ratchet has reached."""
+        return self._plan_of("cascade", self.options.clock()).ratchet
+
+    def ledger(self) -> tuple[Callable[[float], bool], Callable[[], Reader]] | None:
+        """How to write what waits, within seconds, and how to read it; None without a ledger."""
+        if self._writer is None:
+            return None
+        address = self.options.ledger
+        return self._writer.flush, partial(open_reader, None if address is None else str(address))
 
     def report_outcome(self, request_id: str, right: bool | float, note: str | None) -> None:
         """Put on record what came of an answer. See `cascade.report_outcome`."""
@@ -240,7 +265,8 @@ class Runtime:
                 "warning", "not_cached", policy=self.policy.name, why=why, hint="the request is answered without it"
             )
 
-    def _log_hook_failure(self, name: str, problem: Exception) -> None:
+    def log_hook_failure(self, name: str, problem: Exception) -> None:
+        """Log that a hook failed; once per hook."""
         if self._is_first(f"hook {name}"):
             hint = "requests go on without this hook; logged once"
             log_event("error", "hook_failed", hook=name, error=type(problem).__name__, hint=hint)

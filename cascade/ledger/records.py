@@ -32,6 +32,7 @@ __all__ = [
     "Batch",
     "Content",
     "Entry",
+    "HandedBody",
     "Kind",
     "OpenBody",
     "OpenCall",
@@ -44,6 +45,7 @@ __all__ = [
     "VoteBody",
     "audit_id",
     "call_number",
+    "handed_part",
     "matches",
     "storable",
     "text_part",
@@ -113,6 +115,11 @@ def text_part(index: int, call: int | None = None) -> str:
     return f"step:{index}" if call is None else f"step:{index}/{call}"
 
 
+def handed_part(index: int) -> str:
+    """The name of a plan's text: "handed:1" for the one that the rung at 1 wrote."""
+    return f"handed:{index}"
+
+
 class OpenBody(msgspec.Struct, frozen=True, gc=False, omit_defaults=True):
     """A call that is about to be made. `bound`: the most it may cost, in nano-USD (0: not computed). `call`: see `StepBody`."""
 
@@ -147,6 +154,16 @@ class VoteBody(msgspec.Struct, frozen=True, gc=False):
         return len(self.members)
 
 
+class HandedBody(msgspec.Struct, frozen=True, gc=False, omit_defaults=True):
+    """What passed between rungs at a step, as in `core.prepared.Handed`. `content`: the plan's digest."""
+
+    kind: str
+    version: str
+    executed_by: str | None = None
+    model: str | None = None
+    content: str | None = None
+
+
 class StepBody(msgspec.Struct, frozen=True, gc=False, omit_defaults=True):
     """A call's result. `cost` in nano-USD; tokens as in `core.messages.Usage`; `content`: the answer's digest.
 
@@ -156,7 +173,7 @@ class StepBody(msgspec.Struct, frozen=True, gc=False, omit_defaults=True):
     last has the step's `reason` and `vote`. All of them are defaults for a rung that is asked once.
     `review`: the call of a rung above that reviewed the step's answer, `variant` names that rung. `auxiliary`: a call beside the rung's
     own, by its kind, see `core.prepared`; `variant` names the rung that was asked. Both are `more` too, and follow the entry that
-    completes the step.
+    completes the step. `handed`: on the entry that completes the step, what passed between rungs.
     """
 
     index: int
@@ -190,6 +207,7 @@ class StepBody(msgspec.Struct, frozen=True, gc=False, omit_defaults=True):
     vote: VoteBody | None = None
     review: bool = False
     auxiliary: str | None = None
+    handed: HandedBody | None = None
 
     @property
     def number(self) -> int:
@@ -212,6 +230,14 @@ class StepBody(msgspec.Struct, frozen=True, gc=False, omit_defaults=True):
     def part(self) -> str:
         """The name of its text."""
         return text_part(self.index, self.call if self.in_vote else None)
+
+    @property
+    def digests(self) -> dict[str, str]:
+        """The digests of its texts, by their names."""
+        own = {} if self.content is None else {self.part: self.content}
+        if self.handed is not None and self.handed.content is not None:
+            own[handed_part(self.index)] = self.handed.content
+        return own
 
 
 class OutcomeBody(msgspec.Struct, frozen=True, gc=False, omit_defaults=True):
@@ -257,9 +283,9 @@ class Entry:
 
 @dataclass(frozen=True, slots=True)
 class Content:
-    """A stored text. `part`: "prompt" (JSON of system and messages), "step:0" … (an answer's text: `text_part`), or "asked".
+    """A stored text. `part`: "prompt" (JSON of system and messages), "step:0" … (an answer's text: `text_part`), "handed:1" …, or "asked".
 
-    "asked" is there for a request that will be audited, if the caller set any of it: JSON of schema, prompt_schema, max_tokens, tools,
+    "handed:1" is the plan that the rung at 1 wrote, as JSON (`handed_part`). "asked" is there for a request that will be audited, if the caller set any of it: JSON of schema, prompt_schema, max_tokens, tools,
     tool_choice, stop_sequences, and what `extra` and `top_extra` say of sampling and thinking. It is not redacted.
     """
 
@@ -318,7 +344,10 @@ class OpenCall:
 
 
 class AuditRow(NamedTuple):
-    """A sampled request, as it is written with its outcome; see `ledger.audit.Sample`. `place`: its `index`; `flags`: as JSON."""
+    """A sampled request, as it is written with its outcome; see `ledger.audit.Sample`.
+
+    `place`: its `index`; `flags`: as JSON; `executed_by`: "" for nobody.
+    """
 
     request: str
     at: float
@@ -337,6 +366,7 @@ class AuditRow(NamedTuple):
     flags: str
     degraded: str | None
     has_content: int
+    executed_by: str
 
 
 Row = tuple[int, float, Kind, str, bytes, bytes]

@@ -17,8 +17,8 @@ from typing import Any
 from cascade.core.messages import Request
 from cascade.core.verification import Verifier
 from cascade.corpora.items import RecordedCheck
-from cascade.engine.verifying import run_check
 from cascade.recording.journal import Journal
+from cascade.verifiers.checking import run_check
 
 __all__ = ["CheckCounts", "Checker", "check_entry", "check_hash", "check_key"]
 

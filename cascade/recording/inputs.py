@@ -31,7 +31,7 @@ from cascade.importing.sources import json_array, table
 from cascade.recording.noise_floor import BASELINE_AGAIN_KEY
 from cascade.replay.driver import request_of
 
-__all__ = ["Inputs", "read_inputs"]
+__all__ = ["Inputs", "input_lines", "is_manifest", "read_inputs"]
 
 _ITEM_HINT = 'an item is {"id": "…", "input": "…" or messages} and, if wanted, system, task, group, expected, split, at'
 _TABLES = (".csv", ".tsv", ".csv.gz", ".tsv.gz")
@@ -79,7 +79,7 @@ def read_inputs(
     source = os.fspath(path)
     if source.lower().endswith(_TABLES):
         return _mapped(table(source), maps, source)
-    lines = _lines(Path(path), max_line_bytes)
+    lines = input_lines(Path(path), max_line_bytes)
     number, first = next(lines, (0, b""))
     start = first.removeprefix(_BOM).strip()
     if start.startswith(b"["):
@@ -92,7 +92,7 @@ def read_inputs(
         raise CorpusError("has no input", where=source, hint=_EMPTY_HINT)
     manifest = None
     as_json = start.startswith(b"{") or ".jsonl" in Path(path).suffixes
-    if _is_manifest(first):
+    if is_manifest(first):
         lines.close()
         _refuse_maps(maps, "a corpus has the fields already")
         corpus = read_corpus(path, max_line_bytes=max_line_bytes)
@@ -163,8 +163,8 @@ def _refuse_maps(maps: tuple[tuple[str, str], ...], why: str) -> None:
         raise ConfigurationError(f"--map {'='.join(maps[0])}: {why}")
 
 
-def _lines(path: Path, limit: int) -> Generator[tuple[int, bytes]]:
-    """The non-blank lines with their numbers."""
+def input_lines(path: Path, limit: int) -> Generator[tuple[int, bytes]]:
+    """The non-blank lines with their numbers. Raises CorpusError for a file that cannot be read, or a line longer than `limit` bytes."""
     number = 0
     with ExitStack() as stack:
         try:
@@ -184,7 +184,8 @@ def _lines(path: Path, limit: int) -> Generator[tuple[int, bytes]]:
             raise CorpusError(f"cannot be read: {reason}", where=where, hint="check the path and the file") from error
 
 
-def _is_manifest(line: bytes) -> bool:
+def is_manifest(line: bytes) -> bool:
+    """Whether it is the first line of a corpus."""
     try:
         raw = parse(line)
     except LineError:

@@ -116,7 +116,8 @@ class _Climb:
     def calling(self, call: Calling) -> None:
         """End the spans of the calls whose results are known, and start this call's."""
         self._end_calls(call.steps, call.taken)
-        self._last, shared = call, {**self._shared, names.RUNG: self._rungs[call.index]}
+        self._last = call
+        shared = {**self._shared, names.PROVIDER: call.rung.provider, names.RUNG: self._rungs[call.index]}
         self._calls.append(_Call(self._instruments, call, shared, self._context))
 
     def ended(self, end: Ended) -> None:

@@ -1,6 +1,6 @@
 """Programs that check answers: run without a shell, bounded in time and output, and nothing of them is left running.
 
-`runner` is called, `supervisor` is the small process between the caller and the program, `code_blocks` finds an answer's
+`checking` runs a check of the policy through `runner`; `supervisor` is the small process between the caller and the program, `code_blocks` finds an answer's
 code.
 """
 

@@ -82,3 +82,12 @@ def client(emulator: Emulator) -> Iterator[anthropic.Anthropic]:
     """The real SDK, pointed at `emulator`, without retries of its own."""
     with anthropic.Anthropic(base_url=emulator.base_url, api_key="test", max_retries=0, timeout=20) as client:
         yield client
+
+
+@pytest.fixture
+def client_of() -> Iterator[Callable[[Emulator], anthropic.Anthropic]]:
+    """The real SDK for a given emulator, without retries of its own; closed when the test ends."""
+    with ExitStack() as stack:
+        yield lambda emulator: stack.enter_context(
+            anthropic.Anthropic(base_url=emulator.base_url, api_key="test", max_retries=0, timeout=60)
+        )

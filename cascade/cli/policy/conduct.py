@@ -1,10 +1,11 @@
-"""What a policy does beside its ladder where it is told to, in words: early stop, bypass, sticky. For `policy check`, `show`, `explain`."""
+"""What a policy does beside its ladder where it is told to, in words: early stop, handoff, bypass, sticky. For `policy check`, `show`, `explain`."""
 
 from __future__ import annotations
 
 from collections.abc import Iterable, Iterator
 
 from cascade.core.early import can_close, can_refuse
+from cascade.core.handoff.passing import handoff_text
 from cascade.core.messages import Request
 from cascade.core.policy import OTHER, Policy
 from cascade.policy.plans import baseline_rung
@@ -15,9 +16,11 @@ _ANY = Request(messages=())  # early stop asks only whether a request has tools
 
 
 def describe_conduct(policy: Policy, tasks: Iterable[str]) -> Iterator[str]:
-    """A line for each of the three that is in force. `tasks`: those whose rungs early stop is told for."""
+    """A line for each of these that is in force. `tasks`: those that early stop and handoffs are told for."""
+    tasks = tuple(tasks)
     if policy.early_stop:
         yield f"early stop: {_early_stop(policy, tasks)}"
+    yield from _handoffs(policy, tasks)
     if policy.bypass is not None:
         yield f"bypass: a request that cannot climb goes to the baseline, {baseline_rung(policy).model}, unchanged"
     if policy.sticky is not None:
@@ -27,6 +30,17 @@ def describe_conduct(policy: Policy, tasks: Iterable[str]) -> Iterator[str]:
             f"sticky: by {sticky.by}, {floor if sticky.cool_off else 'no floor after a climb'};"
             f" {sticky.loop_errors} failed results in a row move a tool loop one rung up"
         )
+
+
+def _handoffs(policy: Policy, tasks: tuple[str, ...]) -> Iterator[str]:
+    """A line for each handoff, with its tasks where not all of them have it."""
+    found: dict[str | None, list[str]] = {}
+    for task in tasks:
+        found.setdefault(handoff_text(policy, task), []).append(task)
+    for text, some in found.items():
+        if text is not None:
+            of = "" if len(found) == 1 else f" of {', '.join(some)}"
+            yield f"handoff{of}: {text}; replay and calibrate leave it out"
 
 
 def notes_of(policy: Policy) -> list[str]:

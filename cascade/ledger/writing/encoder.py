@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import os
 from collections import deque
 from collections.abc import Callable, Iterable, Iterator
@@ -22,6 +23,7 @@ from cascade.ledger.records import (
     AuditRow,
     Batch,
     Content,
+    HandedBody,
     Kind,
     OpenBody,
     OutcomeBody,
@@ -29,6 +31,7 @@ from cascade.ledger.records import (
     Row,
     StepBody,
     VoteBody,
+    handed_part,
     storable,
     text_part,
 )
@@ -170,7 +173,12 @@ class Encoder:
                 yield from self._samples(one, vote, contents, step)
             else:
                 digest = self._text(one, text_part(step.index), step.verdict.text, contents)
-                yield StepBody(*_call_fields(bare_step(step), step.index, step.rung, step.reason, digest))
+                fields = _call_fields(bare_step(step), step.index, step.rung, step.reason, digest)
+                yield (
+                    StepBody(*fields)
+                    if step.handed is None
+                    else StepBody(*fields, handed=self._handed(one, step, contents))
+                )
             passed = 0
             if step.review is not None or step.auxiliaries:
                 yield from self._beside(one, step, contents)
@@ -193,6 +201,7 @@ class Encoder:
                 judge=sample.is_judge,
                 more=done is None,
                 vote=None if done is None else _vote(done),
+                handed=None if done is None else self._handed(one, done, contents),
             )
 
     def _beside(self, one: PendingEntries, step: Step, contents: list[Content]) -> Iterator[StepBody]:
@@ -213,6 +222,16 @@ class Encoder:
                 auxiliary=call.auxiliary,
             )
 
+    def _handed(self, one: PendingEntries, step: Step, contents: list[Content]) -> HandedBody | None:
+        """What passed between rungs at a step; its plan is stored where answers are."""
+        handed = step.handed
+        if handed is None:
+            return None
+        digest = None
+        if one.context.content and handed.artifact is not None:
+            digest = self._keep(one.context, handed_part(step.index), one.at, dict(handed.artifact), contents)
+        return HandedBody(handed.kind, handed.version, handed.executed_by, handed.model, digest)
+
     def _text(self, one: PendingEntries, part: str, text: str | None, contents: list[Content]) -> str | None:
         """Add an answer's text to be stored, if the policy says so; returns its digest."""
         return (
@@ -220,9 +239,9 @@ class Encoder:
         )
 
     def _keep(
-        self, context: RequestContext, part: str, at: float, text: str | bytes, contents: list[Content]
+        self, context: RequestContext, part: str, at: float, text: str | bytes | dict[str, Any], contents: list[Content]
     ) -> str | None:
-        """Add a text to be stored; returns its digest, or None if it must not be stored."""
+        """Add a text to be stored, or a plan, as JSON; returns its digest, or None if it must not be stored."""
         if context.redact is not None:
             try:
                 if isinstance(text, bytes):
@@ -240,6 +259,8 @@ class Encoder:
                         hint="texts that `redact` fails on are not stored: fix the function",
                     )
                 return None
+        if isinstance(text, dict):
+            text = json.dumps(text, ensure_ascii=False)
         plain = text.decode() if isinstance(text, bytes) else storable(text)
         return _store(context, part, at, plain, contents)
 
@@ -294,8 +315,15 @@ def _add_outcome(batch: Batch, one: PendingEntries, body: RequestBody, outcome: 
         storable(begun.request.id), one.at, body.policy, sampled.epoch, body.task, body.metadata.get("workflow", ""),
         sampled.why, outcome.rung or "", place, int(place + 1 == len(ladder)), outcome.confidence, outcome.source,
         outcome.cost, outcome.estimate, _encode(body.flags).decode(), outcome.degraded, int(bool(body.content)),
+        _executed_by(one.end),
     )  # fmt: skip
     batch.samples.append(row)
+
+
+def _executed_by(end: RequestEnd | None) -> str:
+    """The rung that answered by a plan of the one that answered; "" if none did."""
+    shipped = end.answer.shipped if end is not None and end.answer is not None else None
+    return (shipped.handed.executed_by or "") if shipped is not None and shipped.handed is not None else ""
 
 
 def _outcome(context: RequestContext, end: RequestEnd, asked: str | None) -> OutcomeBody:

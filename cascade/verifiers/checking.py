@@ -7,7 +7,7 @@ from threading import Event
 from cascade.core.messages import Request
 from cascade.core.trail import CheckResult
 from cascade.core.verification import Verifier
-from cascade.verifiers import request_values, run_verifier
+from cascade.verifiers.runner import request_values, run_verifier
 
 __all__ = ["run_check"]
 

@@ -1,0 +1,87 @@
+"""The calls of a batch run and what came of them: values, and how they are stored."""
+
+from __future__ import annotations
+
+import hashlib
+from dataclasses import dataclass
+from typing import Any
+
+import msgspec
+
+from cascade.core.budgets import Refusal
+from cascade.core.messages import Failure, Reply
+from cascade.core.triage import Prompt
+
+__all__ = ["BatchCall", "BatchLimits", "Stored", "decode_outcome", "digest_of", "encode_json", "encode_outcome"]
+
+
+@dataclass(frozen=True, slots=True)
+class BatchCall:
+    """One call to be made through the Message Batches API.
+
+    `key` names it within the run: the same call has the same key after a restart.
+    """
+
+    key: str
+    prompt: Prompt
+
+
+@dataclass(frozen=True, slots=True)
+class BatchLimits:
+    """How calls are put into batches.
+
+    `max_requests` and `max_bytes` are of one batch (the API's own limits are 100,000 and 256 MB). `attempts`: in how many rounds
+    one call is sent before it counts as failed. `poll_s`: seconds between two looks at the batches under way. `settle_s`: how
+    long a batch whose creation was interrupted may take to be listed; only then is it taken as not created.
+    """
+
+    max_requests: int = 10_000
+    max_bytes: int = 64_000_000
+    attempts: int = 3
+    poll_s: float = 30.0
+    settle_s: float = 60.0
+
+
+Stored = Reply | Failure | Refusal
+"""What a call may have come to. A Refusal: a budget had no room for it, and it was not made."""
+
+_TYPES: dict[str, Any] = {"reply": Reply, "failure": Failure, "refusal": Refusal}
+_encoder = msgspec.json.Encoder()
+_decoders: dict[str, msgspec.json.Decoder[Any]] = {}
+
+
+def encode_json(value: Any) -> bytes:
+    """JSON; an unpaired surrogate in a text, which no encoding has, becomes `?`."""
+    try:
+        return _encoder.encode(value)
+    except UnicodeEncodeError:
+        return _encoder.encode(_cleaned(msgspec.to_builtins(value)))
+
+
+def encode_outcome(outcome: Stored) -> tuple[str, bytes]:
+    """An outcome as its kind and its JSON."""
+    kind = "reply" if isinstance(outcome, Reply) else "failure" if isinstance(outcome, Failure) else "refusal"
+    return kind, encode_json(outcome)
+
+
+def decode_outcome(kind: str, written: bytes) -> Stored:
+    """The outcome that `encode_outcome` has written."""
+    decoder = _decoders.get(kind)
+    if decoder is None:
+        decoder = _decoders[kind] = msgspec.json.Decoder(_TYPES[kind])
+    return decoder.decode(written)
+
+
+def digest_of(params: bytes) -> bytes:
+    """What tells whether a call is still the one that was sent under its key."""
+    return hashlib.sha256(params).digest()[:16]
+
+
+def _cleaned(value: Any) -> Any:
+    if isinstance(value, str):
+        return value.encode("utf-8", "replace").decode()
+    if isinstance(value, (list, tuple)):
+        return [_cleaned(one) for one in value]  # pyright: ignore[reportUnknownVariableType]
+    if isinstance(value, dict):
+        return {_cleaned(key): _cleaned(one) for key, one in value.items()}  # pyright: ignore[reportUnknownVariableType]
+    return value

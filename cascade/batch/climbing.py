@@ -1,0 +1,211 @@
+"""One item's climb, from its first step, answered from what is stored: the same climb as live, without its clock.
+
+Each time it runs to the first call whose outcome is not known. That call goes into the next round. The climb is deterministic, so
+running it again with the same outcomes takes the same steps; a verifier's results are stored as outcomes are.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import closing
+from dataclasses import dataclass, replace
+from typing import Any
+
+from cascade.batch.calls import Stored
+from cascade.batch.items import Item
+from cascade.core.budgets import Refusal
+from cascade.core.climb import WHOLE, Observation, climb
+from cascade.core.decision import Situation
+from cascade.core.errors import BatchCanceled, CascadeError, ClimbError
+from cascade.core.events import Ask, AskAuxiliary, AskJudge, AskReview, AskSamples, Verify
+from cascade.core.grouping import build_judge_prompt
+from cascade.core.messages import Failure, Reply, Request
+from cascade.core.plans import Accept, BoundCheck, Plan
+from cascade.core.policy import OTHER
+from cascade.core.prices import Rates
+from cascade.core.review import build_review_prompt
+from cascade.core.trail import Answer, Arm, CheckResult, Step
+from cascade.core.triage import Prompt, build_prompt
+
+__all__ = ["CallerChecks", "Climber", "Finished", "Known", "LookUp", "Verifying", "Waiting", "Wanted"]
+
+LookUp = Callable[[str], Stored | tuple[CheckResult, ...] | None]
+"""What is stored under a key: a call's outcome, or a verifier's results. None: nothing yet."""
+
+Verifying = Callable[[str, Verify, Request], tuple[CheckResult, ...]]
+"""Runs the external checks of an answer, and stores their results under the key."""
+
+_Calls = Ask | AskSamples | AskJudge | AskReview | AskAuxiliary
+
+_NOW = Situation()  # without a storm guard, a deadline, or a budget that is out by itself
+
+
+@dataclass(frozen=True, slots=True)
+class Wanted:
+    """A call whose outcome the climb needs. `is_first`: the first of the item, which a soft limit lets pass."""
+
+    key: str
+    prompt: Prompt
+    rates: Rates
+    is_first: bool
+
+
+@dataclass(frozen=True, slots=True)
+class Known:
+    """A call whose outcome is known."""
+
+    key: str
+    rates: Rates
+    outcome: Reply | Failure
+
+
+@dataclass(frozen=True, slots=True)
+class Waiting:
+    """The climb needs the outcomes of `calls` to go on. `known`: those that it has used, if they are counted."""
+
+    task: str
+    calls: tuple[Wanted, ...]
+    known: tuple[Known, ...] = ()
+
+
+@dataclass(frozen=True, slots=True)
+class Finished:
+    """The climb has ended, with an answer or an error. `task` None: it did not begin, since no rung could take the request."""
+
+    task: str | None
+    steps: tuple[Step, ...]
+    answer: Answer | None = None
+    error: CascadeError | None = None
+    known: tuple[Known, ...] = ()
+
+
+@dataclass(frozen=True, slots=True)
+class CallerChecks:
+    """What the caller wants of every answer besides the policy's checks. `accept`: parses it into the caller's type."""
+
+    checks: tuple[BoundCheck, ...] = ()
+    accept: Accept | None = None
+
+
+class Climber:
+    """Runs climbs of one plan. `known` looks up outcomes, `verify` runs external checks. `arm`: who answers.
+
+    `counts`: whether the outcomes that a climb has used are returned with it, so that their cost can be counted.
+    """
+
+    def __init__(
+        self,
+        plan: Plan,
+        arm: Arm,
+        look_up: LookUp,
+        verify: Verifying,
+        *,
+        caller: CallerChecks | None = None,
+        counts: bool = False,
+    ) -> None:
+        self.plan = plan
+        self.arm: Arm = arm
+        self._look_up, self._verify, self._counts = look_up, verify, counts
+        self._caller = caller or CallerChecks()
+
+    def run(self, item: Item) -> Waiting | Finished:
+        """Climb as far as the stored outcomes go."""
+        caller, known = self._caller, list[Known]()
+        running = climb(self.plan, item.request, checks=caller.checks, accept=caller.accept, reading=WHOLE)
+        task: str | None = None
+        event: Any
+        with closing(running):
+            try:
+                event = next(running)
+                task = str(event.task)
+                while True:
+                    if isinstance(event, Observation):
+                        event = running.send(_NOW)
+                    elif isinstance(event, Verify):
+                        event = running.send(self._verified(item, event))
+                    else:
+                        assert isinstance(event, _Calls), "no reply is decided at its first tokens"
+                        keys = _keys(item.n, event)
+                        outcomes = _until_refused(tuple(map(self._look_up, keys)))
+                        if self._counts:
+                            known += self._known(event, keys, outcomes)
+                        if None in outcomes:
+                            return Waiting(task, tuple(self._wanted(item, event, keys, outcomes)), tuple(known))
+                        _require_made(event, outcomes)
+                        event = running.send(outcomes if isinstance(event, AskSamples) else outcomes[0])
+            except StopIteration as done:
+                answer: Answer = replace(done.value, arm=self.arm)
+                return Finished(task or OTHER, answer.steps, answer, None, tuple(known))
+            except ClimbError as error:
+                return Finished(task or OTHER, error.steps, None, error, tuple(known))
+            except CascadeError as error:
+                return Finished(task, (), None, error, tuple(known))
+
+    def _verified(self, item: Item, event: Verify) -> tuple[CheckResult, ...]:
+        key = f"{item.n}/{event.index}/v" if event.number is None else f"{item.n}/{event.index}/v{event.number}"
+        results = self._look_up(key)
+        return results if isinstance(results, tuple) else self._verify(key, event, item.request)
+
+    def _wanted(self, item: Item, event: _Calls, keys: Sequence[str], outcomes: Sequence[object]) -> Iterator[Wanted]:
+        """The calls whose outcomes are missing."""
+        for place, (key, outcome) in enumerate(zip(keys, outcomes, strict=True)):
+            if outcome is None:
+                is_first = isinstance(event, (Ask, AskSamples)) and not event.steps and place == 0
+                is_first = is_first and not (isinstance(event, AskSamples) and event.taken)
+                yield Wanted(key, self._prompt(item.request, event, place), self._rates(event, place), is_first)
+
+    def _known(self, event: _Calls, keys: Sequence[str], outcomes: Sequence[object]) -> Iterator[Known]:
+        for place, (key, outcome) in enumerate(zip(keys, outcomes, strict=True)):
+            if isinstance(outcome, (Reply, Failure)):
+                yield Known(key, self._rates(event, place), outcome)
+
+    def _prompt(self, request: Request, event: _Calls, place: int) -> Prompt:
+        policy = self.plan.policy
+        if isinstance(event, AskAuxiliary):
+            return event.prompt
+        request = event.request or request
+        if isinstance(event, Ask):
+            return build_prompt(policy, event.index, request)
+        if isinstance(event, AskSamples):
+            return build_prompt(policy, event.index, request, event.samples.variant(event.numbers[place]))
+        if isinstance(event, AskJudge):
+            return build_judge_prompt(policy, request, event.answers)
+        return build_review_prompt(policy, event.reviewer, request, event.text or "")
+
+    def _rates(self, event: _Calls, place: int) -> Rates:
+        plan = self.plan
+        if isinstance(event, AskAuxiliary):
+            return event.rates
+        if isinstance(event, AskSamples):
+            return plan.rates_of(event.index, event.samples.variant(event.numbers[place]))
+        index = 0 if isinstance(event, AskJudge) else event.reviewer if isinstance(event, AskReview) else event.index
+        return plan.rates[index]
+
+
+def _keys(number: int, event: _Calls) -> tuple[str, ...]:
+    """The keys of the calls that an event asks for: the item's number, the step's, and the call's within it."""
+    at = f"{number}/{event.index}"
+    if isinstance(event, Ask):
+        return (at,)
+    if isinstance(event, AskSamples):
+        return tuple(f"{at}/s{sample}" for sample in event.numbers)
+    if isinstance(event, AskJudge):
+        return (f"{at}/j{len(event.taken)}",)
+    if isinstance(event, AskReview):
+        return (f"{at}/r",)
+    return (f"{at}/a{event.number}",)
+
+
+def _until_refused(outcomes: tuple[Any, ...]) -> tuple[Any, ...]:
+    """The first Refusal holds for the calls after it."""
+    for place, outcome in enumerate(outcomes):
+        if isinstance(outcome, Refusal):
+            return outcomes[:place] + (outcome,) * (len(outcomes) - place)
+    return outcomes
+
+
+def _require_made(event: _Calls, outcomes: tuple[object, ...]) -> None:
+    """Raises BatchCanceled if a call was canceled: whoever canceled it does not want the next rung to be paid instead."""
+    for outcome in outcomes:
+        if isinstance(outcome, Failure) and outcome.kind == "canceled":
+            raise BatchCanceled(f"{outcome.message} (submit this input again if it is still wanted)", steps=event.steps)

@@ -1,0 +1,179 @@
+"""A batch run on the disk: its folder under `CASCADE_HOME/batches`, with all that it needs to go on after a restart.
+
+The policy is stored with its values, so that a changed file changes nothing of a run that has begun. Prompts and answers stand in the
+folder: only its owner may read it.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import re
+import secrets
+import shutil
+import time
+from collections.abc import Iterable, Iterator
+from dataclasses import dataclass, replace
+from itertools import islice
+from pathlib import Path
+
+from cascade.batch.calls import encode_json
+from cascade.batch.database import lock_folder, make_folder, unlock
+from cascade.batch.items import Item, ItemStore
+from cascade.batch.store import CALLS_FILE
+from cascade.core.errors import ConfigurationError
+from cascade.core.messages import Request
+from cascade.core.policy import Policy
+from cascade.core.policy.operations import Mode
+from cascade.home import home
+
+__all__ = [
+    "InputsDigest",
+    "Run",
+    "RunSettings",
+    "find_run",
+    "has_run",
+    "list_runs",
+    "make_run",
+    "new_run_id",
+    "remove_run",
+    "runs_folder",
+]
+
+_NAME = re.compile(r"[a-zA-Z0-9_-]{1,40}\Z")
+_PAGE = 500
+
+
+@dataclass(frozen=True, slots=True)
+class RunSettings:
+    """What a run is begun with. `mode`: the one in force then. `ratchet`: the step that the audit had reached. `limit`: in nano-USD."""
+
+    policy: Policy
+    mode: Mode = "enforce"
+    ratchet: int = 0
+    limit: int | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Run:
+    """A run: its name and its folder."""
+
+    id: str
+    folder: Path
+
+    def settings(self, store: ItemStore) -> RunSettings:
+        """What it was begun with. Raises ConfigurationError if its inputs were not read to their end."""
+        if not store.meta("loaded"):
+            hint = "nothing was sent: submit them again, and remove this folder"
+            raise ConfigurationError(
+                f"batch run {self.id}: its inputs were not read to their end ({hint}: {self.folder})"
+            )
+        policy = Policy.model_validate(store.meta("policy"), by_alias=True, by_name=False)
+        return RunSettings(policy, store.meta("mode"), store.meta("ratchet"), store.meta("limit"))
+
+
+def runs_folder() -> Path:
+    """Where runs are. It need not exist yet."""
+    return home() / "batches"
+
+
+def new_run_id() -> str:
+    """A name for a new run, unique to the account: it stands in every custom_id."""
+    return f"{time.strftime('%Y%m%d-%H%M%S', time.gmtime())}-{secrets.token_hex(4)}"
+
+
+def make_run(name: str, settings: RunSettings, inputs: Iterable[tuple[str | None, Request]]) -> Run:
+    """Store a new run, with the inputs: their names, None for `item-N`, and requests. Nothing is sent.
+
+    Raises ConfigurationError if the name is not one or is taken, if an input's name occurs twice, or if there is no input.
+    """
+    if not _NAME.match(name):
+        raise ConfigurationError(f"run {name!r}: a name has 1 to 40 letters, digits, `_` and `-`")
+    folder = runs_folder() / name
+    make_folder(folder)
+    lock = lock_folder(folder)
+    try:
+        store = ItemStore(folder)
+        try:
+            _load(store, name, settings, inputs)
+        except BaseException:
+            store.close()
+            if not (folder / CALLS_FILE).exists():
+                shutil.rmtree(folder, ignore_errors=True)
+            raise
+        store.close()
+    finally:
+        unlock(lock)
+    return Run(name, folder)
+
+
+def _load(store: ItemStore, name: str, settings: RunSettings, inputs: Iterable[tuple[str | None, Request]]) -> None:
+    if store.meta("loaded") is not None:
+        raise ConfigurationError(f"batch run {name}: there is one already (resume it, or choose another name)")
+    policy = settings.policy.model_dump(mode="json", by_alias=True, exclude_unset=True)
+    store.set_meta({
+        "loaded": False, "policy": policy, "policy_name": settings.policy.name, "policy_hash": settings.policy.hash,
+        "mode": settings.mode, "ratchet": settings.ratchet, "limit": settings.limit, "created_at": time.time(),
+    })  # fmt: skip
+    digest, count = InputsDigest(), 0
+    rest = iter(inputs)
+    while page := list(islice(rest, _PAGE)):
+        items = list(_items(name, page, count, digest))
+        store.add(items)
+        count += len(items)
+    if not count:
+        raise ConfigurationError("batch: there is no input")
+    store.set_meta({"loaded": True, "inputs": digest.value, "items": count})
+
+
+def _items(run: str, page: list[tuple[str | None, Request]], first: int, digest: InputsDigest) -> Iterator[Item]:
+    for number, (name, request) in enumerate(page, first):
+        named = name if name is not None else f"item-{number + 1}"
+        digest.add(named, request)
+        yield Item(number, named, replace(request, id=f"casc_{run}_{number}"))
+
+
+class InputsDigest:
+    """Tells whether inputs are those that a run was begun with."""
+
+    def __init__(self) -> None:
+        self._digest = hashlib.sha256()
+
+    def add(self, name: str, request: Request) -> None:
+        """The next input."""
+        self._digest.update(encode_json((name, replace(request, id=""))))
+
+    @property
+    def value(self) -> str:
+        """Of the inputs so far."""
+        return self._digest.hexdigest()
+
+
+def has_run(name: str) -> bool:
+    """Whether there is a run of this name."""
+    return _NAME.match(name) is not None and (runs_folder() / name / "items.sqlite3").is_file()
+
+
+def find_run(name: str) -> Run:
+    """The run of this name. Raises ConfigurationError if there is none."""
+    folder = runs_folder() / name
+    if not has_run(name):
+        known = ", ".join(run.id for run in list_runs()[-5:]) or "none"
+        raise ConfigurationError(f"batch run {name!r}: there is none in {runs_folder()} (the last ones: {known})")
+    return Run(name, folder)
+
+
+def list_runs() -> list[Run]:
+    """All runs, by name."""
+    if not runs_folder().is_dir():
+        return []
+    found = sorted(runs_folder().iterdir())
+    return [Run(folder.name, folder) for folder in found if (folder / "items.sqlite3").is_file()]
+
+
+def remove_run(run: Run) -> None:
+    """Remove a run's folder, with the prompts and answers in it. Raises ConfigurationError if a process is driving it."""
+    lock = lock_folder(run.folder)
+    try:
+        shutil.rmtree(run.folder)
+    finally:
+        unlock(lock)
