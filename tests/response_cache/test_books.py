@@ -15,6 +15,7 @@ from cascade import Cascade
 from cascade.cli.costs.command import CostsOptions, run_costs
 from cascade.cli.doctor import run_doctor
 from cascade.cli.ledger.command import run_erase, run_verify
+from cascade.costs import PeriodSums
 from cascade.emulator import Emulator
 from cascade.ledger.exporting import line_of, rows_of, write_parquet
 from cascade.ledger.reading import reading
@@ -84,11 +85,10 @@ def test_a_rollouts_measure_leaves_hits_and_misses_as_they_are(
     ledger = str(tmp_path / "ledger.db")
     ask(ledger, "sure", "sure", policy={"rollout": {"percent": 100}})
     with reading(ledger) as reader:
-        rows = list(reader.traffic(0, 1 << 40))
-    slots = {(row[4], row[6] >= 0, row[6]): row[7] for row in rows}
-    assert sum(count for (arm, in_slot, _), count in slots.items() if arm == "cascade" and in_slot) == 1
-    assert slots[("cache", False, -2)] == 1
-    assert slots[("cache", False, -1)] == 1
+        found = PeriodSums.of((), reader.traffic(0, 1 << 40))
+    assert [(row.arm, row.requests) for row in found.slots] == [("cascade", 1)]
+    assert [(row.arm, row.requests) for row in found.missed] == [("cache", 1)]
+    assert sorted((row.arm, row.requests) for row in found.traffic) == [("cache", 1), ("cascade", 1)]
     assert json.loads(told(ledger, capsys, as_json=True))["saved"]["requests"] == 1
 
 

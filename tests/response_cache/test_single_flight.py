@@ -93,7 +93,7 @@ def _set(driver: Any, flights: Flights) -> None:
 
 def kinds(answers: list[Any]) -> dict[str, int]:
     """How many hits and misses."""
-    found = [answer.cache for answer in answers if isinstance(answer, Answer)]
+    found = [str(answer.cache) for answer in answers if isinstance(answer, Answer)]
     return {kind: found.count(kind) for kind in sorted(set(found))}
 
 
