@@ -16,7 +16,7 @@ from concurrent.futures import CancelledError as NotDone
 from concurrent.futures import Future
 from contextlib import suppress
 from dataclasses import dataclass
-from typing import Any, Protocol
+from typing import Any, Literal, Protocol
 
 from cascade.core.messages import Request
 from cascade.core.plans import Plan
@@ -42,7 +42,7 @@ class Begun:
     """A request that begins.
 
     `at`: Unix seconds. `slot`: see `core.modes`. `observed_as`: in mode observe, the id of the request that this climb
-    shadows.
+    shadows. `cache`: whether the response cache has its answer; None: it is not used.
     """
 
     plan: Plan
@@ -52,6 +52,7 @@ class Begun:
     at: float
     slot: int = 0
     observed_as: str | None = None
+    cache: Literal["hit", "miss"] | None = None
 
 
 @dataclass(frozen=True, slots=True)

@@ -20,6 +20,7 @@ from cascade.ledger.reading import address_of, display_address, reading
 from cascade.policy.loading import load_policy
 from cascade.policy.plans import make_plan
 from cascade.providers import EndpointStatus, ModelStatus, inspect_endpoint
+from cascade.response_cache import check_cache
 from cascade.state.opening import check_state
 
 __all__ = ["Finding", "run_doctor"]
@@ -54,7 +55,7 @@ def run_doctor(policy_name: str | None, *, as_json: bool) -> int:
     else:
         findings.append(_policy(policy, plan))
         findings.append(Finding("prices", "ok", "every model on the ladder has a price (`cascade policy show`)"))
-        findings += [_mode(policy), _ledger(policy), _state()]
+        findings += [_mode(policy), _ledger(policy), _state(), *_cache(policy)]
         findings.extend(_endpoints(plan))
     missing = [finding for finding in findings if finding.state == "missing"]
     if as_json:
@@ -115,6 +116,19 @@ def _state() -> Finding:
     if problem is not None:
         return Finding("state", "warning", f"{where}: {problem}", "each process continues on its own until it is back")
     return Finding("state", "ok", where)
+
+
+def _cache(policy: Policy) -> list[Finding]:
+    """Only of a policy that has a response cache."""
+    if policy.cache is None:
+        return []
+    try:
+        where, problem = check_cache(None)
+    except CascadeError as wrong:
+        return [Finding("cache", "missing", str(wrong), "correct CASCADE_CACHE, or unset it")]
+    if problem is not None:
+        return [Finding("cache", "warning", f"{where}: {problem}", "requests are answered without it until it is back")]
+    return [Finding("cache", "ok", where)]
 
 
 def _python() -> Finding:

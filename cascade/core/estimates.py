@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import replace
+from typing import Literal
 
 from cascade.core import prices
 from cascade.core.messages import Usage
@@ -28,32 +28,25 @@ def baseline_estimate(plan: Plan, baseline: Rates, answer: Answer) -> int | None
         return None
     by_plan = _answering(shipped)
     if by_plan is not None:
-        by_top = by_plan.auxiliary == "plain"
-        answered = (
-            by_plan.usage
-            if by_top
-            else replace(by_plan.usage, output_tokens=by_plan.usage.output_tokens + _envelope(plan))
-        )
+        answered, how = by_plan.usage, "top" if by_plan.auxiliary == "plain" else "plan"
+    elif last.index == plan.policy.top and last.usage.output_tokens:
+        answered, how = bare_step(last).usage, "top"
     else:
-        by_top = last.index == plan.policy.top and bool(last.usage.output_tokens)
-        answered = bare_step(last).usage if by_top else _usage_of_one(shipped)
-    return prices.cost(baseline, baseline_usage(plan.policy, _usage_of_one(first, 0), answered, by_top=by_top))
+        answered, how = _usage_of_one(shipped), "triage"
+    return prices.cost(baseline, baseline_usage(plan.policy, _usage_of_one(first, 0), answered, how))
 
 
-def baseline_usage(policy: Policy, asked: Usage, answered: Usage, *, by_top: bool) -> Usage:
+def baseline_usage(policy: Policy, asked: Usage, answered: Usage, how: Literal["top", "plan", "triage"]) -> Usage:
     """The tokens of the baseline's one call, from those of the first call and of the one that answered.
 
-    `by_top`: the top rung answered, without triage, so its usage is the baseline's.
+    `how` that was asked: "top", without triage, so its usage is the baseline's; "plan", by the plan of a rung above, so its reply is
+    the answer; "triage", whose envelope is subtracted.
     """
-    if by_top:
+    if how == "top":
         return answered
     rules, envelope = triage_tokens(policy)
-    return Usage(max(1, asked.prompt_tokens - rules), max(1, answered.output_tokens - envelope))
-
-
-def _envelope(plan: Plan) -> int:
-    """The tokens of a triage reply beside its answer, which the execution of a plan does not have."""
-    return triage_tokens(plan.policy)[1]
+    beside = envelope if how == "triage" else 0
+    return Usage(max(1, asked.prompt_tokens - rules), max(1, answered.output_tokens - beside))
 
 
 def _answering(step: Step) -> Sample | None:

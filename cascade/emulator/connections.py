@@ -6,14 +6,14 @@ import asyncio
 import socket
 import struct
 from dataclasses import dataclass, replace
-from typing import TYPE_CHECKING, Protocol
+from typing import TYPE_CHECKING, Any, Protocol
 from urllib.parse import parse_qs, unquote, urlsplit
 
 from pydantic_core import from_json
 
 from cascade.core.errors import MissingExtra
 from cascade.emulator.api import check_headers, read_count, read_request
-from cascade.emulator.batch_routes import BATCHES, BatchVisit, answer_visit, kept_body, read_visit
+from cascade.emulator.batch_routes import BATCHES, BatchVisit, answer_visit, kept_body, pieces_of, read_visit
 from cascade.emulator.batches import MAX_BATCH_BYTES
 from cascade.emulator.catalogue import describe_model, list_models
 from cascade.emulator.chat import check_bearer, read_chat
@@ -53,7 +53,6 @@ _SLOW_S = 1.0
 _BEGUN = 2  # message_start and ping: what a stream begins with before the model has written anything
 _SECRETS = frozenset({"authorization", "x-api-key", "cookie", "proxy-authorization"})
 _CLOSE_S = 5.0
-_LINES, _CUT_BYTES = 100, 10  # results written at once; what is missing of the last line of results that break off
 _MESSAGES, _MODELS, _CHAT = "/v1/messages", "/v1/models", "/v1/chat/completions"
 _POSTED = (_MESSAGES, _MESSAGES + "/count_tokens", _CHAT)
 _UNREADABLE = object()
@@ -196,13 +195,8 @@ class Connection:
             check_bearer(headers)
         else:
             check_headers(headers)
-        if route == _MODELS:
-            known = self._emulator.answers.models
-            await self._send_json(200, chat_models(known) if self._is_chat else list_models(known, query))
-        elif route not in _POSTED:
-            model = route.removeprefix(_MODELS + "/")
-            self._emulator.answers.check_model(model)
-            await self._send_json(200, describe_chat_model(model) if self._is_chat else describe_model(model))
+        if route not in _POSTED:
+            await self._answer_models(route.removeprefix(_MODELS).lstrip("/"), query)
         elif parsed is _UNREADABLE:
             raise ApiError(400, "invalid_request_error", "The request body is not valid JSON")
         else:
@@ -227,6 +221,14 @@ class Connection:
         with records.opened("reply"):
             await self._create(checked, headers)
 
+    async def _answer_models(self, model: str, query: Mapping[str, list[str]]) -> None:
+        """Describe a model; without a name, list them."""
+        known, is_chat = self._emulator.answers.models, self._is_chat
+        if not model:
+            return await self._send_json(200, chat_models(known) if is_chat else list_models(known, query))
+        self._emulator.answers.check_model(model)
+        return await self._send_json(200, describe_chat_model(model) if is_chat else describe_model(model))
+
     async def _answer_batches(self, visit: BatchVisit) -> None:
         """Answer a request to the batch endpoints."""
         fault = self._emulator.choose_fault("", visit.place)
@@ -248,12 +250,10 @@ class Connection:
 
     async def _send_results(self, lines: list[bytes], kind: FaultKind | None) -> None:
         await self._send(self._head(200, lines=True))
+        for piece in pieces_of(lines, cut=kind == "cut"):
+            await self._send(h11.Data(data=piece))
         if kind == "cut":
-            half = b"".join(lines[: len(lines) // 2 + 1])
-            await self._send(h11.Data(data=half[:-_CUT_BYTES]))
             raise _Closed
-        for at in range(0, len(lines), _LINES):
-            await self._send(h11.Data(data=b"".join(lines[at : at + _LINES])))
         await self._send(h11.EndOfMessage())
 
     async def _create(self, request: ApiRequest, headers: Mapping[str, str]) -> None:
@@ -379,9 +379,8 @@ class Connection:
         self, status: int, *, length: int | None = None, error: ApiError | None = None, lines: bool = False
     ) -> h11.Response:
         """The status line and headers; without `length` those of a stream."""
-        chat = self._is_chat
-        headers = headers_of(status, self._request_id, length=length, error=error, lines=lines, chat=chat)
-        return h11.Response(status_code=status, headers=headers)
+        more: Any = {"length": length, "error": error, "lines": lines, "chat": self._is_chat}
+        return h11.Response(status_code=status, headers=headers_of(status, self._request_id, **more))
 
     async def _send(self, *events: h11.Event) -> None:
         pieces = [(event, self._http.send(event) or b"") for event in events]

@@ -59,7 +59,10 @@ def headers_of(
     lines: bool = False,
     chat: bool = False,
 ) -> list[tuple[str, str]]:
-    """The headers of a response; without `length` (bytes) those of a stream, of JSON lines if `lines`. `chat`: of the chat completions API."""
+    """The headers of a response; without `length` (bytes) those of a stream, of JSON lines if `lines`.
+
+    `chat`: of the chat completions API.
+    """
     stream, now = length is None, int(time.time())
     streamed = "application/x-jsonl" if lines else "text/event-stream; charset=utf-8"
     headers = [

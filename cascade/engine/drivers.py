@@ -21,6 +21,7 @@ from cascade.core.policy import Policy
 from cascade.core.trail import Answer, Arm
 from cascade.engine.arguments import Arguments, AskArguments, AskOptions, Prompt, lists_options
 from cascade.engine.blocking import warn_of_blocking
+from cascade.engine.cached import endpoint_of, with_cache
 from cascade.engine.events import AsyncMessageEvents, MessageEvents, answer_events
 from cascade.engine.lifecycle import run_request
 from cascade.engine.messages import AsyncMessages, Messages
@@ -52,16 +53,17 @@ class _Driver(Generic[_Calling]):
         client: Any = None,
         ledger: str | Path | None = None,
         state: str | None = None,
+        cache: str | Path | None = None,
         hooks: Sequence[Hook] = (),
         clock: Callable[[], float] = time.monotonic,
         wall: Callable[[], float] = time.time,
         chance: random.Random | None = None,
     ) -> None:
         chance = chance or random.Random()  # noqa: S311 - jitter, not a secret
-        self._runtime = Runtime(policy, RuntimeOptions(ledger, state, tuple(hooks), clock, wall, chance))
+        self._runtime = Runtime(policy, RuntimeOptions(ledger, state, cache, tuple(hooks), clock, wall, chance))
         self.policy = self._runtime.policy
         self._claude = self._claude_type(self.policy.retry, client, clock=clock, chance=chance)
-        self._has_client = client is not None
+        self._has_client, self._endpoint = client is not None, endpoint_of(client)
         self._shadow_slots = ShadowSlots(self.policy.observe.concurrency)
         self.renew_lock()
         renew_in_children(self)
@@ -70,10 +72,13 @@ class _Driver(Generic[_Calling]):
         """For `forks`."""
         raise NotImplementedError
 
+    def _start(self, arguments: Arguments, request: Request, arm: Arm) -> RequestContext:
+        return with_cache(self._runtime, self._runtime.start(arguments, request, arm), arguments, self._endpoint)
+
     def on(self, client: Any) -> Self:
         """The same policy, ledger and state on another client of the SDK. To close one of them is to close the ledger."""
         other = copy.copy(self)
-        other._claude, other._has_client = self._claude.on(client), True
+        other._claude, other._has_client, other._endpoint = self._claude.on(client), True, endpoint_of(client)
         vars(other).pop("messages", None)
         other.renew_lock()
         renew_in_children(other)
@@ -86,7 +91,8 @@ class Cascade(_Driver[Providers]):
     `policy`: a Policy, a path, or a shipped policy's name. `client`: any sync client of the SDK; by default one is made
     from the environment (`ANTHROPIC_API_KEY`) at the first request. `ledger`: a path, `postgresql://…` or "off"
     (default: `CASCADE_LEDGER`, else a file under `CASCADE_HOME`). `state`: `redis://…`, which many processes share
-    (default: `CASCADE_STATE`, else memory). `hooks`: notified of each request. `clock` gives seconds from any origin,
+    (default: `CASCADE_STATE`, else memory). `cache`: where a policy with `cache` stores its answers, a path or `redis://…` (default:
+    `CASCADE_CACHE`, else a file under `CASCADE_HOME`). `hooks`: notified of each request. `clock` gives seconds from any origin,
     `wall` Unix seconds. Safe to share between threads; also a context manager. Raises PolicyError if the policy cannot
     be used, MissingExtra if a package that it needs is not installed.
 
@@ -144,7 +150,7 @@ class Cascade(_Driver[Providers]):
     def _begin(self, arguments: Arguments) -> RequestContext:
         request, arm = self._runtime.read(arguments)
         self._claude.prepare(self._runtime.ladder_of(arm))
-        return self._runtime.start(arguments, request, arm)
+        return self._start(arguments, request, arm)
 
     def _answered(self, context: RequestContext, answer: Answer[Any]) -> Answer[Any]:
         if self._runtime.is_sampled(context) and self._shadow_slots.acquire():
@@ -298,7 +304,7 @@ class AsyncCascade(_Driver[AsyncProviders]):
     async def _begin(self, arguments: Arguments) -> RequestContext:
         request, arm = self._runtime.read(arguments)
         await self._claude.prepare(self._runtime.ladder_of(arm))
-        return self._runtime.start(arguments, request, arm)
+        return self._start(arguments, request, arm)
 
     def _answered(self, context: RequestContext, answer: Answer[Any]) -> Answer[Any]:
         if self._runtime.is_sampled(context) and self._shadow_slots.acquire():
@@ -312,7 +318,7 @@ class AsyncCascade(_Driver[AsyncProviders]):
     ) -> AsyncGenerator[dict[str, Any] | Answer[Any]]:
         """The events, and at last the answer."""
         await self._claude.prepare(self._runtime.ladder_of(arm))
-        context, begun = self._runtime.start(arguments, request, arm), False
+        context, begun = self._start(arguments, request, arm), False
         async with aclosing(AsyncPerformer(self._claude).doing(run_request(self._runtime, context))) as running:
             async for event in running:
                 if isinstance(event, Done):

@@ -42,6 +42,7 @@ from cascade.core.messages import Failure, Reply
 from cascade.core.review import build_review_prompt
 from cascade.core.trail import LADDER_ARMS, Answer, CheckResult, Step, Verdict
 from cascade.core.triage import Prompt, build_prompt, wants_triage
+from cascade.engine.cached import answer_once
 from cascade.engine.effects import (
     Abandoned,
     Await,
@@ -56,7 +57,7 @@ from cascade.engine.effects import (
 )
 from cascade.engine.prompt_marks import PromptMarks
 from cascade.engine.runtime import RequestContext, Runtime
-from cascade.engine.turns import begin_turn, run_blocking
+from cascade.engine.turns import ConversationTurn, begin_turn, run_blocking
 from cascade.hooks import Calling, Ended, Tracks
 from cascade.verifiers.checking import run_check
 
@@ -302,7 +303,16 @@ def _send(calls: Sequence[_Call], time_out_at: float) -> Generator[Effect, Any, 
 def run_request(runtime: Runtime, context: RequestContext) -> Lifecycle:
     """Run one request to its answer. Raises what its climb raises. Closing the generator cancels the request."""
     turn = yield from begin_turn(runtime, context)
-    start = turn.start
+    if context.cache_key is None:
+        return (yield from _climb(turn))
+    if turn.start != Start():  # what the conversation was before decides with it, and that is not in the key
+        return (yield from _climb(replace(turn, context=replace(context, cache_key=None))))
+    return (yield from answer_once(runtime, context, lambda: _climb(turn), lambda answer: not turn.teaches(answer)))
+
+
+def _climb(turn: ConversationTurn) -> Lifecycle:
+    """Climb for one request, with its hooks."""
+    runtime, context, start = turn.runtime, turn.context, turn.start
     climb = context.begin(start)
     with closing(climb):
         event = next(climb)  # raises RequestError if a rung cannot take the request; nothing has begun by then
@@ -319,7 +329,10 @@ def run_request(runtime: Runtime, context: RequestContext) -> Lifecycle:
                         event = climb.send((yield from rung_caller.answer(event)))
             except StopIteration as done:
                 notes = (*context.notes, *done.value.notes)
-                answer: Answer = replace(done.value, arm=context.arm, latency_s=runtime.elapsed(context), notes=notes)
+                cache = None if context.cache_key is None else "miss"
+                answer: Answer = replace(
+                    done.value, arm=context.arm, latency_s=runtime.elapsed(context), notes=notes, cache=cache
+                )
                 steps = answer.steps
             yield from turn.keep(answer)
         except ClimbError as error:

@@ -31,6 +31,11 @@ class ConversationTurn:
     conversation: Conversation | None
     carried: Carried
 
+    def teaches(self, answer: Answer) -> bool:
+        """Whether later turns of the conversation must know something of this one."""
+        lessons = lessons_of(self.place, self.recalled, self.start, answer, self.context.plan.policy)
+        return bool(lessons) or (self.conversation is not None and self.conversation.has_news(self.carried, answer))
+
     def keep(self, answer: Answer) -> Generator[Effect, Any, None]:
         """Have the state remember what later turns of the conversation must know."""
         if self.context.arm != "cascade":

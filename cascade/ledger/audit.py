@@ -278,6 +278,14 @@ class AuditTables(SmallTables):
         question = f"UPDATE audit_samples SET {given_back} WHERE {_HELD}"  # noqa: S608 - constants
         self._change(question, {"at": retry_at, "untried": int(not tried), **_lease_values(leased)})
 
+    def give_back(self, policy: str, owner: str) -> None:
+        """Free what an earlier process of this owner has leased, which is no try. Only where no other one can run."""
+        question = (
+            "UPDATE audit_samples SET owner = '', leased_until = 0, bound = 0, tries = tries - 1"
+            " WHERE policy = :policy AND state = 'open' AND owner = :owner"
+        )
+        self._change(question, {"policy": policy, "owner": owner})
+
     def take_up(self, policy: str, until: float) -> None:
         """Free the open samples that were given back until exactly this time (`release`'s `retry_at`)."""
         question = (

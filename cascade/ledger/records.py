@@ -25,6 +25,7 @@ __all__ = [
     "AUXILIARY",
     "BUCKET_S",
     "DAY_S",
+    "MISSED_SLOT",
     "NO_SLOT",
     "REVIEW_BY",
     "AuditRow",
@@ -97,6 +98,9 @@ REVIEW_BY = "review by "
 
 AUXILIARY = "auxiliary "
 """Auxiliary calls are summed apart, under this and their kind."""
+
+MISSED_SLOT = -2
+"""In sums, the slot of the requests that asked the response cache in vain."""
 
 _STEP_BITS = 16  # of a call's number, for the index of its rung
 
@@ -240,7 +244,8 @@ class OutcomeBody(msgspec.Struct, frozen=True, gc=False, omit_defaults=True):
     """How a request ended. `error`: the error's class. `resolved`: there is an answer, and it is not degraded.
 
     `cost` includes samples whose step was not completed, `steps` does not. `estimate`: what the baseline alone would have cost (nano-USD), from the tokens seen; None if the baseline answered.
-    `slot`: see `core.modes`. `asked`: digest of the stored text of that part.
+    Of the arm "cache", whose `cost` and `steps` are 0, it is what the climb had cost that made the answer, and so what was saved.
+    `cache`: "hit" or "miss" where the response cache was used. `slot`: see `core.modes`. `asked`: digest of the stored text of that part.
     """
 
     arm: str
@@ -259,6 +264,7 @@ class OutcomeBody(msgspec.Struct, frozen=True, gc=False, omit_defaults=True):
     estimate: int | None = None
     slot: int = 0
     asked: str | None = None
+    cache: str | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -306,7 +312,8 @@ class SpendKey(NamedTuple):
 class TrafficKey(NamedTuple):
     """What requests are summed by: `slot` is NO_SLOT; `rung` is who answered, "" if nobody did.
 
-    Requests of the arms cascade and holdout are summed again by policy, arm and `slot` (see `core.modes`), with the rest "".
+    Requests of the arms cascade and holdout are summed again by policy, arm and `slot` (see `core.modes`), with the rest "". Requests
+    that the response cache had no answer for are summed again by policy, under the arm cache and MISSED_SLOT.
     """
 
     bucket: int

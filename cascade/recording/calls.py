@@ -306,7 +306,10 @@ def usage_fields(usage: Usage) -> dict[str, Any]:
 
 
 def _hashed_settings(one: Respondent) -> list[Any]:
-    return [one.triage, one.rung.model_dump(mode="json", exclude=_NOT_SHAPING)]
+    settings = one.rung.model_dump(mode="json", exclude=_NOT_SHAPING)
+    if settings.get("provider") == "anthropic":  # there was no other when journals and corpora first had this hash
+        del settings["provider"]
+    return [one.triage, settings]
 
 
 def _hash(value: object) -> str:

@@ -12,7 +12,7 @@ from fractions import Fraction
 from typing import Final, Literal
 
 from cascade.core.messages import Usage
-from cascade.savings.rates import PriceBook, cost_of, halved
+from cascade.savings.rates import PriceBook, cost_of
 from cascade.savings.usage import Slice
 
 __all__ = ["CACHE_HITS", "Basis", "Bill", "BillLine", "Caching", "make_bill", "uncached", "with_caching"]
@@ -65,7 +65,7 @@ def make_bill(slices: Sequence[Slice], book: PriceBook, cached_share: Fraction |
     lines = [_line(model, batch, group, book) for (model, batch), group in groups.items()]
     otherwise: dict[tuple[Caching, bool], int] = {
         (caching, all_batch): sum(
-            cost_of(halved(book.rates(model)) if batch or all_batch else book.rates(model), with_it)
+            cost_of(book.rates(model, batch=batch or all_batch), with_it)
             for (model, batch), group in groups.items()
             for with_it in [with_caching(group, cached_share)[caching]]
         )
@@ -100,7 +100,7 @@ def _cached(part: Slice, share: Fraction) -> Slice:
 
 def _line(model: str, batch: bool, group: list[Slice], book: PriceBook) -> BillLine:
     listed = book.rates(model, group[0].where)
-    rates = halved(listed) if batch else listed
+    rates = book.rates(model, group[0].where, batch=batch)
     usage, counts = Usage(), [part.requests for part in group]
     for part in group:
         usage += part.usage

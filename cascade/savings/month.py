@@ -19,7 +19,7 @@ from cascade.core.prices import Rates
 from cascade.core.text.suggestions import did_you_mean
 from cascade.core.triage import triage_tokens
 from cascade.savings.parts import Parts
-from cascade.savings.rates import PriceBook, halved
+from cascade.savings.rates import BothRates, PriceBook
 from cascade.savings.workload import Workload
 
 __all__ = ["Month", "PricedWorkload", "price_workload", "rounded"]
@@ -33,7 +33,7 @@ class _Caller:
 
     name: str
     model: str
-    rates: Rates
+    rates: BothRates
 
 
 @dataclass(frozen=True, slots=True)
@@ -144,9 +144,8 @@ class PricedWorkload:
     def _priced(self, caller: _Caller, tokens: Fraction, output: Fraction, read: Fraction, write: Fraction) -> Fraction:
         """All calls of the month that are not answered from the response cache, live or in batches."""
         batch = Fraction(self.workload.batch_share) if identify(caller.model) else Fraction(0)
-        live = self._each(caller.rates, tokens, output, read, write)
-        cheap = self._each(halved(caller.rates), tokens, output, read, write)
-        return self._calls() * (live * (1 - batch) + cheap * batch)
+        live, in_batch = (self._each(rates, tokens, output, read, write) for rates in caller.rates)
+        return self._calls() * (live * (1 - batch) + in_batch * batch)
 
     def _each(self, rates: Rates, tokens: Fraction, output: Fraction, read: Fraction, write: Fraction) -> Fraction:
         # Triage is a part of the call's own prompt, whose length sets the price tier.
@@ -167,7 +166,7 @@ class PricedWorkload:
         work = self.workload
         if not work.router_tokens and not work.router_output_tokens:
             return Fraction(0)
-        tier = self._caller(work.router or self.ladder[0].name).rates.tier_of(Usage(work.router_tokens))
+        tier = self._caller(work.router or self.ladder[0].name).rates.live.tier_of(Usage(work.router_tokens))
         times = self._calls() / (1 if work.router_per == "call" else Fraction(work.calls_per_ticket))
         return times * Fraction(work.router_tokens * tier.input + work.router_output_tokens * tier.output, _RATE_TOKENS)
 
@@ -191,8 +190,8 @@ def price_workload(workload: Workload, policy: Policy, book: PriceBook, where: s
                 where=where,
                 hint=f"name one of {', '.join(rungs)}",
             )
-    ladder = tuple(_Caller(name, model, book.rates(model, where)) for name, model in rungs.items())
-    others = {name: _Caller(name, models[0], book.rates(models[0], where)) for name, models in workload.models.items()}
+    ladder = tuple(_Caller(name, model, book.both(model, where)) for name, model in rungs.items())
+    others = {name: _Caller(name, models[0], book.both(models[0], where)) for name, models in workload.models.items()}
     return PricedWorkload(workload, policy, ladder, others)
 
 

@@ -26,7 +26,7 @@ from cascade.savings.bill import uncached
 from cascade.savings.mixes import Mix
 from cascade.savings.month import PricedWorkload, price_workload, rounded
 from cascade.savings.parts import Parts
-from cascade.savings.rates import PriceBook, halved
+from cascade.savings.rates import BothRates, PriceBook
 from cascade.savings.workload import Workload
 
 __all__ = ["Observed", "observe"]
@@ -160,7 +160,7 @@ def _add_climb(seen: Observed, one: RequestRecord, outcome: OutcomeBody, known: 
     in_batch = outcome.arm == "batch"
     uncached = live = paid = 0
     for step in steps:
-        without, with_caching, exact = _costs(step, known.book.rates(step.model, "ledger"), in_batch=in_batch)
+        without, with_caching, exact = _costs(step, known.book.both(step.model, "ledger"), in_batch=in_batch)
         uncached, live, paid = uncached + without, live + with_caching, paid + step.cost
         seen.tokens += _usage(step)
         seen.estimated += not exact
@@ -175,12 +175,12 @@ def _add_climb(seen: Observed, one: RequestRecord, outcome: OutcomeBody, known: 
         seen.reached[rung] = seen.reached.get(rung, 0) + 1
 
 
-def _costs(step: StepBody, rates: Rates, *, in_batch: bool) -> tuple[int, int, bool]:
+def _costs(step: StepBody, rates: BothRates, *, in_batch: bool) -> tuple[int, int, bool]:
     """A call's cost live and uncached, live and as cached, and whether today's prices give what was recorded."""
     usage = _usage(step)
-    listed, bare = prices.cost(rates, usage), prices.cost(rates, uncached(usage))
-    if in_batch:
-        return bare, listed, step.cost in (prices.cost(halved(rates), usage), listed)
+    listed, bare = prices.cost(rates.live, usage), prices.cost(rates.live, uncached(usage))
+    if in_batch:  # a rung that batches do not reach is called live
+        return bare, listed, step.cost in (prices.cost(rates.batch, usage), listed)
     scaled = rounded(Fraction(step.cost * bare, listed)) if listed else step.cost
     return scaled, step.cost, step.cost == listed
 
@@ -188,9 +188,14 @@ def _costs(step: StepBody, rates: Rates, *, in_batch: bool) -> tuple[int, int, b
 def _reference_usage(steps: list[StepBody], outcome: OutcomeBody, policy: Policy) -> Usage:
     """The tokens of the baseline's one call, by the rule of `Outcome.estimate`; nothing of them cached."""
     own = [step for step in steps if _is_rungs_own(step)]
-    by_top = own[-1].index == policy.top and own[-1].output_tokens > 0
-    answered = own[-1] if by_top else _shipped(own, outcome)
-    return uncached(baseline_usage(policy, _usage(own[0]), _usage(answered), by_top=by_top))
+    answered, how = _shipped(own, outcome), "triage"
+    at, last = answered.index, own[-1]
+    by_plan = [step for step in steps if step.index == at and step.auxiliary in ("execution", "plain")]
+    if by_plan:
+        answered, how = by_plan[-1], "top" if by_plan[-1].auxiliary == "plain" else "plan"
+    elif last.index == policy.top and last.output_tokens:
+        answered, how = last, "top"
+    return uncached(baseline_usage(policy, _usage(own[0]), _usage(answered), how))
 
 
 def _shipped(own: list[StepBody], outcome: OutcomeBody) -> StepBody:

@@ -15,9 +15,10 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from cascade.cli.savings.command import SavingsOptions, run_savings
-from cascade.core.errors import UsageExportError
+from cascade.core.errors import LedgerError, UsageExportError
 from cascade.core.messages import Usage
 from cascade.core.policy import Policy
+from cascade.core.prepared import Handed
 from cascade.core.step_calls import with_auxiliary
 from cascade.core.trail import Sample, Step, Verdict
 from cascade.core.triage import triage_tokens
@@ -271,3 +272,30 @@ def test_votes_judges_reviews_and_auxiliary_calls_are_paid_and_answer_nothing(bo
     assert found.parts.paid == paid == 432_500 * 2 + 1_350_000 + 6_680_000
     assert found.reached == {"haiku": 2, "sonnet": 1}
     assert found.shipped == {"haiku": 1, "sonnet": 1}
+
+
+def test_without_a_ledger_the_other_ways_are_named(tmp_path: Path) -> None:
+    """Whoever forgot the export is told of it; whoever named a ledger, of that ledger."""
+    with pytest.raises(LedgerError, match=r"name a usage export or a --workload"):
+        run_savings(SavingsOptions(), as_json=False)
+    with pytest.raises(LedgerError, match=r"none\.db: there is no ledger yet") as told:
+        run_savings(SavingsOptions(ledger=str(tmp_path / "none.db")), as_json=False)
+    assert "--workload" not in str(told.value)
+
+
+def test_an_answer_by_a_plan_is_the_workers_and_the_planners_own_is_the_tops(books: Books) -> None:
+    """Opus planned, and Haiku answered; or the plan failed, and Opus answered itself: the reference is the ledger's own estimate."""
+    said = Verdict("answered", 0.9, "self_reported", "x")
+    first = Step(0, "haiku", "claude-haiku-5-5", said, asked(1_000, 10), 1, reason="low_confidence")
+    planned = Step(
+        2, "opus", "claude-opus-5-5", said, Usage(1_500, 70), 1, handed=Handed("artifact", executed_by="haiku")
+    )
+    worker = Sample(0, "haiku", "claude-haiku-5-5", said, Usage(1_700, 400), 1, auxiliary="execution")
+    itself = Sample(1, "opus", "claude-opus-5-5", said, Usage(1_600, 300), 1, auxiliary="plain")
+    books.record((first, with_auxiliary(planned, worker)), "opus")
+    books.record((first, with_auxiliary(with_auxiliary(planned, worker), itself)), "opus")
+    assert (
+        seen(books).parts.reference
+        == sum(estimates_of(books))
+        == 1_000 * 4_000 + 400 * 20_000 + 1_600 * 4_000 + 300 * 20_000
+    )

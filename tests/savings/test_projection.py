@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from decimal import Decimal
 from fractions import Fraction
 from pathlib import Path
 
@@ -11,9 +12,10 @@ from hypothesis import strategies as st
 
 from cascade.core.errors import UsageExportError
 from cascade.core.messages import Usage
-from cascade.core.policy import Policy
+from cascade.core.policy import Policy, Price
 from cascade.corpora import open_corpus
 from cascade.policy.loading import compose, load_policy
+from cascade.policy.plans import make_plan
 from cascade.savings import (
     Advice,
     Case,
@@ -320,3 +322,15 @@ ladder:
     assert {model: book.rates(model).tiers[0][1].input for model in values} == {
         model: usd * NANO for model, usd in values.items()
     }
+
+
+def test_a_batch_costs_half_of_the_list_and_of_the_users_price_but_all_of_the_policys_own() -> None:
+    """As the ladder itself is billed in batches: an endpoint with a price of its own grants no discount that nobody told."""
+    first, *others = load_policy("default").ladder
+    priced = first.model_copy(update={"price": Price(input=Decimal(2), output=Decimal(4))})
+    policy = load_policy("default").model_copy(update={"ladder": (priced, *others)})
+    book = PriceBook(read_prices(["claude-opus-5-5=10/20"]), policy)
+    inputs = [[rates.tiers[0][1].input for rates in book.both(rung.model)] for rung in policy.ladder]
+    assert inputs == [[2 * NANO, 2 * NANO], [2 * NANO, NANO], [10 * NANO, 5 * NANO]]
+    plan = make_plan(policy, batch=True)
+    assert [book.rates(rung.model, batch=True) for rung in policy.ladder[:2]] == list(plan.rates[:2])

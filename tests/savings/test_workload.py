@@ -191,7 +191,10 @@ def test_the_command_prints_all_of_it(tell: Tell) -> None:
         "share": 3_543.75 / 8_750,
         "basis": "estimate",
     }
-    assert told["assumptions"][0] == {"assumption": "tickets", "value": "100,000", "published": True}
+    values = {one["assumption"]: one["value"] for one in told["assumptions"]}
+    assert values["mix"] == {"haiku": 0.6, "sonnet": 0.25, "opus": 0.1, "summariser": 0.05}
+    assert (values["alone"], values["router"], values["calls_per_ticket"]) == ("opus", "haiku", 2.5)
+    assert told["assumptions"][0] == {"assumption": "tickets", "value": 100_000, "published": True}
 
 
 def test_policy_and_prices_may_be_others(tell: Tell) -> None:

@@ -84,6 +84,12 @@ def report_fields(report: CostsReport) -> dict[str, Any]:
             "requests": [{"request": request, "cost_usd": _usd(cost)} for request, cost in large.requests],
             "more": large.more,
         },
+        "response_cache": None if found.response_cache is None else {
+            "hits": found.response_cache.hits,
+            "misses": found.response_cache.misses,
+            "hit_rate": found.response_cache.rate,
+            "saved_usd": _usd(found.response_cache.saved),
+        },
         "cache": None if report.caches is None else {
             **_cache_fields(report.caches.total),
             "rungs": {line.rung: _cache_fields(line) for line in report.caches.lines},
@@ -174,6 +180,7 @@ def show_report(report: CostsReport) -> None:
         return
     _show_total(total, found.reviewers)
     _show_saving(found)
+    _show_response_cache(found)
     stdout.print()
     _show_lines(found)
     if len(found.arms) > 1 or any(line.name != "cascade" for line in found.arms):
@@ -226,6 +233,16 @@ def _show_saving(found: Costs) -> None:
     if len(found.savings) > 1:
         for one in found.savings:
             stdout.print(f"  {one.policy}: {saved_text(one)}{''.join(f'; {note}' for note in one.notes)}")
+
+
+def _show_response_cache(found: Costs) -> None:
+    cache = found.response_cache
+    if cache is not None:
+        asked = cache.hits + cache.misses
+        stdout.print(
+            f"answered    {cache.hits} of {asked} requests ({_percent(cache.rate)}) again from the response cache, which saved"
+            f" {usd(cache.saved)} USD (not counted above)"
+        )
 
 
 def saved_text(saving: Saving) -> str:

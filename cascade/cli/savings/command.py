@@ -12,7 +12,7 @@ from cascade.cli.output import print_json
 from cascade.cli.savings import ledger as ledger_view
 from cascade.cli.savings import workload as workload_view
 from cascade.cli.savings.output import SavingsReport, headline_of, report_fields, show_report
-from cascade.core.errors import PolicyError, UsageExportError
+from cascade.core.errors import LedgerError, PolicyError, UsageExportError
 from cascade.core.policy import Policy
 from cascade.corpora import open_corpus
 from cascade.costs import read_since
@@ -114,7 +114,12 @@ def _run_without_export(options: SavingsOptions, *, as_json: bool, now: Callable
     if options.routed:
         raise UsageExportError("a ledger holds climbs", where="--routed", hint="leave it out")
     policy, book = _policy_and_prices(options, options.policy or default_policy())
-    report = _observe(options, policy, book, now)
+    try:
+        report = _observe(options, policy, book, now)
+    except LedgerError as error:
+        if options.with_ledger:
+            raise
+        raise LedgerError(f"{error}; without a ledger, name a usage export or a --workload") from None
     print_json(ledger_view.report_fields(report)) if as_json else ledger_view.show_report(report)
 
 

@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
+from decimal import Decimal
 from fractions import Fraction
-from typing import Any, Final
+from typing import Any, Final, cast
 
 from cascade.cli.output import stdout, table
 from cascade.cli.savings.amounts import percent_text, usd_text
@@ -99,7 +100,7 @@ def report_fields(report: WorkloadReport) -> dict[str, Any]:
             for name, model, (read, out) in _models(priced)
         ],
         "assumptions": [
-            {"assumption": key, "value": value, "published": is_published}
+            {"assumption": key, "value": _plain(value), "published": is_published}
             for key, value, is_published in _assumptions(priced)
         ],
         "alternatives": [
@@ -128,26 +129,35 @@ def _month_fields(month: Month) -> dict[str, Any]:
 def _models(priced: PricedWorkload) -> Iterator[tuple[str, str, tuple[int, int]]]:
     """Name, model, and its prices in nano-USD per million tokens."""
     for one in (*priced.ladder, *priced.others.values()):
-        tier = one.rates.tiers[0][1]
+        tier = one.rates.live.tiers[0][1]
         yield one.name, one.model, (tier.input, tier.output)
 
 
-def _assumptions(priced: PricedWorkload) -> Iterator[tuple[str, str, bool]]:
-    """Each input: its key, its value as text, and whether it was published."""
+def _assumptions(priced: PricedWorkload) -> Iterator[tuple[str, Any, bool]]:
+    """Each input: its key, its value, and whether it was published."""
     work = priced.workload
     stated = work.published.states if work.published else ()
-    defaults = {"alone": priced.alone, "router": work.router or priced.ladder[0].name, "policy": priced.policy.name}
+    effective = {"alone": priced.alone, "router": work.router or priced.ladder[0].name, "policy": priced.policy.name}
     for key in _ASSUMED:
-        value: Any = defaults.get(key, getattr(work, key))
-        if key == "mix":
-            value = " / ".join(f"{name} {percent_text(float(share), 0)}" for name, share in work.shares.items())
-        elif key.endswith("_share"):
-            value = percent_text(float(value))
-        elif isinstance(value, int):
-            value = f"{value:,}"
-        yield key, str(value), key in stated
+        value: Any = work.shares if key == "mix" else effective.get(key, getattr(work, key))
+        yield key, value, key in stated
     for name in work.models:
         yield f"models.{name}", priced.models[name], f"models.{name}" in stated
+
+
+def _plain(value: Any) -> Any:
+    """As a JSON value."""
+    if isinstance(value, Mapping):
+        return {name: float(share) for name, share in cast("Mapping[str, Fraction]", value).items()}
+    return float(value) if isinstance(value, Decimal) else value
+
+
+def _text(key: str, value: Any) -> str:
+    if key == "mix":
+        return " / ".join(f"{name} {percent_text(float(share), 0)}" for name, share in value.items())
+    if key.endswith("_share"):
+        return percent_text(float(value))
+    return f"{value:,}" if isinstance(value, int) else str(value)
 
 
 # --- tables -----------------------------------------------------------------------------------------------------------
@@ -229,7 +239,7 @@ def _show_ways(report: WorkloadReport) -> None:
             order = " / ".join(way.names)
             text = f"mix: its shares in the cheapest order, {order}, make {_month_text(way.amount)}"
         elif way.share is None:
-            text = f"{way.assumption}: not by itself; at most it makes {_month_text(way.amount)}"
+            text = f"{way.assumption}: not by itself; all of it makes {_month_text(way.amount)}"
         else:
             text = f"{way.assumption}: {percent_text(float(way.share))} {_SHARES[way.assumption]}"
         stated = way.assumption in states and way.assumption != "mix"
@@ -239,7 +249,7 @@ def _show_ways(report: WorkloadReport) -> None:
 def _show_assumptions(report: WorkloadReport) -> None:
     rows = table("assumption", "value", "published", title="assumptions", right=())
     for key, value, is_published in _assumptions(report.priced):
-        rows.add_row(key, value, "yes" if is_published else "no: open")
+        rows.add_row(key, _text(key, value), "yes" if is_published else "no: open")
     stdout.print(rows)
     shares, heads = report.priced.workload.shares, ("share", "USD per million in", "out")
     rows = table(

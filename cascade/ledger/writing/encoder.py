@@ -343,7 +343,7 @@ def _outcome(context: RequestContext, end: RequestEnd, asked: str | None) -> Out
     return OutcomeBody(  # by position, as above
         answer.arm, cost, len(end.steps), latency_ms, answer.rung, answer.model, answer.confidence,
         answer.confidence_source, answer.degraded, answer.abstained, None,
-        answer.text is not None and answer.degraded is None, answer.certificate, end.estimate, begun.slot, asked,
+        answer.text is not None and answer.degraded is None, answer.certificate, end.estimate, begun.slot, asked, answer.cache,
     )  # fmt: skip
 
 
