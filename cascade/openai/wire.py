@@ -18,7 +18,8 @@ __all__ = ["parameters"]
 _CHOICES = {"auto": "auto", "any": "required", "none": "none"}
 _LONGEST_ID = 128  # of safety_identifier
 _FAILED = "The tool failed:\n"
-_TIERS = {"auto": "auto", "standard_only": "default"}
+# The other API's "auto" may be a dearer tier that the account has chosen, whose price is not the one that is counted.
+_TIERS = {"auto": "default", "standard_only": "default"}
 
 
 def parameters(prompt: Prompt) -> dict[str, Any]:

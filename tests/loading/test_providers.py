@@ -63,6 +63,23 @@ def test_their_thinking_is_off_or_their_own() -> None:
         parse_policy(ladder(HAIKU, f"{LUNA}, thinking: adaptive"))
 
 
+@pytest.mark.parametrize(
+    ("by", "why"),
+    [
+        (
+            "model: gpt-6-luna, provider: openai, max_tokens: 99, thinking: {budget_tokens: 2000}",
+            "does not take this kind",
+        ),
+        (f"model: {HAIKU}, max_tokens: 999999", "answers with at most 128000 tokens"),
+        ("model: claude-haiku-4-5, max_tokens: 99, effort: low", "does not take effort"),
+    ],
+)
+def test_what_a_summarisers_model_does_not_take_is_told_with_the_policy(by: str, why: str) -> None:
+    """As a rung's is: else each summary would fail, and each climb would go on with the whole conversation."""
+    with pytest.raises(PolicyError, match=rf"prepare\.summarize\.by.*{why}"):
+        parse_policy(f"{ladder(HAIKU, SONNET)}\nprepare: {{summarize: {{by: {{rung: s, {by}}}}}}}")
+
+
 def test_their_models_need_a_price_of_their_vendors_table() -> None:
     """A name that only begins like one of its models is an error, with the way to mend it."""
     with pytest.raises(

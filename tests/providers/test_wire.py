@@ -59,6 +59,12 @@ def test_another_endpoint_is_sent_nothing_that_only_openai_knows() -> None:
     assert not {"store", "service_tier"} & sent(of=rung(base_url="http://127.0.0.1:1/v1")).keys()
 
 
+@pytest.mark.parametrize("tier", ["auto", "standard_only"])
+def test_the_callers_tier_is_never_a_dearer_one(tier: str) -> None:
+    """The other API's `auto` is whatever the account has chosen, and may cost twice what is counted."""
+    assert sent(extra={"service_tier": tier})["service_tier"] == "default"
+
+
 @pytest.mark.parametrize(
     ("of", "extra", "effort"),
     [

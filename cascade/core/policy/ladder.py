@@ -41,6 +41,7 @@ __all__ = [
     "Threshold",
     "asked_as",
     "ladder_faults",
+    "model_faults",
     "sample_faults",
     "unranked",
 ]
@@ -114,7 +115,7 @@ def ladder_faults(ladder: tuple[Rung, ...]) -> Iterator[Fault]:
             yield Fault(at, f"rung {rung.rung!r} needs a threshold", "add threshold: 0.80, or threshold: never")
         if rung.samples is not None:
             yield from sample_faults((*at, "samples"), rung, rung.samples)
-        yield from _model_faults(at, rung)
+        yield from model_faults(at, rung)
     yield from _order_faults(ladder)
 
 
@@ -145,7 +146,8 @@ def unranked(ladder: tuple[Rung, ...]) -> tuple[Rung, ...]:
     return tuple(rung for rung in ladder if identify(rung.model) is None)
 
 
-def _model_faults(at: tuple[str | int, ...], rung: Rung) -> Iterator[Fault]:
+def model_faults(at: tuple[str | int, ...], rung: Rung) -> Iterator[Fault]:
+    """What the rung asks for and its model does not take."""
     if rung.provider != "anthropic":
         if rung.thinking not in (None, "disabled"):
             problem = f"provider {rung.provider} does not take this kind of thinking"
