@@ -10,12 +10,12 @@ announced at the most that it may have cost.
 from __future__ import annotations
 
 import asyncio
+import secrets
 from collections.abc import Callable
 from dataclasses import dataclass, replace
 from typing import Protocol
 
 from cascade.budgets.gate import bound_of
-from cascade.claude import AsyncClaude
 from cascade.core import prices
 from cascade.core.errors import AllRungsFailed
 from cascade.core.messages import Failure, Reply, Request
@@ -26,8 +26,9 @@ from cascade.core.triage import Prompt
 from cascade.hooks import Begun, Calling, Ended
 from cascade.ledger.hook import EntrySink, LedgerHook
 from cascade.ledger.stores import LedgerDown
+from cascade.providers import AsyncProviders
 
-__all__ = ["AuditCall", "AuditCaller", "AuditWriter", "Called"]
+__all__ = ["AuditCall", "AuditCaller", "AuditWriter", "Called", "called_of"]
 
 _WRITE_S = 5.0
 _REPLY_LOST = frozenset({"timeout", "deadline"})  # it may have been billed
@@ -45,7 +46,7 @@ class AuditWriter(EntrySink, Protocol):
 class AuditCall:
     """A call to be made. `id`: of its request in the ledger; `of`: of the audited request, None for a control item.
 
-    `index`: the rung's on the ladder. `read` makes a verdict of its reply.
+    `index`: the rung's on the ladder. `read` makes a verdict of its reply. `is_control`: of a control item, which others wait for.
     """
 
     id: str
@@ -54,6 +55,7 @@ class AuditCall:
     index: int
     prompt: Prompt
     read: Callable[[Reply], Verdict]
+    is_control: bool = False
 
 
 @dataclass(frozen=True, slots=True)
@@ -73,7 +75,7 @@ class AuditCaller:
         self,
         plan: Plan,
         writer: AuditWriter,
-        claude: AsyncClaude,
+        claude: AsyncProviders,
         *,
         clock: Callable[[], float],
         wall: Callable[[], float],
@@ -83,7 +85,14 @@ class AuditCaller:
         without_texts = plan.policy.ledger.model_copy(update={"content": False, "redact": None})
         self._hook = LedgerHook(writer, without_texts, clock=wall)
 
-    def bound(self, index: int, prompt: Prompt) -> int:
+    def id_of(self, name: str, prompt: Prompt) -> str:  # noqa: ARG002 - that of a batch's call follows from it
+        """The id of a new call's request in the ledger, never used before. `name`: of whom it is for, and for what."""
+        return f"{name}_{secrets.token_hex(4)}"
+
+    async def in_turn(self) -> None:
+        """Wait until a sample that needs no call may be graded."""
+
+    def bound(self, index: int, prompt: Prompt, *, is_control: bool = False) -> int:  # noqa: ARG002 - batches tell it apart
         """The most that a call of the rung at `index` may cost, in nano-USD."""
         return bound_of(self.plan.rates[index], prompt, self.plan.policy.retry.attempts)
 
@@ -101,23 +110,21 @@ class AuditCaller:
             track.ended(Ended((), None, down, 0.0))
             raise
         started = self._clock()
-        steps: tuple[Step, ...] = ()
-        answer: Answer | None = None
-        error: Exception | None = None
+        ended = Ended((), None, None, 0.0)
         try:
             outcome = await self._claude.call(call.prompt, started + plan.policy.deadline_s)
-            step = self._step(call, outcome)
-            steps = (step,)
-            if isinstance(outcome, Reply):
-                answer = self._answer(call, step)
-            else:
-                error = AllRungsFailed(outcome.summary)
+            ended = self._ended(call, outcome, self._clock() - started)
         finally:
-            track.ended(Ended(steps, answer, error, self._clock() - started))
+            track.ended(ended)
         await self._write()
-        failure = outcome if isinstance(outcome, Failure) else None
-        lost = failure is not None and failure.kind in _REPLY_LOST
-        return Called(step.verdict, step.cost_nanousd, bound if lost else step.cost_nanousd, failure)
+        return called_of(outcome, ended.steps[0], bound)
+
+    def _ended(self, call: AuditCall, outcome: Reply | Failure, seconds: float) -> Ended:
+        """The end of the call's request, as the ledger is told it."""
+        step = self._step(call, outcome)
+        if isinstance(outcome, Reply):
+            return Ended((step,), self._answer(call, step), None, seconds)
+        return Ended((step,), None, AllRungsFailed(outcome.summary), seconds)
 
     async def _write(self) -> None:
         if not await asyncio.to_thread(self._writer.flush, _WRITE_S):
@@ -142,3 +149,10 @@ class AuditCaller:
             attempts=step.attempts, latency_s=step.latency_s, request_id=call.id, task=call.task, flags=(), metadata={},
             policy=policy.name, policy_hash=policy.hash, arm="audit",
         )  # fmt: skip
+
+
+def called_of(outcome: Reply | Failure, step: Step, bound: int) -> Called:
+    """What came of a call, for the caps."""
+    failure = outcome if isinstance(outcome, Failure) else None
+    lost = failure is not None and failure.kind in _REPLY_LOST
+    return Called(step.verdict, step.cost_nanousd, bound if lost else step.cost_nanousd, failure)

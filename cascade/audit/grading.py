@@ -85,7 +85,7 @@ def grading_without_call(sample: Sample) -> Grading | None:
     """The grading of a request that needs no call: its real outcome is known, the top rung answered, or nobody did."""
     if sample.outcome is not None:
         return Grading("outcome", sample.outcome)
-    if sample.is_top:
+    if sample.is_top and not sample.is_below:
         return Grading("top", 1.0)
     if not sample.rung:
         return Grading("top")

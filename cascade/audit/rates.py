@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Callable, Iterable, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Literal
 
 from cascade.audit.sequence import interval_at_all_times
@@ -77,7 +77,8 @@ class RateLine:
 
     `audited`: in the uniform sample. `below`: of these, shipped below the top rung. Of `below`: `known` right or `wrong`, `open`, `skipped` by reason,
     `cannot_tell` (the grader), `withheld` (the judge is not believed). `rate` with its `interval`: of the loss over all requests, or with
-    a rung over its answers; None where nothing is known, where it is withheld (`why`), and for the top rung, whose answers are never counted.
+    a rung over its answers; None where nothing is known, where it is withheld (`why`), and for the top rung, whose own answers are never counted.
+    `executed_by`: of answers by the rung's plans, the rung that wrote them; they have a line of their own.
     """
 
     task: str | None
@@ -94,11 +95,12 @@ class RateLine:
     interval: Interval | None
     graders: tuple[GraderRate, ...] = ()
     why: str | None = None
+    executed_by: str = ""
 
 
 def is_below(sample: Sample) -> bool:
     """Whether it was shipped below the top rung: what the loss counts."""
-    return bool(sample.rung) and not sample.is_top
+    return sample.is_below
 
 
 def graded_by(sample: Sample) -> str:
@@ -113,8 +115,9 @@ def rates_of(samples: Sequence[Sample], loss: Loss) -> tuple[RateLine, ...]:
     lines = [rate_of(samples, loss)]
     for task, own in sorted(grouped(samples, lambda one: one.task)):
         lines.append(rate_of(own, loss, task))
-        ordered = sorted(own, key=lambda one: (not one.rung, one.index))
-        lines += [rate_of(some, loss, task, rung) for rung, some in grouped(ordered, lambda one: one.rung)]
+        ordered = sorted(own, key=lambda one: (not one.rung, one.index, one.executed_by))
+        for _, some in grouped(ordered, lambda one: one.answered_by):
+            lines.append(replace(rate_of(some, loss, task, some[0].rung), executed_by=some[0].executed_by))
     return tuple(lines)
 
 

@@ -195,7 +195,7 @@ def _trust(samples: Sequence[Sample], loss: Loss, alpha: float) -> Iterable[Trus
     known = [one for one in samples if is_below(one) and loss.judged(one) in ("right", "wrong")]
     by_rung: dict[tuple[int, str], list[Sample]] = defaultdict(list)
     for one in known:
-        by_rung[one.index, one.rung].append(one)
+        by_rung[one.index, one.answered_by].append(one)
     for (_, rung), own in sorted(by_rung.items()):
         judged = [(one, loss.is_wrong(one)) for one in own]
         n, wrong = len(own), sum(is_wrong for _, is_wrong in judged)

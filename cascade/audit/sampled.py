@@ -12,7 +12,6 @@ Before each call its bound is reserved with the lease, which renews it too. So a
 from __future__ import annotations
 
 import asyncio
-import secrets
 import threading
 from collections.abc import Callable, Mapping, Sequence
 from concurrent.futures import Future
@@ -140,13 +139,20 @@ def _in_own_thread(work: Callable[[], Grading]) -> asyncio.Future[Grading]:
 
 
 class SampleGrader:
-    """Grades sampled requests of one policy. `wall`: Unix seconds.
+    """Grades sampled requests of one policy. `wall`: Unix seconds. `seconds`: how long a lease runs.
 
     Raises ConfigurationError if a grader cannot be used, MissingExtra likewise.
     """
 
     def __init__(
-        self, caller: AuditCaller, tables: AuditTables, address: str | None, state: RunState, wall: Callable[[], float]
+        self,
+        caller: AuditCaller,
+        tables: AuditTables,
+        address: str | None,
+        state: RunState,
+        wall: Callable[[], float],
+        *,
+        seconds: float,
     ) -> None:
         self._caller, self._tables, self._address, self._state, self._wall = caller, tables, address, state, wall
         self._plan, self._policy = caller.plan, caller.plan.policy
@@ -154,7 +160,7 @@ class SampleGrader:
         redact = self._policy.ledger.redact
         self._redact = bind_redact(redact) if redact is not None else None
         self._graders: Mapping[str, Grader] = graders_of(self._policy)
-        self._seconds = lease_s(self._policy.deadline_s)
+        self._seconds = seconds
         self._one_at_a_time = asyncio.Lock()  # else each task would ask the first control items
         self.controls = 0
         """Control items that were asked."""
@@ -165,6 +171,7 @@ class SampleGrader:
         found = grading_without_call(sample)
         name = grader_of(self._policy, sample.task)
         if found is not None:
+            await self._caller.in_turn()
             return found if found.skipped is None else replace(found, grader=name)
         try:
             shipped = await asyncio.to_thread(self._read, sample)
@@ -269,7 +276,13 @@ class SampleGrader:
             asking = judge_request(item.question, item.reference, item.answer)
             prompt = judge_prompt(self._policy, index, asking)
             called = await self._call(
-                leased, f"_control_{len(known) + 1}", index, prompt, self._judgement, failed="judge_unusable"
+                leased,
+                f"_control_{len(known) + 1}",
+                index,
+                prompt,
+                self._judgement,
+                failed="judge_unusable",
+                is_control=True,
             )
             said = judgement_of(called.verdict)
             control = Control(
@@ -287,10 +300,18 @@ class SampleGrader:
         return next(index for index, one in enumerate(self._policy.ladder) if one.rung == rung)
 
     async def _call(
-        self, leased: Leased, part: str, index: int, prompt: Prompt, read: Callable[[Reply], Verdict], *, failed: str
+        self,
+        leased: Leased,
+        part: str,
+        index: int,
+        prompt: Prompt,
+        read: Callable[[Reply], Verdict],
+        *,
+        failed: str,
+        is_control: bool = False,
     ) -> Called:
         """Make one call under the caps. `part`: of the name of its request in the ledger; `failed`: the code if it fails."""
-        sample, bound = leased.sample, self._caller.bound(index, prompt)
+        sample, bound = leased.sample, self._caller.bound(index, prompt, is_control=is_control)
         if self._cap is not None and bound > self._cap:
             if self._smallest > self._cap:  # the cap is at fault, not the sample
                 raise NoRoom("daily_usd", bound)
@@ -307,8 +328,9 @@ class SampleGrader:
             if room == "cap":
                 raise NoRoom("daily_usd", bound)
             # An id is never used twice, not even after a run that was refused, whose tries do not count.
-            name = f"{audit_id(sample.request)}{part}_{secrets.token_hex(4)}"
-            made = called = await self._caller.call(AuditCall(name, sample.request, sample.task, index, prompt, read))
+            name = self._caller.id_of(f"{audit_id(sample.request)}{part}", prompt)
+            call = AuditCall(name, sample.request, sample.task, index, prompt, read, is_control)
+            made = called = await self._caller.call(call)
         finally:
             self._state.settle(bound, called)
         if made.failure is not None and made.failure.kind != "overflow":

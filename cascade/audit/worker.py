@@ -12,27 +12,27 @@ import random
 import secrets
 import time
 from collections import Counter
-from collections.abc import Awaitable, Callable, Mapping
-from dataclasses import dataclass
-from typing import Any, Literal
+from collections.abc import Awaitable, Callable
+from functools import partial
+from typing import Any
 
+from cascade.audit.batching import LEASE_S, MOST_TOGETHER, BatchAuditCaller, NotSent, UnderWay, batches_folder
 from cascade.audit.calling import AuditCaller, AuditWriter
 from cascade.audit.caps import cap_text, daily_cap
-from cascade.audit.controls import Standing, judge_standing, known_controls
+from cascade.audit.controls import judge_standing, known_controls
 from cascade.audit.grading import grader_of, judges_of
+from cascade.audit.run import AuditRun, AuditSettings, Stop, StopKind
 from cascade.audit.sampled import CallFailed, Disbelieved, LeaseLost, NoRoom, RunState, SampleGrader, day_of, lease_s
-from cascade.claude import AsyncClaude
 from cascade.core.errors import CascadeError, LedgerError, MissingExtra, MissingKey, PolicyError
-from cascade.core.policy import Policy
 from cascade.ledger.audit import AuditTables, Grading, Leased
-from cascade.ledger.opening import open_ledger
+from cascade.ledger.opening import open_ledger, open_reader
 from cascade.ledger.stores import LedgerDown
 from cascade.logs import log_event
 from cascade.policy.plans import make_plan
+from cascade.providers import AsyncProviders, Providers
 
 __all__ = ["AuditRun", "AuditSettings", "AuditWorker", "Stop"]
 
-StopKind = Literal["daily_usd", "max_usd", "refused", "outage", "ledger", "interrupted"]
 
 _PASSING: frozenset[StopKind] = frozenset({"daily_usd", "outage", "ledger"})
 """What a watch waits out: a cap has room again tomorrow, an endpoint and a ledger come back."""
@@ -46,55 +46,11 @@ _BELIEVABLE = 3  # so many failures in a row may still be the sample's fault
 _REFUSED_ALL = (401, 402, 403, 404)  # the key, the account or the model is at fault: every other call would fail too
 
 
-@dataclass(frozen=True, slots=True)
-class AuditSettings:
-    """What to audit. `ledger`: its address, None for the default. `cap`: of this run, in nano-USD; None: no limit.
-
-    `watches`: go on for ever, looking for samples every `poll_s` seconds. `concurrency`: samples at a time.
-    """
-
-    policy: Policy
-    ledger: str | None = None
-    cap: int | None = None
-    watches: bool = False
-    concurrency: int = 4
-    poll_s: float = 5.0
-
-
-@dataclass(frozen=True, slots=True)
-class Stop:
-    """Why a run stopped early. `message` is for people; it may quote the endpoint."""
-
-    kind: StopKind
-    message: str
-
-
-@dataclass(frozen=True, slots=True)
-class AuditRun:
-    """What a run did. Money in nano-USD.
-
-    `skipped`: by reason. `failed`: samples whose call failed and that are tried again later. `waiting`: samples that wait for a judge
-    that is believed, by the judge that is not. `counts`: of all samples of the policy afterwards, see `AuditTables.counts`.
-    `standings`: of the judges that the policy needs, by name. `leased_s`: in how many seconds all leases of others are over.
-    """
-
-    graded: int
-    skipped: Mapping[str, int]
-    failed: int
-    waiting: Mapping[str, int]
-    controls: int
-    spent: int
-    counts: Mapping[str, int]
-    standings: Mapping[str, Standing]
-    leased_s: float
-    stop: Stop | None
-
-
 Wait = Callable[[float], Awaitable[None]]
 
 
 class AuditWorker:
-    """One run. `client`: an async client of the SDK. `clock`: seconds from any origin; `wall`: Unix seconds.
+    """One run. `client`: an async client of the SDK; `batch_client`: a sync one, for batches. `clock`: seconds from any origin; `wall`: Unix seconds.
 
     `on_graded` is called, in a thread, after each batch in which something was graded, and once at the end of a run without
     `watches`. Raises PolicyError if the policy has no audit or cannot be used,
@@ -106,6 +62,7 @@ class AuditWorker:
         settings: AuditSettings,
         *,
         client: Any = None,
+        batch_client: Any = None,
         on_graded: Callable[[], object] = lambda: None,
         clock: Callable[[], float] = time.monotonic,
         wall: Callable[[], float] = time.time,
@@ -118,21 +75,30 @@ class AuditWorker:
         self._settings, self._policy, self._wall, self._wait = settings, policy, wall, wait
         self._on_graded = on_graded
         self._tables = AuditTables(settings.ledger)
-        self._claude = AsyncClaude(policy.retry, client, clock=clock, chance=random.Random())  # noqa: S311 - jitter
+        self._claude = AsyncProviders(policy.retry, client, clock=clock, chance=random.Random())  # noqa: S311 - jitter
         commits = policy.ledger.model_copy(update={"durability": "commit"})
         writer: AuditWriter = open_ledger(settings.ledger, commits)
         caller = AuditCaller(make_plan(policy), writer, self._claude, clock=clock, wall=wall)
+        self._together: BatchAuditCaller | None = None
+        self._owner, self._lease_s = secrets.token_hex(8), lease_s(policy.deadline_s)
+        if settings.batch:
+            caller = self._together = BatchAuditCaller(
+                make_plan(policy, batch=True), writer, self._claude, clock=clock, wall=wall, live=caller, poll_s=settings.poll_s,
+                models=Providers(policy.retry, batch_client, clock=clock, chance=random.Random()),  # noqa: S311 - jitter
+                folder=batches_folder(policy, settings.ledger), read=partial(open_reader, settings.ledger),
+            )  # fmt: skip
+            self._owner, self._lease_s = caller.run, LEASE_S
         self._state = RunState(settings.cap)
-        self._grader = SampleGrader(caller, self._tables, settings.ledger, self._state, wall)
-        self._owner = secrets.token_hex(8)
+        self._grader = SampleGrader(caller, self._tables, settings.ledger, self._state, wall, seconds=self._lease_s)
         self._graded, self._failed = 0, 0
         self._skipped: Counter[str] = Counter()
         self._waiting: dict[str, str] = {}  # requests, each with the judge that is not believed
         self._held: list[float] = []  # until when they were set aside
-        self._in_batch, self._active, self._is_full = 0, 0, False
+        self._in_batch, self._active, self._is_full, self._under_way = 0, 0, False, 0
         self._stop: Stop | None = None
         self._error: CascadeError | LedgerDown | None = None
         self._interrupted = asyncio.Event()
+        self._is_done = False  # nothing that was sent in batches is needed any more
 
     @property
     def in_flight(self) -> int:
@@ -150,13 +116,17 @@ class AuditWorker:
             self._stop = Stop(kind, message)
         if kind == "interrupted":
             self._interrupted.set()
+            if self._together is not None:
+                self._together.interrupt()
 
     async def run(self) -> AuditRun:
         """Grade what is open. Raises LedgerError if the ledger fails, and what no other call would avoid (MissingKey)."""
         watches = self._settings.watches
         try:
+            if self._together is not None:
+                await asyncio.to_thread(self._tables.give_back, self._policy.name, self._owner)
             while True:
-                await self._batch()
+                await (self._batch() if self._together is None else self._grade_together(self._together))
                 if self._in_batch or not watches:
                     await asyncio.to_thread(self._on_graded)
                 held = self._stop
@@ -168,11 +138,14 @@ class AuditWorker:
                 await self._rest(self._settings.poll_s if held is None else _HELD_S)
             for until in self._held:  # for the next run, which may have another judge
                 await asyncio.to_thread(self._tables.take_up, self._policy.name, until)
+            self._is_done = self._under_way == 0
             return await self._result()
         except LedgerDown as down:
             raise LedgerError(str(down)) from None
         finally:
             await self._claude.aclose()
+            if self._together is not None:
+                await asyncio.to_thread(self._together.close, is_done=self._is_done)
 
     def _tell_cap(self, held: Stop | None) -> None:
         """A watch that waits for room says so: once, until it has graded something again."""
@@ -206,14 +179,9 @@ class AuditWorker:
 
     async def _work(self) -> None:
         """Grade samples one by one, until there is none or no further one may be taken."""
-        name, seconds = self._policy.name, lease_s(self._policy.deadline_s)
-        lease = self._tables.lease
         while self._stop is None and self._error is None and self._in_batch < _AT_ONCE:
             try:
-                leased = await asyncio.to_thread(
-                    lease, name, self._owner, self._wall(), seconds, bound=0, cap=None, day=0.0
-                )
-                if not isinstance(leased, Leased):
+                if (leased := await self._lease()) is None:
                     return
                 self._active += 1
                 try:
@@ -231,6 +199,63 @@ class AuditWorker:
                 return
             if no_room is not None:
                 return
+
+    async def _lease(self) -> Leased | None:
+        name, lease = self._policy.name, self._tables.lease
+        leased = await asyncio.to_thread(
+            lease, name, self._owner, self._wall(), self._lease_s, bound=0, cap=None, day=0.0
+        )
+        return leased if isinstance(leased, Leased) else None
+
+    async def _grade_together(self, caller: BatchAuditCaller) -> None:
+        """As `_batch`, but many samples at a time, with their calls in batches. A cap with room for no further call ends it."""
+        self._in_batch = 0
+        tasks: list[asyncio.Task[NoRoom | None]] = []
+        try:
+            while self._stop is None and self._error is None:
+                no_room = await self._lease_many(caller, tasks)
+                await caller.drive()
+                ends = [task.result() for task in tasks]
+                tasks.clear()
+                if all(end is not None for end in ends):
+                    if (held := no_room or next(iter(ends), None)) is not None and self._error is None:
+                        await self._out_of_room(held)
+                    break
+        finally:
+            for task in tasks:
+                task.cancel()
+        if self._error is not None:
+            raise self._error
+
+    async def _lease_many(self, caller: BatchAuditCaller, tasks: list[asyncio.Task[NoRoom | None]]) -> NoRoom | None:
+        """Lease samples in their order, each once the one before waits for its call. Returns the cap that has no room for one."""
+        while self._stop is None and self._error is None and len(tasks) < MOST_TOGETHER:
+            try:
+                leased = await self._lease()
+            except LedgerDown as down:
+                self._ledger_down(down)
+                return None
+            if leased is None:
+                return None
+            task = asyncio.create_task(self._grade_one(leased))
+            caller.watch(task)
+            await caller.settled()
+            if task.done() and (no_room := task.result()) is not None:
+                return no_room
+            tasks.append(task)
+        return None
+
+    async def _grade_one(self, leased: Leased) -> NoRoom | None:
+        self._active += 1
+        try:
+            return await self._grade(leased)
+        except LedgerDown as down:
+            self._ledger_down(down)
+        except CascadeError as error:  # no other sample would fare better
+            self._error = self._error or error
+        finally:
+            self._active -= 1
+        return None
 
     async def _out_of_room(self, no_room: NoRoom) -> None:
         now, limit = self._wall(), self._settings.cap if no_room.cap == "max_usd" else daily_cap(self._policy)
@@ -255,6 +280,9 @@ class AuditWorker:
             return no_room
         except LeaseLost:
             return None
+        except UnderWay as under_way:
+            self._leave(under_way)
+            return None
         except Disbelieved as disbelieved:
             await self._set_aside(leased, disbelieved.judge)
             return None
@@ -263,15 +291,22 @@ class AuditWorker:
             return None
         except LedgerDown:
             raise
-        except (MissingKey, MissingExtra):  # no other sample would fare better
+        except (MissingKey, MissingExtra, NotSent) as problem:  # no other sample would fare better
             await asyncio.to_thread(self._tables.release, leased, tried=False)
-            raise
+            raise problem.problem if isinstance(problem, NotSent) else problem from None
         except Exception as problem:  # noqa: BLE001 - what was stored of one request must not stop the others
             log_event("error", "audit_sample_failed", request=leased.sample.request, error=type(problem).__name__)
             await self._try_later(leased, "unreadable")
             return None
         await self._finish(leased, grading)
         return None
+
+    def _leave(self, under_way: UnderWay) -> None:
+        """A call is under way in a batch that cannot be read now: the lease is kept, for the next run to take up."""
+        self._under_way += 1
+        if (failure := under_way.failure) is not None:
+            is_refused = failure.kind in ("rejected", "spend_cap")
+            self.stop("refused" if is_refused else "outage", under_way.message)
 
     async def _set_aside(self, leased: Leased, judge: str) -> None:
         """Give the sample back until the run ends, so that it goes on with others. After a kill it is free again within the hour.

@@ -54,6 +54,7 @@ class CalibrationOptions:
     skip_bad   leave out items that cannot be used, and count them, instead of raising
     samples    ask rungs more than once: as given, or searched beside the thresholds
     early_stop price replies that are closed at their confidence, whatever the policy says
+    reprice    compute costs from the recorded usage, at the policy's prices
     """
 
     objective: Objective | None
@@ -64,6 +65,7 @@ class CalibrationOptions:
     skip_bad: bool = False
     samples: SampleSearch = field(default_factory=SampleSearch)
     early_stop: bool = False
+    reprice: bool = False
 
 
 @dataclass(frozen=True, slots=True, eq=False)

@@ -88,6 +88,7 @@ def calibrate(paths: Sequence[Path], options: CalibrationOptions) -> Calibration
             manifest,
             [reader.source for reader in readers],
             early_stop=options.early_stop,
+            reprice=options.reprice,
         )
         if options.scorer is not None:  # a score is compared with a threshold, so agreement alone cannot decide
             mapping = with_thresholds(mapping)
@@ -246,7 +247,7 @@ def _check_counts_suffice(options: CalibrationOptions) -> None:
     sampled = bool(options.samples.overrides) or options.samples.auto
     for name, asked in (
         ("--per-task", options.per_task), ("--scorer", options.scorer is not None), ("--samples", sampled),
-        ("--early-stop", options.early_stop),
+        ("--early-stop", options.early_stop), ("--reprice", options.reprice),
     ):  # fmt: skip
         if asked:
             raise ConfigurationError(f"{name}: tables of counts do not hold single items (give the corpora themselves)")

@@ -212,15 +212,16 @@ def mapping_with_samples(
     sources: Sequence[str],
     *,
     early_stop: bool = False,
+    reprice: bool = False,
 ) -> tuple[PolicyMapping, Sought]:
     """The policy, or the corpus's own ladder, with the samples that are given; and those to search beside them.
 
-    `manifest` is of all corpora, `sources` are their paths, `early_stop` as in `mapping_for`. Raises ConfigurationError for samples that cannot be searched,
+    `manifest` is of all corpora, `sources` are their paths, `early_stop` and `reprice` as in `mapping_for`. Raises ConfigurationError for samples that cannot be searched,
     and what `mapping_for` raises.
     """
     cycles = recorded_cycles(sources[0]) if search.overrides or search.auto else {}
     given = samples_from(search.overrides, policy, cycles, search.same)
-    mapping = mapping_for(policy, manifest, sources[0], given, early_stop=early_stop)
+    mapping = mapping_for(policy, manifest, sources[0], given, early_stop=early_stop, reprice=reprice)
     if policy is None and given:  # where there are confidences, thresholds are searched beside the vote
         reporting = reporting_rungs(sources[0])
         mapping = asking(

@@ -11,12 +11,13 @@ from typing import TYPE_CHECKING, Any
 from cascade.calibration.search.counts import Counts
 from cascade.calibration.search.levels import CodedCorpus
 from cascade.replay.arrays import np
+from cascade.replay.discrimination import auroc_of
 from cascade.replay.intervals import MOST_FOR_BOOTSTRAP, Interval
 
 if TYPE_CHECKING:
     from cascade.replay.arrays import Codes, Floats, Ints
 
-__all__ = ["MOST_BINS", "Signal", "auroc_of", "bins_of", "counted_signals", "ece_of", "gain_over_random", "signals"]
+__all__ = ["MOST_BINS", "Signal", "bins_of", "counted_signals", "ece_of", "gain_over_random", "signals"]
 
 MOST_BINS = 24
 """Up to this many levels, each is a bin of its own; more are joined into bins of equal mass."""
@@ -142,16 +143,6 @@ def ece_of(rights: Floats, counts: Floats, levels: Floats) -> float:
     """
     starts = bins_of(counts)
     return float(np.abs(np.add.reduceat(rights - counts * levels, starts)).sum() / counts.sum())
-
-
-def auroc_of(rights: Floats, wrongs: Floats) -> float | None:
-    """From the right and wrong replies at each level, levels ascending: the Mann-Whitney statistic with mid-ranks.
-
-    Hanley, J. A. and McNeil, B. J. (1982), Radiology 143. None if all are right or all are wrong.
-    """
-    pairs = float(rights.sum()) * float(wrongs.sum())
-    below = np.cumsum(wrongs) - wrongs
-    return float((rights * (below + wrongs / 2)).sum() / pairs) if pairs else None
 
 
 def gain_over_random(codes: Codes, gains: Floats, group: Codes) -> tuple[float, Interval | None]:

@@ -10,21 +10,19 @@ import asyncio
 import os
 import threading
 from collections.abc import AsyncGenerator, Callable, Sequence
-from dataclasses import replace
 from importlib import import_module
-from typing import Any, TypeVar
+from typing import Any
 from weakref import WeakKeyDictionary, ref
 
 from cascade.claude.failures import NO_KEY
 from cascade.core.errors import ConfigurationError, MissingKey
-from cascade.core.messages import Failure
 from cascade.core.policy import Rung
 from cascade.forks import renew_in_children
+from cascade.transport.endpoints import ReachedEndpoints, address_of
 
 __all__ = ["AsyncConnections", "Connections", "ReachedEndpoints", "address_of", "connect", "own_client"]
 
 _Endpoint = tuple[str | None, str | None]
-_Attempt = TypeVar("_Attempt")
 
 _given_loops: WeakKeyDictionary[Any, ref[asyncio.AbstractEventLoop]] = WeakKeyDictionary()
 """The event loop that each async client of a caller is used in, across all drivers."""
@@ -121,29 +119,6 @@ class AsyncConnections:
         self._loops.pop(loop, None)
         for keeper in self._keepers.pop(loop, []):
             await keeper.aclose()
-
-
-class ReachedEndpoints:
-    """The endpoints that have answered a driver. One of them may be restarting; any other is retried only briefly."""
-
-    def __init__(self) -> None:
-        self._answered: set[str] = set()
-
-    def classify(self, client: Any, outcome: _Attempt) -> _Attempt | Failure:
-        """The outcome; if no connection could be made, with the endpoint's address and the kind by whether it ever answered."""
-        address = address_of(client)
-        if not isinstance(outcome, Failure) or outcome.status is not None:
-            self._answered.add(address)
-        elif outcome.kind == "unreachable":
-            kind = "connection" if address in self._answered else "unreachable"
-            return replace(outcome, kind=kind, where=f"{address}: {outcome.message}")
-        return outcome
-
-
-def address_of(client: Any) -> str:
-    """A client's base URL without credentials and query, which may be secret."""
-    url = client.base_url
-    return f"{url.scheme}://{url.netloc.decode()}{url.path}".rstrip("/")
 
 
 def own_client(rung: Rung) -> Any:

@@ -3,41 +3,17 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
-from datetime import UTC, datetime
 from typing import Any
 
 from cascade.claude.connections import address_of, own_client
-from cascade.claude.failures import failure_of, read_date
+from cascade.claude.failures import failure_of
 from cascade.core.errors import MissingKey
 from cascade.core.policy import Rung
+from cascade.transport.inspecting import EndpointStatus, ModelStatus, clock_skew
 
 __all__ = ["EndpointStatus", "ModelStatus", "inspect_endpoint"]
 
 _TIMEOUT_S = 10.0
-
-
-@dataclass(frozen=True, slots=True)
-class ModelStatus:
-    """What the endpoint reports about a rung's model; None if it does not say."""
-
-    rung: str
-    model: str
-    lifecycle: str | None
-    retires_at: datetime | None
-    structured_outputs: bool | None
-    problem: str = ""
-
-
-@dataclass(frozen=True, slots=True)
-class EndpointStatus:
-    """One endpoint: the problem in reaching it ("" if none), its models, and its clock minus ours, in seconds."""
-
-    base_url: str
-    problem: str
-    missing_key: bool
-    models: tuple[ModelStatus, ...]
-    clock_skew_s: float | None
 
 
 def inspect_endpoint(rungs: Sequence[Rung]) -> EndpointStatus:
@@ -63,7 +39,7 @@ def inspect_endpoint(rungs: Sequence[Rung]) -> EndpointStatus:
                     continue
                 problem = f"HTTP {failure.status}: {failure.message}" if failure.status else failure.message
                 return EndpointStatus(base_url, problem, failure.status in (401, 403), tuple(models), skew)
-            skew = _skew(raw.headers.get("date"))
+            skew = clock_skew(raw.headers.get("date"))
             models.append(_status(rung, raw.parse()))
     return EndpointStatus(base_url, "", False, tuple(models), skew)
 
@@ -72,8 +48,3 @@ def _status(rung: Rung, info: Any) -> ModelStatus:
     capabilities = info.capabilities
     structured = capabilities.structured_outputs.supported if capabilities is not None else None
     return ModelStatus(rung.rung, rung.model, info.lifecycle, info.retires_at, structured)
-
-
-def _skew(date: str | None) -> float | None:
-    read = read_date(date)
-    return (read - datetime.now(UTC)).total_seconds() if read is not None else None

@@ -16,7 +16,18 @@ from cascade.cli.calibrate.app import calibrate
 from cascade.cli.costs.app import costs
 from cascade.cli.ledger.app import ledger_app
 from cascade.cli.mode.app import mode
-from cascade.cli.options import CORPUS_POLICY, EARLY_STOP, JSON, LEDGER, POLICY, SAME, SKIP_BAD, SPLIT_SEED, TUNE
+from cascade.cli.options import (
+    CORPUS_POLICY,
+    EARLY_STOP,
+    JSON,
+    LEDGER,
+    POLICY,
+    REPRICE,
+    SAME,
+    SKIP_BAD,
+    SPLIT_SEED,
+    TUNE,
+)
 from cascade.cli.policy.app import policy_app
 from cascade.cli.record.app import record
 from cascade.cli.savings.app import savings
@@ -173,9 +184,7 @@ def replay(  # noqa: PLR0913, PLR0917 - options
     split: Annotated[str, typer.Option(help="The part of the corpus to replay: tune, certify or all.")] = "all",
     tune: Annotated[float, TUNE] = 0.5,
     split_seed: Annotated[int, SPLIT_SEED] = 0,
-    reprice: Annotated[
-        bool, typer.Option("--reprice", help="Compute costs from recorded usage, at the policy's prices.")
-    ] = False,
+    reprice: Annotated[bool, REPRICE] = False,
     exact_engine: Annotated[
         bool,
         typer.Option("--exact-engine", help="Replay item by item with the live rule: the same result, slower."),

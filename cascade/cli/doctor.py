@@ -10,7 +10,6 @@ from itertools import groupby
 from pathlib import Path
 from typing import Literal
 
-from cascade.claude import EndpointStatus, ModelStatus, inspect_endpoint
 from cascade.cli.output import print_json, stdout, table
 from cascade.core.errors import CascadeError
 from cascade.core.plans import Plan
@@ -20,6 +19,8 @@ from cascade.engine.mode_switch import ModeSwitch
 from cascade.ledger.reading import address_of, display_address, reading
 from cascade.policy.loading import load_policy
 from cascade.policy.plans import make_plan
+from cascade.providers import EndpointStatus, ModelStatus, inspect_endpoint
+from cascade.response_cache import check_cache
 from cascade.state.opening import check_state
 
 __all__ = ["Finding", "run_doctor"]
@@ -54,8 +55,8 @@ def run_doctor(policy_name: str | None, *, as_json: bool) -> int:
     else:
         findings.append(_policy(policy, plan))
         findings.append(Finding("prices", "ok", "every model on the ladder has a price (`cascade policy show`)"))
-        findings += [_mode(policy), _ledger(policy), _state()]
-        findings.extend(_endpoints(policy))
+        findings += [_mode(policy), _ledger(policy), _state(), *_cache(policy)]
+        findings.extend(_endpoints(plan))
     missing = [finding for finding in findings if finding.state == "missing"]
     if as_json:
         print_json({"ok": not missing, "findings": [asdict(finding) for finding in findings]})
@@ -117,6 +118,19 @@ def _state() -> Finding:
     return Finding("state", "ok", where)
 
 
+def _cache(policy: Policy) -> list[Finding]:
+    """Only of a policy that has a response cache."""
+    if policy.cache is None:
+        return []
+    try:
+        where, problem = check_cache(None)
+    except CascadeError as wrong:
+        return [Finding("cache", "missing", str(wrong), "correct CASCADE_CACHE, or unset it")]
+    if problem is not None:
+        return [Finding("cache", "warning", f"{where}: {problem}", "requests are answered without it until it is back")]
+    return [Finding("cache", "ok", where)]
+
+
 def _python() -> Finding:
     return Finding("python", "ok", ".".join(map(str, sys.version_info[:3])))
 
@@ -130,36 +144,52 @@ def _extras() -> Finding:
     )
 
 
-def _endpoints(policy: Policy) -> list[Finding]:
-    def endpoint(rung: Rung) -> tuple[str, str]:
-        return rung.base_url or "", rung.api_key_env or ""
+_ADDRESSES = {"anthropic": "ANTHROPIC_BASE_URL", "openai": "OPENAI_BASE_URL"}
+_APIS = {"anthropic": "the Messages API", "openai": "chat completions"}
+_PATHS = {"anthropic": "without /v1", "openai": "with /v1"}
 
+
+def _endpoints(plan: Plan) -> list[Finding]:
+    """Every endpoint that the policy's models are at, those that vote and those that summarise among them."""
+
+    def endpoint(rung: Rung) -> tuple[str, str, str]:
+        return rung.provider, rung.base_url or "", rung.api_key_env or ""
+
+    policy, beside = plan.policy, [rung for rung, _ in plan.auxiliaries.values()]
+    plain = {policy.ladder[-1].rung, *(rung.rung for rung in beside)}  # they are not asked for JSON
     findings: list[Finding] = []
-    for _, rungs in groupby(sorted((*policy.ladder, *policy.panel), key=endpoint), key=endpoint):
-        findings.extend(_findings(inspect_endpoint(list(rungs)), policy.ladder[-1].rung))
+    for (provider, _, _), rungs in groupby(
+        sorted((*policy.ladder, *policy.panel, *beside), key=endpoint), key=endpoint
+    ):
+        if provider == "openai" and find_spec("openai") is None:
+            names = ", ".join(rung.rung for rung in rungs)
+            found = f"the package openai is not installed, and {names} needs it"
+            findings.append(Finding("provider openai", "missing", found, "pip install 'cascade-ladder[openai]'"))
+        else:
+            findings.extend(_findings(inspect_endpoint(list(rungs)), plain, provider))
     return findings
 
 
-def _findings(looked: EndpointStatus, top: str) -> list[Finding]:
+def _findings(looked: EndpointStatus, plain: set[str], provider: str) -> list[Finding]:
     where = looked.base_url or "the endpoint"
     if looked.missing_key:
         to_do = "export the variable, then run this again"
         return [Finding("key", "missing", looked.problem, to_do)]
     if looked.problem:
-        to_do = f"check the network, a proxy, and ANTHROPIC_BASE_URL; {where} must be reachable"
+        to_do = f"check the network, a proxy, and {_ADDRESSES[provider]}; {where} must be reachable"
         return [
             Finding("key", "ok", "set"),
             Finding("reachability", "missing", f"{where}: {looked.problem}", to_do, blame="upstream"),
         ]
     if looked.models and all(model.problem for model in looked.models):
-        to_do = "check the path in ANTHROPIC_BASE_URL (without /v1), or name models that it has"
-        found = f"{where} knows none of the ladder's models, or does not speak the Messages API"
+        to_do = f"check the path in {_ADDRESSES[provider]} ({_PATHS[provider]}), or name models that it has"
+        found = f"{where} knows none of the policy's models, or does not speak {_APIS[provider]}"
         return [Finding("reachability", "missing", found, to_do, blame="upstream")]
     return [
         Finding("key", "ok", f"accepted by {where}"),
         Finding("reachability", "ok", where),
         *(_lifecycle(model) for model in looked.models),
-        *(_structured(model) for model in looked.models if model.rung != top and not model.problem),
+        *(_structured(model) for model in looked.models if model.rung not in plain and not model.problem),
         _clock(looked.clock_skew_s),
     ]
 

@@ -4,7 +4,18 @@ from __future__ import annotations
 
 import typer
 
-__all__ = ["CORPUS_POLICY", "EARLY_STOP", "JSON", "LEDGER", "POLICY", "SAME", "SKIP_BAD", "SPLIT_SEED", "TUNE"]
+__all__ = [
+    "CORPUS_POLICY",
+    "EARLY_STOP",
+    "JSON",
+    "LEDGER",
+    "POLICY",
+    "REPRICE",
+    "SAME",
+    "SKIP_BAD",
+    "SPLIT_SEED",
+    "TUNE",
+]
 
 JSON = typer.Option("--json", help="Print the result as JSON.")
 LEDGER = typer.Option(
@@ -14,6 +25,11 @@ EARLY_STOP = typer.Option(
     "--early-stop",
     help="As with `early_stop: true` in the policy: a reply that climbs because of its confidence is closed there, and costs its"
     " prompt and its first tokens. It is never held, and one that ships does so even if it ends badly.",
+)
+REPRICE = typer.Option(
+    "--reprice",
+    help="Compute costs from recorded usage, at the policy's prices. With `prompt_cache: auto` escalations pay cold cache writes,"
+    " an estimate.",
 )
 TUNE = typer.Option(help="The share of the groups in the tuning half, unless the items name their half.")
 SPLIT_SEED = typer.Option(help="The seed of the random split into halves.")

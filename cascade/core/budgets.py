@@ -101,11 +101,11 @@ def upper_bound(rates: prices.Rates, prompt: Prompt) -> int:
 def max_usage(prompt: Prompt) -> tuple[Usage, ...]:
     """The most tokens that one call may be billed: no token is shorter than a byte, no reply longer than max_tokens.
 
-    One Usage for each kind that the prompt may be billed as, the most expensive first: with `cache_control` in it, any of
-    the cache's kinds. An image counts as many tokens as any model makes of one, a document as the largest context window.
+    One Usage for each kind that the prompt may be billed as, the most expensive first: with `cache_control` in it, or
+    of another vendor, whose API caches by itself, any of the cache's kinds. An image counts as many tokens as any model makes of one, a document as the largest context window.
     Tool inputs count as text.
     """
-    media_tokens, cached = 0, False
+    media_tokens, cached = 0, prompt.rung.provider != "anthropic"
 
     def without_media(value: Any) -> Any:
         nonlocal media_tokens, cached

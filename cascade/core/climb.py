@@ -24,12 +24,16 @@ from functools import partial
 from itertools import groupby
 from typing import Any
 
-from cascade.core.budgets import Refusal
+from cascade.core.budgets import Refusal, usd_text
+from cascade.core.carrying import check_carried
+from cascade.core.context import Context, context_of
 from cascade.core.decision import Abstain, Call, Ship, Situation, Start, decide, own_reason
 from cascade.core.early import can_close, can_ship
 from cascade.core.errors import AllRungsFailed, BudgetExceeded, DeadlineExceeded, StreamBroken, UpstreamRejected
 from cascade.core.events import Event, Finish, Taken, Taking
+from cascade.core.handoff import Passing, carry_out, passing_of
 from cascade.core.messages import Failure, Request
+from cascade.core.notes import told, told_of_choice
 from cascade.core.plans import Accept, BoundCheck, Checks, Plan
 from cascade.core.policy import Policy
 from cascade.core.policy.certificate import UNCERTIFIED
@@ -37,7 +41,7 @@ from cascade.core.review import ask_review, may_review, needs_review
 from cascade.core.sampling import finish_step, take_step
 from cascade.core.scoring import Facts, scored
 from cascade.core.signals import Match
-from cascade.core.tools import forced, takes_forced
+from cascade.core.tools import forced
 from cascade.core.trail import NATURAL, Answer, Degraded, Step, Verdict
 from cascade.core.triage import check_request
 
@@ -76,13 +80,15 @@ class Reading:
 
     `streamed`: the caller is given the shipped text as it comes. `may_close`: whether a low rung's text can be given up. Not
     where a budget could refuse the next call: the text might have to be shipped. `messages`: the caller reads messages of the
-    API, which say why they ended: where nothing else may ship, the top rung's is returned as it is.
+    API, which say why they ended: where nothing else may ship, the top rung's is returned as it is. `recorded`: the replies are
+    there already, so no request is prepared for them.
     """
 
     early: bool = False
     streamed: bool = False
     may_close: bool = True
     messages: bool = False
+    recorded: bool = False
 
 
 WHOLE = Reading()
@@ -108,10 +114,11 @@ def climb(
     policy = plan.policy
     start = start or Start()
     reading = reading or Reading(early=policy.early_stop)
-    if request.raw is None:
-        check_request(request, policy.ladder)
+    _check(request, policy)
     match = plan.signals.classify(request)
-    answer = partial(_answer, plan, request, match, start.notes)
+    context = None if reading.recorded else context_of(plan, request, match.task, start)
+    passing = None if reading.recorded else passing_of(policy, match.task, request, start.carried, context)
+    answer = partial(_answer, plan, request, match, partial(told, start.notes, context, passing))
     all_checks = plan.checks_for(match.task, checks, accept, request.tools)
     taken: list[Step] = []
     after_storm = False
@@ -128,16 +135,19 @@ def climb(
             taken[-1] = replace(taken[-1], reason=decision.reason)
         may = _may_decide_early(reading, plan, request, match.task, all_checks, decision.index)
         taking = Taking(plan, request, match.task, all_checks, tuple(taken), early=may is not None)
-        come, latest = (yield from take_step(taking, decision)), None
+        if context is not None:
+            taking = yield from context.prepare(taking, decision.index)
+        asked = taking if passing is None else passing.ask(taking, decision.index)
+        come, latest = (yield from take_step(asked, decision)), None
         if may is not None and come.is_early and come.step is not None:
             after = after_storm or decision.reason == "storm"
             come, latest = yield from _decide_early(taking, come.step, situation, may, match, after_storm=after)
-        come = yield from _judged(taking, match, come, situation)
+        come = yield from _judged(taking, request, match, come, situation, context, passing)
         step, refusal = come.step, come.refusal or refusal
         if step is None:
             assert refusal is not None, "without a step there is a Refusal"
-            _require_asked(taken, refusal)
-            taken[-1] = replace(taken[-1], reason=None)  # it did not escalate after all
+            _require_asked(taken, refusal, context)
+            taken[-1] = _unescalated(taken[-1], context)
             situation = replace(situation, out_of="budget")  # a storm stays in force
             continue
         # Without the storm neither this step nor any after it would have been taken.
@@ -161,23 +171,51 @@ class _Early:
     streamed: bool = True
 
 
-def _require_asked(taken: list[Step], refusal: Refusal) -> None:
-    """Raises BudgetExceeded if a budget refuses the first call."""
+def _check(request: Request, policy: Policy) -> None:
+    """Raises RequestError if a rung cannot take the request. One that is passed on as it is, is the API's to check."""
+    if request.raw is None:
+        check_request(request, policy.ladder)
+    check_carried(request, policy.ladder, policy.panel)
+
+
+def _require_asked(taken: list[Step], refusal: Refusal, context: Context | None) -> None:
+    """Raises BudgetExceeded if a budget refuses the first rung. A summary may have been paid for by then."""
     if not taken:
-        problem = f"{refusal.message}: nothing was asked and nothing was paid"
-        raise BudgetExceeded(problem, refused=refusal.message)
+        paid = context.unmarked_cost if context is not None else 0
+        done = f"only a summary was paid for, {usd_text(paid)}" if paid else "nothing was asked and nothing was paid"
+        raise BudgetExceeded(f"{refusal.message}: {done}", refused=refusal.message)
+
+
+def _unescalated(step: Step, context: Context | None) -> Step:
+    """The last step, which did not escalate after all. A summary that was made for the rung above stands with it."""
+    step = replace(step, reason=None)
+    return step if context is None else context.with_spent(step)
 
 
 def _judged(
-    taking: Taking, match: Match, come: Taken, situation: Situation
+    taking: Taking,
+    request: Request,
+    match: Match,
+    come: Taken,
+    situation: Situation,
+    context: Context | None,
+    passing: Passing | None,
 ) -> Generator[Event | Observation, Any, Taken]:
-    """The step with its score, and with its review where the policy wants one."""
-    if come.step is None:
+    """The step with its score, which goes by the caller's own request, and with its review where the policy wants one."""
+    step = come.step
+    if step is None:
         return come
-    step = _scored(taking.plan.policy, taking.request, match, taking.steps, come.step)
+    if context is not None:
+        step = context.marked(step)
+    step = _scored(taking.plan.policy, request, match, taking.steps, step)
+    if passing is not None:
+        come = yield from carry_out(passing, taking, replace(come, step=step), situation)
+        step = come.step or step
     gate = needs_review(taking.plan, match.task, step, situation)
     if gate is None:
         return come if step is come.step else replace(come, step=step)
+    if context is not None:
+        taking = replace(taking, request=context.request_for(gate.index))
     step, unasked = yield from ask_review(taking, gate, step)
     return replace(come, step=step, refusal=unasked or come.refusal)
 
@@ -318,11 +356,12 @@ def _answer(
     plan: Plan,
     request: Request,
     match: Match,
-    notes: tuple[str, ...],
+    told: Callable[[tuple[Step, ...]], tuple[str, ...]],
     steps: tuple[Step, ...],
     shipped: Step | None,
     degraded: Degraded | None,
 ) -> Answer:
+    notes = told(steps)
     verdict = shipped.verdict if shipped else Verdict("failed")
     usage, cost, attempts, latency_s = steps[0].usage, steps[0].cost_nanousd, steps[0].attempts, steps[0].latency_s
     for step in steps[1:]:
@@ -350,13 +389,5 @@ def _answer(
         policy=plan.policy.name,
         policy_hash=plan.policy.hash,
         certificate=UNCERTIFIED if not proved else plan.certificate,
-        notes=(*notes, *_notes_of(plan, request, steps)) if notes or request.tool_choice else (),
+        notes=(*notes, *told_of_choice(plan, request, steps)) if notes or request.tool_choice else (),
     )
-
-
-def _notes_of(plan: Plan, request: Request, steps: tuple[Step, ...]) -> tuple[str, ...]:
-    """What the caller is told of a forced tool choice: which models could not be made to keep it."""
-    if not forced(request):
-        return ()
-    models = [step.model for step in steps if not takes_forced(plan.policy.ladder[step.index])]
-    return (f"tool_choice is asked for, not enforced, by {', '.join(dict.fromkeys(models))}",) if models else ()

@@ -11,8 +11,9 @@ Whatever affects whether a reply ships must be decided here, or be an argument o
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import Literal
+from typing import Any, Literal
 
 from cascade.core.policy import Policy, Route
 from cascade.core.trail import Degraded, Reason, Step
@@ -26,13 +27,14 @@ class Start:
 
     `index`: the rung that asked for the tools whose results these are, or the one above it. `floor`: the lowest rung whose
     answer stands, an index. `notes`: what the caller is told of it. `kept`: ids of the tool calls that the rung at `index`
-    made: the thinking beside them goes back to it.
+    made: the thinking beside them goes back to it. `carried`: the plan by which the conversation's last answer was written.
     """
 
     index: int = 0
     floor: int = 0
     notes: tuple[str, ...] = ()
     kept: frozenset[str] = frozenset()
+    carried: Mapping[str, Any] | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -137,6 +139,8 @@ def _imposed_reason(route: Route, top: int, step: Step, situation: Situation) ->
             return "storm"
     if step.review is not None and step.review.refused:
         return "error"  # it was to be reviewed, and the budget is out: what is held ships, degraded
+    if step.handed is not None and step.handed.is_open:
+        return "error"  # a plan without an answer: no budget had room for the call that writes it
     return None
 
 
@@ -154,9 +158,12 @@ def _stop_reason(route: Route, top: int, step: Step, situation: Situation, reaso
 
 
 def best_held(trail: tuple[Step, ...]) -> Step | None:
-    """The highest step that was answered and passed every check; truncated text and closed streams are never held."""
+    """The highest step that was answered and passed every check; truncated text, closed streams and plans without an answer are never held."""
     for step in reversed(trail):
         verdict = step.verdict
-        if verdict.kind == "answered" and not (verdict.failed_checks or verdict.is_unchecked or verdict.closed):
+        is_plan = step.handed is not None and step.handed.is_open
+        if verdict.kind == "answered" and not (
+            verdict.failed_checks or verdict.is_unchecked or verdict.closed or is_plan
+        ):
             return step
     return None

@@ -2,15 +2,18 @@
 
 from __future__ import annotations
 
+from typing import Literal
+
 from cascade.core import prices
 from cascade.core.messages import Usage
 from cascade.core.plans import Plan
+from cascade.core.policy import Policy
 from cascade.core.prices import Rates
 from cascade.core.step_calls import bare_step
-from cascade.core.trail import Answer, Step
+from cascade.core.trail import Answer, Sample, Step
 from cascade.core.triage import triage_tokens
 
-__all__ = ["baseline_estimate"]
+__all__ = ["baseline_estimate", "baseline_usage"]
 
 
 def baseline_estimate(plan: Plan, baseline: Rates, answer: Answer) -> int | None:
@@ -23,12 +26,38 @@ def baseline_estimate(plan: Plan, baseline: Rates, answer: Answer) -> int | None
     shipped = next((step for step in answer.steps if step.rung == answer.rung), last)
     if any(step.usage.is_estimate and not step.verdict.closed for step in answer.steps):
         return None
-    if last.index == plan.policy.top and last.usage.output_tokens:
-        return prices.cost(baseline, bare_step(last).usage)
-    rules, envelope = triage_tokens(plan.policy)
-    asked, answered = _usage_of_one(first, 0), _usage_of_one(shipped)
-    usage = Usage(max(1, asked.prompt_tokens - rules), max(1, answered.output_tokens - envelope))
-    return prices.cost(baseline, usage)
+    by_plan = _answering(shipped)
+    if by_plan is not None:
+        answered, how = by_plan.usage, "top" if by_plan.auxiliary == "plain" else "plan"
+    elif last.index == plan.policy.top and last.usage.output_tokens:
+        answered, how = bare_step(last).usage, "top"
+    else:
+        answered, how = _usage_of_one(shipped), "triage"
+    return prices.cost(baseline, baseline_usage(plan.policy, _usage_of_one(first, 0), answered, how))
+
+
+def baseline_usage(policy: Policy, asked: Usage, answered: Usage, how: Literal["top", "plan", "triage"]) -> Usage:
+    """The tokens of the baseline's one call, from those of the first call and of the one that answered.
+
+    `how` that was asked: "top", without triage, so its usage is the baseline's; "plan", by the plan of a rung above, so its reply is
+    the answer; "triage", whose envelope is subtracted.
+    """
+    if how == "top":
+        return answered
+    rules, envelope = triage_tokens(policy)
+    beside = envelope if how == "triage" else 0
+    return Usage(max(1, asked.prompt_tokens - rules), max(1, answered.output_tokens - beside))
+
+
+def _answering(step: Step) -> Sample | None:
+    """The auxiliary call that wrote the step's answer, where its rung planned; None where it answered itself."""
+    if not _is_planned(step):
+        return None
+    return next((call for call in reversed(step.auxiliaries) if call.auxiliary in ("execution", "plain")), None)
+
+
+def _is_planned(step: Step) -> bool:
+    return step.handed is not None and step.handed.kind == "artifact"
 
 
 def _usage_of_one(step: Step, number: int | None = None) -> Usage:

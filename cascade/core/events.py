@@ -145,8 +145,8 @@ class AskReview:
 class AskAuxiliary:
     """Requests a call beside the own one of the rung at `index`: `prompt`, which names the rung that is asked, at `rates`.
 
-    `steps`: the trail before that rung's step. `number`: how many auxiliary calls of its step came before. The climb goes on without it
-    where the driver sends None.
+    `steps`: the trail before that rung's step. `step`: that step, as far as it was taken; None before it. `number`: how many auxiliary
+    calls of its step came before. The climb goes on without it where the driver sends None.
     """
 
     index: int
@@ -156,6 +156,7 @@ class AskAuxiliary:
     number: int = 0
     task: str = field(default=OTHER, compare=False)
     steps: tuple[Step, ...] = field(default=(), compare=False)
+    step: Step | None = field(default=None, compare=False)
 
 
 @dataclass(frozen=True, slots=True)

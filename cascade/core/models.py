@@ -51,7 +51,8 @@ class ModelRules:
     `thinking`: the types. `thinks_by_default`: whether it thinks if the request does not say (thinking counts toward
     max_tokens). `efforts`: the levels, empty if none. `prefill`: whether the last turn may be the assistant's.
     `forced_tool_choice`: whether `any` and `tool` are accepted. `max_output`: the highest max_tokens, thinking included
-    (without the batch API's beta).
+    (without the batch API's beta). `window`: the context window in tokens, which prompt and reply share. `min_cached_tokens`: the
+    shortest beginning of a prompt that its cache takes.
     """
 
     thinking: frozenset[str]
@@ -61,15 +62,25 @@ class ModelRules:
     prefill: bool = False
     forced_tool_choice: bool = True
     max_output: int = 128_000
+    window: int = 1_000_000
+    min_cached_tokens: int = 512
 
 
 # Anthropic's documentation, November 2026. Keyed by family and version.
 _TABLE: dict[tuple[str, tuple[int, ...]], ModelRules] = {
     ("haiku", (4, 5)): ModelRules(
-        frozenset({"disabled", "enabled"}), False, frozenset(), prefill=True, max_output=64_000
+        frozenset({"disabled", "enabled"}),
+        False,
+        frozenset(),
+        prefill=True,
+        max_output=64_000,
+        window=200_000,
+        min_cached_tokens=4096,
     ),
-    ("sonnet", (4, 6)): ModelRules(frozenset({"disabled", "adaptive"}), False, _EFFORTS - {"xhigh"}),
-    ("opus", (4, 7)): ModelRules(frozenset({"disabled", "adaptive"}), False, _EFFORTS),
+    ("sonnet", (4, 6)): ModelRules(
+        frozenset({"disabled", "adaptive"}), False, _EFFORTS - {"xhigh"}, min_cached_tokens=1024
+    ),
+    ("opus", (4, 7)): ModelRules(frozenset({"disabled", "adaptive"}), False, _EFFORTS, min_cached_tokens=2048),
     ("haiku", (5, 5)): ModelRules(
         frozenset({"disabled", "adaptive"}), True, _EFFORTS, "medium", forced_tool_choice=False
     ),

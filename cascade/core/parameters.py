@@ -76,7 +76,7 @@ def read_parameters(body: Mapping[str, Any], headers: Mapping[str, str] | None =
     becomes the answer's schema. `metadata` may hold more than `user_id`: strings, for budgets, rollouts and the ledger.
     Parameters that are not known here are sent to every rung. `model` and `stream` are the caller's to read. Of our own
     headers, `x-cascade-task`, `-flags` (separated by commas) and `-metadata-NAME` become parts of the request; the caller
-    reads `-session`. Raises RequestError for what is invalid, and CannotClimb for what cannot climb.
+    reads `-session` and `-cache`. Raises RequestError for what is invalid, and CannotClimb for what cannot climb.
     """
     read = _Read()
     for name in ("messages", "max_tokens"):
@@ -137,9 +137,9 @@ def _read_header(name: str, value: str, read: _Read) -> None:
         read.values["flags"] = frozenset(flag.strip() for flag in value.split(",") if flag.strip())
     elif own.startswith("metadata-"):
         read.values["metadata"] = {**read.values.get("metadata", {}), own.removeprefix("metadata-"): value}
-    elif own != "session":
+    elif own not in ("session", "cache"):
         raise RequestError(
-            f"{shown(name)}: there is no such header (task, flags, session and metadata-NAME may follow {_OWN})"
+            f"{shown(name)}: there is no such header (task, flags, session, cache and metadata-NAME may follow {_OWN})"
         )
 
 

@@ -17,14 +17,29 @@ rung above wrote. `plain`: the top rung's own answer, after its plan did not lea
 class Prepared:
     """How the conversation was shortened before a rung was asked.
 
-    `tool_results`: results whose content was dropped. `turns`: turns that were dropped, or stand in the summary. `characters`: by
-    how many characters the prompt is shorter.
+    `tool_results`: results that stand without their content. `turns`: turns that were dropped, or stand in the summary. `characters`:
+    by how many characters the prompt is shorter. `over_tokens`: it is still above its limit by so many (characters / 4), since the rest
+    must stay.
     """
 
     kind: Literal["summary", "trim"]
     tool_results: int = 0
     turns: int = 0
     characters: int = 0
+    over_tokens: int = 0
+
+    @property
+    def said(self) -> str:
+        """In a few words: "trimmed: 3 tool results, 4 turns", "summary of 9 turns"."""
+        turns = f"{self.turns} turn{'' if self.turns == 1 else 's'}"
+        if self.kind == "summary":
+            return f"summary of {turns}"
+        results = f"{self.tool_results} tool result{'' if self.tool_results == 1 else 's'}"
+        gone = [text for count, text in ((self.tool_results, results), (self.turns, turns)) if count]
+        gone = gone or (["thinking"] if self.characters else ["nothing could go"])
+        return f"trimmed: {', '.join(gone)}" + (
+            f"; about {self.over_tokens} tokens too long" if self.over_tokens else ""
+        )
 
     def to_dict(self) -> dict[str, Any]:
         """As JSON values."""
@@ -35,15 +50,19 @@ class Prepared:
 class Handed:
     """What passed between rungs at a step. `doubt`: the rung was told why the one below did not ship. `artifact`: it wrote a plan.
 
-    `version`: names the words by which a plan was asked for. `executed_by`: the rung that answered by the plan; None if none did.
-    `artifact`: the plan itself, which may quote the request; it is kept where answers are.
+    `version`: names the words by which the doubt was told, or a plan asked for. `executed_by`: the rung that answered by the plan, with
+    its `model`; None if none did. `artifact`: the plan itself, which may quote the request; it is kept where answers are. `is_open`: the
+    step has no answer yet, but at most a plan.
     """
 
     kind: Literal["doubt", "artifact"]
     version: str = ""
     executed_by: str | None = None
     artifact: Mapping[str, Any] | None = None
+    model: str | None = None
+    is_open: bool = False
 
     def to_dict(self) -> dict[str, Any]:
-        """As JSON values, without the plan, which only the answer carries."""
-        return {"kind": self.kind, "version": self.version, "executed_by": self.executed_by}
+        """As JSON values, without the plan, which may quote the request."""
+        said = {"kind": self.kind, "version": self.version}
+        return said if self.kind == "doubt" else {**said, "executed_by": self.executed_by, "model": self.model}

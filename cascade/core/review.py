@@ -8,7 +8,7 @@ check. A review that cannot be used says nothing of the answer, which then does 
 from __future__ import annotations
 
 import json
-from collections.abc import Generator, Mapping, Sequence
+from collections.abc import Generator
 from dataclasses import replace
 from typing import Any, cast
 
@@ -19,6 +19,7 @@ from cascade.core.events import AskReview, Event, Sent, Taking
 from cascade.core.messages import Block, Failure, Reply, Request
 from cascade.core.plans import Plan, ReviewGate
 from cascade.core.policy import Policy
+from cascade.core.shown import shown
 from cascade.core.text.parsing import is_unicode, parse
 from cascade.core.trail import CheckResult, Review, Step
 from cascade.core.triage import Prompt, room_for
@@ -53,10 +54,7 @@ _SCHEMA: dict[str, Any] = {
 _REPLY_TOKENS = 512  # a sentence takes less than 100
 _LONGEST_REASON = 1_000  # characters that are kept
 _OWN = frozenset({"self_reported", "calibrated"})
-_SEEN = frozenset({"image", "document"})
 _KINDS = {"max_tokens": "truncated", "refusal": "refused", "model_context_window_exceeded": "overflow"}
-_UNSHOWN = frozenset({"cache_control", "citations"})
-_HIDDEN = frozenset({"thinking", "redacted_thinking"})
 
 
 def may_review(plan: Plan, task: str, index: int) -> bool:
@@ -73,6 +71,8 @@ def needs_review(plan: Plan, task: str, step: Step, situation: Situation) -> Rev
     """
     gate = plan.review_of(task)
     if gate is None or step.index >= gate.index or step.review is not None:
+        return None
+    if step.handed is not None and step.handed.is_open:  # a plan, which nobody answered by
         return None
     verdict, route = step.verdict, plan.policy.route(task)
     if verdict.source not in _OWN or verdict.confidence is None or verdict.closed or route.by_agreement[step.index]:
@@ -156,11 +156,11 @@ def build_review_prompt(policy: Policy, reviewer: int, request: Request, answer:
     Request and answer are one JSON object, so that nothing in them can end the other. Images and documents go beside it.
     """
     rung, seen = policy.ladder[reviewer], list[Block]()
-    shown: dict[str, Any] = {"system": _shown(request.system, seen)} if request.system else {}
-    shown["turns"] = [{"role": turn["role"], "content": _shown(turn["content"], seen)} for turn in request.messages]
+    asked: dict[str, Any] = {"system": shown(request.system, seen)} if request.system else {}
+    asked["turns"] = [{"role": turn["role"], "content": shown(turn["content"], seen)} for turn in request.messages]
     if (schema := request.schema or request.prompt_schema) is not None:
-        shown["schema_of_the_answer"] = schema
-    text = json.dumps({"request": shown, "answer": answer}, ensure_ascii=False, indent=1, default=str)
+        asked["schema_of_the_answer"] = schema
+    text = json.dumps({"request": asked, "answer": answer}, ensure_ascii=False, indent=1, default=str)
     content = [*seen, {"type": "text", "text": text}] if seen else text
     return Prompt(
         rung,
@@ -170,31 +170,3 @@ def build_review_prompt(policy: Policy, reviewer: int, request: Request, answer:
         room_for(rung, _REPLY_TOKENS),
         request.metadata.get("user_id"),
     )
-
-
-def _shown(content: Any, seen: list[Block]) -> Any:
-    """Content as text and plain blocks; images and documents are moved to `seen`, and named by their number there."""
-    if isinstance(content, (list, tuple)):
-        blocks = [_plain(block) for block in cast("Sequence[Any]", content)]
-        return [_shown(block, seen) for block in blocks if _kind(block) not in _HIDDEN]
-    kind = _kind(content)
-    if kind is None:
-        return content
-    if kind == "text":
-        return content.get("text")
-    bare = {key: value for key, value in content.items() if key not in _UNSHOWN}
-    if kind in _SEEN:
-        seen.append(bare)
-        return f"[{kind}: number {len(seen)} of the blocks before this one]"
-    return {**bare, "content": _shown(bare["content"], seen)} if "content" in bare else bare
-
-
-def _plain(block: Any) -> Any:
-    """A block of one of the SDK's classes, of which a reply of the API consists, as the mapping that is sent."""
-    dump: Any = None if isinstance(block, (str, Mapping)) else getattr(block, "model_dump", None)
-    return dump(mode="json", exclude_none=True) if callable(dump) else block  # pyright: ignore[reportUnknownVariableType]
-
-
-def _kind(block: Any) -> str | None:
-    """The type of a content block; None for anything else."""
-    return block.get("type") if isinstance(block, Mapping) else None  # pyright: ignore

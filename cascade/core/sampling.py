@@ -38,7 +38,7 @@ from cascade.core.triage import triage_name, wants_triage
 from cascade.core.verdicts import read_begun, read_beside_calls, read_reply, stopped, with_more
 from cascade.core.voting import Vote, count, decided, mean_report
 
-__all__ = ["apply_checks", "finish_step", "step_of", "take_step"]
+__all__ = ["apply_checks", "finish_step", "step_of", "take_step", "verified"]
 
 
 def take_step(taking: Taking, call: Call) -> Stepping:
@@ -55,7 +55,7 @@ def take_step(taking: Taking, call: Call) -> Stepping:
     if isinstance(outcome, Early):
         return Taken(_first_tokens(policy, call.index, outcome), is_early=True)
     step = step_of(taking.plan, request, call.index, outcome, taking.checks)
-    return Taken((yield from _verified(taking, step)), rejected=_rejected(outcome))
+    return Taken((yield from verified(taking, step)), rejected=_rejected(outcome))
 
 
 def _first_tokens(policy: Policy, index: int, early: Early) -> Step:
@@ -70,7 +70,7 @@ def finish_step(taking: Taking, early: Step, finish: Finish) -> Stepping:
     outcome: Outcome = yield finish
     if finish.action == "read" or isinstance(outcome, Failure):
         step = step_of(taking.plan, taking.request, early.index, outcome, taking.checks)
-        return Taken((yield from _verified(taking, step)), rejected=_rejected(outcome))
+        return Taken((yield from verified(taking, step)), rejected=_rejected(outcome))
     if finish.action == "close":
         verdict = replace(early.verdict, closed=True)
     elif isinstance(outcome, Recorded):
@@ -156,7 +156,7 @@ def apply_checks(verdict: Verdict, checks: tuple[BoundCheck, ...], accept: Accep
     return verdict
 
 
-def _verified(taking: Taking, step: Step, number: int | None = None) -> Generator[Event, Sent, Step]:
+def verified(taking: Taking, step: Step, number: int | None = None) -> Generator[Event, Sent, Step]:
     """The step with the results of the verifiers, if its answer passed everything else."""
     verdict, verifiers = step.verdict, taking.checks.verifiers
     if not verifiers or verdict.kind != "answered" or verdict.failed_checks or verdict.unknown_stop:
@@ -298,7 +298,7 @@ def _take_vote(taking: Taking, index: int, samples: Samples) -> Stepping:
             variant = samples.variant(number)
             step = step_of(taking.plan, taking.request, index, outcome, taking.checks, variant)
             if rejected is None:  # it is raised at once: nothing is checked any more
-                step = yield from _verified(taking, step, number)
+                step = yield from verified(taking, step, number)
             poll.add(step, variant.label(triage_name(taking.plan.policy)))
             slowest = max(slowest, step.latency_s)
             poll.timed_out |= isinstance(outcome, Failure) and outcome.kind == "deadline" and not outcome.attempts

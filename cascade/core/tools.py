@@ -92,7 +92,9 @@ def forced(request: Request) -> bool:
 
 
 def takes_forced(rung: Rung) -> bool:
-    """Whether the rung's model can be made to call a tool by `tool_choice`. A model that thinks cannot."""
+    """Whether the rung's model can be made to call a tool by `tool_choice`. A Claude model that thinks cannot."""
+    if rung.provider != "anthropic":
+        return True
     rules = rules_of(rung.model)
     return (rules is None or rules.forced_tool_choice) and rung.thinking in (None, "disabled")
 

@@ -247,7 +247,8 @@ class Answer(Generic[_Data_co]):
     if nothing proves the policy's thresholds, if the policy has changed since, or if an error, the deadline, a budget or a
     storm made the answer degraded. `arm`: who answered, "cascade" or the baseline ("holdout", "observe", "bypass"). `cache`: "hit" if
     the response cache returned it, "miss" if it was asked; None where it is not used.
-    `notes`: what else the caller should know, such as why the climb began above the first rung.
+    `notes`: what else the caller should know, such as why the climb began above the first rung. `stored`: of an answer from the
+    response cache, its message, if that is more than one block of text.
     """
 
     text: str | MaybeNone
@@ -273,6 +274,7 @@ class Answer(Generic[_Data_co]):
     arm: Arm = "cascade"
     notes: tuple[str, ...] = ()
     cache: Literal["hit", "miss"] | None = None
+    stored: Message | None = None
 
     @property
     def bypass(self) -> bool:
@@ -288,7 +290,7 @@ class Answer(Generic[_Data_co]):
     def message(self) -> Message:
         """The answer as a message of the Messages API: a truncated or refused one says so in its `stop_reason`."""
         shipped = self.shipped
-        message = shipped.verdict.message if shipped is not None else None
+        message = shipped.verdict.message if shipped is not None else self.stored
         if message is not None:
             return message
         content = ({"type": "text", "text": self.text},) if self.text else ()

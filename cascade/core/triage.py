@@ -14,7 +14,7 @@ from typing import Any
 
 from cascade.core.errors import RequestError
 from cascade.core.messages import Block, Request
-from cascade.core.models import rules_of
+from cascade.core.models import ModelRules, rules_of
 from cascade.core.policy import Budget, Policy, Rung, Variant
 from cascade.core.policy.ladder import asked_as
 from cascade.core.text.parsing import is_unicode
@@ -81,6 +81,9 @@ _ENVELOPE_TOKENS = 14  # {"confidence": 0.95, "answer": "…"}
 _NOTES_TOKENS = {"steps": 512, "doubt": 256}  # room for what a prompt asks to be written before the answer
 _CHARACTERS_PER_TOKEN = 4
 _ESCAPING_SHARE = 8  # JSON escapes lengthen a text; an eighth covers many line breaks and quotes
+_OTHERS = ModelRules(
+    frozenset(), thinks_by_default=True, efforts=frozenset()
+)  # room for those that reason costs the others nothing
 _THINKING_TOKENS = {"low": 2_048, "medium": 4_096, "high": 8_192, "xhigh": 16_384, "max": 32_768}
 
 
@@ -171,15 +174,22 @@ def _blocks_in(content: Any) -> Iterator[Mapping[str, Any]]:
 
 
 def build_prompt(
-    policy: Policy, index: int, request: Request, variant: Variant | None = None, kept: frozenset[str] = frozenset()
+    policy: Policy,
+    index: int,
+    request: Request,
+    variant: Variant | None = None,
+    kept: frozenset[str] = frozenset(),
+    *,
+    triage: bool | None = None,
 ) -> Prompt:
     """What the rung at `index` is asked; as `variant`, if the rung is asked more than once.
 
-    `kept`: ids of the tool calls that this rung made, beside which its thinking stays.
+    `kept`: ids of the tool calls that this rung made, beside which its thinking stays. `triage`: whether it is asked for its
+    confidence; None: as its place on the ladder has it.
     """
     rung = policy.ladder[index] if variant is None else asked_as(policy.ladder[index], variant)
     answer_tokens = request.max_tokens or rung.max_tokens
-    user_id, triage = request.metadata.get("user_id"), wants_triage(policy, index)
+    user_id, triage = request.metadata.get("user_id"), wants_triage(policy, index) if triage is None else triage
     if request.raw is not None:
         limit: Any = request.raw.get("max_tokens")
         max_tokens = limit if isinstance(limit, int) else rung.max_tokens
@@ -190,7 +200,7 @@ def build_prompt(
     if isinstance(rung.thinking, Budget) and lacks_thinking(messages):
         rung = rung.model_copy(update={"thinking": "disabled"})
     tools, choice = tools_for(request, rung, triage=triage)
-    lines = lines_for(request, rung, triage=triage)
+    lines = (*lines_for(request, rung, triage=triage), *request.handoff)
     shared: dict[str, Any] = {
         "rung": rung, "messages": messages, "user_id": user_id, "tools": tools,
         "tool_choice": choice, "extra": request.extra, "headers": request.headers, "structured": request.schema is not None,
@@ -235,7 +245,7 @@ def _form(schema: Mapping[str, Any], more: str = "") -> Block:
 
 
 def _max_output(rung: Rung) -> int | None:
-    rules = rules_of(rung.model)
+    rules = rules_of(rung.model) if rung.provider == "anthropic" else None
     return rules.max_output if rules else None
 
 
@@ -254,7 +264,7 @@ def _thinking_allowance(rung: Rung) -> int:
     """Tokens added for thinking, which counts toward max_tokens: without them the JSON would be truncated."""
     if isinstance(rung.thinking, Budget):
         return rung.thinking.budget_tokens
-    rules = rules_of(rung.model)
+    rules = rules_of(rung.model) if rung.provider == "anthropic" else _OTHERS
     thinks = rung.thinking != "disabled" if rung.thinking else rules is not None and rules.thinks_by_default
     if not thinks:
         return 0

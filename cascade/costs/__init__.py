@@ -9,7 +9,7 @@ from __future__ import annotations
 from cascade.costs.caching import LONGEST_REQUEST_S, CacheLine, Caches, caches
 from cascade.costs.holdout import Interval, Measured, TooFew, measure
 from cascade.costs.periods import Period, read_moment, read_since
-from cascade.costs.reckoning import Costs, Saving, TopWorkflows, costs
+from cascade.costs.reckoning import Costs, ResponseCaching, Saving, TopWorkflows, costs
 from cascade.costs.rows import ARMS, BYS, By, PeriodSums, SpendRow, TrafficRow
 from cascade.costs.tallies import Line
 
@@ -26,6 +26,7 @@ __all__ = [
     "Measured",
     "Period",
     "PeriodSums",
+    "ResponseCaching",
     "Saving",
     "SpendRow",
     "TooFew",

@@ -36,7 +36,11 @@ _read_first = msgspec.json.Decoder(_First).decode
 
 @dataclass(slots=True)
 class CacheLine:
-    """A rung's caches, in tokens and nano-USD. `cold`: of what was written, after a climb."""
+    """A rung's caches, in tokens and nano-USD. `cold`: of what was written, after a climb.
+
+    `premium`: what the writes cost above the price of tokens that use no cache. `spared`: what the reads cost less than those.
+    Both of the calls that a cache was used in alone.
+    """
 
     rung: str
     written_5m: int = 0
@@ -46,11 +50,24 @@ class CacheLine:
     cold_cost: int = 0
     read: int = 0
     read_cost: int = 0
+    premium: int = 0
+    spared: int = 0
 
     @property
     def written(self) -> int:
         """All tokens written."""
         return self.written_5m + self.written_1h
+
+    @property
+    def hit_rate(self) -> float | None:
+        """Of the tokens that were to be found in a cache, the share that was: read / (read + written). None without any."""
+        sought = self.read + self.written
+        return self.read / sought if sought else None
+
+    @property
+    def saved(self) -> int:
+        """What caching saved; below 0: what it lost, since writes cost more than reads saved."""
+        return self.spared - self.premium
 
     def add(self, other: CacheLine) -> None:
         """Add another line's figures."""
@@ -61,6 +78,8 @@ class CacheLine:
         self.cold_cost += other.cold_cost
         self.read += other.read
         self.read_cost += other.read_cost
+        self.premium += other.premium
+        self.spared += other.spared
 
 
 @dataclass(frozen=True, slots=True)
@@ -135,6 +154,9 @@ def _line(step: StepBody, rates: Rates | None, *, is_climbed: bool) -> tuple[Cac
         written = step.cache_write_5m * tier.cache_write_5m + step.cache_write_1h * tier.cache_write_1h
         line.written_cost = _share(written, whole, step.cost)
         line.read_cost = _share(step.cache_read * tier.cache_read, whole, step.cost)
+        plain = (step.cache_write_5m + step.cache_write_1h) * tier.input
+        line.premium = line.written_cost - _share(plain, whole, step.cost)
+        line.spared = _share(step.cache_read * tier.input, whole, step.cost) - line.read_cost
         is_exact = not step.is_estimate and whole == step.cost
     else:
         is_exact = False

@@ -12,7 +12,7 @@ from cascade.costs.rows import ARMS, By, PeriodSums, TrafficRow
 from cascade.costs.tallies import Line, lines_of, total_line, totals
 from cascade.ledger.records import REVIEW_BY
 
-__all__ = ["Costs", "Saving", "TopWorkflows", "costs"]
+__all__ = ["Costs", "ResponseCaching", "Saving", "TopWorkflows", "costs"]
 
 _TOP_SHARE: Final = 0.8
 _MOST_WORKFLOWS: Final = 10
@@ -58,8 +58,28 @@ class Saving:
 
 
 @dataclass(frozen=True, slots=True)
+class ResponseCaching:
+    """What the response cache did. `hits`: requests that it answered; `misses`: those that it had no answer for.
+
+    `saved`: what the climbs had cost whose answers it returned again, in nano-USD.
+    """
+
+    hits: int
+    misses: int
+    saved: int
+
+    @property
+    def rate(self) -> float:
+        """The hits' share of the requests that asked it, from 0 to 1."""
+        return self.hits / (self.hits + self.misses)
+
+
+@dataclass(frozen=True, slots=True)
 class Costs:
-    """A period's figures. `lines`: by the requested dimension; `reviewers`: the rungs that reviewed answers; `saving`: all policies, of which `savings` are the parts."""
+    """A period's figures. `lines`: by the requested dimension; `reviewers`: the rungs that reviewed answers; `saving`: all policies, of which `savings` are the parts.
+
+    `response_cache`: None where it was not used. What it saved is not in `saving`, which is the ladder's.
+    """
 
     by: By
     total: Line
@@ -70,6 +90,7 @@ class Costs:
     workflows: TopWorkflows | None
     saving: Saving | None
     savings: tuple[Saving, ...]
+    response_cache: ResponseCaching | None = None
 
 
 def costs(now: PeriodSums, before: PeriodSums, by: By) -> Costs:
@@ -91,7 +112,16 @@ def costs(now: PeriodSums, before: PeriodSums, by: By) -> Costs:
         workflows=_top_workflows([line for line in workflows if line.cost], len(workflows)),
         saving=_combined(savings),
         savings=savings,
+        response_cache=_response_caching(now),
     )
+
+
+def _response_caching(sums: PeriodSums) -> ResponseCaching | None:
+    hits = [row for row in sums.traffic if row.arm == "cache"]
+    found = ResponseCaching(
+        sum(row.requests for row in hits), sum(row.requests for row in sums.missed), sum(row.estimate for row in hits)
+    )
+    return found if found.hits or found.misses else None
 
 
 def _top_workflows(lines: Sequence[Line], of: int) -> TopWorkflows | None:

@@ -6,7 +6,7 @@ from collections.abc import Iterable
 from dataclasses import dataclass
 from typing import Any, Final, Literal, NamedTuple
 
-from cascade.ledger.records import NO_SLOT, REVIEW_BY
+from cascade.ledger.records import MISSED_SLOT, NO_SLOT, REVIEW_BY
 
 __all__ = ["ARMS", "BYS", "By", "PeriodSums", "SpendRow", "TrafficRow"]
 
@@ -48,8 +48,8 @@ class SpendRow(NamedTuple):
 class TrafficRow(NamedTuple):
     """Requests. `rung`: who answered, "" if nobody did; `escalated`: those that took more than one step.
 
-    `slot`: NO_SLOT, or a slot (`core.modes`), whose row counts requests again, by policy, day and arm alone.
-    `estimate`: what the baseline alone would have cost the `estimated` of them, in nano-USD.
+    `slot`: NO_SLOT, or a slot (`core.modes`) or MISSED_SLOT, whose row counts requests again, by policy, day and arm alone.
+    `estimate`: what the baseline alone would have cost the `estimated` of them, in nano-USD; of the arm cache, what their climbs would.
     """
 
     day: int
@@ -71,11 +71,12 @@ class TrafficRow(NamedTuple):
 
 @dataclass(frozen=True, slots=True)
 class PeriodSums:
-    """A period's sums. `slots`: requests of the arms cascade and holdout, again, by slot."""
+    """A period's sums. `slots`: requests of the arms cascade and holdout, again, by slot. `missed`: those that the response cache had no answer for, again."""
 
     spend: tuple[SpendRow, ...] = ()
     traffic: tuple[TrafficRow, ...] = ()
     slots: tuple[TrafficRow, ...] = ()
+    missed: tuple[TrafficRow, ...] = ()
 
     @classmethod
     def of(cls, spend: Iterable[Any], traffic: Iterable[Any], policy: str | None = None) -> PeriodSums:
@@ -84,5 +85,6 @@ class PeriodSums:
         return cls(
             tuple(row for row in map(SpendRow._make, spend) if policy in (None, row.policy)),
             tuple(row for row in rows if row.slot == NO_SLOT),
-            tuple(row for row in rows if row.slot != NO_SLOT),
+            tuple(row for row in rows if row.slot >= 0),
+            tuple(row for row in rows if row.slot == MISSED_SLOT),
         )

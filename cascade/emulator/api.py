@@ -13,7 +13,14 @@ from cascade.corpora import text_of
 from cascade.emulator.caching import check_marks, prompt_tokens
 from cascade.emulator.checks import check_fields, join_names, list_of, object_of, refuse, tag_of
 from cascade.emulator.conversations import check_calls, check_thinking_blocks
-from cascade.emulator.prompts import NAMES, answer_to_review, answers_to_group, variant_of
+from cascade.emulator.prompts import (
+    NAMES,
+    answer_to_review,
+    answers_to_group,
+    asks_for_plan,
+    plan_to_execute,
+    variant_of,
+)
 from cascade.emulator.requests import ApiError, ApiRequest
 from cascade.emulator.schemas import check_schema
 from cascade.emulator.tools import check_tools
@@ -21,7 +28,7 @@ from cascade.emulator.tools import check_tools
 if TYPE_CHECKING:
     from collections.abc import Collection, Iterator, Mapping
 
-__all__ = ["check_headers", "read_count", "read_request"]
+__all__ = ["check_headers", "read_count", "read_request", "triage_keys"]
 
 _COUNTED = frozenset(
     {"messages", "model", "cache_control", "output_config", "speed", "system", "thinking", "tool_choice", "tools"}
@@ -110,7 +117,8 @@ def read_request(
     _check_limits(fields, model)
     check_thinking_blocks(fields, model, signed, prefix=prefix_check and not _drops_blocks(fields))
     text = text_of(cast("list[dict[str, Any]]", fields["messages"]))
-    form, triage = _schema(fields), _triage_keys(fields)
+    form = _schema(fields)
+    triage = triage_keys(form)
     if triage:
         shared = {key: form[key] for key in ("$defs",) if key in form}
         form = {"anyOf": [form["properties"]["answer"]], **shared}
@@ -126,6 +134,8 @@ def read_request(
         answers_to_group(system, text),
         fields,
         answer_to_review(system, text),
+        asks_for_plan(system),
+        plan_to_execute(system),
     )
 
 
@@ -283,8 +293,8 @@ def _schema(fields: dict[str, Any]) -> dict[str, Any]:
     return form.get("schema") or {}
 
 
-def _triage_keys(fields: dict[str, Any]) -> tuple[str, ...]:
-    schema = _schema(fields)
+def triage_keys(schema: Mapping[str, Any]) -> tuple[str, ...]:
+    """The keys of the verdict that a format asks for, in the order in which the API writes them; none if it is no verdict."""
     properties: dict[str, Any] = schema.get("properties") or {}
     required: list[Any] = schema.get("required") or []
     if not {"confidence", "answer"} <= properties.keys():

@@ -8,12 +8,12 @@ from typing import TYPE_CHECKING, Any, Final, cast
 from cascade.emulator.requests import ApiError
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping
+    from collections.abc import Iterator, Mapping
 
     from cascade.emulator.batches import Batches
     from cascade.emulator.faults import Fault, Place
 
-__all__ = ["BATCHES", "BatchVisit", "answer_visit", "kept_body", "read_visit"]
+__all__ = ["BATCHES", "BatchVisit", "answer_visit", "kept_body", "pieces_of", "read_visit"]
 
 BATCHES: Final = "/v1/messages/batches"
 _ENDPOINTS: Final[dict[tuple[str, str], Place]] = {
@@ -26,6 +26,8 @@ _ENDPOINTS: Final[dict[tuple[str, str], Place]] = {
 }
 """By method and what follows the path of them all."""
 _KEPT_WHOLE: Final = 1000  # requests
+_LINES: Final = 100  # results written at once
+_CUT: Final = 10  # bytes that are missing of the last line of results that break off
 
 
 @dataclass(frozen=True, slots=True)
@@ -61,7 +63,7 @@ async def answer_visit(batches: Batches, visit: BatchVisit, fault: Fault | None)
             slow = fault if fault is not None and fault.kind == "slow_end" else None
             return batches.create(visit.body, visit.headers, beta=beta, slow=slow, url=url)
         case "list":
-            return batches.page(visit.query, url)
+            return await batches.page(visit.query, url)
         case "cancel":
             return batches.cancel(batch_id, url)
         case "delete":
@@ -76,3 +78,12 @@ def kept_body(body: object) -> object:
     if not isinstance(requests, list) or len(found := cast("list[Any]", requests)) <= _KEPT_WHOLE:
         return cast("object", body)
     return {"requests": [cast("dict[str, Any]", one).get("custom_id") for one in found if isinstance(one, dict)]}
+
+
+def pieces_of(lines: list[bytes], *, cut: bool) -> Iterator[bytes]:
+    """Results as they are written. `cut`: they break off midway, within a line."""
+    if cut:
+        yield b"".join(lines[: len(lines) // 2 + 1])[:-_CUT]
+        return
+    for at in range(0, len(lines), _LINES):
+        yield b"".join(lines[at : at + _LINES])

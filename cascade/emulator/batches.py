@@ -1,8 +1,8 @@
 """The Message Batches of an emulator: their requests, and what became of each.
 
 A batch is processed while it is retrieved: without a `slow_end` the first retrieval finds it ended, with one each retrieval
-finds a further share of its requests processed. So a test never waits, and what is canceled or has expired is the same in
-every run. Batches are kept in memory; beyond the limits the oldest ended ones are archived, as the API does after a while.
+finds a further share of its requests processed; a listing counts as one, after it is made. So a test never waits, and what
+is canceled or has expired is the same in every run. Batches are kept in memory; beyond the limits the oldest ended ones are archived, as the API does after a while.
 """
 
 from __future__ import annotations
@@ -131,7 +131,7 @@ class Batches:
         self._archive()
         return self._describe(batch, url)
 
-    def page(self, query: Mapping[str, list[str]], url: str) -> dict[str, Any]:
+    async def page(self, query: Mapping[str, list[str]], url: str) -> dict[str, Any]:
         """A page of batches, the newest first. `query`: `limit`, `after_id`, `before_id`, as in the API."""
         try:
             limit = int(query.get("limit", ["20"])[0])
@@ -149,6 +149,9 @@ class Batches:
             shown, more = found[:limit], len(found) > limit
         ends = (shown[0], shown[-1]) if shown else (None, None)
         data = [self._describe(self._batches[one], url) for one in shown]
+        for batch in [self._batches[one] for one in shown]:
+            async with batch.lock:
+                await self._advance(batch)
         return {"data": data, "has_more": more, "first_id": ends[0], "last_id": ends[1]}
 
     async def retrieve(self, batch_id: str, url: str) -> dict[str, Any]:

@@ -15,7 +15,7 @@ from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any, Final, cast
 
 from cascade.core.messages import Request
-from cascade.core.models import identify
+from cascade.core.models import identify, rules_of
 from cascade.emulator.checks import check_fields, object_of, refuse, tag_of
 from cascade.emulator.content import CALLS, characters_of, encode, unmarked
 
@@ -26,17 +26,13 @@ if TYPE_CHECKING:
 
 __all__ = ["PromptCache", "check_marks", "prompt_tokens"]
 
-_MINIMA: Final[dict[tuple[str, tuple[int, ...]], int]] = {
-    ("haiku", (4, 5)): 4096,
-    ("sonnet", (4, 6)): 1024,
-    ("opus", (4, 7)): 2048,
-}
 _MINIMUM_FROM_5_5: Final = 512
 _MINIMUM: Final = 1024  # of a model that is not known
 _TTL_S: Final = {"5m": 300.0, "1h": 3600.0}
 _LOOKBACK: Final = 20  # blocks, the marked one among them
 _TOKEN: Final = 4  # characters
 _KEPT: Final = 10_000
+_UNMARKABLE: Final = frozenset({"thinking", "redacted_thinking"})
 _WRITTEN: Final = CALLS | {"thinking"}  # blocks of the assistant whose text `Request.characters` does not count
 
 
@@ -104,11 +100,15 @@ class PromptCache:
 
 
 def check_marks(body: Mapping[str, Any]) -> None:
-    """Refuse marks that the API refuses: another type or time to live, and an hour after five minutes."""
+    """Refuse marks that the API refuses: on thinking or a deferred tool, another type or time to live, an hour after five minutes."""
     is_short = False
     for where, holder in _holders(body):
         if holder.get("cache_control") is None:
             continue
+        if holder.get("type") in _UNMARKABLE:
+            refuse(f"{where}{holder['type']}.cache_control: Extra inputs are not permitted")
+        if holder.get("defer_loading"):
+            refuse(f"{where}cache_control: a tool with defer_loading=true cannot use cache_control")
         control = object_of(holder["cache_control"], f"{where}cache_control")
         kind = tag_of(control, ("ephemeral",), f"{where}cache_control")
         check_fields(control, {"type", "ttl"}, f"{where}cache_control.{kind}.")
@@ -141,12 +141,10 @@ def _holders(body: Mapping[str, Any]) -> Iterator[tuple[str, Mapping[str, Any]]]
 
 def minimum_of(model: str) -> int:
     """The fewest tokens that a prefix must have for `model` to cache it."""
+    if (rules := rules_of(model)) is not None:
+        return rules.min_cached_tokens
     known = identify(model)
-    if known is None:
-        return _MINIMUM
-    if known.version >= (5, 5):
-        return _MINIMUM_FROM_5_5
-    return _MINIMA.get((known.family, known.version), _MINIMUM)
+    return _MINIMUM if known is None or known.version < (5, 5) else _MINIMUM_FROM_5_5
 
 
 def prompt_tokens(body: Mapping[str, Any]) -> int:
@@ -216,4 +214,4 @@ def _ttl_of(value: Mapping[str, Any]) -> str:
 
 
 def _can_end(block: Mapping[str, Any]) -> bool:
-    return block.get("type") not in ("thinking", "redacted_thinking")
+    return block.get("type") not in _UNMARKABLE

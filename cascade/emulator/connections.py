@@ -6,16 +6,18 @@ import asyncio
 import socket
 import struct
 from dataclasses import dataclass, replace
-from typing import TYPE_CHECKING, Protocol
+from typing import TYPE_CHECKING, Any, Protocol
 from urllib.parse import parse_qs, unquote, urlsplit
 
 from pydantic_core import from_json
 
 from cascade.core.errors import MissingExtra
 from cascade.emulator.api import check_headers, read_count, read_request
-from cascade.emulator.batch_routes import BATCHES, BatchVisit, answer_visit, kept_body, read_visit
+from cascade.emulator.batch_routes import BATCHES, BatchVisit, answer_visit, kept_body, pieces_of, read_visit
 from cascade.emulator.batches import MAX_BATCH_BYTES
 from cascade.emulator.catalogue import describe_model, list_models
+from cascade.emulator.chat import check_bearer, read_chat
+from cascade.emulator.completions import chat_error, chat_models, completion_json, describe_chat_model
 from cascade.emulator.content import encode
 from cascade.emulator.faults import BREAKS_OFF, Fault
 from cascade.emulator.messages import error_event, error_json, message_json, stream_events
@@ -51,9 +53,8 @@ _SLOW_S = 1.0
 _BEGUN = 2  # message_start and ping: what a stream begins with before the model has written anything
 _SECRETS = frozenset({"authorization", "x-api-key", "cookie", "proxy-authorization"})
 _CLOSE_S = 5.0
-_LINES, _CUT_BYTES = 100, 10  # results written at once; what is missing of the last line of results that break off
-_MESSAGES, _MODELS = "/v1/messages", "/v1/models"
-_POSTED = (_MESSAGES, _MESSAGES + "/count_tokens")
+_MESSAGES, _MODELS, _CHAT = "/v1/messages", "/v1/models", "/v1/chat/completions"
+_POSTED = (_MESSAGES, _MESSAGES + "/count_tokens", _CHAT)
 _UNREADABLE = object()
 
 
@@ -101,7 +102,7 @@ class Connection:
     def __init__(self, emulator: Host, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
         self._emulator, self._reader, self._writer = emulator, reader, writer
         self._http = h11.Connection(h11.SERVER)
-        self._number, self._request_id = 0, ""
+        self._number, self._request_id, self._is_chat = 0, "", False
         self._pace: float | None = None  # seconds between two pieces of a trickling reply
         self._slow_s: float | None = None  # seconds before the content of a stream that starts slowly
         # asyncio sets this only if the listener names its protocol. Without it each reply waits 40 ms for an ACK.
@@ -131,7 +132,7 @@ class Connection:
 
     async def _serve_one(self) -> bool:
         """Answer one request. True if the connection can take another."""
-        self._number, self._pace, self._slow_s = self._emulator.next_id(), None, None
+        self._number, self._pace, self._slow_s, self._is_chat = self._emulator.next_id(), None, None, False
         self._request_id = f"req_{self._number:024x}"
         try:
             request, body = await self._receive()
@@ -188,29 +189,45 @@ class Connection:
             raise ApiError(404, "not_found_error", f"{method} {route[:80]} is not emulated")
         if method != ("POST" if route in _POSTED else "GET"):
             raise ApiError(405, "invalid_request_error", f"{method} is not allowed on {route}")
-        check_headers(headers)
-        if route == _MODELS:
-            await self._send_json(200, list_models(self._emulator.answers.models, query))
-        elif route not in _POSTED:
-            model = route.removeprefix(_MODELS + "/")
-            self._emulator.answers.check_model(model)
-            await self._send_json(200, describe_model(model))
+        # Both APIs list models at one address; only the Messages API's clients send a version.
+        self._is_chat = route == _CHAT or (route not in _POSTED and "anthropic-version" not in headers)
+        if self._is_chat:
+            check_bearer(headers)
+        else:
+            check_headers(headers)
+        if route not in _POSTED:
+            await self._answer_models(route.removeprefix(_MODELS).lstrip("/"), query)
         elif parsed is _UNREADABLE:
             raise ApiError(400, "invalid_request_error", "The request body is not valid JSON")
         else:
-            beta = query.get("beta") == ["true"] or "anthropic-beta" in headers
-            if route == _MESSAGES:
-                checked = read_request(
-                    parsed,
-                    beta=beta,
-                    names=self._emulator.answers.names,
-                    signed=self._emulator.replies.signed,
-                    prefix_check=self._emulator.prefix_check,
-                )
-                with records.opened("reply"):
-                    await self._create(checked, headers)
-            else:
-                await self._send_json(200, {"input_tokens": read_count(parsed, beta=beta)})
+            await self._answer_posted(route, query, headers, parsed)
+
+    async def _answer_posted(
+        self, route: str, query: dict[str, list[str]], headers: dict[str, str], parsed: object
+    ) -> None:
+        """Answer a request for a reply, of either API, or for a count of tokens."""
+        answers, records = self._emulator.answers, self._emulator.records
+        if route == _CHAT:
+            asked = read_chat(parsed, names=answers.names)
+            with records.opened("reply"):
+                await self._create(asked, headers)
+            return
+        beta = query.get("beta") == ["true"] or "anthropic-beta" in headers
+        if route != _MESSAGES:
+            await self._send_json(200, {"input_tokens": read_count(parsed, beta=beta)})
+            return
+        signed, prefix = self._emulator.replies.signed, self._emulator.prefix_check
+        checked = read_request(parsed, beta=beta, names=answers.names, signed=signed, prefix_check=prefix)
+        with records.opened("reply"):
+            await self._create(checked, headers)
+
+    async def _answer_models(self, model: str, query: Mapping[str, list[str]]) -> None:
+        """Describe a model; without a name, list them."""
+        known, is_chat = self._emulator.answers.models, self._is_chat
+        if not model:
+            return await self._send_json(200, chat_models(known) if is_chat else list_models(known, query))
+        self._emulator.answers.check_model(model)
+        return await self._send_json(200, describe_chat_model(model) if is_chat else describe_model(model))
 
     async def _answer_batches(self, visit: BatchVisit) -> None:
         """Answer a request to the batch endpoints."""
@@ -233,12 +250,10 @@ class Connection:
 
     async def _send_results(self, lines: list[bytes], kind: FaultKind | None) -> None:
         await self._send(self._head(200, lines=True))
+        for piece in pieces_of(lines, cut=kind == "cut"):
+            await self._send(h11.Data(data=piece))
         if kind == "cut":
-            half = b"".join(lines[: len(lines) // 2 + 1])
-            await self._send(h11.Data(data=half[:-_CUT_BYTES]))
             raise _Closed
-        for at in range(0, len(lines), _LINES):
-            await self._send(h11.Data(data=b"".join(lines[at : at + _LINES])))
         await self._send(h11.EndOfMessage())
 
     async def _create(self, request: ApiRequest, headers: Mapping[str, str]) -> None:
@@ -255,7 +270,8 @@ class Connection:
                 await self._stream(request, reply, kind)
             return
         await self._pause(reply.usage.output_tokens * emulator.token_latency_s)
-        body = encode(message_json(request, reply, self._message_id))
+        whole = completion_json if self._is_chat else message_json
+        body = encode(whole(request, reply, self._message_id))
         if kind == "cut":
             await self._send(self._head(200, length=len(body)), h11.Data(data=body[: len(body) // 2]))
             raise _Closed
@@ -350,7 +366,8 @@ class Connection:
         return self._request_id.replace("req_", "msg_")
 
     async def _send_error(self, error: ApiError) -> None:
-        await self._send_json(error.status, error_json(error, self._request_id), error)
+        status, body = chat_error(error) if self._is_chat else (error.status, error_json(error, self._request_id))
+        await self._send_json(status, body, error)
 
     async def _send_json(self, status: int, value: object, error: ApiError | None = None) -> None:
         await self._send_body(status, encode(value), error)
@@ -362,8 +379,8 @@ class Connection:
         self, status: int, *, length: int | None = None, error: ApiError | None = None, lines: bool = False
     ) -> h11.Response:
         """The status line and headers; without `length` those of a stream."""
-        headers = headers_of(status, self._request_id, length=length, error=error, lines=lines)
-        return h11.Response(status_code=status, headers=headers)
+        more: Any = {"length": length, "error": error, "lines": lines, "chat": self._is_chat}
+        return h11.Response(status_code=status, headers=headers_of(status, self._request_id, **more))
 
     async def _send(self, *events: h11.Event) -> None:
         pieces = [(event, self._http.send(event) or b"") for event in events]

@@ -51,7 +51,7 @@ class Replies:
                 self.signed[signature] = request.model
         if self._cache is None or not _TOLD.isdisjoint(reply.raw_usage):
             return reply
-        return replace(reply, usage=self._cache.bill(request.model, request.body, reply.usage))
+        return replace(reply, usage=self._cache.bill(request.model, request.cached or request.body, reply.usage))
 
     async def _scripted(
         self, request: ApiRequest, headers: Mapping[str, str], fault: FaultKind | None, number: int

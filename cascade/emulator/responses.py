@@ -51,22 +51,38 @@ def fault_error(fault: Fault) -> ApiError:
 
 
 def headers_of(
-    status: int, request_id: str, *, length: int | None = None, error: ApiError | None = None, lines: bool = False
+    status: int,
+    request_id: str,
+    *,
+    length: int | None = None,
+    error: ApiError | None = None,
+    lines: bool = False,
+    chat: bool = False,
 ) -> list[tuple[str, str]]:
-    """The headers of a response; without `length` (bytes) those of a stream, of JSON lines if `lines`."""
+    """The headers of a response; without `length` (bytes) those of a stream, of JSON lines if `lines`.
+
+    `chat`: of the chat completions API.
+    """
     stream, now = length is None, int(time.time())
     streamed = "application/x-jsonl" if lines else "text/event-stream; charset=utf-8"
     headers = [
         ("content-type", streamed if stream else "application/json"),
         ("cache-control", "no-cache") if stream else ("content-length", str(length)),
         ("date", formatdate(now, usegmt=True)),
-        ("request-id", request_id),
-        ("anthropic-organization-id", "00000000-0000-4000-8000-000000000000"),
-        *_rate_limits(exhausted=status == _TOO_MANY),
+        *(_of_chat(request_id) if chat else _of_messages(request_id, exhausted=status == _TOO_MANY)),
     ]
     if error is not None and error.retry is not None:
         headers += _retry_headers(error.retry, now)
     return headers
+
+
+def _of_messages(request_id: str, *, exhausted: bool) -> list[tuple[str, str]]:
+    organization = ("anthropic-organization-id", "00000000-0000-4000-8000-000000000000")
+    return [("request-id", request_id), organization, *_rate_limits(exhausted=exhausted)]
+
+
+def _of_chat(request_id: str) -> list[tuple[str, str]]:
+    return [("x-request-id", request_id), ("openai-processing-ms", "1"), ("openai-version", "2020-10-01")]
 
 
 def _retry_headers(fault: Fault, now: int) -> list[tuple[str, str]]:

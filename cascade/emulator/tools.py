@@ -8,8 +8,10 @@ from typing import Any, Final
 from cascade.core.models import rules_of
 from cascade.emulator.checks import check_fields, list_of, object_of, refuse, shorten, tag_of
 
-__all__ = ["check_tools"]
+__all__ = ["NAME_64", "check_tools"]
 
+NAME_64: Final = re.compile(r"[a-zA-Z0-9_-]{1,64}\Z")
+"""The names that the chat completions API takes."""
 _NAME: Final = re.compile(r"[a-zA-Z0-9_-]{1,128}\Z")
 _CHOICE_KEYS: Final = frozenset({"type", "disable_parallel_tool_use"})
 

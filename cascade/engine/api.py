@@ -87,6 +87,8 @@ def ask(
     `user_id` is also sent to the API as its `metadata.user_id`, so use an opaque id, not a name or an address. The rest
     is not sent to the API.
     `max_tokens`: limits the answer, in place of the rung's own.
+    `cache`: True: an earlier answer to an equal request may be returned, and this one is kept for that, if the policy has
+    `cache`. False: neither. Left out: as the policy says.
     `deadline_s`: seconds for the whole climb, in place of the policy's. It starts once the SDK is imported and the clients
     are made: the first request of a process takes a second or two longer (`Cascade.prepare` does that in advance).
 

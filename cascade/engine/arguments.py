@@ -52,6 +52,7 @@ class AskOptions(TypedDict, total=False):
     metadata: Mapping[str, str] | None
     max_tokens: int | None
     deadline_s: float | None
+    cache: bool | None
 
 
 _OPTIONS = {name: getattr(kind, "__forward_arg__", kind) for name, kind in AskOptions.__annotations__.items()}
@@ -91,7 +92,9 @@ class AskArguments:
         request = self.request()
         accept = response_type(self.response_model).read if self.response_model is not None else None
         deadline_s, checks = self.options.get("deadline_s"), self.options.get("checks") or ()
-        return Arguments(request, deadline_s, checks=checks, accept=accept, is_message=False)
+        return Arguments(
+            request, deadline_s, checks=checks, accept=accept, is_message=False, cache=self.options.get("cache")
+        )
 
     def request(self) -> Request:
         """The request. Raises RequestError if the arguments are invalid."""
@@ -107,6 +110,12 @@ class AskArguments:
         if max_tokens is not None and type(max_tokens) is not int:
             raise RequestError(f"max_tokens: must be a whole number, not {type(max_tokens).__name__}")
         _check_deadline(self.options.get("deadline_s"))
+        cache: Any = self.options.get("cache")
+        if cache is not None and not isinstance(cache, bool):
+            raise RequestError(
+                f"cache: must be True or False, not {type(cache).__name__} (the cache's address belongs to the driver:"
+                " Cascade(cache=…))"
+            )
         answer_type = response_type(self.response_model) if self.response_model is not None else None
         are_strings = isinstance(metadata, Mapping) and all(
             isinstance(text, str)
@@ -134,7 +143,8 @@ class Arguments:
 
     `deadline_s`: seconds for the whole climb, None: the policy's. `key` and `session`: whose conversation it is, and which:
     tool loops are remembered by them. `streamed`: the caller is given the answer as it comes. `notes`: what the answer tells
-    the caller beside its trail, first of all. `on_end`: called once, with how the request ended, even if it was cancelled.
+    the caller beside its trail, first of all. `on_end`: called once, with how the request ended, even if it was cancelled. `cache`:
+    whether an earlier answer to an equal request may be returned, and this one kept for that; None: as the policy says.
     """
 
     given: Request
@@ -147,6 +157,7 @@ class Arguments:
     notes: tuple[str, ...] = ()
     on_end: OnEnd | None = None
     is_message: bool = True
+    cache: bool | None = None
 
     def request(self) -> Request:
         """The request, with an id. Raises RequestError for an invalid deadline."""

@@ -14,7 +14,6 @@ from cascade.batch.driver import Driver, Means, Progress
 from cascade.batch.items import Counts, ItemStore
 from cascade.batch.recording import Books
 from cascade.batch.runs import InputsDigest, Run, RunSettings, find_run, has_run, make_run, new_run_id
-from cascade.claude import Claude
 from cascade.core.errors import CascadeError, ConfigurationError, RequestError
 from cascade.core.messages import Block, Request
 from cascade.core.plans import Plan
@@ -25,6 +24,7 @@ from cascade.engine.runtime import Runtime
 from cascade.policy.checks import CallerCheck, bind_callables
 from cascade.policy.plans import baseline_plan, make_plan
 from cascade.policy.ratchet import ratcheted
+from cascade.providers import Providers
 
 __all__ = ["AsyncBatchRun", "BatchInput", "BatchItem", "BatchOptions", "BatchRun", "open_batch"]
 
@@ -176,7 +176,7 @@ def _take(answers: Iterator[Any]) -> list[Any]:
 
 
 def open_batch(
-    runtime: Runtime, claude: Claude, inputs: Iterable[BatchInput] | None, response_model: Any, options: BatchOptions
+    runtime: Runtime, claude: Providers, inputs: Iterable[BatchInput] | None, response_model: Any, options: BatchOptions
 ) -> BatchRun[Any]:
     """Begin a run, or take one up again. Nothing is sent yet.
 
@@ -206,7 +206,7 @@ def open_batch(
 
 
 def _means(
-    runtime: Runtime, claude: Claude, settings: RunSettings, caller: CallerChecks, options: BatchOptions
+    runtime: Runtime, claude: Providers, settings: RunSettings, caller: CallerChecks, options: BatchOptions
 ) -> Means:
     whole = make_plan(settings.policy, batch=True)
     plan, baseline = ratcheted(whole, settings.ratchet), baseline_plan(whole)

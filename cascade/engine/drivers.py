@@ -5,7 +5,6 @@ from __future__ import annotations
 import asyncio
 import copy
 import random
-import sys
 import threading
 import time
 from collections.abc import AsyncGenerator, Callable, Generator, Iterable, Sequence
@@ -16,12 +15,13 @@ from pathlib import Path
 from types import TracebackType
 from typing import TYPE_CHECKING, Any, Generic, Self, TypeVar, Unpack, overload
 
-from cascade.claude import AsyncClaude, Claude
-from cascade.core.errors import BlockingWarning, CascadeError, ConfigurationError
+from cascade.core.errors import CascadeError, ConfigurationError
 from cascade.core.messages import Request
 from cascade.core.policy import Policy
 from cascade.core.trail import Answer, Arm
 from cascade.engine.arguments import Arguments, AskArguments, AskOptions, Prompt, lists_options
+from cascade.engine.blocking import warn_of_blocking
+from cascade.engine.cached import endpoint_of, with_cache
 from cascade.engine.events import AsyncMessageEvents, MessageEvents, answer_events
 from cascade.engine.lifecycle import run_request
 from cascade.engine.messages import AsyncMessages, Messages
@@ -30,7 +30,7 @@ from cascade.engine.performers import AsyncPerformer, Done, Performer
 from cascade.engine.runtime import RequestContext, Runtime, RuntimeOptions
 from cascade.forks import renew_in_children
 from cascade.hooks import Hook
-from cascade.logs import warn_caller
+from cascade.providers import AsyncProviders, Providers
 
 if TYPE_CHECKING:
     from cascade.engine.batching import AsyncBatchRun, BatchInput, BatchOptions, BatchRun
@@ -38,15 +38,13 @@ if TYPE_CHECKING:
 __all__ = ["AsyncCascade", "Cascade"]
 
 _Data = TypeVar("_Data")
-_Claude = TypeVar("_Claude", Claude, AsyncClaude)
-
-_warned_of_blocking = threading.Event()
+_Calling = TypeVar("_Calling", Providers, AsyncProviders)
 
 
-class _Driver(Generic[_Claude]):
+class _Driver(Generic[_Calling]):
     """What both drivers hold."""
 
-    _claude_type: type[_Claude]
+    _claude_type: type[_Calling]
 
     def __init__(  # noqa: PLR0913 - the public contract
         self,
@@ -55,16 +53,17 @@ class _Driver(Generic[_Claude]):
         client: Any = None,
         ledger: str | Path | None = None,
         state: str | None = None,
+        cache: str | Path | None = None,
         hooks: Sequence[Hook] = (),
         clock: Callable[[], float] = time.monotonic,
         wall: Callable[[], float] = time.time,
         chance: random.Random | None = None,
     ) -> None:
         chance = chance or random.Random()  # noqa: S311 - jitter, not a secret
-        self._runtime = Runtime(policy, RuntimeOptions(ledger, state, tuple(hooks), clock, wall, chance))
+        self._runtime = Runtime(policy, RuntimeOptions(ledger, state, cache, tuple(hooks), clock, wall, chance))
         self.policy = self._runtime.policy
         self._claude = self._claude_type(self.policy.retry, client, clock=clock, chance=chance)
-        self._has_client = client is not None
+        self._has_client, self._endpoint = client is not None, endpoint_of(client)
         self._shadow_slots = ShadowSlots(self.policy.observe.concurrency)
         self.renew_lock()
         renew_in_children(self)
@@ -73,31 +72,33 @@ class _Driver(Generic[_Claude]):
         """For `forks`."""
         raise NotImplementedError
 
+    def _start(self, arguments: Arguments, request: Request, arm: Arm) -> RequestContext:
+        return with_cache(self._runtime, self._runtime.start(arguments, request, arm), arguments, self._endpoint)
+
     def on(self, client: Any) -> Self:
         """The same policy, ledger and state on another client of the SDK. To close one of them is to close the ledger."""
         other = copy.copy(self)
-        other._claude, other._has_client = self._claude.on(client), True
+        other._claude, other._has_client, other._endpoint = self._claude.on(client), True, endpoint_of(client)
         vars(other).pop("messages", None)
         other.renew_lock()
         renew_in_children(other)
         return other
 
 
-class Cascade(_Driver[Claude]):
+class Cascade(_Driver[Providers]):
     """A policy at work: `ask` answers a request with the cheapest rung that can be trusted with it.
 
-    `policy`: a Policy, a path, or a shipped policy's name. `client`: any sync client of the SDK; by default one is made
-    from the environment (`ANTHROPIC_API_KEY`) at the first request. `ledger`: a path, `postgresql://…` or "off"
-    (default: `CASCADE_LEDGER`, else a file under `CASCADE_HOME`). `state`: `redis://…`, which many processes share
-    (default: `CASCADE_STATE`, else memory). `hooks`: notified of each request. `clock` gives seconds from any origin,
-    `wall` Unix seconds. Safe to share between threads; also a context manager. Raises PolicyError if the policy cannot
-    be used, MissingExtra if a package that it needs is not installed.
-
-    The policy's file is read when the driver is made, the environment (key, `ANTHROPIC_BASE_URL`) when a client is made:
-    later changes of either need a new driver.
+    `policy`: a Policy, a path, or a shipped policy's name. `client`: any sync client of the SDK; by default one is made from the
+    environment (`ANTHROPIC_API_KEY`) at the first request. `ledger`: a path, `postgresql://…` or "off" (default: `CASCADE_LEDGER`,
+    else a file under `CASCADE_HOME`). `state`: `redis://…`, which many processes share (default: `CASCADE_STATE`, else memory).
+    `cache`: where a policy with `cache` stores its answers, a path or `redis://…` (default: `CASCADE_CACHE`, else a file under
+    `CASCADE_HOME`). `hooks`: notified of each request. `clock` gives seconds from any origin, `wall` Unix seconds. Safe to share
+    between threads; also a context manager. Raises PolicyError if the policy cannot be used, MissingExtra if a package is missing.
+    The policy's file is read when the driver is made, the environment (key, `ANTHROPIC_BASE_URL`) when a client is made: later
+    changes of either need a new driver.
     """
 
-    _claude_type = Claude
+    _claude_type = Providers
 
     @cached_property
     def messages(self) -> Messages:
@@ -127,7 +128,7 @@ class Cascade(_Driver[Claude]):
     @lists_options
     def ask(self, prompt: Prompt = "", *, response_model: Any = None, **options: Unpack[AskOptions]) -> Answer[Any]:
         """Answer one request. The arguments and errors are those of `cascade.ask`, without `policy`."""
-        _warn_of_blocking()
+        warn_of_blocking()
         return self.respond(AskArguments(prompt, response_model, options).read())
 
     def respond(self, arguments: Arguments) -> Answer[Any]:
@@ -147,7 +148,7 @@ class Cascade(_Driver[Claude]):
     def _begin(self, arguments: Arguments) -> RequestContext:
         request, arm = self._runtime.read(arguments)
         self._claude.prepare(self._runtime.ladder_of(arm))
-        return self._runtime.start(arguments, request, arm)
+        return self._start(arguments, request, arm)
 
     def _answered(self, context: RequestContext, answer: Answer[Any]) -> Answer[Any]:
         if self._runtime.is_sampled(context) and self._shadow_slots.acquire():
@@ -249,14 +250,14 @@ class Cascade(_Driver[Claude]):
         self.close()
 
 
-class AsyncCascade(_Driver[AsyncClaude]):
+class AsyncCascade(_Driver[AsyncProviders]):
     """`Cascade` for asyncio: the same arguments, the same rule, awaited.
 
     It makes a client for each event loop. A `client` that was passed in serves one loop: in another one (a second
     `asyncio.run`) it raises ConfigurationError before anything is sent. `checks` are plain functions and run on the loop.
     """
 
-    _claude_type = AsyncClaude
+    _claude_type = AsyncProviders
 
     @cached_property
     def messages(self) -> AsyncMessages:
@@ -301,7 +302,7 @@ class AsyncCascade(_Driver[AsyncClaude]):
     async def _begin(self, arguments: Arguments) -> RequestContext:
         request, arm = self._runtime.read(arguments)
         await self._claude.prepare(self._runtime.ladder_of(arm))
-        return self._runtime.start(arguments, request, arm)
+        return self._start(arguments, request, arm)
 
     def _answered(self, context: RequestContext, answer: Answer[Any]) -> Answer[Any]:
         if self._runtime.is_sampled(context) and self._shadow_slots.acquire():
@@ -315,7 +316,7 @@ class AsyncCascade(_Driver[AsyncClaude]):
     ) -> AsyncGenerator[dict[str, Any] | Answer[Any]]:
         """The events, and at last the answer."""
         await self._claude.prepare(self._runtime.ladder_of(arm))
-        context, begun = self._runtime.start(arguments, request, arm), False
+        context, begun = self._start(arguments, request, arm), False
         async with aclosing(AsyncPerformer(self._claude).doing(run_request(self._runtime, context))) as running:
             async for event in running:
                 if isinstance(event, Done):
@@ -371,7 +372,7 @@ class AsyncCascade(_Driver[AsyncClaude]):
             raise ConfigurationError(
                 "batch: it needs a sync client (leave client= out, or use Cascade(client=…).batch)"
             )
-        claude = Claude(self.policy.retry, clock=time.monotonic, chance=random.Random())  # noqa: S311 - jitter, not a secret
+        claude = Providers(self.policy.retry, clock=time.monotonic, chance=random.Random())  # noqa: S311 - jitter, not a secret
         return AsyncBatchRun(open_batch(self._runtime, claude, inputs, response_model, options))
 
     async def report_outcome(self, request_id: str, right: bool | float, *, note: str | None = None) -> None:
@@ -397,16 +398,3 @@ class AsyncCascade(_Driver[AsyncClaude]):
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
         await self.aclose()
-
-
-def _warn_of_blocking() -> None:
-    """Warn, once per process, that this call blocks an event loop. A notebook runs one for every cell, so not there."""
-    if _warned_of_blocking.is_set() or "ipykernel" in sys.modules:
-        return
-    try:
-        asyncio.get_running_loop()
-    except RuntimeError:
-        return
-    hint = "use `await cascade.aask(…)` or AsyncCascade here, or `await asyncio.to_thread(…)`"
-    warn_caller(f"ask() was called in a running event loop and blocks it until it returns: {hint}", BlockingWarning)
-    _warned_of_blocking.set()

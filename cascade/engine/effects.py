@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from asyncio import CancelledError
 from collections.abc import Callable
+from concurrent.futures import Future
 from dataclasses import dataclass
 from threading import Event
 from typing import Any, Literal
@@ -23,6 +24,7 @@ __all__ = [
     "RunCancellable",
     "Send",
     "SendAll",
+    "WaitFor",
 ]
 
 
@@ -72,6 +74,14 @@ class Await:
 
 
 @dataclass(frozen=True, slots=True)
+class WaitFor:
+    """Wait for a future that has no error, for at most so many seconds. Send back its result; None if it takes longer."""
+
+    future: Future[Any]
+    seconds: float
+
+
+@dataclass(frozen=True, slots=True)
 class RunBlocking:
     """Call a function that may take a round trip, and send back its result. An event loop runs it in a thread."""
 
@@ -97,4 +107,4 @@ class Abandoned(CancelledError):
         super().__init__()
 
 
-Effect = Send | SendAll | Open | Finishing | Await | RunBlocking | RunCancellable
+Effect = Send | SendAll | Open | Finishing | Await | WaitFor | RunBlocking | RunCancellable

@@ -5,11 +5,11 @@ from __future__ import annotations
 from collections.abc import AsyncGenerator, Generator, Iterator
 from typing import Any, Self
 
-from cascade.claude import AsyncOpenReply, OpenReply
 from cascade.core.events import Early
 from cascade.core.message_events import content_events, end_events, message_id, start_event
 from cascade.core.messages import Failure, Reply, Usage
 from cascade.core.trail import Answer
+from cascade.providers import AsyncOpenReply, OpenReply
 
 __all__ = ["AsyncMessageEvents", "MessageEvents", "answer_events", "first_of"]
 

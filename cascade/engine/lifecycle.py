@@ -13,12 +13,13 @@ from __future__ import annotations
 from asyncio import CancelledError
 from collections.abc import Callable, Generator, Sequence
 from contextlib import closing
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from functools import partial
 from typing import Any, TypeVar
 
 from cascade.budgets.gate import BudgetReservation, bound_of
 from cascade.core import prices
+from cascade.core.assisting import auxiliary_call
 from cascade.core.budgets import Refusal
 from cascade.core.climb import Observation
 from cascade.core.decision import Situation, Start
@@ -40,9 +41,10 @@ from cascade.core.events import (
 from cascade.core.grouping import build_judge_prompt
 from cascade.core.messages import Failure, Reply
 from cascade.core.review import build_review_prompt
-from cascade.core.trail import LADDER_ARMS, Answer, CheckResult, Step, Verdict
+from cascade.core.trail import LADDER_ARMS, Answer, CheckResult, Sample, Step, Verdict
 from cascade.core.triage import Prompt, build_prompt, wants_triage
-from cascade.engine.continuing import Place, Recalled, keep, lessons_of, read_place, recall, start_of
+from cascade.engine.cached import answer_once
+from cascade.engine.calls import Call, settle, spent_on
 from cascade.engine.effects import (
     Abandoned,
     Await,
@@ -55,7 +57,9 @@ from cascade.engine.effects import (
     Send,
     SendAll,
 )
+from cascade.engine.prompt_marks import PromptMarks
 from cascade.engine.runtime import RequestContext, Runtime
+from cascade.engine.turns import ConversationTurn, begin_turn, run_blocking
 from cascade.hooks import Calling, Ended, Tracks
 from cascade.verifiers.checking import run_check
 
@@ -65,25 +69,13 @@ _T = TypeVar("_T")
 
 Lifecycle = Generator[Effect, Any, Answer]
 
-_REPLY_LOST = frozenset({"timeout", "deadline"})
-"""Failures whose reply never came. It may have been billed, so a budget counts the most that the call may have cost."""
-
-
-@dataclass(frozen=True, slots=True)
-class _Call:
-    """One call to be made. `bound`: the most it may cost, in nano-USD; 0 if nothing needs it."""
-
-    prompt: Prompt
-    rates: prices.Rates
-    bound: int
-    calling: Calling
-    is_triage: bool = True
-
 
 class RungCaller:
     """Makes the calls of one request. Shadow requests (`observing`) use it too."""
 
-    __slots__ = ("_open", "_step_ends_at", "context", "is_known", "reservation", "runtime", "start", "tracks")
+    __slots__ = (
+        "_beside", "_marks", "_open", "_step_ends_at", "context", "is_known", "reservation", "runtime", "start", "tracks",
+    )  # fmt: skip
 
     def __init__(self, runtime: Runtime, context: RequestContext, task: str, start: Start | None = None) -> None:
         self.runtime, self.context, self.start = runtime, context, start or Start()
@@ -91,15 +83,17 @@ class RungCaller:
             task, context.request.metadata, is_shadow=context.arm == "shadow"
         )
         self.tracks: Tracks = runtime.begin(context, task)
+        self._marks = PromptMarks(runtime.intervals)
         self._step_ends_at = 0.0
-        self._open: _Call | None = None  # whose reply is open
+        self._open: Call | None = None  # whose reply is open
+        self._beside: tuple[tuple[int, Sample], ...] = ()  # auxiliary calls that were made, with their rung
         self.is_known = True  # whether what was spent is in the steps
 
     def run_blocking(self, function: Callable[[], _T], *, may_wait: bool = False) -> Generator[Effect, Any, _T]:
         """Run a function of the state or the budgets. `may_wait`: treat it as blocking even with local state, since it may query the ledger."""
         if may_wait:
             return (yield RunBlocking(function))
-        return (yield from _run_blocking(self.runtime, function))
+        return (yield from run_blocking(self.runtime, function))
 
     def take(self, stepping: Stepping) -> Generator[Effect, Any, Taken]:
         """Do what one step asks for, until it is taken."""
@@ -128,66 +122,82 @@ class RungCaller:
         if isinstance(event, AskReview):
             return (yield from self._make((self._review_call(event),), self._step_ends_at))[0]
         if isinstance(event, AskAuxiliary):
-            call = self._auxiliary_call(event)
-            return (yield from self._make((call,), self._time_out_at(event.index)))[0]
+            self._step_ends_at = self._time_out_at(event.index)  # of its answer's checks too
+            return (yield from self._assist(event))
         return (yield from self._verify(event))
 
-    def _call(self, event: Ask) -> _Call:
+    def _call(self, event: Ask) -> Call:
         plan, index = self.context.plan, event.index
         kept = self.start.kept if index == self.start.index else frozenset[str]()
-        prompt = build_prompt(plan.policy, index, event.request or self.context.request, kept=kept)
+        request = event.request or self.context.request
+        prompt = self._marks.mark(build_prompt(plan.policy, index, request, kept=kept), request)
         rates = plan.rates[index]
         bound = self._bound(prompt, rates, streamed=event.early)
         is_triage = wants_triage(plan.policy, index)
-        return _Call(prompt, rates, bound, Calling(index, prompt.rung, event.steps, bound), is_triage)
+        return Call(prompt, rates, bound, Calling(index, prompt.rung, event.steps, bound), is_triage)
 
-    def _auxiliary_call(self, event: AskAuxiliary) -> _Call:
-        bound = self._bound(event.prompt, event.rates)
-        calling = Calling(event.index, event.prompt.rung, event.steps, bound, auxiliary=event.number)
-        return _Call(event.prompt, event.rates, bound, calling)
+    def _assist(self, event: AskAuxiliary) -> Generator[Effect, Any, Reply | Failure | Refusal | Early]:
+        """Make an auxiliary call, and remember it: its step may never be."""
+        bound, number = self._bound(event.prompt, event.rates), len(self._beside_of(event.index))
+        calling = Calling(event.index, event.prompt.rung, event.steps, bound, auxiliary=number)
+        call = Call(event.prompt, event.rates, bound, calling)
+        outcome = (yield from self._make((call,), self._step_ends_at))[0]
+        if isinstance(outcome, (Reply, Failure)):
+            made = auxiliary_call(event.kind, event.prompt, event.rates, outcome)
+            self._beside = (*self._beside, (event.index, made))
+        return outcome
 
-    def _sample_call(self, event: AskSamples, number: int) -> _Call:
+    def _beside_of(self, index: int) -> tuple[Sample, ...]:
+        return tuple(call for at, call in self._beside if at == index)
+
+    def beside(self, steps: Sequence[Step]) -> tuple[Sample, ...]:
+        """The auxiliary calls that were made for a rung without a step."""
+        return tuple(call for at, call in self._beside if all(step.index != at for step in steps))
+
+    def _sample_call(self, event: AskSamples, number: int) -> Call:
         plan, variant = self.context.plan, event.samples.variant(number)
-        prompt = build_prompt(plan.policy, event.index, event.request or self.context.request, variant)
+        request = event.request or self.context.request
+        prompt = self._marks.mark(build_prompt(plan.policy, event.index, request, variant), request)
         rates = plan.rates_of(event.index, variant)
         bound = self._bound(prompt, rates)
-        return _Call(prompt, rates, bound, Calling(event.index, prompt.rung, event.steps, bound, event.taken, number))
+        return Call(prompt, rates, bound, Calling(event.index, prompt.rung, event.steps, bound, event.taken, number))
 
-    def _judge_call(self, event: AskJudge) -> _Call:
+    def _judge_call(self, event: AskJudge) -> Call:
         plan = self.context.plan
         prompt = build_judge_prompt(plan.policy, event.request or self.context.request, event.answers)
         bound = self._bound(prompt, plan.rates[0])
-        return _Call(prompt, plan.rates[0], bound, Calling(event.index, prompt.rung, event.steps, bound, event.taken))
+        return Call(prompt, plan.rates[0], bound, Calling(event.index, prompt.rung, event.steps, bound, event.taken))
 
-    def _review_call(self, event: AskReview) -> _Call:
+    def _review_call(self, event: AskReview) -> Call:
         plan, (*before, step) = self.context.plan, event.steps
         request = event.request or self.context.request
         prompt = build_review_prompt(plan.policy, event.reviewer, request, event.text or "")
         rates = plan.rates[event.reviewer]
         bound = self._bound(prompt, rates)
-        return _Call(prompt, rates, bound, Calling(event.index, prompt.rung, tuple(before), bound, reviewed=step))
+        return Call(prompt, rates, bound, Calling(event.index, prompt.rung, tuple(before), bound, reviewed=step))
 
     def _bound(self, prompt: Prompt, rates: prices.Rates, *, streamed: bool = False) -> int:
         needed = self.reservation.has_budgets or self.runtime.needs_bounds
         return bound_of(rates, prompt, self.runtime.policy.retry.attempts, streamed=streamed) if needed else 0
 
     def _make(
-        self, calls: Sequence[_Call], time_out_at: float, *, early: bool = False
+        self, calls: Sequence[Call], time_out_at: float, *, early: bool = False
     ) -> Generator[Effect, Any, tuple[Reply | Failure | Refusal | Early, ...]]:
         """Make calls at the same time, each once every budget has room for it; the first Refusal holds for those after it.
 
         `early`: of a single call, send back its reply's first tokens; it is settled once `_finish` has finished it.
         """
         reservation = self.reservation
-        admitted, refusal = list[_Call](), None
-        is_sent, is_settled = False, False
+        admitted, refusal = list[Call](), None
+        is_sent, issettled = False, False
         try:
             for call in calls:
                 refusal = yield from self._admit(call)
                 if refusal is not None:
                     break
                 admitted.append(call)
-                waits = self.tracks.calling(call.calling)
+                beside = self._beside_of(call.calling.index) if self._beside else ()
+                waits = self.tracks.calling(replace(call.calling, beside=beside) if beside else call.calling)
                 if waits:
                     yield Await(waits)
             is_sent = True
@@ -199,19 +209,19 @@ class RungCaller:
                 outcomes: tuple[Reply | Failure, ...] = (first,)
             else:
                 outcomes = yield from _send(admitted, time_out_at)
-            is_settled = True
+            issettled = True
         except BaseException as error:
             # Cancelled: nothing may be awaited any more. A call that was sent counts as the most it may have cost.
-            self.is_known = self.is_known and (is_settled or not is_sent or isinstance(error, NotSent))
-            if reservation.has_budgets and not is_settled:
+            self.is_known = self.is_known and (issettled or not is_sent or isinstance(error, NotSent))
+            if reservation.has_budgets and not issettled:
                 for call in admitted:
                     spent = call.bound if is_sent and not isinstance(error, NotSent) else 0
                     reservation.settle(call.bound, spent)
             raise
         if reservation.has_budgets and admitted:
             # In one effect: a cancellation that arrives meanwhile is raised at the next one, when all are settled.
-            spent = [(call.bound, _spent(call, outcome)) for call, outcome in zip(admitted, outcomes, strict=True)]
-            yield from self.run_blocking(partial(_settle, reservation, spent))
+            spent = [(call.bound, spent_on(call, outcome)) for call, outcome in zip(admitted, outcomes, strict=True)]
+            yield from self.run_blocking(partial(settle, reservation, spent))
         refused = () if refusal is None else (refusal,) * (len(calls) - len(admitted))
         return (*outcomes, *refused)
 
@@ -222,7 +232,7 @@ class RungCaller:
         outcome: Reply | Failure = yield Finishing(event.action, self.context.time_out_at)
         self._open = None
         if self.reservation.has_budgets:
-            yield from self.run_blocking(partial(_settle, self.reservation, [(call.bound, _spent(call, outcome))]))
+            yield from self.run_blocking(partial(settle, self.reservation, [(call.bound, spent_on(call, outcome))]))
         return outcome
 
     def abandon(self, error: BaseException) -> Step | None:
@@ -244,7 +254,7 @@ class RungCaller:
             reply.request_id,
         )  # fmt: skip
 
-    def _admit(self, call: _Call) -> Generator[Effect, Any, Refusal | None]:
+    def _admit(self, call: Call) -> Generator[Effect, Any, Refusal | None]:
         reservation, calling = self.reservation, call.calling
         if not reservation.has_budgets:
             return None
@@ -254,6 +264,7 @@ class RungCaller:
             and not calling.taken
             and not calling.number
             and calling.reviewed is None
+            and calling.auxiliary is None
             and self.context.arm != "shadow"
         )
         admit = partial(reservation.admit, call.bound, first=first)
@@ -276,19 +287,7 @@ class RungCaller:
         return now + (self.context.time_out_at - now) / 2
 
 
-def _spent(call: _Call, outcome: Reply | Failure) -> int:
-    """What a call counts as, in nano-USD: its cost, or the most it may have cost if its reply was lost."""
-    cost = prices.total(call.rates, outcome.billed)
-    lost = isinstance(outcome, Failure) and outcome.kind in _REPLY_LOST and outcome.attempts
-    return max(cost, call.bound) if lost else cost
-
-
-def _settle(reservation: BudgetReservation, spent: Sequence[tuple[int, int]]) -> None:
-    for bound, cost in spent:
-        reservation.settle(bound, cost)
-
-
-def _send(calls: Sequence[_Call], time_out_at: float) -> Generator[Effect, Any, tuple[Reply | Failure, ...]]:
+def _send(calls: Sequence[Call], time_out_at: float) -> Generator[Effect, Any, tuple[Reply | Failure, ...]]:
     if len(calls) == 1:
         return ((yield Send(calls[0].prompt, time_out_at)),)
     return (yield SendAll(tuple(Send(call.prompt, time_out_at) for call in calls))) if calls else ()
@@ -296,62 +295,69 @@ def _send(calls: Sequence[_Call], time_out_at: float) -> Generator[Effect, Any, 
 
 def run_request(runtime: Runtime, context: RequestContext) -> Lifecycle:
     """Run one request to its answer. Raises what its climb raises. Closing the generator cancels the request."""
-    place = read_place(context.request, context.plan.policy, context.key, context.session)
-    recalled = Recalled()
-    if place.needs_recall and context.arm == "cascade":
-        recalled = yield from _run_blocking(runtime, partial(recall, runtime.state, place))
-    start = start_of(place, recalled, context.request, context.plan)
+    turn = yield from begin_turn(runtime, context)
+    if context.cache_key is None:
+        return (yield from _climb(turn))
+    if turn.start != Start():  # what the conversation was before decides with it, and that is not in the key
+        return (yield from _climb(replace(turn, context=replace(context, cache_key=None))))
+    return (yield from answer_once(runtime, context, lambda: _climb(turn), lambda answer: not turn.teaches(answer)))
+
+
+def _climb(turn: ConversationTurn) -> Lifecycle:
+    """Climb for one request, with its hooks."""
+    runtime, context, start = turn.runtime, turn.context, turn.start
     climb = context.begin(start)
     with closing(climb):
         event = next(climb)  # raises RequestError if a rung cannot take the request; nothing has begun by then
-        assert isinstance(event, (Ask, AskSamples)), "a climb begins by asking"
+        assert isinstance(event, (Ask, AskSamples, AskAuxiliary)), "a climb begins by asking"
         rung_caller = RungCaller(runtime, context, event.task, start)
         steps: tuple[Step, ...] = ()
         try:
             try:
                 while True:
-                    steps = steps if isinstance(event, Verify) else event.steps
+                    steps = _trail_of(event, steps)
                     if isinstance(event, Observation):
                         event = climb.send((yield from _situation(rung_caller, event)))
                     else:
                         event = climb.send((yield from rung_caller.answer(event)))
             except StopIteration as done:
                 notes = (*context.notes, *done.value.notes)
-                answer: Answer = replace(done.value, arm=context.arm, latency_s=runtime.elapsed(context), notes=notes)
+                cache = None if context.cache_key is None else "miss"
+                answer: Answer = replace(
+                    done.value, arm=context.arm, latency_s=runtime.elapsed(context), notes=notes, cache=cache
+                )
                 steps = answer.steps
-            yield from _keep(runtime, context, place, recalled, start, answer)
+            yield from turn.keep(answer)
         except ClimbError as error:
-            yield from notify_ended(rung_caller, Ended(error.steps, None, error, runtime.elapsed(context)))
+            beside = rung_caller.beside(error.steps)
+            yield from notify_ended(
+                rung_caller, Ended(error.steps, None, error, runtime.elapsed(context), beside=beside)
+            )
             raise
         except BaseException as error:  # nothing may be awaited any more
             left = rung_caller.abandon(error)
             if left is not None:  # it may have been observed already, by its first tokens
                 steps = (*(step for step in steps if step.index != left.index), left)
             raised = None if isinstance(error, (GeneratorExit, CancelledError)) else error
-            end = Ended(steps, None, raised, runtime.elapsed(context), is_known=rung_caller.is_known)
+            known, beside = rung_caller.is_known, rung_caller.beside(steps)
+            end = Ended(steps, None, raised, runtime.elapsed(context), is_known=known, beside=beside)
             rung_caller.tracks.ended(end)
             _report_end(context, end)
             raise
     is_ladder = context.arm in LADDER_ARMS
     estimate = baseline_estimate(context.plan, runtime.baseline.rates[0], answer) if is_ladder else None
-    yield from notify_ended(rung_caller, Ended(answer.steps, answer, None, answer.latency_s, estimate))
+    beside = rung_caller.beside(answer.steps)
+    yield from notify_ended(rung_caller, Ended(answer.steps, answer, None, answer.latency_s, estimate, beside=beside))
     return answer
 
 
-def _keep(
-    runtime: Runtime, context: RequestContext, place: Place, recalled: Recalled, start: Start, answer: Answer
-) -> Generator[Effect, Any, None]:
-    """Have the state remember what later turns of the conversation must know."""
-    lessons = lessons_of(place, recalled, start, answer, context.plan.policy) if context.arm == "cascade" else ()
-    if lessons:
-        yield from _run_blocking(runtime, partial(keep, runtime.state, lessons))
-
-
-def _run_blocking(runtime: Runtime, function: Callable[[], _T]) -> Generator[Effect, Any, _T]:
-    """Run a function of the state, which may take a round trip."""
-    if runtime.state.is_remote:
-        return (yield RunBlocking(function))
-    return function()
+def _trail_of(event: Event | Observation, steps: tuple[Step, ...]) -> tuple[Step, ...]:
+    """What has been taken by the time of an event, with the step that it belongs to as far as that was taken."""
+    if isinstance(event, Verify):
+        return steps
+    if isinstance(event, AskAuxiliary) and event.step is not None:
+        return (*event.steps, event.step)
+    return event.steps
 
 
 def _report_end(context: RequestContext, end: Ended) -> None:

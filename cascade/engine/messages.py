@@ -5,13 +5,13 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any, Literal, Protocol, TypeVar, overload
 
-from cascade.claude import AsyncClaude, Claude
 from cascade.core.errors import RequestError
 from cascade.core.parameters import CannotClimb, check_top, read_parameters, split_keywords
 from cascade.core.policy import Policy, Rung
 from cascade.core.shapes import object_at, shown
 from cascade.core.trail import Answer
 from cascade.engine.arguments import Arguments
+from cascade.providers import AsyncProviders, Providers
 
 if TYPE_CHECKING:
     from cascade.claude.messages import (
@@ -82,7 +82,17 @@ def message_arguments(
             raise
         request, notes = problem.request, (f"sent to the baseline unchanged: {problem}",)
     session = (headers or {}).get("x-cascade-session", "")
-    return Arguments(request, deadline_s, session=session, streamed=streamed, notes=notes)
+    cache = _read_cache((headers or {}).get("x-cascade-cache"))
+    return Arguments(request, deadline_s, session=session, streamed=streamed, notes=notes, cache=cache)
+
+
+def _read_cache(value: str | None) -> bool | None:
+    """Whether the caller asks for the response cache, or for none: `x-cascade-cache`."""
+    if value is None:
+        return None
+    if value not in ("on", "off"):
+        raise RequestError(f"x-cascade-cache: must be on or off, not {shown(value)}")
+    return value == "on"
 
 
 def _check_model(model: object, policy: Policy) -> None:
@@ -149,9 +159,10 @@ class Messages(_Resource):
     A parameter is never dropped: one that the ladder cannot honour raises RequestError with its name, or sends the request
     to the baseline where the policy says `bypass: baseline`. Errors are those of `ask`. `timeout`, in seconds, is for the
     whole climb; None or left out: the policy's `deadline_s`.
+    `extra_headers={"x-cascade-cache": "on"}` is `cache=True` of `ask`, "off" is False.
     """
 
-    def __init__(self, driver: Driver, claude: Claude) -> None:
+    def __init__(self, driver: Driver, claude: Providers) -> None:
         self._driver, self._claude = driver, claude
 
     @overload
@@ -197,7 +208,7 @@ class Messages(_Resource):
 class AsyncMessages(_Resource):
     """`Messages` for asyncio."""
 
-    def __init__(self, driver: AsyncDriver, claude: AsyncClaude) -> None:
+    def __init__(self, driver: AsyncDriver, claude: AsyncProviders) -> None:
         self._driver, self._claude = driver, claude
 
     @overload

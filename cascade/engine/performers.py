@@ -10,7 +10,6 @@ from contextlib import closing, suppress
 from dataclasses import dataclass
 from typing import Any, Generic, TypeVar
 
-from cascade.claude import AsyncClaude, AsyncOpenReply, Claude, OpenReply
 from cascade.core.messages import Failure, Reply
 from cascade.engine.effects import (
     Abandoned,
@@ -23,9 +22,11 @@ from cascade.engine.effects import (
     RunCancellable,
     Send,
     SendAll,
+    WaitFor,
 )
 from cascade.engine.events import first_of
 from cascade.hooks import wait, wait_async
+from cascade.providers import AsyncOpenReply, AsyncProviders, OpenReply, Providers
 
 __all__ = ["AsyncPerformer", "Done", "Performer"]
 
@@ -35,7 +36,7 @@ _T = TypeVar("_T")
 class Performer:
     """Does effects, one after the other. Thread-safe."""
 
-    def __init__(self, claude: Claude) -> None:
+    def __init__(self, claude: Providers) -> None:
         self._claude = claude
 
     def run(self, lifecycle: Generator[Effect, Any, _T]) -> _T:
@@ -83,6 +84,8 @@ class Performer:
             return self._call_all(lifecycle, effect)
         if isinstance(effect, Await):
             return wait(effect.waits)
+        if isinstance(effect, WaitFor):
+            return _result_within(effect)
         if isinstance(effect, RunBlocking):
             return effect.function()
         assert isinstance(effect, RunCancellable), "there is no other effect"
@@ -151,7 +154,7 @@ class Done(Generic[_T]):
 class AsyncPerformer:
     """As `Performer`, for asyncio."""
 
-    def __init__(self, claude: AsyncClaude) -> None:
+    def __init__(self, claude: AsyncProviders) -> None:
         self._claude = claude
 
     async def run(self, lifecycle: Generator[Effect, Any, _T]) -> _T:
@@ -203,6 +206,8 @@ class AsyncPerformer:
         if isinstance(effect, Await):
             await wait_async(effect.waits)
             return None, None
+        if isinstance(effect, WaitFor):
+            return await _result_within_async(effect), None
         if isinstance(effect, RunBlocking):
             return await _in_thread(effect.function)
         assert isinstance(effect, RunCancellable), "there is no other effect"
@@ -252,6 +257,20 @@ def _abandon(lifecycle: Generator[Effect, Any, Any], opened: OpenReply | AsyncOp
     """Nobody waits for the open reply any more: what came of it is recorded and settled."""
     with suppress(BaseException):
         lifecycle.throw(Abandoned(opened.abandoned()))
+
+
+def _result_within(effect: WaitFor) -> Any:
+    try:
+        return effect.future.result(effect.seconds)
+    except TimeoutError:
+        return None
+
+
+async def _result_within_async(effect: WaitFor) -> Any:
+    if not effect.future.done():
+        # Not `wait_for`: it would cancel the future, for which others wait as well.
+        await asyncio.wait([asyncio.wrap_future(effect.future)], timeout=effect.seconds)
+    return effect.future.result() if effect.future.done() else None
 
 
 async def _run_cancellable(lifecycle: Generator[Effect, Any, Any], effect: RunCancellable) -> Any:

@@ -16,6 +16,7 @@ from cascade.budgets.notices import Notices
 from cascade.core.climb import WHOLE, Climb, Reading, climb
 from cascade.core.decision import Start
 from cascade.core.early import can_refuse
+from cascade.core.equal_requests import is_cached
 from cascade.core.errors import ConfigurationError, UncertifiedWarning
 from cascade.core.messages import Request
 from cascade.core.modes import arm_of, share_of, slot_of, unit_of
@@ -28,6 +29,7 @@ from cascade.core.trail import Arm
 from cascade.engine.arguments import Arguments, OnEnd, default_policy
 from cascade.engine.mode_switch import ModeSwitch
 from cascade.engine.outcomes import keep_outcome, read_outcome, without_note
+from cascade.engine.prompt_marks import PromptIntervals
 from cascade.engine.ratchet import RatchetInForce
 from cascade.hooks import Begun, Hook, Tracks, begin
 from cascade.ledger.audit import AuditTables
@@ -40,6 +42,7 @@ from cascade.policy.certificates import warn_of_changes
 from cascade.policy.checks import bind_callables
 from cascade.policy.loading import load_policy
 from cascade.policy.plans import baseline_plan, make_plan
+from cascade.response_cache import open_cache
 from cascade.state.opening import open_state
 
 __all__ = ["RequestContext", "Runtime", "RuntimeOptions"]
@@ -52,12 +55,13 @@ _warned_uncertified: set[str] = set()  # policies, once per process
 class RuntimeOptions:
     """Where a driver keeps its ledger and state, its hooks, its clocks and its source of randomness.
 
-    `ledger`, `state`: addresses; None: the environment's, else the defaults. `ledger` "off": no ledger. `clock` gives
-    seconds from any origin, `wall` Unix seconds.
+    `ledger`, `state`, `cache`: addresses; None: the environment's, else the defaults. `ledger` "off": no ledger. `cache`: of the
+    response cache, for policies that have one. `clock` gives seconds from any origin, `wall` Unix seconds.
     """
 
     ledger: str | Path | None = None
     state: str | None = None
+    cache: str | Path | None = None
     hooks: Sequence[Hook] = ()
     clock: Callable[[], float] = time.monotonic
     wall: Callable[[], float] = time.time
@@ -70,7 +74,8 @@ class RequestContext:
 
     `arm`: who answers it (`core.modes`). `slot`: its place in the rollout. `started` and `time_out_at` are on the driver's
     clock. `shadow_of`: the id of the request whose shadow this is. `reading`: whether replies are decided at their first
-    tokens. `key` and `session`: by which a tool loop is remembered. `notes`: told on the answer, before its own.
+    tokens. `key` and `session`: by which a tool loop is remembered. `notes`: told on the answer, before its own. `cache_key`: under
+    which the response cache knows it; None if it does not use the cache.
     """
 
     request: Request
@@ -87,6 +92,7 @@ class RequestContext:
     session: str = ""
     notes: tuple[str, ...] = ()
     on_end: OnEnd | None = None
+    cache_key: bytes | None = None
 
     def begin(self, start: Start) -> Climb:
         """The request's climb, which raises RequestError at its first step if a rung cannot take the request."""
@@ -110,6 +116,7 @@ class Runtime:
         self.options = options
         self.plan = make_plan(self.policy)
         self.baseline = baseline_plan(self.plan)
+        self.intervals = PromptIntervals(options.clock) if self.policy.prompt_cache == "auto" else None
         self._switch = ModeSwitch(self.policy.name, self.policy.mode)
         self._logged: set[str] = set()
         self.notices = Notices(self.policy)
@@ -128,6 +135,8 @@ class Runtime:
             self.ratchet = RatchetInForce(
                 self.plan, lambda: tables.ratchet(name), self.state.expect, options.clock()
             )  # fmt: skip
+        address = None if options.cache is None else str(options.cache)
+        self.cache = open_cache(address, self.policy, clock=options.clock, wall=options.wall)
         self.gate = Gate(self.policy, self.state, self.notices, wall=options.wall)
         # Computing a bound reads the whole prompt, so it is done only where something needs it.
         self.needs_bounds = self.gate.has_budgets or (has_ledger and self.policy.ledger.durability == "commit")
@@ -139,15 +148,19 @@ class Runtime:
         """The request, and who answers it. Raises RequestError if the arguments are invalid."""
         request = arguments.request()
         self._warn_unknown_task(request.task)
+        if arguments.cache:
+            is_cached(self.policy, arguments.cache, None)  # raises if the policy has no response cache
         if request.raw is not None:
             return request, "bypass"
         arm = arm_of(self._switch.mode(), self.policy.rollout, self.policy.name, self._unit(request))
         return request, arm
 
     def ladder_of(self, arm: Arm) -> tuple[Rung, ...]:
-        """The rungs that may be called for this arm, and the other models that vote at them."""
-        policy = (self.plan if arm == "cascade" else self.baseline).policy
-        return policy.ladder + policy.panel if arm == "cascade" else policy.ladder
+        """The rungs that may be called for this arm, the other models that vote at them, and those that summarise."""
+        if arm != "cascade":
+            return self.baseline.policy.ladder
+        beside = tuple(rung for rung, _ in self.plan.auxiliaries.values())
+        return self.policy.ladder + self.policy.panel + beside
 
     def start(self, arguments: Arguments, request: Request, arm: Arm) -> RequestContext:
         """Begin a request. Its deadline runs from here."""
@@ -185,8 +198,16 @@ class Runtime:
 
     def begin(self, context: RequestContext, task: str) -> Tracks:
         """Notify the hooks that a request begins."""
+        cache = None if context.cache_key is None else "hit" if context.arm == "cache" else "miss"
         begun = Begun(
-            context.plan, context.request, task, context.arm, self.options.wall(), context.slot, context.shadow_of
+            context.plan,
+            context.request,
+            task,
+            context.arm,
+            self.options.wall(),
+            context.slot,
+            context.shadow_of,
+            cache,
         )
         return begin(self.hooks, begun, self.log_hook_failure)
 
@@ -224,6 +245,8 @@ class Runtime:
     def close(self) -> None:
         """Give back what is reserved, and write the ledger. It may wait for a slow disk, for a bounded time."""
         self.state.close()
+        if self.cache is not None:
+            self.cache.close()
         if self._writer is not None:
             self._writer.flush()
 
@@ -234,6 +257,13 @@ class Runtime:
             if isinstance(error, CancelledError):
                 hint = "the loop ended first: `await driver.aclose()`, or use the driver as a context manager"
             log_event("warning", "observe_failed", error=type(error).__name__, hint=hint)
+
+    def log_uncached(self, why: str) -> None:
+        """Log, once per cause, that a request which the policy would cache cannot be."""
+        if self._is_first(f"uncached {why}"):
+            log_event(
+                "warning", "not_cached", policy=self.policy.name, why=why, hint="the request is answered without it"
+            )
 
     def log_hook_failure(self, name: str, problem: Exception) -> None:
         """Log that a hook failed; once per hook."""
@@ -276,4 +306,8 @@ def _check(options: RuntimeOptions) -> None:
     if given.state is not None and not isinstance(given.state, str):
         raise ConfigurationError(
             f"state: {type(given.state).__name__} is not an address (give redis://… or leave it out)"
+        )
+    if given.cache is not None and not isinstance(given.cache, (str, Path)):
+        raise ConfigurationError(
+            f"cache: {given.cache!r} is not an address (give a path or redis://…, or leave it out)"
         )

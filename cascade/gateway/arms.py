@@ -1,6 +1,8 @@
-"""Who answers the requests that run: the ladder, or what the policy's mode, rollout or bypass says instead. A hook."""
+"""Who answers the requests that run: the ladder, the response cache, or what the policy's mode, rollout or bypass says. A hook."""
 
 from __future__ import annotations
+
+from typing import Literal
 
 from cascade.core.trail import Arm
 from cascade.hooks import Begun
@@ -12,7 +14,7 @@ class Arms:
     """Notes the arm of each request that was announced by `expect`, once it has begun. Used on one event loop."""
 
     def __init__(self) -> None:
-        self._running: dict[str, Arm | None] = {}
+        self._running: dict[str, Begun | None] = {}
 
     def expect(self, request_id: str) -> None:
         """A request will begin."""
@@ -20,7 +22,13 @@ class Arms:
 
     def of(self, request_id: str) -> Arm | None:
         """The arm of a request; None while it has not begun."""
-        return self._running.get(request_id)
+        begun = self._running.get(request_id)
+        return None if begun is None else begun.arm
+
+    def cache_of(self, request_id: str) -> Literal["hit", "miss"] | None:
+        """Whether the response cache has its answer; None where it is not used, and while the request has not begun."""
+        begun = self._running.get(request_id)
+        return None if begun is None else begun.cache
 
     def forget(self, request_id: str) -> None:
         """A request has ended."""
@@ -29,4 +37,4 @@ class Arms:
     def begin(self, begun: Begun) -> None:
         """As `Hook.begin`: nothing more is to be told of it."""
         if begun.observed_as is None and begun.request.id in self._running:
-            self._running[begun.request.id] = begun.arm
+            self._running[begun.request.id] = begun

@@ -228,7 +228,9 @@ class Climbing:
     def _stream_headers(self, climb: _Climb) -> list[tuple[bytes, bytes]]:
         """They go out before the answer is known; who gives it is known by then."""
         own = (b"x-cascade-request-id", climb.id.encode()), (b"x-cascade-policy", climb.policy.encode())
-        return [*_STREAM_HEADERS, *own, *_arm_header(self._arm(climb))]
+        cache = self._hub.arms.cache_of(climb.id)
+        status = () if cache is None else ((b"x-cascade-cache-status", cache.encode()),)
+        return [*_STREAM_HEADERS, *own, *status, *_arm_header(self._arm(climb))]
 
 
 class _Stream:
@@ -279,7 +281,8 @@ def _answer_headers(answer: Answer) -> list[tuple[bytes, bytes]]:
         b"x-cascade-rung": answer.rung,
         b"x-cascade-confidence": None if answer.confidence is None else f"{answer.confidence:g}",
         b"x-cascade-escalations": str(max(0, len(answer.steps) - 1)),
-        b"x-cascade-cache-status": "hit" if shipped is not None and shipped.usage.cache_read else "miss",
+        b"x-cascade-cache-status": answer.cache,
+        b"x-cascade-prompt-cache-status": "hit" if shipped is not None and shipped.usage.cache_read else "miss",
         b"x-cascade-degraded": answer.degraded or answer.abstained,
         b"request-id": shipped.request_id if shipped is not None else None,
     }

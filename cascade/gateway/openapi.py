@@ -92,19 +92,21 @@ def _messages() -> dict[str, Any]:
         for name, text in (
             ("request-id", "its id on the ledger"),
             ("policy", "the policy that it climbed by"),
-            ("arm", "who answered, where it was not the ladder: bypass, holdout or observe"),
+            ("arm", "who answered, where it was not the ladder: cache, bypass, holdout or observe"),
             ("rung", "the rung that answered; not on streams"),
             ("model", "the model that answered; not on streams"),
             ("response-cost", "what it cost, in USD; not on streams"),
             ("confidence", "of the answer, 0 to 1; not on streams"),
             ("escalations", "how many rungs it climbed; not on streams"),
-            ("cache-status", "hit or miss of the prompt cache; not on streams"),
+            ("cache-status", "hit or miss of the response cache, where it is used"),
+            ("prompt-cache-status", "hit or miss of the prompt cache; not on streams"),
         )
     }
     found["parameters"] = [
         _header("x-cascade-task", "The request's task; otherwise by the policy's signals.", _TASK),
         _header("x-cascade-flags", "Flags for the policy's signals, separated by commas."),
         _header("x-cascade-session", "The conversation that a tool loop belongs to."),
+        _header("x-cascade-cache", "on or off: whether the response cache may be used; otherwise as the policy says."),
         _header("x-cascade-metadata-workflow", "One of x-cascade-metadata-NAME: for the ledger, budgets and rollouts."),
     ]
     found["requestBody"] = _body({"$ref": "#/components/schemas/MessagesRequest"})

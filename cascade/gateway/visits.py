@@ -17,7 +17,7 @@ __all__ = ["VISIT", "Visit", "visit_of"]
 
 VISIT = "cascade.visit"
 _METADATA = "metadata-"
-_KNOWN = frozenset({"task", "flags", "session", "key"})
+_KNOWN = frozenset({"task", "flags", "session", "key", "cache"})
 _TASK = re.compile(r"[A-Za-z0-9_.:-]{1,64}")
 _MOST_METADATA = 16
 _LONGEST_VALUE = 256
@@ -40,7 +40,7 @@ class Visit:
             if name not in _KNOWN and not name.startswith(_METADATA):
                 raise Problem(
                     400,
-                    f"{OWN}{name[:60]}: there is no such header (task, flags, session, key and metadata-NAME may follow {OWN})",
+                    f"{OWN}{name[:60]}: there is no such header (task, flags, session, cache, key and metadata-NAME may follow {OWN})",
                 )
         if self.task is not None and _TASK.fullmatch(self.task) is None:
             raise Problem(400, f"{OWN}task: write a name of at most 64 letters, digits, and _ . : -")

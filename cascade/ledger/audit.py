@@ -54,6 +54,7 @@ class Sample:
     `index`: its place on the ladder, -1 for nobody. `is_top`: that is the last rung. `cost`: of the climb; `estimate`: of the
     baseline alone, None if not known; both in nano-USD. `number`: the order in which it was graded, from 1; 0 if it was not.
     `outcome`: the newest real outcome that was reported, 0..1; it outranks `grading`. `shadow`: the shadow answer, where content is kept.
+    `executed_by`: the rung that answered by the plan of `rung`; "": that one answered itself.
     """
 
     request: str
@@ -80,6 +81,17 @@ class Sample:
     shadow: str | None = None
     shadow_cost: int = 0
     outcome: float | None = None
+    executed_by: str = ""
+
+    @property
+    def is_below(self) -> bool:
+        """Whether the answer is not the top rung's own: what the loss counts. One by the top rung's plan is not."""
+        return bool(self.rung) and not (self.is_top and not self.executed_by)
+
+    @property
+    def answered_by(self) -> str:
+        """Who answered, as reports name it: the rung, with the one that answered by its plan. "" for nobody."""
+        return f"{self.rung}, answered by {self.executed_by}" if self.executed_by else self.rung
 
     @property
     def is_uniform(self) -> bool:
@@ -143,7 +155,7 @@ _LOCK = 0x4341_5343_0003
 
 _SHIPPED = (
     "s.request, s.at, s.policy, s.epoch, s.task, s.why, s.rung, s.place, s.is_top, s.confidence, s.source, s.cost, s.estimate,"
-    " s.workflow, s.flags, s.degraded, s.has_content, s.state, s.graded_at, s.number, s.shadow, s.shadow_cost,"
+    " s.workflow, s.flags, s.degraded, s.has_content, s.executed_by, s.state, s.graded_at, s.number, s.shadow, s.shadow_cost,"
     " (SELECT f.score FROM feedback f WHERE f.request = s.request ORDER BY f.id DESC LIMIT 1),"
     " s.grader, s.score, s.relation, s.reason, s.skipped, s.grading_cost"
 )
@@ -266,6 +278,14 @@ class AuditTables(SmallTables):
         question = f"UPDATE audit_samples SET {given_back} WHERE {_HELD}"  # noqa: S608 - constants
         self._change(question, {"at": retry_at, "untried": int(not tried), **_lease_values(leased)})
 
+    def give_back(self, policy: str, owner: str) -> None:
+        """Free what an earlier process of this owner has leased, which is no try. Only where no other one can run."""
+        question = (
+            "UPDATE audit_samples SET owner = '', leased_until = 0, bound = 0, tries = tries - 1"
+            " WHERE policy = :policy AND state = 'open' AND owner = :owner"
+        )
+        self._change(question, {"policy": policy, "owner": owner})
+
     def take_up(self, policy: str, until: float) -> None:
         """Free the open samples that were given back until exactly this time (`release`'s `retry_at`)."""
         question = (
@@ -386,9 +406,9 @@ def _lease_values(leased: Leased) -> dict[str, Any]:
 def _sample(row: Sequence[Any]) -> Sample:
     """A row of `_SHIPPED`."""
     (request, at, policy, epoch, task, why, rung, place, is_top, confidence, source, cost, estimate, workflow, flags,
-     degraded, has_content, state, graded_at, number, shadow, shadow_cost, outcome, *graded) = row  # fmt: skip
+     degraded, has_content, executed_by, state, graded_at, number, shadow, shadow_cost, outcome, *graded) = row  # fmt: skip
     return Sample(
         request, at, policy, epoch, task, why, rung, place, bool(is_top), confidence, source, cost, estimate, workflow,
         tuple(json.loads(flags)), degraded, bool(has_content), state, graded_at, number,
-        None if state == "open" else Grading(*graded), shadow, shadow_cost, outcome,
+        None if state == "open" else Grading(*graded), shadow, shadow_cost, outcome, executed_by,
     )  # fmt: skip

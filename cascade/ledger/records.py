@@ -14,7 +14,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field
-from typing import Literal, NamedTuple
+from typing import Any, Literal, NamedTuple
 
 import msgspec
 
@@ -25,12 +25,14 @@ __all__ = [
     "AUXILIARY",
     "BUCKET_S",
     "DAY_S",
+    "MISSED_SLOT",
     "NO_SLOT",
     "REVIEW_BY",
     "AuditRow",
     "Batch",
     "Content",
     "Entry",
+    "HandedBody",
     "Kind",
     "OpenBody",
     "OpenCall",
@@ -43,6 +45,7 @@ __all__ = [
     "VoteBody",
     "audit_id",
     "call_number",
+    "handed_part",
     "matches",
     "storable",
     "text_part",
@@ -96,6 +99,9 @@ REVIEW_BY = "review by "
 AUXILIARY = "auxiliary "
 """Auxiliary calls are summed apart, under this and their kind."""
 
+MISSED_SLOT = -2
+"""In sums, the slot of the requests that asked the response cache in vain."""
+
 _STEP_BITS = 16  # of a call's number, for the index of its rung
 
 
@@ -107,6 +113,11 @@ def call_number(index: int, call: int) -> int:
 def text_part(index: int, call: int | None = None) -> str:
     """The name of an answer's text: "step:1", or "step:1/2" for the third call of a rung that is asked more than once."""
     return f"step:{index}" if call is None else f"step:{index}/{call}"
+
+
+def handed_part(index: int) -> str:
+    """The name of a plan's text: "handed:1" for the one that the rung at 1 wrote."""
+    return f"handed:{index}"
 
 
 class OpenBody(msgspec.Struct, frozen=True, gc=False, omit_defaults=True):
@@ -143,6 +154,16 @@ class VoteBody(msgspec.Struct, frozen=True, gc=False):
         return len(self.members)
 
 
+class HandedBody(msgspec.Struct, frozen=True, gc=False, omit_defaults=True):
+    """What passed between rungs at a step, as in `core.prepared.Handed`. `content`: the plan's digest."""
+
+    kind: str
+    version: str
+    executed_by: str | None = None
+    model: str | None = None
+    content: str | None = None
+
+
 class StepBody(msgspec.Struct, frozen=True, gc=False, omit_defaults=True):
     """A call's result. `cost` in nano-USD; tokens as in `core.messages.Usage`; `content`: the answer's digest.
 
@@ -152,7 +173,8 @@ class StepBody(msgspec.Struct, frozen=True, gc=False, omit_defaults=True):
     last has the step's `reason` and `vote`. All of them are defaults for a rung that is asked once.
     `review`: the call of a rung above that reviewed the step's answer, `variant` names that rung. `auxiliary`: a call beside the rung's
     own, by its kind, see `core.prepared`; `variant` names the rung that was asked. Both are `more` too, and follow the entry that
-    completes the step.
+    completes the step, unless an auxiliary call came before the step's own. On the entry that completes the step: `prepared`, how the
+    conversation was shortened, as `core.prepared.Prepared`, and `handed`, what passed between rungs.
     """
 
     index: int
@@ -186,6 +208,8 @@ class StepBody(msgspec.Struct, frozen=True, gc=False, omit_defaults=True):
     vote: VoteBody | None = None
     review: bool = False
     auxiliary: str | None = None
+    prepared: dict[str, Any] | None = None
+    handed: HandedBody | None = None
 
     @property
     def number(self) -> int:
@@ -209,12 +233,21 @@ class StepBody(msgspec.Struct, frozen=True, gc=False, omit_defaults=True):
         """The name of its text."""
         return text_part(self.index, self.call if self.in_vote else None)
 
+    @property
+    def digests(self) -> dict[str, str]:
+        """The digests of its texts, by their names."""
+        own = {} if self.content is None else {self.part: self.content}
+        if self.handed is not None and self.handed.content is not None:
+            own[handed_part(self.index)] = self.handed.content
+        return own
+
 
 class OutcomeBody(msgspec.Struct, frozen=True, gc=False, omit_defaults=True):
     """How a request ended. `error`: the error's class. `resolved`: there is an answer, and it is not degraded.
 
     `cost` includes samples whose step was not completed, `steps` does not. `estimate`: what the baseline alone would have cost (nano-USD), from the tokens seen; None if the baseline answered.
-    `slot`: see `core.modes`. `asked`: digest of the stored text of that part.
+    Of the arm "cache", whose `cost` and `steps` are 0, it is what the climb had cost that made the answer, and so what was saved.
+    `cache`: "hit" or "miss" where the response cache was used. `slot`: see `core.modes`. `asked`: digest of the stored text of that part.
     """
 
     arm: str
@@ -233,6 +266,7 @@ class OutcomeBody(msgspec.Struct, frozen=True, gc=False, omit_defaults=True):
     estimate: int | None = None
     slot: int = 0
     asked: str | None = None
+    cache: str | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -251,9 +285,9 @@ class Entry:
 
 @dataclass(frozen=True, slots=True)
 class Content:
-    """A stored text. `part`: "prompt" (JSON of system and messages), "step:0" … (an answer's text: `text_part`), or "asked".
+    """A stored text. `part`: "prompt" (JSON of system and messages), "step:0" … (an answer's text: `text_part`), "handed:1" …, or "asked".
 
-    "asked" is there for a request that will be audited, if the caller set any of it: JSON of schema, prompt_schema, max_tokens, tools,
+    "handed:1" is the plan that the rung at 1 wrote, as JSON (`handed_part`). "asked" is there for a request that will be audited, if the caller set any of it: JSON of schema, prompt_schema, max_tokens, tools,
     tool_choice, stop_sequences, and what `extra` and `top_extra` say of sampling and thinking. It is not redacted.
     """
 
@@ -280,7 +314,8 @@ class SpendKey(NamedTuple):
 class TrafficKey(NamedTuple):
     """What requests are summed by: `slot` is NO_SLOT; `rung` is who answered, "" if nobody did.
 
-    Requests of the arms cascade and holdout are summed again by policy, arm and `slot` (see `core.modes`), with the rest "".
+    Requests of the arms cascade and holdout are summed again by policy, arm and `slot` (see `core.modes`), with the rest "". Requests
+    that the response cache had no answer for are summed again by policy, under the arm cache and MISSED_SLOT.
     """
 
     bucket: int
@@ -311,7 +346,10 @@ class OpenCall:
 
 
 class AuditRow(NamedTuple):
-    """A sampled request, as it is written with its outcome; see `ledger.audit.Sample`. `place`: its `index`; `flags`: as JSON."""
+    """A sampled request, as it is written with its outcome; see `ledger.audit.Sample`.
+
+    `place`: its `index`; `flags`: as JSON; `executed_by`: "" for nobody.
+    """
 
     request: str
     at: float
@@ -330,6 +368,7 @@ class AuditRow(NamedTuple):
     flags: str
     degraded: str | None
     has_content: int
+    executed_by: str = ""
 
 
 Row = tuple[int, float, Kind, str, bytes, bytes]

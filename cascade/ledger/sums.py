@@ -14,6 +14,7 @@ from typing import Any, TypeVar
 from cascade.ledger.records import (
     BUCKET_S,
     DAY_S,
+    MISSED_SLOT,
     NO_SLOT,
     Batch,
     OpenBody,
@@ -78,7 +79,7 @@ def add_outcome(batch: Batch, at: float, request: RequestBody, outcome: OutcomeB
     """Count a request that ended. `at`: its outcome's entry's time.
 
     It is counted once by everything but its slot and, if a saving can be measured on it, again by its slot alone. By both
-    together, nearly every request would be a row of its own.
+    together, nearly every request would be a row of its own. If the response cache was asked in vain, it is counted again as that.
     """
     bucket = bucket_of(at)
     _count(batch, outcome, _make(TrafficKey, (
@@ -86,6 +87,8 @@ def add_outcome(batch: Batch, at: float, request: RequestBody, outcome: OutcomeB
     )))  # fmt: skip
     if outcome.arm in _COMPARED and outcome.slot != NO_SLOT:
         _count(batch, outcome, _make(TrafficKey, (bucket, request.policy, "", "", outcome.arm, "", outcome.slot)))
+    if outcome.cache == "miss":
+        _count(batch, outcome, _make(TrafficKey, (bucket, request.policy, "", "", "cache", "", MISSED_SLOT)))
 
 
 def _count(batch: Batch, outcome: OutcomeBody, key: TrafficKey) -> None:

@@ -10,6 +10,7 @@ from typing import Any
 
 from cascade.core import grouping
 from cascade.core.early import can_refuse
+from cascade.core.handoff.passing import versions_of
 from cascade.core.policy import OTHER, Policy, Rung, Samples, Variant
 from cascade.core.policy.certificate import UNCERTIFIED, Escalation
 from cascade.core.policy.ladder import asked_as
@@ -53,7 +54,8 @@ def hashes_of(policy: Policy) -> dict[str, str]:
 
     Defaults are left out, so that a key of a later version does not invalidate a certificate. A policy whose rungs are
     asked more than once also has, by part: `models` and `prices` those of other models that vote; `prompts` the prompts
-    that are used, by name; `thresholds` max, agree, the variants' names and `same`. With a review `prompts` has its rules too. Raises NoPrice for a model without a
+    that are used, by name; `thresholds` max, agree, the variants' names and `same`. With a review `prompts` has its rules too, with a
+    handoff its version. Raises NoPrice for a model without a
     price.
     """
     rungs = [rung.model_dump(mode="json", include=_HOW_ASKED, exclude_defaults=True) for rung in policy.ladder]
@@ -78,6 +80,8 @@ def hashes_of(policy: Policy) -> dict[str, str]:
         _add_samples(policy, parts)
     if any(check.kind for checks in (policy.checks, *(task.checks for task in policy.tasks)) for check in checks):
         parts["prompts"] = [parts["prompts"], REVIEW_RULES]
+    if words := versions_of(policy):
+        parts["prompts"] = [parts["prompts"], words]
     return {part: hash_of(json.dumps(value, sort_keys=True).encode()) for part, value in parts.items()}
 
 
@@ -103,7 +107,7 @@ def _add_samples(policy: Policy, parts: dict[str, Any]) -> None:
             _add(prompts, "judge", grouping.RULES)
     parts["prompts"] = prompts
     if panel:
-        models = {name: [[rung.model, rung.base_url] for rung in rungs] for name, rungs in panel.items()}
+        models = {name: [_voter(rung) for rung in rungs] for name, rungs in panel.items()}
         parts["models"] = [*parts["models"], models]
         parts["prices"] = [*parts["prices"], {name: [_prices(rung) for rung in rungs] for name, rungs in panel.items()}]
     decides = parts["thresholds"]
@@ -113,6 +117,10 @@ def _add_samples(policy: Policy, parts: dict[str, Any]) -> None:
     decides["samples"] = [_decisive(rung.samples, own) for rung in policy.ladder]
     # An omitted threshold means that agreement decides; it is not `never`, though both are None.
     decides["given"] = ["threshold" in rung.model_fields_set for rung in policy.ladder]
+
+
+def _voter(rung: Rung) -> list[str | None]:
+    return [rung.model, rung.base_url, *(() if rung.provider == "anthropic" else (rung.provider,))]
 
 
 def _asked(policy: Policy) -> list[tuple[Rung, Samples | None]]:

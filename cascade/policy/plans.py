@@ -22,7 +22,7 @@ from cascade.policy.graders import grader_faults
 from cascade.policy.patterns import compile_blind, compile_exact
 from cascade.policy.pricing import NoPrice, rates_of
 
-__all__ = ["baseline_plan", "baseline_rung", "binding_faults", "bound_keys", "make_plan"]
+__all__ = ["baseline_plan", "baseline_rung", "binding_faults", "bound_keys", "called_rungs", "make_plan"]
 
 _NOT_EMPTY = Check(not_empty=True)
 
@@ -41,7 +41,7 @@ def make_plan(policy: Policy, *, batch: bool = False) -> Plan:
     shared = bound(listed)
     return Plan(
         policy=policy,
-        rates=tuple(rates_of(rung, batch=batch) for rung in policy.ladder),
+        rates=tuple(_rates(rung, batch=batch) for rung in policy.ladder),
         signals=Signals(policy, compile_blind),
         checks={name: functions for name, (functions, _) in by_task.items()},
         shared_checks=shared[0],
@@ -57,9 +57,22 @@ def make_plan(policy: Policy, *, batch: bool = False) -> Plan:
         epoch=epoch_of(policy, 0),
         reviews={task.name: gate for task in policy.tasks if (gate := _review_gate(policy, task.checks)) is not None},
         shared_review=_review_gate(policy, policy.checks),
-        auxiliaries={rung.rung: (rung, rates_of(rung, batch=batch)) for _, rung in _summarisers(policy)},
+        auxiliaries={rung.rung: (rung, _rates(rung, batch=batch)) for _, rung in _summarisers(policy)},
         batch=batch,
     )
+
+
+def _rates(rung: Rung, *, batch: bool) -> Rates:
+    """A rung's rates. Message Batches has no other vendor's models: in a batch run they are called live, at list price."""
+    return rates_of(rung, batch=batch and rung.provider == "anthropic")
+
+
+def called_rungs(policy: Policy) -> Iterator[Rung]:
+    """Whatever the policy may call, as a rung: the ladder, the variants that name another model, and those that summarise."""
+    yield from policy.ladder
+    for _, rung, samples in _samples_in(policy):
+        yield from (asked_as(rung, variant) for variant in samples.variants if variant.model is not None)
+    yield from (rung for _, rung in _summarisers(policy))
 
 
 def _review_gate(policy: Policy, checks: tuple[Check, ...]) -> ReviewGate | None:
@@ -90,7 +103,7 @@ def _samples_in(policy: Policy) -> Iterator[tuple[tuple[str | int, ...], Rung, S
 def _panel(policy: Policy, *, batch: bool) -> dict[Variant, Rates]:
     """The prices of the variants that name another model."""
     return {
-        variant: rates_of(asked_as(rung, variant), batch=batch)
+        variant: _rates(asked_as(rung, variant), batch=batch)
         for _, rung, samples in _samples_in(policy)
         for variant in samples.variants
         if variant.model is not None
@@ -126,7 +139,7 @@ def baseline_plan(plan: Plan) -> Plan:
     """
     policy = plan.policy
     rung = baseline_rung(policy)
-    rates = rates_of(rung, batch=plan.batch)  # `binding_faults` has checked that there are some
+    rates = _rates(rung, batch=plan.batch)  # `binding_faults` has checked that there are some
     tasks = tuple(Task(name=task.name, when=task.when) for task in policy.tasks)
     changed = {
         "ladder": (rung,), "tasks": tasks, "checks": (_NOT_EMPTY,), "storm_guard": None, "certificate": None, "scorer": None,

@@ -2,8 +2,8 @@
 
 A Claude model has the price of the platform that the form of its name belongs to: `us.anthropic.claude-…` Bedrock's
 regional price, `global.anthropic.claude-…` its global one, `claude-…@20251001` Vertex AI's global one. Anything else
-(Vertex AI's dearer regional endpoints, a contract) needs the rung's `price` or `discount`. An unknown model is an error,
-never free.
+(Vertex AI's dearer regional endpoints, a contract) needs the rung's `price` or `discount`. Another vendor's model (`provider`) is
+looked up in that vendor's table alone. An unknown model is an error, never free.
 """
 
 from __future__ import annotations
@@ -32,7 +32,7 @@ def rates_of(rung: Rung, *, batch: bool = False) -> Rates:
     factor = 1 - Decimal(str(rung.discount))
     if rung.price is not None:
         return _from_policy(rung.price, factor)
-    return _from_table(rung.model, factor, batch)
+    return _from_table(rung.model, rung.provider, factor, batch)
 
 
 def _from_policy(price: Price, factor: Decimal) -> Rates:
@@ -45,9 +45,12 @@ def _from_policy(price: Price, factor: Decimal) -> Rates:
 
 
 @lru_cache(maxsize=128)
-def _from_table(model: str, factor: Decimal, batch: bool) -> Rates:
-    known = identify(model)
-    prices = _claude(known, model, batch) if known is not None else _other(model, batch)
+def _from_table(model: str, provider: str, factor: Decimal, batch: bool) -> Rates:
+    known = identify(model) if provider == "anthropic" else None
+    if provider != "anthropic":
+        prices = _of_provider(provider, model, batch)
+    else:
+        prices = _claude(known, model, batch) if known is not None else _other(model, batch)
     if batch and known is not None and known.platform != "api":
         factor /= 2  # the table has batch prices only for Anthropic's API; the platforms halve theirs as well
     starts = sorted({0, *(tier.start for value in vars(prices).values() for tier in getattr(value, "tiers", ()))})
@@ -86,6 +89,27 @@ def _claude(known: Model, name: str, batch: bool) -> object:
 
 def _release(model: Model) -> tuple[int, ...]:
     return model.version[:-1] if model.version[1:] == (0,) else model.version  # claude-opus-4-0 is claude-opus-4
+
+
+def _of_provider(provider: str, name: str, batch: bool) -> object:
+    """The prices of another vendor's model, by its exact name or that name with a date, and in that vendor's table alone.
+
+    The table's own search may go by a prefix, and finds in every vendor's.
+    """
+    from genai_prices.data_snapshot import get_snapshot  # noqa: PLC0415 - as below
+    from genai_prices.types import ClauseEquals, ClauseOr, ClauseRegex  # noqa: PLC0415 - as below
+
+    def is_exact(clause: object) -> bool:
+        if isinstance(clause, ClauseOr):
+            return any(map(is_exact, clause.or_))
+        return isinstance(clause, (ClauseEquals, ClauseRegex)) and clause.is_match(name)
+
+    context = {"processing": "batch"} if batch else None
+    for table in get_snapshot().providers:
+        for info in table.models if table.id == provider else ():
+            if is_exact(info.match):
+                return info.get_prices(datetime.now(UTC), context)
+    raise NoPrice(f"there is no price for model {name!r} of provider {provider}")
 
 
 def _other(name: str, batch: bool) -> object:

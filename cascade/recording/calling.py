@@ -7,14 +7,14 @@ took. So each call may take the policy's whole `deadline_s`, retries included.
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Callable
+from collections.abc import Awaitable, Callable
 from typing import Any
 
-from cascade.claude import AsyncClaude
 from cascade.core.budgets import upper_bound
 from cascade.core.messages import Failure, Reply
 from cascade.core.models import STREAMS_ABOVE
 from cascade.core.triage import Prompt
+from cascade.providers import AsyncProviders
 from cascade.recording.calls import EntryOf, Respondent, call_cost
 from cascade.recording.journal import Journal
 from cascade.recording.progress import Settings, State, Stop, StopKind
@@ -27,14 +27,19 @@ _FAILURES_IN_A_ROW = 10
 
 
 class Caller:
-    """Calls models for a recording. `clock`: in seconds. `on_call` is called after each call."""
+    """Calls models for a recording. `clock`: in seconds. `on_call` is called after each call.
+
+    `is_deferred`: calls are noted, and made together later on.
+    """
+
+    is_deferred = False
 
     def __init__(
         self,
         settings: Settings,
         journal: Journal,
         state: State,
-        claude: AsyncClaude,
+        claude: AsyncProviders,
         *,
         clock: Callable[[], float],
         on_call: Callable[[], object],
@@ -48,6 +53,16 @@ class Caller:
     def stop(self, kind: StopKind, message: str) -> None:
         """Make no further call, and wait for those in flight. The first reason is kept."""
         self._state.stop = self._state.stop or Stop(kind, message)
+
+    async def record(self, record: Callable[[], Awaitable[None]]) -> None:
+        """Go over the items with `record`, which asks for calls."""
+        await record()
+
+    def remove(self) -> None:
+        """Delete what was kept beside the journal, once the corpus holds everything."""
+
+    def close(self) -> None:
+        """Close what it has opened."""
 
     async def call(
         self, respondent: Respondent, prompt: Prompt, item: str, entry_of: EntryOf

@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from typing import Any, cast
 
 from cascade.core.verification import Verifier
-from cascade.corpora.items import Corpus, Item, RecordedReply
+from cascade.corpora.items import Corpus, Item, Manifest, RecordedReply
 from cascade.recording.calls import BASELINE, Key, RecordingPlan, Respondent
 from cascade.recording.checking import check_hash
 from cascade.recording.grouping import SameJudgeReport, agreeing_texts, judge_hash, prefixes
@@ -14,7 +15,7 @@ from cascade.recording.reviewing import review_hash, reviewable
 from cascade.recording.samples import own_sample
 from cascade.replay.driver import request_of
 
-__all__ = ["holds_reviews", "holds_samples"]
+__all__ = ["BATCHES", "holds_reviews", "holds_samples", "more_hashes", "recorded_in_batches"]
 
 
 def holds_samples(complete: Corpus, recording: RecordingPlan) -> bool:
@@ -83,3 +84,28 @@ def _is_grouped(
     places = [keys.index(one.key(item.id)) for one in wanted]
     texts = agreeing_texts(recording.plan, task, replies)
     return all(tuple(places[n] for n in of) in grouped for of in prefixes(texts, asked.agree))
+
+
+BATCHES = "asked through the Message Batches API, at half the price; cost_usd is what a live call costs"
+"""The value of the manifest's key `recorded.batches`."""
+
+
+def recorded_in_batches(manifest: Manifest) -> bool:
+    """Whether any reply of a recording was asked for through batches."""
+    recorded: object = (manifest.extra or {}).get("recorded")
+    return isinstance(recorded, dict) and "batches" in cast("dict[str, Any]", recorded)
+
+
+def more_hashes(plan: RecordingPlan, complete: Corpus | None, prompts: Mapping[str, str]) -> dict[str, dict[str, str]]:
+    """Hashes by name: of the samples' prompts, of the checks' commands and of how reviews are asked for.
+
+    Those that a complete corpus tells are kept.
+    """
+    before = recorded_hashes(complete.manifest) if complete else {}
+    checks = {**before.get("checks", {}), **{one.name: check_hash(one) for one in plan.verifiers}}
+    reviews = dict(before.get("reviews", {}))
+    for gate in (plan.plan.shared_review, *plan.plan.reviews.values()) if plan.has_reviews else ():
+        if gate is not None:
+            reviews[gate.rung] = review_hash(plan.plan, gate.index)
+    found: dict[str, dict[str, str]] = {"prompts": dict(prompts), "checks": checks, "reviews": reviews}
+    return {name: hashes for name, hashes in found.items() if hashes}

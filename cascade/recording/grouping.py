@@ -24,7 +24,7 @@ from cascade.core.sampling import apply_checks
 from cascade.core.triage import Prompt
 from cascade.corpora.items import Item, Manifest, RecordedGroups, RecordedReply
 from cascade.recording.calls import EntryOf, Respondent, usage_fields
-from cascade.recording.journal import Journal
+from cascade.recording.journal import Journal, paid_for
 from cascade.replay.driver import recorded_verdict
 
 __all__ = [
@@ -169,7 +169,7 @@ class Grouper:
         """The report, with the number and the cost of all groupings so far."""
         rung, lines = self.respondent.rung, self._journal.grouped.values()
         failed = [entry for entry in self._journal.failures if entry["ask"] == SAME_JUDGE]
-        cost = sum(entry["cost"] for entry in (*lines, *failed))
+        cost = sum(map(paid_for, (*lines, *failed)))
         return SameJudgeReport(rung.rung, rung.model, self.prompt, len(lines), cost, controls, apart, together, unasked)
 
 

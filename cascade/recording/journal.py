@@ -2,7 +2,8 @@
 
 JSON lines beside the corpus. Line 1, the head, holds hashes of what must not change (inputs, ladder, baseline). Each
 further line is the start of a call with an upper bound of its cost (`most`), or an outcome: a paid reply, a failure with
-its cost, a judgement, a grouping of answers by meaning (`grouped`), a review of an answer (`reviewed`) or the result of an external check (`checked`). A killed run loses nothing that had arrived: an unfinished last line is dropped, and only its
+its cost, a judgement, a grouping of answers by meaning (`grouped`), a review of an answer (`reviewed`) or the result of an external check (`checked`). `cost` is what the call costs live; through
+a batch it was `paid` less. A killed run loses nothing that had arrived: an unfinished last line is dropped, and only its
 call is made again. A call without an outcome may have been paid, so its upper bound counts toward the cap.
 
 One fsync per call: the one for its start also covers every outcome written before it.
@@ -24,7 +25,7 @@ from typing import Any, Self, cast
 from cascade.core.errors import CorpusError
 from cascade.corpora.disk import sync_folder
 
-__all__ = ["Journal", "journal_path"]
+__all__ = ["Journal", "journal_path", "paid_for"]
 
 _VERSION = 2
 _NAMES = {"inputs": "the inputs", "ladder": "the policy's ladder or triage", "baseline": "the baseline"}
@@ -141,16 +142,18 @@ class Journal:
             self.reviewed.values(),
             self.failures,
         )
-        return sum(entry["cost"] for entry in chain(*paid))
+        return sum(map(paid_for, chain(*paid)))
 
-    def open_call(self, item: str, ask: str, most: int) -> int:
+    def open_call(self, item: str, ask: str, most: int, *, key: str | None = None) -> int:
         """Record that a call is about to be made that costs at most `most` nano-USD. Its outcome has the number as `call`.
 
-        On return this line and all before it are on the disk. Raises CorpusError as `append` does.
+        On return this line and all before it are on the disk; with `key`, the call's within a batch, only after `sync`. Raises
+        CorpusError as `append` does.
         """
         with self._lock:
             number = self._calls + 1
-            self._write({"open": number, "item": item, "ask": ask, "most": most}, sync=True)
+            line: dict[str, Any] = {"open": number, "item": item, "ask": ask, "most": most}
+            self._write(line if key is None else {**line, "key": key}, sync=key is None)
         return number
 
     def append(self, entry: dict[str, Any], *, sync: bool = True) -> None:
@@ -203,6 +206,11 @@ class Journal:
 
     def __exit__(self, *_: object) -> None:
         self.close()
+
+
+def paid_for(entry: Mapping[str, Any]) -> int:
+    """What an outcome's call was paid, in nano-USD: its cost, or what it was at the prices of batches."""
+    return entry.get("paid", entry["cost"])
 
 
 def _reply_key(entry: Mapping[str, Any]) -> tuple[str | int, ...]:

@@ -19,7 +19,7 @@ from cascade.core.triage import Prompt
 from cascade.corpora.grading import Grade, Graded, Ungraded
 from cascade.corpora.items import Item
 from cascade.recording.calls import EntryOf, Respondent, plain_respondent
-from cascade.recording.journal import Journal
+from cascade.recording.journal import Journal, paid_for
 
 __all__ = ["CONTROLS", "RUBRIC", "Control", "Judge", "JudgeReport", "judge_text", "make_controls", "make_judge"]
 
@@ -102,6 +102,26 @@ class Judge:
                     return outcome
         score = self._journal.judged[key]["score"]
         return Grade(score) if score is not None else Ungraded("the judge gave no score")
+
+    async def test(self, controls: Sequence[Control], right_at: float, by_definition: int) -> JudgeReport:
+        """Judge control items; the judge's cost and error rate. `by_definition`: scores that are 1 without a judgement."""
+        low = high = unasked = 0
+        deviations: list[float] = []
+        for control in controls:
+            graded = await self.grade(control.item, control.reference, control.answer)
+            if not isinstance(graded, Grade):
+                unasked += not isinstance(graded, Ungraded)
+                continue
+            deviations.append(abs(graded.score - control.score))
+            low += control.score == 1.0 and graded.score < right_at
+            high += control.score == 0.0 and graded.score >= right_at
+        rung, judged = self.respondent.rung, self._journal.judged.values()
+        failed = (entry for entry in self._journal.failures if entry["ask"] == self.respondent.name)
+        mean = sum(deviations) / len(deviations) if deviations else None
+        cost = sum(map(paid_for, (*judged, *failed)))
+        return JudgeReport(
+            rung.rung, rung.model, cost, len(judged), by_definition, len(deviations), low, high, mean, unasked
+        )
 
     async def _ask(self, key: str, item: Item, text: str) -> Reply | Failure | None:
         request = Request(({"role": "user", "content": text},), RUBRIC, schema=_SCHEMA)

@@ -82,6 +82,7 @@ def open_recording(settings: Settings, inputs: Inputs, known: Iterable[dict[str,
         raise CorpusError("it exists already, and no recording of it is under way", where=f"{target}", hint=hint)
     journal = Journal.open(path, hashes)
     try:
+        _check_batches(journal, settings)
         for unfinished in target.parent.glob(f".{glob.escape(target.name)}.[0-9]*"):  # of a run killed while writing
             unfinished.unlink(missing_ok=True)
         for entry in chain(entries_from_corpus(complete, plan.plan) if complete else (), known):
@@ -91,6 +92,12 @@ def open_recording(settings: Settings, inputs: Inputs, known: Iterable[dict[str,
         journal.close()
         raise
     return OpenRecording(settings, inputs, plan, hashes, complete, grader, sample, journal)
+
+
+def _check_batches(journal: Journal, settings: Settings) -> None:
+    if not settings.batch and any("key" in entry for entry in journal.unanswered.values()):
+        hint = "add --batch: it collects what is under way and paid for"
+        raise CorpusError("has calls under way in batches", where=f"{journal.path}", hint=hint)
 
 
 def _plan_of(settings: Settings) -> RecordingPlan:

@@ -28,7 +28,8 @@ class Settings:
     """What to record, how, and where. `cap`: nano-USD over all runs of this recording; None: no limit.
 
     `baseline_twice`: how many items the baseline answers a second time (see `noise_floor`). `asks_samples`: whether a rung with
-    samples is asked for them; without it only what is there already is recorded.
+    samples is asked for them; without it only what is there already is recorded. `batch`: the calls are made through the
+    Message Batches API, with `poll_s` seconds between two looks at the batches.
     """
 
     policy: Policy
@@ -41,6 +42,8 @@ class Settings:
     name: str | None = None
     baseline_twice: int = 0
     asks_samples: bool = True
+    batch: bool = False
+    poll_s: float = 30.0
 
 
 @dataclass(frozen=True, slots=True)
@@ -116,7 +119,7 @@ class State:
     in_flight: int = 0
     reused: int = 0
     failures_in_a_row: int = 0
-    by_definition: int = 0
+    by_definition: set[str] = field(default_factory=set[str])
     judge: JudgeReport | None = None
     same: SameJudgeReport | None = None
     samples: dict[str, int] = field(default_factory=dict[str, int])

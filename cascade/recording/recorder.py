@@ -16,24 +16,27 @@ import asyncio
 import dataclasses
 import random
 import time
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from functools import partial
 from typing import Any, Self
 
 from msgspec.structs import replace
 
-from cascade.claude import AsyncClaude
 from cascade.core.errors import CascadeError
 from cascade.core.messages import Failure, Reply
 from cascade.core.policy import Rung
 from cascade.corpora.grading import Grade, Graded, Grader, Ungraded, bind_grader, judge_rung
 from cascade.corpora.items import Item, Manifest
 from cascade.corpora.writing import write_corpus
+from cascade.providers import AsyncProviders, Providers
+from cascade.recording.batching import BatchCaller
 from cascade.recording.calling import Caller
 from cascade.recording.calls import BASELINE, Respondent, journal_entry
-from cascade.recording.checking import Checker, check_hash
+from cascade.recording.checking import Checker
+from cascade.recording.completeness import BATCHES, more_hashes, recorded_in_batches
 from cascade.recording.grouping import Grouper, SameJudgeReport, make_pairs
 from cascade.recording.inputs import Inputs
-from cascade.recording.judge import JudgeReport, make_controls, make_judge
+from cascade.recording.judge import Judge, JudgeReport, make_controls, make_judge
 from cascade.recording.noise_floor import (
     BASELINE_AGAIN,
     BASELINE_AGAIN_KEY,
@@ -43,9 +46,8 @@ from cascade.recording.noise_floor import (
 )
 from cascade.recording.opening import OpenRecording, open_recording
 from cascade.recording.progress import RecordingProgress, Report, Settings, State, Stop, StopKind
-from cascade.recording.regrading import recorded_hashes
 from cascade.recording.replies import Replies
-from cascade.recording.reviewing import Reviewer, review_hash
+from cascade.recording.reviewing import Reviewer
 
 __all__ = ["Recorder"]
 
@@ -68,7 +70,7 @@ class Recorder:
     ) -> None:
         self._settings, self._inputs, self._plan = recording.settings, recording.inputs, recording.plan
         self._hashes, self._complete, self._journal = recording.hashes, recording.complete, recording.journal
-        self._clock, self._on_progress, self._state = clock, on_progress, State()
+        self._clock, self._on_progress, self._state, self._passes = clock, on_progress, State(), 0
         self._again = dataclasses.replace(self._plan.find(self._plan.baseline), name=BASELINE_AGAIN)
         recorded_twice = (str(key[0]) for key in self._journal.replies if key[1] == BASELINE_AGAIN)
         self._twice = recording.sample.union(recorded_twice)
@@ -76,10 +78,14 @@ class Recorder:
         rung = judge_rung(name) if name else None
         self._grader: Grader | None = bind_grader(name) if name and rung is None else None
         policy = self._settings.policy
-        self._claude = AsyncClaude(policy.retry, client, clock=clock, chance=chance)
-        self._caller = Caller(
-            self._settings, self._journal, self._state, self._claude, clock=clock, on_call=self._notify
-        )
+        batch = self._settings.batch
+        self._claude = AsyncProviders(policy.retry, None if batch else client, clock=clock, chance=chance)
+        shared = self._settings, self._journal, self._state, self._claude
+        if batch:
+            models = Providers(policy.retry, client, clock=clock, chance=chance)
+            self._caller: Caller = BatchCaller(*shared, models=models, clock=clock, on_call=self._notify)
+        else:
+            self._caller = Caller(*shared, clock=clock, on_call=self._notify)
         self._judge = None if rung is None else make_judge(policy, rung, self._journal, self._caller.call)
         judged = any(one.is_judged for many in self._plan.samples.values() for one in many)
         self._grouper = Grouper(self._plan.plan, self._journal, self._caller.call) if judged else None
@@ -105,7 +111,7 @@ class Recorder:
     ) -> Self:
         """Begin a recording, or resume one. Makes no call; raises as `open_recording` does.
 
-        `client`: an async client of the SDK. `known`: replies that were paid for elsewhere (`from_ledger`), as journal
+        `client`: an async client of the SDK; a sync one with `settings.batch`. `known`: replies that were paid for elsewhere (`from_ledger`), as journal
         entries; they are not asked for again.
         """
         recording = open_recording(settings, inputs, known)
@@ -154,22 +160,35 @@ class Recorder:
         started, state = self._clock(), self._state
         try:
             # Answered items come first, so that reaching the cap at once does not make the corpus smaller.
-            waiting = iter(sorted(self._inputs.items, key=lambda item: not self._replies.is_answered(item)))
-            async with asyncio.TaskGroup() as workers:
-                for _ in range(self._settings.concurrency):
-                    workers.create_task(self._work(waiting))
-            state.judge = await self._test_judge() if self._judge and state.error is None else None
-            state.same = await self._test_grouper(self._grouper) if self._grouper and state.error is None else None
+            order = sorted(self._inputs.items, key=lambda item: not self._replies.is_answered(item))
+            await self._caller.record(partial(self._record_all, order))
+            await self._caller.record(self._test_models)
             self._write()
             if state.error is not None:
                 raise state.error
             result = self._report(self._clock() - started)
             if result.is_final:
                 self._journal.remove()
+                self._caller.remove()
             return result
         finally:
             self._journal.close(delete_empty=True)
+            self._caller.close()
             await self._claude.aclose()
+
+    async def _record_all(self, items: Sequence[Item]) -> None:
+        """Go over the items that are not complete, some at a time."""
+        self._passes += 1
+        waiting = iter([item for item in items if item.id not in self._state.complete])
+        async with asyncio.TaskGroup() as workers:
+            for _ in range(self._settings.concurrency):
+                workers.create_task(self._work(waiting))
+
+    async def _test_models(self) -> None:
+        """Measure the errors of the judges, where there are any."""
+        state = self._state
+        state.judge = await self._test_judge(self._judge) if self._judge and state.error is None else None
+        state.same = await self._test_grouper(self._grouper) if self._grouper and state.error is None else None
 
     async def _work(self, waiting: Iterator[Item]) -> None:
         state = self._state
@@ -187,28 +206,30 @@ class Recorder:
 
     async def _record(self, item: Item) -> None:
         """Make the calls and checks that are missing of this item, one by one, and grade it once all are there."""
-        state, request, whole = self._state, self._replies.request(item), True
+        state, whole, goes_on = self._state, True, self._caller.is_deferred
         for respondent in self._replies.of(item):
             key = respondent.key(item.id)
             if key in self._journal.replies:
-                state.reused += 1
+                state.reused += self._passes == 1
                 continue
 
             def entry_of(outcome: Reply | Failure, _: int, respondent: Respondent = respondent) -> dict[str, Any]:
                 return journal_entry(respondent, item.id, outcome)
 
-            if await self._caller.call(respondent, respondent.prompt(request), item.id, entry_of) is None:
+            prompt = self._replies.prompt(item, respondent)
+            if await self._caller.call(respondent, prompt, item.id, entry_of) is None and not goes_on:
                 return
             whole = whole and key in self._journal.replies
         await asyncio.to_thread(self._journal.sync)  # grading may take long, and no further call may come
         if not whole:
             return
-        if await self._replies.finish(item, self._grouper) and await self._grade(item):
+        if await self._replies.finish(item, self._grouper, goes_on=goes_on) and await self._grade(item):
             state.complete.add(item.id)
             state.failed.pop(item.id, None)
 
     async def _grade(self, item: Item) -> bool:
-        """Grade every reply to an item; False if a call of the judge failed."""
+        """Grade every reply to an item; False if a call of the judge failed, or is still to be made."""
+        whole = True
         for respondent in self._replies.of(item):
             entry = self._replies.entry(item, respondent)
             graded: Graded = Grade(0.0)  # no answer scores 0
@@ -217,10 +238,13 @@ class Recorder:
             elif entry["verdict"] == "answered":
                 given = await self._grade_answer(item, respondent.name, entry["answer"])
                 if given is None:
+                    whole = False
+                    if self._caller.is_deferred:
+                        continue
                     return False
                 graded = given
             self._state.grades[respondent.key(item.id)] = graded
-        return True
+        return whole
 
     async def _grade_answer(self, item: Item, name: str, answer: Any) -> Graded | None:
         if self._judge is None:
@@ -230,10 +254,11 @@ class Recorder:
             graded, agreed = await asyncio.to_thread(
                 grade_against_baseline, self._grader, item, answer, reference, again=name == BASELINE_AGAIN
             )
-            self._state.by_definition += agreed and name == self._plan.baseline
+            if agreed and name == self._plan.baseline:
+                self._state.by_definition.add(item.id)
             return graded
         if item.expected is None and name == self._plan.baseline:
-            self._state.by_definition += 1
+            self._state.by_definition.add(item.id)
             return Grade(1.0)
         reference = self._reference(item)
         if reference is None:
@@ -247,29 +272,14 @@ class Recorder:
         entry = self._journal.replies.get((item.id, self._plan.baseline))
         return entry["answer"] if entry and entry["verdict"] == "answered" else None
 
-    async def _test_judge(self) -> JudgeReport:
+    async def _test_judge(self, judge: Judge) -> JudgeReport:
         """Judge the control items; the judge's cost and error rate."""
-        assert self._judge is not None
         known = [(item, self._reference(item)) for item in self._inputs.items if item.id in self._state.complete]
-        right_at = self._right_at()
-        low = high = unasked = 0
-        deviations: list[float] = []
-        for control in make_controls([(item, ref) for item, ref in known if ref is not None]):
-            graded = await self._judge.grade(control.item, control.reference, control.answer)
+        controls = make_controls([(item, ref) for item, ref in known if ref is not None])
+        report = await judge.test(controls, self._right_at(), len(self._state.by_definition))
+        for control in controls:
             self._state.failed.pop(control.item.id, None)  # the item is complete; only this control failed
-            if not isinstance(graded, Grade):
-                unasked += not isinstance(graded, Ungraded)
-                continue
-            deviations.append(abs(graded.score - control.score))
-            low += control.score == 1.0 and graded.score < right_at
-            high += control.score == 0.0 and graded.score >= right_at
-        judged = self._journal.judged.values()
-        rung = self._judge.respondent.rung
-        failed = (entry for entry in self._journal.failures if entry["ask"] == self._judge.respondent.name)
-        return JudgeReport(
-            rung.rung, rung.model, sum(entry["cost"] for entry in (*judged, *failed)), len(judged),
-            self._state.by_definition, len(deviations), low, high, sum(deviations) / len(deviations) if deviations else None, unasked,
-        )  # fmt: skip
+        return report
 
     async def _test_grouper(self, grouper: Grouper) -> SameJudgeReport:
         """Ask about the control items; the judge's errors. Those that a complete corpus tells of the same prompt hold."""
@@ -318,8 +328,10 @@ class Recorder:
         recorded: dict[str, Any] = {
             "policy": settings.policy.name,
             "baseline": {"model": baseline.rung.model, "rung": None if baseline.name == BASELINE else baseline.name},
-            "hashes": {**self._hashes, **self._more_hashes()},
+            "hashes": {**self._hashes, **more_hashes(self._plan, self._complete, self._replies.prompts)},
         }
+        if settings.batch or (self._complete and recorded_in_batches(self._complete.manifest)):
+            recorded["batches"] = BATCHES
         if self._grouper is not None and self._state.same is not None:
             recorded["same_judge"] = self._state.same.fields()
         elif self._complete and (kept := SameJudgeReport.fields_in(self._complete.manifest)):
@@ -329,7 +341,7 @@ class Recorder:
         if self._judge is not None:
             recorded["judge"] = self._judge_fields(self._judge.respondent.rung)
         elif self._state.by_definition:
-            recorded["right_by_definition"] = self._state.by_definition
+            recorded["right_by_definition"] = len(self._state.by_definition)
         noise = self._noise()
         named = self._complete.manifest if self._complete else given
         return Manifest(
@@ -344,28 +356,13 @@ class Recorder:
             extra={"recorded": recorded} | ({} if noise is None else {"noise_floor": noise.fields()}),
         )
 
-    def _more_hashes(self) -> dict[str, dict[str, str]]:
-        """Hashes by name: of the samples' prompts, of the checks' commands and of how reviews are asked for; those that a complete corpus tells are kept."""
-        before = recorded_hashes(self._complete.manifest) if self._complete else {}
-        checks: dict[str, str] = {
-            **before.get("checks", {}),
-            **{one.name: check_hash(one) for one in self._plan.verifiers},
-        }
-        plan = self._plan.plan
-        reviews: dict[str, str] = dict(before.get("reviews", {}))
-        for gate in (plan.shared_review, *plan.reviews.values()) if self._reviewer else ():
-            if gate is not None:
-                reviews[gate.rung] = review_hash(plan, gate.index)
-        found: dict[str, dict[str, str]] = {"prompts": self._replies.prompts, "checks": checks, "reviews": reviews}
-        return {name: hashes for name, hashes in found.items() if hashes}
-
     def _noise(self) -> NoiseFloor | None:
         second = (self._state.grades.get((item, BASELINE_AGAIN)) for item in self._twice & self._state.complete)
         return measure_noise_floor(second, self._right_at())
 
     def _judge_fields(self, rung: Rung) -> dict[str, Any]:
         """The manifest's key `judge`: what a reader of the scores must know; its cost is not a property of the corpus."""
-        fields = {"rung": rung.rung, "model": rung.model, "right_by_definition": self._state.by_definition}
+        fields = {"rung": rung.rung, "model": rung.model, "right_by_definition": len(self._state.by_definition)}
         report = self._state.judge
         return {**fields, "controls": report.controls, "error": report.error} if report else fields
 
@@ -390,7 +387,7 @@ class Recorder:
         return Report(
             items=len(self._inputs.items), complete=len(state.complete), calls=state.calls, reused=state.reused,
             spent=spending.spent, unanswered=self._caller.unanswered, unanswered_cost=spending.unanswered, failed=dict(state.failed), ungraded=ungraded, grader=self._grader_name, judge=state.judge,
-            noise=self._noise(), by_definition=state.by_definition,
+            noise=self._noise(), by_definition=len(state.by_definition),
             stop=state.stop, overshoot=spending.overshoot, seconds=seconds, regraded=self._complete is not None,
             samples=state.samples, same=state.same, checks=self._replies.check_counts(),
             reviews=self._reviewer.counts() if self._reviewer else None,

@@ -12,8 +12,10 @@ from typing import Any
 
 from msgspec import structs
 
+from cascade.core.context import trimmed_request
 from cascade.core.messages import Request
 from cascade.core.policy import Samples
+from cascade.core.triage import Prompt
 from cascade.corpora.items import Corpus, Item, RecordedCheck, RecordedGroups, RecordedReply
 from cascade.recording.calls import BASELINE, Key, RecordingPlan, Respondent, reply_from_entry
 from cascade.recording.checking import CheckCounts, Checker
@@ -86,6 +88,13 @@ class Replies:
         """The item's request."""
         return request_of(item)
 
+    def prompt(self, item: Item, respondent: Respondent) -> Prompt:
+        """What a respondent is asked, as live: a rung may be asked a shortened conversation, a baseline never is."""
+        policy, request = self._plan.plan.policy, request_of(item)
+        if respondent.index <= policy.top:
+            request = trimmed_request(policy, respondent.index, request, self.task(item))
+        return respondent.prompt(request)
+
     def task(self, item: Item) -> str:
         """The item's task, as live."""
         return self._plan.plan.signals.classify(request_of(item)).task
@@ -117,17 +126,24 @@ class Replies:
         """The reply as the journal has it."""
         return self._journal.replies[respondent.key(item.id)]
 
-    async def finish(self, item: Item, grouper: Grouper | None) -> bool:
-        """Have the answers checked, grouped by meaning and reviewed, as the policy has it; False if a call is missing."""
+    async def finish(self, item: Item, grouper: Grouper | None, *, goes_on: bool = False) -> bool:
+        """Have the answers checked, grouped by meaning and reviewed, as the policy has it; False if a call is missing.
+
+        `goes_on`: after one that is missing too, for calls that are made together later on.
+        """
         await self._check(item)
-        request = self.request(item)
+        request, whole = self.request(item), True
         for one in self.groupings(item) if grouper is not None else ():
             if grouper is not None and await grouper.group(item.id, request, one.answers) is None:
-                return False
+                whole = False
+                if not goes_on:
+                    return False
         for answer, reviewer in self._reviews(item).values():
             if self._reviewer is not None and not await self._reviewer.review(item.id, request, answer, reviewer):
-                return False
-        return True
+                whole = False
+                if not goes_on:
+                    return False
+        return whole
 
     def _reviews(self, item: Item) -> dict[str, tuple[str, int]]:
         """By rung: the answer that is reviewed, and the index of the reviewer. Of an item whose answers are there and checked."""

@@ -18,7 +18,7 @@ from cascade.core.sampling import apply_checks
 from cascade.core.triage import Prompt
 from cascade.corpora.items import RecordedReply, RecordedReview
 from cascade.recording.calls import Respondent, usage_fields
-from cascade.recording.journal import Journal
+from cascade.recording.journal import Journal, paid_for
 from cascade.recording.judge import Call
 from cascade.replay.driver import recorded_verdict
 from cascade.replay.sampled import stuck_at
@@ -77,7 +77,7 @@ class Reviewer:
         entries = self._journal.reviewed.values()
         found: Counter[bool | None] = Counter(entry["accepted"] for entry in entries)
         failed = sum(entry["cost"] for entry in self._journal.failures if entry["ask"] == REVIEW)
-        return ReviewCounts(found[True], found[False], found[None], failed + sum(entry["cost"] for entry in entries))
+        return ReviewCounts(found[True], found[False], found[None], failed + sum(map(paid_for, entries)))
 
 
 def reviewable(plan: Plan, task: str, reply: RecordedReply) -> str | None:

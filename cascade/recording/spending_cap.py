@@ -50,6 +50,22 @@ class SpendingCap:
             self._largest = max(self._largest, bound)
             return True
 
+    async def admit_now(self, bound: int) -> bool:
+        """Admit one more call to a batch, beside those already admitted; False if it must wait until they are paid."""
+        async with self._changed:
+            if self.cap is not None and self._upper_bound >= self.cap:
+                return False
+            self._reserved += bound
+            self._largest = max(self._largest, bound)
+            return True
+
+    async def reopen(self, bound: int) -> None:
+        """A call of a killed run is under way after all: it will be settled."""
+        async with self._changed:
+            self.unanswered -= bound
+            self._reserved += bound
+            self._largest = max(self._largest, bound)
+
     async def settle(self, bound: int, cost: int) -> None:
         """Replace the reservation of an admitted call by its actual cost."""
         async with self._changed:

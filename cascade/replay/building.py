@@ -10,6 +10,7 @@ from zlib import adler32, crc32
 
 from cascade.core import prices
 from cascade.core.errors import CorpusError, RequestError
+from cascade.core.messages import Usage
 from cascade.core.policy import OTHER
 from cascade.core.sampling import apply_checks
 from cascade.core.scoring import Facts, scored
@@ -18,6 +19,7 @@ from cascade.core.triage import check_request, wants_triage
 from cascade.corpora.items import NOT_RECORDED, Item, Manifest, RecordedReply
 from cascade.corpora.splits import group_key
 from cascade.replay.arrays import ColumnBuilder, np
+from cascade.replay.cold import climbs_cold, cold_tokens, recorded_prefix
 from cascade.replay.columns import (
     ANSWERED,
     DECLINED,
@@ -226,6 +228,8 @@ class _MappedColumnsBuilder:
         self._stuck = [ColumnBuilder(np.int8) for _ in mapping.rungs]
         self._voting = VotesBuilder(mapping)
         self._cost = [ColumnBuilder(np.int64) for _ in mapping.rungs]
+        cold = [climbs_cold(plan.policy, index, mapping.cost_of) for index in range(len(mapping.rungs))]
+        self._cold = [ColumnBuilder(np.int64) if one else None for one in cold]
         refuse_voted_reviews(plan)
         self._reviews = [
             ReviewsBuilder(plan, index, mapping.rungs, mapping.cost_of)
@@ -241,6 +245,7 @@ class _MappedColumnsBuilder:
         for name in dict.fromkeys(names):
             codes.setdefault(name, len(codes))
         self._task.add([codes[name] for name in names])
+        prefixes = [recorded_prefix(item, request_of(item)) for item in items] if any(self._cold) else [0] * len(items)
         for index, rung in enumerate(self._mapping.rungs):
             if self._checks:
                 fails, stuck = self._fails(index, names, replies[rung])
@@ -251,13 +256,25 @@ class _MappedColumnsBuilder:
                 self._cost[index].add(
                     [prices.cost(rates, one.tokens) if one.can_be_priced else NO_COST for one in replies[rung]]
                 )
+            tokens = self._add_cold(index, replies[rung], prefixes)
             if (left := self._left[index]) is not None:
-                left.add(closed_costs(self._plan.rates[index], replies[rung], self._mapping.cost_of))
+                left.add(closed_costs(self._plan.rates[index], replies[rung], self._mapping.cost_of, tokens))
             if index < len(self._reviews):
                 self._reviews[index].add(names, replies[rung])
-        self._voting.add(items, names)
+        self._voting.add(items, names, prefixes)
         if self._scored:
             self._score(items, names, [replies[rung] for rung in self._mapping.rungs])
+
+    def _add_cold(self, index: int, replies: list[RecordedReply], prefixes: Sequence[int]) -> Sequence[Usage | None]:
+        """Add what the rung's calls cost after a climb; their tokens, None where they are the recorded ones."""
+        if (cold := self._cold[index]) is None:
+            return [None] * len(replies)
+        rung, rates = self._plan.policy.ladder[index], self._plan.rates[index]
+        pairs = zip(replies, prefixes, strict=True)
+        tokens = [cold_tokens(rung, one.tokens, prefix) for one, prefix in pairs]
+        own = zip(replies, tokens, strict=True)
+        cold.add([prices.cost(rates, billed) if one.can_be_priced else NO_COST for one, billed in own])
+        return tokens
 
     def _score(self, items: list[Item], names: list[str], replies: list[list[RecordedReply]]) -> None:
         """Score by the live rule's own function: adding in another order could cross a threshold."""
@@ -300,12 +317,13 @@ class _MappedColumnsBuilder:
             cost = tuple(builder.array() for builder in self._cost)
         else:
             cost = tuple(columns.rungs[rung].cost for rung in mapping.rungs)
+        climb = tuple(own if one is None else one.array() for one, own in zip(self._cold, cost, strict=True))
         confidence = tuple(columns.rungs[rung].confidence for rung in mapping.rungs)
         stuck = tuple(builder.array() for builder in self._stuck) if self._verifies else ()
         left = tuple(None if builder is None else builder.array() for builder in self._left)
         mapped = MappedColumns(
-            mapping, tuple(self._codes), self._task.array(), floor, failed, cost, confidence, stuck,
-            samples=self._voting.samples(), alone_cost=cost, left=left if any(self._left) else (),
+            mapping, tuple(self._codes), self._task.array(), floor, failed, climb, confidence, stuck,
+            samples=self._voting.samples(), alone_cost=cost, climb_cost=climb if any(self._cold) else (), left=left if any(self._left) else (),
             reviews=tuple(builder.build() for builder in self._reviews),
         )  # fmt: skip
         mapped = self._voting.voted(columns, mapped)

@@ -21,12 +21,14 @@ __all__ = ["CostOf", "closed_cost", "has_head", "is_declined", "reading_of", "to
 CostOf = Literal["recorded", "policy"]
 """Where a reply's cost comes from: its `cost_usd`, or its usage at the policy's prices."""
 
-_WHOLE = Reading()
+_WHOLE = Reading(recorded=True)
 
 
 def reading_of(policy: Policy) -> Reading:
     """How a policy's replies are read. None is closed where a budget could refuse the next call, as live."""
-    return Reading(early=True, may_close=not can_refuse(policy)) if policy.early_stop else _WHOLE
+    if not policy.early_stop:
+        return _WHOLE
+    return Reading(early=True, may_close=not can_refuse(policy), recorded=True)
 
 
 def has_head(reply: RecordedReply) -> bool:
@@ -60,15 +62,15 @@ def _head_tokens(confidence: float) -> int:
     return closed_usage(Usage(), position_of(confidence)).output_tokens
 
 
-def closed_cost(rates: prices.Rates, reply: RecordedReply, cost_of: CostOf) -> int:
-    """Nano-USD of a reply that is closed at its confidence.
+def closed_cost(rates: prices.Rates, reply: RecordedReply, cost_of: CostOf, whole: Usage | None = None) -> int:
+    """Nano-USD of a reply that is closed at its confidence. `whole`: what the whole reply is billed, if not its recorded tokens.
 
     At the policy's prices; or of the recorded cost the share that the closed call is of the whole one at those prices, so
     that a discount of the recording is kept.
     """
-    tokens = reply.tokens
+    tokens = whole or reply.tokens
     closed = prices.cost(rates, tokens_of_closed(reply, tokens))
     if cost_of == "policy" or reply.cost_usd is None:
         return closed
-    recorded, whole = round(reply.cost_usd * 1e9), prices.cost(rates, tokens)
-    return (2 * recorded * closed + whole) // (2 * whole) if whole else recorded
+    recorded, cost = round(reply.cost_usd * 1e9), prices.cost(rates, tokens)
+    return (2 * recorded * closed + cost) // (2 * cost) if cost else recorded

@@ -100,7 +100,8 @@ class MappedColumns:
     nano-USD, and `confidence` is what the threshold is compared with: the recorded confidence, or the policy's scorer
     applied to it (NaN if there is no answer to score). `stuck`: UNCHECKED or NO_CHECK where an external check could not say
     or its result was not recorded, else 0 (empty: nowhere). `votes`: of the rungs that are asked more than once, whose cost
-    and confidence are the vote's. `samples`: their recorded samples. `alone_cost`: of one call. `left`: of a call that
+    and confidence are the vote's. `samples`: their recorded samples. `alone_cost`: of one call. `climb_cost`: of one call after
+    a climb, where that differs (`replay.cold`; empty: nowhere). `left`: of a call that
     early stop closes at its confidence, NO_COST or NO_HEAD where there is none (None: it never does at this rung; empty: nowhere).
     `reviews`: of the rungs whose answers a review gate may have read (empty: of none), whose cost is not in `cost`.
     """
@@ -116,6 +117,7 @@ class MappedColumns:
     votes: tuple[VotedColumns | None, ...] = ()
     samples: tuple[SampleColumns | None, ...] = ()
     alone_cost: tuple[Ints, ...] = ()
+    climb_cost: tuple[Ints, ...] = ()
     left: tuple[Ints | None, ...] = ()
     reviews: tuple[ReviewColumns | None, ...] = ()
 
@@ -129,8 +131,12 @@ class MappedColumns:
         return columns.rungs[self.mapping.rungs[index]].score if ballot is None else ballot.score
 
     def single_cost(self, index: int) -> Ints:
-        """(N,): nano-USD of one call of the rung."""
+        """(N,): nano-USD of one call of the rung, if it answers alone."""
         return self.alone_cost[index] if self.alone_cost else self.cost[index]
+
+    def call_cost(self, index: int) -> Ints:
+        """(N,): nano-USD of one call of the rung, as the climb comes to it."""
+        return self.climb_cost[index] if self.climb_cost else self.single_cost(index)
 
 
 @dataclass(frozen=True, slots=True, eq=False)

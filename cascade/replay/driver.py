@@ -31,6 +31,7 @@ from cascade.core.grouping import grouping_text
 from cascade.core.messages import Block, Request, Usage
 from cascade.core.plans import Plan
 from cascade.core.policy import Variant
+from cascade.core.policy.ladder import asked_as
 from cascade.core.requests import read_messages
 from cascade.core.sampling import take_step
 from cascade.core.storm import Change, Guard
@@ -40,6 +41,7 @@ from cascade.core.verdicts import verdict_on
 from cascade.core.verification import Verifier
 from cascade.corpora.items import Item, RecordedReply
 from cascade.replay.closing import CostOf, closed_cost, has_head, is_declined, reading_of, tokens_of_closed
+from cascade.replay.cold import climbs_cold, cold_tokens, recorded_prefix
 from cascade.replay.reviews import NO_REVIEW, REVIEW_HINT, no_review, no_review_cost, review_code, review_cost
 from cascade.replay.samples import lacks_sample, places_of, variant_names
 
@@ -153,6 +155,7 @@ class _Recording:
         self._plan, self._item = plan, item
         self._cost_of: CostOf = cost_of
         self._rungs = rungs or tuple(rung.rung for rung in plan.policy.ladder)
+        self._prefix: int | None = None  # of the prompt, as `cold.recorded_prefix`, once it is needed
         self._places: tuple[int | None, ...] = ()  # of the rung that is being asked: where each sample is recorded
 
     def answer(self, event: Event) -> Any:
@@ -166,11 +169,12 @@ class _Recording:
         if isinstance(event, Ask) and event.early and has_head(reply):
             return Early(float(reply.confidence or 0.0), is_declined(reply))
         if isinstance(event, Finish) and event.action == "close":
-            cost = closed_cost(self._plan.rates[index], reply, self._cost_of)
-            return Recorded(Verdict("answered"), tokens_of_closed(reply), cost)
+            whole = self._tokens(index, reply, None)
+            cost = closed_cost(self._plan.rates[index], reply, self._cost_of, whole)
+            return Recorded(Verdict("answered"), tokens_of_closed(reply, whole), cost)
         if isinstance(event, (Ask, Finish)):
             verdict = recorded_verdict(reply, triage=index != self._plan.policy.top)
-            return Recorded(verdict, reply.tokens, self._cost(index, reply, None))
+            return self._priced(verdict, index, reply, None)
         if isinstance(event, AskSamples):
             own, wanted = triage_name(self._plan.policy), variant_names(self._plan.policy, event.samples)
             self._places = places_of([sample.variant for sample in reply.every], wanted, own)
@@ -191,7 +195,7 @@ class _Recording:
             problem = f"the answer of sample {number + 1} of rung {self._rungs[index]!r} was not recorded"
             raise self._error(problem, "votes compare answers: record them")
         verdict = recorded_verdict(sample, triage=True, in_vote=True)
-        return Recorded(verdict, sample.tokens, self._cost(index, sample, event.samples.variant(number)))
+        return self._priced(verdict, index, sample, event.samples.variant(number))
 
     def _judged(self, index: int, reply: RecordedReply, event: AskJudge) -> Recorded:
         of = tuple(self._places[number] for number in event.numbers)
@@ -232,10 +236,20 @@ class _Recording:
             )
         return CheckResult(verifier.name, found.passed, verifier.blocks, found.seconds)
 
-    def _cost(self, index: int, reply: RecordedReply, variant: Variant | None) -> int:
+    def _priced(self, verdict: Verdict, index: int, reply: RecordedReply, variant: Variant | None) -> Recorded:
+        tokens = self._tokens(index, reply, variant)
         if self._cost_of == "recorded" and reply.cost_usd is not None:
-            return round(reply.cost_usd * 1e9)
-        return prices.cost(self._plan.rates_of(index, variant), reply.tokens)
+            return Recorded(verdict, tokens, round(reply.cost_usd * 1e9))
+        return Recorded(verdict, tokens, prices.cost(self._plan.rates_of(index, variant), tokens))
+
+    def _tokens(self, index: int, reply: RecordedReply, variant: Variant | None) -> Usage:
+        """What the reply is billed: the recorded tokens, or these with a cold cache where the policy says so."""
+        if not climbs_cold(self._plan.policy, index, self._cost_of):
+            return reply.tokens
+        if self._prefix is None:
+            self._prefix = recorded_prefix(self._item, request_of(self._item))
+        rung = self._plan.policy.ladder[index]
+        return cold_tokens(rung if variant is None else asked_as(rung, variant), reply.tokens, self._prefix)
 
     def _error(self, problem: str, hint: str) -> CorpusError:
         where = f"line {self._item.line}" if self._item.line else "corpus"

@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 from cascade.core import prices
 from cascade.core.early import can_close, can_ship
-from cascade.core.messages import Request
+from cascade.core.messages import Request, Usage
 from cascade.core.plans import Plan
 from cascade.core.policy import Policy
 from cascade.corpora.items import RecordedReply
@@ -43,15 +43,20 @@ _ANY = Request(messages=())  # a recorded request has no tools and no schema
 _ENDED_BADLY = tuple((FAILED[kind], STOPS.index(kind)) for kind in FAILED if kind != "failed")
 
 
-def closed_costs(rates: prices.Rates, replies: list[RecordedReply], cost_of: CostOf) -> list[int]:
-    """By reply: `closed_cost`, NO_COST where it is not known, or NO_HEAD where there is nothing to close it at."""
+def closed_costs(
+    rates: prices.Rates, replies: list[RecordedReply], cost_of: CostOf, tokens: Sequence[Usage | None]
+) -> list[int]:
+    """By reply: `closed_cost`, NO_COST where it is not known, or NO_HEAD where there is nothing to close it at.
+
+    `tokens`: what each whole reply is billed, None for its recorded tokens.
+    """
     return [
         NO_HEAD
         if not has_head(reply)
-        else closed_cost(rates, reply, cost_of)
+        else closed_cost(rates, reply, cost_of, whole)
         if reply.can_be_priced and (cost_of == "policy" or reply.cost_usd is not None)
         else NO_COST
-        for reply in replies
+        for reply, whole in zip(replies, tokens, strict=True)
     ]
 
 

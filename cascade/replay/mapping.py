@@ -178,12 +178,13 @@ def mapping_for(
     samples: Mapping[str, Samples | None] | None = None,
     *,
     early_stop: bool = False,
+    reprice: bool = False,
 ) -> PolicyMapping:
     """`mapping_of`, or `own_mapping` without a policy. CorpusError names the corpus at `where`."""
     try:
         if policy is None:
-            return own_mapping(manifest, samples=samples, early_stop=early_stop)
-        return mapping_of(policy, manifest, samples=samples, early_stop=early_stop)
+            return own_mapping(manifest, samples=samples, early_stop=early_stop, reprice=reprice)
+        return mapping_of(policy, manifest, samples=samples, early_stop=early_stop, reprice=reprice)
     except CorpusError as error:
         raise CorpusError(error.problem, where=where, hint=error.hint) from None
 

@@ -22,6 +22,7 @@ __all__ = [
     "STOPS",
     "Outcomes",
     "Storms",
+    "cold_writes",
     "false_confident",
     "review_cost_at",
     "reviews_of",
@@ -221,4 +222,15 @@ def total(parts: dict[str, Figures], singles: dict[str, Single]) -> Figures:
         degraded=sum(part.degraded for part in parts.values()),
         abstained=sum(part.abstained for part in parts.values()),
         singles=singles,
+    )
+
+
+def cold_writes(mapped: MappedColumns, outcomes: Outcomes) -> int | None:
+    """An estimate, in nano-USD, of what cold caches added at rungs that are asked once; None where none are priced (`replay.cold`)."""
+    if not mapped.climb_cost:
+        return None
+    return sum(
+        int((mapped.call_cost(index) - mapped.single_cost(index))[outcomes.last >= index].sum())
+        for index in range(len(mapped.climb_cost))
+        if mapped.vote(index) is None
     )

@@ -10,7 +10,9 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
+from cascade.core.context import not_recorded
 from cascade.core.errors import ConfigurationError, CorpusError
+from cascade.core.handoff.passing import unrecorded
 from cascade.core.policy import Policy
 from cascade.core.policy.samples import Same
 from cascade.core.text.suggestions import did_you_mean, listed
@@ -20,6 +22,7 @@ from cascade.corpora.reading import CorpusReader, open_corpus
 from cascade.corpora.splits import Part, Split
 from cascade.replay.arrays import Bools, np
 from cascade.replay.building import read_columns
+from cascade.replay.cold import cold_notes
 from cascade.replay.columns import UNRECORDED, Columns, MappedColumns, PolicyMapping
 from cascade.replay.comparison import Comparison, Difference, compare
 from cascade.replay.early import NO_EFFECT, EarlyStop, early_stop_of, has_effect, saved_at, unsaid_beginnings
@@ -39,6 +42,7 @@ from cascade.replay.outcomes import (
     REASONS,
     STOPS,
     Outcomes,
+    cold_writes,
     review_cost_at,
     reviews_of,
     scores_of,
@@ -84,7 +88,7 @@ class Replay:
 
     `beside`: for each single model the interval of its quality, and the cascade's quality minus its own, paired.
     `samples`: of each rung that is asked more than once, how, and what came of it. `early_stop`: what it closed and saved; None
-    without it. `reviews`: by rung what the review gate did; empty without one.
+    without it. `reviews`: by rung what the review gate did; empty without one. `cold`: see `cold_writes`.
     """
 
     manifest: Manifest
@@ -103,6 +107,7 @@ class Replay:
     samples: dict[str, dict[str, Any]]
     early_stop: EarlyStop | None = None
     reviews: Mapping[str, Reviews] = field(default_factory=dict[str, Reviews])
+    cold: int | None = None
 
 
 def replay_corpus(path: str | os.PathLike[str], options: ReplayOptions, progress: Progress | None = None) -> Replay:
@@ -196,6 +201,7 @@ def _replay(
         _samples(mapped, outcomes),
         early_stop_of(mapped, outcomes),
         reviews_of(mapped, outcomes),
+        cold_writes(mapped, outcomes),
     )
 
 
@@ -285,6 +291,7 @@ def _notes(
     if options.against and (flags := [flag for flag, value in given.items() if value]):
         verb = "changes" if len(flags) == 1 else "change"
         yield f"{' and '.join(flags)} {verb} {mapped.mapping.plan.policy.name} only, not {options.against.name}"
+    yield from not_recorded(mapped.mapping.plan.policy)
     if "recorded" in (columns.manifest.extra or {}):
         below = ", ".join(mapped.mapping.names[:-1])
         yield f"{below} alone: as asked by triage, whose prompt is part of the cost (record --baseline asks one plainly)"
@@ -305,6 +312,7 @@ def _notes(
     ]
     if unknown:
         yield f"no figures for {', '.join(unknown)} alone: not every item has a graded, priced reply of it"
+    yield from (*unrecorded(mapped.mapping.plan.policy), *cold_notes(mapped.mapping))
     if not options.reprice and options.policy is not None:
         yield "costs are the recorded ones; --reprice takes the policy's prices"
 
@@ -320,6 +328,7 @@ def fields_of(replay: Replay, seconds: float) -> dict[str, Any]:
         "thresholds": _thresholds(replay.mapping.plan.policy),
         **({"samples": replay.samples} if replay.samples else {}),
         **_figures_fields(figures, replay.intervals[""]),
+        **({} if replay.cold is None else {"cold_writes_usd": replay.cold / 1e9}),
         "reasons": dict(figures.reasons),
         "storms": replay.storms,
         "baselines": {

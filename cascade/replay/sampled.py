@@ -14,6 +14,7 @@ from cascade.core import prices
 from cascade.core.errors import CorpusError
 from cascade.core.plans import Plan
 from cascade.core.policy import Policy, Samples, Variant
+from cascade.core.policy.ladder import asked_as
 from cascade.core.policy.samples import Same
 from cascade.core.sameness import key_function
 from cascade.core.sampling import apply_checks
@@ -21,6 +22,7 @@ from cascade.core.trail import Step, Verdict
 from cascade.core.triage import triage_name
 from cascade.corpora.items import Item, RecordedReply
 from cascade.replay.arrays import ColumnBuilder, np
+from cascade.replay.cold import climbs_cold, cold_tokens
 from cascade.replay.columns import NO_CHECK as NO_RESULT
 from cascade.replay.columns import UNCHECKED, Columns, MappedColumns, PolicyMapping
 from cascade.replay.driver import CostOf, recorded_step, recorded_verdict
@@ -56,18 +58,19 @@ class SamplesBuilder:
     """Builds the sample columns of one rung of a plan, for these ways to compare answers."""
 
     def __init__(self, plan: Plan, index: int, sames: Sequence[Same], cost_of: CostOf) -> None:
-        self._plan, self._index, self._cost_of = plan, index, cost_of
+        self._plan, self._index = plan, index
+        self._cost_of: CostOf = cost_of
         self._keys = {str(same): plan.keys.get(str(same)) or key_function(same) for same in sames}
         self._variants = _variants_of(plan, index)
         self._names: dict[str, int] = {}
         self._rows = 0
         self._columns: list[_Place] = []
 
-    def add(self, replies: Sequence[RecordedReply | None], tasks: Sequence[str]) -> None:
-        """Add the next items' replies; None for an item without one."""
+    def add(self, replies: Sequence[RecordedReply | None], tasks: Sequence[str], prefixes: Sequence[int]) -> None:
+        """Add the next items' replies; None for an item without one. `prefixes`: as `cold.recorded_prefix`."""
         rows = [
-            () if reply is None else tuple(self._sample(sample, task) for sample in reply.every)
-            for reply, task in zip(replies, tasks, strict=True)
+            () if reply is None else tuple(self._sample(sample, task, prefix) for sample in reply.every)
+            for reply, task, prefix in zip(replies, tasks, prefixes, strict=True)
         ]
         rows = [self._with_keys(row) for row in rows]
         width = max(map(len, rows), default=0)
@@ -77,7 +80,7 @@ class SamplesBuilder:
             column.add([row[place] if place < len(row) else None for row in rows])
         self._rows += len(rows)
 
-    def _sample(self, reply: RecordedReply, task: str) -> tuple[Any, ...]:
+    def _sample(self, reply: RecordedReply, task: str, prefix: int) -> tuple[Any, ...]:
         """(variant's code, state, text, confidence, score, cost) of one sample."""
         name = reply.variant or ""
         code = self._names.setdefault(name, len(self._names))
@@ -85,8 +88,11 @@ class SamplesBuilder:
         if self._cost_of == "recorded":
             cost = _NO_COST if reply.cost_usd is None else round(reply.cost_usd * 1e9)
         else:
-            rates = self._plan.rates_of(self._index, self._variants.get(name))
-            cost = prices.cost(rates, reply.tokens) if reply.can_be_priced else _NO_COST
+            variant, tokens = self._variants.get(name), reply.tokens
+            if climbs_cold(self._plan.policy, self._index, self._cost_of):
+                rung = self._plan.policy.ladder[self._index]
+                tokens = cold_tokens(rung if variant is None else asked_as(rung, variant), tokens, prefix)
+            cost = prices.cost(self._plan.rates_of(self._index, variant), tokens) if reply.can_be_priced else _NO_COST
         return code, state, text, reply.confidence, reply.score, cost
 
     def _with_keys(self, row: tuple[tuple[Any, ...], ...]) -> list[tuple[Any, ...]]:
@@ -230,10 +236,10 @@ class VotesBuilder:
             if any(same.kind == "judge" for same in asked):
                 self._judged[index] = JudgedVotes(plan, index, mapping.rungs, mapping.cost_of)
 
-    def add(self, items: Sequence[Item], tasks: Sequence[str]) -> None:
-        """Add the next items."""
+    def add(self, items: Sequence[Item], tasks: Sequence[str], prefixes: Sequence[int]) -> None:
+        """Add the next items. `prefixes`: as `cold.recorded_prefix`."""
         for index, matrices in self._matrices.items():
-            matrices.add([item.replies.get(self._mapping.rungs[index]) for item in items], tasks)
+            matrices.add([item.replies.get(self._mapping.rungs[index]) for item in items], tasks, prefixes)
         for judged in self._judged.values():
             judged.add(items, tasks)
 
@@ -253,7 +259,7 @@ def put_to_vote(columns: Columns, mapped: MappedColumns, judged: Mapping[int, Vo
     `judged`: by rung, votes that a judge decided. Without them a vote by a judge raises CorpusError.
     """
     mapping = mapped.mapping
-    cost, votes = list(mapped.alone_cost or mapped.cost), list[VotedColumns | None]()
+    cost, votes = [mapped.call_cost(index) for index in range(len(mapping.rungs))], list[VotedColumns | None]()
     confidence = [columns.rungs[rung].confidence for rung in mapping.rungs]
     for index in range(len(mapping.rungs)):
         asked = _samples_at(mapping.plan.policy, index) if index != mapping.plan.policy.top else {}
@@ -288,7 +294,7 @@ def _voted_at(
     n = len(columns)
     # cost, confidence, score, reason, held, asked, agreed, lacking: of one call, where no vote is taken
     parts: list[Any] = [
-        mapped.alone_cost[index] if mapped.alone_cost else mapped.cost[index], raw.confidence, raw.score,
+        mapped.call_cost(index), raw.confidence, raw.score,
         np.zeros(n, np.int8), np.zeros(n, np.bool_), np.ones(n, np.int8), np.zeros(n, np.int8), np.full(n, -1, np.int8),
     ]  # fmt: skip
     alone, put, wanted = np.zeros(n, np.bool_), np.zeros(n, np.bool_), list[str]()

@@ -221,7 +221,8 @@ def _break_even(case: Case) -> Iterator[Finding]:
     limit, measured = case.projection.break_even_today, case.mix.escalation[0]
     if limit is None or limit < measured:
         at = "at no escalation rate" if limit is None else f"up to an escalation rate of {float(limit):.1%}"
-        text = f"a climb breaks even with today's bill {at}; the corpus escalates {float(measured):.1%}"
+        who = "the corpus escalates" if case.mix.observed else "in the ledger the first rung escalates"
+        text = f"a climb breaks even with today's bill {at}; {who} {float(measured):.1%}"
         yield Finding("break_even", text, "estimate", True)
 
 

@@ -12,10 +12,10 @@ from fractions import Fraction
 from typing import Final, Literal
 
 from cascade.core.messages import Usage
-from cascade.savings.rates import PriceBook, cost_of, halved
+from cascade.savings.rates import PriceBook, cost_of
 from cascade.savings.usage import Slice
 
-__all__ = ["CACHE_HITS", "Basis", "Bill", "BillLine", "Caching", "make_bill", "with_caching"]
+__all__ = ["CACHE_HITS", "Basis", "Bill", "BillLine", "Caching", "make_bill", "uncached", "with_caching"]
 
 Basis = Literal["measured", "estimate"]
 """Whether a figure was observed. Everything that depends on something unobserved is an estimate."""
@@ -65,7 +65,7 @@ def make_bill(slices: Sequence[Slice], book: PriceBook, cached_share: Fraction |
     lines = [_line(model, batch, group, book) for (model, batch), group in groups.items()]
     otherwise: dict[tuple[Caching, bool], int] = {
         (caching, all_batch): sum(
-            cost_of(halved(book.rates(model)) if batch or all_batch else book.rates(model), with_it)
+            cost_of(book.rates(model, batch=batch or all_batch), with_it)
             for (model, batch), group in groups.items()
             for with_it in [with_caching(group, cached_share)[caching]]
         )
@@ -77,15 +77,18 @@ def make_bill(slices: Sequence[Slice], book: PriceBook, cached_share: Fraction |
 
 def with_caching(slices: Sequence[Slice], share: Fraction | None) -> dict[Caching, Sequence[Slice]]:
     """The traffic as exported, without prompt caching, and (with a `share`) with that share of uncached input cached."""
-    ways: dict[Caching, Sequence[Slice]] = {"as_exported": slices, "none": [_uncached(part) for part in slices]}
+    ways: dict[Caching, Sequence[Slice]] = {
+        "as_exported": slices,
+        "none": [replace(part, usage=uncached(part.usage)) for part in slices],
+    }
     if share is not None:
         ways["assumed"] = [_cached(part, share) for part in slices]
     return ways
 
 
-def _uncached(part: Slice) -> Slice:
-    usage = Usage(input_tokens=part.usage.prompt_tokens, output_tokens=part.usage.output_tokens)
-    return replace(part, usage=usage)
+def uncached(usage: Usage) -> Usage:
+    """The same tokens, none of them cached."""
+    return Usage(input_tokens=usage.prompt_tokens, output_tokens=usage.output_tokens)
 
 
 def _cached(part: Slice, share: Fraction) -> Slice:
@@ -97,7 +100,7 @@ def _cached(part: Slice, share: Fraction) -> Slice:
 
 def _line(model: str, batch: bool, group: list[Slice], book: PriceBook) -> BillLine:
     listed = book.rates(model, group[0].where)
-    rates = halved(listed) if batch else listed
+    rates = book.rates(model, group[0].where, batch=batch)
     usage, counts = Usage(), [part.requests for part in group]
     for part in group:
         usage += part.usage

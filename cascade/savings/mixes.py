@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections import Counter
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from fractions import Fraction
@@ -13,6 +12,7 @@ from cascade.corpora import CorpusReader
 from cascade.replay.arrays import np
 from cascade.replay.building import read_columns
 from cascade.replay.columns import ANSWERED, NO_COST, UNRECORDED, Columns, MappedColumns
+from cascade.replay.discrimination import auroc_of_replies
 from cascade.replay.mapping import mapping_for, other_models
 from cascade.replay.outcomes import singles_of, tally, total
 from cascade.replay.vectorised import evaluate
@@ -102,7 +102,7 @@ def mix_of_corpus(reader: CorpusReader, policy: Policy) -> Mix:
         singles=tuple(single and (single.quality, single.wrong / n) for single in singles),
         cost=figures.cost if priced else None,
         single_costs=tuple(single.cost if single and priced else None for single in singles),
-        auroc=_auroc(_graded_confidences(columns, view)),
+        auroc=_auroc(columns, view),
         tasks=len(tasks),
         others=tuple(other_models(view.mapping, manifest)),
     )
@@ -116,25 +116,11 @@ def _priced(views: Sequence[MappedColumns]) -> tuple[MappedColumns, bool]:
         if any((cost != NO_COST).any() for cost in view.cost):
             return view, True
     free = tuple(np.zeros_like(cost) for cost in views[0].cost)
-    return replace(views[0], cost=free, alone_cost=free), False
+    return replace(views[0], cost=free, alone_cost=free, climb_cost=()), False
 
 
-def _graded_confidences(columns: Columns, view: MappedColumns) -> list[tuple[float, bool]]:
-    """The first rung's confidence in each of its graded answers, and whether the answer was right."""
+def _auroc(columns: Columns, view: MappedColumns) -> float | None:
+    """Of the first rung's confidence, over its graded answers."""
     first = columns.rungs[view.mapping.rungs[0]]
     there = np.isin(first.answer, (ANSWERED, UNRECORDED)) & ~np.isnan(first.confidence) & ~np.isnan(first.score)
-    right = first.score[there] >= columns.manifest.right_at
-    return list(zip(first.confidence[there].tolist(), right.tolist(), strict=True))
-
-
-def _auroc(answers: Sequence[tuple[float, bool]]) -> float | None:
-    """The Mann-Whitney statistic, ties ½; None if there are no right or no wrong answers."""
-    right, wrong = Counter(sure for sure, ok in answers if ok), Counter(sure for sure, ok in answers if not ok)
-    pairs = right.total() * wrong.total()
-    if not pairs:
-        return None
-    below = won = 0
-    for level in sorted(right.keys() | wrong.keys()):
-        won += right[level] * (2 * below + wrong[level])
-        below += wrong[level]
-    return won / (2 * pairs)
+    return auroc_of_replies(first.confidence[there], first.score[there] >= columns.manifest.right_at)

@@ -20,11 +20,10 @@ from typing import Final
 from cascade.core import prices
 from cascade.core.messages import Usage
 from cascade.core.policy import Policy
-from cascade.core.prices import Rates
 from cascade.core.triage import triage_tokens
 from cascade.savings.bill import Caching, with_caching
 from cascade.savings.mixes import Mix
-from cascade.savings.rates import PriceBook, cost_of, halved
+from cascade.savings.rates import BothRates, PriceBook, cost_of
 from cascade.savings.usage import Slice
 
 __all__ = ["RATES", "Projection", "Variant", "project"]
@@ -87,7 +86,7 @@ def project(
     cached_share: Fraction | None = None,
 ) -> Projection:
     """The export's traffic under the policy. `today`: its bill in nano-USD. Raises UsageExportError without a price."""
-    ladder = tuple(book.rates(rung.model) for rung in policy.ladder)
+    ladder = tuple(book.both(rung.model) for rung in policy.ladder)
     triage = triage_tokens(policy)
     variants: list[Variant] = []
     for caching, traffic in with_caching(slices, cached_share).items():
@@ -118,7 +117,7 @@ def _variant(
 
 
 def _climb_at(
-    slices: Sequence[Slice], ladder: Sequence[Rates], triage: tuple[int, int], mix: Mix | None
+    slices: Sequence[Slice], ladder: Sequence[BothRates], triage: tuple[int, int], mix: Mix | None
 ) -> Callable[[Fraction], int]:
     """The climb's cost by the first rung's escalation rate; rungs above as in the mix, without one at the same rate."""
     extra = _triage_costs(slices, ladder, triage, all_batch=False) or (0,) * len(ladder)
@@ -145,7 +144,7 @@ def _break_even(climb_at: Callable[[Fraction], int], cost: int) -> Fraction | No
 
 
 def _triage_costs(
-    slices: Sequence[Slice], ladder: Sequence[Rates], triage: tuple[int, int], *, all_batch: bool
+    slices: Sequence[Slice], ladder: Sequence[BothRates], triage: tuple[int, int], *, all_batch: bool
 ) -> tuple[int, ...] | None:
     """The cost of triage at each rung if all requests reach it, in nano-USD; None if their number is not known."""
     added: list[Slice] = []
@@ -158,7 +157,7 @@ def _triage_costs(
     return (*below_top, 0)
 
 
-def _triage_each(slices: Sequence[Slice], ladder: Sequence[Rates], triage: tuple[int, int], mix: Mix) -> Fraction:
+def _triage_each(slices: Sequence[Slice], ladder: Sequence[BothRates], triage: tuple[int, int], mix: Mix) -> Fraction:
     """The cost of triage per request; the batch share is that of the export's tokens."""
     usage, weights = Usage(*triage), {False: 0, True: 0}
     for part in slices:
@@ -166,15 +165,15 @@ def _triage_each(slices: Sequence[Slice], ladder: Sequence[Rates], triage: tuple
     batch = Fraction(weights[True], sum(weights.values()) or 1)
     each = Fraction(0)
     for reached, rates in zip(mix.reached, ladder[:-1], strict=False):
-        online, halved_ = (prices.cost(one, usage) for one in (rates, halved(rates)))
-        each += reached * (online * (1 - batch) + halved_ * batch)
+        online, in_batch = (prices.cost(one, usage) for one in rates)
+        each += reached * (online * (1 - batch) + in_batch * batch)
     return each
 
 
-def _cost(rates: Rates, slices: Sequence[Slice], *, all_batch: bool) -> int:
+def _cost(rates: BothRates, slices: Sequence[Slice], *, all_batch: bool) -> int:
     batch = [part for part in slices if part.batch or all_batch]
     online = [part for part in slices if not (part.batch or all_batch)]
-    return cost_of(halved(rates), batch) + cost_of(rates, online)
+    return cost_of(rates.batch, batch) + cost_of(rates.live, online)
 
 
 def _weighted(weights: Sequence[Fraction], costs: Sequence[int]) -> int:

@@ -1,4 +1,4 @@
-"""Prices for a usage export: list prices, the policy's, or the user's own (`--price model=in/out`); batch at half.
+"""Prices for a usage export: list prices, the policy's, or the user's own (`--price model=in/out`), live and in batches.
 
 All arithmetic is in `core.prices`: whole nano-USD, rounded once for each sum of tokens at one price.
 """
@@ -9,6 +9,7 @@ from collections import defaultdict
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import fields
 from decimal import Decimal, InvalidOperation
+from typing import NamedTuple
 
 from pydantic import ValidationError
 
@@ -18,36 +19,53 @@ from cascade.core.messages import Usage
 from cascade.core.models import identify
 from cascade.core.policy import Policy, Price, Rung
 from cascade.core.prices import Rates, RateTier
+from cascade.policy.plans import called_rungs
 from cascade.policy.pricing import NoPrice, rates_of
 from cascade.savings.usage import SIZE_STEP, Slice
 
-__all__ = ["PriceBook", "cost_of", "halved", "read_prices"]
+__all__ = ["BothRates", "PriceBook", "cost_of", "read_prices"]
 
 _HINT = "--price MODEL=IN/OUT or MODEL=IN/OUT/CACHE_READ/CACHE_WRITE, in USD per million tokens"
 
 
+class BothRates(NamedTuple):
+    """A model's prices, live and in batches."""
+
+    live: Rates
+    batch: Rates
+
+
 class PriceBook:
-    """The prices of models: from `--price`, else from the policy, else list prices. Compiled once."""
+    """The prices of models: from `--price`, else from the policy, else list prices. Compiled once.
+
+    Batches cost half, but for a `price` of the policy, which is what its endpoint takes (`policy.pricing`).
+    """
 
     def __init__(self, own: Mapping[str, Price], policy: Policy) -> None:
         self._own = {_canonical(model): price for model, price in own.items()}
-        self._rungs = {_canonical(rung.model): rung for rung in policy.ladder if rung.price or rung.discount}
-        self._known: dict[str, Rates] = {}
+        self._rungs = {_canonical(rung.model): rung for rung in called_rungs(policy) if rung.price or rung.discount}
+        self._known: dict[tuple[str, bool], Rates] = {}
 
-    def rates(self, model: str, where: str = "usage") -> Rates:
-        """A model's prices. Raises UsageExportError, which names `where`, if it has none."""
-        if (known := self._known.get(model)) is None:
-            known = self._known[model] = self._look_up(model, where)
+    def rates(self, model: str, where: str = "usage", *, batch: bool = False) -> Rates:
+        """A model's prices, live or in batches. Raises UsageExportError, which names `where`, if it has none."""
+        if (known := self._known.get((model, batch))) is None:
+            known = self._known[model, batch] = self._look_up(model, where, batch)
         return known
 
-    def _look_up(self, model: str, where: str) -> Rates:
+    def both(self, model: str, where: str = "usage") -> BothRates:
+        """A model's prices, live and in batches."""
+        return BothRates(self.rates(model, where), self.rates(model, where, batch=True))
+
+    def _look_up(self, model: str, where: str, batch: bool) -> Rates:
         name = _canonical(model)
         try:
             if (price := self._own.get(name)) is not None:
-                return rates_of(Rung(rung="own", model="own", max_tokens=1, price=price))
+                own = rates_of(Rung(rung="own", model="own", max_tokens=1, price=price))
+                return _halved(own) if batch else own
             if (rung := self._rungs.get(name)) is not None:
-                return rates_of(rung.model_copy(update={"model": model}))  # the platform of the row, not the rung's
-            return rates_of(Rung(rung="list", model=model, max_tokens=1))
+                same = rung.model_copy(update={"model": model})  # the platform of the row, not the rung's
+                return rates_of(same, batch=batch)
+            return rates_of(Rung(rung="list", model=model, max_tokens=1), batch=batch)
         except (NoPrice, ValidationError):
             problem = f"there is no price for model {model[:128]!r}"
             raise UsageExportError(problem, where=where, hint=f"--price {model[:128]}=IN/OUT") from None
@@ -69,8 +87,8 @@ def read_prices(pairs: Iterable[str]) -> dict[str, Price]:
     return own
 
 
-def halved(rates: Rates) -> Rates:
-    """The rates of a batch: half of everything (Message Batches)."""
+def _halved(rates: Rates) -> Rates:
+    """The user's own list prices, in a batch: half of everything."""
     names = [field.name for field in fields(RateTier)]
     return Rates(
         tuple((above, RateTier(*((getattr(tier, name) + 1) // 2 for name in names))) for above, tier in rates.tiers)

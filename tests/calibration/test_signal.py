@@ -11,9 +11,10 @@ import numpy as np
 import pytest
 
 from cascade.calibration.search.levels import CodedCorpus, code_columns
-from cascade.calibration.signal import MOST_BINS, auroc_of, bins_of, ece_of, gain_over_random, signals
+from cascade.calibration.signal import MOST_BINS, bins_of, ece_of, gain_over_random, signals
 from cascade.corpora import Item, LadderEntry, Manifest, RecordedReply, read_corpus
 from cascade.replay.building import read_columns
+from cascade.replay.discrimination import auroc_of
 from cascade.replay.mapping import own_mapping
 
 from .chance import coded_of

@@ -36,6 +36,7 @@ def too_long(lines: list[str]) -> list[str]:
         ("replay", "support"),
         ("calibrate", "support", "--max-risk", "0.1"),
         ("savings", "usage.csv", "--corpus", "support", "--policy", "support", "--more", "--cached", "0.5"),
+        ("savings", "--workload", "customer-service"),
     ],
     ids=lambda arguments: arguments[0],
 )

@@ -214,7 +214,48 @@ def test_the_table_shows_each_rung_and_all_of_them(books: Books, tell: Tell) -> 
     text = tell()
     assert "prompt caches, by rung (tokens)" in text
     (row,) = (line for line in text.splitlines() if line.split()[:2] == ["sonnet", "60,000"])
-    assert row.split() == ["sonnet", "60,000", "0.150000", "60,000", "0.150000", "0", "0"]
+    assert row.split() == ["sonnet", "60,000", "0.150000", "60,000", "0.150000", "0", "0", "0.0", "%", "-0.030000"]
+
+
+def test_the_hit_rate_and_what_caching_saved_are_exact(books: Books, tell: Tell) -> None:
+    """By hand: 40k written for 5 minutes, 10k for an hour, 150k read on Sonnet; a share of the tokens that were sought."""
+    books.ask(NOW - 60, ("sonnet", Usage(5, 100, cache_write_5m=40_000, cache_write_1h=10_000)))
+    books.ask(NOW - 50, ("sonnet", Usage(5, 100, cache_read=150_000)))
+    books.close()
+    sonnet = cache_of(tell(as_json=True))["rungs"]["sonnet"]
+    assert sonnet["hit_rate"] == 0.75
+    assert sonnet["write_premium_usd"] == pytest.approx(40_000 * 0.5e-6 + 10_000 * 2e-6, abs=1e-12)
+    assert sonnet["read_saving_usd"] == pytest.approx(150_000 * 1.9e-6, abs=1e-12)
+    assert sonnet["saved_usd"] == pytest.approx(sonnet["read_saving_usd"] - sonnet["write_premium_usd"], abs=1e-12)
+    assert "loses money" not in tell()
+
+
+def test_where_caching_loses_money_it_says_so_and_what_to_do(books: Books, tell: Tell) -> None:
+    """Sonnet writes what nobody reads, and Haiku gains more than that: keep it on."""
+    books.ask(NOW - 60, ("haiku", Usage(5, 100, cache_write_5m=20_000)))
+    for _ in range(20):
+        books.ask(NOW - 50, ("haiku", Usage(5, 100, cache_read=20_000)))
+    books.ask(NOW - 40, ("haiku", Usage(5, 1)), ("sonnet", Usage(5, 100, cache_write_1h=10_000)))
+    books.ask(NOW - 30, ("sonnet", Usage(5, 100, cache_write_1h=1_000)), policy="another")
+    books.close()
+    text = " ".join(tell().split())
+    assert (
+        "prompt caching loses money at sonnet: writes cost 0.022000 USD more than uncached tokens, reads saved 0 USD, 0.022000 USD lost"
+        in text
+    )
+    assert "at haiku" not in text
+    assert "together it saves 0.013500 USD: keep it on" in text
+
+
+def test_where_all_of_it_loses_it_says_to_turn_it_off(books: Books, tell: Tell) -> None:
+    """What is written and never read costs a quarter more, or as much again for an hour."""
+    books.ask(NOW - 30, ("sonnet", Usage(5, 100, cache_write_1h=10_000)))
+    books.close()
+    text = " ".join(tell().split())
+    assert "prompt caching loses money at sonnet" in text
+    assert "together it loses 0.020000 USD: set `prompt_cache: off`" in text
+    told = cache_of(tell(as_json=True))
+    assert (told["hit_rate"], told["saved_usd"]) == (0.0, pytest.approx(-0.02))
 
 
 def test_a_period_without_caches_says_so(books: Books, tell: Tell) -> None:

@@ -186,6 +186,9 @@ def test_what_a_tool_was_called_with_is_a_part_of_the_prefix(bill: Bill) -> None
     assert bill(loop("Biel", "a"))[0] == bill(loop("Bern", "b"))[0] == 0
 
 
+_THOUGHT = {"type": "thinking", "thinking": "hm", "signature": "s"}
+
+
 @pytest.mark.parametrize(
     ("changes", "told"),
     [
@@ -201,11 +204,19 @@ def test_what_a_tool_was_called_with_is_a_part_of_the_prefix(bill: Bill) -> None
         ({"cache_control": {"type": "ephemeral", "ttl": "2h"}}, "cache_control.ephemeral.ttl: Input should be '5m' or"),
         ({"cache_control": {"type": "lasting"}}, "cache_control: Input tag 'lasting'"),
         (
+            {"messages": turns("a", [{**_THOUGHT, "cache_control": _MARK}, text(1)], "b")},
+            "messages.1.content.0.thinking.cache_control: Extra inputs are not permitted",
+        ),
+        (
+            {"tools": [{**_TOOL, "defer_loading": True, "cache_control": _MARK}]},
+            "tools.0.cache_control: a tool with defer_loading=true cannot use cache_control",
+        ),
+        (
             {"system": [{"type": "text", "text": "s", "cache_control": 1}]},
             "system.0.cache_control: Input should be an object",
         ),
     ],
-    ids=["order", "order of parts", "order at the top", "ttl", "type", "shape"],
+    ids=["order", "order of parts", "order at the top", "ttl", "type", "thinking", "deferred tool", "shape"],
 )
 def test_marks_that_the_api_refuses_are_refused(changes: dict[str, Any], told: str) -> None:
     """Whether prompts are cached or not; an hour before five minutes is taken."""

@@ -83,7 +83,7 @@ def test_an_answer_comes_with_what_it_cost_and_who_gave_it(
     assert float(own.pop("response-cost")) > 0
     assert own == {
         "policy": "small", "model": "claude-haiku-5-5", "rung": "haiku", "confidence": "0.95", "escalations": "0",
-        "cache-status": "miss",
+        "prompt-cache-status": "miss",
     }  # fmt: skip
     assert headers["request-id"].startswith("req_")
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from decimal import Decimal
 from fractions import Fraction
 from pathlib import Path
 
@@ -11,8 +12,10 @@ from hypothesis import strategies as st
 
 from cascade.core.errors import UsageExportError
 from cascade.core.messages import Usage
+from cascade.core.policy import Policy, Price
 from cascade.corpora import open_corpus
-from cascade.policy.loading import load_policy
+from cascade.policy.loading import compose, load_policy
+from cascade.policy.plans import make_plan
 from cascade.savings import (
     Advice,
     Case,
@@ -298,3 +301,36 @@ def test_a_scaled_or_assumed_month_is_an_estimate(days: int, assumed: bool, basi
     shown = project(slices, policy, book, None, bill.cost)
     advice = advise(Case(bill, shown, policy, None, None, 50, Period(Fraction(days), "so", assumed=assumed)))
     assert [finding.basis for finding in advice.findings if finding.code == "few_requests"] == [basis]
+
+
+def test_the_policys_own_prices_hold_for_all_that_it_calls() -> None:
+    """A sample's other model and a summariser have no list price here: the book has the policy's."""
+    text = """
+version: 1
+name: wide
+prepare: {summarize: {by: {rung: short, model: made-up-summariser, max_tokens: 100, price: {input: 7, output: 8}}}}
+ladder:
+  - rung: haiku
+    model: claude-haiku-5-5
+    threshold: 0.8
+    max_tokens: 100
+    samples: {max: 2, agree: 2, same: exact, variants: [confidence_first, {prompt: doubt, model: made-up-voter, price: {input: 5, output: 6}}]}
+  - {rung: sonnet, model: claude-sonnet-5-5, max_tokens: 100}
+"""
+    values, parsed = {"made-up-summariser": 7, "made-up-voter": 5}, compose(text)[1]
+    book = PriceBook({}, Policy.model_validate(parsed))
+    assert {model: book.rates(model).tiers[0][1].input for model in values} == {
+        model: usd * NANO for model, usd in values.items()
+    }
+
+
+def test_a_batch_costs_half_of_the_list_and_of_the_users_price_but_all_of_the_policys_own() -> None:
+    """As the ladder itself is billed in batches: an endpoint with a price of its own grants no discount that nobody told."""
+    first, *others = load_policy("default").ladder
+    priced = first.model_copy(update={"price": Price(input=Decimal(2), output=Decimal(4))})
+    policy = load_policy("default").model_copy(update={"ladder": (priced, *others)})
+    book = PriceBook(read_prices(["claude-opus-5-5=10/20"]), policy)
+    inputs = [[rates.tiers[0][1].input for rates in book.both(rung.model)] for rung in policy.ladder]
+    assert inputs == [[2 * NANO, 2 * NANO], [2 * NANO, NANO], [10 * NANO, 5 * NANO]]
+    plan = make_plan(policy, batch=True)
+    assert [book.rates(rung.model, batch=True) for rung in policy.ladder[:2]] == list(plan.rates[:2])

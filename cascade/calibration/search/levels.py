@@ -211,6 +211,8 @@ class CodedCorpus:
             "alone_wrong": np.count_nonzero(self.model_score < self.right_at, axis=0),
         }
         counts = Counts(self.rungs, self.levels, self.codes, **rows, right_at=self.right_at)
+        if self.single is not None:
+            counts = replace(counts, alone_cost=self.model_cost.sum(axis=0))
         if self.left is not None and self.read is not None:
             counts, rows = self._with_left(counts, self.left, self.read), {}
         if self.reviews is not None:
@@ -283,7 +285,7 @@ def code_columns(columns: Columns, view: MappedColumns) -> CodedCorpus:
     right_at = columns.manifest.right_at
     names, tasks = view.mapping.names, view.tasks
     single = None
-    if view.votes:
+    if view.votes or view.climb_cost:
         own = _scores([columns.rungs[rung].score for rung in view.mapping.rungs])
         single = own, _stacked([view.single_cost(index) for index in range(top + 1)], np.int64)
     left, read = left_costs(rule, levels, codes, early)

@@ -86,6 +86,7 @@ def tune_half(
         failed=tuple(None if one is None else one[rows] for one in view.failed),
         cost=tuple(one[rows] for one in view.alone_cost or view.cost),
         alone_cost=(),
+        climb_cost=(),
         confidence=tuple(rungs[rung].confidence for rung in view.mapping.rungs),
         stuck=tuple(one[rows] for one in view.stuck),
         votes=(),

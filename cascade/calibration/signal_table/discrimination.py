@@ -5,8 +5,8 @@ from __future__ import annotations
 from math import sqrt
 from typing import TYPE_CHECKING
 
-from cascade.calibration.signal import auroc_of
 from cascade.replay.arrays import np
+from cascade.replay.discrimination import auroc_of
 from cascade.replay.intervals import MOST_FOR_BOOTSTRAP, Interval
 
 if TYPE_CHECKING:

@@ -50,6 +50,7 @@ def _line(line: RateLine) -> dict[str, Any]:
     return {
         "task": line.task,
         "rung": line.rung,
+        "executed_by": line.executed_by or None,
         "audited": line.audited,
         "below_top": line.below,
         "graded": line.known,
@@ -83,6 +84,7 @@ def _disagreement(one: Disagreement) -> dict[str, Any]:
         "why": sample.why,
         "task": sample.task,
         "rung": sample.rung,
+        "executed_by": sample.executed_by or None,
         "confidence": sample.confidence,
         "source": sample.source,
         "score": sample.score,

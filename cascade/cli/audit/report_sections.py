@@ -143,15 +143,21 @@ def _by_task(lines: Sequence[RateLine]) -> Section:
         right=("audited", "graded", "wrong", "rate", "95 %", "open", "not graded"),
         rows=tuple(
             (
-                line.task or "", "all" if line.rung is None else line.rung or "(no answer)", str(line.audited), str(line.known),
+                line.task or "", _who(line), str(line.audited), str(line.known),
                 "" if line.why else str(line.wrong), "withheld" if line.why else "" if line.rate is None else _percent(line.rate),
                 "" if line.interval is None else _ends(line.interval), str(line.open),
                 str(sum(line.skipped.values()) + line.cannot_tell),
             )
             for line in lines
         ),
-        hint="A task's rate is over all its requests, a rung's over its answers. Answers of the top rung never count as wrong.",
+        hint="A task's rate is over all its requests, a rung's over its answers. The top rung's own answers never count as wrong.",
     )  # fmt: skip
+
+
+def _who(line: RateLine) -> str:
+    if line.rung is None:
+        return "all"
+    return f"{line.rung}, answered by {line.executed_by}" if line.executed_by else line.rung or "(no answer)"
 
 
 def _by_grader(total: RateLine) -> Section:

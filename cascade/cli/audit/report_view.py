@@ -61,7 +61,7 @@ def heading_of(one: Disagreement) -> str:
     score = "" if sample.score is None else f", score {sample.score:g}"
     why = "" if sample.is_uniform else ", sampled for its low confidence"
     return one_line(
-        f"{iso(sample.at)} {sample.request}: {sample.task}, {sample.rung}{confidence}; {graded_by(sample)}{score}{why}"
+        f"{iso(sample.at)} {sample.request}: {sample.task}, {sample.answered_by}{confidence}; {graded_by(sample)}{score}{why}"
     )
 
 

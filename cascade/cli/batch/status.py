@@ -9,10 +9,10 @@ from typing import Any
 from cascade.batch.items import Counts, ItemStore
 from cascade.batch.runs import Run, find_run, list_runs
 from cascade.batch.store import BatchView, views_of
-from cascade.claude import Claude
 from cascade.claude.batches import retrieve
 from cascade.cli.output import print_json, stderr, stdout, table, usd
 from cascade.core.errors import CascadeError
+from cascade.providers import Providers
 
 __all__ = ["exit_code", "fields", "print_status", "run_list", "run_status"]
 
@@ -91,7 +91,7 @@ def _views(run: Run) -> list[BatchView]:
         retry = run.settings(store).policy.retry
     finally:
         store.close()
-    claude = Claude(retry.model_copy(update={"attempts": 1}), clock=time.monotonic, chance=random.Random())  # noqa: S311 - jitter
+    claude = Providers(retry.model_copy(update={"attempts": 1}), clock=time.monotonic, chance=random.Random())  # noqa: S311 - jitter
 
     def state_of(view: BatchView) -> str:
         try:

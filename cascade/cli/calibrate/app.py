@@ -7,7 +7,7 @@ from typing import Annotated
 
 import typer
 
-from cascade.cli.options import CORPUS_POLICY, EARLY_STOP, JSON, SAME, SKIP_BAD, SPLIT_SEED, TUNE
+from cascade.cli.options import CORPUS_POLICY, EARLY_STOP, JSON, REPRICE, SAME, SKIP_BAD, SPLIT_SEED, TUNE
 
 __all__ = ["calibrate"]
 
@@ -73,6 +73,7 @@ def calibrate(  # noqa: PLR0913, PLR0917 - options
     ] = None,
     same: Annotated[str | None, SAME] = None,
     early_stop: Annotated[bool, EARLY_STOP] = False,
+    reprice: Annotated[bool, REPRICE] = False,
     against: Annotated[
         str | None,
         typer.Option(help="Only test whether this policy's certificate still holds on this fresh corpus."),
@@ -98,7 +99,7 @@ def calibrate(  # noqa: PLR0913, PLR0917 - options
         corpora=tuple(corpora), policy=policy, max_risk=max_risk, delta=delta, loss=loss, min_quality=min_quality,
         budget=budget, frontier_only=frontier, tune=tune, split_seed=split_seed, per_task=per_task, scorer=scorer,
         scorer_target=scorer_target, signals=signals, counts=counts, against=against, write=write, force=force, dry_run=dry_run, report=report, skip_bad=skip_bad,
-        samples=tuple(samples or ()), same=same, early_stop=early_stop,
+        samples=tuple(samples or ()), same=same, early_stop=early_stop, reprice=reprice,
     )  # fmt: skip
     run = run_signals if options.only_signals else run_calibrate
     run(options, as_json=as_json)

@@ -33,6 +33,7 @@ from cascade.cli.calibrate.signals import print_signals, signal_fields
 from cascade.cli.calibrate.storms import print_storms, storms_of
 from cascade.cli.output import print_json, stderr, stdout
 from cascade.core.errors import ConfigurationError, PolicyError, RequirementNotMet
+from cascade.core.handoff.passing import unrecorded
 from cascade.core.policy import Policy
 from cascade.core.policy.certificate import Certificate, Loss
 from cascade.core.text.suggestions import did_you_mean
@@ -74,6 +75,7 @@ class CalibrateOptions:
     samples: tuple[str, ...] = ()
     same: str | None = None
     early_stop: bool = False
+    reprice: bool = False
 
     @property
     def sample_search(self) -> SampleSearch:
@@ -155,7 +157,15 @@ def run_calibrate(options: CalibrateOptions, *, as_json: bool) -> None:
     split = Split(options.tune, options.split_seed)
     found = _signals_of(options, paths, policy, objective)
     settings = CalibrationOptions(
-        objective, policy, split, options.per_task, target, options.skip_bad, options.sample_search, options.early_stop
+        objective,
+        policy,
+        split,
+        options.per_task,
+        target,
+        options.skip_bad,
+        options.sample_search,
+        options.early_stop,
+        options.reprice,
     )
     result = calibrate_counts(paths, settings) if options.counts else calibrate(paths, settings)
     certificate = result.certificate()
@@ -212,6 +222,8 @@ def _signals_of(
         raise ConfigurationError("--signals: tables of counts do not hold single items (give the corpora themselves)")
     if options.early_stop:
         raise ConfigurationError("--signals: it compares signals at the cost of whole replies (leave --early-stop out)")
+    if options.reprice:
+        raise ConfigurationError("--signals: it compares signals at the recorded costs (leave --reprice out)")
     split = Split(options.tune, options.split_seed)
     return signals_of(paths, SignalOptions(policy, objective, split, options.skip_bad, parse_same(options.same)))
 
@@ -230,6 +242,10 @@ def _policy_of(options: CalibrateOptions) -> Policy | None:
         hint = "add `early_stop: true` to it, and leave --early-stop out"
         problem = "without early_stop its answers are not those that --early-stop would certify"
         raise PolicyError(problem, where=options.write, key="early_stop", hint=hint)
+    if options.write and unrecorded(policy):
+        problem = "a corpus holds replies to plain requests, so it proves nothing of answers after a handoff"
+        hint = "leave --write out to see thresholds, or write `handoff: none`"
+        raise PolicyError(problem, where=options.write, key="handoff", hint=hint)
     return policy
 
 
@@ -257,6 +273,7 @@ def run_against(options: CalibrateOptions, *, as_json: bool) -> None:
         options.force,
         options.signals,
         options.early_stop,
+        options.reprice,
     )
     if any(one is not None for one in others) or any(flags):
         raise ConfigurationError("--against tests one policy's certificate: it takes corpora and no other option")

@@ -20,7 +20,10 @@ from cascade.cli.calibrate.samples import (
     threshold_json,
 )
 from cascade.cli.output import stdout, table
+from cascade.core.context import not_recorded
+from cascade.core.handoff.passing import unrecorded
 from cascade.core.policy.certificate import Certificate
+from cascade.replay.cold import cold_notes
 from cascade.replay.mapping import undefined_tasks
 
 __all__ = [
@@ -115,9 +118,9 @@ def notes_of(result: Calibration) -> list[str]:
             "the confidence is of the gain of escalating, not the probability of being right: its AUROC and ECE say little, and"
             " answers ship that are likely wrong if no rung above would do better"
         )
-    notes += [f"no samples are chosen for {why}" for why in result.not_judged]
-    if (estimated := result.manifest.estimated) is not None:
-        notes.append(estimated)
+    notes += [*unrecorded(result.options.policy), *(f"no samples are chosen for {why}" for why in result.not_judged)]
+    cold = () if result.counted else cold_notes(result.mapping)
+    notes += filter(None, (result.manifest.estimated, *cold))
     without = [rung for rung, signal in result.signal.items() if not signal.items]
     if without and not (result.ways and objective is None):  # a frontier of several ways, and this is the signal of one
         notes.append(
@@ -132,6 +135,7 @@ def notes_of(result: Calibration) -> list[str]:
     policy = result.options.policy
     if policy is not None and (differ := undefined_tasks(policy, result.tasks)) is not None:
         notes.append(differ)
+    notes += not_recorded(policy) if policy is not None else ()
     defined = {task.name for task in policy.tasks} if policy is not None else result.own_tasks
     for task in sorted(result.own_tasks - defined):
         notes.append(

@@ -28,7 +28,12 @@ def storms_of(paths: Sequence[Path], result: Calibration, certificate: Certifica
     if len(paths) > 1 or result.counted:
         return {"off": f"{'tables of counts' if result.counted else 'several corpora'} have no common order of arrival"}
     return dict(
-        replay_corpus(paths[0], ReplayOptions(result.policy_with(certificate), skip_bad=result.options.skip_bad)).storms
+        replay_corpus(
+            paths[0],
+            ReplayOptions(
+                result.policy_with(certificate), reprice=result.options.reprice, skip_bad=result.options.skip_bad
+            ),
+        ).storms
     )
 
 

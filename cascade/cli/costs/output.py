@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import csv
 import sys
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from typing import Any, Final
@@ -84,6 +84,12 @@ def report_fields(report: CostsReport) -> dict[str, Any]:
             "requests": [{"request": request, "cost_usd": _usd(cost)} for request, cost in large.requests],
             "more": large.more,
         },
+        "response_cache": None if found.response_cache is None else {
+            "hits": found.response_cache.hits,
+            "misses": found.response_cache.misses,
+            "hit_rate": found.response_cache.rate,
+            "saved_usd": _usd(found.response_cache.saved),
+        },
         "cache": None if report.caches is None else {
             **_cache_fields(report.caches.total),
             "rungs": {line.rung: _cache_fields(line) for line in report.caches.lines},
@@ -102,6 +108,10 @@ def _cache_fields(line: CacheLine) -> dict[str, Any]:
         "written_after_climb_usd": _usd(line.cold_cost),
         "read_tokens": line.read,
         "read_usd": _usd(line.read_cost),
+        "hit_rate": line.hit_rate,
+        "write_premium_usd": _usd(line.premium),
+        "read_saving_usd": _usd(line.spared),
+        "saved_usd": _usd(line.saved),
     }
 
 
@@ -170,6 +180,7 @@ def show_report(report: CostsReport) -> None:
         return
     _show_total(total, found.reviewers)
     _show_saving(found)
+    _show_response_cache(found)
     stdout.print()
     _show_lines(found)
     if len(found.arms) > 1 or any(line.name != "cascade" for line in found.arms):
@@ -222,6 +233,16 @@ def _show_saving(found: Costs) -> None:
     if len(found.savings) > 1:
         for one in found.savings:
             stdout.print(f"  {one.policy}: {saved_text(one)}{''.join(f'; {note}' for note in one.notes)}")
+
+
+def _show_response_cache(found: Costs) -> None:
+    cache = found.response_cache
+    if cache is not None:
+        asked = cache.hits + cache.misses
+        stdout.print(
+            f"answered    {cache.hits} of {asked} requests ({_percent(cache.rate)}) again from the response cache, which saved"
+            f" {usd(cache.saved)} USD (not counted above)"
+        )
 
 
 def saved_text(saving: Saving) -> str:
@@ -293,19 +314,40 @@ def _show_caches(found: Caches) -> None:
     if not found.lines:
         stdout.print("no prompt cache was written or read in this period")
         return
-    columns = ("written", "USD", "after a climb", "USD", "read", "USD")
+    columns = ("written", "USD", "after a climb", "USD", "read", "USD", "hit rate", "saved USD")
     shown = table("rung", *columns, title="prompt caches, by rung (tokens)", right=columns)
     for line in (*found.lines, *((found.total,) if len(found.lines) > 1 else ())):
         money = (usd(line.written_cost), usd(line.cold_cost), usd(line.read_cost))
         counts = (f"{line.written:,}", f"{line.cold:,}", f"{line.read:,}")
-        shown.add_row(line.rung or "all", *(text for pair in zip(counts, money, strict=True) for text in pair))
+        worth = ("" if line.hit_rate is None else _percent(line.hit_rate), _money(line.saved))
+        shown.add_row(line.rung or "all", *(text for pair in zip(counts, money, strict=True) for text in pair), *worth)
     stdout.print(shown)
+    stdout.print("hit rate: tokens read / (read + written); saved: against the same tokens without a cache")
+    for text in _losses(found):
+        stdout.print(text)
     for count, what in (
         (found.estimated, "calls whose money is an estimate, since tokens or prices are not exactly those of the bill"),
         (found.unpriced, "calls of models without a price, of which only the tokens are counted"),
     ):
         if count:
             stdout.print(f"{what}: {count}")
+
+
+def _losses(found: Caches) -> Iterator[str]:
+    """Where prompt caching loses money, and what to do."""
+    for line in found.lines:
+        if line.saved < 0:
+            yield (
+                f"prompt caching loses money at {line.rung}: writes cost {usd(line.premium)} USD more than uncached tokens, reads"
+                f" saved {usd(line.spared)} USD, {usd(-line.saved)} USD lost"
+            )
+    total = found.total
+    if total.saved < 0:
+        yield (
+            f"together it loses {usd(-total.saved)} USD: set `prompt_cache: off`, and remove cache_control where callers set it"
+        )
+    elif any(line.saved < 0 for line in found.lines):
+        yield f"together it saves {usd(total.saved)} USD: keep it on"
 
 
 def _bar(value: int, most: int) -> str:

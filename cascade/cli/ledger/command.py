@@ -23,6 +23,7 @@ from cascade.ledger.reading import reading
 from cascade.ledger.records import Entry
 from cascade.ledger.requests import gather, with_texts
 from cascade.ledger.verifying.verification import Verification, read_heads, verify, write_heads
+from cascade.response_cache import erase_answers
 
 __all__ = ["ExportOptions", "follow", "run_erase", "run_export", "run_tail", "run_verify"]
 
@@ -176,18 +177,24 @@ def _is_shown(value: object) -> bool:
 
 
 def run_erase(ledger: str | None, where: Sequence[str], *, dry_run: bool, as_json: bool) -> None:
-    """Erase the texts of all requests that match, and print how many."""
+    """Erase the texts of all requests that match, and the answers that the response cache keeps of them; print how many."""
     wanted = dict(pairs(where, "--where"))
     if len(wanted) < len(where):
         raise ConfigurationError("--where: the same name is given twice (run it once for each value)")
     with reading(ledger) as reader:
         requests = reader.find(wanted)
         texts = sum(1 for _ in reader.contents(requests)) if dry_run else reader.erase(requests)
+    cache, answers = (None, 0) if dry_run else erase_answers(None, requests)
     if as_json:
-        print_json({"ledger": reader.where, "requests": len(requests), "texts": texts, "erased": not dry_run})
+        fields = {"ledger": reader.where, "requests": len(requests), "texts": texts, "erased": not dry_run}
+        print_json(fields if cache is None else {**fields, "cache": cache, "cached_answers": answers})
         return
     done = "would be removed" if dry_run else "removed"
     stdout.print(f"{reader.where}: {len(requests):,} requests match; {texts:,} texts {done}, all entries stay")
+    if answers is None:
+        stdout.print(f"{cache}: cannot be used; what it keeps of them stays until it expires (run this again later)")
+    elif answers:
+        stdout.print(f"{cache}: {answers:,} cached answers removed")
 
 
 @contextmanager

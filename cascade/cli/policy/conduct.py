@@ -1,10 +1,12 @@
-"""What a policy does beside its ladder where it is told to, in words: early stop, bypass, sticky. For `policy check`, `show`, `explain`."""
+"""What a policy does beside its ladder where it is told to, in words: early stop, contexts, handoff, bypass, sticky. For `policy check`, `show`, `explain`."""
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 
+from cascade.core.context import describe_prepare, not_recorded
 from cascade.core.early import can_close, can_refuse
+from cascade.core.handoff.passing import handoff_text
 from cascade.core.messages import Request
 from cascade.core.policy import OTHER, Policy
 from cascade.policy.plans import baseline_rung
@@ -15,9 +17,13 @@ _ANY = Request(messages=())  # early stop asks only whether a request has tools
 
 
 def describe_conduct(policy: Policy, tasks: Iterable[str]) -> Iterator[str]:
-    """A line for each of the three that is in force. `tasks`: those whose rungs early stop is told for."""
+    """A line for each of these that is in force. `tasks`: those that early stop, contexts and handoffs are told for."""
+    tasks = tuple(tasks)
     if policy.early_stop:
         yield f"early stop: {_early_stop(policy, tasks)}"
+    yield from _by_task("prepare", tasks, lambda task: describe_prepare(policy, task))
+    yield from (f"note: {note}" for note in not_recorded(policy))
+    yield from _by_task("handoff", tasks, lambda task: _handoff(policy, task))
     if policy.bypass is not None:
         yield f"bypass: a request that cannot climb goes to the baseline, {baseline_rung(policy).model}, unchanged"
     if policy.sticky is not None:
@@ -27,6 +33,22 @@ def describe_conduct(policy: Policy, tasks: Iterable[str]) -> Iterator[str]:
             f"sticky: by {sticky.by}, {floor if sticky.cool_off else 'no floor after a climb'};"
             f" {sticky.loop_errors} failed results in a row move a tool loop one rung up"
         )
+
+
+def _handoff(policy: Policy, task: str) -> str | None:
+    text = handoff_text(policy, task)
+    return None if text is None else f"{text}; replay and calibrate leave it out"
+
+
+def _by_task(what: str, tasks: tuple[str, ...], text_of: Callable[[str], str | None]) -> Iterator[str]:
+    """A line for each way in which tasks have it, with the tasks where not all of them have it so."""
+    found: dict[str | None, list[str]] = {}
+    for task in tasks:
+        found.setdefault(text_of(task), []).append(task)
+    for text, some in found.items():
+        if text is not None:
+            of = "" if len(found) == 1 else f" of {', '.join(some)}"
+            yield f"{what}{of}: {text}"
 
 
 def notes_of(policy: Policy) -> list[str]:

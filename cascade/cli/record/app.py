@@ -77,6 +77,17 @@ def record(  # noqa: PLR0913, PLR0917 - one for each option
             " compare answers need no recording. Default: the policy's."
         ),
     ] = None,
+    batch: Annotated[
+        bool,
+        typer.Option(
+            "--batch",
+            help="Ask through the Message Batches API, at half the price. --max-usd counts what is paid. The corpus's cost_usd is"
+            " what a live call costs, so that a replay of it tells the price of live traffic.",
+        ),
+    ] = False,
+    poll_s: Annotated[
+        float, typer.Option(help="With --batch: seconds between two looks at the batches.", min=0.01)
+    ] = 30.0,
     concurrency: Annotated[int, typer.Option(help="How many items to record at a time.", min=1, max=256)] = 4,
     name: Annotated[
         str | None, typer.Option(help="The corpus's name. Default: the name in INPUTS, else the file's.")
@@ -99,6 +110,10 @@ def record(  # noqa: PLR0913, PLR0917 - one for each option
 
     Each call may take the policy's deadline_s: a recording asks every rung, it does not climb.
 
+    With --batch all rungs are asked in one round of batches, and what depends on replies (groupings, reviews, judgements) in
+    further rounds; the corpus is the same. Ctrl-C leaves the batches under way; the same command collects them. --max-usd
+    admits calls at the most that each may cost, so a cap well above the expected spend means fewer rounds.
+
     A later run may ask for more samples or further variants: what is recorded is not asked again. A variant's samples are
     asked anew only if its prompt has changed.
 
@@ -111,5 +126,6 @@ def record(  # noqa: PLR0913, PLR0917 - one for each option
         inputs=inputs, target=out, policy=policy, rungs=rungs, baseline=baseline, grader=grader, max_usd=max_usd,
         concurrency=concurrency, name=name, baseline_twice=baseline_twice, from_ledger=from_ledger,
         maps=tuple(column or ()), samples=tuple(samples or ()), variants=variants, same=same,
+        batch=batch, poll_s=poll_s,
     )  # fmt: skip
     return run_record(options, as_json=as_json)

@@ -55,6 +55,8 @@ class RecordOptions:
     samples: tuple[str, ...] = ()
     variants: str | None = None
     same: str | None = None
+    batch: bool = False
+    poll_s: float = 30.0
 
 
 def run_record(options: RecordOptions, *, as_json: bool) -> int:
@@ -76,6 +78,8 @@ def run_record(options: RecordOptions, *, as_json: bool) -> int:
         name=options.name,
         baseline_twice=options.baseline_twice,
         asks_samples=options.from_ledger is None,
+        batch=options.batch,
+        poll_s=options.poll_s,
     )
     if is_complete(settings, inputs):
         count = len(inputs.items)
@@ -88,6 +92,8 @@ def run_record(options: RecordOptions, *, as_json: bool) -> int:
         report = asyncio.run(_recorded(settings, inputs, known))
     except asyncio.CancelledError:
         lost = "calls in flight are made again, and count toward --max-usd at the most that they may have cost"
+        if settings.batch:
+            lost = "it collects the batches that are under way"
         stderr.print(f"cascade: stopped at once; {_go_on(settings)}; {lost}")
         return _STOPPED["interrupted"]
     if as_json:
@@ -130,6 +136,10 @@ def _inputs(options: RecordOptions, policy: Policy) -> tuple[Inputs, tuple[dict[
         if inputs.unused:
             stderr.print(f"cascade: unused columns: {', '.join(inputs.unused)} (--map FIELD=COLUMN uses one)")
         return inputs, ()
+    if options.batch:
+        raise ConfigurationError(
+            "--from-ledger: the replies are those that were recorded, so --batch has nothing to ask"
+        )
     if options.inputs is not None or options.maps or options.rungs or options.baseline or options.baseline_twice:
         raise ConfigurationError(
             "--from-ledger: the inputs, rungs and baseline are those that were recorded in the ledger"
@@ -170,13 +180,16 @@ async def _recorded(settings: Settings, inputs: Inputs, known: tuple[dict[str, A
     if recorder.samples and not known:
         counts = ", ".join(f"{rung} {count} times" for rung, count in recorder.samples.items())
         stderr.print(f"cascade: asks {counts} an item: {recorder.calls_left:,} calls to make, judgements aside")
-    _on_signals(recorder, settings.policy.deadline_s)
+    _on_signals(recorder, None if settings.batch else settings.policy.deadline_s)
     with bar:
         return await recorder.run()
 
 
-def _on_signals(recorder: Recorder, longest_s: float) -> None:
-    """The first Ctrl-C waits for the calls in flight, which are paid for; the second stops at once."""
+def _on_signals(recorder: Recorder, longest_s: float | None) -> None:
+    """The first Ctrl-C waits for the calls in flight, which are paid for; the second stops at once.
+
+    `longest_s` None: they are in batches, which go on at the endpoint and are not waited for.
+    """
     loop, running = asyncio.get_running_loop(), asyncio.current_task()
 
     def once(number: signal.Signals) -> None:
@@ -187,6 +200,12 @@ def _on_signals(recorder: Recorder, longest_s: float) -> None:
             return
         recorder.stop("interrupted", name)
         out = recorder.in_flight
+        if longest_s is None:
+            under_way = (
+                f"{_calls(out)} go on in batches, and the same command collects them" if out else "writing the corpus"
+            )
+            stderr.print(f"cascade: {name}: nothing further is sent; {under_way}")
+            return
         waits = f"waiting for {_calls(out)}, at most {longest_s:g} s" if out else "writing the corpus"
         stderr.print(
             f"cascade: {name}: no further call is made; {waits}. {name} again stops at once, and loses their replies"

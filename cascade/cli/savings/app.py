@@ -13,7 +13,32 @@ __all__ = ["savings"]
 
 
 def savings(  # noqa: PLR0913, PLR0917 - options
-    usage: Annotated[Path, typer.Argument(help="A usage export: CSV, JSON lines or JSON.")],
+    usage: Annotated[
+        Path | None,
+        typer.Argument(
+            help="A usage export: CSV, JSON lines or JSON. Without one, and without --workload, what the ledger shows is reported."
+        ),
+    ] = None,
+    workload: Annotated[
+        str | None,
+        typer.Option(
+            "--workload", "-w", help="Instead of an export: a file that describes the traffic, or `customer-service`."
+        ),
+    ] = None,
+    ledger: Annotated[
+        str | None,
+        typer.Option(
+            "--ledger",
+            help="The ledger: a path or postgresql://… Default: CASCADE_LEDGER, else ledger.db in CASCADE_HOME. With an export it"
+            " gives the mix, with a workload the shares of caches and batches.",
+        ),
+    ] = None,
+    since: Annotated[
+        str | None,
+        typer.Option(
+            help="The start of the ledger's period: 7d, 24h, 2w, or a date or time (UTC without a zone). Default: 30d."
+        ),
+    ] = None,
     policy: Annotated[str | None, POLICY] = None,
     corpus: Annotated[
         str | None, typer.Option("--corpus", "-c", help="Measure the mix on this corpus, under the policy.")
@@ -54,11 +79,11 @@ def savings(  # noqa: PLR0913, PLR0917 - options
     ] = False,
     as_json: Annotated[bool, JSON] = False,
 ) -> None:
-    """Compare today's bill, from a usage export, with the bill under a policy. Calls no model."""
+    """Compare a bill with the bill under a policy, and tell where a saving comes from. Calls no model."""
     from cascade.cli.savings.command import SavingsOptions, run_savings  # noqa: PLC0415
 
     options = SavingsOptions(
         usage=usage, policy=policy, corpus=corpus, mix=mix, routed=routed, period_days=period_days, requests=requests,
-        cached=cached, columns=tuple(column or ()), prices=tuple(price or ()),
+        cached=cached, columns=tuple(column or ()), prices=tuple(price or ()), workload=workload, ledger=ledger, since=since,
     )  # fmt: skip
     run_savings(options, more=more, as_json=as_json)

@@ -7,10 +7,11 @@ from fractions import Fraction
 from typing import Any, Final
 
 from cascade.cli.output import stdout, table
-from cascade.core.messages import Usage
+from cascade.cli.savings.amounts import percent_text, usage_fields, usd_text
+from cascade.cli.savings.parts import parts_fields, parts_table
 from cascade.core.policy import Policy
 from cascade.policy.certificates import certificate_text, changed_parts
-from cascade.savings import Advice, Basis, Bill, Mix, Period, Projection, UsageExport, Variant
+from cascade.savings import Advice, Basis, Bill, Mix, Observed, Parts, Period, Projection, UsageExport, Variant
 from cascade.savings.advice import FEW_ITEMS
 from cascade.savings.periods import DAYS_A_MONTH
 
@@ -21,7 +22,11 @@ _PRICES: Final = "list prices, unless the policy or --price sets them"
 
 @dataclass(frozen=True, slots=True)
 class SavingsReport:
-    """The command's result. `period`: what the export covers; `most_requests`: see `savings.Case`."""
+    """The command's result. `period`: what the export covers; `most_requests`: see `savings.Case`.
+
+    `seen`: the ledger that the mix is of. `parts`: of the saving on the export's traffic, with all that was observed there; None
+    without a ledger, or a number of requests.
+    """
 
     export: UsageExport
     policy: Policy
@@ -32,6 +37,8 @@ class SavingsReport:
     period: Period
     routed: bool
     most_requests: int | None = None
+    seen: Observed | None = None
+    parts: Parts | None = None
 
     @property
     def headline(self) -> int | None:
@@ -92,7 +99,7 @@ def report_fields(result: SavingsReport) -> dict[str, Any]:
                     "model": line.model,
                     "batch": line.batch,
                     "requests": line.requests,
-                    "usage": _usage_fields(line.usage),
+                    "usage": usage_fields(line.usage),
                     **_money(line.cost, period, line.basis),
                 }
                 for line in bill.lines
@@ -107,6 +114,7 @@ def report_fields(result: SavingsReport) -> dict[str, Any]:
             "headline": "routed" if result.routed else "climb",
             "triage_tokens": {"input": projection.triage[0], "output": projection.triage[1], "basis": "estimate"},
         },
+        "parts": result.parts and parts_fields(result.parts, period.months, paid="estimate"),
         "variants": [variant(one) for one in projection.variants],
         "at_escalation_rate": [
             {"rate": float(rate), **_money(cost, period, "estimate"), "saved_against_today": _saved(cost, today)}
@@ -183,17 +191,6 @@ def _mix_fields(result: SavingsReport) -> dict[str, Any] | None:
     return fields
 
 
-def _usage_fields(usage: Usage) -> dict[str, Any]:
-    return {
-        "input_tokens": usage.input_tokens,
-        "output_tokens": usage.output_tokens,
-        "cache_read": usage.cache_read,
-        "cache_write_5m": usage.cache_write_5m,
-        "cache_write_1h": usage.cache_write_1h,
-        "basis": "measured",
-    }
-
-
 # --- tables -----------------------------------------------------------------------------------------------------------
 
 _CACHING = {"as_exported": "as in the export", "none": "none", "assumed": "as assumed"}
@@ -215,6 +212,10 @@ def show_report(result: SavingsReport, *, more: bool) -> None:
         stdout.print(f"note: columns not read: {', '.join(export.unread)} (--map FIELD=COLUMN)", style="dim")
     _show_today(result)
     _show_policy(result)
+    if result.parts is not None:
+        title = "where a saving comes from, with the mix, the caches and the batches of the ledger"
+        reference = f"{result.projection.rungs[-1]} alone, live, uncached"
+        stdout.print(parts_table(result.parts, result.period.months, reference, paid="estimate", title=title))
     if more:
         _show_variants(result)
         _show_rates(result)
@@ -259,7 +260,7 @@ def _show_policy(result: SavingsReport) -> None:
         if now.climb_with_triage is not None:
             bills.append(("climb, with triage prompt", now.climb_with_triage))
     for name, cost in bills:
-        saved = [_percent(_saved(cost, other)) for other in against.values()]
+        saved = [percent_text(_saved(cost, other)) for other in against.values()]
         rows.add_row(name, *_amounts(cost, result), *saved, "estimate")
     stdout.print(rows)
     if mix is not None:
@@ -277,6 +278,8 @@ def _mix_title(result: SavingsReport) -> str:
     shares = " / ".join(
         f"{rung} {float(share):.1%}" for rung, share in zip(result.projection.rungs, mix.shares, strict=True)
     )
+    if result.seen is not None:
+        return f"mix {shares} (observed in the ledger, {result.seen.answered:,} requests)"
     if (seen := mix.observed) is None:
         return f"mix {shares} (given: estimate)"
     made = "synthetic corpus" if seen.synthetic else "corpus"
@@ -315,7 +318,7 @@ def _show_rates(result: SavingsReport) -> None:
     rows = table("x", *heads, title=title, right=("x", *heads))
     for rate, cost in projection.at_rate:
         saved = (_saved(cost, result.bill.cost), _saved(cost, projection.as_today.alone[-1]))
-        rows.add_row(f"{float(rate):.0%}", *_amounts(cost, result)[1:], *(_percent(one) for one in saved))
+        rows.add_row(f"{float(rate):.0%}", *_amounts(cost, result)[1:], *(percent_text(one) for one in saved))
     stdout.print(rows)
     limits = {"today's bill": projection.break_even_today}
     limits |= {f"{rung} alone": rate for rung, rate in zip(projection.rungs[1:], projection.break_even, strict=True)}
@@ -338,13 +341,4 @@ def _show_advice(result: SavingsReport) -> None:
 def _amounts(nano: int, result: SavingsReport) -> tuple[str, str, str]:
     """An amount as text: over the period, per day, per month."""
     a_day = Fraction(nano) / result.period.days
-    return _usd(Fraction(nano)), _usd(a_day), _usd(a_day * DAYS_A_MONTH)
-
-
-def _usd(nano: Fraction) -> str:
-    amount = float(nano / 1_000_000_000)
-    return f"{amount:,.2f}" if amount >= 1 or not amount else f"{amount:.4f}"
-
-
-def _percent(share: float | None) -> str:
-    return "" if share is None else f"{share:.1%}"
+    return usd_text(Fraction(nano)), usd_text(a_day), usd_text(a_day * DAYS_A_MONTH)

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from typing import Annotated, Any, Literal
 
 from pydantic import BeforeValidator, Field, Strict, WithJsonSchema, model_validator
@@ -22,6 +22,7 @@ __all__ = [
     "Summarize",
     "Trim",
     "economy_faults",
+    "planning_faults",
 ]
 
 _Tokens = Annotated[int, Strict(), Field(ge=1, le=10_000_000)]
@@ -152,6 +153,22 @@ def economy_faults(
         if name in rungs and rungs.index(name) <= executor:
             problem = f"rung {name!r} does not stand above {rungs[executor]!r}, which answers by its plan"
             yield Fault((*where, "planned_by", number), problem, "name a rung above it")
+
+
+def planning_faults(at: tuple[str | int, ...], handoff: Handoff | None, sampled: Mapping[str, bool]) -> Iterator[Fault]:
+    """A rung that plans is asked once. `sampled`: by the ladder's names, in its order, whether a rung has samples here."""
+    artifact = handoff.artifact if handoff is not None else None
+    if artifact is None:
+        return
+    names = list(sampled)
+    executor = next((at for at, name in enumerate(names) if name == artifact.execute_on), 0)
+    above = names[executor + 1 :]
+    for name in artifact.planned_by or above:
+        if sampled.get(name):
+            problem = f"rung {name!r} plans, and is asked for several samples: plans cannot be compared"
+            yield Fault(
+                (*at, "handoff", "artifact"), problem, "remove the rung's samples, or leave it out of planned_by"
+            )
 
 
 def _unknown(at: tuple[str | int, ...], names: Sequence[Any], rungs: Sequence[str]) -> Iterator[Fault]:

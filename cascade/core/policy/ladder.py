@@ -87,9 +87,10 @@ class Rung(Frozen):
     discount: Annotated[float, Strict(), Field(ge=0, lt=1, allow_inf_nan=False)] = 0.0
     """Off the list price: 0.1 is ten per cent less."""
     base_url: Annotated[str, Strict(), StringConstraints(pattern=r"^https?://[^\s@]+$")] | None = None
-    """Any endpoint that speaks the Messages API. Without /v1. It gets no key but the one `api_key_env` names."""
+    """Any endpoint that speaks the provider's API: without /v1 the Messages API, with it chat completions. It gets no key but
+    the one `api_key_env` names."""
     api_key_env: Annotated[str, Strict(), StringConstraints(pattern=r"^[A-Za-z_][A-Za-z0-9_]*$")] | None = None
-    """The environment variable that holds this rung's key. Never the key itself."""
+    """The environment variable that holds this rung's key. Never the key itself. Default: the provider's own."""
     provider: Literal["anthropic", "openai"] = "anthropic"
     """Whose API the endpoint speaks. `openai` needs the extra of that name, and cannot be the first rung."""
 
@@ -122,8 +123,8 @@ def asked_as(rung: Rung, variant: Variant) -> Rung:
     if variant.model is None:
         return rung
     own: dict[str, Any] = {
-        "model": variant.model, "price": variant.price, "base_url": variant.base_url,
-        "api_key_env": variant.api_key_env, "thinking": None, "effort": None, "discount": 0.0,
+        "model": variant.model, "price": variant.price, "base_url": variant.base_url, "api_key_env": variant.api_key_env,
+        "provider": variant.provider, "thinking": None, "effort": None, "discount": 0.0,
     }  # fmt: skip
     return rung.model_copy(update=own)
 
@@ -145,6 +146,11 @@ def unranked(ladder: tuple[Rung, ...]) -> tuple[Rung, ...]:
 
 
 def _model_faults(at: tuple[str | int, ...], rung: Rung) -> Iterator[Fault]:
+    if rung.provider != "anthropic":
+        if rung.thinking not in (None, "disabled"):
+            problem = f"provider {rung.provider} does not take this kind of thinking"
+            yield Fault((*at, "thinking"), problem, "write disabled, or an effort")
+        return
     rules = rules_of(rung.model)
     if rules is None:
         return
@@ -161,13 +167,17 @@ def _model_faults(at: tuple[str | int, ...], rung: Rung) -> Iterator[Fault]:
 
 
 def _order_faults(ladder: tuple[Rung, ...]) -> Iterator[Fault]:
-    """Claude models: start at Haiku, never step down, never reach Opus without Sonnet before it."""
+    """Claude models: start at Haiku, never step down, never reach Opus without Sonnet before it. Other vendors stand above."""
+    if ladder[0].provider != "anthropic":
+        problem = f"the ladder starts at {ladder[0].model}, a model of provider {ladder[0].provider}"
+        yield Fault(("ladder", 0, "provider"), problem, "start it at a Haiku model, and put this one above it")
     known = [(number, rung, identify(rung.model)) for number, rung in enumerate(ladder)]
     claude = [(number, rung, model) for number, rung, model in known if model is not None]
     if not claude:
         return
     number, rung, model = claude[0]
-    if len(claude) == len(ladder) and model.family != "haiku":
+    others = sum(rung.provider != "anthropic" for rung in ladder if identify(rung.model) is None)
+    if len(claude) + others == len(ladder) and model.family != "haiku":
         yield Fault(("ladder", number, "model"), f"the ladder starts at {rung.model}", "start it at a Haiku model")
     highest, before = -1, model
     for number, rung, model in claude:

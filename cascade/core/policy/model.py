@@ -17,7 +17,16 @@ from pydantic_core import PydanticCustomError
 from cascade.core.policy.base import Fault, Frozen, Name, Price, Seconds, Text, Threshold
 from cascade.core.policy.certificate import Certificate, certificate_faults
 from cascade.core.policy.checks import Check, review_faults
-from cascade.core.policy.economy import HandoffKey, PrepareKey, PromptCache, ResponseCache, economy_faults
+from cascade.core.policy.economy import (
+    Handoff,
+    HandoffKey,
+    Prepare,
+    PrepareKey,
+    PromptCache,
+    ResponseCache,
+    economy_faults,
+    planning_faults,
+)
 from cascade.core.policy.ladder import Budget, Rung, asked_as, ladder_faults, sample_faults
 from cascade.core.policy.operations import Audit, Ledger, LedgerKey, Limits, Mode, Observe, Rollout, Sticky
 from cascade.core.policy.samples import Order, Samples
@@ -155,7 +164,8 @@ class Retry(Frozen):
 class Route:
     """What the ladder means for one task: by rung a threshold and samples, and the indices of its floor and ceiling.
 
-    `by_agreement`: for each rung, whether the agreement of its samples alone decides; its threshold is None then.
+    `by_agreement`: for each rung, whether the agreement of its samples alone decides; its threshold is None then. `prepare`: what is
+    done to a long conversation. `handoff`: what passes between rungs.
     """
 
     thresholds: tuple[float | None, ...]
@@ -163,6 +173,8 @@ class Route:
     ceiling: int
     samples: tuple[Samples | None, ...] = ()
     by_agreement: tuple[bool, ...] = ()
+    prepare: Prepare | None = None
+    handoff: Handoff | None = None
 
     def decides(self, index: int) -> bool:
         """Whether answers of the rung at `index` may ship on their own: it has a threshold, or its samples' agreement."""
@@ -254,9 +266,10 @@ class Policy(Frozen):
         voters = [
             asked_as(rung, variant) for rung, own in samples if own is not None for variant in own.variants if variant.model
         ]  # fmt: skip
-        return tuple({(voter.model, voter.base_url, voter.api_key_env): voter for voter in reversed(voters)}.values())[
-            ::-1
-        ]
+        distinct = {
+            (voter.model, voter.base_url, voter.api_key_env, voter.provider): voter for voter in reversed(voters)
+        }
+        return tuple(distinct.values())[::-1]
 
     @cached_property
     def hash(self) -> str:
@@ -284,6 +297,8 @@ class Policy(Frozen):
                 own is not None and "threshold" not in rung.model_fields_set and rung.rung not in thresholds
                 for rung, own in zip(self.ladder, samples, strict=True)
             ),
+            task.prepare if task is not None and task.prepare is not None else self.prepare,
+            task.handoff if task is not None and task.handoff is not None else self.handoff,
         )
 
     def route(self, task: str) -> Route:
@@ -301,9 +316,13 @@ def _faults(policy: Policy) -> Iterator[Fault]:
     yield from _audit_faults(policy, names)
     yield from certificate_faults(policy.certificate, names[:-1], {task.name for task in policy.tasks})
     yield from scorer_faults(policy.scorer or {}, names)
+    sampled = {rung.rung: rung.samples is not None for rung in policy.ladder}
     yield from economy_faults((), policy.prepare, policy.handoff, names)
+    yield from planning_faults((), policy.handoff, sampled)
     for number, task in enumerate(policy.tasks):
-        yield from economy_faults(("tasks", number), task.prepare, task.handoff, names)
+        at, own = ("tasks", number), {name: samples is not None for name, samples in task.samples.items()}
+        yield from economy_faults(at, task.prepare, task.handoff, names)
+        yield from planning_faults(at, task.handoff or (policy.handoff if own else None), sampled | own)
         if task.cache and policy.cache is None:
             problem = "the policy has no response cache"
             yield Fault(("tasks", number, "cache"), problem, "add `cache: {}` to the policy, or remove it")

@@ -88,9 +88,11 @@ class Variant(Frozen):
     price: Price | None = None
     """For a `model` that has no price in the table."""
     base_url: Annotated[str, Strict(), StringConstraints(pattern=r"^https?://[^\s@]+$")] | None = None
-    """For a `model` at another endpoint that speaks the Messages API. Without /v1."""
+    """For a `model` at another endpoint that speaks its provider's API."""
     api_key_env: Annotated[str, Strict(), StringConstraints(pattern=r"^[A-Za-z_][A-Za-z0-9_]*$")] | None = None
     """The environment variable that holds that endpoint's key."""
+    provider: Literal["anthropic", "openai"] = "anthropic"
+    """Of a `model`: whose API its endpoint speaks."""
 
     @model_validator(mode="before")
     @classmethod
@@ -104,8 +106,8 @@ class Variant(Frozen):
         if self.name in ORDERS and self.prompt != self.name:
             raise PydanticCustomError("variant", "{name} is a built-in prompt's name", {"name": self.name})
         if self.model is None:
-            for key in ("price", "base_url", "api_key_env"):
-                if getattr(self, key) is not None:
+            for key in ("price", "base_url", "api_key_env", "provider"):
+                if getattr(self, key) not in (None, "anthropic"):
                     raise PydanticCustomError("variant", "{key} is of another model: name the `model`", {"key": key})
         return self
 

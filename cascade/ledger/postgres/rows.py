@@ -75,6 +75,7 @@ _SAMPLES = {
     "request": "text", "at": "double precision", "policy": "text", "epoch": "text", "task": "text", "workflow": "text",
     "why": "text", "rung": "text", "place": "bigint", "is_top": "integer", "confidence": "double precision", "source": "text",
     "cost": "bigint", "estimate": "bigint", "flags": "text", "degraded": "text", "has_content": "integer",
+    "executed_by": "text",
 }  # fmt: skip
 ADD_SAMPLES = _insert("audit_samples", _SAMPLES) + " ON CONFLICT DO NOTHING"
 

@@ -198,7 +198,10 @@ _AUDIT = (
         kind TEXT NOT NULL, details TEXT NOT NULL)""",
 )
 
+# Answers that a cheaper rung wrote by the plan of the one that answered are graded apart.
+_HANDED = ("ALTER TABLE audit_samples ADD COLUMN executed_by TEXT NOT NULL DEFAULT ''",)
+
 MIGRATIONS: tuple[tuple[str, ...], ...] = (
     _TABLES, _VIEWS, _CALLS, _ESTIMATES, (*_errors("spend", BUCKET_S), *_errors("spend_days", DAY_S)), _SAMPLES,
-    _GATEWAY, _AUDIT,
+    _GATEWAY, _AUDIT, _HANDED,
 )  # fmt: skip

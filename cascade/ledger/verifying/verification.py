@@ -238,8 +238,7 @@ class _Walk:
                     if (request_state := self._open_requests.get(entry.request)) is not None:
                         add_step(self.sums, entry.at, request_state.body, step)
                         request_state.opens.discard(step.number)
-                        if step.content is not None:
-                            request_state.texts[step.part] = step.content
+                        request_state.texts |= step.digests
                 case _:
                     outcome = _DECODE_OUTCOME(entry.body)
                     if (request_state := self._open_requests.pop(entry.request, None)) is not None:

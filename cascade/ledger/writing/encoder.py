@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import os
 from collections import deque
 from collections.abc import Callable, Iterable, Iterator
@@ -22,6 +23,7 @@ from cascade.ledger.records import (
     AuditRow,
     Batch,
     Content,
+    HandedBody,
     Kind,
     OpenBody,
     OutcomeBody,
@@ -29,6 +31,7 @@ from cascade.ledger.records import (
     Row,
     StepBody,
     VoteBody,
+    handed_part,
     storable,
     text_part,
 )
@@ -162,20 +165,28 @@ class Encoder:
         )
 
     def _calls(self, one: PendingEntries, contents: list[Content]) -> Iterator[StepBody]:
-        """The results of the steps' calls, and of those of a vote that goes on."""
-        passed = one.passed
+        """The results of the steps' calls, and of those of a step that goes on."""
+        passed, passed_beside = one.passed, one.passed_beside
         for step in one.steps:
             if step.samples:
                 vote = UnfinishedVote(step.index, passed, step.samples[passed:])
                 yield from self._samples(one, vote, contents, step)
             else:
                 digest = self._text(one, text_part(step.index), step.verdict.text, contents)
-                yield StepBody(*_call_fields(bare_step(step), step.index, step.rung, step.reason, digest))
+                fields = _call_fields(bare_step(step), step.index, step.rung, step.reason, digest)
+                yield StepBody(*fields, **self._further(one, step, contents))
             passed = 0
-            if step.review is not None or step.auxiliaries:
-                yield from self._beside(one, step, contents)
+            if step.review is not None and not step.review.refused:
+                own = len(step.samples) or 1
+                yield self._beside(one, step.index, calls_of(step)[own], own, contents)
+            for place, call in enumerate(step.auxiliaries[passed_beside:], FIRST_AUXILIARY + passed_beside):
+                yield self._beside(one, step.index, call, place, contents)
+            passed_beside = 0
         if one.unfinished is not None:
             yield from self._samples(one, one.unfinished, contents, None)
+        if one.beside is not None:
+            for place, call in enumerate(one.beside.calls, FIRST_AUXILIARY + one.beside.first):
+                yield self._beside(one, one.beside.index, call, place, contents)
 
     def _samples(
         self, one: PendingEntries, vote: UnfinishedVote, contents: list[Content], step: Step | None
@@ -193,25 +204,37 @@ class Encoder:
                 judge=sample.is_judge,
                 more=done is None,
                 vote=None if done is None else _vote(done),
+                **({} if done is None else self._further(one, done, contents)),
             )
 
-    def _beside(self, one: PendingEntries, step: Step, contents: list[Content]) -> Iterator[StepBody]:
-        """The calls beside the rung's own: the review, whose text is the reviewer's reason, and the auxiliary ones."""
-        own = len(step.samples) or 1
-        beside = calls_of(step)[own:]
-        for place, call in enumerate(beside, len(step.auxiliaries) - len(beside)):
-            assert isinstance(call, Sample), "only the rung's own call is a step"
-            number = own if call.is_review else FIRST_AUXILIARY + place
-            digest = self._text(one, text_part(step.index, number), call.verdict.text, contents)
-            fields = _call_fields(call, step.index, step.rung, None, digest)
-            yield StepBody(
-                *fields,
-                call=number,
-                variant=call.variant,
-                more=True,
-                review=call.is_review,
-                auxiliary=call.auxiliary,
-            )
+    def _beside(
+        self, one: PendingEntries, index: int, call: Step | Sample, number: int, contents: list[Content]
+    ) -> StepBody:
+        """A call beside the rung's own: the review, whose text is the reviewer's reason, or an auxiliary one. `number`: its place."""
+        assert isinstance(call, Sample), "only the rung's own call is a step"
+        rung = one.context.begun.plan.policy.ladder[index].rung
+        digest = self._text(one, text_part(index, number), call.verdict.text, contents)
+        fields = _call_fields(call, index, rung, None, digest)
+        return StepBody(
+            *fields, call=number, variant=call.variant, more=True, review=call.is_review, auxiliary=call.auxiliary
+        )
+
+    def _further(self, one: PendingEntries, step: Step, contents: list[Content]) -> dict[str, Any]:
+        """The fields of the entry that completes a step which few steps have: how its conversation was shortened, what passed between rungs."""
+        if step.prepared is None and step.handed is None:
+            return {}
+        prepared = None if step.prepared is None else step.prepared.to_dict()
+        return {"prepared": prepared, "handed": self._handed(one, step, contents)}
+
+    def _handed(self, one: PendingEntries, step: Step, contents: list[Content]) -> HandedBody | None:
+        """What passed between rungs at a step; its plan is stored where answers are."""
+        handed = step.handed
+        if handed is None:
+            return None
+        digest = None
+        if one.context.content and handed.artifact is not None:
+            digest = self._keep(one.context, handed_part(step.index), one.at, dict(handed.artifact), contents)
+        return HandedBody(handed.kind, handed.version, handed.executed_by, handed.model, digest)
 
     def _text(self, one: PendingEntries, part: str, text: str | None, contents: list[Content]) -> str | None:
         """Add an answer's text to be stored, if the policy says so; returns its digest."""
@@ -220,9 +243,9 @@ class Encoder:
         )
 
     def _keep(
-        self, context: RequestContext, part: str, at: float, text: str | bytes, contents: list[Content]
+        self, context: RequestContext, part: str, at: float, text: str | bytes | dict[str, Any], contents: list[Content]
     ) -> str | None:
-        """Add a text to be stored; returns its digest, or None if it must not be stored."""
+        """Add a text to be stored, or a plan, as JSON; returns its digest, or None if it must not be stored."""
         if context.redact is not None:
             try:
                 if isinstance(text, bytes):
@@ -240,6 +263,8 @@ class Encoder:
                         hint="texts that `redact` fails on are not stored: fix the function",
                     )
                 return None
+        if isinstance(text, dict):
+            text = json.dumps(text, ensure_ascii=False)
         plain = text.decode() if isinstance(text, bytes) else storable(text)
         return _store(context, part, at, plain, contents)
 
@@ -294,8 +319,15 @@ def _add_outcome(batch: Batch, one: PendingEntries, body: RequestBody, outcome: 
         storable(begun.request.id), one.at, body.policy, sampled.epoch, body.task, body.metadata.get("workflow", ""),
         sampled.why, outcome.rung or "", place, int(place + 1 == len(ladder)), outcome.confidence, outcome.source,
         outcome.cost, outcome.estimate, _encode(body.flags).decode(), outcome.degraded, int(bool(body.content)),
+        _executed_by(one.end),
     )  # fmt: skip
     batch.samples.append(row)
+
+
+def _executed_by(end: RequestEnd | None) -> str:
+    """The rung that answered by a plan of the one that answered; "" if none did."""
+    shipped = end.answer.shipped if end is not None and end.answer is not None else None
+    return (shipped.handed.executed_by or "") if shipped is not None and shipped.handed is not None else ""
 
 
 def _outcome(context: RequestContext, end: RequestEnd, asked: str | None) -> OutcomeBody:
@@ -315,7 +347,7 @@ def _outcome(context: RequestContext, end: RequestEnd, asked: str | None) -> Out
     return OutcomeBody(  # by position, as above
         answer.arm, cost, len(end.steps), latency_ms, answer.rung, answer.model, answer.confidence,
         answer.confidence_source, answer.degraded, answer.abstained, None,
-        answer.text is not None and answer.degraded is None, answer.certificate, end.estimate, begun.slot, asked,
+        answer.text is not None and answer.degraded is None, answer.certificate, end.estimate, begun.slot, asked, answer.cache,
     )  # fmt: skip
 
 

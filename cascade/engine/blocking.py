@@ -1,0 +1,27 @@
+"""Warns a program whose event loop is blocked by a synchronous call."""
+
+from __future__ import annotations
+
+import asyncio
+import sys
+import threading
+
+from cascade.core.errors import BlockingWarning
+from cascade.logs import warn_caller
+
+__all__ = ["warn_of_blocking"]
+
+_warned = threading.Event()
+
+
+def warn_of_blocking() -> None:
+    """Warn, once per process, that this call blocks an event loop. A notebook runs one for every cell, so not there."""
+    if _warned.is_set() or "ipykernel" in sys.modules:
+        return
+    try:
+        asyncio.get_running_loop()
+    except RuntimeError:
+        return
+    hint = "use `await cascade.aask(…)` or AsyncCascade here, or `await asyncio.to_thread(…)`"
+    warn_caller(f"ask() was called in a running event loop and blocks it until it returns: {hint}", BlockingWarning)
+    _warned.set()

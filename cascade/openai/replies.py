@@ -1,0 +1,153 @@
+"""A chat completion → Reply, in the Messages API's shape, so that all who read replies read this one alike."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping, Sequence
+from dataclasses import replace
+from typing import Any, cast
+
+from pydantic_core import from_json
+
+from cascade.core.budgets import max_usage
+from cascade.core.messages import Block, Failure, Message, Reply, Usage
+from cascade.core.strict import strict_form, unstrict
+from cascade.core.triage import Prompt
+from cascade.openai.failures import failure_of_body
+from cascade.transport.failures import Unreadable
+
+__all__ = ["outcome_of"]
+
+_STOPS = {
+    "stop": "end_turn",
+    "length": "max_tokens",
+    "tool_calls": "tool_use",
+    "function_call": "tool_use",
+    "content_filter": "refusal",
+}
+"""What a `finish_reason` is in the Messages API; one that is not known yet stays as it is, and is marked as such."""
+
+
+def outcome_of(body: bytes, prompt: Prompt, headers: Mapping[str, str]) -> Reply | Failure:
+    """The body of an HTTP 200 as a Reply, or a Failure with the billed usage if it is not a completion."""
+    completion: Any = None
+    request_id = headers.get("x-request-id")
+    try:
+        completion = from_json(body, allow_inf_nan=False)
+        if isinstance(completion, dict) and completion.get("error") and "choices" not in completion:  # pyright: ignore[reportUnknownMemberType]
+            return failure_of_body(cast("object", completion), 200, headers)
+        return _reply_of(completion, prompt, request_id)
+    except (ValueError, TypeError, KeyError, AttributeError, IndexError, RecursionError, Unreadable) as problem:
+        text = f"HTTP 200, but not a chat completion ({type(problem).__name__})"
+        return Failure("unreadable", text, status=200, usage=_known_usage(completion), request_id=request_id)
+
+
+def _reply_of(completion: Any, prompt: Prompt, request_id: str | None) -> Reply:
+    choice = completion["choices"][0]
+    said, finish = choice["message"], choice.get("finish_reason") or ""
+    if not isinstance(finish, str):
+        raise TypeError("finish_reason")
+    calls = [_call(call, prompt.tools) for call in said.get("tool_calls") or ()]
+    if not calls and said.get("function_call"):
+        raise Unreadable("a call in a form that is no longer used")
+    text, refusal = said.get("content") or "", said.get("refusal")
+    if not isinstance(text, str):
+        raise TypeError("content")
+    stop = _STOPS.get(finish, finish)
+    if refusal:
+        text, stop = str(refusal), "refusal"
+    elif stop == "end_turn" and calls:  # a call that `tool_choice` names ends with "stop"
+        stop = "tool_use"
+    sequence = None
+    if prompt.schema is not None and stop == "end_turn":
+        text = _unstrict(text, prompt.schema)
+    elif stop in ("end_turn", "max_tokens") and prompt.stop_sequences:
+        text, sequence = _stopped(text, prompt.stop_sequences)
+        stop = "stop_sequence" if sequence is not None else stop
+    content: tuple[Block, ...] = (*(({"type": "text", "text": text},) if text else ()), *calls)
+    message = Message(str(completion.get("id") or ""), content, stop, sequence)
+    usage = _usage_of(completion, prompt)
+    return Reply(text, stop, usage, str(completion.get("model") or ""), request_id, message=message)
+
+
+def _call(call: Mapping[str, Any], tools: Sequence[Block]) -> Block:
+    function = call["function"]
+    schema = next((tool.get("input_schema") for tool in tools if tool["name"] == function["name"]), None)
+    is_strict = any(tool.get("strict") for tool in tools if tool["name"] == function["name"])
+    arguments = function.get("arguments") or "{}"
+    try:
+        value = from_json(arguments)
+    except ValueError:
+        value = from_json(arguments, allow_partial=True)  # cut off within the call: as far as it came
+    if is_strict and schema is not None:
+        value = unstrict(value, schema, wrapped=False)
+    return {"type": "tool_use", "id": str(call["id"]), "name": str(function["name"]), "input": value}
+
+
+def _unstrict(text: str, schema: Mapping[str, Any]) -> str:
+    """The reply's JSON in the form that the caller's schema has; text that is no JSON as it is."""
+    form = strict_form(schema)
+    if not form.changed:
+        return text
+    try:
+        value = from_json(text, allow_inf_nan=False)
+    except ValueError:
+        return text
+    return json.dumps(unstrict(value, schema, wrapped=form.wrapped), ensure_ascii=False)
+
+
+def _stopped(text: str, sequences: Sequence[str]) -> tuple[str, str | None]:
+    """The text before the first stop sequence in it, and that one."""
+    places = [(text.find(one), -len(one), one) for one in sequences if one and one in text]
+    if not places:
+        return text, None
+    at, _, sequence = min(places)
+    return text[:at], sequence
+
+
+def _usage_of(completion: Mapping[str, Any], prompt: Prompt) -> Usage:
+    """The billed usage. Counts that are missing or invalid are set to their maximum, and marked as an estimate."""
+    usage: Any = completion.get("usage")
+    try:
+        known, has = _read_usage(usage), [usage.get(key) is not None for key in ("prompt_tokens", "completion_tokens")]
+    except (ValueError, TypeError, AttributeError):
+        known, has = Usage(), [False, False]
+    if all(has):
+        return known
+    most = replace(max_usage(prompt)[0], is_estimate=True)
+    if has[0]:
+        return replace(known, output_tokens=most.output_tokens, is_estimate=True)
+    return replace(most, output_tokens=known.output_tokens) if has[1] else most
+
+
+def _read_usage(usage: Mapping[str, Any]) -> Usage:
+    """The API's `usage`. Its prompt includes what was read from the cache and written to it; ours does not."""
+    asked: Mapping[str, Any] = usage.get("prompt_tokens_details") or {}
+    said: Mapping[str, Any] = usage.get("completion_tokens_details") or {}
+    whole = _count(usage, "prompt_tokens")
+    read = min(whole, _count(asked, "cached_tokens"))
+    written = min(whole - read, _count(asked, "cache_write_tokens"))
+    output = _count(usage, "completion_tokens")
+    return Usage(
+        input_tokens=whole - read - written,
+        output_tokens=output,
+        cache_write_5m=written,
+        cache_read=read,
+        thinking_tokens=min(output, _count(said, "reasoning_tokens")),
+    )
+
+
+def _known_usage(completion: Any) -> Usage:
+    try:
+        return _read_usage(completion["usage"])
+    except (ValueError, TypeError, KeyError, AttributeError):
+        return Usage()
+
+
+def _count(counts: Mapping[str, Any], key: str) -> int:
+    value = counts.get(key)
+    if value is None:
+        return 0
+    if type(value) is not int or value < 0:
+        raise ValueError(f"{key} is not a count of tokens")
+    return value
