@@ -36,7 +36,8 @@ def run(capfd: pytest.CaptureFixture[str]) -> Run:
 
     def runs(*arguments: str) -> tuple[int, str, str]:
         code = cli.run(["batch", *arguments])
-        return code, *capfd.readouterr()
+        printed = capfd.readouterr()
+        return code, printed.out, printed.err
 
     return runs
 
