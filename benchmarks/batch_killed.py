@@ -112,7 +112,7 @@ class _Kill:
         """As a hook, after the ledger's."""
         return self
 
-    def calling(self, call: Calling) -> None:  # noqa: ARG002
+    def calling(self, call: Calling) -> None:
         """As a hook."""
 
     def ended(self, end: Ended) -> Future[None]:  # noqa: ARG002
