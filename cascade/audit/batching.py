@@ -174,12 +174,12 @@ class BatchAuditCaller(AuditCaller):
         """Wait for no batch: they go on at the endpoint, and the next run collects them."""
         self._interrupt.set()
 
-    def close(self) -> None:
-        """Close the store and the clients; what nobody needs any more is deleted."""
-        is_over = not (self._sender.is_under_way or self._sender.store.count_open())
+    def close(self, *, is_done: bool) -> None:
+        """Close the store and the clients. `is_done`: every sample is finished or given back, so what the store holds is deleted."""
+        is_over = is_done and not (self._sender.is_under_way or self._sender.store.count_open())
         self._sender.close()
         self._models.close()
-        if is_over and not self._interrupt.is_set():
+        if is_over:
             shutil.rmtree(self._folder, ignore_errors=True)
 
     async def _send(self) -> None:

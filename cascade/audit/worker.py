@@ -94,10 +94,11 @@ class AuditWorker:
         self._skipped: Counter[str] = Counter()
         self._waiting: dict[str, str] = {}  # requests, each with the judge that is not believed
         self._held: list[float] = []  # until when they were set aside
-        self._in_batch, self._active, self._is_full = 0, 0, False
+        self._in_batch, self._active, self._is_full, self._under_way = 0, 0, False, 0
         self._stop: Stop | None = None
         self._error: CascadeError | LedgerDown | None = None
         self._interrupted = asyncio.Event()
+        self._is_done = False  # nothing that was sent in batches is needed any more
 
     @property
     def in_flight(self) -> int:
@@ -137,13 +138,14 @@ class AuditWorker:
                 await self._rest(self._settings.poll_s if held is None else _HELD_S)
             for until in self._held:  # for the next run, which may have another judge
                 await asyncio.to_thread(self._tables.take_up, self._policy.name, until)
+            self._is_done = self._under_way == 0
             return await self._result()
         except LedgerDown as down:
             raise LedgerError(str(down)) from None
         finally:
             await self._claude.aclose()
             if self._together is not None:
-                await asyncio.to_thread(self._together.close)
+                await asyncio.to_thread(self._together.close, is_done=self._is_done)
 
     def _tell_cap(self, held: Stop | None) -> None:
         """A watch that waits for room says so: once, until it has graded something again."""
@@ -301,6 +303,7 @@ class AuditWorker:
 
     def _leave(self, under_way: UnderWay) -> None:
         """A call is under way in a batch that cannot be read now: the lease is kept, for the next run to take up."""
+        self._under_way += 1
         if (failure := under_way.failure) is not None:
             is_refused = failure.kind in ("rejected", "spend_cap")
             self.stop("refused" if is_refused else "outage", under_way.message)

@@ -65,7 +65,9 @@ def _shown(step: Step) -> str:
         shown = _verdict(step.verdict, is_estimate=step.usage.is_estimate)
     else:
         shown = f"{step.verdict.kind}: {_vote_text(vote)}" if vote.members else _vote_text(vote)
-    return shown if step.handed is None else f"{shown} ({_handed_text(step.handed)})"
+    beside = [step.prepared.said] if step.prepared is not None else []
+    beside += [_handed_text(step.handed)] if step.handed is not None else []
+    return f"{shown} ({', '.join(beside)})" if beside else shown
 
 
 def _handed_text(handed: Handed) -> str:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import json
 import os
+import signal
 from collections.abc import Callable, Iterator
 from contextlib import ExitStack
 from pathlib import Path
@@ -18,6 +19,7 @@ from cascade.core.errors import CorpusError
 from cascade.corpora import Corpus, read_corpus
 from cascade.emulator import Emulator
 from cascade.emulator.server import SeenRequest
+from cascade.policy.loading import load_policy
 from cascade.recording.batching import batches_path
 from cascade.recording.inputs import Inputs, read_inputs
 from cascade.recording.journal import journal_path
@@ -38,16 +40,17 @@ class Striking(Emulator):
     """An emulator that kills a process at a request to a path, before or after it is answered, or as it bills."""
 
     victim: int | None = None
-    path, after, at = "", 0, ""
+    after, at, by = 0, "", 9
 
-    def arm(self, victim: int, at: str, after: int) -> None:
-        """Kill `victim` at the `after`-th event of the kind `at`: a method and a path's end, or "bill"."""
-        self.at, self.after, self.victim = at, after, victim
+    def arm(self, victim: int, at: str, after: int, by: int = 9) -> None:
+        """Send `victim` the signal `by` at the `after`-th event of the kind `at`: a method and a path's end, or "number"."""
+        self.at, self.after, self.by, self.victim = at, after, by, victim
 
     def note(self, request: SeenRequest) -> None:
         """Strike when it is asked."""
         super().note(request)
-        self._strike(f"{request.method} {request.path.split('?')[0].rsplit('/', 1)[-1]}")
+        end = request.path.split("?")[0].rsplit("/", 1)[-1]
+        self._strike(f"{request.method} {'msgbatch' if end.startswith('msgbatch') else end}")
 
     def next_id(self) -> int:
         """Strike when it makes a batch, or processes a request: each takes a number."""
@@ -59,7 +62,7 @@ class Striking(Emulator):
             self.after -= 1
             if self.after <= 0:
                 victim, self.victim = self.victim, None
-                os.kill(victim, 9)
+                os.kill(victim, self.by)
 
 
 @pytest.fixture
@@ -194,7 +197,7 @@ def test_items_that_expire_or_fail_are_asked_again_and_paid_once(
     assert reports[-1].spent * 2 == whole
 
 
-KILLS = [("number", 2), ("GET batches", 1), ("number", 20), ("GET results", 1)]
+KILLS = [("number", 2), ("number", 20), ("GET results", 1)]
 
 
 def test_killed_in_every_phase_it_pays_each_call_once(
@@ -251,7 +254,11 @@ def test_a_recording_with_batches_under_way_is_not_resumed_live(
     corpus: Corpus, source: Path, emulate: Emulate, tmp_path: Path
 ) -> None:
     """Their replies are paid for: an error says to add --batch, and that collects them."""
-    emulator, inputs, target = emulate(corpus, faults="spend_cap,on=retrieve"), read_inputs(source), tmp_path / "c.jsonl"
+    emulator, inputs, target = (
+        emulate(corpus, faults="spend_cap,on=retrieve"),
+        read_inputs(source),
+        tmp_path / "c.jsonl",
+    )
     report = recorded(emulator, inputs, target, policy=POLICY)
     assert report.stop is not None
     assert report.stop.kind == "refused"
@@ -260,6 +267,26 @@ def test_a_recording_with_batches_under_way_is_not_resumed_live(
     emulator.faults = None
     assert recorded(emulator, inputs, target).is_final
     assert emulator.batches.billed.replies == 36
+
+
+def test_ctrl_c_waits_for_no_batch_and_the_same_command_collects_it(
+    start: Start, emulate: Emulate, corpus: Corpus, source: Path, tmp_path: Path
+) -> None:
+    """Exit 130 at once, with what to do; nothing is sent again."""
+    (tmp_path / "policy.yaml").write_text(YAML, encoding="utf-8")
+    command = [source.name, "--policy", "policy.yaml", "--batch", "-o", "corpus.jsonl"]
+    emulator = emulate(corpus, faults="slow_end,polls=3")
+    process = start(tmp_path, emulator, *command, "--poll-s", "600")
+    emulator.arm(process.child, "GET msgbatch", 1, by=signal.SIGINT)
+    _, err = process.communicate(timeout=120)
+    assert process.returncode == 130, err
+    assert "36 paid calls in flight go on in batches, and the same command collects them" in err
+    report = recorded(
+        emulator, read_inputs(source), tmp_path / "corpus.jsonl", policy=load_policy(tmp_path / "policy.yaml")
+    )
+    assert report.is_final
+    assert emulator.batches.billed.replies == 36
+    assert len([one for one in emulator.requests if one.method == "POST"]) == 1
 
 
 def test_the_command_records_in_batches(corpus: Corpus, source: Path, emulate: Emulate, tmp_path: Path) -> None:

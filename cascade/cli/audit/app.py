@@ -17,7 +17,7 @@ audit_app = typer.Typer(
 
 
 @audit_app.command("run")
-def run(
+def run(  # noqa: PLR0913, PLR0917 - one for each option
     policy: Annotated[str | None, POLICY] = None,
     once: Annotated[bool, typer.Option("--once", help="Grade what is open, and end (the default).")] = False,
     watch: Annotated[bool, typer.Option("--watch", help="Go on, and grade what is sampled from now on.")] = False,
@@ -25,15 +25,26 @@ def run(
         float | None,
         typer.Option(help="Spend at most so much in this run, beside the policy's audit.daily_usd.", min=0),
     ] = None,
+    batch: Annotated[
+        bool,
+        typer.Option(
+            "--batch",
+            help="Ask through the Message Batches API, at half the price: shadow answers in one round, judgements in the next."
+            " Control items are asked live. After a stop the same command collects what is under way.",
+        ),
+    ] = False,
+    poll_s: Annotated[
+        float, typer.Option(help="With --batch: seconds between two looks at the batches.", min=0.01)
+    ] = 30.0,
     ledger: Annotated[str | None, LEDGER] = None,
     as_json: Annotated[bool, JSON] = False,
 ) -> int:
     """Ask the top rung for shadow answers, grade the sampled requests, and look for drift."""
     from cascade.cli.audit.run import RunOptions, run_audit  # noqa: PLC0415
 
-    if once and watch:
-        raise typer.BadParameter("give one of --once and --watch")
-    return run_audit(RunOptions(policy, watch, max_usd, ledger), as_json=as_json)
+    if watch and (once or batch):
+        raise typer.BadParameter("--watch goes neither with --once nor with --batch (run --batch by a timer)")
+    return run_audit(RunOptions(policy, watch, max_usd, ledger, poll_s if batch else None), as_json=as_json)
 
 
 @audit_app.command("report")

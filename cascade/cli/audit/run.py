@@ -7,7 +7,7 @@ import math
 import signal
 import time
 from contextlib import suppress
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from decimal import Decimal
 from typing import Any
 
@@ -44,12 +44,13 @@ _REASONS = {
 
 @dataclass(frozen=True, slots=True)
 class RunOptions:
-    """The command's options. `max_usd`: of this run; None: no limit beside the policy's."""
+    """The command's options. `max_usd`: of this run; None: no limit beside the policy's. `batch_poll_s`: None: not in batches."""
 
     policy: str | None
     watch: bool
     max_usd: float | None
     ledger: str | None
+    batch_poll_s: float | None = None
 
 
 def run_audit(options: RunOptions, *, as_json: bool) -> int:
@@ -64,6 +65,8 @@ def run_audit(options: RunOptions, *, as_json: bool) -> int:
     policy = load_policy(options.policy or default_policy())
     cap = None if options.max_usd is None else int(Decimal(str(options.max_usd)) * 1_000_000_000)
     settings = AuditSettings(policy, options.ledger, cap, watches=options.watch)
+    if options.batch_poll_s is not None:
+        settings = replace(settings, batch=True, poll_s=options.batch_poll_s)
     watching = _Watching(policy, AuditTables(options.ledger))
     worker = AuditWorker(settings, on_graded=watching.look)
     if not options.watch:
@@ -75,7 +78,7 @@ def run_audit(options: RunOptions, *, as_json: bool) -> int:
             " keeps those of later requests)"
         )
     try:
-        run = asyncio.run(_audited(worker, policy))
+        run = asyncio.run(_audited(worker, settings))
     except asyncio.CancelledError:
         stderr.print("cascade: stopped at once; what was being graded is free again when its leases run out")
         return 130
@@ -126,7 +129,7 @@ class _Watching:
         self._is_elsewhere = elsewhere is not None
 
 
-async def _audited(worker: AuditWorker, policy: Policy) -> AuditRun:
+async def _audited(worker: AuditWorker, settings: AuditSettings) -> AuditRun:
     """Run it. The first signal waits for what is being graded, which is paid for; the second stops at once."""
     loop, running = asyncio.get_running_loop(), asyncio.current_task()
 
@@ -138,9 +141,14 @@ async def _audited(worker: AuditWorker, policy: Policy) -> AuditRun:
             return
         worker.stop("interrupted", name)
         samples = "sample" if worker.in_flight == 1 else "samples"
-        if worker.in_flight:
+        if worker.in_flight and settings.batch:
             stderr.print(
-                f"cascade: {name}: finishing {worker.in_flight} {samples}, at most {2 * policy.deadline_s:g} s; {name} again stops at once"
+                f"cascade: {name}: {worker.in_flight} {samples} wait for batches, which go on; the same command collects them"
+            )
+        elif worker.in_flight:
+            longest = 2 * settings.policy.deadline_s
+            stderr.print(
+                f"cascade: {name}: finishing {worker.in_flight} {samples}, at most {longest:g} s; {name} again stops at once"
             )
 
     for number in (signal.SIGINT, signal.SIGTERM):
